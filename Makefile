@@ -1,0 +1,127 @@
+# hoody-tunnel. `make help` lists the targets. Plain GNU make, everything it makes is under build/.
+#
+# SAN=1 builds the same with AddressSanitizer and UndefinedBehaviorSanitizer, in build/san/.
+
+.DEFAULT_GOAL := all
+.DELETE_ON_ERROR:
+
+ROOMS := base wire flow mux http io ws relay admin kit driver cli
+# W is where everything goes; another one lets two builds live side by side.
+W     ?= build
+GEN   := $(W)/gen
+B     := $(W)$(if $(SAN),/san)
+
+# The first python3 that has what the generator needs; the one on the PATH may not.
+PYTHON := $(shell for p in python3 /usr/bin/python3; do \
+	$$p -c 'import jinja2, yaml, jsonschema' 2>/dev/null && { echo $$p; break; }; done)
+PYTHON := $(or $(PYTHON),/usr/bin/python3)
+
+CC      ?= cc
+CSTD    := -std=c11 -D_GNU_SOURCE
+WARN    := -Wall -Wextra -Wpedantic -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith \
+           -Wwrite-strings -Wformat=2 -Wno-format-nonliteral
+OPT     ?= -O2
+HARDEN  := -fstack-protector-strong -D_FORTIFY_SOURCE=2
+ifdef SAN
+OPT     := -O1 -fno-omit-frame-pointer
+HARDEN  := -fsanitize=address,undefined -fno-sanitize-recover=undefined -DHT_SANITIZED=1
+LDSAN   := -fsanitize=address,undefined
+endif
+CFLAGS  ?= -g
+CPPFLAGS += -Isrc -I$(GEN)
+ALLFLAGS = $(CSTD) $(OPT) $(CFLAGS) $(WARN) $(HARDEN) -fPIC -fvisibility=hidden -MMD -MP $(CPPFLAGS)
+LDLIBS  := -lev -lwslay -lcjson -lssl -lcrypto -lpthread
+LDFLAGS += $(LDSAN) -Wl,-z,relro,-z,now
+
+# ---- generated files. Each output names the specs, the modules and the template it is made from. ----
+GEN_BASE := gen/__init__.py gen/__main__.py gen/specfile.py gen/render.py
+define gen_rule # 1 output, 2 what it is made from
+GEN_FILES += $(GEN)/$(1)
+$(GEN)/$(1): $(2) $(GEN_BASE)
+	@mkdir -p $(GEN)
+	@echo "  GEN   $$@"
+	@$(PYTHON) -m gen $(1) -o $$@
+endef
+PROTO := spec/protocol.yaml spec/protocol.schema.json gen/protocol.py
+$(eval $(call gen_rule,wire_gen.h,$(PROTO) gen/templates/wire_gen.h.j2))
+$(eval $(call gen_rule,wire_gen.c,$(PROTO) gen/templates/wire_gen.c.j2))
+$(eval $(call gen_rule,vectors.json,$(PROTO) gen/vectors.py))
+$(eval $(call gen_rule,hoody_wire.py,$(PROTO) gen/pycodec.py gen/templates/hoody_wire.py.j2))
+$(eval $(call gen_rule,protocol.md,$(PROTO) gen/reference.py gen/templates/protocol.md.j2))
+OPTS := spec/options.yaml spec/options.schema.json gen/options.py
+$(eval $(call gen_rule,options_gen.h,$(OPTS) gen/templates/options_gen.h.j2))
+$(eval $(call gen_rule,options_gen.c,$(OPTS) gen/templates/options_gen.c.j2))
+METR := spec/metrics.yaml spec/metrics.schema.json gen/metrics.py
+$(eval $(call gen_rule,metrics_gen.h,$(METR) gen/templates/metrics_gen.h.j2))
+$(eval $(call gen_rule,metrics_gen.c,$(METR) gen/templates/metrics_gen.c.j2))
+OAPI := spec/openapi.yaml spec/openapi.schema.json gen/openapi.py
+$(eval $(call gen_rule,admin_gen.h,$(OAPI) gen/templates/admin_gen.h.j2))
+$(eval $(call gen_rule,admin_gen.c,$(OAPI) gen/templates/admin_gen.c.j2))
+$(eval $(call gen_rule,openapi.json,$(OAPI)))
+gen: $(GEN_FILES)
+
+# The pure rooms below wire need nothing generated: `make ROOMS="base http" unit` builds and tests them alone.
+GEN_NEEDED := $(if $(filter wire,$(ROOMS)),$(GEN_FILES))
+
+# ---- the program ----
+RL_SRC  := $(wildcard $(ROOMS:%=src/%/*.rl))
+RL_C    := $(RL_SRC:src/%.rl=$(GEN)/rl/%.c)
+C_SRC   := $(wildcard $(ROOMS:%=src/%/*.c))
+GEN_C   := $(filter %.c,$(GEN_NEEDED))
+OBJ     := $(C_SRC:src/%.c=$(B)/obj/%.o) $(RL_C:$(GEN)/rl/%.c=$(B)/obj/rl/%.o) $(GEN_C:$(GEN)/%.c=$(B)/obj/gen/%.o)
+MAIN_O  := $(B)/obj/cli/main.o
+LIB_O   := $(filter-out $(MAIN_O),$(OBJ))
+
+all: $(B)/hoody-tunnel
+
+$(GEN)/rl/%.c: src/%.rl
+	@mkdir -p $(@D)
+	@echo "  RAGEL $<"
+	@ragel -C -G2 -o $@ $<
+
+$(B)/obj/%.o: src/%.c | $(GEN_NEEDED)
+	@mkdir -p $(@D)
+	@echo "  CC    $<"
+	@$(CC) $(ALLFLAGS) -c $< -o $@
+
+$(B)/obj/rl/%.o: $(GEN)/rl/%.c | $(GEN_NEEDED)
+	@mkdir -p $(@D)
+	@echo "  CC    $<"
+	@$(CC) $(ALLFLAGS) -Wno-implicit-fallthrough -Wno-unused-const-variable -Wno-unused-variable -c $< -o $@
+
+$(B)/obj/gen/%.o: $(GEN)/%.c | $(GEN_NEEDED)
+	@mkdir -p $(@D)
+	@echo "  CC    $<"
+	@$(CC) $(ALLFLAGS) -c $< -o $@
+
+$(B)/librooms.a: $(LIB_O)
+	@rm -f $@
+	@$(AR) rcs $@ $^
+
+$(B)/hoody-tunnel: $(MAIN_O) $(B)/librooms.a
+	@echo "  LINK  $@"
+	@$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+
+# ---- unit tests: tests/<room>/test_*.c, each a CUnit program over the rooms, TAP on stdout ----
+UNIT_SRC := $(wildcard $(ROOMS:%=tests/%/test_*.c))
+UNIT     := $(UNIT_SRC:tests/%.c=$(B)/tests/%)
+SUPPORT  := $(patsubst tests/support/%.c,$(B)/tests/support/%.o,$(wildcard tests/support/*.c))
+
+$(B)/tests/support/%.o: tests/support/%.c | $(GEN_NEEDED)
+	@mkdir -p $(@D)
+	@$(CC) $(ALLFLAGS) -Itests -c $< -o $@
+
+$(B)/tests/%: tests/%.c $(SUPPORT) $(B)/librooms.a | $(GEN_NEEDED)
+	@mkdir -p $(@D)
+	@echo "  TEST  $@"
+	@$(CC) $(ALLFLAGS) -MF $@.d -Itests $(LDFLAGS) -o $@ $< $(SUPPORT) $(B)/librooms.a -lcunit $(LDLIBS) -lm
+
+unit-build: $(UNIT)
+unit: $(UNIT)
+	@set -e; for t in $(UNIT); do echo "# $$t"; $$t; done
+
+clean:
+	rm -rf $(W)
+
+-include $(OBJ:.o=.d) $(UNIT:=.d) $(SUPPORT:.o=.d)
+.PHONY: all gen unit unit-build clean

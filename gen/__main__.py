@@ -1,0 +1,48 @@
+"""python3 -m gen OUTPUT -o FILE [--spec DIR]: renders one output. OUTPUT is a name in OUTPUTS."""
+
+import argparse
+import importlib
+import os
+import sys
+
+from gen.specfile import SpecError
+
+# output name -> module in gen/ whose render(name, spec_dir) returns the text
+OUTPUTS = {
+    "wire_gen.h": "gen.protocol",
+    "wire_gen.c": "gen.protocol",
+    "vectors.json": "gen.vectors",
+    "hoody_wire.py": "gen.pycodec",
+    "protocol.md": "gen.reference",
+    "options_gen.h": "gen.options",
+    "options_gen.c": "gen.options",
+    "metrics_gen.h": "gen.metrics",
+    "metrics_gen.c": "gen.metrics",
+    "admin_gen.h": "gen.openapi",
+    "admin_gen.c": "gen.openapi",
+    "openapi.json": "gen.openapi",
+}
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="python3 -m gen", description=__doc__)
+    parser.add_argument("output", choices=sorted(OUTPUTS))
+    parser.add_argument("-o", "--out", required=True, help="file to write")
+    parser.add_argument("--spec", default=os.path.join(os.path.dirname(__file__), "..", "spec"),
+                        help="directory of the specs (default: the project's)")
+    args = parser.parse_args()
+    try:
+        text = importlib.import_module(OUTPUTS[args.output]).render(args.output, os.path.normpath(args.spec))
+    except SpecError as e:
+        print(e, file=sys.stderr)
+        return 1
+    os.makedirs(os.path.dirname(args.out) or ".", exist_ok=True)
+    part = args.out + ".part"
+    with open(part, "w", encoding="utf-8") as f:
+        f.write(text)
+    os.replace(part, args.out)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

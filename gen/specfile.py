@@ -1,0 +1,126 @@
+"""Spec files with line numbers: YAML in, plain containers out, every complaint as `file:line: error: ...`."""
+
+import json
+import os
+
+import jsonschema
+import yaml
+
+
+class SpecError(Exception):
+    """One or more problems in a spec file; str() is one `file:line: error: what` per line."""
+
+    def __init__(self, problems):
+        super().__init__("\n".join(problems))
+        self.problems = list(problems)
+
+
+class Map(dict):
+    """A YAML mapping that knows its line and the line of each key (1-based)."""
+
+    line = 0
+    path = ""
+
+    def line_of(self, key):
+        return self.key_lines.get(key, self.line)
+
+
+class Seq(list):
+    """A YAML sequence that knows its line and the line of each item (1-based)."""
+
+    line = 0
+    path = ""
+
+    def line_of(self, index):
+        return self.item_lines[index] if 0 <= index < len(self.item_lines) else self.line
+
+
+class Problems:
+    """Collects complaints about one file, so that a writer sees all of them at once."""
+
+    def __init__(self, path):
+        self.path = path
+        self.items = []
+
+    def add(self, line, what):
+        """`what` says what is wrong and what would be right."""
+        self.items.append((line, what))
+
+    def check(self):
+        """Raises SpecError if anything was added."""
+        if self.items:
+            raise SpecError(f"{self.path}:{line}: error: {what}" for line, what in sorted(self.items))
+
+
+class _Loader(yaml.SafeLoader):
+    pass
+
+
+# YAML 1.1 reads `on`, `off`, `yes`, `no` as booleans; a spec means the words.
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, rx) for tag, rx in rules if tag not in ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:timestamp")]
+    for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", __import__("re").compile(r"^(?:true|false)$"), list("tf"))
+
+
+def _build(loader, node, path):
+    if isinstance(node, yaml.MappingNode):
+        out = Map()
+        out.key_lines = {}
+        out.line, out.path = node.start_mark.line + 1, path
+        for key_node, value_node in node.value:
+            key = loader.construct_object(key_node, deep=True)
+            line = key_node.start_mark.line + 1
+            if key in out:
+                raise SpecError([f"{path}:{line}: error: duplicate key '{key}' (first on line "
+                                 f"{out.key_lines[key]}); remove one of the two"])
+            out.key_lines[key] = line
+            out[key] = _build(loader, value_node, path)
+        return out
+    if isinstance(node, yaml.SequenceNode):
+        out = Seq()
+        out.line, out.path = node.start_mark.line + 1, path
+        out.item_lines = [item.start_mark.line + 1 for item in node.value]
+        out.extend(_build(loader, item, path) for item in node.value)
+        return out
+    return loader.construct_object(node, deep=True)
+
+
+def _line_at(doc, path):
+    """The line of the element that a jsonschema error path leads to."""
+    node, line = doc, doc.line
+    for step in path:
+        if isinstance(node, (Map, Seq)):
+            line = node.line_of(step)
+            node = node[step]
+    return line
+
+
+def load(path, schema_path=None):
+    """Reads a YAML file; checks it against a JSON Schema file if one is given. Raises SpecError."""
+    with open(path, encoding="utf-8") as f:
+        text = f.read()
+    shown = os.path.relpath(path) if not os.path.relpath(path).startswith("..") else path
+    loader = _Loader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            raise SpecError([f"{shown}:1: error: the file is empty; it must hold a mapping"])
+        doc = _build(loader, node, shown)
+    except yaml.MarkedYAMLError as e:
+        mark = e.problem_mark or e.context_mark
+        raise SpecError([f"{shown}:{mark.line + 1 if mark else 1}: error: not valid YAML: {e.problem}"]) from e
+    finally:
+        loader.dispose()
+    if not isinstance(doc, Map):
+        raise SpecError([f"{shown}:1: error: the top level must be a mapping"])
+    if schema_path:
+        with open(schema_path, encoding="utf-8") as f:
+            schema = json.load(f)
+        problems = Problems(shown)
+        for err in jsonschema.Draft202012Validator(schema).iter_errors(doc):
+            where = "/".join(str(p) for p in err.absolute_path)
+            problems.add(_line_at(doc, err.absolute_path), f"{where or 'top level'}: {err.message}")
+        problems.check()
+    return doc

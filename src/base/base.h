@@ -1,0 +1,62 @@
+/*
+ * Small things that every room uses: slices, minimum and maximum, attributes.
+ *
+ * Portable C11; the attribute macros vanish on compilers that do not know them.
+ */
+#ifndef HT_BASE_BASE_H
+#define HT_BASE_BASE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#if defined(__GNUC__)
+#define HT_MUST_USE __attribute__((warn_unused_result))
+#define HT_PRINTF(fmt, args) __attribute__((format(printf, fmt, args)))
+#define HT_LIKELY(x) __builtin_expect(!!(x), 1)
+#define HT_UNLIKELY(x) __builtin_expect(!!(x), 0)
+#else
+#define HT_MUST_USE
+#define HT_PRINTF(fmt, args)
+#define HT_LIKELY(x) (x)
+#define HT_UNLIKELY(x) (x)
+#endif
+
+/* The structure of type `type` whose member `member` is at `ptr`. */
+#define ht_container_of(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
+
+#define HT_ARRAY_LEN(a) (sizeof(a) / sizeof((a)[0]))
+
+/* A run of bytes that somebody else owns; `p` may be NULL when `n` is 0. Never NUL-terminated by promise. */
+struct ht_slice {
+    const char *p;
+    size_t n;
+};
+
+static inline struct ht_slice ht_slice_of(const void *p, size_t n) {
+    return (struct ht_slice){(const char *)p, n};
+}
+
+static inline struct ht_slice ht_slice_str(const char *s) {
+    return (struct ht_slice){s, s ? strlen(s) : 0};
+}
+
+static inline bool ht_slice_eq(struct ht_slice a, struct ht_slice b) {
+    return a.n == b.n && (a.n == 0 || memcmp(a.p, b.p, a.n) == 0);
+}
+
+static inline bool ht_slice_is(struct ht_slice a, const char *s) {
+    return ht_slice_eq(a, ht_slice_str(s));
+}
+
+/* ASCII letters only; bytes above 0x7f compare as they are. For HTTP tokens (RFC 9110 5.6.2). */
+bool ht_slice_case_eq(struct ht_slice a, struct ht_slice b);
+
+/* printf arguments for "%.*s". */
+#define HT_SLICE_ARG(s) (int)(s).n, (s).p ? (s).p : ""
+
+static inline size_t ht_min(size_t a, size_t b) { return a < b ? a : b; }
+static inline size_t ht_max(size_t a, size_t b) { return a > b ? a : b; }
+
+#endif

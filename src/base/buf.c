@@ -1,0 +1,114 @@
+#include "base/buf.h"
+
+#include "base/mem.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+uint8_t *ht_buf_reserve(struct ht_buf *b, size_t n) {
+    if (b->cap - b->len >= n && b->data)
+        return b->data + b->len;
+    size_t used = b->len - b->off;
+    if (n > SIZE_MAX / 4 || used > SIZE_MAX / 4)
+        return NULL;
+    /* Moving is worth it only when it frees at least half: else a slow drip would move the same bytes again and again. */
+    if (b->data && b->cap >= used + n && b->off >= b->cap / 2) {
+        memmove(b->data, b->data + b->off, used);
+    } else {
+        size_t cap = b->cap ? b->cap : 256;
+        while (cap < used + n)
+            cap *= 2;
+        uint8_t *data = ht_malloc(cap);
+        if (!data)
+            return NULL;
+        if (used)
+            memcpy(data, b->data + b->off, used);
+        ht_free(b->data);
+        b->data = data;
+        b->cap = cap;
+    }
+    b->off = 0;
+    b->len = used;
+    return b->data + b->len;
+}
+
+int ht_buf_append(struct ht_buf *b, const void *p, size_t n) {
+    if (n == 0)
+        return HT_OK;
+    uint8_t *to = ht_buf_reserve(b, n);
+    if (!to)
+        return HT_ENOMEM;
+    memcpy(to, p, n);
+    b->len += n;
+    return HT_OK;
+}
+
+int ht_buf_append_str(struct ht_buf *b, const char *s) { return ht_buf_append(b, s, strlen(s)); }
+
+int ht_buf_printf(struct ht_buf *b, const char *fmt, ...) {
+    va_list ap;
+    va_start(ap, fmt);
+    char small[256];
+    va_list again;
+    va_copy(again, ap);
+    int n = vsnprintf(small, sizeof small, fmt, ap);
+    va_end(ap);
+    int rc = HT_EINVAL;
+    if (n >= 0 && (size_t)n < sizeof small) {
+        rc = ht_buf_append(b, small, (size_t)n);
+    } else if (n >= 0) {
+        uint8_t *to = ht_buf_reserve(b, (size_t)n + 1);
+        rc = to ? HT_OK : HT_ENOMEM;
+        if (to) {
+            vsnprintf((char *)to, (size_t)n + 1, fmt, again);
+            b->len += (size_t)n;
+        }
+    }
+    va_end(again);
+    return rc;
+}
+
+void ht_buf_free(struct ht_buf *b) {
+    ht_free(b->data);
+    *b = (struct ht_buf){0};
+}
+
+void ht_pool_init(struct ht_pool *p, size_t block_size, size_t keep) {
+    *p = (struct ht_pool){.block_size = ht_max(block_size, sizeof(void *)), .keep = keep};
+}
+
+void *ht_pool_get(struct ht_pool *p) {
+    void *b = p->free_list;
+    if (b) {
+        memcpy(&p->free_list, b, sizeof p->free_list);
+        p->free_count--;
+    } else {
+        b = ht_malloc(p->block_size);
+        if (!b)
+            return NULL;
+    }
+    p->live++;
+    return b;
+}
+
+void ht_pool_put(struct ht_pool *p, void *block) {
+    if (!block)
+        return;
+    p->live--;
+    if (p->free_count >= p->keep) {
+        ht_free(block);
+        return;
+    }
+    memcpy(block, &p->free_list, sizeof p->free_list);
+    p->free_list = block;
+    p->free_count++;
+}
+
+void ht_pool_drain(struct ht_pool *p) {
+    while (p->free_list) {
+        void *b = p->free_list;
+        memcpy(&p->free_list, b, sizeof p->free_list);
+        ht_free(b);
+    }
+    p->free_count = 0;
+}

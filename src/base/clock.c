@@ -1,0 +1,50 @@
+#include "base/clock.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/random.h>
+#include <time.h>
+
+uint64_t ht_now_us(void) {
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (uint64_t)ts.tv_sec * 1000000u + (uint64_t)ts.tv_nsec / 1000u;
+}
+
+uint64_t ht_now_ms(void) { return ht_now_us() / 1000u; }
+
+void ht_random_bytes(void *p, size_t n) {
+    unsigned char *to = p;
+    while (n) {
+        ssize_t got = getrandom(to, n, 0);
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got <= 0)
+            abort();
+        to += got;
+        n -= (size_t)got;
+    }
+}
+
+void ht_uuid4(char out[37]) {
+    unsigned char b[16];
+    ht_random_bytes(b, sizeof b);
+    b[6] = (unsigned char)((b[6] & 0x0f) | 0x40);
+    b[8] = (unsigned char)((b[8] & 0x3f) | 0x80);
+    char *o = out;
+    for (int i = 0; i < 16; i++) {
+        if (i == 4 || i == 6 || i == 8 || i == 10)
+            *o++ = '-';
+        snprintf(o, 3, "%02x", b[i]);
+        o += 2;
+    }
+}
+
+bool ht_const_time_eq(const void *a, size_t an, const void *b, size_t bn) {
+    const volatile unsigned char *x = a, *y = b;
+    unsigned char diff = an != bn;
+    for (size_t i = 0; i < an && i < bn; i++)
+        diff |= (unsigned char)(x[i] ^ y[i]);
+    return diff == 0;
+}

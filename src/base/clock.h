@@ -1,0 +1,20 @@
+/* Time and randomness as parameters: the pure rooms never ask the system themselves. */
+#ifndef HT_BASE_CLOCK_H
+#define HT_BASE_CLOCK_H
+
+#include "base/base.h"
+
+/* Milliseconds and microseconds on the monotonic clock; a wall clock that jumps does not move them. */
+uint64_t ht_now_ms(void);
+uint64_t ht_now_us(void);
+
+/* `n` unguessable bytes from the kernel. Aborts when there are none: nothing safe can go on without. */
+void ht_random_bytes(void *p, size_t n);
+
+/* A version 4 UUID in lower case, 36 characters and NUL (RFC 9562 5.4). */
+void ht_uuid4(char out[37]);
+
+/* True when equal; takes the same time whatever the bytes are. Lengths may leak. */
+bool ht_const_time_eq(const void *a, size_t an, const void *b, size_t bn);
+
+#endif

@@ -1,0 +1,53 @@
+/*
+ * Error codes of the inner rooms. A function that can fail returns 0 (or a count) when it worked and one of these,
+ * all negative, when it did not; each has a text.
+ */
+#ifndef HT_BASE_ERR_H
+#define HT_BASE_ERR_H
+
+#include "base/base.h"
+
+#define HT_ERR_LIST(X)                                                                            \
+    X(HT_EAGAIN, -1, "would block: try again when it is ready")                                   \
+    X(HT_EOF, -2, "end of the input")                                                             \
+    X(HT_ENOMEM, -3, "out of memory")                                                             \
+    X(HT_EPROTO, -4, "the peer broke the protocol")                                               \
+    X(HT_ELIMIT, -5, "a limit was reached")                                                       \
+    X(HT_ECLOSED, -6, "already closed")                                                           \
+    X(HT_EINVAL, -7, "invalid argument")                                                          \
+    X(HT_EIO, -8, "input/output error")                                                           \
+    X(HT_ESPACE, -9, "does not fit in the space given")                                           \
+    X(HT_ETIMEDOUT, -10, "timed out")                                                             \
+    X(HT_EREFUSED, -11, "connection refused")                                                     \
+    X(HT_EINUSE, -12, "address already in use")                                                   \
+    X(HT_EACCESS, -13, "permission denied")                                                       \
+    X(HT_ERESOLVE, -14, "host name could not be resolved")                                        \
+    X(HT_ETLS, -15, "TLS failed")                                                                 \
+    X(HT_EAUTH, -16, "authentication failed")                                                     \
+    X(HT_EFDS, -17, "no file descriptor left")                                                    \
+    X(HT_ERESET, -18, "connection reset by the peer")                                             \
+    X(HT_EUNREACH, -19, "host or network unreachable")                                            \
+    X(HT_EADDR, -20, "address not available")
+
+enum ht_err {
+    HT_OK = 0,
+#define HT_ERR_ENUM(name, value, text) name = (value),
+    HT_ERR_LIST(HT_ERR_ENUM)
+#undef HT_ERR_ENUM
+};
+
+/* A text for any code; never NULL. Static storage. */
+const char *ht_err_text(int err);
+
+/* The code that stands for an errno value; HT_EIO for those without one of their own. */
+int ht_err_from_errno(int errnum);
+
+/* A message with room of its own, for errors that a person reads. Truncated with "..." when too long. */
+struct ht_errmsg {
+    char text[512];
+};
+
+/* Formats into `e` (which may be NULL) and returns `err`, so that `return ht_fail(...)` reads well. */
+int ht_fail(struct ht_errmsg *e, int err, const char *fmt, ...) HT_PRINTF(3, 4);
+
+#endif

@@ -1,0 +1,173 @@
+#include "base/base.h"
+#include "base/buf.h"
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/list.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "support/tap.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+static void slices(void) {
+    CU_ASSERT(ht_slice_is(ht_slice_str("abc"), "abc"));
+    CU_ASSERT(!ht_slice_is(ht_slice_str("abc"), "abd"));
+    CU_ASSERT(ht_slice_case_eq(ht_slice_str("Content-Length"), ht_slice_str("content-lENGTH")));
+    CU_ASSERT(!ht_slice_case_eq(ht_slice_str("[x"), ht_slice_str("{x")));
+    CU_ASSERT(ht_slice_eq(ht_slice_str(NULL), ht_slice_str("")));
+}
+
+static void every_error_has_a_text(void) {
+#define CHECK(name, value, text) CU_ASSERT_STRING_EQUAL(ht_err_text(name), text);
+    HT_ERR_LIST(CHECK)
+#undef CHECK
+    CU_ASSERT_STRING_EQUAL(ht_err_text(0), "no error");
+    CU_ASSERT_STRING_EQUAL(ht_err_text(-9999), "unknown error");
+    CU_ASSERT_EQUAL(ht_err_from_errno(EMFILE), HT_EFDS);
+    CU_ASSERT_EQUAL(ht_err_from_errno(EAGAIN), HT_EAGAIN);
+}
+
+static void long_messages_end_in_dots(void) {
+    struct ht_errmsg e;
+    char big[2000];
+    memset(big, 'x', sizeof big - 1);
+    big[sizeof big - 1] = '\0';
+    CU_ASSERT_EQUAL(ht_fail(&e, HT_EINVAL, "%s", big), HT_EINVAL);
+    CU_ASSERT_STRING_EQUAL(e.text + sizeof e.text - 4, "...");
+    CU_ASSERT_EQUAL(ht_fail(NULL, HT_EIO, "nobody reads this"), HT_EIO);
+}
+
+static void buffers_keep_their_bytes(void) {
+    struct ht_buf b = {0};
+    size_t before = ht_mem_live();
+    unsigned next_in = 0, next_out = 0;
+    for (int round = 0; round < 2000; round++) {
+        unsigned char piece[97];
+        for (size_t i = 0; i < sizeof piece; i++)
+            piece[i] = (unsigned char)next_in++;
+        CU_ASSERT_EQUAL_FATAL(ht_buf_append(&b, piece, sizeof piece), HT_OK);
+        size_t take = ht_min(ht_buf_size(&b), (size_t)(round % 151));
+        for (size_t i = 0; i < take; i++)
+            CU_ASSERT_EQUAL_FATAL(ht_buf_head(&b)[i], (unsigned char)next_out++);
+        ht_buf_consume(&b, take);
+    }
+    CU_ASSERT_EQUAL(ht_buf_printf(&b, "%0300d", 7), HT_OK);
+    ht_buf_free(&b);
+    CU_ASSERT_EQUAL(ht_mem_live(), before);
+}
+
+static void a_failed_append_changes_nothing(void) {
+    struct ht_buf b = {0};
+    CU_ASSERT_EQUAL(ht_buf_append(&b, "abc", 3), HT_OK);
+    ht_mem_fail_at(0);
+    char big[4096] = {0};
+    CU_ASSERT_EQUAL(ht_buf_append(&b, big, sizeof big), HT_ENOMEM);
+    CU_ASSERT(ht_slice_is(ht_buf_slice(&b), "abc"));
+    CU_ASSERT_EQUAL(ht_buf_append(&b, big, sizeof big), HT_OK);
+    ht_buf_free(&b);
+}
+
+static void pools_give_memory_back(void) {
+    size_t before = ht_mem_live();
+    struct ht_pool p;
+    void *blocks[8];
+    ht_pool_init(&p, 4096, 2);
+    for (size_t i = 0; i < 8; i++)
+        blocks[i] = ht_pool_get(&p);
+    CU_ASSERT_EQUAL(p.live, 8);
+    for (size_t i = 0; i < 8; i++)
+        ht_pool_put(&p, blocks[i]);
+    ht_pool_put(&p, NULL);
+    CU_ASSERT_EQUAL(p.live, 0);
+    CU_ASSERT_EQUAL(ht_mem_live(), before + 2);
+    ht_pool_drain(&p);
+    CU_ASSERT_EQUAL(ht_mem_live(), before);
+}
+
+struct item {
+    int n;
+    struct ht_list node;
+};
+
+static void lists(void) {
+    struct ht_list head, other;
+    struct item items[5];
+    ht_list_init(&head);
+    ht_list_init(&other);
+    for (int i = 0; i < 5; i++) {
+        items[i].n = i;
+        ht_list_init(&items[i].node);
+        ht_list_push_back(i < 3 ? &head : &other, &items[i].node);
+    }
+    ht_list_splice(&head, &other);
+    CU_ASSERT(ht_list_empty(&other));
+    int sum = 0, at = 0;
+    HT_LIST_FOR_SAFE(it, &head) {
+        struct item *item = HT_LIST_ENTRY(it, struct item, node);
+        CU_ASSERT_EQUAL(item->n, at++);
+        sum += item->n;
+        if (item->n == 2)
+            ht_list_remove(it);
+    }
+    CU_ASSERT_EQUAL(sum, 10);
+    ht_list_remove(&items[2].node); /* twice is harmless */
+    CU_ASSERT_PTR_EQUAL(ht_list_pop_front(&head), &items[0].node);
+    CU_ASSERT(!ht_list_linked(&items[0].node));
+}
+
+static size_t logged(enum ht_log_format format, char *out, size_t cap) {
+    int fd[2];
+    CU_ASSERT_EQUAL_FATAL(pipe(fd), 0);
+    ht_log_setup(fd[1], HT_LOG_INFO, format);
+    ht_info("visitor", "path \"%s\"", "/a\nINFO kit: forged\x7f");
+    ht_debug("visitor", "not shown");
+    ht_log_setup(2, HT_LOG_INFO, HT_LOG_TEXT);
+    close(fd[1]);
+    ssize_t n = read(fd[0], out, cap - 1);
+    close(fd[0]);
+    CU_ASSERT_FATAL(n > 0);
+    out[n] = '\0';
+    return (size_t)n;
+}
+
+static void nobody_forges_a_log_line(void) {
+    char line[4096];
+    logged(HT_LOG_TEXT, line, sizeof line);
+    CU_ASSERT_PTR_EQUAL(strchr(line, '\n'), line + strlen(line) - 1);
+    CU_ASSERT_PTR_NOT_NULL(strstr(line, "/a\\x0aINFO kit: forged\\x7f"));
+    logged(HT_LOG_JSON, line, sizeof line);
+    CU_ASSERT_PTR_NOT_NULL(strstr(line, "\"message\":\"path \\\"/a\\u000aINFO kit: forged\\u007f\\\"\"}\n"));
+}
+
+static void clocks_and_chance(void) {
+    uint64_t a = ht_now_us();
+    CU_ASSERT(ht_now_us() >= a);
+    char u[37], v[37];
+    ht_uuid4(u);
+    ht_uuid4(v);
+    CU_ASSERT_EQUAL(strlen(u), 36);
+    CU_ASSERT_EQUAL(u[14], '4');
+    CU_ASSERT(strchr("89ab", u[19]) != NULL);
+    CU_ASSERT_STRING_NOT_EQUAL(u, v);
+    CU_ASSERT(ht_const_time_eq("abc", 3, "abc", 3));
+    CU_ASSERT(!ht_const_time_eq("abc", 3, "abd", 3));
+    CU_ASSERT(!ht_const_time_eq("abc", 3, "abcd", 4));
+}
+
+int main(void) {
+    static const struct tap_test tests[] = {
+        {"slices compare", slices},
+        {"every error has a text", every_error_has_a_text},
+        {"long messages end in dots", long_messages_end_in_dots},
+        {"buffers keep their bytes in order", buffers_keep_their_bytes},
+        {"a failed append changes nothing", a_failed_append_changes_nothing},
+        {"pools give memory back", pools_give_memory_back},
+        {"intrusive lists", lists},
+        {"nobody forges a log line", nobody_forges_a_log_line},
+        {"clocks, uuids and constant-time comparison", clocks_and_chance},
+        {NULL, NULL},
+    };
+    return tap_main("base", tests);
+}

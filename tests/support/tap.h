@@ -1,0 +1,17 @@
+/*
+ * Runs CUnit suites and prints TAP: one line per test, and why a test failed as `# ` lines.
+ */
+#ifndef HT_TESTS_TAP_H
+#define HT_TESTS_TAP_H
+
+#include <CUnit/CUnit.h>
+
+struct tap_test {
+    const char *name;
+    void (*run)(void);
+};
+
+/* Returns the exit status: 0 when all passed. `tests` ends with a row whose name is NULL. */
+int tap_main(const char *suite, const struct tap_test *tests);
+
+#endif
