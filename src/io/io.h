@@ -1,0 +1,202 @@
+/*
+ * The event loop and everything that has a file descriptor. The only room that includes ev.h: the other rooms see opaque
+ * structs and small structs of functions. One thread; no call here blocks.
+ *
+ * Callbacks may destroy any object of this room, their own included, unless it is said otherwise.
+ */
+#ifndef HT_IO_IO_H
+#define HT_IO_IO_H
+
+#include "base/base.h"
+#include "base/err.h"
+#include "base/list.h"
+
+#include <sys/socket.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+
+/* ---- loop ---- */
+
+struct io_loop;
+
+struct io_loop *io_loop_create(void) HT_MUST_USE; /* NULL: out of memory or descriptors */
+void io_loop_destroy(struct io_loop **loop);
+/* Runs until io_loop_break(). */
+void io_loop_run(struct io_loop *loop);
+/* One turn: handles what is ready; waits for something first when `wait`. */
+void io_loop_turn(struct io_loop *loop, bool wait);
+void io_loop_break(struct io_loop *loop);
+/* Monotonic time of the present turn. */
+uint64_t io_now_ms(struct io_loop *loop);
+/* A descriptor that polls readable when io_loop_turn() has work: for embedding in another loop (the epoll descriptor). */
+int io_loop_fd(struct io_loop *loop);
+/* Longest time one turn has taken since the last call, microseconds; for the lag metric. */
+uint64_t io_loop_take_lag_us(struct io_loop *loop);
+
+/*
+ * Work for the end of this turn: run once, after all ready descriptors and timers were handled and before the loop waits.
+ * This is where a turn's output is gathered into one system call. Adding twice is harmless; a task may add itself or
+ * others again: they run in the same turn, in rounds, at most 16, then in the next turn.
+ */
+struct io_task {
+    struct ht_list node;
+    void (*run)(struct io_task *);
+};
+void io_task_init(struct io_task *t, void (*run)(struct io_task *));
+void io_task_add(struct io_loop *loop, struct io_task *t);
+void io_task_cancel(struct io_task *t);
+
+/* ---- timers: one shot, coarse (about a millisecond), embedded in their owner; setting again moves it cheaply ---- */
+
+struct io_timer {
+    void *impl[8];
+    void (*fire)(struct io_timer *);
+    struct io_loop *loop;
+};
+void io_timer_init(struct io_loop *loop, struct io_timer *t, void (*fire)(struct io_timer *));
+void io_timer_set(struct io_timer *t, uint64_t after_ms);
+void io_timer_stop(struct io_timer *t);
+bool io_timer_active(const struct io_timer *t);
+
+/* ---- signals ---- */
+
+struct io_signal {
+    void *impl[8];
+    void (*fire)(struct io_signal *, int signo);
+    struct io_loop *loop;
+};
+void io_signal_start(struct io_loop *loop, struct io_signal *s, int signo, void (*fire)(struct io_signal *, int));
+void io_signal_stop(struct io_signal *s);
+/* Ignores SIGPIPE for the process; every program does it first. */
+void io_ignore_sigpipe(void);
+
+/* ---- addresses ---- */
+
+struct io_addr {
+    struct sockaddr_storage ss;
+    socklen_t len;
+};
+/* "127.0.0.1", "::1" (no brackets) and a port. HT_EINVAL: no literal address. Never asks a name server. */
+int io_addr_parse(struct io_addr *a, const char *host, uint16_t port);
+/* "host:port", "[v6]:port", ":port" (loopback). */
+int io_addr_parse_hostport(struct io_addr *a, const char *text, struct ht_errmsg *err);
+/* "127.0.0.1:50" or "[::1]:50"; for v4-mapped addresses the v4 form. Returns out. */
+#define IO_ADDR_TEXT 64
+char *io_addr_text(const struct io_addr *a, char out[IO_ADDR_TEXT]);
+/* Host part alone, no brackets, no port. */
+char *io_addr_host(const struct io_addr *a, char out[IO_ADDR_TEXT]);
+uint16_t io_addr_port(const struct io_addr *a);
+bool io_addr_is_loopback(const struct io_addr *a);
+
+/* ---- descriptor permits: a budget so that accept and dial stop before the process runs dry (hardening case 22) ---- */
+
+struct io_fds {
+    unsigned total, used;
+};
+static inline bool io_fds_take(struct io_fds *f) {
+    if (f->used >= f->total)
+        return false;
+    f->used++;
+    return true;
+}
+static inline void io_fds_give(struct io_fds *f) { f->used--; }
+static inline unsigned io_fds_available(const struct io_fds *f) { return f->total - f->used; }
+/* Open descriptors of this process, or -1. */
+int io_count_fds(void);
+/* Raises the soft limit to the hard one and returns it. */
+unsigned io_raise_fd_limit(void);
+
+/* ---- connections ---- */
+
+struct io_conn;
+
+struct io_conn_ops {
+    /* Bytes, the end or an error can be read with io_conn_read(). Level-triggered: called each turn while reading is on. */
+    void (*readable)(void *ctx);
+    /* Writing is possible again after io_conn_want_write(c, true). */
+    void (*writable)(void *ctx);
+};
+
+/* Takes a connected non-blocking stream socket over. Sets TCP_NODELAY. Reading starts switched off. NULL: out of memory
+ * (the descriptor is closed). */
+struct io_conn *io_conn_adopt(struct io_loop *loop, int fd, const struct io_conn_ops *ops, void *ctx) HT_MUST_USE;
+void io_conn_set_ops(struct io_conn *c, const struct io_conn_ops *ops, void *ctx);
+
+/* Switching is free when nothing changes, and twice in a turn costs one epoll_ctl at most. */
+void io_conn_read_on(struct io_conn *c, bool on);
+void io_conn_want_write(struct io_conn *c, bool on);
+
+/* > 0 bytes; HT_EAGAIN; HT_EOF; HT_ERESET and others. TLS inside when the connection has it. */
+ssize_t io_conn_read(struct io_conn *c, void *buf, size_t cap);
+/* How many bytes went out (> 0, may be fewer than given); HT_EAGAIN (then io_conn_want_write); or an error. */
+ssize_t io_conn_write(struct io_conn *c, const struct iovec *iov, int iovcnt);
+/* Half-close: no more writes (FIN, or TLS close_notify and FIN). */
+int io_conn_shutdown(struct io_conn *c);
+/* Closes at once and orderly: unread input makes the kernel send RST. Clears the pointer. NULL is ignored. */
+void io_conn_close(struct io_conn **c);
+/* Closes with RST, so that a cut never looks like a clean end. */
+void io_conn_abort(struct io_conn **c);
+/*
+ * Closes after an answer that must reach a peer who may still be sending (hardening case 2): half-closes, drops what
+ * comes for up to `linger_ms` or 1 MiB, then closes. The connection belongs to the loop from now on. Clears the pointer.
+ */
+void io_conn_close_lingering(struct io_conn **c, uint64_t linger_ms);
+
+void io_conn_peer(struct io_conn *c, struct io_addr *out);
+void io_conn_local(struct io_conn *c, struct io_addr *out);
+int io_conn_fd(struct io_conn *c);
+/* Bytes read and written so far, payload only. */
+void io_conn_counts(struct io_conn *c, uint64_t *in, uint64_t *out);
+/* TCP_NOTSENT_LOWAT and friends, for the connection that carries the tunnel: what sits unsent in the kernel stays small. */
+void io_conn_tune_tunnel(struct io_conn *c);
+
+/* ---- listening ---- */
+
+struct io_listener;
+
+struct io_listener_ops {
+    /* A connection: `fd` is yours (io_conn_adopt or close). */
+    void (*accepted)(void *ctx, int fd, const struct io_addr *peer);
+    /* May be NULL. accept() failed with `err` (HT_EFDS, HT_ENOMEM, ...); the listener pauses itself and comes back. */
+    void (*accept_failed)(void *ctx, int err);
+};
+
+/*
+ * SO_REUSEADDR, never SO_REUSEPORT (hardening case 25); IPV6_V6ONLY. Errors: HT_EINUSE, HT_EACCESS, HT_EADDR, HT_EFDS,
+ * HT_EIO with *err filled. At most 64 accepts a turn. With no descriptor left it uses a reserve one to take a visitor and
+ * close it, then pauses 100 ms: no spinning, recovery by itself.
+ */
+int io_listen(struct io_loop *loop, const struct io_addr *addr, const struct io_listener_ops *ops, void *ctx,
+              struct io_listener **out, struct ht_errmsg *err) HT_MUST_USE;
+void io_listener_set_ops(struct io_listener *l, const struct io_listener_ops *ops, void *ctx);
+void io_listener_pause(struct io_listener *l, bool pause);
+void io_listener_local(struct io_listener *l, struct io_addr *out);
+void io_listener_close(struct io_listener **l);
+
+/* ---- dialling ---- */
+
+/* TLS on the way out: verified against `ca_file` or the system's store, SNI and host name check for the dialled host. */
+struct io_tls;
+struct io_tls *io_tls_create(const char *ca_file, struct ht_errmsg *err) HT_MUST_USE;
+void io_tls_destroy(struct io_tls **t);
+
+struct io_dial;
+
+struct io_dial_ops {
+    /* Connected (and the TLS handshake done): `c` is yours, its ops are to be set. The dial object is gone. */
+    void (*connected)(void *ctx, struct io_conn *c);
+    /* `text` says where and why, for a person. The dial object is gone. */
+    void (*failed)(void *ctx, int err, const char *text);
+};
+
+/*
+ * Connects to `host` (a name, or an address without brackets): resolved off the loop when it is a name ("localhost" is
+ * not asked for: 127.0.0.1, then ::1), each address tried in turn, `timeout_ms` for all of it. NULL with *err only when it
+ * cannot even start. A connected or failed callback never comes before this returns.
+ */
+struct io_dial *io_dial_start(struct io_loop *loop, const char *host, uint16_t port, struct io_tls *tls, uint64_t timeout_ms,
+                              const struct io_dial_ops *ops, void *ctx, struct ht_errmsg *err) HT_MUST_USE;
+/* No callback comes any more. Clears the pointer. NULL is ignored. */
+void io_dial_cancel(struct io_dial **d);
+
+#endif

@@ -1,0 +1,128 @@
+/*
+ * WebSocket (RFC 6455) for both ends, over a connection of io. Data frames are our own framing: read in place, masked and
+ * unmasked in place, eight bytes and more at a time. Control frames go through wslay, which owns PING/PONG, close codes
+ * and the closing handshake. The only room that includes wslay.h.
+ */
+#ifndef HT_WS_WS_H
+#define HT_WS_WS_H
+
+#include "base/base.h"
+#include "base/buf.h"
+#include "base/err.h"
+#include "http/http.h"
+#include "io/io.h"
+
+/* ---- the opening handshake, pure ---- */
+
+#define WS_KEY_LEN 24    /* base64 of 16 random bytes */
+#define WS_ACCEPT_LEN 28 /* base64 of a SHA-1 */
+
+void ws_make_key(char out[WS_KEY_LEN + 1]);
+void ws_accept_for(struct ht_slice key, char out[WS_ACCEPT_LEN + 1]);
+
+/*
+ * Checks a parsed request as an upgrade (RFC 6455 4.2.1): GET, HTTP/1.1, Host, Upgrade, Connection, a key of 16 bytes,
+ * version 13. Returns 0, or HT_EPROTO with the status to answer (400, 405, 426 with Sec-WebSocket-Version: 13) in *e.
+ * *key is set to the request's key, *protocols to all offered subprotocols as one comma list ("" when none; several
+ * header lines are joined in `scratch`).
+ */
+int ws_check_request(const struct http_head *h, const char *buf, struct ht_slice *key, struct ht_slice *protocols,
+                     struct ht_buf *scratch, struct http_error *e);
+/* The 101 with an optional subprotocol (NULL for none). */
+int ws_write_101(struct ht_buf *out, struct ht_slice key, const char *protocol) HT_MUST_USE;
+
+/* ---- an open WebSocket ---- */
+
+struct ws_conn;
+
+enum ws_side { WS_SERVER, WS_CLIENT };
+
+struct ws_limits {
+    size_t max_message;     /* bytes of one message; over it: close 1009 */
+    unsigned max_fragments; /* frames of one message, empty ones count; over it: close 1008 */
+};
+
+struct ws_ops {
+    /*
+     * Payload of the present binary message: p[0..n) are its bytes not yet consumed, contiguous, unmasked. `end` says
+     * that the message's last byte is included. Returns how many bytes were consumed: the rest is presented again, with
+     * more behind it (with `end` everything must be consumed; what is left then is a violation, close 1002). The bytes
+     * are valid until `fed` was called. Negative: stop, the owner has closed or destroyed this connection.
+     */
+    ssize_t (*message)(void *ctx, uint8_t *p, size_t n, bool end);
+    /* A batch of reads was handed up; slices borrowed in message() die when this returns. */
+    void (*fed)(void *ctx);
+    /*
+     * Room to send: build ONE message of at most `cap` bytes at `out` and return its length; 0: nothing to send now
+     * (ws_conn_want_send() asks again).
+     */
+    size_t (*pull)(void *ctx, uint8_t *out, size_t cap);
+    /*
+     * The connection is over: called exactly once, last of all, and never from inside ws_conn_create/close/destroy.
+     * `code` is the peer's close code (1005: a close frame without one; 1006: the socket dropped with no close frame).
+     * `local` is true when we started the close. `reason` is printable text. Destroy the ws_conn in it or later.
+     */
+    void (*closed)(void *ctx, uint16_t code, struct ht_slice reason, bool local);
+};
+
+/*
+ * Takes an io connection whose handshake is done. `early` are bytes that were read behind the handshake (may be empty).
+ * Callbacks start with the next turn. NULL: out of memory (the io connection is closed).
+ */
+struct ws_conn *ws_conn_create(struct io_loop *loop, struct io_conn *conn, enum ws_side side, const struct ws_limits *limits,
+                               struct ht_slice early, const struct ws_ops *ops, void *ctx) HT_MUST_USE;
+void ws_conn_set_limits(struct ws_conn *w, const struct ws_limits *limits);
+
+/* Something can be pulled: at the end of this turn pull() is called as long as there is room, and everything goes out in
+ * one system call. Cheap; call as often as you like. */
+void ws_conn_want_send(struct ws_conn *w);
+
+/* Stops or resumes handing messages up (the kernel's buffer then stops the peer). Control frames keep being answered only
+ * while reading: use it for orderly shutdown, never as flow control. */
+void ws_conn_pause(struct ws_conn *w, bool pause);
+
+/*
+ * Starts the closing handshake after everything that pull() still gives was sent: a close frame with `code` (0: one without
+ * a code) and `reason`, then waits for the peer's answer up to 2 s, then closes the socket. closed() follows.
+ */
+void ws_conn_close(struct ws_conn *w, uint16_t code, const char *reason);
+/* Sends nothing more and drops the socket now; closed() is not called. Clears the pointer. NULL is ignored. */
+void ws_conn_destroy(struct ws_conn **w);
+
+/* Bytes waiting in our buffers (not in the kernel's). */
+size_t ws_conn_unsent(const struct ws_conn *w);
+struct io_conn *ws_conn_io(struct ws_conn *w);
+
+/* ---- the opening handshake of a client over io ---- */
+
+struct ws_connect;
+
+struct ws_connect_options {
+    const char *host; /* as dialled, no brackets */
+    uint16_t port;
+    struct io_tls *tls;     /* NULL: ws:// */
+    const char *host_field; /* value of Host */
+    const char *path;       /* origin-form */
+    const char *protocols;  /* Sec-WebSocket-Protocol */
+    const char *extra;      /* more header lines, each ending in CRLF, or NULL; may hold secrets: never logged */
+    uint64_t timeout_ms;    /* for all of it */
+};
+
+struct ws_connect_ops {
+    /* Open. `protocol` is what the server chose. `early` must be given to ws_conn_create(). The object is gone afterwards. */
+    void (*open)(void *ctx, struct io_conn *conn, struct ht_slice protocol, struct ht_slice early);
+    /* `status` is the HTTP status when the server answered with another than 101, else 0; `text` says where and why.
+     * `retry_after_ms` from Retry-After, 0 when absent. */
+    void (*failed)(void *ctx, int err, uint16_t status, uint64_t retry_after_ms, const char *text);
+};
+
+struct ws_connect *ws_connect_start(struct io_loop *loop, const struct ws_connect_options *o, const struct ws_connect_ops *ops,
+                                    void *ctx, struct ht_errmsg *err) HT_MUST_USE;
+void ws_connect_cancel(struct ws_connect **c);
+
+/* ---- masking, pure ---- */
+
+/* XORs n bytes with the mask, whose first byte to use is mask[offset % 4]. In place; fast for any alignment. */
+void ws_mask(uint8_t *p, size_t n, const uint8_t mask[4], size_t offset);
+
+#endif
