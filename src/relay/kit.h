@@ -1,0 +1,88 @@
+/*
+ * The kit's side of the relay: which ports are bound to whom, and what happens to a visitor who connects to one.
+ *
+ * A binding belongs to an owner (one session, live or parked). An EXPOSE binding's visitors speak HTTP/1.1
+ * (visitor_http.c), a PULL binding's are raw bytes (visitor_tcp.c).
+ */
+#ifndef HT_RELAY_KIT_H
+#define HT_RELAY_KIT_H
+
+#include "base/base.h"
+#include "base/err.h"
+#include "base/list.h"
+#include "http/http.h"
+#include "io/io.h"
+#include "metrics_gen.h"
+#include "mux/mux.h"
+#include "wire_gen.h"
+
+struct relay_kit_config {
+    struct io_loop *loop;
+    struct io_fds *fds;         /* permits for visitors' descriptors and listeners */
+    struct ht_metrics *metrics; /* never NULL */
+    struct http_limits head_limits;
+    uint64_t head_timeout_ms;      /* absolute, for a request head; 408 */
+    uint64_t keepalive_timeout_ms; /* idle between requests */
+    uint64_t response_timeout_ms;  /* until the final response head; 504 */
+    uint64_t half_close_timeout_ms; /* a quiet half-closed TCP stream */
+    unsigned max_bindings;         /* per owner */
+    bool allow_privileged_expose, allow_privileged_pull;
+    const uint16_t *reserved_ports;
+    size_t n_reserved_ports;
+    struct io_addr expose_addr;     /* address EXPOSE listeners bind; its port is ignored */
+    const char *public_url_pattern; /* NULL: publicUrl is null; "{port}" is replaced */
+};
+
+struct relay_table; /* all bindings of a kit */
+struct relay_binding;
+
+/* Embedded in the kit's session record. */
+struct relay_owner {
+    struct ht_list bindings;   /* of struct relay_binding */
+    struct mux_session *mux;   /* NULL while parked: visitors get 503 with Retry-After */
+    uint64_t not_before_ms;    /* until then visitors get 503 too (a published driver that has just resumed); 0: none */
+    uint32_t next_bind_id;     /* from 1 */
+    unsigned n_bindings;
+    bool own_peer;             /* mux_config.own_peer */
+    /* The binding was taken over by another owner: tell the old driver (BIND_REVOKED). */
+    void (*revoked)(struct relay_owner *o, uint32_t bind_id, const char *reason);
+};
+
+void relay_owner_init(struct relay_owner *o, void (*revoked)(struct relay_owner *, uint32_t, const char *));
+
+struct relay_table *relay_table_create(const struct relay_kit_config *cfg) HT_MUST_USE;
+/* Closes every listener and visitor. */
+void relay_table_destroy(struct relay_table **t);
+
+struct relay_bound {
+    uint32_t bind_id;
+    uint16_t port;
+    char public_url[1024]; /* "" when there is none */
+};
+
+/* BIND. 0 with *out, or a negative error with the wire's code and a text for BIND_ERR. Section 3 of the protocol. */
+int relay_bind(struct relay_table *t, struct relay_owner *o, const struct wire_bind *bind, struct relay_bound *out,
+               enum wire_bind_error *code, struct ht_errmsg *err) HT_MUST_USE;
+/* UNBIND: closes the listener; open streams of the binding are reset. HT_EINVAL: no such binding. */
+int relay_unbind(struct relay_table *t, struct relay_owner *o, uint32_t bind_id) HT_MUST_USE;
+/* The owner is gone: all of its bindings, listeners and visitors. */
+void relay_owner_drop(struct relay_table *t, struct relay_owner *o);
+/* Stop accepting new visitors on every binding (drain), or go on. */
+void relay_table_pause(struct relay_table *t, bool pause);
+
+/* For the admin API and HELLO_OK's resumedBinds. Valid until the next bind or unbind. */
+struct relay_binding_info {
+    const struct relay_owner *owner;
+    uint32_t bind_id;
+    uint16_t port;
+    enum wire_kind kind;
+    enum wire_mode mode;
+    char bind_addr[IO_ADDR_TEXT]; /* host part of the listener's address */
+    unsigned visitors;            /* connections at present */
+};
+/* Calls `each` for all bindings (of `o` only, when given). */
+void relay_each_binding(const struct relay_table *t, const struct relay_owner *o,
+                        void (*each)(void *ctx, const struct relay_binding_info *info), void *ctx);
+unsigned relay_count_visitors(const struct relay_table *t);
+
+#endif

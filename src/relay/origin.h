@@ -1,0 +1,53 @@
+/*
+ * The driver's side of the relay: a stream from the kit on one end, a service on the laptop on the other.
+ */
+#ifndef HT_RELAY_ORIGIN_H
+#define HT_RELAY_ORIGIN_H
+
+#include "base/base.h"
+#include "base/err.h"
+#include "http/http.h"
+#include "io/io.h"
+#include "metrics_gen.h"
+#include "mux/mux.h"
+#include "wire_gen.h"
+
+/* What the driver may want to show. All fields are only valid during the call. */
+struct relay_request_info {
+    struct ht_slice method, target, peer_addr;
+    uint32_t stream_id;
+    uint16_t status;       /* 0: no answer */
+    uint16_t reset_code;   /* 0: ended in order */
+    uint64_t bytes_in;     /* from the visitor */
+    uint64_t bytes_out;    /* to the visitor */
+    uint64_t duration_us;
+    const char *error;     /* NULL, or why it failed, for a person */
+};
+
+struct relay_target_config {
+    struct io_loop *loop;
+    const char *host; /* copied */
+    uint16_t port;
+    enum wire_kind kind;
+    uint64_t connect_timeout_ms;
+    unsigned pool_size;            /* idle connections kept to an HTTP service */
+    uint64_t pool_idle_timeout_ms; /* and for how long */
+    struct http_limits head_limits;
+    struct ht_metrics *metrics; /* may be NULL */
+    /* A request or a TCP connection is over. May be NULL. */
+    void (*finished)(void *ctx, const struct relay_request_info *info);
+    void *ctx;
+};
+
+struct relay_target;
+
+struct relay_target *relay_target_create(const struct relay_target_config *cfg) HT_MUST_USE;
+/* Resets open streams, closes the pool. Clears the pointer. NULL is ignored. */
+void relay_target_destroy(struct relay_target **t);
+/* Takes a new stream: from now on it belongs to the target (mux_stream_accept is called here). `open` is only borrowed. */
+void relay_target_serve(struct relay_target *t, struct mux_stream *st, const struct wire_stream_open *open);
+
+unsigned relay_target_active(const struct relay_target *t); /* streams being served */
+unsigned relay_target_idle(const struct relay_target *t);   /* pooled connections */
+
+#endif
