@@ -4,6 +4,10 @@
 
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
+.SUFFIXES:
+
+VERSION := 0.1.0
+PREFIX  ?= /usr/local
 
 ROOMS := base wire flow mux http io ws relay admin kit driver cli
 # W is where everything goes; another one lets two builds live side by side.
@@ -120,8 +124,54 @@ unit-build: $(UNIT)
 unit: $(UNIT)
 	@set -e; for t in $(UNIT); do echo "# $$t"; $$t; done
 
+# ---- what a Debian machine needs ----
+DEPS_BUILD := gcc libc6-dev make pkg-config ragel libev-dev libwslay-dev libcjson-dev libssl-dev \
+              python3 python3-jinja2 python3-yaml python3-jsonschema
+DEPS_TEST  := libcunit1-dev curl nginx|nginx-light|nginx-core|nginx-full postgresql redis-server python3-websockets openssl wrk procps
+DEPS_LINT  := clang clang-format shellcheck
+DEPS_BENCH := openssh-server openssh-client wrk
+deps:
+	@tests/deps.sh $(DEPS_BUILD)
+deps-test: deps
+	@tests/deps.sh '$(firstword $(DEPS_TEST))' $(foreach d,$(wordlist 2,99,$(DEPS_TEST)),'$(d)')
+
+# ---- for people ----
+# A kit on a free loopback port with a sample page exposed. Ctrl-C ends everything.
+run: deps
+	@$(MAKE) --no-print-directory all
+	@$(B)/hoody-tunnel demo
+
+# Everything that can be proved in ten minutes on two cores; see tests/run.
+test: deps-test
+	@$(MAKE) --no-print-directory test-build
+	@$(MAKE) --no-print-directory SAN=1 test-build
+	@PYTHON="$(PYTHON)" tests/run
+
+test-build: all unit-build $(B)/ws_echo $(B)/bench/load
+
+bench: deps-test
+	@tests/deps.sh $(DEPS_BENCH)
+	@$(MAKE) --no-print-directory all $(B)/bench/load $(B)/bench/codec
+	@$(PYTHON) tests/bench/bench.py $(BENCH_ARGS)
+
+layers:
+	@$(PYTHON) tests/lint/layers.py
+
+# A second compiler, the formatter and the shell checker.
+FORMATTED := $(filter-out %.rl,$(wildcard src/*/*.c src/*/*.h tests/*/*.c tests/*/*.h))
+lint: $(GEN_FILES)
+	@tests/deps.sh $(DEPS_LINT)
+	@clang-format --dry-run -Werror $(FORMATTED)
+	@for f in $(C_SRC) $(GEN_C); do clang $(CSTD) -O1 $(WARN) $(CPPFLAGS) -fsyntax-only $$f || exit 1; done
+	@shellcheck .ci/run tests/deps.sh
+	@$(PYTHON) -m compileall -q gen tests >/dev/null
+	@echo "lint: $(words $(C_SRC)) C files, clean"
+
+format:
+	@clang-format -i $(FORMATTED)
+
 clean:
 	rm -rf $(W)
 
 -include $(OBJ:.o=.d) $(UNIT:=.d) $(SUPPORT:.o=.d)
-.PHONY: all gen unit unit-build clean
+.PHONY: all gen unit unit-build clean deps deps-test run test test-build bench layers lint format
