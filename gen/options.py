@@ -1,0 +1,297 @@
+"""spec/options.yaml -> options_gen.h, options_gen.c: every command and option, its parser and its --help."""
+
+import ipaddress
+import os
+import re
+import textwrap
+from dataclasses import dataclass, field
+
+from gen import specfile
+from gen.render import banner, render as render_template
+
+WIDTH = 80
+_DURATION = {"ms": 1, "": 1000, "s": 1000, "m": 60 * 1000, "h": 3600 * 1000}
+_SIZE = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+_PLACEHOLDER = {
+    "string": "TEXT", "file": "FILE", "secret": "TEXT", "bool": "", "int": "N", "duration": "TIME", "size": "BYTES",
+    "addr": "HOST:PORT", "ip": "ADDRESS", "cidr": "CIDR", "ports": "PORTS",
+}
+_C_TYPE = {
+    "string": "const char *", "file": "const char *", "secret": "const char *", "ip": "const char *", "bool": "bool ",
+    "int": "unsigned ", "duration": "uint64_t ", "size": "uint64_t ", "addr": "struct opt_addr ",
+    "cidr": "struct opt_cidr *", "ports": "struct opt_port_range *",
+}
+_RESERVED = {"help", "version"}
+
+
+def parse_value(kind, text, values=()):
+    """The value that `text` stands for; ValueError says what is accepted. The generated C parser does the same."""
+    if kind == "bool":
+        if not isinstance(text, bool):
+            raise ValueError("must be true or false")
+        return text
+    if isinstance(text, bool):
+        raise ValueError("must be a text or a number, not true or false")
+    text = str(text)
+    if kind == "int":
+        if not re.fullmatch(r"[0-9]+", text) or int(text) > 0xFFFFFFFF:
+            raise ValueError("must be a whole number below 4294967296")
+        return int(text)
+    if kind == "duration":
+        m = re.fullmatch(r"([0-9]+)(ms|s|m|h|)", text)
+        if not m:
+            raise ValueError("must be a duration such as 500ms, 5s, 2m or 1h; a bare number is seconds")
+        return int(m[1]) * _DURATION[m[2]]
+    if kind == "size":
+        m = re.fullmatch(r"([0-9]+)([KMG]?)", text.upper())
+        if not m:
+            raise ValueError("must be a size such as 65536, 64K or 1M")
+        return int(m[1]) * _SIZE[m[2]]
+    if kind == "addr":
+        m = re.fullmatch(r"(?:(\[[0-9a-fA-F:.]+\]|[^:\[\]]*):)?([0-9]+)", text)
+        if not m or int(m[2]) > 65535:
+            raise ValueError("must be host:port or [address]:port with a port up to 65535")
+        return text
+    if kind == "ip":
+        ipaddress.ip_address(text)
+        return text
+    if kind == "cidr":
+        return [ipaddress.ip_network(part, strict=False) for part in text.split(",")]
+    if kind == "ports":
+        if text == "none":
+            return []
+        out = []
+        for part in text.split(","):
+            m = re.fullmatch(r"([0-9]+)(?:-([0-9]+))?", part)
+            first, last = (int(m[1]), int(m[2] or m[1])) if m else (0, 0)
+            if not 1 <= first <= last <= 65535:
+                raise ValueError("must be ports and ranges such as 80,443,3000-3010, or none")
+            out.append((first, last))
+        return out
+    if kind == "enum" and text not in values:
+        raise ValueError("must be one of " + ", ".join(values))
+    return text
+
+
+@dataclass
+class Option:
+    name: str
+    type: str
+    doc: str
+    c_name: str
+    c_field: str
+    c_type: str
+    is_list: bool
+    placeholder: str
+    env: str = ""
+    unit: str = ""
+    default: str = ""
+    has_default: bool = False
+    min: int = 0
+    max: int = 0
+    min_text: str = ""
+    max_text: str = ""
+    example: str = ""
+    refuse: str = ""
+    hidden: bool = False
+    values: list = field(default_factory=list)
+    c_enum: dict = field(default_factory=dict)
+    commands: list = field(default_factory=list)
+
+
+@dataclass
+class Command:
+    name: str
+    doc: str
+    c_name: str
+    help: str
+    args: dict
+    examples: list
+    exit_codes: list
+    options: list = field(default_factory=list)
+
+
+def _check_values(raw, problems):
+    """Default, bounds and example against the type and against each other."""
+    kind, values = raw["type"], raw.get("values", ())
+    parsed = {}
+    for key in ("min", "max", "default", "example"):
+        if key not in raw:
+            continue
+        try:
+            parsed[key] = parse_value(kind, raw[key], values)
+        except ValueError as e:
+            problems.add(raw.line_of(key), f"option '{raw['name']}': {key} '{raw[key]}': {e}")
+    if "min" in parsed and "max" in parsed:
+        if parsed["min"] > parsed["max"]:
+            problems.add(raw.line_of("min"), f"option '{raw['name']}': min {raw['min']} is above max {raw['max']}")
+        for key in ("default", "example"):
+            if key in parsed and not parsed["min"] <= parsed[key] <= parsed["max"]:
+                problems.add(raw.line_of(key), f"option '{raw['name']}': {key} {raw[key]} is out of bounds; "
+                                               f"it must be {raw['min']} to {raw['max']}")
+    return parsed
+
+
+def _option(raw, parsed):
+    kind = raw["type"]
+    c_name = raw["name"].replace("-", "_")
+    c_enum = raw.get("c_enum", {})
+    placeholder = "|".join(raw["values"]) if kind == "enum" else _PLACEHOLDER[kind]
+    return Option(
+        name=raw["name"], type=kind, doc=raw["doc"], c_name=c_name,
+        c_field=c_name + ("_ms" if kind == "duration" else ""),
+        c_type=f"enum {c_enum['type']} " if kind == "enum" else _C_TYPE[kind],
+        is_list=kind in ("cidr", "ports"), placeholder=placeholder, env=raw.get("env", ""), unit=raw.get("unit", ""),
+        default=str(raw.get("default", "")), has_default="default" in raw and kind != "bool",
+        min=parsed.get("min", 0), max=parsed.get("max", 0), min_text=str(raw.get("min", "")),
+        max_text=str(raw.get("max", "")), example=str(raw.get("example", "")), refuse=raw.get("refuse", ""),
+        hidden=raw.get("hidden", False), values=list(raw.get("values", [])), c_enum=dict(c_enum),
+        commands=list(raw["commands"]))
+
+
+def _unique(items, key, what, problems):
+    seen = {}
+    for item in items:
+        value = item.get(key)
+        if value is None:
+            continue
+        if value in seen:
+            problems.add(item.line_of(key), f"{what} '{value}' is used twice (first on line {seen[value]}); "
+                                            "give each its own")
+        else:
+            seen[value] = item.line_of(key)
+
+
+def load(spec_dir):
+    """The checked model of options.yaml: {program, doc, exit_codes, commands, options}."""
+    path = os.path.join(spec_dir, "options.yaml")
+    doc = specfile.load(path, os.path.join(spec_dir, "options.schema.json"))
+    problems = specfile.Problems(doc.path)
+    _unique(doc["exit_codes"], "code", "exit code", problems)
+    _unique(doc["exit_codes"], "name", "exit code name", problems)
+    _unique(doc["commands"], "name", "command", problems)
+    _unique(doc["options"], "name", "option", problems)
+    _unique(doc["options"], "env", "variable", problems)
+
+    exits = {e["name"]: e for e in doc["exit_codes"]}
+    commands = {}
+    for raw in doc["commands"]:
+        for i, name in enumerate(raw["exit_codes"]):
+            if name not in exits:
+                problems.add(raw["exit_codes"].line_of(i), f"command '{raw['name']}': no exit code is named '{name}'; "
+                                                           "name one of " + ", ".join(exits))
+        if raw.get("args", {}).get("min", 0) > raw.get("args", {}).get("max", 0):
+            problems.add(raw["args"].line_of("min"), f"command '{raw['name']}': fewer arguments allowed than needed")
+        commands[raw["name"]] = Command(
+            name=raw["name"], doc=raw["doc"], c_name=raw["name"].replace(" ", "_"), help=raw.get("help", ""),
+            args=dict(raw.get("args", {})), examples=list(raw["examples"]),
+            exit_codes=[exits[n] for n in raw["exit_codes"] if n in exits])
+
+    names = {o["name"] for o in doc["options"]}
+    options = []
+    for raw in doc["options"]:
+        if raw["name"] in _RESERVED or raw["name"].startswith("no-"):
+            problems.add(raw.line_of("name"), f"option '{raw['name']}': --help, --version and --no-... are taken")
+        if raw["name"] in {f"no-{n}" for n in names}:
+            problems.add(raw.line_of("name"), f"option '{raw['name']}' reads as the negation of another")
+        option = _option(raw, _check_values(raw, problems))
+        options.append(option)
+        for i, name in enumerate(raw["commands"]):
+            if name in commands:
+                commands[name].options.append(option)
+            else:
+                problems.add(raw["commands"].line_of(i), f"option '{raw['name']}': there is no command '{name}'; "
+                                                         "name one of " + ", ".join(commands))
+    for raw in doc["commands"]:
+        unless = raw.get("args", {}).get("unless")
+        if unless and not any(o.name == unless and o.type == "bool" for o in commands[raw["name"]].options):
+            problems.add(raw["args"].line_of("unless"), f"command '{raw['name']}': '{unless}' must be one of its "
+                                                        "bool options")
+    problems.check()
+    return {"program": doc["program"], "doc": doc["doc"], "exit_codes": list(doc["exit_codes"]),
+            "commands": list(commands.values()), "options": options}
+
+
+def _fill(text, indent):
+    return textwrap.wrap(text, WIDTH, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False,
+                         break_long_words=False)
+
+
+def _columns(rows, indent="  "):
+    wide = max(len(left) for left, _ in rows) + 2
+    out = []
+    for left, right in rows:
+        lines = textwrap.wrap(right, WIDTH - len(indent) - wide, break_on_hyphens=False) or [""]
+        out += [(indent + (left if i == 0 else "").ljust(wide) + line).rstrip() for i, line in enumerate(lines)]
+    return out
+
+
+def _facts(option):
+    facts = []
+    if option.has_default:
+        facts.append(f"Default {option.default}.")
+    if option.max_text:
+        facts.append(f"From {option.min_text} to {option.max_text}{' ' + option.unit if option.unit else ''}.")
+    if option.env:
+        facts.append(f"Variable {option.env}.")
+    return " ".join(facts)
+
+
+def help_lines(model, command):
+    """What `hoody-tunnel COMMAND --help` prints."""
+    args = command.args
+    usage = f"Usage: {model['program']} {command.name} [OPTION]..."
+    if args:
+        one = args["name"] + ("..." if args["max"] > 1 else "")
+        usage += f" {one}" if args["min"] else f" [{one}]"
+    out = [usage, "", command.doc + "."]
+    if command.help:
+        out += [""] + _fill(command.help, "")
+    if args:
+        out += [""] + _columns([(args["name"], args["doc"])])
+    out += ["", "Options:"]
+    for o in command.options:
+        if o.hidden or o.type == "secret":
+            continue
+        out.append(f"  --[no-]{o.name}" if o.type == "bool" else f"  --{o.name} {o.placeholder}")
+        out += _fill(o.doc, " " * 8)
+        if _facts(o):
+            out += _fill(_facts(o), " " * 8)
+    out += ["  --help, -h", "        Show this."]
+    secrets = [o for o in command.options if o.type == "secret"]
+    if secrets:
+        out += ["", "Variables beside those named above:"] + _columns([(o.env, o.doc) for o in secrets])
+    out += ["", "Examples:"]
+    for example in command.examples:
+        out += [f"  {example['run']}", f"        {example['doc']}"]
+    out += ["", "Exit codes:"] + _columns([(str(e["code"]), e["doc"]) for e in command.exit_codes])
+    return out
+
+
+def overview_lines(model):
+    """What `hoody-tunnel --help` prints."""
+    rows = [(c.name + (f" {c.args['name']}..." if c.args else ""), c.doc) for c in model["commands"]]
+    return ([f"Usage: {model['program']} COMMAND [OPTION]... [ARGUMENT]...", ""] + _fill(model["doc"], "") +
+            ["", "Commands:"] + _columns(rows) +
+            ["", f"`{model['program']} COMMAND --help` tells more. `{model['program']} --version` names the version."])
+
+
+def comment(text):
+    """The lines of a C comment above a member."""
+    lines = textwrap.wrap(text.replace("*/", "* /"), 105)
+    return [("/* " if i == 0 else " * ") + line + (" */" if i == len(lines) - 1 else "") for i, line in enumerate(lines)]
+
+
+def c_string(text):
+    """A C string literal; `?` is escaped so that no trigraph can come about."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("??", "?\\?")
+    return f'"{escaped}"'
+
+
+def render(name, spec_dir):
+    model = load(spec_dir)
+    return render_template(
+        f"{name}.j2", banner=banner("options.yaml"), c=c_string, comment=comment, help_lines=help_lines, overview_lines=overview_lines,
+        model=model, program=model["program"], commands=model["commands"], exit_codes=model["exit_codes"],
+        enums=[o for o in model["options"] if o.type == "enum"],
+        headers=sorted({o.c_enum["header"] for o in model["options"] if o.c_enum}))
