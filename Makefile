@@ -52,13 +52,15 @@ $(eval $(call gen_rule,wire_gen.c,$(PROTO) gen/templates/wire_gen.c.j2))
 $(eval $(call gen_rule,vectors.json,$(PROTO) gen/vectors.py))
 $(eval $(call gen_rule,hoody_wire.py,$(PROTO) gen/pycodec.py gen/templates/hoody_wire.py.j2))
 $(eval $(call gen_rule,protocol.md,$(PROTO) gen/reference.py gen/templates/protocol.md.j2))
-OPTS := spec/options.yaml spec/options.schema.json gen/options.py
+# Options, metrics and the admin API take numbers and lists from the protocol's spec.
+GEN_REF := spec/protocol.yaml gen/protocolref.py gen/ctext.py
+OPTS := spec/options.yaml spec/options.schema.json gen/options.py $(GEN_REF)
 $(eval $(call gen_rule,options_gen.h,$(OPTS) gen/templates/options_gen.h.j2))
 $(eval $(call gen_rule,options_gen.c,$(OPTS) gen/templates/options_gen.c.j2))
-METR := spec/metrics.yaml spec/metrics.schema.json gen/metrics.py
+METR := spec/metrics.yaml spec/metrics.schema.json gen/metrics.py $(GEN_REF)
 $(eval $(call gen_rule,metrics_gen.h,$(METR) gen/templates/metrics_gen.h.j2))
 $(eval $(call gen_rule,metrics_gen.c,$(METR) gen/templates/metrics_gen.c.j2))
-OAPI := spec/openapi.yaml spec/openapi.schema.json gen/openapi.py
+OAPI := spec/openapi.yaml spec/openapi.schema.json gen/openapi.py $(GEN_REF)
 $(eval $(call gen_rule,admin_gen.h,$(OAPI) gen/templates/admin_gen.h.j2))
 $(eval $(call gen_rule,admin_gen.c,$(OAPI) gen/templates/admin_gen.c.j2))
 $(eval $(call gen_rule,openapi.json,$(OAPI)))

@@ -6,7 +6,8 @@ import re
 import textwrap
 from dataclasses import dataclass, field
 
-from gen import specfile
+from gen import protocolref, specfile
+from gen.ctext import c_string, comment
 from gen.render import banner, render as render_template
 
 WIDTH = 80
@@ -111,6 +112,45 @@ class Command:
     options: list = field(default_factory=list)
 
 
+def _friendly(value, units):
+    """A number in the largest unit that leaves it whole."""
+    name, factor = max(((n, f) for n, f in units.items() if n and value % f == 0), key=lambda u: u[1], default=("", 1))
+    return f"{value // factor}{name}"
+
+
+def _ranges(ports):
+    """4, 5, 7 -> 4-5,7"""
+    runs = []
+    for port in ports:
+        if runs and runs[-1][1] == port - 1:
+            runs[-1][1] = port
+        else:
+            runs.append([port, port])
+    return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in runs) or "none"
+
+
+def _resolve_defaults(options, protocol, problems):
+    """A default that the protocol states (`default: {from: limits/NAME}`) becomes the text that a user would write."""
+    for raw in options:
+        if not isinstance(raw.get("default"), dict):
+            continue
+        path, line = raw["default"]["from"], raw["default"].line_of("from")
+        if path == "reserved_ports" and raw["type"] == "ports":
+            raw["default"] = _ranges(protocol.reserved_ports())
+            continue
+        try:
+            value, unit = protocol.limit(path)
+        except KeyError:
+            problems.add(line, f"option '{raw['name']}': protocol.yaml has no {path}; name one of its limits")
+            raw["default"] = raw["min"]
+            continue
+        wanted = {"ms": "duration", "bytes": "size"}.get(unit, "int")
+        if wanted != raw["type"]:
+            problems.add(line, f"option '{raw['name']}': {path} is a number of {unit}, so the type must be '{wanted}'")
+        raw["default"] = {"duration": lambda: _friendly(value, _DURATION), "size": lambda: _friendly(value, _SIZE),
+                          "int": lambda: value}[wanted]()
+
+
 def _check_values(raw, problems):
     """Default, bounds and example against the type and against each other."""
     kind, values = raw["type"], raw.get("values", ())
@@ -172,6 +212,8 @@ def load(spec_dir):
     _unique(doc["commands"], "name", "command", problems)
     _unique(doc["options"], "name", "option", problems)
     _unique(doc["options"], "env", "variable", problems)
+
+    _resolve_defaults(doc["options"], protocolref.Protocol(spec_dir), problems)
 
     exits = {e["name"]: e for e in doc["exit_codes"]}
     commands = {}
@@ -274,18 +316,6 @@ def overview_lines(model):
     return ([f"Usage: {model['program']} COMMAND [OPTION]... [ARGUMENT]...", ""] + _fill(model["doc"], "") +
             ["", "Commands:"] + _columns(rows) +
             ["", f"`{model['program']} COMMAND --help` tells more. `{model['program']} --version` names the version."])
-
-
-def comment(text):
-    """The lines of a C comment above a member."""
-    lines = textwrap.wrap(text.replace("*/", "* /"), 105)
-    return [("/* " if i == 0 else " * ") + line + (" */" if i == len(lines) - 1 else "") for i, line in enumerate(lines)]
-
-
-def c_string(text):
-    """A C string literal; `?` is escaped so that no trigraph can come about."""
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("??", "?\\?")
-    return f'"{escaped}"'
 
 
 def render(name, spec_dir):

@@ -1,0 +1,55 @@
+"""What other specs take from spec/protocol.yaml, so that no number and no list of the protocol is kept twice.
+
+A reference is a path: limits/NAME, enums/NAME, codes, reserved_ports, visitor_answers, binding_pairs.
+"""
+
+import os
+from dataclasses import dataclass
+
+from gen import specfile
+
+
+@dataclass
+class Names:
+    """A list of names; `numbers` are those that the protocol's C headers give them, in the same order."""
+
+    values: list
+    numbers: list
+
+
+class Protocol:
+    def __init__(self, spec_dir):
+        self._doc = specfile.load(os.path.join(spec_dir, "protocol.yaml"))
+
+    def _row(self, table, name):
+        for row in self._doc.get(table, []):
+            if row["name"] == name:
+                return row
+        raise KeyError(f"{table}/{name}")
+
+    def limit(self, path):
+        """(value, unit) of limits/NAME; KeyError if there is none."""
+        table, _, name = path.partition("/")
+        if table != "limits":
+            raise KeyError(path)
+        row = self._row(table, name)
+        return row["value"], row["unit"]
+
+    def names(self, path):
+        """The Names that `path` leads to; KeyError if it leads nowhere."""
+        table, _, name = path.partition("/")
+        if table == "enums" and name:
+            values = [v["text"] for v in self._row(table, name)["values"]]
+            return Names(values, list(range(1, len(values) + 1)))  # 0 is UNKNOWN there
+        if path == "codes":
+            return Names([c["name"] for c in self._doc["codes"]], [c["number"] for c in self._doc["codes"]])
+        if path == "visitor_answers":
+            values = [a["name"].lower() for a in self._doc["visitor_answers"]]
+            return Names(values, list(range(len(values))))
+        raise KeyError(path)
+
+    def reserved_ports(self):
+        return sorted(p["port"] for p in self._doc["reserved_ports"])
+
+    def binding_pairs(self):
+        return [(p["kind"], p["mode"]) for p in self._doc["binding_pairs"]]
