@@ -8,6 +8,7 @@
 #define HT_IO_IO_H
 
 #include "base/base.h"
+#include "base/buf.h"
 #include "base/err.h"
 #include "base/list.h"
 
@@ -20,18 +21,29 @@
 struct io_loop;
 
 struct io_loop *io_loop_create(void) HT_MUST_USE; /* NULL: out of memory or descriptors */
+/* Not from inside a callback. Everything else of this room on this loop must be gone, but for lingering connections:
+ * those are closed here. Clears the pointer. NULL is ignored. */
 void io_loop_destroy(struct io_loop **loop);
-/* Runs until io_loop_break(). */
+/* Runs until io_loop_break(). Neither this nor io_loop_turn() may be called from inside a callback. */
 void io_loop_run(struct io_loop *loop);
 /* One turn: handles what is ready; waits for something first when `wait`. */
 void io_loop_turn(struct io_loop *loop, bool wait);
 void io_loop_break(struct io_loop *loop);
-/* Monotonic time of the present turn. */
+/* Monotonic time of the present turn: when it began to handle what was ready. */
 uint64_t io_now_ms(struct io_loop *loop);
-/* A descriptor that polls readable when io_loop_turn() has work: for embedding in another loop (the epoll descriptor). */
+/*
+ * A descriptor that polls readable when io_loop_turn() has work, timers and tasks included: for embedding in another loop
+ * (the epoll descriptor). From the first call on the loop pays for that with a timerfd. -1: the kernel has no epoll.
+ */
 int io_loop_fd(struct io_loop *loop);
 /* Longest time one turn has taken since the last call, microseconds; for the lag metric. */
 uint64_t io_loop_take_lag_us(struct io_loop *loop);
+/*
+ * The loop's large blocks for reading and sending, IO_BLOCK bytes each: taken for the time that bytes are in them, a few
+ * kept for the next one. All must be back before the loop is destroyed.
+ */
+#define IO_BLOCK (256u * 1024u + 4096u)
+struct ht_pool *io_loop_blocks(struct io_loop *loop);
 
 /*
  * Work for the end of this turn: run once, after all ready descriptors and timers were handled and before the loop waits.
@@ -46,10 +58,16 @@ void io_task_init(struct io_task *t, void (*run)(struct io_task *));
 void io_task_add(struct io_loop *loop, struct io_task *t);
 void io_task_cancel(struct io_task *t);
 
-/* ---- timers: one shot, coarse (about a millisecond), embedded in their owner; setting again moves it cheaply ---- */
+/*
+ * ---- timers: one shot, coarse (about a millisecond), embedded in their owner; setting again moves it cheaply ----
+ *
+ * A zero-initialised timer may be stopped and asked, but not set. The owner stops it before the memory goes.
+ */
 
 struct io_timer {
-    void *impl[8];
+    struct io_timer *child, *next, *prev; /* the loop's heap */
+    uint64_t key;                         /* where it stands in the heap; 0: it does not */
+    uint64_t due;                         /* when it is to fire, >= key: moving it later touches nothing else */
     void (*fire)(struct io_timer *);
     struct io_loop *loop;
 };
@@ -128,7 +146,8 @@ void io_conn_want_write(struct io_conn *c, bool on);
 
 /* > 0 bytes; HT_EAGAIN; HT_EOF; HT_ERESET and others. TLS inside when the connection has it. */
 ssize_t io_conn_read(struct io_conn *c, void *buf, size_t cap);
-/* How many bytes went out (> 0, may be fewer than given); HT_EAGAIN (then io_conn_want_write); or an error. */
+/* How many bytes went out (> 0, may be fewer than given); HT_EAGAIN (then io_conn_want_write, and the next call has to
+ * begin with the same bytes: TLS may have sealed them); or an error. */
 ssize_t io_conn_write(struct io_conn *c, const struct iovec *iov, int iovcnt);
 /* Half-close: no more writes (FIN, or TLS close_notify and FIN). */
 int io_conn_shutdown(struct io_conn *c);

@@ -1,0 +1,147 @@
+#include "io/io.h"
+
+#include <arpa/inet.h>
+#include <dirent.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+
+int io_addr_parse(struct io_addr *a, const char *host, uint16_t port) {
+    *a = (struct io_addr){0};
+    struct sockaddr_in v4 = {.sin_family = AF_INET, .sin_port = htons(port)};
+    struct sockaddr_in6 v6 = {.sin6_family = AF_INET6, .sin6_port = htons(port)};
+    if (inet_pton(AF_INET, host, &v4.sin_addr) == 1) {
+        memcpy(&a->ss, &v4, sizeof v4);
+        a->len = sizeof v4;
+    } else if (inet_pton(AF_INET6, host, &v6.sin6_addr) == 1) {
+        memcpy(&a->ss, &v6, sizeof v6);
+        a->len = sizeof v6;
+    } else {
+        return HT_EINVAL;
+    }
+    return HT_OK;
+}
+
+static int parse_port(const char *s, uint16_t *port) {
+    uint32_t v = 0;
+    if (!*s)
+        return HT_EINVAL;
+    for (; *s; s++) {
+        if (*s < '0' || *s > '9' || (v = v * 10 + (uint32_t)(*s - '0')) > 65535)
+            return HT_EINVAL;
+    }
+    *port = (uint16_t)v;
+    return HT_OK;
+}
+
+int io_addr_parse_hostport(struct io_addr *a, const char *text, struct ht_errmsg *err) {
+    const char *colon = strrchr(text, ':');
+    uint16_t port;
+    if (!colon || parse_port(colon + 1, &port) != HT_OK)
+        return ht_fail(err, HT_EINVAL, "\"%s\" is no address: a port from 0 to 65535 must follow the last colon", text);
+    char host[INET6_ADDRSTRLEN + 2];
+    size_t n = (size_t)(colon - text);
+    if (n >= sizeof host)
+        return ht_fail(err, HT_EINVAL, "\"%s\" is no address: the part before the port is too long", text);
+    memcpy(host, text, n);
+    host[n] = '\0';
+    const char *bare = host;
+    bool bracketed = n >= 2 && host[0] == '[' && host[n - 1] == ']';
+    if (bracketed) {
+        host[n - 1] = '\0';
+        bare = host + 1;
+    } else if (n == 0 || ht_slice_case_eq(ht_slice_str(host), ht_slice_str("localhost"))) {
+        bare = "127.0.0.1";
+    }
+    if (bracketed != (strchr(bare, ':') != NULL) || io_addr_parse(a, bare, port) != HT_OK)
+        return ht_fail(err, HT_EINVAL, "\"%s\" is no address: write 127.0.0.1:50, [::1]:50 or :50", text);
+    return HT_OK;
+}
+
+/* The IPv4 address inside, network order; false when there is none. */
+static bool as_v4(const struct io_addr *a, struct in_addr *out) {
+    if (a->ss.ss_family == AF_INET) {
+        struct sockaddr_in v4;
+        memcpy(&v4, &a->ss, sizeof v4);
+        *out = v4.sin_addr;
+        return true;
+    }
+    struct sockaddr_in6 v6;
+    memcpy(&v6, &a->ss, sizeof v6);
+    if (a->ss.ss_family != AF_INET6 || !IN6_IS_ADDR_V4MAPPED(&v6.sin6_addr))
+        return false;
+    memcpy(out, v6.sin6_addr.s6_addr + 12, 4);
+    return true;
+}
+
+char *io_addr_host(const struct io_addr *a, char out[IO_ADDR_TEXT]) {
+    struct in_addr v4;
+    struct sockaddr_in6 v6;
+    if (as_v4(a, &v4)) {
+        inet_ntop(AF_INET, &v4, out, IO_ADDR_TEXT);
+    } else if (a->ss.ss_family == AF_INET6) {
+        memcpy(&v6, &a->ss, sizeof v6);
+        inet_ntop(AF_INET6, &v6.sin6_addr, out, IO_ADDR_TEXT);
+    } else {
+        memcpy(out, "local", sizeof "local"); /* a socket pair or a Unix socket has no address to show */
+    }
+    return out;
+}
+
+char *io_addr_text(const struct io_addr *a, char out[IO_ADDR_TEXT]) {
+    char host[IO_ADDR_TEXT];
+    io_addr_host(a, host);
+    if (a->ss.ss_family != AF_INET && a->ss.ss_family != AF_INET6)
+        return memcpy(out, host, IO_ADDR_TEXT);
+    snprintf(out, IO_ADDR_TEXT, strchr(host, ':') ? "[%.46s]:%u" : "%.46s:%u", host, (unsigned)io_addr_port(a));
+    return out;
+}
+
+uint16_t io_addr_port(const struct io_addr *a) {
+    struct sockaddr_in v4;
+    struct sockaddr_in6 v6;
+    switch (a->ss.ss_family) {
+    case AF_INET:
+        memcpy(&v4, &a->ss, sizeof v4);
+        return ntohs(v4.sin_port);
+    case AF_INET6:
+        memcpy(&v6, &a->ss, sizeof v6);
+        return ntohs(v6.sin6_port);
+    default:
+        return 0;
+    }
+}
+
+bool io_addr_is_loopback(const struct io_addr *a) {
+    struct in_addr v4;
+    if (as_v4(a, &v4))
+        return ntohl(v4.s_addr) >> 24 == 127;
+    struct sockaddr_in6 v6;
+    memcpy(&v6, &a->ss, sizeof v6);
+    return a->ss.ss_family == AF_INET6 && IN6_IS_ADDR_LOOPBACK(&v6.sin6_addr);
+}
+
+/* ---- descriptors ---- */
+
+int io_count_fds(void) {
+    DIR *d = opendir("/proc/self/fd");
+    if (!d)
+        return -1;
+    int n = 0;
+    for (struct dirent *e; (e = readdir(d));)
+        n += e->d_name[0] != '.';
+    closedir(d);
+    return n - 1; /* the directory's own */
+}
+
+unsigned io_raise_fd_limit(void) {
+    struct rlimit lim;
+    if (getrlimit(RLIMIT_NOFILE, &lim) != 0)
+        return 0;
+    rlim_t had = lim.rlim_cur;
+    lim.rlim_cur = lim.rlim_max;
+    if (setrlimit(RLIMIT_NOFILE, &lim) != 0)
+        lim.rlim_cur = had;
+    return lim.rlim_cur > UINT32_MAX ? UINT32_MAX : (unsigned)lim.rlim_cur;
+}

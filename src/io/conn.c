@@ -1,0 +1,263 @@
+#include "base/mem.h"
+#include "io/io_int.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <openssl/err.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+/* What may sit unsent in the kernel before the tunnel's socket counts as full: a small request waits behind no more. */
+#define TUNNEL_NOTSENT (128 * 1024)
+#define LINGER_BYTES (1024 * 1024)
+
+static void update_interest(struct io_conn *c) {
+    int want = (c->reading || c->write_wants_read ? EV_READ : 0) | (c->writing || c->read_wants_write ? EV_WRITE : 0);
+    int have = ev_is_active(&c->io) ? c->io.events & (EV_READ | EV_WRITE) : 0;
+    if (want == have)
+        return;
+    /* libev compares with what the kernel knows when the turn's changes are applied: there and back costs nothing.
+     * ev_io_set instead of ev_io_modify would force an epoll_ctl. */
+    io_unwatch(c->loop, &c->io);
+    if (want) {
+        ev_io_modify(&c->io, want);
+        io_watch(c->loop, &c->io);
+    }
+}
+
+static void on_event(struct ev_loop *ev, ev_io *w, int revents) {
+    (void)ev;
+    struct io_conn *c = w->data;
+    struct io_loop *loop = c->loop;
+    loop->current = c;
+    bool can_read = revents & EV_READ, can_write = revents & EV_WRITE;
+    bool readable = c->reading && (can_read || (can_write && c->read_wants_write));
+    bool writable = c->writing && (can_write || (can_read && c->write_wants_read));
+    if ((can_write && c->read_wants_write) || (can_read && c->write_wants_read)) {
+        c->read_wants_write = c->read_wants_write && !can_write;
+        c->write_wants_read = c->write_wants_read && !can_read;
+        update_interest(c);
+    }
+    if (readable && c->ops)
+        c->ops->readable(c->ctx);
+    if (loop->current == c && writable && c->writing && c->ops)
+        c->ops->writable(c->ctx);
+    loop->current = NULL;
+}
+
+struct io_conn *io_conn_adopt(struct io_loop *loop, int fd, const struct io_conn_ops *ops, void *ctx) {
+    struct io_conn *c = ht_calloc(1, sizeof *c);
+    if (!c) {
+        close(fd);
+        return NULL;
+    }
+    c->loop = loop;
+    c->ops = ops;
+    c->ctx = ctx;
+    ht_list_init(&c->again);
+    ev_io_init(&c->io, on_event, fd, 0);
+    c->io.data = c;
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int)); /* fails on a Unix socket, which needs none */
+    return c;
+}
+
+void io_conn_set_ops(struct io_conn *c, const struct io_conn_ops *ops, void *ctx) {
+    c->ops = ops;
+    c->ctx = ctx;
+}
+
+void io_conn_check_again(struct io_conn *c) {
+    if (c->ssl && c->reading && (SSL_pending(c->ssl) > 0 || c->ended) && !ht_list_linked(&c->again)) {
+        ht_list_push_back(&c->loop->again, &c->again);
+        io_loop_kick(c->loop);
+    }
+}
+
+void io_conn_read_on(struct io_conn *c, bool on) {
+    if (c->reading == on)
+        return;
+    c->reading = on;
+    if (!on)
+        ht_list_remove(&c->again);
+    io_conn_check_again(c);
+    update_interest(c);
+}
+
+void io_conn_want_write(struct io_conn *c, bool on) {
+    if (c->writing == on)
+        return;
+    c->writing = on;
+    update_interest(c);
+}
+
+ssize_t io_conn_read(struct io_conn *c, void *buf, size_t cap) {
+    ssize_t n;
+    if (c->ssl) {
+        n = io_tls_read(c, buf, cap);
+        io_conn_check_again(c);
+        update_interest(c);
+    } else {
+        do
+            n = recv(c->io.fd, buf, cap, 0);
+        while (n < 0 && errno == EINTR);
+        if (n <= 0)
+            n = n == 0 ? HT_EOF : ht_err_from_errno(errno);
+    }
+    if (n > 0)
+        c->in += (uint64_t)n;
+    return n;
+}
+
+ssize_t io_conn_write(struct io_conn *c, const struct iovec *iov, int iovcnt) {
+    ssize_t n;
+    if (c->ssl) {
+        n = io_tls_write(c, iov, iovcnt);
+        update_interest(c);
+    } else {
+        struct iovec *v = (struct iovec *)(uintptr_t)iov; /* sendmsg only reads it */
+        struct msghdr m = {.msg_iov = v, .msg_iovlen = (size_t)iovcnt};
+        do
+            n = sendmsg(c->io.fd, &m, MSG_NOSIGNAL);
+        while (n < 0 && errno == EINTR);
+        if (n < 0)
+            n = ht_err_from_errno(errno);
+    }
+    if (n > 0)
+        c->out += (uint64_t)n;
+    return n;
+}
+
+int io_conn_shutdown(struct io_conn *c) {
+    if (c->shut)
+        return HT_OK;
+    c->shut = true;
+    if (c->ssl && !c->broken) {
+        ERR_clear_error();
+        SSL_shutdown(c->ssl);
+    }
+    return shutdown(c->io.fd, SHUT_WR) == 0 ? HT_OK : ht_err_from_errno(errno);
+}
+
+static void destroy(struct io_conn *c) {
+    io_unwatch(c->loop, &c->io);
+    ht_list_remove(&c->again);
+    if (c->loop->current == c)
+        c->loop->current = NULL;
+    SSL_free(c->ssl);
+    close(c->io.fd);
+    ht_free(c);
+}
+
+void io_conn_close(struct io_conn **cp) {
+    struct io_conn *c = *cp;
+    if (!c)
+        return;
+    *cp = NULL;
+    if (c->ssl && !c->shut && !c->broken) {
+        ERR_clear_error();
+        SSL_shutdown(c->ssl);
+    }
+    destroy(c);
+}
+
+void io_conn_abort(struct io_conn **cp) {
+    struct io_conn *c = *cp;
+    if (!c)
+        return;
+    *cp = NULL;
+    struct linger rst = {.l_onoff = 1, .l_linger = 0};
+    setsockopt(c->io.fd, SOL_SOCKET, SO_LINGER, &rst, sizeof rst);
+    destroy(c);
+}
+
+/* ---- lingering ---- */
+
+struct lingerer {
+    struct ht_list node;
+    struct io_conn *conn;
+    struct io_timer timer;
+    size_t left;
+};
+
+static void linger_end(struct lingerer *l) {
+    io_timer_stop(&l->timer);
+    ht_list_remove(&l->node);
+    io_conn_close(&l->conn);
+    ht_free(l);
+}
+
+static void linger_timeout(struct io_timer *t) { linger_end(ht_container_of(t, struct lingerer, timer)); }
+
+static void linger_read(void *ctx) {
+    struct lingerer *l = ctx;
+    uint8_t drop[16384];
+    for (int i = 0; i < 16; i++) {
+        ssize_t n = io_conn_read(l->conn, drop, sizeof drop);
+        if (n == HT_EAGAIN)
+            return;
+        if (n < 0 || (size_t)n >= l->left) {
+            linger_end(l);
+            return;
+        }
+        l->left -= (size_t)n;
+    }
+}
+
+static void linger_write(void *ctx) { (void)ctx; }
+
+static const struct io_conn_ops linger_ops = {linger_read, linger_write};
+
+void io_conn_close_lingering(struct io_conn **cp, uint64_t linger_ms) {
+    struct io_conn *c = *cp;
+    if (!c)
+        return;
+    struct lingerer *l = ht_calloc(1, sizeof *l);
+    if (!l || io_conn_shutdown(c) != HT_OK) {
+        ht_free(l);
+        io_conn_close(cp);
+        return;
+    }
+    *cp = NULL;
+    if (c->loop->current == c)
+        c->loop->current = NULL; /* its old owner hears no more of it */
+    l->conn = c;
+    l->left = LINGER_BYTES;
+    ht_list_push_back(&c->loop->lingering, &l->node);
+    io_timer_init(c->loop, &l->timer, linger_timeout);
+    io_timer_set(&l->timer, linger_ms);
+    io_conn_set_ops(c, &linger_ops, l);
+    io_conn_want_write(c, false);
+    io_conn_read_on(c, true);
+}
+
+void io_linger_close_all(struct io_loop *loop) {
+    struct ht_list *n;
+    while ((n = ht_list_pop_front(&loop->lingering)))
+        linger_end(HT_LIST_ENTRY(n, struct lingerer, node));
+}
+
+/* ---- asking ---- */
+
+void io_conn_peer(struct io_conn *c, struct io_addr *out) {
+    *out = (struct io_addr){.len = sizeof out->ss};
+    if (getpeername(c->io.fd, (struct sockaddr *)&out->ss, &out->len) != 0)
+        *out = (struct io_addr){0};
+}
+
+void io_conn_local(struct io_conn *c, struct io_addr *out) {
+    *out = (struct io_addr){.len = sizeof out->ss};
+    if (getsockname(c->io.fd, (struct sockaddr *)&out->ss, &out->len) != 0)
+        *out = (struct io_addr){0};
+}
+
+int io_conn_fd(struct io_conn *c) { return c->io.fd; }
+
+void io_conn_counts(struct io_conn *c, uint64_t *in, uint64_t *out) {
+    *in = c->in;
+    *out = c->out;
+}
+
+void io_conn_tune_tunnel(struct io_conn *c) {
+    setsockopt(c->io.fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &(int){TUNNEL_NOTSENT}, sizeof(int));
+}

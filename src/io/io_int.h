@@ -1,0 +1,89 @@
+/* What the files of this room share. Only here and below is ev.h known. */
+#ifndef HT_IO_IO_INT_H
+#define HT_IO_IO_INT_H
+
+#include "io/io.h"
+
+#include <ev.h>
+#include <openssl/ssl.h>
+
+struct io_loop {
+    struct ev_loop *ev;
+    uint64_t now_us; /* when the present turn's poll returned */
+    uint64_t lag_us; /* longest turn since it was asked for */
+    bool broken;
+    bool in_turn;
+    bool embedded;         /* somebody polls `fd` */
+    bool dirty;            /* libev has interest changes that the kernel does not know yet */
+    int fd;                /* libev's epoll descriptor, -1 when it uses something else */
+    int alarm_fd;          /* timerfd that makes `fd` readable for timers and tasks; also keeps libev from running dry */
+    ev_io alarm_io;        /* drains alarm_fd */
+    ev_timer wake;         /* ends the wait when the first timer is due */
+    uint64_t wake_at;      /* what `wake` is set to; 0: not set */
+    uint64_t alarm_at;     /* what alarm_fd is set to; 0: not set */
+    struct io_timer *timers;  /* root of the heap */
+    struct ht_list tasks;
+    struct ht_list again;     /* connections whose TLS holds decrypted bytes: readable without the kernel saying so */
+    struct ht_list lingering; /* struct linger */
+    struct io_conn *current;  /* whose callbacks are running; NULL once it was closed by them */
+    struct ht_pool blocks;
+};
+
+struct io_conn {
+    ev_io io;
+    struct io_loop *loop;
+    const struct io_conn_ops *ops;
+    void *ctx;
+    SSL *ssl;
+    struct ht_list again;
+    uint64_t in, out;
+    bool reading, writing;
+    bool read_wants_write; /* TLS must write (a key update) before it can read on */
+    bool write_wants_read;
+    bool shut;   /* our side is closed for writing */
+    bool ended;  /* TLS read an end or an error behind bytes it gave out: the next read tells it */
+    bool broken; /* TLS failed: SSL_shutdown must not be called */
+};
+_Static_assert(sizeof(struct io_conn) <= 256, "a connection stays small");
+
+/* Work that only a turn can do has appeared outside one: makes an embedding loop call io_loop_turn(). */
+void io_loop_kick(struct io_loop *loop);
+/* Fires what is due. */
+void io_timers_run(struct io_loop *loop);
+
+/* ev_io_start and ev_io_stop that remember the change for an embedding loop. */
+void io_watch(struct io_loop *loop, ev_io *w);
+void io_unwatch(struct io_loop *loop, ev_io *w);
+
+/* What TLS has taken from the kernel and nobody has read yet makes nothing readable: the loop sees to it. */
+void io_conn_check_again(struct io_conn *c);
+void io_linger_close_all(struct io_loop *loop);
+
+/* ---- tls.c ---- */
+
+/* A client's TLS for a connected socket; NULL: *err says why. `name` is host:port for people. */
+SSL *io_tls_session(struct io_tls *t, int fd, const char *host, struct ht_errmsg *err);
+/* One step of the handshake: 0 done; HT_EAGAIN with *want an EV_READ or EV_WRITE; HT_ETLS and others with *err. */
+int io_tls_handshake(SSL *ssl, const char *name, int *want, struct ht_errmsg *err);
+ssize_t io_tls_read(struct io_conn *c, void *buf, size_t cap);
+ssize_t io_tls_write(struct io_conn *c, const struct iovec *iov, int iovcnt);
+
+/* ---- resolve.c ---- */
+
+/* At most this many addresses of a name are tried. */
+#define IO_RESOLVE_MAX 8
+
+struct io_resolved {
+    int gai; /* 0, or an EAI_ code; EAI_SYSTEM is replaced by EAI_FAIL */
+    unsigned n;
+    struct io_addr addr[IO_RESOLVE_MAX];
+};
+/*
+ * Asks for the addresses of a name on a thread of its own. Returns a descriptor that becomes readable when the answer is
+ * there, or a negative error. The thread shares no memory with us: closing the descriptor is all it takes to cancel.
+ */
+int io_resolve_start(const char *host, uint16_t port);
+/* 0, HT_EAGAIN or HT_EIO. */
+int io_resolve_take(int fd, struct io_resolved *out);
+
+#endif

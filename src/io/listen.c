@@ -1,0 +1,180 @@
+#include "base/mem.h"
+#include "io/io_int.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define ACCEPTS_PER_TURN 64
+#define PAUSE_MS 100
+#define BACKLOG 1024
+
+struct io_listener {
+    ev_io io;
+    struct io_loop *loop;
+    const struct io_listener_ops *ops;
+    void *ctx;
+    struct io_timer resume;
+    int reserve;   /* a descriptor to give up when there is no other; -1 while there is none */
+    bool paused;   /* by its owner */
+    bool *closed;  /* set while callbacks run: they may close the listener */
+};
+
+static int open_reserve(void) { return open("/dev/null", O_RDONLY | O_CLOEXEC); }
+
+static void update_interest(struct io_listener *l) {
+    bool want = !l->paused && !io_timer_active(&l->resume);
+    if (want && !ev_is_active(&l->io))
+        io_watch(l->loop, &l->io);
+    else if (!want)
+        io_unwatch(l->loop, &l->io);
+}
+
+static void on_resume(struct io_timer *t) {
+    struct io_listener *l = ht_container_of(t, struct io_listener, resume);
+    if (l->reserve < 0)
+        l->reserve = open_reserve();
+    update_interest(l);
+}
+
+/* Takes one visitor off the queue and hangs up, so that he does not wait for an answer that cannot come. */
+static void turn_away(struct io_listener *l) {
+    if (l->reserve < 0)
+        return;
+    close(l->reserve);
+    int fd = accept4(l->io.fd, NULL, NULL, SOCK_CLOEXEC);
+    if (fd >= 0)
+        close(fd);
+    l->reserve = open_reserve();
+}
+
+/* Errors of the one connection that was about to be accepted (accept(2), "Error handling"); the next may be fine. */
+static bool is_passing(int e) {
+    switch (e) {
+    case EINTR:
+    case ECONNABORTED:
+    case EPROTO:
+    case ENETDOWN:
+    case ENOPROTOOPT:
+    case EHOSTDOWN:
+    case ENONET:
+    case EHOSTUNREACH:
+    case ENETUNREACH:
+    case EOPNOTSUPP:
+    case EPERM: /* a firewall rule */
+        return true;
+    default:
+        return false;
+    }
+}
+
+static void on_acceptable(struct ev_loop *ev, ev_io *w, int revents) {
+    (void)ev;
+    (void)revents;
+    struct io_listener *l = w->data;
+    bool closed = false;
+    l->closed = &closed;
+    for (int i = 0; i < ACCEPTS_PER_TURN && !closed && !l->paused; i++) {
+        struct io_addr peer = {.len = sizeof peer.ss};
+        int fd = accept4(w->fd, (struct sockaddr *)&peer.ss, &peer.len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (fd >= 0) {
+            l->ops->accepted(l->ctx, fd, &peer);
+            continue;
+        }
+        int e = errno;
+        if (is_passing(e))
+            continue;
+        if (e == EAGAIN || e == EWOULDBLOCK)
+            break;
+        if (e == EMFILE || e == ENFILE)
+            turn_away(l);
+        io_timer_set(&l->resume, PAUSE_MS);
+        update_interest(l);
+        if (l->ops->accept_failed)
+            l->ops->accept_failed(l->ctx, ht_err_from_errno(e));
+        break;
+    }
+    if (!closed)
+        l->closed = NULL;
+}
+
+static int open_socket(const struct io_addr *addr, const char **what) {
+    *what = "open a socket for";
+    int fd = socket(addr->ss.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return -1;
+    int one = 1;
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+    if (addr->ss.ss_family == AF_INET6)
+        setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof one);
+    *what = "listen on";
+    if (bind(fd, (const struct sockaddr *)&addr->ss, addr->len) == 0 && listen(fd, BACKLOG) == 0)
+        return fd;
+    int e = errno;
+    close(fd);
+    errno = e;
+    return -1;
+}
+
+int io_listen(struct io_loop *loop, const struct io_addr *addr, const struct io_listener_ops *ops, void *ctx,
+              struct io_listener **out, struct ht_errmsg *err) {
+    char text[IO_ADDR_TEXT];
+    const char *what;
+    struct io_listener *l = ht_calloc(1, sizeof *l);
+    if (!l)
+        return ht_fail(err, HT_ENOMEM, "cannot listen on %s: out of memory", io_addr_text(addr, text));
+    int fd = open_socket(addr, &what);
+    if (fd < 0) {
+        int e = errno;
+        ht_free(l);
+        int rc = ht_err_from_errno(e);
+        if (rc != HT_EINUSE && rc != HT_EACCESS && rc != HT_EADDR && rc != HT_EFDS && rc != HT_ENOMEM)
+            rc = HT_EIO;
+        return ht_fail(err, rc, "cannot %s %s: %s%s", what, io_addr_text(addr, text),
+                       rc == HT_EIO ? strerror(e) : ht_err_text(rc),
+                       rc == HT_EACCESS && io_addr_port(addr) < 1024 ? " (ports below 1024 need a privilege)" : "");
+    }
+    l->loop = loop;
+    l->ops = ops;
+    l->ctx = ctx;
+    l->reserve = open_reserve();
+    io_timer_init(loop, &l->resume, on_resume);
+    ev_io_init(&l->io, on_acceptable, fd, EV_READ);
+    l->io.data = l;
+    update_interest(l);
+    *out = l;
+    return HT_OK;
+}
+
+void io_listener_set_ops(struct io_listener *l, const struct io_listener_ops *ops, void *ctx) {
+    l->ops = ops;
+    l->ctx = ctx;
+}
+
+void io_listener_pause(struct io_listener *l, bool pause) {
+    l->paused = pause;
+    update_interest(l);
+}
+
+void io_listener_local(struct io_listener *l, struct io_addr *out) {
+    *out = (struct io_addr){.len = sizeof out->ss};
+    if (getsockname(l->io.fd, (struct sockaddr *)&out->ss, &out->len) != 0)
+        *out = (struct io_addr){0};
+}
+
+void io_listener_close(struct io_listener **lp) {
+    struct io_listener *l = *lp;
+    if (!l)
+        return;
+    *lp = NULL;
+    if (l->closed)
+        *l->closed = true;
+    io_timer_stop(&l->resume);
+    io_unwatch(l->loop, &l->io);
+    close(l->io.fd);
+    if (l->reserve >= 0)
+        close(l->reserve);
+    ht_free(l);
+}

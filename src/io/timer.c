@@ -1,0 +1,139 @@
+/*
+ * Timers in a pairing heap of their own (Fredman, Sedgewick, Sleator, Tarjan 1986): it lives in the timers themselves, so
+ * that setting one cannot fail, and it knows the next one, which an embedding loop has to be told and libev keeps to
+ * itself. Moving a timer later, as each byte on an idle timeout does, only writes `due`: the heap looks again when the
+ * old time has come.
+ */
+#include "base/clock.h"
+#include "io/io_int.h"
+
+#include <signal.h>
+
+static struct io_timer *meld(struct io_timer *a, struct io_timer *b) {
+    if (!a || !b)
+        return a ? a : b;
+    if (b->key < a->key) {
+        struct io_timer *t = a;
+        a = b;
+        b = t;
+    }
+    b->prev = a;
+    b->next = a->child;
+    if (a->child)
+        a->child->prev = b;
+    a->child = b;
+    return a;
+}
+
+/* Melds a list of siblings: in pairs from the left, then the pairs from the right. */
+static struct io_timer *meld_pairs(struct io_timer *first) {
+    struct io_timer *pairs = NULL, *root = NULL;
+    while (first) {
+        struct io_timer *a = first, *b = a->next;
+        first = b ? b->next : NULL;
+        a->next = a->prev = NULL;
+        if (b)
+            b->next = b->prev = NULL;
+        a = meld(a, b);
+        a->next = pairs;
+        pairs = a;
+    }
+    while (pairs) {
+        struct io_timer *next = pairs->next;
+        pairs->next = NULL;
+        root = meld(root, pairs);
+        pairs = next;
+    }
+    return root;
+}
+
+static void heap_insert(struct io_timer *t) {
+    t->key = t->due;
+    t->child = t->next = t->prev = NULL;
+    t->loop->timers = meld(t->loop->timers, t);
+}
+
+static void heap_remove(struct io_timer *t) {
+    struct io_timer *rest = meld_pairs(t->child);
+    if (t == t->loop->timers) {
+        t->loop->timers = rest;
+    } else {
+        if (t->prev->child == t)
+            t->prev->child = t->next;
+        else
+            t->prev->next = t->next;
+        if (t->next)
+            t->next->prev = t->prev;
+        t->loop->timers = meld(t->loop->timers, rest);
+    }
+    t->child = t->next = t->prev = NULL;
+    t->key = 0;
+}
+
+void io_timer_init(struct io_loop *loop, struct io_timer *t, void (*fire)(struct io_timer *)) {
+    *t = (struct io_timer){.fire = fire, .loop = loop};
+}
+
+void io_timer_set(struct io_timer *t, uint64_t after_ms) {
+    /* Not the turn's time: a turn that took long must not make the timer early. */
+    uint64_t now = ht_now_us();
+    t->due = after_ms < (UINT64_MAX - now) / 1000u ? now + after_ms * 1000u : UINT64_MAX;
+    if (t->key && t->due >= t->key)
+        return;
+    if (t->key)
+        heap_remove(t);
+    heap_insert(t);
+    if (t->loop->timers == t)
+        io_loop_kick(t->loop);
+}
+
+void io_timer_stop(struct io_timer *t) {
+    if (t->key)
+        heap_remove(t);
+}
+
+bool io_timer_active(const struct io_timer *t) { return t->key != 0; }
+
+void io_timers_run(struct io_loop *loop) {
+    /* One set by a callback is due later than this turn began, so this ends. */
+    uint64_t now = loop->now_us;
+    while (loop->timers && loop->timers->key <= now) {
+        struct io_timer *t = loop->timers;
+        heap_remove(t);
+        if (t->due > now)
+            heap_insert(t);
+        else
+            t->fire(t);
+    }
+}
+
+/* ---- signals ---- */
+
+_Static_assert(sizeof(ev_signal) <= sizeof(((struct io_signal *)0)->impl), "an ev_signal fits");
+
+static void on_signal(struct ev_loop *ev, ev_signal *w, int revents) {
+    (void)ev;
+    (void)revents;
+    struct io_signal *s = w->data;
+    s->fire(s, w->signum);
+}
+
+void io_signal_start(struct io_loop *loop, struct io_signal *s, int signo, void (*fire)(struct io_signal *, int)) {
+    *s = (struct io_signal){.fire = fire, .loop = loop};
+    ev_signal *w = (ev_signal *)(void *)s->impl;
+    ev_signal_init(w, on_signal, signo);
+    w->data = s;
+    ev_signal_start(loop->ev, w);
+    loop->dirty = true;
+    io_loop_kick(loop);
+}
+
+void io_signal_stop(struct io_signal *s) {
+    if (s->loop)
+        ev_signal_stop(s->loop->ev, (ev_signal *)(void *)s->impl);
+}
+
+void io_ignore_sigpipe(void) {
+    struct sigaction sa = {.sa_handler = SIG_IGN};
+    sigaction(SIGPIPE, &sa, NULL);
+}

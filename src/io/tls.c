@@ -1,0 +1,200 @@
+#include "base/mem.h"
+#include "io/io_int.h"
+
+#include <errno.h>
+#include <openssl/err.h>
+#include <openssl/x509v3.h>
+#include <stdio.h>
+
+/* One record holds at most this much (RFC 8446 5.1); small pieces are gathered up to it instead of sealed one by one. */
+#define RECORD 16384
+
+struct io_tls {
+    SSL_CTX *ctx;
+};
+
+/* The oldest error of OpenSSL's queue as text, and the queue emptied. */
+static const char *ssl_error(void) {
+    unsigned long e = ERR_get_error();
+    ERR_clear_error();
+    const char *s = e ? ERR_reason_error_string(e) : NULL;
+    return s ? s : "unknown error";
+}
+
+struct io_tls *io_tls_create(const char *ca_file, struct ht_errmsg *err) {
+    struct io_tls *t = ht_calloc(1, sizeof *t);
+    if (!t) {
+        ht_fail(err, HT_ENOMEM, "cannot prepare TLS: out of memory");
+        return NULL;
+    }
+    ERR_clear_error();
+    t->ctx = SSL_CTX_new(TLS_client_method());
+    if (!t->ctx || SSL_CTX_set_min_proto_version(t->ctx, TLS1_2_VERSION) != 1) {
+        ht_fail(err, HT_ETLS, "cannot prepare TLS: %s", ssl_error());
+        io_tls_destroy(&t);
+        return NULL;
+    }
+    SSL_CTX_set_mode(t->ctx, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
+                                 SSL_MODE_RELEASE_BUFFERS | SSL_MODE_AUTO_RETRY);
+    SSL_CTX_set_verify(t->ctx, SSL_VERIFY_PEER, NULL);
+    SSL_CTX_set_session_cache_mode(t->ctx, SSL_SESS_CACHE_OFF);
+    /* ALPN: what runs inside is an HTTP/1.1 upgrade, and a proxy must not choose h2. */
+    static const unsigned char alpn[] = "\x08http/1.1";
+    SSL_CTX_set_alpn_protos(t->ctx, alpn, sizeof alpn - 1);
+    int ok = ca_file ? SSL_CTX_load_verify_locations(t->ctx, ca_file, NULL) : SSL_CTX_set_default_verify_paths(t->ctx);
+    if (ok != 1) {
+        ht_fail(err, HT_ETLS, "cannot read the CA certificates in %s: %s", ca_file ? ca_file : "the system's store",
+                ssl_error());
+        io_tls_destroy(&t);
+    }
+    return t;
+}
+
+void io_tls_destroy(struct io_tls **tp) {
+    struct io_tls *t = *tp;
+    if (!t)
+        return;
+    *tp = NULL;
+    SSL_CTX_free(t->ctx);
+    ht_free(t);
+}
+
+SSL *io_tls_session(struct io_tls *t, int fd, const char *host, struct ht_errmsg *err) {
+    ERR_clear_error();
+    SSL *ssl = SSL_new(t->ctx);
+    struct io_addr literal;
+    bool is_ip = io_addr_parse(&literal, host, 0) == HT_OK;
+    /* RFC 6066 3: no literal address in SNI; RFC 9525 6.5: those are compared with the certificate's iPAddress names. */
+    bool ok = ssl && (is_ip ? X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl), host) == 1
+                            : SSL_set1_host(ssl, host) == 1 && SSL_set_tlsext_host_name(ssl, host) == 1);
+    if (ok) {
+        SSL_set_hostflags(ssl, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
+        ok = SSL_set_fd(ssl, fd) == 1;
+    }
+    if (!ok) {
+        ht_fail(err, HT_ETLS, "cannot start TLS with %s: %s", host, ssl_error());
+        SSL_free(ssl);
+        return NULL;
+    }
+    SSL_set_connect_state(ssl);
+    return ssl;
+}
+
+static int describe_verify(long result, const char *name, struct ht_errmsg *err) {
+    const char *why = X509_verify_cert_error_string(result);
+    switch (result) {
+    case X509_V_ERR_HOSTNAME_MISMATCH:
+    case X509_V_ERR_IP_ADDRESS_MISMATCH:
+        return ht_fail(err, HT_ETLS, "certificate of %s is for another name: %s", name, why);
+    case X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT:
+    case X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN:
+    case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT:
+    case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY:
+    case X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE:
+        return ht_fail(err, HT_ETLS, "certificate of %s is not trusted: %s; give its CA with --ca", name, why);
+    default:
+        return ht_fail(err, HT_ETLS, "certificate of %s is not accepted: %s", name, why);
+    }
+}
+
+int io_tls_handshake(SSL *ssl, const char *name, int *want, struct ht_errmsg *err) {
+    ERR_clear_error();
+    errno = 0;
+    int rc = SSL_do_handshake(ssl);
+    if (rc == 1)
+        return HT_OK;
+    int sys = errno;
+    switch (SSL_get_error(ssl, rc)) {
+    case SSL_ERROR_WANT_READ:
+        *want = EV_READ;
+        return HT_EAGAIN;
+    case SSL_ERROR_WANT_WRITE:
+        *want = EV_WRITE;
+        return HT_EAGAIN;
+    case SSL_ERROR_SYSCALL:
+        return ht_fail(err, sys ? ht_err_from_errno(sys) : HT_ERESET, "TLS handshake with %s: %s", name,
+                       sys ? ht_err_text(ht_err_from_errno(sys)) : "the connection ended");
+    default:
+        break;
+    }
+    long verify = SSL_get_verify_result(ssl);
+    if (verify != X509_V_OK)
+        return describe_verify(verify, name, err);
+    unsigned long e = ERR_peek_error();
+    if (ERR_GET_REASON(e) == SSL_R_WRONG_VERSION_NUMBER)
+        return ht_fail(err, HT_ETLS, "%s does not speak TLS", name);
+    if (ERR_GET_REASON(e) == SSL_R_UNEXPECTED_EOF_WHILE_READING)
+        return ht_fail(err, HT_ERESET, "TLS handshake with %s: the connection ended", name);
+    return ht_fail(err, HT_ETLS, "TLS handshake with %s: %s", name, ssl_error());
+}
+
+/* What a failed SSL_read or SSL_write means. `broken`: SSL_shutdown must not be called (SSL_get_error(3)). */
+static int failure(struct io_conn *c, int rc, int sys) {
+    switch (SSL_get_error(c->ssl, rc)) {
+    case SSL_ERROR_WANT_READ:
+    case SSL_ERROR_WANT_WRITE:
+        return HT_EAGAIN;
+    case SSL_ERROR_ZERO_RETURN:
+        return HT_EOF;
+    case SSL_ERROR_SYSCALL:
+        c->broken = true;
+        return sys ? ht_err_from_errno(sys) : HT_ERESET;
+    default:
+        c->broken = true;
+        /* A FIN without close_notify: somebody cut it, which must not look like a clean end (RFC 8446 6.1). */
+        return ERR_GET_REASON(ERR_peek_error()) == SSL_R_UNEXPECTED_EOF_WHILE_READING ? HT_ERESET : HT_ETLS;
+    }
+}
+
+ssize_t io_tls_read(struct io_conn *c, void *buf, size_t cap) {
+    size_t total = 0;
+    c->read_wants_write = false;
+    while (total < cap) {
+        size_t n = 0;
+        ERR_clear_error();
+        errno = 0;
+        int rc = SSL_read_ex(c->ssl, (uint8_t *)buf + total, cap - total, &n);
+        if (rc == 1) {
+            total += n;
+            continue;
+        }
+        int sys = errno;
+        int err = failure(c, rc, sys);
+        if (err == HT_EAGAIN)
+            c->read_wants_write = SSL_want_write(c->ssl);
+        c->ended = err != HT_EAGAIN && total > 0;
+        if (total == 0)
+            return err;
+        break;
+    }
+    return (ssize_t)total;
+}
+
+static ssize_t write_piece(struct io_conn *c, const void *p, size_t n) {
+    size_t done = 0;
+    ERR_clear_error();
+    errno = 0;
+    int rc = SSL_write_ex(c->ssl, p, n, &done);
+    if (rc == 1)
+        return (ssize_t)done;
+    int sys = errno;
+    int err = failure(c, rc, sys);
+    if (err == HT_EAGAIN)
+        c->write_wants_read = SSL_want_read(c->ssl);
+    return err == HT_EOF ? HT_ERESET : err;
+}
+
+ssize_t io_tls_write(struct io_conn *c, const struct iovec *iov, int iovcnt) {
+    size_t total = 0;
+    c->write_wants_read = false;
+    for (int i = 0; i < iovcnt; i++) {
+        for (size_t at = 0; at < iov[i].iov_len;) {
+            ssize_t n = write_piece(c, (const uint8_t *)iov[i].iov_base + at, ht_min(iov[i].iov_len - at, RECORD));
+            if (n < 0)
+                return total ? (ssize_t)total : n;
+            at += (size_t)n;
+            total += (size_t)n;
+        }
+    }
+    return (ssize_t)total;
+}
