@@ -1,0 +1,410 @@
+"""Real programs around a real kit and a real driver. Everything a test starts here is ended and checked at its end.
+
+`Tunnel` is the heart: a kit on a free loopback port and drivers beside it. Leaving its `with` block waits until no stream is
+left, closes the drivers, waits until no session is left and the kit is back at the number of descriptors it had when it was
+new, ends the kit with SIGTERM and wants exit status 0 and a log without a sanitizer's report.
+"""
+
+import contextlib
+import http.client
+import json
+import os
+import pwd
+import queue
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+BIN = os.path.join(ROOT, os.environ.get("HT_BIN", "build/hoody-tunnel"))
+SANITIZED = bool(os.environ.get("HT_SAN"))
+API = "/api/v1/tunnel"
+
+
+def eventually(condition, what, timeout=10.0):
+    """Waits until condition() is true and returns its value; says what was awaited when it never was."""
+    deadline = time.monotonic() + timeout
+    pause = threading.Event()
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {timeout} s: {what}; last seen: {value!r}")
+        pause.wait(0.01)
+
+
+def free_port():
+    """A loopback port that the kernel says is free, for programs that cannot pick one themselves."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def fds(pid):
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def status_kib(pid, field):
+    """VmRSS or VmHWM of a process, in KiB."""
+    with open(f"/proc/{pid}/status", encoding="ascii") as f:
+        return int(re.search(rf"^{field}:\s+(\d+) kB", f.read(), re.M).group(1))
+
+
+class Program:
+    """A child process whose output lines arrive in .lines; ended at the latest by end()."""
+
+    def __init__(self, argv, env=None, cwd=None, stdin=subprocess.DEVNULL):
+        self.argv = argv
+        self.log = []
+        self.lines = queue.Queue()
+        self.process = subprocess.Popen(argv, env={**os.environ, **(env or {})}, cwd=cwd, stdin=stdin,
+                                        stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self.readers = [threading.Thread(target=self._read, args=(stream, name), daemon=True)
+                        for name, stream in (("out", self.process.stdout), ("err", self.process.stderr))]
+        for reader in self.readers:
+            reader.start()
+
+    def _read(self, stream, name):
+        for raw in stream:
+            line = raw.decode(errors="replace").rstrip("\n")
+            self.log.append(f"{name}: {line}")
+            self.lines.put((name, line))
+        self.lines.put((name, None))
+
+    @property
+    def pid(self):
+        return self.process.pid
+
+    def text(self):
+        return "\n".join(self.log)
+
+    def wait_line(self, pattern, timeout=15.0):
+        """The first match of `pattern` in a line not looked at before."""
+        deadline = time.monotonic() + timeout
+        ended = 0
+        while ended < 2:
+            try:
+                _, line = self.lines.get(timeout=max(0.0, deadline - time.monotonic()))
+            except queue.Empty:
+                break
+            if line is None:
+                ended += 1
+                continue
+            match = re.search(pattern, line)
+            if match:
+                return match
+        raise AssertionError(f"{self.argv[0]} never said /{pattern}/; it said:\n{self.text()}")
+
+    def end(self, signum=signal.SIGTERM, timeout=20.0):
+        """Signals (unless it has ended already), waits, and returns the exit status."""
+        if self.process.poll() is None:
+            self.process.send_signal(signum)
+        try:
+            status = self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise AssertionError(f"{self.argv} did not end within {timeout} s of signal {signum}:\n{self.text()}") from None
+        for reader in self.readers:
+            reader.join(5)
+        self.process.stdout.close()
+        self.process.stderr.close()
+        return status
+
+    def check_sanitizers(self):
+        text = self.text()
+        for mark in ("AddressSanitizer", "LeakSanitizer", "runtime error:"):
+            assert mark not in text, f"sanitizer report of {self.argv}:\n{text}"
+
+
+class Kit(Program):
+    def __init__(self, *args, env=None):
+        super().__init__([BIN, "serve", "--listen", "127.0.0.1:0", *args], env=env)
+        try:
+            self.port = int(self.wait_line(r"listening on http://127\.0\.0\.1:(\d+)").group(1))
+        except AssertionError:
+            self.end(signal.SIGKILL)
+            raise
+        self.url = f"ws://127.0.0.1:{self.port}"
+        self.get("/health")  # the first request makes what lives for ever
+        self.baseline_fds = fds(self.pid)
+
+    def request(self, method, path, headers=None):
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        try:
+            connection.request(method, API + path, headers=headers or {})
+            answer = connection.getresponse()
+            return answer.status, answer.read()
+        finally:
+            connection.close()
+
+    def get(self, path):
+        status, body = self.request("GET", path)
+        assert status == 200, (status, body)
+        return json.loads(body)
+
+    def metric(self, name):
+        """The value of one sample, written as in the exposition: name{label="value"}."""
+        status, body = self.request("GET", "/metrics")
+        assert status == 200
+        for line in body.decode().splitlines():
+            if line.startswith(name + " "):
+                return float(line.rsplit(" ", 1)[1])
+        raise AssertionError(f"no metric {name} in:\n{body.decode()}")
+
+
+class Driver(Program):
+    """`expose` or `pull` with --json: .bound holds one event per binding, in the order of the targets."""
+
+    def __init__(self, kit, command, *args, env=None, bindings=1):
+        super().__init__([BIN, command, "--url", kit.url, "--json", *args], env=env)
+        self.bound = []
+        try:
+            while len(self.bound) < bindings:
+                line = self.wait_line(r'^\{.*"event":\s*"bound".*\}$').group(0)
+                self.bound.append(json.loads(line))
+        except AssertionError:
+            self.end(signal.SIGKILL)
+            raise
+        self.port = self.bound[0]["containerPort"]
+        self.url = f"http://127.0.0.1:{self.port}"
+
+    def events(self, kind):
+        found = []
+        for line in list(self.log):
+            if line.startswith("out: {"):
+                event = json.loads(line[5:])
+                if event.get("event") == kind:
+                    found.append(event)
+        return found
+
+
+class Tunnel(contextlib.AbstractContextManager):
+    def __init__(self, *kit_args, env=None):
+        self.kit = Kit(*kit_args, env=env)
+        self.drivers = []
+
+    def expose(self, *args, **more):
+        self.drivers.append(Driver(self.kit, "expose", *args, **more))
+        return self.drivers[-1]
+
+    def pull(self, *args, **more):
+        self.drivers.append(Driver(self.kit, "pull", *args, **more))
+        return self.drivers[-1]
+
+    def settle(self):
+        """Waits until no stream is left anywhere."""
+        eventually(lambda: self.kit.get("/tunnels")["totalStreams"] == 0, "zero live streams", 15)
+
+    def __exit__(self, kind, value, traceback):
+        programs = [*self.drivers, self.kit]
+        try:
+            if kind is None:
+                self._check()
+        except BaseException:
+            kind = AssertionError
+            raise
+        finally:
+            for program in programs:
+                if program.process.poll() is None:
+                    program.process.kill()
+                    program.process.wait()
+                if kind is not None:
+                    print(f"# log of {' '.join(program.argv[1:3])}:")
+                    for line in program.log[-60:]:
+                        print(f"#   {line}")
+        return False
+
+    def _check(self):
+        self.settle()
+        for driver in self.drivers:
+            status = driver.end(signal.SIGINT)
+            assert status == 0, f"driver ended with {status}:\n{driver.text()}"
+            driver.check_sanitizers()
+        eventually(lambda: self.kit.get("/tunnels")["sessions"] == [], "zero live sessions")
+        tunnels = self.kit.get("/tunnels")
+        assert tunnels["orphanedSessions"] == 0 and tunnels["totalBindings"] == 0, tunnels
+        eventually(lambda: fds(self.kit.pid) <= self.kit.baseline_fds, "the descriptors of a new kit")
+        status = self.kit.end()
+        assert status == 0, f"kit ended with {status}:\n{self.kit.text()}"
+        self.kit.check_sanitizers()
+
+
+# ---- services on the laptop's side ----
+
+
+class Service(contextlib.AbstractContextManager):
+    """A TCP server on a free loopback port: handle(connection) runs in a thread for each connection."""
+
+    def __init__(self, handle):
+        self.handle = handle
+        self.listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
+        self.port = self.listener.getsockname()[1]
+        self.open = set()
+        self.accepted = 0
+        self.thread = threading.Thread(target=self._serve, daemon=True)
+        self.thread.start()
+
+    def _serve(self):
+        while True:
+            try:
+                connection, _ = self.listener.accept()
+            except OSError:
+                return
+            self.accepted += 1
+            self.open.add(connection)
+            threading.Thread(target=self._one, args=(connection,), daemon=True).start()
+
+    def _one(self, connection):
+        try:
+            self.handle(connection)
+        except OSError:
+            pass
+        finally:
+            self.open.discard(connection)
+            connection.close()
+
+    def __exit__(self, *_):
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
+        for connection in list(self.open):
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+        self.thread.join(5)
+
+
+def read_head(connection, early=b""):
+    """Reads up to the empty line; returns (head, bytes behind it)."""
+    data = early
+    while b"\r\n\r\n" not in data:
+        more = connection.recv(65536)
+        if not more:
+            raise ConnectionResetError("closed inside a head")
+        data += more
+    head, rest = data.split(b"\r\n\r\n", 1)
+    return head, rest
+
+
+def read_exactly(connection, n, early=b""):
+    """n bytes, of which `early` have already come."""
+    data = bytearray(early)
+    while len(data) < n:
+        more = connection.recv(min(1 << 20, n - len(data)))
+        if not more:
+            raise ConnectionResetError(f"closed after {len(data)} of {n} bytes")
+        data += more
+    return bytes(data)
+
+
+def http_service(answer):
+    """A keep-alive HTTP/1.1 server. answer(head: str, body: bytes) returns the raw bytes of the response."""
+
+    def handle(connection):
+        rest = b""
+        while True:
+            try:
+                head, rest = read_head(connection, rest)
+            except ConnectionResetError:
+                return
+            text = head.decode("latin-1")
+            length = re.search(r"^content-length:\s*(\d+)", text, re.I | re.M)
+            body = b""
+            if length:
+                data = read_exactly(connection, int(length.group(1)), rest) if len(rest) < int(length.group(1)) else rest
+                body, rest = data[:int(length.group(1))], data[int(length.group(1)):]
+            elif re.search(r"^transfer-encoding:\s*chunked", text, re.I | re.M):
+                body, rest = read_chunked(connection, rest)
+            connection.sendall(answer(text, body))
+
+    return Service(handle)
+
+
+def read_chunked(connection, early=b""):
+    """A chunked body without trailers; returns (body, bytes behind it)."""
+    data, body = early, b""
+
+    def line():
+        nonlocal data
+        while b"\r\n" not in data:
+            more = connection.recv(65536)
+            if not more:
+                raise ConnectionResetError("closed inside a chunked body")
+            data += more
+        first, data = data.split(b"\r\n", 1)
+        return first
+
+    while True:
+        size = int(line().split(b";")[0], 16)
+        if size == 0:
+            assert line() == b"", "no trailers here"
+            return body, data
+        data = data if len(data) >= size + 2 else read_exactly(connection, size + 2, data)
+        body += data[:size]
+        assert data[size:size + 2] == b"\r\n"
+        data = data[size + 2:]
+
+
+class Folder(contextlib.AbstractContextManager):
+    """A scratch folder that is gone afterwards; `user` may enter it."""
+
+    def __init__(self, user=None):
+        self.path = tempfile.mkdtemp(prefix="hoody-tunnel-")
+        os.chmod(self.path, 0o755)
+        if user and os.geteuid() == 0:
+            entry = pwd.getpwnam(user)
+            os.chown(self.path, entry.pw_uid, entry.pw_gid)
+
+    def join(self, *parts):
+        return os.path.join(self.path, *parts)
+
+    def __exit__(self, *_):
+        shutil.rmtree(self.path, ignore_errors=True)
+
+
+class Nginx(contextlib.AbstractContextManager):
+    """nginx in the foreground with the given http{} or stream{} text; `ports` asks for that many free ports ({0}, {1}, ...)."""
+
+    def __init__(self, folder, config, ports=1, main=""):
+        self.ports = [free_port() for _ in range(ports)]
+        self.port = self.ports[0] if self.ports else None
+        for i, port in enumerate(self.ports):
+            config = config.replace("{%d}" % i, str(port))
+        path = folder.join(f"nginx-{id(self)}.conf")
+        modules = "/usr/lib/nginx/modules/ngx_stream_module.so"
+        load = f"load_module {modules};\n" if "stream {" in config and os.path.exists(modules) else ""
+        with open(path, "w", encoding="utf-8") as f:
+            f.write(f"{load}daemon off;\npid {path}.pid;\nerror_log {path}.log warn;\nuser root;\n{main}\n{config}\n"
+                    if os.geteuid() == 0 else
+                    f"{load}daemon off;\npid {path}.pid;\nerror_log {path}.log warn;\n{main}\n{config}\n")
+        self.program = Program([shutil.which("nginx") or "/usr/sbin/nginx", "-c", path, "-p", folder.path, "-e", f"{path}.log"])
+        for port in self.ports:
+            eventually(lambda p=port: self._accepts(p), f"nginx on port {port}: {self.program.text()}")
+
+    def _accepts(self, port):
+        assert self.program.process.poll() is None, f"nginx ended:\n{self.program.text()}"
+        with socket.socket() as s:
+            return s.connect_ex(("127.0.0.1", port)) == 0
+
+    def __exit__(self, *_):
+        self.program.end(signal.SIGQUIT)
+
+
+def run(argv, timeout=120, **more):
+    """Runs a command to its end and returns its output; an assertion with all it said when it fails."""
+    done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=timeout,
+                          check=False, **more)
+    assert done.returncode == 0, (f"{' '.join(argv)} ended with {done.returncode}:\n{done.stdout.decode(errors='replace')}"
+                                  f"{done.stderr.decode(errors='replace')}")
+    return done.stdout.decode(errors="replace")
+
+
+def connect(port, timeout=20):
+    s = socket.create_connection(("127.0.0.1", port), timeout=timeout)
+    s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return s
