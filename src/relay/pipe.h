@@ -10,6 +10,7 @@
 #include "mux/mux.h"
 
 struct relay_pipe;
+struct relay_out;
 
 struct relay_pipe_ops {
     /* Both directions ended, or one side failed; called once, from the loop, never from inside relay_pipe_start(). The pipe has
@@ -23,6 +24,9 @@ struct relay_pipe_ops {
  */
 struct relay_pipe *relay_pipe_start(struct io_loop *loop, struct io_conn *conn, struct mux_stream *st, struct ht_slice early,
                                     uint64_t half_close_timeout_ms, const struct relay_pipe_ops *ops, void *ctx) HT_MUST_USE;
+/* Right after the start: bytes for the connection that came before the pipe was there (an origin that was still being dialled,
+ * a 101 that is not out yet) go first. Takes what `from` holds and leaves it empty. 0 or HT_ENOMEM. */
+int relay_pipe_take_out(struct relay_pipe *p, struct relay_out *from) HT_MUST_USE;
 /* Aborts both. done() is not called. Clears the pointer. NULL is ignored. */
 void relay_pipe_destroy(struct relay_pipe **p);
 void relay_pipe_counts(const struct relay_pipe *p, uint64_t *from_conn, uint64_t *to_conn);
