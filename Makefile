@@ -108,6 +108,38 @@ $(B)/hoody-tunnel: $(MAIN_O) $(B)/librooms.a
 	@echo "  LINK  $@"
 	@$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
+# ---- the driver library, shared and static: src/driver/hoody_tunnel.h and nothing else is visible ----
+LIB_ROOMS := base wire flow mux http io ws relay driver
+DRV_O   := $(filter $(LIB_ROOMS:%=$(B)/obj/%/%) $(LIB_ROOMS:%=$(B)/obj/rl/%/%),$(LIB_O)) \
+           $(filter $(B)/obj/gen/wire_gen.o $(B)/obj/gen/metrics_gen.o,$(LIB_O))
+SONAME  := libhoody-tunnel.so.0
+DRV_LIBS := -lev -lwslay -lssl -lcrypto -lpthread
+
+$(B)/$(SONAME): $(DRV_O)
+	@echo "  LINK  $@"
+	@$(CC) -shared -Wl,-soname,$(SONAME) $(LDFLAGS) -Wl,--no-undefined -o $@ $^ $(DRV_LIBS)
+
+$(B)/libhoody-tunnel.a: $(DRV_O)
+	@echo "  AR    $@"
+	@$(LD) -r -o $(B)/libhoody-tunnel.o $^
+	@objcopy --localize-hidden $(B)/libhoody-tunnel.o
+	@rm -f $@ && $(AR) rcs $@ $(B)/libhoody-tunnel.o
+
+$(B)/hoody-tunnel.pc: src/driver/hoody-tunnel.pc.in Makefile
+	@mkdir -p $(@D)
+	@sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' $< > $@
+
+lib: $(B)/$(SONAME) $(B)/libhoody-tunnel.a $(B)/hoody-tunnel.pc
+
+install: all lib
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/pkgconfig $(DESTDIR)$(PREFIX)/include
+	install -m 755 $(B)/hoody-tunnel $(DESTDIR)$(PREFIX)/bin/
+	install -m 755 $(B)/$(SONAME) $(DESTDIR)$(PREFIX)/lib/
+	ln -sf $(SONAME) $(DESTDIR)$(PREFIX)/lib/libhoody-tunnel.so
+	install -m 644 $(B)/libhoody-tunnel.a $(DESTDIR)$(PREFIX)/lib/
+	install -m 644 $(B)/hoody-tunnel.pc $(DESTDIR)$(PREFIX)/lib/pkgconfig/
+	install -m 644 src/driver/hoody_tunnel.h $(DESTDIR)$(PREFIX)/include/
+
 # ---- unit tests: tests/<room>/test_*.c, each a CUnit program over the rooms, TAP on stdout ----
 UNIT_SRC := $(wildcard $(ROOMS:%=tests/%/test_*.c))
 UNIT     := $(UNIT_SRC:tests/%.c=$(B)/tests/%)
@@ -121,6 +153,17 @@ $(B)/tests/%: tests/%.c $(SUPPORT) $(B)/librooms.a | $(GEN_NEEDED)
 	@mkdir -p $(@D)
 	@echo "  TEST  $@"
 	@$(CC) $(ALLFLAGS) -MF $@.d -Itests $(LDFLAGS) -o $@ $< $(SUPPORT) $(B)/librooms.a -lcunit $(LDLIBS) -lm
+
+# ---- programs that tests and benchmarks use ----
+$(B)/tests/ws_echo: $(wildcard tests/ws_echo/*.c) $(B)/librooms.a
+	@mkdir -p $(@D)
+	@echo "  LINK  $@"
+	@$(CC) $(ALLFLAGS) -MF $@.d $(LDFLAGS) -o $@ $(filter %.c,$^) $(B)/librooms.a $(LDLIBS)
+
+$(B)/bench/%: tests/bench/%.c $(B)/librooms.a
+	@mkdir -p $(@D)
+	@echo "  LINK  $@"
+	@$(CC) $(ALLFLAGS) -MF $@.d $(LDFLAGS) -o $@ $< $(B)/librooms.a $(LDLIBS)
 
 unit-build: $(UNIT)
 unit: $(UNIT)
@@ -149,7 +192,7 @@ test: deps-test
 	@$(MAKE) --no-print-directory SAN=1 test-build
 	@PYTHON="$(PYTHON)" tests/run
 
-test-build: all unit-build $(B)/ws_echo $(B)/bench/load
+test-build: all lib unit-build $(B)/tests/ws_echo $(B)/bench/load
 
 bench: deps-test
 	@tests/deps.sh $(DEPS_BENCH)
@@ -172,8 +215,19 @@ lint: $(GEN_FILES)
 format:
 	@clang-format -i $(FORMATTED)
 
+help:
+	@echo 'make             build/hoody-tunnel'
+	@echo 'make run         a working tunnel with a URL to open; installs what is missing; Ctrl-C ends it'
+	@echo 'make test        all tests, plain and under sanitizers, with real programs'
+	@echo 'make bench       speed and memory beside nginx and ssh -R (BENCH_ARGS=--quick for a try)'
+	@echo 'make lib         the driver library: shared, static, hoody-tunnel.pc'
+	@echo 'make install     PREFIX=$(PREFIX), DESTDIR for packagers'
+	@echo 'make gen         only what the specs generate, in build/gen/'
+	@echo 'make unit        the unit tests alone (SAN=1: under sanitizers)'
+	@echo 'make layers      no include points up; make lint: second compiler, formatter; make format'
+
 clean:
 	rm -rf $(W)
 
 -include $(OBJ:.o=.d) $(UNIT:=.d) $(SUPPORT:.o=.d)
-.PHONY: all gen unit unit-build clean deps deps-test run test test-build bench layers lint format
+.PHONY: all gen unit unit-build clean deps deps-test run test test-build bench layers lint format lib install help
