@@ -1,6 +1,6 @@
 """What other specs take from spec/protocol.yaml, so that no number and no list of the protocol is kept twice.
 
-A reference is a path: limits/NAME, enums/NAME, codes, reserved_ports, visitor_answers, binding_pairs.
+A reference is a path: limits/NAME, enums/NAME, codes, versions, visitor_answers.
 """
 
 import os
@@ -41,12 +41,15 @@ class Protocol:
         if table == "enums" and name:
             values = [v["text"] for v in self._row(table, name)["values"]]
             return Names(values, list(range(1, len(values) + 1)))  # 0 is UNKNOWN there
-        if path == "codes":
-            return Names([c["name"] for c in self._doc["codes"]], [c["number"] for c in self._doc["codes"]])
+        if path in ("codes", "versions"):
+            return Names([c["name"] for c in self._doc[path]], [c["number"] for c in self._doc[path]])
         if path == "visitor_answers":
             values = [a["name"].lower() for a in self._doc["visitor_answers"]]
             return Names(values, list(range(len(values))))
         raise KeyError(path)
+
+    def connect_path(self):
+        return self._doc["connect_path"]
 
     def reserved_ports(self):
         return sorted(p["port"] for p in self._doc["reserved_ports"])
