@@ -12,7 +12,8 @@
 #include "base/buf.h"
 #include "base/err.h"
 
-#define HTTP_MAX_HEADERS 128 /* checked against the spec's limit by the room that knows both */
+#define HTTP_MAX_CHUNK_OVERHEAD (16u * 1024u) /* chunk extensions and trailers of one message */
+#define HTTP_MAX_HEADERS 128                  /* checked against the spec's limit by the room that knows both */
 
 struct http_span {
     uint32_t off, len; /* in the head's buffer */
@@ -24,13 +25,14 @@ struct http_field {
 
 enum http_flag {
     HTTP_HAS_CONTENT_LENGTH = 1u << 0,
-    HTTP_CHUNKED = 1u << 1,          /* Transfer-Encoding is exactly `chunked` */
-    HTTP_KEEP_ALIVE = 1u << 2,       /* what the version and Connection say, RFC 9112 9.3 */
-    HTTP_UPGRADE = 1u << 3,          /* Connection names upgrade and an Upgrade field is there */
+    HTTP_CHUNKED = 1u << 1,           /* Transfer-Encoding is exactly `chunked` */
+    HTTP_KEEP_ALIVE = 1u << 2,        /* what the version and Connection say, RFC 9112 9.3 */
+    HTTP_UPGRADE = 1u << 3,           /* Connection names upgrade and an Upgrade field is there; never in HTTP/1.0 */
     HTTP_UPGRADE_WEBSOCKET = 1u << 4, /* ... and it names websocket */
     HTTP_EXPECT_CONTINUE = 1u << 5,
     HTTP_HAS_HOST = 1u << 6,
-    HTTP_TARGET_ABSOLUTE = 1u << 7, /* absolute-form: the path part is `path` */
+    HTTP_TARGET_ABSOLUTE = 1u << 7,  /* absolute-form: the path part is `path` */
+    HTTP_PATH_NEEDS_SLASH = 1u << 8, /* the target was like http://host?query: `path` is "?query", send "/" before it */
 };
 
 struct http_limits {
@@ -39,41 +41,57 @@ struct http_limits {
     uint32_t max_target;  /* bytes; over it: 414 */
 };
 
-/* A parsed head, and the state of parsing it. About 2 KiB: kept only while a head is being read or a request answered. */
+/* Why a head was refused: the answer a server owes, and one sentence for the log and the body. */
+struct http_error {
+    uint16_t status;  /* 400, 405, 414, 417, 431, 505; for responses always 502 */
+    const char *text; /* static storage */
+};
+
+/* The state of the head grammar (machine.h); nobody's business outside src/http. */
+struct http_machine {
+    int cs;        /* Ragel state */
+    uint32_t pos;  /* bytes looked at so far */
+    uint32_t mark; /* where the present piece began */
+    uint32_t max_target;
+    struct http_span a, b;
+    uint16_t version, status;
+    int bad;
+};
+
+/* A parsed head, and the state of parsing it. About 2 KiB: kept only while a head is being read or a request answered.
+ */
 struct http_head {
     /* results */
     struct http_span method, target, reason;
-    struct http_span path; /* origin-form to send on: target, or its path when the target was absolute */
+    struct http_span path; /* origin-form (or "*") to send on: target, or its path when the target was absolute */
     struct http_span host; /* value of Host */
     uint8_t minor;         /* HTTP/1.minor */
     uint16_t status;       /* responses */
     uint32_t flags;        /* enum http_flag */
     uint64_t content_length;
     uint32_t n_fields;
-    struct http_field fields[HTTP_MAX_HEADERS];
-    /* the machine */
-    struct http_limits limits;
-    uint32_t pos; /* bytes looked at so far */
-    int cs;       /* Ragel state */
+    /* private: the machine and what the rules have seen */
     bool response;
-    uint32_t mark;
+    uint32_t seen;
+    uint32_t n_named; /* fields that Connection names beside the usual options */
+    struct http_limits limits;
+    struct http_machine machine;
+    struct http_error error;
+    uint64_t hop[HTTP_MAX_HEADERS / 64];        /* bit i: field i is hop-by-hop */
+    struct http_field fields[HTTP_MAX_HEADERS]; /* result; last, so that starting over need not touch it */
 };
 
 /* Starts over for a new head. `limits` NULL: 48 KiB, 128 fields, 16 KiB target. */
 void http_request_begin(struct http_head *h, const struct http_limits *limits);
 void http_response_begin(struct http_head *h, const struct http_limits *limits);
 
-/* Why a head was refused: the answer a server owes, and one sentence for the log and the body. */
-struct http_error {
-    uint16_t status;  /* 400, 405, 408, 413, 414, 417, 431, 501, 505; for responses always 502 */
-    const char *text; /* static storage */
-};
-
 /*
  * Looks at buf[0..len), which starts at the head's first byte and has only grown since the last call.
  * Returns the length of the head with its empty line (> 0); HT_EAGAIN when more is needed; HT_EPROTO with *e filled.
  * One empty line before a request line is skipped (RFC 9112 2.2). Everything that hardening.md cases 1, 3, 4, 5 name is
- * refused here: see each rule beside its check.
+ * refused here: see each rule beside its check. The answer does not depend on how the bytes were cut: refusals come at
+ * the first offending byte (a target or head over its limit: at the first byte too many), the field rules at the end of
+ * the line, what needs all fields at the end of the head. Once refused or complete it gives the same answer again.
  */
 int http_head_parse(struct http_head *h, const char *buf, size_t len, struct http_error *e);
 
@@ -83,16 +101,25 @@ static inline struct ht_slice http_text(const char *buf, struct http_span s) { r
 /* The first field of that name (lower or any case), or NULL. */
 const struct http_field *http_field_find(const struct http_head *h, const char *buf, const char *name);
 
-/* True when field `i` is hop-by-hop: RFC 9110 7.6.1, the fixed list, or named by Connection (case-insensitive). Fields
- * a sender may not strip from us (content-length, transfer-encoding, host, ...) are never hop-by-hop by being named in
- * Connection (hardening case 8). */
-bool http_field_is_hop_by_hop(const struct http_head *h, const char *buf, uint32_t i);
+/*
+ * True when field `i` of a complete head is hop-by-hop: connection, keep-alive, proxy-connection, te, trailer,
+ * transfer-encoding, upgrade (RFC 9110 7.6.1), or named by Connection (case-insensitive). Naming a field in Connection
+ * does not make it hop-by-hop when it is meant for the recipient of the content: content-*, host, authorization,
+ * cookie, forwarded, x-forwarded-*, sec-*, if-* and so on; the list is in head_fields.c (hardening case 8). A caller
+ * that frames the message itself, or passes an upgrade on, looks at those fields first. Costs one bit test.
+ */
+static inline bool http_field_is_hop_by_hop(const struct http_head *h, const char *buf, uint32_t i) {
+    (void)buf;
+    return (h->hop[i / 64] >> (i % 64)) & 1;
+}
 
-/* RFC 9110 5.6.2 token; RFC 9110 5.5 field value (no CR, LF, NUL or other control byte but HTAB; obs-text is allowed). */
+/* RFC 9110 5.6.2 token; RFC 9110 5.5 field value (no CR, LF, NUL or other control byte but HTAB; obs-text is allowed).
+ */
 bool http_is_token(struct ht_slice s);
 bool http_is_field_value(struct ht_slice s);
 
-/* Splits a comma list (RFC 9110 5.6.1): calls give one trimmed, non-empty element after another. False at the end. */
+/* Splits a comma list (RFC 9110 5.6.1): calls give one trimmed, non-empty element after another. False at the end.
+ * Quotes mean nothing to it: for lists of tokens such as Connection, Upgrade, Sec-WebSocket-Protocol. */
 bool http_list_next(struct ht_slice *rest, struct ht_slice *item);
 
 /* ---- bodies ---- */
@@ -106,16 +133,19 @@ struct http_chunked {
     uint32_t overhead;
     int cs;
     bool done, started;
+    const char *failed; /* why the body was refused; it stays refused */
 };
 
 /*
- * Decodes buf[0..*len): body bytes are moved together at the front of buf, *len becomes their number, and *used how many
- * raw bytes were read (less than given only once the body has ended: the rest belongs to the next message; it stays
- * where it was, at buf + *used). Returns 0, or HT_EPROTO with *e (status 400). c->done tells the end.
+ * Decodes buf[0..*len): body bytes are moved together at the front of buf, *len becomes their number, and *used how
+ * many raw bytes were read (less than given only once the body has ended: the rest belongs to the next message; it
+ * stays where it was, at buf + *used). Returns 0, or HT_EPROTO with *e (status 400). c->done tells the end. The size is
+ * at most 2^63-1 and has no more than 16 KiB of leading zeros; the grammar is that of RFC 9112 7.1, taken strictly (no
+ * white space behind the size, CRLF only).
  */
 int http_chunked_decode(struct http_chunked *c, char *buf, size_t *len, size_t *used, struct http_error *e);
 
-/* How a message's body is delimited (RFC 9112 6.3). */
+/* How a message's body is delimited (RFC 9112 6.3). A content-length of 0 counts as NONE. */
 enum http_body_kind { HTTP_BODY_NONE, HTTP_BODY_LENGTH, HTTP_BODY_CHUNKED, HTTP_BODY_CLOSE };
 
 enum http_body_kind http_request_body(const struct http_head *h);
@@ -124,10 +154,16 @@ enum http_body_kind http_response_body(const struct http_head *h, bool head_requ
 
 /* ---- writing ---- */
 
-/* Status line. An empty reason takes the registered one (RFC 9110 15). 0 or HT_ENOMEM, HT_EINVAL (status not 100..599). */
+/* All of these append nothing when they fail. */
+
+/* Status line. An empty reason takes the registered one (RFC 9110 15). 0 or HT_ENOMEM, HT_EINVAL (status not 100..599,
+ * a control byte in the reason). */
 int http_write_status(struct ht_buf *b, uint8_t minor, uint16_t status, struct ht_slice reason) HT_MUST_USE;
+/* HT_EINVAL when the method is no token, or the target is empty or holds a byte that http_head_parse() refuses there.
+ */
 int http_write_request_line(struct ht_buf *b, struct ht_slice method, struct ht_slice target) HT_MUST_USE;
-/* One field; HT_EINVAL when the name is no token or the value holds what must not go out (response splitting). */
+/* One field, the value without its surrounding white space; HT_EINVAL when the name is no token or the value holds what
+ * must not go out (response splitting). */
 int http_write_field(struct ht_buf *b, struct ht_slice name, struct ht_slice value) HT_MUST_USE;
 int http_write_content_length(struct ht_buf *b, uint64_t n) HT_MUST_USE;
 int http_write_end(struct ht_buf *b) HT_MUST_USE; /* the empty line */
@@ -140,8 +176,9 @@ size_t http_chunk_head(char *out, size_t n);
 /* The registered reason phrase of a status; "" for one that has none. */
 const char *http_reason(uint16_t status);
 
-/* A whole small answer of our own: status, Content-Type: text/plain, Content-Length, the extra lines (each ending in CRLF,
- * may be NULL), Connection: close when `close`, and the body (left out when `head_request`). */
+/* A whole small answer of our own: status, Content-Type: text/plain, Content-Length, the extra lines (each ending in
+ * CRLF, may be NULL), Connection: close when `close` (HTTP/1.0: keep-alive when not), and the body (may be NULL; left
+ * out when `head_request`). 1xx, 204 and 304 carry neither body nor length. */
 int http_write_answer(struct ht_buf *b, uint8_t minor, uint16_t status, const char *extra, const char *body,
                       bool head_request, bool close) HT_MUST_USE;
 

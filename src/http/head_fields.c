@@ -1,0 +1,276 @@
+/* The fields that decide about framing, the connection and the way a message takes. */
+#include "http/chars.h"
+#include "http/head.h"
+
+/* Connection options beside close, keep-alive and upgrade. Real ones name one or two; each is compared with every
+ * field. */
+#define MAX_NAMED 32
+
+/* ---- authority ---- */
+
+static bool port_valid(struct ht_slice s) {
+    unsigned port = 0;
+    for (size_t i = 0; i < s.n; i++) {
+        if (s.p[i] < '0' || s.p[i] > '9' || (port = port * 10 + (unsigned)(s.p[i] - '0')) > 65535)
+            return false;
+    }
+    return true;
+}
+
+/* The address between the brackets of an IP literal; the dialler knows better, this only keeps other bytes out. */
+static bool ip_literal_valid(struct ht_slice s) {
+    bool colon = false;
+    for (size_t i = 0; i < s.n; i++) {
+        if (!http_is((unsigned char)s.p[i], HTTP_C_HEX) && s.p[i] != ':' && s.p[i] != '.')
+            return false;
+        colon |= s.p[i] == ':';
+    }
+    return s.n >= 2 && colon;
+}
+
+/* reg-name or IPv4 address, RFC 3986 3.2.2, but no comma: a list must not pass for a name. Returns its length. */
+static size_t name_length(struct ht_slice s) {
+    size_t i = 0;
+    while (i < s.n) {
+        if (http_is((unsigned char)s.p[i], HTTP_C_HOST))
+            i++;
+        else if (s.p[i] == '%' && s.n - i > 2 && http_is((unsigned char)s.p[i + 1], HTTP_C_HEX) &&
+                 http_is((unsigned char)s.p[i + 2], HTTP_C_HEX))
+            i += 3;
+        else
+            break;
+    }
+    return i;
+}
+
+bool http_authority_valid(struct ht_slice s, bool may_be_empty) {
+    if (s.n == 0)
+        return may_be_empty;
+    size_t n;
+    if (s.p[0] == '[') {
+        const char *end = memchr(s.p, ']', s.n);
+        if (!end || !ip_literal_valid(ht_slice_of(s.p + 1, (size_t)(end - s.p) - 1)))
+            return false;
+        n = (size_t)(end - s.p) + 1;
+    } else {
+        n = name_length(s);
+    }
+    if (n == 0)
+        return false;
+    return n == s.n || (s.p[n] == ':' && port_valid(ht_slice_of(s.p + n + 1, s.n - n - 1)));
+}
+
+/* ---- one function per field ---- */
+
+static bool host(struct http_head *h, const struct http_field *f, struct ht_slice value) {
+    if (h->response)
+        return true;
+    if (h->flags & HTTP_HAS_HOST)
+        return http_refuse(h, 400, "more than one Host"); /* RFC 9112 3.2 */
+    if (!http_authority_valid(value, true))
+        return http_refuse(h, 400, "bad Host");
+    h->flags |= HTTP_HAS_HOST;
+    h->host = f->value;
+    return true;
+}
+
+/* RFC 9112 6.2 and 6.3: digits and nothing else, once; not even a list of equal values (hardening case 1). */
+static bool content_length(struct http_head *h, struct ht_slice value) {
+    if (h->flags & HTTP_HAS_CONTENT_LENGTH)
+        return http_refuse(h, 400, "more than one Content-Length");
+    if (value.n == 0)
+        return http_refuse(h, 400, "bad Content-Length");
+    uint64_t n = 0;
+    for (size_t i = 0; i < value.n; i++) {
+        if (value.p[i] < '0' || value.p[i] > '9')
+            return http_refuse(h, 400, "bad Content-Length");
+        unsigned digit = (unsigned)(value.p[i] - '0');
+        if (n > ((uint64_t)INT64_MAX - digit) / 10)
+            return http_refuse(h, 400, "Content-Length too large");
+        n = n * 10 + digit;
+    }
+    h->content_length = n;
+    h->flags |= HTTP_HAS_CONTENT_LENGTH;
+    return true;
+}
+
+/* RFC 9112 6.1: we know one coding, and anything that another party might read differently is refused. */
+static bool transfer_encoding(struct http_head *h, struct ht_slice value) {
+    if (h->seen & HTTP_SEEN_TRANSFER_ENCODING)
+        return http_refuse(h, 400, "more than one Transfer-Encoding");
+    if (!ht_slice_case_eq(value, ht_slice_str("chunked")))
+        return http_refuse(h, 400, "Transfer-Encoding is not chunked");
+    if (h->minor == 0)
+        return http_refuse(h, 400, "Transfer-Encoding in HTTP/1.0");
+    h->seen |= HTTP_SEEN_TRANSFER_ENCODING;
+    h->flags |= HTTP_CHUNKED;
+    return true;
+}
+
+static bool expect(struct http_head *h, struct ht_slice value) {
+    if (h->response || h->minor == 0) /* RFC 9110 10.1.1: ignored in HTTP/1.0 */
+        return true;
+    if (ht_slice_case_eq(value, ht_slice_str("100-continue")))
+        h->flags |= HTTP_EXPECT_CONTINUE;
+    else
+        h->seen |= HTTP_SEEN_BAD_EXPECT;
+    return true;
+}
+
+static uint32_t connection_option(struct ht_slice s) {
+    if (s.n == 5 && ht_slice_case_eq(s, ht_slice_str("close")))
+        return HTTP_SEEN_CLOSE;
+    if (s.n == 10 && ht_slice_case_eq(s, ht_slice_str("keep-alive")))
+        return HTTP_SEEN_KEEP_ALIVE;
+    if (s.n == 7 && ht_slice_case_eq(s, ht_slice_str("upgrade")))
+        return HTTP_SEEN_CONNECTION_UPGRADE;
+    return 0;
+}
+
+static bool connection(struct http_head *h, struct ht_slice value) {
+    struct ht_slice item;
+    while (http_list_next(&value, &item)) {
+        uint32_t option = connection_option(item);
+        h->seen |= option;
+        if (option == 0 && ++h->n_named > MAX_NAMED)
+            return http_refuse(h, 400, "Connection names too many fields");
+    }
+    return true;
+}
+
+static bool upgrade(struct http_head *h, struct ht_slice value) {
+    struct ht_slice item;
+    while (http_list_next(&value, &item)) {
+        h->seen |= HTTP_SEEN_UPGRADE;
+        if (ht_slice_case_eq(item, ht_slice_str("websocket"))) /* RFC 6455 4.2.1: without a version */
+            h->seen |= HTTP_SEEN_UPGRADE_WEBSOCKET;
+    }
+    return true;
+}
+
+static void set_hop(struct http_head *h, uint32_t i) { h->hop[i / 64] |= UINT64_C(1) << (i % 64); }
+
+/* Length and first letter single out the few names that matter; one comparison then decides. */
+bool http_take_field(struct http_head *h, const char *buf) {
+    uint32_t i = h->n_fields - 1;
+    const struct http_field *f = &h->fields[i];
+    const char *name = buf + f->name.off;
+    struct ht_slice value = http_text(buf, f->value);
+    char first = (char)(name[0] | 0x20);
+#define IS(literal) (first == (literal)[0] && http_lower_eq(name, literal, sizeof(literal) - 1))
+    switch (f->name.len) {
+    case 2:
+        if (IS("te"))
+            set_hop(h, i);
+        return true;
+    case 4:
+        return IS("host") ? host(h, f, value) : true;
+    case 6:
+        return IS("expect") ? expect(h, value) : true;
+    case 7:
+        if (IS("trailer"))
+            set_hop(h, i);
+        if (!IS("upgrade"))
+            return true;
+        set_hop(h, i);
+        return upgrade(h, value);
+    case 10:
+        if (IS("keep-alive"))
+            set_hop(h, i);
+        if (!IS("connection"))
+            return true;
+        set_hop(h, i);
+        return connection(h, value);
+    case 14:
+        return IS("content-length") ? content_length(h, value) : true;
+    case 16:
+        if (IS("proxy-connection"))
+            set_hop(h, i);
+        return true;
+    case 17:
+        if (!IS("transfer-encoding"))
+            return true;
+        set_hop(h, i);
+        return transfer_encoding(h, value);
+    default:
+        return true;
+    }
+#undef IS
+}
+
+/* ---- fields that Connection names ---- */
+
+static bool starts_with(struct ht_slice s, const char *prefix) {
+    size_t n = strlen(prefix);
+    return s.n >= n && ht_slice_case_eq(ht_slice_of(s.p, n), ht_slice_str(prefix));
+}
+
+/*
+ * Fields meant for the recipient of the content. RFC 9110 7.6.1 forbids to name such a field in Connection; doing so
+ * anyway is an attempt to take off what a proxy in front checked or added (hardening case 8), so it has no effect.
+ */
+static bool end_to_end(struct ht_slice name) {
+    static const char *const prefixes[] = {
+        "access-control-", "content-", "if-", "sec-", "x-auth", "x-forwarded-", "x-real-ip",
+    };
+    static const char *const names[] = {
+        "accept",
+        "accept-encoding",
+        "accept-language",
+        "age",
+        "allow",
+        "authorization",
+        "cache-control",
+        "cookie",
+        "date",
+        "etag",
+        "expect",
+        "expires",
+        "forwarded",
+        "from",
+        "host",
+        "last-modified",
+        "location",
+        "max-forwards",
+        "origin",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "range",
+        "referer",
+        "retry-after",
+        "server",
+        "set-cookie",
+        "strict-transport-security",
+        "user-agent",
+        "vary",
+        "via",
+        "www-authenticate",
+        "x-api-key",
+        "x-csrf-token",
+        "x-request-id",
+    };
+    for (size_t i = 0; i < HT_ARRAY_LEN(prefixes); i++)
+        if (starts_with(name, prefixes[i]))
+            return true;
+    for (size_t i = 0; i < HT_ARRAY_LEN(names); i++)
+        if (ht_slice_case_eq(name, ht_slice_str(names[i])))
+            return true;
+    return false;
+}
+
+void http_mark_named_fields(struct http_head *h, const char *buf) {
+    if (h->n_named == 0)
+        return;
+    for (uint32_t c = 0; c < h->n_fields; c++) {
+        if (!ht_slice_case_eq(http_text(buf, h->fields[c].name), ht_slice_str("connection")))
+            continue;
+        struct ht_slice rest = http_text(buf, h->fields[c].value), item;
+        while (http_list_next(&rest, &item)) {
+            if (end_to_end(item))
+                continue;
+            for (uint32_t i = 0; i < h->n_fields; i++)
+                if (h->fields[i].name.len == item.n && ht_slice_case_eq(http_text(buf, h->fields[i].name), item))
+                    set_hop(h, i);
+        }
+    }
+}
