@@ -38,36 +38,45 @@ struct ws_conn;
 enum ws_side { WS_SERVER, WS_CLIENT };
 
 struct ws_limits {
-    size_t max_message;     /* bytes of one message; over it: close 1009 */
+    size_t max_message;     /* bytes of one message; over it: close 1009. Above WS_SEND_MAX only for an owner who consumes
+                               as the bytes come: what waits unconsumed must fit into one receive block. */
     unsigned max_fragments; /* frames of one message, empty ones count; over it: close 1008 */
 };
+
+/* The most that pull() is ever asked for, in bytes. */
+#define WS_SEND_MAX (256u * 1024u)
 
 struct ws_ops {
     /*
      * Payload of the present binary message: p[0..n) are its bytes not yet consumed, contiguous, unmasked. `end` says
-     * that the message's last byte is included. Returns how many bytes were consumed: the rest is presented again, with
+     * that the message's last byte is included; a message without any is presented with n 0. Returns how many bytes were consumed: the rest is presented again, with
      * more behind it (with `end` everything must be consumed; what is left then is a violation, close 1002). The bytes
-     * are valid until `fed` was called. Negative: stop, the owner has closed or destroyed this connection.
+     * are valid until `fed` was called, and may be changed. Negative: stop, the owner has closed or destroyed this
+     * connection (fed() still comes when it was only closed).
      */
     ssize_t (*message)(void *ctx, uint8_t *p, size_t n, bool end);
     /* A batch of reads was handed up; slices borrowed in message() die when this returns. */
     void (*fed)(void *ctx);
     /*
      * Room to send: build ONE message of at most `cap` bytes at `out` and return its length; 0: nothing to send now
-     * (ws_conn_want_send() asks again).
+     * (ws_conn_want_send() asks again), or `cap` is too small for what is next: a 0 is asked again with the full
+     * WS_SEND_MAX as soon as what was built before has left.
      */
     size_t (*pull)(void *ctx, uint8_t *out, size_t cap);
     /*
      * The connection is over: called exactly once, last of all, and never from inside ws_conn_create/close/destroy.
-     * `code` is the peer's close code (1005: a close frame without one; 1006: the socket dropped with no close frame).
-     * `local` is true when we started the close. `reason` is printable text. Destroy the ws_conn in it or later.
+     * `code` is the peer's close code (1005: a close frame without one; 1006: the socket dropped with no close frame, or
+     * we have closed because the peer broke the rules). `local` is true when we started the close, for a violation too.
+     * `reason` is printable text: the peer's own, or what happened. The socket is gone already. Destroy the ws_conn in it
+     * or later.
      */
     void (*closed)(void *ctx, uint16_t code, struct ht_slice reason, bool local);
 };
 
 /*
  * Takes an io connection whose handshake is done. `early` are bytes that were read behind the handshake (may be empty).
- * Callbacks start with the next turn. NULL: out of memory (the io connection is closed).
+ * No callback comes before this returns. NULL: out of memory, or more early bytes than IO_BLOCK (the io connection is
+ * closed).
  */
 struct ws_conn *ws_conn_create(struct io_loop *loop, struct io_conn *conn, enum ws_side side, const struct ws_limits *limits,
                                struct ht_slice early, const struct ws_ops *ops, void *ctx) HT_MUST_USE;
@@ -83,7 +92,9 @@ void ws_conn_pause(struct ws_conn *w, bool pause);
 
 /*
  * Starts the closing handshake after everything that pull() still gives was sent: a close frame with `code` (0: one without
- * a code) and `reason`, then waits for the peer's answer up to 2 s, then closes the socket. closed() follows.
+ * a code) and `reason` (at most 123 bytes of it, may be NULL), then waits for the peer's answer up to 2 s, then closes the
+ * socket. closed() follows. Nothing is handed up any more; a drain that makes no progress for 2 s is given up. A second
+ * call does nothing.
  */
 void ws_conn_close(struct ws_conn *w, uint16_t code, const char *reason);
 /* Sends nothing more and drops the socket now; closed() is not called. Clears the pointer. NULL is ignored. */
@@ -91,6 +102,7 @@ void ws_conn_destroy(struct ws_conn **w);
 
 /* Bytes waiting in our buffers (not in the kernel's). */
 size_t ws_conn_unsent(const struct ws_conn *w);
+/* NULL once closed() was called. */
 struct io_conn *ws_conn_io(struct ws_conn *w);
 
 /* ---- the opening handshake of a client over io ---- */
