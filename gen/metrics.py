@@ -130,6 +130,10 @@ def load(spec_dir):
             problems.add(raw.line_of("name"), f"metric '{name}' is a {raw['type']}, so it must end in '{suffix}'")
         if raw["type"] == "gauge" and name.endswith("_total"):
             problems.add(raw.line_of("name"), f"metric '{name}' is a gauge; only counters end in '_total'")
+        if raw["type"] == "histogram" and "labels" in raw:
+            problems.add(raw.line_of("labels"), f"metric '{name}': a histogram has no labels here")
+        if raw["type"] != "histogram" and "buckets" in raw:
+            problems.add(raw.line_of("buckets"), f"metric '{name}': only a histogram has buckets")
         info = raw["type"] == "info"
         if info and len(raw["labels"]) != 1:
             problems.add(raw.line_of("labels"), f"metric '{name}': an info metric has one label")

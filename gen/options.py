@@ -23,6 +23,11 @@ _C_TYPE = {
     "cidr": "struct opt_cidr *", "ports": "struct opt_port_range *",
 }
 _RESERVED = {"help", "version"}
+# Keys that only some types have.
+_ONLY_FOR = {
+    "min": ("int", "duration", "size"), "max": ("int", "duration", "size"), "unit": ("int",), "values": ("enum",),
+    "c_enum": ("enum",), "refuse": ("secret",), "repeatable": ("cidr", "ports"),
+}
 
 
 def parse_value(kind, text, values=()):
@@ -154,6 +159,12 @@ def _resolve_defaults(options, protocol, problems):
 def _check_values(raw, problems):
     """Default, bounds and example against the type and against each other."""
     kind, values = raw["type"], raw.get("values", ())
+    for key, kinds in _ONLY_FOR.items():
+        if key in raw and kind not in kinds:
+            problems.add(raw.line_of(key), f"option '{raw['name']}': '{key}' goes with the types {', '.join(kinds)}; "
+                                           f"this is of type {kind}")
+    if kind == "secret" and "default" in raw:
+        problems.add(raw.line_of("default"), f"option '{raw['name']}': a secret has no default")
     parsed = {}
     for key in ("min", "max", "default", "example"):
         if key not in raw:

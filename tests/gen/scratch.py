@@ -1,0 +1,103 @@
+"""For the generator's tests: the generator on an edited copy of the specs, and C programs over what it makes."""
+
+import glob
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+_CFLAGS = ["-std=c11", "-D_GNU_SOURCE", "-g", "-O1", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-Wshadow",
+           "-Wstrict-prototypes", "-Wmissing-prototypes", "-Wno-format-nonliteral", "-fsanitize=address,undefined",
+           "-fno-sanitize-recover=undefined"]
+
+
+def generate(output, to, spec_dir=os.path.join(ROOT, "spec")):
+    """(exit status, standard error) of the generator."""
+    done = subprocess.run([sys.executable, "-m", "gen", output, "-o", to, "--spec", spec_dir], cwd=ROOT, check=False,
+                          capture_output=True, text=True, timeout=60)
+    return done.returncode, done.stderr
+
+
+def complaints(output, spec, edits):
+    """What the generator says about spec/<spec> after the edits, as a list of (line, text); [] when it is content.
+
+    An edit is (old, new): the first `old` in the file becomes `new`.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        specs = os.path.join(folder, "spec")
+        shutil.copytree(os.path.join(ROOT, "spec"), specs)
+        path = os.path.join(specs, spec)
+        with open(path, encoding="utf-8") as f:
+            text = f.read()
+        for old, new in edits:
+            assert old in text, f"{old!r} is not in {spec}"
+            text = text.replace(old, new, 1)
+        with open(path, "w", encoding="utf-8") as f:
+            f.write(text)
+        status, said = generate(output, os.path.join(folder, "out"), specs)
+        if status == 0:
+            return []
+        assert "Traceback" not in said, said
+        out = []
+        for row in said.splitlines():
+            where, _, what = row.partition(": error: ")
+            name, _, line = where.rpartition(":")
+            assert name.endswith(spec) and what, row
+            out.append((int(line), what))
+        return out
+
+
+def expect_complaint(output, spec, edits, at, what):
+    """One complaint must be about the line that holds `at` after the edits, and its text must hold `what`."""
+    with open(os.path.join(ROOT, "spec", spec), encoding="utf-8") as f:
+        text = f.read()
+    for old, new in edits:
+        text = text.replace(old, new, 1)
+    line = text[:text.index(at)].count("\n") + 1
+    found = complaints(output, spec, edits)
+    assert any(n == line and what in said for n, said in found), f"expected {line}: ...{what}..., got {found}"
+
+
+class Program:
+    """A C program of tests/gen/c over generated files and src/base, under the sanitizers. Removed with close()."""
+
+    def __init__(self, source, outputs):
+        self.folder = tempfile.mkdtemp()
+        for output in outputs:
+            status, said = generate(output, os.path.join(self.folder, output))
+            assert status == 0, said
+        sources = [os.path.join(ROOT, "tests", "gen", "c", source)]
+        sources += [os.path.join(self.folder, o) for o in outputs if o.endswith(".c")]
+        sources += glob.glob(os.path.join(ROOT, "src", "base", "*.c"))
+        self.path = os.path.join(self.folder, "program")
+        done = subprocess.run([os.environ.get("CC", "cc"), *_CFLAGS, "-I", os.path.join(ROOT, "src"), "-I", self.folder,
+                               "-o", self.path, *sources], check=False, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+
+    def run(self, *args, env=None):
+        """Standard output; the program must end well and say nothing on standard error."""
+        clean = {k: v for k, v in os.environ.items() if not k.startswith("HOODY_TUNNEL_")}
+        done = subprocess.run([self.path, *args], env={**clean, **(env or {})}, check=False, capture_output=True,
+                              timeout=60)
+        assert done.returncode == 0 and not done.stderr, (done.returncode, done.stderr.decode(errors="replace"))
+        return done.stdout.decode()
+
+    def close(self):
+        shutil.rmtree(self.folder)
+
+
+def rebuilt(outputs, touched):
+    """For each of the touched files, which of the outputs make would make again if it were new."""
+    with tempfile.TemporaryDirectory() as folder:
+        targets = [os.path.join(folder, "gen", o) for o in outputs]
+        base = ["make", "--no-print-directory", "-C", ROOT, f"W={folder}"]
+        clean = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
+        subprocess.run([*base, *targets], check=True, capture_output=True, timeout=120, env=clean)
+        found = {}
+        for path in touched:
+            done = subprocess.run([*base, "-n", "-W", path, *targets], check=True, capture_output=True, text=True,
+                                  timeout=60, env=clean)
+            found[path] = {o for o in outputs if f"-m gen {o} " in done.stdout}
+        return found
