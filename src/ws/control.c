@@ -75,7 +75,30 @@ static int feed(struct ws_conn *w, const uint8_t *frame, size_t n) {
     return rc;
 }
 
-static void close_received(struct ws_conn *w, const uint8_t *frame, size_t n) {
+/*
+ * 1012 to 1014 were registered after RFC 6455 and wslay takes them for errors. Such a close frame is shown to wslay with
+ * 1000 instead, behind an answer that echoes the real code. Returns that, or 0.
+ */
+static uint16_t disguise_newer_code(struct ws_conn *w, uint8_t *frame, size_t n) {
+    size_t len = frame[1] & 0x7f, at = n - len;
+    if (len < 2)
+        return 0;
+    uint8_t hi = frame[at], lo = frame[at + 1];
+    if (w->server) {
+        hi ^= frame[at - 4];
+        lo ^= frame[at - 3];
+    }
+    uint16_t code = (uint16_t)(hi << 8 | lo), change = code ^ WSLAY_CODE_NORMAL_CLOSURE;
+    if (code < 1012 || code > 1014)
+        return 0;
+    frame[at] ^= (uint8_t)(change >> 8); /* the same through any mask */
+    frame[at + 1] ^= (uint8_t)change;
+    wslay_event_queue_close(w->wslay, code, NULL, 0);
+    return code;
+}
+
+static void close_received(struct ws_conn *w, uint8_t *frame, size_t n) {
+    uint16_t newer = disguise_newer_code(w, frame, n);
     int rc = feed(w, frame, n);
     if (rc != 0) {
         ws_fail(w, WSLAY_CODE_INTERNAL_SERVER_ERROR, "a close frame could not be handled");
@@ -86,7 +109,7 @@ static void close_received(struct ws_conn *w, const uint8_t *frame, size_t n) {
         ws_fail(w, 0, "a bad close frame");
         return;
     }
-    w->peer_code = wslay_event_get_status_code_received(w->wslay);
+    w->peer_code = newer ? newer : wslay_event_get_status_code_received(w->wslay);
     ws_receive_drop(w);
     w->rx = WS_RX_DONE;
     if (w->tx == WS_TX_OPEN || w->tx == WS_TX_DRAIN)
@@ -95,7 +118,7 @@ static void close_received(struct ws_conn *w, const uint8_t *frame, size_t n) {
     io_task_add(w->loop, &w->out);
 }
 
-void ws_control_received(struct ws_conn *w, const uint8_t *frame, size_t n, uint8_t opcode) {
+void ws_control_received(struct ws_conn *w, uint8_t *frame, size_t n, uint8_t opcode) {
     switch (opcode) {
     case WSLAY_PING:
         /*

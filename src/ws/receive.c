@@ -156,6 +156,8 @@ static const char *check_start(const struct ws_conn *w, uint8_t b0, uint8_t b1, 
             return "a control frame is fragmented";
         if ((b1 & 0x7f) > WS_CONTROL_MAX)
             return "a control frame is longer than 125 bytes";
+        if (opcode == WSLAY_CONNECTION_CLOSE && (b1 & 0x7f) == 1) /* RFC 6455 5.5.1; wslay lets it pass */
+            return "a close frame with half a code";
         return NULL;
     }
     if (opcode == WSLAY_CONTINUATION_FRAME && !w->in_message) /* RFC 6455 5.4 */
@@ -228,7 +230,7 @@ static enum step header(struct ws_conn *w) {
         if (have < need + len)
             return STEP_MORE;
         w->raw_at += need + len;
-        ws_control_received(w, p, need + len, opcode);
+        ws_control_received(w, w->block + w->raw_at - need - len, need + len, opcode);
         return w->rx == WS_RX_OPEN || w->rx == WS_RX_DROP ? STEP_ON : STEP_STOP;
     }
     if (w->server)

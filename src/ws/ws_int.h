@@ -110,8 +110,8 @@ void ws_next_mask(struct ws_conn *w, uint8_t out[4]);
 
 /* ---- control.c ---- */
 int ws_control_init(struct ws_conn *w);
-/* A whole control frame as it came; its header is checked already. */
-void ws_control_received(struct ws_conn *w, const uint8_t *frame, size_t n, uint8_t opcode);
+/* A whole control frame as it came; its header is checked already. It may be changed. */
+void ws_control_received(struct ws_conn *w, uint8_t *frame, size_t n, uint8_t opcode);
 /* Moves what wslay has queued, and the answer to the last PING, to the end of the send block (there is room). */
 void ws_control_write(struct ws_conn *w);
 
