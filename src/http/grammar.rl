@@ -73,7 +73,9 @@
     action bad_version { m->bad = HTTP_BAD_VERSION; }
     action bad_status { m->bad = HTTP_BAD_STATUS; }
     action bad_reason { m->bad = *p == '\n' ? HTTP_BAD_LINE_END : HTTP_BAD_REASON; }
-    action bad_start { m->bad = *p == '\n' ? HTTP_BAD_LINE_END : *p == ' ' || *p == '\t' ? HTTP_FOLDED : HTTP_BAD_NAME; }
+    action bad_start {
+        m->bad = *p == '\n' ? HTTP_BAD_LINE_END : http_is_blank((char)*p) ? HTTP_FOLDED : HTTP_BAD_NAME;
+    }
     action bad_name { m->bad = HTTP_BAD_NAME; }
     action bad_value { m->bad = *p == '\n' ? HTTP_BAD_LINE_END : HTTP_BAD_VALUE; }
 
@@ -86,7 +88,7 @@
 
     status = (" " digit{3} $status) $!bad_status;
     # The SP before an empty reason is missing in the wild.
-    reason = (" " @behind text* $run_text %end_a) $!bad_reason;
+    reason = (" " @behind text* $run_text %end_a) <!bad_reason;
     response := version status reason? crlf @status_line;
 
     name = (tchar+ >here $run_token %end_a) >!bad_start <!bad_name;
@@ -106,10 +108,12 @@ static struct http_span piece(const unsigned char *base, uint32_t mark, const un
 }
 
 void http_machine_begin(struct http_machine *m, bool response, uint32_t max_target) {
-    *m = (struct http_machine){.cs = response ? http_head_en_response : http_head_en_request, .max_target = max_target};
+    *m = (struct http_machine){.max_target = max_target};
+    m->cs = response ? http_head_en_response : http_head_en_request;
 }
 
-enum http_result http_machine_run(struct http_machine *m, const char *buf, uint32_t len, http_sink_fn *sink, void *ctx) {
+enum http_result http_machine_run(struct http_machine *m, const char *buf, uint32_t len, http_sink_fn *sink,
+                                  void *ctx) {
     if (m->bad)
         return (enum http_result)m->bad;
     const unsigned char *base = (const unsigned char *)buf, *p = base + m->pos, *pe = base + len;

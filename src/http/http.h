@@ -58,8 +58,7 @@ struct http_machine {
     int bad;
 };
 
-/* A parsed head, and the state of parsing it. About 2 KiB: kept only while a head is being read or a request answered.
- */
+/* A parsed head, and the state of parsing it. 2 KiB: kept only while a head is being read or a request answered. */
 struct http_head {
     /* results */
     struct http_span method, target, reason;
@@ -90,8 +89,9 @@ void http_response_begin(struct http_head *h, const struct http_limits *limits);
  * Returns the length of the head with its empty line (> 0); HT_EAGAIN when more is needed; HT_EPROTO with *e filled.
  * One empty line before a request line is skipped (RFC 9112 2.2). Everything that hardening.md cases 1, 3, 4, 5 name is
  * refused here: see each rule beside its check. The answer does not depend on how the bytes were cut: refusals come at
- * the first offending byte (a target or head over its limit: at the first byte too many), the field rules at the end of
- * the line, what needs all fields at the end of the head. Once refused or complete it gives the same answer again.
+ * the first offending byte (a target at the first byte too many, a head when max_head bytes do not hold its end), the
+ * field rules at the end of the line, what needs all fields at the end of the head. Once refused or complete it gives
+ * the same answer again.
  */
 int http_head_parse(struct http_head *h, const char *buf, size_t len, struct http_error *e);
 
@@ -113,8 +113,7 @@ static inline bool http_field_is_hop_by_hop(const struct http_head *h, const cha
     return (h->hop[i / 64] >> (i % 64)) & 1;
 }
 
-/* RFC 9110 5.6.2 token; RFC 9110 5.5 field value (no CR, LF, NUL or other control byte but HTAB; obs-text is allowed).
- */
+/* RFC 9110 5.6.2 token; RFC 9110 5.5 field value: no CR, LF, NUL or other control byte but HTAB; obs-text may be. */
 bool http_is_token(struct ht_slice s);
 bool http_is_field_value(struct ht_slice s);
 

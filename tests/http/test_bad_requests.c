@@ -7,7 +7,8 @@ struct bad {
     size_t n;
 };
 
-#define RAW(status, text) {status, text, sizeof(text) - 1}
+#define RAW(status, text)                                                                                              \
+    { status, text, sizeof(text) - 1 }
 /* A whole request with this request line; with this field line behind a Host; with these fields in HTTP/1.0. */
 #define LINE(status, line) RAW(status, line "\r\nHost: a\r\n\r\n")
 #define FIELD(status, field) RAW(status, "GET / HTTP/1.1\r\nHost: a\r\n" field "\r\n\r\n")
@@ -25,7 +26,7 @@ static const struct bad method_and_shape[] = {
     RAW(400, "\r\n\nGET / HTTP/1.1\r\nHost: a\r\n\r\n"),
     RAW(400, "\0GET / HTTP/1.1\r\nHost: a\r\n\r\n"),
     RAW(400, "\026\003\001\002\000\001\000\001\374\003\003"), /* a TLS hello */
-    RAW(400, "\r\n\r\n\000\r\nQUIT\n"),                      /* PROXY protocol v2 */
+    RAW(400, "\r\n\r\n\000\r\nQUIT\n"),                       /* PROXY protocol v2 */
     RAW(400, "{\"json\": 1}\r\n\r\n"),
     RAW(400, "GET\r\n\r\n"),
     RAW(400, "GET \r\n\r\n"),
@@ -419,8 +420,8 @@ static void every_byte_everywhere(void) {
     each_byte_at("GET / HTTP/1.1\r\nHost: a\r\nX", "Y: z\r\n\r\n", TCHAR ":", false);
     each_byte_at("GET / HTTP/1.1\r\nHost: a\r\n", "Y: z\r\n\r\n", TCHAR, false);
     each_byte_at("GET / HTTP/1.1\r\nHost: a\r\nX: a", "b\r\n\r\n", TCHAR "\t " DELIMITERS, true);
-    each_byte_at("GET / HTTP/1.1\r\nHost: a\r\nX: 0123456789", "0123456789abcdef\r\n\r\n",
-                 TCHAR "\t " DELIMITERS, true);
+    each_byte_at("GET / HTTP/1.1\r\nHost: a\r\nX: 0123456789", "0123456789abcdef\r\n\r\n", TCHAR "\t " DELIMITERS,
+                 true);
     each_byte_at("GET / HTTP/1.1\r\nHost: a", "z\r\n\r\n", ALNUM "!$&'()*+-._~;=", false);
 }
 
