@@ -11,7 +11,7 @@ from gen import specfile
 
 @dataclass
 class Names:
-    """A list of names; `numbers` are those that the protocol's C headers give them, in the same order."""
+    """A list of names; `numbers` are those that wire_gen.h gives them, in the same order, or none."""
 
     values: list
     numbers: list
@@ -44,8 +44,7 @@ class Protocol:
         if path in ("codes", "versions"):
             return Names([c["name"] for c in self._doc[path]], [c["number"] for c in self._doc[path]])
         if path == "visitor_answers":
-            values = [a["name"].lower() for a in self._doc["visitor_answers"]]
-            return Names(values, list(range(len(values))))
+            return Names([a["name"].lower() for a in self._doc["visitor_answers"]], [])
         raise KeyError(path)
 
     def connect_path(self):

@@ -9,7 +9,7 @@ from tests.gen.scratch import ROOT, Program, complaints, expect_complaint
 from tests.support.tap import case, main
 
 SPEC = "metrics.yaml"
-PROBE = Program("metrics_probe.c", ["metrics_gen.h", "metrics_gen.c"])
+PROBE = Program("metrics_probe.c", ["metrics_gen.h", "metrics_gen.c", "wire_gen.h"])
 SETS, METRICS = metrics.load(os.path.join(ROOT, "spec"))
 
 _SAMPLE = re.compile(r'([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{((?:[a-zA-Z_][a-zA-Z0-9_]*="(?:[^"\\\n]|\\["\\n])*",?)*)\})? (\S+)')

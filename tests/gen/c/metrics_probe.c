@@ -2,6 +2,7 @@
 #include "metrics_gen.h"
 
 #include "base/mem.h"
+#include "wire_gen.h"
 
 #include <stdio.h>
 
@@ -17,12 +18,12 @@ static void fill(struct ht_metrics *m) {
     m->build_info = "1.0 \"x\\y\"\nz";
     m->sessions_active = 2;
     m->bindings_active[HT_METRIC_KIND_HTTP][HT_METRIC_MODE_EXPOSE] = 3;
-    m->bindings_active[HT_METRIC_KIND_TCP][HT_METRIC_MODE_PULL] = 4;
+    m->bindings_active[ht_metric_kind_of(WIRE_KIND_TCP)][ht_metric_mode_of(WIRE_MODE_PULL)] = 4;
     m->fd_permits_available = -1;
     m->bytes_total[HT_METRIC_MODE_PULL][HT_METRIC_DIRECTION_SENT] = (uint64_t)INT64_MAX;
-    m->resets_total[ht_metric_code_of(13)][HT_METRIC_DIRECTION_RECEIVED] = 7;
+    m->resets_total[ht_metric_code_of(WIRE_CODE_BIND_TAKEOVER)][HT_METRIC_DIRECTION_RECEIVED] = 7;
     m->resets_total[ht_metric_code_of(4711)][HT_METRIC_DIRECTION_SENT] = 8;
-    m->bind_errors_total[ht_metric_bind_error_of(1)] = 9;
+    m->bind_errors_total[ht_metric_bind_error_of(WIRE_BIND_ERROR_ALREADY_BOUND)] = 9;
     m->visitor_responses_total[HT_METRIC_CLASS_2XX] = 10;
     m->visitor_responses_total[HT_METRIC_CLASS_STREAM_CAP] = 11;
     static const uint64_t rtts[] = {0, 1000, 1001, 2500, 9999999, 10000000, 10000001, 3600000000u};
