@@ -1,0 +1,238 @@
+#include "admin/admin.h"
+
+#include "base/mem.h"
+
+#include <stdio.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+void admin_snapshot_free(struct admin_snapshot *snap) {
+    ht_free(snap->sessions);
+    ht_free(snap->bindings);
+    *snap = (struct admin_snapshot){0};
+}
+
+void admin_time_text(int64_t unix_seconds, char out[32]) {
+    time_t t = (time_t)unix_seconds;
+    struct tm tm;
+    if (!gmtime_r(&t, &tm) || strftime(out, 32, "%Y-%m-%dT%H:%M:%SZ", &tm) == 0)
+        strcpy(out, "1970-01-01T00:00:00Z");
+}
+
+void admin_init(struct admin *a, const struct admin_source *source, const struct io_addr *listen) {
+    struct stat st;
+    a->source = *source;
+    io_addr_host(listen, a->ip);
+    admin_time_text((int64_t)time(NULL), a->started);
+    admin_time_text(stat("/proc/self/exe", &st) == 0 ? (int64_t)st.st_mtime : 0, a->built);
+}
+
+/* ---- health ---- */
+
+/* Resident bytes: the second number of /proc/self/statm, in pages (proc(5)). 0 when it cannot be read. */
+static uint64_t resident_bytes(void) {
+    unsigned long long pages = 0;
+    FILE *f = fopen("/proc/self/statm", "re");
+    if (!f)
+        return 0;
+    if (fscanf(f, "%*u %llu", &pages) != 1)
+        pages = 0;
+    fclose(f);
+    return (uint64_t)pages * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+static int health(void *ctx, const struct admin_request *req, struct admin_response *res) {
+    struct admin *a = ctx;
+    int fds = io_count_fds();
+    struct admin_health v = {
+        .built = ht_slice_str(a->built),
+        .started = ht_slice_str(a->started),
+        .memory = {.rss = resident_bytes()},
+        .fds = fds > 0 ? (uint64_t)fds : 0,
+        .has_fds = fds >= 0,
+        .pid = (uint64_t)getpid(),
+        .ip = ht_slice_str(a->ip),
+        .user_agent = req->user_agent,
+    };
+    return admin_reply_health_200(res, &v);
+}
+
+static int metrics(void *ctx, const struct admin_request *req, struct admin_response *res) {
+    struct admin *a = ctx;
+    (void)req;
+    admin_reply_metrics_200(res);
+    return a->source.metrics(a->source.ctx, &res->body);
+}
+
+/* ---- lists ---- */
+
+/* A snapshot, and room to turn each of its sessions and bindings into what a writer wants. */
+struct lists {
+    struct admin_snapshot snap;
+    void *of_sessions, *of_bindings;
+};
+
+static int lists_take(struct admin *a, struct lists *l, size_t session_item, size_t binding_item) {
+    *l = (struct lists){0};
+    int rc = a->source.snapshot(a->source.ctx, &l->snap);
+    if (rc < 0)
+        return rc;
+    /* One more than needed: an empty list is no failed allocation. */
+    l->of_sessions = ht_calloc(l->snap.n_sessions + 1, session_item);
+    l->of_bindings = ht_calloc(l->snap.n_bindings + 1, binding_item);
+    return l->of_sessions && l->of_bindings ? 0 : HT_ENOMEM;
+}
+
+static void lists_free(struct lists *l) {
+    admin_snapshot_free(&l->snap);
+    ht_free(l->of_sessions);
+    ht_free(l->of_bindings);
+}
+
+/* Gathers a session's bindings of one mode behind `out`; returns how many. */
+static size_t ports_of(const struct admin_snapshot *snap, const struct admin_snap_session *s, enum admin_mode mode,
+                       struct admin_binding_port *out) {
+    size_t n = 0;
+    for (size_t i = 0; i < s->n_bindings; i++) {
+        const struct admin_snap_binding *b = &snap->bindings[s->first_binding + i];
+        if (b->mode == mode)
+            out[n++] = (struct admin_binding_port){.bind_id = b->bind_id, .container_port = b->port};
+    }
+    return n;
+}
+
+static int reply_tunnels(struct lists *l, struct admin_response *res) {
+    const struct admin_snapshot *snap = &l->snap;
+    struct admin_tunnel *tunnels = l->of_sessions;
+    struct admin_binding_port *ports = l->of_bindings;
+    struct admin_tunnels v = {
+        .sessions = tunnels,
+        .n_sessions = snap->n_live,
+        .orphaned_sessions = snap->n_sessions - snap->n_live,
+        .fd_permits_available = snap->fd_permits,
+    };
+    for (size_t i = 0; i < snap->n_live; i++) {
+        const struct admin_snap_session *s = &snap->sessions[i];
+        struct admin_tunnel *t = &tunnels[i];
+        t->session_id = ht_slice_str(s->id);
+        t->peer_addr = ht_slice_str(s->peer);
+        t->protocol = s->v2 ? ADMIN_PROTOCOL_V2 : ADMIN_PROTOCOL_V1;
+        t->connections_granted = s->granted;
+        t->active_streams = s->streams;
+        t->expose_bindings = ports;
+        t->n_expose_bindings = ports_of(snap, s, ADMIN_MODE_EXPOSE, ports);
+        ports += t->n_expose_bindings;
+        t->pull_bindings = ports;
+        t->n_pull_bindings = ports_of(snap, s, ADMIN_MODE_PULL, ports);
+        ports += t->n_pull_bindings;
+        v.total_streams += s->streams;
+        v.total_bindings += s->n_bindings;
+    }
+    return admin_reply_list_tunnels_200(res, &v);
+}
+
+static int list_tunnels(void *ctx, const struct admin_request *req, struct admin_response *res) {
+    struct lists l;
+    (void)req;
+    int rc = lists_take(ctx, &l, sizeof(struct admin_tunnel), sizeof(struct admin_binding_port));
+    if (rc == 0)
+        rc = reply_tunnels(&l, res);
+    lists_free(&l);
+    return rc;
+}
+
+static int reply_sessions(struct lists *l, struct admin_response *res) {
+    const struct admin_snapshot *snap = &l->snap;
+    struct admin_session *sessions = l->of_sessions;
+    struct admin_session_binding *bindings = l->of_bindings;
+    struct admin_sessions v = {.sessions = sessions, .n_sessions = snap->n_live, .total = snap->n_live};
+    for (size_t i = 0; i < snap->n_bindings; i++) {
+        const struct admin_snap_binding *b = &snap->bindings[i];
+        bindings[i] = (struct admin_session_binding){
+            .bind_id = b->bind_id, .container_port = b->port, .kind = b->kind, .mode = b->mode};
+    }
+    for (size_t i = 0; i < snap->n_live; i++) {
+        const struct admin_snap_session *s = &snap->sessions[i];
+        sessions[i] = (struct admin_session){
+            .session_id = ht_slice_str(s->id),
+            .peer_addr = ht_slice_str(s->peer),
+            .is_v2 = s->v2,
+            .connections_granted = s->granted,
+            .active_streams = s->streams,
+            .max_streams = snap->max_streams,
+            .bindings = bindings + s->first_binding,
+            .n_bindings = s->n_bindings,
+        };
+    }
+    return admin_reply_list_sessions_200(res, &v);
+}
+
+static int list_sessions(void *ctx, const struct admin_request *req, struct admin_response *res) {
+    struct lists l;
+    (void)req;
+    int rc = lists_take(ctx, &l, sizeof(struct admin_session), sizeof(struct admin_session_binding));
+    if (rc == 0)
+        rc = reply_sessions(&l, res);
+    lists_free(&l);
+    return rc;
+}
+
+/* Parked sessions are in this one: it tells who holds a port. */
+static int reply_bindings(struct lists *l, struct admin_response *res) {
+    const struct admin_snapshot *snap = &l->snap;
+    struct admin_binding *bindings = l->of_bindings;
+    size_t n = 0;
+    for (size_t i = 0; i < snap->n_sessions; i++) {
+        const struct admin_snap_session *s = &snap->sessions[i];
+        for (size_t j = 0; j < s->n_bindings; j++) {
+            const struct admin_snap_binding *b = &snap->bindings[s->first_binding + j];
+            bindings[n++] = (struct admin_binding){
+                .session_id = ht_slice_str(s->id),
+                .bind_id = b->bind_id,
+                .port = b->port,
+                .kind = b->kind,
+                .mode = b->mode,
+                .bind_addr = b->mode == ADMIN_MODE_PULL ? ht_slice_str(b->bind_addr) : ht_slice_of(NULL, 0),
+            };
+        }
+    }
+    struct admin_bindings v = {.bindings = bindings, .n_bindings = n, .total = n};
+    return admin_reply_list_bindings_200(res, &v);
+}
+
+static int list_bindings(void *ctx, const struct admin_request *req, struct admin_response *res) {
+    struct lists l;
+    (void)req;
+    int rc = lists_take(ctx, &l, 1, sizeof(struct admin_binding));
+    if (rc == 0)
+        rc = reply_bindings(&l, res);
+    lists_free(&l);
+    return rc;
+}
+
+/* ---- the kill ---- */
+
+static int kill_session(void *ctx, const struct admin_request *req, struct admin_response *res) {
+    struct admin *a = ctx;
+    const struct admin_params *p = &req->params;
+    int rc = a->source.kill(a->source.ctx, p->session_id, (uint64_t)p->grace_ms);
+    if (rc == HT_EINVAL)
+        return admin_reply_error(res, 404, "there is no session %s", p->session_id);
+    if (rc < 0)
+        return rc;
+    struct admin_closing v = {.session_id = ht_slice_str(p->session_id)};
+    return admin_reply_kill_session_202(res, &v);
+}
+
+int admin_serve(struct admin *a, struct admin_request *req, struct admin_response *res) {
+    static const struct admin_handlers handlers = {
+        .health = health,
+        .metrics = metrics,
+        .list_tunnels = list_tunnels,
+        .list_sessions = list_sessions,
+        .kill_session = kill_session,
+        .list_bindings = list_bindings,
+    };
+    return admin_dispatch(&handlers, a, req, res);
+}

@@ -1,0 +1,68 @@
+/*
+ * The admin API's answers. Routes, parameter checks and JSON writers are generated (admin_gen.h); this room fills the
+ * structures with what a daemon tells about itself through `struct admin_source`.
+ */
+#ifndef HT_ADMIN_ADMIN_H
+#define HT_ADMIN_ADMIN_H
+
+#include "admin_gen.h"
+#include "base/base.h"
+#include "base/buf.h"
+#include "base/err.h"
+#include "io/io.h"
+
+/* A binding in a snapshot. */
+struct admin_snap_binding {
+    uint32_t bind_id;
+    uint16_t port;
+    enum admin_kind kind;
+    enum admin_mode mode;
+    char bind_addr[IO_ADDR_TEXT];
+};
+
+/* A session in a snapshot. The texts are the source's and stay good until the snapshot is freed. */
+struct admin_snap_session {
+    const char *id, *peer;
+    bool parked, v2;
+    unsigned granted, streams;
+    size_t first_binding, n_bindings; /* in the snapshot's bindings */
+};
+
+/* The state of a moment; live sessions first, then parked ones. The arrays are ht_malloc'ed. */
+struct admin_snapshot {
+    struct admin_snap_session *sessions;
+    size_t n_sessions, n_live;
+    struct admin_snap_binding *bindings;
+    size_t n_bindings;
+    unsigned max_streams, fd_permits;
+};
+
+void admin_snapshot_free(struct admin_snapshot *snap);
+
+/* What the daemon fills in. */
+struct admin_source {
+    void *ctx;
+    /* 0 or HT_ENOMEM; `out` is all zeros and is freed by this room in both cases. */
+    int (*snapshot)(void *ctx, struct admin_snapshot *out);
+    /* Ends a session. HT_EINVAL: there is none of that id (any more). */
+    int (*kill)(void *ctx, const char *session_id, uint64_t grace_ms);
+    /* Appends the text exposition. 0 or HT_ENOMEM. */
+    int (*metrics)(void *ctx, struct ht_buf *out);
+};
+
+struct admin {
+    struct admin_source source;
+    char ip[IO_ADDR_TEXT]; /* the address that the daemon listens on */
+    char built[32], started[32]; /* RFC 3339 */
+};
+
+/* `listen` is the base listener's address. The time of the call is what health calls `started`. */
+void admin_init(struct admin *a, const struct admin_source *source, const struct io_addr *listen);
+
+/* Answers one request, errors included. 0, or HT_ENOMEM when not even an error could be written. Free `res` in any case. */
+int admin_serve(struct admin *a, struct admin_request *req, struct admin_response *res) HT_MUST_USE;
+
+/* A time as RFC 3339 in UTC, "2026-01-31T12:00:00Z". */
+void admin_time_text(int64_t unix_seconds, char out[32]);
+
+#endif

@@ -1,0 +1,241 @@
+/* The first frame of a WebSocket: HELLO makes or resumes a session, JOIN adds a socket to one. */
+#include "kit/kit_int.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+
+#include <stdio.h>
+
+bool kit_token_matches(const struct kit *k, struct ht_slice token) {
+    return k->token_len > 0 && ht_const_time_eq(k->token, k->token_len, token.p, token.n);
+}
+
+/* ---- refusals ---- */
+
+static void refuse(struct kit_sock *s, enum ht_metric_handshake_failure why, uint16_t code, const char *message,
+                   uint16_t ws_code) {
+    struct wire_goaway frame = {.code = code, .message = ht_slice_str(message)};
+    s->kit->metrics.handshake_failures_total[why]++;
+    s->kit->metrics.goaways_total[ht_metric_code_of(code)][HT_METRIC_DIRECTION_SENT]++;
+    ht_warn("kit", "%s: HELLO refused: %s", s->peer, message);
+    mux_link_refuse(s->link, &frame, ws_code, message);
+}
+
+static bool refused(struct kit_sock *s, const struct wire_hello *h) {
+    struct kit *k = s->kit;
+    if (k->draining) {
+        refuse(s, HT_METRIC_HANDSHAKE_FAILURE_SESSION_CAP, WIRE_GOAWAY_SHUTDOWN_CODE,
+               WIRE_GOAWAY_SHUTDOWN_MESSAGE, WIRE_GOAWAY_SHUTDOWN_CLOSE);
+        return true;
+    }
+    /* Rule AUTH-1. Either place will do: an edge proxy may have put its own Authorization on the upgrade. */
+    if (k->token_len && !s->authorized && !(h->has_auth && kit_token_matches(k, h->auth.token))) {
+        refuse(s, HT_METRIC_HANDSHAKE_FAILURE_AUTH, WIRE_GOAWAY_AUTH_CODE, WIRE_GOAWAY_AUTH_MESSAGE,
+               WIRE_GOAWAY_AUTH_CLOSE);
+        return true;
+    }
+    return false;
+}
+
+/* Rule HELLO-7. A session that only changes its socket takes no new place. */
+static bool over_cap(struct kit_sock *s, const struct kit_session *resumed) {
+    struct kit *k = s->kit;
+    if ((resumed && resumed->state == SESSION_LIVE) || k->n_live + k->n_closing < k->opt->max_sessions)
+        return false;
+    refuse(s, HT_METRIC_HANDSHAKE_FAILURE_SESSION_CAP, WIRE_GOAWAY_SESSION_LIMIT_CODE,
+           WIRE_GOAWAY_SESSION_LIMIT_MESSAGE, WIRE_GOAWAY_SESSION_LIMIT_CLOSE);
+    return true;
+}
+
+/* ---- HELLO_OK ---- */
+
+/* What HELLO_OK's lists point at while it is encoded. */
+struct answer {
+    struct wire_hello_ok ok;
+    struct wire_resumed_bind binds[KIT_MAX_RESUMED_BINDS];
+    struct wire_join_ticket tickets[WIRE_LIMIT_MAX_CONNECTIONS];
+    struct ht_slice capabilities[4];
+};
+
+static void add_resumed_bind(void *ctx, const struct relay_binding_info *info) {
+    struct answer *a = ctx;
+    if (a->ok.n_resumed_binds == HT_ARRAY_LEN(a->binds))
+        return;
+    a->binds[a->ok.n_resumed_binds++] = (struct wire_resumed_bind){
+        .bind_id = info->bind_id,
+        .kind = info->kind,
+        .mode = info->mode,
+        .container_port = info->port,
+    };
+}
+
+/* Rule HELLO-3: one ticket for each socket beside the primary; a resume makes those given before worthless. */
+static void issue_tickets(struct kit_session *s, struct answer *a) {
+    memset(s->tickets, 0, sizeof s->tickets);
+    for (unsigned i = 1; i < s->granted; i++) {
+        struct kit_ticket *t = &s->tickets[i];
+        uint8_t raw[KIT_NONCE_LEN / 2];
+        ht_random_bytes(raw, sizeof raw);
+        for (size_t j = 0; j < sizeof raw; j++)
+            snprintf(t->nonce + 2 * j, 3, "%02x", raw[j]);
+        t->expires_ms = io_now_ms(s->kit->loop) + WIRE_LIMIT_JOIN_TICKET_LIFE;
+        t->usable = true;
+        a->tickets[a->ok.n_join_tickets++] = (struct wire_join_ticket){
+            .index = (uint16_t)i,
+            .nonce = ht_slice_str(t->nonce),
+            .expires_ms = WIRE_LIMIT_JOIN_TICKET_LIFE,
+        };
+    }
+}
+
+static bool names(const struct wire_hello *h, const char *capability) {
+    for (size_t i = 0; i < h->n_capabilities; i++)
+        if (ht_slice_is(h->capabilities[i], capability))
+            return true;
+    return false;
+}
+
+/* A driver that knows one of our own extensions needs none of the workarounds for published ones; `multi-ws` is theirs. */
+static bool is_own_peer(const struct wire_hello *h) {
+    return names(h, WIRE_CAP_STREAM_RESUME) || names(h, WIRE_CAP_SHARD_MAP) || names(h, WIRE_CAP_REISSUE_TICKETS) ||
+           names(h, WIRE_CAP_AUTO_WINDOW);
+}
+
+static void fill_answer(struct kit_session *s, struct kit_sock *sock, const struct wire_hello *h, struct answer *a) {
+    const struct opt_serve *opt = s->kit->opt;
+    struct wire_hello_ok *ok = &a->ok;
+    memset(ok, 0, sizeof *ok);
+    s->granted = 1;
+    if (sock->version == WIRE_V2 && h->has_max_connections)
+        s->granted = (unsigned)ht_max(1, ht_min(h->max_connections, ht_min(opt->max_connections, WIRE_LIMIT_MAX_CONNECTIONS)));
+    ok->session_id = ht_slice_str(s->id);
+    ok->resumed = s->resumed;
+    ok->resumed_binds = a->binds;
+    if (s->resumed)
+        relay_each_binding(s->kit->table, &s->owner, add_resumed_bind, a);
+    ok->stream_window = (uint32_t)opt->stream_initial_window;
+    ok->session_window = (uint32_t)opt->session_initial_window;
+    ok->connections_granted = (uint16_t)s->granted;
+    ok->join_tickets = a->tickets;
+    issue_tickets(s, a);
+    ok->has_max_streams = true;
+    ok->max_streams = opt->max_streams_per_session;
+    ok->capabilities = a->capabilities;
+    if (sock->version == WIRE_V2 && names(h, WIRE_CAP_MULTI_WS))
+        a->capabilities[ok->n_capabilities++] = ht_slice_str(WIRE_CAP_MULTI_WS);
+    if (names(h, WIRE_CAP_AUTO_WINDOW))
+        a->capabilities[ok->n_capabilities++] = ht_slice_str(WIRE_CAP_AUTO_WINDOW);
+    ok->has_server = true;
+    ok->server = ht_slice_str("hoody-tunnel/" KIT_VERSION);
+}
+
+static struct mux_session *make_mux(struct kit_session *s, struct kit_sock *sock, const struct wire_hello *h) {
+    struct kit *k = s->kit;
+    const struct opt_serve *opt = k->opt;
+    s->owner.own_peer = is_own_peer(h);
+    struct mux_config cfg = {
+        .role = WIRE_ROLE_KIT,
+        .version = sock->version,
+        .stream_window = (uint32_t)opt->stream_initial_window,
+        .session_window = (uint32_t)opt->session_initial_window,
+        .max_streams = opt->max_streams_per_session,
+        .session_buffer = opt->session_buffer,
+        .ping_interval_ms = opt->ping_interval_ms,
+        .pong_timeout_ms = opt->pong_timeout_ms,
+        .idle_timeout_ms = opt->idle_timeout_ms,
+        .first_stream_id = s->next_stream_id,
+        .own_peer = s->owner.own_peer,
+        .auto_window = names(h, WIRE_CAP_AUTO_WINDOW),
+        .metrics = &k->metrics,
+    };
+    return mux_session_create(&cfg, &session_mux_ops, s, io_now_ms(k->loop));
+}
+
+/* A published driver that has just resumed drops streams until its forwarding stands (rule RESUME-5). */
+static void let_driver_settle(struct kit_session *s) {
+    if (s->resumed && !s->owner.own_peer)
+        s->owner.not_before_ms = io_now_ms(s->kit->loop) + WIRE_LIMIT_RESUME_SETTLE;
+}
+
+void hello_received(struct kit_sock *sock, const struct wire_hello *h) {
+    struct kit *k = sock->kit;
+    if (refused(sock, h))
+        return;
+    struct kit_session *s = h->has_resume ? session_find(k, h->resume.session_id) : NULL;
+    if (over_cap(sock, s))
+        return;
+    bool resumed = s != NULL;
+    if (!s)
+        s = session_new(k);
+    if (s && s->state == SESSION_LIVE && resumed)
+        session_supersede(s);
+    struct mux_session *mux = NULL;
+    struct answer answer;
+    if (s) {
+        s->resumed = resumed;
+        mux = make_mux(s, sock, h);
+    }
+    if (mux) {
+        fill_answer(s, sock, h, &answer);
+        if (mux_session_attach(mux, sock->link, &answer.ok) < 0)
+            mux_session_destroy(&mux);
+    }
+    if (!mux) {
+        if (s && resumed)
+            session_park(s, "no memory to resume it");
+        else if (s)
+            session_free(s);
+        refuse(sock, HT_METRIC_HANDSHAKE_FAILURE_SESSION_CAP, WIRE_CODE_INTERNAL_ERROR, "out of memory",
+               WIRE_CLOSE_INTERNAL_ERROR);
+        return;
+    }
+    if (resumed)
+        k->metrics.resumes_total++;
+    else
+        k->metrics.sessions_total++;
+    session_go_live(s, mux, sock);
+    let_driver_settle(s);
+    ht_info("session", "%s: %s from %s, %s, %u connections", s->id, resumed ? "resumed" : "begun", s->peer,
+            wire_version_text(s->version), s->granted);
+}
+
+/* ---- JOIN ---- */
+
+static void refuse_join(struct kit_sock *s, enum wire_join_error code, const char *message) {
+    struct wire_join_err frame = {.code = code, .message = ht_slice_str(message)};
+    s->kit->metrics.handshake_failures_total[HT_METRIC_HANDSHAKE_FAILURE_BAD_JOIN]++;
+    ht_warn("kit", "%s: JOIN refused: %s", s->peer, message);
+    mux_link_refuse_join(s->link, &frame);
+}
+
+/* Rule JOIN-2: used up before it is looked at, so that a ticket can be guessed at once and no more. */
+static bool ticket_good(struct kit_session *s, const struct wire_join *join) {
+    if (join->index == 0 || join->index >= s->granted)
+        return false;
+    struct kit_ticket *t = &s->tickets[join->index];
+    bool usable = t->usable;
+    t->usable = false;
+    return usable && io_now_ms(s->kit->loop) < t->expires_ms &&
+           ht_const_time_eq(t->nonce, KIT_NONCE_LEN, join->nonce.p, join->nonce.n);
+}
+
+void join_received(struct kit_sock *sock, const struct wire_join *join) {
+    struct kit *k = sock->kit;
+    struct kit_session *s = session_find(k, join->session_id);
+    if (!s || s->state != SESSION_LIVE || s->version != WIRE_V2) {
+        refuse_join(sock, WIRE_JOIN_ERROR_UNKNOWN_SESSION, "there is no such session");
+        return;
+    }
+    if (!ticket_good(s, join)) {
+        refuse_join(sock, WIRE_JOIN_ERROR_INVALID_TICKET, "the ticket is not good for this");
+        return;
+    }
+    if (mux_session_join(s->owner.mux, sock->link, join->index) < 0) {
+        refuse_join(sock, WIRE_JOIN_ERROR_INTERNAL, "the socket could not be added");
+        return;
+    }
+    sock_admitted(sock, s, join->index);
+    let_driver_settle(s); /* v2: counted from the last JOIN */
+    session_touch(s);
+    ht_info("session", "%s: connection %u from %s", s->id, (unsigned)join->index, sock->peer);
+}

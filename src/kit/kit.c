@@ -1,0 +1,311 @@
+/* One daemon: start-up checks, the parts and how they are joined, the end. */
+#include "kit/kit_int.h"
+
+#include "base/log.h"
+#include "base/mem.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* Descriptors that visitors never get: the base listener, the log, epoll, and HTTP clients of the base listener. */
+#define FD_RESERVE 96
+/* What a drain waits for beyond --drain-timeout: closing handshakes, at most 2 s each. */
+#define CLOSE_ALLOWANCE_MS 2500
+
+/* ---- the end of a turn ---- */
+
+static void reap_socks(struct kit *k) {
+    struct ht_list *n;
+    while ((n = ht_list_pop_front(&k->dead_socks)))
+        sock_free(HT_LIST_ENTRY(n, struct kit_sock, node));
+}
+
+static void reap_sessions(struct kit *k) {
+    struct ht_list *n;
+    while ((n = ht_list_pop_front(&k->dead_sessions)))
+        session_free(HT_LIST_ENTRY(n, struct kit_session, node));
+}
+
+static void drain_over(struct kit *k) {
+    void (*done)(void *) = k->drained;
+    if (!done)
+        return;
+    k->drained = NULL;
+    io_timer_stop(&k->drain_timer);
+    done(k->drained_ctx);
+}
+
+static void reap(struct io_task *t) {
+    struct kit *k = ht_container_of(t, struct kit, reap);
+    reap_socks(k);
+    reap_sessions(k);
+    if (k->draining && k->n_live + k->n_closing + k->n_parked + k->n_socks + k->n_clients == 0)
+        drain_over(k);
+}
+
+void kit_reap_later(struct kit *k) { io_task_add(k->loop, &k->reap); }
+
+/* ---- start-up ---- */
+
+static bool all_space(const char *s) { return s[strspn(s, " \t\r\n")] == '\0'; }
+
+/* The first line of --token-file, else HOODY_TUNNEL_TOKEN. */
+static int load_token(struct kit *k, struct ht_errmsg *err) {
+    const char *file = k->opt->token_file;
+    char text[KIT_TOKEN_MAX + 2];
+    size_t n = 0;
+    if (!file) {
+        if (!k->opt->token)
+            return 0;
+        n = strlen(k->opt->token);
+        if (n > KIT_TOKEN_MAX)
+            return ht_fail(err, HT_EINVAL, "the token is longer than %d bytes", KIT_TOKEN_MAX);
+        memcpy(text, k->opt->token, n + 1);
+    } else {
+        int fd = open(file, O_RDONLY | O_CLOEXEC);
+        if (fd < 0)
+            return ht_fail(err, HT_EIO, "token file %s: %s", file, strerror(errno));
+        ssize_t got;
+        while (n < sizeof text - 1 && (got = read(fd, text + n, sizeof text - 1 - n)) > 0)
+            n += (size_t)got;
+        close(fd);
+        text[n] = '\0';
+        n = strcspn(text, "\r\n");
+        text[n] = '\0';
+        if (n == 0)
+            return ht_fail(err, HT_EINVAL, "token file %s: its first line is empty", file);
+        if (n > KIT_TOKEN_MAX)
+            return ht_fail(err, HT_EINVAL, "token file %s: the token is longer than %d bytes", file, KIT_TOKEN_MAX);
+    }
+    if (all_space(text))
+        return ht_fail(err, HT_EINVAL, "the token is blank");
+    memcpy(k->token, text, n + 1);
+    k->token_len = n;
+    return 0;
+}
+
+/* Whoever reaches the base listener can open ports in this machine: only loopback is safe without a guard. */
+static int check_listen(const struct kit *k, struct ht_errmsg *err) {
+    const struct opt_serve *o = k->opt;
+    if (io_addr_is_loopback(&k->listen_addr) || k->token_len || o->n_trusted_proxy || o->insecure_listen)
+        return 0;
+    return ht_fail(err, HT_EACCESS,
+                   "%s is not a loopback address: set a token (--token-file or HOODY_TUNNEL_TOKEN), --trusted-proxy, or "
+                   "--insecure-listen to let anybody open ports here",
+                   o->listen.text);
+}
+
+static int open_listener(struct kit *k, struct ht_errmsg *err) {
+    const struct opt_addr *l = &k->opt->listen;
+    const char *host = strcmp(l->host, "localhost") == 0 || !l->host[0] ? "127.0.0.1" : l->host;
+    if (io_addr_parse(&k->listen_addr, host, l->port) < 0)
+        return ht_fail(err, HT_EINVAL, "--listen %s: give a numeric address, such as 127.0.0.1:50", l->text);
+    int rc = check_listen(k, err);
+    if (rc < 0)
+        return rc;
+    struct ht_errmsg why = {""};
+    rc = io_listen(k->loop, &k->listen_addr, &base_listener_ops, k, &k->listener, &why);
+    if (rc < 0)
+        return ht_fail(err, rc, "cannot listen on %s: %s", l->text, why.text[0] ? why.text : ht_err_text(rc));
+    io_listener_local(k->listener, &k->listen_addr);
+    return 0;
+}
+
+static void budget_descriptors(struct kit *k) {
+    const struct opt_serve *o = k->opt;
+    unsigned limit = io_raise_fd_limit();
+    unsigned reserve = FD_RESERVE + o->max_pre_auth_connections + o->max_sessions * o->max_connections;
+    /* A process with very few descriptors still has to leave some to visitors. */
+    if (reserve > limit / 2)
+        reserve = limit / 2;
+    k->fds.total = limit - reserve;
+    if (o->max_fds && o->max_fds < k->fds.total)
+        k->fds.total = o->max_fds;
+}
+
+/* --reserved-ports as single ports, and the kit's own. */
+static int reserve_ports(struct kit *k, size_t *n) {
+    const struct opt_serve *o = k->opt;
+    size_t count = 1;
+    for (size_t i = 0; i < o->n_reserved_ports; i++)
+        count += (size_t)(o->reserved_ports[i].last - o->reserved_ports[i].first) + 1;
+    k->reserved = ht_malloc(count * sizeof *k->reserved);
+    if (!k->reserved)
+        return HT_ENOMEM;
+    size_t at = 0;
+    k->reserved[at++] = io_addr_port(&k->listen_addr);
+    for (size_t i = 0; i < o->n_reserved_ports; i++)
+        for (unsigned p = o->reserved_ports[i].first; p <= o->reserved_ports[i].last; p++)
+            k->reserved[at++] = (uint16_t)p;
+    *n = at;
+    return 0;
+}
+
+static int open_table(struct kit *k, struct ht_errmsg *err) {
+    const struct opt_serve *o = k->opt;
+    size_t n_reserved = 0;
+    if (reserve_ports(k, &n_reserved) < 0)
+        return ht_fail(err, HT_ENOMEM, "out of memory");
+    struct relay_kit_config cfg = {
+        .loop = k->loop,
+        .fds = &k->fds,
+        .metrics = &k->metrics,
+        .head_limits = {WIRE_LIMIT_MAX_HEAD, WIRE_LIMIT_MAX_HEADERS, WIRE_LIMIT_MAX_TARGET},
+        .head_timeout_ms = o->head_timeout_ms,
+        .keepalive_timeout_ms = o->keepalive_timeout_ms,
+        .response_timeout_ms = o->response_timeout_ms,
+        .half_close_timeout_ms = o->half_close_timeout_ms,
+        .max_bindings = (unsigned)ht_min(o->max_bindings_per_session, KIT_MAX_RESUMED_BINDS),
+        .allow_privileged_expose = o->allow_privileged_expose,
+        .allow_privileged_pull = o->allow_privileged_pull,
+        .reserved_ports = k->reserved,
+        .n_reserved_ports = n_reserved,
+        .public_url_pattern = o->public_url_pattern,
+    };
+    if (io_addr_parse(&cfg.expose_addr, o->expose_address, 0) < 0)
+        return ht_fail(err, HT_EINVAL, "--expose-address %s: give a numeric address", o->expose_address);
+    k->table = relay_table_create(&cfg);
+    return k->table ? 0 : ht_fail(err, HT_ENOMEM, "out of memory");
+}
+
+static void drain_late(struct io_timer *t);
+
+static void set_up(struct kit *k, struct io_loop *loop, const struct opt_serve *opt) {
+    k->loop = loop;
+    k->opt = opt;
+    k->metrics.build_info = KIT_VERSION;
+    ht_list_init(&k->clients);
+    ht_list_init(&k->socks);
+    ht_list_init(&k->live);
+    ht_list_init(&k->parked);
+    ht_list_init(&k->dead_socks);
+    ht_list_init(&k->dead_sessions);
+    io_task_init(&k->reap, reap);
+    io_timer_init(loop, &k->drain_timer, drain_late);
+}
+
+struct kit *kit_create(struct io_loop *loop, const struct opt_serve *opt, struct ht_errmsg *err) {
+    struct kit *k = ht_calloc(1, sizeof *k);
+    if (!k) {
+        ht_fail(err, HT_ENOMEM, "out of memory");
+        return NULL;
+    }
+    set_up(k, loop, opt);
+    budget_descriptors(k);
+    int rc = load_token(k, err);
+    if (rc == 0)
+        rc = open_listener(k, err);
+    if (rc == 0)
+        rc = open_table(k, err);
+    if (rc < 0) {
+        kit_destroy(&k);
+        return NULL;
+    }
+    struct admin_source source;
+    char text[IO_ADDR_TEXT];
+    kit_admin_source(k, &source);
+    admin_init(&k->admin, &source, &k->listen_addr);
+    ht_info("kit", "listening on http://%s", io_addr_text(&k->listen_addr, text));
+    ht_debug("kit", "%u descriptors for visitors", k->fds.total);
+    return k;
+}
+
+/* ---- the end ---- */
+
+static void end_sessions(struct ht_list *list) {
+    HT_LIST_FOR_SAFE(it, list)
+        session_gone(HT_LIST_ENTRY(it, struct kit_session, node), "the kit ends");
+}
+
+static void drop_all_socks(struct kit *k) {
+    HT_LIST_FOR_SAFE(it, &k->socks)
+        sock_drop(HT_LIST_ENTRY(it, struct kit_sock, node));
+}
+
+void kit_destroy(struct kit **kp) {
+    struct kit *k = *kp;
+    if (!k)
+        return;
+    *kp = NULL;
+    k->drained = NULL;
+    io_timer_stop(&k->drain_timer);
+    io_listener_close(&k->listener);
+    base_clients_close(k, false);
+    drop_all_socks(k);
+    end_sessions(&k->live);
+    end_sessions(&k->parked);
+    reap_socks(k);
+    reap_sessions(k);
+    io_task_cancel(&k->reap);
+    relay_table_destroy(&k->table);
+    ht_free(k->reserved);
+    ht_free(k);
+}
+
+/* Whoever has not finished by now is cut. */
+static void drain_late(struct io_timer *t) {
+    struct kit *k = ht_container_of(t, struct kit, drain_timer);
+    ht_warn("kit", "the drain took too long: %u sessions and %u WebSockets are cut", k->n_live + k->n_closing, k->n_socks);
+    base_clients_close(k, false);
+    end_sessions(&k->live);
+    drop_all_socks(k);
+    kit_reap_later(k);
+}
+
+void kit_drain(struct kit *k, void (*done)(void *ctx), void *ctx) {
+    if (k->draining)
+        return;
+    k->draining = true;
+    k->drained = done;
+    k->drained_ctx = ctx;
+    io_listener_close(&k->listener);
+    relay_table_pause(k->table, true);
+    base_clients_close(k, true);
+    end_sessions(&k->parked);
+    HT_LIST_FOR_SAFE(it, &k->socks) {
+        struct kit_sock *s = HT_LIST_ENTRY(it, struct kit_sock, node);
+        if (!s->session)
+            sock_close(s, WIRE_GOAWAY_SHUTDOWN_CLOSE, WIRE_GOAWAY_SHUTDOWN_MESSAGE);
+    }
+    /* session_shutdown() puts a session at the end of its list: go over those that were there. */
+    struct ht_list all;
+    ht_list_init(&all);
+    ht_list_splice(&all, &k->live);
+    while (!ht_list_empty(&all)) {
+        struct kit_session *s = HT_LIST_ENTRY(all.next, struct kit_session, node);
+        if (s->state == SESSION_LIVE) {
+            session_shutdown(s, WIRE_GOAWAY_SHUTDOWN_CODE, WIRE_GOAWAY_SHUTDOWN_MESSAGE, k->opt->drain_timeout_ms,
+                             WIRE_GOAWAY_SHUTDOWN_CLOSE);
+        } else {
+            ht_list_remove(&s->node);
+            ht_list_push_back(&k->live, &s->node);
+        }
+    }
+    io_timer_set(&k->drain_timer, k->opt->drain_timeout_ms + CLOSE_ALLOWANCE_MS);
+    kit_reap_later(k);
+}
+
+/* ---- accessors ---- */
+
+void kit_listen_addr(const struct kit *k, struct io_addr *out) { *out = k->listen_addr; }
+unsigned kit_sessions_live(const struct kit *k) { return k->n_live + k->n_closing; }
+unsigned kit_sessions_parked(const struct kit *k) { return k->n_parked; }
+unsigned kit_websockets(const struct kit *k) { return k->n_socks; }
+unsigned kit_websockets_pre_auth(const struct kit *k) { return k->n_pre_auth; }
+unsigned kit_http_clients(const struct kit *k) { return k->n_clients; }
+unsigned kit_visitors(const struct kit *k) { return relay_count_visitors(k->table); }
+unsigned kit_fd_permits_used(const struct kit *k) { return k->fds.used; }
+struct ht_metrics *kit_metrics(struct kit *k) { return &k->metrics; }
+
+unsigned kit_streams(const struct kit *k) {
+    unsigned n = 0;
+    HT_LIST_FOR(it, &k->live) {
+        const struct kit_session *s = HT_LIST_ENTRY(it, struct kit_session, node);
+        if (s->owner.mux)
+            n += mux_session_streams(s->owner.mux);
+    }
+    return n;
+}

@@ -1,0 +1,54 @@
+/*
+ * The daemon `hoody-tunnel serve`: configuration and wiring. Drivers connect to the base listener, the admin API answers
+ * there too, and the ports that drivers bind are served by relay/.
+ *
+ * A kit can be embedded: it lives on a loop that the caller runs.
+ */
+#ifndef HT_KIT_KIT_H
+#define HT_KIT_KIT_H
+
+#include "base/base.h"
+#include "base/err.h"
+#include "io/io.h"
+#include "metrics_gen.h"
+#include "options_gen.h"
+
+/* What --version, HELLO_OK's `server` and the metrics say. */
+#ifndef KIT_VERSION
+#define KIT_VERSION "1.0.0"
+#endif
+
+struct kit;
+
+/* `hoody-tunnel serve`: the arguments behind the word. Returns the program's exit code (enum opt_exit). */
+int kit_main(int argc, char **argv);
+
+/*
+ * Opens the base listener. `opt` is borrowed until kit_destroy(). NULL with *err: the address is not safe to listen on
+ * as configured, busy or not there, the token file cannot be read, or out of memory. `loop` stays the caller's.
+ */
+struct kit *kit_create(struct io_loop *loop, const struct opt_serve *opt, struct ht_errmsg *err) HT_MUST_USE;
+
+/* Cuts everything and frees it. Not from inside a callback of this kit. Clears the pointer. NULL is ignored. */
+void kit_destroy(struct kit **k);
+
+/*
+ * The orderly end (rule END-2): nothing new is accepted, each session gets GOAWAY, what is in flight may finish for up to
+ * --drain-timeout, parked sessions go at once. `done` is called once, from the loop, when nothing is left.
+ */
+void kit_drain(struct kit *k, void (*done)(void *ctx), void *ctx);
+
+/* ---- for tests and for whoever embeds a kit ---- */
+
+void kit_listen_addr(const struct kit *k, struct io_addr *out);
+unsigned kit_sessions_live(const struct kit *k);
+unsigned kit_sessions_parked(const struct kit *k);
+unsigned kit_websockets(const struct kit *k); /* all, those before HELLO and those that are closing included */
+unsigned kit_websockets_pre_auth(const struct kit *k);
+unsigned kit_http_clients(const struct kit *k); /* connections of the base listener that are no WebSocket */
+unsigned kit_streams(const struct kit *k);
+unsigned kit_visitors(const struct kit *k);
+unsigned kit_fd_permits_used(const struct kit *k);
+struct ht_metrics *kit_metrics(struct kit *k);
+
+#endif

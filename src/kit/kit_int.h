@@ -1,0 +1,171 @@
+/*
+ * What the files of kit/ share.
+ *
+ *   kit       one daemon: the base listener, the binding table, the lists below
+ *   client    a connection of the base listener that speaks HTTP (base_http.c)
+ *   sock      a WebSocket: it begins as a client's upgrade and belongs to a session once HELLO or JOIN was accepted
+ *   session   a driver's session, live or parked; it outlives its socks (park.c)
+ *
+ * Memory: a client goes at once. Socks and sessions that are over are only marked and are freed by the kit's reap task at
+ * the end of the turn, because mux, ws and relay may still be below us on the stack.
+ */
+#ifndef HT_KIT_KIT_INT_H
+#define HT_KIT_KIT_INT_H
+
+#include "admin/admin.h"
+#include "base/buf.h"
+#include "base/list.h"
+#include "http/http.h"
+#include "io/io.h"
+#include "kit/kit.h"
+#include "mux/mux.h"
+#include "relay/kit.h"
+#include "wire_gen.h"
+#include "ws/ws.h"
+
+#define KIT_TOKEN_MAX 4096
+#define KIT_ID_LEN 38 /* "S-" and a UUID */
+#define KIT_NONCE_LEN 32
+#define KIT_MAX_RESUMED_BINDS 256 /* HELLO_OK.resumedBinds holds no more, so a session gets no more bindings either */
+
+struct kit {
+    struct io_loop *loop;
+    const struct opt_serve *opt;
+    char token[KIT_TOKEN_MAX + 1];
+    size_t token_len; /* 0: none is configured */
+
+    struct io_listener *listener;
+    struct io_addr listen_addr; /* with the real port */
+    struct io_fds fds;
+    struct ht_metrics metrics;
+    struct relay_table *table;
+    uint16_t *reserved;
+    struct admin admin;
+
+    struct ht_list clients; /* struct base_client, oldest first */
+    unsigned n_clients;
+    struct ht_list socks; /* struct kit_sock */
+    unsigned n_socks, n_pre_auth;
+    struct ht_list live; /* struct kit_session: live and closing */
+    struct ht_list parked; /* struct kit_session, oldest first */
+    unsigned n_live, n_closing, n_parked;
+
+    struct ht_list dead_socks, dead_sessions;
+    struct io_task reap;
+
+    bool draining;
+    void (*drained)(void *ctx);
+    void *drained_ctx;
+    struct io_timer drain_timer;
+};
+
+/* ---- base_http.c ---- */
+
+extern const struct io_listener_ops base_listener_ops; /* ctx: the kit */
+/* Closes every client, or only those that have nothing more to send. */
+void base_clients_close(struct kit *k, bool only_quiet);
+
+/* ---- sock.c ---- */
+
+struct kit_session;
+
+struct kit_sock {
+    struct ht_list node; /* in socks or dead_socks */
+    struct kit *kit;
+    struct ws_conn *ws;
+    struct mux_link *link;
+    struct kit_session *session; /* NULL: none yet, or no more */
+    unsigned index;              /* in its session */
+    enum wire_version version;
+    struct io_timer hello_timer;
+    bool pre_auth;   /* counts towards --max-pre-auth-connections */
+    bool authorized; /* the upgrade carried the token */
+    bool closing;    /* the closing handshake has begun, or is over */
+    bool dead;       /* waits for the reaper */
+    char peer[IO_ADDR_TEXT];
+};
+
+/* Takes the connection of an upgrade that was answered with 101. `early` are bytes behind the request. */
+void sock_open(struct kit *k, struct io_conn *conn, enum wire_version version, bool authorized, struct ht_slice early);
+/* HELLO or JOIN was accepted: the caps and limits of strangers no longer hold. */
+void sock_admitted(struct kit_sock *s, struct kit_session *session, unsigned index);
+/* Starts the closing handshake behind what is still to be sent; harmless when it has begun. */
+void sock_close(struct kit_sock *s, uint16_t ws_code, const char *reason);
+/* The socket drops at the end of this turn, without a word. */
+void sock_drop(struct kit_sock *s);
+void sock_free(struct kit_sock *s);
+
+/* ---- hello.c ---- */
+
+void hello_received(struct kit_sock *s, const struct wire_hello *hello);
+void join_received(struct kit_sock *s, const struct wire_join *join);
+/* Constant time (rule AUTH-2). */
+bool kit_token_matches(const struct kit *k, struct ht_slice token);
+
+/* ---- session.c ---- */
+
+enum session_state {
+    SESSION_LIVE,
+    SESSION_CLOSING, /* killed or draining: streams may finish */
+    SESSION_PARKED,
+    SESSION_GONE, /* waits for the reaper */
+};
+
+struct kit_ticket {
+    char nonce[KIT_NONCE_LEN + 1];
+    uint64_t expires_ms; /* monotonic */
+    bool usable;
+};
+
+struct kit_session {
+    struct ht_list node;
+    struct kit *kit;
+    char id[KIT_ID_LEN + 1];
+    enum session_state state;
+    struct relay_owner owner; /* owner.mux is the mux session, NULL while there is none */
+    char peer[IO_ADDR_TEXT];
+    enum wire_version version;
+    bool resumed;
+    unsigned granted;
+    struct kit_ticket tickets[WIRE_LIMIT_MAX_CONNECTIONS];
+    uint32_t next_stream_id; /* where a resumed session goes on */
+    struct io_timer timer;   /* mux's deadline, or the end of the grace */
+    uint64_t timer_at;       /* when it fires; UINT64_MAX: not set */
+    struct io_task task;     /* end of turn: let mux act on time */
+};
+
+/* A record with a fresh id and no mux session yet; it is in no list. NULL: out of memory. */
+struct kit_session *session_new(struct kit *k) HT_MUST_USE;
+/* Makes the record live with `mux`, which belongs to it now, on `sock`. */
+void session_go_live(struct kit_session *s, struct mux_session *mux, struct kit_sock *sock);
+extern const struct mux_session_ops session_mux_ops; /* ctx: the session */
+/* GOAWAY, `grace_ms` for what is in flight, then gone. */
+void session_shutdown(struct kit_session *s, uint16_t code, const char *message, uint64_t grace_ms, uint16_t ws_code);
+/* Takes the mux session away and lets go of the socks; those that still stand are closed. */
+void session_cut(struct kit_session *s, const char *reason);
+/* The same, and tells the driver on the old socket that it was replaced (rule RESUME-3). */
+void session_supersede(struct kit_session *s);
+/* The record is over: its ports are freed at the end of this turn. */
+void session_gone(struct kit_session *s, const char *why);
+void session_free(struct kit_session *s);
+/* Lets mux look at the clock at the end of this turn. */
+void session_touch(struct kit_session *s);
+/* Live or parked, not one that is closing. NULL: none. */
+struct kit_session *session_find(struct kit *k, struct ht_slice id);
+/* The one place where `state` changes. */
+void session_set_state(struct kit_session *s, enum session_state to);
+/* ---- park.c ---- */
+
+/* The driver was lost: its ports stay held for the grace. */
+void session_park(struct kit_session *s, const char *why);
+void session_grace_over(struct kit_session *s);
+
+/* ---- view.c: what the admin API sees ---- */
+
+void kit_admin_source(struct kit *k, struct admin_source *out);
+
+/* ---- kit.c ---- */
+
+void kit_reap_later(struct kit *k);
+
+#endif

@@ -1,0 +1,20 @@
+/*
+ * Parking: a driver that was lost keeps its ports for a while, so that it finds them when it comes back (section 7 of the
+ * protocol). The listeners stay up; relay answers visitors itself because owner.mux is NULL (rule PARK-2).
+ */
+#include "kit/kit_int.h"
+
+#include "base/log.h"
+
+void session_park(struct kit_session *s, const char *why) {
+    struct kit *k = s->kit;
+    session_cut(s, "parked");
+    session_set_state(s, SESSION_PARKED);
+    io_timer_set(&s->timer, k->opt->takeover_grace_ms);
+    ht_info("session", "%s: parked with %u ports: %s", s->id, s->owner.n_bindings, why ? why : "the driver was lost");
+    /* Rule PARK-3: as many as there may be live ones, the oldest goes first. */
+    while (k->n_parked > k->opt->max_sessions)
+        session_gone(HT_LIST_ENTRY(k->parked.next, struct kit_session, node), "too many parked sessions");
+}
+
+void session_grace_over(struct kit_session *s) { session_gone(s, "the driver did not come back"); }

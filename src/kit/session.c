@@ -1,0 +1,310 @@
+/* A driver's session: the record that ties a mux session, its socks and its bindings together. */
+#include "kit/kit_int.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/mem.h"
+
+#include <stdio.h>
+
+/* ---- state ---- */
+
+static unsigned *counter(struct kit *k, enum session_state st) {
+    switch (st) {
+    case SESSION_LIVE:
+        return &k->n_live;
+    case SESSION_CLOSING:
+        return &k->n_closing;
+    case SESSION_PARKED:
+        return &k->n_parked;
+    case SESSION_GONE:
+        break;
+    }
+    return NULL;
+}
+
+void session_set_state(struct kit_session *s, enum session_state to) {
+    struct kit *k = s->kit;
+    bool listed = ht_list_linked(&s->node);
+    if (listed) {
+        unsigned *from = counter(k, s->state);
+        if (from)
+            --*from;
+        ht_list_remove(&s->node);
+    }
+    s->state = to;
+    unsigned *into = counter(k, to);
+    if (into)
+        ++*into;
+    ht_list_push_back(to == SESSION_PARKED ? &k->parked : to == SESSION_GONE ? &k->dead_sessions : &k->live, &s->node);
+    if (to == SESSION_GONE || k->draining)
+        kit_reap_later(k);
+}
+
+struct kit_session *session_find(struct kit *k, struct ht_slice id) {
+    struct ht_list *lists[] = {&k->live, &k->parked};
+    for (size_t i = 0; i < HT_ARRAY_LEN(lists); i++) {
+        HT_LIST_FOR(it, lists[i]) {
+            struct kit_session *s = HT_LIST_ENTRY(it, struct kit_session, node);
+            if (s->state != SESSION_CLOSING && ht_const_time_eq(s->id, KIT_ID_LEN, id.p, id.n))
+                return s;
+        }
+    }
+    return NULL;
+}
+
+/* ---- time: one timer follows mux's deadline, looked at once a turn and not once a frame ---- */
+
+static void follow_deadline(struct kit_session *s) {
+    uint64_t due = mux_session_deadline(s->owner.mux);
+    /* A deadline that moved further away is found out when the timer fires: cheaper than moving it with every message. */
+    if (due >= s->timer_at)
+        return;
+    uint64_t now = io_now_ms(s->kit->loop);
+    s->timer_at = due;
+    io_timer_set(&s->timer, due > now ? due - now : 0);
+}
+
+static void let_time_pass(struct kit_session *s) {
+    if (s->owner.mux)
+        mux_session_tick(s->owner.mux, io_now_ms(s->kit->loop));
+    if (s->owner.mux)
+        follow_deadline(s);
+}
+
+static void end_of_turn(struct io_task *t) { let_time_pass(ht_container_of(t, struct kit_session, task)); }
+
+void session_touch(struct kit_session *s) {
+    if (s->owner.mux)
+        io_task_add(s->kit->loop, &s->task);
+}
+
+static void timer_fired(struct io_timer *t) {
+    struct kit_session *s = ht_container_of(t, struct kit_session, timer);
+    s->timer_at = UINT64_MAX;
+    if (s->state == SESSION_PARKED)
+        session_grace_over(s);
+    else
+        let_time_pass(s);
+}
+
+/* ---- life ---- */
+
+static void owner_revoked(struct relay_owner *o, uint32_t bind_id, const char *reason) {
+    struct kit_session *s = ht_container_of(o, struct kit_session, owner);
+    ht_info("session", "%s: binding %u was taken over", s->id, (unsigned)bind_id);
+    if (!o->mux)
+        return;
+    struct wire_bind_revoked frame = {.bind_id = bind_id, .reason = ht_slice_str(reason)};
+    if (mux_session_send(o->mux, WIRE_BIND_REVOKED, &frame) < 0)
+        ht_warn("session", "%s: BIND_REVOKED could not be sent", s->id);
+    mux_session_set_bindings(o->mux, o->n_bindings);
+    session_touch(s);
+}
+
+struct kit_session *session_new(struct kit *k) {
+    struct kit_session *s = ht_calloc(1, sizeof *s);
+    if (!s)
+        return NULL;
+    s->kit = k;
+    ht_list_init(&s->node);
+    char uuid[37];
+    ht_uuid4(uuid);
+    snprintf(s->id, sizeof s->id, "S-%s", uuid);
+    s->next_stream_id = 2; /* rule STREAM-1: even, from 2 */
+    s->timer_at = UINT64_MAX;
+    relay_owner_init(&s->owner, owner_revoked);
+    io_timer_init(k->loop, &s->timer, timer_fired);
+    io_task_init(&s->task, end_of_turn);
+    return s;
+}
+
+void session_go_live(struct kit_session *s, struct mux_session *mux, struct kit_sock *sock) {
+    io_timer_stop(&s->timer);
+    s->timer_at = UINT64_MAX;
+    s->owner.mux = mux;
+    s->version = sock->version;
+    memcpy(s->peer, sock->peer, sizeof s->peer);
+    if (s->state != SESSION_LIVE || !ht_list_linked(&s->node))
+        session_set_state(s, SESSION_LIVE);
+    sock_admitted(sock, s, 0);
+    mux_session_set_bindings(mux, s->owner.n_bindings);
+    session_touch(s);
+}
+
+/*
+ * The socks no longer know the session: what they still have to say or to hear changes nothing for it (hardening 18).
+ * Those that mux has not closed yet are closed here.
+ */
+static void let_go_of_socks(struct kit_session *s, const struct wire_goaway *goaway, uint16_t ws_code, const char *reason) {
+    HT_LIST_FOR_SAFE(it, &s->kit->socks) {
+        struct kit_sock *sock = HT_LIST_ENTRY(it, struct kit_sock, node);
+        if (sock->session != s)
+            continue;
+        sock->session = NULL;
+        mux_link_refuse(sock->link, sock->index == 0 ? goaway : NULL, ws_code, reason);
+    }
+}
+
+static void drop_mux(struct kit_session *s) {
+    if (!s->owner.mux)
+        return;
+    s->next_stream_id = mux_session_next_id(s->owner.mux);
+    /* Visitors hear of the end while owner.mux still tells them which session it was. */
+    struct mux_session *mux = s->owner.mux;
+    mux_session_destroy(&mux);
+    s->owner.mux = NULL;
+    io_task_cancel(&s->task);
+    io_timer_stop(&s->timer);
+    s->timer_at = UINT64_MAX;
+}
+
+void session_cut(struct kit_session *s, const char *reason) {
+    drop_mux(s);
+    let_go_of_socks(s, NULL, WIRE_CLOSE_GOING_AWAY, reason);
+}
+
+void session_supersede(struct kit_session *s) {
+    struct wire_goaway goaway = {
+        .code = WIRE_GOAWAY_SUPERSEDED_CODE,
+        .message = ht_slice_str(WIRE_GOAWAY_SUPERSEDED_MESSAGE),
+    };
+    drop_mux(s);
+    let_go_of_socks(s, &goaway, WIRE_GOAWAY_SUPERSEDED_CLOSE, WIRE_GOAWAY_SUPERSEDED_MESSAGE);
+}
+
+void session_gone(struct kit_session *s, const char *why) {
+    if (s->state == SESSION_GONE)
+        return;
+    session_cut(s, why);
+    io_timer_stop(&s->timer);
+    session_set_state(s, SESSION_GONE);
+    ht_info("session", "%s: over: %s", s->id, why);
+}
+
+void session_free(struct kit_session *s) {
+    drop_mux(s);
+    io_timer_stop(&s->timer);
+    io_task_cancel(&s->task);
+    relay_owner_drop(s->kit->table, &s->owner);
+    ht_list_remove(&s->node);
+    ht_free(s);
+}
+
+void session_shutdown(struct kit_session *s, uint16_t code, const char *message, uint64_t grace_ms, uint16_t ws_code) {
+    session_set_state(s, SESSION_CLOSING);
+    session_touch(s);
+    /* Last: over() may come from inside. */
+    mux_session_shutdown(s->owner.mux, code, message, grace_ms, ws_code);
+}
+
+/* ---- from mux ---- */
+
+static void send_or_end(struct kit_session *s, enum wire_frame_type type, const void *payload) {
+    if (!s->owner.mux || mux_session_send(s->owner.mux, type, payload) == 0)
+        return;
+    /* A driver that waits for an answer which never comes would hang: better to tell it that something broke. */
+    ht_error("session", "%s: an answer could not be sent", s->id);
+    session_shutdown(s, WIRE_CODE_INTERNAL_ERROR, "out of memory", 0, WIRE_CLOSE_INTERNAL_ERROR);
+}
+
+static void refuse_bind(struct kit_session *s, const struct wire_bind *bind, enum wire_bind_error code, const char *text) {
+    struct wire_bind_err frame = {
+        .has_client_bind_ref = bind && bind->has_client_bind_ref,
+        .client_bind_ref = bind ? bind->client_bind_ref : 0,
+        .code = code,
+        .message = ht_slice_str(text),
+    };
+    s->kit->metrics.bind_errors_total[ht_metric_bind_error_of(code)]++;
+    ht_info("session", "%s: BIND refused: %s", s->id, text);
+    send_or_end(s, WIRE_BIND_ERR, &frame);
+}
+
+static void on_bind(void *ctx, const struct wire_bind *bind, const struct wire_error *err) {
+    struct kit_session *s = ctx;
+    struct relay_bound bound;
+    struct ht_errmsg text = {""};
+    enum wire_bind_error code = WIRE_BIND_ERROR_INTERNAL;
+    if (err) {
+        refuse_bind(s, bind, WIRE_BIND_ERROR_INTERNAL, err->text);
+        return;
+    }
+    if (s->state != SESSION_LIVE) {
+        refuse_bind(s, bind, WIRE_BIND_ERROR_INTERNAL, "the session is closing");
+        return;
+    }
+    if (relay_bind(s->kit->table, &s->owner, bind, &bound, &code, &text) < 0) {
+        refuse_bind(s, bind, code, text.text);
+        return;
+    }
+    ht_info("session", "%s: port %u bound (%s %s)", s->id, bound.port, wire_kind_text(bind->kind),
+            wire_mode_text(bind->mode));
+    struct wire_bind_ok frame = {
+        .client_bind_ref = bind->client_bind_ref,
+        .bind_id = bound.bind_id,
+        .container_port = bound.port,
+        .has_public_url = bound.public_url[0] != '\0',
+        .public_url = ht_slice_str(bound.public_url),
+    };
+    mux_session_set_bindings(s->owner.mux, s->owner.n_bindings);
+    send_or_end(s, WIRE_BIND_OK, &frame);
+}
+
+static void on_unbind(void *ctx, const struct wire_unbind *unbind) {
+    struct kit_session *s = ctx;
+    if (relay_unbind(s->kit->table, &s->owner, unbind->bind_id) < 0) {
+        struct wire_unbind_err frame = {
+            .bind_id = unbind->bind_id,
+            .code = WIRE_BIND_ERROR_INTERNAL,
+            .message = ht_slice_str("no such binding"),
+        };
+        send_or_end(s, WIRE_UNBIND_ERR, &frame);
+        return;
+    }
+    ht_info("session", "%s: binding %u given back", s->id, (unsigned)unbind->bind_id);
+    struct wire_unbind_ok frame = {.bind_id = unbind->bind_id};
+    mux_session_set_bindings(s->owner.mux, s->owner.n_bindings);
+    send_or_end(s, WIRE_UNBIND_OK, &frame);
+}
+
+static void on_goaway(void *ctx, const struct wire_goaway *goaway) {
+    struct kit_session *s = ctx;
+    ht_info("session", "%s: the driver says goodbye (%u %.*s)", s->id, (unsigned)goaway->code,
+            HT_SLICE_ARG(goaway->message));
+}
+
+static void on_pong(void *ctx, uint64_t rtt_us) {
+    struct kit_session *s = ctx;
+    ht_metrics_observe_ping_rtt_seconds(&s->kit->metrics, rtt_us);
+}
+
+static void on_link_lost(void *ctx, struct mux_link *link, unsigned index) {
+    struct kit_session *s = ctx;
+    ht_info("session", "%s: connection %u is lost", s->id, index);
+    HT_LIST_FOR(it, &s->kit->socks) {
+        struct kit_sock *sock = HT_LIST_ENTRY(it, struct kit_sock, node);
+        /* The link itself goes with its sock, when the WebSocket is over. */
+        if (sock->link == link) {
+            sock->session = NULL;
+            return;
+        }
+    }
+}
+
+static void on_over(void *ctx, enum mux_end why, const char *text) {
+    struct kit_session *s = ctx;
+    bool may_park = why == MUX_END_LOST || why == MUX_END_TIMEOUT;
+    if (may_park && s->state == SESSION_LIVE && s->kit->opt->takeover_grace_ms > 0 && !s->kit->draining)
+        session_park(s, text);
+    else
+        session_gone(s, text ? text : "closed");
+}
+
+const struct mux_session_ops session_mux_ops = {
+    .bind = on_bind,
+    .unbind = on_unbind,
+    .goaway = on_goaway,
+    .pong = on_pong,
+    .link_lost = on_link_lost,
+    .over = on_over,
+};

@@ -1,0 +1,174 @@
+/* One WebSocket of a driver: ws below, a mux link above. */
+#include "kit/kit_int.h"
+
+#include "base/log.h"
+#include "base/mem.h"
+
+/* mux's word for "drop the socket, no closing handshake" (mux_link_refuse). */
+#define PLAIN_CLOSE 0xFFFF
+
+static void no_longer_pre_auth(struct kit_sock *s) {
+    if (s->pre_auth)
+        s->kit->n_pre_auth--;
+    s->pre_auth = false;
+}
+
+void sock_drop(struct kit_sock *s) {
+    if (s->dead)
+        return;
+    s->dead = true;
+    s->session = NULL;
+    no_longer_pre_auth(s);
+    io_timer_stop(&s->hello_timer);
+    ht_list_remove(&s->node);
+    s->kit->n_socks--;
+    ht_list_push_back(&s->kit->dead_socks, &s->node);
+    kit_reap_later(s->kit);
+}
+
+void sock_free(struct kit_sock *s) {
+    ht_list_remove(&s->node);
+    io_timer_stop(&s->hello_timer);
+    ws_conn_destroy(&s->ws);
+    mux_link_destroy(&s->link);
+    ht_free(s);
+}
+
+void sock_close(struct kit_sock *s, uint16_t ws_code, const char *reason) {
+    if (s->dead || s->closing)
+        return;
+    s->closing = true;
+    io_timer_stop(&s->hello_timer);
+    ws_conn_close(s->ws, ws_code, reason);
+}
+
+/* ---- from below: ws ---- */
+
+static ssize_t ws_message(void *ctx, uint8_t *p, size_t n, bool end) {
+    struct kit_sock *s = ctx;
+    if (s->dead)
+        return HT_ECLOSED;
+    ssize_t used = mux_link_message(s->link, p, n, end);
+    return s->dead ? HT_ECLOSED : used;
+}
+
+static void ws_fed(void *ctx) {
+    struct kit_sock *s = ctx;
+    if (s->dead)
+        return;
+    mux_link_fed(s->link);
+    if (s->session)
+        session_touch(s->session);
+}
+
+static size_t ws_pull(void *ctx, uint8_t *out, size_t cap) {
+    struct kit_sock *s = ctx;
+    return s->dead ? 0 : mux_link_pull(s->link, out, cap);
+}
+
+static void ws_closed(void *ctx, uint16_t code, struct ht_slice reason, bool local) {
+    struct kit_sock *s = ctx;
+    if (s->dead)
+        return;
+    s->closing = true;
+    ht_debug("kit", "%s: WebSocket closed by %s, code %u %.*s", s->peer, local ? "us" : "the driver", code,
+             HT_SLICE_ARG(reason));
+    /* Rule END-1: no code (1005) or 1000 is a goodbye; a socket that drops (1006) or another code is not. */
+    mux_link_closed(s->link, code == WIRE_CLOSE_NORMAL || code == 1005);
+    sock_drop(s);
+}
+
+static const struct ws_ops sock_ws_ops = {
+    .message = ws_message,
+    .fed = ws_fed,
+    .pull = ws_pull,
+    .closed = ws_closed,
+};
+
+/* ---- from above: mux ---- */
+
+static void link_hello(void *ctx, const struct wire_hello *hello) { hello_received(ctx, hello); }
+
+static void link_join(void *ctx, const struct wire_join *join) { join_received(ctx, join); }
+
+static void link_output(void *ctx) {
+    struct kit_sock *s = ctx;
+    if (s->dead || !s->ws)
+        return;
+    ws_conn_want_send(s->ws);
+    if (s->session)
+        session_touch(s->session);
+}
+
+static void link_close(void *ctx, uint16_t ws_code, const char *reason) {
+    struct kit_sock *s = ctx;
+    if (s->dead)
+        return;
+    if (!s->session && s->pre_auth && ws_code == WIRE_CLOSE_PROTOCOL_ERROR) {
+        s->kit->metrics.handshake_failures_total[HT_METRIC_HANDSHAKE_FAILURE_BAD_HELLO]++;
+        ht_info("kit", "%s: no proper HELLO: %s", s->peer, reason ? reason : "");
+    }
+    if (ws_code == PLAIN_CLOSE)
+        sock_drop(s);
+    else
+        sock_close(s, ws_code, reason);
+}
+
+static const struct mux_link_ops sock_link_ops = {
+    .hello = link_hello,
+    .join = link_join,
+    .output = link_output,
+    .close = link_close,
+};
+
+/* ---- life ---- */
+
+static void hello_late(struct io_timer *t) {
+    struct kit_sock *s = ht_container_of(t, struct kit_sock, hello_timer);
+    /* Rule HELLO-5: a stranger who says nothing gets no closing handshake either. */
+    s->kit->metrics.handshake_failures_total[HT_METRIC_HANDSHAKE_FAILURE_HELLO_TIMEOUT]++;
+    ht_info("kit", "%s: no HELLO in time, closed", s->peer);
+    sock_drop(s);
+}
+
+void sock_open(struct kit *k, struct io_conn *conn, enum wire_version version, bool authorized, struct ht_slice early) {
+    static const struct ws_limits stranger = {WIRE_LIMIT_MAX_PREAUTH_MESSAGE, WIRE_LIMIT_MAX_FRAGMENTS};
+    struct io_addr peer;
+    struct kit_sock *s = ht_calloc(1, sizeof *s);
+    if (!s) {
+        io_conn_close(&conn);
+        return;
+    }
+    s->kit = k;
+    s->version = version;
+    s->authorized = authorized;
+    s->pre_auth = true;
+    io_conn_peer(conn, &peer);
+    io_addr_text(&peer, s->peer);
+    io_timer_init(k->loop, &s->hello_timer, hello_late);
+    ht_list_push_back(&k->socks, &s->node);
+    k->n_socks++;
+    k->n_pre_auth++;
+    s->link = mux_link_create(WIRE_ROLE_KIT, version, &sock_link_ops, s);
+    if (!s->link) {
+        io_conn_close(&conn);
+        sock_drop(s);
+        return;
+    }
+    io_conn_tune_tunnel(conn);
+    s->ws = ws_conn_create(k->loop, conn, WS_SERVER, &stranger, early, &sock_ws_ops, s);
+    if (!s->ws) {
+        sock_drop(s);
+        return;
+    }
+    io_timer_set(&s->hello_timer, k->opt->hello_timeout_ms);
+}
+
+void sock_admitted(struct kit_sock *s, struct kit_session *session, unsigned index) {
+    static const struct ws_limits known = {WIRE_LIMIT_MAX_MESSAGE, WIRE_LIMIT_MAX_FRAGMENTS};
+    no_longer_pre_auth(s);
+    io_timer_stop(&s->hello_timer);
+    ws_conn_set_limits(s->ws, &known);
+    s->session = session;
+    s->index = index;
+}

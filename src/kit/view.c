@@ -1,0 +1,102 @@
+/* What the admin API is told about the kit. */
+#include "kit/kit_int.h"
+
+#include "base/mem.h"
+
+#include <stdio.h>
+
+struct gather {
+    struct admin_snapshot *snap;
+    size_t room; /* bindings there is memory for */
+};
+
+static void add_binding(void *ctx, const struct relay_binding_info *info) {
+    struct gather *g = ctx;
+    if (g->snap->n_bindings == g->room)
+        return;
+    struct admin_snap_binding *b = &g->snap->bindings[g->snap->n_bindings++];
+    b->bind_id = info->bind_id;
+    b->port = info->port;
+    b->kind = info->kind == WIRE_KIND_HTTP ? ADMIN_KIND_HTTP : ADMIN_KIND_TCP;
+    b->mode = info->mode == WIRE_MODE_EXPOSE ? ADMIN_MODE_EXPOSE : ADMIN_MODE_PULL;
+    snprintf(b->bind_addr, sizeof b->bind_addr, "%s", info->bind_addr);
+}
+
+static void add_session(struct kit *k, struct gather *g, struct kit_session *s) {
+    struct admin_snapshot *snap = g->snap;
+    struct admin_snap_session *out = &snap->sessions[snap->n_sessions++];
+    out->id = s->id;
+    out->peer = s->peer;
+    out->parked = s->state == SESSION_PARKED;
+    out->v2 = s->version == WIRE_V2;
+    out->granted = s->granted;
+    out->streams = s->owner.mux ? mux_session_streams(s->owner.mux) : 0;
+    out->first_binding = snap->n_bindings;
+    relay_each_binding(k->table, &s->owner, add_binding, g);
+    out->n_bindings = snap->n_bindings - out->first_binding;
+}
+
+/* A session that is closing is no longer shown: it cannot be killed or resumed any more. */
+static int snapshot(void *ctx, struct admin_snapshot *out) {
+    struct kit *k = ctx;
+    struct ht_list *lists[] = {&k->live, &k->parked};
+    size_t sessions = 0, bindings = 0;
+    for (size_t i = 0; i < HT_ARRAY_LEN(lists); i++) {
+        HT_LIST_FOR(it, lists[i]) {
+            sessions++;
+            bindings += HT_LIST_ENTRY(it, struct kit_session, node)->owner.n_bindings;
+        }
+    }
+    out->max_streams = k->opt->max_streams_per_session;
+    out->fd_permits = io_fds_available(&k->fds);
+    out->sessions = ht_calloc(sessions + 1, sizeof *out->sessions);
+    out->bindings = ht_calloc(bindings + 1, sizeof *out->bindings);
+    if (!out->sessions || !out->bindings)
+        return HT_ENOMEM;
+    struct gather g = {out, bindings};
+    for (size_t i = 0; i < HT_ARRAY_LEN(lists); i++) {
+        HT_LIST_FOR(it, lists[i]) {
+            struct kit_session *s = HT_LIST_ENTRY(it, struct kit_session, node);
+            if (s->state != SESSION_CLOSING)
+                add_session(k, &g, s);
+        }
+        if (i == 0)
+            out->n_live = out->n_sessions;
+    }
+    return 0;
+}
+
+static int kill_one(void *ctx, const char *session_id, uint64_t grace_ms) {
+    struct kit_session *s = session_find(ctx, ht_slice_str(session_id));
+    if (!s)
+        return HT_EINVAL;
+    /* Rule KILL-1; one that is parked has nothing that could finish. */
+    if (s->state == SESSION_PARKED)
+        session_gone(s, WIRE_GOAWAY_KILLED_MESSAGE);
+    else
+        session_shutdown(s, WIRE_GOAWAY_KILLED_CODE, WIRE_GOAWAY_KILLED_MESSAGE, grace_ms, WIRE_GOAWAY_KILLED_CLOSE);
+    return 0;
+}
+
+static void count_binding(void *ctx, const struct relay_binding_info *info) {
+    struct ht_metrics *m = ctx;
+    m->bindings_active[ht_metric_kind_of(info->kind)][ht_metric_mode_of(info->mode)]++;
+}
+
+/* Gauges are set when somebody looks: nothing has to be kept in step on the way. */
+static int metrics(void *ctx, struct ht_buf *out) {
+    struct kit *k = ctx;
+    struct ht_metrics *m = &k->metrics;
+    m->sessions_active = (int64_t)k->n_live + k->n_closing;
+    m->sessions_parked = k->n_parked;
+    m->fd_permits_available = io_fds_available(&k->fds);
+    memset(m->bindings_active, 0, sizeof m->bindings_active);
+    HT_LIST_FOR(it, &k->live)
+        relay_each_binding(k->table, &HT_LIST_ENTRY(it, struct kit_session, node)->owner, count_binding, m);
+    ht_metrics_observe_loop_lag_seconds(m, io_loop_take_lag_us(k->loop));
+    return ht_metrics_write(m, out);
+}
+
+void kit_admin_source(struct kit *k, struct admin_source *out) {
+    *out = (struct admin_source){.ctx = k, .snapshot = snapshot, .kill = kill_one, .metrics = metrics};
+}
