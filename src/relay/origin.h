@@ -34,7 +34,7 @@ struct relay_target_config {
     uint64_t pool_idle_timeout_ms; /* and for how long */
     struct http_limits head_limits;
     struct ht_metrics *metrics; /* may be NULL */
-    /* A request or a TCP connection is over. May be NULL. */
+    /* A request or a TCP connection is over. May be NULL. Must not destroy the target. */
     void (*finished)(void *ctx, const struct relay_request_info *info);
     void *ctx;
 };

@@ -1,0 +1,310 @@
+#include "driver/driver.h"
+
+#include "base/mem.h"
+#include "http/http.h"
+#include "options_gen.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define CONNECT_TIMEOUT_MS 10000
+#define POOL_SIZE 128
+#define POOL_IDLE_MS 30000
+
+static _Thread_local struct ht_errmsg last_error;
+
+/* ---- errors and texts ---- */
+
+const char *ht_version(void) { return HT_VERSION; }
+
+const char *ht_strerror(int error) {
+    switch (error) {
+    case HT_TUNNEL_OK:
+        return "no error";
+    case HT_TUNNEL_STOPPED:
+        return "stopped";
+#define ERROR_CASE(name, value, text) \
+    case name:                        \
+        return text;
+        HT_TUNNEL_ERRORS(ERROR_CASE)
+#undef ERROR_CASE
+    default:
+        return "unknown error";
+    }
+}
+
+int ht_exit_status(int error) {
+    switch (error) {
+    case HT_TUNNEL_OK:
+    case HT_TUNNEL_STOPPED:
+        return OPT_EXIT_OK;
+    case HT_TUNNEL_EINVAL:
+    case HT_TUNNEL_EURL:
+        return OPT_EXIT_USAGE;
+    case HT_TUNNEL_ETLS:
+        return OPT_EXIT_CONFIG;
+    case HT_TUNNEL_EAUTH:
+        return OPT_EXIT_AUTH;
+    case HT_TUNNEL_EBIND:
+        return OPT_EXIT_BIND;
+    case HT_TUNNEL_ECONNECT:
+    case HT_TUNNEL_EHANDSHAKE:
+    case HT_TUNNEL_ELIMIT:
+    case HT_TUNNEL_ELOST:
+    case HT_TUNNEL_EGOAWAY:
+        return OPT_EXIT_GAVE_UP;
+    case HT_TUNNEL_EREVOKED:
+        return OPT_EXIT_REVOKED;
+    default:
+        return OPT_EXIT_FAILURE;
+    }
+}
+
+const char *ht_tunnel_last_error(void) { return last_error.text; }
+
+char *driver_text(struct ht_slice s, char *out, size_t cap) {
+    size_t n = ht_min(s.n, cap - 1);
+    while (n < s.n && n > 0 && ((unsigned char)s.p[n] & 0xc0) == 0x80) /* not in the middle of a character */
+        n--;
+    for (size_t i = 0; i < n; i++) {
+        unsigned char c = (unsigned char)s.p[i];
+        out[i] = c < 0x20 || c == 0x7f ? '?' : s.p[i];
+    }
+    out[n] = '\0';
+    return out;
+}
+
+void driver_say(struct ht_tunnel *t, enum ht_log_severity severity, const char *fmt, ...) {
+    char text[512];
+    va_list ap;
+    if (!t->calls.log)
+        return;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    t->calls.log(t->user, severity, text);
+}
+
+void driver_end_reason(struct ht_tunnel *t, int error, const char *fmt, ...) {
+    va_list ap;
+    if (t->end_known)
+        return;
+    t->end_known = true;
+    t->end_error = error;
+    va_start(ap, fmt);
+    vsnprintf(t->end_text, sizeof t->end_text, fmt, ap);
+    va_end(ap);
+}
+
+/* ---- the end ---- */
+
+static void end_task(struct io_task *task) {
+    struct ht_tunnel *t = ht_container_of(task, struct ht_tunnel, end);
+    driver_link_destroy(t);
+    driver_bind_destroy_all(t);
+    if (t->was_up && t->end_error != HT_TUNNEL_OK && t->calls.disconnected)
+        t->calls.disconnected(t->user, t->end_error, t->end_text);
+    if (t->calls.ended)
+        t->calls.ended(t->user, t->end_error, t->end_text);
+    io_loop_break(t->loop);
+}
+
+void driver_end(struct ht_tunnel *t) {
+    if (t->state == DRIVER_ENDED)
+        return;
+    t->state = DRIVER_ENDED;
+    io_task_add(t->loop, &t->end);
+}
+
+/* ---- making one ---- */
+
+static void wake_readable(void *ctx) {
+    struct ht_tunnel *t = ctx;
+    char drop[64];
+    while (io_conn_read(t->wake, drop, sizeof drop) > 0)
+        continue;
+    t->stopped = true;
+    io_loop_break(t->loop);
+}
+
+static const struct io_conn_ops wake_ops = {.readable = wake_readable};
+
+static int make_wake(struct ht_tunnel *t, struct ht_errmsg *err) {
+    int fds[2];
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds) < 0)
+        return ht_fail(err, HT_TUNNEL_ENOMEM, "no file descriptors are left: %s", strerror(errno));
+    t->wake_fd = fds[1];
+    t->wake = io_conn_adopt(t->loop, fds[0], &wake_ops, t);
+    if (!t->wake)
+        return ht_fail(err, HT_TUNNEL_ENOMEM, "out of memory");
+    io_conn_read_on(t->wake, true);
+    return HT_TUNNEL_OK;
+}
+
+/* Copies as much of a caller's structure as it has, and leaves the rest zero. */
+static bool copy_sized(void *to, size_t size, const void *from, size_t from_size) {
+    memset(to, 0, size);
+    if (from_size < sizeof(size_t))
+        return false;
+    memcpy(to, from, ht_min(size, from_size));
+    return true;
+}
+
+static int configure(struct ht_tunnel *t, const struct ht_tunnel_options *o, struct ht_errmsg *err) {
+    if (!o->url)
+        return ht_fail(err, HT_TUNNEL_EINVAL, "the kit's URL is missing");
+    if (driver_url_parse(&t->url, o->url, WIRE_CONNECT_PATH, err) < 0)
+        return HT_TUNNEL_EURL;
+    t->connect_timeout_ms = o->connect_timeout_ms ? o->connect_timeout_ms : CONNECT_TIMEOUT_MS;
+    t->pool_size = o->pool_size == HT_NO_POOL ? 0 : o->pool_size ? o->pool_size : POOL_SIZE;
+    t->pool_idle_ms = o->pool_idle_ms ? o->pool_idle_ms : POOL_IDLE_MS;
+    if (o->token && *o->token) {
+        struct ht_slice token = ht_slice_str(o->token);
+        if (!http_is_field_value(token))
+            return ht_fail(err, HT_TUNNEL_EINVAL, "the token holds a character that a header cannot carry");
+        t->token = ht_strndup(token.p, token.n);
+        if (!t->token)
+            return ht_fail(err, HT_TUNNEL_ENOMEM, "out of memory");
+    }
+    t->loop = io_loop_create();
+    if (!t->loop)
+        return ht_fail(err, HT_TUNNEL_ENOMEM, "the event loop could not be made: out of memory or of file descriptors");
+    if (t->url.tls) {
+        t->tls = io_tls_create(o->ca_file, err);
+        if (!t->tls)
+            return HT_TUNNEL_ETLS;
+    }
+    return make_wake(t, err);
+}
+
+int ht_tunnel_create(struct ht_tunnel **out, const struct ht_tunnel_options *options, const struct ht_tunnel_callbacks *calls,
+                     void *user) {
+    struct ht_tunnel_options o;
+    *out = NULL;
+    last_error.text[0] = '\0';
+    struct ht_tunnel *t = ht_calloc(1, sizeof *t);
+    if (!t)
+        return ht_fail(&last_error, HT_TUNNEL_ENOMEM, "out of memory");
+    t->wake_fd = -1;
+    t->user = user;
+    t->deadline = UINT64_MAX;
+    ht_list_init(&t->bindings);
+    int rc = HT_TUNNEL_OK;
+    if (!options || !copy_sized(&o, sizeof o, options, options->size) ||
+        (calls && !copy_sized(&t->calls, sizeof t->calls, calls, calls->size)))
+        rc = ht_fail(&last_error, HT_TUNNEL_EINVAL, "a structure's size is not set");
+    if (rc == HT_TUNNEL_OK)
+        rc = configure(t, &o, &last_error);
+    if (rc == HT_TUNNEL_OK)
+        io_task_init(&t->end, end_task);
+    if (rc != HT_TUNNEL_OK)
+        ht_tunnel_destroy(&t);
+    *out = t;
+    return rc;
+}
+
+void ht_tunnel_destroy(struct ht_tunnel **tunnel) {
+    struct ht_tunnel *t = *tunnel;
+    *tunnel = NULL;
+    if (!t)
+        return;
+    if (t->loop) {
+        driver_link_destroy(t);
+        driver_bind_destroy_all(t);
+        if (t->end.run)
+            io_task_cancel(&t->end);
+        io_conn_close(&t->wake);
+    }
+    if (t->wake_fd >= 0)
+        close(t->wake_fd);
+    io_tls_destroy(&t->tls);
+    io_loop_destroy(&t->loop);
+    if (t->token) {
+        explicit_bzero(t->token, strlen(t->token));
+        ht_free(t->token);
+    }
+    ht_free(t);
+}
+
+/* ---- the other public calls ---- */
+
+int ht_tunnel_connect(struct ht_tunnel *t) {
+    last_error.text[0] = '\0';
+    if (t->state != DRIVER_NEW)
+        return ht_fail(&last_error, HT_TUNNEL_ESTATE, "a tunnel can be connected once");
+    return driver_link_start(t);
+}
+
+int ht_tunnel_bind(struct ht_tunnel *t, const struct ht_bind_options *options) {
+    struct ht_bind_options o;
+    last_error.text[0] = '\0';
+    if (!options || !copy_sized(&o, sizeof o, options, options->size))
+        return ht_fail(&last_error, HT_TUNNEL_EINVAL, "a structure's size is not set");
+    return driver_bind_add(t, &o, &last_error);
+}
+
+int ht_tunnel_unbind(struct ht_tunnel *t, int binding) {
+    last_error.text[0] = '\0';
+    return driver_bind_remove(t, binding, &last_error);
+}
+
+int ht_tunnel_close(struct ht_tunnel *t) {
+    driver_end_reason(t, HT_TUNNEL_OK, "closed");
+    switch (t->state) {
+    case DRIVER_UP:
+        t->state = DRIVER_CLOSING;
+        if (driver_unbind_all(t))
+            io_timer_set(&t->close_timer, WIRE_LIMIT_CLOSE_UNBIND_TIMEOUT);
+        else
+            driver_link_close(t);
+        break;
+    case DRIVER_CLOSING: /* the second time: no more waiting */
+    case DRIVER_NEW:
+    case DRIVER_CONNECTING:
+    case DRIVER_HELLO:
+        driver_end(t);
+        break;
+    case DRIVER_ENDED:
+        break;
+    }
+    return HT_TUNNEL_OK;
+}
+
+static int outcome(struct ht_tunnel *t) {
+    if (t->state == DRIVER_ENDED)
+        return t->end_error;
+    if (!t->stopped)
+        return HT_TUNNEL_OK;
+    t->stopped = false;
+    return HT_TUNNEL_STOPPED;
+}
+
+int ht_tunnel_run(struct ht_tunnel *t) {
+    /* The end's own task must have run: ENDED alone may mean that it is still to come. */
+    while (!t->stopped && (t->state != DRIVER_ENDED || ht_list_linked(&t->end.node)))
+        io_loop_turn(t->loop, true);
+    return outcome(t);
+}
+
+int ht_tunnel_turn(struct ht_tunnel *t, int wait) {
+    if (!t->stopped && (t->state != DRIVER_ENDED || ht_list_linked(&t->end.node)))
+        io_loop_turn(t->loop, wait != 0);
+    return outcome(t);
+}
+
+int ht_tunnel_fd(struct ht_tunnel *t) { return io_loop_fd(t->loop); }
+
+void ht_tunnel_stop(struct ht_tunnel *t) {
+    int saved = errno;
+    /* A full pipe is fine: what fills it wakes the loop already. */
+    ssize_t n = send(t->wake_fd, "", 1, MSG_NOSIGNAL);
+    (void)n;
+    errno = saved;
+}
+
+unsigned ht_tunnel_streams(const struct ht_tunnel *t) { return driver_bind_streams(t); }
+
+struct io_loop *driver_loop(struct ht_tunnel *t) { return t->loop; }

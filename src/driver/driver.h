@@ -1,0 +1,128 @@
+/*
+ * The inside of a tunnel, shared by the files of this room.
+ *
+ *   driver.c       the public calls: options, life, running
+ *   driver_link.c  connecting, the handshake, the session and its end
+ *   driver_bind.c  bindings, and which of them a stream belongs to
+ *   url.c          URLs and targets as people write them
+ *
+ * States go one way: NEW -> CONNECTING -> HELLO -> UP -> CLOSING -> ENDED, and from anywhere to ENDED.
+ */
+#ifndef HT_DRIVER_DRIVER_H
+#define HT_DRIVER_DRIVER_H
+
+#include "base/list.h"
+#include "driver/hoody_tunnel.h"
+#include "driver/url.h"
+#include "io/io.h"
+#include "mux/mux.h"
+#include "relay/origin.h"
+#include "ws/ws.h"
+
+enum driver_state {
+    DRIVER_NEW,
+    DRIVER_CONNECTING, /* dialling, TLS, upgrade */
+    DRIVER_HELLO,      /* HELLO is out */
+    DRIVER_UP,
+    DRIVER_CLOSING, /* ht_tunnel_close(), or the session is over and the WebSocket is not yet */
+    DRIVER_ENDED,
+};
+
+enum driver_bind_state {
+    BINDING_WAITS,     /* for the session */
+    BINDING_ASKED,     /* BIND is out */
+    BINDING_BOUND,
+    BINDING_UNBINDING, /* UNBIND is out */
+};
+
+struct driver_binding {
+    struct ht_list node;
+    struct ht_tunnel *t;
+    int number;
+    enum driver_bind_state state;
+    enum ht_bind_kind kind;
+    struct driver_target target;
+    char name[DRIVER_HOST_MAX + 16]; /* host:port */
+    struct relay_target *origin;
+    uint16_t asked_port, port;
+    uint32_t bind_id;
+    bool takeover, drop; /* drop: unbound before the answer to BIND came */
+    char *label, *pull_host; /* NULL: none */
+    struct io_timer timeout;
+};
+
+struct ht_tunnel {
+    enum driver_state state;
+    struct driver_url url;
+    char *token;
+    uint32_t connect_timeout_ms, pool_size, pool_idle_ms;
+    struct ht_tunnel_callbacks calls;
+    void *user;
+
+    struct io_loop *loop;
+    struct io_tls *tls;
+    struct io_conn *wake; /* reading end of the pair that ht_tunnel_stop() writes to */
+    int wake_fd;
+    bool stopped;
+
+    struct ws_connect *connect;
+    struct ws_conn *ws;
+    struct mux_link *link;
+    struct mux_session *session;
+    bool ws_closing;   /* the closing handshake was begun */
+    bool was_up;
+    bool session_over; /* nothing comes from it any more */
+    struct io_timer session_timer, hello_timer, close_timer;
+    struct io_task clock, end;
+    uint64_t deadline; /* what session_timer is set to; UINT64_MAX: not set */
+    uint16_t goaway_code;
+    bool goaway;
+    char goaway_text[256];
+
+    struct ht_list bindings;
+    int last_number;
+
+    bool end_known; /* end_error and end_text are the reason; a later one does not change it */
+    int end_error;
+    char end_text[512];
+};
+
+/* The loop of a tunnel, for what else has to run beside it in this program. */
+struct io_loop *driver_loop(struct ht_tunnel *t);
+
+/* Notes why the tunnel ends; the first reason stays. */
+void driver_end_reason(struct ht_tunnel *t, int error, const char *fmt, ...) HT_PRINTF(3, 4);
+/* Ends it at the end of this turn, with the noted reason. */
+void driver_end(struct ht_tunnel *t);
+void driver_say(struct ht_tunnel *t, enum ht_log_severity severity, const char *fmt, ...) HT_PRINTF(3, 4);
+/* Copies text from the wire for people: control bytes become '?', the rest is cut at cap. Returns out. */
+char *driver_text(struct ht_slice s, char *out, size_t cap);
+
+/* ---- driver_link.c ---- */
+
+int driver_link_start(struct ht_tunnel *t);
+/* UP and everything unbound, or out of time: says goodbye. */
+void driver_link_close(struct ht_tunnel *t);
+void driver_link_destroy(struct ht_tunnel *t);
+/* At the end of this turn the session's timer is looked at. */
+void driver_link_touch(struct ht_tunnel *t);
+
+/* ---- driver_bind.c ---- */
+
+int driver_bind_add(struct ht_tunnel *t, const struct ht_bind_options *o, struct ht_errmsg *err);
+int driver_bind_remove(struct ht_tunnel *t, int number, struct ht_errmsg *err);
+/* The session stands: asks for everything. */
+void driver_bind_all(struct ht_tunnel *t);
+/* Sends an UNBIND for each; true when an answer is awaited. */
+bool driver_unbind_all(struct ht_tunnel *t);
+void driver_bind_destroy_all(struct ht_tunnel *t);
+unsigned driver_bind_streams(const struct ht_tunnel *t);
+
+void driver_on_bind_ok(void *ctx, const struct wire_bind_ok *ok);
+void driver_on_bind_err(void *ctx, const struct wire_bind_err *err);
+void driver_on_unbind_ok(void *ctx, const struct wire_unbind_ok *ok);
+void driver_on_unbind_err(void *ctx, const struct wire_unbind_err *err);
+void driver_on_bind_revoked(void *ctx, const struct wire_bind_revoked *revoked);
+void driver_on_stream_open(void *ctx, struct mux_stream *stream, const struct wire_stream_open *open);
+
+#endif

@@ -1,0 +1,324 @@
+#include "driver/driver.h"
+
+#include "base/mem.h"
+
+#include <stdio.h>
+
+/* ---- one binding ---- */
+
+static void binding_free(struct driver_binding *b) {
+    ht_list_remove(&b->node);
+    io_timer_stop(&b->timeout);
+    relay_target_destroy(&b->origin);
+    ht_free(b->label);
+    ht_free(b->pull_host);
+    ht_free(b);
+}
+
+static struct driver_binding *by_number(const struct ht_tunnel *t, uint64_t number) {
+    HT_LIST_FOR(it, &t->bindings) {
+        struct driver_binding *b = HT_LIST_ENTRY(it, struct driver_binding, node);
+        if ((uint64_t)b->number == number)
+            return b;
+    }
+    return NULL;
+}
+
+static struct driver_binding *by_id(const struct ht_tunnel *t, uint32_t bind_id) {
+    HT_LIST_FOR(it, &t->bindings) {
+        struct driver_binding *b = HT_LIST_ENTRY(it, struct driver_binding, node);
+        if (b->bind_id == bind_id && (b->state == BINDING_BOUND || b->state == BINDING_UNBINDING))
+            return b;
+    }
+    return NULL;
+}
+
+/* Tells that a binding did not come about, and forgets it. */
+static void binding_failed(struct driver_binding *b, const char *code, const char *message) {
+    struct ht_tunnel *t = b->t;
+    struct ht_bind_failure f = {
+        .binding = b->number, .target = b->name, .container_port = b->asked_port, .code = code, .message = message};
+    if (t->calls.bind_failed && !b->drop)
+        t->calls.bind_failed(t->user, &f);
+    binding_free(b);
+}
+
+/* An UNBIND was answered, or a binding taken away. The last one that goes may be what ht_tunnel_close() waits for. */
+static void binding_gone(struct driver_binding *b, bool revoked, const char *reason) {
+    struct ht_tunnel *t = b->t;
+    struct ht_unbound u = {.binding = b->number, .revoked = revoked, .reason = reason};
+    if (t->calls.unbound && t->state != DRIVER_CLOSING)
+        t->calls.unbound(t->user, &u);
+    binding_free(b);
+    if (!ht_list_empty(&t->bindings))
+        return;
+    if (t->state == DRIVER_CLOSING) {
+        driver_link_close(t);
+    } else if (revoked && t->state == DRIVER_UP) {
+        driver_end_reason(t, HT_TUNNEL_EREVOKED, "another driver took the port over%s%s", *reason ? ": " : "", reason);
+        t->state = DRIVER_CLOSING;
+        driver_link_close(t);
+    }
+}
+
+/* ---- what a target has to tell ---- */
+
+static void request_finished(void *ctx, const struct relay_request_info *info) {
+    struct driver_binding *b = ctx;
+    struct ht_tunnel *t = b->t;
+    if (!t->calls.request)
+        return;
+    char method[65], target[2048], peer[128];
+    struct ht_request r = {
+        .binding = b->number,
+        .kind = b->kind,
+        .stream_id = info->stream_id,
+        .method = driver_text(info->method, method, sizeof method),
+        .target = driver_text(info->target, target, sizeof target),
+        .peer = driver_text(info->peer_addr, peer, sizeof peer),
+        .status = info->status,
+        .reset_code = info->reset_code,
+        .error = info->error,
+        .bytes_in = info->bytes_in,
+        .bytes_out = info->bytes_out,
+        .duration_us = info->duration_us,
+    };
+    t->calls.request(t->user, &r);
+}
+
+/* ---- asking ---- */
+
+static void answer_late(struct io_timer *timer) {
+    struct driver_binding *b = ht_container_of(timer, struct driver_binding, timeout);
+    if (b->state == BINDING_ASKED)
+        binding_failed(b, "TIMEOUT", "the kit did not answer");
+    else
+        binding_gone(b, false, "the kit did not answer");
+}
+
+static void binding_ask(struct driver_binding *b) {
+    struct wire_bind bind = {
+        .has_client_bind_ref = true,
+        .client_bind_ref = (uint64_t)b->number,
+        .kind = b->kind == HT_EXPOSE_HTTP ? WIRE_KIND_HTTP : WIRE_KIND_TCP,
+        .mode = b->kind == HT_EXPOSE_HTTP ? WIRE_MODE_EXPOSE : WIRE_MODE_PULL,
+        .container_port = b->asked_port,
+        .has_label = b->label != NULL,
+        .label = ht_slice_str(b->label),
+        .takeover = b->takeover,
+        .has_host = b->pull_host != NULL,
+        .host = ht_slice_str(b->pull_host),
+    };
+    int rc = mux_session_send(b->t->session, WIRE_BIND, &bind);
+    if (rc < 0) {
+        binding_failed(b, "INTERNAL", ht_err_text(rc));
+        return;
+    }
+    b->state = BINDING_ASKED;
+    io_timer_set(&b->timeout, WIRE_LIMIT_BIND_TIMEOUT);
+}
+
+void driver_bind_all(struct ht_tunnel *t) {
+    HT_LIST_FOR_SAFE(it, &t->bindings) {
+        struct driver_binding *b = HT_LIST_ENTRY(it, struct driver_binding, node);
+        if (b->state == BINDING_WAITS)
+            binding_ask(b);
+    }
+}
+
+static int binding_unbind(struct driver_binding *b) {
+    struct wire_unbind unbind = {.bind_id = b->bind_id};
+    int rc = mux_session_send(b->t->session, WIRE_UNBIND, &unbind);
+    if (rc == HT_OK) {
+        b->state = BINDING_UNBINDING;
+        io_timer_set(&b->timeout, WIRE_LIMIT_BIND_TIMEOUT);
+    }
+    return rc;
+}
+
+bool driver_unbind_all(struct ht_tunnel *t) {
+    bool waits = false;
+    HT_LIST_FOR_SAFE(it, &t->bindings) {
+        struct driver_binding *b = HT_LIST_ENTRY(it, struct driver_binding, node);
+        if (b->state == BINDING_UNBINDING || (b->state == BINDING_BOUND && binding_unbind(b) == HT_OK))
+            waits = true;
+        else
+            binding_free(b); /* one that is only asked for goes with the session */
+    }
+    return waits;
+}
+
+static int prepare(struct driver_binding *b, const struct ht_bind_options *o, struct ht_errmsg *err) {
+    struct ht_tunnel *t = b->t;
+    if (o->kind != HT_EXPOSE_HTTP && o->kind != HT_PULL_TCP)
+        return ht_fail(err, HT_TUNNEL_EINVAL, "a binding is of the kind HT_EXPOSE_HTTP or HT_PULL_TCP");
+    if (o->takeover && o->kind != HT_EXPOSE_HTTP)
+        return ht_fail(err, HT_TUNNEL_EINVAL, "only an expose binding can take a port over");
+    if (!o->target)
+        return ht_fail(err, HT_TUNNEL_EINVAL, "the binding's target is missing");
+    if (driver_target_parse(&b->target, o->target, err) < 0)
+        return HT_TUNNEL_EINVAL;
+    bool v6 = strchr(b->target.host, ':') != NULL;
+    snprintf(b->name, sizeof b->name, "%s%s%s:%u", v6 ? "[" : "", b->target.host, v6 ? "]" : "", b->target.port);
+    struct relay_target_config cfg = {
+        .loop = t->loop,
+        .host = b->target.host,
+        .port = b->target.port,
+        .kind = o->kind == HT_EXPOSE_HTTP ? WIRE_KIND_HTTP : WIRE_KIND_TCP,
+        .connect_timeout_ms = t->connect_timeout_ms,
+        .pool_size = t->pool_size,
+        .pool_idle_timeout_ms = t->pool_idle_ms,
+        .head_limits = {.max_head = WIRE_LIMIT_MAX_HEAD, .max_headers = WIRE_LIMIT_MAX_HEADERS, .max_target = WIRE_LIMIT_MAX_TARGET},
+        .finished = request_finished,
+        .ctx = b,
+    };
+    b->kind = o->kind;
+    b->asked_port = o->container_port;
+    b->takeover = o->takeover != 0;
+    b->origin = relay_target_create(&cfg);
+    b->label = o->label ? ht_strndup(o->label, strlen(o->label)) : NULL;
+    b->pull_host = o->pull_host && o->kind == HT_PULL_TCP ? ht_strndup(o->pull_host, strlen(o->pull_host)) : NULL;
+    if (!b->origin || (o->label && !b->label) || (o->pull_host && o->kind == HT_PULL_TCP && !b->pull_host))
+        return ht_fail(err, HT_TUNNEL_ENOMEM, "out of memory");
+    return HT_TUNNEL_OK;
+}
+
+int driver_bind_add(struct ht_tunnel *t, const struct ht_bind_options *o, struct ht_errmsg *err) {
+    if (t->state >= DRIVER_CLOSING)
+        return ht_fail(err, HT_TUNNEL_ESTATE, "the tunnel is closing or over");
+    struct driver_binding *b = ht_calloc(1, sizeof *b);
+    if (!b)
+        return ht_fail(err, HT_TUNNEL_ENOMEM, "out of memory");
+    b->t = t;
+    b->number = ++t->last_number;
+    ht_list_init(&b->node);
+    io_timer_init(t->loop, &b->timeout, answer_late);
+    int rc = prepare(b, o, err);
+    if (rc < 0) {
+        binding_free(b);
+        return rc;
+    }
+    int number = b->number;
+    ht_list_push_back(&t->bindings, &b->node);
+    if (t->state == DRIVER_UP)
+        binding_ask(b);
+    return number;
+}
+
+int driver_bind_remove(struct ht_tunnel *t, int number, struct ht_errmsg *err) {
+    struct driver_binding *b = number > 0 ? by_number(t, (uint64_t)number) : NULL;
+    if (!b)
+        return ht_fail(err, HT_TUNNEL_EINVAL, "there is no binding %d", number);
+    switch (b->state) {
+    case BINDING_WAITS:
+        binding_gone(b, false, "");
+        break;
+    case BINDING_ASKED:
+        b->drop = true; /* given back when the answer is here */
+        break;
+    case BINDING_BOUND:
+        if (binding_unbind(b) < 0)
+            return ht_fail(err, HT_TUNNEL_ENOMEM, "out of memory");
+        break;
+    case BINDING_UNBINDING:
+        break;
+    }
+    return HT_TUNNEL_OK;
+}
+
+void driver_bind_destroy_all(struct ht_tunnel *t) {
+    while (!ht_list_empty(&t->bindings))
+        binding_free(HT_LIST_ENTRY(t->bindings.next, struct driver_binding, node));
+}
+
+unsigned driver_bind_streams(const struct ht_tunnel *t) {
+    unsigned n = 0;
+    HT_LIST_FOR(it, &t->bindings)
+        n += relay_target_active(HT_LIST_ENTRY(it, struct driver_binding, node)->origin);
+    return n;
+}
+
+/* ---- the kit's answers ---- */
+
+static void tell_bound(struct driver_binding *b, struct ht_slice public_url) {
+    struct ht_tunnel *t = b->t;
+    char given[2049], made[DRIVER_HOST_MAX + 32] = "";
+    driver_text(public_url, given, sizeof given);
+    if (b->kind == HT_PULL_TCP) {
+        const char *host = b->pull_host ? b->pull_host : "127.0.0.1";
+        bool v6 = strchr(host, ':') != NULL;
+        snprintf(made, sizeof made, "%s%.255s%s:%u", v6 ? "[" : "", host, v6 ? "]" : "", b->port);
+    } else if (driver_host_is_local(t->url.host)) {
+        snprintf(made, sizeof made, "http://127.0.0.1:%u", b->port);
+    }
+    struct ht_bound bound = {
+        .binding = b->number,
+        .kind = b->kind,
+        .container_port = b->port,
+        .target = b->name,
+        .public_url = *given ? given : NULL,
+        .url = *given ? given : made,
+    };
+    if (t->calls.bound)
+        t->calls.bound(t->user, &bound);
+}
+
+void driver_on_bind_ok(void *ctx, const struct wire_bind_ok *ok) {
+    struct ht_tunnel *t = ctx;
+    struct driver_binding *b = by_number(t, ok->client_bind_ref);
+    if (!b || b->state != BINDING_ASKED) {
+        driver_say(t, HT_SEVERITY_WARNING, "the kit answered a BIND that is not waiting for an answer");
+        return;
+    }
+    io_timer_stop(&b->timeout);
+    b->state = BINDING_BOUND;
+    b->bind_id = ok->bind_id;
+    b->port = ok->container_port;
+    if (b->drop)
+        (void)driver_bind_remove(t, b->number, NULL);
+    else
+        tell_bound(b, ok->public_url);
+}
+
+void driver_on_bind_err(void *ctx, const struct wire_bind_err *err) {
+    struct ht_tunnel *t = ctx;
+    struct driver_binding *b = err->has_client_bind_ref ? by_number(t, err->client_bind_ref) : NULL;
+    const char *code = wire_bind_error_text(err->code);
+    char message[512];
+    if (!b || b->state != BINDING_ASKED) {
+        driver_say(t, HT_SEVERITY_WARNING, "the kit refused a BIND that is not waiting for an answer");
+        return;
+    }
+    binding_failed(b, code ? code : "UNKNOWN", driver_text(err->message, message, sizeof message));
+}
+
+void driver_on_unbind_ok(void *ctx, const struct wire_unbind_ok *ok) {
+    struct driver_binding *b = by_id(ctx, ok->bind_id);
+    if (b && b->state == BINDING_UNBINDING)
+        binding_gone(b, false, "");
+}
+
+void driver_on_unbind_err(void *ctx, const struct wire_unbind_err *err) {
+    struct driver_binding *b = by_id(ctx, err->bind_id);
+    char message[512];
+    if (b && b->state == BINDING_UNBINDING) /* the kit does not have it: that is as good as given back */
+        binding_gone(b, false, driver_text(err->message, message, sizeof message));
+}
+
+void driver_on_bind_revoked(void *ctx, const struct wire_bind_revoked *revoked) {
+    struct driver_binding *b = by_id(ctx, revoked->bind_id);
+    char reason[256];
+    if (b)
+        binding_gone(b, true, driver_text(revoked->reason, reason, sizeof reason));
+}
+
+void driver_on_stream_open(void *ctx, struct mux_stream *stream, const struct wire_stream_open *open) {
+    struct ht_tunnel *t = ctx;
+    struct driver_binding *b = by_id(t, open->bind_id);
+    if (b && b->state == BINDING_BOUND) {
+        relay_target_serve(b->origin, stream, open);
+        return;
+    }
+    mux_stream_reset(stream, WIRE_CODE_BIND_ERROR, "no such binding");
+    mux_stream_release(&stream);
+}

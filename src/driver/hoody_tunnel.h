@@ -1,0 +1,264 @@
+/*
+ * hoody_tunnel.h: put services of this machine into a container, from a C program.
+ *
+ * A tunnel is one connection to a kit, the daemon in the container. Over it the kit is asked for ports: an *expose*
+ * binding lets visitors of a container port reach an HTTP or WebSocket service here, a *pull* binding lets programs in
+ * the container reach a TCP service here.
+ *
+ *     static void bound(void *user, const struct ht_bound *b) { printf("%s\n", b->url); }
+ *     ...
+ *     struct ht_tunnel_options options = {.size = sizeof options, .url = "wss://kit.example"};
+ *     struct ht_tunnel_callbacks calls = {.size = sizeof calls, .bound = bound};
+ *     struct ht_bind_options web = {.size = sizeof web, .kind = HT_EXPOSE_HTTP, .target = "3000", .container_port = 3000};
+ *     struct ht_tunnel *tunnel;
+ *     int rc = ht_tunnel_create(&tunnel, &options, &calls, NULL);
+ *     if (rc == HT_TUNNEL_OK) {
+ *         ht_tunnel_bind(tunnel, &web);
+ *         ht_tunnel_connect(tunnel);
+ *         rc = ht_tunnel_run(tunnel);
+ *         ht_tunnel_destroy(&tunnel);
+ *     }
+ *     if (rc < 0)
+ *         fprintf(stderr, "%s\n", ht_strerror(rc));
+ *
+ * Compile and link with `pkg-config --cflags --libs hoody-tunnel`.
+ *
+ * Threads: a tunnel belongs to the thread that runs it. Everything below is called from that thread, except
+ * ht_tunnel_stop(), which may be called from any thread and from a signal handler. Tunnels are independent of each other.
+ * Nothing here blocks but ht_tunnel_run() and a waiting ht_tunnel_turn(). The program should ignore SIGPIPE.
+ *
+ * Memory: everything that goes in is copied before the call returns. Everything that a callback gets is good until the
+ * callback returns. Text is UTF-8 and ends in a NUL; text that came over the wire has its control characters replaced.
+ *
+ * Structures start with their size, so that they can grow: set it with sizeof. A field that is zero means its default.
+ */
+#ifndef HOODY_TUNNEL_H
+#define HOODY_TUNNEL_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(__GNUC__)
+#define HT_API __attribute__((visibility("default")))
+#else
+#define HT_API
+#endif
+
+/* ---- version ---- */
+
+#define HT_VERSION_MAJOR 0
+#define HT_VERSION_MINOR 1
+#define HT_VERSION_PATCH 0
+#define HT_VERSION "0.1.0"
+
+/* The version of the library that is running, which may be newer than the header's. */
+HT_API const char *ht_version(void);
+
+/* ---- errors ---- */
+
+/* A function that can fail returns HT_TUNNEL_OK or more when it worked, and one of these when it did not. */
+#define HT_TUNNEL_ERRORS(X)                                                                          \
+    X(HT_TUNNEL_EINVAL, -1, "an argument is not valid")                                              \
+    X(HT_TUNNEL_ENOMEM, -2, "out of memory or of file descriptors")                                  \
+    X(HT_TUNNEL_ESTATE, -3, "not possible in this state of the tunnel")                              \
+    X(HT_TUNNEL_EURL, -4, "the URL of the kit could not be understood")                              \
+    X(HT_TUNNEL_ETLS, -5, "TLS could not be set up")                                                 \
+    X(HT_TUNNEL_ECONNECT, -6, "the kit could not be reached")                                        \
+    X(HT_TUNNEL_EHANDSHAKE, -7, "what answered at the kit's URL did not open a tunnel")              \
+    X(HT_TUNNEL_EAUTH, -8, "the kit wants a token, or another one")                                  \
+    X(HT_TUNNEL_ELIMIT, -9, "the kit has no room for another session")                               \
+    X(HT_TUNNEL_EPROTO, -10, "the kit broke the protocol")                                           \
+    X(HT_TUNNEL_ELOST, -11, "the connection to the kit was lost")                                    \
+    X(HT_TUNNEL_EGOAWAY, -12, "the kit ended the session")                                           \
+    X(HT_TUNNEL_EBIND, -13, "the kit refused a port")                                                \
+    X(HT_TUNNEL_EREVOKED, -14, "an admin closed the session, or another driver took the port over")
+
+enum ht_tunnel_error {
+    HT_TUNNEL_OK = 0,
+    HT_TUNNEL_STOPPED = 1, /* ht_tunnel_run() only: ht_tunnel_stop() was called */
+#define HT_TUNNEL_ERROR_ENUM(name, value, text) name = (value),
+    HT_TUNNEL_ERRORS(HT_TUNNEL_ERROR_ENUM)
+#undef HT_TUNNEL_ERROR_ENUM
+};
+
+/* One sentence without a full stop for any number; never NULL, static storage. */
+HT_API const char *ht_strerror(int error);
+
+/* The exit status that the command `hoody-tunnel` ends with for an error; 0 for HT_TUNNEL_OK and HT_TUNNEL_STOPPED. */
+HT_API int ht_exit_status(int error);
+
+/* ---- what is asked for ---- */
+
+struct ht_tunnel;
+
+struct ht_tunnel_options {
+    size_t size; /* sizeof(struct ht_tunnel_options) */
+    /*
+     * The kit: ws://host[:port][/path] or wss://...; http and https mean the same as ws and wss. Without a scheme it is ws for
+     * a host that is this machine and wss for any other. Without a path it is the protocol's own.
+     */
+    const char *url;
+    const char *token;           /* bearer token; NULL: none. Never logged, wiped when the tunnel is destroyed */
+    const char *ca_file;         /* PEM file with the authorities to trust; NULL: the system's */
+    uint32_t connect_timeout_ms; /* for the kit with its handshake, and for each local service; default 10,000 */
+    uint32_t pool_size;          /* idle connections kept to each HTTP service; default 128, HT_NO_POOL: none */
+    uint32_t pool_idle_ms;       /* and for how long; default 30,000 */
+};
+
+#define HT_NO_POOL UINT32_MAX
+
+enum ht_bind_kind {
+    HT_EXPOSE_HTTP = 1, /* container port -> HTTP/1.1 or WebSocket service here */
+    HT_PULL_TCP = 2,    /* loopback port of the container -> TCP service here */
+};
+
+struct ht_bind_options {
+    size_t size; /* sizeof(struct ht_bind_options) */
+    enum ht_bind_kind kind;
+    const char *target;      /* the service: "3000", ":3000", "host:3000", "[::1]:3000"; no host is 127.0.0.1 */
+    uint16_t container_port; /* 0: the kit picks one */
+    const char *label;       /* name for people who look at the kit; NULL: none */
+    int takeover;            /* expose: take the port from another session that holds it */
+    const char *pull_host;   /* pull: loopback address to listen on in the container; NULL: 127.0.0.1 */
+};
+
+/* ---- what is told ---- */
+
+struct ht_connected {
+    const char *session_id;
+    const char *server; /* name and version of the kit, "" when it did not say */
+};
+
+struct ht_bound {
+    int binding;             /* what ht_tunnel_bind() returned */
+    enum ht_bind_kind kind;
+    uint16_t container_port; /* the real one */
+    const char *target;      /* host:port */
+    const char *public_url;  /* NULL: the kit knows none */
+    /* Where to point a visitor: the public URL; else for an expose binding of a kit on this machine
+     * http://127.0.0.1:port; else for a pull binding host:port in the container; else "". */
+    const char *url;
+};
+
+struct ht_bind_failure {
+    int binding;
+    const char *target;
+    uint16_t container_port; /* as asked for */
+    const char *code;        /* the kit's word, as in ALREADY_BOUND; "TIMEOUT" when it did not answer */
+    const char *message;
+};
+
+struct ht_unbound {
+    int binding;
+    int revoked;        /* 1: taken over by another session; 0: ht_tunnel_unbind() was answered */
+    const char *reason; /* "" when there is none */
+};
+
+/* A request (expose) or a connection (pull) that is over. */
+struct ht_request {
+    int binding;
+    enum ht_bind_kind kind;
+    uint32_t stream_id;
+    const char *method, *target; /* "" for a connection */
+    const char *peer;            /* the visitor's address, "" when the kit did not say */
+    int status;                  /* HTTP status; 0: there was no answer */
+    int reset_code;              /* 0: ended in order; else the protocol's code */
+    const char *error;           /* NULL, or why it failed */
+    uint64_t bytes_in;           /* from the visitor */
+    uint64_t bytes_out;          /* to the visitor */
+    uint64_t duration_us;
+};
+
+enum ht_log_severity { HT_SEVERITY_ERROR, HT_SEVERITY_WARNING, HT_SEVERITY_INFO, HT_SEVERITY_DEBUG };
+
+/*
+ * Any of these may be NULL. They are called from inside ht_tunnel_run() and ht_tunnel_turn() only, and may call anything
+ * below but ht_tunnel_run(), ht_tunnel_turn() and ht_tunnel_destroy().
+ */
+struct ht_tunnel_callbacks {
+    size_t size; /* sizeof(struct ht_tunnel_callbacks) */
+    void (*connected)(void *user, const struct ht_connected *c);
+    void (*bound)(void *user, const struct ht_bound *b);
+    /* The binding is gone; the tunnel goes on. */
+    void (*bind_failed)(void *user, const struct ht_bind_failure *f);
+    void (*unbound)(void *user, const struct ht_unbound *u);
+    void (*request)(void *user, const struct ht_request *r);
+    /* A connection that stood is gone, for `error`. ended() follows. */
+    void (*disconnected)(void *user, int error, const char *text);
+    /* What happened beside all this, for people. */
+    void (*log)(void *user, enum ht_log_severity severity, const char *text);
+    /* The last call: HT_TUNNEL_OK after ht_tunnel_close(), else why the tunnel came to its end. */
+    void (*ended)(void *user, int error, const char *text);
+};
+
+/* ---- life ---- */
+
+/*
+ * Makes a tunnel; nothing is connected yet. *tunnel is yours: give it to ht_tunnel_destroy(). On an error *tunnel is NULL and
+ * ht_tunnel_last_error() has the details. HT_TUNNEL_EINVAL, _EURL, _ETLS (the CA file), _ENOMEM.
+ * `calls` may be NULL; `user` is passed to each callback.
+ */
+HT_API int ht_tunnel_create(struct ht_tunnel **tunnel, const struct ht_tunnel_options *options,
+                            const struct ht_tunnel_callbacks *calls, void *user);
+
+/*
+ * What the last failed call in this thread said: one sentence with names and numbers; "" when there was none. Good until the
+ * next call.
+ */
+HT_API const char *ht_tunnel_last_error(void);
+
+/* Starts to connect. Once per tunnel: HT_TUNNEL_ESTATE. What comes of it is told by connected() or ended(). */
+HT_API int ht_tunnel_connect(struct ht_tunnel *tunnel);
+
+/*
+ * Asks for a port, at once or as soon as the tunnel stands. Returns the binding's number (> 0), or HT_TUNNEL_EINVAL,
+ * _ENOMEM, _ESTATE (the tunnel is closing or over). bound() or bind_failed() follows.
+ */
+HT_API int ht_tunnel_bind(struct ht_tunnel *tunnel, const struct ht_bind_options *options);
+
+/*
+ * Gives a binding back. New visitors are refused from then on, those under way are cut. unbound() follows.
+ * HT_TUNNEL_EINVAL: there is no such binding.
+ */
+HT_API int ht_tunnel_unbind(struct ht_tunnel *tunnel, int binding);
+
+/*
+ * Says goodbye: gives the bindings back, then closes the connection in order, so that the kit keeps nothing. Takes at most some
+ * two seconds; ended() tells when it is done. Needs ht_tunnel_run() or _turn() to make progress. A second call cuts it short.
+ */
+HT_API int ht_tunnel_close(struct ht_tunnel *tunnel);
+
+/* Drops everything at once and frees it. Not from a callback. Clears the pointer; NULL is ignored. */
+HT_API void ht_tunnel_destroy(struct ht_tunnel **tunnel);
+
+/* ---- running it ---- */
+
+/*
+ * Runs the tunnel until it has ended, and returns why: HT_TUNNEL_OK after ht_tunnel_close(), HT_TUNNEL_STOPPED after
+ * ht_tunnel_stop() (it can be run again), or the error that ended() was told.
+ */
+HT_API int ht_tunnel_run(struct ht_tunnel *tunnel);
+
+/*
+ * For a program with a loop of its own: does what is ready; with `wait` it waits for something first. Call it when
+ * ht_tunnel_fd() polls readable, timers included. HT_TUNNEL_OK while the tunnel lives; afterwards, and
+ * after a stop, the same as ht_tunnel_run().
+ */
+HT_API int ht_tunnel_turn(struct ht_tunnel *tunnel, int wait);
+HT_API int ht_tunnel_fd(struct ht_tunnel *tunnel);
+
+/* Makes ht_tunnel_run() return soon. From any thread, and from a signal handler; one call before the run counts too. */
+HT_API void ht_tunnel_stop(struct ht_tunnel *tunnel);
+
+/* Requests and connections under way. */
+HT_API unsigned ht_tunnel_streams(const struct ht_tunnel *tunnel);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

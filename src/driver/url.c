@@ -1,0 +1,181 @@
+#include "driver/url.h"
+
+#include "io/io.h"
+
+#include <stdio.h>
+
+int driver_port_parse(struct ht_slice text, uint16_t *out) {
+    unsigned n = 0;
+    if (text.n == 0 || text.n > 5)
+        return HT_EINVAL;
+    for (size_t i = 0; i < text.n; i++) {
+        if (text.p[i] < '0' || text.p[i] > '9')
+            return HT_EINVAL;
+        n = n * 10 + (unsigned)(text.p[i] - '0');
+    }
+    if (n > UINT16_MAX)
+        return HT_EINVAL;
+    *out = (uint16_t)n;
+    return HT_OK;
+}
+
+bool driver_host_is_local(const char *host) {
+    struct io_addr a;
+    if (ht_slice_case_eq(ht_slice_str(host), ht_slice_str("localhost")))
+        return true;
+    return io_addr_parse(&a, host, 0) == 0 && io_addr_is_loopback(&a);
+}
+
+/* Letters, digits and what else stands in names: a typing error is told here and not by a name server. */
+static bool is_host_name(struct ht_slice s) {
+    if (s.n == 0 || s.n > DRIVER_HOST_MAX || s.p[0] == '-' || s.p[0] == '.')
+        return false;
+    for (size_t i = 0; i < s.n; i++) {
+        char c = s.p[i];
+        bool ok = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '.' || c == '_';
+        if (!ok || (c == '.' && i + 1 < s.n && s.p[i + 1] == '.'))
+            return false;
+    }
+    return true;
+}
+
+/*
+ * Splits "host", "host:port", "[v6]" and "[v6]:port". `*port` stays as it is when there is none, and `*has_port` says so.
+ * `text` is what the whole argument was, for the message.
+ */
+static int split_authority(struct ht_slice a, const char *text, char host[DRIVER_HOST_MAX + 1], uint16_t *port,
+                           bool *has_port, struct ht_errmsg *err) {
+    struct ht_slice h = a, p = {0};
+    *has_port = false;
+    if (a.n && a.p[0] == '[') {
+        const char *close = memchr(a.p, ']', a.n);
+        if (!close)
+            return ht_fail(err, HT_EINVAL, "\"%s\": a ']' is missing", text);
+        h = ht_slice_of(a.p + 1, (size_t)(close - a.p) - 1);
+        struct ht_slice rest = ht_slice_of(close + 1, a.n - h.n - 2);
+        if (rest.n && rest.p[0] != ':')
+            return ht_fail(err, HT_EINVAL, "\"%s\": only \":port\" may follow the ']'", text);
+        *has_port = rest.n > 0;
+        p = rest.n ? ht_slice_of(rest.p + 1, rest.n - 1) : p;
+    } else {
+        const char *colon = a.n ? memchr(a.p, ':', a.n) : NULL;
+        if (colon) {
+            h = ht_slice_of(a.p, (size_t)(colon - a.p));
+            p = ht_slice_of(colon + 1, a.n - h.n - 1);
+            *has_port = true;
+            if (memchr(p.p, ':', p.n))
+                return ht_fail(err, HT_EINVAL, "\"%s\": an IPv6 address needs brackets, as in [::1]:3000", text);
+        }
+    }
+    if (*has_port && (driver_port_parse(p, port) < 0 || *port == 0))
+        return ht_fail(err, HT_EINVAL, "\"%s\": \"%.*s\" is no port: it must be a number from 1 to 65535", text,
+                       HT_SLICE_ARG(p));
+    if (h.n > DRIVER_HOST_MAX)
+        return ht_fail(err, HT_EINVAL, "the host name has more than %d characters", DRIVER_HOST_MAX);
+    if (h.n)
+        memcpy(host, h.p, h.n);
+    host[h.n] = '\0';
+    struct io_addr addr;
+    if (a.n && a.p[0] == '[') {
+        if (!memchr(h.p, ':', h.n) || io_addr_parse(&addr, host, 0) < 0)
+            return ht_fail(err, HT_EINVAL, "\"%s\": \"%s\" is no IPv6 address", text, host);
+    } else if (h.n && !is_host_name(h)) {
+        return ht_fail(err, HT_EINVAL, "\"%s\": \"%s\" is no host name", text, host);
+    }
+    return HT_OK;
+}
+
+static bool strip_scheme(struct ht_slice *s, const char *scheme) {
+    size_t n = strlen(scheme);
+    if (s->n < n || !ht_slice_case_eq(ht_slice_of(s->p, n), ht_slice_of(scheme, n)))
+        return false;
+    *s = ht_slice_of(s->p + n, s->n - n);
+    return true;
+}
+
+int driver_url_parse(struct driver_url *u, const char *text, const char *default_path, struct ht_errmsg *err) {
+    struct ht_slice s = ht_slice_str(text);
+    *u = (struct driver_url){0};
+    if (s.n == 0)
+        return ht_fail(err, HT_EINVAL, "the kit's URL is empty: it may look like wss://kit.example or 127.0.0.1:50");
+    for (size_t i = 0; i < s.n; i++)
+        if ((unsigned char)s.p[i] <= ' ' || (unsigned char)s.p[i] >= 0x7f)
+            return ht_fail(err, HT_EINVAL, "the kit's URL holds a space or a character that must be percent-encoded");
+    if (memchr(s.p, '#', s.n))
+        return ht_fail(err, HT_EINVAL, "\"%s\": a fragment (#...) has no meaning here", text);
+    bool bare = false;
+    if (strip_scheme(&s, "wss://") || strip_scheme(&s, "https://"))
+        u->tls = true;
+    else if (!strip_scheme(&s, "ws://") && !strip_scheme(&s, "http://"))
+        bare = true;
+    if (bare && strstr(text, "://"))
+        return ht_fail(err, HT_EINVAL, "\"%s\": the scheme must be ws, wss, http or https", text);
+    size_t n = 0;
+    while (n < s.n && s.p[n] != '/' && s.p[n] != '?')
+        n++;
+    struct ht_slice authority = ht_slice_of(s.p, n), path = ht_slice_of(s.p + n, s.n - n);
+    if (memchr(authority.p, '@', authority.n)) /* not quoted: what stands before the @ may be a secret */
+        return ht_fail(err, HT_EINVAL, "the kit's URL names a user: a token belongs into --token-file or HOODY_TUNNEL_TOKEN");
+    bool has_port;
+    int rc = split_authority(authority, text, u->host, &u->port, &has_port, err);
+    if (rc < 0)
+        return rc;
+    if (!u->host[0])
+        return ht_fail(err, HT_EINVAL, "\"%s\": the host is missing", text);
+    if (bare)
+        u->tls = !driver_host_is_local(u->host);
+    uint16_t own = u->tls ? 443 : 80;
+    if (!has_port)
+        u->port = own;
+    bool v6 = strchr(u->host, ':') != NULL;
+    int at = snprintf(u->host_field, sizeof u->host_field, "%s%s%s", v6 ? "[" : "", u->host, v6 ? "]" : "");
+    if (u->port != own)
+        snprintf(u->host_field + at, sizeof u->host_field - (size_t)at, ":%u", u->port);
+    bool empty_path = path.n == 0 || path.p[0] == '?' || (path.p[0] == '/' && (path.n == 1 || path.p[1] == '?'));
+    const char *query = path.n ? memchr(path.p, '?', path.n) : NULL;
+    at = empty_path ? snprintf(u->path, sizeof u->path, "%s%s", default_path, query ? query : "")
+                    : snprintf(u->path, sizeof u->path, "%.*s", HT_SLICE_ARG(path));
+    if (at < 0 || (size_t)at >= sizeof u->path)
+        return ht_fail(err, HT_EINVAL, "the path of the kit's URL has more than %d characters", DRIVER_PATH_MAX);
+    return HT_OK;
+}
+
+int driver_url_admin_path(const struct driver_url *u, const char *connect_path, const char *resource, char *out, size_t cap) {
+    const char *last = strrchr(connect_path, '/'); /* "/connect" */
+    const char *query = strchr(u->path, '?');
+    size_t n = query ? (size_t)(query - u->path) : strlen(u->path), tail = strlen(last);
+    while (n > 0 && u->path[n - 1] == '/')
+        n--;
+    if (n >= tail && memcmp(u->path + n - tail, last, tail) == 0)
+        n -= tail;
+    int len = snprintf(out, cap, "%.*s%s", (int)n, u->path, resource);
+    return len < 0 || (size_t)len >= cap ? HT_ESPACE : HT_OK;
+}
+
+int driver_target_parse(struct driver_target *t, const char *text, struct ht_errmsg *err) {
+    *t = (struct driver_target){0};
+    struct ht_slice s = ht_slice_str(text);
+    if (s.n == 0)
+        return ht_fail(err, HT_EINVAL, "a target is empty: it may look like 3000, host:3000 or [::1]:3000");
+    if (strstr(text, "://"))
+        return ht_fail(err, HT_EINVAL, "\"%s\": a target is a host and a port, as in localhost:3000, and no URL", text);
+    bool has_port = false, digits = true;
+    for (size_t i = 0; i < s.n; i++)
+        digits = digits && s.p[i] >= '0' && s.p[i] <= '9';
+    int rc;
+    if (digits) { /* a port alone: "3000" is ":3000" */
+        if (driver_port_parse(s, &t->port) < 0 || t->port == 0)
+            return ht_fail(err, HT_EINVAL, "\"%s\" is no port: it must be a number from 1 to 65535", text);
+        rc = HT_OK;
+        has_port = true;
+    } else {
+        rc = split_authority(s, text, t->host, &t->port, &has_port, err);
+    }
+    if (rc < 0)
+        return rc;
+    if (!has_port)
+        return ht_fail(err, HT_EINVAL, "\"%s\": the port is missing, as in %s:3000", text, text);
+    if (!t->host[0])
+        memcpy(t->host, "127.0.0.1", sizeof "127.0.0.1");
+    return HT_OK;
+}

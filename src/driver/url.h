@@ -1,0 +1,50 @@
+/* Where the kit is and where a local service is, as people write them. Pure text: no name is looked up. */
+#ifndef HT_DRIVER_URL_H
+#define HT_DRIVER_URL_H
+
+#include "base/base.h"
+#include "base/err.h"
+
+#define DRIVER_HOST_MAX 255 /* RFC 1035 2.3.4 */
+#define DRIVER_PATH_MAX 1024
+
+struct driver_url {
+    bool tls;
+    uint16_t port;
+    char host[DRIVER_HOST_MAX + 1];       /* no brackets */
+    char host_field[DRIVER_HOST_MAX + 16]; /* for Host: brackets, and the port unless it is the scheme's own */
+    char path[DRIVER_PATH_MAX + 1];       /* origin-form, with the query */
+};
+
+/*
+ * Reads the kit's URL:
+ *   ws://, wss://     as it is
+ *   http://, https:// the same as ws:// and wss://
+ *   host[:port][/path] without a scheme: ws:// when the host is this machine (localhost, 127.0.0.0/8, ::1), else wss://
+ * Without a port it is the scheme's (80, 443); without a path, or with "/" alone, it is `default_path`. A user name, a
+ * fragment and control bytes are refused. HT_EINVAL with *err.
+ */
+int driver_url_parse(struct driver_url *u, const char *text, const char *default_path, struct ht_errmsg *err) HT_MUST_USE;
+
+/*
+ * The path of the admin API's `resource` ("/health") beside a connect path: ".../connect" gives way to the resource; any other
+ * path is taken as the API's root. HT_ESPACE: too long.
+ */
+int driver_url_admin_path(const struct driver_url *u, const char *connect_path, const char *resource, char *out,
+                          size_t cap) HT_MUST_USE;
+
+struct driver_target {
+    char host[DRIVER_HOST_MAX + 1]; /* no brackets */
+    uint16_t port;
+};
+
+/* "3000", ":3000", "host:3000", "[::1]:3000"; without a host it is 127.0.0.1. HT_EINVAL with *err. */
+int driver_target_parse(struct driver_target *t, const char *text, struct ht_errmsg *err) HT_MUST_USE;
+
+/* A whole number from 0 to 65535, nothing around it. HT_EINVAL. */
+int driver_port_parse(struct ht_slice text, uint16_t *out) HT_MUST_USE;
+
+/* localhost, 127.0.0.0/8, ::1. */
+bool driver_host_is_local(const char *host);
+
+#endif

@@ -1,0 +1,295 @@
+/* One request: from STREAM_OPEN to the end of its answer. */
+#include "base/clock.h"
+#include "base/mem.h"
+#include "relay/origin_impl.h"
+
+#include <stdio.h>
+
+/* ---- life ---- */
+
+static void flush_task(struct io_task *task) {
+    origin_request_flush(ht_container_of(task, struct origin_exchange, flush));
+}
+
+static struct origin_exchange *exchange_get(struct relay_target *t) {
+    struct ht_list *node = ht_list_pop_front(&t->spare);
+    struct ht_buf head = {0}, early = {0};
+    struct origin_exchange *x;
+    if (node) {
+        x = HT_LIST_ENTRY(node, struct origin_exchange, node);
+        head = x->head;
+        early = x->early;
+        t->n_spare--;
+    } else {
+        x = ht_malloc(sizeof *x);
+        if (!x)
+            return NULL;
+    }
+    *x = (struct origin_exchange){.t = t, .head = head, .early = early, .started_us = ht_now_us()};
+    io_task_init(&x->flush, flush_task);
+    ht_list_init(&x->node);
+    ht_list_push_back(&t->exchanges, &x->node);
+    t->n_active++;
+    return x;
+}
+
+static void buffer_keep(struct ht_buf *b) {
+    if (b->cap > ORIGIN_KEEP_BUFFER)
+        ht_buf_free(b);
+    b->off = b->len = 0;
+}
+
+static void exchange_put(struct origin_exchange *x) {
+    struct relay_target *t = x->t;
+    ht_list_remove(&x->node);
+    t->n_active--;
+    if (t->n_spare >= ORIGIN_KEEP_EXCHANGES) {
+        ht_buf_free(&x->head);
+        ht_buf_free(&x->early);
+        ht_free(x);
+        return;
+    }
+    buffer_keep(&x->head);
+    buffer_keep(&x->early);
+    ht_list_push_front(&t->spare, &x->node);
+    t->n_spare++;
+}
+
+void origin_http_drain_spare(struct relay_target *t) {
+    struct ht_list *node;
+    while ((node = ht_list_pop_front(&t->spare)) != NULL) {
+        struct origin_exchange *x = HT_LIST_ENTRY(node, struct origin_exchange, node);
+        ht_buf_free(&x->head);
+        ht_buf_free(&x->early);
+        ht_free(x);
+    }
+    t->n_spare = 0;
+}
+
+/* Lets go of everything but the request's head, which the report still needs. */
+static void exchange_detach(struct origin_exchange *x) {
+    io_task_cancel(&x->flush);
+    io_dial_cancel(&x->dial);
+    if (x->conn)
+        origin_pool_close(x->conn);
+    x->conn = NULL;
+    relay_pipe_destroy(&x->pipe);
+    if (x->st)
+        mux_stream_release(&x->st);
+    relay_out_free(&x->out);
+    origin_response_free_partial(x);
+}
+
+static void exchange_finish(struct origin_exchange *x, uint16_t code, const char *error) {
+    struct relay_target *t = x->t;
+    uint32_t id = x->st ? mux_stream_id(x->st) : 0;
+    exchange_detach(x);
+    if (t->cfg.finished) {
+        const char *h = (const char *)x->head.data;
+        struct relay_request_info info = {
+            .method = ht_slice_of(h, x->method_len),
+            .target = ht_slice_of(h ? h + x->method_len + 1 : NULL, x->target_len),
+            .peer_addr = ht_slice_of(h ? h + x->head_len : NULL, x->head.len - x->head_len),
+            .stream_id = id,
+            .status = x->status,
+            .reset_code = code,
+            .bytes_in = x->bytes_in,
+            .bytes_out = x->bytes_out,
+            .duration_us = ht_now_us() - x->started_us,
+            .error = error,
+        };
+        t->cfg.finished(t->cfg.ctx, &info);
+    }
+    exchange_put(x);
+}
+
+void origin_http_fail(struct origin_exchange *x, uint16_t code, const char *text) {
+    if (x->st)
+        mux_stream_reset(x->st, code, text);
+    exchange_finish(x, code, text);
+}
+
+void origin_http_abort(struct origin_exchange *x) {
+    if (x->st)
+        mux_stream_reset(x->st, WIRE_CODE_CANCEL, "the tunnel is closing");
+    exchange_detach(x);
+    exchange_put(x);
+}
+
+/* ---- the connection ---- */
+
+static void dial_connected(void *ctx, struct io_conn *c) {
+    struct origin_exchange *x = ctx;
+    x->dial = NULL;
+    x->conn = origin_pool_adopt(x->t, c);
+    if (!x->conn) {
+        origin_http_fail(x, WIRE_CODE_INTERNAL_ERROR, ht_err_text(HT_ENOMEM));
+        return;
+    }
+    x->conn->x = x;
+    io_conn_read_on(c, true);
+    origin_request_flush(x);
+}
+
+static void dial_failed(void *ctx, int err, const char *text) {
+    struct origin_exchange *x = ctx;
+    (void)err;
+    x->dial = NULL;
+    origin_http_fail(x, WIRE_CODE_REFUSED_STREAM, text);
+}
+
+static const struct io_dial_ops dial_ops = {.connected = dial_connected, .failed = dial_failed};
+
+static void exchange_dial(struct origin_exchange *x) {
+    struct relay_target *t = x->t;
+    struct ht_errmsg err;
+    /* Copied: what is borrowed now is gone when the connection stands. Body bytes queue up behind it. */
+    if (ht_buf_append(&x->out.queue, x->head.data, x->head_len) < 0) {
+        origin_http_fail(x, WIRE_CODE_INTERNAL_ERROR, ht_err_text(HT_ENOMEM));
+        return;
+    }
+    x->dial = io_dial_start(t->cfg.loop, t->host, t->cfg.port, NULL, t->cfg.connect_timeout_ms, &dial_ops, x, &err);
+    if (!x->dial)
+        origin_http_fail(x, WIRE_CODE_REFUSED_STREAM, err.text);
+}
+
+static void exchange_connect(struct origin_exchange *x) {
+    struct origin_conn *oc = origin_pool_take(x->t, !x->replayable);
+    if (!oc) {
+        exchange_dial(x);
+        return;
+    }
+    oc->x = x;
+    x->conn = oc;
+    if (relay_out_add(&x->out, x->head.data, x->head_len) < 0) {
+        origin_http_fail(x, WIRE_CODE_INTERNAL_ERROR, ht_err_text(HT_ENOMEM));
+        return;
+    }
+    /* Usually data_end() comes first and writes head and body together; a head alone goes out at the end of the turn. */
+    io_task_add(x->t->cfg.loop, &x->flush);
+}
+
+void origin_http_lost(struct origin_exchange *x, const char *text) {
+    /* RFC 9112 9.3.1: a service may close an idle connection at any time; that must not cost an answer. */
+    if (x->conn && x->conn->reused && x->replayable && !x->replayed && !x->resp_begun) {
+        x->replayed = true;
+        origin_pool_close(x->conn);
+        x->conn = NULL;
+        io_task_cancel(&x->flush);
+        relay_out_free(&x->out);
+        x->req_dropped = false;
+        exchange_dial(x);
+        return;
+    }
+    char why[400];
+    snprintf(why, sizeof why, "%s %s", x->t->name, text);
+    origin_http_fail(x, WIRE_CODE_INTERNAL_ERROR, why);
+}
+
+void origin_http_answered(struct origin_exchange *x, bool extra) {
+    bool reuse = x->keep_alive && !extra && !x->upgrade && origin_request_is_sent(x);
+    struct origin_conn *oc = x->conn;
+    x->resp_ended = true;
+    x->conn = NULL;
+    io_task_cancel(&x->flush);
+    if (reuse)
+        origin_pool_put(oc);
+    else
+        origin_pool_close(oc);
+    origin_request_drop(x);
+}
+
+static void pipe_done(void *ctx, uint16_t code, const char *text) {
+    struct origin_exchange *x = ctx;
+    uint64_t from_conn, to_conn;
+    relay_pipe_counts(x->pipe, &from_conn, &to_conn);
+    x->bytes_out += from_conn;
+    x->bytes_in += to_conn;
+    exchange_finish(x, code, code ? text : NULL);
+}
+
+static const struct relay_pipe_ops pipe_ops = {.done = pipe_done};
+
+void origin_http_become_pipe(struct origin_exchange *x, struct ht_slice early) {
+    struct io_conn *c = origin_pool_release(x->conn);
+    struct mux_stream *st = x->st;
+    x->conn = NULL;
+    x->st = NULL;
+    io_task_cancel(&x->flush);
+    x->pipe = relay_pipe_start(x->t->cfg.loop, c, st, early, 0, &pipe_ops, x);
+    if (!x->pipe)
+        exchange_finish(x, WIRE_CODE_INTERNAL_ERROR, ht_err_text(HT_ENOMEM));
+}
+
+/* ---- the stream ---- */
+
+static void stream_data(void *ctx, const uint8_t *p, size_t n) {
+    struct origin_exchange *x = ctx;
+    const char *why;
+    x->bytes_in += n;
+    if (origin_request_data(x, p, n, &why) < 0)
+        origin_http_fail(x, WIRE_CODE_PROTOCOL_ERROR, why);
+}
+
+static void stream_eof(void *ctx) {
+    struct origin_exchange *x = ctx;
+    const char *why;
+    /* The kit ends an upgrade's request at once, and goes on with raw bytes after the 101. */
+    if (x->upgrade)
+        return;
+    if (origin_request_end(x, &why) < 0)
+        origin_http_fail(x, WIRE_CODE_PROTOCOL_ERROR, why);
+}
+
+static void stream_data_end(void *ctx) {
+    origin_request_flush(ctx);
+}
+
+static ssize_t stream_pull(void *ctx, uint8_t *out, size_t cap, unsigned *flags) {
+    return origin_response_pull(ctx, out, cap, flags);
+}
+
+static void stream_writable(void *ctx, bool yes) {
+    struct origin_exchange *x = ctx;
+    /* While blocked nothing pulls, and without a pull nothing switches reading on. */
+    if (yes && x->responded)
+        mux_stream_ready(x->st);
+}
+
+static void stream_closed(void *ctx, uint16_t code, struct ht_slice reason, bool remote) {
+    struct origin_exchange *x = ctx;
+    char why[256];
+    if (code == WIRE_CODE_NO_ERROR) {
+        exchange_finish(x, 0, NULL);
+        return;
+    }
+    snprintf(why, sizeof why, "%s%s%.*s", remote ? "ended by the kit" : "ended with the session", reason.n ? ": " : "",
+             (int)ht_min(reason.n, 200), reason.n ? reason.p : "");
+    exchange_finish(x, code, why);
+}
+
+static const struct mux_stream_ops stream_ops = {
+    .data = stream_data,
+    .eof = stream_eof,
+    .data_end = stream_data_end,
+    .pull = stream_pull,
+    .writable = stream_writable,
+    .closed = stream_closed,
+};
+
+void origin_http_serve(struct relay_target *t, struct mux_stream *st, const struct wire_stream_open *open) {
+    struct origin_exchange *x = exchange_get(t);
+    const char *why;
+    if (!x) {
+        mux_stream_reset(st, WIRE_CODE_INTERNAL_ERROR, ht_err_text(HT_ENOMEM));
+        mux_stream_release(&st);
+        return;
+    }
+    x->st = st;
+    mux_stream_accept(st, &stream_ops, x);
+    int rc = origin_request_build(x, open, &why);
+    if (rc < 0)
+        origin_http_fail(x, rc == HT_ENOMEM ? WIRE_CODE_INTERNAL_ERROR : WIRE_CODE_PROTOCOL_ERROR, why);
+    else
+        exchange_connect(x);
+}

@@ -1,0 +1,161 @@
+/*
+ * What the files of the origin share; nobody else includes it.
+ *
+ *   origin_target.c    the target: its life, its lists, and which kind serves a stream
+ *   origin_pool.c      connections to an HTTP service: dialled, kept, handed out again
+ *   origin_http.c      one request from its stream to its end, called an exchange
+ *   origin_request.c   the request's head, and its body on the way to the service
+ *   origin_response.c  the service's answer on the way to the stream
+ *   origin_tcp.c       a raw connection
+ */
+#ifndef HT_RELAY_ORIGIN_IMPL_H
+#define HT_RELAY_ORIGIN_IMPL_H
+
+#include "base/buf.h"
+#include "base/list.h"
+#include "relay/origin.h"
+#include "relay/pipe.h"
+
+/* What is read at once while an answer's head is awaited. What comes behind the head is copied once, so not too much. */
+#define ORIGIN_HEAD_READ 16384
+/* Exchanges that are kept with their buffers for the next request, and how large a buffer may stay. */
+#define ORIGIN_KEEP_EXCHANGES 128
+#define ORIGIN_KEEP_BUFFER 8192
+
+struct relay_target {
+    struct relay_target_config cfg;
+    char *host; /* cfg.host points here */
+    char name[300]; /* host:port for messages and for a missing Host */
+
+    struct ht_list exchanges; /* live ones, struct origin_exchange */
+    struct ht_list spare;     /* finished ones, kept for their buffers */
+    struct ht_list tcp;       /* struct origin_tcp */
+    unsigned n_active, n_spare;
+
+    struct ht_list idle; /* struct origin_conn, the most recently used first */
+    unsigned n_idle;
+    struct io_timer idle_timer;
+    struct ht_pool conns;
+
+    /* Scratch of one callback: nothing in it lives longer. */
+    struct http_head head;
+    struct wire_header fields[HTTP_MAX_HEADERS];
+    char scratch[ORIGIN_HEAD_READ];
+};
+
+/* A connection to an HTTP service. */
+struct origin_conn {
+    struct ht_list node; /* in target->idle while `x` is NULL */
+    struct relay_target *t;
+    struct io_conn *c;
+    struct origin_exchange *x; /* whom it serves */
+    uint64_t idle_since_ms;
+    bool reused; /* has served another request before this one */
+};
+
+/* A head that did not come in one piece, and where its parser stands. */
+struct origin_partial {
+    struct http_head head;
+    struct ht_buf buf;
+};
+
+#define ORIGIN_CHUNK_HEADS 8
+#define ORIGIN_CHUNK_HEAD 20
+
+struct origin_exchange {
+    struct ht_list node;
+    struct relay_target *t;
+    struct mux_stream *st;
+    struct io_dial *dial;     /* while a connection is being made */
+    struct origin_conn *conn; /* then this */
+    struct relay_pipe *pipe;  /* after a 101 */
+
+    /* the request */
+    struct ht_buf head;   /* request head, then the peer's address for the report */
+    uint32_t head_len;    /* bytes of it that go out */
+    uint32_t method_len, target_len;
+    struct relay_out out; /* what has not been written yet */
+    struct io_task flush; /* for a head that nothing follows in this turn */
+    enum http_body_kind req_body; /* never HTTP_BODY_CLOSE */
+    uint64_t req_left;    /* HTTP_BODY_LENGTH: bytes still to come */
+    uint64_t consumed;    /* bytes whose credit went back */
+    unsigned n_chunk_heads;
+    char chunk_heads[ORIGIN_CHUNK_HEADS][ORIGIN_CHUNK_HEAD]; /* borrowed by `out` until it is flushed */
+    bool upgrade, head_request;
+    bool replayable;  /* idempotent (RFC 9110 9.2.2) and without a body */
+    bool replayed;
+    bool req_ended;   /* the visitor has sent everything */
+    bool req_dropped; /* the rest of the body interests nobody: it is taken and thrown away */
+
+    /* the answer */
+    struct origin_partial *partial;
+    struct ht_buf early; /* body bytes that came with the head */
+    struct http_chunked chunked;
+    enum http_body_kind resp_body;
+    uint64_t resp_left;
+    bool keep_alive; /* the head allows another request */
+    bool resp_begun; /* a byte of it was seen */
+    bool responded;  /* the final head went to the stream */
+    bool resp_ended; /* the body was read to its end */
+
+    /* the report */
+    uint64_t started_us, bytes_in, bytes_out;
+    uint16_t status;
+};
+
+/* ---- origin_pool.c ---- */
+
+/* An idle connection, or NULL. `certain`: for a request that cannot be sent twice: looks first whether it still stands. */
+struct origin_conn *origin_pool_take(struct relay_target *t, bool certain);
+/* Wraps a new connection. NULL: out of memory (it is closed). */
+struct origin_conn *origin_pool_adopt(struct relay_target *t, struct io_conn *c) HT_MUST_USE;
+/* The exchange is through with it: keep it, or close it. */
+void origin_pool_put(struct origin_conn *oc);
+void origin_pool_close(struct origin_conn *oc);
+/* Frees the record and hands the connection itself to the caller. */
+struct io_conn *origin_pool_release(struct origin_conn *oc);
+void origin_pool_init(struct relay_target *t);
+void origin_pool_clear(struct relay_target *t);
+
+/* ---- origin_http.c ---- */
+
+void origin_http_serve(struct relay_target *t, struct mux_stream *st, const struct wire_stream_open *open);
+void origin_http_abort(struct origin_exchange *x);
+void origin_http_drain_spare(struct relay_target *t);
+/* RESET with `code`, and the exchange is over: do not touch it afterwards. */
+void origin_http_fail(struct origin_exchange *x, uint16_t code, const char *text);
+/* The connection broke or ended too early. The request is sent again where that is safe; else the exchange fails. */
+void origin_http_lost(struct origin_exchange *x, const char *text);
+/* The answer was read to its end, `extra`: with bytes behind it. Lets go of the connection. */
+void origin_http_answered(struct origin_exchange *x, bool extra);
+/* After a 101: takes the connection and the stream out of HTTP. */
+void origin_http_become_pipe(struct origin_exchange *x, struct ht_slice early);
+
+/* ---- origin_request.c ---- */
+
+/* Builds x->head. 0, or an error with a text for RESET. */
+int origin_request_build(struct origin_exchange *x, const struct wire_stream_open *open, const char **why) HT_MUST_USE;
+/* Body bytes and the body's end into x->out. 0, or an error with a text. */
+int origin_request_data(struct origin_exchange *x, const uint8_t *p, size_t n, const char **why) HT_MUST_USE;
+int origin_request_end(struct origin_exchange *x, const char **why) HT_MUST_USE;
+/* Writes what it can and gives the credit back. */
+void origin_request_flush(struct origin_exchange *x);
+/* From now on the body goes nowhere. */
+void origin_request_drop(struct origin_exchange *x);
+/* Nothing is missing and everything was written. */
+bool origin_request_is_sent(const struct origin_exchange *x);
+
+/* ---- origin_response.c ---- */
+
+/* The connection has bytes while a head is awaited. The exchange may be over afterwards. */
+void origin_response_read_head(struct origin_exchange *x);
+/* mux_stream_ops.pull */
+ssize_t origin_response_pull(struct origin_exchange *x, uint8_t *out, size_t cap, unsigned *flags);
+void origin_response_free_partial(struct origin_exchange *x);
+
+/* ---- origin_tcp.c ---- */
+
+void origin_tcp_serve(struct relay_target *t, struct mux_stream *st, const struct wire_stream_open *open);
+void origin_tcp_abort_all(struct relay_target *t);
+
+#endif

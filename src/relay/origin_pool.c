@@ -1,0 +1,121 @@
+#include "base/mem.h"
+#include "relay/origin_impl.h"
+
+static void conn_readable(void *ctx) {
+    struct origin_conn *oc = ctx;
+    struct origin_exchange *x = oc->x;
+    if (!x) {
+        /* Nobody asked: the service closed it, or says something that belongs to no request. */
+        origin_pool_close(oc);
+        return;
+    }
+    if (x->responded) {
+        /* The body is read by the stream's pull, straight into the message; that one switches reading on again. */
+        io_conn_read_on(oc->c, false);
+        mux_stream_ready(x->st);
+        return;
+    }
+    origin_response_read_head(x);
+}
+
+static void conn_writable(void *ctx) {
+    struct origin_conn *oc = ctx;
+    if (oc->x)
+        origin_request_flush(oc->x);
+    else
+        io_conn_want_write(oc->c, false);
+}
+
+static const struct io_conn_ops conn_ops = {.readable = conn_readable, .writable = conn_writable};
+
+struct origin_conn *origin_pool_adopt(struct relay_target *t, struct io_conn *c) {
+    struct origin_conn *oc = ht_pool_get(&t->conns);
+    if (!oc) {
+        io_conn_close(&c);
+        return NULL;
+    }
+    *oc = (struct origin_conn){.t = t, .c = c};
+    ht_list_init(&oc->node);
+    io_conn_set_ops(c, &conn_ops, oc);
+    return oc;
+}
+
+struct io_conn *origin_pool_release(struct origin_conn *oc) {
+    struct io_conn *c = oc->c;
+    if (ht_list_linked(&oc->node)) {
+        ht_list_remove(&oc->node);
+        oc->t->n_idle--;
+    }
+    ht_pool_put(&oc->t->conns, oc);
+    return c;
+}
+
+void origin_pool_close(struct origin_conn *oc) {
+    struct io_conn *c = origin_pool_release(oc);
+    io_conn_close(&c);
+}
+
+struct origin_conn *origin_pool_take(struct relay_target *t, bool certain) {
+    while (!ht_list_empty(&t->idle)) {
+        struct origin_conn *oc = HT_LIST_ENTRY(t->idle.next, struct origin_conn, node);
+        char byte;
+        if (certain && io_conn_read(oc->c, &byte, 1) != HT_EAGAIN) {
+            origin_pool_close(oc);
+            continue;
+        }
+        ht_list_remove(&oc->node);
+        t->n_idle--;
+        oc->reused = true;
+        return oc;
+    }
+    return NULL;
+}
+
+void origin_pool_put(struct origin_conn *oc) {
+    struct relay_target *t = oc->t;
+    oc->x = NULL;
+    if (t->cfg.pool_size == 0) {
+        origin_pool_close(oc);
+        return;
+    }
+    if (t->n_idle >= t->cfg.pool_size)
+        origin_pool_close(HT_LIST_ENTRY(t->idle.prev, struct origin_conn, node));
+    oc->idle_since_ms = io_now_ms(t->cfg.loop);
+    ht_list_push_front(&t->idle, &oc->node);
+    t->n_idle++;
+    io_conn_want_write(oc->c, false);
+    io_conn_read_on(oc->c, true);
+    if (!io_timer_active(&t->idle_timer))
+        io_timer_set(&t->idle_timer, t->cfg.pool_idle_timeout_ms);
+}
+
+/* Set when the first connection became idle and then for the oldest one: not moved at each request. */
+static void idle_fire(struct io_timer *timer) {
+    struct relay_target *t = ht_container_of(timer, struct relay_target, idle_timer);
+    uint64_t now = io_now_ms(t->cfg.loop), timeout = t->cfg.pool_idle_timeout_ms;
+    while (!ht_list_empty(&t->idle)) {
+        struct origin_conn *oc = HT_LIST_ENTRY(t->idle.prev, struct origin_conn, node);
+        uint64_t age = now - oc->idle_since_ms;
+        if (age < timeout) {
+            io_timer_set(timer, timeout - age);
+            return;
+        }
+        origin_pool_close(oc);
+    }
+    if (ht_list_empty(&t->exchanges))
+        origin_http_drain_spare(t);
+    ht_pool_drain(&t->conns);
+}
+
+void origin_pool_init(struct relay_target *t) {
+    ht_list_init(&t->idle);
+    ht_pool_init(&t->conns, sizeof(struct origin_conn), t->cfg.pool_size);
+    io_timer_init(t->cfg.loop, &t->idle_timer, idle_fire);
+}
+
+void origin_pool_clear(struct relay_target *t) {
+    while (!ht_list_empty(&t->idle))
+        origin_pool_close(HT_LIST_ENTRY(t->idle.next, struct origin_conn, node));
+    io_timer_stop(&t->idle_timer);
+    ht_pool_drain(&t->conns);
+}

@@ -1,0 +1,252 @@
+/* The answer on its way to the stream: heads are parsed here, the body is read straight into the outgoing message. */
+#include "base/mem.h"
+#include "relay/origin_impl.h"
+
+#include <stdio.h>
+
+/* ---- head ---- */
+
+void origin_response_free_partial(struct origin_exchange *x) {
+    if (!x->partial)
+        return;
+    ht_buf_free(&x->partial->buf);
+    ht_free(x->partial);
+    x->partial = NULL;
+}
+
+/* Keeps the unfinished head in `buf`, and the parser's state with it, until more comes. 0 or HT_ENOMEM. */
+static int keep_partial(struct origin_exchange *x, const char *buf, size_t len) {
+    x->partial = ht_calloc(1, sizeof *x->partial);
+    if (!x->partial)
+        return HT_ENOMEM;
+    x->partial->head = x->t->head;
+    return ht_buf_append(&x->partial->buf, buf, len);
+}
+
+static void bad_answer(struct origin_exchange *x, const char *text) {
+    char why[512];
+    snprintf(why, sizeof why, "bad answer from %s: %s", x->t->name, text);
+    origin_http_fail(x, WIRE_CODE_INTERNAL_ERROR, why);
+}
+
+/* Connection and Upgrade are what a 101 is about; everything else that is hop-by-hop ends here (RFC 9110 7.6.1). */
+static bool is_passed_on(const struct http_head *h, const char *buf, uint32_t i) {
+    if (!http_field_is_hop_by_hop(h, buf, i))
+        return !ht_slice_case_eq(http_text(buf, h->fields[i].name), ht_slice_str("transfer-encoding"));
+    if (h->status != 101)
+        return false;
+    struct ht_slice name = http_text(buf, h->fields[i].name);
+    return ht_slice_case_eq(name, ht_slice_str("connection")) || ht_slice_case_eq(name, ht_slice_str("upgrade"));
+}
+
+static int respond(struct origin_exchange *x, const struct http_head *h, const char *buf, bool final) {
+    struct relay_target *t = x->t;
+    size_t n = 0;
+    for (uint32_t i = 0; i < h->n_fields; i++) {
+        if (!is_passed_on(h, buf, i))
+            continue;
+        t->fields[n].name = http_text(buf, h->fields[i].name);
+        t->fields[n].value = http_text(buf, h->fields[i].value);
+        n++;
+    }
+    struct wire_response_head head = {.status = h->status, .headers = t->fields, .n_headers = n, .final = final};
+    return mux_stream_respond(x->st, &head);
+}
+
+/* Body bytes that were read together with the head. `*extra`: bytes behind the end. 0 or an error with a text. */
+static int take_early(struct origin_exchange *x, char *p, size_t n, bool *extra, const char **why) {
+    struct http_error e;
+    size_t take = n, used = n;
+    switch (x->resp_body) {
+    case HTTP_BODY_NONE:
+        take = used = 0;
+        x->resp_ended = true;
+        break;
+    case HTTP_BODY_LENGTH:
+        take = used = x->resp_left < n ? (size_t)x->resp_left : n;
+        x->resp_left -= take;
+        x->resp_ended = x->resp_left == 0;
+        break;
+    case HTTP_BODY_CHUNKED:
+        if (http_chunked_decode(&x->chunked, p, &take, &used, &e) < 0) {
+            *why = e.text;
+            return HT_EPROTO;
+        }
+        x->resp_ended = x->chunked.done;
+        break;
+    case HTTP_BODY_CLOSE:
+        break;
+    }
+    *extra = used < n;
+    int rc = ht_buf_append(&x->early, p, take);
+    if (rc < 0)
+        *why = ht_err_text(rc);
+    return rc;
+}
+
+/* `rest` is what was read behind the head. */
+static void final_head(struct origin_exchange *x, const struct http_head *h, const char *buf, char *rest, size_t n_rest) {
+    const char *why;
+    bool extra;
+    if (h->status == 101 && !x->upgrade) {
+        bad_answer(x, "a 101 that nobody asked for");
+        return;
+    }
+    x->status = h->status;
+    x->resp_body = http_response_body(h, x->head_request);
+    x->resp_left = h->content_length;
+    x->keep_alive = (h->flags & HTTP_KEEP_ALIVE) && x->resp_body != HTTP_BODY_CLOSE;
+    int rc = respond(x, h, buf, true);
+    if (rc < 0) {
+        bad_answer(x, rc == HT_ESPACE ? "its head is too large for the tunnel" : ht_err_text(rc));
+        return;
+    }
+    x->responded = true;
+    if (h->status == 101) {
+        /* `rest` may lie in the partial head's buffer: freed with the exchange, after the pipe has copied it. */
+        origin_http_become_pipe(x, ht_slice_of(rest, n_rest));
+        return;
+    }
+    rc = take_early(x, rest, n_rest, &extra, &why);
+    if (rc < 0) {
+        bad_answer(x, why);
+        return;
+    }
+    origin_response_free_partial(x);
+    if (x->resp_ended)
+        origin_http_answered(x, extra);
+    else
+        io_conn_read_on(x->conn->c, false); /* pull() reads now */
+    mux_stream_ready(x->st);
+}
+
+/* Heads in buf[0..len): interim ones are passed on, the final one starts the body. */
+static void parse_heads(struct origin_exchange *x, struct http_head *h, char *buf, size_t len) {
+    struct http_error e;
+    while (len > 0) {
+        int n = http_head_parse(h, buf, len, &e);
+        if (n == HT_EAGAIN) {
+            if (!x->partial && keep_partial(x, buf, len) < 0)
+                bad_answer(x, ht_err_text(HT_ENOMEM));
+            return;
+        }
+        if (n < 0) {
+            bad_answer(x, e.text);
+            return;
+        }
+        if (h->status >= 200 || h->status == 101) {
+            final_head(x, h, buf, buf + n, len - (size_t)n);
+            return;
+        }
+        if (respond(x, h, buf, false) < 0) {
+            bad_answer(x, "an interim head that does not fit the tunnel");
+            return;
+        }
+        buf += n;
+        len -= (size_t)n;
+        if (x->partial)
+            ht_buf_consume(&x->partial->buf, (size_t)n);
+        http_response_begin(h, &x->t->cfg.head_limits);
+    }
+    origin_response_free_partial(x);
+}
+
+void origin_response_read_head(struct origin_exchange *x) {
+    struct relay_target *t = x->t;
+    ssize_t n = io_conn_read(x->conn->c, t->scratch, sizeof t->scratch);
+    if (n == HT_EAGAIN)
+        return;
+    if (n == HT_EOF) {
+        origin_http_lost(x, "closed the connection without an answer");
+        return;
+    }
+    if (n < 0) {
+        origin_http_lost(x, ht_err_text((int)n));
+        return;
+    }
+    x->resp_begun = true;
+    if (!x->partial) {
+        http_response_begin(&t->head, &t->cfg.head_limits);
+        parse_heads(x, &t->head, t->scratch, (size_t)n);
+        return;
+    }
+    struct ht_buf *b = &x->partial->buf;
+    if (ht_buf_append(b, t->scratch, (size_t)n) < 0) {
+        bad_answer(x, ht_err_text(HT_ENOMEM));
+        return;
+    }
+    parse_heads(x, &x->partial->head, (char *)ht_buf_head(b), ht_buf_size(b));
+}
+
+/* ---- body ---- */
+
+/*
+ * Reads body bytes into out[0..cap), cap > 0. Returns their number (0: only framing came, or nothing was ready: see
+ * `*more`), or a negative error with a text. Ends the answer when its last byte was read.
+ */
+static ssize_t read_body(struct origin_exchange *x, uint8_t *out, size_t cap, bool *more, const char **why) {
+    struct http_error e;
+    /* One byte more than the body has: a service that says too much must not say it to the next request. */
+    size_t want = x->resp_body == HTTP_BODY_LENGTH && x->resp_left < cap ? (size_t)x->resp_left + 1 : cap;
+    ssize_t r = io_conn_read(x->conn->c, out, want);
+    *more = r == (ssize_t)want;
+    if (r == HT_EAGAIN)
+        return 0;
+    if (r == HT_EOF && x->resp_body == HTTP_BODY_CLOSE) {
+        origin_http_answered(x, true);
+        return 0;
+    }
+    if (r < 0) {
+        *why = r == HT_EOF ? "closed the connection in the middle of its answer" : ht_err_text((int)r);
+        return r;
+    }
+    size_t n = (size_t)r, used = n;
+    if (x->resp_body == HTTP_BODY_LENGTH) {
+        bool extra = n > x->resp_left;
+        n = extra ? (size_t)x->resp_left : n;
+        x->resp_left -= n;
+        if (x->resp_left == 0)
+            origin_http_answered(x, extra);
+    } else if (x->resp_body == HTTP_BODY_CHUNKED) {
+        if (http_chunked_decode(&x->chunked, (char *)out, &n, &used, &e) < 0) {
+            *why = e.text;
+            return HT_EPROTO;
+        }
+        if (x->chunked.done)
+            origin_http_answered(x, used < (size_t)r);
+    }
+    return (ssize_t)n;
+}
+
+ssize_t origin_response_pull(struct origin_exchange *x, uint8_t *out, size_t cap, unsigned *flags) {
+    *flags = 0;
+    if (!x->responded)
+        return 0;
+    size_t n = ht_min(cap, ht_buf_size(&x->early));
+    if (n > 0) {
+        memcpy(out, ht_buf_head(&x->early), n);
+        ht_buf_consume(&x->early, n);
+    }
+    if (!x->resp_ended && n < cap) {
+        const char *why = NULL;
+        bool more = false;
+        ssize_t r = read_body(x, out + n, cap - n, &more, &why);
+        if (r < 0) {
+            char text[512];
+            snprintf(text, sizeof text, "%s: %s", x->t->name, why);
+            origin_http_fail(x, WIRE_CODE_INTERNAL_ERROR, text);
+            return HT_ECLOSED;
+        }
+        n += (size_t)r;
+        if (!x->resp_ended && more)
+            *flags = MUX_PULL_MORE;
+        else if (!x->resp_ended)
+            io_conn_read_on(x->conn->c, true);
+    } else if (!x->resp_ended || ht_buf_size(&x->early) > 0) {
+        *flags = MUX_PULL_MORE;
+    }
+    if (x->resp_ended && ht_buf_size(&x->early) == 0)
+        *flags = MUX_PULL_EOF;
+    x->bytes_out += n;
+    return (ssize_t)n;
+}

@@ -1,0 +1,54 @@
+#include "base/mem.h"
+#include "relay/origin_impl.h"
+
+#include <stdio.h>
+
+struct relay_target *relay_target_create(const struct relay_target_config *cfg) {
+    struct relay_target *t = ht_calloc(1, sizeof *t);
+    if (!t)
+        return NULL;
+    t->cfg = *cfg;
+    t->host = ht_strndup(cfg->host, strlen(cfg->host));
+    if (!t->host) {
+        ht_free(t);
+        return NULL;
+    }
+    t->cfg.host = t->host;
+    bool v6 = strchr(t->host, ':') != NULL;
+    snprintf(t->name, sizeof t->name, "%s%.255s%s:%u", v6 ? "[" : "", t->host, v6 ? "]" : "", cfg->port);
+    ht_list_init(&t->exchanges);
+    ht_list_init(&t->spare);
+    ht_list_init(&t->tcp);
+    origin_pool_init(t);
+    return t;
+}
+
+void relay_target_destroy(struct relay_target **tp) {
+    struct relay_target *t = *tp;
+    *tp = NULL;
+    if (!t)
+        return;
+    while (!ht_list_empty(&t->exchanges))
+        origin_http_abort(HT_LIST_ENTRY(t->exchanges.next, struct origin_exchange, node));
+    origin_tcp_abort_all(t);
+    origin_http_drain_spare(t);
+    origin_pool_clear(t);
+    ht_free(t->host);
+    ht_free(t);
+}
+
+void relay_target_serve(struct relay_target *t, struct mux_stream *st, const struct wire_stream_open *open) {
+    /* A stream of the other kind than was bound is the kit's mistake. */
+    if (open->kind != t->cfg.kind) {
+        mux_stream_reset(st, WIRE_CODE_PROTOCOL_ERROR, "the stream's kind is not the binding's");
+        mux_stream_release(&st);
+        return;
+    }
+    if (t->cfg.kind == WIRE_KIND_HTTP)
+        origin_http_serve(t, st, open);
+    else
+        origin_tcp_serve(t, st, open);
+}
+
+unsigned relay_target_active(const struct relay_target *t) { return t->n_active; }
+unsigned relay_target_idle(const struct relay_target *t) { return t->n_idle; }
