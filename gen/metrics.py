@@ -104,7 +104,8 @@ def _bounds(raw, problems):
     for i, bound in enumerate(raw.get("buckets", [])):
         us = Fraction(str(bound)) * 1000000
         if us.denominator != 1:
-            problems.add(raw["buckets"].line_of(i), f"metric '{raw['name']}': {bound} is no whole number of microseconds")
+            problems.add(raw["buckets"].line_of(i), f"metric '{raw['name']}': {bound} is no whole number of "
+                                                    "microseconds")
         if out and us <= out[-1][1]:
             problems.add(raw["buckets"].line_of(i), f"metric '{raw['name']}': bounds must grow, {bound} does not")
         out.append((str(bound), int(us)))
@@ -121,7 +122,8 @@ def load(spec_dir):
     for raw in doc["metrics"]:
         name = raw["name"]
         if name in first:
-            problems.add(raw.line_of("name"), f"metric '{name}' is there twice (first on line {first[name]}); remove one")
+            problems.add(raw.line_of("name"), f"metric '{name}' is there twice (first on line {first[name]}); "
+                                              "remove one")
         first.setdefault(name, raw.line_of("name"))
         if not name.startswith(doc["prefix"]):
             problems.add(raw.line_of("name"), f"metric '{name}' must begin with '{doc['prefix']}'")
@@ -140,7 +142,8 @@ def load(spec_dir):
         labels = [] if info else _metric_labels(raw, sets, problems)
         used.update(s.name for _, s in labels)
         metrics.append(Metric(name, name.removeprefix(doc["prefix"]), raw["type"], raw["help"], labels,
-                              raw["labels"][0] if info else "", _skipped(raw, labels, protocol, problems), _bounds(raw, problems)))
+                              raw["labels"][0] if info else "", _skipped(raw, labels, protocol, problems),
+                              _bounds(raw, problems)))
     for name in doc["labels"]:
         if name not in used:
             problems.add(doc["labels"].line_of(name), f"no metric uses the label set '{name}'; remove it")

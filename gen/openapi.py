@@ -198,7 +198,8 @@ class _Reader:
                 continue
             model = Schema(snake(name), raw.get("description", ""))
             if not model.doc:
-                self.problems.add(self.doc["components"]["schemas"].line_of(name), f"schema '{name}' has no description")
+                self.problems.add(self.doc["components"]["schemas"].line_of(name),
+                                  f"schema '{name}' has no description")
             if "enum" in raw:
                 texts = raw["enum"]
                 model.enum = list(zip(texts, self.enum_numbers.get(tuple(texts), range(1, len(texts) + 1))))
@@ -236,8 +237,9 @@ class _Reader:
                                                       + ", ".join(sorted(tags)))
         responses = [r for status, body in raw["responses"].items()
                      for r in self._response(raw, status, body)]
-        for status, why in (("401", auth == "token"), ("400", bool(raw.get("parameters"))), ("403", True), ("405", True)):
-            if why and status not in raw["responses"]:
+        possible = {"400": bool(raw.get("parameters")), "401": auth == "token", "403": True, "405": True}
+        for status, can_be in possible.items():
+            if can_be and status not in raw["responses"]:
                 self.problems.add(raw.line_of("responses"), f"'{raw['operationId']}' can answer {status}, so it must "
                                                             "be listed")
         if raw.get("x-upgrade") and path != self.protocol.connect_path():
@@ -287,7 +289,8 @@ class _Reader:
                 self.problems.add(p.line_of("name"), f"path parameter '{p['name']}' must be required, and be in {path}")
             if p["in"] == "query" and p["required"] is False and p["schema"]["type"] == "integer" \
                     and "default" not in p["schema"]:
-                self.problems.add(p.line_of("schema"), f"parameter '{p['name']}' may be left out, so it needs a default")
+                self.problems.add(p.line_of("schema"), f"parameter '{p['name']}' may be left out, so it needs "
+                                                          "a default")
             if p["in"] == "query" and p["schema"]["type"] == "string":
                 self.problems.add(p.line_of("schema"), f"query parameter '{p['name']}' must be an integer")
             self._check_param_values(p)

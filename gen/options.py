@@ -332,7 +332,7 @@ def overview_lines(model):
 def render(name, spec_dir):
     model = load(spec_dir)
     return render_template(
-        f"{name}.j2", banner=banner("options.yaml"), c=c_string, comment=comment, help_lines=help_lines, overview_lines=overview_lines,
-        model=model, program=model["program"], commands=model["commands"], exit_codes=model["exit_codes"],
+        f"{name}.j2", banner=banner("options.yaml"), c=c_string, comment=comment, help_lines=help_lines,
+        overview_lines=overview_lines, model=model, program=model["program"], commands=model["commands"], exit_codes=model["exit_codes"],
         enums=[o for o in model["options"] if o.type == "enum"],
         headers=sorted({o.c_enum["header"] for o in model["options"] if o.c_enum}))
