@@ -1,0 +1,511 @@
+/* Connections, listeners and dialling over socket pairs and loopback. */
+#include "net_support.h"
+
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+
+/* ---- a listener that adopts what comes ---- */
+
+struct host {
+    struct io_listener *l;
+    struct side side[8];
+    int n, failed, failed_err;
+    bool refuse, close_listener;
+    char peer[IO_ADDR_TEXT];
+};
+
+static void host_accepted(void *ctx, int fd, const struct io_addr *peer) {
+    struct host *h = ctx;
+    io_addr_text(peer, h->peer);
+    if (h->refuse || h->n == 8) {
+        close(fd);
+        h->n++;
+        return;
+    }
+    struct side *s = &h->side[h->n++];
+    s->c = io_conn_adopt(loop, fd, &side_ops, s);
+    io_conn_read_on(s->c, true);
+    if (h->close_listener)
+        io_listener_close(&h->l);
+}
+
+static void host_failed(void *ctx, int err) {
+    struct host *h = ctx;
+    h->failed++;
+    h->failed_err = err;
+}
+
+static const struct io_listener_ops host_ops = {host_accepted, host_failed};
+
+static uint16_t host_open(struct host *h, const char *ip, uint16_t port) {
+    struct io_addr a;
+    struct ht_errmsg e;
+    *h = (struct host){0};
+    if (io_addr_parse(&a, ip, port) != HT_OK || io_listen(loop, &a, &host_ops, h, &h->l, &e) != HT_OK)
+        return 0;
+    io_listener_local(h->l, &a);
+    return io_addr_port(&a);
+}
+
+static void host_free(struct host *h) {
+    for (int i = 0; i < h->n && i < 8; i++)
+        io_conn_close(&h->side[i].c);
+    io_listener_close(&h->l);
+}
+
+static struct io_dial *dial_to(struct dialled *d, const char *name, uint16_t port, uint64_t ms) {
+    struct ht_errmsg e;
+    *d = (struct dialled){0};
+    return io_dial_start(loop, name, port, NULL, ms, &dial_ops, d, &e);
+}
+
+/* A connected pair through the kernel's TCP. */
+static bool tcp_pair(struct host *h, struct dialled *d) {
+    uint16_t port = host_open(h, "127.0.0.1", 0);
+    if (!port || !dial_to(d, "127.0.0.1", port, 2000) || !turn_until(&d->done, 2000))
+        return false;
+    return turn_until(&h->n, 2000) && d->side.c;
+}
+
+static void bytes_half_close_and_counts(void) {
+    struct host h;
+    struct dialled d;
+    CU_ASSERT_FATAL(tcp_pair(&h, &d));
+    struct side *a = &d.side, *b = &h.side[0];
+    struct iovec v[3] = {{(void *)(uintptr_t) "one", 3}, {NULL, 0}, {(void *)(uintptr_t) "twox", 4}};
+    CU_ASSERT_EQUAL(io_conn_write(a->c, v, 3), 7);
+    while (b->got < 7)
+        io_loop_turn(loop, true);
+    CU_ASSERT_EQUAL(b->last, 'x');
+    CU_ASSERT_EQUAL(io_conn_shutdown(a->c), HT_OK);
+    CU_ASSERT_EQUAL(io_conn_shutdown(a->c), HT_OK);
+    CU_ASSERT(turn_until(&b->ended, 2000));
+    CU_ASSERT_EQUAL(b->err, HT_EOF);
+    CU_ASSERT_EQUAL(side_write(b, "back", 4), 4); /* the other direction goes on */
+    while (a->got < 4)
+        io_loop_turn(loop, true);
+    uint64_t in, out;
+    io_conn_counts(a->c, &in, &out);
+    CU_ASSERT(in == 4 && out == 7);
+    int nodelay = 0;
+    socklen_t len = sizeof nodelay;
+    getsockopt(io_conn_fd(a->c), IPPROTO_TCP, TCP_NODELAY, &nodelay, &len);
+    CU_ASSERT(nodelay != 0);
+    io_conn_tune_tunnel(a->c);
+    struct io_addr pa, lb;
+    char ta[IO_ADDR_TEXT], tb[IO_ADDR_TEXT];
+    io_conn_peer(a->c, &pa);
+    io_conn_local(b->c, &lb);
+    CU_ASSERT_STRING_EQUAL(io_addr_text(&pa, ta), io_addr_text(&lb, tb));
+    io_conn_local(a->c, &pa);
+    CU_ASSERT_STRING_EQUAL(io_addr_text(&pa, ta), h.peer);
+    io_conn_close(&a->c);
+    io_conn_close(&a->c);
+    CU_ASSERT_PTR_NULL(a->c);
+    host_free(&h);
+}
+
+static void reading_pauses_and_is_level_triggered(void) {
+    struct host h;
+    struct dialled d;
+    CU_ASSERT_FATAL(tcp_pair(&h, &d));
+    struct side *b = &h.side[0];
+    io_conn_read_on(b->c, false);
+    CU_ASSERT_EQUAL(side_write(&d.side, "0123456789", 10), 10);
+    turns(5);
+    CU_ASSERT_EQUAL(b->got, 0);
+    b->cap = 1;
+    io_conn_read_on(b->c, true);
+    io_conn_read_on(b->c, false);
+    io_conn_read_on(b->c, true);
+    for (int i = 0; b->got < 10 && i < 1000; i++)
+        io_loop_turn(loop, true);
+    CU_ASSERT_EQUAL(b->got, 10);
+    CU_ASSERT(b->reads >= 10);
+    io_conn_close(&d.side.c);
+    host_free(&h);
+}
+
+static void a_full_socket_blocks_and_becomes_writable(void) {
+    struct host h;
+    struct dialled d;
+    CU_ASSERT_FATAL(tcp_pair(&h, &d));
+    struct side *a = &d.side, *b = &h.side[0];
+    static uint8_t block[65536];
+    io_conn_read_on(b->c, false);
+    size_t sent = 0;
+    ssize_t n;
+    while ((n = side_write(a, block, sizeof block)) > 0)
+        sent += (size_t)n;
+    CU_ASSERT_EQUAL(n, HT_EAGAIN);
+    io_conn_want_write(a->c, true);
+    turns(3);
+    CU_ASSERT_EQUAL(a->writable, 0);
+    io_conn_read_on(b->c, true);
+    CU_ASSERT(turn_until(&a->writable, 2000));
+    CU_ASSERT_EQUAL(a->writable, 1);
+    for (int i = 0; b->got < sent && i < 100000; i++)
+        io_loop_turn(loop, true);
+    CU_ASSERT_EQUAL(b->got, sent);
+    io_conn_close(&a->c);
+    host_free(&h);
+}
+
+static void an_abort_is_no_clean_end(void) {
+    struct host h;
+    struct dialled d;
+    CU_ASSERT_FATAL(tcp_pair(&h, &d));
+    io_conn_abort(&d.side.c);
+    io_conn_abort(&d.side.c);
+    CU_ASSERT(turn_until(&h.side[0].ended, 2000));
+    CU_ASSERT_EQUAL(h.side[0].err, HT_ERESET);
+    /* Writing to a dead one is an error, not a signal. */
+    ssize_t n = 1;
+    for (int i = 0; i < 3 && n > 0; i++)
+        n = side_write(&h.side[0], "x", 1);
+    CU_ASSERT(n < 0 && n != HT_EAGAIN);
+    host_free(&h);
+}
+
+static void a_lingering_close_gets_its_answer_through(void) {
+    struct host h;
+    struct dialled d;
+    static uint8_t block[100000];
+    CU_ASSERT_FATAL(tcp_pair(&h, &d));
+    struct side *a = &d.side, *b = &h.side[0];
+    io_conn_read_on(b->c, false);
+    ssize_t n = side_write(a, block, sizeof block); /* the peer is still sending */
+    CU_ASSERT(n > 0);
+    CU_ASSERT_EQUAL(side_write(b, "answer", 6), 6);
+    io_conn_close_lingering(&b->c, 2000);
+    CU_ASSERT_PTR_NULL(b->c);
+    CU_ASSERT(turn_until(&a->ended, 2000));
+    CU_ASSERT_EQUAL(a->err, HT_EOF);
+    CU_ASSERT_EQUAL(a->got, 6);
+    int fds = io_count_fds();
+    io_conn_close(&a->c);
+    turns(3);
+    CU_ASSERT_EQUAL(io_count_fds(), fds - 2);
+    host_free(&h);
+
+    /* One who does not stop sending is cut after 1 MiB, one who stays silent when the time is over. */
+    for (int silent = 0; silent < 2; silent++) {
+        CU_ASSERT_FATAL(tcp_pair(&h, &d));
+        fds = io_count_fds();
+        uint64_t begin = ht_now_ms();
+        io_conn_close_lingering(&h.side[0].c, silent ? 30 : 60000);
+        while (io_count_fds() == fds && ht_now_ms() - begin < 5000) {
+            while (!silent && side_write(&d.side, block, sizeof block) > 0)
+                continue;
+            io_loop_turn(loop, silent);
+        }
+        CU_ASSERT_EQUAL(io_count_fds(), fds - 1);
+        io_conn_close(&d.side.c);
+        host_free(&h);
+    }
+}
+
+static void callbacks_may_close(void) {
+    struct host h;
+    struct dialled d;
+    CU_ASSERT_FATAL(tcp_pair(&h, &d));
+    h.side[0].close_in_readable = true;
+    io_conn_want_write(h.side[0].c, true); /* readable and writable in one turn; the second must not come */
+    CU_ASSERT_EQUAL(side_write(&d.side, "x", 1), 1);
+    for (int i = 0; h.side[0].c && i < 100; i++) {
+        io_conn_want_write(h.side[0].c, true);
+        turns(1);
+    }
+    CU_ASSERT_PTR_NULL(h.side[0].c);
+    io_conn_close(&d.side.c);
+    host_free(&h);
+    uint16_t port = host_open(&h, "127.0.0.1", 0);
+    h.close_listener = true;
+    CU_ASSERT(dial_to(&d, "127.0.0.1", port, 2000) != NULL);
+    CU_ASSERT(turn_until(&h.n, 2000));
+    CU_ASSERT_PTR_NULL(h.l);
+    CU_ASSERT(turn_until(&d.done, 2000));
+    io_conn_close(&d.side.c);
+    host_free(&h);
+}
+
+/* ---- listening ---- */
+
+static void listen_errors(void) {
+    struct host h;
+    struct io_addr a;
+    struct ht_errmsg e = {""};
+    struct io_listener *l = NULL;
+    uint16_t port = host_open(&h, "127.0.0.1", 0);
+    CU_ASSERT(port != 0);
+    CU_ASSERT_EQUAL(io_addr_parse(&a, "127.0.0.1", port), HT_OK);
+    CU_ASSERT_EQUAL(io_listen(loop, &a, &host_ops, &h, &l, &e), HT_EINUSE);
+    CU_ASSERT(strstr(e.text, "127.0.0.1:") && strstr(e.text, "in use"));
+    CU_ASSERT_EQUAL(io_addr_parse(&a, "192.0.2.1", 0), HT_OK);
+    CU_ASSERT_EQUAL(io_listen(loop, &a, &host_ops, &h, &l, &e), HT_EADDR);
+    ht_mem_fail_at(0);
+    CU_ASSERT_EQUAL(io_listen(loop, &a, &host_ops, &h, &l, &e), HT_ENOMEM);
+    ht_mem_fail_at(-1);
+    CU_ASSERT_PTR_NULL(l);
+    /* The same port on ::1 is another listener (where there is IPv6). */
+    struct host six;
+    if (host_open(&six, "::1", port))
+        host_free(&six);
+    host_free(&h);
+}
+
+static void a_paused_listener_lets_them_wait(void) {
+    struct host h;
+    struct dialled d;
+    uint16_t port = host_open(&h, "127.0.0.1", 0);
+    io_listener_pause(h.l, true);
+    CU_ASSERT(dial_to(&d, "127.0.0.1", port, 2000) != NULL);
+    CU_ASSERT(turn_until(&d.done, 2000)); /* by the kernel */
+    turns(3);
+    CU_ASSERT_EQUAL(h.n, 0);
+    io_listener_set_ops(h.l, &host_ops, &h);
+    io_listener_pause(h.l, false);
+    CU_ASSERT(turn_until(&h.n, 2000));
+    io_conn_close(&d.side.c);
+    host_free(&h);
+}
+
+/* In a child, whose limit can be lowered: exit status 0 when all went well, else the number of what did not. */
+static int no_descriptors_left(void) {
+    struct host h;
+    loop = io_loop_create();
+    uint16_t port = host_open(&h, "127.0.0.1", 0);
+    h.refuse = true;
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0), fill[64], n = 0;
+    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(port), .sin_addr = {htonl(INADDR_LOOPBACK)}};
+    turns(2);
+    struct rlimit lim = {.rlim_cur = 32, .rlim_max = 32};
+    setrlimit(RLIMIT_NOFILE, &lim);
+    while (n < 64 && (fill[n] = dup(fd)) >= 0)
+        n++;
+    if (n == 0 || n == 64)
+        return 1;
+    if (connect(fd, (struct sockaddr *)&to, sizeof to) != 0 && errno != EINPROGRESS)
+        return 2;
+    if (!turn_until(&h.failed, 2000) || h.failed_err != HT_EFDS || h.n != 0)
+        return 3;
+    char c;
+    turns(2);
+    if (recv(fd, &c, 1, 0) != 0) /* the visitor was hung up on, not left waiting */
+        return 4;
+    /* No spinning: until the pause is over nothing is tried. */
+    int before = h.failed;
+    turns(50);
+    if (h.failed != before)
+        return 5;
+    struct dialled d;
+    if (!dial_to(&d, "127.0.0.1", port, 1000) || !turn_until(&d.done, 2000) || d.err != HT_EFDS)
+        return 6;
+    struct ht_errmsg e;
+    if (io_dial_start(loop, "127.1", port, NULL, 1000, &dial_ops, &d, &e)) /* no pair for the resolver */
+        return 7;
+    for (int i = 0; i < 3; i++)
+        close(fill[--n]);
+    if (!dial_to(&d, "127.0.0.1", port, 1000) || !turn_until(&d.done, 2000) || d.err != HT_OK)
+        return 8;
+    return turn_until(&h.n, 2000) ? 0 : 9; /* recovery by itself */
+}
+
+static void without_descriptors_it_pauses_and_recovers(void) {
+    pid_t pid = fork();
+    if (pid == 0)
+        _exit(no_descriptors_left());
+    int status = -1;
+    CU_ASSERT(waitpid(pid, &status, 0) == pid);
+    CU_ASSERT(WIFEXITED(status));
+    CU_ASSERT_EQUAL(WEXITSTATUS(status), 0);
+}
+
+static void many_at_once(void) {
+    struct host h;
+    uint16_t port = host_open(&h, "127.0.0.1", 0);
+    h.refuse = true;
+    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(port), .sin_addr = {htonl(INADDR_LOOPBACK)}};
+    int fd[150];
+    for (int i = 0; i < 150; i++) {
+        fd[i] = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+        if (connect(fd[i], (struct sockaddr *)&to, sizeof to) != 0 && errno != EINPROGRESS)
+            CU_FAIL("connect");
+    }
+    io_loop_turn(loop, true); /* the kernel learns about the listener in the turn it is handled in */
+    CU_ASSERT(h.n > 0 && h.n <= 64);
+    for (int i = 0; h.n < 150 && i < 1000; i++)
+        io_loop_turn(loop, true);
+    CU_ASSERT_EQUAL(h.n, 150);
+    for (int i = 0; i < 150; i++)
+        close(fd[i]);
+    host_free(&h);
+}
+
+/* ---- dialling ---- */
+
+static uint16_t free_port(void) {
+    struct host h;
+    uint16_t port = host_open(&h, "127.0.0.1", 0);
+    host_free(&h);
+    return port;
+}
+
+static void dial_refused(void) {
+    struct dialled d;
+    uint16_t port = free_port();
+    struct io_dial *dial = dial_to(&d, "127.0.0.1", port, 2000);
+    CU_ASSERT(dial != NULL && !d.done);
+    CU_ASSERT(turn_until(&d.done, 2000));
+    CU_ASSERT_EQUAL(d.err, HT_EREFUSED);
+    char want[100];
+    snprintf(want, sizeof want, "cannot connect to 127.0.0.1:%u: connection refused", port);
+    CU_ASSERT_STRING_EQUAL(d.text, want);
+    /* Both families of localhost are tried and named. */
+    CU_ASSERT(dial_to(&d, "localhost", port, 2000) != NULL);
+    CU_ASSERT(turn_until(&d.done, 2000));
+    CU_ASSERT_EQUAL(d.err, HT_EREFUSED);
+    CU_ASSERT(strstr(d.text, "tried 127.0.0.1:") && strstr(d.text, "[::1]:"));
+}
+
+static void localhost_falls_back_to_v6(void) {
+    struct host h;
+    struct dialled d;
+    uint16_t port = host_open(&h, "::1", 0);
+    if (!port)
+        return; /* a machine without IPv6 */
+    CU_ASSERT(dial_to(&d, "LocalHost", port, 2000) != NULL);
+    CU_ASSERT(turn_until(&d.done, 2000));
+    CU_ASSERT_EQUAL(d.err, HT_OK);
+    CU_ASSERT(turn_until(&h.n, 2000));
+    io_conn_close(&d.side.c);
+    host_free(&h);
+}
+
+static void names_are_resolved_off_the_loop(void) {
+    struct host h;
+    struct dialled d;
+    uint16_t port = host_open(&h, "127.0.0.1", 0);
+    /* glibc takes this for an address, we do not: it goes the resolver's way without a name server. */
+    CU_ASSERT(dial_to(&d, "127.1", port, 5000) != NULL);
+    CU_ASSERT(!d.done);
+    CU_ASSERT(turn_until(&d.done, 5000));
+    CU_ASSERT_EQUAL(d.err, HT_OK);
+    io_conn_close(&d.side.c);
+    CU_ASSERT(dial_to(&d, "no such name", port, 5000) != NULL);
+    CU_ASSERT(turn_until(&d.done, 6000));
+    CU_ASSERT(d.err == HT_ERESOLVE || d.err == HT_ETIMEDOUT);
+    CU_ASSERT(strstr(d.text, "cannot resolve no such name: ") != NULL);
+    char longest[400];
+    memset(longest, 'a', sizeof longest - 1);
+    longest[sizeof longest - 1] = '\0';
+    CU_ASSERT_PTR_NULL(dial_to(&d, longest, 1, 1000));
+    host_free(&h);
+}
+
+static void dials_are_cancelled(void) {
+    struct host h;
+    struct dialled d;
+    uint16_t port = host_open(&h, "127.0.0.1", 0);
+    struct io_dial *dial = dial_to(&d, "127.0.0.1", port, 2000);
+    io_dial_cancel(&dial);
+    CU_ASSERT_PTR_NULL(dial);
+    io_dial_cancel(&dial);
+    dial = dial_to(&d, "127.1", port, 2000);
+    io_dial_cancel(&dial);
+    dial = dial_to(&d, "127.0.0.1", free_port(), 2000);
+    io_dial_cancel(&dial);
+    turns(5);
+    CU_ASSERT_EQUAL(d.done, 0);
+    host_free(&h);
+}
+
+static void dials_time_out(void) {
+    /* A listener whose queue is full does not answer; nothing outside this machine is needed. */
+    struct sockaddr_in to = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+    socklen_t len = sizeof to;
+    int l = socket(AF_INET, SOCK_STREAM, 0), fd[16];
+    CU_ASSERT_FATAL(bind(l, (struct sockaddr *)&to, len) == 0 && listen(l, 0) == 0 &&
+                    getsockname(l, (struct sockaddr *)&to, &len) == 0);
+    for (int i = 0; i < 16; i++) {
+        fd[i] = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+        if (connect(fd[i], (struct sockaddr *)&to, len) != 0 && errno != EINPROGRESS)
+            CU_FAIL("connect");
+    }
+    struct dialled d;
+    uint64_t begin = ht_now_ms();
+    CU_ASSERT(dial_to(&d, "127.0.0.1", ntohs(to.sin_port), 120) != NULL);
+    CU_ASSERT(turn_until(&d.done, 3000));
+    CU_ASSERT_EQUAL(d.err, HT_ETIMEDOUT);
+    CU_ASSERT(ht_now_ms() - begin >= 119);
+    CU_ASSERT(strstr(d.text, "no answer within 120 ms") != NULL);
+    for (int i = 0; i < 16; i++)
+        close(fd[i]);
+    close(l);
+}
+
+static void failing_allocations(void) {
+    int fds = io_count_fds();
+    for (long i = 0; i < 8; i++) {
+        size_t live = ht_mem_live();
+        struct host h;
+        struct dialled d;
+        ht_mem_fail_at(i);
+        uint16_t port = host_open(&h, "127.0.0.1", 0);
+        h.refuse = true;
+        struct io_dial *dial = port ? dial_to(&d, "127.0.0.1", port, 1000) : NULL;
+        if (dial) {
+            CU_ASSERT(turn_until(&d.done, 2000));
+            CU_ASSERT(d.err == HT_OK || d.err == HT_ENOMEM);
+            io_conn_close_lingering(&d.side.c, 10);
+            turns(3);
+        }
+        ht_mem_fail_at(-1);
+        host_free(&h);
+        int never = 0;
+        if (ht_mem_live() != live)
+            turn_until(&never, 30);
+        CU_ASSERT_EQUAL(ht_mem_live(), live);
+    }
+    CU_ASSERT_EQUAL(io_count_fds(), fds);
+}
+
+int main(void) {
+    alarm(120);
+    io_ignore_sigpipe();
+    int fds = io_count_fds();
+    loop = io_loop_create();
+    static const struct tap_test tests[] = {
+        {"bytes, half-close and counts", bytes_half_close_and_counts},
+        {"reading pauses and is level-triggered", reading_pauses_and_is_level_triggered},
+        {"a full socket blocks and becomes writable", a_full_socket_blocks_and_becomes_writable},
+        {"an abort is no clean end", an_abort_is_no_clean_end},
+        {"a lingering close gets its answer through", a_lingering_close_gets_its_answer_through},
+        {"callbacks may close", callbacks_may_close},
+        {"listen errors", listen_errors},
+        {"a paused listener lets them wait", a_paused_listener_lets_them_wait},
+        {"without descriptors it pauses and recovers", without_descriptors_it_pauses_and_recovers},
+        {"many at once", many_at_once},
+        {"dial refused", dial_refused},
+        {"localhost falls back to IPv6", localhost_falls_back_to_v6},
+        {"names are resolved off the loop", names_are_resolved_off_the_loop},
+        {"dials are cancelled", dials_are_cancelled},
+        {"dials time out", dials_time_out},
+        {"failing allocations", failing_allocations},
+        {NULL, NULL},
+    };
+    int rc = tap_main("io net", tests);
+    turns(2);
+    io_loop_destroy(&loop);
+    /* A cancelled resolver thread closes its end when it is done. */
+    for (uint64_t stop = ht_now_ms() + 5000; io_count_fds() != fds && ht_now_ms() < stop;)
+        continue;
+    if (io_count_fds() != fds || ht_mem_live() != 0) {
+        printf("Bail out! %d descriptors, %zu blocks left\n", io_count_fds() - fds, ht_mem_live());
+        return 1;
+    }
+    return rc;
+}
