@@ -1,0 +1,290 @@
+/* The admin API's answers over a made-up daemon, read back with cJSON. */
+#include "admin/admin.h"
+#include "base/mem.h"
+#include "support/tap.h"
+
+#include <cjson/cJSON.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+static struct {
+    char killed[64];
+    uint64_t grace;
+    int snapshot_rc;
+} fake;
+
+static int snapshot(void *ctx, struct admin_snapshot *out) {
+    (void)ctx;
+    if (fake.snapshot_rc < 0)
+        return fake.snapshot_rc;
+    static const struct admin_snap_session sessions[] = {
+        {.id = "S-one", .peer = "127.0.0.1:4000", .granted = 1, .streams = 2, .first_binding = 0, .n_bindings = 2},
+        {.id = "S-two", .peer = "[::1]:4001", .v2 = true, .granted = 4, .first_binding = 2, .n_bindings = 0},
+        {.id = "S-old", .peer = "127.0.0.1:4002", .parked = true, .granted = 1, .first_binding = 2, .n_bindings = 1},
+    };
+    static const struct admin_snap_binding bindings[] = {
+        {1, 8080, ADMIN_KIND_HTTP, ADMIN_MODE_EXPOSE, "0.0.0.0"},
+        {2, 5432, ADMIN_KIND_TCP, ADMIN_MODE_PULL, "127.0.0.1"},
+        {7, 9000, ADMIN_KIND_HTTP, ADMIN_MODE_EXPOSE, "127.0.0.1"},
+    };
+    out->sessions = ht_malloc(sizeof sessions);
+    out->bindings = ht_malloc(sizeof bindings);
+    if (!out->sessions || !out->bindings)
+        return HT_ENOMEM;
+    memcpy(out->sessions, sessions, sizeof sessions);
+    memcpy(out->bindings, bindings, sizeof bindings);
+    out->n_sessions = 3;
+    out->n_live = 2;
+    out->n_bindings = 3;
+    out->max_streams = 1024;
+    out->fd_permits = 99;
+    return 0;
+}
+
+static int kill_one(void *ctx, const char *id, uint64_t grace_ms) {
+    (void)ctx;
+    if (strcmp(id, "S-one") != 0 || fake.killed[0])
+        return HT_EINVAL;
+    snprintf(fake.killed, sizeof fake.killed, "%s", id);
+    fake.grace = grace_ms;
+    return 0;
+}
+
+static int metrics(void *ctx, struct ht_buf *out) {
+    (void)ctx;
+    return ht_buf_append_str(out, "hoody_tunnel_sessions_active 2\n");
+}
+
+static struct admin admin;
+
+static void start(void) {
+    static const struct admin_source source = {.snapshot = snapshot, .kill = kill_one, .metrics = metrics};
+    struct io_addr a;
+    CU_ASSERT_EQUAL_FATAL(io_addr_parse(&a, "127.0.0.1", 50), 0);
+    memset(&fake, 0, sizeof fake);
+    admin_init(&admin, &source, &a);
+}
+
+/* Asks and returns the parsed body, which is NULL when it is no JSON. */
+static cJSON *ask_as(const char *method, const char *target, bool authorized, struct admin_response *res) {
+    struct admin_request req = {
+        .method = ht_slice_str(method),
+        .target = ht_slice_str(target),
+        .user_agent = ht_slice_str("test/1"),
+        .trusted = true,
+        .authorized = authorized,
+    };
+    *res = (struct admin_response){0};
+    CU_ASSERT_EQUAL_FATAL(admin_serve(&admin, &req, res), 0);
+    return cJSON_ParseWithLength((const char *)ht_buf_head(&res->body), ht_buf_size(&res->body));
+}
+
+static cJSON *ask(const char *method, const char *target, int status) {
+    struct admin_response res;
+    cJSON *json = ask_as(method, target, true, &res);
+    CU_ASSERT_EQUAL(res.status, status);
+    CU_ASSERT_STRING_EQUAL(res.content_type, "application/json");
+    admin_response_free(&res);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(json);
+    return json;
+}
+
+static const cJSON *at(const cJSON *json, const char *name) { return cJSON_GetObjectItemCaseSensitive(json, name); }
+static double num(const cJSON *json, const char *name) {
+    const cJSON *v = at(json, name);
+    return cJSON_IsNumber(v) ? v->valuedouble : -1;
+}
+static const char *str(const cJSON *json, const char *name) {
+    const cJSON *v = at(json, name);
+    return cJSON_IsString(v) ? v->valuestring : "(none)";
+}
+
+static void health_tells_about_the_process(void) {
+    start();
+    cJSON *j = ask("GET", "/api/v1/tunnel/health", 200);
+    CU_ASSERT_STRING_EQUAL(str(j, "status"), "ok");
+    CU_ASSERT_STRING_EQUAL(str(j, "service"), "hoody-tunnel");
+    CU_ASSERT_STRING_EQUAL(str(j, "ip"), "127.0.0.1");
+    CU_ASSERT_STRING_EQUAL(str(j, "userAgent"), "test/1");
+    CU_ASSERT_EQUAL(num(j, "pid"), getpid());
+    CU_ASSERT(num(j, "fds") >= 3);
+    CU_ASSERT(num(at(j, "memory"), "rss") > 100000);
+    CU_ASSERT(cJSON_IsNull(at(at(j, "memory"), "heap")));
+    unsigned y, mo, d, h, mi, s;
+    char z;
+    CU_ASSERT_EQUAL(sscanf(str(j, "built"), "%4u-%2u-%2uT%2u:%2u:%2u%c", &y, &mo, &d, &h, &mi, &s, &z), 7);
+    CU_ASSERT(y > 2020 && z == 'Z');
+    CU_ASSERT_EQUAL(sscanf(str(j, "started"), "%4u-%2u-%2uT%2u:%2u:%2u%c", &y, &mo, &d, &h, &mi, &s, &z), 7);
+    cJSON_Delete(j);
+}
+
+static void times_are_rfc_3339(void) {
+    char t[32];
+    admin_time_text(0, t);
+    CU_ASSERT_STRING_EQUAL(t, "1970-01-01T00:00:00Z");
+    admin_time_text(1767225599, t);
+    CU_ASSERT_STRING_EQUAL(t, "2025-12-31T23:59:59Z");
+}
+
+static void tunnels_hold_the_live_ones_and_totals(void) {
+    start();
+    cJSON *j = ask("GET", "/api/v1/tunnel/tunnels", 200);
+    const cJSON *sessions = at(j, "sessions");
+    CU_ASSERT_EQUAL_FATAL(cJSON_GetArraySize(sessions), 2);
+    const cJSON *one = cJSON_GetArrayItem(sessions, 0), *two = cJSON_GetArrayItem(sessions, 1);
+    CU_ASSERT_STRING_EQUAL(str(one, "sessionId"), "S-one");
+    CU_ASSERT_STRING_EQUAL(str(one, "peerAddr"), "127.0.0.1:4000");
+    CU_ASSERT_STRING_EQUAL(str(one, "protocol"), "v1");
+    CU_ASSERT_EQUAL(num(one, "activeStreams"), 2);
+    CU_ASSERT_EQUAL(cJSON_GetArraySize(at(one, "exposeBindings")), 1);
+    CU_ASSERT_EQUAL(num(cJSON_GetArrayItem(at(one, "exposeBindings"), 0), "containerPort"), 8080);
+    CU_ASSERT_EQUAL(num(cJSON_GetArrayItem(at(one, "pullBindings"), 0), "bindId"), 2);
+    CU_ASSERT_STRING_EQUAL(str(two, "protocol"), "v2");
+    CU_ASSERT_EQUAL(num(two, "connectionsGranted"), 4);
+    CU_ASSERT_EQUAL(cJSON_GetArraySize(at(two, "pullBindings")), 0);
+    CU_ASSERT_EQUAL(num(j, "orphanedSessions"), 1);
+    CU_ASSERT_EQUAL(num(j, "totalStreams"), 2);
+    CU_ASSERT_EQUAL(num(j, "totalBindings"), 2);
+    CU_ASSERT_EQUAL(num(j, "fdPermitsAvailable"), 99);
+    cJSON_Delete(j);
+}
+
+static void sessions_tell_load_and_limits(void) {
+    start();
+    cJSON *j = ask("GET", "/api/v1/tunnel/sessions", 200);
+    CU_ASSERT_EQUAL(num(j, "total"), 2);
+    const cJSON *one = cJSON_GetArrayItem(at(j, "sessions"), 0);
+    CU_ASSERT(cJSON_IsFalse(at(one, "isV2")));
+    CU_ASSERT_EQUAL(num(one, "maxStreams"), 1024);
+    const cJSON *b = cJSON_GetArrayItem(at(one, "bindings"), 1);
+    CU_ASSERT_STRING_EQUAL(str(b, "kind"), "tcp");
+    CU_ASSERT_STRING_EQUAL(str(b, "mode"), "pull");
+    CU_ASSERT_EQUAL(num(b, "containerPort"), 5432);
+    cJSON_Delete(j);
+}
+
+static void bindings_name_their_holders(void) {
+    start();
+    cJSON *j = ask("GET", "/api/v1/tunnel/bindings", 200);
+    const cJSON *rows = at(j, "bindings");
+    CU_ASSERT_EQUAL(num(j, "total"), 3);
+    CU_ASSERT_EQUAL_FATAL(cJSON_GetArraySize(rows), 3);
+    CU_ASSERT_PTR_NULL(at(cJSON_GetArrayItem(rows, 0), "bindAddr"));
+    CU_ASSERT_STRING_EQUAL(str(cJSON_GetArrayItem(rows, 1), "bindAddr"), "127.0.0.1");
+    CU_ASSERT_STRING_EQUAL(str(cJSON_GetArrayItem(rows, 2), "sessionId"), "S-old");
+    CU_ASSERT_EQUAL(num(cJSON_GetArrayItem(rows, 2), "port"), 9000);
+    cJSON_Delete(j);
+}
+
+static void a_kill_works_once(void) {
+    start();
+    cJSON *j = ask("DELETE", "/api/v1/tunnel/sessions/S-one?grace_ms=200", 202);
+    CU_ASSERT_STRING_EQUAL(str(j, "sessionId"), "S-one");
+    CU_ASSERT_STRING_EQUAL(str(j, "status"), "closing");
+    CU_ASSERT_EQUAL(fake.grace, 200);
+    cJSON_Delete(j);
+    j = ask("DELETE", "/api/v1/tunnel/sessions/S-one", 404);
+    CU_ASSERT_PTR_NOT_NULL(strstr(str(j, "error"), "S-one"));
+    cJSON_Delete(j);
+    static const char *const bad[] = {"-1", "5001", "x", "", "1.5", "9999999999999999999"};
+    for (size_t i = 0; i < HT_ARRAY_LEN(bad); i++) {
+        char target[128];
+        snprintf(target, sizeof target, "/api/v1/tunnel/sessions/S-one?grace_ms=%s", bad[i]);
+        j = ask("DELETE", target, 400);
+        CU_ASSERT_PTR_NOT_NULL(strstr(str(j, "error"), "grace_ms"));
+        cJSON_Delete(j);
+    }
+    fake.killed[0] = '\0';
+    cJSON_Delete(ask("DELETE", "/api/v1/tunnel/sessions/S-one", 202));
+    CU_ASSERT_EQUAL(fake.grace, 50);
+}
+
+static void metrics_are_text(void) {
+    struct admin_response res;
+    start();
+    cJSON_Delete(ask_as("GET", "/api/v1/tunnel/metrics", true, &res));
+    CU_ASSERT_EQUAL(res.status, 200);
+    CU_ASSERT_EQUAL(strncmp(res.content_type, "text/plain", 10), 0);
+    CU_ASSERT(ht_slice_is(ht_buf_slice(&res.body), "hoody_tunnel_sessions_active 2\n"));
+    admin_response_free(&res);
+}
+
+static void only_health_is_open_to_all(void) {
+    static const char *const closed[] = {"metrics", "tunnels", "sessions", "bindings", "openapi.json"};
+    struct admin_response res;
+    start();
+    for (size_t i = 0; i < HT_ARRAY_LEN(closed); i++) {
+        char target[64];
+        snprintf(target, sizeof target, "/api/v1/tunnel/%s", closed[i]);
+        cJSON *j = ask_as("GET", target, false, &res);
+        CU_ASSERT_EQUAL(res.status, 401);
+        CU_ASSERT_STRING_EQUAL(res.www_authenticate, "Bearer");
+        CU_ASSERT_PTR_NOT_NULL(at(j, "error"));
+        cJSON_Delete(j);
+        admin_response_free(&res);
+    }
+    cJSON_Delete(ask_as("DELETE", "/api/v1/tunnel/sessions/S-one", false, &res));
+    CU_ASSERT_EQUAL(res.status, 401);
+    CU_ASSERT_STRING_EQUAL(fake.killed, "");
+    admin_response_free(&res);
+    cJSON_Delete(ask_as("GET", "/api/v1/tunnel/health", false, &res));
+    CU_ASSERT_EQUAL(res.status, 200);
+    admin_response_free(&res);
+}
+
+static void the_description_is_served(void) {
+    start();
+    cJSON *j = ask("GET", "/api/v1/tunnel/openapi.json", 200);
+    CU_ASSERT_EQUAL(strncmp(str(j, "openapi"), "3.1", 3), 0);
+    cJSON_Delete(j);
+}
+
+static void a_failing_source_is_a_500(void) {
+    start();
+    fake.snapshot_rc = HT_ENOMEM;
+    cJSON_Delete(ask("GET", "/api/v1/tunnel/tunnels", 500));
+}
+
+/* Each allocation fails once: the answer is whole, a 500, or HT_ENOMEM, and nothing leaks. */
+static void every_allocation_may_fail(void) {
+    static const char *const paths[] = {"health", "metrics", "tunnels", "sessions", "bindings"};
+    start();
+    size_t before = ht_mem_live();
+    for (size_t i = 0; i < HT_ARRAY_LEN(paths); i++) {
+        char target[64];
+        snprintf(target, sizeof target, "/api/v1/tunnel/%s", paths[i]);
+        bool whole = false;
+        for (long index = 0; index < 1000 && !whole; index++) {
+            struct admin_request req = {
+                .method = ht_slice_str("GET"), .target = ht_slice_str(target), .trusted = true, .authorized = true};
+            struct admin_response res = {0};
+            ht_mem_fail_at(index);
+            int rc = admin_serve(&admin, &req, &res);
+            ht_mem_fail_at(-1);
+            CU_ASSERT(rc == HT_ENOMEM || (rc == 0 && (res.status == 200 || res.status == 500)));
+            whole = rc == 0 && res.status == 200;
+            admin_response_free(&res);
+            CU_ASSERT_EQUAL(ht_mem_live(), before);
+        }
+        CU_ASSERT(whole);
+    }
+}
+
+int main(void) {
+    static const struct tap_test tests[] = {
+        {"health tells about the process", health_tells_about_the_process},
+        {"times are RFC 3339", times_are_rfc_3339},
+        {"tunnels hold the live ones and totals", tunnels_hold_the_live_ones_and_totals},
+        {"sessions tell load and limits", sessions_tell_load_and_limits},
+        {"bindings name their holders", bindings_name_their_holders},
+        {"a kill works once", a_kill_works_once},
+        {"metrics are text", metrics_are_text},
+        {"only health is open to all", only_health_is_open_to_all},
+        {"the description is served", the_description_is_served},
+        {"a failing source is a 500", a_failing_source_is_a_500},
+        {"every allocation may fail", every_allocation_may_fail},
+        {NULL, NULL},
+    };
+    return tap_main("admin", tests);
+}
