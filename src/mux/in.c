@@ -1,0 +1,340 @@
+#include "mux/internal.h"
+
+/* ---- what goes wrong too often ---- */
+
+int in_churn(struct mux_session *s) {
+    if (!session_alive(s))
+        return HT_EPROTO;
+    if (s->churn > 0) {
+        s->churn--;
+        return 0;
+    }
+    return session_violation(s, WIRE_CODE_ENHANCE_YOUR_CALM, WIRE_CLOSE_PROTOCOL_ERROR, "too many streams reset");
+}
+
+/* A frame for a stream that is not open: late when the stream once was (STREAM-6), stray when it never was (STREAM-7). */
+static int not_open(struct mux_session *s, uint32_t id) {
+    bool was_open = id % 2 == 0 && (id < s->next_id || s->ids_used_up);
+    if (was_open || ++s->strays <= WIRE_LIMIT_MAX_STRAY_FRAMES)
+        return 0;
+    return session_violation(s, WIRE_GOAWAY_STRAY_FRAMES_CODE, WIRE_GOAWAY_STRAY_FRAMES_CLOSE, WIRE_GOAWAY_STRAY_FRAMES_MESSAGE);
+}
+
+/* Frames that make us answer: a peer that asks and never reads ends here, not in our memory. */
+static int check_answers(struct mux_session *s, const struct mux_link *l) {
+    if (ht_buf_size(&l->queue) <= MUX_QUEUE_MAX)
+        return 0;
+    return session_violation(s, WIRE_CODE_ENHANCE_YOUR_CALM, WIRE_CLOSE_POLICY_VIOLATION, "our frames are not read");
+}
+
+/* ---- streams ---- */
+
+static int refuse(struct mux_session *s, struct mux_link *l, uint32_t id, enum wire_code code, const char *reason) {
+    int rc = check_answers(s, l);
+    if (rc < 0)
+        return rc;
+    out_reset(l, id, (uint16_t)code, reason);
+    return 0;
+}
+
+static int on_stream_open(struct mux_session *s, struct mux_link *l, uint32_t id, const uint8_t *payload, size_t len) {
+    if (id % 2 != 0 || id < s->next_id || s->ids_used_up) { /* STREAM-1, STREAM-2 */
+        struct mux_stream *old = table_find(&s->table, id);
+        if (old)
+            return stream_violation(old, WIRE_CODE_PROTOCOL_ERROR, "stream id used twice");
+        int rc = refuse(s, l, id, WIRE_CODE_PROTOCOL_ERROR, "stream id is odd or old");
+        return rc < 0 ? rc : in_churn(s);
+    }
+    s->ids_used_up = id > UINT32_MAX - 2;
+    s->next_id = id + 2;
+    struct wire_stream_open open;
+    struct wire_error err;
+    if (wire_decode_stream_open(payload, len, link_scratch(), &open, &err) < 0) {
+        int rc = refuse(s, l, id, err.code, err.text);
+        return rc < 0 ? rc : in_churn(s);
+    }
+    if (s->state != SESSION_LIVE)
+        return refuse(s, l, id, WIRE_CODE_REFUSED_STREAM, "going away");
+    if (s->n_all >= s->cfg.max_streams)
+        return refuse(s, l, id, WIRE_CODE_REFUSED_STREAM, "too many streams");
+    struct mux_stream *st = stream_create(s, l, id, open.kind);
+    if (!st)
+        return refuse(s, l, id, WIRE_CODE_REFUSED_STREAM, ht_err_text(HT_ENOMEM));
+    stream_hold(st);
+    if (s->ops->stream_open)
+        s->ops->stream_open(s->ctx, st, &open);
+    if (st->open && !st->ops) /* nobody took it, and a dead end is worse than a refusal */
+        mux_stream_reset(st, WIRE_CODE_REFUSED_STREAM, "not accepted");
+    stream_let(st);
+    return 0;
+}
+
+static int on_response_head(struct mux_session *s, struct mux_link *l, struct mux_stream *st, const uint8_t *payload,
+                            size_t len) {
+    struct wire_response_head head;
+    struct wire_error err;
+    (void)s;
+    if (st->remote_ended)
+        return stream_violation(st, WIRE_CODE_STREAM_CLOSED, "response head after EOF");
+    if (wire_decode_response_head(payload, len, link_scratch(), &head, &err) < 0)
+        return stream_violation(st, err.code, err.text);
+    if (st->kind != WIRE_KIND_HTTP)
+        return stream_violation(st, WIRE_CODE_PROTOCOL_ERROR, "response head on a TCP stream");
+    if (st->head_done) /* HTTP-7 */
+        return stream_violation(st, WIRE_CODE_PROTOCOL_ERROR, "response head after the final one");
+    bool interim = head.status < 200 && head.status != 101;
+    if (interim == head.final)
+        return stream_violation(st, WIRE_CODE_PROTOCOL_ERROR, "status and final disagree");
+    if (interim && ++st->interim > MUX_MAX_INTERIM)
+        return stream_violation(st, WIRE_CODE_ENHANCE_YOUR_CALM, "too many interim heads");
+    st->head_done = head.final;
+    stream_hold(st);
+    stream_mark_batch(st, l);
+    if (st->ops && st->ops->response_head)
+        st->ops->response_head(st->ctx, &head);
+    stream_let(st);
+    return 0;
+}
+
+/* What the peer may not do on this stream now, or NULL. For DATA and EOF alike. */
+static const char *out_of_order(const struct mux_session *s, const struct mux_stream *st, enum wire_code *code) {
+    if (st->remote_ended) { /* STREAM-4 */
+        *code = WIRE_CODE_STREAM_CLOSED;
+        return "a frame after EOF";
+    }
+    if (s->cfg.role == WIRE_ROLE_KIT && st->kind == WIRE_KIND_HTTP && !st->head_done) {
+        *code = WIRE_CODE_PROTOCOL_ERROR;
+        return "a frame before the response head";
+    }
+    return NULL;
+}
+
+static int on_eof(struct mux_session *s, struct mux_link *l, struct mux_stream *st) {
+    enum wire_code code;
+    const char *wrong = out_of_order(s, st, &code);
+    if (wrong)
+        return stream_violation(st, code, wrong);
+    st->remote_ended = true;
+    ht_list_remove(&st->window); /* it will not send: no more credit */
+    stream_hold(st);
+    stream_mark_batch(st, l);
+    if (st->ops && st->ops->eof)
+        st->ops->eof(st->ctx);
+    if (st->open)
+        stream_check_done(st);
+    stream_let(st);
+    return 0;
+}
+
+static int on_reset(struct mux_session *s, struct mux_stream *st, const uint8_t *payload, size_t len) {
+    struct wire_reset r;
+    struct wire_error err;
+    if (wire_decode_reset(payload, len, link_scratch(), &r, &err) < 0) {
+        r.reason = ht_slice_str(err.text); /* it ends the stream all the same */
+        r.code = (uint16_t)err.code;
+    }
+    /* Unknown codes count as CANCEL. So does 0: closed() keeps that for an end in order. */
+    if (r.code == WIRE_CODE_NO_ERROR || r.code > WIRE_CODE_RESOURCE_EXHAUSTED)
+        r.code = WIRE_CODE_CANCEL;
+    if (s->cfg.metrics)
+        s->cfg.metrics->resets_total[ht_metric_code_of(r.code)][HT_METRIC_DIRECTION_RECEIVED]++;
+    stream_end(st, r.code, r.reason, true);
+    /* A driver dials for each stream; what is opened only to be reset has its price. The kit's streams are its visitors' doing. */
+    return s->cfg.role == WIRE_ROLE_DRIVER ? in_churn(s) : 0;
+}
+
+static int on_window(struct mux_session *s, uint32_t id, const uint8_t *payload, size_t len) {
+    struct wire_window w;
+    struct wire_error err;
+    if (wire_decode_window(payload, len, link_scratch(), &w, &err) < 0)
+        return session_violation(s, err.code, err.ws_close, err.text);
+    if (id == 0)
+        return window_session_grant(s, w.increment);
+    struct mux_stream *st = table_find(&s->table, id);
+    return st ? window_stream_grant(st, w.increment) : not_open(s, id);
+}
+
+static int stream_frame(struct mux_session *s, struct mux_link *l, uint8_t type, uint32_t id, const uint8_t *payload,
+                        size_t len) {
+    if (type == WIRE_STREAM_OPEN)
+        return on_stream_open(s, l, id, payload, len);
+    if (type == WIRE_WINDOW)
+        return on_window(s, id, payload, len);
+    struct mux_stream *st = table_find(&s->table, id);
+    if (!st)
+        return not_open(s, id);
+    switch (type) {
+    case WIRE_STREAM_RESPONSE_HEAD:
+        return on_response_head(s, l, st, payload, len);
+    case WIRE_EOF:
+        return on_eof(s, l, st);
+    default:
+        return on_reset(s, st, payload, len);
+    }
+}
+
+/* Credit for the whole frame is taken when it begins. 0: go on, *discard tells how. */
+static int begin_data(struct mux_session *s, uint32_t id, uint32_t frame_len, bool *discard) {
+    *discard = true;
+    if (!flow_recv_take(&s->recv.recv, frame_len)) /* FLOW-4 */
+        return session_violation(s, WIRE_CODE_FLOW_CONTROL_ERROR, WIRE_CLOSE_PROTOCOL_ERROR, "more DATA than session credit");
+    struct mux_stream *st = table_find(&s->table, id);
+    if (!st)
+        return not_open(s, id);
+    enum wire_code code;
+    const char *wrong = out_of_order(s, st, &code);
+    if (wrong)
+        return stream_violation(st, code, wrong);
+    if (!flow_recv_take(&st->recv, frame_len)) /* FLOW-4 */
+        return stream_violation(st, WIRE_CODE_FLOW_CONTROL_ERROR, "more DATA than stream credit");
+    *discard = false;
+    return 0;
+}
+
+int in_data(struct mux_session *s, struct mux_link *l, uint32_t id, const uint8_t *p, size_t n, uint32_t frame_len,
+            bool first) {
+    if (first) {
+        int rc = begin_data(s, id, frame_len, &l->discard);
+        if (rc < 0)
+            return rc;
+        l->data_left = frame_len;
+    }
+    l->data_left -= (uint32_t)n;
+    if (n == 0)
+        return 0;
+    struct mux_stream *st = l->discard ? NULL : table_find(&s->table, id);
+    if (!st) { /* FLOW-5 */
+        window_drop(s, (uint32_t)n);
+        return 0;
+    }
+    flow_pool_hold(&s->recv, (uint32_t)n);
+    st->unconsumed += (uint32_t)n;
+    window_session_check(s);
+    if (s->cfg.metrics)
+        s->cfg.metrics->bytes_total[st->kind == WIRE_KIND_HTTP ? HT_METRIC_MODE_EXPOSE : HT_METRIC_MODE_PULL]
+                                   [HT_METRIC_DIRECTION_RECEIVED] += n;
+    stream_hold(st);
+    stream_mark_batch(st, l);
+    if (st->ops && st->ops->data)
+        st->ops->data(st->ctx, p, n);
+    stream_let(st);
+    return 0;
+}
+
+/* ---- the session ---- */
+
+static int on_goaway(struct mux_session *s, const struct wire_goaway *g) {
+    if (s->cfg.metrics)
+        s->cfg.metrics->goaways_total[ht_metric_code_of(g->code)][HT_METRIC_DIRECTION_RECEIVED]++;
+    if (s->ops->goaway)
+        s->ops->goaway(s->ctx, g);
+    if (!session_alive(s))
+        return HT_ECLOSED;
+    if (s->cfg.role == WIRE_ROLE_DRIVER) { /* the kit closes when it is through */
+        if (s->state == SESSION_LIVE)
+            session_set_state(s, SESSION_GOING);
+        return 0;
+    }
+    session_finish(s, /* END-1 */
+                   &(struct session_end){
+                       .why = MUX_END_CLEAN,
+                       .text = "GOAWAY from the peer",
+                       .ws_code = WIRE_CLOSE_NORMAL,
+                       .stream_code = WIRE_CODE_CANCEL,
+                       .remote = true,
+                   },
+                   NULL);
+    return HT_ECLOSED;
+}
+
+static int on_ping(struct mux_session *s, struct mux_link *l, uint8_t type, const struct wire_ping *ping) {
+    if (type == WIRE_PING) {
+        if (s->cfg.metrics)
+            s->cfg.metrics->pings_total[HT_METRIC_DIRECTION_RECEIVED]++;
+        out_pong(l, ping->nonce);
+        return 0;
+    }
+    uint64_t nonce;
+    memcpy(&nonce, ping->nonce, sizeof nonce);
+    if (!s->ping_sent || nonce != s->ping_nonce)
+        return 0; /* late or made up */
+    s->ping_sent = false;
+    s->rtt_known = true;
+    s->rtt_ms = s->now_ms - s->ping_at;
+    if (s->cfg.metrics)
+        ht_metrics_observe_ping_rtt_seconds(s->cfg.metrics, s->rtt_ms * 1000);
+    if (s->ops->pong)
+        s->ops->pong(s->ctx, s->rtt_ms * 1000);
+    return 0;
+}
+
+#define UP(name, member)                          \
+    do {                                          \
+        if (s->ops->name)                         \
+            s->ops->name(s->ctx, &any->member);   \
+    } while (0)
+
+/* wire_check_rx() has seen to it that only frames of the other role come here. */
+static int hand_up(struct mux_session *s, struct mux_link *l, uint8_t type, const union wire_any *any) {
+    switch (type) {
+    case WIRE_BIND:
+        if (s->ops->bind)
+            s->ops->bind(s->ctx, &any->bind, NULL);
+        break;
+    case WIRE_UNBIND:
+        UP(unbind, unbind);
+        break;
+    case WIRE_BIND_OK:
+        UP(bind_ok, bind_ok);
+        break;
+    case WIRE_BIND_ERR:
+        UP(bind_err, bind_err);
+        break;
+    case WIRE_UNBIND_OK:
+        UP(unbind_ok, unbind_ok);
+        break;
+    case WIRE_UNBIND_ERR:
+        UP(unbind_err, unbind_err);
+        break;
+    case WIRE_BIND_REVOKED:
+        UP(bind_revoked, bind_revoked);
+        break;
+    case WIRE_SHARD_MAP:
+        UP(shard_map, shard_map);
+        break;
+    case WIRE_REISSUE_JOIN_TICKETS:
+        if (s->cfg.role == WIRE_ROLE_KIT)
+            UP(reissue, reissue);
+        else
+            UP(reissued, reissue);
+        break;
+    case WIRE_PING:
+    case WIRE_PONG:
+        return on_ping(s, l, type, &any->ping);
+    default:
+        return on_goaway(s, &any->goaway);
+    }
+    return 0;
+}
+
+static int session_frame(struct mux_session *s, struct mux_link *l, uint8_t type, const uint8_t *payload, size_t len) {
+    union wire_any any;
+    struct wire_error err;
+    if (type == WIRE_BIND || type == WIRE_UNBIND || type == WIRE_REISSUE_JOIN_TICKETS) {
+        int rc = check_answers(s, session_primary(s));
+        if (rc < 0)
+            return rc;
+    }
+    if (wire_decode_any(type, payload, len, link_scratch(), &any, &err) == 0)
+        return hand_up(s, l, type, &any);
+    if (err.scope != WIRE_SCOPE_REPLY)
+        return session_violation(s, err.code, err.ws_close, err.text);
+    if (s->ops->bind) /* BIND-5 */
+        s->ops->bind(s->ctx, &any.bind, &err);
+    return 0;
+}
+
+int in_frame(struct mux_session *s, struct mux_link *l, uint8_t type, uint32_t id, const uint8_t *payload, size_t len) {
+    return id != 0 || type == WIRE_WINDOW ? stream_frame(s, l, type, id, payload, len)
+                                          : session_frame(s, l, type, payload, len);
+}

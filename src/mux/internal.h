@@ -1,0 +1,278 @@
+/*
+ * What the files of this room share. Nobody else includes it.
+ *
+ *   link.c       one WebSocket: handshake, feeding, its end
+ *   session.c    life of a session, its one transition function, attaching links
+ *   stream.c     streams: table, handles, calls upward, ends
+ *   in.c         what received frames do
+ *   out.c        control queue, turns of the streams, pull()
+ *   window.c     credit: what was consumed, WINDOW both ways, growing windows
+ *   keepalive.c  everything that depends on time
+ *   compat.c     workarounds for published drivers
+ *
+ * Callbacks may destroy anything. Two rules make that safe: a function that calls upward holds what it touches afterwards
+ * (link_hold, session_hold, stream->busy), and it looks at the state again after the call.
+ */
+#ifndef HT_MUX_INTERNAL_H
+#define HT_MUX_INTERNAL_H
+
+#include "base/buf.h"
+#include "base/list.h"
+#include "flow/flow.h"
+#include "mux/mux.h"
+#include "wire/bytes.h"
+#include "wire/frames.h"
+
+#define MUX_PIECE WIRE_LIMIT_MAX_PAYLOAD /* most DATA in one turn of a stream */
+#define MUX_FIRST_PIECE 32768u    /* the same for a stream that just became ready, while others wait */
+#define MUX_LEAST_PIECE 4096u     /* a message with less room than this is full for DATA */
+#define MUX_PONGS 16u             /* PINGs that are answered one by one; of more only the latest */
+#define MUX_CONGESTED (256u << 10) /* bytes of control frames from which openers should wait */
+#define MUX_QUEUE_MAX (4u << 20)  /* bytes of control frames from which nothing new is taken on */
+#define MUX_QUEUE_KEEP (16u << 10) /* memory that an empty control queue keeps */
+#define MUX_MAX_INTERIM 32u       /* interim heads of one stream: they are not flow-controlled */
+#define MUX_REASON_MAX 256u       /* bytes of a RESET's reason that we send */
+
+/* RESETs that cost us work: a burst, and how many of it come back each second (hardening case 14). */
+#define MUX_CHURN_BURST 10000u
+#define MUX_CHURN_RATE 2000u
+
+/* ---- links ---- */
+
+struct mux_link {
+    const struct mux_link_ops *ops;
+    void *ctx;
+    struct mux_session *s; /* NULL: before the handshake and after the end */
+    enum wire_version version;
+    unsigned index;
+    unsigned refs;  /* calls that are running, and one for the owner */
+    bool asked;     /* kit: the first frame went up and has no answer yet */
+    bool dead;      /* takes nothing more in; what is queued can still be pulled */
+    bool destroyed; /* by its owner */
+    bool kicked;    /* output() was called and pull() was not yet */
+    bool discard;      /* the rest of the present DATA frame goes nowhere */
+    uint32_t data_left; /* of the present DATA frame, credit taken and bytes not seen */
+    struct wire_asm assembler;
+    struct ht_buf queue; /* encoded control frames, in order */
+    unsigned n_pongs;
+    uint8_t pongs[MUX_PONGS][8];
+    struct ht_list fresh;   /* streams that became ready: one small piece each ahead of the ring */
+    struct ht_list ring;    /* streams in turn; some may have nothing left and go when met */
+    unsigned n_ready;       /* streams in fresh and ring that have something */
+    unsigned n_streams;     /* open ones pinned here */
+    struct ht_list windows; /* streams with a WINDOW to send */
+    struct ht_list batch;   /* streams that wait for data_end() */
+};
+
+static inline void link_hold(struct mux_link *l) { l->refs++; }
+void link_let(struct mux_link *l);
+/* Calls output() once until the next pull(). */
+void link_kick(struct mux_link *l);
+/* Decoders' room, one for all links of a thread: what was decoded is used up before anything else is decoded. */
+struct wire_scratch *link_scratch(void);
+/* Nothing more comes in; the owner is asked to close with `ws_code`. No-op on a dead link. */
+void link_close(struct mux_link *l, uint16_t ws_code, const char *reason);
+/* Takes the link out of its session; its streams must be off. */
+void link_detach(struct mux_link *l);
+/* Belongs to the session as `index` from now on. */
+void link_attach(struct mux_link *l, struct mux_session *s, unsigned index);
+
+/* ---- sessions ---- */
+
+enum session_state {
+    SESSION_NEW,      /* no link yet */
+    SESSION_LIVE,     /* a primary carries it */
+    SESSION_DRAINING, /* we said GOAWAY; open streams may finish */
+    SESSION_GOING,    /* driver: the kit said GOAWAY; open streams may finish until it closes */
+    SESSION_OVER,     /* nothing works any more; over() has been or is being called */
+    SESSION_COUNT,
+};
+
+/* Open addressing by stream id. Ids are even and growing, so id / 2 spreads them perfectly. */
+struct stream_table {
+    struct mux_stream **slot;
+    uint32_t mask; /* slots - 1; meaningless while slot is NULL */
+    uint32_t used;
+};
+
+struct mux_session {
+    struct mux_config cfg;
+    const struct mux_session_ops *ops;
+    void *ctx;
+    enum session_state state;
+    unsigned refs; /* calls that are running, and one for the owner */
+    bool destroyed;
+    struct mux_link *links[WIRE_LIMIT_MAX_CONNECTIONS];
+    unsigned n_links;
+    struct stream_table table; /* open streams */
+    struct ht_list all;        /* open ones and handles not released */
+    unsigned n_all;
+    struct ht_list starved;   /* streams in turn that session credit ran out for, first come first served */
+    struct ht_list held_eofs; /* compat: EOFs that wait for their time, the oldest first */
+    struct flow_send send;
+    struct flow_pool recv;
+    uint32_t send_limit, stream_send_limit; /* what WINDOW may lift the windows to */
+    uint32_t next_id; /* kit: the id of the next stream; driver: the least one that is acceptable */
+    bool ids_used_up;
+    uint32_t strays; /* frames for streams that never were */
+    uint32_t churn;  /* RESETs left in the burst */
+    uint64_t churn_at; /* when churn was last filled up */
+    int failed; /* an error inside; the next tick ends the session */
+
+    uint64_t now_ms;
+    bool heard;          /* something came since the last tick */
+    bool idle_marked;    /* idle_since counts */
+    bool ping_sent;      /* and not answered */
+    uint64_t ping_nonce; /* of the last PING */
+    uint64_t heard_at, idle_since, ping_at, drain_until;
+    bool rtt_known;
+    uint64_t rtt_ms;     /* last round trip */
+    unsigned bindings;
+    uint16_t drain_ws_code;
+};
+
+static inline void session_hold(struct mux_session *s) { s->refs++; }
+void session_let(struct mux_session *s);
+static inline bool session_alive(const struct mux_session *s) { return !s->destroyed && s->state != SESSION_OVER; }
+static inline struct mux_link *session_primary(const struct mux_session *s) { return s->links[0]; }
+
+/* The only place where a session's state changes; asserts that the change is legal. */
+void session_set_state(struct mux_session *s, enum session_state to);
+
+/*
+ * The end: streams are closed with `stream_code`, links (but not `but`) are told to close with `ws_code`, over() is called.
+ * No-op when it is over already. `s` may be freed on return unless it is held.
+ */
+struct session_end {
+    enum mux_end why;
+    const char *text;
+    uint16_t ws_code;
+    enum wire_code stream_code;
+    bool remote; /* the peer's doing */
+};
+void session_finish(struct mux_session *s, const struct session_end *end, struct mux_link *but);
+
+/* The peer broke a rule: GOAWAY, close, over(MUX_END_VIOLATION). Returns HT_EPROTO, which stops feeding. */
+int session_violation(struct mux_session *s, enum wire_code code, uint16_t ws_code, const char *text);
+/* Out of memory inside: ends the session from the next tick, where nothing is running. */
+void session_fail(struct mux_session *s, int err);
+/* Queues GOAWAY on the primary, as good as it can. */
+void session_send_goaway(struct mux_session *s, uint32_t code, const char *message);
+/* The primary, or a secondary with its streams, is gone. `clean`: see mux_link_closed(). */
+void session_link_gone(struct mux_session *s, struct mux_link *l, bool clean);
+
+/* ---- streams ---- */
+
+struct mux_stream {
+    struct ht_list turn;   /* link->fresh, link->ring, session->starved, session->held_eofs, or none */
+    struct ht_list all;    /* session->all */
+    struct ht_list window; /* link->windows, or none */
+    struct ht_list batch;  /* batch_of->batch, or none */
+    struct mux_link *batch_of;
+    struct mux_session *s; /* NULL: dead */
+    struct mux_link *l;    /* NULL: over */
+    const struct mux_stream_ops *ops; /* NULL: nobody to call */
+    void *ctx;
+    uint32_t id;
+    struct flow_send send;
+    struct flow_recv recv;
+    uint32_t unconsumed;
+    uint32_t sent;       /* bytes sent before the first WINDOW came (compat) */
+    uint32_t grow_bytes; /* consumed since grow_since */
+    uint64_t grow_since;
+    uint64_t eof_since; /* when the held EOF was first seen by a tick; 0: not yet */
+    uint16_t busy;    /* upward calls that are running */
+    uint8_t kind;     /* enum wire_kind */
+    uint8_t interim;  /* interim heads so far */
+    uint8_t nudges;   /* ready() while already in turn */
+    bool handle;      /* not released */
+    bool open;        /* on the wire; in the table */
+    bool ready;       /* wants to be pulled */
+    bool in_turn;     /* in fresh or ring */
+    bool waiting;     /* in turn, with something to send: counted in link->n_ready */
+    bool starved;     /* in session->starved */
+    bool blocked;     /* no credit of its own: in no list until WINDOW comes */
+    bool told_no;     /* writable(false) was the last word */
+    bool pulling;
+    bool eof_pending; /* pull() said the end; EOF is not written yet */
+    bool eof_held;    /* the pending EOF waits for the driver (compat) */
+    bool local_ended, remote_ended;
+    bool head_done;   /* the final response head has passed */
+    bool window_seen; /* the peer has sent a WINDOW for it */
+};
+
+struct mux_stream *table_find(const struct stream_table *t, uint32_t id);
+int table_add(struct stream_table *t, struct mux_stream *st) HT_MUST_USE;
+void table_remove(struct stream_table *t, uint32_t id);
+void table_free(struct stream_table *t);
+
+/* A stream that is open on `l`, in the table and counted; NULL: out of memory. */
+struct mux_stream *stream_create(struct mux_session *s, struct mux_link *l, uint32_t id, enum wire_kind kind) HT_MUST_USE;
+static inline void stream_hold(struct mux_stream *st) { st->busy++; }
+/* Frees it when nobody needs it any more. */
+void stream_let(struct mux_stream *st);
+/* Off the wire, out of every list but `all` and `batch`. No call upward. */
+void stream_off(struct mux_stream *st);
+/* stream_off() and closed(). */
+void stream_end(struct mux_stream *st, uint16_t code, struct ht_slice reason, bool remote);
+/* The peer broke a rule of the stream: RESET and closed(). Returns 0, or HT_EPROTO when it did that too often. */
+int stream_violation(struct mux_stream *st, enum wire_code code, const char *reason);
+/* The session is gone for this stream: closed(), data_end(), and the handle is dead. */
+void stream_orphan(struct mux_stream *st, uint16_t code, struct ht_slice reason, bool remote);
+/* Both directions have ended? Then closed(0). */
+void stream_check_done(struct mux_stream *st);
+void stream_tell_writable(struct mux_stream *st, bool yes);
+/* data_end() becomes due with the present batch. */
+void stream_mark_batch(struct mux_stream *st, struct mux_link *l);
+
+/* ---- receiving ---- */
+
+int in_frame(struct mux_session *s, struct mux_link *l, uint8_t type, uint32_t id, const uint8_t *payload, size_t len);
+int in_data(struct mux_session *s, struct mux_link *l, uint32_t id, const uint8_t *p, size_t n, uint32_t frame_len, bool first);
+/* One costly RESET more. 0, or HT_EPROTO when the burst is used up and the session has ended. */
+int in_churn(struct mux_session *s);
+
+/* ---- sending ---- */
+
+/* Appends a frame to the control queue. 0, HT_ENOMEM, or what the encoder says. */
+int out_session_frame(struct mux_link *l, enum wire_frame_type type, const void *payload) HT_MUST_USE;
+int out_stream_open(struct mux_link *l, uint32_t id, const struct wire_stream_open *open) HT_MUST_USE;
+int out_response_head(struct mux_link *l, uint32_t id, const struct wire_response_head *head) HT_MUST_USE;
+/* Never fails: out of memory ends the session. */
+void out_reset(struct mux_link *l, uint32_t id, uint16_t code, const char *reason);
+void out_pong(struct mux_link *l, const uint8_t nonce[8]);
+/* Puts a stream that is ready, or has an EOF to write, in turn; no-op while it waits for something else. `fresh`: ahead of
+ * those that have had their turn. */
+void out_enter(struct mux_stream *st, bool fresh);
+/* Out of turn, and off the lists of those that wait. */
+void out_leave(struct mux_stream *st);
+/* Session credit has come: starved streams go on. */
+void out_feed_starved(struct mux_session *s);
+
+/* ---- credit ---- */
+
+/* WINDOW came. 0 or HT_EPROTO. */
+int window_session_grant(struct mux_session *s, uint32_t n);
+int window_stream_grant(struct mux_stream *st, uint32_t n);
+/* How much DATA the stream's own credit allows for now. */
+uint32_t window_stream_room(const struct mux_stream *st);
+/* `n` bytes of DATA for nobody: their session credit goes back. */
+void window_drop(struct mux_session *s, uint32_t n);
+/* The session's WINDOW goes out when it is due. */
+void window_session_check(struct mux_session *s);
+void window_stream_check(struct mux_stream *st);
+
+/* ---- workarounds for published drivers ---- */
+
+/* What may be sent on the stream now, at most `room`. */
+uint32_t compat_send_room(const struct mux_stream *st, uint32_t room);
+void compat_sent(struct mux_stream *st, uint32_t n);
+/* True: the EOF that is pending must wait; the stream was put aside. */
+bool compat_hold_eof(struct mux_stream *st);
+/* A WINDOW of the stream came. */
+void compat_window_seen(struct mux_stream *st);
+void compat_tick(struct mux_session *s);
+/* When compat_tick() has something to do; UINT64_MAX: nothing. */
+uint64_t compat_deadline(const struct mux_session *s);
+
+#endif

@@ -1,0 +1,138 @@
+/*
+ * Everything that depends on time. Time moves with tick() alone: what came in between is only marked, and counts from the next
+ * tick on, so that a timer may fire late but never early.
+ */
+#include "mux/internal.h"
+
+static bool idle(const struct mux_session *s) {
+    return s->cfg.idle_timeout_ms && s->state == SESSION_LIVE && s->n_all == 0 && s->bindings == 0;
+}
+
+static bool drained(const struct mux_session *s) { return s->state == SESSION_DRAINING && s->n_all == 0; }
+
+/* A session between auto-window peers measures its round trip once, early: growing windows go by it. */
+static bool early_ping(const struct mux_session *s) {
+    return s->cfg.auto_window && !s->rtt_known && !s->ping_sent && s->state == SESSION_LIVE;
+}
+
+static void time_out(struct mux_session *s, enum mux_end why, uint32_t code, const char *message, uint16_t ws_code) {
+    session_send_goaway(s, code, message);
+    session_finish(s,
+                   &(struct session_end){
+                       .why = why,
+                       .text = message,
+                       .ws_code = ws_code,
+                       .stream_code = WIRE_CODE_REFUSED_STREAM,
+                   },
+                   NULL);
+}
+
+static void send_ping(struct mux_session *s) {
+    struct wire_ping ping;
+    s->ping_nonce++;
+    memcpy(ping.nonce, &s->ping_nonce, sizeof ping.nonce);
+    if (out_session_frame(session_primary(s), WIRE_PING, &ping) < 0)
+        return; /* the next tick tries again */
+    s->ping_sent = true;
+    s->ping_at = s->now_ms;
+    if (s->cfg.metrics)
+        s->cfg.metrics->pings_total[HT_METRIC_DIRECTION_SENT]++;
+}
+
+static void tick_ping(struct mux_session *s) {
+    if (s->ping_sent) {
+        if (s->cfg.pong_timeout_ms && s->now_ms >= s->ping_at + s->cfg.pong_timeout_ms) /* KEEP-2 */
+            time_out(s, MUX_END_TIMEOUT, WIRE_GOAWAY_PONG_TIMEOUT_CODE, WIRE_GOAWAY_PONG_TIMEOUT_MESSAGE,
+                     WIRE_GOAWAY_PONG_TIMEOUT_CLOSE);
+    } else if (early_ping(s) || (s->cfg.ping_interval_ms && s->now_ms >= s->heard_at + s->cfg.ping_interval_ms)) { /* KEEP-1 */
+        send_ping(s);
+    }
+}
+
+static void tick_idle(struct mux_session *s) {
+    if (!idle(s)) {
+        s->idle_marked = false;
+    } else if (!s->idle_marked) {
+        s->idle_marked = true;
+        s->idle_since = s->now_ms;
+    } else if (s->now_ms >= s->idle_since + s->cfg.idle_timeout_ms) { /* KEEP-3 */
+        time_out(s, MUX_END_IDLE, WIRE_GOAWAY_IDLE_CODE, WIRE_GOAWAY_IDLE_MESSAGE, WIRE_GOAWAY_IDLE_CLOSE);
+    }
+}
+
+static void tick_drain(struct mux_session *s) {
+    if (s->state != SESSION_DRAINING || (s->n_all > 0 && s->now_ms < s->drain_until))
+        return;
+    HT_LIST_FOR(node, &s->all) { /* KILL-1: what is left is cut */
+        struct mux_stream *st = HT_LIST_ENTRY(node, struct mux_stream, all);
+        if (st->open)
+            out_reset(st->l, st->id, WIRE_CODE_CANCEL, "session closed");
+    }
+    session_finish(s,
+                   &(struct session_end){
+                       .why = MUX_END_LOCAL,
+                       .text = "closed",
+                       .ws_code = s->drain_ws_code,
+                       .stream_code = WIRE_CODE_CANCEL,
+                   },
+                   NULL);
+}
+
+static void tick_churn(struct mux_session *s) {
+    uint64_t back = (s->now_ms - s->churn_at) * MUX_CHURN_RATE / 1000;
+    if (back == 0)
+        return;
+    s->churn = (uint32_t)ht_min(s->churn + back, MUX_CHURN_BURST);
+    s->churn_at = s->now_ms;
+}
+
+void mux_session_tick(struct mux_session *s, uint64_t now_ms) {
+    if (!session_alive(s) || s->state == SESSION_NEW)
+        return;
+    session_hold(s);
+    s->now_ms = now_ms > s->now_ms ? now_ms : s->now_ms;
+    if (s->heard) {
+        s->heard = false;
+        s->heard_at = s->now_ms;
+    }
+    tick_churn(s);
+    if (s->failed)
+        session_finish(s,
+                       &(struct session_end){
+                           .why = MUX_END_LOST,
+                           .text = ht_err_text(s->failed),
+                           .ws_code = WIRE_CLOSE_INTERNAL_ERROR,
+                           .stream_code = WIRE_CODE_INTERNAL_ERROR,
+                       },
+                       NULL);
+    if (session_alive(s))
+        tick_drain(s);
+    if (session_alive(s))
+        tick_ping(s);
+    if (session_alive(s))
+        tick_idle(s);
+    if (session_alive(s))
+        compat_tick(s);
+    session_let(s);
+}
+
+static uint64_t earlier(uint64_t a, uint64_t b) { return a < b ? a : b; }
+
+uint64_t mux_session_deadline(const struct mux_session *s) {
+    uint64_t at = UINT64_MAX;
+    if (!session_alive(s) || s->state == SESSION_NEW)
+        return at;
+    if (s->failed || drained(s) || early_ping(s) || (idle(s) && !s->idle_marked))
+        return s->now_ms;
+    if (s->state == SESSION_DRAINING)
+        at = earlier(at, s->drain_until);
+    if (s->ping_sent && s->cfg.pong_timeout_ms)
+        at = earlier(at, s->ping_at + s->cfg.pong_timeout_ms);
+    if (!s->ping_sent && s->cfg.ping_interval_ms)
+        at = earlier(at, s->heard_at + s->cfg.ping_interval_ms);
+    if (idle(s))
+        at = earlier(at, s->idle_since + s->cfg.idle_timeout_ms);
+    if (s->churn < MUX_CHURN_BURST) /* to fill it up again */
+        at = earlier(at, s->churn_at + 1000);
+    return earlier(at, compat_deadline(s));
+}

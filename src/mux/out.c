@@ -1,0 +1,314 @@
+#include "mux/internal.h"
+
+#include <assert.h>
+
+/* ---- the control queue ---- */
+
+/* Encodes straight into the queue. Most frames are small, so room is tried for in steps. */
+static int enqueue(struct mux_link *l, enum wire_frame_type type, uint32_t id, const void *payload) {
+    const size_t largest = WIRE_LIMIT_HEADER + WIRE_LIMIT_MAX_PAYLOAD;
+    for (size_t room = 1024;; room *= 4) {
+        room = ht_min(room, largest);
+        uint8_t *to = ht_buf_reserve(&l->queue, room);
+        if (!to)
+            return HT_ENOMEM;
+        int n = wire_encode_any(to, room, (uint8_t)type, id, payload);
+        if (n == HT_ESPACE && room < largest)
+            continue;
+        if (n < 0)
+            return n;
+        wire_assert_tx(l->assembler.role, l->assembler.state, (uint8_t)type, id, (uint32_t)n - WIRE_LIMIT_HEADER);
+        ht_buf_commit(&l->queue, (size_t)n);
+        link_kick(l);
+        return 0;
+    }
+}
+
+int out_session_frame(struct mux_link *l, enum wire_frame_type type, const void *payload) {
+    int rc = enqueue(l, type, 0, payload);
+    if (rc == 0 && type == WIRE_GOAWAY && l->s && l->s->cfg.metrics) {
+        const struct wire_goaway *g = payload;
+        l->s->cfg.metrics->goaways_total[ht_metric_code_of(g->code)][HT_METRIC_DIRECTION_SENT]++;
+    }
+    return rc;
+}
+
+int out_stream_open(struct mux_link *l, uint32_t id, const struct wire_stream_open *open) {
+    return enqueue(l, WIRE_STREAM_OPEN, id, open);
+}
+
+int out_response_head(struct mux_link *l, uint32_t id, const struct wire_response_head *head) {
+    return enqueue(l, WIRE_STREAM_RESPONSE_HEAD, id, head);
+}
+
+void out_reset(struct mux_link *l, uint32_t id, uint16_t code, const char *reason) {
+    struct wire_reset r = {.code = code, .reason = ht_slice_str(reason)};
+    r.reason.n = ht_min(r.reason.n, MUX_REASON_MAX);
+    int rc = enqueue(l, WIRE_RESET, id, &r);
+    if (rc == HT_EINVAL) { /* the text is not UTF-8, or was cut inside a character */
+        r.reason = ht_slice_str("");
+        rc = enqueue(l, WIRE_RESET, id, &r);
+    }
+    if (!l->s)
+        return;
+    if (rc < 0)
+        session_fail(l->s, rc);
+    else if (l->s->cfg.metrics)
+        l->s->cfg.metrics->resets_total[ht_metric_code_of(code)][HT_METRIC_DIRECTION_SENT]++;
+}
+
+void out_pong(struct mux_link *l, const uint8_t nonce[8]) {
+    /* Of a flood only the latest count (hardening case 11). */
+    if (l->n_pongs == MUX_PONGS)
+        l->n_pongs--;
+    memcpy(l->pongs[l->n_pongs++], nonce, 8);
+    link_kick(l);
+}
+
+size_t mux_link_queued(const struct mux_link *l) {
+    return ht_buf_size(&l->queue) + l->n_pongs * (WIRE_LIMIT_HEADER + 8u);
+}
+
+/* ---- turns ---- */
+
+/*
+ * A stream that becomes ready goes into `fresh`, which is served first, then into the ring, where everybody gets one piece
+ * after the other. One that has nothing left stays in the ring until it is met, and only then can it be fresh again: a small
+ * answer passes bulk transfers, and a bulk transfer whose source runs dry between pieces cannot pass for one.
+ * (The same idea as the new and old flows of RFC 8290 section 4.2.)
+ */
+void out_enter(struct mux_stream *st, bool fresh) {
+    struct mux_link *l = st->l;
+    if (st->waiting || st->pulling || st->blocked || st->starved || st->eof_held || !(st->ready || st->eof_pending))
+        return;
+    st->waiting = true;
+    l->n_ready++;
+    if (!st->in_turn) {
+        st->in_turn = true;
+        ht_list_push_back(fresh ? &l->fresh : &l->ring, &st->turn);
+    }
+    link_kick(l);
+}
+
+void out_leave(struct mux_stream *st) {
+    ht_list_remove(&st->turn);
+    if (st->waiting)
+        st->l->n_ready--;
+    st->waiting = st->in_turn = st->starved = st->blocked = st->eof_held = false;
+    st->ready = st->eof_pending = false;
+}
+
+void out_feed_starved(struct mux_session *s) {
+    uint32_t credit = s->send.credit;
+    while (credit > 0 && !ht_list_empty(&s->starved)) {
+        struct mux_stream *st = HT_LIST_ENTRY(ht_list_pop_front(&s->starved), struct mux_stream, turn);
+        credit -= (uint32_t)ht_min(credit, MUX_PIECE);
+        st->starved = false;
+        stream_hold(st);
+        out_enter(st, false);
+        stream_tell_writable(st, true);
+        stream_let(st);
+    }
+}
+
+/* ---- the message ---- */
+
+struct message {
+    uint8_t *p;
+    size_t len, cap;
+    unsigned frames;
+};
+
+static bool has_room(const struct message *m, size_t n) {
+    return m->frames < WIRE_LIMIT_MAX_FRAMES && m->cap - m->len >= n;
+}
+
+/* Counts a frame of `n` bytes that was encoded at the end. */
+static void took(struct message *m, int n) {
+    assert(n > 0);
+    m->len += (size_t)n;
+    m->frames++;
+}
+
+static void put_pongs(struct message *m, struct mux_link *l) {
+    unsigned i = 0;
+    while (i < l->n_pongs && has_room(m, WIRE_LIMIT_HEADER + 8))
+        took(m, wire_encode_pong(m->p + m->len, m->cap - m->len, l->pongs[i++]));
+    l->n_pongs -= i;
+    memmove(l->pongs, l->pongs + i, l->n_pongs * sizeof l->pongs[0]);
+}
+
+/* True: the queue is empty. What follows it must wait otherwise: a stream's DATA comes behind its STREAM_OPEN. */
+static bool put_queue(struct message *m, struct mux_link *l) {
+    const uint8_t *head = ht_buf_head(&l->queue);
+    size_t left = ht_buf_size(&l->queue), used = 0;
+    unsigned frames = 0;
+    while (used < left && m->frames + frames < WIRE_LIMIT_MAX_FRAMES) {
+        size_t n = WIRE_LIMIT_HEADER + wire_get32(head + used + 5);
+        if (n > m->cap - m->len - used)
+            break;
+        used += n;
+        frames++;
+    }
+    if (used == 0)
+        return left == 0;
+    memcpy(m->p + m->len, head, used);
+    m->len += used;
+    m->frames += frames;
+    ht_buf_consume(&l->queue, used);
+    if (used == left && l->queue.cap > MUX_QUEUE_KEEP)
+        ht_buf_free(&l->queue);
+    return used == left;
+}
+
+#define WINDOW_FRAME (WIRE_LIMIT_HEADER + 4u)
+
+static void put_windows(struct message *m, struct mux_link *l) {
+    struct flow_recv *session = &l->s->recv.recv;
+    if (l->index == 0 && flow_recv_due(session) && has_room(m, WINDOW_FRAME))
+        took(m, wire_encode_window(m->p + m->len, m->cap - m->len, 0, flow_recv_announce(session)));
+    while (!ht_list_empty(&l->windows) && has_room(m, WINDOW_FRAME)) {
+        struct mux_stream *st = HT_LIST_ENTRY(ht_list_pop_front(&l->windows), struct mux_stream, window);
+        took(m, wire_encode_window(m->p + m->len, m->cap - m->len, st->id, flow_recv_announce(&st->recv)));
+    }
+}
+
+/* Back into the ring, with something to send. */
+static void again(struct mux_stream *st, bool at_front) {
+    struct mux_link *l = st->l;
+    st->waiting = st->in_turn = true;
+    l->n_ready++;
+    if (at_front)
+        ht_list_push_front(&l->ring, &st->turn);
+    else
+        ht_list_push_back(&l->ring, &st->turn);
+}
+
+static void put_eof(struct message *m, struct mux_stream *st) {
+    if (!has_room(m, WIRE_LIMIT_HEADER)) {
+        again(st, true);
+        return;
+    }
+    took(m, wire_encode_eof(m->p + m->len, m->cap - m->len, st->id));
+    st->eof_pending = false;
+    st->local_ended = true;
+    stream_check_done(st);
+}
+
+static void count_sent(struct mux_stream *st, uint32_t n) {
+    struct mux_session *s = st->s;
+    flow_send_take(&st->send, n);
+    flow_send_take(&s->send, n);
+    compat_sent(st, n);
+    if (s->cfg.metrics)
+        s->cfg.metrics->bytes_total[st->kind == WIRE_KIND_HTTP ? HT_METRIC_MODE_EXPOSE : HT_METRIC_MODE_PULL]
+                                   [HT_METRIC_DIRECTION_SENT] += n;
+}
+
+/* The stream's source fills the message itself. */
+static void pull_stream(struct message *m, struct mux_stream *st, size_t room) {
+    uint8_t *at = m->p + m->len;
+    unsigned flags = 0;
+    st->ready = false;
+    st->nudges = 0;
+    st->pulling = true;
+    ssize_t n = st->ops->pull(st->ctx, at + WIRE_LIMIT_HEADER, room, &flags);
+    st->pulling = false;
+    if (n < 0 || !st->open)
+        return;
+    assert((size_t)n <= room);
+    if (n > 0) {
+        wire_encode_data_header(at, st->id, (uint32_t)n);
+        took(m, (int)(WIRE_LIMIT_HEADER + (size_t)n));
+        count_sent(st, (uint32_t)n);
+    }
+    if (flags & MUX_PULL_EOF) {
+        st->ready = false;
+        st->eof_pending = true;
+        if (!compat_hold_eof(st))
+            put_eof(m, st);
+    } else if (n > 0 && (flags & MUX_PULL_MORE || st->ready)) {
+        st->ready = true;
+        again(st, false);
+    } else {
+        st->ready = false;
+        st->in_turn = true; /* until it is met */
+        ht_list_push_back(&st->l->ring, &st->turn);
+        stream_tell_writable(st, true);
+    }
+}
+
+static void serve(struct message *m, struct mux_stream *st, bool fresh) {
+    struct mux_session *s = st->s;
+    if (st->eof_pending) {
+        put_eof(m, st);
+        return;
+    }
+    if (!st->ops || !st->ops->pull)
+        return;
+    if (s->send.credit == 0) {
+        st->starved = true;
+        ht_list_push_back(&s->starved, &st->turn);
+        stream_tell_writable(st, false);
+        return;
+    }
+    size_t room = window_stream_room(st);
+    if (room == 0) {
+        st->blocked = true;
+        stream_tell_writable(st, false);
+        return;
+    }
+    room = ht_min(room, s->send.credit);
+    room = ht_min(room, fresh && st->l->n_ready > 0 ? MUX_FIRST_PIECE : MUX_PIECE);
+    pull_stream(m, st, ht_min(room, m->cap - m->len - WIRE_LIMIT_HEADER));
+}
+
+/* The stream whose turn it is, taken out of turn; NULL: nobody has anything. */
+static struct mux_stream *next_in_turn(struct mux_link *l, bool *fresh) {
+    for (;;) {
+        *fresh = !ht_list_empty(&l->fresh);
+        struct ht_list *node = ht_list_pop_front(*fresh ? &l->fresh : &l->ring);
+        if (!node)
+            return NULL;
+        struct mux_stream *st = HT_LIST_ENTRY(node, struct mux_stream, turn);
+        st->in_turn = false;
+        if (st->waiting) {
+            st->waiting = false;
+            l->n_ready--;
+            return st;
+        }
+    }
+}
+
+static void put_data(struct message *m, struct mux_link *l) {
+    while (l->s && has_room(m, WIRE_LIMIT_HEADER + 1) && (m->len == 0 || has_room(m, WIRE_LIMIT_HEADER + MUX_LEAST_PIECE))) {
+        bool fresh;
+        struct mux_stream *st = next_in_turn(l, &fresh);
+        if (!st) {
+            /* Credit that was meant for streams which then had no use for it. */
+            if (l->s->send.credit == 0 || ht_list_empty(&l->s->starved))
+                return;
+            out_feed_starved(l->s);
+            continue;
+        }
+        stream_hold(st);
+        serve(m, st, fresh);
+        stream_let(st);
+    }
+}
+
+size_t mux_link_pull(struct mux_link *l, uint8_t *out, size_t cap) {
+    struct message m = {out, 0, ht_min(cap, WIRE_LIMIT_MAX_MESSAGE), 0};
+    struct mux_session *s = l->s;
+    link_hold(l);
+    l->kicked = false;
+    put_pongs(&m, l);
+    if (put_queue(&m, l) && s) {
+        session_hold(s);
+        put_windows(&m, l);
+        put_data(&m, l);
+        session_let(s);
+    }
+    link_let(l);
+    return m.len;
+}

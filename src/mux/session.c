@@ -1,0 +1,260 @@
+#include "base/mem.h"
+#include "mux/internal.h"
+
+#include <assert.h>
+
+struct mux_session *mux_session_create(const struct mux_config *cfg, const struct mux_session_ops *ops, void *ctx,
+                                       uint64_t now_ms) {
+    struct mux_session *s = ht_calloc(1, sizeof *s);
+    if (!s)
+        return NULL;
+    s->cfg = *cfg;
+    s->ops = ops;
+    s->ctx = ctx;
+    s->refs = 1;
+    ht_list_init(&s->all);
+    ht_list_init(&s->starved);
+    ht_list_init(&s->held_eofs);
+    flow_send_init(&s->send, cfg->session_window);
+    flow_pool_init(&s->recv, cfg->session_window, cfg->session_buffer);
+    s->send_limit = cfg->session_window;
+    s->stream_send_limit = cfg->stream_window;
+    if (cfg->auto_window) { /* FLOW-8 */
+        s->send_limit = (uint32_t)ht_max(s->send_limit, WIRE_LIMIT_MAX_AUTO_WINDOW);
+        s->stream_send_limit = (uint32_t)ht_max(s->stream_send_limit, WIRE_LIMIT_MAX_AUTO_WINDOW);
+    }
+    s->next_id = cfg->first_stream_id ? cfg->first_stream_id : 2;
+    s->churn = MUX_CHURN_BURST;
+    s->now_ms = s->churn_at = s->heard_at = now_ms;
+    return s;
+}
+
+void session_let(struct mux_session *s) {
+    if (--s->refs > 0)
+        return;
+    table_free(&s->table);
+    ht_free(s);
+}
+
+/* Rows: from; bits: to. */
+static const uint8_t transitions[SESSION_COUNT] = {
+    [SESSION_NEW] = 1u << SESSION_LIVE | 1u << SESSION_OVER,
+    [SESSION_LIVE] = 1u << SESSION_DRAINING | 1u << SESSION_GOING | 1u << SESSION_OVER,
+    [SESSION_GOING] = 1u << SESSION_DRAINING | 1u << SESSION_OVER,
+    [SESSION_DRAINING] = 1u << SESSION_OVER,
+};
+
+void session_set_state(struct mux_session *s, enum session_state to) {
+    assert(transitions[s->state] & 1u << to);
+    s->state = to;
+    if (to != SESSION_DRAINING && to != SESSION_GOING)
+        return;
+    for (unsigned i = 0; i < WIRE_LIMIT_MAX_CONNECTIONS; i++)
+        if (s->links[i])
+            s->links[i]->assembler.state = WIRE_LINK_CLOSING;
+}
+
+/* ---- links ---- */
+
+int mux_session_attach(struct mux_session *s, struct mux_link *l, const struct wire_hello_ok *ok) {
+    if (s->state != SESSION_NEW || l->s || l->dead)
+        return HT_EINVAL;
+    int rc = s->cfg.role == WIRE_ROLE_KIT ? out_session_frame(l, WIRE_HELLO_OK, ok) : 0;
+    if (rc < 0)
+        return rc;
+    link_attach(l, s, 0);
+    session_set_state(s, SESSION_LIVE);
+    return 0;
+}
+
+int mux_session_join(struct mux_session *s, struct mux_link *l, unsigned index) {
+    if (s->state != SESSION_LIVE)
+        return HT_ECLOSED;
+    if (s->cfg.version != WIRE_V2 || index == 0 || index >= WIRE_LIMIT_MAX_CONNECTIONS || s->links[index] || l->s || l->dead)
+        return HT_EINVAL;
+    struct wire_join_ok ok = {.index = (uint16_t)index};
+    int rc = s->cfg.role == WIRE_ROLE_KIT ? out_session_frame(l, WIRE_JOIN_OK, &ok) : 0;
+    if (rc < 0)
+        return rc;
+    link_attach(l, s, index);
+    return 0;
+}
+
+/* A stream stays on its link (STREAM-3), so it does not survive it (PARK-4). */
+static void end_streams_of(struct mux_session *s, struct mux_link *l) {
+    for (bool found = true; found;) {
+        found = false;
+        HT_LIST_FOR(node, &s->all) {
+            struct mux_stream *st = HT_LIST_ENTRY(node, struct mux_stream, all);
+            if (st->l != l)
+                continue;
+            stream_end(st, WIRE_CODE_REFUSED_STREAM, ht_slice_str("a connection of the session was lost"), true);
+            found = true;
+            break; /* the call may have changed the list */
+        }
+    }
+}
+
+void session_link_gone(struct mux_session *s, struct mux_link *l, bool clean) {
+    session_hold(s);
+    if (l->index == 0) {
+        bool said_goodbye = clean || s->state == SESSION_GOING;
+        session_finish(s,
+                       &(struct session_end){
+                           .why = s->state == SESSION_DRAINING ? MUX_END_LOCAL
+                                  : said_goodbye               ? MUX_END_CLEAN
+                                                               : MUX_END_LOST,
+                           .text = said_goodbye ? "closed by the peer" : "connection lost",
+                           .ws_code = WIRE_CLOSE_GOING_AWAY,
+                           .stream_code = WIRE_CODE_REFUSED_STREAM,
+                           .remote = true,
+                       },
+                       l);
+        session_let(s);
+        return;
+    }
+    unsigned index = l->index;
+    end_streams_of(s, l);
+    mux_link_fed(l); /* what is still borrowed from it dies now */
+    if (l->s == s) {
+        /* Credit of bytes that will never come (FLOW-5). What was under way in the other direction cannot be known. */
+        window_drop(s, l->data_left);
+        l->data_left = 0;
+        link_detach(l);
+        if (session_alive(s) && s->ops->link_lost)
+            s->ops->link_lost(s->ctx, l, index);
+    }
+    session_let(s);
+}
+
+/* ---- ends ---- */
+
+void session_finish(struct mux_session *s, const struct session_end *end, struct mux_link *but) {
+    if (s->state == SESSION_OVER)
+        return;
+    session_hold(s);
+    session_set_state(s, SESSION_OVER);
+    while (!ht_list_empty(&s->all))
+        stream_orphan(HT_LIST_ENTRY(s->all.next, struct mux_stream, all), (uint16_t)end->stream_code, ht_slice_str(end->text),
+                      end->remote);
+    for (unsigned i = 0; i < WIRE_LIMIT_MAX_CONNECTIONS; i++) {
+        struct mux_link *l = s->links[i];
+        if (!l)
+            continue;
+        link_hold(l);
+        link_detach(l);
+        if (l == but)
+            l->dead = true;
+        else
+            link_close(l, end->ws_code, end->text);
+        link_let(l);
+    }
+    if (!s->destroyed && s->ops->over)
+        s->ops->over(s->ctx, end->why, end->text);
+    session_let(s);
+}
+
+void mux_session_destroy(struct mux_session **sp) {
+    struct mux_session *s = sp ? *sp : NULL;
+    if (!s)
+        return;
+    *sp = NULL;
+    s->destroyed = true;
+    if (s->state != SESSION_OVER) {
+        session_set_state(s, SESSION_OVER);
+        while (!ht_list_empty(&s->all))
+            stream_orphan(HT_LIST_ENTRY(s->all.next, struct mux_stream, all), WIRE_CODE_CANCEL, ht_slice_str(""), false);
+        for (unsigned i = 0; i < WIRE_LIMIT_MAX_CONNECTIONS; i++)
+            if (s->links[i]) {
+                s->links[i]->dead = true;
+                link_detach(s->links[i]);
+            }
+    }
+    session_let(s);
+}
+
+void session_send_goaway(struct mux_session *s, uint32_t code, const char *message) {
+    struct wire_goaway g = {
+        .code = (uint16_t)code,
+        .message = ht_slice_str(message),
+        .last_stream_id = s->next_id - 2,
+    };
+    struct mux_link *l = session_primary(s);
+    /* Without memory for it, the close code that follows has to do. */
+    if (l && out_session_frame(l, WIRE_GOAWAY, &g) < 0)
+        s->failed = HT_ENOMEM;
+}
+
+int session_violation(struct mux_session *s, enum wire_code code, uint16_t ws_code, const char *text) {
+    if (session_alive(s)) {
+        session_send_goaway(s, code, text);
+        session_finish(s,
+                       &(struct session_end){
+                           .why = MUX_END_VIOLATION,
+                           .text = text,
+                           .ws_code = ws_code,
+                           .stream_code = WIRE_CODE_CANCEL,
+                       },
+                       NULL);
+    }
+    return HT_EPROTO;
+}
+
+void session_fail(struct mux_session *s, int err) { s->failed = err; }
+
+void mux_session_shutdown(struct mux_session *s, uint16_t code, const char *message, uint64_t grace_ms, uint16_t ws_code) {
+    if (!session_alive(s))
+        return;
+    uint64_t until = grace_ms < UINT64_MAX - s->now_ms ? s->now_ms + grace_ms : UINT64_MAX;
+    if (s->state == SESSION_DRAINING) {
+        s->drain_until = until < s->drain_until ? until : s->drain_until;
+        return;
+    }
+    s->drain_until = until;
+    s->drain_ws_code = ws_code;
+    session_send_goaway(s, code, message);
+    if (s->state == SESSION_NEW) /* no link: nothing to wait for */
+        session_finish(s, &(struct session_end){.why = MUX_END_LOCAL, .text = message}, NULL);
+    else
+        session_set_state(s, SESSION_DRAINING);
+}
+
+void mux_session_close(struct mux_session *s) {
+    session_finish(s,
+                   &(struct session_end){
+                       .why = MUX_END_LOCAL,
+                       .text = "closed",
+                       .stream_code = WIRE_CODE_CANCEL,
+                   },
+                   NULL);
+}
+
+/* ---- the rest of the interface ---- */
+
+int mux_session_send(struct mux_session *s, enum wire_frame_type type, const void *payload) {
+    const struct wire_frame_rule *rule = wire_frame_rule((uint8_t)type);
+    struct mux_link *l = session_primary(s);
+    if (!session_alive(s) || !l)
+        return HT_ECLOSED;
+    if (!rule || rule->zero != WIRE_ZERO)
+        return HT_EINVAL;
+    return out_session_frame(l, type, payload);
+}
+
+void mux_session_set_bindings(struct mux_session *s, unsigned n) {
+    s->bindings = n;
+    s->idle_marked = false;
+}
+
+unsigned mux_session_streams(const struct mux_session *s) { return s->n_all; }
+unsigned mux_session_links(const struct mux_session *s) { return s->n_links; }
+uint32_t mux_session_next_id(const struct mux_session *s) { return s->next_id; }
+
+bool mux_session_draining(const struct mux_session *s) {
+    return s->state == SESSION_DRAINING || s->state == SESSION_GOING;
+}
+
+bool mux_session_congested(const struct mux_session *s) {
+    const struct mux_link *l = session_primary(s);
+    return l && ht_buf_size(&l->queue) >= MUX_CONGESTED;
+}
