@@ -57,8 +57,8 @@ int wire_rd_end(struct wire_rd *r, int rc) {
     if (rc >= 0)
         rc = json_end(&r->json);
     if (rc < 0 && r->json.error.reason != JSON_OK)
-        return wire_fail(r->err, f->scope, f->code, f->ws_close, rule_of(r->json.error.reason), "%s: %s at byte %zu", f->name,
-                         json_reason_text(r->json.error.reason), r->json.error.offset);
+        return wire_fail(r->err, f->scope, f->code, f->ws_close, rule_of(r->json.error.reason), "%s: %s at byte %zu",
+                         f->name, json_reason_text(r->json.error.reason), r->json.error.offset);
     if (rc < 0)
         return wire_fail(r->err, f->scope, f->code, f->ws_close, "FRAME-2", "%s: payload too long", f->name);
     return r->failed ? HT_EPROTO : 0;
@@ -187,13 +187,14 @@ void wire_wr_check_count(struct wire_wr *w, size_t n, uint64_t min, uint64_t max
         wire_wr_error(w, HT_EINVAL);
 }
 
-/* The letter behind the backslash; 'u': a \u00XX escape; 0: refused. Bytes from 0x20 on but quote and backslash are plain. */
+/* The letter behind the backslash; 'u': a \u00XX escape; 0: refused. Bytes from 0x20 on but quote and backslash are
+ * plain. */
 static const char escapes[256] = {
-    [0x01] = 'u', [0x02] = 'u', [0x03] = 'u', [0x04] = 'u', [0x05] = 'u', [0x06] = 'u', [0x07] = 'u', [0x08] = 'b',
-    [0x09] = 't', [0x0A] = 'n', [0x0B] = 'u', [0x0C] = 'f', [0x0D] = 'r', [0x0E] = 'u', [0x0F] = 'u', [0x10] = 'u',
-    [0x11] = 'u', [0x12] = 'u', [0x13] = 'u', [0x14] = 'u', [0x15] = 'u', [0x16] = 'u', [0x17] = 'u', [0x18] = 'u',
-    [0x19] = 'u', [0x1A] = 'u', [0x1B] = 'u', [0x1C] = 'u', [0x1D] = 'u', [0x1E] = 'u', [0x1F] = 'u', ['"'] = '"',
-    ['\\'] = '\\',
+    [0x01] = 'u', [0x02] = 'u', [0x03] = 'u', [0x04] = 'u', [0x05] = 'u',  [0x06] = 'u', [0x07] = 'u',
+    [0x08] = 'b', [0x09] = 't', [0x0A] = 'n', [0x0B] = 'u', [0x0C] = 'f',  [0x0D] = 'r', [0x0E] = 'u',
+    [0x0F] = 'u', [0x10] = 'u', [0x11] = 'u', [0x12] = 'u', [0x13] = 'u',  [0x14] = 'u', [0x15] = 'u',
+    [0x16] = 'u', [0x17] = 'u', [0x18] = 'u', [0x19] = 'u', [0x1A] = 'u',  [0x1B] = 'u', [0x1C] = 'u',
+    [0x1D] = 'u', [0x1E] = 'u', [0x1F] = 'u', ['"'] = '"',  ['\\'] = '\\',
 };
 
 static void put_escape(struct wire_wr *w, uint8_t c) {

@@ -1,6 +1,6 @@
 /*
- * What the generated codecs (wire_gen.c) stand on: typed reads that remember the first thing wrong with a payload, and writes
- * that go straight into the output. Of no use to anybody else.
+ * What the generated codecs (wire_gen.c) stand on: typed reads that remember the first thing wrong with a payload, and
+ * writes that go straight into the output. Of no use to anybody else.
  */
 #ifndef HT_WIRE_CODEC_H
 #define HT_WIRE_CODEC_H
@@ -46,7 +46,8 @@ int wire_rd_uint(struct wire_rd *r, const struct wire_field *f, uint64_t *out) H
 int wire_rd_bool(struct wire_rd *r, const struct wire_field *f, bool *out) HT_MUST_USE;
 int wire_rd_text(struct wire_rd *r, const struct wire_field *f, bool latin1, struct ht_slice *out) HT_MUST_USE;
 /* `from` gives 0 for a text that it does not know; that is an error unless `keep`. */
-int wire_rd_enum(struct wire_rd *r, const struct wire_field *f, int (*from)(struct ht_slice), bool keep, int *out) HT_MUST_USE;
+int wire_rd_enum(struct wire_rd *r, const struct wire_field *f, int (*from)(struct ht_slice), bool keep,
+                 int *out) HT_MUST_USE;
 /* 1: the object or array was entered. */
 int wire_rd_open(struct wire_rd *r, const struct wire_field *f, enum json_type type) HT_MUST_USE;
 

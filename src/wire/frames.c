@@ -60,8 +60,8 @@ ssize_t wire_asm_feed(struct wire_asm *a, const uint8_t *p, size_t n, bool messa
         return wire_fail(err, WIRE_SCOPE_SESSION, WIRE_CODE_FRAME_SIZE_ERROR, WIRE_CLOSE_TOO_BIG, "MSG-4",
                          "message longer than allowed");
     while (off < n) {
-        ssize_t used = a->left > 0 ? feed_payload(a, p + off, n - off, ops, ctx)
-                                   : feed_frame(a, p + off, n - off, ops, ctx, err);
+        ssize_t used =
+            a->left > 0 ? feed_payload(a, p + off, n - off, ops, ctx) : feed_frame(a, p + off, n - off, ops, ctx, err);
         if (used < 0)
             return used;
         if (used == 0)

@@ -3,7 +3,8 @@
 #include "wire/bytes.h"
 #include "wire_gen.h"
 
-_Static_assert(WIRE_LIMIT_JSON_DEPTH <= JSON_MAX_DEPTH && WIRE_LIMIT_JSON_KEYS <= JSON_MAX_KEYS, "reader's tables too small");
+_Static_assert(WIRE_LIMIT_JSON_DEPTH <= JSON_MAX_DEPTH && WIRE_LIMIT_JSON_KEYS <= JSON_MAX_KEYS,
+               "reader's tables too small");
 
 static const struct json_limits wire_limits = {WIRE_LIMIT_JSON_DEPTH, WIRE_LIMIT_JSON_KEYS, false};
 
@@ -120,8 +121,8 @@ static int scan_escape(struct json_reader *r, struct raw *out) {
     out->nul |= unit == 0;
     if (unit < 0xD800 || unit > 0xDFFF)
         return 0;
-    if (unit > 0xDBFF || r->end - r->p < 6 || r->p[0] != '\\' || r->p[1] != 'u' || hex4(r->p + 2, r->end, &second) != 0 ||
-        second < 0xDC00 || second > 0xDFFF)
+    if (unit > 0xDBFF || r->end - r->p < 6 || r->p[0] != '\\' || r->p[1] != 'u' ||
+        hex4(r->p + 2, r->end, &second) != 0 || second < 0xDC00 || second > 0xDFFF)
         return fail_at(r, JSON_SURROGATE, at);
     r->p += 6;
     return 0;
@@ -255,7 +256,8 @@ static int add_key(struct json_reader *r, const struct raw *raw) {
     return 0;
 }
 
-/* The key's text without escapes. One too long for key_text stays raw: its backslash keeps it from being any known name. */
+/* The key's text without escapes. One too long for key_text stays raw: its backslash keeps it from being any known
+ * name. */
 static struct ht_slice key_slice(struct json_reader *r, const struct raw *raw) {
     if (!raw->escaped)
         return ht_slice_of(raw->p, raw->n);

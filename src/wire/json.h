@@ -1,9 +1,9 @@
 /*
  * The one strict JSON reader: RFC 8259 text, checked while it is read, without a tree and without memory of its own.
  *
- * Strict means: valid UTF-8, no byte order mark, paired surrogates, no key twice in one object (escapes seen through), bounded
- * depth and number of keys, numbers below 1e308 in size, nothing behind the value. Cost is linear in the text but for the
- * search for duplicates, which the bound on keys keeps small.
+ * Strict means: valid UTF-8, no byte order mark, paired surrogates, no key twice in one object (escapes seen through),
+ * bounded depth and number of keys, numbers below 1e308 in size, nothing behind the value. Cost is linear in the text
+ * but for the search for duplicates, which the bound on keys keeps small.
  */
 #ifndef HT_WIRE_JSON_H
 #define HT_WIRE_JSON_H
@@ -45,8 +45,8 @@ struct json_limits {
 };
 
 /*
- * Checks a whole text. 0, or HT_EPROTO with *err (which may be NULL) filled. `limits` NULL: the wire protocol's, and U+0000
- * is allowed.
+ * Checks a whole text. 0, or HT_EPROTO with *err (which may be NULL) filled. `limits` NULL: the wire protocol's, and
+ * U+0000 is allowed.
  */
 int json_validate(const char *text, size_t n, const struct json_limits *limits, struct json_error *err) HT_MUST_USE;
 
@@ -89,7 +89,8 @@ enum json_type json_peek(struct json_reader *r);
  * Calling one for another type than json_peek() says is such an error too.
  */
 int json_object_begin(struct json_reader *r) HT_MUST_USE;
-/* 1: *key is set and the value must be read or skipped next. 0: the object is over. The key is good until the next call. */
+/* 1: *key is set and the value must be read or skipped next. 0: the object is over. The key is good until the next
+ * call. */
 int json_object_next(struct json_reader *r, struct ht_slice *key) HT_MUST_USE;
 int json_array_begin(struct json_reader *r) HT_MUST_USE;
 /* 1: a value must be read or skipped next. 0: the array is over. */
@@ -98,8 +99,8 @@ int json_array_next(struct json_reader *r) HT_MUST_USE;
 enum json_string_flag { JSON_STRING_NUL = 1, JSON_STRING_ABOVE_LATIN1 = 2 };
 
 /*
- * Reads a string. 0, or the flags of what it holds that a typed reader may not want: U+0000, or with `latin1` a code point
- * above U+00FF (*out is empty then). With `latin1` the result is one byte for each code point, else UTF-8.
+ * Reads a string. 0, or the flags of what it holds that a typed reader may not want: U+0000, or with `latin1` a code
+ * point above U+00FF (*out is empty then). With `latin1` the result is one byte for each code point, else UTF-8.
  */
 int json_read_string(struct json_reader *r, bool latin1, struct json_arena *arena, struct ht_slice *out) HT_MUST_USE;
 /* Reads a number. 0, or 1 when it is valid JSON but no integer in 0..2^64-1 written without fraction and exponent. */

@@ -145,8 +145,8 @@ static bool check(const cJSON *v, const struct bytes *m, const size_t *ends, siz
     }
     bool good = rc < 0 ? same_error(field(v, "error"), &err) : frames && !r.want && !r.mismatch && off == m->n;
     if (!good)
-        printf("# %s: %s %s %s (off %zu of %zu)\n", text(v, "id"), rc < 0 ? err.rule : "accepted", rc < 0 ? err.text : "",
-               r.mismatch ? "another frame than expected" : "", off, m->n);
+        printf("# %s: %s %s %s (off %zu of %zu)\n", text(v, "id"), rc < 0 ? err.rule : "accepted",
+               rc < 0 ? err.text : "", r.mismatch ? "another frame than expected" : "", off, m->n);
     return good;
 }
 
