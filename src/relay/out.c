@@ -81,8 +81,7 @@ ssize_t relay_out_flush(struct relay_out *o, struct io_conn *conn) {
         io_conn_want_write(conn, true);
         return sent;
     }
-    o->n_iov = 0;
-    o->borrowed = 0;
+    relay_out_drop_borrowed(o);
     /* Only a reader that fell behind ever made the queue: when it has caught up, the memory goes back. */
     if (o->queue.data)
         ht_buf_free(&o->queue);
@@ -90,10 +89,14 @@ ssize_t relay_out_flush(struct relay_out *o, struct io_conn *conn) {
     return sent;
 }
 
+void relay_out_drop_borrowed(struct relay_out *o) {
+    o->n_iov = 0;
+    o->borrowed = 0;
+}
+
 size_t relay_out_pending(const struct relay_out *o) { return o->borrowed + ht_buf_size(&o->queue); }
 
 void relay_out_free(struct relay_out *o) {
-    o->n_iov = 0;
-    o->borrowed = 0;
+    relay_out_drop_borrowed(o);
     ht_buf_free(&o->queue);
 }

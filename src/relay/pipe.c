@@ -245,6 +245,12 @@ void relay_pipe_destroy(struct relay_pipe **pp) {
     ht_free(p);
 }
 
+void relay_pipe_abort(struct relay_pipe **pp, uint16_t code, const char *reason) {
+    if (*pp)
+        mux_stream_reset((*pp)->st, code, reason);
+    relay_pipe_destroy(pp);
+}
+
 void relay_pipe_counts(const struct relay_pipe *p, uint64_t *from_conn, uint64_t *to_conn) {
     *from_conn = p->from_conn;
     *to_conn = p->to_conn;

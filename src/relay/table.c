@@ -1,0 +1,351 @@
+#include "base/mem.h"
+#include "relay/visitor.h"
+
+#define RANDOM_PORT_TRIES 64
+#define EPHEMERAL_PORT_TRIES 16
+
+static const char kept_cap_text[] = "this session has all the bindings it may have";
+
+/* ---- the table ---- */
+
+struct relay_table *relay_table_create(const struct relay_kit_config *cfg) {
+    struct relay_table *t = ht_calloc(1, sizeof *t);
+    if (!t)
+        return NULL;
+    t->cfg = *cfg;
+    size_t n = cfg->n_reserved_ports;
+    t->reserved = ht_calloc(n + 1, sizeof t->reserved[0]);
+    if (cfg->public_url_pattern)
+        t->url_pattern = ht_strndup(cfg->public_url_pattern, strlen(cfg->public_url_pattern));
+    if (!t->reserved || (cfg->public_url_pattern && !t->url_pattern)) {
+        ht_free(t->reserved);
+        ht_free(t->url_pattern);
+        ht_free(t);
+        return NULL;
+    }
+    if (n)
+        memcpy(t->reserved, cfg->reserved_ports, n * sizeof t->reserved[0]);
+    t->cfg.reserved_ports = t->reserved;
+    t->cfg.public_url_pattern = t->url_pattern;
+    ht_list_init(&t->bindings);
+    ht_list_init(&t->stray_list);
+    ht_list_init(&t->retry_list);
+    ht_pool_init(&t->http_visitors, sizeof(struct visitor_http), RELAY_KEEP_VISITORS);
+    ht_pool_init(&t->tcp_visitors, sizeof(struct visitor_tcp), RELAY_KEEP_VISITORS);
+    ht_pool_init(&t->partial_heads, sizeof(struct http_head), 16);
+    ht_pool_init(&t->strays, sizeof(struct relay_stray), RELAY_KEEP_VISITORS);
+    io_timer_init(cfg->loop, &t->stray_timer, relay_stray_fired);
+    io_timer_init(cfg->loop, &t->retry_timer, visitor_http_retry_fired);
+    return t;
+}
+
+void relay_owner_init(struct relay_owner *o, void (*revoked)(struct relay_owner *, uint32_t, const char *)) {
+    *o = (struct relay_owner){.next_bind_id = 1, .revoked = revoked};
+    ht_list_init(&o->bindings);
+}
+
+/* ---- bindings ---- */
+
+static void drop_visitors(struct relay_binding *b, uint16_t code, const char *reason) {
+    while (!ht_list_empty(&b->visitors)) {
+        struct ht_list *first = b->visitors.next;
+        if (b->kind == WIRE_KIND_HTTP)
+            visitor_http_destroy(HT_LIST_ENTRY(first, struct visitor_http, node), code, reason);
+        else
+            visitor_tcp_destroy(HT_LIST_ENTRY(first, struct visitor_tcp, node), code, reason);
+    }
+}
+
+static void binding_destroy(struct relay_binding *b, const char *reason) {
+    struct relay_table *t = b->t;
+    if (b->listener) {
+        io_listener_close(&b->listener);
+        io_fds_give(t->cfg.fds);
+    }
+    drop_visitors(b, WIRE_CODE_BIND_ERROR, reason);
+    ht_list_remove(&b->node);
+    ht_list_remove(&b->all);
+    b->owner->n_bindings--;
+    ht_free(b);
+}
+
+void relay_owner_drop(struct relay_table *t, struct relay_owner *o) {
+    (void)t;
+    while (!ht_list_empty(&o->bindings))
+        binding_destroy(HT_LIST_ENTRY(o->bindings.next, struct relay_binding, node), "the session is over");
+}
+
+void relay_table_destroy(struct relay_table **tp) {
+    struct relay_table *t = *tp;
+    if (!t)
+        return;
+    *tp = NULL;
+    while (!ht_list_empty(&t->bindings))
+        binding_destroy(HT_LIST_ENTRY(t->bindings.next, struct relay_binding, all), "the kit shuts down");
+    relay_stray_drop_all(t);
+    io_timer_stop(&t->retry_timer);
+    ht_pool_drain(&t->http_visitors);
+    ht_pool_drain(&t->tcp_visitors);
+    ht_pool_drain(&t->partial_heads);
+    ht_pool_drain(&t->strays);
+    ht_free(t->reserved);
+    ht_free(t->url_pattern);
+    ht_free(t);
+}
+
+void relay_table_pause(struct relay_table *t, bool pause) {
+    t->paused = pause;
+    HT_LIST_FOR(it, &t->bindings)
+        io_listener_pause(HT_LIST_ENTRY(it, struct relay_binding, all)->listener, pause);
+}
+
+struct mux_session *relay_binding_mux(const struct relay_binding *b) {
+    const struct relay_owner *o = b->owner;
+    if (!o->mux || mux_session_draining(o->mux))
+        return NULL;
+    /* Rule RESUME-5. */
+    if (o->not_before_ms && io_now_ms(b->t->cfg.loop) < o->not_before_ms)
+        return NULL;
+    return o->mux;
+}
+
+void relay_visitor_added(struct relay_binding *b, struct ht_list *node) {
+    ht_list_push_back(&b->visitors, node);
+    b->n_visitors++;
+    b->t->n_visitors++;
+}
+
+void relay_visitor_removed(struct relay_binding *b, struct ht_list *node) {
+    ht_list_remove(node);
+    b->n_visitors--;
+    b->t->n_visitors--;
+    io_fds_give(b->t->cfg.fds);
+}
+
+/* ---- BIND ---- */
+
+/* What a BIND is turned into while it is looked at. */
+struct request {
+    struct relay_table *t;
+    struct relay_owner *o;
+    const struct wire_bind *bind;
+    struct io_addr addr; /* without its port */
+    struct io_listener *listener;
+    enum wire_bind_error *code;
+    struct ht_errmsg *err;
+};
+
+#define REFUSE(r, why, rc, ...) (*(r)->code = WIRE_BIND_ERROR_##why, ht_fail((r)->err, (rc), __VA_ARGS__))
+
+/* What the BIND says by itself (rules BIND-2, BIND-3, PORT-2, PORT-3). */
+static int check_fields(struct request *r) {
+    const struct wire_bind *b = r->bind;
+    const struct relay_kit_config *cfg = &r->t->cfg;
+    bool expose = b->kind == WIRE_KIND_HTTP && b->mode == WIRE_MODE_EXPOSE;
+    bool pull = b->kind == WIRE_KIND_TCP && b->mode == WIRE_MODE_PULL;
+    if (!expose && !pull)
+        return REFUSE(r, INVALID_KIND, HT_EINVAL, "only http with expose and tcp with pull can be bound");
+    if (pull && b->takeover)
+        return REFUSE(r, INVALID_KIND, HT_EINVAL, "only an expose binding can be taken over");
+    r->addr = cfg->expose_addr;
+    if (pull && relay_pull_addr(b->host, &r->addr))
+        return REFUSE(r, INVALID_HOST, HT_EINVAL, "a pull listens on a loopback address only");
+    uint16_t port = b->container_port;
+    if (port == 0)
+        return HT_OK;
+    if (relay_port_reserved(r->t, port))
+        return REFUSE(r, RESERVED_PORT, HT_EINVAL, "port %u is reserved", port);
+    if (port < WIRE_LIMIT_PRIVILEGED_BELOW && !(expose ? cfg->allow_privileged_expose : cfg->allow_privileged_pull))
+        return REFUSE(r, PRIVILEGED_PORT, HT_EACCESS, "port %u is privileged; this kit does not allow those", port);
+    return HT_OK;
+}
+
+/* The binding that holds the port on an address that the new one would need. */
+static struct relay_binding *find_holder(const struct relay_table *t, const struct io_addr *addr, uint16_t port) {
+    HT_LIST_FOR(it, &t->bindings) {
+        struct relay_binding *b = HT_LIST_ENTRY(it, struct relay_binding, all);
+        if (b->port == port && relay_addr_overlap(&b->addr, addr))
+            return b;
+    }
+    return NULL;
+}
+
+static int listen_on(struct request *r, uint16_t port, struct ht_errmsg *why) {
+    struct io_addr addr = relay_addr_with_port(&r->addr, port);
+    /* The real ctx is set once there is a binding; nothing is accepted before the loop turns. */
+    return io_listen(r->t->cfg.loop, &addr, &relay_http_listener_ops, NULL, &r->listener, why);
+}
+
+static int listen_failed(struct request *r, uint16_t port, int rc, const struct ht_errmsg *why) {
+    switch (rc) {
+    case HT_EINUSE:
+        return REFUSE(r, PORT_IN_USE, rc, "port %u is in use by another program", port);
+    case HT_EACCESS:
+        return REFUSE(r, PRIVILEGED_PORT, rc, "port %u: the kit has no permission to listen there", port);
+    default:
+        return REFUSE(r, INTERNAL, rc, "%s", why->text[0] ? why->text : ht_err_text(rc));
+    }
+}
+
+/* Rule PORT-1, expose. */
+static int listen_random(struct request *r) {
+    struct ht_errmsg why = {""};
+    for (int i = 0; i < RANDOM_PORT_TRIES; i++) {
+        uint16_t port = relay_random_port();
+        if (relay_port_reserved(r->t, port) || find_holder(r->t, &r->addr, port))
+            continue;
+        int rc = listen_on(r, port, &why);
+        if (rc == HT_OK)
+            return HT_OK;
+        if (rc != HT_EINUSE)
+            return listen_failed(r, port, rc, &why);
+    }
+    return REFUSE(r, INTERNAL, HT_EINUSE, "found no free port");
+}
+
+/* Rule PORT-1, pull: what the kernel picks, unless it picks a reserved one. */
+static int listen_ephemeral(struct request *r) {
+    struct ht_errmsg why = {""};
+    for (int i = 0; i < EPHEMERAL_PORT_TRIES; i++) {
+        int rc = listen_on(r, 0, &why);
+        if (rc)
+            return listen_failed(r, 0, rc, &why);
+        struct io_addr got;
+        io_listener_local(r->listener, &got);
+        if (!relay_port_reserved(r->t, io_addr_port(&got)))
+            return HT_OK;
+        io_listener_close(&r->listener);
+    }
+    return REFUSE(r, INTERNAL, HT_EINUSE, "found no free port");
+}
+
+static int open_listener(struct request *r) {
+    uint16_t port = r->bind->container_port;
+    if (port == 0)
+        return r->bind->kind == WIRE_KIND_HTTP ? listen_random(r) : listen_ephemeral(r);
+    struct ht_errmsg why = {""};
+    int rc = listen_on(r, port, &why);
+    return rc ? listen_failed(r, port, rc, &why) : HT_OK;
+}
+
+static int bind_new(struct request *r, struct relay_bound *out) {
+    struct relay_table *t = r->t;
+    if (r->o->n_bindings >= t->cfg.max_bindings)
+        return REFUSE(r, BIND_CAP_EXCEEDED, HT_ELIMIT, "%s", kept_cap_text);
+    if (!io_fds_take(t->cfg.fds))
+        return REFUSE(r, INTERNAL, HT_EFDS, "no file descriptors left");
+    struct relay_binding *b = ht_calloc(1, sizeof *b);
+    int rc = b ? open_listener(r) : REFUSE(r, INTERNAL, HT_ENOMEM, "out of memory");
+    if (rc) {
+        ht_free(b);
+        io_fds_give(t->cfg.fds);
+        return rc;
+    }
+    struct io_addr local;
+    io_listener_local(r->listener, &local);
+    b->t = t;
+    b->owner = r->o;
+    b->id = r->o->next_bind_id++;
+    b->port = io_addr_port(&local);
+    b->kind = r->bind->kind;
+    b->mode = r->bind->mode;
+    b->addr = local;
+    b->listener = r->listener;
+    ht_list_init(&b->visitors);
+    ht_list_init(&b->node);
+    ht_list_init(&b->all);
+    ht_list_push_back(&r->o->bindings, &b->node);
+    ht_list_push_back(&t->bindings, &b->all);
+    r->o->n_bindings++;
+    io_listener_set_ops(b->listener, b->kind == WIRE_KIND_HTTP ? &relay_http_listener_ops : &relay_tcp_listener_ops, b);
+    if (t->paused)
+        io_listener_pause(b->listener, true);
+    out->bind_id = b->id;
+    out->port = b->port;
+    return HT_OK;
+}
+
+/*
+ * Rule TAKEOVER-1: the listener stays open and only changes hands, so that no visitor is refused. Old streams end first,
+ * then the old owner hears of it; the caller's BIND_OK comes last.
+ */
+static int take_over(struct request *r, struct relay_binding *b, struct relay_bound *out) {
+    static const char reason[] = "taken over by another session";
+    struct relay_owner *old = b->owner;
+    uint32_t old_id = b->id;
+    if (old != r->o && r->o->n_bindings >= r->t->cfg.max_bindings)
+        return REFUSE(r, BIND_CAP_EXCEEDED, HT_ELIMIT, "%s", kept_cap_text);
+    old->n_bindings--;
+    r->o->n_bindings++;
+    b->owner = r->o;
+    b->id = r->o->next_bind_id++;
+    ht_list_remove(&b->node);
+    ht_list_push_back(&r->o->bindings, &b->node);
+    HT_LIST_FOR_SAFE(it, &b->visitors)
+        visitor_http_revoke(HT_LIST_ENTRY(it, struct visitor_http, node), WIRE_CODE_BIND_TAKEOVER, reason);
+    r->t->cfg.metrics->takeovers_total++;
+    out->bind_id = b->id;
+    out->port = b->port;
+    if (old->revoked)
+        old->revoked(old, old_id, reason);
+    return HT_OK;
+}
+
+int relay_bind(struct relay_table *t, struct relay_owner *o, const struct wire_bind *bind, struct relay_bound *out,
+               enum wire_bind_error *code, struct ht_errmsg *err) {
+    struct request r = {.t = t, .o = o, .bind = bind, .code = code, .err = err};
+    struct relay_binding *holder = NULL;
+    *out = (struct relay_bound){.public_url = ""};
+    int rc = check_fields(&r);
+    if (rc == HT_OK && bind->container_port) {
+        holder = find_holder(t, &r.addr, bind->container_port);
+        if (holder && !(bind->takeover && holder->mode == WIRE_MODE_EXPOSE))
+            rc = REFUSE(&r, ALREADY_BOUND, HT_EINUSE, "port %u is bound by %s session", bind->container_port,
+                        holder->owner == o ? "this" : "another");
+    }
+    /* Before anything changes: a takeover cannot be taken back. The longest port has five digits. */
+    if (rc == HT_OK && relay_public_url(t->url_pattern, UINT16_MAX, out->public_url, sizeof out->public_url))
+        rc = REFUSE(&r, INTERNAL, HT_ESPACE, "the public URL cannot be made");
+    if (rc == HT_OK)
+        rc = holder ? take_over(&r, holder, out) : bind_new(&r, out);
+    if (rc)
+        return rc;
+    if (relay_public_url(t->url_pattern, out->port, out->public_url, sizeof out->public_url))
+        out->public_url[0] = '\0'; /* out of memory: the binding stands, only its name is not known */
+    return HT_OK;
+}
+
+int relay_unbind(struct relay_table *t, struct relay_owner *o, uint32_t bind_id) {
+    (void)t;
+    HT_LIST_FOR(it, &o->bindings) {
+        struct relay_binding *b = HT_LIST_ENTRY(it, struct relay_binding, node);
+        if (b->id == bind_id) {
+            binding_destroy(b, "the port was unbound");
+            return HT_OK;
+        }
+    }
+    return HT_EINVAL;
+}
+
+/* ---- for the admin API ---- */
+
+void relay_each_binding(const struct relay_table *t, const struct relay_owner *o,
+                        void (*each)(void *ctx, const struct relay_binding_info *info), void *ctx) {
+    HT_LIST_FOR(it, &t->bindings) {
+        const struct relay_binding *b = HT_LIST_ENTRY(it, struct relay_binding, all);
+        if (o && b->owner != o)
+            continue;
+        struct relay_binding_info info = {
+            .owner = b->owner,
+            .bind_id = b->id,
+            .port = b->port,
+            .kind = b->kind,
+            .mode = b->mode,
+            .visitors = b->n_visitors,
+        };
+        io_addr_host(&b->addr, info.bind_addr);
+        each(ctx, &info);
+    }
+}
+
+unsigned relay_count_visitors(const struct relay_table *t) { return t->n_visitors; }

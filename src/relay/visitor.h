@@ -1,0 +1,222 @@
+/*
+ * What the kit's files of the relay share; nobody else includes it.
+ *
+ *   table.c             the bindings of all owners: BIND, UNBIND, takeover, listeners
+ *   ports.c             which port and host a BIND may have
+ *   visitor_http.c      a visitor of an EXPOSE port: its life, its timers, our own answers
+ *   visitor_request.c   its request: the head, STREAM_OPEN, the body on the way to the stream
+ *   visitor_response.c  the answer on the way back
+ *   visitor_stray.c     streams whose answer was complete before they ended
+ *   visitor_tcp.c       a visitor of a PULL port
+ */
+#ifndef HT_RELAY_VISITOR_H
+#define HT_RELAY_VISITOR_H
+
+#include "relay/kit.h"
+#include "relay/out.h"
+
+#define RELAY_SCRATCH 16384 /* what is read at once while a head is awaited */
+/* Buffers of a visitor that are larger than this go back when it is idle. */
+#define RELAY_KEEP_BUFFER 1024
+#define RELAY_KEEP_VISITORS 256 /* records kept for the next visitors */
+/* After an answer that ends a connection: how long what still comes is read and dropped. */
+#define RELAY_LINGER_MS 1000
+/* Visitors beyond the descriptor permits that still get a 503 within a second; the rest are closed at once. */
+#define RELAY_REFUSALS_PER_S 64
+/* How soon a request is tried again that came while the link was congested. */
+#define RELAY_RETRY_MS 2
+
+struct relay_table {
+    struct relay_kit_config cfg; /* its pointers lead to the copies below */
+    char *url_pattern;
+    uint16_t *reserved;
+    struct ht_list bindings; /* struct relay_binding, by `all` */
+    unsigned n_visitors;
+    bool paused;
+
+    struct ht_pool http_visitors, tcp_visitors, partial_heads, strays;
+    struct ht_list stray_list; /* struct relay_stray, oldest first */
+    struct io_timer stray_timer;
+    struct ht_list retry_list; /* struct visitor_http, by `retry` */
+    struct io_timer retry_timer;
+    uint64_t refusals_since_ms;
+    unsigned n_refusals;
+
+    /* Scratch of one callback: nothing in it lives longer. */
+    struct http_head head;
+    struct wire_header fields[HTTP_MAX_HEADERS];
+    char scratch[RELAY_SCRATCH];
+};
+
+struct relay_binding {
+    struct ht_list node; /* in the owner's list */
+    struct ht_list all;  /* in the table's */
+    struct relay_table *t;
+    struct relay_owner *owner; /* moves on a takeover */
+    uint32_t id;
+    uint16_t port;
+    enum wire_kind kind;
+    enum wire_mode mode;
+    struct io_addr addr;
+    struct io_listener *listener;
+    struct ht_list visitors; /* struct visitor_http or visitor_tcp, by kind */
+    unsigned n_visitors;
+};
+
+/* ---- ports.c ---- */
+
+/* The host of a pull as an address with port 0. HT_EINVAL: it is not loopback. */
+int relay_pull_addr(struct ht_slice host, struct io_addr *out) HT_MUST_USE;
+bool relay_addr_overlap(const struct io_addr *a, const struct io_addr *b); /* ports aside */
+struct io_addr relay_addr_with_port(const struct io_addr *a, uint16_t port);
+bool relay_port_reserved(const struct relay_table *t, uint16_t port);
+uint16_t relay_random_port(void);
+/* HT_ESPACE: longer than fits. */
+int relay_public_url(const char *pattern, uint16_t port, char *out, size_t cap) HT_MUST_USE;
+
+/* ---- table.c ---- */
+
+/* The session that serves the binding's visitors now, or NULL: parked, just resumed, or about to end. */
+struct mux_session *relay_binding_mux(const struct relay_binding *b);
+/* A visitor came or went: counts and permits. */
+void relay_visitor_added(struct relay_binding *b, struct ht_list *node);
+void relay_visitor_removed(struct relay_binding *b, struct ht_list *node);
+
+/* ---- visitors of EXPOSE ---- */
+
+enum visitor_state {
+    VISITOR_HEAD,   /* awaits a request head, or has a part of it */
+    VISITOR_RETRY,  /* has a head that waits for the link */
+    VISITOR_ACTIVE, /* a stream answers its request */
+    VISITOR_PIPE,   /* raw bytes after a 101 */
+    VISITOR_CLOSING /* the last answer is on its way out */
+};
+
+/* How the answer is framed for the visitor (rule HTTP-5). */
+enum visitor_framing { FRAMING_NONE, FRAMING_LENGTH, FRAMING_CHUNKED, FRAMING_CLOSE };
+
+struct visitor_http {
+    struct ht_list node; /* in the binding's list */
+    struct ht_list retry;
+    struct relay_binding *b;
+    struct io_conn *conn;
+    struct mux_stream *st;
+    struct relay_pipe *pipe;
+    struct http_head *partial; /* the parser's state for a head that did not come at once */
+    struct ht_buf in;          /* read and not yet used: a partial head, a body's beginning, the next request */
+    struct io_task next;       /* goes on with what is in `in` */
+    struct io_timer timer;
+    uint64_t deadline_ms; /* what the timer is about; it may fire earlier and is set again then */
+    uint64_t armed_ms;
+
+    enum visitor_state state;
+    bool fresh; /* has not sent a byte yet */
+
+    /* the request */
+    enum http_body_kind body;
+    struct http_chunked chunked;
+    uint64_t body_left;
+    uint64_t progress_ms; /* when its body moved last */
+    bool request_done;    /* all of it was read */
+    bool blocked;         /* the stream takes no more for now */
+    bool upgrade, head_request, http10;
+    bool keep;            /* the connection may serve another request */
+
+    /* the answer */
+    struct relay_out out;
+    struct ht_buf head;  /* its head; borrowed by `out` until it is flushed */
+    uint64_t answer_left;
+    enum visitor_framing framing;
+    uint16_t status;
+    bool headed;    /* the final head was taken */
+    bool committed; /* bytes of it may be on their way: it cannot become a 502 any more */
+    bool answered;  /* all of it was handed to `out` */
+    bool stream_ended;
+    bool chunk_open;
+    uint8_t chunk_slot;
+    size_t chunk_bytes;
+    char chunk_head[20];
+    uint64_t started_us; /* only for the log */
+
+    char peer[IO_ADDR_TEXT];
+};
+
+extern const struct io_listener_ops relay_http_listener_ops; /* ctx: struct relay_binding */
+
+/* The binding is gone: RESET with `code`, the connection is closed or cut. */
+void visitor_http_destroy(struct visitor_http *v, uint16_t code, const char *reason);
+/* The binding has a new owner: an open stream gets RESET; an idle visitor stays. */
+void visitor_http_revoke(struct visitor_http *v, uint16_t code, const char *reason);
+/* The timer of requests that wait for the link. */
+void visitor_http_retry_fired(struct io_timer *t);
+
+/* An answer of the kit's own. */
+struct visitor_answer {
+    uint16_t status;
+    uint8_t retry_after; /* seconds; 0: no such field */
+    enum ht_metric_class class;
+    const char *body;
+};
+extern const struct visitor_answer answer_bad_request, answer_connect_refused, answer_head_timeout,
+    answer_target_too_long, answer_head_too_large, answer_bad_gateway, answer_parked, answer_stream_cap, answer_fd_cap,
+    answer_response_timeout, answer_version;
+
+/* Sends it; there is no stream any more. The connection lives on when it is safe and `keep`; else it is closed behind it.
+ * False: the visitor is gone. */
+bool visitor_answer(struct visitor_http *v, const struct visitor_answer *a, bool keep);
+/* The connection is of no use: RESET CANCEL for an open stream, and the visitor is gone. `cut`: with RST, so that what the
+ * visitor has got does not look complete. */
+void visitor_lost(struct visitor_http *v, bool cut, const char *why);
+/* Writes what it can. False: the visitor is gone. */
+bool visitor_flush(struct visitor_http *v);
+/* The answer is complete and written: next request or close. False: the visitor is gone. */
+bool visitor_settle(struct visitor_http *v);
+void visitor_deadline(struct visitor_http *v, uint64_t after_ms);
+/* Reading on or off, as the state wants it. */
+void visitor_update_reading(struct visitor_http *v);
+/* The connection and the stream are a pipe from now on (rule HTTP-4). The visitor may be gone. */
+void visitor_become_pipe(struct visitor_http *v);
+
+/* ---- visitor_request.c ---- */
+
+/* Bytes can be read while a head is awaited. The visitor may be gone. */
+void visitor_read_head(struct visitor_http *v);
+/* The same with what `in` holds. */
+void visitor_parse_kept(struct visitor_http *v);
+/* mux_stream_ops.pull */
+ssize_t visitor_pull(void *ctx, uint8_t *out, size_t cap, unsigned *flags);
+
+/* ---- visitor_response.c ---- */
+
+extern const struct mux_stream_ops visitor_stream_ops;
+
+/* ---- visitor_stray.c ---- */
+
+struct relay_stray {
+    struct ht_list node;
+    struct relay_table *t;
+    struct mux_stream *st;
+    uint64_t deadline_ms;
+};
+
+/*
+ * Takes a stream whose answer is complete though its EOF has not come. Published drivers send it late for HEAD, 204 and
+ * 304, when their local connection closes: the visitor does not wait for it. When it takes too long the stream is reset.
+ */
+void relay_stray_adopt(struct relay_table *t, struct mux_stream *st);
+void relay_stray_fired(struct io_timer *timer);
+void relay_stray_drop_all(struct relay_table *t);
+
+/* ---- visitors of PULL ---- */
+
+struct visitor_tcp {
+    struct ht_list node; /* in the binding's list */
+    struct relay_binding *b;
+    struct relay_pipe *pipe;
+};
+
+extern const struct io_listener_ops relay_tcp_listener_ops; /* ctx: struct relay_binding */
+
+void visitor_tcp_destroy(struct visitor_tcp *v, uint16_t code, const char *reason);
+
+#endif

@@ -1,0 +1,437 @@
+/* A visitor of an EXPOSE port: life, timers, our own answers. One request at a time (rule HTTP-14). */
+#include "base/clock.h"
+#include "base/log.h"
+#include "relay/visitor.h"
+
+#include <stdio.h>
+#include <unistd.h>
+
+#define ANSWER(name)                                                                          \
+    {                                                                                         \
+        .status = WIRE_ANSWER_##name##_STATUS, .retry_after = WIRE_ANSWER_##name##_RETRY_AFTER, \
+        .class = HT_METRIC_CLASS_##name, .body = WIRE_ANSWER_##name##_BODY "\n"               \
+    }
+
+const struct visitor_answer answer_bad_request = ANSWER(BAD_REQUEST);
+const struct visitor_answer answer_connect_refused = ANSWER(CONNECT_REFUSED);
+const struct visitor_answer answer_head_timeout = ANSWER(HEAD_TIMEOUT);
+const struct visitor_answer answer_target_too_long = ANSWER(TARGET_TOO_LONG);
+const struct visitor_answer answer_head_too_large = ANSWER(HEAD_TOO_LARGE);
+const struct visitor_answer answer_bad_gateway = ANSWER(BAD_GATEWAY);
+const struct visitor_answer answer_parked = ANSWER(PARKED);
+const struct visitor_answer answer_stream_cap = ANSWER(STREAM_CAP);
+const struct visitor_answer answer_fd_cap = ANSWER(FD_CAP);
+const struct visitor_answer answer_response_timeout = ANSWER(RESPONSE_TIMEOUT);
+const struct visitor_answer answer_version = ANSWER(VERSION);
+
+/* ---- life ---- */
+
+static void free_partial(struct visitor_http *v) {
+    ht_pool_put(&v->b->t->partial_heads, v->partial);
+    v->partial = NULL;
+}
+
+/* The stream and the connection are gone already, or belong to somebody else. */
+static void visitor_free(struct visitor_http *v) {
+    struct relay_table *t = v->b->t;
+    io_task_cancel(&v->next);
+    io_timer_stop(&v->timer);
+    ht_list_remove(&v->retry);
+    free_partial(v);
+    relay_out_free(&v->out);
+    ht_buf_free(&v->in);
+    ht_buf_free(&v->head);
+    relay_visitor_removed(v->b, &v->node);
+    ht_pool_put(&t->http_visitors, v);
+}
+
+void visitor_lost(struct visitor_http *v, bool cut, const char *why) {
+    ht_debug("visitor", "expose port %u: %s: %s", v->b->port, v->peer, why);
+    if (v->st) {
+        mux_stream_reset(v->st, WIRE_CODE_CANCEL, why);
+        mux_stream_release(&v->st);
+    }
+    if (cut)
+        io_conn_abort(&v->conn);
+    else
+        io_conn_close(&v->conn);
+    visitor_free(v);
+}
+
+void visitor_http_destroy(struct visitor_http *v, uint16_t code, const char *reason) {
+    relay_pipe_abort(&v->pipe, code, reason);
+    if (v->st) {
+        mux_stream_reset(v->st, code, reason);
+        mux_stream_release(&v->st);
+        if (!v->headed && !visitor_answer(v, &answer_bad_gateway, false))
+            return;
+    }
+    bool idle = v->state == VISITOR_HEAD && ht_buf_size(&v->in) == 0;
+    if (idle)
+        io_conn_close(&v->conn);
+    else
+        io_conn_abort(&v->conn);
+    visitor_free(v);
+}
+
+void visitor_http_revoke(struct visitor_http *v, uint16_t code, const char *reason) {
+    if (v->pipe) {
+        visitor_http_destroy(v, code, reason);
+    } else if (v->st) {
+        mux_stream_reset(v->st, code, reason);
+        mux_stream_release(&v->st);
+        if (!v->headed)
+            (void)visitor_answer(v, &answer_bad_gateway, true);
+        else if (!v->answered)
+            visitor_lost(v, true, reason);
+    }
+}
+
+/* ---- the connection ---- */
+
+void visitor_update_reading(struct visitor_http *v) {
+    bool on = false;
+    switch (v->state) {
+    case VISITOR_HEAD:
+        on = true;
+        break;
+    case VISITOR_ACTIVE:
+        /* While an answer is awaited, reading tells that the visitor has left; a pipelined request stops it. */
+        on = v->request_done ? ht_buf_size(&v->in) == 0 && !v->answered : v->st && !v->blocked;
+        break;
+    case VISITOR_RETRY:
+    case VISITOR_PIPE:
+    case VISITOR_CLOSING:
+        break;
+    }
+    if (v->conn)
+        io_conn_read_on(v->conn, on);
+}
+
+/* Something came from the visitor while its request is being answered: the next request, or the end. */
+static void watch_visitor(struct visitor_http *v) {
+    struct relay_table *t = v->b->t;
+    if (v->answered) { /* a visitor that has sent all it wants may well have closed its side while it still reads */
+        visitor_update_reading(v);
+        return;
+    }
+    ssize_t n = io_conn_read(v->conn, t->scratch, sizeof t->scratch);
+    if (n == HT_EAGAIN)
+        return;
+    if (n <= 0) {
+        visitor_lost(v, true, "the visitor left"); /* rule HTTP-9 */
+        return;
+    }
+    if (ht_buf_append(&v->in, t->scratch, (size_t)n)) {
+        visitor_lost(v, true, ht_err_text(HT_ENOMEM));
+        return;
+    }
+    visitor_update_reading(v);
+}
+
+static void conn_readable(void *ctx) {
+    struct visitor_http *v = ctx;
+    if (v->state == VISITOR_HEAD)
+        visitor_read_head(v);
+    else if (!v->request_done)
+        mux_stream_ready(v->st);
+    else
+        watch_visitor(v);
+}
+
+static void conn_writable(void *ctx) {
+    struct visitor_http *v = ctx;
+    if (visitor_flush(v))
+        (void)visitor_settle(v);
+}
+
+static const struct io_conn_ops conn_ops = {.readable = conn_readable, .writable = conn_writable};
+
+bool visitor_flush(struct visitor_http *v) {
+    ssize_t n = relay_out_flush(&v->out, v->conn);
+    if (n < 0) {
+        visitor_lost(v, true, ht_err_text((int)n));
+        return false;
+    }
+    v->committed = v->headed;
+    if (v->st) {
+        /* Rule FLOW-2: only what has left gives credit back. */
+        size_t pending = relay_out_pending(&v->out), held = mux_stream_unconsumed(v->st);
+        if (held > pending)
+            mux_stream_consumed(v->st, held - pending);
+    }
+    return true;
+}
+
+/* ---- from one request to the next ---- */
+
+static void begin_request(struct visitor_http *v) {
+    v->state = VISITOR_HEAD;
+    v->body = HTTP_BODY_NONE;
+    v->request_done = v->blocked = v->upgrade = v->head_request = v->http10 = v->keep = false;
+    v->headed = v->committed = v->answered = v->stream_ended = v->chunk_open = false;
+    v->status = 0;
+    v->chunk_bytes = 0;
+}
+
+static void next_request(struct visitor_http *v) {
+    const struct relay_kit_config *cfg = &v->b->t->cfg;
+    begin_request(v);
+    if (v->head.cap > RELAY_KEEP_BUFFER)
+        ht_buf_free(&v->head);
+    if (ht_buf_size(&v->in)) {
+        /* From a task, not from here: a long row of pipelined requests must not become a deep stack. */
+        visitor_deadline(v, cfg->head_timeout_ms);
+        io_task_add(cfg->loop, &v->next);
+    } else {
+        if (v->in.cap > RELAY_KEEP_BUFFER)
+            ht_buf_free(&v->in);
+        visitor_deadline(v, cfg->keepalive_timeout_ms);
+    }
+    visitor_update_reading(v);
+}
+
+static void run_next(struct io_task *task) {
+    struct visitor_http *v = ht_container_of(task, struct visitor_http, next);
+    if (v->state == VISITOR_HEAD && ht_buf_size(&v->in))
+        visitor_parse_kept(v);
+}
+
+/* Lets go of a stream whose answer is complete. */
+static void drop_stream(struct visitor_http *v) {
+    if (!v->st)
+        return;
+    if (!mux_stream_is_over(v->st)) {
+        if (v->request_done && !v->stream_ended && !v->upgrade) {
+            relay_stray_adopt(v->b->t, v->st);
+            v->st = NULL;
+            return;
+        }
+        /* Hardening case 2: an early answer; nobody wants the rest of the request. */
+        mux_stream_reset(v->st, WIRE_CODE_NO_ERROR, "the answer is complete");
+    }
+    mux_stream_release(&v->st);
+}
+
+bool visitor_settle(struct visitor_http *v) {
+    if (!v->answered || relay_out_pending(&v->out))
+        return true;
+    if (ht_log_enabled(HT_LOG_DEBUG))
+        ht_debug("visitor", "expose port %u: %s: stream %u: %u in %llu us", v->b->port, v->peer,
+                 v->st ? mux_stream_id(v->st) : 0, v->status, (unsigned long long)(ht_now_us() - v->started_us));
+    drop_stream(v);
+    if (v->state == VISITOR_ACTIVE && v->keep && v->request_done) {
+        next_request(v);
+        return true;
+    }
+    /* A body that nobody read, or another request, may be on its way: the answer has to survive that (RFC 9112 9.6). */
+    if (v->http10 && v->request_done && ht_buf_size(&v->in) == 0)
+        io_conn_close(&v->conn);
+    else
+        io_conn_close_lingering(&v->conn, RELAY_LINGER_MS);
+    visitor_free(v);
+    return false;
+}
+
+bool visitor_answer(struct visitor_http *v, const struct visitor_answer *a, bool keep) {
+    bool stays = keep && v->keep && v->request_done && !v->upgrade && !v->b->t->paused;
+    char extra[64] = "";
+    if (a->retry_after)
+        snprintf(extra, sizeof extra, "Retry-After: %u\r\n", a->retry_after);
+    if (stays && v->http10)
+        strcat(extra, "Connection: keep-alive\r\n");
+    v->head.off = v->head.len = 0;
+    if (relay_out_spill(&v->out) ||
+        http_write_answer(&v->head, 1, a->status, extra[0] ? extra : NULL, a->body, v->head_request, !stays) ||
+        relay_out_add(&v->out, ht_buf_head(&v->head), ht_buf_size(&v->head))) {
+        visitor_lost(v, true, ht_err_text(HT_ENOMEM));
+        return false;
+    }
+    v->b->t->cfg.metrics->visitor_responses_total[a->class]++;
+    v->state = stays ? VISITOR_ACTIVE : VISITOR_CLOSING;
+    v->status = a->status;
+    v->headed = v->answered = true;
+    visitor_deadline(v, v->b->t->cfg.head_timeout_ms);
+    visitor_update_reading(v);
+    return visitor_flush(v) && visitor_settle(v);
+}
+
+static void pipe_done(void *ctx, uint16_t code, const char *text) {
+    struct visitor_http *v = ctx;
+    ht_debug("visitor", "expose port %u: %s: upgraded connection over: %s", v->b->port, v->peer,
+             code ? text : "in order");
+    relay_pipe_destroy(&v->pipe);
+    visitor_free(v);
+}
+
+static const struct relay_pipe_ops pipe_ops = {.done = pipe_done};
+
+void visitor_become_pipe(struct visitor_http *v) {
+    const struct relay_kit_config *cfg = &v->b->t->cfg;
+    struct io_conn *conn = v->conn;
+    struct mux_stream *st = v->st;
+    uint64_t quiet = v->b->owner->own_peer ? 0 : cfg->half_close_timeout_ms;
+    v->state = VISITOR_PIPE;
+    v->conn = NULL;
+    v->st = NULL;
+    io_timer_stop(&v->timer);
+    v->pipe = relay_pipe_start(cfg->loop, conn, st, ht_buf_slice(&v->in), quiet, &pipe_ops, v);
+    if (!v->pipe || relay_pipe_take_out(v->pipe, &v->out)) {
+        relay_pipe_abort(&v->pipe, WIRE_CODE_INTERNAL_ERROR, ht_err_text(HT_ENOMEM));
+        visitor_free(v);
+        return;
+    }
+    ht_buf_free(&v->in);
+    ht_buf_free(&v->head);
+}
+
+/* ---- timers ---- */
+
+void visitor_deadline(struct visitor_http *v, uint64_t after_ms) {
+    uint64_t now = io_now_ms(v->b->t->cfg.loop);
+    v->deadline_ms = after_ms ? now + after_ms : UINT64_MAX;
+    /* A timer that fires too early is set again then: in the steady state it is hardly ever touched. */
+    if (after_ms && (!io_timer_active(&v->timer) || v->deadline_ms < v->armed_ms)) {
+        v->armed_ms = v->deadline_ms;
+        io_timer_set(&v->timer, after_ms);
+    }
+}
+
+static void answer_late(struct visitor_http *v) {
+    static const struct visitor_answer slow_body = {
+        .status = 408, .class = HT_METRIC_CLASS_HEAD_TIMEOUT, .body = "request body timeout\n"};
+    const struct visitor_answer *a = &answer_response_timeout;
+    /* Whose fault it is: a body that should have come, or the head that should have. */
+    if (!v->request_done && !v->blocked)
+        a = &slow_body;
+    mux_stream_reset(v->st, WIRE_CODE_CANCEL, a == &slow_body ? "slow request body" : "no response head in time");
+    mux_stream_release(&v->st);
+    (void)visitor_answer(v, a, true);
+}
+
+static void active_timeout(struct visitor_http *v, uint64_t now) {
+    uint64_t patience = v->b->t->cfg.response_timeout_ms;
+    if (v->answered)
+        visitor_lost(v, true, "does not read its answer");
+    else if (v->headed)
+        return; /* a long answer has all the time it wants */
+    else if (v->progress_ms + patience > now)
+        visitor_deadline(v, v->progress_ms + patience - now);
+    else
+        answer_late(v);
+}
+
+static void timer_fired(struct io_timer *timer) {
+    struct visitor_http *v = ht_container_of(timer, struct visitor_http, timer);
+    uint64_t now = io_now_ms(v->b->t->cfg.loop);
+    if (v->deadline_ms == UINT64_MAX)
+        return;
+    if (now < v->deadline_ms) {
+        v->armed_ms = v->deadline_ms;
+        io_timer_set(timer, v->deadline_ms - now);
+        return;
+    }
+    v->deadline_ms = UINT64_MAX;
+    switch (v->state) {
+    case VISITOR_HEAD:
+        if (v->fresh || ht_buf_size(&v->in))
+            (void)visitor_answer(v, &answer_head_timeout, false);
+        else
+            visitor_lost(v, false, "idle");
+        break;
+    case VISITOR_RETRY:
+        ht_list_remove(&v->retry);
+        (void)visitor_answer(v, &answer_response_timeout, false);
+        break;
+    case VISITOR_ACTIVE:
+        active_timeout(v, now);
+        break;
+    case VISITOR_PIPE:
+        break;
+    case VISITOR_CLOSING:
+        visitor_lost(v, true, "does not read its answer");
+        break;
+    }
+}
+
+void visitor_http_retry_fired(struct io_timer *timer) {
+    struct relay_table *t = ht_container_of(timer, struct relay_table, retry_timer);
+    struct ht_list now;
+    ht_list_init(&now);
+    ht_list_splice(&now, &t->retry_list);
+    struct ht_list *it;
+    while ((it = ht_list_pop_front(&now)) != NULL) {
+        struct visitor_http *v = HT_LIST_ENTRY(it, struct visitor_http, retry);
+        v->state = VISITOR_HEAD;
+        visitor_parse_kept(v);
+    }
+}
+
+/* ---- coming in ---- */
+
+/* Hardening case 22: without a permit a visitor still learns why, as long as they are not too many. */
+static void refuse(struct relay_table *t, int fd) {
+    uint64_t now = io_now_ms(t->cfg.loop);
+    if (now - t->refusals_since_ms >= 1000) {
+        t->refusals_since_ms = now;
+        t->n_refusals = 0;
+    }
+    if (t->n_refusals >= RELAY_REFUSALS_PER_S) {
+        close(fd);
+        return;
+    }
+    t->n_refusals++;
+    t->cfg.metrics->visitor_responses_total[answer_fd_cap.class]++;
+    struct io_conn *conn = io_conn_adopt(t->cfg.loop, fd, NULL, NULL);
+    struct ht_buf b = {0};
+    char extra[32];
+    snprintf(extra, sizeof extra, "Retry-After: %u\r\n", answer_fd_cap.retry_after);
+    if (conn && http_write_answer(&b, 1, answer_fd_cap.status, extra, answer_fd_cap.body, false, true) == HT_OK) {
+        struct iovec iov = {.iov_base = ht_buf_head(&b), .iov_len = ht_buf_size(&b)};
+        (void)io_conn_write(conn, &iov, 1); /* fits the empty send buffer of a new socket, or fails */
+        io_conn_close_lingering(&conn, RELAY_LINGER_MS / 2);
+    }
+    io_conn_close(&conn);
+    ht_buf_free(&b);
+}
+
+static void accepted(void *ctx, int fd, const struct io_addr *peer) {
+    struct relay_binding *b = ctx;
+    struct relay_table *t = b->t;
+    if (!io_fds_take(t->cfg.fds)) {
+        refuse(t, fd);
+        return;
+    }
+    struct visitor_http *v = ht_pool_get(&t->http_visitors);
+    if (!v) {
+        close(fd);
+        io_fds_give(t->cfg.fds);
+        return;
+    }
+    memset(v, 0, sizeof *v);
+    v->b = b;
+    v->conn = io_conn_adopt(t->cfg.loop, fd, &conn_ops, v);
+    if (!v->conn) {
+        ht_pool_put(&t->http_visitors, v);
+        io_fds_give(t->cfg.fds);
+        return;
+    }
+    ht_list_init(&v->node);
+    ht_list_init(&v->retry);
+    io_task_init(&v->next, run_next);
+    io_timer_init(t->cfg.loop, &v->timer, timer_fired);
+    io_addr_text(peer, v->peer);
+    relay_visitor_added(b, &v->node);
+    begin_request(v);
+    v->fresh = true;
+    visitor_deadline(v, t->cfg.head_timeout_ms);
+    visitor_update_reading(v);
+}
+
+static void accept_failed(void *ctx, int err) {
+    struct relay_binding *b = ctx;
+    b->t->cfg.metrics->accept_errors_total++;
+    ht_debug("visitor", "port %u: cannot accept: %s", b->port, ht_err_text(err));
+}
+
+const struct io_listener_ops relay_http_listener_ops = {.accepted = accepted, .accept_failed = accept_failed};

@@ -1,0 +1,373 @@
+/* A visitor's request: its head becomes STREAM_OPEN, its body DATA. */
+#include "base/clock.h"
+#include "base/log.h"
+#include "relay/visitor.h"
+
+static_assert(HTTP_MAX_HEADERS >= WIRE_LIMIT_MAX_HEADERS, "a head the parser takes must fit the frame");
+
+/* ---- STREAM_OPEN ---- */
+
+static void lower_case(char *p, size_t n) {
+    for (size_t i = 0; i < n; i++)
+        p[i] = (char)(p[i] + ((p[i] >= 'A' && p[i] <= 'Z') << 5));
+}
+
+/*
+ * Rule HTTP-1. `strip`: a GET or HEAD without a body loses what speaks of one, for a published driver forwards the field but
+ * not the body, which ruins its pool of local connections (wire protocol, section 10).
+ */
+static bool is_forwarded(const struct visitor_http *v, const struct http_head *h, const char *p, uint32_t i, bool strip) {
+    struct ht_slice name = http_text(p, h->fields[i].name);
+    switch (name.n) {
+    case 6:
+        if (ht_slice_is(name, "expect")) /* rule HTTP-13 */
+            return false;
+        break;
+    case 7:
+        if (ht_slice_is(name, "upgrade"))
+            return v->upgrade;
+        break;
+    case 10:
+        if (ht_slice_is(name, "connection"))
+            return v->upgrade;
+        break;
+    case 14:
+        if (ht_slice_is(name, "content-length"))
+            return !strip;
+        break;
+    case 17:
+        if (ht_slice_is(name, "transfer-encoding"))
+            return !strip;
+        break;
+    default:
+        break;
+    }
+    return !http_field_is_hop_by_hop(h, p, i);
+}
+
+static size_t build_fields(const struct visitor_http *v, const struct http_head *h, char *p, bool strip) {
+    struct wire_header *to = v->b->t->fields;
+    size_t n = 0;
+    for (uint32_t i = 0; i < h->n_fields; i++) {
+        const struct http_field *f = &h->fields[i];
+        lower_case(p + f->name.off, f->name.len); /* rule HTTP-2 */
+        if (is_forwarded(v, h, p, i, strip))
+            to[n++] = (struct wire_header){.name = http_text(p, f->name), .value = http_text(p, f->value)};
+    }
+    return n;
+}
+
+static int open_stream(struct visitor_http *v, struct mux_session *mux, const struct http_head *h, char *p) {
+    struct relay_binding *b = v->b;
+    struct ht_slice method = http_text(p, h->method), target = http_text(p, h->path);
+    bool get = v->head_request || ht_slice_is(method, "GET");
+    if (h->flags & HTTP_PATH_NEEDS_SLASH) {
+        /* "http://host?query": the byte before belongs to the host in the target, which is not sent on. */
+        p[h->path.off - 1] = '/';
+        target = ht_slice_of(p + h->path.off - 1, target.n + 1);
+    }
+    struct wire_stream_open open = {
+        .kind = WIRE_KIND_HTTP,
+        .bind_id = b->id,
+        .method = method,
+        .target = target,
+        .headers = b->t->fields,
+        .n_headers = build_fields(v, h, p, get && v->body == HTTP_BODY_NONE),
+        .is_upgrade = v->upgrade,
+        .has_container_port = true,
+        .container_port = b->port,
+        .has_peer_addr = true,
+        .peer_addr = ht_slice_str(v->peer),
+        .has_http_version = true,
+        .http_version = ht_slice_str(v->http10 ? "1.0" : "1.1"),
+    };
+    int rc = mux_stream_open(mux, &open, &visitor_stream_ops, v, &v->st);
+    ht_debug("visitor", "expose port %u: %s: %.*s %.*s is stream %u%s%s", b->port, v->peer, HT_SLICE_ARG(method),
+             (int)ht_min(target.n, 200), target.p, rc ? 0 : mux_stream_id(v->st), rc ? ": " : "",
+             rc ? ht_err_text(rc) : "");
+    return rc;
+}
+
+static const struct visitor_answer *answer_for(int rc) {
+    switch (rc) {
+    case HT_ELIMIT:
+        return &answer_stream_cap;
+    case HT_ESPACE:
+        return &answer_head_too_large;
+    case HT_ECLOSED:
+    case HT_ENOMEM:
+        return &answer_parked;
+    default:
+        return &answer_bad_request;
+    }
+}
+
+/* ---- the head ---- */
+
+static bool is_upgrade(const struct http_head *h, const char *p) {
+    if (!(h->flags & HTTP_UPGRADE))
+        return false;
+    /* RFC 9110 7.8: an upgrade may be ignored. HTTP/2 from scratch (curl --http2 asks for it) is nothing we could carry on. */
+    const struct http_field *f = http_field_find(h, p, "upgrade");
+    return !(f && ht_slice_case_eq(http_text(p, f->value), ht_slice_str("h2c")));
+}
+
+static void take_head(struct visitor_http *v, const struct http_head *h, const char *p) {
+    struct ht_slice method = http_text(p, h->method);
+    v->http10 = h->minor == 0;
+    v->keep = (h->flags & HTTP_KEEP_ALIVE) && !v->b->t->paused;
+    v->head_request = ht_slice_is(method, "HEAD");
+    v->upgrade = is_upgrade(h, p);
+    v->body = http_request_body(h);
+    v->body_left = h->content_length;
+    v->chunked = (struct http_chunked){.left = 0};
+    v->request_done = v->body == HTTP_BODY_NONE;
+    if (ht_log_enabled(HT_LOG_DEBUG))
+        v->started_us = ht_now_us();
+}
+
+/* The link has a long queue: the request waits in `in` and is parsed again. */
+static void wait_for_link(struct visitor_http *v) {
+    struct relay_table *t = v->b->t;
+    v->state = VISITOR_RETRY;
+    visitor_update_reading(v);
+    visitor_deadline(v, t->cfg.response_timeout_ms);
+    ht_list_push_back(&t->retry_list, &v->retry);
+    if (!io_timer_active(&t->retry_timer))
+        io_timer_set(&t->retry_timer, RELAY_RETRY_MS);
+}
+
+static void drop_partial(struct visitor_http *v) {
+    ht_pool_put(&v->b->t->partial_heads, v->partial);
+    v->partial = NULL;
+}
+
+/* What came behind the head stays in `in`; the head itself goes. `kept`: p[0..n) is `in`. */
+static bool keep_rest(struct visitor_http *v, const char *p, size_t head_len, size_t n, bool kept) {
+    if (kept) {
+        ht_buf_consume(&v->in, head_len);
+        return true;
+    }
+    if (ht_buf_append(&v->in, p + head_len, n - head_len) == HT_OK)
+        return true;
+    visitor_lost(v, true, ht_err_text(HT_ENOMEM));
+    return false;
+}
+
+static void stream_opened(struct visitor_http *v, uint32_t flags) {
+    struct relay_table *t = v->b->t;
+    v->state = VISITOR_ACTIVE;
+    v->progress_ms = io_now_ms(t->cfg.loop);
+    visitor_deadline(v, t->cfg.response_timeout_ms);
+    visitor_update_reading(v);
+    mux_stream_ready(v->st);
+    if ((flags & HTTP_EXPECT_CONTINUE) && !v->http10 && !v->request_done && ht_buf_size(&v->in) == 0) {
+        static const char go_on[] = "HTTP/1.1 100 Continue\r\n\r\n"; /* rule HTTP-13 */
+        if (relay_out_add(&v->out, go_on, sizeof go_on - 1))
+            visitor_lost(v, true, ht_err_text(HT_ENOMEM));
+        else
+            (void)visitor_flush(v);
+    }
+}
+
+static void head_complete(struct visitor_http *v, const struct http_head *h, char *p, size_t head_len, size_t n,
+                          bool kept) {
+    uint32_t flags = h->flags;
+    take_head(v, h, p);
+    /* Hardening case 6: a body plus an upgrade is refused. */
+    const struct visitor_answer *refuse = v->upgrade && v->body != HTTP_BODY_NONE ? &answer_bad_request : NULL;
+    struct mux_session *mux = relay_binding_mux(v->b);
+    if (!refuse && !mux)
+        refuse = &answer_parked;
+    if (!refuse && mux_session_congested(mux)) {
+        drop_partial(v);
+        if (kept || keep_rest(v, p, 0, n, false))
+            wait_for_link(v);
+        return;
+    }
+    if (!refuse) {
+        int rc = open_stream(v, mux, h, p);
+        refuse = rc ? answer_for(rc) : NULL;
+    }
+    if (v->partial)
+        drop_partial(v);
+    if (!keep_rest(v, p, head_len, n, kept))
+        return;
+    if (refuse)
+        (void)visitor_answer(v, refuse, true);
+    else
+        stream_opened(v, flags);
+}
+
+static void head_refused(struct visitor_http *v, const struct http_error *e) {
+    static const struct {
+        uint16_t status;
+        const struct visitor_answer *answer;
+    } known[] = {
+        {WIRE_ANSWER_BAD_REQUEST_STATUS, &answer_bad_request},
+        {WIRE_ANSWER_CONNECT_REFUSED_STATUS, &answer_connect_refused},
+        {WIRE_ANSWER_TARGET_TOO_LONG_STATUS, &answer_target_too_long},
+        {WIRE_ANSWER_HEAD_TOO_LARGE_STATUS, &answer_head_too_large},
+        {WIRE_ANSWER_VERSION_STATUS, &answer_version},
+    };
+    ht_debug("visitor", "expose port %u: %s: %u: %s", v->b->port, v->peer, e->status, e->text);
+    struct visitor_answer a = {.status = e->status, .class = HT_METRIC_CLASS_BAD_REQUEST, .body = e->text};
+    for (size_t i = 0; i < HT_ARRAY_LEN(known); i++)
+        if (known[i].status == e->status)
+            a = *known[i].answer;
+    v->keep = false;
+    v->request_done = false; /* nobody knows where it ends */
+    (void)visitor_answer(v, &a, false);
+}
+
+/* A head that is not there yet keeps its bytes and the parser's state. */
+static void head_incomplete(struct visitor_http *v, const char *p, size_t n, bool kept) {
+    struct relay_table *t = v->b->t;
+    if (!v->partial) {
+        v->partial = ht_pool_get(&t->partial_heads);
+        if (!v->partial) {
+            visitor_lost(v, true, ht_err_text(HT_ENOMEM));
+            return;
+        }
+        *v->partial = t->head;
+        /* Hardening case 9: absolute, from the first byte (on a new connection: from its beginning). */
+        if (!v->fresh)
+            visitor_deadline(v, t->cfg.head_timeout_ms);
+    }
+    if (kept || keep_rest(v, p, 0, n, false))
+        visitor_update_reading(v);
+}
+
+static void parse(struct visitor_http *v, char *p, size_t n, bool kept) {
+    struct relay_table *t = v->b->t;
+    struct http_head *h = v->partial ? v->partial : &t->head;
+    struct http_error e;
+    if (!v->partial)
+        http_request_begin(h, &t->cfg.head_limits);
+    int rc = http_head_parse(h, p, n, &e);
+    if (rc > 0) {
+        v->fresh = false;
+        head_complete(v, h, p, (size_t)rc, n, kept);
+    } else if (rc == HT_EAGAIN) {
+        head_incomplete(v, p, n, kept);
+    } else {
+        head_refused(v, &e);
+    }
+}
+
+void visitor_parse_kept(struct visitor_http *v) { parse(v, (char *)ht_buf_head(&v->in), ht_buf_size(&v->in), true); }
+
+void visitor_read_head(struct visitor_http *v) {
+    struct relay_table *t = v->b->t;
+    /* A head that is there at once, as most are, is never copied and needs no memory of the visitor's own. */
+    ssize_t n = io_conn_read(v->conn, t->scratch, sizeof t->scratch);
+    if (n == HT_EAGAIN)
+        return;
+    if (n <= 0) {
+        visitor_lost(v, false, n == HT_EOF ? "closed" : ht_err_text((int)n));
+        return;
+    }
+    if (ht_buf_size(&v->in) == 0)
+        parse(v, t->scratch, (size_t)n, false);
+    else if (keep_rest(v, t->scratch, 0, (size_t)n, false))
+        visitor_parse_kept(v);
+}
+
+/* ---- the body ---- */
+
+static ssize_t body_stopped(struct visitor_http *v, int err) {
+    if (err == HT_EAGAIN)
+        return 0;
+    if (!v->answered) {
+        visitor_lost(v, true, "the request's body ended early");
+        return HT_ECLOSED;
+    }
+    /* The whole answer is on its way: it may still be wanted. */
+    mux_stream_reset(v->st, WIRE_CODE_CANCEL, "the request's body ended early");
+    mux_stream_release(&v->st);
+    v->keep = false;
+    visitor_update_reading(v);
+    return HT_ECLOSED;
+}
+
+static ssize_t body_moved(struct visitor_http *v, size_t n, bool ended, bool more, unsigned *flags) {
+    v->progress_ms = io_now_ms(v->b->t->cfg.loop);
+    if (ended) {
+        v->request_done = true;
+        *flags = MUX_PULL_EOF;
+        visitor_update_reading(v);
+    } else if (more) {
+        *flags = MUX_PULL_MORE;
+    }
+    return (ssize_t)n;
+}
+
+static ssize_t pull_length(struct visitor_http *v, uint8_t *out, size_t cap, unsigned *flags) {
+    size_t want = v->body_left < cap ? (size_t)v->body_left : cap;
+    size_t kept = ht_buf_size(&v->in);
+    ssize_t n;
+    if (kept) {
+        n = (ssize_t)ht_min(want, kept);
+        memcpy(out, ht_buf_head(&v->in), (size_t)n);
+        ht_buf_consume(&v->in, (size_t)n);
+    } else {
+        n = io_conn_read(v->conn, out, want);
+        if (n <= 0)
+            return body_stopped(v, (int)n);
+    }
+    v->body_left -= (uint64_t)n;
+    return body_moved(v, (size_t)n, v->body_left == 0, kept || (size_t)n == want, flags);
+}
+
+static ssize_t chunk_refused(struct visitor_http *v, const struct http_error *e) {
+    ht_debug("visitor", "expose port %u: %s: %s", v->b->port, v->peer, e->text);
+    if (v->headed) {
+        visitor_lost(v, true, e->text);
+        return HT_ECLOSED;
+    }
+    mux_stream_reset(v->st, WIRE_CODE_CANCEL, e->text);
+    mux_stream_release(&v->st);
+    v->keep = false;
+    (void)visitor_answer(v, &answer_bad_request, false);
+    return HT_ECLOSED;
+}
+
+static ssize_t pull_chunked(struct visitor_http *v, uint8_t *out, size_t cap, unsigned *flags) {
+    for (;;) {
+        size_t kept = ht_buf_size(&v->in), raw;
+        if (kept) {
+            raw = ht_min(kept, cap);
+            memcpy(out, ht_buf_head(&v->in), raw);
+        } else {
+            ssize_t n = io_conn_read(v->conn, out, cap);
+            if (n <= 0)
+                return body_stopped(v, (int)n);
+            raw = (size_t)n;
+        }
+        size_t len = raw, used = 0;
+        struct http_error e;
+        if (http_chunked_decode(&v->chunked, (char *)out, &len, &used, &e))
+            return chunk_refused(v, &e);
+        if (kept) {
+            ht_buf_consume(&v->in, used);
+        } else if (used < raw && ht_buf_append(&v->in, out + used, raw - used)) { /* the next request */
+            visitor_lost(v, true, ht_err_text(HT_ENOMEM));
+            return HT_ECLOSED;
+        }
+        if (len > 0 || v->chunked.done)
+            return body_moved(v, len, v->chunked.done, kept || raw == cap, flags);
+        if (!kept && raw < cap)
+            return 0;
+    }
+}
+
+ssize_t visitor_pull(void *ctx, uint8_t *out, size_t cap, unsigned *flags) {
+    struct visitor_http *v = ctx;
+    if (v->request_done) {
+        *flags = MUX_PULL_EOF;
+        return 0;
+    }
+    if (cap == 0)
+        return 0;
+    return v->body == HTTP_BODY_CHUNKED ? pull_chunked(v, out, cap, flags) : pull_length(v, out, cap, flags);
+}

@@ -1,0 +1,304 @@
+/* The answer on its way to the visitor. What comes from the driver is checked like any other input. */
+#include "base/log.h"
+#include "relay/visitor.h"
+
+/* ---- trouble ---- */
+
+/* The driver broke a rule (hardening case 7): RESET 1, then 502 when the visitor has seen nothing yet, else a cut. */
+static void violation(struct visitor_http *v, const char *why) {
+    mux_stream_reset(v->st, WIRE_CODE_PROTOCOL_ERROR, why);
+    mux_stream_release(&v->st);
+    if (v->committed) {
+        visitor_lost(v, true, why);
+        return;
+    }
+    ht_debug("visitor", "expose port %u: %s: bad answer: %s", v->b->port, v->peer, why);
+    relay_out_drop_borrowed(&v->out);
+    (void)visitor_answer(v, &answer_bad_gateway, true);
+}
+
+static void out_of_memory(struct visitor_http *v) { visitor_lost(v, true, ht_err_text(HT_ENOMEM)); }
+
+/* ---- the head ---- */
+
+/* Hop-by-hop, and ours to decide: the visitor's connection is none of the driver's business. */
+static bool is_dropped(struct ht_slice name) {
+    static const char *const hop[] = {"connection", "keep-alive",        "proxy-connection", "te",
+                                      "trailer",    "transfer-encoding", "upgrade"};
+    for (size_t i = 0; i < HT_ARRAY_LEN(hop); i++)
+        if (ht_slice_case_eq(name, ht_slice_str(hop[i])))
+            return true;
+    return false;
+}
+
+/* RFC 9110 8.6: digits only. */
+static bool parse_length(struct ht_slice s, uint64_t *out) {
+    uint64_t n = 0;
+    if (s.n == 0 || s.n > 19)
+        return false;
+    for (size_t i = 0; i < s.n; i++) {
+        if (s.p[i] < '0' || s.p[i] > '9')
+            return false;
+        n = n * 10 + (uint64_t)(s.p[i] - '0');
+    }
+    *out = n;
+    return n <= INT64_MAX;
+}
+
+struct answer_head {
+    bool has_length;
+    uint64_t length;
+    struct ht_slice upgrade;
+};
+
+/* The status line and the driver's fields. 0, HT_ENOMEM, or HT_EPROTO. */
+static int write_fields(struct visitor_http *v, const struct wire_response_head *head, struct answer_head *a) {
+    int rc = http_write_status(&v->head, 1, head->status, ht_slice_of(NULL, 0));
+    for (size_t i = 0; i < head->n_headers && rc == HT_OK; i++) {
+        struct ht_slice name = head->headers[i].name, value = head->headers[i].value;
+        if (ht_slice_case_eq(name, ht_slice_str("content-length"))) {
+            uint64_t n;
+            if (!parse_length(value, &n) || (a->has_length && a->length != n))
+                return HT_EPROTO;
+            a->has_length = true;
+            a->length = n;
+        } else if (ht_slice_case_eq(name, ht_slice_str("upgrade"))) {
+            a->upgrade = value;
+        } else if (!is_dropped(name)) {
+            rc = http_write_field(&v->head, name, value);
+        }
+    }
+    return rc == HT_EINVAL ? HT_EPROTO : rc;
+}
+
+/* Our own framing and the fate of the connection (rule HTTP-5). */
+static int write_framing(struct visitor_http *v, const struct answer_head *a) {
+    int rc = HT_OK;
+    bool bodiless = v->head_request || v->status == 204 || v->status == 304;
+    v->answer_left = a->length;
+    if (bodiless) {
+        v->framing = FRAMING_NONE;
+        if (a->has_length && v->status != 204)
+            rc = http_write_content_length(&v->head, a->length);
+    } else if (a->has_length) {
+        v->framing = FRAMING_LENGTH;
+        rc = http_write_content_length(&v->head, a->length);
+    } else if (v->http10) {
+        v->framing = FRAMING_CLOSE;
+        v->keep = false;
+    } else {
+        v->framing = FRAMING_CHUNKED;
+        rc = ht_buf_append_str(&v->head, "Transfer-Encoding: chunked\r\n");
+    }
+    /* An answer to a request that is still being sent: it may end first, and then the rest of the body must not be taken
+     * for a request (hardening case 2). Behind an upgrade that was declined nobody knows what follows. */
+    if (!v->request_done || v->upgrade || v->b->t->paused || !relay_binding_mux(v->b))
+        v->keep = false;
+    if (rc == HT_OK && !v->keep)
+        rc = ht_buf_append_str(&v->head, "Connection: close\r\n");
+    else if (rc == HT_OK && v->http10)
+        rc = ht_buf_append_str(&v->head, "Connection: keep-alive\r\n");
+    return rc;
+}
+
+/* After a 101 (RFC 9110 7.8). Published drivers leave Connection out, some Upgrade too. */
+static int write_upgrade(struct visitor_http *v, const struct answer_head *a) {
+    int rc = ht_buf_append_str(&v->head, "Connection: Upgrade\r\n");
+    if (rc)
+        return rc;
+    struct ht_slice to = a->upgrade.n ? a->upgrade : ht_slice_str("websocket");
+    rc = http_write_field(&v->head, ht_slice_str("Upgrade"), to);
+    return rc == HT_EINVAL ? HT_EPROTO : rc;
+}
+
+static const char *check_head(const struct visitor_http *v, const struct wire_response_head *head) {
+    if (v->headed)
+        return "a second final head"; /* rule HTTP-7 */
+    if (head->status < 100 || head->status > 599)
+        return "a status that is none";
+    if (head->status == 101)
+        return v->upgrade ? NULL : "a 101 that nobody asked for"; /* hardening case 6 */
+    if (head->final != (head->status >= 200))
+        return head->final ? "a final head with an interim status" : "an interim head with a final status";
+    return NULL;
+}
+
+static void stream_head(void *ctx, const struct wire_response_head *head) {
+    struct visitor_http *v = ctx;
+    const char *wrong = check_head(v, head);
+    if (wrong) {
+        violation(v, wrong);
+        return;
+    }
+    bool interim = head->status < 200 && head->status != 101;
+    if (interim && v->http10)
+        return; /* RFC 9110 15.2 */
+    /* An interim head that is still borrowed from v->head moves over first. */
+    if (relay_out_spill(&v->out)) {
+        out_of_memory(v);
+        return;
+    }
+    v->head.off = v->head.len = 0;
+    v->status = head->status;
+    struct answer_head a = {.has_length = false};
+    int rc = write_fields(v, head, &a);
+    if (rc == HT_OK && head->status == 101)
+        rc = write_upgrade(v, &a);
+    else if (rc == HT_OK && !interim)
+        rc = write_framing(v, &a);
+    if (rc == HT_OK)
+        rc = http_write_end(&v->head);
+    if (rc == HT_OK)
+        rc = relay_out_add(&v->out, ht_buf_head(&v->head), ht_buf_size(&v->head));
+    if (rc == HT_EPROTO) {
+        violation(v, "a head that cannot be passed on"); /* rule HTTP-6 */
+        return;
+    }
+    if (rc) {
+        out_of_memory(v);
+        return;
+    }
+    v->b->t->cfg.metrics->visitor_responses_total[HT_METRIC_CLASS_1XX + head->status / 100 - 1]++;
+    if (head->status == 101) {
+        visitor_become_pipe(v);
+        return;
+    }
+    v->headed = !interim;
+    v->answered = v->headed && (v->framing == FRAMING_NONE || (v->framing == FRAMING_LENGTH && v->answer_left == 0));
+}
+
+/* ---- the body ---- */
+
+/* One chunk for everything that came in a batch: its head is filled in when the length is known. */
+static int close_chunk(struct visitor_http *v) {
+    if (!v->chunk_open)
+        return HT_OK;
+    size_t n = http_chunk_head(v->chunk_head, v->chunk_bytes);
+    v->out.iov[v->chunk_slot] = (struct iovec){.iov_base = v->chunk_head, .iov_len = n};
+    v->out.borrowed += n;
+    v->chunk_open = false;
+    v->chunk_bytes = 0;
+    return relay_out_add(&v->out, HTTP_CHUNK_TAIL, sizeof HTTP_CHUNK_TAIL - 1);
+}
+
+/* What came is passed on as far as it goes; the cut behind it shows that it was not all. */
+static void cut_short(struct visitor_http *v, const char *why) {
+    int rc = close_chunk(v);
+    ssize_t n = rc ? rc : relay_out_flush(&v->out, v->conn);
+    visitor_lost(v, true, n < 0 ? ht_err_text((int)n) : why);
+}
+
+static int add_to_chunk(struct visitor_http *v, const uint8_t *p, size_t n) {
+    /* Room for a chunk's head, these bytes, its tail and the last chunk: else what is there is copied and a new one begun. */
+    if (v->out.n_iov + 4 > RELAY_OUT_IOV && (close_chunk(v) || relay_out_spill(&v->out)))
+        return HT_ENOMEM;
+    if (!v->chunk_open) {
+        v->chunk_open = true;
+        v->chunk_slot = (uint8_t)v->out.n_iov;
+        v->out.iov[v->out.n_iov++] = (struct iovec){.iov_base = v->chunk_head, .iov_len = 0};
+    }
+    v->chunk_bytes += n;
+    return relay_out_add(&v->out, p, n);
+}
+
+static void stream_data(void *ctx, const uint8_t *p, size_t n) {
+    struct visitor_http *v = ctx;
+    if (n == 0)
+        return;
+    if (!v->headed) {
+        violation(v, "data before the head");
+        return;
+    }
+    if (v->framing == FRAMING_NONE) {
+        /* The answer is whole without it: the visitor gets that, the driver hears of it. */
+        mux_stream_reset(v->st, WIRE_CODE_PROTOCOL_ERROR, "data for an answer that has no body");
+        mux_stream_release(&v->st);
+        if (visitor_flush(v))
+            (void)visitor_settle(v);
+        return;
+    }
+    if (v->framing == FRAMING_LENGTH) {
+        if (n > v->answer_left) {
+            violation(v, "more data than content-length says");
+            return;
+        }
+        v->answer_left -= n;
+        v->answered = v->answer_left == 0;
+    }
+    if (v->framing == FRAMING_CHUNKED ? add_to_chunk(v, p, n) : relay_out_add(&v->out, p, n))
+        out_of_memory(v);
+}
+
+static void stream_eof(void *ctx) {
+    struct visitor_http *v = ctx;
+    v->stream_ended = true;
+}
+
+/* The stream's end is the answer's. False: the visitor is gone. */
+static bool end_answer(struct visitor_http *v) {
+    if (!v->headed) {
+        violation(v, "ended without a head");
+        return false;
+    }
+    if (v->framing == FRAMING_LENGTH) {
+        /* Rule HTTP-5: exactly as given. */
+        cut_short(v, "less data than content-length says");
+        return false;
+    }
+    if (v->framing == FRAMING_CHUNKED && relay_out_add(&v->out, HTTP_CHUNK_LAST, sizeof HTTP_CHUNK_LAST - 1)) {
+        out_of_memory(v);
+        return false;
+    }
+    v->answered = true;
+    return true;
+}
+
+static void stream_data_end(void *ctx) {
+    struct visitor_http *v = ctx;
+    if (close_chunk(v)) {
+        out_of_memory(v);
+        return;
+    }
+    if (v->stream_ended && !v->answered && !end_answer(v))
+        return;
+    if (visitor_flush(v))
+        (void)visitor_settle(v);
+}
+
+static void stream_writable(void *ctx, bool yes) {
+    struct visitor_http *v = ctx;
+    v->blocked = !yes;
+    visitor_update_reading(v);
+    if (yes)
+        mux_stream_ready(v->st);
+}
+
+static void stream_closed(void *ctx, uint16_t code, struct ht_slice reason, bool remote) {
+    struct visitor_http *v = ctx;
+    if (code == WIRE_CODE_NO_ERROR && v->stream_ended)
+        return; /* in order; data_end() sees to the rest */
+    ht_debug("visitor", "expose port %u: %s: stream %u ended with code %u%s: %.*s", v->b->port, v->peer,
+             mux_stream_id(v->st), code, remote ? " by the driver" : "", HT_SLICE_ARG(reason));
+    mux_stream_release(&v->st);
+    if (v->answered) {
+        visitor_update_reading(v);
+        if (visitor_flush(v))
+            (void)visitor_settle(v);
+    } else if (v->headed) {
+        /* Rule HTTP-8. */
+        cut_short(v, "the driver ended the answer");
+    } else {
+        relay_out_drop_borrowed(&v->out);
+        (void)visitor_answer(v, &answer_bad_gateway, true);
+    }
+}
+
+const struct mux_stream_ops visitor_stream_ops = {
+    .response_head = stream_head,
+    .data = stream_data,
+    .eof = stream_eof,
+    .data_end = stream_data_end,
+    .pull = visitor_pull,
+    .writable = stream_writable,
+    .closed = stream_closed,
+};
