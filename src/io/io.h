@@ -1,6 +1,6 @@
 /*
- * The event loop and everything that has a file descriptor. The only room that includes ev.h: the other rooms see opaque
- * structs and small structs of functions. One thread; no call here blocks.
+ * The event loop and everything that has a file descriptor. The only room that includes ev.h: the other rooms see
+ * opaque structs and small structs of functions. One thread; no call here blocks.
  *
  * Callbacks may destroy any object of this room, their own included, unless it is said otherwise.
  */
@@ -32,23 +32,24 @@ void io_loop_break(struct io_loop *loop);
 /* Monotonic time of the present turn: when it began to handle what was ready. */
 uint64_t io_now_ms(struct io_loop *loop);
 /*
- * A descriptor that polls readable when io_loop_turn() has work, timers and tasks included: for embedding in another loop
- * (the epoll descriptor). From the first call on the loop pays for that with a timerfd. -1: the kernel has no epoll.
+ * A descriptor that polls readable when io_loop_turn() has work, timers and tasks included: for embedding in another
+ * loop (the epoll descriptor). From the first call on the loop pays for that with a timerfd. -1: the kernel has no
+ * epoll.
  */
 int io_loop_fd(struct io_loop *loop);
 /* Longest time one turn has taken since the last call, microseconds; for the lag metric. */
 uint64_t io_loop_take_lag_us(struct io_loop *loop);
 /*
- * The loop's large blocks for reading and sending, IO_BLOCK bytes each: taken for the time that bytes are in them, a few
- * kept for the next one. All must be back before the loop is destroyed.
+ * The loop's large blocks for reading and sending, IO_BLOCK bytes each: taken for the time that bytes are in them, a
+ * few kept for the next one. All must be back before the loop is destroyed.
  */
 #define IO_BLOCK (256u * 1024u + 4096u)
 struct ht_pool *io_loop_blocks(struct io_loop *loop);
 
 /*
- * Work for the end of this turn: run once, after all ready descriptors and timers were handled and before the loop waits.
- * This is where a turn's output is gathered into one system call. Adding twice is harmless; a task may add itself or
- * others again: they run in the same turn, in rounds, at most 16, then in the next turn.
+ * Work for the end of this turn: run once, after all ready descriptors and timers were handled and before the loop
+ * waits. This is where a turn's output is gathered into one system call. Adding twice is harmless; a task may add
+ * itself or others again: they run in the same turn, in rounds, at most 16, then in the next turn.
  */
 struct io_task {
     struct ht_list node;
@@ -106,7 +107,7 @@ char *io_addr_host(const struct io_addr *a, char out[IO_ADDR_TEXT]);
 uint16_t io_addr_port(const struct io_addr *a);
 bool io_addr_is_loopback(const struct io_addr *a);
 
-/* ---- descriptor permits: a budget so that accept and dial stop before the process runs dry (hardening case 22) ---- */
+/* ---- descriptor permits: a budget; accept and dial stop before the process runs dry (hardening case 22) ---- */
 
 struct io_fds {
     unsigned total, used;
@@ -129,7 +130,8 @@ unsigned io_raise_fd_limit(void);
 struct io_conn;
 
 struct io_conn_ops {
-    /* Bytes, the end or an error can be read with io_conn_read(). Level-triggered: called each turn while reading is on. */
+    /* Bytes, the end or an error can be read with io_conn_read(). Level-triggered: called each turn while reading is
+     * on. */
     void (*readable)(void *ctx);
     /* Writing is possible again after io_conn_want_write(c, true). */
     void (*writable)(void *ctx);
@@ -157,7 +159,8 @@ void io_conn_close(struct io_conn **c);
 void io_conn_abort(struct io_conn **c);
 /*
  * Closes after an answer that must reach a peer who may still be sending (hardening case 2): half-closes, drops what
- * comes for up to `linger_ms` or 1 MiB, then closes. The connection belongs to the loop from now on. Clears the pointer.
+ * comes for up to `linger_ms` or 1 MiB, then closes. The connection belongs to the loop from now on. Clears the
+ * pointer.
  */
 void io_conn_close_lingering(struct io_conn **c, uint64_t linger_ms);
 
@@ -166,7 +169,8 @@ void io_conn_local(struct io_conn *c, struct io_addr *out);
 int io_conn_fd(struct io_conn *c);
 /* Bytes read and written so far, payload only. */
 void io_conn_counts(struct io_conn *c, uint64_t *in, uint64_t *out);
-/* TCP_NOTSENT_LOWAT and friends, for the connection that carries the tunnel: what sits unsent in the kernel stays small. */
+/* TCP_NOTSENT_LOWAT and friends, for the connection that carries the tunnel: what sits unsent in the kernel stays
+ * small. */
 void io_conn_tune_tunnel(struct io_conn *c);
 
 /* ---- listening ---- */
@@ -182,8 +186,8 @@ struct io_listener_ops {
 
 /*
  * SO_REUSEADDR, never SO_REUSEPORT (hardening case 25); IPV6_V6ONLY. Errors: HT_EINUSE, HT_EACCESS, HT_EADDR, HT_EFDS,
- * HT_EIO with *err filled. At most 64 accepts a turn. With no descriptor left it uses a reserve one to take a visitor and
- * close it, then pauses 100 ms: no spinning, recovery by itself.
+ * HT_EIO with *err filled. At most 64 accepts a turn. With no descriptor left it uses a reserve one to take a visitor
+ * and close it, then pauses 100 ms: no spinning, recovery by itself.
  */
 int io_listen(struct io_loop *loop, const struct io_addr *addr, const struct io_listener_ops *ops, void *ctx,
               struct io_listener **out, struct ht_errmsg *err) HT_MUST_USE;
@@ -194,7 +198,7 @@ void io_listener_close(struct io_listener **l);
 
 /* ---- dialling ---- */
 
-/* TLS on the way out: verified against `ca_file` or the system's store, SNI and host name check for the dialled host. */
+/* TLS on the way out: verified against `ca_file` or the system's store, SNI and host name check for the dialled name */
 struct io_tls;
 struct io_tls *io_tls_create(const char *ca_file, struct ht_errmsg *err) HT_MUST_USE;
 void io_tls_destroy(struct io_tls **t);
@@ -210,11 +214,12 @@ struct io_dial_ops {
 
 /*
  * Connects to `host` (a name, or an address without brackets): resolved off the loop when it is a name ("localhost" is
- * not asked for: 127.0.0.1, then ::1), each address tried in turn, `timeout_ms` for all of it. NULL with *err only when it
- * cannot even start. A connected or failed callback never comes before this returns.
+ * not asked for: 127.0.0.1, then ::1), each address tried in turn, `timeout_ms` for all of it. NULL with *err only when
+ * it cannot even start. A connected or failed callback never comes before this returns.
  */
-struct io_dial *io_dial_start(struct io_loop *loop, const char *host, uint16_t port, struct io_tls *tls, uint64_t timeout_ms,
-                              const struct io_dial_ops *ops, void *ctx, struct ht_errmsg *err) HT_MUST_USE;
+struct io_dial *io_dial_start(struct io_loop *loop, const char *host, uint16_t port, struct io_tls *tls,
+                              uint64_t timeout_ms, const struct io_dial_ops *ops, void *ctx,
+                              struct ht_errmsg *err) HT_MUST_USE;
 /* No callback comes any more. Clears the pointer. NULL is ignored. */
 void io_dial_cancel(struct io_dial **d);
 

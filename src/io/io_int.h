@@ -13,15 +13,15 @@ struct io_loop {
     uint64_t lag_us; /* longest turn since it was asked for */
     bool broken;
     bool in_turn;
-    bool embedded;         /* somebody polls `fd` */
-    bool dirty;            /* libev has interest changes that the kernel does not know yet */
-    int fd;                /* libev's epoll descriptor, -1 when it uses something else */
-    int alarm_fd;          /* timerfd that makes `fd` readable for timers and tasks; also keeps libev from running dry */
-    ev_io alarm_io;        /* drains alarm_fd */
-    ev_timer wake;         /* ends the wait when the first timer is due */
-    uint64_t wake_at;      /* what `wake` is set to; 0: not set */
-    uint64_t alarm_at;     /* what alarm_fd is set to; 0: not set */
-    struct io_timer *timers;  /* root of the heap */
+    bool embedded;     /* somebody polls `fd` */
+    bool dirty;        /* libev has interest changes that the kernel does not know yet */
+    int fd;            /* libev's epoll descriptor, -1 when it uses something else */
+    int alarm_fd;      /* timerfd that makes `fd` readable for timers and tasks; also keeps libev from running dry */
+    ev_io alarm_io;    /* drains alarm_fd */
+    ev_timer wake;     /* ends the wait when the first timer is due */
+    uint64_t wake_at;  /* what `wake` is set to; 0: not set */
+    uint64_t alarm_at; /* what alarm_fd is set to; 0: not set */
+    struct io_timer *timers; /* root of the heap */
     struct ht_list tasks;
     struct ht_list again;     /* connections whose TLS holds decrypted bytes: readable without the kernel saying so */
     struct ht_list lingering; /* struct linger */
@@ -79,8 +79,8 @@ struct io_resolved {
     struct io_addr addr[IO_RESOLVE_MAX];
 };
 /*
- * Asks for the addresses of a name on a thread of its own. Returns a descriptor that becomes readable when the answer is
- * there, or a negative error. The thread shares no memory with us: closing the descriptor is all it takes to cancel.
+ * Asks for the addresses of a name on a thread of its own. Returns a descriptor that becomes readable when the answer
+ * is there, or a negative error. The thread shares no memory with us: closing the descriptor is all it takes to cancel.
  */
 int io_resolve_start(const char *host, uint16_t port);
 /* 0, HT_EAGAIN or HT_EIO. */

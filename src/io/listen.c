@@ -17,9 +17,9 @@ struct io_listener {
     const struct io_listener_ops *ops;
     void *ctx;
     struct io_timer resume;
-    int reserve;   /* a descriptor to give up when there is no other; -1 while there is none */
-    bool paused;   /* by its owner */
-    bool *closed;  /* set while callbacks run: they may close the listener */
+    int reserve;  /* a descriptor to give up when there is no other; -1 while there is none */
+    bool paused;  /* by its owner */
+    bool *closed; /* set while callbacks run: they may close the listener */
 };
 
 static int open_reserve(void) { return open("/dev/null", O_RDONLY | O_CLOEXEC); }

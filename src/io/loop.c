@@ -43,8 +43,8 @@ static void on_probe(struct ev_loop *ev, ev_io *w, int revents) {
 }
 
 /*
- * libev does not tell its epoll descriptor. We let it watch a descriptor of ours and look for the epoll set that this one
- * can be removed from: there is exactly one, whatever other threads open meanwhile.
+ * libev does not tell its epoll descriptor. We let it watch a descriptor of ours and look for the epoll set that this
+ * one can be removed from: there is exactly one, whatever other threads open meanwhile.
  */
 static int find_epoll(struct ev_loop *ev) {
     if (ev_backend(ev) != EVBACKEND_EPOLL)
@@ -114,8 +114,8 @@ static void set_alarm(struct io_loop *loop, uint64_t at_us) {
     if (loop->alarm_at == at_us)
         return;
     loop->alarm_at = at_us;
-    struct itimerspec when = {.it_value = {.tv_sec = (time_t)(at_us / 1000000u),
-                                           .tv_nsec = (long)(at_us % 1000000u) * 1000}};
+    struct itimerspec when = {
+        .it_value = {.tv_sec = (time_t)(at_us / 1000000u), .tv_nsec = (long)(at_us % 1000000u) * 1000}};
     timerfd_settime(loop->alarm_fd, TFD_TIMER_ABSTIME, &when, NULL);
 }
 
@@ -221,7 +221,9 @@ uint64_t io_loop_take_lag_us(struct io_loop *loop) {
     return lag;
 }
 
-struct ht_pool *io_loop_blocks(struct io_loop *loop) { return &loop->blocks; }
+struct ht_pool *io_loop_blocks(struct io_loop *loop) {
+    return &loop->blocks;
+}
 
 void io_task_init(struct io_task *t, void (*run)(struct io_task *)) {
     ht_list_init(&t->node);

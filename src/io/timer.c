@@ -1,6 +1,6 @@
 /*
- * Timers in a pairing heap of their own (Fredman, Sedgewick, Sleator, Tarjan 1986): it lives in the timers themselves, so
- * that setting one cannot fail, and it knows the next one, which an embedding loop has to be told and libev keeps to
+ * Timers in a pairing heap of their own (Fredman, Sedgewick, Sleator, Tarjan 1986): it lives in the timers themselves,
+ * so that setting one cannot fail, and it knows the next one, which an embedding loop has to be told and libev keeps to
  * itself. Moving a timer later, as each byte on an idle timeout does, only writes `due`: the heap looks again when the
  * old time has come.
  */

@@ -6,7 +6,8 @@
 #include <openssl/x509v3.h>
 #include <stdio.h>
 
-/* One record holds at most this much (RFC 8446 5.1); small pieces are gathered up to it instead of sealed one by one. */
+/* One record holds at most this much (RFC 8446 5.1); small pieces are gathered up to it instead of sealed one by one.
+ */
 #define RECORD 16384
 
 struct io_tls {
@@ -64,7 +65,8 @@ SSL *io_tls_session(struct io_tls *t, int fd, const char *host, struct ht_errmsg
     SSL *ssl = SSL_new(t->ctx);
     struct io_addr literal;
     bool is_ip = io_addr_parse(&literal, host, 0) == HT_OK;
-    /* RFC 6066 3: no literal address in SNI; RFC 9525 6.5: those are compared with the certificate's iPAddress names. */
+    /* RFC 6066 3: no literal address in SNI; RFC 9525 6.5: those are compared with the certificate's iPAddress names.
+     */
     bool ok = ssl && (is_ip ? X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl), host) == 1
                             : SSL_set1_host(ssl, host) == 1 && SSL_set_tlsext_host_name(ssl, host) == 1);
     if (ok) {

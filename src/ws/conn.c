@@ -165,4 +165,6 @@ size_t ws_conn_unsent(const struct ws_conn *w) {
     return n;
 }
 
-struct io_conn *ws_conn_io(struct ws_conn *w) { return w->io; }
+struct io_conn *ws_conn_io(struct ws_conn *w) {
+    return w->io;
+}

@@ -21,7 +21,7 @@ struct ws_connect {
     struct io_timer timer;
     struct ht_buf out, in;
     struct http_head head;
-    bool refused;       /* the answer is not 101: its body is collected for the excerpt */
+    bool refused; /* the answer is not 101: its body is collected for the excerpt */
     size_t head_len;
     uint64_t timeout_ms, deadline_ms;
     char key[WS_KEY_LEN + 1];
@@ -50,7 +50,8 @@ void ws_connect_cancel(struct ws_connect **cp) {
     destroy(c);
 }
 
-static void fail(struct ws_connect *c, int err, uint16_t status, uint64_t retry_after_ms, const struct ht_errmsg *text) {
+static void fail(struct ws_connect *c, int err, uint16_t status, uint64_t retry_after_ms,
+                 const struct ht_errmsg *text) {
     struct ht_errmsg copy = *text;
     const struct ws_connect_ops *ops = c->ops;
     void *ctx = c->ctx;
@@ -187,8 +188,7 @@ static void open_done(struct ws_connect *c) {
         fail_text(c, HT_EPROTO, 0, wrong);
         return;
     }
-    struct ht_slice early =
-        ht_slice_of(ht_buf_head(&c->in) + c->head_len, ht_buf_size(&c->in) - c->head_len);
+    struct ht_slice early = ht_slice_of(ht_buf_head(&c->in) + c->head_len, ht_buf_size(&c->in) - c->head_len);
     struct io_conn *conn = c->conn;
     struct ht_buf in = c->in; /* the slices live until open() returns */
     const struct ws_connect_ops *ops = c->ops;

@@ -76,8 +76,8 @@ static int feed(struct ws_conn *w, const uint8_t *frame, size_t n) {
 }
 
 /*
- * 1012 to 1014 were registered after RFC 6455 and wslay takes them for errors. Such a close frame is shown to wslay with
- * 1000 instead, behind an answer that echoes the real code. Returns that, or 0.
+ * 1012 to 1014 were registered after RFC 6455 and wslay takes them for errors. Such a close frame is shown to wslay
+ * with 1000 instead, behind an answer that echoes the real code. Returns that, or 0.
  */
 static uint16_t disguise_newer_code(struct ws_conn *w, uint8_t *frame, size_t n) {
     size_t len = frame[1] & 0x7f, at = n - len;

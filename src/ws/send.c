@@ -65,8 +65,7 @@ static bool fill(struct ws_conn *w) {
         if (w->destroyed)
             return false;
         if (w->seg_end == 0 && w->tx == WS_TX_DRAIN) {
-            wslay_event_queue_close(w->wslay, w->close_code, (const uint8_t *)w->close_reason,
-                                    strlen(w->close_reason));
+            wslay_event_queue_close(w->wslay, w->close_code, (const uint8_t *)w->close_reason, strlen(w->close_reason));
             w->tx = WS_TX_CLOSE;
             ws_control_write(w);
         }

@@ -1,7 +1,7 @@
 /*
- * WebSocket (RFC 6455) for both ends, over a connection of io. Data frames are our own framing: read in place, masked and
- * unmasked in place, eight bytes and more at a time. Control frames go through wslay, which owns PING/PONG, close codes
- * and the closing handshake. The only room that includes wslay.h.
+ * WebSocket (RFC 6455) for both ends, over a connection of io. Data frames are our own framing: read in place, masked
+ * and unmasked in place, eight bytes and more at a time. Control frames go through wslay, which owns PING/PONG, close
+ * codes and the closing handshake. The only room that includes wslay.h.
  */
 #ifndef HT_WS_WS_H
 #define HT_WS_WS_H
@@ -38,8 +38,8 @@ struct ws_conn;
 enum ws_side { WS_SERVER, WS_CLIENT };
 
 struct ws_limits {
-    size_t max_message;     /* bytes of one message; over it: close 1009. Above WS_SEND_MAX only for an owner who consumes
-                               as the bytes come: what waits unconsumed must fit into one receive block. */
+    size_t max_message; /* bytes of one message; over it: close 1009. Above WS_SEND_MAX only for an owner who consumes
+                           as the bytes come: what waits unconsumed must fit into one receive block. */
     unsigned max_fragments; /* frames of one message, empty ones count; over it: close 1008 */
 };
 
@@ -49,10 +49,10 @@ struct ws_limits {
 struct ws_ops {
     /*
      * Payload of the present binary message: p[0..n) are its bytes not yet consumed, contiguous, unmasked. `end` says
-     * that the message's last byte is included; a message without any is presented with n 0. Returns how many bytes were consumed: the rest is presented again, with
-     * more behind it (with `end` everything must be consumed; what is left then is a violation, close 1002). The bytes
-     * are valid until `fed` was called, and may be changed. Negative: stop, the owner has closed or destroyed this
-     * connection (fed() still comes when it was only closed).
+     * that the message's last byte is included; a message without any is presented with n 0. Returns how many bytes
+     * were consumed: the rest is presented again, with more behind it (with `end` everything must be consumed; what is
+     * left then is a violation, close 1002). The bytes are valid until `fed` was called, and may be changed. Negative:
+     * stop, the owner has closed or destroyed this connection (fed() still comes when it was only closed).
      */
     ssize_t (*message)(void *ctx, uint8_t *p, size_t n, bool end);
     /* A batch of reads was handed up; slices borrowed in message() die when this returns. */
@@ -65,10 +65,10 @@ struct ws_ops {
     size_t (*pull)(void *ctx, uint8_t *out, size_t cap);
     /*
      * The connection is over: called exactly once, last of all, and never from inside ws_conn_create/close/destroy.
-     * `code` is the peer's close code (1005: a close frame without one; 1006: the socket dropped with no close frame, or
-     * we have closed because the peer broke the rules). `local` is true when we started the close, for a violation too.
-     * `reason` is printable text: the peer's own, or what happened. The socket is gone already. Destroy the ws_conn in it
-     * or later.
+     * `code` is the peer's close code (1005: a close frame without one; 1006: the socket dropped with no close frame,
+     * or we have closed because the peer broke the rules). `local` is true when we started the close, for a violation
+     * too. `reason` is printable text: the peer's own, or what happened. The socket is gone already. Destroy the
+     * ws_conn in it or later.
      */
     void (*closed)(void *ctx, uint16_t code, struct ht_slice reason, bool local);
 };
@@ -78,23 +78,24 @@ struct ws_ops {
  * No callback comes before this returns. NULL: out of memory, or more early bytes than IO_BLOCK (the io connection is
  * closed).
  */
-struct ws_conn *ws_conn_create(struct io_loop *loop, struct io_conn *conn, enum ws_side side, const struct ws_limits *limits,
-                               struct ht_slice early, const struct ws_ops *ops, void *ctx) HT_MUST_USE;
+struct ws_conn *ws_conn_create(struct io_loop *loop, struct io_conn *conn, enum ws_side side,
+                               const struct ws_limits *limits, struct ht_slice early, const struct ws_ops *ops,
+                               void *ctx) HT_MUST_USE;
 void ws_conn_set_limits(struct ws_conn *w, const struct ws_limits *limits);
 
-/* Something can be pulled: at the end of this turn pull() is called as long as there is room, and everything goes out in
- * one system call. Cheap; call as often as you like. */
+/* Something can be pulled: at the end of this turn pull() is called as long as there is room, and everything goes out
+ * in one system call. Cheap; call as often as you like. */
 void ws_conn_want_send(struct ws_conn *w);
 
-/* Stops or resumes handing messages up (the kernel's buffer then stops the peer). Control frames keep being answered only
- * while reading: use it for orderly shutdown, never as flow control. */
+/* Stops or resumes handing messages up (the kernel's buffer then stops the peer). Control frames keep being answered
+ * only while reading: use it for orderly shutdown, never as flow control. */
 void ws_conn_pause(struct ws_conn *w, bool pause);
 
 /*
- * Starts the closing handshake after everything that pull() still gives was sent: a close frame with `code` (0: one without
- * a code) and `reason` (at most 123 bytes of it, may be NULL), then waits for the peer's answer up to 2 s, then closes the
- * socket. closed() follows. Nothing is handed up any more; a drain that makes no progress for 2 s is given up. A second
- * call does nothing.
+ * Starts the closing handshake after everything that pull() still gives was sent: a close frame with `code` (0: one
+ * without a code) and `reason` (at most 123 bytes of it, may be NULL), then waits for the peer's answer up to 2 s, then
+ * closes the socket. closed() follows. Nothing is handed up any more; a drain that makes no progress for 2 s is given
+ * up. A second call does nothing.
  */
 void ws_conn_close(struct ws_conn *w, uint16_t code, const char *reason);
 /* Sends nothing more and drops the socket now; closed() is not called. Clears the pointer. NULL is ignored. */
@@ -121,15 +122,16 @@ struct ws_connect_options {
 };
 
 struct ws_connect_ops {
-    /* Open. `protocol` is what the server chose. `early` must be given to ws_conn_create(). The object is gone afterwards. */
+    /* Open. `protocol` is what the server chose. `early` must be given to ws_conn_create(). The object is gone
+     * afterwards. */
     void (*open)(void *ctx, struct io_conn *conn, struct ht_slice protocol, struct ht_slice early);
     /* `status` is the HTTP status when the server answered with another than 101, else 0; `text` says where and why.
      * `retry_after_ms` from Retry-After, 0 when absent. */
     void (*failed)(void *ctx, int err, uint16_t status, uint64_t retry_after_ms, const char *text);
 };
 
-struct ws_connect *ws_connect_start(struct io_loop *loop, const struct ws_connect_options *o, const struct ws_connect_ops *ops,
-                                    void *ctx, struct ht_errmsg *err) HT_MUST_USE;
+struct ws_connect *ws_connect_start(struct io_loop *loop, const struct ws_connect_options *o,
+                                    const struct ws_connect_ops *ops, void *ctx, struct ht_errmsg *err) HT_MUST_USE;
 void ws_connect_cancel(struct ws_connect **c);
 
 /* ---- masking, pure ---- */

@@ -7,11 +7,11 @@
 #include <wslay/wslay.h>
 
 #define WS_CLOSE_WAIT_MS 2000
-#define WS_HEADER_MAX 14       /* RFC 6455 5.2: 2, 8 of length, 4 of mask */
-#define WS_CONTROL_MAX 125     /* payload of a control frame, RFC 6455 5.5 */
-#define WS_REASON_MAX 123      /* a control frame less the code */
-#define WS_SEGMENTS 32         /* messages that share one system call */
-#define WS_STASH 32            /* fewer bytes than this wait without a block */
+#define WS_HEADER_MAX 14   /* RFC 6455 5.2: 2, 8 of length, 4 of mask */
+#define WS_CONTROL_MAX 125 /* payload of a control frame, RFC 6455 5.5 */
+#define WS_REASON_MAX 123  /* a control frame less the code */
+#define WS_SEGMENTS 32     /* messages that share one system call */
+#define WS_STASH 32        /* fewer bytes than this wait without a block */
 
 /* What becomes of bytes that come in. */
 enum ws_rx {
@@ -41,7 +41,7 @@ struct ws_conn {
     struct io_timer timer;
     enum ws_rx rx;
     enum ws_tx tx;
-    int busy;          /* callbacks of ours on the stack: memory stays until they are done */
+    int busy; /* callbacks of ours on the stack: memory stays until they are done */
     bool server;
     bool paused;
     bool destroyed;    /* by the owner, while busy */
@@ -92,7 +92,8 @@ void ws_leave(struct ws_conn *w);
 void ws_finish(struct ws_conn *w, uint16_t code, const char *reason);
 /* As the peer's close frame says, or 1006 with `otherwise`. */
 void ws_finish_as_peer_said(struct ws_conn *w, const char *otherwise);
-/* The peer broke the rules: nothing more is handed up, a close frame with `code` goes out, then the socket is closed. */
+/* The peer broke the rules: nothing more is handed up, a close frame with `code` goes out, then the socket is closed.
+ */
 void ws_fail(struct ws_conn *w, uint16_t code, const char *text);
 
 /* ---- receive.c ---- */

@@ -222,9 +222,10 @@ static void addresses(void) {
         CU_ASSERT_EQUAL(io_addr_is_loopback(&a), good[i].loopback);
         CU_ASSERT_EQUAL(io_addr_port(&a), atoi(strrchr(good[i].in, ':') + 1));
     }
-    static const char *const bad[] = {"",          "80",       "127.0.0.1",  "127.0.0.1:",   "127.0.0.1:65536", "::1:80",
-                                      "[::1]80",   "[]:1",     "[1.2.3.4]:5", "example.org:80", "1.2.3:4",       "1.2.3.4:-1",
-                                      "1.2.3.4:+1", "[::1]:1 ", "1.2.3.4:99999999999999999999"};
+    static const char *const bad[] = {
+        "",        "80",         "127.0.0.1",  "127.0.0.1:",  "127.0.0.1:65536",
+        "::1:80",  "[::1]80",    "[]:1",       "[1.2.3.4]:5", "example.org:80",
+        "1.2.3:4", "1.2.3.4:-1", "1.2.3.4:+1", "[::1]:1 ",    "1.2.3.4:99999999999999999999"};
     for (size_t i = 0; i < HT_ARRAY_LEN(bad); i++) {
         e.text[0] = '\0';
         CU_ASSERT_EQUAL(io_addr_parse_hostport(&a, bad[i], &e), HT_EINVAL);

@@ -21,7 +21,8 @@ static bool run(const char *fmt, ...) {
 static bool make_certificates(void) {
     return mkdtemp(dir) &&
            run("cd %s && "
-               "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout ca.key -out ca.pem -days 2 "
+               "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout ca.key -out ca.pem -days "
+               "2 "
                "-subj '/CN=Test CA' 2>/dev/null && "
                "openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout srv.key -out srv.csr "
                "-subj '/CN=localhost' 2>/dev/null && "

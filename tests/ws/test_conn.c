@@ -164,8 +164,8 @@ static void a_full_message_that_is_consumed_at_its_end(void) {
     struct end e = {.loop = loop};
     int fd[2];
     nonblocking_pair(fd);
-    e.w = ws_conn_create(loop, io_conn_adopt(loop, fd[0], NULL, NULL), WS_SERVER, &usual_limits, ht_slice_str(""),
-                         &ops, &e);
+    e.w = ws_conn_create(loop, io_conn_adopt(loop, fd[0], NULL, NULL), WS_SERVER, &usual_limits, ht_slice_str(""), &ops,
+                         &e);
     static uint8_t zero[262144];
     struct ht_buf wire = {0};
     for (int round = 0; round < 3; round++)
@@ -305,8 +305,8 @@ static void bytes_left_at_the_end_are_a_violation(void) {
     int fd[2];
     struct ht_buf wire = {0};
     nonblocking_pair(fd);
-    e.w = ws_conn_create(loop, io_conn_adopt(loop, fd[0], NULL, NULL), WS_CLIENT, &usual_limits, ht_slice_str(""),
-                         &ops, &e);
+    e.w = ws_conn_create(loop, io_conn_adopt(loop, fd[0], NULL, NULL), WS_CLIENT, &usual_limits, ht_slice_str(""), &ops,
+                         &e);
     add_frame(&wire, BIN, false, 0, "half a frame", 12);
     raw_write(loop, fd[1], wire.data, wire.len);
     turns(loop, 3);
@@ -462,7 +462,8 @@ static void we_close_after_what_is_left(void) {
         turns(loop, 2);
         raw_read(fd, &back);
         CU_ASSERT(next_frame(&back, &at, s) && s->b0 == BIN && s->n == 10 && memcmp(s->p, "first this", 10) == 0);
-        CU_ASSERT(next_frame(&back, &at, s) && s->b0 == CLOSE && s->n == 11 && memcmp(s->p, "\x03\xf5try again", 11) == 0);
+        CU_ASSERT(next_frame(&back, &at, s) && s->b0 == CLOSE && s->n == 11 &&
+                  memcmp(s->p, "\x03\xf5try again", 11) == 0);
         CU_ASSERT_EQUAL(at, back.len);
         /* What the peer still sends is dropped, a PING gets no answer any more, its close frame counts. */
         add_frame(&wire, BIN, side == WS_SERVER, 0, "ignored", 7);
@@ -515,7 +516,11 @@ static void the_peer_vanishes(void) {
         if (how == 1)
             raw_write(loop, fd, "\x82\xfe", 2); /* in the middle of a header */
         if (how == 2)
-            raw_write(loop, fd, "\x82\x85" "abcd" "ab", 8); /* and of a message */
+            raw_write(loop, fd,
+                      "\x82\x85"
+                      "abcd"
+                      "ab",
+                      8); /* and of a message */
         turns(loop, 2);
         close(fd);
         CU_ASSERT(turn_until(loop, &e.closed, 1000));
@@ -634,7 +639,11 @@ static void failing_allocations(void) {
         ht_pool_drain(io_loop_blocks(loop));
         size_t live = ht_mem_live();
         ht_mem_fail_at(i);
-        int fd = end_open(&e, loop, WS_SERVER, ht_slice_of(i % 2 ? "\x82\x80" "mask" : "early", 6 - (i + 1) % 2));
+        int fd = end_open(&e, loop, WS_SERVER,
+                          ht_slice_of(i % 2 ? "\x82\x80"
+                                              "mask"
+                                            : "early",
+                                      6 - (i + 1) % 2));
         if (e.w) {
             raw_write(loop, fd, wire.data, wire.len);
             turns(loop, 4);

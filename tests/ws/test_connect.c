@@ -17,8 +17,9 @@ static void keys(void) {
     CU_ASSERT_STRING_EQUAL(accept, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
     struct ht_buf out = {0};
     CU_ASSERT_EQUAL(ws_write_101(&out, ht_slice_str("dGhlIHNhbXBsZSBub25jZQ=="), "p"), HT_OK);
-    static const char want[] = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-                               "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\nSec-WebSocket-Protocol: p\r\n\r\n";
+    static const char want[] =
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\nSec-WebSocket-Protocol: p\r\n\r\n";
     CU_ASSERT(out.len == sizeof want - 1 && memcmp(out.data, want, out.len) == 0);
     ht_buf_free(&out);
 }
@@ -35,7 +36,8 @@ static void requests_are_checked(void) {
     } cases[] = {
         {"GET / HTTP/1.1\r\n" UP KEY V13 "\r\n", 0, ""},
         {"GET / HTTP/1.1\r\n" UP KEY V13 "Sec-WebSocket-Protocol: a, b\r\n\r\n", 0, "a, b"},
-        {"GET / HTTP/1.1\r\n" UP KEY V13 "Sec-WebSocket-Protocol: a\r\nsec-websocket-protocol: b, c\r\n\r\n", 0, "a, b, c"},
+        {"GET / HTTP/1.1\r\n" UP KEY V13 "Sec-WebSocket-Protocol: a\r\nsec-websocket-protocol: b, c\r\n\r\n", 0,
+         "a, b, c"},
         {"POST / HTTP/1.1\r\n" UP KEY V13 "\r\n", 405, NULL},
         {"GET / HTTP/1.0\r\n" UP KEY V13 "\r\n", 400, NULL},
         {"GET / HTTP/1.1\r\nHost: h\r\n" KEY V13 "\r\n", 426, NULL},
@@ -195,20 +197,22 @@ static void answers(void) {
         const char *protocol;
     } cases[] = {
         {OK101 "Sec-WebSocket-Accept: %s\r\n\r\n", HT_OK, 0, 0, "", ""},
-        {OK101 "Sec-WebSocket-Accept: %s\r\nSec-WebSocket-Protocol: two.v1\r\n\r\nearly", HT_OK, 0, 0, "early", "two.v1"},
+        {OK101 "Sec-WebSocket-Accept: %s\r\nSec-WebSocket-Protocol: two.v1\r\n\r\nearly", HT_OK, 0, 0, "early",
+         "two.v1"},
         {"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" OK101 "Sec-WebSocket-Accept: %s\r\n\r\n", HT_OK, 0, 0, "", ""},
         {OK101 "Sec-WebSocket-Accept: %s\r\nSec-WebSocket-Protocol: three\r\n\r\n", HT_EPROTO, 0, 0,
          "a subprotocol that was not offered", NULL},
         {OK101 "Sec-WebSocket-Accept: %s\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\r\n", HT_EPROTO, 0, 0,
          "an extension that was not offered", NULL},
-        {OK101 "Sec-WebSocket-Accept: AAAAAAAAAAAAAAAAAAAAAAAAAAA=\r\n\r\n", HT_EPROTO, 0, 0, "Sec-WebSocket-Accept", NULL},
+        {OK101 "Sec-WebSocket-Accept: AAAAAAAAAAAAAAAAAAAAAAAAAAA=\r\n\r\n", HT_EPROTO, 0, 0, "Sec-WebSocket-Accept",
+         NULL},
         {OK101 "\r\n", HT_EPROTO, 0, 0, "Sec-WebSocket-Accept", NULL},
         {"HTTP/1.1 101 x\r\nConnection: upgrade\r\nUpgrade: h2c\r\nSec-WebSocket-Accept: %s\r\n\r\n", HT_EPROTO, 0, 0,
          "is not an upgrade", NULL},
-        {"HTTP/1.1 101 x\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: %s\r\n\r\n", HT_EPROTO, 0, 0, "is not an upgrade",
-         NULL},
-        {"HTTP/1.1 401 Unauthorized\r\nContent-Length: 25\r\n\r\n{\"error\": \"wrong token!\"}and more", HT_EAUTH, 401, 0,
-         "answered 401 Unauthorized: {\"error\": \"wrong token!\"}", NULL},
+        {"HTTP/1.1 101 x\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: %s\r\n\r\n", HT_EPROTO, 0, 0,
+         "is not an upgrade", NULL},
+        {"HTTP/1.1 401 Unauthorized\r\nContent-Length: 25\r\n\r\n{\"error\": \"wrong token!\"}and more", HT_EAUTH, 401,
+         0, "answered 401 Unauthorized: {\"error\": \"wrong token!\"}", NULL},
         {"HTTP/1.1 503 x\r\nRetry-After: 7\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nwait\r\n6\r\n a bit\r\n0\r\n\r\n",
          HT_EPROTO, 503, 7000, "answered 503 Service Unavailable: wait a bit", NULL},
         {"HTTP/1.1 404 Not Found\r\n\r\n<html>\r\n\r\n<b>none</b>\001\033[31m", HT_EPROTO, 404, 0,
@@ -229,12 +233,12 @@ static void answers(void) {
         CU_ASSERT(!o.done && turn_until(loop, &o.done, 6000));
         bool early_cut = s.by_bytes && o.conn; /* what comes behind the head may come later */
         bool ok = o.err == cases[k].err && o.status == cases[k].status && o.retry_ms == cases[k].retry_ms;
-        ok = ok && (o.err ? strstr(o.text, cases[k].text) != NULL && !strstr(o.text, "secret") && !strstr(o.text, "token\r")
-                          : strcmp(o.protocol, cases[k].protocol) == 0 &&
-                                (early_cut || strcmp(o.early, cases[k].text) == 0));
+        ok = ok &&
+             (o.err ? strstr(o.text, cases[k].text) != NULL && !strstr(o.text, "secret") && !strstr(o.text, "token\r")
+                    : strcmp(o.protocol, cases[k].protocol) == 0 && (early_cut || strcmp(o.early, cases[k].text) == 0));
         if (!ok)
-            printf("# answer %zu: %d %u %llu \"%s\" \"%s\" \"%s\"\n", k, o.err, o.status, (unsigned long long)o.retry_ms,
-                   o.text, o.protocol, o.early);
+            printf("# answer %zu: %d %u %llu \"%s\" \"%s\" \"%s\"\n", k, o.err, o.status,
+                   (unsigned long long)o.retry_ms, o.text, o.protocol, o.early);
         CU_ASSERT(ok);
         if (o.err)
             CU_ASSERT(strstr(o.text, "ws://kit:50/a/b:") != NULL);

@@ -54,8 +54,10 @@ static size_t random_length(unsigned *seed) {
     }
 }
 
-static void write_by_wslay(wslay_frame_context_ptr ctx, uint8_t opcode, bool fin, bool mask, const uint8_t *p, size_t n) {
-    struct wslay_frame_iocb f = {.fin = fin, .opcode = opcode, .payload_length = n, .mask = mask, .data = p, .data_length = n};
+static void write_by_wslay(wslay_frame_context_ptr ctx, uint8_t opcode, bool fin, bool mask, const uint8_t *p,
+                           size_t n) {
+    struct wslay_frame_iocb f = {
+        .fin = fin, .opcode = opcode, .payload_length = n, .mask = mask, .data = p, .data_length = n};
     size_t done = 0;
     do {
         ssize_t k = wslay_frame_send(ctx, &f);
@@ -86,8 +88,8 @@ static void we_read_what_wslay_writes(void) {
                 for (size_t b = 0; b < n; b++)
                     data[b] = (uint8_t)rnd(&m.seed);
                 buf_add(&whole, data, n);
-                write_by_wslay(ctx, i ? WSLAY_CONTINUATION_FRAME : WSLAY_BINARY_FRAME, i == frames - 1, side == WS_SERVER,
-                               data, n);
+                write_by_wslay(ctx, i ? WSLAY_CONTINUATION_FRAME : WSLAY_BINARY_FRAME, i == frames - 1,
+                               side == WS_SERVER, data, n);
                 if (rnd(&m.seed) % 4 == 0)
                     write_by_wslay(ctx, rnd(&m.seed) % 2 ? WSLAY_PING : WSLAY_PONG, true, side == WS_SERVER, data,
                                    ht_min(n, 125));

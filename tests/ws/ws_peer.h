@@ -19,7 +19,7 @@ struct end {
     struct ht_buf got; /* each complete message: 4 bytes of length, then its bytes */
     struct ht_buf part;
     size_t messages, calls, feds, borrowed;
-    unsigned seed;     /* not 0: consume a random part of what is presented */
+    unsigned seed; /* not 0: consume a random part of what is presented */
     bool stop_in_message, destroy_in_message, destroy_in_fed, destroy_in_pull, destroy_in_closed, pause_in_message;
     /* to send */
     struct ht_buf queue; /* like `got` */

@@ -100,7 +100,8 @@ static inline void echo_answer(struct echo_peer *p, int head_len, const struct h
     rc = rc == HT_OK ? ws_write_101(&out, key, *chosen ? chosen : NULL) : rc;
     if (rc == HT_OK) {
         echo_write(p, &out);
-    } else if (http_write_answer(&out, 1, e.status ? e.status : 500, NULL, e.text ? e.text : "", false, true) == HT_OK) {
+    } else if (http_write_answer(&out, 1, e.status ? e.status : 500, NULL, e.text ? e.text : "", false, true) ==
+               HT_OK) {
         echo_write(p, &out);
         io_conn_close_lingering(&p->conn, 1000);
     }
