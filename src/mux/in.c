@@ -60,6 +60,7 @@ static int on_stream_open(struct mux_session *s, struct mux_link *l, uint32_t id
     struct mux_stream *st = stream_create(s, l, id, open.kind);
     if (!st)
         return refuse(s, l, id, WIRE_CODE_REFUSED_STREAM, ht_err_text(HT_ENOMEM));
+    st->upgrade = open.kind == WIRE_KIND_HTTP && open.is_upgrade;
     stream_hold(st);
     if (s->ops->stream_open)
         s->ops->stream_open(s->ctx, st, &open);
@@ -114,6 +115,8 @@ static int on_eof(struct mux_session *s, struct mux_link *l, struct mux_stream *
     const char *wrong = out_of_order(s, st, &code);
     if (wrong)
         return stream_violation(st, code, wrong);
+    if (s->cfg.role == WIRE_ROLE_DRIVER && stream_request_eof(st))
+        return 0;
     st->remote_ended = true;
     ht_list_remove(&st->window); /* it will not send: no more credit */
     stream_hold(st);

@@ -198,6 +198,7 @@ struct mux_stream {
     bool eof_held;    /* the pending EOF waits for the driver (compat) */
     bool local_ended, remote_ended;
     bool head_done;   /* the final response head has passed */
+    bool upgrade;     /* STREAM_OPEN said isUpgrade: see stream_request_eof() */
     bool window_seen; /* the peer has sent a WINDOW for it */
 };
 
@@ -222,6 +223,11 @@ void stream_orphan(struct mux_stream *st, uint16_t code, struct ht_slice reason,
 /* Both directions have ended? Then closed(0). */
 void stream_check_done(struct mux_stream *st);
 void stream_tell_writable(struct mux_stream *st, bool yes);
+/*
+ * True: an EOF of the kit's that comes now ends an upgrade's request only. It follows STREAM_OPEN as with any request without
+ * a body, and drivers ignore it until the 101 (wire protocol, section 4); the bytes after the 101 have an EOF of their own.
+ */
+static inline bool stream_request_eof(const struct mux_stream *st) { return st->upgrade && !st->head_done; }
 /* data_end() becomes due with the present batch. */
 void stream_mark_batch(struct mux_stream *st, struct mux_link *l);
 
