@@ -6,7 +6,7 @@
 .DELETE_ON_ERROR:
 .SUFFIXES:
 
-VERSION := 0.1.0
+VERSION := $(shell sed -n 's/^#define HT_VERSION "\(.*\)"/\1/p' src/driver/hoody_tunnel.h)
 PREFIX  ?= /usr/local
 
 ROOMS := base wire flow mux http io ws relay admin kit driver cli
@@ -32,7 +32,7 @@ HARDEN  := -fsanitize=address,undefined -fno-sanitize-recover=undefined -DHT_SAN
 LDSAN   := -fsanitize=address,undefined
 endif
 CFLAGS  ?= -g
-CPPFLAGS += -Isrc -I$(GEN)
+CPPFLAGS += -Isrc -I$(GEN) -DKIT_VERSION='"$(VERSION)"'
 ALLFLAGS = $(CSTD) $(OPT) $(CFLAGS) $(WARN) $(HARDEN) -fPIC -fvisibility=hidden -MMD -MP $(CPPFLAGS)
 LDLIBS  := -lev -lwslay -lcjson -lssl -lcrypto -lpthread
 LDFLAGS += $(LDSAN) -Wl,-z,relro,-z,now

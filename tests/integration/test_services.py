@@ -36,10 +36,10 @@ def _():
             run([pgbench, "-i", "-s", "2", "-q"], env=env, cwd=folder.path)
             out = run([pgbench, "-c", "8", "-j", "2", "-t", "100"], env=env, cwd=folder.path)
             assert "number of transactions actually processed: 800/800" in out, out
-            out = run([pgbench, "-c", "4", "-t", "20", "-C", "-S"], env=env, cwd=folder.path)  # a connection a transaction
-            assert "80/80" in out, out
             query = "select (select sum(abalance) from pgbench_accounts) = (select sum(delta) from pgbench_history)"
             assert run([f"{bin_dir}/psql", "-Atc", query], env=env, cwd=folder.path).strip() == "t"
+            out = run([pgbench, "-c", "4", "-t", "20", "-C", "-S"], env=env, cwd=folder.path)  # a connection a transaction
+            assert "80/80" in out, out
         finally:
             # SIGINT is PostgreSQL's fast shutdown; runuser passes SIGTERM only, so the server is asked through its pid file.
             with open(os.path.join(data, "postmaster.pid"), encoding="ascii") as f:

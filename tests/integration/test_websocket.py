@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import http
 import os
 
 import websockets
@@ -49,7 +50,7 @@ def _():
             await socket.send(message)
 
     async def refuse(path, _headers):
-        return (418, [("X-Why", "teapot")], b"short and stout") if path == "/tea" else None
+        return (http.HTTPStatus.IM_A_TEAPOT, [("X-Why", "teapot")], b"short and stout") if path == "/tea" else None
 
     async def talk(t):
         async with websockets.serve(handler, "127.0.0.1", 0, process_request=refuse) as server:
