@@ -263,7 +263,7 @@ class _Checker:
         out = Field(name=row["name"], type=kind, doc=row["doc"], cname=snake(row["name"]), of=of,
                     required=row.get("required", False), default=row.get("default"), has_default="default" in row,
                     nullable=row.get("nullable", not row.get("required", False)), emit_null=row.get("emit_null", False),
-                    omit_empty=row.get("omit_empty", False), min=low, max=top, item_min=row.get("item_min", 0),
+                    omit_empty=row.get("omit_empty", kind == "list" and low > 0 and not row.get("required")), min=low, max=top, item_min=row.get("item_min", 0),
                     item_max=row.get("item_max", 0), unknown=row.get("unknown", "refuse"), since=row.get("since", ""),
                     capability=row.get("capability", ""), sender=row.get("from", ""), salvage=row.get("salvage", False))
         if out.sender and not out.omit_empty and out.required:

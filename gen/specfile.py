@@ -11,8 +11,8 @@ class SpecError(Exception):
     """One or more problems in a spec file; str() is one `file:line: error: what` per line."""
 
     def __init__(self, problems):
-        super().__init__("\n".join(problems))
         self.problems = list(problems)
+        super().__init__("\n".join(self.problems))
 
 
 class Map(dict):
