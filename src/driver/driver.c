@@ -169,7 +169,10 @@ static int configure(struct ht_tunnel *t, const struct ht_tunnel_options *o, str
         if (!t->token)
             return ht_fail(err, HT_TUNNEL_ENOMEM, "out of memory");
     }
-    t->loop = io_loop_create();
+    if (!t->loop) {
+        t->loop = io_loop_create();
+        t->own_loop = true;
+    }
     if (!t->loop)
         return ht_fail(err, HT_TUNNEL_ENOMEM, "the event loop could not be made: out of memory or of file descriptors");
     if (t->url.tls) {
@@ -180,14 +183,15 @@ static int configure(struct ht_tunnel *t, const struct ht_tunnel_options *o, str
     return make_wake(t, err);
 }
 
-int ht_tunnel_create(struct ht_tunnel **out, const struct ht_tunnel_options *options, const struct ht_tunnel_callbacks *calls,
-                     void *user) {
+int driver_create_on(struct io_loop *loop, struct ht_tunnel **out, const struct ht_tunnel_options *options,
+                     const struct ht_tunnel_callbacks *calls, void *user) {
     struct ht_tunnel_options o;
     *out = NULL;
     last_error.text[0] = '\0';
     struct ht_tunnel *t = ht_calloc(1, sizeof *t);
     if (!t)
         return ht_fail(&last_error, HT_TUNNEL_ENOMEM, "out of memory");
+    t->loop = loop;
     t->wake_fd = -1;
     t->user = user;
     t->deadline = UINT64_MAX;
@@ -206,6 +210,11 @@ int ht_tunnel_create(struct ht_tunnel **out, const struct ht_tunnel_options *opt
     return rc;
 }
 
+int ht_tunnel_create(struct ht_tunnel **out, const struct ht_tunnel_options *options, const struct ht_tunnel_callbacks *calls,
+                     void *user) {
+    return driver_create_on(NULL, out, options, calls, user);
+}
+
 void ht_tunnel_destroy(struct ht_tunnel **tunnel) {
     struct ht_tunnel *t = *tunnel;
     *tunnel = NULL;
@@ -221,7 +230,8 @@ void ht_tunnel_destroy(struct ht_tunnel **tunnel) {
     if (t->wake_fd >= 0)
         close(t->wake_fd);
     io_tls_destroy(&t->tls);
-    io_loop_destroy(&t->loop);
+    if (t->own_loop)
+        io_loop_destroy(&t->loop);
     if (t->token) {
         explicit_bzero(t->token, strlen(t->token));
         ht_free(t->token);

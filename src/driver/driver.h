@@ -60,6 +60,7 @@ struct ht_tunnel {
     void *user;
 
     struct io_loop *loop;
+    bool own_loop;
     struct io_tls *tls;
     struct io_conn *wake; /* reading end of the pair that ht_tunnel_stop() writes to */
     int wake_fd;
@@ -89,6 +90,9 @@ struct ht_tunnel {
 
 /* The loop of a tunnel, for what else has to run beside it in this program. */
 struct io_loop *driver_loop(struct ht_tunnel *t);
+/* ht_tunnel_create() on a loop that stays the caller's; NULL: one of its own. */
+int driver_create_on(struct io_loop *loop, struct ht_tunnel **out, const struct ht_tunnel_options *options,
+                     const struct ht_tunnel_callbacks *calls, void *user);
 
 /* Notes why the tunnel ends; the first reason stays. */
 void driver_end_reason(struct ht_tunnel *t, int error, const char *fmt, ...) HT_PRINTF(3, 4);

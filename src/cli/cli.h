@@ -1,0 +1,159 @@
+/*
+ * The program `hoody-tunnel`: what its files share.
+ *
+ *   main.c          finds the command and runs it
+ *   cmd_tunnel.c    expose, pull
+ *   cmd_demo.c      demo: kit, driver and sample page in one process
+ *   cmd_admin.c     list, sessions list, bindings list, health, metrics
+ *   admin_client.c  one HTTP request to a kit
+ *   table.c         aligned columns
+ *   output.c        lines on standard output that never hold up the tunnel; JSON text
+ *   events.c        what a tunnel tells, as lines
+ *   sample.c        the page that `expose --sample` and `demo` show
+ *   target.c        [CONTAINER_PORT=]LOCAL
+ *   token.c         the token's file
+ */
+#ifndef HT_CLI_CLI_H
+#define HT_CLI_CLI_H
+
+#include "base/base.h"
+#include "base/buf.h"
+#include "base/err.h"
+#include "base/log.h"
+#include "driver/hoody_tunnel.h"
+#include "io/io.h"
+#include "options_gen.h"
+
+#include <stdio.h>
+
+/* Each takes the arguments behind the command's words and returns the exit code. */
+int cmd_expose(int argc, char **argv);
+int cmd_pull(int argc, char **argv);
+int cmd_demo(int argc, char **argv);
+int cmd_list(int argc, char **argv);
+int cmd_sessions_list(int argc, char **argv);
+int cmd_bindings_list(int argc, char **argv);
+int cmd_health(int argc, char **argv);
+int cmd_metrics(int argc, char **argv);
+
+/* "hoody-tunnel: text" on standard error, control bytes escaped. */
+void cli_complain(const char *fmt, ...) HT_PRINTF(1, 2);
+/* What to do when a generated parser returned `rc` != 0: prints help, version or the error; returns the exit code. */
+int cli_parse_result(int rc, enum opt_command_id command, const struct ht_errmsg *err);
+int cli_version(void);
+
+/* ---- target.c ---- */
+
+struct cli_target {
+    uint16_t container_port; /* 0: the kit picks */
+    const char *local;       /* the part that is for the driver, within the argument */
+};
+
+/* HT_EINVAL with *err. Without "CONTAINER_PORT=" the local port's number is asked for. */
+int cli_target_parse(struct cli_target *t, const char *text, struct ht_errmsg *err) HT_MUST_USE;
+
+/* ---- token.c ---- */
+
+#define CLI_TOKEN_MAX 8192
+
+/*
+ * The token to show: the first line of `file` when given, else `from_env` (may be NULL). `out` is "" when there is none. Warns
+ * when others may read the file. HT_EIO or HT_EINVAL with *err.
+ */
+int cli_token(const char *file, const char *from_env, char out[CLI_TOKEN_MAX + 1], struct ht_errmsg *err) HT_MUST_USE;
+
+/* ---- output.c ---- */
+
+/* Lines for standard output. Gathered in a turn, written at its end; a reader that has stopped reading costs lines, never
+ * the tunnel's time. */
+struct cli_output {
+    struct io_loop *loop;
+    struct ht_buf buf;
+    struct io_task task;
+    struct io_timer retry;
+    unsigned long dropped; /* lines that found no room */
+    bool dead;             /* nobody reads: EPIPE and others */
+};
+
+void cli_output_init(struct cli_output *o, struct io_loop *loop);
+/* Takes one whole line, its newline included. */
+void cli_output_line(struct cli_output *o, struct ht_slice line);
+/* Writes the rest, waiting up to a second, and frees it. */
+void cli_output_finish(struct cli_output *o);
+
+/* Appends "text" with its quotes. Bytes that are not UTF-8 become U+FFFD. */
+int cli_json_string(struct ht_buf *b, const char *text) HT_MUST_USE;
+/* 1536 -> "1.5 KiB"; 2500 us -> "2.5 ms". Return out. */
+#define CLI_HUMAN 24
+char *cli_human_bytes(uint64_t n, char out[CLI_HUMAN]);
+char *cli_human_us(uint64_t us, char out[CLI_HUMAN]);
+
+/* ---- events.c ---- */
+
+struct cli_events {
+    struct ht_tunnel *tunnel; /* set before it runs */
+    struct cli_output out;
+    bool json;
+    enum ht_log_level level; /* info: every request; warn: those that failed; error: none */
+    const char *url_file;    /* NULL: none */
+    unsigned expected;       /* bindings */
+    unsigned n_bound;
+    char (*urls)[2048]; /* by binding number - 1 */
+    bool bind_failed, file_failed;
+    int ended;
+};
+
+/* Fills in the callbacks; `user` is the cli_events. HT_ENOMEM. */
+int cli_events_init(struct cli_events *e, struct io_loop *loop, unsigned expected) HT_MUST_USE;
+extern const struct ht_tunnel_callbacks cli_event_callbacks;
+void cli_events_free(struct cli_events *e);
+
+/* ---- running a tunnel, for expose, pull and demo ---- */
+
+/* Runs it until its end or a signal; a signal ends it in order, a second one ends the process. Returns what
+ * ht_tunnel_run() said at the end. `step` (may be NULL) is called once when the first signal came. */
+int cli_run_tunnel(struct ht_tunnel *t);
+/* Installs the handlers for SIGINT and SIGTERM. */
+void cli_catch_signals(void);
+
+/* ---- sample.c ---- */
+
+struct cli_sample;
+
+/* A small HTTP server on a loopback port that the kernel picks. NULL with *err. */
+struct cli_sample *cli_sample_start(struct io_loop *loop, struct ht_errmsg *err) HT_MUST_USE;
+uint16_t cli_sample_port(const struct cli_sample *s);
+void cli_sample_stop(struct cli_sample **s);
+
+/* ---- admin_client.c ---- */
+
+struct cli_answer {
+    uint16_t status;
+    struct ht_buf body; /* with a NUL behind it that does not count */
+};
+
+struct cli_ask {
+    const char *url, *ca, *token; /* ca and token may be NULL or "" */
+    const char *resource;         /* "/health" */
+    uint64_t timeout_ms;
+};
+
+/* GET. 0: *answer is filled (free answer->body). Else a negative error with *err: HT_EINVAL (the URL), HT_ETLS (the CA
+ * file), or why there was no answer. */
+int cli_admin_get(const struct cli_ask *ask, struct cli_answer *answer, struct ht_errmsg *err) HT_MUST_USE;
+
+/* ---- table.c ---- */
+
+/* Cells in rows of `columns`; the first row is the heading. */
+struct cli_table {
+    unsigned columns;
+    size_t n;
+    struct ht_buf cells; /* NUL-terminated texts one after another */
+};
+
+/* 0 or HT_ENOMEM. */
+int cli_table_cell(struct cli_table *t, const char *fmt, ...) HT_PRINTF(2, 3) HT_MUST_USE;
+void cli_table_print(const struct cli_table *t, FILE *to);
+void cli_table_free(struct cli_table *t);
+
+#endif

@@ -1,0 +1,356 @@
+/* list, sessions list, bindings list, health, metrics: the kit's admin API as tables. */
+#include "cli/cli.h"
+
+#include "wire/json.h"
+
+#include <cjson/cJSON.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- reading an answer: members that are missing or of another type read as nothing ---- */
+
+static const char *text_of(const cJSON *object, const char *name) {
+    const cJSON *v = cJSON_GetObjectItemCaseSensitive(object, name);
+    return cJSON_IsString(v) ? v->valuestring : "-";
+}
+
+static unsigned long long number_of(const cJSON *object, const char *name) {
+    const cJSON *v = cJSON_GetObjectItemCaseSensitive(object, name);
+    return cJSON_IsNumber(v) && v->valuedouble > 0 ? (unsigned long long)v->valuedouble : 0;
+}
+
+static const cJSON *list_of(const cJSON *object, const char *name) {
+    const cJSON *v = cJSON_GetObjectItemCaseSensitive(object, name);
+    return cJSON_IsArray(v) ? v : NULL;
+}
+
+/* cJSON takes much that is not JSON: what it sees has passed the strict check first. */
+static cJSON *parse(const struct ht_buf *body) {
+    static const struct json_limits limits = {.max_depth = 16, .max_keys = JSON_MAX_KEYS, .refuse_nul = true};
+    const char *text = (const char *)ht_buf_head(body);
+    if (ht_buf_size(body) == 0 || json_validate(text, ht_buf_size(body), &limits, NULL) < 0)
+        return NULL;
+    return cJSON_ParseWithLength(text, ht_buf_size(body));
+}
+
+static int metrics_json(struct ht_buf *body);
+
+/* ---- what every one of these commands does ---- */
+
+struct admin_command {
+    struct cli_ask ask;
+    const char *token_file, *token_env;
+    bool json;
+    int (*show)(const cJSON *answer); /* NULL: the answer is no JSON */
+};
+
+static int answer_failed(const struct cli_answer *a, const char *token) {
+    cJSON *tree = parse(&a->body);
+    const cJSON *message = cJSON_GetObjectItemCaseSensitive(tree, "message");
+    if (!cJSON_IsString(message))
+        message = cJSON_GetObjectItemCaseSensitive(tree, "error");
+    const char *said = cJSON_IsString(message) ? message->valuestring : "";
+    int status = OPT_EXIT_FAILURE;
+    switch (a->status) {
+    case 401:
+        cli_complain(token && *token ? "the kit refused the token" : "the kit wants a token: --token-file or HOODY_TUNNEL_TOKEN");
+        status = OPT_EXIT_AUTH;
+        break;
+    case 403:
+        cli_complain("the kit serves only its trusted proxies, and this machine is none of them (403)");
+        break;
+    case 404:
+        cli_complain("what answers at this URL is no kit, or an older one (404)%s%s", *said ? ": " : "", said);
+        break;
+    default:
+        cli_complain("the kit answered %u%s%s", a->status, *said ? ": " : "", said);
+        break;
+    }
+    cJSON_Delete(tree);
+    return status;
+}
+
+static int print_raw(const struct ht_buf *body) {
+    size_t n = ht_buf_size(body);
+    bool newline = n > 0 && ht_buf_head(body)[n - 1] == '\n';
+    bool ok = fwrite(ht_buf_head(body), 1, n, stdout) == n && (newline || putchar('\n') != EOF) && fflush(stdout) == 0;
+    if (!ok)
+        cli_complain("standard output cannot be written");
+    return ok ? OPT_EXIT_OK : OPT_EXIT_FAILURE;
+}
+
+static int show_answer(const struct admin_command *c, struct cli_answer *a) {
+    if (!c->show) {
+        if (c->json && metrics_json(&a->body) < 0) {
+            cli_complain("what answers at this URL is no kit: its answer is no list of metrics");
+            return OPT_EXIT_FAILURE;
+        }
+        return print_raw(&a->body);
+    }
+    cJSON *tree = parse(&a->body);
+    if (!cJSON_IsObject(tree)) {
+        cJSON_Delete(tree);
+        cli_complain("what answers at this URL is no kit: its answer is not JSON");
+        return OPT_EXIT_FAILURE;
+    }
+    int status = c->json ? print_raw(&a->body) : c->show(tree);
+    if (status == OPT_EXIT_OK && fflush(stdout) != 0)
+        status = OPT_EXIT_FAILURE;
+    cJSON_Delete(tree);
+    return status;
+}
+
+static int run_admin(struct admin_command *c) {
+    char token[CLI_TOKEN_MAX + 1];
+    struct ht_errmsg err;
+    struct cli_answer answer;
+    if (cli_token(c->token_file, c->token_env, token, &err) < 0) {
+        cli_complain("%s", err.text);
+        return OPT_EXIT_CONFIG;
+    }
+    c->ask.token = token;
+    int rc = cli_admin_get(&c->ask, &answer, &err);
+    int status;
+    if (rc < 0) {
+        cli_complain("%s", err.text);
+        status = rc == HT_EINVAL ? OPT_EXIT_USAGE : rc == HT_ETLS ? OPT_EXIT_CONFIG : OPT_EXIT_GAVE_UP;
+    } else if (answer.status != 200) {
+        status = answer_failed(&answer, token);
+    } else {
+        status = show_answer(c, &answer);
+    }
+    explicit_bzero(token, sizeof token);
+    if (rc == HT_OK)
+        ht_buf_free(&answer.body);
+    return status;
+}
+
+static int print_table(struct cli_table *t, int rc) {
+    if (rc == HT_OK)
+        cli_table_print(t, stdout);
+    else
+        cli_complain("%s", ht_err_text(rc));
+    cli_table_free(t);
+    return rc == HT_OK ? OPT_EXIT_OK : OPT_EXIT_FAILURE;
+}
+
+/* A row of texts. */
+static int add_row(struct cli_table *t, const char *const *cells) {
+    int rc = HT_OK;
+    for (unsigned i = 0; i < t->columns && rc == HT_OK; i++)
+        rc = cli_table_cell(t, "%s", cells[i]);
+    return rc;
+}
+
+/* ---- list ---- */
+
+static int put_ports(struct ht_buf *b, const cJSON *bindings) {
+    const cJSON *one;
+    int rc = HT_OK;
+    cJSON_ArrayForEach(one, bindings) {
+        if (rc == HT_OK)
+            rc = ht_buf_printf(b, "%s%llu", ht_buf_size(b) ? "," : "", number_of(one, "containerPort"));
+    }
+    if (rc == HT_OK && ht_buf_size(b) == 0)
+        rc = ht_buf_append_str(b, "-");
+    return rc == HT_OK ? ht_buf_append(b, "", 1) : rc;
+}
+
+static int add_tunnel(struct cli_table *t, const cJSON *one) {
+    struct ht_buf expose = {0}, pull = {0};
+    char streams[24];
+    snprintf(streams, sizeof streams, "%llu", number_of(one, "activeStreams"));
+    int rc = put_ports(&expose, list_of(one, "exposeBindings"));
+    if (rc == HT_OK)
+        rc = put_ports(&pull, list_of(one, "pullBindings"));
+    if (rc == HT_OK)
+        rc = add_row(t, (const char *[]){text_of(one, "sessionId"), text_of(one, "peerAddr"), text_of(one, "protocol"), streams,
+                                         (const char *)expose.data, (const char *)pull.data});
+    ht_buf_free(&expose);
+    ht_buf_free(&pull);
+    return rc;
+}
+
+static int show_list(const cJSON *answer) {
+    static const char *const heading[] = {"SESSION", "DRIVER", "PROTOCOL", "STREAMS", "EXPOSE", "PULL"};
+    struct cli_table t = {.columns = HT_ARRAY_LEN(heading)};
+    const cJSON *one, *sessions = list_of(answer, "sessions");
+    int rc = add_row(&t, heading);
+    cJSON_ArrayForEach(one, sessions) {
+        if (rc == HT_OK)
+            rc = add_tunnel(&t, one);
+    }
+    int status = cJSON_GetArraySize(sessions) > 0 ? print_table(&t, rc) : OPT_EXIT_OK;
+    cli_table_free(&t);
+    printf("%s%d sessions, %llu parked, %llu bindings, %llu streams, %llu descriptors free\n",
+           cJSON_GetArraySize(sessions) > 0 ? "\n" : "", cJSON_GetArraySize(sessions), number_of(answer, "orphanedSessions"),
+           number_of(answer, "totalBindings"), number_of(answer, "totalStreams"), number_of(answer, "fdPermitsAvailable"));
+    return status;
+}
+
+/* ---- sessions list, bindings list ---- */
+
+static int add_session(struct cli_table *t, const cJSON *one) {
+    char streams[64], sockets[24], bindings[24];
+    snprintf(streams, sizeof streams, "%llu/%llu", number_of(one, "activeStreams"), number_of(one, "maxStreams"));
+    snprintf(sockets, sizeof sockets, "%llu", number_of(one, "connectionsGranted"));
+    snprintf(bindings, sizeof bindings, "%d", cJSON_GetArraySize(list_of(one, "bindings")));
+    bool v2 = cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(one, "isV2"));
+    return add_row(t, (const char *[]){text_of(one, "sessionId"), text_of(one, "peerAddr"), v2 ? "v2" : "v1", sockets, streams,
+                                       bindings});
+}
+
+static int show_sessions(const cJSON *answer) {
+    static const char *const heading[] = {"SESSION", "DRIVER", "PROTOCOL", "SOCKETS", "STREAMS", "BINDINGS"};
+    struct cli_table t = {.columns = HT_ARRAY_LEN(heading)};
+    const cJSON *one;
+    int rc = add_row(&t, heading);
+    cJSON_ArrayForEach(one, list_of(answer, "sessions")) {
+        if (rc == HT_OK)
+            rc = add_session(&t, one);
+    }
+    return print_table(&t, rc);
+}
+
+static int add_binding(struct cli_table *t, const cJSON *one) {
+    char port[24], id[24];
+    snprintf(port, sizeof port, "%llu", number_of(one, "port"));
+    snprintf(id, sizeof id, "%llu", number_of(one, "bindId"));
+    return add_row(t, (const char *[]){port, text_of(one, "mode"), text_of(one, "kind"), text_of(one, "bindAddr"), id,
+                                       text_of(one, "sessionId")});
+}
+
+static int show_bindings(const cJSON *answer) {
+    static const char *const heading[] = {"PORT", "MODE", "KIND", "ADDRESS", "ID", "SESSION"};
+    struct cli_table t = {.columns = HT_ARRAY_LEN(heading)};
+    const cJSON *one;
+    int rc = add_row(&t, heading);
+    cJSON_ArrayForEach(one, list_of(answer, "bindings")) {
+        if (rc == HT_OK)
+            rc = add_binding(&t, one);
+    }
+    return print_table(&t, rc);
+}
+
+/* ---- health ---- */
+
+static int show_health(const cJSON *answer) {
+    struct cli_table t = {.columns = 2};
+    char rss[CLI_HUMAN], fds[24], pid[24];
+    cli_human_bytes(number_of(cJSON_GetObjectItemCaseSensitive(answer, "memory"), "rss"), rss);
+    snprintf(fds, sizeof fds, "%llu", number_of(answer, "fds"));
+    snprintf(pid, sizeof pid, "%llu", number_of(answer, "pid"));
+    const char *const rows[][2] = {
+        {"status", text_of(answer, "status")}, {"service", text_of(answer, "service")}, {"built", text_of(answer, "built")},
+        {"started", text_of(answer, "started")}, {"memory", rss}, {"descriptors", fds},
+        {"process", pid}, {"address", text_of(answer, "ip")},
+    };
+    int rc = HT_OK;
+    for (size_t i = 0; i < HT_ARRAY_LEN(rows) && rc == HT_OK; i++)
+        rc = add_row(&t, rows[i]);
+    int status = print_table(&t, rc);
+    bool ok = strcmp(text_of(answer, "status"), "ok") == 0;
+    return status != OPT_EXIT_OK ? status : ok ? OPT_EXIT_OK : OPT_EXIT_FAILURE;
+}
+
+/* ---- metrics as JSON: one object per sample of the text ---- */
+
+/* `labels` is what stands between the braces: a="x",b="y", with \\, \" and \n escaped as JSON does. */
+static int put_labels(struct ht_buf *b, struct ht_slice labels) {
+    int rc = ht_buf_append_str(b, ",\"labels\":{");
+    bool in_value = false, in_name = false;
+    for (size_t i = 0; i < labels.n && rc == HT_OK; i++) {
+        char c = labels.p[i];
+        if (!in_value && !in_name && c != ',') {
+            in_name = true;
+            rc = ht_buf_append_str(b, "\"");
+        }
+        if (in_name && c == '=') {
+            in_name = false;
+            in_value = true;
+            rc = ht_buf_append_str(b, "\":\"");
+            i++; /* the opening quote */
+        } else if (in_value && c == '\\' && i + 1 < labels.n) {
+            rc = ht_buf_append(b, labels.p + i++, 2);
+        } else {
+            in_value = in_value && c != '"';
+            rc = rc == HT_OK ? ht_buf_append(b, &c, 1) : rc;
+        }
+    }
+    return rc == HT_OK ? ht_buf_append_str(b, "}") : rc;
+}
+
+static int put_sample(struct ht_buf *b, struct ht_slice line, bool first) {
+    const char *space = memchr(line.p, ' ', line.n), *open = memchr(line.p, '{', line.n);
+    const char *close = line.p + line.n;
+    while (open && close > open && close[-1] != '}')
+        close--;
+    struct ht_slice name = ht_slice_of(line.p, (size_t)((open ? open : space ? space : line.p) - line.p));
+    const char *value = open ? close : space;
+    if (!value || name.n == 0 || (open && close <= open))
+        return HT_EPROTO;
+    char number[64];
+    snprintf(number, sizeof number, "%.*s", (int)ht_min((size_t)(line.p + line.n - value), sizeof number - 1), value);
+    int rc = ht_buf_printf(b, "%s{\"name\":\"%.*s\"", first ? "" : ",\n", HT_SLICE_ARG(name));
+    if (rc == HT_OK)
+        rc = put_labels(b, open ? ht_slice_of(open + 1, (size_t)(close - open) - 2) : ht_slice_of(NULL, 0));
+    double v = strtod(number, NULL);
+    bool finite = v - v == 0; /* NaN and the infinities have no JSON form */
+    if (rc == HT_OK)
+        rc = finite ? ht_buf_printf(b, ",\"value\":%.17g}", v) : ht_buf_append_str(b, ",\"value\":null}");
+    return rc;
+}
+
+static int metrics_json(struct ht_buf *body) {
+    struct ht_buf out = {0};
+    struct ht_slice rest = ht_buf_slice(body);
+    bool first = true;
+    int rc = ht_buf_append_str(&out, "{\"metrics\":[\n");
+    while (rest.n > 0 && rc == HT_OK) {
+        const char *end = memchr(rest.p, '\n', rest.n);
+        struct ht_slice line = ht_slice_of(rest.p, end ? (size_t)(end - rest.p) : rest.n);
+        rest = ht_slice_of(rest.p + line.n + (end ? 1 : 0), rest.n - line.n - (end ? 1 : 0));
+        if (line.n == 0 || line.p[0] == '#')
+            continue;
+        rc = put_sample(&out, line, first);
+        first = false;
+    }
+    if (rc == HT_OK)
+        rc = ht_buf_append_str(&out, "\n]}\n");
+    if (rc == HT_OK) {
+        struct ht_buf old = *body;
+        *body = out;
+        ht_buf_free(&old);
+    } else {
+        ht_buf_free(&out);
+    }
+    return rc;
+}
+
+/* ---- the commands ---- */
+
+/* The options have the same names everywhere and a structure each. */
+#define ADMIN_COMMAND(NAME, ID, RESOURCE, SHOW)                                                        \
+    int cmd_##NAME(int argc, char **argv) {                                                            \
+        struct opt_##NAME o;                                                                           \
+        struct ht_errmsg err;                                                                          \
+        int rc = opt_##NAME##_parse(&o, argc, argv, &err);                                             \
+        if (rc != 0)                                                                                   \
+            return cli_parse_result(rc, ID, &err);                                                     \
+        struct admin_command c = {                                                                     \
+            .ask = {.url = o.url, .ca = o.ca, .resource = RESOURCE, .timeout_ms = o.timeout_ms},       \
+            .token_file = o.token_file,                                                                \
+            .token_env = o.token,                                                                      \
+            .json = o.json,                                                                            \
+            .show = SHOW,                                                                              \
+        };                                                                                             \
+        rc = run_admin(&c);                                                                            \
+        opt_##NAME##_free(&o);                                                                         \
+        return rc;                                                                                     \
+    }
+
+ADMIN_COMMAND(list, OPT_CMD_LIST, "/tunnels", show_list)
+ADMIN_COMMAND(sessions_list, OPT_CMD_SESSIONS_LIST, "/sessions", show_sessions)
+ADMIN_COMMAND(bindings_list, OPT_CMD_BINDINGS_LIST, "/bindings", show_bindings)
+ADMIN_COMMAND(health, OPT_CMD_HEALTH, "/health", show_health)
+ADMIN_COMMAND(metrics, OPT_CMD_METRICS, "/metrics", NULL)

@@ -1,0 +1,279 @@
+/* What a tunnel tells, as lines for people or as one JSON object each. */
+#include "cli/cli.h"
+
+#include "base/mem.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <time.h>
+
+int cli_events_init(struct cli_events *e, struct io_loop *loop, unsigned expected) {
+    *e = (struct cli_events){.expected = expected, .level = HT_LOG_INFO};
+    cli_output_init(&e->out, loop);
+    e->urls = ht_calloc(expected ? expected : 1, sizeof *e->urls);
+    return e->urls ? HT_OK : HT_ENOMEM;
+}
+
+void cli_events_free(struct cli_events *e) {
+    cli_output_finish(&e->out);
+    ht_free(e->urls);
+    e->urls = NULL;
+}
+
+/* ---- a line under construction; one that finds no memory is left out ---- */
+
+struct line {
+    struct ht_buf b;
+    int rc;
+};
+
+static void add(struct line *l, const char *s) {
+    if (l->rc == HT_OK)
+        l->rc = ht_buf_append_str(&l->b, s);
+}
+
+static void add_number(struct line *l, const char *key, uint64_t n) {
+    if (l->rc == HT_OK)
+        l->rc = ht_buf_printf(&l->b, ",\"%s\":%llu", key, (unsigned long long)n);
+}
+
+/* NULL becomes null. */
+static void add_text(struct line *l, const char *key, const char *text) {
+    if (l->rc == HT_OK)
+        l->rc = ht_buf_printf(&l->b, ",\"%s\":", key);
+    if (l->rc == HT_OK)
+        l->rc = text ? cli_json_string(&l->b, text) : ht_buf_append_str(&l->b, "null");
+}
+
+static void begin_json(struct line *l, const char *event) {
+    struct timespec ts;
+    struct tm tm;
+    char when[32];
+    clock_gettime(CLOCK_REALTIME, &ts);
+    gmtime_r(&ts.tv_sec, &tm);
+    strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%S", &tm);
+    l->rc = ht_buf_printf(&l->b, "{\"event\":\"%s\",\"time\":\"%s.%03dZ\"", event, when, (int)(ts.tv_nsec / 1000000));
+}
+
+static void begin_text(struct line *l) {
+    time_t now = time(NULL);
+    struct tm tm;
+    char when[16];
+    localtime_r(&now, &tm);
+    strftime(when, sizeof when, "%H:%M:%S", &tm);
+    l->rc = ht_buf_printf(&l->b, "%s  ", when);
+}
+
+static void emit(struct cli_events *e, struct line *l, const char *tail) {
+    add(l, tail);
+    if (l->rc == HT_OK)
+        cli_output_line(&e->out, ht_buf_slice(&l->b));
+    ht_buf_free(&l->b);
+}
+
+static const char *kind_text(enum ht_bind_kind kind) { return kind == HT_EXPOSE_HTTP ? "http" : "tcp"; }
+
+/* ---- the session ---- */
+
+static void on_connected(void *user, const struct ht_connected *c) {
+    struct cli_events *e = user;
+    struct line l = {.rc = HT_OK};
+    if (e->json) {
+        begin_json(&l, "connected");
+        add_text(&l, "sessionId", c->session_id);
+        add_text(&l, "server", *c->server ? c->server : NULL);
+        emit(e, &l, "}\n");
+        return;
+    }
+    begin_text(&l);
+    if (l.rc == HT_OK)
+        l.rc = ht_buf_printf(&l.b, "connected%s%s, session %s\n", *c->server ? " to " : "", c->server, c->session_id);
+    emit(e, &l, "");
+}
+
+static void on_disconnected(void *user, int error, const char *text) {
+    struct cli_events *e = user;
+    struct line l = {.rc = HT_OK};
+    if (!e->json)
+        return; /* the end says the same */
+    begin_json(&l, "disconnected");
+    add_text(&l, "error", ht_strerror(error));
+    add_text(&l, "message", text);
+    emit(e, &l, "}\n");
+}
+
+static void on_ended(void *user, int error, const char *text) {
+    struct cli_events *e = user;
+    struct line l = {.rc = HT_OK};
+    e->ended = error;
+    if (e->json) {
+        begin_json(&l, "ended");
+        add_number(&l, "exitStatus", (uint64_t)(e->bind_failed ? OPT_EXIT_BIND : ht_exit_status(error)));
+        add_text(&l, "error", error == HT_TUNNEL_OK ? NULL : ht_strerror(error));
+        add_text(&l, "message", text);
+        emit(e, &l, "}\n");
+    } else if (error == HT_TUNNEL_OK) {
+        begin_text(&l);
+        emit(e, &l, "closed\n");
+    }
+    if (error != HT_TUNNEL_OK)
+        cli_complain("%s", text);
+}
+
+static void on_log(void *user, enum ht_log_severity severity, const char *text) {
+    static const enum ht_log_level levels[] = {HT_LOG_ERROR, HT_LOG_WARN, HT_LOG_INFO, HT_LOG_DEBUG};
+    (void)user;
+    ht_log(levels[severity], "driver", "%s", text);
+}
+
+/* ---- bindings ---- */
+
+/* The whole file at once, so that whoever waits for it never reads half of it. */
+static void write_url_file(struct cli_events *e) {
+    char temporary[4096];
+    int n = snprintf(temporary, sizeof temporary, "%s.new", e->url_file);
+    FILE *f = n > 0 && (size_t)n < sizeof temporary ? fopen(temporary, "we") : NULL;
+    bool ok = f != NULL;
+    for (unsigned i = 0; ok && i < e->expected; i++)
+        ok = fprintf(f, "%s\n", e->urls[i]) > 0;
+    if (f && fclose(f) != 0)
+        ok = false;
+    if (ok && rename(temporary, e->url_file) == 0)
+        return;
+    cli_complain("cannot write %s: %s", e->url_file, strerror(errno));
+    e->file_failed = true;
+    ht_tunnel_close(e->tunnel);
+}
+
+static void on_bound(void *user, const struct ht_bound *b) {
+    struct cli_events *e = user;
+    struct line l = {.rc = HT_OK};
+    char made[64];
+    const char *url = b->url;
+    if (!*url) { /* a kit elsewhere that knows no URL: the port is what there is to say */
+        snprintf(made, sizeof made, "port %u of the container", b->container_port);
+        url = made;
+    }
+    if (e->json) {
+        begin_json(&l, "bound");
+        add_number(&l, "binding", (uint64_t)b->binding);
+        add_text(&l, "kind", kind_text(b->kind));
+        add_number(&l, "containerPort", b->container_port);
+        add_text(&l, "target", b->target);
+        add_text(&l, "publicUrl", b->public_url);
+        add_text(&l, "url", *b->url ? b->url : NULL);
+        emit(e, &l, "}\n");
+    } else {
+        if (l.rc == HT_OK)
+            l.rc = ht_buf_printf(&l.b, "%s -> %s\n", url, b->target);
+        emit(e, &l, "");
+    }
+    if (b->binding >= 1 && (unsigned)b->binding <= e->expected)
+        snprintf(e->urls[b->binding - 1], sizeof e->urls[0], "%s", url);
+    if (++e->n_bound == e->expected && e->url_file)
+        write_url_file(e);
+}
+
+static void on_bind_failed(void *user, const struct ht_bind_failure *f) {
+    struct cli_events *e = user;
+    struct line l = {.rc = HT_OK};
+    char port[32] = "a port of its choice";
+    if (f->container_port)
+        snprintf(port, sizeof port, "port %u", f->container_port);
+    if (e->json) {
+        begin_json(&l, "bind_failed");
+        add_number(&l, "binding", (uint64_t)f->binding);
+        add_number(&l, "containerPort", f->container_port);
+        add_text(&l, "target", f->target);
+        add_text(&l, "code", f->code);
+        add_text(&l, "message", f->message);
+        emit(e, &l, "}\n");
+    }
+    cli_complain("the kit refused %s for %s: %s%s%s", port, f->target, f->code, *f->message ? ": " : "", f->message);
+    /* What was asked for together is wanted together. */
+    e->bind_failed = true;
+    ht_tunnel_close(e->tunnel);
+}
+
+static void on_unbound(void *user, const struct ht_unbound *u) {
+    struct cli_events *e = user;
+    struct line l = {.rc = HT_OK};
+    unsigned i = (unsigned)u->binding - 1;
+    if (e->json) {
+        begin_json(&l, "unbound");
+        add_number(&l, "binding", (uint64_t)u->binding);
+        add(&l, u->revoked ? ",\"revoked\":true" : ",\"revoked\":false");
+        add_text(&l, "reason", *u->reason ? u->reason : NULL);
+        emit(e, &l, "}\n");
+        return;
+    }
+    begin_text(&l);
+    if (l.rc == HT_OK)
+        l.rc = ht_buf_printf(&l.b, "%s %s%s%s\n", i < e->expected ? e->urls[i] : "a binding",
+                             u->revoked ? "was taken over by another driver" : "was given back", *u->reason ? ": " : "", u->reason);
+    emit(e, &l, "");
+}
+
+/* ---- requests ---- */
+
+static void request_json(struct cli_events *e, const struct ht_request *r) {
+    struct line l = {.rc = HT_OK};
+    begin_json(&l, r->kind == HT_EXPOSE_HTTP ? "request" : "connection");
+    add_number(&l, "binding", (uint64_t)r->binding);
+    add_number(&l, "stream", r->stream_id);
+    if (r->kind == HT_EXPOSE_HTTP) {
+        add_text(&l, "method", r->method);
+        add_text(&l, "target", r->target);
+        if (r->status)
+            add_number(&l, "status", (uint64_t)r->status);
+        else
+            add_text(&l, "status", NULL);
+    }
+    add_text(&l, "peer", *r->peer ? r->peer : NULL);
+    add_number(&l, "bytesIn", r->bytes_in);
+    add_number(&l, "bytesOut", r->bytes_out);
+    add_number(&l, "durationUs", r->duration_us);
+    add_number(&l, "resetCode", (uint64_t)r->reset_code);
+    add_text(&l, "error", r->error);
+    emit(e, &l, "}\n");
+}
+
+static void request_text(struct cli_events *e, const struct ht_request *r) {
+    struct line l = {.rc = HT_OK};
+    char in[CLI_HUMAN], out[CLI_HUMAN], took[CLI_HUMAN], status[8] = "---";
+    if (r->status)
+        snprintf(status, sizeof status, "%d", r->status);
+    cli_human_bytes(r->bytes_in, in);
+    cli_human_bytes(r->bytes_out, out);
+    cli_human_us(r->duration_us, took);
+    begin_text(&l);
+    if (l.rc == HT_OK && r->kind == HT_EXPOSE_HTTP)
+        l.rc = ht_buf_printf(&l.b, "%s  %s %s  %s, %s", status, r->method, r->target, out, took);
+    else if (l.rc == HT_OK)
+        l.rc = ht_buf_printf(&l.b, "tcp  %s  %s in, %s out, %s", *r->peer ? r->peer : "somebody", in, out, took);
+    if (l.rc == HT_OK && r->error)
+        l.rc = ht_buf_printf(&l.b, "  (%s)", r->error);
+    emit(e, &l, "\n");
+}
+
+static void on_request(void *user, const struct ht_request *r) {
+    struct cli_events *e = user;
+    if (e->level < HT_LOG_WARN || (e->level == HT_LOG_WARN && !r->error))
+        return;
+    if (e->json)
+        request_json(e, r);
+    else
+        request_text(e, r);
+}
+
+const struct ht_tunnel_callbacks cli_event_callbacks = {
+    .size = sizeof(struct ht_tunnel_callbacks),
+    .connected = on_connected,
+    .bound = on_bound,
+    .bind_failed = on_bind_failed,
+    .unbound = on_unbound,
+    .request = on_request,
+    .disconnected = on_disconnected,
+    .log = on_log,
+    .ended = on_ended,
+};

@@ -1,0 +1,71 @@
+#include "cli/cli.h"
+
+#include "kit/kit.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+void cli_complain(const char *fmt, ...) {
+    char text[1024];
+    va_list ap;
+    va_start(ap, fmt);
+    int n = vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    for (char *p = text; n > 0 && *p; p++)
+        if ((unsigned char)*p < 0x20 || *p == 0x7f)
+            *p = '?';
+    fprintf(stderr, "hoody-tunnel: %s\n", n > 0 ? text : "");
+}
+
+int cli_version(void) {
+    printf("hoody-tunnel %s\n", ht_version());
+    return OPT_EXIT_OK;
+}
+
+int cli_parse_result(int rc, enum opt_command_id command, const struct ht_errmsg *err) {
+    if (rc == OPT_HELP) {
+        opt_commands[command].help(stdout);
+        return OPT_EXIT_OK;
+    }
+    if (rc == OPT_VERSION)
+        return cli_version();
+    cli_complain("%s", rc == HT_ENOMEM ? ht_err_text(rc) : err->text);
+    if (rc == HT_ENOMEM)
+        return OPT_EXIT_FAILURE;
+    fprintf(stderr, "Try `hoody-tunnel %s --help`.\n", opt_commands[command].name);
+    return OPT_EXIT_USAGE;
+}
+
+int main(int argc, char **argv) {
+    static int (*const run[OPT_COMMANDS])(int, char **) = {
+        [OPT_CMD_SERVE] = kit_main,
+        [OPT_CMD_EXPOSE] = cmd_expose,
+        [OPT_CMD_PULL] = cmd_pull,
+        [OPT_CMD_DEMO] = cmd_demo,
+        [OPT_CMD_LIST] = cmd_list,
+        [OPT_CMD_SESSIONS_LIST] = cmd_sessions_list,
+        [OPT_CMD_BINDINGS_LIST] = cmd_bindings_list,
+        [OPT_CMD_HEALTH] = cmd_health,
+        [OPT_CMD_METRICS] = cmd_metrics,
+    };
+    const struct opt_command *command = NULL;
+    struct ht_errmsg err;
+    int used = 0;
+    io_ignore_sigpipe();
+    int rc = opt_command_find(argc, argv, &command, &used, &err);
+    if (rc == OPT_HELP) {
+        if (command)
+            command->help(stdout);
+        else
+            opt_help(stdout);
+        return OPT_EXIT_OK;
+    }
+    if (rc == OPT_VERSION)
+        return cli_version();
+    if (rc < 0) {
+        cli_complain("%s", err.text);
+        fprintf(stderr, "Try `hoody-tunnel --help`.\n");
+        return OPT_EXIT_USAGE;
+    }
+    return run[command->id](argc - used, argv + used);
+}

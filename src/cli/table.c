@@ -1,0 +1,46 @@
+#include "cli/cli.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+#define TABLE_COLUMNS 16
+
+int cli_table_cell(struct cli_table *t, const char *fmt, ...) {
+    char text[512];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    for (char *p = text; *p; p++)
+        if ((unsigned char)*p < 0x20 || *p == 0x7f)
+            *p = '?';
+    t->n++;
+    return ht_buf_append(&t->cells, text, strlen(text) + 1);
+}
+
+/* Characters, not bytes: a continuation byte takes no room. */
+static size_t width(const char *s) {
+    size_t n = 0;
+    for (; *s; s++)
+        n += ((unsigned char)*s & 0xc0) != 0x80;
+    return n;
+}
+
+void cli_table_print(const struct cli_table *t, FILE *to) {
+    size_t widths[TABLE_COLUMNS] = {0};
+    unsigned columns = t->columns < TABLE_COLUMNS ? t->columns : TABLE_COLUMNS;
+    if (columns == 0 || t->n == 0)
+        return;
+    const char *p = (const char *)t->cells.data;
+    for (size_t i = 0; i < t->n; i++, p += strlen(p) + 1)
+        widths[i % columns] = ht_max(widths[i % columns], width(p));
+    p = (const char *)t->cells.data;
+    for (size_t i = 0; i < t->n; i++, p += strlen(p) + 1) {
+        bool last = i % columns == columns - 1;
+        fprintf(to, "%s%*s", p, last ? 0 : (int)(widths[i % columns] - width(p) + 2), "");
+        if (last)
+            fputc('\n', to);
+    }
+}
+
+void cli_table_free(struct cli_table *t) { ht_buf_free(&t->cells); }

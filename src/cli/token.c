@@ -1,0 +1,55 @@
+#include "cli/cli.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static int check_token(const char *token, const char *where, struct ht_errmsg *err) {
+    for (const char *p = token; *p; p++)
+        if ((unsigned char)*p <= ' ' || (unsigned char)*p >= 0x7f)
+            return ht_fail(err, HT_EINVAL, "the token in %s holds a space or a character that is not ASCII", where);
+    return HT_OK;
+}
+
+static int read_file(const char *file, char out[CLI_TOKEN_MAX + 1], struct ht_errmsg *err) {
+    int fd = open(file, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return ht_fail(err, HT_EIO, "the token file %s cannot be opened: %s", file, strerror(errno));
+    struct stat st;
+    if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && (st.st_mode & (S_IROTH | S_IWOTH)))
+        cli_complain("warning: every user of this machine may read or write %s; chmod 600 keeps the token secret", file);
+    size_t n = 0;
+    ssize_t r = 0;
+    while (n <= CLI_TOKEN_MAX && (r = read(fd, out + n, CLI_TOKEN_MAX + 1 - n)) > 0)
+        n += (size_t)r;
+    int saved = errno;
+    close(fd);
+    if (r < 0)
+        return ht_fail(err, HT_EIO, "the token file %s cannot be read: %s", file, strerror(saved));
+    char *end = memchr(out, '\n', n);
+    n = end ? (size_t)(end - out) : n;
+    if (n > CLI_TOKEN_MAX)
+        return ht_fail(err, HT_EINVAL, "the token in %s has more than %d characters", file, CLI_TOKEN_MAX);
+    while (n > 0 && (out[n - 1] == '\r' || out[n - 1] == ' ' || out[n - 1] == '\t'))
+        n--;
+    if (n == 0)
+        return ht_fail(err, HT_EINVAL, "the first line of the token file %s is empty", file);
+    if (memchr(out, '\0', n))
+        return ht_fail(err, HT_EINVAL, "the token in %s holds a NUL", file);
+    out[n] = '\0';
+    return check_token(out, file, err);
+}
+
+int cli_token(const char *file, const char *from_env, char out[CLI_TOKEN_MAX + 1], struct ht_errmsg *err) {
+    out[0] = '\0';
+    if (file)
+        return read_file(file, out, err);
+    if (!from_env)
+        return HT_OK;
+    size_t n = strlen(from_env);
+    if (n > CLI_TOKEN_MAX)
+        return ht_fail(err, HT_EINVAL, "HOODY_TUNNEL_TOKEN has more than %d characters", CLI_TOKEN_MAX);
+    memcpy(out, from_env, n + 1);
+    return check_token(out, "HOODY_TUNNEL_TOKEN", err);
+}
