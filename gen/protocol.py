@@ -16,8 +16,8 @@ MAX_SAFE = 2 ** 53 - 1
 # What the spec cannot do without: the generators and the runtime name these.
 NEEDED_LIMITS = ("HEADER", "MAX_PAYLOAD", "MAX_MESSAGE", "MAX_FRAMES", "JSON_DEPTH", "JSON_KEYS")
 NEEDED_RULES = ("MSG-2", "MSG-3", "MSG-4", "MSG-5", "FRAME-2", "FRAME-3", "FRAME-4", "FRAME-8", "FRAME-9", "JSON-1",
-                "JSON-2", "JSON-3", "JSON-4", "JSON-5", "FIELD-1", "FIELD-2", "FIELD-3", "FIELD-4", "FIELD-5", "FIELD-6",
-                "FIELD-7")
+                "JSON-2", "JSON-3", "JSON-4", "JSON-5", "FIELD-1", "FIELD-2", "FIELD-3", "FIELD-4", "FIELD-5",
+                "FIELD-6", "FIELD-7")
 
 
 def snake(name):
@@ -229,7 +229,7 @@ class _Checker:
     def default_of(self, row, where, kind, low, top, of):
         value = row["default"]
         good = {
-            "uint": lambda: isinstance(value, int) and not isinstance(value, bool) and (low <= value <= top or value == 0),
+            "uint": lambda: type(value) is int and (low <= value <= top or value == 0),
             "bool": lambda: isinstance(value, bool),
             "string": lambda: isinstance(value, str) and len(value.encode()) <= top,
             "httpbytes": lambda: isinstance(value, str) and len(value) <= top,
@@ -263,11 +263,13 @@ class _Checker:
         out = Field(name=row["name"], type=kind, doc=row["doc"], cname=snake(row["name"]), of=of,
                     required=row.get("required", False), default=row.get("default"), has_default="default" in row,
                     nullable=row.get("nullable", not row.get("required", False)), emit_null=row.get("emit_null", False),
-                    omit_empty=row.get("omit_empty", kind == "list" and low > 0 and not row.get("required")), min=low, max=top, item_min=row.get("item_min", 0),
+                    omit_empty=row.get("omit_empty", kind == "list" and low > 0 and not row.get("required")),
+                    min=low, max=top, item_min=row.get("item_min", 0),
                     item_max=row.get("item_max", 0), unknown=row.get("unknown", "refuse"), since=row.get("since", ""),
                     capability=row.get("capability", ""), sender=row.get("from", ""), salvage=row.get("salvage", False))
         if out.sender and not out.omit_empty and out.required:
-            self.bad.add(row.line_of("from"), f"{where} has 'from' and is required; the other role could never send the frame")
+            self.bad.add(row.line_of("from"), f"{where} has 'from' and is required; "
+                                               "the other role could never send the frame")
         if "when" in row:
             (name, text), = row["when"].items()
             by = next((f for f in earlier if f.name == name), None)
@@ -295,7 +297,8 @@ class _Checker:
         for frow in row["fields"]:
             if row["layout"] == "tuple":
                 if not frow.get("required"):
-                    self.bad.add(frow.line, f"{row['name']}.{frow['name']}: a tuple has no optional items; add required: true")
+                    self.bad.add(frow.line, f"{row['name']}.{frow['name']}: a tuple has no optional items; "
+                                            "add required: true")
                 if frow["type"] in ("list", "record"):
                     self.bad.add(frow.line_of("type"), f"{row['name']}.{frow['name']}: a tuple holds scalars only")
             fields.append(self.field(frow, row["name"], fields, payload))
@@ -310,7 +313,8 @@ class _Checker:
             if kind == "bytes" and "size" not in row:
                 self.bad.add(row.line, f"{where} has no 'size'; a bytes field has a fixed one")
             if kind == "bytes" and row.get("size", 0) > payload:
-                self.bad.add(row.line_of("size"), f"{where}: size {row['size']} is larger than the frame; at most {payload}")
+                self.bad.add(row.line_of("size"), f"{where}: size {row['size']} is larger than the frame; "
+                                                   f"at most {payload}")
             if kind == "text":
                 if i != len(rows) - 1:
                     self.bad.add(row.line, f"{where}: text takes the rest of the payload, so it must be the last field")
@@ -322,7 +326,8 @@ class _Checker:
                 top = min(row.get("max", 256 ** size - 1), 256 ** size - 1)
             fixed += size
             if fixed + rest > payload:
-                self.bad.add(row.line, f"{where}: {fixed + rest} bytes up to here are larger than the frame; at most {payload}")
+                self.bad.add(row.line, f"{where}: {fixed + rest} bytes up to here are larger than the frame; "
+                                       f"at most {payload}")
             out.append(Field(name=row["name"], type=kind, doc=row["doc"], cname=snake(row["name"]), required=True,
                              nullable=False, min=low, max=top, size=size, rule=row.get("rule", "FIELD-3")))
         return out, fixed, fixed + rest
@@ -339,7 +344,8 @@ class _Checker:
         for i, state in enumerate(row.get("stream_states", [])):
             self.known(row["stream_states"].line_of(i), state, stream_states, "stream state")
         if row.get("stream_zero") == "zero" and "stream_states" in row:
-            self.bad.add(row.line_of("stream_states"), f"{name} concerns the session (stream_zero: zero); remove stream_states")
+            self.bad.add(row.line_of("stream_states"), f"{name} concerns the session (stream_zero: zero); "
+                                                        "remove stream_states")
         if row.get("stream_zero") == "nonzero" and not ("stream_states" in row and "gone" in row):
             self.bad.add(row.line, f"{name} concerns streams; add stream_states and gone")
         cost = row["violation"]
@@ -360,7 +366,8 @@ class _Checker:
             record = self.record(fake, payload)
             record.one_of = [f for f in record.fields if f.name in body.get("one_of", [])]
             for i, other in enumerate(body.get("one_of", [])):
-                self.known(body["one_of"].line_of(i), other, [f.name for f in record.fields if f.type == "list"], "list field")
+                self.known(body["one_of"].line_of(i), other, [f.name for f in record.fields if f.type == "list"],
+                           "list field")
         elif form == "binary":
             fields, low, top = self.binary_fields(body["fields"], name, payload)
             record = Record(name, "binary", row["doc"], fields)
@@ -372,9 +379,9 @@ class _Checker:
         after = [s for s in row["legal_in"] if s in ("open", "closing")]
         return Frame(row["number"], name, row["doc"], row["since"], row["sender"], row.get("stream_zero", "any"),
                      list(row["legal_in"]), list(row.get("sent_in", after)), list(row.get("stream_states", [])),
-                     row.get("gone", "ignore"), row["flow_controlled"], row.get("hot", False), row.get("capability", ""),
-                     cost["scope"], cost["code"], cost["close"], list(row.get("rules", [])), form, struct, record, low,
-                     top, row.line)
+                     row.get("gone", "ignore"), row["flow_controlled"], row.get("hot", False),
+                     row.get("capability", ""), cost["scope"], cost["code"], cost["close"],
+                     list(row.get("rules", [])), form, struct, record, low, top, row.line)
 
     def rule_refs(self, ids):
         """Every rule that is named anywhere must exist."""
@@ -418,7 +425,8 @@ class _Checker:
             self.unique(machine["states"], "name", "state")
             if machine["name"] == "stream":
                 for row in machine["states"]:
-                    self.known(row.line_of("name"), row["name"], [s["name"] for s in doc["stream_states"]], "stream state")
+                    self.known(row.line_of("name"), row["name"], [s["name"] for s in doc["stream_states"]],
+                               "stream state")
             for row in machine["transitions"]:
                 self.known(row.line_of("from"), row["from"], names, "state")
                 self.known(row.line_of("to"), row["to"], names, "state")
@@ -426,11 +434,12 @@ class _Checker:
         expected = 0
         for row in ranges:
             if row["from"] != expected or row["to"] < row["from"]:
-                self.bad.add(row.line, f"type ranges must cover 0x00-0xFF without gap or overlap; this one should start at "
-                                       f"0x{expected:02X}")
+                self.bad.add(row.line, "type ranges must cover 0x00-0xFF without gap or overlap; "
+                                       f"this one should start at 0x{expected:02X}")
             expected = row["to"] + 1
         if expected != 256:
-            self.bad.add(ranges[-1].line_of("to"), f"type ranges end at 0x{expected - 1:02X}; the last must end at 0xFF")
+            self.bad.add(ranges[-1].line_of("to"), f"type ranges end at 0x{expected - 1:02X}; "
+                                                  "the last must end at 0xFF")
 
     def build(self):
         doc = self.doc
@@ -452,7 +461,8 @@ class _Checker:
             self.unique(row["values"], "name", f"value of {row['name']}")
             self.unique(row["values"], "text", f"text of {row['name']}")
             values = [EnumValue(v["name"], v["text"], v["doc"], i) for i, v in enumerate(row["values"], 1)]
-            self.enums[row["name"]] = Enum(row["name"], row.get("prefix", row["name"].upper() + "_"), row["doc"], values)
+            prefix = row.get("prefix", row["name"].upper() + "_")
+            self.enums[row["name"]] = Enum(row["name"], prefix, row["doc"], values)
         payload = self.limits.get("MAX_PAYLOAD", 65536)
         for row in doc.get("records", []):
             self.records[row["name"]] = self.record(row, payload)

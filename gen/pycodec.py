@@ -33,9 +33,11 @@ def record_row(r):
 
 
 def frame_row(f):
-    return {"name": f.name, "sender": f.sender, "zero": f.zero, "legal_in": tuple(f.legal_in), "sent_in": tuple(f.sent_in),
-            "stream_states": tuple(f.stream_states), "gone": f.gone, "flow_controlled": f.flow_controlled,
-            "since": f.since, "capability": f.capability, "format": f.format, "min_len": f.min_len, "max_len": f.max_len,
+    return {"name": f.name, "sender": f.sender, "zero": f.zero, "legal_in": tuple(f.legal_in),
+            "sent_in": tuple(f.sent_in), "stream_states": tuple(f.stream_states), "gone": f.gone,
+            "flow_controlled": f.flow_controlled,
+            "since": f.since, "capability": f.capability, "format": f.format, "min_len": f.min_len,
+            "max_len": f.max_len,
             "scope": f.scope, "code": f.code, "close": f.close,
             "payload": record_row(f.record) if f.record else None}
 
@@ -51,7 +53,8 @@ def render(name, spec_dir):
         "CONNECT_PATH": p.raw["connect_path"],
         "RESERVED_PORTS": [r["port"] for r in p.raw.get("reserved_ports", [])],
         "GOAWAYS": {g["name"]: (g["code"], g["message"], g["close"]) for g in p.raw.get("goaways", [])},
-        "ANSWERS": {a["name"]: (a["status"], a.get("retry_after", 0), a["body"]) for a in p.raw.get("visitor_answers", [])},
+        "ANSWERS": {a["name"]: (a["status"], a.get("retry_after", 0), a["body"])
+                    for a in p.raw.get("visitor_answers", [])},
         "ENUMS": {e.name: {v.text: v.name for v in e.values} for e in p.enums.values()},
         "TYPE_RANGES": [(r["from"], r["to"], r["unknown"], r["rule"]) for r in p.type_ranges],
         "RECORDS": {r.name: record_row(r) for r in p.records.values()},

@@ -65,8 +65,8 @@ def presence(f):
 
 
 def violation(f):
-    scope = {"stream": "RESET of the stream", "session": "GOAWAY, end of the session", "reply": "an error reply"}[f.scope]
-    return f"{scope} with {f.code}" if f.scope != "reply" else scope
+    return {"stream": f"RESET of the stream with {f.code}", "session": f"GOAWAY, end of the session with {f.code}",
+            "reply": "an error reply"}[f.scope]
 
 
 def render(name, spec_dir):

@@ -1,4 +1,4 @@
-"""The protocol's generator: golden files, bad specs on the right line, a new frame without a hand edit, what make rebuilds."""
+"""The protocol's generator: golden files, bad specs, a new frame without a hand edit, what make rebuilds."""
 
 import glob
 import json
@@ -62,7 +62,7 @@ def _():
 def _():
     rows = json.loads(vectors.render("vectors.json", GOLDEN))["vectors"]
     golden("vectors.txt", "".join(
-        f"{v['id']}: {v['receiver']} in {v['state']}: {v['error']['rule'] if 'error' in v else 'good'}\n" for v in rows))
+        f"{v['id']}: {v['receiver']} in {v['state']}: {v.get('error', {}).get('rule', 'good')}\n" for v in rows))
 
 
 @case("the same spec gives the same text twice")
@@ -73,7 +73,8 @@ def _():
 # ---- bad specs: (what, replacements in the golden spec, text on the line that must be named, part of the message) ----
 
 BAD = [
-    ("duplicate frame number", [("number: 0x02", "number: 0x01 #")], "number: 0x01 #", "frame number 0x01 is used twice (first on"),
+    ("duplicate frame number", [("number: 0x02", "number: 0x01 #")],
+     "number: 0x01 #", "frame number 0x01 is used twice (first on"),
     ("duplicate frame name", [("name: CHOICE", "name: ASK #")], "name: ASK #", "frame ASK is used twice"),
     ("duplicate code", [("{number: 5,", "{number: 1,")], "name: FRAME_SIZE_ERROR", "code number 1 is used twice"),
     ("duplicate rule", [("{id: MSG-3,", "{id: MSG-2,")], "doc: Not too many", "rule MSG-2 is used twice"),
@@ -82,37 +83,50 @@ BAD = [
     ("no stream-zero rule", [("    name: CHOICE\n", "    name: CHOICE #\n"),
                              ("    sender: both\n    stream_zero: zero\n", "    sender: both\n")],
      "number: 0x02", "CHOICE has no stream_zero rule; say zero, nonzero or any"),
-    ("bound larger than the frame", [("max: 40", "max: 400")], "max: 400", "ASK.link: max 400 is larger than the frame; at most 300"),
-    ("list larger than the frame", [("of: pair, max: 3", "of: pair, max: 200")], "max: 200", "200 items are larger than the frame"),
-    ("binary larger than the frame", [("type: text, max: 50", "type: text, max: 299")], "max: 299", "306 bytes up to here are larger"),
+    ("bound larger than the frame", [("max: 40", "max: 400")],
+     "max: 400", "ASK.link: max 400 is larger than the frame; at most 300"),
+    ("list larger than the frame", [("of: pair, max: 3", "of: pair, max: 200")],
+     "max: 200", "200 items are larger than the frame"),
+    ("binary larger than the frame", [("type: text, max: 50", "type: text, max: 299")],
+     "max: 299", "306 bytes up to here are larger"),
     ("minimum above maximum", [("min: 1, max: 70000", "min: 8, max: 7")], "min: 8", "min 8 is above max 7"),
     ("no maximum", [("type: uint, max: 99", "type: uint")], "How deep", "ASK.depth has no 'max'"),
     ("no item maximum", [("max: 2, item_max: 5", "max: 2")], "Notes", "place.tags has no 'item_max'"),
-    ("number too large for JSON", [("max: 70000", "max: 9007199254740992")], "askId", "more than a JSON number can carry exactly"),
+    ("number too large for JSON", [("max: 70000", "max: 9007199254740992")],
+     "askId", "more than a JSON number can carry exactly"),
     ("unknown link state", [("legal_in: [await_hello]", "legal_in: [await_helo]")], "await_helo]",
      "unknown link state 'await_helo'; known are await_hello, open"),
-    ("unknown stream state", [("stream_states: [open]\n    gone: credit", "stream_states: [opened]\n    gone: credit")], "[opened]",
+    ("unknown stream state", [("stream_states: [open]\n    gone: credit", "stream_states: [opened]\n    gone: credit")],
+     "[opened]",
      "unknown stream state 'opened'"),
     ("unknown state in a transition", [("to: open, rule", "to: opend, rule")], "opend", "unknown state 'opend'"),
-    ("unknown code", [("code: FRAME_SIZE_ERROR, close", "code: SIZE_ERROR, close")], "SIZE_ERROR, close", "unknown code 'SIZE_ERROR'"),
-    ("unknown close code", [("code: FRAME_SIZE_ERROR, close: 1002", "code: FRAME_SIZE_ERROR, close: 1003")], "close: 1003",
+    ("unknown code", [("code: FRAME_SIZE_ERROR, close", "code: SIZE_ERROR, close")],
+     "SIZE_ERROR, close", "unknown code 'SIZE_ERROR'"),
+    ("unknown close code", [("code: FRAME_SIZE_ERROR, close: 1002", "code: FRAME_SIZE_ERROR, close: 1003")],
+     "close: 1003",
      "unknown close code '1003'"),
     ("unknown rule in a list", [("rules: [FRAME-9]", "rules: [FRAME-7]")], "[FRAME-7]", "rule FRAME-7 does not exist"),
-    ("unknown rule in a row", [("unknown: skip, rule: FRAME-9", "unknown: skip, rule: TYPE-1")], "TYPE-1", "rule TYPE-1 does not exist"),
+    ("unknown rule in a row", [("unknown: skip, rule: FRAME-9", "unknown: skip, rule: TYPE-1")],
+     "TYPE-1", "rule TYPE-1 does not exist"),
     ("unknown enum", [("of: colour", "of: color")], "of: color,", "unknown enum 'color'; known are colour"),
     ("unknown record", [("of: place", "of: plaice")], "plaice", "unknown record 'plaice'"),
     ("unknown capability", [("capability: extra", "capability: extras")], "extras", "unknown capability 'extras'"),
     ("list inside a list", [("of: pair, max", "of: place, max")], "of: place, max", "which holds a list itself"),
     ("optional item in a tuple", [("max: 9, required: true", "max: 9")], "The value", "a tuple has no optional items"),
-    ("default outside the bounds", [("default: false", "default: 7")], "default: 7", "ASK.loud: default 7 does not fit"),
-    ("default of a required field", [("type: uint, max: 99, required: true", "type: uint, max: 99, required: true, default: 1")],
+    ("default outside the bounds", [("default: false", "default: 7")],
+     "default: 7", "ASK.loud: default 7 does not fit"),
+    ("default of a required field", [("max: 99, required: true", "max: 99, required: true, default: 1")],
      "default: 1", "ASK.depth is required and has a default"),
-    ("condition on no enum", [("when: {colour: blue}", "when: {askId: blue}")], "{askId: blue}", "which is no enum field above it"),
-    ("condition on no value", [("when: {colour: blue}", "when: {colour: green}")], "{colour: green}", "unknown value of colour 'green'"),
+    ("condition on no enum", [("when: {colour: blue}", "when: {askId: blue}")],
+     "{askId: blue}", "which is no enum field above it"),
+    ("condition on no value", [("when: {colour: blue}", "when: {colour: green}")],
+     "{colour: green}", "unknown value of colour 'green'"),
     ("text not last", [("type: u32", "type: text, max: 5")], "How often", "it must be the last field"),
-    ("stream cost without a stream", [("scope: reply", "scope: stream")], "scope: stream, code: PROTOCOL_ERROR, close: 1002}\n    rules",
+    ("stream cost without a stream", [("scope: reply", "scope: stream")],
+     "scope: stream, code: PROTOCOL_ERROR, close: 1002}\n    rules",
      "ASK has no stream to reset"),
-    ("gap in the type ranges", [("from: 0x80", "from: 0x81")], "0x81", "without gap or overlap; this one should start at 0x80"),
+    ("gap in the type ranges", [("from: 0x80", "from: 0x81")],
+     "0x81", "without gap or overlap; this one should start at 0x80"),
     ("missing limit", [("name: JSON_DEPTH", "name: OTHER_DEPTH")], "limits:", "limit JSON_DEPTH is missing"),
     ("missing rule", [("{id: FIELD-6,", "{id: FIELD-8,")], "\nrules:", "rule FIELD-6 is missing"),
     ("misspelt key", [("stream_zero: any", "stream_zer: any")], "number: 0x40", "'stream_zer' was unexpected"),
@@ -167,8 +181,8 @@ def _():
         with open(os.path.join(folder, "protocol.yaml"), "w", encoding="utf-8") as f:
             f.write("protocol: 1\n")
         out = os.path.join(folder, "wire_gen.h")
-        done = subprocess.run([sys.executable, "-m", "gen", "wire_gen.h", "-o", out, "--spec", folder], capture_output=True,
-                              text=True, check=False)
+        done = subprocess.run([sys.executable, "-m", "gen", "wire_gen.h", "-o", out, "--spec", folder],
+                              capture_output=True, text=True, check=False)
         assert done.returncode == 1 and "protocol.yaml:1: error: " in done.stderr, done
         assert "Traceback" not in done.stderr and not os.path.exists(out)
 
@@ -239,8 +253,9 @@ int main(void) {
     struct wire_scratch *s = wire_scratch_create();
     struct wire_error err;
     struct wire_sample samples[2] = {{1, ht_slice_str("a")}, {2, ht_slice_str("b")}};
-    struct wire_probe probe = {.probe_id = 77, .reason = WIRE_KIND_TCP, .raw_path = ht_slice_str("/\xff"), .samples = samples,
-                               .n_samples = 2, .has_where = true, .where = {.host = ht_slice_str("h")}, .urgent = true}, back;
+    struct wire_probe probe = {.probe_id = 77, .reason = WIRE_KIND_TCP, .raw_path = ht_slice_str("/\xff"),
+                               .samples = samples, .n_samples = 2, .has_where = true,
+                               .where = {.host = ht_slice_str("h")}, .urgent = true}, back;
     int n = wire_encode_probe(out, sizeof out, 4, &probe);
     NEED(n > 9 && out[0] == WIRE_PROBE);
     NEED(wire_decode_probe(out + 9, (size_t)n - 9, s, &back, &err) == 0);
@@ -269,7 +284,8 @@ def edited_spec():
     text = text.replace("\n# GOAWAYs with fixed words", NEW_FRAMES + "\n# GOAWAYs with fixed words", 1)
     text = text.replace("        - {name: publicUrl,", "        - {name: mood, type: string, max: 9, doc: Of late.}\n"
                         "        - {name: publicUrl,", 1)
-    text = text.replace("\nrules:\n", "\nrules:\n  - {id: PROBE-1, level: MUST, since: v2, doc: Probes are answered.}\n", 1)
+    rule = "  - {id: PROBE-1, level: MUST, since: v2, doc: Probes are answered.}\n"
+    text = text.replace("\nrules:\n", "\nrules:\n" + rule, 1)
     return text
 
 
@@ -296,9 +312,10 @@ class Scratch:
         """Builds a program over the base and wire rooms and the scratch codec, as strictly as the project does."""
         folder = cls.get()
         program = os.path.join(folder, os.path.basename(sources[0]) + ".out")
-        command = [os.environ.get("CC", "cc"), "-std=c11", "-D_GNU_SOURCE", "-O1", "-Wall", "-Wextra", "-Wpedantic", "-Werror",
-                   "-Wshadow", "-Wmissing-prototypes", f"-I{folder}/gen", "-Isrc", "-Itests", "-o", program, *sources,
-                   f"{folder}/gen/wire_gen.c", *sorted(glob.glob("src/base/*.c")), *sorted(glob.glob("src/wire/*.c")), *libs]
+        rooms = sorted(glob.glob("src/base/*.c") + glob.glob("src/wire/*.c"))
+        command = [os.environ.get("CC", "cc"), "-std=c11", "-D_GNU_SOURCE", "-O1", "-Wall", "-Wextra", "-Wpedantic",
+                   "-Werror", "-Wshadow", "-Wmissing-prototypes", f"-I{folder}/gen", "-Isrc", "-Itests", "-o", program,
+                   *sources, f"{folder}/gen/wire_gen.c", *rooms, *libs]
         subprocess.run(command, check=True)
         return program
 
@@ -314,8 +331,8 @@ def _():
 @case("new frames and a new field: vectors through the C codec")
 def _():
     program = Scratch.compile("tests/wire/test_vectors.c", "tests/support/tap.c", libs=("-lcunit", "-lcjson"))
-    done = subprocess.run([program], env={**os.environ, "W": Scratch.get()}, capture_output=True, text=True, timeout=120,
-                          check=False)
+    done = subprocess.run([program], env={**os.environ, "W": Scratch.get()}, capture_output=True, text=True,
+                          timeout=120, check=False)
     assert done.returncode == 0 and "not ok" not in done.stdout, done.stdout
 
 
@@ -356,7 +373,8 @@ def rebuilt(changed):
 
 @case("make rebuilds what depends on a file, and nothing else")
 def _():
-    subprocess.run(["make", "--no-print-directory", f"W={W}", "gen"], check=True, timeout=240, stdout=subprocess.DEVNULL)
+    command = ["make", "--no-print-directory", f"W={W}", "gen"]
+    subprocess.run(command, check=True, timeout=240, stdout=subprocess.DEVNULL)
     ours = set(OUTPUTS)
     for changed, want in (
             ("gen/templates/wire_gen.c.j2", {"wire_gen.c"}), ("gen/templates/wire_gen.h.j2", {"wire_gen.h"}),

@@ -53,7 +53,7 @@ def check(vector, pieces):
             assert shown(value) == want["value"], f"{vector['id']}: {shown(value)}"
         if want["canonical"] is not None:
             again = wire.encode_payload(type_, value)
-            assert again.hex() == want["canonical"], f"{vector['id']}: {again} instead of {bytes.fromhex(want['canonical'])}"
+            assert again == bytes.fromhex(want["canonical"]), f"{vector['id']}: {again}"
         assert payload is not None
 
 
