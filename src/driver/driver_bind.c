@@ -38,23 +38,31 @@ static void binding_failed(struct driver_binding *b, const char *code, const cha
     struct ht_tunnel *t = b->t;
     struct ht_bind_failure f = {
         .binding = b->number, .target = b->name, .container_port = b->asked_port, .code = code, .message = message};
+    ht_list_remove(&b->node); /* the callback may close the tunnel, which goes over the list */
     if (t->calls.bind_failed && !b->drop)
         t->calls.bind_failed(t->user, &f);
     binding_free(b);
+}
+
+/* An answer to an UNBIND is awaited. */
+static bool is_unbinding(const struct ht_tunnel *t) {
+    HT_LIST_FOR(it, &t->bindings)
+        if (HT_LIST_ENTRY(it, struct driver_binding, node)->state == BINDING_UNBINDING)
+            return true;
+    return false;
 }
 
 /* An UNBIND was answered, or a binding taken away. The last one that goes may be what ht_tunnel_close() waits for. */
 static void binding_gone(struct driver_binding *b, bool revoked, const char *reason) {
     struct ht_tunnel *t = b->t;
     struct ht_unbound u = {.binding = b->number, .revoked = revoked, .reason = reason};
+    ht_list_remove(&b->node); /* as above */
     if (t->calls.unbound && t->state != DRIVER_CLOSING)
         t->calls.unbound(t->user, &u);
     binding_free(b);
-    if (!ht_list_empty(&t->bindings))
-        return;
-    if (t->state == DRIVER_CLOSING) {
+    if (t->state == DRIVER_CLOSING && !is_unbinding(t)) {
         driver_link_close(t);
-    } else if (revoked && t->state == DRIVER_UP) {
+    } else if (revoked && t->state == DRIVER_UP && ht_list_empty(&t->bindings)) {
         driver_end_reason(t, HT_TUNNEL_EREVOKED, "another driver took the port over%s%s", *reason ? ": " : "", reason);
         t->state = DRIVER_CLOSING;
         driver_link_close(t);
@@ -137,15 +145,14 @@ static int binding_unbind(struct driver_binding *b) {
 }
 
 bool driver_unbind_all(struct ht_tunnel *t) {
-    bool waits = false;
     HT_LIST_FOR_SAFE(it, &t->bindings) {
         struct driver_binding *b = HT_LIST_ENTRY(it, struct driver_binding, node);
-        if (b->state == BINDING_UNBINDING || (b->state == BINDING_BOUND && binding_unbind(b) == HT_OK))
-            waits = true;
-        else
-            binding_free(b); /* one that is only asked for goes with the session */
+        if (b->state == BINDING_WAITS || b->state == BINDING_ASKED)
+            binding_free(b); /* goes with the session */
+        else if (b->state == BINDING_BOUND)
+            (void)binding_unbind(b); /* without memory for it the session's end has to do */
     }
-    return waits;
+    return is_unbinding(t);
 }
 
 static int prepare(struct driver_binding *b, const struct ht_bind_options *o, struct ht_errmsg *err) {
