@@ -36,6 +36,9 @@ int cmd_bindings_list(int argc, char **argv);
 int cmd_health(int argc, char **argv);
 int cmd_metrics(int argc, char **argv);
 
+/* How the program was called, for commands that a reader may copy. */
+extern const char *cli_program;
+
 /* "hoody-tunnel: text" on standard error, control bytes escaped. */
 void cli_complain(const char *fmt, ...) HT_PRINTF(1, 2);
 /* What to do when a generated parser returned `rc` != 0: prints help, version or the error; returns the exit code. */

@@ -24,11 +24,12 @@ static void on_bound(void *user, const struct ht_bound *b) {
                            "Open it, or try from another terminal:\n\n"
                            "    curl -i %s/\n"
                            "    curl -N %s/events\n"
-                           "    hoody-tunnel list --url %s\n"
-                           "    hoody-tunnel expose 0=3000 --url %s    # a server of yours on port 3000\n"
-                           "    hoody-tunnel pull 0=5432 --url %s      # a database of yours, for programs beside the kit\n\n"
+                           "    %s list --url %s\n"
+                           "    %s expose 0=3000 --url %s   # a server of yours on port 3000\n"
+                           "    %s pull 0=5432 --url %s     # a database of yours, for programs beside the kit\n\n"
                            "Ctrl-C ends everything. Requests show up below.\n\n",
-                           b->url, b->url, b->url, d->kit_url, d->kit_url, d->kit_url);
+                           b->url, b->url, b->url, cli_program, d->kit_url, cli_program, d->kit_url, cli_program,
+                           d->kit_url);
     if (rc == HT_OK)
         cli_output_line(&d->events.out, ht_buf_slice(&text));
     ht_buf_free(&text);

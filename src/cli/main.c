@@ -36,6 +36,8 @@ int cli_parse_result(int rc, enum opt_command_id command, const struct ht_errmsg
     return OPT_EXIT_USAGE;
 }
 
+const char *cli_program = "hoody-tunnel";
+
 int main(int argc, char **argv) {
     static int (*const run[OPT_COMMANDS])(int, char **) = {
         [OPT_CMD_SERVE] = kit_main,
@@ -51,6 +53,8 @@ int main(int argc, char **argv) {
     const struct opt_command *command = NULL;
     struct ht_errmsg err;
     int used = 0;
+    if (argc > 0 && *argv[0])
+        cli_program = argv[0];
     io_ignore_sigpipe();
     int rc = opt_command_find(argc, argv, &command, &used, &err);
     if (rc == OPT_HELP) {
