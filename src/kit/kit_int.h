@@ -153,7 +153,7 @@ void session_touch(struct kit_session *s);
 /* Live or parked, not one that is closing. NULL: none. */
 struct kit_session *session_find(struct kit *k, struct ht_slice id);
 /* The one place where `state` changes. */
-void session_set_state(struct kit_session *s, enum session_state to);
+void session_enter_state(struct kit_session *s, enum session_state to);
 /* ---- park.c ---- */
 
 /* The driver was lost: its ports stay held for the grace. */

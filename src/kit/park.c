@@ -9,7 +9,7 @@
 void session_park(struct kit_session *s, const char *why) {
     struct kit *k = s->kit;
     session_cut(s, "parked");
-    session_set_state(s, SESSION_PARKED);
+    session_enter_state(s, SESSION_PARKED);
     io_timer_set(&s->timer, k->opt->takeover_grace_ms);
     ht_info("session", "%s: parked with %u ports: %s", s->id, s->owner.n_bindings, why ? why : "the driver was lost");
     /* Rule PARK-3: as many as there may be live ones, the oldest goes first. */

@@ -23,7 +23,7 @@ static unsigned *counter(struct kit *k, enum session_state st) {
     return NULL;
 }
 
-void session_set_state(struct kit_session *s, enum session_state to) {
+void session_enter_state(struct kit_session *s, enum session_state to) {
     struct kit *k = s->kit;
     bool listed = ht_list_linked(&s->node);
     if (listed) {
@@ -126,7 +126,7 @@ void session_go_live(struct kit_session *s, struct mux_session *mux, struct kit_
     s->version = sock->version;
     memcpy(s->peer, sock->peer, sizeof s->peer);
     if (s->state != SESSION_LIVE || !ht_list_linked(&s->node))
-        session_set_state(s, SESSION_LIVE);
+        session_enter_state(s, SESSION_LIVE);
     sock_admitted(sock, s, 0);
     mux_session_set_bindings(mux, s->owner.n_bindings);
     session_touch(s);
@@ -136,13 +136,13 @@ void session_go_live(struct kit_session *s, struct mux_session *mux, struct kit_
  * The socks no longer know the session: what they still have to say or to hear changes nothing for it (hardening 18).
  * Those that mux has not closed yet are closed here.
  */
-static void let_go_of_socks(struct kit_session *s, const struct wire_goaway *goaway, uint16_t ws_code, const char *reason) {
+static void let_go_of_socks(struct kit_session *s, uint16_t ws_code, const char *reason) {
     HT_LIST_FOR_SAFE(it, &s->kit->socks) {
         struct kit_sock *sock = HT_LIST_ENTRY(it, struct kit_sock, node);
         if (sock->session != s)
             continue;
         sock->session = NULL;
-        mux_link_refuse(sock->link, sock->index == 0 ? goaway : NULL, ws_code, reason);
+        sock_close(sock, ws_code, reason);
     }
 }
 
@@ -161,7 +161,7 @@ static void drop_mux(struct kit_session *s) {
 
 void session_cut(struct kit_session *s, const char *reason) {
     drop_mux(s);
-    let_go_of_socks(s, NULL, WIRE_CLOSE_GOING_AWAY, reason);
+    let_go_of_socks(s, WIRE_CLOSE_GOING_AWAY, reason);
 }
 
 void session_supersede(struct kit_session *s) {
@@ -169,8 +169,11 @@ void session_supersede(struct kit_session *s) {
         .code = WIRE_GOAWAY_SUPERSEDED_CODE,
         .message = ht_slice_str(WIRE_GOAWAY_SUPERSEDED_MESSAGE),
     };
+    /* What is queued still leaves; when there is no memory for it, the close frame has to do. */
+    if (s->owner.mux && mux_session_send(s->owner.mux, WIRE_GOAWAY, &goaway) < 0)
+        ht_warn("session", "%s: GOAWAY could not be sent", s->id);
     drop_mux(s);
-    let_go_of_socks(s, &goaway, WIRE_GOAWAY_SUPERSEDED_CLOSE, WIRE_GOAWAY_SUPERSEDED_MESSAGE);
+    let_go_of_socks(s, WIRE_GOAWAY_SUPERSEDED_CLOSE, WIRE_GOAWAY_SUPERSEDED_MESSAGE);
 }
 
 void session_gone(struct kit_session *s, const char *why) {
@@ -178,7 +181,7 @@ void session_gone(struct kit_session *s, const char *why) {
         return;
     session_cut(s, why);
     io_timer_stop(&s->timer);
-    session_set_state(s, SESSION_GONE);
+    session_enter_state(s, SESSION_GONE);
     ht_info("session", "%s: over: %s", s->id, why);
 }
 
@@ -192,7 +195,7 @@ void session_free(struct kit_session *s) {
 }
 
 void session_shutdown(struct kit_session *s, uint16_t code, const char *message, uint64_t grace_ms, uint16_t ws_code) {
-    session_set_state(s, SESSION_CLOSING);
+    session_enter_state(s, SESSION_CLOSING);
     session_touch(s);
     /* Last: over() may come from inside. */
     mux_session_shutdown(s->owner.mux, code, message, grace_ms, ws_code);
