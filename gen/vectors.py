@@ -244,7 +244,7 @@ def text_faults(p, good):
     for what, extra, rule in (
             ("bad-utf8", b'"\xff"', "JSON-2"), ("overlong-utf8", b'"\xc0\xaf"', "JSON-2"),
             ("utf8-surrogate", b'"\xed\xa0\x80"', "JSON-2"), ("cut-utf8", b'"\xe2\x82"', "JSON-2"),
-            ("lone-surrogate", b'"\\ud800"', "JSON-2"), ("low-surrogate", b'"\\udc00\\ud800"', "JSON-2"),
+            ("lone-surrogate", b'"\\ud800"', "JSON-2"), ("low-surrogate", b'"\\udc00\\udc00"', "JSON-2"),
             ("control-byte", b'"a\nb"', "JSON-1"), ("bad-escape", b'"\\x41"', "JSON-1"),
             ("short-escape", b'"\\u12"', "JSON-1"),
             ("leading-zero", b"01", "JSON-1"), ("plus-sign", b"+1", "JSON-1"), ("bare-point", b"1.", "JSON-1"),

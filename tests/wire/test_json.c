@@ -292,6 +292,8 @@ static const struct text refused[] = {
     NO(SURROGATE, "\"\\uD834\\u\""),
     NO(SURROGATE, "\"\\ud800\\udc0\""),
     NO(SURROGATE, "\"\\uDFFF\""),
+    NO(SURROGATE, "\"\\udc00\\udc00\""),
+    NO(SURROGATE, "\"\\udfff\\udfff\""),
     NO(SURROGATE, "\"\\ud800"),
     /* UTF-8 */
     NO(UTF8, "\"\x80\""),
