@@ -109,7 +109,7 @@ static int open_listener(struct kit *k, struct ht_errmsg *err) {
     struct ht_errmsg why = {""};
     rc = io_listen(k->loop, &k->listen_addr, &base_listener_ops, k, &k->listener, &why);
     if (rc < 0)
-        return ht_fail(err, rc, "cannot listen on %s: %s", l->text, why.text[0] ? why.text : ht_err_text(rc));
+        return ht_fail(err, rc, "%s", why.text[0] ? why.text : ht_err_text(rc));
     io_listener_local(k->listener, &k->listen_addr);
     return 0;
 }

@@ -13,9 +13,9 @@
 #include "metrics_gen.h"
 #include "options_gen.h"
 
-/* What --version, HELLO_OK's `server` and the metrics say. */
+/* What --version, HELLO_OK's `server` and the metrics say. The build sets it. */
 #ifndef KIT_VERSION
-#define KIT_VERSION "1.0.0"
+#define KIT_VERSION "unknown"
 #endif
 
 struct kit;
