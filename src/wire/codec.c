@@ -213,11 +213,13 @@ void wire_wr_text(struct wire_wr *w, struct ht_slice s, uint64_t min, uint64_t m
     wire_wr_check_count(w, s.n, min, max);
     wire_wr_lit(w, "\"");
     while (p < end && w->rc == 0) {
-        /* Runs of plain bytes are copied as they are found, a word at a time. */
-        while (end - p >= 8 && w->end - w->p >= 8 && wire_plain8(p)) {
+        /* Runs of plain bytes are copied as they are found: a whole word, of which the plain part counts. */
+        unsigned run = 8;
+        while (run == 8 && end - p >= 8 && w->end - w->p >= 8) {
+            run = wire_plain_run8(p);
             memcpy(w->p, p, 8);
-            w->p += 8;
-            p += 8;
+            w->p += run;
+            p += run;
         }
         if (p == end)
             break;

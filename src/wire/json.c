@@ -132,8 +132,9 @@ static int scan_escape(struct json_reader *r, struct raw *out) {
 static int scan_string(struct json_reader *r, struct raw *out) {
     *out = (struct raw){.p = ++r->p};
     for (;;) {
-        while (r->end - r->p >= 8 && wire_plain8(r->p))
-            r->p += 8;
+        unsigned run = 8;
+        while (run == 8 && r->end - r->p >= 8)
+            r->p += run = wire_plain_run8(r->p);
         if (r->p == r->end)
             return fail_at(r, JSON_TRUNCATED, r->p);
         uint8_t c = *r->p;

@@ -516,7 +516,7 @@ static void utf8_round_trips(void) {
     CU_ASSERT(!wire_utf8_valid((const uint8_t *)"a\xc3", 2));
 }
 
-/* The word-at-a-time test against the definition, for each byte at each place. */
+/* The word-at-a-time test against the definition, for each byte at each place, with another behind it. */
 static void plain_words(void) {
     for (unsigned at = 0; at < 8; at++)
         for (unsigned c = 0; c < 256; c++)
@@ -525,8 +525,14 @@ static void plain_words(void) {
                 memset(b, "a #]"[fill], sizeof b);
                 b[at] = (uint8_t)c;
                 bool plain = c >= 0x20 && c < 0x80 && c != '"' && c != '\\';
-                if (wire_plain8(b) != plain)
+                if (wire_plain_run8(b) != (plain ? 8 : at))
                     CU_FAIL("plain word");
+                for (unsigned later = at + 1; later < 8; later++) {
+                    b[later] = "\x01\"\\\xff"[fill];
+                    if (wire_plain_run8(b) != (plain ? later : at))
+                        CU_FAIL("plain word with another special byte");
+                    b[later] = "a #]"[fill];
+                }
             }
 }
 
