@@ -22,16 +22,20 @@ void compat_sent(struct mux_stream *st, uint32_t n) {
 
 /*
  * A TCP EOF that reaches a published driver before its local connection stands makes it throw everything away that came before.
- * The first WINDOW shows that the connection stands. When nothing was sent no WINDOW will come, so we give the dial 100 ms.
- * They count from the first tick that sees the EOF waiting: time is not known more exactly, and too late is harmless.
+ * The first WINDOW shows that the connection stands. When nothing was sent no WINDOW will come, so we give the dial 100 ms;
+ * and a driver that gathers its WINDOWs may never send one for a few bytes, so after EOF_PATIENCE the EOF goes out in any case.
+ * Both count from the first tick that sees the EOF waiting: time is not known more exactly, and too late is harmless.
  */
+#define EOF_PATIENCE_MS 10000u
+
 bool compat_hold_eof(struct mux_stream *st) {
-    if (st->kind != WIRE_KIND_TCP || st->window_seen || !wanted(st->s))
+    struct mux_session *s = st->s;
+    if (st->kind != WIRE_KIND_TCP || st->window_seen || !wanted(s))
         return false;
     st->eof_held = true;
-    st->eof_since = 0;
-    if (st->sent == 0)
-        ht_list_push_back(&st->s->held_eofs, &st->turn);
+    st->eof_until = 0;
+    ht_list_push_back(&s->held_eofs, &st->turn);
+    s->eof_check_at = s->now_ms;
     return true;
 }
 
@@ -48,19 +52,16 @@ void compat_window_seen(struct mux_stream *st) {
 }
 
 void compat_tick(struct mux_session *s) {
+    if (s->now_ms < s->eof_check_at)
+        return;
+    s->eof_check_at = UINT64_MAX;
     HT_LIST_FOR_SAFE(node, &s->held_eofs) {
         struct mux_stream *st = HT_LIST_ENTRY(node, struct mux_stream, turn);
-        if (st->eof_since == 0)
-            st->eof_since = s->now_ms ? s->now_ms : 1;
-        else if (s->now_ms >= st->eof_since + WIRE_LIMIT_TCP_EOF_DELAY)
+        if (st->eof_until == 0)
+            st->eof_until = s->now_ms + (st->sent > 0 ? EOF_PATIENCE_MS : WIRE_LIMIT_TCP_EOF_DELAY);
+        if (s->now_ms >= st->eof_until)
             release(st);
+        else if (st->eof_until < s->eof_check_at)
+            s->eof_check_at = st->eof_until;
     }
-}
-
-uint64_t compat_deadline(const struct mux_session *s) {
-    if (ht_list_empty(&s->held_eofs))
-        return UINT64_MAX;
-    const struct mux_stream *oldest = HT_LIST_ENTRY(s->held_eofs.next, struct mux_stream, turn);
-    const struct mux_stream *newest = HT_LIST_ENTRY(s->held_eofs.prev, struct mux_stream, turn);
-    return newest->eof_since == 0 ? s->now_ms : oldest->eof_since + WIRE_LIMIT_TCP_EOF_DELAY;
 }

@@ -38,15 +38,18 @@ static int refuse(struct mux_session *s, struct mux_link *l, uint32_t id, enum w
 }
 
 static int on_stream_open(struct mux_session *s, struct mux_link *l, uint32_t id, const uint8_t *payload, size_t len) {
-    if (id % 2 != 0 || id < s->next_id || s->ids_used_up) { /* STREAM-1, STREAM-2 */
-        struct mux_stream *old = table_find(&s->table, id);
-        if (old)
-            return stream_violation(old, WIRE_CODE_PROTOCOL_ERROR, "stream id used twice");
+    /* STREAM-1, STREAM-2. Ids grow on each link; between the links of a session there is no order. */
+    struct mux_stream *old = table_find(&s->table, id);
+    if (old)
+        return stream_violation(old, WIRE_CODE_PROTOCOL_ERROR, "stream id used twice");
+    if (id % 2 != 0 || id < l->next_id || l->ids_used_up) {
         int rc = refuse(s, l, id, WIRE_CODE_PROTOCOL_ERROR, "stream id is odd or old");
         return rc < 0 ? rc : in_churn(s);
     }
-    s->ids_used_up = id > UINT32_MAX - 2;
-    s->next_id = id + 2;
+    l->ids_used_up = id > UINT32_MAX - 2;
+    l->next_id = id + 2;
+    s->ids_used_up = s->ids_used_up || l->ids_used_up;
+    s->next_id = (uint32_t)ht_max(s->next_id, l->next_id);
     struct wire_stream_open open;
     struct wire_error err;
     if (wire_decode_stream_open(payload, len, link_scratch(), &open, &err) < 0) {

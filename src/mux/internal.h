@@ -51,6 +51,8 @@ struct mux_link {
     bool destroyed; /* by its owner */
     bool kicked;    /* output() was called and pull() was not yet */
     bool discard;      /* the rest of the present DATA frame goes nowhere */
+    bool ids_used_up;  /* driver */
+    uint32_t next_id;  /* driver: the least id that the next STREAM_OPEN may have */
     uint32_t data_left; /* of the present DATA frame, credit taken and bytes not seen */
     struct wire_asm assembler;
     struct ht_buf queue; /* encoded control frames, in order */
@@ -108,11 +110,11 @@ struct mux_session {
     struct ht_list all;        /* open ones and handles not released */
     unsigned n_all;
     struct ht_list starved;   /* streams in turn that session credit ran out for, first come first served */
-    struct ht_list held_eofs; /* compat: EOFs that wait for their time, the oldest first */
+    struct ht_list held_eofs; /* compat: EOFs that wait for the driver's dial */
     struct flow_send send;
     struct flow_pool recv;
     uint32_t send_limit, stream_send_limit; /* what WINDOW may lift the windows to */
-    uint32_t next_id; /* kit: the id of the next stream; driver: the least one that is acceptable */
+    uint32_t next_id; /* kit: the id of the next stream; driver: the least one never seen */
     bool ids_used_up;
     uint32_t strays; /* frames for streams that never were */
     uint32_t churn;  /* RESETs left in the burst */
@@ -125,6 +127,7 @@ struct mux_session {
     bool ping_sent;      /* and not answered */
     uint64_t ping_nonce; /* of the last PING */
     uint64_t heard_at, idle_since, ping_at, drain_until;
+    uint64_t eof_check_at; /* when compat_tick() has something to do; UINT64_MAX: nothing */
     bool rtt_known;
     uint64_t rtt_ms;     /* last round trip */
     unsigned bindings;
@@ -180,7 +183,7 @@ struct mux_stream {
     uint32_t sent;       /* bytes sent before the first WINDOW came (compat) */
     uint32_t grow_bytes; /* consumed since grow_since */
     uint64_t grow_since;
-    uint64_t eof_since; /* when the held EOF was first seen by a tick; 0: not yet */
+    uint64_t eof_until; /* when the held EOF goes out at the latest; 0: no tick has seen it yet */
     uint16_t busy;    /* upward calls that are running */
     uint8_t kind;     /* enum wire_kind */
     uint8_t interim;  /* interim heads so far */
@@ -278,7 +281,5 @@ bool compat_hold_eof(struct mux_stream *st);
 /* A WINDOW of the stream came. */
 void compat_window_seen(struct mux_stream *st);
 void compat_tick(struct mux_session *s);
-/* When compat_tick() has something to do; UINT64_MAX: nothing. */
-uint64_t compat_deadline(const struct mux_session *s);
 
 #endif

@@ -117,6 +117,7 @@ struct message {
     uint8_t *p;
     size_t len, cap;
     unsigned frames;
+    unsigned in_vain; /* streams that gave nothing, and want to be asked again */
 };
 
 static bool has_room(const struct message *m, size_t n) {
@@ -229,7 +230,8 @@ static void pull_stream(struct message *m, struct mux_stream *st, size_t room) {
         st->eof_pending = true;
         if (!compat_hold_eof(st))
             put_eof(m, st);
-    } else if (n > 0 && (flags & MUX_PULL_MORE || st->ready)) {
+    } else if (st->ready || (n > 0 && flags & MUX_PULL_MORE)) {
+        m->in_vain += n == 0;
         st->ready = true;
         again(st, false);
     } else {
@@ -285,6 +287,10 @@ static struct mux_stream *next_in_turn(struct mux_link *l, bool *fresh) {
 static void put_data(struct message *m, struct mux_link *l) {
     while (l->s && has_room(m, WIRE_LIMIT_HEADER + 1) && (m->len == 0 || has_room(m, WIRE_LIMIT_HEADER + MUX_LEAST_PIECE))) {
         bool fresh;
+        if (m->in_vain > WIRE_LIMIT_MAX_FRAMES) { /* not in this message */
+            link_kick(l);
+            return;
+        }
         struct mux_stream *st = next_in_turn(l, &fresh);
         if (!st) {
             /* Credit that was meant for streams which then had no use for it. */
@@ -300,7 +306,7 @@ static void put_data(struct message *m, struct mux_link *l) {
 }
 
 size_t mux_link_pull(struct mux_link *l, uint8_t *out, size_t cap) {
-    struct message m = {out, 0, ht_min(cap, WIRE_LIMIT_MAX_MESSAGE), 0};
+    struct message m = {.p = out, .cap = ht_min(cap, WIRE_LIMIT_MAX_MESSAGE)};
     struct mux_session *s = l->s;
     link_hold(l);
     l->kicked = false;

@@ -25,6 +25,7 @@ struct mux_session *mux_session_create(const struct mux_config *cfg, const struc
     }
     s->next_id = cfg->first_stream_id ? cfg->first_stream_id : 2;
     s->churn = MUX_CHURN_BURST;
+    s->eof_check_at = UINT64_MAX;
     s->now_ms = s->churn_at = s->heard_at = now_ms;
     return s;
 }

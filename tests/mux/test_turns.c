@@ -473,6 +473,13 @@ static void a_tcp_eof_waits_for_the_dial(void) {
     CU_ASSERT(rig_window(r, 2, 10) > 0);
     CU_ASSERT_EQUAL(rig_count(r, WIRE_EOF, 2), 1);
     CU_ASSERT_EQUAL(rig_count(r, WIRE_EOF, 8), 0);
+    rig_write(rig_visit(r, WIRE_KIND_TCP), 10, true); /* a driver that gathers its WINDOWs */
+    rig_pull(r);
+    rig_tick(r, 1);
+    rig_tick(r, 9999);
+    CU_ASSERT_EQUAL(rig_count(r, WIRE_EOF, 10), 0);
+    rig_tick(r, 1);
+    CU_ASSERT_EQUAL(rig_count(r, WIRE_EOF, 10), 1);
     STOP();
 }
 
