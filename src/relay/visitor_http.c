@@ -9,7 +9,7 @@
 #define ANSWER(name)                                                                          \
     {                                                                                         \
         .status = WIRE_ANSWER_##name##_STATUS, .retry_after = WIRE_ANSWER_##name##_RETRY_AFTER, \
-        .class = HT_METRIC_CLASS_##name, .body = WIRE_ANSWER_##name##_BODY "\n"               \
+        .class = HT_METRIC_CLASS_##name, .body = WIRE_ANSWER_##name##_BODY                    \
     }
 
 const struct visitor_answer answer_bad_request = ANSWER(BAD_REQUEST);
@@ -237,9 +237,9 @@ bool visitor_answer(struct visitor_http *v, const struct visitor_answer *a, bool
     bool stays = keep && v->keep && v->request_done && !v->upgrade && !v->b->t->paused;
     char extra[64] = "";
     if (a->retry_after)
-        snprintf(extra, sizeof extra, "Retry-After: %u\r\n", a->retry_after);
+        snprintf(extra, sizeof extra, "retry-after: %u\r\n", a->retry_after);
     if (stays && v->http10)
-        strcat(extra, "Connection: keep-alive\r\n");
+        strcat(extra, "connection: keep-alive\r\n");
     v->head.off = v->head.len = 0;
     if (relay_out_spill(&v->out) ||
         http_write_answer(&v->head, 1, a->status, extra[0] ? extra : NULL, a->body, v->head_request, !stays) ||
@@ -299,7 +299,7 @@ void visitor_deadline(struct visitor_http *v, uint64_t after_ms) {
 
 static void answer_late(struct visitor_http *v) {
     static const struct visitor_answer slow_body = {
-        .status = 408, .class = HT_METRIC_CLASS_HEAD_TIMEOUT, .body = "request body timeout\n"};
+        .status = 408, .class = HT_METRIC_CLASS_HEAD_TIMEOUT, .body = "request body timeout"};
     const struct visitor_answer *a = &answer_response_timeout;
     /* Whose fault it is: a body that should have come, or the head that should have. */
     if (!v->request_done && !v->blocked)
@@ -385,7 +385,7 @@ static void refuse(struct relay_table *t, int fd) {
     struct io_conn *conn = io_conn_adopt(t->cfg.loop, fd, NULL, NULL);
     struct ht_buf b = {0};
     char extra[32];
-    snprintf(extra, sizeof extra, "Retry-After: %u\r\n", answer_fd_cap.retry_after);
+    snprintf(extra, sizeof extra, "retry-after: %u\r\n", answer_fd_cap.retry_after);
     if (conn && http_write_answer(&b, 1, answer_fd_cap.status, extra, answer_fd_cap.body, false, true) == HT_OK) {
         struct iovec iov = {.iov_base = ht_buf_head(&b), .iov_len = ht_buf_size(&b)};
         (void)io_conn_write(conn, &iov, 1); /* fits the empty send buffer of a new socket, or fails */

@@ -88,26 +88,26 @@ static int write_framing(struct visitor_http *v, const struct answer_head *a) {
         v->keep = false;
     } else {
         v->framing = FRAMING_CHUNKED;
-        rc = ht_buf_append_str(&v->head, "Transfer-Encoding: chunked\r\n");
+        rc = ht_buf_append_str(&v->head, "transfer-encoding: chunked\r\n");
     }
     /* An answer to a request that is still being sent: it may end first, and then the rest of the body must not be taken
      * for a request (hardening case 2). Behind an upgrade that was declined nobody knows what follows. */
     if (!v->request_done || v->upgrade || v->b->t->paused || !relay_binding_mux(v->b))
         v->keep = false;
     if (rc == HT_OK && !v->keep)
-        rc = ht_buf_append_str(&v->head, "Connection: close\r\n");
+        rc = ht_buf_append_str(&v->head, "connection: close\r\n");
     else if (rc == HT_OK && v->http10)
-        rc = ht_buf_append_str(&v->head, "Connection: keep-alive\r\n");
+        rc = ht_buf_append_str(&v->head, "connection: keep-alive\r\n");
     return rc;
 }
 
 /* After a 101 (RFC 9110 7.8). Published drivers leave Connection out, some Upgrade too. */
 static int write_upgrade(struct visitor_http *v, const struct answer_head *a) {
-    int rc = ht_buf_append_str(&v->head, "Connection: Upgrade\r\n");
+    int rc = ht_buf_append_str(&v->head, "connection: Upgrade\r\n");
     if (rc)
         return rc;
     struct ht_slice to = a->upgrade.n ? a->upgrade : ht_slice_str("websocket");
-    rc = http_write_field(&v->head, ht_slice_str("Upgrade"), to);
+    rc = http_write_field(&v->head, ht_slice_str("upgrade"), to);
     return rc == HT_EINVAL ? HT_EPROTO : rc;
 }
 

@@ -1,0 +1,897 @@
+/* Requests and answers of visitors of an exposed port, byte for byte. */
+#include "relay/kit_rig.h"
+
+static struct driver d;
+static uint16_t port;
+
+static void begin(void) {
+    rig_start();
+    rig_table();
+    drv_start(&d);
+    port = rig_expose(&d);
+}
+
+static void end(void) {
+    CU_ASSERT_EQUAL(relay_count_visitors(rig.table), 0);
+    CU_ASSERT_EQUAL(mux_session_streams(d.s), 0);
+    drv_stop(&d);
+    rig_stop();
+}
+
+static void leave(struct visitor *v) {
+    vis_close(v);
+    UNTIL(relay_count_visitors(rig.table) == 0);
+}
+
+static struct played_stream *opened(unsigned n) {
+    UNTIL(d.n_streams >= n);
+    return &d.streams[n - 1];
+}
+
+static void expect_open(const struct played_stream *st, const struct visitor *v, const char *method_to_headers,
+                        bool upgrade, const char *version) {
+    char want[4096];
+    snprintf(want, sizeof want,
+             "{\"kind\":\"http\",\"bindId\":1,%s,\"isUpgrade\":%s,\"containerPort\":%u,\"peerAddr\":\"%s\","
+             "\"httpVersion\":\"%s\"}",
+             method_to_headers, upgrade ? "true" : "false", port, v->addr, version);
+    if (strcmp(st->open, want) != 0)
+        printf("# expected %s\n# got      %s\n", want, st->open);
+    CU_ASSERT_STRING_EQUAL(st->open, want);
+}
+
+#define GET "GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+#define POST "POST / HTTP/1.1\r\nHost: a\r\n"
+
+/* ---- heads ---- */
+
+static void test_get(void) {
+    begin();
+    struct visitor v = vis_connect(port);
+    vis_send(&v, "GET /a?b=c HTTP/1.1\r\nHost: x:1\r\nUser-Agent: Me\r\nX-Two: 1\r\nx-two: 2\r\nConnection: x-gone\r\n"
+                 "X-Gone: 1\r\nTE: trailers\r\nKeep-Alive: 5\r\nContent-Length: 0\r\n\r\n");
+    struct played_stream *st = opened(1);
+    UNTIL(st->eofs == 1);
+    CU_ASSERT_EQUAL(st->id, 2);
+    CU_ASSERT_EQUAL(d.messages, 2); /* HELLO_OK, then OPEN and EOF in one */
+    expect_open(st, &v,
+                "\"method\":\"GET\",\"target\":\"/a?b=c\",\"headers\":[[\"host\",\"x:1\"],[\"user-agent\",\"Me\"],"
+                "[\"x-two\",\"1\"],[\"x-two\",\"2\"]]",
+                false, "1.1");
+    drv_head(&d, 2, 200, "Content-Length: 5\nX-Up: Yes\nConnection: close\nKeep-Alive: 1");
+    drv_text(&d, 2, "hello");
+    drv_eof(&d, 2);
+    drv_send(&d);
+    vis_expect(&v, "HTTP/1.1 200 OK\r\nX-Up: Yes\r\ncontent-length: 5\r\n\r\nhello");
+    CU_ASSERT_EQUAL(mux_session_streams(d.s), 0);
+    CU_ASSERT_EQUAL(st->reset, -1);
+    /* the same connection again */
+    vis_send(&v, GET);
+    st = opened(2);
+    CU_ASSERT_EQUAL(st->id, 4);
+    drv_head(&d, 4, 204, "Content-Length: 0");
+    drv_eof(&d, 4);
+    drv_send(&d);
+    vis_expect(&v, "HTTP/1.1 204 No Content\r\n\r\n");
+    CU_ASSERT_EQUAL(rig.metrics.visitor_responses_total[HT_METRIC_CLASS_2XX], 2);
+    leave(&v);
+    end();
+}
+
+static void test_targets(void) {
+    begin();
+    struct visitor v = vis_connect(port);
+    vis_send(&v, "GET http://h/p?q HTTP/1.1\r\nHost: h\r\n\r\n");
+    expect_open(opened(1), &v, "\"method\":\"GET\",\"target\":\"/p?q\",\"headers\":[[\"host\",\"h\"]]", false, "1.1");
+    drv_head(&d, 2, 304, "Content-Length: 9");
+    drv_eof(&d, 2);
+    drv_send(&d);
+    vis_expect(&v, "HTTP/1.1 304 Not Modified\r\ncontent-length: 9\r\n\r\n");
+    vis_send(&v, "GET http://h?q HTTP/1.1\r\nHost: h\r\n\r\n");
+    expect_open(opened(2), &v, "\"method\":\"GET\",\"target\":\"/?q\",\"headers\":[[\"host\",\"h\"]]", false, "1.1");
+    drv_head(&d, 4, 200, "Content-Length: 0");
+    drv_eof(&d, 4);
+    drv_send(&d);
+    vis_expect(&v, "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+    leave(&v);
+    end();
+}
+
+static void test_byte_by_byte(void) {
+    static const char request[] = POST "Content-Length: 3\r\n\r\nabc" GET;
+    begin();
+    struct visitor v = vis_connect(port);
+    for (size_t i = 0; i < sizeof request - 1; i++) {
+        vis_send_bytes(&v, request + i, 1);
+        one_turn();
+    }
+    struct played_stream *st = opened(1);
+    UNTIL(st->eofs == 1);
+    CU_ASSERT_EQUAL_FATAL(ht_buf_size(&st->body), 3);
+    CU_ASSERT_EQUAL(memcmp(ht_buf_head(&st->body), "abc", 3), 0);
+    CU_ASSERT_EQUAL(d.n_streams, 1); /* rule HTTP-14: the next one waits */
+    drv_head(&d, 2, 200, "content-length: 0");
+    drv_eof(&d, 2);
+    drv_send(&d);
+    vis_expect(&v, "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+    expect_open(opened(2), &v, "\"method\":\"GET\",\"target\":\"/\",\"headers\":[[\"host\",\"a\"]]", false, "1.1");
+    leave(&v);
+    UNTIL(d.streams[1].reset == WIRE_CODE_CANCEL);
+    end();
+}
+
+static void test_refused_heads(void) {
+    static const struct {
+        const char *request, *answer;
+    } rows[] = {
+        {"GET / HTTP/1.1\r\n\r\n", ANSWER("400 Bad Request", CLOSE, "11", "bad request")},
+        {"\x16\x03\x01\x02\x00\x01", ANSWER("400 Bad Request", CLOSE, "11", "bad request")},
+        {"GET / HTTP/1.1\nHost: a\n\n", ANSWER("400 Bad Request", CLOSE, "11", "bad request")},
+        {POST "Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", ANSWER("400 Bad Request", CLOSE, "11", "bad request")},
+        {POST "Content-Length: 1, 1\r\n\r\n", ANSWER("400 Bad Request", CLOSE, "11", "bad request")},
+        {"CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n",
+         ANSWER("405 Method Not Allowed", CLOSE, "26", "CONNECT is not served here")},
+        {"GET / HTTP/2.0\r\nHost: a\r\n\r\n",
+         ANSWER("505 HTTP Version Not Supported", CLOSE, "26", "HTTP/1.0 and HTTP/1.1 only")},
+        {"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: upgrade\r\nContent-Length: 1\r\n\r\nx",
+         ANSWER("400 Bad Request", CLOSE, "11", "bad request")},
+    };
+    begin();
+    for (size_t i = 0; i < HT_ARRAY_LEN(rows); i++) {
+        struct visitor v = vis_connect(port);
+        vis_send(&v, rows[i].request);
+        vis_send(&v, GET); /* the canary */
+        vis_expect(&v, rows[i].answer);
+        vis_expect_end(&v, false);
+        leave(&v);
+    }
+    CU_ASSERT_EQUAL(d.n_streams, 0);
+    end();
+}
+
+static void test_large_heads(void) {
+    begin();
+    struct visitor v = vis_connect(port);
+    vis_send(&v, "GET /");
+    for (int i = 0; i < 17; i++) {
+        char kib[1025];
+        memset(kib, 'a', 1024);
+        kib[1024] = '\0';
+        vis_send(&v, kib);
+    }
+    vis_expect(&v, ANSWER("414 URI Too Long", CLOSE, "23", "request target too long"));
+    vis_expect_end(&v, false);
+    leave(&v);
+    v = vis_connect(port);
+    vis_send(&v, "GET / HTTP/1.1\r\nHost: a\r\n");
+    for (int i = 0; i < 129; i++)
+        vis_send(&v, "a: b\r\n");
+    vis_expect(&v, ANSWER("431 Request Header Fields Too Large", CLOSE, "22", "request head too large"));
+    vis_expect_end(&v, false);
+    leave(&v);
+    end();
+}
+
+static void test_timeouts(void) {
+    rig_start();
+    rig.cfg.head_timeout_ms = 60;
+    rig.cfg.keepalive_timeout_ms = 60;
+    rig.cfg.response_timeout_ms = 60;
+    rig_table();
+    drv_start(&d);
+    port = rig_expose(&d);
+    struct visitor v = vis_connect(port);
+    vis_send(&v, "GET / HT");
+    vis_expect(&v, ANSWER("408 Request Timeout", CLOSE, "20", "request head timeout"));
+    vis_expect_end(&v, false);
+    leave(&v);
+    v = vis_connect(port);
+    vis_send(&v, GET);
+    vis_expect(&v, ANSWER("504 Gateway Timeout", "", "31", "the local service took too long"));
+    CU_ASSERT_EQUAL(d.streams[0].reset, WIRE_CODE_CANCEL);
+    vis_expect_end(&v, false); /* idle for too long: nothing is said */
+    leave(&v);
+    v = vis_connect(port);
+    vis_send(&v, POST "Content-Length: 5\r\n\r\nabc");
+    vis_expect(&v, ANSWER("408 Request Timeout", CLOSE, "20", "request body timeout"));
+    UNTIL(d.streams[1].reset == WIRE_CODE_CANCEL);
+    vis_expect_end(&v, false);
+    leave(&v);
+    end();
+}
+
+/* ---- request bodies ---- */
+
+static void test_small_post(void) {
+    begin();
+    struct visitor v = vis_connect(port);
+    vis_send(&v, POST "Content-Length: 3\r\n\r\nabc");
+    struct played_stream *st = opened(1);
+    UNTIL(st->eofs == 1);
+    CU_ASSERT_EQUAL(d.messages, 2); /* the body went with the head */
+    expect_open(st, &v, "\"method\":\"POST\",\"target\":\"/\",\"headers\":[[\"host\",\"a\"],[\"content-length\",\"3\"]]", false,
+                "1.1");
+    drv_head(&d, 2, 200, NULL);
+    drv_text(&d, 2, "one");
+    drv_text(&d, 2, "twotwotwotwotwotwo");
+    drv_send(&d);
+    vis_expect(&v, "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n15\r\nonetwotwotwotwotwotwo\r\n");
+    drv_text(&d, 2, "three");
+    drv_eof(&d, 2);
+    drv_send(&d);
+    vis_expect(&v, "5\r\nthree\r\n0\r\n\r\n");
+    leave(&v);
+    end();
+}
+
+static void test_chunked_post(void) {
+    begin();
+    struct visitor v = vis_connect(port);
+    vis_send(&v, POST "Transfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n");
+    struct played_stream *st = opened(1);
+    expect_open(st, &v, "\"method\":\"POST\",\"target\":\"/\",\"headers\":[[\"host\",\"a\"],[\"transfer-encoding\",\"chunked\"]]",
+                false, "1.1");
+    vis_expect(&v, "HTTP/1.1 100 Continue\r\n\r\n");
+    vis_send(&v, "3;ext=1\r\nabc\r\n");
+    UNTIL(ht_buf_size(&st->body) == 3);
+    vis_send(&v, "2\r\nde\r\n0\r\nTrailer: x\r\n\r\n" GET);
+    UNTIL(st->eofs == 1);
+    CU_ASSERT_EQUAL_FATAL(ht_buf_size(&st->body), 5);
+    CU_ASSERT_EQUAL(memcmp(ht_buf_head(&st->body), "abcde", 5), 0);
+    drv_head_final(&d, 2, 103, "link: </a>", false);
+    drv_head(&d, 2, 200, "content-length: 2");
+    drv_text(&d, 2, "ok");
+    drv_eof(&d, 2);
+    drv_send(&d);
+    vis_expect(&v, "HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
+    opened(2); /* the pipelined one */
+    leave(&v);
+    UNTIL(d.streams[1].reset == WIRE_CODE_CANCEL);
+    end();
+}
+
+static void test_bad_chunks(void) {
+    begin();
+    struct visitor v = vis_connect(port);
+    vis_send(&v, POST "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n-1\r\n" GET);
+    vis_expect(&v, ANSWER("400 Bad Request", CLOSE, "11", "bad request"));
+    vis_expect_end(&v, false);
+    UNTIL(d.streams[0].reset == WIRE_CODE_CANCEL);
+    CU_ASSERT_EQUAL(d.n_streams, 1);
+    leave(&v);
+    end();
+}
+
+static void test_truncated_upload(void) {
+    begin();
+    struct visitor v = vis_connect(port);
+    vis_send(&v, POST "Content-Length: 10\r\n\r\nabc");
+    struct played_stream *st = opened(1);
+    UNTIL(ht_buf_size(&st->body) == 3);
+    shutdown(v.fd, SHUT_WR);
+    UNTIL(st->reset == WIRE_CODE_CANCEL);
+    CU_ASSERT_EQUAL(st->eofs, 0);
+    vis_expect_end(&v, true);
+    leave(&v);
+    end();
+}
+
+static void upload(bool chunked, size_t total) {
+    begin();
+    struct visitor v = vis_connect(port);
+    uint8_t *bytes = malloc(total);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(bytes);
+    for (size_t i = 0; i < total; i++)
+        bytes[i] = (uint8_t)(i * 2654435761u >> 24);
+    char head[256];
+    snprintf(head, sizeof head, POST "%s\r\n\r\n", chunked ? "Transfer-Encoding: chunked" : "Content-Length: ");
+    if (!chunked)
+        snprintf(head, sizeof head, POST "Content-Length: %zu\r\n\r\n", total);
+    vis_send(&v, head);
+    for (size_t at = 0; at < total;) {
+        size_t n = ht_min(total - at, 1 + at % 70001);
+        if (chunked) {
+            snprintf(head, sizeof head, "%zx\r\n", n);
+            vis_send(&v, head);
+        }
+        vis_send_bytes(&v, bytes + at, n);
+        if (chunked)
+            vis_send(&v, "\r\n");
+        at += n;
+    }
+    if (chunked)
+        vis_send(&v, "0\r\n\r\n");
+    struct played_stream *st = opened(1);
+    UNTIL(st->eofs == 1);
+    CU_ASSERT_EQUAL_FATAL(ht_buf_size(&st->body), total);
+    CU_ASSERT_EQUAL(memcmp(ht_buf_head(&st->body), bytes, total), 0);
+    drv_head(&d, 2, 200, "content-length: 0");
+    drv_eof(&d, 2);
+    drv_send(&d);
+    vis_expect(&v, "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+    free(bytes);
+    leave(&v);
+    end();
+}
+
+static void test_large_upload(void) { upload(false, 5000000); }
+static void test_large_chunked_upload(void) { upload(true, 5000000); }
+
+/* Without credit the visitor is not read any more; with credit it goes on. */
+static void test_upload_without_credit(void) {
+    begin();
+    d.no_windows = true;
+    struct visitor v = vis_connect(port);
+    size_t total = 8u << 20, sent = 0;
+    static char block[65536];
+    char head[128];
+    snprintf(head, sizeof head, POST "Content-Length: %zu\r\n\r\n", total);
+    vis_send(&v, head);
+    struct played_stream *st = opened(1);
+    for (int quiet = 0; quiet < 20;) {
+        ssize_t n = send(v.fd, block, ht_min(sizeof block, total - sent), MSG_NOSIGNAL);
+        quiet = n > 0 ? 0 : quiet + 1;
+        sent += n > 0 ? (size_t)n : 0;
+        one_turn();
+    }
+    CU_ASSERT_EQUAL(ht_buf_size(&st->body), WIRE_LIMIT_STREAM_WINDOW);
+    d.no_windows = false;
+    drv_window(&d, 2, WIRE_LIMIT_STREAM_WINDOW);
+    drv_window(&d, 0, WIRE_LIMIT_STREAM_WINDOW);
+    drv_send(&d);
+    while (sent < total) {
+        size_t n = ht_min(sizeof block, total - sent);
+        vis_send_bytes(&v, block, n);
+        sent += n;
+    }
+    UNTIL(st->eofs == 1);
+    CU_ASSERT_EQUAL(ht_buf_size(&st->body), total);
+    leave(&v);
+    UNTIL(st->reset == WIRE_CODE_CANCEL);
+    end();
+}
+
+static void test_early_answer(void) {
+    begin();
+    struct visitor v = vis_connect(port);
+    vis_send(&v, POST "Content-Length: 100\r\n\r\n");
+    vis_send(&v, GET); /* a body, and never a request */
+    struct played_stream *st = opened(1);
+    drv_head(&d, 2, 413, "content-length: 2");
+    drv_text(&d, 2, "no");
+    drv_eof(&d, 2);
+    drv_send(&d);
+    vis_expect(&v, "HTTP/1.1 413 Content Too Large\r\ncontent-length: 2\r\nconnection: close\r\n\r\nno");
+    UNTIL(st->reset == WIRE_CODE_NO_ERROR);
+    vis_send(&v, GET GET);
+    vis_expect_end(&v, false);
+    CU_ASSERT_EQUAL(d.n_streams, 1);
+    leave(&v);
+    end();
+}
+
+/* ---- answers ---- */
+
+static void test_pipelining(void) {
+    begin();
+    struct visitor v = vis_connect(port);
+    for (int i = 0; i < 40; i++)
+        vis_send(&v, GET);
+    for (unsigned i = 1; i <= 40; i++) {
+        struct played_stream *st = opened(i);
+        CU_ASSERT_EQUAL(d.n_streams, i);
+        char body[16];
+        snprintf(body, sizeof body, "%03u", i);
+        drv_head(&d, st->id, 200, "content-length: 3");
+        drv_text(&d, st->id, body);
+        drv_eof(&d, st->id);
+        drv_send(&d);
+        vis_expect(&v, "HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\n");
+        vis_expect(&v, body);
+    }
+    leave(&v);
+    end();
+}
+
+static void test_head_request(void) {
+    begin();
+    struct visitor v = vis_connect(port);
+    vis_send(&v, "HEAD / HTTP/1.1\r\nHost: a\r\n\r\n");
+    opened(1);
+    drv_head(&d, 2, 200, "content-length: 77");
+    drv_send(&d);
+    /* A published driver sends the EOF late: nobody waits for it. */
+    vis_expect(&v, "HTTP/1.1 200 OK\r\ncontent-length: 77\r\n\r\n");
+    vis_send(&v, GET);
+    opened(2);
+    CU_ASSERT_EQUAL(mux_session_streams(d.s), 2);
+    drv_eof(&d, 2);
+    drv_send(&d);
+    CU_ASSERT_EQUAL(mux_session_streams(d.s), 1);
+    CU_ASSERT_EQUAL(d.streams[0].reset, -1);
+    /* One that sends a body all the same hears of it; the visitor has its answer. */
+    drv_head(&d, 4, 204, NULL);
+    drv_text(&d, 4, "body");
+    drv_eof(&d, 4);
+    drv_send(&d);
+    vis_expect(&v, "HTTP/1.1 204 No Content\r\n\r\n");
+    UNTIL(d.streams[1].reset == WIRE_CODE_PROTOCOL_ERROR);
+    leave(&v);
+    end();
+}
+
+static void test_late_eof_timeout(void) {
+    rig_start();
+    rig.cfg.half_close_timeout_ms = 30;
+    rig_table();
+    drv_start(&d);
+    port = rig_expose(&d);
+    struct visitor v = vis_connect(port);
+    vis_send(&v, GET);
+    opened(1);
+    drv_head(&d, 2, 200, "content-length: 1");
+    drv_text(&d, 2, "x");
+    drv_send(&d);
+    vis_expect(&v, "HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\nx");
+    UNTIL(d.streams[0].reset == WIRE_CODE_CANCEL);
+    leave(&v);
+    end();
+}
+
+static void test_http10(void) {
+    begin();
+    struct visitor v = vis_connect(port);
+    vis_send(&v, "GET / HTTP/1.0\r\n\r\n");
+    expect_open(opened(1), &v, "\"method\":\"GET\",\"target\":\"/\",\"headers\":[]", false, "1.0");
+    drv_head_final(&d, 2, 103, NULL, false); /* not for HTTP/1.0 */
+    drv_head(&d, 2, 200, "a: b");
+    drv_text(&d, 2, "until the end");
+    drv_send(&d);
+    vis_expect(&v, "HTTP/1.1 200 OK\r\na: b\r\nconnection: close\r\n\r\nuntil the end");
+    drv_eof(&d, 2);
+    drv_send(&d);
+    vis_expect_end(&v, false);
+    leave(&v);
+    v = vis_connect(port);
+    vis_send(&v, "GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
+    opened(2);
+    drv_head(&d, 4, 200, "content-length: 1");
+    drv_text(&d, 4, "x");
+    drv_eof(&d, 4);
+    drv_send(&d);
+    vis_expect(&v, "HTTP/1.1 200 OK\r\ncontent-length: 1\r\nconnection: keep-alive\r\n\r\nx");
+    vis_send(&v, "GET / HTTP/1.0\r\n\r\n");
+    opened(3);
+    drv_head(&d, 6, 200, NULL);
+    drv_text(&d, 6, "part");
+    drv_send(&d);
+    vis_expect(&v, "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\npart");
+    drv_reset(&d, 6, WIRE_CODE_INTERNAL_ERROR);
+    drv_send(&d);
+    vis_expect_end(&v, true); /* truncation shows */
+    leave(&v);
+    end();
+}
+
+static void test_close_asked(void) {
+    begin();
+    struct visitor v = vis_connect(port);
+    vis_send(&v, "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+    opened(1);
+    drv_head(&d, 2, 200, "content-length: 1");
+    drv_text(&d, 2, "x");
+    drv_eof(&d, 2);
+    drv_send(&d);
+    vis_expect(&v, "HTTP/1.1 200 OK\r\ncontent-length: 1\r\nconnection: close\r\n\r\nx");
+    vis_expect_end(&v, false);
+    leave(&v);
+    end();
+}
+
+#define BAD_GATEWAY ANSWER("502 Bad Gateway", "", "38", "the local service gave no valid answer")
+
+static void test_bad_answers(void) {
+    static const char *const fields[] = {"a\r: b", "a: b\rc", "a: b\x01", "bad name: b", "content-length: 1x",
+                                         "content-length: 1\ncontent-length: 2", "content-length: -1"};
+    begin();
+    struct visitor v = vis_connect(port);
+    unsigned n = 0;
+    for (size_t i = 0; i < HT_ARRAY_LEN(fields); i++) {
+        vis_send(&v, GET);
+        struct played_stream *st = opened(++n);
+        drv_head(&d, st->id, 200, fields[i]);
+        drv_send(&d);
+        vis_expect(&v, BAD_GATEWAY);
+        UNTIL(st->reset == WIRE_CODE_PROTOCOL_ERROR);
+    }
+    vis_send(&v, GET); /* a 101 that nobody asked for */
+    struct played_stream *st = opened(++n);
+    drv_head(&d, st->id, 101, "upgrade: websocket");
+    drv_send(&d);
+    vis_expect(&v, BAD_GATEWAY);
+    UNTIL(st->reset == WIRE_CODE_PROTOCOL_ERROR);
+    vis_send(&v, GET); /* ended before it began */
+    st = opened(++n);
+    drv_reset(&d, st->id, WIRE_CODE_REFUSED_STREAM);
+    drv_send(&d);
+    vis_expect(&v, BAD_GATEWAY);
+    vis_send(&v, GET); /* more than content-length, before anything went out */
+    st = opened(++n);
+    drv_head(&d, st->id, 200, "content-length: 2");
+    drv_text(&d, st->id, "abc");
+    drv_send(&d);
+    vis_expect(&v, BAD_GATEWAY);
+    UNTIL(st->reset == WIRE_CODE_PROTOCOL_ERROR);
+    CU_ASSERT_EQUAL(rig.metrics.visitor_responses_total[HT_METRIC_CLASS_BAD_GATEWAY], n);
+    leave(&v);
+    end();
+}
+
+static void test_cut_answers(void) {
+    begin();
+    for (unsigned i = 0; i < 4; i++) {
+        struct visitor v = vis_connect(port);
+        vis_send(&v, GET);
+        struct played_stream *st = opened(i + 1);
+        drv_head(&d, st->id, 200, i == 3 ? NULL : "content-length: 4");
+        drv_text(&d, st->id, "abc");
+        drv_send(&d);
+        vis_expect(&v, i == 3 ? "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n"
+                              : "HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nabc");
+        switch (i) {
+        case 0:
+            drv_text(&d, st->id, "de"); /* too much */
+            break;
+        case 1:
+            drv_eof(&d, st->id); /* too little */
+            break;
+        default:
+            drv_reset(&d, st->id, WIRE_CODE_CANCEL);
+            break;
+        }
+        drv_send(&d);
+        vis_expect_end(&v, true);
+        UNTIL(i != 0 || st->reset == WIRE_CODE_PROTOCOL_ERROR);
+        leave(&v);
+    }
+    end();
+}
+
+/* A slow visitor holds at most a stream window, and stops only itself. */
+static void test_slow_reader(void) {
+    static char block[65536];
+    begin();
+    struct visitor slow = vis_connect(port), fast = vis_connect(port);
+    setsockopt(slow.fd, SOL_SOCKET, SO_RCVBUF, &(int){262144}, sizeof(int));
+    vis_send(&slow, GET);
+    struct played_stream *st = opened(1);
+    drv_head(&d, 2, 200, NULL);
+    size_t credit = WIRE_LIMIT_STREAM_WINDOW, sent = 0;
+    for (int quiet = 0; quiet < 20;) {
+        if (sent + sizeof block <= credit + st->window) {
+            drv_data(&d, 2, block, sizeof block);
+            sent += sizeof block;
+            quiet = 0;
+        }
+        drv_send(&d);
+        one_turn();
+        quiet++;
+    }
+    CU_ASSERT(sent < 16u << 20); /* the kernel's buffers, and a window in ours */
+    vis_send(&fast, GET);
+    opened(2);
+    drv_head(&d, 4, 200, "content-length: 2");
+    drv_text(&d, 4, "ok");
+    drv_eof(&d, 4);
+    drv_send(&d);
+    vis_expect(&fast, "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
+    drv_eof(&d, 2);
+    drv_send(&d);
+    size_t frames = sent / sizeof block, all = 0;
+    while (all < sent + frames * 9) { /* all of it comes, chunk heads and tails around it */
+        UNTIL(vis_got(&slow) > 0 || slow.ended || slow.cut);
+        if (slow.ended || slow.cut)
+            break;
+        all += ht_buf_size(&slow.rx);
+        bool last = ht_buf_size(&slow.rx) >= 5 && memcmp(slow.rx.data + slow.rx.len - 5, "0\r\n\r\n", 5) == 0;
+        ht_buf_consume(&slow.rx, ht_buf_size(&slow.rx));
+        if (last)
+            break;
+    }
+    CU_ASSERT(all > sent && all < sent + frames * 16 + 200);
+    CU_ASSERT_FALSE(slow.cut);
+    vis_close(&slow);
+    leave(&fast);
+    end();
+}
+
+static void test_visitor_leaves(void) {
+    begin();
+    struct visitor v = vis_connect(port);
+    vis_send(&v, GET);
+    struct played_stream *st = opened(1);
+    leave(&v);
+    UNTIL(st->reset == WIRE_CODE_CANCEL);
+    v = vis_connect(port); /* half-way through an answer */
+    vis_send(&v, GET);
+    st = opened(2);
+    drv_head(&d, 4, 200, NULL);
+    drv_text(&d, 4, "x");
+    drv_send(&d);
+    vis_expect(&v, "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1\r\nx\r\n");
+    leave(&v);
+    UNTIL(st->reset == WIRE_CODE_CANCEL);
+    end();
+}
+
+/* ---- upgrades ---- */
+
+#define UPGRADE                                                                                                        \
+    "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: k\r\n" \
+    "Sec-WebSocket-Version: 13\r\n\r\n"
+
+static void test_upgrade(void) {
+    begin();
+    struct visitor v = vis_connect(port);
+    vis_send(&v, UPGRADE "early");
+    struct played_stream *st = opened(1);
+    UNTIL(st->eofs == 1);
+    expect_open(st, &v,
+                "\"method\":\"GET\",\"target\":\"/ws\",\"headers\":[[\"host\",\"a\"],[\"connection\",\"keep-alive, Upgrade\"],"
+                "[\"upgrade\",\"websocket\"],[\"sec-websocket-key\",\"k\"],[\"sec-websocket-version\",\"13\"]]",
+                true, "1.1");
+    CU_ASSERT_EQUAL(ht_buf_size(&st->body), 0); /* nothing before the 101 */
+    drv_head(&d, 2, 101, "sec-websocket-accept: z");
+    drv_text(&d, 2, "first");
+    drv_send(&d);
+    vis_expect(&v, "HTTP/1.1 101 Switching Protocols\r\nsec-websocket-accept: z\r\nconnection: Upgrade\r\n"
+                   "upgrade: websocket\r\n\r\nfirst");
+    UNTIL(ht_buf_size(&st->body) == 5);
+    vis_send(&v, " more");
+    UNTIL(ht_buf_size(&st->body) == 10);
+    CU_ASSERT_EQUAL(memcmp(ht_buf_head(&st->body), "early more", 10), 0);
+    shutdown(v.fd, SHUT_WR);
+    UNTIL(st->eofs == 2);
+    drv_text(&d, 2, "last");
+    drv_eof(&d, 2);
+    drv_send(&d);
+    vis_expect(&v, "last");
+    vis_expect_end(&v, false);
+    leave(&v);
+    end();
+}
+
+static void test_upgrade_declined(void) {
+    begin();
+    struct visitor v = vis_connect(port);
+    vis_send(&v, UPGRADE);
+    struct played_stream *st = opened(1);
+    drv_head(&d, 2, 403, "content-length: 2");
+    drv_text(&d, 2, "no");
+    drv_send(&d); /* and no EOF */
+    vis_expect(&v, "HTTP/1.1 403 Forbidden\r\ncontent-length: 2\r\nconnection: close\r\n\r\nno");
+    vis_expect_end(&v, false);
+    UNTIL(st->reset == WIRE_CODE_NO_ERROR);
+    leave(&v);
+    /* HTTP/2 is not what we carry: a plain request */
+    v = vis_connect(port);
+    vis_send(&v, "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: x\r\n\r\n");
+    expect_open(opened(2), &v, "\"method\":\"GET\",\"target\":\"/\",\"headers\":[[\"host\",\"a\"]]", false, "1.1");
+    leave(&v);
+    UNTIL(d.streams[1].reset == WIRE_CODE_CANCEL);
+    end();
+}
+
+static void test_upgrade_reset(void) {
+    begin();
+    struct visitor v = vis_connect(port);
+    vis_send(&v, UPGRADE);
+    opened(1);
+    drv_head(&d, 2, 101, NULL);
+    drv_send(&d);
+    vis_expect(&v, "HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\r\n");
+    drv_reset(&d, 2, WIRE_CODE_CANCEL);
+    drv_send(&d);
+    vis_expect_end(&v, true);
+    leave(&v);
+    end();
+}
+
+/* ---- no session, no room ---- */
+
+#define PARKED(more) ANSWER("503 Service Unavailable", "retry-after: 5\r\n" more, "22", "tunnel is reconnecting")
+
+static void test_parked(void) {
+    begin();
+    struct visitor v = vis_connect(port), w = vis_connect(port), x = vis_connect(port);
+    vis_send(&v, GET);
+    vis_send(&w, GET);
+    opened(2);
+    drv_head(&d, 2, 200, "content-length: 9");
+    drv_text(&d, 2, "x");
+    drv_send(&d);
+    one_turn();
+    drv_drop(&d);
+    UNTIL(vis_over(&v) || vis_over(&w));
+    struct visitor *cut = v.cut ? &v : &w, *told = v.cut ? &w : &v;
+    CU_ASSERT(cut->cut);
+    vis_expect(told, BAD_GATEWAY);
+    vis_send(&x, GET GET);
+    vis_expect(&x, PARKED("") PARKED(""));
+    vis_send(&x, POST "Content-Length: 5\r\n\r\n");
+    vis_expect(&x, PARKED(CLOSE));
+    vis_expect_end(&x, false);
+    vis_close(&v);
+    vis_close(&w);
+    leave(&x);
+    drv_stop(&d);
+    rig_stop();
+}
+
+static void test_just_resumed(void) {
+    begin();
+    d.owner.not_before_ms = io_now_ms(rig.loop) + 50;
+    struct visitor v = vis_connect(port);
+    vis_send(&v, GET);
+    vis_expect(&v, PARKED(""));
+    UNTIL(ht_now_ms() > d.owner.not_before_ms + 2);
+    vis_send(&v, GET);
+    opened(1);
+    leave(&v);
+    UNTIL(d.streams[0].reset == WIRE_CODE_CANCEL);
+    end();
+}
+
+static void test_stream_cap(void) {
+    begin();
+    struct visitor v[129];
+    for (unsigned i = 0; i < 128; i++) {
+        v[i] = vis_connect(port);
+        vis_send(&v[i], GET);
+        opened(i + 1);
+    }
+    v[128] = vis_connect(port);
+    vis_send(&v[128], GET);
+    vis_expect(&v[128], ANSWER("503 Service Unavailable", "retry-after: 1\r\n", "20", "max streams exceeded"));
+    CU_ASSERT_EQUAL(rig.metrics.visitor_responses_total[HT_METRIC_CLASS_STREAM_CAP], 1);
+    for (unsigned i = 0; i < 129; i++)
+        vis_close(&v[i]);
+    UNTIL(relay_count_visitors(rig.table) == 0);
+    end();
+}
+
+static void test_fd_cap(void) {
+    begin();
+    rig.fds.total = rig.fds.used + 1;
+    struct visitor v = vis_connect(port), w = vis_connect(port);
+    vis_send(&w, GET);
+    vis_expect(&w, ANSWER("503 Service Unavailable", "retry-after: 1\r\n" CLOSE, "24", "no file descriptors left"));
+    vis_expect_end(&w, false);
+    vis_close(&w);
+    leave(&v);
+    CU_ASSERT_EQUAL(rig.fds.used, 1);
+    end();
+}
+
+static void test_head_too_large_for_a_frame(void) {
+    begin();
+    struct visitor v = vis_connect(port);
+    vis_send(&v, "GET / HTTP/1.1\r\nHost: a\r\n");
+    char line[512];
+    memset(line, '"', sizeof line); /* twice as long in JSON */
+    for (int i = 0; i < 80; i++) {
+        vis_send(&v, "x: ");
+        vis_send_bytes(&v, line, 500);
+        vis_send(&v, "\r\n");
+    }
+    vis_send(&v, "\r\n");
+    vis_expect(&v, ANSWER("431 Request Header Fields Too Large", "", "22", "request head too large"));
+    leave(&v);
+    end();
+}
+
+static void test_draining(void) {
+    begin();
+    struct visitor v = vis_connect(port);
+    vis_send(&v, GET);
+    opened(1);
+    relay_table_pause(rig.table, true);
+    drv_head(&d, 2, 200, "content-length: 1");
+    drv_text(&d, 2, "x");
+    drv_eof(&d, 2);
+    drv_send(&d);
+    vis_expect(&v, "HTTP/1.1 200 OK\r\ncontent-length: 1\r\nconnection: close\r\n\r\nx");
+    vis_expect_end(&v, false);
+    leave(&v);
+    end();
+}
+
+/* ---- memory ---- */
+
+static void test_idle_holds_nothing(void) {
+    begin();
+    struct visitor v = vis_connect(port);
+    size_t blocks[3];
+    for (unsigned i = 0; i < 3; i++) {
+        vis_send(&v, GET);
+        struct played_stream *st = opened(i + 1);
+        drv_head(&d, st->id, 200, "content-length: 1");
+        drv_text(&d, st->id, "x");
+        drv_eof(&d, st->id);
+        drv_send(&d);
+        vis_expect(&v, "HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\nx");
+        blocks[i] = ht_mem_live();
+    }
+    CU_ASSERT_EQUAL(blocks[1], blocks[0]);
+    CU_ASSERT_EQUAL(blocks[2], blocks[1]);
+    leave(&v);
+    end();
+}
+
+/* Every allocation fails once: never a crash, never a leak. */
+static void test_no_memory(void) {
+    for (long i = 0; i < 60; i++) {
+        begin();
+        struct visitor v = vis_connect(port);
+        vis_send(&v, POST "Content-Length: 6\r\n\r\nabc");
+        d.may_end = true;
+        ht_mem_fail_at(i);
+        for (int turn = 0; turn < 6; turn++) {
+            one_turn();
+            if (turn == 1)
+                (void)!send(v.fd, "def", 3, MSG_NOSIGNAL);
+            if (turn == 3 && d.n_streams && mux_session_streams(d.s)) {
+                drv_head(&d, 2, 200, NULL);
+                drv_text(&d, 2, "hello");
+                drv_eof(&d, 2);
+                drv_send(&d);
+            }
+        }
+        ht_mem_fail_at(-1);
+        vis_close(&v);
+        UNTIL(relay_count_visitors(rig.table) == 0);
+        drv_stop(&d);
+        rig_stop();
+    }
+}
+
+int main(void) {
+    static const struct tap_test tests[] = {
+        {"a GET and its answer", test_get},
+        {"absolute targets", test_targets},
+        {"byte by byte", test_byte_by_byte},
+        {"refused heads", test_refused_heads},
+        {"large heads", test_large_heads},
+        {"timeouts", test_timeouts},
+        {"a small body goes with its head", test_small_post},
+        {"chunked both ways, Expect, interim heads", test_chunked_post},
+        {"bad chunks", test_bad_chunks},
+        {"a truncated upload", test_truncated_upload},
+        {"a large upload", test_large_upload},
+        {"a large chunked upload", test_large_chunked_upload},
+        {"an upload without credit", test_upload_without_credit},
+        {"an early answer", test_early_answer},
+        {"pipelining", test_pipelining},
+        {"answers without a body", test_head_request},
+        {"an EOF that never comes", test_late_eof_timeout},
+        {"HTTP/1.0", test_http10},
+        {"Connection: close", test_close_asked},
+        {"answers that are refused", test_bad_answers},
+        {"answers that are cut", test_cut_answers},
+        {"a slow reader", test_slow_reader},
+        {"a visitor that leaves", test_visitor_leaves},
+        {"an upgrade", test_upgrade},
+        {"an upgrade that is declined", test_upgrade_declined},
+        {"an upgrade that is reset", test_upgrade_reset},
+        {"a parked session", test_parked},
+        {"a session that has just resumed", test_just_resumed},
+        {"the stream cap", test_stream_cap},
+        {"no descriptor", test_fd_cap},
+        {"a head that fits no frame", test_head_too_large_for_a_frame},
+        {"draining", test_draining},
+        {"an idle visitor holds nothing", test_idle_holds_nothing},
+        {"no memory", test_no_memory},
+        {NULL, NULL},
+    };
+    return tap_main("relay visitor", tests);
+}
