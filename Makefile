@@ -174,7 +174,7 @@ DEPS_BUILD := gcc libc6-dev make pkg-config ragel libev-dev libwslay-dev libcjso
               python3 python3-jinja2 python3-yaml python3-jsonschema
 DEPS_TEST  := libcunit1-dev curl nginx|nginx-light|nginx-core|nginx-full postgresql redis-server python3-websockets openssl wrk procps
 DEPS_LINT  := clang clang-format shellcheck
-DEPS_BENCH := openssh-server openssh-client wrk
+DEPS_BENCH := openssh-server openssh-client wrk libnginx-mod-stream
 deps:
 	@tests/deps.sh $(DEPS_BUILD)
 deps-test: deps

@@ -113,7 +113,7 @@ def ssh_reverse(stack, folder, origin):
     stack.callback(client.end)
 
     def answers():
-        return subprocess.run([LOAD, "get", str(remote), "10"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        return subprocess.run([LOAD, "latency", str(remote), "2", "10"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                               check=False).returncode == 0
 
     eventually(answers, "ssh -R forwards")
