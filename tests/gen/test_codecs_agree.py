@@ -21,8 +21,8 @@ SEED = int(os.environ.get("HT_SEED", "20261121"))
 ROUNDS = int(os.environ.get("HT_ROUNDS", "30000"))
 # What is worth putting into JSON in place of something else.
 PIECES = [b'"', b"\\", b"{", b"}", b"[", b"]", b",", b":", b"null", b"true", b"0", b"-1", b"1.0", b"1e400", b"9" * 20,
-          b'""', b"\\u0000", b"\\ud83d\\ude00", b"\\ud800", b"\xc3\xa9", b"\xff", b"\xe2\x82", b"\\u0100", b"[]", b"{}", b" ",
-          b"\n",
+          b'""', b"\\u0000", b"\\ud83d\\ude00", b"\\ud800", b"\xc3\xa9", b"\xff", b"\xe2\x82", b"\\u0100", b"[]", b"{}",
+          b" ", b"\n",
           b'"a":1,', b'"x":{"y":[1,2,{"z":null}]},', b"01", b"\x00", b"\\", b"\\/", b"\xef\xbb\xbf"]
 
 
@@ -73,7 +73,8 @@ def in_python(receiver, state, split, data):
 def holds_unknown(rec, value):
     """Whether a text of the future was kept: C keeps no text to write again."""
     return bool(rec) and isinstance(value, dict) and any(
-        f["type"] == "enum" and f["name"] in value and value[f["name"]] not in wire.ENUMS[f["of"]] for f in rec["fields"])
+        f["type"] == "enum" and f["name"] in value and value[f["name"]] not in wire.ENUMS[f["of"]]
+        for f in rec["fields"])
 
 
 @case("mutated vectors through both codecs")

@@ -177,6 +177,14 @@ static void absent_windows_have_their_defaults(void) {
                     HT_EPROTO); /* HELLO-9 */
 }
 
+/* A published driver that was given no token still sends auth, without one. */
+static void auth_without_a_token(void) {
+    static const char json[] = "{\"version\":\"hoody-tunnel.v1\",\"auth\":{\"kind\":\"bearer\"},\"capabilities\":[]}";
+    struct wire_hello hello;
+    CU_ASSERT_EQUAL(wire_decode_hello((const uint8_t *)json, sizeof json - 1, scratch, &hello, NULL), 0);
+    CU_ASSERT(hello.has_auth && hello.auth.token.n == 0 && !hello.has_resume && !hello.has_max_connections);
+}
+
 static void names(void) {
     CU_ASSERT_STRING_EQUAL(wire_frame_name(WIRE_STREAM_OPEN), "STREAM_OPEN");
     CU_ASSERT_STRING_EQUAL(wire_frame_name(0x7F), "unknown");
@@ -355,6 +363,7 @@ int main(void) {
         {"values that may not be sent", values_that_may_not_be_sent},
         {"a bad BIND can be answered", a_bad_bind_can_be_answered},
         {"absent windows have their defaults", absent_windows_have_their_defaults},
+        {"auth without a token", auth_without_a_token},
         {"names", names},
         {"sends are checked", sends_are_checked},
         {"DATA does not wait for its frame", data_does_not_wait},
