@@ -97,6 +97,7 @@ struct origin_exchange {
     bool resp_begun; /* a byte of it was seen */
     bool responded;  /* the final head went to the stream */
     bool resp_ended; /* the body was read to its end */
+    bool resp_sent;  /* ... and given to the stream, with its EOF */
 
     /* the report */
     uint64_t started_us, bytes_in, bytes_out;

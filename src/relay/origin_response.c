@@ -245,8 +245,10 @@ ssize_t origin_response_pull(struct origin_exchange *x, uint8_t *out, size_t cap
     } else if (!x->resp_ended || ht_buf_size(&x->early) > 0) {
         *flags = MUX_PULL_MORE;
     }
-    if (x->resp_ended && ht_buf_size(&x->early) == 0)
+    if (x->resp_ended && ht_buf_size(&x->early) == 0) {
         *flags = MUX_PULL_EOF;
+        x->resp_sent = true;
+    }
     x->bytes_out += n;
     return (ssize_t)n;
 }
