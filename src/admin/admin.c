@@ -20,10 +20,10 @@ void admin_time_text(int64_t unix_seconds, char out[32]) {
         strcpy(out, "1970-01-01T00:00:00Z");
 }
 
-void admin_init(struct admin *a, const struct admin_source *source, const struct io_addr *listen) {
+void admin_init(struct admin *a, const struct admin_source *source, const char *ip) {
     struct stat st;
     a->source = *source;
-    io_addr_host(listen, a->ip);
+    snprintf(a->ip, sizeof a->ip, "%s", ip);
     admin_time_text((int64_t)time(NULL), a->started);
     admin_time_text(stat("/proc/self/exe", &st) == 0 ? (int64_t)st.st_mtime : 0, a->built);
 }
@@ -44,7 +44,7 @@ static uint64_t resident_bytes(void) {
 
 static int health(void *ctx, const struct admin_request *req, struct admin_response *res) {
     struct admin *a = ctx;
-    int fds = io_count_fds();
+    int fds = a->source.count_fds();
     struct admin_health v = {
         .built = ht_slice_str(a->built),
         .started = ht_slice_str(a->started),

@@ -9,7 +9,8 @@
 #include "base/base.h"
 #include "base/buf.h"
 #include "base/err.h"
-#include "io/io.h"
+
+#define ADMIN_ADDR_TEXT 64
 
 /* A binding in a snapshot. */
 struct admin_snap_binding {
@@ -17,7 +18,7 @@ struct admin_snap_binding {
     uint16_t port;
     enum admin_kind kind;
     enum admin_mode mode;
-    char bind_addr[IO_ADDR_TEXT];
+    char bind_addr[ADMIN_ADDR_TEXT];
 };
 
 /* A session in a snapshot. The texts are the source's and stay good until the snapshot is freed. */
@@ -48,18 +49,21 @@ struct admin_source {
     int (*kill)(void *ctx, const char *session_id, uint64_t grace_ms);
     /* Appends the text exposition. 0 or HT_ENOMEM. */
     int (*metrics)(void *ctx, struct ht_buf *out);
+    /* Open descriptors of the process, or -1. */
+    int (*count_fds)(void);
 };
 
 struct admin {
     struct admin_source source;
-    char ip[IO_ADDR_TEXT]; /* the address that the daemon listens on */
+    char ip[ADMIN_ADDR_TEXT];    /* the address that the daemon listens on */
     char built[32], started[32]; /* RFC 3339 */
 };
 
-/* `listen` is the base listener's address. The time of the call is what health calls `started`. */
-void admin_init(struct admin *a, const struct admin_source *source, const struct io_addr *listen);
+/* `ip` is the base listener's address, without a port. The time of the call is what health calls `started`. */
+void admin_init(struct admin *a, const struct admin_source *source, const char *ip);
 
-/* Answers one request, errors included. 0, or HT_ENOMEM when not even an error could be written. Free `res` in any case. */
+/* Answers one request, errors included. 0, or HT_ENOMEM when not even an error could be written. Free `res` in any
+ * case. */
 int admin_serve(struct admin *a, struct admin_request *req, struct admin_response *res) HT_MUST_USE;
 
 /* A time as RFC 3339 in UTC, "2026-01-31T12:00:00Z". */

@@ -91,8 +91,8 @@ static bool flush(struct base_client *c) {
 }
 
 /* Appends an answer. `extra`: header lines, each with its CRLF, or NULL. False: out of memory, the client is gone. */
-static bool put_answer(struct base_client *c, uint16_t status, const char *type, struct ht_slice body, const char *extra,
-                       bool no_body) {
+static bool put_answer(struct base_client *c, uint16_t status, const char *type, struct ht_slice body,
+                       const char *extra, bool no_body) {
     struct ht_buf *b = &c->out;
     int rc = http_write_status(b, 1, status, ht_slice_of(NULL, 0));
     if (!rc && type)
@@ -258,7 +258,8 @@ static bool upgrade(struct base_client *c, size_t head_len) {
     struct ht_buf scratch = {0};
     struct http_error e = {400, "bad request"};
     if (!origin_allowed(c))
-        return refuse_handshake(c, HT_METRIC_HANDSHAKE_FAILURE_UNTRUSTED, 403, "this origin may not open a tunnel", NULL);
+        return refuse_handshake(c, HT_METRIC_HANDSHAKE_FAILURE_UNTRUSTED, 403, "this origin may not open a tunnel",
+                                NULL);
     if (ws_check_request(&c->head, (const char *)ht_buf_head(&c->in), &key, &offered, &scratch, &e) < 0) {
         ht_buf_free(&scratch);
         return refuse_handshake(c, HT_METRIC_HANDSHAKE_FAILURE_UPGRADE, e.status, e.text,

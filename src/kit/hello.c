@@ -24,8 +24,8 @@ static void refuse(struct kit_sock *s, enum ht_metric_handshake_failure why, uin
 static bool refused(struct kit_sock *s, const struct wire_hello *h) {
     struct kit *k = s->kit;
     if (k->draining) {
-        refuse(s, HT_METRIC_HANDSHAKE_FAILURE_SESSION_CAP, WIRE_GOAWAY_SHUTDOWN_CODE,
-               WIRE_GOAWAY_SHUTDOWN_MESSAGE, WIRE_GOAWAY_SHUTDOWN_CLOSE);
+        refuse(s, HT_METRIC_HANDSHAKE_FAILURE_SESSION_CAP, WIRE_GOAWAY_SHUTDOWN_CODE, WIRE_GOAWAY_SHUTDOWN_MESSAGE,
+               WIRE_GOAWAY_SHUTDOWN_CLOSE);
         return true;
     }
     /* Rule AUTH-1. Either place will do: an edge proxy may have put its own Authorization on the upgrade. */
@@ -95,7 +95,8 @@ static bool names(const struct wire_hello *h, const char *capability) {
     return false;
 }
 
-/* A driver that knows one of our own extensions needs none of the workarounds for published ones; `multi-ws` is theirs. */
+/* A driver that knows one of our own extensions needs none of the workarounds for published ones; `multi-ws` is theirs.
+ */
 static bool is_own_peer(const struct wire_hello *h) {
     return names(h, WIRE_CAP_STREAM_RESUME) || names(h, WIRE_CAP_SHARD_MAP) || names(h, WIRE_CAP_REISSUE_TICKETS) ||
            names(h, WIRE_CAP_AUTO_WINDOW);
@@ -107,7 +108,8 @@ static void fill_answer(struct kit_session *s, struct kit_sock *sock, const stru
     memset(ok, 0, sizeof *ok);
     s->granted = 1;
     if (sock->version == WIRE_V2 && h->has_max_connections)
-        s->granted = (unsigned)ht_max(1, ht_min(h->max_connections, ht_min(opt->max_connections, WIRE_LIMIT_MAX_CONNECTIONS)));
+        s->granted =
+            (unsigned)ht_max(1, ht_min(h->max_connections, ht_min(opt->max_connections, WIRE_LIMIT_MAX_CONNECTIONS)));
     ok->session_id = ht_slice_str(s->id);
     ok->resumed = s->resumed;
     ok->resumed_binds = a->binds;

@@ -92,10 +92,11 @@ static int check_listen(const struct kit *k, struct ht_errmsg *err) {
     const struct opt_serve *o = k->opt;
     if (io_addr_is_loopback(&k->listen_addr) || k->token_len || o->n_trusted_proxy || o->insecure_listen)
         return 0;
-    return ht_fail(err, HT_EACCESS,
-                   "%s is not a loopback address: set a token (--token-file or HOODY_TUNNEL_TOKEN), --trusted-proxy, or "
-                   "--insecure-listen to let anybody open ports here",
-                   o->listen.text);
+    return ht_fail(
+        err, HT_EACCESS,
+        "%s is not a loopback address: set a token (--token-file or HOODY_TUNNEL_TOKEN), --trusted-proxy, or "
+        "--insecure-listen to let anybody open ports here",
+        o->listen.text);
 }
 
 static int open_listener(struct kit *k, struct ht_errmsg *err) {
@@ -207,7 +208,7 @@ struct kit *kit_create(struct io_loop *loop, const struct opt_serve *opt, struct
     struct admin_source source;
     char text[IO_ADDR_TEXT];
     kit_admin_source(k, &source);
-    admin_init(&k->admin, &source, &k->listen_addr);
+    admin_init(&k->admin, &source, io_addr_host(&k->listen_addr, text));
     ht_info("kit", "listening on http://%s", io_addr_text(&k->listen_addr, text));
     ht_debug("kit", "%u descriptors for visitors", k->fds.total);
     return k;
@@ -217,12 +218,12 @@ struct kit *kit_create(struct io_loop *loop, const struct opt_serve *opt, struct
 
 static void end_sessions(struct ht_list *list) {
     HT_LIST_FOR_SAFE(it, list)
-        session_gone(HT_LIST_ENTRY(it, struct kit_session, node), "the kit ends");
+    session_gone(HT_LIST_ENTRY(it, struct kit_session, node), "the kit ends");
 }
 
 static void drop_all_socks(struct kit *k) {
     HT_LIST_FOR_SAFE(it, &k->socks)
-        sock_drop(HT_LIST_ENTRY(it, struct kit_sock, node));
+    sock_drop(HT_LIST_ENTRY(it, struct kit_sock, node));
 }
 
 void kit_destroy(struct kit **kp) {
@@ -248,7 +249,8 @@ void kit_destroy(struct kit **kp) {
 /* Whoever has not finished by now is cut. */
 static void drain_late(struct io_timer *t) {
     struct kit *k = ht_container_of(t, struct kit, drain_timer);
-    ht_warn("kit", "the drain took too long: %u sessions and %u WebSockets are cut", k->n_live + k->n_closing, k->n_socks);
+    ht_warn("kit", "the drain took too long: %u sessions and %u WebSockets are cut", k->n_live + k->n_closing,
+            k->n_socks);
     base_clients_close(k, false);
     end_sessions(&k->live);
     drop_all_socks(k);
@@ -298,7 +300,9 @@ unsigned kit_websockets_pre_auth(const struct kit *k) { return k->n_pre_auth; }
 unsigned kit_http_clients(const struct kit *k) { return k->n_clients; }
 unsigned kit_visitors(const struct kit *k) { return relay_count_visitors(k->table); }
 unsigned kit_fd_permits_used(const struct kit *k) { return k->fds.used; }
-struct ht_metrics *kit_metrics(struct kit *k) { return &k->metrics; }
+struct ht_metrics *kit_metrics(struct kit *k) {
+    return &k->metrics;
+}
 
 unsigned kit_streams(const struct kit *k) {
     unsigned n = 0;

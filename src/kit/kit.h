@@ -1,6 +1,6 @@
 /*
- * The daemon `hoody-tunnel serve`: configuration and wiring. Drivers connect to the base listener, the admin API answers
- * there too, and the ports that drivers bind are served by relay/.
+ * The daemon `hoody-tunnel serve`: configuration and wiring. Drivers connect to the base listener, the admin API
+ * answers there too, and the ports that drivers bind are served by relay/.
  *
  * A kit can be embedded: it lives on a loop that the caller runs.
  */
@@ -33,7 +33,8 @@ struct kit *kit_create(struct io_loop *loop, const struct opt_serve *opt, struct
 void kit_destroy(struct kit **k);
 
 /*
- * The orderly end (rule END-2): nothing new is accepted, each session gets GOAWAY, what is in flight may finish for up to
+ * The orderly end (rule END-2): nothing new is accepted, each session gets GOAWAY, what is in flight may finish for up
+ * to
  * --drain-timeout, parked sessions go at once. `done` is called once, from the loop, when nothing is left.
  */
 void kit_drain(struct kit *k, void (*done)(void *ctx), void *ctx);

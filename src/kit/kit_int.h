@@ -6,8 +6,8 @@
  *   sock      a WebSocket: it begins as a client's upgrade and belongs to a session once HELLO or JOIN was accepted
  *   session   a driver's session, live or parked; it outlives its socks (park.c)
  *
- * Memory: a client goes at once. Socks and sessions that are over are only marked and are freed by the kit's reap task at
- * the end of the turn, because mux, ws and relay may still be below us on the stack.
+ * Memory: a client goes at once. Socks and sessions that are over are only marked and are freed by the kit's reap task
+ * at the end of the turn, because mux, ws and relay may still be below us on the stack.
  */
 #ifndef HT_KIT_KIT_INT_H
 #define HT_KIT_KIT_INT_H
@@ -46,7 +46,7 @@ struct kit {
     unsigned n_clients;
     struct ht_list socks; /* struct kit_sock */
     unsigned n_socks, n_pre_auth;
-    struct ht_list live; /* struct kit_session: live and closing */
+    struct ht_list live;   /* struct kit_session: live and closing */
     struct ht_list parked; /* struct kit_session, oldest first */
     unsigned n_live, n_closing, n_parked;
 

@@ -57,7 +57,8 @@ struct kit_session *session_find(struct kit *k, struct ht_slice id) {
 
 static void follow_deadline(struct kit_session *s) {
     uint64_t due = mux_session_deadline(s->owner.mux);
-    /* A deadline that moved further away is found out when the timer fires: cheaper than moving it with every message. */
+    /* A deadline that moved further away is found out when the timer fires: cheaper than moving it with every message.
+     */
     if (due >= s->timer_at)
         return;
     uint64_t now = io_now_ms(s->kit->loop);
@@ -211,7 +212,8 @@ static void send_or_end(struct kit_session *s, enum wire_frame_type type, const 
     session_shutdown(s, WIRE_CODE_INTERNAL_ERROR, "out of memory", 0, WIRE_CLOSE_INTERNAL_ERROR);
 }
 
-static void refuse_bind(struct kit_session *s, const struct wire_bind *bind, enum wire_bind_error code, const char *text) {
+static void refuse_bind(struct kit_session *s, const struct wire_bind *bind, enum wire_bind_error code,
+                        const char *text) {
     struct wire_bind_err frame = {
         .has_client_bind_ref = bind && bind->has_client_bind_ref,
         .client_bind_ref = bind ? bind->client_bind_ref : 0,

@@ -92,11 +92,12 @@ static int metrics(void *ctx, struct ht_buf *out) {
     m->fd_permits_available = io_fds_available(&k->fds);
     memset(m->bindings_active, 0, sizeof m->bindings_active);
     HT_LIST_FOR(it, &k->live)
-        relay_each_binding(k->table, &HT_LIST_ENTRY(it, struct kit_session, node)->owner, count_binding, m);
+    relay_each_binding(k->table, &HT_LIST_ENTRY(it, struct kit_session, node)->owner, count_binding, m);
     ht_metrics_observe_loop_lag_seconds(m, io_loop_take_lag_us(k->loop));
     return ht_metrics_write(m, out);
 }
 
 void kit_admin_source(struct kit *k, struct admin_source *out) {
-    *out = (struct admin_source){.ctx = k, .snapshot = snapshot, .kill = kill_one, .metrics = metrics};
+    *out = (struct admin_source){
+        .ctx = k, .snapshot = snapshot, .kill = kill_one, .metrics = metrics, .count_fds = io_count_fds};
 }

@@ -43,12 +43,12 @@ static inline void one_turn(void) {
 }
 
 /* Turns the loop until `cond`; a test that waits in vain fails and stops. */
-#define UNTIL(cond)                                                            \
-    do {                                                                       \
-        uint64_t end_ = ht_now_ms() + PATIENCE_MS;                             \
-        while (!(cond) && ht_now_ms() < end_)                                  \
-            one_turn();                                                        \
-        CU_ASSERT_FATAL(!!(cond));                                              \
+#define UNTIL(cond)                                                                                                    \
+    do {                                                                                                               \
+        uint64_t end_ = ht_now_ms() + PATIENCE_MS;                                                                     \
+        while (!(cond) && ht_now_ms() < end_)                                                                          \
+            one_turn();                                                                                                \
+        CU_ASSERT_FATAL(!!(cond));                                                                                     \
     } while (0)
 
 /* Parses the words of `args` as `hoody-tunnel serve` would; the listener gets a free port. */
@@ -109,7 +109,7 @@ struct peer {
     struct ws_connect *connect;
     struct ws_conn *ws;
     bool open, failed, closed;
-    int status;   /* HTTP, when it failed */
+    int status; /* HTTP, when it failed */
     char protocol[32];
     uint16_t close_code;
     bool close_local;

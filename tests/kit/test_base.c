@@ -12,7 +12,8 @@ static void requests_are_answered_one_after_another(void) {
     host_start("");
     struct raw r;
     raw_connect(&r, host.port);
-    raw_send(&r, "GET " API "/nothing HTTP/1.1\r\nHost: localhost\r\n\r\nHEAD " API "/health HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    raw_send(&r, "GET " API "/nothing HTTP/1.1\r\nHost: localhost\r\n\r\nHEAD " API
+                 "/health HTTP/1.1\r\nHost: localhost\r\n\r\n"
                  "GET " API "/bindings HTTP/1.1\r\nHost: localhost\r\n\r\nGET " API "/bind");
     UNTIL(strstr(raw_text(&r), "\"total\":0}"));
     const char *t = raw_text(&r);
@@ -36,13 +37,17 @@ static void wrong_requests_are_refused(void) {
     } rows[] = {
         {"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", 404, "error"},
         {"POST " API "/sessions HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", 405, "Allow: GET, HEAD\r\n"},
-        {"GET " API "/health HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\nGET ", 200, "Connection: close\r\n"},
-        {"GET " API "/health HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 200, "Connection: close\r\n"},
+        {"GET " API "/health HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\nGET ", 200,
+         "Connection: close\r\n"},
+        {"GET " API "/health HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 200,
+         "Connection: close\r\n"},
         {"GET " API "/health HTTP/1.1\r\n\r\n", 400, "error"},
         {"GET " API "/health HTTP/1.1\r\nHost: evil.example\r\n\r\n", 403, "trusted-proxy"},
-        {"DELETE " API "/sessions/S-1 HTTP/1.1\r\nHost: localhost\r\nOrigin: http://evil.example\r\n\r\n", 403, "origin"},
+        {"DELETE " API "/sessions/S-1 HTTP/1.1\r\nHost: localhost\r\nOrigin: http://evil.example\r\n\r\n", 403,
+         "origin"},
         {"DELETE " API "/sessions/S-1 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", 404, "S-1"},
-        {"DELETE " API "/sessions/S-1?grace_ms=5001 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", 400, "grace_ms"},
+        {"DELETE " API "/sessions/S-1?grace_ms=5001 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", 400,
+         "grace_ms"},
         {"hello\r\n\r\n", 400, "error"},
         {"GET / HTTP/2.0\r\nHost: localhost\r\n\r\n", 505, "error"},
         {"CONNECT a:1 HTTP/1.1\r\nHost: localhost\r\n\r\n", 405, "error"},
@@ -137,8 +142,9 @@ static void every_split_gives_the_same_answer(void) {
 static cJSON *ask(const char *method, const char *path, const char *extra, int status) {
     struct raw r;
     char request[512];
-    snprintf(request, sizeof request, "%s " API "%s HTTP/1.1\r\nHost: localhost\r\nUser-Agent: test/1\r\n%sConnection: close\r\n\r\n",
-             method, path, extra ? extra : "");
+    snprintf(request, sizeof request,
+             "%s " API "%s HTTP/1.1\r\nHost: localhost\r\nUser-Agent: test/1\r\n%sConnection: close\r\n\r\n", method,
+             path, extra ? extra : "");
     CU_ASSERT_EQUAL(raw_ask(&r, host.port, request), status);
     cJSON *json = cJSON_Parse(raw_body(&r));
     raw_close(&r);
@@ -201,7 +207,8 @@ static void the_admin_sees_sessions_and_ports(void) {
     cJSON_Delete(j);
 
     struct raw r;
-    CU_ASSERT_EQUAL(raw_ask(&r, host.port, "GET " API "/metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"), 200);
+    CU_ASSERT_EQUAL(
+        raw_ask(&r, host.port, "GET " API "/metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"), 200);
     CU_ASSERT_PTR_NOT_NULL(strstr(raw_text(&r), "Content-Type: text/plain"));
     static const char *const lines[] = {
         "\nhoody_tunnel_sessions_active 1\n",
@@ -304,7 +311,8 @@ static void strangers_beside_the_proxy_get_a_bare_403(void) {
     /* Behind the proxy any Host is fine: the proxy decides which names there are. */
     host_start("--trusted-proxy 127.0.0.0/8");
     struct raw r;
-    CU_ASSERT_EQUAL(raw_ask(&r, host.port, "GET " API "/health HTTP/1.1\r\nHost: x.example\r\nConnection: close\r\n\r\n"), 200);
+    CU_ASSERT_EQUAL(
+        raw_ask(&r, host.port, "GET " API "/health HTTP/1.1\r\nHost: x.example\r\nConnection: close\r\n\r\n"), 200);
     raw_close(&r);
     host_stop();
 }
@@ -347,7 +355,8 @@ static void an_unsafe_kit_does_not_start(void) {
     host_stop();
     host_start("--listen 0.0.0.0:0 --insecure-listen");
     struct raw r;
-    CU_ASSERT_EQUAL(raw_ask(&r, host.port, "GET " API "/health HTTP/1.1\r\nHost: x.example\r\nConnection: close\r\n\r\n"), 200);
+    CU_ASSERT_EQUAL(
+        raw_ask(&r, host.port, "GET " API "/health HTTP/1.1\r\nHost: x.example\r\nConnection: close\r\n\r\n"), 200);
     raw_close(&r);
     host_stop();
     host_start("--listen 0.0.0.0:0 --trusted-proxy 10.0.0.0/8");
@@ -355,8 +364,8 @@ static void an_unsafe_kit_does_not_start(void) {
 }
 
 static void exit_codes_are_the_documented_ones(void) {
-    char *help[] = {(char *)(uintptr_t)"--help"}, *bad[] = {(char *)(uintptr_t)"--no-such-option"};
-    char *unsafe[] = {(char *)(uintptr_t)"--listen", (char *)(uintptr_t)"0.0.0.0:0"};
+    char *help[] = {(char *)(uintptr_t) "--help"}, *bad[] = {(char *)(uintptr_t) "--no-such-option"};
+    char *unsafe[] = {(char *)(uintptr_t) "--listen", (char *)(uintptr_t) "0.0.0.0:0"};
     int out = dup(1), err = dup(2), null = open("/dev/null", O_WRONLY | O_CLOEXEC);
     fflush(stdout);
     dup2(null, 1);

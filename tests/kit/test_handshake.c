@@ -83,8 +83,10 @@ static void bad_upgrades_are_refused(void) {
     } rows[] = {
         {GET_CONNECT HOST UPGRADE "\r\n", 400}, /* no subprotocol */
         {GET_CONNECT HOST "\r\n", 426},
-        {GET_CONNECT HOST "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 8\r\n" KEY OFFER "\r\n", 426},
-        {GET_CONNECT HOST "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n" OFFER "\r\n", 400},
+        {GET_CONNECT HOST "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 8\r\n" KEY OFFER "\r\n",
+         426},
+        {GET_CONNECT HOST "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n" OFFER "\r\n",
+         400},
         {"POST /api/v1/tunnel/connect HTTP/1.1\r\n" HOST UPGRADE OFFER "\r\n", 405},
         {"GET /api/v1/tunnel/connect HTTP/1.0\r\n" HOST UPGRADE OFFER "\r\n", 400},
         {GET_CONNECT HOST UPGRADE OFFER "Content-Length: 3\r\n\r\nabc", 400},
@@ -253,8 +255,8 @@ static void a_token_may_come_in_two_places(void) {
     hello_with_token(NULL, "sesame", true);
     hello_with_token("Authorization: Bearer sesame\r\n", NULL, true);
     hello_with_token("Authorization: bearer sesame\r\n", "other", true);
-    static const char *const wrong[] = {
-        "Authorization: Bearer open\r\n", "Authorization: Basic sesame\r\n", "Authorization: sesame\r\n"};
+    static const char *const wrong[] = {"Authorization: Bearer open\r\n", "Authorization: Basic sesame\r\n",
+                                        "Authorization: sesame\r\n"};
     for (size_t i = 0; i < HT_ARRAY_LEN(wrong); i++) {
         struct peer p;
         peer_connect_as(&p, WIRE_SUBPROTOCOL_V1, wrong[i]);
@@ -270,8 +272,11 @@ static void a_token_may_come_in_two_places(void) {
 
 static void v2_hello(struct peer *p, uint32_t asked, char id[64]) {
     struct ht_slice caps[] = {ht_slice_str("multi-ws"), ht_slice_str("something-else")};
-    struct wire_hello h = {.version = WIRE_V2, .capabilities = caps, .n_capabilities = 2,
-                           .has_max_connections = true, .max_connections = asked};
+    struct wire_hello h = {.version = WIRE_V2,
+                           .capabilities = caps,
+                           .n_capabilities = 2,
+                           .has_max_connections = true,
+                           .max_connections = asked};
     peer_connect_as(p, WIRE_SUBPROTOCOL_V2, NULL);
     peer_hello(p, &h);
     peer_expect(p, WIRE_HELLO_OK);

@@ -36,8 +36,10 @@ static void bind_errors_say_why(void) {
     try_bind(&p, "{\"clientBindRef\":8," PULL ",\"takeover\":true}", WIRE_BIND_ERROR_INVALID_KIND, "8", "");
     try_bind(&p, "{\"clientBindRef\":9," PULL ",\"host\":\"10.0.0.1\"}", WIRE_BIND_ERROR_INVALID_HOST, "9", "");
     /* What cannot be understood is answered too, with the ref when there is one (rule BIND-5). */
-    try_bind(&p, "{\"clientBindRef\":10," EXPOSE ",\"containerPort\":65536}", WIRE_BIND_ERROR_INTERNAL, "10", "containerPort");
-    try_bind(&p, "{\"clientBindRef\":11," EXPOSE ",\"containerPort\":\"x\"}", WIRE_BIND_ERROR_INTERNAL, "11", "containerPort");
+    try_bind(&p, "{\"clientBindRef\":10," EXPOSE ",\"containerPort\":65536}", WIRE_BIND_ERROR_INTERNAL, "10",
+             "containerPort");
+    try_bind(&p, "{\"clientBindRef\":11," EXPOSE ",\"containerPort\":\"x\"}", WIRE_BIND_ERROR_INTERNAL, "11",
+             "containerPort");
     try_bind(&p, "{\"clientBindRef\":12,\"mode\":\"expose\"}", WIRE_BIND_ERROR_INTERNAL, "12", "kind");
     try_bind(&p, "{" EXPOSE "}", WIRE_BIND_ERROR_INTERNAL, NULL, "clientBindRef");
     try_bind(&p, "nonsense", WIRE_BIND_ERROR_INTERNAL, NULL, "");
@@ -182,7 +184,8 @@ static void a_lost_driver_finds_its_ports_again(void) {
     raw_close(&r);
     /* The port is held. */
     peer_start(&q, NULL);
-    struct wire_bind b = {.has_client_bind_ref = true, .kind = WIRE_KIND_HTTP, .mode = WIRE_MODE_EXPOSE, .container_port = port};
+    struct wire_bind b = {
+        .has_client_bind_ref = true, .kind = WIRE_KIND_HTTP, .mode = WIRE_MODE_EXPOSE, .container_port = port};
     peer_send(&q, WIRE_BIND, 0, &b);
     peer_expect(&q, WIRE_BIND_ERR);
     CU_ASSERT_EQUAL(q.any.bind_err.code, WIRE_BIND_ERROR_ALREADY_BOUND);
@@ -342,8 +345,12 @@ static void a_takeover_tells_the_old_driver(void) {
     peer_start(&p, NULL);
     peer_start(&q, NULL);
     uint16_t port = peer_bind(&p, WIRE_KIND_HTTP, 0);
-    struct wire_bind b = {.has_client_bind_ref = true, .client_bind_ref = 7, .kind = WIRE_KIND_HTTP,
-                          .mode = WIRE_MODE_EXPOSE, .container_port = port, .takeover = true};
+    struct wire_bind b = {.has_client_bind_ref = true,
+                          .client_bind_ref = 7,
+                          .kind = WIRE_KIND_HTTP,
+                          .mode = WIRE_MODE_EXPOSE,
+                          .container_port = port,
+                          .takeover = true};
     peer_send(&q, WIRE_BIND, 0, &b);
     peer_expect(&q, WIRE_BIND_OK);
     CU_ASSERT_EQUAL(q.any.bind_ok.container_port, port);
