@@ -47,8 +47,8 @@ void flow_pool_hold(struct flow_pool *p, uint32_t n) {
 
 void flow_pool_finish(struct flow_pool *p, uint64_t n) {
     p->held -= n;
-    /* Below the mark all that was kept back goes at once; above it only as much as has left, so that streams which do move
-     * go on moving while others hold the buffer full. */
+    /* Below the mark all that was kept back goes at once; above it only as much as has left, so that streams which do
+     * move go on moving while others hold the buffer full. */
     uint64_t back = p->held <= p->buffer || n > p->deferred ? p->deferred : n;
     p->deferred -= back;
     flow_recv_give(&p->recv, (uint32_t)back);

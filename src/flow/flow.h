@@ -1,6 +1,6 @@
 /*
- * Credit-based flow control, the arithmetic alone: send windows, receive windows, and the session's receive window with its
- * buffer. Nothing here knows streams, frames or time. Rules FLOW-1 to FLOW-8 of spec/protocol.yaml.
+ * Credit-based flow control, the arithmetic alone: send windows, receive windows, and the session's receive window with
+ * its buffer. Nothing here knows streams, frames or time. Rules FLOW-1 to FLOW-8 of spec/protocol.yaml.
  *
  * All counts are bytes of DATA payload.
  */
@@ -10,8 +10,8 @@
 #include "base/base.h"
 
 /*
- * Existing senders take credit in pieces of up to this many bytes, first in first out: with less than one piece left they
- * may stand still (FLOW-2). Equals the largest payload of a frame.
+ * Existing senders take credit in pieces of up to this many bytes, first in first out: with less than one piece left
+ * they may stand still (FLOW-2). Equals the largest payload of a frame.
  */
 #define FLOW_PIECE 65536u
 
@@ -57,8 +57,9 @@ bool flow_recv_take(struct flow_recv *w, uint32_t n) HT_MUST_USE;
 static inline void flow_recv_give(struct flow_recv *w, uint32_t n) { w->owed += n; }
 
 /*
- * A WINDOW is due: a quarter of the window is owed, or the peer has less than one piece left. In between nothing is said, so
- * that a bulk transfer costs four WINDOWs per window and a sender never starves while we owe it anything (FLOW-2).
+ * A WINDOW is due: a quarter of the window is owed, or the peer has less than one piece left. In between nothing is
+ * said, so that a bulk transfer costs four WINDOWs per window and a sender never starves while we owe it anything
+ * (FLOW-2).
  */
 static inline bool flow_recv_due(const struct flow_recv *w) {
     return w->owed > 0 && (w->owed >= w->window / 4 || w->avail < FLOW_PIECE);

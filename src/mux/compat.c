@@ -1,13 +1,15 @@
 /*
- * What published drivers need, and our own do not: everything here is off when the peer has named one of our capabilities.
+ * What published drivers need, and our own do not: everything here is off when the peer has named one of our
+ * capabilities.
  */
 #include "mux/internal.h"
 
 static bool wanted(const struct mux_session *s) { return s->cfg.role == WIRE_ROLE_KIT && !s->cfg.own_peer; }
 
 /*
- * A published driver gathers what comes for a stream in a list until its local connection stands. Over 1 MiB there it resets
- * the stream (HTTP) or never wakes up again (TCP). It sends WINDOW once it drains the list, so until then we stay below (FLOW-7).
+ * A published driver gathers what comes for a stream in a list until its local connection stands. Over 1 MiB there it
+ * resets the stream (HTTP) or never wakes up again (TCP). It sends WINDOW once it drains the list, so until then we
+ * stay below (FLOW-7).
  */
 uint32_t compat_send_room(const struct mux_stream *st, uint32_t room) {
     if (st->window_seen || !wanted(st->s))
@@ -21,10 +23,11 @@ void compat_sent(struct mux_stream *st, uint32_t n) {
 }
 
 /*
- * A TCP EOF that reaches a published driver before its local connection stands makes it throw everything away that came before.
- * The first WINDOW shows that the connection stands. When nothing was sent no WINDOW will come, so we give the dial 100 ms;
- * and a driver that gathers its WINDOWs may never send one for a few bytes, so after EOF_PATIENCE the EOF goes out in any case.
- * Both count from the first tick that sees the EOF waiting: time is not known more exactly, and too late is harmless.
+ * A TCP EOF that reaches a published driver before its local connection stands makes it throw everything away that came
+ * before. The first WINDOW shows that the connection stands. When nothing was sent no WINDOW will come, so we give the
+ * dial 100 ms; and a driver that gathers its WINDOWs may never send one for a few bytes, so after EOF_PATIENCE the EOF
+ * goes out in any case. Both count from the first tick that sees the EOF waiting: time is not known more exactly, and
+ * too late is harmless.
  */
 #define EOF_PATIENCE_MS 10000u
 

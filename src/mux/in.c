@@ -12,12 +12,13 @@ int in_churn(struct mux_session *s) {
     return session_violation(s, WIRE_CODE_ENHANCE_YOUR_CALM, WIRE_CLOSE_PROTOCOL_ERROR, "too many streams reset");
 }
 
-/* A frame for a stream that is not open: late when the stream once was (STREAM-6), stray when it never was (STREAM-7). */
+/* A frame for a stream that is not open: late when it once was (STREAM-6), stray when it never was (STREAM-7). */
 static int not_open(struct mux_session *s, uint32_t id) {
     bool was_open = id % 2 == 0 && (id < s->next_id || s->ids_used_up);
     if (was_open || ++s->strays <= WIRE_LIMIT_MAX_STRAY_FRAMES)
         return 0;
-    return session_violation(s, WIRE_GOAWAY_STRAY_FRAMES_CODE, WIRE_GOAWAY_STRAY_FRAMES_CLOSE, WIRE_GOAWAY_STRAY_FRAMES_MESSAGE);
+    return session_violation(s, WIRE_GOAWAY_STRAY_FRAMES_CODE, WIRE_GOAWAY_STRAY_FRAMES_CLOSE,
+                             WIRE_GOAWAY_STRAY_FRAMES_MESSAGE);
 }
 
 /* Frames that make us answer: a peer that asks and never reads ends here, not in our memory. */
@@ -145,7 +146,8 @@ static int on_reset(struct mux_session *s, struct mux_stream *st, const uint8_t 
     if (s->cfg.metrics)
         s->cfg.metrics->resets_total[ht_metric_code_of(r.code)][HT_METRIC_DIRECTION_RECEIVED]++;
     stream_end(st, r.code, r.reason, true);
-    /* A driver dials for each stream; what is opened only to be reset has its price. The kit's streams are its visitors' doing. */
+    /* A driver dials for each stream; what is opened only to be reset has its price. The kit's streams are its
+     * visitors' doing. */
     return s->cfg.role == WIRE_ROLE_DRIVER ? in_churn(s) : 0;
 }
 
@@ -183,7 +185,8 @@ static int stream_frame(struct mux_session *s, struct mux_link *l, uint8_t type,
 static int begin_data(struct mux_session *s, uint32_t id, uint32_t frame_len, bool *discard) {
     *discard = true;
     if (!flow_recv_take(&s->recv.recv, frame_len)) /* FLOW-4 */
-        return session_violation(s, WIRE_CODE_FLOW_CONTROL_ERROR, WIRE_CLOSE_PROTOCOL_ERROR, "more DATA than session credit");
+        return session_violation(s, WIRE_CODE_FLOW_CONTROL_ERROR, WIRE_CLOSE_PROTOCOL_ERROR,
+                                 "more DATA than session credit");
     struct mux_stream *st = table_find(&s->table, id);
     if (!st)
         return not_open(s, id);
@@ -274,10 +277,10 @@ static int on_ping(struct mux_session *s, struct mux_link *l, uint8_t type, cons
     return 0;
 }
 
-#define UP(name, member)                          \
-    do {                                          \
-        if (s->ops->name)                         \
-            s->ops->name(s->ctx, &any->member);   \
+#define UP(name, member)                                                                                               \
+    do {                                                                                                               \
+        if (s->ops->name)                                                                                              \
+            s->ops->name(s->ctx, &any->member);                                                                        \
     } while (0)
 
 /* wire_check_rx() has seen to it that only frames of the other role come here. */

@@ -10,8 +10,8 @@
  *   keepalive.c  everything that depends on time
  *   compat.c     workarounds for published drivers
  *
- * Callbacks may destroy anything. Two rules make that safe: a function that calls upward holds what it touches afterwards
- * (link_hold, session_hold, stream->busy), and it looks at the state again after the call.
+ * Callbacks may destroy anything. Two rules make that safe: a function that calls upward holds what it touches
+ * afterwards (link_hold, session_hold, stream->busy), and it looks at the state again after the call.
  */
 #ifndef HT_MUX_INTERNAL_H
 #define HT_MUX_INTERNAL_H
@@ -24,14 +24,14 @@
 #include "wire/frames.h"
 
 #define MUX_PIECE WIRE_LIMIT_MAX_PAYLOAD /* most DATA in one turn of a stream */
-#define MUX_FIRST_PIECE 32768u    /* the same for a stream that just became ready, while others wait */
-#define MUX_LEAST_PIECE 4096u     /* a message with less room than this is full for DATA */
-#define MUX_PONGS 16u             /* PINGs that are answered one by one; of more only the latest */
-#define MUX_CONGESTED (256u << 10) /* bytes of control frames from which openers should wait */
-#define MUX_QUEUE_MAX (4u << 20)  /* bytes of control frames from which nothing new is taken on */
-#define MUX_QUEUE_KEEP (16u << 10) /* memory that an empty control queue keeps */
-#define MUX_MAX_INTERIM 32u       /* interim heads of one stream: they are not flow-controlled */
-#define MUX_REASON_MAX 256u       /* bytes of a RESET's reason that we send */
+#define MUX_FIRST_PIECE 32768u           /* the same for a stream that just became ready, while others wait */
+#define MUX_LEAST_PIECE 4096u            /* a message with less room than this is full for DATA */
+#define MUX_PONGS 16u                    /* PINGs that are answered one by one; of more only the latest */
+#define MUX_CONGESTED (256u << 10)       /* bytes of control frames from which openers should wait */
+#define MUX_QUEUE_MAX (4u << 20)         /* bytes of control frames from which nothing new is taken on */
+#define MUX_QUEUE_KEEP (16u << 10)       /* memory that an empty control queue keeps */
+#define MUX_MAX_INTERIM 32u              /* interim heads of one stream: they are not flow-controlled */
+#define MUX_REASON_MAX 256u              /* bytes of a RESET's reason that we send */
 
 /* RESETs that cost us work: a burst, and how many of it come back each second (hardening case 14). */
 #define MUX_CHURN_BURST 10000u
@@ -45,14 +45,14 @@ struct mux_link {
     struct mux_session *s; /* NULL: before the handshake and after the end */
     enum wire_version version;
     unsigned index;
-    unsigned refs;  /* calls that are running, and one for the owner */
-    bool asked;     /* kit: the first frame went up and has no answer yet */
-    bool dead;      /* takes nothing more in; what is queued can still be pulled */
-    bool destroyed; /* by its owner */
-    bool kicked;    /* output() was called and pull() was not yet */
-    bool discard;      /* the rest of the present DATA frame goes nowhere */
-    bool ids_used_up;  /* driver */
-    uint32_t next_id;  /* driver: the least id that the next STREAM_OPEN may have */
+    unsigned refs;      /* calls that are running, and one for the owner */
+    bool asked;         /* kit: the first frame went up and has no answer yet */
+    bool dead;          /* takes nothing more in; what is queued can still be pulled */
+    bool destroyed;     /* by its owner */
+    bool kicked;        /* output() was called and pull() was not yet */
+    bool discard;       /* the rest of the present DATA frame goes nowhere */
+    bool ids_used_up;   /* driver */
+    uint32_t next_id;   /* driver: the least id that the next STREAM_OPEN may have */
     uint32_t data_left; /* of the present DATA frame, credit taken and bytes not seen */
     struct wire_asm assembler;
     struct ht_buf queue; /* encoded control frames, in order */
@@ -114,12 +114,12 @@ struct mux_session {
     struct flow_send send;
     struct flow_pool recv;
     uint32_t send_limit, stream_send_limit; /* what WINDOW may lift the windows to */
-    uint32_t next_id; /* kit: the id of the next stream; driver: the least one never seen */
+    uint32_t next_id;                       /* kit: the id of the next stream; driver: the least one never seen */
     bool ids_used_up;
-    uint32_t strays; /* frames for streams that never were */
-    uint32_t churn;  /* RESETs left in the burst */
+    uint32_t strays;   /* frames for streams that never were */
+    uint32_t churn;    /* RESETs left in the burst */
     uint64_t churn_at; /* when churn was last filled up */
-    int failed; /* an error inside; the next tick ends the session */
+    int failed;        /* an error inside; the next tick ends the session */
 
     uint64_t now_ms;
     bool heard;          /* something came since the last tick */
@@ -129,7 +129,7 @@ struct mux_session {
     uint64_t heard_at, idle_since, ping_at, drain_until;
     uint64_t eof_check_at; /* when compat_tick() has something to do; UINT64_MAX: nothing */
     bool rtt_known;
-    uint64_t rtt_ms;     /* last round trip */
+    uint64_t rtt_ms; /* last round trip */
     unsigned bindings;
     uint16_t drain_ws_code;
 };
@@ -143,8 +143,8 @@ static inline struct mux_link *session_primary(const struct mux_session *s) { re
 void session_set_state(struct mux_session *s, enum session_state to);
 
 /*
- * The end: streams are closed with `stream_code`, links (but not `but`) are told to close with `ws_code`, over() is called.
- * No-op when it is over already. `s` may be freed on return unless it is held.
+ * The end: streams are closed with `stream_code`, links (but not `but`) are told to close with `ws_code`, over() is
+ * called. No-op when it is over already. `s` may be freed on return unless it is held.
  */
 struct session_end {
     enum mux_end why;
@@ -172,8 +172,8 @@ struct mux_stream {
     struct ht_list window; /* link->windows, or none */
     struct ht_list batch;  /* batch_of->batch, or none */
     struct mux_link *batch_of;
-    struct mux_session *s; /* NULL: dead */
-    struct mux_link *l;    /* NULL: over */
+    struct mux_session *s;            /* NULL: dead */
+    struct mux_link *l;               /* NULL: over */
     const struct mux_stream_ops *ops; /* NULL: nobody to call */
     void *ctx;
     uint32_t id;
@@ -184,18 +184,18 @@ struct mux_stream {
     uint32_t grow_bytes; /* consumed since grow_since */
     uint64_t grow_since;
     uint64_t eof_until; /* when the held EOF goes out at the latest; 0: no tick has seen it yet */
-    uint16_t busy;    /* upward calls that are running */
-    uint8_t kind;     /* enum wire_kind */
-    uint8_t interim;  /* interim heads so far */
-    uint8_t nudges;   /* ready() while already in turn */
-    bool handle;      /* not released */
-    bool open;        /* on the wire; in the table */
-    bool ready;       /* wants to be pulled */
-    bool in_turn;     /* in fresh or ring */
-    bool waiting;     /* in turn, with something to send: counted in link->n_ready */
-    bool starved;     /* in session->starved */
-    bool blocked;     /* no credit of its own: in no list until WINDOW comes */
-    bool told_no;     /* writable(false) was the last word */
+    uint16_t busy;      /* upward calls that are running */
+    uint8_t kind;       /* enum wire_kind */
+    uint8_t interim;    /* interim heads so far */
+    uint8_t nudges;     /* ready() while already in turn */
+    bool handle;        /* not released */
+    bool open;          /* on the wire; in the table */
+    bool ready;         /* wants to be pulled */
+    bool in_turn;       /* in fresh or ring */
+    bool waiting;       /* in turn, with something to send: counted in link->n_ready */
+    bool starved;       /* in session->starved */
+    bool blocked;       /* no credit of its own: in no list until WINDOW comes */
+    bool told_no;       /* writable(false) was the last word */
     bool pulling;
     bool eof_pending; /* pull() said the end; EOF is not written yet */
     bool eof_held;    /* the pending EOF waits for the driver (compat) */
@@ -211,7 +211,8 @@ void table_remove(struct stream_table *t, uint32_t id);
 void table_free(struct stream_table *t);
 
 /* A stream that is open on `l`, in the table and counted; NULL: out of memory. */
-struct mux_stream *stream_create(struct mux_session *s, struct mux_link *l, uint32_t id, enum wire_kind kind) HT_MUST_USE;
+struct mux_stream *stream_create(struct mux_session *s, struct mux_link *l, uint32_t id,
+                                 enum wire_kind kind) HT_MUST_USE;
 static inline void stream_hold(struct mux_stream *st) { st->busy++; }
 /* Frees it when nobody needs it any more. */
 void stream_let(struct mux_stream *st);
@@ -227,8 +228,9 @@ void stream_orphan(struct mux_stream *st, uint16_t code, struct ht_slice reason,
 void stream_check_done(struct mux_stream *st);
 void stream_tell_writable(struct mux_stream *st, bool yes);
 /*
- * True: an EOF of the kit's that comes now ends an upgrade's request only. It follows STREAM_OPEN as with any request without
- * a body, and drivers ignore it until the 101 (wire protocol, section 4); the bytes after the 101 have an EOF of their own.
+ * True: an EOF of the kit's that comes now ends an upgrade's request only. It follows STREAM_OPEN as with any request
+ * without a body, and drivers ignore it until the 101 (wire protocol, section 4); the bytes after the 101 have an EOF
+ * of their own.
  */
 static inline bool stream_request_eof(const struct mux_stream *st) { return st->upgrade && !st->head_done; }
 /* data_end() becomes due with the present batch. */
@@ -237,7 +239,8 @@ void stream_mark_batch(struct mux_stream *st, struct mux_link *l);
 /* ---- receiving ---- */
 
 int in_frame(struct mux_session *s, struct mux_link *l, uint8_t type, uint32_t id, const uint8_t *payload, size_t len);
-int in_data(struct mux_session *s, struct mux_link *l, uint32_t id, const uint8_t *p, size_t n, uint32_t frame_len, bool first);
+int in_data(struct mux_session *s, struct mux_link *l, uint32_t id, const uint8_t *p, size_t n, uint32_t frame_len,
+            bool first);
 /* One costly RESET more. 0, or HT_EPROTO when the burst is used up and the session has ended. */
 int in_churn(struct mux_session *s);
 
@@ -250,8 +253,8 @@ int out_response_head(struct mux_link *l, uint32_t id, const struct wire_respons
 /* Never fails: out of memory ends the session. */
 void out_reset(struct mux_link *l, uint32_t id, uint16_t code, const char *reason);
 void out_pong(struct mux_link *l, const uint8_t nonce[8]);
-/* Puts a stream that is ready, or has an EOF to write, in turn; no-op while it waits for something else. `fresh`: ahead of
- * those that have had their turn. */
+/* Puts a stream that is ready, or has an EOF to write, in turn; no-op while it waits for something else. `fresh`: ahead
+ * of those that have had their turn. */
 void out_enter(struct mux_stream *st, bool fresh);
 /* Out of turn, and off the lists of those that wait. */
 void out_leave(struct mux_stream *st);

@@ -1,6 +1,6 @@
 /*
- * Everything that depends on time. Time moves with tick() alone: what came in between is only marked, and counts from the next
- * tick on, so that a timer may fire late but never early.
+ * Everything that depends on time. Time moves with tick() alone: what came in between is only marked, and counts from
+ * the next tick on, so that a timer may fire late but never early.
  */
 #include "mux/internal.h"
 
@@ -44,7 +44,8 @@ static void tick_ping(struct mux_session *s) {
         if (s->cfg.pong_timeout_ms && s->now_ms >= s->ping_at + s->cfg.pong_timeout_ms) /* KEEP-2 */
             time_out(s, MUX_END_TIMEOUT, WIRE_GOAWAY_PONG_TIMEOUT_CODE, WIRE_GOAWAY_PONG_TIMEOUT_MESSAGE,
                      WIRE_GOAWAY_PONG_TIMEOUT_CLOSE);
-    } else if (early_ping(s) || (s->cfg.ping_interval_ms && s->now_ms >= s->heard_at + s->cfg.ping_interval_ms)) { /* KEEP-1 */
+    } else if (early_ping(s) ||
+               (s->cfg.ping_interval_ms && s->now_ms >= s->heard_at + s->cfg.ping_interval_ms)) { /* KEEP-1 */
         send_ping(s);
     }
 }

@@ -9,7 +9,9 @@ static _Thread_local struct {
     unsigned users;
 } shared;
 
-struct wire_scratch *link_scratch(void) { return shared.scratch; }
+struct wire_scratch *link_scratch(void) {
+    return shared.scratch;
+}
 
 static bool scratch_take(void) {
     if (shared.users == 0 && !(shared.scratch = wire_scratch_create()))
@@ -23,7 +25,8 @@ static void scratch_give(void) {
         wire_scratch_destroy(&shared.scratch);
 }
 
-struct mux_link *mux_link_create(enum wire_role role, enum wire_version version, const struct mux_link_ops *ops, void *ctx) {
+struct mux_link *mux_link_create(enum wire_role role, enum wire_version version, const struct mux_link_ops *ops,
+                                 void *ctx) {
     if (!scratch_take())
         return NULL;
     struct mux_link *l = ht_calloc(1, sizeof *l);
@@ -92,14 +95,16 @@ static int hello_frame(struct mux_link *l, uint8_t type, const uint8_t *payload,
     union wire_any any;
     /* The answer to the first frame may take its time, but a driver waits for it. */
     if (l->asked) {
-        *err = (struct wire_error){.ws_close = WIRE_CLOSE_PROTOCOL_ERROR, .rule = "HELLO-1", .text = "a frame before the answer"};
+        *err = (struct wire_error){
+            .ws_close = WIRE_CLOSE_PROTOCOL_ERROR, .rule = "HELLO-1", .text = "a frame before the answer"};
         return HT_EPROTO;
     }
     int rc = wire_decode_any(type, payload, len, link_scratch(), &any, err);
     if (rc < 0)
         return rc;
     if (type == WIRE_HELLO ? any.hello.version != l->version : l->version != WIRE_V2) {
-        *err = (struct wire_error){.ws_close = WIRE_CLOSE_PROTOCOL_ERROR, .rule = "HELLO-2", .text = "not for this subprotocol"};
+        *err = (struct wire_error){
+            .ws_close = WIRE_CLOSE_PROTOCOL_ERROR, .rule = "HELLO-2", .text = "not for this subprotocol"};
         return HT_EPROTO;
     }
     l->asked = true;

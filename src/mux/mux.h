@@ -1,16 +1,17 @@
 /*
- * The multiplexer: sessions, their links and their streams. Sans-I/O: bytes go in with mux_link_message(), come out with
- * mux_link_pull(), and time passes with mux_session_tick(); no socket and no WebSocket is known here.
+ * The multiplexer: sessions, their links and their streams. Sans-I/O: bytes go in with mux_link_message(), come out
+ * with mux_link_pull(), and time passes with mux_session_tick(); no socket and no WebSocket is known here.
  *
  *   link     one WebSocket. Begins before there is a session (HELLO or JOIN is what makes or finds one).
  *   session  1 link (v1) or up to 16 (v2; index 0 is the primary, stream-zero frames travel there).
  *   stream   opened by the kit, pinned to the link that carried its STREAM_OPEN.
  *
- * Upward calls go through small structs of functions. They may call back into this room, and may destroy streams, links and
- * sessions, the present one included, unless it is said otherwise.
+ * Upward calls go through small structs of functions, which must outlive what they were given to. They may call back
+ * into this room, and may destroy streams, links and sessions, the present one included; but mux_link_message() of any
+ * link is not called from inside one (decoded payloads share their room).
  *
- * Rule of memory: whoever gets a `struct mux_stream *` holds a handle and gives it back with mux_stream_release(), once.
- * A handle outlives its session: calls on a dead one do nothing and say so.
+ * Rule of memory: whoever gets a `struct mux_stream *` holds a handle and gives it back with mux_stream_release(),
+ * once. A handle outlives its session: calls on a dead one do nothing and say so.
  */
 #ifndef HT_MUX_MUX_H
 #define HT_MUX_MUX_H
@@ -40,7 +41,7 @@ struct mux_link_ops {
     void (*join_err)(void *ctx, const struct wire_join_err *err);
     /* Driver: GOAWAY before there was a session (refused: session limit, authentication). */
     void (*refused)(void *ctx, const struct wire_goaway *goaway);
-    /* There is something to pull. */
+    /* There is something to pull. Not told again before the next pull(). */
     void (*output)(void *ctx);
     /* Close the WebSocket once everything that can be pulled is out. `ws_code` 0: a close frame without a code.
      * Comes at most once; message() is ignored afterwards. */
@@ -51,10 +52,18 @@ struct mux_link_ops {
 struct mux_link *mux_link_create(enum wire_role role, enum wire_version version, const struct mux_link_ops *ops,
                                  void *ctx) HT_MUST_USE;
 
-/* Feeding and pulling have the shapes of ws_ops (ws/ws.h): see there for consumption and lifetimes. */
+/*
+ * Feeding and pulling have the shapes of ws_ops (ws/ws.h): see there for consumption and lifetimes. Negative: the link
+ * takes nothing more in (closed or destroyed meanwhile); what it still has to say can be pulled.
+ */
 ssize_t mux_link_message(struct mux_link *l, const uint8_t *p, size_t n, bool end);
 void mux_link_fed(struct mux_link *l);
-/* One message of at most `cap` bytes (at least 128 KiB is wise) and 64 frames: control frames first, then streams in turn. */
+/*
+ * One message of at most `cap` bytes and 64 frames: PONGs, the control queue in order, WINDOWs, then DATA of the
+ * streams in turn, each up to 64 KiB. 0: nothing to send; output() says when that changes. A control frame waits until
+ * it fits, so `cap` below 9 + 65,536 may stop everything; 128 KiB and more is wise. On a slow link a smaller `cap`
+ * keeps messages short.
+ */
 size_t mux_link_pull(struct mux_link *l, uint8_t *out, size_t cap);
 /* Bytes of frames that wait for pull() (without stream data, which stays at its source). */
 size_t mux_link_queued(const struct mux_link *l);
@@ -77,12 +86,12 @@ int mux_link_send_join(struct mux_link *l, const struct wire_join *join) HT_MUST
 /* ---- sessions ---- */
 
 enum mux_end {
-    MUX_END_CLEAN,    /* the peer said goodbye: GOAWAY or a clean close; never parks */
-    MUX_END_LOST,     /* the link dropped; the kit may park it */
+    MUX_END_CLEAN,     /* the peer said goodbye: GOAWAY or a clean close; never parks */
+    MUX_END_LOST,      /* the link dropped; the kit may park it */
     MUX_END_VIOLATION, /* the peer broke a rule and was told so */
-    MUX_END_TIMEOUT,  /* no PONG in time: parks like LOST */
-    MUX_END_IDLE,     /* idle timeout */
-    MUX_END_LOCAL,    /* mux_session_shutdown() came to its end */
+    MUX_END_TIMEOUT,   /* no PONG in time: parks like LOST */
+    MUX_END_IDLE,      /* idle timeout */
+    MUX_END_LOCAL,     /* mux_session_shutdown() came to its end */
 };
 
 struct mux_session_ops {
@@ -98,13 +107,15 @@ struct mux_session_ops {
     void (*bind_revoked)(void *ctx, const struct wire_bind_revoked *revoked);
     void (*shard_map)(void *ctx, const struct wire_shard_map *map);
     void (*reissued)(void *ctx, const struct wire_reissue *tickets);
-    /* Driver. A new stream: call mux_stream_accept() before returning, or mux_stream_reset() and mux_stream_release(). */
+    /* Driver. A new stream: call mux_stream_accept() before returning, or mux_stream_reset() and mux_stream_release().
+     * The handle is yours in any case. */
     void (*stream_open)(void *ctx, struct mux_stream *stream, const struct wire_stream_open *open);
     /* Both. The peer's GOAWAY, before over(). May be NULL. */
     void (*goaway)(void *ctx, const struct wire_goaway *goaway);
     /* A round trip of PING, in microseconds. May be NULL. */
     void (*pong)(void *ctx, uint64_t rtt_us);
-    /* v2: a secondary is gone; its streams were closed with REFUSED_STREAM. The link is yours to destroy. May be NULL. */
+    /* v2: a secondary is gone; its streams were closed with REFUSED_STREAM. The link is yours to destroy. May be NULL.
+     */
     void (*link_lost)(void *ctx, struct mux_link *link, unsigned index);
     /* The session has ended: every stream was closed before, nothing comes after. Destroy it in here or later. */
     void (*over)(void *ctx, enum mux_end why, const char *text);
@@ -118,9 +129,9 @@ struct mux_config {
     uint32_t max_streams;    /* handles that are not released count too: a slot stays taken until its work is undone */
     uint64_t session_buffer; /* bytes we hold for this session before session credit is kept back */
     uint64_t ping_interval_ms, pong_timeout_ms, idle_timeout_ms; /* 0: never */
-    uint32_t first_stream_id; /* kit: 2, or where a resumed session goes on: ids are never reused */
-    bool own_peer;            /* the peer named one of our capabilities: no workarounds for published drivers */
-    bool auto_window;         /* both named `auto-window` */
+    uint32_t first_stream_id;   /* kit: 2, or where a resumed session goes on: ids are never reused */
+    bool own_peer;              /* the peer named one of our capabilities: no workarounds for published drivers */
+    bool auto_window;           /* both named `auto-window` */
     struct ht_metrics *metrics; /* may be NULL */
 };
 
@@ -135,21 +146,28 @@ int mux_session_attach(struct mux_session *s, struct mux_link *l, const struct w
 /* v2: makes `l` the secondary `index`; at the kit sends JOIN_OK. HT_EINVAL: the index is taken or out of range. */
 int mux_session_join(struct mux_session *s, struct mux_link *l, unsigned index) HT_MUST_USE;
 
-/* Queues a stream-zero frame on the primary: `payload` is the frame's struct (struct wire_bind_ok * for WIRE_BIND_OK, ...). */
+/* Queues a stream-zero frame on the primary: `payload` is the frame's struct (struct wire_bind_ok * for WIRE_BIND_OK,
+ * ...). */
 int mux_session_send(struct mux_session *s, enum wire_frame_type type, const void *payload) HT_MUST_USE;
 
 /*
- * GOAWAY now, no new streams; when the last stream is gone or `grace_ms` is over the rest is reset (CANCEL), the links are
- * closed with `ws_code`, and over(MUX_END_LOCAL) comes. A second call can only shorten the grace.
+ * GOAWAY now, no new streams; when the last handle is released or `grace_ms` is over the rest is reset (CANCEL), the
+ * links are closed with `ws_code`, and over(MUX_END_LOCAL) comes, from tick() and never from in here. A second call can
+ * only shorten the grace.
  */
-void mux_session_shutdown(struct mux_session *s, uint16_t code, const char *message, uint64_t grace_ms, uint16_t ws_code);
+void mux_session_shutdown(struct mux_session *s, uint16_t code, const char *message, uint64_t grace_ms,
+                          uint16_t ws_code);
 
 /* Driver: a clean goodbye without GOAWAY: close frame without a code; over(MUX_END_LOCAL) comes at once. */
 void mux_session_close(struct mux_session *s);
 
-/* Lets timers act. Call it at the deadline, and after anything else when that is handy. */
+/*
+ * Lets timers act, and is the only way in which time passes: call it at the deadline, and best at the beginning of each
+ * turn (it is cheap, and round trips are measured in its steps). A timer may fire late but never early.
+ */
 void mux_session_tick(struct mux_session *s, uint64_t now_ms);
-/* When tick() wants to be called next (monotonic ms); UINT64_MAX: no need. Cheap: ask at the end of each turn. */
+/* When tick() wants to be called next (monotonic ms; the past: at once); UINT64_MAX: no need. Cheap: ask at the end of
+ * each turn. */
 uint64_t mux_session_deadline(const struct mux_session *s);
 /* The kit tells how many bindings there are: idle reaping needs zero. */
 void mux_session_set_bindings(struct mux_session *s, unsigned n);
@@ -171,37 +189,39 @@ enum mux_pull_flag {
 struct mux_stream_ops {
     /* Kit. Interim heads (final == false) may come before the final one. */
     void (*response_head)(void *ctx, const struct wire_response_head *head);
-    /* Bytes from the peer; borrowed until data_end() returns. Count what you have finished with mux_stream_consumed(). */
+    /* Bytes from the peer; borrowed until data_end() returns. Count what you have finished with mux_stream_consumed().
+     */
     void (*data)(void *ctx, const uint8_t *p, size_t n);
     /* The peer sends no more. Comes after all data(). */
     void (*eof)(void *ctx);
-    /* Once per batch for each stream that got response_head(), data() or eof(): write what you can in one call, copy the
-     * rest. After closed() it still comes if it was due. */
+    /* Once per batch for each stream that got response_head(), data() or eof(): write what you can in one call, copy
+     * the rest. After closed() it still comes if it was due. */
     void (*data_end)(void *ctx);
     /*
      * Fill out[0..cap) with bytes for the peer, straight from their source. Returns their number (0 is fine) and sets
-     * *flags. Without MUX_PULL_MORE the stream leaves the round until mux_stream_ready(). HT_ECLOSED: it has reset or released
-     * the stream itself.
+     * *flags. Without bytes or without MUX_PULL_MORE the stream leaves the round until mux_stream_ready() (which may be
+     * called in here too). HT_ECLOSED: it has reset or released the stream itself.
      */
     ssize_t (*pull)(void *ctx, uint8_t *out, size_t cap, unsigned *flags);
     /*
-     * Blocked or unblocked by credit or by a full link: on false stop listening to the source; on true go on and call
-     * mux_stream_ready(). Only edges are told. May be NULL.
+     * Blocked or unblocked by credit or by a full link (ready() came several times without a pull): on false stop
+     * listening to the source; on true go on and call mux_stream_ready(). Only edges are told. May be NULL.
      */
     void (*writable)(void *ctx, bool yes);
     /*
-     * The stream is over on the wire. `code` 0: both sides sent EOF. Else RESET by the peer (`remote`), or the session's end.
+     * The stream is over on the wire. `code` 0: both sides sent EOF. Else RESET by the peer (`remote`), a rule that the
+     * peer broke, or the end of the session or of the stream's link: REFUSED_STREAM when that was lost, else CANCEL.
      * The handle stays valid until released.
      */
     void (*closed)(void *ctx, uint16_t code, struct ht_slice reason, bool remote);
 };
 
 /*
- * Kit. Opens a stream: STREAM_OPEN is queued. HT_ELIMIT: max_streams; HT_ESPACE: the head does not fit a frame;
- * HT_ECLOSED: draining or gone; HT_ENOMEM.
+ * Kit. Opens a stream: STREAM_OPEN is queued. HT_ELIMIT: max_streams, or the control queue is full; HT_ESPACE: the head
+ * does not fit a frame; HT_ECLOSED: draining or gone; HT_ENOMEM.
  */
-int mux_stream_open(struct mux_session *s, const struct wire_stream_open *open, const struct mux_stream_ops *ops, void *ctx,
-                    struct mux_stream **out) HT_MUST_USE;
+int mux_stream_open(struct mux_session *s, const struct wire_stream_open *open, const struct mux_stream_ops *ops,
+                    void *ctx, struct mux_stream **out) HT_MUST_USE;
 /* Driver. Takes a new stream. */
 void mux_stream_accept(struct mux_stream *st, const struct mux_stream_ops *ops, void *ctx);
 void mux_stream_set_ops(struct mux_stream *st, const struct mux_stream_ops *ops, void *ctx);
@@ -209,13 +229,17 @@ void mux_stream_set_ops(struct mux_stream *st, const struct mux_stream_ops *ops,
 /* Driver. Queues STREAM_RESPONSE_HEAD. HT_ESPACE: does not fit; HT_EINVAL: a second final head; HT_ECLOSED. */
 int mux_stream_respond(struct mux_stream *st, const struct wire_response_head *head) HT_MUST_USE;
 
-/* There is something to pull (bytes or the end). Cheap; call as often as you like. */
+/*
+ * There is something to pull (bytes or the end). Cheap; call as often as you like. A stream that was not in the round
+ * lately goes ahead of the others for one piece, so a small answer passes bulk transfers.
+ */
 void mux_stream_ready(struct mux_stream *st);
-/* `n` bytes that data() handed up were finished with: stream credit goes back. Also on a dead handle (session memory). */
+/* `n` bytes that data() handed up were finished with: stream credit goes back. Also after the stream is over: they
+ * count as held by the session until then, or until the release. */
 void mux_stream_consumed(struct mux_stream *st, size_t n);
 /* RESET in both directions; closed() is not called. The handle stays until released. No-op when already over. */
 void mux_stream_reset(struct mux_stream *st, uint16_t code, const char *reason);
-/* Gives the handle back: no upward call any more. A stream that is not over is reset with CANCEL. Clears the pointer. */
+/* Gives the handle back: no upward call any more. A stream that is not over is reset (CANCEL). Clears the pointer. */
 void mux_stream_release(struct mux_stream **st);
 
 uint32_t mux_stream_id(const struct mux_stream *st);

@@ -72,10 +72,10 @@ size_t mux_link_queued(const struct mux_link *l) {
 /* ---- turns ---- */
 
 /*
- * A stream that becomes ready goes into `fresh`, which is served first, then into the ring, where everybody gets one piece
- * after the other. One that has nothing left stays in the ring until it is met, and only then can it be fresh again: a small
- * answer passes bulk transfers, and a bulk transfer whose source runs dry between pieces cannot pass for one.
- * (The same idea as the new and old flows of RFC 8290 section 4.2.)
+ * A stream that becomes ready goes into `fresh`, which is served first, then into the ring, where everybody gets one
+ * piece after the other. One that has nothing left stays in the ring until it is met, and only then can it be fresh
+ * again: a small answer passes bulk transfers, and a bulk transfer whose source runs dry between pieces cannot pass for
+ * one. (The same idea as the new and old flows of RFC 8290 section 4.2.)
  */
 void out_enter(struct mux_stream *st, bool fresh) {
     struct mux_link *l = st->l;
@@ -285,7 +285,8 @@ static struct mux_stream *next_in_turn(struct mux_link *l, bool *fresh) {
 }
 
 static void put_data(struct message *m, struct mux_link *l) {
-    while (l->s && has_room(m, WIRE_LIMIT_HEADER + 1) && (m->len == 0 || has_room(m, WIRE_LIMIT_HEADER + MUX_LEAST_PIECE))) {
+    while (l->s && has_room(m, WIRE_LIMIT_HEADER + 1) &&
+           (m->len == 0 || has_room(m, WIRE_LIMIT_HEADER + MUX_LEAST_PIECE))) {
         bool fresh;
         if (m->in_vain > WIRE_LIMIT_MAX_FRAMES) { /* not in this message */
             link_kick(l);

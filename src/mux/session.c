@@ -71,7 +71,8 @@ int mux_session_attach(struct mux_session *s, struct mux_link *l, const struct w
 int mux_session_join(struct mux_session *s, struct mux_link *l, unsigned index) {
     if (s->state != SESSION_LIVE)
         return HT_ECLOSED;
-    if (s->cfg.version != WIRE_V2 || index == 0 || index >= WIRE_LIMIT_MAX_CONNECTIONS || s->links[index] || l->s || l->dead)
+    if (s->cfg.version != WIRE_V2 || index == 0 || index >= WIRE_LIMIT_MAX_CONNECTIONS || s->links[index] || l->s ||
+        l->dead)
         return HT_EINVAL;
     struct wire_join_ok ok = {.index = (uint16_t)index};
     int rc = s->cfg.role == WIRE_ROLE_KIT ? out_session_frame(l, WIRE_JOIN_OK, &ok) : 0;
@@ -136,8 +137,8 @@ void session_finish(struct mux_session *s, const struct session_end *end, struct
     session_hold(s);
     session_set_state(s, SESSION_OVER);
     while (!ht_list_empty(&s->all))
-        stream_orphan(HT_LIST_ENTRY(s->all.next, struct mux_stream, all), (uint16_t)end->stream_code, ht_slice_str(end->text),
-                      end->remote);
+        stream_orphan(HT_LIST_ENTRY(s->all.next, struct mux_stream, all), (uint16_t)end->stream_code,
+                      ht_slice_str(end->text), end->remote);
     for (unsigned i = 0; i < WIRE_LIMIT_MAX_CONNECTIONS; i++) {
         struct mux_link *l = s->links[i];
         if (!l)
@@ -164,7 +165,8 @@ void mux_session_destroy(struct mux_session **sp) {
     if (s->state != SESSION_OVER) {
         session_set_state(s, SESSION_OVER);
         while (!ht_list_empty(&s->all))
-            stream_orphan(HT_LIST_ENTRY(s->all.next, struct mux_stream, all), WIRE_CODE_CANCEL, ht_slice_str(""), false);
+            stream_orphan(HT_LIST_ENTRY(s->all.next, struct mux_stream, all), WIRE_CODE_CANCEL, ht_slice_str(""),
+                          false);
         for (unsigned i = 0; i < WIRE_LIMIT_MAX_CONNECTIONS; i++)
             if (s->links[i]) {
                 s->links[i]->dead = true;
@@ -203,7 +205,8 @@ int session_violation(struct mux_session *s, enum wire_code code, uint16_t ws_co
 
 void session_fail(struct mux_session *s, int err) { s->failed = err; }
 
-void mux_session_shutdown(struct mux_session *s, uint16_t code, const char *message, uint64_t grace_ms, uint16_t ws_code) {
+void mux_session_shutdown(struct mux_session *s, uint16_t code, const char *message, uint64_t grace_ms,
+                          uint16_t ws_code) {
     if (!session_alive(s))
         return;
     uint64_t until = grace_ms < UINT64_MAX - s->now_ms ? s->now_ms + grace_ms : UINT64_MAX;

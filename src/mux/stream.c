@@ -189,7 +189,8 @@ void stream_tell_writable(struct mux_stream *st, bool yes) {
 void stream_mark_batch(struct mux_stream *st, struct mux_link *l) {
     if (st->batch_of == l)
         return;
-    /* v2: bytes of another link are still borrowed. They are finished first: its fed() may come later than this one's. */
+    /* v2: bytes of another link are still borrowed. They are finished first: its fed() may come later than this one's.
+     */
     if (st->batch_of) {
         ht_list_remove(&st->batch);
         st->batch_of = NULL;
@@ -218,8 +219,8 @@ static struct mux_link *pick_link(const struct mux_session *s) {
     return best;
 }
 
-int mux_stream_open(struct mux_session *s, const struct wire_stream_open *open, const struct mux_stream_ops *ops, void *ctx,
-                    struct mux_stream **out) {
+int mux_stream_open(struct mux_session *s, const struct wire_stream_open *open, const struct mux_stream_ops *ops,
+                    void *ctx, struct mux_stream **out) {
     *out = NULL;
     if (s->state != SESSION_LIVE || s->ids_used_up || s->failed)
         return HT_ECLOSED;
@@ -265,8 +266,9 @@ int mux_stream_respond(struct mux_stream *st, const struct wire_response_head *h
     return 0;
 }
 
-/* How often ready() may come before a pull() until the source is told to be quiet. Several calls in one turn of the event loop
- * are nothing to worry about; calls turn after turn are a source that keeps polling readable behind a full link. */
+/* How often ready() may come before a pull() until the source is told to be quiet. Several calls in one turn of the
+ * event loop are nothing to worry about; calls turn after turn are a source that keeps polling readable behind a full
+ * link. */
 #define NUDGES 4
 
 void mux_stream_ready(struct mux_stream *st) {
@@ -313,4 +315,6 @@ bool mux_stream_is_over(const struct mux_stream *st) { return !st->open; }
 bool mux_stream_remote_ended(const struct mux_stream *st) { return st->remote_ended; }
 bool mux_stream_local_ended(const struct mux_stream *st) { return st->local_ended; }
 size_t mux_stream_unconsumed(const struct mux_stream *st) { return st->unconsumed; }
-struct mux_session *mux_stream_session(const struct mux_stream *st) { return st->s; }
+struct mux_session *mux_stream_session(const struct mux_stream *st) {
+    return st->s;
+}

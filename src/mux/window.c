@@ -5,7 +5,8 @@
 static int bad_grant(struct mux_session *s, enum flow_grant got) { /* FLOW-3 */
     if (got == FLOW_ZERO)
         return session_violation(s, WIRE_CODE_PROTOCOL_ERROR, WIRE_CLOSE_PROTOCOL_ERROR, "WINDOW of 0");
-    return session_violation(s, WIRE_CODE_FLOW_CONTROL_ERROR, WIRE_CLOSE_PROTOCOL_ERROR, "WINDOW above the window's size");
+    return session_violation(s, WIRE_CODE_FLOW_CONTROL_ERROR, WIRE_CLOSE_PROTOCOL_ERROR,
+                             "WINDOW above the window's size");
 }
 
 int window_session_grant(struct mux_session *s, uint32_t n) {
@@ -54,8 +55,9 @@ void window_stream_check(struct mux_stream *st) {
 }
 
 /*
- * FLOW-8. A stream that gets through a whole window within two round trips is held back by it: the window doubles, up to 16
- * MiB. Without a measured round trip 100 ms stand in. A slow reader never gets there, so that what is held for it stays small.
+ * FLOW-8. A stream that gets through a whole window within two round trips is held back by it: the window doubles, up
+ * to 16 MiB. Without a measured round trip 100 ms stand in. A slow reader never gets there, so that what is held for it
+ * stays small.
  */
 static void maybe_grow(struct mux_stream *st, uint32_t n) {
     struct mux_session *s = st->s;

@@ -157,8 +157,8 @@ static void the_session_holds_no_more_than_it_may(void) {
 }
 
 /*
- * The sender of existing peers: takes credit in pieces of up to 65,536 bytes, and a piece waits until there is credit for
- * all of it. With a receiver that finishes everything at once it must never stand still (FLOW-2).
+ * The sender of existing peers: takes credit in pieces of up to 65,536 bytes, and a piece waits until there is credit
+ * for all of it. With a receiver that finishes everything at once it must never stand still (FLOW-2).
  */
 static void a_sender_of_pieces_never_starves(void) {
     static const uint32_t windows[] = {65536, 65537, 100000, 131072, 262144, 1048576, 16777216};

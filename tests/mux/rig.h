@@ -1,5 +1,6 @@
 /*
- * One real end of a session, and a peer that the test plays by hand: it writes frames, and reads what the real end would send.
+ * One real end of a session, and a peer that the test plays by hand: it writes frames, and reads what the real end
+ * would send.
  */
 #ifndef HT_TESTS_MUX_RIG_H
 #define HT_TESTS_MUX_RIG_H
@@ -242,10 +243,13 @@ static inline ssize_t rig_reset(struct rig *r, uint32_t id, uint16_t code) {
 static inline ssize_t rig_ping(struct rig *r, const char nonce[9]) { return rig_frame_in(r, WIRE_PING, 0, nonce, 8); }
 
 #define RIG_OPEN_TCP "{\"kind\":\"tcp\",\"bindId\":1,\"containerPort\":5432,\"peerAddr\":\"127.0.0.1:1\"}"
-#define RIG_OPEN_HTTP "{\"kind\":\"http\",\"bindId\":1,\"method\":\"GET\",\"target\":\"/\",\"headers\":[],\"isUpgrade\":false}"
+#define RIG_OPEN_HTTP                                                                                                  \
+    "{\"kind\":\"http\",\"bindId\":1,\"method\":\"GET\",\"target\":\"/\",\"headers\":[],\"isUpgrade\":false}"
 #define RIG_HEAD "{\"status\":200,\"headers\":[],\"final\":true}"
 
-static inline ssize_t rig_open(struct rig *r, uint32_t id, const char *json) { return rig_text(r, WIRE_STREAM_OPEN, id, json); }
+static inline ssize_t rig_open(struct rig *r, uint32_t id, const char *json) {
+    return rig_text(r, WIRE_STREAM_OPEN, id, json);
+}
 
 /* One message of the real end into the log. False: nothing to send. */
 static inline bool rig_pull_one(struct rig *r, size_t cap) {
@@ -315,7 +319,8 @@ static inline bool rig_went_away(struct rig *r, unsigned code, uint16_t ws_code)
 
 static inline struct rig_stream *rig_visit(struct rig *r, enum wire_kind kind) {
     struct rig_stream *t = &r->streams[r->n_streams % RIG_STREAMS];
-    struct wire_stream_open open = {.kind = kind, .bind_id = 1, .method = ht_slice_str("GET"), .target = ht_slice_str("/")};
+    struct wire_stream_open open = {
+        .kind = kind, .bind_id = 1, .method = ht_slice_str("GET"), .target = ht_slice_str("/")};
     if (t->st)
         mux_stream_release(&t->st);
     *t = (struct rig_stream){.rig = r, .writable = -1};

@@ -1,7 +1,7 @@
 /*
- * A kit's session and a driver's, joined in memory, under random schedules: who writes, reads, resets, releases, pulls and
- * delivers when, and in what pieces, comes from a printed seed. Every byte is checked against what was sent, borrowed bytes
- * only when they are due, and the credit of the two ends must add up after each step.
+ * A kit's session and a driver's, joined in memory, under random schedules: who writes, reads, resets, releases, pulls
+ * and delivers when, and in what pieces, comes from a printed seed. Every byte is checked against what was sent,
+ * borrowed bytes only when they are due, and the credit of the two ends must add up after each step.
  *
  * Run with a number to repeat a seed, and with a second one to take more steps.
  */
@@ -73,6 +73,7 @@ struct end {
 
 static struct end kit, driver;
 static unsigned violations, completed, resets;
+static bool chaos; /* the next callbacks may end their own session */
 
 /* Byte number `at` of what `from` sends on stream `id`. */
 static uint8_t pattern(const struct end *from, uint32_t id, size_t at) {
@@ -89,7 +90,13 @@ static void check_slices(struct side *x) {
 
 /* ---- callbacks ---- */
 
+static void end_somehow(struct end *e, bool rude);
+
 static void maybe_drop(struct side *x) {
+    if (chaos && roll(30) == 0) {
+        chaos = false;
+        end_somehow(x->end, true);
+    }
     if (!x->hands_off && x->st && roll(400) == 0) {
         x->n_slices = 0;
         resets += !mux_stream_is_over(x->st);
@@ -125,7 +132,7 @@ static void on_eof(void *ctx) {
 static void on_data_end(void *ctx) {
     struct side *x = ctx;
     check_slices(x);
-    if (roll(3))
+    if (x->st && roll(3))
         mux_stream_consumed(x->st, roll(2) ? mux_stream_unconsumed(x->st) : roll(50000));
     maybe_drop(x);
 }
@@ -135,6 +142,11 @@ static ssize_t on_pull(void *ctx, uint8_t *out, size_t cap, unsigned *flags) {
     if (!x->hands_off && roll(500) == 0) {
         resets++;
         mux_stream_reset(x->st, WIRE_CODE_CANCEL, "changed my mind");
+        return HT_ECLOSED;
+    }
+    if (chaos && roll(30) == 0) {
+        chaos = false;
+        end_somehow(x->end, true);
         return HT_ECLOSED;
     }
     size_t n = ht_min(cap, x->to_send);
@@ -170,13 +182,15 @@ static void on_closed(void *ctx, uint16_t code, struct ht_slice reason, bool rem
         completed++;
         if (!x->eof || !x->finishing || x->received != x->peer->sent || x->to_send)
             violations++;
-    } else if (code == WIRE_CODE_PROTOCOL_ERROR || code == WIRE_CODE_FLOW_CONTROL_ERROR || code == WIRE_CODE_STREAM_CLOSED) {
+    } else if (code == WIRE_CODE_PROTOCOL_ERROR || code == WIRE_CODE_FLOW_CONTROL_ERROR ||
+               code == WIRE_CODE_STREAM_CLOSED) {
         violations++;
     }
     maybe_drop(x);
 }
 
-static const struct mux_stream_ops stream_ops = {on_head, on_data, on_eof, on_data_end, on_pull, on_writable, on_closed};
+static const struct mux_stream_ops stream_ops = {on_head, on_data,     on_eof,   on_data_end,
+                                                 on_pull, on_writable, on_closed};
 
 static void on_stream_open(void *ctx, struct mux_stream *st, const struct wire_stream_open *open) {
     struct end *e = ctx;
@@ -188,9 +202,7 @@ static void on_stream_open(void *ctx, struct mux_stream *st, const struct wire_s
         mux_stream_release(&x->st);
 }
 
-static void on_link_lost(void *ctx, struct mux_link *l, unsigned index) {
-    (void)ctx, (void)l, (void)index;
-}
+static void on_link_lost(void *ctx, struct mux_link *l, unsigned index) { (void)ctx, (void)l, (void)index; }
 
 static void on_over(void *ctx, enum mux_end why, const char *text) {
     struct end *e = ctx;
@@ -229,8 +241,10 @@ static void start_session(struct end *e, struct mux_link *l, const struct wire_h
 static void on_hello(void *ctx, const struct wire_hello *hello) {
     struct port *p = ctx;
     (void)hello;
-    struct wire_hello_ok ok = {.session_id = ht_slice_str("S-1"), .stream_window = config.stream_window,
-                               .session_window = config.session_window, .connections_granted = (uint16_t)links_wanted};
+    struct wire_hello_ok ok = {.session_id = ht_slice_str("S-1"),
+                               .stream_window = config.stream_window,
+                               .session_window = config.session_window,
+                               .connections_granted = (uint16_t)links_wanted};
     start_session(p->end, p->l, &ok);
 }
 
@@ -251,8 +265,12 @@ static void on_join_ok(void *ctx, const struct wire_join_ok *ok) {
         abort();
 }
 
-static const struct mux_link_ops link_ops = {
-    .hello = on_hello, .join = on_join, .hello_ok = on_hello_ok, .join_ok = on_join_ok, .output = on_output, .close = on_close};
+static const struct mux_link_ops link_ops = {.hello = on_hello,
+                                             .join = on_join,
+                                             .hello_ok = on_hello_ok,
+                                             .join_ok = on_join_ok,
+                                             .output = on_output,
+                                             .close = on_close};
 
 /* ---- the wire between them ---- */
 
@@ -383,8 +401,10 @@ static void open_one(void) {
     unsigned n = kit.n_sides;
     struct side *a = &kit.side[n], *b = &driver.side[n];
     bool http = roll(2);
-    struct wire_stream_open open = {.kind = http ? WIRE_KIND_HTTP : WIRE_KIND_TCP, .bind_id = n + 1,
-                                    .method = ht_slice_str("PUT"), .target = ht_slice_str("/a")};
+    struct wire_stream_open open = {.kind = http ? WIRE_KIND_HTTP : WIRE_KIND_TCP,
+                                    .bind_id = n + 1,
+                                    .method = ht_slice_str("PUT"),
+                                    .target = ht_slice_str("/a")};
     *a = (struct side){.end = &kit, .peer = b};
     *b = (struct side){.end = &driver, .peer = a, .head_due = http};
     if (mux_stream_open(kit.s, &open, &stream_ops, a, &a->st) < 0)
@@ -452,7 +472,8 @@ static void step(void) {
     check_credit(&driver, &kit);
 }
 
-/* Everybody writes to the end and takes everything: all streams must come to their end, and all credit must come back. */
+/* Everybody writes to the end and takes everything: all streams must come to their end, and all credit must come back.
+ */
 static void settle(void) {
     for (unsigned round = 0, quiet = 0; round < 20000 && quiet < 30; round++) {
         bool moved = pump();
@@ -475,7 +496,7 @@ static void settle(void) {
             struct side *x = j ? &driver.side[i] : &kit.side[i];
             if (x->st && !mux_stream_is_over(x->st)) {
                 printf("# stream %u of %s stands still: %zu to send, %zu/%zu\n", x->id, j ? "driver" : "kit",
-                        x->to_send, x->received, x->peer->sent);
+                       x->to_send, x->received, x->peer->sent);
                 violations++;
             }
             mux_stream_release(&x->st);
@@ -605,41 +626,57 @@ static void a_lost_secondary(void) {
     }
 }
 
-/* The end comes at any moment, from any side, and nothing is left or used afterwards. */
-static void sudden_ends(void) {
+/* `rude`: from inside a callback. */
+static void end_somehow(struct end *e, bool rude) {
+    if (!e->s)
+        return;
+    switch (roll(6)) {
+    case 0:
+        mux_session_destroy(&e->s);
+        break;
+    case 1:
+        mux_link_destroy(&e->port[0].l);
+        break;
+    case 2:
+        if (e->port[0].l)
+            mux_link_closed(e->port[0].l, roll(2));
+        break;
+    case 3:
+        mux_session_shutdown(e->s, 0, "bye", rude ? 0 : roll(200), 1001);
+        break;
+    case 4:
+        mux_session_close(e->s);
+        break;
+    default:
+        (void)!mux_session_send(e->s, WIRE_GOAWAY, &(struct wire_goaway){.code = 0, .message = ht_slice_str("bye")});
+    }
+}
+
+static void ends(bool rude) {
     for (int i = 0; i < 300; i++) {
         size_t live = ht_mem_live();
         violations = completed = resets = 0;
         start(i % 3 == 0, &usual);
         for (unsigned n = roll(600); n > 0; n--)
             step();
-        struct end *e = roll(2) ? &kit : &driver;
-        switch (roll(6)) {
-        case 0:
-            mux_session_destroy(&e->s);
-            break;
-        case 1:
-            mux_link_destroy(&e->port[0].l);
-            break;
-        case 2:
-            mux_link_closed(e->port[0].l, roll(2));
-            break;
-        case 3:
-            mux_session_shutdown(e->s, 0, "bye", roll(200), 1001);
-            break;
-        case 4:
-            mux_session_close(e->s);
-            break;
-        default:
-            (void)!mux_session_send(e->s, WIRE_GOAWAY, &(struct wire_goaway){.code = 0, .message = ht_slice_str("bye")});
-        }
+        if (rude)
+            chaos = true;
+        else
+            end_somehow(roll(2) ? &kit : &driver, false);
         for (unsigned n = 0; n < 400; n++)
             step();
+        chaos = false;
         CU_ASSERT_EQUAL(violations, 0);
         CU_ASSERT(kit.overs <= 1 && driver.overs <= 1);
         finish(live);
     }
 }
+
+/* The end comes at any moment, from any side, and nothing is left or used afterwards. */
+static void sudden_ends(void) { ends(false); }
+
+/* The same out of a callback of a stream: what called it must not touch what is gone. */
+static void ends_inside_callbacks(void) { ends(true); }
 
 int main(int argc, char **argv) {
     static const struct tap_test tests[] = {
@@ -651,6 +688,7 @@ int main(int argc, char **argv) {
         {"several links", several_links},
         {"a lost secondary", a_lost_secondary},
         {"sudden ends", sudden_ends},
+        {"ends inside callbacks", ends_inside_callbacks},
         {NULL, NULL},
     };
     seed = argc > 1 ? strtoull(argv[1], NULL, 10) : 20260101;

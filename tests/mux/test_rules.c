@@ -1,9 +1,9 @@
 /* What a peer may not do, and what it costs: each rule against a scripted peer. */
 #include "mux/rig.h"
 
-#define START(role, tune)                  \
-    size_t live = ht_mem_live();           \
-    struct rig *r = rig_start(role, tune); \
+#define START(role, tune)                                                                                              \
+    size_t live = ht_mem_live();                                                                                       \
+    struct rig *r = rig_start(role, tune);                                                                             \
     CU_ASSERT_PTR_NOT_NULL_FATAL(r->s)
 #define KIT() START(WIRE_ROLE_KIT, NULL)
 #define DRIVER() START(WIRE_ROLE_DRIVER, NULL)
@@ -371,8 +371,12 @@ static void a_head_that_fits_no_frame(void) {
     struct wire_header h[8];
     for (int i = 0; i < 8; i++)
         h[i] = (struct wire_header){ht_slice_str("x"), ht_slice_of(big, 16000)};
-    struct wire_stream_open open = {.kind = WIRE_KIND_HTTP, .bind_id = 1, .method = ht_slice_str("GET"),
-                                    .target = ht_slice_str("/"), .headers = h, .n_headers = 8};
+    struct wire_stream_open open = {.kind = WIRE_KIND_HTTP,
+                                    .bind_id = 1,
+                                    .method = ht_slice_str("GET"),
+                                    .target = ht_slice_str("/"),
+                                    .headers = h,
+                                    .n_headers = 8};
     struct mux_stream *st;
     CU_ASSERT_EQUAL(mux_stream_open(r->s, &open, &rig_stream_ops, NULL, &st), HT_ESPACE);
     CU_ASSERT_EQUAL(mux_session_streams(r->s), 0);
@@ -474,7 +478,10 @@ static void messages_that_end_it(void) {
     CU_ASSERT(rig_went_away(r, 1, 1002));
     STOP();
     r = rig_start(WIRE_ROLE_KIT, NULL);
-    rig_raw(r, "\x20\0\0\0\0\0\0\0\10" "1234", 13); /* cut: MSG-5 */
+    rig_raw(r,
+            "\x20\0\0\0\0\0\0\0\10"
+            "1234",
+            13); /* cut: MSG-5 */
     CU_ASSERT(rig_send(r) < 0);
     CU_ASSERT(rig_went_away(r, 1, 1002));
     STOP();
@@ -487,7 +494,8 @@ static void messages_that_end_it(void) {
 
 static void a_bad_bind_is_answered(void) {
     KIT();
-    CU_ASSERT(rig_text(r, WIRE_BIND, 0, "{\"clientBindRef\":7,\"kind\":\"http\",\"mode\":\"expose\",\"containerPort\":-1}") > 0);
+    CU_ASSERT(rig_text(r, WIRE_BIND, 0,
+                       "{\"clientBindRef\":7,\"kind\":\"http\",\"mode\":\"expose\",\"containerPort\":-1}") > 0);
     CU_ASSERT_EQUAL(r->bad_binds, 1);
     const struct rig_frame *f = rig_next(r, WIRE_BIND_ERR);
     CU_ASSERT_PTR_NOT_NULL_FATAL(f);
@@ -597,6 +605,117 @@ static void good_byes(void) {
     STOP();
 }
 
+/* ---- v2 ---- */
+
+static void v2(struct mux_config *c) { c->version = WIRE_V2; }
+
+struct secondary {
+    struct rig *r;
+    struct mux_link *l;
+    int rc;
+    unsigned closes;
+};
+
+static void joined(void *ctx, const struct wire_join *join) {
+    struct secondary *x = ctx;
+    x->rc = mux_session_join(x->r->s, x->l, join->index);
+    if (x->rc < 0)
+        mux_link_refuse_join(x->l, &(struct wire_join_err){.code = WIRE_JOIN_ERROR_INVALID_TICKET});
+}
+
+static void secondary_output(void *ctx) { (void)ctx; }
+
+static void secondary_close(void *ctx, uint16_t ws_code, const char *reason) {
+    (void)ws_code, (void)reason;
+    ((struct secondary *)ctx)->closes++;
+}
+
+static const struct mux_link_ops secondary_ops = {.join = joined, .output = secondary_output, .close = secondary_close};
+
+/* One message into the secondary. */
+static ssize_t secondary_in(struct secondary *x, uint8_t type, uint32_t id, const void *payload, size_t n) {
+    static uint8_t m[70000];
+    wire_encode_header(m, type, id, (uint32_t)n);
+    if (payload)
+        memcpy(m + 9, payload, n);
+    ssize_t rc = mux_link_message(x->l, m, n + 9, true);
+    mux_link_fed(x->l);
+    return rc;
+}
+
+static void join(struct rig *r, struct secondary *x, const char *json) {
+    *x = (struct secondary){.r = r};
+    x->l = mux_link_create(WIRE_ROLE_KIT, WIRE_V2, &secondary_ops, x);
+    secondary_in(x, WIRE_JOIN, 0, json, strlen(json));
+}
+
+/* Type of the first frame that the secondary has to send, or 0. */
+static uint8_t secondary_says(struct secondary *x, uint32_t *id) {
+    size_t n = mux_link_pull(x->l, rig_buffer, WIRE_LIMIT_MAX_MESSAGE);
+    *id = n ? wire_get32(rig_buffer + 1) : 0;
+    return n ? rig_buffer[0] : 0;
+}
+
+#define JOIN(i) "{\"sessionId\":\"S-1\",\"index\":" #i ",\"nonce\":\"n\"}"
+
+static void start_v2(struct rig *r) {
+    mux_link_destroy(&r->l);
+    r->l = mux_link_create(WIRE_ROLE_KIT, WIRE_V2, &rig_link_ops, r);
+    rig_text(r, WIRE_HELLO, 0,
+             "{\"version\":\"hoody-tunnel.v2\",\"capabilities\":[\"multi-ws\"],\"maxConnections\":2}");
+    rig_pull(r);
+}
+
+static void secondaries_carry_streams(void) {
+    size_t live = ht_mem_live();
+    struct rig *r = rig_start(WIRE_ROLE_KIT, v2); /* its v1 HELLO was refused */
+    struct secondary a, b;
+    uint32_t id;
+    CU_ASSERT_PTR_NULL_FATAL(r->s);
+    start_v2(r);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(r->s);
+    join(r, &a, JOIN(1));
+    CU_ASSERT_EQUAL(a.rc, 0);
+    CU_ASSERT_EQUAL(secondary_says(&a, &id), WIRE_JOIN_OK);
+    CU_ASSERT_EQUAL(mux_session_links(r->s), 2);
+    join(r, &b, JOIN(1)); /* taken */
+    CU_ASSERT_EQUAL(b.rc, HT_EINVAL);
+    CU_ASSERT_EQUAL(b.closes, 1);
+    CU_ASSERT_EQUAL(secondary_says(&b, &id), WIRE_JOIN_ERR);
+    mux_link_destroy(&b.l);
+
+    struct rig_stream *t = rig_visit(r, WIRE_KIND_HTTP), *u = rig_visit(r, WIRE_KIND_HTTP);
+    CU_ASSERT_EQUAL(rig_count(r, WIRE_STREAM_OPEN, 2), 1);
+    CU_ASSERT_EQUAL(secondary_says(&a, &id), WIRE_STREAM_OPEN);
+    CU_ASSERT_EQUAL(id, 4);
+    CU_ASSERT(rig_text(r, WIRE_STREAM_RESPONSE_HEAD, 4, RIG_HEAD) > 0); /* published drivers answer on the primary */
+    for (int i = 0; i < 5; i++)
+        CU_ASSERT(rig_frame_in(r, WIRE_DATA, 4, NULL, 60000) > 0);
+    CU_ASSERT_EQUAL(u->heads, 1);
+    CU_ASSERT_EQUAL(u->received, 300000);
+    CU_ASSERT_EQUAL(u->data_ends, 6);
+    CU_ASSERT_EQUAL(rig_count(r, WIRE_WINDOW, 4), 0); /* ours stay where the stream is (STREAM-3) */
+    CU_ASSERT_EQUAL(secondary_says(&a, &id), WIRE_WINDOW);
+    CU_ASSERT_EQUAL(id, 4);
+    CU_ASSERT(secondary_in(&a, WIRE_PING, 0, "12345678", 8) > 0); /* answered where it was asked */
+    CU_ASSERT_EQUAL(secondary_says(&a, &id), WIRE_PONG);
+
+    mux_link_closed(a.l, true); /* PARK-4: even a clean close ends no session */
+    CU_ASSERT_EQUAL(u->closes, 1);
+    CU_ASSERT_EQUAL(u->code, WIRE_CODE_REFUSED_STREAM);
+    CU_ASSERT_EQUAL(t->closes, 0);
+    CU_ASSERT_EQUAL(r->overs, 0);
+    mux_link_destroy(&a.l);
+    join(r, &a, JOIN(1)); /* there is room again */
+    CU_ASSERT_EQUAL(a.rc, 0);
+    mux_link_closed(r->l, false); /* the primary's fate is the session's */
+    CU_ASSERT_EQUAL(r->overs, 1);
+    CU_ASSERT_EQUAL(r->why, MUX_END_LOST);
+    CU_ASSERT_EQUAL(a.closes, 1);
+    mux_link_destroy(&a.l);
+    rig_stop(r, live);
+}
+
 int main(void) {
     static const struct tap_test tests[] = {
         {"the first frame is HELLO", the_first_frame_is_hello},
@@ -632,6 +751,7 @@ int main(void) {
         {"a kit's GOAWAY lets streams finish", a_kits_goaway_lets_streams_finish},
         {"lost and clean ends", lost_and_clean_ends},
         {"a clean goodbye", good_byes},
+        {"v2: secondaries carry streams", secondaries_carry_streams},
         {NULL, NULL},
     };
     return tap_main("mux rules", tests);

@@ -1,9 +1,9 @@
 /* Who sends what, and when: turns of the streams, WINDOWs, and everything that depends on time. */
 #include "mux/rig.h"
 
-#define START(role, tune)                  \
-    size_t live = ht_mem_live();           \
-    struct rig *r = rig_start(role, tune); \
+#define START(role, tune)                                                                                              \
+    size_t live = ht_mem_live();                                                                                       \
+    struct rig *r = rig_start(role, tune);                                                                             \
     CU_ASSERT_PTR_NOT_NULL_FATAL(r->s)
 #define STOP() rig_stop(r, live)
 
@@ -205,7 +205,8 @@ static void session_credit_is_shared(void) {
 /* The one who waits for session credit goes away: what was meant for it goes to the next. */
 static void credit_meant_for_the_dead(void) {
     START(WIRE_ROLE_KIT, tight);
-    struct rig_stream *a = rig_visit(r, WIRE_KIND_TCP), *b = rig_visit(r, WIRE_KIND_TCP), *c = rig_visit(r, WIRE_KIND_TCP);
+    struct rig_stream *a = rig_visit(r, WIRE_KIND_TCP), *b = rig_visit(r, WIRE_KIND_TCP),
+                      *c = rig_visit(r, WIRE_KIND_TCP);
     rig_write(a, 100000, false);
     rig_pull(r);
     rig_write(b, 1000, false);
@@ -449,8 +450,8 @@ static void the_first_burst_is_bounded(void) {
 
 static void a_tcp_eof_waits_for_the_dial(void) {
     START(WIRE_ROLE_KIT, published);
-    struct rig_stream *t = rig_visit(r, WIRE_KIND_TCP), *u = rig_visit(r, WIRE_KIND_TCP), *h = rig_visit(r, WIRE_KIND_HTTP),
-                      *v = rig_visit(r, WIRE_KIND_TCP);
+    struct rig_stream *t = rig_visit(r, WIRE_KIND_TCP), *u = rig_visit(r, WIRE_KIND_TCP),
+                      *h = rig_visit(r, WIRE_KIND_HTTP), *v = rig_visit(r, WIRE_KIND_TCP);
     rig_write(t, 10, true); /* waits for the WINDOW */
     rig_write(u, 0, true);  /* waits for 100 ms */
     rig_write(h, 0, true);  /* does not wait */
