@@ -278,11 +278,6 @@ static void on_goaway(void *ctx, const struct wire_goaway *goaway) {
             HT_SLICE_ARG(goaway->message));
 }
 
-static void on_pong(void *ctx, uint64_t rtt_us) {
-    struct kit_session *s = ctx;
-    ht_metrics_observe_ping_rtt_seconds(&s->kit->metrics, rtt_us);
-}
-
 static void on_link_lost(void *ctx, struct mux_link *link, unsigned index) {
     struct kit_session *s = ctx;
     ht_info("session", "%s: connection %u is lost", s->id, index);
@@ -309,7 +304,6 @@ const struct mux_session_ops session_mux_ops = {
     .bind = on_bind,
     .unbind = on_unbind,
     .goaway = on_goaway,
-    .pong = on_pong,
     .link_lost = on_link_lost,
     .over = on_over,
 };
