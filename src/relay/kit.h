@@ -21,11 +21,11 @@ struct relay_kit_config {
     struct io_fds *fds;         /* permits for visitors' descriptors and listeners */
     struct ht_metrics *metrics; /* never NULL */
     struct http_limits head_limits;
-    uint64_t head_timeout_ms;      /* absolute, for a request head; 408 */
-    uint64_t keepalive_timeout_ms; /* idle between requests */
-    uint64_t response_timeout_ms;  /* until the final response head; 504 */
+    uint64_t head_timeout_ms;       /* absolute, for a request head; 408 */
+    uint64_t keepalive_timeout_ms;  /* idle between requests */
+    uint64_t response_timeout_ms;   /* until the final response head; 504 */
     uint64_t half_close_timeout_ms; /* a quiet half-closed TCP stream */
-    unsigned max_bindings;         /* per owner */
+    unsigned max_bindings;          /* per owner */
     bool allow_privileged_expose, allow_privileged_pull;
     const uint16_t *reserved_ports;
     size_t n_reserved_ports;
@@ -38,12 +38,12 @@ struct relay_binding;
 
 /* Embedded in the kit's session record. */
 struct relay_owner {
-    struct ht_list bindings;   /* of struct relay_binding */
-    struct mux_session *mux;   /* NULL while parked: visitors get 503 with Retry-After */
-    uint64_t not_before_ms;    /* until then visitors get 503 too (a published driver that has just resumed); 0: none */
-    uint32_t next_bind_id;     /* from 1 */
+    struct ht_list bindings; /* of struct relay_binding */
+    struct mux_session *mux; /* NULL while parked: visitors get 503 with Retry-After */
+    uint64_t not_before_ms;  /* until then visitors get 503 too (a published driver that has just resumed); 0: none */
+    uint32_t next_bind_id;   /* from 1 */
     unsigned n_bindings;
-    bool own_peer;             /* mux_config.own_peer */
+    bool own_peer; /* mux_config.own_peer */
     /* The binding was taken over by another owner: tell the old driver (BIND_REVOKED). */
     void (*revoked)(struct relay_owner *o, uint32_t bind_id, const char *reason);
 };

@@ -195,8 +195,9 @@ static void begin_run(struct io_task *t) {
     flush(p);
 }
 
-struct relay_pipe *relay_pipe_start(struct io_loop *loop, struct io_conn *conn, struct mux_stream *st, struct ht_slice early,
-                                    uint64_t half_close_timeout_ms, const struct relay_pipe_ops *ops, void *ctx) {
+struct relay_pipe *relay_pipe_start(struct io_loop *loop, struct io_conn *conn, struct mux_stream *st,
+                                    struct ht_slice early, uint64_t half_close_timeout_ms,
+                                    const struct relay_pipe_ops *ops, void *ctx) {
     struct relay_pipe *p = ht_calloc(1, sizeof *p);
     if (!p || ht_buf_append(&p->early, early.p, early.n)) {
         ht_free(p);

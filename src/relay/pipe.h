@@ -1,5 +1,6 @@
 /*
- * Raw bytes between a connection and a stream, both ways, with half-close: PULL on both ends, and a connection after a 101.
+ * Raw bytes between a connection and a stream, both ways, with half-close: PULL on both ends, and a connection after a
+ * 101.
  */
 #ifndef HT_RELAY_PIPE_H
 #define HT_RELAY_PIPE_H
@@ -13,41 +14,43 @@ struct relay_pipe;
 struct relay_out;
 
 struct relay_pipe_ops {
-    /* Both directions ended, or one side failed; called once, from the loop, never from inside relay_pipe_start(). The pipe has
-     * closed the connection and released the stream. `code` 0: in order. Destroy the pipe in it. */
+    /* Both directions ended, or one side failed; called once, from the loop, never from inside relay_pipe_start(). The
+     * pipe has closed the connection and released the stream. `code` 0: in order. Destroy the pipe in it. */
     void (*done)(void *ctx, uint16_t code, const char *text);
 };
 
 /*
- * Takes the connection and the stream (and sets their ops). `early` are bytes already read from the connection (copied).
- * `half_close_timeout_ms`: how long a half-closed pair may be quiet; 0: for ever. NULL: out of memory, both are closed.
+ * Takes the connection and the stream (and sets their ops). `early` are bytes already read from the connection
+ * (copied). `half_close_timeout_ms`: how long a half-closed pair may be quiet; 0: for ever. NULL: out of memory, both
+ * are closed.
  */
-struct relay_pipe *relay_pipe_start(struct io_loop *loop, struct io_conn *conn, struct mux_stream *st, struct ht_slice early,
-                                    uint64_t half_close_timeout_ms, const struct relay_pipe_ops *ops, void *ctx) HT_MUST_USE;
-/* Right after the start: bytes for the connection that came before the pipe was there (an origin that was still being dialled,
- * a 101 that is not out yet) go first. Takes what `from` holds and leaves it empty. 0 or HT_ENOMEM. */
+struct relay_pipe *relay_pipe_start(struct io_loop *loop, struct io_conn *conn, struct mux_stream *st,
+                                    struct ht_slice early, uint64_t half_close_timeout_ms,
+                                    const struct relay_pipe_ops *ops, void *ctx) HT_MUST_USE;
+/* Right after the start: bytes for the connection that came before the pipe was there (an origin that was still being
+ * dialled, a 101 that is not out yet) go first. Takes what `from` holds and leaves it empty. 0 or HT_ENOMEM. */
 int relay_pipe_take_out(struct relay_pipe *p, struct relay_out *from) HT_MUST_USE;
 /* Aborts both. done() is not called. Clears the pointer. NULL is ignored. */
 void relay_pipe_destroy(struct relay_pipe **p);
 void relay_pipe_counts(const struct relay_pipe *p, uint64_t *from_conn, uint64_t *to_conn);
 
 /*
- * What a stream has brought and its connection cannot take at once. Borrowed slices first (written straight from the receive
- * buffer with one system call), copies only of what is left. Shared by the pipe, the visitor and the origin.
+ * What a stream has brought and its connection cannot take at once. Borrowed slices first (written straight from the
+ * receive buffer with one system call), copies only of what is left. Shared by the pipe, the visitor and the origin.
  */
 #define RELAY_OUT_IOV 16
 struct relay_out {
     struct iovec iov[RELAY_OUT_IOV];
     int n_iov;
-    size_t borrowed;      /* bytes in iov */
-    struct ht_buf queue;  /* copies, written before anything borrowed */
+    size_t borrowed;     /* bytes in iov */
+    struct ht_buf queue; /* copies, written before anything borrowed */
 };
 
 /* Adds bytes that stay valid until the next relay_out_flush(). 0 or HT_ENOMEM (when iov is full it copies). */
 int relay_out_add(struct relay_out *o, const void *p, size_t n) HT_MUST_USE;
 /*
- * Writes what it can, copies what is left of the borrowed, and sets io_conn_want_write accordingly. Returns the number of bytes
- * written now (>= 0), or a negative error of the connection.
+ * Writes what it can, copies what is left of the borrowed, and sets io_conn_want_write accordingly. Returns the number
+ * of bytes written now (>= 0), or a negative error of the connection.
  */
 ssize_t relay_out_flush(struct relay_out *o, struct io_conn *conn) HT_MUST_USE;
 size_t relay_out_pending(const struct relay_out *o);

@@ -96,7 +96,7 @@ void relay_table_destroy(struct relay_table **tp) {
 void relay_table_pause(struct relay_table *t, bool pause) {
     t->paused = pause;
     HT_LIST_FOR(it, &t->bindings)
-        io_listener_pause(HT_LIST_ENTRY(it, struct relay_binding, all)->listener, pause);
+    io_listener_pause(HT_LIST_ENTRY(it, struct relay_binding, all)->listener, pause);
 }
 
 struct mux_session *relay_binding_mux(const struct relay_binding *b) {
@@ -266,8 +266,8 @@ static int bind_new(struct request *r, struct relay_bound *out) {
 }
 
 /*
- * Rule TAKEOVER-1: the listener stays open and only changes hands, so that no visitor is refused. Old streams end first,
- * then the old owner hears of it; the caller's BIND_OK comes last.
+ * Rule TAKEOVER-1: the listener stays open and only changes hands, so that no visitor is refused. Old streams end
+ * first, then the old owner hears of it; the caller's BIND_OK comes last.
  */
 static int take_over(struct request *r, struct relay_binding *b, struct relay_bound *out) {
     static const char reason[] = "taken over by another session";
@@ -282,7 +282,7 @@ static int take_over(struct request *r, struct relay_binding *b, struct relay_bo
     ht_list_remove(&b->node);
     ht_list_push_back(&r->o->bindings, &b->node);
     HT_LIST_FOR_SAFE(it, &b->visitors)
-        visitor_http_revoke(HT_LIST_ENTRY(it, struct visitor_http, node), WIRE_CODE_BIND_TAKEOVER, reason);
+    visitor_http_revoke(HT_LIST_ENTRY(it, struct visitor_http, node), WIRE_CODE_BIND_TAKEOVER, reason);
     r->t->cfg.metrics->takeovers_total++;
     out->bind_id = b->id;
     out->port = b->port;

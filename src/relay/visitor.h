@@ -120,11 +120,11 @@ struct visitor_http {
     bool request_done;    /* all of it was read */
     bool blocked;         /* the stream takes no more for now */
     bool upgrade, head_request, http10;
-    bool keep;            /* the connection may serve another request */
+    bool keep; /* the connection may serve another request */
 
     /* the answer */
     struct relay_out out;
-    struct ht_buf head;  /* its head; borrowed by `out` until it is flushed */
+    struct ht_buf head; /* its head; borrowed by `out` until it is flushed */
     uint64_t answer_left;
     enum visitor_framing framing;
     uint16_t status;
@@ -161,11 +161,11 @@ extern const struct visitor_answer answer_bad_request, answer_connect_refused, a
     answer_target_too_long, answer_head_too_large, answer_bad_gateway, answer_parked, answer_stream_cap, answer_fd_cap,
     answer_response_timeout, answer_version;
 
-/* Sends it; there is no stream any more. The connection lives on when it is safe and `keep`; else it is closed behind it.
- * False: the visitor is gone. */
+/* Sends it; there is no stream any more. The connection lives on when it is safe and `keep`; else it is closed behind
+ * it. False: the visitor is gone. */
 bool visitor_answer(struct visitor_http *v, const struct visitor_answer *a, bool keep);
-/* The connection is of no use: RESET CANCEL for an open stream, and the visitor is gone. `cut`: with RST, so that what the
- * visitor has got does not look complete. */
+/* The connection is of no use: RESET CANCEL for an open stream, and the visitor is gone. `cut`: with RST, so that what
+ * the visitor has got does not look complete. */
 void visitor_lost(struct visitor_http *v, bool cut, const char *why);
 /* Writes what it can. False: the visitor is gone. */
 bool visitor_flush(struct visitor_http *v);
@@ -201,7 +201,8 @@ struct relay_stray {
 
 /*
  * Takes a stream whose answer is complete though its EOF has not come. Published drivers send it late for HEAD, 204 and
- * 304, when their local connection closes: the visitor does not wait for it. When it takes too long the stream is reset.
+ * 304, when their local connection closes: the visitor does not wait for it. When it takes too long the stream is
+ * reset.
  */
 void relay_stray_adopt(struct relay_table *t, struct mux_stream *st);
 void relay_stray_fired(struct io_timer *timer);

@@ -6,10 +6,10 @@
 #include <stdio.h>
 #include <unistd.h>
 
-#define ANSWER(name)                                                                          \
-    {                                                                                         \
-        .status = WIRE_ANSWER_##name##_STATUS, .retry_after = WIRE_ANSWER_##name##_RETRY_AFTER, \
-        .class = HT_METRIC_CLASS_##name, .body = WIRE_ANSWER_##name##_BODY                    \
+#define ANSWER(name)                                                                                                   \
+    {                                                                                                                  \
+        .status = WIRE_ANSWER_##name##_STATUS, .retry_after = WIRE_ANSWER_##name##_RETRY_AFTER,                        \
+        .class = HT_METRIC_CLASS_##name, .body = WIRE_ANSWER_##name##_BODY                                             \
     }
 
 const struct visitor_answer answer_bad_request = ANSWER(BAD_REQUEST);

@@ -13,10 +13,11 @@ static void lower_case(char *p, size_t n) {
 }
 
 /*
- * Rule HTTP-1. `strip`: a GET or HEAD without a body loses what speaks of one, for a published driver forwards the field but
- * not the body, which ruins its pool of local connections (wire protocol, section 10).
+ * Rule HTTP-1. `strip`: a GET or HEAD without a body loses what speaks of one, for a published driver forwards the
+ * field but not the body, which ruins its pool of local connections (wire protocol, section 10).
  */
-static bool is_forwarded(const struct visitor_http *v, const struct http_head *h, const char *p, uint32_t i, bool strip) {
+static bool is_forwarded(const struct visitor_http *v, const struct http_head *h, const char *p, uint32_t i,
+                         bool strip) {
     struct ht_slice name = http_text(p, h->fields[i].name);
     switch (name.n) {
     case 6:
@@ -107,7 +108,8 @@ static const struct visitor_answer *answer_for(int rc) {
 static bool is_upgrade(const struct http_head *h, const char *p) {
     if (!(h->flags & HTTP_UPGRADE))
         return false;
-    /* RFC 9110 7.8: an upgrade may be ignored. HTTP/2 from scratch (curl --http2 asks for it) is nothing we could carry on. */
+    /* RFC 9110 7.8: an upgrade may be ignored. HTTP/2 from scratch (curl --http2 asks for it) is nothing we could carry
+     * on. */
     const struct http_field *f = http_field_find(h, p, "upgrade");
     return !(f && ht_slice_case_eq(http_text(p, f->value), ht_slice_str("h2c")));
 }

@@ -23,10 +23,10 @@ static void out_of_memory(struct visitor_http *v) { visitor_lost(v, true, ht_err
 
 /* Hop-by-hop, and ours to decide: the visitor's connection is none of the driver's business. */
 static bool is_dropped(struct ht_slice name) {
-    static const char *const hop[] = {"connection", "keep-alive",        "proxy-connection", "te",
-                                      "trailer",    "transfer-encoding", "upgrade"};
+    static const struct ht_slice hop[] = {{"te", 2},          {"trailer", 7},           {"connection", 10},
+                                          {"keep-alive", 10}, {"proxy-connection", 16}, {"transfer-encoding", 17}};
     for (size_t i = 0; i < HT_ARRAY_LEN(hop); i++)
-        if (ht_slice_case_eq(name, ht_slice_str(hop[i])))
+        if (name.n == hop[i].n && ht_slice_case_eq(name, hop[i]))
             return true;
     return false;
 }
@@ -56,13 +56,13 @@ static int write_fields(struct visitor_http *v, const struct wire_response_head 
     int rc = http_write_status(&v->head, 1, head->status, ht_slice_of(NULL, 0));
     for (size_t i = 0; i < head->n_headers && rc == HT_OK; i++) {
         struct ht_slice name = head->headers[i].name, value = head->headers[i].value;
-        if (ht_slice_case_eq(name, ht_slice_str("content-length"))) {
+        if (name.n == 14 && ht_slice_case_eq(name, ht_slice_str("content-length"))) {
             uint64_t n;
             if (!parse_length(value, &n) || (a->has_length && a->length != n))
                 return HT_EPROTO;
             a->has_length = true;
             a->length = n;
-        } else if (ht_slice_case_eq(name, ht_slice_str("upgrade"))) {
+        } else if (name.n == 7 && ht_slice_case_eq(name, ht_slice_str("upgrade"))) {
             a->upgrade = value;
         } else if (!is_dropped(name)) {
             rc = http_write_field(&v->head, name, value);
@@ -90,8 +90,8 @@ static int write_framing(struct visitor_http *v, const struct answer_head *a) {
         v->framing = FRAMING_CHUNKED;
         rc = ht_buf_append_str(&v->head, "transfer-encoding: chunked\r\n");
     }
-    /* An answer to a request that is still being sent: it may end first, and then the rest of the body must not be taken
-     * for a request (hardening case 2). Behind an upgrade that was declined nobody knows what follows. */
+    /* An answer to a request that is still being sent: it may end first, and then the rest of the body must not be
+     * taken for a request (hardening case 2). Behind an upgrade that was declined nobody knows what follows. */
     if (!v->request_done || v->upgrade || v->b->t->paused || !relay_binding_mux(v->b))
         v->keep = false;
     if (rc == HT_OK && !v->keep)
@@ -189,7 +189,8 @@ static void cut_short(struct visitor_http *v, const char *why) {
 }
 
 static int add_to_chunk(struct visitor_http *v, const uint8_t *p, size_t n) {
-    /* Room for a chunk's head, these bytes, its tail and the last chunk: else what is there is copied and a new one begun. */
+    /* Room for a chunk's head, these bytes, its tail and the last chunk: else what is there is copied and a new one
+     * begun. */
     if (v->out.n_iov + 4 > RELAY_OUT_IOV && (close_chunk(v) || relay_out_spill(&v->out)))
         return HT_ENOMEM;
     if (!v->chunk_open) {

@@ -45,12 +45,12 @@ static inline void one_turn(void) {
 }
 
 /* Turns the loop until `cond`; a test that waits in vain fails and stops. */
-#define UNTIL(cond)                                   \
-    do {                                              \
-        uint64_t end_ = ht_now_ms() + PATIENCE_MS;    \
-        while (!(cond) && ht_now_ms() < end_)         \
-            one_turn();                               \
-        CU_ASSERT_FATAL(!!(cond));                    \
+#define UNTIL(cond)                                                                                                    \
+    do {                                                                                                               \
+        uint64_t end_ = ht_now_ms() + PATIENCE_MS;                                                                     \
+        while (!(cond) && ht_now_ms() < end_)                                                                          \
+            one_turn();                                                                                                \
+        CU_ASSERT_FATAL(!!(cond));                                                                                     \
     } while (0)
 
 static inline void rig_start(void) {
@@ -164,9 +164,7 @@ static inline struct played_stream *drv_last(struct driver *d) {
     return &d->streams[d->n_streams - 1];
 }
 
-static inline void drv_frame(struct driver *d, const void *p, size_t n) {
-    rig_append(&d->msg, p, n);
-}
+static inline void drv_frame(struct driver *d, const void *p, size_t n) { rig_append(&d->msg, p, n); }
 
 /* Everything queued goes to the kit as one message. */
 static inline void drv_send(struct driver *d) {
@@ -227,7 +225,8 @@ static inline void drv_pump(struct io_task *task) {
     while (!d->deaf && d->l && (n = mux_link_pull(d->l, out, sizeof out)) > 0) {
         d->messages++;
         for (size_t at = 0; at < n;) {
-            uint32_t id = (uint32_t)out[at + 1] << 24 | (uint32_t)out[at + 2] << 16 | (uint32_t)out[at + 3] << 8 | out[at + 4];
+            uint32_t id =
+                (uint32_t)out[at + 1] << 24 | (uint32_t)out[at + 2] << 16 | (uint32_t)out[at + 3] << 8 | out[at + 4];
             uint32_t len =
                 (uint32_t)out[at + 5] << 24 | (uint32_t)out[at + 6] << 16 | (uint32_t)out[at + 7] << 8 | out[at + 8];
             drv_take(d, out[at], id, out + at + WIRE_LIMIT_HEADER, len);
@@ -335,7 +334,8 @@ static inline void drv_reset(struct driver *d, uint32_t id, uint16_t code) {
 
 /* ---- bindings ---- */
 
-static inline int rig_bind(struct driver *d, struct wire_bind bind, struct relay_bound *out, enum wire_bind_error *code) {
+static inline int rig_bind(struct driver *d, struct wire_bind bind, struct relay_bound *out,
+                           enum wire_bind_error *code) {
     struct ht_errmsg err = {""};
     *code = WIRE_BIND_ERROR_UNKNOWN;
     int rc = relay_bind(rig.table, &d->owner, &bind, out, code, &err);
@@ -461,7 +461,8 @@ static inline void vis_expect_end(struct visitor *v, bool cut) {
 
 /* An answer of the kit's own. */
 #define ANSWER(status_line, more, length, body)                                                                        \
-    "HTTP/1.1 " status_line "\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: " length "\r\n" more "\r\n" body
+    "HTTP/1.1 " status_line "\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: " length "\r\n" more       \
+    "\r\n" body
 #define CLOSE "connection: close\r\n"
 
 #endif

@@ -37,7 +37,8 @@ static void test_both_ways(void) {
     struct visitor v = vis_connect(port);
     struct played_stream *st = opened(1);
     char want[256];
-    snprintf(want, sizeof want, "{\"kind\":\"tcp\",\"bindId\":1,\"containerPort\":%u,\"peerAddr\":\"%s\"}", port, v.addr);
+    snprintf(want, sizeof want, "{\"kind\":\"tcp\",\"bindId\":1,\"containerPort\":%u,\"peerAddr\":\"%s\"}", port,
+             v.addr);
     CU_ASSERT_STRING_EQUAL(st->open, want);
     vis_send(&v, "ping");
     UNTIL(ht_buf_size(&st->body) == 4);
@@ -184,7 +185,7 @@ static void test_bulk(void) {
             down += sizeof block;
         }
         vis_read(&v, 30000);
-        for (size_t n; (n = ht_buf_size(&v.rx)) > 0; ) {
+        for (size_t n; (n = ht_buf_size(&v.rx)) > 0;) {
             n = ht_min(n, sizeof block - got % sizeof block);
             CU_ASSERT_FATAL(memcmp(ht_buf_head(&v.rx), block + got % sizeof block, n) == 0);
             ht_buf_consume(&v.rx, n);

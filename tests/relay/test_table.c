@@ -58,7 +58,8 @@ static void test_kinds(void) {
     begin();
     expect_error(&d, (struct wire_bind){.kind = WIRE_KIND_HTTP, .mode = WIRE_MODE_PULL}, WIRE_BIND_ERROR_INVALID_KIND);
     expect_error(&d, (struct wire_bind){.kind = WIRE_KIND_TCP, .mode = WIRE_MODE_EXPOSE}, WIRE_BIND_ERROR_INVALID_KIND);
-    expect_error(&d, (struct wire_bind){.kind = WIRE_KIND_UNKNOWN, .mode = WIRE_MODE_EXPOSE}, WIRE_BIND_ERROR_INVALID_KIND);
+    expect_error(&d, (struct wire_bind){.kind = WIRE_KIND_UNKNOWN, .mode = WIRE_MODE_EXPOSE},
+                 WIRE_BIND_ERROR_INVALID_KIND);
     struct wire_bind b = pull(0, NULL);
     b.takeover = true;
     expect_error(&d, b, WIRE_BIND_ERROR_INVALID_KIND);
@@ -92,8 +93,8 @@ static void test_ports(void) {
 }
 
 static void test_hosts(void) {
-    static const char *const bad[] = {"10.0.0.1", "0.0.0.0", "::", "example.com", "127.0.0.1 ", "::ffff:127.0.0.1",
-                                      "[::1]", "127.1", "128.0.0.1"};
+    static const char *const bad[] = {"10.0.0.1",         "0.0.0.0", "::",    "example.com", "127.0.0.1 ",
+                                      "::ffff:127.0.0.1", "[::1]",   "127.1", "128.0.0.1"};
     begin();
     for (size_t i = 0; i < HT_ARRAY_LEN(bad); i++)
         expect_error(&d, pull(0, bad[i]), WIRE_BIND_ERROR_INVALID_HOST);

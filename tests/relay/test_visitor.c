@@ -127,7 +127,8 @@ static void test_refused_heads(void) {
         {"GET / HTTP/1.1\r\n\r\n", ANSWER("400 Bad Request", CLOSE, "11", "bad request")},
         {"\x16\x03\x01\x02\x00\x01", ANSWER("400 Bad Request", CLOSE, "11", "bad request")},
         {"GET / HTTP/1.1\nHost: a\n\n", ANSWER("400 Bad Request", CLOSE, "11", "bad request")},
-        {POST "Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", ANSWER("400 Bad Request", CLOSE, "11", "bad request")},
+        {POST "Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+         ANSWER("400 Bad Request", CLOSE, "11", "bad request")},
         {POST "Content-Length: 1, 1\r\n\r\n", ANSWER("400 Bad Request", CLOSE, "11", "bad request")},
         {"CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n",
          ANSWER("405 Method Not Allowed", CLOSE, "26", "CONNECT is not served here")},
@@ -209,7 +210,8 @@ static void test_small_post(void) {
     struct played_stream *st = opened(1);
     UNTIL(st->eofs == 1);
     CU_ASSERT_EQUAL(d.messages, 2); /* the body went with the head */
-    expect_open(st, &v, "\"method\":\"POST\",\"target\":\"/\",\"headers\":[[\"host\",\"a\"],[\"content-length\",\"3\"]]", false,
+    expect_open(st, &v,
+                "\"method\":\"POST\",\"target\":\"/\",\"headers\":[[\"host\",\"a\"],[\"content-length\",\"3\"]]", false,
                 "1.1");
     drv_head(&d, 2, 200, NULL);
     drv_text(&d, 2, "one");
@@ -229,8 +231,10 @@ static void test_chunked_post(void) {
     struct visitor v = vis_connect(port);
     vis_send(&v, POST "Transfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n");
     struct played_stream *st = opened(1);
-    expect_open(st, &v, "\"method\":\"POST\",\"target\":\"/\",\"headers\":[[\"host\",\"a\"],[\"transfer-encoding\",\"chunked\"]]",
-                false, "1.1");
+    expect_open(
+        st, &v,
+        "\"method\":\"POST\",\"target\":\"/\",\"headers\":[[\"host\",\"a\"],[\"transfer-encoding\",\"chunked\"]]",
+        false, "1.1");
     vis_expect(&v, "HTTP/1.1 100 Continue\r\n\r\n");
     vis_send(&v, "3;ext=1\r\nabc\r\n");
     UNTIL(ht_buf_size(&st->body) == 3);
@@ -491,8 +495,13 @@ static void test_close_asked(void) {
 #define BAD_GATEWAY ANSWER("502 Bad Gateway", "", "38", "the local service gave no valid answer")
 
 static void test_bad_answers(void) {
-    static const char *const fields[] = {"a\r: b", "a: b\rc", "a: b\x01", "bad name: b", "content-length: 1x",
-                                         "content-length: 1\ncontent-length: 2", "content-length: -1"};
+    static const char *const fields[] = {"a\r: b",
+                                         "a: b\rc",
+                                         "a: b\x01",
+                                         "bad name: b",
+                                         "content-length: 1x",
+                                         "content-length: 1\ncontent-length: 2",
+                                         "content-length: -1"};
     begin();
     struct visitor v = vis_connect(port);
     unsigned n = 0;
@@ -636,10 +645,11 @@ static void test_upgrade(void) {
     vis_send(&v, UPGRADE "early");
     struct played_stream *st = opened(1);
     UNTIL(st->eofs == 1);
-    expect_open(st, &v,
-                "\"method\":\"GET\",\"target\":\"/ws\",\"headers\":[[\"host\",\"a\"],[\"connection\",\"keep-alive, Upgrade\"],"
-                "[\"upgrade\",\"websocket\"],[\"sec-websocket-key\",\"k\"],[\"sec-websocket-version\",\"13\"]]",
-                true, "1.1");
+    expect_open(
+        st, &v,
+        "\"method\":\"GET\",\"target\":\"/ws\",\"headers\":[[\"host\",\"a\"],[\"connection\",\"keep-alive, Upgrade\"],"
+        "[\"upgrade\",\"websocket\"],[\"sec-websocket-key\",\"k\"],[\"sec-websocket-version\",\"13\"]]",
+        true, "1.1");
     CU_ASSERT_EQUAL(ht_buf_size(&st->body), 0); /* nothing before the 101 */
     drv_head(&d, 2, 101, "sec-websocket-accept: z");
     drv_text(&d, 2, "first");
@@ -675,7 +685,8 @@ static void test_upgrade_declined(void) {
     leave(&v);
     /* HTTP/2 is not what we carry: a plain request */
     v = vis_connect(port);
-    vis_send(&v, "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: x\r\n\r\n");
+    vis_send(&v, "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: "
+                 "x\r\n\r\n");
     expect_open(opened(2), &v, "\"method\":\"GET\",\"target\":\"/\",\"headers\":[[\"host\",\"a\"]]", false, "1.1");
     leave(&v);
     UNTIL(d.streams[1].reset == WIRE_CODE_CANCEL);
