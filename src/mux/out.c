@@ -248,8 +248,10 @@ static void serve(struct message *m, struct mux_stream *st, bool fresh) {
         put_eof(m, st);
         return;
     }
-    if (!st->ops || !st->ops->pull)
+    if (!st->ops || !st->ops->pull) {
+        st->ready = false;
         return;
+    }
     if (s->send.credit == 0) {
         st->starved = true;
         ht_list_push_back(&s->starved, &st->turn);

@@ -145,6 +145,21 @@ static void nothing_to_say_costs_no_frame(void) {
     STOP();
 }
 
+static void a_source_may_come_later(void) {
+    START(WIRE_ROLE_KIT, NULL);
+    static const struct mux_stream_ops none = {.closed = rig_closed};
+    struct rig_stream *t = rig_visit(r, WIRE_KIND_TCP);
+    mux_stream_set_ops(t->st, &none, t);
+    rig_write(t, 100, true);
+    rig_pull(r);
+    CU_ASSERT_EQUAL(r->data_out, 0);
+    mux_stream_set_ops(t->st, &rig_stream_ops, t);
+    mux_stream_ready(t->st);
+    CU_ASSERT_EQUAL(rig_count(r, WIRE_EOF, 2), 1);
+    CU_ASSERT_EQUAL(r->data_out, 100);
+    STOP();
+}
+
 static void reset_overtakes_data(void) {
     START(WIRE_ROLE_KIT, NULL);
     struct rig_stream *t = rig_visit(r, WIRE_KIND_TCP);
@@ -545,6 +560,7 @@ int main(void) {
         {"messages keep to 64 frames", messages_keep_to_64_frames},
         {"any room will do", any_room_will_do},
         {"nothing to say costs no frame", nothing_to_say_costs_no_frame},
+        {"a source may come later", a_source_may_come_later},
         {"RESET overtakes DATA", reset_overtakes_data},
         {"credit blocks and unblocks", credit_blocks_and_unblocks},
         {"session credit is shared", session_credit_is_shared},
