@@ -95,8 +95,9 @@ void relay_table_destroy(struct relay_table **tp) {
 
 void relay_table_pause(struct relay_table *t, bool pause) {
     t->paused = pause;
-    HT_LIST_FOR(it, &t->bindings)
-    io_listener_pause(HT_LIST_ENTRY(it, struct relay_binding, all)->listener, pause);
+    HT_LIST_FOR(it, &t->bindings) {
+        io_listener_pause(HT_LIST_ENTRY(it, struct relay_binding, all)->listener, pause);
+    }
 }
 
 struct mux_session *relay_binding_mux(const struct relay_binding *b) {
@@ -281,8 +282,9 @@ static int take_over(struct request *r, struct relay_binding *b, struct relay_bo
     b->id = r->o->next_bind_id++;
     ht_list_remove(&b->node);
     ht_list_push_back(&r->o->bindings, &b->node);
-    HT_LIST_FOR_SAFE(it, &b->visitors)
-    visitor_http_revoke(HT_LIST_ENTRY(it, struct visitor_http, node), WIRE_CODE_BIND_TAKEOVER, reason);
+    HT_LIST_FOR_SAFE(it, &b->visitors) {
+        visitor_http_revoke(HT_LIST_ENTRY(it, struct visitor_http, node), WIRE_CODE_BIND_TAKEOVER, reason);
+    }
     r->t->cfg.metrics->takeovers_total++;
     out->bind_id = b->id;
     out->port = b->port;
