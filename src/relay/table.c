@@ -96,7 +96,8 @@ void relay_table_destroy(struct relay_table **tp) {
 void relay_table_pause(struct relay_table *t, bool pause) {
     t->paused = pause;
     HT_LIST_FOR(it, &t->bindings) {
-        io_listener_pause(HT_LIST_ENTRY(it, struct relay_binding, all)->listener, pause);
+        struct relay_binding *b = HT_LIST_ENTRY(it, struct relay_binding, all);
+        io_listener_pause(b->listener, pause);
     }
 }
 
