@@ -34,21 +34,15 @@ struct ht_slice {
     size_t n;
 };
 
-static inline struct ht_slice ht_slice_of(const void *p, size_t n) {
-    return (struct ht_slice){(const char *)p, n};
-}
+static inline struct ht_slice ht_slice_of(const void *p, size_t n) { return (struct ht_slice){(const char *)p, n}; }
 
-static inline struct ht_slice ht_slice_str(const char *s) {
-    return (struct ht_slice){s, s ? strlen(s) : 0};
-}
+static inline struct ht_slice ht_slice_str(const char *s) { return (struct ht_slice){s, s ? strlen(s) : 0}; }
 
 static inline bool ht_slice_eq(struct ht_slice a, struct ht_slice b) {
     return a.n == b.n && (a.n == 0 || memcmp(a.p, b.p, a.n) == 0);
 }
 
-static inline bool ht_slice_is(struct ht_slice a, const char *s) {
-    return ht_slice_eq(a, ht_slice_str(s));
-}
+static inline bool ht_slice_is(struct ht_slice a, const char *s) { return ht_slice_eq(a, ht_slice_str(s)); }
 
 /* ASCII letters only; bytes above 0x7f compare as they are. For HTTP tokens (RFC 9110 5.6.2). */
 bool ht_slice_case_eq(struct ht_slice a, struct ht_slice b);

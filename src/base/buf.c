@@ -11,7 +11,8 @@ uint8_t *ht_buf_reserve(struct ht_buf *b, size_t n) {
     size_t used = b->len - b->off;
     if (n > SIZE_MAX / 4 || used > SIZE_MAX / 4)
         return NULL;
-    /* Moving is worth it only when it frees at least half: else a slow drip would move the same bytes again and again. */
+    /* Moving is worth it only when it frees at least half: else a slow drip would move the same bytes again and again.
+     */
     if (b->data && b->cap >= used + n && b->off >= b->cap / 2) {
         memmove(b->data, b->data + b->off, used);
     } else {

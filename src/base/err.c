@@ -8,8 +8,8 @@ const char *ht_err_text(int err) {
     switch (err) {
     case HT_OK:
         return "no error";
-#define HT_ERR_CASE(name, value, text) \
-    case name:                         \
+#define HT_ERR_CASE(name, value, text)                                                                                 \
+    case name:                                                                                                         \
         return text;
         HT_ERR_LIST(HT_ERR_CASE)
 #undef HT_ERR_CASE

@@ -7,26 +7,26 @@
 
 #include "base/base.h"
 
-#define HT_ERR_LIST(X)                                                                            \
-    X(HT_EAGAIN, -1, "would block: try again when it is ready")                                   \
-    X(HT_EOF, -2, "end of the input")                                                             \
-    X(HT_ENOMEM, -3, "out of memory")                                                             \
-    X(HT_EPROTO, -4, "the peer broke the protocol")                                               \
-    X(HT_ELIMIT, -5, "a limit was reached")                                                       \
-    X(HT_ECLOSED, -6, "already closed")                                                           \
-    X(HT_EINVAL, -7, "invalid argument")                                                          \
-    X(HT_EIO, -8, "input/output error")                                                           \
-    X(HT_ESPACE, -9, "does not fit in the space given")                                           \
-    X(HT_ETIMEDOUT, -10, "timed out")                                                             \
-    X(HT_EREFUSED, -11, "connection refused")                                                     \
-    X(HT_EINUSE, -12, "address already in use")                                                   \
-    X(HT_EACCESS, -13, "permission denied")                                                       \
-    X(HT_ERESOLVE, -14, "host name could not be resolved")                                        \
-    X(HT_ETLS, -15, "TLS failed")                                                                 \
-    X(HT_EAUTH, -16, "authentication failed")                                                     \
-    X(HT_EFDS, -17, "no file descriptor left")                                                    \
-    X(HT_ERESET, -18, "connection reset by the peer")                                             \
-    X(HT_EUNREACH, -19, "host or network unreachable")                                            \
+#define HT_ERR_LIST(X)                                                                                                 \
+    X(HT_EAGAIN, -1, "would block: try again when it is ready")                                                        \
+    X(HT_EOF, -2, "end of the input")                                                                                  \
+    X(HT_ENOMEM, -3, "out of memory")                                                                                  \
+    X(HT_EPROTO, -4, "the peer broke the protocol")                                                                    \
+    X(HT_ELIMIT, -5, "a limit was reached")                                                                            \
+    X(HT_ECLOSED, -6, "already closed")                                                                                \
+    X(HT_EINVAL, -7, "invalid argument")                                                                               \
+    X(HT_EIO, -8, "input/output error")                                                                                \
+    X(HT_ESPACE, -9, "does not fit in the space given")                                                                \
+    X(HT_ETIMEDOUT, -10, "timed out")                                                                                  \
+    X(HT_EREFUSED, -11, "connection refused")                                                                          \
+    X(HT_EINUSE, -12, "address already in use")                                                                        \
+    X(HT_EACCESS, -13, "permission denied")                                                                            \
+    X(HT_ERESOLVE, -14, "host name could not be resolved")                                                             \
+    X(HT_ETLS, -15, "TLS failed")                                                                                      \
+    X(HT_EAUTH, -16, "authentication failed")                                                                          \
+    X(HT_EFDS, -17, "no file descriptor left")                                                                         \
+    X(HT_ERESET, -18, "connection reset by the peer")                                                                  \
+    X(HT_EUNREACH, -19, "host or network unreachable")                                                                 \
     X(HT_EADDR, -20, "address not available")
 
 enum ht_err {

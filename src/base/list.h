@@ -54,7 +54,7 @@ static inline void ht_list_splice(struct ht_list *to, struct ht_list *from) {
 #define HT_LIST_ENTRY(node, type, member) ht_container_of(node, type, member)
 #define HT_LIST_FOR(it, head) for (struct ht_list *it = (head)->next; it != (head); it = it->next)
 /* Safe against removing `it` itself. */
-#define HT_LIST_FOR_SAFE(it, head) \
+#define HT_LIST_FOR_SAFE(it, head)                                                                                     \
     for (struct ht_list *it = (head)->next, *it##_next = it->next; it != (head); it = it##_next, it##_next = it->next)
 
 #endif

@@ -63,9 +63,10 @@ void ht_log(enum ht_log_level level, const char *area, const char *fmt, ...) {
     size_t w = strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%S", &tm);
     snprintf(when + w, sizeof when - w, ".%03dZ", (int)(ts.tv_nsec / 1000000));
 
-    int n = json ? snprintf(line, sizeof line, "{\"time\":\"%s\",\"level\":\"%s\",\"area\":\"%s\",\"message\":\"%s\"}\n",
-                            when, names[level], area, text)
-                 : snprintf(line, sizeof line, "%s %-5s %s: %s\n", when, names[level], area, text);
+    int n = json
+                ? snprintf(line, sizeof line, "{\"time\":\"%s\",\"level\":\"%s\",\"area\":\"%s\",\"message\":\"%s\"}\n",
+                           when, names[level], area, text)
+                : snprintf(line, sizeof line, "%s %-5s %s: %s\n", when, names[level], area, text);
     if (n > 0) {
         size_t len = ht_min((size_t)n, sizeof line - 1);
         /* A log that cannot be written must not stop the daemon: one try, no more. */

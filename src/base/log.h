@@ -21,10 +21,10 @@ void ht_log(enum ht_log_level level, const char *area, const char *fmt, ...) HT_
 #define ht_error(area, ...) ht_log(HT_LOG_ERROR, area, __VA_ARGS__)
 #define ht_warn(area, ...) ht_log(HT_LOG_WARN, area, __VA_ARGS__)
 #define ht_info(area, ...) ht_log(HT_LOG_INFO, area, __VA_ARGS__)
-#define ht_debug(area, ...)                      \
-    do {                                         \
-        if (ht_log_enabled(HT_LOG_DEBUG))        \
-            ht_log(HT_LOG_DEBUG, area, __VA_ARGS__); \
+#define ht_debug(area, ...)                                                                                            \
+    do {                                                                                                               \
+        if (ht_log_enabled(HT_LOG_DEBUG))                                                                              \
+            ht_log(HT_LOG_DEBUG, area, __VA_ARGS__);                                                                   \
     } while (0)
 
 #endif

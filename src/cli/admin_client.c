@@ -55,7 +55,8 @@ static bool take_body(struct request *r, char *buf, size_t n, struct http_error 
     }
     *rc = ht_buf_append(&r->answer->body, buf, n);
     r->left -= r->body == HTTP_BODY_LENGTH ? n : 0;
-    return *rc < 0 || (r->body == HTTP_BODY_CHUNKED && r->chunked.done) || (r->body == HTTP_BODY_LENGTH && r->left == 0);
+    return *rc < 0 || (r->body == HTTP_BODY_CHUNKED && r->chunked.done) ||
+           (r->body == HTTP_BODY_LENGTH && r->left == 0);
 }
 
 static void got_body(struct request *r, char *buf, size_t n) {

@@ -53,7 +53,8 @@ static int answer_failed(const struct cli_answer *a, const char *token) {
     int status = OPT_EXIT_FAILURE;
     switch (a->status) {
     case 401:
-        cli_complain(token && *token ? "the kit refused the token" : "the kit wants a token: --token-file or HOODY_TUNNEL_TOKEN");
+        cli_complain(token && *token ? "the kit refused the token"
+                                     : "the kit wants a token: --token-file or HOODY_TUNNEL_TOKEN");
         status = OPT_EXIT_AUTH;
         break;
     case 403:
@@ -164,8 +165,8 @@ static int add_tunnel(struct cli_table *t, const cJSON *one) {
     if (rc == HT_OK)
         rc = put_ports(&pull, list_of(one, "pullBindings"));
     if (rc == HT_OK)
-        rc = add_row(t, (const char *[]){text_of(one, "sessionId"), text_of(one, "peerAddr"), text_of(one, "protocol"), streams,
-                                         (const char *)expose.data, (const char *)pull.data});
+        rc = add_row(t, (const char *[]){text_of(one, "sessionId"), text_of(one, "peerAddr"), text_of(one, "protocol"),
+                                         streams, (const char *)expose.data, (const char *)pull.data});
     ht_buf_free(&expose);
     ht_buf_free(&pull);
     return rc;
@@ -183,8 +184,9 @@ static int show_list(const cJSON *answer) {
     int status = cJSON_GetArraySize(sessions) > 0 ? print_table(&t, rc) : OPT_EXIT_OK;
     cli_table_free(&t);
     printf("%s%d sessions, %llu parked, %llu bindings, %llu streams, %llu descriptors free\n",
-           cJSON_GetArraySize(sessions) > 0 ? "\n" : "", cJSON_GetArraySize(sessions), number_of(answer, "orphanedSessions"),
-           number_of(answer, "totalBindings"), number_of(answer, "totalStreams"), number_of(answer, "fdPermitsAvailable"));
+           cJSON_GetArraySize(sessions) > 0 ? "\n" : "", cJSON_GetArraySize(sessions),
+           number_of(answer, "orphanedSessions"), number_of(answer, "totalBindings"), number_of(answer, "totalStreams"),
+           number_of(answer, "fdPermitsAvailable"));
     return status;
 }
 
@@ -196,8 +198,8 @@ static int add_session(struct cli_table *t, const cJSON *one) {
     snprintf(sockets, sizeof sockets, "%llu", number_of(one, "connectionsGranted"));
     snprintf(bindings, sizeof bindings, "%d", cJSON_GetArraySize(list_of(one, "bindings")));
     bool v2 = cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(one, "isV2"));
-    return add_row(t, (const char *[]){text_of(one, "sessionId"), text_of(one, "peerAddr"), v2 ? "v2" : "v1", sockets, streams,
-                                       bindings});
+    return add_row(t, (const char *[]){text_of(one, "sessionId"), text_of(one, "peerAddr"), v2 ? "v2" : "v1", sockets,
+                                       streams, bindings});
 }
 
 static int show_sessions(const cJSON *answer) {
@@ -241,9 +243,14 @@ static int show_health(const cJSON *answer) {
     snprintf(fds, sizeof fds, "%llu", number_of(answer, "fds"));
     snprintf(pid, sizeof pid, "%llu", number_of(answer, "pid"));
     const char *const rows[][2] = {
-        {"status", text_of(answer, "status")}, {"service", text_of(answer, "service")}, {"built", text_of(answer, "built")},
-        {"started", text_of(answer, "started")}, {"memory", rss}, {"descriptors", fds},
-        {"process", pid}, {"address", text_of(answer, "ip")},
+        {"status", text_of(answer, "status")},
+        {"service", text_of(answer, "service")},
+        {"built", text_of(answer, "built")},
+        {"started", text_of(answer, "started")},
+        {"memory", rss},
+        {"descriptors", fds},
+        {"process", pid},
+        {"address", text_of(answer, "ip")},
     };
     int rc = HT_OK;
     for (size_t i = 0; i < HT_ARRAY_LEN(rows) && rc == HT_OK; i++)
@@ -330,23 +337,23 @@ static int metrics_json(struct ht_buf *body) {
 /* ---- the commands ---- */
 
 /* The options have the same names everywhere and a structure each. */
-#define ADMIN_COMMAND(NAME, ID, RESOURCE, SHOW)                                                        \
-    int cmd_##NAME(int argc, char **argv) {                                                            \
-        struct opt_##NAME o;                                                                           \
-        struct ht_errmsg err;                                                                          \
-        int rc = opt_##NAME##_parse(&o, argc, argv, &err);                                             \
-        if (rc != 0)                                                                                   \
-            return cli_parse_result(rc, ID, &err);                                                     \
-        struct admin_command c = {                                                                     \
-            .ask = {.url = o.url, .ca = o.ca, .resource = RESOURCE, .timeout_ms = o.timeout_ms},       \
-            .token_file = o.token_file,                                                                \
-            .token_env = o.token,                                                                      \
-            .json = o.json,                                                                            \
-            .show = SHOW,                                                                              \
-        };                                                                                             \
-        rc = run_admin(&c);                                                                            \
-        opt_##NAME##_free(&o);                                                                         \
-        return rc;                                                                                     \
+#define ADMIN_COMMAND(NAME, ID, RESOURCE, SHOW)                                                                        \
+    int cmd_##NAME(int argc, char **argv) {                                                                            \
+        struct opt_##NAME o;                                                                                           \
+        struct ht_errmsg err;                                                                                          \
+        int rc = opt_##NAME##_parse(&o, argc, argv, &err);                                                             \
+        if (rc != 0)                                                                                                   \
+            return cli_parse_result(rc, ID, &err);                                                                     \
+        struct admin_command c = {                                                                                     \
+            .ask = {.url = o.url, .ca = o.ca, .resource = RESOURCE, .timeout_ms = o.timeout_ms},                       \
+            .token_file = o.token_file,                                                                                \
+            .token_env = o.token,                                                                                      \
+            .json = o.json,                                                                                            \
+            .show = SHOW,                                                                                              \
+        };                                                                                                             \
+        rc = run_admin(&c);                                                                                            \
+        opt_##NAME##_free(&o);                                                                                         \
+        return rc;                                                                                                     \
     }
 
 ADMIN_COMMAND(list, OPT_CMD_LIST, "/tunnels", show_list)

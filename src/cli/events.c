@@ -210,7 +210,8 @@ static void on_unbound(void *user, const struct ht_unbound *u) {
     begin_text(&l);
     if (l.rc == HT_OK)
         l.rc = ht_buf_printf(&l.b, "%s %s%s%s\n", i < e->expected ? e->urls[i] : "a binding",
-                             u->revoked ? "was taken over by another driver" : "was given back", *u->reason ? ": " : "", u->reason);
+                             u->revoked ? "was taken over by another driver" : "was given back", *u->reason ? ": " : "",
+                             u->reason);
     emit(e, &l, "");
 }
 

@@ -9,8 +9,8 @@
 #define OUTPUT_PIECE 4096u        /* PIPE_BUF: a pipe that polls writable takes as much without blocking */
 #define OUTPUT_RETRY_MS 50
 
-/* Writes what standard output takes now, or within `wait_ms`. Standard output is left in its blocking mode, because others
- * may share it. */
+/* Writes what standard output takes now, or within `wait_ms`. Standard output is left in its blocking mode, because
+ * others may share it. */
 static void output_write(struct cli_output *o, int wait_ms) {
     while (ht_buf_size(&o->buf) > 0 && !o->dead) {
         struct pollfd p = {.fd = STDOUT_FILENO, .events = POLLOUT};
@@ -67,7 +67,8 @@ void cli_output_finish(struct cli_output *o) {
 
 /* ---- texts ---- */
 
-/* Bytes of the well-formed UTF-8 sequence (RFC 3629) that begins at p; 0: none does. The NUL behind the text stops it. */
+/* Bytes of the well-formed UTF-8 sequence (RFC 3629) that begins at p; 0: none does. The NUL behind the text stops it.
+ */
 static size_t utf8_len(const unsigned char *p) {
     if (p[0] < 0x80)
         return 1;

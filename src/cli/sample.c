@@ -57,9 +57,11 @@ static int put_escaped(struct ht_buf *b, struct ht_slice s) {
 static const char page_top[] =
     "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n"
     "<meta name=\"viewport\" content=\"width=device-width\">\n<title>It works: hoody-tunnel</title>\n<style>\n"
-    "body{font:17px/1.5 system-ui,sans-serif;max-width:44rem;margin:3rem auto;padding:0 1rem;color:#223;background:#fbfaf7}\n"
+    "body{font:17px/1.5 system-ui,sans-serif;max-width:44rem;margin:3rem auto;padding:0 "
+    "1rem;color:#223;background:#fbfaf7}\n"
     "h1{font-size:2rem;margin:0 0 .5rem}code,td{font-family:ui-monospace,monospace;font-size:.85rem}\n"
-    "table{border-collapse:collapse;width:100%}td{border-top:1px solid #ddd;padding:.3rem .6rem .3rem 0;vertical-align:top;"
+    "table{border-collapse:collapse;width:100%}td{border-top:1px solid #ddd;padding:.3rem .6rem .3rem "
+    "0;vertical-align:top;"
     "overflow-wrap:anywhere}td:first-child{color:#667;white-space:nowrap}a{color:#0a58a8}#tick{font-weight:600}\n"
     "</style>\n<h1>It works.</h1>\n"
     "<p>This page comes from a small server inside <code>hoody-tunnel</code>. Your request went to a port of the kit, "
@@ -67,7 +69,8 @@ static const char page_top[] =
 
 static const char page_mid[] =
     "<p>Server-sent events stream as they happen: <span id=\"tick\">waiting&hellip;</span></p>\n"
-    "<script>new EventSource('/events').onmessage=function(e){document.getElementById('tick').textContent=e.data}</script>\n"
+    "<script>new "
+    "EventSource('/events').onmessage=function(e){document.getElementById('tick').textContent=e.data}</script>\n"
     "<p>Also here: <a href=\"/headers\">/headers</a> as plain text, <a href=\"/events\">/events</a>, "
     "and <a href=\"/no-such-page\">a page that is not</a>.</p>\n<h2>Your request</h2>\n<table>\n";
 
@@ -120,7 +123,8 @@ static int answer(struct sample_conn *k, const char *head, struct ht_buf *b) {
     path.n = query ? (size_t)(query - path.p) : path.n;
     int rc;
     if (!is_head && !ht_slice_is(method, "GET"))
-        return http_write_answer(b, 1, 405, "Allow: GET, HEAD\r\n", "this sample answers GET and HEAD\n", false, k->closing);
+        return http_write_answer(b, 1, 405, "Allow: GET, HEAD\r\n", "this sample answers GET and HEAD\n", false,
+                                 k->closing);
     if (ht_slice_is(path, "/events") && !is_head && k->head.minor == 1) {
         k->events = true;
         io_timer_set(&k->tick, SAMPLE_TICK_MS);
@@ -135,11 +139,13 @@ static int answer(struct sample_conn *k, const char *head, struct ht_buf *b) {
         type = "text/plain; charset=utf-8";
         rc = headers_body(k, head, &body);
     } else {
-        return http_write_answer(b, 1, 404, NULL, "there is no such page here, and that travels too\n", is_head, k->closing);
+        return http_write_answer(b, 1, 404, NULL, "there is no such page here, and that travels too\n", is_head,
+                                 k->closing);
     }
     if (rc == HT_OK)
-        rc = ht_buf_printf(b, "HTTP/1.1 200 OK\r\nContent-Type: %s\r\nCache-Control: no-store\r\nContent-Length: %zu\r\n%s\r\n",
-                           type, ht_buf_size(&body), k->closing ? "Connection: close\r\n" : "");
+        rc = ht_buf_printf(
+            b, "HTTP/1.1 200 OK\r\nContent-Type: %s\r\nCache-Control: no-store\r\nContent-Length: %zu\r\n%s\r\n", type,
+            ht_buf_size(&body), k->closing ? "Connection: close\r\n" : "");
     if (rc == HT_OK && !is_head)
         rc = ht_buf_append(b, ht_buf_head(&body), ht_buf_size(&body));
     ht_buf_free(&body);
@@ -194,7 +200,8 @@ static bool serve(struct sample_conn *k) {
         }
         if (n > 0)
             ht_buf_consume(&k->in, (size_t)n);
-        http_request_begin(&k->head, &(struct http_limits){.max_head = SAMPLE_HEAD, .max_headers = HTTP_MAX_HEADERS,
+        http_request_begin(&k->head, &(struct http_limits){.max_head = SAMPLE_HEAD,
+                                                           .max_headers = HTTP_MAX_HEADERS,
                                                            .max_target = SAMPLE_HEAD / 2});
     }
     return conn_flush(k);
@@ -234,8 +241,9 @@ static void accepted(void *ctx, int fd, const struct io_addr *peer) {
     ht_list_init(&k->node);
     ht_list_push_back(&s->conns, &k->node);
     io_timer_init(s->loop, &k->tick, tick_fired);
-    http_request_begin(&k->head, &(struct http_limits){.max_head = SAMPLE_HEAD, .max_headers = HTTP_MAX_HEADERS,
-                                                       .max_target = SAMPLE_HEAD / 2});
+    http_request_begin(
+        &k->head,
+        &(struct http_limits){.max_head = SAMPLE_HEAD, .max_headers = HTTP_MAX_HEADERS, .max_target = SAMPLE_HEAD / 2});
     io_conn_read_on(c, true);
 }
 

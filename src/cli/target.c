@@ -11,7 +11,8 @@ int cli_target_parse(struct cli_target *t, const char *text, struct ht_errmsg *e
         return rc;
     t->container_port = local.port;
     if (equals && driver_port_parse(ht_slice_of(text, (size_t)(equals - text)), &t->container_port) < 0)
-        return ht_fail(err, HT_EINVAL,
-                       "\"%s\": what is left of the = must be a container port from 1 to 65535, or 0 to let the kit pick", text);
+        return ht_fail(
+            err, HT_EINVAL,
+            "\"%s\": what is left of the = must be a container port from 1 to 65535, or 0 to let the kit pick", text);
     return HT_OK;
 }

@@ -18,7 +18,8 @@ static int read_file(const char *file, char out[CLI_TOKEN_MAX + 1], struct ht_er
         return ht_fail(err, HT_EIO, "the token file %s cannot be opened: %s", file, strerror(errno));
     struct stat st;
     if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && (st.st_mode & (S_IROTH | S_IWOTH)))
-        cli_complain("warning: every user of this machine may read or write %s; chmod 600 keeps the token secret", file);
+        cli_complain("warning: every user of this machine may read or write %s; chmod 600 keeps the token secret",
+                     file);
     size_t n = 0;
     ssize_t r = 0;
     while (n <= CLI_TOKEN_MAX && (r = read(fd, out + n, CLI_TOKEN_MAX + 1 - n)) > 0)

@@ -26,8 +26,8 @@ const char *ht_strerror(int error) {
         return "no error";
     case HT_TUNNEL_STOPPED:
         return "stopped";
-#define ERROR_CASE(name, value, text) \
-    case name:                        \
+#define ERROR_CASE(name, value, text)                                                                                  \
+    case name:                                                                                                         \
         return text;
         HT_TUNNEL_ERRORS(ERROR_CASE)
 #undef ERROR_CASE
@@ -210,8 +210,8 @@ int driver_create_on(struct io_loop *loop, struct ht_tunnel **out, const struct 
     return rc;
 }
 
-int ht_tunnel_create(struct ht_tunnel **out, const struct ht_tunnel_options *options, const struct ht_tunnel_callbacks *calls,
-                     void *user) {
+int ht_tunnel_create(struct ht_tunnel **out, const struct ht_tunnel_options *options,
+                     const struct ht_tunnel_callbacks *calls, void *user) {
     return driver_create_on(NULL, out, options, calls, user);
 }
 
@@ -317,4 +317,6 @@ void ht_tunnel_stop(struct ht_tunnel *t) {
 
 unsigned ht_tunnel_streams(const struct ht_tunnel *t) { return driver_bind_streams(t); }
 
-struct io_loop *driver_loop(struct ht_tunnel *t) { return t->loop; }
+struct io_loop *driver_loop(struct ht_tunnel *t) {
+    return t->loop;
+}

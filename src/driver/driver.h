@@ -29,8 +29,8 @@ enum driver_state {
 };
 
 enum driver_bind_state {
-    BINDING_WAITS,     /* for the session */
-    BINDING_ASKED,     /* BIND is out */
+    BINDING_WAITS, /* for the session */
+    BINDING_ASKED, /* BIND is out */
     BINDING_BOUND,
     BINDING_UNBINDING, /* UNBIND is out */
 };
@@ -46,7 +46,7 @@ struct driver_binding {
     struct relay_target *origin;
     uint16_t asked_port, port;
     uint32_t bind_id;
-    bool takeover, drop; /* drop: unbound before the answer to BIND came */
+    bool takeover, drop;     /* drop: unbound before the answer to BIND came */
     char *label, *pull_host; /* NULL: none */
     struct io_timer timeout;
 };
@@ -70,7 +70,7 @@ struct ht_tunnel {
     struct ws_conn *ws;
     struct mux_link *link;
     struct mux_session *session;
-    bool ws_closing;   /* the closing handshake was begun */
+    bool ws_closing; /* the closing handshake was begun */
     bool was_up;
     bool session_over; /* nothing comes from it any more */
     struct io_timer session_timer, hello_timer, close_timer;

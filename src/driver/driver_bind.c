@@ -16,7 +16,7 @@ static void binding_free(struct driver_binding *b) {
 }
 
 static struct driver_binding *by_number(const struct ht_tunnel *t, uint64_t number) {
-    HT_LIST_FOR(it, &t->bindings) {
+    HT_LIST_FOR (it, &t->bindings) {
         struct driver_binding *b = HT_LIST_ENTRY(it, struct driver_binding, node);
         if ((uint64_t)b->number == number)
             return b;
@@ -25,7 +25,7 @@ static struct driver_binding *by_number(const struct ht_tunnel *t, uint64_t numb
 }
 
 static struct driver_binding *by_id(const struct ht_tunnel *t, uint32_t bind_id) {
-    HT_LIST_FOR(it, &t->bindings) {
+    HT_LIST_FOR (it, &t->bindings) {
         struct driver_binding *b = HT_LIST_ENTRY(it, struct driver_binding, node);
         if (b->bind_id == bind_id && (b->state == BINDING_BOUND || b->state == BINDING_UNBINDING))
             return b;
@@ -46,7 +46,7 @@ static void binding_failed(struct driver_binding *b, const char *code, const cha
 
 /* An answer to an UNBIND is awaited. */
 static bool is_unbinding(const struct ht_tunnel *t) {
-    HT_LIST_FOR(it, &t->bindings)
+    HT_LIST_FOR (it, &t->bindings)
         if (HT_LIST_ENTRY(it, struct driver_binding, node)->state == BINDING_UNBINDING)
             return true;
     return false;
@@ -127,7 +127,7 @@ static void binding_ask(struct driver_binding *b) {
 }
 
 void driver_bind_all(struct ht_tunnel *t) {
-    HT_LIST_FOR_SAFE(it, &t->bindings) {
+    HT_LIST_FOR_SAFE (it, &t->bindings) {
         struct driver_binding *b = HT_LIST_ENTRY(it, struct driver_binding, node);
         if (b->state == BINDING_WAITS)
             binding_ask(b);
@@ -145,7 +145,7 @@ static int binding_unbind(struct driver_binding *b) {
 }
 
 bool driver_unbind_all(struct ht_tunnel *t) {
-    HT_LIST_FOR_SAFE(it, &t->bindings) {
+    HT_LIST_FOR_SAFE (it, &t->bindings) {
         struct driver_binding *b = HT_LIST_ENTRY(it, struct driver_binding, node);
         if (b->state == BINDING_WAITS || b->state == BINDING_ASKED)
             binding_free(b); /* goes with the session */
@@ -175,7 +175,9 @@ static int prepare(struct driver_binding *b, const struct ht_bind_options *o, st
         .connect_timeout_ms = t->connect_timeout_ms,
         .pool_size = t->pool_size,
         .pool_idle_timeout_ms = t->pool_idle_ms,
-        .head_limits = {.max_head = WIRE_LIMIT_MAX_HEAD, .max_headers = WIRE_LIMIT_MAX_HEADERS, .max_target = WIRE_LIMIT_MAX_TARGET},
+        .head_limits = {.max_head = WIRE_LIMIT_MAX_HEAD,
+                        .max_headers = WIRE_LIMIT_MAX_HEADERS,
+                        .max_target = WIRE_LIMIT_MAX_TARGET},
         .finished = request_finished,
         .ctx = b,
     };
@@ -240,7 +242,7 @@ void driver_bind_destroy_all(struct ht_tunnel *t) {
 
 unsigned driver_bind_streams(const struct ht_tunnel *t) {
     unsigned n = 0;
-    HT_LIST_FOR(it, &t->bindings)
+    HT_LIST_FOR (it, &t->bindings)
         n += relay_target_active(HT_LIST_ENTRY(it, struct driver_binding, node)->origin);
     return n;
 }

@@ -59,7 +59,8 @@ static void goaway_reason(struct ht_tunnel *t) {
         driver_end_reason(t, HT_TUNNEL_ELIMIT, "the kit has no room: %s", text);
         break;
     case WIRE_CODE_PROTOCOL_ERROR:
-        /* Only an admin's kill says so with a clean goodbye; a violation of ours would be a defect, and reads the same. */
+        /* Only an admin's kill says so with a clean goodbye; a violation of ours would be a defect, and reads the same.
+         */
         driver_end_reason(t, HT_TUNNEL_EREVOKED, "the kit closed the session: %s", text);
         break;
     default:
@@ -167,7 +168,8 @@ static void link_hello_ok(void *ctx, const struct wire_hello_ok *ok) {
         .version = WIRE_V1,
         .stream_window = ok->stream_window,
         .session_window = ok->session_window,
-        .max_streams = ok->has_max_streams && ok->max_streams > WIRE_LIMIT_MAX_STREAMS ? ok->max_streams : WIRE_LIMIT_MAX_STREAMS,
+        .max_streams =
+            ok->has_max_streams && ok->max_streams > WIRE_LIMIT_MAX_STREAMS ? ok->max_streams : WIRE_LIMIT_MAX_STREAMS,
         .session_buffer = WIRE_LIMIT_SESSION_BUFFER,
         .ping_interval_ms = WIRE_LIMIT_PING_AFTER,
         .pong_timeout_ms = WIRE_LIMIT_PONG_TIMEOUT,
@@ -182,7 +184,8 @@ static void link_hello_ok(void *ctx, const struct wire_hello_ok *ok) {
     }
     t->state = DRIVER_UP;
     t->was_up = true;
-    ws_conn_set_limits(t->ws, &(struct ws_limits){.max_message = WIRE_LIMIT_MAX_MESSAGE, .max_fragments = WIRE_LIMIT_MAX_FRAGMENTS});
+    ws_conn_set_limits(
+        t->ws, &(struct ws_limits){.max_message = WIRE_LIMIT_MAX_MESSAGE, .max_fragments = WIRE_LIMIT_MAX_FRAGMENTS});
     driver_link_touch(t);
     if (t->calls.connected) {
         char id[160], server[160];
@@ -216,7 +219,8 @@ static void link_output(void *ctx) {
 static void link_close(void *ctx, uint16_t ws_code, const char *reason) {
     struct ht_tunnel *t = ctx;
     if (!t->session)
-        driver_end_reason(t, HT_TUNNEL_EHANDSHAKE, "the kit did not answer HELLO as it should: %s", reason ? reason : "");
+        driver_end_reason(t, HT_TUNNEL_EHANDSHAKE, "the kit did not answer HELLO as it should: %s",
+                          reason ? reason : "");
     if (t->ws)
         start_ws_close(t, ws_code, reason);
 }
@@ -249,15 +253,16 @@ static size_t ws_pull(void *ctx, uint8_t *out, size_t cap) {
 static void ws_closed(void *ctx, uint16_t code, struct ht_slice reason, bool local) {
     struct ht_tunnel *t = ctx;
     char text[160];
-    (void)local;
     driver_text(reason, text, sizeof text);
     ws_conn_destroy(&t->ws);
+    if (local && !t->ws_closing) /* not by us: by the WebSocket layer, which saw something that may not be */
+        driver_end_reason(t, HT_TUNNEL_EPROTO, "the kit broke the WebSocket protocol: %s", text);
     if (!t->session)
         driver_end_reason(t, HT_TUNNEL_EHANDSHAKE, "the kit at %s closed the connection before it answered HELLO%s%s%s",
                           t->url.host_field, *text ? " (" : "", text, *text ? ")" : "");
     else if (!t->session_over && code != 1005 && code != 1006 && !t->goaway)
-        driver_end_reason(t, HT_TUNNEL_ELOST, "the kit closed the connection with code %u%s%s%s", code, *text ? " (" : "", text,
-                          *text ? ")" : "");
+        driver_end_reason(t, HT_TUNNEL_ELOST, "the kit closed the connection with code %u%s%s%s", code,
+                          *text ? " (" : "", text, *text ? ")" : "");
     /* RFC 6455 7.4.1: 1005 stands for a close frame without a code. */
     mux_link_closed(t->link, code == 1005 || code == WIRE_CLOSE_NORMAL);
     link_gone(t);
@@ -289,7 +294,8 @@ static void connect_open(void *ctx, struct io_conn *conn, struct ht_slice protoc
         driver_end(t);
         return;
     }
-    static const struct ws_limits first = {.max_message = WIRE_LIMIT_MAX_MESSAGE, .max_fragments = WIRE_LIMIT_MAX_FRAGMENTS};
+    static const struct ws_limits first = {.max_message = WIRE_LIMIT_MAX_MESSAGE,
+                                           .max_fragments = WIRE_LIMIT_MAX_FRAGMENTS};
     io_conn_tune_tunnel(conn);
     t->ws = ws_conn_create(t->loop, conn, WS_CLIENT, &first, early, &ws_calls, t);
     t->link = t->ws ? mux_link_create(WIRE_ROLE_DRIVER, WIRE_V1, &link_ops, t) : NULL;
@@ -307,7 +313,8 @@ static void connect_failed(void *ctx, int err, uint16_t status, uint64_t retry_a
     (void)err, (void)retry_after_ms;
     t->connect = NULL;
     if (status == 401)
-        driver_end_reason(t, HT_TUNNEL_EAUTH, t->token ? "the kit at %s refused the token" : "the kit at %s wants a token",
+        driver_end_reason(t, HT_TUNNEL_EAUTH,
+                          t->token ? "the kit at %s refused the token" : "the kit at %s wants a token",
                           t->url.host_field);
     else
         driver_end_reason(t, status ? HT_TUNNEL_EHANDSHAKE : HT_TUNNEL_ECONNECT, "%s", text);

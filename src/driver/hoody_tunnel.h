@@ -9,14 +9,9 @@
  *     ...
  *     struct ht_tunnel_options options = {.size = sizeof options, .url = "wss://kit.example"};
  *     struct ht_tunnel_callbacks calls = {.size = sizeof calls, .bound = bound};
- *     struct ht_bind_options web = {.size = sizeof web, .kind = HT_EXPOSE_HTTP, .target = "3000", .container_port = 3000};
- *     struct ht_tunnel *tunnel;
- *     int rc = ht_tunnel_create(&tunnel, &options, &calls, NULL);
- *     if (rc == HT_TUNNEL_OK) {
- *         ht_tunnel_bind(tunnel, &web);
- *         ht_tunnel_connect(tunnel);
- *         rc = ht_tunnel_run(tunnel);
- *         ht_tunnel_destroy(&tunnel);
+ *     struct ht_bind_options web = {.size = sizeof web, .kind = HT_EXPOSE_HTTP, .target = "3000", .container_port =
+ * 3000}; struct ht_tunnel *tunnel; int rc = ht_tunnel_create(&tunnel, &options, &calls, NULL); if (rc == HT_TUNNEL_OK)
+ * { ht_tunnel_bind(tunnel, &web); ht_tunnel_connect(tunnel); rc = ht_tunnel_run(tunnel); ht_tunnel_destroy(&tunnel);
  *     }
  *     if (rc < 0)
  *         fprintf(stderr, "%s\n", ht_strerror(rc));
@@ -24,8 +19,8 @@
  * Compile and link with `pkg-config --cflags --libs hoody-tunnel`.
  *
  * Threads: a tunnel belongs to the thread that runs it. Everything below is called from that thread, except
- * ht_tunnel_stop(), which may be called from any thread and from a signal handler. Tunnels are independent of each other.
- * Nothing here blocks but ht_tunnel_run() and a waiting ht_tunnel_turn(). The program should ignore SIGPIPE.
+ * ht_tunnel_stop(), which may be called from any thread and from a signal handler. Tunnels are independent of each
+ * other. Nothing here blocks but ht_tunnel_run() and a waiting ht_tunnel_turn(). The program should ignore SIGPIPE.
  *
  * Memory: everything that goes in is copied before the call returns. Everything that a callback gets is good until the
  * callback returns. Text is UTF-8 and ends in a NUL; text that came over the wire has its control characters replaced.
@@ -61,20 +56,20 @@ HT_API const char *ht_version(void);
 /* ---- errors ---- */
 
 /* A function that can fail returns HT_TUNNEL_OK or more when it worked, and one of these when it did not. */
-#define HT_TUNNEL_ERRORS(X)                                                                          \
-    X(HT_TUNNEL_EINVAL, -1, "an argument is not valid")                                              \
-    X(HT_TUNNEL_ENOMEM, -2, "out of memory or of file descriptors")                                  \
-    X(HT_TUNNEL_ESTATE, -3, "not possible in this state of the tunnel")                              \
-    X(HT_TUNNEL_EURL, -4, "the URL of the kit could not be understood")                              \
-    X(HT_TUNNEL_ETLS, -5, "TLS could not be set up")                                                 \
-    X(HT_TUNNEL_ECONNECT, -6, "the kit could not be reached")                                        \
-    X(HT_TUNNEL_EHANDSHAKE, -7, "what answered at the kit's URL did not open a tunnel")              \
-    X(HT_TUNNEL_EAUTH, -8, "the kit wants a token, or another one")                                  \
-    X(HT_TUNNEL_ELIMIT, -9, "the kit has no room for another session")                               \
-    X(HT_TUNNEL_EPROTO, -10, "the kit broke the protocol")                                           \
-    X(HT_TUNNEL_ELOST, -11, "the connection to the kit was lost")                                    \
-    X(HT_TUNNEL_EGOAWAY, -12, "the kit ended the session")                                           \
-    X(HT_TUNNEL_EBIND, -13, "the kit refused a port")                                                \
+#define HT_TUNNEL_ERRORS(X)                                                                                            \
+    X(HT_TUNNEL_EINVAL, -1, "an argument is not valid")                                                                \
+    X(HT_TUNNEL_ENOMEM, -2, "out of memory or of file descriptors")                                                    \
+    X(HT_TUNNEL_ESTATE, -3, "not possible in this state of the tunnel")                                                \
+    X(HT_TUNNEL_EURL, -4, "the URL of the kit could not be understood")                                                \
+    X(HT_TUNNEL_ETLS, -5, "TLS could not be set up")                                                                   \
+    X(HT_TUNNEL_ECONNECT, -6, "the kit could not be reached")                                                          \
+    X(HT_TUNNEL_EHANDSHAKE, -7, "what answered at the kit's URL did not open a tunnel")                                \
+    X(HT_TUNNEL_EAUTH, -8, "the kit wants a token, or another one")                                                    \
+    X(HT_TUNNEL_ELIMIT, -9, "the kit has no room for another session")                                                 \
+    X(HT_TUNNEL_EPROTO, -10, "the kit broke the protocol")                                                             \
+    X(HT_TUNNEL_ELOST, -11, "the connection to the kit was lost")                                                      \
+    X(HT_TUNNEL_EGOAWAY, -12, "the kit ended the session")                                                             \
+    X(HT_TUNNEL_EBIND, -13, "the kit refused a port")                                                                  \
     X(HT_TUNNEL_EREVOKED, -14, "an admin closed the session, or another driver took the port over")
 
 enum ht_tunnel_error {
@@ -98,8 +93,8 @@ struct ht_tunnel;
 struct ht_tunnel_options {
     size_t size; /* sizeof(struct ht_tunnel_options) */
     /*
-     * The kit: ws://host[:port][/path] or wss://...; http and https mean the same as ws and wss. Without a scheme it is ws for
-     * a host that is this machine and wss for any other. Without a path it is the protocol's own.
+     * The kit: ws://host[:port][/path] or wss://...; http and https mean the same as ws and wss. Without a scheme it is
+     * ws for a host that is this machine and wss for any other. Without a path it is the protocol's own.
      */
     const char *url;
     const char *token;           /* bearer token; NULL: none. Never logged, wiped when the tunnel is destroyed */
@@ -134,7 +129,7 @@ struct ht_connected {
 };
 
 struct ht_bound {
-    int binding;             /* what ht_tunnel_bind() returned */
+    int binding; /* what ht_tunnel_bind() returned */
     enum ht_bind_kind kind;
     uint16_t container_port; /* the real one */
     const char *target;      /* host:port */
@@ -176,8 +171,8 @@ struct ht_request {
 enum ht_log_severity { HT_SEVERITY_ERROR, HT_SEVERITY_WARNING, HT_SEVERITY_INFO, HT_SEVERITY_DEBUG };
 
 /*
- * Any of these may be NULL. They are called from inside ht_tunnel_run() and ht_tunnel_turn() only, and may call anything
- * below but ht_tunnel_run(), ht_tunnel_turn() and ht_tunnel_destroy().
+ * Any of these may be NULL. They are called from inside ht_tunnel_run() and ht_tunnel_turn() only, and may call
+ * anything below but ht_tunnel_run(), ht_tunnel_turn() and ht_tunnel_destroy().
  */
 struct ht_tunnel_callbacks {
     size_t size; /* sizeof(struct ht_tunnel_callbacks) */
@@ -198,16 +193,16 @@ struct ht_tunnel_callbacks {
 /* ---- life ---- */
 
 /*
- * Makes a tunnel; nothing is connected yet. *tunnel is yours: give it to ht_tunnel_destroy(). On an error *tunnel is NULL and
- * ht_tunnel_last_error() has the details. HT_TUNNEL_EINVAL, _EURL, _ETLS (the CA file), _ENOMEM.
- * `calls` may be NULL; `user` is passed to each callback.
+ * Makes a tunnel; nothing is connected yet. *tunnel is yours: give it to ht_tunnel_destroy(). On an error *tunnel is
+ * NULL and ht_tunnel_last_error() has the details. HT_TUNNEL_EINVAL, _EURL, _ETLS (the CA file), _ENOMEM. `calls` may
+ * be NULL; `user` is passed to each callback.
  */
 HT_API int ht_tunnel_create(struct ht_tunnel **tunnel, const struct ht_tunnel_options *options,
                             const struct ht_tunnel_callbacks *calls, void *user);
 
 /*
- * What the last failed call in this thread said: one sentence with names and numbers; "" when there was none. Good until the
- * next call.
+ * What the last failed call in this thread said: one sentence with names and numbers; "" when there was none. Good
+ * until the next call.
  */
 HT_API const char *ht_tunnel_last_error(void);
 
@@ -227,8 +222,9 @@ HT_API int ht_tunnel_bind(struct ht_tunnel *tunnel, const struct ht_bind_options
 HT_API int ht_tunnel_unbind(struct ht_tunnel *tunnel, int binding);
 
 /*
- * Says goodbye: gives the bindings back, then closes the connection in order, so that the kit keeps nothing. Takes at most some
- * two seconds; ended() tells when it is done. Needs ht_tunnel_run() or _turn() to make progress. A second call cuts it short.
+ * Says goodbye: gives the bindings back, then closes the connection in order, so that the kit keeps nothing. Takes at
+ * most some two seconds; ended() tells when it is done. Needs ht_tunnel_run() or _turn() to make progress. A second
+ * call cuts it short.
  */
 HT_API int ht_tunnel_close(struct ht_tunnel *tunnel);
 

@@ -32,7 +32,8 @@ static bool is_host_name(struct ht_slice s) {
         return false;
     for (size_t i = 0; i < s.n; i++) {
         char c = s.p[i];
-        bool ok = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '.' || c == '_';
+        bool ok = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '.' ||
+                  c == '_';
         if (!ok || (c == '.' && i + 1 < s.n && s.p[i + 1] == '.'))
             return false;
     }
@@ -40,8 +41,8 @@ static bool is_host_name(struct ht_slice s) {
 }
 
 /*
- * Splits "host", "host:port", "[v6]" and "[v6]:port". `*port` stays as it is when there is none, and `*has_port` says so.
- * `text` is what the whole argument was, for the message.
+ * Splits "host", "host:port", "[v6]" and "[v6]:port". `*port` stays as it is when there is none, and `*has_port` says
+ * so. `text` is what the whole argument was, for the message.
  */
 static int split_authority(struct ht_slice a, const char *text, char host[DRIVER_HOST_MAX + 1], uint16_t *port,
                            bool *has_port, struct ht_errmsg *err) {
@@ -115,7 +116,8 @@ int driver_url_parse(struct driver_url *u, const char *text, const char *default
         n++;
     struct ht_slice authority = ht_slice_of(s.p, n), path = ht_slice_of(s.p + n, s.n - n);
     if (memchr(authority.p, '@', authority.n)) /* not quoted: what stands before the @ may be a secret */
-        return ht_fail(err, HT_EINVAL, "the kit's URL names a user: a token belongs into --token-file or HOODY_TUNNEL_TOKEN");
+        return ht_fail(err, HT_EINVAL,
+                       "the kit's URL names a user: a token belongs into --token-file or HOODY_TUNNEL_TOKEN");
     bool has_port;
     int rc = split_authority(authority, text, u->host, &u->port, &has_port, err);
     if (rc < 0)
@@ -140,7 +142,8 @@ int driver_url_parse(struct driver_url *u, const char *text, const char *default
     return HT_OK;
 }
 
-int driver_url_admin_path(const struct driver_url *u, const char *connect_path, const char *resource, char *out, size_t cap) {
+int driver_url_admin_path(const struct driver_url *u, const char *connect_path, const char *resource, char *out,
+                          size_t cap) {
     const char *last = strrchr(connect_path, '/'); /* "/connect" */
     const char *query = strchr(u->path, '?');
     size_t n = query ? (size_t)(query - u->path) : strlen(u->path), tail = strlen(last);

@@ -11,9 +11,9 @@
 struct driver_url {
     bool tls;
     uint16_t port;
-    char host[DRIVER_HOST_MAX + 1];       /* no brackets */
+    char host[DRIVER_HOST_MAX + 1];        /* no brackets */
     char host_field[DRIVER_HOST_MAX + 16]; /* for Host: brackets, and the port unless it is the scheme's own */
-    char path[DRIVER_PATH_MAX + 1];       /* origin-form, with the query */
+    char path[DRIVER_PATH_MAX + 1];        /* origin-form, with the query */
 };
 
 /*
@@ -24,11 +24,12 @@ struct driver_url {
  * Without a port it is the scheme's (80, 443); without a path, or with "/" alone, it is `default_path`. A user name, a
  * fragment and control bytes are refused. HT_EINVAL with *err.
  */
-int driver_url_parse(struct driver_url *u, const char *text, const char *default_path, struct ht_errmsg *err) HT_MUST_USE;
+int driver_url_parse(struct driver_url *u, const char *text, const char *default_path,
+                     struct ht_errmsg *err) HT_MUST_USE;
 
 /*
- * The path of the admin API's `resource` ("/health") beside a connect path: ".../connect" gives way to the resource; any other
- * path is taken as the API's root. HT_ESPACE: too long.
+ * The path of the admin API's `resource` ("/health") beside a connect path: ".../connect" gives way to the resource;
+ * any other path is taken as the API's root. HT_ESPACE: too long.
  */
 int driver_url_admin_path(const struct driver_url *u, const char *connect_path, const char *resource, char *out,
                           size_t cap) HT_MUST_USE;

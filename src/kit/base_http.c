@@ -45,7 +45,7 @@ static void client_close(struct base_client *c) {
 static bool busy(const struct base_client *c) { return ht_buf_size(&c->out) > 0; }
 
 void base_clients_close(struct kit *k, bool only_quiet) {
-    HT_LIST_FOR_SAFE(it, &k->clients) {
+    HT_LIST_FOR_SAFE (it, &k->clients) {
         struct base_client *c = HT_LIST_ENTRY(it, struct base_client, node);
         if (only_quiet && busy(c))
             c->close_after = true;
@@ -417,7 +417,7 @@ static bool peer_trusted(const struct kit *k, const struct io_addr *peer) {
 static bool make_room(struct kit *k) {
     if (k->n_clients < MAX_CLIENTS)
         return true;
-    HT_LIST_FOR(it, &k->clients) {
+    HT_LIST_FOR (it, &k->clients) {
         struct base_client *c = HT_LIST_ENTRY(it, struct base_client, node);
         if (!c->in_head && !busy(c)) {
             client_close(c);

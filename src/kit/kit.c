@@ -217,13 +217,13 @@ struct kit *kit_create(struct io_loop *loop, const struct opt_serve *opt, struct
 /* ---- the end ---- */
 
 static void end_sessions(struct ht_list *list) {
-    HT_LIST_FOR_SAFE(it, list)
-    session_gone(HT_LIST_ENTRY(it, struct kit_session, node), "the kit ends");
+    HT_LIST_FOR_SAFE (it, list)
+        session_gone(HT_LIST_ENTRY(it, struct kit_session, node), "the kit ends");
 }
 
 static void drop_all_socks(struct kit *k) {
-    HT_LIST_FOR_SAFE(it, &k->socks)
-    sock_drop(HT_LIST_ENTRY(it, struct kit_sock, node));
+    HT_LIST_FOR_SAFE (it, &k->socks)
+        sock_drop(HT_LIST_ENTRY(it, struct kit_sock, node));
 }
 
 void kit_destroy(struct kit **kp) {
@@ -267,7 +267,7 @@ void kit_drain(struct kit *k, void (*done)(void *ctx), void *ctx) {
     relay_table_pause(k->table, true);
     base_clients_close(k, true);
     end_sessions(&k->parked);
-    HT_LIST_FOR_SAFE(it, &k->socks) {
+    HT_LIST_FOR_SAFE (it, &k->socks) {
         struct kit_sock *s = HT_LIST_ENTRY(it, struct kit_sock, node);
         if (!s->session)
             sock_close(s, WIRE_GOAWAY_SHUTDOWN_CLOSE, WIRE_GOAWAY_SHUTDOWN_MESSAGE);
@@ -306,7 +306,7 @@ struct ht_metrics *kit_metrics(struct kit *k) {
 
 unsigned kit_streams(const struct kit *k) {
     unsigned n = 0;
-    HT_LIST_FOR(it, &k->live) {
+    HT_LIST_FOR (it, &k->live) {
         const struct kit_session *s = HT_LIST_ENTRY(it, struct kit_session, node);
         if (s->owner.mux)
             n += mux_session_streams(s->owner.mux);

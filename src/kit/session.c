@@ -44,7 +44,7 @@ void session_enter_state(struct kit_session *s, enum session_state to) {
 struct kit_session *session_find(struct kit *k, struct ht_slice id) {
     struct ht_list *lists[] = {&k->live, &k->parked};
     for (size_t i = 0; i < HT_ARRAY_LEN(lists); i++) {
-        HT_LIST_FOR(it, lists[i]) {
+        HT_LIST_FOR (it, lists[i]) {
             struct kit_session *s = HT_LIST_ENTRY(it, struct kit_session, node);
             if (s->state != SESSION_CLOSING && ht_const_time_eq(s->id, KIT_ID_LEN, id.p, id.n))
                 return s;
@@ -138,7 +138,7 @@ void session_go_live(struct kit_session *s, struct mux_session *mux, struct kit_
  * Those that mux has not closed yet are closed here.
  */
 static void let_go_of_socks(struct kit_session *s, uint16_t ws_code, const char *reason) {
-    HT_LIST_FOR_SAFE(it, &s->kit->socks) {
+    HT_LIST_FOR_SAFE (it, &s->kit->socks) {
         struct kit_sock *sock = HT_LIST_ENTRY(it, struct kit_sock, node);
         if (sock->session != s)
             continue;
@@ -281,7 +281,7 @@ static void on_goaway(void *ctx, const struct wire_goaway *goaway) {
 static void on_link_lost(void *ctx, struct mux_link *link, unsigned index) {
     struct kit_session *s = ctx;
     ht_info("session", "%s: connection %u is lost", s->id, index);
-    HT_LIST_FOR(it, &s->kit->socks) {
+    HT_LIST_FOR (it, &s->kit->socks) {
         struct kit_sock *sock = HT_LIST_ENTRY(it, struct kit_sock, node);
         /* The link itself goes with its sock, when the WebSocket is over. */
         if (sock->link == link) {

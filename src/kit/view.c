@@ -42,7 +42,7 @@ static int snapshot(void *ctx, struct admin_snapshot *out) {
     struct ht_list *lists[] = {&k->live, &k->parked};
     size_t sessions = 0, bindings = 0;
     for (size_t i = 0; i < HT_ARRAY_LEN(lists); i++) {
-        HT_LIST_FOR(it, lists[i]) {
+        HT_LIST_FOR (it, lists[i]) {
             sessions++;
             bindings += HT_LIST_ENTRY(it, struct kit_session, node)->owner.n_bindings;
         }
@@ -55,7 +55,7 @@ static int snapshot(void *ctx, struct admin_snapshot *out) {
         return HT_ENOMEM;
     struct gather g = {out, bindings};
     for (size_t i = 0; i < HT_ARRAY_LEN(lists); i++) {
-        HT_LIST_FOR(it, lists[i]) {
+        HT_LIST_FOR (it, lists[i]) {
             struct kit_session *s = HT_LIST_ENTRY(it, struct kit_session, node);
             if (s->state != SESSION_CLOSING)
                 add_session(k, &g, s);
@@ -91,8 +91,8 @@ static int metrics(void *ctx, struct ht_buf *out) {
     m->sessions_parked = k->n_parked;
     m->fd_permits_available = io_fds_available(&k->fds);
     memset(m->bindings_active, 0, sizeof m->bindings_active);
-    HT_LIST_FOR(it, &k->live)
-    relay_each_binding(k->table, &HT_LIST_ENTRY(it, struct kit_session, node)->owner, count_binding, m);
+    HT_LIST_FOR (it, &k->live)
+        relay_each_binding(k->table, &HT_LIST_ENTRY(it, struct kit_session, node)->owner, count_binding, m);
     ht_metrics_observe_loop_lag_seconds(m, io_loop_take_lag_us(k->loop));
     return ht_metrics_write(m, out);
 }

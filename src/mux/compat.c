@@ -58,7 +58,7 @@ void compat_tick(struct mux_session *s) {
     if (s->now_ms < s->eof_check_at)
         return;
     s->eof_check_at = UINT64_MAX;
-    HT_LIST_FOR_SAFE(node, &s->held_eofs) {
+    HT_LIST_FOR_SAFE (node, &s->held_eofs) {
         struct mux_stream *st = HT_LIST_ENTRY(node, struct mux_stream, turn);
         if (st->eof_until == 0)
             st->eof_until = s->now_ms + (st->sent > 0 ? EOF_PATIENCE_MS : WIRE_LIMIT_TCP_EOF_DELAY);

@@ -64,7 +64,7 @@ static void tick_idle(struct mux_session *s) {
 static void tick_drain(struct mux_session *s) {
     if (s->state != SESSION_DRAINING || (s->n_all > 0 && s->now_ms < s->drain_until))
         return;
-    HT_LIST_FOR(node, &s->all) { /* KILL-1: what is left is cut */
+    HT_LIST_FOR (node, &s->all) { /* KILL-1: what is left is cut */
         struct mux_stream *st = HT_LIST_ENTRY(node, struct mux_stream, all);
         if (st->open)
             out_reset(st->l, st->id, WIRE_CODE_CANCEL, "session closed");

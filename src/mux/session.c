@@ -86,7 +86,7 @@ int mux_session_join(struct mux_session *s, struct mux_link *l, unsigned index) 
 static void end_streams_of(struct mux_session *s, struct mux_link *l) {
     for (bool found = true; found;) {
         found = false;
-        HT_LIST_FOR(node, &s->all) {
+        HT_LIST_FOR (node, &s->all) {
             struct mux_stream *st = HT_LIST_ENTRY(node, struct mux_stream, all);
             if (st->l != l)
                 continue;

@@ -16,12 +16,12 @@
 struct relay_request_info {
     struct ht_slice method, target, peer_addr;
     uint32_t stream_id;
-    uint16_t status;       /* 0: no answer */
-    uint16_t reset_code;   /* 0: ended in order */
-    uint64_t bytes_in;     /* from the visitor */
-    uint64_t bytes_out;    /* to the visitor */
+    uint16_t status;     /* 0: no answer */
+    uint16_t reset_code; /* 0: ended in order */
+    uint64_t bytes_in;   /* from the visitor */
+    uint64_t bytes_out;  /* to the visitor */
     uint64_t duration_us;
-    const char *error;     /* NULL, or why it failed, for a person */
+    const char *error; /* NULL, or why it failed, for a person */
 };
 
 struct relay_target_config {
@@ -44,7 +44,8 @@ struct relay_target;
 struct relay_target *relay_target_create(const struct relay_target_config *cfg) HT_MUST_USE;
 /* Resets open streams, closes the pool. Clears the pointer. NULL is ignored. */
 void relay_target_destroy(struct relay_target **t);
-/* Takes a new stream: from now on it belongs to the target (mux_stream_accept is called here). `open` is only borrowed. */
+/* Takes a new stream: from now on it belongs to the target (mux_stream_accept is called here). `open` is only borrowed.
+ */
 void relay_target_serve(struct relay_target *t, struct mux_stream *st, const struct wire_stream_open *open);
 
 unsigned relay_target_active(const struct relay_target *t); /* streams being served */

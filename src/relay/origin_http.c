@@ -165,7 +165,8 @@ static void exchange_connect(struct origin_exchange *x) {
         origin_http_fail(x, WIRE_CODE_INTERNAL_ERROR, ht_err_text(HT_ENOMEM));
         return;
     }
-    /* Usually data_end() comes first and writes head and body together; a head alone goes out at the end of the turn. */
+    /* Usually data_end() comes first and writes head and body together; a head alone goes out at the end of the turn.
+     */
     io_task_add(x->t->cfg.loop, &x->flush);
 }
 
@@ -241,9 +242,7 @@ static void stream_eof(void *ctx) {
         origin_http_fail(x, WIRE_CODE_PROTOCOL_ERROR, why);
 }
 
-static void stream_data_end(void *ctx) {
-    origin_request_flush(ctx);
-}
+static void stream_data_end(void *ctx) { origin_request_flush(ctx); }
 
 static ssize_t stream_pull(void *ctx, uint8_t *out, size_t cap, unsigned *flags) {
     return origin_response_pull(ctx, out, cap, flags);
@@ -259,7 +258,8 @@ static void stream_writable(void *ctx, bool yes) {
 static void stream_closed(void *ctx, uint16_t code, struct ht_slice reason, bool remote) {
     struct origin_exchange *x = ctx;
     char why[256];
-    /* A RESET behind the whole answer (an early one, a declined upgrade) only says that nobody wants the rest of the request. */
+    /* A RESET behind the whole answer (an early one, a declined upgrade) only says that nobody wants the rest of the
+     * request. */
     if (code == WIRE_CODE_NO_ERROR || (remote && x->resp_sent)) {
         exchange_finish(x, 0, NULL);
         return;

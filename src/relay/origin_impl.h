@@ -16,7 +16,8 @@
 #include "relay/origin.h"
 #include "relay/pipe.h"
 
-/* What is read at once while an answer's head is awaited. What comes behind the head is copied once, so not too much. */
+/* What is read at once while an answer's head is awaited. What comes behind the head is copied once, so not too much.
+ */
 #define ORIGIN_HEAD_READ 16384
 /* Exchanges that are kept with their buffers for the next request, and how large a buffer may stay. */
 #define ORIGIN_KEEP_EXCHANGES 128
@@ -24,7 +25,7 @@
 
 struct relay_target {
     struct relay_target_config cfg;
-    char *host; /* cfg.host points here */
+    char *host;     /* cfg.host points here */
     char name[300]; /* host:port for messages and for a missing Host */
 
     struct ht_list exchanges; /* live ones, struct origin_exchange */
@@ -71,18 +72,18 @@ struct origin_exchange {
     struct relay_pipe *pipe;  /* after a 101 */
 
     /* the request */
-    struct ht_buf head;   /* request head, then the peer's address for the report */
-    uint32_t head_len;    /* bytes of it that go out */
+    struct ht_buf head; /* request head, then the peer's address for the report */
+    uint32_t head_len;  /* bytes of it that go out */
     uint32_t method_len, target_len;
-    struct relay_out out; /* what has not been written yet */
-    struct io_task flush; /* for a head that nothing follows in this turn */
+    struct relay_out out;         /* what has not been written yet */
+    struct io_task flush;         /* for a head that nothing follows in this turn */
     enum http_body_kind req_body; /* never HTTP_BODY_CLOSE */
-    uint64_t req_left;    /* HTTP_BODY_LENGTH: bytes still to come */
-    uint64_t consumed;    /* bytes whose credit went back */
+    uint64_t req_left;            /* HTTP_BODY_LENGTH: bytes still to come */
+    uint64_t consumed;            /* bytes whose credit went back */
     unsigned n_chunk_heads;
     char chunk_heads[ORIGIN_CHUNK_HEADS][ORIGIN_CHUNK_HEAD]; /* borrowed by `out` until it is flushed */
     bool upgrade, head_request;
-    bool replayable;  /* idempotent (RFC 9110 9.2.2) and without a body */
+    bool replayable; /* idempotent (RFC 9110 9.2.2) and without a body */
     bool replayed;
     bool req_ended;   /* the visitor has sent everything */
     bool req_dropped; /* the rest of the body interests nobody: it is taken and thrown away */
@@ -106,7 +107,8 @@ struct origin_exchange {
 
 /* ---- origin_pool.c ---- */
 
-/* An idle connection, or NULL. `certain`: for a request that cannot be sent twice: looks first whether it still stands. */
+/* An idle connection, or NULL. `certain`: for a request that cannot be sent twice: looks first whether it still stands.
+ */
 struct origin_conn *origin_pool_take(struct relay_target *t, bool certain);
 /* Wraps a new connection. NULL: out of memory (it is closed). */
 struct origin_conn *origin_pool_adopt(struct relay_target *t, struct io_conn *c) HT_MUST_USE;

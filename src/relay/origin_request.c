@@ -126,8 +126,8 @@ int origin_request_data(struct origin_exchange *x, const uint8_t *p, size_t n, c
         rc = out_add(x, p, n);
         break;
     case HTTP_BODY_CHUNKED: {
-        /* A head stays borrowed until the flush. There are more of them than iovecs to hold head, data and tail: when the
-         * first is used again, everything before has been copied. */
+        /* A head stays borrowed until the flush. There are more of them than iovecs to hold head, data and tail: when
+         * the first is used again, everything before has been copied. */
         char *head = x->chunk_heads[x->n_chunk_heads++ % ORIGIN_CHUNK_HEADS];
         rc = out_add(x, head, http_chunk_head(head, n));
         if (rc == 0)
@@ -174,7 +174,8 @@ void origin_request_flush(struct origin_exchange *x) {
     if (x->req_dropped)
         return;
     if (relay_out_flush(&x->out, x->conn->c) < 0) {
-        /* The service reads no more. What it may have said before (a 413, say) is still to be read: that side decides. */
+        /* The service reads no more. What it may have said before (a 413, say) is still to be read: that side decides.
+         */
         io_conn_want_write(x->conn->c, false);
         origin_request_drop(x);
         return;
@@ -186,6 +187,7 @@ void origin_request_flush(struct origin_exchange *x) {
 }
 
 bool origin_request_is_sent(const struct origin_exchange *x) {
-    bool complete = x->req_ended || x->req_body == HTTP_BODY_NONE || (x->req_body == HTTP_BODY_LENGTH && x->req_left == 0);
+    bool complete =
+        x->req_ended || x->req_body == HTTP_BODY_NONE || (x->req_body == HTTP_BODY_LENGTH && x->req_left == 0);
     return complete && !x->req_dropped && relay_out_pending(&x->out) == 0;
 }

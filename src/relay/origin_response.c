@@ -85,7 +85,8 @@ static int take_early(struct origin_exchange *x, char *p, size_t n, bool *extra,
 }
 
 /* `rest` is what was read behind the head. */
-static void final_head(struct origin_exchange *x, const struct http_head *h, const char *buf, char *rest, size_t n_rest) {
+static void final_head(struct origin_exchange *x, const struct http_head *h, const char *buf, char *rest,
+                       size_t n_rest) {
     const char *why;
     bool extra;
     if (h->status == 101 && !x->upgrade) {

@@ -95,7 +95,7 @@ void relay_table_destroy(struct relay_table **tp) {
 
 void relay_table_pause(struct relay_table *t, bool pause) {
     t->paused = pause;
-    HT_LIST_FOR(it, &t->bindings) {
+    HT_LIST_FOR (it, &t->bindings) {
         struct relay_binding *b = HT_LIST_ENTRY(it, struct relay_binding, all);
         io_listener_pause(b->listener, pause);
     }
@@ -164,7 +164,7 @@ static int check_fields(struct request *r) {
 
 /* The binding that holds the port on an address that the new one would need. */
 static struct relay_binding *find_holder(const struct relay_table *t, const struct io_addr *addr, uint16_t port) {
-    HT_LIST_FOR(it, &t->bindings) {
+    HT_LIST_FOR (it, &t->bindings) {
         struct relay_binding *b = HT_LIST_ENTRY(it, struct relay_binding, all);
         if (b->port == port && relay_addr_overlap(&b->addr, addr))
             return b;
@@ -283,7 +283,7 @@ static int take_over(struct request *r, struct relay_binding *b, struct relay_bo
     b->id = r->o->next_bind_id++;
     ht_list_remove(&b->node);
     ht_list_push_back(&r->o->bindings, &b->node);
-    HT_LIST_FOR_SAFE(it, &b->visitors) {
+    HT_LIST_FOR_SAFE (it, &b->visitors) {
         visitor_http_revoke(HT_LIST_ENTRY(it, struct visitor_http, node), WIRE_CODE_BIND_TAKEOVER, reason);
     }
     r->t->cfg.metrics->takeovers_total++;
@@ -320,7 +320,7 @@ int relay_bind(struct relay_table *t, struct relay_owner *o, const struct wire_b
 
 int relay_unbind(struct relay_table *t, struct relay_owner *o, uint32_t bind_id) {
     (void)t;
-    HT_LIST_FOR(it, &o->bindings) {
+    HT_LIST_FOR (it, &o->bindings) {
         struct relay_binding *b = HT_LIST_ENTRY(it, struct relay_binding, node);
         if (b->id == bind_id) {
             binding_destroy(b, "the port was unbound");
@@ -334,7 +334,7 @@ int relay_unbind(struct relay_table *t, struct relay_owner *o, uint32_t bind_id)
 
 void relay_each_binding(const struct relay_table *t, const struct relay_owner *o,
                         void (*each)(void *ctx, const struct relay_binding_info *info), void *ctx) {
-    HT_LIST_FOR(it, &t->bindings) {
+    HT_LIST_FOR (it, &t->bindings) {
         const struct relay_binding *b = HT_LIST_ENTRY(it, struct relay_binding, all);
         if (o && b->owner != o)
             continue;

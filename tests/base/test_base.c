@@ -104,7 +104,7 @@ static void lists(void) {
     ht_list_splice(&head, &other);
     CU_ASSERT(ht_list_empty(&other));
     int sum = 0, at = 0;
-    HT_LIST_FOR_SAFE(it, &head) {
+    HT_LIST_FOR_SAFE (it, &head) {
         struct item *item = HT_LIST_ENTRY(it, struct item, node);
         CU_ASSERT_EQUAL(item->n, at++);
         sum += item->n;

@@ -1,4 +1,5 @@
-/* Frames a second through the generated codec, encoding and decoding each: one `name: frames` line per kind of frame. */
+/* Frames a second through the generated codec, encoding and decoding each: one `name: frames` line per kind of frame.
+ */
 #include "base/clock.h"
 #include "wire/frames.h"
 #include "wire_gen.h"
@@ -47,8 +48,10 @@ static struct wire_stream_open open_frame(void) {
 
 static struct wire_response_head head_frame(void) {
     static const struct wire_header headers[] = {
-        {{"content-type", 12}, {"text/html; charset=utf-8", 24}}, {{"content-length", 14}, {"1024", 4}},
-        {{"date", 4}, {"Sat, 01 Jan 2028 00:00:00 GMT", 29}},     {{"server", 6}, {"nginx", 5}},
+        {{"content-type", 12}, {"text/html; charset=utf-8", 24}},
+        {{"content-length", 14}, {"1024", 4}},
+        {{"date", 4}, {"Sat, 01 Jan 2028 00:00:00 GMT", 29}},
+        {{"server", 6}, {"nginx", 5}},
         {{"etag", 4}, {"\"65a1b2c3-400\"", 14}},
     };
     struct wire_response_head v = {.status = 200, .final = true};
@@ -81,8 +84,8 @@ static int encode(int kind, uint8_t *out, size_t cap) {
 }
 
 int main(void) {
-    static const char *const names[] = {"STREAM_OPEN with 7 headers", "STREAM_RESPONSE_HEAD with 5 headers", "WINDOW", "RESET",
-                                        "DATA of 1 KiB"};
+    static const char *const names[] = {"STREAM_OPEN with 7 headers", "STREAM_RESPONSE_HEAD with 5 headers", "WINDOW",
+                                        "RESET", "DATA of 1 KiB"};
     static const struct wire_asm_ops ops = {on_frame, on_data};
     static uint8_t message[256 * 1024];
     scratch = wire_scratch_create();

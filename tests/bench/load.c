@@ -1,12 +1,11 @@
 /*
  * The load for `make bench`, small enough not to be what is measured.
  *
- *   load serve                    an HTTP server on a free loopback port (printed): GET /bytes/N gives N bytes, PUT takes all
- *   load get PORT N [PARALLEL]    downloads N bytes over each of PARALLEL connections; prints the seconds
- *   load put PORT N               uploads N bytes; prints the seconds
- *   load latency PORT COUNT GAP   COUNT small requests on one connection, GAP microseconds apart; prints p50 and p99 in microseconds
- *   load idle PORT COUNT HTTP     opens COUNT connections (with one request each when HTTP is 1), prints "ready", waits for
- *                                 the end of standard input
+ *   load serve                    an HTTP server on a free loopback port (printed): GET /bytes/N gives N bytes, PUT
+ * takes all load get PORT N [PARALLEL]    downloads N bytes over each of PARALLEL connections; prints the seconds load
+ * put PORT N               uploads N bytes; prints the seconds load latency PORT COUNT GAP   COUNT small requests on
+ * one connection, GAP microseconds apart; prints p50 and p99 in microseconds load idle PORT COUNT HTTP     opens COUNT
+ * connections (with one request each when HTTP is 1), prints "ready", waits for the end of standard input
  */
 #include <errno.h>
 #include <netinet/in.h>
@@ -105,7 +104,8 @@ static void *serve_one(void *arg) {
             continue;
         }
         uint64_t n = strtoull(strncmp(head, "GET /bytes/", 11) == 0 ? head + 11 : "0", NULL, 10);
-        int len = snprintf(answer, sizeof answer, "HTTP/1.1 200 OK\r\nContent-Length: %llu\r\n\r\n", (unsigned long long)n);
+        int len =
+            snprintf(answer, sizeof answer, "HTTP/1.1 200 OK\r\nContent-Length: %llu\r\n\r\n", (unsigned long long)n);
         if (n <= 65536) {
             char small[sizeof answer + 65536];
             memcpy(small, answer, (size_t)len);
@@ -144,7 +144,8 @@ static _Noreturn void serve(void) {
 
 static int dial(int port) {
     int fd = socket(AF_INET, SOCK_STREAM, 0), one = 1;
-    struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct sockaddr_in a = {
+        .sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     if (fd < 0 || connect(fd, (struct sockaddr *)&a, sizeof a) < 0)
         die("connect");
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
@@ -192,8 +193,10 @@ static int put(int port, uint64_t n) {
     char head[HEAD];
     int fd = dial(port);
     double start = now();
-    snprintf(head, sizeof head, "PUT /up HTTP/1.1\r\nHost: bench\r\nContent-Length: %llu\r\n\r\n", (unsigned long long)n);
-    if (send_text(fd, head) < 0 || send_zeros(fd, n) < 0 || read_head(fd, head) < 0 || strncmp(head, "HTTP/1.1 200", 12) != 0)
+    snprintf(head, sizeof head, "PUT /up HTTP/1.1\r\nHost: bench\r\nContent-Length: %llu\r\n\r\n",
+             (unsigned long long)n);
+    if (send_text(fd, head) < 0 || send_zeros(fd, n) < 0 || read_head(fd, head) < 0 ||
+        strncmp(head, "HTTP/1.1 200", 12) != 0)
         die("upload");
     printf("%.6f\n", now() - start);
     close(fd);
@@ -217,7 +220,8 @@ static int latency(int port, size_t count, long gap_us) {
         if (send_text(fd, request) < 0)
             die("request");
         ssize_t rest = read_head(fd, head);
-        if (rest < 0 || strncmp(head, "HTTP/1.1 200", 12) != 0 || skip(fd, content_length(head) - (uint64_t)rest, scratch) < 0)
+        if (rest < 0 || strncmp(head, "HTTP/1.1 200", 12) != 0 ||
+            skip(fd, content_length(head) - (uint64_t)rest, scratch) < 0)
             die("answer");
         took[i] = now() - start;
         next.tv_nsec += gap_us * 1000;
@@ -272,6 +276,7 @@ int main(int argc, char **argv) {
         return latency(port, (size_t)a, (long)b);
     if (strcmp(mode, "idle") == 0 && argc > 4)
         return idle(port, (int)a, (int)b);
-    fprintf(stderr, "usage: load serve | get PORT BYTES [PARALLEL] | put PORT BYTES | latency PORT COUNT GAP_US | idle PORT COUNT HTTP\n");
+    fprintf(stderr, "usage: load serve | get PORT BYTES [PARALLEL] | put PORT BYTES | latency PORT COUNT GAP_US | idle "
+                    "PORT COUNT HTTP\n");
     return 2;
 }

@@ -1,6 +1,6 @@
 /*
- * A target between two real sessions in memory and a service that the test plays by hand on a loopback port: the kit's end
- * opens streams, the driver's end gives them to the target, the target dials the service. Nothing here sleeps.
+ * A target between two real sessions in memory and a service that the test plays by hand on a loopback port: the kit's
+ * end opens streams, the driver's end gives them to the target, the target dials the service. Nothing here sleeps.
  */
 #ifndef HT_TESTS_RELAY_ORIGIN_RIG_H
 #define HT_TESTS_RELAY_ORIGIN_RIG_H
@@ -42,9 +42,9 @@ struct call {
     char interim[256];
     unsigned heads, interims, eofs, closes;
     struct ht_buf body; /* a NUL follows */
-    int reset; /* -1: none */
+    int reset;          /* -1: none */
     char reason[256];
-    struct ht_buf send; /* what it still has to send */
+    struct ht_buf send;  /* what it still has to send */
     bool send_eof, keep; /* keep: give no credit back */
     size_t received;
 };
@@ -74,12 +74,12 @@ static inline void one_turn(void) {
     io_loop_turn(rig.loop, false);
 }
 
-#define UNTIL(cond)                                   \
-    do {                                              \
-        uint64_t end_ = ht_now_ms() + PATIENCE_MS;    \
-        while (!(cond) && ht_now_ms() < end_)         \
-            one_turn();                               \
-        CU_ASSERT_FATAL(!!(cond));                    \
+#define UNTIL(cond)                                                                                                    \
+    do {                                                                                                               \
+        uint64_t end_ = ht_now_ms() + PATIENCE_MS;                                                                     \
+        while (!(cond) && ht_now_ms() < end_)                                                                          \
+            one_turn();                                                                                                \
+        CU_ASSERT_FATAL(!!(cond));                                                                                     \
     } while (0)
 
 /* A few turns, for what must not happen. */
@@ -142,7 +142,9 @@ static inline void kit_hello(void *ctx, const struct wire_hello *hello) {
     end_session(ctx, WIRE_ROLE_KIT, &ok);
 }
 
-static inline void driver_hello_ok(void *ctx, const struct wire_hello_ok *ok) { end_session(ctx, WIRE_ROLE_DRIVER, ok); }
+static inline void driver_hello_ok(void *ctx, const struct wire_hello_ok *ok) {
+    end_session(ctx, WIRE_ROLE_DRIVER, ok);
+}
 
 static inline void sessions_start(void) {
     static const struct mux_link_ops ops = {
@@ -308,11 +310,13 @@ static inline void call_sends(struct call *k, const char *p, size_t n, bool eof)
 }
 
 #define HEADERS(...) ((const struct wire_header[]){__VA_ARGS__})
-#define H(n, v) \
-    { {n, sizeof(n) - 1}, {v, sizeof(v) - 1} }
+#define H(n, v)                                                                                                        \
+    {                                                                                                                  \
+        {n, sizeof(n) - 1}, { v, sizeof(v) - 1 }                                                                       \
+    }
 
-static inline struct call *call_http(const char *method, const char *target, const struct wire_header *headers, size_t n,
-                                     const char *body, bool eof) {
+static inline struct call *call_http(const char *method, const char *target, const struct wire_header *headers,
+                                     size_t n, const char *body, bool eof) {
     struct wire_stream_open open = {
         .kind = WIRE_KIND_HTTP,
         .bind_id = 1,
@@ -341,8 +345,8 @@ static inline void target_finished(void *ctx, const struct relay_request_info *i
     rig.finished++;
     rig.last = *info;
     snprintf(rig.last_error, sizeof rig.last_error, "%s", info->error ? info->error : "");
-    snprintf(rig.last_line, sizeof rig.last_line, "%.*s %.*s %.*s", HT_SLICE_ARG(info->method), HT_SLICE_ARG(info->target),
-             HT_SLICE_ARG(info->peer_addr));
+    snprintf(rig.last_line, sizeof rig.last_line, "%.*s %.*s %.*s", HT_SLICE_ARG(info->method),
+             HT_SLICE_ARG(info->target), HT_SLICE_ARG(info->peer_addr));
 }
 
 static inline void rig_start(void) {

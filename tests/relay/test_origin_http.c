@@ -6,11 +6,12 @@
 static void a_request_and_its_answer(void) {
     rig_go();
     struct call *c = call_http("GET", "/a?b=c",
-                               HEADERS(H("host", "site.example"), H("x-two", "1"), H("x-two", "2"), H("connection", "close"),
-                                       H("te", "trailers")),
+                               HEADERS(H("host", "site.example"), H("x-two", "1"), H("x-two", "2"),
+                                       H("connection", "close"), H("te", "trailers")),
                                5, "", true);
     struct service_conn *s = service_wait(0, "\r\n\r\n");
-    CU_ASSERT_STRING_EQUAL(service_heard(s), "GET /a?b=c HTTP/1.1\r\nhost: site.example\r\nx-two: 1\r\nx-two: 2\r\n\r\n");
+    CU_ASSERT_STRING_EQUAL(service_heard(s),
+                           "GET /a?b=c HTTP/1.1\r\nhost: site.example\r\nx-two: 1\r\nx-two: 2\r\n\r\n");
     service_says(s, "HTTP/1.1 200 Fine\r\nContent-Length: 5\r\nX-A: 1\r\nX-A: 2\r\nKeep-Alive: timeout=5\r\n\r\nhello");
     UNTIL(c->closes);
     CU_ASSERT_STRING_EQUAL(c->head, "200 Content-Length: 5, X-A: 1, X-A: 2");
@@ -43,7 +44,9 @@ static void connections_are_used_again(void) {
         struct call *c = call_get("/");
         struct service_conn *s = service_wait(0, "\r\n\r\n");
         service_forget(s);
-        service_says(s, i % 2 ? "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhe\r\n3;x=y\r\nllo\r\n0\r\n\r\n" : OK_HELLO);
+        service_says(s,
+                     i % 2 ? "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhe\r\n3;x=y\r\nllo\r\n0\r\n\r\n"
+                           : OK_HELLO);
         UNTIL(c->closes);
         CU_ASSERT_STRING_EQUAL(call_body(c), "hello");
         CU_ASSERT_PTR_NULL(strstr(c->head, "ransfer-"));
@@ -179,7 +182,8 @@ static void answers_without_a_body(void) {
     service_says(s, "HTTP/1.1 200 OK\r\nContent-Length: 12345\r\n\r\n");
     UNTIL(c->closes);
     CU_ASSERT_STRING_EQUAL(c->head, "200 Content-Length: 12345");
-    static const char *const bare[] = {"HTTP/1.1 204 No Content\r\n\r\n", "HTTP/1.1 304 Not Modified\r\nETag: x\r\n\r\n",
+    static const char *const bare[] = {"HTTP/1.1 204 No Content\r\n\r\n",
+                                       "HTTP/1.1 304 Not Modified\r\nETag: x\r\n\r\n",
                                        "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"};
     for (size_t i = 0; i < HT_ARRAY_LEN(bare); i++) {
         c = call_get("/");

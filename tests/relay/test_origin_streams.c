@@ -43,7 +43,8 @@ static void a_chunked_body_is_chunked_anew(void) {
     rig_go();
     struct call *c = call_chunked("first", false);
     struct service_conn *s = service_wait(0, "first");
-    CU_ASSERT_STRING_EQUAL(service_heard(s), "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n5\r\nfirst\r\n");
+    CU_ASSERT_STRING_EQUAL(service_heard(s),
+                           "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n5\r\nfirst\r\n");
     service_forget(s);
     call_sends(c, "0123456789abcdef", 16, true);
     service_wait(0, "0\r\n\r\n");
@@ -70,11 +71,13 @@ static void bodies_against_their_framing_are_refused(void) {
         call_post("3", "four", true),
         call_post("5", "four", true),
         call_http("POST", "/", HEADERS(H("host", "a")), 1, "unasked", true),
-        call_http("POST", "/", HEADERS(H("host", "a"), H("content-length", "1"), H("content-length", "1")), 3, "x", true),
+        call_http("POST", "/", HEADERS(H("host", "a"), H("content-length", "1"), H("content-length", "1")), 3, "x",
+                  true),
         call_http("POST", "/", HEADERS(H("content-length", "1"), H("transfer-encoding", "chunked")), 2, "x", true),
         call_http("POST", "/", HEADERS(H("transfer-encoding", "gzip, chunked")), 1, "x", true),
         call_http("POST", "/", HEADERS(H("content-length", "0x1")), 1, "x", true),
-        call_http("GET", "/", HEADERS(H("upgrade", "x"), H("connection", "upgrade"), H("content-length", "1")), 3, "x", true),
+        call_http("GET", "/", HEADERS(H("upgrade", "x"), H("connection", "upgrade"), H("content-length", "1")), 3, "x",
+                  true),
         call_http("GET", "/", HEADERS(H("x", "a\r\nb: c")), 1, "", true),
         call_http("GET", "/ HTTP/1.1\r\nx: y", NULL, 0, "", true),
     };
@@ -296,18 +299,21 @@ static void a_stream_of_the_wrong_kind(void) {
 /* ---- upgrades ---- */
 
 static struct call *call_upgrade(void) {
-    return call_http("GET", "/ws", HEADERS(H("host", "a"), H("connection", "Upgrade"), H("upgrade", "websocket")), 3, "", true);
+    return call_http("GET", "/ws", HEADERS(H("host", "a"), H("connection", "Upgrade"), H("upgrade", "websocket")), 3,
+                     "", true);
 }
 
 static void an_upgrade_becomes_raw_bytes(void) {
     rig_go();
     struct call *c = call_upgrade();
     struct service_conn *s = service_wait(0, "\r\n\r\n");
-    CU_ASSERT_STRING_EQUAL(service_heard(s), "GET /ws HTTP/1.1\r\nhost: a\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\r\n");
+    CU_ASSERT_STRING_EQUAL(service_heard(s),
+                           "GET /ws HTTP/1.1\r\nhost: a\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\r\n");
     service_forget(s);
     settle();
     CU_ASSERT(!s->ended); /* the request's EOF is not the connection's */
-    service_says(s, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nX-A: b\r\n\r\nearly");
+    service_says(
+        s, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nX-A: b\r\n\r\nearly");
     UNTIL(c->received == 5);
     CU_ASSERT_STRING_EQUAL(c->head, "101 Connection: Upgrade, Upgrade: websocket, X-A: b");
     call_sends(c, "ping", 4, false);
