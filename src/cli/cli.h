@@ -2,6 +2,7 @@
  * The program `hoody-tunnel`: what its files share.
  *
  *   main.c          finds the command and runs it
+ *   common.c        complaints, help and version
  *   cmd_tunnel.c    expose, pull
  *   cmd_demo.c      demo: kit, driver and sample page in one process
  *   cmd_admin.c     list, sessions list, bindings list, health, metrics

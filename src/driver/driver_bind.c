@@ -71,6 +71,24 @@ static void binding_gone(struct driver_binding *b, bool revoked, const char *rea
 
 /* ---- what a target has to tell ---- */
 
+/* A request target is bytes, and what is told is UTF-8: what is not plain ASCII is percent-encoded (RFC 3986 2.1). */
+static char *target_text(struct ht_slice s, char *out, size_t cap) {
+    static const char hex[] = "0123456789ABCDEF";
+    size_t n = 0;
+    for (size_t i = 0; i < s.n && n + 4 < cap; i++) {
+        unsigned char c = (unsigned char)s.p[i];
+        if (c > 0x20 && c < 0x7f) {
+            out[n++] = (char)c;
+        } else {
+            out[n++] = '%';
+            out[n++] = hex[c >> 4];
+            out[n++] = hex[c & 15];
+        }
+    }
+    out[n] = '\0';
+    return out;
+}
+
 static void request_finished(void *ctx, const struct relay_request_info *info) {
     struct driver_binding *b = ctx;
     struct ht_tunnel *t = b->t;
@@ -81,8 +99,8 @@ static void request_finished(void *ctx, const struct relay_request_info *info) {
         .binding = b->number,
         .kind = b->kind,
         .stream_id = info->stream_id,
-        .method = driver_text(info->method, method, sizeof method),
-        .target = driver_text(info->target, target, sizeof target),
+        .method = target_text(info->method, method, sizeof method),
+        .target = target_text(info->target, target, sizeof target),
         .peer = driver_text(info->peer_addr, peer, sizeof peer),
         .status = info->status,
         .reset_code = info->reset_code,

@@ -1,0 +1,36 @@
+#include "cli/cli.h"
+
+#include <stdarg.h>
+
+const char *cli_program = "hoody-tunnel";
+
+void cli_complain(const char *fmt, ...) {
+    char text[1024];
+    va_list ap;
+    va_start(ap, fmt);
+    int n = vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    for (char *p = text; n > 0 && *p; p++)
+        if ((unsigned char)*p < 0x20 || *p == 0x7f)
+            *p = '?';
+    fprintf(stderr, "hoody-tunnel: %s\n", n > 0 ? text : "");
+}
+
+int cli_version(void) {
+    printf("hoody-tunnel %s\n", ht_version());
+    return OPT_EXIT_OK;
+}
+
+int cli_parse_result(int rc, enum opt_command_id command, const struct ht_errmsg *err) {
+    if (rc == OPT_HELP) {
+        opt_commands[command].help(stdout);
+        return OPT_EXIT_OK;
+    }
+    if (rc == OPT_VERSION)
+        return cli_version();
+    cli_complain("%s", rc == HT_ENOMEM ? ht_err_text(rc) : err->text);
+    if (rc == HT_ENOMEM)
+        return OPT_EXIT_FAILURE;
+    fprintf(stderr, "Try `hoody-tunnel %s --help`.\n", opt_commands[command].name);
+    return OPT_EXIT_USAGE;
+}

@@ -1,0 +1,417 @@
+/*
+ * A tunnel and a kit that the test plays, on one loop: the kit accepts, answers the upgrade as it is told to, and then speaks
+ * through a real session or in raw frames.
+ */
+#ifndef HT_TESTS_DRIVER_KIT_SCRIPT_H
+#define HT_TESTS_DRIVER_KIT_SCRIPT_H
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "driver/driver.h"
+#include "support/tap.h"
+
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define PATIENCE_MS 10000
+#define KIT_BINDS 8
+
+struct play_stream {
+    struct mux_stream *st;
+    unsigned heads, closes, status;
+    int reset;
+    struct ht_buf body;
+    bool keep_open;
+};
+
+struct world {
+    struct io_loop *loop;
+    struct io_listener *listener;
+    char url[64];
+    /* what the kit does with an upgrade: NULL is to accept it, "" is to say nothing */
+    const char *answer;
+    const char *subprotocol; /* NULL: the driver's */
+    bool no_hello_ok, no_bind_answers, no_unbind_answers;
+    const struct wire_goaway *refuse; /* instead of HELLO_OK */
+    /* the kit's connection */
+    struct io_conn *c;
+    struct ht_buf in; /* the request's head; a NUL follows */
+    struct ws_conn *ws;
+    struct mux_link *l;
+    struct mux_session *s;
+    unsigned hellos, upgrades;
+    char hello_token[64], hello_caps[128];
+    struct wire_bind binds[KIT_BINDS]; /* without texts */
+    char bind_label[64], bind_host[64];
+    unsigned n_binds, n_unbinds;
+    uint32_t last_unbind;
+    unsigned ws_closed;
+    uint16_t close_code;
+    const uint8_t *raw; /* sent instead of what the session has */
+    size_t n_raw;
+    /* the driver's */
+    struct ht_tunnel *t;
+    unsigned connected, bound, failed, unbound, revoked, disconnected, ended, requests;
+    int end_error, lost_error;
+    char end_text[512], bound_url[128], fail_code[64], fail_message[128], request_error[256], session_id[64], server[64];
+    struct ht_request request;
+    size_t mem_before;
+    int fds_before;
+};
+
+static struct world w;
+
+static inline void one_turn(void) {
+    struct pollfd p = {.fd = io_loop_fd(w.loop), .events = POLLIN};
+    (void)poll(&p, 1, 2);
+    io_loop_turn(w.loop, false);
+}
+
+#define UNTIL(cond)                                   \
+    do {                                              \
+        uint64_t end_ = ht_now_ms() + PATIENCE_MS;    \
+        while (!(cond) && ht_now_ms() < end_)         \
+            one_turn();                               \
+        CU_ASSERT_FATAL(!!(cond));                    \
+    } while (0)
+
+static inline void settle(void) {
+    for (int i = 0; i < 20; i++)
+        one_turn();
+}
+
+/* ---- the kit: session ---- */
+
+static inline void kit_bind(void *ctx, const struct wire_bind *bind, const struct wire_error *err) {
+    (void)ctx;
+    CU_ASSERT_PTR_NULL(err);
+    CU_ASSERT_FATAL(w.n_binds < KIT_BINDS);
+    w.binds[w.n_binds++] = *bind;
+    snprintf(w.bind_label, sizeof w.bind_label, "%.*s", HT_SLICE_ARG(bind->label));
+    snprintf(w.bind_host, sizeof w.bind_host, "%.*s", HT_SLICE_ARG(bind->host));
+    if (w.no_bind_answers)
+        return;
+    struct wire_bind_ok ok = {.client_bind_ref = bind->client_bind_ref,
+                              .bind_id = w.n_binds,
+                              .container_port = bind->container_port ? bind->container_port : 20001};
+    CU_ASSERT_EQUAL(mux_session_send(w.s, WIRE_BIND_OK, &ok), 0);
+}
+
+static inline void kit_unbind(void *ctx, const struct wire_unbind *unbind) {
+    (void)ctx;
+    w.n_unbinds++;
+    w.last_unbind = unbind->bind_id;
+    struct wire_unbind_ok ok = {.bind_id = unbind->bind_id};
+    if (!w.no_unbind_answers)
+        CU_ASSERT_EQUAL(mux_session_send(w.s, WIRE_UNBIND_OK, &ok), 0);
+}
+
+static inline void kit_over(void *ctx, enum mux_end why, const char *text) { (void)ctx, (void)why, (void)text; }
+
+static inline void kit_hello(void *ctx, const struct wire_hello *hello) {
+    static const struct mux_session_ops ops = {.bind = kit_bind, .unbind = kit_unbind, .over = kit_over};
+    (void)ctx;
+    w.hellos++;
+    CU_ASSERT_EQUAL(hello->version, WIRE_V1);
+    snprintf(w.hello_token, sizeof w.hello_token, "%.*s", HT_SLICE_ARG(hello->auth.token));
+    for (size_t i = 0; i < hello->n_capabilities; i++) {
+        size_t at = strlen(w.hello_caps);
+        snprintf(w.hello_caps + at, sizeof w.hello_caps - at, "%.*s,", HT_SLICE_ARG(hello->capabilities[i]));
+    }
+    if (w.refuse) {
+        mux_link_refuse(w.l, w.refuse, WIRE_CLOSE_POLICY_VIOLATION, "no");
+        return;
+    }
+    if (w.no_hello_ok)
+        return;
+    struct wire_hello_ok ok = {.session_id = ht_slice_str("S-1"),
+                               .stream_window = WIRE_LIMIT_STREAM_WINDOW,
+                               .session_window = WIRE_LIMIT_SESSION_WINDOW,
+                               .connections_granted = 1,
+                               .has_server = true,
+                               .server = ht_slice_str("scripted/1")};
+    struct mux_config cfg = {.role = WIRE_ROLE_KIT,
+                             .version = WIRE_V1,
+                             .stream_window = ok.stream_window,
+                             .session_window = ok.session_window,
+                             .max_streams = 64,
+                             .session_buffer = WIRE_LIMIT_SESSION_BUFFER,
+                             .first_stream_id = 2,
+                             .own_peer = true};
+    w.s = mux_session_create(&cfg, &ops, NULL, ht_now_ms());
+    CU_ASSERT_PTR_NOT_NULL_FATAL(w.s);
+    CU_ASSERT_EQUAL_FATAL(mux_session_attach(w.s, w.l, &ok), 0);
+}
+
+static inline void kit_output(void *ctx) {
+    (void)ctx;
+    if (w.ws)
+        ws_conn_want_send(w.ws);
+}
+
+static inline void kit_close(void *ctx, uint16_t code, const char *reason) {
+    (void)ctx;
+    if (w.ws)
+        ws_conn_close(w.ws, code, reason);
+}
+
+static const struct mux_link_ops kit_link_ops = {.hello = kit_hello, .output = kit_output, .close = kit_close};
+
+/* ---- the kit: WebSocket ---- */
+
+static inline ssize_t kit_message(void *ctx, uint8_t *p, size_t n, bool end) {
+    (void)ctx;
+    return mux_link_message(w.l, p, n, end);
+}
+
+static inline void kit_fed(void *ctx) {
+    (void)ctx;
+    mux_link_fed(w.l);
+}
+
+static inline size_t kit_pull(void *ctx, uint8_t *out, size_t cap) {
+    (void)ctx;
+    if (!w.raw)
+        return mux_link_pull(w.l, out, cap);
+    size_t n = w.n_raw;
+    CU_ASSERT_FATAL(n <= cap);
+    memcpy(out, w.raw, n);
+    w.raw = NULL;
+    return n;
+}
+
+static inline void kit_ws_closed(void *ctx, uint16_t code, struct ht_slice reason, bool local) {
+    (void)ctx, (void)reason, (void)local;
+    w.ws_closed++;
+    w.close_code = code;
+    ws_conn_destroy(&w.ws);
+    mux_link_closed(w.l, code == 1005 || code == WIRE_CLOSE_NORMAL);
+}
+
+static inline void kit_upgrade(struct http_head *h, const char *head) {
+    static const struct ws_ops ops = {.message = kit_message, .fed = kit_fed, .pull = kit_pull, .closed = kit_ws_closed};
+    static const struct ws_limits limits = {.max_message = WIRE_LIMIT_MAX_MESSAGE, .max_fragments = WIRE_LIMIT_MAX_FRAGMENTS};
+    struct ht_buf out = {0}, scratch = {0};
+    struct ht_slice key, offered;
+    struct http_error e;
+    CU_ASSERT_EQUAL_FATAL(ws_check_request(h, head, &key, &offered, &scratch, &e), 0);
+    CU_ASSERT(ht_slice_is(offered, WIRE_SUBPROTOCOL_V1));
+    CU_ASSERT_EQUAL_FATAL(ws_write_101(&out, key, w.subprotocol ? w.subprotocol : WIRE_SUBPROTOCOL_V1), 0);
+    struct iovec v = {.iov_base = out.data, .iov_len = out.len};
+    CU_ASSERT_EQUAL_FATAL(io_conn_write(w.c, &v, 1), (ssize_t)out.len);
+    w.l = mux_link_create(WIRE_ROLE_KIT, WIRE_V1, &kit_link_ops, NULL);
+    w.ws = ws_conn_create(w.loop, w.c, WS_SERVER, &limits, ht_slice_of(NULL, 0), &ops, NULL);
+    w.c = NULL;
+    CU_ASSERT_FATAL(w.l && w.ws);
+    ht_buf_free(&out);
+    ht_buf_free(&scratch);
+}
+
+static inline void kit_readable(void *ctx) {
+    (void)ctx;
+    uint8_t *to = ht_buf_reserve(&w.in, 4096);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(to);
+    ssize_t n = io_conn_read(w.c, to, 4095);
+    if (n <= 0) {
+        if (n != HT_EAGAIN)
+            io_conn_read_on(w.c, false);
+        return;
+    }
+    ht_buf_commit(&w.in, (size_t)n);
+    to[n] = '\0';
+    struct http_head *h = ht_malloc(sizeof *h);
+    struct http_error e;
+    CU_ASSERT_PTR_NOT_NULL_FATAL(h);
+    http_request_begin(h, NULL);
+    if (http_head_parse(h, (char *)ht_buf_head(&w.in), ht_buf_size(&w.in), &e) > 0) {
+        w.upgrades++;
+        if (!w.answer) {
+            kit_upgrade(h, (char *)ht_buf_head(&w.in));
+        } else if (*w.answer) {
+            struct iovec v = {.iov_base = (void *)(uintptr_t)w.answer, .iov_len = strlen(w.answer)};
+            CU_ASSERT_EQUAL(io_conn_write(w.c, &v, 1), (ssize_t)v.iov_len);
+            io_conn_close(&w.c);
+        }
+    }
+    ht_free(h);
+}
+
+static inline void kit_accepted(void *ctx, int fd, const struct io_addr *peer) {
+    static const struct io_conn_ops ops = {.readable = kit_readable};
+    (void)ctx, (void)peer;
+    io_conn_close(&w.c);
+    w.c = io_conn_adopt(w.loop, fd, &ops, NULL);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(w.c);
+    io_conn_read_on(w.c, true);
+}
+
+/* Sends bytes as one WebSocket message, past the session. */
+static inline void kit_sends_raw(const void *p, size_t n) {
+    w.raw = p;
+    w.n_raw = n;
+    ws_conn_want_send(w.ws);
+}
+
+/* ---- the kit's streams ---- */
+
+static inline void play_head(void *ctx, const struct wire_response_head *h) {
+    struct play_stream *k = ctx;
+    k->heads++;
+    k->status = h->status;
+}
+
+static inline void play_data(void *ctx, const uint8_t *p, size_t n) {
+    struct play_stream *k = ctx;
+    CU_ASSERT_EQUAL(ht_buf_append(&k->body, p, n), 0);
+    mux_stream_consumed(k->st, n);
+}
+
+static inline ssize_t play_pull(void *ctx, uint8_t *out, size_t cap, unsigned *flags) {
+    struct play_stream *k = ctx;
+    (void)out, (void)cap;
+    *flags = k->keep_open ? 0 : MUX_PULL_EOF;
+    return 0;
+}
+
+static inline void play_closed(void *ctx, uint16_t code, struct ht_slice reason, bool remote) {
+    struct play_stream *k = ctx;
+    (void)reason, (void)remote;
+    k->closes++;
+    k->reset = code;
+    mux_stream_release(&k->st);
+}
+
+static inline void play_nothing(void *ctx) { (void)ctx; }
+
+static const struct mux_stream_ops play_ops = {.response_head = play_head,
+                                               .data = play_data,
+                                               .eof = play_nothing,
+                                               .data_end = play_nothing,
+                                               .pull = play_pull,
+                                               .closed = play_closed};
+
+static inline void play_get(struct play_stream *k, uint32_t bind_id, const char *target) {
+    static const struct wire_header host[] = {{{"host", 4}, {"a", 1}}};
+    struct wire_stream_open open = {.kind = WIRE_KIND_HTTP,
+                                    .bind_id = bind_id,
+                                    .method = ht_slice_str("GET"),
+                                    .target = ht_slice_str(target),
+                                    .headers = host,
+                                    .n_headers = 1,
+                                    .has_peer_addr = true,
+                                    .peer_addr = ht_slice_str("192.0.2.1:7")};
+    CU_ASSERT_EQUAL_FATAL(mux_stream_open(w.s, &open, &play_ops, k, &k->st), 0);
+    mux_stream_ready(k->st);
+}
+
+/* ---- the driver's callbacks ---- */
+
+static inline void on_connected(void *user, const struct ht_connected *c) {
+    (void)user;
+    w.connected++;
+    snprintf(w.session_id, sizeof w.session_id, "%s", c->session_id);
+    snprintf(w.server, sizeof w.server, "%s", c->server);
+}
+
+static inline void on_bound(void *user, const struct ht_bound *b) {
+    (void)user;
+    w.bound++;
+    snprintf(w.bound_url, sizeof w.bound_url, "%s", b->url);
+}
+
+static inline void on_bind_failed(void *user, const struct ht_bind_failure *f) {
+    (void)user;
+    w.failed++;
+    snprintf(w.fail_code, sizeof w.fail_code, "%s", f->code);
+    snprintf(w.fail_message, sizeof w.fail_message, "%s", f->message);
+}
+
+static inline void on_unbound(void *user, const struct ht_unbound *u) {
+    (void)user;
+    w.unbound++;
+    w.revoked += u->revoked != 0;
+}
+
+static inline void on_request(void *user, const struct ht_request *r) {
+    (void)user;
+    w.requests++;
+    w.request = *r;
+    snprintf(w.request_error, sizeof w.request_error, "%s %s %s: %s", r->method, r->target, r->peer, r->error ? r->error : "");
+}
+
+static inline void on_disconnected(void *user, int error, const char *text) {
+    (void)user, (void)text;
+    CU_ASSERT_EQUAL(w.ended, 0);
+    w.disconnected++;
+    w.lost_error = error;
+}
+
+static inline void on_ended(void *user, int error, const char *text) {
+    (void)user;
+    w.ended++;
+    w.end_error = error;
+    snprintf(w.end_text, sizeof w.end_text, "%s", text);
+}
+
+static struct ht_tunnel_callbacks calls = {
+    .size = sizeof calls,
+    .connected = on_connected,
+    .bound = on_bound,
+    .bind_failed = on_bind_failed,
+    .unbound = on_unbound,
+    .request = on_request,
+    .disconnected = on_disconnected,
+    .ended = on_ended,
+};
+
+/* ---- life ---- */
+
+static inline void world_start(void) {
+    static const struct io_listener_ops ops = {.accepted = kit_accepted};
+    struct io_addr at;
+    char text[IO_ADDR_TEXT];
+    io_ignore_sigpipe();
+    ht_log_setup(2, getenv("HT_TEST_LOG") ? HT_LOG_DEBUG : HT_LOG_ERROR, HT_LOG_TEXT);
+    w = (struct world){.mem_before = ht_mem_live(), .fds_before = io_count_fds()};
+    w.loop = io_loop_create();
+    CU_ASSERT_PTR_NOT_NULL_FATAL(w.loop);
+    CU_ASSERT_EQUAL_FATAL(io_addr_parse(&at, "127.0.0.1", 0), 0);
+    CU_ASSERT_EQUAL_FATAL(io_listen(w.loop, &at, &ops, NULL, &w.listener, NULL), 0);
+    io_listener_local(w.listener, &at);
+    snprintf(w.url, sizeof w.url, "ws://%s", io_addr_text(&at, text));
+}
+
+static inline void world_tunnel(const char *token) {
+    struct ht_tunnel_options o = {.size = sizeof o, .url = w.url, .token = token, .connect_timeout_ms = 5000};
+    CU_ASSERT_EQUAL_FATAL(driver_create_on(w.loop, &w.t, &o, &calls, NULL), HT_TUNNEL_OK);
+}
+
+/* A connected tunnel. */
+static inline void world_go(void) {
+    world_start();
+    world_tunnel(NULL);
+    CU_ASSERT_EQUAL_FATAL(ht_tunnel_connect(w.t), HT_TUNNEL_OK);
+    UNTIL(w.connected);
+}
+
+static inline int bind_one(enum ht_bind_kind kind, const char *target, uint16_t port) {
+    struct ht_bind_options o = {.size = sizeof o, .kind = kind, .target = target, .container_port = port};
+    return ht_tunnel_bind(w.t, &o);
+}
+
+static inline void world_stop(void) {
+    ht_tunnel_destroy(&w.t);
+    ws_conn_destroy(&w.ws);
+    io_conn_close(&w.c);
+    mux_session_destroy(&w.s);
+    mux_link_destroy(&w.l);
+    io_listener_close(&w.listener);
+    ht_buf_free(&w.in);
+    io_loop_destroy(&w.loop);
+    CU_ASSERT_EQUAL(io_count_fds(), w.fds_before);
+    CU_ASSERT_EQUAL(ht_mem_live(), w.mem_before);
+}
+
+#endif

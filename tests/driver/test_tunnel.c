@@ -1,0 +1,625 @@
+/* The client library against a kit that the test plays. */
+#include "driver/kit_script.h"
+#include "options_gen.h"
+
+#include <pthread.h>
+
+/* ---- getting there ---- */
+
+static void hello_says_who_we_are(void) {
+    world_start();
+    world_tunnel("s3cret");
+    CU_ASSERT_EQUAL(ht_tunnel_connect(w.t), HT_TUNNEL_OK);
+    CU_ASSERT_EQUAL(ht_tunnel_connect(w.t), HT_TUNNEL_ESTATE);
+    UNTIL(w.connected);
+    const char *head = (const char *)ht_buf_head(&w.in);
+    CU_ASSERT_EQUAL(strncmp(head, "GET " WIRE_CONNECT_PATH " HTTP/1.1\r\n", 30), 0);
+    CU_ASSERT_PTR_NOT_NULL(strstr(head, "Authorization: Bearer s3cret\r\n"));
+    CU_ASSERT_STRING_EQUAL(w.hello_token, "s3cret");
+    CU_ASSERT_STRING_EQUAL(w.hello_caps, WIRE_CAP_AUTO_WINDOW ",");
+    CU_ASSERT_STRING_EQUAL(w.session_id, "S-1");
+    CU_ASSERT_STRING_EQUAL(w.server, "scripted/1");
+    world_stop();
+}
+
+static void without_a_token_nothing_is_shown(void) {
+    world_go();
+    CU_ASSERT_PTR_NULL(strstr((const char *)ht_buf_head(&w.in), "uthorization"));
+    CU_ASSERT_STRING_EQUAL(w.hello_token, "");
+    world_stop();
+}
+
+static void expect_end(int error, const char *says) {
+    UNTIL(w.ended);
+    CU_ASSERT_EQUAL(w.end_error, error);
+    CU_ASSERT_PTR_NOT_NULL(strstr(w.end_text, says));
+    if (!strstr(w.end_text, says))
+        printf("# \"%s\" says nothing of \"%s\"\n", w.end_text, says);
+    CU_ASSERT_EQUAL(ht_tunnel_run(w.t), error);
+    CU_ASSERT_EQUAL(bind_one(HT_EXPOSE_HTTP, "1", 1), HT_TUNNEL_ESTATE);
+    CU_ASSERT_EQUAL(w.ended, 1);
+    world_stop();
+}
+
+static void start(void) {
+    world_tunnel(NULL);
+    CU_ASSERT_EQUAL(ht_tunnel_connect(w.t), HT_TUNNEL_OK);
+}
+
+static void nobody_listens(void) {
+    world_start();
+    io_listener_close(&w.listener);
+    start();
+    expect_end(HT_TUNNEL_ECONNECT, "connection refused");
+}
+
+static void answers_that_are_no_tunnel(void) {
+    static const struct {
+        const char *answer, *says;
+        int error;
+    } rows[] = {
+        {"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n", "wants a token", HT_TUNNEL_EAUTH},
+        {"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", "404", HT_TUNNEL_EHANDSHAKE},
+        {"HTTP/1.1 503 Unavailable\r\nContent-Length: 0\r\n\r\n", "503", HT_TUNNEL_EHANDSHAKE},
+        {"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", "200", HT_TUNNEL_EHANDSHAKE},
+    };
+    for (size_t i = 0; i < HT_ARRAY_LEN(rows); i++) {
+        world_start();
+        w.answer = rows[i].answer;
+        start();
+        expect_end(rows[i].error, rows[i].says);
+    }
+}
+
+static void a_wrong_token(void) {
+    world_start();
+    w.answer = "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n";
+    world_tunnel("wrong");
+    CU_ASSERT_EQUAL(ht_tunnel_connect(w.t), HT_TUNNEL_OK);
+    expect_end(HT_TUNNEL_EAUTH, "refused the token");
+}
+
+static void something_that_speaks_no_http(void) {
+    world_start();
+    w.answer = "220 mail.example ESMTP\r\n\r\n";
+    start();
+    UNTIL(w.ended);
+    CU_ASSERT(w.end_error == HT_TUNNEL_ECONNECT || w.end_error == HT_TUNNEL_EHANDSHAKE);
+    world_stop();
+}
+
+static void a_subprotocol_that_was_not_offered(void) {
+    world_start();
+    w.subprotocol = "chat";
+    start();
+    UNTIL(w.ended);
+    CU_ASSERT(w.end_error == HT_TUNNEL_ECONNECT || w.end_error == HT_TUNNEL_EHANDSHAKE);
+    world_stop();
+}
+
+static void nobody_answers_hello(void) {
+    struct ht_tunnel_options o = {.size = sizeof o, .connect_timeout_ms = 100};
+    world_start();
+    w.no_hello_ok = true;
+    o.url = w.url;
+    CU_ASSERT_EQUAL_FATAL(driver_create_on(w.loop, &w.t, &o, &calls, NULL), HT_TUNNEL_OK);
+    CU_ASSERT_EQUAL(ht_tunnel_connect(w.t), HT_TUNNEL_OK);
+    expect_end(HT_TUNNEL_EHANDSHAKE, "HELLO in time");
+}
+
+static void nobody_answers_the_upgrade(void) {
+    struct ht_tunnel_options o = {.size = sizeof o, .connect_timeout_ms = 100};
+    world_start();
+    w.answer = "";
+    o.url = w.url;
+    CU_ASSERT_EQUAL_FATAL(driver_create_on(w.loop, &w.t, &o, &calls, NULL), HT_TUNNEL_OK);
+    CU_ASSERT_EQUAL(ht_tunnel_connect(w.t), HT_TUNNEL_OK);
+    UNTIL(w.ended);
+    CU_ASSERT(w.end_error == HT_TUNNEL_ECONNECT || w.end_error == HT_TUNNEL_EHANDSHAKE);
+    world_stop();
+}
+
+static void refused_with_goaway(void) {
+    static const struct {
+        struct wire_goaway goaway;
+        int error;
+        const char *says;
+    } rows[] = {
+        {{.code = WIRE_CODE_AUTH_ERROR, .message = {"go away", 7}}, HT_TUNNEL_EAUTH, "go away"},
+        {{.code = WIRE_CODE_RESOURCE_EXHAUSTED, .message = {"full", 4}}, HT_TUNNEL_ELIMIT, "full"},
+        {{.code = WIRE_CODE_PROTOCOL_ERROR, .message = {"what?", 5}}, HT_TUNNEL_EHANDSHAKE, "what?"},
+        {{.code = WIRE_CODE_NO_ERROR, .message = {"later", 5}}, HT_TUNNEL_EGOAWAY, "later"},
+    };
+    for (size_t i = 0; i < HT_ARRAY_LEN(rows); i++) {
+        world_start();
+        w.refuse = &rows[i].goaway;
+        start();
+        UNTIL(w.ended);
+        CU_ASSERT_EQUAL(w.connected, 0);
+        CU_ASSERT_EQUAL(w.disconnected, 0);
+        expect_end(rows[i].error, rows[i].says);
+    }
+}
+
+static void closed_before_hello_ok(void) {
+    world_start();
+    w.no_hello_ok = true;
+    start();
+    UNTIL(w.hellos);
+    ws_conn_close(w.ws, 1013, "not now");
+    expect_end(HT_TUNNEL_EHANDSHAKE, "not now");
+}
+
+/* ---- bindings ---- */
+
+static void bindings_before_and_after(void) {
+    world_start();
+    world_tunnel(NULL);
+    struct ht_bind_options o = {.size = sizeof o, .kind = HT_EXPOSE_HTTP, .target = "3000", .label = "mine", .takeover = 1};
+    CU_ASSERT_EQUAL(ht_tunnel_bind(w.t, &o), 1);
+    CU_ASSERT_EQUAL(ht_tunnel_connect(w.t), HT_TUNNEL_OK);
+    UNTIL(w.bound == 1);
+    CU_ASSERT_STRING_EQUAL(w.bound_url, "http://127.0.0.1:20001");
+    CU_ASSERT_EQUAL(w.binds[0].kind, WIRE_KIND_HTTP);
+    CU_ASSERT_EQUAL(w.binds[0].mode, WIRE_MODE_EXPOSE);
+    CU_ASSERT_EQUAL(w.binds[0].container_port, 0);
+    CU_ASSERT(w.binds[0].takeover);
+    CU_ASSERT_STRING_EQUAL(w.bind_label, "mine");
+    struct ht_bind_options p = {
+        .size = sizeof p, .kind = HT_PULL_TCP, .target = "db:5432", .container_port = 5433, .pull_host = "::1"};
+    CU_ASSERT_EQUAL(ht_tunnel_bind(w.t, &p), 2);
+    UNTIL(w.bound == 2);
+    CU_ASSERT_STRING_EQUAL(w.bound_url, "[::1]:5433");
+    CU_ASSERT_EQUAL(w.binds[1].kind, WIRE_KIND_TCP);
+    CU_ASSERT_EQUAL(w.binds[1].mode, WIRE_MODE_PULL);
+    CU_ASSERT_EQUAL(w.binds[1].container_port, 5433);
+    CU_ASSERT_STRING_EQUAL(w.bind_host, "::1");
+    world_stop();
+}
+
+static void bindings_that_make_no_sense(void) {
+    world_go();
+    CU_ASSERT_EQUAL(bind_one((enum ht_bind_kind)9, "3000", 1), HT_TUNNEL_EINVAL);
+    CU_ASSERT_EQUAL(bind_one(HT_EXPOSE_HTTP, "nonsense", 1), HT_TUNNEL_EINVAL);
+    CU_ASSERT_PTR_NOT_NULL(strstr(ht_tunnel_last_error(), "port is missing"));
+    CU_ASSERT_EQUAL(bind_one(HT_EXPOSE_HTTP, NULL, 1), HT_TUNNEL_EINVAL);
+    struct ht_bind_options o = {.size = sizeof o, .kind = HT_PULL_TCP, .target = "1", .takeover = 1};
+    CU_ASSERT_EQUAL(ht_tunnel_bind(w.t, &o), HT_TUNNEL_EINVAL);
+    o.size = 0;
+    CU_ASSERT_EQUAL(ht_tunnel_bind(w.t, &o), HT_TUNNEL_EINVAL);
+    CU_ASSERT_EQUAL(ht_tunnel_bind(w.t, NULL), HT_TUNNEL_EINVAL);
+    CU_ASSERT_EQUAL(ht_tunnel_unbind(w.t, 77), HT_TUNNEL_EINVAL);
+    CU_ASSERT_EQUAL(ht_tunnel_unbind(w.t, -1), HT_TUNNEL_EINVAL);
+    CU_ASSERT_EQUAL(w.n_binds, 0);
+    world_stop();
+}
+
+static void a_public_url_goes_first(void) {
+    world_go();
+    w.no_bind_answers = true;
+    bind_one(HT_EXPOSE_HTTP, "3000", 3000);
+    UNTIL(w.n_binds);
+    struct wire_bind_ok ok = {.client_bind_ref = 1,
+                              .bind_id = 1,
+                              .container_port = 3000,
+                              .has_public_url = true,
+                              .public_url = ht_slice_str("https://x-3000.example")};
+    CU_ASSERT_EQUAL(mux_session_send(w.s, WIRE_BIND_OK, &ok), 0);
+    UNTIL(w.bound);
+    CU_ASSERT_STRING_EQUAL(w.bound_url, "https://x-3000.example");
+    world_stop();
+}
+
+static void a_refused_binding(void) {
+    world_go();
+    w.no_bind_answers = true;
+    bind_one(HT_EXPOSE_HTTP, "3000", 3000);
+    UNTIL(w.n_binds);
+    struct wire_bind_err err = {.has_client_bind_ref = true,
+                                .client_bind_ref = 1,
+                                .code = WIRE_BIND_ERROR_ALREADY_BOUND,
+                                .message = ht_slice_str("port 3000\nis taken")};
+    CU_ASSERT_EQUAL(mux_session_send(w.s, WIRE_BIND_ERR, &err), 0);
+    UNTIL(w.failed);
+    CU_ASSERT_STRING_EQUAL(w.fail_code, "ALREADY_BOUND");
+    CU_ASSERT_STRING_EQUAL(w.fail_message, "port 3000?is taken");
+    CU_ASSERT_EQUAL(w.ended, 0);
+    err.client_bind_ref = 55; /* answers to nothing are no harm */
+    CU_ASSERT_EQUAL(mux_session_send(w.s, WIRE_BIND_ERR, &err), 0);
+    settle();
+    CU_ASSERT_EQUAL(w.failed, 1);
+    CU_ASSERT_EQUAL(w.ended, 0);
+    world_stop();
+}
+
+static void close_on_failure(void *user, const struct ht_bind_failure *f) {
+    on_bind_failed(user, f);
+    ht_tunnel_close(w.t);
+}
+
+static void a_callback_may_close_the_tunnel(void) {
+    calls.bind_failed = close_on_failure;
+    world_go();
+    w.no_bind_answers = true;
+    bind_one(HT_EXPOSE_HTTP, "3000", 3000);
+    bind_one(HT_EXPOSE_HTTP, "3001", 3001);
+    UNTIL(w.n_binds == 2);
+    struct wire_bind_err err = {.has_client_bind_ref = true, .client_bind_ref = 1, .code = WIRE_BIND_ERROR_INTERNAL};
+    CU_ASSERT_EQUAL(mux_session_send(w.s, WIRE_BIND_ERR, &err), 0);
+    UNTIL(w.ended);
+    UNTIL(w.ws_closed);
+    CU_ASSERT_EQUAL(w.close_code, 1005);
+    CU_ASSERT_EQUAL(w.failed, 1);
+    CU_ASSERT_EQUAL(w.end_error, HT_TUNNEL_OK);
+    calls.bind_failed = on_bind_failed;
+    world_stop();
+}
+
+static void a_binding_is_given_back(void) {
+    world_go();
+    bind_one(HT_EXPOSE_HTTP, "3000", 3000);
+    bind_one(HT_EXPOSE_HTTP, "3001", 3001);
+    UNTIL(w.bound == 2);
+    CU_ASSERT_EQUAL(ht_tunnel_unbind(w.t, 2), HT_TUNNEL_OK);
+    CU_ASSERT_EQUAL(ht_tunnel_unbind(w.t, 2), HT_TUNNEL_OK);
+    UNTIL(w.unbound == 1);
+    CU_ASSERT_EQUAL(w.n_unbinds, 1);
+    CU_ASSERT_EQUAL(w.last_unbind, 2);
+    CU_ASSERT_EQUAL(w.revoked, 0);
+    CU_ASSERT_EQUAL(ht_tunnel_unbind(w.t, 2), HT_TUNNEL_EINVAL);
+    CU_ASSERT_EQUAL(ht_tunnel_unbind(w.t, 1), HT_TUNNEL_OK);
+    UNTIL(w.unbound == 2);
+    CU_ASSERT_EQUAL(w.ended, 0);
+    world_stop();
+}
+
+static void a_binding_is_given_back_before_it_stands(void) {
+    world_go();
+    w.no_bind_answers = true;
+    bind_one(HT_EXPOSE_HTTP, "3000", 3000);
+    UNTIL(w.n_binds);
+    CU_ASSERT_EQUAL(ht_tunnel_unbind(w.t, 1), HT_TUNNEL_OK);
+    struct wire_bind_ok ok = {.client_bind_ref = 1, .bind_id = 9, .container_port = 3000};
+    CU_ASSERT_EQUAL(mux_session_send(w.s, WIRE_BIND_OK, &ok), 0);
+    UNTIL(w.unbound == 1);
+    CU_ASSERT_EQUAL(w.last_unbind, 9);
+    CU_ASSERT_EQUAL(w.bound, 0);
+    world_stop();
+}
+
+static void the_last_revoked_binding_ends_the_tunnel(void) {
+    world_go();
+    bind_one(HT_EXPOSE_HTTP, "3000", 3000);
+    bind_one(HT_EXPOSE_HTTP, "3001", 3001);
+    UNTIL(w.bound == 2);
+    struct wire_bind_revoked revoked = {.bind_id = 1, .reason = ht_slice_str("taken over")};
+    CU_ASSERT_EQUAL(mux_session_send(w.s, WIRE_BIND_REVOKED, &revoked), 0);
+    UNTIL(w.revoked == 1);
+    settle();
+    CU_ASSERT_EQUAL(w.ended, 0);
+    revoked.bind_id = 2;
+    CU_ASSERT_EQUAL(mux_session_send(w.s, WIRE_BIND_REVOKED, &revoked), 0);
+    UNTIL(w.ws_closed);
+    CU_ASSERT_EQUAL(w.close_code, 1005);
+    expect_end(HT_TUNNEL_EREVOKED, "another driver");
+}
+
+/* ---- streams ---- */
+
+static uint16_t dead_port(void) {
+    static const struct io_listener_ops ops = {.accepted = NULL};
+    struct io_listener *l;
+    struct io_addr at;
+    CU_ASSERT_EQUAL_FATAL(io_addr_parse(&at, "127.0.0.1", 0), 0);
+    CU_ASSERT_EQUAL_FATAL(io_listen(w.loop, &at, &ops, NULL, &l, NULL), 0);
+    io_listener_local(l, &at);
+    io_listener_close(&l);
+    return io_addr_port(&at);
+}
+
+static void a_request_that_finds_nobody(void) {
+    char target[32];
+    struct play_stream k = {.st = NULL};
+    world_go();
+    snprintf(target, sizeof target, "%u", dead_port());
+    bind_one(HT_EXPOSE_HTTP, target, 3000);
+    UNTIL(w.bound);
+    play_get(&k, 1, "/a\x7f\xc3 b?");
+    UNTIL(k.closes && w.requests == 1);
+    CU_ASSERT(k.reset == WIRE_CODE_PROTOCOL_ERROR || k.reset == WIRE_CODE_REFUSED_STREAM);
+    play_get(&k, 1, "/ab");
+    UNTIL(k.closes == 2 && w.requests == 2);
+    CU_ASSERT_EQUAL(k.reset, WIRE_CODE_REFUSED_STREAM);
+    CU_ASSERT_EQUAL(w.request.status, 0);
+    CU_ASSERT_EQUAL(w.request.reset_code, WIRE_CODE_REFUSED_STREAM);
+    CU_ASSERT_PTR_NOT_NULL(strstr(w.request_error, "GET /ab 192.0.2.1:7: "));
+    CU_ASSERT_PTR_NOT_NULL(strstr(w.request_error, "connection refused"));
+    CU_ASSERT_EQUAL(ht_tunnel_streams(w.t), 0);
+    ht_buf_free(&k.body);
+    world_stop();
+}
+
+static void a_stream_for_no_binding(void) {
+    struct play_stream k = {.st = NULL};
+    world_go();
+    play_get(&k, 5, "/");
+    UNTIL(k.closes);
+    CU_ASSERT_EQUAL(k.reset, WIRE_CODE_BIND_ERROR);
+    CU_ASSERT_EQUAL(w.requests, 0);
+    world_stop();
+}
+
+/* ---- ends ---- */
+
+static void goaways_of_a_session(void) {
+    static const struct {
+        unsigned code, close;
+        const char *message;
+        int error;
+    } rows[] = {
+        {WIRE_GOAWAY_KILLED_CODE, WIRE_GOAWAY_KILLED_CLOSE, WIRE_GOAWAY_KILLED_MESSAGE, HT_TUNNEL_EREVOKED},
+        {WIRE_GOAWAY_SHUTDOWN_CODE, WIRE_GOAWAY_SHUTDOWN_CLOSE, WIRE_GOAWAY_SHUTDOWN_MESSAGE, HT_TUNNEL_EGOAWAY},
+        {WIRE_GOAWAY_IDLE_CODE, WIRE_GOAWAY_IDLE_CLOSE, WIRE_GOAWAY_IDLE_MESSAGE, HT_TUNNEL_EGOAWAY},
+    };
+    for (size_t i = 0; i < HT_ARRAY_LEN(rows); i++) {
+        world_go();
+        mux_session_shutdown(w.s, (uint16_t)rows[i].code, rows[i].message, 0, (uint16_t)rows[i].close);
+        mux_session_tick(w.s, ht_now_ms() + 1);
+        UNTIL(w.ended);
+        CU_ASSERT_EQUAL(w.disconnected, 1);
+        CU_ASSERT_EQUAL(w.lost_error, rows[i].error);
+        expect_end(rows[i].error, rows[i].message);
+    }
+}
+
+static void a_dropped_link(void) {
+    world_go();
+    ws_conn_destroy(&w.ws);
+    UNTIL(w.ended);
+    CU_ASSERT_EQUAL(w.disconnected, 1);
+    expect_end(HT_TUNNEL_ELOST, "lost");
+}
+
+static void a_close_frame_with_a_code(void) {
+    world_go();
+    ws_conn_close(w.ws, 1011, "kit trouble");
+    expect_end(HT_TUNNEL_ELOST, "1011 (kit trouble)");
+}
+
+static void a_kit_that_breaks_the_protocol(void) {
+    static const struct {
+        uint8_t bytes[16];
+        size_t n;
+    } rows[] = {
+        {{0x99, 0, 0, 0, 0, 0, 0, 0, 0}, 9},             /* a mandatory type nobody knows */
+        {{WIRE_WINDOW, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 0}, 13}, /* no credit */
+        {{WIRE_HELLO, 0, 0, 0, 0, 0, 0, 0, 2, '{', '}'}, 11}, /* a frame of drivers */
+        {{WIRE_BIND_OK, 0, 0, 0, 0, 0, 0, 0, 2, '[', ']'}, 11}, /* JSON, but not this */
+    };
+    for (size_t i = 0; i < HT_ARRAY_LEN(rows); i++) {
+        world_go();
+        kit_sends_raw(rows[i].bytes, rows[i].n);
+        expect_end(HT_TUNNEL_EPROTO, "broke the protocol");
+    }
+}
+
+static void goodbye(void) {
+    world_go();
+    bind_one(HT_EXPOSE_HTTP, "3000", 3000);
+    bind_one(HT_PULL_TCP, "3001", 3001);
+    UNTIL(w.bound == 2);
+    CU_ASSERT_EQUAL(ht_tunnel_close(w.t), HT_TUNNEL_OK);
+    UNTIL(w.ws_closed);
+    CU_ASSERT_EQUAL(w.n_unbinds, 2);
+    CU_ASSERT_EQUAL(w.close_code, 1005);
+    UNTIL(w.ended);
+    CU_ASSERT_EQUAL(w.unbound, 0);
+    CU_ASSERT_EQUAL(w.disconnected, 0);
+    expect_end(HT_TUNNEL_OK, "closed");
+}
+
+static void goodbye_to_a_kit_that_does_not_answer(void) {
+    world_go();
+    w.no_unbind_answers = true;
+    bind_one(HT_EXPOSE_HTTP, "3000", 3000);
+    UNTIL(w.bound == 1);
+    uint64_t began = ht_now_ms();
+    ht_tunnel_close(w.t);
+    UNTIL(w.ended);
+    CU_ASSERT(ht_now_ms() - began < WIRE_LIMIT_CLOSE_UNBIND_TIMEOUT + 1500);
+    expect_end(HT_TUNNEL_OK, "closed");
+}
+
+static void a_second_close_cuts_it_short(void) {
+    world_go();
+    w.no_unbind_answers = true;
+    bind_one(HT_EXPOSE_HTTP, "3000", 3000);
+    UNTIL(w.bound == 1);
+    uint64_t began = ht_now_ms();
+    ht_tunnel_close(w.t);
+    ht_tunnel_close(w.t);
+    UNTIL(w.ended);
+    CU_ASSERT(ht_now_ms() - began < 1000);
+    expect_end(HT_TUNNEL_OK, "closed");
+}
+
+static void closing_at_every_stage(void) {
+    world_start();
+    world_tunnel(NULL);
+    ht_tunnel_close(w.t); /* never connected */
+    expect_end(HT_TUNNEL_OK, "closed");
+    world_start();
+    start();
+    ht_tunnel_close(w.t); /* dialling */
+    expect_end(HT_TUNNEL_OK, "closed");
+    world_start();
+    w.no_hello_ok = true;
+    start();
+    UNTIL(w.hellos);
+    ht_tunnel_close(w.t); /* HELLO is out */
+    expect_end(HT_TUNNEL_OK, "closed");
+}
+
+static void destroying_at_every_stage(void) {
+    world_start();
+    world_tunnel(NULL);
+    bind_one(HT_EXPOSE_HTTP, "3000", 3000);
+    world_stop();
+    world_start();
+    start();
+    world_stop();
+    world_go();
+    bind_one(HT_EXPOSE_HTTP, "3000", 3000);
+    UNTIL(w.bound);
+    struct play_stream k = {.st = NULL};
+    play_get(&k, 1, "/");
+    settle();
+    ht_tunnel_destroy(&w.t);
+    UNTIL(k.closes || w.ws_closed);
+    mux_stream_release(&k.st);
+    ht_buf_free(&k.body);
+    world_stop();
+}
+
+/* ---- running ---- */
+
+static void *stop_it(void *tunnel) {
+    ht_tunnel_stop(tunnel);
+    return NULL;
+}
+
+static void another_thread_stops_it(void) {
+    pthread_t thread;
+    world_go();
+    CU_ASSERT_EQUAL_FATAL(pthread_create(&thread, NULL, stop_it, w.t), 0);
+    CU_ASSERT_EQUAL(ht_tunnel_run(w.t), HT_TUNNEL_STOPPED);
+    pthread_join(thread, NULL);
+    ht_tunnel_stop(w.t);
+    CU_ASSERT_EQUAL(ht_tunnel_run(w.t), HT_TUNNEL_STOPPED); /* one before the run counts too */
+    CU_ASSERT_EQUAL(ht_tunnel_turn(w.t, 0), HT_TUNNEL_OK);
+    CU_ASSERT(ht_tunnel_fd(w.t) >= 0);
+    world_stop();
+}
+
+static void a_loop_of_its_own(void) {
+    struct ht_tunnel_options o = {.size = sizeof o, .url = "ws://127.0.0.1:1"};
+    struct ht_tunnel *t;
+    size_t before = ht_mem_live();
+    CU_ASSERT_EQUAL_FATAL(ht_tunnel_create(&t, &o, NULL, NULL), HT_TUNNEL_OK);
+    CU_ASSERT_EQUAL(ht_tunnel_connect(t), HT_TUNNEL_OK);
+    CU_ASSERT_EQUAL(ht_tunnel_run(t), HT_TUNNEL_ECONNECT);
+    ht_tunnel_destroy(&t);
+    CU_ASSERT_PTR_NULL(t);
+    ht_tunnel_destroy(&t);
+    CU_ASSERT_EQUAL(ht_mem_live(), before);
+}
+
+static void options_that_make_no_sense(void) {
+    static const struct {
+        struct ht_tunnel_options o;
+        int error;
+    } rows[] = {
+        {{.size = 0, .url = "ws://a"}, HT_TUNNEL_EINVAL},
+        {{.size = sizeof(struct ht_tunnel_options)}, HT_TUNNEL_EINVAL},
+        {{.size = sizeof(struct ht_tunnel_options), .url = "gopher://a"}, HT_TUNNEL_EURL},
+        {{.size = sizeof(struct ht_tunnel_options), .url = "ws://a", .token = "a\r\nb: c"}, HT_TUNNEL_EINVAL},
+        {{.size = sizeof(struct ht_tunnel_options), .url = "wss://a", .ca_file = "/nonexistent"}, HT_TUNNEL_ETLS},
+    };
+    for (size_t i = 0; i < HT_ARRAY_LEN(rows); i++) {
+        struct ht_tunnel *t;
+        size_t before = ht_mem_live();
+        CU_ASSERT_EQUAL(ht_tunnel_create(&t, &rows[i].o, NULL, NULL), rows[i].error);
+        CU_ASSERT_PTR_NULL(t);
+        CU_ASSERT(ht_tunnel_last_error()[0] != '\0');
+        CU_ASSERT_EQUAL(ht_mem_live(), before);
+    }
+    struct ht_tunnel *t;
+    CU_ASSERT_EQUAL(ht_tunnel_create(&t, NULL, NULL, NULL), HT_TUNNEL_EINVAL);
+}
+
+static void an_older_program_has_smaller_structures(void) {
+    struct ht_tunnel_options o = {.url = "ws://127.0.0.1:1", .pool_size = 7, .pool_idle_ms = 9};
+    struct ht_tunnel *t;
+    o.size = offsetof(struct ht_tunnel_options, pool_size); /* the fields behind did not exist for it */
+    CU_ASSERT_EQUAL_FATAL(ht_tunnel_create(&t, &o, NULL, NULL), HT_TUNNEL_OK);
+    CU_ASSERT_EQUAL(t->pool_size, 128);
+    CU_ASSERT_EQUAL(t->pool_idle_ms, 30000);
+    ht_tunnel_destroy(&t);
+}
+
+static void every_error_has_a_text_and_an_exit_status(void) {
+#define CHECK(name, value, text)                    \
+    CU_ASSERT_STRING_EQUAL(ht_strerror(name), text); \
+    CU_ASSERT(ht_exit_status(name) > 0);
+    HT_TUNNEL_ERRORS(CHECK)
+#undef CHECK
+    CU_ASSERT_EQUAL(ht_exit_status(HT_TUNNEL_OK), OPT_EXIT_OK);
+    CU_ASSERT_EQUAL(ht_exit_status(HT_TUNNEL_STOPPED), OPT_EXIT_OK);
+    CU_ASSERT_EQUAL(ht_exit_status(HT_TUNNEL_EAUTH), OPT_EXIT_AUTH);
+    CU_ASSERT_EQUAL(ht_exit_status(HT_TUNNEL_EBIND), OPT_EXIT_BIND);
+    CU_ASSERT_EQUAL(ht_exit_status(HT_TUNNEL_ELOST), OPT_EXIT_GAVE_UP);
+    CU_ASSERT_EQUAL(ht_exit_status(HT_TUNNEL_EREVOKED), OPT_EXIT_REVOKED);
+    CU_ASSERT_STRING_EQUAL(ht_strerror(-999), "unknown error");
+    CU_ASSERT_STRING_EQUAL(ht_version(), HT_VERSION);
+}
+
+/* The i-th allocation fails, for every i until none does: an error or an end, never a crash, nothing left behind. */
+static void memory_runs_out(void) {
+    bool clean = false;
+    for (long i = 0; i < 500 && !clean; i++) {
+        world_start();
+        struct ht_tunnel_options o = {.size = sizeof o, .url = w.url, .token = "t", .connect_timeout_ms = 300};
+        struct ht_bind_options b = {.size = sizeof b, .kind = HT_EXPOSE_HTTP, .target = "3000", .label = "l"};
+        ht_mem_fail_at(i);
+        int rc = driver_create_on(w.loop, &w.t, &o, &calls, NULL);
+        if (rc == HT_TUNNEL_OK)
+            rc = ht_tunnel_bind(w.t, &b);
+        ht_mem_fail_at(-1);
+        CU_ASSERT(rc == HT_TUNNEL_ENOMEM || rc == HT_TUNNEL_EINVAL || rc == 1);
+        clean = rc == 1;
+        world_stop();
+    }
+    CU_ASSERT(clean);
+}
+
+static const struct tap_test tests[] = {
+    {"HELLO says who we are", hello_says_who_we_are},
+    {"without a token nothing is shown", without_a_token_nothing_is_shown},
+    {"nobody listens", nobody_listens},
+    {"answers that are no tunnel", answers_that_are_no_tunnel},
+    {"a wrong token", a_wrong_token},
+    {"something that speaks no HTTP", something_that_speaks_no_http},
+    {"a subprotocol that was not offered", a_subprotocol_that_was_not_offered},
+    {"nobody answers HELLO", nobody_answers_hello},
+    {"nobody answers the upgrade", nobody_answers_the_upgrade},
+    {"refused with GOAWAY", refused_with_goaway},
+    {"closed before HELLO_OK", closed_before_hello_ok},
+    {"bindings before and after it stands", bindings_before_and_after},
+    {"bindings that make no sense", bindings_that_make_no_sense},
+    {"a public URL goes first", a_public_url_goes_first},
+    {"a refused binding", a_refused_binding},
+    {"a callback may close the tunnel", a_callback_may_close_the_tunnel},
+    {"a binding is given back", a_binding_is_given_back},
+    {"a binding is given back before it stands", a_binding_is_given_back_before_it_stands},
+    {"the last revoked binding ends the tunnel", the_last_revoked_binding_ends_the_tunnel},
+    {"a request that finds nobody", a_request_that_finds_nobody},
+    {"a stream for no binding", a_stream_for_no_binding},
+    {"GOAWAYs of a session", goaways_of_a_session},
+    {"a dropped link", a_dropped_link},
+    {"a close frame with a code", a_close_frame_with_a_code},
+    {"a kit that breaks the protocol", a_kit_that_breaks_the_protocol},
+    {"goodbye", goodbye},
+    {"goodbye to a kit that does not answer", goodbye_to_a_kit_that_does_not_answer},
+    {"a second close cuts it short", a_second_close_cuts_it_short},
+    {"closing at every stage", closing_at_every_stage},
+    {"destroying at every stage", destroying_at_every_stage},
+    {"another thread stops it", another_thread_stops_it},
+    {"a loop of its own", a_loop_of_its_own},
+    {"options that make no sense", options_that_make_no_sense},
+    {"an older program has smaller structures", an_older_program_has_smaller_structures},
+    {"every error has a text and an exit status", every_error_has_a_text_and_an_exit_status},
+    {"memory runs out", memory_runs_out},
+    {NULL, NULL},
+};
+
+int main(void) { return tap_main("driver, tunnel", tests); }

@@ -1,0 +1,175 @@
+/* URLs and targets as people write them. */
+#include "base/mem.h"
+#include "driver/url.h"
+#include "support/tap.h"
+#include "wire_gen.h"
+
+static void good_urls(void) {
+    static const struct {
+        const char *text, *host, *field, *path;
+        unsigned port;
+        bool tls;
+    } rows[] = {
+        {"ws://kit.example", "kit.example", "kit.example", WIRE_CONNECT_PATH, 80, false},
+        {"wss://kit.example", "kit.example", "kit.example", WIRE_CONNECT_PATH, 443, true},
+        {"wss://kit.example/", "kit.example", "kit.example", WIRE_CONNECT_PATH, 443, true},
+        {"WSS://Kit.Example:8443/x/y", "Kit.Example", "Kit.Example:8443", "/x/y", 8443, true},
+        {"http://kit.example:50", "kit.example", "kit.example:50", WIRE_CONNECT_PATH, 50, false},
+        {"https://kit.example", "kit.example", "kit.example", WIRE_CONNECT_PATH, 443, true},
+        {"https://kit.example:443", "kit.example", "kit.example", WIRE_CONNECT_PATH, 443, true},
+        {"ws://kit.example:443", "kit.example", "kit.example:443", WIRE_CONNECT_PATH, 443, false},
+        {"127.0.0.1:50", "127.0.0.1", "127.0.0.1:50", WIRE_CONNECT_PATH, 50, false},
+        {"127.9.9.9", "127.9.9.9", "127.9.9.9", WIRE_CONNECT_PATH, 80, false},
+        {"localhost:8080/t", "localhost", "localhost:8080", "/t", 8080, false},
+        {"LocalHost:8080", "LocalHost", "LocalHost:8080", WIRE_CONNECT_PATH, 8080, false},
+        {"[::1]:50", "::1", "[::1]:50", WIRE_CONNECT_PATH, 50, false},
+        {"[::1]", "::1", "[::1]", WIRE_CONNECT_PATH, 80, false},
+        {"kit.example:50", "kit.example", "kit.example:50", WIRE_CONNECT_PATH, 50, true},
+        {"kit.example", "kit.example", "kit.example", WIRE_CONNECT_PATH, 443, true},
+        {"192.0.2.1:50", "192.0.2.1", "192.0.2.1:50", WIRE_CONNECT_PATH, 50, true},
+        {"[2001:db8::1]:50", "2001:db8::1", "[2001:db8::1]:50", WIRE_CONNECT_PATH, 50, true},
+        {"ws://k/a/b?c=d", "k", "k", "/a/b?c=d", 80, false},
+        {"ws://k?c=d", "k", "k", WIRE_CONNECT_PATH "?c=d", 80, false},
+        {"ws://k/?c=d", "k", "k", WIRE_CONNECT_PATH "?c=d", 80, false},
+        {"ws://under_score.example", "under_score.example", "under_score.example", WIRE_CONNECT_PATH, 80, false},
+    };
+    for (size_t i = 0; i < HT_ARRAY_LEN(rows); i++) {
+        struct driver_url u;
+        struct ht_errmsg e = {""};
+        CU_ASSERT_EQUAL(driver_url_parse(&u, rows[i].text, WIRE_CONNECT_PATH, &e), 0);
+        CU_ASSERT_STRING_EQUAL(e.text, "");
+        CU_ASSERT_STRING_EQUAL(u.host, rows[i].host);
+        CU_ASSERT_STRING_EQUAL(u.host_field, rows[i].field);
+        CU_ASSERT_STRING_EQUAL(u.path, rows[i].path);
+        CU_ASSERT_EQUAL(u.port, rows[i].port);
+        CU_ASSERT_EQUAL(u.tls, rows[i].tls);
+    }
+}
+
+static void bad_urls(void) {
+    static const struct {
+        const char *text, *says;
+    } rows[] = {
+        {"", "empty"},
+        {"ftp://kit.example", "scheme"},
+        {"wss:/kit.example", "port"},
+        {"ws://", "host is missing"},
+        {"ws://:80", "host is missing"},
+        {"/only/a/path", "host is missing"},
+        {"ws://kit:0", "no port"},
+        {"ws://kit:65536", "no port"},
+        {"ws://kit:999999", "no port"},
+        {"ws://kit:", "no port"},
+        {"ws://kit:8x", "no port"},
+        {"ws://kit:-1", "no port"},
+        {"ws://::1", "brackets"},
+        {"::1", "brackets"},
+        {"ws://[::1", "']'"},
+        {"ws://[::1]x", "']'"},
+        {"ws://[kit]", "IPv6"},
+        {"ws://[127.0.0.1]", "IPv6"},
+        {"ws://[]", "IPv6"},
+        {"ws://user:secret@kit", "token"},
+        {"ws://kit#x", "fragment"},
+        {"ws://kit/a b", "space"},
+        {"ws://kit/\x01", "space"},
+        {"ws://k\xc3\xa4se", "percent"},
+        {"ws://-kit", "no host name"},
+        {"ws://kit..example", "no host name"},
+        {"ws://ki!t", "no host name"},
+        {"ws://.kit", "no host name"},
+    };
+    for (size_t i = 0; i < HT_ARRAY_LEN(rows); i++) {
+        struct driver_url u;
+        struct ht_errmsg e = {""};
+        CU_ASSERT_EQUAL(driver_url_parse(&u, rows[i].text, WIRE_CONNECT_PATH, &e), HT_EINVAL);
+        CU_ASSERT_PTR_NOT_NULL(strstr(e.text, rows[i].says));
+        CU_ASSERT_PTR_NULL(strstr(e.text, "secret"));
+    }
+}
+
+static void long_urls(void) {
+    char text[3000];
+    struct driver_url u;
+    struct ht_errmsg e;
+    memset(text, 'a', sizeof text);
+    text[DRIVER_HOST_MAX] = '\0';
+    CU_ASSERT_EQUAL(driver_url_parse(&u, text, WIRE_CONNECT_PATH, &e), 0);
+    text[DRIVER_HOST_MAX] = 'a';
+    text[DRIVER_HOST_MAX + 1] = '\0';
+    CU_ASSERT_EQUAL(driver_url_parse(&u, text, WIRE_CONNECT_PATH, &e), HT_EINVAL);
+    memset(text, 'a', sizeof text);
+    text[1] = '/';
+    text[1 + DRIVER_PATH_MAX] = '\0';
+    CU_ASSERT_EQUAL(driver_url_parse(&u, text, WIRE_CONNECT_PATH, &e), 0);
+    CU_ASSERT_EQUAL(strlen(u.path), DRIVER_PATH_MAX);
+    text[1 + DRIVER_PATH_MAX] = 'a';
+    text[2 + DRIVER_PATH_MAX] = '\0';
+    CU_ASSERT_EQUAL(driver_url_parse(&u, text, WIRE_CONNECT_PATH, &e), HT_EINVAL);
+}
+
+static void admin_paths(void) {
+    static const struct {
+        const char *url, *path;
+    } rows[] = {
+        {"ws://k", "/api/v1/tunnel/health"},
+        {"ws://k/api/v1/tunnel/connect", "/api/v1/tunnel/health"},
+        {"ws://k/api/v1/tunnel/connect?x=y", "/api/v1/tunnel/health"},
+        {"ws://k/api/v1/tunnel", "/api/v1/tunnel/health"},
+        {"ws://k/api/v1/tunnel/", "/api/v1/tunnel/health"},
+        {"ws://k/edge/api/v1/tunnel/connect", "/edge/api/v1/tunnel/health"},
+        {"ws://k/connect", "/health"},
+    };
+    for (size_t i = 0; i < HT_ARRAY_LEN(rows); i++) {
+        struct driver_url u;
+        char path[200];
+        CU_ASSERT_EQUAL(driver_url_parse(&u, rows[i].url, WIRE_CONNECT_PATH, NULL), 0);
+        CU_ASSERT_EQUAL(driver_url_admin_path(&u, WIRE_CONNECT_PATH, "/health", path, sizeof path), 0);
+        CU_ASSERT_STRING_EQUAL(path, rows[i].path);
+        CU_ASSERT_EQUAL(driver_url_admin_path(&u, WIRE_CONNECT_PATH, "/health", path, 5), HT_ESPACE);
+    }
+}
+
+static void good_targets(void) {
+    static const struct {
+        const char *text, *host;
+        unsigned port;
+    } rows[] = {
+        {"3000", "127.0.0.1", 3000},       {":3000", "127.0.0.1", 3000}, {"host:3000", "host", 3000},
+        {"[::1]:3000", "::1", 3000},       {"1", "127.0.0.1", 1},        {"65535", "127.0.0.1", 65535},
+        {"10.0.0.9:80", "10.0.0.9", 80},   {"00080", "127.0.0.1", 80},   {"a-b.c_d.example:1", "a-b.c_d.example", 1},
+        {"localhost:5432", "localhost", 5432},
+    };
+    for (size_t i = 0; i < HT_ARRAY_LEN(rows); i++) {
+        struct driver_target t;
+        CU_ASSERT_EQUAL(driver_target_parse(&t, rows[i].text, NULL), 0);
+        CU_ASSERT_STRING_EQUAL(t.host, rows[i].host);
+        CU_ASSERT_EQUAL(t.port, rows[i].port);
+    }
+}
+
+static void bad_targets(void) {
+    static const struct {
+        const char *text, *says;
+    } rows[] = {
+        {"", "empty"},          {"0", "no port"},          {"65536", "no port"},   {"123456", "no port"},
+        {"-1", "no host name"}, {":", "no port"},          {":0", "no port"},      {"host", "port is missing"},
+        {"host:", "no port"},   {"host:x", "no port"},     {"::1:80", "brackets"}, {"[::1]", "port is missing"},
+        {"[::1:80", "']'"},     {"[x]:80", "IPv6"},        {"http://a:80", "URL"}, {"a b:80", "no host name"},
+        {"+80", "no host name"}, {"80 ", "no host name"},  {"host:80/x", "no port"}, {" 80", "no host name"},
+    };
+    for (size_t i = 0; i < HT_ARRAY_LEN(rows); i++) {
+        struct driver_target t;
+        struct ht_errmsg e = {""};
+        CU_ASSERT_EQUAL(driver_target_parse(&t, rows[i].text, &e), HT_EINVAL);
+        CU_ASSERT_PTR_NOT_NULL(strstr(e.text, rows[i].says));
+    }
+}
+
+static const struct tap_test tests[] = {
+    {"good URLs", good_urls},         {"bad URLs", bad_urls},         {"long URLs", long_urls},
+    {"paths of the admin API", admin_paths}, {"good targets", good_targets}, {"bad targets", bad_targets},
+    {NULL, NULL},
+};
+
+int main(void) { return tap_main("driver, url", tests); }
