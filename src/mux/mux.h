@@ -200,7 +200,8 @@ struct mux_stream_ops {
     /*
      * Fill out[0..cap) with bytes for the peer, straight from their source. Returns their number (0 is fine) and sets
      * *flags. Without bytes or without MUX_PULL_MORE the stream leaves the round until mux_stream_ready() (which may be
-     * called in here too). HT_ECLOSED: it has reset or released the stream itself.
+     * called in here too). A `cap` of 0 asks for MUX_PULL_EOF alone: there is no credit. HT_ECLOSED: it has reset or
+     * released the stream itself.
      */
     ssize_t (*pull)(void *ctx, uint8_t *out, size_t cap, unsigned *flags);
     /*

@@ -208,28 +208,41 @@ static void count_sent(struct mux_stream *st, uint32_t n) {
                                    [HT_METRIC_DIRECTION_SENT] += n;
 }
 
-/* The stream's source fills the message itself. */
-static void pull_stream(struct message *m, struct mux_stream *st, size_t room) {
-    uint8_t *at = m->p + m->len;
-    unsigned flags = 0;
+/* The source's word: no bytes come behind these. */
+static void end_after(struct message *m, struct mux_stream *st) {
+    st->ready = false;
+    st->eof_pending = true;
+    if (!compat_hold_eof(st))
+        put_eof(m, st);
+}
+
+/* Asks the source for up to `room` bytes, straight into the message. False: the stream is gone. */
+static bool ask_source(struct message *m, struct mux_stream *st, size_t room, size_t *n, unsigned *flags) {
+    *flags = 0;
     st->ready = false;
     st->nudges = 0;
     st->pulling = true;
-    ssize_t n = st->ops->pull(st->ctx, at + WIRE_LIMIT_HEADER, room, &flags);
+    ssize_t got = st->ops->pull(st->ctx, m->p + m->len + WIRE_LIMIT_HEADER, room, flags);
     st->pulling = false;
-    if (n < 0 || !st->open)
+    if (got < 0 || !st->open)
+        return false;
+    assert((size_t)got <= room);
+    *n = (size_t)got;
+    return true;
+}
+
+static void pull_stream(struct message *m, struct mux_stream *st, size_t room) {
+    unsigned flags;
+    size_t n;
+    if (!ask_source(m, st, room, &n, &flags))
         return;
-    assert((size_t)n <= room);
     if (n > 0) {
-        wire_encode_data_header(at, st->id, (uint32_t)n);
-        took(m, (int)(WIRE_LIMIT_HEADER + (size_t)n));
+        wire_encode_data_header(m->p + m->len, st->id, (uint32_t)n);
+        took(m, (int)(WIRE_LIMIT_HEADER + n));
         count_sent(st, (uint32_t)n);
     }
     if (flags & MUX_PULL_EOF) {
-        st->ready = false;
-        st->eof_pending = true;
-        if (!compat_hold_eof(st))
-            put_eof(m, st);
+        end_after(m, st);
     } else if (st->ready || (n > 0 && flags & MUX_PULL_MORE)) {
         m->in_vain += n == 0;
         st->ready = true;
@@ -242,6 +255,21 @@ static void pull_stream(struct message *m, struct mux_stream *st, size_t room) {
     }
 }
 
+/* EOF needs no credit: a request without a body must not wait behind stalled uploads. True: nothing is left to wait
+ * for. */
+static bool ended_without_credit(struct message *m, struct mux_stream *st) {
+    unsigned flags;
+    size_t n;
+    if (!ask_source(m, st, 0, &n, &flags))
+        return true;
+    if (flags & MUX_PULL_EOF) {
+        end_after(m, st);
+        return true;
+    }
+    st->ready = true;
+    return false;
+}
+
 static void serve(struct message *m, struct mux_stream *st, bool fresh) {
     struct mux_session *s = st->s;
     if (st->eof_pending) {
@@ -252,13 +280,15 @@ static void serve(struct message *m, struct mux_stream *st, bool fresh) {
         st->ready = false;
         return;
     }
+    size_t room = window_stream_room(st);
+    if ((s->send.credit == 0 || room == 0) && ended_without_credit(m, st))
+        return;
     if (s->send.credit == 0) {
         st->starved = true;
         ht_list_push_back(&s->starved, &st->turn);
         stream_tell_writable(st, false);
         return;
     }
-    size_t room = window_stream_room(st);
     if (room == 0) {
         st->blocked = true;
         stream_tell_writable(st, false);

@@ -56,18 +56,20 @@ void window_stream_check(struct mux_stream *st) {
 
 /*
  * FLOW-8. A stream that gets through a whole window within two round trips is held back by it: the window doubles, up
- * to 16 MiB. Without a measured round trip 100 ms stand in. A slow reader never gets there, so that what is held for it
- * stays small.
+ * to 16 MiB. A slow reader never gets there, so that what is held for it stays small. On a short way, and before the
+ * round trip is known, the first window is large enough: a larger one would only lengthen the queue that small requests
+ * wait in.
  */
+#define SHORT_WAY_MS 2
+
 static void maybe_grow(struct mux_stream *st, uint32_t n) {
     struct mux_session *s = st->s;
-    if (!s->cfg.auto_window)
+    if (!s->cfg.auto_window || !s->rtt_known || s->rtt_ms < SHORT_WAY_MS)
         return;
     st->grow_bytes += n;
     if (st->grow_bytes < st->recv.window)
         return;
-    uint64_t limit = s->rtt_known ? 2 * s->rtt_ms : 100;
-    if (s->now_ms - st->grow_since < limit && st->recv.window < WIRE_LIMIT_MAX_AUTO_WINDOW)
+    if (s->now_ms - st->grow_since < 2 * s->rtt_ms && st->recv.window < WIRE_LIMIT_MAX_AUTO_WINDOW)
         flow_recv_grow(&st->recv, (uint32_t)ht_min((size_t)st->recv.window * 2, WIRE_LIMIT_MAX_AUTO_WINDOW));
     st->grow_bytes = 0;
     st->grow_since = s->now_ms;

@@ -217,6 +217,26 @@ static void session_credit_is_shared(void) {
     STOP();
 }
 
+/* EOF costs no credit: a request without a body goes out whole while uploads stall. */
+static void the_end_needs_no_credit(void) {
+    START(WIRE_ROLE_KIT, tight);
+    struct rig_stream *upload = rig_visit(r, WIRE_KIND_TCP);
+    rig_write(upload, 1u << 20, false);
+    rig_pull(r);
+    CU_ASSERT_EQUAL(upload->writable, 0);
+    struct rig_stream *get = rig_visit(r, WIRE_KIND_TCP), *late = rig_visit(r, WIRE_KIND_TCP);
+    rig_write(get, 0, true);
+    rig_write(late, 10, true);
+    rig_pull(r);
+    CU_ASSERT_EQUAL(rig_count(r, WIRE_EOF, mux_stream_id(get->st)), 1);
+    CU_ASSERT_EQUAL(rig_count(r, WIRE_EOF, mux_stream_id(late->st)), 0);
+    CU_ASSERT_EQUAL(late->to_send, 10);
+    CU_ASSERT(rig_window(r, 0, 90000) > 0);
+    rig_pull(r);
+    CU_ASSERT_EQUAL(rig_count(r, WIRE_EOF, mux_stream_id(late->st)), 1);
+    STOP();
+}
+
 /* The one who waits for session credit goes away: what was meant for it goes to the next. */
 static void credit_meant_for_the_dead(void) {
     START(WIRE_ROLE_KIT, tight);
@@ -564,6 +584,7 @@ int main(void) {
         {"RESET overtakes DATA", reset_overtakes_data},
         {"credit blocks and unblocks", credit_blocks_and_unblocks},
         {"session credit is shared", session_credit_is_shared},
+        {"the end needs no credit", the_end_needs_no_credit},
         {"credit meant for the dead", credit_meant_for_the_dead},
         {"a full link quiets the source", a_full_link_quiets_the_source},
         {"WINDOWs come in batches", windows_come_in_batches},
