@@ -62,6 +62,7 @@ struct rig {
     struct relay_request_info last; /* without its texts */
     char last_error[256], last_line[512];
     unsigned finished;
+    uint32_t stream_window; /* of the next rig */
     size_t mem_before;
     int fds_before;
 };
@@ -134,7 +135,7 @@ static inline void kit_hello(void *ctx, const struct wire_hello *hello) {
     static const struct ht_slice caps[] = {{WIRE_CAP_AUTO_WINDOW, sizeof WIRE_CAP_AUTO_WINDOW - 1}};
     (void)hello;
     struct wire_hello_ok ok = {.session_id = ht_slice_str("S-1"),
-                               .stream_window = WIRE_LIMIT_STREAM_WINDOW,
+                               .stream_window = rig.stream_window ? rig.stream_window : WIRE_LIMIT_STREAM_WINDOW,
                                .session_window = WIRE_LIMIT_SESSION_WINDOW,
                                .connections_granted = 1,
                                .capabilities = caps,
@@ -352,7 +353,7 @@ static inline void target_finished(void *ctx, const struct relay_request_info *i
 static inline void rig_start(void) {
     io_ignore_sigpipe();
     ht_log_setup(2, getenv("HT_TEST_LOG") ? HT_LOG_DEBUG : HT_LOG_ERROR, HT_LOG_TEXT);
-    rig = (struct rig){.mem_before = ht_mem_live(), .fds_before = io_count_fds()};
+    rig = (struct rig){.stream_window = rig.stream_window, .mem_before = ht_mem_live(), .fds_before = io_count_fds()};
     rig.loop = io_loop_create();
     CU_ASSERT_PTR_NOT_NULL_FATAL(rig.loop);
     rig.cfg = (struct relay_target_config){

@@ -204,6 +204,30 @@ static void a_large_chunked_answer(void) {
     rig_stop();
 }
 
+/* Windows of a few bytes: chunk framing may fill a whole read, and must not stop the stream. */
+static void windows_of_a_few_bytes(void) {
+    for (uint32_t window = 1; window <= 12; window++) {
+        rig.stream_window = window;
+        rig_go();
+        struct call *c = call_get("/");
+        struct service_conn *s = service_wait(0, "\r\n\r\n");
+        service_says(s, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+        UNTIL(c->heads);
+        service_says(s, "1;extension=value\r\na\r\n00000002\r\nbc\r\n5\r\ndefgh\r\n0\r\nTrailer: t\r\n\r\n");
+        UNTIL(c->closes);
+        CU_ASSERT_STRING_EQUAL(call_body(c), "abcdefgh");
+        CU_ASSERT_EQUAL(c->reset, -1);
+        c = call_post("20", "01234567890123456789", true);
+        service_wait(0, "01234567890123456789");
+        service_says(s, OK_HELLO);
+        UNTIL(c->closes);
+        CU_ASSERT_EQUAL(c->reset, -1);
+        CU_ASSERT_STRING_EQUAL(call_body(c), "hello");
+        rig_stop();
+    }
+    rig.stream_window = 0;
+}
+
 /* ---- ends that come early ---- */
 
 static void an_answer_before_the_body_is_complete(void) {
@@ -470,6 +494,7 @@ static const struct tap_test tests[] = {
     {"many chunks to a slow service", many_chunks_to_a_slow_service},
     {"a slow visitor stops its stream only", a_slow_visitor_stops_its_stream_only},
     {"a large chunked answer", a_large_chunked_answer},
+    {"windows of a few bytes", windows_of_a_few_bytes},
     {"an answer before the body is complete", an_answer_before_the_body_is_complete},
     {"a service that refuses and closes", a_service_that_refuses_and_closes},
     {"a visitor who leaves aborts the request", a_visitor_who_leaves_aborts_the_request},
