@@ -144,7 +144,7 @@ static void failed(void *ctx, int err, const char *text) {
     struct request *r = ctx;
     r->dial = NULL;
     ht_fail(r->err, err, "%s", text);
-    finish(r, err);
+    finish(r, err == HT_ETLS ? HT_EIO : err); /* HT_ETLS is for the CA file */
 }
 
 static const struct io_dial_ops dial_ops = {.connected = connected, .failed = failed};

@@ -61,15 +61,15 @@ int cli_target_parse(struct cli_target *t, const char *text, struct ht_errmsg *e
 #define CLI_TOKEN_MAX 8192
 
 /*
- * The token to show: the first line of `file` when given, else `from_env` (may be NULL). `out` is "" when there is none. Warns
- * when others may read the file. HT_EIO or HT_EINVAL with *err.
+ * The token to show: the first line of `file` when given, else `from_env` (may be NULL). `out` is "" when there is
+ * none. Warns when others may read the file. HT_EIO or HT_EINVAL with *err.
  */
 int cli_token(const char *file, const char *from_env, char out[CLI_TOKEN_MAX + 1], struct ht_errmsg *err) HT_MUST_USE;
 
 /* ---- output.c ---- */
 
-/* Lines for standard output. Gathered in a turn, written at its end; a reader that has stopped reading costs lines, never
- * the tunnel's time. */
+/* Lines for standard output. Gathered in a turn, written at its end; a reader that has stopped reading costs lines,
+ * never the tunnel's time. */
 struct cli_output {
     struct io_loop *loop;
     struct ht_buf buf;

@@ -232,7 +232,8 @@ ssize_t origin_response_pull(struct origin_exchange *x, uint8_t *out, size_t cap
         const char *why = NULL;
         bool more = false;
         ssize_t r;
-        do /* with little credit a read may bring nothing but framing, and a pull without bytes ends the stream's turn */
+        do /* with little credit a read may bring nothing but framing, and a pull without bytes ends the stream's turn
+            */
             r = read_body(x, out + n, cap - n, &more, &why);
         while (r == 0 && more && !x->resp_ended);
         if (r < 0) {

@@ -79,9 +79,10 @@ static int run_cmd(int (*cmd)(int, char **), const char *answer, const char *mor
 
 #define JSON_ANSWER(body) "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n" body
 
-#define TUNNELS                                                                                                   \
-    "{\"sessions\":[{\"sessionId\":\"S-1\",\"peerAddr\":\"10.0.0.1:5\",\"protocol\":\"v1\",\"connectionsGranted\":1," \
-    "\"activeStreams\":3,\"exposeBindings\":[{\"bindId\":1,\"containerPort\":3000},{\"bindId\":2,\"containerPort\":8080}]," \
+#define TUNNELS                                                                                                        \
+    "{\"sessions\":[{\"sessionId\":\"S-1\",\"peerAddr\":\"10.0.0.1:5\",\"protocol\":\"v1\",\"connectionsGranted\":1,"  \
+    "\"activeStreams\":3,\"exposeBindings\":[{\"bindId\":1,\"containerPort\":3000},{\"bindId\":2,\"containerPort\":"   \
+    "8080}],"                                                                                                          \
     "\"pullBindings\":[]}],\"orphanedSessions\":1,\"totalStreams\":3,\"totalBindings\":2,\"fdPermitsAvailable\":77}"
 
 static void list_is_a_table(void) {
@@ -99,19 +100,21 @@ static void json_is_the_answer_itself(void) {
 }
 
 static void sessions_and_bindings(void) {
-    CU_ASSERT_EQUAL(run_cmd(cmd_sessions_list,
-                            JSON_ANSWER("{\"sessions\":[{\"sessionId\":\"S-\\u0007x\",\"peerAddr\":\"a\",\"isV2\":true,"
-                                        "\"connectionsGranted\":4,\"activeStreams\":1,\"maxStreams\":1024,\"bindings\":[{}]}],"
-                                        "\"total\":1}"),
-                            NULL),
-                    0);
+    CU_ASSERT_EQUAL(
+        run_cmd(cmd_sessions_list,
+                JSON_ANSWER("{\"sessions\":[{\"sessionId\":\"S-\\u0007x\",\"peerAddr\":\"a\",\"isV2\":true,"
+                            "\"connectionsGranted\":4,\"activeStreams\":1,\"maxStreams\":1024,\"bindings\":[{}]}],"
+                            "\"total\":1}"),
+                NULL),
+        0);
     CU_ASSERT_STRING_EQUAL(seen.out, "SESSION  DRIVER  PROTOCOL  SOCKETS  STREAMS  BINDINGS\n"
                                      "S-?x     a       v2        4        1/1024   1\n");
-    CU_ASSERT_EQUAL(run_cmd(cmd_bindings_list,
-                            JSON_ANSWER("{\"bindings\":[{\"sessionId\":\"S-1\",\"bindId\":7,\"port\":5432,\"kind\":\"tcp\","
-                                        "\"mode\":\"pull\",\"bindAddr\":\"::1\"}],\"total\":1}"),
-                            NULL),
-                    0);
+    CU_ASSERT_EQUAL(
+        run_cmd(cmd_bindings_list,
+                JSON_ANSWER("{\"bindings\":[{\"sessionId\":\"S-1\",\"bindId\":7,\"port\":5432,\"kind\":\"tcp\","
+                            "\"mode\":\"pull\",\"bindAddr\":\"::1\"}],\"total\":1}"),
+                NULL),
+        0);
     CU_ASSERT_STRING_EQUAL(seen.out, "PORT  MODE  KIND  ADDRESS  ID  SESSION\n5432  pull  tcp   ::1      7   S-1\n");
     CU_ASSERT_EQUAL(run_cmd(cmd_bindings_list, JSON_ANSWER("{}"), NULL), 0); /* a kit that says less */
     CU_ASSERT_STRING_EQUAL(seen.out, "PORT  MODE  KIND  ADDRESS  ID  SESSION\n");

@@ -12,9 +12,10 @@ static void good_targets(void) {
         const char *text, *local;
         unsigned port;
     } rows[] = {
-        {"3000", "3000", 3000},      {":3000", ":3000", 3000},           {"host:3000", "host:3000", 3000},
-        {"[::1]:3000", "[::1]:3000", 3000}, {"8080=api:80", "api:80", 8080}, {"0=3000", "3000", 0},
-        {"65535=1", "1", 65535},     {"8080=[::1]:80", "[::1]:80", 8080},
+        {"3000", "3000", 3000},           {":3000", ":3000", 3000},
+        {"host:3000", "host:3000", 3000}, {"[::1]:3000", "[::1]:3000", 3000},
+        {"8080=api:80", "api:80", 8080},  {"0=3000", "3000", 0},
+        {"65535=1", "1", 65535},          {"8080=[::1]:80", "[::1]:80", 8080},
     };
     for (size_t i = 0; i < HT_ARRAY_LEN(rows); i++) {
         struct cli_target t;
@@ -28,9 +29,18 @@ static void bad_targets(void) {
     static const struct {
         const char *text, *says;
     } rows[] = {
-        {"", "empty"},         {"=3000", "left of the ="},     {"x=3000", "left of the ="},  {"70000=3000", "left of the ="},
-        {"-1=3000", "left of the ="}, {"8080=", "empty"},      {"8080=0", "no port"},        {"8080=host", "port is missing"},
-        {"1=2=3", "host name"}, {"http://a:1", "URL"},         {"8080=http://a", "URL"},     {" 1=2", "left of the ="},
+        {"", "empty"},
+        {"=3000", "left of the ="},
+        {"x=3000", "left of the ="},
+        {"70000=3000", "left of the ="},
+        {"-1=3000", "left of the ="},
+        {"8080=", "empty"},
+        {"8080=0", "no port"},
+        {"8080=host", "port is missing"},
+        {"1=2=3", "host name"},
+        {"http://a:1", "URL"},
+        {"8080=http://a", "URL"},
+        {" 1=2", "left of the ="},
     };
     for (size_t i = 0; i < HT_ARRAY_LEN(rows); i++) {
         struct cli_target t;
@@ -64,9 +74,9 @@ static void tokens(void) {
         size_t n;
         const char *token, *says;
     } rows[] = {
-        {"secret\n", 7, "secret", NULL},   {"secret", 6, "secret", NULL},       {"secret \t\r\nmore\n", 14, "secret", NULL},
-        {"", 0, NULL, "empty"},            {"\nsecret", 7, NULL, "empty"},      {"two words", 9, NULL, "space"},
-        {"a\0b", 3, NULL, "NUL"},          {"k\xc3\xa4se", 5, NULL, "ASCII"},
+        {"secret\n", 7, "secret", NULL}, {"secret", 6, "secret", NULL},     {"secret \t\r\nmore\n", 14, "secret", NULL},
+        {"", 0, NULL, "empty"},          {"\nsecret", 7, NULL, "empty"},    {"two words", 9, NULL, "space"},
+        {"a\0b", 3, NULL, "NUL"},        {"k\xc3\xa4se", 5, NULL, "ASCII"},
     };
     char token[CLI_TOKEN_MAX + 1];
     struct capture c;
@@ -172,8 +182,8 @@ static void say_everything(struct cli_events *e) {
                                    .container_port = 3000,
                                    .target = "127.0.0.1:3000",
                                    .url = "http://127.0.0.1:3000"});
-    c->bound(e, &(struct ht_bound){
-                    .binding = 2, .kind = HT_PULL_TCP, .container_port = 9, .target = "db:5432", .url = ""});
+    c->bound(
+        e, &(struct ht_bound){.binding = 2, .kind = HT_PULL_TCP, .container_port = 9, .target = "db:5432", .url = ""});
     c->request(e, &(struct ht_request){.binding = 1,
                                        .kind = HT_EXPOSE_HTTP,
                                        .stream_id = 2,
@@ -219,7 +229,8 @@ static void events_as_json(void) {
         CU_ASSERT_EQUAL(json_validate(line, strlen(line), NULL, NULL), 0);
         CU_ASSERT_EQUAL(strncmp(line, "{\"event\":\"", 10), 0);
         if (lines == 2)
-            CU_ASSERT_PTR_NOT_NULL(strstr(line, "\"containerPort\":9,\"target\":\"db:5432\",\"publicUrl\":null,\"url\":null}"));
+            CU_ASSERT_PTR_NOT_NULL(
+                strstr(line, "\"containerPort\":9,\"target\":\"db:5432\",\"publicUrl\":null,\"url\":null}"));
         if (lines == 3)
             CU_ASSERT_PTR_NOT_NULL(strstr(line, "\"method\":\"GET\",\"target\":\"/a\\\"b\",\"status\":200"));
         if (lines == 4)
@@ -278,11 +289,16 @@ static void nobody_reads(void) {
 }
 
 static const struct tap_test tests[] = {
-    {"good targets", good_targets},     {"bad targets", bad_targets},
-    {"tokens", tokens},                 {"JSON strings", json_strings},
-    {"numbers for people", human_numbers}, {"tables", tables},
-    {"events as JSON", events_as_json}, {"events as text", events_as_text},
-    {"nobody reads", nobody_reads},     {NULL, NULL},
+    {"good targets", good_targets},
+    {"bad targets", bad_targets},
+    {"tokens", tokens},
+    {"JSON strings", json_strings},
+    {"numbers for people", human_numbers},
+    {"tables", tables},
+    {"events as JSON", events_as_json},
+    {"events as text", events_as_text},
+    {"nobody reads", nobody_reads},
+    {NULL, NULL},
 };
 
 int main(void) { return tap_main("cli, text", tests); }

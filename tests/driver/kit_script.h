@@ -1,6 +1,6 @@
 /*
- * A tunnel and a kit that the test plays, on one loop: the kit accepts, answers the upgrade as it is told to, and then speaks
- * through a real session or in raw frames.
+ * A tunnel and a kit that the test plays, on one loop: the kit accepts, answers the upgrade as it is told to, and then
+ * speaks through a real session or in raw frames.
  */
 #ifndef HT_TESTS_DRIVER_KIT_SCRIPT_H
 #define HT_TESTS_DRIVER_KIT_SCRIPT_H
@@ -55,7 +55,8 @@ struct world {
     struct ht_tunnel *t;
     unsigned connected, bound, failed, unbound, revoked, disconnected, ended, requests;
     int end_error, lost_error;
-    char end_text[512], bound_url[128], fail_code[64], fail_message[128], request_error[256], session_id[64], server[64];
+    char end_text[512], bound_url[128], fail_code[64], fail_message[128], request_error[256], session_id[64],
+        server[64];
     struct ht_request request;
     size_t mem_before;
     int fds_before;
@@ -69,12 +70,12 @@ static inline void one_turn(void) {
     io_loop_turn(w.loop, false);
 }
 
-#define UNTIL(cond)                                   \
-    do {                                              \
-        uint64_t end_ = ht_now_ms() + PATIENCE_MS;    \
-        while (!(cond) && ht_now_ms() < end_)         \
-            one_turn();                               \
-        CU_ASSERT_FATAL(!!(cond));                    \
+#define UNTIL(cond)                                                                                                    \
+    do {                                                                                                               \
+        uint64_t end_ = ht_now_ms() + PATIENCE_MS;                                                                     \
+        while (!(cond) && ht_now_ms() < end_)                                                                          \
+            one_turn();                                                                                                \
+        CU_ASSERT_FATAL(!!(cond));                                                                                     \
     } while (0)
 
 static inline void settle(void) {
@@ -191,8 +192,10 @@ static inline void kit_ws_closed(void *ctx, uint16_t code, struct ht_slice reaso
 }
 
 static inline void kit_upgrade(struct http_head *h, const char *head) {
-    static const struct ws_ops ops = {.message = kit_message, .fed = kit_fed, .pull = kit_pull, .closed = kit_ws_closed};
-    static const struct ws_limits limits = {.max_message = WIRE_LIMIT_MAX_MESSAGE, .max_fragments = WIRE_LIMIT_MAX_FRAGMENTS};
+    static const struct ws_ops ops = {
+        .message = kit_message, .fed = kit_fed, .pull = kit_pull, .closed = kit_ws_closed};
+    static const struct ws_limits limits = {.max_message = WIRE_LIMIT_MAX_MESSAGE,
+                                            .max_fragments = WIRE_LIMIT_MAX_FRAGMENTS};
     struct ht_buf out = {0}, scratch = {0};
     struct ht_slice key, offered;
     struct http_error e;
@@ -338,7 +341,8 @@ static inline void on_request(void *user, const struct ht_request *r) {
     (void)user;
     w.requests++;
     w.request = *r;
-    snprintf(w.request_error, sizeof w.request_error, "%s %s %s: %s", r->method, r->target, r->peer, r->error ? r->error : "");
+    snprintf(w.request_error, sizeof w.request_error, "%s %s %s: %s", r->method, r->target, r->peer,
+             r->error ? r->error : "");
 }
 
 static inline void on_disconnected(void *user, int error, const char *text) {

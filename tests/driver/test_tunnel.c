@@ -155,7 +155,8 @@ static void closed_before_hello_ok(void) {
 static void bindings_before_and_after(void) {
     world_start();
     world_tunnel(NULL);
-    struct ht_bind_options o = {.size = sizeof o, .kind = HT_EXPOSE_HTTP, .target = "3000", .label = "mine", .takeover = 1};
+    struct ht_bind_options o = {
+        .size = sizeof o, .kind = HT_EXPOSE_HTTP, .target = "3000", .label = "mine", .takeover = 1};
     CU_ASSERT_EQUAL(ht_tunnel_bind(w.t, &o), 1);
     CU_ASSERT_EQUAL(ht_tunnel_connect(w.t), HT_TUNNEL_OK);
     UNTIL(w.bound == 1);
@@ -391,10 +392,10 @@ static void a_kit_that_breaks_the_protocol(void) {
         uint8_t bytes[16];
         size_t n;
     } rows[] = {
-        {{0x99, 0, 0, 0, 0, 0, 0, 0, 0}, 9},             /* a mandatory type nobody knows */
+        {{0x99, 0, 0, 0, 0, 0, 0, 0, 0}, 9},                     /* a mandatory type nobody knows */
         {{WIRE_WINDOW, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 0}, 13}, /* no credit */
-        {{WIRE_HELLO, 0, 0, 0, 0, 0, 0, 0, 2, '{', '}'}, 11}, /* a frame of drivers */
-        {{WIRE_BIND_OK, 0, 0, 0, 0, 0, 0, 0, 2, '[', ']'}, 11}, /* JSON, but not this */
+        {{WIRE_HELLO, 0, 0, 0, 0, 0, 0, 0, 2, '{', '}'}, 11},    /* a frame of drivers */
+        {{WIRE_BIND_OK, 0, 0, 0, 0, 0, 0, 0, 2, '[', ']'}, 11},  /* JSON, but not this */
     };
     for (size_t i = 0; i < HT_ARRAY_LEN(rows); i++) {
         world_go();
@@ -548,8 +549,8 @@ static void an_older_program_has_smaller_structures(void) {
 }
 
 static void every_error_has_a_text_and_an_exit_status(void) {
-#define CHECK(name, value, text)                    \
-    CU_ASSERT_STRING_EQUAL(ht_strerror(name), text); \
+#define CHECK(name, value, text)                                                                                       \
+    CU_ASSERT_STRING_EQUAL(ht_strerror(name), text);                                                                   \
     CU_ASSERT(ht_exit_status(name) > 0);
     HT_TUNNEL_ERRORS(CHECK)
 #undef CHECK

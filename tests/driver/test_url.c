@@ -135,9 +135,15 @@ static void good_targets(void) {
         const char *text, *host;
         unsigned port;
     } rows[] = {
-        {"3000", "127.0.0.1", 3000},       {":3000", "127.0.0.1", 3000}, {"host:3000", "host", 3000},
-        {"[::1]:3000", "::1", 3000},       {"1", "127.0.0.1", 1},        {"65535", "127.0.0.1", 65535},
-        {"10.0.0.9:80", "10.0.0.9", 80},   {"00080", "127.0.0.1", 80},   {"a-b.c_d.example:1", "a-b.c_d.example", 1},
+        {"3000", "127.0.0.1", 3000},
+        {":3000", "127.0.0.1", 3000},
+        {"host:3000", "host", 3000},
+        {"[::1]:3000", "::1", 3000},
+        {"1", "127.0.0.1", 1},
+        {"65535", "127.0.0.1", 65535},
+        {"10.0.0.9:80", "10.0.0.9", 80},
+        {"00080", "127.0.0.1", 80},
+        {"a-b.c_d.example:1", "a-b.c_d.example", 1},
         {"localhost:5432", "localhost", 5432},
     };
     for (size_t i = 0; i < HT_ARRAY_LEN(rows); i++) {
@@ -152,11 +158,11 @@ static void bad_targets(void) {
     static const struct {
         const char *text, *says;
     } rows[] = {
-        {"", "empty"},          {"0", "no port"},          {"65536", "no port"},   {"123456", "no port"},
-        {"-1", "no host name"}, {":", "no port"},          {":0", "no port"},      {"host", "port is missing"},
-        {"host:", "no port"},   {"host:x", "no port"},     {"::1:80", "brackets"}, {"[::1]", "port is missing"},
-        {"[::1:80", "']'"},     {"[x]:80", "IPv6"},        {"http://a:80", "URL"}, {"a b:80", "no host name"},
-        {"+80", "no host name"}, {"80 ", "no host name"},  {"host:80/x", "no port"}, {" 80", "no host name"},
+        {"", "empty"},           {"0", "no port"},        {"65536", "no port"},     {"123456", "no port"},
+        {"-1", "no host name"},  {":", "no port"},        {":0", "no port"},        {"host", "port is missing"},
+        {"host:", "no port"},    {"host:x", "no port"},   {"::1:80", "brackets"},   {"[::1]", "port is missing"},
+        {"[::1:80", "']'"},      {"[x]:80", "IPv6"},      {"http://a:80", "URL"},   {"a b:80", "no host name"},
+        {"+80", "no host name"}, {"80 ", "no host name"}, {"host:80/x", "no port"}, {" 80", "no host name"},
     };
     for (size_t i = 0; i < HT_ARRAY_LEN(rows); i++) {
         struct driver_target t;
@@ -167,8 +173,12 @@ static void bad_targets(void) {
 }
 
 static const struct tap_test tests[] = {
-    {"good URLs", good_urls},         {"bad URLs", bad_urls},         {"long URLs", long_urls},
-    {"paths of the admin API", admin_paths}, {"good targets", good_targets}, {"bad targets", bad_targets},
+    {"good URLs", good_urls},
+    {"bad URLs", bad_urls},
+    {"long URLs", long_urls},
+    {"paths of the admin API", admin_paths},
+    {"good targets", good_targets},
+    {"bad targets", bad_targets},
     {NULL, NULL},
 };
 
