@@ -1,10 +1,8 @@
-/* The first frame of a WebSocket: HELLO makes or resumes a session, JOIN adds a socket to one. */
+/* HELLO, the first frame of a WebSocket: it makes or resumes a session. JOIN, the other one, is in shards.c. */
 #include "kit/kit_int.h"
 
 #include "base/clock.h"
 #include "base/log.h"
-
-#include <stdio.h>
 
 bool kit_token_matches(const struct kit *k, struct ht_slice token) {
     return k->token_len > 0 && ht_const_time_eq(k->token, k->token_len, token.p, token.n);
@@ -69,25 +67,6 @@ static void add_resumed_bind(void *ctx, const struct relay_binding_info *info) {
     };
 }
 
-/* Rule HELLO-3: one ticket for each socket beside the primary; a resume makes those given before worthless. */
-static void issue_tickets(struct kit_session *s, struct answer *a) {
-    memset(s->tickets, 0, sizeof s->tickets);
-    for (unsigned i = 1; i < s->granted; i++) {
-        struct kit_ticket *t = &s->tickets[i];
-        uint8_t raw[KIT_NONCE_LEN / 2];
-        ht_random_bytes(raw, sizeof raw);
-        for (size_t j = 0; j < sizeof raw; j++)
-            snprintf(t->nonce + 2 * j, 3, "%02x", raw[j]);
-        t->expires_ms = io_now_ms(s->kit->loop) + WIRE_LIMIT_JOIN_TICKET_LIFE;
-        t->usable = true;
-        a->tickets[a->ok.n_join_tickets++] = (struct wire_join_ticket){
-            .index = (uint16_t)i,
-            .nonce = ht_slice_str(t->nonce),
-            .expires_ms = WIRE_LIMIT_JOIN_TICKET_LIFE,
-        };
-    }
-}
-
 static bool names(const struct wire_hello *h, const char *capability) {
     for (size_t i = 0; i < h->n_capabilities; i++)
         if (ht_slice_is(h->capabilities[i], capability))
@@ -110,6 +89,9 @@ static void fill_answer(struct kit_session *s, struct kit_sock *sock, const stru
     if (sock->version == WIRE_V2 && h->has_max_connections)
         s->granted =
             (unsigned)ht_max(1, ht_min(h->max_connections, ht_min(opt->max_connections, WIRE_LIMIT_MAX_CONNECTIONS)));
+    /* Rule EXT-1: of these two, what the driver has named holds; both need secondaries. */
+    s->shard_map = sock->version == WIRE_V2 && names(h, WIRE_CAP_SHARD_MAP);
+    s->reissue_tickets = sock->version == WIRE_V2 && names(h, WIRE_CAP_REISSUE_TICKETS);
     ok->session_id = ht_slice_str(s->id);
     ok->resumed = s->resumed;
     ok->resumed_binds = a->binds;
@@ -119,12 +101,16 @@ static void fill_answer(struct kit_session *s, struct kit_sock *sock, const stru
     ok->session_window = (uint32_t)opt->session_initial_window;
     ok->connections_granted = (uint16_t)s->granted;
     ok->join_tickets = a->tickets;
-    issue_tickets(s, a);
+    ok->n_join_tickets = shards_begin(s, a->tickets);
     ok->has_max_streams = true;
     ok->max_streams = opt->max_streams_per_session;
     ok->capabilities = a->capabilities;
     if (sock->version == WIRE_V2 && names(h, WIRE_CAP_MULTI_WS))
         a->capabilities[ok->n_capabilities++] = ht_slice_str(WIRE_CAP_MULTI_WS);
+    if (s->shard_map)
+        a->capabilities[ok->n_capabilities++] = ht_slice_str(WIRE_CAP_SHARD_MAP);
+    if (s->reissue_tickets)
+        a->capabilities[ok->n_capabilities++] = ht_slice_str(WIRE_CAP_REISSUE_TICKETS);
     if (names(h, WIRE_CAP_AUTO_WINDOW))
         a->capabilities[ok->n_capabilities++] = ht_slice_str(WIRE_CAP_AUTO_WINDOW);
     ok->has_server = true;
@@ -153,8 +139,7 @@ static struct mux_session *make_mux(struct kit_session *s, struct kit_sock *sock
     return mux_session_create(&cfg, &session_mux_ops, s, io_now_ms(k->loop));
 }
 
-/* A published driver that has just resumed drops streams until its forwarding stands (rule RESUME-5). */
-static void let_driver_settle(struct kit_session *s) {
+void session_let_settle(struct kit_session *s) {
     if (s->resumed && !s->owner.own_peer)
         s->owner.not_before_ms = io_now_ms(s->kit->loop) + WIRE_LIMIT_RESUME_SETTLE;
 }
@@ -196,48 +181,7 @@ void hello_received(struct kit_sock *sock, const struct wire_hello *h) {
     else
         k->metrics.sessions_total++;
     session_go_live(s, mux, sock);
-    let_driver_settle(s);
+    session_let_settle(s);
     ht_info("session", "%s: %s from %s, %s, %u connections", s->id, resumed ? "resumed" : "begun", s->peer,
             wire_version_text(s->version), s->granted);
-}
-
-/* ---- JOIN ---- */
-
-static void refuse_join(struct kit_sock *s, enum wire_join_error code, const char *message) {
-    struct wire_join_err frame = {.code = code, .message = ht_slice_str(message)};
-    s->kit->metrics.handshake_failures_total[HT_METRIC_HANDSHAKE_FAILURE_BAD_JOIN]++;
-    ht_warn("kit", "%s: JOIN refused: %s", s->peer, message);
-    mux_link_refuse_join(s->link, &frame);
-}
-
-/* Rule JOIN-2: used up before it is looked at, so that a ticket can be guessed at once and no more. */
-static bool ticket_good(struct kit_session *s, const struct wire_join *join) {
-    if (join->index == 0 || join->index >= s->granted)
-        return false;
-    struct kit_ticket *t = &s->tickets[join->index];
-    bool usable = t->usable;
-    t->usable = false;
-    return usable && io_now_ms(s->kit->loop) < t->expires_ms &&
-           ht_const_time_eq(t->nonce, KIT_NONCE_LEN, join->nonce.p, join->nonce.n);
-}
-
-void join_received(struct kit_sock *sock, const struct wire_join *join) {
-    struct kit *k = sock->kit;
-    struct kit_session *s = session_find(k, join->session_id);
-    if (!s || s->state != SESSION_LIVE || s->version != WIRE_V2) {
-        refuse_join(sock, WIRE_JOIN_ERROR_UNKNOWN_SESSION, "there is no such session");
-        return;
-    }
-    if (!ticket_good(s, join)) {
-        refuse_join(sock, WIRE_JOIN_ERROR_INVALID_TICKET, "the ticket is not good for this");
-        return;
-    }
-    if (mux_session_join(s->owner.mux, sock->link, join->index) < 0) {
-        refuse_join(sock, WIRE_JOIN_ERROR_INTERNAL, "the socket could not be added");
-        return;
-    }
-    sock_admitted(sock, s, join->index);
-    let_driver_settle(s); /* v2: counted from the last JOIN */
-    session_touch(s);
-    ht_info("session", "%s: connection %u from %s", s->id, (unsigned)join->index, sock->peer);
 }

@@ -98,7 +98,8 @@ void sock_free(struct kit_sock *s);
 /* ---- hello.c ---- */
 
 void hello_received(struct kit_sock *s, const struct wire_hello *hello);
-void join_received(struct kit_sock *s, const struct wire_join *join);
+/* A published driver that has just resumed drops streams until its forwarding stands (rule RESUME-5). */
+void session_let_settle(struct kit_session *s);
 /* Constant time (rule AUTH-2). */
 bool kit_token_matches(const struct kit *k, struct ht_slice token);
 
@@ -128,6 +129,9 @@ struct kit_session {
     bool resumed;
     unsigned granted;
     struct kit_ticket tickets[WIRE_LIMIT_MAX_CONNECTIONS];
+    bool shard_map, reissue_tickets; /* the driver named these capabilities */
+    bool shards_changed;             /* a SHARD_MAP is due at the end of this turn */
+    uint64_t shard_epoch;
     uint32_t next_stream_id; /* where a resumed session goes on */
     struct io_timer timer;   /* mux's deadline, or the end of the grace */
     uint64_t timer_at;       /* when it fires; UINT64_MAX: not set */
@@ -154,6 +158,19 @@ void session_touch(struct kit_session *s);
 struct kit_session *session_find(struct kit *k, struct ht_slice id);
 /* The one place where `state` changes. */
 void session_enter_state(struct kit_session *s, enum session_state to);
+/* Sends an answer that the driver waits for; without memory for it the session ends. */
+void session_send_or_end(struct kit_session *s, enum wire_frame_type type, const void *payload);
+
+/* ---- shards.c: the secondaries of a v2 session ---- */
+
+void join_received(struct kit_sock *s, const struct wire_join *join);
+/* Writes a ticket for each secondary; returns how many. `out` has room for WIRE_LIMIT_MAX_CONNECTIONS. */
+size_t shards_begin(struct kit_session *s, struct wire_join_ticket *out);
+void shards_reissue(struct kit_session *s, const struct wire_reissue *ask);
+/* A secondary came or went: whoever asked for it is told at the end of the turn. */
+void shards_touch(struct kit_session *s);
+void shards_tell(struct kit_session *s);
+
 /* ---- park.c ---- */
 
 /* The driver was lost: its ports stay held for the grace. */

@@ -73,7 +73,11 @@ static void let_time_pass(struct kit_session *s) {
         follow_deadline(s);
 }
 
-static void end_of_turn(struct io_task *t) { let_time_pass(ht_container_of(t, struct kit_session, task)); }
+static void end_of_turn(struct io_task *t) {
+    struct kit_session *s = ht_container_of(t, struct kit_session, task);
+    shards_tell(s);
+    let_time_pass(s);
+}
 
 void session_touch(struct kit_session *s) {
     if (s->owner.mux)
@@ -204,7 +208,7 @@ void session_shutdown(struct kit_session *s, uint16_t code, const char *message,
 
 /* ---- from mux ---- */
 
-static void send_or_end(struct kit_session *s, enum wire_frame_type type, const void *payload) {
+void session_send_or_end(struct kit_session *s, enum wire_frame_type type, const void *payload) {
     if (!s->owner.mux || mux_session_send(s->owner.mux, type, payload) == 0)
         return;
     /* A driver that waits for an answer which never comes would hang: better to tell it that something broke. */
@@ -222,7 +226,7 @@ static void refuse_bind(struct kit_session *s, const struct wire_bind *bind, enu
     };
     s->kit->metrics.bind_errors_total[ht_metric_bind_error_of(code)]++;
     ht_info("session", "%s: BIND refused: %s", s->id, text);
-    send_or_end(s, WIRE_BIND_ERR, &frame);
+    session_send_or_end(s, WIRE_BIND_ERR, &frame);
 }
 
 static void on_bind(void *ctx, const struct wire_bind *bind, const struct wire_error *err) {
@@ -252,7 +256,7 @@ static void on_bind(void *ctx, const struct wire_bind *bind, const struct wire_e
         .public_url = ht_slice_str(bound.public_url),
     };
     mux_session_set_bindings(s->owner.mux, s->owner.n_bindings);
-    send_or_end(s, WIRE_BIND_OK, &frame);
+    session_send_or_end(s, WIRE_BIND_OK, &frame);
 }
 
 static void on_unbind(void *ctx, const struct wire_unbind *unbind) {
@@ -263,19 +267,25 @@ static void on_unbind(void *ctx, const struct wire_unbind *unbind) {
             .code = WIRE_BIND_ERROR_INTERNAL,
             .message = ht_slice_str("no such binding"),
         };
-        send_or_end(s, WIRE_UNBIND_ERR, &frame);
+        session_send_or_end(s, WIRE_UNBIND_ERR, &frame);
         return;
     }
     ht_info("session", "%s: binding %u given back", s->id, (unsigned)unbind->bind_id);
     struct wire_unbind_ok frame = {.bind_id = unbind->bind_id};
     mux_session_set_bindings(s->owner.mux, s->owner.n_bindings);
-    send_or_end(s, WIRE_UNBIND_OK, &frame);
+    session_send_or_end(s, WIRE_UNBIND_OK, &frame);
 }
 
 static void on_goaway(void *ctx, const struct wire_goaway *goaway) {
     struct kit_session *s = ctx;
     ht_info("session", "%s: the driver says goodbye (%u %.*s)", s->id, (unsigned)goaway->code,
             HT_SLICE_ARG(goaway->message));
+}
+
+static void on_reissue(void *ctx, const struct wire_reissue *ask) {
+    struct kit_session *s = ctx;
+    if (s->state == SESSION_LIVE)
+        shards_reissue(s, ask);
 }
 
 static void on_link_lost(void *ctx, struct mux_link *link, unsigned index) {
@@ -286,9 +296,10 @@ static void on_link_lost(void *ctx, struct mux_link *link, unsigned index) {
         /* The link itself goes with its sock, when the WebSocket is over. */
         if (sock->link == link) {
             sock->session = NULL;
-            return;
+            break;
         }
     }
+    shards_touch(s);
 }
 
 static void on_over(void *ctx, enum mux_end why, const char *text) {
@@ -303,6 +314,7 @@ static void on_over(void *ctx, enum mux_end why, const char *text) {
 const struct mux_session_ops session_mux_ops = {
     .bind = on_bind,
     .unbind = on_unbind,
+    .reissue = on_reissue,
     .goaway = on_goaway,
     .link_lost = on_link_lost,
     .over = on_over,

@@ -312,6 +312,37 @@ static inline void peer_resume(struct peer *p, const char *id) {
     peer_expect(p, WIRE_HELLO_OK);
 }
 
+/* HELLO of version 2 and its answer; `resume` may be NULL. */
+static inline void peer_v2_hello(struct peer *p, uint32_t asked, const struct ht_slice *caps, size_t n_caps,
+                                 const char *resume) {
+    struct wire_hello h = {
+        .version = WIRE_V2,
+        .capabilities = caps,
+        .n_capabilities = n_caps,
+        .has_max_connections = true,
+        .max_connections = asked,
+        .has_resume = resume != NULL,
+        .resume = {.session_id = ht_slice_str(resume)},
+    };
+    peer_connect_as(p, WIRE_SUBPROTOCOL_V2, NULL);
+    peer_hello(p, &h);
+    peer_expect(p, WIRE_HELLO_OK);
+}
+
+/* Connects and says JOIN; the answer is yet to come. */
+static inline void peer_join(struct peer *p, const char *id, unsigned index, const char *nonce) {
+    struct wire_join j = {.session_id = ht_slice_str(id), .index = (uint16_t)index, .nonce = ht_slice_str(nonce)};
+    peer_connect_as(p, WIRE_SUBPROTOCOL_V2, NULL);
+    peer_send(p, WIRE_JOIN, 0, &j);
+}
+
+static inline void peer_expect_join_err(struct peer *p, enum wire_join_error code) {
+    peer_expect(p, WIRE_JOIN_ERR);
+    CU_ASSERT_EQUAL(p->any.join_err.code, code);
+    UNTIL(p->closed);
+    peer_drop(p);
+}
+
 /* Binds and returns the port. */
 static inline uint16_t peer_bind(struct peer *p, enum wire_kind kind, uint16_t port) {
     struct wire_bind b = {
@@ -397,6 +428,55 @@ static inline int raw_ask(struct raw *r, uint16_t port, const char *request) {
 static inline const char *raw_body(struct raw *r) {
     const char *end = strstr(raw_text(r), "\r\n\r\n");
     return end ? end + 4 : "";
+}
+
+static inline bool port_refuses(uint16_t port) {
+    struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(port), .sin_addr = {htonl(INADDR_LOOPBACK)}};
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    bool refused = connect(fd, (struct sockaddr *)&a, sizeof a) != 0 && errno == ECONNREFUSED;
+    close(fd);
+    return refused;
+}
+
+/* ---- both sides of a request ---- */
+
+/* Answers stream `id` with 200 and `body`. */
+static inline void answer_stream(struct peer *p, uint32_t id, const char *body) {
+    char length[24];
+    snprintf(length, sizeof length, "%zu", strlen(body));
+    struct wire_header h[] = {{ht_slice_str("content-length"), ht_slice_str(length)}};
+    struct wire_response_head head = {.status = 200, .headers = h, .n_headers = 1, .final = true};
+    peer_add(p, WIRE_STREAM_RESPONSE_HEAD, id, &head);
+    peer_add_raw(p, WIRE_DATA, id, body, strlen(body));
+    peer_add_raw(p, WIRE_EOF, id, NULL, 0);
+    peer_flush(p);
+}
+
+/* Answers the stream that comes next with 200 and `body`. */
+static inline void answer_one(struct peer *p, const char *path, const char *body) {
+    const struct got_frame *f = peer_expect(p, WIRE_STREAM_OPEN);
+    uint32_t id = f->stream_id;
+    const struct wire_stream_open *open = &p->any.stream_open;
+    CU_ASSERT_EQUAL(open->kind, WIRE_KIND_HTTP);
+    CU_ASSERT(ht_slice_is(open->method, "GET"));
+    CU_ASSERT(ht_slice_is(open->target, path));
+    CU_ASSERT(open->has_peer_addr && strncmp(open->peer_addr.p, "127.0.0.1:", 10) == 0);
+    f = peer_expect(p, WIRE_EOF);
+    CU_ASSERT_EQUAL(f->stream_id, id);
+    answer_stream(p, id, body);
+}
+
+#define GET(path) "GET " path " HTTP/1.1\r\nHost: app\r\nConnection: close\r\n\r\n"
+
+static inline void get_through(struct peer *p, uint16_t port) {
+    struct raw r;
+    raw_connect(&r, port);
+    raw_send(&r, GET("/hello?x=1"));
+    answer_one(p, "/hello?x=1", "good day");
+    UNTIL(raw_ended(&r));
+    CU_ASSERT_EQUAL(strncmp(raw_text(&r), "HTTP/1.1 200 ", 13), 0);
+    CU_ASSERT_STRING_EQUAL(raw_body(&r), "good day");
+    raw_close(&r);
 }
 
 #endif

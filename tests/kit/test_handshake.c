@@ -270,30 +270,11 @@ static void a_token_may_come_in_two_places(void) {
 
 /* ---- v2 ---- */
 
+static const struct ht_slice published_caps[] = {{"multi-ws", 8}, {"something-else", 14}};
+
 static void v2_hello(struct peer *p, uint32_t asked, char id[64]) {
-    struct ht_slice caps[] = {ht_slice_str("multi-ws"), ht_slice_str("something-else")};
-    struct wire_hello h = {.version = WIRE_V2,
-                           .capabilities = caps,
-                           .n_capabilities = 2,
-                           .has_max_connections = true,
-                           .max_connections = asked};
-    peer_connect_as(p, WIRE_SUBPROTOCOL_V2, NULL);
-    peer_hello(p, &h);
-    peer_expect(p, WIRE_HELLO_OK);
+    peer_v2_hello(p, asked, published_caps, HT_ARRAY_LEN(published_caps), NULL);
     snprintf(id, 64, "%.*s", HT_SLICE_ARG(p->any.hello_ok.session_id));
-}
-
-static void join_with(struct peer *p, const char *id, unsigned index, const char *nonce) {
-    struct wire_join j = {.session_id = ht_slice_str(id), .index = (uint16_t)index, .nonce = ht_slice_str(nonce)};
-    peer_connect_as(p, WIRE_SUBPROTOCOL_V2, NULL);
-    peer_send(p, WIRE_JOIN, 0, &j);
-}
-
-static void expect_join_err(struct peer *p, enum wire_join_error code) {
-    peer_expect(p, WIRE_JOIN_ERR);
-    CU_ASSERT_EQUAL(p->any.join_err.code, code);
-    UNTIL(p->closed);
-    peer_drop(p);
 }
 
 static void v2_gives_tickets_that_work_once(void) {
@@ -311,16 +292,16 @@ static void v2_gives_tickets_that_work_once(void) {
         CU_ASSERT(ok->join_tickets[i].expires_ms > 1000);
         snprintf(nonce[i + 1], 64, "%.*s", HT_SLICE_ARG(ok->join_tickets[i].nonce));
     }
-    join_with(&s1, id, 1, nonce[1]);
+    peer_join(&s1, id, 1, nonce[1]);
     peer_expect(&s1, WIRE_JOIN_OK);
     CU_ASSERT_EQUAL(s1.any.join_ok.index, 1);
-    join_with(&other, id, 1, nonce[1]); /* used */
-    expect_join_err(&other, WIRE_JOIN_ERROR_INVALID_TICKET);
-    join_with(&other, id, 3, nonce[2]); /* no such index */
-    expect_join_err(&other, WIRE_JOIN_ERROR_INVALID_TICKET);
-    join_with(&other, "S-nobody", 2, nonce[2]);
-    expect_join_err(&other, WIRE_JOIN_ERROR_UNKNOWN_SESSION);
-    join_with(&s2, id, 2, nonce[2]);
+    peer_join(&other, id, 1, nonce[1]); /* used */
+    peer_expect_join_err(&other, WIRE_JOIN_ERROR_INVALID_TICKET);
+    peer_join(&other, id, 3, nonce[2]); /* no such index */
+    peer_expect_join_err(&other, WIRE_JOIN_ERROR_INVALID_TICKET);
+    peer_join(&other, "S-nobody", 2, nonce[2]);
+    peer_expect_join_err(&other, WIRE_JOIN_ERROR_UNKNOWN_SESSION);
+    peer_join(&s2, id, 2, nonce[2]);
     peer_expect(&s2, WIRE_JOIN_OK);
     CU_ASSERT_EQUAL(kit_websockets(host.kit), 3);
     /* A lost secondary does not end the session. */
@@ -341,10 +322,10 @@ static void a_wrong_nonce_uses_the_ticket_up(void) {
     v2_hello(&primary, 2, id);
     CU_ASSERT_EQUAL(primary.any.hello_ok.connections_granted, 2);
     snprintf(nonce, sizeof nonce, "%.*s", HT_SLICE_ARG(primary.any.hello_ok.join_tickets[0].nonce));
-    join_with(&s1, id, 1, "0123456789abcdef0123456789abcdef");
-    expect_join_err(&s1, WIRE_JOIN_ERROR_INVALID_TICKET);
-    join_with(&s1, id, 1, nonce);
-    expect_join_err(&s1, WIRE_JOIN_ERROR_INVALID_TICKET);
+    peer_join(&s1, id, 1, "0123456789abcdef0123456789abcdef");
+    peer_expect_join_err(&s1, WIRE_JOIN_ERROR_INVALID_TICKET);
+    peer_join(&s1, id, 1, nonce);
+    peer_expect_join_err(&s1, WIRE_JOIN_ERROR_INVALID_TICKET);
     peer_bye(&primary);
     host_stop();
 }

@@ -60,14 +60,6 @@ static void bind_errors_say_why(void) {
     host_stop();
 }
 
-static bool port_refuses(uint16_t port) {
-    struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(port), .sin_addr = {htonl(INADDR_LOOPBACK)}};
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    bool refused = connect(fd, (struct sockaddr *)&a, sizeof a) != 0 && errno == ECONNREFUSED;
-    close(fd);
-    return refused;
-}
-
 static void unbind_gives_the_port_back(void) {
     host_start("--public-url-pattern https://app-{port}.example");
     struct peer p;
@@ -89,40 +81,6 @@ static void unbind_gives_the_port_back(void) {
 }
 
 /* ---- visitors ---- */
-
-/* Answers the stream that comes next with 200 and `body`. */
-static void answer_one(struct peer *p, const char *path, const char *body) {
-    const struct got_frame *f = peer_expect(p, WIRE_STREAM_OPEN);
-    uint32_t id = f->stream_id;
-    const struct wire_stream_open *open = &p->any.stream_open;
-    CU_ASSERT_EQUAL(open->kind, WIRE_KIND_HTTP);
-    CU_ASSERT(ht_slice_is(open->method, "GET"));
-    CU_ASSERT(ht_slice_is(open->target, path));
-    CU_ASSERT(open->has_peer_addr && strncmp(open->peer_addr.p, "127.0.0.1:", 10) == 0);
-    f = peer_expect(p, WIRE_EOF);
-    CU_ASSERT_EQUAL(f->stream_id, id);
-    char length[24];
-    snprintf(length, sizeof length, "%zu", strlen(body));
-    struct wire_header h[] = {{ht_slice_str("content-length"), ht_slice_str(length)}};
-    struct wire_response_head head = {.status = 200, .headers = h, .n_headers = 1, .final = true};
-    peer_add(p, WIRE_STREAM_RESPONSE_HEAD, id, &head);
-    peer_add_raw(p, WIRE_DATA, id, body, strlen(body));
-    peer_add_raw(p, WIRE_EOF, id, NULL, 0);
-    peer_flush(p);
-}
-
-#define GET(path) "GET " path " HTTP/1.1\r\nHost: app\r\nConnection: close\r\n\r\n"
-
-static void get_through(struct peer *p, uint16_t port) {
-    struct raw r;
-    raw_connect(&r, port);
-    raw_send(&r, GET("/hello?x=1"));
-    answer_one(p, "/hello?x=1", "good day");
-    UNTIL(raw_ended(&r));
-    CU_ASSERT_EQUAL(strncmp(raw_text(&r), "HTTP/1.1 200 ", 13), 0);
-    CU_ASSERT_STRING_EQUAL(raw_body(&r), "good day");
-    raw_close(&r);
-}
 
 static void a_visitor_is_served(void) {
     host_start("");

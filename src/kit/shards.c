@@ -1,0 +1,139 @@
+/*
+ * The secondary sockets of a v2 session: tickets, JOIN, and what a driver that knows `reissue-tickets` and `shard-map`
+ * may do about a socket that was lost.
+ */
+#include "kit/kit_int.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+
+#include <stdio.h>
+
+/* ---- tickets ---- */
+
+static struct wire_join_ticket issue(struct kit_session *s, unsigned index) {
+    struct kit_ticket *t = &s->tickets[index];
+    uint8_t raw[KIT_NONCE_LEN / 2];
+    ht_random_bytes(raw, sizeof raw);
+    for (size_t i = 0; i < sizeof raw; i++)
+        snprintf(t->nonce + 2 * i, 3, "%02x", raw[i]);
+    t->expires_ms = io_now_ms(s->kit->loop) + WIRE_LIMIT_JOIN_TICKET_LIFE;
+    t->usable = true;
+    return (struct wire_join_ticket){
+        .index = (uint16_t)index,
+        .nonce = ht_slice_str(t->nonce),
+        .expires_ms = WIRE_LIMIT_JOIN_TICKET_LIFE,
+    };
+}
+
+/* Rule HELLO-3: one ticket for each socket beside the primary; a resume makes those given before worthless. */
+size_t shards_begin(struct kit_session *s, struct wire_join_ticket *out) {
+    memset(s->tickets, 0, sizeof s->tickets);
+    s->shards_changed = false;
+    for (unsigned i = 1; i < s->granted; i++)
+        out[i - 1] = issue(s, i);
+    return s->granted - 1;
+}
+
+/* Rule JOIN-2: used up before it is looked at, so that a ticket can be guessed at once and no more. */
+static bool ticket_good(struct kit_session *s, const struct wire_join *join) {
+    if (join->index == 0 || join->index >= s->granted)
+        return false;
+    struct kit_ticket *t = &s->tickets[join->index];
+    bool usable = t->usable;
+    t->usable = false;
+    return usable && io_now_ms(s->kit->loop) < t->expires_ms &&
+           ht_const_time_eq(t->nonce, KIT_NONCE_LEN, join->nonce.p, join->nonce.n);
+}
+
+static struct kit_sock *sock_of(const struct kit_session *s, unsigned index) {
+    HT_LIST_FOR (it, &s->kit->socks) {
+        struct kit_sock *sock = HT_LIST_ENTRY(it, struct kit_sock, node);
+        if (sock->session == s && sock->index == index)
+            return sock;
+    }
+    return NULL;
+}
+
+/* Rule SHARD-2. One ticket for each socket asked for; one that is still up here may be lost at the other end. */
+void shards_reissue(struct kit_session *s, const struct wire_reissue *ask) {
+    struct wire_join_ticket tickets[WIRE_LIMIT_MAX_CONNECTIONS];
+    bool given[WIRE_LIMIT_MAX_CONNECTIONS] = {false};
+    struct wire_reissue answer = {.join_tickets = tickets};
+    if (!s->reissue_tickets || ask->n_indexes == 0) {
+        session_shutdown(s, WIRE_CODE_PROTOCOL_ERROR, "a frame of an extension that was not agreed on", 0,
+                         WIRE_CLOSE_PROTOCOL_ERROR);
+        return;
+    }
+    for (size_t i = 0; i < ask->n_indexes; i++) {
+        unsigned index = ask->indexes[i];
+        if (index == 0 || index >= s->granted) {
+            session_shutdown(s, WIRE_CODE_PROTOCOL_ERROR, "tickets for a connection that was not granted", 0,
+                             WIRE_CLOSE_PROTOCOL_ERROR);
+            return;
+        }
+        if (!given[index])
+            tickets[answer.n_join_tickets++] = issue(s, index);
+        given[index] = true;
+    }
+    session_send_or_end(s, WIRE_REISSUE_JOIN_TICKETS, &answer);
+}
+
+/* ---- JOIN ---- */
+
+static void refuse_join(struct kit_sock *s, enum wire_join_error code, const char *message) {
+    struct wire_join_err frame = {.code = code, .message = ht_slice_str(message)};
+    s->kit->metrics.handshake_failures_total[HT_METRIC_HANDSHAKE_FAILURE_BAD_JOIN]++;
+    ht_warn("kit", "%s: JOIN refused: %s", s->peer, message);
+    mux_link_refuse_join(s->link, &frame);
+}
+
+/* A good ticket for a socket that is still there: the driver knows that this one is lost, we do not yet. */
+static void give_way(struct kit_session *s, unsigned index) {
+    struct kit_sock *old = sock_of(s, index);
+    if (!old)
+        return;
+    mux_link_closed(old->link, false);
+    sock_drop(old);
+}
+
+void join_received(struct kit_sock *sock, const struct wire_join *join) {
+    struct kit *k = sock->kit;
+    struct kit_session *s = session_find(k, join->session_id);
+    if (!s || s->state != SESSION_LIVE || s->version != WIRE_V2) {
+        refuse_join(sock, WIRE_JOIN_ERROR_UNKNOWN_SESSION, "there is no such session");
+        return;
+    }
+    if (!ticket_good(s, join)) {
+        refuse_join(sock, WIRE_JOIN_ERROR_INVALID_TICKET, "the ticket is not good for this");
+        return;
+    }
+    give_way(s, join->index);
+    if (mux_session_join(s->owner.mux, sock->link, join->index) < 0) {
+        refuse_join(sock, WIRE_JOIN_ERROR_INTERNAL, "the socket could not be added");
+        return;
+    }
+    sock_admitted(sock, s, join->index);
+    session_let_settle(s); /* v2: counted from the last JOIN */
+    shards_touch(s);
+    ht_info("session", "%s: connection %u from %s", s->id, (unsigned)join->index, sock->peer);
+}
+
+/* ---- SHARD_MAP ---- */
+
+void shards_touch(struct kit_session *s) {
+    s->shards_changed = s->shard_map;
+    session_touch(s);
+}
+
+/* Rule SHARD-1. Whatever has changed in a turn makes one map. */
+void shards_tell(struct kit_session *s) {
+    struct wire_shard shards[WIRE_LIMIT_MAX_CONNECTIONS];
+    if (!s->shards_changed || !s->owner.mux || s->state != SESSION_LIVE)
+        return;
+    s->shards_changed = false;
+    for (unsigned i = 0; i < s->granted; i++)
+        shards[i] = (struct wire_shard){.index = (uint16_t)i, .up = sock_of(s, i) != NULL};
+    struct wire_shard_map map = {.epoch = ++s->shard_epoch, .shards = shards, .n_shards = s->granted};
+    session_send_or_end(s, WIRE_SHARD_MAP, &map);
+}
