@@ -159,7 +159,7 @@ static int open_table(struct kit *k, struct ht_errmsg *err) {
         .keepalive_timeout_ms = o->keepalive_timeout_ms,
         .response_timeout_ms = o->response_timeout_ms,
         .half_close_timeout_ms = o->half_close_timeout_ms,
-        .max_bindings = (unsigned)ht_min(o->max_bindings_per_session, KIT_MAX_RESUMED_BINDS),
+        .max_bindings = o->max_bindings_per_session,
         .allow_privileged_expose = o->allow_privileged_expose,
         .allow_privileged_pull = o->allow_privileged_pull,
         .reserved_ports = k->reserved,

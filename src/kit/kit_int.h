@@ -26,7 +26,8 @@
 #define KIT_TOKEN_MAX 4096
 #define KIT_ID_LEN 38 /* "S-" and a UUID */
 #define KIT_NONCE_LEN 32
-#define KIT_MAX_RESUMED_BINDS 256 /* HELLO_OK.resumedBinds holds no more, so a session gets no more bindings either */
+/* HELLO_OK.resumedBinds holds no more, so --max-bindings-per-session does not go further either. */
+#define KIT_MAX_RESUMED_BINDS 256
 
 struct kit {
     struct io_loop *loop;
