@@ -26,12 +26,17 @@
 #define MUX_PIECE WIRE_LIMIT_MAX_PAYLOAD /* most DATA in one turn of a stream */
 #define MUX_FIRST_PIECE 32768u           /* the same for a stream that just became ready, while others wait */
 #define MUX_LEAST_PIECE 4096u            /* a message with less room than this is full for DATA */
-#define MUX_PONGS 16u                    /* PINGs that are answered one by one; of more only the latest */
-#define MUX_CONGESTED (256u << 10)       /* bytes of control frames from which openers should wait */
-#define MUX_QUEUE_MAX (4u << 20)         /* bytes of control frames from which nothing new is taken on */
-#define MUX_QUEUE_KEEP (16u << 10)       /* memory that an empty control queue keeps */
-#define MUX_MAX_INTERIM 32u              /* interim heads of one stream: they are not flow-controlled */
-#define MUX_REASON_MAX 256u              /* bytes of a RESET's reason that we send */
+/* A small piece that others' bulk had to let pass makes the link lively: the next so many messages are short, so that
+ * the next small piece waits less. Bulk alone gets long ones, which cost less. */
+#define MUX_SMALL_PIECE 16384u
+#define MUX_SHORT_MESSAGE (WIRE_LIMIT_HEADER + MUX_PIECE)
+#define MUX_LIVELY 1024u
+#define MUX_PONGS 16u              /* PINGs that are answered one by one; of more only the latest */
+#define MUX_CONGESTED (256u << 10) /* bytes of control frames from which openers should wait */
+#define MUX_QUEUE_MAX (4u << 20)   /* bytes of control frames from which nothing new is taken on */
+#define MUX_QUEUE_KEEP (16u << 10) /* memory that an empty control queue keeps */
+#define MUX_MAX_INTERIM 32u        /* interim heads of one stream: they are not flow-controlled */
+#define MUX_REASON_MAX 256u        /* bytes of a RESET's reason that we send */
 
 /* RESETs that cost us work: a burst, and how many of it come back each second (hardening case 14). */
 #define MUX_CHURN_BURST 10000u
@@ -61,6 +66,7 @@ struct mux_link {
     struct ht_list fresh;   /* streams that became ready: one small piece each ahead of the ring */
     struct ht_list ring;    /* streams in turn; some may have nothing left and go when met */
     unsigned n_ready;       /* streams in fresh and ring that have something */
+    unsigned lively;        /* messages that are kept short */
     unsigned n_streams;     /* open ones pinned here */
     struct ht_list windows; /* streams with a WINDOW to send */
     struct ht_list batch;   /* streams that wait for data_end() */

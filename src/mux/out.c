@@ -231,7 +231,7 @@ static bool ask_source(struct message *m, struct mux_stream *st, size_t room, si
     return true;
 }
 
-static void pull_stream(struct message *m, struct mux_stream *st, size_t room) {
+static void pull_stream(struct message *m, struct mux_stream *st, size_t room, bool fresh) {
     unsigned flags;
     size_t n;
     if (!ask_source(m, st, room, &n, &flags))
@@ -240,6 +240,8 @@ static void pull_stream(struct message *m, struct mux_stream *st, size_t room) {
         wire_encode_data_header(m->p + m->len, st->id, (uint32_t)n);
         took(m, (int)(WIRE_LIMIT_HEADER + n));
         count_sent(st, (uint32_t)n);
+        if (fresh && n <= MUX_SMALL_PIECE && st->l->n_ready > 0)
+            st->l->lively = MUX_LIVELY;
     }
     if (flags & MUX_PULL_EOF) {
         end_after(m, st);
@@ -296,7 +298,7 @@ static void serve(struct message *m, struct mux_stream *st, bool fresh) {
     }
     room = ht_min(room, s->send.credit);
     room = ht_min(room, fresh && st->l->n_ready > 0 ? MUX_FIRST_PIECE : MUX_PIECE);
-    pull_stream(m, st, ht_min(room, m->cap - m->len - WIRE_LIMIT_HEADER));
+    pull_stream(m, st, ht_min(room, m->cap - m->len - WIRE_LIMIT_HEADER), fresh);
 }
 
 /* The stream whose turn it is, taken out of turn; NULL: nobody has anything. */
@@ -339,10 +341,11 @@ static void put_data(struct message *m, struct mux_link *l) {
 }
 
 size_t mux_link_pull(struct mux_link *l, uint8_t *out, size_t cap) {
-    struct message m = {.p = out, .cap = ht_min(cap, WIRE_LIMIT_MAX_MESSAGE)};
+    struct message m = {.p = out, .cap = ht_min(cap, l->lively ? MUX_SHORT_MESSAGE : WIRE_LIMIT_MAX_MESSAGE)};
     struct mux_session *s = l->s;
     link_hold(l);
     l->kicked = false;
+    l->lively -= l->lively > 0;
     put_pongs(&m, l);
     if (put_queue(&m, l) && s) {
         session_hold(s);

@@ -5,7 +5,7 @@
 
 /* A block with less room than this behind its bytes is tidied before the next read. */
 #define ROOM_SHORT (64u * 1024u)
-#define READ_PER_TURN (512u * 1024u)
+#define READ_PER_TURN (128u * 1024u)
 
 enum step { STEP_ON, STEP_MORE, STEP_STOP };
 

@@ -7,7 +7,9 @@
 /* A message that would have less room than this waits for the next block. */
 #define ROOM_MIN (8u * 1024u)
 /* One connection sends no more in a turn, so that the others get theirs. */
-#define SENT_PER_TURN (1024u * 1024u)
+#define SENT_PER_TURN (128u * 1024u)
+/* So much goes out before more is built: what becomes ready meanwhile is not behind it. */
+#define ENOUGH (64u * 1024u)
 
 void ws_next_mask(struct ws_conn *w, uint8_t out[4]) {
     if (w->masks_left < 4) {
@@ -35,7 +37,7 @@ static size_t frame(struct ws_conn *w, size_t at, size_t n) {
 }
 
 static void pull_messages(struct ws_conn *w) {
-    while (w->seg_end < WS_SEGMENTS && IO_BLOCK - w->send_end >= WS_HEADER_MAX + ROOM_MIN) {
+    while (w->seg_end < WS_SEGMENTS && w->send_end < ENOUGH && IO_BLOCK - w->send_end >= WS_HEADER_MAX + ROOM_MIN) {
         size_t at = w->send_end + WS_HEADER_MAX, cap = ht_min(IO_BLOCK - at, WS_SEND_MAX);
         size_t n = w->ops->pull(w->ctx, w->send_block + at, cap);
         if (w->destroyed || n == 0)

@@ -41,9 +41,35 @@ static void a_small_answer_passes_bulk(void) {
         rig_write(small, 100, false);
         rig_pull_one(r, WIRE_LIMIT_MAX_MESSAGE);
         CU_ASSERT_EQUAL(small->to_send, 0);
-        for (int j = 0; j < 4; j++) /* a round of the ring, in which it is met and leaves */
+        for (int j = 0; j < 16; j++) /* a round of the ring, in which it is met and leaves */
             rig_pull_one(r, WIRE_LIMIT_MAX_MESSAGE);
     }
+    STOP();
+}
+
+static void vast(struct mux_config *c) { c->stream_window = c->session_window = 1u << 30; }
+
+/* Bulk alone gets long messages; beside small answers they are short, and long again when those stay away. */
+static void messages_are_short_beside_small_answers(void) {
+    START(WIRE_ROLE_KIT, vast);
+    struct rig_stream *bulk = rig_visit(r, WIRE_KIND_TCP), *small = rig_visit(r, WIRE_KIND_TCP);
+    size_t before;
+    rig_write(bulk, 600u << 20, false);
+    rig_pull_one(r, WIRE_LIMIT_MAX_MESSAGE);
+    before = r->data_out;
+    rig_pull_one(r, WIRE_LIMIT_MAX_MESSAGE);
+    CU_ASSERT(r->data_out - before > 250000);
+    rig_write(small, 100, false);
+    rig_pull_one(r, WIRE_LIMIT_MAX_MESSAGE);
+    CU_ASSERT_EQUAL(small->to_send, 0);
+    before = r->data_out;
+    rig_pull_one(r, WIRE_LIMIT_MAX_MESSAGE);
+    CU_ASSERT_EQUAL(r->data_out - before, 65536);
+    for (int i = 0; i < 1100; i++)
+        rig_pull_one(r, WIRE_LIMIT_MAX_MESSAGE);
+    before = r->data_out;
+    rig_pull_one(r, WIRE_LIMIT_MAX_MESSAGE);
+    CU_ASSERT(r->data_out - before > 250000);
     STOP();
 }
 
@@ -574,6 +600,7 @@ int main(void) {
     static const struct tap_test tests[] = {
         {"bulk streams share", bulk_streams_share},
         {"a small answer passes bulk", a_small_answer_passes_bulk},
+        {"messages are short beside small answers", messages_are_short_beside_small_answers},
         {"small ones do not starve bulk", small_ones_do_not_starve_bulk},
         {"control frames go first", control_frames_go_first},
         {"STREAM_OPEN, DATA and EOF share a message", open_data_and_eof_share_a_message},
