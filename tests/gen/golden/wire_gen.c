@@ -152,7 +152,11 @@ static const struct wire_frame_rule frame_rules[] = {
 
 /* Row of each type, counted from 1; 0: none. */
 static const uint8_t frame_rows[256] = {
-    [WIRE_ASK] = 1, [WIRE_CHOICE] = 2, [WIRE_DATA] = 3, [WIRE_END] = 4, [WIRE_NOTE] = 5,
+    [WIRE_ASK] = 1,
+    [WIRE_CHOICE] = 2,
+    [WIRE_DATA] = 3,
+    [WIRE_END] = 4,
+    [WIRE_NOTE] = 5,
 };
 
 const struct wire_frame_rule *wire_frame_rule(uint8_t type) {
@@ -183,13 +187,12 @@ static int check_unknown(enum wire_link_state st, uint8_t type, struct wire_erro
     return 0;
 }
 
-static int check_frame(const struct wire_frame_rule *f, enum wire_role sender, bool legal, uint32_t stream_id,
-                       uint32_t len, struct wire_error *err) {
+static int check_frame(const struct wire_frame_rule *f, enum wire_role sender, bool legal, uint32_t stream_id, uint32_t len,
+                       struct wire_error *err) {
     if (!(f->senders & 1u << sender))
         return bad_header(err, WIRE_CODE_PROTOCOL_ERROR, "FRAME-4", f->type, sender, "not for this role to send");
     if (!legal)
-        return bad_header(err, WIRE_CODE_PROTOCOL_ERROR, "FRAME-9", f->type, stream_id,
-                          "illegal in this state, stream");
+        return bad_header(err, WIRE_CODE_PROTOCOL_ERROR, "FRAME-9", f->type, stream_id, "illegal in this state, stream");
     if ((f->zero == WIRE_ZERO && stream_id != 0) || (f->zero == WIRE_NONZERO && stream_id == 0))
         return bad_header(err, WIRE_CODE_PROTOCOL_ERROR, "FRAME-8", f->type, stream_id, "wrong stream id");
     if (len < f->min_len || len > f->max_len)
@@ -204,8 +207,8 @@ int wire_check_rx(enum wire_role receiver, enum wire_link_state st, uint8_t type
     const struct wire_frame_rule *f = wire_frame_rule(type);
     if (!f)
         return check_unknown(st, type, err);
-    return check_frame(f, receiver == WIRE_ROLE_KIT ? WIRE_ROLE_DRIVER : WIRE_ROLE_KIT, f->legal_in & 1u << st,
-                       stream_id, len, err);
+    return check_frame(f, receiver == WIRE_ROLE_KIT ? WIRE_ROLE_DRIVER : WIRE_ROLE_KIT, f->legal_in & 1u << st, stream_id, len,
+                       err);
 }
 
 int wire_check_tx(enum wire_role sender, enum wire_link_state st, uint8_t type, uint32_t stream_id, uint32_t len,
@@ -263,14 +266,14 @@ static int read_pair(struct wire_rd *r, const struct wire_field *self, struct wi
         switch (n++) {
         case 0: {
             rc = wire_rd_text(r, &fields[0], true, &v->name);
-            break;
+break;
         }
         case 1: {
             uint64_t number = 0;
             rc = wire_rd_uint(r, &fields[1], &number);
             if (rc > 0)
                 v->value = (uint16_t)number;
-            break;
+break;
         }
         default:
             rc = json_skip(&r->json);
@@ -283,8 +286,7 @@ static int read_pair(struct wire_rd *r, const struct wire_field *self, struct wi
     return rc < 0 ? rc : 1;
 }
 
-static int read_place(struct wire_rd *r, const struct wire_field *self, struct wire_place *v,
-                      struct ht_slice *list_tags) {
+static int read_place(struct wire_rd *r, const struct wire_field *self, struct wire_place *v, struct ht_slice *list_tags) {
     static const struct wire_field fields[] = {
         {"place.city", 0u, 30u, true, false},
         {"place.tags", 0u, 2u, false, true},
@@ -308,7 +310,9 @@ static int read_place(struct wire_rd *r, const struct wire_field *self, struct w
                 struct ht_slice item;
                 memset(&item, 0, sizeof item);
                 static const struct wire_field item_field = {"place.tags", 0u, 5u, true, false};
-                { rc = wire_rd_text(r, &item_field, false, &item); }
+                {
+                rc = wire_rd_text(r, &item_field, false, &item);
+}
                 if (rc < 0)
                     return rc;
                 if (n == 2)
@@ -337,12 +341,14 @@ static int read_place(struct wire_rd *r, const struct wire_field *self, struct w
     return 1;
 }
 
-static int read_ask(struct wire_rd *r, const struct wire_field *self, struct wire_ask *v,
-                    struct ht_slice *list_place_tags, struct wire_pair *list_pairs) {
+static int read_ask(struct wire_rd *r, const struct wire_field *self, struct wire_ask *v, struct ht_slice *list_place_tags, struct wire_pair *list_pairs) {
     static const struct wire_field fields[] = {
-        {"ASK.askId", 1u, 70000u, true, false}, {"ASK.colour", 0u, 0u, true, false},
-        {"ASK.depth", 0u, 99u, true, false},    {"ASK.place", 0u, 0u, false, true},
-        {"ASK.pairs", 0u, 3u, false, true},     {"ASK.loud", 0u, 0u, false, true},
+        {"ASK.askId", 1u, 70000u, true, false},
+        {"ASK.colour", 0u, 0u, true, false},
+        {"ASK.depth", 0u, 99u, true, false},
+        {"ASK.place", 0u, 0u, false, true},
+        {"ASK.pairs", 0u, 3u, false, true},
+        {"ASK.loud", 0u, 0u, false, true},
         {"ASK.link", 0u, 40u, false, true},
     };
     memset(v, 0, sizeof *v);
@@ -430,15 +436,14 @@ static int read_ask(struct wire_rd *r, const struct wire_field *self, struct wir
 }
 
 int wire_decode_ask(const uint8_t *payload, size_t len, struct wire_scratch *scratch, struct wire_ask *out,
-                    struct wire_error *err) {
+                 struct wire_error *err) {
     static const struct wire_field self = {"ASK", 0, 0, true, false};
     struct wire_rd r;
     wire_rd_begin(&r, WIRE_ASK, payload, len, scratch->text, sizeof scratch->text, err);
     return wire_rd_end(&r, read_ask(&r, &self, out, scratch->lists.ask.place_tags, scratch->lists.ask.pairs));
 }
 
-static int read_choice(struct wire_rd *r, const struct wire_field *self, struct wire_choice *v, uint16_t *list_left,
-                       uint16_t *list_right) {
+static int read_choice(struct wire_rd *r, const struct wire_field *self, struct wire_choice *v, uint16_t *list_left, uint16_t *list_right) {
     static const struct wire_field fields[] = {
         {"CHOICE.left", 1u, 4u, false, true},
         {"CHOICE.right", 1u, 4u, false, true},
@@ -459,11 +464,11 @@ static int read_choice(struct wire_rd *r, const struct wire_field *self, struct 
                 memset(&item, 0, sizeof item);
                 static const struct wire_field item_field = {"CHOICE.left", 1u, 9u, true, false};
                 {
-                    uint64_t number = 0;
-                    rc = wire_rd_uint(r, &item_field, &number);
-                    if (rc > 0)
-                        item = (uint16_t)number;
-                }
+                uint64_t number = 0;
+                rc = wire_rd_uint(r, &item_field, &number);
+                if (rc > 0)
+                    item = (uint16_t)number;
+}
                 if (rc < 0)
                     return rc;
                 if (n == 4)
@@ -489,11 +494,11 @@ static int read_choice(struct wire_rd *r, const struct wire_field *self, struct 
                 memset(&item, 0, sizeof item);
                 static const struct wire_field item_field = {"CHOICE.right", 1u, 9u, true, false};
                 {
-                    uint64_t number = 0;
-                    rc = wire_rd_uint(r, &item_field, &number);
-                    if (rc > 0)
-                        item = (uint16_t)number;
-                }
+                uint64_t number = 0;
+                rc = wire_rd_uint(r, &item_field, &number);
+                if (rc > 0)
+                    item = (uint16_t)number;
+}
                 if (rc < 0)
                     return rc;
                 if (n == 4)
@@ -525,7 +530,7 @@ static int read_choice(struct wire_rd *r, const struct wire_field *self, struct 
 }
 
 int wire_decode_choice(const uint8_t *payload, size_t len, struct wire_scratch *scratch, struct wire_choice *out,
-                       struct wire_error *err) {
+                 struct wire_error *err) {
     static const struct wire_field self = {"CHOICE", 0, 0, true, false};
     struct wire_rd r;
     wire_rd_begin(&r, WIRE_CHOICE, payload, len, scratch->text, sizeof scratch->text, err);
@@ -533,14 +538,13 @@ int wire_decode_choice(const uint8_t *payload, size_t len, struct wire_scratch *
 }
 
 int wire_decode_note(const uint8_t *payload, size_t len, struct wire_scratch *scratch, struct wire_note *out,
-                     struct wire_error *err) {
+                 struct wire_error *err) {
     const struct wire_frame_rule *f = wire_frame_rule(WIRE_NOTE);
     struct wire_cursor c = wire_cursor_of(payload, len);
     (void)scratch;
     memset(out, 0, sizeof *out);
     if (len < f->min_len || len > f->max_len)
-        return bad_header(err, WIRE_CODE_FRAME_SIZE_ERROR, "FRAME-3", WIRE_NOTE, (uint32_t)len,
-                          "impossible payload length");
+        return bad_header(err, WIRE_CODE_FRAME_SIZE_ERROR, "FRAME-3", WIRE_NOTE, (uint32_t)len, "impossible payload length");
     out->level = wire_cursor_u8(&c);
     if (out->level < 1 || out->level > 3)
         return wire_fail(err, f->scope, f->code, f->ws_close, "FIELD-3", "NOTE.level must be in 1..3");
@@ -671,8 +675,7 @@ int wire_encode_end(uint8_t *out, size_t cap, uint32_t stream_id) {
     return wire_wr_end(&w, wire_frame_rule(WIRE_END), stream_id);
 }
 
-int wire_encode_note(uint8_t *out, size_t cap, uint32_t stream_id, uint8_t level, uint32_t count, const uint8_t mark[2],
-                     struct ht_slice words) {
+int wire_encode_note(uint8_t *out, size_t cap, uint32_t stream_id, uint8_t level, uint32_t count, const uint8_t mark[2], struct ht_slice words) {
     struct wire_wr w;
     wire_wr_begin(&w, out, cap);
     {
