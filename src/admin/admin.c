@@ -58,6 +58,21 @@ static int health(void *ctx, const struct admin_request *req, struct admin_respo
     return admin_reply_health_200(res, &v);
 }
 
+static int livez(void *ctx, const struct admin_request *req, struct admin_response *res) {
+    struct admin *a = ctx;
+    struct admin_probe yes = {.started = ht_slice_str(a->started)};
+    (void)req;
+    return admin_reply_livez_200(res, &yes);
+}
+
+static int readyz(void *ctx, const struct admin_request *req, struct admin_response *res) {
+    struct admin *a = ctx;
+    struct admin_probe yes = {.started = ht_slice_str(a->started)};
+    const char *why = a->source.not_ready(a->source.ctx);
+    (void)req;
+    return why ? admin_reply_error(res, 503, "%s", why) : admin_reply_readyz_200(res, &yes);
+}
+
 static int metrics(void *ctx, const struct admin_request *req, struct admin_response *res) {
     struct admin *a = ctx;
     (void)req;
@@ -211,6 +226,29 @@ static int list_bindings(void *ctx, const struct admin_request *req, struct admi
     return rc;
 }
 
+/* ---- events ---- */
+
+static int events(void *ctx, const struct admin_request *req, struct admin_response *res) {
+    struct admin *a = ctx;
+    (void)req;
+    if (!a->source.takes_reader(a->source.ctx))
+        return admin_reply_error(res, 503, "too many readers of events");
+    admin_reply_events_200(res);
+    return 0;
+}
+
+bool admin_is_stream(const struct admin_request *req, const struct admin_response *res) {
+    return req->route && req->route->op == ADMIN_OP_EVENTS && res->status == 200 && !ht_slice_is(req->method, "HEAD");
+}
+
+int admin_event_append(struct ht_buf *out, uint64_t id, const struct admin_event *e) {
+    /* The JSON is one line: no value of a string can hold a bare newline. */
+    int rc = ht_buf_printf(out, "id: %llu\nevent: %s\ndata: ", (unsigned long long)id, admin_event_type_text(e->event));
+    if (rc == 0)
+        rc = admin_write_event(out, e);
+    return rc ? rc : ht_buf_append_str(out, "\n\n");
+}
+
 /* ---- the kill ---- */
 
 static int kill_session(void *ctx, const struct admin_request *req, struct admin_response *res) {
@@ -228,11 +266,14 @@ static int kill_session(void *ctx, const struct admin_request *req, struct admin
 int admin_serve(struct admin *a, struct admin_request *req, struct admin_response *res) {
     static const struct admin_handlers handlers = {
         .health = health,
+        .livez = livez,
+        .readyz = readyz,
         .metrics = metrics,
         .list_tunnels = list_tunnels,
         .list_sessions = list_sessions,
         .kill_session = kill_session,
         .list_bindings = list_bindings,
+        .events = events,
     };
     return admin_dispatch(&handlers, a, req, res);
 }

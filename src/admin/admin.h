@@ -51,6 +51,10 @@ struct admin_source {
     int (*metrics)(void *ctx, struct ht_buf *out);
     /* Open descriptors of the process, or -1. */
     int (*count_fds)(void);
+    /* Why the daemon takes nobody now; NULL: it does. */
+    const char *(*not_ready)(void *ctx);
+    /* There is room for one more reader of events. */
+    bool (*takes_reader)(void *ctx);
 };
 
 struct admin {
@@ -65,6 +69,15 @@ void admin_init(struct admin *a, const struct admin_source *source, const char *
 /* Answers one request, errors included. 0, or HT_ENOMEM when not even an error could be written. Free `res` in any
  * case. */
 int admin_serve(struct admin *a, struct admin_request *req, struct admin_response *res) HT_MUST_USE;
+
+/*
+ * True: the answer to this request has no end. `res` has its status and type; the caller writes the rest, made with
+ * admin_event_append().
+ */
+bool admin_is_stream(const struct admin_request *req, const struct admin_response *res);
+
+/* Appends one server-sent event (HTML Living Standard, 9.2). 0 or HT_ENOMEM; on error `out` holds a part. */
+int admin_event_append(struct ht_buf *out, uint64_t id, const struct admin_event *e) HT_MUST_USE;
 
 /* A time as RFC 3339 in UTC, "2026-01-31T12:00:00Z". */
 void admin_time_text(int64_t unix_seconds, char out[32]);

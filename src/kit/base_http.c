@@ -16,20 +16,8 @@
 #define LINGER_MS 1000
 #define WRITE_TIMEOUT_MS 30000
 
-struct base_client {
-    struct ht_list node;
-    struct kit *kit;
-    struct io_conn *conn;
-    struct ht_buf in, out;
-    struct io_timer timer;
-    bool trusted;
-    bool in_head;     /* bytes of a head have come: the absolute timeout runs */
-    bool close_after; /* once `out` has left */
-    char peer[IO_ADDR_TEXT];
-    struct http_head head;
-};
-
-static void client_close(struct base_client *c) {
+void base_client_close(struct base_client *c) {
+    events_end(c);
     ht_list_remove(&c->node);
     c->kit->n_clients--;
     io_timer_stop(&c->timer);
@@ -42,15 +30,17 @@ static void client_close(struct base_client *c) {
         kit_reap_later(k);
 }
 
-static bool busy(const struct base_client *c) { return ht_buf_size(&c->out) > 0; }
+bool base_client_busy(const struct base_client *c) { return ht_buf_size(&c->out) > 0; }
 
-void base_clients_close(struct kit *k, bool only_quiet) {
+void base_clients_close(struct kit *k, enum base_close which) {
     HT_LIST_FOR_SAFE (it, &k->clients) {
         struct base_client *c = HT_LIST_ENTRY(it, struct base_client, node);
-        if (only_quiet && busy(c))
+        if (which == BASE_CLOSE_QUIET && c->reader)
+            continue;
+        if (which != BASE_CLOSE_ALL && base_client_busy(c))
             c->close_after = true;
         else
-            client_close(c);
+            base_client_close(c);
     }
 }
 
@@ -63,9 +53,8 @@ static void next_head(struct base_client *c) {
     io_conn_read_on(c->conn, true);
 }
 
-/* Writes what is in `out`. False: the client is gone. */
-static bool flush(struct base_client *c) {
-    while (busy(c)) {
+bool base_client_flush(struct base_client *c) {
+    while (base_client_busy(c)) {
         struct iovec iov = {ht_buf_head(&c->out), ht_buf_size(&c->out)};
         ssize_t n = io_conn_write(c->conn, &iov, 1);
         if (n == HT_EAGAIN) {
@@ -76,7 +65,7 @@ static bool flush(struct base_client *c) {
             return true;
         }
         if (n < 0) {
-            client_close(c);
+            base_client_close(c);
             return false;
         }
         ht_buf_consume(&c->out, (size_t)n);
@@ -86,7 +75,7 @@ static bool flush(struct base_client *c) {
     if (!c->close_after)
         return true;
     io_conn_close_lingering(&c->conn, LINGER_MS);
-    client_close(c);
+    base_client_close(c);
     return false;
 }
 
@@ -109,7 +98,7 @@ static bool put_answer(struct base_client *c, uint16_t status, const char *type,
         rc = ht_buf_append(b, body.p, body.n);
     if (!rc)
         return true;
-    client_close(c);
+    base_client_close(c);
     return false;
 }
 
@@ -120,7 +109,7 @@ static bool refuse(struct base_client *c, uint16_t status, const char *text, con
     int n = snprintf(body, sizeof body, "{\"error\":\"%s\"}\n", text);
     c->close_after = true;
     if (put_answer(c, status, "application/json", ht_slice_of(body, (size_t)n), extra, false))
-        flush(c);
+        base_client_flush(c);
     return false;
 }
 
@@ -128,7 +117,7 @@ static bool refuse(struct base_client *c, uint16_t status, const char *text, con
 static bool refuse_untrusted(struct base_client *c) {
     c->close_after = true;
     if (put_answer(c, 403, NULL, ht_slice_of(NULL, 0), NULL, false))
-        flush(c);
+        base_client_flush(c);
     return false;
 }
 
@@ -218,27 +207,27 @@ static void become_websocket(struct base_client *c, size_t head_len, struct ht_s
                              bool authorized) {
     struct kit *k = c->kit;
     if (ws_write_101(&c->out, key, wire_version_text(version)) < 0) {
-        client_close(c);
+        base_client_close(c);
         return;
     }
     struct iovec iov = {ht_buf_head(&c->out), ht_buf_size(&c->out)};
     /* Everything before it has left and the kernel's buffer is empty: a short write means that the peer is gone. */
     if (io_conn_write(c->conn, &iov, 1) != (ssize_t)iov.iov_len) {
-        client_close(c);
+        base_client_close(c);
         return;
     }
     if (k->n_pre_auth >= k->opt->max_pre_auth_connections) {
         /* Rule HELLO-6: upgraded and dropped, without a close code. */
         k->metrics.handshake_failures_total[HT_METRIC_HANDSHAKE_FAILURE_PRE_AUTH_CAP]++;
         ht_warn("kit", "%s: too many WebSockets before HELLO, closed", c->peer);
-        client_close(c);
+        base_client_close(c);
         return;
     }
     struct io_conn *conn = c->conn;
     c->conn = NULL;
     ht_buf_consume(&c->in, head_len);
     sock_open(k, conn, version, authorized, ht_buf_slice(&c->in));
-    client_close(c);
+    base_client_close(c);
 }
 
 /* Rule CONN-3: the first offered one that we speak. */
@@ -257,6 +246,9 @@ static bool upgrade(struct base_client *c, size_t head_len) {
     struct ht_slice key, offered;
     struct ht_buf scratch = {0};
     struct http_error e = {400, "bad request"};
+    if (k->draining)
+        return refuse_handshake(c, HT_METRIC_HANDSHAKE_FAILURE_SESSION_CAP, 503, "the kit shuts down",
+                                "Retry-After: 5\r\n");
     if (!origin_allowed(c))
         return refuse_handshake(c, HT_METRIC_HANDSHAKE_FAILURE_UNTRUSTED, 403, "this origin may not open a tunnel",
                                 NULL);
@@ -298,6 +290,10 @@ static bool ask_admin(struct base_client *c) {
         admin_response_free(&rs);
         return refuse(c, 500, "out of memory", NULL);
     }
+    if (admin_is_stream(&rq, &rs)) {
+        admin_response_free(&rs);
+        return events_begin(c);
+    }
     char extra[256];
     snprintf(extra, sizeof extra, "%s%s%s%s%s%s", rs.allow ? "Allow: " : "", rs.allow ? rs.allow : "",
              rs.allow ? "\r\n" : "", rs.www_authenticate ? "WWW-Authenticate: " : "",
@@ -334,7 +330,7 @@ static bool request(struct base_client *c, size_t head_len) {
 
 /* Serves what has been read. */
 static void process(struct base_client *c) {
-    while (!busy(c)) {
+    while (!base_client_busy(c)) {
         size_t n = ht_buf_size(&c->in);
         if (n == 0) {
             ht_buf_free(&c->in);
@@ -355,29 +351,41 @@ static void process(struct base_client *c) {
                 refuse_untrusted(c);
             return;
         }
-        if (!request(c, (size_t)len) || !flush(c))
+        if (!request(c, (size_t)len) || !base_client_flush(c) || c->reader)
             return;
-        if (!busy(c))
+        if (!base_client_busy(c))
             next_head(c);
     }
 }
 
+/* It has asked its question; all there is to see is that it leaves. */
+static void reader_readable(struct base_client *c) {
+    uint8_t dropped[512];
+    ssize_t n = io_conn_read(c->conn, dropped, sizeof dropped);
+    if (n < 0 && n != HT_EAGAIN)
+        base_client_close(c);
+}
+
 static void client_readable(void *ctx) {
     struct base_client *c = ctx;
+    if (c->reader) {
+        reader_readable(c);
+        return;
+    }
     if (c->close_after)
         return;
     /* One byte more than a head may have: then the parser says 431 by itself. */
     size_t room = MAX_HEAD + 1 - ht_buf_size(&c->in);
     uint8_t *to = ht_buf_reserve(&c->in, room);
     if (!to) {
-        client_close(c);
+        base_client_close(c);
         return;
     }
     ssize_t n = io_conn_read(c->conn, to, room);
     if (n == HT_EAGAIN)
         return;
     if (n < 0) {
-        client_close(c);
+        base_client_close(c);
         return;
     }
     ht_buf_commit(&c->in, (size_t)n);
@@ -386,8 +394,12 @@ static void client_readable(void *ctx) {
 
 static void client_writable(void *ctx) {
     struct base_client *c = ctx;
-    if (!flush(c) || busy(c))
+    if (!base_client_flush(c) || base_client_busy(c))
         return;
+    if (c->reader) {
+        events_rest(c);
+        return;
+    }
     next_head(c);
     process(c);
 }
@@ -396,10 +408,12 @@ static const struct io_conn_ops client_ops = {client_readable, client_writable};
 
 static void client_timeout(struct io_timer *t) {
     struct base_client *c = ht_container_of(t, struct base_client, timer);
-    if (c->in_head && c->trusted && !busy(c))
+    if (c->reader && !base_client_busy(c))
+        events_heartbeat(c);
+    else if (c->in_head && c->trusted && !base_client_busy(c))
         refuse(c, 408, "the request head did not arrive in time", NULL);
     else
-        client_close(c);
+        base_client_close(c);
 }
 
 static bool peer_trusted(const struct kit *k, const struct io_addr *peer) {
@@ -419,8 +433,8 @@ static bool make_room(struct kit *k) {
         return true;
     HT_LIST_FOR (it, &k->clients) {
         struct base_client *c = HT_LIST_ENTRY(it, struct base_client, node);
-        if (!c->in_head && !busy(c)) {
-            client_close(c);
+        if (!c->in_head && !c->reader && !base_client_busy(c)) {
+            base_client_close(c);
             return true;
         }
     }
@@ -442,7 +456,7 @@ static void accepted(void *ctx, int fd, const struct io_addr *peer) {
     io_timer_init(k->loop, &c->timer, client_timeout);
     c->conn = io_conn_adopt(k->loop, fd, &client_ops, c);
     if (!c->conn) {
-        client_close(c);
+        base_client_close(c);
         return;
     }
     next_head(c);

@@ -16,6 +16,7 @@ static void refuse(struct kit_sock *s, enum ht_metric_handshake_failure why, uin
     s->kit->metrics.handshake_failures_total[why]++;
     s->kit->metrics.goaways_total[ht_metric_code_of(code)][HT_METRIC_DIRECTION_SENT]++;
     ht_warn("kit", "%s: HELLO refused: %s", s->peer, message);
+    event_refused(s, code, message);
     mux_link_refuse(s->link, &frame, ws_code, message);
 }
 
@@ -182,6 +183,7 @@ void hello_received(struct kit_sock *sock, const struct wire_hello *h) {
         k->metrics.sessions_total++;
     session_go_live(s, mux, sock);
     session_let_settle(s);
+    event_session(s, resumed ? ADMIN_EVENT_TYPE_SESSION_RESUMED : ADMIN_EVENT_TYPE_SESSION_OPENED, NULL);
     ht_info("session", "%s: %s from %s, %s, %u connections", s->id, resumed ? "resumed" : "begun", s->peer,
             wire_version_text(s->version), s->granted);
 }

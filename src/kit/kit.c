@@ -6,14 +6,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 /* Descriptors that visitors never get: the base listener, the log, epoll, and HTTP clients of the base listener. */
 #define FD_RESERVE 96
-/* What a drain waits for beyond --drain-timeout: closing handshakes, at most 2 s each. */
-#define CLOSE_ALLOWANCE_MS 2500
 
 /* ---- the end of a turn ---- */
 
@@ -42,7 +41,13 @@ static void reap(struct io_task *t) {
     struct kit *k = ht_container_of(t, struct kit, reap);
     reap_socks(k);
     reap_sessions(k);
-    if (k->draining && k->n_live + k->n_closing + k->n_parked + k->n_socks + k->n_clients == 0)
+    if (!k->draining || k->n_live + k->n_closing + k->n_parked + k->n_socks > 0)
+        return;
+    if (k->listener) {
+        io_listener_close(&k->listener);
+        base_clients_close(k, BASE_CLOSE_FINISHED);
+    }
+    if (k->n_clients == 0)
         drain_over(k);
 }
 
@@ -68,10 +73,13 @@ static int load_token(struct kit *k, struct ht_errmsg *err) {
         int fd = open(file, O_RDONLY | O_CLOEXEC);
         if (fd < 0)
             return ht_fail(err, HT_EIO, "token file %s: %s", file, strerror(errno));
-        ssize_t got;
+        ssize_t got = 0;
         while (n < sizeof text - 1 && (got = read(fd, text + n, sizeof text - 1 - n)) > 0)
             n += (size_t)got;
+        int e = errno;
         close(fd);
+        if (got < 0) /* never take the half of a token for the whole */
+            return ht_fail(err, HT_EIO, "token file %s: %s", file, strerror(e));
         text[n] = '\0';
         n = strcspn(text, "\r\n");
         text[n] = '\0';
@@ -86,6 +94,8 @@ static int load_token(struct kit *k, struct ht_errmsg *err) {
     k->token_len = n;
     return 0;
 }
+
+int kit_reload_token(struct kit *k, struct ht_errmsg *err) { return k->opt->token_file ? load_token(k, err) : HT_OK; }
 
 /* Whoever reaches the base listener can open ports in this machine: only loopback is safe without a guard. */
 static int check_listen(const struct kit *k, struct ht_errmsg *err) {
@@ -184,6 +194,8 @@ static void set_up(struct kit *k, struct io_loop *loop, const struct opt_serve *
     ht_list_init(&k->parked);
     ht_list_init(&k->dead_socks);
     ht_list_init(&k->dead_sessions);
+    ht_list_init(&k->readers);
+    io_task_init(&k->events_task, events_flush);
     io_task_init(&k->reap, reap);
     io_timer_init(loop, &k->drain_timer, drain_late);
 }
@@ -234,13 +246,14 @@ void kit_destroy(struct kit **kp) {
     k->drained = NULL;
     io_timer_stop(&k->drain_timer);
     io_listener_close(&k->listener);
-    base_clients_close(k, false);
+    base_clients_close(k, BASE_CLOSE_ALL);
     drop_all_socks(k);
     end_sessions(&k->live);
     end_sessions(&k->parked);
     reap_socks(k);
     reap_sessions(k);
     io_task_cancel(&k->reap);
+    io_task_cancel(&k->events_task);
     relay_table_destroy(&k->table);
     ht_free(k->reserved);
     ht_free(k);
@@ -249,9 +262,10 @@ void kit_destroy(struct kit **kp) {
 /* Whoever has not finished by now is cut. */
 static void drain_late(struct io_timer *t) {
     struct kit *k = ht_container_of(t, struct kit, drain_timer);
+    io_listener_close(&k->listener);
     ht_warn("kit", "the drain took too long: %u sessions and %u WebSockets are cut", k->n_live + k->n_closing,
             k->n_socks);
-    base_clients_close(k, false);
+    base_clients_close(k, BASE_CLOSE_ALL);
     end_sessions(&k->live);
     drop_all_socks(k);
     kit_reap_later(k);
@@ -263,9 +277,8 @@ void kit_drain(struct kit *k, void (*done)(void *ctx), void *ctx) {
     k->draining = true;
     k->drained = done;
     k->drained_ctx = ctx;
-    io_listener_close(&k->listener);
     relay_table_pause(k->table, true);
-    base_clients_close(k, true);
+    base_clients_close(k, BASE_CLOSE_QUIET);
     end_sessions(&k->parked);
     HT_LIST_FOR_SAFE (it, &k->socks) {
         struct kit_sock *s = HT_LIST_ENTRY(it, struct kit_sock, node);
@@ -286,11 +299,18 @@ void kit_drain(struct kit *k, void (*done)(void *ctx), void *ctx) {
             ht_list_push_back(&k->live, &s->node);
         }
     }
-    io_timer_set(&k->drain_timer, k->opt->drain_timeout_ms + CLOSE_ALLOWANCE_MS);
+    io_timer_set(&k->drain_timer, k->opt->drain_timeout_ms + KIT_CLOSE_ALLOWANCE_MS);
     kit_reap_later(k);
 }
 
 /* ---- accessors ---- */
+
+void kit_status(const struct kit *k, char out[KIT_STATUS_TEXT]) {
+    char at[IO_ADDR_TEXT];
+    snprintf(out, KIT_STATUS_TEXT, "%s %s: %u sessions, %u parked, %u streams, %u visitors",
+             k->draining ? "draining" : "listening on", io_addr_text(&k->listen_addr, at), kit_sessions_live(k),
+             k->n_parked, kit_streams(k), kit_visitors(k));
+}
 
 void kit_listen_addr(const struct kit *k, struct io_addr *out) { *out = k->listen_addr; }
 unsigned kit_sessions_live(const struct kit *k) { return k->n_live + k->n_closing; }

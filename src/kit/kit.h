@@ -33,11 +33,23 @@ struct kit *kit_create(struct io_loop *loop, const struct opt_serve *opt, struct
 void kit_destroy(struct kit **k);
 
 /*
- * The orderly end (rule END-2): nothing new is accepted, each session gets GOAWAY, what is in flight may finish for up
- * to
- * --drain-timeout, parked sessions go at once. `done` is called once, from the loop, when nothing is left.
+ * The orderly end (rule END-2): no driver and no visitor is accepted any more, each session gets GOAWAY, what is in
+ * flight may finish for up to --drain-timeout, parked sessions go at once. The admin API answers until the end, so that
+ * a drain can be watched and /readyz can say 503. `done` is called once, from the loop, when nothing is left.
  */
 void kit_drain(struct kit *k, void (*done)(void *ctx), void *ctx);
+/* What a drain may take beyond --drain-timeout: closing handshakes, at most 2 s each. */
+#define KIT_CLOSE_ALLOWANCE_MS 2500
+
+/*
+ * Reads --token-file again; without one it does nothing. Sessions that live go on, whatever token they came with. On an
+ * error (see kit_create) the old token stays in force.
+ */
+int kit_reload_token(struct kit *k, struct ht_errmsg *err) HT_MUST_USE;
+
+/* How things stand, in one line for people. */
+#define KIT_STATUS_TEXT 160
+void kit_status(const struct kit *k, char out[KIT_STATUS_TEXT]);
 
 /* ---- for tests and for whoever embeds a kit ---- */
 

@@ -2,7 +2,7 @@
  * What the files of kit/ share.
  *
  *   kit       one daemon: the base listener, the binding table, the lists below
- *   client    a connection of the base listener that speaks HTTP (base_http.c)
+ *   client    a connection of the base listener that speaks HTTP (base_http.c), or reads events (events.c)
  *   sock      a WebSocket: it begins as a client's upgrade and belongs to a session once HELLO or JOIN was accepted
  *   session   a driver's session, live or parked; it outlives its socks (park.c)
  *
@@ -45,6 +45,11 @@ struct kit {
 
     struct ht_list clients; /* struct base_client, oldest first */
     unsigned n_clients;
+    struct ht_list readers; /* of struct base_client: those that read events */
+    unsigned n_readers;
+    uint64_t event_id;
+    struct kit_session *taken_from; /* while a BIND is served: whose binding it takes over */
+    struct io_task events_task;
     struct ht_list socks; /* struct kit_sock */
     unsigned n_socks, n_pre_auth;
     struct ht_list live;   /* struct kit_session: live and closing */
@@ -62,9 +67,46 @@ struct kit {
 
 /* ---- base_http.c ---- */
 
+struct base_client {
+    struct ht_list node;
+    struct kit *kit;
+    struct io_conn *conn;
+    struct ht_buf in, out;
+    struct io_timer timer;
+    bool trusted;
+    bool in_head;     /* bytes of a head have come: the absolute timeout runs */
+    bool close_after; /* once `out` has left */
+    bool reader;      /* of events: it is in the kit's list of those */
+    bool overrun;     /* and does not keep up */
+    struct ht_list reader_node;
+    char peer[IO_ADDR_TEXT];
+    struct http_head head;
+};
+
 extern const struct io_listener_ops base_listener_ops; /* ctx: the kit */
-/* Closes every client, or only those that have nothing more to send. */
-void base_clients_close(struct kit *k, bool only_quiet);
+enum base_close {
+    BASE_CLOSE_QUIET, /* those that wait for nothing; the others when they have their answer; not readers of events */
+    BASE_CLOSE_FINISHED, /* the same, readers too */
+    BASE_CLOSE_ALL,
+};
+void base_clients_close(struct kit *k, enum base_close which);
+void base_client_close(struct base_client *c);
+/* Writes what is in `out`. False: the client is gone. */
+bool base_client_flush(struct base_client *c);
+bool base_client_busy(const struct base_client *c);
+
+/* ---- events.c ---- */
+
+bool events_full(const struct kit *k);
+/* Begins the endless answer. False: out of memory, the client is gone. */
+bool events_begin(struct base_client *c);
+/* Everything is written: waits for the next event. */
+void events_rest(struct base_client *c);
+void events_heartbeat(struct base_client *c);
+void events_end(struct base_client *c);
+void events_flush(struct io_task *t);
+/* Fills in the time. Anywhere, any time: nothing is closed or written before the end of the turn. */
+void kit_event(struct kit *k, struct admin_event *e);
 
 /* ---- sock.c ---- */
 
@@ -177,6 +219,16 @@ void shards_tell(struct kit_session *s);
 /* The driver was lost: its ports stay held for the grace. */
 void session_park(struct kit_session *s, const char *why);
 void session_grace_over(struct kit_session *s);
+
+/* ---- events.c again: what there is to tell of a session ---- */
+
+void event_session(const struct kit_session *s, enum admin_event_type type, const char *reason);
+/* `from`: who held the binding before a takeover, or NULL. */
+void event_binding(const struct kit_session *s, enum admin_event_type type, const struct relay_binding_info *b,
+                   const struct kit_session *from);
+void event_goaway(const struct kit_session *s, enum admin_sender sender, uint16_t code, struct ht_slice reason);
+/* GOAWAY to somebody who has no session. */
+void event_refused(const struct kit_sock *sock, uint16_t code, const char *reason);
 
 /* ---- view.c: what the admin API sees ---- */
 

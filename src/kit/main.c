@@ -1,21 +1,90 @@
-/* `hoody-tunnel serve`: options, log, signals, and the loop until it is over. */
+/* `hoody-tunnel serve`: options, log, signals, the service manager, and the loop until it is over. */
 #include "kit/kit.h"
 
+#include "base/clock.h"
 #include "base/log.h"
+#include "kit/notify.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
+/* How often the service manager is told how things stand, when that has changed. */
+#define STATUS_MS 5000
+
 struct serve {
+    const struct opt_serve *opt;
     struct io_loop *loop;
     struct kit *kit;
-    struct io_signal term, intr;
-    bool asked;
+    struct io_signal term, intr, hup;
+    bool asked; /* to end */
+    int log_fd;
+    struct notify notify;
+    uint64_t watchdog_ms; /* 0: there is none */
+    uint64_t watched_at;
+    struct io_timer pulse;
+    char status[KIT_STATUS_TEXT]; /* the last one that was sent */
 };
+
+/* ---- the log ---- */
+
+static int open_log(const struct opt_serve *opt) {
+    return open(opt->log_file, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, 0640);
+}
+
+/* After a rotation the name belongs to a new file. */
+static void reopen_log(struct serve *s) {
+    if (!s->opt->log_file)
+        return;
+    int fd = open_log(s->opt);
+    if (fd < 0) {
+        ht_error("kit", "log file %s: %s; the old one stays in use", s->opt->log_file, strerror(errno));
+        return;
+    }
+    int old = s->log_fd;
+    s->log_fd = fd;
+    ht_log_setup(fd, s->opt->log_level, s->opt->log_format);
+    close(old);
+}
+
+/* ---- the service manager ---- */
+
+static void tell_status(struct serve *s, const char *before) {
+    char now[KIT_STATUS_TEXT];
+    kit_status(s->kit, now);
+    if (!*before && strcmp(now, s->status) == 0)
+        return;
+    memcpy(s->status, now, sizeof now);
+    if (notify_send(&s->notify, "%sSTATUS=%s", before, now) < 0)
+        ht_warn("kit", "the service manager cannot be told: %s", strerror(errno));
+}
+
+/* A watchdog is fed from the loop that does the work: what hangs there is what it is to find. */
+static void pulse(struct io_timer *t) {
+    struct serve *s = ht_container_of(t, struct serve, pulse);
+    if (s->watchdog_ms)
+        (void)notify_send(&s->notify, "WATCHDOG=1");
+    tell_status(s, "");
+    io_timer_set(t, s->watchdog_ms ? ht_min(s->watchdog_ms / 2, STATUS_MS) : STATUS_MS);
+}
+
+static void begin_notifying(struct serve *s) {
+    struct ht_errmsg err;
+    if (notify_open(&s->notify, &err) < 0)
+        ht_warn("kit", "%s", err.text);
+    io_timer_init(s->loop, &s->pulse, pulse);
+    if (!notify_wanted(&s->notify))
+        return;
+    s->watchdog_ms = notify_watchdog_ms();
+    tell_status(s, "READY=1\n");
+    pulse(&s->pulse);
+}
+
+/* ---- signals ---- */
 
 static void drained(void *ctx) {
     struct serve *s = ctx;
@@ -31,7 +100,12 @@ static void asked_to_end(struct serve *s, const char *signal_name) {
     }
     s->asked = true;
     ht_info("kit", "%s: draining", signal_name);
+    /* The manager's own patience must not end before ours does. */
+    char before[96];
+    snprintf(before, sizeof before, "STOPPING=1\nEXTEND_TIMEOUT_USEC=%" PRIu64 "\n",
+             (s->opt->drain_timeout_ms + KIT_CLOSE_ALLOWANCE_MS + STATUS_MS) * 1000);
     kit_drain(s->kit, drained, s);
+    tell_status(s, before);
 }
 
 static void on_term(struct io_signal *sig, int signo) {
@@ -44,8 +118,38 @@ static void on_intr(struct io_signal *sig, int signo) {
     asked_to_end(ht_container_of(sig, struct serve, intr), "SIGINT");
 }
 
-static int run(const struct opt_serve *opt) {
-    struct serve s = {0};
+static void on_hup(struct io_signal *sig, int signo) {
+    struct serve *s = ht_container_of(sig, struct serve, hup);
+    struct ht_errmsg err;
+    (void)signo;
+    if (!s->asked)
+        (void)notify_send(&s->notify, "RELOADING=1\nMONOTONIC_USEC=%" PRIu64, ht_now_us());
+    reopen_log(s);
+    if (kit_reload_token(s->kit, &err) < 0)
+        ht_error("kit", "%s; the old token stays in force", err.text);
+    else
+        ht_info("kit", "SIGHUP: reloaded");
+    if (!s->asked)
+        tell_status(s, "READY=1\n");
+}
+
+/* ---- the life of it ---- */
+
+static void serve_until_over(struct serve *s) {
+    io_signal_start(s->loop, &s->term, SIGTERM, on_term);
+    io_signal_start(s->loop, &s->intr, SIGINT, on_intr);
+    io_signal_start(s->loop, &s->hup, SIGHUP, on_hup);
+    begin_notifying(s);
+    io_loop_run(s->loop);
+    io_timer_stop(&s->pulse);
+    notify_close(&s->notify);
+    io_signal_stop(&s->term);
+    io_signal_stop(&s->intr);
+    io_signal_stop(&s->hup);
+}
+
+static int run(const struct opt_serve *opt, int *log_fd) {
+    struct serve s = {.opt = opt, .log_fd = *log_fd};
     struct ht_errmsg err;
     s.loop = io_loop_create();
     if (!s.loop) {
@@ -58,13 +162,10 @@ static int run(const struct opt_serve *opt) {
         io_loop_destroy(&s.loop);
         return OPT_EXIT_CONFIG;
     }
-    io_signal_start(s.loop, &s.term, SIGTERM, on_term);
-    io_signal_start(s.loop, &s.intr, SIGINT, on_intr);
-    io_loop_run(s.loop);
-    io_signal_stop(&s.term);
-    io_signal_stop(&s.intr);
+    serve_until_over(&s);
     kit_destroy(&s.kit);
     io_loop_destroy(&s.loop);
+    *log_fd = s.log_fd;
     return OPT_EXIT_OK;
 }
 
@@ -86,7 +187,7 @@ int kit_main(int argc, char **argv) {
     }
     int fd = 2;
     if (opt.log_file) {
-        fd = open(opt.log_file, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0640);
+        fd = open_log(&opt);
         if (fd < 0) {
             fprintf(stderr, "hoody-tunnel serve: log file %s: %s\n", opt.log_file, strerror(errno));
             opt_serve_free(&opt);
@@ -95,7 +196,7 @@ int kit_main(int argc, char **argv) {
     }
     ht_log_setup(fd, opt.log_level, opt.log_format);
     io_ignore_sigpipe();
-    rc = run(&opt);
+    rc = run(&opt, &fd);
     if (fd != 2) {
         ht_log_setup(2, opt.log_level, opt.log_format);
         close(fd);

@@ -11,6 +11,7 @@ void session_park(struct kit_session *s, const char *why) {
     session_cut(s, "parked");
     session_enter_state(s, SESSION_PARKED);
     io_timer_set(&s->timer, k->opt->takeover_grace_ms);
+    event_session(s, ADMIN_EVENT_TYPE_SESSION_PARKED, why);
     ht_info("session", "%s: parked with %u ports: %s", s->id, s->owner.n_bindings, why ? why : "the driver was lost");
     /* Rule PARK-3: as many as there may be live ones, the oldest goes first. */
     while (k->n_parked > k->opt->max_sessions)

@@ -98,6 +98,7 @@ static void timer_fired(struct io_timer *t) {
 static void owner_revoked(struct relay_owner *o, uint32_t bind_id, const char *reason) {
     struct kit_session *s = ht_container_of(o, struct kit_session, owner);
     ht_info("session", "%s: binding %u was taken over", s->id, (unsigned)bind_id);
+    s->kit->taken_from = s;
     if (!o->mux)
         return;
     struct wire_bind_revoked frame = {.bind_id = bind_id, .reason = ht_slice_str(reason)};
@@ -177,6 +178,7 @@ void session_supersede(struct kit_session *s) {
     /* What is queued still leaves; when there is no memory for it, the close frame has to do. */
     if (s->owner.mux && mux_session_send(s->owner.mux, WIRE_GOAWAY, &goaway) < 0)
         ht_warn("session", "%s: GOAWAY could not be sent", s->id);
+    event_goaway(s, ADMIN_SENDER_KIT, WIRE_GOAWAY_SUPERSEDED_CODE, goaway.message);
     drop_mux(s);
     let_go_of_socks(s, WIRE_GOAWAY_SUPERSEDED_CLOSE, WIRE_GOAWAY_SUPERSEDED_MESSAGE);
 }
@@ -187,6 +189,7 @@ void session_gone(struct kit_session *s, const char *why) {
     session_cut(s, why);
     io_timer_stop(&s->timer);
     session_enter_state(s, SESSION_GONE);
+    event_session(s, ADMIN_EVENT_TYPE_SESSION_ENDED, why);
     ht_info("session", "%s: over: %s", s->id, why);
 }
 
@@ -202,6 +205,7 @@ void session_free(struct kit_session *s) {
 void session_shutdown(struct kit_session *s, uint16_t code, const char *message, uint64_t grace_ms, uint16_t ws_code) {
     session_enter_state(s, SESSION_CLOSING);
     session_touch(s);
+    event_goaway(s, ADMIN_SENDER_KIT, code, ht_slice_str(message));
     /* Last: over() may come from inside. */
     mux_session_shutdown(s->owner.mux, code, message, grace_ms, ws_code);
 }
@@ -242,10 +246,15 @@ static void on_bind(void *ctx, const struct wire_bind *bind, const struct wire_e
         refuse_bind(s, bind, WIRE_BIND_ERROR_INTERNAL, "the session is closing");
         return;
     }
+    s->kit->taken_from = NULL;
     if (relay_bind(s->kit->table, &s->owner, bind, &bound, &code, &text) < 0) {
         refuse_bind(s, bind, code, text.text);
         return;
     }
+    struct relay_binding_info info = {
+        .bind_id = bound.bind_id, .port = bound.port, .kind = bind->kind, .mode = bind->mode};
+    const struct kit_session *from = s->kit->taken_from;
+    event_binding(s, from ? ADMIN_EVENT_TYPE_TAKEOVER : ADMIN_EVENT_TYPE_BIND, &info, from);
     ht_info("session", "%s: port %u bound (%s %s)", s->id, bound.port, wire_kind_text(bind->kind),
             wire_mode_text(bind->mode));
     struct wire_bind_ok frame = {
@@ -259,8 +268,21 @@ static void on_bind(void *ctx, const struct wire_bind *bind, const struct wire_e
     session_send_or_end(s, WIRE_BIND_OK, &frame);
 }
 
+struct wanted {
+    uint32_t bind_id;
+    struct relay_binding_info info; /* bind_id 0: not found */
+};
+
+static void find_binding(void *ctx, const struct relay_binding_info *info) {
+    struct wanted *w = ctx;
+    if (info->bind_id == w->bind_id)
+        w->info = *info;
+}
+
 static void on_unbind(void *ctx, const struct wire_unbind *unbind) {
     struct kit_session *s = ctx;
+    struct wanted w = {.bind_id = unbind->bind_id};
+    relay_each_binding(s->kit->table, &s->owner, find_binding, &w);
     if (relay_unbind(s->kit->table, &s->owner, unbind->bind_id) < 0) {
         struct wire_unbind_err frame = {
             .bind_id = unbind->bind_id,
@@ -270,6 +292,7 @@ static void on_unbind(void *ctx, const struct wire_unbind *unbind) {
         session_send_or_end(s, WIRE_UNBIND_ERR, &frame);
         return;
     }
+    event_binding(s, ADMIN_EVENT_TYPE_UNBIND, &w.info, NULL);
     ht_info("session", "%s: binding %u given back", s->id, (unsigned)unbind->bind_id);
     struct wire_unbind_ok frame = {.bind_id = unbind->bind_id};
     mux_session_set_bindings(s->owner.mux, s->owner.n_bindings);
@@ -278,6 +301,7 @@ static void on_unbind(void *ctx, const struct wire_unbind *unbind) {
 
 static void on_goaway(void *ctx, const struct wire_goaway *goaway) {
     struct kit_session *s = ctx;
+    event_goaway(s, ADMIN_SENDER_DRIVER, goaway->code, goaway->message);
     ht_info("session", "%s: the driver says goodbye (%u %.*s)", s->id, (unsigned)goaway->code,
             HT_SLICE_ARG(goaway->message));
 }
@@ -302,8 +326,19 @@ static void on_link_lost(void *ctx, struct mux_link *link, unsigned index) {
     shards_touch(s);
 }
 
+/* What mux has told the driver by itself. */
+static void tell_goaway(const struct kit_session *s, enum mux_end why, const char *text) {
+    if (why == MUX_END_TIMEOUT)
+        event_goaway(s, ADMIN_SENDER_KIT, WIRE_GOAWAY_PONG_TIMEOUT_CODE, ht_slice_str(text));
+    else if (why == MUX_END_IDLE)
+        event_goaway(s, ADMIN_SENDER_KIT, WIRE_GOAWAY_IDLE_CODE, ht_slice_str(text));
+    else if (why == MUX_END_VIOLATION)
+        event_goaway(s, ADMIN_SENDER_KIT, WIRE_CODE_PROTOCOL_ERROR, ht_slice_str(text));
+}
+
 static void on_over(void *ctx, enum mux_end why, const char *text) {
     struct kit_session *s = ctx;
+    tell_goaway(s, why, text);
     bool may_park = why == MUX_END_LOST || why == MUX_END_TIMEOUT;
     if (may_park && s->state == SESSION_LIVE && s->kit->opt->takeover_grace_ms > 0 && !s->kit->draining)
         session_park(s, text);

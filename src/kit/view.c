@@ -89,6 +89,7 @@ static int metrics(void *ctx, struct ht_buf *out) {
     struct ht_metrics *m = &k->metrics;
     m->sessions_active = (int64_t)k->n_live + k->n_closing;
     m->sessions_parked = k->n_parked;
+    m->event_readers = k->n_readers;
     m->fd_permits_available = io_fds_available(&k->fds);
     memset(m->bindings_active, 0, sizeof m->bindings_active);
     HT_LIST_FOR (it, &k->live)
@@ -97,7 +98,21 @@ static int metrics(void *ctx, struct ht_buf *out) {
     return ht_metrics_write(m, out);
 }
 
+static const char *not_ready(void *ctx) {
+    const struct kit *k = ctx;
+    if (k->draining)
+        return "draining";
+    return io_fds_available(&k->fds) == 0 ? "no file descriptors left" : NULL;
+}
+
+static bool takes_reader(void *ctx) { return !events_full(ctx); }
+
 void kit_admin_source(struct kit *k, struct admin_source *out) {
-    *out = (struct admin_source){
-        .ctx = k, .snapshot = snapshot, .kill = kill_one, .metrics = metrics, .count_fds = io_count_fds};
+    *out = (struct admin_source){.ctx = k,
+                                 .snapshot = snapshot,
+                                 .kill = kill_one,
+                                 .metrics = metrics,
+                                 .count_fds = io_count_fds,
+                                 .not_ready = not_ready,
+                                 .takes_reader = takes_reader};
 }

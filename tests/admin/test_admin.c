@@ -12,6 +12,8 @@ static struct {
     char killed[64];
     uint64_t grace;
     int snapshot_rc;
+    const char *not_ready;
+    bool full;
 } fake;
 
 static int snapshot(void *ctx, struct admin_snapshot *out) {
@@ -58,11 +60,25 @@ static int metrics(void *ctx, struct ht_buf *out) {
 
 static int count_fds(void) { return 7; }
 
+static const char *not_ready(void *ctx) {
+    (void)ctx;
+    return fake.not_ready;
+}
+
+static bool takes_reader(void *ctx) {
+    (void)ctx;
+    return !fake.full;
+}
+
 static struct admin admin;
 
 static void start(void) {
-    static const struct admin_source source = {
-        .snapshot = snapshot, .kill = kill_one, .metrics = metrics, .count_fds = count_fds};
+    static const struct admin_source source = {.snapshot = snapshot,
+                                               .kill = kill_one,
+                                               .metrics = metrics,
+                                               .count_fds = count_fds,
+                                               .not_ready = not_ready,
+                                               .takes_reader = takes_reader};
     memset(&fake, 0, sizeof fake);
     admin_init(&admin, &source, "127.0.0.1");
 }
@@ -211,8 +227,67 @@ static void metrics_are_text(void) {
     admin_response_free(&res);
 }
 
-static void only_health_is_open_to_all(void) {
-    static const char *const closed[] = {"metrics", "tunnels", "sessions", "bindings", "openapi.json"};
+static void a_probe_says_yes_or_why_not(void) {
+    start();
+    cJSON *j = ask("GET", "/livez", 200);
+    CU_ASSERT_STRING_EQUAL(str(j, "status"), "ok");
+    cJSON_Delete(j);
+    j = ask("GET", "/readyz", 200);
+    CU_ASSERT_STRING_EQUAL(str(j, "status"), "ok");
+    cJSON_Delete(j);
+    fake.not_ready = "draining";
+    j = ask("GET", "/readyz", 503);
+    CU_ASSERT_STRING_EQUAL(str(j, "error"), "draining");
+    cJSON_Delete(j);
+    cJSON_Delete(ask("GET", "/livez", 200));
+}
+
+static void events_are_a_stream_of_json(void) {
+    struct admin_response res = {0};
+    struct admin_request req = {.method = ht_slice_str("GET"),
+                                .target = ht_slice_str("/api/v1/tunnel/events"),
+                                .trusted = true,
+                                .authorized = true};
+    start();
+    CU_ASSERT_EQUAL(admin_serve(&admin, &req, &res), 0);
+    CU_ASSERT_EQUAL(res.status, 200);
+    CU_ASSERT_STRING_EQUAL(res.content_type, "text/event-stream");
+    CU_ASSERT(admin_is_stream(&req, &res));
+    req.method = ht_slice_str("HEAD");
+    CU_ASSERT_FALSE(admin_is_stream(&req, &res));
+    admin_response_free(&res);
+    fake.full = true;
+    cJSON_Delete(ask("GET", "/api/v1/tunnel/events", 503));
+
+    struct ht_buf b = {0};
+    struct admin_event e = {
+        .event = ADMIN_EVENT_TYPE_GOAWAY,
+        .time = ht_slice_str("2026-02-01T10:00:11Z"),
+        .session_id = ht_slice_str("S-1"),
+        .has_sender = true,
+        .sender = ADMIN_SENDER_DRIVER,
+        .has_code = true,
+        .code = 7,
+        .reason = ht_slice_str("two\nlines\n\ndata: forged"),
+    };
+    CU_ASSERT_EQUAL(admin_event_append(&b, 12, &e), 0);
+    CU_ASSERT_EQUAL(ht_buf_append(&b, "", 1), 0);
+    const char *text = (const char *)ht_buf_head(&b), *data = strstr(text, "\ndata: ");
+    CU_ASSERT_EQUAL(strncmp(text, "id: 12\nevent: goaway\ndata: {", 28), 0);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(data);
+    CU_ASSERT_PTR_EQUAL(strchr(data + 1, '\n'), text + strlen(text) - 2); /* one line, then an empty one */
+    cJSON *j = cJSON_Parse(data + 7);
+    CU_ASSERT_STRING_EQUAL(str(j, "event"), "goaway");
+    CU_ASSERT_STRING_EQUAL(str(j, "sender"), "driver");
+    CU_ASSERT_STRING_EQUAL(str(j, "reason"), "two\nlines\n\ndata: forged");
+    CU_ASSERT_EQUAL(num(j, "code"), 7);
+    CU_ASSERT_PTR_NULL(at(j, "port"));
+    cJSON_Delete(j);
+    ht_buf_free(&b);
+}
+
+static void only_probes_are_open_to_all(void) {
+    static const char *const closed[] = {"metrics", "tunnels", "sessions", "bindings", "events", "openapi.json"};
     struct admin_response res;
     start();
     for (size_t i = 0; i < HT_ARRAY_LEN(closed); i++) {
@@ -229,9 +304,12 @@ static void only_health_is_open_to_all(void) {
     CU_ASSERT_EQUAL(res.status, 401);
     CU_ASSERT_STRING_EQUAL(fake.killed, "");
     admin_response_free(&res);
-    cJSON_Delete(ask_as("GET", "/api/v1/tunnel/health", false, &res));
-    CU_ASSERT_EQUAL(res.status, 200);
-    admin_response_free(&res);
+    static const char *const open[] = {"/api/v1/tunnel/health", "/livez", "/readyz"};
+    for (size_t i = 0; i < HT_ARRAY_LEN(open); i++) {
+        cJSON_Delete(ask_as("GET", open[i], false, &res));
+        CU_ASSERT_EQUAL(res.status, 200);
+        admin_response_free(&res);
+    }
 }
 
 static void the_description_is_served(void) {
@@ -281,7 +359,9 @@ int main(void) {
         {"bindings name their holders", bindings_name_their_holders},
         {"a kill works once", a_kill_works_once},
         {"metrics are text", metrics_are_text},
-        {"only health is open to all", only_health_is_open_to_all},
+        {"a probe says yes or why not", a_probe_says_yes_or_why_not},
+        {"events are a stream of JSON", events_are_a_stream_of_json},
+        {"only probes are open to all", only_probes_are_open_to_all},
         {"the description is served", the_description_is_served},
         {"a failing source is a 500", a_failing_source_is_a_500},
         {"every allocation may fail", every_allocation_may_fail},

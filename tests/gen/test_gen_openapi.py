@@ -152,7 +152,7 @@ def _():
     refs = [n["$ref"] for n in walk(DOC) if isinstance(n, dict) and "$ref" in n]
     assert refs and all(lookup(r) for r in refs)
     ids = [op["operationId"] for _, _, op in operations()]
-    assert len(set(ids)) == len(ids) == 8
+    assert len(set(ids)) == len(ids) == 11
     assert not any(isinstance(n, dict) and "x-protocol" in n for n in walk(DOC))
     assert DOC["openapi"].startswith("3.1.")
 
@@ -176,14 +176,25 @@ def _():
 @case("openapi.json: every documented operation, with what the protocol says")
 def _():
     assert {(m, p.removeprefix(BASE)) for p, m, _ in operations()} == {
-        ("GET", "/health"), ("GET", "/metrics"), ("GET", "/tunnels"), ("GET", "/sessions"), ("GET", "/bindings"),
+        ("GET", "/livez"), ("GET", "/readyz"), ("GET", "/events"), ("GET", "/health"), ("GET", "/metrics"), ("GET", "/tunnels"), ("GET", "/sessions"), ("GET", "/bindings"),
         ("DELETE", "/sessions/{session_id}"), ("GET", "/connect"), ("GET", "/openapi.json")}
     grace = DOC["paths"][BASE + "/sessions/{session_id}"]["delete"]["parameters"][1]
     assert grace["schema"] == {"type": "integer", "minimum": 0, "maximum": 5000, "default": 50}
     protocol = protocolref.Protocol(os.path.join(ROOT, "spec"))
     assert DOC["components"]["schemas"]["Mode"]["enum"] == protocol.names("enums/mode").values
     assert DOC["components"]["schemas"]["Protocol"]["enum"] == ["v1", "v2"]
-    assert DOC["paths"][BASE + "/health"]["get"]["security"] == []
+    for path in (BASE + "/health", "/livez", "/readyz"):
+        assert DOC["paths"][path]["get"]["security"] == []
+
+
+@case("openapi.json: the data of each event of the example is one of what x-event names")
+def _():
+    _, media = media_of(DOC["paths"][BASE + "/events"]["get"], "200")
+    lines = media["example"].splitlines()
+    assert [line.split(":")[0] for line in lines[:3]] == ["id", "event", "data"]
+    event = json.loads(lines[2].removeprefix("data: "))
+    fits(event, media["x-event"])
+    assert event["event"] == lines[1].removeprefix("event: ")
 
 
 # ---- routes ----
@@ -198,10 +209,11 @@ def _():
             assert match("HEAD", path)["route"] == got["route"]
 
 
-@case("who needs a token: nobody for health, maybe for connect, everybody else")
+@case("who needs a token: nobody for probes, maybe for connect, everybody else")
 def _():
     auth = {p.removeprefix(BASE): match(m, p.replace("{session_id}", "x"))["route"].split()[2] for p, m, _ in operations()}
-    assert auth.pop("/health") == "auth=0" and auth.pop("/connect") == "auth=1"
+    assert [auth.pop(path) for path in ("/health", "/livez", "/readyz")] == ["auth=0"] * 3
+    assert auth.pop("/connect") == "auth=1"
     assert set(auth.values()) == {"auth=2"}
 
 

@@ -381,7 +381,15 @@ static void a_drain_lets_requests_finish(void) {
     raw_send(&r, GET("/last"));
     UNTIL(kit_streams(host.kit) == 1);
     kit_drain(host.kit, host_drained, &host);
-    CU_ASSERT(port_refuses(host.port));
+    /* Nobody new, and whoever asks is told so. */
+    struct peer late;
+    peer_connect(&late);
+    CU_ASSERT_EQUAL(late.status, 503);
+    peer_drop(&late);
+    struct raw ready;
+    CU_ASSERT_EQUAL(raw_ask(&ready, host.port, "GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n"), 503);
+    CU_ASSERT_PTR_NOT_NULL(strstr(raw_body(&ready), "draining"));
+    raw_close(&ready);
     peer_expect(&q, WIRE_GOAWAY);
     CU_ASSERT_EQUAL(q.any.goaway.code, WIRE_CODE_NO_ERROR);
     CU_ASSERT(ht_slice_is(q.any.goaway.message, "shutting down"));
@@ -395,6 +403,7 @@ static void a_drain_lets_requests_finish(void) {
     CU_ASSERT_STRING_EQUAL(raw_body(&r), "goodbye");
     UNTIL(p.closed);
     UNTIL(host.drained);
+    CU_ASSERT(port_refuses(host.port));
     raw_close(&r);
     raw_close(&idle);
     peer_drop(&p);

@@ -67,6 +67,40 @@ static int list_bindings(void *ctx, const struct admin_request *req, struct admi
     return admin_reply_list_bindings_200(res, &v);
 }
 
+static int livez(void *ctx, const struct admin_request *req, struct admin_response *res) {
+    (void)ctx, (void)req;
+    struct admin_probe v = {S("2026-02-01T10:00:11Z")};
+    return admin_reply_livez_200(res, &v);
+}
+
+static int readyz(void *ctx, const struct admin_request *req, struct admin_response *res) {
+    (void)ctx, (void)req;
+    struct admin_probe v = {S("2026-02-01T10:00:11Z")};
+    return admin_reply_readyz_200(res, &v);
+}
+
+static int events(void *ctx, const struct admin_request *req, struct admin_response *res) {
+    (void)ctx, (void)req;
+    struct admin_event v = {
+        .event = ADMIN_EVENT_TYPE_BIND,
+        .time = S("2026-02-01T10:00:11Z"),
+        .session_id = S(ID),
+        .bind_id = 1,
+        .has_bind_id = true,
+        .port = 3000,
+        .has_port = true,
+        .kind = ADMIN_KIND_HTTP,
+        .has_kind = true,
+        .mode = ADMIN_MODE_EXPOSE,
+        .has_mode = true,
+    };
+    admin_reply_events_200(res);
+    int rc = ht_buf_append_str(&res->body, "id: 7\nevent: bind\ndata: ");
+    if (rc == HT_OK)
+        rc = admin_write_event(&res->body, &v);
+    return rc == HT_OK ? ht_buf_append_str(&res->body, "\n") : rc;
+}
+
 /* Ids with a meaning of their own: "gone" is a 404, "broken" fails, "half" writes a bit and then changes its mind. */
 static int kill_session(void *ctx, const struct admin_request *req, struct admin_response *res) {
     (void)ctx;
@@ -84,6 +118,9 @@ static int kill_session(void *ctx, const struct admin_request *req, struct admin
 
 static const struct admin_handlers handlers = {
     .health = health,
+    .livez = livez,
+    .readyz = readyz,
+    .events = events,
     .metrics = metrics,
     .list_tunnels = list_tunnels,
     .list_sessions = list_sessions,

@@ -1,0 +1,148 @@
+/*
+ * GET /api/v1/tunnel/events: what happens goes to whoever reads along, at the end of the turn in which it happened.
+ * Nobody is waited for: a reader whose answer backs up is cut off.
+ */
+#include "kit/kit_int.h"
+
+#include "base/log.h"
+#include "base/mem.h"
+
+#include <time.h>
+
+#define MAX_READERS 16 /* of the base listener's clients, so that the others always find room */
+#define MAX_BACKLOG (64u * 1024)
+#define HEARTBEAT_MS 15000
+
+bool events_full(const struct kit *k) { return k->n_readers >= MAX_READERS; }
+
+bool events_begin(struct base_client *c) {
+    /* No length and no chunks: the end of the connection is the end of the answer (RFC 9112 6.3, case 8). */
+    static const char fields[] = "Cache-Control: no-store\r\nX-Accel-Buffering: no\r\nConnection: close\r\n\r\n"
+                                 ": hoody-tunnel events\n\n";
+    struct kit *k = c->kit;
+    int rc = http_write_status(&c->out, 1, 200, ht_slice_of(NULL, 0));
+    if (!rc)
+        rc = http_write_field(&c->out, ht_slice_str("Content-Type"), ht_slice_str("text/event-stream"));
+    if (!rc)
+        rc = ht_buf_append_str(&c->out, fields);
+    if (rc) {
+        base_client_close(c);
+        return false;
+    }
+    c->reader = true;
+    ht_list_push_back(&k->readers, &c->reader_node);
+    k->n_readers++;
+    events_rest(c);
+    return true;
+}
+
+void events_rest(struct base_client *c) {
+    io_conn_read_on(c->conn, true); /* to see it leave */
+    io_timer_set(&c->timer, HEARTBEAT_MS);
+}
+
+void events_end(struct base_client *c) {
+    if (!c->reader)
+        return;
+    c->reader = false;
+    ht_list_remove(&c->reader_node);
+    c->kit->n_readers--;
+}
+
+static void add(struct base_client *c, struct ht_slice text) {
+    if (ht_buf_size(&c->out) + text.n > MAX_BACKLOG || ht_buf_append(&c->out, text.p, text.n) < 0)
+        c->overrun = true;
+    io_task_add(c->kit->loop, &c->kit->events_task);
+}
+
+void events_heartbeat(struct base_client *c) {
+    add(c, ht_slice_str(":\n\n"));
+    io_timer_set(&c->timer, HEARTBEAT_MS);
+}
+
+void events_flush(struct io_task *t) {
+    struct kit *k = ht_container_of(t, struct kit, events_task);
+    HT_LIST_FOR_SAFE (it, &k->readers) {
+        struct base_client *c = HT_LIST_ENTRY(it, struct base_client, reader_node);
+        if (c->overrun) {
+            k->metrics.event_readers_dropped_total++;
+            ht_info("kit", "%s: reads events too slowly, closed", c->peer);
+            base_client_close(c);
+        } else if (base_client_flush(c) && !base_client_busy(c)) {
+            events_rest(c);
+        }
+    }
+}
+
+void kit_event(struct kit *k, struct admin_event *e) {
+    struct ht_buf text = {0};
+    char when[32];
+    k->event_id++;
+    if (k->n_readers == 0)
+        return;
+    admin_time_text((int64_t)time(NULL), when);
+    e->time = ht_slice_str(when);
+    int rc = admin_event_append(&text, k->event_id, e);
+    HT_LIST_FOR (it, &k->readers) {
+        struct base_client *c = HT_LIST_ENTRY(it, struct base_client, reader_node);
+        if (rc == 0)
+            add(c, ht_buf_slice(&text));
+        else
+            c->overrun = true; /* better to end than to leave something out unnoticed */
+    }
+    io_task_add(k->loop, &k->events_task);
+    ht_buf_free(&text);
+}
+
+/* ---- what there is to tell ---- */
+
+static struct admin_event of_session(const struct kit_session *s, enum admin_event_type type) {
+    return (struct admin_event){
+        .event = type,
+        .session_id = ht_slice_str(s->id),
+        .peer_addr = s->peer[0] ? ht_slice_str(s->peer) : ht_slice_of(NULL, 0),
+    };
+}
+
+void event_session(const struct kit_session *s, enum admin_event_type type, const char *reason) {
+    struct admin_event e = of_session(s, type);
+    e.has_protocol = true;
+    e.protocol = s->version == WIRE_V2 ? ADMIN_PROTOCOL_V2 : ADMIN_PROTOCOL_V1;
+    e.reason = ht_slice_str(reason);
+    kit_event(s->kit, &e);
+}
+
+void event_binding(const struct kit_session *s, enum admin_event_type type, const struct relay_binding_info *b,
+                   const struct kit_session *from) {
+    struct admin_event e = of_session(s, type);
+    e.has_bind_id = e.has_port = e.has_kind = e.has_mode = true;
+    e.bind_id = b->bind_id;
+    e.port = b->port;
+    e.kind = b->kind == WIRE_KIND_HTTP ? ADMIN_KIND_HTTP : ADMIN_KIND_TCP;
+    e.mode = b->mode == WIRE_MODE_EXPOSE ? ADMIN_MODE_EXPOSE : ADMIN_MODE_PULL;
+    if (from)
+        e.from_session_id = ht_slice_str(from->id);
+    kit_event(s->kit, &e);
+}
+
+void event_goaway(const struct kit_session *s, enum admin_sender sender, uint16_t code, struct ht_slice reason) {
+    struct admin_event e = of_session(s, ADMIN_EVENT_TYPE_GOAWAY);
+    e.has_sender = e.has_code = true;
+    e.sender = sender;
+    e.code = code;
+    e.reason = reason;
+    kit_event(s->kit, &e);
+}
+
+void event_refused(const struct kit_sock *sock, uint16_t code, const char *reason) {
+    struct admin_event e = {
+        .event = ADMIN_EVENT_TYPE_GOAWAY,
+        .peer_addr = ht_slice_str(sock->peer),
+        .has_sender = true,
+        .sender = ADMIN_SENDER_KIT,
+        .has_code = true,
+        .code = code,
+        .reason = ht_slice_str(reason),
+    };
+    kit_event(sock->kit, &e);
+}

@@ -1,0 +1,71 @@
+#include "kit/notify.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+int notify_open(struct notify *n, struct ht_errmsg *err) {
+    const char *name = getenv("NOTIFY_SOCKET");
+    *n = (struct notify){.fd = -1};
+    if (!name || !*name)
+        return HT_OK;
+    size_t len = strlen(name);
+    if ((*name != '/' && *name != '@') || len < 2 || len >= sizeof n->addr.sun_path)
+        return ht_fail(err, HT_EINVAL, "NOTIFY_SOCKET %s: not the name of a unix socket", name);
+    n->addr.sun_family = AF_UNIX;
+    memcpy(n->addr.sun_path, name, len);
+    n->len = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + len);
+    if (*name == '@')
+        n->addr.sun_path[0] = '\0'; /* an abstract name has no terminator and is as long as it is given */
+    else
+        n->len++;
+    n->fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    return n->fd >= 0 ? HT_OK : ht_fail(err, HT_EIO, "NOTIFY_SOCKET %s: %s", name, strerror(errno));
+}
+
+void notify_close(struct notify *n) {
+    if (n->fd >= 0)
+        close(n->fd);
+    n->fd = -1;
+}
+
+bool notify_wanted(const struct notify *n) { return n->fd >= 0; }
+
+int notify_send(const struct notify *n, const char *fmt, ...) {
+    char text[512];
+    va_list ap;
+    if (n->fd < 0)
+        return HT_OK;
+    va_start(ap, fmt);
+    int len = vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    if (len < 0 || (size_t)len >= sizeof text)
+        return HT_EIO;
+    ssize_t sent;
+    do
+        sent = sendto(n->fd, text, (size_t)len, MSG_NOSIGNAL, (const struct sockaddr *)&n->addr, n->len);
+    while (sent < 0 && errno == EINTR);
+    return sent == len ? HT_OK : HT_EIO;
+}
+
+/* A whole number and nothing else; 0 when it is none. */
+static uint64_t number(const char *name) {
+    const char *text = getenv(name);
+    char *end;
+    if (!text || *text < '0' || *text > '9')
+        return 0;
+    errno = 0;
+    unsigned long long v = strtoull(text, &end, 10);
+    return *end || errno ? 0 : v;
+}
+
+uint64_t notify_watchdog_ms(void) {
+    uint64_t us = number("WATCHDOG_USEC");
+    if (getenv("WATCHDOG_PID") && number("WATCHDOG_PID") != (uint64_t)getpid())
+        return 0; /* meant for another process of the service */
+    return us / 1000;
+}
