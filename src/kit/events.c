@@ -125,11 +125,12 @@ void event_binding(const struct kit_session *s, enum admin_event_type type, cons
     kit_event(s->kit, &e);
 }
 
-void event_goaway(const struct kit_session *s, enum admin_sender sender, uint16_t code, struct ht_slice reason) {
+void event_goaway(const struct kit_session *s, enum admin_sender sender, int code, struct ht_slice reason) {
     struct admin_event e = of_session(s, ADMIN_EVENT_TYPE_GOAWAY);
-    e.has_sender = e.has_code = true;
+    e.has_sender = true;
     e.sender = sender;
-    e.code = code;
+    e.has_code = code >= 0;
+    e.code = (uint64_t)code;
     e.reason = reason;
     kit_event(s->kit, &e);
 }

@@ -226,7 +226,8 @@ void event_session(const struct kit_session *s, enum admin_event_type type, cons
 /* `from`: who held the binding before a takeover, or NULL. */
 void event_binding(const struct kit_session *s, enum admin_event_type type, const struct relay_binding_info *b,
                    const struct kit_session *from);
-void event_goaway(const struct kit_session *s, enum admin_sender sender, uint16_t code, struct ht_slice reason);
+/* `code` -1: not known. */
+void event_goaway(const struct kit_session *s, enum admin_sender sender, int code, struct ht_slice reason);
 /* GOAWAY to somebody who has no session. */
 void event_refused(const struct kit_sock *sock, uint16_t code, const char *reason);
 

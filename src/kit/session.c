@@ -333,7 +333,7 @@ static void tell_goaway(const struct kit_session *s, enum mux_end why, const cha
     else if (why == MUX_END_IDLE)
         event_goaway(s, ADMIN_SENDER_KIT, WIRE_GOAWAY_IDLE_CODE, ht_slice_str(text));
     else if (why == MUX_END_VIOLATION)
-        event_goaway(s, ADMIN_SENDER_KIT, WIRE_CODE_PROTOCOL_ERROR, ht_slice_str(text));
+        event_goaway(s, ADMIN_SENDER_KIT, -1, ht_slice_str(text));
 }
 
 static void on_over(void *ctx, enum mux_end why, const char *text) {

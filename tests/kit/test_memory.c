@@ -9,9 +9,9 @@ static struct {
     size_t n;
     bool eof;
     char text[65536];
-} c[3];
+} c[4];
 
-enum { DRIVER, VISITOR, ADMIN };
+enum { DRIVER, VISITOR, ADMIN, READER };
 
 static void few_turns(void) {
     for (int i = 0; i < 12; i++)
@@ -87,7 +87,10 @@ static bool come_in(const char *hello) {
 static bool scenario(void) {
     static const char admin[] = "GET /api/v1/tunnel/tunnels HTTP/1.1\r\nHost: localhost\r\n\r\n";
     static const char get[] = "GET / HTTP/1.1\r\nHost: app\r\nConnection: close\r\n\r\n";
+    static const char events[] = "GET /api/v1/tunnel/events HTTP/1.1\r\nHost: localhost\r\n\r\n";
     char id[64] = "", resume[256];
+    dial(READER, host.port);
+    bool told = say(READER, events, sizeof events - 1);
     bool good = come_in("{\"version\":\"hoody-tunnel.v1\"}");
     const char *p = good ? in_answer("\"sessionId\":\"") : NULL;
     if (p)
@@ -114,7 +117,12 @@ static bool scenario(void) {
         good = come_in(resume) && in_answer("\"resumed\":true") && good;
         hang_up(DRIVER);
     }
-    return good;
+    /* A reader of events is told everything or cut off. */
+    take(READER);
+    told = told && !c[READER].eof;
+    CU_ASSERT(!told || !good || strstr(c[READER].text, "event: session-resumed\n"));
+    hang_up(READER);
+    return good && told;
 }
 
 static void the_kit_outlives_every_failure(void) {
