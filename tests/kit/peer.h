@@ -466,6 +466,28 @@ static inline void answer_one(struct peer *p, const char *path, const char *body
     answer_stream(p, id, body);
 }
 
+/* DATA bytes that came, on stream `id` or (0) on all. */
+static inline uint64_t data_bytes(const struct peer *p, uint32_t id) {
+    uint64_t n = 0;
+    for (size_t i = 0; i < p->n_frames; i++)
+        if (p->frames[i].type == WIRE_DATA && (id == 0 || p->frames[i].stream_id == id))
+            n += p->frames[i].len;
+    return n;
+}
+
+/* Pushes into a pull port until the kernel takes no more; the kit must stop at its credit. */
+static inline void fill(struct raw *r, size_t n) {
+    static const char zeros[65536];
+    uint64_t until = ht_now_ms() + PATIENCE_MS;
+    while (n > 0 && ht_now_ms() < until) {
+        ssize_t sent = send(r->fd, zeros, ht_min(n, sizeof zeros), MSG_NOSIGNAL | MSG_DONTWAIT);
+        if (sent > 0)
+            n -= (size_t)sent;
+        one_turn();
+    }
+    CU_ASSERT_EQUAL(n, 0);
+}
+
 #define GET(path) "GET " path " HTTP/1.1\r\nHost: app\r\nConnection: close\r\n\r\n"
 
 static inline void get_through(struct peer *p, uint16_t port) {

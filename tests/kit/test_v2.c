@@ -120,6 +120,39 @@ static void an_answer_may_come_on_the_primary(void) {
     host_stop();
 }
 
+/* Rule FLOW-1: the credit of a session is one for all of its sockets. */
+static void session_credit_is_shared(void) {
+    host_start("--stream-initial-window 64K --session-initial-window 96K");
+    struct many m;
+    struct raw a, b;
+    start_many(&m, 2, published, HT_ARRAY_LEN(published), NULL);
+    uint16_t port = peer_bind(&m.p[0], WIRE_KIND_TCP, 0);
+    join_all(&m);
+    raw_connect(&a, port);
+    UNTIL(kit_streams(host.kit) == 1);
+    raw_connect(&b, port);
+    UNTIL(kit_streams(host.kit) == 2);
+    fill(&a, 128 * 1024);
+    fill(&b, 128 * 1024);
+    UNTIL(data_bytes(&m.p[0], 0) + data_bytes(&m.p[1], 0) == 96 * 1024);
+    for (int turns = 0; turns < 5; turns++)
+        one_turn();
+    CU_ASSERT_EQUAL(data_bytes(&m.p[0], 0) + data_bytes(&m.p[1], 0), 96 * 1024);
+    CU_ASSERT(data_bytes(&m.p[0], 0) >= 32 * 1024 && data_bytes(&m.p[1], 0) >= 32 * 1024);
+    /* Credit for either of them is given on the primary. */
+    uint32_t waiting = data_bytes(&m.p[0], 0) < 64 * 1024 ? 0 : 1;
+    uint64_t before = data_bytes(&m.p[waiting], 0);
+    struct wire_window w = {.increment = 500};
+    peer_send(&m.p[0], WIRE_WINDOW, 0, &w);
+    UNTIL(data_bytes(&m.p[waiting], 0) == before + 500);
+    raw_close(&a);
+    raw_close(&b);
+    peer_bye(&m.p[0]);
+    UNTIL(m.p[1].closed);
+    peer_drop(&m.p[1]);
+    host_stop();
+}
+
 static void the_primarys_fate_is_the_sessions(void) {
     host_start("");
     struct many m, again;
@@ -283,6 +316,7 @@ int main(void) {
     static const struct tap_test tests[] = {
         {"a lost secondary resets only its own streams", a_lost_secondary_resets_only_its_own_streams},
         {"an answer may come on the primary", an_answer_may_come_on_the_primary},
+        {"session credit is shared", session_credit_is_shared},
         {"the primary's fate is the session's", the_primarys_fate_is_the_sessions},
         {"a secondary cannot end the session", a_secondary_cannot_end_the_session},
         {"a resume takes all sockets from the old driver", a_resume_takes_all_sockets_from_the_old_driver},
