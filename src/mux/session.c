@@ -99,7 +99,8 @@ static void end_streams_of(struct mux_session *s, struct mux_link *l) {
 
 void session_link_gone(struct mux_session *s, struct mux_link *l, bool clean) {
     session_hold(s);
-    if (l->index == 0) {
+    /* One that goes while the session ends (a callback has destroyed it) is taken off like a secondary. */
+    if (l->index == 0 && s->state != SESSION_OVER) {
         bool said_goodbye = clean || s->state == SESSION_GOING;
         session_finish(s,
                        &(struct session_end){

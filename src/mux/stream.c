@@ -274,10 +274,11 @@ int mux_stream_respond(struct mux_stream *st, const struct wire_response_head *h
 void mux_stream_ready(struct mux_stream *st) {
     if (!st->open || st->local_ended || st->eof_pending)
         return;
-    if (st->ready && st->waiting && ++st->nudges == NUDGES)
-        stream_tell_writable(st, false);
-    if (st->ready)
+    if (st->ready) {
+        if (st->waiting && ++st->nudges == NUDGES)
+            stream_tell_writable(st, false); /* which may have been the end of it */
         return;
+    }
     st->ready = true;
     out_enter(st, true);
 }
