@@ -139,6 +139,14 @@ static void put_pongs(struct message *m, struct mux_link *l) {
     memmove(l->pongs, l->pongs + i, l->n_pongs * sizeof l->pongs[0]);
 }
 
+/* The handshake's own frame has not left yet: nothing may go ahead of it, whatever the peer asks for already. */
+static bool greeting(const struct mux_link *l) {
+    if (ht_buf_size(&l->queue) == 0)
+        return false;
+    uint8_t type = *ht_buf_head(&l->queue);
+    return type == WIRE_HELLO || type == WIRE_HELLO_OK || type == WIRE_JOIN || type == WIRE_JOIN_OK;
+}
+
 /* True: the queue is empty. What follows it must wait otherwise: a stream's DATA comes behind its STREAM_OPEN. */
 static bool put_queue(struct message *m, struct mux_link *l) {
     const uint8_t *head = ht_buf_head(&l->queue);
@@ -346,8 +354,13 @@ size_t mux_link_pull(struct mux_link *l, uint8_t *out, size_t cap) {
     link_hold(l);
     l->kicked = false;
     l->lively -= l->lively > 0;
-    put_pongs(&m, l);
-    if (put_queue(&m, l) && s) {
+    bool greets = greeting(l);
+    if (!greets)
+        put_pongs(&m, l);
+    bool emptied = put_queue(&m, l);
+    if (greets)
+        put_pongs(&m, l);
+    if (emptied && s) {
         session_hold(s);
         put_windows(&m, l);
         put_data(&m, l);
