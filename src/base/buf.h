@@ -16,9 +16,10 @@ struct ht_buf {
 };
 
 static inline size_t ht_buf_size(const struct ht_buf *b) { return b->len - b->off; }
-static inline uint8_t *ht_buf_head(const struct ht_buf *b) { return b->data + b->off; }
+/* NULL when there is no memory; C knows no NULL + 0 (C11 6.5.6). */
+static inline uint8_t *ht_buf_head(const struct ht_buf *b) { return b->data ? b->data + b->off : NULL; }
 static inline struct ht_slice ht_buf_slice(const struct ht_buf *b) {
-    return ht_slice_of(b->data + b->off, b->len - b->off);
+    return ht_slice_of(ht_buf_head(b), b->len - b->off);
 }
 
 /* Room for `n` more bytes behind len; moves or reallocates. Returns where they go, or NULL (out of memory). */
