@@ -10,10 +10,10 @@
 
 /* What may sit unsent in the kernel before the tunnel's socket counts as full: a small request waits behind no more. */
 #define TUNNEL_NOTSENT (128 * 1024)
-/* A round trip below which the receive buffer is kept small: 128 KiB (the kernel doubles it) make 650 MB/s at 0.2 ms.
- */
+/* A round trip below which the receive buffer is kept small: 256 KiB (the kernel doubles it) make 1.3 GB/s at 0.2 ms.
+ * Half of it costs a tenth more CPU, twice as much doubles what small frames wait. */
 #define SHORT_WAY_US 200
-#define SHORT_WAY_RCVBUF (64 * 1024)
+#define SHORT_WAY_RCVBUF (128 * 1024)
 #define LINGER_BYTES (1024 * 1024)
 
 static void update_interest(struct io_conn *c) {

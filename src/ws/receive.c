@@ -5,7 +5,9 @@
 
 /* A block with less room than this behind its bytes is tidied before the next read. */
 #define ROOM_SHORT (64u * 1024u)
+/* As in send.c: short messages of bulk mean that small ones wait beside them. */
 #define READ_PER_TURN (128u * 1024u)
+#define READ_PER_TURN_LONG (512u * 1024u)
 
 enum step { STEP_ON, STEP_MORE, STEP_STOP };
 
@@ -266,7 +268,8 @@ static void on_readable(void *ctx) {
     struct ws_conn *w = ctx;
     size_t total = 0;
     ws_enter(w);
-    while (total < READ_PER_TURN && !w->paused && w->rx != WS_RX_DEAD) {
+    while (total < (w->message_size > WS_LONG_MESSAGE ? READ_PER_TURN_LONG : READ_PER_TURN) && !w->paused &&
+           w->rx != WS_RX_DEAD) {
         if (!make_room(w)) {
             ws_finish(w, WSLAY_CODE_ABNORMAL_CLOSURE, ht_err_text(HT_ENOMEM));
             break;

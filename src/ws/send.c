@@ -6,8 +6,10 @@
 
 /* A message that would have less room than this waits for the next block. */
 #define ROOM_MIN (8u * 1024u)
-/* One connection sends no more in a turn, so that the others get theirs. */
+/* One connection sends no more in a turn, so that the others get theirs. Long messages mean that nobody waits for a
+ * small one (mux sees to that): then fewer turns cost less. */
 #define SENT_PER_TURN (128u * 1024u)
+#define SENT_PER_TURN_LONG (1024u * 1024u)
 /* So much goes out before more is built: what becomes ready meanwhile is not behind it. */
 #define ENOUGH (64u * 1024u)
 
@@ -43,6 +45,7 @@ static void pull_messages(struct ws_conn *w) {
         if (w->destroyed || n == 0)
             return;
         assert(n <= cap);
+        w->sends_long = n > WS_LONG_MESSAGE;
         size_t begin = frame(w, at, n);
         w->send_end = at + n;
         w->seg[w->seg_end].at = (uint32_t)begin;
@@ -147,7 +150,7 @@ static void flush(struct ws_conn *w) {
             close_is_out(w);
             return;
         }
-        if (sent >= SENT_PER_TURN) {
+        if (sent >= (w->sends_long ? SENT_PER_TURN_LONG : SENT_PER_TURN)) {
             release_block(w);
             wait_for_room(w); /* there is room; it brings us back in the next turn */
             return;

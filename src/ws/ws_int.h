@@ -7,11 +7,12 @@
 #include <wslay/wslay.h>
 
 #define WS_CLOSE_WAIT_MS 2000
-#define WS_HEADER_MAX 14   /* RFC 6455 5.2: 2, 8 of length, 4 of mask */
-#define WS_CONTROL_MAX 125 /* payload of a control frame, RFC 6455 5.5 */
-#define WS_REASON_MAX 123  /* a control frame less the code */
-#define WS_SEGMENTS 32     /* messages that share one system call */
-#define WS_STASH 32        /* fewer bytes than this wait without a block */
+#define WS_HEADER_MAX 14               /* RFC 6455 5.2: 2, 8 of length, 4 of mask */
+#define WS_CONTROL_MAX 125             /* payload of a control frame, RFC 6455 5.5 */
+#define WS_REASON_MAX 123              /* a control frame less the code */
+#define WS_LONG_MESSAGE (128u * 1024u) /* longer ones carry bulk that nothing else waits behind */
+#define WS_SEGMENTS 32                 /* messages that share one system call */
+#define WS_STASH 32                    /* fewer bytes than this wait without a block */
 
 /* What becomes of bytes that come in. */
 enum ws_rx {
@@ -66,6 +67,7 @@ struct ws_conn {
     /* sending */
     uint8_t *send_block;
     size_t send_end;
+    bool sends_long; /* the message pulled last was a long one */
     struct {
         uint32_t at, n;
     } seg[WS_SEGMENTS];
