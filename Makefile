@@ -216,6 +216,8 @@ lint: $(GEN_FILES)
 format:
 	@clang-format -i $(FORMATTED)
 
+-include tests/fuzz/fuzz.mk
+
 help:
 	@echo 'make             build/hoody-tunnel'
 	@echo 'make run         a working tunnel with a URL to open; installs what is missing; Ctrl-C ends it'
