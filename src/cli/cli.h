@@ -117,7 +117,7 @@ void cli_events_free(struct cli_events *e);
 /* Runs it until its end or a signal; a signal ends it in order, a second one ends the process. Returns what
  * ht_tunnel_run() said at the end. `step` (may be NULL) is called once when the first signal came. */
 int cli_run_tunnel(struct ht_tunnel *t);
-/* Installs the handlers for SIGINT and SIGTERM. */
+/* Installs the handlers for SIGINT, SIGTERM, and SIGHUP, which tries again at once when the kit is away. */
 void cli_catch_signals(void);
 
 /* ---- sample.c ---- */

@@ -19,8 +19,16 @@ static void on_signal(int signo) {
         ht_tunnel_stop(running);
 }
 
+static void on_hangup(int signo) {
+    (void)signo;
+    if (running)
+        ht_tunnel_retry_now(running);
+}
+
 void cli_catch_signals(void) {
-    struct sigaction act = {.sa_handler = on_signal};
+    struct sigaction act = {.sa_handler = on_signal}, hangup = {.sa_handler = on_hangup, .sa_flags = SA_RESTART};
+    sigemptyset(&hangup.sa_mask);
+    sigaction(SIGHUP, &hangup, NULL);
     sigemptyset(&act.sa_mask);
     sigaction(SIGINT, &act, NULL);
     sigaction(SIGTERM, &act, NULL);
@@ -138,6 +146,14 @@ static int run_tunnel(struct tunnel_command *c) {
     return status;
 }
 
+#define FOR_EVER_MS (UINT64_C(720) * 3600 * 1000) /* the longest that --retry-for takes */
+
+/* --retry-for: not given is for ever, but the first connection must work at once. */
+static void set_retry(struct ht_tunnel_options *o, bool given, uint64_t retry_for_ms) {
+    o->retry_first = given && retry_for_ms > 0;
+    o->retry_for_ms = retry_for_ms >= FOR_EVER_MS ? 0 : retry_for_ms ? (uint32_t)retry_for_ms : HT_NO_RETRY;
+}
+
 int cmd_expose(int argc, char **argv) {
     struct opt_expose o;
     struct ht_errmsg err;
@@ -160,6 +176,7 @@ int cmd_expose(int argc, char **argv) {
         .sample = o.sample,
         .level = o.log_level,
     };
+    set_retry(&c.options, o.set_retry_for, o.retry_for_ms);
     if (o.sample && o.n_args > 0) {
         cli_complain("--sample takes no TARGET: it is the built-in page that is exposed");
         rc = OPT_EXIT_USAGE;
@@ -188,6 +205,7 @@ int cmd_pull(int argc, char **argv) {
         .json = o.json,
         .level = o.log_level,
     };
+    set_retry(&c.options, o.set_retry_for, o.retry_for_ms);
     rc = run_tunnel(&c);
     opt_pull_free(&o);
     return rc;

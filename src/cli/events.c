@@ -82,24 +82,36 @@ static void on_connected(void *user, const struct ht_connected *c) {
         begin_json(&l, "connected");
         add_text(&l, "sessionId", c->session_id);
         add_text(&l, "server", *c->server ? c->server : NULL);
+        add(&l, c->resumed ? ",\"resumed\":true" : ",\"resumed\":false");
         emit(e, &l, "}\n");
         return;
     }
     begin_text(&l);
     if (l.rc == HT_OK)
-        l.rc = ht_buf_printf(&l.b, "connected%s%s, session %s\n", *c->server ? " to " : "", c->server, c->session_id);
+        l.rc = ht_buf_printf(&l.b, "connected%s%s, session %s%s\n", *c->server ? " to " : "", c->server, c->session_id,
+                             c->resumed ? ", resumed" : "");
     emit(e, &l, "");
 }
 
-static void on_disconnected(void *user, int error, const char *text) {
+static void on_disconnected(void *user, const struct ht_disconnected *d) {
     struct cli_events *e = user;
     struct line l = {.rc = HT_OK};
-    if (!e->json)
-        return; /* the end says the same */
-    begin_json(&l, "disconnected");
-    add_text(&l, "error", ht_strerror(error));
-    add_text(&l, "message", text);
-    emit(e, &l, "}\n");
+    if (e->json) {
+        begin_json(&l, "disconnected");
+        add_text(&l, "error", ht_strerror(d->error));
+        add_text(&l, "message", d->text);
+        if (d->retrying)
+            add_number(&l, "retryInMs", d->retry_in_ms);
+        else
+            add_text(&l, "retryInMs", NULL);
+        emit(e, &l, "}\n");
+    } else if (d->retrying) { /* else the end says the same */
+        begin_text(&l);
+        if (l.rc == HT_OK)
+            l.rc = ht_buf_printf(&l.b, "disconnected: %s; trying again in %llu ms\n", d->text,
+                                 (unsigned long long)d->retry_in_ms);
+        emit(e, &l, "");
+    }
 }
 
 static void on_ended(void *user, int error, const char *text) {
@@ -168,9 +180,13 @@ static void on_bound(void *user, const struct ht_bound *b) {
             l.rc = ht_buf_printf(&l.b, "%s -> %s\n", url, b->target);
         emit(e, &l, "");
     }
-    if (b->binding >= 1 && (unsigned)b->binding <= e->expected)
-        snprintf(e->urls[b->binding - 1], sizeof e->urls[0], "%s", url);
-    if (++e->n_bound == e->expected && e->url_file)
+    if (b->binding < 1 || (unsigned)b->binding > e->expected)
+        return;
+    char *known = e->urls[b->binding - 1];
+    bool first = !*known; /* else bound again after a lost link */
+    snprintf(known, sizeof e->urls[0], "%s", url);
+    e->n_bound += first;
+    if (first && e->n_bound == e->expected && e->url_file)
         write_url_file(e);
 }
 

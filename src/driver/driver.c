@@ -13,6 +13,7 @@
 #define CONNECT_TIMEOUT_MS 10000
 #define POOL_SIZE 128
 #define POOL_IDLE_MS 30000
+#define RETRY_MIN_MS 250
 
 static _Thread_local struct ht_errmsg last_error;
 
@@ -103,10 +104,14 @@ void driver_end_reason(struct ht_tunnel *t, int error, const char *fmt, ...) {
 
 static void end_task(struct io_task *task) {
     struct ht_tunnel *t = ht_container_of(task, struct ht_tunnel, end);
+    if (t->state == DRIVER_DOWN) {
+        driver_retry_begin(t);
+        return;
+    }
     driver_link_destroy(t);
     driver_bind_destroy_all(t);
-    if (t->was_up && t->end_error != HT_TUNNEL_OK && t->calls.disconnected)
-        t->calls.disconnected(t->user, t->end_error, t->end_text);
+    if (t->told_up && t->end_error != HT_TUNNEL_OK && t->calls.disconnected)
+        t->calls.disconnected(t->user, &(struct ht_disconnected){.error = t->end_error, .text = t->end_text});
     if (t->calls.ended)
         t->calls.ended(t->user, t->end_error, t->end_text);
     io_loop_break(t->loop);
@@ -115,7 +120,7 @@ static void end_task(struct io_task *task) {
 void driver_end(struct ht_tunnel *t) {
     if (t->state == DRIVER_ENDED)
         return;
-    t->state = DRIVER_ENDED;
+    t->state = driver_retry_wanted(t) ? DRIVER_DOWN : DRIVER_ENDED;
     io_task_add(t->loop, &t->end);
 }
 
@@ -126,8 +131,12 @@ static void wake_readable(void *ctx) {
     char drop[64];
     while (io_conn_read(t->wake, drop, sizeof drop) > 0)
         continue;
-    t->stopped = true;
-    io_loop_break(t->loop);
+    if (atomic_exchange(&t->retry_asked, false))
+        driver_retry_now(t);
+    if (atomic_exchange(&t->stop_asked, false)) {
+        t->stopped = true;
+        io_loop_break(t->loop);
+    }
 }
 
 static const struct io_conn_ops wake_ops = {.readable = wake_readable};
@@ -161,6 +170,9 @@ static int configure(struct ht_tunnel *t, const struct ht_tunnel_options *o, str
     t->connect_timeout_ms = o->connect_timeout_ms ? o->connect_timeout_ms : CONNECT_TIMEOUT_MS;
     t->pool_size = o->pool_size == HT_NO_POOL ? 0 : o->pool_size ? o->pool_size : POOL_SIZE;
     t->pool_idle_ms = o->pool_idle_ms ? o->pool_idle_ms : POOL_IDLE_MS;
+    t->retry_for_ms = o->retry_for_ms;
+    t->retry_min_ms = o->retry_min_ms ? o->retry_min_ms : RETRY_MIN_MS;
+    t->retry_first = o->retry_first != 0;
     if (o->token && *o->token) {
         struct ht_slice token = ht_slice_str(o->token);
         if (!http_is_field_value(token))
@@ -245,6 +257,7 @@ int ht_tunnel_connect(struct ht_tunnel *t) {
     last_error.text[0] = '\0';
     if (t->state != DRIVER_NEW)
         return ht_fail(&last_error, HT_TUNNEL_ESTATE, "a tunnel can be connected once");
+    t->lost_at = io_now_ms(t->loop);
     return driver_link_start(t);
 }
 
@@ -262,6 +275,9 @@ int ht_tunnel_unbind(struct ht_tunnel *t, int binding) {
 }
 
 int ht_tunnel_close(struct ht_tunnel *t) {
+    if (t->state == DRIVER_DOWN ||
+        t->state == DRIVER_WAITING) /* a loss that would have been mended is no reason to end */
+        t->end_known = false;
     driver_end_reason(t, HT_TUNNEL_OK, "closed");
     switch (t->state) {
     case DRIVER_UP:
@@ -275,6 +291,8 @@ int ht_tunnel_close(struct ht_tunnel *t) {
     case DRIVER_NEW:
     case DRIVER_CONNECTING:
     case DRIVER_HELLO:
+    case DRIVER_DOWN:
+    case DRIVER_WAITING:
         driver_end(t);
         break;
     case DRIVER_ENDED:
@@ -307,12 +325,22 @@ int ht_tunnel_turn(struct ht_tunnel *t, int wait) {
 
 int ht_tunnel_fd(struct ht_tunnel *t) { return io_loop_fd(t->loop); }
 
-void ht_tunnel_stop(struct ht_tunnel *t) {
+static void wake(struct ht_tunnel *t) {
     int saved = errno;
     /* A full pipe is fine: what fills it wakes the loop already. */
     ssize_t n = send(t->wake_fd, "", 1, MSG_NOSIGNAL);
     (void)n;
     errno = saved;
+}
+
+void ht_tunnel_stop(struct ht_tunnel *t) {
+    atomic_store(&t->stop_asked, true);
+    wake(t);
+}
+
+void ht_tunnel_retry_now(struct ht_tunnel *t) {
+    atomic_store(&t->retry_asked, true);
+    wake(t);
 }
 
 unsigned ht_tunnel_streams(const struct ht_tunnel *t) { return driver_bind_streams(t); }

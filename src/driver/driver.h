@@ -3,10 +3,12 @@
  *
  *   driver.c       the public calls: options, life, running
  *   driver_link.c  connecting, the handshake, the session and its end
+ *   driver_retry.c what comes after a lost link: the wait, and the next attempt
  *   driver_bind.c  bindings, and which of them a stream belongs to
  *   url.c          URLs and targets as people write them
  *
- * States go one way: NEW -> CONNECTING -> HELLO -> UP -> CLOSING -> ENDED, and from anywhere to ENDED.
+ * States: NEW -> CONNECTING -> HELLO -> UP -> CLOSING -> ENDED, and from anywhere to ENDED. A link that is lost and can
+ * be made anew: CONNECTING, HELLO or UP -> DOWN -> WAITING -> CONNECTING.
  */
 #ifndef HT_DRIVER_DRIVER_H
 #define HT_DRIVER_DRIVER_H
@@ -19,20 +21,25 @@
 #include "relay/origin.h"
 #include "ws/ws.h"
 
+#include <stdatomic.h>
+
 enum driver_state {
     DRIVER_NEW,
     DRIVER_CONNECTING, /* dialling, TLS, upgrade */
     DRIVER_HELLO,      /* HELLO is out */
     DRIVER_UP,
+    DRIVER_DOWN,    /* the link is over or about to be */
+    DRIVER_WAITING, /* for the next attempt */
     DRIVER_CLOSING, /* ht_tunnel_close(), or the session is over and the WebSocket is not yet */
     DRIVER_ENDED,
 };
 
 enum driver_bind_state {
-    BINDING_WAITS, /* for the session */
+    BINDING_WAITS, /* for the session; after a refusal that may pass, for `timeout` */
     BINDING_ASKED, /* BIND is out */
     BINDING_BOUND,
     BINDING_UNBINDING, /* UNBIND is out */
+    BINDING_LOST,      /* was bound when the link was lost */
 };
 
 struct driver_binding {
@@ -44,9 +51,9 @@ struct driver_binding {
     struct driver_target target;
     char name[DRIVER_HOST_MAX + 16]; /* host:port */
     struct relay_target *origin;
-    uint16_t asked_port, port;
+    uint16_t asked_port, port; /* port: the real one, 0 before it was ever bound */
     uint32_t bind_id;
-    bool takeover, drop;     /* drop: unbound before the answer to BIND came */
+    bool takeover, drop;     /* drop: to be given back as soon as the kit can be told */
     char *label, *pull_host; /* NULL: none */
     struct io_timer timeout;
 };
@@ -55,7 +62,8 @@ struct ht_tunnel {
     enum driver_state state;
     struct driver_url url;
     char *token;
-    uint32_t connect_timeout_ms, pool_size, pool_idle_ms;
+    uint32_t connect_timeout_ms, pool_size, pool_idle_ms, retry_for_ms, retry_min_ms;
+    bool retry_first;
     struct ht_tunnel_callbacks calls;
     void *user;
 
@@ -64,18 +72,26 @@ struct ht_tunnel {
     struct io_tls *tls;
     struct io_conn *wake; /* reading end of the pair that ht_tunnel_stop() writes to */
     int wake_fd;
+    atomic_bool stop_asked, retry_asked; /* set from signal handlers and other threads */
     bool stopped;
 
     struct ws_connect *connect;
     struct ws_conn *ws;
     struct mux_link *link;
     struct mux_session *session;
-    bool ws_closing; /* the closing handshake was begun */
-    bool was_up;
+    bool ws_closing;   /* the closing handshake was begun */
+    bool was_up;       /* ever */
+    bool told_up;      /* connected() was told last, and not disconnected() */
     bool session_over; /* nothing comes from it any more */
     struct io_timer session_timer, hello_timer, close_timer;
     struct io_task clock, end;
-    uint64_t deadline; /* what session_timer is set to; UINT64_MAX: not set */
+    uint64_t deadline;    /* what session_timer is set to; UINT64_MAX: not set */
+    char session_id[160]; /* to be resumed; "": none */
+    struct io_timer retry_timer;
+    unsigned attempts;       /* since the link was last steady */
+    uint64_t lost_at, up_at; /* lost_at: what retry_for_ms counts from */
+    uint64_t retry_after_ms; /* what the kit asked for; 0: nothing */
+    bool final;              /* the reason of the end is one that no retry can mend */
     uint16_t goaway_code;
     bool goaway;
     char goaway_text[256];
@@ -111,12 +127,24 @@ void driver_link_destroy(struct ht_tunnel *t);
 /* At the end of this turn the session's timer is looked at. */
 void driver_link_touch(struct ht_tunnel *t);
 
+/* ---- driver_retry.c ---- */
+
+/* The noted reason is one that passes, and there is time left. */
+bool driver_retry_wanted(const struct ht_tunnel *t);
+/* DOWN -> WAITING: drops what is left of the link, tells, and sets the timer. */
+void driver_retry_begin(struct ht_tunnel *t);
+void driver_retry_now(struct ht_tunnel *t);
+/* How long to wait before attempt number `attempt` (from 0) when the first is `min_ms`; `random` is any number. */
+uint64_t driver_backoff(unsigned attempt, uint64_t min_ms, uint64_t random);
+
 /* ---- driver_bind.c ---- */
 
 int driver_bind_add(struct ht_tunnel *t, const struct ht_bind_options *o, struct ht_errmsg *err);
 int driver_bind_remove(struct ht_tunnel *t, int number, struct ht_errmsg *err);
-/* The session stands: asks for everything. */
-void driver_bind_all(struct ht_tunnel *t);
+/* The session stands: takes up what it brought along, and asks for the rest. */
+void driver_bind_all(struct ht_tunnel *t, const struct wire_hello_ok *ok);
+/* The link is gone. */
+void driver_bind_lost(struct ht_tunnel *t);
 /* Sends an UNBIND for each; true when an answer is awaited. */
 bool driver_unbind_all(struct ht_tunnel *t);
 void driver_bind_destroy_all(struct ht_tunnel *t);

@@ -4,6 +4,8 @@
 
 #include <stdio.h>
 
+#define REBIND_MS 1000 /* between two tries to get a port back */
+
 /* ---- one binding ---- */
 
 static void binding_free(struct driver_binding *b) {
@@ -114,9 +116,14 @@ static void request_finished(void *ctx, const struct relay_request_info *info) {
 
 /* ---- asking ---- */
 
-static void answer_late(struct io_timer *timer) {
+static void binding_ask(struct driver_binding *b);
+
+/* An answer is missing, or it is time to ask again. */
+static void timeout_fired(struct io_timer *timer) {
     struct driver_binding *b = ht_container_of(timer, struct driver_binding, timeout);
-    if (b->state == BINDING_ASKED)
+    if (b->state == BINDING_WAITS)
+        binding_ask(b);
+    else if (b->state == BINDING_ASKED)
         binding_failed(b, "TIMEOUT", "the kit did not answer");
     else
         binding_gone(b, false, "the kit did not answer");
@@ -128,7 +135,7 @@ static void binding_ask(struct driver_binding *b) {
         .client_bind_ref = (uint64_t)b->number,
         .kind = b->kind == HT_EXPOSE_HTTP ? WIRE_KIND_HTTP : WIRE_KIND_TCP,
         .mode = b->kind == HT_EXPOSE_HTTP ? WIRE_MODE_EXPOSE : WIRE_MODE_PULL,
-        .container_port = b->asked_port,
+        .container_port = b->port ? b->port : b->asked_port,
         .has_label = b->label != NULL,
         .label = ht_slice_str(b->label),
         .takeover = b->takeover,
@@ -144,14 +151,6 @@ static void binding_ask(struct driver_binding *b) {
     io_timer_set(&b->timeout, WIRE_LIMIT_BIND_TIMEOUT);
 }
 
-void driver_bind_all(struct ht_tunnel *t) {
-    HT_LIST_FOR_SAFE (it, &t->bindings) {
-        struct driver_binding *b = HT_LIST_ENTRY(it, struct driver_binding, node);
-        if (b->state == BINDING_WAITS)
-            binding_ask(b);
-    }
-}
-
 static int binding_unbind(struct driver_binding *b) {
     struct wire_unbind unbind = {.bind_id = b->bind_id};
     int rc = mux_session_send(b->t->session, WIRE_UNBIND, &unbind);
@@ -160,6 +159,49 @@ static int binding_unbind(struct driver_binding *b) {
         io_timer_set(&b->timeout, WIRE_LIMIT_BIND_TIMEOUT);
     }
     return rc;
+}
+
+/* What a resumed session brought along. */
+static void take_up(struct ht_tunnel *t, const struct wire_resumed_bind *r) {
+    HT_LIST_FOR (it, &t->bindings) {
+        struct driver_binding *b = HT_LIST_ENTRY(it, struct driver_binding, node);
+        if (b->state != BINDING_LOST || b->bind_id != r->bind_id || b->port != r->container_port)
+            continue;
+        b->state = BINDING_BOUND;
+        if (b->drop)
+            (void)binding_unbind(b);
+        return;
+    }
+    /* A BIND whose answer was lost with the link: it is asked for again, and that needs the port to be free. */
+    struct wire_unbind unbind = {.bind_id = r->bind_id};
+    if (mux_session_send(t->session, WIRE_UNBIND, &unbind) < 0)
+        driver_say(t, HT_SEVERITY_WARNING, "a binding that nobody asked for stays at the kit: out of memory");
+}
+
+void driver_bind_all(struct ht_tunnel *t, const struct wire_hello_ok *ok) {
+    for (size_t i = 0; ok->resumed && i < ok->n_resumed_binds; i++)
+        take_up(t, &ok->resumed_binds[i]);
+    HT_LIST_FOR_SAFE (it, &t->bindings) {
+        struct driver_binding *b = HT_LIST_ENTRY(it, struct driver_binding, node);
+        if (b->state != BINDING_WAITS && b->state != BINDING_LOST)
+            continue;
+        if (b->drop)
+            binding_gone(b, false, "");
+        else
+            binding_ask(b);
+    }
+}
+
+void driver_bind_lost(struct ht_tunnel *t) {
+    HT_LIST_FOR (it, &t->bindings) {
+        struct driver_binding *b = HT_LIST_ENTRY(it, struct driver_binding, node);
+        io_timer_stop(&b->timeout);
+        b->drop = b->drop || b->state == BINDING_UNBINDING;
+        if (b->state == BINDING_BOUND || b->state == BINDING_UNBINDING)
+            b->state = BINDING_LOST;
+        else if (b->state == BINDING_ASKED)
+            b->state = BINDING_WAITS;
+    }
 }
 
 bool driver_unbind_all(struct ht_tunnel *t) {
@@ -219,7 +261,7 @@ int driver_bind_add(struct ht_tunnel *t, const struct ht_bind_options *o, struct
     b->t = t;
     b->number = ++t->last_number;
     ht_list_init(&b->node);
-    io_timer_init(t->loop, &b->timeout, answer_late);
+    io_timer_init(t->loop, &b->timeout, timeout_fired);
     int rc = prepare(b, o, err);
     if (rc < 0) {
         binding_free(b);
@@ -243,8 +285,13 @@ int driver_bind_remove(struct ht_tunnel *t, int number, struct ht_errmsg *err) {
     case BINDING_ASKED:
         b->drop = true; /* given back when the answer is here */
         break;
+    case BINDING_LOST:
+        b->drop = true;
+        break;
     case BINDING_BOUND:
-        if (binding_unbind(b) < 0)
+        if (t->state != DRIVER_UP)
+            b->drop = true; /* the link is about to be mourned */
+        else if (binding_unbind(b) < 0)
             return ht_fail(err, HT_TUNNEL_ENOMEM, "out of memory");
         break;
     case BINDING_UNBINDING:
@@ -314,6 +361,13 @@ void driver_on_bind_err(void *ctx, const struct wire_bind_err *err) {
     char message[512];
     if (!b || b->state != BINDING_ASKED) {
         driver_say(t, HT_SEVERITY_WARNING, "the kit refused a BIND that is not waiting for an answer");
+        return;
+    }
+    if (err->code == WIRE_BIND_ERROR_ALREADY_BOUND && b->port && !b->drop &&
+        io_now_ms(t->loop) < t->lost_at + WIRE_LIMIT_TAKEOVER_GRACE) {
+        /* Likely the session that was lost, which the kit still holds the port for. */
+        b->state = BINDING_WAITS;
+        io_timer_set(&b->timeout, ht_min(REBIND_MS, 4 * (uint64_t)t->retry_min_ms));
         return;
     }
     binding_failed(b, code ? code : "UNKNOWN", driver_text(err->message, message, sizeof message));

@@ -51,6 +51,11 @@ static void start_ws_close(struct ht_tunnel *t, uint16_t code, const char *reaso
 /* What a GOAWAY means for whoever runs this driver. `text` is for people. */
 static void goaway_reason(struct ht_tunnel *t) {
     const char *text = t->goaway_text[0] ? t->goaway_text : "it did not say why";
+    /* Of these another attempt would change nothing: a session that was idle has nothing to come back for, one that
+     * was resumed elsewhere is not ours any more. */
+    t->final = t->final || t->goaway_code == WIRE_CODE_VERSION_MISMATCH || t->goaway_code == WIRE_CODE_STREAM_CLOSED ||
+               t->goaway_code == WIRE_CODE_ENHANCE_YOUR_CALM || t->goaway_code == WIRE_CODE_BIND_TAKEOVER ||
+               (t->goaway_code == WIRE_CODE_IDLE_TIMEOUT && ht_list_empty(&t->bindings));
     switch (t->goaway_code) {
     case WIRE_CODE_AUTH_ERROR:
         driver_end_reason(t, HT_TUNNEL_EAUTH, "the kit refused the token: %s", text);
@@ -72,6 +77,7 @@ static void goaway_reason(struct ht_tunnel *t) {
 static void note_goaway(struct ht_tunnel *t, const struct wire_goaway *goaway) {
     t->goaway = true;
     t->goaway_code = goaway->code;
+    t->retry_after_ms = goaway->retry_after_ms;
     driver_text(goaway->message, t->goaway_text, sizeof t->goaway_text);
 }
 
@@ -103,7 +109,8 @@ static void session_over(void *ctx, enum mux_end why, const char *text) {
         return;
     }
     /* What is queued (a GOAWAY, the close frame) still goes out; the closing handshake is bounded in time. */
-    t->state = t->state == DRIVER_ENDED ? DRIVER_ENDED : DRIVER_CLOSING;
+    if (t->state != DRIVER_ENDED)
+        t->state = driver_retry_wanted(t) ? DRIVER_DOWN : DRIVER_CLOSING;
     start_ws_close(t, 0, "");
 }
 
@@ -136,6 +143,7 @@ void driver_link_destroy(struct ht_tunnel *t) {
         io_timer_stop(&t->hello_timer);
         io_timer_stop(&t->close_timer);
     }
+    io_timer_stop(&t->retry_timer);
 }
 
 /* ---- the session ---- */
@@ -183,7 +191,11 @@ static void link_hello_ok(void *ctx, const struct wire_hello_ok *ok) {
         return;
     }
     t->state = DRIVER_UP;
-    t->was_up = true;
+    t->was_up = t->told_up = true;
+    t->up_at = io_now_ms(t->loop);
+    t->session_id[0] = '\0';
+    if (ok->session_id.n < sizeof t->session_id)
+        driver_text(ok->session_id, t->session_id, sizeof t->session_id);
     ws_conn_set_limits(
         t->ws, &(struct ws_limits){.max_message = WIRE_LIMIT_MAX_MESSAGE, .max_fragments = WIRE_LIMIT_MAX_FRAGMENTS});
     driver_link_touch(t);
@@ -192,11 +204,12 @@ static void link_hello_ok(void *ctx, const struct wire_hello_ok *ok) {
         struct ht_connected c = {
             .session_id = driver_text(ok->session_id, id, sizeof id),
             .server = driver_text(ok->server, server, sizeof server),
+            .resumed = ok->resumed,
         };
         t->calls.connected(t->user, &c);
     }
     if (t->state == DRIVER_UP)
-        driver_bind_all(t);
+        driver_bind_all(t, ok);
 }
 
 /* ---- the link ---- */
@@ -206,6 +219,7 @@ static void link_refused(void *ctx, const struct wire_goaway *goaway) {
     note_goaway(t, goaway);
     if (t->goaway_code == WIRE_CODE_PROTOCOL_ERROR)
         driver_end_reason(t, HT_TUNNEL_EHANDSHAKE, "the kit refused HELLO: %s", t->goaway_text);
+    t->final = t->goaway_code == WIRE_CODE_PROTOCOL_ERROR;
     goaway_reason(t);
 }
 
@@ -280,6 +294,10 @@ static int say_hello(struct ht_tunnel *t) {
         hello.auth.kind = ht_slice_str("bearer");
         hello.auth.token = ht_slice_str(t->token);
     }
+    if (t->session_id[0]) {
+        hello.has_resume = true;
+        hello.resume.session_id = ht_slice_str(t->session_id);
+    }
     return mux_link_send_hello(t->link, &hello);
 }
 
@@ -289,6 +307,7 @@ static void connect_open(void *ctx, struct io_conn *conn, struct ht_slice protoc
     if (!ht_slice_is(protocol, wire_version_text(WIRE_V1))) {
         char chosen[64];
         io_conn_close(&conn);
+        t->final = true;
         driver_end_reason(t, HT_TUNNEL_EHANDSHAKE, "the kit at %s chose the subprotocol \"%s\", which was not offered",
                           t->url.host_field, driver_text(protocol, chosen, sizeof chosen));
         driver_end(t);
@@ -310,8 +329,10 @@ static void connect_open(void *ctx, struct io_conn *conn, struct ht_slice protoc
 
 static void connect_failed(void *ctx, int err, uint16_t status, uint64_t retry_after_ms, const char *text) {
     struct ht_tunnel *t = ctx;
-    (void)err, (void)retry_after_ms;
+    (void)err;
     t->connect = NULL;
+    t->retry_after_ms = retry_after_ms;
+    t->final = status == 400 || status == 403 || status == 426; /* RFC 9110 15.5: the same request fares no better */
     if (status == 401)
         driver_end_reason(t, HT_TUNNEL_EAUTH,
                           t->token ? "the kit at %s refused the token" : "the kit at %s wants a token",
@@ -325,6 +346,11 @@ static const struct ws_connect_ops connect_ops = {.open = connect_open, .failed 
 
 int driver_link_start(struct ht_tunnel *t) {
     struct ht_errmsg err;
+    t->ws_closing = t->session_over = t->goaway = t->final = t->end_known = false;
+    t->goaway_code = 0;
+    t->goaway_text[0] = '\0';
+    t->retry_after_ms = 0;
+    t->deadline = UINT64_MAX;
     io_task_init(&t->clock, clock_task);
     io_timer_init(t->loop, &t->session_timer, session_timer_fired);
     io_timer_init(t->loop, &t->hello_timer, hello_timer_fired);

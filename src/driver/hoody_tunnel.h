@@ -19,8 +19,9 @@
  * Compile and link with `pkg-config --cflags --libs hoody-tunnel`.
  *
  * Threads: a tunnel belongs to the thread that runs it. Everything below is called from that thread, except
- * ht_tunnel_stop(), which may be called from any thread and from a signal handler. Tunnels are independent of each
- * other. Nothing here blocks but ht_tunnel_run() and a waiting ht_tunnel_turn(). The program should ignore SIGPIPE.
+ * ht_tunnel_stop() and ht_tunnel_retry_now(), which may be called from any thread and from a signal handler. Tunnels
+ * are independent of each other. Nothing here blocks but ht_tunnel_run() and a waiting ht_tunnel_turn(). The program
+ * should ignore SIGPIPE.
  *
  * Memory: everything that goes in is copied before the call returns. Everything that a callback gets is good until the
  * callback returns. Text is UTF-8 and ends in a NUL; text that came over the wire has its control characters replaced.
@@ -102,9 +103,17 @@ struct ht_tunnel_options {
     uint32_t connect_timeout_ms; /* for the kit with its handshake, and for each local service; default 10,000 */
     uint32_t pool_size;          /* idle connections kept to each HTTP service; default 128, HT_NO_POOL: none */
     uint32_t pool_idle_ms;       /* and for how long; default 30,000 */
+    /*
+     * A link that is lost is made anew, for this long at a time; default: for ever. HT_NO_RETRY: never. Waits grow from
+     * retry_min_ms (default 250) to 30 s, with full jitter, or are what the kit asks for.
+     */
+    uint32_t retry_for_ms;
+    uint32_t retry_min_ms;
+    int retry_first; /* the first connection too; else a tunnel that cannot be opened ends at once */
 };
 
 #define HT_NO_POOL UINT32_MAX
+#define HT_NO_RETRY UINT32_MAX
 
 enum ht_bind_kind {
     HT_EXPOSE_HTTP = 1, /* container port -> HTTP/1.1 or WebSocket service here */
@@ -126,6 +135,16 @@ struct ht_bind_options {
 struct ht_connected {
     const char *session_id;
     const char *server; /* name and version of the kit, "" when it did not say */
+    /* 1: the session from before the link was lost, with its bindings, for which bound() is not told again. 0: a new
+     * one; after a lost link every binding is asked for again, with the port it had. */
+    int resumed;
+};
+
+struct ht_disconnected {
+    int error;
+    const char *text;
+    int retrying;         /* 1: it is tried again; 0: ended() follows */
+    uint64_t retry_in_ms; /* the first time */
 };
 
 struct ht_bound {
@@ -182,8 +201,8 @@ struct ht_tunnel_callbacks {
     void (*bind_failed)(void *user, const struct ht_bind_failure *f);
     void (*unbound)(void *user, const struct ht_unbound *u);
     void (*request)(void *user, const struct ht_request *r);
-    /* A connection that stood is gone, for `error`. ended() follows. */
-    void (*disconnected)(void *user, int error, const char *text);
+    /* A connection that stood is gone; requests and connections under way are cut. */
+    void (*disconnected)(void *user, const struct ht_disconnected *d);
     /* What happened beside all this, for people. */
     void (*log)(void *user, enum ht_log_severity severity, const char *text);
     /* The last call: HT_TUNNEL_OK after ht_tunnel_close(), else why the tunnel came to its end. */
@@ -206,7 +225,8 @@ HT_API int ht_tunnel_create(struct ht_tunnel **tunnel, const struct ht_tunnel_op
  */
 HT_API const char *ht_tunnel_last_error(void);
 
-/* Starts to connect. Once per tunnel: HT_TUNNEL_ESTATE. What comes of it is told by connected() or ended(). */
+/* Starts to connect. Once per tunnel: HT_TUNNEL_ESTATE. What comes of it is told by connected() or ended(). A link
+ * that is lost later is made anew without being asked. */
 HT_API int ht_tunnel_connect(struct ht_tunnel *tunnel);
 
 /*
@@ -249,6 +269,9 @@ HT_API int ht_tunnel_fd(struct ht_tunnel *tunnel);
 
 /* Makes ht_tunnel_run() return soon. From any thread, and from a signal handler; one call before the run counts too. */
 HT_API void ht_tunnel_stop(struct ht_tunnel *tunnel);
+
+/* Ends a wait for the next attempt to reach the kit. From any thread, and from a signal handler. */
+HT_API void ht_tunnel_retry_now(struct ht_tunnel *tunnel);
 
 /* Requests and connections under way. */
 HT_API unsigned ht_tunnel_streams(const struct ht_tunnel *tunnel);

@@ -203,7 +203,8 @@ static void say_everything(struct cli_events *e) {
     c->request(e, &(struct ht_request){
                       .binding = 2, .kind = HT_PULL_TCP, .method = "", .target = "", .peer = "", .bytes_in = 10});
     c->unbound(e, &(struct ht_unbound){.binding = 1, .revoked = 1, .reason = "another"});
-    c->disconnected(e, HT_TUNNEL_ELOST, "it is lost");
+    c->disconnected(e, &(struct ht_disconnected){
+                           .error = HT_TUNNEL_ELOST, .text = "it is lost", .retrying = 1, .retry_in_ms = 250});
     c->ended(e, HT_TUNNEL_ELOST, "it is lost");
 }
 
@@ -235,6 +236,8 @@ static void events_as_json(void) {
             CU_ASSERT_PTR_NOT_NULL(strstr(line, "\"method\":\"GET\",\"target\":\"/a\\\"b\",\"status\":200"));
         if (lines == 4)
             CU_ASSERT_PTR_NOT_NULL(strstr(line, "\"status\":null,\"peer\":null"));
+        if (lines == 7)
+            CU_ASSERT_PTR_NOT_NULL(strstr(line, "\"message\":\"it is lost\",\"retryInMs\":250}"));
     }
     CU_ASSERT_EQUAL(lines, 9);
     CU_ASSERT_STRING_EQUAL(c.err, "hoody-tunnel: it is lost\n");
@@ -250,6 +253,7 @@ static void events_as_text(void) {
     CU_ASSERT_PTR_NOT_NULL(strstr(c.out, "---  GET /x  0 B, 0 us  (connection refused)\n"));
     CU_ASSERT_PTR_NOT_NULL(strstr(c.out, "tcp  somebody  10 B in, 0 B out, 0 us\n"));
     CU_ASSERT_PTR_NOT_NULL(strstr(c.out, "http://127.0.0.1:3000 was taken over by another driver: another\n"));
+    CU_ASSERT_PTR_NOT_NULL(strstr(c.out, "disconnected: it is lost; trying again in 250 ms\n"));
     run_events(&e, &c, false, HT_LOG_WARN);
     CU_ASSERT_PTR_NULL(strstr(c.out, "/a\"b"));
     CU_ASSERT_PTR_NOT_NULL(strstr(c.out, "/x"));

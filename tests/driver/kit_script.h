@@ -34,7 +34,15 @@ struct world {
     const char *answer;
     const char *subprotocol; /* NULL: the driver's */
     bool no_hello_ok, no_bind_answers, no_unbind_answers;
-    const struct wire_goaway *refuse; /* instead of HELLO_OK */
+    const struct wire_goaway *refuse;        /* instead of HELLO_OK */
+    bool resumes;                            /* the kit still has the session */
+    const struct wire_bind_err *refuse_bind; /* instead of BIND_OK, `n_refusals` times */
+    unsigned n_refusals;
+    const struct wire_resumed_bind *resumed_binds;
+    size_t n_resumed_binds;
+    /* the driver's options */
+    uint32_t retry_for_ms, retry_min_ms; /* retry_for_ms 0: never */
+    bool retry_first;
     /* the kit's connection */
     struct io_conn *c;
     struct ht_buf in; /* the request's head; a NUL follows */
@@ -42,7 +50,7 @@ struct world {
     struct mux_link *l;
     struct mux_session *s;
     unsigned hellos, upgrades;
-    char hello_token[64], hello_caps[128];
+    char hello_token[64], hello_caps[128], hello_resume[64];
     struct wire_bind binds[KIT_BINDS]; /* without texts */
     char bind_label[64], bind_host[64];
     unsigned n_binds, n_unbinds;
@@ -55,6 +63,8 @@ struct world {
     struct ht_tunnel *t;
     unsigned connected, bound, failed, unbound, revoked, disconnected, ended, requests;
     int end_error, lost_error;
+    bool resumed, retrying;
+    uint64_t retry_in_ms;
     char end_text[512], bound_url[128], fail_code[64], fail_message[128], request_error[256], session_id[64],
         server[64];
     struct ht_request request;
@@ -94,6 +104,14 @@ static inline void kit_bind(void *ctx, const struct wire_bind *bind, const struc
     snprintf(w.bind_host, sizeof w.bind_host, "%.*s", HT_SLICE_ARG(bind->host));
     if (w.no_bind_answers)
         return;
+    if (w.n_refusals > 0) {
+        struct wire_bind_err refusal = *w.refuse_bind;
+        refusal.has_client_bind_ref = true;
+        refusal.client_bind_ref = bind->client_bind_ref;
+        w.n_refusals--;
+        CU_ASSERT_EQUAL(mux_session_send(w.s, WIRE_BIND_ERR, &refusal), 0);
+        return;
+    }
     struct wire_bind_ok ok = {.client_bind_ref = bind->client_bind_ref,
                               .bind_id = w.n_binds,
                               .container_port = bind->container_port ? bind->container_port : 20001};
@@ -117,6 +135,8 @@ static inline void kit_hello(void *ctx, const struct wire_hello *hello) {
     w.hellos++;
     CU_ASSERT_EQUAL(hello->version, WIRE_V1);
     snprintf(w.hello_token, sizeof w.hello_token, "%.*s", HT_SLICE_ARG(hello->auth.token));
+    snprintf(w.hello_resume, sizeof w.hello_resume, "%.*s", HT_SLICE_ARG(hello->resume.session_id));
+    w.hello_caps[0] = '\0';
     for (size_t i = 0; i < hello->n_capabilities; i++) {
         size_t at = strlen(w.hello_caps);
         snprintf(w.hello_caps + at, sizeof w.hello_caps - at, "%.*s,", HT_SLICE_ARG(hello->capabilities[i]));
@@ -131,6 +151,9 @@ static inline void kit_hello(void *ctx, const struct wire_hello *hello) {
                                .stream_window = WIRE_LIMIT_STREAM_WINDOW,
                                .session_window = WIRE_LIMIT_SESSION_WINDOW,
                                .connections_granted = 1,
+                               .resumed = w.resumes && hello->has_resume,
+                               .resumed_binds = w.resumed_binds,
+                               .n_resumed_binds = w.resumes && hello->has_resume ? w.n_resumed_binds : 0,
                                .has_server = true,
                                .server = ht_slice_str("scripted/1")};
     struct mux_config cfg = {.role = WIRE_ROLE_KIT,
@@ -247,7 +270,15 @@ static inline void kit_accepted(void *ctx, int fd, const struct io_addr *peer) {
     io_conn_close(&w.c);
     w.c = io_conn_adopt(w.loop, fd, &ops, NULL);
     CU_ASSERT_PTR_NOT_NULL_FATAL(w.c);
+    ht_buf_consume(&w.in, ht_buf_size(&w.in));
     io_conn_read_on(w.c, true);
+}
+
+/* The connection breaks, and the kit forgets its side of it. */
+static inline void kit_drops(void) {
+    ws_conn_destroy(&w.ws);
+    mux_session_destroy(&w.s);
+    mux_link_destroy(&w.l);
 }
 
 /* Sends bytes as one WebSocket message, past the session. */
@@ -314,6 +345,7 @@ static inline void play_get(struct play_stream *k, uint32_t bind_id, const char 
 static inline void on_connected(void *user, const struct ht_connected *c) {
     (void)user;
     w.connected++;
+    w.resumed = c->resumed != 0;
     snprintf(w.session_id, sizeof w.session_id, "%s", c->session_id);
     snprintf(w.server, sizeof w.server, "%s", c->server);
 }
@@ -345,11 +377,13 @@ static inline void on_request(void *user, const struct ht_request *r) {
              r->error ? r->error : "");
 }
 
-static inline void on_disconnected(void *user, int error, const char *text) {
-    (void)user, (void)text;
+static inline void on_disconnected(void *user, const struct ht_disconnected *d) {
+    (void)user;
     CU_ASSERT_EQUAL(w.ended, 0);
     w.disconnected++;
-    w.lost_error = error;
+    w.lost_error = d->error;
+    w.retrying = d->retrying != 0;
+    w.retry_in_ms = d->retry_in_ms;
 }
 
 static inline void on_ended(void *user, int error, const char *text) {
@@ -388,7 +422,13 @@ static inline void world_start(void) {
 }
 
 static inline void world_tunnel(const char *token) {
-    struct ht_tunnel_options o = {.size = sizeof o, .url = w.url, .token = token, .connect_timeout_ms = 5000};
+    struct ht_tunnel_options o = {.size = sizeof o,
+                                  .url = w.url,
+                                  .token = token,
+                                  .connect_timeout_ms = 5000,
+                                  .retry_for_ms = w.retry_for_ms ? w.retry_for_ms : HT_NO_RETRY,
+                                  .retry_min_ms = w.retry_min_ms,
+                                  .retry_first = w.retry_first};
     CU_ASSERT_EQUAL_FATAL(driver_create_on(w.loop, &w.t, &o, &calls, NULL), HT_TUNNEL_OK);
 }
 

@@ -1,0 +1,79 @@
+/* After a lost link: whether there is a next attempt, when, and making it. */
+#include "driver/driver.h"
+
+#include "base/clock.h"
+
+#define RETRY_MAX_MS 30000u
+#define RETRY_AFTER_MAX_MS 3600000u /* what the kit asks for is heeded up to this */
+#define STEADY_MS 10000u            /* a link that stood this long starts the waits from the shortest again */
+
+uint64_t driver_backoff(unsigned attempt, uint64_t min_ms, uint64_t random) {
+    uint64_t most = min_ms;
+    while (attempt-- > 0 && most < RETRY_MAX_MS)
+        most *= 2;
+    /* Full jitter: drivers that lost the same kit do not come back in one crowd. */
+    return random % (ht_min(most, RETRY_MAX_MS) + 1);
+}
+
+/* What is left of the time for retries, counted from the loss; UINT64_MAX: for ever. */
+static uint64_t time_left(const struct ht_tunnel *t) {
+    if (t->retry_for_ms == 0)
+        return UINT64_MAX;
+    if (t->retry_for_ms == HT_NO_RETRY)
+        return 0;
+    /* A link that stood until now was not lost before now. */
+    uint64_t now = io_now_ms(t->loop), end = (t->told_up ? now : t->lost_at) + t->retry_for_ms;
+    return end > now ? end - now : 0;
+}
+
+bool driver_retry_wanted(const struct ht_tunnel *t) {
+    if (!t->end_known || t->final || !(t->was_up || t->retry_first))
+        return false;
+    switch (t->end_error) {
+    case HT_TUNNEL_ECONNECT:
+    case HT_TUNNEL_EHANDSHAKE:
+    case HT_TUNNEL_ELIMIT:
+    case HT_TUNNEL_ELOST:
+    case HT_TUNNEL_EGOAWAY:
+        return time_left(t) > 0;
+    default:
+        return false;
+    }
+}
+
+static void timer_fired(struct io_timer *timer) {
+    struct ht_tunnel *t = ht_container_of(timer, struct ht_tunnel, retry_timer);
+    driver_link_start(t);
+}
+
+void driver_retry_begin(struct ht_tunnel *t) {
+    uint64_t random;
+    driver_link_destroy(t);
+    driver_bind_lost(t);
+    uint64_t left = time_left(t);
+    if (t->told_up) {
+        t->lost_at = io_now_ms(t->loop);
+        if (t->lost_at - t->up_at >= STEADY_MS)
+            t->attempts = 0;
+    }
+    ht_random_bytes(&random, sizeof random);
+    uint64_t wait = driver_backoff(t->attempts++, t->retry_min_ms, random);
+    wait = ht_max(wait, ht_min(t->retry_after_ms, RETRY_AFTER_MAX_MS));
+    wait = ht_min(wait, left); /* the last attempt is at the end of the time, not before */
+    t->state = DRIVER_WAITING;
+    io_timer_init(t->loop, &t->retry_timer, timer_fired);
+    io_timer_set(&t->retry_timer, wait);
+    bool was_up = t->told_up;
+    t->told_up = false;
+    if (!was_up)
+        driver_say(t, HT_SEVERITY_INFO, "%s; next attempt in %llu ms", t->end_text, (unsigned long long)wait);
+    else if (t->calls.disconnected)
+        t->calls.disconnected(
+            t->user,
+            &(struct ht_disconnected){.error = t->end_error, .text = t->end_text, .retrying = 1, .retry_in_ms = wait});
+}
+
+void driver_retry_now(struct ht_tunnel *t) {
+    if (t->state == DRIVER_WAITING)
+        io_timer_set(&t->retry_timer, 0);
+}

@@ -1,0 +1,204 @@
+/* A tunnel whose link is lost, against a kit that the test plays. */
+#include "driver/kit_script.h"
+
+#define PORT 3000
+#define KIT_PORT 20001
+
+/* A tunnel that retries fast, with one binding on a port of the kit's choice. */
+static void go(uint32_t retry_for_ms) {
+    world_start();
+    w.retry_for_ms = retry_for_ms;
+    w.retry_min_ms = 1;
+    world_tunnel(NULL);
+    CU_ASSERT_EQUAL_FATAL(bind_one(HT_EXPOSE_HTTP, "3000", 0), 1);
+    CU_ASSERT_EQUAL_FATAL(ht_tunnel_connect(w.t), HT_TUNNEL_OK);
+    UNTIL(w.bound);
+    CU_ASSERT(!w.resumed);
+    CU_ASSERT_STRING_EQUAL(w.hello_resume, "");
+}
+
+static void expect_end(int error) {
+    UNTIL(w.ended);
+    CU_ASSERT_EQUAL(w.end_error, error);
+    CU_ASSERT_EQUAL(ht_tunnel_run(w.t), error);
+    CU_ASSERT_EQUAL(w.disconnected, 1);
+    world_stop();
+}
+
+static void a_drop_is_resumed(void) {
+    static const struct wire_resumed_bind ours = {
+        .bind_id = 1, .kind = WIRE_KIND_HTTP, .mode = WIRE_MODE_EXPOSE, .container_port = KIT_PORT};
+    struct play_stream k = {.st = NULL}, late = {.st = NULL};
+    go(60000);
+    play_get(&k, 1, "/");
+    w.resumes = true;
+    w.resumed_binds = &ours;
+    w.n_resumed_binds = 1;
+    kit_drops();
+    UNTIL(w.connected == 2);
+    CU_ASSERT(w.resumed);
+    CU_ASSERT_STRING_EQUAL(w.hello_resume, "S-1");
+    CU_ASSERT_EQUAL(w.disconnected, 1);
+    CU_ASSERT_EQUAL(w.lost_error, HT_TUNNEL_ELOST);
+    CU_ASSERT(w.retrying && w.retry_in_ms <= 1);
+    settle();
+    CU_ASSERT_EQUAL(w.n_binds, 1); /* nothing is bound again */
+    CU_ASSERT_EQUAL(w.bound, 1);
+    CU_ASSERT_EQUAL(w.n_unbinds, 0);
+    play_get(&late, 1, "/"); /* and it serves: nobody listens at the target, which is an answer */
+    UNTIL(late.closes || late.heads);
+    CU_ASSERT_NOT_EQUAL(late.reset, WIRE_CODE_BIND_ERROR);
+    mux_stream_release(&late.st);
+    ht_buf_free(&late.body);
+    ht_buf_free(&k.body);
+    world_stop();
+}
+
+static void what_is_missing_is_bound_again(void) {
+    static const struct wire_resumed_bind stray = {
+        .bind_id = 9, .kind = WIRE_KIND_HTTP, .mode = WIRE_MODE_EXPOSE, .container_port = PORT};
+    go(60000);
+    w.resumes = true;
+    w.resumed_binds = &stray;
+    w.n_resumed_binds = 1;
+    kit_drops();
+    UNTIL(w.bound == 2);
+    CU_ASSERT(w.resumed);
+    CU_ASSERT_EQUAL(w.binds[1].container_port, KIT_PORT);
+    CU_ASSERT_EQUAL(w.n_unbinds, 1); /* one that nobody knows is given back */
+    CU_ASSERT_EQUAL(w.last_unbind, 9);
+    world_stop();
+}
+
+static void a_new_session_gets_the_same_ports(void) {
+    static const struct wire_bind_err held = {.code = WIRE_BIND_ERROR_ALREADY_BOUND, .message = {"held", 4}};
+    go(60000);
+    w.refuse_bind = &held; /* by our own ghost, which the kit has not noticed to be dead */
+    w.n_refusals = 2;
+    kit_drops();
+    UNTIL(w.bound == 2);
+    CU_ASSERT(!w.resumed);
+    CU_ASSERT_EQUAL(w.failed, 0);
+    CU_ASSERT_EQUAL(w.n_binds, 4);
+    for (unsigned i = 1; i < 4; i++) {
+        CU_ASSERT_EQUAL(w.binds[i].container_port, KIT_PORT);
+        CU_ASSERT(!w.binds[i].takeover);
+    }
+    world_stop();
+}
+
+static void a_kit_that_shuts_down_is_awaited(void) {
+    go(60000);
+    mux_session_shutdown(w.s, WIRE_GOAWAY_SHUTDOWN_CODE, WIRE_GOAWAY_SHUTDOWN_MESSAGE, 0, WIRE_GOAWAY_SHUTDOWN_CLOSE);
+    mux_session_tick(w.s, ht_now_ms() + 1);
+    UNTIL(w.ws_closed);
+    kit_drops();
+    UNTIL(w.bound == 2);
+    CU_ASSERT_EQUAL(w.lost_error, HT_TUNNEL_EGOAWAY);
+    world_stop();
+}
+
+static void what_no_retry_mends(void) {
+    static const char *answer = "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n";
+    go(60000);
+    w.answer = answer;
+    kit_drops();
+    expect_end(HT_TUNNEL_EAUTH);
+    go(60000);
+    static const struct wire_goaway refused = {.code = WIRE_CODE_AUTH_ERROR, .message = {"no", 2}};
+    w.refuse = &refused;
+    kit_drops();
+    expect_end(HT_TUNNEL_EAUTH);
+    go(60000);
+    mux_session_shutdown(w.s, WIRE_GOAWAY_KILLED_CODE, WIRE_GOAWAY_KILLED_MESSAGE, 0, WIRE_GOAWAY_KILLED_CLOSE);
+    mux_session_tick(w.s, ht_now_ms() + 1);
+    expect_end(HT_TUNNEL_EREVOKED);
+}
+
+static void the_time_runs_out(void) {
+    go(50);
+    io_listener_close(&w.listener);
+    kit_drops();
+    UNTIL(w.ended);
+    CU_ASSERT(w.retrying);
+    CU_ASSERT_EQUAL(ht_exit_status(w.end_error), 6);
+    expect_end(HT_TUNNEL_ECONNECT);
+}
+
+static void the_first_connection_too(void) {
+    world_start();
+    w.retry_for_ms = 60000;
+    w.retry_min_ms = 1;
+    w.retry_first = true;
+    w.answer = "HTTP/1.1 503 Unavailable\r\nContent-Length: 0\r\n\r\n";
+    world_tunnel(NULL);
+    CU_ASSERT_EQUAL_FATAL(ht_tunnel_connect(w.t), HT_TUNNEL_OK);
+    UNTIL(w.upgrades >= 3);
+    CU_ASSERT_EQUAL(w.disconnected, 0);
+    w.answer = NULL;
+    UNTIL(w.connected);
+    world_stop();
+}
+
+/* The kit asks for an hour; somebody is not that patient. */
+static void now_and_not_later(void) {
+    go(HT_NO_RETRY - 1);
+    w.answer = "HTTP/1.1 503 Unavailable\r\nRetry-After: 3600\r\nContent-Length: 0\r\n\r\n";
+    kit_drops();
+    UNTIL(w.upgrades == 2 && w.t->state == DRIVER_WAITING);
+    CU_ASSERT(io_timer_active(&w.t->retry_timer));
+    CU_ASSERT(w.t->retry_timer.due >= (io_now_ms(w.loop) + 3000000) * 1000);
+    settle();
+    CU_ASSERT_EQUAL(w.upgrades, 2);
+    w.answer = NULL;
+    ht_tunnel_retry_now(w.t);
+    UNTIL(w.connected == 2);
+    world_stop();
+}
+
+static void closing_and_unbinding_while_it_is_away(void) {
+    go(60000);
+    w.answer = "HTTP/1.1 503 Unavailable\r\nRetry-After: 3600\r\nContent-Length: 0\r\n\r\n";
+    kit_drops();
+    UNTIL(w.upgrades == 2 && w.t->state == DRIVER_WAITING);
+    CU_ASSERT_EQUAL(ht_tunnel_unbind(w.t, 1), HT_TUNNEL_OK);
+    CU_ASSERT_EQUAL(bind_one(HT_EXPOSE_HTTP, "3001", 3001), 2);
+    w.answer = NULL;
+    ht_tunnel_retry_now(w.t);
+    UNTIL(w.bound == 2);
+    CU_ASSERT_EQUAL(w.unbound, 1);
+    CU_ASSERT_EQUAL(w.n_binds, 2);
+    w.answer = "HTTP/1.1 503 Unavailable\r\nRetry-After: 3600\r\nContent-Length: 0\r\n\r\n";
+    kit_drops();
+    UNTIL(w.upgrades == 4 && w.t->state == DRIVER_WAITING);
+    CU_ASSERT_EQUAL(ht_tunnel_close(w.t), HT_TUNNEL_OK);
+    UNTIL(w.ended);
+    CU_ASSERT_EQUAL(w.end_error, HT_TUNNEL_OK);
+    world_stop();
+}
+
+static void waits_grow_and_are_spread(void) {
+    static const uint64_t most[] = {250, 500, 1000, 2000, 4000, 8000, 16000, 30000, 30000};
+    for (unsigned i = 0; i < HT_ARRAY_LEN(most); i++) {
+        CU_ASSERT_EQUAL(driver_backoff(i, 250, 0), 0);
+        CU_ASSERT_EQUAL(driver_backoff(i, 250, most[i]), most[i]);
+        CU_ASSERT_EQUAL(driver_backoff(i, 250, most[i] + 1), 0);
+    }
+    CU_ASSERT(driver_backoff(UINT32_MAX, 250, UINT64_MAX) <= 30000);
+}
+
+static const struct tap_test tests[] = {
+    {"a drop is resumed", a_drop_is_resumed},
+    {"what is missing is bound again", what_is_missing_is_bound_again},
+    {"a new session gets the same ports", a_new_session_gets_the_same_ports},
+    {"a kit that shuts down is awaited", a_kit_that_shuts_down_is_awaited},
+    {"what no retry mends", what_no_retry_mends},
+    {"the time runs out", the_time_runs_out},
+    {"the first connection too", the_first_connection_too},
+    {"now and not later", now_and_not_later},
+    {"closing and unbinding while it is away", closing_and_unbinding_while_it_is_away},
+    {"waits grow and are spread", waits_grow_and_are_spread},
+    {NULL, NULL},
+};
+
+int main(void) { return tap_main("driver, retry", tests); }
