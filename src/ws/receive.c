@@ -245,7 +245,8 @@ static enum step header(struct ws_conn *w) {
 
 /* Parses what is in the block, as far as it goes. */
 static void parse(struct ws_conn *w) {
-    enum step s = STEP_ON;
+    /* RFC 6455 1.4: what follows the peer's close frame is discarded. */
+    enum step s = w->rx == WS_RX_DONE || w->rx == WS_RX_DEAD ? STEP_STOP : STEP_ON;
     while (s == STEP_ON && !w->paused && w->raw_at < w->raw_end)
         s = w->frame_left ? payload(w) : header(w);
     if (w->destroyed)
@@ -268,6 +269,14 @@ static void on_readable(void *ctx) {
     struct ws_conn *w = ctx;
     size_t total = 0;
     ws_enter(w);
+    if (ht_list_linked(&w->in.node) && take_block(w)) { /* what came earlier goes before the end of the input */
+        io_task_cancel(&w->in);
+        parse(w);
+        if (w->destroyed || w->over) {
+            ws_leave(w);
+            return;
+        }
+    }
     while (total < (w->message_size > WS_LONG_MESSAGE ? READ_PER_TURN_LONG : READ_PER_TURN) && !w->paused &&
            w->rx != WS_RX_DEAD) {
         if (!make_room(w)) {
