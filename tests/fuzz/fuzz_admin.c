@@ -1,0 +1,92 @@
+/*
+ * The admin API behind the HTTP parser: any method and target get one of the answers that the description promises, and
+ * every body of JSON is strict JSON, whatever the sessions' names are made of.
+ *
+ * Input: who asks (one byte), the method's length and the method, the target's length (two bytes) and the target, then
+ * bytes for the User-Agent and for the texts of the sessions.
+ */
+#include "admin/admin.h"
+#include "fuzz.h"
+#include "wire/json.h"
+
+static char texts[4][40]; /* of the made-up sessions; no NUL inside */
+
+static int snapshot(void *ctx, struct admin_snapshot *out) {
+    (void)ctx;
+    out->sessions = ht_calloc(2, sizeof *out->sessions);
+    out->bindings = ht_calloc(2, sizeof *out->bindings);
+    if (!out->sessions || !out->bindings)
+        return HT_ENOMEM;
+    out->n_sessions = 2;
+    out->n_live = out->n_bindings = 1;
+    out->sessions[0] = (struct admin_snap_session){.id = texts[0], .peer = texts[1], .granted = 1, .n_bindings = 1};
+    out->sessions[1] = (struct admin_snap_session){.id = texts[2], .peer = texts[3], .parked = true, .first_binding = 1};
+    out->bindings[0] = (struct admin_snap_binding){1, 5432, ADMIN_KIND_TCP, ADMIN_MODE_PULL, ""};
+    memcpy(out->bindings[0].bind_addr, texts[1], sizeof texts[1]);
+    return HT_OK;
+}
+
+static int kill_one(void *ctx, const char *id, uint64_t grace_ms) {
+    (void)ctx;
+    FUZZ_CHECK(id[0] && strlen(id) <= 128 && grace_ms <= 5000);
+    return strcmp(id, texts[0]) == 0 ? HT_OK : HT_EINVAL;
+}
+
+static int metrics(void *ctx, struct ht_buf *out) {
+    (void)ctx;
+    return ht_buf_append_str(out, "a 1\n");
+}
+
+static int count_fds(void) { return -1; }
+
+static const struct admin_source source = {.snapshot = snapshot, .kill = kill_one, .metrics = metrics, .count_fds = count_fds};
+
+static void check(const struct admin_request *req, const struct admin_response *res) {
+    static const int statuses[] = {200, 202, 400, 401, 403, 404, 405, 426};
+    bool known = false;
+    for (size_t i = 0; i < HT_ARRAY_LEN(statuses); i++)
+        known = known || res->status == statuses[i];
+    FUZZ_CHECK(known);
+    FUZZ_CHECK(res->content_type || ht_buf_size(&res->body) == 0);
+    FUZZ_CHECK((res->status == 405) == (res->allow != NULL));
+    FUZZ_CHECK((res->status == 401) == (res->www_authenticate != NULL));
+    FUZZ_CHECK(req->trusted || res->status == 403);
+    if (res->content_type && strcmp(res->content_type, "application/json") == 0)
+        FUZZ_CHECK(json_validate((const char *)ht_buf_head(&res->body), ht_buf_size(&res->body), NULL, NULL) == 0);
+    if (!req->authorized && res->status == 200)
+        FUZZ_CHECK(req->route && req->route->auth != ADMIN_AUTH_TOKEN);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+    static struct admin admin;
+    struct fuzz_in in = {data, data + size};
+    size_t live = ht_mem_live();
+    uint8_t how = fuzz_u8(&in);
+    struct ht_slice method = fuzz_take(&in, fuzz_u8(&in)), target = fuzz_take(&in, fuzz_u16(&in));
+    char *m = fuzz_copy(method.p, method.n), *t = fuzz_copy(target.p, target.n);
+    struct ht_slice agent = fuzz_take(&in, fuzz_u8(&in));
+    memset(texts, 0, sizeof texts);
+    for (size_t i = 0; i < HT_ARRAY_LEN(texts); i++) {
+        struct ht_slice s = fuzz_take(&in, fuzz_u8(&in) % (sizeof texts[0] - 1));
+        for (size_t j = 0; j < s.n; j++)
+            texts[i][j] = s.p[j] ? s.p[j] : '?';
+    }
+    if (!texts[0][0])
+        memcpy(texts[0], "S-1", 4);
+    struct admin_request req = {
+        .method = ht_slice_of(m, method.n),
+        .target = ht_slice_of(t, target.n),
+        .user_agent = how & 4 ? agent : ht_slice_of(NULL, 0),
+        .trusted = !(how & 1),
+        .authorized = !(how & 2),
+    };
+    struct admin_response res = {0};
+    admin_init(&admin, &source, "127.0.0.1");
+    FUZZ_CHECK(admin_serve(&admin, &req, &res) == 0);
+    check(&req, &res);
+    admin_response_free(&res);
+    free(m);
+    free(t);
+    FUZZ_CHECK(ht_mem_live() == live);
+    return 0;
+}

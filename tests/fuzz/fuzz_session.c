@@ -1,0 +1,813 @@
+/*
+ * A session of either role between a peer and a local side that both do anything: frames good and bad, whole and cut, in
+ * any order; streams opened, written, consumed, reset and released at any time, inside callbacks too; links lost; time
+ * passing. What is checked:
+ *
+ *   - calls upward keep to the contract of mux.h: nothing after the end, nothing after the release, ends only once;
+ *   - what goes out is legal for the peer to receive, frame by frame, and within the credit that the peer gave;
+ *   - credit that is given back never exceeds what came, and does come back (FLOW-2);
+ *   - no memory is left.
+ *
+ * Input: role and options, the local side's temper, then operations: see operation(). seeds.py writes operation 0.
+ */
+#include "fuzz.h"
+#include "mux/mux.h"
+#include "wire/bytes.h"
+#include "wire/frames.h"
+
+#include <inttypes.h>
+
+#define STREAMS 200
+#define LINKS 3
+#define IDS 1024 /* stream ids below 2 * IDS are followed */
+#define PIECE 65536
+
+struct rig;
+
+struct record {
+    struct rig *rig;
+    struct mux_stream *st; /* NULL: released */
+    size_t to_send, received, consumed;
+    bool then_eof, keep;
+    bool eof, final, closed, blocked;
+};
+
+/* What crossed the wire for an id. */
+struct flow {
+    int64_t credit;      /* what we may still send, at most */
+    int64_t in, granted; /* DATA that came; WINDOW that went out */
+    bool opened, eof, reset, upgrade;
+};
+
+struct link {
+    struct rig *rig;
+    struct mux_link *l;
+    struct wire_asm peer; /* receives what we send */
+    bool told_to_close, deaf;
+    uint32_t last_open;
+    uint8_t *in;
+    size_t in_n;
+};
+
+struct rig {
+    struct mux_config cfg;
+    struct mux_session *s;
+    struct link links[LINKS];
+    struct record records[STREAMS];
+    unsigned n_records;
+    struct flow session, flows[IDS];
+    uint64_t now;
+    uint8_t nonce[8]; /* of the last PING that went out */
+    uint32_t temper;  /* 0: callbacks only look */
+    bool over, cut_message;
+};
+
+static struct rig room;
+static uint8_t message_out[WIRE_LIMIT_MAX_MESSAGE];
+
+static uint32_t whim(struct rig *r, uint32_t of) { return r->temper ? fuzz_next(&r->temper) % of : 1; }
+
+static struct flow *flow_of(struct rig *r, uint32_t id) { return id && id / 2 < IDS ? &r->flows[id / 2] : NULL; }
+
+/* ---- the local side's whims ---- */
+
+static void release(struct record *t) {
+    if (t->st)
+        mux_stream_release(&t->st);
+}
+
+/* Something unexpected inside a callback. False: the session or the stream is gone. */
+static void act_up(struct rig *r, struct record *t) {
+    switch (whim(r, 40)) {
+    case 0:
+        if (t)
+            release(t);
+        break;
+    case 2:
+        if (t && t->st)
+            mux_stream_reset(t->st, WIRE_CODE_CANCEL, "a whim");
+        break;
+    case 3:
+        mux_session_destroy(&r->s);
+        break;
+    case 4:
+        if (r->s)
+            mux_session_shutdown(r->s, WIRE_CODE_NO_ERROR, "enough", 10, 1000);
+        break;
+    case 5:
+        mux_link_destroy(&r->links[whim(r, LINKS)].l);
+        break;
+    case 6:
+        if (t && t->st)
+            mux_stream_ready(t->st);
+        break;
+    default:
+        break;
+    }
+}
+
+/* ---- streams ---- */
+
+static struct record *live(void *ctx) {
+    struct record *t = ctx;
+    FUZZ_CHECK(t->st != NULL); /* nothing comes after the release */
+    return t;
+}
+
+static void on_head(void *ctx, const struct wire_response_head *head) {
+    struct record *t = live(ctx);
+    FUZZ_CHECK(t->rig->cfg.role == WIRE_ROLE_KIT && !t->closed && !t->eof && !t->final);
+    FUZZ_CHECK(head->final == (head->status >= 200 || head->status == 101));
+    t->final = head->final;
+    act_up(t->rig, t);
+}
+
+static void on_data(void *ctx, const uint8_t *p, size_t n) {
+    struct record *t = live(ctx);
+    FUZZ_CHECK(!t->closed && !t->eof && n > 0);
+    t->received += n;
+    (void)fuzz_hash(0, p, ht_min(n, 16));
+    act_up(t->rig, t);
+}
+
+static void on_eof(void *ctx) {
+    struct record *t = live(ctx);
+    FUZZ_CHECK(!t->closed && !t->eof);
+    t->eof = true;
+    act_up(t->rig, t);
+}
+
+static void consume(struct record *t, size_t n) {
+    n = ht_min(n, t->received - t->consumed);
+    t->consumed += n;
+    mux_stream_consumed(t->st, n);
+}
+
+static void on_data_end(void *ctx) {
+    struct record *t = live(ctx);
+    if (!t->keep)
+        consume(t, SIZE_MAX);
+    act_up(t->rig, t);
+}
+
+static ssize_t on_pull(void *ctx, uint8_t *out, size_t cap, unsigned *flags) {
+    struct record *t = live(ctx);
+    FUZZ_CHECK(!t->closed && cap <= PIECE);
+    size_t n = ht_min(cap, t->to_send);
+    memset(out, 'x', n);
+    t->to_send -= n;
+    if (t->to_send > 0)
+        *flags = MUX_PULL_MORE;
+    else if (t->then_eof)
+        *flags = MUX_PULL_EOF;
+    if (whim(t->rig, 64) == 0) {
+        mux_stream_reset(t->st, WIRE_CODE_INTERNAL_ERROR, "a whim");
+        return HT_ECLOSED;
+    }
+    return (ssize_t)n;
+}
+
+static void on_writable(void *ctx, bool yes) {
+    struct record *t = live(ctx);
+    FUZZ_CHECK(!t->closed && t->blocked == yes); /* only edges */
+    t->blocked = !yes;
+    if (yes)
+        mux_stream_ready(t->st);
+    act_up(t->rig, t);
+}
+
+static void on_closed(void *ctx, uint16_t code, struct ht_slice reason, bool remote) {
+    struct record *t = live(ctx);
+    (void)code, (void)remote;
+    FUZZ_CHECK(!t->closed && wire_utf8_valid((const uint8_t *)reason.p, reason.n));
+    t->closed = true;
+    FUZZ_CHECK(mux_stream_is_over(t->st));
+    act_up(t->rig, t);
+}
+
+static const struct mux_stream_ops stream_ops = {on_head,     on_data,     on_eof,   on_data_end,
+                                                 on_pull, on_writable, on_closed};
+
+static struct record *new_record(struct rig *r) {
+    if (r->n_records == STREAMS)
+        return NULL;
+    struct record *t = &r->records[r->n_records++];
+    *t = (struct record){.rig = r};
+    t->keep = whim(r, 4) == 0;
+    return t;
+}
+
+/* ---- the session ---- */
+
+static void on_stream_open(void *ctx, struct mux_stream *st, const struct wire_stream_open *open) {
+    struct rig *r = ctx;
+    (void)open;
+    FUZZ_CHECK(!r->over && r->cfg.role == WIRE_ROLE_DRIVER);
+    struct record *t = new_record(r);
+    if (!t || whim(r, 8) == 0) {
+        mux_stream_reset(st, WIRE_CODE_REFUSED_STREAM, "no");
+        mux_stream_release(&st);
+        return;
+    }
+    t->st = st;
+    mux_stream_accept(st, &stream_ops, t);
+    act_up(r, t);
+}
+
+static void on_bind(void *ctx, const struct wire_bind *bind, const struct wire_error *err) {
+    struct rig *r = ctx;
+    FUZZ_CHECK(!r->over && r->cfg.role == WIRE_ROLE_KIT && (!err || err->text[0]));
+    struct wire_bind_err no = {.has_client_bind_ref = bind->has_client_bind_ref,
+                               .client_bind_ref = bind->client_bind_ref,
+                               .code = WIRE_BIND_ERROR_INTERNAL,
+                               .message = ht_slice_str(err ? err->text : "no")};
+    if (r->s)
+        (void)!mux_session_send(r->s, WIRE_BIND_ERR, &no);
+    act_up(r, NULL);
+}
+
+static void on_goaway(void *ctx, const struct wire_goaway *g) {
+    struct rig *r = ctx;
+    (void)g;
+    FUZZ_CHECK(!r->over);
+    act_up(r, NULL);
+}
+
+static void on_link_lost(void *ctx, struct mux_link *link, unsigned index) {
+    struct rig *r = ctx;
+    (void)link;
+    FUZZ_CHECK(!r->over && index > 0 && index < LINKS);
+}
+
+static void on_over(void *ctx, enum mux_end why, const char *text) {
+    struct rig *r = ctx;
+    (void)why;
+    FUZZ_CHECK(!r->over && text);
+    r->over = true;
+    for (unsigned i = 0; i < r->n_records; i++)
+        FUZZ_CHECK(!r->records[i].st || r->records[i].closed || mux_stream_is_over(r->records[i].st));
+    if (whim(r, 2) == 0)
+        mux_session_destroy(&r->s);
+}
+
+static const struct mux_session_ops session_ops = {
+    .bind = on_bind,
+    .stream_open = on_stream_open,
+    .goaway = on_goaway,
+    .link_lost = on_link_lost,
+    .over = on_over,
+};
+
+/* ---- links ---- */
+
+static void begin_session(struct link *k) {
+    struct rig *r = k->rig;
+    struct wire_hello_ok ok = {
+        .session_id = ht_slice_str("S-1"),
+        .stream_window = r->cfg.stream_window,
+        .session_window = r->cfg.session_window,
+        .connections_granted = 1,
+    };
+    r->s = mux_session_create(&r->cfg, &session_ops, r, r->now);
+    FUZZ_CHECK(r->s && mux_session_attach(r->s, k->l, &ok) == 0);
+}
+
+static void on_hello(void *ctx, const struct wire_hello *hello) {
+    struct link *k = ctx;
+    (void)hello;
+    if (k == k->rig->links && !k->rig->s && !k->rig->over)
+        begin_session(k);
+    else
+        mux_link_refuse(k->l, &(struct wire_goaway){.code = WIRE_CODE_RESOURCE_EXHAUSTED}, 1013, "no more");
+}
+
+static void on_hello_ok(void *ctx, const struct wire_hello_ok *ok) {
+    struct link *k = ctx;
+    (void)ok;
+    if (!k->rig->s && !k->rig->over)
+        begin_session(k);
+}
+
+static void on_join(void *ctx, const struct wire_join *join) {
+    struct link *k = ctx;
+    unsigned index = join->index < LINKS ? (unsigned)join->index : 1;
+    if (!k->rig->s || k == k->rig->links || mux_session_join(k->rig->s, k->l, index) < 0)
+        mux_link_refuse_join(k->l, &(struct wire_join_err){.code = WIRE_JOIN_ERROR_INTERNAL});
+}
+
+static void on_join_ok(void *ctx, const struct wire_join_ok *ok) {
+    struct link *k = ctx;
+    (void)ok;
+    if (k->rig->s)
+        (void)!mux_session_join(k->rig->s, k->l, (unsigned)(k - k->rig->links));
+}
+
+static void on_join_err(void *ctx, const struct wire_join_err *err) { (void)ctx, (void)err; }
+static void on_refused(void *ctx, const struct wire_goaway *g) { (void)ctx, (void)g; }
+static void on_output(void *ctx) { (void)ctx; }
+
+static void on_close(void *ctx, uint16_t ws_code, const char *reason) {
+    struct link *k = ctx;
+    (void)ws_code;
+    FUZZ_CHECK(!k->told_to_close && reason);
+    k->told_to_close = true;
+}
+
+static const struct mux_link_ops link_ops = {
+    .hello = on_hello,
+    .join = on_join,
+    .hello_ok = on_hello_ok,
+    .join_ok = on_join_ok,
+    .join_err = on_join_err,
+    .refused = on_refused,
+    .output = on_output,
+    .close = on_close,
+};
+
+/* ---- what goes out ---- */
+
+static int peer_frame(void *ctx, uint8_t type, uint32_t id, const uint8_t *payload, size_t len) {
+    static struct wire_scratch *scratch;
+    struct link *k = ctx;
+    struct rig *r = k->rig;
+    struct flow *f = flow_of(r, id);
+    union wire_any v;
+    struct wire_error err;
+    if (!scratch)
+        scratch = wire_scratch_create();
+    FUZZ_CHECK(scratch && wire_decode_any(type, payload, len, scratch, &v, &err) == 0);
+    switch (type) {
+    case WIRE_HELLO:
+    case WIRE_HELLO_OK:
+    case WIRE_JOIN:
+    case WIRE_JOIN_OK:
+        k->peer.state = WIRE_LINK_OPEN;
+        break;
+    case WIRE_GOAWAY:
+        k->peer.state = WIRE_LINK_CLOSING;
+        break;
+    case WIRE_PING:
+        memcpy(r->nonce, v.ping.nonce, sizeof r->nonce);
+        break;
+    case WIRE_STREAM_OPEN:
+        FUZZ_CHECK(id % 2 == 0 && id > k->last_open);
+        k->last_open = id;
+        if (f) {
+            FUZZ_CHECK(!f->opened);
+            f->opened = true;
+            f->upgrade = v.stream_open.kind == WIRE_KIND_HTTP && v.stream_open.is_upgrade;
+        }
+        break;
+    case WIRE_WINDOW:
+        if (id == 0)
+            r->session.granted += v.window.increment;
+        else if (f)
+            f->granted += v.window.increment;
+        if (!r->cfg.auto_window) {
+            FUZZ_CHECK(r->session.granted <= r->session.in);
+            FUZZ_CHECK(!f || f->granted <= f->in);
+        }
+        break;
+    case WIRE_EOF:
+        if (f) {
+            FUZZ_CHECK(!f->reset && (!f->eof || f->upgrade) && (f->opened || r->cfg.role == WIRE_ROLE_DRIVER));
+            f->eof = true;
+        }
+        break;
+    case WIRE_RESET:
+        if (f)
+            f->reset = true;
+        break;
+    case WIRE_STREAM_RESPONSE_HEAD:
+        FUZZ_CHECK(!f || (!f->reset && !f->eof));
+        break;
+    default:
+        break;
+    }
+    return 0;
+}
+
+static int peer_data(void *ctx, uint32_t id, const uint8_t *chunk, size_t n, uint32_t frame_len, bool first) {
+    struct link *k = ctx;
+    struct rig *r = k->rig;
+    struct flow *f = flow_of(r, id);
+    (void)chunk, (void)first;
+    FUZZ_CHECK(n == frame_len && n > 0);
+    r->session.credit -= (int64_t)n;
+    FUZZ_CHECK(r->session.credit >= 0);
+    if (f) {
+        f->credit -= (int64_t)n;
+        FUZZ_CHECK(f->credit >= 0 && !f->reset && (!f->eof || f->upgrade));
+        FUZZ_CHECK(f->opened || r->cfg.role == WIRE_ROLE_DRIVER);
+    }
+    return 0;
+}
+
+/* One message. False: there is none. */
+static bool pull(struct link *k, size_t cap) {
+    static const struct wire_asm_ops ops = {peer_frame, peer_data};
+    struct wire_error err = {.rule = NULL};
+    size_t n = k->l ? mux_link_pull(k->l, message_out, cap) : 0;
+    FUZZ_CHECK(n <= cap);
+    if (n == 0)
+        return false;
+    ssize_t rc = wire_asm_feed(&k->peer, message_out, n, true, &ops, k, &err);
+    if (rc < 0)
+        fprintf(stderr, "the peer must refuse: %s %s\n", err.rule, err.text);
+    FUZZ_CHECK(rc == (ssize_t)n);
+    return true;
+}
+
+/* ---- what comes in ---- */
+
+static void add_bytes(struct link *k, const void *p, size_t n) {
+    if (k->in_n + n > WIRE_LIMIT_MAX_MESSAGE + 100)
+        return;
+    if (p && n)
+        memcpy(k->in + k->in_n, p, n);
+    else
+        memset(k->in + k->in_n, 'y', n);
+    k->in_n += n;
+}
+
+static void add_frame(struct link *k, uint8_t type, uint32_t id, const void *payload, size_t n) {
+    uint8_t head[WIRE_LIMIT_HEADER];
+    if (k->in_n + n + sizeof head > WIRE_LIMIT_MAX_MESSAGE + 100)
+        return;
+    wire_encode_header(head, type, id, (uint32_t)n);
+    add_bytes(k, head, sizeof head);
+    add_bytes(k, payload, n);
+}
+
+static void add_text(struct link *k, uint8_t type, uint32_t id, const char *text) {
+    add_frame(k, type, id, text, strlen(text));
+}
+
+/* Counts what the message gives us and brings, at most: what is refused ends the session. */
+static void count(struct link *k) {
+    struct rig *r = k->rig;
+    for (size_t at = 0; at + WIRE_LIMIT_HEADER <= k->in_n;) {
+        uint32_t id = wire_get32(k->in + at + 1), len = wire_get32(k->in + at + 5);
+        struct flow *f = flow_of(r, id);
+        bool whole = len <= k->in_n - at - WIRE_LIMIT_HEADER;
+        if (k->in[at] == WIRE_WINDOW && len == 4 && whole) {
+            uint32_t n = wire_get32(k->in + at + WIRE_LIMIT_HEADER);
+            r->session.credit += id == 0 ? n : 0;
+            if (f)
+                f->credit += n;
+        } else if (k->in[at] == WIRE_DATA) {
+            r->session.in += len;
+            if (f)
+                f->in += len;
+        }
+        if (!whole)
+            return;
+        at += WIRE_LIMIT_HEADER + len;
+    }
+}
+
+/* The message that was gathered goes in, in pieces of `cut` bytes; as ws does it. */
+static void send(struct link *k, size_t cut) {
+    size_t n = k->in_n, off = 0, have = 0;
+    k->in_n = 0;
+    if (!k->l || k->deaf)
+        return;
+    k->in_n = n;
+    count(k);
+    k->in_n = 0;
+    if (cut && n / cut > 3000)
+        cut = n / 3000 + 1;
+    do {
+        have = cut ? ht_min(n, have + cut) : n;
+        uint8_t *copy = fuzz_copy(k->in + off, have - off);
+        ssize_t used = mux_link_message(k->l, copy, have - off, have == n);
+        FUZZ_CHECK(used <= (ssize_t)(have - off));
+        if (k->l)
+            mux_link_fed(k->l);
+        free(copy);
+        if (used < 0 || !k->l) {
+            k->deaf = true;
+            return;
+        }
+        off += (size_t)used;
+    } while (have < n);
+    FUZZ_CHECK(off == n);
+}
+
+/* ---- operations ---- */
+
+static const char *const opens[] = {
+    "{\"kind\":\"http\",\"bindId\":1,\"method\":\"GET\",\"target\":\"/\",\"headers\":[],\"isUpgrade\":false}",
+    "{\"kind\":\"http\",\"bindId\":1,\"method\":\"GET\",\"target\":\"/\",\"headers\":[[\"upgrade\",\"x\"]],\"isUpgrade\":true}",
+    "{\"kind\":\"tcp\",\"bindId\":1,\"containerPort\":5432,\"peerAddr\":\"127.0.0.1:1\"}",
+    "{\"kind\":\"http\"}",
+};
+static const char *const heads[] = {
+    "{\"status\":200,\"headers\":[],\"final\":true}",
+    "{\"status\":103,\"headers\":[[\"link\",\"x\"]],\"final\":false}",
+    "{\"status\":101,\"headers\":[],\"final\":true}",
+    "{\"status\":204,\"headers\":[[\"a\",\"b\\r\\n\"]],\"final\":true}",
+};
+static const uint32_t increments[] = {1, 65536, 1048576, 0, 16777216, 0x7fffffff, 0xffffffff, 1000};
+
+static struct record *some_record(struct rig *r, struct fuzz_in *in) {
+    struct record *t = r->n_records ? &r->records[fuzz_u8(in) % r->n_records] : NULL;
+    return t && t->st ? t : NULL;
+}
+
+static void open_or_respond(struct rig *r, struct fuzz_in *in) {
+    uint8_t what = fuzz_u8(in);
+    if (r->cfg.role == WIRE_ROLE_KIT) {
+        struct wire_stream_open open = {.kind = what & 1 ? WIRE_KIND_TCP : WIRE_KIND_HTTP,
+                                        .bind_id = 1,
+                                        .method = ht_slice_str("GET"),
+                                        .target = ht_slice_str("/"),
+                                        .is_upgrade = (what & 3) == 2};
+        struct record *t = r->s && !r->over ? new_record(r) : NULL;
+        if (t && mux_stream_open(r->s, &open, &stream_ops, t, &t->st) < 0)
+            FUZZ_CHECK(!t->st);
+        return;
+    }
+    static const uint16_t statuses[] = {200, 103, 101, 204};
+    struct record *t = some_record(r, in);
+    struct wire_response_head head = {.status = statuses[what & 3], .final = (what & 3) != 1};
+    if (t)
+        (void)!mux_stream_respond(t->st, &head);
+}
+
+static void local(struct rig *r, struct fuzz_in *in, uint8_t op) {
+    struct record *t = some_record(r, in);
+    uint32_t n = fuzz_u16(in);
+    if (!t)
+        return;
+    switch (op % 5) {
+    case 0:
+        t->to_send += t->then_eof ? 0 : n * 16;
+        mux_stream_ready(t->st);
+        break;
+    case 1:
+        t->then_eof = true;
+        mux_stream_ready(t->st);
+        break;
+    case 2:
+        consume(t, n * 4);
+        break;
+    case 3:
+        mux_stream_reset(t->st, (uint16_t)(n & 15), "because");
+        FUZZ_CHECK(mux_stream_is_over(t->st));
+        break;
+    default:
+        release(t);
+        break;
+    }
+}
+
+static void make_link(struct rig *r, unsigned i) {
+    struct link *k = &r->links[i];
+    if (k->l)
+        return;
+    k->l = mux_link_create(r->cfg.role, r->cfg.version, &link_ops, k);
+    FUZZ_CHECK(k->l);
+    k->in_n = 0;
+    k->told_to_close = k->deaf = false;
+    k->last_open = 0;
+    bool kit = r->cfg.role == WIRE_ROLE_KIT;
+    k->peer = (struct wire_asm){.role = kit ? WIRE_ROLE_DRIVER : WIRE_ROLE_KIT};
+    if (kit)
+        k->peer.state = i ? WIRE_LINK_AWAIT_JOIN_OK : WIRE_LINK_AWAIT_HELLO_OK;
+    else
+        k->peer.state = WIRE_LINK_AWAIT_HELLO;
+    struct wire_hello hello = {.version = r->cfg.version};
+    struct wire_join join = {.session_id = ht_slice_str("S-1"), .index = i, .nonce = ht_slice_str("n")};
+    if (!kit)
+        FUZZ_CHECK((i ? mux_link_send_join(k->l, &join) : mux_link_send_hello(k->l, &hello)) == 0);
+}
+
+static void shake_hands(struct rig *r, unsigned i) {
+    struct link *k = &r->links[i];
+    char join[64];
+    if (r->cfg.role == WIRE_ROLE_DRIVER)
+        (void)pull(k, sizeof message_out); /* a kit answers what it has got */
+    snprintf(join, sizeof join, "{\"sessionId\":\"S-1\",\"index\":%u,\"nonce\":\"n\"}", i);
+    if (r->cfg.role == WIRE_ROLE_KIT)
+        add_text(k, i ? WIRE_JOIN : WIRE_HELLO, 0,
+                 i                            ? join
+                 : r->cfg.version == WIRE_V2 ? "{\"version\":\"hoody-tunnel.v2\",\"capabilities\":[\"multi-ws\"]}"
+                                              : "{\"version\":\"hoody-tunnel.v1\",\"capabilities\":[]}");
+    else
+        add_text(k, i ? WIRE_JOIN_OK : WIRE_HELLO_OK, 0, i ? join + 18 : "{\"sessionId\":\"S-1\"}");
+    if (i && r->cfg.role == WIRE_ROLE_DRIVER) {
+        k->in_n = 0;
+        snprintf(join, sizeof join, "{\"index\":%u}", i);
+        add_text(k, WIRE_JOIN_OK, 0, join);
+    }
+    send(k, 0);
+}
+
+static void session_wide(struct rig *r, struct link *k, uint8_t what) {
+    bool usable = r->s && !r->over;
+    switch (what % 8) {
+    case 0:
+        if (usable)
+            mux_session_shutdown(r->s, WIRE_CODE_NO_ERROR, "bye", what & 0x70, 1001);
+        break;
+    case 1:
+        if (usable && r->cfg.role == WIRE_ROLE_DRIVER)
+            mux_session_close(r->s);
+        break;
+    case 2:
+        if (r->s)
+            mux_session_set_bindings(r->s, what >> 6);
+        break;
+    case 3:
+        if (k->l)
+            mux_link_closed(k->l, what & 0x10);
+        k->deaf = true;
+        break;
+    case 4:
+        mux_link_destroy(&k->l);
+        break;
+    case 5:
+        if (r->cfg.version == WIRE_V2 && k != r->links && usable) {
+            make_link(r, (unsigned)(k - r->links));
+            shake_hands(r, (unsigned)(k - r->links));
+        }
+        break;
+    case 6:
+        if (what & 0x40)
+            mux_session_destroy(&r->s);
+        break;
+    default:
+        while (pull(k, sizeof message_out))
+            ;
+        break;
+    }
+}
+
+static void pass_time(struct rig *r, uint32_t ms) {
+    r->now += ms;
+    if (r->s)
+        mux_session_tick(r->s, r->now);
+}
+
+static void add_peer_frame(struct link *k, struct fuzz_in *in, uint8_t op) {
+    struct rig *r = k->rig;
+    uint32_t id = fuzz_u8(in);
+    uint8_t p[8];
+    switch (op) {
+    case 1:
+        add_frame(k, fuzz_u8(in), id, NULL, 0);
+        break;
+    case 2:
+        if (r->cfg.role == WIRE_ROLE_KIT)
+            add_text(k, WIRE_STREAM_RESPONSE_HEAD, id, heads[fuzz_u8(in) % HT_ARRAY_LEN(heads)]);
+        else
+            add_text(k, WIRE_STREAM_OPEN, id, opens[fuzz_u8(in) % HT_ARRAY_LEN(opens)]);
+        break;
+    case 3:
+        add_frame(k, WIRE_DATA, id, NULL, ht_min(fuzz_u16(in) * 2, PIECE));
+        break;
+    case 4:
+        add_frame(k, WIRE_EOF, id, NULL, 0);
+        break;
+    case 5:
+        wire_put16(p, fuzz_u8(in));
+        add_frame(k, WIRE_RESET, id, p, 2);
+        break;
+    case 6:
+        wire_put32(p, increments[fuzz_u8(in) % HT_ARRAY_LEN(increments)]);
+        add_frame(k, WIRE_WINDOW, id, p, 4);
+        break;
+    case 7:
+        add_frame(k, id & 1 ? WIRE_PING : WIRE_PONG, 0, r->nonce, 8);
+        break;
+    default:
+        if (r->cfg.role == WIRE_ROLE_KIT)
+            add_text(k, WIRE_BIND, 0,
+                     id & 1 ? "{\"clientBindRef\":1,\"kind\":\"http\",\"mode\":\"expose\",\"containerPort\":80}"
+                            : "{\"clientBindRef\":2,\"kind\":3}");
+        else
+            add_text(k, WIRE_GOAWAY, 0, "{\"code\":0,\"message\":\"m\"}");
+        break;
+    }
+}
+
+static void operation(struct rig *r, struct fuzz_in *in) {
+    uint8_t op = fuzz_u8(in), kind = op & 15;
+    struct link *k = &r->links[(op >> 4) % 8 < LINKS ? (op >> 4) % 8 : 0];
+    if (kind == 0) {
+        struct ht_slice s = fuzz_take(in, fuzz_u16(in));
+        add_bytes(k, s.p, s.n);
+        send(k, op & 0x80 ? 1 : 0);
+    } else if (kind <= 8) {
+        add_peer_frame(k, in, kind);
+        if (op & 0x80)
+            send(k, fuzz_u8(in) & 3 ? 0 : 7);
+    } else if (kind == 9) {
+        open_or_respond(r, in);
+    } else if (kind == 10 || kind == 11) {
+        local(r, in, (uint8_t)(op >> 4));
+    } else if (kind == 12) {
+        (void)pull(k, ht_min(sizeof message_out, WIRE_LIMIT_HEADER + PIECE + fuzz_u8(in) * 1024u));
+    } else if (kind == 13) {
+        pass_time(r, fuzz_u16(in) * (op & 0x80 ? 100 : 1));
+    } else if (kind == 14) {
+        session_wide(r, k, fuzz_u8(in));
+    } else {
+        send(k, fuzz_u8(in));
+    }
+}
+
+/* ---- one run ---- */
+
+static void check_streams(struct rig *r) {
+    unsigned handles = 0;
+    for (unsigned i = 0; i < r->n_records; i++) {
+        struct record *t = &r->records[i];
+        if (!t->st)
+            continue;
+        handles++;
+        if (mux_stream_session(t->st))
+            FUZZ_CHECK(mux_stream_unconsumed(t->st) == t->received - t->consumed);
+        FUZZ_CHECK(!t->closed || mux_stream_is_over(t->st));
+    }
+    if (r->s && !r->over)
+        FUZZ_CHECK(mux_session_streams(r->s) <= r->cfg.max_streams && mux_session_streams(r->s) <= handles);
+}
+
+/* With nothing left unconsumed, everything pulled: the peer can go on (FLOW-2). */
+static void check_credit(struct rig *r) {
+    if (!r->s || r->over || r->temper)
+        return;
+    for (unsigned i = 0; i < r->n_records; i++)
+        if (r->records[i].st)
+            consume(&r->records[i], SIZE_MAX);
+    for (unsigned i = 0; i < LINKS; i++)
+        while (pull(&r->links[i], sizeof message_out))
+            ;
+    if (!r->s || r->over || !r->links[0].l || r->links[0].deaf || r->links[0].told_to_close)
+        return;
+    int64_t left = (int64_t)r->cfg.session_window - r->session.in + r->session.granted;
+    FUZZ_CHECK(r->cfg.auto_window || left >= (int64_t)ht_min(PIECE, r->cfg.session_window));
+}
+
+static void start(struct rig *r, uint8_t how, uint8_t temper) {
+    memset(r, 0, sizeof *r);
+    r->now = 1000000;
+    r->temper = temper & 0x80 ? 0x1000u + temper : 0;
+    r->cfg = (struct mux_config){
+        .role = how & 1 ? WIRE_ROLE_DRIVER : WIRE_ROLE_KIT,
+        .version = how & 2 ? WIRE_V2 : WIRE_V1,
+        .stream_window = how & 0x10 ? 70000 : WIRE_LIMIT_STREAM_WINDOW,
+        .session_window = how & 0x10 ? 100000 : WIRE_LIMIT_SESSION_WINDOW,
+        .max_streams = how & 0x20 ? 3 : 1024,
+        .session_buffer = how & 0x40 ? 80000 : WIRE_LIMIT_SESSION_BUFFER,
+        .ping_interval_ms = 30000,
+        .pong_timeout_ms = 60000,
+        .idle_timeout_ms = how & 1 ? 0 : 300000,
+        .own_peer = !(how & 4),
+        .auto_window = how & 8,
+    };
+    r->session.credit = r->cfg.session_window;
+    for (size_t i = 0; i < IDS; i++)
+        r->flows[i].credit = r->cfg.stream_window;
+    for (unsigned i = 0; i < LINKS; i++) {
+        r->links[i].rig = r;
+        r->links[i].in = malloc(WIRE_LIMIT_MAX_MESSAGE + 200);
+        if (!r->links[i].in)
+            abort();
+    }
+    make_link(r, 0);
+    if (!(how & 0x80))
+        shake_hands(r, 0);
+}
+
+static void finish(struct rig *r) {
+    for (unsigned i = 0; i < r->n_records; i++)
+        release(&r->records[i]);
+    mux_session_destroy(&r->s);
+    for (unsigned i = 0; i < LINKS; i++) {
+        mux_link_destroy(&r->links[i].l);
+        free(r->links[i].in);
+    }
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+    static size_t live = SIZE_MAX;
+    struct fuzz_in in = {data, data + size};
+    struct rig *r = &room;
+    if (live == SIZE_MAX)
+        live = ht_mem_live();
+    uint8_t how = fuzz_u8(&in);
+    start(r, how, fuzz_u8(&in));
+    for (unsigned i = 0; i < 600 && fuzz_left(&in); i++) {
+        operation(r, &in);
+        check_streams(r);
+    }
+    check_credit(r);
+    finish(r);
+    /* The decoder's room of peer_frame() stays. */
+    size_t now = ht_mem_live();
+    FUZZ_CHECK(now >= live && now <= live + 1);
+    return 0;
+}
