@@ -20,7 +20,8 @@ static int snapshot(void *ctx, struct admin_snapshot *out) {
     out->n_sessions = 2;
     out->n_live = out->n_bindings = 1;
     out->sessions[0] = (struct admin_snap_session){.id = texts[0], .peer = texts[1], .granted = 1, .n_bindings = 1};
-    out->sessions[1] = (struct admin_snap_session){.id = texts[2], .peer = texts[3], .parked = true, .first_binding = 1};
+    out->sessions[1] =
+        (struct admin_snap_session){.id = texts[2], .peer = texts[3], .parked = true, .first_binding = 1};
     out->bindings[0] = (struct admin_snap_binding){1, 5432, ADMIN_KIND_TCP, ADMIN_MODE_PULL, ""};
     memcpy(out->bindings[0].bind_addr, texts[1], sizeof texts[1]);
     return HT_OK;
@@ -39,7 +40,8 @@ static int metrics(void *ctx, struct ht_buf *out) {
 
 static int count_fds(void) { return -1; }
 
-static const struct admin_source source = {.snapshot = snapshot, .kill = kill_one, .metrics = metrics, .count_fds = count_fds};
+static const struct admin_source source = {
+    .snapshot = snapshot, .kill = kill_one, .metrics = metrics, .count_fds = count_fds};
 
 static void check(const struct admin_request *req, const struct admin_response *res) {
     static const int statuses[] = {200, 202, 400, 401, 403, 404, 405, 426};

@@ -1,6 +1,6 @@
 /*
- * The assembler of frames: a message gives the same frames and the same verdict however it is cut, and both are those of
- * a plain walk over the whole message.
+ * The assembler of frames: a message gives the same frames and the same verdict however it is cut, and both are those
+ * of a plain walk over the whole message.
  *
  * Input: role and state, how many 256-byte pieces of payload are appended (two bytes), the message.
  */

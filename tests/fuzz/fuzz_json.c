@@ -4,9 +4,8 @@
  * Input: limits (one byte: NUL refused, depth, keys), the text.
  *
  * The second reading must agree exactly. cJSON (1.7.15) differs where it is known to:
- *   accepts, we refuse   a byte order mark; bytes that are not UTF-8; control bytes in strings and as white space; numbers
- *                        as strtod() takes them ("01", "1.", "-", ".5"); 1e308 and beyond; a key twice; anything over our
- *                        limits
+ *   accepts, we refuse   a byte order mark; bytes that are not UTF-8; control bytes in strings and as white space;
+ * numbers as strtod() takes them ("01", "1.", "-", ".5"); 1e308 and beyond; a key twice; anything over our limits
  *   refuses, we accept   numbers of 64 or more characters
  */
 #include "fuzz.h"

@@ -38,7 +38,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
 
     /* GET with the list in one field, or cut at ';' into several fields of that name. */
     static const char *const names[] = {"Connection", "connection", "Upgrade", "Expect", "Proxy-Connection", "TE"};
-    bool ok = ht_buf_printf(&b, "GET / HTTP/1.%d\r\nHost: a\r\n%s", how & 1, how & 2 ? "Upgrade: websocket\r\n" : "") == 0;
+    bool ok =
+        ht_buf_printf(&b, "GET / HTTP/1.%d\r\nHost: a\r\n%s", how & 1, how & 2 ? "Upgrade: websocket\r\n" : "") == 0;
     for (const char *p = text, *end = text + n; ok && p <= end;) {
         const char *cut = p < end ? memchr(p, ';', (size_t)(end - p)) : NULL;
         struct ht_slice piece = ht_slice_of(p, (size_t)((cut ? cut : end) - p));

@@ -16,7 +16,8 @@ static size_t n_ports, n_cidrs;
 static void use_lists(void) {
     static const uint8_t addr[16] = {127, 0, 0, 1};
     for (size_t i = 0; i < n_ports; i++)
-        FUZZ_CHECK(ports[i].first >= 1 && ports[i].first <= ports[i].last && opt_ports_contain(ports, n_ports, ports[i].last));
+        FUZZ_CHECK(ports[i].first >= 1 && ports[i].first <= ports[i].last &&
+                   opt_ports_contain(ports, n_ports, ports[i].last));
     for (size_t i = 0; i < n_cidrs; i++) {
         FUZZ_CHECK(cidrs[i].family == 4 ? cidrs[i].bits <= 32 : cidrs[i].family == 6 && cidrs[i].bits <= 128);
         FUZZ_CHECK(opt_cidrs_match(cidrs, n_cidrs, cidrs[i].family, cidrs[i].addr));

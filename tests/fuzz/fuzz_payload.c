@@ -24,7 +24,8 @@ static bool is_json(uint8_t type) {
     return !memchr(bytes, type, sizeof bytes);
 }
 
-/* What is decoded and yet cannot be written: names that only a later version knows; DATA, which has no payload but bytes. */
+/* What is decoded and yet cannot be written: names that only a later version knows; DATA, which has no payload but
+ * bytes. */
 static bool read_only(uint8_t type, const union wire_any *v) {
     return type == WIRE_DATA || (type == WIRE_BIND_ERR && v->bind_err.code == WIRE_BIND_ERROR_UNKNOWN) ||
            (type == WIRE_JOIN_ERR && v->join_err.code == WIRE_JOIN_ERROR_UNKNOWN);

@@ -1,6 +1,6 @@
 /*
- * A visitor's request head: the same however it is cut; and what is accepted is read the same way by a plain reader that
- * knows lines and colons only. Then the checks of an upgrade to WebSocket over it.
+ * A visitor's request head: the same however it is cut; and what is accepted is read the same way by a plain reader
+ * that knows lines and colons only. Then the checks of an upgrade to WebSocket over it.
  *
  * Input: limits (one byte), the head and what follows it.
  */
@@ -41,7 +41,8 @@ static void check_upgrade(const struct http_head *h, const char *in) {
     struct ht_buf scratch = {0}, out = {0};
     struct http_error e = {0};
     if (ws_check_request(h, in, &key, &protocols, &scratch, &e) == 0) {
-        FUZZ_CHECK(key.n == WS_KEY_LEN && http_request_body(h) == HTTP_BODY_NONE && (h->flags & HTTP_UPGRADE_WEBSOCKET));
+        FUZZ_CHECK(key.n == WS_KEY_LEN && http_request_body(h) == HTTP_BODY_NONE &&
+                   (h->flags & HTTP_UPGRADE_WEBSOCKET));
         FUZZ_CHECK(ws_write_101(&out, key, NULL) == 0);
         static struct head_outcome answer;
         head_begin(&answer, true, NULL);

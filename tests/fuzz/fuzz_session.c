@@ -1,7 +1,7 @@
 /*
- * A session of either role between a peer and a local side that both do anything: frames good and bad, whole and cut, in
- * any order; streams opened, written, consumed, reset and released at any time, inside callbacks too; links lost; time
- * passing. What is checked:
+ * A session of either role between a peer and a local side that both do anything: frames good and bad, whole and cut,
+ * in any order; streams opened, written, consumed, reset and released at any time, inside callbacks too; links lost;
+ * time passing. What is checked:
  *
  *   - calls upward keep to the contract of mux.h: nothing after the end, nothing after the release, ends only once;
  *   - what goes out is legal for the peer to receive, frame by frame, and within the credit that the peer gave;
@@ -185,7 +185,7 @@ static void on_closed(void *ctx, uint16_t code, struct ht_slice reason, bool rem
     act_up(t->rig, t);
 }
 
-static const struct mux_stream_ops stream_ops = {on_head,     on_data,     on_eof,   on_data_end,
+static const struct mux_stream_ops stream_ops = {on_head, on_data,     on_eof,   on_data_end,
                                                  on_pull, on_writable, on_closed};
 
 static struct record *new_record(struct rig *r) {
@@ -498,7 +498,8 @@ static void send(struct link *k, size_t cut) {
 
 static const char *const opens[] = {
     "{\"kind\":\"http\",\"bindId\":1,\"method\":\"GET\",\"target\":\"/\",\"headers\":[],\"isUpgrade\":false}",
-    "{\"kind\":\"http\",\"bindId\":1,\"method\":\"GET\",\"target\":\"/\",\"headers\":[[\"upgrade\",\"x\"]],\"isUpgrade\":true}",
+    "{\"kind\":\"http\",\"bindId\":1,\"method\":\"GET\",\"target\":\"/"
+    "\",\"headers\":[[\"upgrade\",\"x\"]],\"isUpgrade\":true}",
     "{\"kind\":\"tcp\",\"bindId\":1,\"containerPort\":5432,\"peerAddr\":\"127.0.0.1:1\"}",
     "{\"kind\":\"http\"}",
 };
@@ -591,9 +592,9 @@ static void shake_hands(struct rig *r, unsigned i) {
     snprintf(join, sizeof join, "{\"sessionId\":\"S-1\",\"index\":%u,\"nonce\":\"n\"}", i);
     if (r->cfg.role == WIRE_ROLE_KIT)
         add_text(k, i ? WIRE_JOIN : WIRE_HELLO, 0,
-                 i                            ? join
+                 i                           ? join
                  : r->cfg.version == WIRE_V2 ? "{\"version\":\"hoody-tunnel.v2\",\"capabilities\":[\"multi-ws\"]}"
-                                              : "{\"version\":\"hoody-tunnel.v1\",\"capabilities\":[]}");
+                                             : "{\"version\":\"hoody-tunnel.v1\",\"capabilities\":[]}");
     else
         add_text(k, i ? WIRE_JOIN_OK : WIRE_HELLO_OK, 0, i ? join + 18 : "{\"sessionId\":\"S-1\"}");
     if (i && r->cfg.role == WIRE_ROLE_DRIVER) {

@@ -72,7 +72,8 @@ static void check_target(const char *text) {
     if (crc < 0)
         check_err(crc, &err);
     else
-        FUZZ_CHECK(c.local >= text && c.local <= text + strlen(text) && driver_target_parse(&again, c.local, NULL) == 0);
+        FUZZ_CHECK(c.local >= text && c.local <= text + strlen(text) &&
+                   driver_target_parse(&again, c.local, NULL) == 0);
     if (rc == 0 && !strchr(text, '='))
         FUZZ_CHECK(crc == 0 && c.container_port == t.port);
 }

@@ -1,6 +1,6 @@
 /*
- * The writer of heads: whatever names, values, reasons and targets it is given, what comes out reads back as exactly the
- * lines that were taken, and what was refused left nothing behind (response splitting, hardening case 7).
+ * The writer of heads: whatever names, values, reasons and targets it is given, what comes out reads back as exactly
+ * the lines that were taken, and what was refused left nothing behind (response splitting, hardening case 7).
  *
  * Input: what begins the head (one byte), then pieces: a byte for the kind, one for the length, the text.
  */

@@ -19,8 +19,8 @@
 struct reading {
     uint64_t messages; /* hash of lengths and bytes */
     unsigned n_messages, n_pings;
-    uint16_t sent;       /* close code that we owe for a violation; 0: none */
-    bool closed;         /* the peer's close frame came, and was good */
+    uint16_t sent;        /* close code that we owe for a violation; 0: none */
+    bool closed;          /* the peer's close frame came, and was good */
     uint16_t closed_code; /* 1005: without a code */
     uint8_t message[MOST];
     size_t n;

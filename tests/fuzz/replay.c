@@ -3,8 +3,8 @@
  *
  *     replay_<unit> [--mutate N] [--save FILE] PATH...      a PATH is a file or a folder of files
  *
- * The last line is "N inputs, M mutations". An input that breaks the target is written to FILE (default: "broken") before
- * the program ends.
+ * The last line is "N inputs, M mutations". An input that breaks the target is written to FILE (default: "broken")
+ * before the program ends.
  */
 #include "fuzz.h"
 
