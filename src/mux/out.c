@@ -200,8 +200,10 @@ static void put_eof(struct message *m, struct mux_stream *st) {
     }
     took(m, wire_encode_eof(m->p + m->len, m->cap - m->len, st->id));
     st->eof_pending = false;
-    if (st->s->cfg.role == WIRE_ROLE_KIT && stream_request_eof(st))
+    if (st->s->cfg.role == WIRE_ROLE_KIT && stream_request_eof(st)) {
+        stream_tell_writable(st, true); /* it will have bytes again */
         return;
+    }
     st->local_ended = true;
     stream_check_done(st);
 }

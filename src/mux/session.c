@@ -97,6 +97,19 @@ static void end_streams_of(struct mux_session *s, struct mux_link *l) {
     }
 }
 
+/*
+ * Published drivers answer on another socket than the stream's. A frame of theirs that was cut in the middle leaves a
+ * hole in the bytes of a stream that would go on: it ends.
+ */
+static void end_stream_with_hole(struct mux_session *s, struct mux_link *l) {
+    static const char reason[] = "its bytes were lost with a connection";
+    struct mux_stream *st = l->data_left > 0 && !l->discard ? table_find(&s->table, l->assembler.data_stream) : NULL;
+    if (!st)
+        return;
+    out_reset(st->l, st->id, WIRE_CODE_REFUSED_STREAM, reason);
+    stream_end(st, WIRE_CODE_REFUSED_STREAM, ht_slice_str(reason), true);
+}
+
 void session_link_gone(struct mux_session *s, struct mux_link *l, bool clean) {
     session_hold(s);
     /* One that goes while the session ends (a callback has destroyed it) is taken off like a secondary. */
@@ -119,6 +132,8 @@ void session_link_gone(struct mux_session *s, struct mux_link *l, bool clean) {
     unsigned index = l->index;
     end_streams_of(s, l);
     mux_link_fed(l); /* what is still borrowed from it dies now */
+    if (l->s == s)
+        end_stream_with_hole(s, l);
     if (l->s == s) {
         /* Credit of bytes that will never come (FLOW-5). What was under way in the other direction cannot be known. */
         window_drop(s, l->data_left);

@@ -1,0 +1,608 @@
+/*
+ * What a session must do, written a second time and as simply as possible: arrays instead of lists, one flat record per
+ * stream, no output queue. It says which control frames must come and in which order, what may come as WINDOW, DATA and
+ * EOF, and what must have come once everything was pulled. Rule ids are those of spec/protocol.yaml.
+ *
+ * Nothing of src/mux/internal.h is used here. The rig (session_rig.h) drives the real thing and this side by side.
+ */
+#ifndef HT_TESTS_MODEL_SESSION_MODEL_H
+#define HT_TESTS_MODEL_SESSION_MODEL_H
+
+#include "mux/mux.h"
+#include "wire/bytes.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define SM_STREAMS 40 /* of one sequence, all sessions together */
+#define SM_LINKS 4
+#define SM_WANTS 512
+#define SM_PONGS 16 /* of a flood of PINGs, this many are answered; the last one is the latest */
+#define SM_FIRST_BURST 921600u
+#define SM_EOF_DELAY 100u /* ms; section 10 of the protocol */
+#define SM_EOF_PATIENCE 10000u
+#define SM_STRAYS 1024u
+#define SM_INTERIMS 32u
+#define SM_PIECE 65536u
+
+enum sm_state { SM_NONE, SM_LIVE, SM_DRAINING, SM_GOING, SM_OVER };
+enum sm_link_state { SM_ABSENT, SM_WAIT, SM_UP, SM_SHUT };
+
+/* What the application does with the bytes it is given. */
+enum sm_act { SM_HOLD, SM_AUTO, SM_AT_ONCE, SM_RESET_IN_DATA, SM_RELEASE_IN_DATA, SM_ACTS };
+/* What it does with a new stream (driver). */
+enum sm_policy { SM_ACCEPT, SM_REFUSE, SM_IGNORE };
+
+struct sm_stream {
+    bool used, http, upgrade;
+    unsigned gen; /* of which session */
+    uint32_t id;
+    int link;
+    bool handle, on, dead; /* dead: its session is gone */
+    bool opened;           /* STREAM_OPEN was seen on the wire */
+    bool sent_eof, got_eof, head;
+    unsigned interims_seen;
+    uint32_t tx_credit, peer_credit, unconsumed;
+    uint64_t tx_total, rx_total;
+    bool window_seen;
+    /* the application */
+    enum sm_act act;
+    bool release_in_closed, lazy, dry;
+    bool fresh_bytes; /* something came since data_end() */
+    uint32_t pending; /* bytes it has for the peer */
+    bool then_eof, said_eof, request_ended;
+    bool told_no; /* it was told to wait */
+    bool eof_held;
+    uint64_t eof_until;
+    /* upward calls that must have come */
+    unsigned closes, eofs, heads, interims;
+    uint16_t code;
+    bool remote;
+};
+
+struct sm_want {
+    uint8_t type;
+    uint32_t id, value; /* value: RESET and GOAWAY code, clientBindRef, bindId; SM_ANY */
+};
+#define SM_ANY UINT32_MAX
+
+struct sm_link {
+    enum sm_link_state state;
+    bool hello_sent; /* driver: our first frame */
+    unsigned index;
+    uint32_t next_id;
+    struct sm_want want[SM_WANTS];
+    unsigned n_want, met;
+    uint8_t pongs[SM_PONGS][8];
+    unsigned n_pongs;
+    int closes; /* close() calls that must have come */
+    uint16_t ws_code;
+};
+
+struct sm {
+    struct mux_config cfg;
+    enum sm_state state;
+    unsigned gen;
+    uint64_t now;
+    struct sm_link link[SM_LINKS];
+    struct sm_stream st[SM_STREAMS];
+    unsigned n_st;
+    uint32_t next_id;
+    uint32_t tx_credit, peer_credit; /* session credit: what we may send, what the peer may */
+    uint64_t in_flight;              /* bytes of DATA frames whose credit is taken and that have not come */
+    unsigned bindings, bind_ids;
+    uint32_t strays;
+    bool heard, ping_out, nonce_known, idle_marked, rtt_known;
+    uint8_t nonce[8];
+    uint64_t heard_at, ping_at, idle_since, drain_until;
+    uint16_t drain_ws;
+    unsigned overs, pongs_up, goaways_up, binds_up, lost_up, others_up;
+    enum mux_end why;
+    bool parkable; /* how the last session ended */
+    char failed[400];
+};
+
+/* The first failure counts. */
+static inline void sm_fail(struct sm *m, const char *fmt, ...) {
+    va_list ap;
+    if (m->failed[0])
+        return;
+    va_start(ap, fmt);
+    (void)vsnprintf(m->failed, sizeof m->failed, fmt, ap);
+    va_end(ap);
+}
+
+static inline bool sm_alive(const struct sm *m) { return m->state != SM_NONE && m->state != SM_OVER; }
+static inline bool sm_kit(const struct sm *m) { return m->cfg.role == WIRE_ROLE_KIT; }
+
+static inline bool sm_here(const struct sm *m, const struct sm_stream *s) {
+    return s->used && s->gen == m->gen && !s->dead;
+}
+
+static inline struct sm_stream *sm_find(struct sm *m, uint32_t id) {
+    for (unsigned i = 0; i < m->n_st; i++)
+        if (sm_here(m, &m->st[i]) && m->st[i].on && m->st[i].id == id)
+            return &m->st[i];
+    return NULL;
+}
+
+static inline unsigned sm_handles(const struct sm *m) {
+    unsigned n = 0;
+    for (unsigned i = 0; i < m->n_st; i++)
+        n += sm_here(m, &m->st[i]) && m->st[i].handle;
+    return n;
+}
+
+static inline unsigned sm_links_up(const struct sm *m) {
+    unsigned n = 0;
+    for (unsigned i = 0; i < SM_LINKS; i++)
+        n += m->link[i].state == SM_UP;
+    return n;
+}
+
+static inline uint64_t sm_held(const struct sm *m) {
+    uint64_t n = 0;
+    for (unsigned i = 0; i < m->n_st; i++)
+        n += sm_here(m, &m->st[i]) && m->st[i].handle ? m->st[i].unconsumed : 0;
+    return n;
+}
+
+static inline void sm_want(struct sm *m, int link, uint8_t type, uint32_t id, uint32_t value) {
+    struct sm_link *l = &m->link[link];
+    if (l->n_want == SM_WANTS) {
+        memmove(l->want, l->want + l->met, (l->n_want - l->met) * sizeof l->want[0]);
+        l->n_want -= l->met;
+        l->met = 0;
+    }
+    if (l->n_want == SM_WANTS)
+        sm_fail(m, "the model's own list of frames is full");
+    else
+        l->want[l->n_want++] = (struct sm_want){type, id, value};
+}
+
+static inline void sm_link_shut(struct sm_link *l, uint16_t ws_code) {
+    l->state = SM_SHUT;
+    l->closes++;
+    l->ws_code = ws_code;
+}
+
+static inline void sm_link_up(struct sm *m, int link, unsigned index) {
+    m->link[link].state = SM_UP;
+    m->link[link].index = index;
+    m->link[link].next_id = m->cfg.first_stream_id ? m->cfg.first_stream_id : 2;
+}
+
+/* The handshake is done on link 0. */
+static inline void sm_begin(struct sm *m) {
+    m->state = SM_LIVE;
+    m->gen++;
+    m->next_id = m->cfg.first_stream_id ? m->cfg.first_stream_id : 2;
+    m->tx_credit = m->peer_credit = m->cfg.session_window;
+    m->in_flight = 0;
+    m->bindings = m->bind_ids = 0;
+    m->strays = 0;
+    m->heard = m->ping_out = m->nonce_known = m->idle_marked = m->rtt_known = false;
+    m->heard_at = m->now;
+    if (m->cfg.role == WIRE_ROLE_KIT)
+        sm_want(m, 0, WIRE_HELLO_OK, 0, SM_ANY);
+    sm_link_up(m, 0, 0);
+}
+
+/* ---- ends of streams and sessions ---- */
+
+static inline void sm_give_back(struct sm_stream *s) {
+    s->handle = false;
+    s->unconsumed = 0;
+}
+
+static inline void sm_stream_over(struct sm_stream *s, uint16_t code, bool remote) {
+    s->on = false;
+    s->closes++;
+    s->code = code;
+    s->remote = remote;
+    s->eof_held = false;
+    if (s->release_in_closed)
+        sm_give_back(s);
+}
+
+static inline void sm_end_session(struct sm *m, enum mux_end why, uint16_t stream_code, bool remote, uint16_t ws_code,
+                                  int but) {
+    for (unsigned i = 0; i < m->n_st; i++) {
+        struct sm_stream *s = &m->st[i];
+        if (!sm_here(m, s))
+            continue;
+        if (s->on)
+            sm_stream_over(s, stream_code, remote);
+        s->dead = true;
+        s->unconsumed = 0;
+    }
+    for (int i = 0; i < SM_LINKS; i++) {
+        if (m->link[i].state != SM_UP)
+            continue;
+        if (i == but)
+            m->link[i].state = SM_SHUT;
+        else
+            sm_link_shut(&m->link[i], ws_code);
+    }
+    m->state = SM_OVER;
+    m->overs++;
+    m->why = why;
+    m->parkable = why == MUX_END_LOST || why == MUX_END_TIMEOUT;
+    m->in_flight = 0;
+}
+
+/* Without a word on the wire, and nobody is called but the streams. */
+static inline void sm_destroy(struct sm *m) {
+    if (!sm_alive(m))
+        return;
+    unsigned overs = m->overs;
+    enum mux_end why = m->why;
+    for (int i = 0; i < SM_LINKS; i++)
+        if (m->link[i].state == SM_UP)
+            m->link[i].state = SM_SHUT;
+    sm_end_session(m, MUX_END_LOCAL, WIRE_CODE_CANCEL, false, 0, -1);
+    m->overs = overs;
+    m->why = why;
+}
+
+static inline void sm_violation(struct sm *m, uint32_t code, uint16_t ws_code) {
+    if (!sm_alive(m))
+        return;
+    sm_want(m, 0, WIRE_GOAWAY, 0, code);
+    sm_end_session(m, MUX_END_VIOLATION, WIRE_CODE_CANCEL, false, ws_code, -1);
+}
+
+static inline void sm_stream_violation(struct sm *m, struct sm_stream *s, uint16_t code) {
+    sm_want(m, s->link, WIRE_RESET, s->id, code);
+    sm_stream_over(s, code, false);
+}
+
+static inline void sm_check_done(struct sm_stream *s) {
+    if (s->on && s->sent_eof && s->got_eof)
+        sm_stream_over(s, WIRE_CODE_NO_ERROR, false);
+}
+
+/* ---- what the application does ---- */
+
+static inline struct sm_stream *sm_new_stream(struct sm *m, uint32_t id, int link, bool http, bool upgrade) {
+    struct sm_stream *s = &m->st[m->n_st++];
+    *s = (struct sm_stream){.used = true, .gen = m->gen, .id = id, .link = link, .http = http, .upgrade = upgrade};
+    s->handle = s->on = true;
+    s->tx_credit = s->peer_credit = m->cfg.stream_window;
+    m->idle_marked = false;
+    return s;
+}
+
+static inline void sm_app_reset(struct sm *m, struct sm_stream *s, uint16_t code) {
+    if (!s->on)
+        return;
+    s->on = s->eof_held = false;
+    sm_want(m, s->link, WIRE_RESET, s->id, code);
+}
+
+static inline void sm_app_release(struct sm *m, struct sm_stream *s) {
+    if (!s->handle)
+        return;
+    sm_app_reset(m, s, WIRE_CODE_CANCEL);
+    sm_give_back(s);
+}
+
+static inline void sm_app_consume(struct sm_stream *s, uint32_t n) {
+    s->unconsumed -= n < s->unconsumed ? n : s->unconsumed;
+}
+
+static inline void sm_app_shutdown(struct sm *m, uint16_t code, uint64_t grace, uint16_t ws_code) {
+    if (!sm_alive(m))
+        return;
+    if (m->state == SM_DRAINING) {
+        m->drain_until = m->now + grace < m->drain_until ? m->now + grace : m->drain_until;
+        return;
+    }
+    sm_want(m, 0, WIRE_GOAWAY, 0, code);
+    m->drain_until = m->now + grace;
+    m->drain_ws = ws_code;
+    m->state = SM_DRAINING;
+}
+
+/* ---- what the peer does ---- */
+
+/* STREAM-6, STREAM-7. */
+static inline void sm_not_open(struct sm *m, uint32_t id) {
+    if (id % 2 == 0 && id < m->next_id)
+        return;
+    if (++m->strays > SM_STRAYS)
+        sm_violation(m, WIRE_CODE_ENHANCE_YOUR_CALM, WIRE_CLOSE_PROTOCOL_ERROR);
+}
+
+static inline struct sm_stream *sm_rx_open(struct sm *m, int link, uint32_t id, bool bad, bool http, bool upgrade,
+                                           enum sm_policy policy) {
+    struct sm_link *l = &m->link[link];
+    struct sm_stream *s = sm_find(m, id);
+    if (s) {
+        sm_stream_violation(m, s, WIRE_CODE_PROTOCOL_ERROR);
+        return NULL;
+    }
+    if (id % 2 != 0 || id < l->next_id) {
+        sm_want(m, link, WIRE_RESET, id, WIRE_CODE_PROTOCOL_ERROR);
+        return NULL;
+    }
+    l->next_id = id + 2;
+    if (l->next_id > m->next_id)
+        m->next_id = l->next_id;
+    if (bad || m->state != SM_LIVE || sm_handles(m) >= m->cfg.max_streams) {
+        sm_want(m, link, WIRE_RESET, id, bad ? WIRE_CODE_PROTOCOL_ERROR : WIRE_CODE_REFUSED_STREAM);
+        return NULL;
+    }
+    s = sm_new_stream(m, id, link, http, upgrade);
+    s->opened = true;
+    if (policy == SM_REFUSE)
+        sm_app_release(m, s);
+    if (policy == SM_IGNORE)
+        sm_app_reset(m, s, WIRE_CODE_REFUSED_STREAM);
+    return s;
+}
+
+/* What the peer may not do now: DATA or EOF. 0: it may. */
+static inline uint16_t sm_out_of_order(const struct sm *m, const struct sm_stream *s) {
+    if (s->got_eof)
+        return WIRE_CODE_STREAM_CLOSED;
+    return sm_kit(m) && s->http && !s->head ? WIRE_CODE_PROTOCOL_ERROR : 0;
+}
+
+/* FLOW-1, FLOW-4, FLOW-5. NULL: nobody gets these bytes. */
+static inline struct sm_stream *sm_rx_data(struct sm *m, uint32_t id, uint32_t len) {
+    if (len > m->peer_credit) {
+        sm_violation(m, WIRE_CODE_FLOW_CONTROL_ERROR, WIRE_CLOSE_PROTOCOL_ERROR);
+        return NULL;
+    }
+    m->peer_credit -= len;
+    m->in_flight += len;
+    struct sm_stream *s = sm_find(m, id);
+    if (!s) {
+        sm_not_open(m, id);
+        return NULL;
+    }
+    uint16_t code = sm_out_of_order(m, s);
+    if (code == 0 && len > s->peer_credit)
+        code = WIRE_CODE_FLOW_CONTROL_ERROR;
+    if (code != 0) {
+        sm_stream_violation(m, s, code);
+        return NULL;
+    }
+    s->peer_credit -= len;
+    return s;
+}
+
+static inline void sm_rx_bytes(struct sm *m, struct sm_stream *s, uint32_t n) {
+    if (m->state == SM_OVER)
+        return;
+    m->in_flight -= n;
+    if (!s || !s->on || n == 0)
+        return;
+    s->rx_total += n;
+    s->unconsumed += n;
+    s->fresh_bytes = true;
+    if (s->act == SM_AT_ONCE)
+        sm_app_consume(s, n);
+    else if (s->act == SM_RESET_IN_DATA)
+        sm_app_reset(m, s, WIRE_CODE_CANCEL);
+    else if (s->act == SM_RELEASE_IN_DATA)
+        sm_app_release(m, s);
+}
+
+/* data_end() of everybody. */
+static inline void sm_fed(struct sm *m) {
+    for (unsigned i = 0; i < m->n_st; i++) {
+        if (m->st[i].act == SM_AUTO && m->st[i].fresh_bytes)
+            m->st[i].unconsumed = 0;
+        m->st[i].fresh_bytes = false;
+    }
+}
+
+static inline void sm_rx_eof(struct sm *m, uint32_t id) {
+    struct sm_stream *s = sm_find(m, id);
+    if (!s) {
+        sm_not_open(m, id);
+        return;
+    }
+    uint16_t code = sm_out_of_order(m, s);
+    if (code != 0) {
+        sm_stream_violation(m, s, code);
+        return;
+    }
+    if (!sm_kit(m) && s->upgrade && !s->head)
+        return; /* section 4: ignored until the 101 */
+    s->got_eof = true;
+    s->eofs++;
+    sm_check_done(s);
+}
+
+static inline void sm_rx_reset(struct sm *m, uint32_t id, uint16_t code) {
+    struct sm_stream *s = sm_find(m, id);
+    if (s)
+        sm_stream_over(s, code == 0 || code > WIRE_CODE_RESOURCE_EXHAUSTED ? WIRE_CODE_CANCEL : code, true);
+    else
+        sm_not_open(m, id);
+}
+
+static inline void sm_rx_head(struct sm *m, uint32_t id, bool bad, uint16_t status, bool final) {
+    struct sm_stream *s = sm_find(m, id);
+    if (!s) {
+        sm_not_open(m, id);
+        return;
+    }
+    bool interim = status < 200 && status != 101;
+    if (s->got_eof)
+        sm_stream_violation(m, s, WIRE_CODE_STREAM_CLOSED);
+    else if (bad || !s->http || s->head || interim == final) /* HTTP-7 */
+        sm_stream_violation(m, s, WIRE_CODE_PROTOCOL_ERROR);
+    else if (interim && ++s->interims_seen > SM_INTERIMS)
+        sm_stream_violation(m, s, WIRE_CODE_ENHANCE_YOUR_CALM);
+    else if (interim)
+        s->interims++;
+    else
+        s->heads++, s->head = true;
+}
+
+static inline void sm_rx_window(struct sm *m, uint32_t id, uint32_t n) {
+    struct sm_stream *s = id ? sm_find(m, id) : NULL;
+    if (n == 0) { /* FLOW-3; a payload that is refused is refused for everybody */
+        sm_violation(m, WIRE_CODE_PROTOCOL_ERROR, WIRE_CLOSE_PROTOCOL_ERROR);
+        return;
+    }
+    if (id && !s) {
+        sm_not_open(m, id);
+        return;
+    }
+    uint32_t *credit = s ? &s->tx_credit : &m->tx_credit;
+    uint32_t limit = s ? m->cfg.stream_window : m->cfg.session_window;
+    if (m->cfg.auto_window && limit < WIRE_LIMIT_MAX_AUTO_WINDOW)
+        limit = WIRE_LIMIT_MAX_AUTO_WINDOW;
+    if (n > limit || *credit > limit - n) {
+        sm_violation(m, WIRE_CODE_FLOW_CONTROL_ERROR, WIRE_CLOSE_PROTOCOL_ERROR);
+        return;
+    }
+    *credit += n;
+    if (s) {
+        s->window_seen = true;
+        s->eof_held = false;
+    }
+}
+
+static inline void sm_rx_ping(struct sm *m, int link, const uint8_t nonce[8]) {
+    struct sm_link *l = &m->link[link];
+    if (l->n_pongs == SM_PONGS)
+        l->n_pongs--;
+    memcpy(l->pongs[l->n_pongs++], nonce, 8);
+}
+
+static inline void sm_rx_pong(struct sm *m, const uint8_t nonce[8]) {
+    if (!m->ping_out || !m->nonce_known || memcmp(nonce, m->nonce, 8) != 0)
+        return;
+    m->ping_out = m->nonce_known = false;
+    m->rtt_known = true;
+    m->pongs_up++;
+}
+
+static inline void sm_rx_goaway(struct sm *m) {
+    m->goaways_up++;
+    if (sm_kit(m)) /* END-1 */
+        sm_end_session(m, MUX_END_CLEAN, WIRE_CODE_CANCEL, true, WIRE_CLOSE_NORMAL, -1);
+    else if (m->state == SM_LIVE)
+        m->state = SM_GOING;
+}
+
+static inline void sm_rx_link_gone(struct sm *m, int link, bool clean) {
+    struct sm_link *l = &m->link[link];
+    enum sm_link_state was = l->state;
+    l->n_want = l->met = l->n_pongs = 0; /* nobody can be told any more */
+    l->state = SM_SHUT;
+    if (was != SM_UP)
+        return;
+    if (l->index == 0) {
+        bool goodbye = clean || m->state == SM_GOING;
+        sm_end_session(m,
+                       m->state == SM_DRAINING ? MUX_END_LOCAL
+                       : goodbye               ? MUX_END_CLEAN
+                                               : MUX_END_LOST,
+                       WIRE_CODE_REFUSED_STREAM, true, WIRE_CLOSE_GOING_AWAY, link);
+        return;
+    }
+    for (unsigned i = 0; i < m->n_st; i++) /* PARK-4 */
+        if (sm_here(m, &m->st[i]) && m->st[i].on && m->st[i].link == link)
+            sm_stream_over(&m->st[i], WIRE_CODE_REFUSED_STREAM, true);
+    m->lost_up++;
+}
+
+/* ---- time ---- */
+
+static inline bool sm_idle(const struct sm *m) {
+    return m->cfg.idle_timeout_ms && m->state == SM_LIVE && sm_handles(m) == 0 && m->bindings == 0;
+}
+
+static inline void sm_time_out(struct sm *m, enum mux_end why, uint16_t ws_code) {
+    sm_want(m, 0, WIRE_GOAWAY, 0, WIRE_CODE_IDLE_TIMEOUT);
+    sm_end_session(m, why, WIRE_CODE_REFUSED_STREAM, false, ws_code, -1);
+}
+
+static inline void sm_tick_drain(struct sm *m) {
+    if (m->state != SM_DRAINING || (sm_handles(m) > 0 && m->now < m->drain_until))
+        return;
+    for (unsigned i = 0; i < m->n_st; i++) /* KILL-1 */
+        if (sm_here(m, &m->st[i]) && m->st[i].on)
+            sm_want(m, m->st[i].link, WIRE_RESET, m->st[i].id, WIRE_CODE_CANCEL);
+    sm_end_session(m, MUX_END_LOCAL, WIRE_CODE_CANCEL, false, m->drain_ws, -1);
+}
+
+static inline void sm_tick_ping(struct sm *m) {
+    const struct mux_config *c = &m->cfg;
+    bool early = c->auto_window && !m->rtt_known && m->state == SM_LIVE;
+    if (m->ping_out) {
+        if (c->pong_timeout_ms && m->now >= m->ping_at + c->pong_timeout_ms) /* KEEP-2 */
+            sm_time_out(m, MUX_END_TIMEOUT, WIRE_CLOSE_PROTOCOL_ERROR);
+    } else if (early || (c->ping_interval_ms && m->now >= m->heard_at + c->ping_interval_ms)) { /* KEEP-1 */
+        sm_want(m, 0, WIRE_PING, 0, SM_ANY);
+        m->ping_out = true;
+        m->nonce_known = false;
+        m->ping_at = m->now;
+    }
+}
+
+static inline void sm_tick_idle(struct sm *m) { /* KEEP-3 */
+    if (!sm_idle(m)) {
+        m->idle_marked = false;
+    } else if (!m->idle_marked) {
+        m->idle_marked = true;
+        m->idle_since = m->now;
+    } else if (m->now >= m->idle_since + m->cfg.idle_timeout_ms) {
+        sm_time_out(m, MUX_END_IDLE, WIRE_CLOSE_NORMAL);
+    }
+}
+
+static inline void sm_tick(struct sm *m, uint64_t now) {
+    m->now = now;
+    if (!sm_alive(m))
+        return;
+    if (m->heard)
+        m->heard_at = now;
+    m->heard = false;
+    sm_tick_drain(m);
+    if (sm_alive(m))
+        sm_tick_ping(m);
+    if (sm_alive(m))
+        sm_tick_idle(m);
+    for (unsigned i = 0; sm_alive(m) && i < m->n_st; i++) {
+        struct sm_stream *s = &m->st[i];
+        if (!s->eof_held || !sm_here(m, s))
+            continue;
+        if (s->eof_until == 0)
+            s->eof_until = now + (s->tx_total > 0 ? SM_EOF_PATIENCE : SM_EOF_DELAY);
+        else if (now >= s->eof_until)
+            s->eof_held = false;
+    }
+}
+
+/* When tick() must have been called at the latest. */
+static inline uint64_t sm_deadline(const struct sm *m) {
+    uint64_t at = UINT64_MAX;
+    if (!sm_alive(m))
+        return at;
+    if (m->state == SM_DRAINING)
+        at = sm_handles(m) == 0 ? m->now : m->drain_until;
+    if (m->ping_out && m->cfg.pong_timeout_ms)
+        at = ht_min(at, m->ping_at + m->cfg.pong_timeout_ms);
+    if (!m->ping_out && m->cfg.ping_interval_ms)
+        at = ht_min(at, (m->heard ? m->now : m->heard_at) + m->cfg.ping_interval_ms);
+    if (sm_idle(m))
+        at = ht_min(at, m->idle_marked ? m->idle_since + m->cfg.idle_timeout_ms : m->now);
+    for (unsigned i = 0; i < m->n_st; i++)
+        if (sm_here(m, &m->st[i]) && m->st[i].eof_held)
+            at = ht_min(at, m->st[i].eof_until ? m->st[i].eof_until : m->now);
+    return at;
+}
+
+#include "model/session_checks.h"
+
+#endif
