@@ -226,11 +226,11 @@ void wire_wr_text(struct wire_wr *w, struct ht_slice s, uint64_t min, uint64_t m
         uint8_t c = *p;
         if (c >= 0x80) {
             uint8_t utf8[4];
-            unsigned n = latin1 ? 1 : wire_utf8_len(p, end);
+            unsigned n = latin1 ? 1 : ht_utf8_len(p, end);
             if (n == 0)
                 wire_wr_error(w, HT_EINVAL);
             else if (latin1)
-                wire_wr_bytes(w, utf8, wire_utf8_put(utf8, c));
+                wire_wr_bytes(w, utf8, ht_utf8_put(utf8, c));
             else
                 wire_wr_bytes(w, p, n);
             p += n;

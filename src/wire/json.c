@@ -152,7 +152,7 @@ static int scan_string(struct json_reader *r, struct raw *out) {
         } else if (c < 0x80) {
             r->p++;
         } else {
-            unsigned len = wire_utf8_len(r->p, r->end);
+            unsigned len = ht_utf8_len(r->p, r->end);
             if (len == 0)
                 return fail_at(r, JSON_UTF8, r->p);
             out->wide = true;
@@ -165,9 +165,9 @@ static int scan_string(struct json_reader *r, struct raw *out) {
 static uint32_t next_point(const uint8_t **p, const uint8_t *end) {
     const uint8_t *s = *p;
     if (*s != '\\') {
-        unsigned len = wire_utf8_len(s, end);
+        unsigned len = ht_utf8_len(s, end);
         *p += len;
-        return wire_utf8_get(s, len);
+        return ht_utf8_get(s, len);
     }
     if (s[1] != 'u') {
         static const char from[] = "bfnrt", to[] = "\b\f\n\r\t";
@@ -203,7 +203,7 @@ int json_read_string(struct json_reader *r, bool latin1, struct json_arena *aren
     for (const uint8_t *p = raw.p, *end = raw.p + raw.n; p < end;) {
         uint32_t cp = next_point(&p, end);
         if (!latin1)
-            to += wire_utf8_put(to, cp);
+            to += ht_utf8_put(to, cp);
         else if (cp > 0xFF)
             return JSON_STRING_ABOVE_LATIN1;
         else
@@ -228,7 +228,7 @@ static uint32_t hash_key(const struct raw *raw) {
         return hash_bytes(h, raw->p, raw->n);
     for (const uint8_t *p = raw->p, *end = p + raw->n; p < end;) {
         uint8_t utf8[4];
-        h = hash_bytes(h, utf8, wire_utf8_put(utf8, next_point(&p, end)));
+        h = hash_bytes(h, utf8, ht_utf8_put(utf8, next_point(&p, end)));
     }
     return h;
 }
@@ -266,7 +266,7 @@ static struct ht_slice key_slice(struct json_reader *r, const struct raw *raw) {
     for (const uint8_t *p = raw->p, *end = p + raw->n; p < end;) {
         if (n + 4 > sizeof r->key_text)
             return ht_slice_of(raw->p, raw->n);
-        n += wire_utf8_put((uint8_t *)r->key_text + n, next_point(&p, end));
+        n += ht_utf8_put((uint8_t *)r->key_text + n, next_point(&p, end));
     }
     return ht_slice_of(r->key_text, n);
 }

@@ -1,6 +1,8 @@
 /* Control frames and the closing handshake, by wslay. Data frames never come here. */
 #include "ws/ws_int.h"
 
+#include "base/utf8.h"
+
 #include <assert.h>
 
 static ssize_t wslay_reads(wslay_event_context_ptr ctx, uint8_t *buf, size_t len, int flags, void *user) {
@@ -75,6 +77,15 @@ static int feed(struct ws_conn *w, const uint8_t *frame, size_t n) {
     return rc;
 }
 
+/* Whether a close frame's payload, which is still masked when a client sent it, has UTF-8 behind its code. */
+static bool reason_is_text(const struct ws_conn *w, const uint8_t *payload, size_t len) {
+    uint8_t copy[WS_CONTROL_MAX];
+    memcpy(copy, payload, len);
+    if (w->server)
+        ws_mask(copy, len, payload - 4, 0);
+    return ht_utf8_valid(copy + 2, len - 2);
+}
+
 /*
  * 1012 to 1014 were registered after RFC 6455 and wslay takes them for errors. Such a close frame is shown to wslay
  * with 1000 instead, behind an answer that echoes the real code. Returns that, or 0.
@@ -89,7 +100,7 @@ static uint16_t disguise_newer_code(struct ws_conn *w, uint8_t *frame, size_t n)
         lo ^= frame[at - 3];
     }
     uint16_t code = (uint16_t)(hi << 8 | lo), change = code ^ WSLAY_CODE_NORMAL_CLOSURE;
-    if (code < 1012 || code > 1014)
+    if (code < 1012 || code > 1014 || !reason_is_text(w, frame + at, len))
         return 0;
     frame[at] ^= (uint8_t)(change >> 8); /* the same through any mask */
     frame[at + 1] ^= (uint8_t)change;

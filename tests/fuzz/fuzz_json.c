@@ -93,14 +93,14 @@ static bool string(struct reading *r, struct ht_slice *out) {
             if (!escape(r, &cp))
                 return false;
         } else {
-            unsigned n = wire_utf8_len(r->p, r->end);
+            unsigned n = ht_utf8_len(r->p, r->end);
             if (n == 0)
                 return false;
-            cp = wire_utf8_get(r->p, n);
+            cp = ht_utf8_get(r->p, n);
             r->p += n;
         }
         r->nul = r->nul || cp == 0;
-        r->text_n += wire_utf8_put((uint8_t *)r->text + r->text_n, cp);
+        r->text_n += ht_utf8_put((uint8_t *)r->text + r->text_n, cp);
     }
     *out = ht_slice_of(first, (size_t)(r->text + r->text_n - first));
     return byte(r, '"');

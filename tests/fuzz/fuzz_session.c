@@ -179,7 +179,7 @@ static void on_writable(void *ctx, bool yes) {
 static void on_closed(void *ctx, uint16_t code, struct ht_slice reason, bool remote) {
     struct record *t = live(ctx);
     (void)code, (void)remote;
-    FUZZ_CHECK(!t->closed && wire_utf8_valid((const uint8_t *)reason.p, reason.n));
+    FUZZ_CHECK(!t->closed && ht_utf8_valid((const uint8_t *)reason.p, reason.n));
     t->closed = true;
     FUZZ_CHECK(mux_stream_is_over(t->st));
     act_up(t->rig, t);

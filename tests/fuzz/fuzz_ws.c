@@ -33,7 +33,7 @@ static bool close_code_valid(uint16_t code) {
 /* RFC 6455 7.4.1, 5.5.1, 8.1. */
 static void read_close(struct reading *r, const uint8_t *p, size_t n) {
     uint16_t code = n >= 2 ? (uint16_t)wire_get16(p) : 1005;
-    if (n > 2 && !wire_utf8_valid(p + 2, n - 2))
+    if (n > 2 && !ht_utf8_valid(p + 2, n - 2))
         r->sent = 1007; /* first: where both are wrong, either may be said */
     else if (n >= 2 && !close_code_valid(code))
         r->sent = 1002;

@@ -504,16 +504,16 @@ static void strings_are_decoded(void) {
 static void utf8_round_trips(void) {
     for (uint32_t cp = 0; cp <= 0x10FFFF; cp += cp < 0x11000 ? 1 : 97) {
         uint8_t b[4];
-        unsigned n = wire_utf8_put(b, cp);
+        unsigned n = ht_utf8_put(b, cp);
         bool surrogate = cp >= 0xD800 && cp <= 0xDFFF;
-        if (wire_utf8_len(b, b + n) != (surrogate ? 0 : n) || (!surrogate && wire_utf8_get(b, n) != cp) ||
-            (n > 1 && wire_utf8_len(b, b + n - 1) != 0))
+        if (ht_utf8_len(b, b + n) != (surrogate ? 0 : n) || (!surrogate && ht_utf8_get(b, n) != cp) ||
+            (n > 1 && ht_utf8_len(b, b + n - 1) != 0))
             CU_FAIL("code point");
     }
-    CU_ASSERT(wire_utf8_valid((const uint8_t *)"", 0));
-    CU_ASSERT(wire_utf8_valid(NULL, 0));
-    CU_ASSERT(wire_utf8_valid((const uint8_t *)"a\xc3\xa9", 3));
-    CU_ASSERT(!wire_utf8_valid((const uint8_t *)"a\xc3", 2));
+    CU_ASSERT(ht_utf8_valid((const uint8_t *)"", 0));
+    CU_ASSERT(ht_utf8_valid(NULL, 0));
+    CU_ASSERT(ht_utf8_valid((const uint8_t *)"a\xc3\xa9", 3));
+    CU_ASSERT(!ht_utf8_valid((const uint8_t *)"a\xc3", 2));
 }
 
 /* The word-at-a-time test against the definition, for each byte at each place, with another behind it. */

@@ -551,7 +551,7 @@ int wire_decode_note(const uint8_t *payload, size_t len, struct wire_scratch *sc
     out->count = wire_cursor_u32(&c);
     memcpy(out->mark, wire_cursor_take(&c, 2), 2);
     out->words = ht_slice_of(c.p, wire_cursor_left(&c));
-    if (!wire_utf8_valid(c.p, wire_cursor_left(&c)))
+    if (!ht_utf8_valid(c.p, wire_cursor_left(&c)))
         return wire_fail(err, f->scope, f->code, f->ws_close, "FIELD-7", "NOTE.words is not UTF-8");
     return 0;
 }
@@ -693,7 +693,7 @@ int wire_encode_note(uint8_t *out, size_t cap, uint32_t stream_id, uint8_t level
     }
     wire_wr_bytes(&w, mark, 2);
     wire_wr_check_count(&w, words.n, 0u, 50u);
-    if (!wire_utf8_valid((const uint8_t *)words.p, words.n))
+    if (!ht_utf8_valid((const uint8_t *)words.p, words.n))
         wire_wr_error(&w, HT_EINVAL);
     wire_wr_bytes(&w, words.p, words.n);
     return wire_wr_end(&w, wire_frame_rule(WIRE_NOTE), stream_id);
