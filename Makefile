@@ -193,7 +193,7 @@ test: deps-test
 	@PYTHON="$$(for p in /usr/bin/python3 python3; do $$p -c 'import jinja2, yaml, jsonschema, websockets' 2>/dev/null && \
 		{ echo $$p; break; }; done)" tests/run
 
-test-build: all lib unit-build $(B)/tests/ws_echo $(B)/bench/load
+test-build: all lib unit-build fuzz-replay $(B)/tests/ws_echo $(B)/bench/load
 
 bench: deps-test
 	@tests/deps.sh $(DEPS_BENCH)

@@ -51,6 +51,6 @@ fuzz-replay: $(REPLAY) $(B)/fuzz/seeds.stamp
 fuzz: $(FUZZ_BIN) $(W)/fuzz/seeds.stamp
 	@$(PYTHON) tests/fuzz/fuzz.py $(W)/fuzz $(SECONDS) $(UNITS)
 
-.SECONDARY: $(RL_C)
+.SECONDARY: $(RL_C) $(SUPPORT)
 -include $(FUZZ_OBJ:.o=.d) $(FUZZ_BIN:=.d) $(REPLAY:=.d)
 .PHONY: fuzz fuzz-replay

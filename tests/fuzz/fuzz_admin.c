@@ -2,13 +2,14 @@
  * The admin API behind the HTTP parser: any method and target get one of the answers that the description promises, and
  * every body of JSON is strict JSON, whatever the sessions' names are made of.
  *
- * Input: who asks (one byte), the method's length and the method, the target's length (two bytes) and the target, then
- * bytes for the User-Agent and for the texts of the sessions.
+ * Input: who asks and how the daemon is (one byte), the method's length and the method, the target's length (two bytes)
+ * and the target, then bytes for the User-Agent and for the texts of the sessions.
  */
 #include "admin/admin.h"
 #include "fuzz.h"
 #include "wire/json.h"
 
+static uint8_t asked_by;
 static char texts[4][40]; /* of the made-up sessions; no NUL inside */
 
 static int snapshot(void *ctx, struct admin_snapshot *out) {
@@ -40,11 +41,27 @@ static int metrics(void *ctx, struct ht_buf *out) {
 
 static int count_fds(void) { return -1; }
 
+static const char *not_ready(void *ctx) {
+    (void)ctx;
+    return asked_by & 8 ? "draining" : NULL;
+}
+
+static bool takes_reader(void *ctx) {
+    (void)ctx;
+    return !(asked_by & 16);
+}
+
 static const struct admin_source source = {
-    .snapshot = snapshot, .kill = kill_one, .metrics = metrics, .count_fds = count_fds};
+    .snapshot = snapshot,
+    .kill = kill_one,
+    .metrics = metrics,
+    .count_fds = count_fds,
+    .not_ready = not_ready,
+    .takes_reader = takes_reader,
+};
 
 static void check(const struct admin_request *req, const struct admin_response *res) {
-    static const int statuses[] = {200, 202, 400, 401, 403, 404, 405, 426};
+    static const int statuses[] = {200, 202, 400, 401, 403, 404, 405, 426, 503};
     bool known = false;
     for (size_t i = 0; i < HT_ARRAY_LEN(statuses); i++)
         known = known || res->status == statuses[i];
@@ -63,7 +80,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     static struct admin admin;
     struct fuzz_in in = {data, data + size};
     size_t live = ht_mem_live();
-    uint8_t how = fuzz_u8(&in);
+    uint8_t how = asked_by = fuzz_u8(&in);
     struct ht_slice method = fuzz_take(&in, fuzz_u8(&in)), target = fuzz_take(&in, fuzz_u16(&in));
     char *m = fuzz_copy(method.p, method.n), *t = fuzz_copy(target.p, target.n);
     struct ht_slice agent = fuzz_take(&in, fuzz_u8(&in));

@@ -80,7 +80,8 @@ static void check(int rc, const struct ht_errmsg *err) {
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-    char *argv[MOST + 2] = {"hoody-tunnel"}, *vars[MOST];
+    static char program[] = "hoody-tunnel";
+    char *argv[MOST + 2] = {program}, *vars[MOST];
     int argc = 1, n_vars = 0;
     size_t live = ht_mem_live();
     uint8_t how = size ? data[0] : 0;

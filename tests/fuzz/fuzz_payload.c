@@ -27,8 +27,20 @@ static bool is_json(uint8_t type) {
 /* What is decoded and yet cannot be written: names that only a later version knows; DATA, which has no payload but
  * bytes. */
 static bool read_only(uint8_t type, const union wire_any *v) {
-    return type == WIRE_DATA || (type == WIRE_BIND_ERR && v->bind_err.code == WIRE_BIND_ERROR_UNKNOWN) ||
-           (type == WIRE_JOIN_ERR && v->join_err.code == WIRE_JOIN_ERROR_UNKNOWN);
+    switch (type) {
+    case WIRE_DATA:
+        return true;
+    case WIRE_BIND:
+        return v->bind.kind == WIRE_KIND_UNKNOWN || v->bind.mode == WIRE_MODE_UNKNOWN;
+    case WIRE_BIND_ERR:
+        return v->bind_err.code == WIRE_BIND_ERROR_UNKNOWN;
+    case WIRE_UNBIND_ERR:
+        return v->unbind_err.code == WIRE_BIND_ERROR_UNKNOWN;
+    case WIRE_JOIN_ERR:
+        return v->join_err.code == WIRE_JOIN_ERROR_UNKNOWN;
+    default:
+        return false;
+    }
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
@@ -48,7 +60,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     bool json = is_json(type);
     if (rc < 0 && type != WIRE_DATA) {
         FUZZ_CHECK(rc == HT_EPROTO && err.rule && err.text[0] && memchr(err.text, 0, sizeof err.text));
-        FUZZ_CHECK(wire_utf8_valid((const uint8_t *)err.text, strlen(err.text)));
+        FUZZ_CHECK(ht_utf8_valid((const uint8_t *)err.text, strlen(err.text)));
     } else if (rc == 0) {
         int len = wire_encode_any(out, sizeof out, type, id, &v);
         if (len < 0) {
