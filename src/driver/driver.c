@@ -1,7 +1,6 @@
 #include "driver/driver.h"
 
 #include "base/mem.h"
-#include "http/http.h"
 #include "options_gen.h"
 
 #include <errno.h>
@@ -9,11 +8,6 @@
 #include <stdio.h>
 #include <sys/socket.h>
 #include <unistd.h>
-
-#define CONNECT_TIMEOUT_MS 10000
-#define POOL_SIZE 128
-#define POOL_IDLE_MS 30000
-#define RETRY_MIN_MS 250
 
 static _Thread_local struct ht_errmsg last_error;
 
@@ -162,36 +156,13 @@ static bool copy_sized(void *to, size_t size, const void *from, size_t from_size
     return true;
 }
 
-static int configure(struct ht_tunnel *t, const struct ht_tunnel_options *o, struct ht_errmsg *err) {
-    if (!o->url)
-        return ht_fail(err, HT_TUNNEL_EINVAL, "the kit's URL is missing");
-    if (driver_url_parse(&t->url, o->url, WIRE_CONNECT_PATH, err) < 0)
-        return HT_TUNNEL_EURL;
-    t->connect_timeout_ms = o->connect_timeout_ms ? o->connect_timeout_ms : CONNECT_TIMEOUT_MS;
-    t->pool_size = o->pool_size == HT_NO_POOL ? 0 : o->pool_size ? o->pool_size : POOL_SIZE;
-    t->pool_idle_ms = o->pool_idle_ms ? o->pool_idle_ms : POOL_IDLE_MS;
-    t->retry_for_ms = o->retry_for_ms;
-    t->retry_min_ms = o->retry_min_ms ? o->retry_min_ms : RETRY_MIN_MS;
-    t->retry_first = o->retry_first != 0;
-    if (o->token && *o->token) {
-        struct ht_slice token = ht_slice_str(o->token);
-        if (!http_is_field_value(token))
-            return ht_fail(err, HT_TUNNEL_EINVAL, "the token holds a character that a header cannot carry");
-        t->token = ht_strndup(token.p, token.n);
-        if (!t->token)
-            return ht_fail(err, HT_TUNNEL_ENOMEM, "out of memory");
-    }
+static int make_loop(struct ht_tunnel *t, struct ht_errmsg *err) {
     if (!t->loop) {
         t->loop = io_loop_create();
         t->own_loop = true;
     }
     if (!t->loop)
         return ht_fail(err, HT_TUNNEL_ENOMEM, "the event loop could not be made: out of memory or of file descriptors");
-    if (t->url.tls) {
-        t->tls = io_tls_create(o->ca_file, err);
-        if (!t->tls)
-            return HT_TUNNEL_ETLS;
-    }
     return make_wake(t, err);
 }
 
@@ -213,7 +184,9 @@ int driver_create_on(struct io_loop *loop, struct ht_tunnel **out, const struct 
         (calls && !copy_sized(&t->calls, sizeof t->calls, calls, calls->size)))
         rc = ht_fail(&last_error, HT_TUNNEL_EINVAL, "a structure's size is not set");
     if (rc == HT_TUNNEL_OK)
-        rc = configure(t, &o, &last_error);
+        rc = driver_options_set(t, &o, &last_error);
+    if (rc == HT_TUNNEL_OK)
+        rc = make_loop(t, &last_error);
     if (rc == HT_TUNNEL_OK)
         io_task_init(&t->end, end_task);
     if (rc != HT_TUNNEL_OK)
@@ -241,13 +214,9 @@ void ht_tunnel_destroy(struct ht_tunnel **tunnel) {
     }
     if (t->wake_fd >= 0)
         close(t->wake_fd);
-    io_tls_destroy(&t->tls);
     if (t->own_loop)
         io_loop_destroy(&t->loop);
-    if (t->token) {
-        explicit_bzero(t->token, strlen(t->token));
-        ht_free(t->token);
-    }
+    driver_options_free(t);
     ht_free(t);
 }
 

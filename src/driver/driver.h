@@ -1,7 +1,8 @@
 /*
  * The inside of a tunnel, shared by the files of this room.
  *
- *   driver.c       the public calls: options, life, running
+ *   driver.c       the public calls: life, running
+ *   driver_options.c what the caller asks for, checked
  *   driver_link.c  connecting, the handshake, the session and its end
  *   driver_retry.c what comes after a lost link: the wait, and the next attempt
  *   driver_bind.c  bindings, and which of them a stream belongs to
@@ -13,6 +14,7 @@
 #ifndef HT_DRIVER_DRIVER_H
 #define HT_DRIVER_DRIVER_H
 
+#include "base/buf.h"
 #include "base/list.h"
 #include "driver/hoody_tunnel.h"
 #include "driver/url.h"
@@ -62,7 +64,9 @@ struct ht_tunnel {
     enum driver_state state;
     struct driver_url url;
     char *token;
-    uint32_t connect_timeout_ms, pool_size, pool_idle_ms, retry_for_ms, retry_min_ms;
+    struct ht_buf headers; /* of the upgrade, each line ending in CRLF, then a NUL; holds secrets */
+    uint32_t connect_timeout_ms, pool_size, pool_idle_ms, retry_for_ms, retry_min_ms, ping_after_ms, pong_timeout_ms;
+    unsigned connections; /* asked for */
     bool retry_first;
     struct ht_tunnel_callbacks calls;
     void *user;
@@ -117,6 +121,13 @@ void driver_end(struct ht_tunnel *t);
 void driver_say(struct ht_tunnel *t, enum ht_log_severity severity, const char *fmt, ...) HT_PRINTF(3, 4);
 /* Copies text from the wire for people: control bytes become '?', the rest is cut at cap. Returns out. */
 char *driver_text(struct ht_slice s, char *out, size_t cap);
+
+/* ---- driver_options.c ---- */
+
+/* Copies and checks *o. HT_TUNNEL_OK, or an error with *err; what was copied until then goes with the next call. */
+int driver_options_set(struct ht_tunnel *t, const struct ht_tunnel_options *o, struct ht_errmsg *err);
+/* Wipes the secrets and frees everything. */
+void driver_options_free(struct ht_tunnel *t);
 
 /* ---- driver_link.c ---- */
 

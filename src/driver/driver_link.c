@@ -1,8 +1,6 @@
 /* The way to the kit: dial, upgrade, HELLO, the session, and how each of them ends. */
 #include "driver/driver.h"
 
-#include "base/mem.h"
-
 #include <stdio.h>
 
 /* ---- the session's clock ---- */
@@ -179,8 +177,8 @@ static void link_hello_ok(void *ctx, const struct wire_hello_ok *ok) {
         .max_streams =
             ok->has_max_streams && ok->max_streams > WIRE_LIMIT_MAX_STREAMS ? ok->max_streams : WIRE_LIMIT_MAX_STREAMS,
         .session_buffer = WIRE_LIMIT_SESSION_BUFFER,
-        .ping_interval_ms = WIRE_LIMIT_PING_AFTER,
-        .pong_timeout_ms = WIRE_LIMIT_PONG_TIMEOUT,
+        .ping_interval_ms = t->ping_after_ms,
+        .pong_timeout_ms = t->pong_timeout_ms,
         .own_peer = ok->n_capabilities > 0,
         .auto_window = has_capability(ok, WIRE_CAP_AUTO_WINDOW),
     };
@@ -355,28 +353,17 @@ int driver_link_start(struct ht_tunnel *t) {
     io_timer_init(t->loop, &t->session_timer, session_timer_fired);
     io_timer_init(t->loop, &t->hello_timer, hello_timer_fired);
     io_timer_init(t->loop, &t->close_timer, close_timer_fired);
-    struct ht_buf extra = {0};
-    int rc = t->token ? ht_buf_printf(&extra, "Authorization: Bearer %s\r\n", t->token) : HT_OK;
-    if (rc == HT_OK)
-        rc = ht_buf_append(&extra, "", 1);
-    if (rc == HT_OK) {
-        struct ws_connect_options o = {
-            .host = t->url.host,
-            .port = t->url.port,
-            .tls = t->tls,
-            .host_field = t->url.host_field,
-            .path = t->url.path,
-            .protocols = wire_version_text(WIRE_V1),
-            .extra = (const char *)extra.data,
-            .timeout_ms = t->connect_timeout_ms,
-        };
-        t->connect = ws_connect_start(t->loop, &o, &connect_ops, t, &err);
-    } else {
-        ht_fail(&err, rc, "%s", ht_err_text(rc));
-    }
-    if (extra.data)
-        explicit_bzero(extra.data, extra.cap);
-    ht_buf_free(&extra);
+    struct ws_connect_options o = {
+        .host = t->url.host,
+        .port = t->url.port,
+        .tls = t->tls,
+        .host_field = t->url.host_field,
+        .path = t->url.path,
+        .protocols = wire_version_text(WIRE_V1),
+        .extra = (const char *)ht_buf_head(&t->headers),
+        .timeout_ms = t->connect_timeout_ms,
+    };
+    t->connect = ws_connect_start(t->loop, &o, &connect_ops, t, &err);
     t->state = DRIVER_CONNECTING;
     if (!t->connect) {
         driver_end_reason(t, HT_TUNNEL_ECONNECT, "%s", err.text);

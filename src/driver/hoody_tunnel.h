@@ -110,10 +110,26 @@ struct ht_tunnel_options {
     uint32_t retry_for_ms;
     uint32_t retry_min_ms;
     int retry_first; /* the first connection too; else a tunnel that cannot be opened ends at once */
+    /*
+     * n_headers more header lines for the request that opens the tunnel, for an edge that stands before the kit, as in
+     * "Name: value". Not those that the request has anyway (Host, Connection, Upgrade, Sec-WebSocket-*, framing;
+     * Authorization beside a token). Never logged, wiped like the token.
+     */
+    const char *const *headers;
+    size_t n_headers;
+    /*
+     * WebSockets that share the work of one session, 1 (default) to HT_MAX_CONNECTIONS; the kit may grant fewer, and a
+     * kit that knows only version 1 of the protocol grants one.
+     */
+    uint32_t connections;
+    /* A link is asked for a sign of life after this much silence, and given up when none came within pong_timeout_ms.
+     * Defaults 30,000 and 60,000. */
+    uint32_t ping_after_ms, pong_timeout_ms;
 };
 
 #define HT_NO_POOL UINT32_MAX
 #define HT_NO_RETRY UINT32_MAX
+#define HT_MAX_CONNECTIONS 16
 
 enum ht_bind_kind {
     HT_EXPOSE_HTTP = 1, /* container port -> HTTP/1.1 or WebSocket service here */

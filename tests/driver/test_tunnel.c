@@ -22,6 +22,59 @@ static void hello_says_who_we_are(void) {
     world_stop();
 }
 
+static void more_headers_on_the_upgrade(void) {
+    static const char *const headers[] = {"X-Edge-Key: k1", "cookie:a=b; c=d \t", "X-Edge-Key:  k2", "X-Empty:"};
+    struct ht_tunnel_options o = {
+        .size = sizeof o, .token = "s3cret", .headers = headers, .n_headers = HT_ARRAY_LEN(headers)};
+    world_start();
+    o.url = w.url;
+    CU_ASSERT_EQUAL_FATAL(driver_create_on(w.loop, &w.t, &o, &calls, NULL), HT_TUNNEL_OK);
+    CU_ASSERT_EQUAL(ht_tunnel_connect(w.t), HT_TUNNEL_OK);
+    UNTIL(w.connected);
+    const char *head = (const char *)ht_buf_head(&w.in);
+    CU_ASSERT_PTR_NOT_NULL(strstr(head, "\r\nAuthorization: Bearer s3cret\r\nX-Edge-Key: k1\r\ncookie: a=b; c=d\r\n"
+                                        "X-Edge-Key: k2\r\nX-Empty: \r\n\r\n"));
+    world_stop();
+}
+
+static void headers_that_may_not_be(void) {
+    static const struct {
+        const char *header, *says;
+    } rows[] = {
+        {NULL, "no colon"},
+        {"", "no colon"},
+        {"X-Key", "no colon"},
+        {": v", "name"},
+        {"X Key: v", "name"},
+        {"X-Key : v", "name"},
+        {"X\rKey: v", "name"},
+        {"X-Key: v\r\nX-Other: w", "X-Key holds a character"},
+        {"X-Key: v\nw", "X-Key holds a character"},
+        {"X-Key: \x01", "X-Key holds a character"},
+        {"host: a", "host belongs"},
+        {"CONNECTION: close", "CONNECTION belongs"},
+        {"Upgrade: h2c", "belongs"},
+        {"Content-Length: 1", "belongs"},
+        {"Transfer-Encoding: chunked", "belongs"},
+        {"Sec-WebSocket-Protocol: chat", "belongs"},
+        {"sec-websocket-anything: chat", "belongs"},
+        {"Authorization: Basic YTpi", "carries the token"},
+    };
+    for (size_t i = 0; i < HT_ARRAY_LEN(rows); i++) {
+        struct ht_tunnel_options o = {
+            .size = sizeof o, .url = "ws://a", .token = "t", .headers = &rows[i].header, .n_headers = 1};
+        struct ht_tunnel *t;
+        CU_ASSERT_EQUAL(ht_tunnel_create(&t, &o, NULL, NULL), HT_TUNNEL_EINVAL);
+        CU_ASSERT_PTR_NULL(t);
+        CU_ASSERT_PTR_NOT_NULL(strstr(ht_tunnel_last_error(), rows[i].says));
+    }
+    static const char *const basic = "Authorization: Basic YTpi";
+    struct ht_tunnel_options o = {.size = sizeof o, .url = "ws://a", .headers = &basic, .n_headers = 1};
+    struct ht_tunnel *t;
+    CU_ASSERT_EQUAL(ht_tunnel_create(&t, &o, NULL, NULL), HT_TUNNEL_OK); /* without a token it is the caller's */
+    ht_tunnel_destroy(&t);
+}
+
 static void without_a_token_nothing_is_shown(void) {
     world_go();
     CU_ASSERT_PTR_NULL(strstr((const char *)ht_buf_head(&w.in), "uthorization"));
@@ -524,6 +577,8 @@ static void options_that_make_no_sense(void) {
         {{.size = sizeof(struct ht_tunnel_options)}, HT_TUNNEL_EINVAL},
         {{.size = sizeof(struct ht_tunnel_options), .url = "gopher://a"}, HT_TUNNEL_EURL},
         {{.size = sizeof(struct ht_tunnel_options), .url = "ws://a", .token = "a\r\nb: c"}, HT_TUNNEL_EINVAL},
+        {{.size = sizeof(struct ht_tunnel_options), .url = "ws://a", .connections = 17}, HT_TUNNEL_EINVAL},
+        {{.size = sizeof(struct ht_tunnel_options), .url = "ws://a", .n_headers = 1}, HT_TUNNEL_EINVAL},
         {{.size = sizeof(struct ht_tunnel_options), .url = "wss://a", .ca_file = "/nonexistent"}, HT_TUNNEL_ETLS},
     };
     for (size_t i = 0; i < HT_ARRAY_LEN(rows); i++) {
@@ -585,6 +640,8 @@ static void memory_runs_out(void) {
 
 static const struct tap_test tests[] = {
     {"HELLO says who we are", hello_says_who_we_are},
+    {"more headers on the upgrade", more_headers_on_the_upgrade},
+    {"headers that may not be", headers_that_may_not_be},
     {"without a token nothing is shown", without_a_token_nothing_is_shown},
     {"nobody listens", nobody_listens},
     {"answers that are no tunnel", answers_that_are_no_tunnel},

@@ -1,0 +1,123 @@
+/* What the caller asks for: checked, and copied. */
+#include "base/mem.h"
+#include "driver/driver.h"
+#include "http/http.h"
+
+#define CONNECT_TIMEOUT_MS 10000
+#define POOL_SIZE 128
+#define POOL_IDLE_MS 30000
+#define RETRY_MIN_MS 250
+
+_Static_assert(HT_MAX_CONNECTIONS == WIRE_LIMIT_MAX_CONNECTIONS, "the public header has its own copy of the limit");
+
+/* ---- headers of the upgrade ---- */
+
+/* The request's own (RFC 6455 4.1), and what would change its framing or its connection (RFC 9110 7.6.1). */
+static bool handshake_owns(struct ht_slice name) {
+    static const char *const owned[] = {
+        "host",       "connection",       "upgrade", "content-length", "te", "transfer-encoding",
+        "keep-alive", "proxy-connection", "trailer", "expect"};
+    static const struct ht_slice websocket = {"sec-websocket-", 14};
+    for (size_t i = 0; i < HT_ARRAY_LEN(owned); i++)
+        if (ht_slice_case_eq(name, ht_slice_str(owned[i])))
+            return true;
+    return name.n >= websocket.n && ht_slice_case_eq(ht_slice_of(name.p, websocket.n), websocket);
+}
+
+/* Messages name the header and never its value, which may be a secret. */
+static int add_header(struct ht_tunnel *t, const char *line, struct ht_errmsg *err) {
+    const char *colon = line ? strchr(line, ':') : NULL;
+    if (!colon)
+        return ht_fail(err, HT_TUNNEL_EINVAL, "a header is written as 'Name: value'; there is no colon");
+    struct ht_slice name = ht_slice_of(line, (size_t)(colon - line));
+    const char *p = colon + 1;
+    p += strspn(p, " \t");
+    size_t n = strlen(p);
+    while (n > 0 && (p[n - 1] == ' ' || p[n - 1] == '\t'))
+        n--;
+    if (!http_is_token(name))
+        return ht_fail(err, HT_TUNNEL_EINVAL,
+                       "a header's name is letters, digits and !#$%%&'*+-.^_`|~ up to the colon");
+    if (!http_is_field_value(ht_slice_of(p, n)))
+        return ht_fail(err, HT_TUNNEL_EINVAL, "the header %.*s holds a character that a header cannot carry",
+                       HT_SLICE_ARG(name));
+    if (handshake_owns(name))
+        return ht_fail(err, HT_TUNNEL_EINVAL, "the header %.*s belongs to the handshake", HT_SLICE_ARG(name));
+    if (t->token && ht_slice_case_eq(name, ht_slice_str("authorization")))
+        return ht_fail(err, HT_TUNNEL_EINVAL, "the header Authorization carries the token; give one or the other");
+    if (ht_buf_append(&t->headers, name.p, name.n) < 0 || ht_buf_append(&t->headers, ": ", 2) < 0 ||
+        ht_buf_append(&t->headers, p, n) < 0 || ht_buf_append(&t->headers, "\r\n", 2) < 0)
+        return ht_fail(err, HT_TUNNEL_ENOMEM, "out of memory");
+    return HT_TUNNEL_OK;
+}
+
+/* Room for all of them at once: a buffer that grows would leave copies of secrets behind. */
+static int set_headers(struct ht_tunnel *t, const struct ht_tunnel_options *o, struct ht_errmsg *err) {
+    static const char bearer[] = "Authorization: Bearer ";
+    size_t room = 1 + (t->token ? sizeof bearer + strlen(t->token) + 2 : 0);
+    if (o->n_headers > 0 && !o->headers)
+        return ht_fail(err, HT_TUNNEL_EINVAL, "there are %zu headers and no list of them", o->n_headers);
+    for (size_t i = 0; i < o->n_headers; i++)
+        room += (o->headers[i] ? strlen(o->headers[i]) : 0) + 4;
+    if (!ht_buf_reserve(&t->headers, room))
+        return ht_fail(err, HT_TUNNEL_ENOMEM, "out of memory");
+    if (t->token && ht_buf_printf(&t->headers, "%s%s\r\n", bearer, t->token) < 0)
+        return ht_fail(err, HT_TUNNEL_ENOMEM, "out of memory");
+    for (size_t i = 0; i < o->n_headers; i++) {
+        int rc = add_header(t, o->headers[i], err);
+        if (rc < 0)
+            return rc;
+    }
+    if (ht_buf_append(&t->headers, "", 1) < 0)
+        return ht_fail(err, HT_TUNNEL_ENOMEM, "out of memory");
+    return HT_TUNNEL_OK;
+}
+
+/* ---- all of it ---- */
+
+static int set_token(struct ht_tunnel *t, const char *token, struct ht_errmsg *err) {
+    if (!token || !*token)
+        return HT_TUNNEL_OK;
+    if (!http_is_field_value(ht_slice_str(token)))
+        return ht_fail(err, HT_TUNNEL_EINVAL, "the token holds a character that a header cannot carry");
+    t->token = ht_strndup(token, strlen(token));
+    return t->token ? HT_TUNNEL_OK : ht_fail(err, HT_TUNNEL_ENOMEM, "out of memory");
+}
+
+int driver_options_set(struct ht_tunnel *t, const struct ht_tunnel_options *o, struct ht_errmsg *err) {
+    if (!o->url)
+        return ht_fail(err, HT_TUNNEL_EINVAL, "the kit's URL is missing");
+    if (driver_url_parse(&t->url, o->url, WIRE_CONNECT_PATH, err) < 0)
+        return HT_TUNNEL_EURL;
+    if (o->connections > HT_MAX_CONNECTIONS)
+        return ht_fail(err, HT_TUNNEL_EINVAL, "a session has 1 to %d connections, not %u", HT_MAX_CONNECTIONS,
+                       (unsigned)o->connections);
+    t->connections = o->connections ? o->connections : 1;
+    t->connect_timeout_ms = o->connect_timeout_ms ? o->connect_timeout_ms : CONNECT_TIMEOUT_MS;
+    t->pool_size = o->pool_size == HT_NO_POOL ? 0 : o->pool_size ? o->pool_size : POOL_SIZE;
+    t->pool_idle_ms = o->pool_idle_ms ? o->pool_idle_ms : POOL_IDLE_MS;
+    t->retry_for_ms = o->retry_for_ms;
+    t->retry_min_ms = o->retry_min_ms ? o->retry_min_ms : RETRY_MIN_MS;
+    t->retry_first = o->retry_first != 0;
+    t->ping_after_ms = o->ping_after_ms ? o->ping_after_ms : WIRE_LIMIT_PING_AFTER;
+    t->pong_timeout_ms = o->pong_timeout_ms ? o->pong_timeout_ms : WIRE_LIMIT_PONG_TIMEOUT;
+    int rc = set_token(t, o->token, err);
+    if (rc == HT_TUNNEL_OK)
+        rc = set_headers(t, o, err);
+    if (rc == HT_TUNNEL_OK && t->url.tls) {
+        t->tls = io_tls_create(o->ca_file, err);
+        rc = t->tls ? HT_TUNNEL_OK : HT_TUNNEL_ETLS;
+    }
+    return rc;
+}
+
+void driver_options_free(struct ht_tunnel *t) {
+    io_tls_destroy(&t->tls);
+    if (t->token) {
+        explicit_bzero(t->token, strlen(t->token));
+        ht_free(t->token);
+    }
+    if (t->headers.data)
+        explicit_bzero(t->headers.data, t->headers.cap);
+    ht_buf_free(&t->headers);
+}
