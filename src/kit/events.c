@@ -30,6 +30,8 @@ bool events_begin(struct base_client *c) {
         return false;
     }
     c->reader = true;
+    /* The connection ends with the answer, whether the reader asked for that or not: which is not now. */
+    c->close_after = k->draining;
     ht_list_push_back(&k->readers, &c->reader_node);
     k->n_readers++;
     events_rest(c);

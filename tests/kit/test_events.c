@@ -29,7 +29,9 @@ static unsigned readers(void) {
 static void reader_start(struct reader *e) {
     memset(e, 0, sizeof *e);
     raw_connect(&e->r, host.port);
-    raw_send(&e->r, "GET " EVENTS " HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    static unsigned nth; /* asking for a close changes nothing */
+    raw_send(&e->r, nth++ % 2 ? "GET " EVENTS " HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+                              : "GET " EVENTS " HTTP/1.1\r\nHost: localhost\r\n\r\n");
     UNTIL(strstr(raw_text(&e->r), ": hoody-tunnel events\n\n"));
     CU_ASSERT_EQUAL(strncmp(raw_text(&e->r), "HTTP/1.1 200 ", 13), 0);
     CU_ASSERT_PTR_NOT_NULL(strstr(raw_text(&e->r), "Content-Type: text/event-stream\r\n"));
