@@ -134,26 +134,30 @@ def _ranges(ports):
     return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in runs) or "none"
 
 
-def _resolve_defaults(options, protocol, problems):
-    """A default that the protocol states (`default: {from: limits/NAME}`) becomes the text that a user would write."""
+def _resolve_protocol(options, protocol, problems):
+    """A number that the protocol states (`default: {from: limits/NAME}`) becomes the text that a user would write."""
     for raw in options:
-        if not isinstance(raw.get("default"), dict):
-            continue
-        path, line = raw["default"]["from"], raw["default"].line_of("from")
-        if path == "reserved_ports" and raw["type"] == "ports":
-            raw["default"] = _ranges(protocol.reserved_ports())
-            continue
-        try:
-            value, unit = protocol.limit(path)
-        except KeyError:
-            problems.add(line, f"option '{raw['name']}': protocol.yaml has no {path}; name one of its limits")
-            raw["default"] = raw["min"]
-            continue
-        wanted = {"ms": "duration", "bytes": "size"}.get(unit, "int")
-        if wanted != raw["type"]:
-            problems.add(line, f"option '{raw['name']}': {path} is a number of {unit}, so the type must be '{wanted}'")
-        raw["default"] = {"duration": lambda: _friendly(value, _DURATION), "size": lambda: _friendly(value, _SIZE),
-                          "int": lambda: value}[wanted]()
+        for key in ("default", "min", "max"):
+            if isinstance(raw.get(key), dict):
+                raw[key] = _from_protocol(raw, raw[key], protocol, problems)
+
+
+def _from_protocol(raw, reference, protocol, problems):
+    path, line = reference["from"], reference.line_of("from")
+    if path == "reserved_ports" and raw["type"] == "ports":
+        return _ranges(protocol.reserved_ports())
+    try:
+        value, unit = protocol.limit(path)
+    except KeyError:
+        problems.add(line, f"option '{raw['name']}': protocol.yaml has no {path}; name one of its limits")
+        return raw["example"]
+    wanted = {"ms": "duration", "bytes": "size"}.get(unit, "int")
+    if raw["type"] == "int" and raw.get("unit") == unit:
+        wanted = "int"
+    if wanted != raw["type"]:
+        problems.add(line, f"option '{raw['name']}': {path} is a number of {unit}, so the type must be '{wanted}'")
+    return {"duration": lambda: _friendly(value, _DURATION), "size": lambda: _friendly(value, _SIZE),
+            "int": lambda: value}[wanted]()
 
 
 def _check_values(raw, problems):
@@ -186,7 +190,8 @@ def _check_values(raw, problems):
 def _option(raw, parsed):
     kind = raw["type"]
     c_name = raw["name"].replace("-", "_")
-    c_enum = raw.get("c_enum", {})
+    # An enumeration that no header has is made here.
+    c_enum = raw.get("c_enum", {"header": "", "type": f"opt_{c_name}", "prefix": f"OPT_{c_name.upper()}_"})
     placeholder = "|".join(raw["values"]) if kind == "enum" else _PLACEHOLDER[kind]
     return Option(
         name=raw["name"], type=kind, doc=raw["doc"], c_name=c_name,
@@ -224,7 +229,7 @@ def load(spec_dir):
     _unique(doc["options"], "name", "option", problems)
     _unique(doc["options"], "env", "variable", problems)
 
-    _resolve_defaults(doc["options"], protocolref.Protocol(spec_dir), problems)
+    _resolve_protocol(doc["options"], protocolref.Protocol(spec_dir), problems)
 
     exits = {e["name"]: e for e in doc["exit_codes"]}
     commands = {}
@@ -335,4 +340,4 @@ def render(name, spec_dir):
         f"{name}.j2", banner=banner("options.yaml"), c=c_string, comment=comment, help_lines=help_lines,
         overview_lines=overview_lines, model=model, program=model["program"], commands=model["commands"], exit_codes=model["exit_codes"],
         enums=[o for o in model["options"] if o.type == "enum"],
-        headers=sorted({o.c_enum["header"] for o in model["options"] if o.c_enum}))
+        headers=sorted({o.c_enum["header"] for o in model["options"] if o.type == "enum" and o.c_enum["header"]}))

@@ -5,8 +5,10 @@
  *   common.c        complaints, help and version
  *   cmd_tunnel.c    expose, pull
  *   cmd_demo.c      demo: kit, driver and sample page in one process
- *   cmd_admin.c     list, sessions list, bindings list, health, metrics
- *   admin_client.c  one HTTP request to a kit
+ *   cmd_admin.c     list, sessions list, sessions kill, bindings list, health, ready, metrics
+ *   cmd_events.c    events
+ *   admin_client.c  HTTP requests to a kit
+ *   sse.c           server-sent events
  *   table.c         aligned columns
  *   output.c        lines on standard output that never hold up the tunnel; JSON text
  *   events.c        what a tunnel tells, as lines
@@ -33,9 +35,12 @@ int cmd_pull(int argc, char **argv);
 int cmd_demo(int argc, char **argv);
 int cmd_list(int argc, char **argv);
 int cmd_sessions_list(int argc, char **argv);
+int cmd_sessions_kill(int argc, char **argv);
 int cmd_bindings_list(int argc, char **argv);
 int cmd_health(int argc, char **argv);
+int cmd_ready(int argc, char **argv);
 int cmd_metrics(int argc, char **argv);
+int cmd_events(int argc, char **argv);
 
 /* How the program was called, for commands that a reader may copy. */
 extern const char *cli_program;
@@ -45,6 +50,10 @@ void cli_complain(const char *fmt, ...) HT_PRINTF(1, 2);
 /* What to do when a generated parser returned `rc` != 0: prints help, version or the error; returns the exit code. */
 int cli_parse_result(int rc, enum opt_command_id command, const struct ht_errmsg *err);
 int cli_version(void);
+/* What an answer of the admin API that is none of 2xx means; `said` is the error that its body names, or "". */
+void cli_complain_status(unsigned status, const char *said, const char *token);
+/* Whether lines on `fd` are coloured: --color, then NO_COLOR (no-color.org), then whether it is a terminal. */
+bool cli_use_color(enum opt_color color, int fd);
 
 /* ---- target.c ---- */
 
@@ -138,13 +147,48 @@ struct cli_answer {
 
 struct cli_ask {
     const char *url, *ca, *token; /* ca and token may be NULL or "" */
-    const char *resource;         /* "/health" */
-    uint64_t timeout_ms;
+    const char *method;           /* NULL: GET */
+    const char *resource;         /* "/health": beside the connect path; `at_root`: beside the API */
+    bool at_root;
+    uint64_t timeout_ms; /* for the whole answer; with quiet_ms for its head */
+    uint64_t quiet_ms;   /* an answer without an end: the longest time without a byte; 0: it has one */
 };
 
-/* GET. 0: *answer is filled (free answer->body). Else a negative error with *err: HT_EINVAL (the URL), HT_ETLS (the CA
- * file), or why there was no answer. */
-int cli_admin_get(const struct cli_ask *ask, struct cli_answer *answer, struct ht_errmsg *err) HT_MUST_USE;
+struct cli_request;
+
+struct cli_request_ops {
+    void (*head)(void *ctx, uint16_t status);
+    int (*piece)(void *ctx, struct ht_slice body);        /* 0, or an error that ends the request */
+    void (*done)(void *ctx, int rc, const char *why_not); /* the last call; 0: the answer was complete */
+};
+
+/*
+ * Asks, and tells what comes through `ops`; what `ask` points to may go once this has returned. 0, or an error with
+ * *err: HT_EINVAL (the URL), HT_ETLS (the CA file) and others; *request is NULL then.
+ */
+int cli_request_start(struct cli_request **request, struct io_loop *loop, const struct cli_ask *ask,
+                      const struct cli_request_ops *ops, void *ctx, struct ht_errmsg *err) HT_MUST_USE;
+/* Not from inside its callbacks. Clears the pointer. NULL is ignored. */
+void cli_request_destroy(struct cli_request **request);
+
+/* The same on a loop of its own. 0: *answer is filled (free answer->body). Else a negative error with *err. */
+int cli_admin_ask(const struct cli_ask *ask, struct cli_answer *answer, struct ht_errmsg *err) HT_MUST_USE;
+
+/* ---- sse.c ---- */
+
+#define CLI_SSE_MAX (64u * 1024u) /* one event */
+
+/* A stream of server-sent events (HTML, 9.2.6). Zero-initialised is the start of one. */
+struct cli_sse {
+    struct ht_buf line, data, id; /* what has come of the present line; the data so far; the last id */
+    bool cr;                      /* the last byte was a CR: an LF behind it belongs to it */
+};
+
+/* Takes bytes; calls `event` for each whole one: `data` without the last newline, `id` the last one that came, or "".
+ * Both end in a NUL that does not count. 0, HT_ELIMIT, HT_ENOMEM. */
+int cli_sse_feed(struct cli_sse *s, struct ht_slice bytes,
+                 void (*event)(void *ctx, struct ht_slice data, const char *id), void *ctx) HT_MUST_USE;
+void cli_sse_free(struct cli_sse *s);
 
 /* ---- table.c ---- */
 

@@ -1,9 +1,10 @@
-/* list, sessions list, bindings list, health, metrics: the kit's admin API as tables. */
+/* list, sessions list, sessions kill, bindings list, health, ready, metrics: the kit's admin API as tables. */
 #include "cli/cli.h"
 
 #include "wire/json.h"
 
 #include <cjson/cJSON.h>
+#include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -42,33 +43,22 @@ struct admin_command {
     const char *token_file, *token_env;
     bool json;
     int (*show)(const cJSON *answer); /* NULL: the answer is no JSON */
+    const char *session;              /* sessions kill: whom a 404 is about */
 };
 
-static int answer_failed(const struct cli_answer *a, const char *token) {
+static int answer_failed(const struct admin_command *c, const struct cli_answer *a) {
     cJSON *tree = parse(&a->body);
     const cJSON *message = cJSON_GetObjectItemCaseSensitive(tree, "message");
     if (!cJSON_IsString(message))
         message = cJSON_GetObjectItemCaseSensitive(tree, "error");
     const char *said = cJSON_IsString(message) ? message->valuestring : "";
-    int status = OPT_EXIT_FAILURE;
-    switch (a->status) {
-    case 401:
-        cli_complain(token && *token ? "the kit refused the token"
-                                     : "the kit wants a token: --token-file or HOODY_TUNNEL_TOKEN");
-        status = OPT_EXIT_AUTH;
-        break;
-    case 403:
-        cli_complain("the kit serves only its trusted proxies, and this machine is none of them (403)");
-        break;
-    case 404:
-        cli_complain("what answers at this URL is no kit, or an older one (404)%s%s", *said ? ": " : "", said);
-        break;
-    default:
-        cli_complain("the kit answered %u%s%s", a->status, *said ? ": " : "", said);
-        break;
-    }
+    if (a->status == 404 && c->session && *said)
+        cli_complain("the kit has no session %s, or is closing it already; `%s sessions list` names them", c->session,
+                     cli_program);
+    else
+        cli_complain_status(a->status, said, c->ask.token);
     cJSON_Delete(tree);
-    return status;
+    return a->status == 401 ? OPT_EXIT_AUTH : OPT_EXIT_FAILURE;
 }
 
 static int print_raw(const struct ht_buf *body) {
@@ -110,13 +100,13 @@ static int run_admin(struct admin_command *c) {
         return OPT_EXIT_CONFIG;
     }
     c->ask.token = token;
-    int rc = cli_admin_get(&c->ask, &answer, &err);
+    int rc = cli_admin_ask(&c->ask, &answer, &err);
     int status;
     if (rc < 0) {
         cli_complain("%s", err.text);
         status = rc == HT_EINVAL ? OPT_EXIT_USAGE : rc == HT_ETLS ? OPT_EXIT_CONFIG : OPT_EXIT_GAVE_UP;
-    } else if (answer.status != 200) {
-        status = answer_failed(&answer, token);
+    } else if (answer.status < 200 || answer.status > 299) {
+        status = answer_failed(c, &answer);
     } else {
         status = show_answer(c, &answer);
     }
@@ -258,6 +248,78 @@ static int show_health(const cJSON *answer) {
     int status = print_table(&t, rc);
     bool ok = strcmp(text_of(answer, "status"), "ok") == 0;
     return status != OPT_EXIT_OK ? status : ok ? OPT_EXIT_OK : OPT_EXIT_FAILURE;
+}
+
+/* ---- sessions kill ---- */
+
+static int show_closing(const cJSON *answer) {
+    const char *id = text_of(answer, "sessionId");
+    struct cli_table t = {.columns = 1};
+    return print_table(&t, cli_table_cell(&t, "%s is %s", id, text_of(answer, "status")));
+}
+
+/* The resource of a session: all but RFC 3986's unreserved characters as %XX. */
+static int session_path(struct ht_buf *b, const char *id, unsigned grace_ms) {
+    int rc = ht_buf_append_str(b, "/sessions/");
+    for (const char *p = id; *p && rc == HT_OK; p++)
+        rc = isalnum((unsigned char)*p) || strchr("-._~", *p) ? ht_buf_append(b, p, 1)
+                                                              : ht_buf_printf(b, "%%%02X", (unsigned char)*p);
+    return rc == HT_OK ? ht_buf_printf(b, "?grace_ms=%u%c", grace_ms, 0) : rc;
+}
+
+int cmd_sessions_kill(int argc, char **argv) {
+    struct opt_sessions_kill o;
+    struct ht_errmsg err;
+    struct ht_buf path = {0};
+    int rc = opt_sessions_kill_parse(&o, argc, argv, &err);
+    if (rc != 0)
+        return cli_parse_result(rc, OPT_CMD_SESSIONS_KILL, &err);
+    rc = session_path(&path, o.args[0], o.grace_ms);
+    if (rc < 0) {
+        cli_complain("%s", ht_err_text(rc));
+        rc = OPT_EXIT_FAILURE;
+    } else {
+        struct admin_command c = {
+            .ask = {.url = o.url,
+                    .ca = o.ca,
+                    .method = "DELETE",
+                    .resource = (const char *)path.data,
+                    .timeout_ms = o.timeout_ms},
+            .token_file = o.token_file,
+            .token_env = o.token,
+            .json = o.json,
+            .show = show_closing,
+            .session = o.args[0],
+        };
+        rc = run_admin(&c);
+    }
+    ht_buf_free(&path);
+    opt_sessions_kill_free(&o);
+    return rc;
+}
+
+/* ---- ready: for those who look at nothing but the exit code ---- */
+
+static int show_ready(const cJSON *answer) {
+    (void)answer;
+    return puts("ready") < 0 ? OPT_EXIT_FAILURE : OPT_EXIT_OK;
+}
+
+int cmd_ready(int argc, char **argv) {
+    struct opt_ready o;
+    struct ht_errmsg err;
+    int rc = opt_ready_parse(&o, argc, argv, &err);
+    if (rc != 0)
+        return cli_parse_result(rc, OPT_CMD_READY, &err);
+    struct admin_command c = {
+        .ask = {.url = o.url, .ca = o.ca, .resource = "/readyz", .at_root = true, .timeout_ms = o.timeout_ms},
+        .json = o.json,
+        .show = show_ready,
+    };
+    rc = run_admin(&c);
+    opt_ready_free(&o);
+    /* Not to be reached is not to be ready: those who run such checks give other codes meanings of their own. */
+    return rc == OPT_EXIT_GAVE_UP ? OPT_EXIT_FAILURE : rc;
 }
 
 /* ---- metrics as JSON: one object per sample of the text ---- */

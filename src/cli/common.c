@@ -1,6 +1,8 @@
 #include "cli/cli.h"
 
 #include <stdarg.h>
+#include <stdlib.h>
+#include <unistd.h>
 
 const char *cli_program = "hoody-tunnel";
 
@@ -14,6 +16,26 @@ void cli_complain(const char *fmt, ...) {
         if ((unsigned char)*p < 0x20 || *p == 0x7f)
             *p = '?';
     fprintf(stderr, "hoody-tunnel: %s\n", n > 0 ? text : "");
+}
+
+void cli_complain_status(unsigned status, const char *said, const char *token) {
+    const char *colon = *said ? ": " : "";
+    if (status == 401)
+        cli_complain(token && *token ? "the kit refused the token"
+                                     : "the kit wants a token: --token-file or HOODY_TUNNEL_TOKEN");
+    else if (status == 403)
+        cli_complain("the kit serves only its trusted proxies, and this machine is none of them (403)");
+    else if (status == 404)
+        cli_complain("what answers at this URL is no kit, or an older one (404)%s%s", colon, said);
+    else
+        cli_complain("the kit answered %u%s%s", status, colon, said);
+}
+
+bool cli_use_color(enum opt_color color, int fd) {
+    const char *never = getenv("NO_COLOR"), *term = getenv("TERM");
+    if (color != OPT_COLOR_AUTO)
+        return color == OPT_COLOR_ALWAYS;
+    return !(never && *never) && isatty(fd) && !(term && strcmp(term, "dumb") == 0);
 }
 
 int cli_version(void) {

@@ -10,9 +10,12 @@ int main(int argc, char **argv) {
         [OPT_CMD_DEMO] = cmd_demo,
         [OPT_CMD_LIST] = cmd_list,
         [OPT_CMD_SESSIONS_LIST] = cmd_sessions_list,
+        [OPT_CMD_SESSIONS_KILL] = cmd_sessions_kill,
         [OPT_CMD_BINDINGS_LIST] = cmd_bindings_list,
         [OPT_CMD_HEALTH] = cmd_health,
+        [OPT_CMD_READY] = cmd_ready,
         [OPT_CMD_METRICS] = cmd_metrics,
+        [OPT_CMD_EVENTS] = cmd_events,
     };
     const struct opt_command *command = NULL;
     struct ht_errmsg err;

@@ -26,50 +26,30 @@ static void use_lists(void) {
     (void)opt_cidrs_match(cidrs, n_cidrs, 6, addr);
 }
 
+/* Only the kit has lists. */
+static void use_serve(const struct opt_serve *o) {
+    ports = o->reserved_ports;
+    n_ports = o->n_reserved_ports;
+    cidrs = o->trusted_proxy;
+    n_cidrs = o->n_trusted_proxy;
+    use_lists();
+}
+
 static int parse(enum opt_command_id id, int argc, char **argv, struct ht_errmsg *err) {
     int rc = HT_EINVAL;
-    ports = NULL;
-    cidrs = NULL;
-    n_ports = n_cidrs = 0;
-#define PARSE(cmd, more)                                                                                               \
-    do {                                                                                                               \
+    switch (id) {
+#define PARSE(cmd, CMD)                                                                                                \
+    case OPT_CMD_##CMD: {                                                                                              \
         struct opt_##cmd o;                                                                                            \
         rc = opt_##cmd##_parse(&o, argc, argv, err);                                                                   \
-        if (rc == 0)                                                                                                   \
-            more;                                                                                                      \
+        if (rc == 0 && id == OPT_CMD_SERVE)                                                                            \
+            use_serve((const void *)&o);                                                                               \
         opt_##cmd##_free(&o);                                                                                          \
-    } while (0)
-    switch (id) {
-    case OPT_CMD_SERVE:
-        PARSE(serve, (ports = o.reserved_ports, n_ports = o.n_reserved_ports, cidrs = o.trusted_proxy,
-                      n_cidrs = o.n_trusted_proxy, use_lists()));
-        break;
-    case OPT_CMD_EXPOSE:
-        PARSE(expose, (void)0);
-        break;
-    case OPT_CMD_PULL:
-        PARSE(pull, (void)0);
-        break;
-    case OPT_CMD_DEMO:
-        PARSE(demo, (void)0);
-        break;
-    case OPT_CMD_LIST:
-        PARSE(list, (void)0);
-        break;
-    case OPT_CMD_SESSIONS_LIST:
-        PARSE(sessions_list, (void)0);
-        break;
-    case OPT_CMD_BINDINGS_LIST:
-        PARSE(bindings_list, (void)0);
-        break;
-    case OPT_CMD_HEALTH:
-        PARSE(health, (void)0);
-        break;
-    default:
-        PARSE(metrics, (void)0);
-        break;
+        break;                                                                                                         \
     }
+        OPT_COMMAND_LIST(PARSE)
 #undef PARSE
+    }
     return rc;
 }
 
