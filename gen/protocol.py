@@ -15,6 +15,8 @@ INT_SIZES = {"u8": 1, "u16": 2, "u32": 4}
 MAX_SAFE = 2 ** 53 - 1
 # What the spec cannot do without: the generators and the runtime name these.
 NEEDED_LIMITS = ("HEADER", "MAX_PAYLOAD", "MAX_MESSAGE", "MAX_FRAMES", "JSON_DEPTH", "JSON_KEYS")
+# The codec is built for one value of these: they cannot differ between versions.
+FIXED_LIMITS = ("HEADER", "MAX_PAYLOAD", "JSON_DEPTH", "JSON_KEYS")
 NEEDED_RULES = ("MSG-2", "MSG-3", "MSG-4", "MSG-5", "FRAME-2", "FRAME-3", "FRAME-4", "FRAME-8", "FRAME-9", "JSON-1",
                 "JSON-2", "JSON-3", "JSON-4", "JSON-5", "FIELD-1", "FIELD-2", "FIELD-3", "FIELD-4", "FIELD-5",
                 "FIELD-6", "FIELD-7")
@@ -23,6 +25,11 @@ NEEDED_RULES = ("MSG-2", "MSG-3", "MSG-4", "MSG-5", "FRAME-2", "FRAME-3", "FRAME
 def snake(name):
     """clientBindRef -> client_bind_ref, the name in C."""
     return re.sub(r"(?<=[a-z0-9])([A-Z])", r"_\1", name).lower()
+
+
+def version_number(name):
+    """v2 -> 2; nothing -> 0."""
+    return int(name[1:]) if name else 0
 
 
 @dataclass
@@ -44,7 +51,8 @@ class Field:
     item_max: int = 0
     unknown: str = "refuse"
     when: tuple = None           # (Field, EnumValue): only then written and required
-    since: str = ""
+    since: int = 0               # version numbers; 0: no bound
+    until: int = 0
     capability: str = ""
     sender: str = ""             # only written by this role
     salvage: bool = False
@@ -80,7 +88,6 @@ class Record:
     layout: str                  # object | tuple
     doc: str
     fields: list
-    since: str = ""
     one_of: list = dc_field(default_factory=list)
 
     def lists(self):
@@ -119,7 +126,8 @@ class Frame:
     number: int
     name: str
     doc: str
-    since: str
+    since: int                   # version numbers; `until` 0: no bound
+    until: int
     sender: str
     zero: str
     legal_in: list
@@ -159,6 +167,12 @@ class Protocol:
     stream_states: list
     type_ranges: list
     rules: dict
+    newest: int                  # version number
+    limit_changes: dict          # name -> {version number: value}, only of limits that differ between versions
+
+    def limit_top(self, name):
+        """The largest value of any version."""
+        return max([self.limits[name], *self.limit_changes.get(name, {}).values()])
 
     def frame(self, name):
         return next(f for f in self.frames if f.name == name)
@@ -181,6 +195,8 @@ class _Checker:
         self.limits = {}
         self.enums = {}
         self.records = {}
+        self.limit_changes = {}
+        self.versions = [v["name"] for v in doc["versions"]]
 
     def unique(self, rows, key, what, fmt=str):
         seen = {}
@@ -197,6 +213,47 @@ class _Checker:
             self.bad.add(line, f"unknown {what} '{value}'; known are {', '.join(str(a) for a in among)}")
             return False
         return True
+
+    # -- versions --
+
+    def numbering(self):
+        """Versions are v1, v2, ... in order, and the enum `version`, where there is one, names their subprotocols."""
+        rows = self.doc["versions"]
+        self.unique(rows, "name", "version")
+        self.unique(rows, "subprotocol", "subprotocol")
+        for i, row in enumerate(rows, 1):
+            if row["number"] != i or row["name"] != f"v{i}":
+                self.bad.add(row.line, f"version {row['name']} has number {row['number']}; versions are numbered in order, "
+                                       f"so this one is v{i} with number {i}")
+        texts = [r["subprotocol"] for r in rows]
+        if "version" in self.enums and [v.text for v in self.enums["version"].values] != texts:
+            line = next(e.line_of("values") for e in self.doc["enums"] if e["name"] == "version")
+            self.bad.add(line, f"the values of version must be the subprotocols in order: {', '.join(texts)}")
+
+    def spans(self):
+        """Every since and until names a version, and none ends before it begins."""
+        def visit(node):
+            if isinstance(node, specfile.Map):
+                known = [self.known(node.line_of(k), node[k], self.versions, "version")
+                         for k in ("since", "until") if isinstance(node.get(k), str)]
+                if len(known) == 2 and all(known) and version_number(node["until"]) < version_number(node["since"]):
+                    self.bad.add(node.line_of("until"), f"until {node['until']} is before since {node['since']}; "
+                                                        "swap them or mend one")
+            if isinstance(node, (specfile.Map, specfile.Seq)):
+                for item in node.values() if isinstance(node, specfile.Map) else node:
+                    visit(item)
+        visit(self.doc)
+
+    def changes(self):
+        """Limits that have another value from some version on."""
+        for row in self.doc["limits"]:
+            for name, value in row.get("changes", {}).items():
+                line = row["changes"].line_of(name)
+                if row["name"] in FIXED_LIMITS:
+                    self.bad.add(line, f"limit {row['name']} cannot change: one codec serves all versions")
+                elif self.known(line, name, self.versions[1:], "later version"):
+                    self.limit_changes.setdefault(row["name"], {})[version_number(name)] = value
+            self.capability(row)
 
     # -- fields --
 
@@ -265,7 +322,8 @@ class _Checker:
                     nullable=row.get("nullable", not row.get("required", False)), emit_null=row.get("emit_null", False),
                     omit_empty=row.get("omit_empty", kind == "list" and low > 0 and not row.get("required")),
                     min=low, max=top, item_min=row.get("item_min", 0),
-                    item_max=row.get("item_max", 0), unknown=row.get("unknown", "refuse"), since=row.get("since", ""),
+                    item_max=row.get("item_max", 0), unknown=row.get("unknown", "refuse"),
+                    since=version_number(row.get("since")), until=version_number(row.get("until")),
                     capability=row.get("capability", ""), sender=row.get("from", ""), salvage=row.get("salvage", False))
         if out.sender and not out.omit_empty and out.required:
             self.bad.add(row.line_of("from"), f"{where} has 'from' and is required; "
@@ -301,8 +359,12 @@ class _Checker:
                                             "add required: true")
                 if frow["type"] in ("list", "record"):
                     self.bad.add(frow.line_of("type"), f"{row['name']}.{frow['name']}: a tuple holds scalars only")
+                for key in ("since", "until"):
+                    if key in frow:
+                        self.bad.add(frow.line_of(key), f"{row['name']}.{frow['name']}: a tuple has the same items in every "
+                                                        "version; make another record")
             fields.append(self.field(frow, row["name"], fields, payload))
-        return Record(row["name"], row["layout"], row["doc"], fields, row.get("since", ""))
+        return Record(row["name"], row["layout"], row["doc"], fields)
 
     def binary_fields(self, rows, owner, payload):
         out, fixed, rest = [], 0, 0
@@ -355,7 +417,7 @@ class _Checker:
             self.bad.add(cost.line_of("scope"), f"{name} has no stream to reset; scope must be session or reply")
         self.capability(row)
         covered = [r for r in self.doc["type_ranges"] if r["from"] <= row["number"] <= r["to"]]
-        if covered and covered[0]["from"] >= 0x80 and row["since"] == "v1":
+        if covered and covered[0]["from"] >= 0x80 and row["since"] == self.versions[0]:
             self.bad.add(row.line_of("number"), f"{name}: 0x{row['number']:02X} ends the session with old peers; "
                                                 "use 0x40-0x7F (EXT-2)")
         body = row["payload"]
@@ -377,8 +439,9 @@ class _Checker:
         if record:
             record.name = struct
         after = [s for s in row["legal_in"] if s in ("open", "closing")]
-        return Frame(row["number"], name, row["doc"], row["since"], row["sender"], row.get("stream_zero", "any"),
-                     list(row["legal_in"]), list(row.get("sent_in", after)), list(row.get("stream_states", [])),
+        return Frame(row["number"], name, row["doc"], version_number(row["since"]),
+                     version_number(row.get("until")), row["sender"], row.get("stream_zero", "any"), list(row["legal_in"]),
+                     list(row.get("sent_in", after)), list(row.get("stream_states", [])),
                      row.get("gone", "ignore"), row["flow_controlled"], row.get("hot", False),
                      row.get("capability", ""), cost["scope"], cost["code"], cost["close"],
                      list(row.get("rules", [])), form, struct, record, low, top, row.line)
@@ -466,6 +529,11 @@ class _Checker:
         payload = self.limits.get("MAX_PAYLOAD", 65536)
         for row in doc.get("records", []):
             self.records[row["name"]] = self.record(row, payload)
+        self.numbering()
+        self.spans()
+        self.changes()
+        for row in doc["rules"]:
+            self.capability(row)
         states = [s["name"] for s in doc["link_states"]]
         frames = [self.frame(row, states, [s["name"] for s in doc["stream_states"]]) for row in doc["frames"]]
         self.tables()
@@ -473,7 +541,8 @@ class _Checker:
         self.bad.check()
         return Protocol(doc, doc.path, self.limits, doc["codes"], doc["close_codes"], self.enums, self.records,
                         sorted(frames, key=lambda f: f.number), doc["link_states"], doc["stream_states"],
-                        sorted(doc["type_ranges"], key=lambda r: r["from"]), {r["id"]: r for r in doc["rules"]})
+                        sorted(doc["type_ranges"], key=lambda r: r["from"]), {r["id"]: r for r in doc["rules"]},
+                        max(v["number"] for v in doc["versions"]), self.limit_changes)
 
 
 def load(spec_dir):
@@ -487,6 +556,13 @@ def c_string(text):
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
+def span(f, what):
+    """A C condition: version `what` is one that knows `f`. Empty: all do."""
+    out = [f"{what} >= {f.since}"] if f.since > 1 else []
+    return " && ".join(out + ([f"{what} <= {f.until}"] if f.until else []))
+
+
 def render(name, spec_dir):
     return render_template(name + ".j2", p=load(spec_dir), banner=banner("protocol.yaml"), cstr=c_string,
-                           isrecord=lambda x: isinstance(x, Record), loop_index=lambda fields, f: fields.index(f))
+                           isrecord=lambda x: isinstance(x, Record),
+                           span=span, loop_index=lambda fields, f: fields.index(f))

@@ -18,6 +18,10 @@ def field_row(f):
         row["rule"] = f.rule
     if f.has_default:
         row["default"] = f.default if f.type != "list" else []
+    if f.since > 1:
+        row["since"] = f.since
+    if f.until:
+        row["until"] = f.until
     if f.when:
         row["when"] = (f.when[0].name, f.when[1].text)
     if f.type == "enum":
@@ -36,7 +40,7 @@ def frame_row(f):
     return {"name": f.name, "sender": f.sender, "zero": f.zero, "legal_in": tuple(f.legal_in),
             "sent_in": tuple(f.sent_in), "stream_states": tuple(f.stream_states), "gone": f.gone,
             "flow_controlled": f.flow_controlled,
-            "since": f.since, "capability": f.capability, "format": f.format, "min_len": f.min_len,
+            "since": f"v{f.since}", "until": f"v{f.until}" if f.until else "", "capability": f.capability, "format": f.format, "min_len": f.min_len,
             "max_len": f.max_len,
             "scope": f.scope, "code": f.code, "close": f.close,
             "payload": record_row(f.record) if f.record else None}
@@ -46,9 +50,11 @@ def render(name, spec_dir):
     p = protocol.load(spec_dir)
     tables = {
         "LIMITS": p.limits,
+        "LIMIT_CHANGES": p.limit_changes,
         "CODES": {c["name"]: c["number"] for c in p.codes},
         "CLOSE_CODES": {c["name"]: c["number"] for c in p.close_codes},
         "CAPABILITIES": [c["name"] for c in p.raw.get("capabilities", [])],
+        "VERSIONS": {v["name"]: v["number"] for v in p.raw["versions"]},
         "SUBPROTOCOLS": {v["name"]: v["subprotocol"] for v in p.raw["versions"]},
         "CONNECT_PATH": p.raw["connect_path"],
         "RESERVED_PORTS": [r["port"] for r in p.raw.get("reserved_ports", [])],

@@ -57,8 +57,10 @@ def presence(f):
         out.append(f"from the {f.sender}")
     if f.emit_null:
         out.append("null when unknown")
-    if f.since == "v2":
-        out.append("since v2")
+    if f.since > 1:
+        out.append(f"since v{f.since}")
+    if f.until:
+        out.append(f"until v{f.until}")
     if f.capability:
         out.append(f"with `{f.capability}`")
     return ", ".join(out)

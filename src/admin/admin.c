@@ -132,7 +132,7 @@ static int reply_tunnels(struct lists *l, struct admin_response *res) {
         struct admin_tunnel *t = &tunnels[i];
         t->session_id = ht_slice_str(s->id);
         t->peer_addr = ht_slice_str(s->peer);
-        t->protocol = s->v2 ? ADMIN_PROTOCOL_V2 : ADMIN_PROTOCOL_V1;
+        t->protocol = s->protocol;
         t->connections_granted = s->granted;
         t->active_streams = s->streams;
         t->expose_bindings = ports;

@@ -24,7 +24,8 @@ struct admin_snap_binding {
 /* A session in a snapshot. The texts are the source's and stay good until the snapshot is freed. */
 struct admin_snap_session {
     const char *id, *peer;
-    bool parked, v2;
+    bool parked, v2; /* v2: it may have several sockets */
+    enum admin_protocol protocol;
     unsigned granted, streams;
     size_t first_binding, n_bindings; /* in the snapshot's bindings */
 };

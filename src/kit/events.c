@@ -109,7 +109,7 @@ static struct admin_event of_session(const struct kit_session *s, enum admin_eve
 void event_session(const struct kit_session *s, enum admin_event_type type, const char *reason) {
     struct admin_event e = of_session(s, type);
     e.has_protocol = true;
-    e.protocol = s->version == WIRE_V2 ? ADMIN_PROTOCOL_V2 : ADMIN_PROTOCOL_V1;
+    e.protocol = (enum admin_protocol)s->version; /* both are the version's number */
     e.reason = ht_slice_str(reason);
     kit_event(s->kit, &e);
 }

@@ -68,7 +68,10 @@ static void add_resumed_bind(void *ctx, const struct relay_binding_info *info) {
     };
 }
 
-static bool names(const struct wire_hello *h, const char *capability) {
+/* Rule EXT-1: the driver has named it, and the version that it speaks has it. */
+static bool names(const struct kit_sock *sock, const struct wire_hello *h, const char *capability) {
+    if (!wire_capability_in(sock->version, ht_slice_str(capability)))
+        return false;
     for (size_t i = 0; i < h->n_capabilities; i++)
         if (ht_slice_is(h->capabilities[i], capability))
             return true;
@@ -77,9 +80,9 @@ static bool names(const struct wire_hello *h, const char *capability) {
 
 /* A driver that knows one of our own extensions needs none of the workarounds for published ones; `multi-ws` is theirs.
  */
-static bool is_own_peer(const struct wire_hello *h) {
-    return names(h, WIRE_CAP_STREAM_RESUME) || names(h, WIRE_CAP_SHARD_MAP) || names(h, WIRE_CAP_REISSUE_TICKETS) ||
-           names(h, WIRE_CAP_AUTO_WINDOW);
+static bool is_own_peer(const struct kit_sock *sock, const struct wire_hello *h) {
+    return names(sock, h, WIRE_CAP_STREAM_RESUME) || names(sock, h, WIRE_CAP_SHARD_MAP) ||
+           names(sock, h, WIRE_CAP_REISSUE_TICKETS) || names(sock, h, WIRE_CAP_AUTO_WINDOW);
 }
 
 static void fill_answer(struct kit_session *s, struct kit_sock *sock, const struct wire_hello *h, struct answer *a) {
@@ -87,12 +90,11 @@ static void fill_answer(struct kit_session *s, struct kit_sock *sock, const stru
     struct wire_hello_ok *ok = &a->ok;
     memset(ok, 0, sizeof *ok);
     s->granted = 1;
-    if (sock->version == WIRE_V2 && h->has_max_connections)
-        s->granted =
-            (unsigned)ht_max(1, ht_min(h->max_connections, ht_min(opt->max_connections, WIRE_LIMIT_MAX_CONNECTIONS)));
-    /* Rule EXT-1: of these two, what the driver has named holds; both need secondaries. */
-    s->shard_map = sock->version == WIRE_V2 && names(h, WIRE_CAP_SHARD_MAP);
-    s->reissue_tickets = sock->version == WIRE_V2 && names(h, WIRE_CAP_REISSUE_TICKETS);
+    if (h->has_max_connections) /* a field that v1 does not have */
+        s->granted = (unsigned)ht_max(
+            1, ht_min(h->max_connections, ht_min(opt->max_connections, WIRE_LIMIT_OF(sock->version, MAX_CONNECTIONS))));
+    s->shard_map = names(sock, h, WIRE_CAP_SHARD_MAP);
+    s->reissue_tickets = names(sock, h, WIRE_CAP_REISSUE_TICKETS);
     ok->session_id = ht_slice_str(s->id);
     ok->resumed = s->resumed;
     ok->resumed_binds = a->binds;
@@ -106,13 +108,13 @@ static void fill_answer(struct kit_session *s, struct kit_sock *sock, const stru
     ok->has_max_streams = true;
     ok->max_streams = opt->max_streams_per_session;
     ok->capabilities = a->capabilities;
-    if (sock->version == WIRE_V2 && names(h, WIRE_CAP_MULTI_WS))
+    if (names(sock, h, WIRE_CAP_MULTI_WS))
         a->capabilities[ok->n_capabilities++] = ht_slice_str(WIRE_CAP_MULTI_WS);
     if (s->shard_map)
         a->capabilities[ok->n_capabilities++] = ht_slice_str(WIRE_CAP_SHARD_MAP);
     if (s->reissue_tickets)
         a->capabilities[ok->n_capabilities++] = ht_slice_str(WIRE_CAP_REISSUE_TICKETS);
-    if (names(h, WIRE_CAP_AUTO_WINDOW))
+    if (names(sock, h, WIRE_CAP_AUTO_WINDOW))
         a->capabilities[ok->n_capabilities++] = ht_slice_str(WIRE_CAP_AUTO_WINDOW);
     ok->has_server = true;
     ok->server = ht_slice_str("hoody-tunnel/" KIT_VERSION);
@@ -121,7 +123,7 @@ static void fill_answer(struct kit_session *s, struct kit_sock *sock, const stru
 static struct mux_session *make_mux(struct kit_session *s, struct kit_sock *sock, const struct wire_hello *h) {
     struct kit *k = s->kit;
     const struct opt_serve *opt = k->opt;
-    s->owner.own_peer = is_own_peer(h);
+    s->owner.own_peer = is_own_peer(sock, h);
     struct mux_config cfg = {
         .role = WIRE_ROLE_KIT,
         .version = sock->version,
@@ -134,7 +136,7 @@ static struct mux_session *make_mux(struct kit_session *s, struct kit_sock *sock
         .idle_timeout_ms = opt->idle_timeout_ms,
         .first_stream_id = s->next_stream_id,
         .own_peer = s->owner.own_peer,
-        .auto_window = names(h, WIRE_CAP_AUTO_WINDOW),
+        .auto_window = names(sock, h, WIRE_CAP_AUTO_WINDOW),
         .metrics = &k->metrics,
     };
     return mux_session_create(&cfg, &session_mux_ops, s, io_now_ms(k->loop));

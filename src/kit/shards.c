@@ -100,7 +100,7 @@ static void give_way(struct kit_session *s, unsigned index) {
 void join_received(struct kit_sock *sock, const struct wire_join *join) {
     struct kit *k = sock->kit;
     struct kit_session *s = session_find(k, join->session_id);
-    if (!s || s->state != SESSION_LIVE || s->version != WIRE_V2) {
+    if (!s || s->state != SESSION_LIVE || !wire_frame_in(s->version, WIRE_JOIN)) {
         refuse_join(sock, WIRE_JOIN_ERROR_UNKNOWN_SESSION, "there is no such session");
         return;
     }

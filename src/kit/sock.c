@@ -165,7 +165,7 @@ void sock_open(struct kit *k, struct io_conn *conn, enum wire_version version, b
 }
 
 void sock_admitted(struct kit_sock *s, struct kit_session *session, unsigned index) {
-    static const struct ws_limits known = {WIRE_LIMIT_MAX_MESSAGE, WIRE_LIMIT_MAX_FRAGMENTS};
+    const struct ws_limits known = {WIRE_LIMIT_OF(s->version, MAX_MESSAGE), WIRE_LIMIT_OF(s->version, MAX_FRAGMENTS)};
     no_longer_pre_auth(s);
     io_timer_stop(&s->hello_timer);
     ws_conn_set_limits(s->ws, &known);

@@ -28,7 +28,8 @@ static void add_session(struct kit *k, struct gather *g, struct kit_session *s) 
     out->id = s->id;
     out->peer = s->peer;
     out->parked = s->state == SESSION_PARKED;
-    out->v2 = s->version == WIRE_V2;
+    out->v2 = wire_frame_in(s->version, WIRE_JOIN);
+    out->protocol = (enum admin_protocol)s->version; /* both are the version's number */
     out->granted = s->granted;
     out->streams = s->owner.mux ? mux_session_streams(s->owner.mux) : 0;
     out->first_binding = snap->n_bindings;

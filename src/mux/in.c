@@ -15,7 +15,7 @@ int in_churn(struct mux_session *s) {
 /* A frame for a stream that is not open: late when it once was (STREAM-6), stray when it never was (STREAM-7). */
 static int not_open(struct mux_session *s, uint32_t id) {
     bool was_open = id % 2 == 0 && (id < s->next_id || s->ids_used_up);
-    if (was_open || ++s->strays <= WIRE_LIMIT_MAX_STRAY_FRAMES)
+    if (was_open || ++s->strays <= WIRE_LIMIT_OF(s->cfg.version, MAX_STRAY_FRAMES))
         return 0;
     return session_violation(s, WIRE_GOAWAY_STRAY_FRAMES_CODE, WIRE_GOAWAY_STRAY_FRAMES_CLOSE,
                              WIRE_GOAWAY_STRAY_FRAMES_MESSAGE);

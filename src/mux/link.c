@@ -39,6 +39,7 @@ struct mux_link *mux_link_create(enum wire_role role, enum wire_version version,
     l->version = version;
     l->refs = 1;
     l->assembler.role = role;
+    l->assembler.version = version;
     l->assembler.state = role == WIRE_ROLE_KIT ? WIRE_LINK_AWAIT_HELLO : WIRE_LINK_AWAIT_HELLO_OK;
     ht_list_init(&l->fresh);
     ht_list_init(&l->ring);
@@ -102,7 +103,7 @@ static int hello_frame(struct mux_link *l, uint8_t type, const uint8_t *payload,
     int rc = wire_decode_any(type, payload, len, link_scratch(), &any, err);
     if (rc < 0)
         return rc;
-    if (type == WIRE_HELLO ? any.hello.version != l->version : l->version != WIRE_V2) {
+    if (type == WIRE_HELLO && any.hello.version != l->version) {
         *err = (struct wire_error){
             .ws_close = WIRE_CLOSE_PROTOCOL_ERROR, .rule = "HELLO-2", .text = "not for this subprotocol"};
         return HT_EPROTO;
@@ -180,6 +181,7 @@ ssize_t mux_link_message(struct mux_link *l, const uint8_t *p, size_t n, bool en
     if (l->dead)
         return (ssize_t)n;
     link_hold(l);
+    (void)wire_scratch_for(shared.scratch, l->version);
     ssize_t used = wire_asm_feed(&l->assembler, p, n, end, &ops, l, &err);
     if (used < 0 && !l->dead) {
         if (l->s)

@@ -116,13 +116,11 @@ void out_feed_starved(struct mux_session *s) {
 struct message {
     uint8_t *p;
     size_t len, cap;
-    unsigned frames;
+    unsigned frames, max_frames;
     unsigned in_vain; /* streams that gave nothing, and want to be asked again */
 };
 
-static bool has_room(const struct message *m, size_t n) {
-    return m->frames < WIRE_LIMIT_MAX_FRAMES && m->cap - m->len >= n;
-}
+static bool has_room(const struct message *m, size_t n) { return m->frames < m->max_frames && m->cap - m->len >= n; }
 
 /* Counts a frame of `n` bytes that was encoded at the end. */
 static void took(struct message *m, int n) {
@@ -152,7 +150,7 @@ static bool put_queue(struct message *m, struct mux_link *l) {
     const uint8_t *head = ht_buf_head(&l->queue);
     size_t left = ht_buf_size(&l->queue), used = 0;
     unsigned frames = 0;
-    while (used < left && m->frames + frames < WIRE_LIMIT_MAX_FRAMES) {
+    while (used < left && m->frames + frames < m->max_frames) {
         size_t n = WIRE_LIMIT_HEADER + wire_get32(head + used + 5);
         if (n > m->cap - m->len - used)
             break;
@@ -332,7 +330,7 @@ static void put_data(struct message *m, struct mux_link *l) {
     while (l->s && has_room(m, WIRE_LIMIT_HEADER + 1) &&
            (m->len == 0 || has_room(m, WIRE_LIMIT_HEADER + MUX_LEAST_PIECE))) {
         bool fresh;
-        if (m->in_vain > WIRE_LIMIT_MAX_FRAMES) { /* not in this message */
+        if (m->in_vain > m->max_frames) { /* not in this message */
             link_kick(l);
             return;
         }
@@ -351,7 +349,11 @@ static void put_data(struct message *m, struct mux_link *l) {
 }
 
 size_t mux_link_pull(struct mux_link *l, uint8_t *out, size_t cap) {
-    struct message m = {.p = out, .cap = ht_min(cap, l->lively ? MUX_SHORT_MESSAGE : WIRE_LIMIT_MAX_MESSAGE)};
+    struct message m = {
+        .p = out,
+        .cap = ht_min(cap, l->lively ? MUX_SHORT_MESSAGE : WIRE_LIMIT_OF(l->version, MAX_MESSAGE)),
+        .max_frames = WIRE_LIMIT_OF(l->version, MAX_FRAMES),
+    };
     struct mux_session *s = l->s;
     link_hold(l);
     l->kicked = false;

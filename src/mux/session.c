@@ -71,8 +71,8 @@ int mux_session_attach(struct mux_session *s, struct mux_link *l, const struct w
 int mux_session_join(struct mux_session *s, struct mux_link *l, unsigned index) {
     if (s->state != SESSION_LIVE)
         return HT_ECLOSED;
-    if (s->cfg.version != WIRE_V2 || index == 0 || index >= WIRE_LIMIT_MAX_CONNECTIONS || s->links[index] || l->s ||
-        l->dead)
+    if (!wire_frame_in(s->cfg.version, WIRE_JOIN) || index == 0 || index >= WIRE_LIMIT_MAX_CONNECTIONS ||
+        s->links[index] || l->s || l->dead)
         return HT_EINVAL;
     struct wire_join_ok ok = {.index = (uint16_t)index};
     int rc = s->cfg.role == WIRE_ROLE_KIT ? out_session_frame(l, WIRE_JOIN_OK, &ok) : 0;
@@ -256,7 +256,7 @@ int mux_session_send(struct mux_session *s, enum wire_frame_type type, const voi
     struct mux_link *l = session_primary(s);
     if (!session_alive(s) || !l)
         return HT_ECLOSED;
-    if (!rule || rule->zero != WIRE_ZERO)
+    if (!rule || rule->zero != WIRE_ZERO || !wire_frame_in(s->cfg.version, (uint8_t)type))
         return HT_EINVAL;
     return out_session_frame(l, type, payload);
 }

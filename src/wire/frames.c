@@ -8,6 +8,8 @@ void wire_asm_begin_message(struct wire_asm *a) {
     a->skipping = a->data_first = false;
 }
 
+static unsigned version_of(const struct wire_asm *a) { return a->version ? a->version : WIRE_NEWEST_VERSION; }
+
 static int message_error(struct wire_error *err, const char *rule, const char *text) {
     return wire_fail(err, WIRE_SCOPE_SESSION, WIRE_CODE_PROTOCOL_ERROR, WIRE_CLOSE_PROTOCOL_ERROR, rule, "%s", text);
 }
@@ -27,13 +29,13 @@ static ssize_t feed_payload(struct wire_asm *a, const uint8_t *p, size_t n, cons
 /* One frame from its header on. The bytes used, 0 when more are needed first, or an error. */
 static ssize_t feed_frame(struct wire_asm *a, const uint8_t *p, size_t n, const struct wire_asm_ops *ops, void *ctx,
                           struct wire_error *err) {
-    if (a->frames == WIRE_LIMIT_MAX_FRAMES)
+    if (a->frames == WIRE_LIMIT_OF(version_of(a), MAX_FRAMES))
         return message_error(err, "MSG-3", "more frames in one message than allowed");
     if (n < WIRE_LIMIT_HEADER)
         return 0;
     uint8_t type = p[0];
     uint32_t stream_id = wire_get32(p + 1), len = wire_get32(p + 5);
-    int rc = wire_check_rx(a->role, a->state, type, stream_id, len, err);
+    int rc = wire_check_rx_in(a->version, a->role, a->state, type, stream_id, len, err);
     if (rc < 0)
         return rc;
     if (rc == 0 && type != WIRE_DATA) {
@@ -56,7 +58,7 @@ static ssize_t feed_frame(struct wire_asm *a, const uint8_t *p, size_t n, const 
 ssize_t wire_asm_feed(struct wire_asm *a, const uint8_t *p, size_t n, bool message_end, const struct wire_asm_ops *ops,
                       void *ctx, struct wire_error *err) {
     size_t off = 0;
-    if (n > WIRE_LIMIT_MAX_MESSAGE - a->consumed)
+    if (n > WIRE_LIMIT_OF(version_of(a), MAX_MESSAGE) - a->consumed)
         return wire_fail(err, WIRE_SCOPE_SESSION, WIRE_CODE_FRAME_SIZE_ERROR, WIRE_CLOSE_TOO_BIG, "MSG-4",
                          "message longer than allowed");
     while (off < n) {

@@ -30,6 +30,7 @@ struct wire_asm_ops {
 struct wire_asm {
     enum wire_role role; /* ours: the receiver */
     enum wire_link_state state;
+    unsigned version; /* of the link's subprotocol; 0: the newest */
     /* private */
     uint32_t consumed; /* bytes of this message */
     uint32_t frames;

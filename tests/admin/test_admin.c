@@ -21,9 +21,27 @@ static int snapshot(void *ctx, struct admin_snapshot *out) {
     if (fake.snapshot_rc < 0)
         return fake.snapshot_rc;
     static const struct admin_snap_session sessions[] = {
-        {.id = "S-one", .peer = "127.0.0.1:4000", .granted = 1, .streams = 2, .first_binding = 0, .n_bindings = 2},
-        {.id = "S-two", .peer = "[::1]:4001", .v2 = true, .granted = 4, .first_binding = 2, .n_bindings = 0},
-        {.id = "S-old", .peer = "127.0.0.1:4002", .parked = true, .granted = 1, .first_binding = 2, .n_bindings = 1},
+        {.id = "S-one",
+         .peer = "127.0.0.1:4000",
+         .protocol = ADMIN_PROTOCOL_V1,
+         .granted = 1,
+         .streams = 2,
+         .first_binding = 0,
+         .n_bindings = 2},
+        {.id = "S-two",
+         .peer = "[::1]:4001",
+         .v2 = true,
+         .protocol = ADMIN_PROTOCOL_V2,
+         .granted = 4,
+         .first_binding = 2,
+         .n_bindings = 0},
+        {.id = "S-old",
+         .peer = "127.0.0.1:4002",
+         .parked = true,
+         .protocol = ADMIN_PROTOCOL_V1,
+         .granted = 1,
+         .first_binding = 2,
+         .n_bindings = 1},
     };
     static const struct admin_snap_binding bindings[] = {
         {1, 8080, ADMIN_KIND_HTTP, ADMIN_MODE_EXPOSE, "0.0.0.0"},

@@ -131,6 +131,20 @@ BAD = [
     ("missing rule", [("{id: FIELD-6,", "{id: FIELD-8,")], "\nrules:", "rule FIELD-6 is missing"),
     ("misspelt key", [("stream_zero: any", "stream_zer: any")], "number: 0x40", "'stream_zer' was unexpected"),
     ("wrong type of a value", [("value: 300", "value: many")], "value: many", "'many' is not of type 'integer'"),
+    ("version out of order", [("number: 1, name: v1", "number: 2, name: v1")], "golden.v1", "so this one is v1 with number 1"),
+    ("unknown version", [("max: 99, required: true", "max: 99, since: v7, required: true")],
+     "since: v7", "unknown version 'v7'; known are v1"),
+    ("no version", [("max: 99, required: true", "max: 99, since: two, required: true")], "since: two", "does not match"),
+    ("ends before it begins", [("subprotocol: golden.v1, doc: The first.}", "subprotocol: golden.v1, doc: The first.}\n"
+                                "  - {number: 2, name: v2, subprotocol: golden.v2, doc: The second.}"),
+                               ("max: 99, required: true", "max: 99, since: v2, until: v1, required: true")],
+     "until: v1", "until v1 is before since v2"),
+    ("a fixed limit that changes", [("value: 300, unit", "value: 300, changes: {v1: 400}, unit")],
+     "changes: {v1: 400}", "limit MAX_PAYLOAD cannot change"),
+    ("a limit that changes in no later version", [("value: 1000, unit", "value: 1000, changes: {v1: 400}, unit")],
+     "changes: {v1: 400}", "unknown later version 'v1'"),
+    ("a version in a tuple", [("max: 9, required: true", "max: 9, until: v1, required: true")],
+     "until: v1", "a tuple has the same items in every version"),
     ("no YAML", [("protocol: golden", "protocol: [golden")], "doc: A protocol", "not valid YAML"),
 ]
 

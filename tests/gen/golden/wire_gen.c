@@ -69,6 +69,7 @@ static const struct wire_frame_rule frame_rules[] = {
         .gone = WIRE_GONE_IGNORE,
         .flow_controlled = false,
         .since = 1,
+        .until = 0,
         .min_len = 0,
         .max_len = 300,
         .scope = WIRE_SCOPE_REPLY,
@@ -87,6 +88,7 @@ static const struct wire_frame_rule frame_rules[] = {
         .gone = WIRE_GONE_IGNORE,
         .flow_controlled = false,
         .since = 1,
+        .until = 0,
         .min_len = 0,
         .max_len = 300,
         .scope = WIRE_SCOPE_SESSION,
@@ -105,6 +107,7 @@ static const struct wire_frame_rule frame_rules[] = {
         .gone = WIRE_GONE_CREDIT,
         .flow_controlled = true,
         .since = 1,
+        .until = 0,
         .min_len = 0,
         .max_len = 300,
         .scope = WIRE_SCOPE_SESSION,
@@ -123,6 +126,7 @@ static const struct wire_frame_rule frame_rules[] = {
         .gone = WIRE_GONE_IGNORE,
         .flow_controlled = false,
         .since = 1,
+        .until = 0,
         .min_len = 0,
         .max_len = 0,
         .scope = WIRE_SCOPE_SESSION,
@@ -141,6 +145,7 @@ static const struct wire_frame_rule frame_rules[] = {
         .gone = WIRE_GONE_IGNORE,
         .flow_controlled = false,
         .since = 1,
+        .until = 0,
         .min_len = 7,
         .max_len = 57,
         .scope = WIRE_SCOPE_STREAM,
@@ -161,6 +166,26 @@ static const uint8_t frame_rows[256] = {
 
 const struct wire_frame_rule *wire_frame_rule(uint8_t type) {
     return frame_rows[type] ? &frame_rules[frame_rows[type] - 1] : NULL;
+}
+
+bool wire_frame_in(unsigned version, uint8_t type) {
+    const struct wire_frame_rule *f = wire_frame_rule(type);
+    unsigned v = version ? version : WIRE_NEWEST_VERSION;
+    return f && v >= f->since && (!f->until || v <= f->until);
+}
+
+bool wire_capability_in(unsigned version, struct ht_slice name) {
+    static const struct {
+        const char *name;
+        unsigned since, until;
+    } known[] = {
+        {"extra", 1, 0},
+    };
+    unsigned v = version ? version : WIRE_NEWEST_VERSION;
+    for (size_t i = 0; i < HT_ARRAY_LEN(known); i++)
+        if (ht_slice_is(name, known[i].name))
+            return v >= known[i].since && (!known[i].until || v <= known[i].until);
+    return false;
 }
 
 /* A header that no frame may have. The formatted text is for people; rule and code are what counts. */
@@ -200,15 +225,20 @@ static int check_frame(const struct wire_frame_rule *f, enum wire_role sender, b
     return 0;
 }
 
-int wire_check_rx(enum wire_role receiver, enum wire_link_state st, uint8_t type, uint32_t stream_id, uint32_t len,
-                  struct wire_error *err) {
+int wire_check_rx_in(unsigned version, enum wire_role receiver, enum wire_link_state st, uint8_t type, uint32_t stream_id,
+                     uint32_t len, struct wire_error *err) {
     if (len > WIRE_LIMIT_MAX_PAYLOAD)
         return bad_header(err, WIRE_CODE_FRAME_SIZE_ERROR, "FRAME-2", type, len, "payload too long");
     const struct wire_frame_rule *f = wire_frame_rule(type);
-    if (!f)
+    if (!f || !wire_frame_in(version, type))
         return check_unknown(st, type, err);
     return check_frame(f, receiver == WIRE_ROLE_KIT ? WIRE_ROLE_DRIVER : WIRE_ROLE_KIT, f->legal_in & 1u << st, stream_id, len,
                        err);
+}
+
+int wire_check_rx(enum wire_role receiver, enum wire_link_state st, uint8_t type, uint32_t stream_id, uint32_t len,
+                  struct wire_error *err) {
+    return wire_check_rx_in(0, receiver, st, type, stream_id, len, err);
 }
 
 int wire_check_tx(enum wire_role sender, enum wire_link_state st, uint8_t type, uint32_t stream_id, uint32_t len,
@@ -222,6 +252,7 @@ int wire_check_tx(enum wire_role sender, enum wire_link_state st, uint8_t type, 
 /* ---- scratch ---- */
 
 struct wire_scratch {
+    unsigned version;
     char text[WIRE_LIMIT_MAX_PAYLOAD];
     union {
         char unused;
@@ -238,6 +269,11 @@ struct wire_scratch {
 
 struct wire_scratch *wire_scratch_create(void) {
     struct wire_scratch *s = ht_malloc(sizeof *s);
+    return s ? wire_scratch_for(s, 0) : NULL;
+}
+
+struct wire_scratch *wire_scratch_for(struct wire_scratch *s, unsigned version) {
+    s->version = version ? version : WIRE_NEWEST_VERSION;
     return s;
 }
 
@@ -440,6 +476,7 @@ int wire_decode_ask(const uint8_t *payload, size_t len, struct wire_scratch *scr
     static const struct wire_field self = {"ASK", 0, 0, true, false};
     struct wire_rd r;
     wire_rd_begin(&r, WIRE_ASK, payload, len, scratch->text, sizeof scratch->text, err);
+    r.version = scratch->version;
     return wire_rd_end(&r, read_ask(&r, &self, out, scratch->lists.ask.place_tags, scratch->lists.ask.pairs));
 }
 
@@ -534,6 +571,7 @@ int wire_decode_choice(const uint8_t *payload, size_t len, struct wire_scratch *
     static const struct wire_field self = {"CHOICE", 0, 0, true, false};
     struct wire_rd r;
     wire_rd_begin(&r, WIRE_CHOICE, payload, len, scratch->text, sizeof scratch->text, err);
+    r.version = scratch->version;
     return wire_rd_end(&r, read_choice(&r, &self, out, scratch->lists.choice.left, scratch->lists.choice.right));
 }
 

@@ -22,13 +22,24 @@
 #define WIRE_CONNECT_PATH "/golden"
 #define WIRE_SUBPROTOCOL_V1 "golden.v1" /* The first. */
 
-/* Limits and defaults. */
+#define WIRE_NEWEST_VERSION 1u
+
+/* Limits and defaults; where versions differ, the largest value of any. */
 #define WIRE_LIMIT_HEADER 9u /* bytes: Header. */
 #define WIRE_LIMIT_MAX_PAYLOAD 300u /* bytes: Payload. */
 #define WIRE_LIMIT_MAX_MESSAGE 1000u /* bytes: Message. */
 #define WIRE_LIMIT_MAX_FRAMES 4u /* frames: Frames. */
 #define WIRE_LIMIT_JSON_DEPTH 4u /* levels: Depth. */
 #define WIRE_LIMIT_JSON_KEYS 8u /* keys: Keys. */
+
+/* The value in one version: WIRE_LIMIT_OF(version, MAX_FRAMES). */
+#define WIRE_LIMIT_OF(version, name) WIRE_LIMIT_OF_##name((unsigned)(version))
+#define WIRE_LIMIT_OF_HEADER(v) ((void)(v), 9u)
+#define WIRE_LIMIT_OF_MAX_PAYLOAD(v) ((void)(v), 300u)
+#define WIRE_LIMIT_OF_MAX_MESSAGE(v) ((void)(v), 1000u)
+#define WIRE_LIMIT_OF_MAX_FRAMES(v) ((void)(v), 4u)
+#define WIRE_LIMIT_OF_JSON_DEPTH(v) ((void)(v), 4u)
+#define WIRE_LIMIT_OF_JSON_KEYS(v) ((void)(v), 8u)
 
 /* Capabilities. */
 #define WIRE_CAP_EXTRA "extra" /* Something more. */
@@ -122,7 +133,7 @@ struct wire_frame_rule {
     uint8_t stream_states;   /* enum wire_stream_state of the receiver; the session's stream table checks it */
     uint8_t gone;            /* enum wire_gone_rule: for a stream that is over */
     bool flow_controlled;    /* its payload costs credit */
-    uint8_t since;           /* version number */
+    uint8_t since, until;    /* version numbers; `until` 0: no end */
     uint32_t min_len, max_len;
     enum wire_violation_scope scope; /* what a bad payload costs */
     enum wire_code code;
@@ -133,12 +144,20 @@ struct wire_frame_rule {
 /* NULL: no such frame. */
 const struct wire_frame_rule *wire_frame_rule(uint8_t type);
 
+/* Versions are numbers here, enum wire_version has the same; 0 is the newest one. */
+bool wire_frame_in(unsigned version, uint8_t type);
+/* Whether a version knows a capability at all; false for names that no version knows. */
+bool wire_capability_in(unsigned version, struct ht_slice name);
+
 /*
  * Checks a header before its payload has come. 0: handle the frame. 1: skip it (an unknown type that may be skipped).
  * HT_EPROTO: a violation, *err (which may be NULL) says what it costs.
  */
 int wire_check_rx(enum wire_role receiver, enum wire_link_state st, uint8_t type, uint32_t stream_id, uint32_t len,
                   struct wire_error *err);
+/* The same on a link of one version: a frame that this version does not have is an unknown type. */
+int wire_check_rx_in(unsigned version, enum wire_role receiver, enum wire_link_state st, uint8_t type, uint32_t stream_id,
+                     uint32_t len, struct wire_error *err);
 /* The same table for a frame that is about to be sent: 0 or HT_EPROTO. */
 int wire_check_tx(enum wire_role sender, enum wire_link_state st, uint8_t type, uint32_t stream_id, uint32_t len,
                   struct wire_error *err);
@@ -200,6 +219,9 @@ struct wire_note {
 struct wire_scratch;
 struct wire_scratch *wire_scratch_create(void) HT_MUST_USE; /* NULL: out of memory */
 void wire_scratch_destroy(struct wire_scratch **s);         /* clears the pointer; NULL is ignored */
+/* What is decoded from now on is of this version (0, as at first: the newest): fields of other versions are unknown ones.
+ * Returns `s`. */
+struct wire_scratch *wire_scratch_for(struct wire_scratch *s, unsigned version);
 
 /* Only the 9 bytes of a header; returns 9. */
 static inline int wire_encode_header(uint8_t *out, uint8_t type, uint32_t stream_id, uint32_t len) {
