@@ -1,5 +1,6 @@
 #include "driver/driver.h"
 
+#include "base/clock.h"
 #include "base/mem.h"
 #include "options_gen.h"
 
@@ -313,6 +314,61 @@ void ht_tunnel_retry_now(struct ht_tunnel *t) {
 }
 
 unsigned ht_tunnel_streams(const struct ht_tunnel *t) { return driver_bind_streams(t); }
+
+static enum ht_tunnel_state state_of(const struct ht_tunnel *t) {
+    switch (t->state) {
+    case DRIVER_NEW:
+        return HT_TUNNEL_NEW;
+    case DRIVER_CONNECTING:
+    case DRIVER_HELLO:
+        return HT_TUNNEL_CONNECTING;
+    case DRIVER_UP:
+        return HT_TUNNEL_UP;
+    case DRIVER_DOWN:
+    case DRIVER_WAITING:
+        return HT_TUNNEL_RETRYING;
+    case DRIVER_CLOSING:
+        return HT_TUNNEL_CLOSING;
+    case DRIVER_ENDED:
+        break;
+    }
+    return HT_TUNNEL_ENDED;
+}
+
+static uint64_t sum_of(const uint64_t by_mode[][HT_METRIC_DIRECTION_COUNT], enum ht_metric_direction direction) {
+    uint64_t sum = 0;
+    for (int mode = 0; mode < HT_METRIC_MODE_COUNT; mode++)
+        sum += by_mode[mode][direction];
+    return sum;
+}
+
+int ht_tunnel_get_status(const struct ht_tunnel *t, struct ht_tunnel_status *status) {
+    size_t size = status ? status->size : 0;
+    if (size < sizeof size)
+        return ht_fail(&last_error, HT_TUNNEL_EINVAL, "a structure's size is not set");
+    bool up = t->state == DRIVER_UP;
+    uint64_t now = ht_now_ms(), due = t->retry_timer.due / 1000;
+    struct ht_tunnel_status s = {
+        .size = size,
+        .state = state_of(t),
+        .attempt = up ? 0 : t->attempts,
+        .retry_in_ms = t->state == DRIVER_WAITING && due > now ? due - now : 0,
+        .version = up ? 1 : 0,
+        .connections = up ? mux_session_links(t->session) : 0,
+        .granted = up ? t->granted : 0,
+        .bindings = driver_bind_standing(t),
+        .streams = driver_bind_streams(t),
+        .up_ms = up ? now - t->up_at : 0,
+        .round_trip_us = t->rtt_us,
+        .bytes_in = sum_of(t->metrics.bytes_total, HT_METRIC_DIRECTION_RECEIVED),
+        .bytes_out = sum_of(t->metrics.bytes_total, HT_METRIC_DIRECTION_SENT),
+        .sessions = t->sessions,
+    };
+    for (int mode = 0; mode < HT_METRIC_MODE_COUNT; mode++)
+        s.streams_total += t->metrics.streams_total[mode];
+    memcpy(status, &s, ht_min(size, sizeof s));
+    return HT_TUNNEL_OK;
+}
 
 struct io_loop *driver_loop(struct ht_tunnel *t) {
     return t->loop;

@@ -65,7 +65,8 @@ struct ht_tunnel {
     struct driver_url url;
     char *token;
     struct ht_buf headers; /* of the upgrade, each line ending in CRLF, then a NUL; holds secrets */
-    uint32_t connect_timeout_ms, pool_size, pool_idle_ms, retry_for_ms, retry_min_ms, ping_after_ms, pong_timeout_ms;
+    uint32_t connect_timeout_ms, pool_size, pool_idle_ms, retry_for_ms, retry_min_ms, ping_after_ms, pong_timeout_ms,
+        measure_every_ms;
     unsigned connections; /* asked for */
     bool retry_first;
     struct ht_tunnel_callbacks calls;
@@ -87,6 +88,10 @@ struct ht_tunnel {
     bool was_up;       /* ever */
     bool told_up;      /* connected() was told last, and not disconnected() */
     bool session_over; /* nothing comes from it any more */
+    unsigned granted;  /* sockets that the session may have */
+    uint64_t rtt_us;   /* 0: not measured */
+    uint64_t sessions;
+    struct ht_metrics metrics; /* of all sessions */
     struct io_timer session_timer, hello_timer, close_timer;
     struct io_task clock, end;
     uint64_t deadline;    /* what session_timer is set to; UINT64_MAX: not set */
@@ -160,6 +165,7 @@ void driver_bind_lost(struct ht_tunnel *t);
 bool driver_unbind_all(struct ht_tunnel *t);
 void driver_bind_destroy_all(struct ht_tunnel *t);
 unsigned driver_bind_streams(const struct ht_tunnel *t);
+unsigned driver_bind_standing(const struct ht_tunnel *t);
 
 void driver_on_bind_ok(void *ctx, const struct wire_bind_ok *ok);
 void driver_on_bind_err(void *ctx, const struct wire_bind_err *err);

@@ -312,6 +312,13 @@ unsigned driver_bind_streams(const struct ht_tunnel *t) {
     return n;
 }
 
+unsigned driver_bind_standing(const struct ht_tunnel *t) {
+    unsigned n = 0;
+    HT_LIST_FOR (it, &t->bindings)
+        n += HT_LIST_ENTRY(it, struct driver_binding, node)->state == BINDING_BOUND;
+    return n;
+}
+
 /* ---- the kit's answers ---- */
 
 static void tell_bound(struct driver_binding *b, struct ht_slice public_url) {

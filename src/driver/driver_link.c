@@ -1,6 +1,8 @@
 /* The way to the kit: dial, upgrade, HELLO, the session, and how each of them ends. */
 #include "driver/driver.h"
 
+#include "base/clock.h"
+
 #include <stdio.h>
 
 /* ---- the session's clock ---- */
@@ -148,6 +150,13 @@ void driver_link_destroy(struct ht_tunnel *t) {
 
 static void session_goaway(void *ctx, const struct wire_goaway *goaway) { note_goaway(ctx, goaway); }
 
+static void session_pong(void *ctx, uint64_t rtt_us) {
+    struct ht_tunnel *t = ctx;
+    t->rtt_us = rtt_us ? rtt_us : 1;
+    if (t->calls.latency)
+        t->calls.latency(t->user, t->rtt_us);
+}
+
 static const struct mux_session_ops session_ops = {
     .bind_ok = driver_on_bind_ok,
     .bind_err = driver_on_bind_err,
@@ -156,6 +165,7 @@ static const struct mux_session_ops session_ops = {
     .bind_revoked = driver_on_bind_revoked,
     .stream_open = driver_on_stream_open,
     .goaway = session_goaway,
+    .pong = session_pong,
     .over = session_over,
 };
 
@@ -179,8 +189,11 @@ static void link_hello_ok(void *ctx, const struct wire_hello_ok *ok) {
         .session_buffer = WIRE_LIMIT_SESSION_BUFFER,
         .ping_interval_ms = t->ping_after_ms,
         .pong_timeout_ms = t->pong_timeout_ms,
+        .measure_interval_ms = t->measure_every_ms,
         .own_peer = ok->n_capabilities > 0,
         .auto_window = has_capability(ok, WIRE_CAP_AUTO_WINDOW),
+        .metrics = &t->metrics,
+        .random = ht_random_bytes,
     };
     t->session = mux_session_create(&cfg, &session_ops, t, io_now_ms(t->loop));
     if (!t->session || mux_session_attach(t->session, t->link, ok) < 0) {
@@ -191,6 +204,9 @@ static void link_hello_ok(void *ctx, const struct wire_hello_ok *ok) {
     t->state = DRIVER_UP;
     t->was_up = t->told_up = true;
     t->up_at = io_now_ms(t->loop);
+    t->granted = 1;
+    t->rtt_us = 0;
+    t->sessions++;
     t->session_id[0] = '\0';
     if (ok->session_id.n < sizeof t->session_id)
         driver_text(ok->session_id, t->session_id, sizeof t->session_id);
@@ -246,6 +262,8 @@ static const struct mux_link_ops link_ops = {
 
 static ssize_t ws_message(void *ctx, uint8_t *p, size_t n, bool end) {
     struct ht_tunnel *t = ctx;
+    if (t->session)
+        mux_session_measure(t->session, ht_now_us());
     return mux_link_message(t->link, p, n, end);
 }
 

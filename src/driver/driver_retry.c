@@ -71,6 +71,10 @@ void driver_retry_begin(struct ht_tunnel *t) {
         t->calls.disconnected(
             t->user,
             &(struct ht_disconnected){.error = t->end_error, .text = t->end_text, .retrying = 1, .retry_in_ms = wait});
+    if (t->calls.retrying && t->state == DRIVER_WAITING)
+        t->calls.retrying(t->user,
+                          &(struct ht_retry){
+                              .attempt = t->attempts, .error = t->end_error, .text = t->end_text, .retry_in_ms = wait});
 }
 
 void driver_retry_now(struct ht_tunnel *t) {

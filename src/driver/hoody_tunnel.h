@@ -125,6 +125,8 @@ struct ht_tunnel_options {
     /* A link is asked for a sign of life after this much silence, and given up when none came within pong_timeout_ms.
      * Defaults 30,000 and 60,000. */
     uint32_t ping_after_ms, pong_timeout_ms;
+    /* How often the round trip to the kit is measured; default: when the session begins, and after silence. */
+    uint32_t measure_every_ms;
 };
 
 #define HT_NO_POOL UINT32_MAX
@@ -161,6 +163,14 @@ struct ht_disconnected {
     const char *text;
     int retrying;         /* 1: it is tried again; 0: ended() follows */
     uint64_t retry_in_ms; /* the first time */
+};
+
+/* An attempt to reach the kit that failed, or the loss of a link that stood (then disconnected() was told before). */
+struct ht_retry {
+    unsigned attempt; /* the next one's number, from 1; a link that stood for a while starts the count anew */
+    int error;
+    const char *text;
+    uint64_t retry_in_ms;
 };
 
 struct ht_bound {
@@ -223,6 +233,10 @@ struct ht_tunnel_callbacks {
     void (*log)(void *user, enum ht_log_severity severity, const char *text);
     /* The last call: HT_TUNNEL_OK after ht_tunnel_close(), else why the tunnel came to its end. */
     void (*ended)(void *user, int error, const char *text);
+    /* There is a next attempt, and it is `retry_in_ms` away. */
+    void (*retrying)(void *user, const struct ht_retry *r);
+    /* A round trip to the kit and back was measured. */
+    void (*latency)(void *user, uint64_t round_trip_us);
 };
 
 /* ---- life ---- */
@@ -291,6 +305,39 @@ HT_API void ht_tunnel_retry_now(struct ht_tunnel *tunnel);
 
 /* Requests and connections under way. */
 HT_API unsigned ht_tunnel_streams(const struct ht_tunnel *tunnel);
+
+/* ---- looking at it ---- */
+
+enum ht_tunnel_state {
+    HT_TUNNEL_NEW,
+    HT_TUNNEL_CONNECTING, /* on the way to a session */
+    HT_TUNNEL_UP,
+    HT_TUNNEL_RETRYING, /* waits for the next attempt */
+    HT_TUNNEL_CLOSING,
+    HT_TUNNEL_ENDED,
+};
+
+struct ht_tunnel_status {
+    size_t size; /* sizeof(struct ht_tunnel_status) */
+    enum ht_tunnel_state state;
+    unsigned attempt; /* HT_TUNNEL_RETRYING: the next one's number; _CONNECTING: this one's, 0 for the first of all */
+    uint64_t retry_in_ms;   /* HT_TUNNEL_RETRYING */
+    unsigned version;       /* of the protocol, 1 or 2; 0: no session */
+    unsigned connections;   /* WebSockets of the session that stand */
+    unsigned granted;       /* and how many the kit has allowed */
+    unsigned bindings;      /* that stand */
+    unsigned streams;       /* requests and connections under way */
+    uint64_t up_ms;         /* since the session was opened or resumed; 0: no session */
+    uint64_t round_trip_us; /* the last one measured; 0: none yet */
+    /* Of all sessions of this tunnel. */
+    uint64_t streams_total;
+    uint64_t bytes_in;  /* from visitors */
+    uint64_t bytes_out; /* to visitors */
+    uint64_t sessions;  /* opened and resumed ones */
+};
+
+/* Fills what fits into status->size. Cheap: ask as often as you redraw. HT_TUNNEL_EINVAL: the size is not set. */
+HT_API int ht_tunnel_get_status(const struct ht_tunnel *tunnel, struct ht_tunnel_status *status);
 
 #ifdef __cplusplus
 }

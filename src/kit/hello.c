@@ -138,6 +138,7 @@ static struct mux_session *make_mux(struct kit_session *s, struct kit_sock *sock
         .own_peer = s->owner.own_peer,
         .auto_window = names(sock, h, WIRE_CAP_AUTO_WINDOW),
         .metrics = &k->metrics,
+        .random = ht_random_bytes,
     };
     return mux_session_create(&cfg, &session_mux_ops, s, io_now_ms(k->loop));
 }

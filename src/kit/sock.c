@@ -1,6 +1,7 @@
 /* One WebSocket of a driver: ws below, a mux link above. */
 #include "kit/kit_int.h"
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
 
@@ -48,6 +49,8 @@ static ssize_t ws_message(void *ctx, uint8_t *p, size_t n, bool end) {
     struct kit_sock *s = ctx;
     if (s->dead)
         return HT_ECLOSED;
+    if (s->session && s->session->owner.mux)
+        mux_session_measure(s->session->owner.mux, ht_now_us());
     ssize_t used = mux_link_message(s->link, p, n, end);
     return s->dead ? HT_ECLOSED : used;
 }

@@ -269,11 +269,12 @@ static int on_ping(struct mux_session *s, struct mux_link *l, uint8_t type, cons
         return 0; /* late or made up */
     s->ping_sent = false;
     s->rtt_known = true;
-    s->rtt_ms = s->now_ms - s->ping_at;
+    uint64_t now_us = session_measured_us(s), rtt_us = now_us > s->ping_us ? now_us - s->ping_us : 0;
+    s->rtt_ms = rtt_us / 1000;
     if (s->cfg.metrics)
-        ht_metrics_observe_ping_rtt_seconds(s->cfg.metrics, s->rtt_ms * 1000);
+        ht_metrics_observe_ping_rtt_seconds(s->cfg.metrics, rtt_us);
     if (s->ops->pong)
-        s->ops->pong(s->ctx, s->rtt_ms * 1000);
+        s->ops->pong(s->ctx, rtt_us);
     return 0;
 }
 

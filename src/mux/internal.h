@@ -128,10 +128,11 @@ struct mux_session {
     int failed;        /* an error inside; the next tick ends the session */
 
     uint64_t now_ms;
-    bool heard;          /* something came since the last tick */
-    bool idle_marked;    /* idle_since counts */
-    bool ping_sent;      /* and not answered */
-    uint64_t ping_nonce; /* of the last PING */
+    bool heard;                   /* something came since the last tick */
+    bool idle_marked;             /* idle_since counts */
+    bool ping_sent;               /* and not answered */
+    uint64_t ping_nonce;          /* of the last PING */
+    uint64_t ping_us, measure_us; /* for the round trip: when it went, and what mux_session_measure() said last */
     uint64_t heard_at, idle_since, ping_at, drain_until;
     uint64_t eof_check_at; /* when compat_tick() has something to do; UINT64_MAX: nothing */
     bool rtt_known;
@@ -165,6 +166,8 @@ void session_finish(struct mux_session *s, const struct session_end *end, struct
 int session_violation(struct mux_session *s, enum wire_code code, uint16_t ws_code, const char *text);
 /* Out of memory inside: ends the session from the next tick, where nothing is running. */
 void session_fail(struct mux_session *s, int err);
+/* The latest time that is known, for measurements. */
+uint64_t session_measured_us(const struct mux_session *s);
 /* Queues GOAWAY on the primary, as good as it can. */
 void session_send_goaway(struct mux_session *s, uint32_t code, const char *message);
 /* The primary, or a secondary with its streams, is gone. `clean`: see mux_link_closed(). */

@@ -15,6 +15,17 @@ static bool early_ping(const struct mux_session *s) {
     return s->cfg.auto_window && !s->rtt_known && !s->ping_sent && s->state == SESSION_LIVE;
 }
 
+static bool measure_due(const struct mux_session *s) {
+    return s->cfg.measure_interval_ms && s->now_ms >= s->ping_at + s->cfg.measure_interval_ms;
+}
+
+uint64_t session_measured_us(const struct mux_session *s) {
+    uint64_t ticked = s->now_ms * 1000;
+    return s->measure_us > ticked ? s->measure_us : ticked;
+}
+
+void mux_session_measure(struct mux_session *s, uint64_t now_us) { s->measure_us = now_us; }
+
 static void time_out(struct mux_session *s, enum mux_end why, uint32_t code, const char *message, uint16_t ws_code) {
     session_send_goaway(s, code, message);
     session_finish(s,
@@ -30,11 +41,14 @@ static void time_out(struct mux_session *s, enum mux_end why, uint32_t code, con
 static void send_ping(struct mux_session *s) {
     struct wire_ping ping;
     s->ping_nonce++;
+    if (s->cfg.random) /* a peer that made PONGs up ahead could pass a slow link for a quick one */
+        s->cfg.random(&s->ping_nonce, sizeof s->ping_nonce);
     memcpy(ping.nonce, &s->ping_nonce, sizeof ping.nonce);
     if (out_session_frame(session_primary(s), WIRE_PING, &ping) < 0)
         return; /* the next tick tries again */
     s->ping_sent = true;
     s->ping_at = s->now_ms;
+    s->ping_us = session_measured_us(s);
     if (s->cfg.metrics)
         s->cfg.metrics->pings_total[HT_METRIC_DIRECTION_SENT]++;
 }
@@ -44,7 +58,7 @@ static void tick_ping(struct mux_session *s) {
         if (s->cfg.pong_timeout_ms && s->now_ms >= s->ping_at + s->cfg.pong_timeout_ms) /* KEEP-2 */
             time_out(s, MUX_END_TIMEOUT, WIRE_GOAWAY_PONG_TIMEOUT_CODE, WIRE_GOAWAY_PONG_TIMEOUT_MESSAGE,
                      WIRE_GOAWAY_PONG_TIMEOUT_CLOSE);
-    } else if (early_ping(s) ||
+    } else if (early_ping(s) || measure_due(s) ||
                (s->cfg.ping_interval_ms && s->now_ms >= s->heard_at + s->cfg.ping_interval_ms)) { /* KEEP-1 */
         send_ping(s);
     }
@@ -131,6 +145,8 @@ uint64_t mux_session_deadline(const struct mux_session *s) {
         at = earlier(at, s->ping_at + s->cfg.pong_timeout_ms);
     if (!s->ping_sent && s->cfg.ping_interval_ms)
         at = earlier(at, s->heard_at + s->cfg.ping_interval_ms);
+    if (!s->ping_sent && s->cfg.measure_interval_ms)
+        at = earlier(at, s->ping_at + s->cfg.measure_interval_ms);
     if (idle(s))
         at = earlier(at, s->idle_since + s->cfg.idle_timeout_ms);
     if (s->churn < MUX_CHURN_BURST) /* to fill it up again */

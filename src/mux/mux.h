@@ -129,10 +129,13 @@ struct mux_config {
     uint32_t max_streams;    /* handles that are not released count too: a slot stays taken until its work is undone */
     uint64_t session_buffer; /* bytes we hold for this session before session credit is kept back */
     uint64_t ping_interval_ms, pong_timeout_ms, idle_timeout_ms; /* 0: never */
-    uint32_t first_stream_id;   /* kit: 2, or where a resumed session goes on: ids are never reused */
-    bool own_peer;              /* the peer named one of our capabilities: no workarounds for published drivers */
-    bool auto_window;           /* both named `auto-window` */
-    struct ht_metrics *metrics; /* may be NULL */
+    uint64_t measure_interval_ms; /* PING this often although something comes, for the round trip; 0: never */
+    uint32_t first_stream_id;     /* kit: 2, or where a resumed session goes on: ids are never reused */
+    bool own_peer;                /* the peer named one of our capabilities: no workarounds for published drivers */
+    bool auto_window;             /* both named `auto-window` */
+    struct ht_metrics *metrics;   /* may be NULL */
+    /* Fills p[0..n) with unguessable bytes, for the nonces of PINGs. NULL: they count. */
+    void (*random)(void *p, size_t n);
 };
 
 /* `now_ms` is monotonic. NULL: out of memory. */
@@ -166,6 +169,11 @@ void mux_session_close(struct mux_session *s);
  * turn (it is cheap, and round trips are measured in its steps). A timer may fire late but never early.
  */
 void mux_session_tick(struct mux_session *s, uint64_t now_ms);
+/*
+ * The time for measurements alone; nothing acts on it. Call it before messages are fed, so that a round trip ends when
+ * its PONG is here; without it the last tick() counts.
+ */
+void mux_session_measure(struct mux_session *s, uint64_t now_us);
 /* When tick() wants to be called next (monotonic ms; the past: at once); UINT64_MAX: no need. Cheap: ask at the end of
  * each turn. */
 uint64_t mux_session_deadline(const struct mux_session *s);

@@ -62,7 +62,9 @@ struct world {
     /* the driver's */
     struct ht_tunnel *t;
     unsigned connected, bound, failed, unbound, revoked, disconnected, ended, requests;
-    int end_error, lost_error;
+    unsigned retries, attempt, latencies;
+    int end_error, lost_error, retry_error;
+    uint64_t attempt_in_ms;
     bool resumed, retrying;
     uint64_t retry_in_ms;
     char end_text[512], bound_url[128], fail_code[64], fail_message[128], request_error[256], session_id[64],
@@ -386,6 +388,20 @@ static inline void on_disconnected(void *user, const struct ht_disconnected *d) 
     w.retry_in_ms = d->retry_in_ms;
 }
 
+static inline void on_retrying(void *user, const struct ht_retry *r) {
+    (void)user;
+    w.retries++;
+    w.attempt = r->attempt;
+    w.retry_error = r->error;
+    w.attempt_in_ms = r->retry_in_ms;
+}
+
+static inline void on_latency(void *user, uint64_t round_trip_us) {
+    (void)user;
+    w.latencies++;
+    CU_ASSERT(round_trip_us > 0);
+}
+
 static inline void on_ended(void *user, int error, const char *text) {
     (void)user;
     w.ended++;
@@ -402,6 +418,8 @@ static struct ht_tunnel_callbacks calls = {
     .request = on_request,
     .disconnected = on_disconnected,
     .ended = on_ended,
+    .retrying = on_retrying,
+    .latency = on_latency,
 };
 
 /* ---- life ---- */

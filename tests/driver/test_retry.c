@@ -1,6 +1,8 @@
 /* A tunnel whose link is lost, against a kit that the test plays. */
 #include "driver/kit_script.h"
 
+#include <limits.h>
+
 #define PORT 3000
 #define KIT_PORT 20001
 
@@ -140,6 +142,65 @@ static void the_first_connection_too(void) {
     world_stop();
 }
 
+static struct ht_tunnel_status status(void) {
+    struct ht_tunnel_status s = {.size = sizeof s};
+    CU_ASSERT_EQUAL(ht_tunnel_get_status(w.t, &s), HT_TUNNEL_OK);
+    return s;
+}
+
+static void each_attempt_is_told(void) {
+    static const char *const hour = "HTTP/1.1 503 Unavailable\r\nRetry-After: 3600\r\nContent-Length: 0\r\n\r\n";
+    go(HT_NO_RETRY - 1);
+    struct ht_tunnel_status s = status();
+    CU_ASSERT_EQUAL(s.state, HT_TUNNEL_UP);
+    CU_ASSERT_EQUAL(s.attempt, 0);
+    CU_ASSERT_EQUAL(s.version, 1);
+    CU_ASSERT_EQUAL(s.connections, 1);
+    CU_ASSERT_EQUAL(s.bindings, 1);
+    CU_ASSERT_EQUAL(s.sessions, 1);
+    w.answer = hour;
+    kit_drops();
+    UNTIL(w.retries == 2);
+    CU_ASSERT_EQUAL(w.disconnected, 1);
+    CU_ASSERT_EQUAL(w.attempt, 2);
+    CU_ASSERT_EQUAL(w.retry_error, HT_TUNNEL_EHANDSHAKE);
+    CU_ASSERT_EQUAL(w.attempt_in_ms, 3600000);
+    s = status();
+    CU_ASSERT_EQUAL(s.state, HT_TUNNEL_RETRYING);
+    CU_ASSERT_EQUAL(s.attempt, 2);
+    CU_ASSERT(s.retry_in_ms > 3500000 && s.retry_in_ms <= 3600000);
+    CU_ASSERT_EQUAL(s.connections, 0);
+    CU_ASSERT_EQUAL(s.bindings, 0);
+    w.answer = NULL;
+    ht_tunnel_retry_now(w.t);
+    UNTIL(w.connected == 2);
+    CU_ASSERT_EQUAL(status().sessions, 2);
+    s.size = 0;
+    CU_ASSERT_EQUAL(ht_tunnel_get_status(w.t, &s), HT_TUNNEL_EINVAL);
+    CU_ASSERT_EQUAL(ht_tunnel_get_status(w.t, NULL), HT_TUNNEL_EINVAL);
+    struct {
+        struct ht_tunnel_status s;
+        uint64_t guard;
+    } older = {.guard = 7};
+    memset(&older.s, 0xff, sizeof older.s);
+    older.s.size = offsetof(struct ht_tunnel_status, attempt); /* of a program that knew less */
+    CU_ASSERT_EQUAL(ht_tunnel_get_status(w.t, &older.s), HT_TUNNEL_OK);
+    CU_ASSERT_EQUAL(older.s.state, HT_TUNNEL_UP);
+    CU_ASSERT_EQUAL(older.s.attempt, UINT_MAX);
+    world_stop();
+}
+
+static void round_trips_are_told(void) {
+    struct ht_tunnel_options o = {.size = sizeof o, .measure_every_ms = 5};
+    world_start();
+    o.url = w.url;
+    CU_ASSERT_EQUAL_FATAL(driver_create_on(w.loop, &w.t, &o, &calls, NULL), HT_TUNNEL_OK);
+    CU_ASSERT_EQUAL(ht_tunnel_connect(w.t), HT_TUNNEL_OK);
+    UNTIL(w.latencies >= 3);
+    CU_ASSERT(status().round_trip_us > 0);
+    world_stop();
+}
+
 /* The kit asks for an hour; somebody is not that patient. */
 static void now_and_not_later(void) {
     go(HT_NO_RETRY - 1);
@@ -195,6 +256,8 @@ static const struct tap_test tests[] = {
     {"what no retry mends", what_no_retry_mends},
     {"the time runs out", the_time_runs_out},
     {"the first connection too", the_first_connection_too},
+    {"each attempt is told", each_attempt_is_told},
+    {"round trips are told", round_trips_are_told},
     {"now and not later", now_and_not_later},
     {"closing and unbinding while it is away", closing_and_unbinding_while_it_is_away},
     {"waits grow and are spread", waits_grow_and_are_spread},

@@ -41,6 +41,7 @@ struct rig {
     struct mux_session *s;
     uint64_t now;
     unsigned closes, overs, goaways, binds, bad_binds, outputs, pongs;
+    uint64_t rtt_us;
     uint16_t ws_code;
     enum mux_end why;
     bool destroy_in_over;
@@ -135,7 +136,7 @@ static inline void rig_goaway(void *ctx, const struct wire_goaway *g) {
 }
 
 static inline void rig_pong(void *ctx, uint64_t rtt_us) {
-    (void)rtt_us;
+    ((struct rig *)ctx)->rtt_us = rtt_us;
     ((struct rig *)ctx)->pongs++;
 }
 

@@ -403,6 +403,39 @@ static void pings_after_silence(void) {
     STOP();
 }
 
+static unsigned next_random;
+
+static void made_up(void *p, size_t n) { memset(p, 'a' + (int)next_random++, n); }
+
+static void measured(struct mux_config *c) {
+    c->measure_interval_ms = 1000;
+    c->random = made_up;
+}
+
+/* A round trip ends when the PONG is here, whenever the last tick was; and no peer can answer ahead. */
+static void round_trips_are_measured(void) {
+    next_random = 0;
+    START(WIRE_ROLE_DRIVER, measured);
+    rig_tick(r, 5000);
+    const struct rig_frame *f = rig_next(r, WIRE_PING);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(f);
+    CU_ASSERT_EQUAL(memcmp(f->head, "aaaaaaaa", 8), 0);
+    CU_ASSERT(rig_frame_in(r, WIRE_PONG, 0, "bbbbbbbb", 8) > 0); /* the next one, which nobody can know */
+    mux_session_measure(r->s, r->now * 1000 + 40250);
+    CU_ASSERT(rig_frame_in(r, WIRE_PONG, 0, "aaaaaaaa", 8) > 0);
+    CU_ASSERT_EQUAL(r->pongs, 1);
+    CU_ASSERT_EQUAL(r->rtt_us, 40250);
+    CU_ASSERT_EQUAL(mux_session_deadline(r->s), r->now + 1000);
+    rig_tick(r, 999);
+    CU_ASSERT(!rig_next(r, WIRE_PING));
+    rig_tick(r, 1);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(rig_next(r, WIRE_PING));
+    rig_tick(r, 7); /* without a measure() the tick counts */
+    CU_ASSERT(rig_frame_in(r, WIRE_PONG, 0, "bbbbbbbb", 8) > 0);
+    CU_ASSERT_EQUAL(r->rtt_us, 7000);
+    STOP();
+}
+
 static void no_pong_is_the_end(void) {
     START(WIRE_ROLE_KIT, NULL);
     struct rig_stream *t = rig_visit(r, WIRE_KIND_TCP);
@@ -619,6 +652,7 @@ int main(void) {
         {"no credit for what is over", no_credit_for_what_is_over},
         {"windows grow with use", windows_grow_with_use},
         {"PING after silence", pings_after_silence},
+        {"round trips are measured", round_trips_are_measured},
         {"no PONG is the end", no_pong_is_the_end},
         {"idle sessions go", idle_sessions_go},
         {"draining lets streams finish", draining_lets_streams_finish},
