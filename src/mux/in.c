@@ -64,7 +64,7 @@ static int on_stream_open(struct mux_session *s, struct mux_link *l, uint32_t id
     struct mux_stream *st = stream_create(s, l, id, open.kind);
     if (!st)
         return refuse(s, l, id, WIRE_CODE_REFUSED_STREAM, ht_err_text(HT_ENOMEM));
-    st->upgrade = open.kind == WIRE_KIND_HTTP && open.is_upgrade;
+    st->upgrade = st->request_due = open.kind == WIRE_KIND_HTTP && open.is_upgrade;
     stream_hold(st);
     if (s->ops->stream_open)
         s->ops->stream_open(s->ctx, st, &open);
@@ -119,8 +119,10 @@ static int on_eof(struct mux_session *s, struct mux_link *l, struct mux_stream *
     const char *wrong = out_of_order(s, st, &code);
     if (wrong)
         return stream_violation(st, code, wrong);
-    if (s->cfg.role == WIRE_ROLE_DRIVER && stream_request_eof(st))
+    if (s->cfg.role == WIRE_ROLE_DRIVER && stream_request_eof(st)) {
+        st->request_due = false;
         return 0;
+    }
     st->remote_ended = true;
     ht_list_remove(&st->window); /* it will not send: no more credit */
     stream_hold(st);
@@ -196,6 +198,8 @@ static int begin_data(struct mux_session *s, uint32_t id, uint32_t frame_len, bo
         return stream_violation(st, code, wrong);
     if (!flow_recv_take(&st->recv, frame_len)) /* FLOW-4 */
         return stream_violation(st, WIRE_CODE_FLOW_CONTROL_ERROR, "more DATA than stream credit");
+    if (s->cfg.role == WIRE_ROLE_DRIVER)
+        st->request_due = false;
     *discard = false;
     return 0;
 }

@@ -211,6 +211,7 @@ struct mux_stream {
     bool local_ended, remote_ended;
     bool head_done;   /* the final response head has passed */
     bool upgrade;     /* STREAM_OPEN said isUpgrade: see stream_request_eof() */
+    bool request_due; /* ... and the EOF of its request has not passed yet, nor DATA in its place */
     bool window_seen; /* the peer has sent a WINDOW for it */
 };
 
@@ -239,9 +240,11 @@ void stream_tell_writable(struct mux_stream *st, bool yes);
 /*
  * True: an EOF of the kit's that comes now ends an upgrade's request only. It follows STREAM_OPEN as with any request
  * without a body, and drivers ignore it until the 101 (wire protocol, section 4); the bytes after the 101 have an EOF
- * of their own.
+ * of their own. A message may take its time on the way: then the 101 overtakes the EOF behind its STREAM_OPEN.
  */
-static inline bool stream_request_eof(const struct mux_stream *st) { return st->upgrade && !st->head_done; }
+static inline bool stream_request_eof(const struct mux_stream *st) {
+    return st->upgrade && (!st->head_done || st->request_due);
+}
 /* data_end() becomes due with the present batch. */
 void stream_mark_batch(struct mux_stream *st, struct mux_link *l);
 

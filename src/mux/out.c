@@ -199,6 +199,7 @@ static void put_eof(struct message *m, struct mux_stream *st) {
     took(m, wire_encode_eof(m->p + m->len, m->cap - m->len, st->id));
     st->eof_pending = false;
     if (st->s->cfg.role == WIRE_ROLE_KIT && stream_request_eof(st)) {
+        st->request_due = false;
         stream_tell_writable(st, true); /* it will have bytes again */
         return;
     }
@@ -211,6 +212,8 @@ static void count_sent(struct mux_stream *st, uint32_t n) {
     flow_send_take(&st->send, n);
     flow_send_take(&s->send, n);
     compat_sent(st, n);
+    if (s->cfg.role == WIRE_ROLE_KIT)
+        st->request_due = false;
     if (s->cfg.metrics)
         s->cfg.metrics->bytes_total[st->kind == WIRE_KIND_HTTP ? HT_METRIC_MODE_EXPOSE : HT_METRIC_MODE_PULL]
                                    [HT_METRIC_DIRECTION_SENT] += n;

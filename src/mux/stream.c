@@ -238,7 +238,7 @@ int mux_stream_open(struct mux_session *s, const struct wire_stream_open *open, 
     }
     s->ids_used_up = s->next_id > UINT32_MAX - 2;
     s->next_id += 2;
-    st->upgrade = open->kind == WIRE_KIND_HTTP && open->is_upgrade;
+    st->upgrade = st->request_due = open->kind == WIRE_KIND_HTTP && open->is_upgrade;
     st->ops = ops;
     st->ctx = ctx;
     *out = st;

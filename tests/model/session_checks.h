@@ -57,6 +57,7 @@ static inline void sm_tx_data(struct sm *m, int link, uint32_t id, const uint8_t
     s->tx_credit -= len;
     m->tx_credit -= len;
     s->tx_total += len;
+    s->request_due = s->request_due && !sm_kit(m);
 }
 
 static inline void sm_tx_eof(struct sm *m, int link, uint32_t id) {
@@ -66,7 +67,7 @@ static inline void sm_tx_eof(struct sm *m, int link, uint32_t id) {
         return;
     }
     s->said_eof = false;
-    if (sm_kit(m) && s->upgrade && !s->head)
+    if (sm_kit(m) && sm_request_eof(s))
         return; /* of the request alone */
     s->sent_eof = true;
     sm_check_done(s);

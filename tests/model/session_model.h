@@ -36,7 +36,7 @@ enum sm_act { SM_HOLD, SM_AUTO, SM_AT_ONCE, SM_RESET_IN_DATA, SM_RELEASE_IN_DATA
 enum sm_policy { SM_ACCEPT, SM_REFUSE, SM_IGNORE };
 
 struct sm_stream {
-    bool used, http, upgrade;
+    bool used, http, upgrade, request_due;
     unsigned gen; /* of which session */
     uint32_t id;
     int link;
@@ -268,7 +268,8 @@ static inline void sm_check_done(struct sm_stream *s) {
 
 static inline struct sm_stream *sm_new_stream(struct sm *m, uint32_t id, int link, bool http, bool upgrade) {
     struct sm_stream *s = &m->st[m->n_st++];
-    *s = (struct sm_stream){.used = true, .gen = m->gen, .id = id, .link = link, .http = http, .upgrade = upgrade};
+    *s = (struct sm_stream){
+        .used = true, .gen = m->gen, .id = id, .link = link, .http = http, .upgrade = upgrade, .request_due = upgrade};
     s->handle = s->on = true;
     s->tx_credit = s->peer_credit = m->cfg.stream_window;
     m->idle_marked = false;
@@ -344,6 +345,13 @@ static inline struct sm_stream *sm_rx_open(struct sm *m, int link, uint32_t id, 
     return s;
 }
 
+/* An EOF of the kit's that ends an upgrade's request and nothing else. */
+static inline bool sm_request_eof(struct sm_stream *s) {
+    bool yes = s->upgrade && (!s->head || s->request_due);
+    s->request_due = s->request_due && !yes;
+    return yes;
+}
+
 /* What the peer may not do now: DATA or EOF. 0: it may. */
 static inline uint16_t sm_out_of_order(const struct sm *m, const struct sm_stream *s) {
     if (s->got_eof)
@@ -372,6 +380,7 @@ static inline struct sm_stream *sm_rx_data(struct sm *m, uint32_t id, uint32_t l
         return NULL;
     }
     s->peer_credit -= len;
+    s->request_due = s->request_due && sm_kit(m);
     return s;
 }
 
@@ -412,8 +421,8 @@ static inline void sm_rx_eof(struct sm *m, uint32_t id) {
         sm_stream_violation(m, s, code);
         return;
     }
-    if (!sm_kit(m) && s->upgrade && !s->head)
-        return; /* section 4: ignored until the 101 */
+    if (!sm_kit(m) && sm_request_eof(s))
+        return; /* section 4: ignored until the 101, which may overtake it */
     s->got_eof = true;
     s->eofs++;
     sm_check_done(s);

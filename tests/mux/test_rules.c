@@ -234,6 +234,29 @@ static void eof_twice_and_data_after_it(void) {
     STOP();
 }
 
+/* A message whose second half is late: the 101 overtakes the end of the request, which is still no end of the bytes. */
+static void the_101_overtakes_the_end_of_the_request(void) {
+    static const struct wire_response_head head = {.status = 101, .final = true};
+    DRIVER();
+    for (uint32_t id = 2; id <= 4; id += 2) {
+        rig_open(
+            r, id,
+            "{\"kind\":\"http\",\"bindId\":1,\"method\":\"GET\",\"target\":\"/\",\"headers\":[],\"isUpgrade\":true}");
+        CU_ASSERT_EQUAL(mux_stream_respond(r->streams[id / 2 - 1].st, &head), 0);
+    }
+    CU_ASSERT(rig_frame_in(r, WIRE_EOF, 2, NULL, 0) > 0);
+    CU_ASSERT_EQUAL(r->streams[0].eofs, 0);
+    CU_ASSERT(rig_frame_in(r, WIRE_DATA, 2, "abc", 3) > 0);
+    CU_ASSERT_EQUAL(r->streams[0].received, 3);
+    CU_ASSERT(rig_frame_in(r, WIRE_EOF, 2, NULL, 0) > 0);
+    CU_ASSERT_EQUAL(r->streams[0].eofs, 1);
+    /* One that comes behind bytes is theirs. */
+    CU_ASSERT(rig_frame_in(r, WIRE_DATA, 4, "abc", 3) > 0);
+    CU_ASSERT(rig_frame_in(r, WIRE_EOF, 4, NULL, 0) > 0);
+    CU_ASSERT_EQUAL(r->streams[1].eofs, 1);
+    STOP();
+}
+
 static void response_heads_in_order(void) {
     KIT();
     for (int i = 0; i < 8; i++)
@@ -732,6 +755,7 @@ int main(void) {
         {"a reset inside a DATA frame", a_reset_inside_a_data_frame},
         {"many tiny WINDOWs are legal", many_tiny_windows_are_legal},
         {"EOF twice and DATA after it", eof_twice_and_data_after_it},
+        {"the 101 overtakes the end of the request", the_101_overtakes_the_end_of_the_request},
         {"response heads in order", response_heads_in_order},
         {"late frames are ignored", late_frames_are_ignored},
         {"stray frames have a budget", stray_frames_have_a_budget},
