@@ -71,7 +71,7 @@ static void exchange_detach(struct origin_exchange *x) {
     io_task_cancel(&x->flush);
     io_dial_cancel(&x->dial);
     if (x->conn)
-        origin_pool_close(x->conn);
+        origin_pool_abort(x->conn); /* not answered yet: what is cut must not look like a clean end to the service */
     x->conn = NULL;
     relay_pipe_destroy(&x->pipe);
     if (x->st)

@@ -115,6 +115,8 @@ struct origin_conn *origin_pool_adopt(struct relay_target *t, struct io_conn *c)
 /* The exchange is through with it: keep it, or close it. */
 void origin_pool_put(struct origin_conn *oc);
 void origin_pool_close(struct origin_conn *oc);
+/* The same with a reset: what was under way must not seem to have ended in order. */
+void origin_pool_abort(struct origin_conn *oc);
 /* Frees the record and hands the connection itself to the caller. */
 struct io_conn *origin_pool_release(struct origin_conn *oc);
 void origin_pool_init(struct relay_target *t);

@@ -55,6 +55,11 @@ void origin_pool_close(struct origin_conn *oc) {
     io_conn_close(&c);
 }
 
+void origin_pool_abort(struct origin_conn *oc) {
+    struct io_conn *c = origin_pool_release(oc);
+    io_conn_abort(&c);
+}
+
 struct origin_conn *origin_pool_take(struct relay_target *t, bool certain) {
     while (!ht_list_empty(&t->idle)) {
         struct origin_conn *oc = HT_LIST_ENTRY(t->idle.next, struct origin_conn, node);
