@@ -217,6 +217,7 @@ format:
 	@clang-format -i $(FORMATTED)
 
 -include tests/fuzz/fuzz.mk
+-include tests/faults/faults.mk
 
 help:
 	@echo 'make             build/hoody-tunnel'

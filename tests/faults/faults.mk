@@ -1,0 +1,23 @@
+# Broken links, killed programs and long runs. Included by the Makefile.
+#
+#   make faults [CUTS=100000] [SEED=1]   the fault tests with more cuts (SAN=1: under sanitizers)
+
+FAULT_PROXY := $(B)/tests/fault_proxy
+
+$(FAULT_PROXY): tests/faults/proxy.c
+	@mkdir -p $(@D)
+	@echo "  LINK  $@"
+	@$(CC) $(ALLFLAGS) -MF $@.d $(LDFLAGS) -o $@ $<
+
+test-build: $(FAULT_PROXY)
+
+CUTS ?= 100000
+SEED ?=
+FAULTS := tests/integration/test_faults.py
+
+# Straight from the script: `make test` bounds the time of each program, and these may take hours.
+faults: all $(FAULT_PROXY)
+	@for t in $(FAULTS); do PYTHONPATH=. PYTHONDONTWRITEBYTECODE=1 HT_BIN=$(B)/hoody-tunnel HT_SAN=$(SAN) \
+		CUTS=$(CUTS) SEED=$(SEED) $(PYTHON) $$t || exit 1; done
+
+.PHONY: faults
