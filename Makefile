@@ -218,6 +218,7 @@ format:
 
 -include tests/fuzz/fuzz.mk
 -include tests/faults/faults.mk
+-include conformance/conformance.mk
 
 help:
 	@echo 'make             build/hoody-tunnel'

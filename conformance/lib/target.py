@@ -1,0 +1,200 @@
+"""Implementations under test: adapters, and the processes they start."""
+
+import asyncio
+import collections
+import os
+import re
+import shlex
+import signal
+import socket
+import sys
+import time
+
+import yaml
+
+from .wire import ROOT
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+class Unsupported(Exception):
+    """The adapter says that the implementation cannot do this."""
+
+
+class Adapter:
+    """One file of conformance/adapters/. README.md says what is in it."""
+
+    def __init__(self, path, values=()):
+        with open(path, encoding="utf-8") as f:
+            doc = yaml.safe_load(f)
+        self.path, self.doc = path, doc
+        self.name, self.side = doc["name"], doc["side"]
+        self.about = doc.get("about", "")
+        self.unsupported = doc.get("unsupported", {}) or {}
+        self.options = doc.get("options", {}) or {}
+        self.versions = doc.get("versions", ["v1", "v2"])
+        self.values = {"python": sys.executable, "root": ROOT, **{k: os.path.expandvars(str(v))
+                                                                  for k, v in (doc.get("values") or {}).items()},
+                       **dict(values)}
+        if self.side not in ("kit", "driver"):
+            raise SystemExit(f"{path}: side must be kit or driver")
+
+    def fill(self, text, more):
+        def one(m):
+            name = m.group(1)
+            if name in more:
+                return str(more[name])
+            if name in self.values:
+                return str(self.values[name])
+            raise SystemExit(f"{self.path}: nobody knows what {{{name}}} stands for")
+        return re.sub(r"\{([a-z_]+)\}", one, text)
+
+    def words(self, command, more):
+        parts = shlex.split(command) if isinstance(command, str) else command
+        return [self.fill(part, more) for part in parts]
+
+    def settings(self, wanted):
+        """(arguments, environment) for abstract settings. Raises Unsupported for one the adapter does not know."""
+        args, env = [], {}
+        for name, value in wanted.items():
+            how = self.options.get(name)
+            if how is None:
+                raise Unsupported(f"the adapter has no option {name}")
+            if isinstance(how, dict) and "values" in how:
+                how = how["values"][str(value).lower()]
+            if isinstance(how, dict) and "env" in how:
+                env.update({k: self.fill(v, {"value": value}) for k, v in how["env"].items()})
+            else:
+                args += [self.fill(part, {"value": value}) for part in how]
+        return args, env
+
+
+class Process:
+    """A child whose output is kept."""
+
+    def __init__(self, argv, env=None, cwd=None):
+        self.argv, self.env, self.cwd = argv, env, cwd
+        self.lines = collections.deque(maxlen=400)
+        self.process = None
+        self.changed = asyncio.Event()
+        self.readers = []
+
+    async def start(self):
+        self.process = await asyncio.create_subprocess_exec(
+            *self.argv, env={**os.environ, **(self.env or {})}, cwd=self.cwd, stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, limit=1 << 20, start_new_session=True)
+        self.readers = [asyncio.create_task(self._read(self.process.stdout, "out")),
+                        asyncio.create_task(self._read(self.process.stderr, "err"))]
+
+    async def _read(self, stream, name):
+        while True:
+            try:
+                line = await stream.readline()
+            except ValueError:
+                continue
+            if not line:
+                self.changed.set()
+                return
+            self.lines.append((name, line.decode(errors="replace").rstrip("\n")))
+            self.changed.set()
+
+    @property
+    def status(self):
+        return self.process.returncode if self.process else None
+
+    def signal(self, number):
+        if self.process.returncode is None:
+            self.process.send_signal(number)
+
+    async def wait_line(self, pattern, timeout):
+        """The first match in any line so far or to come."""
+        deadline = time.monotonic() + timeout
+        while True:
+            for _, line in self.lines:
+                match = re.search(pattern, line)
+                if match:
+                    return match
+            if self.status is not None and all(r.done() for r in self.readers):
+                return None
+            self.changed.clear()
+            try:
+                await asyncio.wait_for(self.changed.wait(), max(0.01, deadline - time.monotonic()))
+            except asyncio.TimeoutError:
+                return None
+
+    async def wait_exit(self, timeout):
+        try:
+            return await asyncio.wait_for(self.process.wait(), timeout)
+        except asyncio.TimeoutError:
+            return None
+
+    async def end(self, grace=3.0):
+        if self.process is None:
+            return
+        if self.process.returncode is None:
+            self.signal(signal.SIGTERM)
+            if await self.wait_exit(grace) is None:
+                self.process.kill()
+                await self.process.wait()
+        for reader in self.readers:
+            try:
+                await asyncio.wait_for(reader, 2)
+            except (asyncio.TimeoutError, asyncio.CancelledError):
+                reader.cancel()
+
+    def tail(self, n=40):
+        return [f"{name}: {line}" for name, line in list(self.lines)[-n:]]
+
+
+class Kit:
+    """A running kit, started by its adapter or found at a URL."""
+
+    def __init__(self, adapter, wanted):
+        self.adapter, self.wanted = adapter, dict(wanted)
+        self.host, self.port = adapter.doc.get("address", "127.0.0.1"), None
+        self.process = None
+        self.used = 0
+
+    async def start(self, patience):
+        if "url" in self.adapter.doc and "start" not in self.adapter.doc:
+            return self._found()
+        args, env = self.adapter.settings(self.wanted)
+        self.port = free_port() if "ready" not in self.adapter.doc else 0
+        argv = self.adapter.words(self.adapter.doc["start"], {"port": self.port}) + args
+        self.process = Process(argv, {**{k: str(v) for k, v in (self.adapter.doc.get("env") or {}).items()}, **env})
+        await self.process.start()
+        ready = self.adapter.doc.get("ready")
+        if ready:
+            match = await self.process.wait_line(ready, patience)
+            if not match:
+                tail = "\n".join(self.process.tail())
+                await self.process.end()
+                raise RuntimeError(f"{' '.join(argv)} never said /{ready}/; it said:\n{tail}")
+            self.port = int(match.group("port"))
+            return None
+        deadline = time.monotonic() + patience
+        while time.monotonic() < deadline:
+            with socket.socket() as s:
+                if s.connect_ex((self.host, self.port)) == 0:
+                    return None
+            await asyncio.sleep(0.02)
+        await self.process.end()
+        raise RuntimeError(f"{' '.join(argv)} never listened on port {self.port}")
+
+    def _found(self):
+        if self.wanted:
+            raise Unsupported("a kit at a URL cannot be started with options")
+        match = re.fullmatch(r"(?:wss?|https?)://(\[[^\]]+\]|[^/:]+):(\d+).*", self.adapter.doc["url"])
+        self.host, self.port = match.group(1).strip("[]"), int(match.group(2))
+
+    @property
+    def alive(self):
+        return self.process is None or self.process.status is None
+
+    async def end(self):
+        if self.process:
+            await self.process.end()
