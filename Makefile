@@ -57,6 +57,15 @@ GEN_REF := spec/protocol.yaml gen/protocolref.py gen/ctext.py
 OPTS := spec/options.yaml spec/options.schema.json gen/options.py $(GEN_REF)
 $(eval $(call gen_rule,options_gen.h,$(OPTS) gen/templates/options_gen.h.j2))
 $(eval $(call gen_rule,options_gen.c,$(OPTS) gen/templates/options_gen.c.j2))
+# For users: what the shells complete, and the manual, a page for each command.
+SHELLS := bash zsh fish
+$(foreach s,$(SHELLS),$(eval $(call gen_rule,completion.$(s),$(OPTS) gen/completions.py gen/templates/completion.$(s).j2)))
+COMMANDS := $(shell sed -n '/^commands:/,/^options:/s/^  - name: //p' spec/options.yaml | tr ' ' '-')
+MAN   := $(GEN)/man
+PAGES := hoody-tunnel.1 $(COMMANDS:%=hoody-tunnel-%.1)
+$(foreach p,$(PAGES),$(eval $(call gen_rule,man/$(p),$(OPTS) gen/manpages.py gen/templates/program.1.j2 \
+	gen/templates/command.1.j2)))
+DOC_FILES := $(SHELLS:%=$(GEN)/completion.%) $(PAGES:%=$(MAN)/%)
 METR := spec/metrics.yaml spec/metrics.schema.json gen/metrics.py $(GEN_REF)
 $(eval $(call gen_rule,metrics_gen.h,$(METR) gen/templates/metrics_gen.h.j2))
 $(eval $(call gen_rule,metrics_gen.c,$(METR) gen/templates/metrics_gen.c.j2))
@@ -67,7 +76,7 @@ $(eval $(call gen_rule,openapi.json,$(OAPI)))
 gen: $(GEN_FILES)
 
 # The pure rooms below wire need nothing generated: `make ROOMS="base http" unit` builds and tests them alone.
-GEN_NEEDED := $(if $(filter wire,$(ROOMS)),$(GEN_FILES))
+GEN_NEEDED := $(if $(filter wire,$(ROOMS)),$(filter-out $(DOC_FILES),$(GEN_FILES)))
 
 # ---- the program ----
 RL_SRC  := $(wildcard $(ROOMS:%=src/%/*.rl))
@@ -131,7 +140,11 @@ $(B)/hoody-tunnel.pc: src/driver/hoody-tunnel.pc.in Makefile
 
 lib: $(B)/$(SONAME) $(B)/libhoody-tunnel.a $(B)/hoody-tunnel.pc
 
-install: all lib
+MANDIR  := $(PREFIX)/share/man
+BASHDIR := $(PREFIX)/share/bash-completion/completions
+ZSHDIR  := $(PREFIX)/share/zsh/site-functions
+FISHDIR := $(PREFIX)/share/fish/vendor_completions.d
+install: all lib $(DOC_FILES)
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/pkgconfig $(DESTDIR)$(PREFIX)/include
 	install -m 755 $(B)/hoody-tunnel $(DESTDIR)$(PREFIX)/bin/
 	install -m 755 $(B)/$(SONAME) $(DESTDIR)$(PREFIX)/lib/
@@ -139,6 +152,11 @@ install: all lib
 	install -m 644 $(B)/libhoody-tunnel.a $(DESTDIR)$(PREFIX)/lib/
 	install -m 644 $(B)/hoody-tunnel.pc $(DESTDIR)$(PREFIX)/lib/pkgconfig/
 	install -m 644 src/driver/hoody_tunnel.h $(DESTDIR)$(PREFIX)/include/
+	install -d $(DESTDIR)$(MANDIR)/man1 $(DESTDIR)$(BASHDIR) $(DESTDIR)$(ZSHDIR) $(DESTDIR)$(FISHDIR)
+	install -m 644 $(PAGES:%=$(MAN)/%) $(DESTDIR)$(MANDIR)/man1/
+	install -m 644 $(GEN)/completion.bash $(DESTDIR)$(BASHDIR)/hoody-tunnel
+	install -m 644 $(GEN)/completion.zsh $(DESTDIR)$(ZSHDIR)/_hoody-tunnel
+	install -m 644 $(GEN)/completion.fish $(DESTDIR)$(FISHDIR)/hoody-tunnel.fish
 
 # ---- unit tests: tests/<room>/test_*.c, each a CUnit program over the rooms, TAP on stdout ----
 UNIT_SRC := $(wildcard $(ROOMS:%=tests/%/test_*.c))
@@ -172,7 +190,8 @@ unit: $(UNIT)
 # ---- what a Debian machine needs ----
 DEPS_BUILD := gcc libc6-dev make pkg-config ragel libev-dev libwslay-dev libcjson-dev libssl-dev \
               python3 python3-jinja2 python3-yaml python3-jsonschema
-DEPS_TEST  := libcunit1-dev curl nginx|nginx-light|nginx-core|nginx-full postgresql redis-server python3-websockets openssl wrk procps
+DEPS_TEST  := libcunit1-dev curl nginx|nginx-light|nginx-core|nginx-full postgresql redis-server python3-websockets openssl wrk procps \
+              zsh fish groff-base mandoc python3-pyte
 DEPS_LINT  := clang clang-format shellcheck
 DEPS_BENCH := openssh-server openssh-client wrk libnginx-mod-stream
 deps:
@@ -193,7 +212,7 @@ test: deps-test
 	@PYTHON="$$(for p in /usr/bin/python3 python3; do $$p -c 'import jinja2, yaml, jsonschema, websockets' 2>/dev/null && \
 		{ echo $$p; break; }; done)" tests/run
 
-test-build: all lib unit-build fuzz-replay $(B)/tests/ws_echo $(B)/bench/load
+test-build: all lib gen unit-build fuzz-replay $(B)/tests/ws_echo $(B)/bench/load
 
 bench: deps-test
 	@tests/deps.sh $(DEPS_BENCH)
@@ -210,6 +229,7 @@ lint: $(GEN_FILES)
 	@clang-format --dry-run -Werror $(FORMATTED)
 	@for f in $(C_SRC) $(GEN_C); do clang $(CSTD) -O1 $(WARN) $(CPPFLAGS) -fsyntax-only $$f || exit 1; done
 	@shellcheck .ci/run tests/deps.sh
+	@shellcheck -s bash $(GEN)/completion.bash
 	@$(PYTHON) -m compileall -q gen tests >/dev/null
 	@echo "lint: $(words $(C_SRC)) C files, clean"
 

@@ -1,8 +1,9 @@
-"""python3 -m gen OUTPUT -o FILE [--spec DIR]: renders one output. OUTPUT is a name in OUTPUTS."""
+"""python3 -m gen OUTPUT -o FILE [--spec DIR]: renders one output. OUTPUT is a name in OUTPUTS, or man/PAGE."""
 
 import argparse
 import importlib
 import os
+import re
 import sys
 
 from gen.specfile import SpecError
@@ -21,18 +22,29 @@ OUTPUTS = {
     "admin_gen.h": "gen.openapi",
     "admin_gen.c": "gen.openapi",
     "openapi.json": "gen.openapi",
+    "completion.bash": "gen.completions",
+    "completion.zsh": "gen.completions",
+    "completion.fish": "gen.completions",
 }
+
+
+def module_of(output):
+    """Manual pages have a name for each command, man/hoody-tunnel-....1, which is not repeated here."""
+    return "gen.manpages" if re.fullmatch(r"man/hoody-tunnel[a-z.-]*\.[15]", output) else OUTPUTS.get(output)
 
 
 def main():
     parser = argparse.ArgumentParser(prog="python3 -m gen", description=__doc__)
-    parser.add_argument("output", choices=sorted(OUTPUTS))
+    parser.add_argument("output", help="man/PAGE or one of " + ", ".join(OUTPUTS))
     parser.add_argument("-o", "--out", required=True, help="file to write")
     parser.add_argument("--spec", default=os.path.join(os.path.dirname(__file__), "..", "spec"),
                         help="directory of the specs (default: the project's)")
     args = parser.parse_args()
+    module = module_of(args.output)
+    if not module:
+        parser.error(f"there is no output {args.output}")
     try:
-        text = importlib.import_module(OUTPUTS[args.output]).render(args.output, os.path.normpath(args.spec))
+        text = importlib.import_module(module).render(args.output, os.path.normpath(args.spec))
     except SpecError as e:
         print(e, file=sys.stderr)
         return 1

@@ -100,6 +100,8 @@ class Option:
     example: str = ""
     refuse: str = ""
     hidden: bool = False
+    repeatable: bool = False
+    short: str = ""
     values: list = field(default_factory=list)
     c_enum: dict = field(default_factory=dict)
     commands: list = field(default_factory=list)
@@ -201,7 +203,7 @@ def _option(raw, parsed):
         default=str(raw.get("default", "")), has_default="default" in raw and kind != "bool",
         min=parsed.get("min", 0), max=parsed.get("max", 0), min_text=str(raw.get("min", "")),
         max_text=str(raw.get("max", "")), example=str(raw.get("example", "")), refuse=raw.get("refuse", ""),
-        hidden=raw.get("hidden", False), values=list(raw.get("values", [])), c_enum=dict(c_enum),
+        hidden=raw.get("hidden", False), repeatable=raw.get("repeatable", False), short=raw.get("short", ""), values=list(raw.get("values", [])), c_enum=dict(c_enum),
         commands=list(raw["commands"]))
 
 
@@ -266,7 +268,7 @@ def load(spec_dir):
             problems.add(raw["args"].line_of("unless"), f"command '{raw['name']}': '{unless}' must be one of its "
                                                         "bool options")
     problems.check()
-    return {"program": doc["program"], "doc": doc["doc"], "exit_codes": list(doc["exit_codes"]),
+    return {"program": doc["program"], "doc": doc["doc"], "date": doc["date"], "exit_codes": list(doc["exit_codes"]),
             "commands": list(commands.values()), "options": options}
 
 
@@ -284,15 +286,16 @@ def _columns(rows, indent="  "):
     return out
 
 
-def _facts(option):
-    facts = []
+def facts(option):
+    """Default, range and variable of an option, as sentences."""
+    found = []
     if option.has_default:
-        facts.append(f"Default {option.default}.")
+        found.append(f"Default {option.default}.")
     if option.max_text:
-        facts.append(f"From {option.min_text} to {option.max_text}{' ' + option.unit if option.unit else ''}.")
+        found.append(f"From {option.min_text} to {option.max_text}{' ' + option.unit if option.unit else ''}.")
     if option.env:
-        facts.append(f"Variable {option.env}.")
-    return " ".join(facts)
+        found.append(f"Variable {option.env}.")
+    return " ".join(found)
 
 
 def help_lines(model, command):
@@ -311,10 +314,11 @@ def help_lines(model, command):
     for o in command.options:
         if o.hidden or o.type == "secret":
             continue
-        out.append(f"  --[no-]{o.name}" if o.type == "bool" else f"  --{o.name} {o.placeholder}")
+        short = f"-{o.short} {o.placeholder}, " if o.short else ""
+        out.append(f"  --[no-]{o.name}" if o.type == "bool" else f"  {short}--{o.name} {o.placeholder}")
         out += _fill(o.doc, " " * 8)
-        if _facts(o):
-            out += _fill(_facts(o), " " * 8)
+        if facts(o):
+            out += _fill(facts(o), " " * 8)
     out += ["  --help, -h", "        Show this."]
     secrets = [o for o in command.options if o.type == "secret"]
     if secrets:
