@@ -94,7 +94,7 @@ def _():
 
 @case("YAML that is none, and a key given twice")
 def _():
-    bad([("program: hoody-tunnel", "program: [hoody-tunnel")], "doc: >-\n  Push", "not valid YAML")
+    bad([("program: hoody-tunnel", "program: [hoody-tunnel")], "date: \"", "not valid YAML")
     bad([("    default: info\n", "    default: info\n    default: warn\n")], "default: warn", "duplicate key")
 
 
