@@ -97,6 +97,7 @@ static int on_response_head(struct mux_session *s, struct mux_link *l, struct mu
     stream_mark_batch(st, l);
     if (st->ops && st->ops->response_head)
         st->ops->response_head(st->ctx, &head);
+    compat_heard(st);
     stream_let(st);
     return 0;
 }
@@ -230,6 +231,7 @@ int in_data(struct mux_session *s, struct mux_link *l, uint32_t id, const uint8_
     stream_mark_batch(st, l);
     if (st->ops && st->ops->data)
         st->ops->data(st->ctx, p, n);
+    compat_heard(st);
     stream_let(st);
     return 0;
 }

@@ -115,8 +115,8 @@ struct mux_session {
     struct stream_table table; /* open streams */
     struct ht_list all;        /* open ones and handles not released */
     unsigned n_all;
-    struct ht_list starved;   /* streams in turn that session credit ran out for, first come first served */
-    struct ht_list held_eofs; /* compat: EOFs that wait for the driver's dial */
+    struct ht_list starved;  /* streams in turn that session credit ran out for, first come first served */
+    struct ht_list dialling; /* compat: streams that wait for the driver's dial */
     struct flow_send send;
     struct flow_pool recv;
     uint32_t send_limit, stream_send_limit; /* what WINDOW may lift the windows to */
@@ -134,7 +134,7 @@ struct mux_session {
     uint64_t ping_nonce;          /* of the last PING */
     uint64_t ping_us, measure_us; /* for the round trip: when it went, and what mux_session_measure() said last */
     uint64_t heard_at, idle_since, ping_at, drain_until;
-    uint64_t eof_check_at; /* when compat_tick() has something to do; UINT64_MAX: nothing */
+    uint64_t settle_check_at; /* when compat_tick() has something to do; UINT64_MAX: nothing */
     bool rtt_known;
     uint64_t rtt_ms; /* last round trip */
     unsigned bindings;
@@ -176,7 +176,7 @@ void session_link_gone(struct mux_session *s, struct mux_link *l, bool clean);
 /* ---- streams ---- */
 
 struct mux_stream {
-    struct ht_list turn;   /* link->fresh, link->ring, session->starved, session->held_eofs, or none */
+    struct ht_list turn;   /* link->fresh, link->ring, session->starved, session->dialling, or none */
     struct ht_list all;    /* session->all */
     struct ht_list window; /* link->windows, or none */
     struct ht_list batch;  /* batch_of->batch, or none */
@@ -189,10 +189,10 @@ struct mux_stream {
     struct flow_send send;
     struct flow_recv recv;
     uint32_t unconsumed;
-    uint32_t sent;       /* bytes sent before the first WINDOW came (compat) */
+    uint32_t sent;       /* bytes sent before the driver's dial was done (compat) */
     uint32_t grow_bytes; /* consumed since grow_since */
     uint64_t grow_since;
-    uint64_t eof_until; /* when the held EOF goes out at the latest; 0: no tick has seen it yet */
+    uint64_t settle_at; /* compat: when it need not wait longer; 0: no tick has seen it yet */
     uint16_t busy;      /* upward calls that are running */
     uint8_t kind;       /* enum wire_kind */
     uint8_t interim;    /* interim heads so far */
@@ -213,6 +213,7 @@ struct mux_stream {
     bool upgrade;     /* STREAM_OPEN said isUpgrade: see stream_request_eof() */
     bool request_due; /* ... and the EOF of its request has not passed yet, nor DATA in its place */
     bool window_seen; /* the peer has sent a WINDOW for it */
+    bool dialled;     /* the driver's local connection stands, for all we know (compat) */
 };
 
 struct mux_stream *table_find(const struct stream_table *t, uint32_t id);
@@ -245,6 +246,8 @@ void stream_tell_writable(struct mux_stream *st, bool yes);
 static inline bool stream_request_eof(const struct mux_stream *st) {
     return st->upgrade && (!st->head_done || st->request_due);
 }
+/* A blocked stream has credit of its own again. May call up. */
+void stream_unblock(struct mux_stream *st);
 /* data_end() becomes due with the present batch. */
 void stream_mark_batch(struct mux_stream *st, struct mux_link *l);
 
@@ -293,8 +296,12 @@ uint32_t compat_send_room(const struct mux_stream *st, uint32_t room);
 void compat_sent(struct mux_stream *st, uint32_t n);
 /* True: the EOF that is pending must wait; the stream was put aside. */
 bool compat_hold_eof(struct mux_stream *st);
+/* The stream is blocked: it goes on by itself when that was for compat_send_room() alone. */
+void compat_hold_burst(struct mux_stream *st);
 /* A WINDOW of the stream came. */
 void compat_window_seen(struct mux_stream *st);
+/* DATA or a head of the stream came. */
+void compat_heard(struct mux_stream *st);
 void compat_tick(struct mux_session *s);
 
 #endif

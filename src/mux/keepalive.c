@@ -151,5 +151,5 @@ uint64_t mux_session_deadline(const struct mux_session *s) {
         at = earlier(at, s->idle_since + s->cfg.idle_timeout_ms);
     if (s->churn < MUX_CHURN_BURST) /* to fill it up again */
         at = earlier(at, s->churn_at + 1000);
-    return earlier(at, s->eof_check_at);
+    return earlier(at, s->settle_check_at);
 }

@@ -304,6 +304,7 @@ static void serve(struct message *m, struct mux_stream *st, bool fresh) {
     }
     if (room == 0) {
         st->blocked = true;
+        compat_hold_burst(st);
         stream_tell_writable(st, false);
         return;
     }

@@ -14,7 +14,7 @@ struct mux_session *mux_session_create(const struct mux_config *cfg, const struc
     s->refs = 1;
     ht_list_init(&s->all);
     ht_list_init(&s->starved);
-    ht_list_init(&s->held_eofs);
+    ht_list_init(&s->dialling);
     flow_send_init(&s->send, cfg->session_window);
     flow_pool_init(&s->recv, cfg->session_window, cfg->session_buffer);
     s->send_limit = cfg->session_window;
@@ -25,7 +25,7 @@ struct mux_session *mux_session_create(const struct mux_config *cfg, const struc
     }
     s->next_id = cfg->first_stream_id ? cfg->first_stream_id : 2;
     s->churn = MUX_CHURN_BURST;
-    s->eof_check_at = UINT64_MAX;
+    s->settle_check_at = UINT64_MAX;
     s->now_ms = s->churn_at = s->heard_at = now_ms;
     return s;
 }

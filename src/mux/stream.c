@@ -186,6 +186,15 @@ void stream_tell_writable(struct mux_stream *st, bool yes) {
         st->ops->writable(st->ctx, yes);
 }
 
+void stream_unblock(struct mux_stream *st) {
+    stream_hold(st);
+    ht_list_remove(&st->turn);
+    st->blocked = false;
+    out_enter(st, false);
+    stream_tell_writable(st, true);
+    stream_let(st);
+}
+
 void stream_mark_batch(struct mux_stream *st, struct mux_link *l) {
     if (st->batch_of == l)
         return;

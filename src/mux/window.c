@@ -21,14 +21,9 @@ int window_stream_grant(struct mux_stream *st, uint32_t n) {
     enum flow_grant got = flow_send_grant(&st->send, n, st->s->stream_send_limit);
     if (got == FLOW_ZERO || got == FLOW_OVERFLOW)
         return bad_grant(st->s, got);
-    stream_hold(st);
     compat_window_seen(st);
-    if (st->open && st->blocked) {
-        st->blocked = false;
-        out_enter(st, false);
-        stream_tell_writable(st, true);
-    }
-    stream_let(st);
+    if (st->open && st->blocked && window_stream_room(st) > 0)
+        stream_unblock(st);
     return 0;
 }
 

@@ -9,11 +9,20 @@
 /* Byte `at` of stream `id`, in both directions. */
 static inline uint8_t sm_byte(uint32_t id, uint64_t at) { return (uint8_t)(id * 31 + at * 7 + (at >> 8) * 3); }
 
+static inline uint32_t sm_room(const struct sm *m, const struct sm_stream *s, bool dialled) {
+    if (!sm_kit(m) || m->cfg.own_peer || dialled)
+        return s->tx_credit;
+    return (uint32_t)(s->tx_total < SM_FIRST_BURST ? ht_min(s->tx_credit, SM_FIRST_BURST - s->tx_total)
+                                                   : 0); /* FLOW-7 */
+}
+
+/* What it must be able to send. */
 static inline uint32_t sm_stream_room(const struct sm *m, const struct sm_stream *s) {
-    uint32_t room = s->tx_credit;
-    if (sm_kit(m) && !m->cfg.own_peer && !s->window_seen) /* FLOW-7 */
-        room = (uint32_t)ht_min(room, SM_FIRST_BURST - s->tx_total);
-    return room;
+    return sm_room(m, s, s->dialled);
+}
+/* What it may send. */
+static inline uint32_t sm_stream_most(const struct sm *m, const struct sm_stream *s) {
+    return sm_room(m, s, s->maybe_dialled);
 }
 
 static inline void sm_tx_window(struct sm *m, int link, uint32_t id, uint32_t n) {
@@ -45,8 +54,8 @@ static inline void sm_tx_data(struct sm *m, int link, uint32_t id, const uint8_t
         sm_fail(m, "DATA of %u bytes for stream %u, which cannot send it", len, id);
         return;
     }
-    if (len > sm_stream_room(m, s) || len > m->tx_credit) /* FLOW-1 */
-        sm_fail(m, "stream %u: %u bytes with credit %u and %u", id, len, sm_stream_room(m, s), m->tx_credit);
+    if (len > sm_stream_most(m, s) || len > m->tx_credit) /* FLOW-1 */
+        sm_fail(m, "stream %u: %u bytes with credit %u and %u", id, len, sm_stream_most(m, s), m->tx_credit);
     if (!sm_kit(m) && s->http && !s->head)
         sm_fail(m, "stream %u: DATA before the head", id);
     for (uint32_t i = 0; i < len; i++)
@@ -62,7 +71,8 @@ static inline void sm_tx_data(struct sm *m, int link, uint32_t id, const uint8_t
 
 static inline void sm_tx_eof(struct sm *m, int link, uint32_t id) {
     struct sm_stream *s = sm_find(m, id);
-    if (!s || !s->opened || s->sent_eof || s->link != link || !s->said_eof || s->eof_held || s->pending > 0) {
+    if (!s || !s->opened || s->sent_eof || s->link != link || !s->said_eof || (s->eof_held && !s->maybe_dialled) ||
+        s->pending > 0) {
         sm_fail(m, "EOF of stream %u, which has not come to its end", id);
         return;
     }

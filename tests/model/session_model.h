@@ -21,7 +21,7 @@
 #define SM_WANTS 512
 #define SM_PONGS 16 /* of a flood of PINGs, this many are answered; the last one is the latest */
 #define SM_FIRST_BURST 921600u
-#define SM_EOF_DELAY 100u /* ms; section 10 of the protocol */
+#define SM_DIAL_SETTLE 250u /* ms; section 10 of the protocol */
 #define SM_EOF_PATIENCE 10000u
 #define SM_STRAYS 1024u
 #define SM_INTERIMS 32u
@@ -47,6 +47,8 @@ struct sm_stream {
     uint32_t tx_credit, peer_credit, unconsumed;
     uint64_t tx_total, rx_total;
     bool window_seen;
+    uint64_t window_at;
+    bool dialled, maybe_dialled; /* something came back; or time has passed, from when on we do not know exactly */
     /* the application */
     enum sm_act act;
     bool release_in_closed, lazy, dry;
@@ -384,6 +386,12 @@ static inline struct sm_stream *sm_rx_data(struct sm *m, uint32_t id, uint32_t l
     return s;
 }
 
+/* Something came back on it: the driver's local connection stands. */
+static inline void sm_heard(struct sm_stream *s) {
+    s->dialled = s->maybe_dialled = true;
+    s->eof_held = false;
+}
+
 static inline void sm_rx_bytes(struct sm *m, struct sm_stream *s, uint32_t n) {
     if (m->state == SM_OVER)
         return;
@@ -399,6 +407,7 @@ static inline void sm_rx_bytes(struct sm *m, struct sm_stream *s, uint32_t n) {
         sm_app_reset(m, s, WIRE_CODE_CANCEL);
     else if (s->act == SM_RELEASE_IN_DATA)
         sm_app_release(m, s);
+    sm_heard(s);
 }
 
 /* data_end() of everybody. */
@@ -450,9 +459,9 @@ static inline void sm_rx_head(struct sm *m, uint32_t id, bool bad, uint16_t stat
     else if (interim && ++s->interims_seen > SM_INTERIMS)
         sm_stream_violation(m, s, WIRE_CODE_ENHANCE_YOUR_CALM);
     else if (interim)
-        s->interims++;
+        sm_heard(s), s->interims++;
     else
-        s->heads++, s->head = true;
+        sm_heard(s), s->heads++, s->head = true;
 }
 
 static inline void sm_rx_window(struct sm *m, uint32_t id, uint32_t n) {
@@ -476,7 +485,8 @@ static inline void sm_rx_window(struct sm *m, uint32_t id, uint32_t n) {
     *credit += n;
     if (s) {
         s->window_seen = true;
-        s->eof_held = false;
+        s->window_at = m->now;
+        s->eof_until = 0;
     }
 }
 
@@ -584,10 +594,12 @@ static inline void sm_tick(struct sm *m, uint64_t now) {
         sm_tick_idle(m);
     for (unsigned i = 0; sm_alive(m) && i < m->n_st; i++) {
         struct sm_stream *s = &m->st[i];
+        if (s->window_seen && now >= s->window_at + SM_DIAL_SETTLE)
+            s->maybe_dialled = true;
         if (!s->eof_held || !sm_here(m, s))
             continue;
         if (s->eof_until == 0)
-            s->eof_until = now + (s->tx_total > 0 ? SM_EOF_PATIENCE : SM_EOF_DELAY);
+            s->eof_until = now + (s->window_seen || s->tx_total == 0 ? SM_DIAL_SETTLE : SM_EOF_PATIENCE);
         else if (now >= s->eof_until)
             s->eof_held = false;
     }

@@ -172,7 +172,7 @@ static inline void sr_say_eof(struct sr_stream *a, struct sm_stream *s, unsigned
     *flags = MUX_PULL_EOF;
     s->then_eof = false;
     s->said_eof = true;
-    s->eof_held = sm_kit(m) && !m->cfg.own_peer && !s->http && !s->window_seen; /* section 10 of the protocol */
+    s->eof_held = sm_kit(m) && !m->cfg.own_peer && !s->http && !s->dialled; /* section 10 of the protocol */
     s->eof_until = 0;
 }
 

@@ -535,10 +535,40 @@ static void the_first_burst_is_bounded(void) {
     rig_pull(r);
     CU_ASSERT_EQUAL(r->data_out, 921600);
     CU_ASSERT_EQUAL(t->writable, 0);
+    rig_tick(r, 5000); /* it has not even seen the stream */
+    CU_ASSERT_EQUAL(r->data_out, 921600);
+    CU_ASSERT(rig_window(r, 2, 65536) > 0); /* it gathers, and gives credit for that */
+    CU_ASSERT_EQUAL(t->writable, 0);
+    rig_tick(r, 1);
+    rig_tick(r, 249);
     CU_ASSERT(rig_window(r, 2, 65536) > 0);
+    rig_tick(r, 1);
+    CU_ASSERT_EQUAL(mux_session_deadline(r->s), r->now + 250);
+    rig_tick(r, 249);
+    CU_ASSERT_EQUAL(r->data_out, 921600);
+    rig_tick(r, 1);
     CU_ASSERT_EQUAL(t->writable, 1);
     rig_pull(r);
-    CU_ASSERT_EQUAL(r->data_out, (1u << 20) + 65536);
+    CU_ASSERT_EQUAL(r->data_out, (1u << 20) + 131072);
+    STOP();
+}
+
+static void what_comes_back_ends_the_first_burst(void) {
+    START(WIRE_ROLE_KIT, published);
+    struct rig_stream *h = rig_visit(r, WIRE_KIND_HTTP);
+    rig_write(h, 5u << 20, true);
+    rig_pull(r);
+    CU_ASSERT_EQUAL(r->data_out, 921600);
+    CU_ASSERT(rig_text(r, WIRE_STREAM_RESPONSE_HEAD, 2, RIG_HEAD) > 0);
+    CU_ASSERT_EQUAL(h->writable, 1);
+    rig_pull(r);
+    CU_ASSERT_EQUAL(r->data_out, 1u << 20); /* all of the window */
+    struct rig_stream *t = rig_visit(r, WIRE_KIND_TCP);
+    rig_write(t, 100, true);
+    rig_pull(r);
+    CU_ASSERT_EQUAL(rig_count(r, WIRE_EOF, 4), 0);
+    CU_ASSERT(rig_frame_in(r, WIRE_DATA, 4, "x", 1) > 0);
+    CU_ASSERT_EQUAL(rig_count(r, WIRE_EOF, 4), 1);
     STOP();
 }
 
@@ -546,8 +576,8 @@ static void a_tcp_eof_waits_for_the_dial(void) {
     START(WIRE_ROLE_KIT, published);
     struct rig_stream *t = rig_visit(r, WIRE_KIND_TCP), *u = rig_visit(r, WIRE_KIND_TCP),
                       *h = rig_visit(r, WIRE_KIND_HTTP), *v = rig_visit(r, WIRE_KIND_TCP);
-    rig_write(t, 10, true); /* waits for the WINDOW */
-    rig_write(u, 0, true);  /* waits for 100 ms */
+    rig_write(t, 10, true); /* waits for the WINDOW, and 250 ms */
+    rig_write(u, 0, true);  /* waits for 250 ms */
     rig_write(h, 0, true);  /* does not wait */
     rig_write(v, 0, true);
     rig_pull(r);
@@ -558,14 +588,18 @@ static void a_tcp_eof_waits_for_the_dial(void) {
     mux_stream_reset(v->st, 7, "");
     CU_ASSERT(mux_session_deadline(r->s) <= r->now);
     rig_tick(r, 1);
-    CU_ASSERT_EQUAL(mux_session_deadline(r->s), r->now + 100);
-    rig_tick(r, 99);
+    CU_ASSERT_EQUAL(mux_session_deadline(r->s), r->now + 250);
+    rig_tick(r, 249);
     CU_ASSERT_EQUAL(rig_count(r, WIRE_EOF, 4), 0);
     rig_tick(r, 1);
     CU_ASSERT_EQUAL(rig_count(r, WIRE_EOF, 4), 1);
     rig_tick(r, 5000);
     CU_ASSERT_EQUAL(rig_count(r, WIRE_EOF, 2), 0);
     CU_ASSERT(rig_window(r, 2, 10) > 0);
+    rig_tick(r, 1);
+    rig_tick(r, 249);
+    CU_ASSERT_EQUAL(rig_count(r, WIRE_EOF, 2), 0);
+    rig_tick(r, 1);
     CU_ASSERT_EQUAL(rig_count(r, WIRE_EOF, 2), 1);
     CU_ASSERT_EQUAL(rig_count(r, WIRE_EOF, 8), 0);
     rig_write(rig_visit(r, WIRE_KIND_TCP), 10, true); /* a driver that gathers its WINDOWs */
@@ -658,6 +692,7 @@ int main(void) {
         {"draining lets streams finish", draining_lets_streams_finish},
         {"draining comes to an end", draining_comes_to_an_end},
         {"published drivers: the first burst is bounded", the_first_burst_is_bounded},
+        {"published drivers: what comes back ends the first burst", what_comes_back_ends_the_first_burst},
         {"published drivers: a TCP EOF waits for the dial", a_tcp_eof_waits_for_the_dial},
         {"every allocation may fail", every_allocation_may_fail},
         {NULL, NULL},
