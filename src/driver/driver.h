@@ -3,7 +3,9 @@
  *
  *   driver.c       the public calls: life, running
  *   driver_options.c what the caller asks for, checked
- *   driver_link.c  connecting, the handshake, the session and its end
+ *   driver_link.c  the primary socket: the handshake, the session and its end
+ *   driver_sock.c  one WebSocket: connect, upgrade, and the link of the multiplexer on it
+ *   driver_shards.c the secondary sockets of a v2 session
  *   driver_retry.c what comes after a lost link: the wait, and the next attempt
  *   driver_bind.c  bindings, and which of them a stream belongs to
  *   url.c          URLs and targets as people write them
@@ -60,6 +62,47 @@ struct driver_binding {
     struct io_timer timeout;
 };
 
+struct driver_sock;
+
+struct driver_sock_ops {
+    const struct mux_link_ops *link; /* its ctx is the socket */
+    /* The WebSocket is open: queue the first frame. Negative: failed() follows. */
+    int (*greet)(struct driver_sock *s);
+    /* No WebSocket came about. `status` is the HTTP status of a refusal, 101 when the answer was no good, else 0. */
+    void (*failed)(struct driver_sock *s, int error, uint16_t status, uint64_t retry_after_ms, const char *text);
+    /* The WebSocket is over and destroyed, the link is not. `broken`: the peer broke the rules of WebSockets. */
+    void (*closed)(struct driver_sock *s, uint16_t code, const char *text, bool broken);
+};
+
+enum shard_state {
+    SHARD_NONE,
+    SHARD_CONNECTING,
+    SHARD_JOINING, /* JOIN is out */
+    SHARD_UP,
+    SHARD_LOST,  /* until it is time to ask for a ticket */
+    SHARD_ASKED, /* for a ticket */
+};
+
+struct driver_sock {
+    struct ht_tunnel *t;
+    unsigned index; /* 0: the primary */
+    enum wire_version version;
+    const struct driver_sock_ops *ops;
+    struct ws_connect *connect;
+    struct ws_conn *ws;
+    struct mux_link *link;
+    bool closing;          /* the closing handshake was begun */
+    struct io_timer timer; /* for the answer to the first frame; a secondary has more uses for it */
+    /* secondaries */
+    enum shard_state state;
+    unsigned attempts; /* since it was last steady */
+    uint64_t up_at;
+    uint64_t heard;     /* bytes, when last looked at */
+    uint64_t pinged_at; /* 0: no PING is out */
+    bool seen_up;       /* a map of the kit's has said so */
+    char nonce[129];    /* of the ticket */
+};
+
 struct ht_tunnel {
     enum driver_state state;
     struct driver_url url;
@@ -80,11 +123,10 @@ struct ht_tunnel {
     atomic_bool stop_asked, retry_asked; /* set from signal handlers and other threads */
     bool stopped;
 
-    struct ws_connect *connect;
-    struct ws_conn *ws;
-    struct mux_link *link;
+    struct driver_sock socks[HT_MAX_CONNECTIONS]; /* 0: the primary */
     struct mux_session *session;
-    bool ws_closing;   /* the closing handshake was begun */
+    bool only_v1;      /* the kit refused an upgrade that offered more */
+    bool reissues;     /* both named `reissue-tickets` */
     bool was_up;       /* ever */
     bool told_up;      /* connected() was told last, and not disconnected() */
     bool session_over; /* nothing comes from it any more */
@@ -92,7 +134,7 @@ struct ht_tunnel {
     uint64_t rtt_us;   /* 0: not measured */
     uint64_t sessions;
     struct ht_metrics metrics; /* of all sessions */
-    struct io_timer session_timer, hello_timer, close_timer;
+    struct io_timer session_timer, close_timer;
     struct io_task clock, end;
     uint64_t deadline;    /* what session_timer is set to; UINT64_MAX: not set */
     char session_id[160]; /* to be resumed; "": none */
@@ -134,6 +176,25 @@ int driver_options_set(struct ht_tunnel *t, const struct ht_tunnel_options *o, s
 /* Wipes the secrets and frees everything. */
 void driver_options_free(struct ht_tunnel *t);
 
+/* ---- driver_sock.c ---- */
+
+void driver_sock_init(struct driver_sock *s, struct ht_tunnel *t, unsigned index, const struct driver_sock_ops *ops,
+                      void (*timer)(struct io_timer *));
+/* What comes of it is told by greet() or failed(), never from inside here. Negative with *err: not even begun. */
+int driver_sock_connect(struct driver_sock *s, const char *protocols, struct ht_errmsg *err);
+/* Starts the closing handshake, once; closed() follows. */
+void driver_sock_close(struct driver_sock *s, uint16_t code, const char *reason);
+/* Drops everything of it without a word. */
+void driver_sock_drop(struct driver_sock *s);
+void driver_sock_output(void *ctx); /* the links' output() */
+
+/* ---- driver_shards.c ---- */
+
+/* The session stands: opens all secondaries at once (rule JOIN-3). */
+void driver_shards_open(struct ht_tunnel *t, const struct wire_hello_ok *ok);
+void driver_on_reissued(void *ctx, const struct wire_reissue *answer);
+void driver_on_shard_map(void *ctx, const struct wire_shard_map *map);
+
 /* ---- driver_link.c ---- */
 
 int driver_link_start(struct ht_tunnel *t);
@@ -144,6 +205,8 @@ void driver_link_destroy(struct ht_tunnel *t);
 void driver_link_touch(struct ht_tunnel *t);
 
 /* ---- driver_retry.c ---- */
+
+#define DRIVER_STEADY_MS 10000u /* a link that stood this long starts the waits from the shortest again */
 
 /* The noted reason is one that passes, and there is time left. */
 bool driver_retry_wanted(const struct ht_tunnel *t);

@@ -41,13 +41,6 @@ static void link_gone(struct ht_tunnel *t) {
     driver_end(t);
 }
 
-static void start_ws_close(struct ht_tunnel *t, uint16_t code, const char *reason) {
-    if (t->ws_closing)
-        return;
-    t->ws_closing = true;
-    ws_conn_close(t->ws, code, reason);
-}
-
 /* What a GOAWAY means for whoever runs this driver. `text` is for people. */
 static void goaway_reason(struct ht_tunnel *t) {
     const char *text = t->goaway_text[0] ? t->goaway_text : "it did not say why";
@@ -104,14 +97,14 @@ static void session_over(void *ctx, enum mux_end why, const char *text) {
         driver_end_reason(t, HT_TUNNEL_ELOST, "the connection to the kit was lost");
         break;
     }
-    if (!t->ws) {
+    if (!t->socks[0].ws) {
         link_gone(t);
         return;
     }
     /* What is queued (a GOAWAY, the close frame) still goes out; the closing handshake is bounded in time. */
     if (t->state != DRIVER_ENDED)
         t->state = driver_retry_wanted(t) ? DRIVER_DOWN : DRIVER_CLOSING;
-    start_ws_close(t, 0, "");
+    driver_sock_close(&t->socks[0], 0, "");
 }
 
 void driver_link_close(struct ht_tunnel *t) {
@@ -126,21 +119,13 @@ static void close_timer_fired(struct io_timer *timer) {
     driver_link_close(ht_container_of(timer, struct ht_tunnel, close_timer));
 }
 
-static void hello_timer_fired(struct io_timer *timer) {
-    struct ht_tunnel *t = ht_container_of(timer, struct ht_tunnel, hello_timer);
-    driver_end_reason(t, HT_TUNNEL_EHANDSHAKE, "the kit at %s did not answer HELLO in time", t->url.host_field);
-    driver_end(t);
-}
-
 void driver_link_destroy(struct ht_tunnel *t) {
-    ws_connect_cancel(&t->connect);
     mux_session_destroy(&t->session);
-    mux_link_destroy(&t->link);
-    ws_conn_destroy(&t->ws);
+    for (unsigned i = 0; i < HT_MAX_CONNECTIONS; i++)
+        driver_sock_drop(&t->socks[i]);
     if (t->clock.run) {
         io_task_cancel(&t->clock);
         io_timer_stop(&t->session_timer);
-        io_timer_stop(&t->hello_timer);
         io_timer_stop(&t->close_timer);
     }
     io_timer_stop(&t->retry_timer);
@@ -166,6 +151,8 @@ static const struct mux_session_ops session_ops = {
     .stream_open = driver_on_stream_open,
     .goaway = session_goaway,
     .pong = session_pong,
+    .reissued = driver_on_reissued,
+    .shard_map = driver_on_shard_map,
     .over = session_over,
 };
 
@@ -176,12 +163,10 @@ static bool has_capability(const struct wire_hello_ok *ok, const char *name) {
     return false;
 }
 
-static void link_hello_ok(void *ctx, const struct wire_hello_ok *ok) {
-    struct ht_tunnel *t = ctx;
-    io_timer_stop(&t->hello_timer);
+static int make_session(struct ht_tunnel *t, const struct wire_hello_ok *ok) {
     struct mux_config cfg = {
         .role = WIRE_ROLE_DRIVER,
-        .version = WIRE_V1,
+        .version = t->socks[0].version,
         .stream_window = ok->stream_window,
         .session_window = ok->session_window,
         .max_streams =
@@ -196,7 +181,14 @@ static void link_hello_ok(void *ctx, const struct wire_hello_ok *ok) {
         .random = ht_random_bytes,
     };
     t->session = mux_session_create(&cfg, &session_ops, t, io_now_ms(t->loop));
-    if (!t->session || mux_session_attach(t->session, t->link, ok) < 0) {
+    return t->session ? mux_session_attach(t->session, t->socks[0].link, ok) : HT_ENOMEM;
+}
+
+static void link_hello_ok(void *ctx, const struct wire_hello_ok *ok) {
+    struct driver_sock *s = ctx;
+    struct ht_tunnel *t = s->t;
+    io_timer_stop(&s->timer);
+    if (make_session(t, ok) < 0) {
         driver_end_reason(t, HT_TUNNEL_ENOMEM, "%s", ht_strerror(HT_TUNNEL_ENOMEM));
         driver_end(t);
         return;
@@ -204,14 +196,13 @@ static void link_hello_ok(void *ctx, const struct wire_hello_ok *ok) {
     t->state = DRIVER_UP;
     t->was_up = t->told_up = true;
     t->up_at = io_now_ms(t->loop);
-    t->granted = 1;
+    t->granted = s->version == WIRE_V2 ? (unsigned)ht_min(ok->connections_granted, t->connections) : 1;
+    t->reissues = s->version == WIRE_V2 && has_capability(ok, WIRE_CAP_REISSUE_TICKETS);
     t->rtt_us = 0;
     t->sessions++;
     t->session_id[0] = '\0';
     if (ok->session_id.n < sizeof t->session_id)
         driver_text(ok->session_id, t->session_id, sizeof t->session_id);
-    ws_conn_set_limits(
-        t->ws, &(struct ws_limits){.max_message = WIRE_LIMIT_MAX_MESSAGE, .max_fragments = WIRE_LIMIT_MAX_FRAGMENTS});
     driver_link_touch(t);
     if (t->calls.connected) {
         char id[160], server[160];
@@ -224,12 +215,15 @@ static void link_hello_ok(void *ctx, const struct wire_hello_ok *ok) {
     }
     if (t->state == DRIVER_UP)
         driver_bind_all(t, ok);
+    if (t->state == DRIVER_UP)
+        driver_shards_open(t, ok);
 }
 
 /* ---- the link ---- */
 
 static void link_refused(void *ctx, const struct wire_goaway *goaway) {
-    struct ht_tunnel *t = ctx;
+    struct driver_sock *s = ctx;
+    struct ht_tunnel *t = s->t;
     note_goaway(t, goaway);
     if (t->goaway_code == WIRE_CODE_PROTOCOL_ERROR)
         driver_end_reason(t, HT_TUNNEL_EHANDSHAKE, "the kit refused HELLO: %s", t->goaway_text);
@@ -237,73 +231,34 @@ static void link_refused(void *ctx, const struct wire_goaway *goaway) {
     goaway_reason(t);
 }
 
-static void link_output(void *ctx) {
-    struct ht_tunnel *t = ctx;
-    if (t->ws)
-        ws_conn_want_send(t->ws);
-    driver_link_touch(t);
-}
-
 static void link_close(void *ctx, uint16_t ws_code, const char *reason) {
-    struct ht_tunnel *t = ctx;
-    if (!t->session)
-        driver_end_reason(t, HT_TUNNEL_EHANDSHAKE, "the kit did not answer HELLO as it should: %s",
+    struct driver_sock *s = ctx;
+    if (!s->t->session)
+        driver_end_reason(s->t, HT_TUNNEL_EHANDSHAKE, "the kit did not answer HELLO as it should: %s",
                           reason ? reason : "");
-    if (t->ws)
-        start_ws_close(t, ws_code, reason);
+    driver_sock_close(s, ws_code, reason);
 }
 
 static const struct mux_link_ops link_ops = {
     .hello_ok = link_hello_ok,
     .refused = link_refused,
-    .output = link_output,
+    .output = driver_sock_output,
     .close = link_close,
 };
 
-static ssize_t ws_message(void *ctx, uint8_t *p, size_t n, bool end) {
-    struct ht_tunnel *t = ctx;
-    if (t->session)
-        mux_session_measure(t->session, ht_now_us());
-    return mux_link_message(t->link, p, n, end);
-}
+/* ---- the primary socket ---- */
 
-static void ws_fed(void *ctx) {
-    struct ht_tunnel *t = ctx;
-    mux_link_fed(t->link);
-    if (t->session && !t->session_over)
-        mux_session_tick(t->session, io_now_ms(t->loop));
-    driver_link_touch(t);
-}
-
-static size_t ws_pull(void *ctx, uint8_t *out, size_t cap) {
-    struct ht_tunnel *t = ctx;
-    return mux_link_pull(t->link, out, cap);
-}
-
-static void ws_closed(void *ctx, uint16_t code, struct ht_slice reason, bool local) {
-    struct ht_tunnel *t = ctx;
-    char text[160];
-    driver_text(reason, text, sizeof text);
-    ws_conn_destroy(&t->ws);
-    if (local && !t->ws_closing) /* not by us: by the WebSocket layer, which saw something that may not be */
-        driver_end_reason(t, HT_TUNNEL_EPROTO, "the kit broke the WebSocket protocol: %s", text);
-    if (!t->session)
-        driver_end_reason(t, HT_TUNNEL_EHANDSHAKE, "the kit at %s closed the connection before it answered HELLO%s%s%s",
-                          t->url.host_field, *text ? " (" : "", text, *text ? ")" : "");
-    else if (!t->session_over && code != 1005 && code != 1006 && !t->goaway)
-        driver_end_reason(t, HT_TUNNEL_ELOST, "the kit closed the connection with code %u%s%s%s", code,
-                          *text ? " (" : "", text, *text ? ")" : "");
-    /* RFC 6455 7.4.1: 1005 stands for a close frame without a code. */
-    mux_link_closed(t->link, code == 1005 || code == WIRE_CLOSE_NORMAL);
-    link_gone(t);
-}
-
-static const struct ws_ops ws_calls = {.message = ws_message, .fed = ws_fed, .pull = ws_pull, .closed = ws_closed};
-
-static int say_hello(struct ht_tunnel *t) {
-    static const struct ht_slice capabilities[] = {{WIRE_CAP_AUTO_WINDOW, sizeof WIRE_CAP_AUTO_WINDOW - 1}};
-    struct wire_hello hello = {
-        .version = WIRE_V1, .capabilities = capabilities, .n_capabilities = HT_ARRAY_LEN(capabilities)};
+static int say_hello(struct driver_sock *s) {
+    static const struct ht_slice capabilities[] = {{WIRE_CAP_AUTO_WINDOW, sizeof WIRE_CAP_AUTO_WINDOW - 1},
+                                                   {WIRE_CAP_MULTI_WS, sizeof WIRE_CAP_MULTI_WS - 1},
+                                                   {WIRE_CAP_REISSUE_TICKETS, sizeof WIRE_CAP_REISSUE_TICKETS - 1},
+                                                   {WIRE_CAP_SHARD_MAP, sizeof WIRE_CAP_SHARD_MAP - 1}};
+    struct ht_tunnel *t = s->t;
+    struct wire_hello hello = {.version = s->version,
+                               .capabilities = capabilities,
+                               .n_capabilities = s->version == WIRE_V2 ? HT_ARRAY_LEN(capabilities) : 1,
+                               .has_max_connections = s->version == WIRE_V2,
+                               .max_connections = t->connections};
     if (t->token) {
         /* On the upgrade too: an edge in front of the kit may take the header for itself. */
         hello.has_auth = true;
@@ -314,76 +269,70 @@ static int say_hello(struct ht_tunnel *t) {
         hello.has_resume = true;
         hello.resume.session_id = ht_slice_str(t->session_id);
     }
-    return mux_link_send_hello(t->link, &hello);
-}
-
-static void connect_open(void *ctx, struct io_conn *conn, struct ht_slice protocol, struct ht_slice early) {
-    struct ht_tunnel *t = ctx;
-    t->connect = NULL;
-    if (!ht_slice_is(protocol, wire_version_text(WIRE_V1))) {
-        char chosen[64];
-        io_conn_close(&conn);
-        t->final = true;
-        driver_end_reason(t, HT_TUNNEL_EHANDSHAKE, "the kit at %s chose the subprotocol \"%s\", which was not offered",
-                          t->url.host_field, driver_text(protocol, chosen, sizeof chosen));
-        driver_end(t);
-        return;
-    }
-    static const struct ws_limits first = {.max_message = WIRE_LIMIT_MAX_MESSAGE,
-                                           .max_fragments = WIRE_LIMIT_MAX_FRAGMENTS};
-    io_conn_tune_tunnel(conn);
-    t->ws = ws_conn_create(t->loop, conn, WS_CLIENT, &first, early, &ws_calls, t);
-    t->link = t->ws ? mux_link_create(WIRE_ROLE_DRIVER, WIRE_V1, &link_ops, t) : NULL;
-    if (!t->link || say_hello(t) < 0) {
-        driver_end_reason(t, HT_TUNNEL_ENOMEM, "%s", ht_strerror(HT_TUNNEL_ENOMEM));
-        driver_end(t);
-        return;
-    }
     t->state = DRIVER_HELLO;
-    io_timer_set(&t->hello_timer, t->connect_timeout_ms);
+    return mux_link_send_hello(s->link, &hello);
 }
 
-static void connect_failed(void *ctx, int err, uint16_t status, uint64_t retry_after_ms, const char *text) {
-    struct ht_tunnel *t = ctx;
-    (void)err;
-    t->connect = NULL;
+static void primary_failed(struct driver_sock *s, int error, uint16_t status, uint64_t retry_after_ms,
+                           const char *text) {
+    struct ht_tunnel *t = s->t;
+    if (status == 400 && !t->only_v1 && t->connections > 1) {
+        t->only_v1 = true; /* it may not know how to choose from a list */
+        driver_link_start(t);
+        return;
+    }
     t->retry_after_ms = retry_after_ms;
-    t->final = status == 400 || status == 403 || status == 426; /* RFC 9110 15.5: the same request fares no better */
+    /* RFC 9110 15.5: the same request fares no better. 101: it speaks WebSocket, and not our protocol. */
+    t->final = status == 101 || status == 400 || status == 403 || status == 426;
     if (status == 401)
         driver_end_reason(t, HT_TUNNEL_EAUTH,
                           t->token ? "the kit at %s refused the token" : "the kit at %s wants a token",
                           t->url.host_field);
     else
-        driver_end_reason(t, status ? HT_TUNNEL_EHANDSHAKE : HT_TUNNEL_ECONNECT, "%s", text);
+        driver_end_reason(t, error, "%s", text);
     driver_end(t);
 }
 
-static const struct ws_connect_ops connect_ops = {.open = connect_open, .failed = connect_failed};
+static void primary_closed(struct driver_sock *s, uint16_t code, const char *text, bool broken) {
+    struct ht_tunnel *t = s->t;
+    if (broken)
+        driver_end_reason(t, HT_TUNNEL_EPROTO, "the kit broke the WebSocket protocol: %s", text);
+    if (!t->session)
+        driver_end_reason(t, HT_TUNNEL_EHANDSHAKE, "the kit at %s closed the connection before it answered HELLO%s%s%s",
+                          t->url.host_field, *text ? " (" : "", text, *text ? ")" : "");
+    else if (!t->session_over && code != 1005 && code != 1006 && !t->goaway)
+        driver_end_reason(t, HT_TUNNEL_ELOST, "the kit closed the connection with code %u%s%s%s", code,
+                          *text ? " (" : "", text, *text ? ")" : "");
+    /* RFC 6455 7.4.1: 1005 stands for a close frame without a code. */
+    mux_link_closed(s->link, code == 1005 || code == WIRE_CLOSE_NORMAL);
+    link_gone(t);
+}
+
+static void hello_late(struct io_timer *timer) {
+    struct ht_tunnel *t = ht_container_of(timer, struct driver_sock, timer)->t;
+    driver_end_reason(t, HT_TUNNEL_EHANDSHAKE, "the kit at %s did not answer HELLO in time", t->url.host_field);
+    driver_end(t);
+}
+
+static const struct driver_sock_ops primary_ops = {
+    .link = &link_ops, .greet = say_hello, .failed = primary_failed, .closed = primary_closed};
 
 int driver_link_start(struct ht_tunnel *t) {
     struct ht_errmsg err;
-    t->ws_closing = t->session_over = t->goaway = t->final = t->end_known = false;
+    t->session_over = t->goaway = t->final = t->end_known = false;
     t->goaway_code = 0;
     t->goaway_text[0] = '\0';
     t->retry_after_ms = 0;
     t->deadline = UINT64_MAX;
     io_task_init(&t->clock, clock_task);
     io_timer_init(t->loop, &t->session_timer, session_timer_fired);
-    io_timer_init(t->loop, &t->hello_timer, hello_timer_fired);
     io_timer_init(t->loop, &t->close_timer, close_timer_fired);
-    struct ws_connect_options o = {
-        .host = t->url.host,
-        .port = t->url.port,
-        .tls = t->tls,
-        .host_field = t->url.host_field,
-        .path = t->url.path,
-        .protocols = wire_version_text(WIRE_V1),
-        .extra = (const char *)ht_buf_head(&t->headers),
-        .timeout_ms = t->connect_timeout_ms,
-    };
-    t->connect = ws_connect_start(t->loop, &o, &connect_ops, t, &err);
+    driver_sock_init(&t->socks[0], t, 0, &primary_ops, hello_late);
     t->state = DRIVER_CONNECTING;
-    if (!t->connect) {
+    /* One socket is all the same in both versions, and every kit speaks the first. */
+    const char *protocols =
+        t->connections > 1 && !t->only_v1 ? WIRE_SUBPROTOCOL_V2 ", " WIRE_SUBPROTOCOL_V1 : WIRE_SUBPROTOCOL_V1;
+    if (driver_sock_connect(&t->socks[0], protocols, &err) < 0) {
         driver_end_reason(t, HT_TUNNEL_ECONNECT, "%s", err.text);
         driver_end(t);
     }

@@ -5,7 +5,6 @@
 
 #define RETRY_MAX_MS 30000u
 #define RETRY_AFTER_MAX_MS 3600000u /* what the kit asks for is heeded up to this */
-#define STEADY_MS 10000u            /* a link that stood this long starts the waits from the shortest again */
 
 uint64_t driver_backoff(unsigned attempt, uint64_t min_ms, uint64_t random) {
     uint64_t most = min_ms;
@@ -53,7 +52,7 @@ void driver_retry_begin(struct ht_tunnel *t) {
     uint64_t left = time_left(t);
     if (t->told_up) {
         t->lost_at = io_now_ms(t->loop);
-        if (t->lost_at - t->up_at >= STEADY_MS)
+        if (t->lost_at - t->up_at >= DRIVER_STEADY_MS)
             t->attempts = 0;
     }
     ht_random_bytes(&random, sizeof random);

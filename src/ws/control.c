@@ -146,9 +146,17 @@ void ws_control_received(struct ws_conn *w, uint8_t *frame, size_t n, uint8_t op
     case WSLAY_CONNECTION_CLOSE:
         close_received(w, frame, n);
         break;
-    default: /* PONG: nobody asked (we never send a PING), and it needs no answer */
+    default: /* PONG: that it came is all it says */
         break;
     }
+}
+
+void ws_conn_ping(struct ws_conn *w) {
+    static const struct wslay_event_msg ping = {.opcode = WSLAY_PING};
+    if (w->tx != WS_TX_OPEN || w->over || wslay_event_want_write(w->wslay))
+        return; /* one that waits already does as well */
+    if (wslay_event_queue_msg(w->wslay, &ping) == 0)
+        io_task_add(w->loop, &w->out);
 }
 
 void ws_control_write(struct ws_conn *w) {

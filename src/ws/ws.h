@@ -87,6 +87,13 @@ void ws_conn_set_limits(struct ws_conn *w, const struct ws_limits *limits);
  * in one system call. Cheap; call as often as you like. */
 void ws_conn_want_send(struct ws_conn *w);
 
+/*
+ * Sends a PING (RFC 6455 5.5.2) ahead of what waits, so that the peer has something to answer when nothing else is
+ * said; its PONG is not told, but counts as bytes read (io_conn_counts). Out of memory and a connection that closes:
+ * nothing happens.
+ */
+void ws_conn_ping(struct ws_conn *w);
+
 /* Stops or resumes handing messages up (the kernel's buffer then stops the peer). Control frames keep being answered
  * only while reading: use it for orderly shutdown, never as flow control. */
 void ws_conn_pause(struct ws_conn *w, bool pause);

@@ -43,13 +43,15 @@ struct world {
     /* the driver's options */
     uint32_t retry_for_ms, retry_min_ms; /* retry_for_ms 0: never */
     bool retry_first;
+    uint32_t connections;
     /* the kit's connection */
     struct io_conn *c;
     struct ht_buf in; /* the request's head; a NUL follows */
     struct ws_conn *ws;
     struct mux_link *l;
     struct mux_session *s;
-    unsigned hellos, upgrades;
+    unsigned hellos, upgrades, asked;
+    char offered[64];
     char hello_token[64], hello_caps[128], hello_resume[64];
     struct wire_bind binds[KIT_BINDS]; /* without texts */
     char bind_label[64], bind_host[64];
@@ -131,11 +133,17 @@ static inline void kit_unbind(void *ctx, const struct wire_unbind *unbind) {
 
 static inline void kit_over(void *ctx, enum mux_end why, const char *text) { (void)ctx, (void)why, (void)text; }
 
+/* What the kit chooses. */
+static inline enum wire_version kit_version(void) {
+    return w.subprotocol && strcmp(w.subprotocol, WIRE_SUBPROTOCOL_V2) == 0 ? WIRE_V2 : WIRE_V1;
+}
+
 static inline void kit_hello(void *ctx, const struct wire_hello *hello) {
     static const struct mux_session_ops ops = {.bind = kit_bind, .unbind = kit_unbind, .over = kit_over};
     (void)ctx;
     w.hellos++;
-    CU_ASSERT_EQUAL(hello->version, WIRE_V1);
+    CU_ASSERT_EQUAL(hello->version, kit_version());
+    w.asked = hello->has_max_connections ? hello->max_connections : 0;
     snprintf(w.hello_token, sizeof w.hello_token, "%.*s", HT_SLICE_ARG(hello->auth.token));
     snprintf(w.hello_resume, sizeof w.hello_resume, "%.*s", HT_SLICE_ARG(hello->resume.session_id));
     w.hello_caps[0] = '\0';
@@ -149,17 +157,20 @@ static inline void kit_hello(void *ctx, const struct wire_hello *hello) {
     }
     if (w.no_hello_ok)
         return;
+    static const struct wire_join_ticket ticket = {.index = 1, .nonce = {"n", 1}, .expires_ms = 30000};
     struct wire_hello_ok ok = {.session_id = ht_slice_str("S-1"),
                                .stream_window = WIRE_LIMIT_STREAM_WINDOW,
                                .session_window = WIRE_LIMIT_SESSION_WINDOW,
-                               .connections_granted = 1,
+                               .connections_granted = kit_version() == WIRE_V2 ? 2 : 1,
+                               .join_tickets = &ticket,
+                               .n_join_tickets = kit_version() == WIRE_V2,
                                .resumed = w.resumes && hello->has_resume,
                                .resumed_binds = w.resumed_binds,
                                .n_resumed_binds = w.resumes && hello->has_resume ? w.n_resumed_binds : 0,
                                .has_server = true,
                                .server = ht_slice_str("scripted/1")};
     struct mux_config cfg = {.role = WIRE_ROLE_KIT,
-                             .version = WIRE_V1,
+                             .version = kit_version(),
                              .stream_window = ok.stream_window,
                              .session_window = ok.session_window,
                              .max_streams = 64,
@@ -225,11 +236,11 @@ static inline void kit_upgrade(struct http_head *h, const char *head) {
     struct ht_slice key, offered;
     struct http_error e;
     CU_ASSERT_EQUAL_FATAL(ws_check_request(h, head, &key, &offered, &scratch, &e), 0);
-    CU_ASSERT(ht_slice_is(offered, WIRE_SUBPROTOCOL_V1));
+    snprintf(w.offered, sizeof w.offered, "%.*s", HT_SLICE_ARG(offered));
     CU_ASSERT_EQUAL_FATAL(ws_write_101(&out, key, w.subprotocol ? w.subprotocol : WIRE_SUBPROTOCOL_V1), 0);
     struct iovec v = {.iov_base = out.data, .iov_len = out.len};
     CU_ASSERT_EQUAL_FATAL(io_conn_write(w.c, &v, 1), (ssize_t)out.len);
-    w.l = mux_link_create(WIRE_ROLE_KIT, WIRE_V1, &kit_link_ops, NULL);
+    w.l = mux_link_create(WIRE_ROLE_KIT, kit_version(), &kit_link_ops, NULL);
     w.ws = ws_conn_create(w.loop, w.c, WS_SERVER, &limits, ht_slice_of(NULL, 0), &ops, NULL);
     w.c = NULL;
     CU_ASSERT_FATAL(w.l && w.ws);
@@ -446,7 +457,8 @@ static inline void world_tunnel(const char *token) {
                                   .connect_timeout_ms = 5000,
                                   .retry_for_ms = w.retry_for_ms ? w.retry_for_ms : HT_NO_RETRY,
                                   .retry_min_ms = w.retry_min_ms,
-                                  .retry_first = w.retry_first};
+                                  .retry_first = w.retry_first,
+                                  .connections = w.connections};
     CU_ASSERT_EQUAL_FATAL(driver_create_on(w.loop, &w.t, &o, &calls, NULL), HT_TUNNEL_OK);
 }
 

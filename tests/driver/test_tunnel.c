@@ -17,6 +17,7 @@ static void hello_says_who_we_are(void) {
     CU_ASSERT_PTR_NOT_NULL(strstr(head, "Authorization: Bearer s3cret\r\n"));
     CU_ASSERT_STRING_EQUAL(w.hello_token, "s3cret");
     CU_ASSERT_STRING_EQUAL(w.hello_caps, WIRE_CAP_AUTO_WINDOW ",");
+    CU_ASSERT_STRING_EQUAL(w.offered, WIRE_SUBPROTOCOL_V1);
     CU_ASSERT_STRING_EQUAL(w.session_id, "S-1");
     CU_ASSERT_STRING_EQUAL(w.server, "scripted/1");
     world_stop();
@@ -148,6 +149,45 @@ static void a_subprotocol_that_was_not_offered(void) {
     UNTIL(w.ended);
     CU_ASSERT(w.end_error == HT_TUNNEL_ECONNECT || w.end_error == HT_TUNNEL_EHANDSHAKE);
     world_stop();
+}
+
+/* Several sockets are asked for, and the kit knows only one. */
+static void a_kit_of_version_1(void) {
+    world_start();
+    w.connections = 4;
+    start();
+    UNTIL(w.connected);
+    CU_ASSERT_STRING_EQUAL(w.offered, WIRE_SUBPROTOCOL_V2 ", " WIRE_SUBPROTOCOL_V1);
+    CU_ASSERT_STRING_EQUAL(w.hello_caps, WIRE_CAP_AUTO_WINDOW ",");
+    CU_ASSERT_EQUAL(w.asked, 0);
+    settle();
+    CU_ASSERT_EQUAL(w.upgrades, 1);
+    world_stop();
+    /* and one that takes no list */
+    world_start();
+    w.connections = 4;
+    w.answer = "HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n";
+    start();
+    UNTIL(w.upgrades == 2);
+    CU_ASSERT_PTR_NOT_NULL(
+        strstr((const char *)ht_buf_head(&w.in), "Sec-WebSocket-Protocol: " WIRE_SUBPROTOCOL_V1 "\r\n"));
+    expect_end(HT_TUNNEL_EHANDSHAKE, "400");
+}
+
+/* Rule JOIN-3: without reissue-tickets a session that does not get all of its sockets is given up, and with a goodbye.
+ */
+static void a_secondary_that_cannot_be_opened(void) {
+    world_start();
+    w.connections = 4;
+    w.subprotocol = WIRE_SUBPROTOCOL_V2;
+    start();
+    UNTIL(w.connected);
+    w.answer = "HTTP/1.1 503 Unavailable\r\nContent-Length: 0\r\n\r\n";
+    CU_ASSERT_EQUAL(w.asked, 4);
+    CU_ASSERT_STRING_EQUAL(w.hello_caps, "auto-window,multi-ws,reissue-tickets,shard-map,");
+    UNTIL(w.ws_closed);
+    CU_ASSERT_EQUAL(w.close_code, 1005);
+    expect_end(HT_TUNNEL_ELOST, "connection 2 of the 2");
 }
 
 static void nobody_answers_hello(void) {
@@ -648,6 +688,8 @@ static const struct tap_test tests[] = {
     {"a wrong token", a_wrong_token},
     {"something that speaks no HTTP", something_that_speaks_no_http},
     {"a subprotocol that was not offered", a_subprotocol_that_was_not_offered},
+    {"a kit of version 1", a_kit_of_version_1},
+    {"a secondary that cannot be opened", a_secondary_that_cannot_be_opened},
     {"nobody answers HELLO", nobody_answers_hello},
     {"nobody answers the upgrade", nobody_answers_the_upgrade},
     {"refused with GOAWAY", refused_with_goaway},

@@ -1,0 +1,225 @@
+/*
+ * The secondary sockets of a v2 session. All of them are opened at once with the tickets of HELLO_OK; one that is lost,
+ * or could not be opened, is replaced by itself when the kit reissues tickets.
+ */
+#include "driver/driver.h"
+
+#include "base/clock.h"
+
+#include <stdio.h>
+
+static void shard_gone(struct driver_sock *s, const char *why);
+
+/* ---- is it still there? ---- */
+
+/*
+ * The session's PING travels on the primary. A secondary without a word is asked by a PING of the WebSocket, which
+ * every server answers, and which keeps the boxes in between from taking it for dead.
+ */
+static void check_life(struct driver_sock *s) {
+    struct ht_tunnel *t = s->t;
+    uint64_t in, out, now = io_now_ms(t->loop), wait = t->ping_after_ms;
+    io_conn_counts(ws_conn_io(s->ws), &in, &out);
+    if (in != s->heard) {
+        s->heard = in;
+        s->pinged_at = 0;
+    } else if (s->pinged_at && now >= s->pinged_at + t->pong_timeout_ms) {
+        shard_gone(s, "it does not answer any more");
+        return;
+    } else if (!s->pinged_at) {
+        s->pinged_at = now;
+        ws_conn_ping(s->ws);
+    }
+    if (s->pinged_at)
+        wait = ht_min(wait, s->pinged_at + t->pong_timeout_ms - now);
+    io_timer_set(&s->timer, wait);
+}
+
+/* ---- JOIN ---- */
+
+static int shard_greet(struct driver_sock *s) {
+    struct wire_join join = {
+        .session_id = ht_slice_str(s->t->session_id),
+        .index = (uint16_t)s->index,
+        .nonce = ht_slice_str(s->nonce),
+    };
+    s->state = SHARD_JOINING;
+    return mux_link_send_join(s->link, &join);
+}
+
+static void link_join_ok(void *ctx, const struct wire_join_ok *ok) {
+    struct driver_sock *s = ctx;
+    struct ht_tunnel *t = s->t;
+    (void)ok; /* its index is the one we asked for, or the ticket would not have worked */
+    if (!t->session || mux_session_join(t->session, s->link, s->index) < 0) {
+        shard_gone(s, "the session is over");
+        return;
+    }
+    s->state = SHARD_UP;
+    s->up_at = io_now_ms(t->loop);
+    s->heard = 0;
+    s->pinged_at = 0;
+    s->seen_up = false;
+    io_timer_set(&s->timer, t->ping_after_ms);
+    driver_say(t, HT_SEVERITY_DEBUG, "connection %u of %u stands", s->index + 1, t->granted);
+}
+
+static void link_join_err(void *ctx, const struct wire_join_err *err) {
+    struct driver_sock *s = ctx;
+    char message[256], text[320];
+    const char *code = wire_join_error_text(err->code);
+    driver_text(err->message, message, sizeof message);
+    snprintf(text, sizeof text, "%s%s%s", code ? code : "refused", *message ? ": " : "", message);
+    shard_gone(s, text);
+}
+
+static void link_refused(void *ctx, const struct wire_goaway *goaway) {
+    char message[256];
+    shard_gone(ctx, driver_text(goaway->message, message, sizeof message));
+}
+
+static void link_close(void *ctx, uint16_t ws_code, const char *reason) { driver_sock_close(ctx, ws_code, reason); }
+
+static const struct mux_link_ops shard_link_ops = {
+    .join_ok = link_join_ok,
+    .join_err = link_join_err,
+    .refused = link_refused,
+    .output = driver_sock_output,
+    .close = link_close,
+};
+
+static void shard_failed(struct driver_sock *s, int error, uint16_t status, uint64_t retry_after_ms, const char *text) {
+    (void)error, (void)status, (void)retry_after_ms;
+    shard_gone(s, text);
+}
+
+static void shard_closed(struct driver_sock *s, uint16_t code, const char *text, bool broken) {
+    char why[256];
+    if (code == 1006 || broken)
+        snprintf(why, sizeof why, "%s", *text ? text : "the connection was lost");
+    else
+        snprintf(why, sizeof why, "the kit closed it with code %u%s%s", code, *text ? ": " : "", text);
+    shard_gone(s, why);
+}
+
+static const struct driver_sock_ops shard_ops = {
+    .link = &shard_link_ops, .greet = shard_greet, .failed = shard_failed, .closed = shard_closed};
+
+static void shard_connect(struct driver_sock *s) {
+    struct ht_errmsg err;
+    s->state = SHARD_CONNECTING;
+    if (driver_sock_connect(s, WIRE_SUBPROTOCOL_V2, &err) < 0)
+        shard_gone(s, err.text);
+}
+
+/* ---- tickets ---- */
+
+/* True: the nonce is one that fits; the protocol allows 128 bytes. */
+static bool take_ticket(struct ht_tunnel *t, const struct wire_join_ticket *ticket, enum shard_state from) {
+    if (ticket->index == 0 || ticket->index >= t->granted)
+        return false;
+    struct driver_sock *s = &t->socks[ticket->index];
+    if (s->state != from || ticket->nonce.n >= sizeof s->nonce)
+        return false;
+    memcpy(s->nonce, ticket->nonce.p, ticket->nonce.n);
+    s->nonce[ticket->nonce.n] = '\0';
+    io_timer_stop(&s->timer);
+    shard_connect(s);
+    return true;
+}
+
+/* Rule SHARD-2. */
+static void ask_for_ticket(struct driver_sock *s) {
+    uint16_t index = (uint16_t)s->index;
+    struct wire_reissue ask = {.indexes = &index, .n_indexes = 1};
+    s->state = mux_session_send(s->t->session, WIRE_REISSUE_JOIN_TICKETS, &ask) < 0 ? SHARD_LOST : SHARD_ASKED;
+    io_timer_set(&s->timer, WIRE_LIMIT_BIND_TIMEOUT);
+}
+
+void driver_on_reissued(void *ctx, const struct wire_reissue *answer) {
+    for (size_t i = 0; i < answer->n_join_tickets; i++)
+        (void)take_ticket(ctx, &answer->join_tickets[i], SHARD_ASKED);
+}
+
+/*
+ * Rule SHARD-1: what the kit sees. It may have lost a socket that looks well from here. A map that was made before our
+ * JOIN arrived says so too, so the first word that counts is that it is up.
+ */
+void driver_on_shard_map(void *ctx, const struct wire_shard_map *map) {
+    struct ht_tunnel *t = ctx;
+    for (size_t i = 0; i < map->n_shards; i++) {
+        unsigned index = map->shards[i].index;
+        struct driver_sock *s = index > 0 && index < t->granted ? &t->socks[index] : NULL;
+        if (!s || s->state != SHARD_UP)
+            continue;
+        if (map->shards[i].up)
+            s->seen_up = true;
+        else if (s->seen_up)
+            shard_gone(s, "the kit has lost it");
+    }
+}
+
+/* ---- life ---- */
+
+static void timer_fired(struct io_timer *timer) {
+    struct driver_sock *s = ht_container_of(timer, struct driver_sock, timer);
+    switch (s->state) {
+    case SHARD_JOINING:
+        shard_gone(s, "the kit did not answer JOIN in time");
+        break;
+    case SHARD_UP:
+        check_life(s);
+        break;
+    case SHARD_LOST:
+    case SHARD_ASKED:
+        ask_for_ticket(s);
+        break;
+    case SHARD_NONE:
+    case SHARD_CONNECTING:
+        break;
+    }
+}
+
+static bool session_goes_on(const struct ht_tunnel *t) {
+    return t->state == DRIVER_UP && t->session && !t->session_over && !t->goaway;
+}
+
+static void shard_gone(struct driver_sock *s, const char *why) {
+    struct ht_tunnel *t = s->t;
+    char text[320]; /* `why` may go with the socket */
+    bool was_up = s->state == SHARD_UP;
+    uint64_t random;
+    snprintf(text, sizeof text, "%s", why);
+    s->state = SHARD_NONE; /* the streams' ends may look here */
+    driver_sock_drop(s);
+    if (!session_goes_on(t))
+        return;
+    if (t->reissues) {
+        driver_say(t, HT_SEVERITY_INFO, "connection %u of %u is gone, and is made anew: %s", s->index + 1, t->granted,
+                   text);
+        if (was_up && io_now_ms(t->loop) - s->up_at >= DRIVER_STEADY_MS)
+            s->attempts = 0;
+        ht_random_bytes(&random, sizeof random);
+        s->state = SHARD_LOST;
+        io_timer_set(&s->timer, driver_backoff(s->attempts++, t->retry_min_ms, random));
+    } else if (was_up) {
+        driver_say(t, HT_SEVERITY_WARNING, "connection %u of %u is gone for this session: %s", s->index + 1, t->granted,
+                   text);
+    } else { /* rule JOIN-3 */
+        driver_end_reason(t, HT_TUNNEL_ELOST, "connection %u of the %u of the session could not be opened: %s",
+                          s->index + 1, t->granted, text);
+        t->session_id[0] = '\0'; /* a clean goodbye: there is nothing to resume */
+        mux_session_close(t->session);
+    }
+}
+
+void driver_shards_open(struct ht_tunnel *t, const struct wire_hello_ok *ok) {
+    for (unsigned i = 1; i < t->granted; i++) {
+        struct driver_sock *s = &t->socks[i];
+        driver_sock_init(s, t, i, &shard_ops, timer_fired);
+        s->state = SHARD_NONE;
+        s->attempts = 0;
+    }
+    for (size_t i = 0; i < ok->n_join_tickets && session_goes_on(t); i++)
+        (void)take_ticket(t, &ok->join_tickets[i], SHARD_NONE);
+}

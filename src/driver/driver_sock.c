@@ -1,0 +1,117 @@
+/* One WebSocket to the kit: connect and upgrade, a link of the multiplexer on it, and its end. */
+#include "driver/driver.h"
+
+#include "base/clock.h"
+
+/* ---- the WebSocket ---- */
+
+static ssize_t ws_message(void *ctx, uint8_t *p, size_t n, bool end) {
+    struct driver_sock *s = ctx;
+    if (s->t->session)
+        mux_session_measure(s->t->session, ht_now_us());
+    return mux_link_message(s->link, p, n, end);
+}
+
+static void ws_fed(void *ctx) {
+    struct driver_sock *s = ctx;
+    struct ht_tunnel *t = s->t;
+    mux_link_fed(s->link);
+    if (t->session && !t->session_over)
+        mux_session_tick(t->session, io_now_ms(t->loop));
+    driver_link_touch(t);
+}
+
+static size_t ws_pull(void *ctx, uint8_t *out, size_t cap) {
+    struct driver_sock *s = ctx;
+    return mux_link_pull(s->link, out, cap);
+}
+
+static void ws_closed(void *ctx, uint16_t code, struct ht_slice reason, bool local) {
+    struct driver_sock *s = ctx;
+    char text[160];
+    driver_text(reason, text, sizeof text);
+    ws_conn_destroy(&s->ws);
+    s->ops->closed(s, code, text, local && !s->closing);
+}
+
+static const struct ws_ops ws_calls = {.message = ws_message, .fed = ws_fed, .pull = ws_pull, .closed = ws_closed};
+
+void driver_sock_output(void *ctx) {
+    struct driver_sock *s = ctx;
+    if (s->ws)
+        ws_conn_want_send(s->ws);
+    driver_link_touch(s->t);
+}
+
+void driver_sock_close(struct driver_sock *s, uint16_t code, const char *reason) {
+    if (s->closing || !s->ws)
+        return;
+    s->closing = true;
+    ws_conn_close(s->ws, code, reason);
+}
+
+void driver_sock_drop(struct driver_sock *s) {
+    io_timer_stop(&s->timer);
+    ws_connect_cancel(&s->connect);
+    ws_conn_destroy(&s->ws);
+    mux_link_destroy(&s->link);
+}
+
+/* ---- getting there ---- */
+
+static void connect_open(void *ctx, struct io_conn *conn, struct ht_slice protocol, struct ht_slice early) {
+    static const struct ws_limits limits = {.max_message = WIRE_LIMIT_MAX_MESSAGE,
+                                            .max_fragments = WIRE_LIMIT_MAX_FRAGMENTS};
+    struct driver_sock *s = ctx;
+    struct ht_tunnel *t = s->t;
+    s->connect = NULL;
+    s->version = ht_slice_is(protocol, WIRE_SUBPROTOCOL_V2) ? WIRE_V2 : WIRE_V1;
+    /* The upgrade sees to it that it was offered, but it may be missing. */
+    if (protocol.n == 0 || (s->index > 0 && s->version != WIRE_V2)) {
+        io_conn_close(&conn);
+        s->ops->failed(s, HT_TUNNEL_EHANDSHAKE, 101, 0, "the kit chose no subprotocol");
+        return;
+    }
+    io_conn_tune_tunnel(conn);
+    s->ws = ws_conn_create(t->loop, conn, WS_CLIENT, &limits, early, &ws_calls, s);
+    s->link = s->ws ? mux_link_create(WIRE_ROLE_DRIVER, s->version, s->ops->link, s) : NULL;
+    if (!s->link || s->ops->greet(s) < 0) {
+        s->ops->failed(s, HT_TUNNEL_ENOMEM, 0, 0, ht_strerror(HT_TUNNEL_ENOMEM));
+        return;
+    }
+    io_timer_set(&s->timer, t->connect_timeout_ms);
+}
+
+static void connect_failed(void *ctx, int err, uint16_t status, uint64_t retry_after_ms, const char *text) {
+    struct driver_sock *s = ctx;
+    (void)err;
+    s->connect = NULL;
+    s->ops->failed(s, status ? HT_TUNNEL_EHANDSHAKE : HT_TUNNEL_ECONNECT, status, retry_after_ms, text);
+}
+
+static const struct ws_connect_ops connect_ops = {.open = connect_open, .failed = connect_failed};
+
+int driver_sock_connect(struct driver_sock *s, const char *protocols, struct ht_errmsg *err) {
+    struct ht_tunnel *t = s->t;
+    struct ws_connect_options o = {
+        .host = t->url.host,
+        .port = t->url.port,
+        .tls = t->tls,
+        .host_field = t->url.host_field,
+        .path = t->url.path,
+        .protocols = protocols,
+        .extra = (const char *)ht_buf_head(&t->headers),
+        .timeout_ms = t->connect_timeout_ms,
+    };
+    s->closing = false;
+    s->connect = ws_connect_start(t->loop, &o, &connect_ops, s, err);
+    return s->connect ? HT_OK : HT_ENOMEM;
+}
+
+void driver_sock_init(struct driver_sock *s, struct ht_tunnel *t, unsigned index, const struct driver_sock_ops *ops,
+                      void (*timer)(struct io_timer *)) {
+    s->t = t;
+    s->index = index;
+    s->ops = ops;
+    io_timer_init(t->loop, &s->timer, timer);
+}
