@@ -219,6 +219,15 @@ bench: deps-test
 	@$(MAKE) --no-print-directory all $(B)/bench/load $(B)/bench/codec
 	@$(PYTHON) tests/bench/bench.py $(BENCH_ARGS)
 
+# What changed in the protocol since OLD (a file or a git ref), whether it is compatible, and for whom.
+OLD ?= spec/released/protocol.yaml
+spec-diff:
+	@$(PYTHON) -m gen.specdiff $(OLD)
+
+# With a release of the project: what spec/protocol.yaml says from now on is never changed or taken away.
+spec-release: spec-diff
+	@mkdir -p spec/released && cp spec/protocol.yaml spec/released/protocol.yaml
+
 layers:
 	@$(PYTHON) tests/lint/layers.py
 
@@ -249,10 +258,11 @@ help:
 	@echo 'make install     PREFIX=$(PREFIX), DESTDIR for packagers'
 	@echo 'make gen         only what the specs generate, in build/gen/'
 	@echo 'make unit        the unit tests alone (SAN=1: under sanitizers)'
+	@echo 'make spec-diff   what changed in the protocol since it was released, or since OLD=<file or git ref>; is it compatible?'
 	@echo 'make layers      no include points up; make lint: second compiler, formatter; make format'
 
 clean:
 	rm -rf $(W)
 
 -include $(OBJ:.o=.d) $(UNIT:=.d) $(SUPPORT:.o=.d)
-.PHONY: all gen unit unit-build clean deps deps-test run test test-build bench layers lint format lib install help
+.PHONY: spec-diff spec-release all gen unit unit-build clean deps deps-test run test test-build bench layers lint format lib install help

@@ -545,10 +545,15 @@ class _Checker:
                         max(v["number"] for v in doc["versions"]), self.limit_changes)
 
 
-def load(spec_dir):
-    """The checked model of spec_dir/protocol.yaml. Raises SpecError with every problem found."""
+def load_file(path):
+    """The checked model of one file. Raises SpecError with every problem found."""
     schema = os.path.join(os.path.dirname(__file__), "..", "spec", "protocol.schema.json")
-    return _Checker(specfile.load(os.path.join(spec_dir, "protocol.yaml"), schema)).build()
+    return _Checker(specfile.load(path, schema)).build()
+
+
+def load(spec_dir):
+    """The same of spec_dir/protocol.yaml."""
+    return load_file(os.path.join(spec_dir, "protocol.yaml"))
 
 
 def c_string(text):

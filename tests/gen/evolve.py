@@ -1,0 +1,23 @@
+"""The protocol's spec as it may be one day: edits of spec/protocol.yaml for the tests of how it evolves."""
+
+import os
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+# A third version, without anything of its own.
+V3 = [
+    ("\nroles:\n", "  - {number: 3, name: v3, subprotocol: hoody-tunnel.v3, doc: A rehearsal.}\n\nroles:\n"),
+    ("{name: V2, text: hoody-tunnel.v2, doc: Version 2.}",
+     "{name: V2, text: hoody-tunnel.v2, doc: Version 2.},\n             "
+     "{name: V3, text: hoody-tunnel.v3, since: v3, doc: Version 3.}"),
+]
+
+
+def edited(edits):
+    """The spec's text after the edits, each of which replaces the first place of a text that must be there."""
+    with open(os.path.join(ROOT, "spec", "protocol.yaml"), encoding="utf-8") as f:
+        text = f.read()
+    for old, new in edits:
+        assert old in text, f"{old!r} is not in spec/protocol.yaml"
+        text = text.replace(old, new, 1)
+    return text
