@@ -200,7 +200,8 @@ def _option(raw, parsed):
         c_field=c_name + ("_ms" if kind == "duration" else ""),
         c_type=f"enum {c_enum['type']} " if kind == "enum" else _C_TYPE[kind],
         is_list=kind in ("cidr", "ports"), placeholder=placeholder, env=raw.get("env", ""), unit=raw.get("unit", ""),
-        default=str(raw.get("default", "")), has_default="default" in raw and kind != "bool",
+        default="true" if raw.get("default") is True else str(raw.get("default", "")),
+        has_default="default" in raw and raw["default"] is not False,  # what is not given is false already
         min=parsed.get("min", 0), max=parsed.get("max", 0), min_text=str(raw.get("min", "")),
         max_text=str(raw.get("max", "")), example=str(raw.get("example", "")), refuse=raw.get("refuse", ""),
         hidden=raw.get("hidden", False), repeatable=raw.get("repeatable", False), short=raw.get("short", ""), values=list(raw.get("values", [])), c_enum=dict(c_enum),
@@ -290,7 +291,7 @@ def facts(option):
     """Default, range and variable of an option, as sentences."""
     found = []
     if option.has_default:
-        found.append(f"Default {option.default}.")
+        found.append("On by default." if option.type == "bool" else f"Default {option.default}.")
     if option.max_text:
         found.append(f"From {option.min_text} to {option.max_text}{' ' + option.unit if option.unit else ''}.")
     if option.env:

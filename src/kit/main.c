@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "kit/notify.h"
+#include "kit/sandbox.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -11,6 +12,8 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* How often the service manager is told how things stand, when that has changed. */
@@ -23,6 +26,7 @@ struct serve {
     struct io_signal term, intr, hup;
     bool asked; /* to end */
     int log_fd;
+    bool log_is_new; /* made by this process */
     struct notify notify;
     uint64_t watchdog_ms; /* 0: there is none */
     uint64_t watched_at;
@@ -34,6 +38,14 @@ struct serve {
 
 static int open_log(const struct opt_serve *opt) {
     return open(opt->log_file, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, 0640);
+}
+
+/* A log that root has just begun belongs to whom the kit becomes, so that a rotation goes on working. */
+static void give_log_away(const struct serve *s, const struct sandbox_user *u) {
+    struct stat st;
+    if (s->opt->log_file && fstat(s->log_fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_uid == 0 && s->log_is_new &&
+        fchown(s->log_fd, u->uid, u->gid) != 0)
+        ht_warn("kit", "log file %s: cannot be given to the user of --user: %s", s->opt->log_file, strerror(errno));
 }
 
 /* After a rotation the name belongs to a new file. */
@@ -133,6 +145,59 @@ static void on_hup(struct io_signal *sig, int signo) {
         tell_status(s, "READY=1\n");
 }
 
+/* ---- what it gives up (sandbox.h) ---- */
+
+/* Told now, not at three in the morning when the log is rotated or the token changed. */
+static void warn_of_lost_files(const struct opt_serve *opt) {
+    int fd = opt->log_file ? open_log(opt) : -1;
+    if (opt->log_file && fd < 0)
+        ht_warn("kit", "log file %s: %s for the user of --user; SIGHUP will not be able to reopen it", opt->log_file,
+                strerror(errno));
+    if (fd >= 0)
+        close(fd);
+    fd = opt->token_file ? open(opt->token_file, O_RDONLY | O_CLOEXEC) : -1;
+    if (opt->token_file && fd < 0)
+        ht_warn("kit", "token file %s: %s for the user of --user; SIGHUP will not be able to read it again",
+                opt->token_file, strerror(errno));
+    if (fd >= 0)
+        close(fd);
+}
+
+static int become_user(struct serve *s, const struct sandbox_user *u, struct ht_errmsg *err) {
+    bool low_ports = s->opt->allow_privileged_expose || s->opt->allow_privileged_pull;
+    give_log_away(s, u);
+    int rc = sandbox_become(u, low_ports, err);
+    if (rc < 0)
+        return rc;
+#ifdef HT_SANITIZED
+    prctl(PR_SET_DUMPABLE, 1, 0, 0, 0); /* the leak check attaches to its own process */
+#endif
+    ht_info("kit", "sandbox: user %u:%u %s", (unsigned)u->uid, (unsigned)u->gid, u->name);
+    warn_of_lost_files(s->opt);
+    return HT_OK;
+}
+
+/* After the listener stands, before the first byte from anybody. */
+static int give_up_rights(struct serve *s, const struct sandbox_user *u, struct ht_errmsg *err) {
+    int rc = s->opt->user ? become_user(s, u, err) : HT_OK;
+    if (rc < 0)
+        return rc;
+    if (!s->opt->sandbox) {
+        ht_info("kit", "sandbox: switched off");
+        return HT_OK;
+    }
+    rc = sandbox_no_new_privs(err);
+    if (rc < 0)
+        return rc;
+    struct ht_errmsg why;
+    rc = sandbox_filter_calls(&(struct sandbox_calls){.append_files = s->opt->log_file != NULL}, &why);
+    if (rc < 0) /* a kernel or a container runtime without filters is no reason not to serve */
+        ht_warn("kit", "sandbox: no new privileges, but system calls are not filtered: %s", why.text);
+    else
+        ht_info("kit", "sandbox: no new privileges, few system calls (%d rules)", rc);
+    return HT_OK;
+}
+
 /* ---- the life of it ---- */
 
 static void serve_until_over(struct serve *s) {
@@ -148,9 +213,14 @@ static void serve_until_over(struct serve *s) {
     io_signal_stop(&s->hup);
 }
 
-static int run(const struct opt_serve *opt, int *log_fd) {
-    struct serve s = {.opt = opt, .log_fd = *log_fd};
+static int run(const struct opt_serve *opt, int *log_fd, bool log_is_new) {
+    struct serve s = {.opt = opt, .log_fd = *log_fd, .log_is_new = log_is_new};
+    struct sandbox_user user = {0};
     struct ht_errmsg err;
+    if (opt->user && sandbox_find_user(opt->user, &user, &err) < 0) {
+        ht_error("kit", "%s", err.text);
+        return OPT_EXIT_CONFIG;
+    }
     s.loop = io_loop_create();
     if (!s.loop) {
         ht_error("kit", "the event loop could not be made: out of memory or of descriptors");
@@ -162,11 +232,15 @@ static int run(const struct opt_serve *opt, int *log_fd) {
         io_loop_destroy(&s.loop);
         return OPT_EXIT_CONFIG;
     }
-    serve_until_over(&s);
+    int rc = give_up_rights(&s, &user, &err);
+    if (rc < 0)
+        ht_error("kit", "%s", err.text);
+    else
+        serve_until_over(&s);
     kit_destroy(&s.kit);
     io_loop_destroy(&s.loop);
     *log_fd = s.log_fd;
-    return OPT_EXIT_OK;
+    return rc < 0 ? OPT_EXIT_CONFIG : OPT_EXIT_OK;
 }
 
 int kit_main(int argc, char **argv) {
@@ -186,7 +260,9 @@ int kit_main(int argc, char **argv) {
         return rc == HT_EINVAL ? OPT_EXIT_USAGE : OPT_EXIT_FAILURE;
     }
     int fd = 2;
+    bool log_is_new = false;
     if (opt.log_file) {
+        log_is_new = access(opt.log_file, F_OK) != 0;
         fd = open_log(&opt);
         if (fd < 0) {
             fprintf(stderr, "hoody-tunnel serve: log file %s: %s\n", opt.log_file, strerror(errno));
@@ -196,7 +272,7 @@ int kit_main(int argc, char **argv) {
     }
     ht_log_setup(fd, opt.log_level, opt.log_format);
     io_ignore_sigpipe();
-    rc = run(&opt, &fd);
+    rc = run(&opt, &fd, log_is_new);
     if (fd != 2) {
         ht_log_setup(2, opt.log_level, opt.log_format);
         close(fd);

@@ -311,7 +311,8 @@ def _():
             shown = o.type != "secret" and not o.hidden
             assert (f"--{o.name} " in flat or f"--[no-]{o.name} " in flat) == shown, (command.name, o.name)
             if shown:
-                assert o.doc in flat and (not o.has_default or f"Default {o.default}." in flat)
+                default = "On by default." if o.type == "bool" else f"Default {o.default}."
+                assert o.doc in flat and (not o.has_default or default in flat)
             if o.env:
                 assert o.env in flat
         assert all(e["doc"] in flat for e in command.exit_codes)

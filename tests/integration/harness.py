@@ -121,6 +121,7 @@ class Program:
         text = self.text()
         for mark in ("AddressSanitizer", "LeakSanitizer", "runtime error:"):
             assert mark not in text, f"sanitizer report of {self.argv}:\n{text}"
+        assert "the sandbox refused" not in text, f"{self.argv} needs a system call that its sandbox refuses:\n{text}"
 
 
 class Kit(Program):
