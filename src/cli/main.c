@@ -1,6 +1,7 @@
 #include "cli/cli.h"
 
 #include "kit/kit.h"
+#include "kit/sandbox.h"
 
 int main(int argc, char **argv) {
     static int (*const run[OPT_COMMANDS])(int, char **) = {
@@ -38,5 +39,9 @@ int main(int argc, char **argv) {
         fprintf(stderr, "Try `hoody-tunnel --help`.\n");
         return OPT_EXIT_USAGE;
     }
+    /* serve sees to itself, when it listens. Nobody else starts programs that could need more; an old kernel may
+     * refuse. */
+    if (command->id != OPT_CMD_SERVE && sandbox_no_new_privs(&err) < 0)
+        cli_complain("%s", err.text);
     return run[command->id](argc - used, argv + used);
 }

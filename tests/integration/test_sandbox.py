@@ -71,6 +71,7 @@ def _():
         assert now["NoNewPrivs"] == "1" and now["Seccomp"] == "2", now
         assert "few system calls" in t.kit.text()
         traffic(t)
+        assert all(status(driver.pid)["NoNewPrivs"] == "1" for driver in t.drivers)
 
 
 @case("--no-sandbox and HOODY_TUNNEL_SANDBOX=false leave the process as it was, and the log says so")
