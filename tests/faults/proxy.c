@@ -5,6 +5,7 @@
  * how, and where on the way there its bytes are split into single ones or held back. It prints
  *
  *     listening on PORT
+ *     open NUMBER
  *     cut NUMBER DIRECTION OFFSET HOW
  *
  * and reads commands, one a line, each answered with a line of its own name:
@@ -16,6 +17,9 @@
  *     cut      everything that stands is reset
  *     freeze   nothing passes any more, nothing is closed: a dead link
  *     thaw     ... and goes on
+ *     stall DIRECTION N   on connections that come only N units pass in this direction (up or down): the HTTP head is
+ *              the first, each WebSocket frame behind it another one; "stalled NUMBER DIRECTION" when more has come
+ *     flow     what stalled goes on, and nothing stalls any more
  *
  * The end of its input ends it.
  */
@@ -43,11 +47,22 @@ enum how { HOW_RESET, HOW_FIN, HOW_RESET_NEAR, HOW_RESET_FAR, HOW_HALF, N_HOW };
 static const char *const how_names[N_HOW] = {"reset", "fin", "reset-near", "reset-far", "half-close"};
 
 enum { UP, DOWN };
+static const char *const direction_names[] = {"up", "down"};
 
 /* From `at` on `split` bytes go one by one, or everything waits for `delay_ms`. */
 struct trouble {
     uint64_t at;
     unsigned split, delay_ms;
+};
+
+/* Where in the HTTP head or in which WebSocket frame (RFC 6455 5.2) the next byte stands. */
+struct units {
+    bool watched, told;
+    unsigned allowed, passed;
+    unsigned line_ends; /* of the CRLF CRLF that ends a head */
+    uint8_t header[14];
+    unsigned have;
+    uint64_t left; /* of the frame's payload */
 };
 
 struct way {
@@ -58,6 +73,7 @@ struct way {
     uint64_t wait_until;
     struct trouble troubles[TROUBLES];
     unsigned split_left;
+    struct units units;
     bool ended, shut; /* its source gave its end; its target was told */
     bool told_to_end; /* by a half-close: whatever still comes is dropped */
 };
@@ -74,6 +90,7 @@ static struct pair *pairs[MAX_PAIRS];
 static size_t n_pairs;
 static uint64_t seed = 1, reach = 512 * 1024, count;
 static bool calm, hold, frozen;
+static struct units stall[2];
 static uint16_t to_port;
 
 static uint64_t now_ms(void) {
@@ -145,8 +162,7 @@ static void end_pair(struct pair *p, bool reset_near, bool reset_far) {
 
 static void cut(struct pair *p, int direction) {
     struct way *w = &p->way[direction];
-    printf("cut %" PRIu64 " %s %" PRIu64 " %s\n", p->number, direction == UP ? "up" : "down", w->passed,
-           how_names[p->how]);
+    printf("cut %" PRIu64 " %s %" PRIu64 " %s\n", p->number, direction_names[direction], w->passed, how_names[p->how]);
     w->cut_at = UINT64_MAX;
     if (p->how == HOW_HALF) {
         w->ended = w->told_to_end = true;
@@ -173,16 +189,52 @@ static void accept_one(int listener) {
     setsockopt(near, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
     setsockopt(far, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
     p->number = ++count;
-    p->way[UP] = (struct way){.from = near, .to = far, .cut_at = UINT64_MAX};
-    p->way[DOWN] = (struct way){.from = far, .to = near, .cut_at = UINT64_MAX};
+    p->way[UP] = (struct way){.from = near, .to = far, .cut_at = UINT64_MAX, .units = stall[UP]};
+    p->way[DOWN] = (struct way){.from = far, .to = near, .cut_at = UINT64_MAX, .units = stall[DOWN]};
+    printf("open %" PRIu64 "\n", p->number);
     if (!calm)
         plan(p);
     pairs[n_pairs++] = p;
 }
 
+static void unit_byte(struct units *u, uint8_t byte) {
+    if (u->passed == 0) {
+        u->line_ends = byte == (u->line_ends % 2 ? '\n' : '\r') ? u->line_ends + 1 : byte == '\r';
+        u->passed += u->line_ends == 4;
+        return;
+    }
+    if (u->left) {
+        u->left--;
+        u->passed += u->left == 0;
+        return;
+    }
+    u->header[u->have++] = byte;
+    unsigned length = u->have < 2 ? 0 : u->header[1] & 127, extra = length == 127 ? 8 : length == 126 ? 2 : 0;
+    if (u->have < 2 + extra + (u->header[1] & 128 ? 4 : 0))
+        return;
+    u->left = extra ? 0 : length;
+    for (unsigned i = 0; i < extra; i++)
+        u->left = u->left << 8 | u->header[2 + i];
+    u->passed += u->left == 0;
+    u->have = 0;
+}
+
+static bool stalled(struct pair *p, int direction) {
+    struct units *u = &p->way[direction].units;
+    if (!u->watched || u->passed < u->allowed)
+        return false;
+    if (p->way[direction].len && !u->told) {
+        u->told = true;
+        printf("stalled %" PRIu64 " %s\n", p->number, direction_names[direction]);
+    }
+    return true;
+}
+
 /* How many bytes may go now: up to the next place where something is planned. */
 static size_t allowance(const struct pair *p, struct way *w) {
     uint64_t n = w->len;
+    if (w->units.watched)
+        return 1;
     if (!p->wild)
         return w->len;
     if (w->cut_at != UINT64_MAX && w->cut_at - w->passed < n)
@@ -217,6 +269,8 @@ static void pass_on(struct pair *p, int direction) {
                 end_pair(p, true, true);
             return;
         }
+        if (w->units.watched && sent)
+            unit_byte(&w->units, w->buf[w->head]);
         w->head += (size_t)sent;
         w->len -= (size_t)sent;
         w->head = w->len ? w->head : 0;
@@ -272,6 +326,14 @@ static bool answer(const char *word) {
     } else if (strcmp(word, "cut") == 0) {
         for (size_t i = 0; i < n_pairs; i++)
             end_pair(pairs[i], true, true);
+    } else if (strcmp(word, "flow") == 0) {
+        stall[UP].watched = stall[DOWN].watched = false;
+        for (size_t i = 0; i < n_pairs; i++)
+            pairs[i]->way[UP].units.watched = pairs[i]->way[DOWN].units.watched = false;
+    } else if (strncmp(word, "stall up ", 9) == 0 || strncmp(word, "stall down ", 11) == 0) {
+        bool up = word[6] == 'u';
+        stall[up ? UP : DOWN] =
+            (struct units){.watched = true, .allowed = (unsigned)strtoul(word + (up ? 9 : 11), NULL, 10)};
     } else {
         fprintf(stderr, "fault_proxy: what is %s?\n", word);
         return false;
@@ -328,12 +390,12 @@ static bool turn(int listener) {
             wake = pairs[i]->dies_at;
         for (int d = UP; d <= DOWN; d++) {
             struct way *w = &pairs[i]->way[d];
-            bool waits = frozen || w->wait_until > now;
+            bool waits = frozen || w->wait_until > now, holds = stalled(pairs[i], d);
             if (w->wait_until > now && w->wait_until < wake)
                 wake = w->wait_until;
             if (!waits && (!w->ended || w->told_to_end) && w->head + w->len < BUFFER)
                 two[d].events |= POLLIN;
-            if (!waits && (w->len || (w->ended && !w->shut)))
+            if (!waits && !holds && (w->len || (w->ended && !w->shut)))
                 two[!d].events |= POLLOUT;
             if (w->wait_until <= now)
                 w->wait_until = 0;

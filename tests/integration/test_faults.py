@@ -13,66 +13,13 @@ import time
 from collections import Counter
 
 from tests.faults import transfer
-from tests.integration.harness import BIN, ROOT, SANITIZED, Driver, Program, Service, Tunnel, eventually
+from tests.faults.rig import FaultProxy, Prompter, linked
+from tests.integration.harness import SANITIZED, Driver, Service, Tunnel, eventually
 from tests.support.tap import case, main
 
 CUTS = int(os.environ.get("CUTS") or (300 if SANITIZED else 1000))
 SEED = int(os.environ.get("SEED") or time.time_ns() % 1_000_000_007)
-PROXY = os.path.join(os.path.dirname(BIN), "tests/fault_proxy")
 VISITORS = 4  # to each binding
-
-
-class FaultProxy(Program):
-    """tests/faults/proxy.c in front of a port."""
-
-    def __init__(self, port, seed=1):
-        super().__init__([os.path.join(ROOT, PROXY), "--to", str(port), "--seed", str(seed)], stdin=-1)
-        self.port = int(self.wait_line(r"listening on (\d+)").group(1))
-        self.url = f"ws://127.0.0.1:{self.port}"
-
-    def say(self, word):
-        self.process.stdin.write(word.encode() + b"\n")
-        self.process.stdin.flush()
-        self.wait_line(f"^{word}$")
-
-    def cuts(self):
-        return [line[9:].split() for line in list(self.log) if line.startswith("out: cut ")]
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.process.stdin.close()
-        assert self.end(signal.SIGCONT) == 0, self.text()
-        self.check_sanitizers()
-
-
-class Prompter:
-    """Tells drivers that wait for their next attempt to make it now."""
-
-    def __init__(self, drivers):
-        self.drivers, self.over = drivers, threading.Event()
-        self.thread = threading.Thread(target=self._run, daemon=True)
-        self.thread.start()
-
-    @staticmethod
-    def linked(driver):
-        for line in reversed(list(driver.log)):
-            if '"event":"connected"' in line:
-                return True
-            if '"event":"disconnected"' in line:
-                return False
-        return False
-
-    def _run(self):
-        while not self.over.wait(0.005):
-            for driver in self.drivers:
-                if not self.linked(driver):
-                    driver.process.send_signal(signal.SIGHUP)
-
-    def end(self):
-        self.over.set()
-        self.thread.join(10)
 
 
 class Load:
@@ -162,8 +109,7 @@ def run_cuts(cuts, seed):
         t = stack.enter_context(Tunnel("--max-sessions", "64"))
         web = stack.enter_context(Service(transfer.web(load.ledger)))
         tcp = stack.enter_context(Service(transfer.pull(load.ledger)))
-        proxy = stack.enter_context(FaultProxy(t.kit.port, seed))
-        proxy.say("calm")
+        proxy = stack.enter_context(FaultProxy(t.kit.port, seed, calm=True))
         for _ in range(2):
             t.drivers.append(Driver(proxy, "expose", f"0={web.port}"))
             t.drivers.append(Driver(proxy, "pull", f"0={tcp.port}"))
@@ -181,7 +127,7 @@ def run_cuts(cuts, seed):
             eventually(lambda: len(proxy.cuts()) >= cuts or load.broken or load.ledger.broken,
                        f"{cuts} cuts", 60 + cuts / 5)
             proxy.say("calm")
-            eventually(lambda: all(map(prompter.linked, t.drivers)), "every driver is back")
+            eventually(lambda: all(map(linked, t.drivers)), "every driver is back")
         finally:
             load.end()
             prompter.end()

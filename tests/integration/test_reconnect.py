@@ -5,7 +5,8 @@ import socket
 import threading
 import time
 
-from tests.integration.harness import Driver, Kit, Service, Tunnel, connect, eventually, free_port, http_service
+from tests.faults.rig import long_wait
+from tests.integration.harness import SANITIZED, Driver, Kit, Service, Tunnel, connect, eventually, free_port, http_service
 from tests.support.tap import case, main
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
@@ -77,7 +78,8 @@ def _():
         assert driver.process.poll() is None and status(driver.port) is None
         t.kit = Kit("--listen", f"127.0.0.1:{listen}")
         back = time.monotonic()
-        eventually(lambda: status(driver.port) == 200, "the service is back", 2)
+        within = (10 if SANITIZED else 2) + long_wait(driver)
+        eventually(lambda: status(driver.port) == 200, "the service is back", within)
         print(f"# back after {time.monotonic() - back:.2f} s")
         connected = driver.events("connected")
         assert [c["resumed"] for c in connected] == [False, False], connected

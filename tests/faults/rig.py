@@ -1,0 +1,82 @@
+"""What the fault tests share: the proxy of proxy.c as a program, and whoever makes a waiting driver try again."""
+
+import os
+import re
+import signal
+import threading
+
+from tests.integration.harness import BIN, Program
+
+PROXY = os.path.join(os.path.dirname(BIN), "tests/fault_proxy")
+
+
+class FaultProxy(Program):
+    """proxy.c in front of a port of this machine; see there for what it can be told."""
+
+    def __init__(self, port, seed=1, calm=False):
+        super().__init__([PROXY, "--to", str(port), "--seed", str(seed)], stdin=-1)
+        self.port = int(self.wait_line(r"listening on (\d+)").group(1))
+        self.url = f"ws://127.0.0.1:{self.port}"
+        if calm:
+            self.say("calm")
+
+    def say(self, word):
+        self.process.stdin.write(word.encode() + b"\n")
+        self.process.stdin.flush()
+        self.wait_line(f"^{word}$")
+
+    def cuts(self):
+        """[number, direction, offset, how] of each cut so far."""
+        return [line[9:].split() for line in list(self.log) if line.startswith("out: cut ")]
+
+    def stalled(self):
+        """How many connections have bytes that wait at a stall."""
+        return sum(line.startswith("out: stalled ") for line in list(self.log))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.stdin.close()
+        try:
+            self.process.wait(20)
+        finally:
+            status = self.end(signal.SIGKILL)
+        assert status == 0, f"the proxy ended with {status}: {self.text()}"
+        self.check_sanitizers()
+
+
+def linked(driver):
+    """By a driver's own events: it has a session at this moment."""
+    for line in reversed(list(driver.log)):
+        if '"event":"connected"' in line:
+            return True
+        if '"event":"disconnected"' in line:
+            return False
+    return False
+
+
+def long_wait(driver):
+    """Seconds to add to what a driver's return may take: when attempts failed while the kit was away, the pause that it chose by
+    chance for the next one may be longer than a second (see src/driver/driver_retry.c)."""
+    waits = re.findall(r'(?:"retryInMs":|next attempt in )(\d+)', driver.text())
+    return max(0.0, int(waits[-1]) / 1000 - 1.0) if waits else 0.0
+
+
+class Prompter:
+    """Tells drivers that wait for their next attempt to make it now."""
+
+    def __init__(self, drivers):
+        self.drivers, self.over = drivers, threading.Event()
+        self.thread = threading.Thread(target=self._run, daemon=True)
+        self.thread.start()
+
+    def _run(self):
+        while not self.over.wait(0.005):
+            for driver in self.drivers:
+                if not linked(driver):
+                    driver.process.send_signal(signal.SIGHUP)
+
+    def end(self):
+        self.over.set()
+        self.thread.join(10)
