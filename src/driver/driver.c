@@ -353,9 +353,7 @@ int ht_tunnel_get_status(const struct ht_tunnel *t, struct ht_tunnel_status *sta
         .state = state_of(t),
         .attempt = up ? 0 : t->attempts,
         .retry_in_ms = t->state == DRIVER_WAITING && due > now ? due - now : 0,
-        .version = !up                              ? 0
-                   : t->socks[0].version == WIRE_V2 ? 2
-                                                    : 1,
+        .version = up ? (unsigned)t->socks[0].version : 0,
         .connections = up ? mux_session_links(t->session) : 0,
         .granted = up ? t->granted : 0,
         .bindings = driver_bind_standing(t),

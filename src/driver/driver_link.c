@@ -196,8 +196,8 @@ static void link_hello_ok(void *ctx, const struct wire_hello_ok *ok) {
     t->state = DRIVER_UP;
     t->was_up = t->told_up = true;
     t->up_at = io_now_ms(t->loop);
-    t->granted = s->version == WIRE_V2 ? (unsigned)ht_min(ok->connections_granted, t->connections) : 1;
-    t->reissues = s->version == WIRE_V2 && has_capability(ok, WIRE_CAP_REISSUE_TICKETS);
+    t->granted = wire_frame_in(s->version, WIRE_JOIN) ? (unsigned)ht_min(ok->connections_granted, t->connections) : 1;
+    t->reissues = wire_frame_in(s->version, WIRE_REISSUE_JOIN_TICKETS) && has_capability(ok, WIRE_CAP_REISSUE_TICKETS);
     t->rtt_us = 0;
     t->sessions++;
     t->session_id[0] = '\0';
@@ -256,8 +256,8 @@ static int say_hello(struct driver_sock *s) {
     struct ht_tunnel *t = s->t;
     struct wire_hello hello = {.version = s->version,
                                .capabilities = capabilities,
-                               .n_capabilities = s->version == WIRE_V2 ? HT_ARRAY_LEN(capabilities) : 1,
-                               .has_max_connections = s->version == WIRE_V2,
+                               .n_capabilities = wire_frame_in(s->version, WIRE_JOIN) ? HT_ARRAY_LEN(capabilities) : 1,
+                               .has_max_connections = wire_frame_in(s->version, WIRE_JOIN),
                                .max_connections = t->connections};
     if (t->token) {
         /* On the upgrade too: an edge in front of the kit may take the header for itself. */
@@ -329,9 +329,8 @@ int driver_link_start(struct ht_tunnel *t) {
     io_timer_init(t->loop, &t->close_timer, close_timer_fired);
     driver_sock_init(&t->socks[0], t, 0, &primary_ops, hello_late);
     t->state = DRIVER_CONNECTING;
-    /* One socket is all the same in both versions, and every kit speaks the first. */
-    const char *protocols =
-        t->connections > 1 && !t->only_v1 ? WIRE_SUBPROTOCOL_V2 ", " WIRE_SUBPROTOCOL_V1 : WIRE_SUBPROTOCOL_V1;
+    /* One socket is all the same in every version, and every kit speaks the first. */
+    const char *protocols = t->connections > 1 && !t->only_v1 ? WIRE_SUBPROTOCOLS : WIRE_SUBPROTOCOL_V1;
     if (driver_sock_connect(&t->socks[0], protocols, &err) < 0) {
         driver_end_reason(t, HT_TUNNEL_ECONNECT, "%s", err.text);
         driver_end(t);

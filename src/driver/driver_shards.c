@@ -108,7 +108,7 @@ static const struct driver_sock_ops shard_ops = {
 static void shard_connect(struct driver_sock *s) {
     struct ht_errmsg err;
     s->state = SHARD_CONNECTING;
-    if (driver_sock_connect(s, WIRE_SUBPROTOCOL_V2, &err) < 0)
+    if (driver_sock_connect(s, wire_version_text(s->t->socks[0].version), &err) < 0)
         shard_gone(s, err.text);
 }
 

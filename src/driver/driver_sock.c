@@ -65,9 +65,9 @@ static void connect_open(void *ctx, struct io_conn *conn, struct ht_slice protoc
     struct driver_sock *s = ctx;
     struct ht_tunnel *t = s->t;
     s->connect = NULL;
-    s->version = ht_slice_is(protocol, WIRE_SUBPROTOCOL_V2) ? WIRE_V2 : WIRE_V1;
+    s->version = wire_version_from(protocol);
     /* The upgrade sees to it that it was offered, but it may be missing. */
-    if (protocol.n == 0 || (s->index > 0 && s->version != WIRE_V2)) {
+    if (s->version == WIRE_VERSION_UNKNOWN || (s->index > 0 && s->version != t->socks[0].version)) {
         io_conn_close(&conn);
         s->ops->failed(s, HT_TUNNEL_EHANDSHAKE, 101, 0, "the kit chose no subprotocol");
         return;

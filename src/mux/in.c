@@ -179,8 +179,10 @@ static int stream_frame(struct mux_session *s, struct mux_link *l, uint8_t type,
         return on_response_head(s, l, st, payload, len);
     case WIRE_EOF:
         return on_eof(s, l, st);
-    default:
+    case WIRE_RESET:
         return on_reset(s, st, payload, len);
+    default:
+        return 0;
     }
 }
 
@@ -327,8 +329,10 @@ static int hand_up(struct mux_session *s, struct mux_link *l, uint8_t type, cons
     case WIRE_PING:
     case WIRE_PONG:
         return on_ping(s, l, type, &any->ping);
-    default:
+    case WIRE_GOAWAY:
         return on_goaway(s, &any->goaway);
+    default: /* a frame of a later version that asks nothing of us */
+        break;
     }
     return 0;
 }

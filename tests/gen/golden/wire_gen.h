@@ -22,6 +22,7 @@
 #define WIRE_CONNECT_PATH "/golden"
 #define WIRE_SUBPROTOCOL_V1 "golden.v1" /* The first. */
 
+#define WIRE_SUBPROTOCOLS "golden.v1" /* the newest first */
 #define WIRE_NEWEST_VERSION 1u
 
 /* Limits and defaults; where versions differ, the largest value of any. */
