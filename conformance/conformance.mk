@@ -5,4 +5,11 @@ conformance: all
 	@W=$(W) $(PYTHON) conformance/run.py --set bin=$(B)/hoody-tunnel --html $(CONFORMANCE)/report.html \
 		--json $(CONFORMANCE)/report.json --junit $(CONFORMANCE)/report.xml $(CONFORMANCE_ARGS)
 
-.PHONY: conformance
+# The published TypeScript SDK as a driver: SDK_DIR names the directory that its package is unpacked in.
+conformance-sdk: gen
+	@test -n "$(SDK_DIR)" || { echo "SDK_DIR=... names the directory of the unpacked SDK (it holds dist-ts/)"; exit 2; }
+	@mkdir -p $(CONFORMANCE)
+	@W=$(W) SDK_DIR="$(SDK_DIR)" $(PYTHON) conformance/run.py -a typescript-sdk --patience 5 --html $(CONFORMANCE)/sdk.html \
+		--json $(CONFORMANCE)/sdk.json --junit $(CONFORMANCE)/sdk.xml $(CONFORMANCE_ARGS)
+
+.PHONY: conformance conformance-sdk

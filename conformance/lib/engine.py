@@ -166,9 +166,15 @@ class Worker:
         try:
             await steps_driver.prepare(run)
             await self.judge(run, result)
+            fine = result["behaviour"]["verdict"] == "pass" and result["closing"]["verdict"] == "pass"
+            if fine and run.target.process and not run.target.alive and not run.target_may_end:
+                result["closing"] = {"verdict": "fail", "text": f"the driver ended with status {run.target.process.status}",
+                                     "expected": "the driver lives on", "came": f"exit status {run.target.process.status}"}
         finally:
             result["log"] = run.log
             await run.finish()
-            await run.target.end()
+            if await run.target.end() is False and result["closing"].get("verdict") == "pass":
+                result["closing"] = {"verdict": "fail", "text": "the driver does not end on SIGTERM",
+                                     "expected": "it ends", "came": "it had to be killed"}
             if result.get("behaviour", {}).get("verdict") != "pass" or result["closing"].get("verdict") != "pass":
                 result["output"] = run.target.tail()

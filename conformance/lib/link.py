@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import os
+import socket
 import struct
 
 from . import ws
@@ -116,7 +117,9 @@ class Link:
         if self.we_closed is None:
             self.we_closed = code
             payload = b"" if code == ws.NO_CODE else struct.pack(">H", code)
-            self._push(ws.build(ws.CLOSE, payload, mask=self.role == "driver"))
+            self._push(ws.build(ws.CLOSE, payload, mask=self.role == "driver"), last=self.role == "kit")
+        elif self.role == "kit":
+            self.end_as_server()
 
     def _on_message(self, opcode, data):
         self.messages += 1
@@ -165,13 +168,22 @@ class Link:
 
     # ---- sending ----
 
-    def _push(self, data):
+    def _push(self, data, last=False):
         """Sends something small from inside the reader, without waiting."""
-        self.run.spawn(self._send_quietly(data))
+        self.run.spawn(self._send_quietly(data, last))
 
-    async def _send_quietly(self, data):
+    async def _send_quietly(self, data, last):
         try:
             await self.send_bytes(data)
+        except OSError:
+            pass
+        if last:
+            self.end_as_server()
+
+    def end_as_server(self):
+        """RFC 6455 7.1.1: after the close frames the server is the one that ends the TCP connection."""
+        try:
+            self.sock.shutdown(socket.SHUT_WR)
         except OSError:
             pass
 

@@ -7,7 +7,7 @@ import time
 from . import ws
 from .link import Closing
 from .match import CaseError, Named, as_bytes, mismatch
-from .run import QUIET, Failure, verb_in
+from .run import QUIET, Failure, Unsupported, verb_in
 from .wire import codec, describe, payload_of
 
 VERBS = {}
@@ -341,6 +341,28 @@ async def _eventually(run, steps, within=None):
             await run.until(lambda: False, 0.01)
 
 
+@verb("one_of", "within", keep=("*",))
+async def _one_of(run, ways, within=None):
+    """Lists of steps, one of which has to pass; they are tried in turn until one does."""
+    deadline = time.monotonic() + (within / 1000 if within else run.patience)
+    patience, run.patience = run.patience, 0.02
+    failures = []
+    try:
+        while True:
+            failures.clear()
+            for way in ways:
+                try:
+                    await run.steps(way, run.verbs, numbered=False)
+                    return
+                except Failure as e:
+                    failures.append(e)
+            if time.monotonic() > deadline:
+                raise Failure("; or: ".join(str(f) for f in failures), " or ".join(f.expected for f in failures),
+                              " / ".join(f.came for f in failures))
+    finally:
+        run.patience = patience
+
+
 @verb("check", keep=())
 async def _check(run, pairs):
     """[[have, want], ..] of variables."""
@@ -348,6 +370,16 @@ async def _check(run, pairs):
         bad = mismatch(want, have, run.scope)
         if bad:
             raise Failure(bad, str(want), str(have))
+
+
+def _meaning(run, status):
+    """What an adapter says that its implementation ends with: {lost: 6}; a case may then say `expect_exit: lost`."""
+    if not isinstance(status, str):
+        return status
+    known = run.target.adapter.doc.get("exit") or {}
+    if status not in known:
+        raise Unsupported(f"the adapter has no exit status for {status}")
+    return known[status]
 
 
 @verb("process", "expect_exit", "timeout")
@@ -361,6 +393,7 @@ async def _process(run, what, expect_exit=None, timeout=None):
         run.note("target", ">>", f"SIG{what}")
         process.signal(getattr(signal, f"SIG{what}"))
     if expect_exit is not None or what == "exit":
+        expect_exit = _meaning(run, expect_exit)
         status = await process.wait_exit(timeout or run.patience)
         bad = "it did not end" if status is None else None if expect_exit is None else mismatch(expect_exit, status, run.scope)
         if bad:

@@ -133,11 +133,14 @@ class Process:
             return None
 
     async def end(self, grace=3.0):
+        """Signals, waits, and kills what does not end; False then."""
         if self.process is None:
-            return
+            return True
+        willing = True
         if self.process.returncode is None:
             self.signal(signal.SIGTERM)
             if await self.wait_exit(grace) is None:
+                willing = False
                 self.process.kill()
                 await self.process.wait()
         for reader in self.readers:
@@ -145,6 +148,7 @@ class Process:
                 await asyncio.wait_for(reader, 2)
             except (asyncio.TimeoutError, asyncio.CancelledError):
                 reader.cancel()
+        return willing
 
     def tail(self, n=40):
         return [f"{name}: {line}" for name, line in list(self.lines)[-n:]]

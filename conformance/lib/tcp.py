@@ -134,6 +134,54 @@ def parse_answer(conn, method):
     return a
 
 
+class Request:
+    """A request as a local service read it. framing: length, chunked or none."""
+
+    def __init__(self, line, headers, body, framing):
+        self.method, self.target, self.version = (line.split(" ") + ["", ""])[:3]
+        self.line, self.headers, self.body, self.framing = line, headers, body, framing
+
+    def view(self):
+        named = {}
+        for name, value in self.headers:
+            named[name] = f"{named[name]}, {value}" if name in named else value
+        return {"line": self.line, "method": self.method, "target": self.target, "version": self.version, "headers": named,
+                "header_list": [list(h) for h in self.headers], "body": self.body, "framing": self.framing}
+
+
+def request_head(data):
+    """(start line, [(lower-case name, value)], where the body begins) of a request, or None."""
+    at = data.find(b"\r\n\r\n")
+    if at < 0:
+        return None
+    lines = data[:at].decode("latin-1").split("\r\n")
+    headers = [(n.lower(), v.strip()) for n, _, v in (line.partition(":") for line in lines[1:])]
+    return lines[0], headers, at + 4
+
+
+def parse_request(conn, head_only=False):
+    """The next whole request in conn.data, or None. Takes its bytes only when it is done; head_only: without its body."""
+    data = bytes(conn.data)
+    head = request_head(data)
+    if head is None:
+        return None
+    line, headers, at = head
+    fields = dict(headers)
+    if head_only:
+        body, used, done, framing = b"", at, True, ""
+    elif "chunked" in fields.get("transfer-encoding", "").lower():
+        (body, used, done), framing = _dechunk(data, at), "chunked"
+    elif "content-length" in fields:
+        size = int(fields["content-length"])
+        body, used, done, framing = data[at:at + size], at + size, len(data) >= at + size, "length"
+    else:
+        body, used, done, framing = b"", at, True, "none"
+    if not done:
+        return None
+    del conn.data[:used]
+    return Request(line, headers, body, framing)
+
+
 def _dechunk(data, at):
     body = b""
     while True:

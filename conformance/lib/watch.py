@@ -130,9 +130,18 @@ class Books:
 
     # ---- what we sent ----
 
+    def _said_hello_ok(self, payload):
+        """Our windows are the driver's to keep; one that a case made illegal on purpose opens no books."""
+        try:
+            self.open_session(codec.decode("HELLO_OK", payload))
+        except codec.WireError:
+            pass
+
     def gone_out(self, link, name, sid, payload):
         st = self.streams.get(sid)
-        if name == "STREAM_OPEN" and self.role == "kit":
+        if name == "HELLO_OK" and self.role == "kit":
+            self._said_hello_ok(payload)
+        elif name == "STREAM_OPEN" and self.role == "kit":
             self.streams[sid] = Stream(link, None, self.stream_window)
         elif name == "DATA":
             self.sent += len(payload)
