@@ -35,11 +35,12 @@ static struct ht_slice target_authority(struct ht_slice target) {
 }
 
 /* absolute-form, RFC 9112 3.2.2. */
-static bool absolute_target(struct http_head *h, struct ht_slice target) {
+static bool absolute_target(struct http_head *h, struct ht_slice method, struct ht_slice target) {
     struct ht_slice authority = target_authority(target);
     if (!http_authority_valid(authority, false)) /* userinfo too: RFC 9110 4.2.4 */
         return http_refuse(h, 400, "bad authority in the request target");
     h->flags |= HTTP_TARGET_ABSOLUTE;
+    h->authority = (struct http_span){h->target.off + (uint32_t)(authority.p - target.p), (uint32_t)authority.n};
     uint32_t skip = (uint32_t)(authority.p + authority.n - target.p);
     if (skip < h->target.len) {
         h->path = (struct http_span){h->target.off + skip, h->target.len - skip};
@@ -47,7 +48,9 @@ static bool absolute_target(struct http_head *h, struct ht_slice target) {
             h->flags |= HTTP_PATH_NEEDS_SLASH;
     } else {
         /* An empty path means "/" (RFC 9110 4.2.3): the one before the authority serves. */
-        h->path = (struct http_span){h->target.off + (uint32_t)(authority.p - target.p) - 1, 1};
+        h->path = (struct http_span){h->authority.off - 1, 1};
+        if (ht_slice_is(method, "OPTIONS"))
+            h->flags |= HTTP_PATH_IS_SERVER;
     }
     return true;
 }
@@ -66,7 +69,7 @@ static bool request_line(struct http_head *h, const char *buf, const struct http
     if (ht_slice_is(target, "*"))
         return ht_slice_is(method, "OPTIONS") || http_refuse(h, 400, "only OPTIONS may have the target *");
     if (scheme_length(target))
-        return absolute_target(h, target);
+        return absolute_target(h, method, target);
     return http_refuse(h, 400, "bad request target");
 }
 

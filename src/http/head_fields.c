@@ -74,22 +74,26 @@ static bool host(struct http_head *h, const struct http_field *f, struct ht_slic
     return true;
 }
 
-/* RFC 9112 6.2 and 6.3: digits and nothing else, once; not even a list of equal values (hardening case 1). */
+bool http_parse_length(struct ht_slice s, uint64_t *out) {
+    uint64_t n = 0;
+    for (size_t i = 0; i < s.n; i++) {
+        if (s.p[i] < '0' || s.p[i] > '9')
+            return false;
+        unsigned digit = (unsigned)(s.p[i] - '0');
+        if (n > ((uint64_t)INT64_MAX - digit) / 10)
+            return false;
+        n = n * 10 + digit;
+    }
+    *out = n;
+    return s.n > 0;
+}
+
+/* RFC 9112 6.2 and 6.3: once, and a number. */
 static bool content_length(struct http_head *h, struct ht_slice value) {
     if (h->flags & HTTP_HAS_CONTENT_LENGTH)
         return http_refuse(h, 400, "more than one Content-Length");
-    if (value.n == 0)
+    if (!http_parse_length(value, &h->content_length))
         return http_refuse(h, 400, "bad Content-Length");
-    uint64_t n = 0;
-    for (size_t i = 0; i < value.n; i++) {
-        if (value.p[i] < '0' || value.p[i] > '9')
-            return http_refuse(h, 400, "bad Content-Length");
-        unsigned digit = (unsigned)(value.p[i] - '0');
-        if (n > ((uint64_t)INT64_MAX - digit) / 10)
-            return http_refuse(h, 400, "Content-Length too large");
-        n = n * 10 + digit;
-    }
-    h->content_length = n;
     h->flags |= HTTP_HAS_CONTENT_LENGTH;
     return true;
 }
@@ -209,7 +213,7 @@ static bool starts_with(struct ht_slice s, const char *prefix) {
  * Fields meant for the recipient of the content. RFC 9110 7.6.1 forbids to name such a field in Connection; doing so
  * anyway is an attempt to take off what a proxy in front checked or added (hardening case 8), so it has no effect.
  */
-static bool end_to_end(struct ht_slice name) {
+bool http_is_end_to_end(struct ht_slice name) {
     static const char *const prefixes[] = {
         "access-control-", "content-", "if-", "sec-", "x-auth", "x-forwarded-", "x-real-ip",
     };
@@ -266,7 +270,7 @@ void http_mark_named_fields(struct http_head *h, const char *buf) {
             continue;
         struct ht_slice rest = http_text(buf, h->fields[c].value), item;
         while (http_list_next(&rest, &item)) {
-            if (end_to_end(item))
+            if (http_is_end_to_end(item))
                 continue;
             for (uint32_t i = 0; i < h->n_fields; i++)
                 if (h->fields[i].name.len == item.n && ht_slice_case_eq(http_text(buf, h->fields[i].name), item))

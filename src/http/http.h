@@ -33,6 +33,7 @@ enum http_flag {
     HTTP_HAS_HOST = 1u << 6,
     HTTP_TARGET_ABSOLUTE = 1u << 7,  /* absolute-form: the path part is `path` */
     HTTP_PATH_NEEDS_SLASH = 1u << 8, /* the target was like http://host?query: `path` is "?query", send "/" before it */
+    HTTP_PATH_IS_SERVER = 1u << 9,   /* OPTIONS http://host: `path` is "/", send "*" instead (RFC 9112 3.2.4) */
 };
 
 struct http_limits {
@@ -62,11 +63,12 @@ struct http_machine {
 struct http_head {
     /* results */
     struct http_span method, target, reason;
-    struct http_span path; /* origin-form (or "*") to send on: target, or its path when the target was absolute */
-    struct http_span host; /* value of Host */
-    uint8_t minor;         /* HTTP/1.minor */
-    uint16_t status;       /* responses */
-    uint32_t flags;        /* enum http_flag */
+    struct http_span path;      /* origin-form (or "*") to send on: target, or its path when the target was absolute */
+    struct http_span host;      /* value of Host */
+    struct http_span authority; /* of a target in absolute-form */
+    uint8_t minor;              /* HTTP/1.minor */
+    uint16_t status;            /* responses */
+    uint32_t flags;             /* enum http_flag */
     uint64_t content_length;
     uint32_t n_fields;
     /* private: the machine and what the rules have seen */
@@ -112,6 +114,16 @@ static inline bool http_field_is_hop_by_hop(const struct http_head *h, const cha
     (void)buf;
     return (h->hop[i / 64] >> (i % 64)) & 1;
 }
+
+/*
+ * Digits and nothing else, at most 2^63-1 (RFC 9110 8.6): no sign, no list, not even of equal values (hardening case
+ * 1). Everybody who reads a length reads it with this one.
+ */
+bool http_parse_length(struct ht_slice s, uint64_t *out) HT_MUST_USE;
+
+/* True for a field that is meant for the recipient of the content: what http_field_is_hop_by_hop() says of a field that
+ * Connection names. */
+bool http_is_end_to_end(struct ht_slice name);
 
 /* RFC 9110 5.6.2 token; RFC 9110 5.5 field value: no CR, LF, NUL or other control byte but HTAB; obs-text may be. */
 bool http_is_token(struct ht_slice s);

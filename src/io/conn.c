@@ -113,6 +113,14 @@ ssize_t io_conn_read(struct io_conn *c, void *buf, size_t cap) {
     return n;
 }
 
+int io_conn_error(struct io_conn *c) {
+    int err = 0;
+    socklen_t len = sizeof err;
+    if (getsockopt(c->io.fd, SOL_SOCKET, SO_ERROR, &err, &len) != 0)
+        err = errno;
+    return err ? ht_err_from_errno(err) : HT_OK;
+}
+
 ssize_t io_conn_write(struct io_conn *c, const struct iovec *iov, int iovcnt) {
     ssize_t n;
     if (c->ssl) {

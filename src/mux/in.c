@@ -90,7 +90,7 @@ static int on_response_head(struct mux_session *s, struct mux_link *l, struct mu
     bool interim = head.status < 200 && head.status != 101;
     if (interim == head.final)
         return stream_violation(st, WIRE_CODE_PROTOCOL_ERROR, "status and final disagree");
-    if (interim && ++st->interim > MUX_MAX_INTERIM)
+    if (interim && ++st->interim > WIRE_LIMIT_MAX_INTERIM)
         return stream_violation(st, WIRE_CODE_ENHANCE_YOUR_CALM, "too many interim heads");
     st->head_done = head.final;
     stream_hold(st);

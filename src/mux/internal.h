@@ -35,7 +35,6 @@
 #define MUX_CONGESTED (256u << 10) /* bytes of control frames from which openers should wait */
 #define MUX_QUEUE_MAX (4u << 20)   /* bytes of control frames from which nothing new is taken on */
 #define MUX_QUEUE_KEEP (16u << 10) /* memory that an empty control queue keeps */
-#define MUX_MAX_INTERIM 32u        /* interim heads of one stream: they are not flow-controlled */
 #define MUX_REASON_MAX 256u        /* bytes of a RESET's reason that we send */
 
 /* RESETs that cost us work: a burst, and how many of it come back each second (hardening case 14). */

@@ -154,7 +154,7 @@ static void exchange_dial(struct origin_exchange *x) {
 }
 
 static void exchange_connect(struct origin_exchange *x) {
-    struct origin_conn *oc = origin_pool_take(x->t, !x->replayable);
+    struct origin_conn *oc = origin_pool_take(x->t);
     if (!oc) {
         exchange_dial(x);
         return;

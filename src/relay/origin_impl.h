@@ -94,6 +94,7 @@ struct origin_exchange {
     struct http_chunked chunked;
     enum http_body_kind resp_body;
     uint64_t resp_left;
+    unsigned interims;
     bool keep_alive; /* the head allows another request */
     bool resp_begun; /* a byte of it was seen */
     bool responded;  /* the final head went to the stream */
@@ -107,9 +108,9 @@ struct origin_exchange {
 
 /* ---- origin_pool.c ---- */
 
-/* An idle connection, or NULL. `certain`: for a request that cannot be sent twice: looks first whether it still stands.
- */
-struct origin_conn *origin_pool_take(struct relay_target *t, bool certain);
+/* An idle connection, or NULL. One that was closed meanwhile, or has said something that nobody asked for, is none: the
+ * next request would take it for its answer. */
+struct origin_conn *origin_pool_take(struct relay_target *t);
 /* Wraps a new connection. NULL: out of memory (it is closed). */
 struct origin_conn *origin_pool_adopt(struct relay_target *t, struct io_conn *c) HT_MUST_USE;
 /* The exchange is through with it: keep it, or close it. */

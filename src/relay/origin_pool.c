@@ -60,11 +60,11 @@ void origin_pool_abort(struct origin_conn *oc) {
     io_conn_abort(&c);
 }
 
-struct origin_conn *origin_pool_take(struct relay_target *t, bool certain) {
+struct origin_conn *origin_pool_take(struct relay_target *t) {
     while (!ht_list_empty(&t->idle)) {
         struct origin_conn *oc = HT_LIST_ENTRY(t->idle.next, struct origin_conn, node);
         char byte;
-        if (certain && io_conn_read(oc->c, &byte, 1) != HT_EAGAIN) {
+        if (io_conn_read(oc->c, &byte, 1) != HT_EAGAIN) {
             origin_pool_close(oc);
             continue;
         }

@@ -13,23 +13,10 @@ static bool is_dropped(struct ht_slice name, bool upgrade) {
     return false;
 }
 
-static bool parse_length(struct ht_slice v, uint64_t *out) {
-    uint64_t n = 0;
-    if (v.n == 0 || v.n > 18)
-        return false;
-    for (size_t i = 0; i < v.n; i++) {
-        if (v.p[i] < '0' || v.p[i] > '9')
-            return false;
-        n = n * 10 + (uint64_t)(v.p[i] - '0');
-    }
-    *out = n;
-    return true;
-}
-
 /* Finds out how the body is framed; the visitor's framing decides, checked again because two readings are an attack. */
 static const char *read_framing(struct origin_exchange *x, struct ht_slice name, struct ht_slice value) {
     if (ht_slice_case_eq(name, ht_slice_str("content-length"))) {
-        if (x->req_body != HTTP_BODY_NONE || !parse_length(value, &x->req_left))
+        if (x->req_body != HTTP_BODY_NONE || !http_parse_length(value, &x->req_left))
             return "ambiguous or malformed content-length";
         x->req_body = HTTP_BODY_LENGTH;
     } else if (ht_slice_case_eq(name, ht_slice_str("transfer-encoding"))) {

@@ -23,6 +23,8 @@
 #define RELAY_LINGER_MS 1000
 /* Visitors beyond the descriptor permits that still get a 503 within a second; the rest are closed at once. */
 #define RELAY_REFUSALS_PER_S 64
+/* How often it is looked whether a visitor that has closed its side is still there. */
+#define RELAY_HALF_CLOSED_MS 500
 /* How soon a request is tried again that came while the link was congested. */
 #define RELAY_RETRY_MS 2
 
@@ -117,10 +119,15 @@ struct visitor_http {
     struct http_chunked chunked;
     uint64_t body_left;
     uint64_t progress_ms; /* when its body moved last */
+    uint64_t body_due_ms; /* by then more of it has to come: moves on with every byte */
+    uint64_t blocked_ms;  /* since when the stream takes no more; that time is not the visitor's */
     bool request_done;    /* all of it was read */
     bool blocked;         /* the stream takes no more for now */
     bool upgrade, head_request, http10;
-    bool keep; /* the connection may serve another request */
+    bool keep;        /* the connection may serve another request */
+    bool half_closed; /* it has sent all it will ever send, and may or may not be there for its answer */
+    bool probed;
+    uint64_t look_ms; /* when that is looked into */
 
     /* the answer */
     struct relay_out out;
@@ -132,6 +139,8 @@ struct visitor_http {
     bool committed; /* bytes of it may be on their way: it cannot become a 502 any more */
     bool answered;  /* all of it was handed to `out` */
     bool stream_ended;
+    bool stalled;     /* the visitor does not take its answer as fast as it comes */
+    uint64_t sent_ms; /* when it took something, or fell behind */
     bool chunk_open;
     uint8_t chunk_slot;
     size_t chunk_bytes;
@@ -157,13 +166,15 @@ struct visitor_answer {
     enum ht_metric_class class;
     const char *body;
 };
-extern const struct visitor_answer answer_bad_request, answer_connect_refused, answer_head_timeout,
+extern const struct visitor_answer answer_bad_request, answer_connect_refused, answer_head_timeout, answer_body_timeout,
     answer_target_too_long, answer_head_too_large, answer_bad_gateway, answer_parked, answer_stream_cap, answer_fd_cap,
     answer_response_timeout, answer_version;
 
 /* Sends it; there is no stream any more. The connection lives on when it is safe and `keep`; else it is closed behind
  * it. False: the visitor is gone. */
 bool visitor_answer(struct visitor_http *v, const struct visitor_answer *a, bool keep);
+/* The visitor has closed its side behind a whole request: `printf ... | nc` wants its answer all the same. */
+void visitor_half_closed(struct visitor_http *v);
 /* The connection is of no use: RESET CANCEL for an open stream, and the visitor is gone. `cut`: with RST, so that what
  * the visitor has got does not look complete. */
 void visitor_lost(struct visitor_http *v, bool cut, const char *why);
@@ -172,6 +183,8 @@ bool visitor_flush(struct visitor_http *v);
 /* The answer is complete and written: next request or close. False: the visitor is gone. */
 bool visitor_settle(struct visitor_http *v);
 void visitor_deadline(struct visitor_http *v, uint64_t after_ms);
+/* The same for a visitor whose request is being answered: whichever of its clocks is due next. */
+void visitor_watch_clocks(struct visitor_http *v);
 /* Reading on or off, as the state wants it. */
 void visitor_update_reading(struct visitor_http *v);
 /* The connection and the stream are a pipe from now on (rule HTTP-4). The visitor may be gone. */

@@ -15,6 +15,7 @@
 const struct visitor_answer answer_bad_request = ANSWER(BAD_REQUEST);
 const struct visitor_answer answer_connect_refused = ANSWER(CONNECT_REFUSED);
 const struct visitor_answer answer_head_timeout = ANSWER(HEAD_TIMEOUT);
+const struct visitor_answer answer_body_timeout = ANSWER(BODY_TIMEOUT);
 const struct visitor_answer answer_target_too_long = ANSWER(TARGET_TOO_LONG);
 const struct visitor_answer answer_head_too_large = ANSWER(HEAD_TOO_LARGE);
 const struct visitor_answer answer_bad_gateway = ANSWER(BAD_GATEWAY);
@@ -93,11 +94,15 @@ void visitor_update_reading(struct visitor_http *v) {
     bool on = false;
     switch (v->state) {
     case VISITOR_HEAD:
-        on = true;
+        /* What is there already comes first: an end behind it must not be seen before it. */
+        on = !ht_list_linked(&v->next.node);
         break;
     case VISITOR_ACTIVE:
         /* While an answer is awaited, reading tells that the visitor has left; a pipelined request stops it. */
-        on = v->request_done ? ht_buf_size(&v->in) == 0 && !v->answered : v->st && !v->blocked;
+        if (v->request_done)
+            on = ht_buf_size(&v->in) == 0 && !v->answered && !v->half_closed;
+        else
+            on = v->st && !v->blocked;
         break;
     case VISITOR_RETRY:
     case VISITOR_PIPE:
@@ -118,6 +123,10 @@ static void watch_visitor(struct visitor_http *v) {
     ssize_t n = io_conn_read(v->conn, t->scratch, sizeof t->scratch);
     if (n == HT_EAGAIN)
         return;
+    if (n == HT_EOF) {
+        visitor_half_closed(v);
+        return;
+    }
     if (n <= 0) {
         visitor_lost(v, true, "the visitor left"); /* rule HTTP-9 */
         return;
@@ -154,6 +163,14 @@ bool visitor_flush(struct visitor_http *v) {
         return false;
     }
     v->committed = v->headed;
+    bool stalled = relay_out_pending(&v->out) > 0;
+    if (stalled && (n > 0 || !v->stalled)) {
+        v->sent_ms = io_now_ms(v->b->t->cfg.loop);
+        v->stalled = true;
+        if (v->state == VISITOR_ACTIVE)
+            visitor_watch_clocks(v);
+    }
+    v->stalled = stalled;
     if (v->st) {
         /* Rule FLOW-2: only what has left gives credit back. */
         size_t pending = relay_out_pending(&v->out), held = mux_stream_unconsumed(v->st);
@@ -169,6 +186,7 @@ static void begin_request(struct visitor_http *v) {
     v->state = VISITOR_HEAD;
     v->body = HTTP_BODY_NONE;
     v->request_done = v->blocked = v->upgrade = v->head_request = v->http10 = v->keep = false;
+    v->half_closed = v->probed = v->stalled = false;
     v->headed = v->committed = v->answered = v->stream_ended = v->chunk_open = false;
     v->status = 0;
     v->chunk_bytes = 0;
@@ -234,7 +252,9 @@ bool visitor_settle(struct visitor_http *v) {
 }
 
 bool visitor_answer(struct visitor_http *v, const struct visitor_answer *a, bool keep) {
-    bool stays = keep && v->keep && v->request_done && !v->upgrade && !v->b->t->paused;
+    /* Behind a 400 nobody knows what comes (rule HTTP-12). */
+    bool stays =
+        keep && v->keep && v->request_done && !v->upgrade && !v->b->t->paused && a->status != answer_bad_request.status;
     char extra[64] = "";
     if (a->retry_after)
         snprintf(extra, sizeof extra, "retry-after: %u\r\n", a->retry_after);
@@ -251,7 +271,7 @@ bool visitor_answer(struct visitor_http *v, const struct visitor_answer *a, bool
     v->state = stays ? VISITOR_ACTIVE : VISITOR_CLOSING;
     v->status = a->status;
     v->headed = v->answered = true;
-    visitor_deadline(v, v->b->t->cfg.head_timeout_ms);
+    visitor_deadline(v, v->b->t->cfg.send_timeout_ms);
     visitor_update_reading(v);
     return visitor_flush(v) && visitor_settle(v);
 }
@@ -297,26 +317,85 @@ void visitor_deadline(struct visitor_http *v, uint64_t after_ms) {
     }
 }
 
+/* Monotonic ms of whatever is due first for a request that is being answered. */
+static uint64_t next_clock(const struct visitor_http *v) {
+    const struct relay_kit_config *cfg = &v->b->t->cfg;
+    uint64_t due = UINT64_MAX;
+    if (!v->headed) { /* once it has begun, an answer has all the time it wants */
+        due = v->progress_ms + cfg->response_timeout_ms;
+        if (!v->request_done && !v->blocked && cfg->min_body_rate)
+            due = ht_min(due, v->body_due_ms);
+    } else if (v->stalled) {
+        due = v->sent_ms + cfg->send_timeout_ms;
+    }
+    return v->half_closed && !v->answered ? ht_min(due, v->look_ms) : due;
+}
+
+void visitor_watch_clocks(struct visitor_http *v) {
+    uint64_t due = next_clock(v), now = io_now_ms(v->b->t->cfg.loop);
+    visitor_deadline(v, due == UINT64_MAX ? 0 : due > now ? due - now : 1);
+}
+
 static void answer_late(struct visitor_http *v) {
-    static const struct visitor_answer slow_body = {
-        .status = 408, .class = HT_METRIC_CLASS_HEAD_TIMEOUT, .body = "request body timeout"};
     const struct visitor_answer *a = &answer_response_timeout;
     /* Whose fault it is: a body that should have come, or the head that should have. */
     if (!v->request_done && !v->blocked)
-        a = &slow_body;
-    mux_stream_reset(v->st, WIRE_CODE_CANCEL, a == &slow_body ? "slow request body" : "no response head in time");
+        a = &answer_body_timeout;
+    mux_stream_reset(v->st, WIRE_CODE_CANCEL,
+                     a == &answer_body_timeout ? "slow request body" : "no response head in time");
     mux_stream_release(&v->st);
     (void)visitor_answer(v, a, true);
 }
 
+/*
+ * Has it closed its side, or closed altogether? TCP says the same of both, until something is sent: that is answered
+ * with RST by somebody who is not there any more. Before the head an interim 102 does it, which every HTTP/1.1 client
+ * has to skip (RFC 9110 15.2); it is sent only when the answer takes its time. Else quiet has to have an end.
+ */
+static void look_at_half_closed(struct visitor_http *v, uint64_t now) {
+    static const char processing[] = "HTTP/1.1 102 Processing\r\n\r\n";
+    const struct relay_kit_config *cfg = &v->b->t->cfg;
+    int err = io_conn_error(v->conn);
+    if (err) {
+        visitor_lost(v, true, ht_err_text(err)); /* rule HTTP-9 */
+        return;
+    }
+    bool can_probe = !v->headed && !v->http10;
+    if (!can_probe && !v->stalled && now - ht_max(v->sent_ms, v->progress_ms) >= cfg->half_close_timeout_ms) {
+        visitor_lost(v, true, "half-closed and quiet");
+        return;
+    }
+    v->look_ms = now + ht_min(cfg->half_close_timeout_ms, RELAY_HALF_CLOSED_MS);
+    if (can_probe && !v->probed) {
+        v->probed = true;
+        if (relay_out_copy(&v->out, processing, sizeof processing - 1)) {
+            visitor_lost(v, true, ht_err_text(HT_ENOMEM));
+            return;
+        }
+        if (!visitor_flush(v))
+            return;
+    }
+    visitor_watch_clocks(v);
+}
+
+void visitor_half_closed(struct visitor_http *v) {
+    const struct relay_kit_config *cfg = &v->b->t->cfg;
+    uint64_t now = io_now_ms(cfg->loop);
+    v->half_closed = true;
+    v->keep = false;
+    v->sent_ms = now;
+    v->look_ms = now + ht_min(cfg->half_close_timeout_ms, RELAY_HALF_CLOSED_MS);
+    visitor_update_reading(v);
+    visitor_watch_clocks(v);
+}
+
 static void active_timeout(struct visitor_http *v, uint64_t now) {
-    uint64_t patience = v->b->t->cfg.response_timeout_ms;
-    if (v->answered)
-        visitor_lost(v, true, "does not read its answer");
+    if (next_clock(v) > now)
+        visitor_watch_clocks(v);
+    else if (v->half_closed && !v->answered && v->look_ms <= now)
+        look_at_half_closed(v, now);
     else if (v->headed)
-        return; /* a long answer has all the time it wants */
-    else if (v->progress_ms + patience > now)
-        visitor_deadline(v, v->progress_ms + patience - now);
+        visitor_lost(v, true, "does not take its answer");
     else
         answer_late(v);
 }

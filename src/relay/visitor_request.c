@@ -46,9 +46,13 @@ static bool is_forwarded(const struct visitor_http *v, const struct http_head *h
     return !http_field_is_hop_by_hop(h, p, i);
 }
 
-static size_t build_fields(const struct visitor_http *v, const struct http_head *h, char *p, bool strip) {
+static size_t build_fields(const struct visitor_http *v, const struct http_head *h, char *p, struct ht_slice authority,
+                           bool strip) {
     struct wire_header *to = v->b->t->fields;
     size_t n = 0;
+    /* RFC 9112 3.2.2: the target says for whom it is, also when an HTTP/1.0 visitor sent no Host. */
+    if (authority.n && !(h->flags & HTTP_HAS_HOST) && h->n_fields < HTTP_MAX_HEADERS)
+        to[n++] = (struct wire_header){.name = ht_slice_str("host"), .value = authority};
     for (uint32_t i = 0; i < h->n_fields; i++) {
         const struct http_field *f = &h->fields[i];
         lower_case(p + f->name.off, f->name.len); /* rule HTTP-2 */
@@ -61,11 +65,17 @@ static size_t build_fields(const struct visitor_http *v, const struct http_head 
 static int open_stream(struct visitor_http *v, struct mux_session *mux, const struct http_head *h, char *p) {
     struct relay_binding *b = v->b;
     struct ht_slice method = http_text(p, h->method), target = http_text(p, h->path);
+    struct ht_slice authority = http_text(p, h->authority);
     bool get = v->head_request || ht_slice_is(method, "GET");
     if (h->flags & HTTP_PATH_NEEDS_SLASH) {
-        /* "http://host?query": the byte before belongs to the host in the target, which is not sent on. */
+        /* "http://host?query": the host moves over the scheme's last byte and makes room. */
+        char *to = p + h->authority.off - 1;
+        memmove(to, to + 1, authority.n);
+        authority.p = to;
         p[h->path.off - 1] = '/';
         target = ht_slice_of(p + h->path.off - 1, target.n + 1);
+    } else if (h->flags & HTTP_PATH_IS_SERVER) {
+        target = ht_slice_str("*");
     }
     struct wire_stream_open open = {
         .kind = WIRE_KIND_HTTP,
@@ -73,7 +83,7 @@ static int open_stream(struct visitor_http *v, struct mux_session *mux, const st
         .method = method,
         .target = target,
         .headers = b->t->fields,
-        .n_headers = build_fields(v, h, p, get && v->body == HTTP_BODY_NONE),
+        .n_headers = build_fields(v, h, p, authority, get && v->body == HTTP_BODY_NONE),
         .is_upgrade = v->upgrade,
         .has_container_port = true,
         .container_port = b->port,
@@ -160,7 +170,8 @@ static void stream_opened(struct visitor_http *v, uint32_t flags) {
     struct relay_table *t = v->b->t;
     v->state = VISITOR_ACTIVE;
     v->progress_ms = io_now_ms(t->cfg.loop);
-    visitor_deadline(v, t->cfg.response_timeout_ms);
+    v->body_due_ms = v->progress_ms + t->cfg.body_grace_ms;
+    visitor_watch_clocks(v);
     visitor_update_reading(v);
     mux_stream_ready(v->st);
     if ((flags & HTTP_EXPECT_CONTINUE) && !v->http10 && !v->request_done && ht_buf_size(&v->in) == 0) {
@@ -278,22 +289,29 @@ void visitor_read_head(struct visitor_http *v) {
 /* ---- the body ---- */
 
 static ssize_t body_stopped(struct visitor_http *v, int err) {
+    static const char why[] = "the request's body ended early";
     if (err == HT_EAGAIN)
         return 0;
-    if (!v->answered) {
-        visitor_lost(v, true, "the request's body ended early");
+    if (!v->answered && (v->headed || err != HT_EOF)) {
+        visitor_lost(v, true, why);
         return HT_ECLOSED;
     }
-    /* The whole answer is on its way: it may still be wanted. */
-    mux_stream_reset(v->st, WIRE_CODE_CANCEL, "the request's body ended early");
+    /* It may still listen: to the whole answer that is on its way, or to why there is none (RFC 9112 8). */
+    mux_stream_reset(v->st, WIRE_CODE_CANCEL, why);
     mux_stream_release(&v->st);
     v->keep = false;
-    visitor_update_reading(v);
+    if (v->answered)
+        visitor_update_reading(v);
+    else
+        (void)visitor_answer(v, &answer_bad_request, false);
     return HT_ECLOSED;
 }
 
 static ssize_t body_moved(struct visitor_http *v, size_t n, bool ended, bool more, unsigned *flags) {
-    v->progress_ms = io_now_ms(v->b->t->cfg.loop);
+    const struct relay_kit_config *cfg = &v->b->t->cfg;
+    v->progress_ms = io_now_ms(cfg->loop);
+    if (cfg->min_body_rate)
+        v->body_due_ms += n * 1000 / cfg->min_body_rate;
     if (ended) {
         v->request_done = true;
         *flags = MUX_PULL_EOF;

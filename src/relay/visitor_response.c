@@ -31,18 +31,21 @@ static bool is_dropped(struct ht_slice name) {
     return false;
 }
 
-/* RFC 9110 8.6: digits only. */
-static bool parse_length(struct ht_slice s, uint64_t *out) {
-    uint64_t n = 0;
-    if (s.n == 0 || s.n > 19)
-        return false;
-    for (size_t i = 0; i < s.n; i++) {
-        if (s.p[i] < '0' || s.p[i] > '9')
-            return false;
-        n = n * 10 + (uint64_t)(s.p[i] - '0');
+static bool is_connection(struct ht_slice name) {
+    return name.n == 10 && ht_slice_case_eq(name, ht_slice_str("connection"));
+}
+
+/* Named by a Connection field of the head, and not meant for the visitor all the same (RFC 9110 7.6.1). */
+static bool is_named(const struct wire_response_head *head, struct ht_slice name) {
+    for (size_t i = 0; i < head->n_headers; i++) {
+        struct ht_slice rest = head->headers[i].value, item;
+        if (!is_connection(head->headers[i].name))
+            continue;
+        while (http_list_next(&rest, &item))
+            if (item.n == name.n && ht_slice_case_eq(item, name))
+                return !http_is_end_to_end(name);
     }
-    *out = n;
-    return n <= INT64_MAX;
+    return false;
 }
 
 struct answer_head {
@@ -54,17 +57,20 @@ struct answer_head {
 /* The status line and the driver's fields. 0, HT_ENOMEM, or HT_EPROTO. */
 static int write_fields(struct visitor_http *v, const struct wire_response_head *head, struct answer_head *a) {
     int rc = http_write_status(&v->head, 1, head->status, ht_slice_of(NULL, 0));
+    bool names = false;
+    for (size_t i = 0; i < head->n_headers && !names; i++)
+        names = is_connection(head->headers[i].name);
     for (size_t i = 0; i < head->n_headers && rc == HT_OK; i++) {
         struct ht_slice name = head->headers[i].name, value = head->headers[i].value;
         if (name.n == 14 && ht_slice_case_eq(name, ht_slice_str("content-length"))) {
             uint64_t n;
-            if (!parse_length(value, &n) || (a->has_length && a->length != n))
+            if (!http_parse_length(value, &n) || (a->has_length && a->length != n))
                 return HT_EPROTO;
             a->has_length = true;
             a->length = n;
         } else if (name.n == 7 && ht_slice_case_eq(name, ht_slice_str("upgrade"))) {
             a->upgrade = value;
-        } else if (!is_dropped(name)) {
+        } else if (!is_dropped(name) && !(names && is_named(head, name))) {
             rc = http_write_field(&v->head, name, value);
         }
     }
@@ -268,7 +274,13 @@ static void stream_data_end(void *ctx) {
 
 static void stream_writable(void *ctx, bool yes) {
     struct visitor_http *v = ctx;
+    uint64_t now = io_now_ms(v->b->t->cfg.loop);
+    if (yes && v->blocked)
+        v->body_due_ms += now - v->blocked_ms;
     v->blocked = !yes;
+    v->blocked_ms = now;
+    if (v->state == VISITOR_ACTIVE && !v->request_done)
+        visitor_watch_clocks(v);
     visitor_update_reading(v);
     if (yes)
         mux_stream_ready(v->st);

@@ -9,6 +9,7 @@
 #define WS (HTTP_UPGRADE | HTTP_UPGRADE_WEBSOCKET)
 #define ABS HTTP_TARGET_ABSOLUTE
 #define SLASH HTTP_PATH_NEEDS_SLASH
+#define SERVER HTTP_PATH_IS_SERVER
 #define EXPECT HTTP_EXPECT_CONTINUE
 
 struct good_request {
@@ -51,6 +52,10 @@ static const struct good_request requests[] = {
     {"GET http://a:81/ HTTP/1.1\r\nHost: a:81\r\n", "/", KA | HOST | ABS, HTTP_BODY_NONE, 0},
     {"GET http://[::1]/x HTTP/1.1\r\nHost: [::1]\r\n", "/x", KA | HOST | ABS, HTTP_BODY_NONE, 0},
     {"GET http://a/x HTTP/1.0\r\n", "/x", ABS, HTTP_BODY_NONE, 0},
+    /* RFC 9112 3.2.4: of the server as a whole */
+    {"OPTIONS http://a HTTP/1.1\r\nHost: a\r\n", "/", KA | HOST | ABS | SERVER, HTTP_BODY_NONE, 0},
+    {"OPTIONS http://a/ HTTP/1.1\r\nHost: a\r\n", "/", KA | HOST | ABS, HTTP_BODY_NONE, 0},
+    {"OPTIONS http://a?q HTTP/1.1\r\nHost: a\r\n", "?q", KA | HOST | ABS | SLASH, HTTP_BODY_NONE, 0},
     /* bodies */
     {R11("Content-Length: 0\r\n"), "/", KA | HOST | CL, HTTP_BODY_NONE, 0},
     {R11("Content-Length: 5\r\n"), "/", KA | HOST | CL, HTTP_BODY_LENGTH, 5},

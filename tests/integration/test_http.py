@@ -171,7 +171,11 @@ def _():
     def handle(c):
         read_head(c)
         arrived.set()
-        if c.recv(1) == b"":
+        try:
+            ended = c.recv(1) == b""
+        except ConnectionResetError:  # a cut shows as one
+            ended = True
+        if ended:
             aborted.set()
 
     with Tunnel() as t, Service(handle) as service:

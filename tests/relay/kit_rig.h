@@ -68,6 +68,9 @@ static inline void rig_start(void) {
         .keepalive_timeout_ms = 75000,
         .response_timeout_ms = 300000,
         .half_close_timeout_ms = 30000,
+        .send_timeout_ms = 30000,
+        .body_grace_ms = 20000,
+        .min_body_rate = 500,
         .max_bindings = 8,
     };
     CU_ASSERT_EQUAL_FATAL(io_addr_parse(&rig.cfg.expose_addr, "127.0.0.1", 0), 0);

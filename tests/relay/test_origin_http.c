@@ -99,6 +99,24 @@ static void bytes_behind_a_body_are_never_an_answer(void) {
     rig_stop();
 }
 
+/* The same while nobody asks anything: the connection waits in the pool, and the loop has had no turn to see it when
+ * the next request comes. Off: no read in origin_pool_take(). */
+static void nor_are_bytes_on_an_idle_connection(void) {
+    rig_go();
+    struct call *c = call_get("/");
+    struct service_conn *s = service_wait(0, "\r\n\r\n");
+    service_says(s, OK_HELLO);
+    UNTIL(c->closes);
+    CU_ASSERT_EQUAL(relay_target_idle(rig.target), 1);
+    service_says(s, "HTTP/1.1 200 Smuggled\r\nContent-Length: 3\r\n\r\nbad");
+    c = call_get("/next");
+    s = service_wait(1, "/next");
+    service_says(s, OK_HELLO);
+    UNTIL(c->closes);
+    CU_ASSERT_STRING_EQUAL(call_body(c), "hello");
+    rig_stop();
+}
+
 static void the_pool_is_bounded_and_closed_connections_leave_it(void) {
     struct call *calls[8];
     rig_go();
@@ -170,6 +188,22 @@ static void interim_answers_are_passed_on(void) {
     CU_ASSERT_EQUAL(c->heads, 0);
     service_says(s, OK_HELLO);
     UNTIL(c->closes);
+    CU_ASSERT_STRING_EQUAL(call_body(c), "hello");
+    rig_stop();
+}
+
+/* More of them than the tunnel carries are left out, and the answer is not lost. Off: no limit in parse_heads(), and
+ * the kit ends the stream. */
+static void interim_answers_without_end(void) {
+    rig_go();
+    struct call *c = call_get("/");
+    struct service_conn *s = service_wait(0, "\r\n\r\n");
+    for (unsigned i = 0; i < 3 * WIRE_LIMIT_MAX_INTERIM; i++)
+        service_says(s, "HTTP/1.1 102 Processing\r\n\r\n");
+    service_says(s, OK_HELLO);
+    UNTIL(c->closes);
+    CU_ASSERT_EQUAL(c->interims, WIRE_LIMIT_MAX_INTERIM);
+    CU_ASSERT_EQUAL(c->reset, -1);
     CU_ASSERT_STRING_EQUAL(call_body(c), "hello");
     rig_stop();
 }
@@ -366,10 +400,12 @@ static const struct tap_test tests[] = {
     {"connections are used again", connections_are_used_again},
     {"connections that are not used again", connections_that_are_not_used_again},
     {"bytes behind a body are never an answer", bytes_behind_a_body_are_never_an_answer},
+    {"nor are bytes on an idle connection", nor_are_bytes_on_an_idle_connection},
     {"the pool is bounded, and closed connections leave it", the_pool_is_bounded_and_closed_connections_leave_it},
     {"idle connections time out", idle_connections_time_out},
     {"answers in pieces, cut at every byte", answers_in_pieces},
     {"interim answers are passed on", interim_answers_are_passed_on},
+    {"interim answers without end", interim_answers_without_end},
     {"answers without a body", answers_without_a_body},
     {"a body until the end of the connection", a_body_until_the_end_of_the_connection},
     {"truncated answers are cut", truncated_answers_are_cut},

@@ -1,47 +1,5 @@
 /* Requests and answers of visitors of an exposed port, byte for byte. */
-#include "relay/kit_rig.h"
-
-static struct driver d;
-static uint16_t port;
-
-static void begin(void) {
-    rig_start();
-    rig_table();
-    drv_start(&d);
-    port = rig_expose(&d);
-}
-
-static void end(void) {
-    CU_ASSERT_EQUAL(relay_count_visitors(rig.table), 0);
-    CU_ASSERT_EQUAL(mux_session_streams(d.s), 0);
-    drv_stop(&d);
-    rig_stop();
-}
-
-static void leave(struct visitor *v) {
-    vis_close(v);
-    UNTIL(relay_count_visitors(rig.table) == 0);
-}
-
-static struct played_stream *opened(unsigned n) {
-    UNTIL(d.n_streams >= n);
-    return &d.streams[n - 1];
-}
-
-static void expect_open(const struct played_stream *st, const struct visitor *v, const char *method_to_headers,
-                        bool upgrade, const char *version) {
-    char want[4096];
-    snprintf(want, sizeof want,
-             "{\"kind\":\"http\",\"bindId\":1,%s,\"isUpgrade\":%s,\"containerPort\":%u,\"peerAddr\":\"%s\","
-             "\"httpVersion\":\"%s\"}",
-             method_to_headers, upgrade ? "true" : "false", port, v->addr, version);
-    if (strcmp(st->open, want) != 0)
-        printf("# expected %s\n# got      %s\n", want, st->open);
-    CU_ASSERT_STRING_EQUAL(st->open, want);
-}
-
-#define GET "GET / HTTP/1.1\r\nHost: a\r\n\r\n"
-#define POST "POST / HTTP/1.1\r\nHost: a\r\n"
+#include "relay/visitor_rig.h"
 
 /* ---- heads ---- */
 
@@ -275,7 +233,8 @@ static void test_truncated_upload(void) {
     shutdown(v.fd, SHUT_WR);
     UNTIL(st->reset == WIRE_CODE_CANCEL);
     CU_ASSERT_EQUAL(st->eofs, 0);
-    vis_expect_end(&v, true);
+    vis_expect(&v, BAD_REQUEST);
+    vis_expect_end(&v, false);
     leave(&v);
     end();
 }
@@ -492,8 +451,6 @@ static void test_close_asked(void) {
     end();
 }
 
-#define BAD_GATEWAY ANSWER("502 Bad Gateway", "", "38", "the local service gave no valid answer")
-
 static void test_bad_answers(void) {
     static const char *const fields[] = {"a\r: b",
                                          "a: b\rc",
@@ -615,11 +572,11 @@ static void test_slow_reader(void) {
 }
 
 static void test_visitor_leaves(void) {
-    begin();
+    begin_with_half_close(300);
     struct visitor v = vis_connect(port);
     vis_send(&v, GET);
     struct played_stream *st = opened(1);
-    leave(&v);
+    vis_close(&v);
     UNTIL(st->reset == WIRE_CODE_CANCEL);
     v = vis_connect(port); /* half-way through an answer */
     vis_send(&v, GET);
@@ -628,16 +585,13 @@ static void test_visitor_leaves(void) {
     drv_text(&d, 4, "x");
     drv_send(&d);
     vis_expect(&v, "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1\r\nx\r\n");
-    leave(&v);
+    vis_close(&v);
     UNTIL(st->reset == WIRE_CODE_CANCEL);
+    UNTIL(relay_count_visitors(rig.table) == 0);
     end();
 }
 
 /* ---- upgrades ---- */
-
-#define UPGRADE                                                                                                        \
-    "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: k\r\n" \
-    "Sec-WebSocket-Version: 13\r\n\r\n"
 
 static void test_upgrade(void) {
     begin();

@@ -44,6 +44,8 @@ static void print_serve(const struct opt_serve *o) {
     number("response-timeout", o->response_timeout_ms);
     number("head-timeout", o->head_timeout_ms);
     number("keepalive-timeout", o->keepalive_timeout_ms);
+    number("min-body-rate", o->min_body_rate);
+    number("send-timeout", o->send_timeout_ms);
     number("half-close-timeout", o->half_close_timeout_ms);
     number("drain-timeout", o->drain_timeout_ms);
     number("log-level", o->log_level);
