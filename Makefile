@@ -228,6 +228,10 @@ spec-diff:
 spec-release: spec-diff
 	@mkdir -p spec/released && cp spec/protocol.yaml spec/released/protocol.yaml
 
+# A third version, generated, built and spoken beside the others; the whole conformance suite in all three.
+rehearsal: gen
+	@PYTHONPATH=. $(PYTHON) tests/gen/test_rehearsal.py all
+
 layers:
 	@$(PYTHON) tests/lint/layers.py
 
@@ -259,10 +263,11 @@ help:
 	@echo 'make gen         only what the specs generate, in build/gen/'
 	@echo 'make unit        the unit tests alone (SAN=1: under sanitizers)'
 	@echo 'make spec-diff   what changed in the protocol since it was released, or since OLD=<file or git ref>; is it compatible?'
+	@echo 'make rehearsal   a hoody-tunnel.v3 for trial: generated, built, spoken beside v1 and v2'
 	@echo 'make layers      no include points up; make lint: second compiler, formatter; make format'
 
 clean:
 	rm -rf $(W)
 
 -include $(OBJ:.o=.d) $(UNIT:=.d) $(SUPPORT:.o=.d)
-.PHONY: spec-diff spec-release all gen unit unit-build clean deps deps-test run test test-build bench layers lint format lib install help
+.PHONY: spec-diff spec-release rehearsal all gen unit unit-build clean deps deps-test run test test-build bench layers lint format lib install help

@@ -58,7 +58,7 @@ class Link:
         self.messages = 0
         self.secondary = False       # a v2 socket beside the primary: no session frames on it
         self.state = "await_hello_ok" if role == "driver" else "await_hello"
-        self.assembler = codec.Assembler(role, self.state)
+        self.assembler = codec.Assembler(role, self.state, codec.VERSIONS[version])
         self.books = Books(role)
         self.reader = ws.Reader(masked=role == "kit")
         self.dead = False
@@ -133,7 +133,7 @@ class Link:
                 self._frame(number, stream, payload)
         except codec.WireError as e:
             self.breach(f"{e.rule}: {e.text} (message of {len(data)} bytes: {data[:64].hex()})")
-            self.assembler = codec.Assembler(self.role, self.state)
+            self.assembler = codec.Assembler(self.role, self.state, codec.VERSIONS[self.version])
 
     def _frame(self, number, stream, payload):
         name = NUMBERS_TO_NAMES[number]

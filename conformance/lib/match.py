@@ -55,6 +55,10 @@ def _construct(loader, suffix, node):
 
 
 Loader.add_multi_constructor("!", _construct)
+# YAML 1.1 reads `on` and `off` as booleans; case files mean the words.
+Loader.yaml_implicit_resolvers = {first: [r for r in rows if r[0] != "tag:yaml.org,2002:bool"]
+                                  for first, rows in Loader.yaml_implicit_resolvers.items()}
+Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("^(?:true|false)$"), list("tf"))
 
 
 class Named(int):

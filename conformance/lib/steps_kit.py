@@ -92,7 +92,7 @@ def _check_upgrade(name, key, fields, chosen):
 
 def hello_of(run, version, capabilities=None, max_connections=None, resume=None, token=None, extra=None):
     if capabilities is None:
-        capabilities = ["multi-ws"] if version == "v2" else []
+        capabilities = ["multi-ws"] if codec.frame_in(codec.VERSIONS[version], "JOIN") else []
     value = {"version": codec.SUBPROTOCOLS[version], "capabilities": capabilities}
     if max_connections is not None:
         value["maxConnections"] = max_connections
@@ -132,7 +132,7 @@ async def _join(run, name, of="s", index=1, nonce=None, session=None):
         if ticket is None:
             raise Failure(f"no ticket for index {index}", f"a ticket for {index}", show(data["tickets"]))
         nonce = ticket["nonce"]
-    await _connect(run, name, version="v2")
+    await _connect(run, name, version=primary.version)
     link = run.link(name)
     link.secondary, link.books = True, primary.books
     await send_frames(run, link, {"JOIN": {"sessionId": session or data["session"], "index": index, "nonce": nonce}})

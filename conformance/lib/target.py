@@ -12,7 +12,7 @@ import time
 
 import yaml
 
-from .wire import ROOT
+from .wire import ROOT, codec
 
 
 def free_port():
@@ -36,7 +36,7 @@ class Adapter:
         self.about = doc.get("about", "")
         self.unsupported = doc.get("unsupported", {}) or {}
         self.options = doc.get("options", {}) or {}
-        self.versions = doc.get("versions", ["v1", "v2"])
+        self.versions = doc.get("versions", list(codec.VERSIONS))
         self.values = {"python": sys.executable, "root": ROOT, **{k: os.path.expandvars(str(v))
                                                                   for k, v in (doc.get("values") or {}).items()},
                        **dict(values)}

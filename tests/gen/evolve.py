@@ -21,3 +21,29 @@ def edited(edits):
         assert old in text, f"{old!r} is not in spec/protocol.yaml"
         text = text.replace(old, new, 1)
     return text
+
+
+# hoody-tunnel.v3: one new frame, one new field and one changed limit, beside v1 and v2 as they are.
+REHEARSAL = [
+    *V3,
+    ("{name: MAX_FRAMES, value: 64,", "{name: MAX_FRAMES, value: 64, changes: {v3: 128},"),
+    ("        - {name: label, type: string, max: 256, doc: A name for people.}\n",
+     "        - {name: label, type: string, max: 256, doc: A name for people.}\n"
+     "        - {name: note, type: string, max: 16, since: v3, doc: A note.}\n"),
+    ("  - number: 0x40\n", """  - number: 0x41
+    name: NOTICE
+    doc: Something that people should read.
+    since: v3
+    sender: both
+    stream_zero: zero
+    legal_in: [open, closing]
+    flow_controlled: false
+    violation: {scope: session, code: PROTOCOL_ERROR, close: 1002}
+    rules: [EXT-2]
+    payload:
+      format: json
+      fields:
+        - {name: text, type: string, min: 1, max: 100, required: true, doc: What.}
+  - number: 0x40
+"""),
+]
