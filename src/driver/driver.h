@@ -130,6 +130,7 @@ struct ht_tunnel {
     bool was_up;       /* ever */
     bool told_up;      /* connected() was told last, and not disconnected() */
     bool session_over; /* nothing comes from it any more */
+    bool resumed;      /* the session is the one from before the link was lost */
     unsigned granted;  /* sockets that the session may have */
     uint64_t rtt_us;   /* 0: not measured */
     uint64_t sessions;

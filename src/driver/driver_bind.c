@@ -138,7 +138,8 @@ static void binding_ask(struct driver_binding *b) {
         .container_port = b->port ? b->port : b->asked_port,
         .has_label = b->label != NULL,
         .label = ht_slice_str(b->label),
-        .takeover = b->takeover,
+        /* A port that is missing in a resumed session was taken over: two drivers must not take it in turns. */
+        .takeover = b->takeover && !(b->port && b->t->resumed),
         .has_host = b->pull_host != NULL,
         .host = ht_slice_str(b->pull_host),
     };
@@ -179,6 +180,7 @@ static void take_up(struct ht_tunnel *t, const struct wire_resumed_bind *r) {
 }
 
 void driver_bind_all(struct ht_tunnel *t, const struct wire_hello_ok *ok) {
+    t->resumed = ok->resumed;
     for (size_t i = 0; ok->resumed && i < ok->n_resumed_binds; i++)
         take_up(t, &ok->resumed_binds[i]);
     HT_LIST_FOR_SAFE (it, &t->bindings) {
@@ -370,9 +372,10 @@ void driver_on_bind_err(void *ctx, const struct wire_bind_err *err) {
         driver_say(t, HT_SEVERITY_WARNING, "the kit refused a BIND that is not waiting for an answer");
         return;
     }
-    if (err->code == WIRE_BIND_ERROR_ALREADY_BOUND && b->port && !b->drop &&
+    if (err->code == WIRE_BIND_ERROR_ALREADY_BOUND && b->port && !b->drop && !t->resumed &&
         io_now_ms(t->loop) < t->lost_at + WIRE_LIMIT_TAKEOVER_GRACE) {
-        /* Likely the session that was lost, which the kit still holds the port for. */
+        /* Likely the session that was lost, which the kit still holds the port for. One that was resumed without the
+         * port has lost it to another driver. */
         b->state = BINDING_WAITS;
         io_timer_set(&b->timeout, ht_min(REBIND_MS, 4 * (uint64_t)t->retry_min_ms));
         return;

@@ -89,6 +89,19 @@ static void a_new_session_gets_the_same_ports(void) {
     world_stop();
 }
 
+static void a_resumed_session_has_no_ghost(void) {
+    static const struct wire_bind_err held = {.code = WIRE_BIND_ERROR_ALREADY_BOUND, .message = {"held", 4}};
+    go(60000);
+    w.resumes = true; /* but another driver has taken the port over meanwhile */
+    w.refuse_bind = &held;
+    w.n_refusals = 1;
+    kit_drops();
+    UNTIL(w.failed == 1);
+    CU_ASSERT_STRING_EQUAL(w.fail_code, "ALREADY_BOUND");
+    CU_ASSERT_EQUAL(w.n_binds, 2);
+    world_stop();
+}
+
 static void a_kit_that_shuts_down_is_awaited(void) {
     go(60000);
     mux_session_shutdown(w.s, WIRE_GOAWAY_SHUTDOWN_CODE, WIRE_GOAWAY_SHUTDOWN_MESSAGE, 0, WIRE_GOAWAY_SHUTDOWN_CLOSE);
@@ -252,6 +265,7 @@ static const struct tap_test tests[] = {
     {"a drop is resumed", a_drop_is_resumed},
     {"what is missing is bound again", what_is_missing_is_bound_again},
     {"a new session gets the same ports", a_new_session_gets_the_same_ports},
+    {"a resumed session has no ghost", a_resumed_session_has_no_ghost},
     {"a kit that shuts down is awaited", a_kit_that_shuts_down_is_awaited},
     {"what no retry mends", what_no_retry_mends},
     {"the time runs out", the_time_runs_out},
