@@ -13,7 +13,7 @@ test-build: $(FAULT_PROXY)
 
 CUTS ?= 100000
 SEED ?=
-FAULTS := tests/integration/test_faults.py
+FAULTS := $(sort $(wildcard tests/integration/test_faults*.py))
 
 # Straight from the script: `make test` bounds the time of each program, and these may take hours.
 faults: all $(FAULT_PROXY)

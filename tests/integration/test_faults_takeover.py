@@ -10,17 +10,23 @@ import threading
 import time
 from collections import Counter
 
-from tests.faults.rig import FaultProxy
+from tests.faults.rig import FaultProxy, linked
 from tests.integration.harness import SANITIZED, Driver, Tunnel, connect, eventually, http_service
 from tests.support.tap import case, main
 
 RATE = 200
 VISITORS = 8
-ROUNDS = 2 if SANITIZED else 5
+ROUNDS = 3 if SANITIZED else 10
 
 
-def owner(name):
-    return http_service(lambda _head, _body: b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n" + name)
+def owner(name, pause=0.004):
+    """Takes its time, so that some requests are always under way."""
+
+    def answer(_head, _body):
+        time.sleep(pause)
+        return b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n" + name
+
+    return http_service(answer)
 
 
 class Visitors:
@@ -167,7 +173,7 @@ def _():
 
 @case("eight bindings are resumed in one step")
 def _():
-    with Tunnel() as t, owner(b"A") as a, FaultProxy(t.kit.port, calm=True) as proxy:
+    with Tunnel() as t, owner(b"A", 0) as a, FaultProxy(t.kit.port, calm=True) as proxy:
         driver = Driver(proxy, "expose", *[f"0={a.port}"] * 8, bindings=8)
         t.drivers.append(driver)
         ports = [event["containerPort"] for event in driver.bound]
@@ -182,6 +188,7 @@ def _():
             proxy.say("hold")
             proxy.say("cut")
             eventually(lambda: {status(p) for p in ports} == {503}, "every port is parked")
+            eventually(lambda: not linked(driver), "the driver has noticed too")
             n = len(driver.events("connected"))
             proxy.say("take")
             driver.process.send_signal(signal.SIGHUP)
