@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+import traceback
 
 from . import steps_driver, steps_kit, steps_tcp  # noqa: F401  (they register their verbs)
 from .run import CaseError, Failure, Run
@@ -71,6 +72,9 @@ class Worker:
             result["behaviour"] = {"verdict": "fail", "text": "the case did not end in time", "expected": "", "came": ""}
         except (OSError, RuntimeError) as e:
             result["behaviour"] = {"verdict": "fail", "text": f"{type(e).__name__}: {e}", "expected": "", "came": ""}
+        except Exception as e:  # pylint: disable=broad-except
+            text = f"the suite itself failed: {traceback.format_exc(limit=-3)}"
+            result["behaviour"] = {"verdict": "error", "text": text, "expected": "", "came": repr(e)}
         bad = [v for v in (result["behaviour"], result["closing"]) if v.get("verdict") not in ("pass", None)]
         result["verdict"] = "pass" if not bad else "error" if bad[0]["verdict"] == "error" else \
             "warn" if case.level == "SHOULD" else "fail"
@@ -121,7 +125,7 @@ class Worker:
                 result["closing"] = {"verdict": "fail", "text": f"the kit ended with status {kit.process.status}",
                                      "expected": "the kit lives on", "came": f"exit status {kit.process.status}"}
             if clean and kit.alive and not run.target_may_end and "admin" not in self.adapter.unsupported:
-                left = await self._tidy(case, kit)
+                left = await self._tidy(run, case, kit)
                 if left:
                     clean = False
                     result["closing"] = {"verdict": "fail", "text": f"something is left in the kit: {left}",
@@ -133,7 +137,7 @@ class Worker:
                 result["output"] = kit.process.tail() if kit.process else []
             await self.give_back(key, kit, clean and not case.fresh and kit.alive and not run.target_may_end)
 
-    async def _tidy(self, case, kit):
+    async def _tidy(self, run, case, kit):
         """Waits until the kit holds nothing; parked sessions are killed. Returns what stays, or None."""
         if "trusted-proxy" in case.options or case.fresh:
             return None
@@ -146,18 +150,16 @@ class Worker:
             if not now["sessions"] and not now["totalStreams"] and not now["orphanedSessions"]:
                 return None
             if now["orphanedSessions"]:
-                await self._kill_parked(kit, token)
+                await self._kill_parked(run, kit, token)
             if time.monotonic() > deadline:
                 return str({k: v for k, v in now.items() if k != "fdPermitsAvailable"})
             await asyncio.sleep(0.003)
 
-    async def _kill_parked(self, kit, token):
-        _, bindings = await steps_kit.quiet_admin(kit, "listBindings", token=token)
-        _, sessions = await steps_kit.quiet_admin(kit, "listSessions", token=token)
-        ids = {b["sessionId"] for b in bindings["bindings"]} | {s["sessionId"] for s in sessions["sessions"]}
-        for session in ids:
+    async def _kill_parked(self, run, kit, token):
+        for session in run.sessions:
             path = f"/api/v1/tunnel/sessions/{session}?grace_ms=0"
             await steps_kit.quiet_admin(kit, "killSession", path=path, token=token)
+        run.sessions.clear()
 
     # ---- drivers ----
 

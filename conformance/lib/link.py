@@ -157,6 +157,7 @@ class Link:
     def _advance(self, name, value):
         if name == "HELLO_OK":
             self.books.open_session(value)
+            self.run.sessions.add(value["sessionId"])
             self._enter("open")
         elif name in ("JOIN_OK", "HELLO") or name == "JOIN":
             self._enter("open")

@@ -26,9 +26,15 @@ class Run:
     def __init__(self, case, target, seed=0, patience=10.0, echo=None):
         self.case, self.target, self.patience, self.echo = case, target, patience, echo
         self.scope = Scope(spec.names(), seed)
-        self.scope.values.update(case.variables)
         self.scope.set("version", case.version)
         self.scope.set("subprotocol", codec.SUBPROTOCOLS[case.version])
+        for name, value in case.variables.items():
+            try:
+                value = self.scope.fill(value)
+            except CaseError:
+                pass  # it speaks of something that a step will set
+            self.scope.set(name, value)
+        self.sessions = set()
         self.links, self.tcps, self.extras = {}, {}, []
         self.log, self.seq, self.woken = [], 0, asyncio.Event()
         self.begin = time.monotonic()

@@ -113,6 +113,13 @@ async def _hello(run, _, on="s", expect=None, **how):
     run.scope.set(on, {**frame.value, "session": frame.value["sessionId"], "tickets": frame.value["joinTickets"]})
 
 
+@verb("send_hello", "on", "may_fail")
+async def _send_hello(run, extra, on="s", may_fail=False):
+    """HELLO with these members beside the version; its answer is the next step's."""
+    link = run.link(on)
+    await send_frames(run, link, {"HELLO": hello_of(run, link.version, extra=extra)}, may_fail=may_fail)
+
+
 @verb("open", "version", "capabilities", "max_connections", "resume", "token", "extra", "expect", "headers", "keep_alive",
       keep=())
 async def _open(run, name, version=None, headers=(), expect=None, **how):

@@ -255,7 +255,9 @@ static bool upgrade(struct base_client *c, size_t head_len) {
     if (ws_check_request(&c->head, (const char *)ht_buf_head(&c->in), &key, &offered, &scratch, &e) < 0) {
         ht_buf_free(&scratch);
         return refuse_handshake(c, HT_METRIC_HANDSHAKE_FAILURE_UPGRADE, e.status, e.text,
-                                e.status == 426 ? "Sec-WebSocket-Version: 13\r\nUpgrade: websocket\r\n" : NULL);
+                                e.status == 426   ? "Sec-WebSocket-Version: 13\r\nUpgrade: websocket\r\n"
+                                : e.status == 405 ? "Allow: GET\r\n"
+                                                  : NULL);
     }
     enum wire_version version = choose_version(offered);
     ht_buf_free(&scratch);
