@@ -22,7 +22,7 @@ class Tagged:
         return f"!{self.tag} {self.arg!r}"
 
 
-VALUE_TAGS = ("expr", "hex", "repeat", "random", "json", "crlf")
+VALUE_TAGS = ("expr", "hex", "repeat", "random", "members", "crlf")
 MATCH_TAGS = ("any", "re", "range", "not", "in", "absent", "save", "has", "len", "all", "unordered")
 
 
@@ -165,8 +165,8 @@ class Scope:
             return out + arg[2] if len(arg) > 2 else out
         if t.tag == "random":
             return random.Random(f"{self.seed}/{arg}").randbytes(arg)
-        if t.tag == "json":
-            return arg
+        if t.tag == "members":  # JSON members a0, a1, ...: the text between { and }
+            return ",".join(f'"a{i}":{i}' for i in range(arg))
         return Tagged(t.tag, arg)
 
 

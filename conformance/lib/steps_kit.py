@@ -169,6 +169,12 @@ async def _bind(run, name, on="s", kind=None, mode=None, port=0, ref=None, takeo
     run.scope.set("bind", frame.value["bindId"])
 
 
+@verb("send_bind", "on", "ref")
+async def _send_bind(run, value, on="s", ref=1):
+    """BIND with these members and a clientBindRef; its answer is the next step's."""
+    await send_frames(run, run.link(on), {"BIND": {"clientBindRef": ref, **value}})
+
+
 @verb("unbind", "on", "error")
 async def _unbind(run, bind_id, on="s", error=None):
     link = run.link(on)

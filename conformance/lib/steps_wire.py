@@ -254,6 +254,12 @@ async def _alive(run, _, on="s"):
     hit.taken = True
 
 
+@verb("send_close", "on", "reason")
+async def _send_close(run, code, on="s", reason=""):
+    """Only the close frame; what comes back is the next step's."""
+    await run.link(on).send_close(None if code in ("none", None) else codec.CLOSE_CODES.get(code, code), reason)
+
+
 @verb("expect_ws_pong", "on")
 async def _ws_pong(run, payload, on="s"):
     link = run.link(on)
