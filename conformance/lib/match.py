@@ -23,7 +23,7 @@ class Tagged:
 
 
 VALUE_TAGS = ("expr", "hex", "repeat", "random", "members", "crlf")
-MATCH_TAGS = ("any", "re", "range", "not", "in", "absent", "save", "has", "len", "all", "unordered")
+MATCH_TAGS = ("any", "re", "range", "not", "in", "notin", "absent", "save", "has", "len", "all", "unordered")
 
 
 class Loader(yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader):
@@ -253,6 +253,9 @@ def _tag_mismatch(want, have, scope, where):
     if want.tag == "in":
         ok = any(mismatch(one, have, scope, where) is None for one in arg)
         return None if ok else f"{at}wanted one of {show(arg)}, got {show(have)}"
+    if want.tag == "notin":
+        hit = any(mismatch(one, have, scope, where) is None for one in arg)
+        return f"{at}wanted none of {show(arg)}, got {show(have)}" if hit else None
     if want.tag == "all":
         return next((bad for bad in (mismatch(one, have, scope, where) for one in arg) if bad), None)
     if want.tag == "len":

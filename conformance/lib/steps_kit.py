@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 import urllib.parse
 
 from . import tcp, ws
@@ -152,7 +153,7 @@ async def _bind(run, name, on="s", kind=None, mode=None, port=0, ref=None, takeo
     """BIND and its answer. `name`: expose or pull; or any name, with kind and mode. Leaves $port, $bind and $<ref>.. of BIND_OK.
     `error`: the BIND_ERR code that is due."""
     pairs = {"expose": ("http", "expose"), "pull": ("tcp", "pull")}
-    kind, mode = (kind, mode) if kind else pairs[name]
+    kind, mode = pairs[name] if kind is None else (kind, mode)
     ref = ref if ref is not None else run.next_seq()
     value = {"clientBindRef": ref, "kind": kind, "mode": mode, "containerPort": port}
     for key, one in (("takeover", takeover), ("host", host), ("label", label)):
@@ -173,6 +174,38 @@ async def _bind(run, name, on="s", kind=None, mode=None, port=0, ref=None, takeo
 async def _send_bind(run, value, on="s", ref=1):
     """BIND with these members and a clientBindRef; its answer is the next step's."""
     await send_frames(run, run.link(on), {"BIND": {"clientBindRef": ref, **value}})
+
+
+@verb("expect_not_refused", "on")
+async def _expect_not_refused(run, code, on="s"):
+    """The answer to a BIND is BIND_OK, or BIND_ERR of another code than this one (a kit without the right to bind, say)."""
+    link = run.link(on)
+
+    def answer():
+        return next((f for f in link.inbox if not f.taken and f.name in ("BIND_OK", "BIND_ERR")), None) or link.closing
+    got = await run.until(answer)
+    if got is None or not hasattr(got, "taken") or got.value.get("code") == code:
+        raise Failure(f"{link.name}: the BIND", f"anything but {code}", str(got or "nothing"))
+    got.taken = True
+
+
+@verb("occupy", "host")
+async def _occupy(run, name, host="127.0.0.1"):
+    """Another program listens on a port; $<name>.port is which."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock.bind((host, 0))
+    sock.listen(1)
+    run.extras.append(Closer(sock))
+    run.scope.set(name, {"port": sock.getsockname()[1]})
+
+
+class Closer:
+    def __init__(self, sock):
+        self.sock = sock
+
+    async def finish(self):
+        self.sock.close()
 
 
 @verb("unbind", "on", "error")
