@@ -42,6 +42,8 @@ static int shard_greet(struct driver_sock *s) {
         .session_id = ht_slice_str(s->t->session_id),
         .index = (uint16_t)s->index,
         .nonce = ht_slice_str(s->nonce),
+        .has_received_bytes = s->t->reissues,
+        .received_bytes = mux_session_received(s->t->session, s->index),
     };
     s->state = SHARD_JOINING;
     return mux_link_send_join(s->link, &join);
@@ -50,8 +52,9 @@ static int shard_greet(struct driver_sock *s) {
 static void link_join_ok(void *ctx, const struct wire_join_ok *ok) {
     struct driver_sock *s = ctx;
     struct ht_tunnel *t = s->t;
-    (void)ok; /* its index is the one we asked for, or the ticket would not have worked */
-    if (!t->session || mux_session_join(t->session, s->link, s->index) < 0) {
+    /* Its index is the one we asked for, or the ticket would not have worked. */
+    const uint64_t *received = t->reissues && ok->has_received_bytes ? &ok->received_bytes : NULL;
+    if (!t->session || mux_session_join(t->session, s->link, s->index, received) < 0) {
         shard_gone(s, "the session is over");
         return;
     }

@@ -39,18 +39,16 @@ static int refuse(struct mux_session *s, struct mux_link *l, uint32_t id, enum w
 }
 
 static int on_stream_open(struct mux_session *s, struct mux_link *l, uint32_t id, const uint8_t *payload, size_t len) {
-    /* STREAM-1, STREAM-2. Ids grow on each link; between the links of a session there is no order. */
+    /* STREAM-1, STREAM-2. */
     struct mux_stream *old = table_find(&s->table, id);
     if (old)
         return stream_violation(old, WIRE_CODE_PROTOCOL_ERROR, "stream id used twice");
-    if (id % 2 != 0 || id < l->next_id || l->ids_used_up) {
+    if (id % 2 != 0 || id < l->next_id || l->ids_used_up || !ids_take(s, id)) {
         int rc = refuse(s, l, id, WIRE_CODE_PROTOCOL_ERROR, "stream id is odd or old");
         return rc < 0 ? rc : in_churn(s);
     }
     l->ids_used_up = id > UINT32_MAX - 2;
     l->next_id = id + 2;
-    s->ids_used_up = s->ids_used_up || l->ids_used_up;
-    s->next_id = (uint32_t)ht_max(s->next_id, l->next_id);
     struct wire_stream_open open;
     struct wire_error err;
     if (wire_decode_stream_open(payload, len, link_scratch(), &open, &err) < 0) {
@@ -93,6 +91,8 @@ static int on_response_head(struct mux_session *s, struct mux_link *l, struct mu
     if (interim && ++st->interim > WIRE_LIMIT_MAX_INTERIM)
         return stream_violation(st, WIRE_CODE_ENHANCE_YOUR_CALM, "too many interim heads");
     st->head_done = head.final;
+    if (head.final && head.status != 101)
+        stream_declined(st);
     stream_hold(st);
     stream_mark_batch(st, l);
     if (st->ops && st->ops->response_head)
@@ -214,6 +214,7 @@ int in_data(struct mux_session *s, struct mux_link *l, uint32_t id, const uint8_
         if (rc < 0)
             return rc;
         l->data_left = frame_len;
+        s->received[l->index] += frame_len;
     }
     l->data_left -= (uint32_t)n;
     if (n == 0)
@@ -355,6 +356,10 @@ static int session_frame(struct mux_session *s, struct mux_link *l, uint8_t type
 }
 
 int in_frame(struct mux_session *s, struct mux_link *l, uint8_t type, uint32_t id, const uint8_t *payload, size_t len) {
+    /* FRAME-10. Published peers are taken as they are. */
+    if (id == 0 && l->index != 0 && s->cfg.own_peer)
+        return session_violation(s, WIRE_CODE_PROTOCOL_ERROR, WIRE_CLOSE_PROTOCOL_ERROR,
+                                 "a frame of the session on a secondary connection");
     return id != 0 || type == WIRE_WINDOW ? stream_frame(s, l, type, id, payload, len)
                                           : session_frame(s, l, type, payload, len);
 }

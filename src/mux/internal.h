@@ -3,6 +3,7 @@
  *
  *   link.c       one WebSocket: handshake, feeding, its end
  *   session.c    life of a session, its one transition function, attaching links
+ *   ids.c        which stream ids were used
  *   stream.c     streams: table, handles, calls upward, ends
  *   in.c         what received frames do
  *   out.c        control queue, turns of the streams, pull()
@@ -35,6 +36,7 @@
 #define MUX_CONGESTED (256u << 10) /* bytes of control frames from which openers should wait */
 #define MUX_QUEUE_MAX (4u << 20)   /* bytes of control frames from which nothing new is taken on */
 #define MUX_QUEUE_KEEP (16u << 10) /* memory that an empty control queue keeps */
+#define MUX_GAPS_MAX 1024u         /* ranges of ids that may still come */
 #define MUX_REASON_MAX 256u        /* bytes of a RESET's reason that we send */
 
 /* RESETs that cost us work: a burst, and how many of it come back each second (hardening case 14). */
@@ -56,7 +58,7 @@ struct mux_link {
     bool kicked;        /* output() was called and pull() was not yet */
     bool discard;       /* the rest of the present DATA frame goes nowhere */
     bool ids_used_up;   /* driver */
-    uint32_t next_id;   /* driver: the least id that the next STREAM_OPEN may have */
+    uint32_t next_id;   /* driver: the least id that the next STREAM_OPEN may have; ids grow on each link */
     uint32_t data_left; /* of the present DATA frame, credit taken and bytes not seen */
     struct wire_asm assembler;
     struct ht_buf queue; /* encoded control frames, in order */
@@ -102,6 +104,17 @@ struct stream_table {
     uint32_t used;
 };
 
+/*
+ * Ids that were passed over and may still come on another link, as ranges in order. What finds no place here counts as
+ * used: a stream that comes so late is refused.
+ */
+struct id_gaps {
+    struct id_gap {
+        uint32_t first, last;
+    } * gap;
+    unsigned n, cap;
+};
+
 struct mux_session {
     struct mux_config cfg;
     const struct mux_session_ops *ops;
@@ -118,13 +131,16 @@ struct mux_session {
     struct ht_list dialling; /* compat: streams that wait for the driver's dial */
     struct flow_send send;
     struct flow_pool recv;
-    uint32_t send_limit, stream_send_limit; /* what WINDOW may lift the windows to */
-    uint32_t next_id;                       /* kit: the id of the next stream; driver: the least one never seen */
+    uint64_t sent[WIRE_LIMIT_MAX_CONNECTIONS];     /* DATA bytes on links of each index (SHARD-3) ... */
+    uint64_t received[WIRE_LIMIT_MAX_CONNECTIONS]; /* ... those of a frame count from its beginning */
+    uint32_t send_limit, stream_send_limit;        /* what WINDOW may lift the windows to */
+    uint32_t next_id; /* kit: the id of the next stream; driver: the least one never seen */
     bool ids_used_up;
-    uint32_t strays;   /* frames for streams that never were */
-    uint32_t churn;    /* RESETs left in the burst */
-    uint64_t churn_at; /* when churn was last filled up */
-    int failed;        /* an error inside; the next tick ends the session */
+    struct id_gaps gaps; /* driver, v2: ids below next_id that have not come yet */
+    uint32_t strays;     /* frames for streams that never were */
+    uint32_t churn;      /* RESETs left in the burst */
+    uint64_t churn_at;   /* when churn was last filled up */
+    int failed;          /* an error inside; the next tick ends the session */
 
     uint64_t now_ms;
     bool heard;                   /* something came since the last tick */
@@ -215,6 +231,10 @@ struct mux_stream {
     bool dialled;     /* the driver's local connection stands, for all we know (compat) */
 };
 
+/* STREAM-1. False: the id was used before. */
+bool ids_take(struct mux_session *s, uint32_t id);
+void ids_free(struct mux_session *s);
+
 struct mux_stream *table_find(const struct stream_table *t, uint32_t id);
 int table_add(struct stream_table *t, struct mux_stream *st) HT_MUST_USE;
 void table_remove(struct stream_table *t, uint32_t id);
@@ -247,6 +267,11 @@ static inline bool stream_request_eof(const struct mux_stream *st) {
 }
 /* A blocked stream has credit of its own again. May call up. */
 void stream_unblock(struct mux_stream *st);
+/*
+ * An upgrade got another final answer than 101: the request's EOF, which has passed or is due, was an end like any
+ * other.
+ */
+void stream_declined(struct mux_stream *st);
 /* data_end() becomes due with the present batch. */
 void stream_mark_batch(struct mux_stream *st, struct mux_link *l);
 

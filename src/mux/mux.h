@@ -146,8 +146,15 @@ void mux_session_destroy(struct mux_session **s);
 
 /* Makes `l` the primary (index 0) and, at the kit, sends HELLO_OK. 0 or an encoding error. */
 int mux_session_attach(struct mux_session *s, struct mux_link *l, const struct wire_hello_ok *ok) HT_MUST_USE;
-/* v2: makes `l` the secondary `index`; at the kit sends JOIN_OK. HT_EINVAL: the index is taken or out of range. */
-int mux_session_join(struct mux_session *s, struct mux_link *l, unsigned index) HT_MUST_USE;
+/*
+ * v2: makes `l` the secondary `index`; at the kit sends JOIN_OK. `received`: what the peer says of the DATA bytes it
+ * has had on links of this index (rule SHARD-3), so that the credit of those that a lost link has swallowed comes back;
+ * NULL: it does not say. HT_EINVAL: the index is taken or out of range; HT_EPROTO: it has had more than was sent, and
+ * the session has ended.
+ */
+int mux_session_join(struct mux_session *s, struct mux_link *l, unsigned index, const uint64_t *received) HT_MUST_USE;
+/* The same of this side, for JOIN. */
+uint64_t mux_session_received(const struct mux_session *s, unsigned index);
 
 /* Queues a stream-zero frame on the primary: `payload` is the frame's struct (struct wire_bind_ok * for WIRE_BIND_OK,
  * ...). */

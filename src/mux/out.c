@@ -211,6 +211,7 @@ static void count_sent(struct mux_stream *st, uint32_t n) {
     struct mux_session *s = st->s;
     flow_send_take(&st->send, n);
     flow_send_take(&s->send, n);
+    s->sent[st->l->index] += n;
     compat_sent(st, n);
     if (s->cfg.role == WIRE_ROLE_KIT)
         st->request_due = false;

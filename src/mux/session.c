@@ -34,6 +34,7 @@ void session_let(struct mux_session *s) {
     if (--s->refs > 0)
         return;
     table_free(&s->table);
+    ids_free(s);
     ht_free(s);
 }
 
@@ -68,14 +69,33 @@ int mux_session_attach(struct mux_session *s, struct mux_link *l, const struct w
     return 0;
 }
 
-int mux_session_join(struct mux_session *s, struct mux_link *l, unsigned index) {
+uint64_t mux_session_received(const struct mux_session *s, unsigned index) { return s->received[index]; }
+
+/*
+ * SHARD-3. Both sides count for as long as the session lives, so it does not matter if an answer is lost: the next JOIN
+ * sets it right.
+ */
+static int restore_credit(struct mux_session *s, unsigned index, uint64_t received) {
+    if (received > s->sent[index])
+        return session_violation(s, WIRE_CODE_PROTOCOL_ERROR, WIRE_CLOSE_PROTOCOL_ERROR,
+                                 "more received on a connection than was sent");
+    uint64_t swallowed = s->sent[index] - received;
+    s->sent[index] = received;
+    return swallowed ? window_session_grant(s, (uint32_t)ht_min(swallowed, UINT32_MAX)) : 0;
+}
+
+int mux_session_join(struct mux_session *s, struct mux_link *l, unsigned index, const uint64_t *received) {
     if (s->state != SESSION_LIVE)
         return HT_ECLOSED;
     if (!wire_frame_in(s->cfg.version, WIRE_JOIN) || index == 0 || index >= WIRE_LIMIT_MAX_CONNECTIONS ||
         s->links[index] || l->s || l->dead)
         return HT_EINVAL;
-    struct wire_join_ok ok = {.index = (uint16_t)index};
-    int rc = s->cfg.role == WIRE_ROLE_KIT ? out_session_frame(l, WIRE_JOIN_OK, &ok) : 0;
+    int rc = received ? restore_credit(s, index, *received) : 0;
+    if (rc < 0)
+        return rc;
+    struct wire_join_ok ok = {
+        .index = (uint16_t)index, .has_received_bytes = received != NULL, .received_bytes = s->received[index]};
+    rc = s->cfg.role == WIRE_ROLE_KIT ? out_session_frame(l, WIRE_JOIN_OK, &ok) : 0;
     if (rc < 0)
         return rc;
     link_attach(l, s, index);

@@ -195,6 +195,20 @@ void stream_unblock(struct mux_stream *st) {
     stream_let(st);
 }
 
+void stream_declined(struct mux_stream *st) {
+    bool passed = st->upgrade && !st->request_due;
+    st->upgrade = false;
+    if (!passed)
+        return;
+    if (st->s->cfg.role == WIRE_ROLE_KIT) {
+        out_leave(st);
+        st->local_ended = true;
+    } else {
+        ht_list_remove(&st->window);
+        st->remote_ended = true;
+    }
+}
+
 void stream_mark_batch(struct mux_stream *st, struct mux_link *l) {
     if (st->batch_of == l)
         return;
@@ -272,6 +286,8 @@ int mux_stream_respond(struct mux_stream *st, const struct wire_response_head *h
     if (rc < 0)
         return rc;
     st->head_done = head->final;
+    if (head->final && head->status != 101)
+        stream_declined(st);
     return 0;
 }
 

@@ -258,8 +258,7 @@ static void stream_writable(void *ctx, bool yes) {
 static void stream_closed(void *ctx, uint16_t code, struct ht_slice reason, bool remote) {
     struct origin_exchange *x = ctx;
     char why[256];
-    /* A RESET behind the whole answer (an early one, a declined upgrade) only says that nobody wants the rest of the
-     * request. */
+    /* A RESET behind the whole answer, an early one, only says that nobody wants the rest of the request. */
     if (code == WIRE_CODE_NO_ERROR || (remote && x->resp_sent)) {
         exchange_finish(x, 0, NULL);
         return;

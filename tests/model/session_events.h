@@ -313,6 +313,10 @@ static inline void sr_model_frame(struct sr *r, int link, const struct sr_frame 
     struct sm *m = &r->m;
     const uint8_t *p = r->msg.p + f->at + WIRE_LIMIT_HEADER;
     m->heard = true;
+    if (f->id == 0 && m->link[link].index != 0 && m->cfg.own_peer) { /* FRAME-10 */
+        sm_violation(m, WIRE_CODE_PROTOCOL_ERROR, WIRE_CLOSE_PROTOCOL_ERROR);
+        return;
+    }
     switch (f->type) {
     case WIRE_STREAM_OPEN: {
         struct sm_stream *s = sm_rx_open(m, link, f->id, f->bad, f->http, f->upgrade, sr_policy(r, f->id));

@@ -64,7 +64,7 @@ static inline void sr_app_respond(struct sr *r) {
     if (!r->a[i].st || s->said_eof || s->then_eof)
         return;
     bool final = b >= 48;
-    struct wire_response_head head = {.status = final ? s->upgrade ? 101 : 200 : 103, .final = final};
+    struct wire_response_head head = {.status = !final ? 103 : !s->upgrade ? 200 : b & 1 ? 101 : 403, .final = final};
     int want = !s->on || s->sent_eof ? HT_ECLOSED : !s->http || s->head ? HT_EINVAL : 0;
     int rc = mux_stream_respond(r->a[i].st, &head);
     if (rc != want)
@@ -73,6 +73,8 @@ static inline void sr_app_respond(struct sr *r) {
         return;
     sm_want(&r->m, s->link, WIRE_STREAM_RESPONSE_HEAD, s->id, SM_ANY);
     s->head = final;
+    if (final && head.status != 101)
+        sm_declined(&r->m, s);
 }
 
 static inline void sr_app_write(struct sr *r) {
@@ -389,6 +391,12 @@ static inline void sr_peer(struct sr *r) {
         sr_gen_frame(r);
     if (r->msg.n == 0)
         return;
+    /* FRAME-10: what is the session's goes to the primary, nearly always. */
+    bool sessions = false;
+    for (unsigned f = 0; f < r->msg.n_f; f++)
+        sessions = sessions || r->msg.f[f].id == 0;
+    if (sessions && r->m.cfg.own_peer && (b & 0x3c) != 0x3c && r->k[0].l && r->m.link[0].state != SM_WAIT)
+        i = 0;
     uint32_t split = (b & 0x70) == 0x70 ? 1 + sr_u16(r) % r->msg.n : 0;
     sr_message(r, i, split == r->msg.n ? 0 : split);
 }

@@ -18,6 +18,7 @@
 
 #define SM_STREAMS 40 /* of one sequence, all sessions together */
 #define SM_LINKS 4
+#define SM_IDS 4096
 #define SM_WANTS 512
 #define SM_PONGS 16 /* of a flood of PINGs, this many are answered; the last one is the latest */
 #define SM_FIRST_BURST 921600u
@@ -92,6 +93,8 @@ struct sm {
     struct sm_stream st[SM_STREAMS];
     unsigned n_st;
     uint32_t next_id;
+    uint32_t came[SM_IDS]; /* ids of STREAM_OPENs (driver) */
+    unsigned n_came;
     uint32_t tx_credit, peer_credit; /* session credit: what we may send, what the peer may */
     uint64_t in_flight;              /* bytes of DATA frames whose credit is taken and that have not come */
     unsigned bindings, bind_ids;
@@ -180,6 +183,7 @@ static inline void sm_link_up(struct sm *m, int link, unsigned index) {
 static inline void sm_begin(struct sm *m) {
     m->state = SM_LIVE;
     m->gen++;
+    m->n_came = 0;
     m->next_id = m->cfg.first_stream_id ? m->cfg.first_stream_id : 2;
     m->tx_credit = m->peer_credit = m->cfg.session_window;
     m->in_flight = 0;
@@ -327,10 +331,17 @@ static inline struct sm_stream *sm_rx_open(struct sm *m, int link, uint32_t id, 
         sm_stream_violation(m, s, WIRE_CODE_PROTOCOL_ERROR);
         return NULL;
     }
-    if (id % 2 != 0 || id < l->next_id) {
+    bool again = false;
+    for (unsigned i = 0; i < m->n_came; i++)
+        again = again || m->came[i] == id;
+    if (id % 2 != 0 || id < l->next_id || again) {
         sm_want(m, link, WIRE_RESET, id, WIRE_CODE_PROTOCOL_ERROR);
         return NULL;
     }
+    if (m->n_came == SM_IDS)
+        sm_fail(m, "the model's own list of ids is full");
+    else
+        m->came[m->n_came++] = id;
     l->next_id = id + 2;
     if (l->next_id > m->next_id)
         m->next_id = l->next_id;
@@ -352,6 +363,13 @@ static inline bool sm_request_eof(struct sm_stream *s) {
     bool yes = s->upgrade && (!s->head || s->request_due);
     s->request_due = s->request_due && !yes;
     return yes;
+}
+
+/* Another final answer than 101: the request's EOF, which has passed or is due, is an end like any other. */
+static inline void sm_declined(const struct sm *m, struct sm_stream *s) {
+    if (s->upgrade && !s->request_due)
+        *(sm_kit(m) ? &s->sent_eof : &s->got_eof) = true;
+    s->upgrade = false;
 }
 
 /* What the peer may not do now: DATA or EOF. 0: it may. */
@@ -462,6 +480,8 @@ static inline void sm_rx_head(struct sm *m, uint32_t id, bool bad, uint16_t stat
         sm_heard(s), s->interims++;
     else
         sm_heard(s), s->heads++, s->head = true;
+    if (s->on && s->head && status != 101)
+        sm_declined(m, s);
 }
 
 static inline void sm_rx_window(struct sm *m, uint32_t id, uint32_t n) {

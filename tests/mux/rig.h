@@ -371,9 +371,12 @@ static inline struct rig *rig_start(enum wire_role role, void (*tune)(struct mux
     if (!r->l)
         return NULL;
     if (role == WIRE_ROLE_KIT) {
-        rig_text(r, WIRE_HELLO, 0, "{\"version\":\"hoody-tunnel.v1\",\"capabilities\":[]}");
+        rig_text(r, WIRE_HELLO, 0,
+                 r->cfg.version == WIRE_V2
+                     ? "{\"version\":\"hoody-tunnel.v2\",\"capabilities\":[],\"maxConnections\":3}"
+                     : "{\"version\":\"hoody-tunnel.v1\",\"capabilities\":[]}");
     } else {
-        struct wire_hello hello = {.version = WIRE_V1};
+        struct wire_hello hello = {.version = r->cfg.version};
         if (mux_link_send_hello(r->l, &hello) == 0) {
             rig_pull(r);
             rig_text(r, WIRE_HELLO_OK, 0, "{\"sessionId\":\"S-1\"}");

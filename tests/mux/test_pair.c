@@ -255,13 +255,13 @@ static void on_hello_ok(void *ctx, const struct wire_hello_ok *ok) {
 
 static void on_join(void *ctx, const struct wire_join *join) {
     struct port *p = ctx;
-    if (mux_session_join(p->end->s, p->l, join->index) < 0)
+    if (mux_session_join(p->end->s, p->l, join->index, NULL) < 0)
         abort();
 }
 
 static void on_join_ok(void *ctx, const struct wire_join_ok *ok) {
     struct port *p = ctx;
-    if (mux_session_join(p->end->s, p->l, ok->index) < 0)
+    if (mux_session_join(p->end->s, p->l, ok->index, NULL) < 0)
         abort();
 }
 

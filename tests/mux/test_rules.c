@@ -257,6 +257,61 @@ static void the_101_overtakes_the_end_of_the_request(void) {
     STOP();
 }
 
+#define OPEN_UPGRADE                                                                                                   \
+    "{\"kind\":\"http\",\"bindId\":1,\"method\":\"GET\",\"target\":\"/\",\"headers\":[],\"isUpgrade\":true}"
+
+/* Then the request's EOF was an end like any other, whether it came before the answer or comes behind it. */
+static void a_declined_upgrade_ends_by_itself(void) {
+    static const struct wire_response_head no = {.status = 403, .final = true};
+    DRIVER();
+    for (uint32_t id = 2; id <= 4; id += 2) {
+        struct rig_stream *t = &r->streams[id / 2 - 1];
+        rig_open(r, id, OPEN_UPGRADE);
+        if (id == 2)
+            CU_ASSERT(rig_frame_in(r, WIRE_EOF, id, NULL, 0) > 0);
+        CU_ASSERT_EQUAL(mux_stream_respond(t->st, &no), 0);
+        if (id == 4)
+            CU_ASSERT(rig_frame_in(r, WIRE_EOF, id, NULL, 0) > 0);
+        CU_ASSERT(mux_stream_remote_ended(t->st));
+        rig_write(t, 10, true);
+        rig_pull(r);
+        CU_ASSERT_EQUAL(t->closes, 1);
+        CU_ASSERT_EQUAL(t->code, WIRE_CODE_NO_ERROR);
+    }
+    STOP();
+}
+
+static void a_declined_upgrade_is_over_at_the_kit(void) {
+    KIT();
+    for (unsigned i = 0; i < 2; i++) {
+        struct wire_stream_open open = {
+            .kind = WIRE_KIND_HTTP, .bind_id = 1, .method = {"GET", 3}, .target = {"/", 1}, .is_upgrade = true};
+        struct rig_stream *t = &r->streams[i];
+        *t = (struct rig_stream){.rig = r, .then_eof = true};
+        CU_ASSERT_EQUAL_FATAL(mux_stream_open(r->s, &open, &rig_stream_ops, t, &t->st), 0);
+        uint32_t id = mux_stream_id(t->st);
+        if (i == 0) {
+            mux_stream_ready(t->st);
+            rig_pull(r);
+            CU_ASSERT_EQUAL(rig_count(r, WIRE_EOF, id), 1);
+            rig_write(t, 10, false); /* bytes too early, which nobody will get */
+        }
+        CU_ASSERT(rig_text(r, WIRE_STREAM_RESPONSE_HEAD, id, "{\"status\":403,\"headers\":[],\"final\":true}") > 0);
+        CU_ASSERT_EQUAL(mux_stream_local_ended(t->st), i == 0);
+        if (i == 1) { /* the request's end was still to come */
+            mux_stream_ready(t->st);
+            rig_pull(r);
+            CU_ASSERT_EQUAL(rig_count(r, WIRE_EOF, id), 1);
+        }
+        CU_ASSERT(rig_frame_in(r, WIRE_EOF, id, NULL, 0) > 0);
+        CU_ASSERT_EQUAL(t->closes, 1);
+        CU_ASSERT_EQUAL(t->code, WIRE_CODE_NO_ERROR);
+        rig_pull(r);
+        CU_ASSERT_EQUAL(rig_count(r, WIRE_DATA, id), 0);
+    }
+    STOP();
+}
+
 static void response_heads_in_order(void) {
     KIT();
     for (int i = 0; i < 8; i++)
@@ -628,117 +683,6 @@ static void good_byes(void) {
     STOP();
 }
 
-/* ---- v2 ---- */
-
-static void v2(struct mux_config *c) { c->version = WIRE_V2; }
-
-struct secondary {
-    struct rig *r;
-    struct mux_link *l;
-    int rc;
-    unsigned closes;
-};
-
-static void joined(void *ctx, const struct wire_join *join) {
-    struct secondary *x = ctx;
-    x->rc = mux_session_join(x->r->s, x->l, join->index);
-    if (x->rc < 0)
-        mux_link_refuse_join(x->l, &(struct wire_join_err){.code = WIRE_JOIN_ERROR_INVALID_TICKET});
-}
-
-static void secondary_output(void *ctx) { (void)ctx; }
-
-static void secondary_close(void *ctx, uint16_t ws_code, const char *reason) {
-    (void)ws_code, (void)reason;
-    ((struct secondary *)ctx)->closes++;
-}
-
-static const struct mux_link_ops secondary_ops = {.join = joined, .output = secondary_output, .close = secondary_close};
-
-/* One message into the secondary. */
-static ssize_t secondary_in(struct secondary *x, uint8_t type, uint32_t id, const void *payload, size_t n) {
-    static uint8_t m[70000];
-    wire_encode_header(m, type, id, (uint32_t)n);
-    if (payload)
-        memcpy(m + 9, payload, n);
-    ssize_t rc = mux_link_message(x->l, m, n + 9, true);
-    mux_link_fed(x->l);
-    return rc;
-}
-
-static void join(struct rig *r, struct secondary *x, const char *json) {
-    *x = (struct secondary){.r = r};
-    x->l = mux_link_create(WIRE_ROLE_KIT, WIRE_V2, &secondary_ops, x);
-    secondary_in(x, WIRE_JOIN, 0, json, strlen(json));
-}
-
-/* Type of the first frame that the secondary has to send, or 0. */
-static uint8_t secondary_says(struct secondary *x, uint32_t *id) {
-    size_t n = mux_link_pull(x->l, rig_buffer, WIRE_LIMIT_MAX_MESSAGE);
-    *id = n ? wire_get32(rig_buffer + 1) : 0;
-    return n ? rig_buffer[0] : 0;
-}
-
-#define JOIN(i) "{\"sessionId\":\"S-1\",\"index\":" #i ",\"nonce\":\"n\"}"
-
-static void start_v2(struct rig *r) {
-    mux_link_destroy(&r->l);
-    r->l = mux_link_create(WIRE_ROLE_KIT, WIRE_V2, &rig_link_ops, r);
-    rig_text(r, WIRE_HELLO, 0,
-             "{\"version\":\"hoody-tunnel.v2\",\"capabilities\":[\"multi-ws\"],\"maxConnections\":2}");
-    rig_pull(r);
-}
-
-static void secondaries_carry_streams(void) {
-    size_t live = ht_mem_live();
-    struct rig *r = rig_start(WIRE_ROLE_KIT, v2); /* its v1 HELLO was refused */
-    struct secondary a, b;
-    uint32_t id;
-    CU_ASSERT_PTR_NULL_FATAL(r->s);
-    start_v2(r);
-    CU_ASSERT_PTR_NOT_NULL_FATAL(r->s);
-    join(r, &a, JOIN(1));
-    CU_ASSERT_EQUAL(a.rc, 0);
-    CU_ASSERT_EQUAL(secondary_says(&a, &id), WIRE_JOIN_OK);
-    CU_ASSERT_EQUAL(mux_session_links(r->s), 2);
-    join(r, &b, JOIN(1)); /* taken */
-    CU_ASSERT_EQUAL(b.rc, HT_EINVAL);
-    CU_ASSERT_EQUAL(b.closes, 1);
-    CU_ASSERT_EQUAL(secondary_says(&b, &id), WIRE_JOIN_ERR);
-    mux_link_destroy(&b.l);
-
-    struct rig_stream *t = rig_visit(r, WIRE_KIND_HTTP), *u = rig_visit(r, WIRE_KIND_HTTP);
-    CU_ASSERT_EQUAL(rig_count(r, WIRE_STREAM_OPEN, 2), 1);
-    CU_ASSERT_EQUAL(secondary_says(&a, &id), WIRE_STREAM_OPEN);
-    CU_ASSERT_EQUAL(id, 4);
-    CU_ASSERT(rig_text(r, WIRE_STREAM_RESPONSE_HEAD, 4, RIG_HEAD) > 0); /* published drivers answer on the primary */
-    for (int i = 0; i < 5; i++)
-        CU_ASSERT(rig_frame_in(r, WIRE_DATA, 4, NULL, 60000) > 0);
-    CU_ASSERT_EQUAL(u->heads, 1);
-    CU_ASSERT_EQUAL(u->received, 300000);
-    CU_ASSERT_EQUAL(u->data_ends, 6);
-    CU_ASSERT_EQUAL(rig_count(r, WIRE_WINDOW, 4), 0); /* ours stay where the stream is (STREAM-3) */
-    CU_ASSERT_EQUAL(secondary_says(&a, &id), WIRE_WINDOW);
-    CU_ASSERT_EQUAL(id, 4);
-    CU_ASSERT(secondary_in(&a, WIRE_PING, 0, "12345678", 8) > 0); /* answered where it was asked */
-    CU_ASSERT_EQUAL(secondary_says(&a, &id), WIRE_PONG);
-
-    mux_link_closed(a.l, true); /* PARK-4: even a clean close ends no session */
-    CU_ASSERT_EQUAL(u->closes, 1);
-    CU_ASSERT_EQUAL(u->code, WIRE_CODE_REFUSED_STREAM);
-    CU_ASSERT_EQUAL(t->closes, 0);
-    CU_ASSERT_EQUAL(r->overs, 0);
-    mux_link_destroy(&a.l);
-    join(r, &a, JOIN(1)); /* there is room again */
-    CU_ASSERT_EQUAL(a.rc, 0);
-    mux_link_closed(r->l, false); /* the primary's fate is the session's */
-    CU_ASSERT_EQUAL(r->overs, 1);
-    CU_ASSERT_EQUAL(r->why, MUX_END_LOST);
-    CU_ASSERT_EQUAL(a.closes, 1);
-    mux_link_destroy(&a.l);
-    rig_stop(r, live);
-}
-
 int main(void) {
     static const struct tap_test tests[] = {
         {"the first frame is HELLO", the_first_frame_is_hello},
@@ -756,6 +700,8 @@ int main(void) {
         {"many tiny WINDOWs are legal", many_tiny_windows_are_legal},
         {"EOF twice and DATA after it", eof_twice_and_data_after_it},
         {"the 101 overtakes the end of the request", the_101_overtakes_the_end_of_the_request},
+        {"a declined upgrade ends by itself", a_declined_upgrade_ends_by_itself},
+        {"a declined upgrade is over at the kit", a_declined_upgrade_is_over_at_the_kit},
         {"response heads in order", response_heads_in_order},
         {"late frames are ignored", late_frames_are_ignored},
         {"stray frames have a budget", stray_frames_have_a_budget},
@@ -775,7 +721,6 @@ int main(void) {
         {"a kit's GOAWAY lets streams finish", a_kits_goaway_lets_streams_finish},
         {"lost and clean ends", lost_and_clean_ends},
         {"a clean goodbye", good_byes},
-        {"v2: secondaries carry streams", secondaries_carry_streams},
         {NULL, NULL},
     };
     return tap_main("mux rules", tests);

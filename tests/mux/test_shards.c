@@ -1,0 +1,278 @@
+/* Sessions of several links: what travels where, and what a lost link costs. */
+#include "mux/internal.h"
+#include "mux/rig.h"
+
+#define START(role, tune)                                                                                              \
+    size_t live = ht_mem_live();                                                                                       \
+    struct rig *r = rig_start(role, tune);                                                                             \
+    CU_ASSERT_PTR_NOT_NULL_FATAL(r->s)
+#define STOP() rig_stop(r, live)
+
+static void own(struct mux_config *c) { c->version = WIRE_V2; }
+
+static void published(struct mux_config *c) {
+    c->version = WIRE_V2;
+    c->own_peer = false;
+}
+
+struct secondary {
+    struct rig *r;
+    struct mux_link *l;
+    int rc;
+    unsigned closes;
+};
+
+static void joined(void *ctx, const struct wire_join *join) {
+    struct secondary *x = ctx;
+    x->rc = mux_session_join(x->r->s, x->l, join->index, join->has_received_bytes ? &join->received_bytes : NULL);
+    if (x->rc < 0)
+        mux_link_refuse_join(x->l, &(struct wire_join_err){.code = WIRE_JOIN_ERROR_INVALID_TICKET});
+}
+
+static void secondary_output(void *ctx) { (void)ctx; }
+
+static void secondary_close(void *ctx, uint16_t ws_code, const char *reason) {
+    (void)ws_code, (void)reason;
+    ((struct secondary *)ctx)->closes++;
+}
+
+static void join_ok(void *ctx, const struct wire_join_ok *ok) {
+    struct secondary *x = ctx;
+    x->rc = mux_session_join(x->r->s, x->l, ok->index, ok->has_received_bytes ? &ok->received_bytes : NULL);
+}
+
+static const struct mux_link_ops secondary_ops = {
+    .join = joined, .join_ok = join_ok, .output = secondary_output, .close = secondary_close};
+
+/* One message into the secondary. */
+static ssize_t secondary_in(struct secondary *x, uint8_t type, uint32_t id, const void *payload, size_t n) {
+    static uint8_t m[70000];
+    wire_encode_header(m, type, id, (uint32_t)n);
+    if (payload)
+        memcpy(m + 9, payload, n);
+    ssize_t rc = mux_link_message(x->l, m, n + 9, true);
+    mux_link_fed(x->l);
+    return rc;
+}
+
+/* What the peer says: JOIN to a kit, JOIN_OK to a driver that has said JOIN. */
+static void join(struct rig *r, struct secondary *x, const char *json) {
+    bool kit = r->cfg.role == WIRE_ROLE_KIT;
+    struct wire_join ours = {.session_id = {"S-1", 3}, .index = 1, .nonce = {"n", 1}};
+    *x = (struct secondary){.r = r, .rc = -1};
+    x->l = mux_link_create(r->cfg.role, WIRE_V2, &secondary_ops, x);
+    if (!kit) {
+        CU_ASSERT_EQUAL(mux_link_send_join(x->l, &ours), 0);
+        CU_ASSERT(mux_link_pull(x->l, rig_buffer, WIRE_LIMIT_MAX_MESSAGE) > 0);
+    }
+    secondary_in(x, kit ? WIRE_JOIN : WIRE_JOIN_OK, 0, json, strlen(json));
+}
+
+/* Type of the first frame that the secondary has to send, or 0. */
+static uint8_t secondary_says(struct secondary *x, uint32_t *id) {
+    size_t n = mux_link_pull(x->l, rig_buffer, WIRE_LIMIT_MAX_MESSAGE);
+    *id = n ? wire_get32(rig_buffer + 1) : 0;
+    return n ? rig_buffer[0] : 0;
+}
+
+#define JOIN(i) "{\"sessionId\":\"S-1\",\"index\":" #i ",\"nonce\":\"n\"}"
+
+static void secondaries_carry_streams(void) {
+    START(WIRE_ROLE_KIT, published);
+    struct secondary a, b;
+    uint32_t id;
+    rig_pull(r);
+    join(r, &a, JOIN(1));
+    CU_ASSERT_EQUAL(a.rc, 0);
+    CU_ASSERT_EQUAL(secondary_says(&a, &id), WIRE_JOIN_OK);
+    CU_ASSERT_EQUAL(mux_session_links(r->s), 2);
+    join(r, &b, JOIN(1)); /* taken */
+    CU_ASSERT_EQUAL(b.rc, HT_EINVAL);
+    CU_ASSERT_EQUAL(b.closes, 1);
+    CU_ASSERT_EQUAL(secondary_says(&b, &id), WIRE_JOIN_ERR);
+    mux_link_destroy(&b.l);
+
+    struct rig_stream *t = rig_visit(r, WIRE_KIND_HTTP), *u = rig_visit(r, WIRE_KIND_HTTP);
+    CU_ASSERT_EQUAL(rig_count(r, WIRE_STREAM_OPEN, 2), 1);
+    CU_ASSERT_EQUAL(secondary_says(&a, &id), WIRE_STREAM_OPEN);
+    CU_ASSERT_EQUAL(id, 4);
+    CU_ASSERT(rig_text(r, WIRE_STREAM_RESPONSE_HEAD, 4, RIG_HEAD) > 0); /* published drivers answer on the primary */
+    for (int i = 0; i < 5; i++)
+        CU_ASSERT(rig_frame_in(r, WIRE_DATA, 4, NULL, 60000) > 0);
+    CU_ASSERT_EQUAL(u->heads, 1);
+    CU_ASSERT_EQUAL(u->received, 300000);
+    CU_ASSERT_EQUAL(u->data_ends, 6);
+    CU_ASSERT_EQUAL(rig_count(r, WIRE_WINDOW, 4), 0); /* ours stay where the stream is (STREAM-3) */
+    CU_ASSERT_EQUAL(secondary_says(&a, &id), WIRE_WINDOW);
+    CU_ASSERT_EQUAL(id, 4);
+    CU_ASSERT(secondary_in(&a, WIRE_PING, 0, "12345678", 8) > 0); /* answered where it was asked */
+    CU_ASSERT_EQUAL(secondary_says(&a, &id), WIRE_PONG);
+
+    mux_link_closed(a.l, true); /* PARK-4: even a clean close ends no session */
+    CU_ASSERT_EQUAL(u->closes, 1);
+    CU_ASSERT_EQUAL(u->code, WIRE_CODE_REFUSED_STREAM);
+    CU_ASSERT_EQUAL(t->closes, 0);
+    CU_ASSERT_EQUAL(r->overs, 0);
+    mux_link_destroy(&a.l);
+    join(r, &a, JOIN(1)); /* there is room again */
+    CU_ASSERT_EQUAL(a.rc, 0);
+    mux_link_closed(r->l, false); /* the primary's fate is the session's */
+    CU_ASSERT_EQUAL(r->overs, 1);
+    CU_ASSERT_EQUAL(r->why, MUX_END_LOST);
+    CU_ASSERT_EQUAL(a.closes, 1);
+    mux_link_destroy(&a.l);
+    STOP();
+}
+
+/* FRAME-10. */
+static void frames_of_the_session_stay_on_the_primary(void) {
+    for (int role = 0; role < 2; role++) {
+        START(role ? WIRE_ROLE_KIT : WIRE_ROLE_DRIVER, own);
+        struct secondary a;
+        rig_pull(r);
+        join(r, &a, JOIN(1));
+        CU_ASSERT_EQUAL(a.rc, 0);
+        CU_ASSERT(secondary_in(&a, 0x44, 0, NULL, 0) > 0); /* what nobody knows is skipped anywhere */
+        CU_ASSERT_EQUAL(r->overs, 0);
+        CU_ASSERT(secondary_in(&a, WIRE_PING, 0, "12345678", 8) < 0);
+        CU_ASSERT(rig_went_away(r, WIRE_CODE_PROTOCOL_ERROR, WIRE_CLOSE_PROTOCOL_ERROR));
+        CU_ASSERT_EQUAL(r->why, MUX_END_VIOLATION);
+        CU_ASSERT_EQUAL(a.closes, 1);
+        mux_link_destroy(&a.l);
+        STOP();
+    }
+}
+
+/* STREAM-1: what has overtaken others is no reason to refuse them, and nothing comes twice. */
+static void ids_overtake_but_never_repeat(void) {
+    START(WIRE_ROLE_DRIVER, own);
+    struct secondary a;
+    uint32_t id;
+    join(r, &a, JOIN(1));
+    CU_ASSERT(rig_open(r, 20, RIG_OPEN_TCP) > 0);
+    static const uint32_t late[] = {2, 8, 14, 18}; /* both ends of a gap, and its middle */
+    for (size_t i = 0; i < HT_ARRAY_LEN(late); i++)
+        CU_ASSERT(secondary_in(&a, WIRE_STREAM_OPEN, late[i], RIG_OPEN_TCP, strlen(RIG_OPEN_TCP)) > 0);
+    CU_ASSERT_EQUAL(r->n_streams, 5);
+    CU_ASSERT_EQUAL(mux_session_next_id(r->s), 22);
+    for (unsigned i = 0; i < 5; i++)
+        mux_stream_release(&r->streams[i].st);
+    while (mux_link_pull(a.l, rig_buffer, WIRE_LIMIT_MAX_MESSAGE))
+        continue;
+    rig_pull(r);
+    mux_link_destroy(&a.l);
+    join(r, &a, JOIN(1)); /* a new link knows of no ids */
+    static const uint32_t again[] = {2, 8, 14, 18, 20};
+    for (size_t i = 0; i < HT_ARRAY_LEN(again); i++) {
+        CU_ASSERT(secondary_in(&a, WIRE_STREAM_OPEN, again[i], RIG_OPEN_TCP, strlen(RIG_OPEN_TCP)) > 0);
+        CU_ASSERT_EQUAL(secondary_says(&a, &id), WIRE_RESET);
+        CU_ASSERT_EQUAL(id, again[i]);
+    }
+    CU_ASSERT_EQUAL(r->n_streams, 5);
+    static const uint32_t rest[] = {4, 6, 10, 12, 16};
+    for (size_t i = 0; i < HT_ARRAY_LEN(rest); i++)
+        CU_ASSERT(secondary_in(&a, WIRE_STREAM_OPEN, rest[i], RIG_OPEN_TCP, strlen(RIG_OPEN_TCP)) > 0);
+    CU_ASSERT_EQUAL(r->n_streams, 10);
+    mux_link_destroy(&a.l);
+    STOP();
+}
+
+/* A kit that skips ids for ever costs no more than this. */
+static void gaps_are_bounded(void) {
+    START(WIRE_ROLE_DRIVER, own);
+    struct secondary a;
+    uint32_t id;
+    size_t most = 0, before = ht_mem_live();
+    join(r, &a, JOIN(1));
+    for (uint32_t n = 1; n <= 5000; n++) {
+        CU_ASSERT(rig_open(r, 4 * n, RIG_OPEN_TCP) > 0);
+        rig_reset(r, 4 * n, WIRE_CODE_CANCEL);
+        for (unsigned i = 0; i < RIG_STREAMS; i++)
+            mux_stream_release(&r->streams[i].st);
+        most = ht_max(most, ht_mem_live() - before);
+    }
+    CU_ASSERT(most < 64u << 10);
+    secondary_in(&a, WIRE_STREAM_OPEN, 2, RIG_OPEN_TCP, strlen(RIG_OPEN_TCP)); /* too late by far */
+    CU_ASSERT_EQUAL(secondary_says(&a, &id), WIRE_RESET);
+    CU_ASSERT(secondary_in(&a, WIRE_STREAM_OPEN, 4 * 4500 + 2, RIG_OPEN_TCP, strlen(RIG_OPEN_TCP)) > 0);
+    CU_ASSERT_EQUAL(r->n_streams, 5001);
+    mux_link_destroy(&a.l);
+    STOP();
+}
+
+static void small(struct mux_config *c) {
+    c->version = WIRE_V2;
+    c->session_window = 100000;
+    c->stream_window = 100000;
+}
+
+/* SHARD-3. What was on its way when a link was lost is no credit lost for ever. */
+static void credit_of_what_a_link_has_swallowed(void) {
+    START(WIRE_ROLE_KIT, small);
+    struct secondary a;
+    rig_pull(r);
+    join(r, &a, JOIN(1));
+    struct rig_stream *t = rig_visit(r, WIRE_KIND_TCP), *u = rig_visit(r, WIRE_KIND_TCP);
+    rig_pull(r);
+    CU_ASSERT_EQUAL(r->s->links[1]->n_streams, 1); /* u */
+    rig_write(u, 60000, false);
+    while (mux_link_pull(a.l, rig_buffer, WIRE_LIMIT_MAX_MESSAGE))
+        continue;
+    rig_write(t, 70000, false);
+    rig_pull(r);
+    CU_ASSERT_EQUAL(r->data_out, 40000);
+    mux_link_destroy(&a.l); /* the peer has had 25,000 of the 60,000 */
+    join(r, &a, "{\"sessionId\":\"S-1\",\"index\":1,\"nonce\":\"n\",\"receivedBytes\":25000}");
+    CU_ASSERT_EQUAL(a.rc, 0);
+    rig_pull(r);
+    CU_ASSERT_EQUAL(r->data_out, 70000);
+    CU_ASSERT(rig_window(r, 0, 25000 + 70000) > 0); /* and of those it gives the credit back itself */
+    CU_ASSERT_EQUAL(r->overs, 0);
+    mux_link_destroy(&a.l);
+    join(r, &a, "{\"sessionId\":\"S-1\",\"index\":1,\"nonce\":\"n\",\"receivedBytes\":25000}"); /* nothing since */
+    CU_ASSERT_EQUAL(a.rc, 0);
+    CU_ASSERT_EQUAL(r->s->send.credit, 100000);
+    mux_link_destroy(&a.l);
+    join(r, &a, "{\"sessionId\":\"S-1\",\"index\":1,\"nonce\":\"n\",\"receivedBytes\":25001}"); /* a lie */
+    CU_ASSERT_EQUAL(a.rc, HT_EPROTO);
+    CU_ASSERT(rig_went_away(r, WIRE_CODE_PROTOCOL_ERROR, WIRE_CLOSE_PROTOCOL_ERROR));
+    mux_link_destroy(&a.l);
+    STOP();
+}
+
+static void both_sides_say_what_they_have_had(void) {
+    START(WIRE_ROLE_KIT, small);
+    struct secondary a;
+    rig_pull(r);
+    join(r, &a, JOIN(1));
+    struct rig_stream *t = rig_visit(r, WIRE_KIND_TCP), *u = rig_visit(r, WIRE_KIND_TCP);
+    CU_ASSERT_EQUAL(t->closes + u->closes, 0);
+    rig_pull(r);
+    CU_ASSERT(secondary_in(&a, WIRE_DATA, 4, NULL, 1234) > 0);
+    CU_ASSERT(secondary_in(&a, WIRE_DATA, 99, NULL, 66) > 0); /* for nobody, and had all the same */
+    uint8_t part[9 + 100] = {0};
+    wire_encode_header(part, WIRE_DATA, 4, 700); /* of which 100 come: the credit of all of it is ours to give back */
+    CU_ASSERT(mux_link_message(a.l, part, sizeof part, false) > 0);
+    mux_link_destroy(&a.l);
+    CU_ASSERT_EQUAL(mux_session_received(r->s, 1), 2000);
+    CU_ASSERT_EQUAL(mux_session_received(r->s, 0), 0);
+    join(r, &a, "{\"sessionId\":\"S-1\",\"index\":1,\"nonce\":\"n\",\"receivedBytes\":0}");
+    size_t n = mux_link_pull(a.l, rig_buffer, WIRE_LIMIT_MAX_MESSAGE);
+    CU_ASSERT_FATAL(n > 9 && rig_buffer[0] == WIRE_JOIN_OK);
+    rig_buffer[n] = '\0';
+    CU_ASSERT_PTR_NOT_NULL(strstr((char *)rig_buffer + 9, "\"receivedBytes\":2000"));
+    mux_link_destroy(&a.l);
+    STOP();
+}
+
+static const struct tap_test tests[] = {
+    {"secondaries carry streams", secondaries_carry_streams},
+    {"frames of the session stay on the primary", frames_of_the_session_stay_on_the_primary},
+    {"ids overtake but never repeat", ids_overtake_but_never_repeat},
+    {"gaps are bounded", gaps_are_bounded},
+    {"credit of what a link has swallowed", credit_of_what_a_link_has_swallowed},
+    {"both sides say what they have had", both_sides_say_what_they_have_had},
+    {NULL, NULL},
+};
+
+int main(void) { return tap_main("mux, several links", tests); }
