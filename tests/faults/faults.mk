@@ -9,14 +9,22 @@ $(FAULT_PROXY): tests/faults/proxy.c
 	@echo "  LINK  $@"
 	@$(CC) $(ALLFLAGS) -MF $@.d $(LDFLAGS) -o $@ $<
 
-test-build: $(FAULT_PROXY)
+# Goes into programs with and without sanitizers, so it has none itself.
+CLOCK_SHIM := $(B)/tests/clock_shim.so
+
+$(CLOCK_SHIM): tests/faults/clock_shim.c
+	@mkdir -p $(@D)
+	@echo "  LINK  $@"
+	@$(CC) $(CSTD) -O2 $(CFLAGS) $(WARN) -fPIC -fvisibility=hidden -shared -o $@ $<
+
+test-build: $(FAULT_PROXY) $(CLOCK_SHIM)
 
 CUTS ?= 100000
 SEED ?=
 FAULTS := $(sort $(wildcard tests/integration/test_faults*.py))
 
 # Straight from the script: `make test` bounds the time of each program, and these may take hours.
-faults: all $(FAULT_PROXY)
+faults: all $(FAULT_PROXY) $(CLOCK_SHIM)
 	@for t in $(FAULTS); do PYTHONPATH=. PYTHONDONTWRITEBYTECODE=1 HT_BIN=$(B)/hoody-tunnel HT_SAN=$(SAN) \
 		CUTS=$(CUTS) SEED=$(SEED) $(PYTHON) $$t || exit 1; done
 
