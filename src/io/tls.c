@@ -18,7 +18,7 @@ struct io_tls {
 static const char *ssl_error(void) {
     unsigned long e = ERR_get_error();
     ERR_clear_error();
-    const char *s = e ? ERR_reason_error_string(e) : NULL;
+    const char *s = e == 0 ? NULL : ERR_SYSTEM_ERROR(e) ? strerror(ERR_GET_REASON(e)) : ERR_reason_error_string(e);
     return s ? s : "unknown error";
 }
 
