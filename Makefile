@@ -34,7 +34,7 @@ endif
 CFLAGS  ?= -g
 CPPFLAGS += -Isrc -I$(GEN) -DKIT_VERSION='"$(VERSION)"'
 ALLFLAGS = $(CSTD) $(OPT) $(CFLAGS) $(WARN) $(HARDEN) -fPIC -fvisibility=hidden -MMD -MP $(CPPFLAGS)
-LDLIBS  := -lev -lwslay -lcjson -lssl -lcrypto -lseccomp -lpthread
+LDLIBS  := -lev -lwslay -lcjson -lyaml -lssl -lcrypto -lseccomp -lpthread
 LDFLAGS += $(LDSAN) -Wl,-z,relro,-z,now
 
 # ---- generated files. Each output names the specs, the modules and the template it is made from. ----
@@ -54,7 +54,7 @@ $(eval $(call gen_rule,hoody_wire.py,$(PROTO) gen/pycodec.py gen/templates/hoody
 $(eval $(call gen_rule,protocol.md,$(PROTO) gen/reference.py gen/templates/protocol.md.j2))
 # Options, metrics and the admin API take numbers and lists from the protocol's spec.
 GEN_REF := spec/protocol.yaml gen/protocolref.py gen/ctext.py
-OPTS := spec/options.yaml spec/options.schema.json gen/options.py $(GEN_REF)
+OPTS := spec/options.yaml spec/options.schema.json gen/options.py gen/configfile.py $(GEN_REF)
 $(eval $(call gen_rule,options_gen.h,$(OPTS) gen/templates/options_gen.h.j2))
 $(eval $(call gen_rule,options_gen.c,$(OPTS) gen/templates/options_gen.c.j2))
 # For users: what the shells complete, and the manual, a page for each command.
@@ -62,9 +62,9 @@ SHELLS := bash zsh fish
 $(foreach s,$(SHELLS),$(eval $(call gen_rule,completion.$(s),$(OPTS) gen/completions.py gen/templates/completion.$(s).j2)))
 COMMANDS := $(shell sed -n '/^commands:/,/^options:/s/^  - name: //p' spec/options.yaml | tr ' ' '-')
 MAN   := $(GEN)/man
-PAGES := hoody-tunnel.1 $(COMMANDS:%=hoody-tunnel-%.1)
+PAGES := hoody-tunnel.1 $(COMMANDS:%=hoody-tunnel-%.1) hoody-tunnel.yaml.5
 $(foreach p,$(PAGES),$(eval $(call gen_rule,man/$(p),$(OPTS) gen/manpages.py gen/templates/program.1.j2 \
-	gen/templates/command.1.j2)))
+	gen/templates/command.1.j2 gen/templates/config.5.j2)))
 DOC_FILES := $(SHELLS:%=$(GEN)/completion.%) $(PAGES:%=$(MAN)/%)
 METR := spec/metrics.yaml spec/metrics.schema.json gen/metrics.py $(GEN_REF)
 $(eval $(call gen_rule,metrics_gen.h,$(METR) gen/templates/metrics_gen.h.j2))
@@ -153,7 +153,9 @@ install: all lib $(DOC_FILES)
 	install -m 644 $(B)/hoody-tunnel.pc $(DESTDIR)$(PREFIX)/lib/pkgconfig/
 	install -m 644 src/driver/hoody_tunnel.h $(DESTDIR)$(PREFIX)/include/
 	install -d $(DESTDIR)$(MANDIR)/man1 $(DESTDIR)$(BASHDIR) $(DESTDIR)$(ZSHDIR) $(DESTDIR)$(FISHDIR)
-	install -m 644 $(PAGES:%=$(MAN)/%) $(DESTDIR)$(MANDIR)/man1/
+	install -d $(DESTDIR)$(MANDIR)/man5
+	install -m 644 $(patsubst %,$(MAN)/%,$(filter %.1,$(PAGES))) $(DESTDIR)$(MANDIR)/man1/
+	install -m 644 $(patsubst %,$(MAN)/%,$(filter %.5,$(PAGES))) $(DESTDIR)$(MANDIR)/man5/
 	install -m 644 $(GEN)/completion.bash $(DESTDIR)$(BASHDIR)/hoody-tunnel
 	install -m 644 $(GEN)/completion.zsh $(DESTDIR)$(ZSHDIR)/_hoody-tunnel
 	install -m 644 $(GEN)/completion.fish $(DESTDIR)$(FISHDIR)/hoody-tunnel.fish
@@ -188,7 +190,7 @@ unit: $(UNIT)
 	@set -e; for t in $(UNIT); do echo "# $$t"; $$t; done
 
 # ---- what a Debian machine needs ----
-DEPS_BUILD := gcc libc6-dev make pkg-config ragel libev-dev libwslay-dev libcjson-dev libssl-dev libseccomp-dev \
+DEPS_BUILD := gcc libc6-dev make pkg-config ragel libev-dev libwslay-dev libcjson-dev libssl-dev libseccomp-dev libyaml-dev \
               python3 python3-jinja2 python3-yaml python3-jsonschema
 DEPS_TEST  := libcunit1-dev curl nginx|nginx-light|nginx-core|nginx-full postgresql redis-server python3-websockets openssl wrk procps \
               zsh fish groff-base mandoc python3-pyte

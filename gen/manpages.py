@@ -1,4 +1,4 @@
-"""spec/options.yaml -> manual pages: hoody-tunnel(1), and one for each command."""
+"""spec/options.yaml -> manual pages: hoody-tunnel(1), one for each command, hoody-tunnel.yaml(5)."""
 
 import textwrap
 
@@ -24,6 +24,11 @@ def facts(option):
     return options.facts(option)
 
 
+def literal(text):
+    """Lines as they are."""
+    return "\n".join(roff(line) for line in text.rstrip("\n").splitlines())
+
+
 def page_of(model, name):
     """The command that a page is about, or None for the overview."""
     for command in model["commands"]:
@@ -35,8 +40,10 @@ def page_of(model, name):
 def render(name, spec_dir):
     model = options.load(spec_dir)
     base = name.rsplit("/", 1)[-1]
-    common = {"banner": banner("options.yaml"), "roff": roff, "filled": filled, "facts": facts, "model": model,
+    common = {"banner": banner("options.yaml"), "roff": roff, "filled": filled, "literal": literal, "facts": facts, "model": model,
               "program": model["program"], "date": model["date"]}
+    if base == f"{model['config']['file']}.5":
+        return render_template("config.5.j2", config=model["config"], **common)
     command = page_of(model, base)
     if base == f"{model['program']}.1":
         variables = {}

@@ -6,7 +6,7 @@ import re
 import textwrap
 from dataclasses import dataclass, field
 
-from gen import protocolref, specfile
+from gen import configfile, protocolref, specfile
 from gen.ctext import c_string, comment
 from gen.render import banner, render as render_template
 
@@ -16,17 +16,19 @@ _SIZE = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 _PLACEHOLDER = {
     "string": "TEXT", "file": "FILE", "secret": "TEXT", "bool": "", "int": "N", "duration": "TIME", "size": "BYTES",
     "addr": "HOST:PORT", "ip": "ADDRESS", "cidr": "CIDR", "ports": "PORTS",
+    "header": "NAME:VALUE",
 }
 _C_TYPE = {
     "string": "const char *", "file": "const char *", "secret": "const char *", "ip": "const char *", "bool": "bool ",
     "int": "unsigned ", "duration": "uint64_t ", "size": "uint64_t ", "addr": "struct opt_addr ",
-    "cidr": "struct opt_cidr *", "ports": "struct opt_port_range *",
+    "cidr": "struct opt_cidr *", "ports": "struct opt_port_range *", "header": "const char **",
 }
+_LISTS = ("cidr", "ports", "header")
 _RESERVED = {"help", "version"}
 # Keys that only some types have.
 _ONLY_FOR = {
     "min": ("int", "duration", "size"), "max": ("int", "duration", "size"), "unit": ("int",), "values": ("enum",),
-    "c_enum": ("enum",), "refuse": ("secret",), "repeatable": ("cidr", "ports"),
+    "c_enum": ("enum",), "refuse": ("secret",), "repeatable": _LISTS,
 }
 
 
@@ -74,6 +76,8 @@ def parse_value(kind, text, values=()):
                 raise ValueError("must be ports and ranges such as 80,443,3000-3010, or none")
             out.append((first, last))
         return out
+    if kind == "header" and not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[ -~]*", text):
+        raise ValueError("must be a header such as X-Team: blue")
     if kind == "enum" and text not in values:
         raise ValueError("must be one of " + ", ".join(values))
     return text
@@ -136,16 +140,18 @@ def _ranges(ports):
     return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in runs) or "none"
 
 
-def _resolve_protocol(options, protocol, problems):
+def _resolve_protocol(options, protocol, config, problems):
     """A number that the protocol states (`default: {from: limits/NAME}`) becomes the text that a user would write."""
     for raw in options:
         for key in ("default", "min", "max"):
             if isinstance(raw.get(key), dict):
-                raw[key] = _from_protocol(raw, raw[key], protocol, problems)
+                raw[key] = _from_elsewhere(raw, raw[key], protocol, config, problems)
 
 
-def _from_protocol(raw, reference, protocol, problems):
+def _from_elsewhere(raw, reference, protocol, config, problems):
     path, line = reference["from"], reference.line_of("from")
+    if path == "config/file":
+        return config["file"]
     if path == "reserved_ports" and raw["type"] == "ports":
         return _ranges(protocol.reserved_ports())
     try:
@@ -199,13 +205,13 @@ def _option(raw, parsed):
         name=raw["name"], type=kind, doc=raw["doc"], c_name=c_name,
         c_field=c_name + ("_ms" if kind == "duration" else ""),
         c_type=f"enum {c_enum['type']} " if kind == "enum" else _C_TYPE[kind],
-        is_list=kind in ("cidr", "ports"), placeholder=placeholder, env=raw.get("env", ""), unit=raw.get("unit", ""),
+        is_list=kind in _LISTS, placeholder=placeholder, env=raw.get("env", ""), unit=raw.get("unit", ""),
         default="true" if raw.get("default") is True else str(raw.get("default", "")),
         has_default="default" in raw and raw["default"] is not False,  # what is not given is false already
         min=parsed.get("min", 0), max=parsed.get("max", 0), min_text=str(raw.get("min", "")),
         max_text=str(raw.get("max", "")), example=str(raw.get("example", "")), refuse=raw.get("refuse", ""),
         hidden=raw.get("hidden", False), repeatable=raw.get("repeatable", False), short=raw.get("short", ""), values=list(raw.get("values", [])), c_enum=dict(c_enum),
-        commands=list(raw["commands"]))
+        commands=list(raw.get("commands", ())))
 
 
 def _unique(items, key, what, problems):
@@ -232,7 +238,7 @@ def load(spec_dir):
     _unique(doc["options"], "name", "option", problems)
     _unique(doc["options"], "env", "variable", problems)
 
-    _resolve_protocol(doc["options"], protocolref.Protocol(spec_dir), problems)
+    _resolve_protocol(doc["options"], protocolref.Protocol(spec_dir), doc["config"], problems)
 
     exits = {e["name"]: e for e in doc["exit_codes"]}
     commands = {}
@@ -268,8 +274,9 @@ def load(spec_dir):
         if unless and not any(o.name == unless and o.type == "bool" for o in commands[raw["name"]].options):
             problems.add(raw["args"].line_of("unless"), f"command '{raw['name']}': '{unless}' must be one of its "
                                                         "bool options")
+    config = configfile.load(doc["config"], options, lambda key: _option(key, _check_values(key, problems)), problems)
     problems.check()
-    return {"program": doc["program"], "doc": doc["doc"], "date": doc["date"], "exit_codes": list(doc["exit_codes"]),
+    return {"config": config, "program": doc["program"], "doc": doc["doc"], "date": doc["date"], "exit_codes": list(doc["exit_codes"]),
             "commands": list(commands.values()), "options": options}
 
 
@@ -343,6 +350,6 @@ def render(name, spec_dir):
     model = load(spec_dir)
     return render_template(
         f"{name}.j2", banner=banner("options.yaml"), c=c_string, comment=comment, help_lines=help_lines,
-        overview_lines=overview_lines, model=model, program=model["program"], commands=model["commands"], exit_codes=model["exit_codes"],
+        overview_lines=overview_lines, model=model, program=model["program"], commands=model["commands"], mappings=model["config"]["mappings"], exit_codes=model["exit_codes"],
         enums=[o for o in model["options"] if o.type == "enum"],
         headers=sorted({o.c_enum["header"] for o in model["options"] if o.type == "enum" and o.c_enum["header"]}))

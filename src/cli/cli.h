@@ -4,6 +4,9 @@
  *   main.c          finds the command and runs it
  *   common.c        complaints, help and version
  *   cmd_tunnel.c    expose, pull
+ *   cmd_up.c        up, config check
+ *   config*.c       the file of up (config.h)
+ *   tunnel.c        what those run
  *   cmd_demo.c      demo: kit, driver and sample page in one process
  *   cmd_admin.c     list, sessions list, sessions kill, bindings list, health, ready, metrics
  *   cmd_events.c    events
@@ -32,6 +35,8 @@
 /* Each takes the arguments behind the command's words and returns the exit code. */
 int cmd_expose(int argc, char **argv);
 int cmd_pull(int argc, char **argv);
+int cmd_up(int argc, char **argv);
+int cmd_config_check(int argc, char **argv);
 int cmd_demo(int argc, char **argv);
 int cmd_list(int argc, char **argv);
 int cmd_sessions_list(int argc, char **argv);
@@ -121,10 +126,30 @@ int cli_events_init(struct cli_events *e, struct io_loop *loop, unsigned expecte
 extern const struct ht_tunnel_callbacks cli_event_callbacks;
 void cli_events_free(struct cli_events *e);
 
-/* ---- running a tunnel, for expose, pull and demo ---- */
+/* ---- tunnel.c ---- */
+
+/* What expose, pull and up run. */
+struct cli_plan {
+    struct ht_tunnel_options options; /* all but size and token */
+    struct ht_bind_options *binds;    /* all but size; with `sample` one, without a target */
+    size_t n_binds;
+    const char *token_file, *token_env, *url_file; /* NULL: none */
+    bool json, sample;
+    enum opt_color color;
+    enum ht_log_level level;
+    int argc; /* the arguments, whose secrets are wiped */
+    char **argv;
+};
+
+/* --retry-for: not given is for ever, but the first connection must work at once. */
+void cli_plan_retry(struct ht_tunnel_options *o, bool given, uint64_t retry_for_ms);
+/* Makes the tunnel, whose events go to cli_event_callbacks with `user`. 0, or an exit code: then it was said why. */
+int cli_plan_create(struct cli_plan *p, struct ht_tunnel **t, void *user) HT_MUST_USE;
+/* Runs it to its end. Returns the exit code. */
+int cli_plan_run(struct cli_plan *p);
 
 /* Runs it until its end or a signal; a signal ends it in order, a second one ends the process. Returns what
- * ht_tunnel_run() said at the end. `step` (may be NULL) is called once when the first signal came. */
+ * ht_tunnel_run() said at the end. */
 int cli_run_tunnel(struct ht_tunnel *t);
 /* Installs the handlers for SIGINT, SIGTERM, and SIGHUP, which tries again at once when the kit is away. */
 void cli_catch_signals(void);

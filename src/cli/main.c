@@ -8,6 +8,8 @@ int main(int argc, char **argv) {
         [OPT_CMD_SERVE] = kit_main,
         [OPT_CMD_EXPOSE] = cmd_expose,
         [OPT_CMD_PULL] = cmd_pull,
+        [OPT_CMD_UP] = cmd_up,
+        [OPT_CMD_CONFIG_CHECK] = cmd_config_check,
         [OPT_CMD_DEMO] = cmd_demo,
         [OPT_CMD_LIST] = cmd_list,
         [OPT_CMD_SESSIONS_LIST] = cmd_sessions_list,

@@ -121,6 +121,22 @@ def option_words(seeds, spec):
     return found
 
 
+def config_words(seeds, spec):
+    """The example, and each key of each mapping with its example."""
+    with open(spec, encoding="utf-8") as f:
+        doc = yaml.safe_load(f)
+    config, options = doc["config"], {o["name"]: o for o in doc["options"]}
+    seeds.add("config", config["example"].encode())
+    found = set()
+    for number, mapping in enumerate(config["mappings"]):
+        for key in mapping["keys"]:
+            key = options[key["option"]] if "option" in key else key
+            found.add(key["name"] + ": ")
+            line = f"{key['name']}: {key.get('example', 'true')}\n"
+            seeds.add("config", (line if number == 0 else f"{mapping['name']}:\n  - target: 1\n    {line}").encode())
+    return found
+
+
 def admin_words(seeds, path):
     with open(path, encoding="utf-8") as f:
         doc = json.load(f)
@@ -146,6 +162,7 @@ def main():
     extra["payload"] = {f'"{k}":' for k in keys if k.isalnum()} | keys
     extra["json"] = {f'"{k}":' for k in list(sorted(keys))[:40] if k.isalnum()}
     extra["options"] = option_words(seeds, os.path.join(HERE, "..", "..", "spec", "options.yaml"))
+    extra["config"] = config_words(seeds, os.path.join(HERE, "..", "..", "spec", "options.yaml"))
     extra["admin"] = admin_words(seeds, os.path.join(gen, "openapi.json"))
     for unit in {os.path.basename(p)[:-5] for p in glob.glob(os.path.join(HERE, "dict", "*.dict"))} | set(extra):
         write_dictionary(out, unit, extra.get(unit, set()))

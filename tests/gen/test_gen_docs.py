@@ -10,6 +10,8 @@ import subprocess
 import tempfile
 import time
 
+import yaml
+
 from gen import options
 from tests.gen.scratch import ROOT
 from tests.support.tap import Skip, case, main
@@ -164,8 +166,9 @@ def _():
 
 @case("every command has its manual page, and every page is clean")
 def _():
-    pages = sorted(glob.glob(f"{GEN}/man/*.1"))
+    pages = sorted(glob.glob(f"{GEN}/man/*.[15]"))
     want = ["hoody-tunnel.1"] + [f"hoody-tunnel-{name.replace(' ', '-')}.1" for name in COMMANDS]
+    want.append("hoody-tunnel.yaml.5")
     assert sorted(os.path.basename(p) for p in pages) == sorted(want)
     for tool in (["groff", "-man", "-ww", "-Tutf8", "-z"], ["mandoc", "-Tlint", "-Wwarning"]):
         done = subprocess.run([need(tool[0]), *tool[1:], *pages], capture_output=True, text=True, timeout=60, check=False)
@@ -190,6 +193,19 @@ def _():
             assert example["run"] in plain, (command.name, example["run"])
         for e in command.exit_codes:
             assert f"{e['code']} {e['doc']}" in plain, (command.name, e)
+
+
+@case("the page of the configuration file names every key, and its example is one")
+def _():
+    config = MODEL["config"]
+    text = subprocess.run(["groff", "-man", "-Tascii", "-P-cbou", "-rLL=200n", f"{GEN}/man/{config['file']}.5"], capture_output=True,
+                          text=True, timeout=60, check=True).stdout
+    plain = " ".join(text.split())
+    for mapping in config["mappings"]:
+        for key in mapping.keys:
+            assert f"{key.name}:" in plain and " ".join(key.doc.split()) in plain, (mapping.name, key.name)
+    assert " ".join(config["example"].split()) in plain
+    assert set(yaml.safe_load(config["example"])) <= {key.name for key in config["mappings"][0].keys}
 
 
 if __name__ == "__main__":

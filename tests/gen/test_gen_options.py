@@ -47,7 +47,7 @@ def _():
 
 @case("an unknown command is told on its line")
 def _():
-    bad([("commands: [serve, expose, pull, demo]", "commands: [serve, exposse]")], "[serve, exposse]", "no command 'exposse'")
+    bad([("commands: [serve, expose, pull, up, demo]", "commands: [serve, exposse]")], "[serve, exposse]", "no command 'exposse'")
 
 
 @case("a default out of bounds, and bounds the wrong way round")
@@ -90,6 +90,40 @@ def _():
 def _():
     bad([("exit_codes: [ok, usage, config]", "exit_codes: [ok, usages]")], "[ok, usages]", "no exit code is named 'usages'")
     bad([("unless: sample", "unless: samples")], "unless: samples", "bool options")
+
+
+@case("the configuration file's keys: an option that is not, a mapping that is not, a key declared twice, a bad example")
+def _():
+    bad([("- {option: url-file}", "- {option: url-fil}")], "- {option: url-fil}", "no option 'url-fil'")
+    bad([("list: pull", "list: pulls")], "list: pulls", "no mapping 'pulls'")
+    bad([("- {option: url-file}", "- {option: url}")], "- {option: url}\n        - name: expose", "declared twice")
+    bad([("example: 8080\n", "example: 80800\n")], "example: 80800", "out of bounds")
+    bad([("texts: true\n          max: 32\n", "texts: true\n")], "- name: headers", "is not valid under")
+
+
+@case("-f is --file")
+def _():
+    for args in (("-f", "x.yaml"), ("--file", "x.yaml"), ("--file=x.yaml",)):
+        assert parse("up", *args)["file"] == "x.yaml"
+    assert parse("up")["file"] == MODEL["config"]["file"]
+    assert error("up", "-f") == "--file needs a value, such as staging.yaml"
+    assert "options are written --name" in error("up", "-g")
+    assert "options are written --name" in error("up", "-fx")
+
+
+@case("headers: a name and a colon, any number of them, values that are never shown")
+def _():
+    got = parse("up", "--header", "X-A: b", "--header=Cookie: a=b,c:d")
+    assert (got["header[0]"], got["header[1]"]) == ("X-A: b", "Cookie: a=b,c:d")
+    for bad_header in ("s3cret", ": s3cret", "a b: s3cret", "X-A: s3cret\x01"):
+        said = error("up", "--header", bad_header)
+        assert said.startswith("--header: ") and "s3cret" not in said, said
+
+
+@case("neighbours that changed places are one mistake")
+def _():
+    assert error("expose", "1", "--ulr", "x") == "unknown option --ulr; did you mean --url?"
+    assert "did you mean" not in error("expose", "1", "--q")
 
 
 @case("YAML that is none, and a key given twice")

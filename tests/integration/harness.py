@@ -405,6 +405,15 @@ def run(argv, timeout=120, **more):
     return done.stdout.decode(errors="replace")
 
 
+def command(*args, env=None, cwd=None, timeout=60):
+    """(exit status, standard output, standard error) of a command of the program under test that ends by itself."""
+    done = subprocess.run([BIN, *args], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=timeout,
+                          check=False, cwd=cwd, env={**os.environ, **(env or {})})
+    said = done.stderr.decode(errors="replace")
+    assert "Sanitizer" not in said and "runtime error:" not in said, said
+    return done.returncode, done.stdout.decode(errors="replace"), said
+
+
 def connect(port, timeout=20):
     s = socket.create_connection(("127.0.0.1", port), timeout=timeout)
     s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -1,19 +1,10 @@
 """What operators type at a real kit: sessions kill, ready, events; how each ends."""
 
 import json
-import os
 import signal
-import subprocess
 
-from tests.integration.harness import BIN, Kit, Program, Tunnel, eventually, free_port
+from tests.integration.harness import BIN, Kit, Program, Tunnel, command, eventually, free_port
 from tests.support.tap import case, main
-
-
-def command(*args, env=None, timeout=30):
-    """(exit status, standard output, standard error) of a command that ends by itself."""
-    done = subprocess.run([BIN, *args], stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout, check=False, text=True,
-                          env={**os.environ, **(env or {})})
-    return done.returncode, done.stdout, done.stderr
 
 
 def follow(kit, *args):

@@ -88,6 +88,19 @@ static int expose(int argc, char **argv, struct ht_errmsg *err, bool print) {
     return rc;
 }
 
+static int up(int argc, char **argv, struct ht_errmsg *err, bool print) {
+    struct opt_up o;
+    int rc = opt_up_parse(&o, argc, argv, err);
+    if (rc == HT_OK && print) {
+        text("file", o.file);
+        for (size_t i = 0; i < o.n_header; i++)
+            printf("header[%zu]=%s\n", i, o.header[i]);
+    }
+    opt_up_free(&o);
+    opt_up_free(&o);
+    return rc;
+}
+
 static int sessions_list(int argc, char **argv, struct ht_errmsg *err, bool print) {
     struct opt_sessions_list o;
     int rc = opt_sessions_list_parse(&o, argc, argv, err);
@@ -106,6 +119,8 @@ static int parse(const struct opt_command *c, int argc, char **argv, struct ht_e
         return serve(argc, argv, err, print);
     case OPT_CMD_EXPOSE:
         return expose(argc, argv, err, print);
+    case OPT_CMD_UP:
+        return up(argc, argv, err, print);
     case OPT_CMD_SESSIONS_LIST:
         return sessions_list(argc, argv, err, print);
     default:

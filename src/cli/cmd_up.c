@@ -1,0 +1,309 @@
+/* up: the bindings that a file names; config check: whether it is good, and what up would do. */
+#include "cli/cli.h"
+
+#include "base/mem.h"
+#include "cli/config.h"
+#include "driver/url.h"
+
+/* ---- file, environment and arguments together ---- */
+
+/* An argument beats the environment, which beats the file: `set_x` tells that one of the first two was given. */
+#define OR_FILE(o, c, x, field) ((o).set_##x ? (o).field : (c)->top.field)
+
+/* Both commands have these options under the same names. */
+#define MERGE(p, o, c)                                                                                                 \
+    do {                                                                                                               \
+        (p)->options.url = OR_FILE(o, c, url, url);                                                                    \
+        (p)->options.ca_file = (o).set_ca ? (o).ca : (c)->ca;                                                          \
+        (p)->options.connect_timeout_ms = (uint32_t)OR_FILE(o, c, connect_timeout, connect_timeout_ms);                \
+        (p)->options.ping_after_ms = (uint32_t)OR_FILE(o, c, ping_interval, ping_interval_ms);                         \
+        (p)->options.pong_timeout_ms = (uint32_t)OR_FILE(o, c, pong_timeout, pong_timeout_ms);                         \
+        (p)->options.connections = OR_FILE(o, c, connections, connections);                                            \
+        (p)->options.pool_size = OR_FILE(o, c, pool_size, pool_size);                                                  \
+        if ((p)->options.pool_size == 0)                                                                               \
+            (p)->options.pool_size = HT_NO_POOL;                                                                       \
+        cli_plan_retry(&(p)->options, (o).set_retry_for || (c)->top.set_retry_for,                                     \
+                       OR_FILE(o, c, retry_for, retry_for_ms));                                                        \
+        (p)->token_file = (o).set_token_file ? (o).token_file : (o).set_token ? NULL : (c)->token_file;                \
+        (p)->token_env = (o).token;                                                                                    \
+        (p)->url_file = (o).set_url_file ? (o).url_file : (c)->url_file;                                               \
+        (p)->json = (o).json;                                                                                          \
+    } while (0)
+
+/* The bindings of the file, and its headers followed by those of the arguments. 0 or HT_ENOMEM. */
+static int plan_lists(struct cli_plan *p, const struct cli_config *c, const char *const *more, size_t n_more) {
+    size_t n = c->n_headers + n_more;
+    const char **headers = ht_calloc(n ? n : 1, sizeof *headers);
+    p->options.headers = headers;
+    p->binds = ht_calloc(c->n_bindings ? c->n_bindings : 1, sizeof *p->binds);
+    if (!headers || !p->binds)
+        return HT_ENOMEM;
+    for (size_t i = 0; i < n; i++)
+        headers[i] = i < c->n_headers ? c->headers[i] : more[i - c->n_headers];
+    p->options.n_headers = n;
+    for (; p->n_binds < c->n_bindings; p->n_binds++) {
+        const struct cli_config_binding *b = &c->bindings[p->n_binds];
+        p->binds[p->n_binds] = (struct ht_bind_options){
+            .kind = b->pull ? HT_PULL_TCP : HT_EXPOSE_HTTP,
+            .target = b->target,
+            .container_port = b->container_port,
+            .label = b->name,
+            .takeover = b->takeover,
+            .pull_host = b->host,
+        };
+    }
+    return HT_OK;
+}
+
+static void plan_free(struct cli_plan *p) {
+    const void *headers = p->options.headers;
+    union { /* made above as an array that may be freed */
+        const void *in;
+        void *out;
+    } list = {.in = headers};
+    ht_free(list.out);
+    ht_free(p->binds);
+}
+
+/* ---- problems ---- */
+
+static void problems_json(const struct cli_config *c) {
+    struct ht_buf b = {0};
+    int rc = ht_buf_append_str(&b, "{\"file\":");
+    if (rc == HT_OK)
+        rc = cli_json_string(&b, c->name);
+    if (rc == HT_OK)
+        rc = ht_buf_append_str(&b, ",\"ok\":false,\"errors\":[");
+    for (size_t i = 0; i < c->n_problems && rc == HT_OK; i++) {
+        const struct cli_problem *p = &c->problems[i];
+        rc = ht_buf_printf(&b, "%s{\"line\":%u,\"column\":%u,\"message\":", i ? "," : "", p->at.line, p->at.column);
+        if (rc == HT_OK)
+            rc = cli_json_string(&b, p->text);
+        if (rc == HT_OK)
+            rc = ht_buf_append_str(&b, "}");
+    }
+    if (rc == HT_OK)
+        rc = ht_buf_append_str(&b, "]}\n");
+    if (rc == HT_OK)
+        fwrite(ht_buf_head(&b), 1, ht_buf_size(&b), stdout);
+    ht_buf_free(&b);
+}
+
+/* Reads the file; complains. 0 or an exit code; *c is to be freed in any case. */
+static int load(struct cli_config *c, const char *name, bool json) {
+    struct ht_errmsg err = {""};
+    int rc = cli_config_load(c, name, &err);
+    if (rc == HT_OK)
+        return OPT_EXIT_OK;
+    if (rc == HT_EINVAL && json)
+        problems_json(c);
+    else if (rc == HT_EINVAL)
+        cli_config_print_problems(c, stderr);
+    else
+        cli_complain("%s", err.text[0] ? err.text : ht_err_text(rc));
+    return rc == HT_ENOMEM ? OPT_EXIT_FAILURE : OPT_EXIT_CONFIG;
+}
+
+/* ---- what up would do ---- */
+
+/* What only the driver and the system can tell: the CA file, the token's file, headers that are its own. */
+static int try_out(struct cli_config *c, struct cli_plan *p) {
+    char token[CLI_TOKEN_MAX + 1];
+    struct ht_errmsg err;
+    struct ht_tunnel *t = NULL;
+    if (cli_token(p->token_file, p->token_env, token, &err) < 0) {
+        cli_config_problem(c, p->token_file == c->token_file ? c->token_file_at : (struct cli_mark){1, 1}, "%s",
+                           err.text);
+        token[0] = '\0';
+    }
+    struct ht_tunnel_options o = p->options;
+    o.size = sizeof o;
+    o.token = token;
+    for (size_t i = 0; i < c->n_headers; i++) {
+        o.headers = &c->headers[i];
+        o.n_headers = 1;
+        o.ca_file = NULL;
+        if (ht_tunnel_create(&t, &o, NULL, NULL) == HT_TUNNEL_EINVAL)
+            cli_config_problem(c, c->header_marks[i], "headers: %s", ht_tunnel_last_error());
+        ht_tunnel_destroy(&t);
+    }
+    o.n_headers = 0;
+    o.ca_file = p->options.ca_file;
+    int rc = ht_tunnel_create(&t, &o, NULL, NULL);
+    if (rc < 0)
+        cli_config_problem(c, c->ca && rc == HT_TUNNEL_ETLS ? c->ca_at : (struct cli_mark){1, 1}, "%s",
+                           ht_tunnel_last_error());
+    ht_tunnel_destroy(&t);
+    explicit_bzero(token, sizeof token);
+    if (c->n_problems == 0)
+        return OPT_EXIT_OK;
+    if (p->json)
+        problems_json(c);
+    else
+        cli_config_print_problems(c, stderr);
+    return OPT_EXIT_CONFIG;
+}
+
+static int put_binding_text(struct ht_buf *b, const struct ht_bind_options *o) {
+    struct driver_target local;
+    if (driver_target_parse(&local, o->target, NULL) < 0)
+        return HT_EINVAL;
+    int rc = HT_OK;
+    if (o->container_port)
+        rc = ht_buf_printf(b, "%s%sport %u", o->pull_host ? o->pull_host : "", o->pull_host ? " " : "",
+                           o->container_port);
+    else
+        rc = ht_buf_append_str(b, "a port that the kit picks");
+    if (rc == HT_OK)
+        rc = ht_buf_printf(b, strchr(local.host, ':') ? " -> [%s]:%u" : " -> %s:%u", local.host, local.port);
+    if (rc == HT_OK && o->label)
+        rc = ht_buf_printf(b, "  (%s)", o->label);
+    if (rc == HT_OK && o->takeover)
+        rc = ht_buf_append_str(b, ", taken from whoever holds it");
+    return rc == HT_OK ? ht_buf_append(b, "", 1) : rc;
+}
+
+static int show_text(const struct cli_config *c, const struct cli_plan *p) {
+    struct cli_table t = {.columns = 2};
+    const struct ht_tunnel_options *o = &p->options;
+    char sockets[64] = "", retry[64] = "for ever";
+    if (o->connections > 1)
+        snprintf(sockets, sizeof sockets, ", up to %u WebSockets", o->connections);
+    if (o->retry_for_ms)
+        snprintf(retry, sizeof retry, o->retry_for_ms == HT_NO_RETRY ? "never" : "for %u s", o->retry_for_ms / 1000);
+    int rc = cli_table_cell(&t, "kit");
+    if (rc == HT_OK)
+        rc = cli_table_cell(&t, "%s%s", o->url, sockets);
+    if (rc == HT_OK)
+        rc = cli_table_cell(&t, "token");
+    if (rc == HT_OK)
+        rc = cli_table_cell(&t, "%s",
+                            p->token_file                   ? p->token_file
+                            : p->token_env && *p->token_env ? "from the environment"
+                                                            : "none");
+    if (rc == HT_OK)
+        rc = cli_table_cell(&t, "retries");
+    if (rc == HT_OK)
+        rc = cli_table_cell(&t, "%s%s", retry, o->retry_first ? ", at the start too" : "");
+    for (size_t i = 0; i < o->n_headers && rc == HT_OK; i++) { /* names: a value may be a secret */
+        rc = cli_table_cell(&t, "header");
+        if (rc == HT_OK)
+            rc = cli_table_cell(&t, "%.*s", (int)strcspn(o->headers[i], ":"), o->headers[i]);
+    }
+    for (size_t i = 0; i < p->n_binds && rc == HT_OK; i++) {
+        struct ht_buf text = {0};
+        rc = put_binding_text(&text, &p->binds[i]);
+        if (rc == HT_OK)
+            rc = cli_table_cell(&t, p->binds[i].kind == HT_PULL_TCP ? "pull" : "expose");
+        if (rc == HT_OK)
+            rc = cli_table_cell(&t, "%s", (const char *)ht_buf_head(&text));
+        ht_buf_free(&text);
+    }
+    if (rc == HT_OK) {
+        printf("%s is good; `%s up` would do this:\n\n", c->name, cli_program);
+        cli_table_print(&t, stdout);
+    } else {
+        cli_complain("%s", ht_err_text(rc));
+    }
+    cli_table_free(&t);
+    return rc == HT_OK ? OPT_EXIT_OK : OPT_EXIT_FAILURE;
+}
+
+static int put_json(struct ht_buf *b, const char *key, const char *text) {
+    int rc = ht_buf_printf(b, ",\"%s\":", key);
+    if (rc == HT_OK)
+        rc = text ? cli_json_string(b, text) : ht_buf_append_str(b, "null");
+    return rc;
+}
+
+static int put_binding_json(struct ht_buf *b, const struct ht_bind_options *o) {
+    int rc = ht_buf_printf(b, "{\"mode\":\"%s\",\"containerPort\":%u", o->kind == HT_PULL_TCP ? "pull" : "expose",
+                           o->container_port);
+    if (rc == HT_OK)
+        rc = put_json(b, "target", o->target);
+    if (rc == HT_OK)
+        rc = put_json(b, "name", o->label);
+    if (rc == HT_OK && o->kind == HT_PULL_TCP)
+        rc = put_json(b, "host", o->pull_host);
+    else if (rc == HT_OK)
+        rc = ht_buf_printf(b, ",\"takeover\":%s", o->takeover ? "true" : "false");
+    return rc == HT_OK ? ht_buf_append_str(b, "}") : rc;
+}
+
+static int show_json(const struct cli_config *c, const struct cli_plan *p) {
+    struct ht_buf b = {0};
+    int rc = ht_buf_append_str(&b, "{\"ok\":true");
+    if (rc == HT_OK)
+        rc = put_json(&b, "file", c->name);
+    if (rc == HT_OK)
+        rc = put_json(&b, "url", p->options.url);
+    if (rc == HT_OK)
+        rc = put_json(&b, "tokenFile", p->token_file);
+    if (rc == HT_OK)
+        rc = ht_buf_printf(&b, ",\"connections\":%u,\"bindings\":[", p->options.connections);
+    for (size_t i = 0; i < p->n_binds && rc == HT_OK; i++) {
+        rc = i ? ht_buf_append_str(&b, ",") : HT_OK;
+        if (rc == HT_OK)
+            rc = put_binding_json(&b, &p->binds[i]);
+    }
+    if (rc == HT_OK)
+        rc = ht_buf_append_str(&b, "]}\n");
+    if (rc == HT_OK)
+        fwrite(ht_buf_head(&b), 1, ht_buf_size(&b), stdout);
+    else
+        cli_complain("%s", ht_err_text(rc));
+    ht_buf_free(&b);
+    return rc == HT_OK ? OPT_EXIT_OK : OPT_EXIT_FAILURE;
+}
+
+/* ---- the commands ---- */
+
+int cmd_config_check(int argc, char **argv) {
+    struct opt_config_check o;
+    struct cli_config c;
+    struct ht_errmsg err;
+    int rc = opt_config_check_parse(&o, argc, argv, &err);
+    if (rc != 0)
+        return cli_parse_result(rc, OPT_CMD_CONFIG_CHECK, &err);
+    rc = load(&c, o.file, o.json);
+    if (rc == OPT_EXIT_OK) {
+        struct cli_plan p = {.json = o.json};
+        MERGE(&p, o, &c);
+        if (plan_lists(&p, &c, NULL, 0) < 0) {
+            cli_complain("%s", ht_err_text(HT_ENOMEM));
+            rc = OPT_EXIT_FAILURE;
+        } else {
+            rc = try_out(&c, &p);
+        }
+        if (rc == OPT_EXIT_OK)
+            rc = o.json ? show_json(&c, &p) : show_text(&c, &p);
+        plan_free(&p);
+    }
+    cli_config_free(&c);
+    opt_config_check_free(&o);
+    return rc;
+}
+
+int cmd_up(int argc, char **argv) {
+    struct opt_up o;
+    struct cli_config c;
+    struct ht_errmsg err;
+    int rc = opt_up_parse(&o, argc, argv, &err);
+    if (rc != 0)
+        return cli_parse_result(rc, OPT_CMD_UP, &err);
+    rc = load(&c, o.file, false);
+    if (rc == OPT_EXIT_OK) {
+        struct cli_plan p = {.color = o.color, .level = o.log_level, .argc = argc, .argv = argv};
+        MERGE(&p, o, &c);
+        if (plan_lists(&p, &c, o.header, o.n_header) < 0) {
+            cli_complain("%s", ht_err_text(HT_ENOMEM));
+            rc = OPT_EXIT_FAILURE;
+        } else {
+            rc = cli_plan_run(&p);
+        }
+        plan_free(&p);
+    }
+    cli_config_free(&c);
+    opt_up_free(&o);
+    return rc;
+}

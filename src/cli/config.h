@@ -1,0 +1,85 @@
+/*
+ * The configuration file of `up`: YAML with the keys that spec/options.yaml declares.
+ *
+ *   config.c        YAML's events, keys, values, problems
+ *   config_rules.c  what the values mean, and what goes together
+ */
+#ifndef HT_CLI_CONFIG_H
+#define HT_CLI_CONFIG_H
+
+#include "base/base.h"
+#include "base/buf.h"
+#include "base/err.h"
+#include "options_gen.h"
+
+#include <stdio.h>
+
+#define CLI_CONFIG_MAX (1024u * 1024u) /* bytes of a file */
+#define CLI_PROBLEMS_MAX 100u          /* more are counted only */
+
+/* A place in the file, both from 1. */
+struct cli_mark {
+    unsigned line, column;
+};
+
+struct cli_problem {
+    struct cli_mark at;
+    char *text; /* one sentence, no control bytes */
+};
+
+struct cli_config_binding {
+    bool pull, takeover;
+    uint16_t container_port; /* 0: the kit picks */
+    const char *target;      /* as the driver wants it */
+    const char *name, *host; /* NULL: none */
+    struct cli_mark at, target_at, port_at;
+};
+
+struct cli_config {
+    struct opt_config top;
+    char *url_file, *token_file, *ca; /* relative to the file, made relative to where we are; NULL: not given */
+    struct cli_mark url_at, token_file_at, ca_at, headers_at;
+    struct cli_config_binding *bindings;
+    size_t n_bindings;
+    const char **headers; /* "Name: value" */
+    struct cli_mark *header_marks;
+    size_t n_headers;
+
+    struct cli_problem *problems; /* by place */
+    size_t n_problems, n_more;    /* n_more: those that were only counted */
+    const char *name;             /* of the file, for messages; the caller's */
+    char **texts;                 /* what all the pointers above point to */
+    size_t n_texts;
+};
+
+/*
+ * Reads a whole text. 0: it is good. HT_EINVAL: c->problems says why not, all of it. HT_ENOMEM. In each case *c has to
+ * be freed. `name` is the file's name, for messages and for paths that are relative to it; it outlives *c.
+ */
+int cli_config_parse(struct cli_config *c, const char *name, const char *text, size_t n) HT_MUST_USE;
+/* The same from a file; "-" is standard input. HT_EIO with *err: it cannot be read. */
+int cli_config_load(struct cli_config *c, const char *name, struct ht_errmsg *err) HT_MUST_USE;
+/* Adds a problem at a place; HT_ENOMEM is remembered by nobody: the text is left out. */
+void cli_config_problem(struct cli_config *c, struct cli_mark at, const char *fmt, ...) HT_PRINTF(3, 4);
+/* "name:line:column: error: text" for each. */
+void cli_config_print_problems(const struct cli_config *c, FILE *to);
+/* Frees everything, and wipes the headers. */
+void cli_config_free(struct cli_config *c);
+
+/* ---- between the two files ---- */
+
+/* A copy that lives as long as *c. NULL: out of memory. */
+char *cli_config_keep(struct cli_config *c, const char *text, size_t n) HT_MUST_USE;
+/* "Name", "value" -> a header. HT_ENOMEM. */
+int cli_config_header(struct cli_config *c, const char *name, struct cli_mark name_at, const char *value,
+                      struct cli_mark value_at) HT_MUST_USE;
+/* A binding of the list; `item` is a struct opt_config_expose or _pull. HT_ENOMEM. */
+int cli_config_bind(struct cli_config *c, enum opt_mapping_id kind, const void *item,
+                    const struct cli_config_binding *where) HT_MUST_USE;
+/* A text in the place of a mapping: [CONTAINER_PORT=]LOCAL. HT_ENOMEM. */
+int cli_config_bind_text(struct cli_config *c, enum opt_mapping_id kind, const char *text,
+                         struct cli_mark at) HT_MUST_USE;
+/* What can be said once everything was read. HT_ENOMEM. */
+int cli_config_finish(struct cli_config *c) HT_MUST_USE;
+
+#endif

@@ -1,0 +1,153 @@
+/* What the values of a configuration file mean, and what goes together. */
+#include "cli/config.h"
+
+#include "base/mem.h"
+#include "cli/cli.h"
+#include "driver/url.h"
+#include "http/http.h"
+#include "wire_gen.h"
+
+int cli_config_header(struct cli_config *c, const char *name, struct cli_mark name_at, const char *value,
+                      struct cli_mark value_at) {
+    bool good = true;
+    if (!http_is_token(ht_slice_str(name))) {
+        cli_config_problem(c, name_at, "headers: \"%.80s\" is no header's name; letters, digits and - are", name);
+        good = false;
+    }
+    if (!http_is_field_value(ht_slice_str(value))) { /* never shown: it may be a secret */
+        cli_config_problem(c, value_at, "headers: the value of %.80s holds a character that a header cannot carry",
+                           name);
+        good = false;
+    }
+    for (size_t i = 0; i < c->n_headers && good; i++) {
+        struct ht_slice other = ht_slice_of(c->headers[i], strcspn(c->headers[i], ":"));
+        if (!ht_slice_case_eq(other, ht_slice_str(name)))
+            continue;
+        cli_config_problem(c, name_at, "headers: %.80s is given twice, first on line %u; leave one of them out", name,
+                           c->header_marks[i].line);
+        good = false;
+    }
+    if (!good)
+        return HT_OK;
+    size_t nn = strlen(name), nv = strlen(value);
+    const char **headers = ht_realloc(c->headers, (c->n_headers + 1) * sizeof *headers);
+    if (!headers)
+        return HT_ENOMEM;
+    c->headers = headers;
+    struct cli_mark *marks = ht_realloc(c->header_marks, (c->n_headers + 1) * sizeof *marks);
+    if (!marks)
+        return HT_ENOMEM;
+    c->header_marks = marks;
+    char *line = ht_malloc(nn + nv + 3);
+    if (!line)
+        return HT_ENOMEM;
+    snprintf(line, nn + nv + 3, "%s: %s", name, value);
+    char *kept = cli_config_keep(c, line, nn + nv + 2);
+    explicit_bzero(line, nn + nv + 2);
+    ht_free(line);
+    if (!kept)
+        return HT_ENOMEM;
+    c->headers[c->n_headers] = kept;
+    c->header_marks[c->n_headers++] = name_at;
+    return HT_OK;
+}
+
+static int add_binding(struct cli_config *c, const struct cli_config_binding *b) {
+    struct cli_config_binding *more = ht_realloc(c->bindings, (c->n_bindings + 1) * sizeof *more);
+    if (!more)
+        return HT_ENOMEM;
+    c->bindings = more;
+    c->bindings[c->n_bindings++] = *b;
+    return HT_OK;
+}
+
+int cli_config_bind(struct cli_config *c, enum opt_mapping_id kind, const void *item,
+                    const struct cli_config_binding *where) {
+    struct cli_config_binding b = *where;
+    const struct opt_config_expose *expose = kind == OPT_MAP_EXPOSE ? item : NULL;
+    const struct opt_config_pull *pull = kind == OPT_MAP_PULL ? item : NULL;
+    struct driver_target local;
+    struct ht_errmsg err;
+    b.pull = pull != NULL;
+    b.takeover = expose && expose->takeover;
+    b.target = expose ? expose->target : pull->target;
+    b.name = expose ? expose->name : pull->name;
+    b.host = pull ? pull->host : NULL;
+    bool has_port = expose ? expose->set_port : pull->set_port;
+    unsigned port = expose ? expose->port : pull->port;
+    if (b.host && !driver_host_is_local(b.host))
+        cli_config_problem(c, b.at, "host: \"%.80s\" is no loopback address; write 127.0.0.1, ::1 or localhost",
+                           b.host);
+    if (!b.target)
+        return HT_OK; /* missing or bad, and said so */
+    if (strchr(b.target, '='))
+        cli_config_problem(c, b.target_at, "target: \"%.80s\" has a container port in it; write that as a key, port",
+                           b.target);
+    else if (driver_target_parse(&local, b.target, &err) < 0)
+        cli_config_problem(c, b.target_at, "target: %s", err.text);
+    else
+        b.container_port = has_port ? (uint16_t)port : local.port;
+    return add_binding(c, &b);
+}
+
+int cli_config_bind_text(struct cli_config *c, enum opt_mapping_id kind, const char *text, struct cli_mark at) {
+    struct cli_config_binding b = {.pull = kind == OPT_MAP_PULL, .at = at, .target_at = at, .port_at = at};
+    struct cli_target target;
+    struct ht_errmsg err;
+    if (cli_target_parse(&target, text, &err) < 0) {
+        cli_config_problem(c, at, "%s", err.text);
+        return HT_OK;
+    }
+    b.target = target.local;
+    b.container_port = target.container_port;
+    return add_binding(c, &b);
+}
+
+/* "token.txt" in "dir/tunnel.yaml" is "dir/token.txt". */
+static int beside_the_file(struct cli_config *c, const char *path, char **out) {
+    const char *slash = strrchr(c->name, '/');
+    char joined[4096];
+    if (!path)
+        return HT_OK;
+    int n = snprintf(joined, sizeof joined, "%.*s%s", path[0] == '/' || !slash ? 0 : (int)(slash + 1 - c->name),
+                     c->name, path);
+    if (n < 0 || (size_t)n >= sizeof joined) {
+        cli_config_problem(c, (struct cli_mark){1, 1}, "a path is longer than %zu bytes", sizeof joined - 1);
+        return HT_OK;
+    }
+    *out = cli_config_keep(c, joined, (size_t)n);
+    return *out ? HT_OK : HT_ENOMEM;
+}
+
+/* Two visitors' ways to one port cannot be told apart. */
+static void refuse_same_ports(struct cli_config *c) {
+    for (size_t i = 0; i < c->n_bindings; i++) {
+        const struct cli_config_binding *b = &c->bindings[i];
+        for (size_t j = 0; j < i && b->container_port > 0; j++) {
+            const struct cli_config_binding *a = &c->bindings[j];
+            const char *ha = a->host ? a->host : "127.0.0.1", *hb = b->host ? b->host : "127.0.0.1";
+            if (a->pull == b->pull && a->container_port == b->container_port && strcmp(ha, hb) == 0) {
+                cli_config_problem(c, b->port_at,
+                                   "port %u of the container is asked for twice, first on line %u; give one of them "
+                                   "another port",
+                                   b->container_port, a->port_at.line);
+                break;
+            }
+        }
+    }
+}
+
+int cli_config_finish(struct cli_config *c) {
+    struct driver_url url;
+    struct ht_errmsg err;
+    if (c->top.set_url && driver_url_parse(&url, c->top.url, WIRE_CONNECT_PATH, &err) < 0)
+        cli_config_problem(c, c->url_at, "url: %s", err.text);
+    refuse_same_ports(c);
+    if (c->n_bindings == 0 && c->n_problems == 0)
+        cli_config_problem(c, (struct cli_mark){1, 1},
+                           "nothing is to be done; name at least one binding under expose or pull");
+    int rc = beside_the_file(c, c->top.url_file, &c->url_file);
+    if (rc == HT_OK)
+        rc = beside_the_file(c, c->top.token_file, &c->token_file);
+    return rc == HT_OK ? beside_the_file(c, c->top.ca, &c->ca) : rc;
+}

@@ -1,0 +1,152 @@
+/* Running the tunnel of expose, pull and up: its events on standard output, its end as an exit code. */
+#include "cli/cli.h"
+
+#include "driver/driver.h"
+
+#include <signal.h>
+#include <unistd.h>
+
+/* ---- signals ---- */
+
+static struct ht_tunnel *running; /* what a signal stops */
+static volatile sig_atomic_t signals;
+
+static void on_signal(int signo) {
+    (void)signo;
+    if (signals++ > 0)
+        _exit(OPT_EXIT_FAILURE); /* asked twice: at once */
+    if (running)
+        ht_tunnel_stop(running);
+}
+
+static void on_hangup(int signo) {
+    (void)signo;
+    if (running)
+        ht_tunnel_retry_now(running);
+}
+
+void cli_catch_signals(void) {
+    struct sigaction act = {.sa_handler = on_signal}, hangup = {.sa_handler = on_hangup, .sa_flags = SA_RESTART};
+    sigemptyset(&hangup.sa_mask);
+    sigaction(SIGHUP, &hangup, NULL);
+    sigemptyset(&act.sa_mask);
+    sigaction(SIGINT, &act, NULL);
+    sigaction(SIGTERM, &act, NULL);
+}
+
+int cli_run_tunnel(struct ht_tunnel *t) {
+    running = t;
+    if (signals > 0) /* it came while nothing could be stopped */
+        ht_tunnel_stop(t);
+    int rc = ht_tunnel_run(t);
+    if (rc == HT_TUNNEL_STOPPED) {
+        ht_tunnel_close(t);
+        rc = ht_tunnel_run(t);
+    }
+    running = NULL;
+    return rc;
+}
+
+/* ---- a plan ---- */
+
+#define FOR_EVER_MS (UINT64_C(720) * 3600 * 1000) /* the longest that --retry-for takes */
+
+void cli_plan_retry(struct ht_tunnel_options *o, bool given, uint64_t retry_for_ms) {
+    o->retry_first = given && retry_for_ms > 0;
+    o->retry_for_ms = retry_for_ms >= FOR_EVER_MS ? 0 : retry_for_ms ? (uint32_t)retry_for_ms : HT_NO_RETRY;
+}
+
+/* Everybody on this machine may read the arguments of a process: what a header says is gone from them by now. */
+static void hide_headers(int argc, char **argv) {
+    static const char option[] = "--header";
+    size_t n = sizeof option - 1;
+    for (int i = 0; i < argc && strcmp(argv[i], "--") != 0; i++) {
+        char *line = strncmp(argv[i], option, n) != 0 ? NULL
+                     : argv[i][n] == '='              ? argv[i] + n + 1
+                     : argv[i][n] == '\0'             ? argv[++i]
+                                                      : NULL;
+        char *value = line ? strchr(line, ':') : NULL;
+        if (value)
+            memset(value + 1, '*', strlen(value + 1));
+    }
+}
+
+static int complain_last(int rc) {
+    const char *why = ht_tunnel_last_error();
+    cli_complain("%s", *why ? why : ht_strerror(rc));
+    return ht_exit_status(rc);
+}
+
+/* Asks for every binding. 0, or an exit code when one of them cannot even be asked for. */
+static int bind_all(const struct cli_plan *p, struct ht_tunnel *t, uint16_t sample_port) {
+    char local[32];
+    snprintf(local, sizeof local, "127.0.0.1:%u", sample_port);
+    for (size_t i = 0; i < p->n_binds; i++) {
+        struct ht_bind_options b = p->binds[i];
+        b.size = sizeof b;
+        if (p->sample)
+            b.target = local;
+        int rc = ht_tunnel_bind(t, &b);
+        if (rc < 0)
+            return complain_last(rc);
+    }
+    return OPT_EXIT_OK;
+}
+
+static int run_connected(struct cli_plan *p, struct ht_tunnel *t, struct cli_events *e) {
+    struct cli_sample *sample = NULL;
+    struct ht_errmsg err;
+    if (p->sample && !(sample = cli_sample_start(driver_loop(t), &err))) {
+        cli_complain("the sample page cannot be served: %s", err.text);
+        return OPT_EXIT_FAILURE;
+    }
+    int status = bind_all(p, t, sample ? cli_sample_port(sample) : 0);
+    if (status == OPT_EXIT_OK) {
+        cli_catch_signals();
+        int rc = ht_tunnel_connect(t);
+        if (rc == HT_TUNNEL_OK)
+            rc = cli_run_tunnel(t);
+        status = e->bind_failed ? OPT_EXIT_BIND : e->file_failed ? OPT_EXIT_CONFIG : ht_exit_status(rc);
+    }
+    cli_sample_stop(&sample);
+    return status;
+}
+
+int cli_plan_create(struct cli_plan *p, struct ht_tunnel **t, void *user) {
+    char token[CLI_TOKEN_MAX + 1];
+    struct ht_errmsg err;
+    if (cli_token(p->token_file, p->token_env, token, &err) < 0) {
+        cli_complain("%s", err.text);
+        return OPT_EXIT_CONFIG;
+    }
+    p->options.size = sizeof p->options;
+    p->options.token = token;
+    int rc = ht_tunnel_create(t, &p->options, &cli_event_callbacks, user);
+    p->options.token = NULL;
+    explicit_bzero(token, sizeof token);
+    hide_headers(p->argc, p->argv);
+    return rc < 0 ? complain_last(rc) : OPT_EXIT_OK;
+}
+
+int cli_plan_run(struct cli_plan *p) {
+    struct cli_events events = {.json = false};
+    struct ht_tunnel *t = NULL;
+    ht_log_setup(STDERR_FILENO, p->level, HT_LOG_TEXT);
+    io_raise_fd_limit();
+    int status = cli_plan_create(p, &t, &events);
+    if (status != OPT_EXIT_OK)
+        return status;
+    if (cli_events_init(&events, driver_loop(t), (unsigned)p->n_binds) == HT_OK) {
+        events.tunnel = t;
+        events.json = p->json;
+        events.level = p->level;
+        events.url_file = p->url_file;
+        status = run_connected(p, t, &events);
+    } else {
+        cli_complain("%s", ht_err_text(HT_ENOMEM));
+        status = OPT_EXIT_FAILURE;
+    }
+    cli_events_free(&events);
+    ht_tunnel_destroy(&t);
+    return status;
+}

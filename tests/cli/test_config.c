@@ -1,0 +1,218 @@
+/* The configuration file of up: what good files say, what is said about bad ones, and failing memory. */
+#include "base/mem.h"
+#include "cli/config.h"
+#include "support/tap.h"
+
+static struct cli_config c;
+
+static int parse(const char *name, const char *text) { return cli_config_parse(&c, name, text, strlen(text)); }
+
+static void a_good_file(void) {
+    static const char text[] = "# everything\n"
+                               "url: wss://kit.example\n"
+                               "token-file: token.txt\n"
+                               "ca: /etc/ca.pem\n"
+                               "url-file: out/urls\n"
+                               "retry-for: 10m\n"
+                               "connections: \"4\"\n"
+                               "pool-size: 0\n"
+                               "headers:\n"
+                               "  X-Team: blue green\n"
+                               "  Cookie: 'a=b'\n"
+                               "expose:\n"
+                               "  - target: 3000\n"
+                               "    port: 8080\n"
+                               "    name: web\n"
+                               "    takeover: true\n"
+                               "  - {target: \"[::1]:3001\"}\n"
+                               "  - 0=api.local:90\n"
+                               "  - 8080\n"
+                               "pull:\n"
+                               "  - target: localhost:5432\n"
+                               "    host: ::1\n"
+                               "  - 8080\n";
+    CU_ASSERT_EQUAL(parse("dir/tunnel.yaml", text), HT_EINVAL); /* 8080 twice */
+    cli_config_free(&c);
+    char *good = ht_strndup(text, sizeof text);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(good);
+    memcpy(strstr(good, "- 8080"), "- 9090", 6);
+    CU_ASSERT_EQUAL(parse("dir/tunnel.yaml", good), HT_OK);
+    ht_free(good); /* nothing points into it */
+    CU_ASSERT_EQUAL(c.n_problems, 0);
+    CU_ASSERT_STRING_EQUAL(c.top.url, "wss://kit.example");
+    CU_ASSERT_STRING_EQUAL(c.token_file, "dir/token.txt");
+    CU_ASSERT_STRING_EQUAL(c.ca, "/etc/ca.pem");
+    CU_ASSERT_STRING_EQUAL(c.url_file, "dir/out/urls");
+    CU_ASSERT(c.top.set_retry_for && c.top.retry_for_ms == 600000);
+    CU_ASSERT_EQUAL(c.top.connections, 4);
+    CU_ASSERT(c.top.set_pool_size && c.top.pool_size == 0);
+    CU_ASSERT(!c.top.set_connect_timeout && c.top.connect_timeout_ms == 10000);
+    CU_ASSERT_EQUAL_FATAL(c.n_headers, 2);
+    CU_ASSERT_STRING_EQUAL(c.headers[0], "X-Team: blue green");
+    CU_ASSERT_STRING_EQUAL(c.headers[1], "Cookie: a=b");
+    static const struct {
+        const char *target, *name, *host;
+        unsigned port, line;
+        bool pull, takeover;
+    } want[] = {
+        {"3000", "web", NULL, 8080, 13, false, true},           {"[::1]:3001", NULL, NULL, 3001, 17, false, false},
+        {"api.local:90", NULL, NULL, 0, 18, false, false},      {"9090", NULL, NULL, 9090, 19, false, false},
+        {"localhost:5432", NULL, "::1", 5432, 21, true, false}, {"8080", NULL, NULL, 8080, 23, true, false},
+    };
+    CU_ASSERT_EQUAL_FATAL(c.n_bindings, HT_ARRAY_LEN(want));
+    for (size_t i = 0; i < HT_ARRAY_LEN(want); i++) {
+        const struct cli_config_binding *b = &c.bindings[i];
+        CU_ASSERT_STRING_EQUAL(b->target, want[i].target);
+        CU_ASSERT_EQUAL(b->container_port, want[i].port);
+        CU_ASSERT_EQUAL(b->at.line, want[i].line);
+        CU_ASSERT_EQUAL(b->pull, want[i].pull);
+        CU_ASSERT_EQUAL(b->takeover, want[i].takeover);
+        CU_ASSERT(want[i].name ? b->name && strcmp(b->name, want[i].name) == 0 : !b->name);
+        CU_ASSERT(want[i].host ? b->host && strcmp(b->host, want[i].host) == 0 : !b->host);
+    }
+    cli_config_free(&c);
+}
+
+/* Every row is a file with one mistake: where it is, and what is said. */
+static void one_mistake_each(void) {
+    static const struct {
+        const char *text;
+        unsigned line, column;
+        const char *says;
+    } rows[] = {
+        {"", 1, 1, "the file is empty"},
+        {"# nothing\n", 1, 1, "the file is empty"},
+        {"url: wss://a\n", 1, 1, "nothing is to be done"},
+        {"expose: []\n", 1, 1, "nothing is to be done"},
+        {"- 3000\n", 1, 1, "keys and values are wanted here and not a list"},
+        {"3000\n", 1, 1, "keys and values are wanted here and not a value"},
+        {"ulr: a\nexpose: [1]\n", 1, 1, "unknown key ulr; did you mean url?"},
+        {"expose: [1]\nx: {a: [1, {b: c}]}\n", 2, 1, "unknown key x; what may stand here is url, ca, token-file, "},
+        {"expose: [1]\n[a, b]: c\n", 2, 1, "a key is a word and not a list"},
+        {"expose: [1]\nurl: a\nurl: b\n", 3, 1, "url is given twice, first on line 2"},
+        {"expose: [1]\nurl:\n", 2, 5, "url has no value"},
+        {"expose: [1]\nurl: ~\n", 2, 6, "url has no value"},
+        {"expose: [1]\nurl: [a]\n", 2, 6, "url: one value is wanted here and not a list"},
+        {"expose: [1]\nurl: gopher://a\n", 2, 6, "url: \"gopher://a\""},
+        {"expose: [1]\nretry-for: soon\n", 2, 12, "retry-for: \"soon\" is not a duration; write 500ms"},
+        {"expose: [1]\nconnections: 17\n", 2, 14, "connections: 17 is out of range; it must be 1 to 16"},
+        {"expose: [1]\nconnections: -1\n", 2, 14, "connections: \"-1\" is not a whole number"},
+        {"expose: 3000\n", 1, 9, "expose: a list is wanted here and not a value, as in - 3000"},
+        {"expose: [x]\n", 1, 10, "the port is missing"},
+        {"expose: [[1]]\n", 1, 10, "expose: one value is wanted here and not a list"},
+        {"expose:\n  -\n", 2, 4, "expose has no value"},
+        {"expose:\n  - port: 1\n", 2, 5, "target is missing, as in target: localhost:3000"},
+        {"expose:\n  - target: 1\n    prot: 2\n", 3, 5, "unknown key prot; did you mean port?"},
+        {"expose:\n  - target: 1\n    host: ::1\n", 3, 5, "unknown key host"},
+        {"pull:\n  - target: 1\n    takeover: true\n", 3, 5, "unknown key takeover"},
+        {"pull:\n  - target: 1\n    host: 10.0.0.1\n", 2, 5, "host: \"10.0.0.1\" is no loopback address"},
+        {"expose:\n  - target: 1\n    takeover: maybe\n", 3, 15, "takeover: \"maybe\" is neither true nor false"},
+        {"expose:\n  - target: 1\n    port: 65536\n", 3, 11, "port: 65536 is out of range; it must be 0 to 65535"},
+        {"expose:\n  - target: 8080=1\n", 2, 13, "write that as a key, port"},
+        {"expose:\n  - target: http://a\n", 2, 13, "no URL"},
+        {"expose: [1, 2, 1]\n", 1, 16, "port 1 of the container is asked for twice, first on line 1"},
+        {"pull: [1, {target: 2, port: 1}]\n", 1, 29, "port 1 of the container is asked for twice"},
+        {"expose: [1]\nheaders: a\n", 2, 10, "headers: names with a text each are wanted here"},
+        {"expose: [1]\nheaders: {a b: c}\n", 2, 11, "\"a b\" is no header's name"},
+        {"expose: [1]\nheaders: {a: \"b\\nc\"}\n", 2, 14, "the value of a holds a character"},
+        {"expose: [1]\nheaders: {a: b, A: c}\n", 2, 17, "headers: A is given twice, first on line 2"},
+        {"expose: [1]\nurl: \"a\\0b\"\n", 2, 6, "a NUL is in it"},
+        {"expose: [&a 1]\n", 1, 10, "anchors (&a) are not taken"},
+        {"expose: [!!str 1]\n", 1, 10, "tags (tag:yaml.org,2002:str) are not taken"},
+        {"expose: [1]\n---\nexpose: [2]\n", 2, 1, "a second document begins here"},
+        {"expose: [1\n", 2, 1, "not valid YAML: "},
+        {"expose: [1]\n\tx: y\n", 2, 1, "not valid YAML: "},
+        {"expose: [1]\nx: [[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]\n", 2, 20, "nested more than 16 deep"},
+        {"\x01", 1, 1, "not valid YAML: control characters are not allowed"},
+        {"expose: [1]\nx\xff: y\n", 1, 1, "not valid YAML: "},
+    };
+    for (size_t i = 0; i < HT_ARRAY_LEN(rows); i++) {
+        bool deep = strstr(rows[i].says, "nested") != NULL; /* in something unknown: two mistakes */
+        CU_ASSERT_EQUAL(parse("x", rows[i].text), HT_EINVAL);
+        CU_ASSERT_EQUAL(c.n_problems, deep ? 2 : 1);
+        const struct cli_problem *p = c.n_problems ? &c.problems[c.n_problems - 1] : NULL;
+        bool good = p && p->at.line == rows[i].line && p->at.column == rows[i].column && strstr(p->text, rows[i].says);
+        CU_ASSERT(good);
+        if (!good || c.n_problems != (deep ? 2 : 1))
+            for (size_t j = 0; j < c.n_problems; j++)
+                printf("# row %zu: %u:%u %s\n", i, c.problems[j].at.line, c.problems[j].at.column, c.problems[j].text);
+        cli_config_free(&c);
+    }
+}
+
+static void all_mistakes_in_their_order(void) {
+    static const char text[] = "connections: 0\nexpose:\n  - port: x\n  - 7\n  - 7\npul: []\nurl: ftp://a\n";
+    static const unsigned lines[] = {1, 3, 3, 5, 6, 7};
+    CU_ASSERT_EQUAL(parse("x", text), HT_EINVAL);
+    CU_ASSERT_EQUAL_FATAL(c.n_problems, HT_ARRAY_LEN(lines));
+    for (size_t i = 0; i < HT_ARRAY_LEN(lines); i++)
+        CU_ASSERT_EQUAL(c.problems[i].at.line, lines[i]);
+    cli_config_free(&c);
+}
+
+static void too_much_of_it(void) {
+    struct ht_buf b = {0};
+    CU_ASSERT_EQUAL(ht_buf_append_str(&b, "expose:\n"), 0);
+    for (int i = 0; i < 300; i++)
+        CU_ASSERT_EQUAL(ht_buf_append_str(&b, "  - 0=1\n"), 0);
+    CU_ASSERT_EQUAL(cli_config_parse(&c, "x", (char *)ht_buf_head(&b), ht_buf_size(&b)), HT_EINVAL);
+    CU_ASSERT_EQUAL(c.n_bindings, 256);
+    CU_ASSERT_EQUAL(c.n_problems, 44);
+    CU_ASSERT_STRING_EQUAL(c.problems[0].text, "expose: more than 256 are too many");
+    cli_config_free(&c);
+    for (int i = 0; i < 300; i++)
+        CU_ASSERT_EQUAL(ht_buf_append_str(&b, "  - x\n"), 0);
+    CU_ASSERT_EQUAL(cli_config_parse(&c, "x", (char *)ht_buf_head(&b), ht_buf_size(&b)), HT_EINVAL);
+    CU_ASSERT_EQUAL(c.n_problems, CLI_PROBLEMS_MAX);
+    CU_ASSERT_EQUAL(c.n_more, 344 - CLI_PROBLEMS_MAX);
+    cli_config_free(&c);
+    ht_buf_free(&b);
+    char *big = ht_calloc(1, CLI_CONFIG_MAX + 1);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(big);
+    memset(big, '#', CLI_CONFIG_MAX + 1);
+    CU_ASSERT_EQUAL(cli_config_parse(&c, "x", big, CLI_CONFIG_MAX + 1), HT_EINVAL);
+    CU_ASSERT_PTR_NOT_NULL(strstr(c.problems[0].text, "larger than 1048576 bytes"));
+    cli_config_free(&c);
+    ht_free(big);
+}
+
+static void failing_memory(void) {
+    static const char text[] = "url: wss://a\ntoken-file: t\nheaders: {a: b, c: d}\nexpose: [1, {target: 2, name: x}]\n"
+                               "pull: [3]\n";
+    size_t live = ht_mem_live();
+    long i = 0;
+    int rc;
+    do {
+        ht_mem_fail_at(i++);
+        rc = parse("dir/x", text);
+        ht_mem_fail_at(-1);
+        CU_ASSERT(rc == HT_OK || rc == HT_ENOMEM);
+        cli_config_free(&c);
+        CU_ASSERT_EQUAL(ht_mem_live(), live);
+    } while (rc == HT_ENOMEM && i < 1000);
+    CU_ASSERT(i > 15 && i < 1000);
+}
+
+static void files(void) {
+    struct ht_errmsg err;
+    CU_ASSERT_EQUAL(cli_config_load(&c, "/nonexistent/x.yaml", &err), HT_EIO);
+    CU_ASSERT_PTR_NOT_NULL(strstr(err.text, "/nonexistent/x.yaml cannot be opened: No such file"));
+    cli_config_free(&c);
+    CU_ASSERT_EQUAL(cli_config_load(&c, "/", &err), HT_EIO);
+    CU_ASSERT_PTR_NOT_NULL(strstr(err.text, "directory"));
+    cli_config_free(&c);
+    CU_ASSERT_EQUAL(cli_config_load(&c, "/dev/null", &err), HT_EINVAL);
+    cli_config_free(&c);
+}
+
+static const struct tap_test tests[] = {
+    {"a good file", a_good_file},
+    {"one mistake each", one_mistake_each},
+    {"all mistakes in their order", all_mistakes_in_their_order},
+    {"too much of it", too_much_of_it},
+    {"failing memory", failing_memory},
+    {"files", files},
+    {NULL, NULL},
+};
+
+int main(void) { return tap_main("cli, config", tests); }
