@@ -210,7 +210,8 @@ def _option(raw, parsed):
         has_default="default" in raw and raw["default"] is not False,  # what is not given is false already
         min=parsed.get("min", 0), max=parsed.get("max", 0), min_text=str(raw.get("min", "")),
         max_text=str(raw.get("max", "")), example=str(raw.get("example", "")), refuse=raw.get("refuse", ""),
-        hidden=raw.get("hidden", False), repeatable=raw.get("repeatable", False), short=raw.get("short", ""), values=list(raw.get("values", [])), c_enum=dict(c_enum),
+        hidden=raw.get("hidden", False), repeatable=raw.get("repeatable", False), short=raw.get("short", ""),
+        values=list(raw.get("values", [])), c_enum=dict(c_enum),
         commands=list(raw.get("commands", ())))
 
 

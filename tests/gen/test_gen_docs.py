@@ -179,7 +179,7 @@ def _():
 def _():
     for command in MODEL["commands"]:
         path = f"{GEN}/man/hoody-tunnel-{command.name.replace(' ', '-')}.1"
-        text = subprocess.run(["groff", "-man", "-Tascii", "-P-cbou", "-rLL=200n", path], capture_output=True, text=True, timeout=60,
+        text = subprocess.run(["groff", "-man", "-Tascii", "-P-cbou", "-rLL=2000n", path], capture_output=True, text=True, timeout=60,
                               check=True).stdout
         plain = " ".join(text.split())
         for o in command.options:
@@ -198,7 +198,7 @@ def _():
 @case("the page of the configuration file names every key, and its example is one")
 def _():
     config = MODEL["config"]
-    text = subprocess.run(["groff", "-man", "-Tascii", "-P-cbou", "-rLL=200n", f"{GEN}/man/{config['file']}.5"], capture_output=True,
+    text = subprocess.run(["groff", "-man", "-Tascii", "-P-cbou", "-rLL=2000n", f"{GEN}/man/{config['file']}.5"], capture_output=True,
                           text=True, timeout=60, check=True).stdout
     plain = " ".join(text.split())
     for mapping in config["mappings"]:
