@@ -95,11 +95,12 @@ struct origin_exchange {
     enum http_body_kind resp_body;
     uint64_t resp_left;
     unsigned interims;
-    bool keep_alive; /* the head allows another request */
-    bool resp_begun; /* a byte of it was seen */
-    bool responded;  /* the final head went to the stream */
-    bool resp_ended; /* the body was read to its end */
-    bool resp_sent;  /* ... and given to the stream, with its EOF */
+    bool keep_alive;         /* the head allows another request */
+    bool resp_begun;         /* a byte of it was seen */
+    bool responded;          /* the final head went to the stream */
+    bool resp_ended;         /* the body was read to its end */
+    bool resp_sent;          /* ... and given to the stream, with its EOF */
+    const char *resp_failed; /* why it ends here; told once what came before is out */
 
     /* the report */
     uint64_t started_us, bytes_in, bytes_out;

@@ -88,7 +88,7 @@ static int take_early(struct origin_exchange *x, char *p, size_t n, bool *extra,
 static void final_head(struct origin_exchange *x, const struct http_head *h, const char *buf, char *rest,
                        size_t n_rest) {
     const char *why;
-    bool extra;
+    bool extra = false;
     if (h->status == 101 && !x->upgrade) {
         bad_answer(x, "a 101 that nobody asked for");
         return;
@@ -97,7 +97,15 @@ static void final_head(struct origin_exchange *x, const struct http_head *h, con
     x->resp_body = http_response_body(h, x->head_request);
     x->resp_left = h->content_length;
     x->keep_alive = (h->flags & HTTP_KEEP_ALIVE) && x->resp_body != HTTP_BODY_CLOSE;
-    int rc = respond(x, h, buf, true);
+    int rc = 0;
+    /* Before the head goes out: a body that is wrong from its beginning can still become a 502. */
+    if (h->status != 101)
+        rc = take_early(x, rest, n_rest, &extra, &why);
+    if (rc < 0) {
+        bad_answer(x, why);
+        return;
+    }
+    rc = respond(x, h, buf, true);
     if (rc < 0) {
         bad_answer(x, rc == HT_ESPACE ? "its head is too large for the tunnel" : ht_err_text(rc));
         return;
@@ -106,11 +114,6 @@ static void final_head(struct origin_exchange *x, const struct http_head *h, con
     if (h->status == 101) {
         /* `rest` may lie in the partial head's buffer: freed with the exchange, after the pipe has copied it. */
         origin_http_become_pipe(x, ht_slice_of(rest, n_rest));
-        return;
-    }
-    rc = take_early(x, rest, n_rest, &extra, &why);
-    if (rc < 0) {
-        bad_answer(x, why);
         return;
     }
     origin_response_free_partial(x);
@@ -220,10 +223,19 @@ static ssize_t read_body(struct origin_exchange *x, uint8_t *out, size_t cap, bo
     return (ssize_t)n;
 }
 
+static ssize_t body_failed(struct origin_exchange *x) {
+    char text[512];
+    snprintf(text, sizeof text, "%s: %s", x->t->name, x->resp_failed);
+    origin_http_fail(x, WIRE_CODE_INTERNAL_ERROR, text);
+    return HT_ECLOSED;
+}
+
 ssize_t origin_response_pull(struct origin_exchange *x, uint8_t *out, size_t cap, unsigned *flags) {
     *flags = 0;
     if (!x->responded)
         return 0;
+    if (x->resp_failed)
+        return body_failed(x);
     size_t n = ht_min(cap, ht_buf_size(&x->early));
     if (n > 0) {
         memcpy(out, ht_buf_head(&x->early), n);
@@ -237,14 +249,12 @@ ssize_t origin_response_pull(struct origin_exchange *x, uint8_t *out, size_t cap
             */
             r = read_body(x, out + n, cap - n, &more, &why);
         while (r == 0 && more && !x->resp_ended);
-        if (r < 0) {
-            char text[512];
-            snprintf(text, sizeof text, "%s: %s", x->t->name, why);
-            origin_http_fail(x, WIRE_CODE_INTERNAL_ERROR, text);
-            return HT_ECLOSED;
-        }
-        n += (size_t)r;
-        if (!x->resp_ended && more)
+        if (r < 0)
+            x->resp_failed = why;
+        if (r < 0 && n == 0)
+            return body_failed(x);
+        n += r > 0 ? (size_t)r : 0;
+        if (x->resp_failed || (!x->resp_ended && more)) /* what came before the failure goes first */
             *flags = MUX_PULL_MORE;
         else if (!x->resp_ended)
             io_conn_read_on(x->conn->c, true);

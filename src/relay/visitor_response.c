@@ -301,7 +301,6 @@ static void stream_closed(void *ctx, uint16_t code, struct ht_slice reason, bool
         /* Rule HTTP-8. */
         cut_short(v, "the driver ended the answer");
     } else {
-        relay_out_drop_borrowed(&v->out);
         (void)visitor_answer(v, &answer_bad_gateway, true);
     }
 }
