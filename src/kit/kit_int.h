@@ -197,6 +197,9 @@ void session_gone(struct kit_session *s, const char *why);
 void session_free(struct kit_session *s);
 /* Lets mux look at the clock at the end of this turn. */
 void session_touch(struct kit_session *s);
+/* A sock has pulled output at the end of a turn, behind that look: what mux put aside then may have made it due sooner.
+ */
+void session_pulled(struct kit_session *s);
 /* Live or parked, not one that is closing. NULL: none. */
 struct kit_session *session_find(struct kit *k, struct ht_slice id);
 /* The one place where `state` changes. */

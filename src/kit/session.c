@@ -84,6 +84,11 @@ void session_touch(struct kit_session *s) {
         io_task_add(s->kit->loop, &s->task);
 }
 
+void session_pulled(struct kit_session *s) {
+    if (s->owner.mux && mux_session_deadline(s->owner.mux) < s->timer_at)
+        session_touch(s);
+}
+
 static void timer_fired(struct io_timer *t) {
     struct kit_session *s = ht_container_of(t, struct kit_session, timer);
     s->timer_at = UINT64_MAX;

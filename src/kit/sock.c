@@ -66,7 +66,12 @@ static void ws_fed(void *ctx) {
 
 static size_t ws_pull(void *ctx, uint8_t *out, size_t cap) {
     struct kit_sock *s = ctx;
-    return s->dead ? 0 : mux_link_pull(s->link, out, cap);
+    if (s->dead)
+        return 0;
+    size_t n = mux_link_pull(s->link, out, cap);
+    if (s->session)
+        session_pulled(s->session);
+    return n;
 }
 
 static void ws_closed(void *ctx, uint16_t code, struct ht_slice reason, bool local) {
