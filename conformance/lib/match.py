@@ -23,7 +23,7 @@ class Tagged:
 
 
 VALUE_TAGS = ("expr", "hex", "repeat", "random", "members", "crlf")
-MATCH_TAGS = ("any", "re", "range", "not", "in", "notin", "absent", "save", "has", "len", "all", "unordered")
+MATCH_TAGS = ("any", "re", "range", "not", "in", "notin", "absent", "save", "has", "len", "all", "unordered", "notnames", "without", "ordered")
 
 
 class Loader(yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader):
@@ -164,7 +164,7 @@ class Scope:
             out = arg[0] * arg[1]
             return out + arg[2] if len(arg) > 2 else out
         if t.tag == "random":
-            return random.Random(f"{self.seed}/{arg}").randbytes(arg)
+            return random.Random(f"{self.seed}/{arg}").randbytes(int(arg))
         if t.tag == "members":  # JSON members a0, a1, ...: the text between { and }
             return ",".join(f'"a{i}":{i}' for i in range(arg))
         return Tagged(t.tag, arg)
@@ -268,6 +268,16 @@ def _tag_mismatch(want, have, scope, where):
             return None if str(arg) in have else f"{at}wanted {show(arg)} in it, got {show(have)}"
         ok = any(mismatch(arg, one, scope, where) is None for one in have)
         return None if ok else f"{at}wanted {show(arg)} among {show(have)}"
+    if want.tag == "notnames":
+        hit = [pair for pair in have if pair[0] in arg]
+        return f"{at}wanted none of {', '.join(arg)}, got {show(hit)}" if hit else None
+    if want.tag == "without":
+        hit = [one for one in have if any(mismatch(w, one, scope) is None for w in arg)]
+        return f"{at}wanted none of {show(arg)}, got {show(hit)}" if hit else None
+    if want.tag == "ordered":
+        rest = iter(have)
+        lost = next((w for w in arg if not any(mismatch(w, one, scope) is None for one in rest)), None)
+        return f"{at}wanted {show(arg)} in this order, {show(lost)} is not there, got {show(have)}" if lost is not None else None
     if want.tag == "unordered":
         rest = list(have)
         for one in arg:

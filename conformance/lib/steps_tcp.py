@@ -65,6 +65,20 @@ async def _visitor(run, name, send=None, split=None, half_close=False, close=Fal
         conn.close(reset)
 
 
+@verb("leave", "how")
+async def _leave(run, name, how="close"):
+    """A visitor leaves: `close` as a program that exits does, `reset` with RST."""
+    run.tcp(name).close(reset=how == "reset")
+
+
+@verb("ended", "timeout")
+async def _ended(run, name, timeout=None):
+    """The connection is over, whatever came before that."""
+    conn = run.tcp(name)
+    if not await run.until(lambda: conn.end, timeout):
+        raise Failure(f"{name}: the connection stands", "its end", f"open; unread: {show(conn.take(200))}")
+
+
 async def _answer(run, conn, want, method, timeout):
     if isinstance(want, int):
         want = {"status": want}

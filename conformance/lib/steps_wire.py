@@ -174,6 +174,31 @@ async def _expect_data(run, want, on="s", stream=None, eof=False, credit=True, t
         await run.take(link, "EOF", None, stream, timeout)
 
 
+@verb("send_data", "on", "stream", "piece", "eof")
+async def _send_data(run, data, on="s", stream=None, piece=None, eof=False):
+    """Sends bytes as DATA of at most `piece` bytes, within the credit of the stream and of the session: waits for WINDOW."""
+    link = run.link(on)
+    stream = run.scope.get("stream") if stream is None else stream
+    data, at = as_bytes(data), 0
+    piece = piece or codec.LIMITS["MAX_PAYLOAD"]
+    books = link.books
+
+    def credit():
+        st = books.streams[stream]
+        left = min(books.stream_window + st.returned - st.sent, books.session_window + books.returned - books.sent)
+        return left if left > 0 else link.closing or link.breaches
+    while at < len(data):
+        left = await run.until(credit)
+        run.check_breaches()
+        if not isinstance(left, int):
+            raise Failure(f"{link.name}: no credit comes back", "WINDOW", f"{at} of {len(data)} bytes are sent; {link.closing or 'open'}")
+        part = data[at:at + min(left, piece)]
+        await send_frames(run, link, {"DATA": part, "stream": stream})
+        at += len(part)
+    if eof:
+        await send_frames(run, link, {"EOF": None, "stream": stream})
+
+
 @verb("expect_credit", "on", "stream", "timeout")
 async def _expect_credit(run, least, on="s", stream=0, timeout=None):
     """At least that much credit came back on the stream (0: the session) in all."""
@@ -324,6 +349,19 @@ async def _elapsed(run, bounds, since="t"):
 async def _set(run, values):
     for name, value in values.items():
         run.scope.set(name, value)
+
+
+@verb("set_name", "to")
+async def _set_name(run, name, to=None):
+    """A variable whose name is made up."""
+    run.scope.set(name, to)
+
+
+@verb("set_from")
+async def _set_from(run, values):
+    """Variables from others whose names are made up: {which: "s${n}"}."""
+    for name, other in values.items():
+        run.scope.set(name, run.scope.get(other))
 
 
 @verb("repeat", "steps", "counter", keep=("steps",))

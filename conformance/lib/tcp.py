@@ -111,7 +111,7 @@ def parse_answer(conn, method):
     a.version, a.status, a.reason = words[0], int(words[1]), words[2] if len(words) > 2 else ""
     for line in lines[1:]:
         name, _, value = line.partition(":")
-        a.headers.append((name, value.strip()))
+        a.headers.append((name, value.strip(" \t")))
     fields = {n.lower(): v for n, v in a.headers}
     body_at = at + 4
     a.interim = a.status < 200 and a.status != 101

@@ -155,5 +155,7 @@ class Books:
                 st.granted += n
         elif name == "RESET" and st:
             st.we_reset = True
+        elif name == "STREAM_RESPONSE_HEAD" and st and b'"status":101' in payload:
+            st.peer_eof = False  # HTTP-3: the EOF behind an upgrade's STREAM_OPEN counts for nothing once it is a raw stream
         elif name == "PING":
             self.pings.add(bytes(payload))
