@@ -104,6 +104,9 @@ class Worker:
         except (OSError, asyncio.TimeoutError) as e:
             result["behaviour"] = {"verdict": "fail", "text": f"{type(e).__name__}: {e}", "expected": "", "came": "",
                                    "step": run.step_no}
+        except (TypeError, KeyError, AttributeError, ValueError, IndexError) as e:
+            result["behaviour"] = {"verdict": "error", "text": f"the case is wrong: {type(e).__name__}: {e}", "expected": "",
+                                   "came": "", "step": run.step_no}
         if result["behaviour"]["verdict"] == "pass":
             left = await run.closing_verdict()
             if left:
@@ -169,7 +172,8 @@ class Worker:
             await steps_driver.prepare(run)
             await self.judge(run, result)
             fine = result["behaviour"]["verdict"] == "pass" and result["closing"]["verdict"] == "pass"
-            if fine and run.target.process and not run.target.alive and not run.target_may_end:
+            ended = run.target_may_end or any(link.ended_by_case or link.we_closed for link in run.links.values())
+            if fine and run.target.process and not run.target.alive and not ended:
                 result["closing"] = {"verdict": "fail", "text": f"the driver ended with status {run.target.process.status}",
                                      "expected": "the driver lives on", "came": f"exit status {run.target.process.status}"}
         finally:

@@ -56,6 +56,7 @@ class Link:
         self.paused.set()
         self.ws_pongs = []
         self.messages = 0
+        self.greeted = role == "driver"  # HELLO_OK or JOIN_OK has gone out, when those are ours to send
         self.secondary = False       # a v2 socket beside the primary: no session frames on it
         self.state = "await_hello_ok" if role == "driver" else "await_hello"
         self.assembler = codec.Assembler(role, self.state, codec.VERSIONS[version])
@@ -202,6 +203,7 @@ class Link:
     def count(self, name, stream, payload):
         """Puts a frame that is about to be sent into the books."""
         self.books.gone_out(self, name, stream, payload)
+        self.greeted = self.greeted or name in ("HELLO_OK", "JOIN_OK")
         if self.role == "driver" and name == "JOIN":
             self._enter("await_join_ok")
 

@@ -44,7 +44,7 @@ def _construct(loader, suffix, node):
         raise yaml.constructor.ConstructorError(None, None, f"there is no tag !{suffix}", node.start_mark)
     if isinstance(node, yaml.ScalarNode):
         arg = loader.construct_scalar(node)
-        if node.style is None:
+        if not node.style and suffix not in ("hex", "re", "crlf"):
             resolved = loader.resolve(yaml.ScalarNode, node.value, (True, False))
             arg = loader.construct_object(yaml.ScalarNode(resolved, node.value, node.start_mark, node.end_mark))
     elif isinstance(node, yaml.SequenceNode):
@@ -113,6 +113,7 @@ class Scope:
     def __init__(self, values=None, seed=0):
         self.values = dict(values or {})
         self.seed = seed
+        self.authored = set()  # variables that stand in a case file, and may hold tags and other variables
 
     def get(self, name):
         if name in self.values:
@@ -147,7 +148,8 @@ class Scope:
     def _text(self, text):
         whole = re.fullmatch(rf"\$({self._NAME})", text)
         if whole:
-            return self.get(whole.group(1))
+            value = self.get(whole.group(1))
+            return self.fill(value) if whole.group(1) in self.authored and not isinstance(value, str) else value
         return re.sub(rf"\$\{{({self._NAME})\}}", lambda m: str(self.get(m.group(1))), text)
 
     def _tagged(self, t):
@@ -161,6 +163,8 @@ class Scope:
         if t.tag == "crlf":  # a block of text whose lines end as HTTP wants it
             return as_bytes(arg).rstrip(b"\n").replace(b"\n", b"\r\n") + b"\r\n\r\n"
         if t.tag == "repeat":
+            if any(isinstance(a, bytes) for a in arg):
+                arg = [a if isinstance(a, int) else as_bytes(a) for a in arg]
             out = arg[0] * arg[1]
             return out + arg[2] if len(arg) > 2 else out
         if t.tag == "random":
@@ -231,7 +235,7 @@ def _tag_mismatch(want, have, scope, where):
     at, arg = f"{where}: " if where else "", want.arg
     if want.tag == "absent":
         return None if have is ABSENT else f"{at}wanted nothing, got {show(have)}"
-    if have is ABSENT and want.tag != "not":
+    if have is ABSENT and want.tag not in ("not", "in"):
         return f"{at}wanted {want!r}, but it is not there"
     if want.tag == "any":
         return None

@@ -26,6 +26,7 @@ class Run:
     def __init__(self, case, target, seed=0, patience=10.0, echo=None):
         self.case, self.target, self.patience, self.echo = case, target, patience, echo
         self.scope = Scope(spec.names(), seed)
+        self.scope.authored = set(case.variables)
         self.scope.set("version", case.version)
         self.scope.set("subprotocol", codec.SUBPROTOCOLS[case.version])
         for name, value in case.variables.items():
@@ -192,7 +193,7 @@ class Run:
                 return "only legal frames", f"{name}: {text}"
             if link.ended_by_case or link.we_closed is not None:
                 continue
-            if link.state == "open" and link.closing is None and not link.secondary:
+            if link.greeted and link.state == "open" and link.closing is None and not link.secondary:
                 probe = nonce()
                 link.count("PING", 0, probe)
                 link.auto_pong = True

@@ -107,8 +107,12 @@ class Process:
         return self.process.returncode if self.process else None
 
     def signal(self, number):
+        """Not by the Popen object, which would first look whether the child has ended and so take its status away."""
         if self.process.returncode is None:
-            self.process.send_signal(number)
+            try:
+                os.kill(self.process.pid, number)
+            except ProcessLookupError:
+                pass
 
     async def wait_line(self, pattern, timeout):
         """The first match in any line so far or to come."""
@@ -141,7 +145,7 @@ class Process:
             self.signal(signal.SIGTERM)
             if await self.wait_exit(grace) is None:
                 willing = False
-                self.process.kill()
+                self.signal(signal.SIGKILL)
                 await self.process.wait()
         for reader in self.readers:
             try:
