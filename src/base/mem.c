@@ -1,8 +1,9 @@
 #include "base/mem.h"
 
+#include <malloc.h>
 #include <stdlib.h>
 
-static size_t live;
+static size_t live, bytes;
 static long fail_in = -1;
 
 static bool must_fail(void) {
@@ -11,28 +12,29 @@ static bool must_fail(void) {
     return fail_in-- == 0;
 }
 
-void *ht_malloc(size_t n) {
-    if (must_fail())
-        return NULL;
-    void *p = malloc(n ? n : 1);
+/* malloc_usable_size() reads the block's own header: next to nothing beside malloc() itself. NULL counts as nothing. */
+static void *count_in(void *p) {
     live += p != NULL;
+    bytes += malloc_usable_size(p);
     return p;
 }
 
+void *ht_malloc(size_t n) { return must_fail() ? NULL : count_in(malloc(n ? n : 1)); }
+
 void *ht_calloc(size_t count, size_t size) {
-    if (must_fail())
-        return NULL;
-    void *p = calloc(count ? count : 1, size ? size : 1);
-    live += p != NULL;
-    return p;
+    return must_fail() ? NULL : count_in(calloc(count ? count : 1, size ? size : 1));
 }
 
 void *ht_realloc(void *old, size_t n) {
     if (must_fail())
         return NULL;
+    size_t had = malloc_usable_size(old);
     void *p = realloc(old, n ? n : 1);
-    live += p != NULL && old == NULL;
-    return p;
+    if (!p)
+        return NULL;
+    live -= old != NULL;
+    bytes -= had;
+    return count_in(p);
 }
 
 char *ht_strndup(const char *s, size_t n) {
@@ -48,10 +50,13 @@ char *ht_strndup(const char *s, size_t n) {
 void ht_free(void *p) {
     if (p) {
         live--;
+        bytes -= malloc_usable_size(p);
         free(p);
     }
 }
 
 size_t ht_mem_live(void) { return live; }
+
+size_t ht_mem_bytes(void) { return bytes; }
 
 void ht_mem_fail_at(long index) { fail_in = index; }

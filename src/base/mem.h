@@ -12,8 +12,9 @@ void *ht_realloc(void *p, size_t n) HT_MUST_USE;
 char *ht_strndup(const char *s, size_t n) HT_MUST_USE;
 void ht_free(void *p);
 
-/* Blocks that are allocated and not freed. */
+/* Blocks that are allocated and not freed, and what they take of the heap, in bytes. */
 size_t ht_mem_live(void);
+size_t ht_mem_bytes(void);
 
 /* Test only: the allocation number `index` from now (0 = the next one) returns NULL, once. Negative: none fails. */
 void ht_mem_fail_at(long index);
