@@ -140,6 +140,25 @@ $(B)/hoody-tunnel.pc: src/driver/hoody-tunnel.pc.in Makefile
 
 lib: $(B)/$(SONAME) $(B)/libhoody-tunnel.a $(B)/hoody-tunnel.pc
 
+# ---- examples of the library, built as a stranger would: the public header alone, the static or the shared library ----
+EXAMPLES := $(patsubst src/driver/examples/%.c,$(B)/examples/%,$(wildcard src/driver/examples/*.c))
+EX_LIBS   = -L$(B) -lhoody-tunnel -Wl,-rpath,'$$ORIGIN/..'
+$(B)/examples/own_loop: EX_LIBS = $(B)/libhoody-tunnel.a $(DRV_LIBS)
+
+$(B)/include/hoody_tunnel.h: src/driver/hoody_tunnel.h
+	@mkdir -p $(@D)
+	@cp $< $@
+
+$(B)/libhoody-tunnel.so: $(B)/$(SONAME)
+	@ln -sf $(SONAME) $@
+
+$(B)/examples/%: src/driver/examples/%.c $(B)/include/hoody_tunnel.h $(B)/libhoody-tunnel.so $(B)/libhoody-tunnel.a
+	@mkdir -p $(@D)
+	@echo "  LINK  $@"
+	@$(CC) -std=c11 -D_POSIX_C_SOURCE=200809L $(OPT) $(CFLAGS) $(WARN) $(LDSAN) -I$(B)/include -o $@ $< $(EX_LIBS)
+
+examples: $(EXAMPLES)
+
 MANDIR  := $(PREFIX)/share/man
 BASHDIR := $(PREFIX)/share/bash-completion/completions
 ZSHDIR  := $(PREFIX)/share/zsh/site-functions
@@ -214,7 +233,7 @@ test: deps-test
 	@PYTHON="$$(for p in /usr/bin/python3 python3; do $$p -c 'import jinja2, yaml, jsonschema, websockets' 2>/dev/null && \
 		{ echo $$p; break; }; done)" tests/run
 
-test-build: all lib gen unit-build fuzz-replay $(B)/tests/ws_echo $(B)/bench/load
+test-build: all lib gen examples unit-build fuzz-replay $(B)/tests/ws_echo $(B)/bench/load
 
 bench: deps-test
 	@tests/deps.sh $(DEPS_BENCH)
@@ -238,7 +257,7 @@ layers:
 	@$(PYTHON) tests/lint/layers.py
 
 # A second compiler, the formatter and the shell checker.
-FORMATTED := $(filter-out %.rl,$(wildcard src/*/*.c src/*/*.h tests/*/*.c tests/*/*.h))
+FORMATTED := $(filter-out %.rl,$(wildcard src/*/*.c src/*/*.h src/driver/examples/*.c tests/*/*.c tests/*/*.h))
 lint: $(GEN_FILES)
 	@tests/deps.sh $(DEPS_LINT)
 	@clang-format --dry-run -Werror $(FORMATTED)
@@ -260,6 +279,7 @@ help:
 	@echo 'make run         a working tunnel with a URL to open; installs what is missing; Ctrl-C ends it'
 	@echo 'make test        all tests, plain and under sanitizers, with real programs'
 	@echo 'make bench       speed and memory beside nginx and ssh -R (BENCH_ARGS=--quick for a try)'
+	@echo 'make examples    programs that use the library, in build/examples/'
 	@echo 'make lib         the driver library: shared, static, hoody-tunnel.pc'
 	@echo 'make install     PREFIX=$(PREFIX), DESTDIR for packagers'
 	@echo 'make gen         only what the specs generate, in build/gen/'
@@ -272,4 +292,4 @@ clean:
 	rm -rf $(W)
 
 -include $(OBJ:.o=.d) $(UNIT:=.d) $(SUPPORT:.o=.d)
-.PHONY: spec-diff spec-release rehearsal all gen unit unit-build clean deps deps-test run test test-build bench layers lint format lib install help
+.PHONY: spec-diff spec-release rehearsal all gen unit unit-build clean deps deps-test run test test-build bench layers lint format lib examples install help

@@ -1,16 +1,22 @@
 #include "base/clock.h"
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/random.h>
 #include <time.h>
 
+static _Atomic uint64_t skipped_us;
+
 uint64_t ht_now_us(void) {
     struct timespec ts;
     clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (uint64_t)ts.tv_sec * 1000000u + (uint64_t)ts.tv_nsec / 1000u;
+    return (uint64_t)ts.tv_sec * 1000000u + (uint64_t)ts.tv_nsec / 1000u +
+           atomic_load_explicit(&skipped_us, memory_order_relaxed);
 }
+
+void ht_clock_skip(uint64_t us) { atomic_fetch_add_explicit(&skipped_us, us, memory_order_relaxed); }
 
 uint64_t ht_now_ms(void) { return ht_now_us() / 1000u; }
 

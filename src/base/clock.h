@@ -8,6 +8,12 @@
 uint64_t ht_now_ms(void);
 uint64_t ht_now_us(void);
 
+/*
+ * For tests: from now on the clock is `us` further on, for every thread, so that hours of timers pass in a moment.
+ * Descriptors that the kernel watches by its own clock (io_loop_fd) do not know of it.
+ */
+void ht_clock_skip(uint64_t us);
+
 /* `n` unguessable bytes from the kernel. Aborts when there are none: nothing safe can go on without. */
 void ht_random_bytes(void *p, size_t n);
 

@@ -1,10 +1,14 @@
 #include "base/mem.h"
 
 #include <malloc.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 
-static size_t live, bytes;
+static atomic_size_t live, bytes; /* tunnels may live in several threads */
 static long fail_in = -1;
+
+static void add(atomic_size_t *to, size_t n) { atomic_fetch_add_explicit(to, n, memory_order_relaxed); }
+static void take(atomic_size_t *from, size_t n) { atomic_fetch_sub_explicit(from, n, memory_order_relaxed); }
 
 static bool must_fail(void) {
     if (HT_LIKELY(fail_in < 0))
@@ -14,8 +18,10 @@ static bool must_fail(void) {
 
 /* malloc_usable_size() reads the block's own header: next to nothing beside malloc() itself. NULL counts as nothing. */
 static void *count_in(void *p) {
-    live += p != NULL;
-    bytes += malloc_usable_size(p);
+    if (p) {
+        add(&live, 1);
+        add(&bytes, malloc_usable_size(p));
+    }
     return p;
 }
 
@@ -32,8 +38,8 @@ void *ht_realloc(void *old, size_t n) {
     void *p = realloc(old, n ? n : 1);
     if (!p)
         return NULL;
-    live -= old != NULL;
-    bytes -= had;
+    take(&live, old != NULL);
+    take(&bytes, had);
     return count_in(p);
 }
 
@@ -49,14 +55,14 @@ char *ht_strndup(const char *s, size_t n) {
 
 void ht_free(void *p) {
     if (p) {
-        live--;
-        bytes -= malloc_usable_size(p);
+        take(&live, 1);
+        take(&bytes, malloc_usable_size(p));
         free(p);
     }
 }
 
-size_t ht_mem_live(void) { return live; }
+size_t ht_mem_live(void) { return atomic_load_explicit(&live, memory_order_relaxed); }
 
-size_t ht_mem_bytes(void) { return bytes; }
+size_t ht_mem_bytes(void) { return atomic_load_explicit(&bytes, memory_order_relaxed); }
 
 void ht_mem_fail_at(long index) { fail_in = index; }

@@ -126,6 +126,7 @@ static void wake_readable(void *ctx) {
     char drop[64];
     while (io_conn_read(t->wake, drop, sizeof drop) > 0)
         continue;
+    driver_thread_calls(t);
     if (atomic_exchange(&t->retry_asked, false))
         driver_retry_now(t);
     if (atomic_exchange(&t->stop_asked, false)) {
@@ -206,6 +207,7 @@ void ht_tunnel_destroy(struct ht_tunnel **tunnel) {
     *tunnel = NULL;
     if (!t)
         return;
+    driver_thread_free(t);
     if (t->loop) {
         driver_link_destroy(t);
         driver_bind_destroy_all(t);
@@ -223,28 +225,22 @@ void ht_tunnel_destroy(struct ht_tunnel **tunnel) {
 
 /* ---- the other public calls ---- */
 
-int ht_tunnel_connect(struct ht_tunnel *t) {
-    last_error.text[0] = '\0';
+static int do_connect(struct ht_tunnel *t, void *arg, struct ht_errmsg *err) {
+    (void)arg;
     if (t->state != DRIVER_NEW)
-        return ht_fail(&last_error, HT_TUNNEL_ESTATE, "a tunnel can be connected once");
+        return ht_fail(err, HT_TUNNEL_ESTATE, "a tunnel can be connected once");
     t->lost_at = io_now_ms(t->loop);
     return driver_link_start(t);
 }
 
-int ht_tunnel_bind(struct ht_tunnel *t, const struct ht_bind_options *options) {
-    struct ht_bind_options o;
-    last_error.text[0] = '\0';
-    if (!options || !copy_sized(&o, sizeof o, options, options->size))
-        return ht_fail(&last_error, HT_TUNNEL_EINVAL, "a structure's size is not set");
-    return driver_bind_add(t, &o, &last_error);
+static int do_bind(struct ht_tunnel *t, void *arg, struct ht_errmsg *err) { return driver_bind_add(t, arg, err); }
+
+static int do_unbind(struct ht_tunnel *t, void *arg, struct ht_errmsg *err) {
+    return driver_bind_remove(t, *(int *)arg, err);
 }
 
-int ht_tunnel_unbind(struct ht_tunnel *t, int binding) {
-    last_error.text[0] = '\0';
-    return driver_bind_remove(t, binding, &last_error);
-}
-
-int ht_tunnel_close(struct ht_tunnel *t) {
+static int do_close(struct ht_tunnel *t, void *arg, struct ht_errmsg *err) {
+    (void)arg, (void)err;
     if (t->state == DRIVER_DOWN ||
         t->state == DRIVER_WAITING) /* a loss that would have been mended is no reason to end */
         t->end_known = false;
@@ -271,6 +267,27 @@ int ht_tunnel_close(struct ht_tunnel *t) {
     return HT_TUNNEL_OK;
 }
 
+static int call(struct ht_tunnel *t, int (*run)(struct ht_tunnel *t, void *arg, struct ht_errmsg *err), void *arg) {
+    last_error.text[0] = '\0';
+    return driver_thread_call(t, run, arg, &last_error);
+}
+
+int ht_tunnel_connect(struct ht_tunnel *t) { return call(t, do_connect, NULL); }
+
+int ht_tunnel_bind(struct ht_tunnel *t, const struct ht_bind_options *options) {
+    struct ht_bind_options o;
+    last_error.text[0] = '\0';
+    if (!options || !copy_sized(&o, sizeof o, options, options->size))
+        return ht_fail(&last_error, HT_TUNNEL_EINVAL, "a structure's size is not set");
+    return call(t, do_bind, &o);
+}
+
+int ht_tunnel_unbind(struct ht_tunnel *t, int binding) { return call(t, do_unbind, &binding); }
+
+int ht_tunnel_close(struct ht_tunnel *t) { return call(t, do_close, NULL); }
+
+/* ---- running it ---- */
+
 static int outcome(struct ht_tunnel *t) {
     if (t->state == DRIVER_ENDED)
         return t->end_error;
@@ -280,7 +297,15 @@ static int outcome(struct ht_tunnel *t) {
     return HT_TUNNEL_STOPPED;
 }
 
+static int not_here(struct ht_tunnel *t) {
+    if (driver_thread_is_ours(t))
+        return HT_TUNNEL_OK;
+    return ht_fail(&last_error, HT_TUNNEL_ESTATE, "the tunnel is run by a thread of its own");
+}
+
 int ht_tunnel_run(struct ht_tunnel *t) {
+    if (not_here(t) < 0)
+        return HT_TUNNEL_ESTATE;
     /* The end's own task must have run: ENDED alone may mean that it is still to come. */
     while (!t->stopped && (t->state != DRIVER_ENDED || ht_list_linked(&t->end.node)))
         io_loop_turn(t->loop, true);
@@ -288,14 +313,46 @@ int ht_tunnel_run(struct ht_tunnel *t) {
 }
 
 int ht_tunnel_turn(struct ht_tunnel *t, int wait) {
+    if (not_here(t) < 0)
+        return HT_TUNNEL_ESTATE;
     if (!t->stopped && (t->state != DRIVER_ENDED || ht_list_linked(&t->end.node)))
         io_loop_turn(t->loop, wait != 0);
     return outcome(t);
 }
 
-int ht_tunnel_fd(struct ht_tunnel *t) { return io_loop_fd(t->loop); }
+int ht_tunnel_process(struct ht_tunnel *t) { return ht_tunnel_turn(t, 0); }
 
-static void wake(struct ht_tunnel *t) {
+int ht_tunnel_fd(struct ht_tunnel *t) { return not_here(t) < 0 ? HT_TUNNEL_ESTATE : io_loop_fd(t->loop); }
+
+int ht_tunnel_timeout_ms(struct ht_tunnel *t) {
+    /* In a thread of its own it needs nobody else's time; and nothing is left to do for one that is over. */
+    bool over = t->state == DRIVER_ENDED && !ht_list_linked(&t->end.node);
+    return !driver_thread_is_ours(t) || over ? -1 : io_loop_timeout_ms(t->loop);
+}
+
+void driver_abandon(struct ht_tunnel *t) {
+    if (t->state == DRIVER_ENDED)
+        return;
+    io_task_cancel(&t->end);
+    driver_link_destroy(t);
+    driver_bind_destroy_all(t);
+    t->state = DRIVER_ENDED;
+    t->end_error = HT_TUNNEL_STOPPED;
+}
+
+int ht_tunnel_start(struct ht_tunnel *t) {
+    last_error.text[0] = '\0';
+    if (t->socks[0].link)
+        return ht_fail(&last_error, HT_TUNNEL_ESTATE, "the tunnel belongs to the thread that has run it until now");
+    return driver_thread_start(t, &last_error);
+}
+
+int ht_tunnel_join(struct ht_tunnel *t) {
+    last_error.text[0] = '\0';
+    return driver_thread_join(t, &last_error);
+}
+
+void driver_wake(struct ht_tunnel *t) {
     int saved = errno;
     /* A full pipe is fine: what fills it wakes the loop already. */
     ssize_t n = send(t->wake_fd, "", 1, MSG_NOSIGNAL);
@@ -305,15 +362,30 @@ static void wake(struct ht_tunnel *t) {
 
 void ht_tunnel_stop(struct ht_tunnel *t) {
     atomic_store(&t->stop_asked, true);
-    wake(t);
+    driver_wake(t);
 }
 
 void ht_tunnel_retry_now(struct ht_tunnel *t) {
     atomic_store(&t->retry_asked, true);
-    wake(t);
+    driver_wake(t);
 }
 
-unsigned ht_tunnel_streams(const struct ht_tunnel *t) { return driver_bind_streams(t); }
+/* ---- looking at it ---- */
+
+static int do_count(struct ht_tunnel *t, void *arg, struct ht_errmsg *err) {
+    (void)err;
+    *(unsigned *)arg = driver_bind_streams(t);
+    return HT_TUNNEL_OK;
+}
+
+/* The tunnel is not changed, but its thread is asked. */
+static struct ht_tunnel *ask(const struct ht_tunnel *t) { return (struct ht_tunnel *)(uintptr_t)t; }
+
+unsigned ht_tunnel_streams(const struct ht_tunnel *t) {
+    unsigned n = 0;
+    (void)call(ask(t), do_count, &n);
+    return n;
+}
 
 static enum ht_tunnel_state state_of(const struct ht_tunnel *t) {
     switch (t->state) {
@@ -335,25 +407,25 @@ static enum ht_tunnel_state state_of(const struct ht_tunnel *t) {
     return HT_TUNNEL_ENDED;
 }
 
-static uint64_t sum_of(const uint64_t by_mode[][HT_METRIC_DIRECTION_COUNT], enum ht_metric_direction direction) {
+static uint64_t sum_of(uint64_t by_mode[][HT_METRIC_DIRECTION_COUNT], enum ht_metric_direction direction) {
     uint64_t sum = 0;
     for (int mode = 0; mode < HT_METRIC_MODE_COUNT; mode++)
         sum += by_mode[mode][direction];
     return sum;
 }
 
-int ht_tunnel_get_status(const struct ht_tunnel *t, struct ht_tunnel_status *status) {
-    size_t size = status ? status->size : 0;
-    if (size < sizeof size)
-        return ht_fail(&last_error, HT_TUNNEL_EINVAL, "a structure's size is not set");
+static int do_status(struct ht_tunnel *t, void *arg, struct ht_errmsg *err) {
+    (void)err;
     bool up = t->state == DRIVER_UP;
     uint64_t now = ht_now_ms(), due = t->retry_timer.due / 1000;
-    struct ht_tunnel_status s = {
-        .size = size,
+    struct ht_tunnel_status *s = arg;
+    *s = (struct ht_tunnel_status){
         .state = state_of(t),
         .attempt = up ? 0 : t->attempts,
         .retry_in_ms = t->state == DRIVER_WAITING && due > now ? due - now : 0,
-        .version = up ? (unsigned)t->socks[0].version : 0,
+        .version = !up                              ? 0
+                   : t->socks[0].version == WIRE_V2 ? 2
+                                                    : 1,
         .connections = up ? mux_session_links(t->session) : 0,
         .granted = up ? t->granted : 0,
         .bindings = driver_bind_standing(t),
@@ -365,9 +437,20 @@ int ht_tunnel_get_status(const struct ht_tunnel *t, struct ht_tunnel_status *sta
         .sessions = t->sessions,
     };
     for (int mode = 0; mode < HT_METRIC_MODE_COUNT; mode++)
-        s.streams_total += t->metrics.streams_total[mode];
-    memcpy(status, &s, ht_min(size, sizeof s));
+        s->streams_total += t->metrics.streams_total[mode];
     return HT_TUNNEL_OK;
+}
+
+int ht_tunnel_get_status(const struct ht_tunnel *t, struct ht_tunnel_status *status) {
+    struct ht_tunnel_status s;
+    size_t size = status ? status->size : 0;
+    if (size < sizeof size)
+        return ht_fail(&last_error, HT_TUNNEL_EINVAL, "a structure's size is not set");
+    int rc = call(ask(t), do_status, &s);
+    s.size = size;
+    if (rc == HT_TUNNEL_OK)
+        memcpy(status, &s, ht_min(size, sizeof s));
+    return rc;
 }
 
 struct io_loop *driver_loop(struct ht_tunnel *t) {

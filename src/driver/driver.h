@@ -7,6 +7,7 @@
  *   driver_sock.c  one WebSocket: connect, upgrade, and the link of the multiplexer on it
  *   driver_shards.c the secondary sockets of a v2 session
  *   driver_retry.c what comes after a lost link: the wait, and the next attempt
+ *   driver_thread.c a thread of its own, and calls from others
  *   driver_bind.c  bindings, and which of them a stream belongs to
  *   url.c          URLs and targets as people write them
  *
@@ -25,6 +26,7 @@
 #include "relay/origin.h"
 #include "ws/ws.h"
 
+#include <pthread.h>
 #include <stdatomic.h>
 
 enum driver_state {
@@ -122,6 +124,15 @@ struct ht_tunnel {
     int wake_fd;
     atomic_bool stop_asked, retry_asked; /* set from signal handlers and other threads */
     bool stopped;
+    struct {
+        bool started, joinable;
+        pthread_t id;
+        pthread_mutex_t lock; /* for the rest */
+        pthread_cond_t done;
+        struct driver_call *first; /* waiting to be carried out */
+        bool over;                 /* the thread touches nothing any more */
+        int rc;
+    } thread;
 
     struct driver_sock socks[HT_MAX_CONNECTIONS]; /* 0: the primary */
     struct mux_session *session;
@@ -162,6 +173,10 @@ struct io_loop *driver_loop(struct ht_tunnel *t);
 int driver_create_on(struct io_loop *loop, struct ht_tunnel **out, const struct ht_tunnel_options *options,
                      const struct ht_tunnel_callbacks *calls, void *user);
 
+/* Makes the loop look at what was asked from elsewhere. Safe in signal handlers. */
+void driver_wake(struct ht_tunnel *t);
+/* Drops everything; a tunnel that had not ended was stopped. */
+void driver_abandon(struct ht_tunnel *t);
 /* Notes why the tunnel ends; the first reason stays. */
 void driver_end_reason(struct ht_tunnel *t, int error, const char *fmt, ...) HT_PRINTF(3, 4);
 /* Ends it at the end of this turn, with the noted reason. */
@@ -176,6 +191,21 @@ char *driver_text(struct ht_slice s, char *out, size_t cap);
 int driver_options_set(struct ht_tunnel *t, const struct ht_tunnel_options *o, struct ht_errmsg *err);
 /* Wipes the secrets and frees everything. */
 void driver_options_free(struct ht_tunnel *t);
+
+/* ---- driver_thread.c ---- */
+
+int driver_thread_start(struct ht_tunnel *t, struct ht_errmsg *err);
+/* Waits for its end and returns what ht_tunnel_run() returned there. */
+int driver_thread_join(struct ht_tunnel *t, struct ht_errmsg *err);
+/* Stops and joins it if need be. */
+void driver_thread_free(struct ht_tunnel *t);
+/* True when the caller may touch the tunnel: there is no thread, or it is the caller. */
+bool driver_thread_is_ours(const struct ht_tunnel *t);
+/* Calls run() where the tunnel may be touched, and waits for it. */
+int driver_thread_call(struct ht_tunnel *t, int (*run)(struct ht_tunnel *t, void *arg, struct ht_errmsg *err),
+                       void *arg, struct ht_errmsg *err);
+/* In the tunnel's thread: carries out what others have asked for. */
+void driver_thread_calls(struct ht_tunnel *t);
 
 /* ---- driver_sock.c ---- */
 

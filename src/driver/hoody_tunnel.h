@@ -9,19 +9,34 @@
  *     ...
  *     struct ht_tunnel_options options = {.size = sizeof options, .url = "wss://kit.example"};
  *     struct ht_tunnel_callbacks calls = {.size = sizeof calls, .bound = bound};
- *     struct ht_bind_options web = {.size = sizeof web, .kind = HT_EXPOSE_HTTP, .target = "3000", .container_port =
- * 3000}; struct ht_tunnel *tunnel; int rc = ht_tunnel_create(&tunnel, &options, &calls, NULL); if (rc == HT_TUNNEL_OK)
- * { ht_tunnel_bind(tunnel, &web); ht_tunnel_connect(tunnel); rc = ht_tunnel_run(tunnel); ht_tunnel_destroy(&tunnel);
- *     }
+ *     struct ht_bind_options web = {.size = sizeof web, .kind = HT_EXPOSE_HTTP, .target = "3000"};
+ *     struct ht_tunnel *tunnel;
+ *
+ *     int rc = ht_tunnel_create(&tunnel, &options, &calls, NULL);
+ *     if (rc == HT_TUNNEL_OK)
+ *         rc = ht_tunnel_bind(tunnel, &web);
+ *     if (rc > 0)
+ *         rc = ht_tunnel_connect(tunnel);
+ *     if (rc == HT_TUNNEL_OK)
+ *         rc = ht_tunnel_run(tunnel);
  *     if (rc < 0)
  *         fprintf(stderr, "%s\n", ht_strerror(rc));
+ *     ht_tunnel_destroy(&tunnel);
  *
  * Compile and link with `pkg-config --cflags --libs hoody-tunnel`.
  *
+ * There are three ways to drive a tunnel:
+ *
+ *   ht_tunnel_run()    it has a loop of its own, and the call returns when the tunnel has ended
+ *   ht_tunnel_fd()     a descriptor for your own loop (poll, epoll, ...): ht_tunnel_process() when it is readable
+ *   ht_tunnel_start()  a thread of its own, in which callbacks come while the program goes on
+ *
  * Threads: a tunnel belongs to the thread that runs it. Everything below is called from that thread, except
- * ht_tunnel_stop() and ht_tunnel_retry_now(), which may be called from any thread and from a signal handler. Tunnels
- * are independent of each other. Nothing here blocks but ht_tunnel_run() and a waiting ht_tunnel_turn(). The program
- * should ignore SIGPIPE.
+ * ht_tunnel_stop() and ht_tunnel_retry_now(), which may be called from any thread and from a signal handler. A tunnel
+ * that was started with ht_tunnel_start() takes ht_tunnel_connect(), _bind(), _unbind(), _close(), _streams() and
+ * _get_status() from any thread too: they are carried out in its own, and the call waits for that, so the caller holds
+ * no lock that a callback takes. Tunnels are independent of each other. Nothing here blocks but those, ht_tunnel_run(),
+ * ht_tunnel_join() and a waiting ht_tunnel_turn(). The program should ignore SIGPIPE.
  *
  * Memory: everything that goes in is copied before the call returns. Everything that a callback gets is good until the
  * callback returns. Text is UTF-8 and ends in a NUL; text that came over the wire has its control characters replaced.
@@ -216,8 +231,8 @@ struct ht_request {
 enum ht_log_severity { HT_SEVERITY_ERROR, HT_SEVERITY_WARNING, HT_SEVERITY_INFO, HT_SEVERITY_DEBUG };
 
 /*
- * Any of these may be NULL. They are called from inside ht_tunnel_run() and ht_tunnel_turn() only, and may call
- * anything below but ht_tunnel_run(), ht_tunnel_turn() and ht_tunnel_destroy().
+ * Any of these may be NULL. They are called from inside ht_tunnel_run(), _turn() and _process() only, or in the thread
+ * of ht_tunnel_start(), and may call anything below but these, ht_tunnel_join() and ht_tunnel_destroy().
  */
 struct ht_tunnel_callbacks {
     size_t size; /* sizeof(struct ht_tunnel_callbacks) */
@@ -290,12 +305,33 @@ HT_API void ht_tunnel_destroy(struct ht_tunnel **tunnel);
 HT_API int ht_tunnel_run(struct ht_tunnel *tunnel);
 
 /*
- * For a program with a loop of its own: does what is ready; with `wait` it waits for something first. Call it when
- * ht_tunnel_fd() polls readable, timers included. HT_TUNNEL_OK while the tunnel lives; afterwards, and
- * after a stop, the same as ht_tunnel_run().
+ * For a program with a loop of its own. The descriptor polls readable when there is something to do, timers included;
+ * it stays the same for the tunnel's life, and is not to be read, changed or closed. ht_tunnel_process() does what is
+ * ready and never waits; calling it too often is harmless. It returns HT_TUNNEL_OK while the tunnel lives; afterwards,
+ * and after a stop, the same as ht_tunnel_run().
  */
-HT_API int ht_tunnel_turn(struct ht_tunnel *tunnel, int wait);
 HT_API int ht_tunnel_fd(struct ht_tunnel *tunnel);
+HT_API int ht_tunnel_process(struct ht_tunnel *tunnel);
+
+/* In how many milliseconds ht_tunnel_process() has something to do even if nothing comes: 0 at once, -1 never. Only for
+ * loops that would rather keep the time themselves. */
+HT_API int ht_tunnel_timeout_ms(struct ht_tunnel *tunnel);
+
+/* ht_tunnel_process(), which waits for something first with `wait`. */
+HT_API int ht_tunnel_turn(struct ht_tunnel *tunnel, int wait);
+
+/*
+ * Runs the tunnel in a thread of its own, with all signals blocked, until it has ended or was stopped; it is over then,
+ * and can only be joined and destroyed. HT_TUNNEL_ESTATE: it has a thread already, or was run before; HT_TUNNEL_ENOMEM.
+ */
+HT_API int ht_tunnel_start(struct ht_tunnel *tunnel);
+
+/*
+ * Waits for that thread and returns what ht_tunnel_run() returned in it: after ht_tunnel_close() it says goodbye first,
+ * after ht_tunnel_stop() it just drops the connection. HT_TUNNEL_ESTATE: there is none. ht_tunnel_destroy() stops and
+ * joins by itself.
+ */
+HT_API int ht_tunnel_join(struct ht_tunnel *tunnel);
 
 /* Makes ht_tunnel_run() return soon. From any thread, and from a signal handler; one call before the run counts too. */
 HT_API void ht_tunnel_stop(struct ht_tunnel *tunnel);

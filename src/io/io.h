@@ -37,6 +37,9 @@ uint64_t io_now_ms(struct io_loop *loop);
  * epoll.
  */
 int io_loop_fd(struct io_loop *loop);
+/* How long io_loop_turn() would wait for time alone: 0: there is work already; -1: for ever. For loops that cannot
+ * watch a descriptor for timers. */
+int io_loop_timeout_ms(struct io_loop *loop);
 /* Longest time one turn has taken since the last call, microseconds; for the lag metric. */
 uint64_t io_loop_take_lag_us(struct io_loop *loop);
 /*

@@ -2,6 +2,7 @@
 #include "base/mem.h"
 #include "io/io_int.h"
 
+#include <limits.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
@@ -213,6 +214,18 @@ int io_loop_fd(struct io_loop *loop) {
     loop->embedded = true;
     io_loop_kick(loop);
     return loop->fd;
+}
+
+int io_loop_timeout_ms(struct io_loop *loop) {
+    if (!ht_list_empty(&loop->tasks) || !ht_list_empty(&loop->again))
+        return 0;
+    if (!loop->timers)
+        return -1;
+    uint64_t at = loop->timers->key, now = ht_now_us();
+    if (at <= now)
+        return 0;
+    uint64_t ms = (at - now + 999) / 1000; /* not too early: that would be a turn for nothing */
+    return ms < INT_MAX ? (int)ms : INT_MAX;
 }
 
 uint64_t io_loop_take_lag_us(struct io_loop *loop) {

@@ -1,0 +1,73 @@
+/*
+ * The simplest way: the tunnel runs its own loop until Ctrl-C.
+ *
+ *     own_loop ws://127.0.0.1:50 3000      # puts http://127.0.0.1:3000 onto a port of the container
+ */
+#include <hoody_tunnel.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+static struct ht_tunnel *tunnel;
+
+static void on_signal(int signo) {
+    (void)signo;
+    ht_tunnel_stop(tunnel); /* one of the two calls that a signal handler may make */
+}
+
+static void on_bound(void *user, const struct ht_bound *b) {
+    (void)user;
+    printf("%s -> %s\n", b->url, b->target);
+    fflush(stdout);
+}
+
+static void on_bind_failed(void *user, const struct ht_bind_failure *f) {
+    (void)user;
+    fprintf(stderr, "%s: %s (%s)\n", f->target, f->message, f->code);
+    ht_tunnel_close(tunnel); /* there is nothing else to run for */
+}
+
+static void on_request(void *user, const struct ht_request *r) {
+    (void)user;
+    printf("%s %s: %d\n", r->method, r->target, r->status);
+    fflush(stdout);
+}
+
+int main(int argc, char **argv) {
+    if (argc != 3) {
+        fprintf(stderr, "usage: own_loop URL TARGET\n");
+        return 2;
+    }
+    struct ht_tunnel_options options = {
+        .size = sizeof options,
+        .url = argv[1],
+        .token = getenv("HOODY_TUNNEL_TOKEN"),
+    };
+    struct ht_tunnel_callbacks calls = {
+        .size = sizeof calls,
+        .bound = on_bound,
+        .bind_failed = on_bind_failed,
+        .request = on_request,
+    };
+    struct ht_bind_options web = {.size = sizeof web, .kind = HT_EXPOSE_HTTP, .target = argv[2]};
+
+    signal(SIGPIPE, SIG_IGN);
+    int rc = ht_tunnel_create(&tunnel, &options, &calls, NULL);
+    if (rc == HT_TUNNEL_OK) {
+        signal(SIGINT, on_signal);
+        signal(SIGTERM, on_signal);
+        rc = ht_tunnel_bind(tunnel, &web); /* the binding's number */
+    }
+    if (rc > 0)
+        rc = ht_tunnel_connect(tunnel);
+    if (rc == HT_TUNNEL_OK)
+        rc = ht_tunnel_run(tunnel);
+    if (rc == HT_TUNNEL_STOPPED) { /* Ctrl-C: say goodbye, so that the kit keeps nothing for us */
+        ht_tunnel_close(tunnel);
+        rc = ht_tunnel_run(tunnel);
+    }
+    if (rc < 0)
+        fprintf(stderr, "own_loop: %s\n", *ht_tunnel_last_error() ? ht_tunnel_last_error() : ht_strerror(rc));
+    ht_tunnel_destroy(&tunnel);
+    return ht_exit_status(rc);
+}
