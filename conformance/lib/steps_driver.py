@@ -6,7 +6,7 @@ import socket
 from . import tcp, ws
 from .match import as_bytes, mismatch, show
 from .run import CaseError, Failure
-from .steps_wire import send_frames, verb
+from .steps_wire import VERBS, send_frames, verb
 from .target import Process
 from .wire import codec
 
@@ -218,6 +218,8 @@ async def _tunnel(run, command, targets=None, options=None, args=(), on="s", por
     await _welcome(run, None, on=on, **how)
     for i in range(len(targets)):
         await _bound(run, None, on=on, port=ports[i] if i < len(ports) else ports[0] + i, bind=i + 1)
+    if how.get("grant", 1) > 1:
+        await VERBS["alive"].run(run, None, on=on)  # a STREAM_OPEN on a secondary must not overtake the BIND_OK
 
 
 @verb("bound", "on", "port", "bind", "expect", "refuse", "message", keep=("expect",))
