@@ -1,6 +1,7 @@
 # Broken links, killed programs and long runs. Included by the Makefile.
 #
 #   make faults [CUTS=100000] [SEED=1]   the fault tests with more cuts (SAN=1: under sanitizers)
+#   make soak [SESSIONS=10000] [STREAMS=1000000]   one kit, many sessions and streams; what is left of them
 
 FAULT_PROXY := $(B)/tests/fault_proxy
 
@@ -29,3 +30,20 @@ faults: all $(FAULT_PROXY) $(CLOCK_SHIM)
 		CUTS=$(CUTS) SEED=$(SEED) $(PYTHON) $$t || exit 1; done
 
 .PHONY: faults
+
+SOAK_SESSIONS := $(B)/tests/soak_sessions
+SESSIONS ?= 10000
+STREAMS  ?= 1000000
+
+$(SOAK_SESSIONS): tests/soak/sessions.c $(B)/librooms.a
+	@mkdir -p $(@D)
+	@echo "  LINK  $@"
+	@$(CC) $(ALLFLAGS) -MF $@.d $(LDFLAGS) -o $@ $< $(B)/librooms.a $(LDLIBS)
+
+test-build: $(SOAK_SESSIONS)
+
+soak: all $(FAULT_PROXY) $(SOAK_SESSIONS) $(B)/bench/load
+	@PYTHONPATH=. PYTHONDONTWRITEBYTECODE=1 HT_BIN=$(B)/hoody-tunnel HT_SAN=$(SAN) \
+		$(PYTHON) tests/soak/soak.py $(SESSIONS) $(STREAMS)
+
+.PHONY: soak

@@ -57,8 +57,8 @@ def linked(driver):
 
 
 def long_wait(driver):
-    """Seconds to add to what a driver's return may take: when attempts failed while the kit was away, the pause that it chose by
-    chance for the next one may be longer than a second (see src/driver/driver_retry.c)."""
+    """Seconds to add to what a driver's return may take: when attempts failed while the kit was away, the pause that it chose
+    by chance for the next one may be longer than a second (see src/driver/driver_retry.c)."""
     waits = re.findall(r'(?:"retryInMs":|next attempt in )(\d+)', driver.text())
     return max(0.0, int(waits[-1]) / 1000 - 1.0) if waits else 0.0
 

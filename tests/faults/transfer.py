@@ -1,8 +1,8 @@
 """Transfers whose every byte is known on both ends: services on the laptop's side, visitors on the other.
 
-A transfer has a number. Its bytes are a slice of one block of noise, at a place drawn from the number, so that what is lost,
-doubled, reordered or another transfer's is seen; both ends hash what they got with SHA-256. A service writes down what it saw
-of each transfer (`Ledger`), a visitor says how it ended for him:
+A transfer has a number. Its bytes are a slice of one block of noise, at a place drawn from the number, so that what is
+lost, doubled, reordered or another transfer's is seen; both ends hash what they got with SHA-256. A service writes down
+what it saw of each transfer (`Ledger`), a visitor says how it ended for him:
 
     whole     the framing says that it is complete, and so it is
     cut       it shows that something is missing; what came is a prefix of what was sent
@@ -52,7 +52,7 @@ class Ledger:
         with self.lock:
             self.seen.setdefault(number, []).append((whole, len(data), sha(data)))
             if whole and sha(data) != sha(expected):
-                self.broken.append(f"transfer {number}: the service took {len(data)} wrong bytes for the whole {len(expected)}")
+                self.broken.append(f"transfer {number}: the service took {len(data)} wrong bytes for the whole")
             elif bytes(data) != bytes(expected[:len(data)]):
                 self.broken.append(f"transfer {number}: the service got {len(data)} bytes that are no prefix")
             elif len(self.seen[number]) > 1:

@@ -1,5 +1,5 @@
-"""kill -9 of the kit, of the driver and of both, in each of the named states of a session: the tunnel is back within 2 s of the
-killed program's being back, whoever was under way sees it, and nothing is left of what was.
+"""kill -9 of the kit, of the driver and of both, in each of the named states of a session: the tunnel is back within 2 s of
+the killed program's being back, whoever was under way sees it, and nothing is left of what was.
 
 The proxy between driver and kit holds a handshake at the named place.
 """
@@ -11,8 +11,8 @@ import threading
 import time
 
 from tests.faults.rig import FaultProxy, linked, long_wait
-from tests.integration.harness import (BIN, SANITIZED, Kit, Program, Service, connect, eventually, fds, free_port, read_exactly,
-                                       read_head)
+from tests.integration.harness import (BIN, SANITIZED, Kit, Program, Service, connect, eventually, fds, free_port,
+                                       read_exactly, read_head)
 from tests.support.tap import case, main
 
 WITHIN = 10.0 if SANITIZED else 2.0
@@ -79,7 +79,8 @@ class Scene(contextlib.ExitStack):
 
     def start_driver(self, *more):
         service = self.web if self.command == "expose" else self.tcp
-        self.driver = Program([BIN, self.command, "--url", self.proxy.url, "--json", "--retry-for", "1h", *more, f"{self.port}={service.port}"])
+        self.driver = Program([BIN, self.command, "--url", self.proxy.url, "--json", "--retry-for", "1h", *more,
+                               f"{self.port}={service.port}"])
 
     def bound(self):
         return any('"event":"bound"' in line for line in list(self.driver.log))
@@ -280,8 +281,8 @@ def draining(s):
     s.kit_is_ending = True
 
 
-STATES = (connecting, upgrading, before_hello, before_hello_ok, before_bind_ok, idle, mid_head, mid_request_body, mid_response,
-          upgraded, pull_open, parked, resuming, draining)
+STATES = (connecting, upgrading, before_hello, before_hello_ok, before_bind_ok, idle, mid_head, mid_request_body,
+          mid_response, upgraded, pull_open, parked, resuming, draining)
 
 
 def recovers(state, victims):

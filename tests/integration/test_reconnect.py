@@ -6,7 +6,8 @@ import threading
 import time
 
 from tests.faults.rig import long_wait
-from tests.integration.harness import SANITIZED, Driver, Kit, Service, Tunnel, connect, eventually, free_port, http_service
+from tests.integration.harness import (SANITIZED, Driver, Kit, Service, Tunnel, connect, eventually, free_port,
+                                       http_service)
 from tests.support.tap import case, main
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
