@@ -54,7 +54,7 @@ class Link:
         self.ended_by_case = False   # a step has already looked at the end
         self.paused = asyncio.Event()
         self.paused.set()
-        self.ws_pongs = []
+        self.ws_pongs, self.raw_payloads = [], {}
         self.messages = 0
         self.greeted = role == "driver"  # HELLO_OK or JOIN_OK has gone out, when those are ours to send
         self.secondary = False       # a v2 socket beside the primary: no session frames on it
@@ -143,6 +143,8 @@ class Link:
         except codec.WireError as e:
             self.breach(f"{e.rule}: {e.text} (payload {payload[:200]!r})")
             return
+        if name != "DATA":
+            self.raw_payloads[name] = bytes(payload)
         if name in ("RESET", "GOAWAY"):
             value["code"] = Named(value["code"], codec.CODE_NAMES)
         frame = Frame(self, name, stream, value, len(payload), self.messages, self.run.next_seq())

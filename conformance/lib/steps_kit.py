@@ -240,6 +240,20 @@ async def _request(run, name, port=None, on="s", method="GET", target="/", heade
             raise Failure("the EOF came in another message than its STREAM_OPEN", "one message", "two")
 
 
+@verb("request_or_503", "on", "port")
+async def _request_or_503(run, name, on="s", port=None):
+    """A visitor asks: its STREAM_OPEN and EOF come. A 503 in their place fails the step (see `eventually`)."""
+    port = run.scope.get("port") if port is None else port
+    conn = run.tcps[name] = await run.dial(name, "127.0.0.1", port)
+    await conn.send(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+    link = run.link(on)
+    await run.until(lambda: conn.data or any(f.name == "STREAM_OPEN" and not f.taken for f in link.inbox))
+    if conn.data:
+        raise Failure(f"{name}: an answer of the kit's own", "STREAM_OPEN", show(bytes(conn.data)))
+    await expect_one(run, link, "STREAM_OPEN")
+    await run.take(link, "EOF", None, run.scope.get("stream"))
+
+
 @verb("answer", "on", "stream", "headers", "body", "eof", "final")
 async def _answer(run, status, on="s", stream=None, headers=(), body="", eof=True, final=True):
     """STREAM_RESPONSE_HEAD, DATA and EOF in one message."""

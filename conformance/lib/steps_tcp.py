@@ -10,14 +10,15 @@ from .tcp import parse_answer
 ENDS = {"eof": ("eof",), "reset": ("reset",), "closed": ("eof", "reset")}
 
 
-@verb("visit", "port", "host", "send", "refused", "split")
-async def _visit(run, name, port=None, host="127.0.0.1", send=None, refused=False, split=None):
-    """A visitor connects to a port, and may send something at once. `refused`: nobody may listen there."""
+@verb("visit", "port", "host", "send", "refused", "or_refused", "split")
+async def _visit(run, name, port=None, host="127.0.0.1", send=None, refused=False, or_refused=False, split=None):
+    """A visitor connects to a port, and may send something at once. `refused`: nobody may listen there any more; `or_refused`: it
+    does not matter."""
     port = run.scope.get("port") if port is None else port
     try:
         conn = await run.dial(name, host, port)
     except Failure:
-        if refused:
+        if refused or or_refused:
             return
         raise
     if refused:
@@ -63,6 +64,19 @@ async def _visitor(run, name, send=None, split=None, half_close=False, close=Fal
                           f"{got or 'the connection stands'}; not read yet: {show(conn.take(200))}")
     if close or reset:
         conn.close(reset)
+
+
+@verb("spawn_visitor_send", "data")
+async def _spawn_send(run, name, data=b""):
+    """A visitor sends bytes in the background, while the steps go on."""
+    async def work():
+        try:
+            await asyncio.get_running_loop().sock_sendall(conn.sock, as_bytes(data))
+        except OSError:
+            pass
+    conn = run.tcp(name)
+    run.note(name, ">>", f"{len(as_bytes(data))} bytes, in the background")
+    run.spawn(work())
 
 
 @verb("leave", "how")

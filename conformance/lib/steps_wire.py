@@ -40,6 +40,8 @@ def build_frame(run, item):
         raise CaseError(f"there is no frame {name}")
     row = codec.FRAMES.get(number)
     stream = more.get("stream")
+    if stream is None and row and row["zero"] == "any":
+        raise CaseError(f"{name} needs a stream, which may be 0")
     if stream is None:
         stream = run.scope.get("stream") if row and row["zero"] == "nonzero" else 0
     payload = payload_of(name, value)
@@ -199,6 +201,56 @@ async def _send_data(run, data, on="s", stream=None, piece=None, eof=False):
         await send_frames(run, link, {"EOF": None, "stream": stream})
 
 
+def stream_credit(link, stream):
+    st = link.books.streams[stream]
+    return link.books.stream_window + st.returned - st.sent
+
+
+def session_credit(link):
+    return link.books.session_window + link.books.returned - link.books.sent
+
+
+@verb("send_whole_piece", "on", "stream")
+async def _send_whole_piece(run, size, on="s", stream=None):
+    """One DATA of that size, for which all of the credit has to be there first: as senders do that take credit in pieces."""
+    link = run.link(on)
+    stream = run.scope.get("stream") if stream is None else stream
+    hit = await run.until(lambda: min(stream_credit(link, stream), session_credit(link)) >= size or link.closing)
+    run.check_breaches()
+    if hit is not True:
+        raise Failure(f"{link.name}: the credit for one piece does not come back", f"{size} bytes",
+                      f"{stream_credit(link, stream)} for the stream, {session_credit(link)} for the session")
+    await send_frames(run, link, {"DATA": b"x" * size, "stream": stream})
+
+
+@verb("send_within_session", "on")
+async def _send_within_session(run, size, on="s"):
+    """DATA on $stream with no regard for its own credit, but within the session's: waits until that is there."""
+    link = run.link(on)
+    hit = await run.until(lambda: session_credit(link) >= size or link.closing)
+    run.check_breaches()
+    if hit is not True:
+        raise Failure(f"{link.name}: the session's credit does not come back", f"{size} bytes", f"{session_credit(link)} bytes")
+    await send_frames(run, link, {"DATA": b"x" * size})
+
+
+@verb("send_until_stalled", "on", "stream", "quiet")
+async def _send_until_stalled(run, most, on="s", stream=None, quiet=250):
+    """DATA within the credit until none comes back for `quiet` ms; more than `most` bytes must not get through."""
+    link = run.link(on)
+    stream = run.scope.get("stream") if stream is None else stream
+    sent = 0
+    while await run.until(lambda: min(stream_credit(link, stream), session_credit(link)) > 0 or link.closing, quiet / 1000) is True:
+        run.check_breaches()
+        size = min(stream_credit(link, stream), session_credit(link), codec.LIMITS["MAX_PAYLOAD"])
+        await send_frames(run, link, {"DATA": b"x" * size, "stream": stream})
+        sent += size
+        if sent > most:
+            raise Failure(f"{link.name}: credit comes back for bytes that nobody took", f"at most {most} bytes", f"{sent} bytes")
+    if link.closing:
+        raise Failure(f"{link.name}: {link.closing}", "a stream that waits", str(link.closing))
+
+
 @verb("expect_credit", "on", "stream", "timeout")
 async def _expect_credit(run, least, on="s", stream=0, timeout=None):
     """At least that much credit came back on the stream (0: the session) in all."""
@@ -283,6 +335,45 @@ async def _alive(run, _, on="s"):
 async def _send_close(run, code, on="s", reason=""):
     """Only the close frame; what comes back is the next step's."""
     await run.link(on).send_close(None if code in ("none", None) else codec.CLOSE_CODES.get(code, code), reason)
+
+
+@verb("end_with", "on", "code")
+async def _end_with(run, frames, on="s", code=None):
+    """Says goodbye: these frames (then the peer closes), or with none of them a close frame."""
+    link = run.link(on)
+    if frames:
+        await send_frames(run, link, frames)
+    else:
+        await link.send_close(None if code == "none" else code)
+
+
+@verb("expect_last_pong", "on")
+async def _last_pong(run, want, on="s"):
+    """A PONG with this nonce comes; those of PINGs before it may be left out."""
+    link = run.link(on)
+    hit = await run.until(lambda: any(f.name == "PONG" and f.value["nonce"] == as_bytes(want) for f in link.inbox) or link.closing)
+    run.check_breaches()
+    if hit is not True:
+        raise Failure(f"{link.name}: no PONG", f"PONG {want!r}", str(hit or "nothing"))
+
+
+@verb("none_came", "on")
+async def _none_came(run, name, on="s"):
+    """No frame of this name has come so far."""
+    link = run.link(on)
+    hit = [f for f in link.inbox if f.name == name]
+    if hit:
+        raise Failure(f"{link.name}: {hit[0]} came", f"no {name}", f"{len(hit)} of them")
+
+
+@verb("expect_raw_goaway", "on")
+async def _raw_goaway(run, members, on="s"):
+    """The payload of the GOAWAY has these members itself; left-out ones with a default would not show otherwise."""
+    link = run.link(on)
+    got = await run.until(lambda: link.raw_payloads.get("GOAWAY") or link.closing)
+    have = list(codec.parse_json(got)) if isinstance(got, bytes) else []
+    if not isinstance(got, bytes) or [m for m in members if m not in have]:
+        raise Failure(f"{link.name}: the members of GOAWAY", str(members), str(have or got))
 
 
 @verb("expect_ws_pong", "on")
