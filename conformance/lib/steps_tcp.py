@@ -94,7 +94,7 @@ async def _ended(run, name, timeout=None):
 
 
 async def _answer(run, conn, want, method, timeout):
-    if isinstance(want, int):
+    if not isinstance(want, dict):
         want = {"status": want}
     got = await run.until(lambda: parse_answer(conn, method) or (conn.end and ABSENT), timeout)
     expected = show(want, 600)

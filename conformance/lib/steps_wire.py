@@ -115,8 +115,12 @@ async def expect_one(run, link, item, timeout=None, skip=()):
         raise CaseError(f"there is no frame {name}")
     if stream is None and row["zero"] == "nonzero" and name != "STREAM_OPEN":
         stream = run.scope.get("stream")
+    which, stream = (stream, None) if name == "STREAM_OPEN" else (None, stream)
     frame = await run.take(link, name, want, stream, timeout, skip)
     if name == "STREAM_OPEN":
+        bad = None if which is None else mismatch(which, frame.stream, run.scope, "stream")
+        if bad:
+            raise Failure(f"{link.name}: {bad}", f"STREAM_OPEN on stream {which}", str(frame))
         run.scope.set("stream", frame.stream)
     if more.get("as"):
         run.scope.set(more["as"], frame.stream)
