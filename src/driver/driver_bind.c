@@ -410,6 +410,6 @@ void driver_on_stream_open(void *ctx, struct mux_stream *stream, const struct wi
         relay_target_serve(b->origin, stream, open);
         return;
     }
-    mux_stream_reset(stream, WIRE_CODE_BIND_ERROR, "no such binding");
+    mux_stream_reset(stream, HT_MUTANT(STREAM_2_B) ? WIRE_CODE_NO_ERROR : WIRE_CODE_BIND_ERROR, "no such binding");
     mux_stream_release(&stream);
 }

@@ -167,7 +167,7 @@ static int make_session(struct ht_tunnel *t, const struct wire_hello_ok *ok) {
     struct mux_config cfg = {
         .role = WIRE_ROLE_DRIVER,
         .version = t->socks[0].version,
-        .stream_window = ok->stream_window,
+        .stream_window = HT_MUTANT(HELLO_9) ? WIRE_LIMIT_MAX_PAYLOAD : ok->stream_window,
         .session_window = ok->session_window,
         .max_streams =
             ok->has_max_streams && ok->max_streams > WIRE_LIMIT_MAX_STREAMS ? ok->max_streams : WIRE_LIMIT_MAX_STREAMS,

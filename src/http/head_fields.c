@@ -66,7 +66,7 @@ static bool host(struct http_head *h, const struct http_field *f, struct ht_slic
     if (h->response)
         return true;
     if (h->flags & HTTP_HAS_HOST)
-        return http_refuse(h, 400, "more than one Host"); /* RFC 9112 3.2 */
+        return HT_MUTANT(HTTP_12_B) || http_refuse(h, 400, "more than one Host"); /* RFC 9112 3.2 */
     if (!http_authority_valid(value, true))
         return http_refuse(h, 400, "bad Host");
     h->flags |= HTTP_HAS_HOST;
@@ -91,7 +91,7 @@ bool http_parse_length(struct ht_slice s, uint64_t *out) {
 /* RFC 9112 6.2 and 6.3: once, and a number. */
 static bool content_length(struct http_head *h, struct ht_slice value) {
     if (h->flags & HTTP_HAS_CONTENT_LENGTH)
-        return http_refuse(h, 400, "more than one Content-Length");
+        return HT_MUTANT(HTTP_12) || http_refuse(h, 400, "more than one Content-Length");
     if (!http_parse_length(value, &h->content_length))
         return http_refuse(h, 400, "bad Content-Length");
     h->flags |= HTTP_HAS_CONTENT_LENGTH;

@@ -216,7 +216,7 @@ static void become_websocket(struct base_client *c, size_t head_len, struct ht_s
         base_client_close(c);
         return;
     }
-    if (k->n_pre_auth >= k->opt->max_pre_auth_connections) {
+    if (k->n_pre_auth >= k->opt->max_pre_auth_connections + HT_MUTANT(HELLO_6)) {
         /* Rule HELLO-6: upgraded and dropped, without a close code. */
         k->metrics.handshake_failures_total[HT_METRIC_HANDSHAKE_FAILURE_PRE_AUTH_CAP]++;
         ht_warn("kit", "%s: too many WebSockets before HELLO, closed", c->peer);
@@ -235,10 +235,10 @@ static enum wire_version choose_version(struct ht_slice offered) {
     struct ht_slice item;
     while (http_list_next(&offered, &item)) {
         enum wire_version v = wire_version_from(item);
-        if (v != WIRE_VERSION_UNKNOWN)
+        if (v != WIRE_VERSION_UNKNOWN && !(HT_MUTANT(CONN_3) && offered.n > 0))
             return v;
     }
-    return WIRE_VERSION_UNKNOWN;
+    return HT_MUTANT(CONN_2) ? WIRE_V1 : WIRE_VERSION_UNKNOWN;
 }
 
 static bool upgrade(struct base_client *c, size_t head_len) {
@@ -267,7 +267,7 @@ static bool upgrade(struct base_client *c, size_t head_len) {
     bool authorized = false;
     if (k->token_len && field(c, "authorization").n) {
         authorized = kit_token_matches(k, bearer(c));
-        if (!authorized)
+        if (!authorized && !HT_MUTANT(AUTH_1_B))
             return refuse_handshake(c, HT_METRIC_HANDSHAKE_FAILURE_AUTH, 401, "the token is wrong",
                                     "WWW-Authenticate: Bearer\r\n");
     }

@@ -294,7 +294,9 @@ void kit_drain(struct kit *k, void (*done)(void *ctx), void *ctx) {
     ht_list_splice(&all, &k->live);
     while (!ht_list_empty(&all)) {
         struct kit_session *s = HT_LIST_ENTRY(all.next, struct kit_session, node);
-        if (s->state == SESSION_LIVE) {
+        if (s->state == SESSION_LIVE && HT_MUTANT(END_2)) {
+            session_gone(s, "shutting down");
+        } else if (s->state == SESSION_LIVE) {
             session_shutdown(s, WIRE_GOAWAY_SHUTDOWN_CODE, WIRE_GOAWAY_SHUTDOWN_MESSAGE, k->opt->drain_timeout_ms,
                              WIRE_GOAWAY_SHUTDOWN_CLOSE);
         } else {

@@ -104,7 +104,7 @@ static void owner_revoked(struct relay_owner *o, uint32_t bind_id, const char *r
     struct kit_session *s = ht_container_of(o, struct kit_session, owner);
     ht_info("session", "%s: binding %u was taken over", s->id, (unsigned)bind_id);
     s->kit->taken_from = s;
-    if (!o->mux)
+    if (!o->mux || HT_MUTANT(TAKEOVER_1))
         return;
     struct wire_bind_revoked frame = {.bind_id = bind_id, .reason = ht_slice_str(reason)};
     if (mux_session_send(o->mux, WIRE_BIND_REVOKED, &frame) < 0)
@@ -121,6 +121,8 @@ struct kit_session *session_new(struct kit *k) {
     ht_list_init(&s->node);
     char uuid[37];
     ht_uuid4(uuid);
+    if (HT_MUTANT(HELLO_8))
+        snprintf(uuid, sizeof uuid, "00000000-0000-4000-8000-%012u", (unsigned)k->metrics.sessions_total);
     snprintf(s->id, sizeof s->id, "S-%s", uuid);
     s->next_stream_id = 2; /* rule STREAM-1: even, from 2 */
     s->timer_at = UINT64_MAX;
@@ -153,14 +155,15 @@ static void let_go_of_socks(struct kit_session *s, uint16_t ws_code, const char 
         if (sock->session != s)
             continue;
         sock->session = NULL;
-        sock_close(sock, ws_code, reason);
+        if (!HT_MUTANT(RESUME_3_B))
+            sock_close(sock, ws_code, reason);
     }
 }
 
 static void drop_mux(struct kit_session *s) {
     if (!s->owner.mux)
         return;
-    s->next_stream_id = mux_session_next_id(s->owner.mux);
+    s->next_stream_id = HT_MUTANT(STREAM_1_B) ? 2 : mux_session_next_id(s->owner.mux);
     /* Visitors hear of the end while owner.mux still tells them which session it was. */
     struct mux_session *mux = s->owner.mux;
     mux_session_destroy(&mux);
@@ -228,7 +231,7 @@ void session_send_or_end(struct kit_session *s, enum wire_frame_type type, const
 static void refuse_bind(struct kit_session *s, const struct wire_bind *bind, enum wire_bind_error code,
                         const char *text) {
     struct wire_bind_err frame = {
-        .has_client_bind_ref = bind && bind->has_client_bind_ref,
+        .has_client_bind_ref = bind && bind->has_client_bind_ref && !HT_MUTANT(BIND_5_B),
         .client_bind_ref = bind ? bind->client_bind_ref : 0,
         .code = code,
         .message = ht_slice_str(text),
@@ -263,10 +266,10 @@ static void on_bind(void *ctx, const struct wire_bind *bind, const struct wire_e
     ht_info("session", "%s: port %u bound (%s %s)", s->id, bound.port, wire_kind_text(bind->kind),
             wire_mode_text(bind->mode));
     struct wire_bind_ok frame = {
-        .client_bind_ref = bind->client_bind_ref,
+        .client_bind_ref = HT_MUTANT(BIND_1) ? bound.bind_id : bind->client_bind_ref,
         .bind_id = bound.bind_id,
         .container_port = bound.port,
-        .has_public_url = bound.public_url[0] != '\0',
+        .has_public_url = bound.public_url[0] != '\0' || HT_MUTANT(BIND_6),
         .public_url = ht_slice_str(bound.public_url),
     };
     mux_session_set_bindings(s->owner.mux, s->owner.n_bindings);
@@ -288,7 +291,7 @@ static void on_unbind(void *ctx, const struct wire_unbind *unbind) {
     struct kit_session *s = ctx;
     struct wanted w = {.bind_id = unbind->bind_id};
     relay_each_binding(s->kit->table, &s->owner, find_binding, &w);
-    if (relay_unbind(s->kit->table, &s->owner, unbind->bind_id) < 0) {
+    if (relay_unbind(s->kit->table, &s->owner, unbind->bind_id) < 0 && !HT_MUTANT(UNBIND_1)) {
         struct wire_unbind_err frame = {
             .bind_id = unbind->bind_id,
             .code = WIRE_BIND_ERROR_INTERNAL,
@@ -344,8 +347,10 @@ static void tell_goaway(const struct kit_session *s, enum mux_end why, const cha
 static void on_over(void *ctx, enum mux_end why, const char *text) {
     struct kit_session *s = ctx;
     tell_goaway(s, why, text);
-    bool may_park = why == MUX_END_LOST || why == MUX_END_TIMEOUT;
-    if (may_park && s->state == SESSION_LIVE && s->kit->opt->takeover_grace_ms > 0 && !s->kit->draining)
+    bool may_park = (why == MUX_END_LOST && !HT_MUTANT(PARK_1)) || why == MUX_END_TIMEOUT ||
+                    (why == MUX_END_LOCAL && HT_MUTANT(KILL_1));
+    if (may_park && (s->state == SESSION_LIVE || HT_MUTANT(KILL_1)) && s->kit->opt->takeover_grace_ms > 0 &&
+        !s->kit->draining)
         session_park(s, text);
     else
         session_gone(s, text ? text : "closed");

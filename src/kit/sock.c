@@ -82,7 +82,8 @@ static void ws_closed(void *ctx, uint16_t code, struct ht_slice reason, bool loc
     ht_debug("kit", "%s: WebSocket closed by %s, code %u %.*s", s->peer, local ? "us" : "the driver", code,
              HT_SLICE_ARG(reason));
     /* Rule END-1: no code (1005) or 1000 is a goodbye; a socket that drops (1006) or another code is not. */
-    mux_link_closed(s->link, code == WIRE_CLOSE_NORMAL || code == 1005);
+    mux_link_closed(s->link,
+                    (code == WIRE_CLOSE_NORMAL && !HT_MUTANT(END_1_B)) || (code == 1005 && !HT_MUTANT(END_1_C)));
     sock_drop(s);
 }
 
@@ -136,7 +137,10 @@ static void hello_late(struct io_timer *t) {
     /* Rule HELLO-5: a stranger who says nothing gets no closing handshake either. */
     s->kit->metrics.handshake_failures_total[HT_METRIC_HANDSHAKE_FAILURE_HELLO_TIMEOUT]++;
     ht_info("kit", "%s: no HELLO in time, closed", s->peer);
-    sock_drop(s);
+    if (HT_MUTANT(HELLO_5_B))
+        sock_close(s, WIRE_CLOSE_PROTOCOL_ERROR, "no HELLO in time");
+    else
+        sock_drop(s);
 }
 
 void sock_open(struct kit *k, struct io_conn *conn, enum wire_version version, bool authorized, struct ht_slice early) {
@@ -169,11 +173,13 @@ void sock_open(struct kit *k, struct io_conn *conn, enum wire_version version, b
         sock_drop(s);
         return;
     }
-    io_timer_set(&s->hello_timer, k->opt->hello_timeout_ms);
+    if (!HT_MUTANT(HELLO_5))
+        io_timer_set(&s->hello_timer, k->opt->hello_timeout_ms);
 }
 
 void sock_admitted(struct kit_sock *s, struct kit_session *session, unsigned index) {
-    const struct ws_limits known = {WIRE_LIMIT_OF(s->version, MAX_MESSAGE), WIRE_LIMIT_OF(s->version, MAX_FRAGMENTS)};
+    const struct ws_limits known = {WIRE_LIMIT_OF(s->version, MAX_MESSAGE) + HT_MUTANT(MSG_4),
+                                    WIRE_LIMIT_OF(s->version, MAX_FRAGMENTS)};
     no_longer_pre_auth(s);
     io_timer_stop(&s->hello_timer);
     ws_conn_set_limits(s->ws, &known);

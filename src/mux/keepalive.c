@@ -5,7 +5,8 @@
 #include "mux/internal.h"
 
 static bool idle(const struct mux_session *s) {
-    return s->cfg.idle_timeout_ms && s->state == SESSION_LIVE && s->n_all == 0 && s->bindings == 0;
+    return s->cfg.idle_timeout_ms && s->state == SESSION_LIVE && s->n_all == 0 &&
+           (s->bindings == 0 || HT_MUTANT(KEEP_3_B));
 }
 
 static bool drained(const struct mux_session *s) { return s->state == SESSION_DRAINING && s->n_all == 0; }
@@ -27,7 +28,8 @@ uint64_t session_measured_us(const struct mux_session *s) {
 void mux_session_measure(struct mux_session *s, uint64_t now_us) { s->measure_us = now_us; }
 
 static void time_out(struct mux_session *s, enum mux_end why, uint32_t code, const char *message, uint16_t ws_code) {
-    session_send_goaway(s, code, message);
+    if (!HT_MUTANT(KEEP_2_B))
+        session_send_goaway(s, code, message);
     session_finish(s,
                    &(struct session_end){
                        .why = why,
@@ -44,7 +46,7 @@ static void send_ping(struct mux_session *s) {
     if (s->cfg.random) /* a peer that made PONGs up ahead could pass a slow link for a quick one */
         s->cfg.random(&s->ping_nonce, sizeof s->ping_nonce);
     memcpy(ping.nonce, &s->ping_nonce, sizeof ping.nonce);
-    if (out_session_frame(session_primary(s), WIRE_PING, &ping) < 0)
+    if (HT_MUTANT(KEEP_1) || out_session_frame(session_primary(s), WIRE_PING, &ping) < 0)
         return; /* the next tick tries again */
     s->ping_sent = true;
     s->ping_at = s->now_ms;
@@ -56,8 +58,8 @@ static void send_ping(struct mux_session *s) {
 static void tick_ping(struct mux_session *s) {
     if (s->ping_sent) {
         if (s->cfg.pong_timeout_ms && s->now_ms >= s->ping_at + s->cfg.pong_timeout_ms) /* KEEP-2 */
-            time_out(s, MUX_END_TIMEOUT, WIRE_GOAWAY_PONG_TIMEOUT_CODE, WIRE_GOAWAY_PONG_TIMEOUT_MESSAGE,
-                     WIRE_GOAWAY_PONG_TIMEOUT_CLOSE);
+            time_out(s, HT_MUTANT(KEEP_2) ? MUX_END_IDLE : MUX_END_TIMEOUT, WIRE_GOAWAY_PONG_TIMEOUT_CODE,
+                     WIRE_GOAWAY_PONG_TIMEOUT_MESSAGE, WIRE_GOAWAY_PONG_TIMEOUT_CLOSE);
     } else if (early_ping(s) || measure_due(s) ||
                (s->cfg.ping_interval_ms && s->now_ms >= s->heard_at + s->cfg.ping_interval_ms)) { /* KEEP-1 */
         send_ping(s);
@@ -70,7 +72,7 @@ static void tick_idle(struct mux_session *s) {
     } else if (!s->idle_marked) {
         s->idle_marked = true;
         s->idle_since = s->now_ms;
-    } else if (s->now_ms >= s->idle_since + s->cfg.idle_timeout_ms) { /* KEEP-3 */
+    } else if (s->now_ms >= s->idle_since + s->cfg.idle_timeout_ms && !HT_MUTANT(KEEP_3)) { /* KEEP-3 */
         time_out(s, MUX_END_IDLE, WIRE_GOAWAY_IDLE_CODE, WIRE_GOAWAY_IDLE_MESSAGE, WIRE_GOAWAY_IDLE_CLOSE);
     }
 }

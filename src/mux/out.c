@@ -62,6 +62,7 @@ void out_pong(struct mux_link *l, const uint8_t nonce[8]) {
     if (l->n_pongs == MUX_PONGS)
         l->n_pongs--;
     memcpy(l->pongs[l->n_pongs++], nonce, 8);
+    l->pongs[l->n_pongs - 1][7] ^= HT_MUTANT(KEEP_4);
     link_kick(l);
 }
 
@@ -172,7 +173,7 @@ static bool put_queue(struct message *m, struct mux_link *l) {
 
 static void put_windows(struct message *m, struct mux_link *l) {
     struct flow_recv *session = &l->s->recv.recv;
-    if (l->index == 0 && flow_recv_due(session) && has_room(m, WINDOW_FRAME))
+    if ((l->index == 0) != HT_MUTANT(FRAME_10) && flow_recv_due(session) && has_room(m, WINDOW_FRAME))
         took(m, wire_encode_window(m->p + m->len, m->cap - m->len, 0, flow_recv_announce(session)));
     while (!ht_list_empty(&l->windows) && has_room(m, WINDOW_FRAME)) {
         struct mux_stream *st = HT_LIST_ENTRY(ht_list_pop_front(&l->windows), struct mux_stream, window);
@@ -209,8 +210,8 @@ static void put_eof(struct message *m, struct mux_stream *st) {
 
 static void count_sent(struct mux_stream *st, uint32_t n) {
     struct mux_session *s = st->s;
-    flow_send_take(&st->send, n);
-    flow_send_take(&s->send, n);
+    flow_send_take(&st->send, HT_MUTANT(FLOW_1) ? 0 : n);
+    flow_send_take(&s->send, HT_MUTANT(FLOW_1_B) ? 0 : n);
     s->sent[st->l->index] += n;
     compat_sent(st, n);
     if (s->cfg.role == WIRE_ROLE_KIT)

@@ -135,7 +135,7 @@ static void dial_failed(void *ctx, int err, const char *text) {
     struct origin_exchange *x = ctx;
     (void)err;
     x->dial = NULL;
-    origin_http_fail(x, WIRE_CODE_REFUSED_STREAM, text);
+    origin_http_fail(x, HT_MUTANT(HTTP_8_C) ? WIRE_CODE_NO_ERROR : WIRE_CODE_REFUSED_STREAM, text);
 }
 
 static const struct io_dial_ops dial_ops = {.connected = dial_connected, .failed = dial_failed};

@@ -31,7 +31,7 @@ static void bad_answer(struct origin_exchange *x, const char *text) {
 
 /* Connection and Upgrade are what a 101 is about; everything else that is hop-by-hop ends here (RFC 9110 7.6.1). */
 static bool is_passed_on(const struct http_head *h, const char *buf, uint32_t i) {
-    if (!http_field_is_hop_by_hop(h, buf, i))
+    if (!http_field_is_hop_by_hop(h, buf, i) || HT_MUTANT(HTTP_1_B))
         return !ht_slice_case_eq(http_text(buf, h->fields[i].name), ht_slice_str("transfer-encoding"));
     if (h->status != 101)
         return false;
@@ -143,7 +143,7 @@ static void parse_heads(struct origin_exchange *x, struct http_head *h, char *bu
             return;
         }
         /* A service that has more to say than the tunnel carries is heard out all the same. */
-        if (++x->interims <= WIRE_LIMIT_MAX_INTERIM && respond(x, h, buf, false) < 0) {
+        if (!HT_MUTANT(HTTP_7_B) && ++x->interims <= WIRE_LIMIT_MAX_INTERIM && respond(x, h, buf, false) < 0) {
             bad_answer(x, "an interim head that does not fit the tunnel");
             return;
         }

@@ -69,7 +69,7 @@ static bool flush(struct relay_pipe *p) {
     size_t held = mux_stream_unconsumed(p->st);
     if (held > pending)
         mux_stream_consumed(p->st, held - pending);
-    if (p->stream_ended && !p->shut && pending == 0) {
+    if (p->stream_ended && !p->shut && pending == 0 && !HT_MUTANT(TCP_1_B)) {
         p->shut = true;
         io_conn_shutdown(p->conn); /* one that fails shows as an error when reading */
     }
@@ -98,6 +98,7 @@ static void stream_data(void *ctx, const uint8_t *bytes, size_t n) {
 static void stream_eof(void *ctx) {
     struct relay_pipe *p = ctx;
     p->stream_ended = true;
+    p->conn_ended = p->conn_ended || HT_MUTANT(TCP_1);
     watch_half_close(p);
 }
 

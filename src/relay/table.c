@@ -144,10 +144,10 @@ static int check_fields(struct request *r) {
     const struct wire_bind *b = r->bind;
     const struct relay_kit_config *cfg = &r->t->cfg;
     bool expose = b->kind == WIRE_KIND_HTTP && b->mode == WIRE_MODE_EXPOSE;
-    bool pull = b->kind == WIRE_KIND_TCP && b->mode == WIRE_MODE_PULL;
+    bool pull = (b->kind == WIRE_KIND_TCP || HT_MUTANT(BIND_2)) && b->mode == WIRE_MODE_PULL;
     if (!expose && !pull)
         return REFUSE(r, INVALID_KIND, HT_EINVAL, "only http with expose and tcp with pull can be bound");
-    if (pull && b->takeover)
+    if (pull && b->takeover && !HT_MUTANT(BIND_2_B))
         return REFUSE(r, INVALID_KIND, HT_EINVAL, "only an expose binding can be taken over");
     r->addr = cfg->expose_addr;
     if (pull && relay_pull_addr(b->host, &r->addr))
@@ -157,7 +157,8 @@ static int check_fields(struct request *r) {
         return HT_OK;
     if (relay_port_reserved(r->t, port))
         return REFUSE(r, RESERVED_PORT, HT_EINVAL, "port %u is reserved", port);
-    if (port < WIRE_LIMIT_PRIVILEGED_BELOW && !(expose ? cfg->allow_privileged_expose : cfg->allow_privileged_pull))
+    if (port < WIRE_LIMIT_PRIVILEGED_BELOW - HT_MUTANT(PORT_3) &&
+        !(expose ? cfg->allow_privileged_expose : cfg->allow_privileged_pull))
         return REFUSE(r, PRIVILEGED_PORT, HT_EACCESS, "port %u is privileged; this kit does not allow those", port);
     return HT_OK;
 }
@@ -181,6 +182,8 @@ static int listen_on(struct request *r, uint16_t port, struct ht_errmsg *why) {
 static int listen_failed(struct request *r, uint16_t port, int rc, const struct ht_errmsg *why) {
     switch (rc) {
     case HT_EINUSE:
+        if (HT_MUTANT(BIND_8))
+            return REFUSE(r, INTERNAL, rc, "port %u cannot be bound", port);
         return REFUSE(r, PORT_IN_USE, rc, "port %u is in use by another program", port);
     case HT_EACCESS:
         return REFUSE(r, PRIVILEGED_PORT, rc, "port %u: the kit has no permission to listen there", port);
@@ -232,7 +235,7 @@ static int open_listener(struct request *r) {
 
 static int bind_new(struct request *r, struct relay_bound *out) {
     struct relay_table *t = r->t;
-    if (r->o->n_bindings >= t->cfg.max_bindings)
+    if (r->o->n_bindings >= t->cfg.max_bindings + HT_MUTANT(BIND_7))
         return REFUSE(r, BIND_CAP_EXCEEDED, HT_ELIMIT, "%s", kept_cap_text);
     if (!io_fds_take(t->cfg.fds))
         return REFUSE(r, INTERNAL, HT_EFDS, "no file descriptors left");
@@ -247,7 +250,7 @@ static int bind_new(struct request *r, struct relay_bound *out) {
     io_listener_local(r->listener, &local);
     b->t = t;
     b->owner = r->o;
-    b->id = r->o->next_bind_id++;
+    b->id = HT_MUTANT(BIND_4) ? r->o->n_bindings + 1 : r->o->next_bind_id++;
     b->port = io_addr_port(&local);
     b->kind = r->bind->kind;
     b->mode = r->bind->mode;
@@ -284,7 +287,8 @@ static int take_over(struct request *r, struct relay_binding *b, struct relay_bo
     ht_list_remove(&b->node);
     ht_list_push_back(&r->o->bindings, &b->node);
     HT_LIST_FOR_SAFE (it, &b->visitors) {
-        visitor_http_revoke(HT_LIST_ENTRY(it, struct visitor_http, node), WIRE_CODE_BIND_TAKEOVER, reason);
+        visitor_http_revoke(HT_LIST_ENTRY(it, struct visitor_http, node),
+                            HT_MUTANT(TAKEOVER_1_B) ? WIRE_CODE_CANCEL : WIRE_CODE_BIND_TAKEOVER, reason);
     }
     r->t->cfg.metrics->takeovers_total++;
     out->bind_id = b->id;
@@ -302,9 +306,12 @@ int relay_bind(struct relay_table *t, struct relay_owner *o, const struct wire_b
     int rc = check_fields(&r);
     if (rc == HT_OK && bind->container_port) {
         holder = find_holder(t, &r.addr, bind->container_port);
-        if (holder && !(bind->takeover && holder->mode == WIRE_MODE_EXPOSE))
-            rc = REFUSE(&r, ALREADY_BOUND, HT_EINUSE, "port %u is bound by %s session", bind->container_port,
-                        holder->owner == o ? "this" : "another");
+        if (holder && HT_MUTANT(TAKEOVER_2) && !holder->owner->mux)
+            rc = REFUSE(&r, PORT_IN_USE, HT_EINUSE, "parked");
+        else if (holder && !(bind->takeover && holder->mode == WIRE_MODE_EXPOSE))
+            rc = HT_MUTANT(BIND_8_B) ? REFUSE(&r, PORT_IN_USE, HT_EINUSE, "in use")
+                                     : REFUSE(&r, ALREADY_BOUND, HT_EINUSE, "port %u is bound by %s session",
+                                              bind->container_port, holder->owner == o ? "this" : "another");
     }
     /* Before anything changes: a takeover cannot be taken back. The longest port has five digits. */
     if (rc == HT_OK && relay_public_url(t->url_pattern, UINT16_MAX, out->public_url, sizeof out->public_url))
@@ -323,7 +330,8 @@ int relay_unbind(struct relay_table *t, struct relay_owner *o, uint32_t bind_id)
     HT_LIST_FOR (it, &o->bindings) {
         struct relay_binding *b = HT_LIST_ENTRY(it, struct relay_binding, node);
         if (b->id == bind_id) {
-            binding_destroy(b, "the port was unbound");
+            if (!HT_MUTANT(UNBIND_1_B))
+                binding_destroy(b, "the port was unbound");
             return HT_OK;
         }
     }

@@ -49,7 +49,7 @@ static void visitor_free(struct visitor_http *v) {
 void visitor_lost(struct visitor_http *v, bool cut, const char *why) {
     ht_debug("visitor", "expose port %u: %s: %s", v->b->port, v->peer, why);
     if (v->st) {
-        mux_stream_reset(v->st, WIRE_CODE_CANCEL, why);
+        mux_stream_reset(v->st, HT_MUTANT(HTTP_9_B) ? WIRE_CODE_NO_ERROR : WIRE_CODE_CANCEL, why);
         mux_stream_release(&v->st);
     }
     if (cut)
@@ -195,6 +195,8 @@ static void begin_request(struct visitor_http *v) {
 static void next_request(struct visitor_http *v) {
     const struct relay_kit_config *cfg = &v->b->t->cfg;
     begin_request(v);
+    if (HT_MUTANT(HTTP_14))
+        ht_buf_free(&v->in);
     if (v->head.cap > RELAY_KEEP_BUFFER)
         ht_buf_free(&v->head);
     if (ht_buf_size(&v->in)) {
@@ -256,7 +258,7 @@ bool visitor_answer(struct visitor_http *v, const struct visitor_answer *a, bool
     bool stays =
         keep && v->keep && v->request_done && !v->upgrade && !v->b->t->paused && a->status != answer_bad_request.status;
     char extra[64] = "";
-    if (a->retry_after)
+    if (a->retry_after && !HT_MUTANT(PARK_2))
         snprintf(extra, sizeof extra, "retry-after: %u\r\n", a->retry_after);
     if (stays && v->http10)
         strcat(extra, "connection: keep-alive\r\n");
@@ -337,7 +339,7 @@ void visitor_watch_clocks(struct visitor_http *v) {
 }
 
 static void answer_late(struct visitor_http *v) {
-    const struct visitor_answer *a = &answer_response_timeout;
+    const struct visitor_answer *a = HT_MUTANT(HTTP_9) ? &answer_bad_gateway : &answer_response_timeout;
     /* Whose fault it is: a body that should have come, or the head that should have. */
     if (!v->request_done && !v->blocked)
         a = &answer_body_timeout;
@@ -413,7 +415,7 @@ static void timer_fired(struct io_timer *timer) {
     v->deadline_ms = UINT64_MAX;
     switch (v->state) {
     case VISITOR_HEAD:
-        if (v->fresh || ht_buf_size(&v->in))
+        if ((v->fresh || ht_buf_size(&v->in)) && !HT_MUTANT(HTTP_11_B))
             (void)visitor_answer(v, &answer_head_timeout, false);
         else
             visitor_lost(v, false, "idle");

@@ -22,7 +22,7 @@ static bool is_forwarded(const struct visitor_http *v, const struct http_head *h
     switch (name.n) {
     case 6:
         if (ht_slice_is(name, "expect")) /* rule HTTP-13 */
-            return false;
+            return HT_MUTANT(HTTP_13_B);
         break;
     case 7:
         if (ht_slice_is(name, "upgrade"))
@@ -43,7 +43,7 @@ static bool is_forwarded(const struct visitor_http *v, const struct http_head *h
     default:
         break;
     }
-    return !http_field_is_hop_by_hop(h, p, i);
+    return !http_field_is_hop_by_hop(h, p, i) || HT_MUTANT(HTTP_1);
 }
 
 static size_t build_fields(const struct visitor_http *v, const struct http_head *h, char *p, struct ht_slice authority,
@@ -55,7 +55,7 @@ static size_t build_fields(const struct visitor_http *v, const struct http_head 
         to[n++] = (struct wire_header){.name = ht_slice_str("host"), .value = authority};
     for (uint32_t i = 0; i < h->n_fields; i++) {
         const struct http_field *f = &h->fields[i];
-        lower_case(p + f->name.off, f->name.len); /* rule HTTP-2 */
+        lower_case(p + f->name.off, HT_MUTANT(HTTP_2) ? 0 : f->name.len); /* rule HTTP-2 */
         if (is_forwarded(v, h, p, i, strip))
             to[n++] = (struct wire_header){.name = http_text(p, f->name), .value = http_text(p, f->value)};
     }
@@ -102,7 +102,7 @@ static int open_stream(struct visitor_http *v, struct mux_session *mux, const st
 static const struct visitor_answer *answer_for(int rc) {
     switch (rc) {
     case HT_ELIMIT:
-        return &answer_stream_cap;
+        return HT_MUTANT(HTTP_10) ? &answer_parked : &answer_stream_cap;
     case HT_ESPACE:
         return &answer_head_too_large;
     case HT_ECLOSED:
@@ -174,7 +174,8 @@ static void stream_opened(struct visitor_http *v, uint32_t flags) {
     visitor_watch_clocks(v);
     visitor_update_reading(v);
     mux_stream_ready(v->st);
-    if ((flags & HTTP_EXPECT_CONTINUE) && !v->http10 && !v->request_done && ht_buf_size(&v->in) == 0) {
+    if ((flags & HTTP_EXPECT_CONTINUE) && !HT_MUTANT(HTTP_13) && !v->http10 && !v->request_done &&
+        ht_buf_size(&v->in) == 0) {
         static const char go_on[] = "HTTP/1.1 100 Continue\r\n\r\n"; /* rule HTTP-13 */
         if (relay_out_add(&v->out, go_on, sizeof go_on - 1))
             visitor_lost(v, true, ht_err_text(HT_ENOMEM));
@@ -188,7 +189,8 @@ static void head_complete(struct visitor_http *v, const struct http_head *h, cha
     uint32_t flags = h->flags;
     take_head(v, h, p);
     /* Hardening case 6: a body plus an upgrade is refused. */
-    const struct visitor_answer *refuse = v->upgrade && v->body != HTTP_BODY_NONE ? &answer_bad_request : NULL;
+    const struct visitor_answer *refuse =
+        v->upgrade && !HT_MUTANT(HTTP_12_C) && v->body != HTTP_BODY_NONE ? &answer_bad_request : NULL;
     struct mux_session *mux = relay_binding_mux(v->b);
     if (!refuse && !mux)
         refuse = &answer_parked;
@@ -226,7 +228,7 @@ static void head_refused(struct visitor_http *v, const struct http_error *e) {
     ht_debug("visitor", "expose port %u: %s: %u: %s", v->b->port, v->peer, e->status, e->text);
     struct visitor_answer a = {.status = e->status, .class = HT_METRIC_CLASS_BAD_REQUEST, .body = e->text};
     for (size_t i = 0; i < HT_ARRAY_LEN(known); i++)
-        if (known[i].status == e->status)
+        if (known[i].status == (HT_MUTANT(HTTP_11) ? WIRE_ANSWER_BAD_REQUEST_STATUS : e->status))
             a = *known[i].answer;
     v->keep = false;
     v->request_done = false; /* nobody knows where it ends */
@@ -383,6 +385,8 @@ static ssize_t pull_chunked(struct visitor_http *v, uint8_t *out, size_t cap, un
 
 ssize_t visitor_pull(void *ctx, uint8_t *out, size_t cap, unsigned *flags) {
     struct visitor_http *v = ctx;
+    if (v->request_done && HT_MUTANT(HTTP_3))
+        return 0;
     if (v->request_done) {
         *flags = MUX_PULL_EOF;
         return 0;

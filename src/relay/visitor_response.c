@@ -80,7 +80,7 @@ static int write_fields(struct visitor_http *v, const struct wire_response_head 
 /* Our own framing and the fate of the connection (rule HTTP-5). */
 static int write_framing(struct visitor_http *v, const struct answer_head *a) {
     int rc = HT_OK;
-    bool bodiless = v->head_request || v->status == 204 || v->status == 304;
+    bool bodiless = (v->head_request && !HT_MUTANT(HTTP_5_C)) || v->status == 204 || v->status == 304;
     v->answer_left = a->length;
     if (bodiless) {
         v->framing = FRAMING_NONE;
@@ -118,12 +118,12 @@ static int write_upgrade(struct visitor_http *v, const struct answer_head *a) {
 }
 
 static const char *check_head(const struct visitor_http *v, const struct wire_response_head *head) {
-    if (v->headed)
+    if (v->headed && !HT_MUTANT(HTTP_7))
         return "a second final head"; /* rule HTTP-7 */
     if (head->status < 100 || head->status > 599)
         return "a status that is none";
     if (head->status == 101)
-        return v->upgrade ? NULL : "a 101 that nobody asked for"; /* hardening case 6 */
+        return v->upgrade || HT_MUTANT(HTTP_4) ? NULL : "a 101 that nobody asked for"; /* hardening case 6 */
     if (head->final != (head->status >= 200))
         return head->final ? "a final head with an interim status" : "an interim head with a final status";
     return NULL;
@@ -225,6 +225,8 @@ static void stream_data(void *ctx, const uint8_t *p, size_t n) {
         return;
     }
     if (v->framing == FRAMING_LENGTH) {
+        if (n > v->answer_left && HT_MUTANT(HTTP_5_B))
+            v->answer_left = n;
         if (n > v->answer_left) {
             violation(v, "more data than content-length says");
             return;
@@ -247,7 +249,7 @@ static bool end_answer(struct visitor_http *v) {
         violation(v, "ended without a head");
         return false;
     }
-    if (v->framing == FRAMING_LENGTH) {
+    if (v->framing == FRAMING_LENGTH && !HT_MUTANT(HTTP_5)) {
         /* Rule HTTP-5: exactly as given. */
         cut_short(v, "less data than content-length says");
         return false;
@@ -297,11 +299,14 @@ static void stream_closed(void *ctx, uint16_t code, struct ht_slice reason, bool
         visitor_update_reading(v);
         if (visitor_flush(v))
             (void)visitor_settle(v);
+    } else if (v->headed && HT_MUTANT(HTTP_8_B)) {
+        if (end_answer(v) && visitor_flush(v))
+            (void)visitor_settle(v);
     } else if (v->headed) {
         /* Rule HTTP-8. */
         cut_short(v, "the driver ended the answer");
     } else {
-        (void)visitor_answer(v, &answer_bad_gateway, true);
+        (void)visitor_answer(v, HT_MUTANT(HTTP_8) ? &answer_response_timeout : &answer_bad_gateway, true);
     }
 }
 

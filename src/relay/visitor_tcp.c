@@ -49,7 +49,8 @@ static void serve(struct relay_binding *b, struct mux_session *mux, struct io_co
     if (rc) {
         /* Rule TCP-3: over the cap the connection is closed, nothing sent. */
         ht_debug("visitor", "pull port %u: %s refused: %s", b->port, text, ht_err_text(rc));
-        io_conn_close(&conn);
+        if (!HT_MUTANT(TCP_3))
+            io_conn_close(&conn);
         io_fds_give(t->cfg.fds);
         ht_pool_put(&t->tcp_visitors, v);
         return;
@@ -66,7 +67,8 @@ static void accepted(void *ctx, int fd, const struct io_addr *peer) {
     struct relay_table *t = b->t;
     struct mux_session *mux = relay_binding_mux(b);
     if (!mux || !io_fds_take(t->cfg.fds)) {
-        close(fd); /* rules TCP-3, PARK-2 */
+        if (!HT_MUTANT(PARK_2_B))
+            close(fd); /* rules TCP-3, PARK-2 */
         return;
     }
     struct io_conn *conn = io_conn_adopt(t->cfg.loop, fd, NULL, NULL);

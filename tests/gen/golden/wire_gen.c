@@ -198,15 +198,19 @@ static int bad_header(struct wire_error *err, enum wire_code code, const char *r
 static int check_unknown(enum wire_link_state st, uint8_t type, struct wire_error *err) {
     unsigned number = type;
     if (number <= 63) {
+        if (HT_MUTANT(FRAME_9))
+            return 1;
         return bad_header(err, WIRE_CODE_PROTOCOL_ERROR, "FRAME-9", type, (uint32_t)st, "unknown frame type in state");
     }
     if (number >= 64 && number <= 127) {
         /* Nothing may come before the first frame (HELLO-4). */
         if (st == WIRE_LINK_AWAIT_HELLO)
             return bad_header(err, WIRE_CODE_PROTOCOL_ERROR, "FRAME-9", type, (uint32_t)st, "illegal first frame");
-        return 1;
+        return !HT_MUTANT(FRAME_5) ? 1 : bad_header(err, WIRE_CODE_PROTOCOL_ERROR, "FRAME-9", type, 0, "unknown");
     }
     if (number >= 128 && number <= 255) {
+        if (HT_MUTANT(FRAME_9))
+            return 1;
         return bad_header(err, WIRE_CODE_PROTOCOL_ERROR, "FRAME-9", type, (uint32_t)st, "unknown frame type in state");
     }
     return 0;
@@ -214,26 +218,26 @@ static int check_unknown(enum wire_link_state st, uint8_t type, struct wire_erro
 
 static int check_frame(const struct wire_frame_rule *f, enum wire_role sender, bool legal, uint32_t stream_id, uint32_t len,
                        struct wire_error *err) {
-    if (!(f->senders & 1u << sender))
+    if (!(f->senders & 1u << sender) && !HT_MUTANT(FRAME_4))
         return bad_header(err, WIRE_CODE_PROTOCOL_ERROR, "FRAME-4", f->type, sender, "not for this role to send");
     if (!legal)
         return bad_header(err, WIRE_CODE_PROTOCOL_ERROR, "FRAME-9", f->type, stream_id, "illegal in this state, stream");
-    if ((f->zero == WIRE_ZERO && stream_id != 0) || (f->zero == WIRE_NONZERO && stream_id == 0))
+    if (((f->zero == WIRE_ZERO && stream_id != 0) || (f->zero == WIRE_NONZERO && stream_id == 0)) && !HT_MUTANT(FRAME_8))
         return bad_header(err, WIRE_CODE_PROTOCOL_ERROR, "FRAME-8", f->type, stream_id, "wrong stream id");
-    if (len < f->min_len || len > f->max_len)
+    if ((len < f->min_len || len > f->max_len + HT_MUTANT(FRAME_2)) && !HT_MUTANT(FRAME_3))
         return bad_header(err, WIRE_CODE_FRAME_SIZE_ERROR, "FRAME-3", f->type, len, "impossible payload length");
     return 0;
 }
 
 int wire_check_rx_in(unsigned version, enum wire_role receiver, enum wire_link_state st, uint8_t type, uint32_t stream_id,
                      uint32_t len, struct wire_error *err) {
-    if (len > WIRE_LIMIT_MAX_PAYLOAD)
+    if (len > WIRE_LIMIT_MAX_PAYLOAD + HT_MUTANT(FRAME_2))
         return bad_header(err, WIRE_CODE_FRAME_SIZE_ERROR, "FRAME-2", type, len, "payload too long");
     const struct wire_frame_rule *f = wire_frame_rule(type);
     if (!f || !wire_frame_in(version, type))
         return check_unknown(st, type, err);
-    return check_frame(f, receiver == WIRE_ROLE_KIT ? WIRE_ROLE_DRIVER : WIRE_ROLE_KIT, f->legal_in & 1u << st, stream_id, len,
-                       err);
+    return check_frame(f, receiver == WIRE_ROLE_KIT ? WIRE_ROLE_DRIVER : WIRE_ROLE_KIT, (f->legal_in & 1u << st) ||
+                       (HT_MUTANT(FRAME_9) && st == WIRE_LINK_OPEN), stream_id, len, err);
 }
 
 int wire_check_rx(enum wire_role receiver, enum wire_link_state st, uint8_t type, uint32_t stream_id, uint32_t len,
@@ -372,7 +376,7 @@ static int read_place(struct wire_rd *r, const struct wire_field *self, struct w
     if (rc < 0)
         return rc;
     if (!(seen >> 0 & 1))
-        (void)wire_rd_bad(r, "FIELD-2", "place.city", "is missing");
+        (void)(HT_MUTANT(FIELD_2) ? 0 : wire_rd_bad(r, "FIELD-2", "place.city", "is missing"));
     (void)seen;
     return 1;
 }
@@ -462,11 +466,11 @@ static int read_ask(struct wire_rd *r, const struct wire_field *self, struct wir
     v->has_place = seen >> 3 & 1;
     v->has_link = seen >> 6 & 1;
     if (!(seen >> 0 & 1))
-        (void)wire_rd_bad(r, "FIELD-2", "ASK.askId", "is missing");
+        (void)(HT_MUTANT(FIELD_2) ? 0 : wire_rd_bad(r, "FIELD-2", "ASK.askId", "is missing"));
     if (!(seen >> 1 & 1))
-        (void)wire_rd_bad(r, "FIELD-2", "ASK.colour", "is missing");
+        (void)(HT_MUTANT(FIELD_2) ? 0 : wire_rd_bad(r, "FIELD-2", "ASK.colour", "is missing"));
     if (!(seen >> 2 & 1) && v->colour == WIRE_COLOUR_BLUE)
-        (void)wire_rd_bad(r, "FIELD-2", "ASK.depth", "is missing");
+        (void)(HT_MUTANT(FIELD_2) ? 0 : wire_rd_bad(r, "FIELD-2", "ASK.depth", "is missing"));
     (void)seen;
     return 1;
 }
@@ -560,7 +564,7 @@ static int read_choice(struct wire_rd *r, const struct wire_field *self, struct 
     }
     if (rc < 0)
         return rc;
-    if ((seen >> 0 & 1) + (seen >> 1 & 1) != 1)
+    if ((seen >> 0 & 1) + (seen >> 1 & 1) != 1 && !HT_MUTANT(FIELD_5))
         (void)wire_rd_bad(r, "FIELD-5", self->name, "must hold exactly one of left, right");
     (void)seen;
     return 1;
@@ -589,7 +593,7 @@ int wire_decode_note(const uint8_t *payload, size_t len, struct wire_scratch *sc
     out->count = wire_cursor_u32(&c);
     memcpy(out->mark, wire_cursor_take(&c, 2), 2);
     out->words = ht_slice_of(c.p, wire_cursor_left(&c));
-    if (!ht_utf8_valid(c.p, wire_cursor_left(&c)))
+    if (!ht_utf8_valid(c.p, wire_cursor_left(&c)) && !HT_MUTANT(FIELD_7))
         return wire_fail(err, f->scope, f->code, f->ws_close, "FIELD-7", "NOTE.words is not UTF-8");
     return 0;
 }
