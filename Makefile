@@ -34,7 +34,7 @@ endif
 CFLAGS  ?= -g
 CPPFLAGS += $(if $(MUTANTS),-DHT_MUTANTS=1) -Isrc -I$(GEN) -DKIT_VERSION='"$(VERSION)"'
 ALLFLAGS = $(CSTD) $(OPT) $(CFLAGS) $(WARN) $(HARDEN) -fPIC -fvisibility=hidden -MMD -MP $(CPPFLAGS)
-LDLIBS  := -lev -lwslay -lcjson -lyaml -lssl -lcrypto -lseccomp -lpthread
+LDLIBS  := -lev -lwslay -lcjson -lyaml -lqrencode -lssl -lcrypto -lseccomp -lpthread
 LDFLAGS += $(LDSAN) -Wl,-z,relro,-z,now
 
 # ---- generated files. Each output names the specs, the modules and the template it is made from. ----
@@ -215,7 +215,7 @@ unit: $(UNIT)
 	@set -e; for t in $(UNIT); do echo "# $$t"; $$t; done
 
 # ---- what a Debian machine needs ----
-DEPS_BUILD := gcc libc6-dev make pkg-config ragel libev-dev libwslay-dev libcjson-dev libssl-dev libseccomp-dev libyaml-dev \
+DEPS_BUILD := gcc libc6-dev make pkg-config ragel libev-dev libwslay-dev libcjson-dev libssl-dev libseccomp-dev libyaml-dev libqrencode-dev \
               python3 python3-jinja2 python3-yaml python3-jsonschema
 DEPS_TEST  := libcunit1-dev curl nginx|nginx-light|nginx-core|nginx-full postgresql redis-server python3-websockets openssl wrk procps haproxy \
               zsh fish groff-base mandoc python3-pyte

@@ -13,7 +13,11 @@
  *   admin_client.c  HTTP requests to a kit
  *   sse.c           server-sent events
  *   table.c         aligned columns
- *   output.c        lines on standard output that never hold up the tunnel; JSON text
+ *   output.c        lines on standard output that never hold up the tunnel
+ *   text.c          texts for terminals, rows of a width, JSON strings, numbers for people
+ *   screen.c        a block of lines at the bottom of a terminal, drawn in place
+ *   live.c          what that block shows of a tunnel
+ *   qr.c            a URL for a telephone's camera
  *   events.c        what a tunnel tells, as lines
  *   sample.c        the page that `expose --sample` and `demo` show
  *   target.c        [CONTAINER_PORT=]LOCAL
@@ -52,6 +56,8 @@ extern const char *cli_program;
 
 /* "hoody-tunnel: text" on standard error, control bytes escaped. */
 void cli_complain(const char *fmt, ...) HT_PRINTF(1, 2);
+/* Called before anything is written to standard error; NULL: nobody. */
+extern void (*cli_before_complaint)(void);
 /* What to do when a generated parser returned `rc` != 0: prints help, version or the error; returns the exit code. */
 int cli_parse_result(int rc, enum opt_command_id command, const struct ht_errmsg *err);
 int cli_version(void);
@@ -99,8 +105,34 @@ void cli_output_line(struct cli_output *o, struct ht_slice line);
 /* Writes the rest, waiting up to a second, and frees it. */
 void cli_output_finish(struct cli_output *o);
 
+/* Bytes that wait to be written; SIZE_MAX when nobody reads. */
+size_t cli_output_waiting(const struct cli_output *o);
+/* Writes what can be written within `wait_ms`, now. */
+void cli_output_flush(struct cli_output *o, int wait_ms);
+
+/* ---- text.c ---- */
+
+/* Takes the locale's characters; first of all, once. */
+void cli_text_setup(void);
+/* Whether the terminal shows UTF-8. */
+bool cli_utf8(void);
 /* Appends "text" with its quotes. Bytes that are not UTF-8 become U+FFFD. */
 int cli_json_string(struct ht_buf *b, const char *text) HT_MUST_USE;
+/* Appends text that came from elsewhere, for a line: control characters and bytes that are no UTF-8 are spelled out. */
+int cli_put_text(struct ht_buf *b, const char *text) HT_MUST_USE;
+
+/* One row of a terminal: what is added beyond `columns` is cut off, and a sign shows that. */
+struct cli_row {
+    struct ht_buf *b;
+    unsigned columns, used;
+    bool color, full;
+    int rc;
+};
+
+/* `color` is the parameter of SGR ("32"), or NULL. The text is made safe as by cli_put_text(). */
+void cli_row_add(struct cli_row *r, const char *color, const char *text);
+void cli_row_pad(struct cli_row *r, unsigned to);
+
 /* 1536 -> "1.5 KiB"; 2500 us -> "2.5 ms". Return out. */
 #define CLI_HUMAN 24
 char *cli_human_bytes(uint64_t n, char out[CLI_HUMAN]);
@@ -108,16 +140,19 @@ char *cli_human_us(uint64_t us, char out[CLI_HUMAN]);
 
 /* ---- events.c ---- */
 
+struct cli_live;
+
 struct cli_events {
     struct ht_tunnel *tunnel; /* set before it runs */
     struct cli_output out;
-    bool json;
+    bool json, color, qr;
+    struct cli_live *live;   /* a block on a terminal takes the place of lines (live.h); NULL: there is none */
     enum ht_log_level level; /* info: every request; warn: those that failed; error: none */
     const char *url_file;    /* NULL: none */
     unsigned expected;       /* bindings */
     unsigned n_bound;
     char (*urls)[2048]; /* by binding number - 1 */
-    bool bind_failed, file_failed;
+    bool bind_failed, file_failed, was_lost;
     int ended;
 };
 
@@ -134,7 +169,7 @@ struct cli_plan {
     struct ht_bind_options *binds;    /* all but size; with `sample` one, without a target */
     size_t n_binds;
     const char *token_file, *token_env, *url_file; /* NULL: none */
-    bool json, sample;
+    bool json, sample, live, qr;
     enum opt_color color;
     enum ht_log_level level;
     int argc; /* the arguments, whose secrets are wiped */
@@ -153,6 +188,11 @@ int cli_plan_run(struct cli_plan *p);
 int cli_run_tunnel(struct ht_tunnel *t);
 /* Installs the handlers for SIGINT, SIGTERM, and SIGHUP, which tries again at once when the kit is away. */
 void cli_catch_signals(void);
+
+/* ---- qr.c ---- */
+
+/* Appends the lines of a QR code for the text. HT_ELIMIT: it is too long for one. HT_ENOMEM. */
+int cli_qr_put(struct ht_buf *b, const char *text, bool color) HT_MUST_USE;
 
 /* ---- sample.c ---- */
 

@@ -39,7 +39,7 @@ static int plan_targets(struct cli_plan *p, const char *const *args, size_t n, c
                 .ping_after_ms = (uint32_t)(o).ping_interval_ms,                                                       \
                 .pong_timeout_ms = (uint32_t)(o).pong_timeout_ms},                                                     \
     .token_file = (o).token_file, .token_env = (o).token, .url_file = (o).url_file, .json = (o).json,                  \
-    .color = (o).color, .level = (o).log_level, .argc = argc, .argv = argv
+    .live = (o).live, .color = (o).color, .level = (o).log_level, .argc = argc, .argv = argv
 
 int cmd_expose(int argc, char **argv) {
     struct opt_expose o;
@@ -47,7 +47,7 @@ int cmd_expose(int argc, char **argv) {
     int rc = opt_expose_parse(&o, argc, argv, &err);
     if (rc != 0)
         return cli_parse_result(rc, OPT_CMD_EXPOSE, &err);
-    struct cli_plan p = {COMMON(o), .sample = o.sample};
+    struct cli_plan p = {COMMON(o), .sample = o.sample, .qr = o.qr};
     p.options.pool_size = o.pool_size ? o.pool_size : HT_NO_POOL;
     cli_plan_retry(&p.options, o.set_retry_for, o.retry_for_ms);
     if (o.sample && o.n_args > 0) {

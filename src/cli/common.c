@@ -6,6 +6,8 @@
 
 const char *cli_program = "hoody-tunnel";
 
+void (*cli_before_complaint)(void);
+
 void cli_complain(const char *fmt, ...) {
     char text[1024];
     va_list ap;
@@ -15,6 +17,8 @@ void cli_complain(const char *fmt, ...) {
     for (char *p = text; n > 0 && *p; p++)
         if ((unsigned char)*p < 0x20 || *p == 0x7f)
             *p = '?';
+    if (cli_before_complaint)
+        cli_before_complaint();
     fprintf(stderr, "hoody-tunnel: %s\n", n > 0 ? text : "");
 }
 

@@ -2,10 +2,15 @@
 #include "cli/cli.h"
 
 #include "base/mem.h"
+#include "cli/live.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
 #include <time.h>
+#include <unistd.h>
 
 int cli_events_init(struct cli_events *e, struct io_loop *loop, unsigned expected) {
     *e = (struct cli_events){.expected = expected, .level = HT_LOG_INFO};
@@ -15,6 +20,8 @@ int cli_events_init(struct cli_events *e, struct io_loop *loop, unsigned expecte
 }
 
 void cli_events_free(struct cli_events *e) {
+    if (e->live)
+        cli_live_stop(e->live);
     cli_output_finish(&e->out);
     ht_free(e->urls);
     e->urls = NULL;
@@ -30,6 +37,22 @@ struct line {
 static void add(struct line *l, const char *s) {
     if (l->rc == HT_OK)
         l->rc = ht_buf_append_str(&l->b, s);
+}
+
+/* Text that came from elsewhere. */
+static void add_safe(struct line *l, const char *s) {
+    if (l->rc == HT_OK)
+        l->rc = cli_put_text(&l->b, s);
+}
+
+static void add_colored(struct line *l, bool color, const char *sgr, const char *s) {
+    if (color) {
+        add(l, "\033[");
+        add(l, sgr);
+        add(l, "m");
+    }
+    add_safe(l, s);
+    add(l, color ? "\033[0m" : "");
 }
 
 static void add_number(struct line *l, const char *key, uint64_t n) {
@@ -66,9 +89,13 @@ static void begin_text(struct line *l) {
 
 static void emit(struct cli_events *e, struct line *l, const char *tail) {
     add(l, tail);
-    if (l->rc == HT_OK)
+    if (l->rc == HT_OK && e->live)
+        cli_screen_line(&e->live->screen, ht_buf_slice(&l->b));
+    else if (l->rc == HT_OK)
         cli_output_line(&e->out, ht_buf_slice(&l->b));
     ht_buf_free(&l->b);
+    if (e->live)
+        cli_live_touch(e->live);
 }
 
 static const char *kind_text(enum ht_bind_kind kind) { return kind == HT_EXPOSE_HTTP ? "http" : "tcp"; }
@@ -86,11 +113,20 @@ static void on_connected(void *user, const struct ht_connected *c) {
         emit(e, &l, "}\n");
         return;
     }
+    if (e->live) {
+        snprintf(e->live->session, sizeof e->live->session, "%s", c->session_id);
+        snprintf(e->live->server, sizeof e->live->server, "%s", c->server);
+        e->live->why[0] = '\0';
+        cli_live_touch(e->live);
+        if (!e->was_lost) /* the block says it */
+            return;
+    }
     begin_text(&l);
-    if (l.rc == HT_OK)
-        l.rc = ht_buf_printf(&l.b, "connected%s%s, session %s%s\n", *c->server ? " to " : "", c->server, c->session_id,
-                             c->resumed ? ", resumed" : "");
-    emit(e, &l, "");
+    add(&l, *c->server ? "connected to " : "connected");
+    add_safe(&l, c->server);
+    add(&l, ", session ");
+    add_safe(&l, c->session_id);
+    emit(e, &l, c->resumed ? ", resumed\n" : "\n");
 }
 
 static void on_disconnected(void *user, const struct ht_disconnected *d) {
@@ -106,11 +142,42 @@ static void on_disconnected(void *user, const struct ht_disconnected *d) {
             add_text(&l, "retryInMs", NULL);
         emit(e, &l, "}\n");
     } else if (d->retrying) { /* else the end says the same */
+        e->was_lost = true;
         begin_text(&l);
+        add(&l, "disconnected: ");
+        add_safe(&l, d->text);
         if (l.rc == HT_OK)
-            l.rc = ht_buf_printf(&l.b, "disconnected: %s; trying again in %llu ms\n", d->text,
-                                 (unsigned long long)d->retry_in_ms);
+            l.rc = ht_buf_printf(&l.b, "; trying again in %llu ms\n", (unsigned long long)d->retry_in_ms);
         emit(e, &l, "");
+    }
+}
+
+/* In lines for people the log tells it. */
+static void on_retrying(void *user, const struct ht_retry *r) {
+    struct cli_events *e = user;
+    struct line l = {.rc = HT_OK};
+    if (e->live) {
+        snprintf(e->live->why, sizeof e->live->why, "%s", r->text);
+        cli_live_touch(e->live);
+    } else if (e->json) {
+        begin_json(&l, "retrying");
+        add_number(&l, "attempt", r->attempt);
+        add_text(&l, "error", ht_strerror(r->error));
+        add_text(&l, "message", r->text);
+        add_number(&l, "retryInMs", r->retry_in_ms);
+        emit(e, &l, "}\n");
+    }
+}
+
+static void on_latency(void *user, uint64_t round_trip_us) {
+    struct cli_events *e = user;
+    struct line l = {.rc = HT_OK};
+    if (e->live) {
+        cli_live_touch(e->live);
+    } else if (e->json) {
+        begin_json(&l, "latency");
+        add_number(&l, "roundTripUs", round_trip_us);
+        emit(e, &l, "}\n");
     }
 }
 
@@ -134,27 +201,70 @@ static void on_ended(void *user, int error, const char *text) {
 
 static void on_log(void *user, enum ht_log_severity severity, const char *text) {
     static const enum ht_log_level levels[] = {HT_LOG_ERROR, HT_LOG_WARN, HT_LOG_INFO, HT_LOG_DEBUG};
-    (void)user;
-    ht_log(levels[severity], "driver", "%s", text);
+    struct cli_events *e = user;
+    struct line l = {.rc = HT_OK};
+    if (!e->live) {
+        ht_log(levels[severity], "driver", "%s", text);
+    } else if (severity <= HT_SEVERITY_WARNING) { /* what is less the block shows */
+        begin_text(&l);
+        add_safe(&l, text);
+        emit(e, &l, "\n");
+    }
 }
 
 /* ---- bindings ---- */
 
-/* The whole file at once, so that whoever waits for it never reads half of it. */
+/* The whole file at once, so that whoever waits for it never reads half of it; and never through somebody's link. */
 static void write_url_file(struct cli_events *e) {
     char temporary[4096];
-    int n = snprintf(temporary, sizeof temporary, "%s.new", e->url_file);
-    FILE *f = n > 0 && (size_t)n < sizeof temporary ? fopen(temporary, "we") : NULL;
-    bool ok = f != NULL;
+    int n = snprintf(temporary, sizeof temporary, "%s.XXXXXX", e->url_file);
+    int fd = -1;
+    if (n < 0 || (size_t)n >= sizeof temporary)
+        errno = ENAMETOOLONG;
+    else
+        fd = mkostemp(temporary, O_CLOEXEC);
+    FILE *f = fd < 0 ? NULL : fdopen(fd, "w");
+    bool ok = f && fchmod(fd, S_IRUSR | S_IWUSR | S_IRGRP | S_IROTH) == 0;
     for (unsigned i = 0; ok && i < e->expected; i++)
         ok = fprintf(f, "%s\n", e->urls[i]) > 0;
     if (f && fclose(f) != 0)
         ok = false;
     if (ok && rename(temporary, e->url_file) == 0)
         return;
-    cli_complain("cannot write %s: %s", e->url_file, strerror(errno));
+    int why = errno;
+    if (fd >= 0)
+        unlink(temporary);
+    cli_complain("cannot write %s: %s", e->url_file, strerror(why));
     e->file_failed = true;
     ht_tunnel_close(e->tunnel);
+}
+
+/* For the first binding that a telephone can open. */
+static void show_qr(struct cli_events *e) {
+    struct ht_buf code = {0};
+    unsigned i = 0;
+    while (i < e->expected && strncmp(e->urls[i], "http", 4) != 0)
+        i++;
+    int rc = i < e->expected ? cli_qr_put(&code, e->urls[i], e->color) : HT_EINVAL;
+    if (rc < 0)
+        cli_complain("there is no QR code to show: %s",
+                     i == e->expected ? "the kit knows no URL that begins with http" : ht_err_text(rc));
+    else if (e->live)
+        cli_screen_line(&e->live->screen, ht_buf_slice(&code));
+    else
+        cli_output_line(&e->out, ht_buf_slice(&code));
+    ht_buf_free(&code);
+}
+
+/* In the block's row for it. */
+static void show_bound(struct cli_events *e, const struct ht_bound *b, const char *url) {
+    if (b->binding < 1 || (unsigned)b->binding > e->live->n_bindings)
+        return;
+    struct live_binding *row = &e->live->bindings[b->binding - 1];
+    row->state = LIVE_BOUND;
+    snprintf(row->url, sizeof row->url, "%s", url);
+    snprintf(row->target, sizeof row->target, "%s", b->target);
+    cli_live_touch(e->live);
 }
 
 static void on_bound(void *user, const struct ht_bound *b) {
@@ -175,19 +285,25 @@ static void on_bound(void *user, const struct ht_bound *b) {
         add_text(&l, "publicUrl", b->public_url);
         add_text(&l, "url", *b->url ? b->url : NULL);
         emit(e, &l, "}\n");
+    } else if (e->live) {
+        show_bound(e, b, url);
     } else {
-        if (l.rc == HT_OK)
-            l.rc = ht_buf_printf(&l.b, "%s -> %s\n", url, b->target);
-        emit(e, &l, "");
+        add_safe(&l, url);
+        add(&l, " -> ");
+        add_safe(&l, b->target);
+        emit(e, &l, "\n");
     }
     if (b->binding < 1 || (unsigned)b->binding > e->expected)
         return;
     char *known = e->urls[b->binding - 1];
     bool first = !*known; /* else bound again after a lost link */
+    bool changed = strcmp(known, url) != 0;
     snprintf(known, sizeof e->urls[0], "%s", url);
     e->n_bound += first;
-    if (first && e->n_bound == e->expected && e->url_file)
+    if (changed && e->n_bound == e->expected && e->url_file)
         write_url_file(e);
+    if (first && e->n_bound == e->expected && e->qr)
+        show_qr(e);
 }
 
 static void on_bind_failed(void *user, const struct ht_bind_failure *f) {
@@ -223,12 +339,18 @@ static void on_unbound(void *user, const struct ht_unbound *u) {
         emit(e, &l, "}\n");
         return;
     }
+    const char *what = u->revoked ? "was taken over by another driver" : "was given back";
+    if (e->live && i < e->live->n_bindings) {
+        e->live->bindings[i].state = LIVE_GONE;
+        snprintf(e->live->bindings[i].why, sizeof e->live->bindings[i].why, "%s", what);
+    }
     begin_text(&l);
-    if (l.rc == HT_OK)
-        l.rc = ht_buf_printf(&l.b, "%s %s%s%s\n", i < e->expected ? e->urls[i] : "a binding",
-                             u->revoked ? "was taken over by another driver" : "was given back", *u->reason ? ": " : "",
-                             u->reason);
-    emit(e, &l, "");
+    add_safe(&l, i < e->expected ? e->urls[i] : "a binding");
+    add(&l, " ");
+    add(&l, what);
+    add(&l, *u->reason ? ": " : "");
+    add_safe(&l, u->reason);
+    emit(e, &l, "\n");
 }
 
 /* ---- requests ---- */
@@ -263,21 +385,35 @@ static void request_text(struct cli_events *e, const struct ht_request *r) {
     cli_human_bytes(r->bytes_in, in);
     cli_human_bytes(r->bytes_out, out);
     cli_human_us(r->duration_us, took);
+    const char *color = r->error || status[0] == '5' ? "31" : status[0] == '4' ? "33" : "32";
     begin_text(&l);
-    if (l.rc == HT_OK && r->kind == HT_EXPOSE_HTTP)
-        l.rc = ht_buf_printf(&l.b, "%s  %s %s  %s, %s", status, r->method, r->target, out, took);
-    else if (l.rc == HT_OK)
-        l.rc = ht_buf_printf(&l.b, "tcp  %s  %s in, %s out, %s", *r->peer ? r->peer : "somebody", in, out, took);
-    if (l.rc == HT_OK && r->error)
-        l.rc = ht_buf_printf(&l.b, "  (%s)", r->error);
-    emit(e, &l, "\n");
+    if (r->kind == HT_EXPOSE_HTTP) {
+        add_colored(&l, e->color, color, status);
+        add(&l, "  ");
+        add_safe(&l, r->method);
+        add(&l, " ");
+        add_safe(&l, r->target);
+        if (l.rc == HT_OK)
+            l.rc = ht_buf_printf(&l.b, "  %s, %s", out, took);
+    } else {
+        add_colored(&l, e->color, color, "tcp");
+        add(&l, "  ");
+        add_safe(&l, *r->peer ? r->peer : "somebody");
+        if (l.rc == HT_OK)
+            l.rc = ht_buf_printf(&l.b, "  %s in, %s out, %s", in, out, took);
+    }
+    add(&l, r->error ? "  (" : "");
+    add_safe(&l, r->error ? r->error : "");
+    emit(e, &l, r->error ? ")\n" : "\n");
 }
 
 static void on_request(void *user, const struct ht_request *r) {
     struct cli_events *e = user;
     if (e->level < HT_LOG_WARN || (e->level == HT_LOG_WARN && !r->error))
         return;
-    if (e->json)
+    if (e->live)
+        cli_live_request(e->live, r);
+    else if (e->json)
         request_json(e, r);
     else
         request_text(e, r);
@@ -293,4 +429,6 @@ const struct ht_tunnel_callbacks cli_event_callbacks = {
     .disconnected = on_disconnected,
     .log = on_log,
     .ended = on_ended,
+    .retrying = on_retrying,
+    .latency = on_latency,
 };

@@ -26,6 +26,7 @@ int main(int argc, char **argv) {
     if (argc > 0 && *argv[0])
         cli_program = argv[0];
     io_ignore_sigpipe();
+    cli_text_setup();
     int rc = opt_command_find(argc, argv, &command, &used, &err);
     if (rc == OPT_HELP) {
         if (command)

@@ -56,6 +56,10 @@ void cli_output_line(struct cli_output *o, struct ht_slice line) {
         io_task_add(o->loop, &o->task);
 }
 
+size_t cli_output_waiting(const struct cli_output *o) { return o->dead ? SIZE_MAX : ht_buf_size(&o->buf); }
+
+void cli_output_flush(struct cli_output *o, int wait_ms) { output_write(o, wait_ms); }
+
 void cli_output_finish(struct cli_output *o) {
     io_task_cancel(&o->task);
     io_timer_stop(&o->retry);
@@ -63,63 +67,4 @@ void cli_output_finish(struct cli_output *o) {
     if (o->dropped > 0)
         cli_complain("%lu lines were left out because nobody read them in time", o->dropped);
     ht_buf_free(&o->buf);
-}
-
-/* ---- texts ---- */
-
-/* Bytes of the well-formed UTF-8 sequence (RFC 3629) that begins at p; 0: none does. The NUL behind the text stops it.
- */
-static size_t utf8_len(const unsigned char *p) {
-    if (p[0] < 0x80)
-        return 1;
-    size_t n = p[0] >= 0xf0 ? 4 : p[0] >= 0xe0 ? 3 : 2;
-    if (p[0] < 0xc2 || p[0] > 0xf4)
-        return 0;
-    for (size_t i = 1; i < n; i++)
-        if ((p[i] & 0xc0) != 0x80)
-            return 0;
-    bool bad = (p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xed && p[1] > 0x9f) || (p[0] == 0xf0 && p[1] < 0x90) ||
-               (p[0] == 0xf4 && p[1] > 0x8f);
-    return bad ? 0 : n;
-}
-
-int cli_json_string(struct ht_buf *b, const char *text) {
-    int rc = ht_buf_append(b, "\"", 1);
-    for (const unsigned char *p = (const unsigned char *)text; rc == HT_OK && *p;) {
-        size_t n = utf8_len(p);
-        if (*p == '"' || *p == '\\') {
-            char pair[2] = {'\\', (char)*p};
-            rc = ht_buf_append(b, pair, 2);
-        } else if (*p < 0x20 || *p == 0x7f) {
-            rc = ht_buf_printf(b, "\\u%04x", *p);
-        } else if (n == 0) {
-            rc = ht_buf_append(b, "\xef\xbf\xbd", 3);
-        } else {
-            rc = ht_buf_append(b, p, n);
-        }
-        p += n ? n : 1;
-    }
-    return rc == HT_OK ? ht_buf_append(b, "\"", 1) : rc;
-}
-
-char *cli_human_bytes(uint64_t n, char out[CLI_HUMAN]) {
-    static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
-    double v = (double)n;
-    size_t u = 0;
-    while (v >= 1024 && u + 1 < HT_ARRAY_LEN(units)) {
-        v /= 1024;
-        u++;
-    }
-    snprintf(out, CLI_HUMAN, u == 0 || v >= 100 ? "%.0f %s" : "%.1f %s", v, units[u]);
-    return out;
-}
-
-char *cli_human_us(uint64_t us, char out[CLI_HUMAN]) {
-    if (us < 1000)
-        snprintf(out, CLI_HUMAN, "%u us", (unsigned)us);
-    else if (us < 1000000)
-        snprintf(out, CLI_HUMAN, us < 100000 ? "%.1f ms" : "%.0f ms", (double)us / 1e3);
-    else
-        snprintf(out, CLI_HUMAN, "%.1f s", (double)us / 1e6);
-    return out;
 }

@@ -18,7 +18,7 @@ FORBIDDEN = {
     "driver": {"kit", "admin"},
 }
 GENERATED = {"wire_gen.h": "wire", "options_gen.h": "base", "metrics_gen.h": "base", "admin_gen.h": "base"}
-ONLY_IN = {"ev.h": {"io"}, "wslay/wslay.h": {"ws"}, "cjson/cJSON.h": {"admin", "cli"}, "yaml.h": {"cli"}, "openssl/ssl.h": {"io"}}
+ONLY_IN = {"ev.h": {"io"}, "wslay/wslay.h": {"ws"}, "cjson/cJSON.h": {"admin", "cli"}, "yaml.h": {"cli"}, "qrencode.h": {"cli"}, "openssl/ssl.h": {"io"}}
 
 
 def main():

@@ -1,0 +1,56 @@
+/*
+ * What the block on a terminal shows of a tunnel: the link, its latency, the bindings, streams and bytes a second, the
+ * last requests. Building the block is pure (cli_live_frame); the rest keeps it up to date.
+ */
+#ifndef HT_CLI_LIVE_H
+#define HT_CLI_LIVE_H
+
+#include "cli/screen.h"
+
+#define LIVE_REQUESTS 8
+#define LIVE_TEXT 256
+
+enum live_binding_state { LIVE_ASKED, LIVE_BOUND, LIVE_GONE };
+
+struct live_binding {
+    enum live_binding_state state;
+    bool pull;
+    char url[LIVE_TEXT], target[LIVE_TEXT], name[64];
+    char why[LIVE_TEXT]; /* LIVE_GONE */
+};
+
+struct live_request {
+    char when[12], status[8], text[LIVE_TEXT], size[CLI_HUMAN], took[CLI_HUMAN];
+    bool failed;
+};
+
+struct cli_live {
+    struct cli_screen screen;
+    struct ht_tunnel *tunnel;
+    struct ht_tunnel_status status;
+    char kit[LIVE_TEXT], session[64], server[64], why[LIVE_TEXT];
+    struct live_binding *bindings; /* n of them; the caller's */
+    unsigned n_bindings;
+    struct live_request requests[LIVE_REQUESTS]; /* a ring */
+    unsigned n_requests;                         /* of all times */
+    double rate_in, rate_out;                    /* bytes a second */
+    uint64_t sampled_at, sampled_in, sampled_out;
+    struct io_loop *loop;
+    struct io_timer tick;
+    struct io_signal resize, stop, resume;
+    bool color, soon;
+};
+
+/* Appends the block's rows for a terminal of that size, at most rows - 1 of them and at least one. 0 or HT_ENOMEM. */
+int cli_live_frame(const struct cli_live *l, unsigned columns, unsigned rows, struct cli_frame *f) HT_MUST_USE;
+
+/* Begins to draw. `out` is where lines go from now on, too. */
+void cli_live_start(struct cli_live *l, struct io_loop *loop, struct cli_output *out);
+/* Something has changed: it is drawn a little later, together with what else changes until then. */
+void cli_live_touch(struct cli_live *l);
+/* Draws for the last time, and gives the terminal back. Harmless without a start. */
+void cli_live_stop(struct cli_live *l);
+/* A request that is over. */
+void cli_live_request(struct cli_live *l, const struct ht_request *r);
+
+#endif

@@ -1,0 +1,35 @@
+/* A QR code in half-block characters, two modules to a character: what is light is drawn, as terminals mostly are dark.
+ */
+#include "cli/cli.h"
+
+#include <errno.h>
+#include <qrencode.h>
+
+#define QUIET 2 /* modules around it; ISO/IEC 18004 asks for 4, telephones do with less */
+
+/* True: light. Beyond the code is its quiet zone. */
+static bool light(const QRcode *q, int x, int y) {
+    return x < 0 || y < 0 || x >= q->width || y >= q->width || !(q->data[y * q->width + x] & 1);
+}
+
+static int put_row(struct ht_buf *b, const QRcode *q, int y, bool color) {
+    /* With colours it is white on black, whatever the terminal's own are. */
+    int rc = color ? ht_buf_append_str(b, "\033[97;40m") : HT_OK;
+    for (int x = -QUIET; x < q->width + QUIET && rc == HT_OK; x++) {
+        bool upper = light(q, x, y), lower = light(q, x, y + 1) && y + 1 < q->width + QUIET;
+        if (cli_utf8())
+            rc = ht_buf_append_str(b, upper ? (lower ? "\xe2\x96\x88" : "\xe2\x96\x80") : lower ? "\xe2\x96\x84" : " ");
+        else
+            rc = ht_buf_append_str(b, upper ? "##" : "  ");
+    }
+    return rc == HT_OK ? ht_buf_append_str(b, color ? "\033[0m\n" : "\n") : rc;
+}
+
+int cli_qr_put(struct ht_buf *b, const char *text, bool color) {
+    QRcode *q = QRcode_encodeString8bit(text, 0, QR_ECLEVEL_L);
+    int rc = q ? HT_OK : errno == ERANGE ? HT_ELIMIT : HT_ENOMEM;
+    for (int y = -QUIET; q && y < q->width + QUIET && rc == HT_OK; y += cli_utf8() ? 2 : 1)
+        rc = put_row(b, q, y, color);
+    QRcode_free(q);
+    return rc;
+}

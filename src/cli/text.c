@@ -1,0 +1,146 @@
+/* Texts for people and for JSON: what comes from elsewhere never gets to speak to the terminal itself. */
+#include "cli/cli.h"
+
+#include "base/utf8.h"
+
+#include <langinfo.h>
+#include <locale.h>
+#include <wchar.h>
+
+static bool utf8;
+
+void cli_text_setup(void) {
+    setlocale(LC_CTYPE, "");
+    utf8 = strcmp(nl_langinfo(CODESET), "UTF-8") == 0;
+}
+
+bool cli_utf8(void) { return utf8; }
+
+int cli_json_string(struct ht_buf *b, const char *text) {
+    const uint8_t *p = (const uint8_t *)text, *end = p + strlen(text);
+    int rc = ht_buf_append(b, "\"", 1);
+    while (p < end && rc == HT_OK) {
+        unsigned n = ht_utf8_len(p, end);
+        if (*p == '"' || *p == '\\') {
+            char pair[2] = {'\\', (char)*p};
+            rc = ht_buf_append(b, pair, 2);
+        } else if (*p < 0x20 || *p == 0x7f) {
+            rc = ht_buf_printf(b, "\\u%04x", *p);
+        } else if (n == 0) {
+            rc = ht_buf_append(b, "\xef\xbf\xbd", 3);
+        } else {
+            rc = ht_buf_append(b, p, n);
+        }
+        p += n ? n : 1;
+    }
+    return rc == HT_OK ? ht_buf_append(b, "\"", 1) : rc;
+}
+
+/* ---- characters for a terminal ---- */
+
+#define CHAR_MAX_LEN 12
+
+/* Marks that turn the direction of what follows: a path with them shows as another (Unicode TR 9, 2.6). */
+static bool turns_text(uint32_t cp) { return (cp >= 0x202a && cp <= 0x202e) || (cp >= 0x2066 && cp <= 0x2069); }
+
+/*
+ * The character at *p as it may be shown, and how many columns it takes; *p moves behind it. What a terminal would act
+ * on is spelled out: control characters of ASCII and of Unicode's second page, bytes that are no UTF-8.
+ */
+static unsigned take_char(const uint8_t **p, const uint8_t *end, bool ascii, char out[CHAR_MAX_LEN]) {
+    unsigned n = ht_utf8_len(*p, end);
+    if (n == 0 || **p < 0x20 || **p == 0x7f) {
+        snprintf(out, CHAR_MAX_LEN, "\\x%02x", **p);
+        ++*p;
+        return 4;
+    }
+    uint32_t cp = ht_utf8_get(*p, n);
+    int columns = n == 1 ? 1 : ascii ? 1 : wcwidth((wchar_t)cp);
+    if ((cp >= 0x80 && cp < 0xa0) || turns_text(cp)) {
+        snprintf(out, CHAR_MAX_LEN, "\\u%04x", cp);
+        columns = 6;
+    } else if (n > 1 && ascii) {
+        memcpy(out, "?", 2);
+    } else {
+        memcpy(out, *p, n);
+        out[n] = '\0';
+    }
+    *p += n;
+    return columns < 0 ? 1 : (unsigned)columns;
+}
+
+int cli_put_text(struct ht_buf *b, const char *text) {
+    const uint8_t *p = (const uint8_t *)text, *end = p + strlen(text);
+    char one[CHAR_MAX_LEN];
+    int rc = HT_OK;
+    while (p < end && rc == HT_OK) {
+        take_char(&p, end, false, one);
+        rc = ht_buf_append_str(b, one);
+    }
+    return rc;
+}
+
+/* ---- rows that must not be wider than they may ---- */
+
+static void row_put(struct cli_row *r, const char *s) {
+    if (r->rc == HT_OK)
+        r->rc = ht_buf_append_str(r->b, s);
+}
+
+void cli_row_add(struct cli_row *r, const char *color, const char *text) {
+    const uint8_t *p = (const uint8_t *)text, *end = p + strlen(text);
+    char one[CHAR_MAX_LEN];
+    if (r->full || p == end)
+        return;
+    if (color && r->color) {
+        row_put(r, "\033[");
+        row_put(r, color);
+        row_put(r, "m");
+    }
+    while (p < end && !r->full) {
+        unsigned columns = take_char(&p, end, !utf8, one);
+        /* The last column is for the sign that something is missing, unless nothing is. */
+        if (r->used + columns > r->columns || (r->used + columns == r->columns && p < end)) {
+            r->full = true;
+            for (; r->used + 1 < r->columns && utf8; r->used++)
+                row_put(r, " ");
+            if (r->used < r->columns) /* else what is there fills it exactly */
+                row_put(r, utf8 ? "\xe2\x80\xa6" : ">");
+            r->used = r->columns;
+        } else {
+            row_put(r, one);
+            r->used += columns;
+        }
+    }
+    if (color && r->color)
+        row_put(r, "\033[0m");
+}
+
+void cli_row_pad(struct cli_row *r, unsigned to) {
+    while (r->used < to && !r->full)
+        cli_row_add(r, NULL, " ");
+}
+
+/* ---- numbers ---- */
+
+char *cli_human_bytes(uint64_t n, char out[CLI_HUMAN]) {
+    static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
+    double v = (double)n;
+    size_t u = 0;
+    while (v >= 1024 && u + 1 < HT_ARRAY_LEN(units)) {
+        v /= 1024;
+        u++;
+    }
+    snprintf(out, CLI_HUMAN, u == 0 || v >= 100 ? "%.0f %s" : "%.1f %s", v, units[u]);
+    return out;
+}
+
+char *cli_human_us(uint64_t us, char out[CLI_HUMAN]) {
+    if (us < 1000)
+        snprintf(out, CLI_HUMAN, "%u us", (unsigned)us);
+    else if (us < 1000000)
+        snprintf(out, CLI_HUMAN, us < 100000 ? "%.1f ms" : "%.0f ms", (double)us / 1e3);
+    else
+        snprintf(out, CLI_HUMAN, "%.1f s", (double)us / 1e6);
+    return out;
+}

@@ -1,0 +1,232 @@
+/* The block on a terminal at every size, texts that would speak to the terminal, rows that are cut, QR codes. */
+#include "base/utf8.h"
+#include "cli/live.h"
+#include "support/tap.h"
+
+#include <stdlib.h>
+
+/* ---- texts ---- */
+
+static void texts_are_made_safe(void) {
+    static const struct {
+        const char *text, *safe;
+    } rows[] = {
+        {"plain", "plain"},
+        {"", ""},
+        {"a\033[2J\r\n\t\x7f", "a\\x1b[2J\\x0d\\x0a\\x09\\x7f"},
+        {"k\xc3\xa4se \xe2\x82\xac", "k\xc3\xa4se \xe2\x82\xac"},
+        {"\xc2\x9b\x31m", "\\u009b1m"}, /* CSI as one character */
+        {"a\xe2\x80\xae\x62", "a\\u202eb"},
+        {"\xff\xc3", "\\xff\\xc3"},
+        {"\xed\xa0\x80", "\\xed\\xa0\\x80"},
+    };
+    for (size_t i = 0; i < HT_ARRAY_LEN(rows); i++) {
+        struct ht_buf b = {0};
+        CU_ASSERT_EQUAL(cli_put_text(&b, rows[i].text), 0);
+        CU_ASSERT(ht_slice_is(ht_buf_slice(&b), rows[i].safe));
+        ht_buf_free(&b);
+    }
+}
+
+static void rows_are_cut(void) {
+    static const struct {
+        const char *text;
+        unsigned columns, used;
+        const char *row;
+    } rows[] = {
+        {"abc", 3, 3, "abc"},
+        {"abcd", 3, 3, "ab\xe2\x80\xa6"},
+        {"abc", 1, 1, "\xe2\x80\xa6"},
+        {"abc", 0, 0, ""},
+        {"", 5, 0, ""},
+        {"\xe6\xbc\xa2\xe5\xad\x97", 4, 4, "\xe6\xbc\xa2\xe5\xad\x97"}, /* two columns each */
+        {"\xe6\xbc\xa2\xe5\xad\x97", 3, 3, "\xe6\xbc\xa2\xe2\x80\xa6"},
+        {"\xe6\xbc\xa2\xe5\xad\x97", 2, 2, " \xe2\x80\xa6"},
+        {"a\033b", 6, 6, "a\\x1bb"},
+        {"a\033b", 5, 5, "a   \xe2\x80\xa6"},
+        {"e\xcc\x81x", 2, 2, "e\xcc\x81x"}, /* a combining accent takes none */
+    };
+    for (size_t i = 0; i < HT_ARRAY_LEN(rows); i++) {
+        struct ht_buf b = {0};
+        struct cli_row r = {.b = &b, .columns = rows[i].columns};
+        cli_row_add(&r, "31", rows[i].text);
+        CU_ASSERT_EQUAL(r.rc, 0);
+        CU_ASSERT_EQUAL(r.used, rows[i].used);
+        CU_ASSERT(ht_slice_is(ht_buf_slice(&b), rows[i].row));
+        if (!ht_slice_is(ht_buf_slice(&b), rows[i].row))
+            printf("# %zu: %.*s\n", i, HT_SLICE_ARG(ht_buf_slice(&b)));
+        ht_buf_free(&b);
+    }
+    struct ht_buf b = {0};
+    struct cli_row r = {.b = &b, .columns = 10, .color = true};
+    cli_row_add(&r, "31", "ab");
+    cli_row_pad(&r, 4);
+    cli_row_add(&r, NULL, "c");
+    CU_ASSERT(ht_slice_is(ht_buf_slice(&b), "\033[31mab\033[0m  c"));
+    ht_buf_free(&b);
+}
+
+/* ---- the block ---- */
+
+#define BINDINGS 5
+
+static struct live_binding bindings[BINDINGS];
+
+static struct cli_live example(enum ht_tunnel_state state) {
+    struct cli_live l = {
+        .status = {.state = state,
+                   .attempt = 3,
+                   .retry_in_ms = 3500,
+                   .connections = 2,
+                   .granted = 4,
+                   .streams = 2,
+                   .up_ms = 3725000,
+                   .round_trip_us = 12300,
+                   .streams_total = 1234,
+                   .bytes_in = 3 << 20,
+                   .bytes_out = 900 << 20},
+        .kit = "wss://kit.example",
+        .session = "S-1",
+        .server = "kit/1",
+        .why = "connection refused",
+        .bindings = bindings,
+        .n_bindings = BINDINGS,
+        .rate_in = 1536,
+        .rate_out = 2e6,
+    };
+    for (unsigned i = 0; i < BINDINGS; i++) {
+        bindings[i] = (struct live_binding){.state = i == 4 ? LIVE_GONE : i == 3 ? LIVE_ASKED : LIVE_BOUND};
+        snprintf(bindings[i].url, sizeof bindings[i].url, "https://app-%u.example", i);
+        snprintf(bindings[i].target, sizeof bindings[i].target, "127.0.0.1:%u", 3000 + i);
+        snprintf(bindings[i].name, sizeof bindings[i].name, "%s", i == 0 ? "web" : "");
+        snprintf(bindings[i].why, sizeof bindings[i].why, "%s", i == 4 ? "was taken over" : "");
+    }
+    return l;
+}
+
+static void add_requests(struct cli_live *l, unsigned n) {
+    for (unsigned i = 0; i < n; i++) {
+        char target[16];
+        snprintf(target, sizeof target, "/%u", i);
+        struct ht_request r = {.kind = i % 3 ? HT_EXPOSE_HTTP : HT_PULL_TCP,
+                               .method = "GET",
+                               .target = target,
+                               .peer = "192.0.2.1:5",
+                               .status = i % 2 ? 200 : 0,
+                               .error = i % 2 ? NULL : "connection refused",
+                               .bytes_out = i * 1000,
+                               .duration_us = i * 100};
+        l->soon = true; /* no timer here */
+        cli_live_request(l, &r);
+    }
+}
+
+static void what_it_says(void) {
+    struct cli_live l = example(HT_TUNNEL_UP);
+    struct cli_frame f = {.n_rows = 0};
+    add_requests(&l, 2);
+    CU_ASSERT_EQUAL(cli_live_frame(&l, 100, 40, &f), 0);
+    CU_ASSERT_EQUAL(ht_buf_append(&f.text, "", 1), 0);
+    const char *text = (const char *)ht_buf_head(&f.text);
+    CU_ASSERT_PTR_EQUAL(strstr(text, "online  wss://kit.example  12.3 ms  up 1:02:05\n"
+                                     "session S-1, 2 of 4 WebSockets, kit/1\n\n"
+                                     "https://app-0.example \xe2\x86\x92 127.0.0.1:3000  web\n"
+                                     "https://app-1.example \xe2\x86\x92 127.0.0.1:3001\n"),
+                        text);
+    CU_ASSERT_PTR_NOT_NULL(strstr(text, "\xe2\x86\x92 127.0.0.1:3004  was taken over\n\n"
+                                        "2 open, 1234 so far  in 1.5 KiB/s (3.0 MiB)  out 1.9 MiB/s (900 MiB)\n\n"));
+    CU_ASSERT_PTR_NOT_NULL(strstr(text, "  tcp  0 us       0 B       192.0.2.1:5  connection refused\n"));
+    CU_ASSERT_PTR_NOT_NULL(strstr(text, "  200  100 us     1000 B    GET /1"));
+    ht_buf_free(&f.text);
+    f = (struct cli_frame){.n_rows = 0};
+    l = example(HT_TUNNEL_RETRYING);
+    CU_ASSERT_EQUAL(cli_live_frame(&l, 100, 3, &f), 0);
+    CU_ASSERT(ht_slice_is(ht_buf_slice(&f.text), "kit away  wss://kit.example\nand 5 more"));
+    ht_buf_free(&f.text);
+    f = (struct cli_frame){.n_rows = 0};
+    l.n_bindings = 0;
+    CU_ASSERT_EQUAL(cli_live_frame(&l, 100, 3, &f), 0);
+    CU_ASSERT(ht_slice_is(ht_buf_slice(&f.text), "kit away  wss://kit.example\nattempt 3 in 4 s: connection refused"));
+    ht_buf_free(&f.text);
+}
+
+/* The columns that a row takes, escape sequences left out. */
+static unsigned columns_of(struct ht_slice row) {
+    const uint8_t *p = (const uint8_t *)row.p, *end = p + row.n;
+    unsigned n = 0;
+    while (p < end) {
+        if (*p == '\033') {
+            while (*p++ != 'm')
+                ;
+            continue;
+        }
+        unsigned len = ht_utf8_len(p, end);
+        CU_ASSERT_FATAL(len > 0);
+        p += len;
+        n++; /* nothing wider is in the example */
+    }
+    return n;
+}
+
+static void it_fits_every_terminal(void) {
+    bool good = true;
+    for (int state = HT_TUNNEL_NEW; state <= HT_TUNNEL_ENDED; state++) {
+        struct cli_live l = example((enum ht_tunnel_state)state);
+        l.color = state % 2;
+        for (unsigned requests = 0; requests < 12; requests += 11) {
+            add_requests(&l, requests);
+            for (unsigned columns = 1; columns <= 90; columns++) {
+                for (unsigned rows = 1; rows <= 30; rows++) {
+                    struct cli_frame f = {.n_rows = 0};
+                    good = good && cli_live_frame(&l, columns, rows, &f) == 0;
+                    good = good && f.n_rows >= 1 && (f.n_rows <= rows - 1 || rows == 1);
+                    struct ht_slice rest = ht_buf_slice(&f.text);
+                    for (unsigned i = 0; i < f.n_rows && good; i++) {
+                        const char *end = memchr(rest.p, '\n', rest.n);
+                        size_t n = end ? (size_t)(end - rest.p) : rest.n;
+                        good = columns_of(ht_slice_of(rest.p, n)) == f.widths[i] && f.widths[i] <= columns &&
+                               (end != NULL) == (i + 1 < f.n_rows);
+                        rest = ht_slice_of(rest.p + n + (end ? 1 : 0), rest.n - n - (end ? 1 : 0));
+                    }
+                    if (!good)
+                        printf("# state %d, %ux%u\n", state, columns, rows);
+                    CU_ASSERT_FATAL(good);
+                    ht_buf_free(&f.text);
+                }
+            }
+        }
+    }
+}
+
+static void qr_codes(void) {
+    struct ht_buf b = {0};
+    static char big[4000];
+    CU_ASSERT_EQUAL(cli_qr_put(&b, "https://kit.example", false), 0);
+    const char *text = (const char *)ht_buf_head(&b), *end = memchr(text, '\n', ht_buf_size(&b));
+    CU_ASSERT_PTR_NOT_NULL_FATAL(end);
+    unsigned wide = columns_of(ht_slice_of(text, (size_t)(end - text)));
+    unsigned lines = 0;
+    for (size_t i = 0; i < ht_buf_size(&b); i++)
+        lines += text[i] == '\n';
+    CU_ASSERT_EQUAL((wide - 4) % 4, 1); /* 17 + 4 times its version */
+    CU_ASSERT_EQUAL(lines, (wide + 1) / 2);
+    ht_buf_free(&b);
+    memset(big, 'x', sizeof big - 1);
+    CU_ASSERT_EQUAL(cli_qr_put(&b, big, false), HT_ELIMIT);
+    ht_buf_free(&b);
+}
+
+static const struct tap_test tests[] = {
+    {"texts are made safe", texts_are_made_safe},
+    {"rows are cut", rows_are_cut},
+    {"what the block says", what_it_says},
+    {"it fits every terminal", it_fits_every_terminal},
+    {"QR codes", qr_codes},
+    {NULL, NULL},
+};
+
+int main(void) {
+    setenv("LC_ALL", "C.UTF-8", 1);
+    cli_text_setup();
+    return tap_main("cli, live", tests);
+}
