@@ -225,7 +225,7 @@ struct io_dial_ops {
 struct io_dial *io_dial_start(struct io_loop *loop, const char *host, uint16_t port, struct io_tls *tls,
                               uint64_t timeout_ms, const struct io_dial_ops *ops, void *ctx,
                               struct ht_errmsg *err) HT_MUST_USE;
-/* No callback comes any more. Clears the pointer. NULL is ignored. */
+/* No callback comes any more; what stands already is reset. Clears the pointer. NULL is ignored. */
 void io_dial_cancel(struct io_dial **d);
 
 #endif

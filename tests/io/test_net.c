@@ -420,6 +420,8 @@ static void dials_are_cancelled(void) {
     io_dial_cancel(&dial);
     turns(5);
     CU_ASSERT_EQUAL(d.done, 0);
+    /* What stood before it was called off is reset: nobody came and left in order. */
+    CU_ASSERT(h.n == 1 && h.side[0].ended && h.side[0].err != HT_EOF);
     host_free(&h);
 }
 
