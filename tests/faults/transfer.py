@@ -165,7 +165,7 @@ def web(ledger):
         number, n, chunks = (int(x) for x in re.search(r"/(\d+)/(\d+)/(\d)", lines[0]).groups())
         if field(lines, "upgrade"):
             connection.sendall(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
-            echo(connection, reader, ledger)
+            echo(connection, reader, ledger, f"transfer {number}")
             return False
         if lines[0].startswith("GET"):
             ledger.add(number, True, b"", b"")
@@ -195,7 +195,7 @@ def web(ledger):
     return handle
 
 
-def echo(connection, reader, ledger):
+def echo(connection, reader, ledger, name="a connection"):
     """Sends back what comes. The first 16 bytes are the transfer's number and length."""
     got = bytearray()
     try:
@@ -210,7 +210,7 @@ def echo(connection, reader, ledger):
         reader.ended = "reset"
     if len(got) < HEAD.size:
         if reader.ended == "fin":
-            ledger.broken.append(f"a connection ended cleanly after {len(got)} bytes at the service")
+            ledger.broken.append(f"{name} ended cleanly after {len(got)} bytes at the service")
         return
     number, n = HEAD.unpack_from(got)
     if n > MOST:

@@ -1,5 +1,5 @@
-"""Broken links: a proxy between driver and kit cuts, delays, splits and half-closes at places drawn from a printed seed. No byte
-is lost, doubled or reordered, and a transfer that was cut never looks complete, to the visitor or to the service.
+"""Broken links: a proxy between driver and kit cuts, delays, splits and half-closes at places drawn from a seed. No
+byte is lost, doubled or reordered, and a transfer that was cut never looks complete, to the visitor or to the service.
 
 CUTS and SEED in the environment say how many cuts there are, and which.
 """
@@ -91,7 +91,7 @@ class Load:
 
     def check(self):
         for name, number in self.refused:
-            # A 502 may come after the service has seen the request; what is closed without a word has never gone anywhere.
+            # A 502 may come after the service has seen the request. What is closed without a word has gone nowhere.
             if name == "tcp echo" and self.ledger.has(number):
                 self.broken.append(f"{name}: transfer {number} was closed at once, and the service has seen it")
         broken = self.broken + self.ledger.broken
@@ -110,9 +110,9 @@ def run_cuts(cuts, seed):
         web = stack.enter_context(Service(transfer.web(load.ledger)))
         tcp = stack.enter_context(Service(transfer.pull(load.ledger)))
         proxy = stack.enter_context(FaultProxy(t.kit.port, seed, calm=True))
-        for _ in range(2):
-            t.drivers.append(Driver(proxy, "expose", f"0={web.port}"))
-            t.drivers.append(Driver(proxy, "pull", f"0={tcp.port}"))
+        for sockets in ("1", "3"):  # v1; and v2, where a lost secondary takes its own streams along and is replaced
+            t.drivers.append(Driver(proxy, "expose", f"0={web.port}", "--connections", sockets))
+            t.drivers.append(Driver(proxy, "pull", f"0={tcp.port}", "--connections", sockets))
         kinds = []
         for web_driver, tcp_driver in (t.drivers[:2], t.drivers[2:]):
             kinds.append(load.kinds(web_driver.port, tcp_driver.port))
