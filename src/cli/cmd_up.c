@@ -277,6 +277,10 @@ int cmd_config_check(int argc, char **argv) {
         }
         if (rc == OPT_EXIT_OK)
             rc = o.json ? show_json(&c, &p) : show_text(&c, &p);
+        if (fflush(stdout) != 0 && rc == OPT_EXIT_OK) {
+            cli_complain("standard output cannot be written");
+            rc = OPT_EXIT_FAILURE;
+        }
         plan_free(&p);
     }
     cli_config_free(&c);

@@ -1,0 +1,208 @@
+"""Exit codes: every code that spec/options.yaml gives a command, by a real run of that command."""
+
+import os
+import signal
+import subprocess
+
+from gen import options
+from tests.integration.harness import BIN, ROOT, Folder, Kit, Program, command, eventually, free_port, http_service
+from tests.support.tap import case, main
+
+MODEL = options.load(os.path.join(ROOT, "spec"))
+TUNNELS = ("expose", "pull", "up")
+ADMIN = ("list", "sessions list", "sessions kill", "bindings list", "health", "metrics", "events")
+
+
+class World:
+    """What the runs need: a kit, one with a token, a server that is no kit, a folder with configuration files."""
+
+    def __enter__(self):
+        self.folder = Folder()
+        self.kit = Kit()
+        self.guarded = Kit(env={"HOODY_TUNNEL_TOKEN": "s3cret"})
+        self.broken = http_service(lambda head, body: b"HTTP/1.1 500 Oops\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        self.nobody = f"127.0.0.1:{free_port()}"
+        return self
+
+    def __exit__(self, *_):
+        self.broken.__exit__()
+        assert self.kit.end() == 0 and self.guarded.end() == 0
+        self.folder.__exit__()
+
+    def words(self, name, port="0"):
+        """The command with what it cannot do without."""
+        if name in ("expose", "pull"):
+            return [name, f"{port}=9"]
+        if name == "up":
+            path = self.folder.join(f"{port}.yaml")
+            with open(path, "w", encoding="ascii") as f:
+                f.write(f"expose: ['{port}=9']\n")
+            return ["up", "-f", path]
+        return [*name.split(), "S-1"] if name == "sessions kill" else name.split()
+
+    def started(self, name, url, *more):
+        """A tunnel that stands."""
+        program = Program([BIN, *self.words(name), "--url", url, *more])
+        program.wait_line(" -> ")
+        return program
+
+
+def status_of(*args, env=None):
+    return command(*args, env=env)[0]
+
+
+def interrupted(program):
+    status = program.end(signal.SIGINT)
+    program.check_sanitizers()
+    return status
+
+
+# ---- tunnels ----
+
+
+def second_interrupt(world, name):
+    """A kit that says nothing any more makes the goodbye take its time."""
+    kit = Kit()
+    program = world.started(name, kit.url)
+    kit.process.send_signal(signal.SIGSTOP)
+    program.process.send_signal(signal.SIGINT)
+    try:
+        program.process.wait(0.2)
+    except subprocess.TimeoutExpired:
+        pass
+    status = program.end(signal.SIGINT)
+    kit.process.send_signal(signal.SIGCONT)
+    kit.end()
+    return status
+
+
+def killed(world, name):
+    program = world.started(name, world.kit.url)
+    session = world.kit.get("/sessions")["sessions"][-1]["sessionId"]
+    assert status_of("sessions", "kill", session, "--grace-ms=0", "--url", world.kit.url) == 0
+    return program.process.wait(20), program.end()
+
+
+def tunnel(world, name, code):
+    url = ["--url", world.kit.url]
+    return {
+        "ok": lambda: interrupted(world.started(name, world.kit.url)),
+        "failure": lambda: second_interrupt(world, name),
+        "usage": lambda: status_of(*world.words(name), "--nonsense"),
+        "config": lambda: status_of(*world.words(name), *url, "--token-file", "/nonexistent"),
+        "auth": lambda: status_of(*world.words(name), "--url", world.guarded.url),
+        "bind": lambda: status_of(*world.words(name, "1"), *url),
+        "gave_up": lambda: status_of(*world.words(name), "--url", world.nobody),
+        "revoked": lambda: killed(world, name)[0],
+    }[code]()
+
+
+# ---- the kit's API ----
+
+
+def admin(world, name, code):
+    words = world.words(name)
+    if code == "ok" and name == "events":
+        readers = world.kit.metric("hoody_tunnel_event_readers")
+        program = Program([BIN, *words, "--url", world.kit.url])
+        eventually(lambda: world.kit.metric("hoody_tunnel_event_readers") > readers, "a reader of events")
+        return interrupted(program)
+    if code == "ok" and name == "sessions kill":
+        program = world.started("expose", world.kit.url)
+        words[-1] = world.kit.get("/sessions")["sessions"][-1]["sessionId"]
+        status = status_of(*words, "--url", world.kit.url)
+        assert program.end() == 7
+        return status
+    return {
+        "ok": lambda: status_of(*words, "--url", world.kit.url),
+        "failure": lambda: status_of(*words, "--url", f"127.0.0.1:{world.broken.port}"),
+        "usage": lambda: status_of(*words, "--timeout", "soon"),
+        "config": lambda: status_of(*words, "--url", world.kit.url, "--token-file", "/nonexistent"),
+        "auth": lambda: status_of(*words, "--url", world.guarded.url),
+        "gave_up": lambda: status_of(*words, "--url", world.nobody),
+    }[code]()
+
+
+# ---- the others ----
+
+
+def kit(world, _name, code):
+    return {
+        "ok": lambda: Kit().end(),
+        "usage": lambda: status_of("serve", "--max-sessions", "none"),
+        "config": lambda: status_of("serve", "--listen", f"127.0.0.1:{world.kit.port}"),
+    }[code]()
+
+
+def demo(_world, _name, code):
+    def started():
+        program = Program([BIN, "demo"])
+        program.wait_line("Requests show up below")
+        return program
+
+    return {
+        "ok": lambda: interrupted(started()),
+        "failure": lambda: status_of("demo", env={"HOODY_TUNNEL_RESERVED_PORTS": "1-65535"}),  # no port to expose on
+        "usage": lambda: status_of("demo", "now"),
+        "config": lambda: status_of("demo", env={"HOODY_TUNNEL_TOKEN_FILE": "/nonexistent"}),
+    }[code]()
+
+
+def ready(world, _name, code):
+    return {
+        "ok": lambda: status_of("ready", "--url", world.guarded.url),  # needs no token
+        "failure": lambda: status_of("ready", "--url", world.nobody),
+        "usage": lambda: status_of("ready", "--url", "gopher://a"),
+        "config": lambda: status_of("ready", "--url", "https://localhost:1", "--ca", "/nonexistent"),
+    }[code]()
+
+
+def check(world, _name, code):
+    words = ["config", "check", *world.words("up")[1:]]
+
+    def full():
+        with open("/dev/full", "w", encoding="ascii") as disk:
+            return subprocess.run([BIN, *words], stdout=disk, stderr=subprocess.DEVNULL, check=False, timeout=30).returncode
+
+    return {
+        "ok": lambda: status_of(*words),
+        "failure": full,
+        "usage": lambda: status_of(*words, "more"),
+        "config": lambda: status_of("config", "check", "-f", "/nonexistent"),
+    }[code]()
+
+
+RUNS = {"serve": kit, "demo": demo, "ready": ready, "config check": check, **{name: tunnel for name in TUNNELS},
+        **{name: admin for name in ADMIN}}
+
+
+def define(name, codes):
+    @case(f"{name}: " + ", ".join(f"{code['code']} {code['name']}" for code in codes))
+    def _():
+        with World() as world:
+            for code in codes:
+                status = RUNS[name](world, name, code["name"])
+                assert status == code["code"], (name, code["name"], status)
+            text = command(*name.split(), "--help")[1]
+            for code in codes:
+                assert f"\n  {code['code']}  {code['doc'][:40]}" in text, (name, code, text)
+
+
+for each in MODEL["commands"]:
+    define(each.name, each.exit_codes)
+
+
+@case("another driver takes the port over: 7")
+def _():
+    with World() as world:
+        program = Program([BIN, "expose", "0=9", "--url", world.kit.url])
+        port = program.wait_line(r"http://127\.0\.0\.1:(\d+) -> ").group(1)
+        other = Program([BIN, "expose", f"{port}=9", "--takeover", "--url", world.kit.url])
+        other.wait_line(" -> ")
+        assert program.process.wait(20) == 7, program.text()
+        program.end()
+        assert interrupted(other) == 0
+
+
+if __name__ == "__main__":
+    main()
