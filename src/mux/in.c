@@ -270,11 +270,12 @@ static int on_goaway(struct mux_session *s, const struct wire_goaway *g) {
     return HT_ECLOSED;
 }
 
-static int on_ping(struct mux_session *s, struct mux_link *l, uint8_t type, const struct wire_ping *ping) {
+static int on_ping(struct mux_session *s, uint8_t type, const struct wire_ping *ping) {
     if (type == WIRE_PING) {
         if (s->cfg.metrics)
             s->cfg.metrics->pings_total[HT_METRIC_DIRECTION_RECEIVED]++;
-        out_pong(l, ping->nonce);
+        if (session_primary(s)) /* FRAME-10, even when the PING came on a secondary */
+            out_pong(session_primary(s), ping->nonce);
         return 0;
     }
     uint64_t nonce;
@@ -299,7 +300,7 @@ static int on_ping(struct mux_session *s, struct mux_link *l, uint8_t type, cons
     } while (0)
 
 /* wire_check_rx() has seen to it that only frames of the other role come here. */
-static int hand_up(struct mux_session *s, struct mux_link *l, uint8_t type, const union wire_any *any) {
+static int hand_up(struct mux_session *s, uint8_t type, const union wire_any *any) {
     switch (type) {
     case WIRE_BIND:
         if (s->ops->bind)
@@ -334,7 +335,7 @@ static int hand_up(struct mux_session *s, struct mux_link *l, uint8_t type, cons
         break;
     case WIRE_PING:
     case WIRE_PONG:
-        return on_ping(s, l, type, &any->ping);
+        return on_ping(s, type, &any->ping);
     case WIRE_GOAWAY:
         return on_goaway(s, &any->goaway);
     default: /* a frame of a later version that asks nothing of us */
@@ -343,7 +344,7 @@ static int hand_up(struct mux_session *s, struct mux_link *l, uint8_t type, cons
     return 0;
 }
 
-static int session_frame(struct mux_session *s, struct mux_link *l, uint8_t type, const uint8_t *payload, size_t len) {
+static int session_frame(struct mux_session *s, uint8_t type, const uint8_t *payload, size_t len) {
     union wire_any any;
     struct wire_error err;
     if (type == WIRE_BIND || type == WIRE_UNBIND || type == WIRE_REISSUE_JOIN_TICKETS) {
@@ -352,7 +353,7 @@ static int session_frame(struct mux_session *s, struct mux_link *l, uint8_t type
             return rc;
     }
     if (wire_decode_any(type, payload, len, link_scratch(), &any, &err) == 0)
-        return hand_up(s, l, type, &any);
+        return hand_up(s, type, &any);
     if (err.scope != WIRE_SCOPE_REPLY)
         return session_violation(s, err.code, err.ws_close, err.text);
     if (HT_MUTANT(BIND_5))
@@ -368,5 +369,5 @@ int in_frame(struct mux_session *s, struct mux_link *l, uint8_t type, uint32_t i
         return session_violation(s, WIRE_CODE_PROTOCOL_ERROR, WIRE_CLOSE_PROTOCOL_ERROR,
                                  "a frame of the session on a secondary connection");
     return id != 0 || type == WIRE_WINDOW ? stream_frame(s, l, type, id, payload, len)
-                                          : session_frame(s, l, type, payload, len);
+                                          : session_frame(s, type, payload, len);
 }
