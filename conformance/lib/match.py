@@ -98,6 +98,8 @@ def calculate(text, lookup):
             return _OPS[type(node.op)](walk(node.left), walk(node.right))
         if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
             return -walk(node.operand)
+        if isinstance(node, ast.Compare) and len(node.ops) == 1 and isinstance(node.ops[0], ast.Eq):
+            return walk(node.left) == walk(node.comparators[0])
         if isinstance(node, (ast.Name, ast.Attribute)):
             return lookup(ast.unparse(node))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("len", "str"):
@@ -149,7 +151,8 @@ class Scope:
         whole = re.fullmatch(rf"\$({self._NAME})", text)
         if whole:
             value = self.get(whole.group(1))
-            return self.fill(value) if whole.group(1) in self.authored and not isinstance(value, str) else value
+            plain = isinstance(value, str) and not re.fullmatch(rf"\${self._NAME}", value)
+            return self.fill(value) if whole.group(1) in self.authored and not plain else value
         return re.sub(rf"\$\{{({self._NAME})\}}", lambda m: str(self.get(m.group(1))), text)
 
     def _tagged(self, t):

@@ -59,21 +59,21 @@ async def _connect(run, name, status=101, chosen=None, version=None, early=None,
         sock.close()
         raise Failure(f"{name}: the upgrade is answered {got}", f"HTTP {status}", f"{line} {show(rest)}")
     if got != 101:
-        await _refusal(run, name, sock, fields, rest, answer)
+        await _refusal(run, name, sock, line, fields, rest, answer)
         return
     _check_upgrade(name, key, fields, chosen or how["offer"][0])
     link = run.adopt(name, sock, "driver", rest, version)
     link.accepted = fields
 
 
-async def _refusal(run, name, sock, fields, rest, answer):
+async def _refusal(run, name, sock, line, fields, rest, answer):
     conn = tcp.Tcp(run, name, sock, rest)
     run.extras.append(conn)
     size = int(fields.get("content-length", 0))
     await run.until(lambda: len(conn.data) >= size or conn.end)
     body = bytes(conn.data)
     if body:
-        _check_schema("connect", None, fields, body)
+        _check_answer("connect", int(line.split(" ")[1]), fields, body)
     have = {"headers": fields, "body": body, "json": _json_or_none(body)}
     bad = mismatch(answer or {}, have, run.scope)
     if bad:
@@ -276,23 +276,29 @@ def _json_or_none(body):
         return None
 
 
-def _check_schema(operation, status, fields, body):
-    """The body against the OpenAPI document that the kit's spec gives for this answer."""
+def check_schema(operation, schema, value):
+    """A value against a schema of the OpenAPI document."""
     import jsonschema  # pylint: disable=import-outside-toplevel
-    op = spec.operations[operation][2]
-    answer = spec.resolve(op["responses"].get(str(status), {})) if status else {}
-    kinds = answer.get("content", {})
+    try:
+        jsonschema.Draft202012Validator({**schema, "components": spec.api["components"]}).validate(value)
+    except jsonschema.ValidationError as e:
+        raise Failure(f"{operation}: not as openapi.yaml has it: {e.message}", json.dumps(schema), show(value, 600)) from e
+
+
+def _check_answer(operation, status, fields, body):
+    """An answer against what openapi.yaml says about this status of the operation."""
+    answers = spec.operations[operation][2]["responses"]
+    if str(status) not in answers:
+        return
+    kinds = spec.resolve(answers[str(status)]).get("content", {})
     have = fields.get("content-type", "")
     if kinds and not any(have.replace(" ", "").lower() == k.replace(" ", "").lower() for k in kinds):
         raise Failure(f"{operation}: the Content-Type", " or ".join(kinds), have or "nothing")
-    if "application/json" not in kinds:
-        return
-    schema = {**kinds["application/json"]["schema"], "components": spec.api["components"]}
-    try:
-        jsonschema.Draft202012Validator(schema).validate(json.loads(body))
-    except (ValueError, jsonschema.ValidationError) as e:
-        raise Failure(f"{operation}: the body is not as openapi.yaml has it: {getattr(e, 'message', e)}",
-                      json.dumps(kinds["application/json"]["schema"]), show(body, 600)) from e
+    if "application/json" in kinds:
+        value = _json_or_none(body)
+        if value is None:
+            raise Failure(f"{operation}: the body", "JSON", show(body))
+        check_schema(operation, kinds["application/json"]["schema"], value)
 
 
 @verb("admin", "params", "headers", "status", "json", "body", "method", "answer", "raw", "port", keep=())
@@ -327,7 +333,7 @@ async def _admin(run, operation, params=None, headers=(), status=200, json=None,
     if got.status != status:
         raise Failure(f"{operation}: answered {got.status}", f"HTTP {status}", f"{got.status} {show(got.body)}")
     if (method or verb_) != "HEAD" and (got.body or status == 200):
-        _check_schema(operation, status, have["headers"], got.body)
+        _check_answer(operation, status, have["headers"], got.body)
     want = dict(answer or {})
     if json is not None:
         want["json"] = json

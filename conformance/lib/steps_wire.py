@@ -96,6 +96,8 @@ async def _ws(run, frames, on="s", may_fail=False, split=None):
 @verb("expect", "on", "any_order", "ordered", "one_message", "skip", "timeout", keep=("*",))
 async def _expect(run, frames, on="s", any_order=False, ordered=False, one_message=False, skip=(), timeout=None):
     link = run.link(on)
+    if isinstance(frames, str) and frames.startswith("$"):
+        frames = run.scope.fill(frames)
     items = frames if isinstance(frames, list) else [frames]
     got = []
     for item in items:
