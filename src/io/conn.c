@@ -161,11 +161,24 @@ static void destroy(struct io_conn *c) {
     ht_free(c);
 }
 
+static void set_reset(struct io_conn *c, bool on) {
+    struct linger l = {.l_onoff = on, .l_linger = 0};
+    setsockopt(c->io.fd, SOL_SOCKET, SO_LINGER, &l, sizeof l);
+}
+
+void io_conn_reset_on_exit(struct io_conn *c) {
+    if (!c->resets)
+        set_reset(c, true);
+    c->resets = true;
+}
+
 void io_conn_close(struct io_conn **cp) {
     struct io_conn *c = *cp;
     if (!c)
         return;
     *cp = NULL;
+    if (c->resets)
+        set_reset(c, false);
     if (c->ssl && !c->shut && !c->broken) {
         ERR_clear_error();
         SSL_shutdown(c->ssl);
@@ -178,8 +191,8 @@ void io_conn_abort(struct io_conn **cp) {
     if (!c)
         return;
     *cp = NULL;
-    struct linger rst = {.l_onoff = 1, .l_linger = 0};
-    setsockopt(c->io.fd, SOL_SOCKET, SO_LINGER, &rst, sizeof rst);
+    if (!c->resets)
+        set_reset(c, true);
     destroy(c);
 }
 

@@ -162,6 +162,9 @@ int io_conn_shutdown(struct io_conn *c);
 void io_conn_close(struct io_conn **c);
 /* Closes with RST, so that a cut never looks like a clean end. */
 void io_conn_abort(struct io_conn **c);
+/* From now on the end of the process is a cut too: for bytes whose only end is the connection's. A process that is
+ * killed must not make half of them look whole. */
+void io_conn_reset_on_exit(struct io_conn *c);
 /*
  * Closes after an answer that must reach a peer who may still be sending (hardening case 2): half-closes, drops what
  * comes for up to `linger_ms` or 1 MiB, then closes. The connection belongs to the loop from now on. Clears the

@@ -215,6 +215,7 @@ struct relay_pipe *relay_pipe_start(struct io_loop *loop, struct io_conn *conn, 
     p->half_close_ms = half_close_timeout_ms;
     io_task_init(&p->begin, begin_run);
     io_timer_init(loop, &p->quiet, quiet_fired);
+    io_conn_reset_on_exit(conn);
     io_conn_set_ops(conn, &pipe_conn_ops, p);
     mux_stream_set_ops(st, &pipe_stream_ops, p);
     io_conn_read_on(conn, true);

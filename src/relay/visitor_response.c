@@ -91,6 +91,7 @@ static int write_framing(struct visitor_http *v, const struct answer_head *a) {
         rc = http_write_content_length(&v->head, a->length);
     } else if (v->http10) {
         v->framing = FRAMING_CLOSE;
+        io_conn_reset_on_exit(v->conn);
         v->keep = false;
     } else {
         v->framing = FRAMING_CHUNKED;
