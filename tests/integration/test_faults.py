@@ -40,6 +40,7 @@ class Load:
         return {
             "down length": lambda number, n: transfer.download(web, number, n, 0),
             "down chunked": lambda number, n: transfer.download(web, number, n, 1),
+            "down to close": lambda number, n: transfer.download(web, number, n, 1, b"1.0"),
             "up length": lambda number, n: transfer.upload(web, number, n, 0),
             "up chunked": lambda number, n: transfer.upload(web, number, n, 1),
             "upgraded echo": lambda number, n: transfer.echo_upgraded(web, number, n, self.ledger),
