@@ -291,6 +291,7 @@ help:
 	@echo 'make gen         only what the specs generate, in build/gen/'
 	@echo 'make unit        the unit tests alone (SAN=1: under sanitizers)'
 	@echo 'make spec-diff   what changed in the protocol since it was released, or since OLD=<file or git ref>; is it compatible?'
+	@echo 'make conformance-mutants  the suite against our kit and driver with one seeded fault after the other'
 	@echo 'make rehearsal   a hoody-tunnel.v3 for trial: generated, built, spoken beside v1 and v2'
 	@echo 'make layers      no include points up; make lint: second compiler, formatter; make format'
 

@@ -13,3 +13,10 @@ conformance-sdk: gen
 		--json $(CONFORMANCE)/sdk.json --junit $(CONFORMANCE)/sdk.xml $(CONFORMANCE_ARGS)
 
 .PHONY: conformance conformance-sdk
+
+# The suite against our kit and driver with one seeded fault after the other (src/base/mutant.h); 95 % must be caught.
+conformance-mutants:
+	@$(MAKE) --no-print-directory MUTANTS=1 W=build/mutants all
+	@W=build/mutants $(PYTHON) conformance/mutants.py $(MUTANTS_ARGS)
+
+.PHONY: conformance-mutants
