@@ -278,6 +278,7 @@ format:
 
 -include tests/fuzz/fuzz.mk
 -include tests/faults/faults.mk
+-include tests/hostile/hostile.mk
 -include conformance/conformance.mk
 
 help:

@@ -178,6 +178,7 @@ static void test_slow_head(void) {
         (void)!send(v.fd, head + i, 1, MSG_NOSIGNAL);
         UNTIL(ht_now_ms() >= next);
     }
+    CU_ASSERT(vis_got(&v) > 0); /* while it was still being sent */
     vis_expect(&v, ANSWER("408 Request Timeout", CLOSE, "20", "request head timeout"));
     vis_expect_end(&v, false);
     leave(&v);
