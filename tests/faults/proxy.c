@@ -17,8 +17,9 @@
  *     cut      everything that stands is reset
  *     freeze   nothing passes any more, nothing is closed: a dead link
  *     thaw     ... and goes on
- *     stall DIRECTION N   on connections that come only N units pass in this direction (up or down): the HTTP head is
- *              the first, each WebSocket frame behind it another one; "stalled NUMBER DIRECTION" when more has come
+ *     stall DIRECTION N [K]   on connections that come, but for the first K of them, only N units pass in this
+ *              direction (up or down): the HTTP head is the first, each WebSocket frame behind it another one;
+ *              "stalled NUMBER DIRECTION" when more has come
  *     flow     what stalled goes on, and nothing stalls any more
  *
  * The end of its input ends it.
@@ -91,6 +92,7 @@ static size_t n_pairs;
 static uint64_t seed = 1, reach = 512 * 1024, count;
 static bool calm, hold, frozen;
 static struct units stall[2];
+static unsigned spared;
 static uint16_t to_port;
 
 static uint64_t now_ms(void) {
@@ -189,8 +191,12 @@ static void accept_one(int listener) {
     setsockopt(near, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
     setsockopt(far, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
     p->number = ++count;
-    p->way[UP] = (struct way){.from = near, .to = far, .cut_at = UINT64_MAX, .units = stall[UP]};
-    p->way[DOWN] = (struct way){.from = far, .to = near, .cut_at = UINT64_MAX, .units = stall[DOWN]};
+    for (int d = UP; d <= DOWN; d++) {
+        p->way[d] = (struct way){.from = d == UP ? near : far, .to = d == UP ? far : near, .cut_at = UINT64_MAX};
+        if (!spared)
+            p->way[d].units = stall[d];
+    }
+    spared -= spared > 0;
     printf("open %" PRIu64 "\n", p->number);
     if (!calm)
         plan(p);
@@ -332,8 +338,10 @@ static bool answer(const char *word) {
             pairs[i]->way[UP].units.watched = pairs[i]->way[DOWN].units.watched = false;
     } else if (strncmp(word, "stall up ", 9) == 0 || strncmp(word, "stall down ", 11) == 0) {
         bool up = word[6] == 'u';
+        char *end;
         stall[up ? UP : DOWN] =
-            (struct units){.watched = true, .allowed = (unsigned)strtoul(word + (up ? 9 : 11), NULL, 10)};
+            (struct units){.watched = true, .allowed = (unsigned)strtoul(word + (up ? 9 : 11), &end, 10)};
+        spared = (unsigned)strtoul(end, NULL, 10);
     } else {
         fprintf(stderr, "fault_proxy: what is %s?\n", word);
         return false;

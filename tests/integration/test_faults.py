@@ -66,6 +66,10 @@ class Load:
                 self.refused.append((name, number))
         return end
 
+    def count(self, end):
+        with self.lock:
+            return sum(n for (_, what), n in self.ends.items() if what == end)
+
     def _visit(self, visitor, kinds):
         rng = random.Random(self.seed * 1000 + visitor)
         while not self.over.is_set():
@@ -140,7 +144,7 @@ def run_cuts(cuts, seed):
             print(f"# {line}")
         parts = sum(not whole for seen in load.ledger.seen.values() for whole, _, _ in seen)
         print(f"# {parts} transfers cut at the service")
-        assert parts and any(n for (_, end), n in load.ends.items() if end == "cut"), "nothing was shown"
+        assert parts and load.count("cut"), "nothing was shown"
         load.check()
         for k in kinds:
             for name, run in k.items():
@@ -156,6 +160,66 @@ def run_cuts(cuts, seed):
 def _():
     print(f"# SEED={SEED} CUTS={CUTS}", flush=True)
     run_cuts(CUTS, SEED)
+
+
+def pings(kit):
+    return kit.metric('hoody_tunnel_pings_total{direction="sent"}')
+
+
+@contextlib.contextmanager
+def steady_tunnel(seed, *kit_args):
+    """One v1 driver for each kind of binding, visitors to both that never pause, and a link that does as it is told."""
+    with contextlib.ExitStack() as stack:
+        load = Load(seed)
+        t = stack.enter_context(Tunnel(*kit_args))
+        web = stack.enter_context(Service(transfer.web(load.ledger)))
+        tcp = stack.enter_context(Service(transfer.pull(load.ledger)))
+        proxy = stack.enter_context(FaultProxy(t.kit.port, calm=True))
+        for command, service in (("expose", web), ("pull", tcp)):
+            t.drivers.append(Driver(proxy, command, f"0={service.port}", *kit_args))
+        kinds = load.kinds(t.drivers[0].port, t.drivers[1].port)
+        prompter = Prompter(t.drivers)
+        try:
+            load.start(kinds.items(), VISITORS)
+            eventually(lambda: load.count("whole") > 10, "visitors are served")
+            yield t, proxy, load
+        finally:
+            load.end()
+            prompter.end()
+        print("# " + ", ".join(f"{load.count(end)} {end}" for end in ("whole", "cut", "refused")))
+        load.check()
+        for name, run in kinds.items():
+            assert load.one(name, run, 300_000) == "whole", name
+        for driver in t.drivers:
+            assert driver.end(signal.SIGINT) == 0, driver.text()
+
+
+@case("a link that stands still for a while is a pause and no cut")
+def _():
+    with steady_tunnel(SEED, "--ping-interval", "100ms", "--pong-timeout", "20s") as (t, proxy, load):
+        for _ in range(3):
+            proxy.say("freeze")
+            eventually(lambda n=pings(t.kit): pings(t.kit) >= n + 2, "PINGs into the void")
+            proxy.say("thaw")
+            eventually(lambda n=load.count("whole"): load.count("whole") > n + 10, "visitors are served again")
+        assert {end for _, end in load.ends} == {"whole"}, load.ends
+        assert all(len(d.events("connected")) == 1 for d in t.drivers)
+
+
+@case("a link that is dead and says nothing is noticed on both sides, and shows as a cut")
+def _():
+    with steady_tunnel(SEED, "--ping-interval", "150ms", "--pong-timeout", "300ms") as (t, proxy, load):
+        for i in range(1 if SANITIZED else 2):
+            proxy.say("freeze")
+            eventually(lambda: t.kit.get("/tunnels")["orphanedSessions"] == 2, "the kit parks both sessions")
+            eventually(lambda: not any(map(linked, t.drivers)), "both drivers notice")
+            eventually(lambda n=load.count("refused"): load.count("refused") > n, "visitors are told")
+            proxy.say("cut")  # what the frozen network still held never comes
+            proxy.say("thaw")
+            eventually(lambda: all(map(linked, t.drivers)), "both drivers are back")
+            eventually(lambda n=load.count("whole"): load.count("whole") > n + 10, "and serve")
+            assert all(d.events("connected")[-1]["resumed"] for d in t.drivers)
+            assert all(len(d.events("connected")) >= i + 2 for d in t.drivers)
 
 
 if __name__ == "__main__":

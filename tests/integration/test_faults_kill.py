@@ -65,7 +65,8 @@ class Scene(contextlib.ExitStack):
     def __init__(self):
         super().__init__()
         self.listen, self.port = free_port(), free_port()
-        self.visitor = self.driver = self.kit = None
+        self.driver = self.kit = None
+        self.visitors = []
         self.kit_is_ending = False
         self.framed = True  # the visitor can tell by what comes whether it is whole
 
@@ -88,8 +89,8 @@ class Scene(contextlib.ExitStack):
     def bound(self):
         return any('"event":"bound"' in line for line in list(self.driver.log))
 
-    def set_up(self):
-        self.start_driver()
+    def set_up(self, *more):
+        self.start_driver(*more)
         eventually(self.bound, f"the driver is bound: {self.driver.text()}")
 
     def serves(self):
@@ -105,9 +106,10 @@ class Scene(contextlib.ExitStack):
             return False
 
     def visit(self, request, expect=0):
-        self.visitor = self.enter_context(connect(self.port))
-        self.visitor.sendall(request)
-        return read_exactly(self.visitor, expect) if expect else b""
+        visitor = self.enter_context(connect(self.port))
+        self.visitors.append(visitor)
+        visitor.sendall(request)
+        return read_exactly(visitor, expect) if expect else b""
 
     def tunnels(self):
         return self.kit.get("/tunnels")
@@ -145,22 +147,22 @@ class Scene(contextlib.ExitStack):
                 self.kit.request("DELETE", f"/sessions/{begun.group(1)}")
         eventually(lambda: self.tunnels()["orphanedSessions"] == 0, "nothing parked")
 
-    def visitor_sees_it(self, victims):
+    def visitors_see_it(self, victims):
         """What was under way is cut, and shows it."""
-        if not self.visitor:
-            return
-        self.visitor.settimeout(15)
-        got, end = b"", "fin"
-        try:
-            while data := self.visitor.recv(1 << 20):
-                got += data
-        except ConnectionError:
-            end = "reset"
-        self.visitor.close()
-        # An answer that names its length may end as it likes: it shows. Raw bytes have no other end than the connection's.
-        refused = got.startswith((b"HTTP/1.1 502 ", b"HTTP/1.1 503 ")) or (self.framed and "kit" in victims)
-        assert end == "reset" or refused, (end, got[:100])
-        assert len(got) < BODY, "a whole answer nobody gave"
+        for visitor in self.visitors:
+            visitor.settimeout(15)
+            got, end = b"", "fin"
+            try:
+                while data := visitor.recv(1 << 20):
+                    got += data
+            except ConnectionError:
+                end = "reset"
+            visitor.close()
+            # An answer that names its length may end as it likes: it shows. Raw bytes have no other end than the
+            # connection's.
+            refused = got.startswith((b"HTTP/1.1 502 ", b"HTTP/1.1 503 ")) or (self.framed and "kit" in victims)
+            assert end == "reset" or refused, (end, got[:100])
+            assert len(got) < BODY, "a whole answer nobody gave"
 
     def nothing_left(self):
         """The drivers end; the kit is as new."""
@@ -223,6 +225,21 @@ def before_bind_ok(s):
     assert s.tunnels()["totalBindings"] == 1 and linked(s.driver) and not s.bound()
 
 
+def joining(s):
+    """Of a session with several sockets only the first stands."""
+    s.proxy.say("stall up 1 1")
+    s.start_driver("--connections", "3")
+    eventually(lambda: s.proxy.stalled() == 2, "the driver's JOINs")
+    assert s.tunnels()["sessions"][0]["protocol"] == "v2"
+
+
+def spread(s):
+    """A session with several sockets and a visitor on each."""
+    s.set_up("--connections", "3")
+    for _ in range(3):
+        s.visit(b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n", BODY // 2)
+
+
 def idle(s):
     s.set_up()
     assert s.serves()
@@ -232,8 +249,7 @@ def mid_head(s):
     s.set_up()
     s.visit(b"GET / HTTP/1.1\r\nHos")
     assert s.serves()
-    s.visitor.sendall(b"t: a\r\n")
-    s.visitor = None  # no request yet: how this connection ends is nobody's concern
+    s.visitors.pop().sendall(b"t: a\r\n")  # no request yet: how this connection ends is nobody's concern
 
 
 def mid_request_body(s):
@@ -258,9 +274,9 @@ def upgraded(s):
     s.set_up()
     s.framed = False
     s.visit(b"GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
-    _, rest = read_head(s.visitor)
-    s.visitor.sendall(b"there")
-    assert read_exactly(s.visitor, 5, rest) == b"there"
+    _, rest = read_head(s.visitors[0])
+    s.visitors[0].sendall(b"there")
+    assert read_exactly(s.visitors[0], 5, rest) == b"there"
 
 
 def pull_open(s):
@@ -293,8 +309,8 @@ def draining(s):
     s.kit_is_ending = True
 
 
-STATES = (connecting, upgrading, before_hello, before_hello_ok, before_bind_ok, idle, mid_head, mid_request_body,
-          mid_response, until_close, upgraded, pull_open, parked, resuming, draining)
+STATES = (connecting, upgrading, before_hello, before_hello_ok, before_bind_ok, joining, spread, idle, mid_head,
+          mid_request_body, mid_response, until_close, upgraded, pull_open, parked, resuming, draining)
 
 
 def recovers(state, victims):
@@ -308,7 +324,7 @@ def recovers(state, victims):
         eventually(s.serves, f"the first answer: {s.driver.text()}", within + 5)
         took = time.monotonic() - back
         assert took < within, f"{took:.2f} s, more than {within:.2f} s"
-        s.visitor_sees_it(victims)
+        s.visitors_see_it(victims)
         s.nothing_left()
         return took
 

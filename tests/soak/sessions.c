@@ -74,6 +74,7 @@ static void begin(struct guest *g) {
     struct ht_bind_options web = {.size = sizeof web, .kind = HT_EXPOSE_HTTP, .target = "9"};
     struct ht_bind_options tcp = {.size = sizeof tcp, .kind = HT_PULL_TCP, .target = "9"};
     unsigned long n = begun++;
+    options.connections = n % 5 ? 1 : 3;
     *g = (struct guest){.end = n % 8 < 5   ? END_IN_ORDER
                                : n % 8 < 7 ? END_DROPPED
                                            : END_EARLY,
