@@ -151,7 +151,7 @@ class Link:
         self.run.note(self.name, "<<", str(frame))
         self._advance(name, value)
         if self.watch:
-            if self.secondary and stream == 0 and name not in ("JOIN_OK", "JOIN_ERR"):
+            if self.secondary and stream == 0 and name not in ("JOIN", "JOIN_OK", "JOIN_ERR"):
                 self.breach(f"FRAME-10: {name} of the session on a secondary")
             for text in self.books.came(self, name, stream, value):
                 self.breach(text)

@@ -250,6 +250,8 @@ class Verb:
 
 def verb_in(table, name, accepts=(), keep=()):
     def register(function):
+        if name in table:
+            raise RuntimeError(f"there are two steps {name}")
         table[name] = Verb(function, set(accepts), set(keep))
         return function
     return register

@@ -277,13 +277,6 @@ async def _open_stream(run, kind, on="s", bind=1, method="GET", target="/", head
     await send_body(run, run.link(on), [{"STREAM_OPEN": value, "stream": stream}], as_bytes(body), stream, eof)
 
 
-@verb("send_data", "on", "stream", "eof")
-async def _send_data(run, data, on="s", stream=None, eof=False):
-    """DATA in legal pieces, as far as the credit goes all at once."""
-    stream = run.scope.get("stream") if stream is None else stream
-    await send_body(run, run.link(on), [], as_bytes(data), stream, eof)
-
-
 @verb("pour", "on", "stream", "most", "quiet")
 async def _pour(run, total, on="s", stream=None, most=None, quiet=200):
     """Sends `total` bytes with as much credit as there is, waiting for more; stops when none came for `quiet` ms. Leaves $poured.

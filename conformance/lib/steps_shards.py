@@ -61,19 +61,6 @@ async def _secondary_judged(run, name):
     link.ended_by_case = True
 
 
-@verb("one_of", keep=("*",))
-async def _one_of(run, choices):
-    """Any of these lists of steps passes."""
-    last = None
-    for steps in choices:
-        try:
-            await run.steps(steps, run.verbs, numbered=False)
-            return
-        except Failure as e:
-            last = e
-    raise last
-
-
 @verb("eventually_frame", "on", "timeout", keep=("*",))
 async def _eventually_frame(run, item, on="s", timeout=None):
     """A frame like this comes; others of its name before it do not matter."""
