@@ -153,6 +153,7 @@ struct ht_tunnel {
     struct io_timer retry_timer;
     unsigned attempts;       /* since the link was last steady */
     uint64_t lost_at, up_at; /* lost_at: what retry_for_ms counts from */
+    uint64_t ghost_until;    /* a HELLO of ours without an answer may still reach the kit; 0: none */
     uint64_t retry_after_ms; /* what the kit asked for; 0: nothing */
     bool final;              /* the reason of the end is one that no retry can mend */
     uint16_t goaway_code;

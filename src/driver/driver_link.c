@@ -5,6 +5,8 @@
 
 #include <stdio.h>
 
+#define GHOST_MS 120000
+
 /* ---- the session's clock ---- */
 
 static void clock_task(struct io_task *task) {
@@ -44,10 +46,9 @@ static void link_gone(struct ht_tunnel *t) {
 /* What a GOAWAY means for whoever runs this driver. `text` is for people. */
 static void goaway_reason(struct ht_tunnel *t) {
     const char *text = t->goaway_text[0] ? t->goaway_text : "it did not say why";
-    /* Of these another attempt would change nothing: a session that was idle has nothing to come back for, one that
-     * was resumed elsewhere is not ours any more. */
-    t->final = t->final || t->goaway_code == WIRE_CODE_VERSION_MISMATCH || t->goaway_code == WIRE_CODE_STREAM_CLOSED ||
-               t->goaway_code == WIRE_CODE_ENHANCE_YOUR_CALM || t->goaway_code == WIRE_CODE_BIND_TAKEOVER ||
+    /* Of these another attempt would change nothing: a session that was idle has nothing to come back for. */
+    t->final = t->final || t->goaway_code == WIRE_CODE_VERSION_MISMATCH ||
+               t->goaway_code == WIRE_CODE_ENHANCE_YOUR_CALM ||
                (t->goaway_code == WIRE_CODE_IDLE_TIMEOUT && ht_list_empty(&t->bindings));
     switch (t->goaway_code) {
     case WIRE_CODE_AUTH_ERROR:
@@ -60,6 +61,15 @@ static void goaway_reason(struct ht_tunnel *t) {
         /* Only an admin's kill says so with a clean goodbye; a violation of ours would be a defect, and reads the same.
          */
         driver_end_reason(t, HT_TUNNEL_EREVOKED, "the kit closed the session: %s", text);
+        break;
+    case WIRE_GOAWAY_SUPERSEDED_CODE:
+    case WIRE_CODE_BIND_TAKEOVER:
+        /* RESUME-3. Who comes back then takes turns with another driver for ever. But it may have been our own ghost: a
+         * HELLO that we had given up, and that was only late. */
+        if (io_now_ms(t->loop) < t->ghost_until)
+            driver_end_reason(t, HT_TUNNEL_ELOST, "an earlier attempt of this driver reached the kit late: %s", text);
+        else
+            driver_end_reason(t, HT_TUNNEL_EREVOKED, "another driver took the session over: %s", text);
         break;
     default:
         driver_end_reason(t, HT_TUNNEL_EGOAWAY, "the kit ended the session: %s", text);
@@ -293,10 +303,15 @@ static void primary_failed(struct driver_sock *s, int error, uint16_t status, ui
     driver_end(t);
 }
 
+/* HELLO was said and not answered: it may be under way for as long as TCP tries (RFC 9293 3.8.3). */
+static void expect_ghost(struct ht_tunnel *t) { t->ghost_until = io_now_ms(t->loop) + GHOST_MS; }
+
 static void primary_closed(struct driver_sock *s, uint16_t code, const char *text, bool broken) {
     struct ht_tunnel *t = s->t;
     if (broken)
         driver_end_reason(t, HT_TUNNEL_EPROTO, "the kit broke the WebSocket protocol: %s", text);
+    if (!t->session)
+        expect_ghost(t);
     if (!t->session)
         driver_end_reason(t, HT_TUNNEL_EHANDSHAKE, "the kit at %s closed the connection before it answered HELLO%s%s%s",
                           t->url.host_field, *text ? " (" : "", text, *text ? ")" : "");
@@ -310,6 +325,7 @@ static void primary_closed(struct driver_sock *s, uint16_t code, const char *tex
 
 static void hello_late(struct io_timer *timer) {
     struct ht_tunnel *t = ht_container_of(timer, struct driver_sock, timer)->t;
+    expect_ghost(t);
     driver_end_reason(t, HT_TUNNEL_EHANDSHAKE, "the kit at %s did not answer HELLO in time", t->url.host_field);
     driver_end(t);
 }

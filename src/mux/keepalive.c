@@ -28,7 +28,8 @@ uint64_t session_measured_us(const struct mux_session *s) {
 void mux_session_measure(struct mux_session *s, uint64_t now_us) { s->measure_us = now_us; }
 
 static void time_out(struct mux_session *s, enum mux_end why, uint32_t code, const char *message, uint16_t ws_code) {
-    if (!HT_MUTANT(KEEP_2_B))
+    /* END-1: from a driver it would be a goodbye, and nothing would be left to resume. */
+    if (s->cfg.role == WIRE_ROLE_KIT && !HT_MUTANT(KEEP_2_B))
         session_send_goaway(s, code, message);
     session_finish(s,
                    &(struct session_end){

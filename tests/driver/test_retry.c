@@ -251,6 +251,76 @@ static void closing_and_unbinding_while_it_is_away(void) {
     world_stop();
 }
 
+#define HOUR_MS UINT64_C(3600000)
+
+/* The clock moves to the next attempt, again and again, until `ms` have passed or it has ended. */
+static void hours_pass(uint64_t ms) {
+    uint64_t begin = ht_now_ms();
+    while (!w.ended && ht_now_ms() - begin < ms) {
+        int next = w.t->state == DRIVER_WAITING ? io_loop_timeout_ms(w.loop) : 0;
+        ht_clock_skip(next > 0 ? (uint64_t)next * 1000 : 0);
+        io_loop_turn(w.loop, false);
+        CU_ASSERT(w.attempt_in_ms <= 30000);
+    }
+}
+
+static void a_day_without_a_kit(void) {
+    static const struct io_listener_ops ops = {.accepted = kit_accepted};
+    struct io_addr at;
+    go(0);
+    ht_tunnel_destroy(&w.t); /* again, with the usual waits and for ever */
+    kit_drops();
+    struct ht_tunnel_options o = {.size = sizeof o, .url = w.url};
+    CU_ASSERT_EQUAL_FATAL(driver_create_on(w.loop, &w.t, &o, &calls, NULL), HT_TUNNEL_OK);
+    CU_ASSERT_EQUAL(ht_tunnel_connect(w.t), HT_TUNNEL_OK);
+    UNTIL(w.connected == 2);
+    io_listener_local(w.listener, &at);
+    io_listener_close(&w.listener);
+    kit_drops();
+    UNTIL(w.retries == 1);
+    size_t held = ht_mem_live();
+    hours_pass(24 * HOUR_MS);
+    CU_ASSERT_EQUAL(w.ended, 0);
+    CU_ASSERT_EQUAL(w.attempt, w.retries);
+    /* 30 s at most between two, 15 s on the average: 5,760, give or take ten standard deviations */
+    CU_ASSERT(w.retries >= 5320 && w.retries <= 6200);
+    printf("# %u attempts in 24 h\n", w.retries);
+    UNTIL(w.t->state == DRIVER_WAITING);
+    CU_ASSERT_EQUAL(ht_mem_live(), held);
+    CU_ASSERT_EQUAL_FATAL(io_listen(w.loop, &at, &ops, NULL, &w.listener, NULL), 0);
+    ht_tunnel_retry_now(w.t);
+    UNTIL(w.connected == 3);
+    world_stop();
+}
+
+static void an_hour_is_an_hour(void) {
+    world_start();
+    w.retry_for_ms = HOUR_MS;
+    w.retry_min_ms = 250;
+    world_tunnel(NULL);
+    CU_ASSERT_EQUAL_FATAL(ht_tunnel_connect(w.t), HT_TUNNEL_OK);
+    UNTIL(w.connected);
+    io_listener_close(&w.listener);
+    uint64_t begin = ht_now_ms();
+    kit_drops();
+    hours_pass(24 * HOUR_MS);
+    CU_ASSERT(ht_now_ms() - begin >= HOUR_MS);
+    CU_ASSERT(ht_now_ms() - begin <= HOUR_MS + 60000);
+    expect_end(HT_TUNNEL_ECONNECT);
+}
+
+static void a_hello_without_an_answer_may_be_late(void) {
+    world_start();
+    struct ht_tunnel_options o = {
+        .size = sizeof o, .url = w.url, .connect_timeout_ms = 50, .retry_first = 1, .retry_min_ms = 1};
+    w.no_hello_ok = true;
+    CU_ASSERT_EQUAL_FATAL(driver_create_on(w.loop, &w.t, &o, &calls, NULL), HT_TUNNEL_OK);
+    CU_ASSERT_EQUAL(ht_tunnel_connect(w.t), HT_TUNNEL_OK);
+    UNTIL(w.retries == 1);
+    CU_ASSERT(w.t->ghost_until > ht_now_ms());
+    world_stop();
+}
+
 static void waits_grow_and_are_spread(void) {
     static const uint64_t most[] = {250, 500, 1000, 2000, 4000, 8000, 16000, 30000, 30000};
     for (unsigned i = 0; i < HT_ARRAY_LEN(most); i++) {
@@ -274,6 +344,9 @@ static const struct tap_test tests[] = {
     {"round trips are told", round_trips_are_told},
     {"now and not later", now_and_not_later},
     {"closing and unbinding while it is away", closing_and_unbinding_while_it_is_away},
+    {"a day without a kit", a_day_without_a_kit},
+    {"an hour is an hour", an_hour_is_an_hour},
+    {"a HELLO without an answer may be late", a_hello_without_an_answer_may_be_late},
     {"waits grow and are spread", waits_grow_and_are_spread},
     {NULL, NULL},
 };

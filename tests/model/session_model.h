@@ -562,7 +562,8 @@ static inline bool sm_idle(const struct sm *m) {
 }
 
 static inline void sm_time_out(struct sm *m, enum mux_end why, uint16_t ws_code) {
-    sm_want(m, 0, WIRE_GOAWAY, 0, WIRE_CODE_IDLE_TIMEOUT);
+    if (sm_kit(m)) /* a driver's would be a goodbye */
+        sm_want(m, 0, WIRE_GOAWAY, 0, WIRE_CODE_IDLE_TIMEOUT);
     sm_end_session(m, why, WIRE_CODE_REFUSED_STREAM, false, ws_code, -1);
 }
 
