@@ -236,7 +236,7 @@ run: deps
 test: deps-test
 	@$(MAKE) --no-print-directory test-build
 	@$(MAKE) --no-print-directory SAN=1 test-build
-	@PYTHON="$$(for p in /usr/bin/python3 python3; do $$p -c 'import jinja2, yaml, jsonschema, websockets' 2>/dev/null && \
+	@PYTHON="$$(for p in /usr/bin/python3 python3; do $$p -c 'import jinja2, yaml, jsonschema, websockets, pyte' 2>/dev/null && \
 		{ echo $$p; break; }; done)" tests/run
 
 test-build: all lib gen examples unit-build fuzz-replay $(B)/tests/ws_echo $(B)/bench/load

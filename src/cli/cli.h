@@ -159,6 +159,8 @@ struct cli_events {
 /* Fills in the callbacks; `user` is the cli_events. HT_ENOMEM. */
 int cli_events_init(struct cli_events *e, struct io_loop *loop, unsigned expected) HT_MUST_USE;
 extern const struct ht_tunnel_callbacks cli_event_callbacks;
+/* Another line among theirs, its newline included. */
+void cli_events_line(struct cli_events *e, struct ht_slice line);
 void cli_events_free(struct cli_events *e);
 
 /* ---- tunnel.c ---- */

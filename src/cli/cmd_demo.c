@@ -1,6 +1,7 @@
 /* demo: a kit, a driver and a page in one process, connected over loopback as they would be over the Internet. */
 #include "cli/cli.h"
 
+#include "cli/live.h"
 #include "driver/driver.h"
 #include "kit/kit.h"
 
@@ -13,6 +14,8 @@ struct demo {
     struct kit *kit;
     struct cli_sample *sample;
     struct ht_tunnel *tunnel;
+    bool shown;            /* as a block on a terminal */
+    struct cli_live *live; /* NULL: no terminal */
     char kit_url[IO_ADDR_TEXT];
 };
 
@@ -31,8 +34,10 @@ static void on_bound(void *user, const struct ht_bound *b) {
                            b->url, b->url, b->url, cli_program, d->kit_url, cli_program, d->kit_url, cli_program,
                            d->kit_url);
     if (rc == HT_OK)
-        cli_output_line(&d->events.out, ht_buf_slice(&text));
+        cli_events_line(&d->events, ht_buf_slice(&text));
     ht_buf_free(&text);
+    if (d->live) /* its row of the block */
+        cli_event_callbacks.bound(&d->events, b);
 }
 
 static int start_tunnel(struct demo *d, const struct opt_serve *kit) {
@@ -45,8 +50,12 @@ static int start_tunnel(struct demo *d, const struct opt_serve *kit) {
     }
     struct ht_tunnel_callbacks calls = cli_event_callbacks;
     calls.bound = on_bound;
-    calls.connected = NULL;
-    struct ht_tunnel_options options = {.size = sizeof options, .url = d->kit_url, .token = token};
+    if (!d->live)
+        calls.connected = NULL;
+    struct ht_tunnel_options options = {.size = sizeof options,
+                                        .url = d->kit_url,
+                                        .token = token,
+                                        .measure_every_ms = d->live ? CLI_LIVE_MEASURE_MS : 0};
     snprintf(local, sizeof local, "127.0.0.1:%u", cli_sample_port(d->sample));
     struct ht_bind_options bind = {.size = sizeof bind, .kind = HT_EXPOSE_HTTP, .target = local, .label = "demo"};
     int rc = driver_create_on(d->loop, &d->tunnel, &options, &calls, d);
@@ -81,10 +90,18 @@ static int run_demo(struct demo *d, const struct opt_serve *kit) {
         cli_complain("the sample page cannot be served: %s", err.text);
         return OPT_EXIT_FAILURE;
     }
+    bool color = cli_use_color(OPT_COLOR_AUTO, STDOUT_FILENO);
+    d->events.color = color;
+    if (d->shown && !(d->live = cli_live_create(d->kit_url, &(struct ht_bind_options){.label = "demo"}, 1, color))) {
+        cli_complain("%s", ht_err_text(HT_ENOMEM));
+        return OPT_EXIT_FAILURE;
+    }
     int status = start_tunnel(d, kit);
     if (status != OPT_EXIT_OK)
         return status;
     cli_catch_signals();
+    if (d->live)
+        cli_live_attach(d->live, &d->events, d->tunnel, d->loop);
     int rc = cli_run_tunnel(d->tunnel);
     return d->events.bind_failed ? OPT_EXIT_FAILURE : ht_exit_status(rc);
 }
@@ -101,6 +118,7 @@ int cmd_demo(int argc, char **argv) {
         return cli_parse_result(rc, OPT_CMD_DEMO, &err);
     /* The kit's own lines would hide the ones that matter here. */
     ht_log_setup(STDERR_FILENO, o.set_log_level ? o.log_level : HT_LOG_WARN, HT_LOG_TEXT);
+    d.shown = o.live && !o.set_log_level && cli_screen_possible();
     opt_demo_free(&o);
     rc = opt_serve_parse(&kit, 2, kit_argv, &err);
     if (rc != 0)
@@ -109,6 +127,7 @@ int cmd_demo(int argc, char **argv) {
     int status = run_demo(&d, &kit);
     if (d.events.urls)
         cli_events_free(&d.events);
+    cli_live_destroy(&d.live);
     ht_tunnel_destroy(&d.tunnel);
     cli_sample_stop(&d.sample);
     kit_destroy(&d.kit);

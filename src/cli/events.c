@@ -20,11 +20,19 @@ int cli_events_init(struct cli_events *e, struct io_loop *loop, unsigned expecte
 }
 
 void cli_events_free(struct cli_events *e) {
-    if (e->live)
-        cli_live_stop(e->live);
+    cli_live_detach(e->live);
     cli_output_finish(&e->out);
     ht_free(e->urls);
     e->urls = NULL;
+}
+
+void cli_events_line(struct cli_events *e, struct ht_slice line) {
+    if (!e->live) {
+        cli_output_line(&e->out, line);
+        return;
+    }
+    cli_screen_line(&e->live->screen, line);
+    cli_live_touch(e->live);
 }
 
 /* ---- a line under construction; one that finds no memory is left out ---- */
@@ -89,13 +97,9 @@ static void begin_text(struct line *l) {
 
 static void emit(struct cli_events *e, struct line *l, const char *tail) {
     add(l, tail);
-    if (l->rc == HT_OK && e->live)
-        cli_screen_line(&e->live->screen, ht_buf_slice(&l->b));
-    else if (l->rc == HT_OK)
-        cli_output_line(&e->out, ht_buf_slice(&l->b));
+    if (l->rc == HT_OK)
+        cli_events_line(e, ht_buf_slice(&l->b));
     ht_buf_free(&l->b);
-    if (e->live)
-        cli_live_touch(e->live);
 }
 
 static const char *kind_text(enum ht_bind_kind kind) { return kind == HT_EXPOSE_HTTP ? "http" : "tcp"; }
@@ -249,10 +253,8 @@ static void show_qr(struct cli_events *e) {
     if (rc < 0)
         cli_complain("there is no QR code to show: %s",
                      i == e->expected ? "the kit knows no URL that begins with http" : ht_err_text(rc));
-    else if (e->live)
-        cli_screen_line(&e->live->screen, ht_buf_slice(&code));
     else
-        cli_output_line(&e->out, ht_buf_slice(&code));
+        cli_events_line(e, ht_buf_slice(&code));
     ht_buf_free(&code);
 }
 

@@ -217,6 +217,8 @@ static void draw(struct cli_live *l) {
     ht_buf_free(&f.text);
 }
 
+static struct cli_live *attached; /* what a complaint must not be written into */
+
 static void ticked(struct io_timer *t) {
     struct cli_live *l = ht_container_of(t, struct cli_live, tick);
     l->soon = false;
@@ -225,7 +227,7 @@ static void ticked(struct io_timer *t) {
 }
 
 void cli_live_touch(struct cli_live *l) {
-    if (!l->soon)
+    if (attached == l && !l->soon)
         io_timer_set(&l->tick, SOON_MS);
     l->soon = true;
 }
@@ -251,9 +253,39 @@ static void on_resume(struct io_signal *s, int signo) {
     draw(l);
 }
 
-void cli_live_start(struct cli_live *l, struct io_loop *loop, struct cli_output *out) {
+static void make_room(void) {
+    if (attached && isatty(STDERR_FILENO))
+        cli_screen_yield(&attached->screen);
+}
+
+struct cli_live *cli_live_create(const char *kit, const struct ht_bind_options *binds, size_t n, bool color) {
+    struct cli_live *l = ht_calloc(1, sizeof *l);
+    struct live_binding *rows = ht_calloc(n ? n : 1, sizeof *rows);
+    if (!l || !rows) {
+        ht_free(l);
+        ht_free(rows);
+        return NULL;
+    }
+    l->bindings = rows;
+    l->n_bindings = (unsigned)n;
+    l->color = color;
+    snprintf(l->kit, sizeof l->kit, "%s", kit);
+    for (size_t i = 0; i < n; i++) {
+        const struct ht_bind_options *b = &binds[i];
+        snprintf(rows[i].url, sizeof rows[i].url, b->container_port ? "port %u" : "a port", b->container_port);
+        snprintf(rows[i].target, sizeof rows[i].target, "%s", b->target ? b->target : "the sample page");
+        snprintf(rows[i].name, sizeof rows[i].name, "%s", b->label ? b->label : "");
+    }
+    return l;
+}
+
+void cli_live_attach(struct cli_live *l, struct cli_events *e, struct ht_tunnel *t, struct io_loop *loop) {
+    l->tunnel = t;
     l->loop = loop;
-    cli_screen_open(&l->screen, out);
+    e->live = l;
+    attached = l;
+    cli_before_complaint = make_room;
+    cli_screen_open(&l->screen, &e->out);
     io_timer_init(loop, &l->tick, ticked);
     io_signal_start(loop, &l->resize, SIGWINCH, on_resize);
     io_signal_start(loop, &l->stop, SIGTSTP, on_stop);
@@ -261,8 +293,8 @@ void cli_live_start(struct cli_live *l, struct io_loop *loop, struct cli_output 
     cli_live_touch(l);
 }
 
-void cli_live_stop(struct cli_live *l) {
-    if (!l->screen.open)
+void cli_live_detach(struct cli_live *l) {
+    if (!l || attached != l)
         return;
     draw(l);
     io_timer_stop(&l->tick);
@@ -270,6 +302,18 @@ void cli_live_stop(struct cli_live *l) {
     io_signal_stop(&l->stop);
     io_signal_stop(&l->resume);
     cli_screen_close(&l->screen);
+    cli_before_complaint = NULL;
+    attached = NULL;
+}
+
+void cli_live_destroy(struct cli_live **lp) {
+    struct cli_live *l = *lp;
+    *lp = NULL;
+    if (!l)
+        return;
+    cli_live_detach(l);
+    ht_free(l->bindings);
+    ht_free(l);
 }
 
 void cli_live_request(struct cli_live *l, const struct ht_request *r) {

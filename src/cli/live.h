@@ -29,7 +29,7 @@ struct cli_live {
     struct ht_tunnel *tunnel;
     struct ht_tunnel_status status;
     char kit[LIVE_TEXT], session[64], server[64], why[LIVE_TEXT];
-    struct live_binding *bindings; /* n of them; the caller's */
+    struct live_binding *bindings; /* n of them */
     unsigned n_bindings;
     struct live_request requests[LIVE_REQUESTS]; /* a ring */
     unsigned n_requests;                         /* of all times */
@@ -44,12 +44,19 @@ struct cli_live {
 /* Appends the block's rows for a terminal of that size, at most rows - 1 of them and at least one. 0 or HT_ENOMEM. */
 int cli_live_frame(const struct cli_live *l, unsigned columns, unsigned rows, struct cli_frame *f) HT_MUST_USE;
 
-/* Begins to draw. `out` is where lines go from now on, too. */
-void cli_live_start(struct cli_live *l, struct io_loop *loop, struct cli_output *out);
+#define CLI_LIVE_MEASURE_MS 5000 /* how often its latency is new: for ht_tunnel_options */
+
+/* NULL: out of memory. Until it is told more, each binding shows what is asked for. */
+struct cli_live *cli_live_create(const char *kit, const struct ht_bind_options *binds, size_t n,
+                                 bool color) HT_MUST_USE;
+/* Takes the place of the events' lines and begins to draw; complaints make room for themselves. One at a time. */
+void cli_live_attach(struct cli_live *l, struct cli_events *e, struct ht_tunnel *t, struct io_loop *loop);
+/* Draws for the last time, and gives the terminal back. NULL, and what is not attached, is ignored. */
+void cli_live_detach(struct cli_live *l);
+void cli_live_destroy(struct cli_live **l);
+
 /* Something has changed: it is drawn a little later, together with what else changes until then. */
 void cli_live_touch(struct cli_live *l);
-/* Draws for the last time, and gives the terminal back. Harmless without a start. */
-void cli_live_stop(struct cli_live *l);
 /* A request that is over. */
 void cli_live_request(struct cli_live *l, const struct ht_request *r);
 

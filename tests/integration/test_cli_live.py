@@ -304,5 +304,17 @@ def _():
     assert status == 2 and "leave one of them out" in err, err
 
 
+@case("demo: what to try scrolls by once, the block stands below it")
+def _():
+    with Terminal("demo", rows=40) as term:
+        term.wait("^online")
+        port = int(term.wait(r"^http://127\.0\.0\.1:(\d+) → 127\.0\.0\.1:\d+  demo$").group(1))
+        fetch(port, "/")
+        term.wait(r"  200  .*GET /$")
+        assert count("Open it, or try", term.text()) == 1 and count("^online", term.text()) == 1, term.text()
+        assert term.end() == 0
+        eventually(term.restored, "the terminal as it was")
+
+
 if __name__ == "__main__":
     main()
