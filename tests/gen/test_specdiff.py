@@ -234,7 +234,8 @@ def _():
 def _():
     found = specdiff.compare(specdiff.open_old(RELEASED), specdiff.open_new(SPEC))
     broken = [f"{f[3]}: {specdiff.words(*f[:3])}: {f[4]}" for f in found if f[0] == "breaking"]
-    assert not broken, "\n".join(broken)
+    assert not broken, "\n".join([*broken, "what was released stays: see the head of spec/protocol.yaml; only a spec that never left the house "
+                                          f"may be copied over {RELEASED}"])
 
 
 if __name__ == "__main__":
