@@ -1,8 +1,9 @@
 /*
- * A TCP proxy that breaks what passes through it: fault_proxy --to PORT [--seed N] [--reach BYTES].
+ * A TCP proxy that breaks what passes through it: fault_proxy --to PORT [--seed N] [--reach BYTES] [--resets 1].
  *
  * Each connection gets a plan, drawn from the seed and the connection's number: where in which direction it is cut and
- * how, and where on the way there its bytes are split into single ones or held back. It prints
+ * how, and where on the way there its bytes are split into single ones or held back. With --resets both ends are always
+ * reset: where an end in order means that all is there, a proxy must not make one up. It prints
  *
  *     listening on PORT
  *     open NUMBER
@@ -90,7 +91,7 @@ struct pair {
 static struct pair *pairs[MAX_PAIRS];
 static size_t n_pairs;
 static uint64_t seed = 1, reach = 512 * 1024, count;
-static bool calm, hold, frozen;
+static bool calm, hold, frozen, resets;
 static struct units stall[2];
 static unsigned spared;
 static uint16_t to_port;
@@ -131,7 +132,7 @@ static void plan(struct pair *p) {
     uint64_t state = seed * 0x100000001b3u + p->number;
     draw(&state);
     p->wild = true;
-    p->how = (enum how)below(&state, N_HOW);
+    p->how = resets ? HOW_RESET : (enum how)below(&state, N_HOW);
     p->way[below(&state, 2)].cut_at = offset(&state);
     for (int d = UP; d <= DOWN; d++) {
         for (uint64_t i = below(&state, TROUBLES + 1); i-- > 0;) {
@@ -437,9 +438,11 @@ int main(int argc, char **argv) {
             seed = value;
         else if (strcmp(argv[i], "--reach") == 0 && value > 0)
             reach = value;
+        else if (strcmp(argv[i], "--resets") == 0)
+            resets = value;
     }
     if (to_port == 0) {
-        fprintf(stderr, "usage: fault_proxy --to PORT [--seed N] [--reach BYTES]\n");
+        fprintf(stderr, "usage: fault_proxy --to PORT [--seed N] [--reach BYTES] [--resets 1]\n");
         return 2;
     }
     setvbuf(stdout, NULL, _IOLBF, 0);

@@ -13,8 +13,8 @@ PROXY = os.path.join(os.path.dirname(BIN), "tests/fault_proxy")
 class FaultProxy(Program):
     """proxy.c in front of a port of this machine; see there for what it can be told."""
 
-    def __init__(self, port, seed=1, calm=False):
-        super().__init__([PROXY, "--to", str(port), "--seed", str(seed)], stdin=-1)
+    def __init__(self, port, seed=1, calm=False, resets=False):
+        super().__init__([PROXY, "--to", str(port), "--seed", str(seed), "--resets", str(int(resets))], stdin=-1)
         self.port = int(self.wait_line(r"listening on (\d+)").group(1))
         self.url = f"ws://127.0.0.1:{self.port}"
         if calm:

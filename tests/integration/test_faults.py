@@ -162,6 +162,51 @@ def _():
     run_cuts(CUTS, SEED)
 
 
+def run_edges(place, cuts, seed):
+    """Resets on the way to the services, or on the visitors' own connections. The tunnel's link is sound."""
+    with contextlib.ExitStack() as stack:
+        load = Load(seed)
+        load.ledger.repeats = place == "services"
+        t = stack.enter_context(Tunnel())
+        web = stack.enter_context(Service(transfer.web(load.ledger)))
+        tcp = stack.enter_context(Service(transfer.pull(load.ledger)))
+        proxies = []
+
+        def through(port, number):
+            proxies.append(stack.enter_context(FaultProxy(port, seed + number, resets=True)))
+            return proxies[-1].port
+
+        targets = [through(s.port, i) if place == "services" else s.port for i, s in enumerate((web, tcp))]
+        ports = [t.expose(f"0={targets[0]}").port, t.pull(f"0={targets[1]}").port]
+        if place == "visitors":
+            ports = [through(port, i) for i, port in enumerate(ports)]
+        kinds = load.kinds(*ports)
+        try:
+            load.start(kinds.items(), 2 * VISITORS)
+            eventually(lambda: sum(len(p.cuts()) for p in proxies) >= cuts or load.broken or load.ledger.broken,
+                       f"{cuts} cuts", 60 + cuts / 5)
+        finally:
+            load.end()
+        print(f"# {sum(len(p.cuts()) for p in proxies)} cuts")
+        for line in load.table():
+            print(f"# {line}")
+        load.check()
+        for proxy in proxies:
+            proxy.say("calm")
+        for name, run in kinds.items():
+            assert load.one(name, run, 300_000) == "whole", name
+        load.check()
+        for driver in t.drivers:
+            assert len(driver.events("connected")) == 1, driver.text()
+
+
+for _place in ("services", "visitors"):
+    @case(f"{CUTS // 2} resets between tunnel and {_place}: the other end is told, and nobody is told of an end")
+    def _(place=_place):
+        print(f"# SEED={SEED}", flush=True)
+        run_edges(place, CUTS // 2, SEED)
+
+
 def pings(kit):
     return kit.metric('hoody_tunnel_pings_total{direction="sent"}')
 
