@@ -337,7 +337,7 @@ static inline void sr_model_frame(struct sr *r, int link, const struct sr_frame 
         sm_rx_head(m, f->id, f->bad, f->status, f->final);
         break;
     case WIRE_PING:
-        sm_rx_ping(m, link, p);
+        sm_rx_ping(m, 0, p); /* FRAME-10: answered on the primary */
         break;
     case WIRE_PONG:
         sm_rx_pong(m, p);
