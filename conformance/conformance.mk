@@ -5,6 +5,10 @@ conformance: all
 	@W=$(W) $(PYTHON) conformance/run.py --set bin=$(B)/hoody-tunnel --html $(CONFORMANCE)/report.html \
 		--json $(CONFORMANCE)/report.json --junit $(CONFORMANCE)/report.xml $(CONFORMANCE_ARGS)
 
+# Fails on a rule of the protocol or an answer of the admin API that no case is about.
+conformance-coverage: gen
+	@W=$(W) $(PYTHON) conformance/coverage.py $(COVERAGE_ARGS)
+
 # The published TypeScript SDK as a driver: SDK_DIR names the directory that its package is unpacked in.
 conformance-sdk: gen
 	@test -n "$(SDK_DIR)" || { echo "SDK_DIR=... names the directory of the unpacked SDK (it holds dist-ts/)"; exit 2; }
@@ -12,7 +16,7 @@ conformance-sdk: gen
 	@W=$(W) SDK_DIR="$(SDK_DIR)" $(PYTHON) conformance/run.py -a typescript-sdk --patience 5 --html $(CONFORMANCE)/sdk.html \
 		--json $(CONFORMANCE)/sdk.json --junit $(CONFORMANCE)/sdk.xml $(CONFORMANCE_ARGS)
 
-.PHONY: conformance conformance-sdk
+.PHONY: conformance conformance-coverage conformance-sdk
 
 # The suite against our kit and driver with one seeded fault after the other (src/base/mutant.h); 95 % must be caught.
 conformance-mutants:

@@ -30,7 +30,7 @@ class Case:
         self.rules, self.violates = list(doc.get("rules", ())), list(doc.get("violates", ()))
         self.options = doc.get("options") or {}
         self.fresh = bool(doc.get("fresh"))
-        self.needs = list(doc.get("needs", ()))
+        self.needs = [variables.get(n[1:], n) if n.startswith("$") else n for n in doc.get("needs", ())]
         self.steps = list(doc.get("setup") or ()) + list(doc.get("steps") or ())
         self.fails = doc.get("fails", "")
         self.watch = doc.get("watch", True)

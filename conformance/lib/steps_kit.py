@@ -130,8 +130,8 @@ async def _open(run, name, version=None, headers=(), expect=None, **how):
     await _hello(run, None, on=name, expect=expect, **how)
 
 
-@verb("join", "on", "index", "nonce", "session", "of")
-async def _join(run, name, of="s", index=1, nonce=None, session=None):
+@verb("join", "index", "nonce", "session", "of", "received", "expect")
+async def _join(run, name, of="s", index=1, nonce=None, session=None, received=None, expect=None):
     """A v2 secondary with the ticket that the primary `of` was given for that index."""
     primary = run.link(of)
     data = run.scope.get(of)
@@ -143,8 +143,11 @@ async def _join(run, name, of="s", index=1, nonce=None, session=None):
     await _connect(run, name, version=primary.version)
     link = run.link(name)
     link.secondary, link.books = True, primary.books
-    await send_frames(run, link, {"JOIN": {"sessionId": session or data["session"], "index": index, "nonce": nonce}})
-    await run.take(link, "JOIN_OK", {"index": index}, 0)
+    value = {"sessionId": session or data["session"], "index": index, "nonce": nonce}
+    if received is not None:
+        value["receivedBytes"] = received
+    await send_frames(run, link, {"JOIN": value})
+    await run.take(link, "JOIN_OK", {"index": index, **(expect or {})}, 0)
 
 
 @verb("bind", "on", "kind", "mode", "port", "ref", "takeover", "host", "expect", "error", "extra", "label")
