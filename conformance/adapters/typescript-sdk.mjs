@@ -68,10 +68,15 @@ async function connect(resumeSessionId) {
     }
 }
 
+let closing = false;
+
 async function lost(sessionId, dropped) {
-    if (ending)
+    if (ending || closing)
         return;
     say("disconnected", { dropped });
+    closing = true;
+    await session.close(); // the sockets of a v2 session that were not dropped
+    closing = false;
     if (!dropped || !o.reconnect)
         return void end(7);
     for (let wait = 50; !ending; wait = Math.min(wait * 2, 1000)) {

@@ -277,33 +277,6 @@ async def _open_stream(run, kind, on="s", bind=1, method="GET", target="/", head
     await send_body(run, run.link(on), [{"STREAM_OPEN": value, "stream": stream}], as_bytes(body), stream, eof)
 
 
-@verb("pour", "on", "stream", "most", "quiet")
-async def _pour(run, total, on="s", stream=None, most=None, quiet=200):
-    """Sends `total` bytes with as much credit as there is, waiting for more; stops when none came for `quiet` ms. Leaves $poured.
-    `most`: no more than that may be taken."""
-    link, sent = run.link(on), 0
-    stream = run.scope.get("stream") if stream is None else stream
-    books = link.books
-    st = books.streams[stream]
-
-    def room():
-        return min(books.stream_window + st.returned - st.sent, books.session_window + books.returned - books.sent) or (
-            link.closing or link.breaches)
-    while sent < total:
-        left = await run.until(room, run.patience if most is None else quiet / 1000)
-        run.check_breaches()
-        if not isinstance(left, int):
-            if most is not None and not link.closing:
-                break
-            raise Failure(f"{link.name}: no credit comes back after {sent} bytes", "credit", str(link.closing or "none"))
-        size = min(left, total - sent, codec.LIMITS["MAX_PAYLOAD"])
-        await send_frames(run, link, {"DATA": b"p" * size, "stream": stream})
-        sent += size
-        if most is not None and sent > most:
-            raise Failure(f"{link.name}: credit came for {sent} bytes that nobody can have read", f"at most {most}", str(sent))
-    run.scope.set("poured", sent)
-
-
 def carried(have, carries, absent, who):
     """`carries`: these headers in this order, others may be between them; `absent`: none of these names."""
     names = [(n.lower(), v) for n, v in have]

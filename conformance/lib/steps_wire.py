@@ -158,10 +158,11 @@ def check_order(seqs, got, one_message):
         raise Failure("the frames came in several messages", "one message", f"messages {[f.message for f in got]}")
 
 
-@verb("expect_data", "on", "stream", "eof", "credit", "timeout", "one_message_with")
-async def _expect_data(run, want, on="s", stream=None, eof=False, credit=True, timeout=None, one_message_with=None):
+@verb("expect_data", "on", "stream", "eof", "credit", "timeout", "at_least")
+async def _expect_data(run, want, on="s", stream=None, eof=False, credit=True, timeout=None, at_least=False):
     """DATA of a stream, in whatever pieces, until all of `want` is there; more than that is a failure. A number wants that many
-    bytes. `credit` gives the bytes back with WINDOW. `eof`: the EOF has to follow."""
+    bytes, or with `at_least` that many and the rest of their frame. `credit` gives the bytes back with WINDOW. `eof`: the EOF has
+    to follow."""
     link = run.link(on)
     stream = run.scope.get("stream") if stream is None else stream
     size = want if isinstance(want, int) else len(as_bytes(want))
@@ -172,7 +173,7 @@ async def _expect_data(run, want, on="s", stream=None, eof=False, credit=True, t
         if credit and frame.value:
             await send_frames(run, link, [{"WINDOW": frame.size, "stream": stream}, {"WINDOW": frame.size, "stream": 0}],
                               may_fail=True)
-    if not isinstance(want, int) and bytes(have) != as_bytes(want) or len(have) > size:
+    if not isinstance(want, int) and bytes(have) != as_bytes(want) or len(have) > size and not at_least:
         at = next((i for i, (a, b) in enumerate(zip(have, as_bytes(want))) if a != b), min(size, len(have))) \
             if not isinstance(want, int) else size
         raise Failure(f"{link.name}: other bytes than expected, from byte {at} on", f"{size} bytes",
