@@ -487,7 +487,7 @@ async def _eventually(run, steps, within=None):
 async def _one_of(run, ways, within=None):
     """Lists of steps, one of which has to pass; they are tried in turn until one does."""
     deadline = time.monotonic() + (within / 1000 if within else run.patience)
-    patience, run.patience = run.patience, 0.02
+    patience, run.patience = run.patience, 0.1
     failures = []
     try:
         while True:
