@@ -16,7 +16,7 @@ from tests.support.tap import case, main
 
 HOUR = 3600
 SHIM = os.path.join(os.path.dirname(BIN), "tests/clock_shim.so")
-GRACE = 1.5
+GRACE = 1.0
 SLOW = 10.0 if SANITIZED else 3.0  # what the machine may add to a timer
 
 

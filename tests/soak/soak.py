@@ -139,7 +139,7 @@ def soak(n_sessions, n_streams, patient=True):
         s.cut(5)
         warm, warm_rss = s.look("warm")
         ends = [0, 0, 0]
-        rounds = 4
+        rounds = 4 if patient else 2
         for i in range(rounds):
             for k, n in enumerate(s.make_sessions(-(-(n_sessions - sessions(s.kit)) // (rounds - i)))):
                 ends[k] += n
