@@ -6,6 +6,7 @@
 #include <stdio.h>
 
 #define GHOST_MS 120000
+#define DEAD_CLOSE_MS 50 /* for the close frame to leave */
 
 /* ---- the session's clock ---- */
 
@@ -115,6 +116,8 @@ static void session_over(void *ctx, enum mux_end why, const char *text) {
     if (t->state != DRIVER_ENDED)
         t->state = driver_retry_wanted(t) ? DRIVER_DOWN : DRIVER_CLOSING;
     driver_sock_close(&t->socks[0], 0, "");
+    if (why == MUX_END_TIMEOUT) /* the other end of a dead link answers no close frame either */
+        io_timer_set(&t->close_timer, DEAD_CLOSE_MS);
 }
 
 void driver_link_close(struct ht_tunnel *t) {

@@ -16,6 +16,7 @@
  *     hold     connections that come are closed at once
  *     take     ... and are taken again
  *     cut      everything that stands is reset
+ *     cut N    only connection number N is
  *     freeze   nothing passes any more, nothing is closed: a dead link
  *     thaw     ... and goes on
  *     stall DIRECTION N [K]   on connections that come, but for the first K of them, only N units pass in this
@@ -333,6 +334,11 @@ static bool answer(const char *word) {
     } else if (strcmp(word, "cut") == 0) {
         for (size_t i = 0; i < n_pairs; i++)
             end_pair(pairs[i], true, true);
+    } else if (strncmp(word, "cut ", 4) == 0) {
+        uint64_t number = strtoull(word + 4, NULL, 10);
+        for (size_t i = 0; i < n_pairs; i++)
+            if (pairs[i]->number == number)
+                end_pair(pairs[i], true, true);
     } else if (strcmp(word, "flow") == 0) {
         stall[UP].watched = stall[DOWN].watched = false;
         for (size_t i = 0; i < n_pairs; i++)
