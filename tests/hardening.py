@@ -83,7 +83,10 @@ def attempt(tree, row):
         made = run(["make", "--no-print-directory", binary], tree)
         if made.returncode:
             return "it does not build:\n" + made.stdout.decode(errors="replace")
-        tested = run([sys.executable, path, name] if python else [binary], tree, env={**os.environ, "PYTHONPATH": tree})
+        try:
+            tested = run([sys.executable, path, name] if python else [binary], tree, env={**os.environ, "PYTHONPATH": tree})
+        except subprocess.TimeoutExpired:
+            return None
         said = tested.stdout.decode(errors="replace")
         if re.search(rf"^not ok .*{re.escape(name)}", said, re.M) or tested.returncode < 0:
             return None
