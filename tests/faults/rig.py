@@ -14,6 +14,7 @@ class FaultProxy(Program):
     """proxy.c in front of a port of this machine; see there for what it can be told."""
 
     def __init__(self, port, seed=1, calm=False, resets=False):
+        self.looked_at, self.cut_list = 0, []
         super().__init__([PROXY, "--to", str(port), "--seed", str(seed), "--resets", str(int(resets))], stdin=-1)
         self.port = int(self.wait_line(r"listening on (\d+)").group(1))
         self.url = f"ws://127.0.0.1:{self.port}"
@@ -27,7 +28,12 @@ class FaultProxy(Program):
 
     def cuts(self):
         """[number, direction, offset, how] of each cut so far."""
-        return [line[9:].split() for line in list(self.log) if line.startswith("out: cut ")]
+        while self.looked_at < len(self.log):
+            line = self.log[self.looked_at]
+            self.looked_at += 1
+            if line.startswith("out: cut "):
+                self.cut_list.append(line[9:].split())
+        return self.cut_list
 
     def stalled(self):
         """How many connections have bytes that wait at a stall."""
@@ -46,13 +52,18 @@ class FaultProxy(Program):
         self.check_sanitizers()
 
 
+def link_word(line):
+    """What a driver's line says of its link: True, False, or None when it is about something else."""
+    if '"event":"connected"' in line:
+        return True
+    return False if '"event":"disconnected"' in line else None
+
+
 def linked(driver):
     """By a driver's own events: it has a session at this moment."""
     for line in reversed(list(driver.log)):
-        if '"event":"connected"' in line:
-            return True
-        if '"event":"disconnected"' in line:
-            return False
+        if (word := link_word(line)) is not None:
+            return word
     return False
 
 
@@ -64,18 +75,32 @@ def long_wait(driver):
 
 
 class Prompter:
-    """Tells drivers that wait for their next attempt to make it now."""
+    """Tells drivers that wait for their next attempt to make it now. Takes their lines, and forgets those in the log that
+    are old: a long run has millions."""
 
     def __init__(self, drivers):
-        self.drivers, self.over = drivers, threading.Event()
+        self.up = {driver: linked(driver) for driver in drivers}
+        self.over = threading.Event()
         self.thread = threading.Thread(target=self._run, daemon=True)
         self.thread.start()
 
+    def linked(self, driver):
+        return self.up[driver]
+
     def _run(self):
         while not self.over.wait(0.005):
-            for driver in self.drivers:
-                if not linked(driver):
+            for driver in self.up:
+                self._listen(driver)
+                if not self.up[driver]:
                     driver.process.send_signal(signal.SIGHUP)
+
+    def _listen(self, driver):
+        while not driver.lines.empty():
+            _, line = driver.lines.get()
+            if line and (word := link_word(line)) is not None:
+                self.up[driver] = word
+        if len(driver.log) > 20000:
+            del driver.log[:-10000]
 
     def end(self):
         self.over.set()

@@ -132,7 +132,7 @@ def run_cuts(cuts, seed):
             eventually(lambda: len(proxy.cuts()) >= cuts or load.broken or load.ledger.broken,
                        f"{cuts} cuts", 60 + cuts / 5)
             proxy.say("calm")
-            eventually(lambda: all(map(linked, t.drivers)), "every driver is back")
+            eventually(lambda: all(map(prompter.linked, t.drivers)), "every driver is back")
         finally:
             load.end()
             prompter.end()

@@ -134,6 +134,8 @@ def soak(n_sessions, n_streams, patient=True):
     with Soak(n_sessions, n_streams) as s:
         new, _ = s.look("new")
         # Warm: pools, tables and buffers have the size that this load needs.
+        for driver in (s.web, s.tcp):
+            s.visit_at_once(driver.port, TOGETHER)
         s.make_streams(max(2000, n_streams // 20))
         s.make_sessions(max(100, n_sessions // 20))
         s.cut(5)
