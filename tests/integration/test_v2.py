@@ -129,8 +129,8 @@ def _():
         for i in range(1, 4):
             proxy.say(f"cut {primary}")
             eventually(lambda: len(driver.events("connected")) == 1 + i, "it is resumed", 10 + long_wait(driver))
-            primary = opened(proxy)[SOCKETS * i]
             eventually(lambda: len(opened(proxy)) == SOCKETS * (i + 1), "with all of its sockets")
+            primary = opened(proxy)[SOCKETS * i]
             visitors.more()
         visitors.end()
         assert [c["resumed"] for c in driver.events("connected")] == [False, True, True, True]
