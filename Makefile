@@ -63,10 +63,12 @@ GEN_REF := spec/protocol.yaml gen/protocolref.py gen/ctext.py
 OPTS := spec/options.yaml spec/options.schema.json gen/options.py gen/configfile.py $(GEN_REF)
 $(eval $(call gen_rule,options_gen.h,$(OPTS) gen/templates/options_gen.h.j2))
 $(eval $(call gen_rule,options_gen.c,$(OPTS) gen/templates/options_gen.c.j2))
+$(eval $(call gen_rule,events_gen.h,$(OPTS) gen/events.py gen/templates/events_gen.h.j2))
+$(eval $(call gen_rule,events_gen.c,$(OPTS) gen/events.py gen/templates/events_gen.c.j2))
 # For users: what the shells complete, and the manual, a page for each command.
 SHELLS := bash zsh fish
 $(foreach s,$(SHELLS),$(eval $(call gen_rule,completion.$(s),$(OPTS) gen/completions.py gen/templates/completion.$(s).j2)))
-COMMANDS := $(shell sed -n '/^commands:/,/^options:/s/^  - name: //p' spec/options.yaml | tr ' ' '-')
+COMMANDS := $(shell sed -n '/^commands:/,/^config:/s/^  - name: //p' spec/options.yaml | tr ' ' '-')
 MAN   := $(GEN)/man
 PAGES := hoody-tunnel.1 $(COMMANDS:%=hoody-tunnel-%.1) hoody-tunnel.yaml.5
 $(foreach p,$(PAGES),$(eval $(call gen_rule,man/$(p),$(OPTS) gen/manpages.py gen/templates/program.1.j2 \

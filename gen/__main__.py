@@ -24,6 +24,8 @@ OUTPUTS = {
     "admin_gen.h": "gen.openapi",
     "admin_gen.c": "gen.openapi",
     "openapi.json": "gen.openapi",
+    "events_gen.h": "gen.events",
+    "events_gen.c": "gen.events",
     "completion.bash": "gen.completions",
     "completion.zsh": "gen.completions",
     "completion.fish": "gen.completions",

@@ -237,6 +237,9 @@ def load(spec_dir):
     _unique(doc["exit_codes"], "name", "exit code name", problems)
     _unique(doc["commands"], "name", "command", problems)
     _unique(doc["options"], "name", "option", problems)
+    _unique(doc["events"], "name", "event", problems)
+    for event in doc["events"]:
+        _unique(event["members"], "name", f"{event['name']}: member", problems)
     _unique(doc["options"], "env", "variable", problems)
 
     _resolve_protocol(doc["options"], protocolref.Protocol(spec_dir), doc["config"], problems)
@@ -277,7 +280,7 @@ def load(spec_dir):
                                                         "bool options")
     config = configfile.load(doc["config"], options, lambda key: _option(key, _check_values(key, problems)), problems)
     problems.check()
-    return {"config": config, "program": doc["program"], "doc": doc["doc"], "date": doc["date"], "exit_codes": list(doc["exit_codes"]),
+    return {"config": config, "events": list(doc["events"]), "program": doc["program"], "doc": doc["doc"], "date": doc["date"], "exit_codes": list(doc["exit_codes"]),
             "commands": list(commands.values()), "options": options}
 
 

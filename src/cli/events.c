@@ -3,6 +3,7 @@
 
 #include "base/mem.h"
 #include "cli/live.h"
+#include "events_gen.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -63,28 +64,29 @@ static void add_colored(struct line *l, bool color, const char *sgr, const char 
     add(l, color ? "\033[0m" : "");
 }
 
-static void add_number(struct line *l, const char *key, uint64_t n) {
-    if (l->rc == HT_OK)
-        l->rc = ht_buf_printf(&l->b, ",\"%s\":%llu", key, (unsigned long long)n);
-}
-
-/* NULL becomes null. */
-static void add_text(struct line *l, const char *key, const char *text) {
-    if (l->rc == HT_OK)
-        l->rc = ht_buf_printf(&l->b, ",\"%s\":", key);
-    if (l->rc == HT_OK)
-        l->rc = text ? cli_json_string(&l->b, text) : ht_buf_append_str(&l->b, "null");
-}
-
-static void begin_json(struct line *l, const char *event) {
+/* RFC 3339, UTC; for tell_x(). */
+static const char *now_text(char out[40]) {
     struct timespec ts;
     struct tm tm;
     char when[32];
     clock_gettime(CLOCK_REALTIME, &ts);
     gmtime_r(&ts.tv_sec, &tm);
     strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%S", &tm);
-    l->rc = ht_buf_printf(&l->b, "{\"event\":\"%s\",\"time\":\"%s.%03dZ\"", event, when, (int)(ts.tv_nsec / 1000000));
+    snprintf(out, 40, "%s.%03dZ", when, (int)(ts.tv_nsec / 1000000));
+    return out;
 }
+
+/* An object of events_gen.h, as the line it is. */
+#define TELL(e, name, ...)                                                                                             \
+    do {                                                                                                               \
+        struct ht_buf told = {0};                                                                                      \
+        char when[40];                                                                                                 \
+        if (tell_##name(&told, now_text(when), &(struct tell_##name){__VA_ARGS__}) == HT_OK)                           \
+            cli_events_line(e, ht_buf_slice(&told));                                                                   \
+        ht_buf_free(&told);                                                                                            \
+    } while (0)
+
+static const char *or_null(const char *text) { return text && *text ? text : NULL; }
 
 static void begin_text(struct line *l) {
     time_t now = time(NULL);
@@ -110,11 +112,7 @@ static void on_connected(void *user, const struct ht_connected *c) {
     struct cli_events *e = user;
     struct line l = {.rc = HT_OK};
     if (e->json) {
-        begin_json(&l, "connected");
-        add_text(&l, "sessionId", c->session_id);
-        add_text(&l, "server", *c->server ? c->server : NULL);
-        add(&l, c->resumed ? ",\"resumed\":true" : ",\"resumed\":false");
-        emit(e, &l, "}\n");
+        TELL(e, connected, .session_id = c->session_id, .server = or_null(c->server), .resumed = c->resumed);
         return;
     }
     if (e->live) {
@@ -137,14 +135,8 @@ static void on_disconnected(void *user, const struct ht_disconnected *d) {
     struct cli_events *e = user;
     struct line l = {.rc = HT_OK};
     if (e->json) {
-        begin_json(&l, "disconnected");
-        add_text(&l, "error", ht_strerror(d->error));
-        add_text(&l, "message", d->text);
-        if (d->retrying)
-            add_number(&l, "retryInMs", d->retry_in_ms);
-        else
-            add_text(&l, "retryInMs", NULL);
-        emit(e, &l, "}\n");
+        TELL(e, disconnected, .error = ht_strerror(d->error), .message = d->text, .has_retry_in_ms = d->retrying,
+             .retry_in_ms = d->retry_in_ms);
     } else if (d->retrying) { /* else the end says the same */
         e->was_lost = true;
         begin_text(&l);
@@ -159,29 +151,21 @@ static void on_disconnected(void *user, const struct ht_disconnected *d) {
 /* In lines for people the log tells it. */
 static void on_retrying(void *user, const struct ht_retry *r) {
     struct cli_events *e = user;
-    struct line l = {.rc = HT_OK};
     if (e->live) {
         snprintf(e->live->why, sizeof e->live->why, "%s", r->text);
         cli_live_touch(e->live);
     } else if (e->json) {
-        begin_json(&l, "retrying");
-        add_number(&l, "attempt", r->attempt);
-        add_text(&l, "error", ht_strerror(r->error));
-        add_text(&l, "message", r->text);
-        add_number(&l, "retryInMs", r->retry_in_ms);
-        emit(e, &l, "}\n");
+        TELL(e, retrying, .attempt = r->attempt, .error = ht_strerror(r->error), .message = r->text,
+             .retry_in_ms = r->retry_in_ms);
     }
 }
 
 static void on_latency(void *user, uint64_t round_trip_us) {
     struct cli_events *e = user;
-    struct line l = {.rc = HT_OK};
     if (e->live) {
         cli_live_touch(e->live);
     } else if (e->json) {
-        begin_json(&l, "latency");
-        add_number(&l, "roundTripUs", round_trip_us);
-        emit(e, &l, "}\n");
+        TELL(e, latency, .round_trip_us = round_trip_us);
     }
 }
 
@@ -190,11 +174,8 @@ static void on_ended(void *user, int error, const char *text) {
     struct line l = {.rc = HT_OK};
     e->ended = error;
     if (e->json) {
-        begin_json(&l, "ended");
-        add_number(&l, "exitStatus", (uint64_t)(e->bind_failed ? OPT_EXIT_BIND : ht_exit_status(error)));
-        add_text(&l, "error", error == HT_TUNNEL_OK ? NULL : ht_strerror(error));
-        add_text(&l, "message", text);
-        emit(e, &l, "}\n");
+        TELL(e, ended, .exit_status = (uint64_t)(e->bind_failed ? OPT_EXIT_BIND : ht_exit_status(error)),
+             .error = error == HT_TUNNEL_OK ? NULL : ht_strerror(error), .message = text);
     } else if (error == HT_TUNNEL_OK) {
         begin_text(&l);
         emit(e, &l, "closed\n");
@@ -279,14 +260,8 @@ static void on_bound(void *user, const struct ht_bound *b) {
         url = made;
     }
     if (e->json) {
-        begin_json(&l, "bound");
-        add_number(&l, "binding", (uint64_t)b->binding);
-        add_text(&l, "kind", kind_text(b->kind));
-        add_number(&l, "containerPort", b->container_port);
-        add_text(&l, "target", b->target);
-        add_text(&l, "publicUrl", b->public_url);
-        add_text(&l, "url", *b->url ? b->url : NULL);
-        emit(e, &l, "}\n");
+        TELL(e, bound, .binding = (uint64_t)b->binding, .kind = kind_text(b->kind), .container_port = b->container_port,
+             .target = b->target, .public_url = b->public_url, .url = or_null(b->url));
     } else if (e->live) {
         show_bound(e, b, url);
     } else {
@@ -310,18 +285,12 @@ static void on_bound(void *user, const struct ht_bound *b) {
 
 static void on_bind_failed(void *user, const struct ht_bind_failure *f) {
     struct cli_events *e = user;
-    struct line l = {.rc = HT_OK};
     char port[32] = "a port of its choice";
     if (f->container_port)
         snprintf(port, sizeof port, "port %u", f->container_port);
     if (e->json) {
-        begin_json(&l, "bind_failed");
-        add_number(&l, "binding", (uint64_t)f->binding);
-        add_number(&l, "containerPort", f->container_port);
-        add_text(&l, "target", f->target);
-        add_text(&l, "code", f->code);
-        add_text(&l, "message", f->message);
-        emit(e, &l, "}\n");
+        TELL(e, bind_failed, .binding = (uint64_t)f->binding, .container_port = f->container_port, .target = f->target,
+             .code = f->code, .message = f->message);
     }
     cli_complain("the kit refused %s for %s: %s%s%s", port, f->target, f->code, *f->message ? ": " : "", f->message);
     /* What was asked for together is wanted together. */
@@ -334,11 +303,7 @@ static void on_unbound(void *user, const struct ht_unbound *u) {
     struct line l = {.rc = HT_OK};
     unsigned i = (unsigned)u->binding - 1;
     if (e->json) {
-        begin_json(&l, "unbound");
-        add_number(&l, "binding", (uint64_t)u->binding);
-        add(&l, u->revoked ? ",\"revoked\":true" : ",\"revoked\":false");
-        add_text(&l, "reason", *u->reason ? u->reason : NULL);
-        emit(e, &l, "}\n");
+        TELL(e, unbound, .binding = (uint64_t)u->binding, .revoked = u->revoked, .reason = or_null(u->reason));
         return;
     }
     const char *what = u->revoked ? "was taken over by another driver" : "was given back";
@@ -358,25 +323,15 @@ static void on_unbound(void *user, const struct ht_unbound *u) {
 /* ---- requests ---- */
 
 static void request_json(struct cli_events *e, const struct ht_request *r) {
-    struct line l = {.rc = HT_OK};
-    begin_json(&l, r->kind == HT_EXPOSE_HTTP ? "request" : "connection");
-    add_number(&l, "binding", (uint64_t)r->binding);
-    add_number(&l, "stream", r->stream_id);
-    if (r->kind == HT_EXPOSE_HTTP) {
-        add_text(&l, "method", r->method);
-        add_text(&l, "target", r->target);
-        if (r->status)
-            add_number(&l, "status", (uint64_t)r->status);
-        else
-            add_text(&l, "status", NULL);
-    }
-    add_text(&l, "peer", *r->peer ? r->peer : NULL);
-    add_number(&l, "bytesIn", r->bytes_in);
-    add_number(&l, "bytesOut", r->bytes_out);
-    add_number(&l, "durationUs", r->duration_us);
-    add_number(&l, "resetCode", (uint64_t)r->reset_code);
-    add_text(&l, "error", r->error);
-    emit(e, &l, "}\n");
+    if (r->kind == HT_EXPOSE_HTTP)
+        TELL(e, request, .binding = (uint64_t)r->binding, .stream = r->stream_id, .method = r->method,
+             .target = r->target, .has_status = r->status != 0, .status = (uint64_t)r->status, .peer = or_null(r->peer),
+             .bytes_in = r->bytes_in, .bytes_out = r->bytes_out, .duration_us = r->duration_us,
+             .reset_code = (uint64_t)r->reset_code, .error = r->error);
+    else
+        TELL(e, connection, .binding = (uint64_t)r->binding, .stream = r->stream_id, .peer = or_null(r->peer),
+             .bytes_in = r->bytes_in, .bytes_out = r->bytes_out, .duration_us = r->duration_us,
+             .reset_code = (uint64_t)r->reset_code, .error = r->error);
 }
 
 static void request_text(struct cli_events *e, const struct ht_request *r) {

@@ -4,9 +4,10 @@ import json
 import os
 import signal
 import stat
+import subprocess
 
 from gen import options
-from tests.integration.harness import (BIN, ROOT, Folder, Program, Service, Tunnel, command, connect, eventually, free_port, http_service,
+from tests.integration.harness import (BIN, ROOT, Folder, Kit, Program, Service, Tunnel, command, connect, eventually, free_port, http_service,
                                        read_head)
 from tests.support.tap import case, main
 
@@ -121,6 +122,46 @@ def _():
         os.chmod(write(folder.join("t"), "x\n"), stat.S_IRUSR | stat.S_IWUSR)
         write(path, "token-file: t\nexpose: [1]\n")
         assert command("config", "check", "-f", path)[0] == 0
+
+
+@case("--json: every event has the members that the specification declares, in that order")
+def _():
+    declared = {e["name"]: ["event", "time", *(m["name"] for m in e["members"])] for e in options.load(os.path.join(ROOT, "spec"))["events"]}
+    seen = set()
+
+    def check(program):
+        for line in program.log:
+            if line.startswith("out: "):
+                event = json.loads(line[5:])
+                assert list(event) == declared[event["event"]], (event, declared[event["event"]])
+                seen.add(event["event"])
+
+    port = free_port()
+    kit = Kit("--listen", f"127.0.0.1:{port}")
+    with http_service(hello) as web, Service(lambda c: c.sendall(b"x")) as tcp:
+        driver = Program([BIN, "up", "--json", "-f", "-", "--url", kit.url], stdin=subprocess.PIPE)
+        driver.process.stdin.write(f"expose: [0={web.port}]\npull: [0={tcp.port}]\n".encode())
+        driver.process.stdin.close()
+        ports = [json.loads(driver.wait_line('"event":"bound"').string)["containerPort"] for _ in range(2)]
+        assert fetch(ports[0], "/x") == (b"200", b"/x")
+        with connect(ports[1]) as c:
+            assert c.recv(1) == b"x"
+        driver.wait_line('"event":"connection"')
+        taker = Program([BIN, "expose", "--json", "--takeover", f"{ports[0]}=9", "--url", kit.url])
+        driver.wait_line('"event":"unbound"')
+        assert kit.end(signal.SIGKILL) == -signal.SIGKILL
+        taker.wait_line('"event":"retrying"')
+        kit = Kit("--listen", f"127.0.0.1:{port}")
+        taker.process.send_signal(signal.SIGHUP)
+        taker.wait_line('"event":"connected"')
+        refused = Program([BIN, "pull", "--json", "1=1", "--url", kit.url])
+        assert refused.process.wait(20) == 5
+        for program in (driver, taker, refused):
+            program.end(signal.SIGINT)
+            program.check_sanitizers()
+            check(program)
+        assert kit.end() == 0
+    assert seen == set(declared), set(declared) - seen
 
 
 @case("headers of the arguments and of the file reach the edge; the process list does not show what they say")
