@@ -35,6 +35,8 @@ bool driver_retry_wanted(const struct ht_tunnel *t) {
     case HT_TUNNEL_ELOST:
     case HT_TUNNEL_EGOAWAY:
         return time_left(t) > 0;
+    case HT_TUNNEL_ETLS: /* a kit that was fine before: a hotel's login page is in the way */
+        return t->was_up && time_left(t) > 0;
     default:
         return false;
     }

@@ -84,9 +84,9 @@ static void connect_open(void *ctx, struct io_conn *conn, struct ht_slice protoc
 
 static void connect_failed(void *ctx, int err, uint16_t status, uint64_t retry_after_ms, const char *text) {
     struct driver_sock *s = ctx;
-    (void)err;
+    int error = status ? HT_TUNNEL_EHANDSHAKE : err == HT_ETLS ? HT_TUNNEL_ETLS : HT_TUNNEL_ECONNECT;
     s->connect = NULL;
-    s->ops->failed(s, status ? HT_TUNNEL_EHANDSHAKE : HT_TUNNEL_ECONNECT, status, retry_after_ms, text);
+    s->ops->failed(s, error, status, retry_after_ms, text);
 }
 
 static const struct ws_connect_ops connect_ops = {.open = connect_open, .failed = connect_failed};

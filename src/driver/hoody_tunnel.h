@@ -77,7 +77,7 @@ HT_API const char *ht_version(void);
     X(HT_TUNNEL_ENOMEM, -2, "out of memory or of file descriptors")                                                    \
     X(HT_TUNNEL_ESTATE, -3, "not possible in this state of the tunnel")                                                \
     X(HT_TUNNEL_EURL, -4, "the URL of the kit could not be understood")                                                \
-    X(HT_TUNNEL_ETLS, -5, "TLS could not be set up")                                                                   \
+    X(HT_TUNNEL_ETLS, -5, "TLS could not be set up, or the certificate is not accepted")                               \
     X(HT_TUNNEL_ECONNECT, -6, "the kit could not be reached")                                                          \
     X(HT_TUNNEL_EHANDSHAKE, -7, "what answered at the kit's URL did not open a tunnel")                                \
     X(HT_TUNNEL_EAUTH, -8, "the kit wants a token, or another one")                                                    \

@@ -32,6 +32,7 @@ struct world {
     char url[64];
     /* what the kit does with an upgrade: NULL is to accept it, "" is to say nothing */
     const char *answer;
+    bool blunt;              /* `answer` comes to whatever is said */
     const char *subprotocol; /* NULL: the driver's */
     bool no_hello_ok, no_bind_answers, no_unbind_answers;
     const struct wire_goaway *refuse;        /* instead of HELLO_OK */
@@ -263,6 +264,14 @@ static inline void kit_readable(void *ctx) {
     struct http_head *h = ht_malloc(sizeof *h);
     struct http_error e;
     CU_ASSERT_PTR_NOT_NULL_FATAL(h);
+    if (w.blunt) {
+        struct iovec v = {.iov_base = (void *)(uintptr_t)w.answer, .iov_len = strlen(w.answer)};
+        CU_ASSERT_EQUAL(io_conn_write(w.c, &v, 1), (ssize_t)v.iov_len);
+        w.upgrades++;
+        io_conn_close(&w.c);
+        ht_free(h);
+        return;
+    }
     http_request_begin(h, NULL);
     if (http_head_parse(h, (char *)ht_buf_head(&w.in), ht_buf_size(&w.in), &e) > 0) {
         w.upgrades++;

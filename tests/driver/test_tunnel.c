@@ -142,6 +142,22 @@ static void something_that_speaks_no_http(void) {
     world_stop();
 }
 
+/* What a certificate is not good for does not get better by trying again; but see driver_retry_wanted(). */
+static void no_tls_where_it_should_be(void) {
+    char url[80];
+    world_start();
+    w.blunt = true;
+    w.answer = "HTTP/1.1 400 Bad Request\r\n\r\n";
+    snprintf(url, sizeof url, "wss%.70s", w.url + 2);
+    struct ht_tunnel_options o = {.size = sizeof o, .url = url, .retry_first = 1};
+    CU_ASSERT_EQUAL_FATAL(driver_create_on(w.loop, &w.t, &o, &calls, NULL), HT_TUNNEL_OK);
+    CU_ASSERT_EQUAL(ht_tunnel_connect(w.t), HT_TUNNEL_OK);
+    UNTIL(w.ended);
+    CU_ASSERT_EQUAL(w.retries, 0);
+    CU_ASSERT_EQUAL(ht_exit_status(w.end_error), OPT_EXIT_CONFIG);
+    expect_end(HT_TUNNEL_ETLS, "does not speak TLS");
+}
+
 static void a_subprotocol_that_was_not_offered(void) {
     world_start();
     w.subprotocol = "chat";
@@ -688,6 +704,7 @@ static const struct tap_test tests[] = {
     {"answers that are no tunnel", answers_that_are_no_tunnel},
     {"a wrong token", a_wrong_token},
     {"something that speaks no HTTP", something_that_speaks_no_http},
+    {"no TLS where it should be", no_tls_where_it_should_be},
     {"a subprotocol that was not offered", a_subprotocol_that_was_not_offered},
     {"a kit of version 1", a_kit_of_version_1},
     {"a secondary that cannot be opened", a_secondary_that_cannot_be_opened},
