@@ -272,7 +272,7 @@ lint: $(GEN_FILES)
 	@for f in $(C_SRC) $(GEN_C); do clang $(CSTD) -O1 $(WARN) $(CPPFLAGS) -fsyntax-only $$f || exit 1; done
 	@shellcheck .ci/run tests/deps.sh
 	@shellcheck -s bash $(GEN)/completion.bash
-	@$(PYTHON) -m compileall -q gen tests >/dev/null
+	@$(PYTHON) -m compileall -q gen tests conformance >/dev/null
 	@echo "lint: $(words $(C_SRC)) C files, clean"
 
 format:
@@ -294,6 +294,8 @@ help:
 	@echo 'make gen         only what the specs generate, in build/gen/'
 	@echo 'make unit        the unit tests alone (SAN=1: under sanitizers)'
 	@echo 'make spec-diff   what changed in the protocol since it was released, or since OLD=<file or git ref>; is it compatible?'
+	@echo 'make conformance the black-box suite against our kit and driver; conformance/README.md tells how to judge others'
+	@echo 'make conformance-coverage  which rule and which answer has cases'
 	@echo 'make conformance-mutants  the suite against our kit and driver with one seeded fault after the other'
 	@echo 'make rehearsal   a hoody-tunnel.v3 for trial: generated, built, spoken beside v1 and v2'
 	@echo 'make layers      no include points up; make lint: second compiler, formatter; make format'

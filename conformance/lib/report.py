@@ -159,6 +159,7 @@ def _matrix(results):
 
 
 def _rules(results):
+    """Each case stands below its first rule; the others point there."""
     out = []
     for rule, doc in spec.rules.items():
         mine = [r for r in results if rule in r["rules"] + r["violates"]]
@@ -167,12 +168,21 @@ def _rules(results):
         worst = next((v for v in ("error", "fail", "warn", "pass", "unsupported") if any(r["verdict"] == v for r in mine)), "pass")
         out.append(f"<section id='{rule}'><h3 class={worst}>{rule} <small>{doc['level']}"
                    f"{', since ' + doc['since'] if 'since' in doc else ''}</small></h3><p class=rule>{html.escape(doc['doc'])}</p>")
-        out += [_case(r, rule) for r in sorted(mine, key=lambda r: (r["verdict"] == "pass", r["key"], r["implementation"]))]
+        mine.sort(key=lambda r: (r["verdict"] == "pass", r["key"], r["implementation"]))
+        out += [_case(r, rule) for r in mine if (r["rules"] + r["violates"])[0] == rule]
+        others = [r for r in mine if (r["rules"] + r["violates"])[0] != rule]
+        if others:
+            out.append("<p class=also>" + " ".join(f"<a class={r['verdict']} href='#{_anchor(r)}'>{html.escape(r['key'])}</a>"
+                                                   for r in others) + "</p>")
         out.append("</section>")
     rest = [r for r in results if not r["rules"] and not r["violates"]]
     if rest:
         out.append("<section id=other><h3>the admin API and the rest</h3>" + "".join(_case(r, "") for r in rest) + "</section>")
     return "\n".join(out)
+
+
+def _anchor(r):
+    return html.escape(re.sub(r"[^A-Za-z0-9]+", "-", f"{r['implementation']}-{r['key']}"), True)
 
 
 def _case(r, rule):
@@ -187,13 +197,18 @@ def _case(r, rule):
         body.append(f"<p>What a failure means: {html.escape(r['fails'])}</p>")
     bad_step = r["behaviour"].get("step")
     rows = "".join(f"<tr{' class=at' if step == bad_step else ''}><td>{ms}<td>{step}<td>{html.escape(who)}<td>{html.escape(way)}"
-                   f"<td>{html.escape(text[:1000])}" for ms, step, who, way, text in _around(r))
+                   f"<td>{html.escape(_cut(text, r['verdict']))}" for ms, step, who, way, text in _around(r))
     body.append(f"<table class=log><tr><th>ms<th>step<th>who<th><th>frame{rows}</table>")
     if r["output"]:
         body.append(f"<pre>{html.escape(chr(10).join(r['output']))}</pre>")
-    return (f"<details{' open' if r['verdict'] in ('fail', 'error') else ''}><summary class={r['verdict']}><code>{html.escape(r['key'])}</code> "
+    return (f"<details id='{_anchor(r)}'{' open' if r['verdict'] in ('fail', 'error') else ''}><summary class={r['verdict']}><code>{html.escape(r['key'])}</code> "
             f"{html.escape(r['title'])} <small>{html.escape(r['implementation'])}, {r['verdict']}, {r['ms']} ms {sign}</small></summary>"
             + "".join(body) + "</details>")
+
+
+def _cut(text, verdict):
+    limit = 160 if verdict == "pass" else 2000
+    return text if len(text) <= limit else text[:limit] + "..."
 
 
 def _around(r):
