@@ -287,6 +287,7 @@ help:
 	@echo 'make             build/hoody-tunnel'
 	@echo 'make run         a working tunnel with a URL to open; installs what is missing; Ctrl-C ends it'
 	@echo 'make test        all tests, plain and under sanitizers, with real programs'
+	@echo 'make faults      CUTS=100000: a broken link between driver and kit; make soak: 10,000 sessions, 1,000,000 streams'
 	@echo 'make bench       speed and memory beside nginx and ssh -R (BENCH_ARGS=--quick for a try)'
 	@echo 'make examples    programs that use the library, in build/examples/'
 	@echo 'make lib         the driver library: shared, static, hoody-tunnel.pc'

@@ -5,8 +5,8 @@ import socket
 import threading
 import time
 
-from tests.faults.rig import long_wait
-from tests.integration.harness import (SANITIZED, Driver, Kit, Service, Tunnel, connect, eventually, free_port,
+from tests.faults.rig import BUSY, long_wait
+from tests.integration.harness import (Driver, Kit, Service, Tunnel, connect, eventually, free_port,
                                        http_service)
 from tests.support.tap import case, main
 
@@ -79,7 +79,7 @@ def _():
         assert driver.process.poll() is None and status(driver.port) is None
         t.kit = Kit("--listen", f"127.0.0.1:{listen}")
         back = time.monotonic()
-        within = (10 if SANITIZED else 2) + long_wait(driver)
+        within = (15 if BUSY else 2) + long_wait(driver)
         eventually(lambda: status(driver.port) == 200, "the service is back", within)
         print(f"# back after {time.monotonic() - back:.2f} s")
         connected = driver.events("connected")
