@@ -208,5 +208,23 @@ def _():
     assert set(yaml.safe_load(config["example"])) <= {key.name for key in config["mappings"][0].keys}
 
 
+@case("make install puts program, pages and completions where they are looked for; the shells and man find them there")
+def _():
+    with tempfile.TemporaryDirectory() as root:
+        clean = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
+        done = subprocess.run(["make", "--no-print-directory", "-C", ROOT, "install", f"DESTDIR={root}", "PREFIX=/usr",
+                               "W=" + os.environ.get("W", "build")], capture_output=True, text=True, timeout=200, check=False, env=clean)
+        assert done.returncode == 0, done.stdout + done.stderr
+        share = f"{root}/usr/share"
+        for path in ("bash-completion/completions/hoody-tunnel", "zsh/site-functions/_hoody-tunnel",
+                     "fish/vendor_completions.d/hoody-tunnel.fish", "man/man5/hoody-tunnel.yaml.5", "man/man1/hoody-tunnel-up.1"):
+            assert os.path.isfile(f"{share}/{path}"), path
+        assert os.access(f"{root}/usr/bin/hoody-tunnel", os.X_OK)
+        # Autoloaded by its name, as an installed one is.
+        done = subprocess.run([need("zsh"), "-f", "-c", f"fpath=({share}/zsh/site-functions $fpath); autoload -U compinit; "
+                               "compinit -u -D; print $_comps[hoody-tunnel]"], capture_output=True, text=True, timeout=60, check=False)
+        assert done.stdout.strip() == "_hoody-tunnel", (done.stdout, done.stderr)
+
+
 if __name__ == "__main__":
     main()
