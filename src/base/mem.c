@@ -66,3 +66,5 @@ size_t ht_mem_live(void) { return atomic_load_explicit(&live, memory_order_relax
 size_t ht_mem_bytes(void) { return atomic_load_explicit(&bytes, memory_order_relaxed); }
 
 void ht_mem_fail_at(long index) { fail_in = index; }
+
+bool ht_mem_fail_pending(void) { return fail_in >= 0; }

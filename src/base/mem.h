@@ -18,5 +18,7 @@ size_t ht_mem_bytes(void);
 
 /* Test only: the allocation number `index` from now (0 = the next one) returns NULL, once. Negative: none fails. */
 void ht_mem_fail_at(long index);
+/* Test only: that allocation has not come yet. */
+bool ht_mem_fail_pending(void);
 
 #endif
