@@ -53,6 +53,22 @@ static void next_head(struct base_client *c) {
     io_conn_read_on(c->conn, true);
 }
 
+/* The 101 has left: the connection goes on as a WebSocket, and the client is gone. */
+static void hand_over(struct base_client *c) {
+    struct kit *k = c->kit;
+    if (k->n_pre_auth >= k->opt->max_pre_auth_connections + HT_MUTANT(HELLO_6)) {
+        /* Rule HELLO-6: upgraded and dropped, without a close code. */
+        k->metrics.handshake_failures_total[HT_METRIC_HANDSHAKE_FAILURE_PRE_AUTH_CAP]++;
+        ht_warn("kit", "%s: too many WebSockets before HELLO, closed", c->peer);
+        base_client_close(c);
+        return;
+    }
+    struct io_conn *conn = c->conn;
+    c->conn = NULL;
+    sock_open(k, conn, c->upgraded_to, c->authorized, ht_buf_slice(&c->in));
+    base_client_close(c);
+}
+
 bool base_client_flush(struct base_client *c) {
     while (base_client_busy(c)) {
         struct iovec iov = {ht_buf_head(&c->out), ht_buf_size(&c->out)};
@@ -72,6 +88,10 @@ bool base_client_flush(struct base_client *c) {
     }
     io_conn_want_write(c->conn, false);
     ht_buf_free(&c->out);
+    if (c->upgraded_to != WIRE_VERSION_UNKNOWN && !c->close_after) {
+        hand_over(c);
+        return false;
+    }
     if (!c->close_after)
         return true;
     io_conn_close_lingering(&c->conn, LINGER_MS);
@@ -203,31 +223,17 @@ static struct ht_slice bearer(const struct base_client *c) {
     return v;
 }
 
+/* The 101 begins to leave; what comes behind the request waits for it. */
 static void become_websocket(struct base_client *c, size_t head_len, struct ht_slice key, enum wire_version version,
                              bool authorized) {
-    struct kit *k = c->kit;
     if (ws_write_101(&c->out, key, wire_version_text(version)) < 0) {
         base_client_close(c);
         return;
     }
-    struct iovec iov = {ht_buf_head(&c->out), ht_buf_size(&c->out)};
-    /* Everything before it has left and the kernel's buffer is empty: a short write means that the peer is gone. */
-    if (io_conn_write(c->conn, &iov, 1) != (ssize_t)iov.iov_len) {
-        base_client_close(c);
-        return;
-    }
-    if (k->n_pre_auth >= k->opt->max_pre_auth_connections + HT_MUTANT(HELLO_6)) {
-        /* Rule HELLO-6: upgraded and dropped, without a close code. */
-        k->metrics.handshake_failures_total[HT_METRIC_HANDSHAKE_FAILURE_PRE_AUTH_CAP]++;
-        ht_warn("kit", "%s: too many WebSockets before HELLO, closed", c->peer);
-        base_client_close(c);
-        return;
-    }
-    struct io_conn *conn = c->conn;
-    c->conn = NULL;
+    c->upgraded_to = version;
+    c->authorized = authorized;
     ht_buf_consume(&c->in, head_len);
-    sock_open(k, conn, version, authorized, ht_buf_slice(&c->in));
-    base_client_close(c);
+    base_client_flush(c);
 }
 
 /* Rule CONN-3: the first offered one that we speak. */

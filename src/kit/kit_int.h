@@ -79,6 +79,8 @@ struct base_client {
     bool reader;      /* of events: it is in the kit's list of those */
     bool overrun;     /* and does not keep up */
     struct ht_list reader_node;
+    enum wire_version upgraded_to; /* WIRE_VERSION_UNKNOWN: it is no WebSocket (yet) */
+    bool authorized;               /* an upgrade that showed the token */
     char peer[IO_ADDR_TEXT];
     struct http_head head;
 };
