@@ -6,7 +6,8 @@ from tests.support.tap import case, main
 
 @case("every case has its tests, and every test is in the tree")
 def _():
-    found = problems(load())
+    # Whether an edit still fits the source shows when it is tried: python3 -m tests.hardening.
+    found = problems(load(), edits=False)
     assert not found, "\n".join(found)
 
 
