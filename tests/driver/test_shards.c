@@ -1,6 +1,8 @@
 /* Version 2 of the library against a real kit: several sockets, and what becomes of a lost one. */
 #include "driver/duo.h"
 
+#include <sys/ioctl.h>
+
 #define SOCKETS 4
 #define ALL_UP(n) (duo_status().connections == (n))
 
@@ -96,6 +98,51 @@ static void all_secondaries_lost_again_and_again(void) {
     duo_stop();
 }
 
+static int fd_of(unsigned index) { return io_conn_fd(ws_conn_io(d.t->socks[index].ws)); }
+
+/* Bytes that have come and were not looked at. */
+static int waiting(unsigned index) {
+    int n = 0;
+    CU_ASSERT_EQUAL(ioctl(fd_of(index), FIONREAD, &n), 0);
+    return n;
+}
+
+/* The network fails, and what was on its way is gone. */
+static void cut_and_swallow(unsigned index) {
+    static char gone[65536];
+    duo_cut(index);
+    while (recv(fd_of(index), gone, sizeof gone, MSG_DONTWAIT) > 0)
+        continue;
+    ws_conn_pause(d.t->socks[index].ws, false);
+}
+
+/* Rule SHARD-3. What the kit had on its way to lost sockets would otherwise use its credit up in the second round. */
+static void credit_does_not_leak(void) {
+    struct raw r[SOCKETS];
+    duo_kit("--session-initial-window 1000000");
+    duo_go(&four);
+    for (unsigned round = 0; round < 5; round++) {
+        UNTIL(ALL_UP(SOCKETS) && kit_websockets(host.kit) == SOCKETS);
+        d.swallow = false;
+        one_visitor_each(r);
+        d.swallow = true;
+        for (unsigned i = 1; i < SOCKETS; i++)
+            ws_conn_pause(d.t->socks[i].ws, true);
+        for (unsigned i = 0; i < SOCKETS; i++)
+            fill(&r[i], 220000);
+        for (unsigned i = 1; i < SOCKETS; i++)
+            UNTIL(waiting(i) > 100000);
+        for (unsigned i = 1; i < SOCKETS; i++)
+            cut_and_swallow(i);
+        UNTIL(!ALL_UP(SOCKETS));
+        for (unsigned i = 0; i < SOCKETS; i++)
+            raw_close(&r[i]);
+        UNTIL(kit_streams(host.kit) == 0 && duo_status().streams == 0);
+    }
+    CU_ASSERT_EQUAL(d.connected, 1);
+    duo_stop();
+}
+
 /* The primary's fate is the session's: it resumes with all of its sockets. */
 static void a_lost_primary_is_resumed(void) {
     struct raw r;
@@ -174,6 +221,7 @@ static const struct tap_test tests[] = {
     {"the kit grants fewer", the_kit_grants_fewer},
     {"a lost secondary takes its own streams only", a_lost_secondary_takes_its_own_streams_only},
     {"all secondaries lost again and again", all_secondaries_lost_again_and_again},
+    {"credit does not leak", credit_does_not_leak},
     {"a lost primary is resumed", a_lost_primary_is_resumed},
     {"a dead secondary is noticed", a_dead_secondary_is_noticed},
     {"memory runs out", memory_runs_out},
