@@ -224,6 +224,8 @@ void driver_sock_output(void *ctx); /* the links' output() */
 
 /* The session stands: opens all secondaries at once (rule JOIN-3). */
 void driver_shards_open(struct ht_tunnel *t, const struct wire_hello_ok *ok);
+/* A BIND went out or was answered. */
+void driver_shards_hold(struct ht_tunnel *t);
 void driver_on_reissued(void *ctx, const struct wire_reissue *answer);
 void driver_on_shard_map(void *ctx, const struct wire_shard_map *map);
 
@@ -254,6 +256,8 @@ int driver_bind_add(struct ht_tunnel *t, const struct ht_bind_options *o, struct
 int driver_bind_remove(struct ht_tunnel *t, int number, struct ht_errmsg *err);
 /* The session stands: takes up what it brought along, and asks for the rest. */
 void driver_bind_all(struct ht_tunnel *t, const struct wire_hello_ok *ok);
+/* A BIND is out whose answer has not come. */
+bool driver_bind_asked(const struct ht_tunnel *t);
 /* The link is gone. */
 void driver_bind_lost(struct ht_tunnel *t);
 /* Sends an UNBIND for each; true when an answer is awaited. */

@@ -118,13 +118,20 @@ static void request_finished(void *ctx, const struct relay_request_info *info) {
 
 static void binding_ask(struct driver_binding *b);
 
+/* The answer to a BIND that was asked. */
+static void binding_refused(struct driver_binding *b, const char *code, const char *message) {
+    struct ht_tunnel *t = b->t;
+    binding_failed(b, code, message);
+    driver_shards_hold(t);
+}
+
 /* An answer is missing, or it is time to ask again. */
 static void timeout_fired(struct io_timer *timer) {
     struct driver_binding *b = ht_container_of(timer, struct driver_binding, timeout);
     if (b->state == BINDING_WAITS)
         binding_ask(b);
     else if (b->state == BINDING_ASKED)
-        binding_failed(b, "TIMEOUT", "the kit did not answer");
+        binding_refused(b, "TIMEOUT", "the kit did not answer");
     else
         binding_gone(b, false, "the kit did not answer");
 }
@@ -150,6 +157,14 @@ static void binding_ask(struct driver_binding *b) {
     }
     b->state = BINDING_ASKED;
     io_timer_set(&b->timeout, WIRE_LIMIT_BIND_TIMEOUT);
+    driver_shards_hold(b->t);
+}
+
+bool driver_bind_asked(const struct ht_tunnel *t) {
+    HT_LIST_FOR (it, &t->bindings)
+        if (HT_LIST_ENTRY(it, struct driver_binding, node)->state == BINDING_ASKED)
+            return true;
+    return false;
 }
 
 static int binding_unbind(struct driver_binding *b) {
@@ -357,6 +372,7 @@ void driver_on_bind_ok(void *ctx, const struct wire_bind_ok *ok) {
     b->state = BINDING_BOUND;
     b->bind_id = ok->bind_id;
     b->port = ok->container_port;
+    driver_shards_hold(t);
     if (b->drop)
         (void)driver_bind_remove(t, b->number, NULL);
     else
@@ -378,9 +394,10 @@ void driver_on_bind_err(void *ctx, const struct wire_bind_err *err) {
          * port has lost it to another driver. */
         b->state = BINDING_WAITS;
         io_timer_set(&b->timeout, ht_min(REBIND_MS, 4 * (uint64_t)t->retry_min_ms));
+        driver_shards_hold(t);
         return;
     }
-    binding_failed(b, code ? code : "UNKNOWN", driver_text(err->message, message, sizeof message));
+    binding_refused(b, code ? code : "UNKNOWN", driver_text(err->message, message, sizeof message));
 }
 
 void driver_on_unbind_ok(void *ctx, const struct wire_unbind_ok *ok) {

@@ -37,6 +37,17 @@ static void check_life(struct driver_sock *s) {
 
 /* ---- JOIN ---- */
 
+/*
+ * A STREAM_OPEN on a secondary can overtake the BIND_OK on the primary that it belongs behind. So nothing is read from
+ * secondaries while a BIND waits for its answer.
+ */
+void driver_shards_hold(struct ht_tunnel *t) {
+    bool hold = driver_bind_asked(t);
+    for (unsigned i = 1; i < t->granted; i++)
+        if (t->socks[i].state == SHARD_UP && t->socks[i].ws)
+            ws_conn_pause(t->socks[i].ws, hold);
+}
+
 static int shard_greet(struct driver_sock *s) {
     struct wire_join join = {
         .session_id = ht_slice_str(s->t->session_id),
@@ -64,6 +75,7 @@ static void link_join_ok(void *ctx, const struct wire_join_ok *ok) {
     s->pinged_at = 0;
     s->seen_up = false;
     io_timer_set(&s->timer, t->ping_after_ms);
+    driver_shards_hold(t);
     driver_say(t, HT_SEVERITY_DEBUG, "connection %u of %u stands", s->index + 1, t->granted);
 }
 
