@@ -239,35 +239,36 @@ def connect(port):
     return s
 
 
-def ask(port, request, judge):
-    """Sends a request and hands the answer's (lines, body, whole) to judge() when it is a 200. Returns how it ended."""
+def take_answer(reader, judge, until_close=False):
+    """Reads one answer and hands (body, whole) to judge() when it is a 200. Returns how it ended."""
+    lines = reader.head()
+    if lines is None:
+        return "cut"
+    status = int(lines[0].split(" ")[1])
+    body, whole = read_body(reader, lines)
+    if whole is None and status == 200 and until_close:
+        body = reader.take(MOST)
+        whole = reader.ended == "fin"
+    if status in (502, 503, 504):
+        if status == 503 and field(lines, "retry-after") != "5":
+            raise Broken(f"503 without Retry-After: 5: {lines}")
+        return "refused"
+    if status != 200 or whole is None:
+        raise Broken(f"an answer nobody gave: {lines}")
+    judge(body, whole)
+    return "whole" if whole else "cut"
+
+
+def ask(port, request, judge, until_close=False):
     with connect(port) as c:
-        reader = Reader(c)
         try:
             c.sendall(request)
         except (ConnectionError, BrokenPipeError):
             pass  # refused early: the answer tells
-        lines = reader.head()
-        if lines is None:
-            if reader.data:
-                reader.data.clear()
-            return "cut"
-        status = int(lines[0].split(" ")[1])
-        body, whole = read_body(reader, lines)
-        if whole is None and status == 200 and b" HTTP/1.0\r\n" in request:
-            body = reader.take(MOST)
-            whole = reader.ended == "fin"
-        if status in (502, 503, 504):
-            if status == 503 and field(lines, "retry-after") != "5":
-                raise Broken(f"503 without Retry-After: 5: {lines}")
-            return "refused"
-        if status != 200 or whole is None:
-            raise Broken(f"an answer nobody gave: {lines}")
-        judge(body, whole)
-        return "whole" if whole else "cut"
+        return take_answer(Reader(c), judge, until_close)
 
 
-def download(port, number, n, chunks, version=b"1.1"):
+def judge_download(number, n):
     def judge(body, whole):
         expected = content(number, n)
         if whole and sha(body) != sha(expected):
@@ -275,7 +276,27 @@ def download(port, number, n, chunks, version=b"1.1"):
         if bytes(expected[:len(body)]) != body:
             raise Broken(f"transfer {number}: {len(body)} bytes that are no prefix")
 
-    return ask(port, b"GET /down/%d/%d/%d HTTP/%s\r\nHost: a\r\n\r\n" % (number, n, chunks, version), judge)
+    return judge
+
+
+def download(port, number, n, chunks, version=b"1.1"):
+    request = b"GET /down/%d/%d/%d HTTP/%s\r\nHost: a\r\n\r\n" % (number, n, chunks, version)
+    return ask(port, request, judge_download(number, n), version == b"1.0")
+
+
+def pipelined(port, number, n):
+    """Three requests on one connection, sent at once: each answer is its own request's. The worst end of the three."""
+    parts = [(number * 1000 + i, n // (i + 1), i % 2) for i in range(1, 4)]
+    with connect(port) as c:
+        c.sendall(b"".join(b"GET /down/%d/%d/%d HTTP/1.1\r\nHost: a\r\n\r\n" % part for part in parts))
+        reader, ends = Reader(c), []
+        for part, size, _ in parts:
+            ends.append(take_answer(reader, judge_download(part, size)))
+            if reader.ended:
+                break
+        if len(ends) < len(parts):
+            ends.append("cut")
+        return next(end for end in ("cut", "refused", "whole") if end in ends)
 
 
 def upload(port, number, n, chunks):

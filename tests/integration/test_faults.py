@@ -41,6 +41,7 @@ class Load:
             "down length": lambda number, n: transfer.download(web, number, n, 0),
             "down chunked": lambda number, n: transfer.download(web, number, n, 1),
             "down to close": lambda number, n: transfer.download(web, number, n, 1, b"1.0"),
+            "pipelined": lambda number, n: transfer.pipelined(web, number, n),
             "up length": lambda number, n: transfer.upload(web, number, n, 0),
             "up chunked": lambda number, n: transfer.upload(web, number, n, 1),
             "upgraded echo": lambda number, n: transfer.echo_upgraded(web, number, n, self.ledger),
