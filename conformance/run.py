@@ -26,6 +26,7 @@ sys.dont_write_bytecode = True
 from conformance.lib import cases as case_files  # noqa: E402
 from conformance.lib import report  # noqa: E402
 from conformance.lib.engine import Worker  # noqa: E402
+from conformance.lib.steps_wire import VERBS  # noqa: E402
 from conformance.lib.target import Adapter  # noqa: E402
 from conformance.lib.wire import ROOT  # noqa: E402
 
@@ -132,6 +133,7 @@ def arguments():
     parser.add_argument("-v", "--verbose", action="store_true", help="every frame as it goes")
     parser.add_argument("--strict", action="store_true", help="a SHOULD that fails is a failure")
     parser.add_argument("--list", action="store_true", help="the cases, without running them")
+    parser.add_argument("--steps", action="store_true", help="every step that a case may take, with its modifiers")
     parser.add_argument("--html"), parser.add_argument("--json"), parser.add_argument("--junit")
     parser.add_argument("--matrix", nargs="+", metavar="JSON", help="put earlier results side by side")
     return parser.parse_args()
@@ -141,6 +143,8 @@ def main():
     args = arguments()
     if args.matrix:
         return matrix(args)
+    if args.steps:
+        return list_steps()
     try:
         cases = choose(case_files.load(), args)
     except case_files.BadCase as e:
@@ -207,6 +211,13 @@ def write_reports(args, results, summary):
             if folder:
                 os.makedirs(folder, exist_ok=True)
             write(path, results, summary)
+
+
+def list_steps():
+    for name, verb in sorted(VERBS.items()):
+        text = " ".join((verb.run.__doc__ or "").split())
+        print(f"{name}{' (' + ', '.join(sorted(verb.accepts)) + ')' if verb.accepts else ''}\n    {text}")
+    return 0
 
 
 def matrix(args):

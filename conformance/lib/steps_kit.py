@@ -213,6 +213,7 @@ class Closer:
 
 @verb("unbind", "on", "error")
 async def _unbind(run, bind_id, on="s", error=None):
+    """UNBIND and its UNBIND_OK, or UNBIND_ERR with the code `error`."""
     link = run.link(on)
     await send_frames(run, link, {"UNBIND": {"bindId": bind_id}})
     if error:

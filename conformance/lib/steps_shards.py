@@ -51,16 +51,6 @@ async def _all_streams(run, wants, on="s"):
         raise Failure("the stream ids of the session", f"{wants['count']} even ones", show(ids))
 
 
-@verb("secondary_judged")
-async def _secondary_judged(run, name):
-    """A secondary on which a rule was broken has to end, with a close frame."""
-    link = run.link(name)
-    closing = await run.until(lambda: link.closing)
-    if closing is None or closing.kind != "closed":
-        raise Failure(f"{name}: how it ended", "a close frame", str(closing or "it is open"))
-    link.ended_by_case = True
-
-
 @verb("eventually_frame", "on", "timeout", keep=("*",))
 async def _eventually_frame(run, item, on="s", timeout=None):
     """A frame like this comes; others of its name before it do not matter."""

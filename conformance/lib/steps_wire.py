@@ -95,6 +95,7 @@ async def _ws(run, frames, on="s", may_fail=False, split=None):
 
 @verb("expect", "on", "any_order", "ordered", "one_message", "skip", "timeout", keep=("*",))
 async def _expect(run, frames, on="s", any_order=False, ordered=False, one_message=False, skip=(), timeout=None):
+    """The next frame of that stream, or of the session, has to be this one; a list: all of them, one after the other."""
     link = run.link(on)
     if isinstance(frames, str) and frames.startswith("$"):
         frames = run.scope.fill(frames)
@@ -385,6 +386,7 @@ async def _raw_goaway(run, members, on="s"):
 
 @verb("expect_ws_pong", "on")
 async def _ws_pong(run, payload, on="s"):
+    """The WebSocket's own PONG with this payload."""
     link = run.link(on)
     want = as_bytes(payload)
     if await run.until(lambda: want in link.ws_pongs or link.closing) is not True:
@@ -418,6 +420,7 @@ async def _pause(run, _, on="s"):
 
 @verb("resume_reading", "on")
 async def _resume_reading(run, _, on="s"):
+    """Reads a connection again that `pause` has stopped."""
     conn = run.links.get(on) or run.tcp(on)
     conn.paused.set()
 
@@ -432,6 +435,7 @@ async def _auto_pong(run, value, on="s"):
 
 @verb("mark")
 async def _mark(run, name):
+    """Begins a measurement of time; see `elapsed`."""
     run.marks[name] = time.monotonic()
 
 
@@ -445,6 +449,7 @@ async def _elapsed(run, bounds, since="t"):
 
 @verb("set", keep=())
 async def _set(run, values):
+    """Sets variables."""
     for name, value in values.items():
         run.scope.set(name, value)
 
@@ -464,6 +469,7 @@ async def _set_from(run, values):
 
 @verb("repeat", "steps", "counter", keep=("steps",))
 async def _repeat(run, times, steps=(), counter="i"):
+    """Runs `steps` that many times; $i (or `counter`) counts from 0."""
     for i in range(times):
         run.scope.set(counter, i)
         await run.steps(steps, run.verbs, numbered=False)
