@@ -101,9 +101,6 @@ def attempt(tree, row):
 
 def main():
     cases = load()
-    wrong = [p for p in problems(cases) if not p.startswith("cases 1 to")]
-    if wrong:
-        sys.exit("\n".join(wrong))
     wanted = {int(a) for a in sys.argv[1:]} or set(range(1, CASES + 1))
     failed = 0
     with tempfile.TemporaryDirectory(prefix="hoody-tunnel-") as scratch:
@@ -113,7 +110,7 @@ def main():
             for row in case["tests"] if case["number"] in wanted else []:
                 if "edit" not in row:
                     continue
-                why = attempt(tree, row)
+                why = "\n".join(row_problems(row)) or attempt(tree, row)
                 failed += why is not None
                 print(f"{'ok' if why is None else 'NOT'} {case['number']}: {row['test']}: {row['without']}", flush=True)
                 if why:
