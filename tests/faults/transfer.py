@@ -286,7 +286,7 @@ def download(port, number, n, chunks, version=b"1.1"):
 
 def pipelined(port, number, n):
     """Three requests on one connection, sent at once: each answer is its own request's. The worst end of the three."""
-    parts = [(number * 1000 + i, n // (i + 1), i % 2) for i in range(1, 4)]
+    parts = [(number + (i << 40), n // (i + 1), i % 2) for i in range(1, 4)]
     with connect(port) as c:
         c.sendall(b"".join(b"GET /down/%d/%d/%d HTTP/1.1\r\nHost: a\r\n\r\n" % part for part in parts))
         reader, ends = Reader(c), []
