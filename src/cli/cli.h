@@ -63,6 +63,8 @@ int cli_parse_result(int rc, enum opt_command_id command, const struct ht_errmsg
 int cli_version(void);
 /* What an answer of the admin API that is none of 2xx means; `said` is the error that its body names, or "". */
 void cli_complain_status(unsigned status, const char *said, const char *token);
+/* Whether the terminal on standard input is gone that was there at the first call; also from a signal handler. */
+bool cli_terminal_gone(void);
 /* Whether lines on `fd` are coloured: --color, then NO_COLOR (no-color.org), then whether it is a terminal. */
 bool cli_use_color(enum opt_color color, int fd);
 

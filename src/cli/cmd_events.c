@@ -208,7 +208,9 @@ static void on_interrupt(struct io_signal *s, int signo) {
 static void on_hangup(struct io_signal *s, int signo) {
     struct tail *t = ht_container_of(s, struct tail, hangup);
     (void)signo;
-    if (io_timer_active(&t->again))
+    if (cli_terminal_gone())
+        finish(t, OPT_EXIT_OK);
+    else if (io_timer_active(&t->again))
         io_timer_set(&t->again, 0);
 }
 
@@ -219,6 +221,7 @@ static int run(struct tail *t) {
         return OPT_EXIT_FAILURE;
     }
     cli_output_init(&t->out, t->loop);
+    cli_terminal_gone(); /* remembers whether there is one */
     io_timer_init(t->loop, &t->again, ask_again);
     io_signal_start(t->loop, &t->interrupt, SIGINT, on_interrupt);
     io_signal_start(t->loop, &t->terminate, SIGTERM, on_interrupt);

@@ -1,5 +1,7 @@
 #include "cli/cli.h"
 
+#include <errno.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -33,6 +35,16 @@ void cli_complain_status(unsigned status, const char *said, const char *token) {
         cli_complain("what answers at this URL is no kit, or an older one (404)%s%s", colon, said);
     else
         cli_complain("the kit answered %u%s%s", status, colon, said);
+}
+
+bool cli_terminal_gone(void) {
+    static volatile sig_atomic_t had; /* 1: there was one, 2: there was none */
+    int saved = errno;
+    bool is = tcgetpgrp(STDIN_FILENO) >= 0;
+    errno = saved;
+    if (had == 0)
+        had = is ? 1 : 2;
+    return had == 1 && !is;
 }
 
 bool cli_use_color(enum opt_color color, int fd) {

@@ -23,13 +23,17 @@ static void on_signal(int signo) {
 }
 
 static void on_hangup(int signo) {
-    (void)signo;
+    if (cli_terminal_gone()) { /* nobody sees it any more: as if he had ended it */
+        on_signal(signo);
+        return;
+    }
     if (running)
         ht_tunnel_retry_now(running);
 }
 
 void cli_catch_signals(void) {
     struct sigaction act = {.sa_handler = on_signal}, hangup = {.sa_handler = on_hangup, .sa_flags = SA_RESTART};
+    cli_terminal_gone(); /* remembers whether there is one */
     sigemptyset(&hangup.sa_mask);
     sigaction(SIGHUP, &hangup, NULL);
     sigemptyset(&act.sa_mask);

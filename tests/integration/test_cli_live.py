@@ -4,11 +4,13 @@ import contextlib
 import fcntl
 import os
 import re
+import select
 import signal
 import struct
 import subprocess
 import termios
 import threading
+import time
 
 from tests.integration.harness import (BIN, Folder, Kit, Program, Service, Tunnel, command, connect, eventually, free_port,
                                        http_service, read_head)
@@ -52,8 +54,10 @@ class Terminal(contextlib.AbstractContextManager):
     def _read(self):
         while True:
             try:
+                if not select.select([self.master], [], [], 0.2)[0]:
+                    continue
                 data = os.read(self.master, 65536)
-            except OSError:
+            except (OSError, ValueError):
                 return
             if not data:
                 return
@@ -76,10 +80,16 @@ class Terminal(contextlib.AbstractContextManager):
 
     def wait(self, pattern, timeout=15):
         """Until the screen shows it; the match."""
+        ended = None
+
         def look():
-            assert self.process.poll() is None or re.search(pattern, self.text(), re.M), (
-                f"ended with {self.process.poll()} without /{pattern}/:\n{self.text()}")
-            return re.search(pattern, self.text(), re.M)
+            nonlocal ended
+            found = re.search(pattern, self.text(), re.M)
+            if not found and self.process.poll() is not None:
+                ended = ended or time.monotonic()  # what it said last may still be on its way
+                assert time.monotonic() < ended + 3, f"ended with {self.process.poll()} without /{pattern}/"
+            return found
+
         try:
             return eventually(look, f"/{pattern}/ on the screen", timeout)
         except AssertionError as e:
@@ -101,8 +111,16 @@ class Terminal(contextlib.AbstractContextManager):
         if kind is not None:
             print("# the screen:\n" + "\n".join("#   " + line for line in self.lines()))
         os.close(self.slave)
-        self.reader.join(5)
+        if self.master >= 0:
+            self.reader.join(5)
+            os.close(self.master)
+
+    def hang_up(self):
+        """The window is closed. The reader's system call ends with the last writer, so it is stopped by hand."""
+        os.close(self.slave)
+        self.slave = os.open("/dev/null", os.O_RDWR)
         os.close(self.master)
+        self.master = -1
 
 
 def hello(_head, _body):
@@ -227,6 +245,22 @@ def _():
             term.process.send_signal(signal.SIGINT)
             assert term.process.wait(20) == 0
             eventually(term.restored, "the terminal as it was")
+
+
+@case("a terminal that is closed ends it, in order; SIGHUP alone does not")
+def _():
+    with Tunnel() as t:
+        for words in (["expose", f"0={free_port()}"], ["expose", "--no-live", f"0={free_port()}"], ["events"]):
+            with Terminal(*words, "--url", t.kit.url) as term:
+                if words[0] == "events":
+                    eventually(lambda: t.kit.metric("hoody_tunnel_event_readers") == 1, "a reader of events")
+                else:
+                    term.wait("127.0.0.1:")
+                    eventually(lambda: t.kit.get("/tunnels")["totalBindings"] == 1, "a binding")
+                term.process.send_signal(signal.SIGHUP)
+                term.hang_up()
+                assert term.process.wait(20) == 0
+            eventually(lambda: t.kit.get("/tunnels")["totalBindings"] == 0, "it said goodbye")
 
 
 @case("errors are said above the block and not in it; a second Ctrl-C gives the terminal back too")
