@@ -100,6 +100,15 @@ class Hunt:
             for worker in workers.values():
                 await worker.close()
 
+    async def confirmed(self, case, times):
+        """The failed result when the case fails each time with the fault, and passes each time without it."""
+        again = None
+        for _ in range(times):
+            again = await self.play(case, True)
+            if again["verdict"] not in BAD or (await self.play(case, False))["verdict"] in BAD:
+                return None
+        return again
+
     async def search(self, cases):
         queue = collections.deque(self.order(cases))
         while queue and not self.caught:
@@ -107,11 +116,11 @@ class Hunt:
             os.environ["HT_MUTANT"] = self.name
             await asyncio.gather(*(self.hand(queue, suspects) for _ in range(SIDE_BY_SIDE)))
             for case in suspects:
-                again = await self.play(case, True)
-                if again["verdict"] in BAD and (await self.play(case, False))["verdict"] not in BAD:
+                self.of_rule = rule_of(self.name) in case.all_rules()
+                again = await self.confirmed(case, 1 if self.of_rule else 3)
+                if again:
                     self.caught = case.key
                     self.text = next((v["text"] for v in (again["behaviour"], again["closing"]) if v.get("text")), "")
-                    self.of_rule = rule_of(self.name) in case.all_rules()
                     return
                 self.flaky.append(case.key)
 

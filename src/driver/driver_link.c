@@ -278,7 +278,7 @@ static int say_hello(struct driver_sock *s) {
         hello.auth.kind = ht_slice_str("bearer");
         hello.auth.token = ht_slice_str(t->token);
     }
-    if (t->session_id[0]) {
+    if (t->session_id[0] && !HT_MUTANT(RESUME_1_B)) {
         hello.has_resume = true;
         hello.resume.session_id = ht_slice_str(t->session_id);
     }

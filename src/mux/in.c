@@ -142,6 +142,8 @@ static int on_reset(struct mux_session *s, struct mux_stream *st, const uint8_t 
     struct wire_reset r;
     struct wire_error err;
     if (wire_decode_reset(payload, len, link_scratch(), &r, &err) < 0) {
+        if (HT_MUTANT(FIELD_7))
+            return session_violation(s, err.code, err.ws_close, err.text);
         r.reason = ht_slice_str(err.text); /* it ends the stream all the same */
         r.code = (uint16_t)err.code;
     }

@@ -365,7 +365,7 @@ size_t mux_link_pull(struct mux_link *l, uint8_t *out, size_t cap) {
     l->kicked = false;
     l->lively -= l->lively > 0;
     bool greets = greeting(l);
-    if (!greets)
+    if (!greets && !HT_MUTANT(KEEP_4_B))
         put_pongs(&m, l);
     bool emptied = put_queue(&m, l);
     if (greets)
@@ -374,6 +374,8 @@ size_t mux_link_pull(struct mux_link *l, uint8_t *out, size_t cap) {
         session_hold(s);
         put_windows(&m, l);
         put_data(&m, l);
+        if (HT_MUTANT(KEEP_4_B))
+            put_pongs(&m, l);
         session_let(s);
     }
     link_let(l);

@@ -46,7 +46,7 @@ static int write_head(struct origin_exchange *x, const struct wire_stream_open *
         if (*why)
             return HT_EPROTO;
         has_host = has_host || ht_slice_case_eq(name, ht_slice_str("host"));
-        if (!is_dropped(name, x->upgrade))
+        if (!is_dropped(name, x->upgrade) || HT_MUTANT(HTTP_1_C))
             rc = http_write_field(b, name, value);
     }
     if (rc == 0 && !has_host) /* an HTTP/1.0 visitor may have none; we speak 1.1 */

@@ -197,7 +197,7 @@ static ssize_t read_body(struct origin_exchange *x, uint8_t *out, size_t cap, bo
     *more = r == (ssize_t)want;
     if (r == HT_EAGAIN)
         return 0;
-    if (r == HT_EOF && x->resp_body == HTTP_BODY_CLOSE) {
+    if (r == HT_EOF && (x->resp_body == HTTP_BODY_CLOSE || HT_MUTANT(HTTP_5_D))) {
         origin_http_answered(x, true);
         return 0;
     }

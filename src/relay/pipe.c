@@ -22,7 +22,7 @@ struct relay_pipe {
 
 /* The one way out. Nothing of `p` may be touched afterwards: done() destroys it. */
 static void finish(struct relay_pipe *p, uint16_t code, const char *text) {
-    if (code)
+    if (code && !HT_MUTANT(TCP_1_C))
         io_conn_abort(&p->conn); /* a cut must never look like a clean end */
     else
         io_conn_close(&p->conn);

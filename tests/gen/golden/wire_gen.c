@@ -368,6 +368,8 @@ static int read_place(struct wire_rd *r, const struct wire_field *self, struct w
             if (rc > 0)
                 seen |= 1u << 1;
         } else {
+            if (HT_MUTANT(JSON_6))
+                (void)wire_rd_bad(r, "JSON-6", self->name, "has an unknown member");
             rc = json_skip(&r->json);
         }
         if (rc < 0)
@@ -455,6 +457,8 @@ static int read_ask(struct wire_rd *r, const struct wire_field *self, struct wir
             if (rc > 0)
                 seen |= 1u << 6;
         } else {
+            if (HT_MUTANT(JSON_6))
+                (void)wire_rd_bad(r, "JSON-6", self->name, "has an unknown member");
             rc = json_skip(&r->json);
         }
         if (rc < 0)
@@ -557,6 +561,8 @@ static int read_choice(struct wire_rd *r, const struct wire_field *self, struct 
             if (rc > 0)
                 seen |= 1u << 1;
         } else {
+            if (HT_MUTANT(JSON_6))
+                (void)wire_rd_bad(r, "JSON-6", self->name, "has an unknown member");
             rc = json_skip(&r->json);
         }
         if (rc < 0)
@@ -593,7 +599,7 @@ int wire_decode_note(const uint8_t *payload, size_t len, struct wire_scratch *sc
     out->count = wire_cursor_u32(&c);
     memcpy(out->mark, wire_cursor_take(&c, 2), 2);
     out->words = ht_slice_of(c.p, wire_cursor_left(&c));
-    if (!ht_utf8_valid(c.p, wire_cursor_left(&c)) && !HT_MUTANT(FIELD_7))
+    if (!ht_utf8_valid(c.p, wire_cursor_left(&c)))
         return wire_fail(err, f->scope, f->code, f->ws_close, "FIELD-7", "NOTE.words is not UTF-8");
     return 0;
 }
