@@ -41,8 +41,14 @@ static void binding_failed(struct driver_binding *b, const char *code, const cha
     struct ht_bind_failure f = {
         .binding = b->number, .target = b->name, .container_port = b->asked_port, .code = code, .message = message};
     ht_list_remove(&b->node); /* the callback may close the tunnel, which goes over the list */
+    bool fatal = t->strict_bindings && !b->drop && t->state == DRIVER_UP;
     if (t->calls.bind_failed && !b->drop)
         t->calls.bind_failed(t->user, &f);
+    if (fatal && t->state == DRIVER_UP) {
+        driver_end_reason(t, HT_TUNNEL_EBIND, "the kit refused a port for %s: %s%s%s", b->name, code,
+                          *message ? ": " : "", message);
+        io_timer_set(&t->close_timer, 0); /* not from inside whatever goes over the bindings now */
+    }
     binding_free(b);
 }
 
@@ -94,8 +100,6 @@ static char *target_text(struct ht_slice s, char *out, size_t cap) {
 static void request_finished(void *ctx, const struct relay_request_info *info) {
     struct driver_binding *b = ctx;
     struct ht_tunnel *t = b->t;
-    if (!t->calls.request)
-        return;
     char method[65], target[2048], peer[128];
     struct ht_request r = {
         .binding = b->number,
@@ -194,14 +198,21 @@ static void take_up(struct ht_tunnel *t, const struct wire_resumed_bind *r) {
         driver_say(t, HT_SEVERITY_WARNING, "a binding that nobody asked for stays at the kit: out of memory");
 }
 
+static struct driver_binding *next_to_ask(const struct ht_tunnel *t) {
+    HT_LIST_FOR (it, &t->bindings) {
+        struct driver_binding *b = HT_LIST_ENTRY(it, struct driver_binding, node);
+        if (b->state == BINDING_LOST || (b->state == BINDING_WAITS && !io_timer_active(&b->timeout)))
+            return b;
+    }
+    return NULL;
+}
+
 void driver_bind_all(struct ht_tunnel *t, const struct wire_hello_ok *ok) {
     t->resumed = ok->resumed;
     for (size_t i = 0; ok->resumed && i < ok->n_resumed_binds; i++)
         take_up(t, &ok->resumed_binds[i]);
-    HT_LIST_FOR_SAFE (it, &t->bindings) {
-        struct driver_binding *b = HT_LIST_ENTRY(it, struct driver_binding, node);
-        if (b->state != BINDING_WAITS && b->state != BINDING_LOST)
-            continue;
+    /* From the beginning each time: what is told on the way may change the list. */
+    for (struct driver_binding *b; t->state == DRIVER_UP && (b = next_to_ask(t));) {
         if (b->drop)
             binding_gone(b, false, "");
         else
@@ -255,7 +266,7 @@ static int prepare(struct driver_binding *b, const struct ht_bind_options *o, st
         .head_limits = {.max_head = WIRE_LIMIT_MAX_HEAD,
                         .max_headers = WIRE_LIMIT_MAX_HEADERS,
                         .max_target = WIRE_LIMIT_MAX_TARGET},
-        .finished = request_finished,
+        .finished = t->calls.request ? request_finished : NULL,
         .ctx = b,
     };
     b->kind = o->kind;

@@ -99,6 +99,7 @@ int driver_options_set(struct ht_tunnel *t, const struct ht_tunnel_options *o, s
     t->retry_for_ms = o->retry_for_ms;
     t->retry_min_ms = o->retry_min_ms ? o->retry_min_ms : RETRY_MIN_MS;
     t->retry_first = o->retry_first != 0;
+    t->strict_bindings = o->strict_bindings != 0;
     t->ping_after_ms = o->ping_after_ms ? o->ping_after_ms : WIRE_LIMIT_PING_AFTER;
     t->pong_timeout_ms = o->pong_timeout_ms ? o->pong_timeout_ms : WIRE_LIMIT_PONG_TIMEOUT;
     t->measure_every_ms = o->measure_every_ms;

@@ -142,6 +142,9 @@ struct ht_tunnel_options {
     uint32_t ping_after_ms, pong_timeout_ms;
     /* How often the round trip to the kit is measured; default: when the session begins, and after silence. */
     uint32_t measure_every_ms;
+    /* A binding that the kit refuses ends the tunnel with HT_TUNNEL_EBIND, after bind_failed(); else it is only told.
+     */
+    int strict_bindings;
 };
 
 #define HT_NO_POOL UINT32_MAX
@@ -238,7 +241,7 @@ struct ht_tunnel_callbacks {
     size_t size; /* sizeof(struct ht_tunnel_callbacks) */
     void (*connected)(void *user, const struct ht_connected *c);
     void (*bound)(void *user, const struct ht_bound *b);
-    /* The binding is gone; the tunnel goes on. */
+    /* The binding is gone; the tunnel goes on, unless strict_bindings says otherwise. */
     void (*bind_failed)(void *user, const struct ht_bind_failure *f);
     void (*unbound)(void *user, const struct ht_unbound *u);
     void (*request)(void *user, const struct ht_request *r);

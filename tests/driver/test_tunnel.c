@@ -342,6 +342,27 @@ static void a_refused_binding(void) {
     world_stop();
 }
 
+static void a_refusal_that_ends_it(void) {
+    static const struct wire_bind_err refusal = {.code = WIRE_BIND_ERROR_RESERVED_PORT,
+                                                 .message = {"not that one", 12}};
+    struct ht_tunnel_options o = {.size = sizeof o, .strict_bindings = 1};
+    world_start();
+    o.url = w.url;
+    w.refuse_bind = &refusal;
+    w.n_refusals = 1;
+    CU_ASSERT_EQUAL_FATAL(driver_create_on(w.loop, &w.t, &o, &calls, NULL), HT_TUNNEL_OK);
+    bind_one(HT_EXPOSE_HTTP, "3000", 0);
+    bind_one(HT_EXPOSE_HTTP, "3001", 0);
+    CU_ASSERT_EQUAL(ht_tunnel_connect(w.t), HT_TUNNEL_OK);
+    UNTIL(w.ended);
+    CU_ASSERT_EQUAL(w.failed, 1);
+    CU_ASSERT_EQUAL(w.retries, 0);
+    CU_ASSERT_EQUAL(ht_exit_status(w.end_error), OPT_EXIT_BIND);
+    UNTIL(w.ws_closed);
+    CU_ASSERT_EQUAL(w.close_code, 1005); /* a goodbye */
+    expect_end(HT_TUNNEL_EBIND, "127.0.0.1:3000: RESERVED_PORT: not that one");
+}
+
 static void close_on_failure(void *user, const struct ht_bind_failure *f) {
     on_bind_failed(user, f);
     ht_tunnel_close(w.t);
@@ -716,6 +737,7 @@ static const struct tap_test tests[] = {
     {"bindings that make no sense", bindings_that_make_no_sense},
     {"a public URL goes first", a_public_url_goes_first},
     {"a refused binding", a_refused_binding},
+    {"a refusal that ends it", a_refusal_that_ends_it},
     {"a callback may close the tunnel", a_callback_may_close_the_tunnel},
     {"a binding is given back", a_binding_is_given_back},
     {"a binding is given back before it stands", a_binding_is_given_back_before_it_stands},

@@ -21,16 +21,16 @@ static void on_bound(void *user, const struct ht_bound *b) {
     fflush(stdout);
 }
 
-static void on_bind_failed(void *user, const struct ht_bind_failure *f) {
-    (void)user;
-    fprintf(stderr, "%s: %s (%s)\n", f->target, f->message, f->code);
-    ht_tunnel_close(tunnel); /* there is nothing else to run for */
-}
-
 static void on_request(void *user, const struct ht_request *r) {
     (void)user;
     printf("%s %s: %d\n", r->method, r->target, r->status);
     fflush(stdout);
+}
+
+static void on_ended(void *user, int error, const char *text) {
+    (void)user;
+    if (error != HT_TUNNEL_OK)
+        fprintf(stderr, "own_loop: %s\n", text);
 }
 
 int main(int argc, char **argv) {
@@ -42,11 +42,12 @@ int main(int argc, char **argv) {
         .size = sizeof options,
         .url = argv[1],
         .token = getenv("HOODY_TUNNEL_TOKEN"),
+        .strict_bindings = 1, /* without its port there is nothing to run for */
     };
     struct ht_tunnel_callbacks calls = {
         .size = sizeof calls,
         .bound = on_bound,
-        .bind_failed = on_bind_failed,
+        .ended = on_ended,
         .request = on_request,
     };
     struct ht_bind_options web = {.size = sizeof web, .kind = HT_EXPOSE_HTTP, .target = argv[2]};
@@ -66,8 +67,8 @@ int main(int argc, char **argv) {
         ht_tunnel_close(tunnel);
         rc = ht_tunnel_run(tunnel);
     }
-    if (rc < 0)
-        fprintf(stderr, "own_loop: %s\n", *ht_tunnel_last_error() ? ht_tunnel_last_error() : ht_strerror(rc));
+    if (rc < 0 && *ht_tunnel_last_error()) /* a call that failed; what ended the tunnel was told */
+        fprintf(stderr, "own_loop: %s\n", ht_tunnel_last_error());
     ht_tunnel_destroy(&tunnel);
     return ht_exit_status(rc);
 }
