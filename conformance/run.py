@@ -25,7 +25,7 @@ sys.dont_write_bytecode = True
 
 from conformance.lib import cases as case_files  # noqa: E402
 from conformance.lib import report  # noqa: E402
-from conformance.lib.engine import Worker  # noqa: E402
+from conformance.lib.engine import Worker, complaint_result  # noqa: E402
 from conformance.lib.steps_wire import VERBS  # noqa: E402
 from conformance.lib.target import Adapter  # noqa: E402
 from conformance.lib.wire import ROOT  # noqa: E402
@@ -68,6 +68,8 @@ async def _play(path, keys):
             out.append(key)
     finally:
         await worker.close()
+        for i, text in enumerate(worker.complained):
+            _state["queue"].put(complaint_result(worker.adapter, text, f"{os.getpid()}-{time.monotonic_ns()}-{i}"))
     return out
 
 
@@ -172,7 +174,8 @@ def run(args, paths, values, wanted, seed):
     manager = multiprocessing.Manager()
     queue = manager.Queue()
     results, printer = [], report.Tap(len(wanted), sys.stdout)
-    jobs = 1 if args.verbose else args.jobs
+    one_by_one = args.verbose or any(Adapter(p, values).at_url for p in paths)  # who shares a kit takes turns
+    jobs = 1 if one_by_one else args.jobs
     with concurrent.futures.ProcessPoolExecutor(jobs, initializer=_begin,
                                                 initargs=(paths, values, seed, args.patience, args.verbose, queue)) as pool:
         futures = []

@@ -22,18 +22,39 @@ def blank(case, adapter):
                   implementation=adapter.name, verdict="", behaviour={}, closing={}, ms=0, log=[], output=[])
 
 
+def complaint_result(adapter, text, number):
+    """A failure that belongs to no case: what an ended program has said."""
+    bad = {"verdict": "fail", "text": f"the program complained:\n{text}", "expected": "an end without a complaint", "came": text[:2000]}
+    return Result(id=f"process/{number}", key=f"{adapter.side}/process/{number}", side=adapter.side, version="", group="Process",
+                  title="A program says nothing at its end that its adapter calls a complaint", file="", rules=[], violates=[],
+                  level="MUST", fails="", implementation=adapter.name, verdict="fail", behaviour=bad,
+                  closing={"verdict": "pass", "text": "", "expected": "", "came": ""}, ms=0, log=[], output=text.splitlines())
+
+
 class Worker:
     """Keeps kits between cases that can share one."""
 
     def __init__(self, adapter, seed=0, patience=10.0, echo=None):
         self.adapter, self.seed, self.patience, self.echo = adapter, seed, patience, echo
         self.kits = {}
+        self.complained = []  # what ended programs have said that their adapter calls a complaint
+
+    def look(self, process):
+        text = process.complaint(self.adapter.complaints) if process and self.adapter.complaints else None
+        if text:
+            self.complained.append(text)
+
+    async def _end_kit(self, kit):
+        await kit.end()
+        self.look(kit.process)
 
     async def kit_for(self, case):
+        if case.fresh and self.adapter.at_url:
+            raise Unsupported("a kit at a URL cannot be started afresh")
         key = tuple(sorted((k, str(v)) for k, v in case.options.items()))
         kit = None if case.fresh else self.kits.pop(key, None)
         if kit is not None and not kit.alive:
-            await kit.end()
+            await self._end_kit(kit)
             kit = None
         if kit is None:
             kit = Kit(self.adapter, case.options)
@@ -42,15 +63,15 @@ class Worker:
 
     async def give_back(self, key, kit, keep):
         if not keep:
-            await kit.end()
+            await self._end_kit(kit)
             return
         self.kits[key] = kit
         while len(self.kits) > MAX_KITS:
-            await self.kits.pop(next(iter(self.kits))).end()
+            await self._end_kit(self.kits.pop(next(iter(self.kits))))
 
     async def close(self):
         for kit in self.kits.values():
-            await kit.end()
+            await self._end_kit(kit)
         self.kits.clear()
 
     async def play(self, case, features=True):
@@ -182,5 +203,6 @@ class Worker:
             if await run.target.end() is False and result["closing"].get("verdict") == "pass":
                 result["closing"] = {"verdict": "fail", "text": "the driver does not end on SIGTERM",
                                      "expected": "it ends", "came": "it had to be killed"}
+            self.look(run.target.process)
             if result.get("behaviour", {}).get("verdict") != "pass" or result["closing"].get("verdict") != "pass":
                 result["output"] = run.target.tail()

@@ -233,7 +233,7 @@ async def _request(run, name, port=None, on="s", method="GET", target="/", heade
     if data and not any(n.lower() in ("transfer-encoding", "content-length") for n, _ in headers):
         lines.append(f"Content-Length: {len(data)}")
     if name not in run.tcps or run.tcps[name].closed or run.tcps[name].end:
-        run.tcps[name] = await run.dial(name, "127.0.0.1", port)
+        run.tcps[name] = await run.dial(name, run.target.visitors, port)
     await run.tcps[name].send("\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + data)
     link = run.link(on)
     frame = await expect_one(run, link, {"STREAM_OPEN": {"kind": "http", "method": method, "target": target, **(expect or {})}})
@@ -248,7 +248,7 @@ async def _request(run, name, port=None, on="s", method="GET", target="/", heade
 async def _request_or_503(run, name, on="s", port=None):
     """A visitor asks: its STREAM_OPEN and EOF come. A 503 in their place fails the step (see `eventually`)."""
     port = run.scope.get("port") if port is None else port
-    conn = run.tcps[name] = await run.dial(name, "127.0.0.1", port)
+    conn = run.tcps[name] = await run.dial(name, run.target.visitors, port)
     await conn.send(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
     link = run.link(on)
     await run.until(lambda: conn.data or any(f.name == "STREAM_OPEN" and not f.taken for f in link.inbox))

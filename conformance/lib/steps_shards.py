@@ -28,7 +28,7 @@ async def _find_open(run, names, timeout=None):
 async def _open_on(run, name, visitor="v", among=()):
     """Visitors come to $port until one's stream is on this connection; the others' are reset. That visitor is `visitor`."""
     for i in range(64):
-        conn = await run.dial(f"{visitor}-{i}", "127.0.0.1", run.scope.get("port"))
+        conn = await run.dial(f"{visitor}-{i}", run.target.visitors, run.scope.get("port"))
         await _find_open(run, among)
         if run.scope.get("where") == name:
             run.tcps[visitor] = conn

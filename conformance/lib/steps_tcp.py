@@ -11,12 +11,12 @@ ENDS = {"eof": ("eof",), "reset": ("reset",), "closed": ("eof", "reset")}
 
 
 @verb("visit", "port", "host", "send", "refused", "or_refused", "split")
-async def _visit(run, name, port=None, host="127.0.0.1", send=None, refused=False, or_refused=False, split=None):
+async def _visit(run, name, port=None, host=None, send=None, refused=False, or_refused=False, split=None):
     """A visitor connects to a port, and may send something at once. `refused`: nobody may listen there any more; `or_refused`: it
     does not matter."""
     port = run.scope.get("port") if port is None else port
     try:
-        conn = await run.dial(name, host, port)
+        conn = await run.dial(name, host or getattr(run.target, "visitors", "127.0.0.1"), port)
     except Failure:
         if refused or or_refused:
             return

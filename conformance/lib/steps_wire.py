@@ -535,7 +535,7 @@ async def _process(run, what, expect_exit=None, timeout=None):
     """A signal to the implementation (TERM, INT, HUP, KILL), or `exit` to wait for its end; expect_exit: its status."""
     process = run.target.process
     if process is None:
-        raise CaseError("this implementation was not started by the suite")
+        raise Unsupported("this implementation was not started by the suite")
     run.target_may_end = True
     if what != "exit":
         run.note("target", ">>", f"SIG{what}")

@@ -37,6 +37,8 @@ class Adapter:
         self.unsupported = doc.get("unsupported", {}) or {}
         self.options = doc.get("options", {}) or {}
         self.versions = doc.get("versions", list(codec.VERSIONS))
+        self.complaints = re.compile(doc["complaints"]) if "complaints" in doc else None
+        self.at_url = "url" in doc and "start" not in doc
         self.values = {"python": sys.executable, "root": ROOT, **{k: os.path.expandvars(str(v))
                                                                   for k, v in (doc.get("values") or {}).items()},
                        **dict(values)}
@@ -154,6 +156,12 @@ class Process:
                 reader.cancel()
         return willing
 
+    def complaint(self, pattern):
+        """The first line of the output that is one, with some behind it; or None."""
+        rows = list(self.lines)
+        at = next((i for i, (_, line) in enumerate(rows) if pattern and pattern.search(line)), None)
+        return None if at is None else "\n".join(line for _, line in rows[at:at + 40])
+
     def tail(self, n=40):
         return [f"{name}: {line}" for name, line in list(self.lines)[-n:]]
 
@@ -164,11 +172,12 @@ class Kit:
     def __init__(self, adapter, wanted):
         self.adapter, self.wanted = adapter, dict(wanted)
         self.host, self.port = adapter.doc.get("address", "127.0.0.1"), None
+        self.visitors = adapter.fill(adapter.doc.get("visitors", "127.0.0.1"), {})  # where its exposed and pulled ports answer
         self.process = None
         self.used = 0
 
     async def start(self, patience):
-        if "url" in self.adapter.doc and "start" not in self.adapter.doc:
+        if self.adapter.at_url:
             return self._found()
         args, env = self.adapter.settings(self.wanted)
         self.port = free_port() if "ready" not in self.adapter.doc else 0
@@ -196,7 +205,10 @@ class Kit:
     def _found(self):
         if self.wanted:
             raise Unsupported("a kit at a URL cannot be started with options")
-        match = re.fullmatch(r"(?:wss?|https?)://(\[[^\]]+\]|[^/:]+):(\d+).*", self.adapter.doc["url"])
+        url = self.adapter.fill(self.adapter.doc["url"], {})
+        match = re.fullmatch(r"(?:ws|http)://(\[[^\]]+\]|[^/:]+):(\d+).*", url)
+        if not match:
+            raise RuntimeError(f"{self.adapter.path}: ws://host:port is wanted, not {url}")
         self.host, self.port = match.group(1).strip("[]"), int(match.group(2))
 
     @property
