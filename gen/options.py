@@ -310,12 +310,16 @@ def facts(option):
     return " ".join(found)
 
 
+def _argument(command):
+    return command.args["name"] + ("..." if command.args["max"] > 1 else "")
+
+
 def help_lines(model, command):
     """What `hoody-tunnel COMMAND --help` prints."""
     args = command.args
     usage = f"Usage: {model['program']} {command.name} [OPTION]..."
     if args:
-        one = args["name"] + ("..." if args["max"] > 1 else "")
+        one = _argument(command)
         usage += f" {one}" if args["min"] else f" [{one}]"
     out = [usage, "", command.doc + "."]
     if command.help:
@@ -344,7 +348,7 @@ def help_lines(model, command):
 
 def overview_lines(model):
     """What `hoody-tunnel --help` prints."""
-    rows = [(c.name + (f" {c.args['name']}..." if c.args else ""), c.doc) for c in model["commands"]]
+    rows = [(c.name + (f" {_argument(c)}" if c.args else ""), c.doc) for c in model["commands"]]
     return ([f"Usage: {model['program']} COMMAND [OPTION]... [ARGUMENT]...", ""] + _fill(model["doc"], "") +
             ["", "Commands:"] + _columns(rows) +
             ["", f"`{model['program']} COMMAND --help` tells more. `{model['program']} --version` names the version."])
