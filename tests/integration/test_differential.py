@@ -18,9 +18,14 @@ with open(os.path.join(ROOT, "tests/differential/differences.yaml"), encoding="u
 RESULTS = {}
 
 
+def as_in_table(kind, key, got):
+    row = TABLE[kind].get(key)
+    return len(set(got.values())) == 1 if row is None else all(got[proxy] == row[proxy] for proxy in PROXIES)
+
+
 @case("every proxy has an answer to every input")
 def _():
-    RESULTS.update(all_verdicts())
+    RESULTS.update(all_verdicts(as_in_table if versions() == TABLE["versions"] else None))
     assert len(REQUESTS) >= 150 and len(ANSWERS) >= 80
     for proxy in PROXIES:
         for kind, inputs in INPUTS.items():
