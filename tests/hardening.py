@@ -64,9 +64,9 @@ def row_problems(row, edits=True):
     return [] if count == 1 or not edits else [f"{edit['file']} has {count} times, not once: {edit['from']!r}"]
 
 
-def run(command, cwd, **more):
+def run(command, cwd, timeout, **more):
     return subprocess.run(command, cwd=cwd, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                          check=False, timeout=600, **more)
+                          check=False, timeout=timeout, **more)
 
 
 def attempt(tree, row):
@@ -81,12 +81,12 @@ def attempt(tree, row):
     try:
         python = path.endswith(".py")
         binary = "build/hoody-tunnel" if python else "build/" + path[:-2]
-        made = run(["make", "--no-print-directory", binary], tree)
+        made = run(["make", "--no-print-directory", binary], tree, 600)
         if made.returncode:
             return "it does not build:\n" + made.stdout.decode(errors="replace")
         try:
-            tested = run([sys.executable, path, name] if python else [binary], tree, env={**os.environ, "PYTHONPATH": tree})
-        except subprocess.TimeoutExpired:
+            tested = run([sys.executable, path, name] if python else [binary], tree, 120, env={**os.environ, "PYTHONPATH": tree})
+        except subprocess.TimeoutExpired:  # it hangs, which is a failure too
             return None
         said = tested.stdout.decode(errors="replace")
         if re.search(rf"^not ok .*{re.escape(name)}", said, re.M) or tested.returncode < 0:
