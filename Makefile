@@ -297,6 +297,7 @@ help:
 	@echo 'make spec-diff   what changed in the protocol since it was released, or since OLD=<file or git ref>; is it compatible?'
 	@echo 'make conformance the black-box suite against our kit and driver; conformance/README.md tells how to judge others'
 	@echo 'make conformance-coverage  which rule and which answer has cases'
+	@echo 'make conformance-sdk SDK_DIR=...  the same against the published TypeScript SDK, unpacked there'
 	@echo 'make conformance-mutants  the suite against our kit and driver with one seeded fault after the other'
 	@echo 'make rehearsal   a hoody-tunnel.v3 for trial: generated, built, spoken beside v1 and v2'
 	@echo 'make layers      no include points up; make lint: second compiler, formatter; make format'
