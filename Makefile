@@ -142,9 +142,10 @@ $(B)/libhoody-tunnel.a: $(DRV_O)
 	@objcopy --localize-hidden $(B)/libhoody-tunnel.o
 	@rm -f $@ && $(AR) rcs $@ $(B)/libhoody-tunnel.o
 
+PC_SED := sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|'
 $(B)/hoody-tunnel.pc: src/driver/hoody-tunnel.pc.in Makefile
 	@mkdir -p $(@D)
-	@sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' $< > $@
+	@$(PC_SED) $< > $@
 
 lib: $(B)/$(SONAME) $(B)/libhoody-tunnel.a $(B)/hoody-tunnel.pc
 
@@ -177,7 +178,7 @@ install: all lib $(DOC_FILES)
 	install -m 755 $(B)/$(SONAME) $(DESTDIR)$(PREFIX)/lib/
 	ln -sf $(SONAME) $(DESTDIR)$(PREFIX)/lib/libhoody-tunnel.so
 	install -m 644 $(B)/libhoody-tunnel.a $(DESTDIR)$(PREFIX)/lib/
-	install -m 644 $(B)/hoody-tunnel.pc $(DESTDIR)$(PREFIX)/lib/pkgconfig/
+	$(PC_SED) src/driver/hoody-tunnel.pc.in > $(DESTDIR)$(PREFIX)/lib/pkgconfig/hoody-tunnel.pc # with this PREFIX
 	install -m 644 src/driver/hoody_tunnel.h $(DESTDIR)$(PREFIX)/include/
 	install -d $(DESTDIR)$(MANDIR)/man1 $(DESTDIR)$(BASHDIR) $(DESTDIR)$(ZSHDIR) $(DESTDIR)$(FISHDIR)
 	install -d $(DESTDIR)$(MANDIR)/man5

@@ -226,6 +226,8 @@ void driver_sock_output(void *ctx); /* the links' output() */
 void driver_shards_open(struct ht_tunnel *t, const struct wire_hello_ok *ok);
 /* A BIND went out or was answered. */
 void driver_shards_hold(struct ht_tunnel *t);
+/* Lost ones are made anew at once. */
+void driver_shards_now(struct ht_tunnel *t);
 void driver_on_reissued(void *ctx, const struct wire_reissue *answer);
 void driver_on_shard_map(void *ctx, const struct wire_shard_map *map);
 

@@ -230,6 +230,12 @@ static void shard_gone(struct driver_sock *s, const char *why) {
     }
 }
 
+void driver_shards_now(struct ht_tunnel *t) {
+    for (unsigned i = 1; t->state == DRIVER_UP && i < t->granted; i++)
+        if (t->socks[i].state == SHARD_LOST)
+            io_timer_set(&t->socks[i].timer, 0);
+}
+
 void driver_shards_open(struct ht_tunnel *t, const struct wire_hello_ok *ok) {
     for (unsigned i = 1; i < t->granted; i++) {
         struct driver_sock *s = &t->socks[i];

@@ -339,7 +339,8 @@ HT_API int ht_tunnel_join(struct ht_tunnel *tunnel);
 /* Makes ht_tunnel_run() return soon. From any thread, and from a signal handler; one call before the run counts too. */
 HT_API void ht_tunnel_stop(struct ht_tunnel *tunnel);
 
-/* Ends a wait for the next attempt to reach the kit. From any thread, and from a signal handler. */
+/* Ends a wait for the next attempt to reach the kit, or to replace a lost connection of a session. From any thread, and
+ * from a signal handler. */
 HT_API void ht_tunnel_retry_now(struct ht_tunnel *tunnel);
 
 /* Requests and connections under way. */

@@ -79,6 +79,20 @@ static void a_lost_secondary_takes_its_own_streams_only(void) {
     duo_stop();
 }
 
+static void now_and_not_later(void) {
+    static const struct ht_tunnel_options patient = {.connections = 2, .retry_min_ms = 3000000};
+    duo_kit("");
+    duo_go(&patient);
+    for (int round = 0; round < 5; round++) { /* waits of up to 30 s, most of them longer than we wait here */
+        UNTIL(ALL_UP(2));
+        duo_cut(1);
+        UNTIL(d.t->socks[1].state == SHARD_LOST);
+        ht_tunnel_retry_now(d.t);
+    }
+    UNTIL(ALL_UP(2));
+    duo_stop();
+}
+
 static void all_secondaries_lost_again_and_again(void) {
     struct raw r;
     duo_kit("");
@@ -220,6 +234,7 @@ static const struct tap_test tests[] = {
     {"all sockets stand and share the streams", all_sockets_stand_and_share_the_streams},
     {"the kit grants fewer", the_kit_grants_fewer},
     {"a lost secondary takes its own streams only", a_lost_secondary_takes_its_own_streams_only},
+    {"now and not later", now_and_not_later},
     {"all secondaries lost again and again", all_secondaries_lost_again_and_again},
     {"credit does not leak", credit_does_not_leak},
     {"a lost primary is resumed", a_lost_primary_is_resumed},
