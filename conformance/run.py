@@ -227,7 +227,7 @@ def matrix(args):
     results = []
     for path in args.matrix:
         with open(path, encoding="utf-8") as f:
-            results += json.load(f)["results"]
+            results += [{**r, "beside": True} for r in json.load(f)["results"]]
     summary = report.summary(results, 0, 0.0, args.strict)
     if args.html:
         write_reports(args, results, summary)

@@ -24,6 +24,11 @@ def summary(results, seed, seconds, strict=False):
 
 # ---- TAP ----
 
+def _comment(text):
+    """Lines that no reader of TAP takes for results."""
+    return "\n".join(f"# {line}" for line in text.splitlines())
+
+
 class Tap:
     """One line for each case as it ends; a progress line on a terminal, on standard error."""
 
@@ -55,10 +60,10 @@ class Tap:
         for name in ("behaviour", "closing"):
             v = r[name]
             if v.get("verdict") not in ("pass", None):
-                print(f"# {name}, step {v.get('step', 'end')}: {v['text']}", file=self.out)
+                print(_comment(f"{name}, step {v.get('step', 'end')}: {v['text']}"), file=self.out)
                 if v.get("expected"):
-                    print(f"#   expected: {v['expected'][:600]}", file=self.out)
-                    print(f"#   came:     {v['came'][:600]}", file=self.out)
+                    print(_comment(f"  expected: {v['expected'][:600]}"), file=self.out)
+                    print(_comment(f"  came:     {v['came'][:600]}"), file=self.out)
         if r["fails"]:
             print(f"# what it means: {r['fails']}", file=self.out)
         for ms, step, who, way, text in r["log"][-14:]:
@@ -212,8 +217,8 @@ def _cut(text, verdict):
 
 
 def _around(r):
-    """The log; of a long one that passed, both ends."""
-    log = r["log"]
+    """The log; of a long one that passed, both ends; of a passed one beside other implementations, nothing."""
+    log = r["log"] if r["verdict"] != "pass" or not r.get("beside") else []
     if r["verdict"] == "pass" and len(log) > 24:
         return log[:12] + [("", "", "", "", f"... {len(log) - 24} lines ...")] + log[-12:]
     return log if len(log) <= 160 else log[:40] + [("", "", "", "", f"... {len(log) - 160} lines ...")] + log[-120:]

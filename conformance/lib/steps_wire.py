@@ -48,11 +48,24 @@ def build_frame(run, item):
     return codec.raw_frame(number, stream, payload, more.get("length")), name, stream, payload
 
 
+def shown_payload(name, payload):
+    """What a log shows of a payload that goes out: binary ones decoded when they can be, JSON as it is written."""
+    row = codec.FRAMES.get(codec.NUMBERS.get(name))
+    if name == "DATA":
+        return payload
+    if row and row["format"] == "binary":
+        try:
+            return codec.decode(name, payload)
+        except codec.WireError:
+            return payload
+    return payload.decode("utf-8", "replace")
+
+
 async def send_frames(run, link, items, **how):
     frames = [build_frame(run, item) for item in (items if isinstance(items, list) else [items])]
     for _, name, stream, payload in frames:
         run.note(link.name, ">>", describe(name if isinstance(name, str) else f"type 0x{name:02X}", stream,
-                                           payload if name == "DATA" else payload.decode("utf-8", "replace"), len(payload)))
+                                           shown_payload(name, payload), len(payload)))
         link.count(name, stream, payload)
     data = b"".join(f[0] for f in frames)
     tail = how.pop("tail", b"")
