@@ -34,7 +34,6 @@
 #define MUX_LIVELY 1024u
 #define MUX_PONGS 16u              /* PINGs that are answered one by one; of more only the latest */
 #define MUX_CONGESTED (256u << 10) /* bytes of control frames from which openers should wait */
-#define MUX_QUEUE_MAX (4u << 20)   /* bytes of control frames from which nothing new is taken on */
 #define MUX_QUEUE_KEEP (16u << 10) /* memory that an empty control queue keeps */
 #define MUX_GAPS_MAX 1024u         /* ranges of ids that may still come */
 #define MUX_REASON_MAX 256u        /* bytes of a RESET's reason that we send */

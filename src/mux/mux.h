@@ -121,6 +121,9 @@ struct mux_session_ops {
     void (*over)(void *ctx, enum mux_end why, const char *text);
 };
 
+/* Bytes of control frames that wait for a peer who does not read, from which nothing new is taken on. */
+#define MUX_QUEUE_MAX (4u << 20)
+
 struct mux_config {
     enum wire_role role;
     enum wire_version version;

@@ -1,0 +1,254 @@
+/*
+ * kit/bounds.h says how much heap each kind of stranger can cost a kit. These are the worst of each kind that we know:
+ * they must stay below, and what they cost must be gone with them.
+ */
+#include "kit/bounds.h"
+#include "rawws.h"
+
+static size_t before;
+
+static void begin(const char *args) {
+    host_start(args);
+    struct raw r;
+    /* What is made once and kept: the loop's blocks, the decoder's room. */
+    raw_session(&r);
+    raw_close(&r);
+    UNTIL(kit_websockets(host.kit) == 0);
+    before = ht_mem_bytes();
+}
+
+static void within(const char *what, size_t n, size_t bound, size_t own) {
+    size_t now = ht_mem_bytes(), cost = now > before + own ? now - before - own : 0;
+    printf("# %s: %zu bytes each, %zu allowed\n", what, cost / n, bound);
+    CU_ASSERT(cost <= n * bound);
+    CU_ASSERT(cost / n * 50 >= bound); /* a bound that nobody comes near says nothing */
+}
+
+static size_t own_bytes(const struct raw *r, size_t n) {
+    size_t all = 0;
+    for (size_t i = 0; i < n; i++)
+        all += r[i].in.cap;
+    return all;
+}
+
+static void strangers(void) {
+    begin("");
+    static uint8_t part[WIRE_LIMIT_MAX_PREAUTH_MESSAGE];
+    struct raw r[24];
+    struct ht_buf b = {0};
+    wire_encode_header(part, WIRE_HELLO, 0, WIRE_LIMIT_MAX_PAYLOAD);
+    for (size_t i = 0; i < HT_ARRAY_LEN(r); i++) {
+        raw_upgrade(&r[i], WIRE_SUBPROTOCOL_V1);
+        for (int k = 0; k < 64; k++)
+            ws_put(&b, WS_PING, part, 125);
+        ws_put(&b, WS_WHOLE, part, sizeof part);
+        b.len -= 10; /* all of a message but its end */
+        (void)raw_push(&r[i], &b);
+    }
+    ht_buf_free(&b);
+    CU_ASSERT_EQUAL(kit_websockets_pre_auth(host.kit), HT_ARRAY_LEN(r));
+    within("a stranger", HT_ARRAY_LEN(r), kit_bound_socket(), own_bytes(r, HT_ARRAY_LEN(r)));
+    for (size_t i = 0; i < HT_ARRAY_LEN(r); i++)
+        raw_close(&r[i]);
+    host_stop();
+}
+
+/* Never whole heads, and answers that nobody takes. */
+static void clients(void) {
+    begin("");
+    static char head[8192];
+    struct raw r[32];
+    memset(head, 'x', sizeof head - 1);
+    memcpy(head, "GET / HTTP/1.1\r\nHost: localhost\r\nA: ", 36);
+    for (size_t i = 0; i < HT_ARRAY_LEN(r); i++) {
+        raw_connect(&r[i], host.port);
+        setsockopt(r[i].fd, SOL_SOCKET, SO_RCVBUF, &(int){4096}, sizeof(int));
+        if (i % 2)
+            raw_send(&r[i], head);
+        for (int k = 0; i % 2 == 0 && k < 100; k++)
+            raw_send(&r[i], "GET /api/v1/tunnel/metrics HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    }
+    UNTIL(kit_http_clients(host.kit) == HT_ARRAY_LEN(r));
+    for (int i = 0; i < 50; i++)
+        one_turn();
+    within("an HTTP client", HT_ARRAY_LEN(r), kit_bound_client(&host.opt), own_bytes(r, HT_ARRAY_LEN(r)));
+    for (size_t i = 0; i < HT_ARRAY_LEN(r); i++)
+        raw_close(&r[i]);
+    host_stop();
+}
+
+static void readers(void) {
+    begin("");
+    struct raw r[8];
+    struct peer p;
+    for (size_t i = 0; i < HT_ARRAY_LEN(r); i++) {
+        raw_connect(&r[i], host.port);
+        setsockopt(r[i].fd, SOL_SOCKET, SO_RCVBUF, &(int){4096}, sizeof(int));
+        raw_send(&r[i], "GET /api/v1/tunnel/events HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        UNTIL(strstr(raw_text(&r[i]), ": hoody-tunnel events"));
+    }
+    size_t most = 0;
+    for (int i = 0; i < 4000 && kit_http_clients(host.kit) > 0; i++) {
+        peer_start(&p, NULL);
+        peer_drop(&p);
+        most = ht_max(most, ht_mem_bytes());
+    }
+    size_t cost = (most > before ? most - before : 0) / HT_ARRAY_LEN(r);
+    printf("# a reader of events: %zu bytes each, %zu allowed\n", cost,
+           kit_bound_reader() + kit_bound_parked(&host.opt));
+    CU_ASSERT(most - before <= HT_ARRAY_LEN(r) * kit_bound_reader() + 9 * kit_bound_parked(&host.opt) +
+                                   own_bytes(r, HT_ARRAY_LEN(r)) + (1u << 20));
+    for (size_t i = 0; i < HT_ARRAY_LEN(r); i++)
+        raw_close(&r[i]);
+    host_stop();
+}
+
+static void visitors_with_half_a_head(void) {
+    begin("");
+    static char head[WIRE_LIMIT_MAX_HEAD];
+    struct peer p;
+    struct raw r[32];
+    memset(head, 'x', sizeof head - 2);
+    memcpy(head, "GET / HTTP/1.1\r\nHost: localhost\r\nA: ", 36);
+    peer_start(&p, NULL);
+    uint16_t port = peer_bind(&p, WIRE_KIND_HTTP, 0);
+    before = ht_mem_bytes();
+    for (size_t i = 0; i < HT_ARRAY_LEN(r); i++) {
+        raw_connect(&r[i], port);
+        raw_send(&r[i], head);
+    }
+    UNTIL(kit_visitors(host.kit) == HT_ARRAY_LEN(r));
+    for (int i = 0; i < 50; i++)
+        one_turn();
+    within("a visitor with half a head", HT_ARRAY_LEN(r), kit_bound_waiting(), 0);
+    for (size_t i = 0; i < HT_ARRAY_LEN(r); i++)
+        raw_close(&r[i]);
+    UNTIL(kit_visitors(host.kit) == 0);
+    for (int i = 0; i < 5; i++)
+        one_turn();
+    CU_ASSERT(ht_mem_bytes() <= before + 65536); /* what they cost is gone with them */
+    peer_bye(&p);
+    host_stop();
+}
+
+/* The driver sends as much as it may to visitors who read nothing: single bytes in messages of their own, or all. */
+static void flood(struct raw *driver, uint32_t id, uint32_t window, uint32_t piece) {
+    static uint8_t bytes[WIRE_LIMIT_MAX_PAYLOAD];
+    struct ht_buf b = {0};
+    for (uint32_t sent = 0; sent + piece <= window; sent += piece)
+        message_put(&b, WIRE_DATA, id, bytes, piece);
+    CU_ASSERT(raw_push(driver, &b));
+    ht_buf_free(&b);
+}
+
+static uint16_t raw_bind(struct raw *driver, const char *kind) {
+    struct ht_buf b = {0};
+    char text[128];
+    snprintf(text, sizeof text, "{\"clientBindRef\":1,\"kind\":\"%s\",\"mode\":\"%s\"}", kind,
+             strcmp(kind, "http") ? "pull" : "expose");
+    message_put_text(&b, WIRE_BIND, 0, text);
+    CU_ASSERT(raw_push(driver, &b));
+    ht_buf_free(&b);
+    const char *at = NULL;
+    uint64_t end = ht_now_ms() + PATIENCE_MS;
+    while (!at && ht_now_ms() < end) {
+        one_turn();
+        raw_read(driver);
+        at = memmem(ht_buf_head(&driver->in), ht_buf_size(&driver->in), "\"containerPort\":", 16);
+    }
+    CU_ASSERT_PTR_NOT_NULL_FATAL(at);
+    uint16_t port = (uint16_t)strtoul(at + 16, NULL, 10);
+    ht_buf_consume(&driver->in, ht_buf_size(&driver->in));
+    return port;
+}
+
+static void stalled(const char *kind, uint32_t piece, size_t bound, unsigned n) {
+    static struct raw r[64];
+    struct raw driver;
+    struct ht_buf b = {0};
+    raw_session(&driver);
+    uint16_t port = raw_bind(&driver, kind);
+    before = ht_mem_bytes() - driver.in.cap;
+    for (unsigned i = 0; i < n; i++) {
+        raw_connect(&r[i], port);
+        setsockopt(r[i].fd, SOL_SOCKET, SO_RCVBUF, &(int){4096}, sizeof(int));
+        raw_send(&r[i], strcmp(kind, "http") ? "x" : "GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        UNTIL(kit_streams(host.kit) == i + 1);
+        uint32_t id = 2 * (i + 1);
+        if (strcmp(kind, "http") == 0)
+            message_put_text(&b, WIRE_STREAM_RESPONSE_HEAD, id, "{\"status\":200,\"headers\":[],\"final\":true}");
+        CU_ASSERT(raw_push(&driver, &b));
+        /* Twice the window: the first one may go into the kernel's buffers and give its credit back. */
+        for (int k = 0; k < 2; k++)
+            flood(&driver, id, (uint32_t)host.opt.stream_initial_window / 2, piece);
+    }
+    raw_read(&driver);
+    within(kind, n, bound, driver.in.cap);
+    CU_ASSERT(ht_mem_bytes() - before <= kit_bound_session(&host.opt) + driver.in.cap);
+    ht_buf_free(&b);
+    for (unsigned i = 0; i < n; i++)
+        raw_close(&r[i]);
+    raw_close(&driver);
+}
+
+static void visitors_who_do_not_read(void) {
+    begin("--stream-initial-window 16M --session-initial-window 64M --session-buffer 64M");
+    stalled("http", 65536, kit_bound_visitor(&host.opt), 2);
+    host_stop();
+    begin("--stream-initial-window 16M --session-initial-window 64M --session-buffer 64M");
+    stalled("http", 64, kit_bound_visitor(&host.opt), 1);
+    host_stop();
+    begin("--stream-initial-window 16M --session-initial-window 64M --session-buffer 64M");
+    stalled("tcp", 65536, kit_bound_pull(&host.opt), 2);
+    host_stop();
+}
+
+static void a_session_with_all_its_visitors(void) {
+    /* 40 MiB in all: the kernel takes some, the session's buffer is full and its window half used. */
+    begin("--stream-initial-window 8M --session-initial-window 16M --session-buffer 16M --max-streams-per-session 64");
+    stalled("tcp", 65536, kit_bound_pull(&host.opt), 5);
+    host_stop();
+}
+
+static void parked_ones(void) {
+    begin("--max-sessions 16");
+    struct peer p;
+    for (unsigned i = 0; i < 16; i++) {
+        peer_start(&p, NULL);
+        for (int k = 0; k < 8; k++)
+            peer_bind(&p, k % 2 ? WIRE_KIND_HTTP : WIRE_KIND_TCP, 0);
+        peer_drop(&p);
+    }
+    UNTIL(kit_sessions_parked(host.kit) == 16);
+    within("a parked session", 16, kit_bound_parked(&host.opt), 0);
+    host_stop();
+}
+
+static void the_sum_is_what_the_defaults_allow(void) {
+    struct ht_errmsg err;
+    struct opt_serve o;
+    char *none[] = {NULL};
+    CU_ASSERT_EQUAL_FATAL(opt_serve_parse(&o, 0, none, &err), 0);
+    printf("# KiB: socket %zu, client %zu, reader %zu, waiting %zu, visitor %zu, pull %zu, session %zu, parked %zu; "
+           "all with 1000 waiting visitors %zu MiB\n",
+           kit_bound_socket() >> 10, kit_bound_client(&o) >> 10, kit_bound_reader() >> 10, kit_bound_waiting() >> 10,
+           kit_bound_visitor(&o) >> 10, kit_bound_pull(&o) >> 10, kit_bound_session(&o) >> 10,
+           kit_bound_parked(&o) >> 10, kit_bound_total(&o, 1000) >> 20);
+    CU_ASSERT(kit_bound_total(&o, 0) > o.max_sessions * kit_bound_session(&o));
+    opt_serve_free(&o);
+}
+
+int main(void) {
+    static const struct tap_test tests[] = {
+        {"strangers", strangers},
+        {"clients", clients},
+        {"readers of events", readers},
+        {"visitors with half a head", visitors_with_half_a_head},
+        {"visitors who do not read", visitors_who_do_not_read},
+        {"a session with all its visitors", a_session_with_all_its_visitors},
+        {"parked ones", parked_ones},
+        {"the sum is what the defaults allow", the_sum_is_what_the_defaults_allow},
+        {NULL, NULL},
+    };
+    return tap_main("bounds of memory", tests);
+}
