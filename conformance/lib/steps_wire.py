@@ -272,6 +272,21 @@ async def _send_until_stalled(run, most, on="s", stream=None, quiet=250):
         raise Failure(f"{link.name}: {link.closing}", "a stream that waits", str(link.closing))
 
 
+@verb("flood", "on", "times")
+async def _flood(run, frame, on="s", times=100):
+    """Messages full of one frame, one after the other; the peer may end the connection at any time."""
+    link = run.link(on)
+    data, name, stream, payload = build_frame(run, frame)
+    per_message = min(codec.LIMITS["MAX_FRAMES"], codec.LIMITS["MAX_MESSAGE"] // len(data))
+    run.note(link.name, ">>", f"{times} messages of {per_message} times {describe(str(name), stream, shown_payload(name, payload), len(payload))}")
+    link.count(name, stream, payload)
+    for _ in range(times):
+        try:
+            await asyncio.wait_for(link.send_bytes(link.wrap(data * per_message)), run.patience / 10)
+        except (OSError, asyncio.TimeoutError):
+            return
+
+
 @verb("expect_credit", "on", "stream", "timeout")
 async def _expect_credit(run, least, on="s", stream=0, timeout=None):
     """At least that much credit came back on the stream (0: the session) in all."""
