@@ -1,69 +1,12 @@
 """A link that is lost comes back by itself: a kit that dies and is started again, a connection that is cut."""
 
 import signal
-import socket
-import threading
 import time
 
 from tests.faults.rig import BUSY, long_wait
-from tests.integration.harness import (Driver, Kit, Service, Tunnel, connect, eventually, free_port,
-                                       http_service)
+from tests.integration.harness import (Driver, Kit, Relay, Tunnel, eventually, free_port, hello,
+                                       http_service, status)
 from tests.support.tap import case, main
-
-GET = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
-
-
-def hello(_head, _body):
-    return b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
-
-
-def status(port):
-    """The status a visitor gets, or None when the port refuses or cuts him."""
-    try:
-        with connect(port) as c:
-            c.settimeout(5)
-            c.sendall(GET)
-            return int(c.recv(65536).split(b" ", 2)[1])
-    except (OSError, IndexError, ValueError):
-        return None
-
-
-class Relay(Service):
-    """Passes TCP through to a port until it is cut; while `held` it takes nothing new."""
-
-    def __init__(self, port):
-        self.to, self.held = port, False
-        super().__init__(self._pass)
-        self.url = f"ws://127.0.0.1:{self.port}"
-
-    def _pass(self, near):
-        if self.held:
-            return
-        with socket.create_connection(("127.0.0.1", self.to)) as far:
-            back = threading.Thread(target=self._copy, args=(far, near), daemon=True)
-            back.start()
-            self._copy(near, far)
-            back.join()
-
-    @staticmethod
-    def _copy(source, to):
-        try:
-            while data := source.recv(65536):
-                to.sendall(data)
-        except OSError:
-            pass
-        for end in (source, to):
-            try:
-                end.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
-
-    def cut(self):
-        for connection in list(self.open):
-            try:
-                connection.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
 
 
 @case("a kit that was killed and comes back serves the same port again")
