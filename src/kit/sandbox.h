@@ -1,6 +1,6 @@
 /*
  * What the daemon gives up once its listener stands: root, the way to any new privilege, and all system calls that it
- * does not need (hardening.md, issue of the sandbox). Each step either holds or fails; a half-dropped process is an
+ * does not need (tests/hardening.yaml). Each step either holds or fails; a half-dropped process is an
  * error that the caller must end with.
  */
 #ifndef HT_KIT_SANDBOX_H
