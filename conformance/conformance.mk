@@ -14,7 +14,7 @@ conformance-coverage: gen
 conformance-sdk: gen
 	@test -n "$(SDK_DIR)" || { echo "SDK_DIR=... names the directory of the unpacked SDK (it holds dist-ts/)"; exit 2; }
 	@mkdir -p $(CONFORMANCE)
-	@W=$(W) SDK_DIR="$(SDK_DIR)" $(PYTHON) conformance/run.py -a typescript-sdk --patience 5 --html $(CONFORMANCE)/sdk.html \
+	@W=$(W) SDK_DIR="$(SDK_DIR)" $(PYTHON) conformance/run.py -a typescript-sdk -j 8 --patience 4 --html $(CONFORMANCE)/sdk.html \
 		--json $(CONFORMANCE)/sdk.json --junit $(CONFORMANCE)/sdk.xml $(CONFORMANCE_ARGS)
 
 .PHONY: conformance conformance-coverage conformance-sdk
