@@ -184,6 +184,28 @@ static void stream_opened(struct visitor_http *v, uint32_t flags) {
     }
 }
 
+/* RFC 9110 7.6.2: how far a TRACE or OPTIONS may still go. NULL: on, and from here one less. */
+static const struct visitor_answer *count_forward(const struct http_head *h, char *p) {
+    static const struct visitor_answer here = {.status = 200, .class = HT_METRIC_CLASS_2XX, .body = ""};
+    static const struct visitor_answer no_trace = {
+        .status = 501, .class = HT_METRIC_CLASS_5XX, .body = "TRACE is not answered here"};
+    struct ht_slice method = http_text(p, h->method);
+    bool trace = ht_slice_is(method, "TRACE");
+    const struct http_field *f = trace || ht_slice_is(method, "OPTIONS") ? http_field_find(h, p, "max-forwards") : NULL;
+    uint64_t left;
+    if (!f)
+        return NULL;
+    if (!http_parse_length(http_text(p, f->value), &left))
+        return &answer_bad_request;
+    if (left == 0)
+        return trace ? &no_trace : &here;
+    char *digit = p + f->value.off + f->value.len - 1;
+    while (*digit == '0')
+        *digit-- = '9';
+    *digit = (char)(*digit - 1);
+    return NULL;
+}
+
 static void head_complete(struct visitor_http *v, const struct http_head *h, char *p, size_t head_len, size_t n,
                           bool kept) {
     uint32_t flags = h->flags;
@@ -200,6 +222,8 @@ static void head_complete(struct visitor_http *v, const struct http_head *h, cha
             wait_for_link(v);
         return;
     }
+    if (!refuse)
+        refuse = count_forward(h, p);
     if (!refuse) {
         int rc = open_stream(v, mux, h, p);
         refuse = rc ? answer_for(rc) : NULL;

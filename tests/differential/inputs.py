@@ -294,7 +294,10 @@ _many(REQUESTS, "connection", [
     ("expect-case", post(b"Expect: 100-Continue\r\nContent-Length: 5", b"hello")),
     ("expect-other", post(b"Expect: tea\r\nContent-Length: 5", b"hello")),
     ("expect-http10", b"POST / HTTP/1.0\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\nhello"),
-    ("max-forwards", line(b"OPTIONS /x HTTP/1.1\r\nMax-Forwards: 3")),
+    ("max-forwards", field(b"Max-Forwards: 3", b"OPTIONS")),
+    ("max-forwards-0", field(b"Max-Forwards: 0", b"OPTIONS")),
+    ("max-forwards-trace", field(b"Max-Forwards: 0", b"TRACE")),
+    ("max-forwards-get", field(b"Max-Forwards: 0")),
 ])
 
 

@@ -61,6 +61,34 @@ static void test_absolute_form(void) {
     end();
 }
 
+/* RFC 9110 7.6.2. */
+static void test_max_forwards(void) {
+    begin();
+    struct visitor v = vis_connect(port);
+    vis_send(&v, "OPTIONS /x HTTP/1.1\r\nHost: a\r\nMax-Forwards: 100\r\n\r\n");
+    CU_ASSERT(holds(opened(1), "[\"max-forwards\",\"099\"]"));
+    answer_x(1);
+    vis_expect(&v, OK_X);
+    vis_send(&v, "TRACE /x HTTP/1.1\r\nHost: a\r\nMax-Forwards: 1\r\n\r\n");
+    CU_ASSERT(holds(opened(2), "[\"max-forwards\",\"0\"]"));
+    answer_x(2);
+    vis_expect(&v, OK_X);
+    vis_send(&v, "GET / HTTP/1.1\r\nHost: a\r\nMax-Forwards: 0\r\n\r\n");
+    CU_ASSERT(holds(opened(3), "[\"max-forwards\",\"0\"]"));
+    answer_x(3);
+    vis_expect(&v, OK_X);
+    vis_send(&v, "OPTIONS * HTTP/1.1\r\nHost: a\r\nMax-Forwards: 0\r\n\r\n");
+    vis_expect(&v, ANSWER("200 OK", "", "0", ""));
+    vis_send(&v, "TRACE / HTTP/1.1\r\nHost: a\r\nMax-Forwards: 00\r\n\r\n");
+    vis_expect(&v, ANSWER("501 Not Implemented", "", "26", "TRACE is not answered here"));
+    vis_send(&v, "OPTIONS / HTTP/1.1\r\nHost: a\r\nMax-Forwards: -1\r\n\r\n" GET);
+    vis_expect(&v, BAD_REQUEST);
+    vis_expect_end(&v, false);
+    CU_ASSERT_EQUAL(d.n_streams, 3);
+    leave(&v);
+    end();
+}
+
 /* Hardening case 8. Off: http_is_end_to_end() always false. */
 static void test_connection_cannot_strip(void) {
     begin();
@@ -509,6 +537,7 @@ static void test_expect(void) {
 int main(void) {
     static const struct tap_test tests[] = {
         {"absolute-form", test_absolute_form},
+        {"Max-Forwards", test_max_forwards},
         {"Connection cannot strip what others rely on", test_connection_cannot_strip},
         {"a half-closed visitor gets its answers", test_half_closed},
         {"a half-closed visitor and a slow answer", test_half_closed_slow_answer},
