@@ -1,5 +1,5 @@
 /* A day of the kit's timers in a second: the clock runs ahead, and each thing happens when it is due, neither earlier
- * nor a step later, as often as it should, and leaves nothing. */
+ * nor much later, as often as it should, and leaves nothing. */
 #include "peer.h"
 #include "support/clock_ahead.h"
 
