@@ -262,6 +262,10 @@ spec-release: spec-diff
 rehearsal: gen
 	@PYTHONPATH=. $(PYTHON) tests/gen/test_rehearsal.py all
 
+# Each defence of tests/hardening.yaml switched off in a copy of the tree: its tests must fail. CASES="3 9" for some.
+hardening: deps-test gen
+	@$(PYTHON) -m tests.hardening $(CASES)
+
 layers:
 	@$(PYTHON) tests/lint/layers.py
 
@@ -289,6 +293,8 @@ help:
 	@echo 'make run         a working tunnel with a URL to open; installs what is missing; Ctrl-C ends it'
 	@echo 'make test        all tests, plain and under sanitizers, with real programs'
 	@echo 'make faults      CUTS=100000: a broken link between driver and kit; make soak: 10,000 sessions, 1,000,000 streams'
+	@echo 'make fuzz        SECONDS=60 for each target; make hostile N=...: bad inputs to every listener'
+	@echo 'make hardening   switches one defence off after the other, and wants the tests to see it'
 	@echo 'make bench       speed and memory beside nginx and ssh -R (BENCH_ARGS=--quick for a try)'
 	@echo 'make examples    programs that use the library, in build/examples/'
 	@echo 'make lib         the driver library: shared, static, hoody-tunnel.pc'
@@ -307,4 +313,4 @@ clean:
 	rm -rf $(W)
 
 -include $(OBJ:.o=.d) $(UNIT:=.d) $(SUPPORT:.o=.d)
-.PHONY: spec-diff spec-release rehearsal all gen unit unit-build clean deps deps-test run test test-build bench layers lint format lib examples install help
+.PHONY: hardening spec-diff spec-release rehearsal all gen unit unit-build clean deps deps-test run test test-build bench layers lint format lib examples install help
