@@ -129,7 +129,7 @@ def arguments():
     parser.add_argument("-V", "--version", action="append", help="v1 or v2")
     parser.add_argument("--level", choices=["MUST", "SHOULD"])
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a value for the adapters, such as bin=PATH")
-    parser.add_argument("-j", "--jobs", type=int, default=max(2, (os.cpu_count() or 2) * 2))
+    parser.add_argument("-j", "--jobs", type=int, default=max(4, (os.cpu_count() or 2) * 4))
     parser.add_argument("--patience", type=float, default=10.0, help="seconds to wait for what has to come")
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("-v", "--verbose", action="store_true", help="every frame as it goes")
@@ -149,6 +149,9 @@ def main():
         return list_steps()
     try:
         cases = choose(case_files.load(), args)
+        wrong = [text for c in cases for text in case_files.check_steps(c, VERBS)]
+        if wrong:
+            raise case_files.BadCase("\n".join(dict.fromkeys(wrong)))
     except case_files.BadCase as e:
         print(f"conformance: {e}", file=sys.stderr)
         return 2

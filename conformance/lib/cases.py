@@ -80,14 +80,15 @@ def _versions(doc, rules):
     return [v for v in doc.get("versions", spec.versions) if all(spec.versions.index(v) >= spec.versions.index(s) for s in since)]
 
 
-def load_file(path):
+def load_file(path, side=None):
+    """The expanded cases of one file; `side` when it does not lie in cases/kit or cases/driver."""
     with open(path, encoding="utf-8") as f:
         try:
             doc = yaml.load(f, Loader=Loader)
         except yaml.YAMLError as e:
             raise BadCase(f"{os.path.relpath(path, ROOT)}: {e}") from e
     relative = os.path.relpath(path, FOLDER)
-    side, stem = relative.split(os.sep)[0], os.path.splitext(os.path.basename(path))[0]
+    side, stem = side or relative.split(os.sep)[0], os.path.splitext(os.path.basename(path))[0]
     unknown = set(doc) - FILE_KEYS
     if unknown:
         raise BadCase(f"{relative}: unknown keys {sorted(unknown)}")
@@ -106,6 +107,27 @@ def load_file(path):
         for suffix, variables in _expansions(merged, where):
             for version in _versions(merged, rules):
                 yield Case(side, f"{stem}/{row['id']}{suffix}", doc["group"], merged, variables, version, relative)
+
+
+def check_steps(case, verbs):
+    """Texts about steps and modifiers that there are not; a run would only find those it comes to."""
+    def walk(steps):
+        for step in steps:
+            if isinstance(step, list):
+                yield from walk(step)
+                continue
+            step = {step: None} if isinstance(step, str) else step
+            verb = next((k for k in step if k in verbs), None)
+            if verb is None:
+                yield f"{case.path}: {case.name}: there is no step {', '.join(map(str, step))}"
+                continue
+            unknown = set(step) - {verb} - verbs[verb].accepts
+            if unknown:
+                yield f"{case.path}: {case.name}: the step {verb} does not know {', '.join(sorted(map(str, unknown)))}"
+            for key in (verb, "steps"):
+                if verb in ("eventually", "one_of", "repeat") and isinstance(step.get(key), list):
+                    yield from walk(step[key])
+    yield from walk(case.steps)
 
 
 def load(side=None):
