@@ -139,11 +139,11 @@ def _():
 def _():
     with Tunnel() as t, owner(b"A") as a, owner(b"B") as b, FaultProxy(t.kit.port, calm=True) as proxy:
         driver = Driver(proxy, "expose", f"0={a.port}")
+        t.drivers.append(driver)
         port = driver.port
         visitors = Visitors(port)
         try:
             for i in range(ROUNDS):
-                t.drivers.append(driver)
                 proxy.say("hold")
                 cut = time.monotonic()
                 proxy.say("cut")
@@ -151,7 +151,8 @@ def _():
                 assert t.kit.get("/tunnels")["orphanedSessions"] == 1
                 name, service = ("B", b) if i % 2 == 0 else ("A", a)
                 proxy.say("take")
-                taken = Driver(proxy, "expose", "--takeover", f"{port}={service.port}", bindings=1)
+                taken = Driver(proxy, "expose", "--takeover", f"{port}={service.port}")
+                t.drivers.append(taken)
                 bound = time.monotonic()
                 eventually(lambda n=name, m=bound: visitors.answers(n, m), "an answer of the new owner")
                 eventually(lambda m=bound: len(visitors.since(m)) > 20, "some more of them")
