@@ -169,15 +169,13 @@ void cli_events_free(struct cli_events *e);
 
 /* What expose, pull and up run. */
 struct cli_plan {
-    struct ht_tunnel_options options; /* all but size and token */
+    struct ht_tunnel_options options; /* all but size and token; the headers' values are wiped once they are taken */
     struct ht_bind_options *binds;    /* all but size; with `sample` one, without a target */
     size_t n_binds;
     const char *token_file, *token_env, *url_file; /* NULL: none */
     bool json, sample, live, qr;
     enum opt_color color;
     enum ht_log_level level;
-    int argc; /* the arguments, whose secrets are wiped */
-    char **argv;
 };
 
 /* --retry-for: not given is for ever, but the first connection must work at once. */

@@ -297,8 +297,7 @@ int cmd_up(int argc, char **argv) {
         return cli_parse_result(rc, OPT_CMD_UP, &err);
     rc = load(&c, o.file, false);
     if (rc == OPT_EXIT_OK) {
-        struct cli_plan p = {
-            .color = o.color, .live = o.live, .qr = o.qr, .level = o.log_level, .argc = argc, .argv = argv};
+        struct cli_plan p = {.color = o.color, .live = o.live, .qr = o.qr, .level = o.log_level};
         MERGE(&p, o, &c);
         if (plan_lists(&p, &c, o.header, o.n_header) < 0) {
             cli_complain("%s", ht_err_text(HT_ENOMEM));

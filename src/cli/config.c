@@ -308,6 +308,10 @@ static void read_binding(struct reader *r, enum opt_mapping_id id) {
         struct opt_config_pull pull;
     } item;
     struct cli_config_binding where = {.at = here(r)};
+    bool pull = id == OPT_MAP_PULL;
+    const struct opt_key *keys = opt_mappings[id].keys;
+    const struct opt_key *target = &keys[pull ? (int)OPT_CONFIG_PULL_KEY_TARGET : (int)OPT_CONFIG_EXPOSE_KEY_TARGET];
+    const struct opt_key *port = &keys[pull ? (int)OPT_CONFIG_PULL_KEY_PORT : (int)OPT_CONFIG_EXPOSE_KEY_PORT];
     struct seen seen = {0};
     const struct opt_key *key;
     refuse_extras(r);
@@ -319,9 +323,9 @@ static void read_binding(struct reader *r, enum opt_mapping_id id) {
     while (next_key(r, id, &seen, &key)) {
         if (!key)
             continue;
-        if (strcmp(key->name, "target") == 0)
+        if (key == target)
             where.target_at = here(r);
-        else if (strcmp(key->name, "port") == 0)
+        else if (key == port)
             where.port_at = here(r);
         set_value(r, id, &item, key);
     }
@@ -357,16 +361,19 @@ static void read_list(struct reader *r, const struct opt_key *key) {
 
 /* Where a value is that is checked later. */
 static void note_place(struct reader *r, const struct opt_key *key) {
-    const struct {
-        const char *name;
-        struct cli_mark *at;
-    } places[] = {{"url", &r->c->url_at},
-                  {"token-file", &r->c->token_file_at},
-                  {"ca", &r->c->ca_at},
-                  {"headers", &r->c->headers_at}};
-    for (size_t i = 0; i < HT_ARRAY_LEN(places); i++)
-        if (strcmp(key->name, places[i].name) == 0)
-            *places[i].at = here(r);
+    switch (key - opt_mappings[OPT_MAP_CONFIG].keys) {
+    case OPT_CONFIG_KEY_URL:
+        r->c->url_at = here(r);
+        break;
+    case OPT_CONFIG_KEY_TOKEN_FILE:
+        r->c->token_file_at = here(r);
+        break;
+    case OPT_CONFIG_KEY_CA:
+        r->c->ca_at = here(r);
+        break;
+    default:
+        break;
+    }
 }
 
 static void read_top(struct reader *r) {

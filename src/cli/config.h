@@ -38,7 +38,7 @@ struct cli_config_binding {
 struct cli_config {
     struct opt_config top;
     char *url_file, *token_file, *ca; /* relative to the file, made relative to where we are; NULL: not given */
-    struct cli_mark url_at, token_file_at, ca_at, headers_at;
+    struct cli_mark url_at, token_file_at, ca_at;
     struct cli_config_binding *bindings;
     size_t n_bindings;
     const char **headers; /* "Name: value" */

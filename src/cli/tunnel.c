@@ -64,15 +64,13 @@ void cli_plan_retry(struct ht_tunnel_options *o, bool given, uint64_t retry_for_
 }
 
 /* Everybody on this machine may read the arguments of a process: what a header says is gone from them by now. */
-static void hide_headers(int argc, char **argv) {
-    static const char option[] = "--header";
-    size_t n = sizeof option - 1;
-    for (int i = 0; i < argc && strcmp(argv[i], "--") != 0; i++) {
-        char *line = strncmp(argv[i], option, n) != 0 ? NULL
-                     : argv[i][n] == '='              ? argv[i] + n + 1
-                     : argv[i][n] == '\0'             ? argv[++i]
-                                                      : NULL;
-        char *value = line ? strchr(line, ':') : NULL;
+static void hide_headers(const struct ht_tunnel_options *o) {
+    for (size_t i = 0; i < o->n_headers; i++) {
+        union { /* an argument of main() may be written to (C11 5.1.2.2.1), and so may a text of the file */
+            const char *in;
+            char *out;
+        } line = {.in = o->headers[i]};
+        char *value = strchr(line.out, ':');
         if (value)
             memset(value + 1, '*', strlen(value + 1));
     }
@@ -131,7 +129,7 @@ int cli_plan_create(struct cli_plan *p, struct ht_tunnel **t, void *user) {
     int rc = ht_tunnel_create(t, &p->options, &cli_event_callbacks, user);
     p->options.token = NULL;
     explicit_bzero(token, sizeof token);
-    hide_headers(p->argc, p->argv);
+    hide_headers(&p->options);
     return rc < 0 ? complain_last(rc) : OPT_EXIT_OK;
 }
 
