@@ -7,6 +7,9 @@
 
 #include <stdio.h>
 
+/* BINDs of one session whose refusal is worth a line in the log. */
+#define REFUSALS_TOLD 32
+
 /* ---- state ---- */
 
 static unsigned *counter(struct kit *k, enum session_state st) {
@@ -237,7 +240,10 @@ static void refuse_bind(struct kit_session *s, const struct wire_bind *bind, enu
         .message = ht_slice_str(text),
     };
     s->kit->metrics.bind_errors_total[ht_metric_bind_error_of(code)]++;
-    ht_info("session", "%s: BIND refused: %s", s->id, text);
+    /* A driver that asks for nothing sensible, over and over, must not fill the log. */
+    if (s->refusals < REFUSALS_TOLD)
+        ht_info("session", "%s: BIND refused: %s%s", s->id, text,
+                ++s->refusals == REFUSALS_TOLD ? "; of further ones only the metrics tell" : "");
     session_send_or_end(s, WIRE_BIND_ERR, &frame);
 }
 
