@@ -25,7 +25,7 @@ class Failure(Exception):
 class Run:
     def __init__(self, case, target, seed=0, patience=10.0, echo=None):
         self.case, self.target, self.patience, self.echo = case, target, patience, echo
-        self.scope = Scope(spec.names(), seed)
+        self.scope = Scope(spec.names(case.version), seed)
         self.scope.authored = set(case.variables)
         self.scope.set("version", case.version)
         self.scope.set("subprotocol", codec.SUBPROTOCOLS[case.version])

@@ -49,9 +49,9 @@ class Spec:
             node = found
         return node
 
-    def names(self):
-        """What `$NAME.member` means in a case file."""
-        return {"LIMIT": codec.LIMITS, "CODE": codec.CODES, "CLOSE": codec.CLOSE_CODES, "PATH": codec.CONNECT_PATH,
+    def names(self, version):
+        """What `$NAME.member` means in a case file, for a case of that version."""
+        return {"LIMIT": {name: codec.limit(name, codec.VERSIONS[version]) for name in codec.LIMITS}, "CODE": codec.CODES, "CLOSE": codec.CLOSE_CODES, "PATH": codec.CONNECT_PATH,
                 "GOAWAY": {n: {"code": g["code"], "message": g["message"], "close": g["close"]}
                            for n, g in self.goaways.items()},
                 "ANSWER": {n: {"status": a["status"], "retry": str(a.get("retry_after", 0)), "body": a["body"]}
