@@ -253,10 +253,13 @@ static int do_close(struct ht_tunnel *t, void *arg, struct ht_errmsg *err) {
         else
             driver_link_close(t);
         break;
+    case DRIVER_HELLO: /* the kit may have made a session of it, which a dropped socket would park */
+        t->state = DRIVER_CLOSING;
+        driver_sock_close(&t->socks[0], 0, "");
+        break;
     case DRIVER_CLOSING: /* the second time: no more waiting */
     case DRIVER_NEW:
     case DRIVER_CONNECTING:
-    case DRIVER_HELLO:
     case DRIVER_DOWN:
     case DRIVER_WAITING:
         driver_end(t);

@@ -68,8 +68,9 @@ static void binding_gone(struct driver_binding *b, bool revoked, const char *rea
     if (t->calls.unbound && t->state != DRIVER_CLOSING)
         t->calls.unbound(t->user, &u);
     binding_free(b);
-    if (t->state == DRIVER_CLOSING && !is_unbinding(t)) {
-        driver_link_close(t);
+    if (t->state == DRIVER_CLOSING) {
+        if (t->session && !t->session_over && !is_unbinding(t)) /* else the closing handshake is under way */
+            driver_link_close(t);
     } else if (revoked && t->state == DRIVER_UP && ht_list_empty(&t->bindings)) {
         driver_end_reason(t, HT_TUNNEL_EREVOKED, "another driver took the port over%s%s", *reason ? ": " : "", reason);
         t->state = DRIVER_CLOSING;

@@ -59,12 +59,19 @@ void driver_sock_drop(struct driver_sock *s) {
 
 /* ---- getting there ---- */
 
+/* At the end of this turn all of it goes, whatever comes of this socket. */
+static bool is_over(const struct ht_tunnel *t) { return t->state == DRIVER_DOWN || t->state == DRIVER_ENDED; }
+
 static void connect_open(void *ctx, struct io_conn *conn, struct ht_slice protocol, struct ht_slice early) {
     static const struct ws_limits limits = {.max_message = WIRE_LIMIT_MAX_MESSAGE,
                                             .max_fragments = WIRE_LIMIT_MAX_FRAGMENTS};
     struct driver_sock *s = ctx;
     struct ht_tunnel *t = s->t;
     s->connect = NULL;
+    if (is_over(t)) {
+        io_conn_close(&conn);
+        return;
+    }
     s->version = wire_version_from(protocol);
     /* The upgrade sees to it that it was offered, but it may be missing. */
     if (s->version == WIRE_VERSION_UNKNOWN || (s->index > 0 && s->version != t->socks[0].version)) {
@@ -86,7 +93,8 @@ static void connect_failed(void *ctx, int err, uint16_t status, uint64_t retry_a
     struct driver_sock *s = ctx;
     int error = status ? HT_TUNNEL_EHANDSHAKE : err == HT_ETLS ? HT_TUNNEL_ETLS : HT_TUNNEL_ECONNECT;
     s->connect = NULL;
-    s->ops->failed(s, error, status, retry_after_ms, text);
+    if (!is_over(s->t))
+        s->ops->failed(s, error, status, retry_after_ms, text);
 }
 
 static const struct ws_connect_ops connect_ops = {.open = connect_open, .failed = connect_failed};

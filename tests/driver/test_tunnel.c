@@ -588,8 +588,27 @@ static void closing_at_every_stage(void) {
     w.no_hello_ok = true;
     start();
     UNTIL(w.hellos);
-    ht_tunnel_close(w.t); /* HELLO is out */
+    bind_one(HT_EXPOSE_HTTP, "3000", 3000);
+    ht_tunnel_close(w.t); /* HELLO is out: what comes of it is not to be parked */
+    CU_ASSERT_EQUAL(ht_tunnel_unbind(w.t, 1), HT_TUNNEL_OK);
+    UNTIL(w.ws_closed);
+    CU_ASSERT_EQUAL(w.close_code, 1005);
     expect_end(HT_TUNNEL_OK, "closed");
+    world_start();
+    w.no_hello_ok = true;
+    start();
+    UNTIL(w.hellos);
+    ht_tunnel_close(w.t);
+    ht_tunnel_close(w.t); /* no patience */
+    expect_end(HT_TUNNEL_OK, "closed");
+    for (int turns = 0; turns < 12; turns++) { /* whatever the kit says in the same turn */
+        world_start();
+        start();
+        for (int i = 0; i < turns; i++)
+            one_turn();
+        ht_tunnel_close(w.t);
+        expect_end(HT_TUNNEL_OK, "closed");
+    }
 }
 
 static void destroying_at_every_stage(void) {
