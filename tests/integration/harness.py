@@ -5,6 +5,7 @@ left, closes the drivers, waits until no session is left and the kit is back at 
 new, ends the kit with SIGTERM and wants exit status 0 and a log without a sanitizer's report.
 """
 
+import atexit
 import contextlib
 import http.client
 import json
@@ -56,6 +57,18 @@ def status_kib(pid, field):
         return int(re.search(rf"^{field}:\s+(\d+) kB", f.read(), re.M).group(1))
 
 
+_started = []
+
+
+@atexit.register
+def _end_what_is_left():
+    """A test that fails between a start and its end must not leave a process behind."""
+    for process in _started:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+
+
 class Program:
     """A child process whose output lines arrive in .lines; ended at the latest by end()."""
 
@@ -65,6 +78,7 @@ class Program:
         self.lines = queue.Queue()
         self.process = subprocess.Popen(argv, env={**os.environ, **(env or {})}, cwd=cwd, stdin=stdin,
                                         stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        _started.append(self.process)
         self.readers = [threading.Thread(target=self._read, args=(stream, name), daemon=True)
                         for name, stream in (("out", self.process.stdout), ("err", self.process.stderr))]
         for reader in self.readers:
