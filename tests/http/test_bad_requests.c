@@ -1,4 +1,5 @@
 /* Requests that must be refused, with the status that they owe (hardening cases 1, 3, 5; RFC 9110, RFC 9112). */
+/* How to switch each defence off to see its test fail: tests/hardening.yaml. */
 #include "feed.h"
 
 struct bad {

@@ -1,4 +1,5 @@
 /* Response heads that must be refused; whatever the reason, the visitor is owed a 502 (hardening cases 1, 3, 7). */
+/* How to switch each defence off to see its test fail: tests/hardening.yaml. */
 #include "feed.h"
 
 struct bad {

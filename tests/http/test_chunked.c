@@ -1,4 +1,5 @@
-/* Chunked bodies: good and bad ones, in every cut (hardening case 4, RFC 9112 7.1). */
+/* Chunked bodies: good and bad ones, in every cut (hardening case 4, RFC 9112 7.1). How to switch each
+ * defence off to see its test fail: tests/hardening.yaml. */
 #include "http/http.h"
 #include "support/tap.h"
 

@@ -20,6 +20,7 @@ CONNECT = (API + "/connect").encode()
 UPGRADE = (b"GET " + CONNECT + b" HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
            b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
            b"Sec-WebSocket-Protocol: hoody-tunnel.v1\r\n\r\n")
+UPGRADE_V2 = UPGRADE.replace(b"hoody-tunnel.v1", b"hoody-tunnel.v2")
 HELLO = ws_frame(frame(0x01, 0, b'{"version":"hoody-tunnel.v1","capabilities":[]}'))
 KIT = ("--takeover-grace", "0s", "--hello-timeout", "500ms", "--max-sessions", "256", "--max-pre-auth-connections", "256")
 
@@ -87,7 +88,8 @@ def _():
 def sockets_that_end(kit, inputs, before, judge):
     """The client closes its side behind what it says: the kit has not to wait for an answer to its close frame."""
     with Watch(kit):
-        wrong = volley(kit.port, inputs, judge, parts=lambda f: (UPGRADE + before + f, "fin"))
+        wrong = volley(kit.port, inputs, judge,
+                       parts=lambda f: ((UPGRADE if before or len(f) % 2 else UPGRADE_V2) + before + f, "fin"))
     assert not wrong, "\n".join(wrong)
     eventually(lambda: kit.get("/tunnels")["sessions"] == [], "no session is left")
 
@@ -101,7 +103,7 @@ def _():
         head, _, rest = got.partition(b"\r\n\r\n")
         if not head.startswith(b"HTTP/1.1 101 "):
             return "no upgrade"
-        return "HELLO_OK" if b"sessionId" in rest else None
+        return "let in" if b"sessionId" in rest else None
 
     with Tunnel(*KIT) as t, canary_service([]) as service:
         driver = t.expose(f"0={service.port}")

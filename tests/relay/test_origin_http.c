@@ -1,4 +1,5 @@
-/* The origin of HTTP streams against a service that the test plays byte by byte. */
+/* The origin of HTTP streams against a service that the test plays byte by byte. How to switch defences off to see a
+ * test fail: tests/hardening.yaml. */
 #include "relay/origin_rig.h"
 
 #define OK_HELLO "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"

@@ -1,4 +1,5 @@
-/* Requests and answers of visitors of an exposed port, byte for byte. */
+/* Requests and answers of visitors of an exposed port, byte for byte. How to switch defences off to see a test fail:
+ * tests/hardening.yaml. */
 #include "relay/visitor_rig.h"
 
 /* ---- heads ---- */
