@@ -103,8 +103,9 @@ static void ping_floods_never_stop_the_reading(void) {
     raw_session(&r);
     setsockopt(r.fd, SOL_SOCKET, SO_RCVBUF, &(int){4096}, sizeof(int));
     /* Answers, 2 MiB of them, fill what lies between the two. */
+    static const char bind[] = "{\"clientBindRef\":1,\"kind\":\"http\",\"mode\":\"pull\"}";
     for (unsigned i = 0; i < WIRE_LIMIT_MAX_FRAMES; i++)
-        frame_put(&pings, WIRE_BIND, 0, "{\"clientBindRef\":1,\"kind\":\"http\",\"mode\":\"pull\"}", 50);
+        frame_put(&pings, WIRE_BIND, 0, bind, sizeof bind - 1);
     for (int i = 0; i < 256; i++)
         ws_put(&b, WS_WHOLE, ht_buf_head(&pings), ht_buf_size(&pings));
     CU_ASSERT_FATAL(raw_push(&r, &b));
