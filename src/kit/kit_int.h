@@ -177,7 +177,7 @@ struct kit_session {
     bool shard_map, reissue_tickets; /* the driver named these capabilities */
     bool shards_changed;             /* a SHARD_MAP is due at the end of this turn */
     uint64_t shard_epoch;
-    unsigned refusals; /* of BINDs, so far; told in the log */
+    unsigned refusals;       /* of BINDs, so far; told in the log */
     uint32_t next_stream_id; /* where a resumed session goes on */
     struct io_timer timer;   /* mux's deadline, or the end of the grace */
     uint64_t timer_at;       /* when it fires; UINT64_MAX: not set */

@@ -44,8 +44,8 @@ struct sandbox_calls {
 
 /*
  * Installs a seccomp filter for every thread: system calls that a running kit does not make fail with EPERM, and the
- * first of each kind is logged with its number. Returns how many rules the filter has. HT_EIO with *err: the kernel has no
- * filters, or refuses them; nothing has changed then. Needs sandbox_no_new_privs() before it.
+ * first of each kind is logged with its number. Returns how many rules the filter has. HT_EIO with *err: the kernel has
+ * no filters, or refuses them; nothing has changed then. Needs sandbox_no_new_privs() before it.
  */
 int sandbox_filter_calls(const struct sandbox_calls *calls, struct ht_errmsg *err) HT_MUST_USE;
 
