@@ -161,7 +161,7 @@ static int allow_sockets(scmp_filter_ctx ctx) {
     static const int families[] = {AF_INET, AF_INET6, AF_UNIX};
     for (size_t i = 0; i < HT_ARRAY_LEN(families); i++)
         if (seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(socket), 1,
-                             SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)families[i])) < 0)
+                             SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)families[i], 0)) < 0)
             return -1;
     return 0;
 }
@@ -187,11 +187,12 @@ static int allow_with_arguments(scmp_filter_ctx ctx, const struct sandbox_calls 
         rc = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(mprotect), 1, SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
     /* Limits may be read, of nobody but ourselves. */
     if (rc == 0)
-        rc = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(prlimit64), 2, SCMP_A0(SCMP_CMP_EQ, 0),
-                              SCMP_A2(SCMP_CMP_EQ, 0));
+        rc = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(prlimit64), 2, SCMP_A0(SCMP_CMP_EQ, 0, 0),
+                              SCMP_A2(SCMP_CMP_EQ, 0, 0));
     /* abort() */
     if (rc == 0)
-        rc = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(tgkill), 1, SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)getpid()));
+        rc =
+            seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(tgkill), 1, SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)getpid(), 0));
     return rc;
 }
 
@@ -222,7 +223,7 @@ static const int refusals[] = {
 
 static int add_rules(scmp_filter_ctx ctx, const struct sandbox_calls *calls) {
     (void)calls;
-    int rc = seccomp_rule_add(ctx, REFUSE, SCMP_SYS(socket), 1, SCMP_A0(SCMP_CMP_GT, AF_INET6));
+    int rc = seccomp_rule_add(ctx, REFUSE, SCMP_SYS(socket), 1, SCMP_A0(SCMP_CMP_GT, AF_INET6, 0));
     for (size_t i = 0; rc == 0 && i < HT_ARRAY_LEN(refusals); i++)
         rc = seccomp_rule_add(ctx, REFUSE, refusals[i], 0);
     return rc;
