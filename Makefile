@@ -307,7 +307,6 @@ help:
 	@echo 'make conformance-sdk SDK_DIR=...  the same against the published TypeScript SDK, unpacked there'
 	@echo 'make conformance-mutants  the suite against our kit and driver with one seeded fault after the other'
 	@echo 'make rehearsal   a hoody-tunnel.v3 for trial: generated, built, spoken beside v1 and v2'
-	@echo 'make hostile     bad inputs at every listener: N=100000 SEED=7 (SAN=1: under sanitizers)'
 	@echo 'make layers      no include points up; make lint: second compiler, formatter; make format'
 
 clean:
