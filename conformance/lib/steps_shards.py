@@ -26,14 +26,18 @@ async def _find_open(run, names, timeout=None):
 
 @verb("open_on", "visitor", "among")
 async def _open_on(run, name, visitor="v", among=()):
-    """Visitors come to $port until one's stream is on this connection; the others' are reset. That visitor is `visitor`."""
+    """Visitors come to $port until one's stream is on this connection; the others' are reset. That visitor is `visitor`.
+    Not before it is found: a kit may well prefer one connection as long as none has a stream."""
+    others = []
     for i in range(64):
         conn = await run.dial(f"{visitor}-{i}", run.target.visitors, run.scope.get("port"))
         await _find_open(run, among)
         if run.scope.get("where") == name:
             run.tcps[visitor] = conn
+            for link, stream in others:
+                await send_frames(run, link, {"RESET": {"code": "CANCEL"}, "stream": stream})
             return
-        await send_frames(run, run.link(run.scope.get("where")), {"RESET": {"code": "CANCEL"}})
+        others.append((run.link(run.scope.get("where")), run.scope.get("stream")))
     raise Failure(f"no stream was put on {name}", f"streams on each of {', '.join(among)}", "64 streams elsewhere")
 
 
