@@ -47,6 +47,17 @@ async def _settle(run, _):
     await run.until(lambda: False, codec.LIMITS["RESUME_SETTLE"] / 1000 + 0.02)
 
 
+@verb("unlike")
+async def _unlike(run, texts):
+    """Each two of these differ in half of their places at least, as chance would have it; counters and clocks do not."""
+    del run
+    for i, one in enumerate(texts):
+        for other in texts[i + 1:]:
+            differ = sum(a != b for a, b in zip(one, other)) + abs(len(one) - len(other))
+            if differ * 2 < min(len(one), len(other)):
+                raise Failure("what must not be guessed looks much like another one", "no likeness", f"{one} and {other}")
+
+
 @verb("all_streams", "on")
 async def _all_streams(run, wants, on="s"):
     """The streams of the session so far: how many, and whether each id is even."""
