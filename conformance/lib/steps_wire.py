@@ -548,6 +548,16 @@ async def _check(run, pairs):
             raise Failure(bad, str(want), str(have))
 
 
+@verb("differ", "least")
+async def _differ(_, texts, least=1):
+    """Any two of the texts differ in at least so many places: who knows one must not be able to guess another."""
+    for i, one in enumerate(texts):
+        for other in texts[i + 1:]:
+            places = sum(a != b for a, b in zip(str(one), str(other))) + abs(len(str(one)) - len(str(other)))
+            if places < least:
+                raise Failure(f"two of them differ in {places} places", f"at least {least} places", f"{one} and {other}")
+
+
 def _meaning(run, status):
     """What an adapter says that its implementation ends with: {lost: 6}; a case may then say `expect_exit: lost`."""
     if not isinstance(status, str):
