@@ -213,6 +213,29 @@ static void sends_are_checked(void) {
     wire_assert_tx(WIRE_ROLE_KIT, WIRE_LINK_OPEN, WIRE_PING, 0, 8);
 }
 
+/* A version knows its own frames, fields, capabilities and limits; to it others are unknown ones. */
+static void versions_are_kept_apart(void) {
+    struct wire_error err;
+    struct wire_hello hello;
+    static const char text[] = "{\"version\":\"hoody-tunnel.v1\",\"maxConnections\":\"many\"}";
+    CU_ASSERT_EQUAL(wire_check_rx_in(WIRE_V2, WIRE_ROLE_KIT, WIRE_LINK_AWAIT_HELLO, WIRE_JOIN, 0, 50, &err), 0);
+    CU_ASSERT_EQUAL(wire_check_rx_in(WIRE_V1, WIRE_ROLE_KIT, WIRE_LINK_AWAIT_HELLO, WIRE_JOIN, 0, 50, &err), HT_EPROTO);
+    CU_ASSERT_STRING_EQUAL(err.rule, "FRAME-6");
+    CU_ASSERT(wire_frame_in(WIRE_V2, WIRE_JOIN) && wire_frame_in(0, WIRE_JOIN) && !wire_frame_in(WIRE_V1, WIRE_JOIN));
+    CU_ASSERT(!wire_frame_in(WIRE_V2, 0x0F));
+    CU_ASSERT(wire_capability_in(WIRE_V2, ht_slice_str(WIRE_CAP_MULTI_WS)));
+    CU_ASSERT(!wire_capability_in(WIRE_V1, ht_slice_str(WIRE_CAP_MULTI_WS)));
+    CU_ASSERT(wire_capability_in(WIRE_V1, ht_slice_str(WIRE_CAP_AUTO_WINDOW)));
+    CU_ASSERT(!wire_capability_in(WIRE_V2, ht_slice_str("no-such-thing")));
+    CU_ASSERT_EQUAL(WIRE_LIMIT_OF(WIRE_V1, MAX_FRAMES), 64);
+    const uint8_t *p = (const uint8_t *)text;
+    CU_ASSERT_EQUAL(wire_decode_hello(p, sizeof text - 1, wire_scratch_for(scratch, WIRE_V1), &hello, &err), 0);
+    CU_ASSERT(!hello.has_max_connections);
+    CU_ASSERT_EQUAL(wire_decode_hello(p, sizeof text - 1, wire_scratch_for(scratch, WIRE_V2), &hello, &err), HT_EPROTO);
+    CU_ASSERT_STRING_EQUAL(err.rule, "FIELD-1");
+    CU_ASSERT_EQUAL(wire_decode_hello(p, sizeof text - 1, wire_scratch_for(scratch, 0), &hello, &err), HT_EPROTO);
+}
+
 /* ---- the assembler ---- */
 
 struct seen {
@@ -366,6 +389,7 @@ int main(void) {
         {"auth without a token", auth_without_a_token},
         {"names", names},
         {"sends are checked", sends_are_checked},
+        {"versions are kept apart", versions_are_kept_apart},
         {"DATA does not wait for its frame", data_does_not_wait},
         {"headers are judged before their payload", headers_are_judged_before_their_payload},
         {"the state may change inside a message", the_state_may_change_inside_a_message},
