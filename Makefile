@@ -266,6 +266,14 @@ rehearsal: gen
 hardening: deps-test gen
 	@$(PYTHON) -m tests.hardening $(CASES)
 
+# Which lines of each room the unit tests and the fuzz corpora run; COVERAGE_ARGS=-v names those they do not.
+coverage: deps-test
+	@$(MAKE) --no-print-directory W=build/coverage OPT=-O0 HARDEN= CFLAGS='-g --coverage -fprofile-update=atomic' unit-build fuzz-replay
+	@find build/coverage -name '*.gcda' -delete
+	@W=build/coverage tests/run unit
+	@HT_BIN=build/coverage/hoody-tunnel PYTHONPATH=. $(PYTHON) tests/integration/test_fuzz_replay.py >/dev/null
+	@$(PYTHON) tests/lint/coverage.py build/coverage $(COVERAGE_ARGS)
+
 layers:
 	@$(PYTHON) tests/lint/layers.py
 
@@ -295,6 +303,7 @@ help:
 	@echo 'make faults      CUTS=100000: a broken link between driver and kit; make soak: 10,000 sessions, 1,000,000 streams'
 	@echo 'make fuzz        SECONDS=60 for each target; make hostile N=...: bad inputs to every listener'
 	@echo 'make hardening   switches one defence off after the other, and wants the tests to see it'
+	@echo 'make coverage    lines of each room that unit tests and fuzz corpora run'
 	@echo 'make bench       speed and memory beside nginx and ssh -R (BENCH_ARGS=--quick for a try)'
 	@echo 'make examples    programs that use the library, in build/examples/'
 	@echo 'make lib         the driver library: shared, static, hoody-tunnel.pc'
@@ -313,4 +322,4 @@ clean:
 	rm -rf $(W)
 
 -include $(OBJ:.o=.d) $(UNIT:=.d) $(SUPPORT:.o=.d)
-.PHONY: hardening spec-diff spec-release rehearsal all gen unit unit-build clean deps deps-test run test test-build bench layers lint format lib examples install help
+.PHONY: hardening coverage spec-diff spec-release rehearsal all gen unit unit-build clean deps deps-test run test test-build bench layers lint format lib examples install help
