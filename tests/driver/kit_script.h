@@ -15,7 +15,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define PATIENCE_MS 10000
 #define KIT_BINDS 8
 
 struct play_stream {
@@ -79,24 +78,8 @@ struct world {
 
 static struct world w;
 
-static inline void one_turn(void) {
-    struct pollfd p = {.fd = io_loop_fd(w.loop), .events = POLLIN};
-    (void)poll(&p, 1, 2);
-    io_loop_turn(w.loop, false);
-}
-
-#define UNTIL(cond)                                                                                                    \
-    do {                                                                                                               \
-        uint64_t end_ = ht_now_ms() + PATIENCE_MS;                                                                     \
-        while (!(cond) && ht_now_ms() < end_)                                                                          \
-            one_turn();                                                                                                \
-        CU_ASSERT_FATAL(!!(cond));                                                                                     \
-    } while (0)
-
-static inline void settle(void) {
-    for (int i = 0; i < 20; i++)
-        one_turn();
-}
+#define TEST_LOOP w.loop
+#include "support/turns.h"
 
 /* ---- the kit: session ---- */
 

@@ -20,8 +20,6 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#define PATIENCE_MS 10000
-
 /* ---- the kit ---- */
 
 struct kit_host {
@@ -36,20 +34,8 @@ struct kit_host {
 
 static struct kit_host host;
 
-static inline void one_turn(void) {
-    struct pollfd p = {.fd = io_loop_fd(host.loop), .events = POLLIN};
-    (void)poll(&p, 1, 5);
-    io_loop_turn(host.loop, false);
-}
-
-/* Turns the loop until `cond`; a test that waits in vain fails and stops. */
-#define UNTIL(cond)                                                                                                    \
-    do {                                                                                                               \
-        uint64_t end_ = ht_now_ms() + PATIENCE_MS;                                                                     \
-        while (!(cond) && ht_now_ms() < end_)                                                                          \
-            one_turn();                                                                                                \
-        CU_ASSERT_FATAL(!!(cond));                                                                                     \
-    } while (0)
+#define TEST_LOOP host.loop
+#include "support/turns.h"
 
 /* Parses the words of `args` as `hoody-tunnel serve` would; the listener gets a free port. */
 static inline void host_options(const char *args) {

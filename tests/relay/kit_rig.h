@@ -21,7 +21,6 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#define PATIENCE_MS 10000
 #define RIG_STREAMS 256
 
 /* ---- the world ---- */
@@ -38,20 +37,8 @@ struct rig {
 
 static struct rig rig;
 
-static inline void one_turn(void) {
-    struct pollfd p = {.fd = io_loop_fd(rig.loop), .events = POLLIN};
-    (void)poll(&p, 1, 2);
-    io_loop_turn(rig.loop, false);
-}
-
-/* Turns the loop until `cond`; a test that waits in vain fails and stops. */
-#define UNTIL(cond)                                                                                                    \
-    do {                                                                                                               \
-        uint64_t end_ = ht_now_ms() + PATIENCE_MS;                                                                     \
-        while (!(cond) && ht_now_ms() < end_)                                                                          \
-            one_turn();                                                                                                \
-        CU_ASSERT_FATAL(!!(cond));                                                                                     \
-    } while (0)
+#define TEST_LOOP rig.loop
+#include "support/turns.h"
 
 static inline void rig_start(void) {
     io_ignore_sigpipe();

@@ -15,7 +15,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define PATIENCE_MS 10000
 #define RIG_MESSAGE (WIRE_LIMIT_MAX_MESSAGE)
 #define RIG_CONNS 256
 #define RIG_CALLS 256
@@ -69,25 +68,8 @@ struct rig {
 
 static struct rig rig;
 
-static inline void one_turn(void) {
-    struct pollfd p = {.fd = io_loop_fd(rig.loop), .events = POLLIN};
-    (void)poll(&p, 1, 2);
-    io_loop_turn(rig.loop, false);
-}
-
-#define UNTIL(cond)                                                                                                    \
-    do {                                                                                                               \
-        uint64_t end_ = ht_now_ms() + PATIENCE_MS;                                                                     \
-        while (!(cond) && ht_now_ms() < end_)                                                                          \
-            one_turn();                                                                                                \
-        CU_ASSERT_FATAL(!!(cond));                                                                                     \
-    } while (0)
-
-/* A few turns, for what must not happen. */
-static inline void settle(void) {
-    for (int i = 0; i < 20; i++)
-        one_turn();
-}
+#define TEST_LOOP rig.loop
+#include "support/turns.h"
 
 /* ---- the session ---- */
 
