@@ -6,6 +6,8 @@ import os
 
 import yaml
 
+from conformance.lib.match import as_bytes
+
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 GEN = os.path.join(ROOT, os.environ.get("W", "build"), "gen")
 
@@ -68,19 +70,10 @@ def payload_of(name, value):
     if isinstance(value, (bytes, bytearray)):
         return bytes(value)
     if row is None or row["format"] in ("bytes", "empty"):
-        return _text(value)
+        return as_bytes(value)
     if row["format"] == "json":
         return _json(value).encode("utf-8", "surrogatepass") if not isinstance(value, str) else value.encode()
     return _binary(row, value)
-
-
-def _text(value):
-    if value is None:
-        return b""
-    try:
-        return str(value).encode("latin-1")
-    except UnicodeEncodeError:
-        return str(value).encode()
 
 
 def _json(value):

@@ -161,14 +161,14 @@ static void destroy(struct io_conn *c) {
     ht_free(c);
 }
 
-static void set_reset(struct io_conn *c, bool on) {
+void io_set_reset(int fd, bool on) {
     struct linger l = {.l_onoff = on, .l_linger = 0};
-    setsockopt(c->io.fd, SOL_SOCKET, SO_LINGER, &l, sizeof l);
+    setsockopt(fd, SOL_SOCKET, SO_LINGER, &l, sizeof l);
 }
 
 void io_conn_reset_on_exit(struct io_conn *c) {
     if (!c->resets)
-        set_reset(c, true);
+        io_set_reset(c->io.fd, true);
     c->resets = true;
 }
 
@@ -178,7 +178,7 @@ void io_conn_close(struct io_conn **cp) {
         return;
     *cp = NULL;
     if (c->resets)
-        set_reset(c, false);
+        io_set_reset(c->io.fd, false);
     if (c->ssl && !c->shut && !c->broken) {
         ERR_clear_error();
         SSL_shutdown(c->ssl);
@@ -192,7 +192,7 @@ void io_conn_abort(struct io_conn **cp) {
         return;
     *cp = NULL;
     if (!c->resets)
-        set_reset(c, true);
+        io_set_reset(c->io.fd, true);
     destroy(c);
 }
 

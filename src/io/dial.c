@@ -46,9 +46,8 @@ void io_dial_cancel(struct io_dial **dp) {
     *dp = NULL;
     /* It may stand already, unknown to us: a service must not take what was called off for a caller who came, said
      * nothing and left in order. */
-    struct linger rst = {.l_onoff = 1, .l_linger = 0};
     if (d->fd >= 0)
-        setsockopt(d->fd, SOL_SOCKET, SO_LINGER, &rst, sizeof rst);
+        io_set_reset(d->fd, true);
     drop_fd(d);
     io_conn_abort(&d->conn);
     io_timer_stop(&d->timer);

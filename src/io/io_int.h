@@ -59,6 +59,8 @@ void io_unwatch(struct io_loop *loop, ev_io *w);
 /* What TLS has taken from the kernel and nobody has read yet makes nothing readable: the loop sees to it. */
 void io_conn_check_again(struct io_conn *c);
 void io_linger_close_all(struct io_loop *loop);
+/* Closing the descriptor resets its connection, whether io_conn_abort() does it or the end of the process. */
+void io_set_reset(int fd, bool on);
 
 /* ---- tls.c ---- */
 
