@@ -3,7 +3,8 @@
  *
  *   table.c             the bindings of all owners: BIND, UNBIND, takeover, listeners
  *   ports.c             which port and host a BIND may have
- *   visitor_http.c      a visitor of an EXPOSE port: its life, its timers, our own answers
+ *   visitor_http.c      a visitor of an EXPOSE port: its life and its timers
+ *   visitor_answer.c    the kit's own answers to it
  *   visitor_request.c   its request: the head, STREAM_OPEN, the body on the way to the stream
  *   visitor_response.c  the answer on the way back
  *   visitor_stray.c     streams whose answer was complete before they ended
@@ -159,20 +160,6 @@ void visitor_http_revoke(struct visitor_http *v, uint16_t code, const char *reas
 /* The timer of requests that wait for the link. */
 void visitor_http_retry_fired(struct io_timer *t);
 
-/* An answer of the kit's own. */
-struct visitor_answer {
-    uint16_t status;
-    uint8_t retry_after; /* seconds; 0: no such field */
-    enum ht_metric_class class;
-    const char *body;
-};
-extern const struct visitor_answer answer_bad_request, answer_connect_refused, answer_head_timeout, answer_body_timeout,
-    answer_target_too_long, answer_head_too_large, answer_bad_gateway, answer_parked, answer_stream_cap, answer_fd_cap,
-    answer_response_timeout, answer_version;
-
-/* Sends it; there is no stream any more. The connection lives on when it is safe and `keep`; else it is closed behind
- * it. False: the visitor is gone. */
-bool visitor_answer(struct visitor_http *v, const struct visitor_answer *a, bool keep);
 /* The visitor has closed its side behind a whole request: `printf ... | nc` wants its answer all the same. */
 void visitor_half_closed(struct visitor_http *v);
 /* The connection is of no use: RESET CANCEL for an open stream, and the visitor is gone. `cut`: with RST, so that what
@@ -189,6 +176,26 @@ void visitor_watch_clocks(struct visitor_http *v);
 void visitor_update_reading(struct visitor_http *v);
 /* The connection and the stream are a pipe from now on (rule HTTP-4). The visitor may be gone. */
 void visitor_become_pipe(struct visitor_http *v);
+
+/* ---- visitor_answer.c ---- */
+
+/* An answer of the kit's own. */
+struct visitor_answer {
+    uint16_t status;
+    uint8_t retry_after; /* seconds; 0: no such field */
+    enum ht_metric_class class;
+    const char *body;
+};
+extern const struct visitor_answer answer_bad_request, answer_connect_refused, answer_head_timeout, answer_body_timeout,
+    answer_target_too_long, answer_head_too_large, answer_bad_gateway, answer_parked, answer_stream_cap, answer_fd_cap,
+    answer_response_timeout, answer_version;
+
+/* Sends it; there is no stream any more. The connection lives on when it is safe and `keep`; else it is closed behind
+ * it. False: the visitor is gone. */
+bool visitor_answer(struct visitor_http *v, const struct visitor_answer *a, bool keep);
+/* The same to somebody who is no visitor: the whole of it at once, for the caller to close. Counts it. False: it could
+ * not be written. */
+bool visitor_answer_write(struct relay_table *t, struct io_conn *conn, const struct visitor_answer *a);
 
 /* ---- visitor_request.c ---- */
 
