@@ -12,13 +12,8 @@ import time
 
 import yaml
 
+from .ports import free_port
 from .wire import ROOT, codec
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 class Unsupported(Exception):

@@ -21,6 +21,8 @@ import tempfile
 import threading
 import time
 
+from conformance.lib.ports import free_port  # noqa: F401  pylint: disable=unused-import
+
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BIN = os.path.join(ROOT, os.environ.get("HT_BIN", "build/hoody-tunnel"))
 SANITIZED = bool(os.environ.get("HT_SAN"))
@@ -38,13 +40,6 @@ def eventually(condition, what, timeout=10.0):
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {timeout} s: {what}; last seen: {value!r}")
         pause.wait(0.01)
-
-
-def free_port():
-    """A loopback port that the kernel says is free, for programs that cannot pick one themselves."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 def fds(pid):

@@ -8,13 +8,11 @@ import contextlib
 import http.client
 import os
 import pwd
-import random
 import shutil
 import signal
-import socket
 import subprocess
 
-from tests.integration.harness import BIN, Folder, Kit, Service, Tunnel, connect, eventually, http_service, read_exactly
+from tests.integration.harness import BIN, Folder, Kit, Service, Tunnel, connect, eventually, free_port, http_service, read_exactly
 from tests.support.tap import Skip, case, main
 
 
@@ -26,15 +24,6 @@ def status(pid):
 def root_only():
     if os.geteuid() != 0:
         raise Skip("only root can become another user")
-
-
-def low_port():
-    """One of 600 to 1023 that is free."""
-    for port in random.sample(range(600, 1024), 100):
-        with socket.socket() as s, contextlib.suppress(OSError):
-            s.bind(("127.0.0.1", port))
-            return port
-    raise AssertionError("no free port below 1024")
 
 
 def answer(_head, body):
@@ -139,7 +128,7 @@ def _():
         traffic(t)
     with Tunnel("--user", "nobody", "--allow-privileged-expose") as t, http_service(answer) as web:
         assert int(status(t.kit.pid)["CapEff"], 16) == 1 << 10  # CAP_NET_BIND_SERVICE
-        port = low_port()
+        port = free_port(range(600, 1024))
         assert t.expose(f"{port}={web.port}").port == port
 
 

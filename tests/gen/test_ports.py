@@ -1,0 +1,77 @@
+"""Ports of test programs: outside the kernel's range, clear of the kit's, and each belongs to one program."""
+
+import os
+import socket
+import subprocess
+import sys
+
+from conformance.lib import ports
+from conformance.lib.wire import codec
+from tests.support.tap import case, main
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+ONE = "from conformance.lib import ports; print(ports.free_port(range({0}, {0} + 1)))"
+
+
+def another_program_gets(port):
+    done = subprocess.run([sys.executable, "-c", ONE.format(port)], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          check=False)
+    return done.returncode == 0
+
+
+@case("no outgoing connection and no kit picks a port of ours")
+def _():
+    found = [ports.free_port() for _ in range(200)]
+    assert len(set(found)) == len(found)
+    for port in found:
+        assert port not in ports.kernel_range() and port not in codec.RESERVED_PORTS and port >= 1024, port
+
+
+@case("a port that was given out is refused to another program, bound or not, and is free when its program ends")
+def _():
+    port = ports.free_port()
+    assert not another_program_gets(port)
+    with socket.create_server(("127.0.0.1", port)):
+        assert not another_program_gets(port)
+    given = subprocess.run([sys.executable, "-c", "from conformance.lib import ports; print(ports.free_port())"], cwd=ROOT,
+                           stdout=subprocess.PIPE, check=True).stdout
+    assert another_program_gets(int(given))
+
+
+@case("a port that any program listens on, on any address, is passed over")
+def _():
+    for address, family in (("127.0.0.1", socket.AF_INET), ("0.0.0.0", socket.AF_INET), ("::1", socket.AF_INET6)):
+        try:
+            listener = socket.create_server((address, 0), family=family)
+        except OSError:  # a machine without IPv6
+            assert family == socket.AF_INET6
+            continue
+        with listener:
+            assert not another_program_gets(listener.getsockname()[1]), address
+
+
+@case("a machine whose kernel takes every port says so")
+def _():
+    kept, ports.kernel_range = ports.kernel_range, lambda: range(1, 65536)
+    try:
+        ports.free_port()
+        raise AssertionError("a port of the kernel's range")
+    except RuntimeError as e:
+        assert "ip_local_port_range" in str(e), e
+    finally:
+        ports.kernel_range = kept
+
+
+@case("a wide range below or above is stepped around")
+def _():
+    kept = ports.kernel_range
+    try:
+        for taken, left in ((range(1024, 61000), range(61000, 65536)), (range(5000, 65536), range(1024, 5000))):
+            ports.kernel_range = lambda t=taken: t
+            assert ports.free_port() in left
+    finally:
+        ports.kernel_range = kept
+
+
+if __name__ == "__main__":
+    main()
