@@ -67,6 +67,8 @@ int cli_config_bind(struct cli_config *c, enum opt_mapping_id kind, const void *
     const struct opt_config_expose *expose = kind == OPT_MAP_EXPOSE ? item : NULL;
     const struct opt_config_pull *pull = kind == OPT_MAP_PULL ? item : NULL;
     struct driver_target local;
+    struct ht_slice pair_port;
+    const char *pair_local;
     struct ht_errmsg err;
     b.pull = pull != NULL;
     b.takeover = expose && expose->takeover;
@@ -80,7 +82,11 @@ int cli_config_bind(struct cli_config *c, enum opt_mapping_id kind, const void *
                            b.host);
     if (!b.target)
         return HT_OK; /* missing or bad, and said so */
-    if (strchr(b.target, '='))
+    if (driver_target_is_pair(b.target, &pair_port, &pair_local))
+        cli_config_problem(c, b.target_at,
+                           "target: \"%.80s\": write target: %.80s, and port: %.*s for the container's port", b.target,
+                           pair_local, HT_SLICE_ARG(pair_port));
+    else if (strchr(b.target, '=') && !strstr(b.target, "://"))
         cli_config_problem(c, b.target_at, "target: \"%.80s\" has a container port in it; write that as a key, port",
                            b.target);
     else if (driver_target_parse(&local, b.target, &err) < 0)

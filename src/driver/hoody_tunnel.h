@@ -159,7 +159,9 @@ enum ht_bind_kind {
 struct ht_bind_options {
     size_t size; /* sizeof(struct ht_bind_options) */
     enum ht_bind_kind kind;
-    const char *target;      /* the service: "3000", ":3000", "host:3000", "[::1]:3000"; no host is 127.0.0.1 */
+    /* The service: "3000", ":3000", "host:3000", "[::1]:3000" or "http://host:3000"; no host is 127.0.0.1. A host that
+     * is a number, as in "8080:3000", is refused. */
+    const char *target;
     uint16_t container_port; /* 0: the kit picks one */
     const char *label;       /* name for people who look at the kit; NULL: none */
     int takeover;            /* expose: take the port from another session that holds it */

@@ -19,6 +19,13 @@ int driver_port_parse(struct ht_slice text, uint16_t *out) {
     return HT_OK;
 }
 
+static bool all_digits(struct ht_slice s) {
+    for (size_t i = 0; i < s.n; i++)
+        if (s.p[i] < '0' || s.p[i] > '9')
+            return false;
+    return s.n > 0;
+}
+
 bool driver_host_is_local(const char *host) {
     struct io_addr a;
     if (ht_slice_case_eq(ht_slice_str(host), ht_slice_str("localhost")))
@@ -38,6 +45,25 @@ static bool is_host_name(struct ht_slice s) {
             return false;
     }
     return true;
+}
+
+/*
+ * Whether a name ends in a number and is no IPv4 address. No name server knows such a name, and the C library takes
+ * some of them for addresses that nobody meant: 8080 is 0.0.31.144 to it, 127.1 is 127.0.0.1. The URL standard refuses
+ * them as well (WHATWG URL 3.5).
+ */
+static bool ends_in_number(struct ht_slice s, const char *host) {
+    struct io_addr addr;
+    size_t end = s.n > 0 && s.p[s.n - 1] == '.' ? s.n - 1 : s.n, at = end;
+    while (at > 0 && s.p[at - 1] != '.')
+        at--;
+    bool hex = end - at > 1 && s.p[at] == '0' && (s.p[at + 1] | 0x20) == 'x';
+    bool number = end > at;
+    for (size_t i = hex ? at + 2 : at; i < end && number; i++) {
+        char c = (char)(s.p[i] | 0x20); /* leaves digits as they are */
+        number = (c >= '0' && c <= '9') || (hex && c >= 'a' && c <= 'f');
+    }
+    return number && io_addr_parse(&addr, host, 0) < 0;
 }
 
 /*
@@ -82,6 +108,8 @@ static int split_authority(struct ht_slice a, const char *text, char host[DRIVER
             return ht_fail(err, HT_EINVAL, "\"%s\": \"%s\" is no IPv6 address", text, host);
     } else if (h.n && !is_host_name(h)) {
         return ht_fail(err, HT_EINVAL, "\"%s\": \"%s\" is no host name", text, host);
+    } else if (h.n && ends_in_number(h, host)) {
+        return ht_fail(err, HT_EINVAL, "\"%s\": \"%s\" is neither a host name nor an IPv4 address", text, host);
     }
     return HT_OK;
 }
@@ -119,6 +147,11 @@ int driver_url_parse(struct driver_url *u, const char *text, const char *default
         return ht_fail(err, HT_EINVAL,
                        "the kit's URL names a user: a token belongs into --token-file or HOODY_TUNNEL_TOKEN");
     bool has_port;
+    bool port_only = authority.n > 1 && authority.p[0] == ':';
+    struct ht_slice lonely = port_only ? ht_slice_of(authority.p + 1, authority.n - 1) : authority;
+    if (all_digits(lonely))
+        return ht_fail(err, HT_EINVAL, "\"%s\": the host is missing; a kit on this machine is 127.0.0.1:%.*s", text,
+                       HT_SLICE_ARG(lonely));
     int rc = split_authority(authority, text, u->host, &u->port, &has_port, err);
     if (rc < 0)
         return rc;
@@ -155,28 +188,67 @@ int driver_url_admin_path(const struct driver_url *u, const char *connect_path, 
     return len < 0 || (size_t)len >= cap ? HT_ESPACE : HT_OK;
 }
 
+/* "http://host:port/" -> "host:port"; what else looks like a URL is refused with what would be right. `text` is all. */
+static int target_of_url(struct ht_slice *s, const char *text, struct ht_errmsg *err) {
+    bool http = strip_scheme(s, "http://"), tls = !http && (strip_scheme(s, "https://") || strip_scheme(s, "wss://"));
+    const char *rest = http || tls ? s->p : strstr(text, "://") + 3;
+    size_t n = strcspn(rest, "/?#");
+    bool has_path = rest[n] == '/' ? rest[n + 1] != '\0' : rest[n] != '\0';
+    struct ht_slice authority = ht_slice_of(rest, n);
+    if (memchr(rest, '@', n)) /* not quoted: it may be a secret */
+        return ht_fail(err, HT_EINVAL, "a target names a user; it is a host and a port, as in localhost:3000");
+    if (tls)
+        return ht_fail(err, HT_EINVAL,
+                       "\"%s\": services are reached with plain HTTP, so expose the service's plain port, as in "
+                       "localhost:3000; pull %.*s%s carries TLS as it is, to programs in the container",
+                       text, HT_SLICE_ARG(authority), memchr(rest, ':', n) ? "" : ":443");
+    if (!http)
+        return ht_fail(err, HT_EINVAL, "\"%s\": a target is a host and a port; write %.*s", text,
+                       HT_SLICE_ARG(authority));
+    if (has_path)
+        return ht_fail(err, HT_EINVAL, "\"%s\": requests keep their own paths, so a target has none; write %.*s", text,
+                       HT_SLICE_ARG(authority));
+    *s = authority;
+    return HT_OK;
+}
+
+bool driver_target_is_pair(const char *text, struct ht_slice *port, const char **local) {
+    struct driver_target t;
+    uint16_t number;
+    size_t n = strcspn(text, ":");
+    *port = ht_slice_of(text, n);
+    *local = text[n] ? text + n + 1 : "";
+    return text[n] && driver_port_parse(*port, &number) == HT_OK && driver_target_parse(&t, *local, NULL) == HT_OK;
+}
+
 int driver_target_parse(struct driver_target *t, const char *text, struct ht_errmsg *err) {
     *t = (struct driver_target){0};
-    struct ht_slice s = ht_slice_str(text);
+    struct ht_slice s = ht_slice_str(text), container;
+    const char *local;
     if (s.n == 0)
         return ht_fail(err, HT_EINVAL, "a target is empty: it may look like 3000, host:3000 or [::1]:3000");
-    if (strstr(text, "://"))
-        return ht_fail(err, HT_EINVAL, "\"%s\": a target is a host and a port, as in localhost:3000, and no URL", text);
-    bool has_port = false, digits = true;
-    for (size_t i = 0; i < s.n; i++)
-        digits = digits && s.p[i] >= '0' && s.p[i] <= '9';
-    int rc;
-    if (digits) { /* a port alone: "3000" is ":3000" */
+    bool has_port = false, url = strstr(text, "://") != NULL;
+    int rc = url ? target_of_url(&s, text, err) : HT_OK;
+    if (rc < 0)
+        return rc;
+    if (!url && all_digits(s)) { /* a port alone: "3000" is ":3000" */
         if (driver_port_parse(s, &t->port) < 0 || t->port == 0)
             return ht_fail(err, HT_EINVAL, "\"%s\" is no port: it must be a number from 1 to 65535", text);
-        rc = HT_OK;
         has_port = true;
+    } else if (!url && driver_target_is_pair(text, &container, &local)) {
+        return ht_fail(err, HT_EINVAL,
+                       "\"%s\": %.*s is no host; the target is %s, and the container's port is asked for apart from it",
+                       text, HT_SLICE_ARG(container), local);
     } else {
         rc = split_authority(s, text, t->host, &t->port, &has_port, err);
     }
     if (rc < 0)
         return rc;
-    if (!has_port)
+    if (url && !t->host[0])
+        return ht_fail(err, HT_EINVAL, "\"%s\": the host is missing, as in http://localhost:3000", text);
+    if (!has_port && url)
+        t->port = 80;
+    else if (!has_port)
         return ht_fail(err, HT_EINVAL, "\"%s\": the port is missing, as in %s:3000", text, text);
     if (!t->host[0])
         memcpy(t->host, "127.0.0.1", sizeof "127.0.0.1");

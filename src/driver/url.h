@@ -39,8 +39,15 @@ struct driver_target {
     uint16_t port;
 };
 
-/* "3000", ":3000", "host:3000", "[::1]:3000"; without a host it is 127.0.0.1. HT_EINVAL with *err. */
+/*
+ * "3000", ":3000", "host:3000", "[::1]:3000", "http://host:3000"; without a host it is 127.0.0.1. A host that is a
+ * number is refused: "8080:3000" is how other tools write two ports, and would otherwise leave this machine. HT_EINVAL
+ * with *err.
+ */
 int driver_target_parse(struct driver_target *t, const char *text, struct ht_errmsg *err) HT_MUST_USE;
+
+/* Whether the text is PORT:TARGET, as other tools write it; then *port and *local are its two parts. */
+bool driver_target_is_pair(const char *text, struct ht_slice *port, const char **local);
 
 /* A whole number from 0 to 65535, nothing around it. HT_EINVAL. */
 int driver_port_parse(struct ht_slice text, uint16_t *out) HT_MUST_USE;

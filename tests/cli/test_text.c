@@ -16,6 +16,7 @@ static void good_targets(void) {
         {"host:3000", "host:3000", 3000}, {"[::1]:3000", "[::1]:3000", 3000},
         {"8080=api:80", "api:80", 8080},  {"0=3000", "3000", 0},
         {"65535=1", "1", 65535},          {"8080=[::1]:80", "[::1]:80", 8080},
+        {"http://a:1", "http://a:1", 1},  {"8080=http://a", "http://a", 8080},
     };
     for (size_t i = 0; i < HT_ARRAY_LEN(rows); i++) {
         struct cli_target t;
@@ -38,8 +39,9 @@ static void bad_targets(void) {
         {"8080=0", "no port"},
         {"8080=host", "port is missing"},
         {"1=2=3", "host name"},
-        {"http://a:1", "URL"},
-        {"8080=http://a", "URL"},
+        {"8080:3000", "write 8080=3000 for port 8080 of the container and port 3000 here"},
+        {"9=8080:3000", "8080 is no host"},
+        {"http://a:1/?b=c", "write a:1"},
         {" 1=2", "left of the ="},
     };
     for (size_t i = 0; i < HT_ARRAY_LEN(rows); i++) {

@@ -78,6 +78,11 @@ static void bad_urls(void) {
         {"ws://kit..example", "no host name"},
         {"ws://ki!t", "no host name"},
         {"ws://.kit", "no host name"},
+        {"8050", "the host is missing; a kit on this machine is 127.0.0.1:8050"},
+        {":8050", "the host is missing; a kit on this machine is 127.0.0.1:8050"},
+        {"http://8050/", "the host is missing"},
+        {"8050:50", "\"8050\" is neither a host name nor an IPv4 address"},
+        {"wss://10.0.1:50", "\"10.0.1\" is neither a host name nor an IPv4 address"},
     };
     for (size_t i = 0; i < HT_ARRAY_LEN(rows); i++) {
         struct driver_url u;
@@ -145,6 +150,12 @@ static void good_targets(void) {
         {"00080", "127.0.0.1", 80},
         {"a-b.c_d.example:1", "a-b.c_d.example", 1},
         {"localhost:5432", "localhost", 5432},
+        {"http://localhost:3000", "localhost", 3000},
+        {"HTTP://[::1]:3000/", "::1", 3000},
+        {"http://127.0.0.1", "127.0.0.1", 80},
+        {"3000.example:80", "3000.example", 80},
+        {"3com:80", "3com", 80},
+        {"0xfg:80", "0xfg", 80},
     };
     for (size_t i = 0; i < HT_ARRAY_LEN(rows); i++) {
         struct driver_target t;
@@ -158,11 +169,51 @@ static void bad_targets(void) {
     static const struct {
         const char *text, *says;
     } rows[] = {
-        {"", "empty"},           {"0", "no port"},        {"65536", "no port"},     {"123456", "no port"},
-        {"-1", "no host name"},  {":", "no port"},        {":0", "no port"},        {"host", "port is missing"},
-        {"host:", "no port"},    {"host:x", "no port"},   {"::1:80", "brackets"},   {"[::1]", "port is missing"},
-        {"[::1:80", "']'"},      {"[x]:80", "IPv6"},      {"http://a:80", "URL"},   {"a b:80", "no host name"},
-        {"+80", "no host name"}, {"80 ", "no host name"}, {"host:80/x", "no port"}, {" 80", "no host name"},
+        {"", "empty"},
+        {"0", "no port"},
+        {"65536", "no port"},
+        {"123456", "no port"},
+        {"-1", "no host name"},
+        {":", "no port"},
+        {":0", "no port"},
+        {"host", "port is missing"},
+        {"host:", "no port"},
+        {"host:x", "no port"},
+        {"::1:80", "brackets"},
+        {"[::1]", "port is missing"},
+        {"[::1:80", "']'"},
+        {"[x]:80", "IPv6"},
+        {"a:80:90", "brackets"},
+        {"a b:80", "no host name"},
+        {"+80", "no host name"},
+        {"80 ", "no host name"},
+        {"host:80/x", "no port"},
+        {" 80", "no host name"},
+        /* two ports, as docker and ssh write them */
+        {"8080:3000", "8080 is no host; the target is 3000, and"},
+        {"80:3000", "80 is no host; the target is 3000, and"},
+        {"0:localhost:3000", "0 is no host; the target is localhost:3000, and"},
+        {"8080:[::1]:3000", "8080 is no host; the target is [::1]:3000, and"},
+        /* what the C library would take for an address, and a name server for a name */
+        {"99999:80", "\"99999\" is neither a host name nor an IPv4 address"},
+        {"127.1:80", "\"127.1\" is neither a host name nor an IPv4 address"},
+        {"256.1.1.1:80", "is neither a host name nor an IPv4 address"},
+        {"host.8080:80", "is neither a host name nor an IPv4 address"},
+        {"0x7f000001:80", "is neither a host name nor an IPv4 address"},
+        {"a.0x1f:80", "is neither a host name nor an IPv4 address"},
+        {"1.2.3.4.:80", "is neither a host name nor an IPv4 address"},
+        /* URLs that say more than a target can mean */
+        {"https://localhost:3443",
+         "expose the service's plain port, as in localhost:3000; pull localhost:3443 carries"},
+        {"https://localhost/", "pull localhost:443 carries"},
+        {"wss://localhost:1", "plain port"},
+        {"tcp://localhost:5432", "a target is a host and a port; write localhost:5432"},
+        {"http://localhost:3000/app", "a target has none; write localhost:3000"},
+        {"http://localhost?x=1", "a target has none; write localhost"},
+        {"http://", "host is missing"},
+        {"http://:3000", "host is missing"},
+        {"http://8080:3000", "\"8080\" is neither a host name nor an IPv4 address"},
+        {"http://a:b@host:80", "names a user"},
     };
     for (size_t i = 0; i < HT_ARRAY_LEN(rows); i++) {
         struct driver_target t;
