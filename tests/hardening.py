@@ -15,7 +15,7 @@ import yaml
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 TABLE = "tests/hardening.yaml"
-CASES = 26
+CASES, MORE = 26, 38  # those that must be there; those behind them come as they are mended
 
 
 def load():
@@ -32,8 +32,8 @@ def problems(cases, edits=True):
     """What is wrong with the table, one text each. `edits`: also those that fit the source no more."""
     found = []
     numbers = [case.get("number") for case in cases]
-    if numbers != list(range(1, CASES + 1)):
-        found.append(f"cases 1 to {CASES} have a row each, in order; there are {numbers}")
+    if numbers[:CASES] != list(range(1, CASES + 1)) or numbers != sorted(set(numbers)) or numbers[-1] > MORE:
+        found.append(f"cases 1 to {CASES} have a row each, more up to {MORE} may, in order; there are {numbers}")
     for case in cases:
         where = f"case {case.get('number')}"
         unknown = set(case) - {"number", "title", "tests"}
@@ -100,7 +100,7 @@ def attempt(tree, row):
 
 def main():
     cases = load()
-    wanted = {int(a) for a in sys.argv[1:]} or set(range(1, CASES + 1))
+    wanted = {int(a) for a in sys.argv[1:]} or set(range(1, MORE + 1))
     failed = 0
     with tempfile.TemporaryDirectory(prefix="hoody-tunnel-") as scratch:
         tree = os.path.join(scratch, "tree")

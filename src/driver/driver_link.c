@@ -49,7 +49,6 @@ static void goaway_reason(struct ht_tunnel *t) {
     const char *text = t->goaway_text[0] ? t->goaway_text : "it did not say why";
     /* Of these another attempt would change nothing: a session that was idle has nothing to come back for. */
     t->final = t->final || t->goaway_code == WIRE_CODE_VERSION_MISMATCH ||
-               t->goaway_code == WIRE_CODE_ENHANCE_YOUR_CALM ||
                (t->goaway_code == WIRE_CODE_IDLE_TIMEOUT && ht_list_empty(&t->bindings));
     switch (t->goaway_code) {
     case WIRE_CODE_AUTH_ERROR:

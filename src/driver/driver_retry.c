@@ -32,6 +32,7 @@ bool driver_retry_wanted(const struct ht_tunnel *t) {
     case HT_TUNNEL_ECONNECT:
     case HT_TUNNEL_EHANDSHAKE:
     case HT_TUNNEL_ELIMIT:
+    case HT_TUNNEL_EPROTO: /* whatever it was, a new session begins without it */
     case HT_TUNNEL_ELOST:
     case HT_TUNNEL_EGOAWAY:
         return time_left(t) > 0;

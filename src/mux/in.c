@@ -2,14 +2,14 @@
 
 /* ---- what goes wrong too often ---- */
 
-int in_churn(struct mux_session *s) {
+int in_fault(struct mux_session *s) {
     if (!session_alive(s))
         return HT_EPROTO;
-    if (s->churn > 0) {
-        s->churn--;
+    if (s->faults_left > 0) {
+        s->faults_left--;
         return 0;
     }
-    return session_violation(s, WIRE_CODE_ENHANCE_YOUR_CALM, WIRE_CLOSE_PROTOCOL_ERROR, "too many streams reset");
+    return session_violation(s, WIRE_CODE_ENHANCE_YOUR_CALM, WIRE_CLOSE_PROTOCOL_ERROR, "too many broken streams");
 }
 
 /* A frame for a stream that is not open: late when it once was (STREAM-6), stray when it never was (STREAM-7). */
@@ -47,7 +47,7 @@ static int on_stream_open(struct mux_session *s, struct mux_link *l, uint32_t id
         return stream_violation(old, WIRE_CODE_PROTOCOL_ERROR, "stream id used twice");
     if (((id % 2 != 0 || id < l->next_id) && !HT_MUTANT(STREAM_2)) || l->ids_used_up || !ids_take(s, id)) {
         int rc = refuse(s, l, id, WIRE_CODE_PROTOCOL_ERROR, "stream id is odd or old");
-        return rc < 0 ? rc : in_churn(s);
+        return rc < 0 ? rc : in_fault(s);
     }
     l->ids_used_up = id > UINT32_MAX - 2;
     l->next_id = id + 2;
@@ -55,12 +55,14 @@ static int on_stream_open(struct mux_session *s, struct mux_link *l, uint32_t id
     struct wire_error err;
     if (wire_decode_stream_open(payload, len, link_scratch(), &open, &err) < 0) {
         int rc = refuse(s, l, id, err.code, err.text);
-        return rc < 0 ? rc : in_churn(s);
+        return rc < 0 ? rc : in_fault(s);
     }
     if (s->state != SESSION_LIVE)
         return refuse(s, l, id, WIRE_CODE_REFUSED_STREAM, "going away");
     if (s->n_all >= s->cfg.max_streams)
         return refuse(s, l, id, WIRE_CODE_REFUSED_STREAM, "too many streams");
+    if (s->churn_left == 0) /* STREAM-8 */
+        return refuse(s, l, id, WIRE_CODE_REFUSED_STREAM, "too many streams are reset");
     struct mux_stream *st = stream_create(s, l, id, open.kind);
     if (!st)
         return refuse(s, l, id, WIRE_CODE_REFUSED_STREAM, ht_err_text(HT_ENOMEM));
@@ -155,9 +157,13 @@ static int on_reset(struct mux_session *s, struct mux_stream *st, const uint8_t 
     if (HT_MUTANT(STREAM_5))
         return 0;
     stream_end(st, r.code, r.reason, true);
-    /* A driver dials for each stream; what is opened only to be reset has its price. The kit's streams are its
-     * visitors' doing. */
-    return s->cfg.role == WIRE_ROLE_DRIVER ? in_churn(s) : 0;
+    /* STREAM-8. A driver dials for each stream, so one that is opened only to be reset has its price. But who resets is
+     * a visitor: the kit passes it on, and is not to blame. */
+    if (s->cfg.role == WIRE_ROLE_DRIVER && s->churn_left > 0)
+        s->churn_left--;
+    if (HT_MUTANT(STREAM_8) && s->churn_left < MUX_CHURN_BURST - 1000)
+        return session_violation(s, WIRE_CODE_ENHANCE_YOUR_CALM, WIRE_CLOSE_PROTOCOL_ERROR, "too many streams reset");
+    return 0;
 }
 
 static int on_window(struct mux_session *s, uint32_t id, const uint8_t *payload, size_t len) {

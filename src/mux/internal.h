@@ -38,7 +38,7 @@
 #define MUX_GAPS_MAX 1024u         /* ranges of ids that may still come */
 #define MUX_REASON_MAX 256u        /* bytes of a RESET's reason that we send */
 
-/* RESETs that cost us work: a burst, and how many of it come back each second (hardening case 14). */
+/* What costs us work and may come in a burst; so many of it come back each second (hardening case 14). */
 #define MUX_CHURN_BURST 10000u
 #define MUX_CHURN_RATE 2000u
 
@@ -135,11 +135,12 @@ struct mux_session {
     uint32_t send_limit, stream_send_limit;        /* what WINDOW may lift the windows to */
     uint32_t next_id; /* kit: the id of the next stream; driver: the least one never seen */
     bool ids_used_up;
-    struct id_gaps gaps; /* driver, v2: ids below next_id that have not come yet */
-    uint32_t strays;     /* frames for streams that never were */
-    uint32_t churn;      /* RESETs left in the burst */
-    uint64_t churn_at;   /* when churn was last filled up */
-    int failed;          /* an error inside; the next tick ends the session */
+    struct id_gaps gaps;  /* driver, v2: ids below next_id that have not come yet */
+    uint32_t strays;      /* frames for streams that never were */
+    uint32_t faults_left; /* what the peer does wrong on streams; used up, it ends the session */
+    uint32_t churn_left;  /* driver: streams that visitors reset; used up, new ones are refused */
+    uint64_t budgets_at;  /* when they were last filled up */
+    int failed;           /* an error inside; the next tick ends the session */
 
     uint64_t now_ms;
     bool heard;                   /* something came since the last tick */
@@ -279,8 +280,8 @@ void stream_mark_batch(struct mux_stream *st, struct mux_link *l);
 int in_frame(struct mux_session *s, struct mux_link *l, uint8_t type, uint32_t id, const uint8_t *payload, size_t len);
 int in_data(struct mux_session *s, struct mux_link *l, uint32_t id, const uint8_t *p, size_t n, uint32_t frame_len,
             bool first);
-/* One costly RESET more. 0, or HT_EPROTO when the burst is used up and the session has ended. */
-int in_churn(struct mux_session *s);
+/* The peer broke a rule of one stream. 0, or HT_EPROTO when it did so too often and the session has ended. */
+int in_fault(struct mux_session *s);
 
 /* ---- sending ---- */
 

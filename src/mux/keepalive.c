@@ -96,12 +96,13 @@ static void tick_drain(struct mux_session *s) {
                    NULL);
 }
 
-static void tick_churn(struct mux_session *s) {
-    uint64_t back = (s->now_ms - s->churn_at) * MUX_CHURN_RATE / 1000;
+static void tick_budgets(struct mux_session *s) {
+    uint64_t back = (s->now_ms - s->budgets_at) * MUX_CHURN_RATE / 1000;
     if (back == 0)
         return;
-    s->churn = (uint32_t)ht_min(s->churn + back, MUX_CHURN_BURST);
-    s->churn_at = s->now_ms;
+    s->faults_left = (uint32_t)ht_min(s->faults_left + back, MUX_CHURN_BURST);
+    s->churn_left = (uint32_t)ht_min(s->churn_left + back, MUX_CHURN_BURST);
+    s->budgets_at = s->now_ms;
 }
 
 void mux_session_tick(struct mux_session *s, uint64_t now_ms) {
@@ -113,7 +114,7 @@ void mux_session_tick(struct mux_session *s, uint64_t now_ms) {
         s->heard = false;
         s->heard_at = s->now_ms;
     }
-    tick_churn(s);
+    tick_budgets(s);
     if (s->failed)
         session_finish(s,
                        &(struct session_end){
@@ -152,7 +153,7 @@ uint64_t mux_session_deadline(const struct mux_session *s) {
         at = earlier(at, s->ping_at + s->cfg.measure_interval_ms);
     if (idle(s))
         at = earlier(at, s->idle_since + s->cfg.idle_timeout_ms);
-    if (s->churn < MUX_CHURN_BURST) /* to fill it up again */
-        at = earlier(at, s->churn_at + 1000);
+    if (s->faults_left < MUX_CHURN_BURST || s->churn_left < MUX_CHURN_BURST) /* to fill them up again */
+        at = earlier(at, s->budgets_at + 1000);
     return earlier(at, s->settle_check_at);
 }

@@ -24,9 +24,9 @@ struct mux_session *mux_session_create(const struct mux_config *cfg, const struc
         s->stream_send_limit = (uint32_t)ht_max(s->stream_send_limit, WIRE_LIMIT_MAX_AUTO_WINDOW);
     }
     s->next_id = cfg->first_stream_id ? cfg->first_stream_id : 2;
-    s->churn = MUX_CHURN_BURST;
+    s->faults_left = s->churn_left = MUX_CHURN_BURST;
     s->settle_check_at = UINT64_MAX;
-    s->now_ms = s->churn_at = s->heard_at = now_ms;
+    s->now_ms = s->budgets_at = s->heard_at = now_ms;
     return s;
 }
 

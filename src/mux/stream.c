@@ -170,7 +170,7 @@ int stream_violation(struct mux_stream *st, enum wire_code code, const char *rea
     struct mux_link *l = st->l;
     out_reset(l, st->id, (uint16_t)code, reason);
     stream_end(st, (uint16_t)code, ht_slice_str(reason), false);
-    return in_churn(s);
+    return in_fault(s);
 }
 
 void stream_check_done(struct mux_stream *st) {

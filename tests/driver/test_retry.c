@@ -130,6 +130,25 @@ static void what_no_retry_mends(void) {
     expect_end(HT_TUNNEL_EREVOKED);
 }
 
+/* Once it was up, neither side's "you broke a rule" is the last word: what brought it about may have been a visitor. */
+static void a_broken_rule_is_no_end(void) {
+    static const uint8_t hello[] = {WIRE_HELLO, 0, 0, 0, 0, 0, 0, 0, 2, '{', '}'}; /* which no kit sends */
+    go(60000);
+    kit_sends_raw(hello, sizeof hello);
+    UNTIL(w.ws_closed);
+    kit_drops();
+    UNTIL(w.bound == 2);
+    CU_ASSERT_EQUAL(w.lost_error, HT_TUNNEL_EPROTO);
+    mux_session_shutdown(w.s, WIRE_GOAWAY_STRAY_FRAMES_CODE, WIRE_GOAWAY_STRAY_FRAMES_MESSAGE, 0,
+                         WIRE_GOAWAY_STRAY_FRAMES_CLOSE);
+    mux_session_tick(w.s, ht_now_ms() + 1);
+    UNTIL(w.ws_closed == 2);
+    kit_drops();
+    UNTIL(w.bound == 3);
+    CU_ASSERT_EQUAL(w.lost_error, HT_TUNNEL_EGOAWAY);
+    world_stop();
+}
+
 static void the_time_runs_out(void) {
     go(50);
     io_listener_close(&w.listener);
@@ -338,6 +357,7 @@ static const struct tap_test tests[] = {
     {"a resumed session has no ghost", a_resumed_session_has_no_ghost},
     {"a kit that shuts down is awaited", a_kit_that_shuts_down_is_awaited},
     {"what no retry mends", what_no_retry_mends},
+    {"a broken rule is no end", a_broken_rule_is_no_end},
     {"the time runs out", the_time_runs_out},
     {"the first connection too", the_first_connection_too},
     {"each attempt is told", each_attempt_is_told},
