@@ -87,12 +87,31 @@ void relay_visitor_removed(struct relay_binding *b, struct ht_list *node);
 
 /* ---- visitors of EXPOSE ---- */
 
+/*
+ * The connection. Only an ACTIVE visitor has a stream, and it always has one: visitor_set_state() asserts it, and
+ * visitor_end_stream() is how it loses it early. Whatever can outlive the stream asks for the state first.
+ */
 enum visitor_state {
-    VISITOR_HEAD,   /* awaits a request head, or has a part of it */
-    VISITOR_RETRY,  /* has a head that waits for the link */
-    VISITOR_ACTIVE, /* a stream answers its request */
-    VISITOR_PIPE,   /* raw bytes after a 101 */
-    VISITOR_CLOSING /* the last answer is on its way out */
+    VISITOR_HEAD,    /* awaits a request head, or has a part of it */
+    VISITOR_RETRY,   /* has a head that waits for the link */
+    VISITOR_ACTIVE,  /* a stream answers its request */
+    VISITOR_SENDING, /* without a stream: the rest of a whole answer is on its way out, then `keep` decides */
+    VISITOR_PIPE,    /* raw bytes after a 101 */
+    VISITOR_STATES
+};
+
+/* The request's body. */
+enum visitor_request {
+    REQUEST_COMES,   /* more of it is awaited */
+    REQUEST_BLOCKED, /* ... but the stream takes no more for now */
+    REQUEST_WHOLE    /* all of it was read */
+};
+
+/* The answer, as far as it was handed to `out`. */
+enum visitor_reply {
+    ANSWER_AWAITED, /* no final head */
+    ANSWER_BEGUN,   /* the final head */
+    ANSWER_WHOLE    /* all of it */
 };
 
 /* How the answer is framed for the visitor (rule HTTP-5). */
@@ -116,14 +135,13 @@ struct visitor_http {
     bool fresh; /* has not sent a byte yet */
 
     /* the request */
+    enum visitor_request request;
     enum http_body_kind body;
     struct http_chunked chunked;
     uint64_t body_left;
     uint64_t progress_ms; /* when its body moved last */
     uint64_t body_due_ms; /* by then more of it has to come: moves on with every byte */
     uint64_t blocked_ms;  /* since when the stream takes no more; that time is not the visitor's */
-    bool request_done;    /* all of it was read */
-    bool blocked;         /* the stream takes no more for now */
     bool upgrade, head_request, http10;
     bool keep;        /* the connection may serve another request */
     bool half_closed; /* it has sent all it will ever send, and may or may not be there for its answer */
@@ -136,9 +154,8 @@ struct visitor_http {
     uint64_t answer_left;
     enum visitor_framing framing;
     uint16_t status;
-    bool headed;    /* the final head was taken */
+    enum visitor_reply answer;
     bool committed; /* bytes of it may be on their way: it cannot become a 502 any more */
-    bool answered;  /* all of it was handed to `out` */
     bool stream_ended;
     bool stalled;     /* the visitor does not take its answer as fast as it comes */
     uint64_t sent_ms; /* when it took something, or fell behind */
@@ -160,6 +177,10 @@ void visitor_http_revoke(struct visitor_http *v, uint16_t code, const char *reas
 /* The timer of requests that wait for the link. */
 void visitor_http_retry_fired(struct io_timer *t);
 
+/* Ends the stream, if there is one (RESET with `code`). Its visitor sends what it has from now on. */
+void visitor_end_stream(struct visitor_http *v, uint16_t code, const char *reason);
+/* The only place where the state changes. */
+void visitor_set_state(struct visitor_http *v, enum visitor_state to);
 /* The visitor has closed its side behind a whole request: `printf ... | nc` wants its answer all the same. */
 void visitor_half_closed(struct visitor_http *v);
 /* The connection is of no use: RESET CANCEL for an open stream, and the visitor is gone. `cut`: with RST, so that what

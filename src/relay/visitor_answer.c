@@ -24,8 +24,8 @@ const struct visitor_answer answer_version = ANSWER(VERSION);
 
 bool visitor_answer(struct visitor_http *v, const struct visitor_answer *a, bool keep) {
     /* Behind a 400 nobody knows what comes (rule HTTP-12). */
-    bool stays =
-        keep && v->keep && v->request_done && !v->upgrade && !v->b->t->paused && a->status != answer_bad_request.status;
+    bool stays = keep && v->keep && v->request == REQUEST_WHOLE && !v->upgrade && !v->b->t->paused &&
+                 a->status != answer_bad_request.status;
     char extra[64] = "";
     if (a->retry_after && !HT_MUTANT(PARK_2))
         snprintf(extra, sizeof extra, "retry-after: %u\r\n", a->retry_after);
@@ -39,9 +39,10 @@ bool visitor_answer(struct visitor_http *v, const struct visitor_answer *a, bool
         return false;
     }
     v->b->t->cfg.metrics->visitor_responses_total[a->class]++;
-    v->state = stays ? VISITOR_ACTIVE : VISITOR_CLOSING;
+    visitor_set_state(v, VISITOR_SENDING);
+    v->keep = stays;
     v->status = a->status;
-    v->headed = v->answered = true;
+    v->answer = ANSWER_WHOLE;
     visitor_deadline(v, v->b->t->cfg.send_timeout_ms);
     visitor_update_reading(v);
     return visitor_flush(v) && visitor_settle(v);

@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "relay/visitor.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -27,12 +28,32 @@ static void visitor_free(struct visitor_http *v) {
     ht_pool_put(&t->http_visitors, v);
 }
 
+/* Rows: from; bits: to. */
+static const uint8_t transitions[VISITOR_STATES] = {
+    [VISITOR_HEAD] = 1u << VISITOR_RETRY | 1u << VISITOR_ACTIVE | 1u << VISITOR_SENDING,
+    [VISITOR_RETRY] = 1u << VISITOR_HEAD | 1u << VISITOR_SENDING,
+    [VISITOR_ACTIVE] = 1u << VISITOR_SENDING | 1u << VISITOR_PIPE,
+    [VISITOR_SENDING] = 1u << VISITOR_SENDING | 1u << VISITOR_HEAD,
+};
+
+void visitor_set_state(struct visitor_http *v, enum visitor_state to) {
+    assert(transitions[v->state] & 1u << to);
+    assert((v->st != NULL) == (to == VISITOR_ACTIVE));
+    v->state = to;
+}
+
+void visitor_end_stream(struct visitor_http *v, uint16_t code, const char *reason) {
+    if (v->state != VISITOR_ACTIVE)
+        return;
+    mux_stream_reset(v->st, code, reason);
+    mux_stream_release(&v->st);
+    visitor_set_state(v, VISITOR_SENDING);
+    visitor_update_reading(v);
+}
+
 void visitor_lost(struct visitor_http *v, bool cut, const char *why) {
     ht_debug("visitor", "expose port %u: %s: %s", v->b->port, v->peer, why);
-    if (v->st) {
-        mux_stream_reset(v->st, HT_MUTANT(HTTP_9_B) ? WIRE_CODE_NO_ERROR : WIRE_CODE_CANCEL, why);
-        mux_stream_release(&v->st);
-    }
+    visitor_end_stream(v, HT_MUTANT(HTTP_9_B) ? WIRE_CODE_NO_ERROR : WIRE_CODE_CANCEL, why);
     if (cut)
         io_conn_abort(&v->conn);
     else
@@ -42,12 +63,10 @@ void visitor_lost(struct visitor_http *v, bool cut, const char *why) {
 
 void visitor_http_destroy(struct visitor_http *v, uint16_t code, const char *reason) {
     relay_pipe_abort(&v->pipe, code, reason);
-    if (v->st) {
-        mux_stream_reset(v->st, code, reason);
-        mux_stream_release(&v->st);
-        if (!v->headed && !visitor_answer(v, &answer_bad_gateway, false))
-            return;
-    }
+    bool was_active = v->state == VISITOR_ACTIVE;
+    visitor_end_stream(v, code, reason);
+    if (was_active && v->answer == ANSWER_AWAITED && !visitor_answer(v, &answer_bad_gateway, false))
+        return;
     bool idle = v->state == VISITOR_HEAD && ht_buf_size(&v->in) == 0;
     if (idle)
         io_conn_close(&v->conn);
@@ -59,14 +78,17 @@ void visitor_http_destroy(struct visitor_http *v, uint16_t code, const char *rea
 void visitor_http_revoke(struct visitor_http *v, uint16_t code, const char *reason) {
     if (v->pipe) {
         visitor_http_destroy(v, code, reason);
-    } else if (v->st) {
-        mux_stream_reset(v->st, code, reason);
-        mux_stream_release(&v->st);
-        if (!v->headed)
-            (void)visitor_answer(v, &answer_bad_gateway, true);
-        else if (!v->answered)
-            visitor_lost(v, true, reason);
+        return;
     }
+    if (v->state != VISITOR_ACTIVE)
+        return;
+    visitor_end_stream(v, code, reason);
+    if (v->answer == ANSWER_AWAITED)
+        (void)visitor_answer(v, &answer_bad_gateway, true);
+    else if (v->answer == ANSWER_BEGUN)
+        visitor_lost(v, true, reason);
+    else if (visitor_flush(v)) /* data_end(), which would have done it, does not come any more */
+        (void)visitor_settle(v);
 }
 
 /* ---- the connection ---- */
@@ -80,14 +102,15 @@ void visitor_update_reading(struct visitor_http *v) {
         break;
     case VISITOR_ACTIVE:
         /* While an answer is awaited, reading tells that the visitor has left; a pipelined request stops it. */
-        if (v->request_done)
-            on = ht_buf_size(&v->in) == 0 && !v->answered && !v->half_closed;
+        if (v->request == REQUEST_WHOLE)
+            on = ht_buf_size(&v->in) == 0 && v->answer != ANSWER_WHOLE && !v->half_closed;
         else
-            on = v->st && !v->blocked;
+            on = v->request == REQUEST_COMES;
         break;
     case VISITOR_RETRY:
+    case VISITOR_SENDING:
     case VISITOR_PIPE:
-    case VISITOR_CLOSING:
+    case VISITOR_STATES:
         break;
     }
     if (v->conn)
@@ -97,7 +120,8 @@ void visitor_update_reading(struct visitor_http *v) {
 /* Something came from the visitor while its request is being answered: the next request, or the end. */
 static void watch_visitor(struct visitor_http *v) {
     struct relay_table *t = v->b->t;
-    if (v->answered) { /* a visitor that has sent all it wants may well have closed its side while it still reads */
+    if (v->answer ==
+        ANSWER_WHOLE) { /* a visitor that has sent all it wants may well have closed its side while it still reads */
         visitor_update_reading(v);
         return;
     }
@@ -123,7 +147,9 @@ static void conn_readable(void *ctx) {
     struct visitor_http *v = ctx;
     if (v->state == VISITOR_HEAD)
         visitor_read_head(v);
-    else if (!v->request_done)
+    else if (v->state != VISITOR_ACTIVE)
+        visitor_update_reading(v);
+    else if (v->request != REQUEST_WHOLE)
         mux_stream_ready(v->st);
     else
         watch_visitor(v);
@@ -143,16 +169,16 @@ bool visitor_flush(struct visitor_http *v) {
         visitor_lost(v, true, ht_err_text((int)n));
         return false;
     }
-    v->committed = v->headed;
+    v->committed = v->answer != ANSWER_AWAITED;
     bool stalled = relay_out_pending(&v->out) > 0;
     if (stalled && (n > 0 || !v->stalled)) {
         v->sent_ms = io_now_ms(v->b->t->cfg.loop);
         v->stalled = true;
-        if (v->state == VISITOR_ACTIVE)
+        if (v->state == VISITOR_ACTIVE || v->state == VISITOR_SENDING)
             visitor_watch_clocks(v);
     }
     v->stalled = stalled;
-    if (v->st) {
+    if (v->state == VISITOR_ACTIVE) {
         /* Rule FLOW-2: only what has left gives credit back. */
         size_t pending = relay_out_pending(&v->out), held = mux_stream_unconsumed(v->st);
         if (held > pending)
@@ -164,17 +190,19 @@ bool visitor_flush(struct visitor_http *v) {
 /* ---- from one request to the next ---- */
 
 static void begin_request(struct visitor_http *v) {
-    v->state = VISITOR_HEAD;
+    v->request = REQUEST_COMES;
+    v->answer = ANSWER_AWAITED;
     v->body = HTTP_BODY_NONE;
-    v->request_done = v->blocked = v->upgrade = v->head_request = v->http10 = v->keep = false;
+    v->upgrade = v->head_request = v->http10 = v->keep = false;
     v->half_closed = v->probed = v->stalled = false;
-    v->headed = v->committed = v->answered = v->stream_ended = v->chunk_open = false;
+    v->committed = v->stream_ended = v->chunk_open = false;
     v->status = 0;
     v->chunk_bytes = 0;
 }
 
 static void next_request(struct visitor_http *v) {
     const struct relay_kit_config *cfg = &v->b->t->cfg;
+    visitor_set_state(v, VISITOR_HEAD);
     begin_request(v);
     if (HT_MUTANT(HTTP_14))
         ht_buf_free(&v->in);
@@ -198,35 +226,33 @@ static void run_next(struct io_task *task) {
         visitor_parse_kept(v);
 }
 
-/* Lets go of a stream whose answer is complete. */
-static void drop_stream(struct visitor_http *v) {
-    if (!v->st)
-        return;
-    if (!mux_stream_is_over(v->st)) {
-        if (v->request_done && !v->stream_ended && !v->upgrade) {
-            relay_stray_adopt(v->b->t, v->st);
-            v->st = NULL;
-            return;
-        }
-        /* Hardening case 2: an early answer; nobody wants the rest of the request. */
+/* Lets go of the stream: its answer is complete and written. */
+static void finish_stream(struct visitor_http *v) {
+    if (v->request == REQUEST_WHOLE && !v->stream_ended && !v->upgrade && !mux_stream_is_over(v->st)) {
+        relay_stray_adopt(v->b->t, v->st);
+        v->st = NULL;
+    } else {
+        /* Hardening case 2: after an early answer nobody wants the rest of the request. */
         mux_stream_reset(v->st, WIRE_CODE_NO_ERROR, "the answer is complete");
+        mux_stream_release(&v->st);
     }
-    mux_stream_release(&v->st);
+    visitor_set_state(v, VISITOR_SENDING);
 }
 
 bool visitor_settle(struct visitor_http *v) {
-    if (!v->answered || relay_out_pending(&v->out))
+    if (v->answer != ANSWER_WHOLE || relay_out_pending(&v->out))
         return true;
     if (ht_log_enabled(HT_LOG_DEBUG))
         ht_debug("visitor", "expose port %u: %s: stream %u: %u in %llu us", v->b->port, v->peer,
                  v->st ? mux_stream_id(v->st) : 0, v->status, (unsigned long long)(ht_now_us() - v->started_us));
-    drop_stream(v);
-    if (v->state == VISITOR_ACTIVE && v->keep && v->request_done) {
+    if (v->state == VISITOR_ACTIVE)
+        finish_stream(v);
+    if (v->keep && v->request == REQUEST_WHOLE) {
         next_request(v);
         return true;
     }
     /* A body that nobody read, or another request, may be on its way: the answer has to survive that (RFC 9112 9.6). */
-    if (v->http10 && v->request_done && ht_buf_size(&v->in) == 0)
+    if (v->http10 && v->request == REQUEST_WHOLE && ht_buf_size(&v->in) == 0)
         io_conn_close(&v->conn);
     else
         io_conn_close_lingering(&v->conn, RELAY_LINGER_MS);
@@ -249,9 +275,9 @@ void visitor_become_pipe(struct visitor_http *v) {
     struct io_conn *conn = v->conn;
     struct mux_stream *st = v->st;
     uint64_t quiet = v->b->owner->own_peer ? 0 : cfg->half_close_timeout_ms;
-    v->state = VISITOR_PIPE;
     v->conn = NULL;
     v->st = NULL;
+    visitor_set_state(v, VISITOR_PIPE);
     io_timer_stop(&v->timer);
     v->pipe = relay_pipe_start(cfg->loop, conn, st, ht_buf_slice(&v->in), quiet, &pipe_ops, v);
     if (!v->pipe || relay_pipe_take_out(v->pipe, &v->out)) {
@@ -279,14 +305,14 @@ void visitor_deadline(struct visitor_http *v, uint64_t after_ms) {
 static uint64_t next_clock(const struct visitor_http *v) {
     const struct relay_kit_config *cfg = &v->b->t->cfg;
     uint64_t due = UINT64_MAX;
-    if (!v->headed) { /* once it has begun, an answer has all the time it wants */
+    if (v->answer == ANSWER_AWAITED) { /* once it has begun, an answer has all the time it wants */
         due = v->progress_ms + cfg->response_timeout_ms;
-        if (!v->request_done && !v->blocked && cfg->min_body_rate)
+        if (v->request == REQUEST_COMES && cfg->min_body_rate)
             due = ht_min(due, v->body_due_ms);
     } else if (v->stalled) {
         due = v->sent_ms + cfg->send_timeout_ms;
     }
-    return v->half_closed && !v->answered ? ht_min(due, v->look_ms) : due;
+    return v->half_closed && v->answer != ANSWER_WHOLE ? ht_min(due, v->look_ms) : due;
 }
 
 void visitor_watch_clocks(struct visitor_http *v) {
@@ -297,11 +323,10 @@ void visitor_watch_clocks(struct visitor_http *v) {
 static void answer_late(struct visitor_http *v) {
     const struct visitor_answer *a = HT_MUTANT(HTTP_9) ? &answer_bad_gateway : &answer_response_timeout;
     /* Whose fault it is: a body that should have come, or the head that should have. */
-    if (!v->request_done && !v->blocked)
+    if (v->request == REQUEST_COMES)
         a = &answer_body_timeout;
-    mux_stream_reset(v->st, WIRE_CODE_CANCEL,
-                     a == &answer_body_timeout ? "slow request body" : "no response head in time");
-    mux_stream_release(&v->st);
+    visitor_end_stream(v, WIRE_CODE_CANCEL,
+                       a == &answer_body_timeout ? "slow request body" : "no response head in time");
     (void)visitor_answer(v, a, true);
 }
 
@@ -318,7 +343,7 @@ static void look_at_half_closed(struct visitor_http *v, uint64_t now) {
         visitor_lost(v, true, ht_err_text(err)); /* rule HTTP-9 */
         return;
     }
-    bool can_probe = !v->headed && !v->http10;
+    bool can_probe = v->answer == ANSWER_AWAITED && !v->http10;
     if (!can_probe && !v->stalled && now - ht_max(v->sent_ms, v->progress_ms) >= cfg->half_close_timeout_ms) {
         visitor_lost(v, true, "half-closed and quiet");
         return;
@@ -350,9 +375,9 @@ void visitor_half_closed(struct visitor_http *v) {
 static void active_timeout(struct visitor_http *v, uint64_t now) {
     if (next_clock(v) > now)
         visitor_watch_clocks(v);
-    else if (v->half_closed && !v->answered && v->look_ms <= now)
+    else if (v->half_closed && v->answer != ANSWER_WHOLE && v->look_ms <= now)
         look_at_half_closed(v, now);
-    else if (v->headed)
+    else if (v->answer != ANSWER_AWAITED)
         visitor_lost(v, true, "does not take its answer");
     else
         answer_late(v);
@@ -381,12 +406,11 @@ static void timer_fired(struct io_timer *timer) {
         (void)visitor_answer(v, &answer_response_timeout, false);
         break;
     case VISITOR_ACTIVE:
+    case VISITOR_SENDING:
         active_timeout(v, now);
         break;
     case VISITOR_PIPE:
-        break;
-    case VISITOR_CLOSING:
-        visitor_lost(v, true, "does not read its answer");
+    case VISITOR_STATES:
         break;
     }
 }
@@ -399,7 +423,7 @@ void visitor_http_retry_fired(struct io_timer *timer) {
     struct ht_list *it;
     while ((it = ht_list_pop_front(&now)) != NULL) {
         struct visitor_http *v = HT_LIST_ENTRY(it, struct visitor_http, retry);
-        v->state = VISITOR_HEAD;
+        visitor_set_state(v, VISITOR_HEAD);
         visitor_parse_kept(v);
     }
 }

@@ -93,6 +93,8 @@ static int open_stream(struct visitor_http *v, struct mux_session *mux, const st
         .http_version = ht_slice_str(v->http10 ? "1.0" : "1.1"),
     };
     int rc = mux_stream_open(mux, &open, &visitor_stream_ops, v, &v->st);
+    if (rc == HT_OK)
+        visitor_set_state(v, VISITOR_ACTIVE);
     ht_debug("visitor", "expose port %u: %s: %.*s %.*s is stream %u%s%s", b->port, v->peer, HT_SLICE_ARG(method),
              (int)ht_min(target.n, 200), target.p, rc ? 0 : mux_stream_id(v->st), rc ? ": " : "",
              rc ? ht_err_text(rc) : "");
@@ -133,7 +135,7 @@ static void take_head(struct visitor_http *v, const struct http_head *h, const c
     v->body = http_request_body(h);
     v->body_left = h->content_length;
     v->chunked = (struct http_chunked){.left = 0};
-    v->request_done = v->body == HTTP_BODY_NONE;
+    v->request = v->body == HTTP_BODY_NONE ? REQUEST_WHOLE : REQUEST_COMES;
     if (ht_log_enabled(HT_LOG_DEBUG))
         v->started_us = ht_now_us();
 }
@@ -141,7 +143,7 @@ static void take_head(struct visitor_http *v, const struct http_head *h, const c
 /* The link has a long queue: the request waits in `in` and is parsed again. */
 static void wait_for_link(struct visitor_http *v) {
     struct relay_table *t = v->b->t;
-    v->state = VISITOR_RETRY;
+    visitor_set_state(v, VISITOR_RETRY);
     visitor_update_reading(v);
     visitor_deadline(v, t->cfg.response_timeout_ms);
     ht_list_push_back(&t->retry_list, &v->retry);
@@ -168,13 +170,12 @@ static bool keep_rest(struct visitor_http *v, const char *p, size_t head_len, si
 
 static void stream_opened(struct visitor_http *v, uint32_t flags) {
     struct relay_table *t = v->b->t;
-    v->state = VISITOR_ACTIVE;
     v->progress_ms = io_now_ms(t->cfg.loop);
     v->body_due_ms = v->progress_ms + t->cfg.body_grace_ms;
     visitor_watch_clocks(v);
     visitor_update_reading(v);
     mux_stream_ready(v->st);
-    if ((flags & HTTP_EXPECT_CONTINUE) && !HT_MUTANT(HTTP_13) && !v->http10 && !v->request_done &&
+    if ((flags & HTTP_EXPECT_CONTINUE) && !HT_MUTANT(HTTP_13) && !v->http10 && v->request != REQUEST_WHOLE &&
         ht_buf_size(&v->in) == 0) {
         static const char go_on[] = "HTTP/1.1 100 Continue\r\n\r\n"; /* rule HTTP-13 */
         if (relay_out_add(&v->out, go_on, sizeof go_on - 1))
@@ -255,7 +256,7 @@ static void head_refused(struct visitor_http *v, const struct http_error *e) {
         if (known[i].status == (HT_MUTANT(HTTP_11) ? WIRE_ANSWER_BAD_REQUEST_STATUS : e->status))
             a = *known[i].answer;
     v->keep = false;
-    v->request_done = false; /* nobody knows where it ends */
+    v->request = REQUEST_COMES; /* nobody knows where it ends */
     (void)visitor_answer(v, &a, false);
 }
 
@@ -318,17 +319,14 @@ static ssize_t body_stopped(struct visitor_http *v, int err) {
     static const char why[] = "the request's body ended early";
     if (err == HT_EAGAIN)
         return 0;
-    if (!v->answered && (v->headed || err != HT_EOF)) {
+    if (v->answer == ANSWER_BEGUN || (v->answer == ANSWER_AWAITED && err != HT_EOF)) {
         visitor_lost(v, true, why);
         return HT_ECLOSED;
     }
     /* It may still listen: to the whole answer that is on its way, or to why there is none (RFC 9112 8). */
-    mux_stream_reset(v->st, WIRE_CODE_CANCEL, why);
-    mux_stream_release(&v->st);
     v->keep = false;
-    if (v->answered)
-        visitor_update_reading(v);
-    else
+    visitor_end_stream(v, WIRE_CODE_CANCEL, why);
+    if (v->answer == ANSWER_AWAITED)
         (void)visitor_answer(v, &answer_bad_request, false);
     return HT_ECLOSED;
 }
@@ -339,7 +337,7 @@ static ssize_t body_moved(struct visitor_http *v, size_t n, bool ended, bool mor
     if (cfg->min_body_rate)
         v->body_due_ms += n * 1000 / cfg->min_body_rate;
     if (ended) {
-        v->request_done = true;
+        v->request = REQUEST_WHOLE;
         *flags = MUX_PULL_EOF;
         visitor_update_reading(v);
     } else if (more) {
@@ -367,12 +365,11 @@ static ssize_t pull_length(struct visitor_http *v, uint8_t *out, size_t cap, uns
 
 static ssize_t chunk_refused(struct visitor_http *v, const struct http_error *e) {
     ht_debug("visitor", "expose port %u: %s: %s", v->b->port, v->peer, e->text);
-    if (v->headed) {
+    if (v->answer != ANSWER_AWAITED) {
         visitor_lost(v, true, e->text);
         return HT_ECLOSED;
     }
-    mux_stream_reset(v->st, WIRE_CODE_CANCEL, e->text);
-    mux_stream_release(&v->st);
+    visitor_end_stream(v, WIRE_CODE_CANCEL, e->text);
     v->keep = false;
     (void)visitor_answer(v, &answer_bad_request, false);
     return HT_ECLOSED;
@@ -409,9 +406,9 @@ static ssize_t pull_chunked(struct visitor_http *v, uint8_t *out, size_t cap, un
 
 ssize_t visitor_pull(void *ctx, uint8_t *out, size_t cap, unsigned *flags) {
     struct visitor_http *v = ctx;
-    if (v->request_done && HT_MUTANT(HTTP_3))
+    if (v->request == REQUEST_WHOLE && HT_MUTANT(HTTP_3))
         return 0;
-    if (v->request_done) {
+    if (v->request == REQUEST_WHOLE) {
         *flags = MUX_PULL_EOF;
         return 0;
     }

@@ -6,8 +6,7 @@
 
 /* The driver broke a rule (hardening case 7): RESET 1, then 502 when the visitor has seen nothing yet, else a cut. */
 static void violation(struct visitor_http *v, const char *why) {
-    mux_stream_reset(v->st, WIRE_CODE_PROTOCOL_ERROR, why);
-    mux_stream_release(&v->st);
+    visitor_end_stream(v, WIRE_CODE_PROTOCOL_ERROR, why);
     if (v->committed) {
         visitor_lost(v, true, why);
         return;
@@ -99,7 +98,7 @@ static int write_framing(struct visitor_http *v, const struct answer_head *a) {
     }
     /* An answer to a request that is still being sent: it may end first, and then the rest of the body must not be
      * taken for a request (hardening case 2). Behind an upgrade that was declined nobody knows what follows. */
-    if (!v->request_done || v->upgrade || v->b->t->paused || !relay_binding_mux(v->b))
+    if (v->request != REQUEST_WHOLE || v->upgrade || v->b->t->paused || !relay_binding_mux(v->b))
         v->keep = false;
     if (rc == HT_OK && !v->keep)
         rc = ht_buf_append_str(&v->head, "connection: close\r\n");
@@ -119,7 +118,7 @@ static int write_upgrade(struct visitor_http *v, const struct answer_head *a) {
 }
 
 static const char *check_head(const struct visitor_http *v, const struct wire_response_head *head) {
-    if (v->headed && !HT_MUTANT(HTTP_7))
+    if (v->answer != ANSWER_AWAITED && !HT_MUTANT(HTTP_7))
         return "a second final head"; /* rule HTTP-7 */
     if (head->status < 100 || head->status > 599)
         return "a status that is none";
@@ -170,8 +169,10 @@ static void stream_head(void *ctx, const struct wire_response_head *head) {
         visitor_become_pipe(v);
         return;
     }
-    v->headed = !interim;
-    v->answered = v->headed && (v->framing == FRAMING_NONE || (v->framing == FRAMING_LENGTH && v->answer_left == 0));
+    if (interim)
+        return;
+    bool whole = v->framing == FRAMING_NONE || (v->framing == FRAMING_LENGTH && v->answer_left == 0);
+    v->answer = whole ? ANSWER_WHOLE : ANSWER_BEGUN;
 }
 
 /* ---- the body ---- */
@@ -213,14 +214,13 @@ static void stream_data(void *ctx, const uint8_t *p, size_t n) {
     struct visitor_http *v = ctx;
     if (n == 0)
         return;
-    if (!v->headed) {
+    if (v->answer == ANSWER_AWAITED) {
         violation(v, "data before the head");
         return;
     }
     if (v->framing == FRAMING_NONE) {
         /* The answer is whole without it: the visitor gets that, the driver hears of it. */
-        mux_stream_reset(v->st, WIRE_CODE_PROTOCOL_ERROR, "data for an answer that has no body");
-        mux_stream_release(&v->st);
+        visitor_end_stream(v, WIRE_CODE_PROTOCOL_ERROR, "data for an answer that has no body");
         if (visitor_flush(v))
             (void)visitor_settle(v);
         return;
@@ -233,7 +233,7 @@ static void stream_data(void *ctx, const uint8_t *p, size_t n) {
             return;
         }
         v->answer_left -= n;
-        v->answered = v->answer_left == 0;
+        v->answer = v->answer_left == 0 ? ANSWER_WHOLE : ANSWER_BEGUN;
     }
     if (v->framing == FRAMING_CHUNKED ? add_to_chunk(v, p, n) : relay_out_add(&v->out, p, n))
         out_of_memory(v);
@@ -246,7 +246,7 @@ static void stream_eof(void *ctx) {
 
 /* The stream's end is the answer's. False: the visitor is gone. */
 static bool end_answer(struct visitor_http *v) {
-    if (!v->headed) {
+    if (v->answer == ANSWER_AWAITED) {
         violation(v, "ended without a head");
         return false;
     }
@@ -259,7 +259,7 @@ static bool end_answer(struct visitor_http *v) {
         out_of_memory(v);
         return false;
     }
-    v->answered = true;
+    v->answer = ANSWER_WHOLE;
     return true;
 }
 
@@ -269,7 +269,7 @@ static void stream_data_end(void *ctx) {
         out_of_memory(v);
         return;
     }
-    if (v->stream_ended && !v->answered && !end_answer(v))
+    if (v->stream_ended && v->answer != ANSWER_WHOLE && !end_answer(v))
         return;
     if (visitor_flush(v))
         (void)visitor_settle(v);
@@ -278,13 +278,14 @@ static void stream_data_end(void *ctx) {
 static void stream_writable(void *ctx, bool yes) {
     struct visitor_http *v = ctx;
     uint64_t now = io_now_ms(v->b->t->cfg.loop);
-    if (yes && v->blocked)
-        v->body_due_ms += now - v->blocked_ms;
-    v->blocked = !yes;
-    v->blocked_ms = now;
-    if (v->state == VISITOR_ACTIVE && !v->request_done)
+    if (v->request != REQUEST_WHOLE) {
+        if (yes && v->request == REQUEST_BLOCKED)
+            v->body_due_ms += now - v->blocked_ms;
+        v->request = yes ? REQUEST_COMES : REQUEST_BLOCKED;
+        v->blocked_ms = now;
         visitor_watch_clocks(v);
-    visitor_update_reading(v);
+        visitor_update_reading(v);
+    }
     if (yes)
         mux_stream_ready(v->st);
 }
@@ -295,15 +296,14 @@ static void stream_closed(void *ctx, uint16_t code, struct ht_slice reason, bool
         return; /* in order; data_end() sees to the rest */
     ht_debug("visitor", "expose port %u: %s: stream %u ended with code %u%s: %.*s", v->b->port, v->peer,
              mux_stream_id(v->st), code, remote ? " by the driver" : "", HT_SLICE_ARG(reason));
-    mux_stream_release(&v->st);
-    if (v->answered) {
-        visitor_update_reading(v);
+    visitor_end_stream(v, code, "");
+    if (v->answer == ANSWER_WHOLE) {
         if (visitor_flush(v))
             (void)visitor_settle(v);
-    } else if (v->headed && HT_MUTANT(HTTP_8_B)) {
+    } else if (v->answer == ANSWER_BEGUN && HT_MUTANT(HTTP_8_B)) {
         if (end_answer(v) && visitor_flush(v))
             (void)visitor_settle(v);
-    } else if (v->headed) {
+    } else if (v->answer == ANSWER_BEGUN) {
         /* Rule HTTP-8. */
         cut_short(v, "the driver ended the answer");
     } else {
