@@ -1,6 +1,6 @@
 #include "base/log.h"
 
-#include "base/base.h"
+#include "base/text.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -20,28 +20,6 @@ void ht_log_setup(int fd, enum ht_log_level level, enum ht_log_format format) {
 
 bool ht_log_enabled(enum ht_log_level level) { return level <= log_level; }
 
-/* Control bytes and DEL become \xNN (\u00NN in JSON); everything else passes, so that UTF-8 stays readable. */
-static size_t escape(char *out, size_t cap, const char *s, bool json) {
-    static const char hex[] = "0123456789abcdef";
-    size_t n = 0;
-    for (; *s && n + 7 < cap; s++) {
-        unsigned char c = (unsigned char)*s;
-        if (c < 0x20 || c == 0x7f) {
-            const char *lead = json ? "\\u00" : "\\x";
-            while (*lead)
-                out[n++] = *lead++;
-            out[n++] = hex[c >> 4];
-            out[n++] = hex[c & 15];
-        } else {
-            if (json && (c == '"' || c == '\\'))
-                out[n++] = '\\';
-            out[n++] = (char)c;
-        }
-    }
-    out[n] = '\0';
-    return n;
-}
-
 void ht_log(enum ht_log_level level, const char *area, const char *fmt, ...) {
     static const char *const names[] = {"error", "warn", "info", "debug", "trace"};
     if (!ht_log_enabled(level))
@@ -53,7 +31,7 @@ void ht_log(enum ht_log_level level, const char *area, const char *fmt, ...) {
     vsnprintf(raw, sizeof raw, fmt, ap);
     va_end(ap);
     bool json = log_format == HT_LOG_JSON;
-    escape(text, sizeof text, raw, json);
+    ht_text_put(ht_slice_str(raw), json ? HT_TEXT_JSON : HT_TEXT_PLAIN, text, sizeof text);
 
     struct timespec ts;
     struct tm tm;

@@ -1,6 +1,7 @@
 /*
- * Log lines for people and machines. One line per event; control bytes in arguments are escaped, so that nobody can
- * forge a line (hardening case 26). Secrets are never passed here.
+ * Log lines for people and machines. One line per event; what came from elsewhere is spelled out as base/text.h says,
+ * so that nobody can forge a line (hardening case 26) or speak to the terminal of who reads it. Secrets are never
+ * passed here.
  */
 #ifndef HT_BASE_LOG_H
 #define HT_BASE_LOG_H

@@ -1,6 +1,7 @@
 /* Texts for people and for JSON: what comes from elsewhere never gets to speak to the terminal itself. */
 #include "cli/cli.h"
 
+#include "base/text.h"
 #include "base/utf8.h"
 
 #include <langinfo.h>
@@ -18,60 +19,34 @@ bool cli_utf8(void) { return utf8; }
 
 int cli_json_string(struct ht_buf *b, const char *text) {
     const uint8_t *p = (const uint8_t *)text, *end = p + strlen(text);
+    char one[HT_TEXT_CHAR];
     int rc = ht_buf_append(b, "\"", 1);
     while (p < end && rc == HT_OK) {
-        unsigned n = ht_utf8_len(p, end);
-        if (*p == '"' || *p == '\\') {
-            char pair[2] = {'\\', (char)*p};
-            rc = ht_buf_append(b, pair, 2);
-        } else if (*p < 0x20 || *p == 0x7f) {
-            rc = ht_buf_printf(b, "\\u%04x", *p);
-        } else if (n == 0) {
-            rc = ht_buf_append(b, "\xef\xbf\xbd", 3);
-        } else {
-            rc = ht_buf_append(b, p, n);
-        }
-        p += n ? n : 1;
+        unsigned n = ht_text_next(&p, end, HT_TEXT_JSON, one);
+        rc = ht_buf_append(b, one, n);
     }
     return rc == HT_OK ? ht_buf_append(b, "\"", 1) : rc;
 }
 
 /* ---- characters for a terminal ---- */
 
-#define CHAR_MAX_LEN 12
-
-/* Marks that turn the direction of what follows: a path with them shows as another (Unicode TR 9, 2.6). */
-static bool turns_text(uint32_t cp) { return (cp >= 0x202a && cp <= 0x202e) || (cp >= 0x2066 && cp <= 0x2069); }
-
-/*
- * The character at *p as it may be shown, and how many columns it takes; *p moves behind it. What a terminal would act
- * on is spelled out: control characters of ASCII and of Unicode's second page, bytes that are no UTF-8.
- */
-static unsigned take_char(const uint8_t **p, const uint8_t *end, bool ascii, char out[CHAR_MAX_LEN]) {
-    unsigned n = ht_utf8_len(*p, end);
-    if (n == 0 || **p < 0x20 || **p == 0x7f) {
-        snprintf(out, CHAR_MAX_LEN, "\\x%02x", **p);
-        ++*p;
-        return 4;
-    }
-    uint32_t cp = ht_utf8_get(*p, n);
-    int columns = n == 1 ? 1 : ascii ? 1 : wcwidth((wchar_t)cp);
-    if ((cp >= 0x80 && cp < 0xa0) || turns_text(cp)) {
-        snprintf(out, CHAR_MAX_LEN, "\\u%04x", cp);
-        columns = 6;
-    } else if (n > 1 && ascii) {
+/* The character at *p as it may be shown, and how many columns it takes; *p moves behind it. */
+static unsigned take_char(const uint8_t **p, const uint8_t *end, bool ascii, char out[HT_TEXT_CHAR]) {
+    const uint8_t *from = *p;
+    unsigned n = ht_text_next(p, end, HT_TEXT_PLAIN, out);
+    if (n == 1 || (out[0] == '\\' && *from != '\\')) /* as it is, or spelled out */
+        return n;
+    if (ascii) {
         memcpy(out, "?", 2);
-    } else {
-        memcpy(out, *p, n);
-        out[n] = '\0';
+        return 1;
     }
-    *p += n;
+    int columns = wcwidth((wchar_t)ht_utf8_get(from, n));
     return columns < 0 ? 1 : (unsigned)columns;
 }
 
 int cli_put_text(struct ht_buf *b, const char *text) {
     const uint8_t *p = (const uint8_t *)text, *end = p + strlen(text);
-    char one[CHAR_MAX_LEN];
+    char one[HT_TEXT_CHAR];
     int rc = HT_OK;
     while (p < end && rc == HT_OK) {
         take_char(&p, end, false, one);
@@ -89,7 +64,7 @@ static void row_put(struct cli_row *r, const char *s) {
 
 void cli_row_add(struct cli_row *r, const char *color, const char *text) {
     const uint8_t *p = (const uint8_t *)text, *end = p + strlen(text);
-    char one[CHAR_MAX_LEN];
+    char one[HT_TEXT_CHAR];
     if (r->full || p == end)
         return;
     if (color && r->color) {

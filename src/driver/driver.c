@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "base/text.h"
 #include "options_gen.h"
 
 #include <errno.h>
@@ -61,38 +62,28 @@ int ht_exit_status(int error) {
 
 const char *ht_tunnel_last_error(void) { return last_error.text; }
 
-char *driver_text(struct ht_slice s, char *out, size_t cap) {
-    size_t n = ht_min(s.n, cap - 1);
-    while (n < s.n && n > 0 && ((unsigned char)s.p[n] & 0xc0) == 0x80) /* not in the middle of a character */
-        n--;
-    for (size_t i = 0; i < n; i++) {
-        unsigned char c = (unsigned char)s.p[i];
-        out[i] = c < 0x20 || c == 0x7f ? '?' : s.p[i];
-    }
-    out[n] = '\0';
-    return out;
-}
-
 void driver_say(struct ht_tunnel *t, enum ht_log_severity severity, const char *fmt, ...) {
-    char text[512];
+    char raw[512], text[1024];
     va_list ap;
     if (!t->calls.log)
         return;
     va_start(ap, fmt);
-    vsnprintf(text, sizeof text, fmt, ap);
+    vsnprintf(raw, sizeof raw, fmt, ap);
     va_end(ap);
-    t->calls.log(t->user, severity, text);
+    t->calls.log(t->user, severity, ht_text_clean(ht_slice_str(raw), text, sizeof text));
 }
 
 void driver_end_reason(struct ht_tunnel *t, int error, const char *fmt, ...) {
+    char raw[sizeof t->end_text];
     va_list ap;
     if (t->end_known)
         return;
     t->end_known = true;
     t->end_error = error;
     va_start(ap, fmt);
-    vsnprintf(t->end_text, sizeof t->end_text, fmt, ap);
+    vsnprintf(raw, sizeof raw, fmt, ap);
     va_end(ap);
+    ht_text_clean(ht_slice_str(raw), t->end_text, sizeof t->end_text);
 }
 
 /* ---- the end ---- */

@@ -183,8 +183,6 @@ void driver_end_reason(struct ht_tunnel *t, int error, const char *fmt, ...) HT_
 /* Ends it at the end of this turn, with the noted reason. */
 void driver_end(struct ht_tunnel *t);
 void driver_say(struct ht_tunnel *t, enum ht_log_severity severity, const char *fmt, ...) HT_PRINTF(3, 4);
-/* Copies text from the wire for people: control bytes become '?', the rest is cut at cap. Returns out. */
-char *driver_text(struct ht_slice s, char *out, size_t cap);
 
 /* ---- driver_options.c ---- */
 

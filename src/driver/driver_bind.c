@@ -1,6 +1,7 @@
 #include "driver/driver.h"
 
 #include "base/mem.h"
+#include "base/text.h"
 
 #include <stdio.h>
 
@@ -108,7 +109,7 @@ static void request_finished(void *ctx, const struct relay_request_info *info) {
         .stream_id = info->stream_id,
         .method = target_text(info->method, method, sizeof method),
         .target = target_text(info->target, target, sizeof target),
-        .peer = driver_text(info->peer_addr, peer, sizeof peer),
+        .peer = ht_text_clean(info->peer_addr, peer, sizeof peer),
         .status = info->status,
         .reset_code = info->reset_code,
         .error = info->error,
@@ -353,7 +354,7 @@ unsigned driver_bind_standing(const struct ht_tunnel *t) {
 static void tell_bound(struct driver_binding *b, struct ht_slice public_url) {
     struct ht_tunnel *t = b->t;
     char given[2049], made[DRIVER_HOST_MAX + 32] = "";
-    driver_text(public_url, given, sizeof given);
+    ht_text_clean(public_url, given, sizeof given);
     if (b->kind == HT_PULL_TCP) {
         const char *host = b->pull_host ? b->pull_host : "127.0.0.1";
         bool v6 = strchr(host, ':') != NULL;
@@ -409,7 +410,7 @@ void driver_on_bind_err(void *ctx, const struct wire_bind_err *err) {
         driver_shards_hold(t);
         return;
     }
-    binding_refused(b, code ? code : "UNKNOWN", driver_text(err->message, message, sizeof message));
+    binding_refused(b, code ? code : "UNKNOWN", ht_text_clean(err->message, message, sizeof message));
 }
 
 void driver_on_unbind_ok(void *ctx, const struct wire_unbind_ok *ok) {
@@ -422,14 +423,14 @@ void driver_on_unbind_err(void *ctx, const struct wire_unbind_err *err) {
     struct driver_binding *b = by_id(ctx, err->bind_id);
     char message[512];
     if (b && b->state == BINDING_UNBINDING) /* the kit does not have it: that is as good as given back */
-        binding_gone(b, false, driver_text(err->message, message, sizeof message));
+        binding_gone(b, false, ht_text_clean(err->message, message, sizeof message));
 }
 
 void driver_on_bind_revoked(void *ctx, const struct wire_bind_revoked *revoked) {
     struct driver_binding *b = by_id(ctx, revoked->bind_id);
     char reason[256];
     if (b)
-        binding_gone(b, true, driver_text(revoked->reason, reason, sizeof reason));
+        binding_gone(b, true, ht_text_clean(revoked->reason, reason, sizeof reason));
 }
 
 void driver_on_stream_open(void *ctx, struct mux_stream *stream, const struct wire_stream_open *open) {

@@ -2,6 +2,7 @@
 #include "driver/driver.h"
 
 #include "base/clock.h"
+#include "base/text.h"
 
 #include <stdio.h>
 
@@ -81,7 +82,7 @@ static void note_goaway(struct ht_tunnel *t, const struct wire_goaway *goaway) {
     t->goaway = true;
     t->goaway_code = goaway->code;
     t->retry_after_ms = goaway->retry_after_ms;
-    driver_text(goaway->message, t->goaway_text, sizeof t->goaway_text);
+    ht_text_clean(goaway->message, t->goaway_text, sizeof t->goaway_text);
 }
 
 static void session_over(void *ctx, enum mux_end why, const char *text) {
@@ -213,14 +214,16 @@ static void link_hello_ok(void *ctx, const struct wire_hello_ok *ok) {
     t->rtt_us = 0;
     t->sessions++;
     t->session_id[0] = '\0';
-    if (ok->session_id.n < sizeof t->session_id)
-        driver_text(ok->session_id, t->session_id, sizeof t->session_id);
+    if (ok->session_id.n < sizeof t->session_id) { /* as it came: it goes back to the kit */
+        memcpy(t->session_id, ok->session_id.p, ok->session_id.n);
+        t->session_id[ok->session_id.n] = '\0';
+    }
     driver_link_touch(t);
     if (t->calls.connected) {
         char id[160], server[160];
         struct ht_connected c = {
-            .session_id = driver_text(ok->session_id, id, sizeof id),
-            .server = driver_text(ok->server, server, sizeof server),
+            .session_id = ht_text_clean(ok->session_id, id, sizeof id),
+            .server = ht_text_clean(ok->server, server, sizeof server),
             .resumed = ok->resumed,
         };
         t->calls.connected(t->user, &c);

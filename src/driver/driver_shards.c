@@ -5,6 +5,7 @@
 #include "driver/driver.h"
 
 #include "base/clock.h"
+#include "base/text.h"
 
 #include <stdio.h>
 
@@ -85,14 +86,14 @@ static void link_join_err(void *ctx, const struct wire_join_err *err) {
     struct driver_sock *s = ctx;
     char message[256], text[320];
     const char *code = wire_join_error_text(err->code);
-    driver_text(err->message, message, sizeof message);
+    ht_text_clean(err->message, message, sizeof message);
     snprintf(text, sizeof text, "%s%s%s", code ? code : "refused", *message ? ": " : "", message);
     shard_gone(s, text);
 }
 
 static void link_refused(void *ctx, const struct wire_goaway *goaway) {
     char message[256];
-    shard_gone(ctx, driver_text(goaway->message, message, sizeof message));
+    shard_gone(ctx, ht_text_clean(goaway->message, message, sizeof message));
 }
 
 static void link_close(void *ctx, uint16_t ws_code, const char *reason) { driver_sock_close(ctx, ws_code, reason); }

@@ -2,6 +2,7 @@
 #include "driver/driver.h"
 
 #include "base/clock.h"
+#include "base/text.h"
 
 /* ---- the WebSocket ---- */
 
@@ -29,7 +30,7 @@ static size_t ws_pull(void *ctx, uint8_t *out, size_t cap) {
 static void ws_closed(void *ctx, uint16_t code, struct ht_slice reason, bool local) {
     struct driver_sock *s = ctx;
     char text[160];
-    driver_text(reason, text, sizeof text);
+    ht_text_clean(reason, text, sizeof text);
     ws_conn_destroy(&s->ws);
     s->ops->closed(s, code, text, local && !s->closing);
 }

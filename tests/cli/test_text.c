@@ -131,6 +131,7 @@ static void json_strings(void) {
         {"a\"b\\c", "\"a\\\"b\\\\c\""},
         {"\n\t\x7f", "\"\\u000a\\u0009\\u007f\""},
         {"k\xc3\xa4se \xe2\x82\xac \xf0\x9f\x98\x80", "\"k\xc3\xa4se \xe2\x82\xac \xf0\x9f\x98\x80\""},
+        {"\xc2\x9b\xe2\x80\xae", "\"\\u009b\\u202e\""},
         {"\xff", "\"\xef\xbf\xbd\""},
         {"\xc3", "\"\xef\xbf\xbd\""},
         {"\xc0\xaf", "\"\xef\xbf\xbd\xef\xbf\xbd\""},

@@ -86,7 +86,7 @@ static size_t put_frame(uint8_t *to, uint8_t type, uint32_t stream, const char *
 }
 
 static void spoil(char *p, size_t *n, size_t cap) {
-    static const char nasty[] = "\"\\{}[],:0-e\r\n\t\0\x80\xff\xc0/ ";
+    static const char nasty[] = "\"\\{}[],:0-e\r\n\t\0\x80\xff\xc0/ \x1b\x07\x7f";
     for (size_t times = 1 + below(4); times > 0 && *n > 0; times--) {
         size_t at = below(*n);
         switch (below(5)) {
