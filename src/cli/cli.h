@@ -123,11 +123,15 @@ int cli_json_string(struct ht_buf *b, const char *text) HT_MUST_USE;
 /* Appends text that came from elsewhere, for a line: control characters and bytes that are no UTF-8 are spelled out. */
 int cli_put_text(struct ht_buf *b, const char *text) HT_MUST_USE;
 
-/* One row of a terminal: what is added beyond `columns` is cut off, and a sign shows that. */
+/*
+ * One row of a terminal: what is added beyond `columns` is cut off, and a sign shows that. With `wrap` nothing is: the
+ * terminal goes on in its next row, and takes both for one line when somebody copies it. `used` then counts the columns
+ * of all rows, with what was left free at the end of one because a wide character had no room there.
+ */
 struct cli_row {
     struct ht_buf *b;
     unsigned columns, used;
-    bool color, full;
+    bool color, full, wrap;
     int rc;
 };
 

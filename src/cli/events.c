@@ -239,6 +239,20 @@ static void show_qr(struct cli_events *e) {
     ht_buf_free(&code);
 }
 
+/* Above the block, where they stay: those that have no room in it would not be seen at all. */
+static void scroll_urls(struct cli_events *e) {
+    for (unsigned i = 0; i < e->expected && i < e->live->n_bindings; i++) {
+        const struct live_binding *b = &e->live->bindings[i];
+        struct line l = {.rc = HT_OK};
+        add_safe(&l, e->urls[i]);
+        add(&l, cli_utf8() ? " \xe2\x86\x92 " : " -> ");
+        add_safe(&l, b->target);
+        add(&l, b->name[0] ? "  " : "");
+        add_safe(&l, b->name);
+        emit(e, &l, "\n");
+    }
+}
+
 /* In the block's row for it. */
 static void show_bound(struct cli_events *e, const struct ht_bound *b, const char *url) {
     if (b->binding < 1 || (unsigned)b->binding > e->live->n_bindings)
@@ -279,6 +293,8 @@ static void on_bound(void *user, const struct ht_bound *b) {
     e->n_bound += first;
     if (changed && e->n_bound == e->expected && e->url_file)
         write_url_file(e);
+    if (changed && e->n_bound == e->expected && e->live && cli_live_folds(e->live))
+        scroll_urls(e);
     if (first && e->n_bound == e->expected && e->qr)
         show_qr(e);
 }

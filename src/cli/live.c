@@ -16,7 +16,7 @@
 #define BOLD "1"
 #define FAINT "2"
 
-/* ---- the block ---- */
+/* ---- rows ---- */
 
 static struct cli_row row_begin(const struct cli_live *l, struct cli_frame *f, unsigned columns) {
     struct cli_row r = {.b = &f->text, .columns = columns, .color = l->color};
@@ -27,7 +27,34 @@ static struct cli_row row_begin(const struct cli_live *l, struct cli_frame *f, u
 
 static int row_end(struct cli_frame *f, const struct cli_row *r) {
     f->widths[f->n_rows++] = r->used;
+    f->lines += r->columns && r->used > r->columns ? (r->used + r->columns - 1) / r->columns : 1;
     return r->rc;
+}
+
+/* A place in a frame to which it can return. */
+struct mark {
+    size_t n;
+    unsigned n_rows, lines;
+};
+
+static struct mark frame_mark(const struct cli_frame *f) {
+    return (struct mark){ht_buf_size(&f->text), f->n_rows, f->lines};
+}
+
+static void frame_return(struct cli_frame *f, struct mark m) {
+    f->text.len -= ht_buf_size(&f->text) - m.n;
+    f->n_rows = m.n_rows;
+    f->lines = m.lines;
+}
+
+static int frame_append(struct cli_frame *f, const struct cli_frame *more) {
+    int rc = f->n_rows > 0 && more->n_rows > 0 ? ht_buf_append(&f->text, "\n", 1) : HT_OK;
+    if (rc == HT_OK && more->n_rows > 0)
+        rc = ht_buf_append(&f->text, ht_buf_head(&more->text), ht_buf_size(&more->text));
+    for (unsigned i = 0; i < more->n_rows; i++)
+        f->widths[f->n_rows++] = more->widths[i];
+    f->lines += more->lines;
+    return rc;
 }
 
 static const char *arrow(void) { return cli_utf8() ? " \xe2\x86\x92 " : " -> "; }
@@ -41,7 +68,9 @@ static void put_clock(char out[24], uint64_t ms) {
         snprintf(out, 24, "%u:%02u:%02u", s / 3600, s / 60 % 60, s % 60);
 }
 
-static int link_row(const struct cli_live *l, struct cli_frame *f, unsigned columns) {
+/* The state, the kit's URL, and what else there is room for; a URL that is too long has rows of its own, up to `lines`.
+ */
+static int link_rows(const struct cli_live *l, struct cli_frame *f, unsigned columns, unsigned lines) {
     static const struct {
         const char *word, *color;
     } states[] = {
@@ -49,28 +78,47 @@ static int link_row(const struct cli_live *l, struct cli_frame *f, unsigned colu
         [HT_TUNNEL_UP] = {"online", GREEN},        [HT_TUNNEL_RETRYING] = {"kit away", RED},
         [HT_TUNNEL_CLOSING] = {"closing", YELLOW}, [HT_TUNNEL_ENDED] = {"ended", FAINT},
     };
+    size_t url = strlen(l->kit);
+    bool apart = strlen(states[l->status.state].word) + 2 + url > columns && url > 0 && columns > 0 &&
+                 1 + (url + columns - 1) / columns <= lines;
     struct cli_row r = row_begin(l, f, columns);
-    char text[64], took[CLI_HUMAN], up[24];
+    char took[CLI_HUMAN], up[24], text[32];
     cli_row_add(&r, states[l->status.state].color, states[l->status.state].word);
-    cli_row_add(&r, NULL, "  ");
-    cli_row_add(&r, BOLD, l->kit);
+    if (!apart) {
+        cli_row_add(&r, NULL, "  ");
+        cli_row_add(&r, BOLD, l->kit);
+    }
     if (l->status.state == HT_TUNNEL_UP) {
-        if (l->status.round_trip_us > 0) {
+        cli_human_us(l->status.round_trip_us, took);
+        if (l->status.round_trip_us > 0 && r.used + 2 + strlen(took) <= columns) {
             cli_row_add(&r, NULL, "  ");
-            cli_row_add(&r, NULL, cli_human_us(l->status.round_trip_us, took));
+            cli_row_add(&r, NULL, took);
         }
         put_clock(up, l->status.up_ms);
         snprintf(text, sizeof text, "  up %s", up);
-        cli_row_add(&r, NULL, text);
+        if (r.used + strlen(text) <= columns)
+            cli_row_add(&r, NULL, text);
     }
+    int rc = row_end(f, &r);
+    if (rc < 0 || !apart)
+        return rc;
+    r = row_begin(l, f, columns);
+    r.wrap = true;
+    cli_row_add(&r, BOLD, l->kit);
     return row_end(f, &r);
 }
 
-static int session_row(const struct cli_live *l, struct cli_frame *f, unsigned columns) {
+/* Whether there is trouble with the link: then the session's row tells it. */
+static bool in_trouble(const struct cli_live *l) {
+    return l->status.state == HT_TUNNEL_RETRYING || (l->status.state == HT_TUNNEL_CONNECTING && l->why[0]);
+}
+
+static int session_row(const struct cli_live *l, struct cli_frame *f, unsigned columns, bool wrap) {
     struct cli_row r = row_begin(l, f, columns);
     char text[96];
-    if (l->status.state == HT_TUNNEL_RETRYING || (l->status.state == HT_TUNNEL_CONNECTING && l->why[0])) {
+    if (in_trouble(l)) {
         unsigned s = (unsigned)((l->status.retry_in_ms + 999) / 1000);
+        r.wrap = wrap;
         if (l->status.state == HT_TUNNEL_RETRYING)
             snprintf(text, sizeof text, "attempt %u in %u s", l->status.attempt, s);
         else
@@ -91,36 +139,67 @@ static int session_row(const struct cli_live *l, struct cli_frame *f, unsigned c
     return row_end(f, &r);
 }
 
-static int binding_row(const struct cli_live *l, const struct live_binding *b, struct cli_frame *f, unsigned columns) {
-    struct cli_row r = row_begin(l, f, columns);
-    const char *color = b->state == LIVE_GONE                                       ? RED
-                        : b->state == LIVE_ASKED || l->status.state != HT_TUNNEL_UP ? FAINT
-                                                                                    : GREEN;
-    cli_row_add(&r, color, b->url);
-    cli_row_add(&r, NULL, arrow());
-    cli_row_add(&r, NULL, b->target);
-    if (b->name[0]) {
-        cli_row_add(&r, NULL, "  ");
-        cli_row_add(&r, FAINT, b->name);
-    }
+static void add_url(const struct cli_live *l, const struct live_binding *b, struct cli_row *r) {
+    const char *color = b->state == LIVE_ASKED || l->status.state != HT_TUNNEL_UP ? FAINT : GREEN;
     if (b->state == LIVE_GONE) {
-        cli_row_add(&r, NULL, "  ");
-        cli_row_add(&r, RED, b->why);
+        cli_row_add(r, RED, b->why);
+        cli_row_add(r, NULL, "  ");
+        color = NULL;
     }
+    cli_row_add(r, color, b->url);
+}
+
+static void add_target(const struct live_binding *b, struct cli_row *r) {
+    cli_row_add(r, NULL, arrow());
+    cli_row_add(r, NULL, b->target);
+    if (b->name[0]) {
+        cli_row_add(r, NULL, "  ");
+        cli_row_add(r, FAINT, b->name);
+    }
+}
+
+/* All in one row if that has the room; else the URL has as many as it takes, and the target one below. */
+static int binding_rows(const struct cli_live *l, const struct live_binding *b, struct cli_frame *f, unsigned columns) {
+    struct mark before = frame_mark(f);
+    struct cli_row r = row_begin(l, f, columns);
+    r.wrap = true;
+    add_url(l, b, &r);
+    add_target(b, &r);
+    if (r.used <= columns || r.rc < 0)
+        return row_end(f, &r);
+    frame_return(f, before);
+    r = row_begin(l, f, columns);
+    r.wrap = true;
+    add_url(l, b, &r);
+    int rc = row_end(f, &r);
+    if (rc < 0 || f->n_rows == SCREEN_ROWS_MAX)
+        return rc;
+    r = row_begin(l, f, columns);
+    cli_row_add(&r, NULL, " ");
+    add_target(b, &r);
     return row_end(f, &r);
 }
 
 static int traffic_row(const struct cli_live *l, struct cli_frame *f, unsigned columns) {
     struct cli_row r = row_begin(l, f, columns);
-    char text[160], in[CLI_HUMAN], out[CLI_HUMAN], all_in[CLI_HUMAN], all_out[CLI_HUMAN];
-    snprintf(text, sizeof text, "%u open, %llu so far  in %s/s (%s)  out %s/s (%s)", l->status.streams,
-             (unsigned long long)l->status.streams_total, cli_human_bytes((uint64_t)l->rate_in, in),
-             cli_human_bytes(l->status.bytes_in, all_in), cli_human_bytes((uint64_t)l->rate_out, out),
-             cli_human_bytes(l->status.bytes_out, all_out));
-    cli_row_add(&r, NULL, text);
+    char in[CLI_HUMAN], out[CLI_HUMAN], all_in[CLI_HUMAN], all_out[CLI_HUMAN], texts[3][160];
+    unsigned long long total = l->status.streams_total;
+    cli_human_bytes((uint64_t)l->rate_in, in);
+    cli_human_bytes((uint64_t)l->rate_out, out);
+    snprintf(texts[0], sizeof texts[0], "%u open, %llu so far  in %s/s (%s)  out %s/s (%s)", l->status.streams, total,
+             in, cli_human_bytes(l->status.bytes_in, all_in), out, cli_human_bytes(l->status.bytes_out, all_out));
+    snprintf(texts[1], sizeof texts[1], "%u open, %llu so far  in %s/s  out %s/s", l->status.streams, total, in, out);
+    snprintf(texts[2], sizeof texts[2], "%u open  in %s/s  out %s/s", l->status.streams, in, out);
+    unsigned i = 0;
+    while (i < 2 && strlen(texts[i]) > columns)
+        i++;
+    cli_row_add(&r, NULL, texts[i]);
     return row_end(f, &r);
 }
 
+#define ROOM_FOR_TWO 20 /* columns */
+
+/* A long path makes room for what went wrong, but never all of it. */
 static int request_row(const struct cli_live *l, const struct live_request *q, struct cli_frame *f, unsigned columns) {
     struct cli_row r = row_begin(l, f, columns);
     const char *color = q->failed || q->status[0] == '5' ? RED : q->status[0] == '4' ? YELLOW : GREEN;
@@ -132,7 +211,19 @@ static int request_row(const struct cli_live *l, const struct live_request *q, s
     cli_row_pad(&r, 26);
     cli_row_add(&r, NULL, q->size);
     cli_row_pad(&r, 36);
-    cli_row_add(&r, NULL, q->text);
+    unsigned room = columns - ht_min(columns, r.used), error = (unsigned)strlen(q->error) + 2;
+    if (q->error[0] && room < ROOM_FOR_TWO) {
+        cli_row_add(&r, RED, q->error);
+    } else if (q->error[0]) {
+        r.columns = r.used + ht_max(room - ht_min(room, error), room / 3);
+        cli_row_add(&r, NULL, q->text);
+        r.full = r.full && r.columns == columns;
+        r.columns = columns;
+        cli_row_add(&r, NULL, "  ");
+        cli_row_add(&r, RED, q->error);
+    } else {
+        cli_row_add(&r, NULL, q->text);
+    }
     return row_end(f, &r);
 }
 
@@ -142,44 +233,78 @@ static int text_row(const struct cli_live *l, struct cli_frame *f, unsigned colu
     return row_end(f, &r);
 }
 
-/* How many rows each part gets. What is most worth knowing gives way last: the link, then bindings, then traffic. */
-struct plan {
-    unsigned session, bindings, more, traffic, requests, blanks;
-};
+/* ---- the block ---- */
 
-static struct plan plan_rows(const struct cli_live *l, unsigned rows) {
-    unsigned left = ht_min(rows > 1 ? rows - 1 : 1, SCREEN_ROWS_MAX) - 1;
-    unsigned requests = ht_min(l->n_requests, LIVE_REQUESTS);
-    struct plan p = {.bindings = ht_min(l->n_bindings, left)};
-    if (p.bindings < l->n_bindings && p.bindings > 0) { /* the last of these rows counts those that have none */
-        p.bindings--;
-        p.more = 1;
-    }
-    left -= p.bindings + p.more;
-    p.session = ht_min(1u, left);
-    left -= p.session;
-    p.traffic = ht_min(1u, left);
-    left -= p.traffic;
-    p.requests = ht_min(requests, left);
-    left -= p.requests;
-    p.blanks = left >= 3;
-    return p;
-}
+#define LINK_LINES 4 /* for a long URL of the kit */
+#define TROUBLE_LINES 3
 
-int cli_live_frame(const struct cli_live *l, unsigned columns, unsigned rows, struct cli_frame *f) {
-    struct plan p = plan_rows(l, rows);
-    int rc = link_row(l, f, columns);
-    if (rc == HT_OK && p.session)
-        rc = session_row(l, f, columns);
-    if (rc == HT_OK && p.blanks)
-        rc = text_row(l, f, columns, "");
-    for (unsigned i = 0; i < p.bindings && rc == HT_OK; i++)
-        rc = binding_row(l, &l->bindings[i], f, columns);
-    if (rc == HT_OK && p.more) {
+/* The bindings that have gone, then the others, as many as fit into `lines`; the last line counts those that do not. */
+static int bindings_part(const struct cli_live *l, struct cli_frame *f, unsigned columns, unsigned lines) {
+    unsigned shown = 0;
+    int rc = HT_OK;
+    bool room = lines > 0;
+    for (unsigned pass = 0; pass < 2; pass++)
+        for (unsigned i = 0; i < l->n_bindings && rc == HT_OK && room; i++) {
+            struct mark before = frame_mark(f);
+            bool last = shown + 1 == l->n_bindings;
+            if ((l->bindings[i].state == LIVE_GONE) != (pass == 0))
+                continue;
+            rc = binding_rows(l, &l->bindings[i], f, columns);
+            room = rc == HT_OK && f->lines <= (last ? lines : lines - 1);
+            if (room)
+                shown++;
+            else if (rc == HT_OK)
+                frame_return(f, before);
+        }
+    f->folded = l->n_bindings - shown;
+    if (rc == HT_OK && f->folded > 0 && lines > 0) {
         char text[48];
-        snprintf(text, sizeof text, "and %u more", l->n_bindings - p.bindings);
+        snprintf(text, sizeof text, shown > 0 ? "and %u more" : "%u ports", f->folded);
         rc = text_row(l, f, columns, text);
     }
+    return rc;
+}
+
+/* What each part gets. What is most worth knowing gives way last: the link and its trouble, a binding, traffic, some
+ * requests, how to end it, then the other bindings and requests. */
+struct plan {
+    unsigned session, traffic, hint, requests, blanks;
+};
+
+int cli_live_frame(const struct cli_live *l, unsigned columns, unsigned rows, struct cli_frame *f) {
+    unsigned all = ht_min(rows > 1 ? rows - 1 : 1, SCREEN_ROWS_MAX), requests = ht_min(l->n_requests, LIVE_REQUESTS);
+    unsigned some = l->n_bindings > 0;
+    struct plan p = {0};
+    struct cli_frame bindings = {.n_rows = 0};
+    int rc = link_rows(l, f, columns, all > 6 ? LINK_LINES : 1);
+    unsigned left = all - ht_min(all, f->lines);
+    if (left > (in_trouble(l) ? 0 : some)) {
+        struct mark before = frame_mark(f);
+        unsigned lines = f->lines;
+        if (rc == HT_OK)
+            rc = session_row(l, f, columns, true);
+        if (rc == HT_OK && f->lines - lines > (left > 8 ? TROUBLE_LINES : 1)) {
+            frame_return(f, before);
+            rc = session_row(l, f, columns, false);
+        }
+        left -= ht_min(left, f->lines - lines);
+    }
+    p.traffic = left > some;
+    p.hint = left > some + 3;
+    left -= p.traffic + p.hint;
+    p.requests = ht_min(requests, left / 3);
+    if (rc == HT_OK)
+        rc = bindings_part(l, &bindings, columns, left - p.requests);
+    left -= ht_min(left, bindings.lines);
+    p.requests = ht_min(requests, left);
+    left -= p.requests;
+    p.blanks = left >= 4;
+    if (rc == HT_OK && p.blanks)
+        rc = text_row(l, f, columns, "");
+    if (rc == HT_OK)
+        rc = frame_append(f, &bindings);
+    f->folded = bindings.folded;
+    ht_buf_free(&bindings.text);
     if (rc == HT_OK && p.blanks)
         rc = text_row(l, f, columns, "");
     if (rc == HT_OK && p.traffic)
@@ -188,7 +313,23 @@ int cli_live_frame(const struct cli_live *l, unsigned columns, unsigned rows, st
         rc = text_row(l, f, columns, "");
     for (unsigned i = l->n_requests - p.requests; i < l->n_requests && rc == HT_OK; i++)
         rc = request_row(l, &l->requests[i % LIVE_REQUESTS], f, columns);
+    if (rc == HT_OK && p.blanks && p.hint)
+        rc = text_row(l, f, columns, "");
+    if (rc == HT_OK && p.hint)
+        rc = text_row(l, f, columns,
+                      l->status.state == HT_TUNNEL_CLOSING ? "Ctrl-C again ends it at once"
+                      : l->status.state == HT_TUNNEL_ENDED ? ""
+                                                           : "Ctrl-C ends it");
     return rc;
+}
+
+bool cli_live_folds(const struct cli_live *l) {
+    struct cli_live busy = *l;
+    struct cli_frame f = {.n_rows = 0};
+    busy.n_requests = ht_max(l->n_requests, LIVE_REQUESTS);
+    int rc = cli_live_frame(&busy, l->screen.columns, l->screen.rows, &f);
+    ht_buf_free(&f.text);
+    return rc == HT_OK && f.folded > 0;
 }
 
 /* ---- keeping it up to date ---- */
@@ -329,11 +470,10 @@ void cli_live_request(struct cli_live *l, const struct ht_request *r) {
         snprintf(q->status, sizeof q->status, "%s", r->kind == HT_EXPOSE_HTTP ? "---" : "tcp");
     cli_human_bytes(r->bytes_out, q->size);
     cli_human_us(r->duration_us, q->took);
+    snprintf(q->error, sizeof q->error, "%s", r->error ? r->error : "");
     if (r->kind == HT_EXPOSE_HTTP)
-        snprintf(q->text, sizeof q->text, "%s %s%s%s", r->method, r->target, r->error ? "  " : "",
-                 r->error ? r->error : "");
+        snprintf(q->text, sizeof q->text, "%s %s", r->method, r->target);
     else
-        snprintf(q->text, sizeof q->text, "%s%s%s", *r->peer ? r->peer : "a connection", r->error ? "  " : "",
-                 r->error ? r->error : "");
+        snprintf(q->text, sizeof q->text, "%s", *r->peer ? r->peer : "a connection");
     cli_live_touch(l);
 }

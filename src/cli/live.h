@@ -9,18 +9,19 @@
 
 #define LIVE_REQUESTS 8
 #define LIVE_TEXT 256
+#define LIVE_URL 2048
 
 enum live_binding_state { LIVE_ASKED, LIVE_BOUND, LIVE_GONE };
 
 struct live_binding {
     enum live_binding_state state;
     bool pull;
-    char url[LIVE_TEXT], target[LIVE_TEXT], name[64];
+    char url[LIVE_URL], target[LIVE_TEXT], name[64];
     char why[LIVE_TEXT]; /* LIVE_GONE */
 };
 
 struct live_request {
-    char when[12], status[8], text[LIVE_TEXT], size[CLI_HUMAN], took[CLI_HUMAN];
+    char when[12], status[8], error[LIVE_TEXT], text[LIVE_TEXT], size[CLI_HUMAN], took[CLI_HUMAN];
     bool failed;
 };
 
@@ -28,7 +29,7 @@ struct cli_live {
     struct cli_screen screen;
     struct ht_tunnel *tunnel;
     struct ht_tunnel_status status;
-    char kit[LIVE_TEXT], session[64], server[64], why[LIVE_TEXT];
+    char kit[LIVE_URL], session[64], server[64], why[LIVE_TEXT];
     struct live_binding *bindings; /* n of them */
     unsigned n_bindings;
     struct live_request requests[LIVE_REQUESTS]; /* a ring */
@@ -41,8 +42,13 @@ struct cli_live {
     bool color, soon;
 };
 
-/* Appends the block's rows for a terminal of that size, at most rows - 1 of them and at least one. 0 or HT_ENOMEM. */
+/*
+ * Appends the block's rows for a terminal of that size; together they take at least one line and at most rows - 1. A
+ * URL of a binding is whole or not there: f->folded counts the bindings that are not. 0 or HT_ENOMEM.
+ */
 int cli_live_frame(const struct cli_live *l, unsigned columns, unsigned rows, struct cli_frame *f) HT_MUST_USE;
+/* Whether some binding finds no room in the block now, or with some more requests to show. */
+bool cli_live_folds(const struct cli_live *l);
 
 #define CLI_LIVE_MEASURE_MS 5000 /* how often its latency is new: for ht_tunnel_options */
 

@@ -74,7 +74,7 @@ static int erase(const struct cli_screen *s, struct ht_buf *b) {
     unsigned up = 0;
     if (s->n_rows == 0)
         return HT_OK;
-    /* A terminal that has become narrower has broken the rows that no longer fit. */
+    /* Rows that were meant to wrap, and, on a terminal that has become narrower, those that no longer fit. */
     for (unsigned i = 0; i < s->n_rows; i++)
         up += s->widths[i] > s->columns ? (s->widths[i] + s->columns - 1) / s->columns : 1;
     up = ht_min(up, s->rows);
@@ -102,10 +102,15 @@ void cli_screen_draw(struct cli_screen *s, const struct cli_frame *f) {
     if (rc == HT_OK)
         rc = erase(s, &b);
     struct ht_slice rest = ht_buf_slice(&f->text);
-    while (rest.n > 0 && rc == HT_OK) {
+    for (unsigned i = 0; rest.n > 0 && rc == HT_OK; i++) {
         const char *end = memchr(rest.p, '\n', rest.n);
         size_t n = end ? (size_t)(end - rest.p) : rest.n;
-        rc = ht_buf_append(&b, rest.p, n);
+        bool wraps = f->widths[i] > s->columns;
+        rc = wraps ? ht_buf_append_str(&b, WRAP_ON) : HT_OK;
+        if (rc == HT_OK)
+            rc = ht_buf_append(&b, rest.p, n);
+        if (rc == HT_OK && wraps)
+            rc = ht_buf_append_str(&b, WRAP_OFF);
         if (rc == HT_OK && end)
             rc = ht_buf_append_str(&b, "\r\n");
         rest = ht_slice_of(rest.p + n + (end ? 1 : 0), rest.n - n - (end ? 1 : 0));

@@ -22,11 +22,13 @@ struct cli_screen {
     struct ht_buf shown; /* its text, to see whether it has changed */
 };
 
-/* A block under construction. */
+/* A block under construction. A row that is wider than the terminal goes on in the terminal's next row. */
 struct cli_frame {
     struct ht_buf text; /* rows with a newline between them */
     unsigned n_rows;
     unsigned widths[SCREEN_ROWS_MAX];
+    unsigned lines;  /* of the terminal that they take together */
+    unsigned folded; /* bindings that found no room */
 };
 
 /* Whether standard output is a terminal that can do this. */

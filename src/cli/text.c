@@ -74,8 +74,12 @@ void cli_row_add(struct cli_row *r, const char *color, const char *text) {
     }
     while (p < end && !r->full) {
         unsigned columns = take_char(&p, end, !utf8, one);
+        unsigned at = r->wrap && r->columns ? r->used % r->columns : 0;
         /* The last column is for the sign that something is missing, unless nothing is. */
-        if (r->used + columns > r->columns || (r->used + columns == r->columns && p < end)) {
+        if (r->wrap) {
+            r->used += columns + (at + columns > r->columns ? r->columns - at : 0);
+            row_put(r, one);
+        } else if (r->used + columns > r->columns || (r->used + columns == r->columns && p < end)) {
             r->full = true;
             for (; r->used + 1 < r->columns && utf8; r->used++)
                 row_put(r, " ");

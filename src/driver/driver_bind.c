@@ -356,6 +356,7 @@ static void tell_bound(struct driver_binding *b, struct ht_slice public_url) {
     char given[2049], made[DRIVER_HOST_MAX + 32] = "";
     ht_text_clean(public_url, given, sizeof given);
     if (b->kind == HT_PULL_TCP) {
+        given[0] = '\0'; /* programs in the container reach it, and no URL does; kits send one all the same */
         const char *host = b->pull_host ? b->pull_host : "127.0.0.1";
         bool v6 = strchr(host, ':') != NULL;
         snprintf(made, sizeof made, "%s%.255s%s:%u", v6 ? "[" : "", host, v6 ? "]" : "", b->port);

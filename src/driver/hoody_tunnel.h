@@ -198,7 +198,7 @@ struct ht_bound {
     enum ht_bind_kind kind;
     uint16_t container_port; /* the real one */
     const char *target;      /* host:port */
-    const char *public_url;  /* NULL: the kit knows none */
+    const char *public_url;  /* NULL: the kit knows none, or it is a pull binding */
     /* Where to point a visitor: the public URL; else for an expose binding of a kit on this machine
      * http://127.0.0.1:port; else for a pull binding host:port in the container; else "". */
     const char *url;

@@ -130,18 +130,23 @@ static void what_it_says(void) {
     const char *text = (const char *)ht_buf_head(&f.text);
     CU_ASSERT_PTR_EQUAL(strstr(text, "online  wss://kit.example  12.3 ms  up 1:02:05\n"
                                      "session S-1, 2 of 4 WebSockets, kit/1\n\n"
+                                     "was taken over  https://app-4.example \xe2\x86\x92 127.0.0.1:3004\n"
                                      "https://app-0.example \xe2\x86\x92 127.0.0.1:3000  web\n"
                                      "https://app-1.example \xe2\x86\x92 127.0.0.1:3001\n"),
                         text);
-    CU_ASSERT_PTR_NOT_NULL(strstr(text, "\xe2\x86\x92 127.0.0.1:3004  was taken over\n\n"
+    CU_ASSERT_PTR_NOT_NULL(strstr(text, "\xe2\x86\x92 127.0.0.1:3003\n\n"
                                         "2 open, 1234 so far  in 1.5 KiB/s (3.0 MiB)  out 1.9 MiB/s (900 MiB)\n\n"));
     CU_ASSERT_PTR_NOT_NULL(strstr(text, "  tcp  0 us       0 B       192.0.2.1:5  connection refused\n"));
-    CU_ASSERT_PTR_NOT_NULL(strstr(text, "  200  100 us     1000 B    GET /1"));
+    CU_ASSERT_PTR_NOT_NULL(strstr(text, "  200  100 us     1000 B    GET /1\n\nCtrl-C ends it"));
     ht_buf_free(&f.text);
     f = (struct cli_frame){.n_rows = 0};
     l = example(HT_TUNNEL_RETRYING);
     CU_ASSERT_EQUAL(cli_live_frame(&l, 100, 3, &f), 0);
-    CU_ASSERT(ht_slice_is(ht_buf_slice(&f.text), "kit away  wss://kit.example\nand 5 more"));
+    CU_ASSERT(ht_slice_is(ht_buf_slice(&f.text), "kit away  wss://kit.example\nattempt 3 in 4 s: connection refused"));
+    ht_buf_free(&f.text);
+    f = (struct cli_frame){.n_rows = 0};
+    CU_ASSERT_EQUAL(cli_live_frame(&l, 100, 4, &f), 0);
+    CU_ASSERT_PTR_NOT_NULL(strstr((const char *)ht_buf_head(&f.text), "refused\n5 ports"));
     ht_buf_free(&f.text);
     f = (struct cli_frame){.n_rows = 0};
     l.n_bindings = 0;
@@ -168,6 +173,50 @@ static unsigned columns_of(struct ht_slice row) {
     return n;
 }
 
+/* A URL is there as a whole, on a row of its own when it is long, or its binding is folded; what is narrow is shorter.
+ */
+static void urls_are_whole(void) {
+    static char urls[BINDINGS][2048];
+    bool good = true;
+    for (unsigned columns = 1; columns <= 200; columns++)
+        for (unsigned rows = 2; rows <= 40; rows++) {
+            struct cli_live l = example(HT_TUNNEL_UP);
+            struct cli_frame f = {.n_rows = 0};
+            unsigned there = 0;
+            add_requests(&l, 3);
+            for (unsigned i = 0; i < BINDINGS; i++) {
+                snprintf(urls[i], sizeof urls[i], "https://a-long-name-of-a-project-%u.region%0*u.example/", i,
+                         10 + 40 * (int)i, i);
+                snprintf(bindings[i].url, sizeof bindings[i].url, "%s", urls[i]);
+            }
+            good = good && cli_live_frame(&l, columns, rows, &f) == 0 && ht_buf_append(&f.text, "", 1) == 0;
+            for (unsigned i = 0; i < BINDINGS; i++) {
+                const char *at = strstr((const char *)ht_buf_head(&f.text), urls[i]);
+                there += at != NULL;
+            }
+            good = good && there + f.folded == BINDINGS && f.lines <= rows - 1;
+            if (rows >= 8 && columns >= 40)
+                good = good && strstr((const char *)ht_buf_head(&f.text), " open") &&
+                       strstr((const char *)ht_buf_head(&f.text), "Ctrl-C ends it");
+            if (rows == 40 && columns >= 60)
+                good = good && f.folded == 0;
+            if (!good)
+                printf("# %ux%u: %u there, %u folded\n%s\n", columns, rows, there, f.folded,
+                       (const char *)ht_buf_head(&f.text));
+            CU_ASSERT_FATAL(good);
+            ht_buf_free(&f.text);
+        }
+    struct cli_live l = example(HT_TUNNEL_UP);
+    struct cli_frame f = {.n_rows = 0};
+    snprintf(bindings[0].url, sizeof bindings[0].url, "https://app-0.a-long-name.example/");
+    CU_ASSERT_EQUAL(cli_live_frame(&l, 40, 40, &f), 0);
+    CU_ASSERT_EQUAL(ht_buf_append(&f.text, "", 1), 0);
+    CU_ASSERT_PTR_NOT_NULL(strstr((const char *)ht_buf_head(&f.text),
+                                  "\nhttps://app-0.a-long-name.example/\n  \xe2\x86\x92 127.0.0.1:3000  web\n"));
+    CU_ASSERT_PTR_NOT_NULL(strstr((const char *)ht_buf_head(&f.text), "\n2 open  in 1.5 KiB/s  out 1.9 MiB/s\n"));
+    ht_buf_free(&f.text);
+}
+
 static void it_fits_every_terminal(void) {
     bool good = true;
     for (int state = HT_TUNNEL_NEW; state <= HT_TUNNEL_ENDED; state++) {
@@ -179,15 +228,17 @@ static void it_fits_every_terminal(void) {
                 for (unsigned rows = 1; rows <= 30; rows++) {
                     struct cli_frame f = {.n_rows = 0};
                     good = good && cli_live_frame(&l, columns, rows, &f) == 0;
-                    good = good && f.n_rows >= 1 && (f.n_rows <= rows - 1 || rows == 1);
+                    good = good && f.n_rows >= 1 && (f.lines <= rows - 1 || rows == 1);
+                    unsigned lines = 0;
                     struct ht_slice rest = ht_buf_slice(&f.text);
                     for (unsigned i = 0; i < f.n_rows && good; i++) {
                         const char *end = memchr(rest.p, '\n', rest.n);
                         size_t n = end ? (size_t)(end - rest.p) : rest.n;
-                        good = columns_of(ht_slice_of(rest.p, n)) == f.widths[i] && f.widths[i] <= columns &&
-                               (end != NULL) == (i + 1 < f.n_rows);
+                        good = columns_of(ht_slice_of(rest.p, n)) == f.widths[i] && (end != NULL) == (i + 1 < f.n_rows);
+                        lines += f.widths[i] > columns ? (f.widths[i] + columns - 1) / columns : 1;
                         rest = ht_slice_of(rest.p + n + (end ? 1 : 0), rest.n - n - (end ? 1 : 0));
                     }
+                    good = good && lines == f.lines;
                     if (!good)
                         printf("# state %d, %ux%u\n", state, columns, rows);
                     CU_ASSERT_FATAL(good);
@@ -220,6 +271,7 @@ static const struct tap_test tests[] = {
     {"texts are made safe", texts_are_made_safe},
     {"rows are cut", rows_are_cut},
     {"what the block says", what_it_says},
+    {"URLs are whole", urls_are_whole},
     {"it fits every terminal", it_fits_every_terminal},
     {"QR codes", qr_codes},
     {NULL, NULL},

@@ -322,6 +322,23 @@ static void a_public_url_goes_first(void) {
     world_stop();
 }
 
+/* A URL is for visitors of an exposed port; a kit with a pattern sends one for pulled ports as well. */
+static void a_pulled_port_has_no_public_url(void) {
+    world_go();
+    w.no_bind_answers = true;
+    bind_one(HT_PULL_TCP, "5432", 5432);
+    UNTIL(w.n_binds);
+    struct wire_bind_ok ok = {.client_bind_ref = 1,
+                              .bind_id = 1,
+                              .container_port = 5432,
+                              .has_public_url = true,
+                              .public_url = ht_slice_str("https://x-5432.example")};
+    CU_ASSERT_EQUAL(mux_session_send(w.s, WIRE_BIND_OK, &ok), 0);
+    UNTIL(w.bound);
+    CU_ASSERT_STRING_EQUAL(w.bound_url, "127.0.0.1:5432");
+    world_stop();
+}
+
 static void a_refused_binding(void) {
     world_go();
     w.no_bind_answers = true;
@@ -757,6 +774,7 @@ static const struct tap_test tests[] = {
     {"bindings before and after it stands", bindings_before_and_after},
     {"bindings that make no sense", bindings_that_make_no_sense},
     {"a public URL goes first", a_public_url_goes_first},
+    {"a pulled port has no public URL", a_pulled_port_has_no_public_url},
     {"a refused binding", a_refused_binding},
     {"a refusal that ends it", a_refusal_that_ends_it},
     {"a callback may close the tunnel", a_callback_may_close_the_tunnel},

@@ -195,7 +195,7 @@ def _():
 def _():
     with Tunnel() as t, http_service(lambda h, b: b"HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n") as web:
         with Terminal("expose", f"0={web.port}", "--url", t.kit.url, "--label", "a\x1b[2Jb\u202ec\u0085", columns=60) as term:
-            port = int(term.wait(r"^http://127\.0\.0\.1:(\d+) → \S+  a\\x1b\[2Jb\\").group(1))
+            port = int(term.wait(r"^http://127\.0\.0\.1:(\d+)\n  → \S+  a\\x1b\[2Jb\\").group(1))
             fetch(port, "/" + "x" * 300)
             term.wait(r"^\S+  404  .*GET /x+…$")
             assert all(len(line) <= 60 for line in term.lines())
@@ -212,12 +212,12 @@ def _():
         targets = [f"0={web.port}"] * 12
         with Terminal("expose", *targets, "--url", t.kit.url, columns=24, rows=8) as term:
             term.wait("^online")
-            term.wait(r"^and 7 more$")
-            term.wait(r"^http://.*…$")
+            term.wait(r"^http://127\.0\.0\.1:\d+\n  → 127\.0\.0\.1:\d+\nand 11 more$")  # whole, or not there
+            term.wait(r"^0 open  in 0 B/s  out 0…$")
             assert all(len(line) <= 24 for line in term.lines())
             term.resize(100, 30)
             term.wait(r"so far  in")
-            eventually(lambda: count(r"→ 127\.0\.0\.1:\d+$", term.text()) == 12, "all twelve bindings")
+            eventually(lambda: count(r"^http://\S+ → 127\.0\.0\.1:\d+$", term.text()) == 12, "all twelve bindings")
             assert count("^online", term.text()) == 1 and "more" not in term.text(), term.text()
             term.resize(40, 12)
             term.wait(r"^and \d+ more$")
