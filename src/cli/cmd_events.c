@@ -13,6 +13,7 @@
 /* A kit that has nothing to tell sends a comment every few seconds: one that is silent this long is gone. */
 #define SILENCE_MS 60000
 #define RETRY_MIN_MS 250
+#define SLOW_RETRY_MIN_MS (8 * RETRY_MIN_MS) /* where something has answered and refused us */
 #define STEADY_MS 10000 /* an answer that lasted this long starts the waits from the shortest again */
 #define FOR_EVER_MS (UINT64_C(720) * 3600 * 1000)
 #define BODY_MAX 4096 /* of an answer that is an error */
@@ -30,6 +31,7 @@ struct tail {
     unsigned attempts;
     unsigned long long last_id;
     uint16_t status; /* of the present answer; 0: none yet */
+    uint16_t told;   /* the last refusal that was told */
     bool json, color, reached, lost, retry_first;
     int exit_status;
 };
@@ -121,6 +123,7 @@ static void on_head(void *ctx, uint16_t status) {
     if (t->lost)
         cli_complain("reading the kit's events again");
     t->lost = false;
+    t->told = 0;
     t->reached = true;
     t->up_at = io_now_ms(t->loop);
 }
@@ -145,7 +148,10 @@ static void complain_status(struct tail *t) {
     cJSON_Delete(tree);
 }
 
-static void wait_or_give_up(struct tail *t, const char *why) {
+/* Later attempts: what refuses us then may stand between us and the kit, and pass. */
+static bool may_wait(const struct tail *t) { return t->reached || t->retry_first; }
+
+static void wait_or_give_up(struct tail *t, const char *why, uint64_t min_ms) {
     uint64_t now = io_now_ms(t->loop), random;
     if (!t->lost) {
         t->lost_at = now;
@@ -153,13 +159,13 @@ static void wait_or_give_up(struct tail *t, const char *why) {
             t->attempts = 0;
     }
     bool for_ever = t->retry_for_ms >= FOR_EVER_MS;
-    if (!(t->reached || t->retry_first) || (!for_ever && now - t->lost_at >= t->retry_for_ms)) {
+    if (!may_wait(t) || (!for_ever && now - t->lost_at >= t->retry_for_ms)) {
         cli_complain("%s", why);
         finish(t, OPT_EXIT_GAVE_UP);
         return;
     }
     ht_random_bytes(&random, sizeof random);
-    uint64_t wait = driver_backoff(t->attempts++, RETRY_MIN_MS, random);
+    uint64_t wait = driver_backoff(t->attempts++, min_ms, random);
     if (!for_ever)
         wait = ht_min(wait, t->lost_at + t->retry_for_ms - now);
     if (!t->lost)
@@ -170,14 +176,16 @@ static void wait_or_give_up(struct tail *t, const char *why) {
 
 static void on_done(void *ctx, int rc, const char *why) {
     struct tail *t = ctx;
-    if (rc == HT_OK && t->status != 200 && t->status < 500) {
-        complain_status(t);
-        finish(t, t->status == 401 ? OPT_EXIT_AUTH : OPT_EXIT_FAILURE);
-    } else if (rc == HT_OK && t->status != 200 && !t->reached && !t->retry_first) {
-        complain_status(t);
-        finish(t, OPT_EXIT_FAILURE);
+    if (rc == HT_OK && t->status != 200) {
+        if (t->status != t->told || !may_wait(t)) /* the same one over and over again is told once */
+            complain_status(t);
+        t->told = t->status;
+        if (may_wait(t))
+            wait_or_give_up(t, "no events for now", t->status < 500 ? SLOW_RETRY_MIN_MS : RETRY_MIN_MS);
+        else
+            finish(t, t->status == 401 ? OPT_EXIT_AUTH : OPT_EXIT_FAILURE);
     } else {
-        wait_or_give_up(t, rc < 0 ? why : "the kit ended its events");
+        wait_or_give_up(t, rc < 0 ? why : "the kit ended its events", RETRY_MIN_MS);
     }
 }
 

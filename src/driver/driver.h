@@ -156,7 +156,8 @@ struct ht_tunnel {
     uint64_t ghost_until;    /* a HELLO of ours without an answer may still reach the kit; 0: none */
     uint64_t retry_after_ms; /* what the kit asked for; 0: nothing */
     bool final;              /* the reason of the end is one that no retry can mend */
-    uint16_t goaway_code;
+    bool refused;            /* ... one that may pass, but not in a moment: somebody has answered, and said no */
+    uint16_t goaway_code, close_code; /* of the last session; 0: none came */
     bool goaway;
     char goaway_text[256];
 

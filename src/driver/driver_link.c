@@ -5,6 +5,7 @@
 #include "base/text.h"
 
 #include <stdio.h>
+#include <string.h>
 
 #define GHOST_MS 120000
 #define DEAD_CLOSE_MS 50 /* for the close frame to leave */
@@ -49,8 +50,10 @@ static void link_gone(struct ht_tunnel *t) {
 static void goaway_reason(struct ht_tunnel *t) {
     const char *text = t->goaway_text[0] ? t->goaway_text : "it did not say why";
     /* Of these another attempt would change nothing: a session that was idle has nothing to come back for. */
-    t->final = t->final || t->goaway_code == WIRE_CODE_VERSION_MISMATCH ||
+    t->final = t->goaway_code == WIRE_CODE_AUTH_ERROR ||
                (t->goaway_code == WIRE_CODE_IDLE_TIMEOUT && ht_list_empty(&t->bindings));
+    t->refused = t->goaway_code == WIRE_CODE_VERSION_MISMATCH || t->goaway_code == WIRE_CODE_ENHANCE_YOUR_CALM ||
+                 t->goaway_code == WIRE_CODE_PROTOCOL_ERROR;
     switch (t->goaway_code) {
     case WIRE_CODE_AUTH_ERROR:
         driver_end_reason(t, HT_TUNNEL_EAUTH, "the kit refused the token: %s", text);
@@ -59,9 +62,12 @@ static void goaway_reason(struct ht_tunnel *t) {
         driver_end_reason(t, HT_TUNNEL_ELIMIT, "the kit has no room: %s", text);
         break;
     case WIRE_CODE_PROTOCOL_ERROR:
-        /* Only an admin's kill says so with a clean goodbye; a violation of ours would be a defect, and reads the same.
-         */
-        driver_end_reason(t, HT_TUNNEL_EREVOKED, "the kit closed the session: %s", text);
+        /* An admin's kill has the same code as a rule that we broke, but the latter does not end with a clean close. It
+         * would be a defect, and a new session starts without it. */
+        if (strcmp(t->goaway_text, WIRE_GOAWAY_KILLED_MESSAGE) == 0 || t->close_code == WIRE_CLOSE_NORMAL)
+            driver_end_reason(t, HT_TUNNEL_EREVOKED, "the kit closed the session: %s", text);
+        else
+            driver_end_reason(t, HT_TUNNEL_EPROTO, "the kit says that this driver broke the protocol: %s", text);
         break;
     case WIRE_GOAWAY_SUPERSEDED_CODE:
     case WIRE_CODE_BIND_TAKEOVER:
@@ -242,7 +248,6 @@ static void link_refused(void *ctx, const struct wire_goaway *goaway) {
     note_goaway(t, goaway);
     if (t->goaway_code == WIRE_CODE_PROTOCOL_ERROR)
         driver_end_reason(t, HT_TUNNEL_EHANDSHAKE, "the kit refused HELLO: %s", t->goaway_text);
-    t->final = t->goaway_code == WIRE_CODE_PROTOCOL_ERROR;
     goaway_reason(t);
 }
 
@@ -288,6 +293,24 @@ static int say_hello(struct driver_sock *s) {
     return mux_link_send_hello(s->link, &hello);
 }
 
+/* What an answer that is no kit's may mean, for whoever has to look for it. */
+static const char *hint(uint16_t status) {
+    if (status >= 200 && status < 400)
+        return "; something else than a kit answers there, like the login page of this network";
+    switch (status) {
+    case 400:
+    case 404:
+    case 405:
+    case 426:
+        return "; it is no kit, or what stands in front of it does not let WebSockets through";
+    case 403:
+    case 407:
+        return "; the kit, or what stands in front of it, lets nobody in from here";
+    default:
+        return "";
+    }
+}
+
 static void primary_failed(struct driver_sock *s, int error, uint16_t status, uint64_t retry_after_ms,
                            const char *text) {
     struct ht_tunnel *t = s->t;
@@ -297,14 +320,14 @@ static void primary_failed(struct driver_sock *s, int error, uint16_t status, ui
         return;
     }
     t->retry_after_ms = retry_after_ms;
-    /* RFC 9110 15.5: the same request fares no better. 101: it speaks WebSocket, and not our protocol. */
-    t->final = status == 101 || status == 400 || status == 403 || status == 426;
+    /* 5xx comes from an edge whose kit starts anew, and is as short as a lost link. */
+    t->refused = error == HT_TUNNEL_ETLS || (error == HT_TUNNEL_EHANDSHAKE && status < 500);
     if (status == 401)
         driver_end_reason(t, HT_TUNNEL_EAUTH,
                           t->token ? "the kit at %s refused the token" : "the kit at %s wants a token",
                           t->url.host_field);
     else
-        driver_end_reason(t, error, "%s", text);
+        driver_end_reason(t, error, "%s%s", text, hint(status));
     driver_end(t);
 }
 
@@ -313,6 +336,7 @@ static void expect_ghost(struct ht_tunnel *t) { t->ghost_until = io_now_ms(t->lo
 
 static void primary_closed(struct driver_sock *s, uint16_t code, const char *text, bool broken) {
     struct ht_tunnel *t = s->t;
+    t->close_code = code;
     if (broken)
         driver_end_reason(t, HT_TUNNEL_EPROTO, "the kit broke the WebSocket protocol: %s", text);
     if (!t->session)
@@ -340,8 +364,8 @@ static const struct driver_sock_ops primary_ops = {
 
 int driver_link_start(struct ht_tunnel *t) {
     struct ht_errmsg err;
-    t->session_over = t->goaway = t->final = t->end_known = false;
-    t->goaway_code = 0;
+    t->session_over = t->goaway = t->final = t->refused = t->end_known = false;
+    t->goaway_code = t->close_code = 0;
     t->goaway_text[0] = '\0';
     t->retry_after_ms = 0;
     t->deadline = UINT64_MAX;

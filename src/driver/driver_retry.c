@@ -4,6 +4,7 @@
 #include "base/clock.h"
 
 #define RETRY_MAX_MS 30000u
+#define SLOW 8u                     /* times the usual waits, where something has answered and refused us */
 #define RETRY_AFTER_MAX_MS 3600000u /* what the kit asks for is heeded up to this */
 
 uint64_t driver_backoff(unsigned attempt, uint64_t min_ms, uint64_t random) {
@@ -31,16 +32,28 @@ bool driver_retry_wanted(const struct ht_tunnel *t) {
     switch (t->end_error) {
     case HT_TUNNEL_ECONNECT:
     case HT_TUNNEL_EHANDSHAKE:
+    /* A hotel's login page, a clock that is wrong, an edge that starts anew: all of that is between us and the kit, and
+     * passes. The kit's own last word is final. */
+    case HT_TUNNEL_ETLS:
+    case HT_TUNNEL_EAUTH:
     case HT_TUNNEL_ELIMIT:
     case HT_TUNNEL_EPROTO: /* whatever it was, a new session begins without it */
     case HT_TUNNEL_ELOST:
     case HT_TUNNEL_EGOAWAY:
         return time_left(t) > 0;
-    case HT_TUNNEL_ETLS: /* a kit that was fine before: a hotel's login page is in the way */
-        return t->was_up && time_left(t) > 0;
     default:
         return false;
     }
+}
+
+/* How long until the next attempt. Where we were refused, not at once and not every few seconds. */
+static uint64_t wait_before(const struct ht_tunnel *t) {
+    uint64_t random;
+    ht_random_bytes(&random, sizeof random);
+    if (!t->refused)
+        return driver_backoff(t->attempts, t->retry_min_ms, random);
+    uint64_t least = (uint64_t)t->retry_min_ms * SLOW / 2;
+    return least + driver_backoff(t->attempts, (uint64_t)t->retry_min_ms * SLOW, random);
 }
 
 static void timer_fired(struct io_timer *timer) {
@@ -49,7 +62,6 @@ static void timer_fired(struct io_timer *timer) {
 }
 
 void driver_retry_begin(struct ht_tunnel *t) {
-    uint64_t random;
     driver_link_destroy(t);
     driver_bind_lost(t);
     uint64_t left = time_left(t);
@@ -58,8 +70,9 @@ void driver_retry_begin(struct ht_tunnel *t) {
         if (t->lost_at - t->up_at >= DRIVER_STEADY_MS)
             t->attempts = 0;
     }
-    ht_random_bytes(&random, sizeof random);
-    uint64_t wait = driver_backoff(t->attempts++, t->retry_min_ms, random);
+    uint64_t wait = wait_before(t);
+    t->attempts++;
+    t->only_v1 = false; /* it may have been somebody else who refused the list */
     wait = ht_max(wait, ht_min(t->retry_after_ms, RETRY_AFTER_MAX_MS));
     wait = ht_min(wait, left); /* the last attempt is at the end of the time, not before */
     t->state = DRIVER_WAITING;
@@ -68,7 +81,8 @@ void driver_retry_begin(struct ht_tunnel *t) {
     bool was_up = t->told_up;
     t->told_up = false;
     if (!was_up)
-        driver_say(t, HT_SEVERITY_INFO, "%s; next attempt in %llu ms", t->end_text, (unsigned long long)wait);
+        driver_say(t, t->refused ? HT_SEVERITY_WARNING : HT_SEVERITY_INFO, "%s; next attempt in %llu ms", t->end_text,
+                   (unsigned long long)wait);
     else if (t->calls.disconnected)
         t->calls.disconnected(
             t->user,

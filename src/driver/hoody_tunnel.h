@@ -120,7 +120,10 @@ struct ht_tunnel_options {
     uint32_t pool_idle_ms;       /* and for how long; default 30,000 */
     /*
      * A link that is lost is made anew, for this long at a time; default: for ever. HT_NO_RETRY: never. Waits grow from
-     * retry_min_ms (default 250) to 30 s, with full jitter, or are what the kit asks for.
+     * retry_min_ms (default 250) to 30 s, with full jitter, or are what the kit asks for; where something has answered
+     * and refused us (401, a login page, a certificate) they are longer. Only the kit's own last word ends a tunnel
+     * that once was up: its GOAWAY for a token, a refused binding where strict_bindings says so, an admin, another
+     * driver.
      */
     uint32_t retry_for_ms;
     uint32_t retry_min_ms;

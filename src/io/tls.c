@@ -5,6 +5,7 @@
 #include <openssl/err.h>
 #include <openssl/x509v3.h>
 #include <stdio.h>
+#include <time.h>
 
 /* One record holds at most this much (RFC 8446 5.1); small pieces are gathered up to it instead of sealed one by one.
  */
@@ -94,6 +95,16 @@ static int describe_verify(long result, const char *name, struct ht_errmsg *err)
     case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY:
     case X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE:
         return ht_fail(err, HT_ETLS, "certificate of %s is not trusted: %s; give its CA with --ca", name, why);
+    case X509_V_ERR_CERT_NOT_YET_VALID:
+    case X509_V_ERR_CERT_HAS_EXPIRED: {
+        char today[32] = "?";
+        time_t now = time(NULL);
+        struct tm tm;
+        if (gmtime_r(&now, &tm))
+            strftime(today, sizeof today, "%Y-%m-%d %H:%M", &tm);
+        return ht_fail(err, HT_ETLS, "certificate of %s is not accepted: %s; this machine's clock says %s UTC", name,
+                       why, today);
+    }
     default:
         return ht_fail(err, HT_ETLS, "certificate of %s is not accepted: %s", name, why);
     }

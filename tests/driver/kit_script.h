@@ -69,8 +69,8 @@ struct world {
     uint64_t attempt_in_ms;
     bool resumed, retrying;
     uint64_t retry_in_ms;
-    char end_text[512], bound_url[128], fail_code[64], fail_message[128], request_error[256], session_id[64],
-        server[64];
+    char end_text[512], retry_text[512], bound_url[128], fail_code[64], fail_message[128], request_error[256],
+        session_id[64], server[64];
     struct ht_request request;
     size_t mem_before;
     int fds_before;
@@ -224,6 +224,8 @@ static inline void kit_upgrade(struct http_head *h, const char *head) {
     CU_ASSERT_EQUAL_FATAL(ws_write_101(&out, key, w.subprotocol ? w.subprotocol : WIRE_SUBPROTOCOL_V1), 0);
     struct iovec v = {.iov_base = out.data, .iov_len = out.len};
     CU_ASSERT_EQUAL_FATAL(io_conn_write(w.c, &v, 1), (ssize_t)out.len);
+    if (!w.s)
+        mux_link_destroy(&w.l); /* of an attempt that was refused */
     w.l = mux_link_create(WIRE_ROLE_KIT, kit_version(), &kit_link_ops, NULL);
     w.ws = ws_conn_create(w.loop, w.c, WS_SERVER, &limits, ht_slice_of(NULL, 0), &ops, NULL);
     w.c = NULL;
@@ -396,6 +398,7 @@ static inline void on_retrying(void *user, const struct ht_retry *r) {
     w.retries++;
     w.attempt = r->attempt;
     w.retry_error = r->error;
+    snprintf(w.retry_text, sizeof w.retry_text, "%s", r->text);
     w.attempt_in_ms = r->retry_in_ms;
 }
 

@@ -114,11 +114,6 @@ static void a_kit_that_shuts_down_is_awaited(void) {
 }
 
 static void what_no_retry_mends(void) {
-    static const char *answer = "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n";
-    go(60000);
-    w.answer = answer;
-    kit_drops();
-    expect_end(HT_TUNNEL_EAUTH);
     go(60000);
     static const struct wire_goaway refused = {.code = WIRE_CODE_AUTH_ERROR, .message = {"no", 2}};
     w.refuse = &refused;
@@ -128,6 +123,106 @@ static void what_no_retry_mends(void) {
     mux_session_shutdown(w.s, WIRE_GOAWAY_KILLED_CODE, WIRE_GOAWAY_KILLED_MESSAGE, 0, WIRE_GOAWAY_KILLED_CLOSE);
     mux_session_tick(w.s, ht_now_ms() + 1);
     expect_end(HT_TUNNEL_EREVOKED);
+}
+
+#define NO(status, more) "HTTP/1.1 " status "\r\n" more "Content-Length: 0\r\n\r\n"
+
+static const struct refusal {
+    const char *answer, *says;
+    int error;
+} refusals[] = {
+    {NO("400 Bad Request", ""), "no kit", HT_TUNNEL_EHANDSHAKE},
+    {NO("401 Unauthorized", ""), "wants a token", HT_TUNNEL_EAUTH},
+    {NO("403 Forbidden", ""), "lets nobody in", HT_TUNNEL_EHANDSHAKE},
+    {NO("404 Not Found", ""), "no kit", HT_TUNNEL_EHANDSHAKE},
+    {NO("407 Proxy Authentication Required", ""), "lets nobody in", HT_TUNNEL_EHANDSHAKE},
+    {NO("426 Upgrade Required", "Upgrade: websocket\r\n"), "WebSockets", HT_TUNNEL_EHANDSHAKE},
+    {NO("302 Found", "Location: http://login.example/\r\n"), "login page", HT_TUNNEL_EHANDSHAKE},
+    {"HTTP/1.1 200 OK\r\nContent-Length: 13\r\n\r\n<html>Pay here", "login page", HT_TUNNEL_EHANDSHAKE},
+    {NO("500 Internal Server Error", ""), "500", HT_TUNNEL_EHANDSHAKE},
+    {NO("502 Bad Gateway", ""), "502", HT_TUNNEL_EHANDSHAKE},
+    {"HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\nConnection: upgrade\r\n\r\n", "WebSocket",
+     HT_TUNNEL_EHANDSHAKE},
+    {"220 mail.example ESMTP\r\n\r\n", "no HTTP answer", HT_TUNNEL_EHANDSHAKE},
+};
+
+/* Each of these comes from something in between, or may: it is told, tried again, and over when that is gone. */
+static void what_stands_in_between_passes(void) {
+    for (size_t i = 0; i < HT_ARRAY_LEN(refusals); i++) {
+        const struct refusal *no = &refusals[i];
+        go(60000);
+        w.answer = no->answer;
+        kit_drops();
+        UNTIL(w.retries >= 3 || w.ended);
+        CU_ASSERT_EQUAL_FATAL(w.ended, 0);
+        CU_ASSERT_EQUAL(w.retry_error, no->error);
+        CU_ASSERT_PTR_NOT_NULL(strstr(w.retry_text, no->says));
+        w.answer = NULL;
+        ht_tunnel_retry_now(w.t);
+        UNTIL(w.bound == 2);
+        world_stop();
+    }
+}
+
+static void and_at_the_start_where_it_is_asked_for(void) {
+    for (size_t i = 0; i < HT_ARRAY_LEN(refusals); i++) {
+        const struct refusal *no = &refusals[i];
+        world_start();
+        w.retry_for_ms = 60000;
+        w.retry_min_ms = 1;
+        w.retry_first = true;
+        w.answer = no->answer;
+        world_tunnel(NULL);
+        CU_ASSERT_EQUAL_FATAL(ht_tunnel_connect(w.t), HT_TUNNEL_OK);
+        UNTIL(w.retries >= 2 || w.ended);
+        CU_ASSERT_EQUAL_FATAL(w.ended, 0);
+        CU_ASSERT_EQUAL(w.retry_error, no->error);
+        w.answer = NULL;
+        ht_tunnel_retry_now(w.t);
+        UNTIL(w.connected);
+        world_stop();
+    }
+}
+
+/* Somebody who has said no is not asked again in a moment; one who was only busy is. */
+static void a_refusal_is_retried_more_slowly(void) {
+    go(HT_NO_RETRY - 1);
+    w.t->retry_min_ms = 1000;
+    w.answer = NO("403 Forbidden", "");
+    kit_drops();
+    UNTIL(w.retries == 1);
+    CU_ASSERT(w.attempt_in_ms <= 1000);
+    ht_tunnel_retry_now(w.t);
+    UNTIL(w.retries == 2);
+    CU_ASSERT(w.attempt_in_ms >= 4000 && w.attempt_in_ms <= 4000 + 16000);
+    for (unsigned n = 3; n < 40; n++) {
+        ht_tunnel_retry_now(w.t);
+        UNTIL(w.retries == n);
+        CU_ASSERT(w.attempt_in_ms >= 4000 && w.attempt_in_ms <= 4000 + 30000);
+    }
+    world_stop();
+}
+
+/* An edge that answers 400 for a moment does not cost a session its other connections for ever. */
+static void a_list_is_offered_again(void) {
+    world_start();
+    w.retry_for_ms = 60000;
+    w.retry_min_ms = 1;
+    w.connections = 2;
+    w.subprotocol = WIRE_SUBPROTOCOL_V2;
+    world_tunnel(NULL);
+    CU_ASSERT_EQUAL_FATAL(ht_tunnel_connect(w.t), HT_TUNNEL_OK);
+    UNTIL(w.hellos);
+    w.answer = NO("400 Bad Request", "");
+    unsigned before = w.retries;
+    kit_drops();
+    UNTIL(w.retries >= before + 3);
+    w.answer = NULL;
+    w.offered[0] = '\0';
+    UNTIL(w.offered[0]);
+    UNTIL(strstr(w.offered, WIRE_SUBPROTOCOL_V2) || w.ended);
+    CU_ASSERT_STRING_EQUAL(w.offered, WIRE_SUBPROTOCOL_V2 ", " WIRE_SUBPROTOCOL_V1);
+    world_stop();
 }
 
 /* Once it was up, neither side's "you broke a rule" is the last word: what brought it about may have been a visitor. */
@@ -146,6 +241,19 @@ static void a_broken_rule_is_no_end(void) {
     kit_drops();
     UNTIL(w.bound == 3);
     CU_ASSERT_EQUAL(w.lost_error, HT_TUNNEL_EGOAWAY);
+    mux_session_shutdown(w.s, WIRE_CODE_PROTOCOL_ERROR, "a rule was broken", 0, WIRE_CLOSE_PROTOCOL_ERROR);
+    mux_session_tick(w.s, ht_now_ms() + 1);
+    UNTIL(w.ws_closed == 3);
+    kit_drops();
+    UNTIL(w.bound == 4);
+    CU_ASSERT_EQUAL(w.lost_error, HT_TUNNEL_EPROTO);
+    static const struct wire_goaway other = {.code = WIRE_CODE_VERSION_MISMATCH, .message = {"no", 2}};
+    w.refuse = &other; /* a kit that is being replaced */
+    kit_drops();
+    unsigned before = w.retries;
+    UNTIL(w.retries >= before + 2 || w.ended);
+    w.refuse = NULL;
+    UNTIL(w.bound == 5);
     world_stop();
 }
 
@@ -357,6 +465,10 @@ static const struct tap_test tests[] = {
     {"a resumed session has no ghost", a_resumed_session_has_no_ghost},
     {"a kit that shuts down is awaited", a_kit_that_shuts_down_is_awaited},
     {"what no retry mends", what_no_retry_mends},
+    {"what stands in between passes", what_stands_in_between_passes},
+    {"and at the start, where it is asked for", and_at_the_start_where_it_is_asked_for},
+    {"a refusal is retried more slowly", a_refusal_is_retried_more_slowly},
+    {"a list is offered again", a_list_is_offered_again},
     {"a broken rule is no end", a_broken_rule_is_no_end},
     {"the time runs out", the_time_runs_out},
     {"the first connection too", the_first_connection_too},

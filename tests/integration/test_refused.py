@@ -1,0 +1,248 @@
+"""What stands between a driver and its kit refuses it, and passes: a login page, an edge that starts anew, a wrong clock."""
+
+import signal
+import socket
+import ssl
+import subprocess
+import threading
+
+from tests.integration.harness import BIN, Driver, Folder, Program, Service, Tunnel, command, eventually, hello, http_service, status
+from tests.support.tap import case, main
+
+NONE = "Content-Length: 0\r\nConnection: close\r\n\r\n"
+LOGIN = "<html><title>Hotel</title>Please log in</html>"
+# What it says, and what the driver must say of it.
+REFUSALS = [
+    (f"HTTP/1.1 400 Bad Request\r\n{NONE}", "400 Bad Request"),
+    (f"HTTP/1.1 401 Unauthorized\r\n{NONE}", "wants a token"),
+    (f"HTTP/1.1 403 Forbidden\r\n{NONE}", "403 Forbidden"),
+    (f"HTTP/1.1 404 Not Found\r\n{NONE}", "404 Not Found"),
+    (f"HTTP/1.1 426 Upgrade Required\r\n{NONE}", "426 Upgrade Required"),
+    (f"HTTP/1.1 302 Found\r\nLocation: http://hotel.example/\r\n{NONE}", "login page"),
+    (f"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: {len(LOGIN)}\r\n\r\n{LOGIN}", "login page"),
+    (f"HTTP/1.1 500 Internal Server Error\r\n{NONE}", "500 Internal Server Error"),
+    (f"HTTP/1.1 502 Bad Gateway\r\n{NONE}", "502 Bad Gateway"),
+    ("\x15\x03\x01 garbage\r\n\r\n", "no HTTP answer"),
+    ("", "without an answer"),
+]
+
+
+class Edge(Service):
+    """Stands before a kit: passes connections on, or refuses them with `answer`; with TLS when `tls` is a context."""
+
+    def __init__(self, port, tls=None):
+        self.to, self.tls, self.answer = port, tls, None
+        super().__init__(self._pass)
+        self.url = f"wss://localhost:{self.port}" if tls else f"ws://127.0.0.1:{self.port}"
+
+    def _pass(self, plain):
+        near = plain
+        if self.tls:
+            near = self.tls.wrap_socket(plain, server_side=True)
+            self.open.add(near)
+        try:
+            if self.answer is None:
+                self._carry(near)
+                return
+            if near.recv(65536):
+                near.sendall(self.answer.encode("latin-1"))
+        finally:
+            self.open.discard(near)
+            near.close()
+
+    def _carry(self, near):
+        with socket.create_connection(("127.0.0.1", self.to)) as far:
+            back = threading.Thread(target=self._copy, args=(far, near), daemon=True)
+            back.start()
+            self._copy(near, far)
+            back.join()
+
+    @staticmethod
+    def _copy(source, to):
+        try:
+            while data := source.recv(65536):
+                to.sendall(data)
+        except (OSError, ValueError):
+            pass
+        for end in (source, to):
+            try:
+                end.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+
+    def cut(self):
+        for connection in list(self.open):
+            try:
+                connection.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+
+
+def told(program, word):
+    """A line or event of an attempt that failed, with this word."""
+    return any(word in line for line in list(program.log) if '"retrying"' in line)
+
+
+def attempts(program):
+    return sum('"retrying"' in line for line in list(program.log))
+
+
+def through(edge, driver, refusals, set_to):
+    """One refusal after the other; with each the driver says what it met and tries again, and at last it serves."""
+    for refusal, word in refusals:
+        set_to(edge, refusal)
+        before = attempts(driver)
+        edge.cut()
+
+        def met():
+            assert driver.process.poll() is None, driver.text()
+            if attempts(driver) > before and told(driver, word):
+                return True
+            driver.process.send_signal(signal.SIGHUP)  # now, not after the usual wait
+            return False
+        eventually(met, f"the driver meets {word!r}: {driver.text()}", 20)
+
+
+def serve_again(driver, port):
+    def works():
+        assert driver.process.poll() is None, driver.text()
+        driver.process.send_signal(signal.SIGHUP)
+        return status(port) == 200
+    eventually(works, "the service is back", 20)
+
+
+def set_answer(edge, refusal):
+    edge.answer = refusal
+
+
+@case("a driver that was up outlives every refusal, says what it met, and serves again")
+def _():
+    with Tunnel() as t, http_service(hello) as service, Edge(t.kit.port) as edge:
+        driver = Driver(edge, "expose", f"0={service.port}")
+        t.drivers.append(driver)
+        assert status(driver.port) == 200
+        through(edge, driver, REFUSALS, set_answer)
+        edge.answer = None
+        serve_again(driver, driver.port)
+        assert driver.end(signal.SIGINT) == 0, driver.text()  # while the edge is there to say goodbye through
+
+
+@case("with --retry-for the first connection is tried through all of them too; without it the first one is the end")
+def _():
+    codes = {"wants a token": 4}
+    with Tunnel() as t, http_service(hello) as service, Edge(t.kit.port) as edge:
+        for refusal, word in REFUSALS[:7]:
+            edge.answer = refusal
+            code, _, said = command("expose", f"0={service.port}", "--url", edge.url)
+            assert code == codes.get(word, 6) and word in said, (code, said)
+            code, _, said = command("expose", f"0={service.port}", "--url", edge.url, "--retry-for", "300ms")
+            assert code == codes.get(word, 6) and said.count(word) >= 2, (code, said)
+        program = Program([BIN, "expose", f"0={service.port}", "--url", edge.url, "--json", "--retry-for", "5m"])
+        try:
+            eventually(lambda: attempts(program), "the first attempt has failed", 20)
+            through(edge, program, REFUSALS, set_answer)
+            edge.answer = None
+            eventually(lambda: program.process.send_signal(signal.SIGHUP) or any('"bound"' in line for line in program.log),
+                       "the port is bound", 20)
+        finally:
+            assert program.end(signal.SIGINT) == 0, program.text()
+
+
+@case("events: whoever reads them outlives a refusal too")
+def _():
+    with Tunnel() as t, Edge(t.kit.port) as edge:
+        program = Program([BIN, "events", "--url", edge.url])
+        try:
+            eventually(lambda: t.kit.metric("hoody_tunnel_event_readers") == 1, "somebody reads the events")
+            edge.answer = REFUSALS[2][0]
+            edge.cut()
+            program.wait_line("403")
+            program.process.send_signal(signal.SIGHUP)
+            edge.answer = None
+            eventually(lambda: program.process.send_signal(signal.SIGHUP) or
+                       t.kit.metric("hoody_tunnel_event_readers") == 1, "they are read again", 20)
+        finally:
+            assert program.end(signal.SIGINT) == 0, program.text()
+
+
+@case("a name that cannot be resolved is tried again where that is asked for")
+def _():
+    code, _, said = command("expose", "3000", "--url", "ws://kit.invalid", "--retry-for", "300ms")
+    assert code == 6 and said.count("kit.invalid") >= 2, (code, said)
+    code, _, said = command("expose", "3000", "--url", "ws://kit.invalid")
+    assert code == 6, (code, said)
+
+
+class Authority:
+    """Certificates of one authority, by openssl(1)."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        with open(folder.join("ca.cnf"), "w", encoding="ascii") as f:
+            f.write("[ca]\ndefault_ca = here\n[here]\ndatabase = index\nserial = serial\nnew_certs_dir = .\ndefault_md = sha256\n"
+                    "policy = any\nunique_subject = no\ncopy_extensions = copy\n[any]\ncommonName = supplied\n")
+        for name, text in (("index", ""), ("serial", "01\n")):
+            with open(folder.join(name), "w", encoding="ascii") as f:
+                f.write(text)
+        self._run("req", "-x509", *self._key("ca"), "-out", "ca.pem", "-subj", "/CN=ca", "-days", "3650")
+        self.file = folder.join("ca.pem")
+
+    def _run(self, *args):
+        done = subprocess.run(["openssl", *args], cwd=self.folder.path, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, check=False)
+        assert done.returncode == 0, done.stdout.decode(errors="replace")
+
+    @staticmethod
+    def _key(name):
+        return "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", f"{name}.key"
+
+    def context(self, name, host="localhost", begin="20200101000000Z", end="20491231000000Z"):
+        self._run("req", "-new", *self._key(name), "-out", f"{name}.csr", "-subj", f"/CN={host}", "-addext",
+                  f"subjectAltName=DNS:{host}")
+        self._run("ca", "-batch", "-config", "ca.cnf", "-cert", "ca.pem", "-keyfile", "ca.key", "-in", f"{name}.csr", "-out",
+                  f"{name}.pem", "-startdate", begin, "-enddate", end, "-notext")
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self.folder.join(f"{name}.pem"), self.folder.join(f"{name}.key"))
+        return context
+
+
+class Garbage:
+    """In the place of a TLS context: what comes back is not TLS."""
+
+    def wrap_socket(self, plain, server_side):  # pylint: disable=unused-argument
+        plain.recv(65536)
+        plain.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        raise OSError("refused")
+
+
+@case("a certificate that is expired, not valid yet, of another name or of nobody passes too, and so does what is no TLS")
+def _():
+    with Folder() as folder, Folder() as other, Tunnel() as t, http_service(hello) as service:
+        authority = Authority(folder)
+        good = authority.context("good")
+        tls = [(authority.context("old", end="20210101000000Z"), "expired"),
+               (authority.context("young", begin="20480101000000Z"), "clock"),
+               (authority.context("name", host="other.example"), "another name"),
+               (Authority(other).context("stranger"), "not trusted"),
+               (Garbage(), "does not speak TLS")]
+
+        def set_tls(edge, context):
+            edge.tls = context
+        with Edge(t.kit.port, tls=good) as edge:
+            driver = Driver(edge, "expose", f"0={service.port}", "--ca", authority.file)
+            t.drivers.append(driver)
+            assert status(driver.port) == 200
+            through(edge, driver, tls, set_tls)
+            edge.tls = good
+            serve_again(driver, driver.port)
+            assert driver.end(signal.SIGINT) == 0, driver.text()
+            edge.tls = tls[0][0]
+            first = ("expose", f"0={service.port}", "--url", edge.url, "--ca", authority.file)
+            code, _, said = command(*first)
+            assert code == 3 and "expired" in said, (code, said)
+            code, _, said = command(*first, "--retry-for", "300ms")
+            assert code == 3 and said.count("expired") >= 2, (code, said)
+
+
+if __name__ == "__main__":
+    main()
