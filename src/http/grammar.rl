@@ -2,6 +2,9 @@
  * The grammar of HTTP/1.x heads and chunked bodies (RFC 9112), taken strictly: CRLF only, one SP between the parts of a
  * start line, no folded lines (hardening cases 3 and 4). The head machine only reports lines to a sink (machine.h) and
  * knows no rules; the chunk machine only counts, checks and moves bytes.
+ *
+ * The local service of a driver is its user's own, and other proxies serve what it says: for it there is a second set of
+ * rules, called loose, which takes what can be read in one way only. Nothing of a request is ever read with them.
  */
 #include "http/chars.h"
 #include "http/machine.h"
@@ -13,6 +16,8 @@
     tchar = [!#$%&'*+\-.^_`|~0-9A-Za-z];
     text = 0x09 | 0x20..0x7e | 0x80..0xff;
     target_byte = 0x21..0x7e - '#';
+    blank = [ \t];
+    control = any - text - [\r\n];
 }%%
 
 /* ---- heads ---- */
@@ -79,6 +84,29 @@
     action bad_name { m->bad = HTTP_BAD_NAME; }
     action bad_value { m->bad = *p == '\n' ? HTTP_BAD_LINE_END : HTTP_BAD_VALUE; }
 
+    action line { m->dirty = false; }
+    action dirty { m->dirty = true; }
+    action odd_start { m->odd |= HTTP_ODD_START_LINE; }
+    action odd_name { m->odd |= HTTP_ODD_NAME; }
+    action odd_line_end { m->odd |= HTTP_ODD_LINE_END; }
+    action odd_reason { m->odd |= HTTP_ODD_CONTROL; }
+    action loose_status_line {
+        if (!sink(ctx, HTTP_EV_STATUS_LINE, m)) {
+            m->bad = HTTP_STOPPED;
+            fbreak;
+        }
+        fgoto loose_lines;
+    }
+    action fold {
+        if (!sink(ctx, HTTP_EV_FOLD, m)) {
+            m->bad = HTTP_STOPPED;
+            fbreak;
+        }
+    }
+    action bad_loose_start { m->bad = HTTP_BAD_NAME; }
+    action bad_loose_value { m->bad = HTTP_BAD_VALUE; }
+    action bad_loose_reason { m->bad = HTTP_BAD_REASON; }
+
     crlf = "\r\n" <>!bad_line_end;
     version = ("HTTP/" digit @major "." digit @minor) $!bad_version;
 
@@ -94,6 +122,22 @@
     name = (tchar+ >here $run_token %end_a) >!bad_start <!bad_name;
     value = (":" @behind text* $run_text %end_b) <!bad_value;
     lines := (name value crlf @field)* crlf @end;
+
+    # RFC 9112 2.2: an LF alone may end a line. A CR alone never does.
+    eol = ("\r\n" | "\n" @odd_line_end) <>!bad_line_end;
+    # RFC 9112 4: the parts of a status line may be told apart by any blanks.
+    loose_gap = (" " | "\t" @odd_start) (blank @odd_start)*;
+    loose_status = (loose_gap digit{3} $status) $!bad_status;
+    loose_reason = (blank @behind (text $run_text | control $odd_reason)* %end_a) <!bad_loose_reason;
+    loose_response := (eol >odd_start)* version loose_status loose_reason? eol @loose_status_line;
+
+    loose_name = (tchar+ >here >line $run_token %end_a (blank+ $odd_name)?) >!bad_loose_start <!bad_name;
+    # RFC 9110 5.5: a control byte in a value may become a SP; a NUL is refused.
+    loose_text = (text $run_text | (control - 0) $dirty)*;
+    loose_value = (":" @behind loose_text %end_b) <!bad_loose_value;
+    # RFC 9112 5.2: a folded line goes on with the value above.
+    folded = (blank >here >line loose_text %end_b) <!bad_loose_value;
+    loose_lines := (loose_name loose_value eol @field | folded eol @fold)* eol @end;
 }%%
 
 %% write data nofinal noerror;
@@ -107,9 +151,11 @@ static struct http_span piece(const unsigned char *base, uint32_t mark, const un
     return (struct http_span){(uint32_t)(a - base), (uint32_t)(p - a)};
 }
 
-void http_machine_begin(struct http_machine *m, bool response, uint32_t max_target) {
+void http_machine_begin(struct http_machine *m, enum http_kind kind, uint32_t max_target) {
     *m = (struct http_machine){.max_target = max_target};
-    m->cs = response ? http_head_en_response : http_head_en_request;
+    m->cs = kind == HTTP_REQUEST ? http_head_en_request
+            : kind == HTTP_RESPONSE ? http_head_en_response
+                                    : http_head_en_loose_response;
 }
 
 enum http_result http_machine_run(struct http_machine *m, const char *buf, uint32_t len, http_sink_fn *sink,
@@ -151,6 +197,8 @@ enum http_result http_machine_run(struct http_machine *m, const char *buf, uint3
     action size_end {
         if (c->left)
             fgoto data;
+        if (c->loose)
+            fgoto loose_trailer;
         fgoto trailer;
     }
     action data {
@@ -162,10 +210,14 @@ enum http_result http_machine_run(struct http_machine *m, const char *buf, uint3
         to += n;
         c->left -= n;
         p += n - 1;
+        if (c->left == 0 && c->loose)
+            fgoto loose_data_end;
         if (c->left == 0)
             fgoto data_end;
     }
     action next { fgoto size; }
+    action loose_next { fgoto loose_size; }
+    action odd { c->odd = true; }
     action done {
         c->done = true;
         fbreak;
@@ -183,6 +235,14 @@ enum http_result http_machine_run(struct http_machine *m, const char *buf, uint3
     data := (any @data)*;
     data_end := (crlf @next) $!bad_data_end;
     trailer := (((tchar+ ":" text* crlf) $count)* crlf @done) $!bad_trailer;
+
+    # Sizes padded with blanks, and LF alone where it can only be a line's end: not behind an extension, whose end
+    # others look for elsewhere (CVE-2025-55315).
+    eol = "\r\n" | "\n" @odd;
+    padded = blank+ $count (eol @odd);
+    loose_size := ((xdigit $digit)+ (eol | padded | extension+ $count crlf) @size_end) $!bad_size;
+    loose_data_end := (eol @loose_next) $!bad_data_end;
+    loose_trailer := (((tchar+ ":" text* eol) $count)* eol @done) $!bad_trailer;
 }%%
 
 %% write data nofinal noerror;
@@ -195,7 +255,7 @@ int http_chunked_decode(struct http_chunked *c, char *buf, size_t *len, size_t *
     const char *why = NULL;
     if (!c->started) {
         c->started = true;
-        c->cs = http_chunks_en_size;
+        c->cs = c->loose ? http_chunks_en_loose_size : http_chunks_en_size;
     }
     if (!c->done && !c->failed) {
         %% write exec;

@@ -75,11 +75,20 @@ static bool request_line(struct http_head *h, const char *buf, const struct http
 
 static bool status_line(struct http_head *h, const struct http_machine *m) {
     h->reason = m->a;
-    if (m->version / 10 != 1 || m->version % 10 > 1)
-        return http_refuse(h, 502, "the answer is neither HTTP/1.0 nor HTTP/1.1");
     h->minor = m->version % 10;
-    if (m->status < 100 || m->status > 599)
+    if (m->version / 10 != 1 || m->version % 10 > 1) {
+        /* RFC 9110 2.5: a higher version is read as the highest we know. Another major one says at least that much when
+         * it has a line like this. */
+        if (!h->loose || m->version < 10)
+            return http_refuse(h, 502, "the answer is neither HTTP/1.0 nor HTTP/1.1");
+        h->minor = 1;
+        h->odd |= HTTP_ODD_VERSION;
+    }
+    /* RFC 9110 15: 100 to 599. Clients are to take 600 to 999 for a 5xx; below 100 even their number is in doubt. */
+    if (m->status < 100 || (m->status > 599 && !h->loose))
         return http_refuse(h, 502, "the answer's status is out of range");
+    if (m->status > 599)
+        h->odd |= HTTP_ODD_STATUS;
     h->status = m->status;
     return true;
 }
@@ -120,6 +129,9 @@ static bool head_end(struct http_head *h, const char *buf) {
     /* RFC 9112 9.3 */
     if (!(h->seen & HTTP_SEEN_CLOSE) && (h->minor == 1 || (h->seen & HTTP_SEEN_KEEP_ALIVE)))
         h->flags |= HTTP_KEEP_ALIVE;
+    /* RFC 9112 6.1 for chunked in HTTP/1.0. The same doubt is about what calls itself another version. */
+    if (h->odd & (HTTP_ODD_OLD_CHUNKED | HTTP_ODD_VERSION))
+        h->flags &= ~(uint32_t)HTTP_KEEP_ALIVE;
     /* An answer that cannot have a body and yet announces one: what follows is not to be trusted (RFC 9112 6.3). */
     if (h->response && (h->status < 200 || h->status == 204) && ((h->flags & HTTP_CHUNKED) || h->content_length))
         h->flags &= ~(uint32_t)HTTP_KEEP_ALIVE;
@@ -131,6 +143,20 @@ static bool head_end(struct http_head *h, const char *buf) {
     }
     http_mark_named_fields(h, buf);
     return true;
+}
+
+/* RFC 9112 5.2: the line belongs to the value above it. */
+static bool fold(struct http_head *h, const char *buf, const struct http_machine *m) {
+    if (h->n_fields == 0)
+        return http_refuse(h, 502, "folded field line");
+    struct http_span *value = &h->fields[h->n_fields - 1].value;
+    if (m->b.len) {
+        if (value->len == 0)
+            *value = m->b;
+        else
+            value->len = m->b.off + m->b.len - value->off;
+    }
+    return http_take_dirt(h, buf, m->dirty ? HTTP_ODD_FOLD | HTTP_ODD_CONTROL : HTTP_ODD_FOLD);
 }
 
 static bool on_event(void *ctx, enum http_event ev, const struct http_machine *m) {
@@ -145,27 +171,67 @@ static bool on_event(void *ctx, enum http_event ev, const struct http_machine *m
         if (h->n_fields == h->limits.max_headers)
             return http_refuse(h, 431, "too many header fields");
         h->fields[h->n_fields++] = (struct http_field){m->a, m->b};
-        return http_take_field(h, c->buf);
+        return http_take_field(h, c->buf) && (!m->dirty || http_take_dirt(h, c->buf, HTTP_ODD_CONTROL));
+    case HTTP_EV_FOLD:
+        return fold(h, c->buf, m);
     case HTTP_EV_END:
         break;
     }
+    h->odd |= m->odd;
     return head_end(h, c->buf);
 }
 
 /* ---- the interface ---- */
 
-static void begin(struct http_head *h, const struct http_limits *limits, bool response) {
+static void begin(struct http_head *h, const struct http_limits *limits, enum http_kind kind) {
     static const struct http_limits usual = {48 * 1024, HTTP_MAX_HEADERS, 16 * 1024};
     memset(h, 0, offsetof(struct http_head, fields));
     h->limits = limits ? *limits : usual;
     h->limits.max_headers = (uint32_t)ht_min(h->limits.max_headers, HTTP_MAX_HEADERS);
     h->limits.max_head = (uint32_t)ht_min(h->limits.max_head, INT32_MAX);
-    h->response = response;
-    http_machine_begin(&h->machine, response, h->limits.max_target);
+    h->response = kind != HTTP_REQUEST;
+    h->loose = kind == HTTP_LOOSE_RESPONSE;
+    http_machine_begin(&h->machine, kind, h->limits.max_target);
 }
 
-void http_request_begin(struct http_head *h, const struct http_limits *limits) { begin(h, limits, false); }
-void http_response_begin(struct http_head *h, const struct http_limits *limits) { begin(h, limits, true); }
+void http_request_begin(struct http_head *h, const struct http_limits *limits) { begin(h, limits, HTTP_REQUEST); }
+void http_response_begin(struct http_head *h, const struct http_limits *limits) { begin(h, limits, HTTP_RESPONSE); }
+void http_loose_response_begin(struct http_head *h, const struct http_limits *limits) {
+    begin(h, limits, HTTP_LOOSE_RESPONSE);
+}
+
+const char *http_odd_text(uint32_t one) {
+    switch (one) {
+    case HTTP_ODD_START_LINE:
+        return "blanks or an empty line too many in the status line";
+    case HTTP_ODD_VERSION:
+        return "a version other than HTTP/1.0 and HTTP/1.1";
+    case HTTP_ODD_STATUS:
+        return "a status above 599";
+    case HTTP_ODD_LINE_END:
+        return "lines that end without a CR";
+    case HTTP_ODD_CONTROL:
+        return "control bytes in a field or the reason";
+    case HTTP_ODD_FOLD:
+        return "a field folded over several lines";
+    case HTTP_ODD_NAME:
+        return "blanks between a field's name and its colon";
+    case HTTP_ODD_LENGTH:
+        return "the same Content-Length twice";
+    case HTTP_ODD_OLD_CHUNKED:
+        return "a chunked body in HTTP/1.0";
+    case HTTP_ODD_CHUNK:
+        return "chunk sizes with blanks behind them or without a CR";
+    default:
+        return "";
+    }
+}
+
+void http_clean(char *buf, struct http_span s) {
+    for (char *p = buf + s.off, *end = p + s.len; p < end; p++)
+        if (!http_is((unsigned char)*p, HTTP_C_TEXT))
+            *p = ' ';
+}
 
 static void refuse_syntax(struct http_head *h, enum http_result bad) {
     static const char *const texts[] = {
@@ -180,7 +246,13 @@ static void refuse_syntax(struct http_head *h, enum http_result bad) {
         [HTTP_FOLDED] = "folded field line",
         [HTTP_BAD_VALUE] = "control byte in a field value",
     };
-    http_refuse(h, bad == HTTP_LONG_TARGET ? 414 : 400, texts[bad]);
+    /* With LF allowed to stand alone only a CR is left to say that of; with control bytes allowed, only a NUL. */
+    if (h->loose && bad == HTTP_BAD_LINE_END)
+        http_refuse(h, 502, "a CR without an LF");
+    else if (h->loose && bad == HTTP_BAD_VALUE)
+        http_refuse(h, 502, "a NUL in a field value");
+    else
+        http_refuse(h, bad == HTTP_LONG_TARGET ? 414 : 400, texts[bad]);
 }
 
 int http_head_parse(struct http_head *h, const char *buf, size_t len, struct http_error *e) {

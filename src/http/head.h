@@ -21,6 +21,10 @@ bool http_refuse(struct http_head *h, uint16_t status, const char *text);
 /* Takes the field that was just stored at h->fields[h->n_fields - 1]. False: refused. */
 bool http_take_field(struct http_head *h, const char *buf);
 
+/* The last field's value is folded or holds control bytes, in `odd`: false and refused where that would make it
+ * doubtful how the message is framed or what becomes of the connection. */
+bool http_take_dirt(struct http_head *h, const char *buf, uint32_t odd);
+
 /* With all fields there: finds those that Connection names. */
 void http_mark_named_fields(struct http_head *h, const char *buf);
 

@@ -88,8 +88,31 @@ bool http_parse_length(struct ht_slice s, uint64_t *out) {
     return s.n > 0;
 }
 
+/* RFC 9112 6.3 (5): a list of equal lengths may be taken for one of them, also over several fields. */
+static bool loose_length(struct http_head *h, struct ht_slice value) {
+    bool last = false;
+    while (!last) {
+        const char *comma = memchr(value.p, ',', value.n);
+        size_t n = comma ? (size_t)(comma - value.p) : value.n;
+        uint64_t length;
+        if (!http_parse_length(http_trim(ht_slice_of(value.p, n)), &length))
+            return http_refuse(h, 502, "bad Content-Length");
+        if ((h->flags & HTTP_HAS_CONTENT_LENGTH) && h->content_length != length)
+            return http_refuse(h, 502, "two values of Content-Length that differ");
+        if (h->flags & HTTP_HAS_CONTENT_LENGTH)
+            h->odd |= HTTP_ODD_LENGTH;
+        h->content_length = length;
+        h->flags |= HTTP_HAS_CONTENT_LENGTH;
+        last = !comma;
+        value = ht_slice_of(value.p + n + !last, value.n - n - !last);
+    }
+    return true;
+}
+
 /* RFC 9112 6.2 and 6.3: once, and a number. */
 static bool content_length(struct http_head *h, struct ht_slice value) {
+    if (h->loose)
+        return loose_length(h, value);
     if (h->flags & HTTP_HAS_CONTENT_LENGTH)
         return HT_MUTANT(HTTP_12) || http_refuse(h, 400, "more than one Content-Length");
     if (!http_parse_length(value, &h->content_length))
@@ -104,8 +127,10 @@ static bool transfer_encoding(struct http_head *h, struct ht_slice value) {
         return http_refuse(h, 400, "more than one Transfer-Encoding");
     if (!ht_slice_case_eq(value, ht_slice_str("chunked")))
         return http_refuse(h, 400, "Transfer-Encoding is not chunked");
-    if (h->minor == 0)
+    if (h->minor == 0 && !h->loose)
         return http_refuse(h, 400, "Transfer-Encoding in HTTP/1.0");
+    if (h->minor == 0)
+        h->odd |= HTTP_ODD_OLD_CHUNKED;
     h->seen |= HTTP_SEEN_TRANSFER_ENCODING;
     h->flags |= HTTP_CHUNKED;
     return true;
@@ -200,6 +225,16 @@ bool http_take_field(struct http_head *h, const char *buf) {
         return true;
     }
 #undef IS
+}
+
+bool http_take_dirt(struct http_head *h, const char *buf, uint32_t odd) {
+    static const char *const strict[] = {"content-length", "transfer-encoding", "connection", "upgrade"};
+    struct ht_slice name = http_text(buf, h->fields[h->n_fields - 1].name);
+    for (size_t i = 0; i < HT_ARRAY_LEN(strict); i++)
+        if (ht_slice_case_eq(name, ht_slice_str(strict[i])))
+            return http_refuse(h, 502, "a folded line or a control byte in a field that frames the answer");
+    h->odd |= odd;
+    return true;
 }
 
 /* ---- fields that Connection names ---- */

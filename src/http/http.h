@@ -36,6 +36,21 @@ enum http_flag {
     HTTP_PATH_IS_SERVER = 1u << 9,   /* OPTIONS http://host: `path` is "/", send "*" instead (RFC 9112 3.2.4) */
 };
 
+/* How an answer of a local service was not what RFC 9112 asks for, and could be read all the same. */
+enum http_odd {
+    HTTP_ODD_START_LINE = 1u << 0,  /* blanks or an empty line too many */
+    HTTP_ODD_VERSION = 1u << 1,     /* neither HTTP/1.0 nor HTTP/1.1: taken for 1.1 */
+    HTTP_ODD_STATUS = 1u << 2,      /* 600 to 999: no class that anybody knows */
+    HTTP_ODD_LINE_END = 1u << 3,    /* LF without CR */
+    HTTP_ODD_CONTROL = 1u << 4,     /* control bytes in a value or the reason: see http_clean() */
+    HTTP_ODD_FOLD = 1u << 5,        /* a folded value: see http_clean() */
+    HTTP_ODD_NAME = 1u << 6,        /* blanks before a colon */
+    HTTP_ODD_LENGTH = 1u << 7,      /* the same Content-Length more than once */
+    HTTP_ODD_OLD_CHUNKED = 1u << 8, /* chunked in HTTP/1.0 */
+    HTTP_ODD_CHUNK = 1u << 9        /* never in a head: see struct http_chunked */
+};
+#define HTTP_N_ODD 10
+
 struct http_limits {
     uint32_t max_head;    /* bytes of the whole head; over it: 431 */
     uint32_t max_headers; /* at most HTTP_MAX_HEADERS; over it: 431 */
@@ -56,7 +71,9 @@ struct http_machine {
     uint32_t max_target;
     struct http_span a, b;
     uint16_t version, status;
+    uint32_t odd; /* enum http_odd */
     int bad;
+    bool dirty; /* the present line's value holds control bytes */
 };
 
 /* A parsed head, and the state of parsing it. 2 KiB: kept only while a head is being read or a request answered. */
@@ -71,8 +88,9 @@ struct http_head {
     uint32_t flags;             /* enum http_flag */
     uint64_t content_length;
     uint32_t n_fields;
+    uint32_t odd; /* enum http_odd; of a loose head only */
     /* private: the machine and what the rules have seen */
-    bool response;
+    bool response, loose;
     uint32_t seen;
     uint32_t n_named; /* fields that Connection names beside the usual options */
     struct http_limits limits;
@@ -85,6 +103,16 @@ struct http_head {
 /* Starts over for a new head. `limits` NULL: 48 KiB, 128 fields, 16 KiB target. */
 void http_request_begin(struct http_head *h, const struct http_limits *limits);
 void http_response_begin(struct http_head *h, const struct http_limits *limits);
+/*
+ * The same for the answer of a local service, which is its user's own: what can be read in one way only is taken, and
+ * h->odd says what it was. Whoever passes it on writes it anew: one Content-Length, values through http_clean(). What
+ * two readers might take for two things is refused as ever, with an error that names it.
+ */
+void http_loose_response_begin(struct http_head *h, const struct http_limits *limits);
+/* One of enum http_odd in words, as something an answer has; static storage. */
+const char *http_odd_text(uint32_t one);
+/* Control bytes of a loose head's value or reason become SP, in the head's buffer (RFC 9110 5.5, RFC 9112 5.2). */
+void http_clean(char *buf, struct http_span s);
 
 /*
  * Looks at buf[0..len), which starts at the head's first byte and has only grown since the last call.
@@ -143,6 +171,8 @@ struct http_chunked {
     uint64_t left; /* bytes of the present chunk still to come */
     uint32_t overhead;
     int cs;
+    bool loose; /* set at the start: from a local service. Padded sizes and LF without CR are taken */
+    bool odd;   /* ... and there were some */
     bool done, started;
     const char *failed; /* why the body was refused; it stays refused */
 };
@@ -167,7 +197,7 @@ enum http_body_kind http_response_body(const struct http_head *h, bool head_requ
 
 /* All of these append nothing when they fail. */
 
-/* Status line. An empty reason takes the registered one (RFC 9110 15). 0 or HT_ENOMEM, HT_EINVAL (status not 100..599,
+/* Status line. An empty reason takes the registered one (RFC 9110 15). 0 or HT_ENOMEM, HT_EINVAL (status not 100..999,
  * a control byte in the reason). */
 int http_write_status(struct ht_buf *b, uint8_t minor, uint16_t status, struct ht_slice reason) HT_MUST_USE;
 /* HT_EINVAL when the method is no token, or the target is empty or holds a byte that http_head_parse() refuses there.

@@ -11,8 +11,15 @@
 enum http_event {
     HTTP_EV_REQUEST_LINE, /* m->a the method, m->b the target, m->version */
     HTTP_EV_STATUS_LINE,  /* m->a the reason, m->version, m->status */
-    HTTP_EV_FIELD,        /* m->a the name, m->b the value without white space around it */
+    HTTP_EV_FIELD,        /* m->a the name, m->b the value without white space around it; m->dirty */
+    HTTP_EV_FOLD,         /* loose: m->b goes on with the value of the last field */
     HTTP_EV_END,          /* the empty line */
+};
+
+enum http_kind {
+    HTTP_REQUEST,
+    HTTP_RESPONSE,
+    HTTP_LOOSE_RESPONSE, /* what can be read in one way only, though it is not what RFC 9112 says: m->odd */
 };
 
 /* False stops the machine for good. m->version is 10 * major + minor. */
@@ -35,7 +42,7 @@ enum http_result {
     HTTP_BAD_VALUE,
 };
 
-void http_machine_begin(struct http_machine *m, bool response, uint32_t max_target);
+void http_machine_begin(struct http_machine *m, enum http_kind kind, uint32_t max_target);
 enum http_result http_machine_run(struct http_machine *m, const char *buf, uint32_t len, http_sink_fn *sink, void *ctx);
 
 #endif

@@ -17,7 +17,7 @@ static int commit(struct ht_buf *b, const char *end) {
 }
 
 int http_write_status(struct ht_buf *b, uint8_t minor, uint16_t status, struct ht_slice reason) {
-    if (minor > 1 || status < 100 || status > 599 || !http_is_field_value(reason))
+    if (minor > 1 || status < 100 || status > 999 || !http_is_field_value(reason))
         return HT_EINVAL;
     if (reason.n == 0)
         reason = ht_slice_str(http_reason(status));

@@ -28,6 +28,8 @@ struct relay_target {
     char *host;     /* cfg.host points here */
     char name[300]; /* host:port for messages and for a missing Host */
 
+    uint32_t odd_told; /* enum http_odd: what the log knows of this service's answers */
+
     struct ht_list exchanges; /* live ones, struct origin_exchange */
     struct ht_list spare;     /* finished ones, kept for their buffers */
     struct ht_list tcp;       /* struct origin_tcp */

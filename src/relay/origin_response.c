@@ -1,4 +1,5 @@
 /* The answer on its way to the stream: heads are parsed here, the body is read straight into the outgoing message. */
+#include "base/log.h"
 #include "base/mem.h"
 #include "relay/origin_impl.h"
 
@@ -39,14 +40,47 @@ static bool is_passed_on(const struct http_head *h, const char *buf, uint32_t i)
     return ht_slice_case_eq(name, ht_slice_str("connection")) || ht_slice_case_eq(name, ht_slice_str("upgrade"));
 }
 
-static int respond(struct origin_exchange *x, const struct http_head *h, const char *buf, bool final) {
+/* The service's owner may like to know, once, what other proxies and browsers will have to put right as well. */
+static void tell_odd(struct relay_target *t, uint32_t odd) {
+    for (uint32_t one = 1; odd & ~t->odd_told; one <<= 1)
+        if (odd & ~t->odd_told & one) {
+            t->odd_told |= one;
+            ht_warn("origin", "%s: an answer has %s; it is served all the same, and this is said once", t->name,
+                    http_odd_text(one));
+        }
+}
+
+/* What the kit gets is clean, whatever the service said. */
+static struct ht_slice clean_value(const struct http_head *h, char *buf, uint32_t i) {
+    if (h->odd & (HTTP_ODD_CONTROL | HTTP_ODD_FOLD))
+        http_clean(buf, h->fields[i].value);
+    return http_text(buf, h->fields[i].value);
+}
+
+static bool is_length(const struct http_head *h, const char *buf, uint32_t i) {
+    return ht_slice_case_eq(http_text(buf, h->fields[i].name), ht_slice_str("content-length"));
+}
+
+static int respond(struct origin_exchange *x, const struct http_head *h, char *buf, bool final) {
     struct relay_target *t = x->t;
+    char digits[24];
     size_t n = 0;
+    bool told = false;
+    if (h->odd)
+        tell_odd(t, h->odd);
     for (uint32_t i = 0; i < h->n_fields; i++) {
         if (!is_passed_on(h, buf, i))
             continue;
-        t->fields[n].name = http_text(buf, h->fields[i].name);
-        t->fields[n].value = http_text(buf, h->fields[i].value);
+        struct wire_header *to = &t->fields[n];
+        to->name = http_text(buf, h->fields[i].name);
+        to->value = clean_value(h, buf, i);
+        if ((h->odd & HTTP_ODD_LENGTH) && is_length(h, buf, i)) {
+            if (told)
+                continue;
+            told = true;
+            to->value = ht_slice_of(
+                digits, (size_t)snprintf(digits, sizeof digits, "%llu", (unsigned long long)h->content_length));
+        }
         n++;
     }
     struct wire_response_head head = {.status = h->status, .headers = t->fields, .n_headers = n, .final = final};
@@ -73,6 +107,8 @@ static int take_early(struct origin_exchange *x, char *p, size_t n, bool *extra,
             return HT_EPROTO;
         }
         x->resp_ended = x->chunked.done;
+        if (x->chunked.odd)
+            tell_odd(x->t, HTTP_ODD_CHUNK);
         break;
     case HTTP_BODY_CLOSE:
         break;
@@ -85,8 +121,7 @@ static int take_early(struct origin_exchange *x, char *p, size_t n, bool *extra,
 }
 
 /* `rest` is what was read behind the head. */
-static void final_head(struct origin_exchange *x, const struct http_head *h, const char *buf, char *rest,
-                       size_t n_rest) {
+static void final_head(struct origin_exchange *x, const struct http_head *h, char *buf, char *rest, size_t n_rest) {
     const char *why;
     bool extra = false;
     if (h->status == 101 && !x->upgrade) {
@@ -96,6 +131,7 @@ static void final_head(struct origin_exchange *x, const struct http_head *h, con
     x->status = h->status;
     x->resp_body = http_response_body(h, x->head_request);
     x->resp_left = h->content_length;
+    x->chunked.loose = true;
     x->keep_alive = (h->flags & HTTP_KEEP_ALIVE) && x->resp_body != HTTP_BODY_CLOSE;
     int rc = 0;
     /* Before the head goes out: a body that is wrong from its beginning can still become a 502. */
@@ -151,7 +187,7 @@ static void parse_heads(struct origin_exchange *x, struct http_head *h, char *bu
         len -= (size_t)n;
         if (x->partial)
             ht_buf_consume(&x->partial->buf, (size_t)n);
-        http_response_begin(h, &x->t->cfg.head_limits);
+        http_loose_response_begin(h, &x->t->cfg.head_limits);
     }
     origin_response_free_partial(x);
 }
@@ -171,7 +207,7 @@ void origin_response_read_head(struct origin_exchange *x) {
     }
     x->resp_begun = true;
     if (!x->partial) {
-        http_response_begin(&t->head, &t->cfg.head_limits);
+        http_loose_response_begin(&t->head, &t->cfg.head_limits);
         parse_heads(x, &t->head, t->scratch, (size_t)n);
         return;
     }
@@ -217,6 +253,8 @@ static ssize_t read_body(struct origin_exchange *x, uint8_t *out, size_t cap, bo
             *why = e.text;
             return HT_EPROTO;
         }
+        if (x->chunked.odd)
+            tell_odd(x->t, HTTP_ODD_CHUNK);
         if (x->chunked.done)
             origin_http_answered(x, used < (size_t)r);
     }

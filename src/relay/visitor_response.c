@@ -120,7 +120,7 @@ static int write_upgrade(struct visitor_http *v, const struct answer_head *a) {
 static const char *check_head(const struct visitor_http *v, const struct wire_response_head *head) {
     if (v->answer != ANSWER_AWAITED && !HT_MUTANT(HTTP_7))
         return "a second final head"; /* rule HTTP-7 */
-    if (head->status < 100 || head->status > 599)
+    if (head->status < 100 || head->status > 999)
         return "a status that is none";
     if (head->status == 101)
         return v->upgrade || HT_MUTANT(HTTP_4) ? NULL : "a 101 that nobody asked for"; /* hardening case 6 */

@@ -413,6 +413,8 @@ _many(ANSWERS, "framing", [(name, (text, b"GET")) for name, text in [
     ("chunk-bad", ok(b"Transfer-Encoding: chunked", b"5\r\nhello\r\nxyz\r\n")),
     ("chunk-sign", ok(b"Transfer-Encoding: chunked", b"+5\r\nhello\r\n0\r\n\r\n")),
     ("chunk-lf", ok(b"Transfer-Encoding: chunked", b"5\nhello\n0\n\n")),
+    ("chunk-space", ok(b"Transfer-Encoding: chunked", b"5   \r\nhello\r\n0 \r\n\r\n")),
+    ("chunk-ext-lf", ok(b"Transfer-Encoding: chunked", b"5;a\nhello\r\n0\r\n\r\n")),
     ("chunk-extra", ok(b"Transfer-Encoding: chunked", b"5\r\nhello\r\n0\r\n\r\nmore")),
     ("204-length", b"HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\nhello"),
     ("204-chunked", b"HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"),

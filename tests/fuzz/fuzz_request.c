@@ -62,7 +62,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     struct http_limits limits = head_limits(fuzz_u8(&in));
     size_t n = fuzz_left(&in), live = ht_mem_live();
     char *text = fuzz_copy(in.p, n);
-    head_all_ways(&whole, text, n, false, &limits);
+    head_all_ways(&whole, text, n, HEAD_REQUEST, &limits);
     if (whole.rc == HT_EPROTO) {
         static const uint16_t statuses[] = {400, 405, 414, 417, 431, 505};
         bool known = false;

@@ -16,9 +16,13 @@ static inline struct http_limits head_limits(uint8_t how) {
     return (struct http_limits){heads[how & 3], fields[(how >> 2) & 3], targets[(how >> 4) & 3]};
 }
 
-static inline void head_begin(struct head_outcome *o, bool response, const struct http_limits *limits) {
+enum head_kind { HEAD_REQUEST, HEAD_RESPONSE, HEAD_LOOSE };
+
+static inline void head_begin(struct head_outcome *o, enum head_kind kind, const struct http_limits *limits) {
     memset(o, 0, sizeof *o);
-    if (response)
+    if (kind == HEAD_LOOSE)
+        http_loose_response_begin(&o->h, limits);
+    else if (kind == HEAD_RESPONSE)
         http_response_begin(&o->h, limits);
     else
         http_request_begin(&o->h, limits);
@@ -37,23 +41,23 @@ static inline bool head_same(const struct head_outcome *a, const struct head_out
 }
 
 /* Whole; then byte by byte and cut at each place (or at some places of a long one): always the same. */
-static inline void head_all_ways(struct head_outcome *whole, const char *in, size_t n, bool response,
+static inline void head_all_ways(struct head_outcome *whole, const char *in, size_t n, enum head_kind kind,
                                  const struct http_limits *limits) {
     static struct head_outcome other;
-    head_begin(whole, response, limits);
+    head_begin(whole, kind, limits);
     head_feed(whole, in, n);
     FUZZ_CHECK(whole->rc > 0 || whole->rc == HT_EAGAIN || whole->rc == HT_EPROTO);
     FUZZ_CHECK(whole->rc != HT_EPROTO || (whole->e.text && whole->e.text[0]));
     uint32_t seed = (uint32_t)fuzz_hash(FUZZ_HASH, in, n);
     size_t step = n <= 400 ? 1 : n / 40;
-    head_begin(&other, response, limits);
+    head_begin(&other, kind, limits);
     for (size_t at = step; at < n && head_feed(&other, in, at) == HT_EAGAIN; at += step)
         ;
     if (other.rc == HT_EAGAIN || n <= step)
         head_feed(&other, in, n);
     FUZZ_CHECK(head_same(whole, &other));
     for (size_t i = 0; i < (n <= 160 ? n : 16); i++) {
-        head_begin(&other, response, limits);
+        head_begin(&other, kind, limits);
         if (head_feed(&other, in, n <= 160 ? i : fuzz_next(&seed) % n) == HT_EAGAIN)
             head_feed(&other, in, n);
         FUZZ_CHECK(head_same(whole, &other));

@@ -14,9 +14,14 @@ struct outcome {
     struct http_head h;
 };
 
-static inline void outcome_begin(struct outcome *o, bool response, const struct http_limits *limits) {
+/* What is fed. */
+enum feed_kind { FEED_REQUEST, FEED_RESPONSE, FEED_LOOSE };
+
+static inline void outcome_begin(struct outcome *o, enum feed_kind kind, const struct http_limits *limits) {
     memset(o, 0, sizeof *o);
-    if (response)
+    if (kind == FEED_LOOSE)
+        http_loose_response_begin(&o->h, limits);
+    else if (kind == FEED_RESPONSE)
         http_response_begin(&o->h, limits);
     else
         http_request_begin(&o->h, limits);
@@ -49,7 +54,8 @@ static inline void show_input(const char *what, const char *in, size_t n) {
 }
 
 /* Whole, byte by byte, split at each position. */
-static inline struct outcome feed_all_ways(const char *in, size_t n, bool response, const struct http_limits *limits) {
+static inline struct outcome feed_all_ways(const char *in, size_t n, enum feed_kind response,
+                                           const struct http_limits *limits) {
     struct outcome whole, other;
     outcome_begin(&whole, response, limits);
     feed_copy(&whole, in, n);

@@ -374,7 +374,7 @@ static const struct bad framing[] = {
 
 static void refuse_all(const struct bad *rows, size_t n) {
     for (size_t i = 0; i < n; i++) {
-        struct outcome o = feed_all_ways(rows[i].in, rows[i].n, false, NULL);
+        struct outcome o = feed_all_ways(rows[i].in, rows[i].n, FEED_REQUEST, NULL);
         if (o.rc != HT_EPROTO || o.e.status != rows[i].status) {
             show_input("not refused as it should be", rows[i].in, rows[i].n);
             printf("# rc %d, status %u, expected %u\n", o.rc, o.e.status, rows[i].status);
@@ -400,7 +400,7 @@ static void each_byte_at(const char *before, const char *after, const char *allo
         in[n++] = (char)c;
         memcpy(in + n, after, strlen(after));
         n += strlen(after);
-        struct outcome o = feed_all_ways(in, n, false, NULL);
+        struct outcome o = feed_all_ways(in, n, FEED_REQUEST, NULL);
         bool good = (c && strchr(allowed, (int)c)) || (c >= 0x80 && obs_text);
         if (good != (o.rc == (int)n))
             show_input(good ? "refused" : "accepted", in, n);

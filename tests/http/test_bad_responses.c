@@ -106,7 +106,7 @@ static const struct bad fields[] = {
 
 static void refuse_all(const struct bad *rows, size_t n) {
     for (size_t i = 0; i < n; i++) {
-        struct outcome o = feed_all_ways(rows[i].in, rows[i].n, true, NULL);
+        struct outcome o = feed_all_ways(rows[i].in, rows[i].n, FEED_RESPONSE, NULL);
         if (o.rc != HT_EPROTO)
             show_input("not refused", rows[i].in, rows[i].n);
         CU_ASSERT_EQUAL(o.rc, HT_EPROTO);
@@ -122,8 +122,8 @@ static void limits_are_502_too(void) {
     const struct http_limits limits = {.max_head = 40, .max_headers = 2, .max_target = 10};
     const char *many = "HTTP/1.1 200 OK\r\na:\r\nb:\r\nc:\r\n\r\n";
     const char *large = "HTTP/1.1 200 OK\r\na: 0123456789012345678901234567890\r\n\r\n";
-    CU_ASSERT_EQUAL(feed_all_ways(many, strlen(many), true, &limits).e.status, 502);
-    CU_ASSERT_EQUAL(feed_all_ways(large, strlen(large), true, &limits).e.status, 502);
+    CU_ASSERT_EQUAL(feed_all_ways(many, strlen(many), FEED_RESPONSE, &limits).e.status, 502);
+    CU_ASSERT_EQUAL(feed_all_ways(large, strlen(large), FEED_RESPONSE, &limits).e.status, 502);
 }
 
 int main(void) {

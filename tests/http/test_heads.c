@@ -106,7 +106,7 @@ static void good_requests(void) {
         char in[600];
         int head = snprintf(in, sizeof in, "%s\r\n", t->in);
         int n = snprintf(in, sizeof in, "%s\r\n\001 GET http://canary HTTP/9", t->in);
-        struct outcome o = feed_all_ways(in, (size_t)n, false, NULL);
+        struct outcome o = feed_all_ways(in, (size_t)n, FEED_REQUEST, NULL);
         bool good = o.rc == head && o.h.flags == t->flags && text_is(in, o.h.path, t->path) &&
                     http_request_body(&o.h) == t->body && o.h.content_length == t->length;
         if (!good) {
@@ -120,7 +120,7 @@ static void good_requests(void) {
 
 static void parts_of_a_request(void) {
     const char *in = "PATCH /a?b HTTP/1.1\r\nHost: \t x:1 \r\nX-Empty:\r\nCookie: a=b\r\nCOOKIE: c=d\r\n\r\n";
-    struct outcome o = feed_all_ways(in, strlen(in), false, NULL);
+    struct outcome o = feed_all_ways(in, strlen(in), FEED_REQUEST, NULL);
     CU_ASSERT_EQUAL(o.rc, (int)strlen(in));
     CU_ASSERT(text_is(in, o.h.method, "PATCH"));
     CU_ASSERT(text_is(in, o.h.target, "/a?b"));
@@ -147,7 +147,7 @@ static void pipelined_requests(void) {
         "GET /1 HTTP/1.1\r\nHost: a\r\n\r\nGET /2 HTTP/1.1\r\nHost: a\r\n\r\n\r\nGET /3 HTTP/1.1\r\nHost: a\r\n\r\n";
     const char *at = in;
     for (int i = 1; i <= 3; i++) {
-        struct outcome o = feed_all_ways(at, strlen(at), false, NULL);
+        struct outcome o = feed_all_ways(at, strlen(at), FEED_REQUEST, NULL);
         CU_ASSERT_FATAL(o.rc > 0);
         CU_ASSERT_EQUAL(at[o.h.path.off + 1], '0' + i);
         at += o.rc;
@@ -201,7 +201,7 @@ static void good_responses(void) {
         char in[600];
         int head = snprintf(in, sizeof in, "%s\r\n", t->in);
         int n = snprintf(in, sizeof in, "%s\r\nbody", t->in);
-        struct outcome o = feed_all_ways(in, (size_t)n, true, NULL);
+        struct outcome o = feed_all_ways(in, (size_t)n, FEED_RESPONSE, NULL);
         bool good = o.rc == head && o.h.status == t->status && text_is(in, o.h.reason, t->reason) &&
                     o.h.flags == t->flags && http_response_body(&o.h, false) == t->body &&
                     http_response_body(&o.h, true) == t->body_of_head;
@@ -217,7 +217,7 @@ static void good_responses(void) {
 /* ---- limits ---- */
 
 static int status_with(const char *in, size_t n, const struct http_limits *limits) {
-    struct outcome o = feed_all_ways(in, n, false, limits);
+    struct outcome o = feed_all_ways(in, n, FEED_REQUEST, limits);
     return o.rc < 0 && o.rc != HT_EAGAIN ? o.e.status : o.rc;
 }
 
@@ -294,7 +294,7 @@ static void usual_limits(void) {
 static void hops_are(const char *fields, const char *expected) {
     char in[4000], got[1000] = "";
     int n = snprintf(in, sizeof in, "GET / HTTP/1.1\r\nHost: a\r\n%s\r\n", fields);
-    struct outcome o = feed_all_ways(in, (size_t)n, false, NULL);
+    struct outcome o = feed_all_ways(in, (size_t)n, FEED_REQUEST, NULL);
     CU_ASSERT_EQUAL(o.rc, n);
     for (uint32_t i = 0; i < o.h.n_fields; i++)
         if (http_field_is_hop_by_hop(&o.h, in, i)) {
@@ -332,7 +332,7 @@ static void hop_by_hop_of_the_last_field(void) {
     for (int i = 0; i < HTTP_MAX_HEADERS - 1; i++)
         strcat(in, "a: b\r\n");
     strcat(in, "te: x\r\n\r\n");
-    struct outcome o = feed_all_ways(in, strlen(in), false, NULL);
+    struct outcome o = feed_all_ways(in, strlen(in), FEED_REQUEST, NULL);
     CU_ASSERT_EQUAL_FATAL(o.h.n_fields, HTTP_MAX_HEADERS);
     CU_ASSERT(http_field_is_hop_by_hop(&o.h, in, HTTP_MAX_HEADERS - 1));
     CU_ASSERT(!http_field_is_hop_by_hop(&o.h, in, HTTP_MAX_HEADERS - 2));

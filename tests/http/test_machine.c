@@ -29,7 +29,11 @@ static bool sink(void *ctx, enum http_event ev, const struct http_machine *m) {
     case HTTP_EV_FIELD:
         note(r, "field", m->a);
         note(r, "", m->b);
-        r->n += (size_t)snprintf(r->text + r->n, sizeof r->text - r->n, "\n");
+        r->n += (size_t)snprintf(r->text + r->n, sizeof r->text - r->n, m->dirty ? " dirty\n" : "\n");
+        break;
+    case HTTP_EV_FOLD:
+        note(r, "fold", m->b);
+        r->n += (size_t)snprintf(r->text + r->n, sizeof r->text - r->n, m->dirty ? " dirty\n" : "\n");
         break;
     case HTTP_EV_END:
         r->n += (size_t)snprintf(r->text + r->n, sizeof r->text - r->n, "end\n");
@@ -39,7 +43,7 @@ static bool sink(void *ctx, enum http_event ev, const struct http_machine *m) {
 }
 
 struct replay {
-    bool response;
+    enum http_kind kind;
     int stop_after;
     const char *in;
     const char *events;
@@ -48,55 +52,73 @@ struct replay {
 };
 
 static const struct replay replays[] = {
-    {false, -1, "GET / HTTP/1.1\r\nHost: a\r\n\r\nGET", "method<GET> target</> version 11\nfield<Host><a>\nend\n",
-     HTTP_DONE, 27},
-    {false, -1, "\r\nM-SEARCH * HTTP/1.0\r\n\r\n", "method<M-SEARCH> target<*> version 10\nend\n", HTTP_DONE, 25},
-    {false, -1, "GET / HTTP/7.3\r\n\r\n", "method<GET> target</> version 73\nend\n", HTTP_DONE, 18},
-    {false, -1, "GET / HTTP/1.1\r\na:\r\nb: \r\nc:d\r\ne: \t f \t \r\ng:  h  i \r\n\r\n",
+    {HTTP_REQUEST, -1, "GET / HTTP/1.1\r\nHost: a\r\n\r\nGET",
+     "method<GET> target</> version 11\nfield<Host><a>\nend\n", HTTP_DONE, 27},
+    {HTTP_REQUEST, -1, "\r\nM-SEARCH * HTTP/1.0\r\n\r\n", "method<M-SEARCH> target<*> version 10\nend\n", HTTP_DONE,
+     25},
+    {HTTP_REQUEST, -1, "GET / HTTP/7.3\r\n\r\n", "method<GET> target</> version 73\nend\n", HTTP_DONE, 18},
+    {HTTP_REQUEST, -1, "GET / HTTP/1.1\r\na:\r\nb: \r\nc:d\r\ne: \t f \t \r\ng:  h  i \r\n\r\n",
      "method<GET> target</> version 11\nfield<a><>\nfield<b><>\nfield<c><d>\nfield<e><f>\nfield<g><h  i>\nend\n",
      HTTP_DONE, 54},
-    {false, -1, "GET / HTTP/1.1\r\na::\r\nb: :c:\r\n\r\n",
+    {HTTP_REQUEST, -1, "GET / HTTP/1.1\r\na::\r\nb: :c:\r\n\r\n",
      "method<GET> target</> version 11\nfield<a><:>\nfield<b><:c:>\nend\n", HTTP_DONE, 31},
-    {false, -1, "GET /a?b=c&d HTTP/1.1\r\nHost: a", "method<GET> target</a?b=c&d> version 11\n", HTTP_MORE, 30},
-    {false, -1, "GET / HTTP/1.1\r\na: b\r", "method<GET> target</> version 11\n", HTTP_MORE, 21},
-    {false, -1, "", "", HTTP_MORE, 0},
-    {false, -1, "\r", "", HTTP_MORE, 1},
-    {false, 0, "GET / HTTP/1.1\r\na: b\r\n\r\n", "method<GET> target</> version 11\n", HTTP_STOPPED, 16},
-    {false, 1, "GET / HTTP/1.1\r\na: b\r\n\r\n", "method<GET> target</> version 11\nfield<a><b>\n", HTTP_STOPPED, 22},
-    {false, 2, "GET / HTTP/1.1\r\na: b\r\n\r\n", "method<GET> target</> version 11\nfield<a><b>\nend\n", HTTP_STOPPED,
-     24},
-    {false, -1, "\n", "", HTTP_BAD_METHOD, 0},
-    {false, -1, "\r\r", "", HTTP_BAD_LINE_END, 0},
-    {false, -1, "G(", "", HTTP_BAD_METHOD, 0},
-    {false, -1, "GET /#", "", HTTP_BAD_TARGET, 0},
-    {false, -1, "GET /\r\n", "", HTTP_BAD_VERSION, 0},
-    {false, -1, "GET / HTTP/1.x", "", HTTP_BAD_VERSION, 0},
-    {false, -1, "GET / HTTP/1.1\n", "", HTTP_BAD_VERSION, 0},
-    {false, -1, "GET / HTTP/1.1\rx", "", HTTP_BAD_LINE_END, 0},
-    {false, -1, "GET / HTTP/1.1\r\n x", "method<GET> target</> version 11\n", HTTP_FOLDED, 0},
-    {false, -1, "GET / HTTP/1.1\r\na: b\r\n\tc", "method<GET> target</> version 11\nfield<a><b>\n", HTTP_FOLDED, 0},
-    {false, -1, "GET / HTTP/1.1\r\na : b", "method<GET> target</> version 11\n", HTTP_BAD_NAME, 0},
-    {false, -1, "GET / HTTP/1.1\r\n: b", "method<GET> target</> version 11\n", HTTP_BAD_NAME, 0},
-    {false, -1, "GET / HTTP/1.1\r\na\r\n", "method<GET> target</> version 11\n", HTTP_BAD_NAME, 0},
-    {false, -1, "GET / HTTP/1.1\r\n\n", "method<GET> target</> version 11\n", HTTP_BAD_LINE_END, 0},
-    {false, -1, "GET / HTTP/1.1\r\na: b\n", "method<GET> target</> version 11\n", HTTP_BAD_LINE_END, 0},
-    {false, -1, "GET / HTTP/1.1\r\na: b\rc", "method<GET> target</> version 11\n", HTTP_BAD_LINE_END, 0},
-    {false, -1, "GET / HTTP/1.1\r\na: \001", "method<GET> target</> version 11\n", HTTP_BAD_VALUE, 0},
-    {false, -1, "GET / HTTP/1.1\r\na:\177", "method<GET> target</> version 11\n", HTTP_BAD_VALUE, 0},
-    {false, -1, "GET /01234567890123456789012345678901 HTTP/1.1", "", HTTP_LONG_TARGET, 0},
-    {true, -1, "HTTP/1.1 200 OK\r\na: b\r\n\r\nbody", "version 11 status 200 reason<OK>\nfield<a><b>\nend\n", HTTP_DONE,
-     25},
-    {true, -1, "HTTP/1.1 200\r\n\r\n", "version 11 status 200 reason<>\nend\n", HTTP_DONE, 16},
-    {true, -1, "HTTP/1.0 404 \r\n\r\n", "version 10 status 404 reason<>\nend\n", HTTP_DONE, 17},
-    {true, -1, "HTTP/1.1 500 It\tis  br\303\266ken\r\n\r\n",
+    {HTTP_REQUEST, -1, "GET /a?b=c&d HTTP/1.1\r\nHost: a", "method<GET> target</a?b=c&d> version 11\n", HTTP_MORE, 30},
+    {HTTP_REQUEST, -1, "GET / HTTP/1.1\r\na: b\r", "method<GET> target</> version 11\n", HTTP_MORE, 21},
+    {HTTP_REQUEST, -1, "", "", HTTP_MORE, 0},
+    {HTTP_REQUEST, -1, "\r", "", HTTP_MORE, 1},
+    {HTTP_REQUEST, 0, "GET / HTTP/1.1\r\na: b\r\n\r\n", "method<GET> target</> version 11\n", HTTP_STOPPED, 16},
+    {HTTP_REQUEST, 1, "GET / HTTP/1.1\r\na: b\r\n\r\n", "method<GET> target</> version 11\nfield<a><b>\n", HTTP_STOPPED,
+     22},
+    {HTTP_REQUEST, 2, "GET / HTTP/1.1\r\na: b\r\n\r\n", "method<GET> target</> version 11\nfield<a><b>\nend\n",
+     HTTP_STOPPED, 24},
+    {HTTP_REQUEST, -1, "\n", "", HTTP_BAD_METHOD, 0},
+    {HTTP_REQUEST, -1, "\r\r", "", HTTP_BAD_LINE_END, 0},
+    {HTTP_REQUEST, -1, "G(", "", HTTP_BAD_METHOD, 0},
+    {HTTP_REQUEST, -1, "GET /#", "", HTTP_BAD_TARGET, 0},
+    {HTTP_REQUEST, -1, "GET /\r\n", "", HTTP_BAD_VERSION, 0},
+    {HTTP_REQUEST, -1, "GET / HTTP/1.x", "", HTTP_BAD_VERSION, 0},
+    {HTTP_REQUEST, -1, "GET / HTTP/1.1\n", "", HTTP_BAD_VERSION, 0},
+    {HTTP_REQUEST, -1, "GET / HTTP/1.1\rx", "", HTTP_BAD_LINE_END, 0},
+    {HTTP_REQUEST, -1, "GET / HTTP/1.1\r\n x", "method<GET> target</> version 11\n", HTTP_FOLDED, 0},
+    {HTTP_REQUEST, -1, "GET / HTTP/1.1\r\na: b\r\n\tc", "method<GET> target</> version 11\nfield<a><b>\n", HTTP_FOLDED,
+     0},
+    {HTTP_REQUEST, -1, "GET / HTTP/1.1\r\na : b", "method<GET> target</> version 11\n", HTTP_BAD_NAME, 0},
+    {HTTP_REQUEST, -1, "GET / HTTP/1.1\r\n: b", "method<GET> target</> version 11\n", HTTP_BAD_NAME, 0},
+    {HTTP_REQUEST, -1, "GET / HTTP/1.1\r\na\r\n", "method<GET> target</> version 11\n", HTTP_BAD_NAME, 0},
+    {HTTP_REQUEST, -1, "GET / HTTP/1.1\r\n\n", "method<GET> target</> version 11\n", HTTP_BAD_LINE_END, 0},
+    {HTTP_REQUEST, -1, "GET / HTTP/1.1\r\na: b\n", "method<GET> target</> version 11\n", HTTP_BAD_LINE_END, 0},
+    {HTTP_REQUEST, -1, "GET / HTTP/1.1\r\na: b\rc", "method<GET> target</> version 11\n", HTTP_BAD_LINE_END, 0},
+    {HTTP_REQUEST, -1, "GET / HTTP/1.1\r\na: \001", "method<GET> target</> version 11\n", HTTP_BAD_VALUE, 0},
+    {HTTP_REQUEST, -1, "GET / HTTP/1.1\r\na:\177", "method<GET> target</> version 11\n", HTTP_BAD_VALUE, 0},
+    {HTTP_REQUEST, -1, "GET /01234567890123456789012345678901 HTTP/1.1", "", HTTP_LONG_TARGET, 0},
+    {HTTP_RESPONSE, -1, "HTTP/1.1 200 OK\r\na: b\r\n\r\nbody", "version 11 status 200 reason<OK>\nfield<a><b>\nend\n",
+     HTTP_DONE, 25},
+    {HTTP_RESPONSE, -1, "HTTP/1.1 200\r\n\r\n", "version 11 status 200 reason<>\nend\n", HTTP_DONE, 16},
+    {HTTP_RESPONSE, -1, "HTTP/1.0 404 \r\n\r\n", "version 10 status 404 reason<>\nend\n", HTTP_DONE, 17},
+    {HTTP_RESPONSE, -1, "HTTP/1.1 500 It\tis  br\303\266ken\r\n\r\n",
      "version 11 status 500 reason<It\tis  br\303\266ken>\nend\n", HTTP_DONE, 31},
-    {true, -1, "HTTP/1.1 999 \r\n\r\n", "version 11 status 999 reason<>\nend\n", HTTP_DONE, 17},
-    {true, -1, "\r\nHTTP/1.1 200 OK", "", HTTP_BAD_VERSION, 0},
-    {true, -1, "HTTP/1.1 20 OK", "", HTTP_BAD_STATUS, 0},
-    {true, -1, "HTTP/1.1 2000 OK", "", HTTP_BAD_STATUS, 0},
-    {true, -1, "HTTP/1.1  200 OK", "", HTTP_BAD_STATUS, 0},
-    {true, -1, "HTTP/1.1 200 O\001", "", HTTP_BAD_REASON, 0},
-    {true, -1, "HTTP/1.1 200 OK\n", "", HTTP_BAD_LINE_END, 0},
+    {HTTP_RESPONSE, -1, "HTTP/1.1 999 \r\n\r\n", "version 11 status 999 reason<>\nend\n", HTTP_DONE, 17},
+    {HTTP_RESPONSE, -1, "\r\nHTTP/1.1 200 OK", "", HTTP_BAD_VERSION, 0},
+    {HTTP_RESPONSE, -1, "HTTP/1.1 20 OK", "", HTTP_BAD_STATUS, 0},
+    {HTTP_RESPONSE, -1, "HTTP/1.1 2000 OK", "", HTTP_BAD_STATUS, 0},
+    {HTTP_RESPONSE, -1, "HTTP/1.1  200 OK", "", HTTP_BAD_STATUS, 0},
+    {HTTP_RESPONSE, -1, "HTTP/1.1 200 O\001", "", HTTP_BAD_REASON, 0},
+    {HTTP_RESPONSE, -1, "HTTP/1.1 200 OK\n", "", HTTP_BAD_LINE_END, 0},
+    {HTTP_LOOSE_RESPONSE, -1, "HTTP/1.1 200 OK\r\na: b\r\n\r\nbody",
+     "version 11 status 200 reason<OK>\nfield<a><b>\nend\n", HTTP_DONE, 25},
+    {HTTP_LOOSE_RESPONSE, -1, "\r\n\nHTTP/2.0 \t 999\ta \001 \na \t: b\n c\r\n\td\001\n \r\ne:\002\nf:g\n\nbody",
+     "version 20 status 999 reason<a \001>\nfield<a><b>\nfold<c>\nfold<d\001> dirty\nfold<>\nfield<e><\002> dirty\n"
+     "field<f><g>\nend\n",
+     HTTP_DONE, 50},
+    {HTTP_LOOSE_RESPONSE, -1, "HTTP/1.1 200\n\n", "version 11 status 200 reason<>\nend\n", HTTP_DONE, 14},
+    {HTTP_LOOSE_RESPONSE, -1, "HTTP/1.1 200 OK\rx", "", HTTP_BAD_LINE_END, 0},
+    {HTTP_LOOSE_RESPONSE, -1, "\r\rHTTP", "", HTTP_BAD_LINE_END, 0},
+    {HTTP_LOOSE_RESPONSE, -1, " HTTP", "", HTTP_BAD_VERSION, 0},
+    {HTTP_LOOSE_RESPONSE, -1, "HTTP/1.1 20 OK", "", HTTP_BAD_STATUS, 0},
+    {HTTP_LOOSE_RESPONSE, -1, "HTTP/1.1 2000 OK", "", HTTP_BAD_STATUS, 0},
+    {HTTP_LOOSE_RESPONSE, -1, "HTTP/1.1 200\na\n", "version 11 status 200 reason<>\n", HTTP_BAD_NAME, 0},
+    {HTTP_LOOSE_RESPONSE, -1, "HTTP/1.1 200\na b: c\n", "version 11 status 200 reason<>\n", HTTP_BAD_NAME, 0},
+    {HTTP_LOOSE_RESPONSE, -1, "HTTP/1.1 200\na: b\rc: d\n", "version 11 status 200 reason<>\n", HTTP_BAD_LINE_END, 0},
 };
 
 /* Feeds the first `cut` bytes, then all; both times at another address. */
@@ -104,7 +126,7 @@ static bool replays_with_cut(const struct replay *t, size_t cut) {
     size_t n = strlen(t->in);
     struct record r = {.stop_after = t->stop_after};
     struct http_machine m;
-    http_machine_begin(&m, t->response, 32);
+    http_machine_begin(&m, t->kind, 32);
     enum http_result result = HTTP_MORE;
     size_t ends[] = {cut, n};
     for (size_t i = 0; i < 2 && result == HTTP_MORE; i++) {
@@ -137,7 +159,7 @@ static void events_come_as_listed(void) {
 static void an_error_stays(void) {
     struct http_machine m;
     struct record r = {.stop_after = -1, .buf = "GET /\r\n"};
-    http_machine_begin(&m, false, 32);
+    http_machine_begin(&m, HTTP_REQUEST, 32);
     CU_ASSERT_EQUAL(http_machine_run(&m, r.buf, 6, sink, &r), HTTP_BAD_VERSION);
     CU_ASSERT_EQUAL(http_machine_run(&m, r.buf, 7, sink, &r), HTTP_BAD_VERSION);
     CU_ASSERT_EQUAL(r.n, 0);

@@ -274,11 +274,12 @@ static void truncated_answers_are_cut(void) {
 
 static void bad_answers_are_refused(void) {
     static const char *const answers[] = {
-        "HTTP/2.0 200 OK\r\n\r\n",
+        "HTTP/0.9 200 OK\r\n\r\n",
         "hello, this is no HTTP\r\n\r\n",
         "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello",
         "HTTP/1.1 200 OK\r\nBad Name: x\r\n\r\n",
-        "HTTP/1.1 200 OK\r\nX: a\nY: b\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nX: a\rY: b\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
         "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n",
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
     };
@@ -293,6 +294,53 @@ static void bad_answers_are_refused(void) {
     }
     CU_ASSERT_EQUAL(relay_target_idle(rig.target), 0);
     rig_stop();
+}
+
+/* What can be read in one way only is passed on clean, and said once a target. */
+static void odd_answers_are_put_right(void) {
+    static const struct {
+        const char *answer, *head, *log;
+    } rows[] = {
+        {"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nX: y\r\nContent-Length: 05, 5\r\n\r\nhello",
+         "200 Content-Length: 5, X: y", "the same Content-Length twice"},
+        {"HTTP/1.1 999 Denied\r\nContent-Length: 5\r\n\r\nhello", "999 Content-Length: 5", "a status above 599"},
+        {"HTTP/1.1 200 OK\nContent-Length: 5\n\nhello", "200 Content-Length: 5", "lines that end without a CR"},
+        {"HTTP/1.1 200 OK\r\nSet-Cookie: a=\001b\r\nContent-Length: 5\r\n\r\nhello",
+         "200 Set-Cookie: a= b, Content-Length: 5", "control bytes"},
+        {"HTTP/1.1 200 OK\r\nX: a\r\n b\r\nContent-Length : 5\r\n\r\nhello", "200 X: a   b, Content-Length: 5",
+         "a field folded"},
+        {"HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5 \r\nhello\r\n0\r\n\r\n", "200",
+         "chunked body in HTTP/1.0"},
+        {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\nhello\n0\n\n", "200", "chunk sizes with blanks"},
+    };
+    char log[8192] = "";
+    FILE *said = tmpfile();
+    CU_ASSERT_PTR_NOT_NULL_FATAL(said);
+    rig_go();
+    ht_log_setup(fileno(said), HT_LOG_WARN, HT_LOG_TEXT);
+    unsigned conns = 0;
+    for (unsigned i = 0; i < 2 * HT_ARRAY_LEN(rows); i++) {
+        unsigned row = i % HT_ARRAY_LEN(rows);
+        struct call *c = call_get("/");
+        struct service_conn *s = service_wait(conns, "\r\n\r\n");
+        service_forget(s);
+        service_says(s, rows[row].answer);
+        UNTIL(c->closes);
+        CU_ASSERT_STRING_EQUAL(c->head, rows[row].head);
+        CU_ASSERT_STRING_EQUAL(call_body(c), "hello");
+        CU_ASSERT_EQUAL(c->reset, -1);
+        conns += relay_target_idle(rig.target) == 0;
+    }
+    rewind(said);
+    CU_ASSERT_FATAL(fread(log, 1, sizeof log - 1, said) > 0);
+    for (unsigned i = 0; i < HT_ARRAY_LEN(rows); i++) {
+        const char *at = strstr(log, rows[i].log);
+        CU_ASSERT_PTR_NOT_NULL_FATAL(at);
+        CU_ASSERT_PTR_NULL(strstr(at + 1, rows[i].log));
+    }
+    CU_ASSERT_PTR_NOT_NULL(strstr(log, "127.0.0.1:"));
+    rig_stop();
+    fclose(said);
 }
 
 static void a_service_that_is_not_there(void) {
@@ -411,6 +459,7 @@ static const struct tap_test tests[] = {
     {"a body until the end of the connection", a_body_until_the_end_of_the_connection},
     {"truncated answers are cut", truncated_answers_are_cut},
     {"bad answers are refused", bad_answers_are_refused},
+    {"odd answers are put right", odd_answers_are_put_right},
     {"a service that is not there", a_service_that_is_not_there},
     {"a GET on a stale connection is sent again", a_get_on_a_stale_connection_is_sent_again},
     {"... but only once", but_only_once},
