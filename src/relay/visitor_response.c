@@ -7,7 +7,8 @@
 /* The driver broke a rule (hardening case 7): RESET 1, then 502 when the visitor has seen nothing yet, else a cut. */
 static void violation(struct visitor_http *v, const char *why) {
     visitor_end_stream(v, WIRE_CODE_PROTOCOL_ERROR, why);
-    if (v->committed) {
+    /* A long batch may have moved the head from the borrowed bytes into the queue before it was written. */
+    if (v->committed || (v->answer != ANSWER_AWAITED && ht_buf_size(&v->out.queue))) {
         visitor_lost(v, true, why);
         return;
     }
