@@ -197,12 +197,11 @@ $(B)/tests/support/%.o: tests/support/%.c | $(GEN_NEEDED)
 	@mkdir -p $(@D)
 	@$(CC) $(ALLFLAGS) -Itests -c $< -o $@
 
-# Compiled apart from the link: a change in a room links its tests anew and compiles none of them. Without optimisation,
-# which costs more time than it saves in tests.
+# Compiled apart from the link: a change in a room links its tests anew and compiles none of them.
 UNIT_O   := $(UNIT:=.o)
 $(UNIT_O): $(B)/tests/%.o: tests/%.c | $(GEN_NEEDED)
 	@mkdir -p $(@D)
-	@$(CC) $(ALLFLAGS) -O0 -U_FORTIFY_SOURCE -Itests -c $< -o $@
+	@$(CC) $(ALLFLAGS) -Itests -c $< -o $@
 
 $(UNIT): %: %.o $(SUPPORT) $(B)/librooms.a
 	@echo "  TEST  $@"
@@ -300,6 +299,7 @@ format:
 -include tests/fuzz/fuzz.mk
 -include tests/faults/faults.mk
 -include tests/hostile/hostile.mk
+-include tests/chaos/chaos.mk
 -include conformance/conformance.mk
 
 help:
@@ -308,6 +308,7 @@ help:
 	@echo 'make test        all tests, plain and under sanitizers, with real programs'
 	@echo 'make faults      CUTS=100000: a broken link between driver and kit; make soak: 10,000 sessions, 1,000,000 streams'
 	@echo 'make fuzz        SECONDS=60 for each target; make hostile N=...: bad inputs to every listener'
+	@echo 'make chaos       SEED=1 SECONDS=60: random play of kit, drivers, visitors and admins, under sanitizers'
 	@echo 'make hardening   switches one defence off after the other, and wants the tests to see it'
 	@echo 'make coverage    lines of each room that unit tests and fuzz corpora run'
 	@echo 'make bench       speed and memory beside nginx and ssh -R (BENCH_ARGS=--quick for a try)'

@@ -29,9 +29,14 @@ class Broken(AssertionError):
     """The promise was broken: bytes are wrong, or an end looked like what it was not."""
 
 
+def place(number, salt=0):
+    """Where in the noise the bytes of a transfer begin."""
+    return random.Random(number * 2 + salt).randrange(PERIOD)
+
+
 def content(number, n, salt=0):
     """The bytes of a transfer."""
-    at = random.Random(number * 2 + salt).randrange(PERIOD)
+    at = place(number, salt)
     return memoryview(NOISE)[at:at + n]
 
 

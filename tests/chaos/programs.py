@@ -1,0 +1,160 @@
+"""The program under test as a kit or a driver, and a path to it that breaks."""
+
+import asyncio
+import os
+import re
+import signal
+
+from tests.chaos.play import Listener, Over, Sock, ended, pace, pieces
+
+MARKS = ("AddressSanitizer", "LeakSanitizer", "UndefinedBehavior", "runtime error:", "the sandbox refused")
+KEPT = 2000
+
+
+class Program:
+    """A child whose last lines are kept and searched for reports."""
+
+    def __init__(self, stage, argv):
+        self.stage, self.argv, self.lines = stage, argv, []
+        self.process = None
+        self.report = None
+        self.changed = asyncio.Event()
+
+    async def start(self):
+        self.process = await asyncio.create_subprocess_exec(*self.argv, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
+                                                            stderr=asyncio.subprocess.STDOUT, limit=1 << 20)
+        self.reading = asyncio.create_task(self._read())
+        return self
+
+    async def _read(self):
+        while line := await self.process.stdout.readline():
+            text = line.decode(errors="replace").rstrip("\n")
+            self.lines.append(text)
+            if self.report is None and any(mark in text for mark in MARKS):
+                self.report = text
+            if len(self.lines) > 2 * KEPT and self.report is None:
+                del self.lines[:-KEPT]
+            self.changed.set()
+        self.changed.set()
+
+    async def line(self, pattern, most=15.0):
+        """The first match in what it said or says; None when it ends or stays silent."""
+        try:
+            async with asyncio.timeout(most):
+                while True:
+                    self.changed.clear()
+                    for text in self.lines:
+                        if match := re.search(pattern, text):
+                            return match
+                    if self.process.returncode is not None and self.reading.done():
+                        return None
+                    await self.changed.wait()
+        except asyncio.TimeoutError:
+            return None
+
+    @property
+    def pid(self):
+        return self.process.pid
+
+    @property
+    def status(self):
+        return self.process.returncode
+
+    def tell(self, number):
+        if self.process.returncode is None:
+            try:
+                os.kill(self.process.pid, number)
+            except ProcessLookupError:
+                pass
+
+    async def end(self, number=signal.SIGTERM, most=30.0):
+        """Its exit status; a program that does not end is a find."""
+        self.tell(number)
+        try:
+            await asyncio.wait_for(self.process.wait(), most)
+        except asyncio.TimeoutError:
+            self.stage.ledger.found(f"{self.argv[1]} did not end within {most} s of signal {int(number)}:\n"
+                                    + "\n".join(self.lines[-30:]))
+            self.tell(signal.SIGKILL)
+            await self.process.wait()
+        await self.reading
+        return self.process.returncode
+
+    def check(self, allowed):
+        """Finds: a report, or an end that nobody asked for."""
+        tail = "\n".join(self.lines[-200 if self.report else -40:])
+        if self.report:
+            self.stage.ledger.found(f"{' '.join(self.argv)}: {self.report}\n{tail}")
+        elif self.status not in allowed:
+            self.stage.ledger.found(f"{' '.join(self.argv)} ended with {self.status}\n{tail}")
+
+    def fds(self):
+        """How many descriptors it has; none when it is gone."""
+        try:
+            return len(os.listdir(f"/proc/{self.pid}/fd"))
+        except FileNotFoundError:
+            return 0
+
+
+class BrokenPath:
+    """Passes TCP to a port, in odd pieces, and cuts where it likes."""
+
+    def __init__(self, stage, port, name):
+        self.stage, self.port, self.name, self.turn = stage, port, name, 0
+        self.listener = Listener(self._pass)
+
+    async def _pass(self, near):
+        self.turn += 1
+        rng = self.stage.rng(self.name, self.turn)
+        far = await Sock.dial(self.port, rng, small=rng.random() < 0.4)
+        # Some are cut within the first bytes, most within some megabytes, some never.
+        self.left = [rng.choice([rng.randrange(1, 2000), rng.randrange(1 << 16, 1 << 23), 1 << 60]) for _ in range(2)]
+        ways = [asyncio.create_task(self._way(rng, near, far, 0)), asyncio.create_task(self._way(rng, far, near, 1))]
+        try:
+            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+            if rng.random() < 0.3:
+                await pace(rng, 0.3)
+        finally:
+            await ended(ways)
+            for sock in rng.sample([near, far], 2):
+                sock.reset() if rng.random() < 0.6 else sock.close()
+
+    async def _way(self, rng, source, to, which):
+        left, odd = self.left[which], rng.random() < 0.2
+        while left > 0:
+            data = (await source.recv())[:left]
+            left -= len(data)
+            for part in pieces(rng, data) if odd else [data]:
+                await to.send(part)
+            if rng.random() < 0.01:
+                await pace(rng, 2.0)
+        raise Over("cut")
+
+
+DRIVER_ENDS = {0, 1, 5, 6, 7, -signal.SIGKILL, -signal.SIGINT}
+TOO_EARLY = {-signal.SIGHUP, -signal.SIGTERM}  # before it could listen to signals
+
+
+async def real_driver(rng, stage, binary, kit_url, ports, services, life=6.0):
+    """A real driver for a while: it takes ports, is killed, told to try again, or told to go."""
+    expose = rng.random() < 0.7
+    targets = [f"{port}={rng.choice(services['http' if expose else 'tcp'])}" for port in rng.sample(ports["http" if expose else "tcp"], rng.randrange(1, 3))]
+    words = [binary, "expose" if expose else "pull", "--url", kit_url, "--retry-for", rng.choice(["0", "1s", "30s"]), "--ping-interval", "500ms",
+             "--pong-timeout", "1s", "--connections", str(rng.choice([1, 1, 2, 4])), "--connect-timeout", "1s", "--json"]
+    if expose and rng.random() < 0.7:
+        words.append("--takeover")
+    program = await Program(stage, [*words, *targets]).start()
+    try:
+        for _ in range(rng.randrange(1, 6)):
+            await pace(rng, life)
+            if rng.random() < 0.3:
+                program.tell(signal.SIGHUP)
+            if rng.random() < 0.2:
+                program.tell(signal.SIGSTOP)
+                await pace(rng, 2.0)
+                program.tell(signal.SIGCONT)
+    finally:
+        program.tell(signal.SIGCONT)
+        how = rng.choice([signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+        await asyncio.shield(program.end(how))
+        program.check(DRIVER_ENDS if program.lines else DRIVER_ENDS | TOO_EARLY)
