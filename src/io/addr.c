@@ -122,6 +122,18 @@ bool io_addr_is_loopback(const struct io_addr *a) {
     return a->ss.ss_family == AF_INET6 && IN6_IS_ADDR_LOOPBACK(&v6.sin6_addr);
 }
 
+void io_addr_source(const struct io_addr *a, uint8_t out[IO_SOURCE_LEN]) {
+    struct in_addr v4;
+    struct sockaddr_in6 v6;
+    memset(out, 0, IO_SOURCE_LEN);
+    if (as_v4(a, &v4)) {
+        memcpy(out + 4, &v4, 4); /* no /64 that anybody has begins with 32 zeros */
+    } else if (a->ss.ss_family == AF_INET6) {
+        memcpy(&v6, &a->ss, sizeof v6);
+        memcpy(out, v6.sin6_addr.s6_addr, IO_SOURCE_LEN);
+    }
+}
+
 /* ---- descriptors ---- */
 
 int io_count_fds(void) {

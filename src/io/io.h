@@ -109,6 +109,12 @@ char *io_addr_text(const struct io_addr *a, char out[IO_ADDR_TEXT]);
 char *io_addr_host(const struct io_addr *a, char out[IO_ADDR_TEXT]);
 uint16_t io_addr_port(const struct io_addr *a);
 bool io_addr_is_loopback(const struct io_addr *a);
+/*
+ * Whose address it is, for limits that are kept by visitor: an IPv4 address, or the /64 of an IPv6 one, which is what
+ * one host gets. Equal bytes mean the same source.
+ */
+#define IO_SOURCE_LEN 8
+void io_addr_source(const struct io_addr *a, uint8_t out[IO_SOURCE_LEN]);
 
 /* ---- descriptor permits: a budget; accept and dial stop before the process runs dry (hardening case 22) ---- */
 

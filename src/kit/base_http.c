@@ -7,19 +7,16 @@
 #include "base/log.h"
 #include "base/mem.h"
 
-#include <netinet/in.h>
 #include <stdio.h>
 #include <unistd.h>
 
-#define MAX_CLIENTS 64
 #define MAX_HEAD 8192
 #define LINGER_MS 1000
 #define WRITE_TIMEOUT_MS 30000
 
 void base_client_close(struct base_client *c) {
     events_end(c);
-    ht_list_remove(&c->node);
-    c->kit->n_clients--;
+    crowd_leave(&c->kit->clients, &c->member);
     io_timer_stop(&c->timer);
     io_conn_close(&c->conn);
     ht_buf_free(&c->in);
@@ -33,8 +30,8 @@ void base_client_close(struct base_client *c) {
 bool base_client_busy(const struct base_client *c) { return ht_buf_size(&c->out) > 0; }
 
 void base_clients_close(struct kit *k, enum base_close which) {
-    HT_LIST_FOR_SAFE (it, &k->clients) {
-        struct base_client *c = HT_LIST_ENTRY(it, struct base_client, node);
+    HT_LIST_FOR_SAFE (it, &k->clients.members) {
+        struct base_client *c = HT_LIST_ENTRY(it, struct base_client, member.node);
         if (which == BASE_CLOSE_QUIET && c->reader)
             continue;
         if (which != BASE_CLOSE_ALL && base_client_busy(c))
@@ -56,7 +53,9 @@ static void next_head(struct base_client *c) {
 /* The 101 has left: the connection goes on as a WebSocket, and the client is gone. */
 static void hand_over(struct base_client *c) {
     struct kit *k = c->kit;
-    if (k->n_pre_auth >= k->opt->max_pre_auth_connections + HT_MUTANT(HELLO_6)) {
+    struct io_addr peer;
+    io_conn_peer(c->conn, &peer);
+    if (!sock_room(k, c->authorized, &peer)) {
         /* Rule HELLO-6: upgraded and dropped, without a close code. */
         k->metrics.handshake_failures_total[HT_METRIC_HANDSHAKE_FAILURE_PRE_AUTH_CAP]++;
         ht_warn("kit", "%s: too many WebSockets before HELLO, closed", c->peer);
@@ -129,14 +128,6 @@ static bool refuse(struct base_client *c, uint16_t status, const char *text, con
     int n = snprintf(body, sizeof body, "{\"error\":\"%s\"}\n", text);
     c->close_after = true;
     if (put_answer(c, status, "application/json", ht_slice_of(body, (size_t)n), extra, false))
-        base_client_flush(c);
-    return false;
-}
-
-/* A peer outside --trusted-proxy learns nothing, not even whether its request was well-formed. */
-static bool refuse_untrusted(struct base_client *c) {
-    c->close_after = true;
-    if (put_answer(c, 403, NULL, ht_slice_of(NULL, 0), NULL, false))
         base_client_flush(c);
     return false;
 }
@@ -314,8 +305,6 @@ static bool ask_admin(struct base_client *c) {
 /* A complete head of `head_len` bytes. False: the client is gone, or its input does not matter any more. */
 static bool request(struct base_client *c, size_t head_len) {
     const char *buf = (const char *)ht_buf_head(&c->in);
-    if (!c->trusted)
-        return refuse_untrusted(c);
     if (!host_allowed(c))
         return refuse(c, 403, "Host is not a loopback name; behind a proxy set --trusted-proxy", NULL);
     struct ht_slice path = http_text(buf, c->head.path);
@@ -353,10 +342,7 @@ static void process(struct base_client *c) {
         if (len == HT_EAGAIN)
             return;
         if (len < 0) {
-            if (c->trusted)
-                refuse(c, e.status, e.text, NULL);
-            else
-                refuse_untrusted(c);
+            refuse(c, e.status, e.text, NULL);
             return;
         }
         if (!request(c, (size_t)len) || !base_client_flush(c) || c->reader)
@@ -418,49 +404,21 @@ static void client_timeout(struct io_timer *t) {
     struct base_client *c = ht_container_of(t, struct base_client, timer);
     if (c->reader && !base_client_busy(c))
         events_heartbeat(c);
-    else if (c->in_head && c->trusted && !base_client_busy(c))
+    else if (c->in_head && !base_client_busy(c))
         refuse(c, 408, "the request head did not arrive in time", NULL);
     else
         base_client_close(c);
 }
 
-static bool peer_trusted(const struct kit *k, const struct io_addr *peer) {
-    if (k->opt->n_trusted_proxy == 0)
-        return true;
-    if (peer->ss.ss_family == AF_INET) {
-        const struct sockaddr_in *a = (const struct sockaddr_in *)&peer->ss;
-        return opt_cidrs_match(k->opt->trusted_proxy, k->opt->n_trusted_proxy, 4, (const uint8_t *)&a->sin_addr);
-    }
-    const struct sockaddr_in6 *a = (const struct sockaddr_in6 *)&peer->ss;
-    return opt_cidrs_match(k->opt->trusted_proxy, k->opt->n_trusted_proxy, 6, (const uint8_t *)&a->sin6_addr);
-}
-
-/* Room for one more: a connection that only waits for its next request gives way, a working one does not. */
-static bool make_room(struct kit *k) {
-    if (k->n_clients < MAX_CLIENTS)
-        return true;
-    HT_LIST_FOR (it, &k->clients) {
-        struct base_client *c = HT_LIST_ENTRY(it, struct base_client, node);
-        if (!c->in_head && !c->reader && !base_client_busy(c)) {
-            base_client_close(c);
-            return true;
-        }
-    }
-    return false;
-}
-
-static void accepted(void *ctx, int fd, const struct io_addr *peer) {
-    struct kit *k = ctx;
-    struct base_client *c = make_room(k) ? ht_calloc(1, sizeof *c) : NULL;
+void base_client_begin(struct kit *k, int fd, const struct io_addr *peer) {
+    struct base_client *c = ht_calloc(1, sizeof *c);
     if (!c) {
         close(fd);
         return;
     }
     c->kit = k;
-    c->trusted = peer_trusted(k, peer);
     io_addr_text(peer, c->peer);
-    ht_list_push_back(&k->clients, &c->node);
-    k->n_clients++;
+    crowd_join(&k->clients, &c->member, peer);
     io_timer_init(k->loop, &c->timer, client_timeout);
     c->conn = io_conn_adopt(k->loop, fd, &client_ops, c);
     if (!c->conn) {
@@ -470,12 +428,6 @@ static void accepted(void *ctx, int fd, const struct io_addr *peer) {
     next_head(c);
     /* A connection that says nothing at all is given no more time than one that begins a head. */
     io_timer_set(&c->timer, k->opt->head_timeout_ms);
+    /* A request that is here already is answered before anybody can press it out. */
+    client_readable(c);
 }
-
-static void accept_failed(void *ctx, int err) {
-    struct kit *k = ctx;
-    k->metrics.accept_errors_total++;
-    ht_warn("kit", "a connection could not be accepted: %s", ht_err_text(err));
-}
-
-const struct io_listener_ops base_listener_ops = {accepted, accept_failed};

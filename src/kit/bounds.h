@@ -3,7 +3,7 @@
  * and the options of `serve`. Whoever sizes a container adds up what he allows:
  *
  *   kit_bound_total() = 1 MiB                                  the program and the blocks the loop keeps
- *                     + strangers     * kit_bound_socket()     --max-pre-auth-connections
+ *                     + strangers     * kit_bound_socket()     --max-pre-auth-connections, and as many with a token
  *                     + 64            * kit_bound_client()     connections of the base listener that are no WebSocket
  *                     + live sessions * kit_bound_session()    --max-sessions
  *                     + as many       * kit_bound_parked()
@@ -29,8 +29,8 @@
 #define KIT_BOUND_CHUNKED 6u
 /* Answers of the base listener that do not depend on sessions: metrics and openapi.json are the longest. */
 #define KIT_BOUND_ANSWER (128u * 1024u)
-#define KIT_BOUND_ROW 512u /* of a session or a binding in a list */
-#define KIT_BOUND_CLIENTS 64u
+#define KIT_BOUND_ROW 512u              /* of a session or a binding in a list */
+#define KIT_BOUND_CLIENTS 64u           /* connections of the base listener: one more, and one gives way (door.c) */
 #define KIT_BOUND_BACKLOG (64u * 1024u) /* of a reader of events */
 
 /* A WebSocket, before HELLO or after it: a message that is not whole, and bytes that its peer does not read. */
@@ -78,7 +78,7 @@ static inline size_t kit_bound_parked(const struct opt_serve *o) {
 }
 
 static inline size_t kit_bound_total(const struct opt_serve *o, unsigned visitors) {
-    return ((size_t)1 << 20) + (size_t)o->max_pre_auth_connections * kit_bound_socket() +
+    return ((size_t)1 << 20) + (size_t)2 * o->max_pre_auth_connections * kit_bound_socket() +
            KIT_BOUND_CLIENTS * kit_bound_client(o) +
            (size_t)o->max_sessions * (kit_bound_session(o) + kit_bound_parked(o)) + visitors * kit_bound_waiting();
 }

@@ -47,7 +47,7 @@ static void reap(struct io_task *t) {
         io_listener_close(&k->listener);
         base_clients_close(k, BASE_CLOSE_FINISHED);
     }
-    if (k->n_clients == 0)
+    if (k->clients.n == 0)
         drain_over(k);
 }
 
@@ -128,7 +128,7 @@ static int open_listener(struct kit *k, struct ht_errmsg *err) {
 static void budget_descriptors(struct kit *k) {
     const struct opt_serve *o = k->opt;
     unsigned limit = io_raise_fd_limit();
-    unsigned reserve = FD_RESERVE + o->max_pre_auth_connections + o->max_sessions * o->max_connections;
+    unsigned reserve = FD_RESERVE + SHOWN_KINDS * o->max_pre_auth_connections + o->max_sessions * o->max_connections;
     /* A process with very few descriptors still has to leave some to visitors. */
     if (reserve > limit / 2)
         reserve = limit / 2;
@@ -191,7 +191,9 @@ static void set_up(struct kit *k, struct io_loop *loop, const struct opt_serve *
     k->loop = loop;
     k->opt = opt;
     k->metrics.build_info = KIT_VERSION;
-    ht_list_init(&k->clients);
+    crowd_init(&k->clients);
+    for (int i = 0; i < SHOWN_KINDS; i++)
+        crowd_init(&k->strangers[i]);
     ht_list_init(&k->socks);
     ht_list_init(&k->live);
     ht_list_init(&k->parked);
@@ -321,8 +323,10 @@ void kit_listen_addr(const struct kit *k, struct io_addr *out) { *out = k->liste
 unsigned kit_sessions_live(const struct kit *k) { return k->n_live + k->n_closing; }
 unsigned kit_sessions_parked(const struct kit *k) { return k->n_parked; }
 unsigned kit_websockets(const struct kit *k) { return k->n_socks; }
-unsigned kit_websockets_pre_auth(const struct kit *k) { return k->n_pre_auth; }
-unsigned kit_http_clients(const struct kit *k) { return k->n_clients; }
+unsigned kit_websockets_pre_auth(const struct kit *k) {
+    return k->strangers[SHOWN_NOTHING].n + k->strangers[SHOWN_TOKEN].n;
+}
+unsigned kit_http_clients(const struct kit *k) { return k->clients.n; }
 unsigned kit_visitors(const struct kit *k) { return relay_count_visitors(k->table); }
 unsigned kit_fd_permits_used(const struct kit *k) { return k->fds.used; }
 struct ht_metrics *kit_metrics(struct kit *k) {

@@ -17,6 +17,7 @@
 #include "base/list.h"
 #include "http/http.h"
 #include "io/io.h"
+#include "kit/crowd.h"
 #include "kit/kit.h"
 #include "mux/mux.h"
 #include "relay/kit.h"
@@ -28,6 +29,9 @@
 #define KIT_NONCE_LEN 32
 /* HELLO_OK.resumedBinds holds no more, so --max-bindings-per-session does not go further either. */
 #define KIT_MAX_RESUMED_BINDS 256
+
+/* What an upgrade showed: those with a valid token have places of their own before HELLO. */
+enum shown { SHOWN_NOTHING, SHOWN_TOKEN, SHOWN_KINDS };
 
 struct kit {
     struct io_loop *loop;
@@ -43,17 +47,17 @@ struct kit {
     uint16_t *reserved;
     struct admin admin;
 
-    struct ht_list clients; /* struct base_client, oldest first */
-    unsigned n_clients;
+    struct crowd clients;   /* struct base_client */
     struct ht_list readers; /* of struct base_client: those that read events */
     unsigned n_readers;
     uint64_t event_id;
     struct kit_session *taken_from; /* while a BIND is served: whose binding it takes over */
     struct io_task events_task;
     struct ht_list socks; /* struct kit_sock */
-    unsigned n_socks, n_pre_auth;
-    struct ht_list live;   /* struct kit_session: live and closing */
-    struct ht_list parked; /* struct kit_session, oldest first */
+    unsigned n_socks;
+    struct crowd strangers[SHOWN_KINDS]; /* struct kit_sock: before HELLO */
+    struct ht_list live;                 /* struct kit_session: live and closing */
+    struct ht_list parked;               /* struct kit_session, oldest first */
     unsigned n_live, n_closing, n_parked;
 
     struct ht_list dead_socks, dead_sessions;
@@ -65,15 +69,14 @@ struct kit {
     struct io_timer drain_timer;
 };
 
-/* ---- base_http.c ---- */
+/* ---- base_http.c; door.c: who is let in ---- */
 
 struct base_client {
-    struct ht_list node;
+    struct crowd_member member;
     struct kit *kit;
     struct io_conn *conn;
     struct ht_buf in, out;
     struct io_timer timer;
-    bool trusted;
     bool in_head;     /* bytes of a head have come: the absolute timeout runs */
     bool close_after; /* once `out` has left */
     bool reader;      /* of events: it is in the kit's list of those */
@@ -86,6 +89,8 @@ struct base_client {
 };
 
 extern const struct io_listener_ops base_listener_ops; /* ctx: the kit */
+/* A connection that was let in; what has come with it is read at once. NULL of memory: it is closed. */
+void base_client_begin(struct kit *k, int fd, const struct io_addr *peer);
 enum base_close {
     BASE_CLOSE_QUIET, /* those that wait for nothing; the others when they have their answer; not readers of events */
     BASE_CLOSE_FINISHED, /* the same, readers too */
@@ -123,13 +128,18 @@ struct kit_sock {
     unsigned index;              /* in its session */
     enum wire_version version;
     struct io_timer hello_timer;
-    bool pre_auth;   /* counts towards --max-pre-auth-connections */
-    bool authorized; /* the upgrade carried the token */
-    bool closing;    /* the closing handshake has begun, or is over */
-    bool dead;       /* waits for the reaper */
+    struct crowd_member stranger; /* linked before HELLO: counts towards --max-pre-auth-connections */
+    bool authorized;              /* the upgrade carried the token */
+    bool closing;                 /* the closing handshake has begun, or is over */
+    bool dead;                    /* waits for the reaper */
     char peer[IO_ADDR_TEXT];
 };
 
+/*
+ * Rule HELLO-6: whether one more WebSocket from there may wait for its HELLO. When the places are taken, an address
+ * that holds more of them than this one would gives its oldest back.
+ */
+bool sock_room(struct kit *k, bool authorized, const struct io_addr *from);
 /* Takes the connection of an upgrade that was answered with 101. `early` are bytes behind the request. */
 void sock_open(struct kit *k, struct io_conn *conn, enum wire_version version, bool authorized, struct ht_slice early);
 /* HELLO or JOIN was accepted: the caps and limits of strangers no longer hold. */

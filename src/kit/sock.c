@@ -8,10 +8,32 @@
 /* mux's word for "drop the socket, no closing handshake" (mux_link_refuse). */
 #define PLAIN_CLOSE 0xFFFF
 
-static void no_longer_pre_auth(struct kit_sock *s) {
-    if (s->pre_auth)
-        s->kit->n_pre_auth--;
-    s->pre_auth = false;
+static struct crowd *crowd_of(struct kit *k, bool authorized) {
+    return &k->strangers[authorized ? SHOWN_TOKEN : SHOWN_NOTHING];
+}
+
+static bool is_stranger(const struct kit_sock *s) { return ht_list_linked(&s->stranger.node); }
+
+static void no_longer_stranger(struct kit_sock *s) {
+    if (is_stranger(s))
+        crowd_leave(crowd_of(s->kit, s->authorized), &s->stranger);
+}
+
+bool sock_room(struct kit *k, bool authorized, const struct io_addr *from) {
+    struct crowd *crowd = crowd_of(k, authorized);
+    struct crowd_member *gives = NULL;
+    if (crowd->n < k->opt->max_pre_auth_connections + HT_MUTANT(HELLO_6))
+        return true;
+    HT_LIST_FOR (it, &crowd->members) {
+        struct crowd_member *m = HT_LIST_ENTRY(it, struct crowd_member, node);
+        if (!gives || m->same > gives->same)
+            gives = m;
+    }
+    if (!gives || gives->same <= crowd_count(crowd, from) + 1)
+        return false;
+    k->metrics.handshake_failures_total[HT_METRIC_HANDSHAKE_FAILURE_PRE_AUTH_CAP]++;
+    sock_drop(HT_LIST_ENTRY(gives, struct kit_sock, stranger));
+    return true;
 }
 
 void sock_drop(struct kit_sock *s) {
@@ -19,7 +41,7 @@ void sock_drop(struct kit_sock *s) {
         return;
     s->dead = true;
     s->session = NULL;
-    no_longer_pre_auth(s);
+    no_longer_stranger(s);
     io_timer_stop(&s->hello_timer);
     ht_list_remove(&s->node);
     s->kit->n_socks--;
@@ -113,7 +135,7 @@ static void link_close(void *ctx, uint16_t ws_code, const char *reason) {
     struct kit_sock *s = ctx;
     if (s->dead)
         return;
-    if (!s->session && s->pre_auth && ws_code == WIRE_CLOSE_PROTOCOL_ERROR) {
+    if (!s->session && is_stranger(s) && ws_code == WIRE_CLOSE_PROTOCOL_ERROR) {
         s->kit->metrics.handshake_failures_total[HT_METRIC_HANDSHAKE_FAILURE_BAD_HELLO]++;
         ht_info("kit", "%s: no proper HELLO: %s", s->peer, reason ? reason : "");
     }
@@ -154,13 +176,12 @@ void sock_open(struct kit *k, struct io_conn *conn, enum wire_version version, b
     s->kit = k;
     s->version = version;
     s->authorized = authorized;
-    s->pre_auth = true;
     io_conn_peer(conn, &peer);
     io_addr_text(&peer, s->peer);
     io_timer_init(k->loop, &s->hello_timer, hello_late);
     ht_list_push_back(&k->socks, &s->node);
     k->n_socks++;
-    k->n_pre_auth++;
+    crowd_join(crowd_of(k, authorized), &s->stranger, &peer);
     s->link = mux_link_create(WIRE_ROLE_KIT, version, &sock_link_ops, s);
     if (!s->link) {
         io_conn_close(&conn);
@@ -180,7 +201,7 @@ void sock_open(struct kit *k, struct io_conn *conn, enum wire_version version, b
 void sock_admitted(struct kit_sock *s, struct kit_session *session, unsigned index) {
     const struct ws_limits known = {WIRE_LIMIT_OF(s->version, MAX_MESSAGE) + HT_MUTANT(MSG_4),
                                     WIRE_LIMIT_OF(s->version, MAX_FRAGMENTS)};
-    no_longer_pre_auth(s);
+    no_longer_stranger(s);
     io_timer_stop(&s->hello_timer);
     ws_conn_set_limits(s->ws, &known);
     s->session = session;

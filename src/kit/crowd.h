@@ -1,0 +1,63 @@
+/*
+ * Who stands at the door: connections that have proved nothing yet, and from where they come. When there are too many,
+ * the address that holds most of the places gives one back, so that nobody keeps the others out (hardening case 28).
+ *
+ * Joining and leaving cost a look at each member; no crowd is larger than its cap.
+ */
+#ifndef HT_KIT_CROWD_H
+#define HT_KIT_CROWD_H
+
+#include "base/list.h"
+#include "io/io.h"
+
+struct crowd {
+    struct ht_list members; /* oldest first */
+    unsigned n;
+};
+
+struct crowd_member {
+    struct ht_list node;
+    uint8_t source[IO_SOURCE_LEN];
+    unsigned same; /* members that come from there, this one included */
+};
+
+static inline void crowd_init(struct crowd *c) {
+    ht_list_init(&c->members);
+    c->n = 0;
+}
+
+/* How many members come from there. */
+static inline unsigned crowd_count(const struct crowd *c, const struct io_addr *from) {
+    uint8_t source[IO_SOURCE_LEN];
+    io_addr_source(from, source);
+    HT_LIST_FOR (it, &c->members) {
+        const struct crowd_member *m = HT_LIST_ENTRY(it, struct crowd_member, node);
+        if (memcmp(m->source, source, sizeof source) == 0)
+            return m->same;
+    }
+    return 0;
+}
+
+static inline void crowd_join(struct crowd *c, struct crowd_member *m, const struct io_addr *from) {
+    io_addr_source(from, m->source);
+    m->same = 1;
+    HT_LIST_FOR (it, &c->members) {
+        struct crowd_member *other = HT_LIST_ENTRY(it, struct crowd_member, node);
+        if (memcmp(other->source, m->source, sizeof m->source) == 0)
+            m->same = ++other->same;
+    }
+    ht_list_push_back(&c->members, &m->node);
+    c->n++;
+}
+
+static inline void crowd_leave(struct crowd *c, struct crowd_member *m) {
+    ht_list_remove(&m->node);
+    c->n--;
+    HT_LIST_FOR (it, &c->members) {
+        struct crowd_member *other = HT_LIST_ENTRY(it, struct crowd_member, node);
+        if (memcmp(other->source, m->source, sizeof m->source) == 0)
+            other->same--;
+    }
+}
+
+#endif

@@ -1,0 +1,79 @@
+/*
+ * Who is let in at the base listener, and who gives way when it is full. Whatever strangers do there, probes and
+ * drivers find a place (hardening case 28).
+ */
+#include "base/log.h"
+#include "kit/bounds.h"
+#include "kit/kit_int.h"
+
+#include <netinet/in.h>
+#include <unistd.h>
+
+static bool peer_trusted(const struct kit *k, const struct io_addr *peer) {
+    if (k->opt->n_trusted_proxy == 0)
+        return true;
+    if (peer->ss.ss_family == AF_INET) {
+        const struct sockaddr_in *a = (const struct sockaddr_in *)&peer->ss;
+        return opt_cidrs_match(k->opt->trusted_proxy, k->opt->n_trusted_proxy, 4, (const uint8_t *)&a->sin_addr);
+    }
+    const struct sockaddr_in6 *a = (const struct sockaddr_in6 *)&peer->ss;
+    return opt_cidrs_match(k->opt->trusted_proxy, k->opt->n_trusted_proxy, 6, (const uint8_t *)&a->sin6_addr);
+}
+
+/*
+ * A peer outside --trusted-proxy takes no place: a bare 403, whatever it would have asked for, and the end. What it has
+ * sent so far is taken off the socket, or closing would reset the connection under the answer.
+ */
+static void turn_away(struct kit *k, int fd) {
+    static const char answer[] = "HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+    char dropped[4096];
+    k->metrics.base_connections_dropped_total[HT_METRIC_DROP_UNTRUSTED]++;
+    (void)!send(fd, answer, sizeof answer - 1, MSG_NOSIGNAL | MSG_DONTWAIT);
+    shutdown(fd, SHUT_WR);
+    (void)!recv(fd, dropped, sizeof dropped, MSG_DONTWAIT);
+    close(fd);
+}
+
+/* How much a client would lose by giving its place back: nothing, a head that is not whole, an answer nobody takes. */
+static unsigned loss(const struct base_client *c) { return base_client_busy(c) ? 2 : c->in_head ? 1 : 0; }
+
+/*
+ * The address that holds most of the places gives one back, its oldest that loses least. Readers of events have a cap
+ * of their own, so there is always somebody.
+ */
+static void make_room(struct kit *k) {
+    struct base_client *gives = NULL;
+    if (k->clients.n < KIT_BOUND_CLIENTS)
+        return;
+    HT_LIST_FOR (it, &k->clients.members) {
+        struct base_client *c = HT_LIST_ENTRY(it, struct base_client, member.node);
+        if (c->reader)
+            continue;
+        if (!gives || c->member.same > gives->member.same ||
+            (c->member.same == gives->member.same && loss(c) < loss(gives)))
+            gives = c;
+    }
+    if (!gives)
+        return;
+    if (loss(gives) > 0)
+        k->metrics.base_connections_dropped_total[HT_METRIC_DROP_CROWDED]++;
+    base_client_close(gives);
+}
+
+static void accepted(void *ctx, int fd, const struct io_addr *peer) {
+    struct kit *k = ctx;
+    if (!peer_trusted(k, peer)) {
+        turn_away(k, fd);
+        return;
+    }
+    make_room(k);
+    base_client_begin(k, fd, peer);
+}
+
+static void accept_failed(void *ctx, int err) {
+    struct kit *k = ctx;
+    k->metrics.accept_errors_total++;
+    ht_warn("kit", "a connection could not be accepted: %s", ht_err_text(err));
+}
+
+const struct io_listener_ops base_listener_ops = {accepted, accept_failed};
