@@ -112,7 +112,8 @@
 
     method = (tchar+ >here $run_token %end_a) $!bad_method;
     target = (target_byte+ >here $run_target %end_b) $!bad_target;
-    request := crlf? method " " target " " version crlf @request_line;
+    # RFC 9112 2.2: at least one empty line before a request line is to be ignored; max_head bounds them.
+    request := crlf* method " " target " " version crlf @request_line;
 
     status = (" " digit{3} $status) $!bad_status;
     # The SP before an empty reason is missing in the wild.

@@ -66,6 +66,8 @@ static bool request_line(struct http_head *h, const char *buf, const struct http
         return http_refuse(h, 405, "CONNECT is not served");
     if (target.p[0] == '/')
         return true;
+    /* RFC 9112 3.2.4: "only for a server-wide OPTIONS request". UPnP's M-SEARCH and NOTIFY have it too, but those are
+     * datagrams to a multicast group and no server of HTTP over TCP sees them. */
     if (ht_slice_is(target, "*"))
         return ht_slice_is(method, "OPTIONS") || http_refuse(h, 400, "only OPTIONS may have the target *");
     if (scheme_length(target))

@@ -117,7 +117,7 @@ void http_clean(char *buf, struct http_span s);
 /*
  * Looks at buf[0..len), which starts at the head's first byte and has only grown since the last call.
  * Returns the length of the head with its empty line (> 0); HT_EAGAIN when more is needed; HT_EPROTO with *e filled.
- * One empty line before a request line is skipped (RFC 9112 2.2). Everything that hardening.md cases 1, 3, 4, 5 name is
+ * Empty lines before a request line are skipped (RFC 9112 2.2). Everything that hardening.md cases 1, 3, 4, 5 name is
  * refused here: see each rule beside its check. The answer does not depend on how the bytes were cut: refusals come at
  * the first offending byte (a target at the first byte too many, a head when max_head bytes do not hold its end), the
  * field rules at the end of the line, what needs all fields at the end of the head. Once refused or complete it gives

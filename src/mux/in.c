@@ -214,7 +214,8 @@ static int begin_data(struct mux_session *s, uint32_t id, uint32_t frame_len, bo
     if (!flow_recv_take(&st->recv, frame_len) && !HT_MUTANT(FLOW_4)) /* FLOW-4 */
         return stream_violation(st, HT_MUTANT(FLOW_4_C) ? WIRE_CODE_PROTOCOL_ERROR : WIRE_CODE_FLOW_CONTROL_ERROR,
                                 "more DATA than stream credit");
-    if (s->cfg.role == WIRE_ROLE_DRIVER)
+    if (s->cfg.role == WIRE_ROLE_DRIVER &&
+        st->head_done) /* before the head it is the request's body, and its EOF comes */
         st->request_due = false;
     *discard = false;
     return 0;

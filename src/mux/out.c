@@ -214,7 +214,7 @@ static void count_sent(struct mux_stream *st, uint32_t n) {
     flow_send_take(&s->send, HT_MUTANT(FLOW_1_B) ? 0 : n);
     s->sent[st->l->index] += n;
     compat_sent(st, n);
-    if (s->cfg.role == WIRE_ROLE_KIT)
+    if (s->cfg.role == WIRE_ROLE_KIT && st->head_done) /* see begin_data() */
         st->request_due = false;
     if (s->cfg.metrics)
         s->cfg.metrics->bytes_total[st->kind == WIRE_KIND_HTTP ? HT_METRIC_MODE_EXPOSE : HT_METRIC_MODE_PULL]

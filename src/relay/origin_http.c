@@ -235,9 +235,7 @@ static void stream_data(void *ctx, const uint8_t *p, size_t n) {
 static void stream_eof(void *ctx) {
     struct origin_exchange *x = ctx;
     const char *why;
-    /* The kit ends an upgrade's request at once, and goes on with raw bytes after the 101. */
-    if (x->upgrade)
-        return;
+    /* For an upgrade too this is only its request's end: the kit goes on with raw bytes after the 101. */
     if (origin_request_end(x, &why) < 0)
         origin_http_fail(x, WIRE_CODE_PROTOCOL_ERROR, why);
 }

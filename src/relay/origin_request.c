@@ -72,8 +72,8 @@ int origin_request_build(struct origin_exchange *x, const struct wire_stream_ope
     x->target_len = (uint32_t)open->target.n;
     bool no_body = x->req_body == HTTP_BODY_NONE || (x->req_body == HTTP_BODY_LENGTH && x->req_left == 0);
     x->replayable = no_body && is_idempotent(open->method);
-    if (x->upgrade && !no_body) {
-        *why = "an upgrade with a body"; /* hardening case 6 */
+    if (x->upgrade && x->req_body == HTTP_BODY_CHUNKED) {
+        *why = "an upgrade with a chunked body"; /* hardening case 6 */
         return HT_EPROTO;
     }
     rc = ht_buf_append(&x->head, open->peer_addr.p, open->peer_addr.n);

@@ -128,6 +128,10 @@ static void final_head(struct origin_exchange *x, const struct http_head *h, cha
         bad_answer(x, "a 101 that nobody asked for");
         return;
     }
+    if (h->status == 101 && !origin_request_is_sent(x)) {
+        bad_answer(x, "a 101 before the whole request was sent"); /* RFC 9110 7.8, hardening case 6 */
+        return;
+    }
     x->status = h->status;
     x->resp_body = http_response_body(h, x->head_request);
     x->resp_left = h->content_length;

@@ -117,13 +117,20 @@ static const struct visitor_answer *answer_for(int rc) {
 
 /* ---- the head ---- */
 
-static bool is_upgrade(const struct http_head *h, const char *p) {
+/*
+ * RFC 9110 7.8 lets a server ignore an upgrade; one that it agrees to begins behind the whole request. Ignored are:
+ * HTTP/2 begun with HTTP2-Settings (curl --http2), which RFC 9113 3.1 did away with; one behind a chunked body, whose
+ * end two readers have put in two places (hardening case 6); and one behind any body when the driver is a published
+ * one, which has no place for bytes before the 101. All others are the service's to agree to: docker's `tcp`,
+ * BuildKit's `h2c`.
+ */
+static bool is_upgrade(const struct visitor_http *v, const struct http_head *h, const char *p) {
     if (!(h->flags & HTTP_UPGRADE))
         return false;
-    /* RFC 9110 7.8: an upgrade may be ignored. HTTP/2 from scratch (curl --http2 asks for it) is nothing we could carry
-     * on. */
     const struct http_field *f = http_field_find(h, p, "upgrade");
-    return !(f && ht_slice_case_eq(http_text(p, f->value), ht_slice_str("h2c")));
+    if (f && ht_slice_case_eq(http_text(p, f->value), ht_slice_str("h2c")) && http_field_find(h, p, "http2-settings"))
+        return false;
+    return v->body == HTTP_BODY_NONE || (v->body == HTTP_BODY_LENGTH && v->b->owner->own_peer);
 }
 
 static void take_head(struct visitor_http *v, const struct http_head *h, const char *p) {
@@ -131,8 +138,8 @@ static void take_head(struct visitor_http *v, const struct http_head *h, const c
     v->http10 = h->minor == 0;
     v->keep = (h->flags & HTTP_KEEP_ALIVE) && !v->b->t->paused;
     v->head_request = ht_slice_is(method, "HEAD");
-    v->upgrade = is_upgrade(h, p);
     v->body = http_request_body(h);
+    v->upgrade = is_upgrade(v, h, p);
     v->body_left = h->content_length;
     v->chunked = (struct http_chunked){.left = 0};
     v->request = v->body == HTTP_BODY_NONE ? REQUEST_WHOLE : REQUEST_COMES;
@@ -211,9 +218,9 @@ static void head_complete(struct visitor_http *v, const struct http_head *h, cha
                           bool kept) {
     uint32_t flags = h->flags;
     take_head(v, h, p);
-    /* Hardening case 6: a body plus an upgrade is refused. */
-    const struct visitor_answer *refuse =
-        v->upgrade && !HT_MUTANT(HTTP_12_C) && v->body != HTTP_BODY_NONE ? &answer_bad_request : NULL;
+    /* Hardening case 6: a WebSocket begins with a GET, which has no body (RFC 6455 4.1). */
+    bool odd = (flags & HTTP_UPGRADE_WEBSOCKET) && v->body != HTTP_BODY_NONE && !HT_MUTANT(HTTP_12_C);
+    const struct visitor_answer *refuse = odd ? &answer_bad_request : NULL;
     struct mux_session *mux = relay_binding_mux(v->b);
     if (!refuse && !mux)
         refuse = &answer_parked;

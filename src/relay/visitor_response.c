@@ -123,8 +123,10 @@ static const char *check_head(const struct visitor_http *v, const struct wire_re
         return "a second final head"; /* rule HTTP-7 */
     if (head->status < 100 || head->status > 999)
         return "a status that is none";
+    if (head->status == 101 && !v->upgrade && !HT_MUTANT(HTTP_4))
+        return "a 101 that nobody asked for"; /* hardening case 6 */
     if (head->status == 101)
-        return v->upgrade || HT_MUTANT(HTTP_4) ? NULL : "a 101 that nobody asked for"; /* hardening case 6 */
+        return v->request == REQUEST_WHOLE ? NULL : "a 101 before the whole request"; /* RFC 9110 7.8 */
     if (head->final != (head->status >= 200))
         return head->final ? "a final head with an interim status" : "an interim head with a final status";
     return NULL;

@@ -56,6 +56,7 @@ static const struct replay replays[] = {
      "method<GET> target</> version 11\nfield<Host><a>\nend\n", HTTP_DONE, 27},
     {HTTP_REQUEST, -1, "\r\nM-SEARCH * HTTP/1.0\r\n\r\n", "method<M-SEARCH> target<*> version 10\nend\n", HTTP_DONE,
      25},
+    {HTTP_REQUEST, -1, "\r\n\r\n\r\nGET / HTTP/1.0\r\n\r\n", "method<GET> target</> version 10\nend\n", HTTP_DONE, 24},
     {HTTP_REQUEST, -1, "GET / HTTP/7.3\r\n\r\n", "method<GET> target</> version 73\nend\n", HTTP_DONE, 18},
     {HTTP_REQUEST, -1, "GET / HTTP/1.1\r\na:\r\nb: \r\nc:d\r\ne: \t f \t \r\ng:  h  i \r\n\r\n",
      "method<GET> target</> version 11\nfield<a><>\nfield<b><>\nfield<c><d>\nfield<e><f>\nfield<g><h  i>\nend\n",

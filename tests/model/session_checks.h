@@ -66,7 +66,7 @@ static inline void sm_tx_data(struct sm *m, int link, uint32_t id, const uint8_t
     s->tx_credit -= len;
     m->tx_credit -= len;
     s->tx_total += len;
-    s->request_due = s->request_due && !sm_kit(m);
+    s->request_due = s->request_due && !(sm_kit(m) && s->head);
 }
 
 static inline void sm_tx_eof(struct sm *m, int link, uint32_t id) {

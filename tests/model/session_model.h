@@ -400,7 +400,7 @@ static inline struct sm_stream *sm_rx_data(struct sm *m, uint32_t id, uint32_t l
         return NULL;
     }
     s->peer_credit -= len;
-    s->request_due = s->request_due && sm_kit(m);
+    s->request_due = s->request_due && (sm_kit(m) || !s->head);
     return s;
 }
 

@@ -76,8 +76,10 @@ static void bodies_against_their_framing_are_refused(void) {
         call_http("POST", "/", HEADERS(H("content-length", "1"), H("transfer-encoding", "chunked")), 2, "x", true),
         call_http("POST", "/", HEADERS(H("transfer-encoding", "gzip, chunked")), 1, "x", true),
         call_http("POST", "/", HEADERS(H("content-length", "0x1")), 1, "x", true),
-        call_http("GET", "/", HEADERS(H("upgrade", "x"), H("connection", "upgrade"), H("content-length", "1")), 3, "x",
-                  true),
+        call_http("GET", "/", HEADERS(H("upgrade", "x"), H("connection", "upgrade"), H("transfer-encoding", "chunked")),
+                  3, "x", true),
+        call_http("POST", "/", HEADERS(H("upgrade", "x"), H("connection", "upgrade"), H("content-length", "1")), 3,
+                  "xy", true),
         call_http("GET", "/", HEADERS(H("x", "a\r\nb: c")), 1, "", true),
         call_http("GET", "/ HTTP/1.1\r\nx: y", NULL, 0, "", true),
     };
@@ -356,6 +358,42 @@ static void an_upgrade_becomes_raw_bytes(void) {
     rig_stop();
 }
 
+static void an_upgrade_with_a_body(void) {
+    rig_go();
+    struct call *c =
+        call_http("POST", "/exec",
+                  HEADERS(H("connection", "Upgrade"), H("upgrade", "tcp"), H("content-length", "5"), H("host", "a")), 4,
+                  "hello", false);
+    struct service_conn *s = service_wait(0, "hello");
+    CU_ASSERT_STRING_EQUAL(
+        service_heard(s),
+        "POST /exec HTTP/1.1\r\nconnection: Upgrade\r\nupgrade: tcp\r\ncontent-length: 5\r\nhost: a\r\n\r\nhello");
+    service_forget(s);
+    service_says(s, "HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\nout");
+    UNTIL(c->received == 3);
+    call_sends(c, "", 0, true); /* the EOF of the request, which the 101 has overtaken */
+    settle();
+    call_sends(c, "in", 2, false);
+    service_wait(0, "in");
+    CU_ASSERT(!s->ended);
+    rig_stop();
+}
+
+/* Off: origin_request_is_sent() out of final_head(). */
+static void a_101_before_the_whole_request(void) {
+    rig_go();
+    struct call *c =
+        call_http("POST", "/exec",
+                  HEADERS(H("connection", "Upgrade"), H("upgrade", "tcp"), H("content-length", "5"), H("host", "a")), 4,
+                  "hel", false);
+    struct service_conn *s = service_wait(0, "hel");
+    service_says(s, "HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n");
+    UNTIL(c->closes);
+    CU_ASSERT_EQUAL(c->heads, 0);
+    CU_ASSERT_PTR_NOT_NULL(strstr(c->reason, "a 101 before the whole request"));
+    rig_stop();
+}
+
 static void a_101_in_pieces(void) {
     rig_go();
     struct call *c = call_upgrade();
@@ -503,6 +541,8 @@ static const struct tap_test tests[] = {
     {"a destroyed target resets its streams", a_destroyed_target_resets_its_streams},
     {"a stream of the wrong kind", a_stream_of_the_wrong_kind},
     {"an upgrade becomes raw bytes", an_upgrade_becomes_raw_bytes},
+    {"an upgrade with a body", an_upgrade_with_a_body},
+    {"a 101 before the whole request", a_101_before_the_whole_request},
     {"a 101 in pieces", a_101_in_pieces},
     {"a refused upgrade is an answer", a_refused_upgrade_is_an_answer},
     {"a visitor who leaves an upgrade", a_visitor_who_leaves_an_upgrade},

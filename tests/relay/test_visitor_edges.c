@@ -486,8 +486,8 @@ static void test_declined_upgrades(void) {
     end();
 }
 
-/* Off: `refuse` in head_complete() without the upgrade. */
-static void test_upgrade_with_a_body(void) {
+/* A WebSocket has none. Off: `refuse` in head_complete() without the WebSocket. */
+static void test_websocket_with_a_body(void) {
     static const char *const framing[] = {"Content-Length: 5", "Transfer-Encoding: chunked"};
     begin();
     for (size_t i = 0; i < HT_ARRAY_LEN(framing); i++) {
@@ -501,6 +501,89 @@ static void test_upgrade_with_a_body(void) {
         leave(&v);
     }
     CU_ASSERT_EQUAL(d.n_streams, 0);
+    end();
+}
+
+/* docker's exec. What comes behind the body is kept back until the 101: were it sent on before, a service that declines
+ * would read it as a request (Pingora CVE-2026-2833). */
+static void test_upgrade_behind_a_body(void) {
+    begin();
+    struct visitor v = vis_connect(port);
+    vis_send(&v, POST "Connection: Upgrade\r\nUpgrade: tcp\r\nContent-Length: 5\r\n\r\nhel");
+    struct played_stream *st = opened(1);
+    CU_ASSERT(holds(st, "\"isUpgrade\":true"));
+    CU_ASSERT(holds(st, "[\"upgrade\",\"tcp\"],[\"content-length\",\"5\"]"));
+    UNTIL(ht_buf_size(&st->body) == 3);
+    CU_ASSERT_EQUAL(st->eofs, 0);
+    vis_send(&v, "loraw");
+    UNTIL(st->eofs == 1);
+    settle();
+    CU_ASSERT_EQUAL(ht_buf_size(&st->body), 5);
+    drv_head(&d, st->id, 101, "upgrade: tcp\nconnection: upgrade");
+    drv_send(&d);
+    vis_expect(&v, "HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: tcp\r\n\r\n");
+    UNTIL(ht_buf_size(&st->body) == 8);
+    CU_ASSERT_EQUAL(memcmp(ht_buf_head(&st->body), "helloraw", 8), 0);
+    drv_text(&d, st->id, "out");
+    drv_eof(&d, st->id);
+    drv_send(&d);
+    vis_expect(&v, "out");
+    shutdown(v.fd, SHUT_WR);
+    UNTIL(st->eofs == 2);
+    leave(&v);
+    /* Declined: what follows the body is nothing. */
+    v = vis_connect(port);
+    vis_send(&v, POST "Connection: Upgrade\r\nUpgrade: TLS/1.2\r\nContent-Length: 5\r\n\r\nhello" GET);
+    answer_x_to_all(2);
+    vis_expect(&v, OK_X_CLOSE);
+    vis_expect_end(&v, false);
+    leave(&v);
+    CU_ASSERT_EQUAL(d.n_streams, 2);
+    end();
+}
+
+/* Off: the 101 of check_head() without the request's end. */
+static void test_a_101_before_the_whole_request(void) {
+    begin();
+    struct visitor v = vis_connect(port);
+    vis_send(&v, POST "Connection: Upgrade\r\nUpgrade: tcp\r\nContent-Length: 5\r\n\r\nhel");
+    struct played_stream *st = opened(1);
+    UNTIL(ht_buf_size(&st->body) == 3);
+    drv_head(&d, st->id, 101, "upgrade: tcp");
+    drv_send(&d);
+    UNTIL(st->reset == WIRE_CODE_PROTOCOL_ERROR);
+    UNTIL(vis_got(&v) > 12);
+    CU_ASSERT_EQUAL(memcmp(ht_buf_head(&v.rx), "HTTP/1.1 502", 12), 0);
+    leave(&v);
+    end();
+}
+
+/* RFC 9110 7.8: ignored, and the request served. `own` false: a published driver. */
+static void test_upgrades_that_are_ignored(void) {
+    static const struct {
+        const char *fields, *body;
+        bool own;
+    } rows[] = {
+        {"Upgrade: h2c\r\nHTTP2-Settings: x\r\nConnection: HTTP2-Settings\r\nContent-Length: 5", "hello", true},
+        {"Upgrade: TLS/1.2\r\nTransfer-Encoding: chunked", "5\r\nhello\r\n0\r\n\r\n", true},
+        {"Upgrade: tcp\r\nContent-Length: 5", "hello", false},
+    };
+    begin();
+    for (unsigned i = 0; i < HT_ARRAY_LEN(rows); i++) {
+        char request[512];
+        d.owner.own_peer = rows[i].own;
+        struct visitor v = vis_connect(port);
+        snprintf(request, sizeof request, POST "Connection: Upgrade\r\n%s\r\n\r\n%s" GET, rows[i].fields, rows[i].body);
+        vis_send(&v, request);
+        CU_ASSERT(holds(opened(2 * i + 1), "\"isUpgrade\":false"));
+        CU_ASSERT_PTR_NULL(strstr(d.streams[2 * i].open, "upgrade\""));
+        answer_x_to_all(2 * i + 1);
+        vis_expect(&v, OK_X);
+        answer_x_to_all(2 * i + 2); /* the connection lives on */
+        vis_expect(&v, OK_X);
+        leave(&v);
+    }
+    d.owner.own_peer = true;
     end();
 }
 
@@ -579,7 +662,10 @@ int main(void) {
         {"statuses and the final mark", test_statuses},
         {"resets at each moment", test_resets},
         {"declined upgrades", test_declined_upgrades},
-        {"an upgrade with a body", test_upgrade_with_a_body},
+        {"a WebSocket with a body", test_websocket_with_a_body},
+        {"an upgrade behind a body", test_upgrade_behind_a_body},
+        {"a 101 before the whole request", test_a_101_before_the_whole_request},
+        {"upgrades that are ignored", test_upgrades_that_are_ignored},
         {"bodies are never requests", test_bodies_are_never_requests},
         {"Expect", test_expect},
         {NULL, NULL},
