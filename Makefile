@@ -68,7 +68,9 @@ $(eval $(call gen_rule,events_gen.c,$(OPTS) gen/events.py gen/templates/events_g
 # For users: what the shells complete, and the manual, a page for each command.
 SHELLS := bash zsh fish
 $(foreach s,$(SHELLS),$(eval $(call gen_rule,completion.$(s),$(OPTS) gen/completions.py gen/templates/completion.$(s).j2)))
-COMMANDS := $(shell sed -n '/^commands:/,/^config:/s/^  - name: //p' spec/options.yaml | tr ' ' '-')
+$(foreach h,h c,$(eval $(call gen_rule,completions_gen.$(h),$(OPTS) gen/completions.py gen/templates/completions_gen.$(h).j2 \
+	$(SHELLS:%=gen/templates/completion.%.j2))))
+COMMANDS := $(shell sed -n '/^commands:/,/^hints:/s/^  - name: //p' spec/options.yaml | tr ' ' '-')
 MAN   := $(GEN)/man
 PAGES := hoody-tunnel.1 $(COMMANDS:%=hoody-tunnel-%.1) hoody-tunnel.yaml.5
 $(foreach p,$(PAGES),$(eval $(call gen_rule,man/$(p),$(OPTS) gen/manpages.py gen/templates/program.1.j2 \

@@ -26,6 +26,8 @@ OUTPUTS = {
     "openapi.json": "gen.openapi",
     "events_gen.h": "gen.events",
     "events_gen.c": "gen.events",
+    "completions_gen.h": "gen.completions",
+    "completions_gen.c": "gen.completions",
     "completion.bash": "gen.completions",
     "completion.zsh": "gen.completions",
     "completion.fish": "gen.completions",

@@ -1,6 +1,7 @@
 """spec/options.yaml -> what bash, zsh and fish complete."""
 
 from gen import options
+from gen.ctext import c_string
 from gen.render import banner, render as render_template
 
 
@@ -48,8 +49,18 @@ def first_sentence(text):
     return text.split(". ")[0].rstrip(".")
 
 
+SHELLS = ("bash", "zsh", "fish")
+
+
 def render(name, spec_dir):
     model = options.load(spec_dir)
+    if name.startswith("completions_gen."):
+        files = [(shell, _file(f"completion.{shell}", model).splitlines()) for shell in SHELLS]
+        return render_template(f"{name}.j2", banner=banner("options.yaml"), files=files, c=c_string)
+    return _file(name, model)
+
+
+def _file(name, model):
     return render_template(
         f"{name}.j2", banner=banner("options.yaml"), program=model["program"], commands=model["commands"],
         groups=_groups(model["commands"]), shown=_shown, spellings=_spellings, sh=single_quoted, fish=fish_quoted,

@@ -228,8 +228,30 @@ def _unique(items, key, what, problems):
             seen[value] = item.line_of(key)
 
 
+def _hints(raw_hints, commands, problems):
+    """[(word, command or "", what to say)]: words of other tools in the place of a command, or among its options."""
+    found = {}
+    for raw in raw_hints:
+        for i, name in enumerate(raw.get("commands", ())):
+            if name not in commands:
+                problems.add(raw["commands"].line_of(i), f"there is no command '{name}' to give a hint for; name one of "
+                                                         + ", ".join(commands))
+        for i, word in enumerate(raw["words"]):
+            line = raw["words"].line_of(i)
+            if word.startswith("-") != ("commands" in raw):
+                problems.add(line, f"the hint for '{word}': an option's has 'commands', a command's has none")
+            for name in raw.get("commands", [""]):
+                taken = {s for o in commands[name].options for s in (f"--{o.name}", f"-{o.short}")} if name in commands else commands
+                if word in taken:
+                    problems.add(line, f"the hint for '{word}': it is one of ours and needs none")
+                if (word, name) in found:
+                    problems.add(line, f"the hint for '{word}' is given twice; leave one of them out")
+                found[word, name] = raw["doc"]
+    return [(word, name, says) for (word, name), says in found.items()]
+
+
 def load(spec_dir):
-    """The checked model of options.yaml: {program, doc, exit_codes, commands, options}."""
+    """The checked model of options.yaml: {program, doc, exit_codes, commands, hints, options}."""
     path = os.path.join(spec_dir, "options.yaml")
     doc = specfile.load(path, os.path.join(spec_dir, "options.schema.json"))
     problems = specfile.Problems(doc.path)
@@ -278,9 +300,10 @@ def load(spec_dir):
         if unless and not any(o.name == unless and o.type == "bool" for o in commands[raw["name"]].options):
             problems.add(raw["args"].line_of("unless"), f"command '{raw['name']}': '{unless}' must be one of its "
                                                         "bool options")
+    hints = _hints(doc["hints"], commands, problems)
     config = configfile.load(doc["config"], options, lambda key: _option(key, _check_values(key, problems)), problems)
     problems.check()
-    return {"config": config, "events": list(doc["events"]), "program": doc["program"], "doc": doc["doc"], "date": doc["date"], "exit_codes": list(doc["exit_codes"]),
+    return {"config": config, "hints": hints, "events": list(doc["events"]), "program": doc["program"], "doc": doc["doc"], "date": doc["date"], "exit_codes": list(doc["exit_codes"]),
             "commands": list(commands.values()), "options": options}
 
 
@@ -358,6 +381,6 @@ def render(name, spec_dir):
     model = load(spec_dir)
     return render_template(
         f"{name}.j2", banner=banner("options.yaml"), c=c_string, comment=comment, help_lines=help_lines,
-        overview_lines=overview_lines, model=model, program=model["program"], commands=model["commands"], mappings=model["config"]["mappings"], exit_codes=model["exit_codes"],
+        overview_lines=overview_lines, hints=model["hints"], model=model, program=model["program"], commands=model["commands"], mappings=model["config"]["mappings"], exit_codes=model["exit_codes"],
         enums=[o for o in model["options"] if o.type == "enum"],
         headers=sorted({o.c_enum["header"] for o in model["options"] if o.type == "enum" and o.c_enum["header"]}))

@@ -2,7 +2,8 @@
  * The program `hoody-tunnel`: what its files share.
  *
  *   main.c          finds the command and runs it
- *   common.c        complaints, help and version
+ *   common.c        complaints, help
+ *   cmd_about.c     version, completion
  *   cmd_tunnel.c    expose, pull
  *   cmd_up.c        up, config check
  *   config*.c       the file of up (config.h)
@@ -50,6 +51,8 @@ int cmd_health(int argc, char **argv);
 int cmd_ready(int argc, char **argv);
 int cmd_metrics(int argc, char **argv);
 int cmd_events(int argc, char **argv);
+int cmd_version(int argc, char **argv);
+int cmd_completion(int argc, char **argv);
 
 /* How the program was called, for commands that a reader may copy. */
 extern const char *cli_program;

@@ -54,11 +54,6 @@ bool cli_use_color(enum opt_color color, int fd) {
     return !(never && *never) && isatty(fd) && !(term && strcmp(term, "dumb") == 0);
 }
 
-int cli_version(void) {
-    printf("hoody-tunnel %s\n", ht_version());
-    return OPT_EXIT_OK;
-}
-
 int cli_parse_result(int rc, enum opt_command_id command, const struct ht_errmsg *err) {
     if (rc == OPT_HELP) {
         opt_commands[command].help(stdout);

@@ -435,6 +435,14 @@ int cli_config_parse(struct cli_config *c, const char *name, const char *text, s
         cli_config_problem(c, (struct cli_mark){1, 1}, "the file is larger than %u bytes", CLI_CONFIG_MAX);
         return HT_EINVAL;
     }
+    if (n >= 2 && (memcmp(text, "\xff\xfe", 2) == 0 || memcmp(text, "\xfe\xff", 2) == 0)) {
+        cli_config_problem(c, (struct cli_mark){1, 1}, "the file is UTF-16; save it as UTF-8");
+        return HT_EINVAL;
+    }
+    if (n >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0) { /* a byte order mark, as some editors write (YAML 1.2, 5.2) */
+        text += 3;
+        n -= 3;
+    }
     if (!yaml_parser_initialize(&r.yaml))
         return HT_ENOMEM;
     yaml_parser_set_encoding(&r.yaml, YAML_UTF8_ENCODING);

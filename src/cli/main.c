@@ -1,7 +1,24 @@
 #include "cli/cli.h"
 
+#include "driver/url.h"
 #include "kit/kit.h"
 #include "kit/sandbox.h"
+
+/* "hoody-tunnel 3000": what is meant is clear, and is not done: it would open this machine to others. */
+static bool names_a_target(const char *word) {
+    struct driver_target target;
+    struct ht_slice port;
+    struct cli_target parsed;
+    const char *local;
+    if (driver_target_is_pair(word, &port, &local))
+        cli_complain("the command comes first: %s expose %.*s=%s", cli_program, HT_SLICE_ARG(port), local);
+    else if (cli_target_parse(&parsed, word, NULL) == HT_OK &&
+             driver_target_parse(&target, parsed.local, NULL) == HT_OK)
+        cli_complain("the command comes first: %s expose %s", cli_program, word);
+    else
+        return false;
+    return true;
+}
 
 int main(int argc, char **argv) {
     static int (*const run[OPT_COMMANDS])(int, char **) = {
@@ -19,6 +36,8 @@ int main(int argc, char **argv) {
         [OPT_CMD_READY] = cmd_ready,
         [OPT_CMD_METRICS] = cmd_metrics,
         [OPT_CMD_EVENTS] = cmd_events,
+        [OPT_CMD_VERSION] = cmd_version,
+        [OPT_CMD_COMPLETION] = cmd_completion,
     };
     const struct opt_command *command = NULL;
     struct ht_errmsg err;
@@ -38,7 +57,8 @@ int main(int argc, char **argv) {
     if (rc == OPT_VERSION)
         return cli_version();
     if (rc < 0) {
-        cli_complain("%s", err.text);
+        if (!names_a_target(argv[used < argc ? used : 0]))
+            cli_complain("%s", err.text);
         fprintf(stderr, "Try `hoody-tunnel --help`.\n");
         return OPT_EXIT_USAGE;
     }

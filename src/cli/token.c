@@ -28,6 +28,10 @@ static int read_file(const char *file, char out[CLI_TOKEN_MAX + 1], struct ht_er
     close(fd);
     if (r < 0)
         return ht_fail(err, HT_EIO, "the token file %s cannot be read: %s", file, strerror(saved));
+    if (n >= 3 && memcmp(out, "\xef\xbb\xbf", 3) == 0) { /* a byte order mark, as some editors write */
+        n -= 3;
+        memmove(out, out + 3, n);
+    }
     char *end = memchr(out, '\n', n);
     n = end ? (size_t)(end - out) : n;
     if (n > CLI_TOKEN_MAX)

@@ -110,7 +110,8 @@ struct ht_tunnel_options {
     size_t size; /* sizeof(struct ht_tunnel_options) */
     /*
      * The kit: ws://host[:port][/path] or wss://...; http and https mean the same as ws and wss. Without a scheme it is
-     * ws for a host that is this machine and wss for any other. Without a path it is the protocol's own.
+     * ws for a host that is this machine and wss for any other. A path that ends in
+     * /connect is taken as it is; any other, or none, is a prefix, and the protocol's own path follows it.
      */
     const char *url;
     const char *token;           /* bearer token; NULL: none. Never logged, wiped when the tunnel is destroyed */

@@ -122,6 +122,28 @@ static bool strip_scheme(struct ht_slice *s, const char *scheme) {
     return true;
 }
 
+static bool ends_with(struct ht_slice s, const char *tail) {
+    size_t n = strlen(tail);
+    return s.n >= n && memcmp(s.p + s.n - n, tail, n) == 0;
+}
+
+/*
+ * The path of a kit's URL with its query. One that ends as the protocol's own does ("/connect") is meant as it is; any
+ * other is where the edge before the kit has put it, and the protocol's own follows, or the rest of it. As snprintf().
+ */
+static int complete_path(char *out, size_t cap, struct ht_slice given, const char *connect_path) {
+    const char *query = given.n ? memchr(given.p, '?', given.n) : NULL;
+    const char *last = strrchr(connect_path, '/'); /* "/connect" */
+    struct ht_slice path = ht_slice_of(given.p, query ? (size_t)(query - given.p) : given.n);
+    struct ht_slice rest = ht_slice_of(query, given.n - path.n);
+    char root[DRIVER_PATH_MAX];
+    snprintf(root, sizeof root, "%.*s", (int)(last - connect_path), connect_path);
+    while (path.n > 0 && path.p[path.n - 1] == '/')
+        path.n--;
+    const char *more = ends_with(path, last) ? "" : ends_with(path, root) ? last : connect_path;
+    return snprintf(out, cap, "%.*s%s%.*s", HT_SLICE_ARG(path), more, HT_SLICE_ARG(rest));
+}
+
 int driver_url_parse(struct driver_url *u, const char *text, const char *default_path, struct ht_errmsg *err) {
     struct ht_slice s = ht_slice_str(text);
     *u = (struct driver_url){0};
@@ -166,10 +188,7 @@ int driver_url_parse(struct driver_url *u, const char *text, const char *default
     int at = snprintf(u->host_field, sizeof u->host_field, "%s%s%s", v6 ? "[" : "", u->host, v6 ? "]" : "");
     if (u->port != own)
         snprintf(u->host_field + at, sizeof u->host_field - (size_t)at, ":%u", u->port);
-    bool empty_path = path.n == 0 || path.p[0] == '?' || (path.p[0] == '/' && (path.n == 1 || path.p[1] == '?'));
-    const char *query = path.n ? memchr(path.p, '?', path.n) : NULL;
-    at = empty_path ? snprintf(u->path, sizeof u->path, "%s%s", default_path, query ? query : "")
-                    : snprintf(u->path, sizeof u->path, "%.*s", HT_SLICE_ARG(path));
+    at = complete_path(u->path, sizeof u->path, path, default_path);
     if (at < 0 || (size_t)at >= sizeof u->path)
         return ht_fail(err, HT_EINVAL, "the path of the kit's URL has more than %d characters", DRIVER_PATH_MAX);
     return HT_OK;

@@ -21,15 +21,16 @@ struct driver_url {
  *   ws://, wss://     as it is
  *   http://, https:// the same as ws:// and wss://
  *   host[:port][/path] without a scheme: ws:// when the host is this machine (localhost, 127.0.0.0/8, ::1), else wss://
- * Without a port it is the scheme's (80, 443); without a path, or with "/" alone, it is `default_path`. A user name, a
- * fragment and control bytes are refused. HT_EINVAL with *err.
+ * Without a port it is the scheme's (80, 443). A path is taken as it is when it ends in "/connect"; any other is a
+ * prefix, which `default_path` is put behind: "/edge" gives "/edge/api/v1/tunnel/connect", and so does
+ * "/edge/api/v1/tunnel". A user name, a fragment and control bytes are refused. HT_EINVAL with *err.
  */
 int driver_url_parse(struct driver_url *u, const char *text, const char *default_path,
                      struct ht_errmsg *err) HT_MUST_USE;
 
 /*
- * The path of the admin API's `resource` ("/health") beside a connect path: ".../connect" gives way to the resource;
- * any other path is taken as the API's root. HT_ESPACE: too long.
+ * The path of the admin API's `resource` ("/health") beside a connect path: ".../connect" gives way to the resource.
+ * HT_ESPACE: too long.
  */
 int driver_url_admin_path(const struct driver_url *u, const char *connect_path, const char *resource, char *out,
                           size_t cap) HT_MUST_USE;

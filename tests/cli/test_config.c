@@ -197,6 +197,23 @@ static void failing_memory(void) {
     CU_ASSERT(i > 15 && i < 1000);
 }
 
+/* As editors on Windows write them. */
+static void byte_order_marks(void) {
+    CU_ASSERT_EQUAL(parse("a.yaml", "\xef\xbb\xbfurl: ws://a\r\nexpose: [1]\r\n"), HT_OK);
+    CU_ASSERT_STRING_EQUAL(c.top.url, "ws://a");
+    cli_config_free(&c);
+    CU_ASSERT_EQUAL(parse("a.yaml", "\xef\xbb\xbfulr: ws://a\nexpose: [1]\n"), HT_EINVAL);
+    CU_ASSERT(c.n_problems == 1 && c.problems[0].at.line == 1 && c.problems[0].at.column == 1);
+    cli_config_free(&c);
+    CU_ASSERT_EQUAL(cli_config_parse(&c, "a.yaml",
+                                     "\xff\xfe"
+                                     "e\0",
+                                     4),
+                    HT_EINVAL);
+    CU_ASSERT(c.n_problems == 1 && strstr(c.problems[0].text, "save it as UTF-8"));
+    cli_config_free(&c);
+}
+
 static void files(void) {
     struct ht_errmsg err;
     CU_ASSERT_EQUAL(cli_config_load(&c, "/nonexistent/x.yaml", &err), HT_EIO);
@@ -215,6 +232,7 @@ static const struct tap_test tests[] = {
     {"all mistakes in their order", all_mistakes_in_their_order},
     {"too much of it", too_much_of_it},
     {"failing memory", failing_memory},
+    {"byte order marks", byte_order_marks},
     {"files", files},
     {NULL, NULL},
 };

@@ -76,11 +76,17 @@ static void tokens(void) {
         size_t n;
         const char *token, *says;
     } rows[] = {
-        {"secret\n", 7, "secret", NULL}, {"secret", 6, "secret", NULL},     {"secret \t\r\nmore\n", 14, "secret", NULL},
-        {"", 0, NULL, "empty"},          {"\nsecret", 7, NULL, "empty"},    {"two words", 9, NULL, "space"},
-        {"a\0b", 3, NULL, "NUL"},        {"k\xc3\xa4se", 5, NULL, "ASCII"},
+        {"secret\n", 7, "secret", NULL},
+        {"secret", 6, "secret", NULL},
+        {"secret \t\r\nmore\n", 14, "secret", NULL},
+        {"", 0, NULL, "empty"},
+        {"\nsecret", 7, NULL, "empty"},
+        {"two words", 9, NULL, "space"},
+        {"a\0b", 3, NULL, "NUL"},
+        {"k\xc3\xa4se", 5, NULL, "ASCII"},
+        {"\xef\xbb\xbfsecret\r\n", 11, "secret", NULL},
     };
-    char token[CLI_TOKEN_MAX + 1];
+    char token[CLI_TOKEN_MAX + 1]; /* the last row has a byte order mark */
     struct capture c;
     for (size_t i = 0; i < HT_ARRAY_LEN(rows); i++) {
         struct ht_errmsg e = {""};

@@ -13,14 +13,14 @@ static void good_urls(void) {
         {"ws://kit.example", "kit.example", "kit.example", WIRE_CONNECT_PATH, 80, false},
         {"wss://kit.example", "kit.example", "kit.example", WIRE_CONNECT_PATH, 443, true},
         {"wss://kit.example/", "kit.example", "kit.example", WIRE_CONNECT_PATH, 443, true},
-        {"WSS://Kit.Example:8443/x/y", "Kit.Example", "Kit.Example:8443", "/x/y", 8443, true},
+        {"WSS://Kit.Example:8443/x/y", "Kit.Example", "Kit.Example:8443", "/x/y" WIRE_CONNECT_PATH, 8443, true},
         {"http://kit.example:50", "kit.example", "kit.example:50", WIRE_CONNECT_PATH, 50, false},
         {"https://kit.example", "kit.example", "kit.example", WIRE_CONNECT_PATH, 443, true},
         {"https://kit.example:443", "kit.example", "kit.example", WIRE_CONNECT_PATH, 443, true},
         {"ws://kit.example:443", "kit.example", "kit.example:443", WIRE_CONNECT_PATH, 443, false},
         {"127.0.0.1:50", "127.0.0.1", "127.0.0.1:50", WIRE_CONNECT_PATH, 50, false},
         {"127.9.9.9", "127.9.9.9", "127.9.9.9", WIRE_CONNECT_PATH, 80, false},
-        {"localhost:8080/t", "localhost", "localhost:8080", "/t", 8080, false},
+        {"localhost:8080/t", "localhost", "localhost:8080", "/t" WIRE_CONNECT_PATH, 8080, false},
         {"LocalHost:8080", "LocalHost", "LocalHost:8080", WIRE_CONNECT_PATH, 8080, false},
         {"[::1]:50", "::1", "[::1]:50", WIRE_CONNECT_PATH, 50, false},
         {"[::1]", "::1", "[::1]", WIRE_CONNECT_PATH, 80, false},
@@ -28,7 +28,13 @@ static void good_urls(void) {
         {"kit.example", "kit.example", "kit.example", WIRE_CONNECT_PATH, 443, true},
         {"192.0.2.1:50", "192.0.2.1", "192.0.2.1:50", WIRE_CONNECT_PATH, 50, true},
         {"[2001:db8::1]:50", "2001:db8::1", "[2001:db8::1]:50", WIRE_CONNECT_PATH, 50, true},
-        {"ws://k/a/b?c=d", "k", "k", "/a/b?c=d", 80, false},
+        {"ws://k/a/b?c=d", "k", "k", "/a/b" WIRE_CONNECT_PATH "?c=d", 80, false},
+        {"ws://k/a/connect?c=d", "k", "k", "/a/connect?c=d", 80, false},
+        {"ws://k/connect/", "k", "k", "/connect", 80, false},
+        {"ws://k/edge/", "k", "k", "/edge" WIRE_CONNECT_PATH, 80, false},
+        {"https://k/edge/api/v1/tunnel", "k", "k", "/edge" WIRE_CONNECT_PATH, 443, true},
+        {"https://k/edge/api/v1/tunnel/connect", "k", "k", "/edge" WIRE_CONNECT_PATH, 443, true},
+        {"ws://k//", "k", "k", WIRE_CONNECT_PATH, 80, false},
         {"ws://k?c=d", "k", "k", WIRE_CONNECT_PATH "?c=d", 80, false},
         {"ws://k/?c=d", "k", "k", WIRE_CONNECT_PATH "?c=d", 80, false},
         {"ws://under_score.example", "under_score.example", "under_score.example", WIRE_CONNECT_PATH, 80, false},
@@ -105,11 +111,11 @@ static void long_urls(void) {
     CU_ASSERT_EQUAL(driver_url_parse(&u, text, WIRE_CONNECT_PATH, &e), HT_EINVAL);
     memset(text, 'a', sizeof text);
     text[1] = '/';
-    text[1 + DRIVER_PATH_MAX] = '\0';
+    memcpy(text + 1 + DRIVER_PATH_MAX - 8, "/connect", 9);
     CU_ASSERT_EQUAL(driver_url_parse(&u, text, WIRE_CONNECT_PATH, &e), 0);
     CU_ASSERT_EQUAL(strlen(u.path), DRIVER_PATH_MAX);
-    text[1 + DRIVER_PATH_MAX] = 'a';
-    text[2 + DRIVER_PATH_MAX] = '\0';
+    memcpy(text + 2 + DRIVER_PATH_MAX - 8, "a/connect" + 1, 9);
+    text[1 + DRIVER_PATH_MAX - 8] = 'a';
     CU_ASSERT_EQUAL(driver_url_parse(&u, text, WIRE_CONNECT_PATH, &e), HT_EINVAL);
 }
 
@@ -123,6 +129,7 @@ static void admin_paths(void) {
         {"ws://k/api/v1/tunnel", "/api/v1/tunnel/health"},
         {"ws://k/api/v1/tunnel/", "/api/v1/tunnel/health"},
         {"ws://k/edge/api/v1/tunnel/connect", "/edge/api/v1/tunnel/health"},
+        {"ws://k/edge", "/edge/api/v1/tunnel/health"},
         {"ws://k/connect", "/health"},
     };
     for (size_t i = 0; i < HT_ARRAY_LEN(rows); i++) {

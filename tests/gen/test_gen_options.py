@@ -326,6 +326,13 @@ def _():
         assert PROBE.run(*args) == f"find={want}\n", args
 
 
+@case("words of other tools have their hint, before what is near; a hint must not be for one of our own words")
+def _():
+    assert PROBE.run("http", "3000").startswith("find=-7 there is no command `http`; `hoody-tunnel expose 3000` ")
+    assert error("expose", "1", "--port", "80").startswith("unknown option --port; the container's port stands left of a =")
+    assert error("expose", "1", "-p80").startswith("unknown option -p80; the container's port")
+
+
 @case("each allocation may fail; nothing leaks")
 def _():
     assert parse("fail", "serve", "--trusted-proxy", "10.0.0.0/8,::1") == {"failed": "9"}

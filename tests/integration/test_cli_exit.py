@@ -175,7 +175,17 @@ def check(world, _name, code):
     }[code]()
 
 
-RUNS = {"serve": kit, "demo": demo, "ready": ready, "config check": check, **{name: tunnel for name in TUNNELS},
+def about(_world, name, code):
+    words = ["completion", "bash"] if name == "completion" else [name]
+
+    def full():
+        with open("/dev/full", "w", encoding="ascii") as disk:
+            return subprocess.run([BIN, *words], stdout=disk, stderr=subprocess.DEVNULL, check=False, timeout=30).returncode
+
+    return {"ok": lambda: status_of(*words), "failure": full, "usage": lambda: status_of(*words, "more")}[code]()
+
+
+RUNS = {"version": about, "completion": about, "serve": kit, "demo": demo, "ready": ready, "config check": check, **{name: tunnel for name in TUNNELS},
         **{name: admin for name in ADMIN}}
 
 

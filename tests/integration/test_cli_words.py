@@ -1,6 +1,9 @@
 """What a newcomer types: the words and spellings of other tools, what is missing, and what he is told then."""
 
-from tests.integration.harness import Folder, Tunnel, command, connect, http_service
+import json
+import os
+
+from tests.integration.harness import ROOT, Folder, Tunnel, command, connect, http_service
 from tests.support.tap import case, main
 
 
@@ -52,6 +55,66 @@ def _():
                         ("tcp://localhost:5432", "write localhost:5432"), ("http://me:s3cret@localhost:3000", "names a user")):
         status, _out, err = command("expose", text, *NOBODY)
         assert status == 2 and right in err and "s3cret" not in err, (text, status, err)
+
+
+@case("words of other tools: what they are here; a target without a command is shown with one, and nothing is opened")
+def _():
+    for words, right in ((["http", "3000"], "`hoody-tunnel expose 3000`"), (["tcp", "5432"], "`hoody-tunnel pull 5432`"),
+                         (["client"], "`hoody-tunnel expose 3000`"), (["status"], "`hoody-tunnel list`"),
+                         (["server"], "`hoody-tunnel serve`"), (["udp", "53"], "UDP is not carried"),
+                         (["8080:3000"], " expose 8080=3000"), (["3000"], " expose 3000"), (["localhost:3000"], " expose localhost:3000"),
+                         (["expose", "-p", "8080", "3000"], "`hoody-tunnel expose 8080=3000`"),
+                         (["expose", "-p8080", "3000"], "left of a ="), (["pull", "--port=80", "1"], "left of a ="),
+                         (["serve", "-p", "80"], "--listen"), (["list", "--server", "x"], "--url"), (["up", "-c", "x"], "-f or --file"),
+                         (["expose", "3000", "-k"], "--ca"), (["expose", "3000", "-v"], "--log-level debug"),
+                         (["completion", "csh"], "bash, zsh and fish")):
+        status, out, err = command(*words)
+        assert status == 2 and not out and right in err, (words, status, out, err)
+
+
+@case("version and completion SHELL: what --version says, and the files that make install puts in place")
+def _():
+    status, out, _err = command("version")
+    assert status == 0 and out == command("--version")[1], out
+    for shell in ("bash", "zsh", "fish"):
+        status, out, _err = command("completion", shell)
+        with open(os.path.join(ROOT, os.environ.get("W", "build"), "gen", f"completion.{shell}"), encoding="utf-8") as f:
+            assert status == 0 and out == f.read(), shell
+
+
+@case("a path of --url is a prefix of the protocol's own, for the tunnel and for the kit's API")
+def _():
+    seen = []
+
+    def edge(head, _body):
+        seen.append(head.split()[1])
+        return b"HTTP/1.1 404 No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+
+    with http_service(edge) as web:
+        base = f"http://127.0.0.1:{web.port}"
+        for path, connect_path in (("/team/a", "/team/a/api/v1/tunnel/connect"), ("/team/a/", "/team/a/api/v1/tunnel/connect"),
+                                   ("/team/a/api/v1/tunnel", "/team/a/api/v1/tunnel/connect"), ("/own/connect", "/own/connect"),
+                                   ("/team?key=1", "/team/api/v1/tunnel/connect?key=1")):
+            assert command("expose", "1", "--url", base + path, "--retry-for", "0")[0] != 0
+            assert seen.pop() == connect_path and not seen, (path, seen)
+        for path, api in (("/team/a", "/team/a/api/v1/tunnel/tunnels"), ("/team/api/v1/tunnel/connect", "/team/api/v1/tunnel/tunnels"),
+                          ("/own/connect", "/own/tunnels")):
+            assert command("list", "--url", base + path)[0] == 1
+            assert seen.pop() == api and not seen, (path, seen)
+        assert command("ready", "--url", base + "/team/a")[0] == 1
+        assert seen == ["/team/a/readyz"], seen
+
+
+@case("a byte order mark at the beginning of the file and of the token's file is no part of them")
+def _():
+    with Folder() as folder, Tunnel(env={"HOODY_TUNNEL_TOKEN": "s3cret"}) as t:
+        t.kit.get = lambda path: json.loads(t.kit.request("GET", path, {"Authorization": "Bearer s3cret"})[1])
+        for name, text in (("t.yaml", f"url: {t.kit.url}\r\ntoken-file: token\r\nexpose: ['0=9']\r\n"), ("token", "s3cret\r\n")):
+            with open(folder.join(name), "w", encoding="utf-8-sig", newline="") as f:
+                f.write(text)
+        status, out, err = command("config", "check", "-f", folder.join("t.yaml"))
+        assert status == 0 and "is good" in out, (status, out, err)
+        assert command("list", "--url", t.kit.url, "--token-file", folder.join("token"))[0] == 0
 
 
 if __name__ == "__main__":
