@@ -175,11 +175,15 @@ static const struct mux_session_ops session_ops = {
     .over = session_over,
 };
 
-static bool has_capability(const struct wire_hello_ok *ok, const char *name) {
-    for (size_t i = 0; i < ok->n_capabilities; i++)
-        if (ht_slice_is(ok->capabilities[i], name))
-            return true;
-    return false;
+/* What this driver names in HELLO. */
+static unsigned our_caps(const struct driver_sock *s) {
+    unsigned caps = MUX_CAPS & wire_caps_in(s->version);
+    return caps & ~(unsigned)WIRE_CAP_CLIENT;
+}
+
+/* Rule EXT-1: a kit that accepts what was not named gets nothing of it. */
+static unsigned agreed(const struct driver_sock *s, const struct wire_hello_ok *ok) {
+    return our_caps(s) & wire_caps_of(s->version, ok->capabilities, ok->n_capabilities);
 }
 
 static int make_session(struct ht_tunnel *t, const struct wire_hello_ok *ok) {
@@ -195,7 +199,7 @@ static int make_session(struct ht_tunnel *t, const struct wire_hello_ok *ok) {
         .pong_timeout_ms = t->pong_timeout_ms,
         .measure_interval_ms = t->measure_every_ms,
         .own_peer = ok->n_capabilities > 0,
-        .auto_window = has_capability(ok, WIRE_CAP_AUTO_WINDOW),
+        .caps = agreed(&t->socks[0], ok),
         .metrics = &t->metrics,
         .random = ht_random_bytes,
     };
@@ -216,7 +220,7 @@ static void link_hello_ok(void *ctx, const struct wire_hello_ok *ok) {
     t->was_up = t->told_up = true;
     t->up_at = io_now_ms(t->loop);
     t->granted = wire_frame_in(s->version, WIRE_JOIN) ? (unsigned)ht_min(ok->connections_granted, t->connections) : 1;
-    t->reissues = wire_frame_in(s->version, WIRE_REISSUE_JOIN_TICKETS) && has_capability(ok, WIRE_CAP_REISSUE_TICKETS);
+    t->reissues = agreed(s, ok) & WIRE_CAP_REISSUE_TICKETS;
     t->rtt_us = 0;
     t->sessions++;
     t->session_id[0] = '\0';
@@ -269,14 +273,11 @@ static const struct mux_link_ops link_ops = {
 /* ---- the primary socket ---- */
 
 static int say_hello(struct driver_sock *s) {
-    static const struct ht_slice capabilities[] = {{WIRE_CAP_AUTO_WINDOW, sizeof WIRE_CAP_AUTO_WINDOW - 1},
-                                                   {WIRE_CAP_MULTI_WS, sizeof WIRE_CAP_MULTI_WS - 1},
-                                                   {WIRE_CAP_REISSUE_TICKETS, sizeof WIRE_CAP_REISSUE_TICKETS - 1},
-                                                   {WIRE_CAP_SHARD_MAP, sizeof WIRE_CAP_SHARD_MAP - 1}};
+    struct ht_slice capabilities[WIRE_N_CAPABILITIES];
     struct ht_tunnel *t = s->t;
     struct wire_hello hello = {.version = s->version,
                                .capabilities = capabilities,
-                               .n_capabilities = wire_frame_in(s->version, WIRE_JOIN) ? HT_ARRAY_LEN(capabilities) : 1,
+                               .n_capabilities = wire_caps_names(our_caps(s), capabilities),
                                .has_max_connections = wire_frame_in(s->version, WIRE_JOIN),
                                .max_connections = t->connections};
     if (t->token) {

@@ -68,7 +68,7 @@ static inline size_t kit_bound_session(const struct opt_serve *o) {
     size_t held = (size_t)o->session_buffer + o->session_initial_window;
     size_t all = (size_t)o->max_streams_per_session * o->stream_initial_window;
     return (size_t)o->max_connections * kit_bound_socket() + KIT_BOUND_GROWTH * (size_t)(2 * MUX_QUEUE_MAX) +
-           (size_t)o->max_streams_per_session * kit_bound_waiting() +
+           MUX_TRAILERS_MAX + (size_t)o->max_streams_per_session * kit_bound_waiting() +
            KIT_BOUND_GROWTH * KIT_BOUND_CHUNKED * ht_min(held, all);
 }
 

@@ -56,7 +56,7 @@ struct answer {
     struct wire_hello_ok ok;
     struct wire_resumed_bind binds[KIT_MAX_RESUMED_BINDS];
     struct wire_join_ticket tickets[WIRE_LIMIT_MAX_CONNECTIONS];
-    struct ht_slice capabilities[4];
+    struct ht_slice capabilities[WIRE_N_CAPABILITIES];
 };
 
 static void add_resumed_bind(void *ctx, const struct relay_binding_info *info) {
@@ -71,21 +71,9 @@ static void add_resumed_bind(void *ctx, const struct relay_binding_info *info) {
     };
 }
 
-/* Rule EXT-1: the driver has named it, and the version that it speaks has it. */
-static bool names(const struct kit_sock *sock, const struct wire_hello *h, const char *capability) {
-    if (!wire_capability_in(sock->version, ht_slice_str(capability)))
-        return false;
-    for (size_t i = 0; i < h->n_capabilities; i++)
-        if (ht_slice_is(h->capabilities[i], capability))
-            return true;
-    return false;
-}
-
-/* A driver that knows one of our own extensions needs none of the workarounds for published ones; `multi-ws` is theirs.
- */
-static bool is_own_peer(const struct kit_sock *sock, const struct wire_hello *h) {
-    return names(sock, h, WIRE_CAP_STREAM_RESUME) || names(sock, h, WIRE_CAP_SHARD_MAP) ||
-           names(sock, h, WIRE_CAP_REISSUE_TICKETS) || names(sock, h, WIRE_CAP_AUTO_WINDOW);
+/* Rule EXT-1: what the driver has named, and the version that it speaks has. */
+static unsigned named(const struct kit_sock *sock, const struct wire_hello *h) {
+    return wire_caps_of(sock->version, h->capabilities, h->n_capabilities);
 }
 
 static void fill_answer(struct kit_session *s, struct kit_sock *sock, const struct wire_hello *h, struct answer *a) {
@@ -98,8 +86,9 @@ static void fill_answer(struct kit_session *s, struct kit_sock *sock, const stru
             (unsigned)ht_max(1, ht_min(h->max_connections,
                                        ht_min(HT_MUTANT(HELLO_3_B) ? WIRE_LIMIT_MAX_CONNECTIONS : opt->max_connections,
                                               WIRE_LIMIT_OF(sock->version, MAX_CONNECTIONS))));
-    s->shard_map = names(sock, h, WIRE_CAP_SHARD_MAP) || HT_MUTANT(SHARD_1);
-    s->reissue_tickets = names(sock, h, WIRE_CAP_REISSUE_TICKETS);
+    unsigned agreed = named(sock, h) & MUX_CAPS;
+    s->shard_map = agreed & WIRE_CAP_SHARD_MAP || HT_MUTANT(SHARD_1);
+    s->reissue_tickets = agreed & WIRE_CAP_REISSUE_TICKETS;
     ok->session_id = ht_slice_str(s->id);
     ok->resumed = s->resumed;
     ok->resumed_binds = a->binds;
@@ -112,15 +101,10 @@ static void fill_answer(struct kit_session *s, struct kit_sock *sock, const stru
     ok->n_join_tickets = shards_begin(s, a->tickets);
     ok->has_max_streams = true;
     ok->max_streams = opt->max_streams_per_session;
+    ok->has_max_bindings = !HT_MUTANT(HELLO_10);
+    ok->max_bindings = opt->max_bindings_per_session;
     ok->capabilities = a->capabilities;
-    if (names(sock, h, WIRE_CAP_MULTI_WS))
-        a->capabilities[ok->n_capabilities++] = ht_slice_str(WIRE_CAP_MULTI_WS);
-    if (s->shard_map)
-        a->capabilities[ok->n_capabilities++] = ht_slice_str(WIRE_CAP_SHARD_MAP);
-    if (s->reissue_tickets)
-        a->capabilities[ok->n_capabilities++] = ht_slice_str(WIRE_CAP_REISSUE_TICKETS);
-    if (names(sock, h, WIRE_CAP_AUTO_WINDOW) || HT_MUTANT(EXT_1))
-        a->capabilities[ok->n_capabilities++] = ht_slice_str(WIRE_CAP_AUTO_WINDOW);
+    ok->n_capabilities = wire_caps_names(agreed | (HT_MUTANT(EXT_1) ? WIRE_CAP_AUTO_WINDOW : 0), a->capabilities);
     ok->has_server = true;
     ok->server = ht_slice_str("hoody-tunnel/" KIT_VERSION);
 }
@@ -128,7 +112,8 @@ static void fill_answer(struct kit_session *s, struct kit_sock *sock, const stru
 static struct mux_session *make_mux(struct kit_session *s, struct kit_sock *sock, const struct wire_hello *h) {
     struct kit *k = s->kit;
     const struct opt_serve *opt = k->opt;
-    s->owner.own_peer = is_own_peer(sock, h);
+    unsigned caps = named(sock, h);
+    s->owner.own_peer = caps & WIRE_CAPS_OURS;
     struct mux_config cfg = {
         .role = WIRE_ROLE_KIT,
         .version = sock->version,
@@ -141,7 +126,7 @@ static struct mux_session *make_mux(struct kit_session *s, struct kit_sock *sock
         .idle_timeout_ms = opt->idle_timeout_ms,
         .first_stream_id = s->next_stream_id,
         .own_peer = s->owner.own_peer,
-        .auto_window = names(sock, h, WIRE_CAP_AUTO_WINDOW),
+        .caps = caps & MUX_CAPS,
         .metrics = &k->metrics,
         .random = ht_random_bytes,
     };

@@ -95,6 +95,7 @@ static int on_response_head(struct mux_session *s, struct mux_link *l, struct mu
     if (interim && ++st->interim > WIRE_LIMIT_MAX_INTERIM)
         return stream_violation(st, WIRE_CODE_ENHANCE_YOUR_CALM, "too many interim heads");
     st->head_done = head.final;
+    st->raw = head.status == 101;
     if (head.final && head.status != 101)
         stream_declined(st);
     stream_hold(st);
@@ -106,7 +107,7 @@ static int on_response_head(struct mux_session *s, struct mux_link *l, struct mu
     return 0;
 }
 
-/* What the peer may not do on this stream now, or NULL. For DATA and EOF alike. */
+/* What the peer may not do on this stream now, or NULL. For DATA, trailers and EOF; after trailers an EOF is fine. */
 static const char *out_of_order(const struct mux_session *s, const struct mux_stream *st, enum wire_code *code) {
     if (st->remote_ended && !HT_MUTANT(STREAM_4)) { /* STREAM-4 */
         *code = WIRE_CODE_STREAM_CLOSED;
@@ -116,16 +117,43 @@ static const char *out_of_order(const struct mux_session *s, const struct mux_st
         *code = WIRE_CODE_PROTOCOL_ERROR;
         return "a frame before the response head";
     }
+    if (st->trailers_in && !HT_MUTANT(TRAIL_1)) { /* TRAIL-1 */
+        *code = WIRE_CODE_PROTOCOL_ERROR;
+        return "a frame behind the trailers";
+    }
     return NULL;
+}
+
+static int on_trailers(struct mux_session *s, struct mux_link *l, struct mux_stream *st, const uint8_t *payload,
+                       size_t len) {
+    struct wire_trailers t;
+    struct wire_error err;
+    enum wire_code code;
+    if (!(s->cfg.caps & WIRE_CAP_TRAILERS)) /* EXT-1: like a frame that we do not know */
+        return 0;
+    const char *wrong = out_of_order(s, st, &code);
+    if (wrong)
+        return stream_violation(st, code, wrong);
+    if (st->kind != WIRE_KIND_HTTP || st->raw)
+        return stream_violation(st, WIRE_CODE_PROTOCOL_ERROR, "trailers on a stream of raw bytes");
+    if (wire_decode_trailers(payload, len, link_scratch(), &t, &err) < 0)
+        return stream_violation(st, err.code, err.text);
+    st->trailers_in = true;
+    stream_hold(st);
+    stream_mark_batch(st, l);
+    if (st->ops && st->ops->trailers)
+        st->ops->trailers(st->ctx, &t);
+    stream_let(st);
+    return 0;
 }
 
 static int on_eof(struct mux_session *s, struct mux_link *l, struct mux_stream *st) {
     enum wire_code code;
-    const char *wrong = out_of_order(s, st, &code);
+    const char *wrong = st->trailers_in ? NULL : out_of_order(s, st, &code);
     if (wrong)
         return stream_violation(st, code, wrong);
     if (s->cfg.role == WIRE_ROLE_DRIVER && stream_request_eof(st)) {
-        st->request_due = false;
+        st->request_due = st->trailers_in = false;
         return 0;
     }
     st->remote_ended = true;
@@ -189,6 +217,8 @@ static int stream_frame(struct mux_session *s, struct mux_link *l, uint8_t type,
     switch (type) {
     case WIRE_STREAM_RESPONSE_HEAD:
         return on_response_head(s, l, st, payload, len);
+    case WIRE_STREAM_TRAILERS:
+        return on_trailers(s, l, st, payload, len);
     case WIRE_EOF:
         return on_eof(s, l, st);
     case WIRE_RESET:

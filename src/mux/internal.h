@@ -137,6 +137,7 @@ struct mux_session {
     bool ids_used_up;
     struct id_gaps gaps;  /* driver, v2: ids below next_id that have not come yet */
     uint32_t strays;      /* frames for streams that never were */
+    size_t trailers;      /* bytes of trailers that wait to be sent */
     uint32_t faults_left; /* what the peer does wrong on streams; used up, it ends the session */
     uint32_t churn_left;  /* driver: streams that visitors reset; used up, new ones are refused */
     uint64_t budgets_at;  /* when they were last filled up */
@@ -208,6 +209,7 @@ struct mux_stream {
     uint32_t grow_bytes; /* consumed since grow_since */
     uint64_t grow_since;
     uint64_t settle_at; /* compat: when it need not wait longer; 0: no tick has seen it yet */
+    uint8_t *trailers;  /* the encoded frame that goes ahead of EOF; NULL: none */
     uint16_t busy;      /* upward calls that are running */
     uint8_t kind;       /* enum wire_kind */
     uint8_t interim;    /* interim heads so far */
@@ -225,6 +227,9 @@ struct mux_stream {
     bool eof_held;    /* the pending EOF waits for the driver (compat) */
     bool local_ended, remote_ended;
     bool head_done;   /* the final response head has passed */
+    bool raw;         /* ... and it was a 101 */
+    bool trailers_in; /* the peer's trailers have come: only EOF or RESET may follow */
+    bool trailers_out;
     bool upgrade;     /* STREAM_OPEN said isUpgrade: see stream_request_eof() */
     bool request_due; /* ... and the EOF of its request has not passed yet, nor DATA in its place */
     bool window_seen; /* the peer has sent a WINDOW for it */
@@ -248,6 +253,8 @@ static inline void stream_hold(struct mux_stream *st) { st->busy++; }
 void stream_let(struct mux_stream *st);
 /* Off the wire, out of every list but `all` and `batch`. No call upward. */
 void stream_off(struct mux_stream *st);
+/* Trailers that were not sent are not wanted any more. */
+void stream_drop_trailers(struct mux_stream *st);
 /* stream_off() and closed(). */
 void stream_end(struct mux_stream *st, uint16_t code, struct ht_slice reason, bool remote);
 /* The peer broke a rule of the stream: RESET and closed(). Returns 0, or HT_EPROTO when it did that too often. */

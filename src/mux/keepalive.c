@@ -13,7 +13,7 @@ static bool drained(const struct mux_session *s) { return s->state == SESSION_DR
 
 /* A session between auto-window peers measures its round trip once, early: growing windows go by it. */
 static bool early_ping(const struct mux_session *s) {
-    return s->cfg.auto_window && !s->rtt_known && !s->ping_sent && s->state == SESSION_LIVE;
+    return s->cfg.caps & WIRE_CAP_AUTO_WINDOW && !s->rtt_known && !s->ping_sent && s->state == SESSION_LIVE;
 }
 
 static bool measure_due(const struct mux_session *s) {

@@ -27,6 +27,11 @@ struct mux_link;
 struct mux_session;
 struct mux_stream;
 
+/* What this implementation can do of the protocol's capabilities: what a driver names, and a kit accepts. */
+#define MUX_CAPS                                                                                                       \
+    (WIRE_CAP_MULTI_WS | WIRE_CAP_SHARD_MAP | WIRE_CAP_REISSUE_TICKETS | WIRE_CAP_AUTO_WINDOW | WIRE_CAP_CLIENT |      \
+     WIRE_CAP_TRAILERS)
+
 /* ---- links ---- */
 
 struct mux_link_ops {
@@ -123,6 +128,8 @@ struct mux_session_ops {
 
 /* Bytes of control frames that wait for a peer who does not read, from which nothing new is taken on. */
 #define MUX_QUEUE_MAX (4u << 20)
+/* Bytes of trailers of one session that wait for their EOF. */
+#define MUX_TRAILERS_MAX (256u << 10)
 
 struct mux_config {
     enum wire_role role;
@@ -135,7 +142,7 @@ struct mux_config {
     uint64_t measure_interval_ms; /* PING this often although something comes, for the round trip; 0: never */
     uint32_t first_stream_id;     /* kit: 2, or where a resumed session goes on: ids are never reused */
     bool own_peer;                /* the peer named one of our capabilities: no workarounds for published drivers */
-    bool auto_window;             /* both named `auto-window` */
+    unsigned caps;                /* the set of what both named */
     struct ht_metrics *metrics;   /* may be NULL */
     /* Fills p[0..n) with unguessable bytes, for the nonces of PINGs. NULL: they count. */
     void (*random)(void *p, size_t n);
@@ -210,6 +217,9 @@ struct mux_stream_ops {
     /* Bytes from the peer; borrowed until data_end() returns. Count what you have finished with mux_stream_consumed().
      */
     void (*data)(void *ctx, const uint8_t *p, size_t n);
+    /* The fields behind the body: once at most, after all data(), and only eof() follows. `t` is good during the call.
+     * May be NULL: nobody wants them. */
+    void (*trailers)(void *ctx, const struct wire_trailers *t);
     /* The peer sends no more. Comes after all data(). */
     void (*eof)(void *ctx);
     /* Once per batch for each stream that got response_head(), data() or eof(): write what you can in one call, copy
@@ -247,6 +257,14 @@ void mux_stream_set_ops(struct mux_stream *st, const struct mux_stream_ops *ops,
 
 /* Driver. Queues STREAM_RESPONSE_HEAD. HT_ESPACE: does not fit; HT_EINVAL: a second final head; HT_ECLOSED. */
 int mux_stream_respond(struct mux_stream *st, const struct wire_response_head *head) HT_MUST_USE;
+
+/*
+ * The fields behind the body, for a stream that will say MUX_PULL_EOF next: in its pull() or before. They go out
+ * between its last bytes and the EOF. 0 also when the peer did not name `trailers`: then they are dropped. HT_ESPACE:
+ * they do not fit a frame; HT_ELIMIT: too many wait to be sent already; HT_EINVAL: a second time, not HTTP, behind a
+ * 101, or (a driver's) before the final head; HT_ENOMEM; HT_ECLOSED. The stream can go on without them in each case.
+ */
+int mux_stream_trailers(struct mux_stream *st, const struct wire_trailers *t) HT_MUST_USE;
 
 /*
  * There is something to pull (bytes or the end). Cheap; call as often as you like. A stream that was not in the round

@@ -192,12 +192,39 @@ static void again(struct mux_stream *st, bool at_front) {
         ht_list_push_back(&l->ring, &st->turn);
 }
 
+/*
+ * TRAIL-1: what goes ahead of EOF. In a message that is full they wait in the control queue with their EOF: what the
+ * stream had to say before is in this message or gone. True: the EOF has gone with them.
+ */
+static bool put_trailers(struct message *m, struct mux_stream *st) {
+    size_t n = WIRE_LIMIT_HEADER + wire_get32(st->trailers + 5);
+    struct mux_link *l = st->l;
+    wire_assert_tx(l->assembler.role, l->assembler.state, st->trailers[0], st->id, (uint32_t)n - WIRE_LIMIT_HEADER);
+    bool queued = false;
+    if (has_room(m, n)) {
+        memcpy(m->p + m->len, st->trailers, n);
+        took(m, (int)n);
+    } else {
+        uint8_t *to = ht_buf_reserve(&l->queue, n + WIRE_LIMIT_HEADER);
+        if (to) { /* they may be lost (RFC 9110 6.5.1); the stream's bytes may not */
+            memcpy(to, st->trailers, n);
+            ht_buf_commit(&l->queue, n + (size_t)wire_encode_header(to + n, WIRE_EOF, st->id, 0));
+            link_kick(l);
+            queued = true;
+        }
+    }
+    stream_drop_trailers(st);
+    return queued;
+}
+
 static void put_eof(struct message *m, struct mux_stream *st) {
-    if (!has_room(m, WIRE_LIMIT_HEADER)) {
+    bool queued = st->trailers && put_trailers(m, st);
+    if (!queued && !has_room(m, WIRE_LIMIT_HEADER)) {
         again(st, true);
         return;
     }
-    took(m, wire_encode_eof(m->p + m->len, m->cap - m->len, st->id));
+    if (!queued)
+        took(m, wire_encode_eof(m->p + m->len, m->cap - m->len, st->id));
     st->eof_pending = false;
     if (st->s->cfg.role == WIRE_ROLE_KIT && stream_request_eof(st)) {
         st->request_due = false;

@@ -19,7 +19,7 @@ struct mux_session *mux_session_create(const struct mux_config *cfg, const struc
     flow_pool_init(&s->recv, cfg->session_window, cfg->session_buffer);
     s->send_limit = cfg->session_window;
     s->stream_send_limit = cfg->stream_window;
-    if (cfg->auto_window && !HT_MUTANT(FLOW_8)) { /* FLOW-8 */
+    if (cfg->caps & WIRE_CAP_AUTO_WINDOW && !HT_MUTANT(FLOW_8)) { /* FLOW-8 */
         s->send_limit = (uint32_t)ht_max(s->send_limit, WIRE_LIMIT_MAX_AUTO_WINDOW);
         s->stream_send_limit = (uint32_t)ht_max(s->stream_send_limit, WIRE_LIMIT_MAX_AUTO_WINDOW);
     }

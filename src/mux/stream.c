@@ -110,10 +110,21 @@ void stream_let(struct mux_stream *st) {
     free_if_unused(st);
 }
 
+static size_t frame_size(const uint8_t *frame) { return WIRE_LIMIT_HEADER + wire_get32(frame + 5); }
+
+void stream_drop_trailers(struct mux_stream *st) {
+    if (!st->trailers)
+        return;
+    st->s->trailers -= frame_size(st->trailers);
+    ht_free(st->trailers);
+    st->trailers = NULL;
+}
+
 void stream_off(struct mux_stream *st) {
     struct mux_session *s = st->s;
     if (!st->open)
         return;
+    stream_drop_trailers(st);
     out_leave(st);
     ht_list_remove(&st->window);
     table_remove(&s->table, st->id);
@@ -286,8 +297,34 @@ int mux_stream_respond(struct mux_stream *st, const struct wire_response_head *h
     if (rc < 0)
         return rc;
     st->head_done = head->final;
+    st->raw = head->status == 101;
     if (head->final && head->status != 101)
         stream_declined(st);
+    return 0;
+}
+
+int mux_stream_trailers(struct mux_stream *st, const struct wire_trailers *t) {
+    if (!st->open || st->eof_pending || st->local_ended)
+        return HT_ECLOSED;
+    struct mux_session *s = st->s;
+    if (st->trailers_out || st->kind != WIRE_KIND_HTTP || st->raw ||
+        (s->cfg.role == WIRE_ROLE_DRIVER && !st->head_done)) /* TRAIL-1 */
+        return HT_EINVAL;
+    if (!(s->cfg.caps & WIRE_CAP_TRAILERS)) /* EXT-1 */
+        return 0;
+    const size_t largest = WIRE_LIMIT_HEADER + WIRE_LIMIT_MAX_PAYLOAD;
+    uint8_t *frame = ht_malloc(largest);
+    int n = frame ? wire_encode_trailers(frame, largest, st->id, t) : HT_ENOMEM;
+    if (n > 0 && s->trailers + (size_t)n > MUX_TRAILERS_MAX)
+        n = HT_ELIMIT;
+    if (n < 0) {
+        ht_free(frame);
+        return n;
+    }
+    uint8_t *shorter = ht_realloc(frame, (size_t)n);
+    st->trailers = shorter ? shorter : frame;
+    s->trailers += (size_t)n;
+    st->trailers_out = true;
     return 0;
 }
 

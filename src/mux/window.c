@@ -59,7 +59,7 @@ void window_stream_check(struct mux_stream *st) {
 
 static void maybe_grow(struct mux_stream *st, uint32_t n) {
     struct mux_session *s = st->s;
-    if (!s->cfg.auto_window || !s->rtt_known || s->rtt_ms < SHORT_WAY_MS)
+    if (!(s->cfg.caps & WIRE_CAP_AUTO_WINDOW) || !s->rtt_known || s->rtt_ms < SHORT_WAY_MS)
         return;
     st->grow_bytes += n;
     if (st->grow_bytes < st->recv.window)

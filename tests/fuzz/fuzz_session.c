@@ -185,8 +185,13 @@ static void on_closed(void *ctx, uint16_t code, struct ht_slice reason, bool rem
     act_up(t->rig, t);
 }
 
-static const struct mux_stream_ops stream_ops = {on_head, on_data,     on_eof,   on_data_end,
-                                                 on_pull, on_writable, on_closed};
+static const struct mux_stream_ops stream_ops = {.response_head = on_head,
+                                                 .data = on_data,
+                                                 .eof = on_eof,
+                                                 .data_end = on_data_end,
+                                                 .pull = on_pull,
+                                                 .writable = on_writable,
+                                                 .closed = on_closed};
 
 static struct record *new_record(struct rig *r) {
     if (r->n_records == STREAMS)
@@ -363,7 +368,7 @@ static int peer_frame(void *ctx, uint8_t type, uint32_t id, const uint8_t *paylo
             r->session.granted += v.window.increment;
         else if (f)
             f->granted += v.window.increment;
-        if (!r->cfg.auto_window) {
+        if (!(r->cfg.caps & WIRE_CAP_AUTO_WINDOW)) {
             FUZZ_CHECK(r->session.granted <= r->session.in);
             FUZZ_CHECK(!f || f->granted <= f->in);
         }
@@ -749,7 +754,7 @@ static void check_credit(struct rig *r) {
     if (!r->s || r->over || !r->links[0].l || r->links[0].deaf || r->links[0].told_to_close)
         return;
     int64_t left = (int64_t)r->cfg.session_window - r->session.in + r->session.granted;
-    FUZZ_CHECK(r->cfg.auto_window || left >= (int64_t)ht_min(PIECE, r->cfg.session_window));
+    FUZZ_CHECK(r->cfg.caps & WIRE_CAP_AUTO_WINDOW || left >= (int64_t)ht_min(PIECE, r->cfg.session_window));
 }
 
 static void start(struct rig *r, uint8_t how, uint8_t temper) {
@@ -767,7 +772,7 @@ static void start(struct rig *r, uint8_t how, uint8_t temper) {
         .pong_timeout_ms = 60000,
         .idle_timeout_ms = how & 1 ? 0 : 300000,
         .own_peer = !(how & 4),
-        .auto_window = how & 8,
+        .caps = how & 8 ? WIRE_CAP_AUTO_WINDOW | WIRE_CAP_TRAILERS : 0,
     };
     r->session.credit = r->cfg.session_window;
     for (size_t i = 0; i < IDS; i++)

@@ -204,7 +204,7 @@ def _():
 # ---- a new frame and a new field, by an edit of the spec alone ----
 
 NEW_FRAMES = """
-  - number: 0x41
+  - number: 0x51
     name: PROBE
     doc: A frame of a later version.
     since: v2
@@ -371,7 +371,7 @@ def _():
 def _():
     with open(os.path.join(Scratch.get(), "gen", "protocol.md"), encoding="utf-8") as f:
         text = f.read()
-    for part in ("| 0x41 | [PROBE](#probe) |", "### nudge", "| `mood` | string, 0..9 bytes | optional |", "### sample",
+    for part in ("| 0x51 | [PROBE](#probe) |", "### nudge", "| `mood` | string, 0..9 bytes | optional |", "### sample",
                  "| PROBE-1 | MUST, v2 |"):
         assert part in text, part
 

@@ -92,7 +92,7 @@ CHANGES = [
      "breaking", DRIVERS, ALL, "{name: UDP", "STREAM_OPEN.kind: 'udp' is new; they refuse it"),
     ("a text is gone", [("      - {name: UNKNOWN_SESSION, text: UNKNOWN_SESSION, doc: No live v2 session of that id.}\n", "")],
      "breaking", KITS, ["v2"], None, "JOIN_ERR.code: 'UNKNOWN_SESSION' is gone"),
-    ("a frame that old peers skip", [hint(0x41)], "compatible", (), ALL, "number: 0x41", "frame HINT (0x41) is new"),
+    ("a frame that old peers skip", [hint(0x51)], "compatible", (), ALL, "number: 0x51", "frame HINT (0x51) is new"),
     ("a frame below 0x40", [hint(0x17)], "breaking", KITS, ALL, "number: 0x17", "it ends the session with them"),
     ("a frame below 0x40 of a new version", [*V3, hint(0x17, "v3")], "later", (), ["v3"], "number: 0x17", "frame HINT"),
     ("a frame below 0x40 with a capability", [hint(0x17, extra="capability: shard-map\n    ")], "compatible", (), ALL,
@@ -154,12 +154,12 @@ CHANGES = [
      "binding of tcp and pull is gone"),
     ("unknown types", [("{from: 0x40, to: 0x7F, unknown: skip, rule: FRAME-5}", "{from: 0x40, to: 0x7F, unknown: fatal, rule: "
                         "FRAME-6}")],
-     "breaking", BOTH, ALL, "type_ranges:", "unknown types 0x41-0x7F are met otherwise"),
+     "breaking", BOTH, ALL, "type_ranges:", "unknown types 0x42-0x7F are met otherwise"),
     ("a subprotocol", [("subprotocol: hoody-tunnel.v2", "subprotocol: hoody-tunnel.two"),
                        ("text: hoody-tunnel.v2", "text: hoody-tunnel.two")],
      "breaking", BOTH, ["v2"], "subprotocol: hoody-tunnel.two", "subprotocol hoody-tunnel.v2 is now"),
     ("the path", [("connect_path: /api", "connect_path: /apis")], "breaking", DRIVERS, ALL, "connect_path:", "connect_path"),
-    ("a capability", [("  - {name: auto-window,", "  - {name: compress, doc: Less bytes.}\n  - {name: auto-window,")], "compatible",
+    ("a capability", [("  - {name: auto-window,", "  - {name: compress, ours: true, doc: Less bytes.}\n  - {name: auto-window,")], "compatible",
      (), ALL, "{name: compress", "capability compress is new"),
 ]
 

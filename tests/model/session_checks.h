@@ -26,7 +26,7 @@ static inline uint32_t sm_stream_most(const struct sm *m, const struct sm_stream
 }
 
 static inline void sm_tx_window(struct sm *m, int link, uint32_t id, uint32_t n) {
-    uint32_t limit = m->cfg.auto_window ? WIRE_LIMIT_MAX_AUTO_WINDOW : m->cfg.stream_window;
+    uint32_t limit = m->cfg.caps & WIRE_CAP_AUTO_WINDOW ? WIRE_LIMIT_MAX_AUTO_WINDOW : m->cfg.stream_window;
     if (n == 0)
         sm_fail(m, "WINDOW(%u, 0)", id);
     if (id == 0) {
@@ -217,7 +217,7 @@ static inline void sm_check_pulled(struct sm *m) {
         if (s->said_eof ? !s->eof_held : s->then_eof && s->pending == 0 && !s->told_no)
             sm_fail(m, "stream %u: EOF stays behind", s->id);
         uint32_t owed = m->cfg.stream_window - s->peer_credit - s->unconsumed;
-        if (!m->cfg.auto_window && !s->got_eof && m->in_flight == 0 && owed > 0 &&
+        if (!(m->cfg.caps & WIRE_CAP_AUTO_WINDOW) && !s->got_eof && m->in_flight == 0 && owed > 0 &&
             (owed >= m->cfg.stream_window / 4 || (s->peer_credit < SM_PIECE && s->unconsumed == 0)))
             sm_fail(m, "stream %u: %u bytes of credit not given back", s->id, owed);
     }

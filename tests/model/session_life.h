@@ -467,13 +467,13 @@ static inline void sr_configure(struct sr *r) {
         .pong_timeout_ms = d & 16 ? 6000 : 0,
         .idle_timeout_ms = d & 32 ? 10000 : 0,
         .own_peer = b & 4,
-        .auto_window = (b & 12) == 12,
+        .caps = (b & 12) == 12 ? WIRE_CAP_AUTO_WINDOW : 0,
     };
     r->m.cfg.session_window = r->m.cfg.stream_window * (c & 128 ? 1 : 3);
     r->m.now = 1000000;
     SR_TRACE(r, "%s %s, windows %u %u, buffer %llu, %u streams, own %d, auto %d, cap %zu", kit ? "kit" : "driver",
              b & 2 ? "v2" : "v1", r->m.cfg.stream_window, r->m.cfg.session_window,
-             (unsigned long long)r->m.cfg.session_buffer, r->m.cfg.max_streams, r->m.cfg.own_peer, r->m.cfg.auto_window,
+             (unsigned long long)r->m.cfg.session_buffer, r->m.cfg.max_streams, r->m.cfg.own_peer, r->m.cfg.caps != 0,
              r->cap);
 }
 

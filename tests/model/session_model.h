@@ -496,7 +496,7 @@ static inline void sm_rx_window(struct sm *m, uint32_t id, uint32_t n) {
     }
     uint32_t *credit = s ? &s->tx_credit : &m->tx_credit;
     uint32_t limit = s ? m->cfg.stream_window : m->cfg.session_window;
-    if (m->cfg.auto_window && limit < WIRE_LIMIT_MAX_AUTO_WINDOW)
+    if (m->cfg.caps & WIRE_CAP_AUTO_WINDOW && limit < WIRE_LIMIT_MAX_AUTO_WINDOW)
         limit = WIRE_LIMIT_MAX_AUTO_WINDOW;
     if (n > limit || *credit > limit - n) {
         sm_violation(m, WIRE_CODE_FLOW_CONTROL_ERROR, WIRE_CLOSE_PROTOCOL_ERROR);
@@ -578,7 +578,7 @@ static inline void sm_tick_drain(struct sm *m) {
 
 static inline void sm_tick_ping(struct sm *m) {
     const struct mux_config *c = &m->cfg;
-    bool early = c->auto_window && !m->rtt_known && m->state == SM_LIVE;
+    bool early = c->caps & WIRE_CAP_AUTO_WINDOW && !m->rtt_known && m->state == SM_LIVE;
     if (m->ping_out) {
         if (c->pong_timeout_ms && m->now >= m->ping_at + c->pong_timeout_ms) /* KEEP-2 */
             sm_time_out(m, MUX_END_TIMEOUT, WIRE_CLOSE_PROTOCOL_ERROR);

@@ -221,7 +221,13 @@ static inline void sr_on_closed(void *ctx, uint16_t code, struct ht_slice reason
 }
 
 static const struct mux_stream_ops sr_stream_ops = {
-    sr_on_head, sr_on_data, sr_on_eof, sr_on_data_end, sr_on_pull, sr_on_writable, sr_on_closed,
+    .response_head = sr_on_head,
+    .data = sr_on_data,
+    .eof = sr_on_eof,
+    .data_end = sr_on_data_end,
+    .pull = sr_on_pull,
+    .writable = sr_on_writable,
+    .closed = sr_on_closed,
 };
 
 /* ---- upward calls of sessions ---- */

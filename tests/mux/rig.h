@@ -22,7 +22,7 @@ struct rig_stream {
     size_t to_send;
     bool then_eof, more_lies, keep; /* keep: do not count bytes as consumed */
     size_t received;
-    unsigned datas, data_ends, eofs, closes, heads, interims, pulls;
+    unsigned datas, data_ends, eofs, closes, heads, interims, pulls, trailers, fields;
     int writable; /* last word: -1 none, 0, 1 */
     uint16_t code;
     bool remote;
@@ -73,6 +73,12 @@ static inline void rig_data(void *ctx, const uint8_t *p, size_t n) {
     t->datas++;
 }
 
+static inline void rig_trailers(void *ctx, const struct wire_trailers *t) {
+    struct rig_stream *s = ctx;
+    s->trailers++;
+    s->fields += (unsigned)t->n_headers;
+}
+
 static inline void rig_eof(void *ctx) { ((struct rig_stream *)ctx)->eofs++; }
 
 static inline void rig_data_end(void *ctx) {
@@ -106,7 +112,14 @@ static inline void rig_closed(void *ctx, uint16_t code, struct ht_slice reason, 
 }
 
 static const struct mux_stream_ops rig_stream_ops = {
-    rig_head, rig_data, rig_eof, rig_data_end, rig_fill, rig_writable, rig_closed,
+    .response_head = rig_head,
+    .data = rig_data,
+    .trailers = rig_trailers,
+    .eof = rig_eof,
+    .data_end = rig_data_end,
+    .pull = rig_fill,
+    .writable = rig_writable,
+    .closed = rig_closed,
 };
 
 static inline void rig_stream_open(void *ctx, struct mux_stream *st, const struct wire_stream_open *open) {

@@ -44,6 +44,7 @@ struct side {
     } slice[SLICES];
     unsigned n_slices;
     bool eof, closed, in_order, hands_off;
+    bool http, trailers_sent, trailers_came;
 };
 
 struct msg {
@@ -72,7 +73,8 @@ struct end {
 };
 
 static struct end kit, driver;
-static unsigned violations, completed, resets;
+static unsigned violations, completed, resets, trailers;
+static struct mux_config config;
 static bool chaos; /* the next callbacks may end their own session */
 
 /* Byte number `at` of what `from` sends on stream `id`. */
@@ -121,9 +123,20 @@ static void on_data(void *ctx, const uint8_t *p, size_t n) {
     maybe_drop(x);
 }
 
+static void on_trailers(void *ctx, const struct wire_trailers *t) {
+    struct side *x = ctx;
+    if (x->eof || x->closed || x->trailers_came || x->received != x->peer->sent || t->n_headers != 1 ||
+        !ht_slice_is(t->headers[0].name, "x-sum"))
+        violations++;
+    x->trailers_came = true;
+    trailers++;
+    maybe_drop(x);
+}
+
 static void on_eof(void *ctx) {
     struct side *x = ctx;
-    if (x->eof || x->closed || !x->peer->finishing || x->received != x->peer->sent)
+    if (x->eof || x->closed || !x->peer->finishing || x->received != x->peer->sent ||
+        x->trailers_came != x->peer->trailers_sent)
         violations++;
     x->eof = true;
     maybe_drop(x);
@@ -135,6 +148,16 @@ static void on_data_end(void *ctx) {
     if (x->st && roll(3))
         mux_stream_consumed(x->st, roll(2) ? mux_stream_unconsumed(x->st) : roll(50000));
     maybe_drop(x);
+}
+
+/* Of some streams, and of some so much that no message has room for it. */
+static void send_trailers(struct side *x) {
+    static char much[60000];
+    memset(much, 'm', sizeof much);
+    struct wire_header field = {ht_slice_str("x-sum"), ht_slice_of(much, roll(8) ? 10 : ht_min(sizeof much, 49152))};
+    struct wire_trailers t = {&field, 1};
+    if (x->http && config.caps & WIRE_CAP_TRAILERS && roll(2))
+        x->trailers_sent = mux_stream_trailers(x->st, &t) == 0;
 }
 
 static ssize_t on_pull(void *ctx, uint8_t *out, size_t cap, unsigned *flags) {
@@ -156,9 +179,10 @@ static ssize_t on_pull(void *ctx, uint8_t *out, size_t cap, unsigned *flags) {
         out[i] = pattern(x->end, x->id, x->sent + i);
     x->sent += n;
     x->to_send -= n;
-    if (x->to_send == 0 && x->finishing)
+    if (x->to_send == 0 && x->finishing) {
         *flags = MUX_PULL_EOF;
-    else if (x->to_send > 0 && n > 0)
+        send_trailers(x);
+    } else if (x->to_send > 0 && n > 0)
         *flags = MUX_PULL_MORE;
     else if (x->to_send > 0)
         mux_stream_ready(x->st); /* nothing now, and another try */
@@ -189,8 +213,14 @@ static void on_closed(void *ctx, uint16_t code, struct ht_slice reason, bool rem
     maybe_drop(x);
 }
 
-static const struct mux_stream_ops stream_ops = {on_head, on_data,     on_eof,   on_data_end,
-                                                 on_pull, on_writable, on_closed};
+static const struct mux_stream_ops stream_ops = {.response_head = on_head,
+                                                 .data = on_data,
+                                                 .trailers = on_trailers,
+                                                 .eof = on_eof,
+                                                 .data_end = on_data_end,
+                                                 .pull = on_pull,
+                                                 .writable = on_writable,
+                                                 .closed = on_closed};
 
 static void on_stream_open(void *ctx, struct mux_stream *st, const struct wire_stream_open *open) {
     struct end *e = ctx;
@@ -227,7 +257,6 @@ static void on_close(void *ctx, uint16_t code, const char *reason) {
     p->closed = true;
 }
 
-static struct mux_config config;
 static unsigned links_wanted;
 
 static void start_session(struct end *e, struct mux_link *l, const struct wire_hello_ok *ok) {
@@ -406,7 +435,7 @@ static void open_one(void) {
                                     .method = ht_slice_str("PUT"),
                                     .target = ht_slice_str("/a")};
     *a = (struct side){.end = &kit, .peer = b};
-    *b = (struct side){.end = &driver, .peer = a, .head_due = http};
+    *b = (struct side){.end = &driver, .peer = a, .head_due = http, .http = http};
     if (mux_stream_open(kit.s, &open, &stream_ops, a, &a->st) < 0)
         return;
     a->id = b->id = mux_stream_id(a->st);
@@ -580,9 +609,18 @@ static void a_tight_session(void) {
 
 static void growing_windows(void) {
     struct mux_config c = usual;
-    c.auto_window = true;
+    c.caps = WIRE_CAP_AUTO_WINDOW;
     c.stream_window = 65536;
     run("growing windows", false, &c, steps_wanted / 4);
+}
+
+static void with_trailers(void) {
+    struct mux_config c = usual;
+    c.caps = WIRE_CAP_TRAILERS;
+    trailers = 0;
+    run("with trailers", false, &c, steps_wanted / 4);
+    run("with trailers", true, &c, steps_wanted / 4);
+    CU_ASSERT(trailers > 10);
 }
 
 static void published_peers(void) {
@@ -684,6 +722,7 @@ int main(int argc, char **argv) {
         {"small windows", small_windows},
         {"a tight session", a_tight_session},
         {"growing windows", growing_windows},
+        {"with trailers", with_trailers},
         {"published peers", published_peers},
         {"several links", several_links},
         {"a lost secondary", a_lost_secondary},

@@ -28,7 +28,7 @@ static void the_first_frame_is_hello(void) {
         {WIRE_HELLO, "rubbish"},
         {WIRE_JOIN, "{\"sessionId\":\"S-1\",\"index\":1,\"nonce\":\"n\"}"},
         {WIRE_DATA, "abc"},
-        {0x41, "abc"},
+        {0x6E, "abc"},
         {0xFF, "abc"},
     };
     size_t live = ht_mem_live();
@@ -111,7 +111,7 @@ static void stream_window_above_its_size(void) {
     STOP();
 }
 
-static void grow(struct mux_config *c) { c->auto_window = true; }
+static void grow(struct mux_config *c) { c->caps = WIRE_CAP_AUTO_WINDOW; }
 
 static void auto_windows_end_at_16_mib(void) {
     START(WIRE_ROLE_KIT, grow);

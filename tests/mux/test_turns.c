@@ -347,7 +347,7 @@ static void no_credit_for_what_is_over(void) {
 }
 
 static void auto_on(struct mux_config *c) {
-    c->auto_window = true;
+    c->caps = WIRE_CAP_AUTO_WINDOW;
     c->stream_window = 1u << 20;
 }
 

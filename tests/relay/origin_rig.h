@@ -114,7 +114,7 @@ static inline void end_session(struct end *e, enum wire_role role, const struct 
 }
 
 static inline void kit_hello(void *ctx, const struct wire_hello *hello) {
-    static const struct ht_slice caps[] = {{WIRE_CAP_AUTO_WINDOW, sizeof WIRE_CAP_AUTO_WINDOW - 1}};
+    static const struct ht_slice caps[] = {{"auto-window", sizeof "auto-window" - 1}};
     (void)hello;
     struct wire_hello_ok ok = {.session_id = ht_slice_str("S-1"),
                                .stream_window = rig.stream_window ? rig.stream_window : WIRE_LIMIT_STREAM_WINDOW,

@@ -223,10 +223,9 @@ static void versions_are_kept_apart(void) {
     CU_ASSERT_STRING_EQUAL(err.rule, "FRAME-6");
     CU_ASSERT(wire_frame_in(WIRE_V2, WIRE_JOIN) && wire_frame_in(0, WIRE_JOIN) && !wire_frame_in(WIRE_V1, WIRE_JOIN));
     CU_ASSERT(!wire_frame_in(WIRE_V2, 0x0F));
-    CU_ASSERT(wire_capability_in(WIRE_V2, ht_slice_str(WIRE_CAP_MULTI_WS)));
-    CU_ASSERT(!wire_capability_in(WIRE_V1, ht_slice_str(WIRE_CAP_MULTI_WS)));
-    CU_ASSERT(wire_capability_in(WIRE_V1, ht_slice_str(WIRE_CAP_AUTO_WINDOW)));
-    CU_ASSERT(!wire_capability_in(WIRE_V2, ht_slice_str("no-such-thing")));
+    CU_ASSERT(wire_caps_in(WIRE_V2) & WIRE_CAP_MULTI_WS);
+    CU_ASSERT(!(wire_caps_in(WIRE_V1) & WIRE_CAP_MULTI_WS));
+    CU_ASSERT(wire_caps_in(WIRE_V1) & WIRE_CAP_AUTO_WINDOW);
     CU_ASSERT_EQUAL(WIRE_LIMIT_OF(WIRE_V1, MAX_FRAMES), 64);
     const uint8_t *p = (const uint8_t *)text;
     CU_ASSERT_EQUAL(wire_decode_hello(p, sizeof text - 1, wire_scratch_for(scratch, WIRE_V1), &hello, &err), 0);
@@ -234,6 +233,24 @@ static void versions_are_kept_apart(void) {
     CU_ASSERT_EQUAL(wire_decode_hello(p, sizeof text - 1, wire_scratch_for(scratch, WIRE_V2), &hello, &err), HT_EPROTO);
     CU_ASSERT_STRING_EQUAL(err.rule, "FIELD-1");
     CU_ASSERT_EQUAL(wire_decode_hello(p, sizeof text - 1, wire_scratch_for(scratch, 0), &hello, &err), HT_EPROTO);
+}
+
+/* Names become a set and a set becomes names, whatever there are and however often a peer says them. */
+static void capabilities_are_a_set(void) {
+    struct ht_slice names[WIRE_N_CAPABILITIES], said[40];
+    CU_ASSERT_EQUAL(wire_caps_names(0, names), 0);
+    unsigned all = wire_caps_in(0);
+    CU_ASSERT_EQUAL(all, (1u << WIRE_N_CAPABILITIES) - 1);
+    CU_ASSERT_EQUAL(wire_caps_names(all, names), WIRE_N_CAPABILITIES);
+    CU_ASSERT_EQUAL(wire_caps_of(WIRE_V2, names, WIRE_N_CAPABILITIES), all);
+    CU_ASSERT_EQUAL(wire_caps_of(WIRE_V1, names, WIRE_N_CAPABILITIES), wire_caps_in(WIRE_V1));
+    for (size_t i = 0; i < HT_ARRAY_LEN(said); i++)
+        said[i] = ht_slice_str(i % 2 ? "auto-window" : "no-such-thing");
+    CU_ASSERT_EQUAL(wire_caps_of(WIRE_V1, said, HT_ARRAY_LEN(said)), WIRE_CAP_AUTO_WINDOW);
+    CU_ASSERT_EQUAL(wire_caps_names(WIRE_CAP_AUTO_WINDOW, names), 1);
+    CU_ASSERT(ht_slice_is(names[0], "auto-window"));
+    CU_ASSERT(!(WIRE_CAPS_OURS & WIRE_CAP_MULTI_WS));
+    CU_ASSERT(WIRE_CAPS_OURS & WIRE_CAP_SHARD_MAP);
 }
 
 /* ---- the assembler ---- */
@@ -390,6 +407,7 @@ int main(void) {
         {"names", names},
         {"sends are checked", sends_are_checked},
         {"versions are kept apart", versions_are_kept_apart},
+        {"capabilities are a set", capabilities_are_a_set},
         {"DATA does not wait for its frame", data_does_not_wait},
         {"headers are judged before their payload", headers_are_judged_before_their_payload},
         {"the state may change inside a message", the_state_may_change_inside_a_message},

@@ -75,7 +75,7 @@ static const struct wire_frame_rule frame_rules[] = {
         .scope = WIRE_SCOPE_REPLY,
         .code = WIRE_CODE_PROTOCOL_ERROR,
         .ws_close = 1002,
-        .capability = NULL,
+        .capability = 0,
     },
     {
         .name = "CHOICE",
@@ -94,7 +94,7 @@ static const struct wire_frame_rule frame_rules[] = {
         .scope = WIRE_SCOPE_SESSION,
         .code = WIRE_CODE_PROTOCOL_ERROR,
         .ws_close = 1002,
-        .capability = NULL,
+        .capability = 0,
     },
     {
         .name = "DATA",
@@ -113,7 +113,7 @@ static const struct wire_frame_rule frame_rules[] = {
         .scope = WIRE_SCOPE_SESSION,
         .code = WIRE_CODE_PROTOCOL_ERROR,
         .ws_close = 1002,
-        .capability = NULL,
+        .capability = 0,
     },
     {
         .name = "END",
@@ -132,7 +132,7 @@ static const struct wire_frame_rule frame_rules[] = {
         .scope = WIRE_SCOPE_SESSION,
         .code = WIRE_CODE_FRAME_SIZE_ERROR,
         .ws_close = 1002,
-        .capability = NULL,
+        .capability = 0,
     },
     {
         .name = "NOTE",
@@ -151,7 +151,7 @@ static const struct wire_frame_rule frame_rules[] = {
         .scope = WIRE_SCOPE_STREAM,
         .code = WIRE_CODE_PROTOCOL_ERROR,
         .ws_close = 1002,
-        .capability = NULL,
+        .capability = 0,
     },
 };
 
@@ -174,18 +174,37 @@ bool wire_frame_in(unsigned version, uint8_t type) {
     return f && v >= f->since && (!f->until || v <= f->until);
 }
 
-bool wire_capability_in(unsigned version, struct ht_slice name) {
-    static const struct {
-        const char *name;
-        unsigned since, until;
-    } known[] = {
-        {"extra", 1, 0},
-    };
-    unsigned v = version ? version : WIRE_NEWEST_VERSION;
-    for (size_t i = 0; i < HT_ARRAY_LEN(known); i++)
-        if (ht_slice_is(name, known[i].name))
-            return v >= known[i].since && (!known[i].until || v <= known[i].until);
-    return false;
+/* The bit of row i is 1u << i. */
+static const struct {
+    const char *name;
+    unsigned since, until;
+} capabilities[WIRE_N_CAPABILITIES] = {
+    {"extra", 1, 0},
+};
+
+unsigned wire_caps_in(unsigned version) {
+    unsigned v = version ? version : WIRE_NEWEST_VERSION, set = 0;
+    for (size_t i = 0; i < WIRE_N_CAPABILITIES; i++)
+        if (v >= capabilities[i].since && (!capabilities[i].until || v <= capabilities[i].until))
+            set |= 1u << i;
+    return set;
+}
+
+unsigned wire_caps_of(unsigned version, const struct ht_slice *names, size_t n) {
+    unsigned set = 0;
+    for (size_t at = 0; at < n; at++)
+        for (size_t i = 0; i < WIRE_N_CAPABILITIES; i++)
+            if (ht_slice_is(names[at], capabilities[i].name))
+                set |= 1u << i;
+    return set & wire_caps_in(version);
+}
+
+size_t wire_caps_names(unsigned set, struct ht_slice names[WIRE_N_CAPABILITIES]) {
+    size_t n = 0;
+    for (size_t i = 0; i < WIRE_N_CAPABILITIES; i++)
+        if (set >> i & 1)
+            names[n++] = ht_slice_str(capabilities[i].name);
+    return n;
 }
 
 /* A header that no frame may have. The formatted text is for people; rule and code are what counts. */

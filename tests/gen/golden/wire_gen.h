@@ -42,8 +42,13 @@
 #define WIRE_LIMIT_OF_JSON_DEPTH(v) ((void)(v), 4u)
 #define WIRE_LIMIT_OF_JSON_KEYS(v) ((void)(v), 8u)
 
-/* Capabilities. */
-#define WIRE_CAP_EXTRA "extra" /* Something more. */
+/* Capabilities, as bits of a set; a set is an unsigned of these. */
+enum wire_capability {
+    WIRE_CAP_EXTRA = 1u << 0, /* Something more. */
+};
+#define WIRE_N_CAPABILITIES 1
+/* This project's own: no published peer names one of them. */
+#define WIRE_CAPS_OURS (0u | WIRE_CAP_EXTRA)
 
 /* WebSocket close codes. */
 #define WIRE_CLOSE_PROTOCOL_ERROR 1002u /* Broken. */
@@ -139,7 +144,7 @@ struct wire_frame_rule {
     enum wire_violation_scope scope; /* what a bad payload costs */
     enum wire_code code;
     uint16_t ws_close;
-    const char *capability; /* NULL, or what both sides must have named */
+    unsigned capability; /* 0, or what both sides must have named */
 };
 
 /* NULL: no such frame. */
@@ -147,8 +152,12 @@ const struct wire_frame_rule *wire_frame_rule(uint8_t type);
 
 /* Versions are numbers here, enum wire_version has the same; 0 is the newest one. */
 bool wire_frame_in(unsigned version, uint8_t type);
-/* Whether a version knows a capability at all; false for names that no version knows. */
-bool wire_capability_in(unsigned version, struct ht_slice name);
+/* Every capability that a version knows. */
+unsigned wire_caps_in(unsigned version);
+/* The set of these names; those that the version does not know are left out. */
+unsigned wire_caps_of(unsigned version, const struct ht_slice *names, size_t n);
+/* The other way round: the names of the set in the order of the spec. Returns how many. */
+size_t wire_caps_names(unsigned set, struct ht_slice names[WIRE_N_CAPABILITIES]);
 
 /*
  * Checks a header before its payload has come. 0: handle the frame. 1: skip it (an unknown type that may be skipped).
