@@ -12,7 +12,7 @@
 #ifdef HT_SANITIZED
 #define COUNT 60000u
 #else
-#define COUNT 150000u
+#define COUNT 50000u
 #endif
 #define LENGTH 400u /* bytes of a sequence: some sixty events */
 
