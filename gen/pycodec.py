@@ -59,7 +59,7 @@ def render(name, spec_dir):
         "CONNECT_PATH": p.raw["connect_path"],
         "RESERVED_PORTS": [r["port"] for r in p.raw.get("reserved_ports", [])],
         "GOAWAYS": {g["name"]: (g["code"], g["message"], g["close"]) for g in p.raw.get("goaways", [])},
-        "ANSWERS": {a["name"]: (a["status"], a.get("retry_after", 0), a["body"])
+        "ANSWERS": {a["name"]: (a["status"], a.get("retry_after", 0), a["body"], a["name"].lower().replace("_", "-"))
                     for a in p.raw.get("visitor_answers", [])},
         "ENUMS": {e.name: {v.text: v.name for v in e.values} for e in p.enums.values()},
         "TYPE_RANGES": [(r["from"], r["to"], r["unknown"], r["rule"]) for r in p.type_ranges],

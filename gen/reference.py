@@ -11,7 +11,7 @@ AREAS = {
     "HELLO": "Handshake", "AUTH": "Tokens", "RESUME": "Resume", "JOIN": "Secondary sockets", "BIND": "Bindings",
     "PORT": "Ports", "UNBIND": "Unbinding", "TAKEOVER": "Takeover", "STREAM": "Streams", "HTTP": "HTTP streams",
     "TCP": "TCP streams", "FLOW": "Flow control", "KEEP": "Keepalive", "GOAWAY": "Going away", "END": "Ends",
-    "PARK": "Parking", "KILL": "Kill", "EXT": "Extensions", "SHARD": "Lost sockets",
+    "ANSWER": "Answers of the kit's own", "PARK": "Parking", "KILL": "Kill", "EXT": "Extensions", "SHARD": "Lost sockets",
 }
 
 

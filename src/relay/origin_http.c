@@ -109,6 +109,18 @@ void origin_http_fail(struct origin_exchange *x, uint16_t code, const char *text
     exchange_finish(x, code, text);
 }
 
+void origin_http_fail_as(struct origin_exchange *x, uint16_t code, enum wire_origin_error error, const char *text) {
+    char reason[ORIGIN_REASON];
+    if (x->responded) { /* the visitor has another status already */
+        origin_http_fail(x, code, text);
+        return;
+    }
+    x->status = origin_error_status(error);
+    if (x->st)
+        mux_stream_reset(x->st, code, origin_reason(error, text, reason));
+    exchange_finish(x, code, text);
+}
+
 void origin_http_abort(struct origin_exchange *x) {
     if (x->st)
         mux_stream_reset(x->st, WIRE_CODE_CANCEL, "the tunnel is closing");
@@ -123,7 +135,7 @@ static void dial_connected(void *ctx, struct io_conn *c) {
     x->dial = NULL;
     x->conn = origin_pool_adopt(x->t, c);
     if (!x->conn) {
-        origin_http_fail(x, WIRE_CODE_INTERNAL_ERROR, ht_err_text(HT_ENOMEM));
+        origin_http_fail_as(x, WIRE_CODE_INTERNAL_ERROR, WIRE_ORIGIN_ERROR_BUSY, ht_err_text(HT_ENOMEM));
         return;
     }
     x->conn->x = x;
@@ -133,9 +145,9 @@ static void dial_connected(void *ctx, struct io_conn *c) {
 
 static void dial_failed(void *ctx, int err, const char *text) {
     struct origin_exchange *x = ctx;
-    (void)err;
     x->dial = NULL;
-    origin_http_fail(x, HT_MUTANT(HTTP_8_C) ? WIRE_CODE_NO_ERROR : WIRE_CODE_REFUSED_STREAM, text);
+    origin_http_fail_as(x, HT_MUTANT(HTTP_8_C) ? WIRE_CODE_NO_ERROR : WIRE_CODE_REFUSED_STREAM,
+                        HT_MUTANT(ANSWER_2_B) ? WIRE_ORIGIN_ERROR_UNKNOWN : origin_error_of(err), text);
 }
 
 static const struct io_dial_ops dial_ops = {.connected = dial_connected, .failed = dial_failed};
@@ -150,7 +162,7 @@ static void exchange_dial(struct origin_exchange *x) {
     }
     x->dial = io_dial_start(t->cfg.loop, t->host, t->cfg.port, NULL, t->cfg.connect_timeout_ms, &dial_ops, x, &err);
     if (!x->dial)
-        origin_http_fail(x, WIRE_CODE_REFUSED_STREAM, err.text);
+        origin_http_fail_as(x, WIRE_CODE_REFUSED_STREAM, WIRE_ORIGIN_ERROR_BUSY, err.text);
 }
 
 static void exchange_connect(struct origin_exchange *x) {
@@ -184,7 +196,8 @@ void origin_http_lost(struct origin_exchange *x, const char *text) {
     }
     char why[400];
     snprintf(why, sizeof why, "%s %s", x->t->name, text);
-    origin_http_fail(x, WIRE_CODE_INTERNAL_ERROR, why);
+    origin_http_fail_as(x, WIRE_CODE_INTERNAL_ERROR,
+                        x->resp_begun ? WIRE_ORIGIN_ERROR_BAD_ANSWER : WIRE_ORIGIN_ERROR_CLOSED, why);
 }
 
 void origin_http_answered(struct origin_exchange *x, bool extra) {

@@ -131,14 +131,26 @@ void origin_pool_clear(struct relay_target *t);
 void origin_http_serve(struct relay_target *t, struct mux_stream *st, const struct wire_stream_open *open);
 void origin_http_abort(struct origin_exchange *x);
 void origin_http_drain_spare(struct relay_target *t);
-/* RESET with `code`, and the exchange is over: do not touch it afterwards. */
+/* RESET with `code`, and the exchange is over: do not touch it afterwards. `text` is for people. */
 void origin_http_fail(struct origin_exchange *x, uint16_t code, const char *text);
+/* The same when there is no answer because of the service: the visitor is told which `error` it is (rule ANSWER-2). */
+void origin_http_fail_as(struct origin_exchange *x, uint16_t code, enum wire_origin_error error, const char *text);
 /* The connection broke or ended too early. The request is sent again where that is safe; else the exchange fails. */
 void origin_http_lost(struct origin_exchange *x, const char *text);
 /* The answer was read to its end, `extra`: with bytes behind it. Lets go of the connection. */
 void origin_http_answered(struct origin_exchange *x, bool extra);
 /* After a 101: takes the connection and the stream out of HTTP. */
 void origin_http_become_pipe(struct origin_exchange *x, struct ht_slice early);
+
+/* ---- origin_target.c ---- */
+
+/* What a connection that did not come about means for a visitor; `err` as in io_dial_ops.failed. */
+enum wire_origin_error origin_error_of(int err);
+/* The status that the kit gives its visitor for it. */
+uint16_t origin_error_status(enum wire_origin_error error);
+/* A RESET's reason: the error's word, a colon, the text. */
+#define ORIGIN_REASON 512
+const char *origin_reason(enum wire_origin_error error, const char *text, char out[ORIGIN_REASON]);
 
 /* ---- origin_request.c ---- */
 

@@ -27,7 +27,20 @@ static int keep_partial(struct origin_exchange *x, const char *buf, size_t len) 
 static void bad_answer(struct origin_exchange *x, const char *text) {
     char why[512];
     snprintf(why, sizeof why, "bad answer from %s: %s", x->t->name, text);
-    origin_http_fail(x, WIRE_CODE_INTERNAL_ERROR, why);
+    origin_http_fail_as(x, WIRE_CODE_INTERNAL_ERROR, WIRE_ORIGIN_ERROR_BAD_ANSWER, why);
+}
+
+/* What a TLS service says to a request: a record with an alert (RFC 8446 5.1, 6). */
+static bool is_tls_alert(const char *p, size_t n) { return n >= 3 && p[0] == 0x15 && p[1] == 0x03 && p[2] <= 0x04; }
+
+static void no_http(struct origin_exchange *x, const char *p, size_t n, const char *text) {
+    char why[512];
+    if (!is_tls_alert(p, n)) {
+        bad_answer(x, text);
+        return;
+    }
+    snprintf(why, sizeof why, "%s speaks TLS, and the tunnel plain HTTP", x->t->name);
+    origin_http_fail_as(x, WIRE_CODE_INTERNAL_ERROR, WIRE_ORIGIN_ERROR_TLS_SERVICE, why);
 }
 
 /* Connection and Upgrade are what a 101 is about; everything else that is hop-by-hop ends here (RFC 9110 7.6.1). */
@@ -175,7 +188,7 @@ static void parse_heads(struct origin_exchange *x, struct http_head *h, char *bu
             return;
         }
         if (n < 0) {
-            bad_answer(x, e.text);
+            no_http(x, buf, len, e.text);
             return;
         }
         if (h->status >= 200 || h->status == 101) {

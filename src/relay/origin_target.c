@@ -50,5 +50,43 @@ void relay_target_serve(struct relay_target *t, struct mux_stream *st, const str
         origin_tcp_serve(t, st, open);
 }
 
+enum wire_origin_error origin_error_of(int err) {
+    switch (err) {
+    case HT_EREFUSED:
+        return WIRE_ORIGIN_ERROR_REFUSED;
+    case HT_ERESOLVE:
+        return WIRE_ORIGIN_ERROR_NAME_UNKNOWN;
+    case HT_ETIMEDOUT:
+        return WIRE_ORIGIN_ERROR_TIMEOUT;
+    case HT_ENOMEM:
+    case HT_EFDS:
+        return WIRE_ORIGIN_ERROR_BUSY;
+    default:
+        return WIRE_ORIGIN_ERROR_UNREACHABLE;
+    }
+}
+
+uint16_t origin_error_status(enum wire_origin_error error) {
+    static const struct {
+        const char *word;
+        uint16_t status;
+    } known[] = {
+#define ROW(word, name) {word, WIRE_ANSWER_##name##_STATUS},
+        WIRE_ORIGIN_ANSWERS(ROW)
+#undef ROW
+    };
+    const char *word = wire_origin_error_text(error);
+    for (size_t i = 0; word && i < HT_ARRAY_LEN(known); i++)
+        if (strcmp(known[i].word, word) == 0)
+            return known[i].status;
+    return WIRE_ANSWER_BAD_GATEWAY_STATUS;
+}
+
+const char *origin_reason(enum wire_origin_error error, const char *text, char out[ORIGIN_REASON]) {
+    const char *word = wire_origin_error_text(error);
+    snprintf(out, ORIGIN_REASON, "%s%s%s", word ? word : "", word ? ": " : "", text);
+    return out;
+}
+
 unsigned relay_target_active(const struct relay_target *t) { return t->n_active; }
 unsigned relay_target_idle(const struct relay_target *t) { return t->n_idle; }

@@ -67,7 +67,7 @@ static void dial_connected(void *ctx, struct io_conn *c) {
 
 static void dial_failed(void *ctx, int err, const char *text) {
     struct origin_tcp *x = ctx;
-    (void)err;
+    (void)err; /* who connects to a pull port is told nothing */
     x->dial = NULL;
     tcp_fail(x, HT_MUTANT(TCP_2) ? WIRE_CODE_INTERNAL_ERROR : WIRE_CODE_REFUSED_STREAM, text);
 }

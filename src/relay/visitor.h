@@ -117,6 +117,9 @@ enum visitor_reply {
 /* How the answer is framed for the visitor (rule HTTP-5). */
 enum visitor_framing { FRAMING_NONE, FRAMING_LENGTH, FRAMING_CHUNKED, FRAMING_CLOSE };
 
+/* How the request would have an answer of ours. */
+enum visitor_form { VISITOR_TEXT, VISITOR_HTML, VISITOR_JSON };
+
 struct visitor_http {
     struct ht_list node; /* in the binding's list */
     struct ht_list retry;
@@ -137,6 +140,7 @@ struct visitor_http {
     /* the request */
     enum visitor_request request;
     enum http_body_kind body;
+    enum visitor_form form;
     struct http_chunked chunked;
     uint64_t body_left;
     uint64_t progress_ms; /* when its body moved last */
@@ -205,12 +209,18 @@ struct visitor_answer {
     uint16_t status;
     uint8_t retry_after; /* seconds; 0: no such field */
     enum ht_metric_class class;
-    const char *body;
+    const char *error; /* for programs (rule ANSWER-1); NULL: it is none */
+    const char *body;  /* one sentence without a full stop, nothing in it that JSON would have to escape */
 };
 extern const struct visitor_answer answer_bad_request, answer_connect_refused, answer_head_timeout, answer_body_timeout,
-    answer_target_too_long, answer_head_too_large, answer_bad_gateway, answer_parked, answer_stream_cap, answer_fd_cap,
-    answer_response_timeout, answer_version;
+    answer_target_too_long, answer_head_too_large, answer_bad_gateway, answer_driver_error, answer_taken_over,
+    answer_closed, answer_link_lost, answer_parked, answer_stream_cap, answer_fd_cap, answer_response_timeout,
+    answer_version;
 
+/* What a RESET of the driver's before the head stands for (rule ANSWER-2). */
+const struct visitor_answer *visitor_answer_for_reset(const struct visitor_http *v, struct ht_slice reason);
+/* What the value of an Accept field likes best (RFC 9110 12.5.1). */
+enum visitor_form visitor_answer_form(struct ht_slice accept);
 /* Sends it; there is no stream any more. The connection lives on when it is safe and `keep`; else it is closed behind
  * it. False: the visitor is gone. */
 bool visitor_answer(struct visitor_http *v, const struct visitor_answer *a, bool keep);

@@ -1,12 +1,16 @@
-/* The kit's own answers: to a visitor whose request no driver answers. */
+/*
+ * The kit's own answers: to a visitor whose request no driver answers. Each says in one sentence what is true, and in a
+ * word for programs why (rule ANSWER-1): text, a page or JSON, as the request would have it.
+ */
 #include "relay/visitor.h"
 
 #include <stdio.h>
+#include <time.h>
 
 #define ANSWER(name)                                                                                                   \
     {                                                                                                                  \
         .status = WIRE_ANSWER_##name##_STATUS, .retry_after = WIRE_ANSWER_##name##_RETRY_AFTER,                        \
-        .class = HT_METRIC_CLASS_##name, .body = WIRE_ANSWER_##name##_BODY                                             \
+        .class = HT_METRIC_CLASS_##name, .error = WIRE_ANSWER_##name##_ERROR, .body = WIRE_ANSWER_##name##_BODY        \
     }
 
 const struct visitor_answer answer_bad_request = ANSWER(BAD_REQUEST);
@@ -16,24 +20,176 @@ const struct visitor_answer answer_body_timeout = ANSWER(BODY_TIMEOUT);
 const struct visitor_answer answer_target_too_long = ANSWER(TARGET_TOO_LONG);
 const struct visitor_answer answer_head_too_large = ANSWER(HEAD_TOO_LARGE);
 const struct visitor_answer answer_bad_gateway = ANSWER(BAD_GATEWAY);
+const struct visitor_answer answer_driver_error = ANSWER(DRIVER_ERROR);
+const struct visitor_answer answer_taken_over = ANSWER(TAKEN_OVER);
+const struct visitor_answer answer_closed = ANSWER(CLOSED);
+const struct visitor_answer answer_link_lost = ANSWER(LINK_LOST);
 const struct visitor_answer answer_parked = ANSWER(PARKED);
 const struct visitor_answer answer_stream_cap = ANSWER(STREAM_CAP);
 const struct visitor_answer answer_fd_cap = ANSWER(FD_CAP);
 const struct visitor_answer answer_response_timeout = ANSWER(RESPONSE_TIMEOUT);
 const struct visitor_answer answer_version = ANSWER(VERSION);
 
+const struct visitor_answer *visitor_answer_for_reset(const struct visitor_http *v, struct ht_slice reason) {
+    static const struct {
+        const char *word;
+        struct visitor_answer answer;
+    } known[] = {
+#define ROW(word, name) {word, ANSWER(name)},
+        WIRE_ORIGIN_ANSWERS(ROW)
+#undef ROW
+    };
+    const char *colon = reason.n ? memchr(reason.p, ':', reason.n) : NULL;
+    if (!colon || !v->b->owner->own_peer) /* what another's driver says is for people */
+        return &answer_bad_gateway;
+    struct ht_slice word = ht_slice_of(reason.p, (size_t)(colon - reason.p));
+    for (size_t i = 0; i < HT_ARRAY_LEN(known); i++)
+        if (ht_slice_is(word, known[i].word))
+            return &known[i].answer;
+    return &answer_bad_gateway;
+}
+
+/* ---- what the request would have ---- */
+
+/* RFC 9110 12.4.2, in thousandths. */
+static unsigned weight(struct ht_slice params) {
+    for (size_t i = 0; i + 2 < params.n; i++) {
+        const char *p = params.p + i;
+        if ((p[0] != 'q' && p[0] != 'Q') || p[1] != '=' || (i > 0 && p[-1] != ';' && p[-1] != ' '))
+            continue;
+        unsigned q = p[2] == '1' ? 1000 : 0, unit = 100;
+        for (size_t at = i + 4; at < params.n && unit && params.p[at] >= '0' && params.p[at] <= '9'; at++, unit /= 10)
+            q += (unsigned)(params.p[at] - '0') * unit;
+        return q > 1000 ? 1000 : q;
+    }
+    return 1000;
+}
+
+static bool ends_in(struct ht_slice s, const char *tail) {
+    size_t n = strlen(tail);
+    return s.n >= n && ht_slice_case_eq(ht_slice_of(s.p + s.n - n, n), ht_slice_of(tail, n));
+}
+
+enum visitor_form visitor_answer_form(struct ht_slice accept) {
+    enum visitor_form best = VISITOR_TEXT;
+    struct ht_slice item;
+    unsigned most = 0;
+    while (http_list_next(&accept, &item)) {
+        const char *semicolon = memchr(item.p, ';', item.n);
+        size_t n = semicolon ? (size_t)(semicolon - item.p) : item.n;
+        struct ht_slice type = ht_slice_of(item.p, n);
+        while (type.n && (type.p[type.n - 1] == ' ' || type.p[type.n - 1] == '\t'))
+            type.n--;
+        enum visitor_form form;
+        if (ht_slice_case_eq(type, ht_slice_str("text/html")))
+            form = VISITOR_HTML;
+        else if (ht_slice_case_eq(type, ht_slice_str("application/json")) || ends_in(type, "+json"))
+            form = VISITOR_JSON;
+        else if (ht_slice_case_eq(type, ht_slice_str("text/plain")))
+            form = VISITOR_TEXT;
+        else
+            continue;
+        unsigned q = weight(ht_slice_of(item.p + n, item.n - n));
+        if (q > most) {
+            most = q;
+            best = form;
+        }
+    }
+    return best;
+}
+
+/* ---- writing one ---- */
+
+static int put_escaped(struct ht_buf *b, const char *text) {
+    int rc = HT_OK;
+    for (; *text && rc == HT_OK; text++) {
+        const char *as = *text == '<' ? "&lt;" : *text == '&' ? "&amp;" : *text == '"' ? "&quot;" : NULL;
+        rc = as ? ht_buf_append_str(b, as) : ht_buf_append(b, text, 1);
+    }
+    return rc;
+}
+
+/* The texts are ours or the parser's: letters, and nothing that JSON would have to escape. */
+static int put_body(struct ht_buf *b, const struct visitor_answer *a, enum visitor_form form) {
+    const char *title = http_reason(a->status);
+    int rc;
+    switch (form) {
+    case VISITOR_JSON:
+        return ht_buf_printf(b, "{\"error\":\"%s\",\"status\":%u,\"message\":\"%s\"}\n", a->error, a->status, a->body);
+    case VISITOR_HTML:
+        rc = ht_buf_printf(b,
+                           "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n"
+                           "<meta name=\"viewport\" content=\"width=device-width\">\n<title>%u %s</title>\n"
+                           "<style>body{font:1em/1.5 sans-serif;max-width:40em;margin:4em auto;padding:0 1em}</style>\n"
+                           "<h1>%u %s</h1>\n<p>",
+                           a->status, title, a->status, title);
+        if (rc == HT_OK)
+            rc = put_escaped(b, a->body);
+        return rc == HT_OK ? ht_buf_printf(b, ".</p>\n<p><small>hoody-tunnel: %s</small></p>\n</html>\n", a->error)
+                           : rc;
+    case VISITOR_TEXT:
+        break;
+    }
+    return ht_buf_append_str(b, a->body);
+}
+
+/* RFC 9110 6.6.1. The names are not the locale's. */
+static int put_date(struct ht_buf *b) {
+    static const char days[][4] = {"Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"};
+    static const char months[][4] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun",
+                                     "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
+    time_t now = time(NULL);
+    struct tm tm;
+    gmtime_r(&now, &tm);
+    return ht_buf_printf(b, "date: %s, %02d %s %d %02d:%02d:%02d GMT\r\n", days[tm.tm_wday], tm.tm_mday,
+                         months[tm.tm_mon], tm.tm_year + 1900, tm.tm_hour, tm.tm_min, tm.tm_sec);
+}
+
+struct how {
+    enum visitor_form form;
+    bool head_request;
+    const char *connection; /* a field with its CRLF, or "" */
+};
+
+static int put_answer(struct ht_buf *b, const struct visitor_answer *a, const struct how *how) {
+    static const char *const types[] = {
+        [VISITOR_TEXT] = "text/plain", [VISITOR_HTML] = "text/html", [VISITOR_JSON] = "application/json"};
+    struct ht_buf body = {0};
+    enum visitor_form form = a->error ? how->form : VISITOR_TEXT;
+    int rc = put_body(&body, a, form);
+    if (rc == HT_OK)
+        rc = http_write_status(b, 1, a->status, ht_slice_of(NULL, 0));
+    if (rc == HT_OK)
+        rc = ht_buf_printf(b, "content-type: %s%s\r\ncontent-length: %zu\r\n", types[form],
+                           form == VISITOR_JSON ? "" : "; charset=utf-8", ht_buf_size(&body));
+    if (rc == HT_OK && a->retry_after && !HT_MUTANT(PARK_2))
+        rc = ht_buf_printf(b, "retry-after: %u\r\n", a->retry_after);
+    if (rc == HT_OK)
+        rc = ht_buf_append_str(b, how->connection);
+    if (rc == HT_OK)
+        rc = put_date(b);
+    if (rc == HT_OK)
+        rc = ht_buf_printf(
+            b, "cache-control: no-store\r\n%s%s%s%s\r\n", a->error ? "x-hoody-tunnel: error=" : "",
+            a->error ? a->error : "", a->error ? "\r\n" : "",
+            form == VISITOR_HTML ? "content-security-policy: default-src 'none'; style-src 'unsafe-inline'\r\n" : "");
+    if (rc == HT_OK && !how->head_request)
+        rc = ht_buf_append(b, ht_buf_head(&body), ht_buf_size(&body));
+    ht_buf_free(&body);
+    return rc;
+}
+
 bool visitor_answer(struct visitor_http *v, const struct visitor_answer *a, bool keep) {
     /* Behind a 400 nobody knows what comes (rule HTTP-12). */
     bool stays = keep && v->keep && v->request == REQUEST_WHOLE && !v->upgrade && !v->b->t->paused &&
                  a->status != answer_bad_request.status;
-    char extra[64] = "";
-    if (a->retry_after && !HT_MUTANT(PARK_2))
-        snprintf(extra, sizeof extra, "retry-after: %u\r\n", a->retry_after);
-    if (stays && v->http10)
-        strcat(extra, "connection: keep-alive\r\n");
+    struct how how = {.form = v->form,
+                      .head_request = v->head_request,
+                      .connection = !stays      ? "connection: close\r\n"
+                                    : v->http10 ? "connection: keep-alive\r\n"
+                                                : ""};
     v->head.off = v->head.len = 0;
-    if (relay_out_spill(&v->out) ||
-        http_write_answer(&v->head, 1, a->status, extra[0] ? extra : NULL, a->body, v->head_request, !stays) ||
+    if (relay_out_spill(&v->out) || put_answer(&v->head, a, &how) ||
         relay_out_add(&v->out, ht_buf_head(&v->head), ht_buf_size(&v->head))) {
         visitor_lost(v, true, ht_err_text(HT_ENOMEM));
         return false;
@@ -49,12 +205,10 @@ bool visitor_answer(struct visitor_http *v, const struct visitor_answer *a, bool
 }
 
 bool visitor_answer_write(struct relay_table *t, struct io_conn *conn, const struct visitor_answer *a) {
+    const struct how how = {.form = VISITOR_TEXT, .connection = "connection: close\r\n"};
     struct ht_buf b = {0};
-    char extra[32] = "";
-    if (a->retry_after)
-        snprintf(extra, sizeof extra, "retry-after: %u\r\n", a->retry_after);
     t->cfg.metrics->visitor_responses_total[a->class]++;
-    bool ok = http_write_answer(&b, 1, a->status, extra[0] ? extra : NULL, a->body, false, true) == HT_OK;
+    bool ok = put_answer(&b, a, &how) == HT_OK;
     if (ok) {
         struct iovec iov = {.iov_base = ht_buf_head(&b), .iov_len = ht_buf_size(&b)};
         ok = io_conn_write(conn, &iov, 1) > 0; /* fits the empty send buffer of a new socket, or fails */

@@ -65,7 +65,7 @@ void visitor_http_destroy(struct visitor_http *v, uint16_t code, const char *rea
     relay_pipe_abort(&v->pipe, code, reason);
     bool was_active = v->state == VISITOR_ACTIVE;
     visitor_end_stream(v, code, reason);
-    if (was_active && v->answer == ANSWER_AWAITED && !visitor_answer(v, &answer_bad_gateway, false))
+    if (was_active && v->answer == ANSWER_AWAITED && !visitor_answer(v, &answer_closed, false))
         return;
     bool idle = v->state == VISITOR_HEAD && ht_buf_size(&v->in) == 0;
     if (idle)
@@ -84,7 +84,7 @@ void visitor_http_revoke(struct visitor_http *v, uint16_t code, const char *reas
         return;
     visitor_end_stream(v, code, reason);
     if (v->answer == ANSWER_AWAITED)
-        (void)visitor_answer(v, &answer_bad_gateway, true);
+        (void)visitor_answer(v, &answer_taken_over, true);
     else if (v->answer == ANSWER_BEGUN)
         visitor_lost(v, true, reason);
     else if (visitor_flush(v)) /* data_end(), which would have done it, does not come any more */

@@ -138,6 +138,8 @@ static void take_head(struct visitor_http *v, const struct http_head *h, const c
     v->http10 = h->minor == 0;
     v->keep = (h->flags & HTTP_KEEP_ALIVE) && !v->b->t->paused;
     v->head_request = ht_slice_is(method, "HEAD");
+    const struct http_field *accept = http_field_find(h, p, "accept");
+    v->form = accept ? visitor_answer_form(http_text(p, accept->value)) : VISITOR_TEXT;
     v->body = http_request_body(h);
     v->upgrade = is_upgrade(v, h, p);
     v->body_left = h->content_length;
@@ -196,7 +198,7 @@ static void stream_opened(struct visitor_http *v, uint32_t flags) {
 static const struct visitor_answer *count_forward(const struct http_head *h, char *p) {
     static const struct visitor_answer here = {.status = 200, .class = HT_METRIC_CLASS_2XX, .body = ""};
     static const struct visitor_answer no_trace = {
-        .status = 501, .class = HT_METRIC_CLASS_5XX, .body = "TRACE is not answered here"};
+        .status = 501, .class = HT_METRIC_CLASS_5XX, .error = "trace-refused", .body = "TRACE is not answered here"};
     struct ht_slice method = http_text(p, h->method);
     bool trace = ht_slice_is(method, "TRACE");
     const struct http_field *f = trace || ht_slice_is(method, "OPTIONS") ? http_field_find(h, p, "max-forwards") : NULL;
@@ -258,7 +260,8 @@ static void head_refused(struct visitor_http *v, const struct http_error *e) {
         {WIRE_ANSWER_VERSION_STATUS, &answer_version},
     };
     ht_debug("visitor", "expose port %u: %s: %u: %s", v->b->port, v->peer, e->status, e->text);
-    struct visitor_answer a = {.status = e->status, .class = HT_METRIC_CLASS_BAD_REQUEST, .body = e->text};
+    struct visitor_answer a = {
+        .status = e->status, .class = HT_METRIC_CLASS_BAD_REQUEST, .error = answer_bad_request.error, .body = e->text};
     for (size_t i = 0; i < HT_ARRAY_LEN(known); i++)
         if (known[i].status == (HT_MUTANT(HTTP_11) ? WIRE_ANSWER_BAD_REQUEST_STATUS : e->status))
             a = *known[i].answer;

@@ -14,7 +14,7 @@ static void violation(struct visitor_http *v, const char *why) {
     }
     ht_debug("visitor", "expose port %u: %s: bad answer: %s", v->b->port, v->peer, why);
     relay_out_drop_borrowed(&v->out);
-    (void)visitor_answer(v, &answer_bad_gateway, true);
+    (void)visitor_answer(v, &answer_driver_error, true);
 }
 
 static void out_of_memory(struct visitor_http *v) { visitor_lost(v, true, ht_err_text(HT_ENOMEM)); }
@@ -299,6 +299,11 @@ static void stream_closed(void *ctx, uint16_t code, struct ht_slice reason, bool
         return; /* in order; data_end() sees to the rest */
     ht_debug("visitor", "expose port %u: %s: stream %u ended with code %u%s: %.*s", v->b->port, v->peer,
              mux_stream_id(v->st), code, remote ? " by the driver" : "", HT_SLICE_ARG(reason));
+    /* Who ended it: the driver says why it has no answer; we, because it broke a rule; or the link is gone. */
+    const struct visitor_answer *instead = remote ? visitor_answer_for_reset(v, reason)
+                                           : code == WIRE_CODE_PROTOCOL_ERROR || code == WIRE_CODE_FLOW_CONTROL_ERROR
+                                               ? &answer_driver_error
+                                               : &answer_link_lost;
     visitor_end_stream(v, code, "");
     if (v->answer == ANSWER_WHOLE) {
         if (visitor_flush(v))
@@ -310,7 +315,7 @@ static void stream_closed(void *ctx, uint16_t code, struct ht_slice reason, bool
         /* Rule HTTP-8. */
         cut_short(v, "the driver ended the answer");
     } else {
-        (void)visitor_answer(v, HT_MUTANT(HTTP_8) ? &answer_response_timeout : &answer_bad_gateway, true);
+        (void)visitor_answer(v, HT_MUTANT(HTTP_8) ? &answer_response_timeout : instead, true);
     }
 }
 

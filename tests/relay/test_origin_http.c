@@ -351,8 +351,9 @@ static void a_service_that_is_not_there(void) {
     UNTIL(c->closes);
     CU_ASSERT_EQUAL(c->reset, WIRE_CODE_REFUSED_STREAM);
     CU_ASSERT_PTR_NOT_NULL(strstr(c->reason, "connection refused"));
+    CU_ASSERT_EQUAL(strncmp(c->reason, "refused: ", 9), 0); /* rule ANSWER-2 */
     UNTIL(rig.finished == 1);
-    CU_ASSERT_EQUAL(rig.last.status, 0);
+    CU_ASSERT_EQUAL(rig.last.status, 502);
     CU_ASSERT_EQUAL(rig.last.reset_code, WIRE_CODE_REFUSED_STREAM);
     rig_stop();
 }

@@ -468,14 +468,14 @@ static void test_bad_answers(void) {
         struct played_stream *st = opened(++n);
         drv_head(&d, st->id, 200, fields[i]);
         drv_send(&d);
-        vis_expect(&v, BAD_GATEWAY);
+        vis_expect(&v, DRIVER_ERROR);
         UNTIL(st->reset == WIRE_CODE_PROTOCOL_ERROR);
     }
     vis_send(&v, GET); /* a 101 that nobody asked for */
     struct played_stream *st = opened(++n);
     drv_head(&d, st->id, 101, "upgrade: websocket");
     drv_send(&d);
-    vis_expect(&v, BAD_GATEWAY);
+    vis_expect(&v, DRIVER_ERROR);
     UNTIL(st->reset == WIRE_CODE_PROTOCOL_ERROR);
     vis_send(&v, GET); /* ended before it began */
     st = opened(++n);
@@ -487,9 +487,10 @@ static void test_bad_answers(void) {
     drv_head(&d, st->id, 200, "content-length: 2");
     drv_text(&d, st->id, "abc");
     drv_send(&d);
-    vis_expect(&v, BAD_GATEWAY);
+    vis_expect(&v, DRIVER_ERROR);
     UNTIL(st->reset == WIRE_CODE_PROTOCOL_ERROR);
-    CU_ASSERT_EQUAL(rig.metrics.visitor_responses_total[HT_METRIC_CLASS_BAD_GATEWAY], n);
+    CU_ASSERT_EQUAL(rig.metrics.visitor_responses_total[HT_METRIC_CLASS_BAD_GATEWAY], 1);
+    CU_ASSERT_EQUAL(rig.metrics.visitor_responses_total[HT_METRIC_CLASS_DRIVER_ERROR], n - 1);
     leave(&v);
     end();
 }
@@ -681,7 +682,7 @@ static void test_parked(void) {
     UNTIL(vis_over(&v) || vis_over(&w));
     struct visitor *cut = v.cut ? &v : &w, *told = v.cut ? &w : &v;
     CU_ASSERT(cut->cut);
-    vis_expect(told, BAD_GATEWAY);
+    vis_expect(told, LINK_LOST);
     vis_send(&x, GET GET);
     vis_expect(&x, PARKED("") PARKED(""));
     vis_send(&x, POST "Content-Length: 5\r\n\r\n");

@@ -366,7 +366,7 @@ static void test_one_answer_only(void) {
         CU_ASSERT_FATAL(len > 0);
         drv_frame(&d, f, (size_t)len);
         drv_send(&d);
-        vis_expect(&v, BAD_GATEWAY);
+        vis_expect(&v, DRIVER_ERROR);
         UNTIL(st->reset == WIRE_CODE_PROTOCOL_ERROR);
         leave(&v);
     }
@@ -405,7 +405,7 @@ static void test_statuses(void) {
         struct played_stream *st = opened(i + 1);
         drv_head_final(&d, st->id, bad[i].status, NULL, bad[i].final);
         drv_send(&d);
-        vis_expect(&v, BAD_GATEWAY);
+        vis_expect(&v, DRIVER_ERROR);
         UNTIL(st->reset == WIRE_CODE_PROTOCOL_ERROR);
     }
     leave(&v);

@@ -52,6 +52,10 @@ static inline void expect_open(const struct played_stream *st, const struct visi
 #define POST "POST / HTTP/1.1\r\nHost: a\r\n"
 
 #define BAD_GATEWAY ANSWER("502 Bad Gateway", "", "38", "the local service gave no valid answer")
+#define DRIVER_ERROR ANSWER("502 Bad Gateway", "", "46", "the client of this tunnel gave no valid answer")
+#define LINK_LOST                                                                                                      \
+    ANSWER("503 Service Unavailable", "retry-after: 5\r\n", "69",                                                      \
+           "the link to the client of this tunnel was lost before the answer came")
 #define BAD_REQUEST ANSWER("400 Bad Request", CLOSE, "11", "bad request")
 
 #define UPGRADE                                                                                                        \
