@@ -2,6 +2,7 @@
 #include "base/mem.h"
 #include "io/io_int.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <netdb.h>
 #include <stdio.h>
@@ -16,7 +17,8 @@ struct io_dial {
     void *ctx;
     struct io_tls *tls;
     enum dial_state state;
-    ev_io io; /* the resolver's answer or the socket that connects */
+    struct io_lookup_wait lookup;
+    ev_io io; /* the socket that connects */
     int fd;   /* -1: none */
     struct io_conn *conn;
     struct io_timer timer;
@@ -24,7 +26,8 @@ struct io_dial {
     uint64_t timeout_ms, deadline_us;
     unsigned next;
     struct io_resolved to;
-    int err; /* of the first attempt that failed */
+    struct io_addr first; /* len 0: none */
+    int err;              /* of the first attempt that failed */
     struct ht_errmsg text;
     uint16_t port;
     char name[IO_ADDR_TEXT + 256]; /* host:port for people */
@@ -50,6 +53,7 @@ void io_dial_cancel(struct io_dial **dp) {
         io_set_reset(d->fd, true);
     drop_fd(d);
     io_conn_abort(&d->conn);
+    io_lookup_cancel(&d->lookup);
     io_timer_stop(&d->timer);
     io_task_cancel(&d->report);
     ht_free(d);
@@ -72,6 +76,7 @@ static void fail(struct io_dial *d, int err) {
     d->err = err;
     drop_fd(d);
     io_conn_close(&d->conn);
+    io_lookup_cancel(&d->lookup);
     io_timer_stop(&d->timer);
     io_task_add(d->loop, &d->report);
 }
@@ -159,29 +164,51 @@ static void on_connected(struct io_dial *d) {
     }
 }
 
-static void on_resolved(struct io_dial *d) {
-    int rc = io_resolve_take(d->fd, &d->to);
-    if (rc == HT_EAGAIN)
-        return;
-    drop_fd(d);
-    if (rc != HT_OK || d->to.gai != 0 || d->to.n == 0) {
-        ht_fail(&d->text, HT_ERESOLVE, "cannot resolve %s: %s", d->host,
-                rc == HT_OK && d->to.gai ? gai_strerror(d->to.gai) : "no address");
+static bool same_host(const struct io_addr *a, const struct io_addr *b) {
+    char x[IO_ADDR_TEXT], y[IO_ADDR_TEXT];
+    return strcmp(io_addr_host(a, x), io_addr_host(b, y)) == 0;
+}
+
+/* The addresses are known. */
+static void connect_to(struct io_dial *d) {
+    d->state = DIAL_CONNECTING;
+    for (unsigned i = 1; d->first.len && i < d->to.n; i++)
+        if (same_host(&d->to.addr[i], &d->first)) {
+            struct io_addr swap = d->to.addr[0];
+            d->to.addr[0] = d->to.addr[i];
+            d->to.addr[i] = swap;
+            break;
+        }
+    try_next(d);
+}
+
+static void set_port(struct io_addr *a, uint16_t port) {
+    if (a->ss.ss_family == AF_INET6)
+        ((struct sockaddr_in6 *)&a->ss)->sin6_port = htons(port);
+    else
+        ((struct sockaddr_in *)&a->ss)->sin_port = htons(port);
+}
+
+static void resolved(struct io_dial *d, const struct io_resolved *r) {
+    d->to = *r;
+    if (r->gai != 0 || r->n == 0) {
+        ht_fail(&d->text, HT_ERESOLVE, "cannot resolve %s: %s", d->host, r->gai ? gai_strerror(r->gai) : "no address");
         fail(d, HT_ERESOLVE);
         return;
     }
-    d->state = DIAL_CONNECTING;
-    try_next(d);
+    for (unsigned i = 0; i < d->to.n; i++)
+        set_port(&d->to.addr[i], d->port);
+    connect_to(d);
+}
+
+static void on_resolved(struct io_lookup_wait *w, const struct io_resolved *r) {
+    resolved(ht_container_of(w, struct io_dial, lookup), r);
 }
 
 static void on_io(struct ev_loop *ev, ev_io *w, int revents) {
     (void)ev;
     (void)revents;
-    struct io_dial *d = w->data;
-    if (d->state == DIAL_RESOLVING)
-        on_resolved(d);
-    else
-        on_connected(d);
+    on_connected(w->data);
 }
 
 static void watch(struct io_dial *d, int fd, int events) {
@@ -223,8 +250,9 @@ static void on_timeout(struct io_timer *t) {
     fail(d, HT_ETIMEDOUT);
 }
 
-struct io_dial *io_dial_start(struct io_loop *loop, const char *host, uint16_t port, struct io_tls *tls,
-                              uint64_t timeout_ms, const struct io_dial_ops *ops, void *ctx, struct ht_errmsg *err) {
+static struct io_dial *dial(struct io_loop *loop, const struct io_addr *first, const char *host, uint16_t port,
+                            struct io_tls *tls, uint64_t timeout_ms, const struct io_dial_ops *ops, void *ctx,
+                            struct ht_errmsg *err) {
     size_t n = strlen(host);
     struct io_dial *d = ht_calloc(1, sizeof *d + n + 1);
     if (!d) {
@@ -238,6 +266,9 @@ struct io_dial *io_dial_start(struct io_loop *loop, const char *host, uint16_t p
     d->ctx = ctx;
     d->tls = tls;
     d->port = port;
+    if (first)
+        d->first = *first;
+    d->lookup.done = on_resolved;
     d->fd = -1;
     d->timeout_ms = timeout_ms;
     uint64_t now = ht_now_us();
@@ -253,17 +284,30 @@ struct io_dial *io_dial_start(struct io_loop *loop, const char *host, uint16_t p
         d->to.n = 2;
         if (io_addr_parse(&d->to.addr[0], "127.0.0.1", port) == HT_OK &&
             io_addr_parse(&d->to.addr[1], "::1", port) == HT_OK)
-            try_next(d);
+            connect_to(d);
     } else {
-        int fd = io_resolve_start(host, port);
-        if (fd < 0) {
-            ht_fail(err, fd, "cannot resolve %s: %s", host, ht_err_text(fd));
+        struct io_resolved known;
+        d->state = DIAL_RESOLVING;
+        int rc = io_lookup(loop, host, &d->lookup, &known);
+        if (rc == HT_OK) {
+            resolved(d, &known);
+        } else if (rc == HT_EAGAIN) {
+            io_timer_set(&d->timer, timeout_ms);
+        } else {
+            ht_fail(err, rc, "cannot resolve %s: %s", host, ht_err_text(rc));
             ht_free(d);
             return NULL;
         }
-        d->state = DIAL_RESOLVING;
-        watch(d, fd, EV_READ);
-        io_timer_set(&d->timer, timeout_ms);
     }
     return d;
+}
+
+struct io_dial *io_dial_start(struct io_loop *loop, const char *host, uint16_t port, struct io_tls *tls,
+                              uint64_t timeout_ms, const struct io_dial_ops *ops, void *ctx, struct ht_errmsg *err) {
+    return dial(loop, NULL, host, port, tls, timeout_ms, ops, ctx, err);
+}
+
+struct io_dial *io_dial_start_at(struct io_loop *loop, const struct io_addr *first, const char *host, uint16_t port,
+                                 uint64_t timeout_ms, const struct io_dial_ops *ops, void *ctx, struct ht_errmsg *err) {
+    return dial(loop, first, host, port, NULL, timeout_ms, ops, ctx, err);
 }

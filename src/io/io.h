@@ -227,13 +227,19 @@ struct io_dial_ops {
 };
 
 /*
- * Connects to `host` (a name, or an address without brackets): resolved off the loop when it is a name ("localhost" is
- * not asked for: 127.0.0.1, then ::1), each address tried in turn, `timeout_ms` for all of it. NULL with *err only when
- * it cannot even start. A connected or failed callback never comes before this returns.
+ * Connects to `host` (a name, or an address without brackets): resolved off the loop when it is a name, one
+ * question for all who ask at the same time ("localhost" is not asked for: 127.0.0.1, then ::1), each address tried in
+ * turn, `timeout_ms` for all of it. NULL with *err only when it cannot even start. A connected or failed callback never
+ * comes before this returns.
  */
 struct io_dial *io_dial_start(struct io_loop *loop, const char *host, uint16_t port, struct io_tls *tls,
                               uint64_t timeout_ms, const struct io_dial_ops *ops, void *ctx,
                               struct ht_errmsg *err) HT_MUST_USE;
+/* The same, in plain TCP, and of several addresses `first` (its port aside) is tried first: the one that answered the
+ * last time. */
+struct io_dial *io_dial_start_at(struct io_loop *loop, const struct io_addr *first, const char *host, uint16_t port,
+                                 uint64_t timeout_ms, const struct io_dial_ops *ops, void *ctx,
+                                 struct ht_errmsg *err) HT_MUST_USE;
 /* No callback comes any more; what stands already is reset. Clears the pointer. NULL is ignored. */
 void io_dial_cancel(struct io_dial **d);
 

@@ -25,7 +25,9 @@ struct io_loop {
     struct ht_list tasks;
     struct ht_list again;     /* connections whose TLS holds decrypted bytes: readable without the kernel saying so */
     struct ht_list lingering; /* struct linger */
-    struct io_conn *current;  /* whose callbacks are running; NULL once it was closed by them */
+    struct ht_list lookups;   /* struct io_lookup */
+    unsigned n_lookups, n_lookup_threads;
+    struct io_conn *current; /* whose callbacks are running; NULL once it was closed by them */
     struct ht_pool blocks;
 };
 
@@ -81,12 +83,25 @@ struct io_resolved {
     unsigned n;
     struct io_addr addr[IO_RESOLVE_MAX];
 };
+/* Names that are looked up at a time; and threads, those included that nobody waits for any more and that cannot be
+ * stopped. */
+#define IO_RESOLVERS 4
+#define IO_RESOLVER_THREADS 16
+
+struct io_lookup;
+/* Embedded in whoever asks. */
+struct io_lookup_wait {
+    struct ht_list node;
+    struct io_lookup *lookup; /* NULL: does not wait */
+    void (*done)(struct io_lookup_wait *w, const struct io_resolved *result);
+};
 /*
- * Asks for the addresses of a name on a thread of its own. Returns a descriptor that becomes readable when the answer
- * is there, or a negative error. The thread shares no memory with us: closing the descriptor is all it takes to cancel.
+ * The addresses of a name, with port 0. HT_OK: *out has them already, or why there are none. HT_EAGAIN: done() comes
+ * later. HT_ERESOLVE (the name is too long), HT_ELIMIT, HT_ENOMEM, HT_EFDS.
  */
-int io_resolve_start(const char *host, uint16_t port);
-/* 0, HT_EAGAIN or HT_EIO. */
-int io_resolve_take(int fd, struct io_resolved *out);
+int io_lookup(struct io_loop *loop, const char *host, struct io_lookup_wait *w, struct io_resolved *out) HT_MUST_USE;
+/* No-op for one that does not wait. */
+void io_lookup_cancel(struct io_lookup_wait *w);
+void io_lookup_drop_all(struct io_loop *loop);
 
 #endif

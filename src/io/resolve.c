@@ -1,3 +1,12 @@
+/*
+ * Names to addresses, on threads, for getaddrinfo() blocks. One question for all who ask for a name at the same time;
+ * its answer is good for a few seconds; few threads, whatever visitors do (hardening case 34).
+ *
+ * A thread shares no memory with us: it has its end of a socket pair, and closing ours is all it takes to forget it. It
+ * cannot be stopped, though: a name server that says nothing holds it for as long as the resolver tries. A question
+ * that nobody waits for any more gives its place to the next one, until there are IO_RESOLVER_THREADS of such threads.
+ */
+#include "base/mem.h"
 #include "io/io_int.h"
 
 #include <errno.h>
@@ -8,17 +17,32 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-struct question {
-    uint16_t port;
-    char host[256]; /* RFC 1035 2.3.4: at most 255 octets */
+#define HOST_MAX 256    /* RFC 1035 2.3.4: at most 255 octets */
+#define GOOD_MS 5000    /* how long addresses are good */
+#define BAD_MS 1000     /* how long a failure is */
+#define MAX_LOOKUPS 256 /* names asked for or remembered; more wait for no place, they fail */
+
+enum lookup_state { LOOKUP_QUEUED, LOOKUP_RUNNING, LOOKUP_DONE };
+
+struct io_lookup {
+    struct ht_list node; /* in the loop's, in the order they came */
+    struct io_loop *loop;
+    enum lookup_state state;
+    struct ht_list waits; /* struct io_lookup_wait */
+    int fd;               /* LOOKUP_RUNNING: our end; else -1 */
+    ev_io io;
+    uint64_t until_ms; /* LOOKUP_DONE */
+    bool telling;      /* those who waited are being told */
+    struct io_resolved result;
+    char host[];
 };
 
-static void answer(const struct question *q, struct io_resolved *r) {
-    char port[8];
-    snprintf(port, sizeof port, "%u", (unsigned)q->port);
+/* ---- the thread ---- */
+
+static void answer(const char *host, struct io_resolved *r) {
     struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_ADDRCONFIG};
     struct addrinfo *list = NULL;
-    r->gai = getaddrinfo(q->host, port, &hints, &list);
+    r->gai = getaddrinfo(host, NULL, &hints, &list);
     if (r->gai != 0) {
         r->gai = r->gai == EAI_SYSTEM ? EAI_FAIL : r->gai;
         return;
@@ -34,11 +58,11 @@ static void answer(const struct question *q, struct io_resolved *r) {
 
 static void *worker(void *arg) {
     int fd = (int)(intptr_t)arg;
-    struct question q;
+    char host[HOST_MAX];
     struct io_resolved r = {0};
-    if (recv(fd, &q, sizeof q, 0) == (ssize_t)sizeof q) {
-        answer(&q, &r);
-        /* Nobody listens any more when it was cancelled: MSG_NOSIGNAL, and the result does not matter. */
+    if (recv(fd, host, sizeof host, 0) == (ssize_t)sizeof host) {
+        answer(host, &r);
+        /* Nobody listens any more when the loop is gone: MSG_NOSIGNAL, and the result does not matter. */
         if (send(fd, &r, sizeof r, MSG_NOSIGNAL) < 0)
             errno = 0;
     }
@@ -46,33 +70,33 @@ static void *worker(void *arg) {
     return NULL;
 }
 
-int io_resolve_start(const char *host, uint16_t port) {
-    struct question q = {.port = port};
-    size_t n = strlen(host);
-    if (n >= sizeof q.host)
-        return HT_ERESOLVE;
-    memcpy(q.host, host, n);
+static int start_thread(int fd) {
+    pthread_attr_t attr;
+    pthread_t thread;
+    if (pthread_attr_init(&attr) != 0)
+        return HT_ENOMEM;
+    /* Signals are for the loop's thread alone. */
+    sigset_t all, old;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &old);
+    pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+    int rc = pthread_create(&thread, &attr, worker, (void *)(intptr_t)fd) == 0 ? HT_OK : HT_ENOMEM;
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    pthread_attr_destroy(&attr);
+    return rc;
+}
+
+/* A thread that has the question; returns our end of its pair, or a negative error. */
+static int ask(const char *host) {
+    char question[HOST_MAX] = "";
     int fd[2];
+    memcpy(question, host, strlen(host));
     /* SEQPACKET keeps question and answer whole. */
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fd) != 0)
         return ht_err_from_errno(errno);
-    int rc = HT_OK;
-    pthread_attr_t attr;
-    pthread_t thread;
-    if (send(fd[0], &q, sizeof q, MSG_NOSIGNAL) != (ssize_t)sizeof q)
-        rc = HT_EIO;
-    if (rc == HT_OK && pthread_attr_init(&attr) != 0)
-        rc = HT_ENOMEM;
-    if (rc == HT_OK) {
-        /* Signals are for the loop's thread alone. */
-        sigset_t all, old;
-        sigfillset(&all);
-        pthread_sigmask(SIG_SETMASK, &all, &old);
-        pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-        rc = pthread_create(&thread, &attr, worker, (void *)(intptr_t)fd[1]) == 0 ? HT_OK : HT_ENOMEM;
-        pthread_sigmask(SIG_SETMASK, &old, NULL);
-        pthread_attr_destroy(&attr);
-    }
+    int rc = send(fd[0], question, sizeof question, MSG_NOSIGNAL) == (ssize_t)sizeof question ? HT_OK : HT_EIO;
+    if (rc == HT_OK)
+        rc = start_thread(fd[1]);
     if (rc == HT_OK)
         return fd[0];
     close(fd[0]);
@@ -80,9 +104,154 @@ int io_resolve_start(const char *host, uint16_t port) {
     return rc;
 }
 
-int io_resolve_take(int fd, struct io_resolved *out) {
-    ssize_t n = recv(fd, out, sizeof *out, MSG_DONTWAIT);
+/* ---- questions ---- */
+
+static bool is_waited_for(const struct io_lookup *q) { return !ht_list_empty(&q->waits); }
+
+static void lookup_free(struct io_lookup *q) {
+    if (q->fd >= 0) {
+        io_unwatch(q->loop, &q->io);
+        close(q->fd);
+        q->loop->n_lookup_threads--;
+    }
+    ht_list_remove(&q->node);
+    q->loop->n_lookups--;
+    ht_free(q);
+}
+
+static int run_next(struct io_loop *loop);
+
+/* Tells everybody who waits. Any of them may ask again, or cancel another. */
+static void finish(struct io_lookup *q) {
+    struct io_loop *loop = q->loop;
+    if (q->fd >= 0) {
+        io_unwatch(loop, &q->io);
+        close(q->fd);
+        q->fd = -1;
+        loop->n_lookup_threads--;
+    }
+    q->state = LOOKUP_DONE;
+    q->until_ms = io_now_ms(loop) + (q->result.gai == 0 && q->result.n > 0 ? GOOD_MS : BAD_MS);
+    (void)run_next(loop); /* without descriptors those in the row have their timeouts */
+    q->telling = true;
+    struct ht_list *it;
+    while ((it = ht_list_pop_front(&q->waits)) != NULL) {
+        struct io_lookup_wait *w = HT_LIST_ENTRY(it, struct io_lookup_wait, node);
+        w->lookup = NULL;
+        w->done(w, &q->result);
+    }
+    q->telling = false;
+}
+
+static void on_answer(struct ev_loop *ev, ev_io *w, int revents) {
+    (void)ev, (void)revents;
+    struct io_lookup *q = w->data;
+    ssize_t n = recv(q->fd, &q->result, sizeof q->result, MSG_DONTWAIT);
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        return;
+    if (n != (ssize_t)sizeof q->result || q->result.n > IO_RESOLVE_MAX)
+        q->result = (struct io_resolved){.gai = EAI_FAIL};
+    finish(q);
+}
+
+/* Starts what waits, as far as there are places: those whose question nobody waits for any more hold none. */
+static int run_next(struct io_loop *loop) {
+    unsigned places = 0;
+    HT_LIST_FOR (it, &loop->lookups) {
+        struct io_lookup *q = HT_LIST_ENTRY(it, struct io_lookup, node);
+        places += q->state == LOOKUP_RUNNING && is_waited_for(q);
+    }
+    HT_LIST_FOR (it, &loop->lookups) {
+        struct io_lookup *q = HT_LIST_ENTRY(it, struct io_lookup, node);
+        if (places >= IO_RESOLVERS || loop->n_lookup_threads >= IO_RESOLVER_THREADS)
+            return HT_OK;
+        if (q->state != LOOKUP_QUEUED)
+            continue;
+        int fd = ask(q->host);
+        if (fd < 0)
+            return loop->n_lookup_threads ? HT_OK : fd; /* when one of those ends it is tried again */
+        q->state = LOOKUP_RUNNING;
+        q->fd = fd;
+        ev_io_init(&q->io, on_answer, fd, EV_READ);
+        q->io.data = q;
+        io_watch(loop, &q->io);
+        loop->n_lookup_threads++;
+        places++;
+    }
+    return HT_OK;
+}
+
+/* What nobody asks for: answers that are too old; when there are many, those that are not. */
+static void forget_old(struct io_loop *loop) {
+    uint64_t now = io_now_ms(loop);
+    bool full = loop->n_lookups >= MAX_LOOKUPS;
+    HT_LIST_FOR_SAFE (it, &loop->lookups) {
+        struct io_lookup *q = HT_LIST_ENTRY(it, struct io_lookup, node);
+        if (q->state == LOOKUP_DONE && !q->telling && (full || q->until_ms <= now))
+            lookup_free(q);
+    }
+}
+
+static struct io_lookup *find(struct io_loop *loop, const char *host) {
+    HT_LIST_FOR (it, &loop->lookups) {
+        struct io_lookup *q = HT_LIST_ENTRY(it, struct io_lookup, node);
+        if (strcmp(q->host, host) == 0)
+            return q;
+    }
+    return NULL;
+}
+
+int io_lookup(struct io_loop *loop, const char *host, struct io_lookup_wait *w, struct io_resolved *out) {
+    size_t n = strlen(host);
+    w->lookup = NULL;
+    if (n >= HOST_MAX)
+        return HT_ERESOLVE;
+    forget_old(loop);
+    struct io_lookup *q = find(loop, host);
+    if (q && q->state == LOOKUP_DONE) {
+        *out = q->result;
+        return HT_OK;
+    }
+    if (!q) {
+        if (loop->n_lookups >= MAX_LOOKUPS)
+            return HT_ELIMIT;
+        q = ht_calloc(1, sizeof *q + n + 1);
+        if (!q)
+            return HT_ENOMEM;
+        memcpy(q->host, host, n);
+        q->loop = loop;
+        q->fd = -1;
+        ht_list_init(&q->node);
+        ht_list_init(&q->waits);
+        ht_list_push_back(&loop->lookups, &q->node);
+        loop->n_lookups++;
+    }
+    ht_list_init(&w->node);
+    ht_list_push_back(&q->waits, &w->node);
+    w->lookup = q;
+    int rc = run_next(loop);
+    if (rc == HT_OK || q->state != LOOKUP_QUEUED)
         return HT_EAGAIN;
-    return n == (ssize_t)sizeof *out && out->n <= IO_RESOLVE_MAX ? HT_OK : HT_EIO;
+    io_lookup_cancel(w);
+    return rc;
+}
+
+void io_lookup_cancel(struct io_lookup_wait *w) {
+    struct io_lookup *q = w->lookup;
+    if (!q)
+        return;
+    w->lookup = NULL;
+    ht_list_remove(&w->node);
+    if (is_waited_for(q))
+        return;
+    struct io_loop *loop = q->loop;
+    if (q->state == LOOKUP_QUEUED)
+        lookup_free(q);
+    else
+        (void)run_next(loop); /* its thread goes on, and its answer may yet serve somebody */
+}
+
+void io_lookup_drop_all(struct io_loop *loop) {
+    HT_LIST_FOR_SAFE (it, &loop->lookups)
+        lookup_free(HT_LIST_ENTRY(it, struct io_lookup, node));
 }
