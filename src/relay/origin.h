@@ -28,6 +28,7 @@ struct relay_target_config {
     struct io_loop *loop;
     const char *host; /* copied */
     uint16_t port;
+    bool both_loopbacks; /* `host` is 127.0.0.1 because nobody named one: a service on ::1 is meant as well */
     enum wire_kind kind;
     uint64_t connect_timeout_ms;
     unsigned pool_size;            /* idle connections kept to an HTTP service */
@@ -36,6 +37,8 @@ struct relay_target_config {
     struct ht_metrics *metrics; /* may be NULL */
     /* A request or a TCP connection is over. May be NULL. Must not destroy the target. */
     void (*finished)(void *ctx, const struct relay_request_info *info);
+    /* What relay_target_probe() has found; `status`: what visitors get meanwhile. May be NULL. */
+    void (*down)(void *ctx, const char *why, uint16_t status);
     void *ctx;
 };
 
@@ -47,6 +50,9 @@ void relay_target_destroy(struct relay_target **t);
 /* Takes a new stream: from now on it belongs to the target (mux_stream_accept is called here). `open` is only borrowed.
  */
 void relay_target_serve(struct relay_target *t, struct mux_stream *st, const struct wire_stream_open *open);
+
+/* Connects once, says nothing, and tells down() when nobody is there. An HTTP target only. */
+void relay_target_probe(struct relay_target *t);
 
 unsigned relay_target_active(const struct relay_target *t); /* streams being served */
 unsigned relay_target_idle(const struct relay_target *t);   /* pooled connections */

@@ -68,6 +68,7 @@ void origin_http_drain_spare(struct relay_target *t) {
 
 /* Lets go of everything but the request's head, which the report still needs. */
 static void exchange_detach(struct origin_exchange *x) {
+    origin_pool_waited(x);
     io_task_cancel(&x->flush);
     io_dial_cancel(&x->dial);
     if (x->conn)
@@ -139,6 +140,8 @@ static void dial_connected(void *ctx, struct io_conn *c) {
         return;
     }
     x->conn->x = x;
+    origin_dialled(x->t, c);
+    origin_pool_waits(x);
     io_conn_read_on(c, true);
     origin_request_flush(x);
 }
@@ -160,7 +163,7 @@ static void exchange_dial(struct origin_exchange *x) {
         origin_http_fail(x, WIRE_CODE_INTERNAL_ERROR, ht_err_text(HT_ENOMEM));
         return;
     }
-    x->dial = io_dial_start(t->cfg.loop, t->host, t->cfg.port, NULL, t->cfg.connect_timeout_ms, &dial_ops, x, &err);
+    x->dial = origin_dial(t, &dial_ops, x, &err);
     if (!x->dial)
         origin_http_fail_as(x, WIRE_CODE_REFUSED_STREAM, WIRE_ORIGIN_ERROR_BUSY, err.text);
 }

@@ -16,6 +16,15 @@
 #include "relay/origin.h"
 #include "relay/pipe.h"
 
+/* How long a fresh connection may be without an answer while others are idle: of a service that is not known to serve
+ * several at a time, and of one that is. */
+#define ORIGIN_EASE_MS 100
+#define ORIGIN_EASE_PARALLEL_MS 1000
+/* For how long what was learnt about that is believed; and how often idle connections are closed of one that serves
+ * several. */
+#define ORIGIN_SHY_MS 60000
+#define ORIGIN_EASE_AGAIN_MS 10000
+
 /* What is read at once while an answer's head is awaited. What comes behind the head is copied once, so not too much.
  */
 #define ORIGIN_HEAD_READ 16384
@@ -34,11 +43,20 @@ struct relay_target {
     struct ht_list spare;     /* finished ones, kept for their buffers */
     struct ht_list tcp;       /* struct origin_tcp */
     unsigned n_active, n_spare;
+    struct io_addr good;   /* the address that answered the last time; len 0: none */
+    struct io_dial *probe; /* relay_target_probe() */
 
     struct ht_list idle; /* struct origin_conn, the most recently used first */
     unsigned n_idle;
     struct io_timer idle_timer;
     struct ht_pool conns;
+    /* A service that serves one connection at a time waits for the next request on an idle one, and sees no other. */
+    unsigned n_fresh;      /* exchanges without a byte yet on connections that have served none */
+    uint64_t fresh_ms;     /* when the last of them came, or one was answered */
+    uint64_t parallel_ms;  /* when an answer came while another connection was idle: it serves several; 0: never */
+    uint64_t eased_ms;     /* when idle ones were closed for those that wait; 0: never */
+    uint64_t shy_until_ms; /* until then none becomes idle while one waits */
+    struct io_timer ease_timer;
 
     /* Scratch of one callback: nothing in it lives longer. */
     struct http_head head;
@@ -97,6 +115,7 @@ struct origin_exchange {
     enum http_body_kind resp_body;
     uint64_t resp_left;
     unsigned interims;
+    bool fresh;              /* counted in the target's n_fresh */
     bool keep_alive;         /* the head allows another request */
     bool resp_begun;         /* a byte of it was seen */
     bool responded;          /* the final head went to the stream */
@@ -123,6 +142,12 @@ void origin_pool_close(struct origin_conn *oc);
 void origin_pool_abort(struct origin_conn *oc);
 /* Frees the record and hands the connection itself to the caller. */
 struct io_conn *origin_pool_release(struct origin_conn *oc);
+/* The exchange waits for its answer on a connection that has served nobody yet. */
+void origin_pool_waits(struct origin_exchange *x);
+/* A byte of an answer came. */
+void origin_pool_answers(struct origin_exchange *x);
+/* It waits no more. */
+void origin_pool_waited(struct origin_exchange *x);
 void origin_pool_init(struct relay_target *t);
 void origin_pool_clear(struct relay_target *t);
 
@@ -143,6 +168,11 @@ void origin_http_answered(struct origin_exchange *x, bool extra);
 void origin_http_become_pipe(struct origin_exchange *x, struct ht_slice early);
 
 /* ---- origin_target.c ---- */
+
+/* io_dial_start() to the target. */
+struct io_dial *origin_dial(struct relay_target *t, const struct io_dial_ops *ops, void *ctx, struct ht_errmsg *err);
+/* It stands: the next one goes to the same address. */
+void origin_dialled(struct relay_target *t, struct io_conn *c);
 
 /* What a connection that did not come about means for a visitor; `err` as in io_dial_ops.failed. */
 enum wire_origin_error origin_error_of(int err);

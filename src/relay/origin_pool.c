@@ -76,10 +76,73 @@ struct origin_conn *origin_pool_take(struct relay_target *t) {
     return NULL;
 }
 
+/* ---- services that serve one connection at a time ---- */
+
+static bool is_parallel(const struct relay_target *t, uint64_t now) {
+    return t->parallel_ms && now - t->parallel_ms < ORIGIN_SHY_MS;
+}
+
+static void close_idle(struct relay_target *t) {
+    while (!ht_list_empty(&t->idle))
+        origin_pool_close(HT_LIST_ENTRY(t->idle.next, struct origin_conn, node));
+}
+
+static void ease_fire(struct io_timer *timer) {
+    struct relay_target *t = ht_container_of(timer, struct relay_target, ease_timer);
+    uint64_t now = io_now_ms(t->cfg.loop), age = now - t->fresh_ms;
+    bool parallel = is_parallel(t, now);
+    uint64_t moment = parallel ? ORIGIN_EASE_PARALLEL_MS : ORIGIN_EASE_MS;
+    if (t->n_fresh == 0 || t->n_idle == 0)
+        return;
+    if (age < moment) {
+        io_timer_set(timer, moment - age);
+        return;
+    }
+    if (parallel && t->eased_ms && now - t->eased_ms < ORIGIN_EASE_AGAIN_MS) {
+        io_timer_set(timer, t->eased_ms + ORIGIN_EASE_AGAIN_MS - now);
+        return;
+    }
+    t->eased_ms = now;
+    if (!parallel)
+        t->shy_until_ms = now + ORIGIN_SHY_MS;
+    close_idle(t);
+}
+
+static void watch_fresh(struct relay_target *t) {
+    if (t->n_fresh > 0 && t->n_idle > 0 && !io_timer_active(&t->ease_timer))
+        io_timer_set(&t->ease_timer, ORIGIN_EASE_MS);
+}
+
+void origin_pool_waits(struct origin_exchange *x) {
+    struct relay_target *t = x->t;
+    x->fresh = true;
+    t->n_fresh++;
+    t->fresh_ms = io_now_ms(t->cfg.loop);
+    watch_fresh(t);
+}
+
+void origin_pool_waited(struct origin_exchange *x) {
+    if (x->fresh)
+        x->t->n_fresh--;
+    x->fresh = false;
+}
+
+void origin_pool_answers(struct origin_exchange *x) {
+    struct relay_target *t = x->t;
+    if (t->n_idle > 0) /* one that waits for the idle connection's next request would not have come to this one */
+        t->parallel_ms = io_now_ms(t->cfg.loop);
+    if (!x->fresh)
+        return;
+    origin_pool_waited(x);
+    t->fresh_ms = io_now_ms(t->cfg.loop);
+}
+
+/* ---- giving back ---- */
+
 void origin_pool_put(struct origin_conn *oc) {
     struct relay_target *t = oc->t;
     oc->x = NULL;
-    if (t->cfg.pool_size == 0) {
+    if (t->cfg.pool_size == 0 || (t->n_fresh > 0 && io_now_ms(t->cfg.loop) < t->shy_until_ms)) {
         origin_pool_close(oc);
         return;
     }
@@ -92,6 +155,7 @@ void origin_pool_put(struct origin_conn *oc) {
     io_conn_read_on(oc->c, true);
     if (!io_timer_active(&t->idle_timer))
         io_timer_set(&t->idle_timer, t->cfg.pool_idle_timeout_ms);
+    watch_fresh(t);
 }
 
 /* Set when the first connection became idle and then for the oldest one: not moved at each request. */
@@ -116,11 +180,12 @@ void origin_pool_init(struct relay_target *t) {
     ht_list_init(&t->idle);
     ht_pool_init(&t->conns, sizeof(struct origin_conn), t->cfg.pool_size);
     io_timer_init(t->cfg.loop, &t->idle_timer, idle_fire);
+    io_timer_init(t->cfg.loop, &t->ease_timer, ease_fire);
 }
 
 void origin_pool_clear(struct relay_target *t) {
-    while (!ht_list_empty(&t->idle))
-        origin_pool_close(HT_LIST_ENTRY(t->idle.next, struct origin_conn, node));
+    close_idle(t);
     io_timer_stop(&t->idle_timer);
+    io_timer_stop(&t->ease_timer);
     ht_pool_drain(&t->conns);
 }

@@ -222,6 +222,8 @@ void origin_response_read_head(struct origin_exchange *x) {
         origin_http_lost(x, ht_err_text((int)n));
         return;
     }
+    if (!x->resp_begun)
+        origin_pool_answers(x);
     x->resp_begun = true;
     if (!x->partial) {
         http_loose_response_begin(&t->head, &t->cfg.head_limits);

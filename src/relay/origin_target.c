@@ -31,6 +31,7 @@ void relay_target_destroy(struct relay_target **tp) {
     while (!ht_list_empty(&t->exchanges))
         origin_http_abort(HT_LIST_ENTRY(t->exchanges.next, struct origin_exchange, node));
     origin_tcp_abort_all(t);
+    io_dial_cancel(&t->probe);
     origin_http_drain_spare(t);
     origin_pool_clear(t);
     ht_free(t->host);
@@ -49,6 +50,38 @@ void relay_target_serve(struct relay_target *t, struct mux_stream *st, const str
     else
         origin_tcp_serve(t, st, open);
 }
+
+struct io_dial *origin_dial(struct relay_target *t, const struct io_dial_ops *ops, void *ctx, struct ht_errmsg *err) {
+    const char *host = t->cfg.both_loopbacks ? "localhost" : t->host;
+    return io_dial_start_at(t->cfg.loop, t->good.len ? &t->good : NULL, host, t->cfg.port, t->cfg.connect_timeout_ms,
+                            ops, ctx, err);
+}
+
+void origin_dialled(struct relay_target *t, struct io_conn *c) { io_conn_peer(c, &t->good); }
+
+/* ---- is anybody there? ---- */
+
+static void probe_connected(void *ctx, struct io_conn *c) {
+    struct relay_target *t = ctx;
+    t->probe = NULL;
+    origin_dialled(t, c);
+    io_conn_close(&c);
+}
+
+static void probe_failed(void *ctx, int err, const char *text) {
+    struct relay_target *t = ctx;
+    t->probe = NULL;
+    t->cfg.down(t->cfg.ctx, text, origin_error_status(origin_error_of(err)));
+}
+
+void relay_target_probe(struct relay_target *t) {
+    static const struct io_dial_ops ops = {.connected = probe_connected, .failed = probe_failed};
+    if (t->cfg.kind != WIRE_KIND_HTTP || !t->cfg.down || t->probe)
+        return;
+    t->probe = origin_dial(t, &ops, t, NULL);
+}
+
+/* ---- what visitors are told ---- */
 
 enum wire_origin_error origin_error_of(int err) {
     switch (err) {

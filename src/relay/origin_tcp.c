@@ -59,6 +59,7 @@ static void dial_connected(void *ctx, struct io_conn *c) {
     struct mux_stream *st = x->st;
     x->dial = NULL;
     x->st = NULL;
+    origin_dialled(x->t, c);
     /* The kit bounds how long a half-closed pair may be quiet: it knows what its visitors were promised. */
     x->pipe = relay_pipe_start(x->t->cfg.loop, c, st, ht_slice_of(NULL, 0), 0, &pipe_ops, x);
     if (!x->pipe || relay_pipe_take_out(x->pipe, &x->out) < 0)
@@ -125,7 +126,7 @@ void origin_tcp_serve(struct relay_target *t, struct mux_stream *st, const struc
     ht_list_push_back(&t->tcp, &x->node);
     t->n_active++;
     mux_stream_accept(st, &stream_ops, x);
-    x->dial = io_dial_start(t->cfg.loop, t->host, t->cfg.port, NULL, t->cfg.connect_timeout_ms, &dial_ops, x, &err);
+    x->dial = origin_dial(t, &dial_ops, x, &err);
     if (!x->dial)
         tcp_fail(x, WIRE_CODE_REFUSED_STREAM, err.text);
 }

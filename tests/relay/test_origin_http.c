@@ -65,6 +65,68 @@ static void connections_are_used_again(void) {
 }
 
 /* Each of these answers must not be followed by another request on its connection. */
+/* A service that serves one connection at a time: what is idle keeps the others waiting. */
+static void idle_connections_do_not_starve_the_others(void) {
+    rig_go();
+    struct call *c = call_get("/");
+    struct service_conn *one = service_wait(0, "\r\n\r\n");
+    service_forget(one);
+    service_says(one, OK_HELLO);
+    UNTIL(c->closes && relay_target_idle(rig.target) == 1);
+    struct call *a = call_get("/a"), *b = call_get("/b"), *d = call_get("/d");
+    struct service_conn *two = service_wait(1, "/b"), *three = service_wait(2, "/d");
+    service_wait(0, "/a");
+    service_says(one, OK_HELLO);
+    UNTIL(a->closes && relay_target_idle(rig.target) == 1);
+    UNTIL(one->ended); /* a moment later: it was not to be waited for */
+    CU_ASSERT_EQUAL(relay_target_idle(rig.target), 0);
+    service_says(two, OK_HELLO);
+    UNTIL(b->closes);
+    CU_ASSERT_EQUAL(relay_target_idle(rig.target), 0); /* now that it is known, at once */
+    UNTIL(two->ended);
+    service_says(three, OK_HELLO);
+    UNTIL(d->closes);
+    CU_ASSERT_EQUAL(relay_target_idle(rig.target), 1); /* nobody waits */
+    rig_stop();
+}
+
+static bool fired;
+static void on_fire(struct io_timer *timer) {
+    (void)timer;
+    fired = true;
+}
+
+/* One that answers on a second connection while the first is idle serves several: a slow answer costs it nothing. */
+static void a_slow_answer_closes_no_connections(void) {
+    struct io_timer timer;
+    rig_go();
+    struct call *a = call_get("/a"), *b = call_get("/b");
+    struct service_conn *one = service_wait(0, "\r\n\r\n"), *two = service_wait(1, "\r\n\r\n");
+    service_forget(one);
+    service_forget(two);
+    service_says(one, OK_HELLO);
+    UNTIL(a->closes && relay_target_idle(rig.target) == 1);
+    service_says(two, OK_HELLO);
+    UNTIL(b->closes && relay_target_idle(rig.target) == 2);
+    a = call_get("/a");
+    b = call_get("/b");
+    struct call *slow = call_get("/slow");
+    service_wait(2, "/slow");
+    service_says(one, OK_HELLO);
+    service_says(two, OK_HELLO);
+    UNTIL(a->closes && b->closes);
+    fired = false;
+    io_timer_init(rig.loop, &timer, on_fire);
+    io_timer_set(&timer, 300);
+    UNTIL(fired);
+    CU_ASSERT_EQUAL(relay_target_idle(rig.target), 2);
+    CU_ASSERT(!one->ended && !two->ended);
+    service_says(&rig.conns[2], OK_HELLO);
+    UNTIL(slow->closes);
+    CU_ASSERT_EQUAL(relay_target_idle(rig.target), 3);
+    rig_stop();
+}
+
 static void connections_that_are_not_used_again(void) {
     static const char *const answers[] = {
         "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello",
@@ -448,6 +510,8 @@ static const struct tap_test tests[] = {
     {"a request and its answer", a_request_and_its_answer},
     {"a missing Host is filled in", a_missing_host_is_filled_in},
     {"connections are used again", connections_are_used_again},
+    {"idle connections do not starve the others", idle_connections_do_not_starve_the_others},
+    {"a slow answer closes no connections", a_slow_answer_closes_no_connections},
     {"connections that are not used again", connections_that_are_not_used_again},
     {"bytes behind a body are never an answer", bytes_behind_a_body_are_never_an_answer},
     {"nor are bytes on an idle connection", nor_are_bytes_on_an_idle_connection},
