@@ -113,6 +113,7 @@ struct ht_tunnel {
     uint32_t connect_timeout_ms, pool_size, pool_idle_ms, retry_for_ms, retry_min_ms, ping_after_ms, pong_timeout_ms,
         measure_every_ms;
     unsigned connections; /* asked for */
+    uint32_t max_streams, max_window;
     bool retry_first, strict_bindings;
     struct ht_tunnel_callbacks calls;
     void *user;

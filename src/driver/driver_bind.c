@@ -120,6 +120,11 @@ static void request_finished(void *ctx, const struct relay_request_info *info) {
     t->calls.request(t->user, &r);
 }
 
+static void target_down(void *ctx, const char *why, uint16_t status) {
+    struct driver_binding *b = ctx;
+    driver_say(b->t, HT_SEVERITY_WARNING, "%s; until it can, visitors of port %u get %u", why, b->port, status);
+}
+
 /* ---- asking ---- */
 
 static void binding_ask(struct driver_binding *b);
@@ -261,6 +266,7 @@ static int prepare(struct driver_binding *b, const struct ht_bind_options *o, st
         .loop = t->loop,
         .host = b->target.host,
         .port = b->target.port,
+        .both_loopbacks = b->target.any_loopback,
         .kind = o->kind == HT_EXPOSE_HTTP ? WIRE_KIND_HTTP : WIRE_KIND_TCP,
         .connect_timeout_ms = t->connect_timeout_ms,
         .pool_size = t->pool_size,
@@ -269,6 +275,7 @@ static int prepare(struct driver_binding *b, const struct ht_bind_options *o, st
                         .max_headers = WIRE_LIMIT_MAX_HEADERS,
                         .max_target = WIRE_LIMIT_MAX_TARGET},
         .finished = t->calls.request ? request_finished : NULL,
+        .down = target_down,
         .ctx = b,
     };
     b->kind = o->kind;
@@ -371,6 +378,7 @@ static void tell_bound(struct driver_binding *b, struct ht_slice public_url) {
         .public_url = *given ? given : NULL,
         .url = *given ? given : made,
     };
+    relay_target_probe(b->origin); /* before the callback, which may end it all; what it finds comes later */
     if (t->calls.bound)
         t->calls.bound(t->user, &bound);
 }

@@ -192,8 +192,7 @@ static int make_session(struct ht_tunnel *t, const struct wire_hello_ok *ok) {
         .version = t->socks[0].version,
         .stream_window = HT_MUTANT(HELLO_9) ? WIRE_LIMIT_MAX_PAYLOAD : ok->stream_window,
         .session_window = ok->session_window,
-        .max_streams =
-            ok->has_max_streams && ok->max_streams > WIRE_LIMIT_MAX_STREAMS ? ok->max_streams : WIRE_LIMIT_MAX_STREAMS,
+        .max_streams = t->max_streams, /* whatever the kit would like (hardening case 31) */
         .session_buffer = WIRE_LIMIT_SESSION_BUFFER,
         .ping_interval_ms = t->ping_after_ms,
         .pong_timeout_ms = t->pong_timeout_ms,
@@ -211,6 +210,17 @@ static void link_hello_ok(void *ctx, const struct wire_hello_ok *ok) {
     struct driver_sock *s = ctx;
     struct ht_tunnel *t = s->t;
     io_timer_stop(&s->timer);
+    /* Hardening case 31: it would size our memory. To cap what it may send and not tell it would break the session
+     * later. */
+    if (ok->session_window > t->max_window) {
+        driver_end_reason(
+            t, HT_TUNNEL_EPROTO,
+            "the kit wants to send %llu bytes ahead, and this driver takes %u at most (its session window)",
+            (unsigned long long)ok->session_window, (unsigned)t->max_window);
+        t->final = true;
+        driver_end(t);
+        return;
+    }
     if (make_session(t, ok) < 0) {
         driver_end_reason(t, HT_TUNNEL_ENOMEM, "%s", ht_strerror(HT_TUNNEL_ENOMEM));
         driver_end(t);

@@ -103,6 +103,8 @@ int driver_options_set(struct ht_tunnel *t, const struct ht_tunnel_options *o, s
     t->ping_after_ms = o->ping_after_ms ? o->ping_after_ms : WIRE_LIMIT_PING_AFTER;
     t->pong_timeout_ms = o->pong_timeout_ms ? o->pong_timeout_ms : WIRE_LIMIT_PONG_TIMEOUT;
     t->measure_every_ms = o->measure_every_ms;
+    t->max_streams = o->max_streams ? o->max_streams : WIRE_LIMIT_MAX_STREAMS;
+    t->max_window = o->max_window ? o->max_window : WIRE_LIMIT_SESSION_BUFFER;
     int rc = set_token(t, o->token, err);
     if (rc == HT_TUNNEL_OK)
         rc = set_headers(t, o, err);

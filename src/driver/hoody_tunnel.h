@@ -149,6 +149,11 @@ struct ht_tunnel_options {
     /* A binding that the kit refuses ends the tunnel with HT_TUNNEL_EBIND, after bind_failed(); else it is only told.
      */
     int strict_bindings;
+    /*
+     * What a kit may ask of this machine: requests and connections under way at a time (default 1,024; more are
+     * refused), and the bytes that it may send ahead on all of them (default 64 MiB; a kit that wants more is refused).
+     */
+    uint32_t max_streams, max_window;
 };
 
 #define HT_NO_POOL UINT32_MAX
@@ -163,8 +168,8 @@ enum ht_bind_kind {
 struct ht_bind_options {
     size_t size; /* sizeof(struct ht_bind_options) */
     enum ht_bind_kind kind;
-    /* The service: "3000", ":3000", "host:3000", "[::1]:3000" or "http://host:3000"; no host is 127.0.0.1. A host that
-     * is a number, as in "8080:3000", is refused. */
+    /* The service: "3000", ":3000", "host:3000", "[::1]:3000" or "http://host:3000"; no host is 127.0.0.1 or ::1. A
+     * host that is a number, as in "8080:3000", is refused. */
     const char *target;
     uint16_t container_port; /* 0: the kit picks one */
     const char *label;       /* name for people who look at the kit; NULL: none */

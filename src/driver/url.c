@@ -269,7 +269,8 @@ int driver_target_parse(struct driver_target *t, const char *text, struct ht_err
         t->port = 80;
     else if (!has_port)
         return ht_fail(err, HT_EINVAL, "\"%s\": the port is missing, as in %s:3000", text, text);
-    if (!t->host[0])
+    t->any_loopback = !t->host[0];
+    if (t->any_loopback)
         memcpy(t->host, "127.0.0.1", sizeof "127.0.0.1");
     return HT_OK;
 }

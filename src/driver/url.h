@@ -38,12 +38,13 @@ int driver_url_admin_path(const struct driver_url *u, const char *connect_path, 
 struct driver_target {
     char host[DRIVER_HOST_MAX + 1]; /* no brackets */
     uint16_t port;
+    bool any_loopback; /* no host was named: 127.0.0.1 or ::1, whichever answers */
 };
 
 /*
- * "3000", ":3000", "host:3000", "[::1]:3000", "http://host:3000"; without a host it is 127.0.0.1. A host that is a
- * number is refused: "8080:3000" is how other tools write two ports, and would otherwise leave this machine. HT_EINVAL
- * with *err.
+ * "3000", ":3000", "host:3000", "[::1]:3000", "http://host:3000"; without a host it is 127.0.0.1, or ::1 if that
+ * answers. A host that is a number is refused: "8080:3000" is how other tools write two ports, and would otherwise
+ * leave this machine. HT_EINVAL with *err.
  */
 int driver_target_parse(struct driver_target *t, const char *text, struct ht_errmsg *err) HT_MUST_USE;
 

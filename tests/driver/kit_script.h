@@ -43,7 +43,7 @@ struct world {
     /* the driver's options */
     uint32_t retry_for_ms, retry_min_ms; /* retry_for_ms 0: never */
     bool retry_first;
-    uint32_t connections;
+    uint32_t connections, max_streams;
     /* the kit's connection */
     struct io_conn *c;
     struct ht_buf in; /* the request's head; a NUL follows */
@@ -453,7 +453,8 @@ static inline void world_tunnel(const char *token) {
                                   .retry_for_ms = w.retry_for_ms ? w.retry_for_ms : HT_NO_RETRY,
                                   .retry_min_ms = w.retry_min_ms,
                                   .retry_first = w.retry_first,
-                                  .connections = w.connections};
+                                  .connections = w.connections,
+                                  .max_streams = w.max_streams};
     CU_ASSERT_EQUAL_FATAL(driver_create_on(w.loop, &w.t, &o, &calls, NULL), HT_TUNNEL_OK);
 }
 
