@@ -121,6 +121,25 @@ int io_conn_error(struct io_conn *c) {
     return err ? ht_err_from_errno(err) : HT_OK;
 }
 
+int io_conn_look(struct io_conn *c) {
+    struct tcp_info info = {0};
+    socklen_t len = sizeof info;
+    if (getsockopt(c->io.fd, IPPROTO_TCP, TCP_INFO, &info, &len) != 0)
+        return HT_OK; /* not TCP: reading will tell */
+    switch (info.tcpi_state) {
+    case TCP_CLOSE_WAIT:
+    case TCP_CLOSING:
+    case TCP_LAST_ACK:
+        return HT_EOF;
+    case TCP_CLOSE: {
+        int err = io_conn_error(c);
+        return err ? err : HT_ERESET;
+    }
+    default:
+        return HT_OK;
+    }
+}
+
 ssize_t io_conn_write(struct io_conn *c, const struct iovec *iov, int iovcnt) {
     ssize_t n;
     if (c->ssl) {

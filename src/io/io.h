@@ -159,6 +159,9 @@ void io_conn_want_write(struct io_conn *c, bool on);
 ssize_t io_conn_read(struct io_conn *c, void *buf, size_t cap);
 /* The error that waits on the socket, taken off it: HT_OK, HT_ERESET and others. For a connection nobody listens to. */
 int io_conn_error(struct io_conn *c);
+/* Whether the peer of a TCP connection is still there, without reading or sending: HT_OK; HT_EOF: it has closed its
+ * side, whatever may be left to read; or the error that ended the connection. */
+int io_conn_look(struct io_conn *c);
 /* How many bytes went out (> 0, may be fewer than given); HT_EAGAIN (then io_conn_want_write, and the next call has to
  * begin with the same bytes: TLS may have sealed them); or an error. */
 ssize_t io_conn_write(struct io_conn *c, const struct iovec *iov, int iovcnt);

@@ -362,11 +362,17 @@ static void on_over(void *ctx, enum mux_end why, const char *text) {
         session_gone(s, text ? text : "closed");
 }
 
+static void on_room(void *ctx) {
+    struct kit_session *s = ctx;
+    relay_owner_room(s->kit->table, &s->owner);
+}
+
 const struct mux_session_ops session_mux_ops = {
     .bind = on_bind,
     .unbind = on_unbind,
     .reissue = on_reissue,
     .goaway = on_goaway,
     .link_lost = on_link_lost,
+    .room = on_room,
     .over = on_over,
 };

@@ -34,6 +34,7 @@
 #define MUX_LIVELY 1024u
 #define MUX_PONGS 16u              /* PINGs that are answered one by one; of more only the latest */
 #define MUX_CONGESTED (256u << 10) /* bytes of control frames from which openers should wait */
+#define MUX_ROOM (128u << 10)      /* ... and to which the queue has to go down until they are called */
 #define MUX_QUEUE_KEEP (16u << 10) /* memory that an empty control queue keeps */
 #define MUX_GAPS_MAX 1024u         /* ranges of ids that may still come */
 #define MUX_REASON_MAX 256u        /* bytes of a RESET's reason that we send */
@@ -142,6 +143,7 @@ struct mux_session {
     uint32_t churn_left;  /* driver: streams that visitors reset; used up, new ones are refused */
     uint64_t budgets_at;  /* when they were last filled up */
     int failed;           /* an error inside; the next tick ends the session */
+    bool room_wanted;     /* mux_session_congested() has said yes, and room() was not called since */
 
     uint64_t now_ms;
     bool heard;                   /* something came since the last tick */
@@ -161,6 +163,9 @@ static inline void session_hold(struct mux_session *s) { s->refs++; }
 void session_let(struct mux_session *s);
 static inline bool session_alive(const struct mux_session *s) { return !s->destroyed && s->state != SESSION_OVER; }
 static inline struct mux_link *session_primary(const struct mux_session *s) { return s->links[0]; }
+
+/* The link that the next stream goes to; NULL: none. */
+struct mux_link *session_next_link(const struct mux_session *s);
 
 /* The only place where a session's state changes; asserts that the change is legal. */
 void session_set_state(struct mux_session *s, enum session_state to);

@@ -122,6 +122,8 @@ struct mux_session_ops {
     /* v2: a secondary is gone; its streams were closed with REFUSED_STREAM. The link is yours to destroy. May be NULL.
      */
     void (*link_lost)(void *ctx, struct mux_link *link, unsigned index);
+    /* Kit. The queue that mux_session_congested() complained of has become short. May be NULL. */
+    void (*room)(void *ctx);
     /* The session has ended: every stream was closed before, nothing comes after. Destroy it in here or later. */
     void (*over)(void *ctx, enum mux_end why, const char *text);
 };
@@ -201,8 +203,9 @@ unsigned mux_session_streams(const struct mux_session *s); /* open ones and hand
 unsigned mux_session_links(const struct mux_session *s);
 uint32_t mux_session_next_id(const struct mux_session *s);
 bool mux_session_draining(const struct mux_session *s);
-/* True while the primary's queue is long: openers should wait for writable() of their stream or try again next turn. */
-bool mux_session_congested(const struct mux_session *s);
+/* True while the queue that the next stream's STREAM_OPEN would go into is long: openers should wait. After a true
+ * room() says when it is short again. */
+bool mux_session_congested(struct mux_session *s);
 
 /* ---- streams ---- */
 

@@ -381,6 +381,15 @@ static void put_data(struct message *m, struct mux_link *l) {
     }
 }
 
+/* At the end of a message: what is opened now begins with the next one. */
+static void tell_room(struct mux_session *s, const struct mux_link *l) {
+    if (!s->room_wanted || ht_buf_size(&l->queue) > MUX_ROOM || !session_alive(s))
+        return;
+    s->room_wanted = false;
+    if (s->ops->room)
+        s->ops->room(s->ctx);
+}
+
 size_t mux_link_pull(struct mux_link *l, uint8_t *out, size_t cap) {
     struct message m = {
         .p = out,
@@ -403,6 +412,7 @@ size_t mux_link_pull(struct mux_link *l, uint8_t *out, size_t cap) {
         put_data(&m, l);
         if (HT_MUTANT(KEEP_4_B))
             put_pongs(&m, l);
+        tell_room(s, l);
         session_let(s);
     }
     link_let(l);

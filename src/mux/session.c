@@ -297,7 +297,9 @@ bool mux_session_draining(const struct mux_session *s) {
     return s->state == SESSION_DRAINING || s->state == SESSION_GOING;
 }
 
-bool mux_session_congested(const struct mux_session *s) {
-    const struct mux_link *l = session_primary(s);
-    return l && ht_buf_size(&l->queue) >= MUX_CONGESTED;
+bool mux_session_congested(struct mux_session *s) {
+    const struct mux_link *l = session_next_link(s);
+    bool yes = l && ht_buf_size(&l->queue) >= MUX_CONGESTED;
+    s->room_wanted = s->room_wanted || yes;
+    return yes;
 }

@@ -240,7 +240,7 @@ void stream_mark_batch(struct mux_stream *st, struct mux_link *l) {
 /* ---- the interface ---- */
 
 /* The link with the least to say, so that streams spread over the sockets of a v2 session. */
-static struct mux_link *pick_link(const struct mux_session *s) {
+struct mux_link *session_next_link(const struct mux_session *s) {
     struct mux_link *best = NULL;
     for (unsigned i = 0; i < WIRE_LIMIT_MAX_CONNECTIONS; i++) {
         struct mux_link *l = s->links[i];
@@ -258,7 +258,7 @@ int mux_stream_open(struct mux_session *s, const struct wire_stream_open *open, 
     *out = NULL;
     if (s->state != SESSION_LIVE || s->ids_used_up || s->failed)
         return HT_ECLOSED;
-    struct mux_link *l = pick_link(s);
+    struct mux_link *l = session_next_link(s);
     if (s->n_all >= s->cfg.max_streams || ht_buf_size(&l->queue) > MUX_QUEUE_MAX)
         return HT_ELIMIT;
     struct mux_stream *st = stream_create(s, l, s->next_id + HT_MUTANT(STREAM_1), open->kind);

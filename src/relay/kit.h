@@ -46,7 +46,9 @@ struct relay_owner {
     uint64_t not_before_ms;  /* until then visitors get 503 too (a published driver that has just resumed); 0: none */
     uint32_t next_bind_id;   /* from 1 */
     unsigned n_bindings;
-    bool own_peer; /* mux_config.own_peer */
+    struct ht_list turns; /* of the relay's own: addresses that visitors wait from */
+    struct ht_list waits; /* ... and its place among the owners that somebody waits for */
+    bool own_peer;        /* mux_config.own_peer */
     /* The binding was taken over by another owner: tell the old driver (BIND_REVOKED). */
     void (*revoked)(struct relay_owner *o, uint32_t bind_id, const char *reason);
 };
@@ -68,6 +70,8 @@ int relay_bind(struct relay_table *t, struct relay_owner *o, const struct wire_b
                enum wire_bind_error *code, struct ht_errmsg *err) HT_MUST_USE;
 /* UNBIND: closes the listener; open streams of the binding are reset. HT_EINVAL: no such binding. */
 int relay_unbind(struct relay_table *t, struct relay_owner *o, uint32_t bind_id) HT_MUST_USE;
+/* There is room again (mux_session_ops.room): visitors who wait for it go on. */
+void relay_owner_room(struct relay_table *t, struct relay_owner *o);
 /* The owner is gone: all of its bindings, listeners and visitors. */
 void relay_owner_drop(struct relay_table *t, struct relay_owner *o);
 /* Stop accepting new visitors on every binding (drain), or go on. */

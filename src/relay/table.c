@@ -29,19 +29,25 @@ struct relay_table *relay_table_create(const struct relay_kit_config *cfg) {
     t->cfg.public_url_pattern = t->url_pattern;
     ht_list_init(&t->bindings);
     ht_list_init(&t->stray_list);
-    ht_list_init(&t->retry_list);
+    ht_list_init(&t->waiting);
+    ht_list_init(&t->owners);
+    for (size_t i = 0; i < RELAY_SOURCE_BUCKETS; i++)
+        ht_list_init(&t->sources[i]);
     ht_pool_init(&t->http_visitors, sizeof(struct visitor_http), RELAY_KEEP_VISITORS);
     ht_pool_init(&t->tcp_visitors, sizeof(struct visitor_tcp), RELAY_KEEP_VISITORS);
     ht_pool_init(&t->partial_heads, sizeof(struct http_head), 16);
     ht_pool_init(&t->strays, sizeof(struct relay_stray), RELAY_KEEP_VISITORS);
+    ht_pool_init(&t->source_pool, sizeof(struct relay_source), RELAY_KEEP_VISITORS);
     io_timer_init(cfg->loop, &t->stray_timer, relay_stray_fired);
-    io_timer_init(cfg->loop, &t->retry_timer, visitor_http_retry_fired);
+    io_timer_init(cfg->loop, &t->wait_timer, relay_wait_fired);
     return t;
 }
 
 void relay_owner_init(struct relay_owner *o, void (*revoked)(struct relay_owner *, uint32_t, const char *)) {
     *o = (struct relay_owner){.next_bind_id = 1, .revoked = revoked};
     ht_list_init(&o->bindings);
+    ht_list_init(&o->turns);
+    ht_list_init(&o->waits);
 }
 
 /* ---- bindings ---- */
@@ -83,11 +89,12 @@ void relay_table_destroy(struct relay_table **tp) {
     while (!ht_list_empty(&t->bindings))
         binding_destroy(HT_LIST_ENTRY(t->bindings.next, struct relay_binding, all), "the kit shuts down");
     relay_stray_drop_all(t);
-    io_timer_stop(&t->retry_timer);
+    io_timer_stop(&t->wait_timer);
     ht_pool_drain(&t->http_visitors);
     ht_pool_drain(&t->tcp_visitors);
     ht_pool_drain(&t->partial_heads);
     ht_pool_drain(&t->strays);
+    ht_pool_drain(&t->source_pool);
     ht_free(t->reserved);
     ht_free(t->url_pattern);
     ht_free(t);

@@ -7,6 +7,7 @@
  *   visitor_answer.c    the kit's own answers to it
  *   visitor_request.c   its request: the head, STREAM_OPEN, the body on the way to the stream
  *   visitor_response.c  the answer on the way back
+ *   visitor_wait.c      visitors that wait for room on the link
  *   visitor_stray.c     streams whose answer was complete before they ended
  *   visitor_tcp.c       a visitor of a PULL port
  */
@@ -26,8 +27,7 @@
 #define RELAY_REFUSALS_PER_S 64
 /* How often it is looked whether a visitor that has closed its side is still there. */
 #define RELAY_HALF_CLOSED_MS 500
-/* How soon a request is tried again that came while the link was congested. */
-#define RELAY_RETRY_MS 2
+#define RELAY_SOURCE_BUCKETS 256 /* a power of two */
 
 struct relay_table {
     struct relay_kit_config cfg; /* its pointers lead to the copies below */
@@ -37,11 +37,13 @@ struct relay_table {
     unsigned n_visitors;
     bool paused;
 
-    struct ht_pool http_visitors, tcp_visitors, partial_heads, strays;
+    struct ht_pool http_visitors, tcp_visitors, partial_heads, strays, source_pool;
     struct ht_list stray_list; /* struct relay_stray, oldest first */
     struct io_timer stray_timer;
-    struct ht_list retry_list; /* struct visitor_http, by `retry` */
-    struct io_timer retry_timer;
+    struct ht_list waiting; /* struct relay_waiter, by `all` */
+    struct ht_list owners;  /* struct relay_owner that somebody waits for, by `waits` */
+    struct io_timer wait_timer;
+    struct ht_list sources[RELAY_SOURCE_BUCKETS]; /* struct relay_source, by `hash` */
     uint64_t refusals_since_ms;
     unsigned n_refusals;
 
@@ -85,6 +87,43 @@ struct mux_session *relay_binding_mux(const struct relay_binding *b);
 void relay_visitor_added(struct relay_binding *b, struct ht_list *node);
 void relay_visitor_removed(struct relay_binding *b, struct ht_list *node);
 
+/* ---- visitor_wait.c ---- */
+
+/* An address with visitors of one owner. */
+struct relay_source {
+    struct ht_list hash;    /* in the table's */
+    struct ht_list turn;    /* in the owner's, while somebody waits */
+    struct ht_list waiting; /* struct relay_waiter, by `node` */
+    struct relay_table *t;
+    struct relay_owner *owner;
+    uint64_t from;
+};
+
+struct relay_waiter;
+struct relay_waiter_ops {
+    /* Both: it waits no more. */
+    void (*turn)(struct relay_waiter *w);          /* it may open its stream; the session may be gone, too */
+    void (*left)(struct relay_waiter *w, int why); /* the visitor has closed its side (HT_EOF), or all of it */
+};
+
+/* Embedded in a visitor; its owner fills in the first two. */
+struct relay_waiter {
+    const struct relay_waiter_ops *ops;
+    struct io_conn *conn;
+    struct relay_source *source; /* NULL: does not wait */
+    struct ht_list node, all;
+};
+
+/* What visitors are told apart by. */
+uint64_t relay_from(const struct io_addr *peer);
+/* Whether a visitor of the binding's session, which is there, may not open a stream now. */
+bool relay_must_wait(struct relay_binding *b, uint64_t from);
+/* Takes it into the row. 0 or HT_ENOMEM. */
+int relay_wait(struct relay_binding *b, struct relay_waiter *w, uint64_t from) HT_MUST_USE;
+/* Out of it again; no-op for one that does not wait. */
+void relay_wait_end(struct relay_waiter *w);
+void relay_wait_fired(struct io_timer *t);
+
 /* ---- visitors of EXPOSE ---- */
 
 /*
@@ -93,7 +132,7 @@ void relay_visitor_removed(struct relay_binding *b, struct ht_list *node);
  */
 enum visitor_state {
     VISITOR_HEAD,    /* awaits a request head, or has a part of it */
-    VISITOR_RETRY,   /* has a head that waits for the link */
+    VISITOR_WAITING, /* has a head, in `partial` and `in`, and waits for its turn to open a stream */
     VISITOR_ACTIVE,  /* a stream answers its request */
     VISITOR_SENDING, /* without a stream: the rest of a whole answer is on its way out, then `keep` decides */
     VISITOR_PIPE,    /* raw bytes after a 101 */
@@ -122,12 +161,14 @@ enum visitor_form { VISITOR_TEXT, VISITOR_HTML, VISITOR_JSON };
 
 struct visitor_http {
     struct ht_list node; /* in the binding's list */
-    struct ht_list retry;
+    struct relay_waiter waiter;
     struct relay_binding *b;
     struct io_conn *conn;
     struct mux_stream *st;
     struct relay_pipe *pipe;
-    struct http_head *partial; /* the parser's state for a head that did not come at once */
+    struct http_head *partial; /* the parser's state for a head that did not come at once, or has to wait */
+    size_t head_len;           /* of one that waits */
+    uint64_t from;             /* relay_from() */
     struct ht_buf in;          /* read and not yet used: a partial head, a body's beginning, the next request */
     struct io_task next;       /* goes on with what is in `in` */
     struct io_timer timer;
@@ -178,8 +219,6 @@ extern const struct io_listener_ops relay_http_listener_ops; /* ctx: struct rela
 void visitor_http_destroy(struct visitor_http *v, uint16_t code, const char *reason);
 /* The binding has a new owner: an open stream gets RESET; an idle visitor stays. */
 void visitor_http_revoke(struct visitor_http *v, uint16_t code, const char *reason);
-/* The timer of requests that wait for the link. */
-void visitor_http_retry_fired(struct io_timer *t);
 
 /* Ends the stream, if there is one (RESET with `code`). Its visitor sends what it has from now on. */
 void visitor_end_stream(struct visitor_http *v, uint16_t code, const char *reason);
@@ -215,7 +254,7 @@ struct visitor_answer {
 extern const struct visitor_answer answer_bad_request, answer_connect_refused, answer_head_timeout, answer_body_timeout,
     answer_target_too_long, answer_head_too_large, answer_bad_gateway, answer_driver_error, answer_taken_over,
     answer_closed, answer_link_lost, answer_parked, answer_stream_cap, answer_fd_cap, answer_response_timeout,
-    answer_version;
+    answer_version, answer_busy;
 
 /* What a RESET of the driver's before the head stands for (rule ANSWER-2). */
 const struct visitor_answer *visitor_answer_for_reset(const struct visitor_http *v, struct ht_slice reason);
@@ -234,6 +273,7 @@ bool visitor_answer_write(struct relay_table *t, struct io_conn *conn, const str
 void visitor_read_head(struct visitor_http *v);
 /* The same with what `in` holds. */
 void visitor_parse_kept(struct visitor_http *v);
+extern const struct relay_waiter_ops visitor_waiter_ops;
 /* mux_stream_ops.pull */
 ssize_t visitor_pull(void *ctx, uint8_t *out, size_t cap, unsigned *flags);
 

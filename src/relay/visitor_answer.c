@@ -29,6 +29,7 @@ const struct visitor_answer answer_stream_cap = ANSWER(STREAM_CAP);
 const struct visitor_answer answer_fd_cap = ANSWER(FD_CAP);
 const struct visitor_answer answer_response_timeout = ANSWER(RESPONSE_TIMEOUT);
 const struct visitor_answer answer_version = ANSWER(VERSION);
+const struct visitor_answer answer_busy = ANSWER(BUSY);
 
 const struct visitor_answer *visitor_answer_for_reset(const struct visitor_http *v, struct ht_slice reason) {
     static const struct {

@@ -19,7 +19,7 @@ static void visitor_free(struct visitor_http *v) {
     struct relay_table *t = v->b->t;
     io_task_cancel(&v->next);
     io_timer_stop(&v->timer);
-    ht_list_remove(&v->retry);
+    relay_wait_end(&v->waiter);
     free_partial(v);
     relay_out_free(&v->out);
     ht_buf_free(&v->in);
@@ -30,8 +30,8 @@ static void visitor_free(struct visitor_http *v) {
 
 /* Rows: from; bits: to. */
 static const uint8_t transitions[VISITOR_STATES] = {
-    [VISITOR_HEAD] = 1u << VISITOR_RETRY | 1u << VISITOR_ACTIVE | 1u << VISITOR_SENDING,
-    [VISITOR_RETRY] = 1u << VISITOR_HEAD | 1u << VISITOR_SENDING,
+    [VISITOR_HEAD] = 1u << VISITOR_WAITING | 1u << VISITOR_ACTIVE | 1u << VISITOR_SENDING,
+    [VISITOR_WAITING] = 1u << VISITOR_ACTIVE | 1u << VISITOR_SENDING,
     [VISITOR_ACTIVE] = 1u << VISITOR_SENDING | 1u << VISITOR_PIPE,
     [VISITOR_SENDING] = 1u << VISITOR_SENDING | 1u << VISITOR_HEAD,
 };
@@ -63,9 +63,10 @@ void visitor_lost(struct visitor_http *v, bool cut, const char *why) {
 
 void visitor_http_destroy(struct visitor_http *v, uint16_t code, const char *reason) {
     relay_pipe_abort(&v->pipe, code, reason);
-    bool was_active = v->state == VISITOR_ACTIVE;
+    bool asked = v->state == VISITOR_ACTIVE || v->state == VISITOR_WAITING;
+    relay_wait_end(&v->waiter);
     visitor_end_stream(v, code, reason);
-    if (was_active && v->answer == ANSWER_AWAITED && !visitor_answer(v, &answer_closed, false))
+    if (asked && v->answer == ANSWER_AWAITED && !visitor_answer(v, &answer_closed, false))
         return;
     bool idle = v->state == VISITOR_HEAD && ht_buf_size(&v->in) == 0;
     if (idle)
@@ -78,6 +79,12 @@ void visitor_http_destroy(struct visitor_http *v, uint16_t code, const char *rea
 void visitor_http_revoke(struct visitor_http *v, uint16_t code, const char *reason) {
     if (v->pipe) {
         visitor_http_destroy(v, code, reason);
+        return;
+    }
+    if (v->state == VISITOR_WAITING) { /* for the new owner from now on */
+        relay_wait_end(&v->waiter);
+        if (relay_wait(v->b, &v->waiter, v->from))
+            visitor_lost(v, true, ht_err_text(HT_ENOMEM));
         return;
     }
     if (v->state != VISITOR_ACTIVE)
@@ -107,7 +114,7 @@ void visitor_update_reading(struct visitor_http *v) {
         else
             on = v->request == REQUEST_COMES;
         break;
-    case VISITOR_RETRY:
+    case VISITOR_WAITING:
     case VISITOR_SENDING:
     case VISITOR_PIPE:
     case VISITOR_STATES:
@@ -401,8 +408,8 @@ static void timer_fired(struct io_timer *timer) {
         else
             visitor_lost(v, false, "idle");
         break;
-    case VISITOR_RETRY:
-        ht_list_remove(&v->retry);
+    case VISITOR_WAITING:
+        relay_wait_end(&v->waiter);
         (void)visitor_answer(v, &answer_response_timeout, false);
         break;
     case VISITOR_ACTIVE:
@@ -412,19 +419,6 @@ static void timer_fired(struct io_timer *timer) {
     case VISITOR_PIPE:
     case VISITOR_STATES:
         break;
-    }
-}
-
-void visitor_http_retry_fired(struct io_timer *timer) {
-    struct relay_table *t = ht_container_of(timer, struct relay_table, retry_timer);
-    struct ht_list now;
-    ht_list_init(&now);
-    ht_list_splice(&now, &t->retry_list);
-    struct ht_list *it;
-    while ((it = ht_list_pop_front(&now)) != NULL) {
-        struct visitor_http *v = HT_LIST_ENTRY(it, struct visitor_http, retry);
-        visitor_set_state(v, VISITOR_HEAD);
-        visitor_parse_kept(v);
     }
 }
 
@@ -470,7 +464,8 @@ static void accepted(void *ctx, int fd, const struct io_addr *peer) {
         return;
     }
     ht_list_init(&v->node);
-    ht_list_init(&v->retry);
+    v->waiter = (struct relay_waiter){.ops = &visitor_waiter_ops, .conn = v->conn};
+    v->from = relay_from(peer);
     io_task_init(&v->next, run_next);
     io_timer_init(t->cfg.loop, &v->timer, timer_fired);
     io_addr_text(peer, v->peer);

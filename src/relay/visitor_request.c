@@ -149,17 +149,6 @@ static void take_head(struct visitor_http *v, const struct http_head *h, const c
         v->started_us = ht_now_us();
 }
 
-/* The link has a long queue: the request waits in `in` and is parsed again. */
-static void wait_for_link(struct visitor_http *v) {
-    struct relay_table *t = v->b->t;
-    visitor_set_state(v, VISITOR_RETRY);
-    visitor_update_reading(v);
-    visitor_deadline(v, t->cfg.response_timeout_ms);
-    ht_list_push_back(&t->retry_list, &v->retry);
-    if (!io_timer_active(&t->retry_timer))
-        io_timer_set(&t->retry_timer, RELAY_RETRY_MS);
-}
-
 static void drop_partial(struct visitor_http *v) {
     ht_pool_put(&v->b->t->partial_heads, v->partial);
     v->partial = NULL;
@@ -216,36 +205,79 @@ static const struct visitor_answer *count_forward(const struct http_head *h, cha
     return NULL;
 }
 
-static void head_complete(struct visitor_http *v, const struct http_head *h, char *p, size_t head_len, size_t n,
-                          bool kept) {
+/* p[0..n) begins with the head; `kept`: it is `in`. */
+static void open_or_refuse(struct visitor_http *v, const struct http_head *h, char *p, size_t head_len, size_t n,
+                           bool kept) {
     uint32_t flags = h->flags;
-    take_head(v, h, p);
-    /* Hardening case 6: a WebSocket begins with a GET, which has no body (RFC 6455 4.1). */
-    bool odd = (flags & HTTP_UPGRADE_WEBSOCKET) && v->body != HTTP_BODY_NONE && !HT_MUTANT(HTTP_12_C);
-    const struct visitor_answer *refuse = odd ? &answer_bad_request : NULL;
     struct mux_session *mux = relay_binding_mux(v->b);
-    if (!refuse && !mux)
-        refuse = &answer_parked;
-    if (!refuse && mux_session_congested(mux)) {
-        drop_partial(v);
-        if (kept || keep_rest(v, p, 0, n, false))
-            wait_for_link(v);
-        return;
-    }
-    if (!refuse)
-        refuse = count_forward(h, p);
-    if (!refuse) {
-        int rc = open_stream(v, mux, h, p);
-        refuse = rc ? answer_for(rc) : NULL;
-    }
+    int rc = mux ? open_stream(v, mux, h, p) : HT_ECLOSED;
     if (v->partial)
         drop_partial(v);
     if (!keep_rest(v, p, head_len, n, kept))
         return;
-    if (refuse)
-        (void)visitor_answer(v, refuse, true);
+    if (rc)
+        (void)visitor_answer(v, answer_for(rc), true);
     else
         stream_opened(v, flags);
+}
+
+/* The head is kept as it was parsed. */
+static void wait_for_turn(struct visitor_http *v, const struct http_head *h, const char *p, size_t head_len, size_t n,
+                          bool kept) {
+    struct relay_table *t = v->b->t;
+    if (!v->partial) {
+        v->partial = ht_pool_get(&t->partial_heads);
+        if (v->partial)
+            *v->partial = *h;
+    }
+    v->head_len = head_len;
+    if (!v->partial || relay_wait(v->b, &v->waiter, v->from)) {
+        visitor_lost(v, true, ht_err_text(HT_ENOMEM));
+        return;
+    }
+    if (!kept && !keep_rest(v, p, 0, n, false))
+        return;
+    visitor_set_state(v, VISITOR_WAITING);
+    visitor_update_reading(v);
+    visitor_deadline(v, t->cfg.response_timeout_ms);
+}
+
+static void turn_has_come(struct relay_waiter *w) {
+    struct visitor_http *v = ht_container_of(w, struct visitor_http, waiter);
+    open_or_refuse(v, v->partial, (char *)ht_buf_head(&v->in), v->head_len, ht_buf_size(&v->in), true);
+}
+
+/* One that has only closed its side may still read: it gets an answer, but no stream. */
+static void left_while_waiting(struct relay_waiter *w, int why) {
+    struct visitor_http *v = ht_container_of(w, struct visitor_http, waiter);
+    if (why == HT_EOF)
+        (void)visitor_answer(v, &answer_busy, false);
+    else
+        visitor_lost(v, true, ht_err_text(why)); /* rule HTTP-9 */
+}
+
+const struct relay_waiter_ops visitor_waiter_ops = {.turn = turn_has_come, .left = left_while_waiting};
+
+static void head_complete(struct visitor_http *v, const struct http_head *h, char *p, size_t head_len, size_t n,
+                          bool kept) {
+    take_head(v, h, p);
+    /* Hardening case 6: a WebSocket begins with a GET, which has no body (RFC 6455 4.1). */
+    bool odd = (h->flags & HTTP_UPGRADE_WEBSOCKET) && v->body != HTTP_BODY_NONE && !HT_MUTANT(HTTP_12_C);
+    const struct visitor_answer *refuse = odd ? &answer_bad_request : NULL;
+    if (!refuse && !relay_binding_mux(v->b))
+        refuse = &answer_parked;
+    if (!refuse)
+        refuse = count_forward(h, p);
+    if (refuse) {
+        if (v->partial)
+            drop_partial(v);
+        if (keep_rest(v, p, head_len, n, kept))
+            (void)visitor_answer(v, refuse, true);
+    } else if (relay_must_wait(v->b, v->from)) {
+        wait_for_turn(v, h, p, head_len, n, kept);
+    } else {
+        open_or_refuse(v, h, p, head_len, n, kept);
+    }
 }
 
 static void head_refused(struct visitor_http *v, const struct http_error *e) {

@@ -113,8 +113,13 @@ struct driver {
     bool may_end; /* the session may give up */
 };
 
+static inline void drv_room(void *ctx) {
+    struct driver *d = ctx;
+    relay_owner_room(rig.table, &d->owner);
+}
+
 static inline void drv_hello(void *ctx, const struct wire_hello *hello) {
-    static const struct mux_session_ops none = {.over = NULL};
+    static const struct mux_session_ops ops = {.room = drv_room};
     struct driver *d = ctx;
     (void)hello;
     struct wire_hello_ok ok = {
@@ -123,7 +128,7 @@ static inline void drv_hello(void *ctx, const struct wire_hello *hello) {
         .session_window = d->cfg.session_window,
         .connections_granted = 1,
     };
-    d->s = mux_session_create(&d->cfg, &none, d, ht_now_ms());
+    d->s = mux_session_create(&d->cfg, &ops, d, ht_now_ms());
     CU_ASSERT_PTR_NOT_NULL_FATAL(d->s);
     CU_ASSERT_EQUAL_FATAL(mux_session_attach(d->s, d->l, &ok), 0);
 }
@@ -358,12 +363,17 @@ struct visitor {
     char addr[IO_ADDR_TEXT];
 };
 
-static inline struct visitor vis_connect_to(const char *host, uint16_t port) {
+/* `from`: the address it comes from; NULL: any. */
+static inline struct visitor vis_connect_from(const char *from, const char *host, uint16_t port) {
     struct visitor v = {.fd = -1};
-    struct io_addr a;
+    struct io_addr a, b;
     CU_ASSERT_EQUAL_FATAL(io_addr_parse(&a, host, port), 0);
     v.fd = socket(a.ss.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
     CU_ASSERT_FATAL(v.fd >= 0);
+    if (from) {
+        CU_ASSERT_EQUAL_FATAL(io_addr_parse(&b, from, 0), 0);
+        CU_ASSERT_EQUAL_FATAL(bind(v.fd, (struct sockaddr *)&b.ss, b.len), 0);
+    }
     CU_ASSERT_EQUAL_FATAL(connect(v.fd, (struct sockaddr *)&a.ss, a.len), 0);
     CU_ASSERT_EQUAL(fcntl(v.fd, F_SETFL, O_NONBLOCK), 0);
     setsockopt(v.fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
@@ -371,6 +381,10 @@ static inline struct visitor vis_connect_to(const char *host, uint16_t port) {
     CU_ASSERT_EQUAL(getsockname(v.fd, (struct sockaddr *)&me.ss, &me.len), 0);
     io_addr_text(&me, v.addr);
     return v;
+}
+
+static inline struct visitor vis_connect_to(const char *host, uint16_t port) {
+    return vis_connect_from(NULL, host, port);
 }
 
 static inline struct visitor vis_connect(uint16_t port) { return vis_connect_to("127.0.0.1", port); }

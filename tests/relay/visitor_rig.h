@@ -25,9 +25,13 @@ static inline void end(void) {
 }
 
 /* In a hurry: a RST, which is noticed at once. */
-static inline void leave(struct visitor *v) {
+static inline void leave_soon(struct visitor *v) {
     setsockopt(v->fd, SOL_SOCKET, SO_LINGER, &(struct linger){.l_onoff = 1}, sizeof(struct linger));
     vis_close(v);
+}
+
+static inline void leave(struct visitor *v) {
+    leave_soon(v);
     UNTIL(relay_count_visitors(rig.table) == 0);
 }
 

@@ -1,0 +1,160 @@
+/*
+ * Visitors who wait until the link of their session has room for another request (hardening case 29).
+ *
+ * Each owner has a row of addresses that somebody waits from, and each address has its visitors in order: room goes
+ * round the addresses, so that one of them cannot make the others wait. mux says when there is room; the timer is for
+ * what nobody says: that a visitor has left, or that the session has.
+ */
+#include "relay/visitor.h"
+
+#include <netinet/in.h>
+
+#define TICK_MS 100
+/* Most visitors that one call looks at; each costs a system call. */
+#define LOOKS 256
+
+/* ---- addresses ---- */
+
+/* A whole network of IPv6, which one visitor may have all addresses of, is one. */
+uint64_t relay_from(const struct io_addr *peer) {
+    uint64_t from = 0;
+    if (peer->ss.ss_family == AF_INET) {
+        struct sockaddr_in in;
+        memcpy(&in, &peer->ss, sizeof in);
+        return UINT64_C(0xffff) << 32 | in.sin_addr.s_addr;
+    }
+    if (peer->ss.ss_family == AF_INET6) {
+        struct sockaddr_in6 in6;
+        memcpy(&in6, &peer->ss, sizeof in6);
+        memcpy(&from, in6.sin6_addr.s6_addr, sizeof from);
+    }
+    return from;
+}
+
+static struct ht_list *bucket_of(struct relay_table *t, const struct relay_owner *o, uint64_t from) {
+    uint64_t h = (from ^ (uint64_t)(uintptr_t)o) * UINT64_C(0x9E3779B97F4A7C15);
+    return &t->sources[h >> 32 & (RELAY_SOURCE_BUCKETS - 1)];
+}
+
+static struct relay_source *source_find(struct relay_table *t, const struct relay_owner *o, uint64_t from) {
+    HT_LIST_FOR (it, bucket_of(t, o, from)) {
+        struct relay_source *src = HT_LIST_ENTRY(it, struct relay_source, hash);
+        if (src->owner == o && src->from == from)
+            return src;
+    }
+    return NULL;
+}
+
+static struct relay_source *source_take(struct relay_table *t, struct relay_owner *o, uint64_t from) {
+    struct relay_source *src = source_find(t, o, from);
+    if (src)
+        return src;
+    src = ht_pool_get(&t->source_pool);
+    if (!src)
+        return NULL;
+    *src = (struct relay_source){.t = t, .owner = o, .from = from};
+    ht_list_init(&src->turn);
+    ht_list_init(&src->waiting);
+    ht_list_init(&src->hash);
+    ht_list_push_back(bucket_of(t, o, from), &src->hash);
+    return src;
+}
+
+static void source_let(struct relay_source *src) {
+    struct relay_owner *o = src->owner;
+    if (!ht_list_empty(&src->waiting))
+        return;
+    ht_list_remove(&src->turn);
+    if (ht_list_empty(&o->turns))
+        ht_list_remove(&o->waits);
+    ht_list_remove(&src->hash);
+    ht_pool_put(&src->t->source_pool, src);
+}
+
+/* ---- waiting ---- */
+
+bool relay_must_wait(struct relay_binding *b, uint64_t from) {
+    struct relay_owner *o = b->owner;
+    if (ht_list_empty(&o->turns)) /* as good as always */
+        return mux_session_congested(o->mux);
+    return source_find(b->t, o, from) || mux_session_congested(o->mux);
+}
+
+int relay_wait(struct relay_binding *b, struct relay_waiter *w, uint64_t from) {
+    struct relay_table *t = b->t;
+    struct relay_owner *o = b->owner;
+    struct relay_source *src = source_take(t, o, from);
+    if (!src)
+        return HT_ENOMEM;
+    w->source = src;
+    ht_list_init(&w->node);
+    ht_list_init(&w->all);
+    ht_list_push_back(&src->waiting, &w->node);
+    ht_list_push_back(&t->waiting, &w->all);
+    if (!ht_list_linked(&src->turn))
+        ht_list_push_back(&o->turns, &src->turn);
+    if (!ht_list_linked(&o->waits))
+        ht_list_push_back(&t->owners, &o->waits);
+    if (!io_timer_active(&t->wait_timer))
+        io_timer_set(&t->wait_timer, TICK_MS);
+    return HT_OK;
+}
+
+void relay_wait_end(struct relay_waiter *w) {
+    struct relay_source *src = w->source;
+    if (!src)
+        return;
+    w->source = NULL;
+    ht_list_remove(&w->node);
+    ht_list_remove(&w->all);
+    source_let(src);
+}
+
+static void take_turn(struct relay_waiter *w) {
+    int rc = io_conn_look(w->conn);
+    relay_wait_end(w);
+    if (rc)
+        w->ops->left(w, rc);
+    else
+        w->ops->turn(w);
+}
+
+void relay_owner_room(struct relay_table *t, struct relay_owner *o) {
+    for (unsigned looks = 0; !ht_list_empty(&o->turns); looks++) {
+        if (o->mux && mux_session_congested(o->mux))
+            return;
+        if (looks == LOOKS) { /* the rest a moment later: others have something to do as well */
+            io_timer_set(&t->wait_timer, 1);
+            return;
+        }
+        struct ht_list *first = ht_list_pop_front(&o->turns);
+        struct relay_source *src = HT_LIST_ENTRY(first, struct relay_source, turn);
+        ht_list_push_back(&o->turns, first);
+        take_turn(HT_LIST_ENTRY(src->waiting.next, struct relay_waiter, node));
+    }
+}
+
+static void look_who_left(struct relay_table *t) {
+    struct ht_list later;
+    ht_list_init(&later);
+    for (unsigned looks = 0; looks < LOOKS && !ht_list_empty(&t->waiting); looks++) {
+        struct ht_list *first = ht_list_pop_front(&t->waiting);
+        struct relay_waiter *w = HT_LIST_ENTRY(first, struct relay_waiter, all);
+        ht_list_push_back(&later, first);
+        int rc = io_conn_look(w->conn);
+        if (rc) {
+            relay_wait_end(w);
+            w->ops->left(w, rc);
+        }
+    }
+    ht_list_splice(&t->waiting, &later);
+}
+
+void relay_wait_fired(struct io_timer *timer) {
+    struct relay_table *t = ht_container_of(timer, struct relay_table, wait_timer);
+    look_who_left(t);
+    HT_LIST_FOR_SAFE (it, &t->owners)
+        relay_owner_room(t, HT_LIST_ENTRY(it, struct relay_owner, waits));
+    if (!ht_list_empty(&t->waiting) && !io_timer_active(timer))
+        io_timer_set(timer, TICK_MS);
+}
