@@ -48,7 +48,10 @@ struct relay_owner {
     unsigned n_bindings;
     struct ht_list turns; /* of the relay's own: addresses that visitors wait from */
     struct ht_list waits; /* ... and its place among the owners that somebody waits for */
-    bool own_peer;        /* mux_config.own_peer */
+    unsigned n_sources;   /* ... addresses with a debt of streams that were left early, and what all may still leave */
+    int32_t churn_left;
+    uint64_t churn_filled_ms;
+    bool own_peer; /* mux_config.own_peer */
     /* The binding was taken over by another owner: tell the old driver (BIND_REVOKED). */
     void (*revoked)(struct relay_owner *o, uint32_t bind_id, const char *reason);
 };

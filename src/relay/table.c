@@ -31,6 +31,7 @@ struct relay_table *relay_table_create(const struct relay_kit_config *cfg) {
     ht_list_init(&t->stray_list);
     ht_list_init(&t->waiting);
     ht_list_init(&t->owners);
+    ht_list_init(&t->all_sources);
     for (size_t i = 0; i < RELAY_SOURCE_BUCKETS; i++)
         ht_list_init(&t->sources[i]);
     ht_pool_init(&t->http_visitors, sizeof(struct visitor_http), RELAY_KEEP_VISITORS);
@@ -48,6 +49,7 @@ void relay_owner_init(struct relay_owner *o, void (*revoked)(struct relay_owner 
     ht_list_init(&o->bindings);
     ht_list_init(&o->turns);
     ht_list_init(&o->waits);
+    o->churn_left = RELAY_OWNER_BURST;
 }
 
 /* ---- bindings ---- */
@@ -76,9 +78,9 @@ static void binding_destroy(struct relay_binding *b, const char *reason) {
 }
 
 void relay_owner_drop(struct relay_table *t, struct relay_owner *o) {
-    (void)t;
     while (!ht_list_empty(&o->bindings))
         binding_destroy(HT_LIST_ENTRY(o->bindings.next, struct relay_binding, node), "the session is over");
+    relay_owner_forget(t, o);
 }
 
 void relay_table_destroy(struct relay_table **tp) {
@@ -89,6 +91,7 @@ void relay_table_destroy(struct relay_table **tp) {
     while (!ht_list_empty(&t->bindings))
         binding_destroy(HT_LIST_ENTRY(t->bindings.next, struct relay_binding, all), "the kit shuts down");
     relay_stray_drop_all(t);
+    relay_owner_forget(t, NULL);
     io_timer_stop(&t->wait_timer);
     ht_pool_drain(&t->http_visitors);
     ht_pool_drain(&t->tcp_visitors);

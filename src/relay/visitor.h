@@ -28,6 +28,7 @@
 /* How often it is looked whether a visitor that has closed its side is still there. */
 #define RELAY_HALF_CLOSED_MS 500
 #define RELAY_SOURCE_BUCKETS 256 /* a power of two */
+#define RELAY_OWNER_BURST 3000   /* streams that visitors of an owner may open and leave in a burst */
 
 struct relay_table {
     struct relay_kit_config cfg; /* its pointers lead to the copies below */
@@ -43,6 +44,8 @@ struct relay_table {
     struct ht_list waiting; /* struct relay_waiter, by `all` */
     struct ht_list owners;  /* struct relay_owner that somebody waits for, by `waits` */
     struct io_timer wait_timer;
+    struct ht_list all_sources;
+    unsigned n_sources;
     struct ht_list sources[RELAY_SOURCE_BUCKETS]; /* struct relay_source, by `hash` */
     uint64_t refusals_since_ms;
     unsigned n_refusals;
@@ -89,14 +92,16 @@ void relay_visitor_removed(struct relay_binding *b, struct ht_list *node);
 
 /* ---- visitor_wait.c ---- */
 
-/* An address with visitors of one owner. */
+/* An address with visitors of one owner: they wait, or have left streams that they had opened. */
 struct relay_source {
-    struct ht_list hash;    /* in the table's */
-    struct ht_list turn;    /* in the owner's, while somebody waits */
-    struct ht_list waiting; /* struct relay_waiter, by `node` */
+    struct ht_list hash, all; /* in the table's */
+    struct ht_list turn;      /* in the owner's, while somebody waits */
+    struct ht_list waiting;   /* struct relay_waiter, by `node` */
     struct relay_table *t;
     struct relay_owner *owner;
     uint64_t from;
+    int32_t left; /* streams that it may still open and leave */
+    uint64_t filled_ms;
 };
 
 struct relay_waiter;
@@ -106,10 +111,11 @@ struct relay_waiter_ops {
     void (*left)(struct relay_waiter *w, int why); /* the visitor has closed its side (HT_EOF), or all of it */
 };
 
-/* Embedded in a visitor; its owner fills in the first two. */
+/* Embedded in a visitor, which fills in the first three. */
 struct relay_waiter {
     const struct relay_waiter_ops *ops;
     struct io_conn *conn;
+    bool half_close;             /* one that has closed its side goes on waiting */
     struct relay_source *source; /* NULL: does not wait */
     struct ht_list node, all;
 };
@@ -123,6 +129,12 @@ int relay_wait(struct relay_binding *b, struct relay_waiter *w, uint64_t from) H
 /* Out of it again; no-op for one that does not wait. */
 void relay_wait_end(struct relay_waiter *w);
 void relay_wait_fired(struct io_timer *t);
+/* A stream was opened; it was answered to its end; a visitor has left it before. */
+void relay_opened(struct relay_binding *b, uint64_t from);
+void relay_answered(struct relay_binding *b, uint64_t from);
+void relay_left_early(struct relay_binding *b, uint64_t from);
+/* The owner goes; nobody waits for it any more. NULL: all of them. */
+void relay_owner_forget(struct relay_table *t, struct relay_owner *o);
 
 /* ---- visitors of EXPOSE ---- */
 
@@ -305,6 +317,10 @@ struct visitor_tcp {
     struct ht_list node; /* in the binding's list */
     struct relay_binding *b;
     struct relay_pipe *pipe;
+    struct io_conn *conn; /* until the pipe has it */
+    struct relay_waiter waiter;
+    uint64_t from; /* relay_from() */
+    char peer[IO_ADDR_TEXT];
 };
 
 extern const struct io_listener_ops relay_tcp_listener_ops; /* ctx: struct relay_binding */

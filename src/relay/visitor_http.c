@@ -45,6 +45,8 @@ void visitor_set_state(struct visitor_http *v, enum visitor_state to) {
 void visitor_end_stream(struct visitor_http *v, uint16_t code, const char *reason) {
     if (v->state != VISITOR_ACTIVE)
         return;
+    if (code == WIRE_CODE_CANCEL && !mux_stream_is_over(v->st))
+        relay_left_early(v->b, v->from);
     mux_stream_reset(v->st, code, reason);
     mux_stream_release(&v->st);
     visitor_set_state(v, VISITOR_SENDING);
@@ -239,6 +241,10 @@ static void finish_stream(struct visitor_http *v) {
         relay_stray_adopt(v->b->t, v->st);
         v->st = NULL;
     } else {
+        if (v->request == REQUEST_WHOLE)
+            relay_answered(v->b, v->from);
+        else
+            relay_left_early(v->b, v->from);
         /* Hardening case 2: after an early answer nobody wants the rest of the request. */
         mux_stream_reset(v->st, WIRE_CODE_NO_ERROR, "the answer is complete");
         mux_stream_release(&v->st);

@@ -93,8 +93,10 @@ static int open_stream(struct visitor_http *v, struct mux_session *mux, const st
         .http_version = ht_slice_str(v->http10 ? "1.0" : "1.1"),
     };
     int rc = mux_stream_open(mux, &open, &visitor_stream_ops, v, &v->st);
-    if (rc == HT_OK)
+    if (rc == HT_OK) {
         visitor_set_state(v, VISITOR_ACTIVE);
+        relay_opened(b, v->from);
+    }
     ht_debug("visitor", "expose port %u: %s: %.*s %.*s is stream %u%s%s", b->port, v->peer, HT_SLICE_ARG(method),
              (int)ht_min(target.n, 200), target.p, rc ? 0 : mux_stream_id(v->st), rc ? ": " : "",
              rc ? ht_err_text(rc) : "");

@@ -17,6 +17,10 @@ static void pipe_done(void *ctx, uint16_t code, const char *text) {
     ht_debug("visitor", "pull port %u: %llu bytes in, %llu out, %s", v->b->port, (unsigned long long)in,
              (unsigned long long)out, code ? text : "in order");
     relay_pipe_destroy(&v->pipe);
+    if (code == WIRE_CODE_CANCEL)
+        relay_left_early(v->b, v->from);
+    else
+        relay_answered(v->b, v->from);
     tcp_free(v);
 }
 
@@ -25,58 +29,73 @@ static const struct relay_pipe_ops pipe_ops = {.done = pipe_done};
 /* Nothing can happen on the stream before the pipe has put its own in their place. */
 static const struct mux_stream_ops no_ops = {.writable = NULL};
 
-static void serve(struct relay_binding *b, struct mux_session *mux, struct io_conn *conn, const struct io_addr *peer) {
+/* Rules TCP-3, PARK-2: the connection is closed, nothing sent. */
+static void turn_away(struct visitor_tcp *v, int why) {
+    ht_debug("visitor", "pull port %u: %s refused: %s", v->b->port, v->peer, ht_err_text(why));
+    if (!HT_MUTANT(TCP_3))
+        io_conn_close(&v->conn);
+    tcp_free(v);
+}
+
+static void serve(struct visitor_tcp *v) {
+    struct relay_binding *b = v->b;
     struct relay_table *t = b->t;
-    struct visitor_tcp *v = ht_pool_get(&t->tcp_visitors);
-    if (!v) {
-        io_conn_abort(&conn);
-        io_fds_give(t->cfg.fds);
-        return;
-    }
-    *v = (struct visitor_tcp){.b = b};
-    ht_list_init(&v->node);
-    char text[IO_ADDR_TEXT];
+    struct mux_session *mux = relay_binding_mux(b);
     struct wire_stream_open open = {
         .kind = WIRE_KIND_TCP,
         .bind_id = b->id,
         .has_container_port = true,
         .container_port = b->port,
         .has_peer_addr = true,
-        .peer_addr = ht_slice_str(io_addr_text(peer, text)),
+        .peer_addr = ht_slice_str(v->peer),
     };
     struct mux_stream *st;
-    int rc = mux_stream_open(mux, &open, &no_ops, NULL, &st);
+    int rc = mux ? mux_stream_open(mux, &open, &no_ops, NULL, &st) : HT_ECLOSED;
     if (rc) {
-        /* Rule TCP-3: over the cap the connection is closed, nothing sent. */
-        ht_debug("visitor", "pull port %u: %s refused: %s", b->port, text, ht_err_text(rc));
-        if (!HT_MUTANT(TCP_3))
-            io_conn_close(&conn);
-        io_fds_give(t->cfg.fds);
-        ht_pool_put(&t->tcp_visitors, v);
+        turn_away(v, rc);
         return;
     }
-    relay_visitor_added(b, &v->node);
+    relay_opened(b, v->from);
     uint64_t quiet = b->owner->own_peer ? 0 : t->cfg.half_close_timeout_ms;
+    struct io_conn *conn = v->conn;
+    v->conn = NULL;
     v->pipe = relay_pipe_start(t->cfg.loop, conn, st, ht_slice_of(NULL, 0), quiet, &pipe_ops, v);
     if (!v->pipe)
         tcp_free(v);
 }
 
+static void turn_has_come(struct relay_waiter *w) { serve(ht_container_of(w, struct visitor_tcp, waiter)); }
+
+static void left_while_waiting(struct relay_waiter *w, int why) {
+    turn_away(ht_container_of(w, struct visitor_tcp, waiter), why);
+}
+
+static const struct relay_waiter_ops waiter_ops = {.turn = turn_has_come, .left = left_while_waiting};
+
 static void accepted(void *ctx, int fd, const struct io_addr *peer) {
     struct relay_binding *b = ctx;
     struct relay_table *t = b->t;
-    struct mux_session *mux = relay_binding_mux(b);
-    if (!mux || !io_fds_take(t->cfg.fds)) {
+    if (!relay_binding_mux(b) || !io_fds_take(t->cfg.fds)) {
         if (!HT_MUTANT(PARK_2_B))
             close(fd); /* rules TCP-3, PARK-2 */
         return;
     }
     struct io_conn *conn = io_conn_adopt(t->cfg.loop, fd, NULL, NULL);
-    if (!conn) {
+    struct visitor_tcp *v = conn ? ht_pool_get(&t->tcp_visitors) : NULL;
+    if (!v) {
+        io_conn_abort(&conn);
         io_fds_give(t->cfg.fds);
         return;
     }
-    serve(b, mux, conn, peer);
+    *v = (struct visitor_tcp){.b = b, .conn = conn, .from = relay_from(peer)};
+    v->waiter = (struct relay_waiter){.ops = &waiter_ops, .conn = conn, .half_close = true};
+    io_addr_text(peer, v->peer);
+    ht_list_init(&v->node);
+    relay_visitor_added(b, &v->node);
+    if (!relay_must_wait(b, v->from))
+        serve(v);
+    else if (relay_wait(b, &v->waiter, v->from))
+        turn_away(v, HT_ENOMEM);
 }
 
 static void accept_failed(void *ctx, int err) {
@@ -88,6 +107,8 @@ static void accept_failed(void *ctx, int err) {
 const struct io_listener_ops relay_tcp_listener_ops = {.accepted = accepted, .accept_failed = accept_failed};
 
 void visitor_tcp_destroy(struct visitor_tcp *v, uint16_t code, const char *reason) {
+    relay_wait_end(&v->waiter);
+    io_conn_abort(&v->conn);
     relay_pipe_abort(&v->pipe, code, reason);
     tcp_free(v);
 }

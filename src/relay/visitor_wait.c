@@ -1,9 +1,14 @@
 /*
- * Visitors who wait until the link of their session has room for another request (hardening case 29).
+ * Visitors who wait until they may open a stream: the link of their session has no room for another request (hardening
+ * case 29), or their address has opened and left too many (hardening case 28).
  *
  * Each owner has a row of addresses that somebody waits from, and each address has its visitors in order: room goes
  * round the addresses, so that one of them cannot make the others wait. mux says when there is room; the timer is for
  * what nobody says: that a visitor has left, or that the session has.
+ *
+ * A driver dials for each stream, so one that is opened only to be left has its price. Who leaves early pays from a
+ * budget of its address, and all of them from one of the owner, which ends well before a driver defends itself. An
+ * address without a debt passes those that have one.
  */
 #include "relay/visitor.h"
 
@@ -12,6 +17,13 @@
 #define TICK_MS 100
 /* Most visitors that one call looks at; each costs a system call. */
 #define LOOKS 256
+
+/* Streams that visitors may open and leave: in a burst, and how many of it come back each second. */
+#define SOURCE_BURST 1000
+#define SOURCE_RATE 200
+#define OWNER_RATE 1000
+#define SOURCES 4096 /* addresses with a debt; those beyond share one */
+#define OTHERS UINT64_MAX
 
 /* ---- addresses ---- */
 
@@ -45,6 +57,14 @@ static struct relay_source *source_find(struct relay_table *t, const struct rela
     return NULL;
 }
 
+static void fill(int32_t *left, uint64_t *at, int32_t burst, unsigned rate, uint64_t now) {
+    uint64_t back = (now - *at) * rate / 1000;
+    if (back == 0)
+        return;
+    *left = back < (uint64_t)(burst - *left) ? *left + (int32_t)back : burst;
+    *at = now;
+}
+
 static struct relay_source *source_take(struct relay_table *t, struct relay_owner *o, uint64_t from) {
     struct relay_source *src = source_find(t, o, from);
     if (src)
@@ -52,14 +72,30 @@ static struct relay_source *source_take(struct relay_table *t, struct relay_owne
     src = ht_pool_get(&t->source_pool);
     if (!src)
         return NULL;
-    *src = (struct relay_source){.t = t, .owner = o, .from = from};
+    *src = (struct relay_source){
+        .t = t, .owner = o, .from = from, .left = SOURCE_BURST, .filled_ms = io_now_ms(t->cfg.loop)};
     ht_list_init(&src->turn);
     ht_list_init(&src->waiting);
     ht_list_init(&src->hash);
+    ht_list_init(&src->all);
     ht_list_push_back(bucket_of(t, o, from), &src->hash);
+    ht_list_push_back(&t->all_sources, &src->all);
+    t->n_sources++;
+    o->n_sources++;
+    if (!io_timer_active(&t->wait_timer))
+        io_timer_set(&t->wait_timer, TICK_MS);
     return src;
 }
 
+static void source_free(struct relay_source *src) {
+    ht_list_remove(&src->hash);
+    ht_list_remove(&src->all);
+    src->t->n_sources--;
+    src->owner->n_sources--;
+    ht_pool_put(&src->t->source_pool, src);
+}
+
+/* Nobody waits from there any more. */
 static void source_let(struct relay_source *src) {
     struct relay_owner *o = src->owner;
     if (!ht_list_empty(&src->waiting))
@@ -67,17 +103,67 @@ static void source_let(struct relay_source *src) {
     ht_list_remove(&src->turn);
     if (ht_list_empty(&o->turns))
         ht_list_remove(&o->waits);
-    ht_list_remove(&src->hash);
-    ht_pool_put(&src->t->source_pool, src);
+    if (src->left == SOURCE_BURST)
+        source_free(src);
+}
+
+void relay_owner_forget(struct relay_table *t, struct relay_owner *o) {
+    HT_LIST_FOR_SAFE (it, &t->all_sources) {
+        struct relay_source *src = HT_LIST_ENTRY(it, struct relay_source, all);
+        if (!o || src->owner == o)
+            source_free(src);
+    }
+}
+
+/* ---- what visitors leave ---- */
+
+void relay_left_early(struct relay_binding *b, uint64_t from) {
+    struct relay_table *t = b->t;
+    struct relay_owner *o = b->owner;
+    uint64_t now = io_now_ms(t->cfg.loop);
+    fill(&o->churn_left, &o->churn_filled_ms, RELAY_OWNER_BURST, OWNER_RATE, now);
+    if (o->churn_left > -RELAY_OWNER_BURST)
+        o->churn_left--;
+    struct relay_source *src = source_find(t, o, from);
+    if (!src)
+        src = source_take(t, o, t->n_sources < SOURCES ? from : OTHERS);
+    if (!src)
+        return;
+    fill(&src->left, &src->filled_ms, SOURCE_BURST, SOURCE_RATE, now);
+    if (src->left > 0)
+        src->left--;
+}
+
+void relay_opened(struct relay_binding *b, uint64_t from) {
+    struct relay_source *src = b->owner->n_sources ? source_find(b->t, b->owner, from) : NULL;
+    if (src && src->left > 0)
+        src->left--;
+}
+
+void relay_answered(struct relay_binding *b, uint64_t from) {
+    struct relay_source *src = b->owner->n_sources ? source_find(b->t, b->owner, from) : NULL;
+    if (src)
+        src->left = ht_min(src->left + 2, SOURCE_BURST);
+}
+
+/* `src`: NULL for an address without a debt. */
+static bool may_open(struct relay_table *t, struct relay_owner *o, struct relay_source *src) {
+    uint64_t now = io_now_ms(t->cfg.loop);
+    fill(&o->churn_left, &o->churn_filled_ms, RELAY_OWNER_BURST, OWNER_RATE, now);
+    if (!src)
+        return o->churn_left > -RELAY_OWNER_BURST;
+    fill(&src->left, &src->filled_ms, SOURCE_BURST, SOURCE_RATE, now);
+    return src->left > 0 && (o->churn_left > 0 || (src->left == SOURCE_BURST && o->churn_left > -RELAY_OWNER_BURST));
 }
 
 /* ---- waiting ---- */
 
 bool relay_must_wait(struct relay_binding *b, uint64_t from) {
     struct relay_owner *o = b->owner;
-    if (ht_list_empty(&o->turns)) /* as good as always */
+    if (o->n_sources == 0 && o->churn_left == RELAY_OWNER_BURST) /* as good as always */
         return mux_session_congested(o->mux);
-    return source_find(b->t, o, from) || mux_session_congested(o->mux);
+    struct relay_source *src = source_find(b->t, o, from);
+    return (src && !ht_list_empty(&src->waiting)) || mux_session_congested(o->mux) || !may_open(b->t, o, src);
 }
 
 int relay_wait(struct relay_binding *b, struct relay_waiter *w, uint64_t from) {
@@ -95,8 +181,6 @@ int relay_wait(struct relay_binding *b, struct relay_waiter *w, uint64_t from) {
         ht_list_push_back(&o->turns, &src->turn);
     if (!ht_list_linked(&o->waits))
         ht_list_push_back(&t->owners, &o->waits);
-    if (!io_timer_active(&t->wait_timer))
-        io_timer_set(&t->wait_timer, TICK_MS);
     return HT_OK;
 }
 
@@ -113,25 +197,34 @@ void relay_wait_end(struct relay_waiter *w) {
 static void take_turn(struct relay_waiter *w) {
     int rc = io_conn_look(w->conn);
     relay_wait_end(w);
-    if (rc)
+    if (rc && !(rc == HT_EOF && w->half_close))
         w->ops->left(w, rc);
     else
         w->ops->turn(w);
 }
 
 void relay_owner_room(struct relay_table *t, struct relay_owner *o) {
+    struct ht_list debtors;
+    ht_list_init(&debtors);
     for (unsigned looks = 0; !ht_list_empty(&o->turns); looks++) {
         if (o->mux && mux_session_congested(o->mux))
-            return;
+            break;
         if (looks == LOOKS) { /* the rest a moment later: others have something to do as well */
             io_timer_set(&t->wait_timer, 1);
-            return;
+            break;
         }
         struct ht_list *first = ht_list_pop_front(&o->turns);
         struct relay_source *src = HT_LIST_ENTRY(first, struct relay_source, turn);
+        if (o->mux && !may_open(t, o, src)) {
+            ht_list_push_back(&debtors, first);
+            continue;
+        }
         ht_list_push_back(&o->turns, first);
         take_turn(HT_LIST_ENTRY(src->waiting.next, struct relay_waiter, node));
     }
+    ht_list_splice(&o->turns, &debtors);
+    if (!ht_list_empty(&o->turns) && !ht_list_linked(&o->waits))
+        ht_list_push_back(&t->owners, &o->waits);
 }
 
 static void look_who_left(struct relay_table *t) {
@@ -142,7 +235,7 @@ static void look_who_left(struct relay_table *t) {
         struct relay_waiter *w = HT_LIST_ENTRY(first, struct relay_waiter, all);
         ht_list_push_back(&later, first);
         int rc = io_conn_look(w->conn);
-        if (rc) {
+        if (rc && !(rc == HT_EOF && w->half_close)) {
             relay_wait_end(w);
             w->ops->left(w, rc);
         }
@@ -150,11 +243,23 @@ static void look_who_left(struct relay_table *t) {
     ht_list_splice(&t->waiting, &later);
 }
 
+/* Addresses whose debt is paid. */
+static void forget_sources(struct relay_table *t) {
+    uint64_t now = io_now_ms(t->cfg.loop);
+    HT_LIST_FOR_SAFE (it, &t->all_sources) {
+        struct relay_source *src = HT_LIST_ENTRY(it, struct relay_source, all);
+        fill(&src->left, &src->filled_ms, SOURCE_BURST, SOURCE_RATE, now);
+        if (src->left == SOURCE_BURST && ht_list_empty(&src->waiting))
+            source_free(src);
+    }
+}
+
 void relay_wait_fired(struct io_timer *timer) {
     struct relay_table *t = ht_container_of(timer, struct relay_table, wait_timer);
     look_who_left(t);
     HT_LIST_FOR_SAFE (it, &t->owners)
         relay_owner_room(t, HT_LIST_ENTRY(it, struct relay_owner, waits));
-    if (!ht_list_empty(&t->waiting) && !io_timer_active(timer))
+    forget_sources(t);
+    if (!ht_list_empty(&t->all_sources) && !io_timer_active(timer))
         io_timer_set(timer, TICK_MS);
 }
