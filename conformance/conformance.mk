@@ -3,7 +3,7 @@ CONFORMANCE := $(W)/conformance
 conformance: deps
 	@$(MAKE) --no-print-directory all
 	@mkdir -p $(CONFORMANCE)
-	@W=$(W) $(PYTHON) conformance/run.py --again --set bin=$(B)/hoody-tunnel --html $(CONFORMANCE)/report.html \
+	@W=$(W) $(PYTHON) conformance/run.py --set bin=$(B)/hoody-tunnel --html $(CONFORMANCE)/report.html \
 		--json $(CONFORMANCE)/report.json --junit $(CONFORMANCE)/report.xml $(CONFORMANCE_ARGS)
 
 # Fails on a rule of the protocol or an answer of the admin API that no case is about.

@@ -39,8 +39,8 @@ DEFAULT = ["hoody-kit.yaml", "hoody-driver.yaml"]
 _state = {}
 
 
-def _begin(adapter_paths, values, seed, patience, verbose, again, queue):
-    _state.update(adapters={p: Adapter(p, values) for p in adapter_paths}, seed=seed, patience=patience, verbose=verbose, again=again,
+def _begin(adapter_paths, values, seed, patience, verbose, queue):
+    _state.update(adapters={p: Adapter(p, values) for p in adapter_paths}, seed=seed, patience=patience, verbose=verbose,
                   queue=queue, cases={c.key: c for c in case_files.load()}, probes=case_files.load_probes())
 
 
@@ -64,10 +64,6 @@ async def _play(path, keys):
             case = _state["cases"][key]
             worker.echo = _echo(case) if _state["verbose"] else None
             result = await worker.play(case)
-            if _state["again"] and result["verdict"] == "fail":
-                second = await worker.play(case)
-                if second["verdict"] == "pass":
-                    result = {**second, "title": second["title"] + " (failed once, and passed when tried again)"}
             _state["queue"].put(result)
             out.append(key)
     finally:
@@ -137,8 +133,6 @@ def arguments():
     parser.add_argument("--patience", type=float, default=10.0, help="seconds to wait for what has to come")
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("-v", "--verbose", action="store_true", help="every frame as it goes")
-    parser.add_argument("--again", action="store_true",
-                        help="try a case that failed once more, and say so: for machines that are busy with other work")
     parser.add_argument("--strict", action="store_true", help="a SHOULD that fails is a failure")
     parser.add_argument("--list", action="store_true", help="the cases, without running them")
     parser.add_argument("--steps", action="store_true", help="every step that a case may take, with its modifiers")
@@ -186,7 +180,7 @@ def run(args, paths, values, wanted, seed):
     one_by_one = args.verbose or any(Adapter(p, values).at_url for p in paths)  # who shares a kit takes turns
     jobs = 1 if one_by_one else args.jobs
     with concurrent.futures.ProcessPoolExecutor(jobs, initializer=_begin,
-                                                initargs=(paths, values, seed, args.patience, args.verbose, args.again, queue)) as pool:
+                                                initargs=(paths, values, seed, args.patience, args.verbose, queue)) as pool:
         futures = []
         if not args.keep and not args.rule:
             futures += [pool.submit(_probe, p) for p in paths]

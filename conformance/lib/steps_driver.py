@@ -345,6 +345,17 @@ async def _service_accept(run, name, of="web", timeout=None):
     run.tcps[name] = tcp.Tcp(run, name, sock)
 
 
+@verb("service_hears", "of", "bytes", "timeout")
+async def _service_hears(run, name, bytes, of="web", timeout=None):  # pylint: disable=redefined-builtin
+    """One of a local service's connections, old or new, has brought exactly these bytes; it is the plain connection `name` from here on."""
+    service, want = run.services[of], as_bytes(bytes)
+    got = await run.until(lambda: next((c for c in service.adopt_all() if c.data == want), None), timeout)
+    if not got:
+        raise Failure(f"{of}: these bytes came on no connection", show(want), show([c.take(40) for c in service.conns]))
+    got.take(len(want))
+    run.tcps[name] = got
+
+
 @verb("service_idle", "within")
 async def _service_idle(run, name, within=200):
     """Nobody asks a local service anything for `within` ms: no new connection, no bytes."""

@@ -71,7 +71,7 @@ def _():
 
 
 def suite(*args, timeout=200):
-    status, said = Tree.run([sys.executable, "conformance/run.py", "--again", "-a", "hoody-kit", *args], timeout)
+    status, said = Tree.run([sys.executable, "conformance/run.py", "-a", "hoody-kit", *args], timeout)
     bad = [line for line in said.splitlines() if line.startswith(("not ok", "conformance:", "Traceback"))]
     assert status == 0 and not bad, "\n".join([*bad[:20], said[-4000:]])
     return {v: len(re.findall(rf"^ok \d+ - \S*@{v}\b(?!.*# SKIP)", said, re.M)) for v in VERSIONS}, said
