@@ -44,7 +44,7 @@ def rounds(seed, seconds, only, binary, own_net):
         stage = asyncio.run(play(round_seed, min(ROUND, max(3.0, end - begun)), binary))
         ledger = stage.ledger
         print(f"# seed {round_seed}: {what}, {stage.theme}; {path}; {time.monotonic() - begun:.0f} s; {ledger.last} transfers, "
-              f"{', '.join(f'{name}: {count}' for name, count in sorted(ledger.count.items()))}", flush=True)
+              f"{', '.join(f'{name}: {count}' for name, count in sorted(ledger.count.items()) if name != 'watch')}", flush=True)
         for find in ledger.finds:
             good = False
             print(f"FOUND with seed {round_seed}: {find}", flush=True)

@@ -29,6 +29,7 @@ class Guest:
         self.program, self.baseline = None, None
 
     async def start(self):
+        self.hub.bound.clear()
         self.program = await Program(self.stage, self.argv).start()
 
     async def play(self):

@@ -75,6 +75,7 @@ class KitRound:
             for i in range(rng.randrange(most)):
                 stage.start(f"{name}-{i}", who, stage, port)
         stage.start("probe-0", admins.probe, stage, port)
+        stage.start("watch-0", admins.watch, stage)
         return True
 
     @staticmethod

@@ -63,7 +63,7 @@ class Session(Side):
         return [{"index": i, "nonce": self.tickets[i], "expiresMs": 5000} for i in indexes]
 
     def bind(self, link, bind):
-        if self.rng.random() < 0.02:
+        if self.rng.random() < 0.02 and not self.hub.calm:
             link.say("BIND_ERR", 0, {"clientBindRef": bind["clientBindRef"], "code": self.rng.choice(["ALREADY_BOUND", "PORT_IN_USE"]),
                                      "message": "not now\x1b[31m"})
             return
