@@ -5,11 +5,9 @@ import re
 import signal
 import threading
 
-from tests.integration.harness import BIN, SANITIZED, Program
+from tests.integration.harness import BIN, Program
 
 PROXY = os.path.join(os.path.dirname(BIN), "tests/fault_proxy")
-# Times that are promised are measured on a machine that has them to give.
-BUSY = SANITIZED or os.getloadavg()[0] > 2 * (os.cpu_count() or 1)
 
 
 class FaultProxy(Program):

@@ -29,7 +29,7 @@ SANITIZED = bool(os.environ.get("HT_SAN"))
 API = "/api/v1/tunnel"
 
 
-def eventually(condition, what, timeout=10.0):
+def eventually(condition, what, timeout=30.0):
     """Waits until condition() is true and returns its value; says what was awaited when it never was."""
     deadline = time.monotonic() + timeout
     pause = threading.Event()
@@ -40,6 +40,45 @@ def eventually(condition, what, timeout=10.0):
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {timeout} s: {what}; last seen: {value!r}")
         pause.wait(0.01)
+
+
+class Moment:
+    """Times something. A bound that is promised holds for a machine that has processors to give: when they were busy with other
+    things meanwhile, or under sanitizers, only the bound with SLACK added is demanded."""
+
+    SLACK = 20.0
+
+    def __init__(self):
+        self.begun, self.ticks = time.monotonic(), self._ticks()
+
+    @staticmethod
+    def _ticks():
+        """(idle, all) of the processors so far, and how many processes want one now."""
+        with open("/proc/stat", encoding="ascii") as f:
+            text = f.read()
+        fields = [int(n) for n in text.split("\n", 1)[0].split()[1:9]]
+        return fields[3] + fields[4], sum(fields), int(re.search(r"^procs_running (\d+)", text, re.M).group(1))
+
+    def took(self):
+        return time.monotonic() - self.begun
+
+    def had_time(self):
+        if SANITIZED:
+            return False
+        idle, ticks, wanting = (now - then for now, then in zip(self._ticks(), (*self.ticks[:2], 0)))
+        return idle >= ticks / 4 if ticks >= 20 else max(wanting, self.ticks[2]) <= (os.cpu_count() or 1)
+
+    def within(self, seconds, what="it", took=None):
+        """Wants `took`, or the time since it began, below the bound; returns it."""
+        took = self.took() if took is None else took
+        bound = seconds if self.had_time() else seconds + self.SLACK
+        assert took < bound, f"{what} took {took:.3f} s, more than {bound:.3f} s"
+        return took
+
+
+def pace(seconds):
+    """What a visitor or a service takes its time for. Not for waiting: see eventually()."""
+    threading.Event().wait(max(0.0, seconds))
 
 
 def fds(pid):
