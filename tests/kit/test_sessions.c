@@ -192,7 +192,7 @@ static void a_resume_supersedes_a_socket_that_still_lives(void) {
     CU_ASSERT(q.any.hello_ok.resumed);
     CU_ASSERT_EQUAL(q.any.hello_ok.n_resumed_binds, 1);
     UNTIL(raw_ended(&r));
-    CU_ASSERT_EQUAL(strncmp(raw_text(&r), "HTTP/1.1 502 ", 13), 0);
+    CU_ASSERT_EQUAL(strncmp(raw_text(&r), "HTTP/1.1 503 ", 13), 0);
     raw_close(&r);
     peer_expect(&p, WIRE_EOF);
     peer_expect(&p, WIRE_GOAWAY);
