@@ -65,9 +65,9 @@ static struct io_dial *dial_to(struct dialled *d, const char *name, uint16_t por
 /* A connected pair through the kernel's TCP. */
 static bool tcp_pair(struct host *h, struct dialled *d) {
     uint16_t port = host_open(h, "127.0.0.1", 0);
-    if (!port || !dial_to(d, "127.0.0.1", port, 2000) || !turn_until(&d->done, 2000))
+    if (!port || !dial_to(d, "127.0.0.1", port, PATIENCE_MS) || !turn_until(&d->done, PATIENCE_MS))
         return false;
-    return turn_until(&h->n, 2000) && d->side.c;
+    return turn_until(&h->n, PATIENCE_MS) && d->side.c;
 }
 
 static void bytes_half_close_and_counts(void) {
@@ -82,7 +82,7 @@ static void bytes_half_close_and_counts(void) {
     CU_ASSERT_EQUAL(b->last, 'x');
     CU_ASSERT_EQUAL(io_conn_shutdown(a->c), HT_OK);
     CU_ASSERT_EQUAL(io_conn_shutdown(a->c), HT_OK);
-    CU_ASSERT(turn_until(&b->ended, 2000));
+    CU_ASSERT(turn_until(&b->ended, PATIENCE_MS));
     CU_ASSERT_EQUAL(b->err, HT_EOF);
     CU_ASSERT_EQUAL(side_write(b, "back", 4), 4); /* the other direction goes on */
     while (a->got < 4)
@@ -145,7 +145,7 @@ static void a_full_socket_blocks_and_becomes_writable(void) {
     turns(3);
     CU_ASSERT_EQUAL(a->writable, 0);
     io_conn_read_on(b->c, true);
-    CU_ASSERT(turn_until(&a->writable, 2000));
+    CU_ASSERT(turn_until(&a->writable, PATIENCE_MS));
     CU_ASSERT_EQUAL(a->writable, 1);
     for (int i = 0; b->got < sent && i < 100000; i++)
         io_loop_turn(loop, true);
@@ -160,7 +160,7 @@ static void an_abort_is_no_clean_end(void) {
     CU_ASSERT_FATAL(tcp_pair(&h, &d));
     io_conn_abort(&d.side.c);
     io_conn_abort(&d.side.c);
-    CU_ASSERT(turn_until(&h.side[0].ended, 2000));
+    CU_ASSERT(turn_until(&h.side[0].ended, PATIENCE_MS));
     CU_ASSERT_EQUAL(h.side[0].err, HT_ERESET);
     /* Writing to a dead one is an error, not a signal. */
     ssize_t n = 1;
@@ -182,7 +182,7 @@ static void a_lingering_close_gets_its_answer_through(void) {
     CU_ASSERT_EQUAL(side_write(b, "answer", 6), 6);
     io_conn_close_lingering(&b->c, 2000);
     CU_ASSERT_PTR_NULL(b->c);
-    CU_ASSERT(turn_until(&a->ended, 2000));
+    CU_ASSERT(turn_until(&a->ended, PATIENCE_MS));
     CU_ASSERT_EQUAL(a->err, HT_EOF);
     CU_ASSERT_EQUAL(a->got, 6);
     int fds = io_count_fds();
@@ -224,10 +224,10 @@ static void callbacks_may_close(void) {
     host_free(&h);
     uint16_t port = host_open(&h, "127.0.0.1", 0);
     h.close_listener = true;
-    CU_ASSERT(dial_to(&d, "127.0.0.1", port, 2000) != NULL);
-    CU_ASSERT(turn_until(&h.n, 2000));
+    CU_ASSERT(dial_to(&d, "127.0.0.1", port, PATIENCE_MS) != NULL);
+    CU_ASSERT(turn_until(&h.n, PATIENCE_MS));
     CU_ASSERT_PTR_NULL(h.l);
-    CU_ASSERT(turn_until(&d.done, 2000));
+    CU_ASSERT(turn_until(&d.done, PATIENCE_MS));
     io_conn_close(&d.side.c);
     host_free(&h);
 }
@@ -262,13 +262,13 @@ static void a_paused_listener_lets_them_wait(void) {
     struct dialled d;
     uint16_t port = host_open(&h, "127.0.0.1", 0);
     io_listener_pause(h.l, true);
-    CU_ASSERT(dial_to(&d, "127.0.0.1", port, 2000) != NULL);
-    CU_ASSERT(turn_until(&d.done, 2000)); /* by the kernel */
+    CU_ASSERT(dial_to(&d, "127.0.0.1", port, PATIENCE_MS) != NULL);
+    CU_ASSERT(turn_until(&d.done, PATIENCE_MS)); /* by the kernel */
     turns(3);
     CU_ASSERT_EQUAL(h.n, 0);
     io_listener_set_ops(h.l, &host_ops, &h);
     io_listener_pause(h.l, false);
-    CU_ASSERT(turn_until(&h.n, 2000));
+    CU_ASSERT(turn_until(&h.n, PATIENCE_MS));
     io_conn_close(&d.side.c);
     host_free(&h);
 }
@@ -290,7 +290,7 @@ static int no_descriptors_left(void) {
         return 1;
     if (connect(fd, (struct sockaddr *)&to, sizeof to) != 0 && errno != EINPROGRESS)
         return 2;
-    if (!turn_until(&h.failed, 2000) || h.failed_err != HT_EFDS || h.n != 0)
+    if (!turn_until(&h.failed, PATIENCE_MS) || h.failed_err != HT_EFDS || h.n != 0)
         return 3;
     char c;
     turns(2);
@@ -302,16 +302,16 @@ static int no_descriptors_left(void) {
     if (h.failed != before)
         return 5;
     struct dialled d;
-    if (!dial_to(&d, "127.0.0.1", port, 1000) || !turn_until(&d.done, 2000) || d.err != HT_EFDS)
+    if (!dial_to(&d, "127.0.0.1", port, 1000) || !turn_until(&d.done, PATIENCE_MS) || d.err != HT_EFDS)
         return 6;
     struct ht_errmsg e;
     if (io_dial_start(loop, "127.1", port, NULL, 1000, &dial_ops, &d, &e)) /* no pair for the resolver */
         return 7;
     for (int i = 0; i < 3; i++)
         close(fill[--n]);
-    if (!dial_to(&d, "127.0.0.1", port, 1000) || !turn_until(&d.done, 2000) || d.err != HT_OK)
+    if (!dial_to(&d, "127.0.0.1", port, 1000) || !turn_until(&d.done, PATIENCE_MS) || d.err != HT_OK)
         return 8;
-    return turn_until(&h.n, 2000) ? 0 : 9; /* recovery by itself */
+    return turn_until(&h.n, PATIENCE_MS) ? 0 : 9; /* recovery by itself */
 }
 
 static void without_descriptors_it_pauses_and_recovers(void) {
@@ -357,16 +357,16 @@ static uint16_t free_port(void) {
 static void dial_refused(void) {
     struct dialled d;
     uint16_t port = free_port();
-    struct io_dial *dial = dial_to(&d, "127.0.0.1", port, 2000);
+    struct io_dial *dial = dial_to(&d, "127.0.0.1", port, PATIENCE_MS);
     CU_ASSERT(dial != NULL && !d.done);
-    CU_ASSERT(turn_until(&d.done, 2000));
+    CU_ASSERT(turn_until(&d.done, PATIENCE_MS));
     CU_ASSERT_EQUAL(d.err, HT_EREFUSED);
     char want[100];
     snprintf(want, sizeof want, "cannot connect to 127.0.0.1:%u: connection refused", port);
     CU_ASSERT_STRING_EQUAL(d.text, want);
     /* Both families of localhost are tried and named. */
-    CU_ASSERT(dial_to(&d, "localhost", port, 2000) != NULL);
-    CU_ASSERT(turn_until(&d.done, 2000));
+    CU_ASSERT(dial_to(&d, "localhost", port, PATIENCE_MS) != NULL);
+    CU_ASSERT(turn_until(&d.done, PATIENCE_MS));
     CU_ASSERT_EQUAL(d.err, HT_EREFUSED);
     CU_ASSERT(strstr(d.text, "tried 127.0.0.1:") && strstr(d.text, "[::1]:"));
 }
@@ -377,10 +377,10 @@ static void localhost_falls_back_to_v6(void) {
     uint16_t port = host_open(&h, "::1", 0);
     if (!port)
         return; /* a machine without IPv6 */
-    CU_ASSERT(dial_to(&d, "LocalHost", port, 2000) != NULL);
-    CU_ASSERT(turn_until(&d.done, 2000));
+    CU_ASSERT(dial_to(&d, "LocalHost", port, PATIENCE_MS) != NULL);
+    CU_ASSERT(turn_until(&d.done, PATIENCE_MS));
     CU_ASSERT_EQUAL(d.err, HT_OK);
-    CU_ASSERT(turn_until(&h.n, 2000));
+    CU_ASSERT(turn_until(&h.n, PATIENCE_MS));
     io_conn_close(&d.side.c);
     host_free(&h);
 }
@@ -392,11 +392,11 @@ static void names_are_resolved_off_the_loop(void) {
     /* glibc takes this for an address, we do not: it goes the resolver's way without a name server. */
     CU_ASSERT(dial_to(&d, "127.1", port, 5000) != NULL);
     CU_ASSERT(!d.done);
-    CU_ASSERT(turn_until(&d.done, 5000));
+    CU_ASSERT(turn_until(&d.done, PATIENCE_MS));
     CU_ASSERT_EQUAL(d.err, HT_OK);
     io_conn_close(&d.side.c);
     CU_ASSERT(dial_to(&d, "no such name", port, 5000) != NULL);
-    CU_ASSERT(turn_until(&d.done, 6000));
+    CU_ASSERT(turn_until(&d.done, PATIENCE_MS));
     CU_ASSERT(d.err == HT_ERESOLVE || d.err == HT_ETIMEDOUT);
     CU_ASSERT(strstr(d.text, "cannot resolve no such name: ") != NULL);
     char longest[400];
@@ -410,11 +410,11 @@ static void dials_are_cancelled(void) {
     struct host h;
     struct dialled d;
     uint16_t port = host_open(&h, "127.0.0.1", 0);
-    struct io_dial *dial = dial_to(&d, "127.0.0.1", port, 2000);
+    struct io_dial *dial = dial_to(&d, "127.0.0.1", port, PATIENCE_MS);
     io_dial_cancel(&dial);
     CU_ASSERT_PTR_NULL(dial);
     io_dial_cancel(&dial);
-    dial = dial_to(&d, "127.2", port, 2000); /* a name that nobody has asked for yet */
+    dial = dial_to(&d, "127.2", port, PATIENCE_MS); /* a name that nobody has asked for yet */
     io_dial_cancel(&dial);
     dial = dial_to(&d, "127.0.0.1", free_port(), 2000);
     io_dial_cancel(&dial);
@@ -460,7 +460,7 @@ static void failing_allocations(void) {
         h.refuse = true;
         struct io_dial *dial = port ? dial_to(&d, "127.0.0.1", port, 1000) : NULL;
         if (dial) {
-            CU_ASSERT(turn_until(&d.done, 2000));
+            CU_ASSERT(turn_until(&d.done, PATIENCE_MS));
             CU_ASSERT(d.err == HT_OK || d.err == HT_ENOMEM);
             io_conn_close_lingering(&d.side.c, 10);
             turns(3);

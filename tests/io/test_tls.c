@@ -99,7 +99,7 @@ static void dial(struct dialled *d, struct io_tls *tls, const char *host, uint16
     struct ht_errmsg e;
     *d = (struct dialled){0};
     CU_ASSERT_FATAL(io_dial_start(loop, host, port, tls, 5000, &dial_ops, d, &e) != NULL);
-    CU_ASSERT(turn_until(&d->done, 6000));
+    CU_ASSERT(turn_until(&d->done, PATIENCE_MS));
 }
 
 static void a_page_comes_through(void) {
@@ -117,7 +117,7 @@ static void a_page_comes_through(void) {
             static const char get[] = "GET / HTTP/1.0\r\n\r\n";
             CU_ASSERT_EQUAL(side_write(&d.side, get, sizeof get - 1), sizeof get - 1);
             d.side.cap = 7; /* most of a record stays in TLS: it must make readable fire again */
-            CU_ASSERT(turn_until(&d.side.ended, 5000));
+            CU_ASSERT(turn_until(&d.side.ended, PATIENCE_MS));
             CU_ASSERT_EQUAL(d.side.err, HT_EOF);
             CU_ASSERT(d.side.got > 1000);
             io_conn_close(&d.side.c);
@@ -173,7 +173,7 @@ static void a_cut_is_no_clean_end(void) {
     dial(&d, tls, "localhost", s.port);
     CU_ASSERT_FATAL(d.side.c != NULL);
     server_stop(&s); /* killed: a FIN without close_notify */
-    CU_ASSERT(turn_until(&d.side.ended, 5000));
+    CU_ASSERT(turn_until(&d.side.ended, PATIENCE_MS));
     CU_ASSERT_EQUAL(d.side.err, HT_ERESET);
     io_conn_close(&d.side.c);
     io_tls_destroy(&tls);
@@ -238,7 +238,7 @@ static void servers_without_tls_are_explained(void) {
         io_listener_local(l, &a);
         CU_ASSERT(io_dial_start(loop, "localhost", io_addr_port(&a), tls, kind == 2 ? 100 : 3000, &dial_ops, &d, &e) !=
                   NULL);
-        CU_ASSERT(turn_until(&d.done, 5000));
+        CU_ASSERT(turn_until(&d.done, PATIENCE_MS));
         CU_ASSERT(kind == 2 ? d.err == HT_ETIMEDOUT : d.err != HT_OK);
         CU_ASSERT(strstr(d.text, "localhost:") != NULL);
         if (how >= 100)

@@ -7,6 +7,7 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <time.h>
 
 static bool healthy(void) {
     struct raw r;
@@ -558,6 +559,13 @@ static void labels_come_from_closed_sets(void) {
     host_stop();
 }
 
+/* The processor's time, whatever else the machine does meanwhile. */
+static uint64_t cpu_us(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
+}
+
 /* Time to compare a megabyte whose difference is at its beginning or at its end: the same, within noise. */
 static void comparing_takes_the_same_time(void) {
     enum { N = 1 << 20, ROUNDS = 15 };
@@ -569,9 +577,9 @@ static void comparing_takes_the_same_time(void) {
     first[0] = last[N - 1] = 'b';
     for (int i = 0; i < ROUNDS; i++)
         for (int k = 0; k < 2; k++) {
-            uint64_t start = ht_now_us();
+            uint64_t start = cpu_us();
             bool same = ht_const_time_eq(a, N, k ? last : first, N);
-            uint64_t took = ht_now_us() - start;
+            uint64_t took = cpu_us() - start;
             CU_ASSERT_FALSE(same);
             best[k] = took < best[k] ? took : best[k];
         }

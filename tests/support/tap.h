@@ -6,6 +6,9 @@
 
 #include <CUnit/CUnit.h>
 
+/* How long a test waits for what has to come. Only one that fails waits so long, and a machine may be busy. */
+#define PATIENCE_MS 30000
+
 struct tap_test {
     const char *name;
     void (*run)(void);

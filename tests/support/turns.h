@@ -5,9 +5,9 @@
 #ifndef HT_TESTS_TURNS_H
 #define HT_TESTS_TURNS_H
 
-#include <poll.h>
+#include "support/tap.h"
 
-#define PATIENCE_MS 10000
+#include <poll.h>
 
 static inline void one_turn(void) {
     struct pollfd p = {.fd = io_loop_fd(TEST_LOOP), .events = POLLIN};

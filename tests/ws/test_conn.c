@@ -432,7 +432,7 @@ static void the_peer_closes(void) {
             /* The server closes the socket first. */
             CU_ASSERT_EQUAL(open, side == WS_CLIENT);
             close(fd);
-            CU_ASSERT(turn_until(loop, &e.closed, 1000));
+            CU_ASSERT(turn_until(loop, &e.closed, PATIENCE_MS));
             CU_ASSERT_EQUAL(e.code, cases[i].code);
             CU_ASSERT_STRING_EQUAL(e.reason, cases[i].reason);
             CU_ASSERT_FALSE(e.local);
@@ -477,7 +477,7 @@ static void we_close_after_what_is_left(void) {
         if (side == WS_SERVER)
             CU_ASSERT_EQUAL(e.closed, 1);
         close(fd);
-        CU_ASSERT(turn_until(loop, &e.closed, 1000));
+        CU_ASSERT(turn_until(loop, &e.closed, PATIENCE_MS));
         CU_ASSERT_EQUAL(e.code, 1013);
         CU_ASSERT_STRING_EQUAL(e.reason, "you too");
         CU_ASSERT(e.local);
@@ -523,7 +523,7 @@ static void the_peer_vanishes(void) {
                       8); /* and of a message */
         turns(loop, 2);
         close(fd);
-        CU_ASSERT(turn_until(loop, &e.closed, 1000));
+        CU_ASSERT(turn_until(loop, &e.closed, PATIENCE_MS));
         CU_ASSERT_EQUAL(e.code, 1006);
         CU_ASSERT_FALSE(e.local);
         CU_ASSERT(strlen(e.reason) > 10);
@@ -540,7 +540,7 @@ static void a_peer_that_does_not_answer_is_dropped(void) {
     int fd = end_open(&e, loop, WS_SERVER, ht_slice_str(""));
     ws_conn_close(e.w, 1000, "");
     uint64_t begin = ht_now_ms();
-    CU_ASSERT(turn_until(loop, &e.closed, 5000));
+    CU_ASSERT(turn_until(loop, &e.closed, PATIENCE_MS));
     CU_ASSERT(ht_now_ms() - begin >= 1990);
     CU_ASSERT_EQUAL(e.code, 1006);
     CU_ASSERT(e.local);
@@ -561,7 +561,7 @@ static void the_close_frame_is_read_when_writing_fails(void) {
     close(fd);
     ws_conn_want_send(e.w);
     ws_conn_pause(e.w, false);
-    CU_ASSERT(turn_until(loop, &e.closed, 1000));
+    CU_ASSERT(turn_until(loop, &e.closed, PATIENCE_MS));
     CU_ASSERT_EQUAL(e.code, 1001);
     CU_ASSERT_EQUAL(e.messages, 1);
     ht_buf_free(&wire);
@@ -588,7 +588,7 @@ static void pausing_stops_messages_and_resumes(void) {
     wire.len = 0;
     add_frame(&wire, CLOSE, true, 0, "\x03\xe8", 2);
     raw_write(loop, fd, wire.data, wire.len);
-    CU_ASSERT(turn_until(loop, &e.closed, 1000));
+    CU_ASSERT(turn_until(loop, &e.closed, PATIENCE_MS));
     CU_ASSERT_EQUAL(e.code, 1000);
     ht_buf_free(&wire);
     end_free(&e);

@@ -230,7 +230,7 @@ static void answers(void) {
         s.keep_open = cases[k].status == 401 || (cases[k].status == 503 && !s.by_bytes) || cases[k].status == 204;
         CU_ASSERT_FATAL(script_start(&s));
         CU_ASSERT(connect_to(&o, s.port, 5000) != NULL);
-        CU_ASSERT(!o.done && turn_until(loop, &o.done, 6000));
+        CU_ASSERT(!o.done && turn_until(loop, &o.done, PATIENCE_MS));
         bool early_cut = s.by_bytes && o.conn; /* what comes behind the head may come later */
         bool ok = o.err == cases[k].err && o.status == cases[k].status && o.retry_ms == cases[k].retry_ms;
         ok = ok &&
@@ -256,7 +256,7 @@ static void timeouts_cancelling_and_bad_options(void) {
     struct outcome o;
     CU_ASSERT_FATAL(script_start(&s));
     CU_ASSERT(connect_to(&o, s.port, 60) != NULL);
-    CU_ASSERT(turn_until(loop, &o.done, 3000));
+    CU_ASSERT(turn_until(loop, &o.done, PATIENCE_MS));
     CU_ASSERT_EQUAL(o.err, HT_ETIMEDOUT);
     CU_ASSERT(strstr(o.text, "no answer within 60 ms") != NULL);
     struct ws_connect *c = connect_to(&o, s.port, 5000);
@@ -271,7 +271,7 @@ static void timeouts_cancelling_and_bad_options(void) {
     uint16_t port = s.port;
     script_stop(&s);
     CU_ASSERT(connect_to(&o, port, 5000) != NULL);
-    CU_ASSERT(turn_until(loop, &o.done, 3000));
+    CU_ASSERT(turn_until(loop, &o.done, PATIENCE_MS));
     CU_ASSERT_EQUAL(o.err, HT_EREFUSED);
     CU_ASSERT(strstr(o.text, "cannot connect to 127.0.0.1:") == o.text);
     static const char *const bad[] = {"", "nothing", "/a b", "/a\r\nX: y"};
@@ -287,7 +287,7 @@ static void timeouts_cancelling_and_bad_options(void) {
         ht_mem_fail_at(i);
         c = connect_to(&o, t.port, 300);
         if (c)
-            CU_ASSERT(turn_until(loop, &o.done, 3000));
+            CU_ASSERT(turn_until(loop, &o.done, PATIENCE_MS));
         ht_mem_fail_at(-1);
         io_conn_close(&o.conn);
         script_stop(&t);
