@@ -64,6 +64,8 @@ extern void (*cli_before_complaint)(void);
 /* What to do when a generated parser returned `rc` != 0: prints help, version or the error; returns the exit code. */
 int cli_parse_result(int rc, enum opt_command_id command, const struct ht_errmsg *err);
 int cli_version(void);
+/* What follows a complaint about a kit that was not reached, when nobody said where it is. */
+#define CLI_NAME_THE_KIT "; --url or HOODY_TUNNEL_URL names a kit elsewhere"
 /* What an answer of the admin API that is none of 2xx means; `said` is the error that its body names, or "". */
 void cli_complain_status(unsigned status, const char *said, const char *token);
 /* Whether the terminal on standard input is gone that was there at the first call; also from a signal handler. */
@@ -162,6 +164,7 @@ struct cli_events {
     unsigned n_bound;
     char (*urls)[2048]; /* by binding number - 1 */
     bool bind_failed, file_failed, was_lost;
+    bool default_url, no_token; /* nobody said where the kit is; there is no token to show */
     int ended;
 };
 
@@ -181,6 +184,7 @@ struct cli_plan {
     size_t n_binds;
     const char *token_file, *token_env, *url_file; /* NULL: none */
     bool json, sample, live, qr;
+    bool default_url; /* nobody said where the kit is */
     enum opt_color color;
     enum ht_log_level level;
 };

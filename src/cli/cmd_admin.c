@@ -44,6 +44,8 @@ struct admin_command {
     bool json;
     int (*show)(const cJSON *answer); /* NULL: the answer is no JSON */
     const char *session;              /* sessions kill: whom a 404 is about */
+    const char *must;                 /* what every kit's answer has: a member, or a text when it is no JSON */
+    bool default_url;                 /* nobody said where the kit is */
 };
 
 static int answer_failed(const struct admin_command *c, const struct cli_answer *a) {
@@ -72,6 +74,10 @@ static int print_raw(const struct ht_buf *body) {
 
 static int show_answer(const struct admin_command *c, struct cli_answer *a) {
     if (!c->show) {
+        if (!memmem(ht_buf_head(&a->body), ht_buf_size(&a->body), c->must, strlen(c->must))) {
+            cli_complain("what answers at this URL is no kit: its answer has no %s...", c->must);
+            return OPT_EXIT_FAILURE;
+        }
         if (c->json && metrics_json(&a->body) < 0) {
             cli_complain("what answers at this URL is no kit: its answer is no list of metrics");
             return OPT_EXIT_FAILURE;
@@ -82,6 +88,11 @@ static int show_answer(const struct admin_command *c, struct cli_answer *a) {
     if (!cJSON_IsObject(tree)) {
         cJSON_Delete(tree);
         cli_complain("what answers at this URL is no kit: its answer is not JSON");
+        return OPT_EXIT_FAILURE;
+    }
+    if (!cJSON_HasObjectItem(tree, c->must)) {
+        cJSON_Delete(tree);
+        cli_complain("what answers at this URL is no kit: its answer has no \"%s\"", c->must);
         return OPT_EXIT_FAILURE;
     }
     int status = c->json ? print_raw(&a->body) : c->show(tree);
@@ -103,7 +114,7 @@ static int run_admin(struct admin_command *c) {
     int rc = cli_admin_ask(&c->ask, &answer, &err);
     int status;
     if (rc < 0) {
-        cli_complain("%s", err.text);
+        cli_complain("%s%s", err.text, c->default_url && rc != HT_EINVAL ? CLI_NAME_THE_KIT : "");
         status = rc == HT_EINVAL ? OPT_EXIT_USAGE : rc == HT_ETLS ? OPT_EXIT_CONFIG : OPT_EXIT_GAVE_UP;
     } else if (answer.status < 200 || answer.status > 299) {
         status = answer_failed(c, &answer);
@@ -290,6 +301,8 @@ int cmd_sessions_kill(int argc, char **argv) {
             .json = o.json,
             .show = show_closing,
             .session = o.args[0],
+            .must = "sessionId",
+            .default_url = !o.set_url,
         };
         rc = run_admin(&c);
     }
@@ -315,6 +328,8 @@ int cmd_ready(int argc, char **argv) {
         .ask = {.url = o.url, .ca = o.ca, .resource = "/readyz", .at_root = true, .timeout_ms = o.timeout_ms},
         .json = o.json,
         .show = show_ready,
+        .must = "started",
+        .default_url = !o.set_url,
     };
     rc = run_admin(&c);
     opt_ready_free(&o);
@@ -399,7 +414,7 @@ static int metrics_json(struct ht_buf *body) {
 /* ---- the commands ---- */
 
 /* The options have the same names everywhere and a structure each. */
-#define ADMIN_COMMAND(NAME, ID, RESOURCE, SHOW)                                                                        \
+#define ADMIN_COMMAND(NAME, ID, RESOURCE, SHOW, MUST)                                                                  \
     int cmd_##NAME(int argc, char **argv) {                                                                            \
         struct opt_##NAME o;                                                                                           \
         struct ht_errmsg err;                                                                                          \
@@ -412,14 +427,16 @@ static int metrics_json(struct ht_buf *body) {
             .token_env = o.token,                                                                                      \
             .json = o.json,                                                                                            \
             .show = SHOW,                                                                                              \
+            .must = MUST,                                                                                              \
+            .default_url = !o.set_url,                                                                                 \
         };                                                                                                             \
         rc = run_admin(&c);                                                                                            \
         opt_##NAME##_free(&o);                                                                                         \
         return rc;                                                                                                     \
     }
 
-ADMIN_COMMAND(list, OPT_CMD_LIST, "/tunnels", show_list)
-ADMIN_COMMAND(sessions_list, OPT_CMD_SESSIONS_LIST, "/sessions", show_sessions)
-ADMIN_COMMAND(bindings_list, OPT_CMD_BINDINGS_LIST, "/bindings", show_bindings)
-ADMIN_COMMAND(health, OPT_CMD_HEALTH, "/health", show_health)
-ADMIN_COMMAND(metrics, OPT_CMD_METRICS, "/metrics", NULL)
+ADMIN_COMMAND(list, OPT_CMD_LIST, "/tunnels", show_list, "totalBindings")
+ADMIN_COMMAND(sessions_list, OPT_CMD_SESSIONS_LIST, "/sessions", show_sessions, "sessions")
+ADMIN_COMMAND(bindings_list, OPT_CMD_BINDINGS_LIST, "/bindings", show_bindings, "bindings")
+ADMIN_COMMAND(health, OPT_CMD_HEALTH, "/health", show_health, "userAgent")
+ADMIN_COMMAND(metrics, OPT_CMD_METRICS, "/metrics", NULL, "hoody_tunnel_")

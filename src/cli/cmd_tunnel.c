@@ -39,7 +39,7 @@ static int plan_targets(struct cli_plan *p, const char *const *args, size_t n, c
                 .ping_after_ms = (uint32_t)(o).ping_interval_ms,                                                       \
                 .pong_timeout_ms = (uint32_t)(o).pong_timeout_ms},                                                     \
     .token_file = (o).token_file, .token_env = (o).token, .url_file = (o).url_file, .json = (o).json,                  \
-    .live = (o).live, .color = (o).color, .level = (o).log_level
+    .default_url = !(o).set_url, .live = (o).live, .color = (o).color, .level = (o).log_level
 
 int cmd_expose(int argc, char **argv) {
     struct opt_expose o;

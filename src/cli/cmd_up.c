@@ -25,6 +25,7 @@
         cli_plan_retry(&(p)->options, (o).set_retry_for || (c)->top.set_retry_for,                                     \
                        OR_FILE(o, c, retry_for, retry_for_ms));                                                        \
         (p)->token_file = (o).set_token_file ? (o).token_file : (o).set_token ? NULL : (c)->token_file;                \
+        (p)->default_url = !(o).set_url && !(c)->top.set_url;                                                          \
         (p)->token_env = (o).token;                                                                                    \
         (p)->url_file = (o).set_url_file ? (o).url_file : (c)->url_file;                                               \
         (p)->json = (o).json;                                                                                          \

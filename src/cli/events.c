@@ -169,6 +169,17 @@ static void on_latency(void *user, uint64_t round_trip_us) {
     }
 }
 
+/* The option or variable that mends it, where there is one. */
+static const char *what_mends(const struct cli_events *e, int error) {
+    if (error == HT_TUNNEL_ECONNECT && e->default_url)
+        return CLI_NAME_THE_KIT;
+    if (error == HT_TUNNEL_EAUTH && e->no_token)
+        return "; --token-file or HOODY_TUNNEL_TOKEN gives one";
+    if (error == HT_TUNNEL_ELIMIT)
+        return "; the kit's option --max-sessions says how many it takes";
+    return "";
+}
+
 static void on_ended(void *user, int error, const char *text) {
     struct cli_events *e = user;
     struct line l = {.rc = HT_OK};
@@ -181,7 +192,7 @@ static void on_ended(void *user, int error, const char *text) {
         emit(e, &l, "closed\n");
     }
     if (error != HT_TUNNEL_OK)
-        cli_complain("%s", text);
+        cli_complain("%s%s", text, what_mends(e, error));
 }
 
 static void on_log(void *user, enum ht_log_severity severity, const char *text) {
@@ -299,6 +310,22 @@ static void on_bound(void *user, const struct ht_bound *b) {
         show_qr(e);
 }
 
+/* The same for a port that was refused, for kits whose message does not say it. */
+static const char *bind_mends(const char *code) {
+    static const struct {
+        const char *code, *says;
+    } rows[] = {
+        {"BIND_CAP_EXCEEDED", "; the kit's option --max-bindings-per-session says how many it allows"},
+        {"RESERVED_PORT", "; the kit's option --reserved-ports says which are"},
+        {"PRIVILEGED_PORT",
+         "; the kit's options --allow-privileged-expose and --allow-privileged-pull let them be used"},
+    };
+    for (size_t i = 0; i < HT_ARRAY_LEN(rows); i++)
+        if (strcmp(rows[i].code, code) == 0)
+            return rows[i].says;
+    return "";
+}
+
 static void on_bind_failed(void *user, const struct ht_bind_failure *f) {
     struct cli_events *e = user;
     char port[32] = "a port of its choice";
@@ -308,7 +335,8 @@ static void on_bind_failed(void *user, const struct ht_bind_failure *f) {
         TELL(e, bind_failed, .binding = (uint64_t)f->binding, .container_port = f->container_port, .target = f->target,
              .code = f->code, .message = f->message);
     }
-    cli_complain("the kit refused %s for %s: %s%s%s", port, f->target, f->code, *f->message ? ": " : "", f->message);
+    cli_complain("the kit refused %s for %s: %s%s%s%s", port, f->target, f->code, *f->message ? ": " : "", f->message,
+                 strstr(f->message, "--") ? "" : bind_mends(f->code));
     /* What was asked for together is wanted together. */
     e->bind_failed = true;
     ht_tunnel_close(e->tunnel);

@@ -170,6 +170,8 @@ int cli_plan_run(struct cli_plan *p) {
         events.level = p->level;
         events.url_file = p->url_file;
         events.qr = p->qr;
+        events.default_url = p->default_url;
+        events.no_token = !p->token_file && !(p->token_env && *p->token_env);
         events.color = color;
         status = run_shown(p, t, &events, live);
     } else {

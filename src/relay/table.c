@@ -4,7 +4,7 @@
 #define RANDOM_PORT_TRIES 64
 #define EPHEMERAL_PORT_TRIES 16
 
-static const char kept_cap_text[] = "this session has all the bindings it may have";
+static const char kept_cap_text[] = "this session has the %u ports it may have (--max-bindings-per-session of the kit)";
 
 /* ---- the table ---- */
 
@@ -246,7 +246,7 @@ static int open_listener(struct request *r) {
 static int bind_new(struct request *r, struct relay_bound *out) {
     struct relay_table *t = r->t;
     if (r->o->n_bindings >= t->cfg.max_bindings + HT_MUTANT(BIND_7))
-        return REFUSE(r, BIND_CAP_EXCEEDED, HT_ELIMIT, "%s", kept_cap_text);
+        return REFUSE(r, BIND_CAP_EXCEEDED, HT_ELIMIT, kept_cap_text, t->cfg.max_bindings);
     if (!io_fds_take(t->cfg.fds))
         return REFUSE(r, INTERNAL, HT_EFDS, "no file descriptors left");
     struct relay_binding *b = ht_calloc(1, sizeof *b);
@@ -289,7 +289,7 @@ static int take_over(struct request *r, struct relay_binding *b, struct relay_bo
     struct relay_owner *old = b->owner;
     uint32_t old_id = b->id;
     if (old != r->o && r->o->n_bindings >= r->t->cfg.max_bindings)
-        return REFUSE(r, BIND_CAP_EXCEEDED, HT_ELIMIT, "%s", kept_cap_text);
+        return REFUSE(r, BIND_CAP_EXCEEDED, HT_ELIMIT, kept_cap_text, r->t->cfg.max_bindings);
     old->n_bindings--;
     r->o->n_bindings++;
     b->owner = r->o;

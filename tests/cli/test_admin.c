@@ -116,12 +116,16 @@ static void sessions_and_bindings(void) {
                 NULL),
         0);
     CU_ASSERT_STRING_EQUAL(seen.out, "PORT  MODE  KIND  ADDRESS  ID  SESSION\n5432  pull  tcp   ::1      7   S-1\n");
-    CU_ASSERT_EQUAL(run_cmd(cmd_bindings_list, JSON_ANSWER("{}"), NULL), 0); /* a kit that says less */
+    CU_ASSERT_EQUAL(run_cmd(cmd_bindings_list, JSON_ANSWER("{\"bindings\":[]}"), NULL), 0); /* a kit that says less */
     CU_ASSERT_STRING_EQUAL(seen.out, "PORT  MODE  KIND  ADDRESS  ID  SESSION\n");
+    CU_ASSERT_EQUAL(run_cmd(cmd_bindings_list, JSON_ANSWER("{}"), NULL), OPT_EXIT_FAILURE); /* and somebody else */
+    CU_ASSERT_PTR_NOT_NULL(strstr(seen.err, "no kit: its answer has no \"bindings\""));
 }
 
 static void health(void) {
-    CU_ASSERT_EQUAL(run_cmd(cmd_health, JSON_ANSWER("{\"status\":\"ok\",\"memory\":{\"rss\":1048576}}"), NULL), 0);
+    CU_ASSERT_EQUAL(
+        run_cmd(cmd_health, JSON_ANSWER("{\"status\":\"ok\",\"userAgent\":\"\",\"memory\":{\"rss\":1048576}}"), NULL),
+        0);
     CU_ASSERT_PTR_NOT_NULL(strstr(seen.out, "status       ok\n"));
     CU_ASSERT_PTR_NOT_NULL(strstr(seen.out, "memory       1.0 MiB\n"));
     CU_ASSERT_EQUAL(run_cmd(cmd_health, JSON_ANSWER("{\"status\":\"sick\"}"), NULL), OPT_EXIT_FAILURE);
@@ -146,7 +150,7 @@ static void kill_asks_with_delete(void) {
 }
 
 static void ready_is_yes_or_no(void) {
-    CU_ASSERT_EQUAL(run_cmd(cmd_ready, JSON_ANSWER("{\"status\":\"ok\"}"), NULL), 0);
+    CU_ASSERT_EQUAL(run_cmd(cmd_ready, JSON_ANSWER("{\"status\":\"ok\",\"started\":\"x\"}"), NULL), 0);
     CU_ASSERT_STRING_EQUAL(seen.out, "ready\n");
     CU_ASSERT_EQUAL(strncmp(request, "GET /readyz HTTP/1.1\r\n", 22), 0);
     CU_ASSERT_EQUAL(run_cmd(cmd_ready, "HTTP/1.1 503 No\r\n\r\n{\"error\":\"draining\"}", NULL), OPT_EXIT_FAILURE);
@@ -193,13 +197,14 @@ static void sse_in_pieces_of_any_size(void) {
     cli_sse_free(&s);
 }
 
-#define METRICS "# HELP a b\n# TYPE a counter\na 1\nb{x=\"1 {} , =\\\\ \\\" \",y=\"\"} 2.5\nc NaN\nd{z=\"q\"} +Inf\n"
+#define METRICS                                                                                                        \
+    "# HELP a hoody_tunnel_b\n# TYPE a counter\na 1\nb{x=\"1 {} , =\\\\ \\\" \",y=\"\"} 2.5\nc NaN\nd{z=\"q\"} +Inf\n"
 
 static void metrics(void) {
     const char *answer = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
-                         "5\r\na 1\nb\r\n4\r\n 22\n\r\n0\r\n\r\n";
+                         "12\r\nhoody_tunnel_a 1\nb\r\n4\r\n 22\n\r\n0\r\n\r\n";
     CU_ASSERT_EQUAL(run_cmd(cmd_metrics, answer, NULL), 0);
-    CU_ASSERT_STRING_EQUAL(seen.out, "a 1\nb 22\n");
+    CU_ASSERT_STRING_EQUAL(seen.out, "hoody_tunnel_a 1\nb 22\n");
     CU_ASSERT_EQUAL(run_cmd(cmd_metrics, JSON_ANSWER(METRICS), "--json"), 0);
     CU_ASSERT_STRING_EQUAL(seen.out,
                            "{\"metrics\":[\n{\"name\":\"a\",\"labels\":{},\"value\":1},\n"

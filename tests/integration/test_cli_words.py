@@ -117,5 +117,41 @@ def _():
         assert command("list", "--url", t.kit.url, "--token-file", folder.join("token"))[0] == 0
 
 
+@case("a server that is no kit is called so by every command that asks one, whatever it answers with 200")
+def _():
+    for kind, body in ((b"application/json", b'{"status":"ok"}'), (b"application/json", b"{}"), (b"text/html", b"<html>hello</html>")):
+        def foreign(_head, _body, kind=kind, body=body):
+            return b"HTTP/1.1 200 OK\r\nContent-Type: %s\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s" % (kind, len(body), body)
+
+        with http_service(foreign) as web:
+            for words in (["list"], ["sessions", "list"], ["bindings", "list"], ["health"], ["ready"], ["metrics"], ["sessions", "kill", "S-1"]):
+                for more in ([], ["--json"]):
+                    status, out, err = command(*words, *more, "--url", f"127.0.0.1:{web.port}")
+                    assert status == 1 and not out and "no kit" in err, (words, more, body, status, out, err)
+
+
+@case("what is missing or refused is named with the option that mends it: no URL, no token, a full kit, a port too many")
+def _():
+    for words in (["expose", "9"], ["pull", "9"], ["list"], ["health"], ["ready"]):
+        _status, _out, err = command(*words, env={"HOODY_TUNNEL_URL": ""})
+        assert "--url or HOODY_TUNNEL_URL" in err, (words, err)
+        _status, _out, err = command(*words, *NOBODY)
+        assert "HOODY_TUNNEL_URL" not in err, (words, err)
+    with Tunnel("--max-bindings-per-session", "2", "--max-sessions", "1") as t:
+        status, _out, err = command("expose", "0=9", "0=9", "0=9", "--url", t.kit.url)
+        assert status == 5 and "--max-bindings-per-session" in err and " 2 " in err, (status, err)
+        t.expose("0=9")
+        status, _out, err = command("expose", "0=9", "--url", t.kit.url, "--retry-for", "0")
+        assert status != 0 and "--max-sessions" in err, (status, err)
+        status, _out, err = command("expose", "1=9", "--url", t.kit.url, "--retry-for", "0")
+    with Tunnel(env={"HOODY_TUNNEL_TOKEN": "s3cret"}) as t:
+        t.kit.get = lambda path: json.loads(t.kit.request("GET", path, {"Authorization": "Bearer s3cret"})[1])
+        for words in (["expose", "9"], ["list"], ["events"]):
+            status, _out, err = command(*words, "--url", t.kit.url)
+            assert status == 4 and "--token-file or HOODY_TUNNEL_TOKEN" in err, (words, status, err)
+            status, _out, err = command(*words, "--url", t.kit.url, env={"HOODY_TUNNEL_TOKEN": "wrong"})
+            assert status == 4 and "refused the token" in err and "gives one" not in err, (words, status, err)
+
+
 if __name__ == "__main__":
     main()
