@@ -134,9 +134,10 @@ DRV_O   := $(filter $(LIB_ROOMS:%=$(B)/obj/%/%) $(LIB_ROOMS:%=$(B)/obj/rl/%/%),$
 SONAME  := libhoody-tunnel.so.0
 DRV_LIBS := -lev -lwslay -lssl -lcrypto -lpthread
 
-$(B)/$(SONAME): $(DRV_O)
+SYMBOLS := src/driver/hoody_tunnel.map
+$(B)/$(SONAME): $(DRV_O) $(SYMBOLS)
 	@echo "  LINK  $@"
-	@$(CC) -shared -Wl,-soname,$(SONAME) $(LDFLAGS) -Wl,--no-undefined -o $@ $^ $(DRV_LIBS)
+	@$(CC) -shared -Wl,-soname,$(SONAME) -Wl,--version-script=$(SYMBOLS) $(LDFLAGS) -Wl,--no-undefined -o $@ $(DRV_O) $(DRV_LIBS)
 
 $(B)/libhoody-tunnel.a: $(DRV_O)
 	@echo "  AR    $@"
@@ -144,7 +145,7 @@ $(B)/libhoody-tunnel.a: $(DRV_O)
 	@objcopy --localize-hidden $(B)/libhoody-tunnel.o
 	@rm -f $@ && $(AR) rcs $@ $(B)/libhoody-tunnel.o
 
-PC_SED := sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|'
+PC_SED := sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' -e 's|/usr/local/bin/|$(PREFIX)/bin/|'
 $(B)/hoody-tunnel.pc: src/driver/hoody-tunnel.pc.in Makefile
 	@mkdir -p $(@D)
 	@$(PC_SED) $< > $@
@@ -170,25 +171,49 @@ $(B)/examples/%: src/driver/examples/%.c $(B)/include/hoody_tunnel.h $(B)/libhoo
 
 examples: $(EXAMPLES)
 
-MANDIR  := $(PREFIX)/share/man
-BASHDIR := $(PREFIX)/share/bash-completion/completions
-ZSHDIR  := $(PREFIX)/share/zsh/site-functions
-FISHDIR := $(PREFIX)/share/fish/vendor_completions.d
-install: all lib $(DOC_FILES)
-	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/pkgconfig $(DESTDIR)$(PREFIX)/include
-	install -m 755 $(B)/hoody-tunnel $(DESTDIR)$(PREFIX)/bin/
-	install -m 755 $(B)/$(SONAME) $(DESTDIR)$(PREFIX)/lib/
-	ln -sf $(SONAME) $(DESTDIR)$(PREFIX)/lib/libhoody-tunnel.so
-	install -m 644 $(B)/libhoody-tunnel.a $(DESTDIR)$(PREFIX)/lib/
-	$(PC_SED) src/driver/hoody-tunnel.pc.in > $(DESTDIR)$(PREFIX)/lib/pkgconfig/hoody-tunnel.pc # with this PREFIX
-	install -m 644 src/driver/hoody_tunnel.h $(DESTDIR)$(PREFIX)/include/
-	install -d $(DESTDIR)$(MANDIR)/man1 $(DESTDIR)$(BASHDIR) $(DESTDIR)$(ZSHDIR) $(DESTDIR)$(FISHDIR)
-	install -d $(DESTDIR)$(MANDIR)/man5
-	install -m 644 $(patsubst %,$(MAN)/%,$(filter %.1,$(PAGES))) $(DESTDIR)$(MANDIR)/man1/
-	install -m 644 $(patsubst %,$(MAN)/%,$(filter %.5,$(PAGES))) $(DESTDIR)$(MANDIR)/man5/
-	install -m 644 $(GEN)/completion.bash $(DESTDIR)$(BASHDIR)/hoody-tunnel
-	install -m 644 $(GEN)/completion.zsh $(DESTDIR)$(ZSHDIR)/_hoody-tunnel
-	install -m 644 $(GEN)/completion.fish $(DESTDIR)$(FISHDIR)/hoody-tunnel.fish
+# ---- installing: a row is FOLDER MODE FILE NAME; what is installed is what is uninstalled ----
+SHARE   := $(PREFIX)/share/hoody-tunnel
+UNITS   := $(PREFIX)/lib/systemd
+define INSTALLED
+$(PREFIX)/bin 755 $(B)/hoody-tunnel hoody-tunnel
+$(PREFIX)/lib 755 $(B)/$(SONAME) $(SONAME)
+$(PREFIX)/lib 644 $(B)/libhoody-tunnel.a libhoody-tunnel.a
+$(PREFIX)/lib/pkgconfig 644 src/driver/hoody-tunnel.pc.in hoody-tunnel.pc
+$(PREFIX)/include 644 src/driver/hoody_tunnel.h hoody_tunnel.h
+$(foreach p,$(filter %.1,$(PAGES)),$(PREFIX)/share/man/man1 644 $(MAN)/$(p) $(p)
+)$(foreach p,$(filter %.5,$(PAGES)),$(PREFIX)/share/man/man5 644 $(MAN)/$(p) $(p)
+)$(PREFIX)/share/bash-completion/completions 644 $(GEN)/completion.bash hoody-tunnel
+$(PREFIX)/share/zsh/site-functions 644 $(GEN)/completion.zsh _hoody-tunnel
+$(PREFIX)/share/fish/vendor_completions.d 644 $(GEN)/completion.fish hoody-tunnel.fish
+$(UNITS)/system 644 packaging/hoody-tunnel.service hoody-tunnel.service
+$(UNITS)/system 644 packaging/hoody-tunnel-up@.service hoody-tunnel-up@.service
+$(UNITS)/user 644 packaging/user/hoody-tunnel-up@.service hoody-tunnel-up@.service
+$(SHARE) 644 $(GEN)/openapi.json openapi.json
+$(SHARE) 644 $(GEN)/protocol.md protocol.md
+$(foreach f,$(wildcard spec/*.schema.json),$(SHARE)/schemas 644 $(f) $(notdir $(f))
+)
+endef
+export INSTALLED
+install: all lib $(DOC_FILES) $(GEN)/openapi.json $(GEN)/protocol.md
+	@echo "$$INSTALLED" | while read -r folder mode file name; do \
+		test -n "$$name" || continue; \
+		echo "  $(DESTDIR)$$folder/$$name"; \
+		install -d "$(DESTDIR)$$folder" || exit 1; \
+		case $$file in \
+		*.pc.in | *.service) $(PC_SED) $$file > "$(DESTDIR)$$folder/$$name" && chmod $$mode "$(DESTDIR)$$folder/$$name" ;; \
+		*) install -m $$mode $$file "$(DESTDIR)$$folder/$$name" ;; \
+		esac || exit 1; \
+	done
+	@ln -sf $(SONAME) $(DESTDIR)$(PREFIX)/lib/libhoody-tunnel.so
+
+# Folders of our own go with their files; the others may be somebody else's.
+uninstall:
+	@echo "$$INSTALLED" | while read -r folder mode file name; do \
+		test -n "$$name" || continue; \
+		rm -f "$(DESTDIR)$$folder/$$name"; \
+	done
+	@rm -f $(DESTDIR)$(PREFIX)/lib/libhoody-tunnel.so
+	@rmdir $(DESTDIR)$(SHARE)/schemas $(DESTDIR)$(SHARE) 2>/dev/null || true
 
 # ---- unit tests: tests/<room>/test_*.c, each a CUnit program over the rooms, TAP on stdout ----
 UNIT_SRC := $(wildcard $(ROOMS:%=tests/%/test_*.c))
@@ -316,7 +341,7 @@ help:
 	@echo 'make bench       speed and memory beside nginx and ssh -R (BENCH_ARGS=--quick for a try)'
 	@echo 'make examples    programs that use the library, in build/examples/'
 	@echo 'make lib         the driver library: shared, static, hoody-tunnel.pc'
-	@echo 'make install     PREFIX=$(PREFIX), DESTDIR for packagers'
+	@echo 'make install     PREFIX=$(PREFIX), DESTDIR for packagers; make uninstall takes the same'
 	@echo 'make gen         only what the specs generate, in build/gen/'
 	@echo 'make unit        the unit tests alone (SAN=1: under sanitizers)'
 	@echo 'make spec-diff   what changed in the protocol since it was released, or since OLD=<file or git ref>; is it compatible?'
@@ -331,4 +356,4 @@ clean:
 	rm -rf $(W)
 
 -include $(OBJ:.o=.d) $(UNIT:=.d) $(SUPPORT:.o=.d)
-.PHONY: hardening coverage spec-diff spec-release rehearsal all gen unit unit-build clean deps deps-test run test test-build bench layers lint format lib examples install help
+.PHONY: hardening coverage spec-diff spec-release rehearsal all gen unit unit-build clean deps deps-test run test test-build bench layers lint format lib examples install uninstall help

@@ -6,9 +6,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
+#include <stdlib.h>
 #include <unistd.h>
 #include <yaml.h>
 
+#define NAME_CHARS "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_"
 #define DEPTH_MAX 16 /* of what is skipped; our own goes three deep */
 
 struct reader {
@@ -172,6 +174,70 @@ static void refuse_extras(struct reader *r) {
 }
 
 /*
+ * ${NAME} gives way to what the environment says, ${NAME:-text} to the text when that is nothing, $${ stands for ${.
+ * False: it was said what is wrong, or r->rc is set. Values are never shown: they may be secrets.
+ */
+static bool expand(struct reader *r, const char *what, const char *text, size_t n, struct ht_buf *out) {
+    const char *end = text + n;
+    while (text < end && r->rc == HT_OK) {
+        const char *at = memmem(text, (size_t)(end - text), "${", 2);
+        bool escaped = at && at > text && at[-1] == '$';
+        size_t plain = (size_t)((at ? at - escaped : end) - text);
+        r->rc = ht_buf_append(out, text, plain);
+        if (!at || r->rc < 0)
+            break;
+        if (escaped) {
+            r->rc = ht_buf_append(out, "${", 2);
+            text = at + 2;
+            continue;
+        }
+        const char *close = memchr(at, '}', (size_t)(end - at));
+        size_t name_len = close ? strspn(at + 2, NAME_CHARS) : 0;
+        const char *rest = at + 2 + name_len;
+        bool has_default = close && rest + 1 < close && memcmp(rest, ":-", 2) == 0;
+        char name[128];
+        if (name_len == 0 || name_len >= sizeof name || (rest != close && !has_default)) {
+            cli_config_problem(r->c, here(r), "%s: a variable is written ${NAME} or ${NAME:-text}, and ${ itself $${",
+                               what);
+            return false;
+        }
+        snprintf(name, sizeof name, "%.*s", (int)name_len, at + 2);
+        const char *value = getenv(name);
+        if (value && *value) {
+            r->rc = ht_buf_append(out, value, strlen(value));
+        } else if (has_default) {
+            r->rc = ht_buf_append(out, rest + 2, (size_t)(close - rest) - 2);
+        } else {
+            cli_config_problem(r->c, here(r),
+                               "%s: the variable %s is not set; ${%s:-text} says what stands for it then", what, name,
+                               name);
+            return false;
+        }
+        text = close + 1;
+    }
+    return r->rc == HT_OK;
+}
+
+/* The same text, kept, with its variables filled in. NULL as take_scalar(). */
+static const char *keep_expanded(struct reader *r, const char *what, const char *text, size_t n) {
+    struct ht_buf b = {0};
+    const char *kept = NULL;
+    if (!memmem(text, n, "${", 2))
+        kept = cli_config_keep(r->c, text, n);
+    else if (expand(r, what, text, n, &b))
+        kept = cli_config_keep(r->c, b.data ? (const char *)ht_buf_head(&b) : "", ht_buf_size(&b));
+    else if (r->rc == HT_OK)
+        goto out;
+    if (!kept)
+        r->rc = HT_ENOMEM;
+out:
+    if (b.data)
+        explicit_bzero(b.data, b.cap);
+    ht_buf_free(&b);
+    return kept;
+}
+
+/*
  * The scalar that the present event is, kept. NULL with r->rc set: no memory. NULL otherwise: it is none, or holds
  * nothing, and that was said; the node was skipped. `what` is the key it belongs to.
  */
@@ -194,10 +260,7 @@ static const char *take_scalar(struct reader *r, const char *what, const char *e
         cli_config_problem(r->c, here(r), "%s: a NUL is in it", what);
         return NULL;
     }
-    char *kept = cli_config_keep(r->c, text, n);
-    if (!kept)
-        r->rc = HT_ENOMEM;
-    return kept;
+    return keep_expanded(r, what, text, n);
 }
 
 /* ---- mappings ---- */

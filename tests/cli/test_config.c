@@ -3,6 +3,8 @@
 #include "cli/config.h"
 #include "support/tap.h"
 
+#include <stdlib.h>
+
 static struct cli_config c;
 
 static int parse(const char *name, const char *text) { return cli_config_parse(&c, name, text, strlen(text)); }
@@ -214,6 +216,39 @@ static void byte_order_marks(void) {
     cli_config_free(&c);
 }
 
+static void variables(void) {
+    setenv("HT_TEST_HOST", "kit.example", 1);
+    unsetenv("HT_TEST_NONE");
+    CU_ASSERT_EQUAL(parse("a.yaml", "url: wss://${HT_TEST_HOST}/${HT_TEST_NONE:-team}\n"
+                                    "headers: {X-A: \"a$${b}${HT_TEST_HOST}\"}\n"
+                                    "expose: [\"${HT_TEST_NONE:-3000}\"]\n"),
+                    HT_OK);
+    CU_ASSERT_STRING_EQUAL(c.top.url, "wss://kit.example/team");
+    CU_ASSERT_STRING_EQUAL(c.headers[0], "X-A: a${b}kit.example");
+    CU_ASSERT_EQUAL(c.bindings[0].container_port, 3000);
+    cli_config_free(&c);
+    static const struct {
+        const char *text;
+        unsigned column;
+        const char *says;
+    } rows[] = {
+        {"url: \"x${HT_TEST_NONE}\"\n", 6, "url: the variable HT_TEST_NONE is not set; ${HT_TEST_NONE:-text} says"},
+        {"url: \"${\"\n", 6, "url: a variable is written ${NAME}"},
+        {"url: \"${}\"\n", 6, "url: a variable is written ${NAME}"},
+        {"url: \"${A B}\"\n", 6, "url: a variable is written ${NAME}"},
+        {"url: \"${A:+x}\"\n", 6, "url: a variable is written ${NAME}"},
+    };
+    for (size_t i = 0; i < HT_ARRAY_LEN(rows); i++) {
+        char text[200];
+        snprintf(text, sizeof text, "%sexpose: [1]\n", rows[i].text);
+        CU_ASSERT_EQUAL(parse("a.yaml", text), HT_EINVAL);
+        CU_ASSERT_EQUAL(c.n_problems, 1);
+        CU_ASSERT(c.problems[0].at.line == 1 && c.problems[0].at.column == rows[i].column);
+        CU_ASSERT_PTR_NOT_NULL(strstr(c.problems[0].text, rows[i].says));
+        cli_config_free(&c);
+    }
+}
+
 static void files(void) {
     struct ht_errmsg err;
     CU_ASSERT_EQUAL(cli_config_load(&c, "/nonexistent/x.yaml", &err), HT_EIO);
@@ -233,6 +268,7 @@ static const struct tap_test tests[] = {
     {"too much of it", too_much_of_it},
     {"failing memory", failing_memory},
     {"byte order marks", byte_order_marks},
+    {"variables", variables},
     {"files", files},
     {NULL, NULL},
 };
