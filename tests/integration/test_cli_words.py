@@ -2,8 +2,11 @@
 
 import json
 import os
+import re
+import shlex
+import shutil
 
-from tests.integration.harness import ROOT, Folder, Tunnel, command, connect, http_service
+from tests.integration.harness import ROOT, Folder, Tunnel, command, connect, http_service, run
 from tests.support.tap import case, main
 
 
@@ -151,6 +154,27 @@ def _():
             assert status == 4 and "--token-file or HOODY_TUNNEL_TOKEN" in err, (words, status, err)
             status, _out, err = command(*words, "--url", t.kit.url, env={"HOODY_TUNNEL_TOKEN": "wrong"})
             assert status == 4 and "refused the token" in err and "gives one" not in err, (words, status, err)
+
+
+@case("the README's lines can be pasted into bash and into zsh, and are commands that exist")
+def _():
+    with open(os.path.join(ROOT, "README.md"), encoding="utf-8") as f:
+        blocks = re.findall(r"^```\n(.*?)^```", f.read(), re.M | re.S)
+    lines = [line for block in blocks for line in block.splitlines() if line.startswith(("hoody-tunnel ", "make ", "export "))]
+    assert len(lines) > 10, lines
+    for line in lines:
+        assert " #" not in line, line  # zsh takes no comments on its prompt
+        words = shlex.split(line)
+        for shell in ("bash", "zsh"):
+            if not shutil.which(shell):
+                continue
+            # Prompts have neither of these by default; -i reads no file with these.
+            argv = [shell, *(["-f"] if shell == "zsh" else ["--norc", "--noprofile"]), "-i", "-c",
+                    "hoody-tunnel() { printf '%s\\n' hoody-tunnel \"$@\"; }; make() { printf '%s\\n' make \"$@\"; }; " + line]
+            if words[0] != "export":
+                assert run(argv, cwd="/").splitlines() == words, (shell, line)
+        if words[0] == "hoody-tunnel":
+            assert command(*words[1:3], "--help")[0] == 0 or command(words[1], "--help")[0] == 0, line
 
 
 if __name__ == "__main__":
