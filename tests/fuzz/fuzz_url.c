@@ -42,11 +42,10 @@ static void check_url(const char *text) {
     ht_buf_free(&b);
     char whole[sizeof u.host_field + sizeof u.path + 8], admin[DRIVER_PATH_MAX + 32];
     snprintf(whole, sizeof whole, "%s%s%s", u.tls ? "wss://" : "ws://", u.host_field, u.path);
-    FUZZ_CHECK(driver_url_parse(&again, whole, "/other", &err) == 0);
+    FUZZ_CHECK(driver_url_parse(&again, whole, "/api/v1/tunnel/connect", &err) == 0);
     FUZZ_CHECK(again.tls == u.tls && again.port == u.port && strcmp(again.host, u.host) == 0 &&
                strcmp(again.host_field, u.host_field) == 0);
-    /* A path that is "/" or a query alone gives way to the default. */
-    FUZZ_CHECK(strcmp(again.path, u.path) == 0 || strncmp(again.path, "/other", 6) == 0);
+    FUZZ_CHECK(strcmp(again.path, u.path) == 0); /* a path that is whole is completed no further */
     rc = driver_url_admin_path(&u, "/api/v1/tunnel/connect", "/health", admin, sizeof admin);
     FUZZ_CHECK(rc == HT_ESPACE || (rc == 0 && clean(admin) && strlen(admin) >= 7));
     FUZZ_CHECK(driver_url_admin_path(&u, "/api/v1/tunnel/connect", "/health", admin, 8) == HT_ESPACE ||

@@ -30,7 +30,7 @@ REHEARSAL = [
     ("        - {name: label, type: string, max: 256, doc: A name for people.}\n",
      "        - {name: label, type: string, max: 256, doc: A name for people.}\n"
      "        - {name: note, type: string, max: 16, since: v3, doc: A note.}\n"),
-    ("  - number: 0x40\n", """  - number: 0x6E
+    ("  - number: 0x40\n", """  - number: 0x5E
     name: NOTICE
     doc: Something that people should read.
     since: v3

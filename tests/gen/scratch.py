@@ -2,6 +2,7 @@
 
 import glob
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -72,7 +73,7 @@ class Program:
         sources += [os.path.join(self.folder, o) for o in outputs if o.endswith(".c")]
         sources += glob.glob(os.path.join(ROOT, "src", "base", "*.c"))
         self.path = os.path.join(self.folder, "program")
-        done = subprocess.run([os.environ.get("CC", "cc"), *_CFLAGS, "-I", os.path.join(ROOT, "src"), "-I", self.folder,
+        done = subprocess.run([*shlex.split(os.environ.get("CC", "cc")), *_CFLAGS, "-I", os.path.join(ROOT, "src"), "-I", self.folder,
                                "-o", self.path, *sources], check=False, capture_output=True, text=True, timeout=120)
         assert done.returncode == 0, done.stderr
 

@@ -4,6 +4,7 @@ import glob
 import json
 import os
 import random
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -90,7 +91,7 @@ def _():
         rows.append((v["receiver"], v["state"], rng.randrange(len(data) + 1), data))
     with tempfile.TemporaryDirectory() as folder:
         program = os.path.join(folder, "wire_lines")
-        subprocess.run([os.environ.get("CC", "cc"), "-std=c11", "-D_GNU_SOURCE", "-O1", "-Wall", "-Wextra",
+        subprocess.run([*shlex.split(os.environ.get("CC", "cc")), "-std=c11", "-D_GNU_SOURCE", "-O1", "-Wall", "-Wextra",
                         "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-Isrc", f"-I{GEN}", "-o",
                         program,
                         "tests/gen/c/wire_lines.c", f"{GEN}/wire_gen.c", *sorted(glob.glob("src/base/*.c")),

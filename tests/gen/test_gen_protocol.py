@@ -4,6 +4,7 @@ import glob
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -327,7 +328,7 @@ class Scratch:
         folder = cls.get()
         program = os.path.join(folder, os.path.basename(sources[0]) + ".out")
         rooms = sorted(glob.glob("src/base/*.c") + glob.glob("src/wire/*.c"))
-        command = [os.environ.get("CC", "cc"), "-std=c11", "-D_GNU_SOURCE", "-O1", "-Wall", "-Wextra", "-Wpedantic",
+        command = [*shlex.split(os.environ.get("CC", "cc")), "-std=c11", "-D_GNU_SOURCE", "-O1", "-Wall", "-Wextra", "-Wpedantic",
                    "-Werror", "-Wshadow", "-Wmissing-prototypes", f"-I{folder}/gen", "-Isrc", "-Itests", "-o", program,
                    *sources, f"{folder}/gen/wire_gen.c", *rooms, *libs]
         subprocess.run(command, check=True)

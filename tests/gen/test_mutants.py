@@ -3,6 +3,7 @@
 import glob
 import os
 import re
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -67,7 +68,7 @@ def _():
             code = []
             for extra in ([], ["-DHT_BASE_MUTANT_H", "-DHT_MUTANT(id)=0"]):
                 out = os.path.join(folder, f"{len(code)}.s")
-                subprocess.run([os.environ.get("CC", "cc"), *INCLUDES, f"-I{W}/gen", *extra, "-S", "-o", out, source], check=True)
+                subprocess.run([*shlex.split(os.environ.get("CC", "cc")), *INCLUDES, f"-I{W}/gen", *extra, "-S", "-o", out, source], check=True)
                 with open(out, encoding="utf-8") as f:
                     code.append(f.read())
             assert code[0] == code[1], source

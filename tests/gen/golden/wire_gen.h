@@ -57,6 +57,9 @@ enum wire_capability {
 
 /* Answers of the kit's own to a visitor. RETRY_AFTER 0: no such header. */
 
+/* Those that stand for an origin_error: X(error's text, answer's name). */
+#define WIRE_ORIGIN_ANSWERS(X) 
+
 /* Frame types. */
 enum wire_frame_type {
     WIRE_ASK = 0x01, /* A question. */
