@@ -290,7 +290,7 @@ spec-diff:
 spec-release: spec-diff
 	@mkdir -p spec/released && cp spec/protocol.yaml spec/released/protocol.yaml
 
-# A third version, generated, built and spoken beside the others; the whole conformance suite in all three.
+# A third version, generated, built and spoken beside the others; the kit's part of the conformance suite in all three.
 rehearsal: gen
 	@PYTHONPATH=. $(PYTHON) tests/gen/test_rehearsal.py all
 

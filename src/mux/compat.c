@@ -2,6 +2,7 @@
  * What published drivers need, and our own do not: everything here is off when the peer has named one of our
  * capabilities.
  */
+#include "base/utf8.h"
 #include "mux/internal.h"
 
 static bool wanted(const struct mux_session *s) { return s->cfg.role == WIRE_ROLE_KIT && !s->cfg.own_peer; }
@@ -105,4 +106,98 @@ void compat_tick(struct mux_session *s) {
     /* Calls upward may end any of them, which takes it off the list. */
     while (!ht_list_empty(&due))
         compat_heard(HT_LIST_ENTRY(due.next, struct mux_stream, turn));
+}
+
+bool mux_session_takes_body(const struct mux_session *s, struct ht_slice method) {
+    /* It drops the bodies of these two and forwards Content-Length, which ruins its next request: another visitor's. */
+    return !wanted(s) || !(ht_slice_is(method, "GET") || ht_slice_is(method, "HEAD"));
+}
+
+/* ---- bytes of heads ---- */
+
+/*
+ * Between our peers U+0080-U+00FF stand for the bytes 0x80-0xFF (rule FIELD-4). A published driver knows text: what it
+ * gets it writes as UTF-8, and what it read as UTF-8 it sends. (A part of it reads heads as Latin-1, as node does, and
+ * then says what FIELD-4 asks for; it writes them as UTF-8 all the same.) So a run of such characters that are the
+ * bytes of UTF-8 is shown to it as the text that it means, and text from it that is no such run becomes its UTF-8 bytes
+ * (rule FIELD-8). Only names and values of heads hold bytes from 0x80 on, so whole payloads can be rewritten.
+ */
+
+/* The run of characters from U+0080 on at p: its end. `*bytes`: all are below U+0100. NULL: no UTF-8. */
+static const uint8_t *run_end(const uint8_t *p, const uint8_t *end, bool *bytes) {
+    *bytes = true;
+    while (p < end && *p >= 0x80) {
+        unsigned n = ht_utf8_len(p, end);
+        if (n == 0)
+            return NULL;
+        *bytes = *bytes && *p <= 0xC3;
+        p += n;
+    }
+    return p;
+}
+
+/* The bytes that a run of characters below U+0100 stands for; to may be p. Returns their number. */
+static size_t to_bytes(uint8_t *to, const uint8_t *p, const uint8_t *end) {
+    uint8_t *at = to;
+    for (; p < end; p += 2)
+        *at++ = (uint8_t)ht_utf8_get(p, 2);
+    return (size_t)(at - to);
+}
+
+static bool is_ascii(const uint8_t *p, size_t n) {
+    uint8_t all = 0;
+    for (size_t i = 0; i < n; i++)
+        all |= p[i];
+    return all < 0x80;
+}
+
+size_t compat_head_out(const struct mux_link *l, uint8_t *p, size_t n) {
+    if (!l->s || !wanted(l->s) || is_ascii(p, n))
+        return n;
+    uint8_t *to = p;
+    for (const uint8_t *from = p, *end = p + n; from < end;) {
+        bool bytes;
+        const uint8_t *behind = run_end(from, end, &bytes); /* we wrote it: UTF-8, and bytes */
+        if (behind == from) {
+            *to++ = *from++;
+            continue;
+        }
+        uint8_t text[256]; /* a longer run is left as it is */
+        size_t size = (size_t)(behind - from);
+        if (size <= 2 * sizeof text && ht_utf8_valid(text, to_bytes(text, from, behind))) {
+            memcpy(to, text, size / 2);
+            to += size / 2;
+        } else {
+            memmove(to, from, size);
+            to += size;
+        }
+        from = behind;
+    }
+    return (size_t)(to - p);
+}
+
+size_t compat_head_in(const struct mux_session *s, const uint8_t *p, size_t n, uint8_t *out) {
+    if (!wanted(s) || is_ascii(p, n))
+        return 0;
+    uint8_t *to = out;
+    for (const uint8_t *end = p + n; p < end;) {
+        bool bytes;
+        const uint8_t *behind = run_end(p, end, &bytes);
+        if (!behind)
+            return 0; /* the decoder says what is wrong */
+        if (behind == p) {
+            *to++ = *p++;
+            continue;
+        }
+        size_t size = bytes ? to_bytes(to, p, behind) : 0;
+        if (size && ht_utf8_valid(to, size)) {
+            size = (size_t)(behind - p);
+            memcpy(to, p, size);
+            to += size;
+            p = behind;
+        }
+        while (p < behind)
+            to += ht_utf8_put(to, *p++);
+    }
+    return (size_t)(to - out);
 }

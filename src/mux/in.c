@@ -78,11 +78,16 @@ static int on_stream_open(struct mux_session *s, struct mux_link *l, uint32_t id
 
 static int on_response_head(struct mux_session *s, struct mux_link *l, struct mux_stream *st, const uint8_t *payload,
                             size_t len) {
+    static _Thread_local uint8_t text[2 * WIRE_LIMIT_MAX_PAYLOAD]; /* scratch of this call */
     struct wire_response_head head;
     struct wire_error err;
-    (void)s;
     if (st->remote_ended)
         return stream_violation(st, WIRE_CODE_STREAM_CLOSED, "response head after EOF");
+    size_t rewritten = compat_head_in(s, payload, len, text);
+    if (rewritten) {
+        payload = text;
+        len = rewritten;
+    }
     if (wire_decode_response_head(payload, len, link_scratch(), &head, &err) < 0)
         return stream_violation(st, err.code, err.text);
     if (st->kind != WIRE_KIND_HTTP)

@@ -339,5 +339,9 @@ void compat_window_seen(struct mux_stream *st);
 /* DATA or a head of the stream came. */
 void compat_heard(struct mux_stream *st);
 void compat_tick(struct mux_session *s);
+/* A STREAM_OPEN's payload as a published driver should see it, in place. Returns its length, which does not grow. */
+size_t compat_head_out(const struct mux_link *l, uint8_t *p, size_t n);
+/* A head's payload of a published driver as FIELD-4 would have it, into out[0..2n). 0: it can stay as it is. */
+size_t compat_head_in(const struct mux_session *s, const uint8_t *p, size_t n, uint8_t *out);
 
 #endif

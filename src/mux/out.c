@@ -17,6 +17,13 @@ static int enqueue(struct mux_link *l, enum wire_frame_type type, uint32_t id, c
             continue;
         if (n < 0)
             return n;
+        if (type == WIRE_STREAM_OPEN) {
+            size_t less = (size_t)n - WIRE_LIMIT_HEADER -
+                          compat_head_out(l, to + WIRE_LIMIT_HEADER, (size_t)n - WIRE_LIMIT_HEADER);
+            n -= (int)less;
+            if (less)
+                wire_encode_header(to, (uint8_t)type, id, (uint32_t)n - WIRE_LIMIT_HEADER);
+        }
         wire_assert_tx(l->assembler.role, l->assembler.state, (uint8_t)type, id, (uint32_t)n - WIRE_LIMIT_HEADER);
         ht_buf_commit(&l->queue, (size_t)n);
         link_kick(l);

@@ -264,9 +264,9 @@ struct visitor_answer {
     const char *body;  /* one sentence without a full stop, nothing in it that JSON would have to escape */
 };
 extern const struct visitor_answer answer_bad_request, answer_connect_refused, answer_head_timeout, answer_body_timeout,
-    answer_target_too_long, answer_head_too_large, answer_bad_gateway, answer_driver_error, answer_taken_over,
-    answer_closed, answer_link_lost, answer_parked, answer_stream_cap, answer_fd_cap, answer_response_timeout,
-    answer_version, answer_busy;
+    answer_no_body, answer_target_too_long, answer_head_too_large, answer_bad_gateway, answer_driver_error,
+    answer_taken_over, answer_closed, answer_link_lost, answer_parked, answer_stream_cap, answer_fd_cap,
+    answer_response_timeout, answer_version, answer_busy;
 
 /* What a RESET of the driver's before the head stands for (rule ANSWER-2). */
 const struct visitor_answer *visitor_answer_for_reset(const struct visitor_http *v, struct ht_slice reason);

@@ -17,6 +17,7 @@ const struct visitor_answer answer_bad_request = ANSWER(BAD_REQUEST);
 const struct visitor_answer answer_connect_refused = ANSWER(CONNECT_REFUSED);
 const struct visitor_answer answer_head_timeout = ANSWER(HEAD_TIMEOUT);
 const struct visitor_answer answer_body_timeout = ANSWER(BODY_TIMEOUT);
+const struct visitor_answer answer_no_body = ANSWER(NO_BODY);
 const struct visitor_answer answer_target_too_long = ANSWER(TARGET_TOO_LONG);
 const struct visitor_answer answer_head_too_large = ANSWER(HEAD_TOO_LARGE);
 const struct visitor_answer answer_bad_gateway = ANSWER(BAD_GATEWAY);

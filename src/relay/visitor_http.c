@@ -357,7 +357,8 @@ static void look_at_half_closed(struct visitor_http *v, uint64_t now) {
         return;
     }
     bool can_probe = v->answer == ANSWER_AWAITED && !v->http10;
-    if (!can_probe && !v->stalled && now - ht_max(v->sent_ms, v->progress_ms) >= cfg->half_close_timeout_ms) {
+    /* As long as any visitor waits for a head; --half-close-timeout is about pulled connections. */
+    if (!can_probe && !v->stalled && now - ht_max(v->sent_ms, v->progress_ms) >= cfg->response_timeout_ms) {
         visitor_lost(v, true, "half-closed and quiet");
         return;
     }

@@ -212,13 +212,18 @@ static void open_or_refuse(struct visitor_http *v, const struct http_head *h, ch
                            bool kept) {
     uint32_t flags = h->flags;
     struct mux_session *mux = relay_binding_mux(v->b);
-    int rc = mux ? open_stream(v, mux, h, p) : HT_ECLOSED;
+    const struct visitor_answer *refuse = NULL;
+    int rc = HT_ECLOSED;
+    if (mux && v->body != HTTP_BODY_NONE && !mux_session_takes_body(mux, http_text(p, h->method)))
+        refuse = &answer_no_body;
+    else if (mux)
+        rc = open_stream(v, mux, h, p);
     if (v->partial)
         drop_partial(v);
     if (!keep_rest(v, p, head_len, n, kept))
         return;
-    if (rc)
-        (void)visitor_answer(v, answer_for(rc), true);
+    if (refuse || rc)
+        (void)visitor_answer(v, refuse ? refuse : answer_for(rc), true);
     else
         stream_opened(v, flags);
 }

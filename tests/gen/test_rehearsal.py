@@ -2,7 +2,7 @@
 and v2. Its peers are those of the conformance suite, whose codec comes from the same spec.
 
     tests/gen/test_rehearsal.py           what changed, and a part of the suite, for all three versions
-    tests/gen/test_rehearsal.py all       the whole suite for all three versions (`make rehearsal`)
+    tests/gen/test_rehearsal.py all       all of the kit's suite for all three versions (`make rehearsal`)
 """
 
 import os
@@ -83,7 +83,7 @@ def _():
     assert passed["v1"] >= 5 and passed["v2"] >= 5 and passed["v3"] >= 8, (passed, said)
 
 
-@case("the conformance suite, in all three versions")
+@case("the conformance suite of kits, in all three versions")
 def _():
     passed, said = suite(*([] if WHOLE else [word for part in PART for word in ("-k", part)]), timeout=1500)
     assert min(passed.values()) >= 4, (passed, said)

@@ -268,6 +268,28 @@ static void a_service_that_refuses_and_closes(void) {
     rig_stop();
 }
 
+/* The same with a RST at once, of what it has not read: the answer is there before it. */
+static void a_service_that_refuses_and_resets(void) {
+    enum { SIZE = 8 * MIB };
+    char *body = pattern(SIZE);
+    rig_go();
+    for (unsigned i = 0; i < 20; i++) {
+        struct call *c = call_post("8388608", "", false);
+        struct service_conn *s = service_wait(i, "\r\n\r\n");
+        io_conn_read_on(s->c, false);
+        call_sends(c, body, SIZE, true);
+        if (i % 2)
+            settle();
+        service_says(s, "HTTP/1.1 413 Too Large\r\nContent-Length: 3\r\n\r\nbig");
+        io_conn_close(&s->c);
+        UNTIL(c->closes);
+        CU_ASSERT_EQUAL(c->reset, -1);
+        CU_ASSERT_STRING_EQUAL(call_body(c), "big");
+    }
+    free(body);
+    rig_stop();
+}
+
 static void a_visitor_who_leaves_aborts_the_request(void) {
     rig_go();
     struct call *waiting = call_get("/wait"), *reading = call_get("/read");
@@ -536,6 +558,7 @@ static const struct tap_test tests[] = {
     {"windows of a few bytes", windows_of_a_few_bytes},
     {"an answer before the body is complete", an_answer_before_the_body_is_complete},
     {"a service that refuses and closes", a_service_that_refuses_and_closes},
+    {"a service that refuses and resets", a_service_that_refuses_and_resets},
     {"a visitor who leaves aborts the request", a_visitor_who_leaves_aborts_the_request},
     {"a visitor who leaves while it is dialled", a_visitor_who_leaves_while_it_is_dialled},
     {"the end of the session ends the requests", the_end_of_the_session_ends_the_requests},

@@ -574,7 +574,7 @@ static void test_slow_reader(void) {
 }
 
 static void test_visitor_leaves(void) {
-    begin_with_half_close(300);
+    begin_with(30000, 300);
     struct visitor v = vis_connect(port);
     vis_send(&v, GET);
     struct played_stream *st = opened(1);

@@ -7,15 +7,16 @@
 static struct driver d;
 static uint16_t port;
 
-static inline void begin_with_half_close(uint64_t ms) {
+static inline void begin_with(uint64_t half_close_ms, uint64_t response_ms) {
     rig_start();
-    rig.cfg.half_close_timeout_ms = ms;
+    rig.cfg.half_close_timeout_ms = half_close_ms;
+    rig.cfg.response_timeout_ms = response_ms;
     rig_table();
     drv_start(&d);
     port = rig_expose(&d);
 }
 
-static inline void begin(void) { begin_with_half_close(30000); }
+static inline void begin(void) { begin_with(30000, 300000); }
 
 static inline void end(void) {
     CU_ASSERT_EQUAL(relay_count_visitors(rig.table), 0);
