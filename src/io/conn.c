@@ -14,7 +14,6 @@
  * Half of it costs a tenth more CPU, twice as much doubles what small frames wait. */
 #define SHORT_WAY_US 200
 #define SHORT_WAY_RCVBUF (128 * 1024)
-#define LINGER_BYTES (1024 * 1024)
 
 static void update_interest(struct io_conn *c) {
     int want = (c->reading || c->write_wants_read ? EV_READ : 0) | (c->writing || c->read_wants_write ? EV_WRITE : 0);
@@ -111,6 +110,20 @@ ssize_t io_conn_read(struct io_conn *c, void *buf, size_t cap) {
     if (n > 0)
         c->in += (uint64_t)n;
     return n;
+}
+
+/* TCP forgets the bytes without copying them (tcp(7), MSG_TRUNC). */
+ssize_t io_conn_discard(struct io_conn *c) {
+    static char drop[65536];
+    if (c->ssl)
+        return io_conn_read(c, drop, sizeof drop);
+    ssize_t n;
+    do
+        n = recv(c->io.fd, drop, sizeof drop, MSG_TRUNC);
+    while (n < 0 && errno == EINTR);
+    if (n > 0)
+        c->in += (uint64_t)n;
+    return n > 0 ? n : n == 0 ? HT_EOF : ht_err_from_errno(errno);
 }
 
 int io_conn_error(struct io_conn *c) {
@@ -213,72 +226,6 @@ void io_conn_abort(struct io_conn **cp) {
     if (!c->resets)
         io_set_reset(c->io.fd, true);
     destroy(c);
-}
-
-/* ---- lingering ---- */
-
-struct lingerer {
-    struct ht_list node;
-    struct io_conn *conn;
-    struct io_timer timer;
-    size_t left;
-};
-
-static void linger_end(struct lingerer *l) {
-    io_timer_stop(&l->timer);
-    ht_list_remove(&l->node);
-    io_conn_close(&l->conn);
-    ht_free(l);
-}
-
-static void linger_timeout(struct io_timer *t) { linger_end(ht_container_of(t, struct lingerer, timer)); }
-
-static void linger_read(void *ctx) {
-    struct lingerer *l = ctx;
-    uint8_t drop[16384];
-    for (int i = 0; i < 16; i++) {
-        ssize_t n = io_conn_read(l->conn, drop, sizeof drop);
-        if (n == HT_EAGAIN)
-            return;
-        if (n < 0 || (size_t)n >= l->left) {
-            linger_end(l);
-            return;
-        }
-        l->left -= (size_t)n;
-    }
-}
-
-static void linger_write(void *ctx) { (void)ctx; }
-
-static const struct io_conn_ops linger_ops = {linger_read, linger_write};
-
-void io_conn_close_lingering(struct io_conn **cp, uint64_t linger_ms) {
-    struct io_conn *c = *cp;
-    if (!c)
-        return;
-    struct lingerer *l = ht_calloc(1, sizeof *l);
-    if (!l || io_conn_shutdown(c) != HT_OK) {
-        ht_free(l);
-        io_conn_close(cp);
-        return;
-    }
-    *cp = NULL;
-    if (c->loop->current == c)
-        c->loop->current = NULL; /* its old owner hears no more of it */
-    l->conn = c;
-    l->left = LINGER_BYTES;
-    ht_list_push_back(&c->loop->lingering, &l->node);
-    io_timer_init(c->loop, &l->timer, linger_timeout);
-    io_timer_set(&l->timer, linger_ms);
-    io_conn_set_ops(c, &linger_ops, l);
-    io_conn_want_write(c, false);
-    io_conn_read_on(c, true);
-}
-
-void io_linger_close_all(struct io_loop *loop) {
-    struct ht_list *n;
-    while ((n = ht_list_pop_front(&loop->lingering)))
-        linger_end(HT_LIST_ENTRY(n, struct lingerer, node));
 }
 
 /* ---- asking ---- */

@@ -120,6 +120,7 @@ void io_addr_source(const struct io_addr *a, uint8_t out[IO_SOURCE_LEN]);
 
 struct io_fds {
     unsigned total, used;
+    unsigned lingering; /* of the used ones: io_conn_linger() */
 };
 static inline bool io_fds_take(struct io_fds *f) {
     if (f->used >= f->total)
@@ -157,6 +158,8 @@ void io_conn_want_write(struct io_conn *c, bool on);
 
 /* > 0 bytes; HT_EAGAIN; HT_EOF; HT_ERESET and others. TLS inside when the connection has it. */
 ssize_t io_conn_read(struct io_conn *c, void *buf, size_t cap);
+/* Reads and forgets: > 0 bytes; HT_EAGAIN; HT_EOF; or an error. */
+ssize_t io_conn_discard(struct io_conn *c);
 /* The error that waits on the socket, taken off it: HT_OK, HT_ERESET and others. For a connection nobody listens to. */
 int io_conn_error(struct io_conn *c);
 /* Whether the peer of a TCP connection is still there, without reading or sending: HT_OK; HT_EOF: it has closed its
@@ -175,11 +178,23 @@ void io_conn_abort(struct io_conn **c);
  * killed must not make half of them look whole. */
 void io_conn_reset_on_exit(struct io_conn *c);
 /*
- * Closes after an answer that must reach a peer who may still be sending (hardening case 2): half-closes, drops what
- * comes for up to `linger_ms` or 1 MiB, then closes. The connection belongs to the loop from now on. Clears the
- * pointer.
+ * Closes after an answer that must reach a peer who may still be sending (hardening case 2): half-closes and drops what
+ * comes, however much, until the peer has closed its side, or was quiet for `quiet_ms`, or `all_ms` are over. The
+ * connection belongs to the loop from now on. Clears the pointer. NULL is ignored.
+ *
+ * `fds`: it holds a permit of these as long (taken even when there is none left: the caller gives one back), at most
+ * half of them do, and the oldest has to go for a new one. NULL: a fixed small number of a loop's connections linger
+ * without.
  */
+struct io_linger {
+    uint64_t quiet_ms, all_ms;
+    struct io_fds *fds;
+};
+void io_conn_linger(struct io_conn **c, const struct io_linger *how);
+/* The same for `linger_ms` in all, without a permit. */
 void io_conn_close_lingering(struct io_conn **c, uint64_t linger_ms);
+/* Closes the one that lingers longest with a permit of `fds`, which is given back. False: there is none. */
+bool io_linger_shed(struct io_loop *loop, const struct io_fds *fds);
 
 void io_conn_peer(struct io_conn *c, struct io_addr *out);
 void io_conn_local(struct io_conn *c, struct io_addr *out);

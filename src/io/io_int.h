@@ -24,7 +24,8 @@ struct io_loop {
     struct io_timer *timers; /* root of the heap */
     struct ht_list tasks;
     struct ht_list again;     /* connections whose TLS holds decrypted bytes: readable without the kernel saying so */
-    struct ht_list lingering; /* struct linger */
+    struct ht_list lingering; /* struct lingerer, oldest first */
+    unsigned n_lingering;     /* of those without a permit */
     struct ht_list lookups;   /* struct io_lookup */
     unsigned n_lookups, n_lookup_threads;
     struct io_conn *current; /* whose callbacks are running; NULL once it was closed by them */

@@ -128,7 +128,8 @@ static int open_listener(struct kit *k, struct ht_errmsg *err) {
 static void budget_descriptors(struct kit *k) {
     const struct opt_serve *o = k->opt;
     unsigned limit = io_raise_fd_limit();
-    unsigned reserve = FD_RESERVE + SHOWN_KINDS * o->max_pre_auth_connections + o->max_sessions * o->max_connections;
+    unsigned reserve =
+        FD_RESERVE + RELAY_REFUSED + SHOWN_KINDS * o->max_pre_auth_connections + o->max_sessions * o->max_connections;
     /* A process with very few descriptors still has to leave some to visitors. */
     if (reserve > limit / 2)
         reserve = limit / 2;

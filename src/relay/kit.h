@@ -16,6 +16,9 @@
 #include "mux/mux.h"
 #include "wire_gen.h"
 
+/* Descriptors beside the permits: of visitors who are told that there is no permit for them. */
+#define RELAY_REFUSED 16
+
 struct relay_kit_config {
     struct io_loop *loop;
     struct io_fds *fds;         /* permits for visitors' descriptors and listeners */

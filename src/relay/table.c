@@ -26,6 +26,7 @@ struct relay_table *relay_table_create(const struct relay_kit_config *cfg) {
     if (n)
         memcpy(t->reserved, cfg->reserved_ports, n * sizeof t->reserved[0]);
     t->cfg.reserved_ports = t->reserved;
+    t->refused.total = RELAY_REFUSED;
     t->cfg.public_url_pattern = t->url_pattern;
     ht_list_init(&t->bindings);
     ht_list_init(&t->stray_list);
@@ -119,6 +120,10 @@ struct mux_session *relay_binding_mux(const struct relay_binding *b) {
     if (o->not_before_ms && io_now_ms(b->t->cfg.loop) < o->not_before_ms)
         return NULL;
     return o->mux;
+}
+
+bool relay_permit(struct relay_table *t) {
+    return io_fds_take(t->cfg.fds) || (io_linger_shed(t->cfg.loop, t->cfg.fds) && io_fds_take(t->cfg.fds));
 }
 
 void relay_visitor_added(struct relay_binding *b, struct ht_list *node) {
@@ -247,7 +252,7 @@ static int bind_new(struct request *r, struct relay_bound *out) {
     struct relay_table *t = r->t;
     if (r->o->n_bindings >= t->cfg.max_bindings + HT_MUTANT(BIND_7))
         return REFUSE(r, BIND_CAP_EXCEEDED, HT_ELIMIT, kept_cap_text, t->cfg.max_bindings);
-    if (!io_fds_take(t->cfg.fds))
+    if (!relay_permit(t))
         return REFUSE(r, INTERNAL, HT_EFDS, "no file descriptors left");
     struct relay_binding *b = ht_calloc(1, sizeof *b);
     int rc = b ? open_listener(r) : REFUSE(r, INTERNAL, HT_ENOMEM, "out of memory");

@@ -21,10 +21,11 @@
 /* Buffers of a visitor that are larger than this go back when it is idle. */
 #define RELAY_KEEP_BUFFER 1024
 #define RELAY_KEEP_VISITORS 256 /* records kept for the next visitors */
-/* After an answer that ends a connection: how long what still comes is read and dropped. */
-#define RELAY_LINGER_MS 1000
-/* Visitors beyond the descriptor permits that still get a 503 within a second; the rest are closed at once. */
-#define RELAY_REFUSALS_PER_S 64
+/* After an answer that ends a connection what still comes is read and dropped: until it was quiet for so long ... */
+#define RELAY_LINGER_QUIET_MS 5000
+#define RELAY_LINGER_MS 30000 /* ... and no longer than that */
+/* The same for those who are refused for want of a permit. */
+#define RELAY_REFUSED_LINGER_MS 500
 /* How often it is looked whether a visitor that has closed its side is still there. */
 #define RELAY_HALF_CLOSED_MS 500
 #define RELAY_SOURCE_BUCKETS 256 /* a power of two */
@@ -47,8 +48,7 @@ struct relay_table {
     struct ht_list all_sources;
     unsigned n_sources;
     struct ht_list sources[RELAY_SOURCE_BUCKETS]; /* struct relay_source, by `hash` */
-    uint64_t refusals_since_ms;
-    unsigned n_refusals;
+    struct io_fds refused; /* visitors beyond the permits that still get a 503; the rest are closed at once */
 
     /* Scratch of one callback: nothing in it lives longer. */
     struct http_head head;
@@ -86,6 +86,8 @@ int relay_public_url(const char *pattern, uint16_t port, char *out, size_t cap) 
 
 /* The session that serves the binding's visitors now, or NULL: parked, just resumed, or about to end. */
 struct mux_session *relay_binding_mux(const struct relay_binding *b);
+/* Takes a descriptor permit; one that only lingers gives way. */
+bool relay_permit(struct relay_table *t) HT_MUST_USE;
 /* A visitor came or went: counts and permits. */
 void relay_visitor_added(struct relay_binding *b, struct ht_list *node);
 void relay_visitor_removed(struct relay_binding *b, struct ht_list *node);

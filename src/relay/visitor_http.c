@@ -116,8 +116,11 @@ void visitor_update_reading(struct visitor_http *v) {
         else
             on = v->request == REQUEST_COMES;
         break;
-    case VISITOR_WAITING:
     case VISITOR_SENDING:
+        /* It may read no more than it has to until it has sent all of its request, which nobody wants any more. */
+        on = v->request != REQUEST_WHOLE && !v->half_closed;
+        break;
+    case VISITOR_WAITING:
     case VISITOR_PIPE:
     case VISITOR_STATES:
         break;
@@ -152,10 +155,25 @@ static void watch_visitor(struct visitor_http *v) {
     visitor_update_reading(v);
 }
 
+/* The rest of a request whose answer is on its way. */
+static void discard(struct visitor_http *v) {
+    ssize_t n = io_conn_discard(v->conn);
+    if (n > 0 || n == HT_EAGAIN)
+        return;
+    if (n != HT_EOF) {
+        visitor_lost(v, true, ht_err_text((int)n));
+        return;
+    }
+    v->half_closed = true;
+    visitor_update_reading(v);
+}
+
 static void conn_readable(void *ctx) {
     struct visitor_http *v = ctx;
     if (v->state == VISITOR_HEAD)
         visitor_read_head(v);
+    else if (v->state == VISITOR_SENDING)
+        discard(v);
     else if (v->state != VISITOR_ACTIVE)
         visitor_update_reading(v);
     else if (v->request != REQUEST_WHOLE)
@@ -268,7 +286,9 @@ bool visitor_settle(struct visitor_http *v) {
     if (v->http10 && v->request == REQUEST_WHOLE && ht_buf_size(&v->in) == 0)
         io_conn_close(&v->conn);
     else
-        io_conn_close_lingering(&v->conn, RELAY_LINGER_MS);
+        io_conn_linger(
+            &v->conn,
+            &(struct io_linger){.quiet_ms = RELAY_LINGER_QUIET_MS, .all_ms = RELAY_LINGER_MS, .fds = v->b->t->cfg.fds});
     visitor_free(v);
     return false;
 }
@@ -433,26 +453,22 @@ static void timer_fired(struct io_timer *timer) {
 
 /* Hardening case 22: without a permit a visitor still learns why, as long as they are not too many. */
 static void refuse(struct relay_table *t, int fd) {
-    uint64_t now = io_now_ms(t->cfg.loop);
-    if (now - t->refusals_since_ms >= 1000) {
-        t->refusals_since_ms = now;
-        t->n_refusals = 0;
-    }
-    if (t->n_refusals >= RELAY_REFUSALS_PER_S) {
+    if (io_fds_available(&t->refused) == 0) {
         close(fd);
         return;
     }
-    t->n_refusals++;
     struct io_conn *conn = io_conn_adopt(t->cfg.loop, fd, NULL, NULL);
     if (conn && visitor_answer_write(t, conn, &answer_fd_cap))
-        io_conn_close_lingering(&conn, RELAY_LINGER_MS / 2);
+        io_conn_linger(&conn, &(struct io_linger){.quiet_ms = RELAY_REFUSED_LINGER_MS,
+                                                  .all_ms = RELAY_REFUSED_LINGER_MS,
+                                                  .fds = &t->refused});
     io_conn_close(&conn);
 }
 
 static void accepted(void *ctx, int fd, const struct io_addr *peer) {
     struct relay_binding *b = ctx;
     struct relay_table *t = b->t;
-    if (!io_fds_take(t->cfg.fds)) {
+    if (!relay_permit(t)) {
         refuse(t, fd);
         return;
     }

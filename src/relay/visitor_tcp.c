@@ -75,7 +75,7 @@ static const struct relay_waiter_ops waiter_ops = {.turn = turn_has_come, .left 
 static void accepted(void *ctx, int fd, const struct io_addr *peer) {
     struct relay_binding *b = ctx;
     struct relay_table *t = b->t;
-    if (!relay_binding_mux(b) || !io_fds_take(t->cfg.fds)) {
+    if (!relay_binding_mux(b) || !relay_permit(t)) {
         if (!HT_MUTANT(PARK_2_B))
             close(fd); /* rules TCP-3, PARK-2 */
         return;

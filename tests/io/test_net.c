@@ -191,20 +191,40 @@ static void a_lingering_close_gets_its_answer_through(void) {
     CU_ASSERT_EQUAL(io_count_fds(), fds - 2);
     host_free(&h);
 
-    /* One who does not stop sending is cut after 1 MiB, one who stays silent when the time is over. */
+    /* One who sends on and on is read from, whatever it sends, until the time is over; one who is silent goes sooner.
+     */
     for (int silent = 0; silent < 2; silent++) {
         CU_ASSERT_FATAL(tcp_pair(&h, &d));
         fds = io_count_fds();
-        uint64_t begin = ht_now_ms();
-        io_conn_close_lingering(&h.side[0].c, silent ? 30 : 60000);
+        uint64_t begin = ht_now_ms(), sent = 0;
+        io_conn_linger(&h.side[0].c,
+                       &(struct io_linger){.quiet_ms = silent ? 30 : 60000, .all_ms = 300 + silent * 60000});
         while (io_count_fds() == fds && ht_now_ms() - begin < 5000) {
-            while (!silent && side_write(&d.side, block, sizeof block) > 0)
-                continue;
+            while (!silent && sent < (64u << 20) && (n = side_write(&d.side, block, sizeof block)) > 0)
+                sent += (uint64_t)n;
             io_loop_turn(loop, silent);
         }
         CU_ASSERT_EQUAL(io_count_fds(), fds - 1);
+        CU_ASSERT(silent || sent > (4u << 20));
+        CU_ASSERT(ht_now_ms() - begin >= (silent ? 30 : 300));
         io_conn_close(&d.side.c);
         host_free(&h);
+    }
+
+    /* With a permit: half of them at most, and whoever lingers longest gives way. */
+    struct io_fds permits = {.total = 4, .used = 0};
+    struct host hosts[3];
+    struct dialled many[3];
+    for (int i = 0; i < 3; i++) {
+        CU_ASSERT_FATAL(tcp_pair(&hosts[i], &many[i]));
+        io_conn_linger(&hosts[i].side[0].c, &(struct io_linger){.quiet_ms = 60000, .all_ms = 60000, .fds = &permits});
+        CU_ASSERT_EQUAL(permits.used, (unsigned)ht_min(i + 1, 2));
+    }
+    CU_ASSERT(io_linger_shed(loop, &permits) && io_linger_shed(loop, &permits) && !io_linger_shed(loop, &permits));
+    CU_ASSERT(permits.used == 0 && permits.lingering == 0);
+    for (int i = 0; i < 3; i++) {
+        io_conn_close(&many[i].side.c);
+        host_free(&hosts[i]);
     }
 }
 
