@@ -9,7 +9,7 @@ import subprocess
 import threading
 import time
 
-from tests.integration.harness import Folder, Service, Tunnel, free_port
+from tests.integration.harness import Folder, Service, Tunnel, eventually, free_port
 from tests.support.tap import case, main
 
 
@@ -82,7 +82,7 @@ def _():
     with Tunnel() as t:
         nobody = free_port()
         driver = t.expose(f"0={nobody}")
-        driver.wait_line("connection refused", 10)
+        eventually(lambda: "connection refused" in driver.text(), "the warning")
         answer, body = ask(driver.port)
         assert answer.status == 502 and answer.headers["X-Hoody-Tunnel"] == "error=origin-refused", answer.headers
         assert answer.headers["Cache-Control"] == "no-store" and answer.headers["Date"].endswith(" GMT"), answer.headers
