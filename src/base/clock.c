@@ -16,6 +16,14 @@ uint64_t ht_now_us(void) {
            atomic_load_explicit(&skipped_us, memory_order_relaxed);
 }
 
+static int64_t ms_of(clockid_t which) {
+    struct timespec ts;
+    clock_gettime(which, &ts);
+    return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
+
+int64_t ht_wall_offset_ms(void) { return ms_of(CLOCK_REALTIME) - ms_of(CLOCK_MONOTONIC); }
+
 void ht_clock_skip(uint64_t us) { atomic_fetch_add_explicit(&skipped_us, us, memory_order_relaxed); }
 
 uint64_t ht_now_ms(void) { return ht_now_us() / 1000u; }

@@ -9,6 +9,12 @@ uint64_t ht_now_ms(void);
 uint64_t ht_now_us(void);
 
 /*
+ * How far the wall clock is ahead of the monotonic one. It changes when somebody sets the clock, and by the time that
+ * the machine slept: the monotonic clock stands still then.
+ */
+int64_t ht_wall_offset_ms(void);
+
+/*
  * For tests: from now on the clock is `us` further on, for every thread, so that hours of timers pass in a moment.
  * Descriptors that the kernel watches by its own clock (io_loop_fd) do not know of it.
  */

@@ -94,6 +94,7 @@ static void end_task(struct io_task *task) {
         driver_retry_begin(t);
         return;
     }
+    io_wake_stop(&t->sleep);
     driver_link_destroy(t);
     driver_bind_destroy_all(t);
     if (t->told_up && t->end_error != HT_TUNNEL_OK && t->calls.disconnected)
@@ -200,6 +201,7 @@ void ht_tunnel_destroy(struct ht_tunnel **tunnel) {
         return;
     driver_thread_free(t);
     if (t->loop) {
+        io_wake_stop(&t->sleep);
         driver_link_destroy(t);
         driver_bind_destroy_all(t);
         if (t->end.run)
@@ -221,6 +223,7 @@ static int do_connect(struct ht_tunnel *t, void *arg, struct ht_errmsg *err) {
     if (t->state != DRIVER_NEW)
         return ht_fail(err, HT_TUNNEL_ESTATE, "a tunnel can be connected once");
     t->lost_at = io_now_ms(t->loop);
+    io_wake_start(t->loop, &t->sleep, driver_link_woke);
     return driver_link_start(t);
 }
 
@@ -328,6 +331,7 @@ void driver_abandon(struct ht_tunnel *t) {
     if (t->state == DRIVER_ENDED)
         return;
     io_task_cancel(&t->end);
+    io_wake_stop(&t->sleep);
     driver_link_destroy(t);
     driver_bind_destroy_all(t);
     t->state = DRIVER_ENDED;

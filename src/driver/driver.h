@@ -101,6 +101,7 @@ struct driver_sock {
     uint64_t up_at;
     uint64_t heard;     /* bytes, when last looked at */
     uint64_t pinged_at; /* 0: no PING is out */
+    bool probing;       /* ... because the machine was asleep */
     bool seen_up;       /* a map of the kit's has said so */
     char nonce[129];    /* of the ticket */
 };
@@ -111,7 +112,7 @@ struct ht_tunnel {
     char *token;
     struct ht_buf headers; /* of the upgrade, each line ending in CRLF, then a NUL; holds secrets */
     uint32_t connect_timeout_ms, pool_size, pool_idle_ms, retry_for_ms, retry_min_ms, ping_after_ms, pong_timeout_ms,
-        measure_every_ms;
+        suspect_after_ms, measure_every_ms;
     unsigned connections; /* asked for */
     uint32_t max_streams, max_window;
     bool retry_first, strict_bindings;
@@ -152,6 +153,7 @@ struct ht_tunnel {
     uint64_t deadline;    /* what session_timer is set to; UINT64_MAX: not set */
     char session_id[160]; /* to be resumed; "": none */
     struct io_timer retry_timer;
+    struct io_wake sleep;
     unsigned attempts;       /* since the link was last steady */
     uint64_t lost_at, up_at; /* lost_at: what retry_for_ms counts from */
     uint64_t ghost_until;    /* a HELLO of ours without an answer may still reach the kit; 0: none */
@@ -226,6 +228,8 @@ void driver_sock_output(void *ctx); /* the links' output() */
 void driver_shards_open(struct ht_tunnel *t, const struct wire_hello_ok *ok);
 /* A BIND went out or was answered. */
 void driver_shards_hold(struct ht_tunnel *t);
+/* Asks each for a sign of life. */
+void driver_shards_probe(struct ht_tunnel *t);
 /* Lost ones are made anew at once. */
 void driver_shards_now(struct ht_tunnel *t);
 void driver_on_reissued(void *ctx, const struct wire_reissue *answer);
@@ -237,6 +241,8 @@ int driver_link_start(struct ht_tunnel *t);
 /* UP and everything unbound, or out of time: says goodbye. */
 void driver_link_close(struct ht_tunnel *t);
 void driver_link_destroy(struct ht_tunnel *t);
+/* The machine was asleep: is the kit still there? */
+void driver_link_woke(struct io_wake *w);
 /* At the end of this turn the session's timer is looked at. */
 void driver_link_touch(struct ht_tunnel *t);
 

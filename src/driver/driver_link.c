@@ -38,6 +38,18 @@ static void session_timer_fired(struct io_timer *timer) {
         mux_session_tick(t->session, io_now_ms(t->loop));
 }
 
+void driver_link_woke(struct io_wake *w) {
+    struct ht_tunnel *t = ht_container_of(w, struct ht_tunnel, sleep);
+    if (t->state == DRIVER_WAITING) /* the network is likely to be another one */
+        driver_retry_now(t);
+    if (t->state != DRIVER_UP)
+        return;
+    driver_say(t, HT_SEVERITY_INFO, "the machine was asleep, or its clock was set: is the kit still there?");
+    mux_session_probe(t->session);
+    driver_shards_probe(t);
+    driver_link_touch(t);
+}
+
 /* ---- the end of things ---- */
 
 static void link_gone(struct ht_tunnel *t) {
@@ -196,6 +208,7 @@ static int make_session(struct ht_tunnel *t, const struct wire_hello_ok *ok) {
         .session_buffer = WIRE_LIMIT_SESSION_BUFFER,
         .ping_interval_ms = t->ping_after_ms,
         .pong_timeout_ms = t->pong_timeout_ms,
+        .suspect_after_ms = t->suspect_after_ms,
         .measure_interval_ms = t->measure_every_ms,
         .own_peer = ok->n_capabilities > 0,
         .caps = agreed(&t->socks[0], ok),

@@ -102,6 +102,7 @@ int driver_options_set(struct ht_tunnel *t, const struct ht_tunnel_options *o, s
     t->strict_bindings = o->strict_bindings != 0;
     t->ping_after_ms = o->ping_after_ms ? o->ping_after_ms : WIRE_LIMIT_PING_AFTER;
     t->pong_timeout_ms = o->pong_timeout_ms ? o->pong_timeout_ms : WIRE_LIMIT_PONG_TIMEOUT;
+    t->suspect_after_ms = o->suspect_after_ms ? o->suspect_after_ms : WIRE_LIMIT_SUSPECT_AFTER;
     t->measure_every_ms = o->measure_every_ms;
     t->max_streams = o->max_streams ? o->max_streams : WIRE_LIMIT_MAX_STREAMS;
     t->max_window = o->max_window ? o->max_window : WIRE_LIMIT_SESSION_BUFFER;

@@ -19,12 +19,17 @@ static void shard_gone(struct driver_sock *s, const char *why);
  */
 static void check_life(struct driver_sock *s) {
     struct ht_tunnel *t = s->t;
-    uint64_t in, out, now = io_now_ms(t->loop), wait = t->ping_after_ms;
+    uint64_t in, out, now = io_now_ms(t->loop), wait = t->ping_after_ms, patience = t->pong_timeout_ms;
+    if (mux_link_is_busy(s->link) || s->probing) { /* KEEP-5 */
+        wait = ht_min(wait, t->suspect_after_ms);
+        patience = ht_min(patience, t->suspect_after_ms);
+    }
     io_conn_counts(ws_conn_io(s->ws), &in, &out);
     if (in != s->heard) {
         s->heard = in;
         s->pinged_at = 0;
-    } else if (s->pinged_at && now >= s->pinged_at + t->pong_timeout_ms) {
+        s->probing = false;
+    } else if (s->pinged_at && now >= s->pinged_at + patience) {
         shard_gone(s, "it does not answer any more");
         return;
     } else if (!s->pinged_at) {
@@ -32,8 +37,20 @@ static void check_life(struct driver_sock *s) {
         ws_conn_ping(s->ws);
     }
     if (s->pinged_at)
-        wait = ht_min(wait, s->pinged_at + t->pong_timeout_ms - now);
+        wait = ht_min(wait, s->pinged_at + patience - now);
     io_timer_set(&s->timer, wait);
+}
+
+void driver_shards_probe(struct ht_tunnel *t) {
+    for (unsigned i = 1; i < t->granted; i++) {
+        struct driver_sock *s = &t->socks[i];
+        if (s->state != SHARD_UP || s->probing)
+            continue;
+        s->probing = true;
+        s->pinged_at = io_now_ms(t->loop);
+        ws_conn_ping(s->ws);
+        io_timer_set(&s->timer, t->suspect_after_ms);
+    }
 }
 
 /* ---- JOIN ---- */
@@ -76,8 +93,9 @@ static void link_join_ok(void *ctx, const struct wire_join_ok *ok) {
     s->up_at = io_now_ms(t->loop);
     s->heard = 0;
     s->pinged_at = 0;
+    s->probing = false;
     s->seen_up = false;
-    io_timer_set(&s->timer, t->ping_after_ms);
+    io_timer_set(&s->timer, ht_min(t->ping_after_ms, t->suspect_after_ms));
     driver_shards_hold(t);
     driver_say(t, HT_SEVERITY_DEBUG, "connection %u of %u stands", s->index + 1, t->granted);
 }

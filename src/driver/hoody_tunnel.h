@@ -154,6 +154,8 @@ struct ht_tunnel_options {
      * refused), and the bytes that it may send ahead on all of them (default 64 MiB; a kit that wants more is refused).
      */
     uint32_t max_streams, max_window;
+    /* The times of ping_after_ms and pong_timeout_ms while requests or connections are under way; default 15,000. */
+    uint32_t suspect_after_ms;
 };
 
 #define HT_NO_POOL UINT32_MAX

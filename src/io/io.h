@@ -80,6 +80,19 @@ void io_timer_set(struct io_timer *t, uint64_t after_ms);
 void io_timer_stop(struct io_timer *t);
 bool io_timer_active(const struct io_timer *t);
 
+/*
+ * Looks every few seconds whether the machine was asleep or its clock was set, which an old connection may not have
+ * outlived (ht_wall_offset_ms()), and calls woke() then.
+ */
+struct io_wake {
+    struct io_timer timer;
+    int64_t offset_ms;
+    void (*woke)(struct io_wake *w);
+};
+void io_wake_start(struct io_loop *loop, struct io_wake *w, void (*woke)(struct io_wake *));
+/* One that was never started is fine. */
+void io_wake_stop(struct io_wake *w);
+
 /* ---- signals ---- */
 
 struct io_signal {

@@ -123,6 +123,7 @@ static struct mux_session *make_mux(struct kit_session *s, struct kit_sock *sock
         .session_buffer = opt->session_buffer,
         .ping_interval_ms = opt->ping_interval_ms,
         .pong_timeout_ms = opt->pong_timeout_ms,
+        .suspect_after_ms = opt->suspect_after_ms,
         .idle_timeout_ms = opt->idle_timeout_ms,
         .first_stream_id = s->next_stream_id,
         .own_peer = s->owner.own_peer,

@@ -34,6 +34,7 @@ static void drain_over(struct kit *k) {
         return;
     k->drained = NULL;
     io_timer_stop(&k->drain_timer);
+    io_wake_stop(&k->sleep);
     done(k->drained_ctx);
 }
 
@@ -188,6 +189,18 @@ static int open_table(struct kit *k, struct ht_errmsg *err) {
 
 static void drain_late(struct io_timer *t);
 
+/* What was connected before may be gone. */
+static void woke(struct io_wake *w) {
+    struct kit *k = ht_container_of(w, struct kit, sleep);
+    ht_info("kit", "the machine was asleep, or its clock was set: are the drivers still there?");
+    HT_LIST_FOR (it, &k->live) {
+        struct kit_session *s = HT_LIST_ENTRY(it, struct kit_session, node);
+        if (s->owner.mux)
+            mux_session_probe(s->owner.mux);
+        session_touch(s);
+    }
+}
+
 static void set_up(struct kit *k, struct io_loop *loop, const struct opt_serve *opt) {
     k->loop = loop;
     k->opt = opt;
@@ -204,6 +217,7 @@ static void set_up(struct kit *k, struct io_loop *loop, const struct opt_serve *
     io_task_init(&k->events_task, events_flush);
     io_task_init(&k->reap, reap);
     io_timer_init(loop, &k->drain_timer, drain_late);
+    io_wake_start(loop, &k->sleep, woke);
 }
 
 struct kit *kit_create(struct io_loop *loop, const struct opt_serve *opt, struct ht_errmsg *err) {

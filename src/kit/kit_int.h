@@ -67,6 +67,7 @@ struct kit {
     void (*drained)(void *ctx);
     void *drained_ctx;
     struct io_timer drain_timer;
+    struct io_wake sleep;
 };
 
 /* ---- base_http.c; door.c: who is let in ---- */

@@ -69,6 +69,7 @@ struct mux_link {
     unsigned n_ready;       /* streams in fresh and ring that have something */
     unsigned lively;        /* messages that are kept short */
     unsigned n_streams;     /* open ones pinned here */
+    uint64_t left_at;       /* when the last pull() left something behind; 0: it did not */
     struct ht_list windows; /* streams with a WINDOW to send */
     struct ht_list batch;   /* streams that wait for data_end() */
 };
@@ -146,11 +147,14 @@ struct mux_session {
     bool room_wanted;     /* mux_session_congested() has said yes, and room() was not called since */
 
     uint64_t now_ms;
-    bool heard;                   /* something came since the last tick */
-    bool idle_marked;             /* idle_since counts */
-    bool ping_sent;               /* and not answered */
-    uint64_t ping_nonce;          /* of the last PING */
-    uint64_t ping_us, measure_us; /* for the round trip: when it went, and what mux_session_measure() said last */
+    bool heard;                      /* something came since the last tick */
+    bool idle_marked;                /* idle_since counts */
+    bool ping_sent;                  /* and not answered */
+    uint64_t ping_nonce;             /* of the last PING */
+    uint64_t ping_us, measure_us;    /* for the round trip: when it went, and what mux_session_measure() said last */
+    bool active;                     /* something is under way, since active_since */
+    bool probing;                    /* see mux_session_probe(); until something is heard */
+    uint64_t active_since, moved_at; /* moved_at: what had to wait for room went on */
     uint64_t heard_at, idle_since, ping_at, drain_until;
     uint64_t settle_check_at; /* when compat_tick() has something to do; UINT64_MAX: nothing */
     bool rtt_known;
@@ -228,6 +232,7 @@ struct mux_stream {
     bool blocked;       /* no credit of its own: in no list until WINDOW comes */
     bool told_no;       /* writable(false) was the last word */
     bool pulling;
+    bool lost;        /* see mux_stream_was_lost() */
     bool eof_pending; /* pull() said the end; EOF is not written yet */
     bool eof_held;    /* the pending EOF waits for the driver (compat) */
     bool local_ended, remote_ended;

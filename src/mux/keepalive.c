@@ -56,13 +56,65 @@ static void send_ping(struct mux_session *s) {
         s->cfg.metrics->pings_total[HT_METRIC_DIRECTION_SENT]++;
 }
 
+/* Somebody waits for what the peer does. */
+static bool under_way(const struct mux_session *s) {
+    if (!s->cfg.suspect_after_ms)
+        return false;
+    if (s->probing || s->table.used > 0)
+        return true;
+    for (unsigned i = 0; i < WIRE_LIMIT_MAX_CONNECTIONS; i++)
+        if (s->links[i] && s->links[i]->left_at)
+            return true;
+    return false;
+}
+
+/* When the next PING goes out for silence; UINT64_MAX: never. */
+static uint64_t ping_due(const struct mux_session *s) {
+    uint64_t wait = s->cfg.ping_interval_ms ? s->cfg.ping_interval_ms : UINT64_MAX;
+    if (s->active && s->cfg.suspect_after_ms < wait && !HT_MUTANT(KEEP_5))
+        wait = s->cfg.suspect_after_ms;
+    return wait < UINT64_MAX - s->heard_at ? s->heard_at + wait : UINT64_MAX;
+}
+
+/*
+ * When a PING that is out has had its time; UINT64_MAX: never. While something is under way that is sooner (KEEP-5),
+ * unless it only takes its turn on a slow link: what had to wait for room and then got some was taken in by somebody.
+ */
+static uint64_t pong_due(const struct mux_session *s) {
+    uint64_t at = s->cfg.pong_timeout_ms ? s->ping_at + s->cfg.pong_timeout_ms : UINT64_MAX;
+    if (!s->active || HT_MUTANT(KEEP_5_B))
+        return at;
+    uint64_t since = s->ping_at;
+    since = ht_max(since, s->active_since);
+    since = ht_max(since, s->heard_at);
+    since = ht_max(since, s->moved_at);
+    return ht_min(at, since + s->cfg.suspect_after_ms);
+}
+
+void mux_session_probe(struct mux_session *s) {
+    if (!session_alive(s) || s->state == SESSION_NEW || !s->cfg.suspect_after_ms)
+        return;
+    if (s->probing) /* a clock that jumps all the time gives nobody more time */
+        return;
+    s->probing = true;
+    s->ping_sent = false; /* the answer to an older one may be lost by now */
+    send_ping(s);
+}
+
+static void tick_active(struct mux_session *s) {
+    bool active = under_way(s);
+    if (active && !s->active)
+        s->active_since = s->now_ms;
+    s->active = active;
+}
+
 static void tick_ping(struct mux_session *s) {
+    tick_active(s);
     if (s->ping_sent) {
-        if (s->cfg.pong_timeout_ms && s->now_ms >= s->ping_at + s->cfg.pong_timeout_ms) /* KEEP-2 */
+        if (s->now_ms >= pong_due(s)) /* KEEP-2 */
             time_out(s, HT_MUTANT(KEEP_2) ? MUX_END_IDLE : MUX_END_TIMEOUT, WIRE_GOAWAY_PONG_TIMEOUT_CODE,
                      WIRE_GOAWAY_PONG_TIMEOUT_MESSAGE, WIRE_GOAWAY_PONG_TIMEOUT_CLOSE);
-    } else if (early_ping(s) || measure_due(s) ||
-               (s->cfg.ping_interval_ms && s->now_ms >= s->heard_at + s->cfg.ping_interval_ms)) { /* KEEP-1 */
+    } else if (early_ping(s) || measure_due(s) || s->now_ms >= ping_due(s)) { /* KEEP-1 */
         send_ping(s);
     }
 }
@@ -111,7 +163,7 @@ void mux_session_tick(struct mux_session *s, uint64_t now_ms) {
     session_hold(s);
     s->now_ms = now_ms > s->now_ms ? now_ms : s->now_ms;
     if (s->heard) {
-        s->heard = false;
+        s->heard = s->probing = false;
         s->heard_at = s->now_ms;
     }
     tick_budgets(s);
@@ -141,14 +193,11 @@ uint64_t mux_session_deadline(const struct mux_session *s) {
     uint64_t at = UINT64_MAX;
     if (!session_alive(s) || s->state == SESSION_NEW)
         return at;
-    if (s->failed || drained(s) || early_ping(s) || (idle(s) && !s->idle_marked))
+    if (s->failed || drained(s) || early_ping(s) || (idle(s) && !s->idle_marked) || under_way(s) != s->active)
         return s->now_ms;
     if (s->state == SESSION_DRAINING)
         at = earlier(at, s->drain_until);
-    if (s->ping_sent && s->cfg.pong_timeout_ms)
-        at = earlier(at, s->ping_at + s->cfg.pong_timeout_ms);
-    if (!s->ping_sent && s->cfg.ping_interval_ms)
-        at = earlier(at, s->heard_at + s->cfg.ping_interval_ms);
+    at = earlier(at, s->ping_sent ? pong_due(s) : ping_due(s));
     if (!s->ping_sent && s->cfg.measure_interval_ms)
         at = earlier(at, s->ping_at + s->cfg.measure_interval_ms);
     if (idle(s))

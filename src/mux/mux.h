@@ -141,6 +141,8 @@ struct mux_config {
     uint32_t max_streams;    /* handles that are not released count too: a slot stays taken until its work is undone */
     uint64_t session_buffer; /* bytes we hold for this session before session credit is kept back */
     uint64_t ping_interval_ms, pong_timeout_ms, idle_timeout_ms; /* 0: never */
+    /* The same two while something is under way: streams, or bytes that wait to go out (KEEP-5). 0: never. */
+    uint64_t suspect_after_ms;
     uint64_t measure_interval_ms; /* PING this often although something comes, for the round trip; 0: never */
     uint32_t first_stream_id;     /* kit: 2, or where a resumed session goes on: ids are never reused */
     bool own_peer;                /* the peer named one of our capabilities: no workarounds for published drivers */
@@ -193,6 +195,11 @@ void mux_session_tick(struct mux_session *s, uint64_t now_ms);
  * its PONG is here; without it the last tick() counts.
  */
 void mux_session_measure(struct mux_session *s, uint64_t now_us);
+/*
+ * The machine was asleep, or its clock was set: whether the peer is still there is asked at once, and it has
+ * `suspect_after_ms` for its answer.
+ */
+void mux_session_probe(struct mux_session *s);
 /* When tick() wants to be called next (monotonic ms; the past: at once); UINT64_MAX: no need. Cheap: ask at the end of
  * each turn. */
 uint64_t mux_session_deadline(const struct mux_session *s);
@@ -200,6 +207,8 @@ uint64_t mux_session_deadline(const struct mux_session *s);
 void mux_session_set_bindings(struct mux_session *s, unsigned n);
 
 unsigned mux_session_streams(const struct mux_session *s); /* open ones and handles not released */
+/* Streams are open on it. */
+bool mux_link_is_busy(const struct mux_link *l);
 unsigned mux_session_links(const struct mux_session *s);
 uint32_t mux_session_next_id(const struct mux_session *s);
 bool mux_session_draining(const struct mux_session *s);
@@ -286,6 +295,8 @@ void mux_stream_release(struct mux_stream **st);
 
 uint32_t mux_stream_id(const struct mux_stream *st);
 bool mux_stream_is_over(const struct mux_stream *st);
+/* It is over because its link or its session was lost, and neither side has reset it. */
+bool mux_stream_was_lost(const struct mux_stream *st);
 /* The peer sent EOF / we did. */
 bool mux_stream_remote_ended(const struct mux_stream *st);
 bool mux_stream_local_ended(const struct mux_stream *st);

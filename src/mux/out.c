@@ -404,6 +404,8 @@ size_t mux_link_pull(struct mux_link *l, uint8_t *out, size_t cap) {
         .max_frames = WIRE_LIMIT_OF(l->version, MAX_FRAMES),
     };
     struct mux_session *s = l->s;
+    if (s && l->left_at && s->now_ms > l->left_at) /* the transport had no room, and has some again */
+        s->moved_at = s->now_ms;
     link_hold(l);
     l->kicked = false;
     l->lively -= l->lively > 0;
@@ -422,6 +424,7 @@ size_t mux_link_pull(struct mux_link *l, uint8_t *out, size_t cap) {
         tell_room(s, l);
         session_let(s);
     }
+    l->left_at = s && (!emptied || l->n_ready > 0) ? s->now_ms : 0;
     link_let(l);
     return m.len;
 }

@@ -111,6 +111,7 @@ static void end_streams_of(struct mux_session *s, struct mux_link *l) {
             struct mux_stream *st = HT_LIST_ENTRY(node, struct mux_stream, all);
             if (st->l != l)
                 continue;
+            st->lost = true;
             stream_end(st, WIRE_CODE_REFUSED_STREAM, ht_slice_str("a connection of the session was lost"), true);
             found = true;
             break; /* the call may have changed the list */
@@ -290,6 +291,7 @@ void mux_session_set_bindings(struct mux_session *s, unsigned n) {
 }
 
 unsigned mux_session_streams(const struct mux_session *s) { return s->n_all; }
+bool mux_link_is_busy(const struct mux_link *l) { return l->n_streams > 0; }
 unsigned mux_session_links(const struct mux_session *s) { return s->n_links; }
 uint32_t mux_session_next_id(const struct mux_session *s) { return s->next_id; }
 

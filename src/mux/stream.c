@@ -164,6 +164,7 @@ void stream_orphan(struct mux_stream *st, uint16_t code, struct ht_slice reason,
     stream_hold(st);
     stream_off(st);
     forget(st);
+    st->lost = was_open;
     if (was_open)
         tell_closed(st, code, reason, remote);
     /* Borrowed bytes may die with the link, whose owner need not call fed() any more. */
@@ -375,6 +376,7 @@ void mux_stream_release(struct mux_stream **stp) {
 
 uint32_t mux_stream_id(const struct mux_stream *st) { return st->id; }
 bool mux_stream_is_over(const struct mux_stream *st) { return !st->open; }
+bool mux_stream_was_lost(const struct mux_stream *st) { return st->lost; }
 bool mux_stream_remote_ended(const struct mux_stream *st) { return st->remote_ended; }
 bool mux_stream_local_ended(const struct mux_stream *st) { return st->local_ended; }
 size_t mux_stream_unconsumed(const struct mux_stream *st) { return st->unconsumed; }

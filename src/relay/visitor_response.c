@@ -300,7 +300,8 @@ static void stream_closed(void *ctx, uint16_t code, struct ht_slice reason, bool
     ht_debug("visitor", "expose port %u: %s: stream %u ended with code %u%s: %.*s", v->b->port, v->peer,
              mux_stream_id(v->st), code, remote ? " by the driver" : "", HT_SLICE_ARG(reason));
     /* Who ended it: the driver says why it has no answer; we, because it broke a rule; or the link is gone. */
-    const struct visitor_answer *instead = remote ? visitor_answer_for_reset(v, reason)
+    const struct visitor_answer *instead = mux_stream_was_lost(v->st) ? &answer_link_lost
+                                           : remote                   ? visitor_answer_for_reset(v, reason)
                                            : code == WIRE_CODE_PROTOCOL_ERROR || code == WIRE_CODE_FLOW_CONTROL_ERROR
                                                ? &answer_driver_error
                                                : &answer_link_lost;

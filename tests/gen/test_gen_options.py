@@ -139,7 +139,7 @@ DEFAULTS = {
     "allow-privileged-pull": "0", "max-sessions": "8", "max-bindings-per-session": "8", "max-streams-per-session": "1024",
     "max-connections": "16", "max-pre-auth-connections": "32", "max-fds": "0", "stream-initial-window": "1048576",
     "session-initial-window": "16777216", "session-buffer": "67108864", "hello-timeout": "5000",
-    "ping-interval": "30000", "pong-timeout": "60000", "takeover-grace": "60000", "idle-timeout": "300000",
+    "ping-interval": "30000", "pong-timeout": "60000", "suspect-after": "15000", "takeover-grace": "60000", "idle-timeout": "300000",
     "response-timeout": "300000", "head-timeout": "30000", "keepalive-timeout": "75000", "min-body-rate": "500",
     "send-timeout": "120000", "half-close-timeout": "30000",
     "drain-timeout": "10000", "log-level": "2", "log-format": "0", "set": "", "rc": "0",

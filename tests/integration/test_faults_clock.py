@@ -163,5 +163,20 @@ def _():
                 eventually(lambda p=driver.port: status(p) == 200, "the service is back")
 
 
+@case("a clock that jumps, as after a sleep, makes both ends ask at once whether the other is still there")
+def _():
+    with Clock() as clock, http_service(hello) as web:
+        with Tunnel("--ping-interval", "1h", env=clock.env) as t:
+            driver = t.expose(f"0={web.port}", "--ping-interval", "1h", env=clock.env)
+
+            def pinged():
+                return [t.kit.metric(f'hoody_tunnel_pings_total{{direction="{d}"}}') for d in ("sent", "received")]
+            eventually(lambda: min(pinged()) >= 1, "the first round trips")
+            before = pinged()
+            clock.set(HOUR)
+            eventually(lambda: all(now > then for now, then in zip(pinged(), before)), "both ends have asked", 10 + 2 * SLOW)
+            assert status(driver.port) == 200 and not driver.events("disconnected"), driver.text()
+
+
 if __name__ == "__main__":
     main()

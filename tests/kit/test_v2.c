@@ -77,7 +77,7 @@ static void a_lost_secondary_resets_only_its_own_streams(void) {
     UNTIL(raw_ended(&r[0]) + raw_ended(&r[1]) + raw_ended(&r[2]) == 1);
     for (unsigned i = 0; i < 3; i++)
         if (r[i].eof)
-            CU_ASSERT_EQUAL(strncmp(raw_text(&r[i]), "HTTP/1.1 502 ", 13), 0);
+            CU_ASSERT_EQUAL(strncmp(raw_text(&r[i]), "HTTP/1.1 503 ", 13), 0);
     CU_ASSERT_EQUAL(kit_sessions_live(host.kit), 1);
     CU_ASSERT_EQUAL(kit_websockets(host.kit), 2);
     /* Each of the others is answered on its own socket. */

@@ -18,7 +18,7 @@ int clock_gettime(clockid_t which, struct timespec *out);
 __attribute__((visibility("default"))) int clock_gettime(clockid_t which, struct timespec *out) {
     if (syscall(SYS_clock_gettime, which, out) != 0)
         return -1;
-    if (which == CLOCK_MONOTONIC) {
+    if (which == CLOCK_MONOTONIC || which == CLOCK_REALTIME) { /* they go on together */
         out->tv_sec += (time_t)(clock_ahead_ms / 1000);
         out->tv_nsec += (long)(clock_ahead_ms % 1000) * 1000000;
         if (out->tv_nsec >= 1000000000) {

@@ -39,6 +39,7 @@ static void print_serve(const struct opt_serve *o) {
     number("hello-timeout", o->hello_timeout_ms);
     number("ping-interval", o->ping_interval_ms);
     number("pong-timeout", o->pong_timeout_ms);
+    number("suspect-after", o->suspect_after_ms);
     number("takeover-grace", o->takeover_grace_ms);
     number("idle-timeout", o->idle_timeout_ms);
     number("response-timeout", o->response_timeout_ms);
