@@ -28,6 +28,8 @@ OUTPUTS = {
     "events_gen.c": "gen.events",
     "completions_gen.h": "gen.completions",
     "completions_gen.c": "gen.completions",
+    "log_gen.h": "gen.log",
+    "log_line.schema.json": "gen.log",
     "completion.bash": "gen.completions",
     "completion.zsh": "gen.completions",
     "completion.fish": "gen.completions",

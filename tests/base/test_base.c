@@ -141,6 +141,95 @@ static void nobody_forges_a_log_line(void) {
     CU_ASSERT_PTR_NOT_NULL(strstr(line, "\"message\":\"path \\\"/a\\u000aINFO kit: forged\\u007f\\\"\"}\n"));
 }
 
+static void fields_follow_the_sentence(void) {
+    static const char *const want[] = {
+        " info  session: bound session=S-1 port=3000 reason=\"a \\\"b\\\" c\" target=x\\u001by\n",
+        "\"message\":\"bound\",\"session\":\"S-1\",\"port\":3000,\"reason\":\"a \\\"b\\\" "
+        "c\",\"target\":\"x\\u001by\"}\n"};
+    const struct ht_log_field fields[] = {
+        {.name = "session", .text = ht_slice_str("S-1")},      {.name = "port", .is_number = true, .number = 3000},
+        {.name = "peer", .text = ht_slice_str(NULL)},          {.name = "stream", .is_number = true, .absent = true},
+        {.name = "reason", .text = ht_slice_str("a \"b\" c")}, {.name = "target", .text = ht_slice_str("x\x1by")}};
+    for (int format = HT_LOG_TEXT; format <= HT_LOG_JSON; format++) {
+        char line[4096];
+        int fd[2];
+        CU_ASSERT_EQUAL_FATAL(pipe(fd), 0);
+        ht_log_setup(fd[1], HT_LOG_INFO, (enum ht_log_format)format);
+        ht_log_with(HT_LOG_INFO, "session", fields, HT_ARRAY_LEN(fields), "bound");
+        ht_log_setup(2, HT_LOG_INFO, HT_LOG_TEXT);
+        close(fd[1]);
+        ssize_t n = read(fd[0], line, sizeof line - 1);
+        close(fd[0]);
+        CU_ASSERT_FATAL(n > 0);
+        line[n] = '\0';
+        const char *w = want[format];
+        if (format == HT_LOG_TEXT) /* a text with nothing to quote is written plain */
+            w = " info  session: bound session=S-1 port=3000 reason=\"a \\\"b\\\" c\" target=";
+        CU_ASSERT_PTR_NOT_NULL(strstr(line, w));
+        if (!strstr(line, w))
+            printf("# %s", line);
+    }
+}
+
+/* The fields of a long text do not make a line longer than its buffer, nor cut it in half. */
+static void long_fields_stay_whole(void) {
+    static char big[8192];
+    memset(big, 'x', sizeof big - 1);
+    struct ht_log_field fields[12];
+    char line[16384];
+    int fd[2];
+    for (size_t i = 0; i < HT_ARRAY_LEN(fields); i++)
+        fields[i] = (struct ht_log_field){.name = "target", .text = ht_slice_str(big)};
+    CU_ASSERT_EQUAL_FATAL(pipe(fd), 0);
+    ht_log_setup(fd[1], HT_LOG_INFO, HT_LOG_JSON);
+    ht_log_with(HT_LOG_INFO, "visitor", fields, HT_ARRAY_LEN(fields), "%s", big);
+    ht_log_setup(2, HT_LOG_INFO, HT_LOG_TEXT);
+    close(fd[1]);
+    ssize_t n = read(fd[0], line, sizeof line);
+    close(fd[0]);
+    CU_ASSERT_FATAL(n > 3);
+    CU_ASSERT_EQUAL(memcmp(line + n - 3, "\"}\n", 3), 0);
+}
+
+static unsigned left_out_calls;
+static void left_out(void *ctx) {
+    (void)ctx;
+    left_out_calls++;
+}
+
+/* Lines that strangers cause: a burst, then a few each second, and a count of the rest. */
+static void strangers_have_a_budget(void) {
+    char text[65536];
+    int fd[2];
+    unsigned lines = 0;
+    CU_ASSERT_EQUAL_FATAL(pipe(fd), 0);
+    ht_log_setup(fd[1], HT_LOG_INFO, HT_LOG_TEXT);
+    ht_log_on_left_out(left_out, NULL);
+    ht_clock_skip(3600u * 1000000u);
+    const struct ht_log_field none = {.name = "peer"};
+    for (int i = 0; i < 2000; i++)
+        ht_log_stranger(HT_LOG_INFO, "kit", &none, 1, "stranger");
+    ht_log_stranger(HT_LOG_DEBUG, "kit", &none, 1, "not asked for");
+    ht_info("kit", "others go on");
+    ht_log_tell_left_out();
+    ht_clock_skip(1000000u);
+    ht_log_stranger(HT_LOG_INFO, "kit", &none, 1, "stranger");
+    ht_log_on_left_out(NULL, NULL);
+    ht_log_setup(2, HT_LOG_INFO, HT_LOG_TEXT);
+    close(fd[1]);
+    size_t n = 0;
+    for (ssize_t r; n < sizeof text - 1 && (r = read(fd[0], text + n, sizeof text - 1 - n)) > 0;)
+        n += (size_t)r;
+    close(fd[0]);
+    text[n] = '\0';
+    for (const char *p = text; (p = strstr(p, "kit: stranger\n")); p++)
+        lines++;
+    CU_ASSERT(lines >= HT_LOG_STRANGERS_BURST + 1 && lines <= HT_LOG_STRANGERS_BURST + 100);
+    CU_ASSERT_PTR_NOT_NULL(strstr(text, "lines that strangers caused were left out count="));
+    CU_ASSERT_PTR_NOT_NULL(strstr(text, "kit: others go on\n"));
+    CU_ASSERT(left_out_calls >= 1);
+}
+
 static void clocks_and_chance(void) {
     uint64_t a = ht_now_us();
     CU_ASSERT(ht_now_us() >= a);
@@ -166,6 +255,9 @@ int main(void) {
         {"pools give memory back", pools_give_memory_back},
         {"intrusive lists", lists},
         {"nobody forges a log line", nobody_forges_a_log_line},
+        {"fields follow the sentence", fields_follow_the_sentence},
+        {"long fields stay whole", long_fields_stay_whole},
+        {"strangers have a budget", strangers_have_a_budget},
         {"clocks, uuids and constant-time comparison", clocks_and_chance},
         {NULL, NULL},
     };
