@@ -44,7 +44,7 @@ static uint64_t resident_bytes(void) {
 
 static int health(void *ctx, const struct admin_request *req, struct admin_response *res) {
     struct admin *a = ctx;
-    int fds = a->source.count_fds();
+    int fds = a->source.count_fds(a->source.ctx);
     struct admin_health v = {
         .built = ht_slice_str(a->built),
         .started = ht_slice_str(a->started),

@@ -50,8 +50,8 @@ struct admin_source {
     int (*kill)(void *ctx, const char *session_id, uint64_t grace_ms);
     /* Appends the text exposition. 0 or HT_ENOMEM. */
     int (*metrics)(void *ctx, struct ht_buf *out);
-    /* Open descriptors of the process, or -1. */
-    int (*count_fds)(void);
+    /* Open descriptors of the process, or -1. Costs nothing: probes ask often. */
+    int (*count_fds)(void *ctx);
     /* Why the daemon takes nobody now; NULL: it does. */
     const char *(*not_ready)(void *ctx);
     /* There is room for one more reader of events. */

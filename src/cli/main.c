@@ -44,7 +44,7 @@ int main(int argc, char **argv) {
     int used = 0;
     if (argc > 0 && *argv[0])
         cli_program = argv[0];
-    io_ignore_sigpipe();
+    io_ignore_signals();
     cli_text_setup();
     int rc = opt_command_find(argc, argv, &command, &used, &err);
     if (rc == OPT_HELP) {

@@ -56,6 +56,7 @@ struct io_conn *io_conn_adopt(struct io_loop *loop, int fd, const struct io_conn
         return NULL;
     }
     c->loop = loop;
+    loop->n_fds++;
     c->ops = ops;
     c->ctx = ctx;
     ht_list_init(&c->again);
@@ -189,6 +190,7 @@ static void destroy(struct io_conn *c) {
     if (c->loop->current == c)
         c->loop->current = NULL;
     SSL_free(c->ssl);
+    c->loop->n_fds--;
     close(c->io.fd);
     ht_free(c);
 }

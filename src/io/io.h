@@ -104,6 +104,9 @@ void io_signal_start(struct io_loop *loop, struct io_signal *s, int signo, void 
 void io_signal_stop(struct io_signal *s);
 /* Ignores SIGPIPE for the process; every program does it first. */
 void io_ignore_sigpipe(void);
+/* The same, and every other signal that would end the process though it says nothing to it: SIGUSR1, SIGUSR2, SIGALRM,
+ * SIGIO, the real-time ones and their like. Those that ask for the end, or tell of a fault or a limit, stay. */
+void io_ignore_signals(void);
 
 /* ---- addresses ---- */
 
@@ -143,8 +146,10 @@ static inline bool io_fds_take(struct io_fds *f) {
 }
 static inline void io_fds_give(struct io_fds *f) { f->used--; }
 static inline unsigned io_fds_available(const struct io_fds *f) { return f->total - f->used; }
-/* Open descriptors of this process, or -1. */
+/* Open descriptors of this process, or -1. Asks the kernel for each: with thousands of them that takes milliseconds. */
 int io_count_fds(void);
+/* Those of the connections and listeners of a loop: a counter. */
+unsigned io_loop_fds(const struct io_loop *loop);
 /* Raises the soft limit to the hard one and returns it. */
 unsigned io_raise_fd_limit(void);
 

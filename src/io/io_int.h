@@ -30,6 +30,7 @@ struct io_loop {
     unsigned n_lookups, n_lookup_threads;
     struct io_conn *current; /* whose callbacks are running; NULL once it was closed by them */
     struct ht_pool blocks;
+    unsigned n_fds; /* of connections and listeners */
 };
 
 struct io_conn {

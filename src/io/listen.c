@@ -22,7 +22,18 @@ struct io_listener {
     bool *closed; /* set while callbacks run: they may close the listener */
 };
 
-static int open_reserve(void) { return open("/dev/null", O_RDONLY | O_CLOEXEC); }
+static void open_reserve(struct io_listener *l) {
+    l->reserve = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    l->loop->n_fds += l->reserve >= 0;
+}
+
+static void close_reserve(struct io_listener *l) {
+    if (l->reserve < 0)
+        return;
+    close(l->reserve);
+    l->reserve = -1;
+    l->loop->n_fds--;
+}
 
 static void update_interest(struct io_listener *l) {
     bool want = !l->paused && !io_timer_active(&l->resume);
@@ -35,7 +46,7 @@ static void update_interest(struct io_listener *l) {
 static void on_resume(struct io_timer *t) {
     struct io_listener *l = ht_container_of(t, struct io_listener, resume);
     if (l->reserve < 0)
-        l->reserve = open_reserve();
+        open_reserve(l);
     update_interest(l);
 }
 
@@ -43,11 +54,11 @@ static void on_resume(struct io_timer *t) {
 static void turn_away(struct io_listener *l) {
     if (l->reserve < 0)
         return;
-    close(l->reserve);
+    close_reserve(l);
     int fd = accept4(l->io.fd, NULL, NULL, SOCK_CLOEXEC);
     if (fd >= 0)
         close(fd);
-    l->reserve = open_reserve();
+    open_reserve(l);
 }
 
 /* Errors of the one connection that was about to be accepted (accept(2), "Error handling"); the next may be fine. */
@@ -139,7 +150,8 @@ int io_listen(struct io_loop *loop, const struct io_addr *addr, const struct io_
     l->loop = loop;
     l->ops = ops;
     l->ctx = ctx;
-    l->reserve = open_reserve();
+    open_reserve(l);
+    loop->n_fds++;
     io_timer_init(loop, &l->resume, on_resume);
     ev_io_init(&l->io, on_acceptable, fd, EV_READ);
     l->io.data = l;
@@ -174,7 +186,7 @@ void io_listener_close(struct io_listener **lp) {
     io_timer_stop(&l->resume);
     io_unwatch(l->loop, &l->io);
     close(l->io.fd);
-    if (l->reserve >= 0)
-        close(l->reserve);
+    l->loop->n_fds--;
+    close_reserve(l);
     ht_free(l);
 }

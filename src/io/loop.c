@@ -98,6 +98,8 @@ struct io_loop *io_loop_create(void) {
     return loop;
 }
 
+unsigned io_loop_fds(const struct io_loop *loop) { return loop->n_fds; }
+
 void io_loop_destroy(struct io_loop **lp) {
     struct io_loop *loop = *lp;
     if (!loop)

@@ -137,3 +137,12 @@ void io_ignore_sigpipe(void) {
     struct sigaction sa = {.sa_handler = SIG_IGN};
     sigaction(SIGPIPE, &sa, NULL);
 }
+
+void io_ignore_signals(void) {
+    static const int others[] = {SIGUSR1, SIGUSR2, SIGALRM, SIGVTALRM, SIGPROF, SIGIO, SIGPWR, SIGSTKFLT};
+    io_ignore_sigpipe();
+    for (size_t i = 0; i < HT_ARRAY_LEN(others); i++)
+        signal(others[i], SIG_IGN);
+    for (int signo = SIGRTMIN; signo <= SIGRTMAX; signo++)
+        signal(signo, SIG_IGN);
+}

@@ -6,6 +6,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "log_gen.h"
 
 #include <stdio.h>
 #include <unistd.h>
@@ -32,7 +33,7 @@ bool base_client_busy(const struct base_client *c) { return ht_buf_size(&c->out)
 void base_clients_close(struct kit *k, enum base_close which) {
     HT_LIST_FOR_SAFE (it, &k->clients.members) {
         struct base_client *c = HT_LIST_ENTRY(it, struct base_client, member.node);
-        if (which == BASE_CLOSE_QUIET && c->reader)
+        if ((which == BASE_CLOSE_QUIET && c->reader) || (which == BASE_CLOSE_READERS && !c->reader))
             continue;
         if (which != BASE_CLOSE_ALL && base_client_busy(c))
             c->close_after = true;
@@ -58,7 +59,8 @@ static void hand_over(struct base_client *c) {
     if (!sock_room(k, c->authorized, &peer)) {
         /* Rule HELLO-6: upgraded and dropped, without a close code. */
         k->metrics.handshake_failures_total[HT_METRIC_HANDSHAKE_FAILURE_PRE_AUTH_CAP]++;
-        ht_warn("kit", "%s: too many WebSockets before HELLO, closed", c->peer);
+        ht_log_stranger(HT_LOG_WARN, "kit", HT_LOG_FIELDS(log_peer(c->peer)),
+                        "too many WebSockets before HELLO (--max-pre-auth-connections), closed");
         base_client_close(c);
         return;
     }
@@ -124,7 +126,7 @@ static bool put_answer(struct base_client *c, uint16_t status, const char *type,
 /* An error of ours; the connection closes behind it. `text` is static and needs no escaping. Always false: the caller
  * must not go on with this client's input. */
 static bool refuse(struct base_client *c, uint16_t status, const char *text, const char *extra) {
-    char body[256];
+    char body[384];
     int n = snprintf(body, sizeof body, "{\"error\":\"%s\"}\n", text);
     c->close_after = true;
     if (put_answer(c, status, "application/json", ht_slice_of(body, (size_t)n), extra, false))
@@ -135,7 +137,8 @@ static bool refuse(struct base_client *c, uint16_t status, const char *text, con
 static bool refuse_handshake(struct base_client *c, enum ht_metric_handshake_failure why, uint16_t status,
                              const char *text, const char *extra) {
     c->kit->metrics.handshake_failures_total[why]++;
-    ht_debug("kit", "%s: upgrade refused: %s", c->peer, text);
+    ht_log_with(HT_LOG_DEBUG, "kit", HT_LOG_FIELDS(log_peer(c->peer), log_status(status), log_reason(text)),
+                "upgrade refused");
     return refuse(c, status, text, extra);
 }
 
@@ -172,13 +175,29 @@ static bool is_loopback_name(struct ht_slice host) {
     return io_addr_parse(&a, text, 1) == 0 && io_addr_is_loopback(&a);
 }
 
+/* The token of "Bearer <token>"; empty when there is none. */
+static struct ht_slice bearer(const struct base_client *c) {
+    struct ht_slice v = field(c, "authorization");
+    if (v.n <= 7 || !ht_slice_case_eq(ht_slice_of(v.p, 7), ht_slice_str("Bearer ")))
+        return ht_slice_of(NULL, 0);
+    v = ht_slice_of(v.p + 7, v.n - 7);
+    while (v.n && *v.p == ' ') {
+        v.p++;
+        v.n--;
+    }
+    return v;
+}
+
 /*
  * Hardening case 24, DNS rebinding: a page of another site can make a browser send requests to a loopback address, but
- * they carry the site's own name as Host. Behind a trusted proxy the proxy decides which names there are.
+ * they carry the site's own name as Host. Behind a trusted proxy the proxy decides which names there are. No page has
+ * the token: who shows it is no browser, and a tunnel is not opened without it, here or in HELLO.
  */
-static bool host_allowed(const struct base_client *c) {
+static bool host_allowed(const struct base_client *c, struct ht_slice path) {
     const struct kit *k = c->kit;
     if (!io_addr_is_loopback(&k->listen_addr) || k->opt->n_trusted_proxy > 0)
+        return true;
+    if (k->token_len && (ht_slice_is(path, WIRE_CONNECT_PATH) || kit_token_matches(k, bearer(c))))
         return true;
     return is_loopback_name(host_part(field(c, "host")));
 }
@@ -201,17 +220,27 @@ static bool origin_allowed(const struct base_client *c) {
     return ht_slice_case_eq(authority, field(c, "host"));
 }
 
-/* The token of "Bearer <token>"; empty when there is none. */
-static struct ht_slice bearer(const struct base_client *c) {
-    struct ht_slice v = field(c, "authorization");
-    if (v.n <= 7 || !ht_slice_case_eq(ht_slice_of(v.p, 7), ht_slice_str("Bearer ")))
-        return ht_slice_of(NULL, 0);
-    v = ht_slice_of(v.p + 7, v.n - 7);
-    while (v.n && *v.p == ' ') {
-        v.p++;
-        v.n--;
-    }
-    return v;
+/* The first thing that people meet who put a proxy in front of the kit: the answer says what to set. */
+static bool refuse_host(struct base_client *c) {
+    c->kit->metrics.base_requests_refused_total[HT_METRIC_REFUSAL_HOST]++;
+    ht_log_stranger(HT_LOG_WARN, "kit", HT_LOG_FIELDS(log_peer(c->peer), log_target_slice(field(c, "host"))),
+                    "a request for a name that is not of this machine was refused; behind a proxy on this machine set "
+                    "--trusted-proxy 127.0.0.1, or a token");
+    return refuse(c, 403,
+                  "Host is not a loopback name; behind a proxy on this machine start the kit with --trusted-proxy "
+                  "127.0.0.1, or with a token that the driver shows",
+                  NULL);
+}
+
+/* A token was shown and is wrong, or none was where one is needed. */
+static void note_bad_token(struct base_client *c, enum ht_metric_shown_at where) {
+    bool shown = field(c, "authorization").n > 0;
+    enum ht_metric_token token = shown ? HT_METRIC_TOKEN_WRONG : HT_METRIC_TOKEN_MISSING;
+    c->kit->metrics.auth_failures_total[where][token]++;
+    ht_log_stranger(
+        HT_LOG_WARN, "kit",
+        HT_LOG_FIELDS(log_peer(c->peer), log_target_slice(http_text((const char *)ht_buf_head(&c->in), c->head.path))),
+        shown ? "a wrong token was shown" : "a request came without the token");
 }
 
 /* The 101 begins to leave; what comes behind the request waits for it. */
@@ -246,7 +275,7 @@ static bool upgrade(struct base_client *c, size_t head_len) {
     if (k->draining)
         return refuse_handshake(c, HT_METRIC_HANDSHAKE_FAILURE_SESSION_CAP, 503, "the kit shuts down",
                                 "Retry-After: 5\r\n");
-    if (!origin_allowed(c))
+    if (!kit_token_matches(k, bearer(c)) && !origin_allowed(c))
         return refuse_handshake(c, HT_METRIC_HANDSHAKE_FAILURE_UNTRUSTED, 403, "this origin may not open a tunnel",
                                 NULL);
     if (ws_check_request(&c->head, (const char *)ht_buf_head(&c->in), &key, &offered, &scratch, &e) < 0) {
@@ -264,9 +293,11 @@ static bool upgrade(struct base_client *c, size_t head_len) {
     bool authorized = false;
     if (k->token_len && field(c, "authorization").n) {
         authorized = kit_token_matches(k, bearer(c));
-        if (!authorized && !HT_MUTANT(AUTH_1_B))
+        if (!authorized && !HT_MUTANT(AUTH_1_B)) {
+            note_bad_token(c, HT_METRIC_SHOWN_AT_CONNECT);
             return refuse_handshake(c, HT_METRIC_HANDSHAKE_FAILURE_AUTH, 401, "the token is wrong",
                                     "WWW-Authenticate: Bearer\r\n");
+        }
     }
     become_websocket(c, head_len, key, version, authorized);
     return false;
@@ -283,12 +314,18 @@ static bool ask_admin(struct base_client *c) {
     };
     struct admin_response rs = {0};
     bool head_request = ht_slice_is(rq.method, "HEAD");
-    if (!head_request && !ht_slice_is(rq.method, "GET") && !origin_allowed(c))
+    bool shown = c->kit->token_len > 0 && rq.authorized;
+    if (!shown && !head_request && !ht_slice_is(rq.method, "GET") && !origin_allowed(c))
         return refuse(c, 403, "this origin may not change anything", NULL);
-    if (admin_serve(&c->kit->admin, &rq, &rs) < 0) {
+    c->kit->asked_by = c->peer;
+    int rc = admin_serve(&c->kit->admin, &rq, &rs);
+    c->kit->asked_by = NULL;
+    if (rc < 0) {
         admin_response_free(&rs);
         return refuse(c, 500, "out of memory", NULL);
     }
+    if (rs.status == 401)
+        note_bad_token(c, HT_METRIC_SHOWN_AT_API);
     if (admin_is_stream(&rq, &rs)) {
         admin_response_free(&rs);
         return events_begin(c);
@@ -305,12 +342,12 @@ static bool ask_admin(struct base_client *c) {
 /* A complete head of `head_len` bytes. False: the client is gone, or its input does not matter any more. */
 static bool request(struct base_client *c, size_t head_len) {
     const char *buf = (const char *)ht_buf_head(&c->in);
-    if (!host_allowed(c))
-        return refuse(c, 403, "Host is not a loopback name; behind a proxy set --trusted-proxy", NULL);
     struct ht_slice path = http_text(buf, c->head.path);
     const char *query = path.n ? memchr(path.p, '?', path.n) : NULL;
     if (query)
         path.n = (size_t)(query - path.p);
+    if (!host_allowed(c, path))
+        return refuse_host(c);
     bool body = http_request_body(&c->head) != HTTP_BODY_NONE;
     if (ht_slice_is(path, WIRE_CONNECT_PATH)) {
         if (body)

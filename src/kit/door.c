@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "kit/bounds.h"
 #include "kit/kit_int.h"
+#include "log_gen.h"
 
 #include <netinet/in.h>
 #include <unistd.h>
@@ -24,10 +25,13 @@ static bool peer_trusted(const struct kit *k, const struct io_addr *peer) {
  * A peer outside --trusted-proxy takes no place: a bare 403, whatever it would have asked for, and the end. What it has
  * sent so far is taken off the socket, or closing would reset the connection under the answer.
  */
-static void turn_away(struct kit *k, int fd) {
+static void turn_away(struct kit *k, int fd, const struct io_addr *peer) {
     static const char answer[] = "HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
     char dropped[4096];
+    char text[IO_ADDR_TEXT];
     k->metrics.base_connections_dropped_total[HT_METRIC_DROP_UNTRUSTED]++;
+    ht_log_stranger(HT_LOG_INFO, "kit", HT_LOG_FIELDS(log_peer(io_addr_text(peer, text))),
+                    "a connection from outside --trusted-proxy was refused");
     (void)!send(fd, answer, sizeof answer - 1, MSG_NOSIGNAL | MSG_DONTWAIT);
     shutdown(fd, SHUT_WR);
     (void)!recv(fd, dropped, sizeof dropped, MSG_DONTWAIT);
@@ -57,13 +61,15 @@ static void make_room(struct kit *k) {
         return;
     if (loss(gives) > 0)
         k->metrics.base_connections_dropped_total[HT_METRIC_DROP_CROWDED]++;
+    ht_log_stranger(HT_LOG_INFO, "kit", HT_LOG_FIELDS(log_peer(gives->peer), log_count(gives->member.same)),
+                    "a connection gave way to a new one");
     base_client_close(gives);
 }
 
 static void accepted(void *ctx, int fd, const struct io_addr *peer) {
     struct kit *k = ctx;
     if (!peer_trusted(k, peer)) {
-        turn_away(k, fd);
+        turn_away(k, fd, peer);
         return;
     }
     make_room(k);
@@ -73,7 +79,8 @@ static void accepted(void *ctx, int fd, const struct io_addr *peer) {
 static void accept_failed(void *ctx, int err) {
     struct kit *k = ctx;
     k->metrics.accept_errors_total++;
-    ht_warn("kit", "a connection could not be accepted: %s", ht_err_text(err));
+    ht_log_stranger(HT_LOG_WARN, "kit", HT_LOG_FIELDS(log_reason(ht_err_text(err))),
+                    "a connection could not be accepted");
 }
 
 const struct io_listener_ops base_listener_ops = {accepted, accept_failed};

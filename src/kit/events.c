@@ -6,6 +6,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "log_gen.h"
 
 #include <time.h>
 
@@ -68,7 +69,7 @@ void events_flush(struct io_task *t) {
         struct base_client *c = HT_LIST_ENTRY(it, struct base_client, reader_node);
         if (c->overrun) {
             k->metrics.event_readers_dropped_total++;
-            ht_info("kit", "%s: reads events too slowly, closed", c->peer);
+            ht_log_stranger(HT_LOG_INFO, "kit", HT_LOG_FIELDS(log_peer(c->peer)), "reads events too slowly, closed");
             base_client_close(c);
         } else if (base_client_flush(c) && !base_client_busy(c)) {
             events_rest(c);

@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "log_gen.h"
 
 bool kit_token_matches(const struct kit *k, struct ht_slice token) {
     size_t n = HT_MUTANT(AUTH_2) ? ht_min(k->token_len, token.n) : k->token_len;
@@ -16,7 +17,8 @@ static void refuse(struct kit_sock *s, enum ht_metric_handshake_failure why, uin
     struct wire_goaway frame = {.code = code, .message = ht_slice_str(message)};
     s->kit->metrics.handshake_failures_total[why]++;
     s->kit->metrics.goaways_total[ht_metric_code_of(code)][HT_METRIC_DIRECTION_SENT]++;
-    ht_warn("kit", "%s: HELLO refused: %s", s->peer, message);
+    ht_log_stranger(HT_LOG_WARN, "kit", HT_LOG_FIELDS(log_peer(s->peer), log_code(code), log_reason(message)),
+                    "HELLO refused");
     event_refused(s, code, message);
     mux_link_refuse(s->link, &frame, ws_code, message);
 }
@@ -30,6 +32,8 @@ static bool refused(struct kit_sock *s, const struct wire_hello *h) {
     }
     /* Rule AUTH-1. Either place will do: an edge proxy may have put its own Authorization on the upgrade. */
     if (k->token_len && !s->authorized && !HT_MUTANT(AUTH_1) && !(h->has_auth && kit_token_matches(k, h->auth.token))) {
+        k->metrics.auth_failures_total[HT_METRIC_SHOWN_AT_HELLO]
+                                      [h->has_auth ? HT_METRIC_TOKEN_WRONG : HT_METRIC_TOKEN_MISSING]++;
         refuse(s, HT_METRIC_HANDSHAKE_FAILURE_AUTH, WIRE_GOAWAY_AUTH_CODE, WIRE_GOAWAY_AUTH_MESSAGE,
                WIRE_GOAWAY_AUTH_CLOSE);
         return true;
@@ -180,6 +184,8 @@ void hello_received(struct kit_sock *sock, const struct wire_hello *h) {
     session_go_live(s, mux, sock);
     session_let_settle(s);
     event_session(s, resumed ? ADMIN_EVENT_TYPE_SESSION_RESUMED : ADMIN_EVENT_TYPE_SESSION_OPENED, NULL);
-    ht_info("session", "%s: %s from %s, %s, %u connections", s->id, resumed ? "resumed" : "begun", s->peer,
-            wire_version_text(s->version), s->granted);
+    session_log(s, HT_LOG_INFO,
+                HT_LOG_FIELDS(log_session(s->id), log_peer(s->peer), log_version(wire_version_text(s->version)),
+                              log_count(s->granted)),
+                resumed ? "resumed" : "begun");
 }

@@ -3,6 +3,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "kit/files.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -41,8 +42,11 @@ static void drain_over(struct kit *k) {
 static void reap(struct io_task *t) {
     struct kit *k = ht_container_of(t, struct kit, reap);
     reap_socks(k);
-    reap_sessions(k);
-    if (!k->draining || k->n_live + k->n_closing + k->n_parked + k->n_socks > 0)
+    bool all_over = k->n_live + k->n_closing + k->n_parked + k->n_socks == 0;
+    /* While it drains, the ports of sessions that are over still say 503: a refusal would look like a crash. */
+    if (!k->draining || all_over)
+        reap_sessions(k);
+    if (!k->draining || !all_over)
         return;
     if (k->listener) {
         io_listener_close(&k->listener);
@@ -53,6 +57,25 @@ static void reap(struct io_task *t) {
 }
 
 void kit_reap_later(struct kit *k) { io_task_add(k->loop, &k->reap); }
+
+/* GOAWAY to every session, `grace_ms` for what is in flight. */
+static void shut_down_all(struct kit *k, uint16_t code, const char *message, uint64_t grace_ms, uint16_t ws_code) {
+    /* session_shutdown() puts a session at the end of its list: go over those that were there. */
+    struct ht_list all;
+    ht_list_init(&all);
+    ht_list_splice(&all, &k->live);
+    while (!ht_list_empty(&all)) {
+        struct kit_session *s = HT_LIST_ENTRY(all.next, struct kit_session, node);
+        if (s->state == SESSION_LIVE && HT_MUTANT(END_2)) {
+            session_gone(s, message);
+        } else if (s->state == SESSION_LIVE) {
+            session_shutdown(s, code, message, grace_ms, ws_code);
+        } else {
+            ht_list_remove(&s->node);
+            ht_list_push_back(&k->live, &s->node);
+        }
+    }
+}
 
 /* ---- start-up ---- */
 
@@ -71,9 +94,9 @@ static int load_token(struct kit *k, struct ht_errmsg *err) {
             return ht_fail(err, HT_EINVAL, "the token is longer than %d bytes", KIT_TOKEN_MAX);
         memcpy(text, k->opt->token, n + 1);
     } else {
-        int fd = open(file, O_RDONLY | O_CLOEXEC);
+        int fd = files_open(FILES_TOKEN, file, k->opt->user, err);
         if (fd < 0)
-            return ht_fail(err, HT_EIO, "token file %s: %s", file, strerror(errno));
+            return fd;
         ssize_t got = 0;
         while (n < sizeof text - 1 && (got = read(fd, text + n, sizeof text - 1 - n)) > 0)
             n += (size_t)got;
@@ -81,8 +104,12 @@ static int load_token(struct kit *k, struct ht_errmsg *err) {
         close(fd);
         if (got < 0) /* never take the half of a token for the whole */
             return ht_fail(err, HT_EIO, "token file %s: %s", file, strerror(e));
-        text[n] = '\0';
-        n = strcspn(text, "\r\n");
+        size_t line = 0;
+        while (line < n && text[line] != '\r' && text[line] != '\n')
+            line++;
+        if (memchr(text, '\0', line)) /* half of a token is another token */
+            return ht_fail(err, HT_EINVAL, "token file %s: its first line holds a NUL byte", file);
+        n = line;
         text[n] = '\0';
         if (n == 0)
             return ht_fail(err, HT_EINVAL, "token file %s: its first line is empty", file);
@@ -96,7 +123,32 @@ static int load_token(struct kit *k, struct ht_errmsg *err) {
     return 0;
 }
 
-int kit_reload_token(struct kit *k, struct ht_errmsg *err) { return k->opt->token_file ? load_token(k, err) : HT_OK; }
+/* Each has come with the token that was in force, so none keeps it. */
+static void end_what_it_opened(struct kit *k) {
+    base_clients_close(k, BASE_CLOSE_READERS);
+    HT_LIST_FOR_SAFE (it, &k->socks) {
+        struct kit_sock *s = HT_LIST_ENTRY(it, struct kit_sock, node);
+        if (!s->session && s->authorized)
+            sock_drop(s);
+    }
+    HT_LIST_FOR_SAFE (it, &k->parked)
+        session_gone(HT_LIST_ENTRY(it, struct kit_session, node), "its token was replaced");
+    shut_down_all(k, WIRE_GOAWAY_AUTH_CODE, WIRE_GOAWAY_AUTH_MESSAGE, 0, WIRE_GOAWAY_AUTH_CLOSE);
+}
+
+int kit_reload_token(struct kit *k, struct ht_errmsg *err) {
+    char before[KIT_TOKEN_MAX + 1];
+    if (!k->opt->token_file)
+        return KIT_TOKEN_NO_FILE;
+    size_t n = k->token_len;
+    memcpy(before, k->token, n + 1);
+    int rc = load_token(k, err);
+    bool changed = rc == HT_OK && (k->token_len != n || memcmp(before, k->token, n) != 0);
+    explicit_bzero(before, sizeof before);
+    if (changed)
+        end_what_it_opened(k);
+    return rc < 0 ? rc : changed ? KIT_TOKEN_CHANGED : KIT_TOKEN_SAME;
+}
 
 /* Whoever reaches the base listener can open ports in this machine: only loopback is safe without a guard. */
 static int check_listen(const struct kit *k, struct ht_errmsg *err) {
@@ -201,6 +253,13 @@ static void woke(struct io_wake *w) {
     }
 }
 
+/* Once, at the end of the first turn: whoever runs the loop has opened what it needs by then. */
+static void count_other_fds(struct io_task *t) {
+    struct kit *k = ht_container_of(t, struct kit, count_task);
+    int all = io_count_fds();
+    k->other_fds = all < 0 ? -1 : all - (int)io_loop_fds(k->loop);
+}
+
 static void set_up(struct kit *k, struct io_loop *loop, const struct opt_serve *opt) {
     k->loop = loop;
     k->opt = opt;
@@ -216,6 +275,7 @@ static void set_up(struct kit *k, struct io_loop *loop, const struct opt_serve *
     ht_list_init(&k->readers);
     io_task_init(&k->events_task, events_flush);
     io_task_init(&k->reap, reap);
+    io_task_init(&k->count_task, count_other_fds);
     io_timer_init(loop, &k->drain_timer, drain_late);
     io_wake_start(loop, &k->sleep, woke);
 }
@@ -239,6 +299,8 @@ struct kit *kit_create(struct io_loop *loop, const struct opt_serve *opt, struct
     }
     struct admin_source source;
     char text[IO_ADDR_TEXT];
+    count_other_fds(&k->count_task);
+    io_task_add(loop, &k->count_task);
     kit_admin_source(k, &source);
     admin_init(&k->admin, &source, io_addr_host(&k->listen_addr, text));
     ht_info("kit", "listening on http://%s", io_addr_text(&k->listen_addr, text));
@@ -273,6 +335,7 @@ void kit_destroy(struct kit **kp) {
     reap_socks(k);
     reap_sessions(k);
     io_task_cancel(&k->reap);
+    io_task_cancel(&k->count_task);
     io_task_cancel(&k->events_task);
     relay_table_destroy(&k->table);
     ht_free(k->reserved);
@@ -297,7 +360,7 @@ void kit_drain(struct kit *k, void (*done)(void *ctx), void *ctx) {
     k->draining = true;
     k->drained = done;
     k->drained_ctx = ctx;
-    relay_table_pause(k->table, true);
+    relay_table_drain(k->table);
     base_clients_close(k, BASE_CLOSE_QUIET);
     end_sessions(&k->parked);
     HT_LIST_FOR_SAFE (it, &k->socks) {
@@ -305,22 +368,8 @@ void kit_drain(struct kit *k, void (*done)(void *ctx), void *ctx) {
         if (!s->session)
             sock_close(s, WIRE_GOAWAY_SHUTDOWN_CLOSE, WIRE_GOAWAY_SHUTDOWN_MESSAGE);
     }
-    /* session_shutdown() puts a session at the end of its list: go over those that were there. */
-    struct ht_list all;
-    ht_list_init(&all);
-    ht_list_splice(&all, &k->live);
-    while (!ht_list_empty(&all)) {
-        struct kit_session *s = HT_LIST_ENTRY(all.next, struct kit_session, node);
-        if (s->state == SESSION_LIVE && HT_MUTANT(END_2)) {
-            session_gone(s, "shutting down");
-        } else if (s->state == SESSION_LIVE) {
-            session_shutdown(s, WIRE_GOAWAY_SHUTDOWN_CODE, WIRE_GOAWAY_SHUTDOWN_MESSAGE, k->opt->drain_timeout_ms,
-                             WIRE_GOAWAY_SHUTDOWN_CLOSE);
-        } else {
-            ht_list_remove(&s->node);
-            ht_list_push_back(&k->live, &s->node);
-        }
-    }
+    shut_down_all(k, WIRE_GOAWAY_SHUTDOWN_CODE, WIRE_GOAWAY_SHUTDOWN_MESSAGE, k->opt->drain_timeout_ms,
+                  WIRE_GOAWAY_SHUTDOWN_CLOSE);
     io_timer_set(&k->drain_timer, k->opt->drain_timeout_ms + KIT_CLOSE_ALLOWANCE_MS);
     kit_reap_later(k);
 }

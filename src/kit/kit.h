@@ -42,9 +42,11 @@ void kit_drain(struct kit *k, void (*done)(void *ctx), void *ctx);
 #define KIT_CLOSE_ALLOWANCE_MS 2500
 
 /*
- * Reads --token-file again; without one it does nothing. Sessions that live go on, whatever token they came with. On an
- * error (see kit_create) the old token stays in force.
+ * Reads --token-file again. When the token has changed, everything ends that the old one has opened: sessions, live
+ * (GOAWAY AUTH_ERROR) and parked, WebSockets before HELLO, and readers of events. On an error (see kit_create) the old
+ * token stays in force. Returns an enum kit_token_reload or the error.
  */
+enum kit_token_reload { KIT_TOKEN_NO_FILE, KIT_TOKEN_SAME, KIT_TOKEN_CHANGED };
 int kit_reload_token(struct kit *k, struct ht_errmsg *err) HT_MUST_USE;
 
 /* How things stand, in one line for people. */

@@ -42,6 +42,8 @@ struct kit {
     struct io_listener *listener;
     struct io_addr listen_addr; /* with the real port */
     struct io_fds fds;
+    int other_fds; /* open for the whole life: the log, epoll, signals; -1: not known */
+    struct io_task count_task;
     struct ht_metrics metrics;
     struct relay_table *table;
     uint16_t *reserved;
@@ -51,6 +53,7 @@ struct kit {
     struct ht_list readers; /* of struct base_client: those that read events */
     unsigned n_readers;
     uint64_t event_id;
+    const char *asked_by;           /* while an admin's request is served: its address */
     struct kit_session *taken_from; /* while a BIND is served: whose binding it takes over */
     struct io_task events_task;
     struct ht_list socks; /* struct kit_sock */
@@ -95,6 +98,7 @@ void base_client_begin(struct kit *k, int fd, const struct io_addr *peer);
 enum base_close {
     BASE_CLOSE_QUIET, /* those that wait for nothing; the others when they have their answer; not readers of events */
     BASE_CLOSE_FINISHED, /* the same, readers too */
+    BASE_CLOSE_READERS,  /* of events, and nobody else */
     BASE_CLOSE_ALL,
 };
 void base_clients_close(struct kit *k, enum base_close which);
@@ -251,6 +255,17 @@ void event_refused(const struct kit_sock *sock, uint16_t code, const char *reaso
 /* ---- view.c: what the admin API sees ---- */
 
 void kit_admin_source(struct kit *k, struct admin_source *out);
+
+/*
+ * A line about a session. Without a token anybody can make sessions, so the lines are theirs to cause.
+ */
+#define session_log(s, level, ...)                                                                                     \
+    do {                                                                                                               \
+        if ((s)->kit->token_len)                                                                                       \
+            ht_log_with(level, "session", __VA_ARGS__);                                                                \
+        else                                                                                                           \
+            ht_log_stranger(level, "session", __VA_ARGS__);                                                            \
+    } while (0)
 
 /* ---- kit.c ---- */
 

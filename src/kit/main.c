@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "kit/files.h"
 #include "kit/notify.h"
 #include "kit/sandbox.h"
 
@@ -26,35 +27,24 @@ struct serve {
     struct io_signal term, intr, hup;
     bool asked; /* to end */
     int log_fd;
-    bool log_is_new; /* made by this process */
     struct notify notify;
     uint64_t watchdog_ms; /* 0: there is none */
     uint64_t watched_at;
     struct io_timer pulse;
+    struct io_timer left_out;     /* lines of the log that strangers caused: their count is told */
     char status[KIT_STATUS_TEXT]; /* the last one that was sent */
 };
 
 /* ---- the log ---- */
 
-static int open_log(const struct opt_serve *opt) {
-    return open(opt->log_file, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, 0640);
-}
-
-/* A log that root has just begun belongs to whom the kit becomes, so that a rotation goes on working. */
-static void give_log_away(const struct serve *s, const struct sandbox_user *u) {
-    struct stat st;
-    if (s->opt->log_file && fstat(s->log_fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_uid == 0 && s->log_is_new &&
-        fchown(s->log_fd, u->uid, u->gid) != 0)
-        ht_warn("kit", "log file %s: cannot be given to the user of --user: %s", s->opt->log_file, strerror(errno));
-}
-
 /* After a rotation the name belongs to a new file. */
 static void reopen_log(struct serve *s) {
     if (!s->opt->log_file)
         return;
-    int fd = open_log(s->opt);
+    struct ht_errmsg err;
+    int fd = files_open(FILES_LOG, s->opt->log_file, NULL, &err); /* whoever this is by now */
     if (fd < 0) {
-        ht_error("kit", "log file %s: %s; the old one stays in use", s->opt->log_file, strerror(errno));
+        ht_error("kit", "%s; the old one stays in use", err.text);
         return;
     }
     int old = s->log_fd;
@@ -137,10 +127,16 @@ static void on_hup(struct io_signal *sig, int signo) {
     if (!s->asked)
         (void)notify_send(&s->notify, "RELOADING=1\nMONOTONIC_USEC=%" PRIu64, ht_now_us());
     reopen_log(s);
-    if (kit_reload_token(s->kit, &err) < 0)
+    static const char *const token_is[] = {
+        [KIT_TOKEN_NO_FILE] = "the token does not come from a file",
+        [KIT_TOKEN_SAME] = "the token is the same",
+        [KIT_TOKEN_CHANGED] = "the token has changed; what the old one had opened ends",
+    };
+    int rc = kit_reload_token(s->kit, &err);
+    if (rc < 0)
         ht_error("kit", "%s; the old token stays in force", err.text);
     else
-        ht_info("kit", "SIGHUP: reloaded");
+        ht_info("kit", "SIGHUP: reloaded; %s", token_is[rc]);
     if (!s->asked)
         tell_status(s, "READY=1\n");
 }
@@ -149,23 +145,21 @@ static void on_hup(struct io_signal *sig, int signo) {
 
 /* Told now, not at three in the morning when the log is rotated or the token changed. */
 static void warn_of_lost_files(const struct opt_serve *opt) {
-    int fd = opt->log_file ? open_log(opt) : -1;
+    struct ht_errmsg err;
+    int fd = opt->log_file ? files_open(FILES_LOG, opt->log_file, NULL, &err) : -1;
     if (opt->log_file && fd < 0)
-        ht_warn("kit", "log file %s: %s for the user of --user; SIGHUP will not be able to reopen it", opt->log_file,
-                strerror(errno));
+        ht_warn("kit", "%s for the user of --user; SIGHUP will not be able to reopen it", err.text);
     if (fd >= 0)
         close(fd);
-    fd = opt->token_file ? open(opt->token_file, O_RDONLY | O_CLOEXEC) : -1;
+    fd = opt->token_file ? files_open(FILES_TOKEN, opt->token_file, NULL, &err) : -1;
     if (opt->token_file && fd < 0)
-        ht_warn("kit", "token file %s: %s for the user of --user; SIGHUP will not be able to read it again",
-                opt->token_file, strerror(errno));
+        ht_warn("kit", "%s for the user of --user; SIGHUP will not be able to read it again", err.text);
     if (fd >= 0)
         close(fd);
 }
 
 static int become_user(struct serve *s, const struct sandbox_user *u, struct ht_errmsg *err) {
     bool low_ports = s->opt->allow_privileged_expose || s->opt->allow_privileged_pull;
-    give_log_away(s, u);
     int rc = sandbox_become(u, low_ports, err);
     if (rc < 0)
         return rc;
@@ -198,14 +192,33 @@ static int give_up_rights(struct serve *s, const struct sandbox_user *u, struct 
     return HT_OK;
 }
 
+/* ---- what the log leaves out (base/log.h) ---- */
+
+#define LEFT_OUT_MS 5000
+
+static void tell_left_out(struct io_timer *t) {
+    (void)t;
+    ht_log_tell_left_out();
+}
+
+static void on_left_out(void *ctx) {
+    struct serve *s = ctx;
+    io_timer_set(&s->left_out, LEFT_OUT_MS);
+}
+
 /* ---- the life of it ---- */
 
 static void serve_until_over(struct serve *s) {
     io_signal_start(s->loop, &s->term, SIGTERM, on_term);
     io_signal_start(s->loop, &s->intr, SIGINT, on_intr);
     io_signal_start(s->loop, &s->hup, SIGHUP, on_hup);
+    io_timer_init(s->loop, &s->left_out, tell_left_out);
+    ht_log_on_left_out(on_left_out, s);
     begin_notifying(s);
     io_loop_run(s->loop);
+    ht_log_on_left_out(NULL, NULL);
+    io_timer_stop(&s->left_out);
+    ht_log_tell_left_out();
     io_timer_stop(&s->pulse);
     notify_close(&s->notify);
     io_signal_stop(&s->term);
@@ -213,8 +226,8 @@ static void serve_until_over(struct serve *s) {
     io_signal_stop(&s->hup);
 }
 
-static int run(const struct opt_serve *opt, int *log_fd, bool log_is_new) {
-    struct serve s = {.opt = opt, .log_fd = *log_fd, .log_is_new = log_is_new};
+static int run(const struct opt_serve *opt, int *log_fd) {
+    struct serve s = {.opt = opt, .log_fd = *log_fd};
     struct sandbox_user user = {0};
     struct ht_errmsg err;
     if (opt->user && sandbox_find_user(opt->user, &user, &err) < 0) {
@@ -260,19 +273,17 @@ int kit_main(int argc, char **argv) {
         return rc == HT_EINVAL ? OPT_EXIT_USAGE : OPT_EXIT_FAILURE;
     }
     int fd = 2;
-    bool log_is_new = false;
     if (opt.log_file) {
-        log_is_new = access(opt.log_file, F_OK) != 0;
-        fd = open_log(&opt);
+        fd = files_open(FILES_LOG, opt.log_file, opt.user, &err);
         if (fd < 0) {
-            fprintf(stderr, "hoody-tunnel serve: log file %s: %s\n", opt.log_file, strerror(errno));
+            fprintf(stderr, "hoody-tunnel serve: %s\n", err.text);
             opt_serve_free(&opt);
             return OPT_EXIT_CONFIG;
         }
     }
     ht_log_setup(fd, opt.log_level, opt.log_format);
-    io_ignore_sigpipe();
-    rc = run(&opt, &fd, log_is_new);
+    io_ignore_signals();
+    rc = run(&opt, &fd);
     if (fd != 2) {
         ht_log_setup(2, opt.log_level, opt.log_format);
         close(fd);

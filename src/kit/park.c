@@ -5,6 +5,7 @@
 #include "kit/kit_int.h"
 
 #include "base/log.h"
+#include "log_gen.h"
 
 void session_park(struct kit_session *s, const char *why) {
     struct kit *k = s->kit;
@@ -12,7 +13,10 @@ void session_park(struct kit_session *s, const char *why) {
     session_enter_state(s, SESSION_PARKED);
     io_timer_set(&s->timer, k->opt->takeover_grace_ms);
     event_session(s, ADMIN_EVENT_TYPE_SESSION_PARKED, why);
-    ht_info("session", "%s: parked with %u ports: %s", s->id, s->owner.n_bindings, why ? why : "the driver was lost");
+    session_log(s, HT_LOG_INFO,
+                HT_LOG_FIELDS(log_session(s->id), log_peer(s->peer), log_count(s->owner.n_bindings),
+                              log_reason(why ? why : "the driver was lost")),
+                "parked with %u ports", s->owner.n_bindings);
     /* Rule PARK-3: as many as there may be live ones, the oldest goes first. */
     while (k->n_parked > k->opt->max_sessions)
         session_gone(HT_LIST_ENTRY(HT_MUTANT(PARK_3_B) ? k->parked.prev : k->parked.next, struct kit_session, node),

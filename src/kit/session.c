@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "log_gen.h"
 
 #include <stdio.h>
 
@@ -105,13 +106,13 @@ static void timer_fired(struct io_timer *t) {
 
 static void owner_revoked(struct relay_owner *o, uint32_t bind_id, const char *reason) {
     struct kit_session *s = ht_container_of(o, struct kit_session, owner);
-    ht_info("session", "%s: binding %u was taken over", s->id, (unsigned)bind_id);
+    session_log(s, HT_LOG_INFO, HT_LOG_FIELDS(log_session(s->id), log_binding(bind_id)), "a binding was taken over");
     s->kit->taken_from = s;
     if (!o->mux || HT_MUTANT(TAKEOVER_1))
         return;
     struct wire_bind_revoked frame = {.bind_id = bind_id, .reason = ht_slice_str(reason)};
     if (mux_session_send(o->mux, WIRE_BIND_REVOKED, &frame) < 0)
-        ht_warn("session", "%s: BIND_REVOKED could not be sent", s->id);
+        ht_log_with(HT_LOG_WARN, "session", HT_LOG_FIELDS(log_session(s->id)), "BIND_REVOKED could not be sent");
     mux_session_set_bindings(o->mux, o->n_bindings);
     session_touch(s);
 }
@@ -130,6 +131,7 @@ struct kit_session *session_new(struct kit *k) {
     s->next_stream_id = 2; /* rule STREAM-1: even, from 2 */
     s->timer_at = UINT64_MAX;
     relay_owner_init(&s->owner, owner_revoked);
+    s->owner.id = s->id;
     io_timer_init(k->loop, &s->timer, timer_fired);
     io_task_init(&s->task, end_of_turn);
     return s;
@@ -188,7 +190,7 @@ void session_supersede(struct kit_session *s) {
     };
     /* What is queued still leaves; when there is no memory for it, the close frame has to do. */
     if (s->owner.mux && mux_session_send(s->owner.mux, WIRE_GOAWAY, &goaway) < 0)
-        ht_warn("session", "%s: GOAWAY could not be sent", s->id);
+        ht_log_with(HT_LOG_WARN, "session", HT_LOG_FIELDS(log_session(s->id)), "GOAWAY could not be sent");
     event_goaway(s, ADMIN_SENDER_KIT, WIRE_GOAWAY_SUPERSEDED_CODE, goaway.message);
     drop_mux(s);
     let_go_of_socks(s, WIRE_GOAWAY_SUPERSEDED_CLOSE, WIRE_GOAWAY_SUPERSEDED_MESSAGE);
@@ -201,7 +203,7 @@ void session_gone(struct kit_session *s, const char *why) {
     io_timer_stop(&s->timer);
     session_enter_state(s, SESSION_GONE);
     event_session(s, ADMIN_EVENT_TYPE_SESSION_ENDED, why);
-    ht_info("session", "%s: over: %s", s->id, why);
+    session_log(s, HT_LOG_INFO, HT_LOG_FIELDS(log_session(s->id), log_peer(s->peer), log_reason(why)), "over");
 }
 
 void session_free(struct kit_session *s) {
@@ -227,7 +229,7 @@ void session_send_or_end(struct kit_session *s, enum wire_frame_type type, const
     if (!s->owner.mux || mux_session_send(s->owner.mux, type, payload) == 0)
         return;
     /* A driver that waits for an answer which never comes would hang: better to tell it that something broke. */
-    ht_error("session", "%s: an answer could not be sent", s->id);
+    ht_log_with(HT_LOG_ERROR, "session", HT_LOG_FIELDS(log_session(s->id)), "an answer could not be sent");
     session_shutdown(s, WIRE_CODE_INTERNAL_ERROR, "out of memory", 0, WIRE_CLOSE_INTERNAL_ERROR);
 }
 
@@ -242,8 +244,10 @@ static void refuse_bind(struct kit_session *s, const struct wire_bind *bind, enu
     s->kit->metrics.bind_errors_total[ht_metric_bind_error_of(code)]++;
     /* A driver that asks for nothing sensible, over and over, must not fill the log. */
     if (s->refusals < REFUSALS_TOLD)
-        ht_info("session", "%s: BIND refused: %s%s", s->id, text,
-                ++s->refusals == REFUSALS_TOLD ? "; of further ones only the metrics tell" : "");
+        session_log(s, HT_LOG_INFO,
+                    HT_LOG_FIELDS(log_session(s->id), log_port(bind ? bind->container_port : 0), log_reason(text)),
+                    ++s->refusals == REFUSALS_TOLD ? "BIND refused; of further ones only the metrics tell"
+                                                   : "BIND refused");
     session_send_or_end(s, WIRE_BIND_ERR, &frame);
 }
 
@@ -269,8 +273,8 @@ static void on_bind(void *ctx, const struct wire_bind *bind, const struct wire_e
         .bind_id = bound.bind_id, .port = bound.port, .kind = bind->kind, .mode = bind->mode};
     const struct kit_session *from = s->kit->taken_from;
     event_binding(s, from ? ADMIN_EVENT_TYPE_TAKEOVER : ADMIN_EVENT_TYPE_BIND, &info, from);
-    ht_info("session", "%s: port %u bound (%s %s)", s->id, bound.port, wire_kind_text(bind->kind),
-            wire_mode_text(bind->mode));
+    session_log(s, HT_LOG_INFO, HT_LOG_FIELDS(log_session(s->id), log_port(bound.port), log_binding(bound.bind_id)),
+                "port bound (%s %s)", wire_kind_text(bind->kind), wire_mode_text(bind->mode));
     struct wire_bind_ok frame = {
         .client_bind_ref = HT_MUTANT(BIND_1) ? bound.bind_id : bind->client_bind_ref,
         .bind_id = bound.bind_id,
@@ -307,7 +311,8 @@ static void on_unbind(void *ctx, const struct wire_unbind *unbind) {
         return;
     }
     event_binding(s, ADMIN_EVENT_TYPE_UNBIND, &w.info, NULL);
-    ht_info("session", "%s: binding %u given back", s->id, (unsigned)unbind->bind_id);
+    session_log(s, HT_LOG_INFO, HT_LOG_FIELDS(log_session(s->id), log_port(w.info.port), log_binding(unbind->bind_id)),
+                "port given back");
     struct wire_unbind_ok frame = {.bind_id = unbind->bind_id};
     mux_session_set_bindings(s->owner.mux, s->owner.n_bindings);
     session_send_or_end(s, WIRE_UNBIND_OK, &frame);
@@ -316,8 +321,9 @@ static void on_unbind(void *ctx, const struct wire_unbind *unbind) {
 static void on_goaway(void *ctx, const struct wire_goaway *goaway) {
     struct kit_session *s = ctx;
     event_goaway(s, ADMIN_SENDER_DRIVER, goaway->code, goaway->message);
-    ht_info("session", "%s: the driver says goodbye (%u %.*s)", s->id, (unsigned)goaway->code,
-            HT_SLICE_ARG(goaway->message));
+    session_log(s, HT_LOG_INFO,
+                HT_LOG_FIELDS(log_session(s->id), log_code(goaway->code), log_reason_slice(goaway->message)),
+                "the driver says goodbye");
 }
 
 static void on_reissue(void *ctx, const struct wire_reissue *ask) {
@@ -328,7 +334,7 @@ static void on_reissue(void *ctx, const struct wire_reissue *ask) {
 
 static void on_link_lost(void *ctx, struct mux_link *link, unsigned index) {
     struct kit_session *s = ctx;
-    ht_info("session", "%s: connection %u is lost", s->id, index);
+    session_log(s, HT_LOG_INFO, HT_LOG_FIELDS(log_session(s->id), log_connection(index)), "a connection is lost");
     HT_LIST_FOR (it, &s->kit->socks) {
         struct kit_sock *sock = HT_LIST_ENTRY(it, struct kit_sock, node);
         /* The link itself goes with its sock, when the WebSocket is over. */

@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "log_gen.h"
 
 #include <stdio.h>
 
@@ -84,7 +85,7 @@ void shards_reissue(struct kit_session *s, const struct wire_reissue *ask) {
 static void refuse_join(struct kit_sock *s, enum wire_join_error code, const char *message) {
     struct wire_join_err frame = {.code = code, .message = ht_slice_str(message)};
     s->kit->metrics.handshake_failures_total[HT_METRIC_HANDSHAKE_FAILURE_BAD_JOIN]++;
-    ht_warn("kit", "%s: JOIN refused: %s", s->peer, message);
+    ht_log_stranger(HT_LOG_WARN, "kit", HT_LOG_FIELDS(log_peer(s->peer), log_reason(message)), "JOIN refused");
     mux_link_refuse_join(s->link, &frame);
 }
 
@@ -117,7 +118,8 @@ void join_received(struct kit_sock *sock, const struct wire_join *join) {
     sock_admitted(sock, s, join->index);
     session_let_settle(s); /* v2: counted from the last JOIN */
     shards_touch(s);
-    ht_info("session", "%s: connection %u from %s", s->id, (unsigned)join->index, sock->peer);
+    session_log(s, HT_LOG_INFO, HT_LOG_FIELDS(log_session(s->id), log_peer(sock->peer), log_connection(join->index)),
+                "another connection");
 }
 
 /* ---- SHARD_MAP ---- */

@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "log_gen.h"
 
 /* mux's word for "drop the socket, no closing handshake" (mux_link_refuse). */
 #define PLAIN_CLOSE 0xFFFF
@@ -101,8 +102,8 @@ static void ws_closed(void *ctx, uint16_t code, struct ht_slice reason, bool loc
     if (s->dead)
         return;
     s->closing = true;
-    ht_debug("kit", "%s: WebSocket closed by %s, code %u %.*s", s->peer, local ? "us" : "the driver", code,
-             HT_SLICE_ARG(reason));
+    ht_log_with(HT_LOG_DEBUG, "kit", HT_LOG_FIELDS(log_peer(s->peer), log_code(code), log_reason_slice(reason)),
+                "WebSocket closed by %s", local ? "us" : "the driver");
     /* Rule END-1: no code (1005) or 1000 is a goodbye; a socket that drops (1006) or another code is not. */
     mux_link_closed(s->link,
                     (code == WIRE_CLOSE_NORMAL && !HT_MUTANT(END_1_B)) || (code == 1005 && !HT_MUTANT(END_1_C)));
@@ -137,7 +138,7 @@ static void link_close(void *ctx, uint16_t ws_code, const char *reason) {
         return;
     if (!s->session && is_stranger(s) && ws_code == WIRE_CLOSE_PROTOCOL_ERROR) {
         s->kit->metrics.handshake_failures_total[HT_METRIC_HANDSHAKE_FAILURE_BAD_HELLO]++;
-        ht_info("kit", "%s: no proper HELLO: %s", s->peer, reason ? reason : "");
+        ht_log_stranger(HT_LOG_INFO, "kit", HT_LOG_FIELDS(log_peer(s->peer), log_reason(reason)), "no proper HELLO");
     }
     if (ws_code == PLAIN_CLOSE)
         sock_drop(s);
@@ -158,7 +159,7 @@ static void hello_late(struct io_timer *t) {
     struct kit_sock *s = ht_container_of(t, struct kit_sock, hello_timer);
     /* Rule HELLO-5: a stranger who says nothing gets no closing handshake either. */
     s->kit->metrics.handshake_failures_total[HT_METRIC_HANDSHAKE_FAILURE_HELLO_TIMEOUT]++;
-    ht_info("kit", "%s: no HELLO in time, closed", s->peer);
+    ht_log_stranger(HT_LOG_INFO, "kit", HT_LOG_FIELDS(log_peer(s->peer)), "no HELLO in time, closed");
     if (HT_MUTANT(HELLO_5_B))
         sock_close(s, WIRE_CLOSE_PROTOCOL_ERROR, "no HELLO in time");
     else

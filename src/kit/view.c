@@ -1,7 +1,9 @@
 /* What the admin API is told about the kit. */
 #include "kit/kit_int.h"
 
+#include "base/log.h"
 #include "base/mem.h"
+#include "log_gen.h"
 
 #include <stdio.h>
 
@@ -71,6 +73,8 @@ static int kill_one(void *ctx, const char *session_id, uint64_t grace_ms) {
     struct kit_session *s = session_find(ctx, ht_slice_str(session_id));
     if (!s)
         return HT_EINVAL;
+    ht_log_with(HT_LOG_INFO, "session", HT_LOG_FIELDS(log_session(s->id), log_peer(s->peer), log_by(s->kit->asked_by)),
+                "killed");
     /* Rule KILL-1; one that is parked has nothing that could finish. */
     if (s->state == SESSION_PARKED)
         session_gone(s, WIRE_GOAWAY_KILLED_MESSAGE);
@@ -106,6 +110,11 @@ static const char *not_ready(void *ctx) {
     return io_fds_available(&k->fds) == 0 ? "no file descriptors left" : NULL;
 }
 
+static int count_fds(void *ctx) {
+    const struct kit *k = ctx;
+    return k->other_fds < 0 ? -1 : k->other_fds + (int)io_loop_fds(k->loop);
+}
+
 static bool takes_reader(void *ctx) { return !events_full(ctx); }
 
 void kit_admin_source(struct kit *k, struct admin_source *out) {
@@ -113,7 +122,7 @@ void kit_admin_source(struct kit *k, struct admin_source *out) {
                                  .snapshot = snapshot,
                                  .kill = kill_one,
                                  .metrics = metrics,
-                                 .count_fds = io_count_fds,
+                                 .count_fds = count_fds,
                                  .not_ready = not_ready,
                                  .takes_reader = takes_reader};
 }

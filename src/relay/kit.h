@@ -44,6 +44,7 @@ struct relay_binding;
 
 /* Embedded in the kit's session record. */
 struct relay_owner {
+    const char *id;          /* for the log; NULL: none */
     struct ht_list bindings; /* of struct relay_binding */
     struct mux_session *mux; /* NULL while parked: visitors get 503 with Retry-After */
     uint64_t not_before_ms;  /* until then visitors get 503 too (a published driver that has just resumed); 0: none */
@@ -80,8 +81,8 @@ int relay_unbind(struct relay_table *t, struct relay_owner *o, uint32_t bind_id)
 void relay_owner_room(struct relay_table *t, struct relay_owner *o);
 /* The owner is gone: all of its bindings, listeners and visitors. */
 void relay_owner_drop(struct relay_table *t, struct relay_owner *o);
-/* Stop accepting new visitors on every binding (drain), or go on. */
-void relay_table_pause(struct relay_table *t, bool pause);
+/* From now on no connection is kept for another request. Visitors of a session that ends are still answered: 503. */
+void relay_table_drain(struct relay_table *t);
 
 /* For the admin API and HELLO_OK's resumedBinds. Valid until the next bind or unbind. */
 struct relay_binding_info {

@@ -104,13 +104,7 @@ void relay_table_destroy(struct relay_table **tp) {
     ht_free(t);
 }
 
-void relay_table_pause(struct relay_table *t, bool pause) {
-    t->paused = pause;
-    HT_LIST_FOR (it, &t->bindings) {
-        struct relay_binding *b = HT_LIST_ENTRY(it, struct relay_binding, all);
-        io_listener_pause(b->listener, pause);
-    }
-}
+void relay_table_drain(struct relay_table *t) { t->draining = true; }
 
 struct mux_session *relay_binding_mux(const struct relay_binding *b) {
     const struct relay_owner *o = b->owner;
@@ -278,8 +272,6 @@ static int bind_new(struct request *r, struct relay_bound *out) {
     ht_list_push_back(&t->bindings, &b->all);
     r->o->n_bindings++;
     io_listener_set_ops(b->listener, b->kind == WIRE_KIND_HTTP ? &relay_http_listener_ops : &relay_tcp_listener_ops, b);
-    if (t->paused)
-        io_listener_pause(b->listener, true);
     out->bind_id = b->id;
     out->port = b->port;
     return HT_OK;

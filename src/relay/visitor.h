@@ -37,7 +37,7 @@ struct relay_table {
     uint16_t *reserved;
     struct ht_list bindings; /* struct relay_binding, by `all` */
     unsigned n_visitors;
-    bool paused;
+    bool draining;
 
     struct ht_pool http_visitors, tcp_visitors, partial_heads, strays, source_pool;
     struct ht_list stray_list; /* struct relay_stray, oldest first */
@@ -222,7 +222,8 @@ struct visitor_http {
     uint8_t chunk_slot;
     size_t chunk_bytes;
     char chunk_head[20];
-    uint64_t started_us; /* only for the log */
+    uint64_t started_us; /* when its head had come; 0: none has. Only for the log, as is the next one */
+    uint32_t stream_id;  /* of the request that was opened last */
 
     char peer[IO_ADDR_TEXT];
 };
@@ -279,6 +280,9 @@ enum visitor_form visitor_answer_form(struct ht_slice accept);
 bool visitor_answer(struct visitor_http *v, const struct visitor_answer *a, bool keep);
 /* The same to somebody who is no visitor: the whole of it at once, for the caller to close. Counts it. False: it could
  * not be written. */
+/* What an answer of the kit's own is worth in the log: visitors cause it. `peer` may be NULL. */
+void visitor_answer_log(const struct relay_binding *b, const char *peer, uint32_t stream,
+                        const struct visitor_answer *a);
 bool visitor_answer_write(struct relay_table *t, struct io_conn *conn, const struct visitor_answer *a);
 
 /* ---- visitor_request.c ---- */

@@ -2,6 +2,8 @@
  * The kit's own answers: to a visitor whose request no driver answers. Each says in one sentence what is true, and in a
  * word for programs why (rule ANSWER-1): text, a page or JSON, as the request would have it.
  */
+#include "base/log.h"
+#include "log_gen.h"
 #include "relay/visitor.h"
 
 #include <stdio.h>
@@ -181,9 +183,17 @@ static int put_answer(struct ht_buf *b, const struct visitor_answer *a, const st
     return rc;
 }
 
+void visitor_answer_log(const struct relay_binding *b, const char *peer, uint32_t stream,
+                        const struct visitor_answer *a) {
+    ht_log_stranger(a->status >= 500 ? HT_LOG_INFO : HT_LOG_DEBUG, "visitor",
+                    HT_LOG_FIELDS(log_session(b->owner->id), log_port(b->port), log_peer(peer), log_stream(stream),
+                                  log_status(a->status), log_reason(a->body)),
+                    "the kit answered itself");
+}
+
 bool visitor_answer(struct visitor_http *v, const struct visitor_answer *a, bool keep) {
     /* Behind a 400 nobody knows what comes (rule HTTP-12). */
-    bool stays = keep && v->keep && v->request == REQUEST_WHOLE && !v->upgrade && !v->b->t->paused &&
+    bool stays = keep && v->keep && v->request == REQUEST_WHOLE && !v->upgrade && !v->b->t->draining &&
                  a->status != answer_bad_request.status;
     struct how how = {.form = v->form,
                       .head_request = v->head_request,
@@ -197,6 +207,7 @@ bool visitor_answer(struct visitor_http *v, const struct visitor_answer *a, bool
         return false;
     }
     v->b->t->cfg.metrics->visitor_responses_total[a->class]++;
+    visitor_answer_log(v->b, v->peer, v->stream_id, a);
     visitor_set_state(v, VISITOR_SENDING);
     v->keep = stays;
     v->status = a->status;

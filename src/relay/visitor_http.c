@@ -1,6 +1,7 @@
 /* A visitor of an EXPOSE port: life, timers, our own answers. One request at a time (rule HTTP-14). */
 #include "base/clock.h"
 #include "base/log.h"
+#include "log_gen.h"
 #include "relay/visitor.h"
 
 #include <assert.h>
@@ -54,7 +55,10 @@ void visitor_end_stream(struct visitor_http *v, uint16_t code, const char *reaso
 }
 
 void visitor_lost(struct visitor_http *v, bool cut, const char *why) {
-    ht_debug("visitor", "expose port %u: %s: %s", v->b->port, v->peer, why);
+    ht_log_with(HT_LOG_DEBUG, "visitor",
+                HT_LOG_FIELDS(log_session(v->b->owner->id), log_port(v->b->port), log_peer(v->peer),
+                              log_stream(v->stream_id), log_reason(why)),
+                cut ? "cut" : "over");
     visitor_end_stream(v, HT_MUTANT(HTTP_9_B) ? WIRE_CODE_NO_ERROR : WIRE_CODE_CANCEL, why);
     if (cut)
         io_conn_abort(&v->conn);
@@ -273,9 +277,13 @@ static void finish_stream(struct visitor_http *v) {
 bool visitor_settle(struct visitor_http *v) {
     if (v->answer != ANSWER_WHOLE || relay_out_pending(&v->out))
         return true;
-    if (ht_log_enabled(HT_LOG_DEBUG))
-        ht_debug("visitor", "expose port %u: %s: stream %u: %u in %llu us", v->b->port, v->peer,
-                 v->st ? mux_stream_id(v->st) : 0, v->status, (unsigned long long)(ht_now_us() - v->started_us));
+    if (v->started_us) /* else no stream was asked for, and the kit has told what it answered */
+        ht_log_with(HT_LOG_DEBUG, "visitor",
+                    HT_LOG_FIELDS(log_session(v->b->owner->id), log_port(v->b->port), log_peer(v->peer),
+                                  log_stream(v->stream_id), log_status(v->status),
+                                  log_duration_us(ht_now_us() - v->started_us)),
+                    "answered");
+    v->started_us = 0;
     if (v->state == VISITOR_ACTIVE)
         finish_stream(v);
     if (v->keep && v->request == REQUEST_WHOLE) {
@@ -295,8 +303,10 @@ bool visitor_settle(struct visitor_http *v) {
 
 static void pipe_done(void *ctx, uint16_t code, const char *text) {
     struct visitor_http *v = ctx;
-    ht_debug("visitor", "expose port %u: %s: upgraded connection over: %s", v->b->port, v->peer,
-             code ? text : "in order");
+    ht_log_with(HT_LOG_DEBUG, "visitor",
+                HT_LOG_FIELDS(log_session(v->b->owner->id), log_port(v->b->port), log_peer(v->peer),
+                              log_stream(v->stream_id), log_code(code), log_reason(code ? text : "in order")),
+                "upgraded connection over");
     relay_pipe_destroy(&v->pipe);
     visitor_free(v);
 }
@@ -502,7 +512,8 @@ static void accepted(void *ctx, int fd, const struct io_addr *peer) {
 static void accept_failed(void *ctx, int err) {
     struct relay_binding *b = ctx;
     b->t->cfg.metrics->accept_errors_total++;
-    ht_debug("visitor", "port %u: cannot accept: %s", b->port, ht_err_text(err));
+    ht_log_stranger(HT_LOG_WARN, "visitor", HT_LOG_FIELDS(log_port(b->port), log_reason(ht_err_text(err))),
+                    "a visitor could not be accepted");
 }
 
 const struct io_listener_ops relay_http_listener_ops = {.accepted = accepted, .accept_failed = accept_failed};

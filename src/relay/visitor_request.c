@@ -1,6 +1,7 @@
 /* A visitor's request: its head becomes STREAM_OPEN, its body DATA. */
 #include "base/clock.h"
 #include "base/log.h"
+#include "log_gen.h"
 #include "relay/visitor.h"
 
 static_assert(HTTP_MAX_HEADERS >= WIRE_LIMIT_MAX_HEADERS, "a head the parser takes must fit the frame");
@@ -97,9 +98,12 @@ static int open_stream(struct visitor_http *v, struct mux_session *mux, const st
         visitor_set_state(v, VISITOR_ACTIVE);
         relay_opened(b, v->from);
     }
-    ht_debug("visitor", "expose port %u: %s: %.*s %.*s is stream %u%s%s", b->port, v->peer, HT_SLICE_ARG(method),
-             (int)ht_min(target.n, 200), target.p, rc ? 0 : mux_stream_id(v->st), rc ? ": " : "",
-             rc ? ht_err_text(rc) : "");
+    v->stream_id = rc ? 0 : mux_stream_id(v->st);
+    ht_log_with(HT_LOG_DEBUG, "visitor",
+                HT_LOG_FIELDS(log_session(b->owner->id), log_port(b->port), log_peer(v->peer), log_stream(v->stream_id),
+                              log_method_slice(method), log_target_slice(ht_slice_of(target.p, ht_min(target.n, 200))),
+                              log_reason(rc ? ht_err_text(rc) : NULL)),
+                rc ? "a request found no stream" : "a request");
     return rc;
 }
 
@@ -138,7 +142,7 @@ static bool is_upgrade(const struct visitor_http *v, const struct http_head *h, 
 static void take_head(struct visitor_http *v, const struct http_head *h, const char *p) {
     struct ht_slice method = http_text(p, h->method);
     v->http10 = h->minor == 0;
-    v->keep = (h->flags & HTTP_KEEP_ALIVE) && !v->b->t->paused;
+    v->keep = (h->flags & HTTP_KEEP_ALIVE) && !v->b->t->draining;
     v->head_request = ht_slice_is(method, "HEAD");
     const struct http_field *accept = http_field_find(h, p, "accept");
     v->form = accept ? visitor_answer_form(http_text(p, accept->value)) : VISITOR_TEXT;
@@ -146,6 +150,7 @@ static void take_head(struct visitor_http *v, const struct http_head *h, const c
     v->upgrade = is_upgrade(v, h, p);
     v->body_left = h->content_length;
     v->chunked = (struct http_chunked){.left = 0};
+    v->stream_id = 0;
     v->request = v->body == HTTP_BODY_NONE ? REQUEST_WHOLE : REQUEST_COMES;
     if (ht_log_enabled(HT_LOG_DEBUG))
         v->started_us = ht_now_us();

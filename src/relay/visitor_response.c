@@ -1,5 +1,6 @@
 /* The answer on its way to the visitor. What comes from the driver is checked like any other input. */
 #include "base/log.h"
+#include "log_gen.h"
 #include "relay/visitor.h"
 
 /* ---- trouble ---- */
@@ -12,7 +13,10 @@ static void violation(struct visitor_http *v, const char *why) {
         visitor_lost(v, true, why);
         return;
     }
-    ht_debug("visitor", "expose port %u: %s: bad answer: %s", v->b->port, v->peer, why);
+    ht_log_with(HT_LOG_DEBUG, "visitor",
+                HT_LOG_FIELDS(log_session(v->b->owner->id), log_port(v->b->port), log_peer(v->peer),
+                              log_stream(v->stream_id), log_reason(why)),
+                "the driver's answer is no valid one");
     relay_out_drop_borrowed(&v->out);
     (void)visitor_answer(v, &answer_driver_error, true);
 }
@@ -99,7 +103,7 @@ static int write_framing(struct visitor_http *v, const struct answer_head *a) {
     }
     /* An answer to a request that is still being sent: it may end first, and then the rest of the body must not be
      * taken for a request (hardening case 2). Behind an upgrade that was declined nobody knows what follows. */
-    if (v->request != REQUEST_WHOLE || v->upgrade || v->b->t->paused || !relay_binding_mux(v->b))
+    if (v->request != REQUEST_WHOLE || v->upgrade || v->b->t->draining || !relay_binding_mux(v->b))
         v->keep = false;
     if (rc == HT_OK && !v->keep)
         rc = ht_buf_append_str(&v->head, "connection: close\r\n");
@@ -297,8 +301,10 @@ static void stream_closed(void *ctx, uint16_t code, struct ht_slice reason, bool
     struct visitor_http *v = ctx;
     if (code == WIRE_CODE_NO_ERROR && v->stream_ended)
         return; /* in order; data_end() sees to the rest */
-    ht_debug("visitor", "expose port %u: %s: stream %u ended with code %u%s: %.*s", v->b->port, v->peer,
-             mux_stream_id(v->st), code, remote ? " by the driver" : "", HT_SLICE_ARG(reason));
+    ht_log_with(HT_LOG_DEBUG, "visitor",
+                HT_LOG_FIELDS(log_session(v->b->owner->id), log_port(v->b->port), log_peer(v->peer),
+                              log_stream(v->stream_id), log_code(code), log_reason_slice(reason)),
+                remote ? "the driver ended the stream" : "the stream ended");
     /* Who ended it: the driver says why it has no answer; we, because it broke a rule; or the link is gone. */
     const struct visitor_answer *instead = mux_stream_was_lost(v->st) ? &answer_link_lost
                                            : remote                   ? visitor_answer_for_reset(v, reason)

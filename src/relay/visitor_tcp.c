@@ -1,4 +1,5 @@
 #include "base/log.h"
+#include "log_gen.h"
 #include "relay/visitor.h"
 
 #include <unistd.h>
@@ -14,8 +15,10 @@ static void pipe_done(void *ctx, uint16_t code, const char *text) {
     struct visitor_tcp *v = ctx;
     uint64_t in, out;
     relay_pipe_counts(v->pipe, &in, &out);
-    ht_debug("visitor", "pull port %u: %llu bytes in, %llu out, %s", v->b->port, (unsigned long long)in,
-             (unsigned long long)out, code ? text : "in order");
+    ht_log_with(HT_LOG_DEBUG, "visitor",
+                HT_LOG_FIELDS(log_session(v->b->owner->id), log_port(v->b->port), log_code(code), log_bytes_in(in),
+                              log_bytes_out(out), log_reason(code ? text : "in order")),
+                "connection over");
     relay_pipe_destroy(&v->pipe);
     if (code == WIRE_CODE_CANCEL)
         relay_left_early(v->b, v->from);
@@ -31,7 +34,10 @@ static const struct mux_stream_ops no_ops = {.writable = NULL};
 
 /* Rules TCP-3, PARK-2: the connection is closed, nothing sent. */
 static void turn_away(struct visitor_tcp *v, int why) {
-    ht_debug("visitor", "pull port %u: %s refused: %s", v->b->port, v->peer, ht_err_text(why));
+    ht_log_stranger(HT_LOG_INFO, "visitor",
+                    HT_LOG_FIELDS(log_session(v->b->owner->id), log_port(v->b->port), log_peer(v->peer),
+                                  log_reason(why == HT_ELIMIT ? "max streams exceeded" : ht_err_text(why))),
+                    "a connection was refused");
     if (!HT_MUTANT(TCP_3))
         io_conn_close(&v->conn);
     tcp_free(v);
@@ -101,7 +107,8 @@ static void accepted(void *ctx, int fd, const struct io_addr *peer) {
 static void accept_failed(void *ctx, int err) {
     struct relay_binding *b = ctx;
     b->t->cfg.metrics->accept_errors_total++;
-    ht_debug("visitor", "port %u: cannot accept: %s", b->port, ht_err_text(err));
+    ht_log_stranger(HT_LOG_WARN, "visitor", HT_LOG_FIELDS(log_port(b->port), log_reason(ht_err_text(err))),
+                    "a visitor could not be accepted");
 }
 
 const struct io_listener_ops relay_tcp_listener_ops = {.accepted = accepted, .accept_failed = accept_failed};

@@ -76,7 +76,10 @@ static int metrics(void *ctx, struct ht_buf *out) {
     return ht_buf_append_str(out, "hoody_tunnel_sessions_active 2\n");
 }
 
-static int count_fds(void) { return 7; }
+static int count_fds(void *ctx) {
+    (void)ctx;
+    return 7;
+}
 
 static const char *not_ready(void *ctx) {
     (void)ctx;

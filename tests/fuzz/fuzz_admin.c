@@ -40,7 +40,10 @@ static int metrics(void *ctx, struct ht_buf *out) {
     return ht_buf_append_str(out, "a 1\n");
 }
 
-static int count_fds(void) { return -1; }
+static int count_fds(void *ctx) {
+    (void)ctx;
+    return -1;
+}
 
 static const char *not_ready(void *ctx) {
     (void)ctx;

@@ -295,6 +295,83 @@ static void the_admin_wants_the_token(void) {
     host_stop();
 }
 
+/* A kit on loopback behind a proxy that passes the visitor's Host on: whoever shows the token is no browser's page. */
+static void a_token_makes_the_host_pointless(void) {
+    static const char upgrade[] = "GET " API "/connect HTTP/1.1\r\nHost: kit.example\r\nConnection: Upgrade\r\n"
+                                  "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+                                  "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+                                  "Sec-WebSocket-Protocol: hoody-tunnel.v1\r\n";
+    struct raw r;
+    char request[512];
+    setenv("HOODY_TUNNEL_TOKEN", "sesame", 1);
+    host_start("");
+    unsetenv("HOODY_TUNNEL_TOKEN");
+    CU_ASSERT_EQUAL(raw_ask(&r, host.port,
+                            "GET " API "/sessions HTTP/1.1\r\nHost: kit.example\r\nConnection: close\r\n"
+                            "Authorization: Bearer sesame\r\n\r\n"),
+                    200);
+    raw_close(&r);
+    CU_ASSERT_EQUAL(
+        raw_ask(&r, host.port, "GET " API "/health HTTP/1.1\r\nHost: kit.example\r\nConnection: close\r\n\r\n"), 403);
+    CU_ASSERT_PTR_NOT_NULL(strstr(raw_text(&r), "--trusted-proxy 127.0.0.1"));
+    raw_close(&r);
+    static const char *const shown[] = {"", "Authorization: Bearer sesame\r\n",
+                                        "Authorization: Bearer sesame\r\nOrigin: https://other.example\r\n"};
+    for (size_t i = 0; i < HT_ARRAY_LEN(shown); i++) { /* without one HELLO has to bring it */
+        snprintf(request, sizeof request, "%s%s\r\n", upgrade, shown[i]);
+        raw_connect(&r, host.port);
+        raw_send(&r, request);
+        UNTIL(strstr(raw_text(&r), "\r\n\r\n"));
+        CU_ASSERT_EQUAL(strncmp(raw_text(&r), "HTTP/1.1 101 ", 13), 0);
+        raw_close(&r);
+    }
+    CU_ASSERT_EQUAL(kit_metrics(host.kit)->base_requests_refused_total[HT_METRIC_REFUSAL_HOST], 1);
+    host_stop();
+}
+
+static void tokens_that_are_wrong_are_counted(void) {
+    setenv("HOODY_TUNNEL_TOKEN", "sesame", 1);
+    host_start("");
+    unsetenv("HOODY_TUNNEL_TOKEN");
+    for (int i = 0; i < 3; i++)
+        cJSON_Delete(ask("GET", "/sessions", "Authorization: Bearer wrong\r\n", 401));
+    cJSON_Delete(ask("GET", "/sessions", NULL, 401));
+    struct peer p;
+    peer_connect_as(&p, WIRE_SUBPROTOCOL_V1, "Authorization: Bearer wrong\r\n");
+    CU_ASSERT_EQUAL(p.status, 401);
+    peer_drop(&p);
+    struct wire_hello h = {.version = WIRE_V1, .has_auth = true, .auth = {.token = ht_slice_str("wrong")}};
+    peer_connect(&p);
+    peer_hello(&p, &h);
+    UNTIL(p.closed);
+    peer_drop(&p);
+    const struct ht_metrics *m = kit_metrics(host.kit);
+    CU_ASSERT_EQUAL(m->auth_failures_total[HT_METRIC_SHOWN_AT_API][HT_METRIC_TOKEN_WRONG], 3);
+    CU_ASSERT_EQUAL(m->auth_failures_total[HT_METRIC_SHOWN_AT_API][HT_METRIC_TOKEN_MISSING], 1);
+    CU_ASSERT_EQUAL(m->auth_failures_total[HT_METRIC_SHOWN_AT_CONNECT][HT_METRIC_TOKEN_WRONG], 1);
+    CU_ASSERT_EQUAL(m->auth_failures_total[HT_METRIC_SHOWN_AT_HELLO][HT_METRIC_TOKEN_WRONG], 1);
+    host_stop();
+}
+
+/* /health counts what it opens and closes instead of asking the kernel; it comes to the same. */
+static void descriptors_are_counted(void) {
+    host_start("");
+    struct raw r[20];
+    one_turn();
+    int before = io_count_fds();
+    for (int i = 0; i < (int)HT_ARRAY_LEN(r); i++) {
+        raw_connect(&r[i], host.port);
+        UNTIL(kit_http_clients(host.kit) == (unsigned)i + 1);
+        cJSON *health = ask("GET", "/health", NULL, 200);
+        CU_ASSERT_EQUAL(cJSON_GetObjectItem(health, "fds")->valueint, before + i + 2); /* who asks has one too */
+        cJSON_Delete(health);
+        UNTIL(kit_http_clients(host.kit) == (unsigned)i + 1);
+    }
+    for (size_t i = 0; i < HT_ARRAY_LEN(r); i++)
+        raw_close(&r[i]);
+    host_stop();
+}
+
 static void strangers_beside_the_proxy_get_a_bare_403(void) {
     host_start("--trusted-proxy 10.0.0.0/8");
     static const char *const requests[] = {
@@ -349,6 +426,7 @@ static void an_unsafe_kit_does_not_start(void) {
     cannot_start("--listen example.com:0", "numeric");
     cannot_start("--listen 127.0.0.1:0 --token-file /nonexistent/token", "/nonexistent/token");
     cannot_start("--listen 127.0.0.1:0 --token-file /dev/null", "empty");
+    cannot_start("--listen 127.0.0.1:0 --token-file /proc/self/cmdline", "NUL");
     host_start("");
     char args[64];
     snprintf(args, sizeof args, "--listen 127.0.0.1:%u", host.port);
@@ -393,6 +471,9 @@ int main(void) {
         {"the admin sees sessions and ports", the_admin_sees_sessions_and_ports},
         {"a kill is final", a_kill_is_final},
         {"the admin wants the token", the_admin_wants_the_token},
+        {"a token makes the Host pointless", a_token_makes_the_host_pointless},
+        {"tokens that are wrong are counted", tokens_that_are_wrong_are_counted},
+        {"descriptors are counted", descriptors_are_counted},
         {"strangers beside the proxy get a bare 403", strangers_beside_the_proxy_get_a_bare_403},
         {"an unsafe kit does not start", an_unsafe_kit_does_not_start},
         {"exit codes are the documented ones", exit_codes_are_the_documented_ones},

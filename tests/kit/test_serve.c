@@ -269,7 +269,10 @@ static void sighup_reopens_the_log_and_reads_the_token(void) {
     reload();
     CU_ASSERT(file_has(rotated, "listening on"));
     CU_ASSERT_FALSE(file_has(rotated, "reloaded"));
-    CU_ASSERT(file_has(kit.log, "\"message\":\"SIGHUP: reloaded\"}"));
+    CU_ASSERT(file_has(kit.log,
+                       "\"message\":\"SIGHUP: reloaded; the token has changed; what the old one had opened ends\"}"));
+    reload();
+    CU_ASSERT(file_has(kit.log, "\"message\":\"SIGHUP: reloaded; the token is the same\"}"));
     CU_ASSERT_EQUAL(ask(SESSIONS, "sesame"), 401);
     CU_ASSERT_EQUAL(ask(SESSIONS, "tahini"), 200);
     /* A file that cannot be used changes nothing but the log. */
@@ -296,7 +299,8 @@ static void sighup_reopens_the_log_and_reads_the_token(void) {
     serve_clean();
 }
 
-static void a_session_outlives_the_token_it_came_with(void) {
+/* A token that was taken back opens nothing any more; one that only was read again changes nothing. */
+static void a_session_ends_with_the_token_it_came_with(void) {
     static const char *const args[] = {"--token-file", "TOKEN", NULL};
     char text[8192];
     serve_start(false, args);
@@ -309,10 +313,12 @@ static void a_session_outlives_the_token_it_came_with(void) {
     CU_ASSERT(read_until(fd, text, sizeof text, "\r\n\r\n"));
     say_frame(fd, WIRE_HELLO, "{\"version\":\"" WIRE_SUBPROTOCOL_V1 "\",\"capabilities\":[]}");
     CU_ASSERT(read_until(fd, text, sizeof text, "sessionId"));
-    write_file(kit.token, "tahini\n");
     reload();
     say_frame(fd, WIRE_BIND, "{\"clientBindRef\":1,\"kind\":\"http\",\"mode\":\"expose\"}");
     CU_ASSERT(read_until(fd, text, sizeof text, "publicUrl"));
+    write_file(kit.token, "tahini\n");
+    reload();
+    CU_ASSERT(read_until(fd, text, sizeof text, WIRE_GOAWAY_AUTH_MESSAGE));
     close(fd);
     CU_ASSERT_EQUAL(kill(kit.pid, SIGTERM), 0);
     CU_ASSERT_EQUAL(serve_wait(), OPT_EXIT_OK);
@@ -379,7 +385,7 @@ int main(void) {
         {"SIGTERM drains, and tells", sigterm_drains_and_tells},
         {"a second signal does not wait", a_second_signal_does_not_wait},
         {"SIGHUP reopens the log and reads the token", sighup_reopens_the_log_and_reads_the_token},
-        {"a session outlives the token it came with", a_session_outlives_the_token_it_came_with},
+        {"a session ends with the token it came with", a_session_ends_with_the_token_it_came_with},
         {"the watchdog is fed", the_watchdog_is_fed},
         {"the manager's variables are checked", the_managers_variables_are_checked},
         {NULL, NULL},

@@ -368,11 +368,12 @@ static void a_drain_lets_requests_finish(void) {
     struct peer p, q, stranger, parked;
     struct raw r, idle;
     peer_start(&parked, NULL);
-    peer_bind(&parked, WIRE_KIND_HTTP, 0);
+    uint16_t over[2] = {peer_bind(&parked, WIRE_KIND_HTTP, 0), 0};
     peer_drop(&parked);
     UNTIL(kit_sessions_parked(host.kit) == 1);
     peer_start(&p, NULL);
     peer_start(&q, NULL);
+    over[1] = peer_bind(&q, WIRE_KIND_HTTP, 0);
     peer_connect(&stranger);
     raw_connect(&idle, host.port);
     UNTIL(kit_http_clients(host.kit) == 1);
@@ -397,13 +398,21 @@ static void a_drain_lets_requests_finish(void) {
     CU_ASSERT_EQUAL(q.close_code, 1001);
     CU_ASSERT_EQUAL(kit_sessions_parked(host.kit), 0);
     CU_ASSERT_FALSE(host.drained);
+    /* Visitors hear 503 on every port, whether its session drains or is over. */
+    uint16_t all[] = {port, over[0], over[1]};
+    for (size_t i = 0; i < HT_ARRAY_LEN(all); i++) {
+        struct raw visitor;
+        CU_ASSERT_EQUAL(raw_ask(&visitor, all[i], GET("/new")), 503);
+        CU_ASSERT_PTR_NOT_NULL(strcasestr(raw_text(&visitor), "retry-after: 5"));
+        raw_close(&visitor);
+    }
     /* What was under way finishes, and that is the end. */
     answer_one(&p, "/last", "goodbye");
     UNTIL(raw_ended(&r));
     CU_ASSERT_STRING_EQUAL(raw_body(&r), "goodbye");
     UNTIL(p.closed);
     UNTIL(host.drained);
-    CU_ASSERT(port_refuses(host.port));
+    CU_ASSERT(port_refuses(host.port) && port_refuses(port) && port_refuses(over[0]) && port_refuses(over[1]));
     raw_close(&r);
     raw_close(&idle);
     peer_drop(&p);

@@ -318,24 +318,6 @@ static void test_info(void) {
     end();
 }
 
-static void test_pause(void) {
-    begin();
-    struct relay_bound b = expect_bound(&d, expose(0, false));
-    relay_table_pause(rig.table, true);
-    struct visitor v = vis_connect(b.port); /* waits in the kernel's queue */
-    vis_send(&v, GET);
-    struct relay_bound p = expect_bound(&d, pull(0, NULL));
-    struct visitor w = vis_connect(p.port);
-    for (int i = 0; i < 10; i++)
-        one_turn();
-    CU_ASSERT_EQUAL(relay_count_visitors(rig.table), 0);
-    relay_table_pause(rig.table, false);
-    UNTIL(d.n_streams == 2);
-    vis_close(&v);
-    vis_close(&w);
-    end();
-}
-
 /* The table may go first, with everything open. */
 static void test_destroy(void) {
     begin();
@@ -375,7 +357,6 @@ int main(void) {
         {"takeover of a parked session", test_takeover_of_parked},
         {"unbind", test_unbind},
         {"what the admin sees", test_info},
-        {"pause", test_pause},
         {"destroying the table", test_destroy},
         {"no memory", test_no_memory},
         {NULL, NULL},

@@ -762,7 +762,7 @@ static void test_draining(void) {
     struct visitor v = vis_connect(port);
     vis_send(&v, GET);
     opened(1);
-    relay_table_pause(rig.table, true);
+    relay_table_drain(rig.table);
     drv_head(&d, 2, 200, "content-length: 1");
     drv_text(&d, 2, "x");
     drv_eof(&d, 2);

@@ -1,0 +1,127 @@
+#include "kit/files.h"
+
+#include "kit/sandbox.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <linux/openat2.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define LOG_MODE 0640
+
+static int flags_of(enum files_kind kind) {
+    return O_CLOEXEC | O_NOCTTY | (kind == FILES_LOG ? O_WRONLY | O_APPEND | O_CREAT : O_RDONLY);
+}
+
+static int open_plain(enum files_kind kind, const char *path, int more) {
+    return open(path, flags_of(kind) | more, LOG_MODE);
+}
+
+/* ---- as somebody else, for a moment ---- */
+
+struct rights {
+    uid_t uid;
+    gid_t gid;
+    gid_t groups[64];
+    int n_groups;
+};
+
+static bool keep_rights(struct rights *r) {
+    r->uid = geteuid();
+    r->gid = getegid();
+    r->n_groups = getgroups((int)HT_ARRAY_LEN(r->groups), r->groups);
+    return r->n_groups >= 0;
+}
+
+static bool take_rights(const struct sandbox_user *u) {
+    return (u->name[0] ? initgroups(u->name, u->gid) : setgroups(1, &u->gid)) == 0 && setegid(u->gid) == 0 &&
+           seteuid(u->uid) == 0;
+}
+
+static bool give_back(const struct rights *r) {
+    return seteuid(r->uid) == 0 && setegid(r->gid) == 0 && setgroups((size_t)r->n_groups, r->groups) == 0;
+}
+
+static int open_as(enum files_kind kind, const char *path, const struct sandbox_user *u) {
+    struct rights own;
+    int fd = -1;
+    if (!keep_rights(&own))
+        return -1;
+    if (take_rights(u))
+        fd = open_plain(kind, path, 0);
+    int e = errno;
+    if (!give_back(&own))
+        _exit(3); /* half of root's rights: nothing that follows could be trusted */
+    errno = e;
+    return fd;
+}
+
+/* ---- with root's rights ---- */
+
+/* No symbolic link on the whole way; a kernel without openat2 checks the last name only. */
+static int open_no_links(enum files_kind kind, const char *path) {
+    struct open_how how = {.flags = (uint64_t)flags_of(kind),
+                           .mode = kind == FILES_LOG ? LOG_MODE : 0,
+                           .resolve = RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS};
+    int fd = (int)syscall(SYS_openat2, AT_FDCWD, path, &how, sizeof how);
+    return fd >= 0 || (errno != ENOSYS && errno != EPERM) ? fd : open_plain(kind, path, O_NOFOLLOW);
+}
+
+static int fail(struct ht_errmsg *err, enum files_kind kind, const char *path, const char *why) {
+    return ht_fail(err, HT_EIO, "%s file %s: %s", kind == FILES_LOG ? "log" : "token", path, why);
+}
+
+static int open_guarded(enum files_kind kind, const char *path, const struct sandbox_user *u, struct ht_errmsg *err) {
+    struct stat st;
+    bool new_file = kind == FILES_LOG && lstat(path, &st) != 0 && errno == ENOENT;
+    int fd = open_no_links(kind, path);
+    if (fd < 0)
+        return fail(err, kind, path,
+                    errno == ELOOP ? "a symbolic link is on the way to it, which root does not follow for --user"
+                                   : strerror(errno));
+    const char *why = NULL;
+    if (fstat(fd, &st) != 0)
+        why = strerror(errno);
+    else if (!S_ISREG(st.st_mode))
+        why = "it is no regular file";
+    else if (st.st_nlink != 1)
+        why = "it has other names too, so it may be a file that --user is not meant to touch";
+    else if (new_file && st.st_size == 0 && st.st_uid == 0 && fchown(fd, u->uid, u->gid) != 0)
+        why = "it cannot be given to the user of --user";
+    if (!why)
+        return fd;
+    close(fd);
+    return fail(err, kind, path, why);
+}
+
+/* Whoever this is, and stays. Root does not append to what a link leads to. */
+static int open_own(enum files_kind kind, const char *path, struct ht_errmsg *err) {
+    struct stat st;
+    bool guarded = kind == FILES_LOG && geteuid() == 0 && strncmp(path, "/dev/", 5) != 0;
+    int fd = open_plain(kind, path, guarded ? O_NOFOLLOW : 0);
+    if (fd >= 0 && guarded && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_nlink > 1) {
+        close(fd);
+        return fail(err, kind, path, "it has other names too, and root does not write to it");
+    }
+    if (fd >= 0)
+        return fd;
+    return fail(err, kind, path,
+                errno == ELOOP ? "it is a symbolic link, which root does not follow" : strerror(errno));
+}
+
+int files_open(enum files_kind kind, const char *path, const char *user, struct ht_errmsg *err) {
+    struct sandbox_user u;
+    if (geteuid() != 0 || !user)
+        return open_own(kind, path, err);
+    int rc = sandbox_find_user(user, &u, err);
+    if (rc < 0)
+        return rc;
+    int fd = open_as(kind, path, &u);
+    if (fd < 0 && errno == EACCES)
+        return open_guarded(kind, path, &u, err);
+    return fd >= 0 ? fd : fail(err, kind, path, strerror(errno));
+}

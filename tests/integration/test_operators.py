@@ -1,0 +1,111 @@
+"""What whoever runs a kit meets: its log, its signals, its files."""
+
+import json
+import os
+import pwd
+import signal
+import subprocess
+
+import jsonschema
+
+from gen import log
+from tests.integration.harness import BIN, ROOT, Folder, Kit, Tunnel, eventually, hello, http_service, status
+from tests.support.tap import Skip, case, main
+
+
+@case("JSON lines have the fields of the schema; an answer of the kit's own and a kill say whom they concern")
+def _():
+    check = jsonschema.Draft202012Validator(log.line_schema(log.load(os.path.join(ROOT, "spec"))))
+    kit = Kit("--log-format", "json", "--log-level", "debug", "--takeover-grace", "0s")
+    try:
+        with Tunnel() as other, http_service(hello) as web:
+            del other
+            driver = subprocess.Popen([BIN, "expose", f"0={web.port}", "--url", kit.url, "--json"], stdout=subprocess.PIPE,
+                                      stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
+            port = None
+            while port is None:
+                event = json.loads(driver.stdout.readline())
+                port = event.get("containerPort") if event["event"] == "bound" else None
+            assert status(port) == 200
+        assert eventually(lambda: status(port) == 502, "a 502 of a service that is gone")
+        session = kit.get("/sessions")["sessions"][0]["sessionId"]
+        assert kit.request("DELETE", f"/sessions/{session}")[0] == 202
+        driver.wait(20)
+        driver.stdout.close()
+    finally:
+        ended = kit.end()
+    assert ended == 0
+    lines = [json.loads(line[5:]) for line in kit.log if line.startswith("err: {")]
+    for line in lines:
+        check.validate(line)
+    own = [line for line in lines if line.get("status") == 502 and line["level"] == "info"]
+    assert own and own[0]["session"] == session and own[0]["port"] == port and own[0]["peer"].startswith("127.0.0.1:"), lines
+    killed = [line for line in lines if line["message"] == "killed"]
+    assert len(killed) == 1 and killed[0]["session"] == session and killed[0]["by"].startswith("127.0.0.1:"), lines
+    took = [line["duration_us"] for line in lines if "duration_us" in line]
+    assert took and max(took) < 60_000_000, took
+
+
+@case("a flood of wrong tokens leaves lines with the address, and a count of the others")
+def _():
+    kit = Kit(env={"HOODY_TUNNEL_TOKEN": "sesame"})
+    try:
+        for _ in range(120):
+            assert kit.request("GET", "/sessions", {"Authorization": "Bearer swordfish"})[0] == 401
+    finally:
+        assert kit.end() == 0
+    told = [line for line in kit.log if "a wrong token was shown" in line]
+    assert 50 <= len(told) < 120 and "peer=127.0.0.1:" in told[0], kit.text()
+    assert "lines that strangers caused were left out count=" in kit.text()
+    assert "swordfish" not in kit.text()
+
+
+@case("signals that mean nothing to a kit or a driver do not end it")
+def _():
+    with Tunnel() as t, http_service(hello) as web:
+        driver = t.expose(f"0={web.port}")
+        for signum in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM, signal.SIGIO, signal.SIGRTMIN + 3):
+            t.kit.process.send_signal(signum)
+            driver.process.send_signal(signum)
+        t.kit.get("/health")
+        assert status(driver.port) == 200
+
+
+@case("--user: a log that a link of that user leads elsewhere is not written; root keeps its files")
+def _():
+    if os.geteuid() != 0:
+        raise Skip("only root can become another user")
+    user = pwd.getpwnam("nobody")
+    with Folder("nobody") as own, Folder() as roots:
+        secret = roots.join("secret")
+        os.chmod(roots.path, 0o755)
+        with open(secret, "w", encoding="ascii") as f:
+            f.write("untouched\n")
+        os.chmod(secret, 0o600)
+        made = roots.join("made")
+        for name, to in (("old", secret), ("new", made)):
+            os.symlink(to, own.join(name))
+        folder = own.join("folder")
+        os.symlink(roots.path, folder)
+        for log_file in (own.join("old"), own.join("new"), os.path.join(folder, "made"), os.path.join(folder, "secret")):
+            for as_user in (["--user", "nobody"], []):
+                if not as_user and "folder" in log_file:
+                    continue  # root that stays root looks at the last name
+                done = subprocess.run([BIN, "serve", "--listen", "127.0.0.1:0", "--log-file", log_file, *as_user],
+                                      stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=20, check=False)
+                assert done.returncode == 3 and "log file" in done.stdout.decode(), (log_file, as_user, done)
+        assert not os.path.exists(made)
+        with open(secret, encoding="ascii") as f:
+            assert f.read() == "untouched\n"
+        # A folder of root's alone still takes a log, which then belongs to the user.
+        kit = subprocess.Popen([BIN, "serve", "--listen", "127.0.0.1:0", "--user", "nobody", "--log-file", roots.join("log")],
+                               stdin=subprocess.DEVNULL)
+        try:
+            eventually(lambda: os.path.exists(roots.join("log")) and os.stat(roots.join("log")).st_uid == user.pw_uid, "the log")
+        finally:
+            kit.send_signal(signal.SIGTERM)
+            kit.wait(20)
+
+
+if __name__ == "__main__":
+    main()
