@@ -160,6 +160,7 @@ struct cli_events {
     struct cli_live *live;   /* a block on a terminal takes the place of lines (live.h); NULL: there is none */
     enum ht_log_level level; /* info: every request; warn: those that failed; error: none */
     const char *url_file;    /* NULL: none */
+    const char *token_file;  /* read again when the kit refuses the token; NULL: none */
     unsigned expected;       /* bindings */
     unsigned n_bound;
     char (*urls)[2048]; /* by binding number - 1 */

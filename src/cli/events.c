@@ -420,6 +420,21 @@ static void on_request(void *user, const struct ht_request *r) {
         request_text(e, r);
 }
 
+/* A token that was replaced is replaced here too, as a rule: in the same file. */
+static int on_new_token(void *user, char *out, size_t cap) {
+    const struct cli_events *e = user;
+    char token[CLI_TOKEN_MAX + 1];
+    struct ht_errmsg err;
+    if (!e->token_file)
+        return 0;
+    int rc = cli_token(e->token_file, NULL, token, &err);
+    if (rc < 0)
+        cli_complain("%s", err.text);
+    int n = rc < 0 ? -1 : snprintf(out, cap, "%s", token);
+    explicit_bzero(token, sizeof token);
+    return n > 0 && (size_t)n < cap;
+}
+
 const struct ht_tunnel_callbacks cli_event_callbacks = {
     .size = sizeof(struct ht_tunnel_callbacks),
     .connected = on_connected,
@@ -432,4 +447,5 @@ const struct ht_tunnel_callbacks cli_event_callbacks = {
     .ended = on_ended,
     .retrying = on_retrying,
     .latency = on_latency,
+    .new_token = on_new_token,
 };

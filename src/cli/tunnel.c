@@ -169,6 +169,7 @@ int cli_plan_run(struct cli_plan *p) {
         events.json = p->json;
         events.level = p->level;
         events.url_file = p->url_file;
+        events.token_file = p->token_file;
         events.qr = p->qr;
         events.default_url = p->default_url;
         events.no_token = !p->token_file && !(p->token_env && *p->token_env);

@@ -192,6 +192,8 @@ void driver_say(struct ht_tunnel *t, enum ht_log_severity severity, const char *
 
 /* Copies and checks *o. HT_TUNNEL_OK, or an error with *err; what was copied until then goes with the next call. */
 int driver_options_set(struct ht_tunnel *t, const struct ht_tunnel_options *o, struct ht_errmsg *err);
+/* The kit has refused the token: asks the caller for another. True: the next attempt shows it. */
+bool driver_token_again(struct ht_tunnel *t);
 /* Wipes the secrets and frees everything. */
 void driver_options_free(struct ht_tunnel *t);
 

@@ -2,7 +2,9 @@
 #include "driver/driver.h"
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "base/text.h"
+#include "log_gen.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -62,7 +64,7 @@ static void link_gone(struct ht_tunnel *t) {
 static void goaway_reason(struct ht_tunnel *t) {
     const char *text = t->goaway_text[0] ? t->goaway_text : "it did not say why";
     /* Of these another attempt would change nothing: a session that was idle has nothing to come back for. */
-    t->final = t->goaway_code == WIRE_CODE_AUTH_ERROR ||
+    t->final = (t->goaway_code == WIRE_CODE_AUTH_ERROR && !driver_token_again(t)) ||
                (t->goaway_code == WIRE_CODE_IDLE_TIMEOUT && ht_list_empty(&t->bindings));
     t->refused = t->goaway_code == WIRE_CODE_VERSION_MISMATCH || t->goaway_code == WIRE_CODE_ENHANCE_YOUR_CALM ||
                  t->goaway_code == WIRE_CODE_PROTOCOL_ERROR;
@@ -252,6 +254,10 @@ static void link_hello_ok(void *ctx, const struct wire_hello_ok *ok) {
         t->session_id[ok->session_id.n] = '\0';
     }
     driver_link_touch(t);
+    ht_log_with(HT_LOG_DEBUG, "driver",
+                HT_LOG_FIELDS(log_session_slice(ok->session_id), log_count(ok->connections_granted),
+                              log_reason(ok->resumed ? "resumed" : "new")),
+                "HELLO_OK");
     if (t->calls.connected) {
         char id[160], server[160];
         struct ht_connected c = {
@@ -314,6 +320,10 @@ static int say_hello(struct driver_sock *s) {
         hello.resume.session_id = ht_slice_str(t->session_id);
     }
     t->state = DRIVER_HELLO;
+    ht_log_with(HT_LOG_DEBUG, "driver",
+                HT_LOG_FIELDS(log_target(t->url.host_field), log_version(wire_version_text(s->version)),
+                              log_session(t->session_id)),
+                "HELLO");
     return mux_link_send_hello(s->link, &hello);
 }
 
@@ -346,6 +356,8 @@ static void primary_failed(struct driver_sock *s, int error, uint16_t status, ui
     t->retry_after_ms = retry_after_ms;
     /* 5xx comes from an edge whose kit starts anew, and is as short as a lost link. */
     t->refused = error == HT_TUNNEL_ETLS || (error == HT_TUNNEL_EHANDSHAKE && status < 500);
+    if (status == 401 && driver_token_again(t))
+        t->refused = false; /* the next attempt is another one */
     if (status == 401)
         driver_end_reason(t, HT_TUNNEL_EAUTH,
                           t->token ? "the kit at %s refused the token" : "the kit at %s wants a token",

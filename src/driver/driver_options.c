@@ -7,6 +7,7 @@
 #define POOL_SIZE 128
 #define POOL_IDLE_MS 30000
 #define RETRY_MIN_MS 250
+#define TOKEN_MAX 4096 /* a header of more is refused by most of what may stand in front of a kit */
 
 _Static_assert(HT_MAX_CONNECTIONS == WIRE_LIMIT_MAX_CONNECTIONS, "the public header has its own copy of the limit");
 
@@ -52,8 +53,9 @@ static int add_header(struct ht_tunnel *t, const char *line, struct ht_errmsg *e
 }
 
 /* Room for all of them at once: a buffer that grows would leave copies of secrets behind. */
+static const char bearer[] = "Authorization: Bearer ";
+
 static int set_headers(struct ht_tunnel *t, const struct ht_tunnel_options *o, struct ht_errmsg *err) {
-    static const char bearer[] = "Authorization: Bearer ";
     size_t room = 1 + (t->token ? sizeof bearer + strlen(t->token) + 2 : 0);
     if (o->n_headers > 0 && !o->headers)
         return ht_fail(err, HT_TUNNEL_EINVAL, "there are %zu headers and no list of them", o->n_headers);
@@ -114,6 +116,42 @@ int driver_options_set(struct ht_tunnel *t, const struct ht_tunnel_options *o, s
         rc = t->tls ? HT_TUNNEL_OK : HT_TUNNEL_ETLS;
     }
     return rc;
+}
+
+/* The first header is the token's; the others stay. False: out of memory, nothing has changed. */
+static bool replace_token(struct ht_tunnel *t, const char *token) {
+    struct ht_buf headers = {0};
+    size_t skip = sizeof bearer - 1 + strlen(t->token) + 2;
+    char *copy = ht_strndup(token, strlen(token));
+    if (!copy || !ht_buf_reserve(&headers, sizeof bearer + strlen(token) + 2 + ht_buf_size(&t->headers)) ||
+        ht_buf_printf(&headers, "%s%s\r\n", bearer, token) < 0 ||
+        ht_buf_append(&headers, (const char *)ht_buf_head(&t->headers) + skip, ht_buf_size(&t->headers) - skip) < 0) {
+        if (copy)
+            explicit_bzero(copy, strlen(copy));
+        ht_free(copy);
+        ht_buf_free(&headers);
+        return false;
+    }
+    explicit_bzero(t->token, strlen(t->token));
+    ht_free(t->token);
+    explicit_bzero(t->headers.data, t->headers.cap);
+    ht_buf_free(&t->headers);
+    t->token = copy;
+    t->headers = headers;
+    return true;
+}
+
+bool driver_token_again(struct ht_tunnel *t) {
+    char token[TOKEN_MAX + 1] = "";
+    if (!t->token || !t->calls.new_token)
+        return false;
+    bool changed = t->calls.new_token(t->user, token, sizeof token) > 0 && memchr(token, '\0', sizeof token) &&
+                   *token && strcmp(token, t->token) != 0 && http_is_field_value(ht_slice_str(token)) &&
+                   replace_token(t, token);
+    explicit_bzero(token, sizeof token);
+    if (changed)
+        driver_say(t, HT_SEVERITY_INFO, "the kit refused the token, and there is another one by now: trying that");
+    return changed;
 }
 
 void driver_options_free(struct ht_tunnel *t) {

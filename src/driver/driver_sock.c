@@ -2,7 +2,9 @@
 #include "driver/driver.h"
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "base/text.h"
+#include "log_gen.h"
 
 /* ---- the WebSocket ---- */
 
@@ -31,6 +33,8 @@ static void ws_closed(void *ctx, uint16_t code, struct ht_slice reason, bool loc
     struct driver_sock *s = ctx;
     char text[160];
     ht_text_clean(reason, text, sizeof text);
+    ht_log_with(HT_LOG_DEBUG, "driver", HT_LOG_FIELDS(log_connection(s->index), log_code(code), log_reason(text)),
+                "WebSocket closed by %s", local ? "us" : "the kit");
     ws_conn_destroy(&s->ws);
     s->ops->closed(s, code, text, local && !s->closing);
 }
@@ -74,6 +78,9 @@ static void connect_open(void *ctx, struct io_conn *conn, struct ht_slice protoc
         return;
     }
     s->version = wire_version_from(protocol);
+    ht_log_with(HT_LOG_DEBUG, "driver",
+                HT_LOG_FIELDS(log_target(t->url.host_field), log_connection(s->index), log_version_slice(protocol)),
+                t->tls ? "connected with TLS, upgraded" : "connected, upgraded");
     /* The upgrade sees to it that it was offered, but it may be missing. */
     if (s->version == WIRE_VERSION_UNKNOWN || (s->index > 0 && s->version != t->socks[0].version)) {
         io_conn_close(&conn);
@@ -96,6 +103,10 @@ static void connect_failed(void *ctx, int err, uint16_t status, uint64_t retry_a
                 : err == HT_ETLS           ? HT_TUNNEL_ETLS
                                            : HT_TUNNEL_ECONNECT;
     s->connect = NULL;
+    ht_log_with(
+        HT_LOG_DEBUG, "driver",
+        HT_LOG_FIELDS(log_target(s->t->url.host_field), log_connection(s->index), log_status(status), log_reason(text)),
+        "no connection");
     if (!is_over(s->t))
         s->ops->failed(s, error, status, retry_after_ms, text);
 }
@@ -115,6 +126,9 @@ int driver_sock_connect(struct driver_sock *s, const char *protocols, struct ht_
         .timeout_ms = t->connect_timeout_ms,
     };
     s->closing = false;
+    ht_log_with(HT_LOG_DEBUG, "driver",
+                HT_LOG_FIELDS(log_target(t->url.host_field), log_connection(s->index), log_attempt(t->attempts + 1)),
+                "connecting");
     s->connect = ws_connect_start(t->loop, &o, &connect_ops, s, err);
     return s->connect ? HT_OK : HT_ENOMEM;
 }

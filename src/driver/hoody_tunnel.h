@@ -268,6 +268,12 @@ struct ht_tunnel_callbacks {
     void (*retrying)(void *user, const struct ht_retry *r);
     /* A round trip to the kit and back was measured. */
     void (*latency)(void *user, uint64_t round_trip_us);
+    /*
+     * The kit refuses the token, as it does when it was replaced. Writes another one with its NUL to out[0..cap) and
+     * returns 1, or returns 0: there is none. With a token that was not shown before the tunnel goes on. `out` is wiped
+     * afterwards.
+     */
+    int (*new_token)(void *user, char *out, size_t cap);
 };
 
 /* ---- life ---- */

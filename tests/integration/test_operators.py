@@ -60,6 +60,32 @@ def _():
     assert "swordfish" not in kit.text()
 
 
+@case("a token that is replaced: the kit ends what the old one opened, the driver reads its file and comes back by itself")
+def _():
+    with Folder() as folder, http_service(hello) as web:
+        token = folder.join("token")
+
+        def write(text):
+            with open(token, "w", encoding="ascii") as f:
+                f.write(text + "\n")
+            os.chmod(token, 0o600)
+        write("sesame")
+        with Tunnel("--token-file", token) as t:
+            driver = t.expose(f"0={web.port}", "--token-file", token, "--log-level", "debug")
+            assert status(driver.port) == 200
+            write("tahini")
+            t.kit.process.send_signal(signal.SIGHUP)
+            t.kit.wait_line("the token has changed")
+            eventually(lambda: len(driver.events("connected")) == 2, "the driver is back", 30)
+            eventually(lambda: status(driver.port) == 200, "its port serves again", 30)
+            for said in ("connecting", "upgraded", "HELLO_OK"):
+                assert said in driver.text(), driver.text()
+            assert "tahini" not in driver.text() + t.kit.text()
+            driver.end(signal.SIGINT)
+            t.drivers.remove(driver)
+            t.kit.get = lambda path, old=t.kit: json.loads(old.request("GET", path, {"Authorization": "Bearer tahini"})[1])
+
+
 @case("signals that mean nothing to a kit or a driver do not end it")
 def _():
     with Tunnel() as t, http_service(hello) as web:
