@@ -1,6 +1,7 @@
 """The program under test as a kit or a driver, and a path to it that breaks."""
 
 import asyncio
+import ctypes
 import os
 import re
 import signal
@@ -9,6 +10,10 @@ from tests.chaos.play import Listener, Over, Sock, ended, pace, pieces
 
 MARKS = ("AddressSanitizer", "LeakSanitizer", "UndefinedBehavior", "runtime error:", "the sandbox refused")
 KEPT = 2000
+
+
+def _dies_with_us(prctl=ctypes.CDLL(None).prctl, pdeathsig=1):
+    prctl(pdeathsig, signal.SIGKILL)
 
 
 class Program:
@@ -21,8 +26,16 @@ class Program:
         self.changed = asyncio.Event()
 
     async def start(self):
-        self.process = await asyncio.create_subprocess_exec(*self.argv, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
-                                                            stderr=asyncio.subprocess.STDOUT, limit=1 << 20)
+        starting = asyncio.create_task(asyncio.create_subprocess_exec(
+            *self.argv, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+            limit=1 << 20, preexec_fn=_dies_with_us))
+        try:
+            self.process = await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            process = await starting
+            process.kill()
+            await process.wait()
+            raise
         self.reading = asyncio.create_task(self._read())
         return self
 
