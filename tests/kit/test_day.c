@@ -234,7 +234,11 @@ static void visitors(void) {
         DUE(raw_ended(&r), from, WIRE_LIMIT_HEAD_TIMEOUT);
         CU_ASSERT_EQUAL(strncmp(raw_text(&r), "HTTP/1.1 408 ", 13), 0);
         raw_close(&r);
-        /* An idle connection between two requests. */
+        /* An idle connection between two requests. A sign of life first: a request after silence brings a PING along,
+         * which answer_one() would not answer. */
+        peer_add_raw(&g.p, WIRE_PING, 0, "12345678", 8);
+        peer_flush(&g.p);
+        step(1);
         raw_connect(&r, web);
         raw_send(&r, "GET /hello?x=1 HTTP/1.1\r\nHost: app\r\n\r\n");
         guest_out(&g);
