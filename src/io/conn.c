@@ -15,6 +15,10 @@
 #define SHORT_WAY_US 200
 #define SHORT_WAY_RCVBUF (128 * 1024)
 
+/* When a peer is asked whether it is there, how often more, and how many times in vain. */
+#define KEEP_ALIVE_S 5
+#define KEEP_ALIVE_TRIES 6
+
 static void update_interest(struct io_conn *c) {
     int want = (c->reading || c->write_wants_read ? EV_READ : 0) | (c->writing || c->read_wants_write ? EV_WRITE : 0);
     int have = ev_is_active(&c->io) ? c->io.events & (EV_READ | EV_WRITE) : 0;
@@ -249,6 +253,13 @@ int io_conn_fd(struct io_conn *c) { return c->io.fd; }
 void io_conn_counts(struct io_conn *c, uint64_t *in, uint64_t *out) {
     *in = c->in;
     *out = c->out;
+}
+
+void io_conn_keep_alive(struct io_conn *c) {
+    setsockopt(c->io.fd, SOL_SOCKET, SO_KEEPALIVE, &(int){1}, sizeof(int));
+    setsockopt(c->io.fd, IPPROTO_TCP, TCP_KEEPIDLE, &(int){KEEP_ALIVE_S}, sizeof(int));
+    setsockopt(c->io.fd, IPPROTO_TCP, TCP_KEEPINTVL, &(int){KEEP_ALIVE_S}, sizeof(int));
+    setsockopt(c->io.fd, IPPROTO_TCP, TCP_KEEPCNT, &(int){KEEP_ALIVE_TRIES}, sizeof(int));
 }
 
 void io_conn_tune_tunnel(struct io_conn *c) {

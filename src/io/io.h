@@ -192,6 +192,8 @@ int io_conn_shutdown(struct io_conn *c);
 void io_conn_close(struct io_conn **c);
 /* Closes with RST, so that a cut never looks like a clean end. */
 void io_conn_abort(struct io_conn **c);
+/* TCP asks by itself from now on whether the peer is there, in seconds: io_conn_error() tells when it is not. */
+void io_conn_keep_alive(struct io_conn *c);
 /* From now on the end of the process is a cut too: for bytes whose only end is the connection's. A process that is
  * killed must not make half of them look whole. */
 void io_conn_reset_on_exit(struct io_conn *c);

@@ -215,6 +215,8 @@ bool mux_session_draining(const struct mux_session *s);
 /* True while the queue that the next stream's STREAM_OPEN would go into is long: openers should wait. After a true
  * room() says when it is short again. */
 bool mux_session_congested(struct mux_session *s);
+/* Three quarters of its streams or of the bytes that are held for it are taken, or openers wait. */
+bool mux_session_short(const struct mux_session *s);
 /* False: the peer is a published driver, which cannot take a body with this method (rule HTTP-15). */
 bool mux_session_takes_body(const struct mux_session *s, struct ht_slice method);
 

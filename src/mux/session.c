@@ -299,6 +299,11 @@ bool mux_session_draining(const struct mux_session *s) {
     return s->state == SESSION_DRAINING || s->state == SESSION_GOING;
 }
 
+bool mux_session_short(const struct mux_session *s) {
+    return s->room_wanted || (uint64_t)s->n_all * 4 >= (uint64_t)s->cfg.max_streams * 3 ||
+           s->recv.held >= s->recv.buffer - s->recv.buffer / 4;
+}
+
 bool mux_session_congested(struct mux_session *s) {
     const struct mux_link *l = session_next_link(s);
     bool yes = l && ht_buf_size(&l->queue) >= MUX_CONGESTED;

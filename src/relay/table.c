@@ -120,6 +120,13 @@ bool relay_permit(struct relay_table *t) {
     return io_fds_take(t->cfg.fds) || (io_linger_shed(t->cfg.loop, t->cfg.fds) && io_fds_take(t->cfg.fds));
 }
 
+bool relay_is_short(const struct relay_binding *b) {
+    const struct io_fds *fds = b->t->cfg.fds;
+    const struct mux_session *mux = b->owner->mux;
+    /* Three quarters are taken; those that linger give way. */
+    return (uint64_t)(fds->used - fds->lingering) * 4 >= (uint64_t)fds->total * 3 || (mux && mux_session_short(mux));
+}
+
 void relay_visitor_added(struct relay_binding *b, struct ht_list *node) {
     ht_list_push_back(&b->visitors, node);
     b->n_visitors++;

@@ -28,6 +28,8 @@
 #define RELAY_REFUSED_LINGER_MS 500
 /* How often it is looked whether a visitor that has closed its side is still there. */
 #define RELAY_HALF_CLOSED_MS 500
+/* How often it is looked whether a slow body is in the way of others by now. */
+#define RELAY_SHORT_MS 1000
 #define RELAY_SOURCE_BUCKETS 256 /* a power of two */
 #define RELAY_OWNER_BURST 3000   /* streams that visitors of an owner may open and leave in a burst */
 
@@ -88,6 +90,9 @@ int relay_public_url(const char *pattern, uint16_t port, char *out, size_t cap) 
 struct mux_session *relay_binding_mux(const struct relay_binding *b);
 /* Takes a descriptor permit; one that only lingers gives way. */
 bool relay_permit(struct relay_table *t) HT_MUST_USE;
+/* Nearly nothing is left of what all visitors of the binding share: descriptors, or streams or memory of its session.
+ */
+bool relay_is_short(const struct relay_binding *b);
 /* A visitor came or went: counts and permits. */
 void relay_visitor_added(struct relay_binding *b, struct ht_list *node);
 void relay_visitor_removed(struct relay_binding *b, struct ht_list *node);
@@ -199,12 +204,11 @@ struct visitor_http {
     struct http_chunked chunked;
     uint64_t body_left;
     uint64_t progress_ms; /* when its body moved last */
-    uint64_t body_due_ms; /* by then more of it has to come: moves on with every byte */
+    uint64_t body_due_ms; /* by then more of it has to come: moves on with every byte, and where nothing is short */
     uint64_t blocked_ms;  /* since when the stream takes no more; that time is not the visitor's */
     bool upgrade, head_request, http10;
     bool keep;        /* the connection may serve another request */
     bool half_closed; /* it has sent all it will ever send, and may or may not be there for its answer */
-    bool probed;
     uint64_t look_ms; /* when that is looked into */
 
     /* the answer */

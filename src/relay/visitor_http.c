@@ -225,7 +225,7 @@ static void begin_request(struct visitor_http *v) {
     v->answer = ANSWER_AWAITED;
     v->body = HTTP_BODY_NONE;
     v->upgrade = v->head_request = v->http10 = v->keep = false;
-    v->half_closed = v->probed = v->stalled = false;
+    v->half_closed = v->stalled = false;
     v->committed = v->stream_ended = v->chunk_open = false;
     v->status = 0;
     v->chunk_bytes = 0;
@@ -363,6 +363,10 @@ void visitor_watch_clocks(struct visitor_http *v) {
     visitor_deadline(v, due == UINT64_MAX ? 0 : due > now ? due - now : 1);
 }
 
+static bool is_slow(const struct visitor_http *v, uint64_t now) {
+    return v->request == REQUEST_COMES && v->b->t->cfg.min_body_rate && v->body_due_ms <= now;
+}
+
 static void answer_late(struct visitor_http *v) {
     const struct visitor_answer *a = HT_MUTANT(HTTP_9) ? &answer_bad_gateway : &answer_response_timeout;
     /* Whose fault it is: a body that should have come, or the head that should have. */
@@ -375,33 +379,23 @@ static void answer_late(struct visitor_http *v) {
 
 /*
  * Has it closed its side, or closed altogether? TCP says the same of both, until something is sent: that is answered
- * with RST by somebody who is not there any more. Before the head an interim 102 does it, which every HTTP/1.1 client
- * has to skip (RFC 9110 15.2); it is sent only when the answer takes its time. Else quiet has to have an end.
+ * with RST by somebody who is not there any more. Nothing of ours is sent: clients take an interim head that they did
+ * not ask for, a 102, for the answer. What TCP asks by itself has to do, and in the end the response timeout.
  */
 static void look_at_half_closed(struct visitor_http *v, uint64_t now) {
-    static const char processing[] = "HTTP/1.1 102 Processing\r\n\r\n";
     const struct relay_kit_config *cfg = &v->b->t->cfg;
     int err = io_conn_error(v->conn);
     if (err) {
         visitor_lost(v, true, ht_err_text(err)); /* rule HTTP-9 */
         return;
     }
-    bool can_probe = v->answer == ANSWER_AWAITED && !v->http10;
     /* As long as any visitor waits for a head; --half-close-timeout is about pulled connections. */
-    if (!can_probe && !v->stalled && now - ht_max(v->sent_ms, v->progress_ms) >= cfg->response_timeout_ms) {
+    if (v->answer == ANSWER_BEGUN && !v->stalled &&
+        now - ht_max(v->sent_ms, v->progress_ms) >= cfg->response_timeout_ms) {
         visitor_lost(v, true, "half-closed and quiet");
         return;
     }
     v->look_ms = now + ht_min(cfg->half_close_timeout_ms, RELAY_HALF_CLOSED_MS);
-    if (can_probe && !v->probed) {
-        v->probed = true;
-        if (relay_out_copy(&v->out, processing, sizeof processing - 1)) {
-            visitor_lost(v, true, ht_err_text(HT_ENOMEM));
-            return;
-        }
-        if (!visitor_flush(v))
-            return;
-    }
     visitor_watch_clocks(v);
 }
 
@@ -412,11 +406,14 @@ void visitor_half_closed(struct visitor_http *v) {
     v->keep = false;
     v->sent_ms = now;
     v->look_ms = now + ht_min(cfg->half_close_timeout_ms, RELAY_HALF_CLOSED_MS);
+    io_conn_keep_alive(v->conn);
     visitor_update_reading(v);
     visitor_watch_clocks(v);
 }
 
 static void active_timeout(struct visitor_http *v, uint64_t now) {
+    if (v->answer == ANSWER_AWAITED && is_slow(v, now) && !relay_is_short(v->b))
+        v->body_due_ms = now + ht_min(v->b->t->cfg.body_grace_ms, RELAY_SHORT_MS);
     if (next_clock(v) > now)
         visitor_watch_clocks(v);
     else if (v->half_closed && v->answer != ANSWER_WHOLE && v->look_ms <= now)
@@ -440,7 +437,8 @@ static void timer_fired(struct io_timer *timer) {
     v->deadline_ms = UINT64_MAX;
     switch (v->state) {
     case VISITOR_HEAD:
-        if ((v->fresh || ht_buf_size(&v->in)) && !HT_MUTANT(HTTP_11_B))
+        /* Who has said nothing gets no answer: it would be taken for the one to what is asked next. */
+        if (ht_buf_size(&v->in) && !HT_MUTANT(HTTP_11_B))
             (void)visitor_answer(v, &answer_head_timeout, false);
         else
             visitor_lost(v, false, "idle");

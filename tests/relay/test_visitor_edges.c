@@ -109,6 +109,20 @@ static void test_connection_cannot_strip(void) {
 
 /* ---- one side closed ---- */
 
+/* Whether the kit's end of a visitor's connection has TCP ask for the peer. */
+static bool is_asked_for(const struct visitor *v) {
+    for (int fd = 3; fd < 1024; fd++) {
+        struct io_addr a = {.len = sizeof a.ss};
+        char text[IO_ADDR_TEXT];
+        int on = 0;
+        if (fd == v->fd || getpeername(fd, (struct sockaddr *)&a.ss, &a.len) != 0)
+            continue;
+        if (strcmp(io_addr_text(&a, text), v->addr) == 0)
+            return getsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, &(socklen_t){sizeof on}) == 0 && on;
+    }
+    return false;
+}
+
 /* Off: visitor_half_closed() calls visitor_lost(). */
 static void test_half_closed(void) {
     begin();
@@ -138,8 +152,8 @@ static void test_half_closed(void) {
     end();
 }
 
-/* A slow answer: whether anybody still listens is found out with an interim head. Off: look_at_half_closed() does not
- * send it, and the stream of the one that left stays. */
+/* A slow answer: nothing comes before it, and one that is cut is noticed. Off: look_at_half_closed() sends an interim
+ * head; or does not look, and the stream of the one that left stays. */
 static void test_half_closed_slow_answer(void) {
     begin();
     struct visitor v = vis_connect(port), gone = vis_connect(port);
@@ -148,9 +162,16 @@ static void test_half_closed_slow_answer(void) {
     vis_send(&gone, GET);
     opened(2);
     shutdown(v.fd, SHUT_WR);
-    vis_close(&gone);
-    vis_expect(&v, "HTTP/1.1 102 Processing\r\n\r\n");
+    shutdown(gone.fd, SHUT_WR);
+    settle();
+    for (int i = 0; i < 3; i++) {
+        ht_clock_skip(60000000);
+        settle();
+    }
+    CU_ASSERT(is_asked_for(&gone));
+    leave_soon(&gone);
     UNTIL(d.streams[1].reset == WIRE_CODE_CANCEL);
+    CU_ASSERT_EQUAL(vis_got(&v), 0);
     answer_x(1);
     vis_expect(&v, OK_X_CLOSE);
     vis_expect_end(&v, false);
@@ -240,6 +261,7 @@ static void test_slow_head(void) {
 static void test_slow_body(void) {
     static char block[5000];
     begin_impatient();
+    rig.fds.total = rig.fds.used + 2; /* with two visitors all are taken */
     struct visitor fast = vis_connect(port), v = vis_connect(port);
     /* 5,000 bytes pay for ten seconds. */
     vis_send(&fast, POST "Content-Length: 5001\r\n\r\n");
@@ -256,10 +278,88 @@ static void test_slow_body(void) {
     vis_expect_end(&v, false);
     vis_close(&v);
     CU_ASSERT_EQUAL(d.streams[0].reset, -1);
+    rig.fds.total = 200;
     vis_send(&fast, "x");
     answer_x_to_all(1);
     vis_expect(&fast, OK_X);
     leave(&fast);
+    end();
+}
+
+static void few_turns(void) {
+    for (int i = 0; i < 5; i++)
+        one_turn();
+}
+
+/* `(echo; sleep 22; echo) | curl -T -`: nobody else waits. Off: the rate counts although nothing is short. */
+static void test_pausing_upload(void) {
+    begin();
+    struct visitor v = vis_connect(port);
+    vis_send(&v, POST "Transfer-Encoding: chunked\r\n\r\n1\r\n\n\r\n");
+    UNTIL(ht_buf_size(&opened(1)->body) == 1);
+    for (int i = 0; i < 30; i++) {
+        ht_clock_skip(2000000);
+        few_turns();
+    }
+    CU_ASSERT_EQUAL(vis_got(&v), 0);
+    vis_send(&v, "1\r\n\n\r\n0\r\n\r\n");
+    UNTIL(d.streams[0].eofs == 1);
+    answer_x(1);
+    vis_expect(&v, OK_X);
+    /* When it gets short, one that was spared is not. */
+    struct visitor other = vis_connect(port);
+    vis_send(&other, POST "Transfer-Encoding: chunked\r\n\r\n1\r\n\n\r\n");
+    UNTIL(ht_buf_size(&opened(2)->body) == 1);
+    for (int i = 0; i < 15; i++) {
+        ht_clock_skip(2000000);
+        few_turns();
+    }
+    CU_ASSERT_EQUAL(vis_got(&other), 0);
+    rig.fds.total = rig.fds.used;
+    ht_clock_skip(2000000);
+    vis_expect(&other, ANSWER("408 Request Timeout", CLOSE, "20", "request body timeout"));
+    UNTIL(d.streams[1].reset == WIRE_CODE_CANCEL);
+    rig.fds.total = 200;
+    vis_close(&other);
+    leave(&v);
+    end();
+}
+
+/* Streams of the session are short as descriptors are. Off: mux_session_short() does not count them. */
+static void test_slow_body_and_few_streams(void) {
+    begin_impatient();
+    struct visitor v = vis_connect(port);
+    struct visitor others[RIG_STREAMS];
+    unsigned n = 0;
+    vis_send(&v, POST "Content-Length: 5\r\n\r\na");
+    opened(1);
+    ht_clock_skip(2000000);
+    settle();
+    CU_ASSERT_EQUAL(vis_got(&v), 0);
+    rig.fds.total = 2000;
+    while (mux_session_streams(d.s) * 4 < d.cfg.max_streams * 3) {
+        others[n] = vis_connect(port);
+        vis_send(&others[n++], GET);
+        opened(n + 1);
+    }
+    ht_clock_skip(2000000);
+    vis_expect(&v, ANSWER("408 Request Timeout", CLOSE, "20", "request body timeout"));
+    while (n > 0)
+        leave_soon(&others[--n]);
+    leave(&v);
+    end();
+}
+
+/* Nothing came: nothing is said. Off: `fresh` is enough for a 408 in timer_fired(). */
+static void test_silent(void) {
+    begin_impatient();
+    struct visitor v = vis_connect(port);
+    settle();
+    CU_ASSERT_EQUAL(relay_count_visitors(rig.table), 1);
+    ht_clock_skip(200000);
+    vis_expect_end(&v, false);
+    CU_ASSERT_EQUAL(vis_got(&v), 0);
+    leave(&v);
     end();
 }
 
@@ -678,6 +778,9 @@ int main(void) {
         {"half-closed and quiet", test_half_closed_and_quiet},
         {"a slow head", test_slow_head},
         {"a slow body", test_slow_body},
+        {"a slow body and few streams", test_slow_body_and_few_streams},
+        {"an upload that pauses", test_pausing_upload},
+        {"nothing comes", test_silent},
         {"a body held up by the driver", test_body_held_up_by_the_driver},
         {"a reader that stopped", test_stalled_reader},
         {"interim heads without end", test_interim_heads_without_end},
