@@ -327,6 +327,7 @@ void kit_destroy(struct kit **kp) {
     *kp = NULL;
     k->drained = NULL;
     io_timer_stop(&k->drain_timer);
+    io_wake_stop(&k->sleep);
     io_listener_close(&k->listener);
     base_clients_close(k, BASE_CLOSE_ALL);
     drop_all_socks(k);
