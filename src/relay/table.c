@@ -94,6 +94,8 @@ void relay_table_destroy(struct relay_table **tp) {
     relay_stray_drop_all(t);
     relay_owner_forget(t, NULL);
     io_timer_stop(&t->wait_timer);
+    while (io_linger_shed(t->cfg.loop, t->cfg.fds) || io_linger_shed(t->cfg.loop, &t->refused))
+        ; /* their permits end with us */
     ht_pool_drain(&t->http_visitors);
     ht_pool_drain(&t->tcp_visitors);
     ht_pool_drain(&t->partial_heads);
