@@ -13,7 +13,7 @@ from tests.chaos.programs import BrokenPath, Program, real_driver
 from tests.chaos.services import Services
 
 GRACE = 1.5
-LEFT = 30.0  # seconds until nothing is left
+LEFT = 45.0  # seconds until nothing is left
 
 
 def options(rng):

@@ -80,7 +80,7 @@ class Program:
             except ProcessLookupError:
                 pass
 
-    async def end(self, number=signal.SIGTERM, most=30.0):
+    async def end(self, number=signal.SIGTERM, most=45.0):
         """Its exit status; a program that does not end is a find."""
         self.tell(number)
         try:
