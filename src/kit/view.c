@@ -107,7 +107,8 @@ static const char *not_ready(void *ctx) {
     const struct kit *k = ctx;
     if (k->draining)
         return "draining";
-    return io_fds_available(&k->fds) == 0 ? "no file descriptors left" : NULL;
+    /* Connections that linger give way. */
+    return io_fds_available(&k->fds) + k->fds.lingering == 0 ? "no file descriptors left" : NULL;
 }
 
 static int count_fds(void *ctx) {

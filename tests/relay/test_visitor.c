@@ -740,6 +740,55 @@ static void test_fd_cap(void) {
     end();
 }
 
+/* However many are refused, few of them stay, and all are told why. Off: more may linger in io_conn_linger(). */
+static void test_many_refused(void) {
+    enum { MANY = 60 };
+    begin();
+    rig.fds.total = rig.fds.used + 1;
+    struct visitor v = vis_connect(port), w[MANY];
+    UNTIL(relay_count_visitors(rig.table) == 1);
+    int before = io_count_fds();
+    for (unsigned i = 0; i < MANY; i++) {
+        w[i] = vis_connect(port);
+        UNTIL(vis_got(&w[i]) > 0 || vis_over(&w[i]));
+        vis_expect(&w[i],
+                   ANSWER("503 Service Unavailable", "retry-after: 1\r\n" CLOSE, "24", "no file descriptors left"));
+        CU_ASSERT(io_count_fds() - before - (int)(i + 1) <= RELAY_REFUSED);
+        CU_ASSERT_EQUAL(rig.fds.used, rig.fds.total);
+    }
+    ht_clock_skip(1000000);
+    UNTIL(io_count_fds() == before + MANY);
+    for (unsigned i = 0; i < MANY; i++)
+        vis_close(&w[i]);
+    leave(&v);
+    end();
+}
+
+/* One that lingers behind its answer holds a permit, and gives it up for the next visitor. Off: relay_permit() takes
+ * only what is free; or linger without a permit. */
+static void test_who_lingers_gives_way(void) {
+    begin();
+    struct visitor v = vis_connect(port);
+    vis_send(&v, POST "Content-Length: 10\r\n\r\nabc");
+    struct played_stream *st = opened(1);
+    drv_head(&d, st->id, 413, "content-length: 0");
+    drv_eof(&d, st->id);
+    drv_send(&d);
+    vis_expect(&v, "HTTP/1.1 413 Content Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+    UNTIL(relay_count_visitors(rig.table) == 0);
+    CU_ASSERT_EQUAL(rig.fds.used, 2);
+    CU_ASSERT_EQUAL(rig.fds.lingering, 1);
+    rig.fds.total = 2;
+    struct visitor w = vis_connect(port);
+    vis_send(&w, GET);
+    opened(2);
+    CU_ASSERT_EQUAL(rig.fds.used, 2);
+    CU_ASSERT_EQUAL(rig.fds.lingering, 0);
+    vis_close(&v);
+    leave(&w);
+    end();
+}
+
 static void test_head_too_large_for_a_frame(void) {
     begin();
     struct visitor v = vis_connect(port);
@@ -854,6 +903,8 @@ int main(void) {
         {"a session that has just resumed", test_just_resumed},
         {"the stream cap", test_stream_cap},
         {"no descriptor", test_fd_cap},
+        {"many are refused", test_many_refused},
+        {"who lingers gives way", test_who_lingers_gives_way},
         {"a head that fits no frame", test_head_too_large_for_a_frame},
         {"draining", test_draining},
         {"an idle visitor holds nothing", test_idle_holds_nothing},
