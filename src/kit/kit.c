@@ -35,7 +35,6 @@ static void drain_over(struct kit *k) {
         return;
     k->drained = NULL;
     io_timer_stop(&k->drain_timer);
-    io_wake_stop(&k->sleep);
     done(k->drained_ctx);
 }
 

@@ -93,6 +93,9 @@ void relay_table_destroy(struct relay_table **tp) {
         binding_destroy(HT_LIST_ENTRY(t->bindings.next, struct relay_binding, all), "the kit shuts down");
     relay_stray_drop_all(t);
     relay_owner_forget(t, NULL);
+    /* Those that linger hold permits of a budget that may go with us. */
+    while (io_linger_shed(t->cfg.loop, t->cfg.fds) || io_linger_shed(t->cfg.loop, &t->refused))
+        ;
     io_timer_stop(&t->wait_timer);
     while (io_linger_shed(t->cfg.loop, t->cfg.fds) || io_linger_shed(t->cfg.loop, &t->refused))
         ; /* their permits end with us */
