@@ -12,12 +12,14 @@ TAP on standard output; --html, --json, --junit write reports. Exit status: 0 al
 
 import argparse
 import asyncio
+import atexit
 import concurrent.futures
 import json
 import multiprocessing
 import os
 import random
 import sys
+import tempfile
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -158,6 +160,10 @@ def main():
     paths = args.adapter or [p for p in (os.path.join(ADAPTERS, n) for n in DEFAULT) if os.path.exists(p)]
     paths = [p if os.path.exists(p) else os.path.join(ADAPTERS, f"{p}.yaml") for p in paths]
     values = dict(v.split("=", 1) for v in args.set)
+    # What a driver keeps for its user goes with the run.
+    state = tempfile.TemporaryDirectory(prefix="conformance-state-")  # pylint: disable=consider-using-with
+    atexit.register(state.cleanup)
+    os.environ["XDG_STATE_HOME"] = state.name
     if os.environ.get("HT_BIN"):
         values.setdefault("bin", os.environ["HT_BIN"])
     adapters = [Adapter(p, values) for p in paths]

@@ -86,6 +86,9 @@ static int metrics(void *ctx, const struct admin_request *req, struct admin_resp
 struct lists {
     struct admin_snapshot snap;
     void *of_sessions, *of_bindings;
+    struct admin_when {
+        char text[32];
+    } * until, *since; /* of each session, and of each binding */
 };
 
 static int lists_take(struct admin *a, struct lists *l, size_t session_item, size_t binding_item) {
@@ -96,13 +99,29 @@ static int lists_take(struct admin *a, struct lists *l, size_t session_item, siz
     /* One more than needed: an empty list is no failed allocation. */
     l->of_sessions = ht_calloc(l->snap.n_sessions + 1, session_item);
     l->of_bindings = ht_calloc(l->snap.n_bindings + 1, binding_item);
-    return l->of_sessions && l->of_bindings ? 0 : HT_ENOMEM;
+    l->until = ht_calloc(l->snap.n_sessions + 1, sizeof *l->until);
+    l->since = ht_calloc(l->snap.n_bindings + 1, sizeof *l->since);
+    return l->of_sessions && l->of_bindings && l->until && l->since ? 0 : HT_ENOMEM;
+}
+
+/* When the session number `i` goes, as a text; nothing for one that is not parked. */
+static struct ht_slice until_of(const struct lists *l, size_t i) {
+    if (!l->snap.sessions[i].parked)
+        return ht_slice_of(NULL, 0);
+    admin_time_text(l->snap.sessions[i].parked_until, l->until[i].text);
+    return ht_slice_str(l->until[i].text);
+}
+
+static struct ht_slice label_of(const struct admin_snap_binding *b) {
+    return b->label && b->label[0] ? ht_slice_str(b->label) : ht_slice_of(NULL, 0);
 }
 
 static void lists_free(struct lists *l) {
     admin_snapshot_free(&l->snap);
     ht_free(l->of_sessions);
     ht_free(l->of_bindings);
+    ht_free(l->until);
+    ht_free(l->since);
 }
 
 /* Gathers a session's bindings of one mode behind `out`; returns how many. */
@@ -125,6 +144,7 @@ static int reply_tunnels(struct lists *l, struct admin_response *res) {
         .sessions = tunnels,
         .n_sessions = snap->n_live,
         .orphaned_sessions = snap->n_sessions - snap->n_live,
+        .total_bindings = snap->n_bindings,
         .fd_permits_available = snap->fd_permits,
     };
     for (size_t i = 0; i < snap->n_live; i++) {
@@ -142,7 +162,6 @@ static int reply_tunnels(struct lists *l, struct admin_response *res) {
         t->n_pull_bindings = ports_of(snap, s, ADMIN_MODE_PULL, ports);
         ports += t->n_pull_bindings;
         v.total_streams += s->streams;
-        v.total_bindings += s->n_bindings;
     }
     return admin_reply_list_tunnels_200(res, &v);
 }
@@ -161,13 +180,13 @@ static int reply_sessions(struct lists *l, struct admin_response *res) {
     const struct admin_snapshot *snap = &l->snap;
     struct admin_session *sessions = l->of_sessions;
     struct admin_session_binding *bindings = l->of_bindings;
-    struct admin_sessions v = {.sessions = sessions, .n_sessions = snap->n_live, .total = snap->n_live};
+    struct admin_sessions v = {.sessions = sessions, .n_sessions = snap->n_sessions, .total = snap->n_sessions};
     for (size_t i = 0; i < snap->n_bindings; i++) {
         const struct admin_snap_binding *b = &snap->bindings[i];
         bindings[i] = (struct admin_session_binding){
-            .bind_id = b->bind_id, .container_port = b->port, .kind = b->kind, .mode = b->mode};
+            .bind_id = b->bind_id, .container_port = b->port, .kind = b->kind, .mode = b->mode, .label = label_of(b)};
     }
-    for (size_t i = 0; i < snap->n_live; i++) {
+    for (size_t i = 0; i < snap->n_sessions; i++) {
         const struct admin_snap_session *s = &snap->sessions[i];
         sessions[i] = (struct admin_session){
             .session_id = ht_slice_str(s->id),
@@ -176,6 +195,9 @@ static int reply_sessions(struct lists *l, struct admin_response *res) {
             .connections_granted = s->granted,
             .active_streams = s->streams,
             .max_streams = snap->max_streams,
+            .has_parked = true,
+            .parked = s->parked,
+            .parked_until = until_of(l, i),
             .bindings = bindings + s->first_binding,
             .n_bindings = s->n_bindings,
         };
@@ -193,7 +215,6 @@ static int list_sessions(void *ctx, const struct admin_request *req, struct admi
     return rc;
 }
 
-/* Parked sessions are in this one: it tells who holds a port. */
 static int reply_bindings(struct lists *l, struct admin_response *res) {
     const struct admin_snapshot *snap = &l->snap;
     struct admin_binding *bindings = l->of_bindings;
@@ -202,14 +223,21 @@ static int reply_bindings(struct lists *l, struct admin_response *res) {
         const struct admin_snap_session *s = &snap->sessions[i];
         for (size_t j = 0; j < s->n_bindings; j++) {
             const struct admin_snap_binding *b = &snap->bindings[s->first_binding + j];
-            bindings[n++] = (struct admin_binding){
+            admin_time_text(b->since, l->since[n].text);
+            bindings[n] = (struct admin_binding){
                 .session_id = ht_slice_str(s->id),
                 .bind_id = b->bind_id,
                 .port = b->port,
                 .kind = b->kind,
                 .mode = b->mode,
                 .bind_addr = b->mode == ADMIN_MODE_PULL ? ht_slice_str(b->bind_addr) : ht_slice_of(NULL, 0),
+                .label = label_of(b),
+                .since = ht_slice_str(l->since[n].text),
+                .has_parked = true,
+                .parked = s->parked,
+                .parked_until = until_of(l, i),
             };
+            n++;
         }
     }
     struct admin_bindings v = {.bindings = bindings, .n_bindings = n, .total = n};

@@ -19,12 +19,15 @@ struct admin_snap_binding {
     enum admin_kind kind;
     enum admin_mode mode;
     char bind_addr[ADMIN_ADDR_TEXT];
+    const char *label; /* the source's, like a session's texts; "": none */
+    int64_t since;     /* Unix seconds */
 };
 
 /* A session in a snapshot. The texts are the source's and stay good until the snapshot is freed. */
 struct admin_snap_session {
     const char *id, *peer;
-    bool parked, v2; /* v2: it may have several sockets */
+    bool parked, v2;      /* v2: it may have several sockets */
+    int64_t parked_until; /* Unix seconds */
     enum admin_protocol protocol;
     unsigned granted, streams;
     size_t first_binding, n_bindings; /* in the snapshot's bindings */

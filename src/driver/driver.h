@@ -8,6 +8,7 @@
  *   driver_shards.c the secondary sockets of a v2 session
  *   driver_retry.c what comes after a lost link: the wait, and the next attempt
  *   driver_thread.c a thread of its own, and calls from others
+ *   identity.c     the id that survives the process
  *   driver_bind.c  bindings, and which of them a stream belongs to
  *   url.c          URLs and targets as people write them
  *
@@ -20,6 +21,7 @@
 #include "base/buf.h"
 #include "base/list.h"
 #include "driver/hoody_tunnel.h"
+#include "driver/identity.h"
 #include "driver/url.h"
 #include "io/io.h"
 #include "mux/mux.h"
@@ -60,6 +62,7 @@ struct driver_binding {
     uint16_t asked_port, port; /* port: the real one, 0 before it was ever bound */
     uint32_t bind_id;
     bool takeover, drop;     /* drop: to be given back as soon as the kit can be told */
+    bool told_lost;          /* somebody else has the port it had, and that was said */
     char *label, *pull_host; /* NULL: none */
     struct io_timer timeout;
 };
@@ -110,7 +113,9 @@ struct ht_tunnel {
     enum driver_state state;
     struct driver_url url;
     char *token;
-    struct ht_buf headers; /* of the upgrade, each line ending in CRLF, then a NUL; holds secrets */
+    char client[IDENTITY_MAX_LEN + 1]; /* HELLO.client.id; "": none. A secret */
+    bool client_known;                 /* it was given or looked for */
+    struct ht_buf headers;             /* of the upgrade, each line ending in CRLF, then a NUL; holds secrets */
     uint32_t connect_timeout_ms, pool_size, pool_idle_ms, retry_for_ms, retry_min_ms, ping_after_ms, pong_timeout_ms,
         suspect_after_ms, measure_every_ms;
     unsigned connections; /* asked for */
@@ -196,6 +201,8 @@ int driver_options_set(struct ht_tunnel *t, const struct ht_tunnel_options *o, s
 bool driver_token_again(struct ht_tunnel *t);
 /* Wipes the secrets and frees everything. */
 void driver_options_free(struct ht_tunnel *t);
+/* Looks for the id that is kept, when none was given; says so when there is none. */
+void driver_options_client(struct ht_tunnel *t);
 
 /* ---- driver_thread.c ---- */
 

@@ -192,7 +192,7 @@ static const struct mux_session_ops session_ops = {
 /* What this driver names in HELLO. */
 static unsigned our_caps(const struct driver_sock *s) {
     unsigned caps = MUX_CAPS & wire_caps_in(s->version);
-    return caps & ~(unsigned)WIRE_CAP_CLIENT;
+    return s->t->client[0] ? caps : caps & ~(unsigned)WIRE_CAP_CLIENT;
 }
 
 /* Rule EXT-1: a kit that accepts what was not named gets nothing of it. */
@@ -309,6 +309,10 @@ static int say_hello(struct driver_sock *s) {
                                .n_capabilities = wire_caps_names(our_caps(s), capabilities),
                                .has_max_connections = wire_frame_in(s->version, WIRE_JOIN),
                                .max_connections = t->connections};
+    if (t->client[0]) {
+        hello.has_client = true;
+        hello.client.id = ht_slice_str(t->client);
+    }
     if (t->token) {
         /* On the upgrade too: an edge in front of the kit may take the header for itself. */
         hello.has_auth = true;
@@ -400,6 +404,7 @@ static const struct driver_sock_ops primary_ops = {
 
 int driver_link_start(struct ht_tunnel *t) {
     struct ht_errmsg err;
+    driver_options_client(t);
     t->session_over = t->goaway = t->final = t->refused = t->end_known = false;
     t->goaway_code = t->close_code = 0;
     t->goaway_text[0] = '\0';

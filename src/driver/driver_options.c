@@ -86,6 +86,35 @@ static int set_token(struct ht_tunnel *t, const char *token, struct ht_errmsg *e
     return t->token ? HT_TUNNEL_OK : ht_fail(err, HT_TUNNEL_ENOMEM, "out of memory");
 }
 
+static int set_client(struct ht_tunnel *t, const char *id, struct ht_errmsg *err) {
+    t->client_known = id != NULL;
+    if (!id || !*id)
+        return HT_TUNNEL_OK;
+    size_t n = strlen(id);
+    if (!identity_is_good(ht_slice_of(id, n)))
+        return ht_fail(err, HT_TUNNEL_EINVAL, "client_id has %d to %d visible ASCII characters", IDENTITY_MIN_LEN,
+                       IDENTITY_MAX_LEN);
+    memcpy(t->client, id, n + 1);
+    return HT_TUNNEL_OK;
+}
+
+void driver_options_client(struct ht_tunnel *t) {
+    struct ht_errmsg err;
+    char id[IDENTITY_LEN + 1];
+    if (t->client_known)
+        return;
+    t->client_known = true;
+    if (identity_load(id, &err) < 0)
+        driver_say(
+            t, HT_SEVERITY_WARNING,
+            "no identity is kept, so that after a crash the ports come back only when the kit has given them up: "
+            "%s",
+            err.text);
+    else
+        memcpy(t->client, id, sizeof id);
+    explicit_bzero(id, sizeof id);
+}
+
 int driver_options_set(struct ht_tunnel *t, const struct ht_tunnel_options *o, struct ht_errmsg *err) {
     if (!o->url)
         return ht_fail(err, HT_TUNNEL_EINVAL, "the kit's URL is missing");
@@ -108,7 +137,9 @@ int driver_options_set(struct ht_tunnel *t, const struct ht_tunnel_options *o, s
     t->measure_every_ms = o->measure_every_ms;
     t->max_streams = o->max_streams ? o->max_streams : WIRE_LIMIT_MAX_STREAMS;
     t->max_window = o->max_window ? o->max_window : WIRE_LIMIT_SESSION_BUFFER;
-    int rc = set_token(t, o->token, err);
+    int rc = set_client(t, o->client_id, err);
+    if (rc == HT_TUNNEL_OK)
+        rc = set_token(t, o->token, err);
     if (rc == HT_TUNNEL_OK)
         rc = set_headers(t, o, err);
     if (rc == HT_TUNNEL_OK && t->url.tls) {
@@ -156,6 +187,7 @@ bool driver_token_again(struct ht_tunnel *t) {
 
 void driver_options_free(struct ht_tunnel *t) {
     io_tls_destroy(&t->tls);
+    explicit_bzero(t->client, sizeof t->client);
     if (t->token) {
         explicit_bzero(t->token, strlen(t->token));
         ht_free(t->token);

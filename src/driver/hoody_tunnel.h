@@ -156,6 +156,13 @@ struct ht_tunnel_options {
     uint32_t max_streams, max_window;
     /* The times of ping_after_ms and pong_timeout_ms while requests or connections are under way; default 15,000. */
     uint32_t suspect_after_ms;
+    /*
+     * Who this driver is beyond its process, so that the next one gets the ports of one that died: 22 to 128 visible
+     * ASCII characters that nobody can guess. A secret like the token, and handled so. NULL: the one that is kept for
+     * this machine and user in $XDG_STATE_HOME/hoody-tunnel (default ~/.local/state), made when there is none; without
+     * a place for it there is a warning, and no id. "": none.
+     */
+    const char *client_id;
 };
 
 #define HT_NO_POOL UINT32_MAX

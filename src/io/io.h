@@ -236,6 +236,9 @@ struct io_listener_ops {
     void (*accept_failed)(void *ctx, int err);
 };
 
+/* The ports that the kernel gives to outgoing connections, for both families; 0 and 0: it does not say. */
+void io_outgoing_ports(uint16_t *first, uint16_t *last);
+
 /*
  * SO_REUSEADDR, never SO_REUSEPORT (hardening case 25); IPV6_V6ONLY. Errors: HT_EINUSE, HT_EACCESS, HT_EADDR, HT_EFDS,
  * HT_EIO with *err filled. At most 64 accepts a turn. With no descriptor left it uses a reserve one to take a visitor

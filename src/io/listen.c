@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <stdio.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -189,4 +190,14 @@ void io_listener_close(struct io_listener **lp) {
     l->loop->n_fds--;
     close_reserve(l);
     ht_free(l);
+}
+
+void io_outgoing_ports(uint16_t *first, uint16_t *last) {
+    unsigned a = 0, b = 0;
+    FILE *f = fopen("/proc/sys/net/ipv4/ip_local_port_range", "re");
+    bool known = f && fscanf(f, "%u %u", &a, &b) == 2 && a <= b && b <= UINT16_MAX;
+    if (f)
+        fclose(f);
+    *first = known ? (uint16_t)a : 0;
+    *last = known ? (uint16_t)b : 0;
 }

@@ -31,6 +31,7 @@
 #define KIT_BOUND_ANSWER (128u * 1024u)
 #define KIT_BOUND_ROW 512u              /* of a session or a binding in a list */
 #define KIT_BOUND_CLIENTS 64u           /* connections of the base listener: one more, and one gives way (door.c) */
+#define KIT_BOUND_WAITING_BIND 1024u    /* with the longest label and host */
 #define KIT_BOUND_BACKLOG (64u * 1024u) /* of a reader of events */
 
 /* A WebSocket, before HELLO or after it: a message that is not whole, and bytes that its peer does not read. */
@@ -68,7 +69,8 @@ static inline size_t kit_bound_session(const struct opt_serve *o) {
     size_t held = (size_t)o->session_buffer + o->session_initial_window;
     size_t all = (size_t)o->max_streams_per_session * o->stream_initial_window;
     return (size_t)o->max_connections * kit_bound_socket() + KIT_BOUND_GROWTH * (size_t)(2 * MUX_QUEUE_MAX) +
-           MUX_TRAILERS_MAX + (size_t)o->max_streams_per_session * kit_bound_waiting() +
+           MUX_TRAILERS_MAX + (size_t)o->max_bindings_per_session * KIT_BOUND_WAITING_BIND +
+           (size_t)o->max_streams_per_session * kit_bound_waiting() +
            KIT_BOUND_GROWTH * KIT_BOUND_CHUNKED * ht_min(held, all);
 }
 

@@ -181,6 +181,7 @@ void hello_received(struct kit_sock *sock, const struct wire_hello *h) {
         k->metrics.resumes_total++;
     else
         k->metrics.sessions_total++;
+    session_set_client(s, h->has_client && named(sock, h) & WIRE_CAP_CLIENT ? h->client.id : ht_slice_of(NULL, 0));
     session_go_live(s, mux, sock);
     session_let_settle(s);
     event_session(s, resumed ? ADMIN_EVENT_TYPE_SESSION_RESUMED : ADMIN_EVENT_TYPE_SESSION_OPENED, NULL);

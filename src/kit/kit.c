@@ -232,6 +232,7 @@ static int open_table(struct kit *k, struct ht_errmsg *err) {
         .n_reserved_ports = n_reserved,
         .public_url_pattern = o->public_url_pattern,
     };
+    io_outgoing_ports(&cfg.outgoing_first, &cfg.outgoing_last);
     if (io_addr_parse(&cfg.expose_addr, o->expose_address, 0) < 0)
         return ht_fail(err, HT_EINVAL, "--expose-address %s: give a numeric address", o->expose_address);
     k->table = relay_table_create(&cfg);
@@ -273,6 +274,7 @@ static void set_up(struct kit *k, struct io_loop *loop, const struct opt_serve *
     ht_list_init(&k->dead_sessions);
     ht_list_init(&k->readers);
     io_task_init(&k->events_task, events_flush);
+    io_task_init(&k->binds_task, binds_retry);
     io_task_init(&k->reap, reap);
     io_task_init(&k->count_task, count_other_fds);
     io_timer_init(loop, &k->drain_timer, drain_late);
@@ -337,6 +339,7 @@ void kit_destroy(struct kit **kp) {
     io_task_cancel(&k->reap);
     io_task_cancel(&k->count_task);
     io_task_cancel(&k->events_task);
+    io_task_cancel(&k->binds_task);
     relay_table_destroy(&k->table);
     ht_free(k->reserved);
     ht_free(k);

@@ -56,7 +56,8 @@ struct kit {
     const char *asked_by;           /* while an admin's request is served: its address */
     struct kit_session *taken_from; /* while a BIND is served: whose binding it takes over */
     struct io_task events_task;
-    struct ht_list socks; /* struct kit_sock */
+    struct io_task binds_task; /* BINDs that wait are tried again */
+    struct ht_list socks;      /* struct kit_sock */
     unsigned n_socks;
     struct crowd strangers[SHOWN_KINDS]; /* struct kit_sock: before HELLO */
     struct ht_list live;                 /* struct kit_session: live and closing */
@@ -178,6 +179,14 @@ struct kit_ticket {
     bool usable;
 };
 
+/* Whether a live session's driver is there, as far as somebody wants its port. */
+enum kit_probe {
+    PROBE_NONE,  /* nobody has asked */
+    PROBE_ASKED, /* a PING is out */
+    PROBE_ANSWERED,
+    PROBE_SILENT,
+};
+
 struct kit_session {
     struct ht_list node;
     struct kit *kit;
@@ -192,7 +201,16 @@ struct kit_session {
     bool shard_map, reissue_tickets; /* the driver named these capabilities */
     bool shards_changed;             /* a SHARD_MAP is due at the end of this turn */
     uint64_t shard_epoch;
-    unsigned refusals;       /* of BINDs, so far; told in the log */
+    unsigned refusals;                 /* of BINDs, so far; told in the log */
+    char client[WIRE_LIMIT_CLIENT_ID]; /* HELLO.client.id, never shown */
+    size_t client_len;                 /* 0: it has none */
+    struct ht_list waiting;            /* BINDs without their answer, in order (binds.c) */
+    unsigned n_waiting;
+    bool replaced; /* its client's next process has all of its ports: it does not park */
+    enum kit_probe probe;
+    uint64_t probed_at;
+    struct io_timer probe_timer;
+    uint64_t park_ends_ms;   /* while it is parked; monotonic */
     uint32_t next_stream_id; /* where a resumed session goes on */
     struct io_timer timer;   /* mux's deadline, or the end of the grace */
     uint64_t timer_at;       /* when it fires; UINT64_MAX: not set */
@@ -224,6 +242,21 @@ struct kit_session *session_find(struct kit *k, struct ht_slice id);
 void session_enter_state(struct kit_session *s, enum session_state to);
 /* Sends an answer that the driver waits for; without memory for it the session ends. */
 void session_send_or_end(struct kit_session *s, enum wire_frame_type type, const void *payload);
+
+/* ---- binds.c: BIND and UNBIND ---- */
+
+void session_bind(struct kit_session *s, const struct wire_bind *bind, const struct wire_error *err);
+void session_unbind(struct kit_session *s, const struct wire_unbind *unbind);
+/* Its BINDs that wait are given up, and those of others that wait for it are tried again. */
+void session_forget_binds(struct kit_session *s);
+void binds_retry(struct io_task *t);
+/* Who its driver is (rule CLIENT-1); an empty id: nobody knows. */
+void session_set_client(struct kit_session *s, struct ht_slice id);
+void session_probe_answered(struct kit_session *s);
+void session_probe_fired(struct io_timer *t);
+/* When a parked session goes, in Unix seconds. */
+int64_t session_parked_until(const struct kit_session *s);
+extern const struct relay_owner_ops session_owner_ops;
 
 /* ---- shards.c: the secondaries of a v2 session ---- */
 

@@ -12,6 +12,7 @@ void session_park(struct kit_session *s, const char *why) {
     session_cut(s, "parked");
     session_enter_state(s, SESSION_PARKED);
     io_timer_set(&s->timer, k->opt->takeover_grace_ms);
+    s->park_ends_ms = io_now_ms(k->loop) + k->opt->takeover_grace_ms;
     event_session(s, ADMIN_EVENT_TYPE_SESSION_PARKED, why);
     session_log(s, HT_LOG_INFO,
                 HT_LOG_FIELDS(log_session(s->id), log_peer(s->peer), log_count(s->owner.n_bindings),

@@ -8,9 +8,6 @@
 
 #include <stdio.h>
 
-/* BINDs of one session whose refusal is worth a line in the log. */
-#define REFUSALS_TOLD 32
-
 /* ---- state ---- */
 
 static unsigned *counter(struct kit *k, enum session_state st) {
@@ -104,19 +101,6 @@ static void timer_fired(struct io_timer *t) {
 
 /* ---- life ---- */
 
-static void owner_revoked(struct relay_owner *o, uint32_t bind_id, const char *reason) {
-    struct kit_session *s = ht_container_of(o, struct kit_session, owner);
-    session_log(s, HT_LOG_INFO, HT_LOG_FIELDS(log_session(s->id), log_binding(bind_id)), "a binding was taken over");
-    s->kit->taken_from = s;
-    if (!o->mux || HT_MUTANT(TAKEOVER_1))
-        return;
-    struct wire_bind_revoked frame = {.bind_id = bind_id, .reason = ht_slice_str(reason)};
-    if (mux_session_send(o->mux, WIRE_BIND_REVOKED, &frame) < 0)
-        ht_log_with(HT_LOG_WARN, "session", HT_LOG_FIELDS(log_session(s->id)), "BIND_REVOKED could not be sent");
-    mux_session_set_bindings(o->mux, o->n_bindings);
-    session_touch(s);
-}
-
 struct kit_session *session_new(struct kit *k) {
     struct kit_session *s = ht_calloc(1, sizeof *s);
     if (!s)
@@ -130,9 +114,11 @@ struct kit_session *session_new(struct kit *k) {
     snprintf(s->id, sizeof s->id, "S-%s", uuid);
     s->next_stream_id = 2; /* rule STREAM-1: even, from 2 */
     s->timer_at = UINT64_MAX;
-    relay_owner_init(&s->owner, owner_revoked);
+    ht_list_init(&s->waiting);
+    relay_owner_init(&s->owner, &session_owner_ops);
     s->owner.id = s->id;
     io_timer_init(k->loop, &s->timer, timer_fired);
+    io_timer_init(k->loop, &s->probe_timer, session_probe_fired);
     io_task_init(&s->task, end_of_turn);
     return s;
 }
@@ -166,6 +152,7 @@ static void let_go_of_socks(struct kit_session *s, uint16_t ws_code, const char 
 }
 
 static void drop_mux(struct kit_session *s) {
+    session_forget_binds(s);
     if (!s->owner.mux)
         return;
     s->next_stream_id = HT_MUTANT(STREAM_1_B) ? 2 : mux_session_next_id(s->owner.mux);
@@ -209,7 +196,9 @@ void session_gone(struct kit_session *s, const char *why) {
 void session_free(struct kit_session *s) {
     drop_mux(s);
     io_timer_stop(&s->timer);
+    io_timer_stop(&s->probe_timer);
     io_task_cancel(&s->task);
+    session_set_client(s, ht_slice_of(NULL, 0));
     relay_owner_drop(s->kit->table, &s->owner);
     ht_list_remove(&s->node);
     ht_free(s);
@@ -233,89 +222,15 @@ void session_send_or_end(struct kit_session *s, enum wire_frame_type type, const
     session_shutdown(s, WIRE_CODE_INTERNAL_ERROR, "out of memory", 0, WIRE_CLOSE_INTERNAL_ERROR);
 }
 
-static void refuse_bind(struct kit_session *s, const struct wire_bind *bind, enum wire_bind_error code,
-                        const char *text) {
-    struct wire_bind_err frame = {
-        .has_client_bind_ref = bind && bind->has_client_bind_ref && !HT_MUTANT(BIND_5_B),
-        .client_bind_ref = bind ? bind->client_bind_ref : 0,
-        .code = code,
-        .message = ht_slice_str(text),
-    };
-    s->kit->metrics.bind_errors_total[ht_metric_bind_error_of(code)]++;
-    /* A driver that asks for nothing sensible, over and over, must not fill the log. */
-    if (s->refusals < REFUSALS_TOLD)
-        session_log(s, HT_LOG_INFO,
-                    HT_LOG_FIELDS(log_session(s->id), log_port(bind ? bind->container_port : 0), log_reason(text)),
-                    ++s->refusals == REFUSALS_TOLD ? "BIND refused; of further ones only the metrics tell"
-                                                   : "BIND refused");
-    session_send_or_end(s, WIRE_BIND_ERR, &frame);
-}
-
 static void on_bind(void *ctx, const struct wire_bind *bind, const struct wire_error *err) {
-    struct kit_session *s = ctx;
-    struct relay_bound bound;
-    struct ht_errmsg text = {""};
-    enum wire_bind_error code = WIRE_BIND_ERROR_INTERNAL;
-    if (err) {
-        refuse_bind(s, bind, WIRE_BIND_ERROR_INTERNAL, err->text);
-        return;
-    }
-    if (s->state != SESSION_LIVE) {
-        refuse_bind(s, bind, WIRE_BIND_ERROR_INTERNAL, "the session is closing");
-        return;
-    }
-    s->kit->taken_from = NULL;
-    if (relay_bind(s->kit->table, &s->owner, bind, &bound, &code, &text) < 0) {
-        refuse_bind(s, bind, code, text.text);
-        return;
-    }
-    struct relay_binding_info info = {
-        .bind_id = bound.bind_id, .port = bound.port, .kind = bind->kind, .mode = bind->mode};
-    const struct kit_session *from = s->kit->taken_from;
-    event_binding(s, from ? ADMIN_EVENT_TYPE_TAKEOVER : ADMIN_EVENT_TYPE_BIND, &info, from);
-    session_log(s, HT_LOG_INFO, HT_LOG_FIELDS(log_session(s->id), log_port(bound.port), log_binding(bound.bind_id)),
-                "port bound (%s %s)", wire_kind_text(bind->kind), wire_mode_text(bind->mode));
-    struct wire_bind_ok frame = {
-        .client_bind_ref = HT_MUTANT(BIND_1) ? bound.bind_id : bind->client_bind_ref,
-        .bind_id = bound.bind_id,
-        .container_port = bound.port,
-        .has_public_url = bound.public_url[0] != '\0' || HT_MUTANT(BIND_6),
-        .public_url = ht_slice_str(bound.public_url),
-    };
-    mux_session_set_bindings(s->owner.mux, s->owner.n_bindings);
-    session_send_or_end(s, WIRE_BIND_OK, &frame);
+    session_bind(ctx, bind, err);
 }
 
-struct wanted {
-    uint32_t bind_id;
-    struct relay_binding_info info; /* bind_id 0: not found */
-};
+static void on_unbind(void *ctx, const struct wire_unbind *unbind) { session_unbind(ctx, unbind); }
 
-static void find_binding(void *ctx, const struct relay_binding_info *info) {
-    struct wanted *w = ctx;
-    if (info->bind_id == w->bind_id)
-        w->info = *info;
-}
-
-static void on_unbind(void *ctx, const struct wire_unbind *unbind) {
-    struct kit_session *s = ctx;
-    struct wanted w = {.bind_id = unbind->bind_id};
-    relay_each_binding(s->kit->table, &s->owner, find_binding, &w);
-    if (relay_unbind(s->kit->table, &s->owner, unbind->bind_id) < 0 && !HT_MUTANT(UNBIND_1)) {
-        struct wire_unbind_err frame = {
-            .bind_id = unbind->bind_id,
-            .code = WIRE_BIND_ERROR_INTERNAL,
-            .message = ht_slice_str("no such binding"),
-        };
-        session_send_or_end(s, WIRE_UNBIND_ERR, &frame);
-        return;
-    }
-    event_binding(s, ADMIN_EVENT_TYPE_UNBIND, &w.info, NULL);
-    session_log(s, HT_LOG_INFO, HT_LOG_FIELDS(log_session(s->id), log_port(w.info.port), log_binding(unbind->bind_id)),
-                "port given back");
-    struct wire_unbind_ok frame = {.bind_id = unbind->bind_id};
-    mux_session_set_bindings(s->owner.mux, s->owner.n_bindings);
-    session_send_or_end(s, WIRE_UNBIND_OK, &frame);
+static void on_pong(void *ctx, uint64_t rtt_us) {
+    (void)rtt_us;
+    session_probe_answered(ctx);
 }
 
 static void on_goaway(void *ctx, const struct wire_goaway *goaway) {
@@ -361,8 +276,8 @@ static void on_over(void *ctx, enum mux_end why, const char *text) {
     tell_goaway(s, why, text);
     bool may_park = (why == MUX_END_LOST && !HT_MUTANT(PARK_1)) || why == MUX_END_TIMEOUT ||
                     (why == MUX_END_LOCAL && HT_MUTANT(KILL_1));
-    if (may_park && (s->state == SESSION_LIVE || HT_MUTANT(KILL_1)) && s->kit->opt->takeover_grace_ms > 0 &&
-        !s->kit->draining)
+    if (may_park && !s->replaced && (s->state == SESSION_LIVE || HT_MUTANT(KILL_1)) &&
+        s->kit->opt->takeover_grace_ms > 0 && !s->kit->draining)
         session_park(s, text);
     else
         session_gone(s, text ? text : "closed");
@@ -378,6 +293,7 @@ const struct mux_session_ops session_mux_ops = {
     .unbind = on_unbind,
     .reissue = on_reissue,
     .goaway = on_goaway,
+    .pong = on_pong,
     .link_lost = on_link_lost,
     .room = on_room,
     .over = on_over,

@@ -22,6 +22,8 @@ static void add_binding(void *ctx, const struct relay_binding_info *info) {
     b->kind = info->kind == WIRE_KIND_HTTP ? ADMIN_KIND_HTTP : ADMIN_KIND_TCP;
     b->mode = info->mode == WIRE_MODE_EXPOSE ? ADMIN_MODE_EXPOSE : ADMIN_MODE_PULL;
     snprintf(b->bind_addr, sizeof b->bind_addr, "%s", info->bind_addr);
+    b->label = info->label;
+    b->since = info->since;
 }
 
 static void add_session(struct kit *k, struct gather *g, struct kit_session *s) {
@@ -30,6 +32,7 @@ static void add_session(struct kit *k, struct gather *g, struct kit_session *s) 
     out->id = s->id;
     out->peer = s->peer;
     out->parked = s->state == SESSION_PARKED;
+    out->parked_until = out->parked ? session_parked_until(s) : 0;
     out->v2 = wire_frame_in(s->version, WIRE_JOIN);
     out->protocol = (enum admin_protocol)s->version; /* both are the version's number */
     out->granted = s->granted;

@@ -107,6 +107,17 @@ static void tick_active(struct mux_session *s) {
         s->active_since = s->now_ms;
     s->active = active;
 }
+void mux_session_ping(struct mux_session *s) {
+    if (!session_alive(s) || !session_primary(s))
+        return;
+    bool waiting = s->ping_sent;
+    uint64_t since = s->ping_at;
+    send_ping(s);
+    if (waiting) /* an earlier one has no answer: silence counts from there */
+        s->ping_at = since;
+}
+
+uint64_t mux_session_heard_ms(const struct mux_session *s) { return s->heard ? s->now_ms : s->heard_at; }
 
 static void tick_ping(struct mux_session *s) {
     tick_active(s);

@@ -203,6 +203,10 @@ void mux_session_probe(struct mux_session *s);
 /* When tick() wants to be called next (monotonic ms; the past: at once); UINT64_MAX: no need. Cheap: ask at the end of
  * each turn. */
 uint64_t mux_session_deadline(const struct mux_session *s);
+/* A PING now, whatever else is out: only the PONG of this one counts from here on, and pong() tells of it. */
+void mux_session_ping(struct mux_session *s);
+/* When something came last (monotonic ms), as far as time is known here. */
+uint64_t mux_session_heard_ms(const struct mux_session *s);
 /* The kit tells how many bindings there are: idle reaping needs zero. */
 void mux_session_set_bindings(struct mux_session *s, unsigned n);
 

@@ -35,12 +35,32 @@ struct relay_kit_config {
     bool allow_privileged_expose, allow_privileged_pull;
     const uint16_t *reserved_ports;
     size_t n_reserved_ports;
-    struct io_addr expose_addr;     /* address EXPOSE listeners bind; its port is ignored */
-    const char *public_url_pattern; /* NULL: publicUrl is null; "{port}" is replaced */
+    uint16_t outgoing_first, outgoing_last; /* ports that the kernel gives to outgoing connections; 0: not known */
+    struct io_addr expose_addr;             /* address EXPOSE listeners bind; its port is ignored */
+    const char *public_url_pattern;         /* NULL: publicUrl is null; "{port}" is replaced */
 };
 
 struct relay_table; /* all bindings of a kit */
 struct relay_binding;
+struct relay_owner;
+struct relay_binding_info;
+
+/* What becomes of a port that somebody else asks for. */
+enum relay_yield {
+    RELAY_KEEPS,   /* its owner keeps it */
+    RELAY_YIELDS,  /* it changes hands */
+    RELAY_PENDING, /* that will be known later: relay_bind() says HT_EAGAIN, and is to be called again */
+};
+
+struct relay_owner_ops {
+    /* The binding was taken over by another owner: tell the old driver (BIND_REVOKED). */
+    void (*revoked)(struct relay_owner *o, uint32_t bind_id, const char *reason);
+    /* Does `o` give a binding to `to` without being told to? NULL: never. */
+    enum relay_yield (*yields)(struct relay_owner *o, const struct relay_owner *to);
+    /* Says in *err why `to` cannot have the port of `b`, which `o` keeps. NULL: the relay does. */
+    void (*keeps)(const struct relay_owner *o, const struct relay_owner *to, const struct relay_binding_info *b,
+                  struct ht_errmsg *err);
+};
 
 /* Embedded in the kit's session record. */
 struct relay_owner {
@@ -56,23 +76,26 @@ struct relay_owner {
     int32_t churn_left;
     uint64_t churn_filled_ms;
     bool own_peer; /* mux_config.own_peer */
-    /* The binding was taken over by another owner: tell the old driver (BIND_REVOKED). */
-    void (*revoked)(struct relay_owner *o, uint32_t bind_id, const char *reason);
+    const struct relay_owner_ops *ops;
 };
 
-void relay_owner_init(struct relay_owner *o, void (*revoked)(struct relay_owner *, uint32_t, const char *));
+void relay_owner_init(struct relay_owner *o, const struct relay_owner_ops *ops);
 
 struct relay_table *relay_table_create(const struct relay_kit_config *cfg) HT_MUST_USE;
 /* Closes every listener and visitor. */
 void relay_table_destroy(struct relay_table **t);
 
+#define RELAY_LABEL_MAX 128 /* bytes that are kept of a label */
+
 struct relay_bound {
     uint32_t bind_id;
     uint16_t port;
-    char public_url[1024]; /* "" when there is none */
+    char public_url[1024];       /* "" when there is none */
+    char label[RELAY_LABEL_MAX]; /* as in relay_binding_info */
 };
 
-/* BIND. 0 with *out, or a negative error with the wire's code and a text for BIND_ERR. Section 3 of the protocol. */
+/* BIND. 0 with *out, HT_EAGAIN (see RELAY_PENDING), or a negative error with the wire's code and a text for BIND_ERR.
+ * Section 3 of the protocol. */
 int relay_bind(struct relay_table *t, struct relay_owner *o, const struct wire_bind *bind, struct relay_bound *out,
                enum wire_bind_error *code, struct ht_errmsg *err) HT_MUST_USE;
 /* UNBIND: closes the listener; open streams of the binding are reset. HT_EINVAL: no such binding. */
@@ -93,6 +116,8 @@ struct relay_binding_info {
     enum wire_mode mode;
     char bind_addr[IO_ADDR_TEXT]; /* host part of the listener's address */
     unsigned visitors;            /* connections at present */
+    const char *label;            /* as its driver calls it, fit to be seen; "": it does not */
+    int64_t since;                /* when its present owner got it, in Unix seconds */
 };
 /* Calls `each` for all bindings (of `o` only, when given). */
 void relay_each_binding(const struct relay_table *t, const struct relay_owner *o,

@@ -54,11 +54,21 @@ bool relay_port_reserved(const struct relay_table *t, uint16_t port) {
     return false;
 }
 
-uint16_t relay_random_port(void) {
-    uint32_t r;
+/*
+ * A port from the range of outgoing connections is lost to one of those when nobody listens there for a moment: while
+ * the kit starts anew, say.
+ */
+uint16_t relay_random_port(const struct relay_table *t, bool outside) {
+    const uint32_t min = WIRE_LIMIT_RANDOM_PORT_MIN, max = WIRE_LIMIT_RANDOM_PORT_MAX;
+    uint32_t r, first = ht_max(t->cfg.outgoing_first, min), last = ht_min(t->cfg.outgoing_last, max);
+    uint32_t hole = first <= last ? last - first + 1 : 0, all = max - min + 1;
+    if (!outside || hole == all)
+        hole = 0;
     ht_random_bytes(&r, sizeof r);
-    return (uint16_t)((HT_MUTANT(PORT_1) ? 1024 : WIRE_LIMIT_RANDOM_PORT_MIN) +
-                      r % (WIRE_LIMIT_RANDOM_PORT_MAX - WIRE_LIMIT_RANDOM_PORT_MIN + 1));
+    uint32_t port = min + r % (all - hole);
+    if (hole && port >= first)
+        port += hole;
+    return (uint16_t)(HT_MUTANT(PORT_1) ? 1024 + r % 1000 : port);
 }
 
 int relay_public_url(const char *pattern, uint16_t port, char *out, size_t cap) {

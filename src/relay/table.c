@@ -1,10 +1,15 @@
 #include "base/mem.h"
+#include "base/text.h"
 #include "relay/visitor.h"
 
+#include <time.h>
+
 #define RANDOM_PORT_TRIES 64
+#define RANDOM_PORT_ANYWHERE 16
 #define EPHEMERAL_PORT_TRIES 16
 
 static const char kept_cap_text[] = "this session has the %u ports it may have (--max-bindings-per-session of the kit)";
+static const char taken_text[] = "taken over by another session";
 
 /* ---- the table ---- */
 
@@ -45,8 +50,9 @@ struct relay_table *relay_table_create(const struct relay_kit_config *cfg) {
     return t;
 }
 
-void relay_owner_init(struct relay_owner *o, void (*revoked)(struct relay_owner *, uint32_t, const char *)) {
-    *o = (struct relay_owner){.next_bind_id = 1, .revoked = revoked};
+void relay_owner_init(struct relay_owner *o, const struct relay_owner_ops *ops) {
+    static const struct relay_owner_ops none = {.revoked = NULL};
+    *o = (struct relay_owner){.next_bind_id = 1, .ops = ops ? ops : &none};
     ht_list_init(&o->bindings);
     ht_list_init(&o->turns);
     ht_list_init(&o->waits);
@@ -65,13 +71,13 @@ static void drop_visitors(struct relay_binding *b, uint16_t code, const char *re
     }
 }
 
-static void binding_destroy(struct relay_binding *b, const char *reason) {
+static void binding_destroy(struct relay_binding *b, uint16_t code, const char *reason) {
     struct relay_table *t = b->t;
     if (b->listener) {
         io_listener_close(&b->listener);
         io_fds_give(t->cfg.fds);
     }
-    drop_visitors(b, WIRE_CODE_BIND_ERROR, reason);
+    drop_visitors(b, code, reason);
     ht_list_remove(&b->node);
     ht_list_remove(&b->all);
     b->owner->n_bindings--;
@@ -80,7 +86,8 @@ static void binding_destroy(struct relay_binding *b, const char *reason) {
 
 void relay_owner_drop(struct relay_table *t, struct relay_owner *o) {
     while (!ht_list_empty(&o->bindings))
-        binding_destroy(HT_LIST_ENTRY(o->bindings.next, struct relay_binding, node), "the session is over");
+        binding_destroy(HT_LIST_ENTRY(o->bindings.next, struct relay_binding, node), WIRE_CODE_BIND_ERROR,
+                        "the session is over");
     relay_owner_forget(t, o);
 }
 
@@ -90,7 +97,8 @@ void relay_table_destroy(struct relay_table **tp) {
         return;
     *tp = NULL;
     while (!ht_list_empty(&t->bindings))
-        binding_destroy(HT_LIST_ENTRY(t->bindings.next, struct relay_binding, all), "the kit shuts down");
+        binding_destroy(HT_LIST_ENTRY(t->bindings.next, struct relay_binding, all), WIRE_CODE_BIND_ERROR,
+                        "the kit shuts down");
     relay_stray_drop_all(t);
     relay_owner_forget(t, NULL);
     /* Those that linger hold permits of a budget that may go with us. */
@@ -217,7 +225,8 @@ static int listen_failed(struct request *r, uint16_t port, int rc, const struct 
 static int listen_random(struct request *r) {
     struct ht_errmsg why = {""};
     for (int i = 0; i < RANDOM_PORT_TRIES; i++) {
-        uint16_t port = relay_random_port();
+        /* The last tries go everywhere: what is outside may be little, and taken. */
+        uint16_t port = relay_random_port(r->t, i < RANDOM_PORT_TRIES - RANDOM_PORT_ANYWHERE);
         if (relay_port_reserved(r->t, port) || find_holder(r->t, &r->addr, port))
             continue;
         int rc = listen_on(r, port, &why);
@@ -254,6 +263,12 @@ static int open_listener(struct request *r) {
     return rc ? listen_failed(r, port, rc, &why) : HT_OK;
 }
 
+static void belongs_to(struct relay_binding *b, const struct request *r) {
+    b->owner = r->o;
+    b->since = (int64_t)time(NULL);
+    ht_text_clean(r->bind->has_label ? r->bind->label : ht_slice_of(NULL, 0), b->label, sizeof b->label);
+}
+
 static int bind_new(struct request *r, struct relay_bound *out) {
     struct relay_table *t = r->t;
     if (r->o->n_bindings >= t->cfg.max_bindings + HT_MUTANT(BIND_7))
@@ -270,13 +285,13 @@ static int bind_new(struct request *r, struct relay_bound *out) {
     struct io_addr local;
     io_listener_local(r->listener, &local);
     b->t = t;
-    b->owner = r->o;
     b->id = HT_MUTANT(BIND_4) ? r->o->n_bindings + 1 : r->o->next_bind_id++;
     b->port = io_addr_port(&local);
     b->kind = r->bind->kind;
     b->mode = r->bind->mode;
     b->addr = local;
     b->listener = r->listener;
+    belongs_to(b, r);
     ht_list_init(&b->visitors);
     ht_list_init(&b->node);
     ht_list_init(&b->all);
@@ -294,26 +309,100 @@ static int bind_new(struct request *r, struct relay_bound *out) {
  * first, then the old owner hears of it; the caller's BIND_OK comes last.
  */
 static int take_over(struct request *r, struct relay_binding *b, struct relay_bound *out) {
-    static const char reason[] = "taken over by another session";
     struct relay_owner *old = b->owner;
     uint32_t old_id = b->id;
+    uint16_t code = HT_MUTANT(TAKEOVER_1_B) ? WIRE_CODE_CANCEL : WIRE_CODE_BIND_TAKEOVER;
     if (old != r->o && r->o->n_bindings >= r->t->cfg.max_bindings)
         return REFUSE(r, BIND_CAP_EXCEEDED, HT_ELIMIT, kept_cap_text, r->t->cfg.max_bindings);
     old->n_bindings--;
     r->o->n_bindings++;
-    b->owner = r->o;
+    belongs_to(b, r);
     b->id = r->o->next_bind_id++;
     ht_list_remove(&b->node);
     ht_list_push_back(&r->o->bindings, &b->node);
-    HT_LIST_FOR_SAFE (it, &b->visitors) {
-        visitor_http_revoke(HT_LIST_ENTRY(it, struct visitor_http, node),
-                            HT_MUTANT(TAKEOVER_1_B) ? WIRE_CODE_CANCEL : WIRE_CODE_BIND_TAKEOVER, reason);
-    }
+    if (b->kind == WIRE_KIND_TCP) /* raw bytes cannot go on in another stream */
+        drop_visitors(b, code, taken_text);
+    else
+        HT_LIST_FOR_SAFE (it, &b->visitors)
+            visitor_http_revoke(HT_LIST_ENTRY(it, struct visitor_http, node), code, taken_text);
     r->t->cfg.metrics->takeovers_total++;
     out->bind_id = b->id;
     out->port = b->port;
-    if (old->revoked)
-        old->revoked(old, old_id, reason);
+    if (old->ops->revoked)
+        old->ops->revoked(old, old_id, taken_text);
+    return HT_OK;
+}
+
+/* A listener that cannot serve the new binding (the other kind, or another address) is closed, and one of its own is
+ * made: somebody may be refused in between. */
+static void revoke(struct relay_binding *b) {
+    struct relay_owner *old = b->owner;
+    uint32_t old_id = b->id;
+    b->t->cfg.metrics->takeovers_total++;
+    binding_destroy(b, WIRE_CODE_BIND_TAKEOVER, taken_text);
+    if (old->ops->revoked)
+        old->ops->revoked(old, old_id, taken_text);
+}
+
+static bool same_listener(const struct request *r, const struct relay_binding *b) {
+    char x[IO_ADDR_TEXT], y[IO_ADDR_TEXT];
+    return b->kind == r->bind->kind && b->mode == r->bind->mode &&
+           strcmp(io_addr_host(&b->addr, x), io_addr_host(&r->addr, y)) == 0;
+}
+
+static struct relay_binding_info info_of(const struct relay_binding *b) {
+    struct relay_binding_info info = {
+        .owner = b->owner,
+        .bind_id = b->id,
+        .port = b->port,
+        .kind = b->kind,
+        .mode = b->mode,
+        .visitors = b->n_visitors,
+        .label = b->label,
+        .since = b->since,
+    };
+    io_addr_host(&b->addr, info.bind_addr);
+    return info;
+}
+
+static int already_bound(struct request *r, const struct relay_binding *b) {
+    const struct relay_owner *holder = b->owner;
+    if (HT_MUTANT(BIND_8_B))
+        return REFUSE(r, PORT_IN_USE, HT_EINUSE, "in use");
+    int rc = REFUSE(r, ALREADY_BOUND, HT_EINUSE, "port %u is bound by %s session", b->port,
+                    holder == r->o ? "this" : "another");
+    struct relay_binding_info info = info_of(b);
+    if (holder != r->o && holder->ops->keeps)
+        holder->ops->keeps(holder, r->o, &info, r->err);
+    return rc;
+}
+
+/*
+ * Whoever is in the way goes out of it, is asked (HT_EAGAIN), or stays. *out: the binding whose listener changes hands,
+ * NULL: there is none in the way any more.
+ */
+static int clear_the_way(struct request *r, struct relay_binding **out) {
+    struct relay_binding *b;
+    while ((b = find_holder(r->t, &r->addr, r->bind->container_port))) {
+        struct relay_owner *holder = b->owner;
+        if (HT_MUTANT(TAKEOVER_2) && !holder->mux)
+            return REFUSE(r, PORT_IN_USE, HT_EINUSE, "parked");
+        *out = b;
+        if (r->bind->takeover && b->mode == WIRE_MODE_EXPOSE)
+            return HT_OK;
+        enum relay_yield yields =
+            holder != r->o && holder->ops->yields ? holder->ops->yields(holder, r->o) : RELAY_KEEPS;
+        if (yields == RELAY_PENDING)
+            return HT_EAGAIN;
+        if (yields == RELAY_KEEPS)
+            return already_bound(r, b);
+        if (same_listener(r, b))
+            return HT_OK;
+        *out = NULL;
+        if (r->o->n_bindings >= r->t->cfg.max_bindings)
+            return HT_OK; /* which bind_new() refuses, and nobody has lost anything */
+        revoke(b);
+    }
     return HT_OK;
 }
 
@@ -323,22 +412,16 @@ int relay_bind(struct relay_table *t, struct relay_owner *o, const struct wire_b
     struct relay_binding *holder = NULL;
     *out = (struct relay_bound){.public_url = ""};
     int rc = check_fields(&r);
-    if (rc == HT_OK && bind->container_port) {
-        holder = find_holder(t, &r.addr, bind->container_port);
-        if (holder && HT_MUTANT(TAKEOVER_2) && !holder->owner->mux)
-            rc = REFUSE(&r, PORT_IN_USE, HT_EINUSE, "parked");
-        else if (holder && !(bind->takeover && holder->mode == WIRE_MODE_EXPOSE))
-            rc = HT_MUTANT(BIND_8_B) ? REFUSE(&r, PORT_IN_USE, HT_EINUSE, "in use")
-                                     : REFUSE(&r, ALREADY_BOUND, HT_EINUSE, "port %u is bound by %s session",
-                                              bind->container_port, holder->owner == o ? "this" : "another");
-    }
     /* Before anything changes: a takeover cannot be taken back. The longest port has five digits. */
     if (rc == HT_OK && relay_public_url(t->url_pattern, UINT16_MAX, out->public_url, sizeof out->public_url))
         rc = REFUSE(&r, INTERNAL, HT_ESPACE, "the public URL cannot be made");
+    if (rc == HT_OK && bind->container_port)
+        rc = clear_the_way(&r, &holder);
     if (rc == HT_OK)
         rc = holder ? take_over(&r, holder, out) : bind_new(&r, out);
     if (rc)
         return rc;
+    ht_text_clean(bind->has_label ? bind->label : ht_slice_of(NULL, 0), out->label, sizeof out->label);
     if (relay_public_url(t->url_pattern, out->port, out->public_url, sizeof out->public_url))
         out->public_url[0] = '\0'; /* out of memory: the binding stands, only its name is not known */
     return HT_OK;
@@ -350,7 +433,7 @@ int relay_unbind(struct relay_table *t, struct relay_owner *o, uint32_t bind_id)
         struct relay_binding *b = HT_LIST_ENTRY(it, struct relay_binding, node);
         if (b->id == bind_id) {
             if (!HT_MUTANT(UNBIND_1_B))
-                binding_destroy(b, "the port was unbound");
+                binding_destroy(b, WIRE_CODE_BIND_ERROR, "the port was unbound");
             return HT_OK;
         }
     }
@@ -365,15 +448,7 @@ void relay_each_binding(const struct relay_table *t, const struct relay_owner *o
         const struct relay_binding *b = HT_LIST_ENTRY(it, struct relay_binding, all);
         if (o && b->owner != o)
             continue;
-        struct relay_binding_info info = {
-            .owner = b->owner,
-            .bind_id = b->id,
-            .port = b->port,
-            .kind = b->kind,
-            .mode = b->mode,
-            .visitors = b->n_visitors,
-        };
-        io_addr_host(&b->addr, info.bind_addr);
+        struct relay_binding_info info = info_of(b);
         each(ctx, &info);
     }
 }

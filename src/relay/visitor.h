@@ -71,6 +71,8 @@ struct relay_binding {
     struct io_listener *listener;
     struct ht_list visitors; /* struct visitor_http or visitor_tcp, by kind */
     unsigned n_visitors;
+    int64_t since;               /* Unix seconds; a takeover begins anew */
+    char label[RELAY_LABEL_MAX]; /* fit to be seen; "": none */
 };
 
 /* ---- ports.c ---- */
@@ -80,7 +82,8 @@ int relay_pull_addr(struct ht_slice host, struct io_addr *out) HT_MUST_USE;
 bool relay_addr_overlap(const struct io_addr *a, const struct io_addr *b); /* ports aside */
 struct io_addr relay_addr_with_port(const struct io_addr *a, uint16_t port);
 bool relay_port_reserved(const struct relay_table *t, uint16_t port);
-uint16_t relay_random_port(void);
+/* For an expose; `outside` the range of outgoing connections, when that leaves any. */
+uint16_t relay_random_port(const struct relay_table *t, bool outside);
 /* HT_ESPACE: longer than fits. */
 int relay_public_url(const char *pattern, uint16_t port, char *out, size_t cap) HT_MUST_USE;
 

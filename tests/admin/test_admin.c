@@ -38,15 +38,16 @@ static int snapshot(void *ctx, struct admin_snapshot *out) {
         {.id = "S-old",
          .peer = "127.0.0.1:4002",
          .parked = true,
+         .parked_until = 1700000060,
          .protocol = ADMIN_PROTOCOL_V1,
          .granted = 1,
          .first_binding = 2,
          .n_bindings = 1},
     };
     static const struct admin_snap_binding bindings[] = {
-        {1, 8080, ADMIN_KIND_HTTP, ADMIN_MODE_EXPOSE, "0.0.0.0"},
-        {2, 5432, ADMIN_KIND_TCP, ADMIN_MODE_PULL, "127.0.0.1"},
-        {7, 9000, ADMIN_KIND_HTTP, ADMIN_MODE_EXPOSE, "127.0.0.1"},
+        {1, 8080, ADMIN_KIND_HTTP, ADMIN_MODE_EXPOSE, "0.0.0.0", "front \"end\"", 1700000000},
+        {2, 5432, ADMIN_KIND_TCP, ADMIN_MODE_PULL, "127.0.0.1", "", 1700000001},
+        {7, 9000, ADMIN_KIND_HTTP, ADMIN_MODE_EXPOSE, "127.0.0.1", "", 1700000002},
     };
     out->sessions = ht_malloc(sizeof sessions);
     out->bindings = ht_malloc(sizeof bindings);
@@ -183,7 +184,7 @@ static void tunnels_hold_the_live_ones_and_totals(void) {
     CU_ASSERT_EQUAL(cJSON_GetArraySize(at(two, "pullBindings")), 0);
     CU_ASSERT_EQUAL(num(j, "orphanedSessions"), 1);
     CU_ASSERT_EQUAL(num(j, "totalStreams"), 2);
-    CU_ASSERT_EQUAL(num(j, "totalBindings"), 2);
+    CU_ASSERT_EQUAL(num(j, "totalBindings"), 3);
     CU_ASSERT_EQUAL(num(j, "fdPermitsAvailable"), 99);
     cJSON_Delete(j);
 }
@@ -191,7 +192,10 @@ static void tunnels_hold_the_live_ones_and_totals(void) {
 static void sessions_tell_load_and_limits(void) {
     start();
     cJSON *j = ask("GET", "/api/v1/tunnel/sessions", 200);
-    CU_ASSERT_EQUAL(num(j, "total"), 2);
+    CU_ASSERT_EQUAL(num(j, "total"), 3);
+    const cJSON *old = cJSON_GetArrayItem(at(j, "sessions"), 2);
+    CU_ASSERT(cJSON_IsTrue(at(old, "parked")));
+    CU_ASSERT_STRING_EQUAL(str(old, "parkedUntil"), "2023-11-14T22:14:20Z");
     const cJSON *one = cJSON_GetArrayItem(at(j, "sessions"), 0);
     CU_ASSERT(cJSON_IsFalse(at(one, "isV2")));
     CU_ASSERT_EQUAL(num(one, "maxStreams"), 1024);
@@ -199,6 +203,9 @@ static void sessions_tell_load_and_limits(void) {
     CU_ASSERT_STRING_EQUAL(str(b, "kind"), "tcp");
     CU_ASSERT_STRING_EQUAL(str(b, "mode"), "pull");
     CU_ASSERT_EQUAL(num(b, "containerPort"), 5432);
+    CU_ASSERT_PTR_NULL(at(b, "label"));
+    CU_ASSERT_STRING_EQUAL(str(cJSON_GetArrayItem(at(one, "bindings"), 0), "label"), "front \"end\"");
+    CU_ASSERT(cJSON_IsFalse(at(one, "parked")) && !at(one, "parkedUntil"));
     cJSON_Delete(j);
 }
 
@@ -212,6 +219,10 @@ static void bindings_name_their_holders(void) {
     CU_ASSERT_STRING_EQUAL(str(cJSON_GetArrayItem(rows, 1), "bindAddr"), "127.0.0.1");
     CU_ASSERT_STRING_EQUAL(str(cJSON_GetArrayItem(rows, 2), "sessionId"), "S-old");
     CU_ASSERT_EQUAL(num(cJSON_GetArrayItem(rows, 2), "port"), 9000);
+    CU_ASSERT_STRING_EQUAL(str(cJSON_GetArrayItem(rows, 2), "parkedUntil"), "2023-11-14T22:14:20Z");
+    CU_ASSERT_STRING_EQUAL(str(cJSON_GetArrayItem(rows, 0), "label"), "front \"end\"");
+    CU_ASSERT_STRING_EQUAL(str(cJSON_GetArrayItem(rows, 0), "since"), "2023-11-14T22:13:20Z");
+    CU_ASSERT(cJSON_IsFalse(at(cJSON_GetArrayItem(rows, 0), "parked")));
     cJSON_Delete(j);
 }
 

@@ -52,7 +52,8 @@ struct world {
     struct mux_session *s;
     unsigned hellos, upgrades, asked;
     char offered[64];
-    char hello_token[64], hello_caps[128], hello_resume[64];
+    char hello_token[64], hello_caps[128], hello_resume[64], hello_client[132];
+    const char *client_id;             /* of the tunnel's options */
     struct wire_bind binds[KIT_BINDS]; /* without texts */
     char bind_label[64], bind_host[64];
     unsigned n_binds, n_unbinds;
@@ -130,6 +131,7 @@ static inline void kit_hello(void *ctx, const struct wire_hello *hello) {
     w.asked = hello->has_max_connections ? hello->max_connections : 0;
     snprintf(w.hello_token, sizeof w.hello_token, "%.*s", HT_SLICE_ARG(hello->auth.token));
     snprintf(w.hello_resume, sizeof w.hello_resume, "%.*s", HT_SLICE_ARG(hello->resume.session_id));
+    snprintf(w.hello_client, sizeof w.hello_client, "%.*s", HT_SLICE_ARG(hello->client.id));
     w.hello_caps[0] = '\0';
     for (size_t i = 0; i < hello->n_capabilities; i++) {
         size_t at = strlen(w.hello_caps);
@@ -454,7 +456,8 @@ static inline void world_tunnel(const char *token) {
                                   .retry_min_ms = w.retry_min_ms,
                                   .retry_first = w.retry_first,
                                   .connections = w.connections,
-                                  .max_streams = w.max_streams};
+                                  .max_streams = w.max_streams,
+                                  .client_id = w.client_id};
     CU_ASSERT_EQUAL_FATAL(driver_create_on(w.loop, &w.t, &o, &calls, NULL), HT_TUNNEL_OK);
 }
 

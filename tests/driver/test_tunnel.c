@@ -16,11 +16,33 @@ static void hello_says_who_we_are(void) {
     CU_ASSERT_EQUAL(strncmp(head, "GET " WIRE_CONNECT_PATH " HTTP/1.1\r\n", 30), 0);
     CU_ASSERT_PTR_NOT_NULL(strstr(head, "Authorization: Bearer s3cret\r\n"));
     CU_ASSERT_STRING_EQUAL(w.hello_token, "s3cret");
-    CU_ASSERT_STRING_EQUAL(w.hello_caps, "auto-window,trailers,");
+    CU_ASSERT_STRING_EQUAL(w.hello_caps, "auto-window,client,trailers,");
     CU_ASSERT_STRING_EQUAL(w.offered, WIRE_SUBPROTOCOL_V1);
     CU_ASSERT_STRING_EQUAL(w.session_id, "S-1");
     CU_ASSERT_STRING_EQUAL(w.server, "scripted/1");
     world_stop();
+}
+
+/* The one that is given, the one that is kept (the same each time), or none. */
+static void a_client_id_goes_with_hello(void) {
+    static const char *const given[] = {"an-id-that-the-caller-gives", NULL, NULL, ""};
+    char kept[132] = "";
+    for (size_t i = 0; i < HT_ARRAY_LEN(given); i++) {
+        world_start();
+        w.client_id = given[i];
+        world_tunnel(NULL);
+        CU_ASSERT_EQUAL_FATAL(ht_tunnel_connect(w.t), HT_TUNNEL_OK);
+        UNTIL(w.connected);
+        if (given[i]) {
+            CU_ASSERT_STRING_EQUAL(w.hello_client, given[i]);
+            CU_ASSERT_EQUAL(strstr(w.hello_caps, "client,") != NULL, *given[i] != '\0');
+        } else {
+            CU_ASSERT_EQUAL(strlen(w.hello_client), IDENTITY_LEN);
+            CU_ASSERT(!kept[0] || strcmp(kept, w.hello_client) == 0);
+            strcpy(kept, w.hello_client);
+        }
+        world_stop();
+    }
 }
 
 static void more_headers_on_the_upgrade(void) {
@@ -175,7 +197,7 @@ static void a_kit_of_version_1(void) {
     start();
     UNTIL(w.connected);
     CU_ASSERT_STRING_EQUAL(w.offered, WIRE_SUBPROTOCOL_V2 ", " WIRE_SUBPROTOCOL_V1);
-    CU_ASSERT_STRING_EQUAL(w.hello_caps, "auto-window,trailers,");
+    CU_ASSERT_STRING_EQUAL(w.hello_caps, "auto-window,client,trailers,");
     CU_ASSERT_EQUAL(w.asked, 0);
     settle();
     CU_ASSERT_EQUAL(w.upgrades, 1);
@@ -201,7 +223,7 @@ static void a_secondary_that_cannot_be_opened(void) {
     UNTIL(w.connected);
     w.answer = "HTTP/1.1 503 Unavailable\r\nContent-Length: 0\r\n\r\n";
     CU_ASSERT_EQUAL(w.asked, 4);
-    CU_ASSERT_STRING_EQUAL(w.hello_caps, "multi-ws,shard-map,reissue-tickets,auto-window,trailers,");
+    CU_ASSERT_STRING_EQUAL(w.hello_caps, "multi-ws,shard-map,reissue-tickets,auto-window,client,trailers,");
     UNTIL(w.ws_closed);
     CU_ASSERT_EQUAL(w.close_code, 1005);
     expect_end(HT_TUNNEL_ELOST, "connection 2 of the 2");
@@ -694,6 +716,9 @@ static void options_that_make_no_sense(void) {
         {{.size = sizeof(struct ht_tunnel_options)}, HT_TUNNEL_EINVAL},
         {{.size = sizeof(struct ht_tunnel_options), .url = "gopher://a"}, HT_TUNNEL_EURL},
         {{.size = sizeof(struct ht_tunnel_options), .url = "ws://a", .token = "a\r\nb: c"}, HT_TUNNEL_EINVAL},
+        {{.size = sizeof(struct ht_tunnel_options), .url = "ws://a", .client_id = "too-short"}, HT_TUNNEL_EINVAL},
+        {{.size = sizeof(struct ht_tunnel_options), .url = "ws://a", .client_id = "has a blank, and is long"},
+         HT_TUNNEL_EINVAL},
         {{.size = sizeof(struct ht_tunnel_options), .url = "ws://a", .connections = 17}, HT_TUNNEL_EINVAL},
         {{.size = sizeof(struct ht_tunnel_options), .url = "ws://a", .n_headers = 1}, HT_TUNNEL_EINVAL},
         {{.size = sizeof(struct ht_tunnel_options), .url = "wss://a", .ca_file = "/nonexistent"}, HT_TUNNEL_ETLS},
@@ -757,6 +782,7 @@ static void memory_runs_out(void) {
 
 static const struct tap_test tests[] = {
     {"HELLO says who we are", hello_says_who_we_are},
+    {"a client id goes with HELLO", a_client_id_goes_with_hello},
     {"more headers on the upgrade", more_headers_on_the_upgrade},
     {"headers that may not be", headers_that_may_not_be},
     {"without a token nothing is shown", without_a_token_nothing_is_shown},

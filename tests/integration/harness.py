@@ -27,6 +27,9 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 BIN = os.path.join(ROOT, os.environ.get("HT_BIN", "build/hoody-tunnel"))
 SANITIZED = bool(os.environ.get("HT_SAN"))
 API = "/api/v1/tunnel"
+# Drivers keep their identity there, and not in the home of whoever runs the tests.
+_state = tempfile.TemporaryDirectory(prefix="hoody-tunnel-state-")  # pylint: disable=consider-using-with
+os.environ["XDG_STATE_HOME"] = _state.name
 
 
 def eventually(condition, what, timeout=30.0):

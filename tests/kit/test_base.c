@@ -191,12 +191,12 @@ static void the_admin_sees_sessions_and_ports(void) {
     CU_ASSERT_EQUAL(num(cJSON_GetArrayItem(at(t, "exposeBindings"), 0), "containerPort"), web);
     CU_ASSERT_EQUAL(num(cJSON_GetArrayItem(at(t, "pullBindings"), 0), "containerPort"), tcp);
     CU_ASSERT_EQUAL(num(j, "orphanedSessions"), 1);
-    CU_ASSERT_EQUAL(num(j, "totalBindings"), 2);
+    CU_ASSERT_EQUAL(num(j, "totalBindings"), 3);
     CU_ASSERT(num(j, "fdPermitsAvailable") > 0);
     cJSON_Delete(j);
 
     j = ask("GET", "/sessions", NULL, 200);
-    CU_ASSERT_EQUAL(num(j, "total"), 1);
+    CU_ASSERT_EQUAL(num(j, "total"), 2);
     CU_ASSERT_EQUAL(num(cJSON_GetArrayItem(at(j, "sessions"), 0), "maxStreams"), 1024);
     cJSON_Delete(j);
 

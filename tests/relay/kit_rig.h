@@ -261,7 +261,8 @@ static inline void drv_start(struct driver *d) {
     CU_ASSERT_FATAL(n > 0);
     drv_frame(d, f, (size_t)n);
     drv_send(d);
-    relay_owner_init(&d->owner, drv_revoked);
+    static const struct relay_owner_ops ops = {.revoked = drv_revoked};
+    relay_owner_init(&d->owner, &ops);
     d->owner.mux = d->s;
     d->owner.own_peer = true;
 }

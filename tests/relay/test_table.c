@@ -1,6 +1,8 @@
 /* Bindings: every answer to a BIND, takeover, and what is left when owners go. */
 #include "relay/kit_rig.h"
 
+#include "relay/visitor.h"
+
 static struct driver d, e;
 
 static void begin(void) {
@@ -122,6 +124,31 @@ static void test_two_families(void) {
         CU_ASSERT_EQUAL(code, WIRE_BIND_ERROR_INTERNAL);
     }
     end();
+}
+
+/* Ports of the kit's choice keep out of the kernel's range for outgoing connections, wherever that lies. */
+static void test_outside(void) {
+    static const struct {
+        uint16_t first, last, least, most;
+    } rows[] = {{32768, 60999, 20000, 65534}, {1024, 60000, 60001, 65534}, {30000, 65535, 20000, 29999},
+                {1024, 65535, 20000, 65534},  {0, 0, 20000, 65534},        {65534, 65534, 20000, 65533},
+                {20000, 65533, 65534, 65534}};
+    for (size_t i = 0; i < HT_ARRAY_LEN(rows); i++) {
+        begin();
+        rig.table->cfg.outgoing_first = rows[i].first;
+        rig.table->cfg.outgoing_last = rows[i].last;
+        bool all = rows[i].first <= 20000 && rows[i].last >= 65534;
+        unsigned odd = 0;
+        for (int n = 0; n < 2000; n++) {
+            uint16_t port = relay_random_port(rig.table, true);
+            odd +=
+                port < rows[i].least || port > rows[i].most || (!all && port >= rows[i].first && port <= rows[i].last);
+            port = relay_random_port(rig.table, false);
+            odd += port < 20000 || port > 65534;
+        }
+        CU_ASSERT_EQUAL(odd, 0);
+        end();
+    }
 }
 
 static void test_taken(void) {
@@ -350,6 +377,7 @@ int main(void) {
         {"ports", test_ports},
         {"hosts of a pull", test_hosts},
         {"one port in two families", test_two_families},
+        {"automatic ports outside the outgoing range", test_outside},
         {"ports that are taken", test_taken},
         {"caps", test_caps},
         {"public URLs", test_public_url},

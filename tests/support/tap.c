@@ -1,9 +1,33 @@
 #include "support/tap.h"
 
 #include <CUnit/TestRun.h>
+#include <ftw.h>
+#include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
 
 static unsigned count;
+
+/* ---- drivers of a test keep their identity in a place of its own, and not in the home of whoever runs it ---- */
+
+static char state[] = "/tmp/hoody-tunnel-test-XXXXXX";
+static pid_t owner;
+
+static int remove_one(const char *path, const struct stat *st, int kind, struct FTW *at) {
+    (void)st, (void)kind, (void)at;
+    return remove(path);
+}
+
+static void remove_state(void) {
+    if (getpid() == owner) /* and not a child of a test */
+        nftw(state, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+}
+
+static bool make_state(void) {
+    owner = getpid();
+    return mkdtemp(state) && setenv("XDG_STATE_HOME", state, 1) == 0 && atexit(remove_state) == 0;
+}
 
 static void finished(const CU_pTest test, const CU_pSuite suite, const CU_pFailureRecord failure) {
     count++;
@@ -15,7 +39,7 @@ static void finished(const CU_pTest test, const CU_pSuite suite, const CU_pFailu
 }
 
 int tap_main(const char *name, const struct tap_test *tests) {
-    if (CU_initialize_registry() != CUE_SUCCESS)
+    if (!make_state() || CU_initialize_registry() != CUE_SUCCESS)
         return 2;
     CU_pSuite suite = CU_add_suite(name, NULL, NULL);
     if (!suite)

@@ -1,0 +1,326 @@
+/*
+ * BIND and UNBIND, and who gives a port to whom (rules CLIENT-1 to CLIENT-4).
+ *
+ * A driver that died leaves a session behind, which holds its ports: parked, or live for as long as the kit believes in
+ * its connection. Its next process has another session and the same client id. What is parked changes hands at once;
+ * what is live is asked with a PING first, and the BIND waits for what comes of it: a driver that answers keeps its
+ * port.
+ */
+#include "kit/kit_int.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "log_gen.h"
+
+#include <stdio.h>
+#include <time.h>
+
+/* BINDs of one session whose refusal is worth a line in the log. */
+#define REFUSALS_TOLD 32
+/* A link on which bytes still come, and no PONG, is a slow one: this is how long that is waited for. */
+#define PROBE_MAX_MS (5 * (uint64_t)WIRE_LIMIT_CLIENT_SILENCE)
+
+/* A BIND without its answer. */
+struct waiting_bind {
+    struct ht_list node; /* in its session's list */
+    struct wire_bind bind;
+    char texts[]; /* the label, then the host */
+};
+
+/* ---- clients ---- */
+
+void session_set_client(struct kit_session *s, struct ht_slice id) {
+    explicit_bzero(s->client, sizeof s->client);
+    s->client_len = id.n < sizeof s->client ? id.n : 0;
+    if (s->client_len)
+        memcpy(s->client, id.p, id.n);
+}
+
+/* Rule CLIENT-2. All sessions of a kit are of one user: whoever has its token. */
+static bool same_client(const struct kit_session *a, const struct kit_session *b) {
+    return a->client_len > 0 && (ht_const_time_eq(a->client, a->client_len, b->client, b->client_len) ||
+                                 (HT_MUTANT(CLIENT_2) && b->client_len > 0));
+}
+
+/* ---- whether a session is alive ---- */
+
+static void probe_begin(struct kit_session *s) {
+    s->probe = PROBE_ASKED;
+    s->probed_at = io_now_ms(s->kit->loop);
+    mux_session_ping(s->owner.mux);
+    session_touch(s);
+    io_timer_set(&s->probe_timer, WIRE_LIMIT_CLIENT_SILENCE);
+}
+
+static void probe_ends(struct kit_session *s, enum kit_probe result) {
+    io_timer_stop(&s->probe_timer);
+    s->probe = result;
+    io_task_add(s->kit->loop, &s->kit->binds_task);
+}
+
+void session_probe_fired(struct io_timer *t) {
+    struct kit_session *s = ht_container_of(t, struct kit_session, probe_timer);
+    uint64_t now = io_now_ms(s->kit->loop), heard = mux_session_heard_ms(s->owner.mux);
+    if (heard < s->probed_at || now - heard >= WIRE_LIMIT_CLIENT_SILENCE)
+        probe_ends(s, PROBE_SILENT);
+    else if (now - s->probed_at >= PROBE_MAX_MS)
+        probe_ends(s, PROBE_ANSWERED);
+    else
+        io_timer_set(&s->probe_timer, heard + WIRE_LIMIT_CLIENT_SILENCE - now);
+}
+
+void session_probe_answered(struct kit_session *s) {
+    if (s->probe == PROBE_ASKED)
+        probe_ends(s, PROBE_ANSWERED);
+}
+
+/* ---- what the relay asks ---- */
+
+static enum relay_yield owner_yields(struct relay_owner *o, const struct relay_owner *to) {
+    struct kit_session *holder = ht_container_of(o, struct kit_session, owner);
+    if (HT_MUTANT(CLIENT_1) || !same_client(holder, ht_container_of(to, const struct kit_session, owner)))
+        return RELAY_KEEPS;
+    /* One that closes was told so, or has said so: it has no use for its ports any more. */
+    if (holder->state != SESSION_LIVE)
+        return RELAY_YIELDS;
+    switch (holder->probe) {
+    case PROBE_NONE:
+        if (HT_MUTANT(CLIENT_3))
+            return RELAY_YIELDS;
+        probe_begin(holder);
+        break;
+    case PROBE_ASKED:
+        break;
+    case PROBE_ANSWERED:
+        return RELAY_KEEPS;
+    case PROBE_SILENT:
+        return HT_MUTANT(CLIENT_1_B) ? RELAY_KEEPS : RELAY_YIELDS;
+    }
+    return RELAY_PENDING;
+}
+
+int64_t session_parked_until(const struct kit_session *s) {
+    uint64_t now = io_now_ms(s->kit->loop);
+    uint64_t left = s->park_ends_ms > now ? s->park_ends_ms - now : 0;
+    return (int64_t)time(NULL) + (int64_t)((left + 999) / 1000);
+}
+
+/* Whoever asks learns what helps to find the other one, and never an id. */
+static void owner_keeps(const struct relay_owner *o, const struct relay_owner *to, const struct relay_binding_info *b,
+                        struct ht_errmsg *err) {
+    const struct kit_session *holder = ht_container_of(o, const struct kit_session, owner);
+    char since[32], until[32], label[RELAY_LABEL_MAX + 8] = "";
+    admin_time_text(b->since, since);
+    if (b->label[0])
+        snprintf(label, sizeof label, " (\"%s\")", b->label);
+    if (same_client(holder, ht_container_of(to, const struct kit_session, owner)) && !HT_MUTANT(CLIENT_4)) {
+        ht_fail(err, 0, "port %u is held by another driver of yours, which is alive%s, since %s: stop that one first",
+                b->port, label, since);
+    } else if (holder->state == SESSION_PARKED && !HT_MUTANT(CLIENT_4)) {
+        admin_time_text(session_parked_until(holder), until);
+        ht_fail(
+            err, 0,
+            "port %u is bound by another session%s, since %s; its driver is away, and the port is kept for it until "
+            "%s",
+            b->port, label, since, until);
+    } else {
+        ht_fail(err, 0, "port %u is bound by another session%s, since %s", b->port, label, since);
+    }
+}
+
+static void owner_revoked(struct relay_owner *o, uint32_t bind_id, const char *reason) {
+    struct kit_session *s = ht_container_of(o, struct kit_session, owner);
+    session_log(s, HT_LOG_INFO, HT_LOG_FIELDS(log_session(s->id), log_binding(bind_id)), "a binding was taken over");
+    s->kit->taken_from = s;
+    if (!o->mux || HT_MUTANT(TAKEOVER_1))
+        return;
+    struct wire_bind_revoked frame = {.bind_id = bind_id, .reason = ht_slice_str(reason)};
+    if (mux_session_send(o->mux, WIRE_BIND_REVOKED, &frame) < 0)
+        ht_log_with(HT_LOG_WARN, "session", HT_LOG_FIELDS(log_session(s->id)), "BIND_REVOKED could not be sent");
+    mux_session_set_bindings(o->mux, o->n_bindings);
+    session_touch(s);
+}
+
+const struct relay_owner_ops session_owner_ops = {
+    .revoked = owner_revoked,
+    .yields = owner_yields,
+    .keeps = owner_keeps,
+};
+
+/* ---- BIND ---- */
+
+static void refuse_bind(struct kit_session *s, const struct wire_bind *bind, enum wire_bind_error code,
+                        const char *text) {
+    struct wire_bind_err frame = {
+        .has_client_bind_ref = bind && bind->has_client_bind_ref && !HT_MUTANT(BIND_5_B),
+        .client_bind_ref = bind ? bind->client_bind_ref : 0,
+        .code = code,
+        .message = ht_slice_str(text),
+    };
+    s->kit->metrics.bind_errors_total[ht_metric_bind_error_of(code)]++;
+    /* A driver that asks for nothing sensible, over and over, must not fill the log. */
+    if (s->refusals < REFUSALS_TOLD)
+        session_log(s, HT_LOG_INFO,
+                    HT_LOG_FIELDS(log_session(s->id), log_port(bind ? bind->container_port : 0), log_reason(text)),
+                    ++s->refusals == REFUSALS_TOLD ? "BIND refused; of further ones only the metrics tell"
+                                                   : "BIND refused");
+    session_send_or_end(s, WIRE_BIND_ERR, &frame);
+}
+
+/* A session of the same client that `s` has left without a port is not worth keeping: its driver is `s` now. */
+static void succeed(struct kit_session *from, const struct kit_session *s) {
+    if (!from || from->owner.n_bindings > 0 || !same_client(from, s))
+        return;
+    if (from->state == SESSION_PARKED)
+        session_gone(from, "its driver came back as another process");
+    else
+        from->replaced = true;
+}
+
+/* 0: it was answered; HT_EAGAIN: that has to wait. */
+static int try_bind(struct kit_session *s, const struct wire_bind *bind) {
+    struct relay_bound bound;
+    struct ht_errmsg text = {""};
+    enum wire_bind_error code = WIRE_BIND_ERROR_INTERNAL;
+    if (s->state != SESSION_LIVE) {
+        refuse_bind(s, bind, WIRE_BIND_ERROR_INTERNAL, "the session is closing");
+        return 0;
+    }
+    s->kit->taken_from = NULL;
+    int rc = relay_bind(s->kit->table, &s->owner, bind, &bound, &code, &text);
+    if (rc == HT_EAGAIN)
+        return rc;
+    struct kit_session *from = s->kit->taken_from;
+    if (rc < 0) {
+        succeed(from, s);
+        refuse_bind(s, bind, code, text.text);
+        return 0;
+    }
+    struct relay_binding_info info = {
+        .bind_id = bound.bind_id, .port = bound.port, .kind = bind->kind, .mode = bind->mode, .label = bound.label};
+    event_binding(s, from ? ADMIN_EVENT_TYPE_TAKEOVER : ADMIN_EVENT_TYPE_BIND, &info, from);
+    session_log(s, HT_LOG_INFO, HT_LOG_FIELDS(log_session(s->id), log_port(bound.port), log_binding(bound.bind_id)),
+                "port bound (%s %s)%s%s", wire_kind_text(bind->kind), wire_mode_text(bind->mode),
+                from ? ", taken over from " : "", from ? from->id : "");
+    succeed(from, s);
+    s->replaced = false;
+    struct wire_bind_ok frame = {
+        .client_bind_ref = HT_MUTANT(BIND_1) ? bound.bind_id : bind->client_bind_ref,
+        .bind_id = bound.bind_id,
+        .container_port = bound.port,
+        .has_public_url = bound.public_url[0] != '\0' || HT_MUTANT(BIND_6),
+        .public_url = ht_slice_str(bound.public_url),
+    };
+    mux_session_set_bindings(s->owner.mux, s->owner.n_bindings);
+    session_send_or_end(s, WIRE_BIND_OK, &frame);
+    return 0;
+}
+
+static struct waiting_bind *keep(const struct wire_bind *bind) {
+    struct waiting_bind *w = ht_malloc(sizeof *w + bind->label.n + bind->host.n);
+    if (!w)
+        return NULL;
+    ht_list_init(&w->node);
+    w->bind = *bind;
+    w->bind.label = ht_slice_of(w->texts, bind->label.n);
+    w->bind.host = ht_slice_of(w->texts + bind->label.n, bind->host.n);
+    if (bind->label.n)
+        memcpy(w->texts, bind->label.p, bind->label.n);
+    if (bind->host.n)
+        memcpy(w->texts + bind->label.n, bind->host.p, bind->host.n);
+    return w;
+}
+
+void session_bind(struct kit_session *s, const struct wire_bind *bind, const struct wire_error *err) {
+    if (err) {
+        refuse_bind(s, bind, WIRE_BIND_ERROR_INTERNAL, err->text);
+        return;
+    }
+    /* Answers wait in a row: a driver cannot make the kit remember more than it may bind. */
+    if (s->n_waiting >= s->kit->opt->max_bindings_per_session) {
+        refuse_bind(s, bind, WIRE_BIND_ERROR_BIND_CAP_EXCEEDED, "too many BINDs wait for their answer");
+        return;
+    }
+    if (try_bind(s, bind) == 0)
+        return;
+    struct waiting_bind *w = keep(bind);
+    if (!w) {
+        refuse_bind(s, bind, WIRE_BIND_ERROR_INTERNAL, "out of memory");
+        return;
+    }
+    ht_list_push_back(&s->waiting, &w->node);
+    s->n_waiting++;
+}
+
+/* Each once: what has to wait on goes back to the end. */
+static void try_waiting(struct kit_session *s) {
+    for (unsigned n = s->n_waiting; n > 0 && !ht_list_empty(&s->waiting); n--) {
+        struct waiting_bind *w = HT_LIST_ENTRY(ht_list_pop_front(&s->waiting), struct waiting_bind, node);
+        s->n_waiting--;
+        if (try_bind(s, &w->bind) == HT_EAGAIN) {
+            ht_list_push_back(&s->waiting, &w->node);
+            s->n_waiting++;
+        } else {
+            ht_free(w);
+        }
+    }
+}
+
+void binds_retry(struct io_task *t) {
+    struct kit *k = ht_container_of(t, struct kit, binds_task);
+    HT_LIST_FOR_SAFE (it, &k->live)
+        try_waiting(HT_LIST_ENTRY(it, struct kit_session, node));
+    /* What was found out is true for now only. */
+    HT_LIST_FOR (it, &k->live) {
+        struct kit_session *s = HT_LIST_ENTRY(it, struct kit_session, node);
+        if (s->probe != PROBE_ASKED)
+            s->probe = PROBE_NONE;
+    }
+}
+
+void session_forget_binds(struct kit_session *s) {
+    while (!ht_list_empty(&s->waiting))
+        ht_free(HT_LIST_ENTRY(ht_list_pop_front(&s->waiting), struct waiting_bind, node));
+    s->n_waiting = 0;
+    if (s->probe == PROBE_ASKED)
+        probe_ends(s, PROBE_NONE);
+    s->probe = PROBE_NONE;
+}
+
+/* ---- UNBIND ---- */
+
+struct wanted {
+    uint32_t bind_id;
+    struct relay_binding_info info; /* bind_id 0: not found */
+    char label[RELAY_LABEL_MAX];
+};
+
+static void find_binding(void *ctx, const struct relay_binding_info *info) {
+    struct wanted *w = ctx;
+    if (info->bind_id != w->bind_id)
+        return;
+    w->info = *info;
+    snprintf(w->label, sizeof w->label, "%s", info->label);
+    w->info.label = w->label;
+}
+
+void session_unbind(struct kit_session *s, const struct wire_unbind *unbind) {
+    struct wanted w = {.bind_id = unbind->bind_id, .info = {.label = ""}};
+    relay_each_binding(s->kit->table, &s->owner, find_binding, &w);
+    if (relay_unbind(s->kit->table, &s->owner, unbind->bind_id) < 0 && !HT_MUTANT(UNBIND_1)) {
+        struct wire_unbind_err frame = {
+            .bind_id = unbind->bind_id,
+            .code = WIRE_BIND_ERROR_INTERNAL,
+            .message = ht_slice_str("no such binding"),
+        };
+        session_send_or_end(s, WIRE_UNBIND_ERR, &frame);
+        return;
+    }
+    event_binding(s, ADMIN_EVENT_TYPE_UNBIND, &w.info, NULL);
+    session_log(s, HT_LOG_INFO, HT_LOG_FIELDS(log_session(s->id), log_port(w.info.port), log_binding(unbind->bind_id)),
+                "port given back");
+    struct wire_unbind_ok frame = {.bind_id = unbind->bind_id};
+    mux_session_set_bindings(s->owner.mux, s->owner.n_bindings);
+    session_send_or_end(s, WIRE_UNBIND_OK, &frame);
+}

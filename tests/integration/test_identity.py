@@ -1,0 +1,197 @@
+"""A driver that was killed gets its port back as another process: the same machine, the same user, whatever state its link is in.
+Nobody else does, and drivers that are alive stay as they are.
+"""
+
+import contextlib
+import os
+import signal
+import socket
+import stat
+import tempfile
+import threading
+import time
+
+from tests.faults.rig import BUSY
+from tests.integration.harness import (BIN, Driver, Program, Relay, Service, Tunnel, connect, eventually, hello, http_service,
+                                       status)
+from tests.support.tap import case, main
+
+
+class Freezer(Relay):
+    """A relay that, once frozen, passes nothing more on and closes nothing: a link that is dead and does not look so."""
+
+    def __init__(self, port):
+        self.thawed = threading.Event()
+        self.thawed.set()
+        super().__init__(port)
+
+    def _copy(self, source, to):
+        try:
+            while data := source.recv(65536):
+                self.thawed.wait()
+                to.sendall(data)
+        except OSError:
+            pass
+        self.thawed.wait()
+        for end in (source, to):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def __exit__(self, *args):
+        self.thawed.set()
+        return super().__exit__(*args)
+
+
+def echo(connection):
+    while data := connection.recv(65536):
+        connection.sendall(data)
+
+
+def said(port):
+    """What a pulled echo service says through the tunnel; None when nobody is there."""
+    try:
+        with connect(port) as c:
+            c.settimeout(5)
+            c.sendall(b"ping")
+            return c.recv(16)
+    except OSError:
+        return None
+
+
+def killed_and_back(t, mode, service, url, before=None, within=None):
+    """kill -9, and the same command again; the seconds until the port serves."""
+    first = Driver(url, mode, f"0={service.port}")
+    serves = (lambda: status(first.port) == 200) if mode == "expose" else (lambda: said(first.port) == b"ping")
+    assert serves()
+    busy = before(first) if before else None
+    first.end(signal.SIGKILL)
+    began = time.monotonic()
+    second = Driver(t.kit, mode, f"{first.port}={service.port}")
+    t.drivers.append(second)
+    assert second.port == first.port, second.bound
+    eventually(serves, "the port serves again")
+    took = time.monotonic() - began
+    print(f"# {mode}: back after {took:.2f} s")
+    assert took < (within or (15 if BUSY else 2)), took
+    if busy:
+        busy.close()
+
+
+@case("killed while idle: the next process has the port at once, expose and pull")
+def _():
+    with Tunnel() as t, http_service(hello) as web, Service(echo) as tcp:
+        killed_and_back(t, "expose", web, t.kit)
+        killed_and_back(t, "pull", tcp, t.kit)
+
+
+@case("killed in the middle of a request or a connection")
+def _():
+    came = threading.Event()
+
+    def never(_connection):
+        came.set()
+        _connection.recv(65536)
+        _connection.recv(1)
+
+    def visit(driver):
+        c = connect(driver.port)
+        c.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert came.wait(10)
+        return c
+
+    with Tunnel() as t, Service(never) as slow:
+        for mode in ("expose", "pull"):
+            came.clear()
+            first = Driver(t.kit, mode, f"0={slow.port}")
+            with visit(first) as visitor:
+                first.end(signal.SIGKILL)
+                second = Driver(t.kit, mode, f"{first.port}={slow.port}")
+                t.drivers.append(second)
+                visitor.settimeout(10)
+                answer = b""
+                with contextlib.suppress(ConnectionError):
+                    answer = visitor.recv(65536)
+                assert answer == b"" or answer.startswith(b"HTTP/1.1 50"), answer
+                came.clear()
+                visit(second).close()
+        eventually(lambda: t.kit.get("/tunnels")["totalStreams"] == 0, "no stream is left")
+
+
+@case("killed behind a link that is frozen: two seconds without an answer, and the port changes hands")
+def _():
+    with Tunnel() as t, http_service(hello) as web, Service(echo) as tcp:
+        for mode, service in (("expose", web), ("pull", tcp)):
+            with Freezer(t.kit.port) as relay:
+                killed_and_back(t, mode, service, relay, lambda _d, r=relay: r.thawed.clear(), within=30 if BUSY else 4)
+                assert t.kit.get("/tunnels")["orphanedSessions"] == 0
+
+
+@case("a driver that is alive keeps its port, and says so; others of the same user stand beside it")
+def _():
+    with Tunnel() as t, http_service(hello) as web:
+        first = t.expose(f"0={web.port}", "--label", "front")
+        beside = t.expose(f"0={web.port}")
+        began = time.monotonic()
+        third = Program([BIN, "expose", "--url", t.kit.url, f"{first.port}={web.port}"])
+        assert third.process.wait(30) == 5, third.text()
+        assert time.monotonic() - began < (20 if BUSY else 2), "an answer needs no waiting"
+        assert "another driver of yours" in third.text() and "front" in third.text(), third.text()
+        assert status(first.port) == 200 and status(beside.port) == 200
+        assert not first.events("disconnected") and not first.events("unbound"), first.text()
+
+
+@case("another machine or user is a stranger: live and parked")
+def _():
+    with Tunnel() as t, http_service(hello) as web, tempfile.TemporaryDirectory() as elsewhere:
+        first = Driver(t.kit, "expose", f"0={web.port}", "--label", "front")
+        for _ in range(2):
+            other = Program([BIN, "expose", "--url", t.kit.url, f"{first.port}={web.port}"], env={"XDG_STATE_HOME": elsewhere})
+            assert other.process.wait(30) == 5, other.text()
+            assert "another session" in other.text() and "front" in other.text(), other.text()
+            if first.process.poll() is None:
+                first.end(signal.SIGKILL)
+                eventually(lambda: t.kit.get("/tunnels")["orphanedSessions"] == 1, "it is parked")
+        assert "until" in other.text(), other.text()
+        t.expose(f"{first.port}={web.port}")
+
+
+@case("processes that start at the same time agree on one identity, which only their user may read")
+def _():
+    with Tunnel("--max-sessions", "16") as t, http_service(hello) as web, tempfile.TemporaryDirectory() as state:
+        env = {"XDG_STATE_HOME": os.path.join(state, "a", "b")}
+        programs = [Program([BIN, "expose", "--url", t.kit.url, "--json", f"0={web.port}"], env=env) for _ in range(8)]
+        for p in programs:
+            p.wait_line('"event":"bound"', 30)
+        folder = os.path.join(state, "a", "b", "hoody-tunnel")
+        names = os.listdir(folder)
+        assert len(names) == 1, names
+        path = os.path.join(folder, names[0])
+        assert stat.S_IMODE(os.stat(path).st_mode) == 0o600 and stat.S_IMODE(os.stat(folder).st_mode) == 0o700
+        with open(path, encoding="ascii") as f:
+            secret = f.read().strip()
+        assert len(secret) == 32, len(secret)
+        for p in programs:
+            assert p.end(signal.SIGINT) == 0, p.text()
+            assert secret not in p.text()
+        assert secret not in t.kit.text()
+        # One that was cut off, and one that others could read, are replaced.
+        for spoil in (lambda: os.truncate(path, 5), lambda: os.chmod(path, 0o644)):
+            spoil()
+            d = Driver(t.kit, "expose", f"0={web.port}", env=env)
+            assert d.end(signal.SIGINT) == 0
+            with open(path, encoding="ascii") as f:
+                assert len(f.read()) == 33 and stat.S_IMODE(os.stat(path).st_mode) == 0o600
+
+
+@case("without a place for the identity there is one warning, and everything else works")
+def _():
+    with Tunnel() as t, http_service(hello) as web, tempfile.NamedTemporaryFile() as no_folder:
+        d = Driver(t.kit, "expose", f"0={web.port}", env={"XDG_STATE_HOME": no_folder.name})
+        assert status(d.port) == 200
+        d.process.send_signal(signal.SIGHUP)
+        assert d.end(signal.SIGINT) == 0, d.text()
+        assert d.text().count("no identity is kept") == 1, d.text()
+
+
+if __name__ == "__main__":
+    main()
