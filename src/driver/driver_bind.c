@@ -5,7 +5,8 @@
 
 #include <stdio.h>
 
-#define REBIND_MS 1000 /* between two tries to get a port back */
+#define REBIND_MS 1000       /* between two tries to get a port back */
+#define REBIND_SLOW_MS 15000 /* the same when it has been away for long */
 
 /* ---- one binding ---- */
 
@@ -392,6 +393,7 @@ void driver_on_bind_ok(void *ctx, const struct wire_bind_ok *ok) {
     }
     io_timer_stop(&b->timeout);
     b->state = BINDING_BOUND;
+    b->told_lost = false;
     b->bind_id = ok->bind_id;
     b->port = ok->container_port;
     driver_shards_hold(t);
@@ -399,6 +401,34 @@ void driver_on_bind_ok(void *ctx, const struct wire_bind_ok *ok) {
         (void)driver_bind_remove(t, b->number, NULL);
     else
         tell_bound(b, ok->public_url);
+}
+
+/* A port that was this driver's is asked for again: sooner or later whoever has it now lets it go. */
+static void ask_later(struct driver_binding *b) {
+    struct ht_tunnel *t = b->t;
+    bool soon = io_now_ms(t->loop) < t->lost_at + WIRE_LIMIT_TAKEOVER_GRACE;
+    b->state = BINDING_WAITS;
+    io_timer_set(&b->timeout, soon ? ht_min(REBIND_MS, 4 * (uint64_t)t->retry_min_ms) : REBIND_SLOW_MS);
+    driver_shards_hold(t);
+}
+
+/*
+ * While nobody listened there, an outgoing connection of the container got the port from the kernel, which may last.
+ * Who asked for any port takes another one at once.
+ */
+static void port_lost(struct driver_binding *b, const char *message) {
+    if (b->asked_port == 0) {
+        driver_say(b->t, HT_SEVERITY_WARNING, "container port %u is lost, another one is asked for: %s", b->port,
+                   message);
+        b->port = 0;
+        binding_ask(b);
+        return;
+    }
+    if (!b->told_lost)
+        driver_say(b->t, HT_SEVERITY_WARNING, "container port %u is lost for now, and is asked for again: %s", b->port,
+                   message);
+    b->told_lost = true;
+    ask_later(b);
 }
 
 void driver_on_bind_err(void *ctx, const struct wire_bind_err *err) {
@@ -414,12 +444,14 @@ void driver_on_bind_err(void *ctx, const struct wire_bind_err *err) {
         io_now_ms(t->loop) < t->lost_at + WIRE_LIMIT_TAKEOVER_GRACE) {
         /* Likely the session that was lost, which the kit still holds the port for. One that was resumed without the
          * port has lost it to another driver. */
-        b->state = BINDING_WAITS;
-        io_timer_set(&b->timeout, ht_min(REBIND_MS, 4 * (uint64_t)t->retry_min_ms));
-        driver_shards_hold(t);
+        ask_later(b);
         return;
     }
-    binding_refused(b, code ? code : "UNKNOWN", ht_text_clean(err->message, message, sizeof message));
+    ht_text_clean(err->message, message, sizeof message);
+    if (err->code == WIRE_BIND_ERROR_PORT_IN_USE && b->port && !b->drop)
+        port_lost(b, message);
+    else
+        binding_refused(b, code ? code : "UNKNOWN", message);
 }
 
 void driver_on_unbind_ok(void *ctx, const struct wire_unbind_ok *ok) {

@@ -6,18 +6,21 @@
 #define PORT 3000
 #define KIT_PORT 20001
 
-/* A tunnel that retries fast, with one binding on a port of the kit's choice. */
-static void go(uint32_t retry_for_ms) {
+/* A tunnel that retries fast, with one binding. */
+static void go_for(uint32_t retry_for_ms, uint16_t port) {
     world_start();
     w.retry_for_ms = retry_for_ms;
     w.retry_min_ms = 1;
     world_tunnel(NULL);
-    CU_ASSERT_EQUAL_FATAL(bind_one(HT_EXPOSE_HTTP, "3000", 0), 1);
+    CU_ASSERT_EQUAL_FATAL(bind_one(HT_EXPOSE_HTTP, "3000", port), 1);
     CU_ASSERT_EQUAL_FATAL(ht_tunnel_connect(w.t), HT_TUNNEL_OK);
     UNTIL(w.bound);
     CU_ASSERT(!w.resumed);
     CU_ASSERT_STRING_EQUAL(w.hello_resume, "");
 }
+
+/* On a port of the kit's choice. */
+static void go(uint32_t retry_for_ms) { go_for(retry_for_ms, 0); }
 
 static void expect_end(int error) {
     UNTIL(w.ended);
@@ -87,6 +90,28 @@ static void a_new_session_gets_the_same_ports(void) {
         CU_ASSERT(!w.binds[i].takeover);
     }
     world_stop();
+}
+
+/*
+ * While the kit was away, an outgoing connection of the container got the port. A port that was asked for by its number
+ * is asked for until it is back, in a session that is resumed too; who asked for any gets another one at once.
+ */
+static void a_port_that_another_program_has_now(void) {
+    static const struct wire_bind_err taken = {.code = WIRE_BIND_ERROR_PORT_IN_USE, .message = {"taken", 5}};
+    for (int i = 0; i < 4; i++) {
+        bool any = i & 1;
+        go_for(60000, any ? 0 : KIT_PORT);
+        w.resumes = i & 2;
+        w.refuse_bind = &taken;
+        w.n_refusals = any ? 1 : 3;
+        kit_drops();
+        UNTIL(w.bound == 2);
+        CU_ASSERT_EQUAL(w.failed, 0);
+        CU_ASSERT_EQUAL_FATAL(w.n_binds, any ? 3 : 5);
+        CU_ASSERT_EQUAL(w.binds[1].container_port, KIT_PORT);
+        CU_ASSERT_EQUAL(w.binds[w.n_binds - 1].container_port, any ? 0 : KIT_PORT);
+        world_stop();
+    }
 }
 
 static void a_resumed_session_has_no_ghost(void) {
@@ -462,6 +487,7 @@ static const struct tap_test tests[] = {
     {"a drop is resumed", a_drop_is_resumed},
     {"what is missing is bound again", what_is_missing_is_bound_again},
     {"a new session gets the same ports", a_new_session_gets_the_same_ports},
+    {"a port that another program has now", a_port_that_another_program_has_now},
     {"a resumed session has no ghost", a_resumed_session_has_no_ghost},
     {"a kit that shuts down is awaited", a_kit_that_shuts_down_is_awaited},
     {"what no retry mends", what_no_retry_mends},
