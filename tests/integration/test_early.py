@@ -34,6 +34,12 @@ def refuse(connection):
         pass
 
 
+def refuse_outright(connection):
+    """The same, and closes for good: what it has not read makes the system reset the connection."""
+    read_head(connection)
+    connection.sendall(ANSWER)
+
+
 def python(port, target, path):
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     try:
@@ -119,6 +125,12 @@ def _():
     with Folder() as folder, Tunnel() as t, Service(refuse) as service:
         all_read(t.expose(f"0={service.port}").port, bodies(folder), 413,
                  {python: (0, 1, 2, 3), wget: (0, 1, 3), curl: (1, 2), node: (0, 2)})
+
+
+@case("the 413 of a service that closes outright is read by every client")
+def _():
+    with Folder() as folder, Tunnel() as t, Service(refuse_outright) as service:
+        all_read(t.expose(f"0={service.port}").port, bodies(folder), 413, {python: (0, 1, 2), wget: (1,), curl: (2,), node: (1,)})
 
 
 @case("a service's early 413 is read by every client behind nginx")
