@@ -197,8 +197,8 @@ int cli_plan_create(struct cli_plan *p, struct ht_tunnel **t, void *user) HT_MUS
 /* Runs it to its end. Returns the exit code. */
 int cli_plan_run(struct cli_plan *p);
 
-/* Runs it until its end or a signal; a signal ends it in order, a second one ends the process. Returns what
- * ht_tunnel_run() said at the end. */
+/* Runs it until its end or a signal; a signal ends it in order, a later one (not within half a second) cuts the goodbye
+ * short, one more ends the process. Returns what ht_tunnel_run() said at the end. */
 int cli_run_tunnel(struct ht_tunnel *t);
 /* Installs the handlers for SIGINT, SIGTERM, and SIGHUP, which tries again at once when the kit is away. */
 void cli_catch_signals(void);

@@ -1,6 +1,7 @@
 /* Running the tunnel of expose, pull and up: its events on standard output, its end as an exit code. */
 #include "cli/cli.h"
 
+#include "base/clock.h"
 #include "cli/live.h"
 #include "driver/driver.h"
 
@@ -9,14 +10,25 @@
 
 /* ---- signals ---- */
 
-static struct ht_tunnel *running; /* what a signal stops */
-static volatile sig_atomic_t signals;
+/* Within this time of the first it is the same wish: timeout(1), shells and terminals that are closed tell a process,
+ * and then the group that it is in. */
+#define SAME_WISH_MS 500u
 
+static struct ht_tunnel *running;     /* what a signal stops */
+static volatile sig_atomic_t wishes;  /* to end */
+static volatile uint64_t first_at_ms; /* by one handler at a time: each blocks the others */
+
+/* The first begins the goodbye, the second cuts it short, and the third waits for nothing. */
 static void on_signal(int signo) {
+    uint64_t now = ht_now_ms();
     (void)signo;
-    if (signals++ > 0) {
+    if (wishes == 1 && now - first_at_ms < SAME_WISH_MS)
+        return;
+    if (wishes == 0)
+        first_at_ms = now;
+    if (++wishes > 2) {
         cli_screen_restore();
-        _exit(OPT_EXIT_FAILURE); /* asked twice: at once */
+        _exit(OPT_EXIT_FAILURE);
     }
     if (running)
         ht_tunnel_stop(running);
@@ -34,22 +46,23 @@ static void on_hangup(int signo) {
 void cli_catch_signals(void) {
     struct sigaction act = {.sa_handler = on_signal}, hangup = {.sa_handler = on_hangup, .sa_flags = SA_RESTART};
     cli_terminal_gone(); /* remembers whether there is one */
-    sigemptyset(&hangup.sa_mask);
-    sigaction(SIGHUP, &hangup, NULL);
     sigemptyset(&act.sa_mask);
+    sigaddset(&act.sa_mask, SIGINT);
+    sigaddset(&act.sa_mask, SIGTERM);
+    sigaddset(&act.sa_mask, SIGHUP);
+    hangup.sa_mask = act.sa_mask;
+    sigaction(SIGHUP, &hangup, NULL);
     sigaction(SIGINT, &act, NULL);
     sigaction(SIGTERM, &act, NULL);
 }
 
 int cli_run_tunnel(struct ht_tunnel *t) {
     running = t;
-    if (signals > 0) /* it came while nothing could be stopped */
+    if (wishes > 0) /* it came while nothing could be stopped */
         ht_tunnel_stop(t);
-    int rc = ht_tunnel_run(t);
-    if (rc == HT_TUNNEL_STOPPED) {
+    int rc;
+    while ((rc = ht_tunnel_run(t)) == HT_TUNNEL_STOPPED)
         ht_tunnel_close(t);
-        rc = ht_tunnel_run(t);
-    }
     running = NULL;
     return rc;
 }

@@ -251,7 +251,9 @@ static int do_close(struct ht_tunnel *t, void *arg, struct ht_errmsg *err) {
         t->state = DRIVER_CLOSING;
         driver_sock_close(&t->socks[0], 0, "");
         break;
-    case DRIVER_CLOSING: /* the second time: no more waiting */
+    case DRIVER_CLOSING:
+        driver_link_hurry(t);
+        break;
     case DRIVER_NEW:
     case DRIVER_CONNECTING:
     case DRIVER_DOWN:

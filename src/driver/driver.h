@@ -147,6 +147,7 @@ struct ht_tunnel {
     bool reissues;     /* both named `reissue-tickets` */
     bool was_up;       /* ever */
     bool told_up;      /* connected() was told last, and not disconnected() */
+    bool hurried;      /* the goodbye was cut short */
     bool session_over; /* nothing comes from it any more */
     bool resumed;      /* the session is the one from before the link was lost */
     unsigned granted;  /* sockets that the session may have */
@@ -249,6 +250,8 @@ void driver_on_shard_map(void *ctx, const struct wire_shard_map *map);
 int driver_link_start(struct ht_tunnel *t);
 /* UP and everything unbound, or out of time: says goodbye. */
 void driver_link_close(struct ht_tunnel *t);
+/* CLOSING: no answers are waited for any more. The second time it ends at once. */
+void driver_link_hurry(struct ht_tunnel *t);
 void driver_link_destroy(struct ht_tunnel *t);
 /* The machine was asleep: is the kit still there? */
 void driver_link_woke(struct io_wake *w);

@@ -11,6 +11,7 @@
 
 #define GHOST_MS 120000
 #define DEAD_CLOSE_MS 50 /* for the close frame to leave */
+#define HURRY_MS 200     /* the same, and for the answer to it */
 
 /* ---- the session's clock ---- */
 
@@ -146,6 +147,21 @@ void driver_link_close(struct ht_tunnel *t) {
         mux_session_close(t->session); /* comes back through session_over() */
     else
         driver_end(t);
+}
+
+/* Whoever asks for the end again has no patience. But without a close frame the kit would keep the session, and its
+ * ports with it, for somebody who does not come back (rule END-1): so much time must be. */
+void driver_link_hurry(struct ht_tunnel *t) {
+    bool again = t->hurried;
+    t->hurried = true;
+    if (again || !t->session || t->session_over)
+        driver_sock_close(&t->socks[0], 0, "");
+    else
+        mux_session_close(t->session);
+    if (again)
+        driver_end(t);
+    else if (t->state == DRIVER_CLOSING)
+        io_timer_set(&t->close_timer, HURRY_MS);
 }
 
 static void close_timer_fired(struct io_timer *timer) {

@@ -318,7 +318,7 @@ HT_API int ht_tunnel_unbind(struct ht_tunnel *tunnel, int binding);
 /*
  * Says goodbye: gives the bindings back, then closes the connection in order, so that the kit keeps nothing. Takes at
  * most some two seconds; ended() tells when it is done. Needs ht_tunnel_run() or _turn() to make progress. A second
- * call cuts it short.
+ * call cuts it short: the connection is closed in order at once, and 200 ms later all is over. A third drops it.
  */
 HT_API int ht_tunnel_close(struct ht_tunnel *tunnel);
 

@@ -612,8 +612,40 @@ static void a_second_close_cuts_it_short(void) {
     uint64_t began = ht_now_ms();
     ht_tunnel_close(w.t);
     ht_tunnel_close(w.t);
+    UNTIL(w.ws_closed);
+    CU_ASSERT_EQUAL(w.close_code, 1005); /* without that the kit would keep the session */
     UNTIL(w.ended);
     CU_ASSERT(ht_now_ms() - began < 1000);
+    expect_end(HT_TUNNEL_OK, "closed");
+}
+
+/* Nothing that the kit says is read, not even its close frame. */
+static void cut_short_towards_a_kit_that_does_not_answer(void) {
+    world_go();
+    bind_one(HT_EXPOSE_HTTP, "3000", 3000);
+    UNTIL(w.bound == 1);
+    ws_conn_pause(w.ws, true);
+    ht_tunnel_close(w.t);
+    uint64_t began = ht_now_ms();
+    ht_tunnel_close(w.t);
+    while (!w.ended && ht_now_ms() - began < PATIENCE_MS) {
+        int ms = io_loop_timeout_ms(w.loop);
+        ht_clock_skip(ms > 0 ? (uint64_t)ms * 1000 : 0);
+        io_loop_turn(w.loop, false);
+    }
+    CU_ASSERT(ht_now_ms() - began >= 200);
+    CU_ASSERT(ht_now_ms() - began < WIRE_LIMIT_CLOSE_UNBIND_TIMEOUT);
+    expect_end(HT_TUNNEL_OK, "closed");
+}
+
+static void a_third_close_drops_it(void) {
+    world_go();
+    w.no_unbind_answers = true;
+    bind_one(HT_EXPOSE_HTTP, "3000", 3000);
+    UNTIL(w.bound == 1);
+    for (int i = 0; i < 3; i++)
+        ht_tunnel_close(w.t);
+    CU_ASSERT_EQUAL(w.t->state, DRIVER_ENDED);
     expect_end(HT_TUNNEL_OK, "closed");
 }
 
@@ -817,6 +849,8 @@ static const struct tap_test tests[] = {
     {"goodbye", goodbye},
     {"goodbye to a kit that does not answer", goodbye_to_a_kit_that_does_not_answer},
     {"a second close cuts it short", a_second_close_cuts_it_short},
+    {"cut short towards a kit that does not answer", cut_short_towards_a_kit_that_does_not_answer},
+    {"a third close drops it", a_third_close_drops_it},
     {"closing at every stage", closing_at_every_stage},
     {"destroying at every stage", destroying_at_every_stage},
     {"another thread stops it", another_thread_stops_it},

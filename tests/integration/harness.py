@@ -106,6 +106,22 @@ def _end_what_is_left():
             process.wait()
 
 
+def insist(process):
+    """Asks a process to end again and again until it does, each time twice before it can do anything. Returns its status."""
+    def stopped():
+        with open(f"/proc/{process.pid}/stat", encoding="ascii") as f:
+            return f.read().rsplit(") ", 1)[1][0] in "TZ"
+
+    while process.poll() is None:
+        process.send_signal(signal.SIGSTOP)
+        eventually(stopped, "a process that is stopped")
+        for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGCONT):
+            process.send_signal(signum)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(0.05)
+    return process.returncode
+
+
 class Program:
     """A child process whose output lines arrive in .lines; ended at the latest by end()."""
 

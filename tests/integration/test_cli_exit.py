@@ -5,7 +5,7 @@ import signal
 import subprocess
 
 from gen import options
-from tests.integration.harness import BIN, ROOT, SANITIZED, Folder, Kit, Program, command, eventually, free_port, http_service
+from tests.integration.harness import BIN, ROOT, SANITIZED, Folder, Kit, Moment, Program, command, eventually, free_port, http_service, insist
 from tests.support.tap import case, main
 
 MODEL = options.load(os.path.join(ROOT, "spec"))
@@ -60,18 +60,12 @@ def interrupted(program):
 # ---- tunnels ----
 
 
-def second_interrupt(world, name):
+def third_interrupt(world, name):
     """A kit that says nothing any more makes the goodbye take its time."""
     kit = Kit()
     program = world.started(name, kit.url)
     kit.process.send_signal(signal.SIGSTOP)
-    status = None
-    while status is None:  # two that come close together may be one to the system
-        program.process.send_signal(signal.SIGINT)
-        try:
-            status = program.process.wait(0.1)
-        except subprocess.TimeoutExpired:
-            pass
+    status = insist(program.process)
     program.end()
     kit.process.send_signal(signal.SIGCONT)
     kit.end()
@@ -89,7 +83,7 @@ def tunnel(world, name, code):
     url = ["--url", world.kit.url]
     return {
         "ok": lambda: interrupted(world.started(name, world.kit.url)),
-        "failure": lambda: second_interrupt(world, name),
+        "failure": lambda: third_interrupt(world, name),
         "usage": lambda: status_of(*world.words(name), "--nonsense"),
         "config": lambda: status_of(*world.words(name), *url, "--token-file", "/nonexistent"),
         "auth": lambda: status_of(*world.words(name), "--url", world.guarded.url),
@@ -218,6 +212,54 @@ def _():
     assert program.process.wait(20) == 7, program.text()
     program.end()
     assert interrupted(other) == 0
+
+
+def in_time(words, line):
+    """Under timeout(1), which passes a signal on to its child, and again to the group of both."""
+    program = Program(["timeout", "300", BIN, *words])
+    if line:
+        program.wait_line(line)
+    return program
+
+
+def nothing_left(kit):
+    tunnels = kit.get("/tunnels")
+    assert tunnels["sessions"] == [] and tunnels["orphanedSessions"] == 0 and tunnels["totalBindings"] == 0, tunnels
+
+
+@case("timeout(1) asks twice and means it once: the goodbye is said, and the status is 0")
+def _():
+    for _ in range(3):
+        for name in TUNNELS:
+            program = in_time([*WORLD.words(name), "--url", WORLD.kit.url], " -> ")
+            assert program.end() == 0, program.text()
+            nothing_left(WORLD.kit)
+            program.check_sanitizers()
+        program = in_time(["demo"], "Requests show up below")
+        assert program.end() == 0, program.text()
+        program.check_sanitizers()
+
+
+@case("a later signal cuts the goodbye short, and the kit keeps nothing all the same")
+def _():
+    kit = Kit()
+    program = WORLD.started("expose", kit.url)
+    kit.process.send_signal(signal.SIGSTOP)
+    begun = Moment()
+    while program.process.poll() is None:
+        program.process.send_signal(signal.SIGTERM)
+        try:
+            # Longer than what the goodbye takes after the second, so that there is no third.
+            program.process.wait(0.6)
+        except subprocess.TimeoutExpired:
+            pass
+    took = begun.took()
+    assert program.end() == 0, program.text()
+    begun.within(1.5, "the goodbye", took)
+    kit.process.send_signal(signal.SIGCONT)
+    eventually(lambda: kit.get("/tunnels")["sessions"] == [], "no session")
+    nothing_left(kit)
+    assert kit.end() == 0
 
 
 if __name__ == "__main__":

@@ -61,11 +61,9 @@ int main(int argc, char **argv) {
     }
     if (rc > 0)
         rc = ht_tunnel_connect(tunnel);
-    if (rc == HT_TUNNEL_OK)
-        rc = ht_tunnel_run(tunnel);
-    if (rc == HT_TUNNEL_STOPPED) { /* Ctrl-C: say goodbye, so that the kit keeps nothing for us */
-        ht_tunnel_close(tunnel);
-        rc = ht_tunnel_run(tunnel);
+    if (rc == HT_TUNNEL_OK) {
+        while ((rc = ht_tunnel_run(tunnel)) == HT_TUNNEL_STOPPED)
+            ht_tunnel_close(tunnel); /* Ctrl-C: say goodbye, so that the kit keeps nothing for us; again: be quick */
     }
     if (rc < 0 && *ht_tunnel_last_error()) /* a call that failed; what ended the tunnel was told */
         fprintf(stderr, "own_loop: %s\n", ht_tunnel_last_error());
