@@ -46,6 +46,12 @@ def echo(connection):
         connection.sendall(data)
 
 
+def status_of(program):
+    """How it ended by itself, with all that it said read."""
+    program.process.wait(30)
+    return program.end()
+
+
 def said(port):
     """What a pulled echo service says through the tunnel; None when nobody is there."""
     try:
@@ -131,7 +137,7 @@ def _():
         beside = t.expose(f"0={web.port}")
         refused = Moment()
         third = Program([BIN, "expose", "--url", t.kit.url, f"{first.port}={web.port}"])
-        assert third.process.wait(30) == 5, third.text()
+        assert status_of(third) == 5, third.text()
         refused.within(2, "a driver that answers")
         assert "another driver of yours" in third.text() and "front" in third.text(), third.text()
         assert status(first.port) == 200 and status(beside.port) == 200
@@ -144,7 +150,7 @@ def _():
         first = Driver(t.kit, "expose", f"0={web.port}", "--label", "front")
         for _ in range(2):
             other = Program([BIN, "expose", "--url", t.kit.url, f"{first.port}={web.port}"], env={"XDG_STATE_HOME": elsewhere})
-            assert other.process.wait(30) == 5, other.text()
+            assert status_of(other) == 5, other.text()
             assert "another session" in other.text() and "front" in other.text(), other.text()
             if first.process.poll() is None:
                 first.end(signal.SIGKILL)
