@@ -24,7 +24,8 @@ static int snapshot(void *ctx, struct admin_snapshot *out) {
         .id = texts[0], .peer = texts[1], .protocol = ADMIN_PROTOCOL_V1, .granted = 1, .n_bindings = 1};
     out->sessions[1] = (struct admin_snap_session){
         .id = texts[2], .peer = texts[3], .parked = true, .protocol = ADMIN_PROTOCOL_V2, .first_binding = 1};
-    out->bindings[0] = (struct admin_snap_binding){1, 5432, ADMIN_KIND_TCP, ADMIN_MODE_PULL, ""};
+    out->bindings[0] = (struct admin_snap_binding){
+        .bind_id = 1, .port = 5432, .kind = ADMIN_KIND_TCP, .mode = ADMIN_MODE_PULL, .label = texts[2]};
     memcpy(out->bindings[0].bind_addr, texts[1], sizeof texts[1]);
     return HT_OK;
 }
