@@ -368,7 +368,8 @@ async def _service_idle(run, name, within=200):
         raise Failure(f"{name}: the service is asked", "silence", show([bytes(c.data) for c in service.conns]))
 
 
-@verb("local_request", "of", "line", "method", "target", "version", "headers", "carries", "absent", "body", "framing", "head_only", "timeout")
+@verb("local_request", "of", "line", "method", "target", "version", "headers", "carries", "absent", "body", "framing", "trailers", "head_only",
+      "timeout")
 async def _local_request(run, name, of="web", carries=(), absent=(), head_only=False, timeout=None, **want):
     """The next request that a local service gets, on a new connection or on one that was kept; `name` is the connection from here on.
     `head_only`: its body stays to be read (`local_body`)."""

@@ -84,6 +84,7 @@ class Answer:
         self.body = b""
         self.framing = ""
         self.complete = False
+        self.trailers = []
         self.interim = False
 
     def view(self):
@@ -93,7 +94,7 @@ class Answer:
             named[name.lower()] = f"{named[name.lower()]}, {value}" if name.lower() in named else value
         return {"status": self.status, "version": self.version, "reason": self.reason, "headers": named,
                 "header_list": [[n.lower(), v] for n, v in self.headers], "body": self.body, "framing": self.framing,
-                "complete": self.complete}
+                "trailers": self.trailers, "complete": self.complete}
 
 
 def parse_answer(conn, method):
@@ -119,7 +120,7 @@ def parse_answer(conn, method):
         a.framing, a.complete, used = "none", True, body_at
     elif fields.get("transfer-encoding", "").lower() == "chunked":
         a.framing = "chunked"
-        a.body, used, a.complete = _dechunk(data, body_at)
+        a.body, used, a.complete, a.trailers = _dechunk(data, body_at)
     elif "content-length" in fields:
         a.framing = "length"
         size = int(fields["content-length"])
@@ -137,16 +138,17 @@ def parse_answer(conn, method):
 class Request:
     """A request as a local service read it. framing: length, chunked or none."""
 
-    def __init__(self, line, headers, body, framing):
+    def __init__(self, line, headers, body, framing, trailers):
         self.method, self.target, self.version = (line.split(" ") + ["", ""])[:3]
-        self.line, self.headers, self.body, self.framing = line, headers, body, framing
+        self.line, self.headers, self.body, self.framing, self.trailers = line, headers, body, framing, trailers
 
     def view(self):
         named = {}
         for name, value in self.headers:
             named[name] = f"{named[name]}, {value}" if name in named else value
         return {"line": self.line, "method": self.method, "target": self.target, "version": self.version, "headers": named,
-                "header_list": [list(h) for h in self.headers], "body": self.body, "framing": self.framing}
+                "header_list": [list(h) for h in self.headers], "body": self.body, "framing": self.framing,
+                "trailers": self.trailers}
 
 
 def request_head(data):
@@ -166,11 +168,11 @@ def parse_request(conn, head_only=False):
     if head is None:
         return None
     line, headers, at = head
-    fields = dict(headers)
+    fields, trailers = dict(headers), []
     if head_only:
         body, used, done, framing = b"", at, True, ""
     elif "chunked" in fields.get("transfer-encoding", "").lower():
-        (body, used, done), framing = _dechunk(data, at), "chunked"
+        (body, used, done, trailers), framing = _dechunk(data, at), "chunked"
     elif "content-length" in fields:
         size = int(fields["content-length"])
         body, used, done, framing = data[at:at + size], at + size, len(data) >= at + size, "length"
@@ -179,27 +181,30 @@ def parse_request(conn, head_only=False):
     if not done:
         return None
     del conn.data[:used]
-    return Request(line, headers, body, framing)
+    return Request(line, headers, body, framing, trailers)
 
 
 def _dechunk(data, at):
-    body = b""
+    """(body, bytes used, whether it is whole, [[lower-case name, value]] behind it)."""
+    body, trailers = b"", []
     while True:
         line_end = data.find(b"\r\n", at)
         if line_end < 0:
-            return body, len(data), False
+            return body, len(data), False, []
         try:
             size = int(data[at:line_end].split(b";")[0], 16)
         except ValueError:
-            return body, len(data), False
+            return body, len(data), False, []
         at = line_end + 2
         if size == 0:
             tail = data.find(b"\r\n", at)
             while tail > at:  # trailers
+                name, _, value = data[at:tail].decode("latin-1").partition(":")
+                trailers.append([name.lower(), value.strip(" \t")])
                 at = tail + 2
                 tail = data.find(b"\r\n", at)
-            return (body, at + 2, True) if tail >= 0 else (body, len(data), False)
+            return (body, at + 2, True, trailers) if tail >= 0 else (body, len(data), False, [])
         body += data[at:at + size]
         if len(data) < at + size + 2:
-            return body, len(data), False
+            return body, len(data), False, []
         at += size + 2

@@ -195,6 +195,13 @@ enum http_result http_machine_run(struct http_machine *m, const char *buf, uint3
             fbreak;
         }
     }
+    # They may be lost (RFC 9110 6.5.1); the message may not.
+    action keep {
+        if (c->trailers && ht_buf_append(c->trailers, p, 1)) {
+            ht_buf_free(c->trailers);
+            c->trailers = NULL;
+        }
+    }
     action size_end {
         if (c->left)
             fgoto data;
@@ -235,7 +242,7 @@ enum http_result http_machine_run(struct http_machine *m, const char *buf, uint3
     size := ((xdigit $digit)+ (extension* $count) crlf @size_end) $!bad_size;
     data := (any @data)*;
     data_end := (crlf @next) $!bad_data_end;
-    trailer := (((tchar+ ":" text* crlf) $count)* crlf @done) $!bad_trailer;
+    trailer := (((tchar+ ":" text* crlf) $count $keep)* crlf @done) $!bad_trailer;
 
     # Sizes padded with blanks, and LF alone where it can only be a line's end: not behind an extension, whose end
     # others look for elsewhere (CVE-2025-55315).
@@ -243,7 +250,7 @@ enum http_result http_machine_run(struct http_machine *m, const char *buf, uint3
     padded = blank+ $count (eol @odd);
     loose_size := ((xdigit $digit)+ (eol | padded | extension+ $count crlf) @size_end) $!bad_size;
     loose_data_end := (eol @loose_next) $!bad_data_end;
-    loose_trailer := (((tchar+ ":" text* eol) $count)* eol @done) $!bad_trailer;
+    loose_trailer := (((tchar+ ":" text* eol) $count $keep)* eol @done) $!bad_trailer;
 }%%
 
 %% write data nofinal noerror;

@@ -313,3 +313,61 @@ void http_mark_named_fields(struct http_head *h, const char *buf) {
         }
     }
 }
+
+/* ---- fields behind a body ---- */
+
+/* Equal to `lower`, or begins with it when that ends in a hyphen. */
+static bool is_like(struct ht_slice name, const char *lower) {
+    size_t n = strlen(lower);
+    if (lower[n - 1] == '-' ? name.n < n : name.n != n)
+        return false;
+    for (size_t i = 0; i < n; i++)
+        if ((name.p[i] == '_' ? '-' : name.p[i] | 0x20) != lower[i])
+            return false;
+    return true;
+}
+
+bool http_may_be_trailer(struct ht_slice name) {
+    static const char *const never[] = {
+        /* framing and the connection */
+        "transfer-encoding", "connection", "keep-alive", "proxy-", "te", "trailer", "upgrade", "http2-settings",
+        /* routing */
+        "host", "forwarded", "x-forwarded-", "x-real-ip", "via", "origin", "x-original-", "x-rewrite-",
+        /* how the request is to be handled */
+        "cache-control", "pragma", "expect", "max-forwards", "range", "if-", "x-http-method", "x-http-method-override",
+        "x-method-override",
+        /* who asks */
+        "authorization", "www-authenticate", "authentication-info", "cookie", "set-cookie", "x-auth-", "x-api-key",
+        "x-csrf-token", "sec-", "access-control-", "strict-transport-security",
+        /* how the answer is to be handled */
+        "age", "date", "expires", "location", "retry-after", "vary", "warning", "refresh",
+        /* the content: how long it is, and how to read it */
+        "content-"};
+    if (is_like(name, "content-digest") || HT_MUTANT(TRAIL_2)) /* RFC 9530 2 has it there */
+        return true;
+    for (size_t i = 0; i < HT_ARRAY_LEN(never); i++)
+        if (is_like(name, never[i]))
+            return false;
+    return true;
+}
+
+size_t http_trailer_fields(const char *buf, size_t len, struct http_field out[HTTP_MAX_HEADERS]) {
+    size_t n = 0;
+    for (const char *p = buf, *end = buf + len; p < end;) {
+        const char *colon = memchr(p, ':', (size_t)(end - p));
+        const char *lf = colon ? memchr(colon, '\n', (size_t)(end - colon)) : NULL;
+        if (!lf)
+            break;
+        struct ht_slice name = ht_slice_of(p, (size_t)(colon - p));
+        const char *stop = lf[-1] == '\r' ? lf - 1 : lf;
+        struct ht_slice value = http_trim(ht_slice_of(colon + 1, (size_t)(stop - colon - 1)));
+        p = lf + 1;
+        if (!http_may_be_trailer(name))
+            continue;
+        if (n == HTTP_MAX_HEADERS)
+            return 0;
+        out[n++] = (struct http_field){{(uint32_t)(name.p - buf), (uint32_t)name.n},
+                                       {(uint32_t)(value.p - buf), (uint32_t)value.n}};
+    }
+    return n;
+}

@@ -165,7 +165,7 @@ bool http_list_next(struct ht_slice *rest, struct ht_slice *item);
 
 /*
  * A chunked body, decoded in place. Zero-initialised is the start of a body. Chunk extensions and trailers are checked
- * and dropped; together at most 16 KiB for a message (hardening case 4).
+ * and dropped, unless somebody wants the trailers; together at most 16 KiB for a message (hardening case 4).
  */
 struct http_chunked {
     uint64_t left; /* bytes of the present chunk still to come */
@@ -174,7 +174,8 @@ struct http_chunked {
     bool loose; /* set at the start: from a local service. Padded sizes and LF without CR are taken */
     bool odd;   /* ... and there were some */
     bool done, started;
-    const char *failed; /* why the body was refused; it stays refused */
+    const char *failed;      /* why the body was refused; it stays refused */
+    struct ht_buf *trailers; /* set at the start: collects the lines behind the last chunk; NULL: nobody wants them */
 };
 
 /*
@@ -185,6 +186,16 @@ struct http_chunked {
  * white space behind the size, CRLF only).
  */
 int http_chunked_decode(struct http_chunked *c, char *buf, size_t *len, size_t *used, struct http_error *e);
+
+/*
+ * False for a field that must not stand behind a body (RFC 9110 6.5.1): what frames, routes or authenticates the
+ * message, says how it is to be handled or read, or is about the connection. An underscore is taken for a hyphen, as
+ * the services do that turn names into variables.
+ */
+bool http_may_be_trailer(struct ht_slice name);
+/* The fields in the lines that http_chunked.trailers has collected, without those. Returns how many; 0 also when there
+ * are more than HTTP_MAX_HEADERS: none at all is better than some. */
+size_t http_trailer_fields(const char *buf, size_t len, struct http_field out[HTTP_MAX_HEADERS]);
 
 /* How a message's body is delimited (RFC 9112 6.3). A content-length of 0 counts as NONE. */
 enum http_body_kind { HTTP_BODY_NONE, HTTP_BODY_LENGTH, HTTP_BODY_CHUNKED, HTTP_BODY_CLOSE };

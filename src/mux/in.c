@@ -134,8 +134,6 @@ static int on_trailers(struct mux_session *s, struct mux_link *l, struct mux_str
     struct wire_trailers t;
     struct wire_error err;
     enum wire_code code;
-    if (!(s->cfg.caps & WIRE_CAP_TRAILERS)) /* EXT-1: like a frame that we do not know */
-        return 0;
     const char *wrong = out_of_order(s, st, &code);
     if (wrong)
         return stream_violation(st, code, wrong);

@@ -77,6 +77,7 @@ void link_attach(struct mux_link *l, struct mux_session *s, unsigned index) {
     l->asked = false;
     l->next_id = s->cfg.first_stream_id ? s->cfg.first_stream_id : 2;
     l->assembler.state = WIRE_LINK_OPEN;
+    l->assembler.caps = s->cfg.caps;
     s->links[index] = l;
     s->n_links++;
 }

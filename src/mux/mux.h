@@ -219,6 +219,8 @@ bool mux_session_draining(const struct mux_session *s);
 /* True while the queue that the next stream's STREAM_OPEN would go into is long: openers should wait. After a true
  * room() says when it is short again. */
 bool mux_session_congested(struct mux_session *s);
+/* Both sides have named this capability (WIRE_CAP_...). */
+bool mux_session_agreed(const struct mux_session *s, unsigned capability);
 /* Three quarters of its streams or of the bytes that are held for it are taken, or openers wait. */
 bool mux_session_short(const struct mux_session *s);
 /* False: the peer is a published driver, which cannot take a body with this method (rule HTTP-15). */

@@ -310,3 +310,5 @@ bool mux_session_congested(struct mux_session *s) {
     s->room_wanted = s->room_wanted || yes;
     return yes;
 }
+
+bool mux_session_agreed(const struct mux_session *s, unsigned capability) { return s->cfg.caps & capability; }

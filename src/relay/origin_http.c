@@ -78,6 +78,8 @@ static void exchange_detach(struct origin_exchange *x) {
     if (x->st)
         mux_stream_release(&x->st);
     relay_out_free(&x->out);
+    ht_buf_free(&x->last_chunk);
+    ht_buf_free(&x->trailers);
     origin_response_free_partial(x);
 }
 
@@ -256,6 +258,13 @@ static void stream_eof(void *ctx) {
         origin_http_fail(x, WIRE_CODE_PROTOCOL_ERROR, why);
 }
 
+static void stream_trailers(void *ctx, const struct wire_trailers *t) {
+    struct origin_exchange *x = ctx;
+    const char *why;
+    if (origin_request_trailers(x, t, &why) < 0)
+        origin_http_fail(x, WIRE_CODE_PROTOCOL_ERROR, why);
+}
+
 static void stream_data_end(void *ctx) { origin_request_flush(ctx); }
 
 static ssize_t stream_pull(void *ctx, uint8_t *out, size_t cap, unsigned *flags) {
@@ -284,6 +293,7 @@ static void stream_closed(void *ctx, uint16_t code, struct ht_slice reason, bool
 
 static const struct mux_stream_ops stream_ops = {
     .data = stream_data,
+    .trailers = stream_trailers,
     .eof = stream_eof,
     .data_end = stream_data_end,
     .pull = stream_pull,

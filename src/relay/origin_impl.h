@@ -14,7 +14,7 @@
 #include "base/buf.h"
 #include "base/list.h"
 #include "relay/origin.h"
-#include "relay/pipe.h"
+#include "relay/out.h"
 
 /* How long a fresh connection may be without an answer while others are idle: of a service that is not known to serve
  * several at a time, and of one that is. */
@@ -102,6 +102,7 @@ struct origin_exchange {
     uint64_t consumed;            /* bytes whose credit went back */
     unsigned n_chunk_heads;
     char chunk_heads[ORIGIN_CHUNK_HEADS][ORIGIN_CHUNK_HEAD]; /* borrowed by `out` until it is flushed */
+    struct ht_buf last_chunk; /* the one with trailers behind it; borrowed as well. Empty: one without */
     bool upgrade, head_request;
     bool replayable; /* idempotent (RFC 9110 9.2.2) and without a body */
     bool replayed;
@@ -112,6 +113,7 @@ struct origin_exchange {
     struct origin_partial *partial;
     struct ht_buf early; /* body bytes that came with the head */
     struct http_chunked chunked;
+    struct ht_buf trailers; /* its lines behind the last chunk */
     enum http_body_kind resp_body;
     uint64_t resp_left;
     unsigned interims;
@@ -186,8 +188,9 @@ const char *origin_reason(enum wire_origin_error error, const char *text, char o
 
 /* Builds x->head. 0, or an error with a text for RESET. */
 int origin_request_build(struct origin_exchange *x, const struct wire_stream_open *open, const char **why) HT_MUST_USE;
-/* Body bytes and the body's end into x->out. 0, or an error with a text. */
+/* Body bytes, the fields behind it, and the body's end into x->out. 0, or an error with a text. */
 int origin_request_data(struct origin_exchange *x, const uint8_t *p, size_t n, const char **why) HT_MUST_USE;
+int origin_request_trailers(struct origin_exchange *x, const struct wire_trailers *t, const char **why) HT_MUST_USE;
 int origin_request_end(struct origin_exchange *x, const char **why) HT_MUST_USE;
 /* Writes what it can and gives the credit back. */
 void origin_request_flush(struct origin_exchange *x);

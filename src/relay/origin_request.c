@@ -132,6 +132,15 @@ int origin_request_data(struct origin_exchange *x, const uint8_t *p, size_t n, c
     return rc;
 }
 
+int origin_request_trailers(struct origin_exchange *x, const struct wire_trailers *t, const char **why) {
+    if (x->req_dropped || x->req_body != HTTP_BODY_CHUNKED)
+        return 0;
+    int rc = relay_last_chunk(&x->last_chunk, t);
+    if (rc < 0)
+        *why = rc == HT_EINVAL ? "a field behind the request may not be sent on" : ht_err_text(rc);
+    return rc;
+}
+
 int origin_request_end(struct origin_exchange *x, const char **why) {
     x->req_ended = true;
     if (x->req_dropped)
@@ -141,7 +150,9 @@ int origin_request_end(struct origin_exchange *x, const char **why) {
         return HT_EPROTO;
     }
     int rc = 0;
-    if (x->req_body == HTTP_BODY_CHUNKED)
+    if (x->req_body == HTTP_BODY_CHUNKED && ht_buf_size(&x->last_chunk))
+        rc = out_add(x, ht_buf_head(&x->last_chunk), ht_buf_size(&x->last_chunk));
+    else if (x->req_body == HTTP_BODY_CHUNKED)
         rc = out_add(x, HTTP_CHUNK_LAST, sizeof HTTP_CHUNK_LAST - 1);
     if (rc < 0)
         *why = ht_err_text(rc);

@@ -44,12 +44,13 @@ static void no_http(struct origin_exchange *x, const char *p, size_t n, const ch
 }
 
 /* Connection and Upgrade are what a 101 is about; everything else that is hop-by-hop ends here (RFC 9110 7.6.1). */
-static bool is_passed_on(const struct http_head *h, const char *buf, uint32_t i) {
+static bool is_passed_on(const struct origin_exchange *x, const struct http_head *h, const char *buf, uint32_t i) {
     if (!http_field_is_hop_by_hop(h, buf, i) || HT_MUTANT(HTTP_1_B))
         return !ht_slice_case_eq(http_text(buf, h->fields[i].name), ht_slice_str("transfer-encoding"));
-    if (h->status != 101)
-        return false;
     struct ht_slice name = http_text(buf, h->fields[i].name);
+    if (h->status != 101) /* what it announces comes, too */
+        return x->chunked.trailers && x->resp_body == HTTP_BODY_CHUNKED &&
+               ht_slice_case_eq(name, ht_slice_str("trailer"));
     return ht_slice_case_eq(name, ht_slice_str("connection")) || ht_slice_case_eq(name, ht_slice_str("upgrade"));
 }
 
@@ -74,6 +75,16 @@ static bool is_length(const struct http_head *h, const char *buf, uint32_t i) {
     return ht_slice_case_eq(http_text(buf, h->fields[i].name), ht_slice_str("content-length"));
 }
 
+/* The service's own words beside the status; empty when they are the usual ones, or too many for the tunnel. */
+static struct ht_slice own_reason(const struct http_head *h, char *buf) {
+    if (h->odd & HTTP_ODD_CONTROL)
+        http_clean(buf, h->reason);
+    struct ht_slice said = http_text(buf, h->reason);
+    if (said.n > WIRE_LIMIT_MAX_REASON || ht_slice_is(said, http_reason(h->status)))
+        said.n = 0;
+    return said;
+}
+
 static int respond(struct origin_exchange *x, const struct http_head *h, char *buf, bool final) {
     struct relay_target *t = x->t;
     char digits[24];
@@ -82,7 +93,7 @@ static int respond(struct origin_exchange *x, const struct http_head *h, char *b
     if (h->odd)
         tell_odd(t, h->odd);
     for (uint32_t i = 0; i < h->n_fields; i++) {
-        if (!is_passed_on(h, buf, i))
+        if (!is_passed_on(x, h, buf, i))
             continue;
         struct wire_header *to = &t->fields[n];
         to->name = http_text(buf, h->fields[i].name);
@@ -97,6 +108,8 @@ static int respond(struct origin_exchange *x, const struct http_head *h, char *b
         n++;
     }
     struct wire_response_head head = {.status = h->status, .headers = t->fields, .n_headers = n, .final = final};
+    head.reason = own_reason(h, buf);
+    head.has_reason = head.reason.n > 0;
     return mux_stream_respond(x->st, &head);
 }
 
@@ -149,6 +162,8 @@ static void final_head(struct origin_exchange *x, const struct http_head *h, cha
     x->resp_body = http_response_body(h, x->head_request);
     x->resp_left = h->content_length;
     x->chunked.loose = true;
+    if (relay_has_trailers(x->st))
+        x->chunked.trailers = &x->trailers;
     x->keep_alive = (h->flags & HTTP_KEEP_ALIVE) && x->resp_body != HTTP_BODY_CLOSE;
     int rc = 0;
     /* Before the head goes out: a body that is wrong from its beginning can still become a 502. */
@@ -287,6 +302,13 @@ static ssize_t body_failed(struct origin_exchange *x) {
     return HT_ECLOSED;
 }
 
+/* Those that do not fit are dropped, as they may be (RFC 9110 6.5.1). */
+static void send_trailers(struct origin_exchange *x) {
+    int rc = relay_send_trailers(x->st, &x->trailers, x->t->fields);
+    if (rc < 0)
+        ht_debug("origin", "%s: the fields behind the answer are dropped: %s", x->t->name, ht_err_text(rc));
+}
+
 ssize_t origin_response_pull(struct origin_exchange *x, uint8_t *out, size_t cap, unsigned *flags) {
     *flags = 0;
     if (!x->responded)
@@ -319,6 +341,7 @@ ssize_t origin_response_pull(struct origin_exchange *x, uint8_t *out, size_t cap
         *flags = MUX_PULL_MORE;
     }
     if (x->resp_ended && ht_buf_size(&x->early) == 0) {
+        send_trailers(x);
         *flags = MUX_PULL_EOF;
         x->resp_sent = true;
     }

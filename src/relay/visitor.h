@@ -205,6 +205,7 @@ struct visitor_http {
     enum http_body_kind body;
     enum visitor_form form;
     struct http_chunked chunked;
+    struct ht_buf trailers; /* its lines behind the last chunk */
     uint64_t body_left;
     uint64_t progress_ms; /* when its body moved last */
     uint64_t body_due_ms; /* by then more of it has to come: moves on with every byte, and where nothing is short */
@@ -229,8 +230,9 @@ struct visitor_http {
     uint8_t chunk_slot;
     size_t chunk_bytes;
     char chunk_head[20];
-    uint64_t started_us; /* when its head had come; 0: none has. Only for the log, as is the next one */
-    uint32_t stream_id;  /* of the request that was opened last */
+    struct ht_buf last_chunk; /* the one with trailers behind it; borrowed as well. Empty: one without */
+    uint64_t started_us;      /* when its head had come; 0: none has. Only for the log, as is the next one */
+    uint32_t stream_id;       /* of the request that was opened last */
 
     char peer[IO_ADDR_TEXT];
 };

@@ -25,6 +25,8 @@ static void visitor_free(struct visitor_http *v) {
     relay_out_free(&v->out);
     ht_buf_free(&v->in);
     ht_buf_free(&v->head);
+    ht_buf_free(&v->trailers);
+    ht_buf_free(&v->last_chunk);
     relay_visitor_removed(v->b, &v->node);
     ht_pool_put(&t->http_visitors, v);
 }
@@ -229,6 +231,8 @@ static void begin_request(struct visitor_http *v) {
     v->committed = v->stream_ended = v->chunk_open = false;
     v->status = 0;
     v->chunk_bytes = 0;
+    ht_buf_free(&v->trailers);
+    ht_buf_free(&v->last_chunk);
 }
 
 static void next_request(struct visitor_http *v) {

@@ -28,6 +28,8 @@ static bool is_forwarded(const struct visitor_http *v, const struct http_head *h
     case 7:
         if (ht_slice_is(name, "upgrade"))
             return v->upgrade;
+        if (ht_slice_is(name, "trailer"))
+            return v->chunked.trailers != NULL;
         break;
     case 10:
         if (ht_slice_is(name, "connection"))
@@ -65,6 +67,8 @@ static size_t build_fields(const struct visitor_http *v, const struct http_head 
 
 static int open_stream(struct visitor_http *v, struct mux_session *mux, const struct http_head *h, char *p) {
     struct relay_binding *b = v->b;
+    if (v->body == HTTP_BODY_CHUNKED && mux_session_agreed(mux, WIRE_CAP_TRAILERS))
+        v->chunked.trailers = &v->trailers;
     struct ht_slice method = http_text(p, h->method), target = http_text(p, h->path);
     struct ht_slice authority = http_text(p, h->authority);
     bool get = v->head_request || ht_slice_is(method, "GET");
@@ -429,6 +433,21 @@ static ssize_t chunk_refused(struct visitor_http *v, const struct http_error *e)
     return HT_ECLOSED;
 }
 
+/* Rule HTTP-2 for the names. Those that do not fit are dropped, as they may be (RFC 9110 6.5.1). */
+static void send_trailers(struct visitor_http *v) {
+    char *p = (char *)ht_buf_head(&v->trailers);
+    bool name = true;
+    for (size_t i = 0; i < ht_buf_size(&v->trailers); i++) {
+        name = p[i] != ':' && (name || p[i] == '\n');
+        if (name)
+            lower_case(p + i, 1);
+    }
+    int rc = relay_send_trailers(v->st, &v->trailers, v->b->t->fields);
+    if (rc < 0)
+        ht_debug("visitor", "expose port %u: %s: the fields behind the request are dropped: %s", v->b->port, v->peer,
+                 ht_err_text(rc));
+}
+
 static ssize_t pull_chunked(struct visitor_http *v, uint8_t *out, size_t cap, unsigned *flags) {
     for (;;) {
         size_t kept = ht_buf_size(&v->in), raw;
@@ -451,6 +470,8 @@ static ssize_t pull_chunked(struct visitor_http *v, uint8_t *out, size_t cap, un
             visitor_lost(v, true, ht_err_text(HT_ENOMEM));
             return HT_ECLOSED;
         }
+        if (v->chunked.done)
+            send_trailers(v);
         if (len > 0 || v->chunked.done)
             return body_moved(v, len, v->chunked.done, kept || raw == cap, flags);
         if (!kept && raw < cap)

@@ -26,9 +26,11 @@ static void out_of_memory(struct visitor_http *v) { visitor_lost(v, true, ht_err
 /* ---- the head ---- */
 
 /* Hop-by-hop, and ours to decide: the visitor's connection is none of the driver's business. */
-static bool is_dropped(struct ht_slice name) {
-    static const struct ht_slice hop[] = {{"te", 2},          {"trailer", 7},           {"connection", 10},
-                                          {"keep-alive", 10}, {"proxy-connection", 16}, {"transfer-encoding", 17}};
+static bool is_dropped(const struct visitor_http *v, struct ht_slice name) {
+    if (name.n == 7 && ht_slice_case_eq(name, ht_slice_str("trailer")))
+        return v->http10 || !relay_has_trailers(v->st);
+    static const struct ht_slice hop[] = {
+        {"te", 2}, {"connection", 10}, {"keep-alive", 10}, {"proxy-connection", 16}, {"transfer-encoding", 17}};
     for (size_t i = 0; i < HT_ARRAY_LEN(hop); i++)
         if (name.n == hop[i].n && ht_slice_case_eq(name, hop[i]))
             return true;
@@ -60,7 +62,8 @@ struct answer_head {
 
 /* The status line and the driver's fields. 0, HT_ENOMEM, or HT_EPROTO. */
 static int write_fields(struct visitor_http *v, const struct wire_response_head *head, struct answer_head *a) {
-    int rc = http_write_status(&v->head, 1, head->status, ht_slice_of(NULL, 0));
+    struct ht_slice reason = head->has_reason ? head->reason : ht_slice_of(NULL, 0);
+    int rc = http_write_status(&v->head, 1, head->status, HT_MUTANT(HTTP_16) ? ht_slice_of(NULL, 0) : reason);
     bool names = false;
     for (size_t i = 0; i < head->n_headers && !names; i++)
         names = is_connection(head->headers[i].name);
@@ -74,7 +77,7 @@ static int write_fields(struct visitor_http *v, const struct wire_response_head 
             a->length = n;
         } else if (name.n == 7 && ht_slice_case_eq(name, ht_slice_str("upgrade"))) {
             a->upgrade = value;
-        } else if (!is_dropped(name) && !(names && is_named(head, name))) {
+        } else if (!is_dropped(v, name) && !(names && is_named(head, name))) {
             rc = http_write_field(&v->head, name, value);
         }
     }
@@ -246,6 +249,21 @@ static void stream_data(void *ctx, const uint8_t *p, size_t n) {
         out_of_memory(v);
 }
 
+/*
+ * A visitor that reads chunks reads what stands behind the last one (RFC 9112 7.1.2), whether it asked with TE for what
+ * it may drop or not; framing without a place for it drops it.
+ */
+static void stream_trailers(void *ctx, const struct wire_trailers *t) {
+    struct visitor_http *v = ctx;
+    if (v->framing != FRAMING_CHUNKED || v->answer != ANSWER_BEGUN)
+        return;
+    int rc = relay_last_chunk(&v->last_chunk, t);
+    if (rc == HT_EINVAL)
+        violation(v, "a field behind the answer that cannot be passed on"); /* rule HTTP-6 */
+    else if (rc)
+        out_of_memory(v);
+}
+
 static void stream_eof(void *ctx) {
     struct visitor_http *v = ctx;
     v->stream_ended = true;
@@ -262,7 +280,8 @@ static bool end_answer(struct visitor_http *v) {
         cut_short(v, "less data than content-length says");
         return false;
     }
-    if (v->framing == FRAMING_CHUNKED && relay_out_add(&v->out, HTTP_CHUNK_LAST, sizeof HTTP_CHUNK_LAST - 1)) {
+    struct ht_slice last = ht_buf_size(&v->last_chunk) ? ht_buf_slice(&v->last_chunk) : ht_slice_str(HTTP_CHUNK_LAST);
+    if (v->framing == FRAMING_CHUNKED && relay_out_add(&v->out, last.p, last.n)) {
         out_of_memory(v);
         return false;
     }
@@ -329,6 +348,7 @@ static void stream_closed(void *ctx, uint16_t code, struct ht_slice reason, bool
 const struct mux_stream_ops visitor_stream_ops = {
     .response_head = stream_head,
     .data = stream_data,
+    .trailers = stream_trailers,
     .eof = stream_eof,
     .data_end = stream_data_end,
     .pull = visitor_pull,

@@ -35,7 +35,7 @@ static ssize_t feed_frame(struct wire_asm *a, const uint8_t *p, size_t n, const 
         return 0;
     uint8_t type = p[0];
     uint32_t stream_id = wire_get32(p + 1), len = wire_get32(p + 5);
-    int rc = wire_check_rx_in(a->version, a->role, a->state, type, stream_id, len, err);
+    int rc = wire_check_rx_agreed(a->version, a->caps, a->role, a->state, type, stream_id, len, err);
     if (rc < 0)
         return rc;
     if (rc == 0 && type != WIRE_DATA) {

@@ -31,6 +31,7 @@ struct wire_asm {
     enum wire_role role; /* ours: the receiver */
     enum wire_link_state state;
     unsigned version; /* of the link's subprotocol; 0: the newest */
+    unsigned caps;    /* what both sides have named: a frame of another capability is skipped like an unknown one */
     /* private */
     uint32_t consumed; /* bytes of this message */
     uint32_t frames;

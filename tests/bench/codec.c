@@ -95,7 +95,8 @@ int main(void) {
         bool to_kit = kind != 0;
         uint64_t start = ht_now_us();
         for (int round = 0; round < ROUNDS; round++) {
-            struct wire_asm a = {.role = to_kit ? WIRE_ROLE_KIT : WIRE_ROLE_DRIVER, .state = WIRE_LINK_OPEN};
+            struct wire_asm a = {
+                .role = to_kit ? WIRE_ROLE_KIT : WIRE_ROLE_DRIVER, .state = WIRE_LINK_OPEN, .caps = ~0u};
             struct wire_error err;
             size_t n = 0;
             for (int i = 0; i < BATCH; i++) {

@@ -138,7 +138,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     bool good = walk(&whole, role, m, n);
     size_t splits = n <= 300 ? n + 3 : 6;
     for (size_t i = 0; i < splits; i++) {
-        struct wire_asm a = {.role = role, .state = start.state};
+        struct wire_asm a = {.role = role, .state = start.state, .caps = ~0u};
         struct trace t = start;
         t.a = &a;
         struct cuts c = {.at = i - 1};

@@ -578,7 +578,7 @@ static void make_link(struct rig *r, unsigned i) {
     k->told_to_close = k->deaf = false;
     k->last_open = 0;
     bool kit = r->cfg.role == WIRE_ROLE_KIT;
-    k->peer = (struct wire_asm){.role = kit ? WIRE_ROLE_DRIVER : WIRE_ROLE_KIT};
+    k->peer = (struct wire_asm){.role = kit ? WIRE_ROLE_DRIVER : WIRE_ROLE_KIT, .caps = ~0u};
     if (kit)
         k->peer.state = i ? WIRE_LINK_AWAIT_JOIN_OK : WIRE_LINK_AWAIT_HELLO_OK;
     else

@@ -311,6 +311,56 @@ static void exactly_the_limit_of_trailers(void) {
     }
 }
 
+/* Collected when somebody wants them, cut anywhere; what may not stand there is left out. */
+static void trailers_are_collected(void) {
+    static const char in[] =
+        "1\r\nx\r\n0\r\nX-A: 1\r\nContent-Length: 9\r\nx-b:  b:c \r\nTransfer_Encoding: x\r\nx-c:\r\n\r\n";
+    for (size_t cut = 1; cut < sizeof in - 1; cut++)
+        for (loose = false;; loose = true) {
+            struct ht_buf lines = {0};
+            struct http_field f[HTTP_MAX_HEADERS];
+            char body[sizeof in];
+            struct decoded d;
+            start(&d, body);
+            d.c.trailers = &lines;
+            CU_ASSERT(feed(&d, in, cut));
+            feed(&d, in + cut, sizeof in - 1 - cut);
+            CU_ASSERT(d.rc == HT_OK && d.c.done);
+            const char *p = (const char *)ht_buf_head(&lines);
+            CU_ASSERT_EQUAL_FATAL(http_trailer_fields(p, ht_buf_size(&lines), f), 3);
+            CU_ASSERT(ht_slice_is(http_text(p, f[0].name), "X-A") && ht_slice_is(http_text(p, f[0].value), "1"));
+            CU_ASSERT(ht_slice_is(http_text(p, f[1].name), "x-b") && ht_slice_is(http_text(p, f[1].value), "b:c"));
+            CU_ASSERT(ht_slice_is(http_text(p, f[2].name), "x-c") && f[2].value.len == 0);
+            ht_buf_free(&lines);
+            if (loose)
+                break;
+        }
+    loose = false;
+}
+
+static void too_many_trailers_are_none(void) {
+    struct http_field f[HTTP_MAX_HEADERS];
+    char lines[4 * (HTTP_MAX_HEADERS + 1)];
+    for (size_t i = 0; i < HTTP_MAX_HEADERS + 1; i++)
+        memcpy(lines + 4 * i, "x:\r\n", 4);
+    CU_ASSERT_EQUAL(http_trailer_fields(lines, sizeof lines - 4, f), HTTP_MAX_HEADERS);
+    CU_ASSERT_EQUAL(http_trailer_fields(lines, sizeof lines, f), 0);
+    CU_ASSERT_EQUAL(http_trailer_fields(NULL, 0, f), 0);
+}
+
+static void what_may_be_a_trailer(void) {
+    static const char *const no[] = {
+        "Content-Length", "content_length",  "Transfer-Encoding", "HOST",   "te",       "Trailer",
+        "connection",     "Upgrade",         "authorization",     "Cookie", "If-Match", "sec-x",
+        "Content-Type",   "X-Forwarded-For", "proxy-connection",  "range",  "expect",   "Set-Cookie"};
+    static const char *const yes[] = {"x-sum",       "Server-Timing", "etag",  "Digest", "Content-Digest",
+                                      "grpc-status", "hos",           "hosts", "teX",    "ifx"};
+    for (size_t i = 0; i < HT_ARRAY_LEN(no); i++)
+        CU_ASSERT_FALSE(http_may_be_trailer(ht_slice_str(no[i])));
+    for (size_t i = 0; i < HT_ARRAY_LEN(yes); i++)
+        CU_ASSERT_TRUE(http_may_be_trailer(ht_slice_str(yes[i])));
+}
+
 static uint32_t next_random(uint32_t *seed) {
     *seed = *seed * 1664525u + 1013904223u;
     return *seed >> 8;
@@ -374,6 +424,9 @@ int main(void) {
         {"the largest chunk", the_largest_chunk},
         {"floods of extensions, trailers and zeros end", floods_end},
         {"the limit of trailers", exactly_the_limit_of_trailers},
+        {"trailers are collected", trailers_are_collected},
+        {"too many trailers are none", too_many_trailers_are_none},
+        {"what may be a trailer", what_may_be_a_trailer},
         {"random chunks and cuts", random_chunks},
         {"nothing after the end", nothing_after_the_end},
         {NULL, NULL},

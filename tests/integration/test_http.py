@@ -185,6 +185,32 @@ def _():
         assert aborted.wait(10), "the local service still waits"
 
 
+@case("trailers and the reason cross the tunnel; fields that may not stand behind a body never do")
+def _():
+    heard = []
+
+    def handle(c):
+        head, data = read_head(c)
+        while not data.endswith(b"\r\n\r\n"):
+            data += c.recv(4096)
+        heard.append((head, data))
+        c.sendall(b"HTTP/1.1 200 Fine, thanks\r\nConnection: close\r\nTrailer: X-Sum\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n"
+                  b"0\r\nX-Sum: 1\r\nContent-Length: 9\r\nHost: evil\r\nTransfer-Encoding: chunked\r\n\r\n")
+
+    with Tunnel() as t, Service(handle) as service:
+        binding = t.expose(f"0={service.port}")
+        answer = run(["curl", "-sS", "-i", "--raw", "-H", "Transfer-Encoding: chunked", "-d", "abc", binding.url])
+        lines, _, body = answer.replace("\r\n", "\n").partition("\n\n")
+        assert lines.startswith("HTTP/1.1 200 Fine, thanks\n") and "trailer: x-sum" in lines.lower(), answer
+        assert body == "2\nab\n0\nX-Sum: 1\n\n", answer
+        with connect(binding.port) as c:
+            c.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nTrailer: X-Sum\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n"
+                      b"X-Sum: 1\r\nContent-Length: 9\r\nHost: evil\r\nTransfer-Encoding: chunked\r\n\r\n")
+            read_head(c)
+        head, data = heard[-1]
+        assert b"\r\ntrailer: X-Sum\r\n" in head and data == b"3\r\nabc\r\n0\r\nx-sum: 1\r\n\r\n", (head, data)
+
+
 @case("a local service that dies in the middle shows as a truncated answer")
 def _():
     def handle(c):

@@ -104,6 +104,8 @@ static void without_an_agreement_they_are_nothing(void) {
     START(WIRE_ROLE_KIT, NULL);
     struct rig_stream *t = answered(r);
     CU_ASSERT(rig_text(r, WIRE_STREAM_TRAILERS, 2, TRAILERS) > 0);
+    CU_ASSERT(rig_text(r, WIRE_STREAM_TRAILERS, 0, TRAILERS) > 0);
+    CU_ASSERT(rig_text(r, WIRE_STREAM_TRAILERS, 7, "") > 0);
     CU_ASSERT(rig_frame_in(r, WIRE_DATA, 2, "x", 1) > 0);
     CU_ASSERT_EQUAL(t->trailers, 0);
     CU_ASSERT_EQUAL(t->received, 1);

@@ -36,6 +36,7 @@ struct rig {
 };
 
 static struct rig rig;
+static unsigned rig_caps; /* what both sides of the next session have named */
 
 #define TEST_LOOP rig.loop
 #include "support/turns.h"
@@ -92,7 +93,8 @@ struct played_stream {
     char open[4096]; /* STREAM_OPEN's payload */
     struct ht_buf body;
     unsigned eofs;
-    int reset; /* -1: none */
+    char trailers[1024]; /* STREAM_TRAILERS' payload */
+    int reset;           /* -1: none */
     uint32_t window;
 };
 
@@ -202,6 +204,10 @@ static inline void drv_take(struct driver *d, uint8_t type, uint32_t id, const u
     case WIRE_EOF:
         st->eofs++;
         break;
+    case WIRE_STREAM_TRAILERS:
+        CU_ASSERT_EQUAL(st->eofs, 0);
+        snprintf(st->trailers, sizeof st->trailers, "%.*s", (int)n, (const char *)p);
+        break;
     case WIRE_RESET:
         st->reset = p[0] << 8 | p[1];
         break;
@@ -250,6 +256,7 @@ static inline void drv_start(struct driver *d) {
         .session_buffer = WIRE_LIMIT_SESSION_BUFFER,
         .first_stream_id = 2,
         .own_peer = true,
+        .caps = rig_caps,
         .metrics = &rig.metrics,
     };
     io_task_init(&d->pump, drv_pump);
@@ -284,9 +291,8 @@ static inline void drv_stop(struct driver *d) {
     ht_buf_free(&d->msg);
 }
 
-/* `fields`: "name: value" lines with "\n" between. Queued, not sent. */
-static inline void drv_head_final(struct driver *d, uint32_t id, uint16_t status, const char *fields, bool final) {
-    struct wire_header h[16];
+/* "name: value" lines with "\n" between. */
+static inline size_t drv_fields(struct wire_header h[16], const char *fields) {
     size_t n = 0;
     while (fields && *fields) {
         const char *colon = strstr(fields, ": "), *end = strchr(fields, '\n');
@@ -295,9 +301,32 @@ static inline void drv_head_final(struct driver *d, uint32_t id, uint16_t status
                                       ht_slice_of(colon + 2, (size_t)(end - colon - 2))};
         fields = *end ? end + 1 : NULL;
     }
-    struct wire_response_head head = {.status = status, .headers = h, .n_headers = n, .final = final};
+    return n;
+}
+
+/* `fields`: see drv_fields(). Queued, not sent. */
+static inline void drv_head_said(struct driver *d, uint32_t id, uint16_t status, const char *reason, const char *fields,
+                                 bool final) {
+    struct wire_header h[16];
+    struct wire_response_head head = {
+        .status = status, .headers = h, .n_headers = drv_fields(h, fields), .final = final};
+    head.has_reason = reason != NULL;
+    head.reason = ht_slice_str(reason);
     uint8_t f[8192];
     int len = wire_encode_response_head(f, sizeof f, id, &head);
+    CU_ASSERT_FATAL(len > 0);
+    drv_frame(d, f, (size_t)len);
+}
+
+static inline void drv_head_final(struct driver *d, uint32_t id, uint16_t status, const char *fields, bool final) {
+    drv_head_said(d, id, status, NULL, fields, final);
+}
+
+static inline void drv_trailers(struct driver *d, uint32_t id, const char *fields) {
+    struct wire_header h[16];
+    struct wire_trailers t = {h, drv_fields(h, fields)};
+    uint8_t f[8192];
+    int len = wire_encode_trailers(f, sizeof f, id, &t);
     CU_ASSERT_FATAL(len > 0);
     drv_frame(d, f, (size_t)len);
 }

@@ -39,6 +39,8 @@ struct call {
     struct mux_stream *st;
     char head[2048]; /* the final head: "200 name: value, name: value" */
     char interim[256];
+    char reason_said[128]; /* of the final head; "-": none */
+    char trailers[512];    /* "name: value, name: value" */
     unsigned heads, interims, eofs, closes;
     struct ht_buf body; /* a NUL follows */
     int reset;          /* -1: none */
@@ -67,6 +69,7 @@ struct rig {
 };
 
 static struct rig rig;
+static unsigned rig_caps; /* what both sides of the next session have named */
 
 #define TEST_LOOP rig.loop
 #include "support/turns.h"
@@ -107,6 +110,7 @@ static inline void end_session(struct end *e, enum wire_role role, const struct 
         .session_buffer = WIRE_LIMIT_SESSION_BUFFER,
         .first_stream_id = 2,
         .own_peer = true,
+        .caps = rig_caps,
     };
     e->s = mux_session_create(&cfg, &ops, e, ht_now_ms());
     CU_ASSERT_PTR_NOT_NULL_FATAL(e->s);
@@ -210,11 +214,16 @@ static inline const char *service_heard(struct service_conn *k) {
 
 /* ---- the kit's streams ---- */
 
+static inline void fields_text(char *out, size_t cap, const struct wire_header *h, size_t n, const char *before) {
+    size_t at = 0;
+    for (size_t i = 0; i < n && at < cap; i++)
+        at += (size_t)snprintf(out + at, cap - at, "%s%.*s: %.*s", i ? ", " : before, HT_SLICE_ARG(h[i].name),
+                               HT_SLICE_ARG(h[i].value));
+}
+
 static inline void head_text(char *out, size_t cap, const struct wire_response_head *h) {
     size_t at = (size_t)snprintf(out, cap, "%u", h->status);
-    for (size_t i = 0; i < h->n_headers && at < cap; i++)
-        at += (size_t)snprintf(out + at, cap - at, "%s%.*s: %.*s", i ? ", " : " ", HT_SLICE_ARG(h->headers[i].name),
-                               HT_SLICE_ARG(h->headers[i].value));
+    fields_text(out + at, cap - at, h->headers, h->n_headers, " ");
 }
 
 static inline void call_head(void *ctx, const struct wire_response_head *h) {
@@ -222,6 +231,8 @@ static inline void call_head(void *ctx, const struct wire_response_head *h) {
     if (h->final) {
         k->heads++;
         head_text(k->head, sizeof k->head, h);
+        snprintf(k->reason_said, sizeof k->reason_said, "%.*s",
+                 HT_SLICE_ARG(h->has_reason ? h->reason : ht_slice_str("-")));
     } else {
         k->interims++;
         head_text(k->interim, sizeof k->interim, h);
@@ -234,6 +245,12 @@ static inline void call_data(void *ctx, const uint8_t *p, size_t n) {
     CU_ASSERT_EQUAL_FATAL(ht_buf_append(&k->body, p, n), 0);
     CU_ASSERT_PTR_NOT_NULL_FATAL(ht_buf_reserve(&k->body, 1));
     k->body.data[k->body.len] = '\0';
+}
+
+static inline void call_trailers(void *ctx, const struct wire_trailers *t) {
+    struct call *k = ctx;
+    CU_ASSERT_EQUAL(k->eofs, 0);
+    fields_text(k->trailers, sizeof k->trailers, t->headers, t->n_headers, "");
 }
 
 static inline void call_eof(void *ctx) { ((struct call *)ctx)->eofs++; }
@@ -268,6 +285,7 @@ static inline void call_closed(void *ctx, uint16_t code, struct ht_slice reason,
 static const struct mux_stream_ops call_ops = {
     .response_head = call_head,
     .data = call_data,
+    .trailers = call_trailers,
     .eof = call_eof,
     .data_end = call_data_end,
     .pull = call_pull,

@@ -136,7 +136,8 @@ static bool check(const cJSON *v, const struct bytes *m, const size_t *ends, siz
     const cJSON *frames = field(v, "frames");
     struct run r = {.want = frames ? frames->child : NULL, .data = data, .err = &err};
     struct wire_asm a = {.role = strcmp(text(v, "receiver"), "kit") == 0 ? WIRE_ROLE_KIT : WIRE_ROLE_DRIVER,
-                         .state = state_of(text(v, "state"))};
+                         .state = state_of(text(v, "state")),
+                         .caps = ~0u};
     size_t off = 0;
     ssize_t rc = 0;
     for (size_t i = 0; i < n_ends && rc >= 0; i++) {

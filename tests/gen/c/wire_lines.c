@@ -73,7 +73,8 @@ int main(void) {
             return 1;
         for (size_t i = 0; i < n; i++)
             m[i] = (uint8_t)(nibble(hex[2 * i]) << 4 | nibble(hex[2 * i + 1]));
-        struct wire_asm a = {.role = strcmp(receiver, "kit") == 0 ? WIRE_ROLE_KIT : WIRE_ROLE_DRIVER,
+        struct wire_asm a = {.caps = ~0u,
+                             .role = strcmp(receiver, "kit") == 0 ? WIRE_ROLE_KIT : WIRE_ROLE_DRIVER,
                              .state = state_of(state)};
         l.n = 0;
         split = ht_min(split, n);

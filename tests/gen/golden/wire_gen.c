@@ -248,15 +248,29 @@ static int check_frame(const struct wire_frame_rule *f, enum wire_role sender, b
     return 0;
 }
 
-int wire_check_rx_in(unsigned version, enum wire_role receiver, enum wire_link_state st, uint8_t type, uint32_t stream_id,
-                     uint32_t len, struct wire_error *err) {
+/* EXT-1, EXT-2: what an old peer would skip is skipped as well by one that has not agreed on it. */
+static bool not_agreed(const struct wire_frame_rule *f, unsigned caps) {
+    if (!f->capability || (f->capability & caps))
+        return false;
+    if (f->type >= 64 && f->type <= 127)
+        return true;
+    return false;
+}
+
+int wire_check_rx_agreed(unsigned version, unsigned caps, enum wire_role receiver, enum wire_link_state st, uint8_t type,
+                         uint32_t stream_id, uint32_t len, struct wire_error *err) {
     if (len > WIRE_LIMIT_MAX_PAYLOAD + HT_MUTANT(FRAME_2))
         return bad_header(err, WIRE_CODE_FRAME_SIZE_ERROR, "FRAME-2", type, len, "payload too long");
     const struct wire_frame_rule *f = wire_frame_rule(type);
-    if (!f || !wire_frame_in(version, type))
+    if (!f || !wire_frame_in(version, type) || not_agreed(f, caps))
         return check_unknown(st, type, err);
     return check_frame(f, receiver == WIRE_ROLE_KIT ? WIRE_ROLE_DRIVER : WIRE_ROLE_KIT, (f->legal_in & 1u << st) ||
                        (HT_MUTANT(FRAME_9) && st == WIRE_LINK_OPEN), stream_id, len, err);
+}
+
+int wire_check_rx_in(unsigned version, enum wire_role receiver, enum wire_link_state st, uint8_t type, uint32_t stream_id,
+                     uint32_t len, struct wire_error *err) {
+    return wire_check_rx_agreed(version, ~0u, receiver, st, type, stream_id, len, err);
 }
 
 int wire_check_rx(enum wire_role receiver, enum wire_link_state st, uint8_t type, uint32_t stream_id, uint32_t len,

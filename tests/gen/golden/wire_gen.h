@@ -171,6 +171,9 @@ int wire_check_rx(enum wire_role receiver, enum wire_link_state st, uint8_t type
 /* The same on a link of one version: a frame that this version does not have is an unknown type. */
 int wire_check_rx_in(unsigned version, enum wire_role receiver, enum wire_link_state st, uint8_t type, uint32_t stream_id,
                      uint32_t len, struct wire_error *err);
+/* The same where only `caps` were agreed on: a frame of another capability is an unknown type where that is skipped. */
+int wire_check_rx_agreed(unsigned version, unsigned caps, enum wire_role receiver, enum wire_link_state st, uint8_t type,
+                         uint32_t stream_id, uint32_t len, struct wire_error *err);
 /* The same table for a frame that is about to be sent: 0 or HT_EPROTO. */
 int wire_check_tx(enum wire_role sender, enum wire_link_state st, uint8_t type, uint32_t stream_id, uint32_t len,
                   struct wire_error *err);
