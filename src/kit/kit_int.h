@@ -134,6 +134,9 @@ struct kit_sock {
     unsigned index;              /* in its session */
     enum wire_version version;
     struct io_timer hello_timer;
+    struct io_timer life_timer;   /* of a secondary: is it still there? */
+    uint64_t heard;               /* bytes, when last looked at */
+    uint64_t pinged_at;           /* 0: no PING is out */
     struct crowd_member stranger; /* linked before HELLO: counts towards --max-pre-auth-connections */
     bool authorized;              /* the upgrade carried the token */
     bool closing;                 /* the closing handshake has begun, or is over */

@@ -44,6 +44,7 @@ void sock_drop(struct kit_sock *s) {
     s->session = NULL;
     no_longer_stranger(s);
     io_timer_stop(&s->hello_timer);
+    io_timer_stop(&s->life_timer);
     ht_list_remove(&s->node);
     s->kit->n_socks--;
     ht_list_push_back(&s->kit->dead_socks, &s->node);
@@ -53,6 +54,7 @@ void sock_drop(struct kit_sock *s) {
 void sock_free(struct kit_sock *s) {
     ht_list_remove(&s->node);
     io_timer_stop(&s->hello_timer);
+    io_timer_stop(&s->life_timer);
     ws_conn_destroy(&s->ws);
     mux_link_destroy(&s->link);
     ht_free(s);
@@ -63,6 +65,7 @@ void sock_close(struct kit_sock *s, uint16_t ws_code, const char *reason) {
         return;
     s->closing = true;
     io_timer_stop(&s->hello_timer);
+    io_timer_stop(&s->life_timer);
     ws_conn_close(s->ws, ws_code, reason);
 }
 
@@ -166,6 +169,34 @@ static void hello_late(struct io_timer *t) {
         sock_drop(s);
 }
 
+/*
+ * The session's PINGs travel on the primary (FRAME-10). A secondary without a word is asked by a PING of the WebSocket,
+ * which every client answers: one whose other end is gone would keep the streams that are opened on it.
+ */
+static void check_life(struct io_timer *t) {
+    struct kit_sock *s = ht_container_of(t, struct kit_sock, life_timer);
+    const struct opt_serve *o = s->kit->opt;
+    uint64_t in, out, now = io_now_ms(s->kit->loop), wait = o->ping_interval_ms;
+    if (s->closing)
+        return;
+    io_conn_counts(ws_conn_io(s->ws), &in, &out);
+    if (in != s->heard) {
+        s->heard = in;
+        s->pinged_at = 0;
+    } else if (!s->pinged_at) {
+        s->pinged_at = now;
+        ws_conn_ping(s->ws);
+    } else if (o->pong_timeout_ms && now >= s->pinged_at + o->pong_timeout_ms) {
+        ht_log_with(HT_LOG_INFO, "kit", HT_LOG_FIELDS(log_peer(s->peer)), "a connection does not answer any more");
+        mux_link_closed(s->link, false);
+        sock_drop(s);
+        return;
+    }
+    if (s->pinged_at && o->pong_timeout_ms)
+        wait = ht_min(wait, s->pinged_at + o->pong_timeout_ms - now);
+    io_timer_set(&s->life_timer, wait);
+}
+
 void sock_open(struct kit *k, struct io_conn *conn, enum wire_version version, bool authorized, struct ht_slice early) {
     static const struct ws_limits stranger = {WIRE_LIMIT_MAX_PREAUTH_MESSAGE, WIRE_LIMIT_MAX_FRAGMENTS};
     struct io_addr peer;
@@ -180,6 +211,7 @@ void sock_open(struct kit *k, struct io_conn *conn, enum wire_version version, b
     io_conn_peer(conn, &peer);
     io_addr_text(&peer, s->peer);
     io_timer_init(k->loop, &s->hello_timer, hello_late);
+    io_timer_init(k->loop, &s->life_timer, check_life);
     ht_list_push_back(&k->socks, &s->node);
     k->n_socks++;
     crowd_join(crowd_of(k, authorized), &s->stranger, &peer);
@@ -207,4 +239,6 @@ void sock_admitted(struct kit_sock *s, struct kit_session *session, unsigned ind
     ws_conn_set_limits(s->ws, &known);
     s->session = session;
     s->index = index;
+    if (index > 0 && s->kit->opt->ping_interval_ms)
+        io_timer_set(&s->life_timer, s->kit->opt->ping_interval_ms);
 }

@@ -43,6 +43,19 @@ static void join_all(struct many *m) {
         join_one(m, i);
 }
 
+/* PONGs for the session's PINGs; other frames are passed over. */
+static void answer_pings(struct peer *p) {
+    while (p->n_read < p->n_frames) {
+        const struct got_frame *f = &p->frames[p->n_read++];
+        if (f->type != WIRE_PING)
+            continue;
+        peer_add_raw(p, WIRE_PONG, 0, p->bytes.data + f->at, f->len);
+        ws_conn_want_send(p->ws);
+    }
+    if (p->n_frames == HT_ARRAY_LEN(p->frames))
+        p->n_frames = p->n_read = 0;
+}
+
 static void drop_all(struct many *m) {
     for (unsigned i = 0; i < m->n; i++)
         peer_drop(&m->p[i]);
@@ -240,6 +253,23 @@ static void ask_tickets(struct many *m, const uint16_t *indexes, size_t n) {
     peer_send(&m->p[0], WIRE_REISSUE_JOIN_TICKETS, 0, &ask);
 }
 
+/* The other end of an idle secondary is gone and says nothing, nor does its machine: the kit asks, and lets go of it.
+ */
+static void a_silent_secondary_is_noticed(void) {
+    struct many m;
+    host_start("--max-connections 3 --ping-interval 100ms --pong-timeout 300ms");
+    start_many(&m, 3, own, 3, NULL);
+    join_all(&m);
+    ws_conn_pause(m.p[2].ws, true); /* it answers no PING of the WebSocket any more */
+    UNTIL((answer_pings(&m.p[0]), kit_websockets(host.kit) == 2));
+    for (uint64_t end = ht_now_ms() + 500; ht_now_ms() < end; answer_pings(&m.p[0]))
+        one_turn();
+    CU_ASSERT_EQUAL(kit_websockets(host.kit), 2); /* those that answer stay */
+    CU_ASSERT_EQUAL(kit_sessions_live(host.kit), 1);
+    drop_all(&m);
+    host_stop();
+}
+
 static void a_lost_secondary_is_replaced(void) {
     static const uint16_t both[] = {2, 1, 2}, first[] = {1};
     host_start("");
@@ -320,6 +350,7 @@ int main(void) {
         {"the primary's fate is the session's", the_primarys_fate_is_the_sessions},
         {"a secondary cannot end the session", a_secondary_cannot_end_the_session},
         {"a resume takes all sockets from the old driver", a_resume_takes_all_sockets_from_the_old_driver},
+        {"a silent secondary is noticed", a_silent_secondary_is_noticed},
         {"a lost secondary is replaced", a_lost_secondary_is_replaced},
         {"extensions are for those who named them", extensions_are_for_those_who_named_them},
         {NULL, NULL},
