@@ -106,17 +106,22 @@ def _end_what_is_left():
             process.wait()
 
 
-def insist(process):
-    """Asks a process to end again and again until it does, each time twice before it can do anything. Returns its status."""
+def ask_twice(process):
+    """SIGINT and SIGTERM, both there before the process can do anything about the first."""
     def stopped():
         with open(f"/proc/{process.pid}/stat", encoding="ascii") as f:
             return f.read().rsplit(") ", 1)[1][0] in "TZ"
 
+    process.send_signal(signal.SIGSTOP)
+    eventually(stopped, "a process that is stopped")
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGCONT):
+        process.send_signal(signum)
+
+
+def insist(process):
+    """Asks a process to end again and again until it does, each time twice. Returns its status."""
     while process.poll() is None:
-        process.send_signal(signal.SIGSTOP)
-        eventually(stopped, "a process that is stopped")
-        for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGCONT):
-            process.send_signal(signum)
+        ask_twice(process)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(0.05)
     return process.returncode

@@ -5,7 +5,8 @@ import signal
 import subprocess
 
 from gen import options
-from tests.integration.harness import BIN, ROOT, SANITIZED, Folder, Kit, Moment, Program, command, eventually, free_port, http_service, insist
+from tests.integration.harness import (BIN, ROOT, SANITIZED, Folder, Kit, Moment, Program, ask_twice, command, eventually, free_port,
+                                       http_service, insist)
 from tests.support.tap import case, main
 
 MODEL = options.load(os.path.join(ROOT, "spec"))
@@ -237,6 +238,17 @@ def _():
             program.check_sanitizers()
         program = in_time(["demo"], "Requests show up below")
         assert program.end() == 0, program.text()
+        program.check_sanitizers()
+
+
+@case("two signals at once are one wish: the goodbye is said, and the status is 0")
+def _():
+    for name in TUNNELS:
+        program = WORLD.started(name, WORLD.kit.url)
+        ask_twice(program.process)
+        status = program.process.wait(30)
+        assert status == 0 and program.end() == 0, (status, program.text())
+        nothing_left(WORLD.kit)
         program.check_sanitizers()
 
 
