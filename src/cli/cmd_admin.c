@@ -193,18 +193,28 @@ static int show_list(const cJSON *answer) {
 
 /* ---- sessions list, bindings list ---- */
 
+#define STATE_TEXT 64
+
+/* Whether the driver is there, of a session or a binding. A kit that does not say lists only those that are live. */
+static const char *state_of(const cJSON *one, char text[STATE_TEXT]) {
+    if (!cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(one, "parked")))
+        return "live";
+    snprintf(text, STATE_TEXT, "parked until %s", text_of(one, "parkedUntil"));
+    return text;
+}
+
 static int add_session(struct cli_table *t, const cJSON *one) {
-    char streams[64], sockets[24], bindings[24];
+    char streams[64], sockets[24], bindings[24], state[STATE_TEXT];
     snprintf(streams, sizeof streams, "%llu/%llu", number_of(one, "activeStreams"), number_of(one, "maxStreams"));
     snprintf(sockets, sizeof sockets, "%llu", number_of(one, "connectionsGranted"));
     snprintf(bindings, sizeof bindings, "%d", cJSON_GetArraySize(list_of(one, "bindings")));
     bool v2 = cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(one, "isV2"));
     return add_row(t, (const char *[]){text_of(one, "sessionId"), text_of(one, "peerAddr"), v2 ? "v2" : "v1", sockets,
-                                       streams, bindings});
+                                       streams, bindings, state_of(one, state)});
 }
 
 static int show_sessions(const cJSON *answer) {
-    static const char *const heading[] = {"SESSION", "DRIVER", "PROTOCOL", "SOCKETS", "STREAMS", "BINDINGS"};
+    static const char *const heading[] = {"SESSION", "DRIVER", "PROTOCOL", "SOCKETS", "STREAMS", "BINDINGS", "STATE"};
     struct cli_table t = {.columns = HT_ARRAY_LEN(heading)};
     const cJSON *one;
     int rc = add_row(&t, heading);
@@ -216,15 +226,15 @@ static int show_sessions(const cJSON *answer) {
 }
 
 static int add_binding(struct cli_table *t, const cJSON *one) {
-    char port[24], id[24];
+    char port[24], id[24], state[STATE_TEXT];
     snprintf(port, sizeof port, "%llu", number_of(one, "port"));
     snprintf(id, sizeof id, "%llu", number_of(one, "bindId"));
-    return add_row(t, (const char *[]){port, text_of(one, "mode"), text_of(one, "kind"), text_of(one, "bindAddr"), id,
-                                       text_of(one, "sessionId")});
+    return add_row(t, (const char *[]){port, text_of(one, "mode"), text_of(one, "kind"), text_of(one, "bindAddr"),
+                                       text_of(one, "label"), state_of(one, state), id, text_of(one, "sessionId")});
 }
 
 static int show_bindings(const cJSON *answer) {
-    static const char *const heading[] = {"PORT", "MODE", "KIND", "ADDRESS", "ID", "SESSION"};
+    static const char *const heading[] = {"PORT", "MODE", "KIND", "ADDRESS", "LABEL", "STATE", "ID", "SESSION"};
     struct cli_table t = {.columns = HT_ARRAY_LEN(heading)};
     const cJSON *one;
     int rc = add_row(&t, heading);

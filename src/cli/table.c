@@ -1,3 +1,4 @@
+#include "base/text.h"
 #include "cli/cli.h"
 
 #include <stdarg.h>
@@ -6,16 +7,14 @@
 #define TABLE_COLUMNS 16
 
 int cli_table_cell(struct cli_table *t, const char *fmt, ...) {
-    char text[512];
+    char text[512], shown[1024];
     va_list ap;
     va_start(ap, fmt);
     vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
-    for (char *p = text; *p; p++)
-        if ((unsigned char)*p < 0x20 || *p == 0x7f)
-            *p = '?';
+    size_t n = ht_text_put(ht_slice_str(text), HT_TEXT_PLAIN, shown, sizeof shown);
     t->n++;
-    return ht_buf_append(&t->cells, text, strlen(text) + 1);
+    return ht_buf_append(&t->cells, shown, n + 1);
 }
 
 /* Characters, not bytes: a continuation byte takes no room. */

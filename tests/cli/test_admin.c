@@ -107,17 +107,21 @@ static void sessions_and_bindings(void) {
                             "\"total\":1}"),
                 NULL),
         0);
-    CU_ASSERT_STRING_EQUAL(seen.out, "SESSION  DRIVER  PROTOCOL  SOCKETS  STREAMS  BINDINGS\n"
-                                     "S-?x     a       v2        4        1/1024   1\n");
+    CU_ASSERT_STRING_EQUAL(seen.out, "SESSION  DRIVER  PROTOCOL  SOCKETS  STREAMS  BINDINGS  STATE\n"
+                                     "S-\\x07x  a       v2        4        1/1024   1         live\n");
     CU_ASSERT_EQUAL(
-        run_cmd(cmd_bindings_list,
-                JSON_ANSWER("{\"bindings\":[{\"sessionId\":\"S-1\",\"bindId\":7,\"port\":5432,\"kind\":\"tcp\","
-                            "\"mode\":\"pull\",\"bindAddr\":\"::1\"}],\"total\":1}"),
-                NULL),
+        run_cmd(
+            cmd_bindings_list,
+            JSON_ANSWER("{\"bindings\":[{\"sessionId\":\"S-1\",\"bindId\":7,\"port\":5432,\"kind\":\"tcp\","
+                        "\"mode\":\"pull\",\"bindAddr\":\"::1\",\"label\":\"db \xe2\x80\xaegnihsif\",\"parked\":true,"
+                        "\"parkedUntil\":\"2026-02-01T10:01:00Z\"}],\"total\":1}"),
+            NULL),
         0);
-    CU_ASSERT_STRING_EQUAL(seen.out, "PORT  MODE  KIND  ADDRESS  ID  SESSION\n5432  pull  tcp   ::1      7   S-1\n");
+    CU_ASSERT_STRING_EQUAL(
+        seen.out, "PORT  MODE  KIND  ADDRESS  LABEL             STATE                              ID  SESSION\n"
+                  "5432  pull  tcp   ::1      db \\u202egnihsif  parked until 2026-02-01T10:01:00Z  7   S-1\n");
     CU_ASSERT_EQUAL(run_cmd(cmd_bindings_list, JSON_ANSWER("{\"bindings\":[]}"), NULL), 0); /* a kit that says less */
-    CU_ASSERT_STRING_EQUAL(seen.out, "PORT  MODE  KIND  ADDRESS  ID  SESSION\n");
+    CU_ASSERT_STRING_EQUAL(seen.out, "PORT  MODE  KIND  ADDRESS  LABEL  STATE  ID  SESSION\n");
     CU_ASSERT_EQUAL(run_cmd(cmd_bindings_list, JSON_ANSWER("{}"), NULL), OPT_EXIT_FAILURE); /* and somebody else */
     CU_ASSERT_PTR_NOT_NULL(strstr(seen.err, "no kit: its answer has no \"bindings\""));
 }

@@ -177,7 +177,7 @@ static void tables(void) {
     capture_end(&c);
     CU_ASSERT_STRING_EQUAL(c.out, "A         LONG HEADING  C\n"
                                   "k\xc3\xa4se      x             y\n"
-                                  "abcdefgh  1?2           \n");
+                                  "abcdefgh  1\\x0a2        \n");
     cli_table_free(&t);
 }
 
