@@ -145,6 +145,7 @@ struct ht_tunnel {
     struct mux_session *session;
     bool only_v1;      /* the kit refused an upgrade that offered more */
     bool reissues;     /* both named `reissue-tickets` */
+    unsigned caps;     /* all that both named, of the present session */
     bool was_up;       /* ever */
     bool told_up;      /* connected() was told last, and not disconnected() */
     bool hurried;      /* the goodbye was cut short */

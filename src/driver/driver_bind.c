@@ -431,6 +431,9 @@ static void port_lost(struct driver_binding *b, const char *message) {
     ask_later(b);
 }
 
+/* The kit gives us what a dead session of ours holds (rule CLIENT-2): who has the port otherwise is somebody else. */
+static bool knows_us(const struct ht_tunnel *t) { return t->caps & WIRE_CAP_CLIENT; }
+
 void driver_on_bind_err(void *ctx, const struct wire_bind_err *err) {
     struct ht_tunnel *t = ctx;
     struct driver_binding *b = err->has_client_bind_ref ? by_number(t, err->client_bind_ref) : NULL;
@@ -440,7 +443,7 @@ void driver_on_bind_err(void *ctx, const struct wire_bind_err *err) {
         driver_say(t, HT_SEVERITY_WARNING, "the kit refused a BIND that is not waiting for an answer");
         return;
     }
-    if (err->code == WIRE_BIND_ERROR_ALREADY_BOUND && b->port && !b->drop && !t->resumed &&
+    if (err->code == WIRE_BIND_ERROR_ALREADY_BOUND && b->port && !b->drop && !t->resumed && !knows_us(t) &&
         io_now_ms(t->loop) < t->lost_at + WIRE_LIMIT_TAKEOVER_GRACE) {
         /* Likely the session that was lost, which the kit still holds the port for. One that was resumed without the
          * port has lost it to another driver. */

@@ -217,6 +217,7 @@ static unsigned agreed(const struct driver_sock *s, const struct wire_hello_ok *
 }
 
 static int make_session(struct ht_tunnel *t, const struct wire_hello_ok *ok) {
+    t->caps = agreed(&t->socks[0], ok);
     struct mux_config cfg = {
         .role = WIRE_ROLE_DRIVER,
         .version = t->socks[0].version,
@@ -229,7 +230,7 @@ static int make_session(struct ht_tunnel *t, const struct wire_hello_ok *ok) {
         .suspect_after_ms = t->suspect_after_ms,
         .measure_interval_ms = t->measure_every_ms,
         .own_peer = ok->n_capabilities > 0,
-        .caps = agreed(&t->socks[0], ok),
+        .caps = t->caps,
         .metrics = &t->metrics,
         .random = ht_random_bytes,
     };

@@ -168,9 +168,13 @@ static void refuse_bind(struct kit_session *s, const struct wire_bind *bind, enu
     session_send_or_end(s, WIRE_BIND_ERR, &frame);
 }
 
-/* A session of the same client that `s` has left without a port is not worth keeping: its driver is `s` now. */
-static void succeed(struct kit_session *from, const struct kit_session *s) {
-    if (!from || from->owner.n_bindings > 0 || !same_client(from, s))
+/*
+ * A session of the same client that `s` has left without a port is not worth keeping: its driver is `s` now. One whose
+ * port was taken with `takeover` may still have a driver: it has to find that session, without its port, and not begin
+ * a new one and take the port back.
+ */
+static void succeed(struct kit_session *from, const struct kit_session *s, const struct wire_bind *bind) {
+    if (!from || from->owner.n_bindings > 0 || bind->takeover || !same_client(from, s))
         return;
     if (from->state == SESSION_PARKED)
         session_gone(from, "its driver came back as another process");
@@ -193,7 +197,7 @@ static int try_bind(struct kit_session *s, const struct wire_bind *bind) {
         return rc;
     struct kit_session *from = s->kit->taken_from;
     if (rc < 0) {
-        succeed(from, s);
+        succeed(from, s, bind);
         refuse_bind(s, bind, code, text.text);
         return 0;
     }
@@ -203,7 +207,7 @@ static int try_bind(struct kit_session *s, const struct wire_bind *bind) {
     session_log(s, HT_LOG_INFO, HT_LOG_FIELDS(log_session(s->id), log_port(bound.port), log_binding(bound.bind_id)),
                 "port bound (%s %s)%s%s", wire_kind_text(bind->kind), wire_mode_text(bind->mode),
                 from ? ", taken over from " : "", from ? from->id : "");
-    succeed(from, s);
+    succeed(from, s, bind);
     s->replaced = false;
     struct wire_bind_ok frame = {
         .client_bind_ref = HT_MUTANT(BIND_1) ? bound.bind_id : bind->client_bind_ref,
