@@ -5,7 +5,6 @@ The proxy between driver and kit holds a handshake at the named place.
 """
 
 import contextlib
-import re
 import signal
 import threading
 
@@ -141,9 +140,9 @@ class Scene(contextlib.ExitStack):
 
     def forget_parked(self):
         """The ports of drivers that are dead are given up by an operator, as the end of the grace would."""
-        for line in list(self.kit.log):
-            if begun := re.search(r"session: (S-[0-9a-f-]+): begun", line):
-                self.kit.request("DELETE", f"/sessions/{begun.group(1)}")
+        for session in self.kit.get("/sessions")["sessions"]:
+            if session["parked"]:
+                self.kit.request("DELETE", f"/sessions/{session['sessionId']}")
         eventually(lambda: self.tunnels()["orphanedSessions"] == 0, "nothing parked")
 
     def visitors_see_it(self, victims):

@@ -2,6 +2,7 @@
 
 import re
 import socket
+import struct
 import threading
 
 from tests.integration.harness import (Moment, Service, Tunnel, connect, eventually, free_port, http_service, read_chunked,
@@ -181,6 +182,8 @@ def _():
         c = connect(t.expose(f"0={service.port}").port)
         c.sendall(b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n")
         assert arrived.wait(10)
+        # With a reset: one that only says that it sends no more may still want its answer.
+        c.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         c.close()
         assert aborted.wait(10), "the local service still waits"
 

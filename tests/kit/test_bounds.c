@@ -126,7 +126,9 @@ static void visitors_with_half_a_head(void) {
     UNTIL(kit_visitors(host.kit) == 0);
     for (int i = 0; i < 5; i++)
         one_turn();
-    CU_ASSERT(ht_mem_bytes() <= before + 65536); /* what they cost is gone with them */
+    /* What they cost is gone with them, but for the records that are kept for the next ones: of each visitor, and of 16
+     * heads. */
+    CU_ASSERT(ht_mem_bytes() <= before + HT_ARRAY_LEN(r) * 1024 + 16 * sizeof(struct http_head));
     peer_bye(&p);
     host_stop();
 }

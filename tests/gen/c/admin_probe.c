@@ -51,8 +51,16 @@ static int list_tunnels(void *ctx, const struct admin_request *req, struct admin
 
 static int list_sessions(void *ctx, const struct admin_request *req, struct admin_response *res) {
     (void)ctx, (void)req;
-    struct admin_session_binding b = {1, 3000, ADMIN_KIND_HTTP, ADMIN_MODE_EXPOSE};
-    struct admin_session one = {S(ID), S("203.0.113.42:51234"), false, 1, 3, 1024, &b, 1};
+    struct admin_session_binding b = {
+        .bind_id = 1, .container_port = 3000, .kind = ADMIN_KIND_HTTP, .mode = ADMIN_MODE_EXPOSE, .label = S("web")};
+    struct admin_session one = {.session_id = S(ID),
+                                .peer_addr = S("203.0.113.42:51234"),
+                                .connections_granted = 1,
+                                .active_streams = 3,
+                                .max_streams = 1024,
+                                .has_parked = true,
+                                .bindings = &b,
+                                .n_bindings = 1};
     struct admin_sessions v = {&one, 1, 1};
     return admin_reply_list_sessions_200(res, &v);
 }
@@ -60,8 +68,22 @@ static int list_sessions(void *ctx, const struct admin_request *req, struct admi
 static int list_bindings(void *ctx, const struct admin_request *req, struct admin_response *res) {
     (void)ctx, (void)req;
     struct admin_binding rows[] = {
-        {S(ID), 1, 3000, ADMIN_KIND_HTTP, ADMIN_MODE_EXPOSE, {NULL, 0}},
-        {S(ID), 2, 5432, ADMIN_KIND_TCP, ADMIN_MODE_PULL, S("127.0.0.1")},
+        {.session_id = S(ID),
+         .bind_id = 1,
+         .port = 3000,
+         .kind = ADMIN_KIND_HTTP,
+         .mode = ADMIN_MODE_EXPOSE,
+         .label = S("web"),
+         .since = S("2026-02-01T10:00:11Z"),
+         .has_parked = true},
+        {.session_id = S(ID),
+         .bind_id = 2,
+         .port = 5432,
+         .kind = ADMIN_KIND_TCP,
+         .mode = ADMIN_MODE_PULL,
+         .bind_addr = S("127.0.0.1"),
+         .since = S("2026-02-01T10:00:12Z"),
+         .has_parked = true},
     };
     struct admin_bindings v = {rows, 2, 2};
     return admin_reply_list_bindings_200(res, &v);
