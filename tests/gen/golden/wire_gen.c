@@ -323,7 +323,7 @@ void wire_scratch_destroy(struct wire_scratch **s) {
 
 /* ---- reading ---- */
 
-static inline int colour_number(struct ht_slice text) { return (int)wire_colour_from(text); }
+__attribute__((unused)) static inline int colour_number(struct ht_slice text) { return (int)wire_colour_from(text); }
 
 static int read_pair(struct wire_rd *r, const struct wire_field *self, struct wire_pair *v) {
     static const struct wire_field fields[] = {
