@@ -102,31 +102,33 @@ static void write_line(enum ht_log_level level, const char *area, const struct h
     (void)!write(log_fd, line, at);
 }
 
+/* For whom the level is on. errno stays as it was: a line is often the first thing behind an error. */
+static void tell(enum ht_log_level level, const char *area, const struct ht_log_field *fields, size_t n,
+                 const char *fmt, va_list ap) {
+    int saved = errno;
+    char raw[SENTENCE];
+    vsnprintf(raw, sizeof raw, fmt, ap);
+    write_line(level, area, fields, n, raw);
+    errno = saved;
+}
+
 void ht_log(enum ht_log_level level, const char *area, const char *fmt, ...) {
     if (!ht_log_enabled(level))
         return;
-    int saved = errno;
-    char raw[SENTENCE];
     va_list ap;
     va_start(ap, fmt);
-    vsnprintf(raw, sizeof raw, fmt, ap);
+    tell(level, area, NULL, 0, fmt, ap);
     va_end(ap);
-    write_line(level, area, NULL, 0, raw);
-    errno = saved;
 }
 
 void ht_log_line(enum ht_log_level level, const char *area, const struct ht_log_field *fields, size_t n,
                  const char *fmt, ...) {
     if (!ht_log_enabled(level))
         return;
-    int saved = errno;
-    char raw[SENTENCE];
     va_list ap;
     va_start(ap, fmt);
-    vsnprintf(raw, sizeof raw, fmt, ap);
+    tell(level, area, fields, n, fmt, ap);
     va_end(ap);
-    write_line(level, area, fields, n, raw);
-    errno = saved;
 }
 
 /* ---- the budget of strangers ---- */
