@@ -101,12 +101,10 @@ void relay_table_destroy(struct relay_table **tp) {
                         "the kit shuts down");
     relay_stray_drop_all(t);
     relay_owner_forget(t, NULL);
+    io_timer_stop(&t->wait_timer);
     /* Those that linger hold permits of a budget that may go with us. */
     while (io_linger_shed(t->cfg.loop, t->cfg.fds) || io_linger_shed(t->cfg.loop, &t->refused))
         ;
-    io_timer_stop(&t->wait_timer);
-    while (io_linger_shed(t->cfg.loop, t->cfg.fds) || io_linger_shed(t->cfg.loop, &t->refused))
-        ; /* their permits end with us */
     ht_pool_drain(&t->http_visitors);
     ht_pool_drain(&t->tcp_visitors);
     ht_pool_drain(&t->partial_heads);
