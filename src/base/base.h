@@ -49,6 +49,11 @@ static inline bool ht_slice_is(struct ht_slice a, const char *s) { return ht_sli
 /* ASCII letters only; bytes above 0x7f compare as they are. For HTTP tokens (RFC 9110 5.6.2). */
 bool ht_slice_case_eq(struct ht_slice a, struct ht_slice b);
 
+/* Writes `n` in decimal without a NUL, at most HT_UINT_DIGITS characters; returns how many. For ways that are too hot
+ * for printf. */
+#define HT_UINT_DIGITS 20
+size_t ht_uint_put(char *out, uint64_t n);
+
 /* printf arguments for "%.*s". */
 #define HT_SLICE_ARG(s) (int)(s).n, (s).p ? (s).p : ""
 

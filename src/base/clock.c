@@ -28,6 +28,26 @@ void ht_clock_skip(uint64_t us) { atomic_fetch_add_explicit(&skipped_us, us, mem
 
 uint64_t ht_now_ms(void) { return ht_now_us() / 1000u; }
 
+char *ht_now_text(char out[HT_TIME_TEXT]) {
+    /* Many lines are written in one second, and their dates differ in three digits. */
+    static _Thread_local time_t second;
+    static _Thread_local char text[HT_TIME_TEXT];
+    static _Thread_local size_t len;
+    struct timespec ts;
+    clock_gettime(CLOCK_REALTIME, &ts);
+    if (len == 0 || ts.tv_sec != second) {
+        struct tm tm;
+        gmtime_r(&ts.tv_sec, &tm);
+        len = strftime(text, sizeof text - sizeof ".000Z", "%Y-%m-%dT%H:%M:%S", &tm);
+        second = ts.tv_sec;
+    }
+    unsigned ms = (unsigned)(ts.tv_nsec / 1000000);
+    memcpy(out, text, len);
+    memcpy(out + len, (char[]){'.', (char)('0' + ms / 100), (char)('0' + ms / 10 % 10), (char)('0' + ms % 10), 'Z', 0},
+           6);
+    return out;
+}
+
 void ht_random_bytes(void *p, size_t n) {
     unsigned char *to = p;
     while (n) {

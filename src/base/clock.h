@@ -20,6 +20,10 @@ int64_t ht_wall_offset_ms(void);
  */
 void ht_clock_skip(uint64_t us);
 
+/* The wall clock as RFC 3339 has it, UTC with milliseconds: "2026-01-31T12:00:00.000Z". Returns `out`. */
+#define HT_TIME_TEXT 32
+char *ht_now_text(char out[HT_TIME_TEXT]);
+
 /* `n` unguessable bytes from the kernel. Aborts when there are none: nothing safe can go on without. */
 void ht_random_bytes(void *p, size_t n);
 

@@ -72,25 +72,15 @@ size_t ht_log_fields_text(const struct ht_log_field *fields, size_t n, char *out
 
 /* ---- lines ---- */
 
-static void put_time(char *out, size_t cap) {
-    struct timespec ts;
-    struct tm tm;
-    clock_gettime(CLOCK_REALTIME, &ts);
-    gmtime_r(&ts.tv_sec, &tm);
-    size_t w = strftime(out, cap, "%Y-%m-%dT%H:%M:%S", &tm);
-    snprintf(out + w, cap - w, ".%03dZ", (int)(ts.tv_nsec / 1000000));
-}
-
 static void write_line(enum ht_log_level level, const char *area, const struct ht_log_field *fields, size_t n,
                        const char *sentence) {
     static const char *const names[] = {"error", "warn", "info", "debug", "trace"};
-    char text[2 * SENTENCE], when[40], line[LINE];
+    char text[2 * SENTENCE], when[HT_TIME_TEXT], line[LINE];
     bool json = log_format == HT_LOG_JSON;
-    put_time(when, sizeof when);
     ht_text_put(ht_slice_str(sentence), json ? HT_TEXT_JSON : HT_TEXT_PLAIN, text, json ? sizeof text : SENTENCE);
     int len = snprintf(line, sizeof line,
                        json ? "{\"time\":\"%s\",\"level\":\"%s\",\"area\":\"%s\",\"message\":\"%s\"" : "%s %-5s %s: %s",
-                       when, names[level], area, text);
+                       ht_now_text(when), names[level], area, text);
     if (len < 0)
         return;
     size_t at = ht_min((size_t)len, sizeof line - 3);

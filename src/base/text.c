@@ -40,11 +40,24 @@ unsigned ht_text_next(const uint8_t **p, const uint8_t *end, enum ht_text_style 
     return n + len;
 }
 
+size_t ht_text_run(const uint8_t *p, const uint8_t *end, enum ht_text_style style) {
+    const uint8_t *from = p;
+    while (p < end && *p >= 0x20 && *p < 0x7f && (style != HT_TEXT_JSON || (*p != '"' && *p != '\\')))
+        p++;
+    return (size_t)(p - from);
+}
+
 size_t ht_text_put(struct ht_slice s, enum ht_text_style style, char *out, size_t cap) {
     const uint8_t *p = (const uint8_t *)s.p, *end = s.n ? p + s.n : p;
     char one[HT_TEXT_CHAR];
     size_t at = 0;
     while (p < end) {
+        size_t run = ht_min(ht_text_run(p, end, style), cap - 1 - at);
+        memcpy(out + at, p, run);
+        at += run;
+        p += run;
+        if (p == end)
+            break;
         unsigned n = ht_text_next(&p, end, style, one);
         if (at + n >= cap)
             break;

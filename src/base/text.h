@@ -24,6 +24,9 @@ enum ht_text_style {
  * with a NUL. */
 unsigned ht_text_next(const uint8_t **p, const uint8_t *end, enum ht_text_style style, char out[HT_TEXT_CHAR]);
 
+/* How many bytes from `p` on are shown as they are: a run of printable ASCII. */
+size_t ht_text_run(const uint8_t *p, const uint8_t *end, enum ht_text_style style);
+
 /* Writes `s` to out[0..cap), cap > 0, and a NUL; what does not fit is cut off behind a whole character. Returns the
  * length. `out` must not be where `s` is. */
 size_t ht_text_put(struct ht_slice s, enum ht_text_style style, char *out, size_t cap);

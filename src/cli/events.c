@@ -1,6 +1,7 @@
 /* What a tunnel tells, as lines for people or as one JSON object each. */
 #include "cli/cli.h"
 
+#include "base/clock.h"
 #include "base/mem.h"
 #include "cli/live.h"
 #include "events_gen.h"
@@ -64,24 +65,12 @@ static void add_colored(struct line *l, bool color, const char *sgr, const char 
     add(l, color ? "\033[0m" : "");
 }
 
-/* RFC 3339, UTC; for tell_x(). */
-static const char *now_text(char out[40]) {
-    struct timespec ts;
-    struct tm tm;
-    char when[32];
-    clock_gettime(CLOCK_REALTIME, &ts);
-    gmtime_r(&ts.tv_sec, &tm);
-    strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%S", &tm);
-    snprintf(out, 40, "%s.%03dZ", when, (int)(ts.tv_nsec / 1000000));
-    return out;
-}
-
 /* An object of events_gen.h, as the line it is. */
 #define TELL(e, name, ...)                                                                                             \
     do {                                                                                                               \
         struct ht_buf told = {0};                                                                                      \
-        char when[40];                                                                                                 \
-        if (tell_##name(&told, now_text(when), &(struct tell_##name){__VA_ARGS__}) == HT_OK)                           \
+        char when[HT_TIME_TEXT];                                                                                       \
+        if (tell_##name(&told, ht_now_text(when), &(struct tell_##name){__VA_ARGS__}) == HT_OK)                        \
             cli_events_line(e, ht_buf_slice(&told));                                                                   \
         ht_buf_free(&told);                                                                                            \
     } while (0)

@@ -22,8 +22,13 @@ int cli_json_string(struct ht_buf *b, const char *text) {
     char one[HT_TEXT_CHAR];
     int rc = ht_buf_append(b, "\"", 1);
     while (p < end && rc == HT_OK) {
-        unsigned n = ht_text_next(&p, end, HT_TEXT_JSON, one);
-        rc = ht_buf_append(b, one, n);
+        size_t run = ht_text_run(p, end, HT_TEXT_JSON);
+        rc = ht_buf_append(b, p, run);
+        p += run;
+        if (p < end && rc == HT_OK) {
+            unsigned n = ht_text_next(&p, end, HT_TEXT_JSON, one);
+            rc = ht_buf_append(b, one, n);
+        }
     }
     return rc == HT_OK ? ht_buf_append(b, "\"", 1) : rc;
 }

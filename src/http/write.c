@@ -63,13 +63,8 @@ int http_write_field(struct ht_buf *b, struct ht_slice name, struct ht_slice val
 }
 
 int http_write_content_length(struct ht_buf *b, uint64_t n) {
-    char digits[20];
-    size_t at = sizeof digits;
-    do {
-        digits[--at] = (char)('0' + n % 10);
-        n /= 10;
-    } while (n);
-    return http_write_field(b, ht_slice_of("content-length", 14), ht_slice_of(digits + at, sizeof digits - at));
+    char digits[HT_UINT_DIGITS];
+    return http_write_field(b, ht_slice_of("content-length", 14), ht_slice_of(digits, ht_uint_put(digits, n)));
 }
 
 int http_write_end(struct ht_buf *b) { return ht_buf_append(b, "\r\n", 2); }

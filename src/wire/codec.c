@@ -173,14 +173,10 @@ int wire_wr_end(struct wire_wr *w, const struct wire_frame_rule *frame, uint32_t
 }
 
 void wire_wr_uint(struct wire_wr *w, uint64_t v, uint64_t min, uint64_t max) {
-    uint8_t digits[20];
-    size_t at = sizeof digits;
+    char digits[HT_UINT_DIGITS];
     if (v < min || v > max)
         wire_wr_error(w, HT_EINVAL);
-    do
-        digits[--at] = (uint8_t)('0' + v % 10);
-    while ((v /= 10) != 0);
-    wire_wr_bytes(w, digits + at, sizeof digits - at);
+    wire_wr_bytes(w, digits, ht_uint_put(digits, v));
 }
 
 void wire_wr_check_count(struct wire_wr *w, size_t n, uint64_t min, uint64_t max) {
