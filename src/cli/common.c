@@ -56,7 +56,7 @@ bool cli_use_color(enum opt_color color, int fd) {
 
 int cli_parse_result(int rc, enum opt_command_id command, const struct ht_errmsg *err) {
     if (rc == OPT_HELP) {
-        opt_commands[command].help(stdout);
+        opt_help(&opt_commands[command], stdout);
         return OPT_EXIT_OK;
     }
     if (rc == OPT_VERSION)

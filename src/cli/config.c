@@ -297,7 +297,7 @@ static bool next_key(struct reader *r, enum opt_mapping_id id, struct seen *seen
     bool word = r->event.type == YAML_SCALAR_EVENT;
     if (word) {
         snprintf(name, sizeof name, "%s", (const char *)r->event.data.scalar.value);
-        *key = opt_mapping_find(id, name, &near);
+        *key = opt_mapping_find(m, name, &near);
     } else {
         cli_config_problem(r->c, at, "a key is a word and not %s", kind_of(r));
         skip(r);
@@ -331,7 +331,7 @@ static void set_value(struct reader *r, enum opt_mapping_id id, void *out, const
     struct cli_mark at = here(r);
     struct ht_errmsg err;
     const char *text = take_scalar(r, key->name, key->example);
-    int rc = text ? opt_mapping_set(id, out, key, text, &err) : HT_OK;
+    int rc = text ? opt_mapping_set(&opt_mappings[id], out, key, text, &err) : HT_OK;
     if (rc == HT_ENOMEM)
         r->rc = rc;
     else if (rc < 0)
@@ -378,7 +378,7 @@ static void read_binding(struct reader *r, enum opt_mapping_id id) {
     struct seen seen = {0};
     const struct opt_key *key;
     refuse_extras(r);
-    if (opt_mapping_defaults(id, &item) < 0) {
+    if (opt_mapping_defaults(&opt_mappings[id], &item) < 0) {
         r->rc = HT_ENOMEM;
         return;
     }
@@ -491,7 +491,7 @@ static void read_stream(struct reader *r) {
 int cli_config_parse(struct cli_config *c, const char *name, const char *text, size_t n) {
     struct reader r = {.c = c};
     *c = (struct cli_config){.name = name};
-    int rc = opt_mapping_defaults(OPT_MAP_CONFIG, &c->top);
+    int rc = opt_mapping_defaults(&opt_mappings[OPT_MAP_CONFIG], &c->top);
     if (rc < 0)
         return rc;
     if (n > CLI_CONFIG_MAX) {

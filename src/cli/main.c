@@ -46,12 +46,12 @@ int main(int argc, char **argv) {
         cli_program = argv[0];
     io_ignore_signals();
     cli_text_setup();
-    int rc = opt_command_find(argc, argv, &command, &used, &err);
+    int rc = opt_command_find(&opt_program, argc, argv, &command, &used, &err);
     if (rc == OPT_HELP) {
         if (command)
-            command->help(stdout);
+            opt_help(command, stdout);
         else
-            opt_help(stdout);
+            opt_overview(&opt_program, stdout);
         return OPT_EXIT_OK;
     }
     if (rc == OPT_VERSION)

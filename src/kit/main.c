@@ -261,7 +261,7 @@ int kit_main(int argc, char **argv) {
     struct ht_errmsg err;
     int rc = opt_serve_parse(&opt, argc, argv, &err);
     if (rc == OPT_HELP) {
-        opt_serve_help(stdout);
+        opt_help(&opt_commands[OPT_CMD_SERVE], stdout);
         return OPT_EXIT_OK;
     }
     if (rc == OPT_VERSION) {

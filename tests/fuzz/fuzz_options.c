@@ -88,7 +88,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     const struct opt_command *command = NULL;
     int used = 0;
     err.text[0] = '\0';
-    int rc = opt_command_find(argc, argv, &command, &used, &err);
+    int rc = opt_command_find(&opt_program, argc, argv, &command, &used, &err);
     check(rc, &err);
     if (rc == 0) {
         FUZZ_CHECK(command && used >= 1 && used <= argc);

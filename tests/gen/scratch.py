@@ -71,7 +71,8 @@ class Program:
             assert status == 0, said
         sources = [os.path.join(ROOT, "tests", "gen", "c", source)]
         sources += [os.path.join(self.folder, o) for o in outputs if o.endswith(".c")]
-        sources += glob.glob(os.path.join(ROOT, "src", "base", "*.c"))
+        for room in ("base", "opt"):
+            sources += glob.glob(os.path.join(ROOT, "src", room, "*.c"))
         self.path = os.path.join(self.folder, "program")
         done = subprocess.run([*shlex.split(os.environ.get("CC", "cc")), *_CFLAGS, "-I", os.path.join(ROOT, "src"), "-I", self.folder,
                                "-o", self.path, *sources], check=False, capture_output=True, text=True, timeout=120)

@@ -130,10 +130,10 @@ static int parse(const struct opt_command *c, int argc, char **argv, struct ht_e
 }
 
 static void print_all_help(void) {
-    opt_help(stdout);
+    opt_overview(&opt_program, stdout);
     for (size_t i = 0; i < OPT_COMMANDS; i++) {
         printf("=== %s\n", opt_commands[i].name);
-        opt_commands[i].help(stdout);
+        opt_help(&opt_commands[i], stdout);
     }
 }
 
@@ -207,7 +207,7 @@ int main(int argc, char **argv) {
     struct ht_errmsg err = {""};
     const struct opt_command *c;
     int used;
-    int rc = opt_command_find(argc, argv, &c, &used, &err);
+    int rc = opt_command_find(&opt_program, argc, argv, &c, &used, &err);
     if (rc != HT_OK) {
         printf("find=%d %s%s\n", rc, c ? c->name : "", err.text);
         return 0;
