@@ -1,7 +1,7 @@
 /* list, sessions list, sessions kill, bindings list, health, ready, metrics: the kit's admin API as tables. */
 #include "cli/cli.h"
 
-#include "wire/json.h"
+#include "json/json.h"
 
 #include <cjson/cJSON.h>
 #include <ctype.h>

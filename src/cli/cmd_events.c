@@ -3,7 +3,7 @@
 
 #include "base/clock.h"
 #include "driver/driver.h"
-#include "wire/json.h"
+#include "json/json.h"
 
 #include <cjson/cJSON.h>
 #include <signal.h>

@@ -1,9 +1,8 @@
-/* Bytes on the wire: big-endian numbers, a bounded cursor, words of eight. Everything here is pure and inline. */
+/* Bytes on the wire: big-endian numbers, a bounded cursor. Everything here is pure and inline. */
 #ifndef HT_WIRE_BYTES_H
 #define HT_WIRE_BYTES_H
 
 #include "base/base.h"
-#include "base/utf8.h"
 
 static inline void wire_put16(uint8_t *p, uint32_t v) {
     p[0] = (uint8_t)(v >> 8);
@@ -53,33 +52,6 @@ static inline uint16_t wire_cursor_u16(struct wire_cursor *c) {
 static inline uint32_t wire_cursor_u32(struct wire_cursor *c) {
     const uint8_t *p = wire_cursor_take(c, 4);
     return p ? wire_get32(p) : 0;
-}
-
-/*
- * How many of the 8 bytes at `p`, from the first on, need no look inside a JSON string: no control byte, quote,
- * backslash, or byte from 0x80 on. Exact: below the first special byte no subtraction borrows, so nothing before it
- * shows, and it does.
- */
-static inline unsigned wire_plain_run8(const uint8_t *p) {
-    const uint64_t ones = 0x0101010101010101u, high = ones << 7;
-    uint64_t x;
-    memcpy(&x, p, sizeof x);
-#if !defined(__BYTE_ORDER__) || __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
-    x = (uint64_t)p[7] << 56 | (uint64_t)p[6] << 48 | (uint64_t)p[5] << 40 | (uint64_t)p[4] << 32 |
-        (uint64_t)p[3] << 24 | (uint64_t)p[2] << 16 | (uint64_t)p[1] << 8 | p[0];
-#endif
-    uint64_t quote = x ^ (ones * '"'), back = x ^ (ones * '\\');
-    uint64_t special = ((x - ones * 0x20) | (quote - ones) | (back - ones) | x) & high;
-    if (special == 0)
-        return 8;
-#if defined(__GNUC__)
-    return (unsigned)__builtin_ctzll(special) / 8;
-#else
-    unsigned n = 0;
-    while (!(special >> (8 * n + 7) & 1))
-        n++;
-    return n;
-#endif
 }
 
 #endif

@@ -26,6 +26,10 @@ int wire_fail(struct wire_error *err, enum wire_violation_scope scope, enum wire
 
 /* ---- reading ---- */
 
+_Static_assert(WIRE_LIMIT_JSON_DEPTH <= JSON_MAX_DEPTH && WIRE_LIMIT_JSON_KEYS <= JSON_MAX_KEYS,
+               "the reader's tables are too small");
+static const struct json_limits limits = {WIRE_LIMIT_JSON_DEPTH, WIRE_LIMIT_JSON_KEYS, false};
+
 void wire_rd_begin(struct wire_rd *r, uint8_t type, const uint8_t *payload, size_t len, char *text, size_t text_cap,
                    struct wire_error *err) {
     r->frame = wire_frame_rule(type);
@@ -33,7 +37,7 @@ void wire_rd_begin(struct wire_rd *r, uint8_t type, const uint8_t *payload, size
     r->version = WIRE_NEWEST_VERSION;
     r->failed = false;
     r->arena = (struct json_arena){text, 0, text_cap};
-    json_begin(&r->json, payload, len, NULL);
+    json_begin(&r->json, payload, len, &limits);
 }
 
 static const char *rule_of(enum json_reason reason) {
@@ -213,7 +217,7 @@ void wire_wr_text(struct wire_wr *w, struct ht_slice s, uint64_t min, uint64_t m
         /* Runs of plain bytes are copied as they are found: a whole word, of which the plain part counts. */
         unsigned run = 8;
         while (run == 8 && end - p >= 8 && w->end - w->p >= 8) {
-            run = wire_plain_run8(p);
+            run = json_plain_run8(p);
             memcpy(w->p, p, 8);
             w->p += run;
             p += run;

@@ -5,9 +5,10 @@
 #ifndef HT_WIRE_CODEC_H
 #define HT_WIRE_CODEC_H
 
+#include "base/utf8.h"
 #include "wire/bytes.h"
-#include "wire/json.h"
 #include "wire_gen.h"
+#include "json/json.h"
 
 /* Fills *err (which may be NULL) and returns HT_EPROTO. */
 int wire_fail(struct wire_error *err, enum wire_violation_scope scope, enum wire_code code, uint16_t ws_close,

@@ -3,7 +3,7 @@
 #include "cli/capture.h"
 #include "cli/cli.h"
 #include "support/tap.h"
-#include "wire/json.h"
+#include "json/json.h"
 
 #include <sys/stat.h>
 

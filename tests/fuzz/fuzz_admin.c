@@ -7,7 +7,7 @@
  */
 #include "admin/admin.h"
 #include "fuzz.h"
-#include "wire/json.h"
+#include "json/json.h"
 
 static uint8_t asked_by;
 static char texts[4][40]; /* of the made-up sessions; no NUL inside */

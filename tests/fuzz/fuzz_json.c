@@ -10,7 +10,7 @@
  */
 #include "fuzz.h"
 #include "wire/bytes.h"
-#include "wire/json.h"
+#include "json/json.h"
 
 #include <cjson/cJSON.h>
 

@@ -5,7 +5,7 @@
  */
 #include "fuzz.h"
 #include "wire/bytes.h"
-#include "wire/json.h"
+#include "json/json.h"
 #include "wire_gen.h"
 
 static uint8_t type_of(uint8_t byte) {

@@ -64,7 +64,7 @@ def _():
 @case("a plain build's machine code is that of the sources without the macro")
 def _():
     with tempfile.TemporaryDirectory() as folder:
-        for source in ("src/flow/flow.c", "src/mux/window.c", "src/mux/out.c", "src/wire/frames.c", "src/wire/json.c"):
+        for source in ("src/flow/flow.c", "src/mux/window.c", "src/mux/out.c", "src/wire/frames.c", "src/json/json.c"):
             code = []
             for extra in ([], ["-DHT_BASE_MUTANT_H", "-DHT_MUTANT(id)=0"]):
                 out = os.path.join(folder, f"{len(code)}.s")

@@ -8,7 +8,7 @@ import pathlib
 import re
 import sys
 
-ROOMS = ["base", "opt", "wire", "flow", "mux", "http", "io", "ws", "relay", "admin", "kit", "driver", "cli"]
+ROOMS = ["base", "opt", "json", "wire", "flow", "mux", "http", "io", "ws", "relay", "admin", "kit", "driver", "cli"]
 # http, io and ws stand beside the tunnel, not on it; kit and driver do not know each other.
 FORBIDDEN = {
     "http": {"wire", "flow", "mux"},

@@ -5,14 +5,14 @@
  * Two must-accept texts have a key twice. RFC 8259 section 4 leaves that to the reader, the suite wants it taken, this
  * protocol refuses it: two readers that take different ones of the two are how checks are passed by.
  *
- * To see it fail: let digits() in src/wire/json.c take a leading zero, or leave out the call of json_end() in a
+ * To see it fail: let digits() in src/json/json.c take a leading zero, or leave out the call of json_end() in a
  * generated decoder (gen/templates/wire_gen.c.j2).
  */
 #include "json_suite.h"
 #include "support/tap.h"
 #include "wire/bytes.h"
 #include "wire/frames.h"
-#include "wire/json.h"
+#include "json/json.h"
 
 #include <cjson/cJSON.h>
 #include <stdio.h>

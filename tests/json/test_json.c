@@ -1,7 +1,7 @@
 /* The strict JSON reader: what it must take, what it must refuse and why, and its typed reads. */
+#include "base/utf8.h"
 #include "support/tap.h"
-#include "wire/bytes.h"
-#include "wire/json.h"
+#include "json/json.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -346,13 +346,15 @@ static const struct text refused[] = {
     NO(DEPTH, DEEP16 "["),
 };
 
+static const struct json_limits sixteen = {16, JSON_MAX_KEYS, false};
+
 static void run_list(const struct text *list, size_t n) {
     for (size_t i = 0; i < n; i++) {
         struct json_error err = {JSON_OK, 0};
         /* A block of its own, so that a sanitizer sees a read behind the end. */
         char *copy = malloc(list[i].n ? list[i].n : 1);
         memcpy(copy, list[i].p, list[i].n);
-        int rc = json_validate(copy, list[i].n, NULL, &err);
+        int rc = json_validate(copy, list[i].n, &sixteen, &err);
         free(copy);
         bool good = rc == (list[i].why ? HT_EPROTO : 0) && err.reason == list[i].why && err.offset <= list[i].n;
         if (!good)
@@ -525,11 +527,11 @@ static void plain_words(void) {
                 memset(b, "a #]"[fill], sizeof b);
                 b[at] = (uint8_t)c;
                 bool plain = c >= 0x20 && c < 0x80 && c != '"' && c != '\\';
-                if (wire_plain_run8(b) != (plain ? 8 : at))
+                if (json_plain_run8(b) != (plain ? 8 : at))
                     CU_FAIL("plain word");
                 for (unsigned later = at + 1; later < 8; later++) {
                     b[later] = "\x01\"\\\xff"[fill];
-                    if (wire_plain_run8(b) != (plain ? later : at))
+                    if (json_plain_run8(b) != (plain ? later : at))
                         CU_FAIL("plain word with another special byte");
                     b[later] = "a #]"[fill];
                 }

@@ -5,8 +5,8 @@
  * bounded depth and number of keys, numbers below 1e308 in size, nothing behind the value. Cost is linear in the text
  * but for the search for duplicates, which the bound on keys keeps small.
  */
-#ifndef HT_WIRE_JSON_H
-#define HT_WIRE_JSON_H
+#ifndef HT_JSON_JSON_H
+#define HT_JSON_JSON_H
 
 #include "base/base.h"
 #include "base/err.h"
@@ -45,8 +45,8 @@ struct json_limits {
 };
 
 /*
- * Checks a whole text. 0, or HT_EPROTO with *err (which may be NULL) filled. `limits` NULL: the wire protocol's, and
- * U+0000 is allowed.
+ * Checks a whole text. 0, or HT_EPROTO with *err (which may be NULL) filled. `limits` NULL: JSON_MAX_DEPTH and
+ * JSON_MAX_KEYS, and U+0000 is allowed.
  */
 int json_validate(const char *text, size_t n, const struct json_limits *limits, struct json_error *err) HT_MUST_USE;
 
@@ -110,5 +110,32 @@ int json_read_bool(struct json_reader *r, bool *out) HT_MUST_USE;
 int json_skip(struct json_reader *r) HT_MUST_USE;
 /* Nothing but white space is left. */
 int json_end(struct json_reader *r) HT_MUST_USE;
+
+/*
+ * How many of the 8 bytes at `p`, from the first on, need no look inside a JSON string: no control byte, quote,
+ * backslash, or byte from 0x80 on. Exact: below the first special byte no subtraction borrows, so nothing before it
+ * shows, and it does.
+ */
+static inline unsigned json_plain_run8(const uint8_t *p) {
+    const uint64_t ones = 0x0101010101010101u, high = ones << 7;
+    uint64_t x;
+    memcpy(&x, p, sizeof x);
+#if !defined(__BYTE_ORDER__) || __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+    x = (uint64_t)p[7] << 56 | (uint64_t)p[6] << 48 | (uint64_t)p[5] << 40 | (uint64_t)p[4] << 32 |
+        (uint64_t)p[3] << 24 | (uint64_t)p[2] << 16 | (uint64_t)p[1] << 8 | p[0];
+#endif
+    uint64_t quote = x ^ (ones * '"'), back = x ^ (ones * '\\');
+    uint64_t special = ((x - ones * 0x20) | (quote - ones) | (back - ones) | x) & high;
+    if (special == 0)
+        return 8;
+#if defined(__GNUC__)
+    return (unsigned)__builtin_ctzll(special) / 8;
+#else
+    unsigned n = 0;
+    while (!(special >> (8 * n + 7) & 1))
+        n++;
+    return n;
+#endif
+}
 
 #endif

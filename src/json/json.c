@@ -1,12 +1,8 @@
-#include "wire/json.h"
+#include "json/json.h"
 
-#include "wire/bytes.h"
-#include "wire_gen.h"
+#include "base/utf8.h"
 
-_Static_assert(WIRE_LIMIT_JSON_DEPTH <= JSON_MAX_DEPTH && WIRE_LIMIT_JSON_KEYS <= JSON_MAX_KEYS,
-               "reader's tables too small");
-
-static const struct json_limits wire_limits = {WIRE_LIMIT_JSON_DEPTH, WIRE_LIMIT_JSON_KEYS, false};
+static const struct json_limits most = {JSON_MAX_DEPTH, JSON_MAX_KEYS, false};
 
 const char *json_reason_text(enum json_reason reason) {
     static const char *const texts[] = {
@@ -48,7 +44,7 @@ void json_begin(struct json_reader *r, const void *text, size_t n, const struct 
     static const uint8_t empty[1];
     r->start = r->p = n ? (const uint8_t *)text : empty;
     r->end = r->start + n;
-    r->limits = limits ? *limits : wire_limits;
+    r->limits = limits ? *limits : most;
     r->limits.max_depth = (unsigned)ht_min(r->limits.max_depth, JSON_MAX_DEPTH);
     r->limits.max_keys = (unsigned)ht_min(r->limits.max_keys, JSON_MAX_KEYS);
     r->error = (struct json_error){JSON_OK, 0};
@@ -136,7 +132,7 @@ static int scan_string(struct json_reader *r, struct raw *out) {
     for (;;) {
         unsigned run = 8;
         while (run == 8 && r->end - r->p >= 8)
-            r->p += run = wire_plain_run8(r->p);
+            r->p += run = json_plain_run8(r->p);
         if (r->p == r->end)
             return fail_at(r, JSON_TRUNCATED, r->p);
         uint8_t c = *r->p;
