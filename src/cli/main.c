@@ -2,7 +2,7 @@
 
 #include "driver/url.h"
 #include "kit/kit.h"
-#include "kit/sandbox.h"
+#include "proc/sandbox.h"
 
 /* "hoody-tunnel 3000": what is meant is clear, and is not done: it would open this machine to others. */
 static bool names_a_target(const char *word) {
@@ -64,7 +64,7 @@ int main(int argc, char **argv) {
     }
     /* serve sees to itself, when it listens. Nobody else starts programs that could need more; an old kernel may
      * refuse. */
-    if (command->id != OPT_CMD_SERVE && sandbox_no_new_privs(&err) < 0)
+    if (command->id != OPT_CMD_SERVE && proc_sandbox_no_new_privs(&err) < 0)
         cli_complain("%s", err.text);
     return run[command->id](argc - used, argv + used);
 }

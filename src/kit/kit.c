@@ -3,7 +3,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
-#include "kit/files.h"
+#include "proc/files.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -93,7 +93,7 @@ static int load_token(struct kit *k, struct ht_errmsg *err) {
             return ht_fail(err, HT_EINVAL, "the token is longer than %d bytes", KIT_TOKEN_MAX);
         memcpy(text, k->opt->token, n + 1);
     } else {
-        int fd = files_open(FILES_TOKEN, file, k->opt->user, err);
+        int fd = proc_files_open(PROC_FILES_TOKEN, file, k->opt->user, err);
         if (fd < 0)
             return fd;
         ssize_t got = 0;

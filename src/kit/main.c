@@ -3,9 +3,9 @@
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "kit/files.h"
-#include "kit/notify.h"
-#include "kit/sandbox.h"
+#include "proc/files.h"
+#include "proc/notify.h"
+#include "proc/sandbox.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -27,7 +27,7 @@ struct serve {
     struct io_signal term, intr, hup;
     bool asked; /* to end */
     int log_fd;
-    struct notify notify;
+    struct proc_notify notify;
     uint64_t watchdog_ms; /* 0: there is none */
     uint64_t watched_at;
     struct io_timer pulse;
@@ -42,7 +42,7 @@ static void reopen_log(struct serve *s) {
     if (!s->opt->log_file)
         return;
     struct ht_errmsg err;
-    int fd = files_open(FILES_LOG, s->opt->log_file, NULL, &err); /* whoever this is by now */
+    int fd = proc_files_open(PROC_FILES_LOG, s->opt->log_file, NULL, &err); /* whoever this is by now */
     if (fd < 0) {
         ht_error("kit", "%s; the old one stays in use", err.text);
         return;
@@ -61,7 +61,7 @@ static void tell_status(struct serve *s, const char *before) {
     if (!*before && strcmp(now, s->status) == 0)
         return;
     memcpy(s->status, now, sizeof now);
-    if (notify_send(&s->notify, "%sSTATUS=%s", before, now) < 0)
+    if (proc_notify_send(&s->notify, "%sSTATUS=%s", before, now) < 0)
         ht_warn("kit", "the service manager cannot be told: %s", strerror(errno));
 }
 
@@ -69,19 +69,19 @@ static void tell_status(struct serve *s, const char *before) {
 static void pulse(struct io_timer *t) {
     struct serve *s = ht_container_of(t, struct serve, pulse);
     if (s->watchdog_ms)
-        (void)notify_send(&s->notify, "WATCHDOG=1");
+        (void)proc_notify_send(&s->notify, "WATCHDOG=1");
     tell_status(s, "");
     io_timer_set(t, s->watchdog_ms ? ht_min(s->watchdog_ms / 2, STATUS_MS) : STATUS_MS);
 }
 
 static void begin_notifying(struct serve *s) {
     struct ht_errmsg err;
-    if (notify_open(&s->notify, &err) < 0)
+    if (proc_notify_open(&s->notify, &err) < 0)
         ht_warn("kit", "%s", err.text);
     io_timer_init(s->loop, &s->pulse, pulse);
-    if (!notify_wanted(&s->notify))
+    if (!proc_notify_wanted(&s->notify))
         return;
-    s->watchdog_ms = notify_watchdog_ms();
+    s->watchdog_ms = proc_notify_watchdog_ms();
     tell_status(s, "READY=1\n");
     pulse(&s->pulse);
 }
@@ -125,7 +125,7 @@ static void on_hup(struct io_signal *sig, int signo) {
     struct ht_errmsg err;
     (void)signo;
     if (!s->asked)
-        (void)notify_send(&s->notify, "RELOADING=1\nMONOTONIC_USEC=%" PRIu64, ht_now_us());
+        (void)proc_notify_send(&s->notify, "RELOADING=1\nMONOTONIC_USEC=%" PRIu64, ht_now_us());
     reopen_log(s);
     static const char *const token_is[] = {
         [KIT_TOKEN_NO_FILE] = "the token does not come from a file",
@@ -146,21 +146,21 @@ static void on_hup(struct io_signal *sig, int signo) {
 /* Told now, not at three in the morning when the log is rotated or the token changed. */
 static void warn_of_lost_files(const struct opt_serve *opt) {
     struct ht_errmsg err;
-    int fd = opt->log_file ? files_open(FILES_LOG, opt->log_file, NULL, &err) : -1;
+    int fd = opt->log_file ? proc_files_open(PROC_FILES_LOG, opt->log_file, NULL, &err) : -1;
     if (opt->log_file && fd < 0)
         ht_warn("kit", "%s for the user of --user; SIGHUP will not be able to reopen it", err.text);
     if (fd >= 0)
         close(fd);
-    fd = opt->token_file ? files_open(FILES_TOKEN, opt->token_file, NULL, &err) : -1;
+    fd = opt->token_file ? proc_files_open(PROC_FILES_TOKEN, opt->token_file, NULL, &err) : -1;
     if (opt->token_file && fd < 0)
         ht_warn("kit", "%s for the user of --user; SIGHUP will not be able to read it again", err.text);
     if (fd >= 0)
         close(fd);
 }
 
-static int become_user(struct serve *s, const struct sandbox_user *u, struct ht_errmsg *err) {
+static int become_user(struct serve *s, const struct proc_sandbox_user *u, struct ht_errmsg *err) {
     bool low_ports = s->opt->allow_privileged_expose || s->opt->allow_privileged_pull;
-    int rc = sandbox_become(u, low_ports, err);
+    int rc = proc_sandbox_become(u, low_ports, err);
     if (rc < 0)
         return rc;
 #ifdef HT_SANITIZED
@@ -172,7 +172,7 @@ static int become_user(struct serve *s, const struct sandbox_user *u, struct ht_
 }
 
 /* After the listener stands, before the first byte from anybody. */
-static int give_up_rights(struct serve *s, const struct sandbox_user *u, struct ht_errmsg *err) {
+static int give_up_rights(struct serve *s, const struct proc_sandbox_user *u, struct ht_errmsg *err) {
     int rc = s->opt->user ? become_user(s, u, err) : HT_OK;
     if (rc < 0)
         return rc;
@@ -180,11 +180,11 @@ static int give_up_rights(struct serve *s, const struct sandbox_user *u, struct 
         ht_info("kit", "sandbox: switched off");
         return HT_OK;
     }
-    rc = sandbox_no_new_privs(err);
+    rc = proc_sandbox_no_new_privs(err);
     if (rc < 0)
         return rc;
     struct ht_errmsg why;
-    rc = sandbox_filter_calls(&(struct sandbox_calls){.append_files = s->opt->log_file != NULL}, &why);
+    rc = proc_sandbox_filter_calls(&(struct proc_sandbox_calls){.append_files = s->opt->log_file != NULL}, &why);
     if (rc < 0) /* a kernel or a container runtime without filters is no reason not to serve */
         ht_warn("kit", "sandbox: no new privileges, but system calls are not filtered: %s", why.text);
     else
@@ -220,7 +220,7 @@ static void serve_until_over(struct serve *s) {
     io_timer_stop(&s->left_out);
     ht_log_tell_left_out();
     io_timer_stop(&s->pulse);
-    notify_close(&s->notify);
+    proc_notify_close(&s->notify);
     io_signal_stop(&s->term);
     io_signal_stop(&s->intr);
     io_signal_stop(&s->hup);
@@ -228,9 +228,9 @@ static void serve_until_over(struct serve *s) {
 
 static int run(const struct opt_serve *opt, int *log_fd) {
     struct serve s = {.opt = opt, .log_fd = *log_fd};
-    struct sandbox_user user = {0};
+    struct proc_sandbox_user user = {0};
     struct ht_errmsg err;
-    if (opt->user && sandbox_find_user(opt->user, &user, &err) < 0) {
+    if (opt->user && proc_sandbox_find_user(opt->user, &user, &err) < 0) {
         ht_error("kit", "%s", err.text);
         return OPT_EXIT_CONFIG;
     }
@@ -274,7 +274,7 @@ int kit_main(int argc, char **argv) {
     }
     int fd = 2;
     if (opt.log_file) {
-        fd = files_open(FILES_LOG, opt.log_file, opt.user, &err);
+        fd = proc_files_open(PROC_FILES_LOG, opt.log_file, opt.user, &err);
         if (fd < 0) {
             fprintf(stderr, "hoody-tunnel serve: %s\n", err.text);
             opt_serve_free(&opt);

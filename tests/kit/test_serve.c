@@ -1,7 +1,7 @@
 /* `hoody-tunnel serve` as a process: signals, the log, and what a service manager hears. */
 #include "base/clock.h"
 #include "kit/kit.h"
-#include "kit/notify.h"
+#include "proc/notify.h"
 #include "support/tap.h"
 #include "wire_gen.h"
 
@@ -338,27 +338,27 @@ static void the_watchdog_is_fed(void) {
 
 static void the_managers_variables_are_checked(void) {
     static const char *const bad[] = {"notify", "/", "@", "tcp:1"};
-    struct notify n;
+    struct proc_notify n;
     struct ht_errmsg err;
     unsetenv("NOTIFY_SOCKET");
-    CU_ASSERT_EQUAL(notify_open(&n, &err), 0);
-    CU_ASSERT_FALSE(notify_wanted(&n));
-    CU_ASSERT_EQUAL(notify_send(&n, "READY=1"), 0);
+    CU_ASSERT_EQUAL(proc_notify_open(&n, &err), 0);
+    CU_ASSERT_FALSE(proc_notify_wanted(&n));
+    CU_ASSERT_EQUAL(proc_notify_send(&n, "READY=1"), 0);
     for (size_t i = 0; i < HT_ARRAY_LEN(bad); i++) {
         setenv("NOTIFY_SOCKET", bad[i], 1);
-        CU_ASSERT_EQUAL(notify_open(&n, &err), HT_EINVAL);
-        CU_ASSERT_FALSE(notify_wanted(&n));
+        CU_ASSERT_EQUAL(proc_notify_open(&n, &err), HT_EINVAL);
+        CU_ASSERT_FALSE(proc_notify_wanted(&n));
     }
     char longest[sizeof n.addr.sun_path + 8];
     memset(longest, 'x', sizeof longest - 1);
     longest[0] = '/';
     longest[sizeof longest - 1] = '\0';
     setenv("NOTIFY_SOCKET", longest, 1);
-    CU_ASSERT_EQUAL(notify_open(&n, &err), HT_EINVAL);
+    CU_ASSERT_EQUAL(proc_notify_open(&n, &err), HT_EINVAL);
     setenv("NOTIFY_SOCKET", "/nowhere/at/all", 1);
-    CU_ASSERT_EQUAL(notify_open(&n, &err), 0);
-    CU_ASSERT_EQUAL(notify_send(&n, "READY=1"), HT_EIO); /* nobody is there */
-    notify_close(&n);
+    CU_ASSERT_EQUAL(proc_notify_open(&n, &err), 0);
+    CU_ASSERT_EQUAL(proc_notify_send(&n, "READY=1"), HT_EIO); /* nobody is there */
+    proc_notify_close(&n);
     unsetenv("NOTIFY_SOCKET");
 
     static const struct {
@@ -367,15 +367,15 @@ static void the_managers_variables_are_checked(void) {
     } rows[] = {{"30000000", 30000}, {"0", 0}, {"", 0}, {"-5", 0}, {"5x", 0}, {"99999999999999999999999", 0}};
     for (size_t i = 0; i < HT_ARRAY_LEN(rows); i++) {
         setenv("WATCHDOG_USEC", rows[i].usec, 1);
-        CU_ASSERT_EQUAL(notify_watchdog_ms(), rows[i].ms);
+        CU_ASSERT_EQUAL(proc_notify_watchdog_ms(), rows[i].ms);
     }
     setenv("WATCHDOG_USEC", "30000000", 1);
     setenv("WATCHDOG_PID", "1", 1);
-    CU_ASSERT_EQUAL(notify_watchdog_ms(), 0);
+    CU_ASSERT_EQUAL(proc_notify_watchdog_ms(), 0);
     char pid[32];
     snprintf(pid, sizeof pid, "%ld", (long)getpid());
     setenv("WATCHDOG_PID", pid, 1);
-    CU_ASSERT_EQUAL(notify_watchdog_ms(), 30000);
+    CU_ASSERT_EQUAL(proc_notify_watchdog_ms(), 30000);
     unsetenv("WATCHDOG_PID");
     unsetenv("WATCHDOG_USEC");
 }

@@ -8,18 +8,19 @@ import pathlib
 import re
 import sys
 
-ROOMS = ["base", "opt", "json", "wire", "flow", "mux", "http", "io", "ws", "relay", "admin", "kit", "driver", "cli"]
+ROOMS = ["base", "opt", "json", "proc", "wire", "flow", "mux", "http", "io", "ws", "relay", "admin", "kit", "driver", "cli"]
 # http, io and ws stand beside the tunnel, not on it; kit and driver do not know each other.
 FORBIDDEN = {
     "http": {"wire", "flow", "mux"},
     "io": {"wire", "flow", "mux", "http"},
+    "proc": {"opt", "json"},
     "ws": {"wire", "flow", "mux"},
     "admin": {"mux", "io", "ws", "relay"},
     "driver": {"kit", "admin"},
 }
 GENERATED = {"wire_gen.h": "wire", "options_gen.h": "opt", "metrics_gen.h": "base", "admin_gen.h": "base",
              "events_gen.h": "cli"}
-ONLY_IN = {"ev.h": {"io"}, "wslay/wslay.h": {"ws"}, "cjson/cJSON.h": {"admin", "cli"}, "yaml.h": {"cli"}, "qrencode.h": {"cli"}, "openssl/ssl.h": {"io"}}
+ONLY_IN = {"ev.h": {"io"}, "wslay/wslay.h": {"ws"}, "cjson/cJSON.h": {"admin", "cli"}, "yaml.h": {"cli"}, "qrencode.h": {"cli"}, "openssl/ssl.h": {"io"}, "seccomp.h": {"proc"}}
 
 
 def main():

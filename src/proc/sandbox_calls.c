@@ -1,5 +1,5 @@
 /* The system calls of a running kit, as a seccomp filter (seccomp(2)); everything else is refused. */
-#include "kit/sandbox.h"
+#include "proc/sandbox.h"
 
 #include "base/log.h"
 
@@ -15,7 +15,7 @@
 #include <ucontext.h>
 #include <unistd.h>
 
-int sandbox_no_new_privs(struct ht_errmsg *err) {
+int proc_sandbox_no_new_privs(struct ht_errmsg *err) {
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1)
         return HT_OK;
     return ht_fail(err, HT_EIO, "no_new_privs: %s", strerror(errno));
@@ -176,7 +176,7 @@ static int allow_files(scmp_filter_ctx ctx, bool append) {
     return rc;
 }
 
-static int allow_with_arguments(scmp_filter_ctx ctx, const struct sandbox_calls *calls) {
+static int allow_with_arguments(scmp_filter_ctx ctx, const struct proc_sandbox_calls *calls) {
     int rc = allow_sockets(ctx);
     if (rc == 0)
         rc = allow_files(ctx, calls->append_files);
@@ -196,7 +196,7 @@ static int allow_with_arguments(scmp_filter_ctx ctx, const struct sandbox_calls 
     return rc;
 }
 
-static int add_rules(scmp_filter_ctx ctx, const struct sandbox_calls *calls) {
+static int add_rules(scmp_filter_ctx ctx, const struct proc_sandbox_calls *calls) {
     /* glibc asks for these and goes on without when the kernel does not know them. */
     static const int unknown[] = {SCMP_SYS(clone3), SCMP_SYS(faccessat2), SCMP_SYS(openat2), SCMP_SYS(rseq)};
     int rc = 0;
@@ -221,7 +221,7 @@ static const int refusals[] = {
     SCMP_SYS(perf_event_open), SCMP_SYS(keyctl),   SCMP_SYS(userfaultfd),
 };
 
-static int add_rules(scmp_filter_ctx ctx, const struct sandbox_calls *calls) {
+static int add_rules(scmp_filter_ctx ctx, const struct proc_sandbox_calls *calls) {
     (void)calls;
     int rc = seccomp_rule_add(ctx, REFUSE, SCMP_SYS(socket), 1, SCMP_A0(SCMP_CMP_GT, AF_INET6, 0));
     for (size_t i = 0; rc == 0 && i < HT_ARRAY_LEN(refusals); i++)
@@ -235,14 +235,14 @@ static int add_rules(scmp_filter_ctx ctx, const struct sandbox_calls *calls) {
 
 /* ---- all of it ---- */
 
-int sandbox_filter_calls(const struct sandbox_calls *calls, struct ht_errmsg *err) {
+int proc_sandbox_filter_calls(const struct proc_sandbox_calls *calls, struct ht_errmsg *err) {
     if (catch_refusals() != 0)
         return ht_fail(err, HT_EIO, "SIGSYS: %s", strerror(errno));
     scmp_filter_ctx ctx = seccomp_init(UNNAMED);
     if (!ctx)
         return ht_fail(err, HT_ENOMEM, "no memory for the filter");
     int rc = add_rules(ctx, calls);
-    /* sandbox_no_new_privs() is the caller's; every thread gets the filter, or none. */
+    /* proc_sandbox_no_new_privs() is the caller's; every thread gets the filter, or none. */
     if (rc == 0)
         rc = seccomp_attr_set(ctx, SCMP_FLTATR_CTL_NNP, 0);
     if (rc == 0)

@@ -1,4 +1,4 @@
-#include "kit/notify.h"
+#include "proc/notify.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -8,9 +8,9 @@
 #include <string.h>
 #include <unistd.h>
 
-int notify_open(struct notify *n, struct ht_errmsg *err) {
+int proc_notify_open(struct proc_notify *n, struct ht_errmsg *err) {
     const char *name = getenv("NOTIFY_SOCKET");
-    *n = (struct notify){.fd = -1};
+    *n = (struct proc_notify){.fd = -1};
     if (!name || !*name)
         return HT_OK;
     size_t len = strlen(name);
@@ -27,15 +27,15 @@ int notify_open(struct notify *n, struct ht_errmsg *err) {
     return n->fd >= 0 ? HT_OK : ht_fail(err, HT_EIO, "NOTIFY_SOCKET %s: %s", name, strerror(errno));
 }
 
-void notify_close(struct notify *n) {
+void proc_notify_close(struct proc_notify *n) {
     if (n->fd >= 0)
         close(n->fd);
     n->fd = -1;
 }
 
-bool notify_wanted(const struct notify *n) { return n->fd >= 0; }
+bool proc_notify_wanted(const struct proc_notify *n) { return n->fd >= 0; }
 
-int notify_send(const struct notify *n, const char *fmt, ...) {
+int proc_notify_send(const struct proc_notify *n, const char *fmt, ...) {
     char text[512];
     va_list ap;
     if (n->fd < 0)
@@ -63,7 +63,7 @@ static uint64_t number(const char *name) {
     return *end || errno ? 0 : v;
 }
 
-uint64_t notify_watchdog_ms(void) {
+uint64_t proc_notify_watchdog_ms(void) {
     uint64_t us = number("WATCHDOG_USEC");
     if (getenv("WATCHDOG_PID") && number("WATCHDOG_PID") != (uint64_t)getpid())
         return 0; /* meant for another process of the service */

@@ -3,8 +3,8 @@
  * does not need (tests/hardening.yaml). Each step either holds or fails; a half-dropped process is an
  * error that the caller must end with.
  */
-#ifndef HT_KIT_SANDBOX_H
-#define HT_KIT_SANDBOX_H
+#ifndef HT_PROC_SANDBOX_H
+#define HT_PROC_SANDBOX_H
 
 #include "base/base.h"
 #include "base/err.h"
@@ -13,7 +13,7 @@
 
 /* ---- another user ---- */
 
-struct sandbox_user {
+struct proc_sandbox_user {
     uid_t uid;
     gid_t gid;
     char name[64]; /* of the account; "" when only a number is known: then no supplementary groups but `gid` */
@@ -23,7 +23,7 @@ struct sandbox_user {
  * NAME[:GROUP], names or numbers. HT_EINVAL with *err: there is no such account or group, a number without an account
  * comes without a group, or it is root, who would not be dropped at all.
  */
-int sandbox_find_user(const char *text, struct sandbox_user *out, struct ht_errmsg *err) HT_MUST_USE;
+int proc_sandbox_find_user(const char *text, struct proc_sandbox_user *out, struct ht_errmsg *err) HT_MUST_USE;
 
 /*
  * Becomes that user for good: user, group and supplementary groups, real, effective and saved, and no capability but
@@ -31,22 +31,22 @@ int sandbox_find_user(const char *text, struct sandbox_user *out, struct ht_errm
  * user is fine. HT_EACCESS with *err else, and the process may be anything between: it must end. Before any thread is
  * started.
  */
-int sandbox_become(const struct sandbox_user *u, bool keep_low_ports, struct ht_errmsg *err) HT_MUST_USE;
+int proc_sandbox_become(const struct proc_sandbox_user *u, bool keep_low_ports, struct ht_errmsg *err) HT_MUST_USE;
 
 /* ---- no way back, and few system calls ---- */
 
 /* PR_SET_NO_NEW_PRIVS: no set-user-id program gives this process or its children anything (prctl(2)). HT_EIO. */
-int sandbox_no_new_privs(struct ht_errmsg *err) HT_MUST_USE;
+int proc_sandbox_no_new_privs(struct ht_errmsg *err) HT_MUST_USE;
 
-struct sandbox_calls {
+struct proc_sandbox_calls {
     bool append_files; /* files may be opened for appending, and made: --log-file after a rotation */
 };
 
 /*
  * Installs a seccomp filter for every thread: system calls that a running kit does not make fail with EPERM, and the
  * first of each kind is logged with its number. Returns how many rules the filter has. HT_EIO with *err: the kernel has
- * no filters, or refuses them; nothing has changed then. Needs sandbox_no_new_privs() before it.
+ * no filters, or refuses them; nothing has changed then. Needs proc_sandbox_no_new_privs() before it.
  */
-int sandbox_filter_calls(const struct sandbox_calls *calls, struct ht_errmsg *err) HT_MUST_USE;
+int proc_sandbox_filter_calls(const struct proc_sandbox_calls *calls, struct ht_errmsg *err) HT_MUST_USE;
 
 #endif

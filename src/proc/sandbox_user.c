@@ -1,5 +1,5 @@
 /* Giving up root: nothing is taken for granted, everything is read back. */
-#include "kit/sandbox.h"
+#include "proc/sandbox.h"
 
 #include <errno.h>
 #include <grp.h>
@@ -38,7 +38,7 @@ static int find_group(const char *text, gid_t *out, struct ht_errmsg *err) {
     return HT_OK;
 }
 
-int sandbox_find_user(const char *text, struct sandbox_user *out, struct ht_errmsg *err) {
+int proc_sandbox_find_user(const char *text, struct proc_sandbox_user *out, struct ht_errmsg *err) {
     char name[sizeof out->name];
     const char *colon = strchr(text, ':');
     size_t n = colon ? (size_t)(colon - text) : strlen(text);
@@ -51,13 +51,13 @@ int sandbox_find_user(const char *text, struct sandbox_user *out, struct ht_errm
     if (!p && number(name, &id))
         p = getpwuid(id);
     if (p) {
-        *out = (struct sandbox_user){.uid = p->pw_uid, .gid = p->pw_gid};
+        *out = (struct proc_sandbox_user){.uid = p->pw_uid, .gid = p->pw_gid};
         snprintf(out->name, sizeof out->name, "%s", p->pw_name);
     } else if (number(name, &id)) {
         if (!colon)
             return ht_fail(err, HT_EINVAL, "--user %s: no account has this number; name its group too, as %s:%s", text,
                            name, name);
-        *out = (struct sandbox_user){.uid = id};
+        *out = (struct proc_sandbox_user){.uid = id};
     } else {
         return ht_fail(err, HT_EINVAL, "--user: there is no user \"%s\"", name);
     }
@@ -92,7 +92,7 @@ static int write_capabilities(uint64_t caps) {
 
 /* ---- becoming somebody else ---- */
 
-static bool is_user(const struct sandbox_user *u) {
+static bool is_user(const struct proc_sandbox_user *u) {
     uid_t r, e, s;
     gid_t rg, eg, sg;
     return getresuid(&r, &e, &s) == 0 && getresgid(&rg, &eg, &sg) == 0 && r == u->uid && e == u->uid && s == u->uid &&
@@ -100,7 +100,7 @@ static bool is_user(const struct sandbox_user *u) {
 }
 
 /* The name of what went wrong, with errno; NULL when nothing did. */
-static const char *change(const struct sandbox_user *u, bool keep_low_ports) {
+static const char *change(const struct proc_sandbox_user *u, bool keep_low_ports) {
     if (prctl(PR_SET_KEEPCAPS, keep_low_ports ? 1 : 0, 0, 0, 0) != 0)
         return "keep or drop capabilities";
     if (u->name[0] ? initgroups(u->name, u->gid) != 0 : setgroups(1, &u->gid) != 0)
@@ -127,7 +127,7 @@ static bool has_group_root(void) {
     return n < 0;
 }
 
-int sandbox_become(const struct sandbox_user *u, bool keep_low_ports, struct ht_errmsg *err) {
+int proc_sandbox_become(const struct proc_sandbox_user *u, bool keep_low_ports, struct ht_errmsg *err) {
     uint64_t permitted = 0, effective = 0;
     if (geteuid() != 0 && is_user(u) && read_capabilities(&permitted, &effective) == 0 && (permitted & ~LOW_PORTS) == 0)
         return HT_OK;

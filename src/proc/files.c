@@ -1,6 +1,6 @@
-#include "kit/files.h"
+#include "proc/files.h"
 
-#include "kit/sandbox.h"
+#include "proc/sandbox.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -13,11 +13,11 @@
 
 #define LOG_MODE 0640
 
-static int flags_of(enum files_kind kind) {
-    return O_CLOEXEC | O_NOCTTY | (kind == FILES_LOG ? O_WRONLY | O_APPEND | O_CREAT : O_RDONLY);
+static int flags_of(enum proc_files_kind kind) {
+    return O_CLOEXEC | O_NOCTTY | (kind == PROC_FILES_LOG ? O_WRONLY | O_APPEND | O_CREAT : O_RDONLY);
 }
 
-static int open_plain(enum files_kind kind, const char *path, int more) {
+static int open_plain(enum proc_files_kind kind, const char *path, int more) {
     return open(path, flags_of(kind) | more, LOG_MODE);
 }
 
@@ -37,7 +37,7 @@ static bool keep_rights(struct rights *r) {
     return r->n_groups >= 0;
 }
 
-static bool take_rights(const struct sandbox_user *u) {
+static bool take_rights(const struct proc_sandbox_user *u) {
     return (u->name[0] ? initgroups(u->name, u->gid) : setgroups(1, &u->gid)) == 0 && setegid(u->gid) == 0 &&
            seteuid(u->uid) == 0;
 }
@@ -46,7 +46,7 @@ static bool give_back(const struct rights *r) {
     return seteuid(r->uid) == 0 && setegid(r->gid) == 0 && setgroups((size_t)r->n_groups, r->groups) == 0;
 }
 
-static int open_as(enum files_kind kind, const char *path, const struct sandbox_user *u) {
+static int open_as(enum proc_files_kind kind, const char *path, const struct proc_sandbox_user *u) {
     struct rights own;
     int fd = -1;
     if (!keep_rights(&own))
@@ -63,21 +63,22 @@ static int open_as(enum files_kind kind, const char *path, const struct sandbox_
 /* ---- with root's rights ---- */
 
 /* No symbolic link on the whole way; a kernel without openat2 checks the last name only. */
-static int open_no_links(enum files_kind kind, const char *path) {
+static int open_no_links(enum proc_files_kind kind, const char *path) {
     struct open_how how = {.flags = (uint64_t)flags_of(kind),
-                           .mode = kind == FILES_LOG ? LOG_MODE : 0,
+                           .mode = kind == PROC_FILES_LOG ? LOG_MODE : 0,
                            .resolve = RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS};
     int fd = (int)syscall(SYS_openat2, AT_FDCWD, path, &how, sizeof how);
     return fd >= 0 || (errno != ENOSYS && errno != EPERM) ? fd : open_plain(kind, path, O_NOFOLLOW);
 }
 
-static int fail(struct ht_errmsg *err, enum files_kind kind, const char *path, const char *why) {
-    return ht_fail(err, HT_EIO, "%s file %s: %s", kind == FILES_LOG ? "log" : "token", path, why);
+static int fail(struct ht_errmsg *err, enum proc_files_kind kind, const char *path, const char *why) {
+    return ht_fail(err, HT_EIO, "%s file %s: %s", kind == PROC_FILES_LOG ? "log" : "token", path, why);
 }
 
-static int open_guarded(enum files_kind kind, const char *path, const struct sandbox_user *u, struct ht_errmsg *err) {
+static int open_guarded(enum proc_files_kind kind, const char *path, const struct proc_sandbox_user *u,
+                        struct ht_errmsg *err) {
     struct stat st;
-    bool new_file = kind == FILES_LOG && lstat(path, &st) != 0 && errno == ENOENT;
+    bool new_file = kind == PROC_FILES_LOG && lstat(path, &st) != 0 && errno == ENOENT;
     int fd = open_no_links(kind, path);
     if (fd < 0)
         return fail(err, kind, path,
@@ -99,9 +100,9 @@ static int open_guarded(enum files_kind kind, const char *path, const struct san
 }
 
 /* Whoever this is, and stays. Root does not append to what a link leads to. */
-static int open_own(enum files_kind kind, const char *path, struct ht_errmsg *err) {
+static int open_own(enum proc_files_kind kind, const char *path, struct ht_errmsg *err) {
     struct stat st;
-    bool guarded = kind == FILES_LOG && geteuid() == 0 && strncmp(path, "/dev/", 5) != 0;
+    bool guarded = kind == PROC_FILES_LOG && geteuid() == 0 && strncmp(path, "/dev/", 5) != 0;
     int fd = open_plain(kind, path, guarded ? O_NOFOLLOW : 0);
     if (fd >= 0 && guarded && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_nlink > 1) {
         close(fd);
@@ -113,11 +114,11 @@ static int open_own(enum files_kind kind, const char *path, struct ht_errmsg *er
                 errno == ELOOP ? "it is a symbolic link, which root does not follow" : strerror(errno));
 }
 
-int files_open(enum files_kind kind, const char *path, const char *user, struct ht_errmsg *err) {
-    struct sandbox_user u;
+int proc_files_open(enum proc_files_kind kind, const char *path, const char *user, struct ht_errmsg *err) {
+    struct proc_sandbox_user u;
     if (geteuid() != 0 || !user)
         return open_own(kind, path, err);
-    int rc = sandbox_find_user(user, &u, err);
+    int rc = proc_sandbox_find_user(user, &u, err);
     if (rc < 0)
         return rc;
     int fd = open_as(kind, path, &u);

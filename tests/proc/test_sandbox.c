@@ -4,7 +4,7 @@
  * the whole service under it).
  */
 #include "base/log.h"
-#include "kit/sandbox.h"
+#include "proc/sandbox.h"
 #include "support/tap.h"
 
 #include <errno.h>
@@ -60,9 +60,9 @@ static int in_child(int (*body)(void)) {
 
 static int enter(bool append_files) {
     struct ht_errmsg err = {""};
-    int rc = sandbox_no_new_privs(&err);
+    int rc = proc_sandbox_no_new_privs(&err);
     if (rc == 0)
-        rc = sandbox_filter_calls(&(struct sandbox_calls){.append_files = append_files}, &err);
+        rc = proc_sandbox_filter_calls(&(struct proc_sandbox_calls){.append_files = append_files}, &err);
     if (rc <= 0)
         ht_error("test", "%s", err.text);
     return rc > 0 ? 0 : -1;
@@ -211,17 +211,17 @@ static void abort_still_works(void) {
 /* ---- users ---- */
 
 static void names_and_numbers_are_understood(void) {
-    struct sandbox_user u;
+    struct proc_sandbox_user u;
     struct ht_errmsg err;
     const struct passwd *nobody = getpwnam("nobody");
     CU_ASSERT_PTR_NOT_NULL_FATAL(nobody);
     uid_t uid = nobody->pw_uid;
     gid_t gid = nobody->pw_gid;
-    CU_ASSERT_EQUAL(sandbox_find_user("nobody", &u, &err), 0);
+    CU_ASSERT_EQUAL(proc_sandbox_find_user("nobody", &u, &err), 0);
     CU_ASSERT(u.uid == uid && u.gid == gid && strcmp(u.name, "nobody") == 0);
-    CU_ASSERT_EQUAL(sandbox_find_user("nobody:4711", &u, &err), 0);
+    CU_ASSERT_EQUAL(proc_sandbox_find_user("nobody:4711", &u, &err), 0);
     CU_ASSERT(u.uid == uid && u.gid == 4711);
-    CU_ASSERT_EQUAL(sandbox_find_user("47110:47111", &u, &err), 0);
+    CU_ASSERT_EQUAL(proc_sandbox_find_user("47110:47111", &u, &err), 0);
     CU_ASSERT(u.uid == 47110 && u.gid == 47111 && !u.name[0]);
 }
 
@@ -244,20 +244,20 @@ static void what_is_no_user_is_refused(void) {
         {"a-name-that-is-far-longer-than-any-account-has-on-any-system-there-is", "NAME or NAME:GROUP"},
     };
     for (size_t i = 0; i < HT_ARRAY_LEN(bad); i++) {
-        struct sandbox_user u;
+        struct proc_sandbox_user u;
         struct ht_errmsg err = {""};
-        CU_ASSERT_EQUAL(sandbox_find_user(bad[i].text, &u, &err), HT_EINVAL);
+        CU_ASSERT_EQUAL(proc_sandbox_find_user(bad[i].text, &u, &err), HT_EINVAL);
         CU_ASSERT_PTR_NOT_NULL(strstr(err.text, bad[i].why));
     }
 }
 
 static int becomes_nobody(void) {
-    struct sandbox_user u;
+    struct proc_sandbox_user u;
     struct ht_errmsg err = {""};
     gid_t none[] = {0, 1, 2};
     MUST(setgroups(3, none) == 0); /* what root has must not stay */
-    MUST(sandbox_find_user("nobody", &u, &err) == 0);
-    MUST(sandbox_become(&u, false, &err) == 0);
+    MUST(proc_sandbox_find_user("nobody", &u, &err) == 0);
+    MUST(proc_sandbox_become(&u, false, &err) == 0);
     MUST(getuid() == u.uid && geteuid() == u.uid && getgid() == u.gid && getegid() == u.gid);
     gid_t groups[8];
     int n = getgroups(8, groups);
@@ -265,17 +265,17 @@ static int becomes_nobody(void) {
     MUST(status_hex("CapPrm") == 0 && status_hex("CapEff") == 0 && status_hex("CapAmb") == 0);
     MUST(setuid(0) == -1 && seteuid(0) == -1 && setgid(0) == -1);
     MUST(open("/etc/shadow", O_RDONLY) == -1 || access("/etc/shadow", F_OK) != 0);
-    MUST(sandbox_become(&u, false, &err) == 0); /* already there */
+    MUST(proc_sandbox_become(&u, false, &err) == 0); /* already there */
     u.uid++;
-    MUST(sandbox_become(&u, false, &err) == HT_EACCESS && strstr(err.text, "only root can"));
+    MUST(proc_sandbox_become(&u, false, &err) == HT_EACCESS && strstr(err.text, "only root can"));
     return 0;
 }
 
 static int keeps_low_ports(void) {
-    struct sandbox_user u;
+    struct proc_sandbox_user u;
     struct ht_errmsg err = {""};
-    MUST(sandbox_find_user("47110:47111", &u, &err) == 0);
-    MUST(sandbox_become(&u, true, &err) == 0);
+    MUST(proc_sandbox_find_user("47110:47111", &u, &err) == 0);
+    MUST(proc_sandbox_become(&u, true, &err) == 0);
     MUST(status_hex("CapPrm") == UINT64_C(1) << CAP_NET_BIND_SERVICE);
     MUST(status_hex("CapEff") == UINT64_C(1) << CAP_NET_BIND_SERVICE);
     MUST(setuid(0) == -1);

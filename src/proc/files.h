@@ -2,14 +2,14 @@
  * Files that the command line names and that a privileged start opens (hardening case 32): what another user may have
  * put in the way, a symbolic or a hard link, must not lead root to a file of its own.
  */
-#ifndef HT_KIT_FILES_H
-#define HT_KIT_FILES_H
+#ifndef HT_PROC_FILES_H
+#define HT_PROC_FILES_H
 
 #include "base/base.h"
 #include "base/err.h"
 
 /* A log, for appending; it is made when it is not there. A token, for reading. */
-enum files_kind { FILES_LOG, FILES_TOKEN };
+enum proc_files_kind { PROC_FILES_LOG, PROC_FILES_TOKEN };
 
 /*
  * The descriptor, or HT_EIO with *err, which names the file and what it is.
@@ -19,6 +19,6 @@ enum files_kind { FILES_LOG, FILES_TOKEN };
  * it makes so is given to the user. Root that stays root follows no symbolic link at the end of the path, but for the
  * ones of /dev. Everybody else opens files as ever.
  */
-int files_open(enum files_kind kind, const char *path, const char *user, struct ht_errmsg *err) HT_MUST_USE;
+int proc_files_open(enum proc_files_kind kind, const char *path, const char *user, struct ht_errmsg *err) HT_MUST_USE;
 
 #endif
