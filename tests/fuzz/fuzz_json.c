@@ -8,6 +8,7 @@
  * numbers as strtod() takes them ("01", "1.", "-", ".5"); 1e308 and beyond; a key twice; anything over our limits
  *   refuses, we accept   numbers of 64 or more characters
  */
+#include "base/utf8.h"
 #include "fuzz.h"
 #include "wire/bytes.h"
 #include "json/json.h"

@@ -5,8 +5,8 @@
  */
 #include "fuzz.h"
 #include "wire/bytes.h"
-#include "json/json.h"
 #include "wire_gen.h"
+#include "json/json.h"
 
 static uint8_t type_of(uint8_t byte) {
     uint8_t types[256];
