@@ -238,6 +238,7 @@ static int run(struct tail *t) {
     io_loop_run(t->loop);
     cli_request_destroy(&t->request);
     io_timer_stop(&t->again);
+    io_block_end_signals();
     cli_output_finish(&t->out);
     io_signal_stop(&t->interrupt);
     io_signal_stop(&t->terminate);

@@ -1,7 +1,6 @@
 /* Running the tunnel of expose, pull and up: its events on standard output, its end as an exit code. */
 #include "cli/cli.h"
 
-#include "base/clock.h"
 #include "cli/live.h"
 #include "driver/driver.h"
 
@@ -10,23 +9,16 @@
 
 /* ---- signals ---- */
 
-/* Within this time of the first it is the same wish: timeout(1), shells and terminals that are closed tell a process,
- * and then the group that it is in. */
-#define SAME_WISH_MS 500u
-
-static struct ht_tunnel *running;     /* what a signal stops */
-static volatile sig_atomic_t wishes;  /* to end */
-static volatile uint64_t first_at_ms; /* by one handler at a time: each blocks the others */
+static struct ht_tunnel *running; /* what a signal stops */
+static struct io_end_requests requests;
 
 /* The first begins the goodbye, the second cuts it short, and the third waits for nothing. */
 static void on_signal(int signo) {
-    uint64_t now = ht_now_ms();
+    unsigned n = io_end_request(&requests);
     (void)signo;
-    if (wishes == 1 && now - first_at_ms < SAME_WISH_MS)
+    if (n == 0)
         return;
-    if (wishes == 0)
-        first_at_ms = now;
-    if (++wishes > 2) {
+    if (n > 2) {
         cli_screen_restore();
         _exit(OPT_EXIT_FAILURE);
     }
@@ -58,7 +50,7 @@ void cli_catch_signals(void) {
 
 int cli_run_tunnel(struct ht_tunnel *t) {
     running = t;
-    if (wishes > 0) /* it came while nothing could be stopped */
+    if (requests.n > 0) /* it came while nothing could be stopped */
         ht_tunnel_stop(t);
     int rc;
     while ((rc = ht_tunnel_run(t)) == HT_TUNNEL_STOPPED)

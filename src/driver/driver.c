@@ -361,11 +361,15 @@ void driver_wake(struct ht_tunnel *t) {
 }
 
 void ht_tunnel_stop(struct ht_tunnel *t) {
+    if (!t)
+        return;
     atomic_store(&t->stop_asked, true);
     driver_wake(t);
 }
 
 void ht_tunnel_retry_now(struct ht_tunnel *t) {
+    if (!t)
+        return;
     atomic_store(&t->retry_asked, true);
     driver_wake(t);
 }

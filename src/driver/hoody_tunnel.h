@@ -362,11 +362,12 @@ HT_API int ht_tunnel_start(struct ht_tunnel *tunnel);
  */
 HT_API int ht_tunnel_join(struct ht_tunnel *tunnel);
 
-/* Makes ht_tunnel_run() return soon. From any thread, and from a signal handler; one call before the run counts too. */
+/* Makes ht_tunnel_run() return soon. From any thread, and from a signal handler; one call before the run counts too.
+ * NULL is ignored, because signals also come before a tunnel is made and after it was destroyed. */
 HT_API void ht_tunnel_stop(struct ht_tunnel *tunnel);
 
 /* Ends a wait for the next attempt to reach the kit, or to replace a lost connection of a session. From any thread, and
- * from a signal handler. */
+ * from a signal handler. NULL is ignored. */
 HT_API void ht_tunnel_retry_now(struct ht_tunnel *tunnel);
 
 /* Requests and connections under way. */

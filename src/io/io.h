@@ -102,6 +102,21 @@ struct io_signal {
 };
 void io_signal_start(struct io_loop *loop, struct io_signal *s, int signo, void (*fire)(struct io_signal *, int));
 void io_signal_stop(struct io_signal *s);
+/*
+ * Counts how often the end was asked for. timeout(1), shells and terminals that are closed signal a process and then
+ * the group that it is in: what comes within IO_SAME_REQUEST_MS of the first request is part of it. Whoever insists
+ * later is impatient, and each signal counts. Starts as zeros.
+ */
+#define IO_SAME_REQUEST_MS 500u
+struct io_end_requests {
+    _Atomic unsigned n;
+    _Atomic uint64_t first_at_ms;
+};
+/* For each such signal, also in its handler while the other ones are blocked. The number of this request, from 1; 0: it
+ * is part of the first. */
+unsigned io_end_request(struct io_end_requests *r);
+/* Blocks SIGINT, SIGTERM and SIGHUP for good: the program ends anyway, and none of them is to change its status. */
+void io_block_end_signals(void);
 /* Ignores SIGPIPE for the process; every program does it first. */
 void io_ignore_sigpipe(void);
 /* The same, and every other signal that would end the process though it says nothing to it: SIGUSR1, SIGUSR2, SIGALRM,

@@ -133,6 +133,24 @@ void io_signal_stop(struct io_signal *s) {
         ev_signal_stop(s->loop->ev, (ev_signal *)(void *)s->impl);
 }
 
+unsigned io_end_request(struct io_end_requests *r) {
+    uint64_t now = ht_now_ms();
+    if (r->n == 1 && now - r->first_at_ms < IO_SAME_REQUEST_MS)
+        return 0;
+    if (r->n == 0)
+        r->first_at_ms = now;
+    return ++r->n;
+}
+
+void io_block_end_signals(void) {
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGHUP);
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
+}
+
 void io_ignore_sigpipe(void) {
     struct sigaction sa = {.sa_handler = SIG_IGN};
     sigaction(SIGPIPE, &sa, NULL);

@@ -25,7 +25,7 @@ struct serve {
     struct io_loop *loop;
     struct kit *kit;
     struct io_signal term, intr, hup;
-    bool asked; /* to end */
+    struct io_end_requests asked;
     int log_fd;
     struct proc_notify notify;
     uint64_t watchdog_ms; /* 0: there is none */
@@ -95,12 +95,14 @@ static void drained(void *ctx) {
 }
 
 static void asked_to_end(struct serve *s, const char *signal_name) {
-    if (s->asked) {
+    unsigned n = io_end_request(&s->asked);
+    if (n == 0)
+        return;
+    if (n > 1) {
         ht_warn("kit", "second signal: leaving at once");
         io_loop_break(s->loop);
         return;
     }
-    s->asked = true;
     ht_info("kit", "%s: draining", signal_name);
     /* The manager's own patience must not end before ours does. */
     char before[96];
@@ -124,7 +126,7 @@ static void on_hup(struct io_signal *sig, int signo) {
     struct serve *s = ht_container_of(sig, struct serve, hup);
     struct ht_errmsg err;
     (void)signo;
-    if (!s->asked)
+    if (s->asked.n == 0)
         (void)proc_notify_send(&s->notify, "RELOADING=1\nMONOTONIC_USEC=%" PRIu64, ht_now_us());
     reopen_log(s);
     static const char *const token_is[] = {
@@ -137,7 +139,7 @@ static void on_hup(struct io_signal *sig, int signo) {
         ht_error("kit", "%s; the old token stays in force", err.text);
     else
         ht_info("kit", "SIGHUP: reloaded; %s", token_is[rc]);
-    if (!s->asked)
+    if (s->asked.n == 0)
         tell_status(s, "READY=1\n");
 }
 
@@ -208,10 +210,21 @@ static void on_left_out(void *ctx) {
 
 /* ---- the life of it ---- */
 
-static void serve_until_over(struct serve *s) {
+/* Before anybody can see that it is there, and may signal it. They wait for the loop to run. */
+static void begin_signals(struct serve *s) {
     io_signal_start(s->loop, &s->term, SIGTERM, on_term);
     io_signal_start(s->loop, &s->intr, SIGINT, on_intr);
     io_signal_start(s->loop, &s->hup, SIGHUP, on_hup);
+}
+
+static void end_signals(struct serve *s) {
+    io_block_end_signals();
+    io_signal_stop(&s->term);
+    io_signal_stop(&s->intr);
+    io_signal_stop(&s->hup);
+}
+
+static void serve_until_over(struct serve *s) {
     io_timer_init(s->loop, &s->left_out, tell_left_out);
     ht_log_on_left_out(on_left_out, s);
     begin_notifying(s);
@@ -221,9 +234,6 @@ static void serve_until_over(struct serve *s) {
     ht_log_tell_left_out();
     io_timer_stop(&s->pulse);
     proc_notify_close(&s->notify);
-    io_signal_stop(&s->term);
-    io_signal_stop(&s->intr);
-    io_signal_stop(&s->hup);
 }
 
 static int run(const struct opt_serve *opt, int *log_fd) {
@@ -239,9 +249,11 @@ static int run(const struct opt_serve *opt, int *log_fd) {
         ht_error("kit", "the event loop could not be made: out of memory or of descriptors");
         return OPT_EXIT_FAILURE;
     }
+    begin_signals(&s);
     s.kit = kit_create(s.loop, opt, &err);
     if (!s.kit) {
         ht_error("kit", "%s", err.text);
+        end_signals(&s);
         io_loop_destroy(&s.loop);
         return OPT_EXIT_CONFIG;
     }
@@ -250,6 +262,7 @@ static int run(const struct opt_serve *opt, int *log_fd) {
         ht_error("kit", "%s", err.text);
     else
         serve_until_over(&s);
+    end_signals(&s);
     kit_destroy(&s.kit);
     io_loop_destroy(&s.loop);
     *log_fd = s.log_fd;

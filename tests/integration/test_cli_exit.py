@@ -252,6 +252,23 @@ def _():
         program.check_sanitizers()
 
 
+@case("two signals at once end a kit and a reader of events in order, as one does")
+def _():
+    for _ in range(5):
+        kit = Kit()
+        program = Program([BIN, "events", "--url", kit.url])
+        eventually(lambda kit=kit: kit.metric("hoody_tunnel_event_readers") == 1, "a reader of events")
+        for ended in (program, kit):
+            ask_twice(ended.process)
+            status = ended.process.wait(30)
+            assert status == 0 and ended.end() == 0, (status, ended.text())
+            ended.check_sanitizers()
+        assert "second signal" not in kit.text() and "drained, bye" in kit.text(), kit.text()
+        kit = in_time(["serve", "--listen", "127.0.0.1:0"], "listening on")  # and its first moments are like later ones
+        status = kit.end()
+        assert status == 0 and "drained, bye" in kit.text(), (status, kit.text())
+
+
 @case("a later signal cuts the goodbye short, and the kit keeps nothing all the same")
 def _():
     kit = Kit()

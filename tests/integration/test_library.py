@@ -5,7 +5,7 @@ import signal
 import subprocess
 
 from tests.faults.rig import FaultProxy
-from tests.integration.harness import BIN, Kit, Program, Tunnel, eventually, http_service, run
+from tests.integration.harness import BIN, Kit, Program, Tunnel, ask_twice, eventually, http_service, insist, run
 from tests.support.tap import case, main
 
 
@@ -49,6 +49,20 @@ def _():
         assert curl(url + "/a") == "hello /a "
         assert curl(url + "/b", "-d", "x" * 100000) == "hello /b " + "x" * 100000
         e.wait_line(r"^POST /b: 200")
+
+
+@case("own_loop: two signals at once, and one that comes later, end it in order")
+def _():
+    for _ in range(5):
+        with Tunnel() as t:
+            e = Example("own_loop", t.kit.url, "9", reads=False)
+            e.url()
+            ask_twice(e.process)
+            status = insist(e.process)
+            assert status == 0 and e.end() == 0, (status, e.text())
+            eventually(lambda t=t: t.kit.get("/tunnels")["sessions"] == [], "no session")
+            assert t.kit.get("/tunnels")["orphanedSessions"] == 0
+            e.check_sanitizers()
 
 
 @case("poll_loop: serves beside what else the program does")

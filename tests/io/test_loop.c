@@ -167,6 +167,16 @@ static void signals_and_run_and_break(void) {
     io_loop_destroy(&loop);
 }
 
+static void signals_that_belong_to_one_request(void) {
+    struct io_end_requests r = {.n = 0};
+    CU_ASSERT_EQUAL(io_end_request(&r), 1);
+    CU_ASSERT_EQUAL(io_end_request(&r), 0);
+    ht_clock_skip((IO_SAME_REQUEST_MS + 1) * UINT64_C(1000));
+    CU_ASSERT_EQUAL(io_end_request(&r), 2);
+    CU_ASSERT_EQUAL(io_end_request(&r), 3);
+    CU_ASSERT_EQUAL(r.n, 3);
+}
+
 static bool polls(int fd, int ms) { return poll(&(struct pollfd){.fd = fd, .events = POLLIN}, 1, ms) == 1; }
 
 static void an_embedded_loop_tells_when_it_has_work(void) {
@@ -268,6 +278,7 @@ int main(void) {
         {"timers fire in order and not early", timers_fire_in_order_and_not_early},
         {"a random life of timers", a_random_life_of_timers},
         {"signals, run and break", signals_and_run_and_break},
+        {"signals that belong to one request", signals_that_belong_to_one_request},
         {"an embedded loop tells when it has work", an_embedded_loop_tells_when_it_has_work},
         {"addresses", addresses},
         {"a loop leaves nothing", a_loop_leaves_nothing},

@@ -3,6 +3,8 @@
  *
  *     own_loop ws://127.0.0.1:50 3000      # puts http://127.0.0.1:3000 onto a port of the container
  */
+#define _POSIX_C_SOURCE 200809L /* sigaction(): a handler of signal() may serve for one signal only */
+
 #include <hoody_tunnel.h>
 #include <signal.h>
 #include <stdio.h>
@@ -13,6 +15,12 @@ static struct ht_tunnel *tunnel;
 static void on_signal(int signo) {
     (void)signo;
     ht_tunnel_stop(tunnel); /* one of the two calls that a signal handler may make */
+}
+
+static void handle_signals(void (*handler)(int)) {
+    struct sigaction act = {.sa_handler = handler};
+    sigaction(SIGINT, &act, NULL);
+    sigaction(SIGTERM, &act, NULL);
 }
 
 static void on_bound(void *user, const struct ht_bound *b) {
@@ -55,8 +63,7 @@ int main(int argc, char **argv) {
     signal(SIGPIPE, SIG_IGN);
     int rc = ht_tunnel_create(&tunnel, &options, &calls, NULL);
     if (rc == HT_TUNNEL_OK) {
-        signal(SIGINT, on_signal);
-        signal(SIGTERM, on_signal);
+        handle_signals(on_signal);
         rc = ht_tunnel_bind(tunnel, &web); /* the binding's number */
     }
     if (rc > 0)
@@ -67,6 +74,7 @@ int main(int argc, char **argv) {
     }
     if (rc < 0 && *ht_tunnel_last_error()) /* a call that failed; what ended the tunnel was told */
         fprintf(stderr, "own_loop: %s\n", ht_tunnel_last_error());
+    handle_signals(SIG_IGN); /* timeout(1) and terminals signal twice: there is nothing left to stop */
     ht_tunnel_destroy(&tunnel);
     return ht_exit_status(rc);
 }
