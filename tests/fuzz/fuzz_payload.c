@@ -3,6 +3,7 @@
  *
  * Input: the frame's type (a number that is none stands for one that is), the payload.
  */
+#include "base/utf8.h"
 #include "fuzz.h"
 #include "wire/bytes.h"
 #include "wire_gen.h"

@@ -10,6 +10,7 @@
  *
  * Input: role and options, the local side's temper, then operations: see operation(). seeds.py writes operation 0.
  */
+#include "base/utf8.h"
 #include "fuzz.h"
 #include "mux/mux.h"
 #include "wire/bytes.h"

@@ -4,6 +4,7 @@
  *
  * Input: side and limits (one byte), a seed for the pieces (one byte), the bytes.
  */
+#include "base/utf8.h"
 #include "fuzz.h"
 #include "wire/bytes.h"
 #include "ws/ws.h"
