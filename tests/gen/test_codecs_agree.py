@@ -95,7 +95,7 @@ def _():
                         "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-Isrc", f"-I{GEN}", "-o",
                         program,
                         "tests/gen/c/wire_lines.c", f"{GEN}/wire_gen.c", *sorted(glob.glob("src/base/*.c")),
-                        *sorted(glob.glob("src/wire/*.c"))], check=True)
+                        *sorted(glob.glob("src/json/*.c") + glob.glob("src/wire/*.c"))], check=True)
         text = "".join(f"{r} {s} {split} {data.hex()}\n" for r, s, split, data in rows)
         done = subprocess.run([program], input=text, capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == 0, done.stderr[-3000:]

@@ -327,7 +327,7 @@ class Scratch:
         """Builds a program over the base and wire rooms and the scratch codec, as strictly as the project does."""
         folder = cls.get()
         program = os.path.join(folder, os.path.basename(sources[0]) + ".out")
-        rooms = sorted(glob.glob("src/base/*.c") + glob.glob("src/wire/*.c"))
+        rooms = sorted(glob.glob("src/base/*.c") + glob.glob("src/json/*.c") + glob.glob("src/wire/*.c"))
         command = [*shlex.split(os.environ.get("CC", "cc")), "-std=c11", "-D_GNU_SOURCE", "-O1", "-Wall", "-Wextra", "-Wpedantic",
                    "-Werror", "-Wshadow", "-Wmissing-prototypes", f"-I{folder}/gen", "-Isrc", "-Itests", "-o", program,
                    *sources, f"{folder}/gen/wire_gen.c", *rooms, *libs]
