@@ -86,7 +86,7 @@ class Worker:
             return self._stop(result, "unsupported", f"{declared[0]}: {why}", begin)
         play = self._kit_case if case.side == "kit" else self._driver_case
         try:
-            await asyncio.wait_for(play(case, result), case.timeout or self.patience * 6)
+            await asyncio.wait_for(play(case, result), case.timeout or max(30.0, self.patience * 6))
         except Unsupported as e:
             return self._stop(result, "unsupported", str(e), begin)
         except asyncio.TimeoutError:

@@ -29,6 +29,10 @@ class DriverTarget:
         return await self.process.end() if self.process else True
 
 
+# A program that has just been started may be slow to come up (an interpreter, many at once): that is not its behaviour.
+START = 20.0
+
+
 class Listener:
     """A listening socket of the suite whose connections wait in a queue: the scripted kit, or a local service."""
 
@@ -44,7 +48,7 @@ class Listener:
         self.sock.setblocking(False)
         self.port = self.sock.getsockname()[1]
         self.waiting, self.conns = [], []
-        self.accepted = 0
+        self.accepted, self.starting = 0, False
         self.task = run.spawn(self._accept())
 
     async def _accept(self):
@@ -54,11 +58,13 @@ class Listener:
             sock.setblocking(False)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self.run.note(self.name, "<<", "a connection")
-            self.accepted += 1
+            self.accepted, self.starting = self.accepted + 1, False
             self.waiting.append(sock)
             self.run.wake()
 
     async def next(self, timeout=None):
+        if timeout is None and self.starting:
+            timeout = max(START, self.run.patience)
         got = await self.run.until(lambda: self.waiting, timeout)
         if not got:
             raise Failure(f"{self.name}: nobody connects", "a connection", "none")
@@ -111,6 +117,7 @@ async def _driver(run, command, targets=(), options=None, args=()):
     run.target.process = Process(words + extra + list(args), {**{k: str(v) for k, v in (adapter.doc.get("env") or {}).items()},
                                                               **env})
     await run.target.process.start()
+    run.kit.starting = True
 
 
 async def upgraded(run, name, offered=None, choose=None, status=101, raw=None, headers=(), without=(), timeout=None):

@@ -133,7 +133,7 @@ class Process:
         except asyncio.TimeoutError:
             return None
 
-    async def end(self, grace=3.0):
+    async def end(self, grace=10.0):
         """Signals, waits, and kills what does not end; False then."""
         if self.process is None:
             return True
