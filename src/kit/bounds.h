@@ -17,6 +17,7 @@
 #define HT_KIT_BOUNDS_H
 
 #include "base/base.h"
+#include "http/http.h"
 #include "io/io.h"
 #include "kit/kit.h"
 #include "mux/mux.h"
@@ -29,9 +30,12 @@
 #define KIT_BOUND_CHUNKED 6u
 /* Answers of the base listener that do not depend on sessions: metrics and openapi.json are the longest. */
 #define KIT_BOUND_ANSWER (128u * 1024u)
-#define KIT_BOUND_ROW 512u              /* of a session or a binding in a list */
-#define KIT_BOUND_CLIENTS 64u           /* connections of the base listener: one more, and one gives way (door.c) */
-#define KIT_BOUND_WAITING_BIND 1024u    /* with the longest label and host */
+#define KIT_BOUND_ROW 512u           /* of a session or a binding in a list */
+#define KIT_BOUND_CLIENTS 64u        /* connections of the base listener: one more, and one gives way (door.c) */
+#define KIT_BOUND_WAITING_BIND 1024u /* with the longest label and host */
+/* Fields behind a body: a request's while they come, an answer's while its end is awaited, and once more in the queue.
+ */
+#define KIT_BOUND_TRAILERS (3u * KIT_BOUND_GROWTH * HTTP_MAX_CHUNK_OVERHEAD)
 #define KIT_BOUND_BACKLOG (64u * 1024u) /* of a reader of events */
 
 /* A WebSocket, before HELLO or after it: a message that is not whole, and bytes that its peer does not read. */
@@ -53,7 +57,8 @@ static inline size_t kit_bound_waiting(void) {
 
 /* An HTTP visitor who does not read: what the driver's credit for one stream lets through, at its worst framing. */
 static inline size_t kit_bound_visitor(const struct opt_serve *o) {
-    return kit_bound_waiting() + KIT_BOUND_GROWTH * KIT_BOUND_CHUNKED * (size_t)o->stream_initial_window;
+    return kit_bound_waiting() + KIT_BOUND_TRAILERS +
+           KIT_BOUND_GROWTH * KIT_BOUND_CHUNKED * (size_t)o->stream_initial_window;
 }
 
 /* A pulled connection, or an upgraded one, that does not read. */
@@ -70,7 +75,7 @@ static inline size_t kit_bound_session(const struct opt_serve *o) {
     size_t all = (size_t)o->max_streams_per_session * o->stream_initial_window;
     return (size_t)o->max_connections * kit_bound_socket() + KIT_BOUND_GROWTH * (size_t)(2 * MUX_QUEUE_MAX) +
            MUX_TRAILERS_MAX + (size_t)o->max_bindings_per_session * KIT_BOUND_WAITING_BIND +
-           (size_t)o->max_streams_per_session * kit_bound_waiting() +
+           (size_t)o->max_streams_per_session * (kit_bound_waiting() + KIT_BOUND_TRAILERS) +
            KIT_BOUND_GROWTH * KIT_BOUND_CHUNKED * ht_min(held, all);
 }
 

@@ -128,14 +128,16 @@ static inline unsigned ws_close_code(struct raw *r) {
 #define HELLO_TEXT "{\"version\":\"hoody-tunnel.v1\"}"
 
 /* Upgrade and HELLO; HELLO_OK is awaited at the kit, not read. */
-static inline void raw_session(struct raw *r) {
+static inline void raw_session_as(struct raw *r, const char *hello) {
     struct ht_buf b = {0};
     unsigned before = kit_sessions_live(host.kit);
     raw_upgrade(r, WIRE_SUBPROTOCOL_V1);
-    message_put_text(&b, WIRE_HELLO, 0, HELLO_TEXT);
+    message_put_text(&b, WIRE_HELLO, 0, hello);
     CU_ASSERT(raw_push(r, &b));
     ht_buf_free(&b);
     UNTIL(kit_sessions_live(host.kit) == before + 1);
 }
+
+static inline void raw_session(struct raw *r) { raw_session_as(r, HELLO_TEXT); }
 
 #endif

@@ -205,6 +205,60 @@ static void visitors_who_do_not_read(void) {
     host_stop();
 }
 
+/* `n` bytes of fields that may stand behind a body, as lines or as the members of STREAM_TRAILERS; at most 128. */
+static size_t fields(char *to, size_t n, bool json) {
+    static char value[WIRE_LIMIT_MAX_PAYLOAD];
+    size_t each = n / 100, len = 0;
+    memset(value, 'x', each);
+    for (int i = 0; i < 100; i++)
+        len += (size_t)sprintf(to + len, json ? "%s[\"x-%02d\",\"%.*s\"]" : "%sx-%02d: %.*s\r\n", json && i ? "," : "",
+                               i, (int)each - 10, value);
+    return len;
+}
+
+/* Requests whose trailers never end, and answers whose trailers came and whose EOF does not. Those of more than 16 KiB
+ * are not kept. */
+static void trailers(size_t n_answer, size_t bound) {
+    static char request[HTTP_MAX_CHUNK_OVERHEAD + 512], answer[WIRE_LIMIT_MAX_PAYLOAD];
+    static struct raw r[32];
+    struct raw driver;
+    struct ht_buf b = {0};
+    begin("");
+    raw_session_as(&driver, "{\"version\":\"hoody-tunnel.v1\",\"capabilities\":[\"trailers\"]}");
+    uint16_t port = raw_bind(&driver, "http");
+    size_t head =
+        (size_t)sprintf(request, "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n");
+    request[head + fields(request + head, HTTP_MAX_CHUNK_OVERHEAD - 512, false)] = 0;
+    size_t len = (size_t)sprintf(answer, "{\"headers\":[");
+    len += fields(answer + len, n_answer, true);
+    memcpy(answer + len, "]}", 3);
+    before = ht_mem_bytes() - driver.in.cap;
+    for (unsigned i = 0; i < HT_ARRAY_LEN(r); i++) {
+        raw_connect(&r[i], port);
+        raw_send(&r[i], request);
+        UNTIL(kit_streams(host.kit) == i + 1);
+        message_put_text(&b, WIRE_STREAM_RESPONSE_HEAD, 2 * (i + 1), "{\"status\":200,\"headers\":[],\"final\":true}");
+        message_put(&b, WIRE_DATA, 2 * (i + 1), "abc", 3);
+        message_put_text(&b, WIRE_STREAM_TRAILERS, 2 * (i + 1), answer);
+        CU_ASSERT(raw_push(&driver, &b));
+    }
+    for (int i = 0; i < 50; i++)
+        one_turn();
+    raw_read(&driver);
+    CU_ASSERT_EQUAL(kit_streams(host.kit), HT_ARRAY_LEN(r));
+    within("a visitor with trailers", HT_ARRAY_LEN(r), bound, driver.in.cap + own_bytes(r, HT_ARRAY_LEN(r)));
+    ht_buf_free(&b);
+    for (unsigned i = 0; i < HT_ARRAY_LEN(r); i++)
+        raw_close(&r[i]);
+    raw_close(&driver);
+    host_stop();
+}
+
+static void fields_behind_bodies(void) {
+    trailers(HTTP_MAX_CHUNK_OVERHEAD - 512, KIT_BOUND_FIXED + KIT_BOUND_TRAILERS);
+    trailers(WIRE_LIMIT_MAX_PAYLOAD - 1024, KIT_BOUND_FIXED + KIT_BOUND_TRAILERS / 3);
+}
+
 static void a_session_with_all_its_visitors(void) {
     /* 40 MiB in all: the kernel takes some, the session's buffer is full and its window half used. */
     begin("--stream-initial-window 8M --session-initial-window 16M --session-buffer 16M --max-streams-per-session 64");
@@ -247,6 +301,7 @@ int main(void) {
         {"readers of events", readers},
         {"visitors with half a head", visitors_with_half_a_head},
         {"visitors who do not read", visitors_who_do_not_read},
+        {"fields behind bodies", fields_behind_bodies},
         {"a session with all its visitors", a_session_with_all_its_visitors},
         {"parked ones", parked_ones},
         {"the sum is what the defaults allow", the_sum_is_what_the_defaults_allow},
