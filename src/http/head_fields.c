@@ -316,6 +316,14 @@ void http_mark_named_fields(struct http_head *h, const char *buf) {
 
 /* ---- fields behind a body ---- */
 
+bool http_te_wants_trailers(struct ht_slice value) {
+    struct ht_slice item;
+    while (http_list_next(&value, &item))
+        if (ht_slice_case_eq(item, ht_slice_str("trailers")))
+            return true;
+    return false;
+}
+
 /* Equal to `lower`, or begins with it when that ends in a hyphen. */
 static bool is_like(struct ht_slice name, const char *lower) {
     size_t n = strlen(lower);

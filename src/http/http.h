@@ -160,6 +160,8 @@ bool http_is_field_value(struct ht_slice s);
 /* Splits a comma list (RFC 9110 5.6.1): calls give one trimmed, non-empty element after another. False at the end.
  * Quotes mean nothing to it: for lists of tokens such as Connection, Upgrade, Sec-WebSocket-Protocol. */
 bool http_list_next(struct ht_slice *rest, struct ht_slice *item);
+/* A value of TE says that its sender does not drop the fields behind a body (RFC 9110 10.1.4). */
+bool http_te_wants_trailers(struct ht_slice value);
 
 /* ---- bodies ---- */
 

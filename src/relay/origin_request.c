@@ -38,7 +38,7 @@ static bool is_idempotent(struct ht_slice method) {
 
 static int write_head(struct origin_exchange *x, const struct wire_stream_open *open, const char **why) {
     struct ht_buf *b = &x->head;
-    bool has_host = false;
+    bool has_host = false, te = false;
     int rc = http_write_request_line(b, open->method, open->target);
     for (size_t i = 0; rc == 0 && i < open->n_headers; i++) {
         struct ht_slice name = open->headers[i].name, value = open->headers[i].value;
@@ -48,11 +48,17 @@ static int write_head(struct origin_exchange *x, const struct wire_stream_open *
         has_host = has_host || ht_slice_case_eq(name, ht_slice_str("host"));
         if (!is_dropped(name, x->upgrade) || HT_MUTANT(HTTP_1_C))
             rc = http_write_field(b, name, value);
+        else if (name.n == 2 && !x->upgrade) /* the only one of that length */
+            te = te || http_te_wants_trailers(value);
     }
     if (rc == 0 && !has_host) /* an HTTP/1.0 visitor may have none; we speak 1.1 */
         rc = http_write_field(b, ht_slice_str("host"), ht_slice_str(x->t->name));
     if (rc == 0 && x->req_body == HTTP_BODY_CHUNKED)
         rc = http_write_field(b, ht_slice_str("transfer-encoding"), ht_slice_str("chunked"));
+    if (rc == 0 && te &&
+        (relay_has_trailers(x->st) ||
+         HT_MUTANT(TRAIL_3_B))) /* rule TRAIL-3; a sender of TE names it (RFC 9110 10.1.4) */
+        rc = ht_buf_append_str(b, "te: trailers\r\nconnection: te\r\n");
     if (rc == 0)
         rc = http_write_end(b);
     return rc;

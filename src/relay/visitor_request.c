@@ -49,8 +49,14 @@ static bool is_forwarded(const struct visitor_http *v, const struct http_head *h
     return !http_field_is_hop_by_hop(h, p, i) || HT_MUTANT(HTTP_1);
 }
 
-static size_t build_fields(const struct visitor_http *v, const struct http_head *h, char *p, struct ht_slice authority,
-                           bool strip) {
+/* RFC 9110 10.1.4, rule TRAIL-3: trailers are the one thing in TE that the whole way can promise. */
+static bool te_is_forwarded(const struct visitor_http *v, const struct mux_session *mux, struct ht_slice value) {
+    return HT_MUTANT(TRAIL_3) ||
+           (mux_session_agreed(mux, WIRE_CAP_TRAILERS) && !v->http10 && !v->upgrade && http_te_wants_trailers(value));
+}
+
+static size_t build_fields(const struct visitor_http *v, const struct mux_session *mux, const struct http_head *h,
+                           char *p, struct ht_slice authority, bool strip) {
     struct wire_header *to = v->b->t->fields;
     size_t n = 0;
     /* RFC 9112 3.2.2: the target says for whom it is, also when an HTTP/1.0 visitor sent no Host. */
@@ -59,8 +65,11 @@ static size_t build_fields(const struct visitor_http *v, const struct http_head 
     for (uint32_t i = 0; i < h->n_fields; i++) {
         const struct http_field *f = &h->fields[i];
         lower_case(p + f->name.off, HT_MUTANT(HTTP_2) ? 0 : f->name.len); /* rule HTTP-2 */
+        struct ht_slice name = http_text(p, f->name), value = http_text(p, f->value);
         if (is_forwarded(v, h, p, i, strip))
-            to[n++] = (struct wire_header){.name = http_text(p, f->name), .value = http_text(p, f->value)};
+            to[n++] = (struct wire_header){.name = name, .value = value};
+        else if (name.n == 2 && ht_slice_is(name, "te") && te_is_forwarded(v, mux, value))
+            to[n++] = (struct wire_header){.name = name, .value = ht_slice_str("trailers")};
     }
     return n;
 }
@@ -88,7 +97,7 @@ static int open_stream(struct visitor_http *v, struct mux_session *mux, const st
         .method = method,
         .target = target,
         .headers = b->t->fields,
-        .n_headers = build_fields(v, h, p, authority, get && v->body == HTTP_BODY_NONE),
+        .n_headers = build_fields(v, mux, h, p, authority, get && v->body == HTTP_BODY_NONE),
         .is_upgrade = v->upgrade,
         .has_container_port = true,
         .container_port = b->port,

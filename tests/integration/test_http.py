@@ -214,6 +214,26 @@ def _():
         assert b"\r\ntrailer: X-Sum\r\n" in head and data == b"3\r\nabc\r\n0\r\nx-sum: 1\r\n\r\n", (head, data)
 
 
+@case("a service that sends trailers to those only who ask with TE does so through the tunnel")
+def _():
+    heard = []
+
+    def handle(c):
+        head, _ = read_head(c)
+        lines = head.lower().split(b"\r\n")
+        heard.append([line for line in lines if line.startswith((b"te:", b"connection:"))])
+        asked = b"te: trailers" in lines
+        c.sendall(b"HTTP/1.1 200 OK\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n" +
+                  (b"X-Sum: 1\r\n" if asked else b"") + b"\r\n")
+
+    with Tunnel() as t, Service(handle) as service:
+        url = t.expose(f"0={service.port}").url
+        asks = ["-H", "TE: gzip, trailers", "-H", "Connection: TE"]
+        assert run(["curl", "-sS", "--raw", *asks, url]).replace("\r\n", "\n") == "2\nab\n0\nX-Sum: 1\n\n"
+        assert run(["curl", "-sS", "--raw", "-H", "TE: gzip", url]).replace("\r\n", "\n") == "2\nab\n0\n\n"
+        assert heard == [[b"te: trailers", b"connection: te"], []], heard
+
+
 @case("a local service that dies in the middle shows as a truncated answer")
 def _():
     def handle(c):

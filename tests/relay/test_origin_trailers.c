@@ -96,12 +96,33 @@ static void fields_behind_a_request(void) {
     upload(&chunked, &(struct wire_trailers){bad, 1}, NULL);
 }
 
+/* Rule TRAIL-3. */
+static void te(unsigned caps, const char *value, const char *want) {
+    rig_caps = caps;
+    rig_go();
+    const struct wire_header fields[] = {H("host", "a"), {{"te", 2}, ht_slice_str(value)}, H("x-one", "1")};
+    call_http("GET", "/", fields, 3, "", true);
+    CU_ASSERT_STRING_EQUAL(service_heard(service_wait(0, "\r\n\r\n")), want);
+    rig_stop();
+    rig_caps = 0;
+}
+
+static void te_is_forwarded(void) {
+    const char *with = "GET / HTTP/1.1\r\nhost: a\r\nx-one: 1\r\nte: trailers\r\nconnection: te\r\n\r\n";
+    const char *without = "GET / HTTP/1.1\r\nhost: a\r\nx-one: 1\r\n\r\n";
+    te(WIRE_CAP_TRAILERS, "trailers", with);
+    te(WIRE_CAP_TRAILERS, "deflate, trailers", with);
+    te(WIRE_CAP_TRAILERS, "gzip", without);
+    te(0, "trailers", without);
+}
+
 int main(void) {
     static const struct tap_test tests[] = {
         {"a reason of its own is sent", a_reason_of_its_own_is_sent},
         {"fields behind an answer", fields_behind_an_answer},
         {"without an agreement they are dropped", without_an_agreement_they_are_dropped},
         {"fields behind a request", fields_behind_a_request},
+        {"TE that asks for them", te_is_forwarded},
         {NULL, NULL},
     };
     return tap_main("origin: reasons and trailers", tests);

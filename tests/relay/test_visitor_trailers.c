@@ -165,6 +165,30 @@ static void test_request(void) {
     upload(0, "X-Sum: 1\r\n", "");
 }
 
+/* Rule TRAIL-3. */
+static void te(unsigned caps, const char *request, bool wanted) {
+    rig_caps = caps;
+    begin();
+    struct visitor v = ask(request);
+    CU_ASSERT_EQUAL(strstr(d.streams[0].open, "[\"te\",\"trailers\"]") != NULL, wanted);
+    CU_ASSERT_EQUAL(strstr(d.streams[0].open, "\"te\"") != NULL, wanted);
+    CU_ASSERT_PTR_NULL(strstr(d.streams[0].open, "gzip"));
+    CU_ASSERT_PTR_NULL(strstr(d.streams[0].open, "connection"));
+    leave(&v);
+    end();
+    rig_caps = 0;
+}
+
+static void test_te(void) {
+    te(WIRE_CAP_TRAILERS, "GET / HTTP/1.1\r\nHost: x\r\nTE: trailers\r\nConnection: TE\r\n\r\n", true);
+    te(WIRE_CAP_TRAILERS, "GET / HTTP/1.1\r\nHost: x\r\nConnection: te\r\nte: gzip;q=0.5 , Trailers\r\n\r\n", true);
+    te(WIRE_CAP_TRAILERS, "GET / HTTP/1.1\r\nHost: x\r\nTE: gzip\r\nConnection: TE\r\n\r\n", false);
+    te(WIRE_CAP_TRAILERS, "GET / HTTP/1.1\r\nHost: x\r\nTE: xtrailers, trailers;q=1\r\n\r\n", false);
+    te(WIRE_CAP_TRAILERS, "GET / HTTP/1.0\r\nHost: x\r\nTE: trailers\r\n\r\n", false);
+    te(WIRE_CAP_TRAILERS, "GET / HTTP/1.1\r\nHost: x\r\n\r\n", false);
+    te(0, "GET / HTTP/1.1\r\nHost: x\r\nTE: trailers\r\nConnection: TE\r\n\r\n", false);
+}
+
 int main(void) {
     static const struct tap_test tests[] = {
         {"the driver's reason stands in the status line", test_reason},
@@ -174,6 +198,7 @@ int main(void) {
         {"fields that may stand nowhere", test_bad_fields},
         {"framing without a place for them", test_no_room},
         {"fields behind a request", test_request},
+        {"TE that asks for them", test_te},
         {NULL, NULL},
     };
     return tap_main("visitors: reasons and trailers", tests);
