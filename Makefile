@@ -11,7 +11,7 @@ PREFIX  ?= /usr/local
 
 ROOMS := base opt json wire flow mux http io proc ws relay admin kit driver cli
 # W is where everything goes; another one lets two builds live side by side.
-W     ?= build$(if $(MUTANTS),/mutants)
+W     ?= build
 GEN   := $(W)/gen
 B     := $(W)$(if $(SAN),/san)
 
@@ -32,7 +32,7 @@ HARDEN  := -fsanitize=address,undefined -fno-sanitize-recover=undefined -DHT_SAN
 LDSAN   := -fsanitize=address,undefined
 endif
 CFLAGS  ?= -g
-CPPFLAGS += $(if $(MUTANTS),-DHT_MUTANTS=1) -Isrc -I$(GEN) -DKIT_VERSION='"$(VERSION)"'
+CPPFLAGS += -Isrc -I$(GEN) -DKIT_VERSION='"$(VERSION)"'
 ALLFLAGS = $(CSTD) $(OPT) $(CFLAGS) $(WARN) $(HARDEN) -fPIC -fvisibility=hidden -MMD -MP $(CPPFLAGS)
 LDLIBS  := -lev -lwslay -lcjson -lyaml -lqrencode -lssl -lcrypto -lseccomp -lpthread
 LDFLAGS += $(LDSAN) -Wl,-z,relro,-z,now
@@ -52,12 +52,6 @@ $(eval $(call gen_rule,wire_gen.c,$(PROTO) gen/templates/wire_gen.c.j2))
 $(eval $(call gen_rule,vectors.json,$(PROTO) gen/vectors.py))
 $(eval $(call gen_rule,hoody_wire.py,$(PROTO) gen/pycodec.py gen/templates/hoody_wire.py.j2))
 $(eval $(call gen_rule,protocol.md,$(PROTO) gen/reference.py gen/templates/protocol.md.j2))
-# MUTANTS=1 builds with faults that can be switched on one by one (src/base/mutant.h), in build/mutants/.
-ifdef MUTANTS
-MUTS := $(PROTO) gen/mutants.py
-$(eval $(call gen_rule,mutants_gen.h,$(MUTS) gen/templates/mutants_gen.h.j2))
-$(eval $(call gen_rule,mutants_gen.c,$(MUTS) gen/templates/mutants_gen.c.j2))
-endif
 # Options, metrics and the admin API take numbers and lists from the protocol's spec.
 GEN_REF := spec/protocol.yaml gen/protocolref.py gen/ctext.py
 OPTS := spec/options.yaml spec/options.schema.json gen/options.py gen/configfile.py $(GEN_REF)

@@ -19,9 +19,9 @@ conformance-sdk: gen
 
 .PHONY: conformance conformance-coverage conformance-sdk
 
-# The suite against our kit and driver with one seeded fault after the other (src/base/mutant.h); 95 % must be caught.
-conformance-mutants:
-	@$(MAKE) --no-print-directory MUTANTS=1 W=build/mutants all
-	@W=build/mutants $(PYTHON) conformance/mutants.py $(MUTANTS_ARGS)
+# The suite against our kit and driver with one seeded fault after the other (faults.yaml); 95 % must be caught.
+conformance-mutants: deps
+	@$(MAKE) --no-print-directory all gen
+	@$(PYTHON) conformance/mutants.py $(MUTANTS_ARGS)
 
 .PHONY: conformance-mutants

@@ -1,74 +1,101 @@
 #!/usr/bin/env python3
 """Does the suite see what it claims to see? Runs it against our kit and driver with one seeded fault after the other.
 
-    make conformance-mutants                 builds with MUTANTS=1 and runs all; the table is build/mutants/mutants.md too
+    make conformance-mutants                 builds, and runs all; the table is build/mutants.md too
     conformance/mutants.py -k FLOW_4         some of them; -j 2 at a time; --least 95: per cent that must be caught
 
-A fault is a line of src/ or gen/templates/ with HT_MUTANT(id); its id is that of the rule it breaks (src/base/mutant.h). The
-cases of that rule go first, then all others, and the first one that fails has caught it. A catch counts when the same case fails
-again, and passes without the fault. Exit status: 0 when enough were caught.
+faults.yaml has the faults. Each is made in a copy of the tree, which is built. The cases of its rule go first, then all others, and
+the first one that fails has caught it. A catch counts when the same case fails again, and passes without the fault. Exit status:
+0 when enough were caught.
 """
 
 import argparse
 import asyncio
 import collections
 import concurrent.futures
-import glob
 import multiprocessing
 import os
-import re
+import shutil
+import subprocess
 import sys
 import tempfile
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.dont_write_bytecode = True
-W = os.environ.setdefault("W", "build/mutants")
+
+import yaml  # noqa: E402
 
 from conformance.lib import cases as case_files  # noqa: E402
 from conformance.lib.engine import Worker  # noqa: E402
 from conformance.lib.target import Adapter  # noqa: E402
 from conformance.lib.wire import ROOT  # noqa: E402
+from tests.support import edits  # noqa: E402
 
-BIN = os.path.join(ROOT, W, "hoody-tunnel")
-SEED = re.compile(r"HT_MUTANT\(([A-Z]+_[0-9]+(?:_[B-D])?)\)")
+BUILD = os.path.join(ROOT, "build")
+BIN = os.path.join(BUILD, "hoody-tunnel")
+FAULTS = os.path.join(ROOT, "conformance", "faults.yaml")
 ADAPTERS = {side: os.path.join(ROOT, "conformance", "adapters", f"hoody-{side}.yaml") for side in ("kit", "driver")}
 SIDE_BY_SIDE = 4  # cases of one fault
 BAD = ("fail", "error", "warn")
 
 
 def seeded():
-    """{id: file:line} of every fault in the sources; one id may stand in several lines."""
+    """{id: rows of faults.yaml}; one id may have several."""
     out = {}
-    for path in sorted(glob.glob(os.path.join(ROOT, "src", "*", "*.[ch]")) +
-                       glob.glob(os.path.join(ROOT, "gen", "templates", "wire_gen.*.j2"))):
-        with open(path, encoding="utf-8") as f:
-            for number, line in enumerate(f, 1):
-                where = f"{os.path.relpath(path, ROOT)}:{number}"
-                if os.path.basename(path) == "mutant.h":
-                    continue
-                for name in SEED.findall(line):
-                    out.setdefault(name, where)
-                if "HT_MUTANT({{" in line:  # one for each range of types that is fatal
-                    out.update({"FRAME_6": where, "FRAME_7": where})
+    with open(FAULTS, encoding="utf-8") as f:
+        for row in yaml.safe_load(f)["faults"]:
+            out.setdefault(row["id"], []).append(row)
     return out
 
 
-def rule_of(name):
-    return "-".join(name.split("_")[:2])
+class Tree:
+    """A copy of the tree that faults are made in, one after the other."""
+
+    def __init__(self, folder):
+        self.path = os.path.join(folder, str(os.getpid()))
+        self.bin = os.path.join(self.path, "build", "hoody-tunnel")
+        # What is built comes along, with its times: only what a fault touches is built again.
+        left_out = shutil.ignore_patterns(".git", "__pycache__", "san", "tests", "fuzz", "*.a", "conformance")
+        shutil.copytree(ROOT, self.path, ignore=left_out, symlinks=True)
+        self.touched = {}  # path: the text without faults
+
+    def restore(self):
+        for path, text in self.touched.items():
+            with open(path, "w", encoding="utf-8") as f:
+                f.write(text)
+        self.touched = {}
+
+    def make(self, rows):
+        """Builds the program with this fault and no other."""
+        self.restore()
+        for row in rows:
+            path = os.path.join(self.path, row["file"])
+            with open(path, encoding="utf-8") as f:
+                text = f.read()
+            self.touched.setdefault(path, text)
+            with open(path, "w", encoding="utf-8") as f:
+                f.write(edits.apply(text, row["from"], row["to"]))
+        # A fault may leave something unused behind it.
+        done = subprocess.run(["make", "--no-print-directory", "-C", self.path, "all", "WARN=-w"], stdin=subprocess.DEVNULL,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False, timeout=900)
+        if done.returncode:
+            raise RuntimeError(done.stdout.decode(errors="replace")[-2000:])
 
 
 class Hunt:
     """Looks for a case that catches one fault."""
 
-    def __init__(self, name, where, patience):
-        self.name, self.where, self.patience = name, where, patience
-        self.caught, self.text, self.of_rule, self.reached = "", "", False, False
+    def __init__(self, name, rows, patience):
+        self.name, self.rule, self.patience = name, rows[0]["rule"], patience
+        self.where = rows[0]["file"]
+        self.faulty = BIN  # the program with the fault
+        self.caught, self.text, self.of_rule = "", "", False
         self.tried, self.flaky, self.seconds = 0, [], 0.0
 
     def order(self, cases):
         """Cases of the rule, of its group of rules, then the others; those with equal options together."""
-        rule, area = rule_of(self.name), self.name.split("_", maxsplit=1)[0]
+        rule, area = self.rule, self.rule.split("-", maxsplit=1)[0]
 
         def rank(case):
             near = 0 if rule in case.all_rules() else 1 if any(r.startswith(area) for r in case.all_rules()) else 2
@@ -77,10 +104,7 @@ class Hunt:
 
     async def play(self, case, faulty):
         """One case by itself, with or without the fault."""
-        os.environ.pop("HT_MUTANT", None)
-        if faulty:
-            os.environ["HT_MUTANT"] = self.name
-        worker = Worker(Adapter(ADAPTERS[case.side], {"bin": BIN}), 1, self.patience)
+        worker = Worker(Adapter(ADAPTERS[case.side], {"bin": self.faulty if faulty else BIN}), 1, self.patience)
         try:
             return await worker.play(case)
         finally:
@@ -88,7 +112,7 @@ class Hunt:
 
     async def hand(self, queue, suspects):
         """One of several that play cases until somebody has a suspect."""
-        workers = {side: Worker(Adapter(path, {"bin": BIN}), 1, self.patience) for side, path in ADAPTERS.items()}
+        workers = {side: Worker(Adapter(path, {"bin": self.faulty}), 1, self.patience) for side, path in ADAPTERS.items()}
         try:
             while queue and not suspects:
                 case = queue.popleft()
@@ -113,10 +137,9 @@ class Hunt:
         queue = collections.deque(self.order(cases))
         while queue and not self.caught:
             suspects = []
-            os.environ["HT_MUTANT"] = self.name
             await asyncio.gather(*(self.hand(queue, suspects) for _ in range(SIDE_BY_SIDE)))
             for case in suspects:
-                self.of_rule = rule_of(self.name) in case.all_rules()
+                self.of_rule = self.rule in case.all_rules()
                 again = await self.confirmed(case, 1 if self.of_rule else 3)
                 if again:
                     self.caught = case.key
@@ -124,21 +147,23 @@ class Hunt:
                     return
                 self.flaky.append(case.key)
 
-    def run(self, cases):
+    def run(self, cases, tree, rows):
         begin = time.monotonic()
-        with tempfile.NamedTemporaryFile() as mark:
-            os.environ["HT_MUTANT_REACHED"] = mark.name
-            asyncio.run(self.search(cases))
-            self.reached = os.path.getsize(mark.name) > 0
+        tree.make(rows)
+        self.faulty = tree.bin
+        asyncio.run(self.search(cases))
         self.seconds = time.monotonic() - begin
         return self
 
 
 _cases = []
+_trees = []  # of this process
 
 
-def hunt(name, where, patience):
-    return Hunt(name, where, patience).run(_cases)
+def hunt(name, rows, patience, folder):
+    if not _trees:
+        _trees.append(Tree(folder))
+    return Hunt(name, rows, patience).run(_cases, _trees[0], rows)
 
 
 def table(hunts):
@@ -146,7 +171,7 @@ def table(hunts):
     for h in hunts:
         how = h.text.replace("|", "\\|").replace("\n", " ")[:120]
         if not h.caught:
-            how = f"**not caught** by {h.tried} cases" + ("" if h.reached else "; it never acted")
+            how = f"**not caught** by {h.tried} cases"
         lines.append(f"| {h.name} | {h.where} | {h.caught}{'' if h.of_rule or not h.caught else ' (of another rule)'} | {how} |")
     return "\n".join(lines) + "\n"
 
@@ -159,10 +184,10 @@ def main():
     parser.add_argument("--least", type=float, default=95.0, help="per cent that must be caught")
     parser.add_argument("--list", action="store_true")
     args = parser.parse_args()
-    faults = {n: w for n, w in sorted(seeded().items())
+    faults = {n: rows for n, rows in sorted(seeded().items())
               if not args.k or any(k == "=" + n or (k[0] != "=" and k in n) for k in args.k)}
     if args.list:
-        print("".join(f"{n} {w}\n" for n, w in faults.items()), end="")
+        print("".join(f"{n} {rows[0]['file']}\n" for n, rows in faults.items()), end="")
         return 0
     if not os.path.exists(BIN):
         print(f"{BIN} is not there; run `make conformance-mutants`", file=sys.stderr)
@@ -170,18 +195,19 @@ def main():
     _cases.extend(case_files.load())
     hunts = []
     context = multiprocessing.get_context("fork")  # the cases were read once
-    with concurrent.futures.ProcessPoolExecutor(args.jobs, context) as pool:
-        todo = [pool.submit(hunt, n, w, args.patience) for n, w in faults.items()]
+    with (tempfile.TemporaryDirectory(prefix="hoody-tunnel-") as folder,
+          concurrent.futures.ProcessPoolExecutor(args.jobs, context) as pool):
+        todo = [pool.submit(hunt, n, rows, args.patience, folder) for n, rows in faults.items()]
         for future in concurrent.futures.as_completed(todo):
             h = future.result()
             hunts.append(h)
             print(f"{'ok' if h.caught else 'not ok'} {len(hunts)} - {h.name}: {h.caught or 'not caught'}"
-                  f"{'' if h.caught or h.reached else ', never acted'} ({h.tried} cases, {h.seconds:.0f} s)"
+                  f" ({h.tried} cases, {h.seconds:.0f} s)"
                   f"{'; shaky: ' + ', '.join(h.flaky) if h.flaky else ''}", flush=True)
     hunts.sort(key=lambda h: h.name)
     caught = sum(bool(h.caught) for h in hunts)
     share = 100 * caught / max(1, len(hunts))
-    with open(os.path.join(ROOT, W, "mutants.md"), "w", encoding="utf-8") as f:
+    with open(os.path.join(BUILD, "mutants.md"), "w", encoding="utf-8") as f:
         f.write(table(hunts))
     print(table(hunts))
     print(f"{caught} of {len(hunts)} faults caught: {share:.1f} %")

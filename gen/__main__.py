@@ -15,8 +15,6 @@ OUTPUTS = {
     "vectors.json": "gen.vectors",
     "hoody_wire.py": "gen.pycodec",
     "protocol.md": "gen.reference",
-    "mutants_gen.h": "gen.mutants",
-    "mutants_gen.c": "gen.mutants",
     "options_gen.h": "gen.options",
     "options_gen.c": "gen.options",
     "metrics_gen.h": "gen.metrics",

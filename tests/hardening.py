@@ -13,6 +13,8 @@ import tempfile
 
 import yaml
 
+from tests.support.edits import Misfit, apply, place
+
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 TABLE = "tests/hardening.yaml"
 CASES, MORE = 26, 38  # those that must be there; those behind them come as they are mended
@@ -60,8 +62,11 @@ def row_problems(row, edits=True):
         return [f"an edit has file, from and to: {edit}"]
     if not os.path.exists(os.path.join(ROOT, edit["file"])):
         return [f"there is no {edit['file']}"]
-    count = read(edit["file"]).count(edit["from"])
-    return [] if count == 1 or not edits else [f"{edit['file']} has {count} times, not once: {edit['from']!r}"]
+    try:
+        place(read(edit["file"]), edit["from"])
+    except Misfit as e:
+        return [f"{edit['file']} has {e}"] if edits else []
+    return []
 
 
 def run(command, cwd, timeout, **more):
@@ -77,7 +82,7 @@ def attempt(tree, row):
     with open(changed, encoding="utf-8") as f:
         before = f.read()
     with open(changed, "w", encoding="utf-8") as f:
-        f.write(before.replace(edit["from"], edit["to"]))
+        f.write(apply(before, edit["from"], edit["to"]))
     try:
         python = path.endswith(".py")
         binary = "build/hoody-tunnel" if python else "build/" + path[:-2]

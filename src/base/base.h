@@ -6,8 +6,6 @@
 #ifndef HT_BASE_BASE_H
 #define HT_BASE_BASE_H
 
-#include "base/mutant.h"
-
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>

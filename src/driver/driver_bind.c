@@ -151,14 +151,14 @@ static void timeout_fired(struct io_timer *timer) {
 static void binding_ask(struct driver_binding *b) {
     struct wire_bind bind = {
         .has_client_bind_ref = true,
-        .client_bind_ref = HT_MUTANT(BIND_1_B) ? 1 : (uint64_t)b->number,
+        .client_bind_ref = (uint64_t)b->number,
         .kind = b->kind == HT_EXPOSE_HTTP ? WIRE_KIND_HTTP : WIRE_KIND_TCP,
         .mode = b->kind == HT_EXPOSE_HTTP ? WIRE_MODE_EXPOSE : WIRE_MODE_PULL,
         .container_port = b->port ? b->port : b->asked_port,
         .has_label = b->label != NULL,
         .label = ht_slice_str(b->label),
         /* A port that is missing in a resumed session was taken over: two drivers must not take it in turns. */
-        .takeover = (b->takeover || HT_MUTANT(TAKEOVER_1_C)) && !(b->port && b->t->resumed),
+        .takeover = b->takeover && !(b->port && b->t->resumed),
         .has_host = b->pull_host != NULL,
         .host = ht_slice_str(b->pull_host),
     };
@@ -484,6 +484,6 @@ void driver_on_stream_open(void *ctx, struct mux_stream *stream, const struct wi
         relay_target_serve(b->origin, stream, open);
         return;
     }
-    mux_stream_reset(stream, HT_MUTANT(STREAM_2_B) ? WIRE_CODE_NO_ERROR : WIRE_CODE_BIND_ERROR, "no such binding");
+    mux_stream_reset(stream, WIRE_CODE_BIND_ERROR, "no such binding");
     mux_stream_release(&stream);
 }

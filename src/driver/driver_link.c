@@ -221,7 +221,7 @@ static int make_session(struct ht_tunnel *t, const struct wire_hello_ok *ok) {
     struct mux_config cfg = {
         .role = WIRE_ROLE_DRIVER,
         .version = t->socks[0].version,
-        .stream_window = HT_MUTANT(HELLO_9) ? WIRE_LIMIT_MAX_PAYLOAD : ok->stream_window,
+        .stream_window = ok->stream_window,
         .session_window = ok->session_window,
         .max_streams = t->max_streams, /* whatever the kit would like (hardening case 31) */
         .session_buffer = WIRE_LIMIT_SESSION_BUFFER,
@@ -336,7 +336,7 @@ static int say_hello(struct driver_sock *s) {
         hello.auth.kind = ht_slice_str("bearer");
         hello.auth.token = ht_slice_str(t->token);
     }
-    if (t->session_id[0] && !HT_MUTANT(RESUME_1_B)) {
+    if (t->session_id[0]) {
         hello.has_resume = true;
         hello.resume.session_id = ht_slice_str(t->session_id);
     }

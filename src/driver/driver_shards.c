@@ -75,8 +75,6 @@ static int shard_greet(struct driver_sock *s) {
         .received_bytes = mux_session_received(s->t->session, s->index),
     };
     s->state = SHARD_JOINING;
-    if (HT_MUTANT(HELLO_1))
-        return mux_link_send_hello(s->link, &(struct wire_hello){.version = s->version});
     return mux_link_send_join(s->link, &join);
 }
 
@@ -262,6 +260,6 @@ void driver_shards_open(struct ht_tunnel *t, const struct wire_hello_ok *ok) {
         s->state = SHARD_NONE;
         s->attempts = 0;
     }
-    for (size_t i = HT_MUTANT(JOIN_3); i < ok->n_join_tickets && session_goes_on(t); i++)
+    for (size_t i = 0; i < ok->n_join_tickets && session_goes_on(t); i++)
         (void)take_ticket(t, &ok->join_tickets[i], SHARD_NONE);
 }

@@ -39,7 +39,7 @@ void flow_pool_init(struct flow_pool *p, uint32_t window, uint64_t buffer) {
 
 void flow_pool_hold(struct flow_pool *p, uint32_t n) {
     p->held += n;
-    if (p->held <= p->buffer && !HT_MUTANT(FLOW_6))
+    if (p->held <= p->buffer)
         flow_recv_give(&p->recv, n);
     else
         p->deferred += n;
@@ -49,7 +49,7 @@ void flow_pool_finish(struct flow_pool *p, uint64_t n) {
     p->held -= n;
     /* Below the mark all that was kept back goes at once; above it only as much as has left, so that streams which do
      * move go on moving while others hold the buffer full. */
-    uint64_t back = (p->held <= p->buffer && !HT_MUTANT(FLOW_6)) || n > p->deferred ? p->deferred : n;
+    uint64_t back = p->held <= p->buffer || n > p->deferred ? p->deferred : n;
     p->deferred -= back;
     flow_recv_give(&p->recv, (uint32_t)back);
 }

@@ -96,8 +96,6 @@ void flow_pool_hold(struct flow_pool *p, uint32_t n);
 void flow_pool_finish(struct flow_pool *p, uint64_t n);
 
 /* `n` bytes that flow_recv_take() has accepted go nowhere: their stream is gone (FLOW-5). */
-static inline void flow_pool_drop(struct flow_pool *p, uint32_t n) {
-    flow_recv_give(&p->recv, HT_MUTANT(FLOW_5) ? 0 : n);
-}
+static inline void flow_pool_drop(struct flow_pool *p, uint32_t n) { flow_recv_give(&p->recv, n); }
 
 #endif

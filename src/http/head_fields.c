@@ -66,7 +66,7 @@ static bool host(struct http_head *h, const struct http_field *f, struct ht_slic
     if (h->response)
         return true;
     if (h->flags & HTTP_HAS_HOST)
-        return HT_MUTANT(HTTP_12_B) || http_refuse(h, 400, "more than one Host"); /* RFC 9112 3.2 */
+        return http_refuse(h, 400, "more than one Host"); /* RFC 9112 3.2 */
     if (!http_authority_valid(value, true))
         return http_refuse(h, 400, "bad Host");
     h->flags |= HTTP_HAS_HOST;
@@ -114,7 +114,7 @@ static bool content_length(struct http_head *h, struct ht_slice value) {
     if (h->loose)
         return loose_length(h, value);
     if (h->flags & HTTP_HAS_CONTENT_LENGTH)
-        return HT_MUTANT(HTTP_12) || http_refuse(h, 400, "more than one Content-Length");
+        return http_refuse(h, 400, "more than one Content-Length");
     if (!http_parse_length(value, &h->content_length))
         return http_refuse(h, 400, "bad Content-Length");
     h->flags |= HTTP_HAS_CONTENT_LENGTH;
@@ -351,7 +351,7 @@ bool http_may_be_trailer(struct ht_slice name) {
         "age", "date", "expires", "location", "retry-after", "vary", "warning", "refresh",
         /* the content: how long it is, and how to read it */
         "content-"};
-    if (is_like(name, "content-digest") || HT_MUTANT(TRAIL_2)) /* RFC 9530 2 has it there */
+    if (is_like(name, "content-digest")) /* RFC 9530 2 has it there */
         return true;
     for (size_t i = 0; i < HT_ARRAY_LEN(never); i++)
         if (is_like(name, never[i]))

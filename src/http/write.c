@@ -49,7 +49,7 @@ int http_write_request_line(struct ht_buf *b, struct ht_slice method, struct ht_
 }
 
 int http_write_field(struct ht_buf *b, struct ht_slice name, struct ht_slice value) {
-    if ((!http_is_token(name) || !http_is_field_value(value)) && !HT_MUTANT(HTTP_6))
+    if (!http_is_token(name) || !http_is_field_value(value))
         return HT_EINVAL;
     value = http_trim(value);
     char *to = (char *)ht_buf_reserve(b, name.n + value.n + sizeof ": \r\n");

@@ -49,9 +49,7 @@ void json_begin(struct json_reader *r, const void *text, size_t n, const struct 
     r->limits.max_keys = (unsigned)ht_min(r->limits.max_keys, JSON_MAX_KEYS);
     r->error = (struct json_error){JSON_OK, 0};
     r->depth = r->n_keys = 0;
-    if (n >= 3 && memcmp(r->start, "\xEF\xBB\xBF", 3) == 0 && HT_MUTANT(JSON_1_B))
-        r->p += 3;
-    else if (n >= 3 && memcmp(r->start, "\xEF\xBB\xBF", 3) == 0)
+    if (n >= 3 && memcmp(r->start, "\xEF\xBB\xBF", 3) == 0)
         (void)fail_at(r, JSON_BOM, r->start);
 }
 
@@ -121,7 +119,7 @@ static int scan_escape(struct json_reader *r, struct raw *out) {
         return 0;
     if (unit > 0xDBFF || r->end - r->p < 6 || r->p[0] != '\\' || r->p[1] != 'u' ||
         hex4(r->p + 2, r->end, &second) != 0 || second < 0xDC00 || second > 0xDFFF)
-        return HT_MUTANT(JSON_2_B) ? 0 : fail_at(r, JSON_SURROGATE, at);
+        return fail_at(r, JSON_SURROGATE, at);
     r->p += 6;
     return 0;
 }
@@ -151,9 +149,8 @@ static int scan_string(struct json_reader *r, struct raw *out) {
             r->p++;
         } else {
             unsigned len = ht_utf8_len(r->p, r->end);
-            if (len == 0 && !HT_MUTANT(JSON_2))
+            if (len == 0)
                 return fail_at(r, JSON_UTF8, r->p);
-            len += HT_MUTANT(JSON_2) && len == 0;
             out->wide = true;
             r->p += len;
         }
@@ -246,11 +243,11 @@ static bool same_key(const struct json_reader *r, const struct json_key *a, cons
 /* Remembers a key of the innermost object; an error when it is there already. */
 static int add_key(struct json_reader *r, const struct raw *raw) {
     if (r->n_keys == r->limits.max_keys)
-        return HT_MUTANT(JSON_4_B) ? 0 : fail_at(r, JSON_KEYS, raw->p);
+        return fail_at(r, JSON_KEYS, raw->p);
     struct json_key *key = &r->keys[r->n_keys];
     *key = (struct json_key){hash_key(raw), (uint32_t)(raw->p - r->start), (uint32_t)raw->n, raw->escaped};
     for (unsigned i = r->open[r->depth - 1].keys; i < r->n_keys; i++)
-        if (r->keys[i].hash == key->hash && same_key(r, &r->keys[i], key) && !HT_MUTANT(JSON_3))
+        if (r->keys[i].hash == key->hash && same_key(r, &r->keys[i], key))
             return fail_at(r, JSON_DUPLICATE, raw->p);
     r->n_keys++;
     return 0;
@@ -275,7 +272,7 @@ static struct ht_slice key_slice(struct json_reader *r, const struct raw *raw) {
 static int container_begin(struct json_reader *r, enum json_type type) {
     if (json_peek(r) != type)
         return unexpected(r);
-    if (r->depth == r->limits.max_depth + HT_MUTANT(JSON_4))
+    if (r->depth == r->limits.max_depth)
         return fail_at(r, JSON_DEPTH, r->p);
     r->open[r->depth].keys = (uint16_t)r->n_keys;
     r->open[r->depth].fresh = true;
@@ -391,7 +388,7 @@ static int scan_number(struct json_reader *r, const uint8_t **digits, bool *inte
             return HT_EPROTO;
     }
     /* A tree would make infinity of it, silently. */
-    if (magnitude(*digits, end, exponent, &size) && size >= 308 && !HT_MUTANT(JSON_5))
+    if (magnitude(*digits, end, exponent, &size) && size >= 308)
         return fail_at(r, JSON_NUMBER, *digits);
     return 0;
 }
@@ -464,7 +461,7 @@ int json_end(struct json_reader *r) {
     skip_space(r);
     if (r->error.reason != JSON_OK)
         return HT_EPROTO;
-    return r->p == r->end || HT_MUTANT(JSON_1) ? 0 : fail_at(r, JSON_TRAILING, r->p);
+    return r->p == r->end ? 0 : fail_at(r, JSON_TRAILING, r->p);
 }
 
 int json_validate(const char *text, size_t n, const struct json_limits *limits, struct json_error *err) {

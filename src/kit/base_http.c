@@ -261,10 +261,10 @@ static enum wire_version choose_version(struct ht_slice offered) {
     struct ht_slice item;
     while (http_list_next(&offered, &item)) {
         enum wire_version v = wire_version_from(item);
-        if (v != WIRE_VERSION_UNKNOWN && !(HT_MUTANT(CONN_3) && offered.n > 0))
+        if (v != WIRE_VERSION_UNKNOWN)
             return v;
     }
-    return HT_MUTANT(CONN_2) ? WIRE_V1 : WIRE_VERSION_UNKNOWN;
+    return WIRE_VERSION_UNKNOWN;
 }
 
 static bool upgrade(struct base_client *c, size_t head_len) {
@@ -293,7 +293,7 @@ static bool upgrade(struct base_client *c, size_t head_len) {
     bool authorized = false;
     if (k->token_len && field(c, "authorization").n) {
         authorized = kit_token_matches(k, bearer(c));
-        if (!authorized && !HT_MUTANT(AUTH_1_B)) {
+        if (!authorized) {
             note_bad_token(c, HT_METRIC_SHOWN_AT_CONNECT);
             return refuse_handshake(c, HT_METRIC_HANDSHAKE_FAILURE_AUTH, 401, "the token is wrong",
                                     "WWW-Authenticate: Bearer\r\n");

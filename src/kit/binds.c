@@ -39,8 +39,7 @@ void session_set_client(struct kit_session *s, struct ht_slice id) {
 
 /* Rule CLIENT-2. All sessions of a kit are of one user: whoever has its token. */
 static bool same_client(const struct kit_session *a, const struct kit_session *b) {
-    return a->client_len > 0 && (ht_const_time_eq(a->client, a->client_len, b->client, b->client_len) ||
-                                 (HT_MUTANT(CLIENT_2) && b->client_len > 0));
+    return a->client_len > 0 && ht_const_time_eq(a->client, a->client_len, b->client, b->client_len);
 }
 
 /* ---- whether a session is alive ---- */
@@ -79,15 +78,13 @@ void session_probe_answered(struct kit_session *s) {
 
 static enum relay_yield owner_yields(struct relay_owner *o, const struct relay_owner *to) {
     struct kit_session *holder = ht_container_of(o, struct kit_session, owner);
-    if (HT_MUTANT(CLIENT_1) || !same_client(holder, ht_container_of(to, const struct kit_session, owner)))
+    if (!same_client(holder, ht_container_of(to, const struct kit_session, owner)))
         return RELAY_KEEPS;
     /* One that closes was told so, or has said so: it has no use for its ports any more. */
     if (holder->state != SESSION_LIVE)
         return RELAY_YIELDS;
     switch (holder->probe) {
     case PROBE_NONE:
-        if (HT_MUTANT(CLIENT_3))
-            return RELAY_YIELDS;
         probe_begin(holder);
         break;
     case PROBE_ASKED:
@@ -95,7 +92,7 @@ static enum relay_yield owner_yields(struct relay_owner *o, const struct relay_o
     case PROBE_ANSWERED:
         return RELAY_KEEPS;
     case PROBE_SILENT:
-        return HT_MUTANT(CLIENT_1_B) ? RELAY_KEEPS : RELAY_YIELDS;
+        return RELAY_YIELDS;
     }
     return RELAY_PENDING;
 }
@@ -114,10 +111,10 @@ static void owner_keeps(const struct relay_owner *o, const struct relay_owner *t
     admin_time_text(b->since, since);
     if (b->label[0])
         snprintf(label, sizeof label, " (\"%s\")", b->label);
-    if (same_client(holder, ht_container_of(to, const struct kit_session, owner)) && !HT_MUTANT(CLIENT_4)) {
+    if (same_client(holder, ht_container_of(to, const struct kit_session, owner))) {
         ht_fail(err, 0, "port %u is held by another driver of yours, which is alive%s, since %s: stop that one first",
                 b->port, label, since);
-    } else if (holder->state == SESSION_PARKED && !HT_MUTANT(CLIENT_4)) {
+    } else if (holder->state == SESSION_PARKED) {
         admin_time_text(session_parked_until(holder), until);
         ht_fail(
             err, 0,
@@ -133,7 +130,7 @@ static void owner_revoked(struct relay_owner *o, uint32_t bind_id, const char *r
     struct kit_session *s = ht_container_of(o, struct kit_session, owner);
     session_log(s, HT_LOG_INFO, HT_LOG_FIELDS(log_session(s->id), log_binding(bind_id)), "a binding was taken over");
     s->kit->taken_from = s;
-    if (!o->mux || HT_MUTANT(TAKEOVER_1))
+    if (!o->mux)
         return;
     struct wire_bind_revoked frame = {.bind_id = bind_id, .reason = ht_slice_str(reason)};
     if (mux_session_send(o->mux, WIRE_BIND_REVOKED, &frame) < 0)
@@ -153,7 +150,7 @@ const struct relay_owner_ops session_owner_ops = {
 static void refuse_bind(struct kit_session *s, const struct wire_bind *bind, enum wire_bind_error code,
                         const char *text) {
     struct wire_bind_err frame = {
-        .has_client_bind_ref = bind && bind->has_client_bind_ref && !HT_MUTANT(BIND_5_B),
+        .has_client_bind_ref = bind && bind->has_client_bind_ref,
         .client_bind_ref = bind ? bind->client_bind_ref : 0,
         .code = code,
         .message = ht_slice_str(text),
@@ -210,10 +207,10 @@ static int try_bind(struct kit_session *s, const struct wire_bind *bind) {
     succeed(from, s, bind);
     s->replaced = false;
     struct wire_bind_ok frame = {
-        .client_bind_ref = HT_MUTANT(BIND_1) ? bound.bind_id : bind->client_bind_ref,
+        .client_bind_ref = bind->client_bind_ref,
         .bind_id = bound.bind_id,
         .container_port = bound.port,
-        .has_public_url = bound.public_url[0] != '\0' || HT_MUTANT(BIND_6),
+        .has_public_url = bound.public_url[0] != '\0',
         .public_url = ht_slice_str(bound.public_url),
     };
     mux_session_set_bindings(s->owner.mux, s->owner.n_bindings);
@@ -312,7 +309,7 @@ static void find_binding(void *ctx, const struct relay_binding_info *info) {
 void session_unbind(struct kit_session *s, const struct wire_unbind *unbind) {
     struct wanted w = {.bind_id = unbind->bind_id, .info = {.label = ""}};
     relay_each_binding(s->kit->table, &s->owner, find_binding, &w);
-    if (relay_unbind(s->kit->table, &s->owner, unbind->bind_id) < 0 && !HT_MUTANT(UNBIND_1)) {
+    if (relay_unbind(s->kit->table, &s->owner, unbind->bind_id) < 0) {
         struct wire_unbind_err frame = {
             .bind_id = unbind->bind_id,
             .code = WIRE_BIND_ERROR_INTERNAL,

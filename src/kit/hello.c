@@ -6,7 +6,7 @@
 #include "log_gen.h"
 
 bool kit_token_matches(const struct kit *k, struct ht_slice token) {
-    size_t n = HT_MUTANT(AUTH_2) ? ht_min(k->token_len, token.n) : k->token_len;
+    size_t n = k->token_len;
     return k->token_len > 0 && ht_const_time_eq(k->token, n, token.p, token.n);
 }
 
@@ -31,7 +31,7 @@ static bool refused(struct kit_sock *s, const struct wire_hello *h) {
         return true;
     }
     /* Rule AUTH-1. Either place will do: an edge proxy may have put its own Authorization on the upgrade. */
-    if (k->token_len && !s->authorized && !HT_MUTANT(AUTH_1) && !(h->has_auth && kit_token_matches(k, h->auth.token))) {
+    if (k->token_len && !s->authorized && !(h->has_auth && kit_token_matches(k, h->auth.token))) {
         k->metrics.auth_failures_total[HT_METRIC_SHOWN_AT_HELLO]
                                       [h->has_auth ? HT_METRIC_TOKEN_WRONG : HT_METRIC_TOKEN_MISSING]++;
         refuse(s, HT_METRIC_HANDSHAKE_FAILURE_AUTH, WIRE_GOAWAY_AUTH_CODE, WIRE_GOAWAY_AUTH_MESSAGE,
@@ -44,12 +44,10 @@ static bool refused(struct kit_sock *s, const struct wire_hello *h) {
 /* Rule HELLO-7. A session that only changes its socket takes no new place. */
 static bool over_cap(struct kit_sock *s, const struct kit_session *resumed) {
     struct kit *k = s->kit;
-    if ((resumed && resumed->state == SESSION_LIVE) ||
-        k->n_live + k->n_closing + (HT_MUTANT(PARK_3) ? k->n_parked : 0) < k->opt->max_sessions + HT_MUTANT(HELLO_7_B))
+    if ((resumed && resumed->state == SESSION_LIVE) || k->n_live + k->n_closing < k->opt->max_sessions)
         return false;
     refuse(s, HT_METRIC_HANDSHAKE_FAILURE_SESSION_CAP, WIRE_GOAWAY_SESSION_LIMIT_CODE,
-           WIRE_GOAWAY_SESSION_LIMIT_MESSAGE,
-           HT_MUTANT(HELLO_7) ? WIRE_CLOSE_POLICY_VIOLATION : WIRE_GOAWAY_SESSION_LIMIT_CLOSE);
+           WIRE_GOAWAY_SESSION_LIMIT_MESSAGE, WIRE_GOAWAY_SESSION_LIMIT_CLOSE);
     return true;
 }
 
@@ -86,17 +84,15 @@ static void fill_answer(struct kit_session *s, struct kit_sock *sock, const stru
     memset(ok, 0, sizeof *ok);
     s->granted = 1;
     if (h->has_max_connections) /* a field that v1 does not have */
-        s->granted =
-            (unsigned)ht_max(1, ht_min(h->max_connections,
-                                       ht_min(HT_MUTANT(HELLO_3_B) ? WIRE_LIMIT_MAX_CONNECTIONS : opt->max_connections,
-                                              WIRE_LIMIT_OF(sock->version, MAX_CONNECTIONS))));
+        s->granted = (unsigned)ht_max(
+            1, ht_min(h->max_connections, ht_min(opt->max_connections, WIRE_LIMIT_OF(sock->version, MAX_CONNECTIONS))));
     unsigned agreed = named(sock, h) & MUX_CAPS;
-    s->shard_map = agreed & WIRE_CAP_SHARD_MAP || HT_MUTANT(SHARD_1);
+    s->shard_map = agreed & WIRE_CAP_SHARD_MAP;
     s->reissue_tickets = agreed & WIRE_CAP_REISSUE_TICKETS;
     ok->session_id = ht_slice_str(s->id);
     ok->resumed = s->resumed;
     ok->resumed_binds = a->binds;
-    if (s->resumed && !HT_MUTANT(RESUME_1))
+    if (s->resumed)
         relay_each_binding(s->kit->table, &s->owner, add_resumed_bind, a);
     ok->stream_window = (uint32_t)opt->stream_initial_window;
     ok->session_window = (uint32_t)opt->session_initial_window;
@@ -105,10 +101,10 @@ static void fill_answer(struct kit_session *s, struct kit_sock *sock, const stru
     ok->n_join_tickets = shards_begin(s, a->tickets);
     ok->has_max_streams = true;
     ok->max_streams = opt->max_streams_per_session;
-    ok->has_max_bindings = !HT_MUTANT(HELLO_10);
+    ok->has_max_bindings = true;
     ok->max_bindings = opt->max_bindings_per_session;
     ok->capabilities = a->capabilities;
-    ok->n_capabilities = wire_caps_names(agreed | (HT_MUTANT(EXT_1) ? WIRE_CAP_AUTO_WINDOW : 0), a->capabilities);
+    ok->n_capabilities = wire_caps_names(agreed, a->capabilities);
     ok->has_server = true;
     ok->server = ht_slice_str("hoody-tunnel/" KIT_VERSION);
 }
@@ -139,7 +135,7 @@ static struct mux_session *make_mux(struct kit_session *s, struct kit_sock *sock
 }
 
 void session_let_settle(struct kit_session *s) {
-    if (s->resumed && !s->owner.own_peer && !HT_MUTANT(RESUME_5))
+    if (s->resumed && !s->owner.own_peer)
         s->owner.not_before_ms = io_now_ms(s->kit->loop) + WIRE_LIMIT_RESUME_SETTLE;
 }
 
@@ -148,8 +144,6 @@ void hello_received(struct kit_sock *sock, const struct wire_hello *h) {
     if (refused(sock, h))
         return;
     struct kit_session *s = h->has_resume ? session_find(k, h->resume.session_id) : NULL;
-    if (s && s->state == SESSION_LIVE && HT_MUTANT(RESUME_3))
-        s = NULL;
     if (over_cap(sock, s))
         return;
     bool resumed = s != NULL;
@@ -160,7 +154,7 @@ void hello_received(struct kit_sock *sock, const struct wire_hello *h) {
     struct mux_session *mux = NULL;
     struct answer answer;
     if (s) {
-        s->resumed = HT_MUTANT(RESUME_2) ? h->has_resume : resumed;
+        s->resumed = resumed;
         mux = make_mux(s, sock, h);
     }
     if (mux) {

@@ -20,11 +20,7 @@ void session_park(struct kit_session *s, const char *why) {
                 "parked with %u ports", s->owner.n_bindings);
     /* Rule PARK-3: as many as there may be live ones, the oldest goes first. */
     while (k->n_parked > k->opt->max_sessions)
-        session_gone(HT_LIST_ENTRY(HT_MUTANT(PARK_3_B) ? k->parked.prev : k->parked.next, struct kit_session, node),
-                     "too many parked sessions");
+        session_gone(HT_LIST_ENTRY(k->parked.next, struct kit_session, node), "too many parked sessions");
 }
 
-void session_grace_over(struct kit_session *s) {
-    if (!HT_MUTANT(PARK_3_C))
-        session_gone(s, "the driver did not come back");
-}
+void session_grace_over(struct kit_session *s) { session_gone(s, "the driver did not come back"); }

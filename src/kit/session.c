@@ -109,8 +109,6 @@ struct kit_session *session_new(struct kit *k) {
     ht_list_init(&s->node);
     char uuid[37];
     ht_uuid4(uuid);
-    if (HT_MUTANT(HELLO_8))
-        snprintf(uuid, sizeof uuid, "00000000-0000-4000-8000-%012u", (unsigned)k->metrics.sessions_total);
     snprintf(s->id, sizeof s->id, "S-%s", uuid);
     s->next_stream_id = 2; /* rule STREAM-1: even, from 2 */
     s->timer_at = UINT64_MAX;
@@ -146,8 +144,7 @@ static void let_go_of_socks(struct kit_session *s, uint16_t ws_code, const char 
         if (sock->session != s)
             continue;
         sock->session = NULL;
-        if (!HT_MUTANT(RESUME_3_B))
-            sock_close(sock, ws_code, reason);
+        sock_close(sock, ws_code, reason);
     }
 }
 
@@ -155,7 +152,7 @@ static void drop_mux(struct kit_session *s) {
     session_forget_binds(s);
     if (!s->owner.mux)
         return;
-    s->next_stream_id = HT_MUTANT(STREAM_1_B) ? 2 : mux_session_next_id(s->owner.mux);
+    s->next_stream_id = mux_session_next_id(s->owner.mux);
     /* Visitors hear of the end while owner.mux still tells them which session it was. */
     struct mux_session *mux = s->owner.mux;
     mux_session_destroy(&mux);
@@ -274,10 +271,8 @@ static void tell_goaway(const struct kit_session *s, enum mux_end why, const cha
 static void on_over(void *ctx, enum mux_end why, const char *text) {
     struct kit_session *s = ctx;
     tell_goaway(s, why, text);
-    bool may_park = (why == MUX_END_LOST && !HT_MUTANT(PARK_1)) || why == MUX_END_TIMEOUT ||
-                    (why == MUX_END_LOCAL && HT_MUTANT(KILL_1));
-    if (may_park && !s->replaced && (s->state == SESSION_LIVE || HT_MUTANT(KILL_1)) &&
-        s->kit->opt->takeover_grace_ms > 0 && !s->kit->draining)
+    bool may_park = why == MUX_END_LOST || why == MUX_END_TIMEOUT;
+    if (may_park && !s->replaced && s->state == SESSION_LIVE && s->kit->opt->takeover_grace_ms > 0 && !s->kit->draining)
         session_park(s, text);
     else
         session_gone(s, text ? text : "closed");

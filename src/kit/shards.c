@@ -33,18 +33,18 @@ size_t shards_begin(struct kit_session *s, struct wire_join_ticket *out) {
     s->shards_changed = false;
     for (unsigned i = 1; i < s->granted; i++)
         out[i - 1] = issue(s, i);
-    return s->granted - 1 - (HT_MUTANT(HELLO_3) && s->granted > 2);
+    return s->granted - 1;
 }
 
 /* Rule JOIN-2: used up before it is looked at, so that a ticket can be guessed at once and no more. */
 static bool ticket_good(struct kit_session *s, const struct wire_join *join) {
     if (join->index == 0 || join->index >= s->granted)
         return false;
-    struct kit_ticket *t = &s->tickets[HT_MUTANT(JOIN_2_B) ? 1 : join->index];
+    struct kit_ticket *t = &s->tickets[join->index];
     bool usable = t->usable;
-    t->usable = HT_MUTANT(JOIN_2);
+    t->usable = false;
     return usable && io_now_ms(s->kit->loop) < t->expires_ms &&
-           (HT_MUTANT(JOIN_2_C) || ht_const_time_eq(t->nonce, KIT_NONCE_LEN, join->nonce.p, join->nonce.n));
+           ht_const_time_eq(t->nonce, KIT_NONCE_LEN, join->nonce.p, join->nonce.n);
 }
 
 static struct kit_sock *sock_of(const struct kit_session *s, unsigned index) {
@@ -74,7 +74,7 @@ void shards_reissue(struct kit_session *s, const struct wire_reissue *ask) {
             return;
         }
         if (!given[index])
-            tickets[answer.n_join_tickets++] = issue(s, HT_MUTANT(SHARD_2) ? 1 : index);
+            tickets[answer.n_join_tickets++] = issue(s, index);
         given[index] = true;
     }
     session_send_or_end(s, WIRE_REISSUE_JOIN_TICKETS, &answer);

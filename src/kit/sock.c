@@ -23,7 +23,7 @@ static void no_longer_stranger(struct kit_sock *s) {
 bool sock_room(struct kit *k, bool authorized, const struct io_addr *from) {
     struct crowd *crowd = crowd_of(k, authorized);
     struct crowd_member *gives = NULL;
-    if (crowd->n < k->opt->max_pre_auth_connections + HT_MUTANT(HELLO_6))
+    if (crowd->n < k->opt->max_pre_auth_connections)
         return true;
     HT_LIST_FOR (it, &crowd->members) {
         struct crowd_member *m = HT_LIST_ENTRY(it, struct crowd_member, node);
@@ -108,8 +108,7 @@ static void ws_closed(void *ctx, uint16_t code, struct ht_slice reason, bool loc
     ht_log_with(HT_LOG_DEBUG, "kit", HT_LOG_FIELDS(log_peer(s->peer), log_code(code), log_reason_slice(reason)),
                 "WebSocket closed by %s", local ? "us" : "the driver");
     /* Rule END-1: no code (1005) or 1000 is a goodbye; a socket that drops (1006) or another code is not. */
-    mux_link_closed(s->link,
-                    (code == WIRE_CLOSE_NORMAL && !HT_MUTANT(END_1_B)) || (code == 1005 && !HT_MUTANT(END_1_C)));
+    mux_link_closed(s->link, code == WIRE_CLOSE_NORMAL || code == 1005);
     sock_drop(s);
 }
 
@@ -163,10 +162,7 @@ static void hello_late(struct io_timer *t) {
     /* Rule HELLO-5: a stranger who says nothing gets no closing handshake either. */
     s->kit->metrics.handshake_failures_total[HT_METRIC_HANDSHAKE_FAILURE_HELLO_TIMEOUT]++;
     ht_log_stranger(HT_LOG_INFO, "kit", HT_LOG_FIELDS(log_peer(s->peer)), "no HELLO in time, closed");
-    if (HT_MUTANT(HELLO_5_B))
-        sock_close(s, WIRE_CLOSE_PROTOCOL_ERROR, "no HELLO in time");
-    else
-        sock_drop(s);
+    sock_drop(s);
 }
 
 /*
@@ -227,13 +223,11 @@ void sock_open(struct kit *k, struct io_conn *conn, enum wire_version version, b
         sock_drop(s);
         return;
     }
-    if (!HT_MUTANT(HELLO_5))
-        io_timer_set(&s->hello_timer, k->opt->hello_timeout_ms);
+    io_timer_set(&s->hello_timer, k->opt->hello_timeout_ms);
 }
 
 void sock_admitted(struct kit_sock *s, struct kit_session *session, unsigned index) {
-    const struct ws_limits known = {WIRE_LIMIT_OF(s->version, MAX_MESSAGE) + HT_MUTANT(MSG_4),
-                                    WIRE_LIMIT_OF(s->version, MAX_FRAGMENTS)};
+    const struct ws_limits known = {WIRE_LIMIT_OF(s->version, MAX_MESSAGE), WIRE_LIMIT_OF(s->version, MAX_FRAGMENTS)};
     no_longer_stranger(s);
     io_timer_stop(&s->hello_timer);
     ws_conn_set_limits(s->ws, &known);

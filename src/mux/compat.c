@@ -21,7 +21,7 @@ static bool wanted(const struct mux_session *s) { return s->cfg.role == WIRE_ROL
 #define EOF_PATIENCE_MS 10000u
 
 uint32_t compat_send_room(const struct mux_stream *st, uint32_t room) {
-    if (st->dialled || !wanted(st->s) || HT_MUTANT(FLOW_7))
+    if (st->dialled || !wanted(st->s))
         return room;
     return (uint32_t)ht_min(room, WIRE_LIMIT_FIRST_BURST - st->sent);
 }

@@ -15,9 +15,7 @@ int in_fault(struct mux_session *s) {
 /* A frame for a stream that is not open: late when it once was (STREAM-6), stray when it never was (STREAM-7). */
 static int not_open(struct mux_session *s, uint32_t id) {
     bool was_open = id % 2 == 0 && (id < s->next_id || s->ids_used_up);
-    if (was_open && HT_MUTANT(STREAM_6))
-        return session_violation(s, WIRE_CODE_STREAM_CLOSED, WIRE_CLOSE_PROTOCOL_ERROR, "a late frame");
-    if (was_open || HT_MUTANT(STREAM_7) || ++s->strays <= WIRE_LIMIT_OF(s->cfg.version, MAX_STRAY_FRAMES))
+    if (was_open || ++s->strays <= WIRE_LIMIT_OF(s->cfg.version, MAX_STRAY_FRAMES))
         return 0;
     return session_violation(s, WIRE_GOAWAY_STRAY_FRAMES_CODE, WIRE_GOAWAY_STRAY_FRAMES_CLOSE,
                              WIRE_GOAWAY_STRAY_FRAMES_MESSAGE);
@@ -45,7 +43,7 @@ static int on_stream_open(struct mux_session *s, struct mux_link *l, uint32_t id
     struct mux_stream *old = table_find(&s->table, id);
     if (old)
         return stream_violation(old, WIRE_CODE_PROTOCOL_ERROR, "stream id used twice");
-    if (((id % 2 != 0 || id < l->next_id) && !HT_MUTANT(STREAM_2)) || l->ids_used_up || !ids_take(s, id)) {
+    if (id % 2 != 0 || id < l->next_id || l->ids_used_up || !ids_take(s, id)) {
         int rc = refuse(s, l, id, WIRE_CODE_PROTOCOL_ERROR, "stream id is odd or old");
         return rc < 0 ? rc : in_fault(s);
     }
@@ -92,7 +90,7 @@ static int on_response_head(struct mux_session *s, struct mux_link *l, struct mu
         return stream_violation(st, err.code, err.text);
     if (st->kind != WIRE_KIND_HTTP)
         return stream_violation(st, WIRE_CODE_PROTOCOL_ERROR, "response head on a TCP stream");
-    if (st->head_done && !HT_MUTANT(HTTP_7)) /* HTTP-7 */
+    if (st->head_done) /* HTTP-7 */
         return stream_violation(st, WIRE_CODE_PROTOCOL_ERROR, "response head after the final one");
     bool interim = head.status < 200 && head.status != 101;
     if (interim == head.final)
@@ -114,7 +112,7 @@ static int on_response_head(struct mux_session *s, struct mux_link *l, struct mu
 
 /* What the peer may not do on this stream now, or NULL. For DATA, trailers and EOF; after trailers an EOF is fine. */
 static const char *out_of_order(const struct mux_session *s, const struct mux_stream *st, enum wire_code *code) {
-    if (st->remote_ended && !HT_MUTANT(STREAM_4)) { /* STREAM-4 */
+    if (st->remote_ended) { /* STREAM-4 */
         *code = WIRE_CODE_STREAM_CLOSED;
         return "a frame after EOF";
     }
@@ -122,7 +120,7 @@ static const char *out_of_order(const struct mux_session *s, const struct mux_st
         *code = WIRE_CODE_PROTOCOL_ERROR;
         return "a frame before the response head";
     }
-    if (st->trailers_in && !HT_MUTANT(TRAIL_1)) { /* TRAIL-1 */
+    if (st->trailers_in) { /* TRAIL-1 */
         *code = WIRE_CODE_PROTOCOL_ERROR;
         return "a frame behind the trailers";
     }
@@ -175,8 +173,6 @@ static int on_reset(struct mux_session *s, struct mux_stream *st, const uint8_t 
     struct wire_reset r;
     struct wire_error err;
     if (wire_decode_reset(payload, len, link_scratch(), &r, &err) < 0) {
-        if (HT_MUTANT(FIELD_7))
-            return session_violation(s, err.code, err.ws_close, err.text);
         r.reason = ht_slice_str(err.text); /* it ends the stream all the same */
         r.code = (uint16_t)err.code;
     }
@@ -185,15 +181,11 @@ static int on_reset(struct mux_session *s, struct mux_stream *st, const uint8_t 
         r.code = WIRE_CODE_CANCEL;
     if (s->cfg.metrics)
         s->cfg.metrics->resets_total[ht_metric_code_of(r.code)][HT_METRIC_DIRECTION_RECEIVED]++;
-    if (HT_MUTANT(STREAM_5))
-        return 0;
     stream_end(st, r.code, r.reason, true);
     /* STREAM-8. A driver dials for each stream, so one that is opened only to be reset has its price. But who resets is
      * a visitor: the kit passes it on, and is not to blame. */
     if (s->cfg.role == WIRE_ROLE_DRIVER && s->churn_left > 0)
         s->churn_left--;
-    if (HT_MUTANT(STREAM_8) && s->churn_left < MUX_CHURN_BURST - 1000)
-        return session_violation(s, WIRE_CODE_ENHANCE_YOUR_CALM, WIRE_CLOSE_PROTOCOL_ERROR, "too many streams reset");
     return 0;
 }
 
@@ -201,7 +193,7 @@ static int on_window(struct mux_session *s, uint32_t id, const uint8_t *payload,
     struct wire_window w;
     struct wire_error err;
     if (wire_decode_window(payload, len, link_scratch(), &w, &err) < 0)
-        return HT_MUTANT(FLOW_3) ? 0 : session_violation(s, err.code, err.ws_close, err.text);
+        return session_violation(s, err.code, err.ws_close, err.text);
     if (id == 0)
         return window_session_grant(s, w.increment);
     struct mux_stream *st = table_find(&s->table, id);
@@ -234,7 +226,7 @@ static int stream_frame(struct mux_session *s, struct mux_link *l, uint8_t type,
 /* Credit for the whole frame is taken when it begins. 0: go on, *discard tells how. */
 static int begin_data(struct mux_session *s, uint32_t id, uint32_t frame_len, bool *discard) {
     *discard = true;
-    if (!flow_recv_take(&s->recv.recv, frame_len) && !HT_MUTANT(FLOW_4_B)) /* FLOW-4 */
+    if (!flow_recv_take(&s->recv.recv, frame_len)) /* FLOW-4 */
         return session_violation(s, WIRE_CODE_FLOW_CONTROL_ERROR, WIRE_CLOSE_PROTOCOL_ERROR,
                                  "more DATA than session credit");
     struct mux_stream *st = table_find(&s->table, id);
@@ -244,9 +236,8 @@ static int begin_data(struct mux_session *s, uint32_t id, uint32_t frame_len, bo
     const char *wrong = out_of_order(s, st, &code);
     if (wrong)
         return stream_violation(st, code, wrong);
-    if (!flow_recv_take(&st->recv, frame_len) && !HT_MUTANT(FLOW_4)) /* FLOW-4 */
-        return stream_violation(st, HT_MUTANT(FLOW_4_C) ? WIRE_CODE_PROTOCOL_ERROR : WIRE_CODE_FLOW_CONTROL_ERROR,
-                                "more DATA than stream credit");
+    if (!flow_recv_take(&st->recv, frame_len)) /* FLOW-4 */
+        return stream_violation(st, WIRE_CODE_FLOW_CONTROL_ERROR, "more DATA than stream credit");
     if (s->cfg.role == WIRE_ROLE_DRIVER &&
         st->head_done) /* before the head it is the request's body, and its EOF comes */
         st->request_due = false;
@@ -302,7 +293,7 @@ static int on_goaway(struct mux_session *s, const struct wire_goaway *g) {
     }
     session_finish(s, /* END-1 */
                    &(struct session_end){
-                       .why = HT_MUTANT(END_1) ? MUX_END_LOST : MUX_END_CLEAN,
+                       .why = MUX_END_CLEAN,
                        .text = "GOAWAY from the peer",
                        .ws_code = WIRE_CLOSE_NORMAL,
                        .stream_code = WIRE_CODE_CANCEL,
@@ -397,8 +388,6 @@ static int session_frame(struct mux_session *s, uint8_t type, const uint8_t *pay
     if (wire_decode_any(type, payload, len, link_scratch(), &any, &err) == 0)
         return hand_up(s, type, &any);
     if (err.scope != WIRE_SCOPE_REPLY)
-        return session_violation(s, err.code, err.ws_close, err.text);
-    if (HT_MUTANT(BIND_5))
         return session_violation(s, err.code, err.ws_close, err.text);
     if (s->ops->bind) /* BIND-5 */
         s->ops->bind(s->ctx, &any.bind, &err);

@@ -5,8 +5,7 @@
 #include "mux/internal.h"
 
 static bool idle(const struct mux_session *s) {
-    return s->cfg.idle_timeout_ms && s->state == SESSION_LIVE && s->n_all == 0 &&
-           (s->bindings == 0 || HT_MUTANT(KEEP_3_B));
+    return s->cfg.idle_timeout_ms && s->state == SESSION_LIVE && s->n_all == 0 && s->bindings == 0;
 }
 
 static bool drained(const struct mux_session *s) { return s->state == SESSION_DRAINING && s->n_all == 0; }
@@ -29,7 +28,7 @@ void mux_session_measure(struct mux_session *s, uint64_t now_us) { s->measure_us
 
 static void time_out(struct mux_session *s, enum mux_end why, uint32_t code, const char *message, uint16_t ws_code) {
     /* END-1: from a driver it would be a goodbye, and nothing would be left to resume. */
-    if (s->cfg.role == WIRE_ROLE_KIT && !HT_MUTANT(KEEP_2_B))
+    if (s->cfg.role == WIRE_ROLE_KIT)
         session_send_goaway(s, code, message);
     session_finish(s,
                    &(struct session_end){
@@ -47,7 +46,7 @@ static void send_ping(struct mux_session *s) {
     if (s->cfg.random) /* a peer that made PONGs up ahead could pass a slow link for a quick one */
         s->cfg.random(&s->ping_nonce, sizeof s->ping_nonce);
     memcpy(ping.nonce, &s->ping_nonce, sizeof ping.nonce);
-    if (HT_MUTANT(KEEP_1) || out_session_frame(session_primary(s), WIRE_PING, &ping) < 0)
+    if (out_session_frame(session_primary(s), WIRE_PING, &ping) < 0)
         return; /* the next tick tries again */
     s->ping_sent = true;
     s->ping_at = s->now_ms;
@@ -71,7 +70,7 @@ static bool under_way(const struct mux_session *s) {
 /* When the next PING goes out for silence; UINT64_MAX: never. */
 static uint64_t ping_due(const struct mux_session *s) {
     uint64_t wait = s->cfg.ping_interval_ms ? s->cfg.ping_interval_ms : UINT64_MAX;
-    if (s->active && s->cfg.suspect_after_ms < wait && !HT_MUTANT(KEEP_5))
+    if (s->active && s->cfg.suspect_after_ms < wait)
         wait = s->cfg.suspect_after_ms;
     return wait < UINT64_MAX - s->heard_at ? s->heard_at + wait : UINT64_MAX;
 }
@@ -82,7 +81,7 @@ static uint64_t ping_due(const struct mux_session *s) {
  */
 static uint64_t pong_due(const struct mux_session *s) {
     uint64_t at = s->cfg.pong_timeout_ms ? s->ping_at + s->cfg.pong_timeout_ms : UINT64_MAX;
-    if (!s->active || HT_MUTANT(KEEP_5_B))
+    if (!s->active)
         return at;
     uint64_t since = s->ping_at;
     since = ht_max(since, s->active_since);
@@ -123,8 +122,8 @@ static void tick_ping(struct mux_session *s) {
     tick_active(s);
     if (s->ping_sent) {
         if (s->now_ms >= pong_due(s)) /* KEEP-2 */
-            time_out(s, HT_MUTANT(KEEP_2) ? MUX_END_IDLE : MUX_END_TIMEOUT, WIRE_GOAWAY_PONG_TIMEOUT_CODE,
-                     WIRE_GOAWAY_PONG_TIMEOUT_MESSAGE, WIRE_GOAWAY_PONG_TIMEOUT_CLOSE);
+            time_out(s, MUX_END_TIMEOUT, WIRE_GOAWAY_PONG_TIMEOUT_CODE, WIRE_GOAWAY_PONG_TIMEOUT_MESSAGE,
+                     WIRE_GOAWAY_PONG_TIMEOUT_CLOSE);
     } else if (early_ping(s) || measure_due(s) || s->now_ms >= ping_due(s)) { /* KEEP-1 */
         send_ping(s);
     }
@@ -136,7 +135,7 @@ static void tick_idle(struct mux_session *s) {
     } else if (!s->idle_marked) {
         s->idle_marked = true;
         s->idle_since = s->now_ms;
-    } else if (s->now_ms >= s->idle_since + s->cfg.idle_timeout_ms && !HT_MUTANT(KEEP_3)) { /* KEEP-3 */
+    } else if (s->now_ms >= s->idle_since + s->cfg.idle_timeout_ms) { /* KEEP-3 */
         time_out(s, MUX_END_IDLE, WIRE_GOAWAY_IDLE_CODE, WIRE_GOAWAY_IDLE_MESSAGE, WIRE_GOAWAY_IDLE_CLOSE);
     }
 }

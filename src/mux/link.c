@@ -104,7 +104,7 @@ static int hello_frame(struct mux_link *l, uint8_t type, const uint8_t *payload,
     int rc = wire_decode_any(type, payload, len, link_scratch(), &any, err);
     if (rc < 0)
         return rc;
-    if (type == WIRE_HELLO && any.hello.version != l->version && !HT_MUTANT(HELLO_2)) {
+    if (type == WIRE_HELLO && any.hello.version != l->version) {
         *err = (struct wire_error){
             .ws_close = WIRE_CLOSE_PROTOCOL_ERROR, .rule = "HELLO-2", .text = "not for this subprotocol"};
         return HT_EPROTO;
@@ -145,7 +145,7 @@ static int handshake_frame(struct mux_link *l, uint8_t type, const uint8_t *payl
     int rc = l->assembler.role == WIRE_ROLE_KIT ? hello_frame(l, type, payload, len, &err)
                                                 : answer_frame(l, type, payload, len, &err);
     if (rc < 0) /* HELLO-4; a driver that is answered with rubbish does the same */
-        link_close(l, HT_MUTANT(HELLO_4) ? WIRE_CLOSE_POLICY_VIOLATION : WIRE_CLOSE_PROTOCOL_ERROR, err.text);
+        link_close(l, WIRE_CLOSE_PROTOCOL_ERROR, err.text);
     return rc;
 }
 

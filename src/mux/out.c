@@ -69,7 +69,6 @@ void out_pong(struct mux_link *l, const uint8_t nonce[8]) {
     if (l->n_pongs == MUX_PONGS)
         l->n_pongs--;
     memcpy(l->pongs[l->n_pongs++], nonce, 8);
-    l->pongs[l->n_pongs - 1][7] ^= HT_MUTANT(KEEP_4);
     link_kick(l);
 }
 
@@ -180,7 +179,7 @@ static bool put_queue(struct message *m, struct mux_link *l) {
 
 static void put_windows(struct message *m, struct mux_link *l) {
     struct flow_recv *session = &l->s->recv.recv;
-    if ((l->index == 0) != HT_MUTANT(FRAME_10) && flow_recv_due(session) && has_room(m, WINDOW_FRAME))
+    if (l->index == 0 && flow_recv_due(session) && has_room(m, WINDOW_FRAME))
         took(m, wire_encode_window(m->p + m->len, m->cap - m->len, 0, flow_recv_announce(session)));
     while (!ht_list_empty(&l->windows) && has_room(m, WINDOW_FRAME)) {
         struct mux_stream *st = HT_LIST_ENTRY(ht_list_pop_front(&l->windows), struct mux_stream, window);
@@ -244,8 +243,8 @@ static void put_eof(struct message *m, struct mux_stream *st) {
 
 static void count_sent(struct mux_stream *st, uint32_t n) {
     struct mux_session *s = st->s;
-    flow_send_take(&st->send, HT_MUTANT(FLOW_1) ? 0 : n);
-    flow_send_take(&s->send, HT_MUTANT(FLOW_1_B) ? 0 : n);
+    flow_send_take(&st->send, n);
+    flow_send_take(&s->send, n);
     s->sent[st->l->index] += n;
     compat_sent(st, n);
     if (s->cfg.role == WIRE_ROLE_KIT && st->head_done) /* see begin_data() */
@@ -410,7 +409,7 @@ size_t mux_link_pull(struct mux_link *l, uint8_t *out, size_t cap) {
     l->kicked = false;
     l->lively -= l->lively > 0;
     bool greets = greeting(l);
-    if (!greets && !HT_MUTANT(KEEP_4_B))
+    if (!greets)
         put_pongs(&m, l);
     bool emptied = put_queue(&m, l);
     if (greets)
@@ -419,8 +418,6 @@ size_t mux_link_pull(struct mux_link *l, uint8_t *out, size_t cap) {
         session_hold(s);
         put_windows(&m, l);
         put_data(&m, l);
-        if (HT_MUTANT(KEEP_4_B))
-            put_pongs(&m, l);
         tell_room(s, l);
         session_let(s);
     }

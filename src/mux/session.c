@@ -19,7 +19,7 @@ struct mux_session *mux_session_create(const struct mux_config *cfg, const struc
     flow_pool_init(&s->recv, cfg->session_window, cfg->session_buffer);
     s->send_limit = cfg->session_window;
     s->stream_send_limit = cfg->stream_window;
-    if (cfg->caps & WIRE_CAP_AUTO_WINDOW && !HT_MUTANT(FLOW_8)) { /* FLOW-8 */
+    if (cfg->caps & WIRE_CAP_AUTO_WINDOW) { /* FLOW-8 */
         s->send_limit = (uint32_t)ht_max(s->send_limit, WIRE_LIMIT_MAX_AUTO_WINDOW);
         s->stream_send_limit = (uint32_t)ht_max(s->stream_send_limit, WIRE_LIMIT_MAX_AUTO_WINDOW);
     }
@@ -93,9 +93,8 @@ int mux_session_join(struct mux_session *s, struct mux_link *l, unsigned index, 
     int rc = received ? restore_credit(s, index, *received) : 0;
     if (rc < 0)
         return rc;
-    struct wire_join_ok ok = {.index = (uint16_t)(HT_MUTANT(JOIN_1) ? index % 15 + 1 : index),
-                              .has_received_bytes = received != NULL,
-                              .received_bytes = HT_MUTANT(SHARD_3) ? 0 : s->received[index]};
+    struct wire_join_ok ok = {
+        .index = (uint16_t)index, .has_received_bytes = received != NULL, .received_bytes = s->received[index]};
     rc = s->cfg.role == WIRE_ROLE_KIT ? out_session_frame(l, WIRE_JOIN_OK, &ok) : 0;
     if (rc < 0)
         return rc;
@@ -135,7 +134,7 @@ static void end_stream_with_hole(struct mux_session *s, struct mux_link *l) {
 void session_link_gone(struct mux_session *s, struct mux_link *l, bool clean) {
     session_hold(s);
     /* One that goes while the session ends (a callback has destroyed it) is taken off like a secondary. */
-    if ((l->index == 0 || HT_MUTANT(PARK_4)) && s->state != SESSION_OVER) {
+    if (l->index == 0 && s->state != SESSION_OVER) {
         bool said_goodbye = clean || s->state == SESSION_GOING;
         session_finish(s,
                        &(struct session_end){
@@ -218,7 +217,7 @@ void session_send_goaway(struct mux_session *s, uint32_t code, const char *messa
     struct wire_goaway g = {
         .code = (uint16_t)code,
         .message = ht_slice_str(message),
-        .last_stream_id = HT_MUTANT(GOAWAY_1) ? UINT32_MAX : s->next_id - 2,
+        .last_stream_id = s->next_id - 2,
     };
     struct mux_link *l = session_primary(s);
     /* Without memory for it, the close code that follows has to do. */
@@ -247,9 +246,7 @@ void mux_session_shutdown(struct mux_session *s, uint16_t code, const char *mess
                           uint16_t ws_code) {
     if (!session_alive(s))
         return;
-    uint64_t until = HT_MUTANT(KILL_1_B)                 ? s->now_ms
-                     : grace_ms < UINT64_MAX - s->now_ms ? s->now_ms + grace_ms
-                                                         : UINT64_MAX;
+    uint64_t until = grace_ms < UINT64_MAX - s->now_ms ? s->now_ms + grace_ms : UINT64_MAX;
     if (s->state == SESSION_DRAINING) {
         s->drain_until = until < s->drain_until ? until : s->drain_until;
         return;

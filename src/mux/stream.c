@@ -86,7 +86,7 @@ struct mux_stream *stream_create(struct mux_session *s, struct mux_link *l, uint
     s->n_all++;
     s->idle_marked = false;
     st->s = s;
-    st->l = HT_MUTANT(STREAM_3) ? session_primary(s) : l;
+    st->l = l;
     st->l->n_streams++;
     st->kind = (uint8_t)kind;
     st->handle = st->open = true;
@@ -262,7 +262,7 @@ int mux_stream_open(struct mux_session *s, const struct wire_stream_open *open, 
     struct mux_link *l = session_next_link(s);
     if (s->n_all >= s->cfg.max_streams || ht_buf_size(&l->queue) > MUX_QUEUE_MAX)
         return HT_ELIMIT;
-    struct mux_stream *st = stream_create(s, l, s->next_id + HT_MUTANT(STREAM_1), open->kind);
+    struct mux_stream *st = stream_create(s, l, s->next_id, open->kind);
     if (!st)
         return HT_ENOMEM;
     int rc = out_stream_open(l, st->id, open);

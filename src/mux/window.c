@@ -10,7 +10,7 @@ static int bad_grant(struct mux_session *s, enum flow_grant got) { /* FLOW-3 */
 }
 
 int window_session_grant(struct mux_session *s, uint32_t n) {
-    enum flow_grant got = flow_send_grant(&s->send, n, HT_MUTANT(FLOW_3_B) ? UINT32_MAX : s->send_limit);
+    enum flow_grant got = flow_send_grant(&s->send, n, s->send_limit);
     if (got == FLOW_ZERO || got == FLOW_OVERFLOW)
         return bad_grant(s, got);
     out_feed_starved(s);
@@ -18,7 +18,7 @@ int window_session_grant(struct mux_session *s, uint32_t n) {
 }
 
 int window_stream_grant(struct mux_stream *st, uint32_t n) {
-    enum flow_grant got = flow_send_grant(&st->send, n, HT_MUTANT(FLOW_3_C) ? UINT32_MAX : st->s->stream_send_limit);
+    enum flow_grant got = flow_send_grant(&st->send, n, st->s->stream_send_limit);
     if (got == FLOW_ZERO || got == FLOW_OVERFLOW)
         return bad_grant(st->s, got);
     compat_window_seen(st);
@@ -38,12 +38,12 @@ void window_drop(struct mux_session *s, uint32_t n) {
 
 void window_session_check(struct mux_session *s) {
     struct mux_link *l = session_primary(s);
-    if (l && flow_recv_due(&s->recv.recv) && !HT_MUTANT(FLOW_2_B))
+    if (l && flow_recv_due(&s->recv.recv))
         link_kick(l);
 }
 
 void window_stream_check(struct mux_stream *st) {
-    if (!st->open || st->remote_ended || ht_list_linked(&st->window) || !flow_recv_due(&st->recv) || HT_MUTANT(FLOW_2))
+    if (!st->open || st->remote_ended || ht_list_linked(&st->window) || !flow_recv_due(&st->recv))
         return;
     ht_list_push_back(&st->l->windows, &st->window);
     link_kick(st->l);
@@ -80,7 +80,7 @@ void mux_stream_consumed(struct mux_stream *st, size_t n) {
     window_session_check(s);
     if (!st->open || st->remote_ended)
         return;
-    flow_recv_give(&st->recv, HT_MUTANT(FLOW_2_C) ? 2 * (uint32_t)n : (uint32_t)n);
+    flow_recv_give(&st->recv, (uint32_t)n);
     maybe_grow(st, (uint32_t)n);
     window_stream_check(st);
 }

@@ -151,8 +151,7 @@ static void dial_connected(void *ctx, struct io_conn *c) {
 static void dial_failed(void *ctx, int err, const char *text) {
     struct origin_exchange *x = ctx;
     x->dial = NULL;
-    origin_http_fail_as(x, HT_MUTANT(HTTP_8_C) ? WIRE_CODE_NO_ERROR : WIRE_CODE_REFUSED_STREAM,
-                        HT_MUTANT(ANSWER_2_B) ? WIRE_ORIGIN_ERROR_UNKNOWN : origin_error_of(err), text);
+    origin_http_fail_as(x, WIRE_CODE_REFUSED_STREAM, origin_error_of(err), text);
 }
 
 static const struct io_dial_ops dial_ops = {.connected = dial_connected, .failed = dial_failed};

@@ -46,7 +46,7 @@ static int write_head(struct origin_exchange *x, const struct wire_stream_open *
         if (*why)
             return HT_EPROTO;
         has_host = has_host || ht_slice_case_eq(name, ht_slice_str("host"));
-        if (!is_dropped(name, x->upgrade) || HT_MUTANT(HTTP_1_C))
+        if (!is_dropped(name, x->upgrade))
             rc = http_write_field(b, name, value);
         else if (name.n == 2 && !x->upgrade) /* the only one of that length */
             te = te || http_te_wants_trailers(value);
@@ -55,9 +55,7 @@ static int write_head(struct origin_exchange *x, const struct wire_stream_open *
         rc = http_write_field(b, ht_slice_str("host"), ht_slice_str(x->t->name));
     if (rc == 0 && x->req_body == HTTP_BODY_CHUNKED)
         rc = http_write_field(b, ht_slice_str("transfer-encoding"), ht_slice_str("chunked"));
-    if (rc == 0 && te &&
-        (relay_has_trailers(x->st) ||
-         HT_MUTANT(TRAIL_3_B))) /* rule TRAIL-3; a sender of TE names it (RFC 9110 10.1.4) */
+    if (rc == 0 && te && relay_has_trailers(x->st)) /* rule TRAIL-3; a sender of TE names it (RFC 9110 10.1.4) */
         rc = ht_buf_append_str(b, "te: trailers\r\nconnection: te\r\n");
     if (rc == 0)
         rc = http_write_end(b);

@@ -45,7 +45,7 @@ static void no_http(struct origin_exchange *x, const char *p, size_t n, const ch
 
 /* Connection and Upgrade are what a 101 is about; everything else that is hop-by-hop ends here (RFC 9110 7.6.1). */
 static bool is_passed_on(const struct origin_exchange *x, const struct http_head *h, const char *buf, uint32_t i) {
-    if (!http_field_is_hop_by_hop(h, buf, i) || HT_MUTANT(HTTP_1_B))
+    if (!http_field_is_hop_by_hop(h, buf, i))
         return !ht_slice_case_eq(http_text(buf, h->fields[i].name), ht_slice_str("transfer-encoding"));
     struct ht_slice name = http_text(buf, h->fields[i].name);
     if (h->status != 101) /* what it announces comes, too */
@@ -211,7 +211,7 @@ static void parse_heads(struct origin_exchange *x, struct http_head *h, char *bu
             return;
         }
         /* A service that has more to say than the tunnel carries is heard out all the same. */
-        if (!HT_MUTANT(HTTP_7_B) && ++x->interims <= WIRE_LIMIT_MAX_INTERIM && respond(x, h, buf, false) < 0) {
+        if (++x->interims <= WIRE_LIMIT_MAX_INTERIM && respond(x, h, buf, false) < 0) {
             bad_answer(x, "an interim head that does not fit the tunnel");
             return;
         }
@@ -267,7 +267,7 @@ static ssize_t read_body(struct origin_exchange *x, uint8_t *out, size_t cap, bo
     *more = r == (ssize_t)want;
     if (r == HT_EAGAIN)
         return 0;
-    if (r == HT_EOF && (x->resp_body == HTTP_BODY_CLOSE || HT_MUTANT(HTTP_5_D))) {
+    if (r == HT_EOF && x->resp_body == HTTP_BODY_CLOSE) {
         origin_http_answered(x, true);
         return 0;
     }

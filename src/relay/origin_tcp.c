@@ -70,7 +70,7 @@ static void dial_failed(void *ctx, int err, const char *text) {
     struct origin_tcp *x = ctx;
     (void)err; /* who connects to a pull port is told nothing */
     x->dial = NULL;
-    tcp_fail(x, HT_MUTANT(TCP_2) ? WIRE_CODE_INTERNAL_ERROR : WIRE_CODE_REFUSED_STREAM, text);
+    tcp_fail(x, WIRE_CODE_REFUSED_STREAM, text);
 }
 
 static const struct io_dial_ops dial_ops = {.connected = dial_connected, .failed = dial_failed};

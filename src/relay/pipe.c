@@ -22,7 +22,7 @@ struct relay_pipe {
 
 /* The one way out. Nothing of `p` may be touched afterwards: done() destroys it. */
 static void finish(struct relay_pipe *p, uint16_t code, const char *text) {
-    if (code && !HT_MUTANT(TCP_1_C))
+    if (code)
         io_conn_abort(&p->conn); /* a cut must never look like a clean end */
     else
         io_conn_close(&p->conn);
@@ -69,7 +69,7 @@ static bool flush(struct relay_pipe *p) {
     size_t held = mux_stream_unconsumed(p->st);
     if (held > pending)
         mux_stream_consumed(p->st, held - pending);
-    if (p->stream_ended && !p->shut && pending == 0 && !HT_MUTANT(TCP_1_B)) {
+    if (p->stream_ended && !p->shut && pending == 0) {
         p->shut = true;
         io_conn_shutdown(p->conn); /* one that fails shows as an error when reading */
     }
@@ -98,7 +98,6 @@ static void stream_data(void *ctx, const uint8_t *bytes, size_t n) {
 static void stream_eof(void *ctx) {
     struct relay_pipe *p = ctx;
     p->stream_ended = true;
-    p->conn_ended = p->conn_ended || HT_MUTANT(TCP_1);
     watch_half_close(p);
 }
 

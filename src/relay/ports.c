@@ -17,7 +17,7 @@ int relay_pull_addr(struct ht_slice host, struct io_addr *out) {
         return HT_EINVAL;
     if (out->ss.ss_family == AF_INET6 && strchr(text, '.'))
         return HT_EINVAL;
-    return io_addr_is_loopback(out) || HT_MUTANT(BIND_3) ? HT_OK : HT_EINVAL;
+    return io_addr_is_loopback(out) ? HT_OK : HT_EINVAL;
 }
 
 static bool is_wildcard(const struct io_addr *a) {
@@ -29,7 +29,7 @@ static bool is_wildcard(const struct io_addr *a) {
 
 bool relay_addr_overlap(const struct io_addr *a, const struct io_addr *b) {
     if (a->ss.ss_family != b->ss.ss_family)
-        return HT_MUTANT(BIND_9); /* listeners are IPV6_V6ONLY */
+        return false; /* listeners are IPV6_V6ONLY */
     if (is_wildcard(a) || is_wildcard(b))
         return true;
     char x[IO_ADDR_TEXT], y[IO_ADDR_TEXT];
@@ -46,10 +46,10 @@ struct io_addr relay_addr_with_port(const struct io_addr *a, uint16_t port) {
 }
 
 bool relay_port_reserved(const struct relay_table *t, uint16_t port) {
-    if (port < WIRE_LIMIT_RESERVED_BELOW - HT_MUTANT(PORT_2))
+    if (port < WIRE_LIMIT_RESERVED_BELOW)
         return true;
     for (size_t i = 0; i < t->cfg.n_reserved_ports; i++)
-        if (t->reserved[i] == port && !HT_MUTANT(PORT_2_B))
+        if (t->reserved[i] == port)
             return true;
     return false;
 }
@@ -68,7 +68,7 @@ uint16_t relay_random_port(const struct relay_table *t, bool outside) {
     uint32_t port = min + r % (all - hole);
     if (hole && port >= first)
         port += hole;
-    return (uint16_t)(HT_MUTANT(PORT_1) ? 1024 + r % 1000 : port);
+    return port;
 }
 
 int relay_public_url(const char *pattern, uint16_t port, char *out, size_t cap) {
@@ -79,7 +79,7 @@ int relay_public_url(const char *pattern, uint16_t port, char *out, size_t cap) 
         const char *at = strstr(pattern, hole);
         rc = ht_buf_append(&b, pattern, at ? (size_t)(at - pattern) : strlen(pattern));
         if (rc == HT_OK && at)
-            rc = ht_buf_printf(&b, "%u", port + HT_MUTANT(BIND_6_B));
+            rc = ht_buf_printf(&b, "%u", port);
         pattern = at ? at + sizeof hole - 1 : NULL;
     }
     if (rc == HT_OK && ht_buf_size(&b) >= cap)

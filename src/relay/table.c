@@ -171,10 +171,10 @@ static int check_fields(struct request *r) {
     const struct wire_bind *b = r->bind;
     const struct relay_kit_config *cfg = &r->t->cfg;
     bool expose = b->kind == WIRE_KIND_HTTP && b->mode == WIRE_MODE_EXPOSE;
-    bool pull = (b->kind == WIRE_KIND_TCP || HT_MUTANT(BIND_2)) && b->mode == WIRE_MODE_PULL;
+    bool pull = b->kind == WIRE_KIND_TCP && b->mode == WIRE_MODE_PULL;
     if (!expose && !pull)
         return REFUSE(r, INVALID_KIND, HT_EINVAL, "only http with expose and tcp with pull can be bound");
-    if (pull && b->takeover && !HT_MUTANT(BIND_2_B))
+    if (pull && b->takeover)
         return REFUSE(r, INVALID_KIND, HT_EINVAL, "only an expose binding can be taken over");
     r->addr = cfg->expose_addr;
     if (pull && relay_pull_addr(b->host, &r->addr))
@@ -184,8 +184,7 @@ static int check_fields(struct request *r) {
         return HT_OK;
     if (relay_port_reserved(r->t, port))
         return REFUSE(r, RESERVED_PORT, HT_EINVAL, "port %u is reserved", port);
-    if (port < WIRE_LIMIT_PRIVILEGED_BELOW - HT_MUTANT(PORT_3) &&
-        !(expose ? cfg->allow_privileged_expose : cfg->allow_privileged_pull))
+    if (port < WIRE_LIMIT_PRIVILEGED_BELOW && !(expose ? cfg->allow_privileged_expose : cfg->allow_privileged_pull))
         return REFUSE(r, PRIVILEGED_PORT, HT_EACCESS, "port %u is privileged; this kit does not allow those", port);
     return HT_OK;
 }
@@ -209,8 +208,6 @@ static int listen_on(struct request *r, uint16_t port, struct ht_errmsg *why) {
 static int listen_failed(struct request *r, uint16_t port, int rc, const struct ht_errmsg *why) {
     switch (rc) {
     case HT_EINUSE:
-        if (HT_MUTANT(BIND_8))
-            return REFUSE(r, INTERNAL, rc, "port %u cannot be bound", port);
         return REFUSE(r, PORT_IN_USE, rc, "port %u is in use by another program", port);
     case HT_EACCESS:
         return REFUSE(r, PRIVILEGED_PORT, rc, "port %u: the kit has no permission to listen there", port);
@@ -269,7 +266,7 @@ static void belongs_to(struct relay_binding *b, const struct request *r) {
 
 static int bind_new(struct request *r, struct relay_bound *out) {
     struct relay_table *t = r->t;
-    if (r->o->n_bindings >= t->cfg.max_bindings + HT_MUTANT(BIND_7))
+    if (r->o->n_bindings >= t->cfg.max_bindings)
         return REFUSE(r, BIND_CAP_EXCEEDED, HT_ELIMIT, kept_cap_text, t->cfg.max_bindings);
     if (!relay_permit(t))
         return REFUSE(r, INTERNAL, HT_EFDS, "no file descriptors left");
@@ -283,7 +280,7 @@ static int bind_new(struct request *r, struct relay_bound *out) {
     struct io_addr local;
     io_listener_local(r->listener, &local);
     b->t = t;
-    b->id = HT_MUTANT(BIND_4) ? r->o->n_bindings + 1 : r->o->next_bind_id++;
+    b->id = r->o->next_bind_id++;
     b->port = io_addr_port(&local);
     b->kind = r->bind->kind;
     b->mode = r->bind->mode;
@@ -309,7 +306,7 @@ static int bind_new(struct request *r, struct relay_bound *out) {
 static int take_over(struct request *r, struct relay_binding *b, struct relay_bound *out) {
     struct relay_owner *old = b->owner;
     uint32_t old_id = b->id;
-    uint16_t code = HT_MUTANT(TAKEOVER_1_B) ? WIRE_CODE_CANCEL : WIRE_CODE_BIND_TAKEOVER;
+    uint16_t code = WIRE_CODE_BIND_TAKEOVER;
     if (old != r->o && r->o->n_bindings >= r->t->cfg.max_bindings)
         return REFUSE(r, BIND_CAP_EXCEEDED, HT_ELIMIT, kept_cap_text, r->t->cfg.max_bindings);
     old->n_bindings--;
@@ -365,8 +362,6 @@ static struct relay_binding_info info_of(const struct relay_binding *b) {
 
 static int already_bound(struct request *r, const struct relay_binding *b) {
     const struct relay_owner *holder = b->owner;
-    if (HT_MUTANT(BIND_8_B))
-        return REFUSE(r, PORT_IN_USE, HT_EINUSE, "in use");
     int rc = REFUSE(r, ALREADY_BOUND, HT_EINUSE, "port %u is bound by %s session", b->port,
                     holder == r->o ? "this" : "another");
     struct relay_binding_info info = info_of(b);
@@ -383,8 +378,6 @@ static int clear_the_way(struct request *r, struct relay_binding **out) {
     struct relay_binding *b;
     while ((b = find_holder(r->t, &r->addr, r->bind->container_port))) {
         struct relay_owner *holder = b->owner;
-        if (HT_MUTANT(TAKEOVER_2) && !holder->mux)
-            return REFUSE(r, PORT_IN_USE, HT_EINUSE, "parked");
         *out = b;
         if (r->bind->takeover && b->mode == WIRE_MODE_EXPOSE)
             return HT_OK;
@@ -430,8 +423,7 @@ int relay_unbind(struct relay_table *t, struct relay_owner *o, uint32_t bind_id)
     HT_LIST_FOR (it, &o->bindings) {
         struct relay_binding *b = HT_LIST_ENTRY(it, struct relay_binding, node);
         if (b->id == bind_id) {
-            if (!HT_MUTANT(UNBIND_1_B))
-                binding_destroy(b, WIRE_CODE_BIND_ERROR, "the port was unbound");
+            binding_destroy(b, WIRE_CODE_BIND_ERROR, "the port was unbound");
             return HT_OK;
         }
     }

@@ -166,7 +166,7 @@ static int put_answer(struct ht_buf *b, const struct visitor_answer *a, const st
     if (rc == HT_OK)
         rc = ht_buf_printf(b, "content-type: %s%s\r\ncontent-length: %zu\r\n", types[form],
                            form == VISITOR_JSON ? "" : "; charset=utf-8", ht_buf_size(&body));
-    if (rc == HT_OK && a->retry_after && !HT_MUTANT(PARK_2))
+    if (rc == HT_OK && a->retry_after)
         rc = ht_buf_printf(b, "retry-after: %u\r\n", a->retry_after);
     if (rc == HT_OK)
         rc = ht_buf_append_str(b, how->connection);

@@ -61,7 +61,7 @@ void visitor_lost(struct visitor_http *v, bool cut, const char *why) {
                 HT_LOG_FIELDS(log_session(v->b->owner->id), log_port(v->b->port), log_peer(v->peer),
                               log_stream(v->stream_id), log_reason(why)),
                 cut ? "cut" : "over");
-    visitor_end_stream(v, HT_MUTANT(HTTP_9_B) ? WIRE_CODE_NO_ERROR : WIRE_CODE_CANCEL, why);
+    visitor_end_stream(v, WIRE_CODE_CANCEL, why);
     if (cut)
         io_conn_abort(&v->conn);
     else
@@ -239,8 +239,6 @@ static void next_request(struct visitor_http *v) {
     const struct relay_kit_config *cfg = &v->b->t->cfg;
     visitor_set_state(v, VISITOR_HEAD);
     begin_request(v);
-    if (HT_MUTANT(HTTP_14))
-        ht_buf_free(&v->in);
     if (v->head.cap > RELAY_KEEP_BUFFER)
         ht_buf_free(&v->head);
     if (ht_buf_size(&v->in)) {
@@ -372,7 +370,7 @@ static bool is_slow(const struct visitor_http *v, uint64_t now) {
 }
 
 static void answer_late(struct visitor_http *v) {
-    const struct visitor_answer *a = HT_MUTANT(HTTP_9) ? &answer_bad_gateway : &answer_response_timeout;
+    const struct visitor_answer *a = &answer_response_timeout;
     /* Whose fault it is: a body that should have come, or the head that should have. */
     if (v->request == REQUEST_COMES)
         a = &answer_body_timeout;
@@ -442,7 +440,7 @@ static void timer_fired(struct io_timer *timer) {
     switch (v->state) {
     case VISITOR_HEAD:
         /* Who has said nothing gets no answer: it would be taken for the one to what is asked next. */
-        if (ht_buf_size(&v->in) && !HT_MUTANT(HTTP_11_B))
+        if (ht_buf_size(&v->in))
             (void)visitor_answer(v, &answer_head_timeout, false);
         else
             visitor_lost(v, false, "idle");

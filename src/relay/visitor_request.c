@@ -23,7 +23,7 @@ static bool is_forwarded(const struct visitor_http *v, const struct http_head *h
     switch (name.n) {
     case 6:
         if (ht_slice_is(name, "expect")) /* rule HTTP-13 */
-            return HT_MUTANT(HTTP_13_B);
+            return false;
         break;
     case 7:
         if (ht_slice_is(name, "upgrade"))
@@ -46,13 +46,12 @@ static bool is_forwarded(const struct visitor_http *v, const struct http_head *h
     default:
         break;
     }
-    return !http_field_is_hop_by_hop(h, p, i) || HT_MUTANT(HTTP_1);
+    return !http_field_is_hop_by_hop(h, p, i);
 }
 
 /* RFC 9110 10.1.4, rule TRAIL-3: trailers are the one thing in TE that the whole way can promise. */
 static bool te_is_forwarded(const struct visitor_http *v, const struct mux_session *mux, struct ht_slice value) {
-    return HT_MUTANT(TRAIL_3) ||
-           (mux_session_agreed(mux, WIRE_CAP_TRAILERS) && !v->http10 && !v->upgrade && http_te_wants_trailers(value));
+    return mux_session_agreed(mux, WIRE_CAP_TRAILERS) && !v->http10 && !v->upgrade && http_te_wants_trailers(value);
 }
 
 static size_t build_fields(const struct visitor_http *v, const struct mux_session *mux, const struct http_head *h,
@@ -64,7 +63,7 @@ static size_t build_fields(const struct visitor_http *v, const struct mux_sessio
         to[n++] = (struct wire_header){.name = ht_slice_str("host"), .value = authority};
     for (uint32_t i = 0; i < h->n_fields; i++) {
         const struct http_field *f = &h->fields[i];
-        lower_case(p + f->name.off, HT_MUTANT(HTTP_2) ? 0 : f->name.len); /* rule HTTP-2 */
+        lower_case(p + f->name.off, f->name.len); /* rule HTTP-2 */
         struct ht_slice name = http_text(p, f->name), value = http_text(p, f->value);
         if (is_forwarded(v, h, p, i, strip))
             to[n++] = (struct wire_header){.name = name, .value = value};
@@ -123,7 +122,7 @@ static int open_stream(struct visitor_http *v, struct mux_session *mux, const st
 static const struct visitor_answer *answer_for(int rc) {
     switch (rc) {
     case HT_ELIMIT:
-        return HT_MUTANT(HTTP_10) ? &answer_parked : &answer_stream_cap;
+        return &answer_stream_cap;
     case HT_ESPACE:
         return &answer_head_too_large;
     case HT_ECLOSED:
@@ -193,8 +192,7 @@ static void stream_opened(struct visitor_http *v, uint32_t flags) {
     visitor_watch_clocks(v);
     visitor_update_reading(v);
     mux_stream_ready(v->st);
-    if ((flags & HTTP_EXPECT_CONTINUE) && !HT_MUTANT(HTTP_13) && !v->http10 && v->request != REQUEST_WHOLE &&
-        ht_buf_size(&v->in) == 0) {
+    if ((flags & HTTP_EXPECT_CONTINUE) && !v->http10 && v->request != REQUEST_WHOLE && ht_buf_size(&v->in) == 0) {
         static const char go_on[] = "HTTP/1.1 100 Continue\r\n\r\n"; /* rule HTTP-13 */
         if (relay_out_add(&v->out, go_on, sizeof go_on - 1))
             visitor_lost(v, true, ht_err_text(HT_ENOMEM));
@@ -287,7 +285,7 @@ static void head_complete(struct visitor_http *v, const struct http_head *h, cha
                           bool kept) {
     take_head(v, h, p);
     /* Hardening case 6: a WebSocket begins with a GET, which has no body (RFC 6455 4.1). */
-    bool odd = (h->flags & HTTP_UPGRADE_WEBSOCKET) && v->body != HTTP_BODY_NONE && !HT_MUTANT(HTTP_12_C);
+    bool odd = (h->flags & HTTP_UPGRADE_WEBSOCKET) && v->body != HTTP_BODY_NONE;
     const struct visitor_answer *refuse = odd ? &answer_bad_request : NULL;
     if (!refuse && !relay_binding_mux(v->b))
         refuse = &answer_parked;
@@ -320,7 +318,7 @@ static void head_refused(struct visitor_http *v, const struct http_error *e) {
     struct visitor_answer a = {
         .status = e->status, .class = HT_METRIC_CLASS_BAD_REQUEST, .error = answer_bad_request.error, .body = e->text};
     for (size_t i = 0; i < HT_ARRAY_LEN(known); i++)
-        if (known[i].status == (HT_MUTANT(HTTP_11) ? WIRE_ANSWER_BAD_REQUEST_STATUS : e->status))
+        if (known[i].status == e->status)
             a = *known[i].answer;
     v->keep = false;
     v->request = REQUEST_COMES; /* nobody knows where it ends */
@@ -490,8 +488,6 @@ static ssize_t pull_chunked(struct visitor_http *v, uint8_t *out, size_t cap, un
 
 ssize_t visitor_pull(void *ctx, uint8_t *out, size_t cap, unsigned *flags) {
     struct visitor_http *v = ctx;
-    if (v->request == REQUEST_WHOLE && HT_MUTANT(HTTP_3))
-        return 0;
     if (v->request == REQUEST_WHOLE) {
         *flags = MUX_PULL_EOF;
         return 0;

@@ -63,7 +63,7 @@ struct answer_head {
 /* The status line and the driver's fields. 0, HT_ENOMEM, or HT_EPROTO. */
 static int write_fields(struct visitor_http *v, const struct wire_response_head *head, struct answer_head *a) {
     struct ht_slice reason = head->has_reason ? head->reason : ht_slice_of(NULL, 0);
-    int rc = http_write_status(&v->head, 1, head->status, HT_MUTANT(HTTP_16) ? ht_slice_of(NULL, 0) : reason);
+    int rc = http_write_status(&v->head, 1, head->status, reason);
     bool names = false;
     for (size_t i = 0; i < head->n_headers && !names; i++)
         names = is_connection(head->headers[i].name);
@@ -87,7 +87,7 @@ static int write_fields(struct visitor_http *v, const struct wire_response_head 
 /* Our own framing and the fate of the connection (rule HTTP-5). */
 static int write_framing(struct visitor_http *v, const struct answer_head *a) {
     int rc = HT_OK;
-    bool bodiless = (v->head_request && !HT_MUTANT(HTTP_5_C)) || v->status == 204 || v->status == 304;
+    bool bodiless = v->head_request || v->status == 204 || v->status == 304;
     v->answer_left = a->length;
     if (bodiless) {
         v->framing = FRAMING_NONE;
@@ -126,11 +126,11 @@ static int write_upgrade(struct visitor_http *v, const struct answer_head *a) {
 }
 
 static const char *check_head(const struct visitor_http *v, const struct wire_response_head *head) {
-    if (v->answer != ANSWER_AWAITED && !HT_MUTANT(HTTP_7))
+    if (v->answer != ANSWER_AWAITED)
         return "a second final head"; /* rule HTTP-7 */
     if (head->status < 100 || head->status > 999)
         return "a status that is none";
-    if (head->status == 101 && !v->upgrade && !HT_MUTANT(HTTP_4))
+    if (head->status == 101 && !v->upgrade)
         return "a 101 that nobody asked for"; /* hardening case 6 */
     if (head->status == 101)
         return v->request == REQUEST_WHOLE ? NULL : "a 101 before the whole request"; /* RFC 9110 7.8 */
@@ -236,8 +236,6 @@ static void stream_data(void *ctx, const uint8_t *p, size_t n) {
         return;
     }
     if (v->framing == FRAMING_LENGTH) {
-        if (n > v->answer_left && HT_MUTANT(HTTP_5_B))
-            v->answer_left = n;
         if (n > v->answer_left) {
             violation(v, "more data than content-length says");
             return;
@@ -275,7 +273,7 @@ static bool end_answer(struct visitor_http *v) {
         violation(v, "ended without a head");
         return false;
     }
-    if (v->framing == FRAMING_LENGTH && !HT_MUTANT(HTTP_5)) {
+    if (v->framing == FRAMING_LENGTH) {
         /* Rule HTTP-5: exactly as given. */
         cut_short(v, "less data than content-length says");
         return false;
@@ -334,14 +332,11 @@ static void stream_closed(void *ctx, uint16_t code, struct ht_slice reason, bool
     if (v->answer == ANSWER_WHOLE) {
         if (visitor_flush(v))
             (void)visitor_settle(v);
-    } else if (v->answer == ANSWER_BEGUN && HT_MUTANT(HTTP_8_B)) {
-        if (end_answer(v) && visitor_flush(v))
-            (void)visitor_settle(v);
     } else if (v->answer == ANSWER_BEGUN) {
         /* Rule HTTP-8. */
         cut_short(v, "the driver ended the answer");
     } else {
-        (void)visitor_answer(v, HT_MUTANT(HTTP_8) ? &answer_response_timeout : instead, true);
+        (void)visitor_answer(v, instead, true);
     }
 }
 

@@ -38,8 +38,7 @@ static void turn_away(struct visitor_tcp *v, int why) {
                     HT_LOG_FIELDS(log_session(v->b->owner->id), log_port(v->b->port), log_peer(v->peer),
                                   log_reason(why == HT_ELIMIT ? "max streams exceeded" : ht_err_text(why))),
                     "a connection was refused");
-    if (!HT_MUTANT(TCP_3))
-        io_conn_close(&v->conn);
+    io_conn_close(&v->conn);
     tcp_free(v);
 }
 
@@ -82,8 +81,7 @@ static void accepted(void *ctx, int fd, const struct io_addr *peer) {
     struct relay_binding *b = ctx;
     struct relay_table *t = b->t;
     if (!relay_binding_mux(b) || !relay_permit(t)) {
-        if (!HT_MUTANT(PARK_2_B))
-            close(fd); /* rules TCP-3, PARK-2 */
+        close(fd); /* rules TCP-3, PARK-2 */
         return;
     }
     struct io_conn *conn = io_conn_adopt(t->cfg.loop, fd, NULL, NULL);

@@ -29,7 +29,7 @@ static ssize_t feed_payload(struct wire_asm *a, const uint8_t *p, size_t n, cons
 /* One frame from its header on. The bytes used, 0 when more are needed first, or an error. */
 static ssize_t feed_frame(struct wire_asm *a, const uint8_t *p, size_t n, const struct wire_asm_ops *ops, void *ctx,
                           struct wire_error *err) {
-    if (a->frames == WIRE_LIMIT_OF(version_of(a), MAX_FRAMES) + HT_MUTANT(MSG_3))
+    if (a->frames == WIRE_LIMIT_OF(version_of(a), MAX_FRAMES))
         return message_error(err, "MSG-3", "more frames in one message than allowed");
     if (n < WIRE_LIMIT_HEADER)
         return 0;
@@ -45,7 +45,7 @@ static ssize_t feed_frame(struct wire_asm *a, const uint8_t *p, size_t n, const 
         rc = ops->frame(ctx, type, stream_id, p + WIRE_LIMIT_HEADER, len);
         return rc < 0 ? rc : (ssize_t)(WIRE_LIMIT_HEADER + len);
     }
-    a->frames += !(rc == 1 && HT_MUTANT(FRAME_5_B));
+    a->frames++;
     a->left = a->data_len = len;
     a->data_stream = stream_id;
     a->skipping = rc == 1;
@@ -58,7 +58,7 @@ static ssize_t feed_frame(struct wire_asm *a, const uint8_t *p, size_t n, const 
 ssize_t wire_asm_feed(struct wire_asm *a, const uint8_t *p, size_t n, bool message_end, const struct wire_asm_ops *ops,
                       void *ctx, struct wire_error *err) {
     size_t off = 0;
-    if (n > WIRE_LIMIT_OF(version_of(a), MAX_MESSAGE) + HT_MUTANT(MSG_4) - a->consumed)
+    if (n > WIRE_LIMIT_OF(version_of(a), MAX_MESSAGE) - a->consumed)
         return wire_fail(err, WIRE_SCOPE_SESSION, WIRE_CODE_FRAME_SIZE_ERROR, WIRE_CLOSE_TOO_BIG, "MSG-4",
                          "message longer than allowed");
     while (off < n) {
@@ -73,9 +73,9 @@ ssize_t wire_asm_feed(struct wire_asm *a, const uint8_t *p, size_t n, bool messa
     a->consumed += (uint32_t)off;
     if (!message_end)
         return (ssize_t)off;
-    if (off < n || (a->left > 0 && !HT_MUTANT(MSG_5)))
+    if (off < n || a->left > 0)
         return message_error(err, "MSG-5", "a frame crosses the end of its message");
-    if (a->frames == 0 && !HT_MUTANT(MSG_2))
+    if (a->frames == 0)
         return message_error(err, "MSG-2", "empty message");
     wire_asm_begin_message(a);
     return (ssize_t)off;

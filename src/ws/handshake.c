@@ -67,7 +67,7 @@ int ws_check_request(const struct http_head *h, const char *buf, struct ht_slice
                      struct ht_buf *scratch, struct http_error *e) {
     struct ht_slice version = {0};
     *key = *protocols = ht_slice_str("");
-    if (!ht_slice_is(http_text(buf, h->method), "GET") && !HT_MUTANT(CONN_1))
+    if (!ht_slice_is(http_text(buf, h->method), "GET"))
         return refuse(e, 405, "a WebSocket is opened with GET");
     if (h->minor < 1)
         return refuse(e, 400, "a WebSocket needs HTTP/1.1");
@@ -97,7 +97,7 @@ int ws_write_101(struct ht_buf *out, struct ht_slice key, const char *protocol) 
     ws_accept_for(key, accept);
     return ht_buf_printf(out,
                          "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-                         "Sec-WebSocket-Accept: %s\r\n%s%s%s%s\r\n",
-                         accept, HT_MUTANT(CONN_4) ? "Sec-WebSocket-Extensions: permessage-deflate\r\n" : "",
-                         protocol ? "Sec-WebSocket-Protocol: " : "", protocol ? protocol : "", protocol ? "\r\n" : "");
+                         "Sec-WebSocket-Accept: %s\r\n%s%s%s\r\n",
+                         accept, protocol ? "Sec-WebSocket-Protocol: " : "", protocol ? protocol : "",
+                         protocol ? "\r\n" : "");
 }

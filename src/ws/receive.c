@@ -166,8 +166,8 @@ static const char *check_start(const struct ws_conn *w, uint8_t b0, uint8_t b1, 
         return "a continuation of nothing";
     if (opcode != WSLAY_CONTINUATION_FRAME && w->in_message)
         return "a new message inside a fragmented one";
-    if (opcode == WSLAY_TEXT_FRAME && w->rx == WS_RX_OPEN && !HT_MUTANT(MSG_1)) {
-        *code = HT_MUTANT(MSG_1_B) ? WSLAY_CODE_PROTOCOL_ERROR : WSLAY_CODE_UNSUPPORTED_DATA;
+    if (opcode == WSLAY_TEXT_FRAME && w->rx == WS_RX_OPEN) {
+        *code = WSLAY_CODE_UNSUPPORTED_DATA;
         return "text messages are not taken here";
     }
     return NULL;
@@ -197,7 +197,7 @@ static enum step data_frame(struct ws_conn *w, uint8_t opcode, uint64_t len) {
     }
     w->frame_left = len;
     if (w->rx == WS_RX_OPEN) {
-        if (++w->fragments > w->limits.max_fragments && !HT_MUTANT(MSG_1_C))
+        if (++w->fragments > w->limits.max_fragments)
             return violation(w, WSLAY_CODE_POLICY_VIOLATION, "a message has too many fragments");
         if (w->message_size > w->limits.max_message || len > w->limits.max_message - w->message_size)
             return violation(w, WSLAY_CODE_MESSAGE_TOO_BIG, "a message is too big");

@@ -217,19 +217,15 @@ static int bad_header(struct wire_error *err, enum wire_code code, const char *r
 static int check_unknown(enum wire_link_state st, uint8_t type, struct wire_error *err) {
     unsigned number = type;
     if (number <= 63) {
-        if (HT_MUTANT(FRAME_9))
-            return 1;
         return bad_header(err, WIRE_CODE_PROTOCOL_ERROR, "FRAME-9", type, (uint32_t)st, "unknown frame type in state");
     }
     if (number >= 64 && number <= 127) {
         /* Nothing may come before the first frame (HELLO-4). */
         if (st == WIRE_LINK_AWAIT_HELLO)
             return bad_header(err, WIRE_CODE_PROTOCOL_ERROR, "FRAME-9", type, (uint32_t)st, "illegal first frame");
-        return !HT_MUTANT(FRAME_5) ? 1 : bad_header(err, WIRE_CODE_PROTOCOL_ERROR, "FRAME-9", type, 0, "unknown");
+        return 1;
     }
     if (number >= 128 && number <= 255) {
-        if (HT_MUTANT(FRAME_9))
-            return 1;
         return bad_header(err, WIRE_CODE_PROTOCOL_ERROR, "FRAME-9", type, (uint32_t)st, "unknown frame type in state");
     }
     return 0;
@@ -237,13 +233,13 @@ static int check_unknown(enum wire_link_state st, uint8_t type, struct wire_erro
 
 static int check_frame(const struct wire_frame_rule *f, enum wire_role sender, bool legal, uint32_t stream_id, uint32_t len,
                        struct wire_error *err) {
-    if (!(f->senders & 1u << sender) && !HT_MUTANT(FRAME_4))
+    if (!(f->senders & 1u << sender))
         return bad_header(err, WIRE_CODE_PROTOCOL_ERROR, "FRAME-4", f->type, sender, "not for this role to send");
     if (!legal)
         return bad_header(err, WIRE_CODE_PROTOCOL_ERROR, "FRAME-9", f->type, stream_id, "illegal in this state, stream");
-    if (((f->zero == WIRE_ZERO && stream_id != 0) || (f->zero == WIRE_NONZERO && stream_id == 0)) && !HT_MUTANT(FRAME_8))
+    if ((f->zero == WIRE_ZERO && stream_id != 0) || (f->zero == WIRE_NONZERO && stream_id == 0))
         return bad_header(err, WIRE_CODE_PROTOCOL_ERROR, "FRAME-8", f->type, stream_id, "wrong stream id");
-    if ((len < f->min_len || len > f->max_len + HT_MUTANT(FRAME_2)) && !HT_MUTANT(FRAME_3))
+    if (len < f->min_len || len > f->max_len)
         return bad_header(err, WIRE_CODE_FRAME_SIZE_ERROR, "FRAME-3", f->type, len, "impossible payload length");
     return 0;
 }
@@ -259,13 +255,12 @@ static bool not_agreed(const struct wire_frame_rule *f, unsigned caps) {
 
 int wire_check_rx_agreed(unsigned version, unsigned caps, enum wire_role receiver, enum wire_link_state st, uint8_t type,
                          uint32_t stream_id, uint32_t len, struct wire_error *err) {
-    if (len > WIRE_LIMIT_MAX_PAYLOAD + HT_MUTANT(FRAME_2))
+    if (len > WIRE_LIMIT_MAX_PAYLOAD)
         return bad_header(err, WIRE_CODE_FRAME_SIZE_ERROR, "FRAME-2", type, len, "payload too long");
     const struct wire_frame_rule *f = wire_frame_rule(type);
     if (!f || !wire_frame_in(version, type) || not_agreed(f, caps))
         return check_unknown(st, type, err);
-    return check_frame(f, receiver == WIRE_ROLE_KIT ? WIRE_ROLE_DRIVER : WIRE_ROLE_KIT, (f->legal_in & 1u << st) ||
-                       (HT_MUTANT(FRAME_9) && st == WIRE_LINK_OPEN), stream_id, len, err);
+    return check_frame(f, receiver == WIRE_ROLE_KIT ? WIRE_ROLE_DRIVER : WIRE_ROLE_KIT, f->legal_in & 1u << st, stream_id, len, err);
 }
 
 int wire_check_rx_in(unsigned version, enum wire_role receiver, enum wire_link_state st, uint8_t type, uint32_t stream_id,
@@ -401,8 +396,6 @@ static int read_place(struct wire_rd *r, const struct wire_field *self, struct w
             if (rc > 0)
                 seen |= 1u << 1;
         } else {
-            if (HT_MUTANT(JSON_6))
-                (void)wire_rd_bad(r, "JSON-6", self->name, "has an unknown member");
             rc = json_skip(&r->json);
         }
         if (rc < 0)
@@ -411,7 +404,7 @@ static int read_place(struct wire_rd *r, const struct wire_field *self, struct w
     if (rc < 0)
         return rc;
     if (!(seen >> 0 & 1))
-        (void)(HT_MUTANT(FIELD_2) ? 0 : wire_rd_bad(r, "FIELD-2", "place.city", "is missing"));
+        (void)wire_rd_bad(r, "FIELD-2", "place.city", "is missing");
     (void)seen;
     return 1;
 }
@@ -490,8 +483,6 @@ static int read_ask(struct wire_rd *r, const struct wire_field *self, struct wir
             if (rc > 0)
                 seen |= 1u << 6;
         } else {
-            if (HT_MUTANT(JSON_6))
-                (void)wire_rd_bad(r, "JSON-6", self->name, "has an unknown member");
             rc = json_skip(&r->json);
         }
         if (rc < 0)
@@ -503,11 +494,11 @@ static int read_ask(struct wire_rd *r, const struct wire_field *self, struct wir
     v->has_place = seen >> 3 & 1;
     v->has_link = seen >> 6 & 1;
     if (!(seen >> 0 & 1))
-        (void)(HT_MUTANT(FIELD_2) ? 0 : wire_rd_bad(r, "FIELD-2", "ASK.askId", "is missing"));
+        (void)wire_rd_bad(r, "FIELD-2", "ASK.askId", "is missing");
     if (!(seen >> 1 & 1))
-        (void)(HT_MUTANT(FIELD_2) ? 0 : wire_rd_bad(r, "FIELD-2", "ASK.colour", "is missing"));
+        (void)wire_rd_bad(r, "FIELD-2", "ASK.colour", "is missing");
     if (!(seen >> 2 & 1) && v->colour == WIRE_COLOUR_BLUE)
-        (void)(HT_MUTANT(FIELD_2) ? 0 : wire_rd_bad(r, "FIELD-2", "ASK.depth", "is missing"));
+        (void)wire_rd_bad(r, "FIELD-2", "ASK.depth", "is missing");
     (void)seen;
     return 1;
 }
@@ -594,8 +585,6 @@ static int read_choice(struct wire_rd *r, const struct wire_field *self, struct 
             if (rc > 0)
                 seen |= 1u << 1;
         } else {
-            if (HT_MUTANT(JSON_6))
-                (void)wire_rd_bad(r, "JSON-6", self->name, "has an unknown member");
             rc = json_skip(&r->json);
         }
         if (rc < 0)
@@ -603,7 +592,7 @@ static int read_choice(struct wire_rd *r, const struct wire_field *self, struct 
     }
     if (rc < 0)
         return rc;
-    if ((seen >> 0 & 1) + (seen >> 1 & 1) != 1 && !HT_MUTANT(FIELD_5))
+    if ((seen >> 0 & 1) + (seen >> 1 & 1) != 1)
         (void)wire_rd_bad(r, "FIELD-5", self->name, "must hold exactly one of left, right");
     (void)seen;
     return 1;

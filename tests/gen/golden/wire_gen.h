@@ -244,7 +244,7 @@ static inline int wire_encode_header(uint8_t *out, uint8_t type, uint32_t stream
     out[0] = type;
     for (int i = 0; i < 4; i++) {
         out[1 + i] = (uint8_t)(stream_id >> (24 - 8 * i));
-        out[5 + i] = (uint8_t)(len >> (HT_MUTANT(FRAME_1) ? 8 * i : 24 - 8 * i));
+        out[5 + i] = (uint8_t)(len >> (24 - 8 * i));
     }
     return WIRE_LIMIT_HEADER;
 }

@@ -1,0 +1,39 @@
+"""Edits of a source file that a test wants to see: FROM, which stands there exactly once, becomes TO.
+
+White space may differ, so that a formatter does not make an edit untrue; where FROM stands once as it is, that place is meant.
+"""
+
+import re
+
+_TOKEN = re.compile(r'"(?:\\.|[^"\\])*"|\w+|\S')
+
+
+class Misfit(ValueError):
+    """FROM is not there, or more than once."""
+
+
+def _pattern(text):
+    out, before = "", ""
+    for token in _TOKEN.findall(text):
+        if before:
+            out += r"\s+" if before[-1].isalnum() and token[0].isalnum() else r"\s*"
+        out += re.escape(token)
+        before = token
+    return out
+
+
+def place(text, old):
+    """(begin, end) of the only place."""
+    if text.count(old) == 1:
+        begin = text.index(old)
+        return begin, begin + len(old)
+    found = [m.span() for m in re.finditer(_pattern(old), text)]
+    if len(found) != 1:
+        raise Misfit(f"{len(found)} times, not once: {old!r}")
+    return found[0]
+
+
+def apply(text, old, new):
+    """The text after the edit; Misfit."""
+    begin, end = place(text, old)
+    return text[:begin] + new + text[end:]
