@@ -159,12 +159,12 @@ static void on_latency(void *user, uint64_t round_trip_us) {
 }
 
 /* The option or variable that mends it, where there is one. */
-static const char *what_mends(const struct cli_events *e, int error) {
+static const char *what_mends(const struct cli_events *e, int error, const char *text) {
     if (error == HT_TUNNEL_ECONNECT && e->default_url)
         return CLI_NAME_THE_KIT;
     if (error == HT_TUNNEL_EAUTH && e->no_token)
         return "; --token-file or HOODY_TUNNEL_TOKEN gives one";
-    if (error == HT_TUNNEL_ELIMIT)
+    if (error == HT_TUNNEL_ELIMIT && !strstr(text, "--"))
         return "; the kit's option --max-sessions says how many it takes";
     return "";
 }
@@ -181,7 +181,7 @@ static void on_ended(void *user, int error, const char *text) {
         emit(e, &l, "closed\n");
     }
     if (error != HT_TUNNEL_OK)
-        cli_complain("%s%s", text, what_mends(e, error));
+        cli_complain("%s%s", text, what_mends(e, error, text));
 }
 
 static void on_log(void *user, enum ht_log_severity severity, const char *text) {
@@ -326,7 +326,6 @@ static void on_bind_failed(void *user, const struct ht_bind_failure *f) {
     }
     cli_complain("the kit refused %s for %s: %s%s%s%s", port, f->target, f->code, *f->message ? ": " : "", f->message,
                  strstr(f->message, "--") ? "" : bind_mends(f->code));
-    /* What was asked for together is wanted together. */
     e->bind_failed = true;
     ht_tunnel_close(e->tunnel);
 }

@@ -130,6 +130,7 @@ int cli_plan_create(struct cli_plan *p, struct ht_tunnel **t, void *user) {
         return OPT_EXIT_CONFIG;
     }
     p->options.size = sizeof p->options;
+    p->options.strict_bindings = 1; /* what is asked for together is wanted together */
     p->options.token = token;
     int rc = ht_tunnel_create(t, &p->options, &cli_event_callbacks, user);
     p->options.token = NULL;

@@ -276,6 +276,8 @@ uint64_t driver_backoff(unsigned attempt, uint64_t min_ms, uint64_t random);
 int driver_bind_add(struct ht_tunnel *t, const struct ht_bind_options *o, struct ht_errmsg *err);
 int driver_bind_remove(struct ht_tunnel *t, int number, struct ht_errmsg *err);
 /* The session stands: takes up what it brought along, and asks for the rest. */
+/* With strict_bindings: more are wanted than the kit gives. Nothing was asked for then, and the tunnel is closing. */
+bool driver_bind_too_many(struct ht_tunnel *t, const struct wire_hello_ok *ok);
 void driver_bind_all(struct ht_tunnel *t, const struct wire_hello_ok *ok);
 /* A BIND is out whose answer has not come. */
 bool driver_bind_asked(const struct ht_tunnel *t);

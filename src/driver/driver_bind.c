@@ -215,6 +215,21 @@ static struct driver_binding *next_to_ask(const struct ht_tunnel *t) {
     return NULL;
 }
 
+bool driver_bind_too_many(struct ht_tunnel *t, const struct wire_hello_ok *ok) {
+    size_t wanted = 0;
+    HT_LIST_FOR (it, &t->bindings)
+        wanted += !HT_LIST_ENTRY(it, struct driver_binding, node)->drop;
+    if (!t->strict_bindings || !ok->has_max_bindings || wanted <= ok->max_bindings)
+        return false;
+    driver_end_reason(t, HT_TUNNEL_EBIND,
+                      "%zu ports are asked for, and the kit gives a session %llu (its option "
+                      "--max-bindings-per-session); it was asked for none of them",
+                      wanted, (unsigned long long)ok->max_bindings);
+    t->state = DRIVER_CLOSING;
+    driver_link_close(t);
+    return true;
+}
+
 void driver_bind_all(struct ht_tunnel *t, const struct wire_hello_ok *ok) {
     t->resumed = ok->resumed;
     for (size_t i = 0; ok->resumed && i < ok->n_resumed_binds; i++)

@@ -284,7 +284,7 @@ static void link_hello_ok(void *ctx, const struct wire_hello_ok *ok) {
         };
         t->calls.connected(t->user, &c);
     }
-    if (t->state == DRIVER_UP)
+    if (t->state == DRIVER_UP && !driver_bind_too_many(t, ok))
         driver_bind_all(t, ok);
     if (t->state == DRIVER_UP)
         driver_shards_open(t, ok);

@@ -147,7 +147,7 @@ struct ht_tunnel_options {
     /* How often the round trip to the kit is measured; default: when the session begins, and after silence. */
     uint32_t measure_every_ms;
     /* A binding that the kit refuses ends the tunnel with HT_TUNNEL_EBIND, after bind_failed(); else it is only told.
-     */
+     * More bindings than the kit gives a session end it before the first is asked for. */
     int strict_bindings;
     /*
      * What a kit may ask of this machine: requests and connections under way at a time (default 1,024; more are

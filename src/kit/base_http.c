@@ -59,7 +59,8 @@ static void hand_over(struct base_client *c) {
     if (!sock_room(k, c->authorized, &peer)) {
         /* Rule HELLO-6: upgraded and dropped, without a close code. */
         k->metrics.handshake_failures_total[HT_METRIC_HANDSHAKE_FAILURE_PRE_AUTH_CAP]++;
-        ht_log_stranger(HT_LOG_WARN, "kit", HT_LOG_FIELDS(log_peer(c->peer)),
+        ht_log_stranger(HT_LOG_WARN, "kit",
+                        HT_LOG_FIELDS(log_peer(c->peer), log_count(k->opt->max_pre_auth_connections)),
                         "too many WebSockets before HELLO (--max-pre-auth-connections), closed");
         base_client_close(c);
         return;

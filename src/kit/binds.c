@@ -240,7 +240,10 @@ void session_bind(struct kit_session *s, const struct wire_bind *bind, const str
     }
     /* Answers wait in a row: a driver cannot make the kit remember more than it may bind. */
     if (s->n_waiting >= s->kit->opt->max_bindings_per_session) {
-        refuse_bind(s, bind, WIRE_BIND_ERROR_BIND_CAP_EXCEEDED, "too many BINDs wait for their answer");
+        struct ht_errmsg text;
+        ht_fail(&text, 0, "%u BINDs wait for their answer, which is as many as may (--max-bindings-per-session)",
+                s->n_waiting);
+        refuse_bind(s, bind, WIRE_BIND_ERROR_BIND_CAP_EXCEEDED, text.text);
         return;
     }
     if (try_bind(s, bind) == 0)

@@ -41,13 +41,22 @@ static bool refused(struct kit_sock *s, const struct wire_hello *h) {
     return false;
 }
 
+/* Rule EXT-1: what the driver has named, and the version that it speaks has. */
+static unsigned named(const struct kit_sock *sock, const struct wire_hello *h) {
+    return wire_caps_of(sock->version, h->capabilities, h->n_capabilities);
+}
+
 /* Rule HELLO-7. A session that only changes its socket takes no new place. */
-static bool over_cap(struct kit_sock *s, const struct kit_session *resumed) {
+static bool over_cap(struct kit_sock *s, const struct wire_hello *h, const struct kit_session *resumed) {
     struct kit *k = s->kit;
     if ((resumed && resumed->state == SESSION_LIVE) || k->n_live + k->n_closing < k->opt->max_sessions)
         return false;
+    /* Others' drivers may compare the text; for ours it is for people. */
+    bool plain = (named(s, h) & WIRE_CAPS_OURS) == 0;
+    struct ht_errmsg text;
+    ht_fail(&text, 0, "%s: %u sessions (--max-sessions)", WIRE_GOAWAY_SESSION_LIMIT_MESSAGE, k->opt->max_sessions);
     refuse(s, HT_METRIC_HANDSHAKE_FAILURE_SESSION_CAP, WIRE_GOAWAY_SESSION_LIMIT_CODE,
-           WIRE_GOAWAY_SESSION_LIMIT_MESSAGE, WIRE_GOAWAY_SESSION_LIMIT_CLOSE);
+           plain ? WIRE_GOAWAY_SESSION_LIMIT_MESSAGE : text.text, WIRE_GOAWAY_SESSION_LIMIT_CLOSE);
     return true;
 }
 
@@ -71,11 +80,6 @@ static void add_resumed_bind(void *ctx, const struct relay_binding_info *info) {
         .mode = info->mode,
         .container_port = info->port,
     };
-}
-
-/* Rule EXT-1: what the driver has named, and the version that it speaks has. */
-static unsigned named(const struct kit_sock *sock, const struct wire_hello *h) {
-    return wire_caps_of(sock->version, h->capabilities, h->n_capabilities);
 }
 
 static void fill_answer(struct kit_session *s, struct kit_sock *sock, const struct wire_hello *h, struct answer *a) {
@@ -144,7 +148,7 @@ void hello_received(struct kit_sock *sock, const struct wire_hello *h) {
     if (refused(sock, h))
         return;
     struct kit_session *s = h->has_resume ? session_find(k, h->resume.session_id) : NULL;
-    if (over_cap(sock, s))
+    if (over_cap(sock, h, s))
         return;
     bool resumed = s != NULL;
     if (!s)

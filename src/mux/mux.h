@@ -223,6 +223,8 @@ bool mux_session_congested(struct mux_session *s);
 bool mux_session_agreed(const struct mux_session *s, unsigned capability);
 /* Three quarters of its streams or of the bytes that are held for it are taken, or openers wait. */
 bool mux_session_short(const struct mux_session *s);
+/* max_streams when all of them are taken, else 0. */
+uint32_t mux_session_full(const struct mux_session *s);
 /* False: the peer is a published driver, which cannot take a body with this method (rule HTTP-15). */
 bool mux_session_takes_body(const struct mux_session *s, struct ht_slice method);
 

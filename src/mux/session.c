@@ -301,6 +301,10 @@ bool mux_session_short(const struct mux_session *s) {
            s->recv.held >= s->recv.buffer - s->recv.buffer / 4;
 }
 
+uint32_t mux_session_full(const struct mux_session *s) {
+    return s->n_all >= s->cfg.max_streams ? s->cfg.max_streams : 0;
+}
+
 bool mux_session_congested(struct mux_session *s) {
     const struct mux_link *l = session_next_link(s);
     bool yes = l && ht_buf_size(&l->queue) >= MUX_CONGESTED;

@@ -1,7 +1,10 @@
+#include "base/log.h"
 #include "base/mem.h"
 #include "base/text.h"
+#include "log_gen.h"
 #include "relay/visitor.h"
 
+#include <stdio.h>
 #include <time.h>
 
 #define RANDOM_PORT_TRIES 64
@@ -129,6 +132,29 @@ struct mux_session *relay_binding_mux(const struct relay_binding *b) {
 
 bool relay_permit(struct relay_table *t) {
     return io_fds_take(t->cfg.fds) || (io_linger_shed(t->cfg.loop, t->cfg.fds) && io_fds_take(t->cfg.fds));
+}
+
+const char *relay_no_permit_text(const struct relay_table *t, char out[RELAY_FULL_TEXT]) {
+    snprintf(out, RELAY_FULL_TEXT,
+             "no file descriptors left: visitors and listeners have all %u (--max-fds, ulimit -n)", t->cfg.fds->total);
+    return out;
+}
+
+const char *relay_no_stream_text(const struct relay_binding *b, char out[RELAY_FULL_TEXT]) {
+    uint32_t all = b->owner->mux ? mux_session_full(b->owner->mux) : 0;
+    if (all)
+        snprintf(out, RELAY_FULL_TEXT, "the session has the %u streams it may have (--max-streams-per-session)", all);
+    else
+        snprintf(out, RELAY_FULL_TEXT, "the driver's connection is too slow for more requests");
+    return out;
+}
+
+void relay_turned_away(const struct relay_binding *b, const struct io_addr *peer, const char *why) {
+    char text[IO_ADDR_TEXT], full[RELAY_FULL_TEXT];
+    ht_log_stranger(HT_LOG_INFO, "visitor",
+                    HT_LOG_FIELDS(log_session(b->owner->id), log_port(b->port), log_peer(io_addr_text(peer, text)),
+                                  log_reason(why ? why : relay_no_permit_text(b->t, full))),
+                    "a visitor was turned away");
 }
 
 bool relay_is_short(const struct relay_binding *b) {
@@ -268,8 +294,10 @@ static int bind_new(struct request *r, struct relay_bound *out) {
     struct relay_table *t = r->t;
     if (r->o->n_bindings >= t->cfg.max_bindings)
         return REFUSE(r, BIND_CAP_EXCEEDED, HT_ELIMIT, kept_cap_text, t->cfg.max_bindings);
-    if (!relay_permit(t))
-        return REFUSE(r, INTERNAL, HT_EFDS, "no file descriptors left");
+    if (!relay_permit(t)) {
+        char text[RELAY_FULL_TEXT];
+        return REFUSE(r, INTERNAL, HT_EFDS, "%s", relay_no_permit_text(t, text));
+    }
     struct relay_binding *b = ht_calloc(1, sizeof *b);
     int rc = b ? open_listener(r) : REFUSE(r, INTERNAL, HT_ENOMEM, "out of memory");
     if (rc) {

@@ -93,6 +93,12 @@ int relay_public_url(const char *pattern, uint16_t port, char *out, size_t cap) 
 struct mux_session *relay_binding_mux(const struct relay_binding *b);
 /* Takes a descriptor permit; one that only lingers gives way. */
 bool relay_permit(struct relay_table *t) HT_MUST_USE;
+/* Which bound is reached, its number, and the option that moves it, for the operator. Both return out. */
+#define RELAY_FULL_TEXT 128
+const char *relay_no_permit_text(const struct relay_table *t, char out[RELAY_FULL_TEXT]);
+const char *relay_no_stream_text(const struct relay_binding *b, char out[RELAY_FULL_TEXT]);
+/* A line for a visitor who was turned away before it could say anything. NULL: for want of a permit. */
+void relay_turned_away(const struct relay_binding *b, const struct io_addr *peer, const char *why);
 /* Nearly nothing is left of what all visitors of the binding share: descriptors, or streams or memory of its session.
  */
 bool relay_is_short(const struct relay_binding *b);

@@ -185,9 +185,11 @@ static int put_answer(struct ht_buf *b, const struct visitor_answer *a, const st
 
 void visitor_answer_log(const struct relay_binding *b, const char *peer, uint32_t stream,
                         const struct visitor_answer *a) {
+    char text[RELAY_FULL_TEXT];
     ht_log_stranger(a->status >= 500 ? HT_LOG_INFO : HT_LOG_DEBUG, "visitor",
                     HT_LOG_FIELDS(log_session(b->owner->id), log_port(b->port), log_peer(peer), log_stream(stream),
-                                  log_status(a->status), log_reason(a->body)),
+                                  log_status(a->status),
+                                  log_reason(a == &answer_stream_cap ? relay_no_stream_text(b, text) : a->body)),
                     "the kit answered itself");
 }
 

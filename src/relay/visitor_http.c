@@ -462,7 +462,9 @@ static void timer_fired(struct io_timer *timer) {
 /* ---- coming in ---- */
 
 /* Hardening case 22: without a permit a visitor still learns why, as long as they are not too many. */
-static void refuse(struct relay_table *t, int fd) {
+static void refuse(const struct relay_binding *b, int fd, const struct io_addr *peer) {
+    struct relay_table *t = b->t;
+    relay_turned_away(b, peer, NULL);
     if (io_fds_available(&t->refused) == 0) {
         close(fd);
         return;
@@ -479,7 +481,7 @@ static void accepted(void *ctx, int fd, const struct io_addr *peer) {
     struct relay_binding *b = ctx;
     struct relay_table *t = b->t;
     if (!relay_permit(t)) {
-        refuse(t, fd);
+        refuse(b, fd, peer);
         return;
     }
     struct visitor_http *v = ht_pool_get(&t->http_visitors);

@@ -34,9 +34,10 @@ static const struct mux_stream_ops no_ops = {.writable = NULL};
 
 /* Rules TCP-3, PARK-2: the connection is closed, nothing sent. */
 static void turn_away(struct visitor_tcp *v, int why) {
+    char text[RELAY_FULL_TEXT];
     ht_log_stranger(HT_LOG_INFO, "visitor",
                     HT_LOG_FIELDS(log_session(v->b->owner->id), log_port(v->b->port), log_peer(v->peer),
-                                  log_reason(why == HT_ELIMIT ? "max streams exceeded" : ht_err_text(why))),
+                                  log_reason(why == HT_ELIMIT ? relay_no_stream_text(v->b, text) : ht_err_text(why))),
                     "a connection was refused");
     io_conn_close(&v->conn);
     tcp_free(v);
@@ -80,7 +81,9 @@ static const struct relay_waiter_ops waiter_ops = {.turn = turn_has_come, .left 
 static void accepted(void *ctx, int fd, const struct io_addr *peer) {
     struct relay_binding *b = ctx;
     struct relay_table *t = b->t;
-    if (!relay_binding_mux(b) || !relay_permit(t)) {
+    bool parked = !relay_binding_mux(b);
+    if (parked || !relay_permit(t)) {
+        relay_turned_away(b, peer, parked ? "the driver is away" : NULL);
         close(fd); /* rules TCP-3, PARK-2 */
         return;
     }

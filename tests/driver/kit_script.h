@@ -57,6 +57,7 @@ struct world {
     struct wire_bind binds[KIT_BINDS]; /* without texts */
     char bind_label[64], bind_host[64];
     unsigned n_binds, n_unbinds;
+    unsigned max_bindings; /* of HELLO_OK; 0: it says nothing */
     uint32_t last_unbind;
     unsigned ws_closed;
     uint16_t close_code;
@@ -153,6 +154,8 @@ static inline void kit_hello(void *ctx, const struct wire_hello *hello) {
                                .resumed = w.resumes && hello->has_resume,
                                .resumed_binds = w.resumed_binds,
                                .n_resumed_binds = w.resumes && hello->has_resume ? w.n_resumed_binds : 0,
+                               .has_max_bindings = w.max_bindings > 0,
+                               .max_bindings = w.max_bindings,
                                .has_server = true,
                                .server = ht_slice_str("scripted/1")};
     struct mux_config cfg = {.role = WIRE_ROLE_KIT,

@@ -405,6 +405,38 @@ static void a_refusal_that_ends_it(void) {
     expect_end(HT_TUNNEL_EBIND, "127.0.0.1:3000: RESERVED_PORT: not that one");
 }
 
+static void more_bindings_than_the_kit_gives(void) {
+    for (int strict = 0; strict < 2; strict++)
+        for (unsigned max = 1; max < 4; max++) {
+            struct ht_tunnel_options o = {.size = sizeof o, .strict_bindings = strict};
+            world_start();
+            o.url = w.url;
+            w.max_bindings = max;
+            CU_ASSERT_EQUAL_FATAL(driver_create_on(w.loop, &w.t, &o, &calls, NULL), HT_TUNNEL_OK);
+            for (int i = 0; i < 3; i++)
+                bind_one(HT_EXPOSE_HTTP, "3000", 0);
+            bind_one(HT_EXPOSE_HTTP, "3000", 0);
+            CU_ASSERT_EQUAL(ht_tunnel_unbind(w.t, 4), HT_TUNNEL_OK); /* this one is not asked for */
+            CU_ASSERT_EQUAL(ht_tunnel_connect(w.t), HT_TUNNEL_OK);
+            if (strict && max < 3) {
+                char number[32];
+                snprintf(number, sizeof number, "gives a session %u ", max);
+                UNTIL(w.ended);
+                UNTIL(w.ws_closed);
+                CU_ASSERT_EQUAL(w.close_code, 1005);
+                CU_ASSERT_EQUAL(w.n_binds, 0);
+                CU_ASSERT_EQUAL(w.failed, 0);
+                CU_ASSERT_EQUAL(w.retries, 0);
+                CU_ASSERT_PTR_NOT_NULL(strstr(w.end_text, "3 ports are asked for"));
+                CU_ASSERT_PTR_NOT_NULL(strstr(w.end_text, number));
+                expect_end(HT_TUNNEL_EBIND, "--max-bindings-per-session");
+            } else {
+                UNTIL(w.bound == 3); /* the kit's own answer is what counts */
+                world_stop();
+            }
+        }
+}
+
 static void close_on_failure(void *user, const struct ht_bind_failure *f) {
     on_bind_failed(user, f);
     ht_tunnel_close(w.t);
@@ -836,6 +868,7 @@ static const struct tap_test tests[] = {
     {"a pulled port has no public URL", a_pulled_port_has_no_public_url},
     {"a refused binding", a_refused_binding},
     {"a refusal that ends it", a_refusal_that_ends_it},
+    {"more bindings than the kit gives", more_bindings_than_the_kit_gives},
     {"a callback may close the tunnel", a_callback_may_close_the_tunnel},
     {"a binding is given back", a_binding_is_given_back},
     {"a binding is given back before it stands", a_binding_is_given_back_before_it_stands},

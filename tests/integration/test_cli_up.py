@@ -164,6 +164,22 @@ def _():
     assert seen == set(declared), set(declared) - seen
 
 
+@case("more entries than the kit gives a session are one error, before a port changes hands")
+def _():
+    entries = [free_port() for _ in range(15)]
+    with Folder() as folder, Tunnel() as t:
+        holder = t.expose(f"{entries[0]}=9")
+        path = write(folder.join("a.yaml"), "expose:\n" + "".join(f"  - {{port: {p}, target: 9, takeover: true}}\n" for p in entries))
+        for more in ([], ["--json"]):
+            status, out, err = command("up", "-f", path, "--url", t.kit.url, *more)
+            assert status == 5, (status, err)
+            assert err.count("\n") == 1 and "15 ports" in err and " 8 " in err and "--max-bindings-per-session" in err, err
+            assert "bound" not in out, out
+        assert holder.process.poll() is None and t.kit.metric("hoody_tunnel_takeovers_total") == 0
+        assert t.kit.get("/tunnels")["totalBindings"] == 1
+        assert t.kit.get("/tunnels")["orphanedSessions"] == 0
+
+
 @case("headers of the arguments and of the file reach the edge; the process list does not show what they say")
 def _():
     seen = []

@@ -70,6 +70,8 @@ def _():
             crowd.join()
             print(f"# {probes} probes beside {crowd.count} refused visitors, of whom {crowd.answered} read their 503")
             assert crowd.answered > 0
+            t.kit.wait_line(fr"visitor: a visitor was turned away session=S-\S+ port={port} peer=127\.0\.0\.1:\d+ "
+                            r'reason="no file descriptors left: .* all \d+ \(--max-fds, ulimit -n\)"')
         eventually(lambda: t.kit.metric(PERMITS) > LIMIT / 4, "the permits come back")
         assert status(port) == 200
 
