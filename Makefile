@@ -50,7 +50,7 @@ PROTO := spec/protocol.yaml spec/protocol.schema.json gen/protocol.py
 $(eval $(call gen_rule,wire_gen.h,$(PROTO) gen/templates/wire_gen.h.j2))
 $(eval $(call gen_rule,wire_gen.c,$(PROTO) gen/templates/wire_gen.c.j2))
 $(eval $(call gen_rule,vectors.json,$(PROTO) gen/vectors.py))
-$(eval $(call gen_rule,hoody_wire.py,$(PROTO) gen/pycodec.py gen/templates/hoody_wire.py.j2))
+$(eval $(call gen_rule,hoody_wire.py,$(PROTO) gen/pycodec.py gen/hoody_wire.py))
 $(eval $(call gen_rule,protocol.md,$(PROTO) gen/reference.py gen/templates/protocol.md.j2))
 # Options, metrics and the admin API take numbers and lists from the protocol's spec.
 GEN_REF := spec/protocol.yaml gen/protocolref.py gen/ctext.py

@@ -1,9 +1,14 @@
-"""spec/protocol.yaml -> hoody_wire.py: the codec as tables and one interpreter, for tests and the conformance suite."""
+"""spec/protocol.yaml -> hoody_wire.py: the codec as tables and one interpreter, for tests and the conformance suite.
 
+The interpreter is gen/hoody_wire.py as it stands, with the tables in the place that it marks.
+"""
+
+import os
 import pprint
+import re
 
 from gen import protocol
-from gen.render import banner, render as render_template
+from gen.render import banner
 
 
 def field_row(f):
@@ -67,5 +72,10 @@ def render(name, spec_dir):
         "FRAMES": {f.number: frame_row(f) for f in p.frames},
         "RULES": {i: r["doc"] for i, r in p.rules.items()},
     }
-    shown = {key: pprint.pformat(value, width=112, sort_dicts=False) for key, value in tables.items()}
-    return render_template(name + ".j2", p=p, banner=banner("protocol.yaml"), tables=shown)
+    text = [f"{key} = {pprint.pformat(value, width=112, sort_dicts=False)}\n" for key, value in tables.items()]
+    text.append("".join(f"{f.name} = 0x{f.number:02X}\n" for f in p.frames))
+    with open(os.path.join(os.path.dirname(__file__), name), encoding="utf-8") as f:
+        runtime = f.read()
+    made, places = re.subn(r"# ---- tables.*?# ---- end of tables ----\n", lambda _: "\n".join(text), runtime, flags=re.S)
+    assert places == 1, f"gen/{name} marks no place for the tables"
+    return f"# {banner('protocol.yaml')}\n{made}"

@@ -393,7 +393,7 @@ def _():
     ours = set(OUTPUTS)
     for changed, want in (
             ("gen/templates/wire_gen.c.j2", {"wire_gen.c"}), ("gen/templates/wire_gen.h.j2", {"wire_gen.h"}),
-            ("gen/templates/hoody_wire.py.j2", {"hoody_wire.py"}), ("gen/templates/protocol.md.j2", {"protocol.md"}),
+            ("gen/hoody_wire.py", {"hoody_wire.py"}), ("gen/templates/protocol.md.j2", {"protocol.md"}),
             ("gen/vectors.py", {"vectors.json"}), ("gen/pycodec.py", {"hoody_wire.py"}),
             ("gen/reference.py", {"protocol.md"}), ("spec/protocol.schema.json", ours), ("gen/protocol.py", ours)):
         have = rebuilt(changed)

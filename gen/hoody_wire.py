@@ -1,7 +1,5 @@
 """The wire protocol in Python, standard library only.
 
-{{ banner }}
-
     frame = encode("BIND", 0, {"clientBindRef": 1, "kind": "http", "mode": "expose", "containerPort": 3000})
     asm = Assembler("kit", "open")
     for type_, stream_id, payload in asm.message(frame):
@@ -14,14 +12,11 @@ bytes. Everything takes a version number too; without one it is the newest. Meth
 
 import re
 import struct
-{% for name, text in tables.items() %}
 
-{{ name }} = {{ text }}
-{% endfor %}
-
-{% for f in p.frames %}
-{{ f.name }} = 0x{{ "%02X" | format(f.number) }}
-{% endfor %}
+# ---- tables: the generator writes them from spec/protocol.yaml between these two lines ----
+CODES, ENUMS, FRAMES, LIMITS, LIMIT_CHANGES, RECORDS = {}, {}, {}, {}, {}, {}
+TYPE_RANGES, VERSIONS = [], {"": 0}
+# ---- end of tables ----
 
 NUMBERS = {row["name"]: number for number, row in FRAMES.items()}
 CODE_NAMES = {number: name for name, number in CODES.items()}
