@@ -382,7 +382,9 @@ static void answer_late(struct visitor_http *v) {
 /*
  * Has it closed its side, or closed altogether? TCP says the same of both, until something is sent: that is answered
  * with RST by somebody who is not there any more. Nothing of ours is sent: clients take an interim head that they did
- * not ask for, a 102, for the answer. What TCP asks by itself has to do, and in the end the response timeout.
+ * not ask for, a 102, for the answer. What TCP asks by itself has to do, and in the end the response timeout. Asking
+ * more often would not help: a Linux that has closed acknowledges such questions for 60 s (its tcp_fin_timeout), like
+ * one that still reads.
  */
 static void look_at_half_closed(struct visitor_http *v, uint64_t now) {
     const struct relay_kit_config *cfg = &v->b->t->cfg;
