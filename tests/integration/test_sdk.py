@@ -193,6 +193,29 @@ def _():
         clean(k, sdk.port, pull.port)
 
 
+@case("a GET with a body costs no other visitor of the SDK an answer, and UTF-8 in heads stays what it is")
+def _():
+    name = 'attachment; filename="\u00fcbersicht-\u20ac.txt"'.encode()
+    heard = []
+
+    def answer(head, _body):
+        heard.append(head)
+        return b"HTTP/1.1 200 OK\r\nContent-Disposition: " + name + b"\r\nContent-Length: 2\r\n\r\nok"
+
+    with kit() as k, http_service(answer) as service:
+        sdk = Sdk("expose", k.url, service)
+        sdk.bound()
+        curl = ["curl", "-sS", "-i", "--noproxy", "*", f"http://127.0.0.1:{sdk.port}/", "-H", "X-Name: \u00fc"]
+        for _ in range(3):
+            refused = subprocess.run([*curl, "-X", "GET", "-d", "abc"], stdout=subprocess.PIPE, timeout=60, check=True).stdout
+            assert refused.startswith(b"HTTP/1.1 413 "), refused
+            answered = subprocess.run(curl, stdout=subprocess.PIPE, timeout=60, check=True).stdout
+            assert answered.startswith(b"HTTP/1.1 200 ") and name in answered and answered.endswith(b"\r\n\r\nok"), answered
+        assert len(heard) == 3 and all("x-name: \u00fc".encode() in h.encode("latin-1") for h in heard), heard
+        assert sdk.end() == 0, sdk.text()
+        clean(k, sdk.port)
+
+
 @case("the SDK closes cleanly, and ends when an admin kills its session")
 def _():
     with kit() as k, http_service(hello) as service:
