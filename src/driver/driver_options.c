@@ -15,10 +15,10 @@ _Static_assert(HT_MAX_CONNECTIONS == WIRE_LIMIT_MAX_CONNECTIONS, "the public hea
 
 /* The request's own (RFC 6455 4.1), and what would change its framing or its connection (RFC 9110 7.6.1). */
 static bool handshake_owns(struct ht_slice name) {
-    static const char *const owned[] = {
-        "host",       "connection",       "upgrade", "content-length", "te", "transfer-encoding",
-        "keep-alive", "proxy-connection", "trailer", "expect"};
+    static const char *const owned[] = {"host", "content-length", "expect"};
     static const struct ht_slice websocket = {"sec-websocket-", 14};
+    if (http_hop_of(name) != HTTP_HOP_NONE)
+        return true;
     for (size_t i = 0; i < HT_ARRAY_LEN(owned); i++)
         if (ht_slice_case_eq(name, ht_slice_str(owned[i])))
             return true;

@@ -180,52 +180,58 @@ static bool upgrade(struct http_head *h, struct ht_slice value) {
 static void set_hop(struct http_head *h, uint32_t i) { h->hop[i / 64] |= UINT64_C(1) << (i % 64); }
 
 /* Length and first letter single out the few names that matter; one comparison then decides. */
-bool http_take_field(struct http_head *h, const char *buf) {
-    uint32_t i = h->n_fields - 1;
-    const struct http_field *f = &h->fields[i];
-    const char *name = buf + f->name.off;
-    struct ht_slice value = http_text(buf, f->value);
-    char first = (char)(name[0] | 0x20);
-#define IS(literal) (first == (literal)[0] && http_lower_eq(name, literal, sizeof(literal) - 1))
-    switch (f->name.len) {
+#define IS(literal) ((name.p[0] | 0x20) == (literal)[0] && http_lower_eq(name.p, literal, sizeof(literal) - 1))
+
+enum http_hop http_hop_of(struct ht_slice name) {
+    switch (name.n) {
     case 2:
-        if (IS("te"))
-            set_hop(h, i);
-        return true;
-    case 4:
-        return IS("host") ? host(h, f, value) : true;
-    case 6:
-        return IS("expect") ? expect(h, value) : true;
+        return IS("te") ? HTTP_HOP_TE : HTTP_HOP_NONE;
     case 7:
-        if (IS("trailer"))
-            set_hop(h, i);
-        if (!IS("upgrade"))
-            return true;
-        set_hop(h, i);
-        return upgrade(h, value);
+        return IS("upgrade") ? HTTP_HOP_UPGRADE : IS("trailer") ? HTTP_HOP_TRAILER : HTTP_HOP_NONE;
     case 10:
-        if (IS("keep-alive"))
-            set_hop(h, i);
-        if (!IS("connection"))
-            return true;
-        set_hop(h, i);
-        return connection(h, value);
-    case 14:
-        return IS("content-length") ? content_length(h, value) : true;
+        return IS("connection") ? HTTP_HOP_CONNECTION : IS("keep-alive") ? HTTP_HOP_KEEP_ALIVE : HTTP_HOP_NONE;
     case 16:
-        if (IS("proxy-connection"))
-            set_hop(h, i);
-        return true;
+        return IS("proxy-connection") ? HTTP_HOP_PROXY_CONNECTION : HTTP_HOP_NONE;
     case 17:
-        if (!IS("transfer-encoding"))
-            return true;
-        set_hop(h, i);
+        return IS("transfer-encoding") ? HTTP_HOP_TRANSFER_ENCODING : HTTP_HOP_NONE;
+    default:
+        return HTTP_HOP_NONE;
+    }
+}
+
+static bool take_hop_field(struct http_head *h, uint32_t i, enum http_hop hop, struct ht_slice value) {
+    set_hop(h, i);
+    switch (hop) {
+    case HTTP_HOP_CONNECTION:
+        return connection(h, value);
+    case HTTP_HOP_UPGRADE:
+        return upgrade(h, value);
+    case HTTP_HOP_TRANSFER_ENCODING:
         return transfer_encoding(h, value);
     default:
         return true;
     }
-#undef IS
 }
+
+bool http_take_field(struct http_head *h, const char *buf) {
+    uint32_t i = h->n_fields - 1;
+    const struct http_field *f = &h->fields[i];
+    struct ht_slice name = http_text(buf, f->name), value = http_text(buf, f->value);
+    enum http_hop hop = http_hop_of(name);
+    if (hop != HTTP_HOP_NONE)
+        return take_hop_field(h, i, hop, value);
+    switch (name.n) {
+    case 4:
+        return IS("host") ? host(h, f, value) : true;
+    case 6:
+        return IS("expect") ? expect(h, value) : true;
+    case 14:
+        return IS("content-length") ? content_length(h, value) : true;
+    default:
+        return true;
+    }
+}
+#undef IS
 
 bool http_take_dirt(struct http_head *h, const char *buf, uint32_t odd) {
     static const char *const strict[] = {"content-length", "transfer-encoding", "connection", "upgrade"};
@@ -335,10 +341,20 @@ static bool is_like(struct ht_slice name, const char *lower) {
     return true;
 }
 
+/* As a service may take it that reads names from its environment: CONTENT_LENGTH there, Transfer_Encoding here. */
+static bool is_like_hop(struct ht_slice name) {
+    char plain[sizeof "transfer-encoding"];
+    if (name.n >= sizeof plain)
+        return false;
+    for (size_t i = 0; i < name.n; i++)
+        plain[i] = name.p[i] == '_' ? '-' : name.p[i];
+    return http_hop_of(ht_slice_of(plain, name.n)) != HTTP_HOP_NONE;
+}
+
 bool http_may_be_trailer(struct ht_slice name) {
     static const char *const never[] = {
-        /* framing and the connection */
-        "transfer-encoding", "connection", "keep-alive", "proxy-", "te", "trailer", "upgrade", "http2-settings",
+        /* the connection, beside enum http_hop */
+        "proxy-", "http2-settings",
         /* routing */
         "host", "forwarded", "x-forwarded-", "x-real-ip", "via", "origin", "x-original-", "x-rewrite-",
         /* how the request is to be handled */
@@ -353,6 +369,8 @@ bool http_may_be_trailer(struct ht_slice name) {
         "content-"};
     if (is_like(name, "content-digest")) /* RFC 9530 2 has it there */
         return true;
+    if (is_like_hop(name))
+        return false;
     for (size_t i = 0; i < HT_ARRAY_LEN(never); i++)
         if (is_like(name, never[i]))
             return false;

@@ -131,12 +131,27 @@ static inline struct ht_slice http_text(const char *buf, struct http_span s) { r
 /* The first field of that name (lower or any case), or NULL. */
 const struct http_field *http_field_find(const struct http_head *h, const char *buf, const char *name);
 
+/* The fields that speak of one connection and go no further (RFC 9110 7.6.1): the only list of them. */
+enum http_hop {
+    HTTP_HOP_NONE,
+    HTTP_HOP_CONNECTION,
+    HTTP_HOP_KEEP_ALIVE,
+    HTTP_HOP_PROXY_CONNECTION,
+    HTTP_HOP_TE,
+    HTTP_HOP_TRAILER,
+    HTTP_HOP_TRANSFER_ENCODING,
+    HTTP_HOP_UPGRADE,
+};
+
+/* Which of them this is, in any case. */
+enum http_hop http_hop_of(struct ht_slice name);
+
 /*
- * True when field `i` of a complete head is hop-by-hop: connection, keep-alive, proxy-connection, te, trailer,
- * transfer-encoding, upgrade (RFC 9110 7.6.1), or named by Connection (case-insensitive). Naming a field in Connection
- * does not make it hop-by-hop when it is meant for the recipient of the content: content-*, host, authorization,
- * cookie, forwarded, x-forwarded-*, sec-*, if-* and so on; the list is in head_fields.c (hardening case 8). A caller
- * that frames the message itself, or passes an upgrade on, looks at those fields first. Costs one bit test.
+ * True when field `i` of a complete head is hop-by-hop: one of enum http_hop, or named by Connection
+ * (case-insensitive). Naming a field in Connection does not make it hop-by-hop when it is meant for the recipient of
+ * the content: content-*, host, authorization, cookie, forwarded, x-forwarded-*, sec-*, if-* and so on; the list is in
+ * head_fields.c (hardening case 8). A caller that frames the message itself, or passes an upgrade on, looks at those
+ * fields first. Costs one bit test.
  */
 static inline bool http_field_is_hop_by_hop(const struct http_head *h, const char *buf, uint32_t i) {
     (void)buf;

@@ -3,14 +3,18 @@
 
 /* ---- head ---- */
 
-/* RFC 9110 7.6.1. An upgrade keeps the two that make it one. */
+/* RFC 9110 7.6.1. An upgrade keeps the two that make it one, and what Trailer announces comes. */
 static bool is_dropped(struct ht_slice name, bool upgrade) {
-    static const char *const hop[] = {"connection", "upgrade",           "keep-alive",        "proxy-connection",
-                                      "te",         "transfer-encoding", "proxy-authenticate"};
-    for (size_t i = upgrade ? 2 : 0; i < HT_ARRAY_LEN(hop); i++)
-        if (ht_slice_case_eq(name, ht_slice_str(hop[i])))
-            return true;
-    return false;
+    switch (http_hop_of(name)) {
+    case HTTP_HOP_NONE:
+    case HTTP_HOP_TRAILER:
+        return false;
+    case HTTP_HOP_CONNECTION:
+    case HTTP_HOP_UPGRADE:
+        return !upgrade;
+    default:
+        return true;
+    }
 }
 
 /* Finds out how the body is framed; the visitor's framing decides, checked again because two readings are an attack. */

@@ -46,12 +46,11 @@ static void no_http(struct origin_exchange *x, const char *p, size_t n, const ch
 /* Connection and Upgrade are what a 101 is about; everything else that is hop-by-hop ends here (RFC 9110 7.6.1). */
 static bool is_passed_on(const struct origin_exchange *x, const struct http_head *h, const char *buf, uint32_t i) {
     if (!http_field_is_hop_by_hop(h, buf, i))
-        return !ht_slice_case_eq(http_text(buf, h->fields[i].name), ht_slice_str("transfer-encoding"));
-    struct ht_slice name = http_text(buf, h->fields[i].name);
+        return true;
+    enum http_hop hop = http_hop_of(http_text(buf, h->fields[i].name));
     if (h->status != 101) /* what it announces comes, too */
-        return x->chunked.trailers && x->resp_body == HTTP_BODY_CHUNKED &&
-               ht_slice_case_eq(name, ht_slice_str("trailer"));
-    return ht_slice_case_eq(name, ht_slice_str("connection")) || ht_slice_case_eq(name, ht_slice_str("upgrade"));
+        return x->chunked.trailers && x->resp_body == HTTP_BODY_CHUNKED && hop == HTTP_HOP_TRAILER;
+    return hop == HTTP_HOP_CONNECTION || hop == HTTP_HOP_UPGRADE;
 }
 
 /* The service's owner may like to know, once, what other proxies and browsers will have to put right as well. */

@@ -27,14 +27,15 @@ static void out_of_memory(struct visitor_http *v) { visitor_lost(v, true, ht_err
 
 /* Hop-by-hop, and ours to decide: the visitor's connection is none of the driver's business. */
 static bool is_dropped(const struct visitor_http *v, struct ht_slice name) {
-    if (name.n == 7 && ht_slice_case_eq(name, ht_slice_str("trailer")))
+    switch (http_hop_of(name)) {
+    case HTTP_HOP_NONE:
+    case HTTP_HOP_UPGRADE: /* of a 101; the caller looks at it */
+        return false;
+    case HTTP_HOP_TRAILER:
         return v->http10 || !relay_has_trailers(v->st);
-    static const struct ht_slice hop[] = {
-        {"te", 2}, {"connection", 10}, {"keep-alive", 10}, {"proxy-connection", 16}, {"transfer-encoding", 17}};
-    for (size_t i = 0; i < HT_ARRAY_LEN(hop); i++)
-        if (name.n == hop[i].n && ht_slice_case_eq(name, hop[i]))
-            return true;
-    return false;
+    default:
+        return true;
+    }
 }
 
 static bool is_connection(struct ht_slice name) {
