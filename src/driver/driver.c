@@ -96,6 +96,7 @@ static void end_task(struct io_task *task) {
     }
     io_wake_stop(&t->sleep);
     driver_link_destroy(t);
+    driver_handover_destroy(t);
     driver_bind_destroy_all(t);
     if (t->told_up && t->end_error != HT_TUNNEL_OK && t->calls.disconnected)
         t->calls.disconnected(t->user, &(struct ht_disconnected){.error = t->end_error, .text = t->end_text});
@@ -171,11 +172,12 @@ int driver_create_on(struct io_loop *loop, struct ht_tunnel **out, const struct 
     t->loop = loop;
     t->wake_fd = -1;
     t->user = user;
-    t->deadline = UINT64_MAX;
     ht_list_init(&t->bindings);
-    int rc = HT_TUNNEL_OK;
-    if (!options || !copy_sized(&o, sizeof o, options, options->size) ||
-        (calls && !copy_sized(&t->calls, sizeof t->calls, calls, calls->size)))
+    ht_list_init(&t->past);
+    t->now = driver_session_new(t);
+    int rc = t->now ? HT_TUNNEL_OK : ht_fail(&last_error, HT_TUNNEL_ENOMEM, "out of memory");
+    if (rc == HT_TUNNEL_OK && (!options || !copy_sized(&o, sizeof o, options, options->size) ||
+                               (calls && !copy_sized(&t->calls, sizeof t->calls, calls, calls->size))))
         rc = ht_fail(&last_error, HT_TUNNEL_EINVAL, "a structure's size is not set");
     if (rc == HT_TUNNEL_OK)
         rc = driver_options_set(t, &o, &last_error);
@@ -203,6 +205,7 @@ void ht_tunnel_destroy(struct ht_tunnel **tunnel) {
     if (t->loop) {
         io_wake_stop(&t->sleep);
         driver_link_destroy(t);
+        driver_handover_destroy(t);
         driver_bind_destroy_all(t);
         if (t->end.run)
             io_task_cancel(&t->end);
@@ -213,6 +216,7 @@ void ht_tunnel_destroy(struct ht_tunnel **tunnel) {
     if (t->own_loop)
         io_loop_destroy(&t->loop);
     driver_options_free(t);
+    ht_free(t->now);
     ht_free(t);
 }
 
@@ -249,7 +253,7 @@ static int do_close(struct ht_tunnel *t, void *arg, struct ht_errmsg *err) {
         break;
     case DRIVER_HELLO: /* the kit may have made a session of it, which a dropped socket would park */
         t->state = DRIVER_CLOSING;
-        driver_sock_close(&t->socks[0], 0, "");
+        driver_sock_close(&t->now->socks[0], 0, "");
         break;
     case DRIVER_CLOSING:
         driver_link_hurry(t);
@@ -335,6 +339,7 @@ void driver_abandon(struct ht_tunnel *t) {
     io_task_cancel(&t->end);
     io_wake_stop(&t->sleep);
     driver_link_destroy(t);
+    driver_handover_destroy(t);
     driver_bind_destroy_all(t);
     t->state = DRIVER_ENDED;
     t->end_error = HT_TUNNEL_STOPPED;
@@ -342,7 +347,7 @@ void driver_abandon(struct ht_tunnel *t) {
 
 int ht_tunnel_start(struct ht_tunnel *t) {
     last_error.text[0] = '\0';
-    if (t->socks[0].link)
+    if (t->now->socks[0].link)
         return ht_fail(&last_error, HT_TUNNEL_ESTATE, "the tunnel belongs to the thread that has run it until now");
     return driver_thread_start(t, &last_error);
 }
@@ -427,10 +432,10 @@ static int do_status(struct ht_tunnel *t, void *arg, struct ht_errmsg *err) {
         .state = state_of(t),
         .attempt = up ? 0 : t->attempts,
         .retry_in_ms = t->state == DRIVER_WAITING && due > now ? due - now : 0,
-        .version = !up                              ? 0
-                   : t->socks[0].version == WIRE_V2 ? 2
-                                                    : 1,
-        .connections = up ? mux_session_links(t->session) : 0,
+        .version = !up                                   ? 0
+                   : t->now->socks[0].version == WIRE_V2 ? 2
+                                                         : 1,
+        .connections = up ? mux_session_links(t->now->mux) : 0,
         .granted = up ? t->granted : 0,
         .bindings = driver_bind_standing(t),
         .streams = driver_bind_streams(t),

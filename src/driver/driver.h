@@ -6,6 +6,7 @@
  *   driver_link.c  the primary socket: the handshake, the session and its end
  *   driver_sock.c  one WebSocket: connect, upgrade, and the link of the multiplexer on it
  *   driver_shards.c the secondary sockets of a v2 session
+ *   driver_handover.c a session that gives way to another one while it still stands
  *   driver_retry.c what comes after a lost link: the wait, and the next attempt
  *   driver_thread.c a thread of its own, and calls from others
  *   identity.c     the id that survives the process
@@ -90,6 +91,7 @@ enum shard_state {
 
 struct driver_sock {
     struct ht_tunnel *t;
+    struct driver_session *of;
     unsigned index; /* 0: the primary */
     enum wire_version version;
     const struct driver_sock_ops *ops;
@@ -107,6 +109,17 @@ struct driver_sock {
     bool probing;       /* ... because the machine was asleep */
     bool seen_up;       /* a map of the kit's has said so */
     char nonce[129];    /* of the ticket */
+};
+
+/* A session with its sockets, from the first attempt to connect on. */
+struct driver_session {
+    struct ht_list node; /* of those that were replaced */
+    struct ht_tunnel *t;
+    struct mux_session *mux;                      /* NULL: not yet */
+    struct driver_sock socks[HT_MAX_CONNECTIONS]; /* 0: the primary */
+    struct io_timer timer;
+    struct io_task clock, end;
+    uint64_t deadline; /* what timer is set to; UINT64_MAX: not set */
 };
 
 struct ht_tunnel {
@@ -141,8 +154,13 @@ struct ht_tunnel {
         int rc;
     } thread;
 
-    struct driver_sock socks[HT_MAX_CONNECTIONS]; /* 0: the primary */
-    struct mux_session *session;
+    struct driver_session *now;  /* what `state` and most of the rest are about; never NULL */
+    struct driver_session *next; /* takes its place when its HELLO is answered; NULL: there is none */
+    struct ht_list past;         /* of those that were replaced and finish their streams, oldest first */
+    unsigned n_past;
+    bool restarting; /* the kit wants us to come back for the next session */
+    unsigned handover_attempts;
+    struct io_timer handover_timer;
     bool only_v1;      /* the kit refused an upgrade that offered more */
     bool reissues;     /* both named `reissue-tickets` */
     unsigned caps;     /* all that both named, of the present session */
@@ -155,9 +173,8 @@ struct ht_tunnel {
     uint64_t rtt_us;   /* 0: not measured */
     uint64_t sessions;
     struct ht_metrics metrics; /* of all sessions */
-    struct io_timer session_timer, close_timer;
-    struct io_task clock, end;
-    uint64_t deadline;    /* what session_timer is set to; UINT64_MAX: not set */
+    struct io_timer close_timer;
+    struct io_task end;
     char session_id[160]; /* to be resumed; "": none */
     struct io_timer retry_timer;
     struct io_wake sleep;
@@ -223,8 +240,8 @@ void driver_thread_calls(struct ht_tunnel *t);
 
 /* ---- driver_sock.c ---- */
 
-void driver_sock_init(struct driver_sock *s, struct ht_tunnel *t, unsigned index, const struct driver_sock_ops *ops,
-                      void (*timer)(struct io_timer *));
+void driver_sock_init(struct driver_sock *s, struct driver_session *of, unsigned index,
+                      const struct driver_sock_ops *ops, void (*timer)(struct io_timer *));
 /* What comes of it is told by greet() or failed(), never from inside here. Negative with *err: not even begun. */
 int driver_sock_connect(struct driver_sock *s, const char *protocols, struct ht_errmsg *err);
 /* Starts the closing handshake, once; closed() follows. */
@@ -249,15 +266,41 @@ void driver_on_shard_map(void *ctx, const struct wire_shard_map *map);
 /* ---- driver_link.c ---- */
 
 int driver_link_start(struct ht_tunnel *t);
+/* Begins to connect the primary of `ses`. Negative with *err: not even begun. */
+int driver_link_dial(struct driver_session *ses, const char *protocols, struct ht_errmsg *err);
+/* NULL: out of memory. */
+struct driver_session *driver_session_new(struct ht_tunnel *t);
+/* Drops all of it without a word. Not from inside its own calls. */
+void driver_session_drop(struct driver_session *ses);
+/* The same, and frees it. NULL is ignored. */
+void driver_session_free(struct driver_session **ses);
+/* At the end of this turn its timer is looked at. */
+void driver_session_touch(struct driver_session *ses);
 /* UP and everything unbound, or out of time: says goodbye. */
 void driver_link_close(struct ht_tunnel *t);
 /* CLOSING: no answers are waited for any more. The second time it ends at once. */
 void driver_link_hurry(struct ht_tunnel *t);
+/* All but what is left of an earlier session. */
 void driver_link_destroy(struct ht_tunnel *t);
 /* The machine was asleep: is the kit still there? */
 void driver_link_woke(struct io_wake *w);
 /* At the end of this turn the session's timer is looked at. */
 void driver_link_touch(struct ht_tunnel *t);
+
+/* ---- driver_handover.c ---- */
+
+/* Rule HANDOVER-1: the kit is about to restart, or this session of it is. */
+void driver_handover_begin(struct ht_tunnel *t);
+/* The next session did not come about: tries again, as long as this one stands. */
+void driver_handover_failed(struct ht_tunnel *t, const char *why);
+/* HELLO of the next session was answered: it is the present one from now on. */
+void driver_handover_switch(struct ht_tunnel *t);
+/* An earlier session, or its primary, is over. */
+void driver_handover_past_over(struct driver_session *ses);
+/* The machine was asleep. */
+void driver_handover_probe(struct ht_tunnel *t);
+void driver_handover_stop(struct ht_tunnel *t);
+void driver_handover_destroy(struct ht_tunnel *t);
 
 /* ---- driver_retry.c ---- */
 

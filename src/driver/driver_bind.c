@@ -71,7 +71,7 @@ static void binding_gone(struct driver_binding *b, bool revoked, const char *rea
         t->calls.unbound(t->user, &u);
     binding_free(b);
     if (t->state == DRIVER_CLOSING) {
-        if (t->session && !t->session_over && !is_unbinding(t)) /* else the closing handshake is under way */
+        if (t->now->mux && !t->session_over && !is_unbinding(t)) /* else the closing handshake is under way */
             driver_link_close(t);
     } else if (revoked && t->state == DRIVER_UP && ht_list_empty(&t->bindings)) {
         driver_end_reason(t, HT_TUNNEL_EREVOKED, "another driver took the port over%s%s", *reason ? ": " : "", reason);
@@ -149,6 +149,10 @@ static void timeout_fired(struct io_timer *timer) {
 }
 
 static void binding_ask(struct driver_binding *b) {
+    if (b->t->restarting) { /* the next session is asked: see driver_bind_all() */
+        b->state = BINDING_WAITS;
+        return;
+    }
     struct wire_bind bind = {
         .has_client_bind_ref = true,
         .client_bind_ref = (uint64_t)b->number,
@@ -162,7 +166,7 @@ static void binding_ask(struct driver_binding *b) {
         .has_host = b->pull_host != NULL,
         .host = ht_slice_str(b->pull_host),
     };
-    int rc = mux_session_send(b->t->session, WIRE_BIND, &bind);
+    int rc = mux_session_send(b->t->now->mux, WIRE_BIND, &bind);
     if (rc < 0) {
         binding_failed(b, "INTERNAL", ht_err_text(rc));
         return;
@@ -181,7 +185,7 @@ bool driver_bind_asked(const struct ht_tunnel *t) {
 
 static int binding_unbind(struct driver_binding *b) {
     struct wire_unbind unbind = {.bind_id = b->bind_id};
-    int rc = mux_session_send(b->t->session, WIRE_UNBIND, &unbind);
+    int rc = mux_session_send(b->t->now->mux, WIRE_UNBIND, &unbind);
     if (rc == HT_OK) {
         b->state = BINDING_UNBINDING;
         io_timer_set(&b->timeout, WIRE_LIMIT_BIND_TIMEOUT);
@@ -202,7 +206,7 @@ static void take_up(struct ht_tunnel *t, const struct wire_resumed_bind *r) {
     }
     /* A BIND whose answer was lost with the link: it is asked for again, and that needs the port to be free. */
     struct wire_unbind unbind = {.bind_id = r->bind_id};
-    if (mux_session_send(t->session, WIRE_UNBIND, &unbind) < 0)
+    if (mux_session_send(t->now->mux, WIRE_UNBIND, &unbind) < 0)
         driver_say(t, HT_SEVERITY_WARNING, "a binding that nobody asked for stays at the kit: out of memory");
 }
 

@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/mem.h"
 #include "base/text.h"
 #include "log_gen.h"
 
@@ -16,29 +17,61 @@
 /* ---- the session's clock ---- */
 
 static void clock_task(struct io_task *task) {
-    struct ht_tunnel *t = ht_container_of(task, struct ht_tunnel, clock);
-    if (!t->session)
+    struct driver_session *ses = ht_container_of(task, struct driver_session, clock);
+    if (!ses->mux)
         return;
-    uint64_t deadline = mux_session_deadline(t->session);
-    if (deadline == t->deadline)
+    uint64_t deadline = mux_session_deadline(ses->mux);
+    if (deadline == ses->deadline)
         return;
-    t->deadline = deadline;
+    ses->deadline = deadline;
     if (deadline == UINT64_MAX) {
-        io_timer_stop(&t->session_timer);
+        io_timer_stop(&ses->timer);
         return;
     }
-    uint64_t now = io_now_ms(t->loop);
-    io_timer_set(&t->session_timer, deadline > now ? deadline - now : 0);
+    uint64_t now = io_now_ms(ses->t->loop);
+    io_timer_set(&ses->timer, deadline > now ? deadline - now : 0);
 }
 
-void driver_link_touch(struct ht_tunnel *t) { io_task_add(t->loop, &t->clock); }
+void driver_session_touch(struct driver_session *ses) { io_task_add(ses->t->loop, &ses->clock); }
+
+void driver_link_touch(struct ht_tunnel *t) { driver_session_touch(t->now); }
 
 static void session_timer_fired(struct io_timer *timer) {
-    struct ht_tunnel *t = ht_container_of(timer, struct ht_tunnel, session_timer);
-    t->deadline = UINT64_MAX;
-    driver_link_touch(t);
-    if (t->session)
-        mux_session_tick(t->session, io_now_ms(t->loop));
+    struct driver_session *ses = ht_container_of(timer, struct driver_session, timer);
+    ses->deadline = UINT64_MAX;
+    driver_session_touch(ses);
+    if (ses->mux)
+        mux_session_tick(ses->mux, io_now_ms(ses->t->loop));
+}
+
+/* ---- sessions as such ---- */
+
+struct driver_session *driver_session_new(struct ht_tunnel *t) {
+    struct driver_session *ses = ht_calloc(1, sizeof *ses);
+    if (!ses)
+        return NULL;
+    ses->t = t;
+    ht_list_init(&ses->node);
+    return ses;
+}
+
+void driver_session_drop(struct driver_session *ses) {
+    mux_session_destroy(&ses->mux);
+    for (unsigned i = 0; i < HT_MAX_CONNECTIONS; i++)
+        driver_sock_drop(&ses->socks[i]);
+    if (ses->clock.run) {
+        io_task_cancel(&ses->clock);
+        io_timer_stop(&ses->timer);
+    }
+}
+
+void driver_session_free(struct driver_session **sp) {
+    struct driver_session *ses = *sp;
+    *sp = NULL;
+    if (!ses)
+        return;
+    driver_session_drop(ses);
+    ht_free(ses);
 }
 
 void driver_link_woke(struct io_wake *w) {
@@ -48,7 +81,8 @@ void driver_link_woke(struct io_wake *w) {
     if (t->state != DRIVER_UP)
         return;
     driver_say(t, HT_SEVERITY_INFO, "the machine was asleep, or its clock was set: is the kit still there?");
-    mux_session_probe(t->session);
+    mux_session_probe(t->now->mux);
+    driver_handover_probe(t);
     driver_shards_probe(t);
     driver_link_touch(t);
 }
@@ -129,22 +163,22 @@ static void session_over(void *ctx, enum mux_end why, const char *text) {
         driver_end_reason(t, HT_TUNNEL_ELOST, "the connection to the kit was lost");
         break;
     }
-    if (!t->socks[0].ws) {
+    if (!t->now->socks[0].ws) {
         link_gone(t);
         return;
     }
     /* What is queued (a GOAWAY, the close frame) still goes out; the closing handshake is bounded in time. */
     if (t->state != DRIVER_ENDED)
         t->state = driver_retry_wanted(t) ? DRIVER_DOWN : DRIVER_CLOSING;
-    driver_sock_close(&t->socks[0], 0, "");
+    driver_sock_close(&t->now->socks[0], 0, "");
     if (why == MUX_END_TIMEOUT) /* the other end of a dead link answers no close frame either */
         io_timer_set(&t->close_timer, DEAD_CLOSE_MS);
 }
 
 void driver_link_close(struct ht_tunnel *t) {
     io_timer_stop(&t->close_timer);
-    if (t->session && !t->session_over)
-        mux_session_close(t->session); /* comes back through session_over() */
+    if (t->now->mux && !t->session_over)
+        mux_session_close(t->now->mux); /* comes back through session_over() */
     else
         driver_end(t);
 }
@@ -154,10 +188,10 @@ void driver_link_close(struct ht_tunnel *t) {
 void driver_link_hurry(struct ht_tunnel *t) {
     bool again = t->hurried;
     t->hurried = true;
-    if (again || !t->session || t->session_over)
-        driver_sock_close(&t->socks[0], 0, "");
+    if (again || !t->now->mux || t->session_over)
+        driver_sock_close(&t->now->socks[0], 0, "");
     else
-        mux_session_close(t->session);
+        mux_session_close(t->now->mux);
     if (again)
         driver_end(t);
     else if (t->state == DRIVER_CLOSING)
@@ -169,20 +203,30 @@ static void close_timer_fired(struct io_timer *timer) {
 }
 
 void driver_link_destroy(struct ht_tunnel *t) {
-    mux_session_destroy(&t->session);
-    for (unsigned i = 0; i < HT_MAX_CONNECTIONS; i++)
-        driver_sock_drop(&t->socks[i]);
-    if (t->clock.run) {
-        io_task_cancel(&t->clock);
-        io_timer_stop(&t->session_timer);
-        io_timer_stop(&t->close_timer);
+    if (t->now) {
+        bool begun = t->now->clock.run;
+        driver_session_drop(t->now);
+        if (begun)
+            io_timer_stop(&t->close_timer);
     }
+    driver_handover_stop(t);
     io_timer_stop(&t->retry_timer);
 }
 
 /* ---- the session ---- */
 
-static void session_goaway(void *ctx, const struct wire_goaway *goaway) { note_goaway(ctx, goaway); }
+/* Rule HANDOVER-1. */
+static bool is_handover(const struct ht_tunnel *t, const struct wire_goaway *g) {
+    return t->state == DRIVER_UP && (t->caps & WIRE_CAP_HANDOVER) && g->code == WIRE_GOAWAY_RESTARTING_CODE &&
+           ht_slice_is(g->message, WIRE_GOAWAY_RESTARTING_MESSAGE) && !g->retry_after_ms;
+}
+
+static void session_goaway(void *ctx, const struct wire_goaway *goaway) {
+    if (is_handover(ctx, goaway))
+        driver_handover_begin(ctx);
+    else
+        note_goaway(ctx, goaway);
+}
 
 static void session_pong(void *ctx, uint64_t rtt_us) {
     struct ht_tunnel *t = ctx;
@@ -217,10 +261,10 @@ static unsigned agreed(const struct driver_sock *s, const struct wire_hello_ok *
 }
 
 static int make_session(struct ht_tunnel *t, const struct wire_hello_ok *ok) {
-    t->caps = agreed(&t->socks[0], ok);
+    t->caps = agreed(&t->now->socks[0], ok);
     struct mux_config cfg = {
         .role = WIRE_ROLE_DRIVER,
-        .version = t->socks[0].version,
+        .version = t->now->socks[0].version,
         .stream_window = ok->stream_window,
         .session_window = ok->session_window,
         .max_streams = t->max_streams, /* whatever the kit would like (hardening case 31) */
@@ -234,14 +278,20 @@ static int make_session(struct ht_tunnel *t, const struct wire_hello_ok *ok) {
         .metrics = &t->metrics,
         .random = ht_random_bytes,
     };
-    t->session = mux_session_create(&cfg, &session_ops, t, io_now_ms(t->loop));
-    return t->session ? mux_session_attach(t->session, t->socks[0].link, ok) : HT_ENOMEM;
+    t->now->mux = mux_session_create(&cfg, &session_ops, t, io_now_ms(t->loop));
+    return t->now->mux ? mux_session_attach(t->now->mux, t->now->socks[0].link, ok) : HT_ENOMEM;
 }
 
 static void link_hello_ok(void *ctx, const struct wire_hello_ok *ok) {
     struct driver_sock *s = ctx;
     struct ht_tunnel *t = s->t;
     io_timer_stop(&s->timer);
+    if (s->of == t->next && t->state == DRIVER_UP) {
+        driver_handover_switch(t);
+    } else if (s->of != t->now) { /* the tunnel is closing */
+        driver_sock_close(s, 0, "");
+        return;
+    }
     /* Hardening case 31: it would size our memory. To cap what it may send and not tell it would break the session
      * later. */
     if (ok->session_window > t->max_window) {
@@ -295,6 +345,8 @@ static void link_hello_ok(void *ctx, const struct wire_hello_ok *ok) {
 static void link_refused(void *ctx, const struct wire_goaway *goaway) {
     struct driver_sock *s = ctx;
     struct ht_tunnel *t = s->t;
+    if (s->of != t->now) /* closed() follows */
+        return;
     note_goaway(t, goaway);
     if (t->goaway_code == WIRE_CODE_PROTOCOL_ERROR)
         driver_end_reason(t, HT_TUNNEL_EHANDSHAKE, "the kit refused HELLO: %s", t->goaway_text);
@@ -303,7 +355,7 @@ static void link_refused(void *ctx, const struct wire_goaway *goaway) {
 
 static void link_close(void *ctx, uint16_t ws_code, const char *reason) {
     struct driver_sock *s = ctx;
-    if (!s->t->session)
+    if (s->of == s->t->now && !s->of->mux)
         driver_end_reason(s->t, HT_TUNNEL_EHANDSHAKE, "the kit did not answer HELLO as it should: %s",
                           reason ? reason : "");
     driver_sock_close(s, ws_code, reason);
@@ -340,7 +392,8 @@ static int say_hello(struct driver_sock *s) {
         hello.has_resume = true;
         hello.resume.session_id = ht_slice_str(t->session_id);
     }
-    t->state = DRIVER_HELLO;
+    if (s->of == t->now)
+        t->state = DRIVER_HELLO;
     ht_log_with(HT_LOG_DEBUG, "driver",
                 HT_LOG_FIELDS(log_target(t->url.host_field), log_version(wire_version_text(s->version)),
                               log_session(t->session_id)),
@@ -369,6 +422,10 @@ static const char *hint(uint16_t status) {
 static void primary_failed(struct driver_sock *s, int error, uint16_t status, uint64_t retry_after_ms,
                            const char *text) {
     struct ht_tunnel *t = s->t;
+    if (s->of != t->now) {
+        driver_handover_failed(t, text);
+        return;
+    }
     if (status == 400 && !t->only_v1 && t->connections > 1) {
         t->only_v1 = true; /* it may not know how to choose from a list */
         driver_link_start(t);
@@ -393,12 +450,21 @@ static void expect_ghost(struct ht_tunnel *t) { t->ghost_until = io_now_ms(t->lo
 
 static void primary_closed(struct driver_sock *s, uint16_t code, const char *text, bool broken) {
     struct ht_tunnel *t = s->t;
+    if (s->of != t->now) {
+        bool is_next = s->of == t->next;
+        mux_link_closed(s->link, code == 1005 || code == WIRE_CLOSE_NORMAL);
+        if (is_next)
+            driver_handover_failed(t, *text ? text : "the connection was closed");
+        else
+            driver_handover_past_over(s->of);
+        return;
+    }
     t->close_code = code;
     if (broken)
         driver_end_reason(t, HT_TUNNEL_EPROTO, "the kit broke the WebSocket protocol: %s", text);
-    if (!t->session)
+    if (!t->now->mux)
         expect_ghost(t);
-    if (!t->session)
+    if (!t->now->mux)
         driver_end_reason(t, HT_TUNNEL_EHANDSHAKE, "the kit at %s closed the connection before it answered HELLO%s%s%s",
                           t->url.host_field, *text ? " (" : "", text, *text ? ")" : "");
     else if (!t->session_over && code != 1005 && code != 1006 && !t->goaway)
@@ -410,7 +476,12 @@ static void primary_closed(struct driver_sock *s, uint16_t code, const char *tex
 }
 
 static void hello_late(struct io_timer *timer) {
-    struct ht_tunnel *t = ht_container_of(timer, struct driver_sock, timer)->t;
+    struct driver_sock *s = ht_container_of(timer, struct driver_sock, timer);
+    struct ht_tunnel *t = s->t;
+    if (s->of != t->now) {
+        driver_handover_failed(t, "the kit did not answer HELLO in time");
+        return;
+    }
     expect_ghost(t);
     driver_end_reason(t, HT_TUNNEL_EHANDSHAKE, "the kit at %s did not answer HELLO in time", t->url.host_field);
     driver_end(t);
@@ -419,6 +490,14 @@ static void hello_late(struct io_timer *timer) {
 static const struct driver_sock_ops primary_ops = {
     .link = &link_ops, .greet = say_hello, .failed = primary_failed, .closed = primary_closed};
 
+int driver_link_dial(struct driver_session *ses, const char *protocols, struct ht_errmsg *err) {
+    ses->deadline = UINT64_MAX;
+    io_task_init(&ses->clock, clock_task);
+    io_timer_init(ses->t->loop, &ses->timer, session_timer_fired);
+    driver_sock_init(&ses->socks[0], ses, 0, &primary_ops, hello_late);
+    return driver_sock_connect(&ses->socks[0], protocols, err);
+}
+
 int driver_link_start(struct ht_tunnel *t) {
     struct ht_errmsg err;
     driver_options_client(t);
@@ -426,15 +505,11 @@ int driver_link_start(struct ht_tunnel *t) {
     t->goaway_code = t->close_code = 0;
     t->goaway_text[0] = '\0';
     t->retry_after_ms = 0;
-    t->deadline = UINT64_MAX;
-    io_task_init(&t->clock, clock_task);
-    io_timer_init(t->loop, &t->session_timer, session_timer_fired);
     io_timer_init(t->loop, &t->close_timer, close_timer_fired);
-    driver_sock_init(&t->socks[0], t, 0, &primary_ops, hello_late);
     t->state = DRIVER_CONNECTING;
     /* One socket is all the same in every version, and every kit speaks the first. */
     const char *protocols = t->connections > 1 && !t->only_v1 ? WIRE_SUBPROTOCOLS : WIRE_SUBPROTOCOL_V1;
-    if (driver_sock_connect(&t->socks[0], protocols, &err) < 0) {
+    if (driver_link_dial(t->now, protocols, &err) < 0) {
         driver_end_reason(t, HT_TUNNEL_ECONNECT, "%s", err.text);
         driver_end(t);
     }

@@ -43,7 +43,7 @@ static void check_life(struct driver_sock *s) {
 
 void driver_shards_probe(struct ht_tunnel *t) {
     for (unsigned i = 1; i < t->granted; i++) {
-        struct driver_sock *s = &t->socks[i];
+        struct driver_sock *s = &t->now->socks[i];
         if (s->state != SHARD_UP || s->probing)
             continue;
         s->probing = true;
@@ -62,8 +62,8 @@ void driver_shards_probe(struct ht_tunnel *t) {
 void driver_shards_hold(struct ht_tunnel *t) {
     bool hold = driver_bind_asked(t);
     for (unsigned i = 1; i < t->granted; i++)
-        if (t->socks[i].state == SHARD_UP && t->socks[i].ws)
-            ws_conn_pause(t->socks[i].ws, hold);
+        if (t->now->socks[i].state == SHARD_UP && t->now->socks[i].ws)
+            ws_conn_pause(t->now->socks[i].ws, hold);
 }
 
 static int shard_greet(struct driver_sock *s) {
@@ -72,7 +72,7 @@ static int shard_greet(struct driver_sock *s) {
         .index = (uint16_t)s->index,
         .nonce = ht_slice_str(s->nonce),
         .has_received_bytes = s->t->reissues,
-        .received_bytes = mux_session_received(s->t->session, s->index),
+        .received_bytes = mux_session_received(s->t->now->mux, s->index),
     };
     s->state = SHARD_JOINING;
     return mux_link_send_join(s->link, &join);
@@ -83,7 +83,7 @@ static void link_join_ok(void *ctx, const struct wire_join_ok *ok) {
     struct ht_tunnel *t = s->t;
     /* Its index is the one we asked for, or the ticket would not have worked. */
     const uint64_t *received = t->reissues && ok->has_received_bytes ? &ok->received_bytes : NULL;
-    if (!t->session || mux_session_join(t->session, s->link, s->index, received) < 0) {
+    if (!t->now->mux || mux_session_join(t->now->mux, s->link, s->index, received) < 0) {
         shard_gone(s, "the session is over");
         return;
     }
@@ -142,7 +142,7 @@ static const struct driver_sock_ops shard_ops = {
 static void shard_connect(struct driver_sock *s) {
     struct ht_errmsg err;
     s->state = SHARD_CONNECTING;
-    if (driver_sock_connect(s, wire_version_text(s->t->socks[0].version), &err) < 0)
+    if (driver_sock_connect(s, wire_version_text(s->t->now->socks[0].version), &err) < 0)
         shard_gone(s, err.text);
 }
 
@@ -152,7 +152,7 @@ static void shard_connect(struct driver_sock *s) {
 static bool take_ticket(struct ht_tunnel *t, const struct wire_join_ticket *ticket, enum shard_state from) {
     if (ticket->index == 0 || ticket->index >= t->granted)
         return false;
-    struct driver_sock *s = &t->socks[ticket->index];
+    struct driver_sock *s = &t->now->socks[ticket->index];
     if (s->state != from || ticket->nonce.n >= sizeof s->nonce)
         return false;
     memcpy(s->nonce, ticket->nonce.p, ticket->nonce.n);
@@ -166,7 +166,7 @@ static bool take_ticket(struct ht_tunnel *t, const struct wire_join_ticket *tick
 static void ask_for_ticket(struct driver_sock *s) {
     uint16_t index = (uint16_t)s->index;
     struct wire_reissue ask = {.indexes = &index, .n_indexes = 1};
-    s->state = mux_session_send(s->t->session, WIRE_REISSUE_JOIN_TICKETS, &ask) < 0 ? SHARD_LOST : SHARD_ASKED;
+    s->state = mux_session_send(s->t->now->mux, WIRE_REISSUE_JOIN_TICKETS, &ask) < 0 ? SHARD_LOST : SHARD_ASKED;
     io_timer_set(&s->timer, WIRE_LIMIT_BIND_TIMEOUT);
 }
 
@@ -183,7 +183,7 @@ void driver_on_shard_map(void *ctx, const struct wire_shard_map *map) {
     struct ht_tunnel *t = ctx;
     for (size_t i = 0; i < map->n_shards; i++) {
         unsigned index = map->shards[i].index;
-        struct driver_sock *s = index > 0 && index < t->granted ? &t->socks[index] : NULL;
+        struct driver_sock *s = index > 0 && index < t->granted ? &t->now->socks[index] : NULL;
         if (!s || s->state != SHARD_UP)
             continue;
         if (map->shards[i].up)
@@ -215,7 +215,7 @@ static void timer_fired(struct io_timer *timer) {
 }
 
 static bool session_goes_on(const struct ht_tunnel *t) {
-    return t->state == DRIVER_UP && t->session && !t->session_over && !t->goaway;
+    return t->state == DRIVER_UP && t->now->mux && !t->session_over && !t->goaway && !t->restarting;
 }
 
 static void shard_gone(struct driver_sock *s, const char *why) {
@@ -226,7 +226,7 @@ static void shard_gone(struct driver_sock *s, const char *why) {
     snprintf(text, sizeof text, "%s", why);
     s->state = SHARD_NONE; /* the streams' ends may look here */
     driver_sock_drop(s);
-    if (!session_goes_on(t))
+    if (s->of != t->now || !session_goes_on(t))
         return;
     if (t->reissues) {
         driver_say(t, HT_SEVERITY_INFO, "connection %u of %u is gone, and is made anew: %s", s->index + 1, t->granted,
@@ -243,20 +243,20 @@ static void shard_gone(struct driver_sock *s, const char *why) {
         driver_end_reason(t, HT_TUNNEL_ELOST, "connection %u of the %u of the session could not be opened: %s",
                           s->index + 1, t->granted, text);
         t->session_id[0] = '\0'; /* a clean goodbye: there is nothing to resume */
-        mux_session_close(t->session);
+        mux_session_close(t->now->mux);
     }
 }
 
 void driver_shards_now(struct ht_tunnel *t) {
     for (unsigned i = 1; t->state == DRIVER_UP && i < t->granted; i++)
-        if (t->socks[i].state == SHARD_LOST)
-            io_timer_set(&t->socks[i].timer, 0);
+        if (t->now->socks[i].state == SHARD_LOST)
+            io_timer_set(&t->now->socks[i].timer, 0);
 }
 
 void driver_shards_open(struct ht_tunnel *t, const struct wire_hello_ok *ok) {
     for (unsigned i = 1; i < t->granted; i++) {
-        struct driver_sock *s = &t->socks[i];
-        driver_sock_init(s, t, i, &shard_ops, timer_fired);
+        struct driver_sock *s = &t->now->socks[i];
+        driver_sock_init(s, t->now, i, &shard_ops, timer_fired);
         s->state = SHARD_NONE;
         s->attempts = 0;
     }

@@ -10,18 +10,17 @@
 
 static ssize_t ws_message(void *ctx, uint8_t *p, size_t n, bool end) {
     struct driver_sock *s = ctx;
-    if (s->t->session)
-        mux_session_measure(s->t->session, ht_now_us());
+    if (s->of->mux)
+        mux_session_measure(s->of->mux, ht_now_us());
     return mux_link_message(s->link, p, n, end);
 }
 
 static void ws_fed(void *ctx) {
     struct driver_sock *s = ctx;
-    struct ht_tunnel *t = s->t;
     mux_link_fed(s->link);
-    if (t->session && !t->session_over)
-        mux_session_tick(t->session, io_now_ms(t->loop));
-    driver_link_touch(t);
+    if (s->of->mux)
+        mux_session_tick(s->of->mux, io_now_ms(s->t->loop));
+    driver_session_touch(s->of);
 }
 
 static size_t ws_pull(void *ctx, uint8_t *out, size_t cap) {
@@ -45,7 +44,7 @@ void driver_sock_output(void *ctx) {
     struct driver_sock *s = ctx;
     if (s->ws)
         ws_conn_want_send(s->ws);
-    driver_link_touch(s->t);
+    driver_session_touch(s->of);
 }
 
 void driver_sock_close(struct driver_sock *s, uint16_t code, const char *reason) {
@@ -82,7 +81,7 @@ static void connect_open(void *ctx, struct io_conn *conn, struct ht_slice protoc
                 HT_LOG_FIELDS(log_target(t->url.host_field), log_connection(s->index), log_version_slice(protocol)),
                 t->tls ? "connected with TLS, upgraded" : "connected, upgraded");
     /* The upgrade sees to it that it was offered, but it may be missing. */
-    if (s->version == WIRE_VERSION_UNKNOWN || (s->index > 0 && s->version != t->socks[0].version)) {
+    if (s->version == WIRE_VERSION_UNKNOWN || (s->index > 0 && s->version != s->of->socks[0].version)) {
         io_conn_close(&conn);
         s->ops->failed(s, HT_TUNNEL_EHANDSHAKE, 101, 0, "the kit chose no subprotocol");
         return;
@@ -133,10 +132,11 @@ int driver_sock_connect(struct driver_sock *s, const char *protocols, struct ht_
     return s->connect ? HT_OK : HT_ENOMEM;
 }
 
-void driver_sock_init(struct driver_sock *s, struct ht_tunnel *t, unsigned index, const struct driver_sock_ops *ops,
-                      void (*timer)(struct io_timer *)) {
-    s->t = t;
+void driver_sock_init(struct driver_sock *s, struct driver_session *of, unsigned index,
+                      const struct driver_sock_ops *ops, void (*timer)(struct io_timer *)) {
+    s->t = of->t;
+    s->of = of;
     s->index = index;
     s->ops = ops;
-    io_timer_init(t->loop, &s->timer, timer);
+    io_timer_init(of->t->loop, &s->timer, timer);
 }

@@ -192,7 +192,8 @@ struct ht_connected {
     const char *session_id;
     const char *server; /* name and version of the kit, "" when it did not say */
     /* 1: the session from before the link was lost, with its bindings, for which bound() is not told again. 0: a new
-     * one; after a lost link every binding is asked for again, with the port it had. */
+     * one; after a lost link every binding is asked for again, with the port it had. Without disconnected() in between:
+     * the kit has handed the session over to this one, and nothing was lost. */
     int resumed;
 };
 

@@ -81,7 +81,7 @@ static enum relay_yield owner_yields(struct relay_owner *o, const struct relay_o
     if (!same_client(holder, ht_container_of(to, const struct kit_session, owner)))
         return RELAY_KEEPS;
     /* One that closes was told so, or has said so: it has no use for its ports any more. */
-    if (holder->state != SESSION_LIVE)
+    if (holder->state != SESSION_LIVE && holder->state != SESSION_RESTARTING)
         return RELAY_YIELDS;
     switch (holder->probe) {
     case PROBE_NONE:
@@ -184,7 +184,9 @@ static int try_bind(struct kit_session *s, const struct wire_bind *bind) {
     struct relay_bound bound;
     struct ht_errmsg text = {""};
     enum wire_bind_error code = WIRE_BIND_ERROR_INTERNAL;
-    if (s->state != SESSION_LIVE) {
+    if (s->after) /* the one that follows is asked as well, and answers */
+        return 0;
+    if (s->state != SESSION_LIVE && s->state != SESSION_RESTARTING) {
         refuse_bind(s, bind, WIRE_BIND_ERROR_INTERNAL, "the session is closing");
         return 0;
     }

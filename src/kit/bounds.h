@@ -87,7 +87,8 @@ static inline size_t kit_bound_parked(const struct opt_serve *o) {
 static inline size_t kit_bound_total(const struct opt_serve *o, unsigned visitors) {
     return ((size_t)1 << 20) + (size_t)2 * o->max_pre_auth_connections * kit_bound_socket() +
            KIT_BOUND_CLIENTS * kit_bound_client(o) +
-           (size_t)o->max_sessions * (kit_bound_session(o) + kit_bound_parked(o)) + visitors * kit_bound_waiting();
+           /* 2: as many that were handed over may still finish their streams */
+           (size_t)o->max_sessions * (2 * kit_bound_session(o) + kit_bound_parked(o)) + visitors * kit_bound_waiting();
 }
 
 #endif

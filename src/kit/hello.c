@@ -49,7 +49,7 @@ static unsigned named(const struct kit_sock *sock, const struct wire_hello *h) {
 /* Rule HELLO-7. A session that only changes its socket takes no new place. */
 static bool over_cap(struct kit_sock *s, const struct wire_hello *h, const struct kit_session *resumed) {
     struct kit *k = s->kit;
-    if ((resumed && resumed->state == SESSION_LIVE) || k->n_live + k->n_closing < k->opt->max_sessions)
+    if ((resumed && resumed->state != SESSION_PARKED) || k->n_live + k->n_closing < k->opt->max_sessions)
         return false;
     /* Others' drivers may compare the text; for ours it is for people. */
     bool plain = (named(s, h) & WIRE_CAPS_OURS) == 0;
@@ -130,6 +130,7 @@ static struct mux_session *make_mux(struct kit_session *s, struct kit_sock *sock
         .suspect_after_ms = opt->suspect_after_ms,
         .idle_timeout_ms = opt->idle_timeout_ms,
         .first_stream_id = s->next_stream_id,
+        .last_stream_id = session_last_stream(k),
         .own_peer = s->owner.own_peer,
         .caps = caps & MUX_CAPS,
         .metrics = &k->metrics,
@@ -141,6 +142,14 @@ static struct mux_session *make_mux(struct kit_session *s, struct kit_sock *sock
 void session_let_settle(struct kit_session *s) {
     if (s->resumed && !s->owner.own_peer)
         s->owner.not_before_ms = io_now_ms(s->kit->loop) + WIRE_LIMIT_RESUME_SETTLE;
+}
+
+/* Rule HANDOVER-2. */
+static struct kit_session *follow(struct kit_session *old) {
+    struct kit_session *s = handover_successor(old);
+    if (!s && old->state == SESSION_LIVE) /* superseded above */
+        session_park(old, "no memory to resume it");
+    return s;
 }
 
 void hello_received(struct kit_sock *sock, const struct wire_hello *h) {
@@ -155,6 +164,8 @@ void hello_received(struct kit_sock *sock, const struct wire_hello *h) {
         s = session_new(k);
     if (s && s->state == SESSION_LIVE && resumed)
         session_supersede(s);
+    if (resumed && (s->state == SESSION_RESTARTING || session_used_up(s)))
+        s = follow(s);
     struct mux_session *mux = NULL;
     struct answer answer;
     if (s) {
@@ -187,4 +198,5 @@ void hello_received(struct kit_sock *sock, const struct wire_hello *h) {
                 HT_LOG_FIELDS(log_session(s->id), log_peer(s->peer), log_version(wire_version_text(s->version)),
                               log_count(s->granted)),
                 resumed ? "resumed" : "begun");
+    relay_owner_room(k->table, &s->owner); /* who has waited for it */
 }

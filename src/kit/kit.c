@@ -65,7 +65,7 @@ static void shut_down_all(struct kit *k, uint16_t code, const char *message, uin
     ht_list_splice(&all, &k->live);
     while (!ht_list_empty(&all)) {
         struct kit_session *s = HT_LIST_ENTRY(all.next, struct kit_session, node);
-        if (s->state == SESSION_LIVE) {
+        if (s->state == SESSION_LIVE || s->state == SESSION_RESTARTING) {
             session_shutdown(s, code, message, grace_ms, ws_code);
         } else {
             ht_list_remove(&s->node);
@@ -310,8 +310,8 @@ struct kit *kit_create(struct io_loop *loop, const struct opt_serve *opt, struct
 /* ---- the end ---- */
 
 static void end_sessions(struct ht_list *list) {
-    HT_LIST_FOR_SAFE (it, list)
-        session_gone(HT_LIST_ENTRY(it, struct kit_session, node), "the kit ends");
+    while (!ht_list_empty(list)) /* one takes along what was handed over to it */
+        session_gone(HT_LIST_ENTRY(list->next, struct kit_session, node), "the kit ends");
 }
 
 static void drop_all_socks(struct kit *k) {

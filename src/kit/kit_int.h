@@ -171,7 +171,8 @@ bool kit_token_matches(const struct kit *k, struct ht_slice token);
 
 enum session_state {
     SESSION_LIVE,
-    SESSION_CLOSING, /* killed or draining: streams may finish */
+    SESSION_RESTARTING, /* to be handed over: its driver was told to come for the one that follows */
+    SESSION_CLOSING,    /* killed, draining or handed over: streams may finish */
     SESSION_PARKED,
     SESSION_GONE, /* waits for the reaper */
 };
@@ -213,6 +214,9 @@ struct kit_session {
     enum kit_probe probe;
     uint64_t probed_at;
     struct io_timer probe_timer;
+    struct kit_session *before,
+        *after; /* what was handed over to it and still has streams; whom it was handed over to */
+    struct io_timer handover_timer;
     uint64_t park_ends_ms;   /* while it is parked; monotonic */
     uint32_t next_stream_id; /* where a resumed session goes on */
     struct io_timer timer;   /* mux's deadline, or the end of the grace */
@@ -271,7 +275,29 @@ void shards_reissue(struct kit_session *s, const struct wire_reissue *ask);
 void shards_touch(struct kit_session *s);
 void shards_tell(struct kit_session *s);
 
+/* ---- handover.c ---- */
+
+/* The last stream id that a session may use. */
+uint32_t session_last_stream(const struct kit *k);
+/* Resumed, it would have none left. */
+bool session_used_up(const struct kit_session *s);
+/* Its last stream was opened: the rest at the end of the turn. */
+void handover_due(struct kit_session *s);
+/* At the end of a turn: begins what is due, and goes on with it. */
+void handover_look(struct kit_session *s);
+void handover_late(struct io_timer *t);
+/*
+ * A new record, in no list, that has the bindings of `old`; that one finishes its streams, or is over when it has no
+ * sockets. NULL: out of memory, and nothing has changed.
+ */
+struct kit_session *handover_successor(struct kit_session *old) HT_MUST_USE;
+/* `s` is over. When it is not what was handed over, so is all that was handed over to it. */
+void handover_forget(struct kit_session *s, const char *why);
+
 /* ---- park.c ---- */
+
+/* Its driver is lost, or as good as lost: it is parked where that is wanted, else it is gone. */
+void session_lose(struct kit_session *s, const char *why);
 
 /* The driver was lost: its ports stay held for the grace. */
 void session_park(struct kit_session *s, const char *why);

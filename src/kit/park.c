@@ -9,6 +9,7 @@
 
 void session_park(struct kit_session *s, const char *why) {
     struct kit *k = s->kit;
+    io_timer_stop(&s->handover_timer);
     session_cut(s, "parked");
     session_enter_state(s, SESSION_PARKED);
     io_timer_set(&s->timer, k->opt->takeover_grace_ms);
@@ -21,6 +22,13 @@ void session_park(struct kit_session *s, const char *why) {
     /* Rule PARK-3: as many as there may be live ones, the oldest goes first. */
     while (k->n_parked > k->opt->max_sessions)
         session_gone(HT_LIST_ENTRY(k->parked.next, struct kit_session, node), "too many parked sessions");
+}
+
+void session_lose(struct kit_session *s, const char *why) {
+    if (s->kit->opt->takeover_grace_ms > 0 && !s->kit->draining)
+        session_park(s, why);
+    else
+        session_gone(s, why ? why : "closed");
 }
 
 void session_grace_over(struct kit_session *s) { session_gone(s, "the driver did not come back"); }

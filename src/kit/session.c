@@ -14,6 +14,7 @@ static unsigned *counter(struct kit *k, enum session_state st) {
     switch (st) {
     case SESSION_LIVE:
         return &k->n_live;
+    case SESSION_RESTARTING:
     case SESSION_CLOSING:
         return &k->n_closing;
     case SESSION_PARKED:
@@ -77,6 +78,7 @@ static void let_time_pass(struct kit_session *s) {
 static void end_of_turn(struct io_task *t) {
     struct kit_session *s = ht_container_of(t, struct kit_session, task);
     shards_tell(s);
+    handover_look(s);
     let_time_pass(s);
 }
 
@@ -117,6 +119,7 @@ struct kit_session *session_new(struct kit *k) {
     s->owner.id = s->id;
     io_timer_init(k->loop, &s->timer, timer_fired);
     io_timer_init(k->loop, &s->probe_timer, session_probe_fired);
+    io_timer_init(k->loop, &s->handover_timer, handover_late);
     io_task_init(&s->task, end_of_turn);
     return s;
 }
@@ -150,6 +153,7 @@ static void let_go_of_socks(struct kit_session *s, uint16_t ws_code, const char 
 
 static void drop_mux(struct kit_session *s) {
     session_forget_binds(s);
+    s->owner.restarting = false;
     if (!s->owner.mux)
         return;
     s->next_stream_id = mux_session_next_id(s->owner.mux);
@@ -185,6 +189,7 @@ void session_gone(struct kit_session *s, const char *why) {
         return;
     session_cut(s, why);
     io_timer_stop(&s->timer);
+    handover_forget(s, why);
     session_enter_state(s, SESSION_GONE);
     event_session(s, ADMIN_EVENT_TYPE_SESSION_ENDED, why);
     session_log(s, HT_LOG_INFO, HT_LOG_FIELDS(log_session(s->id), log_peer(s->peer), log_reason(why)), "over");
@@ -194,6 +199,7 @@ void session_free(struct kit_session *s) {
     drop_mux(s);
     io_timer_stop(&s->timer);
     io_timer_stop(&s->probe_timer);
+    io_timer_stop(&s->handover_timer);
     io_task_cancel(&s->task);
     session_set_client(s, ht_slice_of(NULL, 0));
     relay_owner_drop(s->kit->table, &s->owner);
@@ -202,8 +208,14 @@ void session_free(struct kit_session *s) {
 }
 
 void session_shutdown(struct kit_session *s, uint16_t code, const char *message, uint64_t grace_ms, uint16_t ws_code) {
+    io_timer_stop(&s->handover_timer);
+    s->owner.restarting = false;
     session_enter_state(s, SESSION_CLOSING);
     session_touch(s);
+    for (struct kit_session *p = s->before; p; p = p->before) {
+        session_touch(p);
+        mux_session_shutdown(p->owner.mux, code, message, grace_ms, ws_code);
+    }
     event_goaway(s, ADMIN_SENDER_KIT, code, ht_slice_str(message));
     /* Last: over() may come from inside. */
     mux_session_shutdown(s->owner.mux, code, message, grace_ms, ws_code);
@@ -272,11 +284,18 @@ static void on_over(void *ctx, enum mux_end why, const char *text) {
     struct kit_session *s = ctx;
     tell_goaway(s, why, text);
     bool may_park = why == MUX_END_LOST || why == MUX_END_TIMEOUT;
-    if (may_park && !s->replaced && s->state == SESSION_LIVE && s->kit->opt->takeover_grace_ms > 0 && !s->kit->draining)
-        session_park(s, text);
+    if (s->state == SESSION_CLOSING && s->before) { /* some of its visitors are still served there */
+        session_cut(s, text ? text : "closed");
+        return;
+    }
+    bool stands = s->state == SESSION_LIVE || s->state == SESSION_RESTARTING;
+    if (may_park && !s->replaced && stands)
+        session_lose(s, text);
     else
         session_gone(s, text ? text : "closed");
 }
+
+static void on_used_up(void *ctx) { handover_due(ctx); }
 
 static void on_room(void *ctx) {
     struct kit_session *s = ctx;
@@ -290,6 +309,7 @@ const struct mux_session_ops session_mux_ops = {
     .goaway = on_goaway,
     .pong = on_pong,
     .link_lost = on_link_lost,
+    .used_up = on_used_up,
     .room = on_room,
     .over = on_over,
 };

@@ -14,7 +14,7 @@ int in_fault(struct mux_session *s) {
 
 /* A frame for a stream that is not open: late when it once was (STREAM-6), stray when it never was (STREAM-7). */
 static int not_open(struct mux_session *s, uint32_t id) {
-    bool was_open = id % 2 == 0 && (id < s->next_id || s->ids_used_up);
+    bool was_open = id % 2 == 0 && (id < s->next_id || s->next_id == 0); /* 0: behind the last */
     if (was_open || ++s->strays <= WIRE_LIMIT_OF(s->cfg.version, MAX_STRAY_FRAMES))
         return 0;
     return session_violation(s, WIRE_GOAWAY_STRAY_FRAMES_CODE, WIRE_GOAWAY_STRAY_FRAMES_CLOSE,
@@ -55,7 +55,8 @@ static int on_stream_open(struct mux_session *s, struct mux_link *l, uint32_t id
         int rc = refuse(s, l, id, err.code, err.text);
         return rc < 0 ? rc : in_fault(s);
     }
-    if (s->state != SESSION_LIVE)
+    /* GOAWAY on the primary may overtake what was opened before it on another link. */
+    if (s->state != SESSION_LIVE && (s->state != SESSION_GOING || id > s->going_last))
         return refuse(s, l, id, WIRE_CODE_REFUSED_STREAM, "going away");
     if (s->n_all >= s->cfg.max_streams)
         return refuse(s, l, id, WIRE_CODE_REFUSED_STREAM, "too many streams");
@@ -287,8 +288,10 @@ static int on_goaway(struct mux_session *s, const struct wire_goaway *g) {
     if (!session_alive(s))
         return HT_ECLOSED;
     if (s->cfg.role == WIRE_ROLE_DRIVER) { /* the kit closes when it is through */
-        if (s->state == SESSION_LIVE)
+        if (s->state == SESSION_LIVE) {
+            s->going_last = g->last_stream_id;
             session_set_state(s, SESSION_GOING);
+        }
         return 0;
     }
     session_finish(s, /* END-1 */

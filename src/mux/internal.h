@@ -93,7 +93,7 @@ enum session_state {
     SESSION_NEW,      /* no link yet */
     SESSION_LIVE,     /* a primary carries it */
     SESSION_DRAINING, /* we said GOAWAY; open streams may finish */
-    SESSION_GOING,    /* driver: the kit said GOAWAY; open streams may finish until it closes */
+    SESSION_GOING,    /* driver: the kit said GOAWAY; its streams may finish until it closes */
     SESSION_OVER,     /* nothing works any more; over() has been or is being called */
     SESSION_COUNT,
 };
@@ -135,7 +135,9 @@ struct mux_session {
     uint64_t sent[WIRE_LIMIT_MAX_CONNECTIONS];     /* DATA bytes on links of each index (SHARD-3) ... */
     uint64_t received[WIRE_LIMIT_MAX_CONNECTIONS]; /* ... those of a frame count from its beginning */
     uint32_t send_limit, stream_send_limit;        /* what WINDOW may lift the windows to */
-    uint32_t next_id; /* kit: the id of the next stream; driver: the least one never seen */
+    uint32_t next_id;    /* kit: the id of the next stream; driver: the least one never seen */
+    uint32_t last_id;    /* kit: that mux_stream_open() may use */
+    uint32_t going_last; /* SESSION_GOING: the last stream that the kit has opened; 0: it did not say */
     bool ids_used_up;
     struct id_gaps gaps;  /* driver, v2: ids below next_id that have not come yet */
     uint32_t strays;      /* frames for streams that never were */

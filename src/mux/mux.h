@@ -30,7 +30,7 @@ struct mux_stream;
 /* What this implementation can do of the protocol's capabilities: what a driver names, and a kit accepts. */
 #define MUX_CAPS                                                                                                       \
     (WIRE_CAP_MULTI_WS | WIRE_CAP_SHARD_MAP | WIRE_CAP_REISSUE_TICKETS | WIRE_CAP_AUTO_WINDOW | WIRE_CAP_CLIENT |      \
-     WIRE_CAP_TRAILERS)
+     WIRE_CAP_TRAILERS | WIRE_CAP_HANDOVER)
 
 /* ---- links ---- */
 
@@ -122,6 +122,8 @@ struct mux_session_ops {
     /* v2: a secondary is gone; its streams were closed with REFUSED_STREAM. The link is yours to destroy. May be NULL.
      */
     void (*link_lost)(void *ctx, struct mux_link *link, unsigned index);
+    /* Kit. mux_stream_open() has just used mux_config.last_stream_id, and opens no more. May be NULL. */
+    void (*used_up)(void *ctx);
     /* Kit. The queue that mux_session_congested() complained of has become short. May be NULL. */
     void (*room)(void *ctx);
     /* The session has ended: every stream was closed before, nothing comes after. Destroy it in here or later. */
@@ -145,6 +147,7 @@ struct mux_config {
     uint64_t suspect_after_ms;
     uint64_t measure_interval_ms; /* PING this often although something comes, for the round trip; 0: never */
     uint32_t first_stream_id;     /* kit: 2, or where a resumed session goes on: ids are never reused */
+    uint32_t last_stream_id;      /* kit: that may be used; 0: the last there is */
     bool own_peer;                /* the peer named one of our capabilities: no workarounds for published drivers */
     unsigned caps;                /* the set of what both named */
     struct ht_metrics *metrics;   /* may be NULL */
@@ -157,6 +160,9 @@ struct mux_session *mux_session_create(const struct mux_config *cfg, const struc
                                        uint64_t now_ms) HT_MUST_USE;
 /* Closes what is open without a word on the wire; over() is not called. Links are detached, not destroyed. */
 void mux_session_destroy(struct mux_session **s);
+
+/* Another owner. What is heard from now on goes there. */
+void mux_session_set_ops(struct mux_session *s, const struct mux_session_ops *ops, void *ctx);
 
 /* Makes `l` the primary (index 0) and, at the kit, sends HELLO_OK. 0 or an encoding error. */
 int mux_session_attach(struct mux_session *s, struct mux_link *l, const struct wire_hello_ok *ok) HT_MUST_USE;
@@ -175,9 +181,9 @@ uint64_t mux_session_received(const struct mux_session *s, unsigned index);
 int mux_session_send(struct mux_session *s, enum wire_frame_type type, const void *payload) HT_MUST_USE;
 
 /*
- * GOAWAY now, no new streams; when the last handle is released or `grace_ms` is over the rest is reset (CANCEL), the
- * links are closed with `ws_code`, and over(MUX_END_LOCAL) comes, from tick() and never from in here. A second call can
- * only shorten the grace.
+ * GOAWAY now (none without a `message`: it was sent already), no new streams; when the last handle is released or
+ * `grace_ms` is over the rest is reset (CANCEL), the links are closed with `ws_code`, and over(MUX_END_LOCAL) comes,
+ * from tick() and never from in here. A second call can only shorten the grace.
  */
 void mux_session_shutdown(struct mux_session *s, uint16_t code, const char *message, uint64_t grace_ms,
                           uint16_t ws_code);
@@ -271,7 +277,7 @@ struct mux_stream_ops {
 
 /*
  * Kit. Opens a stream: STREAM_OPEN is queued. HT_ELIMIT: max_streams, or the control queue is full; HT_ESPACE: the head
- * does not fit a frame; HT_ECLOSED: draining or gone; HT_ENOMEM.
+ * does not fit a frame; HT_ECLOSED: draining, gone, or without ids; HT_ENOMEM.
  */
 int mux_stream_open(struct mux_session *s, const struct wire_stream_open *open, const struct mux_stream_ops *ops,
                     void *ctx, struct mux_stream **out) HT_MUST_USE;

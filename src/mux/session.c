@@ -24,10 +24,17 @@ struct mux_session *mux_session_create(const struct mux_config *cfg, const struc
         s->stream_send_limit = (uint32_t)ht_max(s->stream_send_limit, WIRE_LIMIT_MAX_AUTO_WINDOW);
     }
     s->next_id = cfg->first_stream_id ? cfg->first_stream_id : 2;
+    s->last_id = cfg->last_stream_id ? cfg->last_stream_id : UINT32_MAX - 1;
+    s->ids_used_up = s->next_id > s->last_id;
     s->faults_left = s->churn_left = MUX_CHURN_BURST;
     s->settle_check_at = UINT64_MAX;
     s->now_ms = s->budgets_at = s->heard_at = now_ms;
     return s;
+}
+
+void mux_session_set_ops(struct mux_session *s, const struct mux_session_ops *ops, void *ctx) {
+    s->ops = ops;
+    s->ctx = ctx;
 }
 
 void session_let(struct mux_session *s) {
@@ -253,7 +260,8 @@ void mux_session_shutdown(struct mux_session *s, uint16_t code, const char *mess
     }
     s->drain_until = until;
     s->drain_ws_code = ws_code;
-    session_send_goaway(s, code, message);
+    if (message)
+        session_send_goaway(s, code, message);
     if (s->state == SESSION_NEW) /* no link: nothing to wait for */
         session_finish(s, &(struct session_end){.why = MUX_END_LOCAL, .text = message}, NULL);
     else

@@ -271,12 +271,14 @@ int mux_stream_open(struct mux_session *s, const struct wire_stream_open *open, 
         mux_stream_release(&st);
         return rc;
     }
-    s->ids_used_up = s->next_id > UINT32_MAX - 2;
+    s->ids_used_up = st->id >= s->last_id;
     s->next_id += 2;
     st->upgrade = st->request_due = open->kind == WIRE_KIND_HTTP && open->is_upgrade;
     st->ops = ops;
     st->ctx = ctx;
     *out = st;
+    if (s->ids_used_up && s->ops->used_up)
+        s->ops->used_up(s->ctx);
     return 0;
 }
 

@@ -67,6 +67,7 @@ struct relay_owner {
     const char *id;          /* for the log; NULL: none */
     struct ht_list bindings; /* of struct relay_binding */
     struct mux_session *mux; /* NULL while parked: visitors get 503 with Retry-After */
+    bool restarting;         /* visitors wait for the owner that gets its bindings (relay_owner_move) */
     uint64_t not_before_ms;  /* until then visitors get 503 too (a published driver that has just resumed); 0: none */
     uint32_t next_bind_id;   /* from 1 */
     unsigned n_bindings;
@@ -102,6 +103,9 @@ int relay_bind(struct relay_table *t, struct relay_owner *o, const struct wire_b
 int relay_unbind(struct relay_table *t, struct relay_owner *o, uint32_t bind_id) HT_MUST_USE;
 /* There is room again (mux_session_ops.room): visitors who wait for it go on. */
 void relay_owner_room(struct relay_table *t, struct relay_owner *o);
+/* All bindings of `from` belong to `to`, which has none, with the same ids; visitors stay, and so do their streams in
+ * whatever session they are. Those who wait do so for `to`. */
+void relay_owner_move(struct relay_table *t, struct relay_owner *from, struct relay_owner *to);
 /* The owner is gone: all of its bindings, listeners and visitors. */
 void relay_owner_drop(struct relay_table *t, struct relay_owner *o);
 /* From now on no connection is kept for another request. Visitors of a session that ends are still answered: 503. */

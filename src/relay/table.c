@@ -87,6 +87,16 @@ static void binding_destroy(struct relay_binding *b, uint16_t code, const char *
     ht_free(b);
 }
 
+void relay_owner_move(struct relay_table *t, struct relay_owner *from, struct relay_owner *to) {
+    HT_LIST_FOR (it, &from->bindings)
+        HT_LIST_ENTRY(it, struct relay_binding, node)->owner = to;
+    ht_list_splice(&to->bindings, &from->bindings);
+    to->n_bindings = from->n_bindings;
+    to->next_bind_id = from->next_bind_id;
+    from->n_bindings = 0;
+    relay_wait_move(t, from, to);
+}
+
 void relay_owner_drop(struct relay_table *t, struct relay_owner *o) {
     while (!ht_list_empty(&o->bindings))
         binding_destroy(HT_LIST_ENTRY(o->bindings.next, struct relay_binding, node), WIRE_CODE_BIND_ERROR,

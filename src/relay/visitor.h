@@ -149,6 +149,8 @@ void relay_wait_fired(struct io_timer *t);
 void relay_opened(struct relay_binding *b, uint64_t from);
 void relay_answered(struct relay_binding *b, uint64_t from);
 void relay_left_early(struct relay_binding *b, uint64_t from);
+/* Whoever waits for `from` waits for `to`, in the same order; debts go along. */
+void relay_wait_move(struct relay_table *t, struct relay_owner *from, struct relay_owner *to);
 /* The owner goes; nobody waits for it any more. NULL: all of them. */
 void relay_owner_forget(struct relay_table *t, struct relay_owner *o);
 

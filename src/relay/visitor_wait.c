@@ -115,6 +115,25 @@ void relay_owner_forget(struct relay_table *t, struct relay_owner *o) {
     }
 }
 
+void relay_wait_move(struct relay_table *t, struct relay_owner *from, struct relay_owner *to) {
+    HT_LIST_FOR (it, &t->all_sources) {
+        struct relay_source *src = HT_LIST_ENTRY(it, struct relay_source, all);
+        if (src->owner != from)
+            continue;
+        src->owner = to;
+        ht_list_remove(&src->hash);
+        ht_list_push_back(bucket_of(t, to, src->from), &src->hash);
+    }
+    ht_list_splice(&to->turns, &from->turns);
+    ht_list_remove(&from->waits);
+    if (!ht_list_empty(&to->turns))
+        ht_list_push_back(&t->owners, &to->waits);
+    to->n_sources = from->n_sources;
+    to->churn_left = from->churn_left;
+    to->churn_filled_ms = from->churn_filled_ms;
+    from->n_sources = 0;
+}
+
 /* ---- what visitors leave ---- */
 
 void relay_left_early(struct relay_binding *b, uint64_t from) {
@@ -161,9 +180,10 @@ static bool may_open(struct relay_table *t, struct relay_owner *o, struct relay_
 bool relay_must_wait(struct relay_binding *b, uint64_t from) {
     struct relay_owner *o = b->owner;
     if (o->n_sources == 0 && o->churn_left == RELAY_OWNER_BURST) /* as good as always */
-        return mux_session_congested(o->mux);
+        return o->restarting || mux_session_congested(o->mux);
     struct relay_source *src = source_find(b->t, o, from);
-    return (src && !ht_list_empty(&src->waiting)) || mux_session_congested(o->mux) || !may_open(b->t, o, src);
+    return o->restarting || (src && !ht_list_empty(&src->waiting)) || mux_session_congested(o->mux) ||
+           !may_open(b->t, o, src);
 }
 
 int relay_wait(struct relay_binding *b, struct relay_waiter *w, uint64_t from) {
@@ -207,7 +227,7 @@ void relay_owner_room(struct relay_table *t, struct relay_owner *o) {
     struct ht_list debtors;
     ht_list_init(&debtors);
     for (unsigned looks = 0; !ht_list_empty(&o->turns); looks++) {
-        if (o->mux && mux_session_congested(o->mux))
+        if (o->mux && (o->restarting || mux_session_congested(o->mux)))
             break;
         if (looks == LOOKS) { /* the rest a moment later: others have something to do as well */
             io_timer_set(&t->wait_timer, 1);

@@ -141,8 +141,8 @@ static inline void duo_stop(void) {
 
 /* The network fails one of the driver's sockets. */
 static inline void duo_cut(unsigned index) {
-    CU_ASSERT_PTR_NOT_NULL_FATAL(d.t->socks[index].ws);
-    CU_ASSERT_EQUAL(shutdown(io_conn_fd(ws_conn_io(d.t->socks[index].ws)), SHUT_RDWR), 0);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(d.t->now->socks[index].ws);
+    CU_ASSERT_EQUAL(shutdown(io_conn_fd(ws_conn_io(d.t->now->socks[index].ws)), SHUT_RDWR), 0);
 }
 
 /* Both directions of a visitor's connection work. */

@@ -14,7 +14,7 @@ static void happen(void) {
     int turns = 0;
     do
         io_loop_turn(host.loop, false);
-    while ((++turns < 6 || (d.t->session && d.t->session->ping_sent)) && ht_now_ms() < until);
+    while ((++turns < 6 || (d.t->now->mux && d.t->now->mux->ping_sent)) && ht_now_ms() < until);
 }
 
 /* The clock moves to when something is due next, at most by `most_ms`. */
@@ -56,7 +56,7 @@ static void a_dead_link_is_noticed_in_time(void) {
     for (int round = 0; round < 20; round++) {
         happen();
         uint64_t begin = ht_now_ms();
-        ws_conn_pause(d.t->socks[0].ws, true); /* nothing of the kit's is heard any more */
+        ws_conn_pause(d.t->now->socks[0].ws, true); /* nothing of the kit's is heard any more */
         unsigned lost = d.disconnected, back = d.connected;
         while (d.disconnected == lost && ht_now_ms() - begin < HOUR_MS) {
             skip(1000);
@@ -80,7 +80,7 @@ static void a_dead_link_in_real_time(void) {
     duo_go(&o);
     UNTIL(d.latencies >= 3); /* what lives is not given up */
     CU_ASSERT_EQUAL(d.disconnected, 0);
-    ws_conn_pause(d.t->socks[0].ws, true);
+    ws_conn_pause(d.t->now->socks[0].ws, true);
     UNTIL(d.resumed == 1);
     CU_ASSERT_EQUAL(d.lost_error, HT_TUNNEL_ELOST);
     duo_stop();

@@ -86,7 +86,7 @@ static void now_and_not_later(void) {
     for (int round = 0; round < 5; round++) { /* waits of up to 30 s, most of them longer than we wait here */
         UNTIL(ALL_UP(2));
         duo_cut(1);
-        UNTIL(d.t->socks[1].state == SHARD_LOST);
+        UNTIL(d.t->now->socks[1].state == SHARD_LOST);
         ht_tunnel_retry_now(d.t);
     }
     UNTIL(ALL_UP(2));
@@ -112,7 +112,7 @@ static void all_secondaries_lost_again_and_again(void) {
     duo_stop();
 }
 
-static int fd_of(unsigned index) { return io_conn_fd(ws_conn_io(d.t->socks[index].ws)); }
+static int fd_of(unsigned index) { return io_conn_fd(ws_conn_io(d.t->now->socks[index].ws)); }
 
 /* Bytes that have come and were not looked at. */
 static int waiting(unsigned index) {
@@ -127,7 +127,7 @@ static void cut_and_swallow(unsigned index) {
     duo_cut(index);
     while (recv(fd_of(index), gone, sizeof gone, MSG_DONTWAIT) > 0)
         continue;
-    ws_conn_pause(d.t->socks[index].ws, false);
+    ws_conn_pause(d.t->now->socks[index].ws, false);
 }
 
 /* Rule SHARD-3. What the kit had on its way to lost sockets would otherwise use its credit up in the second round. */
@@ -141,7 +141,7 @@ static void credit_does_not_leak(void) {
         one_visitor_each(r);
         d.swallow = true;
         for (unsigned i = 1; i < SOCKETS; i++)
-            ws_conn_pause(d.t->socks[i].ws, true);
+            ws_conn_pause(d.t->now->socks[i].ws, true);
         for (unsigned i = 0; i < SOCKETS; i++)
             fill(&r[i], 220000);
         for (unsigned i = 1; i < SOCKETS; i++)
@@ -185,7 +185,7 @@ static void a_dead_secondary_is_noticed(void) {
     duo_kit("");
     duo_go(&o);
     UNTIL(ALL_UP(2));
-    struct driver_sock *s = &d.t->socks[1];
+    struct driver_sock *s = &d.t->now->socks[1];
     UNTIL(s->pinged_at);
     UNTIL(!s->pinged_at); /* a live one answers */
     CU_ASSERT_EQUAL(s->state, SHARD_UP);

@@ -105,6 +105,43 @@ static void a_wall_clock_that_jumps_moves_nothing(void) {
     host_stop();
 }
 
+/* 33: whoever does not come for the next session is as good as lost; its visitors have waited long enough. */
+static void a_handover_has_its_time(void) {
+    static const char hello[] = "{\"version\":\"hoody-tunnel.v1\",\"capabilities\":[\"handover\"]}";
+    host_start("--session-streams 1");
+    struct peer p;
+    struct raw served, waits;
+    peer_connect(&p);
+    peer_send_text(&p, WIRE_HELLO, 0, hello);
+    peer_expect(&p, WIRE_HELLO_OK);
+    uint16_t port = peer_bind(&p, WIRE_KIND_HTTP, 0);
+    raw_connect(&served, port);
+    raw_send(&served, GET("/1"));
+    uint32_t id = peer_expect(&p, WIRE_STREAM_OPEN)->stream_id;
+    peer_expect(&p, WIRE_GOAWAY);
+    raw_connect(&waits, port);
+    raw_send(&waits, GET("/2"));
+    some_turns();
+    CU_ASSERT(!raw_ended(&waits) && !p.closed);
+    answer_stream(&p, id, "whole");
+    UNTIL(raw_ended(&served));
+    CU_ASSERT_STRING_EQUAL(raw_body(&served), "whole");
+    steady_ms = WIRE_LIMIT_HANDOVER_WAIT - 3000;
+    some_turns();
+    CU_ASSERT(!raw_ended(&waits));
+    CU_ASSERT_EQUAL(kit_sessions_parked(host.kit), 0);
+    steady_ms = WIRE_LIMIT_HANDOVER_WAIT + 1000;
+    UNTIL(kit_sessions_parked(host.kit) == 1 && raw_ended(&waits));
+    CU_ASSERT(strncmp(raw_text(&waits), "HTTP/1.1 503 ", 13) == 0);
+    UNTIL(p.closed);
+    CU_ASSERT_EQUAL(p.close_code, WIRE_CLOSE_GOING_AWAY);
+    peer_drop(&p);
+    raw_close(&served);
+    raw_close(&waits);
+    steady_ms = 0;
+    host_stop();
+}
+
 /* 19: a ticket is good until its life is over, on the clock that nobody sets. */
 static void tickets_expire_on_the_steady_clock(void) {
     for (int late = 0; late < 2; late++) {
@@ -205,6 +242,7 @@ int main(void) {
         {"tickets expire on the steady clock", tickets_expire_on_the_steady_clock},
         {"parked sessions end on the steady clock", parked_sessions_end_on_the_steady_clock},
         {"every wait ends", every_wait_ends},
+        {"a handover has its time", a_handover_has_its_time},
         {NULL, NULL},
     };
     return tap_main("clocks", tests);

@@ -40,7 +40,7 @@ struct rig {
     struct mux_link *l;
     struct mux_session *s;
     uint64_t now;
-    unsigned closes, overs, goaways, binds, bad_binds, outputs, pongs;
+    unsigned closes, overs, used_up, goaways, binds, bad_binds, outputs, pongs;
     uint64_t rtt_us;
     uint16_t ws_code;
     enum mux_end why;
@@ -162,11 +162,14 @@ static inline void rig_over(void *ctx, enum mux_end why, const char *text) {
         mux_session_destroy(&r->s);
 }
 
+static inline void rig_used_up(void *ctx) { ((struct rig *)ctx)->used_up++; }
+
 static const struct mux_session_ops rig_session_ops = {
     .bind = rig_bind,
     .stream_open = rig_stream_open,
     .goaway = rig_goaway,
     .pong = rig_pong,
+    .used_up = rig_used_up,
     .over = rig_over,
 };
 

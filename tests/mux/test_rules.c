@@ -442,6 +442,22 @@ static void ids_are_used_once(void) {
     STOP();
 }
 
+static void few_ids(struct mux_config *c) { c->last_stream_id = 4; }
+
+static void the_last_id_is_told(void) {
+    START(WIRE_ROLE_KIT, few_ids);
+    CU_ASSERT_PTR_NOT_NULL(rig_visit(r, WIRE_KIND_TCP));
+    CU_ASSERT_EQUAL(r->used_up, 0);
+    CU_ASSERT_EQUAL(mux_stream_id(rig_visit(r, WIRE_KIND_TCP)->st), 4);
+    CU_ASSERT_EQUAL(r->used_up, 1);
+    CU_ASSERT_PTR_NULL(rig_visit(r, WIRE_KIND_TCP));
+    CU_ASSERT_EQUAL(r->used_up, 1);
+    CU_ASSERT_EQUAL(mux_session_next_id(r->s), 6);
+    CU_ASSERT(rig_frame_in(r, WIRE_DATA, 4, NULL, 3) > 0); /* what is open goes on */
+    CU_ASSERT_EQUAL(r->streams[1].received, 3);
+    STOP();
+}
+
 static void a_head_that_fits_no_frame(void) {
     KIT();
     static char big[17000];
@@ -682,6 +698,19 @@ static void a_kits_goaway_lets_streams_finish(void) {
     STOP();
 }
 
+/* On another link they may come behind the GOAWAY. */
+static void streams_before_the_goaway_are_taken(void) {
+    DRIVER();
+    CU_ASSERT(rig_text(r, WIRE_GOAWAY, 0, "{\"code\":0,\"lastStreamId\":4}") > 0);
+    CU_ASSERT(rig_open(r, 2, RIG_OPEN_TCP) > 0);
+    CU_ASSERT(rig_open(r, 4, RIG_OPEN_TCP) > 0);
+    CU_ASSERT(!rig_was_reset(r, 2, WIRE_CODE_REFUSED_STREAM) && !rig_was_reset(r, 4, WIRE_CODE_REFUSED_STREAM));
+    CU_ASSERT_EQUAL(mux_session_streams(r->s), 2);
+    CU_ASSERT(rig_open(r, 6, RIG_OPEN_TCP) > 0);
+    CU_ASSERT(rig_was_reset(r, 6, WIRE_CODE_REFUSED_STREAM));
+    STOP();
+}
+
 static void lost_and_clean_ends(void) {
     for (int clean = 0; clean < 2; clean++) {
         KIT();
@@ -749,6 +778,8 @@ int main(void) {
         {"PING floods cost nothing", ping_floods_cost_nothing},
         {"a driver's GOAWAY is the end", a_drivers_goaway_is_the_end},
         {"a kit's GOAWAY lets streams finish", a_kits_goaway_lets_streams_finish},
+        {"streams before the GOAWAY are taken", streams_before_the_goaway_are_taken},
+        {"the last id is told", the_last_id_is_told},
         {"lost and clean ends", lost_and_clean_ends},
         {"a clean goodbye", good_byes},
         {NULL, NULL},

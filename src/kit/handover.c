@@ -1,0 +1,101 @@
+/*
+ * Stream ids end (hardening case 33): a session gives way to another one before (rules HANDOVER-1 and HANDOVER-2). It
+ * is RESTARTING from its last stream on until its driver has come for the new one, and visitors wait meanwhile. Then
+ * the bindings move, and what is open on the old sockets goes on there until it ends by itself, however long that
+ * takes.
+ */
+#include "kit/kit_int.h"
+
+#include "base/log.h"
+#include "log_gen.h"
+
+static const char used_up_text[] = "its stream ids are used up";
+
+uint32_t session_last_stream(const struct kit *k) { return 2 * k->opt->session_streams; }
+
+bool session_used_up(const struct kit_session *s) { return s->next_stream_id > session_last_stream(s->kit); }
+
+void handover_due(struct kit_session *s) {
+    s->owner.restarting = true;
+    session_touch(s); /* streams are being opened: the rest at the end of the turn */
+}
+
+static void begin(struct kit_session *s) {
+    struct wire_goaway goaway = {
+        .code = WIRE_GOAWAY_RESTARTING_CODE,
+        .message = ht_slice_str(WIRE_GOAWAY_RESTARTING_MESSAGE),
+        .last_stream_id = session_last_stream(s->kit),
+    };
+    if (mux_session_agreed(s->owner.mux, WIRE_CAP_HANDOVER)) {
+        if (mux_session_send(s->owner.mux, WIRE_GOAWAY, &goaway) < 0)
+            ht_log_with(HT_LOG_WARN, "session", HT_LOG_FIELDS(log_session(s->id)), "GOAWAY could not be sent");
+        event_goaway(s, ADMIN_SENDER_KIT, goaway.code, goaway.message);
+    }
+    session_log(s, HT_LOG_INFO, HT_LOG_FIELDS(log_session(s->id), log_reason(used_up_text)), "to be handed over");
+    session_enter_state(s, SESSION_RESTARTING);
+    io_timer_set(&s->handover_timer, WIRE_LIMIT_HANDOVER_WAIT);
+}
+
+void handover_look(struct kit_session *s) {
+    if (s->state == SESSION_LIVE && s->owner.restarting)
+        begin(s);
+    /* Published drivers take GOAWAY for the end of all. A socket that is lost is one that they come back for. */
+    if (s->state == SESSION_RESTARTING && !mux_session_agreed(s->owner.mux, WIRE_CAP_HANDOVER) &&
+        mux_session_streams(s->owner.mux) == 0)
+        session_lose(s, used_up_text);
+}
+
+void handover_late(struct io_timer *t) {
+    struct kit_session *s = ht_container_of(t, struct kit_session, handover_timer);
+    if (s->state == SESSION_RESTARTING)
+        session_lose(s, "its driver did not come for the session that follows it");
+}
+
+void handover_forget(struct kit_session *s, const char *why) {
+    struct kit_session *before = s->before, *after = s->after;
+    io_timer_stop(&s->handover_timer);
+    s->before = s->after = NULL;
+    if (after)
+        after->before = before;
+    if (before)
+        before->after = after;
+    if (before && !after) /* the present one is over: its visitors are, wherever their streams are */
+        session_gone(before, why);
+    if (after && !before && after->state == SESSION_CLOSING && !after->owner.mux)
+        session_gone(after, why);
+}
+
+/* One that was handed over may take its time, but no more of them than there may be sessions (bounds.h). */
+static void cut_oldest(struct kit *k) {
+    struct kit_session *oldest = NULL;
+    unsigned n = 0;
+    HT_LIST_FOR (it, &k->live) {
+        struct kit_session *s = HT_LIST_ENTRY(it, struct kit_session, node);
+        n += s->after != NULL;
+        if (s->after && !oldest)
+            oldest = s;
+    }
+    if (n > k->opt->max_sessions)
+        session_gone(oldest, "sessions that came after it were handed over as well");
+}
+
+struct kit_session *handover_successor(struct kit_session *old) {
+    struct kit_session *s = session_new(old->kit);
+    if (!s)
+        return NULL;
+    relay_owner_move(old->kit->table, &old->owner, &s->owner);
+    old->owner.restarting = false;
+    session_log(s, HT_LOG_INFO, HT_LOG_FIELDS(log_session(s->id)), "follows %s", old->id);
+    if (old->state != SESSION_RESTARTING) {
+        session_gone(old, used_up_text);
+        return s;
+    }
+    io_timer_stop(&old->handover_timer);
+    old->after = s;
+    s->before = old;
+    session_enter_state(old, SESSION_CLOSING);
+    session_touch(old);
+    mux_session_shutdown(old->owner.mux, WIRE_GOAWAY_RESTARTING_CODE, NULL, UINT64_MAX, WIRE_GOAWAY_RESTARTING_CLOSE);
+    cut_oldest(old->kit);
+    return s;
+}
