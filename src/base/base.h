@@ -57,5 +57,8 @@ size_t ht_uint_put(char *out, uint64_t n);
 
 static inline size_t ht_min(size_t a, size_t b) { return a < b ? a : b; }
 static inline size_t ht_max(size_t a, size_t b) { return a > b ? a : b; }
+/* For times and byte counts, which need 64 bits where size_t has 32. */
+static inline uint64_t ht_min64(uint64_t a, uint64_t b) { return a < b ? a : b; }
+static inline uint64_t ht_max64(uint64_t a, uint64_t b) { return a > b ? a : b; }
 
 #endif

@@ -167,7 +167,7 @@ static void wait_or_give_up(struct tail *t, const char *why, uint64_t min_ms) {
     ht_random_bytes(&random, sizeof random);
     uint64_t wait = driver_backoff(t->attempts++, min_ms, random);
     if (!for_ever)
-        wait = ht_min(wait, t->lost_at + t->retry_for_ms - now);
+        wait = ht_min64(wait, t->lost_at + t->retry_for_ms - now);
     if (!t->lost)
         cli_complain("%s; trying again", why);
     t->lost = true;

@@ -427,7 +427,7 @@ static void ask_later(struct driver_binding *b) {
     struct ht_tunnel *t = b->t;
     bool soon = io_now_ms(t->loop) < t->lost_at + WIRE_LIMIT_TAKEOVER_GRACE;
     b->state = BINDING_WAITS;
-    io_timer_set(&b->timeout, soon ? ht_min(REBIND_MS, 4 * (uint64_t)t->retry_min_ms) : REBIND_SLOW_MS);
+    io_timer_set(&b->timeout, soon ? ht_min64(REBIND_MS, 4 * (uint64_t)t->retry_min_ms) : REBIND_SLOW_MS);
     driver_shards_hold(t);
 }
 

@@ -467,11 +467,10 @@ static void primary_closed(struct driver_sock *s, uint16_t code, const char *tex
     if (!t->now->mux)
         driver_end_reason(t, HT_TUNNEL_EHANDSHAKE, "the kit at %s closed the connection before it answered HELLO%s%s%s",
                           t->url.host_field, *text ? " (" : "", text, *text ? ")" : "");
-    else if (!t->session_over && code != 1005 && code != 1006 && !t->goaway)
+    else if (!t->session_over && code != WS_CLOSE_NO_CODE && code != WS_CLOSE_DROPPED && !t->goaway)
         driver_end_reason(t, HT_TUNNEL_ELOST, "the kit closed the connection with code %u%s%s%s", code,
                           *text ? " (" : "", text, *text ? ")" : "");
-    /* RFC 6455 7.4.1: 1005 stands for a close frame without a code. */
-    mux_link_closed(s->link, code == 1005 || code == WIRE_CLOSE_NORMAL);
+    mux_link_closed(s->link, code == WS_CLOSE_NO_CODE || code == WIRE_CLOSE_NORMAL);
     link_gone(t);
 }
 

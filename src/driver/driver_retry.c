@@ -73,7 +73,7 @@ void driver_retry_begin(struct ht_tunnel *t) {
     uint64_t wait = wait_before(t);
     t->attempts++;
     t->only_v1 = false; /* it may have been somebody else who refused the list */
-    wait = ht_max(wait, ht_min(t->retry_after_ms, RETRY_AFTER_MAX_MS));
+    wait = ht_max64(wait, ht_min64(t->retry_after_ms, RETRY_AFTER_MAX_MS));
     wait = ht_min(wait, left); /* the last attempt is at the end of the time, not before */
     t->state = DRIVER_WAITING;
     io_timer_init(t->loop, &t->retry_timer, timer_fired);

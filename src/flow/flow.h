@@ -8,12 +8,13 @@
 #define HT_FLOW_FLOW_H
 
 #include "base/base.h"
+#include "wire_gen.h"
 
 /*
  * Existing senders take credit in pieces of up to this many bytes, first in first out: with less than one piece left
  * they may stand still (FLOW-2). Equals the largest payload of a frame.
  */
-#define FLOW_PIECE 65536u
+#define FLOW_PIECE WIRE_LIMIT_MAX_PAYLOAD
 
 /* ---- sending: what the peer lets us send ---- */
 

@@ -29,7 +29,7 @@ static void linger_end(struct lingerer *l) {
 
 static void linger_timeout(struct io_timer *t) {
     struct lingerer *l = ht_container_of(t, struct lingerer, timer);
-    uint64_t now = io_now_ms(l->conn->loop), due = ht_min(l->heard_ms + l->quiet_ms, l->end_ms);
+    uint64_t now = io_now_ms(l->conn->loop), due = ht_min64(l->heard_ms + l->quiet_ms, l->end_ms);
     if (now < due)
         io_timer_set(t, due - now); /* bytes have come since */
     else
@@ -90,7 +90,7 @@ void io_conn_linger(struct io_conn **cp, const struct io_linger *how) {
     ht_list_init(&l->node);
     ht_list_push_back(&loop->lingering, &l->node);
     io_timer_init(loop, &l->timer, linger_timeout);
-    io_timer_set(&l->timer, ht_min(how->quiet_ms, how->all_ms));
+    io_timer_set(&l->timer, ht_min64(how->quiet_ms, how->all_ms));
     io_conn_set_ops(c, &linger_ops, l);
     io_conn_want_write(c, false);
     io_conn_read_on(c, true);

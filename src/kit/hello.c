@@ -65,7 +65,7 @@ static bool over_cap(struct kit_sock *s, const struct wire_hello *h, const struc
 /* What HELLO_OK's lists point at while it is encoded. */
 struct answer {
     struct wire_hello_ok ok;
-    struct wire_resumed_bind binds[KIT_MAX_RESUMED_BINDS];
+    struct wire_resumed_bind binds[WIRE_MAX_HELLO_OK_RESUMED_BINDS];
     struct wire_join_ticket tickets[WIRE_LIMIT_MAX_CONNECTIONS];
     struct ht_slice capabilities[WIRE_N_CAPABILITIES];
 };

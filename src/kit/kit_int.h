@@ -27,8 +27,6 @@
 #define KIT_TOKEN_MAX 4096
 #define KIT_ID_LEN 38 /* "S-" and a UUID */
 #define KIT_NONCE_LEN 32
-/* HELLO_OK.resumedBinds holds no more, so --max-bindings-per-session does not go further either. */
-#define KIT_MAX_RESUMED_BINDS 256
 
 /* What an upgrade showed: those with a valid token have places of their own before HELLO. */
 enum shown { SHOWN_NOTHING, SHOWN_TOKEN, SHOWN_KINDS };

@@ -71,7 +71,7 @@ static void pulse(struct io_timer *t) {
     if (s->watchdog_ms)
         (void)proc_notify_send(&s->notify, "WATCHDOG=1");
     tell_status(s, "");
-    io_timer_set(t, s->watchdog_ms ? ht_min(s->watchdog_ms / 2, STATUS_MS) : STATUS_MS);
+    io_timer_set(t, s->watchdog_ms ? ht_min64(s->watchdog_ms / 2, STATUS_MS) : STATUS_MS);
 }
 
 static void begin_notifying(struct serve *s) {

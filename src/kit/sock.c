@@ -107,8 +107,8 @@ static void ws_closed(void *ctx, uint16_t code, struct ht_slice reason, bool loc
     s->closing = true;
     ht_log_with(HT_LOG_DEBUG, "kit", HT_LOG_FIELDS(log_peer(s->peer), log_code(code), log_reason_slice(reason)),
                 "WebSocket closed by %s", local ? "us" : "the driver");
-    /* Rule END-1: no code (1005) or 1000 is a goodbye; a socket that drops (1006) or another code is not. */
-    mux_link_closed(s->link, code == WIRE_CLOSE_NORMAL || code == 1005);
+    /* Rule END-1: a close without a code or with 1000 is a goodbye; a socket that drops or another code is not. */
+    mux_link_closed(s->link, code == WIRE_CLOSE_NORMAL || code == WS_CLOSE_NO_CODE);
     sock_drop(s);
 }
 
@@ -189,7 +189,7 @@ static void check_life(struct io_timer *t) {
         return;
     }
     if (s->pinged_at && o->pong_timeout_ms)
-        wait = ht_min(wait, s->pinged_at + o->pong_timeout_ms - now);
+        wait = ht_min64(wait, s->pinged_at + o->pong_timeout_ms - now);
     io_timer_set(&s->life_timer, wait);
 }
 

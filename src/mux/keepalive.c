@@ -87,7 +87,7 @@ static uint64_t pong_due(const struct mux_session *s) {
     since = ht_max(since, s->active_since);
     since = ht_max(since, s->heard_at);
     since = ht_max(since, s->moved_at);
-    return ht_min(at, since + s->cfg.suspect_after_ms);
+    return ht_min64(at, since + s->cfg.suspect_after_ms);
 }
 
 void mux_session_probe(struct mux_session *s) {

@@ -353,11 +353,11 @@ static uint64_t next_clock(const struct visitor_http *v) {
     if (v->answer == ANSWER_AWAITED) { /* once it has begun, an answer has all the time it wants */
         due = v->progress_ms + cfg->response_timeout_ms;
         if (v->request == REQUEST_COMES && cfg->min_body_rate)
-            due = ht_min(due, v->body_due_ms);
+            due = ht_min64(due, v->body_due_ms);
     } else if (v->stalled) {
         due = v->sent_ms + cfg->send_timeout_ms;
     }
-    return v->half_closed && v->answer != ANSWER_WHOLE ? ht_min(due, v->look_ms) : due;
+    return v->half_closed && v->answer != ANSWER_WHOLE ? ht_min64(due, v->look_ms) : due;
 }
 
 void visitor_watch_clocks(struct visitor_http *v) {
@@ -395,11 +395,11 @@ static void look_at_half_closed(struct visitor_http *v, uint64_t now) {
     }
     /* As long as any visitor waits for a head; --half-close-timeout is about pulled connections. */
     if (v->answer == ANSWER_BEGUN && !v->stalled &&
-        now - ht_max(v->sent_ms, v->progress_ms) >= cfg->response_timeout_ms) {
+        now - ht_max64(v->sent_ms, v->progress_ms) >= cfg->response_timeout_ms) {
         visitor_lost(v, true, "half-closed and quiet");
         return;
     }
-    v->look_ms = now + ht_min(cfg->half_close_timeout_ms, RELAY_HALF_CLOSED_MS);
+    v->look_ms = now + ht_min64(cfg->half_close_timeout_ms, RELAY_HALF_CLOSED_MS);
     visitor_watch_clocks(v);
 }
 
@@ -409,7 +409,7 @@ void visitor_half_closed(struct visitor_http *v) {
     v->half_closed = true;
     v->keep = false;
     v->sent_ms = now;
-    v->look_ms = now + ht_min(cfg->half_close_timeout_ms, RELAY_HALF_CLOSED_MS);
+    v->look_ms = now + ht_min64(cfg->half_close_timeout_ms, RELAY_HALF_CLOSED_MS);
     io_conn_keep_alive(v->conn);
     visitor_update_reading(v);
     visitor_watch_clocks(v);
@@ -417,7 +417,7 @@ void visitor_half_closed(struct visitor_http *v) {
 
 static void active_timeout(struct visitor_http *v, uint64_t now) {
     if (v->answer == ANSWER_AWAITED && is_slow(v, now) && !relay_is_short(v->b))
-        v->body_due_ms = now + ht_min(v->b->t->cfg.body_grace_ms, RELAY_SHORT_MS);
+        v->body_due_ms = now + ht_min64(v->b->t->cfg.body_grace_ms, RELAY_SHORT_MS);
     if (next_clock(v) > now)
         visitor_watch_clocks(v);
     else if (v->half_closed && v->answer != ANSWER_WHOLE && v->look_ms <= now)

@@ -43,6 +43,10 @@ struct ws_limits {
     unsigned max_fragments; /* frames of one message, empty ones count; over it: close 1008 */
 };
 
+/* Close codes of RFC 6455 7.4.1 that no frame carries: a close frame without a code; a socket that dropped. */
+#define WS_CLOSE_NO_CODE 1005u
+#define WS_CLOSE_DROPPED 1006u
+
 /* The most that pull() is ever asked for, in bytes. */
 #define WS_SEND_MAX (256u * 1024u)
 
@@ -65,10 +69,10 @@ struct ws_ops {
     size_t (*pull)(void *ctx, uint8_t *out, size_t cap);
     /*
      * The connection is over: called exactly once, last of all, and never from inside ws_conn_create/close/destroy.
-     * `code` is the peer's close code (1005: a close frame without one; 1006: the socket dropped with no close frame,
-     * or we have closed because the peer broke the rules). `local` is true when we started the close, for a violation
-     * too. `reason` is printable text: the peer's own, or what happened. The socket is gone already. Destroy the
-     * ws_conn in it or later.
+     * `code` is the peer's close code (WS_CLOSE_NO_CODE: a close frame without one; WS_CLOSE_DROPPED: the socket
+     * dropped with no close frame, or we have closed because the peer broke the rules). `local` is true when we started
+     * the close, for a violation too. `reason` is printable text: the peer's own, or what happened. The socket is gone
+     * already. Destroy the ws_conn in it or later.
      */
     void (*closed)(void *ctx, uint16_t code, struct ht_slice reason, bool local);
 };

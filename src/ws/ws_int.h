@@ -92,7 +92,7 @@ void ws_leave(struct ws_conn *w);
 
 /* The end: closes the socket and tells the owner. Between ws_enter() and ws_leave(). */
 void ws_finish(struct ws_conn *w, uint16_t code, const char *reason);
-/* As the peer's close frame says, or 1006 with `otherwise`. */
+/* As the peer's close frame says, or WS_CLOSE_DROPPED with `otherwise`. */
 void ws_finish_as_peer_said(struct ws_conn *w, const char *otherwise);
 /* The peer broke the rules: nothing more is handed up, a close frame with `code` goes out, then the socket is closed.
  */

@@ -199,6 +199,7 @@ struct wire_place {
     const struct ht_slice *tags; /* Notes. */
     size_t n_tags;
 };
+#define WIRE_MAX_PLACE_TAGS 2u /* of them in one payload */
 
 /* A question. */
 struct wire_ask {
@@ -214,6 +215,7 @@ struct wire_ask {
     bool has_link;
     struct ht_slice link; /* Or null. */
 };
+#define WIRE_MAX_ASK_PAIRS 3u /* of them in one payload */
 
 /* One of two. */
 struct wire_choice {
@@ -222,6 +224,8 @@ struct wire_choice {
     const uint16_t *right; /* Right. */
     size_t n_right;
 };
+#define WIRE_MAX_CHOICE_LEFT 4u /* of them in one payload */
+#define WIRE_MAX_CHOICE_RIGHT 4u /* of them in one payload */
 
 /* A remark. */
 struct wire_note {
