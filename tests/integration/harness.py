@@ -379,8 +379,10 @@ class Relay(Service):
         self.url = f"ws://127.0.0.1:{self.port}"
 
     def _pass(self, near):
-        if self.held:
-            return
+        if not self.held:
+            self.carry(near)
+
+    def carry(self, near):
         with socket.create_connection(("127.0.0.1", self.to)) as far:
             back = threading.Thread(target=self._copy, args=(far, near), daemon=True)
             back.start()
@@ -392,7 +394,7 @@ class Relay(Service):
         try:
             while data := source.recv(65536):
                 to.sendall(data)
-        except OSError:
+        except (OSError, ValueError):  # the second is TLS's word for one that was closed
             pass
         for end in (source, to):
             try:

@@ -1,12 +1,10 @@
 """What stands between a driver and its kit refuses it, and passes: a login page, an edge that starts anew, a wrong clock."""
 
 import signal
-import socket
 import ssl
 import subprocess
-import threading
 
-from tests.integration.harness import BIN, Driver, Folder, Program, Service, Tunnel, command, eventually, hello, http_service, status
+from tests.integration.harness import BIN, Driver, Folder, Program, Relay, Tunnel, command, eventually, hello, http_service, status
 from tests.support.tap import case, main
 
 NONE = "Content-Length: 0\r\nConnection: close\r\n\r\n"
@@ -27,55 +25,28 @@ REFUSALS = [
 ]
 
 
-class Edge(Service):
+class Edge(Relay):
     """Stands before a kit: passes connections on, or refuses them with `answer`; with TLS when `tls` is a context."""
 
     def __init__(self, port, tls=None):
-        self.to, self.tls, self.answer = port, tls, None
-        super().__init__(self._pass)
-        self.url = f"wss://localhost:{self.port}" if tls else f"ws://127.0.0.1:{self.port}"
+        self.tls, self.answer = tls, None
+        super().__init__(port)
+        if tls:
+            self.url = f"wss://localhost:{self.port}"
 
-    def _pass(self, plain):
-        near = plain
+    def _pass(self, near):
+        plain = near
         if self.tls:
             near = self.tls.wrap_socket(plain, server_side=True)
             self.open.add(near)
         try:
             if self.answer is None:
-                self._carry(near)
-                return
-            if near.recv(65536):
+                self.carry(near)
+            elif near.recv(65536):
                 near.sendall(self.answer.encode("latin-1"))
         finally:
             self.open.discard(near)
             near.close()
-
-    def _carry(self, near):
-        with socket.create_connection(("127.0.0.1", self.to)) as far:
-            back = threading.Thread(target=self._copy, args=(far, near), daemon=True)
-            back.start()
-            self._copy(near, far)
-            back.join()
-
-    @staticmethod
-    def _copy(source, to):
-        try:
-            while data := source.recv(65536):
-                to.sendall(data)
-        except (OSError, ValueError):
-            pass
-        for end in (source, to):
-            try:
-                end.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
-
-    def cut(self):
-        for connection in list(self.open):
-            try:
-                connection.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
 
 
 def told(program, word):
