@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "io/io.h"
+#include "support/guard.h"
 #include "support/tap.h"
 
 #include <errno.h>
@@ -15,25 +16,8 @@
 
 static struct io_loop *loop;
 
-struct guard {
-    struct io_timer t;
-    bool over;
-};
-static inline void guard_fire(struct io_timer *t) { ht_container_of(t, struct guard, t)->over = true; }
-static inline bool turn_until(const int *flag, uint64_t ms) {
-    struct guard g = {.over = false};
-    io_timer_init(loop, &g.t, guard_fire);
-    io_timer_set(&g.t, ms);
-    while (!*flag && !g.over)
-        io_loop_turn(loop, true);
-    io_timer_stop(&g.t);
-    return *flag != 0;
-}
-
-static inline void turns(int n) {
-    while (n--)
-        io_loop_turn(loop, false);
-}
+static inline bool turn_until(const int *flag, uint64_t ms) { return loop_until(loop, flag, ms); }
+static inline void turns(int n) { loop_turns(loop, n); }
 
 /* One end of a connection. */
 struct side {

@@ -105,16 +105,16 @@ static void frames_whole_by_bytes_and_split(void) {
             if (split > wire.len && !early) {
                 for (size_t i = 0; i < wire.len; i++) {
                     raw_write(loop, fd, wire.data + i, 1);
-                    turns(loop, 1);
+                    loop_turns(loop, 1);
                 }
             } else {
                 size_t at = ht_min(split, wire.len);
                 if (!early)
                     raw_write(loop, fd, wire.data, at);
-                turns(loop, 1);
+                loop_turns(loop, 1);
                 raw_write(loop, fd, wire.data + at, wire.len - at);
             }
-            turns(loop, 2);
+            loop_turns(loop, 2);
             bad += !equal(&e.got, &expect) || e.closed || e.feds == 0 || io_loop_blocks(loop)->live != 0;
             struct ht_buf back = {0};
             struct seen *s = ht_malloc(sizeof *s);
@@ -136,9 +136,9 @@ static void frames_whole_by_bytes_and_split(void) {
             for (size_t at = 0; at < big.len; at += step) {
                 raw_write(loop, fd, big.data + at, ht_min(step, big.len - at));
                 if (step > 1000 || at % 64 == 0)
-                    turns(loop, 1);
+                    loop_turns(loop, 1);
             }
-            turns(loop, 3);
+            loop_turns(loop, 3);
             CU_ASSERT(equal(&e.got, &expect_big));
             end_free(&e);
             close(fd);
@@ -176,7 +176,7 @@ static void a_full_message_that_is_consumed_at_its_end(void) {
             at += n;
         }
     raw_write(loop, fd[1], wire.data, wire.len);
-    turns(loop, 3);
+    loop_turns(loop, 3);
     CU_ASSERT_EQUAL(e.messages, 3);
     CU_ASSERT_EQUAL(e.closed, 0);
     ht_buf_free(&wire);
@@ -195,7 +195,7 @@ static void expect_close(struct ht_buf *wire, enum ws_side side, uint16_t code, 
     /* Whatever stands behind a violation must never be handed up. */
     add_frame(wire, BIN, side == WS_SERVER, 0, "canary", 6);
     raw_write(loop, fd, wire->data, wire->len);
-    turns(loop, 3);
+    loop_turns(loop, 3);
     size_t at = 0;
     raw_read(fd, &back);
     bool ok = next_frame(&back, &at, s) && s->b0 == CLOSE && s->n >= 2 && s->masked == (side == WS_CLIENT);
@@ -208,7 +208,7 @@ static void expect_close(struct ht_buf *wire, enum ws_side side, uint16_t code, 
     /* The socket ends cleanly: the close frame was not lost to a reset. */
     CU_ASSERT_FALSE(raw_read(fd, &back));
     close(fd);
-    turns(loop, 2);
+    loop_turns(loop, 2);
     ht_free(s);
     ht_buf_free(&back);
     ht_buf_free(wire);
@@ -309,13 +309,13 @@ static void bytes_left_at_the_end_are_a_violation(void) {
                          &e);
     add_frame(&wire, BIN, false, 0, "half a frame", 12);
     raw_write(loop, fd[1], wire.data, wire.len);
-    turns(loop, 3);
+    loop_turns(loop, 3);
     CU_ASSERT_EQUAL(e.closed, 1);
     CU_ASSERT(strstr(e.reason, "middle") != NULL);
     ht_buf_free(&wire);
     end_free(&e);
     close(fd[1]);
-    turns(loop, 2);
+    loop_turns(loop, 2);
 }
 
 /* ---- PINGs ---- */
@@ -326,7 +326,7 @@ static void a_million_pings_cost_nothing(void) {
     int fd = end_open(&e, loop, WS_SERVER, ht_slice_str(""));
     for (int i = 0; i < 1000; i++)
         add_frame(&wire, PING, true, 0, "", 0);
-    turns(loop, 2);
+    loop_turns(loop, 2);
     size_t live = ht_mem_live();
     struct mallinfo2 before = mallinfo2();
 #ifdef HT_SANITIZED
@@ -341,7 +341,7 @@ static void a_million_pings_cost_nothing(void) {
     add_frame(&wire, PING, true, 0, "last", 4);
     add_frame(&wire, BIN, true, 0, "through", 7);
     raw_write(loop, fd, wire.data, wire.len);
-    turns(loop, 3);
+    loop_turns(loop, 3);
     struct mallinfo2 after = mallinfo2();
     CU_ASSERT_EQUAL(e.messages, 1);
     CU_ASSERT(ht_mem_live() <= live + 2); /* what was received, and a send block at most */
@@ -349,7 +349,7 @@ static void a_million_pings_cost_nothing(void) {
     bool open = true;
     for (int i = 0; i < 100; i++) {
         open = open && raw_read(fd, &back);
-        turns(loop, 1);
+        loop_turns(loop, 1);
     }
     CU_ASSERT(open && back.len > 6);
     CU_ASSERT(memcmp(back.data + back.len - 6, "\x8a\x04last", 6) == 0); /* the latest one is answered */
@@ -369,7 +369,7 @@ static void pongs_go_ahead_of_messages(void) {
     ws_conn_want_send(e.w);
     add_frame(&wire, PING, true, 0, "p", 1);
     raw_write(loop, fd, wire.data, wire.len);
-    turns(loop, 2);
+    loop_turns(loop, 2);
     raw_read(fd, &back);
     static const char want[] = "\x8a\x01p\x82\x03one\x82\x03two";
     CU_ASSERT(back.len == sizeof want - 1 && memcmp(back.data, want, back.len) == 0);
@@ -389,7 +389,7 @@ static void a_message_too_big_for_the_rest_of_a_block_is_asked_again(void) {
     add_message(&e.queue, big, sizeof big);
     ws_conn_want_send(e.w);
     for (int i = 0; i < 50; i++) {
-        turns(loop, 1);
+        loop_turns(loop, 1);
         raw_read(fd, &back);
     }
     CU_ASSERT_EQUAL(back.len, 4 + 1000 + 10 + sizeof big);
@@ -424,7 +424,7 @@ static void the_peer_closes(void) {
             add_frame(&wire, CLOSE, side == WS_SERVER, 0, cases[i].payload, cases[i].n);
             add_frame(&wire, BIN, side == WS_SERVER, 0, "late", 4);
             raw_write(loop, fd, wire.data, wire.len);
-            turns(loop, 3);
+            loop_turns(loop, 3);
             bool open = raw_read(fd, &back);
             CU_ASSERT(next_frame(&back, &at, s) && s->b0 == CLOSE && at == back.len);
             CU_ASSERT(s->n == (cases[i].n ? 2 : 0) || s->n == cases[i].n); /* the code is echoed */
@@ -432,7 +432,7 @@ static void the_peer_closes(void) {
             /* The server closes the socket first. */
             CU_ASSERT_EQUAL(open, side == WS_CLIENT);
             close(fd);
-            CU_ASSERT(turn_until(loop, &e.closed, PATIENCE_MS));
+            CU_ASSERT(loop_until(loop, &e.closed, PATIENCE_MS));
             CU_ASSERT_EQUAL(e.code, cases[i].code);
             CU_ASSERT_STRING_EQUAL(e.reason, cases[i].reason);
             CU_ASSERT_FALSE(e.local);
@@ -440,7 +440,7 @@ static void the_peer_closes(void) {
             CU_ASSERT_PTR_NULL(ws_conn_io(e.w));
             ws_conn_want_send(e.w);
             ws_conn_close(e.w, 1000, "");
-            turns(loop, 2);
+            loop_turns(loop, 2);
             CU_ASSERT_EQUAL(e.closed, 1);
             ht_free(s);
             ht_buf_free(&wire);
@@ -459,7 +459,7 @@ static void we_close_after_what_is_left(void) {
         add_message(&e.queue, "first this", 10);
         ws_conn_close(e.w, 1013, "try again");
         ws_conn_close(e.w, 1000, "twice");
-        turns(loop, 2);
+        loop_turns(loop, 2);
         raw_read(fd, &back);
         CU_ASSERT(next_frame(&back, &at, s) && s->b0 == BIN && s->n == 10 && memcmp(s->p, "first this", 10) == 0);
         CU_ASSERT(next_frame(&back, &at, s) && s->b0 == CLOSE && s->n == 11 &&
@@ -473,11 +473,11 @@ static void we_close_after_what_is_left(void) {
         add_frame(&wire, TEXT, side == WS_SERVER, 0, "text", 4);
         add_frame(&wire, CLOSE, side == WS_SERVER, 0, "\x03\xf5you too", 9);
         raw_write(loop, fd, wire.data, wire.len);
-        turns(loop, 3);
+        loop_turns(loop, 3);
         if (side == WS_SERVER)
             CU_ASSERT_EQUAL(e.closed, 1);
         close(fd);
-        CU_ASSERT(turn_until(loop, &e.closed, PATIENCE_MS));
+        CU_ASSERT(loop_until(loop, &e.closed, PATIENCE_MS));
         CU_ASSERT_EQUAL(e.code, 1013);
         CU_ASSERT_STRING_EQUAL(e.reason, "you too");
         CU_ASSERT(e.local);
@@ -500,7 +500,7 @@ static void long_reasons_are_cut_between_characters(void) {
     reason[299] = '\0';
     int fd = end_open(&e, loop, WS_SERVER, ht_slice_str(""));
     ws_conn_close(e.w, 1000, reason);
-    turns(loop, 2);
+    loop_turns(loop, 2);
     raw_read(fd, &back);
     CU_ASSERT(next_frame(&back, &at, s) && s->b0 == CLOSE && s->n == 124);
     ht_free(s);
@@ -521,15 +521,15 @@ static void the_peer_vanishes(void) {
                       "abcd"
                       "ab",
                       8); /* and of a message */
-        turns(loop, 2);
+        loop_turns(loop, 2);
         close(fd);
-        CU_ASSERT(turn_until(loop, &e.closed, PATIENCE_MS));
+        CU_ASSERT(loop_until(loop, &e.closed, PATIENCE_MS));
         CU_ASSERT_EQUAL(e.code, 1006);
         CU_ASSERT_FALSE(e.local);
         CU_ASSERT(strlen(e.reason) > 10);
         CU_ASSERT_EQUAL(e.messages, 0);
         CU_ASSERT_EQUAL(io_loop_blocks(loop)->live, 0);
-        turns(loop, 2);
+        loop_turns(loop, 2);
         CU_ASSERT_EQUAL(e.closed, 1);
         end_free(&e);
     }
@@ -540,7 +540,7 @@ static void a_peer_that_does_not_answer_is_dropped(void) {
     int fd = end_open(&e, loop, WS_SERVER, ht_slice_str(""));
     ws_conn_close(e.w, 1000, "");
     uint64_t begin = ht_now_ms();
-    CU_ASSERT(turn_until(loop, &e.closed, PATIENCE_MS));
+    CU_ASSERT(loop_until(loop, &e.closed, PATIENCE_MS));
     CU_ASSERT(ht_now_ms() - begin >= 1990);
     CU_ASSERT_EQUAL(e.code, 1006);
     CU_ASSERT(e.local);
@@ -561,7 +561,7 @@ static void the_close_frame_is_read_when_writing_fails(void) {
     close(fd);
     ws_conn_want_send(e.w);
     ws_conn_pause(e.w, false);
-    CU_ASSERT(turn_until(loop, &e.closed, PATIENCE_MS));
+    CU_ASSERT(loop_until(loop, &e.closed, PATIENCE_MS));
     CU_ASSERT_EQUAL(e.code, 1001);
     CU_ASSERT_EQUAL(e.messages, 1);
     ht_buf_free(&wire);
@@ -576,11 +576,11 @@ static void pausing_stops_messages_and_resumes(void) {
         add_frame(&wire, BIN, true, 0, "0123456789", 10);
     e.pause_in_message = true;
     raw_write(loop, fd, wire.data, wire.len);
-    turns(loop, 3);
+    loop_turns(loop, 3);
     for (size_t i = 1; i <= 5; i++) {
         CU_ASSERT_EQUAL(e.messages, i);
         ws_conn_pause(e.w, false);
-        turns(loop, 3);
+        loop_turns(loop, 3);
     }
     CU_ASSERT_EQUAL(e.messages, 5);
     ws_conn_pause(e.w, true);
@@ -588,7 +588,7 @@ static void pausing_stops_messages_and_resumes(void) {
     wire.len = 0;
     add_frame(&wire, CLOSE, true, 0, "\x03\xe8", 2);
     raw_write(loop, fd, wire.data, wire.len);
-    CU_ASSERT(turn_until(loop, &e.closed, PATIENCE_MS));
+    CU_ASSERT(loop_until(loop, &e.closed, PATIENCE_MS));
     CU_ASSERT_EQUAL(e.code, 1000);
     ht_buf_free(&wire);
     end_free(&e);
@@ -608,12 +608,12 @@ static void destroying_in_any_callback(void) {
         e.destroy_in_closed = where == 3;
         e.stop_in_message = where == 4;
         ws_conn_want_send(e.w);
-        turns(loop, where == 2); /* before the peer closes */
+        loop_turns(loop, where == 2); /* before the peer closes */
         add_frame(&wire, BIN, true, 0, "one", 3);
         add_frame(&wire, BIN, true, 0, "two", 3);
         add_frame(&wire, CLOSE, true, 0, "", 0);
         raw_write(loop, fd, wire.data, wire.len);
-        turns(loop, 4);
+        loop_turns(loop, 4);
         CU_ASSERT_EQUAL(e.w == NULL, where != 4);
         CU_ASSERT_EQUAL(e.closed, where >= 3);
         if (where == 4) {
@@ -646,18 +646,18 @@ static void failing_allocations(void) {
                                       6 - (i + 1) % 2));
         if (e.w) {
             raw_write(loop, fd, wire.data, wire.len);
-            turns(loop, 4);
+            loop_turns(loop, 4);
         }
         ht_mem_fail_at(-1);
         if (e.w && e.closed)
             CU_ASSERT_EQUAL(e.code, 1006);
         end_free(&e);
         close(fd);
-        turns(loop, 2); /* what lingers sees the end */
+        loop_turns(loop, 2); /* what lingers sees the end */
         ht_pool_drain(io_loop_blocks(loop));
         CU_ASSERT_EQUAL(ht_mem_live(), live);
     }
-    turns(loop, 3);
+    loop_turns(loop, 3);
     CU_ASSERT_EQUAL(io_count_fds(), fds);
     ht_buf_free(&wire);
 }
@@ -688,7 +688,7 @@ int main(void) {
         {NULL, NULL},
     };
     int rc = tap_main("ws conn", tests);
-    turns(loop, 2);
+    loop_turns(loop, 2);
     io_loop_destroy(&loop);
     if (io_count_fds() != fds || ht_mem_live() != 0) {
         printf("Bail out! %d descriptors, %zu blocks left\n", io_count_fds() - fds, ht_mem_live());

@@ -230,7 +230,7 @@ static void answers(void) {
         s.keep_open = cases[k].status == 401 || (cases[k].status == 503 && !s.by_bytes) || cases[k].status == 204;
         CU_ASSERT_FATAL(script_start(&s));
         CU_ASSERT(connect_to(&o, s.port, 5000) != NULL);
-        CU_ASSERT(!o.done && turn_until(loop, &o.done, PATIENCE_MS));
+        CU_ASSERT(!o.done && loop_until(loop, &o.done, PATIENCE_MS));
         bool early_cut = s.by_bytes && o.conn; /* what comes behind the head may come later */
         bool ok = o.err == cases[k].err && o.status == cases[k].status && o.retry_ms == cases[k].retry_ms;
         ok = ok &&
@@ -247,7 +247,7 @@ static void answers(void) {
         CU_ASSERT(strstr((char *)s.request.data, "\r\nSec-WebSocket-Protocol: one.v1, two.v1\r\n") != NULL);
         io_conn_close(&o.conn);
         script_stop(&s);
-        turns(loop, 3);
+        loop_turns(loop, 3);
     }
 }
 
@@ -256,7 +256,7 @@ static void timeouts_cancelling_and_bad_options(void) {
     struct outcome o;
     CU_ASSERT_FATAL(script_start(&s));
     CU_ASSERT(connect_to(&o, s.port, 60) != NULL);
-    CU_ASSERT(turn_until(loop, &o.done, PATIENCE_MS));
+    CU_ASSERT(loop_until(loop, &o.done, PATIENCE_MS));
     CU_ASSERT_EQUAL(o.err, HT_ETIMEDOUT);
     CU_ASSERT(strstr(o.text, "no answer within 60 ms") != NULL);
     struct ws_connect *c = connect_to(&o, s.port, 5000);
@@ -264,14 +264,14 @@ static void timeouts_cancelling_and_bad_options(void) {
     CU_ASSERT_PTR_NULL(c);
     ws_connect_cancel(&c);
     c = connect_to(&o, s.port, 5000);
-    turns(loop, 5);
+    loop_turns(loop, 5);
     ws_connect_cancel(&c);
-    turns(loop, 3);
+    loop_turns(loop, 3);
     CU_ASSERT_EQUAL(o.done, 0);
     uint16_t port = s.port;
     script_stop(&s);
     CU_ASSERT(connect_to(&o, port, 5000) != NULL);
-    CU_ASSERT(turn_until(loop, &o.done, PATIENCE_MS));
+    CU_ASSERT(loop_until(loop, &o.done, PATIENCE_MS));
     CU_ASSERT_EQUAL(o.err, HT_EREFUSED);
     CU_ASSERT(strstr(o.text, "cannot connect to 127.0.0.1:") == o.text);
     static const char *const bad[] = {"", "nothing", "/a b", "/a\r\nX: y"};
@@ -287,11 +287,11 @@ static void timeouts_cancelling_and_bad_options(void) {
         ht_mem_fail_at(i);
         c = connect_to(&o, t.port, 300);
         if (c)
-            CU_ASSERT(turn_until(loop, &o.done, PATIENCE_MS));
+            CU_ASSERT(loop_until(loop, &o.done, PATIENCE_MS));
         ht_mem_fail_at(-1);
         io_conn_close(&o.conn);
         script_stop(&t);
-        turns(loop, 3);
+        loop_turns(loop, 3);
         CU_ASSERT_EQUAL(ht_mem_live(), live);
     }
 }
@@ -321,7 +321,7 @@ static void a_published_library_talks_to_us(void) {
         execl("/usr/bin/python3", "python3", script, port, (char *)NULL);
         _exit(77);
     }
-    bool ended = turn_until(loop, &child_ended, 60000);
+    bool ended = loop_until(loop, &child_ended, 60000);
     CU_ASSERT(ended);
     if (!ended)
         kill(pid, SIGKILL);
@@ -333,7 +333,7 @@ static void a_published_library_talks_to_us(void) {
         CU_ASSERT(WIFEXITED(status) && WEXITSTATUS(status) == 0 && server.served == 4);
     io_signal_stop(&child);
     echo_stop(&server);
-    turns(loop, 2);
+    loop_turns(loop, 2);
 }
 
 int main(void) {
@@ -349,7 +349,7 @@ int main(void) {
         {NULL, NULL},
     };
     int rc = tap_main("ws connect", tests);
-    turns(loop, 2);
+    loop_turns(loop, 2);
     io_loop_destroy(&loop);
     if (ht_mem_live() != 0) {
         printf("Bail out! %zu blocks left\n", ht_mem_live());

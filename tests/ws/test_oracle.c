@@ -105,10 +105,10 @@ static void we_read_what_wslay_writes(void) {
             raw_write(loop, fd, ht_buf_head(&m.bytes), n);
             ht_buf_consume(&m.bytes, n);
             if (rnd(&m.seed) % 2)
-                turns(loop, 1);
+                loop_turns(loop, 1);
             raw_read(fd, &back);
         }
-        turns(loop, 3);
+        loop_turns(loop, 3);
         CU_ASSERT_EQUAL(e.closed, 0);
         CU_ASSERT(e.got.len == expect.len && memcmp(e.got.data, expect.data, expect.len) == 0);
         wslay_frame_context_free(ctx);
@@ -139,7 +139,7 @@ static void wslay_reads_what_we_write(void) {
         buf_add(&expect, e.queue.data, e.queue.len);
         ws_conn_want_send(e.w);
         for (int i = 0; i < 300; i++) {
-            turns(loop, 1);
+            loop_turns(loop, 1);
             raw_read(fd, &m.bytes);
         }
         bool good = true;

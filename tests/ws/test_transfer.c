@@ -97,12 +97,12 @@ static void transfer(struct flow *server, struct flow *client, bool tcp, int snd
     CU_ASSERT_EQUAL(client->got, down);
     CU_ASSERT_EQUAL(server->hash_in, client->hash_out);
     CU_ASSERT_EQUAL(client->hash_in, server->hash_out);
-    turns(loop, 3);
+    loop_turns(loop, 3);
     CU_ASSERT_EQUAL(ws_conn_unsent(client->w), 0);
     CU_ASSERT_EQUAL(io_loop_blocks(loop)->live, 0); /* idle connections hold no block */
     ws_conn_close(client->w, 1000, "done");
-    CU_ASSERT(turn_until(loop, &server->closed, PATIENCE_MS));
-    CU_ASSERT(turn_until(loop, &client->closed, PATIENCE_MS));
+    CU_ASSERT(loop_until(loop, &server->closed, PATIENCE_MS));
+    CU_ASSERT(loop_until(loop, &client->closed, PATIENCE_MS));
     ws_conn_destroy(&server->w);
     ws_conn_destroy(&client->w);
     ht_pool_drain(io_loop_blocks(loop));

@@ -5,6 +5,7 @@
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/mem.h"
+#include "support/guard.h"
 #include "support/tap.h"
 #include "ws/ws.h"
 
@@ -182,27 +183,6 @@ static inline void raw_write(struct io_loop *loop, int fd, const void *p, size_t
         if (n)
             io_loop_turn(loop, false);
     }
-}
-
-static inline void turns(struct io_loop *loop, int n) {
-    while (n--)
-        io_loop_turn(loop, false);
-}
-
-/* Turns until `*flag` is not 0 or `ms` have passed. */
-struct guard {
-    struct io_timer t;
-    bool over;
-};
-static inline void guard_fire(struct io_timer *t) { ht_container_of(t, struct guard, t)->over = true; }
-static inline bool turn_until(struct io_loop *loop, const int *flag, uint64_t ms) {
-    struct guard g = {.over = false};
-    io_timer_init(loop, &g.t, guard_fire);
-    io_timer_set(&g.t, ms);
-    while (!*flag && !g.over)
-        io_loop_turn(loop, true);
-    io_timer_stop(&g.t);
-    return *flag != 0;
 }
 
 #endif
