@@ -187,11 +187,11 @@ $(UNITS)/system 644 packaging/hoody-tunnel-up@.service hoody-tunnel-up@.service
 $(UNITS)/user 644 packaging/user/hoody-tunnel-up@.service hoody-tunnel-up@.service
 $(SHARE) 644 $(GEN)/openapi.json openapi.json
 $(SHARE) 644 $(GEN)/protocol.md protocol.md
-$(foreach f,$(wildcard spec/*.schema.json),$(SHARE)/schemas 644 $(f) $(notdir $(f))
+$(foreach f,$(wildcard spec/*.schema.json) $(GEN)/log_line.schema.json,$(SHARE)/schemas 644 $(f) $(notdir $(f))
 )
 endef
 export INSTALLED
-install: all lib $(DOC_FILES) $(GEN)/openapi.json $(GEN)/protocol.md
+install: all lib $(DOC_FILES) $(GEN)/log_line.schema.json $(GEN)/openapi.json $(GEN)/protocol.md
 	@echo "$$INSTALLED" | while read -r folder mode file name; do \
 		test -n "$$name" || continue; \
 		echo "  $(DESTDIR)$$folder/$$name"; \

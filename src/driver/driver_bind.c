@@ -297,6 +297,8 @@ static int prepare(struct driver_binding *b, const struct ht_bind_options *o, st
         .finished = t->calls.request ? request_finished : NULL,
         .down = target_down,
         .ctx = b,
+        .session = t->session_id,
+        .container_port = &b->port,
     };
     b->kind = o->kind;
     b->asked_port = o->container_port;

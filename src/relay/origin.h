@@ -40,6 +40,9 @@ struct relay_target_config {
     /* What relay_target_probe() has found; `status`: what visitors get meanwhile. May be NULL. */
     void (*down)(void *ctx, const char *why, uint16_t status);
     void *ctx;
+    /* For the log, and looked at then: the session's id and the port in the container. May be NULL. */
+    const char *session;
+    const uint16_t *container_port;
 };
 
 struct relay_target;

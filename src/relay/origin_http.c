@@ -85,15 +85,17 @@ static void exchange_detach(struct origin_exchange *x) {
 
 static void exchange_finish(struct origin_exchange *x, uint16_t code, const char *error) {
     struct relay_target *t = x->t;
-    uint32_t id = x->st ? mux_stream_id(x->st) : 0;
     exchange_detach(x);
+    ORIGIN_LOG(t, code ? "a request is reset" : "a request is over", log_stream(x->id), log_status(x->status),
+               log_code(code), log_bytes_in(x->bytes_in), log_bytes_out(x->bytes_out),
+               log_duration_us(ht_now_us() - x->started_us), log_reason(error));
     if (t->cfg.finished) {
         const char *h = (const char *)x->head.data;
         struct relay_request_info info = {
             .method = ht_slice_of(h, x->method_len),
             .target = ht_slice_of(h ? h + x->method_len + 1 : NULL, x->target_len),
             .peer_addr = ht_slice_of(h ? h + x->head_len : NULL, x->head.len - x->head_len),
-            .stream_id = id,
+            .stream_id = x->id,
             .status = x->status,
             .reset_code = code,
             .bytes_in = x->bytes_in,
@@ -142,7 +144,7 @@ static void dial_connected(void *ctx, struct io_conn *c) {
         return;
     }
     x->conn->x = x;
-    origin_dialled(x->t, c);
+    origin_dialled(x->t, c, x->id, x->started_us);
     origin_pool_waits(x);
     io_conn_read_on(c, true);
     origin_request_flush(x);
@@ -151,6 +153,7 @@ static void dial_connected(void *ctx, struct io_conn *c) {
 static void dial_failed(void *ctx, int err, const char *text) {
     struct origin_exchange *x = ctx;
     x->dial = NULL;
+    origin_undialled(x->t, text, x->id, x->started_us);
     origin_http_fail_as(x, WIRE_CODE_REFUSED_STREAM, origin_error_of(err), text);
 }
 
@@ -177,6 +180,7 @@ static void exchange_connect(struct origin_exchange *x) {
     }
     oc->x = x;
     x->conn = oc;
+    ORIGIN_LOG(x->t, "an idle connection is used again", log_stream(x->id), log_count(x->t->n_idle));
     if (relay_out_add(&x->out, x->head.data, x->head_len) < 0) {
         origin_http_fail(x, WIRE_CODE_INTERNAL_ERROR, ht_err_text(HT_ENOMEM));
         return;
@@ -190,7 +194,7 @@ void origin_http_lost(struct origin_exchange *x, const char *text) {
     /* RFC 9112 9.3.1: a service may close an idle connection at any time; that must not cost an answer. */
     if (x->conn && x->conn->reused && x->replayable && !x->replayed && !x->resp_begun) {
         x->replayed = true;
-        origin_pool_close(x->conn);
+        origin_pool_close(x->conn, "the service had closed it, and the request is sent again");
         x->conn = NULL;
         io_task_cancel(&x->flush);
         relay_out_free(&x->out);
@@ -213,7 +217,7 @@ void origin_http_answered(struct origin_exchange *x, bool extra) {
     if (reuse)
         origin_pool_put(oc);
     else
-        origin_pool_close(oc);
+        origin_pool_close(oc, "the exchange does not allow another one");
     origin_request_drop(x);
 }
 
@@ -309,8 +313,14 @@ void origin_http_serve(struct relay_target *t, struct mux_stream *st, const stru
         return;
     }
     x->st = st;
+    x->id = mux_stream_id(st);
     mux_stream_accept(st, &stream_ops, x);
     int rc = origin_request_build(x, open, &why);
+    ht_log_with(HT_LOG_DEBUG, "origin",
+                HT_LOG_FIELDS(log_session(t->cfg.session), ORIGIN_LOG_PORT(t), log_stream(x->id),
+                              log_peer_slice(open->peer_addr), log_method_slice(open->method),
+                              log_target_slice(ht_slice_of(open->target.p, ht_min(open->target.n, 200)))),
+                "a request");
     if (rc < 0)
         origin_http_fail(x, rc == HT_ENOMEM ? WIRE_CODE_INTERNAL_ERROR : WIRE_CODE_PROTOCOL_ERROR, why);
     else

@@ -13,6 +13,8 @@
 
 #include "base/buf.h"
 #include "base/list.h"
+#include "base/log.h"
+#include "log_gen.h"
 #include "relay/origin.h"
 #include "relay/out.h"
 
@@ -45,6 +47,7 @@ struct relay_target {
     unsigned n_active, n_spare;
     struct io_addr good;   /* the address that answered the last time; len 0: none */
     struct io_dial *probe; /* relay_target_probe() */
+    uint64_t probe_us;     /* when it began */
 
     struct ht_list idle; /* struct origin_conn, the most recently used first */
     unsigned n_idle;
@@ -127,8 +130,17 @@ struct origin_exchange {
 
     /* the report */
     uint64_t started_us, bytes_in, bytes_out;
+    uint32_t id; /* of the stream, which may be gone by then */
     uint16_t status;
 };
+
+#define ORIGIN_LOG_PORT(t) log_port((t)->cfg.container_port ? *(t)->cfg.container_port : 0)
+/* A line of the debug level with these fields beside those that each has. Nothing is looked at when the level is off.
+ */
+#define ORIGIN_LOG(t, text, ...)                                                                                       \
+    ht_log_with(HT_LOG_DEBUG, "origin",                                                                                \
+                HT_LOG_FIELDS(log_session((t)->cfg.session), ORIGIN_LOG_PORT(t), log_target((t)->name), __VA_ARGS__),  \
+                text)
 
 /* ---- origin_pool.c ---- */
 
@@ -139,7 +151,7 @@ struct origin_conn *origin_pool_take(struct relay_target *t);
 struct origin_conn *origin_pool_adopt(struct relay_target *t, struct io_conn *c) HT_MUST_USE;
 /* The exchange is through with it: keep it, or close it. */
 void origin_pool_put(struct origin_conn *oc);
-void origin_pool_close(struct origin_conn *oc);
+void origin_pool_close(struct origin_conn *oc, const char *why);
 /* The same with a reset: what was under way must not seem to have ended in order. */
 void origin_pool_abort(struct origin_conn *oc);
 /* Frees the record and hands the connection itself to the caller. */
@@ -174,7 +186,9 @@ void origin_http_become_pipe(struct origin_exchange *x, struct ht_slice early);
 /* io_dial_start() to the target. */
 struct io_dial *origin_dial(struct relay_target *t, const struct io_dial_ops *ops, void *ctx, struct ht_errmsg *err);
 /* It stands: the next one goes to the same address. */
-void origin_dialled(struct relay_target *t, struct io_conn *c);
+void origin_dialled(struct relay_target *t, struct io_conn *c, uint32_t stream, uint64_t began_us);
+/* A line for a dial that failed. */
+void origin_undialled(const struct relay_target *t, const char *why, uint32_t stream, uint64_t began_us);
 
 /* What a connection that did not come about means for a visitor; `err` as in io_dial_ops.failed. */
 enum wire_origin_error origin_error_of(int err);

@@ -6,7 +6,7 @@ static void conn_readable(void *ctx) {
     struct origin_exchange *x = oc->x;
     if (!x) {
         /* Nobody asked: the service closed it, or says something that belongs to no request. */
-        origin_pool_close(oc);
+        origin_pool_close(oc, "the service closed it, or spoke unasked");
         return;
     }
     if (x->responded) {
@@ -50,7 +50,8 @@ struct io_conn *origin_pool_release(struct origin_conn *oc) {
     return c;
 }
 
-void origin_pool_close(struct origin_conn *oc) {
+void origin_pool_close(struct origin_conn *oc, const char *why) {
+    ORIGIN_LOG(oc->t, "a connection is closed", log_reason(why), log_count(oc->t->n_idle));
     struct io_conn *c = origin_pool_release(oc);
     io_conn_close(&c);
 }
@@ -65,7 +66,7 @@ struct origin_conn *origin_pool_take(struct relay_target *t) {
         struct origin_conn *oc = HT_LIST_ENTRY(t->idle.next, struct origin_conn, node);
         char byte;
         if (io_conn_read(oc->c, &byte, 1) != HT_EAGAIN) {
-            origin_pool_close(oc);
+            origin_pool_close(oc, "the service closed it, or spoke unasked");
             continue;
         }
         ht_list_remove(&oc->node);
@@ -82,9 +83,9 @@ static bool is_parallel(const struct relay_target *t, uint64_t now) {
     return t->parallel_ms && now - t->parallel_ms < ORIGIN_SHY_MS;
 }
 
-static void close_idle(struct relay_target *t) {
+static void close_idle(struct relay_target *t, const char *why) {
     while (!ht_list_empty(&t->idle))
-        origin_pool_close(HT_LIST_ENTRY(t->idle.next, struct origin_conn, node));
+        origin_pool_close(HT_LIST_ENTRY(t->idle.next, struct origin_conn, node), why);
 }
 
 static void ease_fire(struct io_timer *timer) {
@@ -105,7 +106,7 @@ static void ease_fire(struct io_timer *timer) {
     t->eased_ms = now;
     if (!parallel)
         t->shy_until_ms = now + ORIGIN_SHY_MS;
-    close_idle(t);
+    close_idle(t, "a new connection gets no answer, so the service may wait for this one");
 }
 
 static void watch_fresh(struct relay_target *t) {
@@ -143,11 +144,12 @@ void origin_pool_put(struct origin_conn *oc) {
     struct relay_target *t = oc->t;
     oc->x = NULL;
     if (t->cfg.pool_size == 0 || (t->n_fresh > 0 && io_now_ms(t->cfg.loop) < t->shy_until_ms)) {
-        origin_pool_close(oc);
+        origin_pool_close(oc, "none is kept, or not now");
         return;
     }
     if (t->n_idle >= t->cfg.pool_size)
-        origin_pool_close(HT_LIST_ENTRY(t->idle.prev, struct origin_conn, node));
+        origin_pool_close(HT_LIST_ENTRY(t->idle.prev, struct origin_conn, node),
+                          "as many are kept as may (--pool-size)");
     oc->idle_since_ms = io_now_ms(t->cfg.loop);
     ht_list_push_front(&t->idle, &oc->node);
     t->n_idle++;
@@ -169,7 +171,7 @@ static void idle_fire(struct io_timer *timer) {
             io_timer_set(timer, timeout - age);
             return;
         }
-        origin_pool_close(oc);
+        origin_pool_close(oc, "idle for long");
     }
     if (ht_list_empty(&t->exchanges))
         origin_http_drain_spare(t);
@@ -184,7 +186,7 @@ void origin_pool_init(struct relay_target *t) {
 }
 
 void origin_pool_clear(struct relay_target *t) {
-    close_idle(t);
+    close_idle(t, "the binding is gone");
     io_timer_stop(&t->idle_timer);
     io_timer_stop(&t->ease_timer);
     ht_pool_drain(&t->conns);

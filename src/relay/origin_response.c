@@ -1,5 +1,5 @@
 /* The answer on its way to the stream: heads are parsed here, the body is read straight into the outgoing message. */
-#include "base/log.h"
+#include "base/clock.h"
 #include "base/mem.h"
 #include "relay/origin_impl.h"
 
@@ -58,8 +58,8 @@ static void tell_odd(struct relay_target *t, uint32_t odd) {
     for (uint32_t one = 1; odd & ~t->odd_told; one <<= 1)
         if (odd & ~t->odd_told & one) {
             t->odd_told |= one;
-            ht_warn("origin", "%s: an answer has %s; it is served all the same, and this is said once", t->name,
-                    http_odd_text(one));
+            ht_log_with(HT_LOG_WARN, "origin", HT_LOG_FIELDS(log_target(t->name)),
+                        "an answer has %s; it is served all the same, and this is said once", http_odd_text(one));
         }
 }
 
@@ -178,6 +178,8 @@ static void final_head(struct origin_exchange *x, const struct http_head *h, cha
         return;
     }
     x->responded = true;
+    ORIGIN_LOG(x->t, "answered", log_stream(x->id), log_status(x->status),
+               log_duration_us(ht_now_us() - x->started_us));
     if (h->status == 101) {
         /* `rest` may lie in the partial head's buffer: freed with the exchange, after the pipe has copied it. */
         origin_http_become_pipe(x, ht_slice_of(rest, n_rest));
@@ -305,7 +307,7 @@ static ssize_t body_failed(struct origin_exchange *x) {
 static void send_trailers(struct origin_exchange *x) {
     int rc = relay_send_trailers(x->st, &x->trailers, x->t->fields);
     if (rc < 0)
-        ht_debug("origin", "%s: the fields behind the answer are dropped: %s", x->t->name, ht_err_text(rc));
+        ORIGIN_LOG(x->t, "the fields behind the answer are dropped", log_stream(x->id), log_reason(ht_err_text(rc)));
 }
 
 ssize_t origin_response_pull(struct origin_exchange *x, uint8_t *out, size_t cap, unsigned *flags) {

@@ -1,3 +1,4 @@
+#include "base/clock.h"
 #include "base/mem.h"
 #include "relay/origin_impl.h"
 
@@ -57,20 +58,30 @@ struct io_dial *origin_dial(struct relay_target *t, const struct io_dial_ops *op
                             ops, ctx, err);
 }
 
-void origin_dialled(struct relay_target *t, struct io_conn *c) { io_conn_peer(c, &t->good); }
+void origin_dialled(struct relay_target *t, struct io_conn *c, uint32_t stream, uint64_t began_us) {
+    char text[IO_ADDR_TEXT];
+    io_conn_peer(c, &t->good);
+    ORIGIN_LOG(t, "connected", log_stream(stream), log_peer(io_addr_text(&t->good, text)),
+               log_duration_us(ht_now_us() - began_us));
+}
+
+void origin_undialled(const struct relay_target *t, const char *why, uint32_t stream, uint64_t began_us) {
+    ORIGIN_LOG(t, "not connected", log_stream(stream), log_reason(why), log_duration_us(ht_now_us() - began_us));
+}
 
 /* ---- is anybody there? ---- */
 
 static void probe_connected(void *ctx, struct io_conn *c) {
     struct relay_target *t = ctx;
     t->probe = NULL;
-    origin_dialled(t, c);
+    origin_dialled(t, c, 0, t->probe_us);
     io_conn_close(&c);
 }
 
 static void probe_failed(void *ctx, int err, const char *text) {
     struct relay_target *t = ctx;
     t->probe = NULL;
+    origin_undialled(t, text, 0, t->probe_us);
     t->cfg.down(t->cfg.ctx, text, origin_error_status(origin_error_of(err)));
 }
 
@@ -78,6 +89,7 @@ void relay_target_probe(struct relay_target *t) {
     static const struct io_dial_ops ops = {.connected = probe_connected, .failed = probe_failed};
     if (t->cfg.kind != WIRE_KIND_HTTP || !t->cfg.down || t->probe)
         return;
+    t->probe_us = ht_now_us();
     t->probe = origin_dial(t, &ops, t, NULL);
 }
 

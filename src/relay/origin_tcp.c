@@ -40,6 +40,9 @@ static void tcp_finish(struct origin_tcp *x, uint16_t code, const char *error) {
     };
     if (x->pipe)
         relay_pipe_counts(x->pipe, &info.bytes_out, &info.bytes_in);
+    ORIGIN_LOG(t, code ? "a connection is reset" : "a connection is over", log_stream(x->id), log_peer(x->peer),
+               log_code(code), log_bytes_in(info.bytes_in), log_bytes_out(info.bytes_out),
+               log_duration_us(info.duration_us), log_reason(error));
     if (t->cfg.finished)
         t->cfg.finished(t->cfg.ctx, &info);
     tcp_free(x);
@@ -59,7 +62,7 @@ static void dial_connected(void *ctx, struct io_conn *c) {
     struct mux_stream *st = x->st;
     x->dial = NULL;
     x->st = NULL;
-    origin_dialled(x->t, c);
+    origin_dialled(x->t, c, x->id, x->started_us);
     /* The kit bounds how long a half-closed pair may be quiet: it knows what its visitors were promised. */
     x->pipe = relay_pipe_start(x->t->cfg.loop, c, st, ht_slice_of(NULL, 0), 0, &pipe_ops, x);
     if (!x->pipe || relay_pipe_take_out(x->pipe, &x->out) < 0)
@@ -70,6 +73,7 @@ static void dial_failed(void *ctx, int err, const char *text) {
     struct origin_tcp *x = ctx;
     (void)err; /* who connects to a pull port is told nothing */
     x->dial = NULL;
+    origin_undialled(x->t, text, x->id, x->started_us);
     tcp_fail(x, WIRE_CODE_REFUSED_STREAM, text);
 }
 
@@ -126,6 +130,7 @@ void origin_tcp_serve(struct relay_target *t, struct mux_stream *st, const struc
     ht_list_push_back(&t->tcp, &x->node);
     t->n_active++;
     mux_stream_accept(st, &stream_ops, x);
+    ORIGIN_LOG(t, "a connection", log_stream(x->id), log_peer(x->peer));
     x->dial = origin_dial(t, &dial_ops, x, &err);
     if (!x->dial)
         tcp_fail(x, WIRE_CODE_REFUSED_STREAM, err.text);

@@ -314,7 +314,10 @@ static void head_refused(struct visitor_http *v, const struct http_error *e) {
         {WIRE_ANSWER_HEAD_TOO_LARGE_STATUS, &answer_head_too_large},
         {WIRE_ANSWER_VERSION_STATUS, &answer_version},
     };
-    ht_debug("visitor", "expose port %u: %s: %u: %s", v->b->port, v->peer, e->status, e->text);
+    ht_log_with(HT_LOG_DEBUG, "visitor",
+                HT_LOG_FIELDS(log_session(v->b->owner->id), log_port(v->b->port), log_peer(v->peer),
+                              log_status(e->status), log_reason(e->text)),
+                "a request head is refused");
     struct visitor_answer a = {
         .status = e->status, .class = HT_METRIC_CLASS_BAD_REQUEST, .error = answer_bad_request.error, .body = e->text};
     for (size_t i = 0; i < HT_ARRAY_LEN(known); i++)
@@ -429,7 +432,10 @@ static ssize_t pull_length(struct visitor_http *v, uint8_t *out, size_t cap, uns
 }
 
 static ssize_t chunk_refused(struct visitor_http *v, const struct http_error *e) {
-    ht_debug("visitor", "expose port %u: %s: %s", v->b->port, v->peer, e->text);
+    ht_log_with(HT_LOG_DEBUG, "visitor",
+                HT_LOG_FIELDS(log_session(v->b->owner->id), log_port(v->b->port), log_peer(v->peer),
+                              log_stream(v->stream_id), log_reason(e->text)),
+                "a request body is refused");
     if (v->answer != ANSWER_AWAITED) {
         visitor_lost(v, true, e->text);
         return HT_ECLOSED;
@@ -451,8 +457,10 @@ static void send_trailers(struct visitor_http *v) {
     }
     int rc = relay_send_trailers(v->st, &v->trailers, v->b->t->fields);
     if (rc < 0)
-        ht_debug("visitor", "expose port %u: %s: the fields behind the request are dropped: %s", v->b->port, v->peer,
-                 ht_err_text(rc));
+        ht_log_with(HT_LOG_DEBUG, "visitor",
+                    HT_LOG_FIELDS(log_session(v->b->owner->id), log_port(v->b->port), log_peer(v->peer),
+                                  log_stream(v->stream_id), log_reason(ht_err_text(rc))),
+                    "the fields behind the request are dropped");
 }
 
 static ssize_t pull_chunked(struct visitor_http *v, uint8_t *out, size_t cap, unsigned *flags) {

@@ -2,8 +2,10 @@
 
 import json
 import os
+import re
 
 import jsonschema
+import yaml
 
 from gen import log
 from tests.gen.scratch import ROOT, complaints, expect_complaint
@@ -21,6 +23,20 @@ def _():
     assert check.is_valid(line)
     for wrong in ({**line, "port": "1"}, {**line, "port": 0}, {**line, "other": 1}, {**line, "level": "loud"}, {"time": "x"}):
         assert not check.is_valid(wrong), wrong
+
+
+@case("each area that a line of the sources names is one of the spec's")
+def _():
+    with open(os.path.join(ROOT, "spec", SPEC), encoding="utf-8") as f:
+        known = {row["name"] for row in yaml.safe_load(f)["areas"]}
+    found = {}
+    for at, _folders, names in os.walk(os.path.join(ROOT, "src")):
+        for name in names:
+            if name.endswith((".c", ".h")):
+                with open(os.path.join(at, name), encoding="utf-8") as f:
+                    for area in re.findall(r'\bht_(?:log\w*|error|warn|info|debug)\(\s*(?:[^";{}]*,\s*)?"(\w+)"\s*,', f.read()):
+                        found.setdefault(area, name)
+    assert set(found) <= known and len(found) > 4, found
 
 
 @case("a field twice, one like a member of each line, and a text that begins somewhere are told with their line")

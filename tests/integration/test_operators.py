@@ -9,7 +9,8 @@ import subprocess
 import jsonschema
 
 from gen import log
-from tests.integration.harness import BIN, ROOT, Folder, Kit, Tunnel, eventually, hello, http_service, status
+from tests.integration.harness import (BIN, ROOT, Folder, Kit, Service, Tunnel, connect, eventually, free_port, hello, http_service,
+                                       status)
 from tests.support.tap import Skip, case, main
 
 
@@ -44,6 +45,34 @@ def _():
     assert len(killed) == 1 and killed[0]["session"] == session and killed[0]["by"].startswith("127.0.0.1:"), lines
     took = [line["duration_us"] for line in lines if "duration_us" in line]
     assert took and max(took) < 60_000_000, took
+
+
+@case("the driver's debug level tells each request, each connection to the service, and what the pool does, by fields")
+def _():
+    with Tunnel() as t, http_service(hello) as web, Service(lambda c: c.sendall(b"x")) as tcp:
+        expose = t.expose(f"0={web.port}", "--log-level", "debug")
+        pull = t.pull(f"0={tcp.port}", "--log-level", "debug")
+        nobody = t.expose(f"0={free_port()}", "--log-level", "debug")
+        assert [status(expose.port), status(expose.port), status(nobody.port)] == [200, 200, 502]
+        with connect(pull.port) as c:
+            assert c.recv(10) == b"x" and c.recv(10) == b""
+        of = {}
+        for driver, service in ((expose, web.port), (pull, tcp.port)):
+            session = driver.events("connected")[0]["sessionId"]
+            of[driver] = (fr"debug origin: %s session={session} port={driver.port} ", fr"target=127\.0\.0\.1:{service}")
+        line, target = of[expose]
+        expose.wait_line(line % "a request" + r"stream=2 peer=127\.0\.0\.1:\d+ method=GET target=/")
+        expose.wait_line(line % "connected" + target + r" stream=2 peer=\S+ duration_us=\d+")
+        expose.wait_line(line % "answered" + target + r" stream=2 status=200 duration_us=\d+")
+        expose.wait_line(line % "a request is over" + target + r" stream=2 status=200 code=0 bytes_in=0 bytes_out=\d+ duration_us=\d+$")
+        expose.wait_line(line % "an idle connection is used again" + target + r" stream=4 count=0")
+        expose.wait_line(line % "a request is over" + target + r" stream=4 status=200 ")
+        line, target = of[pull]
+        pull.wait_line(line % "a connection" + target + r" stream=2 peer=127\.0\.0\.1:\d+")
+        pull.wait_line(line % "connected" + target + r" stream=2 ")
+        pull.wait_line(line % "a connection is over" + target + r" stream=2 peer=\S+ code=0 bytes_in=0 bytes_out=1 duration_us=\d+$")
+        nobody.wait_line(r'debug origin: not connected .* reason="cannot connect to .*refused')
+        nobody.wait_line(r"debug origin: a request is reset .* stream=2 status=502 code=\d+ .* reason=")
 
 
 @case("a flood of wrong tokens leaves lines with the address, and a count of the others")
