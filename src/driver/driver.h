@@ -22,7 +22,7 @@
 #include "base/buf.h"
 #include "base/list.h"
 #include "driver/hoody_tunnel.h"
-#include "driver/identity.h"
+#include "driver/identity_priv.h"
 #include "driver/url.h"
 #include "io/io.h"
 #include "mux/mux.h"

@@ -1,4 +1,4 @@
-#include "driver/identity.h"
+#include "driver/identity_priv.h"
 
 #include "base/clock.h"
 

@@ -1,4 +1,4 @@
-#include "http/chars.h"
+#include "http/chars_priv.h"
 
 #include "http/http.h"
 

@@ -1,13 +1,13 @@
 /*
  * The grammar of HTTP/1.x heads and chunked bodies (RFC 9112), taken strictly: CRLF only, one SP between the parts of a
- * start line, no folded lines (hardening cases 3 and 4). The head machine only reports lines to a sink (machine.h) and
+ * start line, no folded lines (hardening cases 3 and 4). The head machine only reports lines to a sink (machine_priv.h) and
  * knows no rules; the chunk machine only counts, checks and moves bytes.
  *
  * The local service of a driver is its user's own, and other proxies serve what it says: for it there is a second set of
  * rules, called loose, which takes what can be read in one way only. Nothing of a request is ever read with them.
  */
-#include "http/chars.h"
-#include "http/machine.h"
+#include "http/chars_priv.h"
+#include "http/machine_priv.h"
 
 %%{
     machine http_grammar;

@@ -1,9 +1,9 @@
 /* The rules of heads: what the grammar lets through and we still refuse, and what a head says about body and
  * connection. */
-#include "http/head.h"
+#include "http/head_priv.h"
 
-#include "http/chars.h"
-#include "http/machine.h"
+#include "http/chars_priv.h"
+#include "http/machine_priv.h"
 
 struct context {
     struct http_head *h;

@@ -1,6 +1,6 @@
 /* The fields that decide about framing, the connection and the way a message takes. */
-#include "http/chars.h"
-#include "http/head.h"
+#include "http/chars_priv.h"
+#include "http/head_priv.h"
 
 /* Connection options beside close, keep-alive and upgrade. Real ones name one or two; each is compared with every
  * field. */

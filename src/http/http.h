@@ -63,7 +63,7 @@ struct http_error {
     const char *text; /* static storage */
 };
 
-/* The state of the head grammar (machine.h); nobody's business outside src/http. */
+/* The state of the head grammar (machine_priv.h); nobody's business outside src/http. */
 struct http_machine {
     int cs;        /* Ragel state */
     uint32_t pos;  /* bytes looked at so far */

@@ -1,5 +1,5 @@
 /* Writing heads. Nothing goes out unchecked: what we write was often said by somebody else (hardening case 7). */
-#include "http/chars.h"
+#include "http/chars_priv.h"
 #include "http/http.h"
 
 #include <stdio.h>

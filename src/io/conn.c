@@ -1,5 +1,5 @@
 #include "base/mem.h"
-#include "io/io_int.h"
+#include "io/io_priv.h"
 
 #include <errno.h>
 #include <netinet/in.h>

@@ -1,6 +1,6 @@
 /* Connections that have said all they have to say, and whose peers may still be sending (hardening cases 2 and 30). */
 #include "base/mem.h"
-#include "io/io_int.h"
+#include "io/io_priv.h"
 
 /* Of those without a permit, for which nothing else is a bound. */
 #define MOST_WITHOUT_PERMIT 32

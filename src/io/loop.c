@@ -1,6 +1,6 @@
 #include "base/clock.h"
 #include "base/mem.h"
-#include "io/io_int.h"
+#include "io/io_priv.h"
 
 #include <limits.h>
 #include <signal.h>

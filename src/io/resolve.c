@@ -7,7 +7,7 @@
  * that nobody waits for any more gives its place to the next one, until there are IO_RESOLVER_THREADS of such threads.
  */
 #include "base/mem.h"
-#include "io/io_int.h"
+#include "io/io_priv.h"
 
 #include <errno.h>
 #include <netdb.h>

@@ -5,7 +5,7 @@
  * old time has come.
  */
 #include "base/clock.h"
-#include "io/io_int.h"
+#include "io/io_priv.h"
 
 #include <signal.h>
 

@@ -1,5 +1,5 @@
 #include "base/clock.h"
-#include "io/io_int.h"
+#include "io/io_priv.h"
 
 #include <stdlib.h>
 

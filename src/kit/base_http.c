@@ -2,7 +2,7 @@
  * The small HTTP server of the base listener: heads of at most 8 KiB, no bodies, one request after another. An upgrade
  * of the connect path becomes a WebSocket, everything else goes to the admin API.
  */
-#include "kit/kit_int.h"
+#include "kit/kit_priv.h"
 
 #include "base/log.h"
 #include "base/mem.h"

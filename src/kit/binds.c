@@ -6,7 +6,7 @@
  * what is live is asked with a PING first, and the BIND waits for what comes of it: a driver that answers keeps its
  * port.
  */
-#include "kit/kit_int.h"
+#include "kit/kit_priv.h"
 
 #include "base/clock.h"
 #include "base/log.h"

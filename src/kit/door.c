@@ -4,7 +4,7 @@
  */
 #include "base/log.h"
 #include "kit/bounds.h"
-#include "kit/kit_int.h"
+#include "kit/kit_priv.h"
 #include "log_gen.h"
 
 #include <netinet/in.h>

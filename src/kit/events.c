@@ -2,7 +2,7 @@
  * GET /api/v1/tunnel/events: what happens goes to whoever reads along, at the end of the turn in which it happened.
  * Nobody is waited for: a reader whose answer backs up is cut off.
  */
-#include "kit/kit_int.h"
+#include "kit/kit_priv.h"
 
 #include "base/log.h"
 #include "base/mem.h"

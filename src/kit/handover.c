@@ -4,7 +4,7 @@
  * the bindings move, and what is open on the old sockets goes on there until it ends by itself, however long that
  * takes.
  */
-#include "kit/kit_int.h"
+#include "kit/kit_priv.h"
 
 #include "base/log.h"
 #include "log_gen.h"

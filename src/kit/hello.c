@@ -1,5 +1,5 @@
 /* HELLO, the first frame of a WebSocket: it makes or resumes a session. JOIN, the other one, is in shards.c. */
-#include "kit/kit_int.h"
+#include "kit/kit_priv.h"
 
 #include "base/clock.h"
 #include "base/log.h"

@@ -1,5 +1,5 @@
 /* One daemon: start-up checks, the parts and how they are joined, the end. */
-#include "kit/kit_int.h"
+#include "kit/kit_priv.h"
 
 #include "base/log.h"
 #include "base/mem.h"

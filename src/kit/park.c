@@ -2,7 +2,7 @@
  * Parking: a driver that was lost keeps its ports for a while, so that it finds them when it comes back (section 7 of
  * the protocol). The listeners stay up; relay answers visitors itself because owner.mux is NULL (rule PARK-2).
  */
-#include "kit/kit_int.h"
+#include "kit/kit_priv.h"
 
 #include "base/log.h"
 #include "log_gen.h"

@@ -1,5 +1,5 @@
 /* A driver's session: the record that ties a mux session, its socks and its bindings together. */
-#include "kit/kit_int.h"
+#include "kit/kit_priv.h"
 
 #include "base/clock.h"
 #include "base/log.h"

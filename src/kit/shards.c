@@ -2,7 +2,7 @@
  * The secondary sockets of a v2 session: tickets, JOIN, and what a driver that knows `reissue-tickets` and `shard-map`
  * may do about a socket that was lost.
  */
-#include "kit/kit_int.h"
+#include "kit/kit_priv.h"
 
 #include "base/clock.h"
 #include "base/log.h"

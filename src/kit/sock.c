@@ -1,5 +1,5 @@
 /* One WebSocket of a driver: ws below, a mux link above. */
-#include "kit/kit_int.h"
+#include "kit/kit_priv.h"
 
 #include "base/clock.h"
 #include "base/log.h"

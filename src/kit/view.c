@@ -1,5 +1,5 @@
 /* What the admin API is told about the kit. */
-#include "kit/kit_int.h"
+#include "kit/kit_priv.h"
 
 #include "base/log.h"
 #include "base/mem.h"

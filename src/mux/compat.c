@@ -3,7 +3,7 @@
  * capabilities.
  */
 #include "base/utf8.h"
-#include "mux/internal.h"
+#include "mux/mux_priv.h"
 
 static bool wanted(const struct mux_session *s) { return s->cfg.role == WIRE_ROLE_KIT && !s->cfg.own_peer; }
 

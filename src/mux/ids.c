@@ -3,7 +3,7 @@
  * overtake each other on the way.
  */
 #include "base/mem.h"
-#include "mux/internal.h"
+#include "mux/mux_priv.h"
 
 /* Before gap `i`. */
 static void gap_insert(struct id_gaps *g, unsigned i, struct id_gap gap) {

@@ -1,4 +1,4 @@
-#include "mux/internal.h"
+#include "mux/mux_priv.h"
 
 /* ---- what goes wrong too often ---- */
 

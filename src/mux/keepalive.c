@@ -2,7 +2,7 @@
  * Everything that depends on time. Time moves with tick() alone: what came in between is only marked, and counts from
  * the next tick on, so that a timer may fire late but never early.
  */
-#include "mux/internal.h"
+#include "mux/mux_priv.h"
 
 static bool idle(const struct mux_session *s) {
     return s->cfg.idle_timeout_ms && s->state == SESSION_LIVE && s->n_all == 0 && s->bindings == 0;

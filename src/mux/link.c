@@ -1,5 +1,5 @@
 #include "base/mem.h"
-#include "mux/internal.h"
+#include "mux/mux_priv.h"
 
 /*
  * One for all links of a thread, there while any link is: 130 KiB that no idle link should hold for itself.

@@ -1,5 +1,5 @@
 #include "base/mem.h"
-#include "mux/internal.h"
+#include "mux/mux_priv.h"
 
 /* ---- the table ---- */
 

@@ -1,7 +1,7 @@
 /* One request: from STREAM_OPEN to the end of its answer. */
 #include "base/clock.h"
 #include "base/mem.h"
-#include "relay/origin_impl.h"
+#include "relay/origin_priv.h"
 
 #include <stdio.h>
 

@@ -1,5 +1,5 @@
 #include "base/mem.h"
-#include "relay/origin_impl.h"
+#include "relay/origin_priv.h"
 
 static void conn_readable(void *ctx) {
     struct origin_conn *oc = ctx;

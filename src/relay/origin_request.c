@@ -1,5 +1,5 @@
 /* The request on its way to the service: the head from STREAM_OPEN's fields, the body framed as the head says. */
-#include "relay/origin_impl.h"
+#include "relay/origin_priv.h"
 
 /* ---- head ---- */
 

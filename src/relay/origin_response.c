@@ -1,7 +1,7 @@
 /* The answer on its way to the stream: heads are parsed here, the body is read straight into the outgoing message. */
 #include "base/clock.h"
 #include "base/mem.h"
-#include "relay/origin_impl.h"
+#include "relay/origin_priv.h"
 
 #include <stdio.h>
 

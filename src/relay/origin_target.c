@@ -1,6 +1,6 @@
 #include "base/clock.h"
 #include "base/mem.h"
-#include "relay/origin_impl.h"
+#include "relay/origin_priv.h"
 
 #include <stdio.h>
 

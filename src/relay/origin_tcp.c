@@ -1,7 +1,7 @@
 /* A raw connection: dialled, then handed to the pipe. */
 #include "base/clock.h"
 #include "base/mem.h"
-#include "relay/origin_impl.h"
+#include "relay/origin_priv.h"
 
 #include <stdio.h>
 

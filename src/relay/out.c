@@ -1,4 +1,4 @@
-#include "relay/out.h"
+#include "relay/out_priv.h"
 
 int relay_out_spill(struct relay_out *o) {
     if (o->n_iov == 0)

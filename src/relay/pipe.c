@@ -1,5 +1,5 @@
 #include "base/mem.h"
-#include "relay/out.h"
+#include "relay/out_priv.h"
 
 struct relay_pipe {
     struct io_loop *loop;

@@ -1,5 +1,5 @@
 #include "base/clock.h"
-#include "relay/visitor.h"
+#include "relay/visitor_priv.h"
 
 #include <arpa/inet.h>
 #include <netinet/in.h>

@@ -2,7 +2,7 @@
 #include "base/mem.h"
 #include "base/text.h"
 #include "log_gen.h"
-#include "relay/visitor.h"
+#include "relay/visitor_priv.h"
 
 #include <stdio.h>
 #include <time.h>

@@ -4,7 +4,7 @@
  */
 #include "base/log.h"
 #include "log_gen.h"
-#include "relay/visitor.h"
+#include "relay/visitor_priv.h"
 
 #include <stdio.h>
 #include <time.h>

@@ -2,7 +2,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "log_gen.h"
-#include "relay/visitor.h"
+#include "relay/visitor_priv.h"
 
 #include <assert.h>
 #include <stdio.h>

@@ -2,7 +2,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "log_gen.h"
-#include "relay/visitor.h"
+#include "relay/visitor_priv.h"
 
 static_assert(HTTP_MAX_HEADERS >= WIRE_LIMIT_MAX_HEADERS, "a head the parser takes must fit the frame");
 

@@ -1,7 +1,7 @@
 /* The answer on its way to the visitor. What comes from the driver is checked like any other input. */
 #include "base/log.h"
 #include "log_gen.h"
-#include "relay/visitor.h"
+#include "relay/visitor_priv.h"
 
 /* ---- trouble ---- */
 

@@ -1,4 +1,4 @@
-#include "relay/visitor.h"
+#include "relay/visitor_priv.h"
 
 static void stray_end(struct relay_stray *s) {
     ht_list_remove(&s->node);

@@ -1,6 +1,6 @@
 #include "base/log.h"
 #include "log_gen.h"
-#include "relay/visitor.h"
+#include "relay/visitor_priv.h"
 
 #include <unistd.h>
 

@@ -10,7 +10,7 @@
  * budget of its address, and all of them from one of the owner, which ends well before a driver defends itself. An
  * address without a debt passes those that have one.
  */
-#include "relay/visitor.h"
+#include "relay/visitor_priv.h"
 
 #include <netinet/in.h>
 

@@ -1,6 +1,6 @@
 /* The life of an open WebSocket: beginning, closing, end. */
 #include "base/mem.h"
-#include "ws/ws_int.h"
+#include "ws/ws_priv.h"
 
 #include <assert.h>
 

@@ -1,5 +1,5 @@
 /* Control frames and the closing handshake, by wslay. Data frames never come here. */
-#include "ws/ws_int.h"
+#include "ws/ws_priv.h"
 
 #include "base/utf8.h"
 

@@ -1,5 +1,5 @@
 /* Frames in: parsed and unmasked where they were read. RFC 6455 section 5. */
-#include "ws/ws_int.h"
+#include "ws/ws_priv.h"
 
 #include <assert.h>
 

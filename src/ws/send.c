@@ -1,6 +1,6 @@
 /* Frames out: messages are built in the block they are sent from, several to a system call. */
 #include "base/clock.h"
-#include "ws/ws_int.h"
+#include "ws/ws_priv.h"
 
 #include <assert.h>
 

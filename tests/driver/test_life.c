@@ -1,6 +1,6 @@
 /* A tunnel through the hours, against a real kit: sleeping links, dead ones, and others who claim the session. */
 #include "driver/duo.h"
-#include "mux/internal.h"
+#include "mux/mux_priv.h"
 
 #define HOUR_MS UINT64_C(3600000)
 

@@ -7,7 +7,7 @@
  * Input: what is asked (one byte), then operations: see operation().
  */
 #include "heads.h"
-#include "relay/visitor.h"
+#include "relay/visitor_priv.h"
 #include "wire/bytes.h"
 
 #include <sys/socket.h>

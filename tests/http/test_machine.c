@@ -1,6 +1,6 @@
 /* The grammar alone: a recorded list of events is compared with the expected one, line by line. */
 #include "feed.h"
-#include "http/machine.h"
+#include "http/machine_priv.h"
 
 struct record {
     const char *buf;

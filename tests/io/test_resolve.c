@@ -4,7 +4,7 @@
  */
 #include "base/clock.h"
 #include "base/mem.h"
-#include "io/io_int.h"
+#include "io/io_priv.h"
 #include "support/tap.h"
 
 #include <arpa/inet.h>

@@ -1,7 +1,7 @@
 """Checks that no include points up: a room of src/ includes itself, lower rooms and what is generated at its level.
 
-Prints `file:line: error: ...` for each include that does, and exits 1. Also: ev.h only in io, wslay only in ws,
-cJSON only in admin and cli.
+Prints `file:line: error: ...` for each include that does, and exits 1. Also: no foreign
+*_priv.h; ev.h only in io, wslay only in ws, cJSON only in admin and cli, and so on.
 """
 
 import pathlib
@@ -39,6 +39,8 @@ def main():
                 why = f"<{name}> belongs to {' and '.join(sorted(ONLY_IN[name]))} alone"
             elif target and ROOMS.index(target) > ROOMS.index(room):
                 why = f"{room} is below {target}: an include never points up"
+            elif name.endswith("_priv.h") and name.split("/")[0] != room:
+                why = f"a private header of {name.split('/')[0]}"
             elif target in FORBIDDEN.get(room, ()):
                 why = f"{room} must not know {target}"
             if why:

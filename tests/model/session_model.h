@@ -3,7 +3,7 @@
  * stream, no output queue. It says which control frames must come and in which order, what may come as WINDOW, DATA and
  * EOF, and what must have come once everything was pulled. Rule ids are those of spec/protocol.yaml.
  *
- * Nothing of src/mux/internal.h is used here. The rig (session_rig.h) drives the real thing and this side by side.
+ * Nothing of src/mux/mux_priv.h is used here. The rig (session_rig.h) drives the real thing and this side by side.
  */
 #ifndef HT_TESTS_MODEL_SESSION_MODEL_H
 #define HT_TESTS_MODEL_SESSION_MODEL_H

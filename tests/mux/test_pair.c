@@ -5,7 +5,7 @@
  *
  * Run with a number to repeat a seed, and with a second one to take more steps.
  */
-#include "mux/internal.h"
+#include "mux/mux_priv.h"
 
 #include "base/mem.h"
 #include "support/tap.h"

@@ -1,5 +1,5 @@
 /* Sessions of several links: what travels where, and what a lost link costs. */
-#include "mux/internal.h"
+#include "mux/mux_priv.h"
 #include "mux/rig.h"
 
 #define START(role, tune)                                                                                              \

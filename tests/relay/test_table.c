@@ -1,7 +1,7 @@
 /* Bindings: every answer to a BIND, takeover, and what is left when owners go. */
 #include "relay/kit_rig.h"
 
-#include "relay/visitor.h"
+#include "relay/visitor_priv.h"
 
 static struct driver d, e;
 

@@ -1,5 +1,5 @@
 /* Visitors who open streams only to leave them pay for it themselves: hardening case 28, the kit's half. */
-#include "relay/visitor.h"
+#include "relay/visitor_priv.h"
 #include "relay/visitor_rig.h"
 
 #define NEVER (-1000000)

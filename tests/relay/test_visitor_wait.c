@@ -1,5 +1,5 @@
 /* Visitors who wait for room on a congested link: hardening case 29. */
-#include "relay/visitor.h"
+#include "relay/visitor_priv.h"
 #include "relay/visitor_rig.h"
 
 #define OK_X "HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\nx"

@@ -14,8 +14,8 @@
  * Callbacks may destroy anything. Two rules make that safe: a function that calls upward holds what it touches
  * afterwards (link_hold, session_hold, stream->busy), and it looks at the state again after the call.
  */
-#ifndef HT_MUX_INTERNAL_H
-#define HT_MUX_INTERNAL_H
+#ifndef HT_MUX_MUX_PRIV_H
+#define HT_MUX_MUX_PRIV_H
 
 #include "base/buf.h"
 #include "base/list.h"

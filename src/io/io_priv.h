@@ -1,6 +1,6 @@
 /* What the files of this room share. Only here and below is ev.h known. */
-#ifndef HT_IO_IO_INT_H
-#define HT_IO_IO_INT_H
+#ifndef HT_IO_IO_PRIV_H
+#define HT_IO_IO_PRIV_H
 
 #include "io/io.h"
 

@@ -11,11 +11,11 @@
  *   visitor_stray.c     streams whose answer was complete before they ended
  *   visitor_tcp.c       a visitor of a PULL port
  */
-#ifndef HT_RELAY_VISITOR_H
-#define HT_RELAY_VISITOR_H
+#ifndef HT_RELAY_VISITOR_PRIV_H
+#define HT_RELAY_VISITOR_PRIV_H
 
 #include "relay/kit.h"
-#include "relay/out.h"
+#include "relay/out_priv.h"
 
 #define RELAY_SCRATCH 16384 /* what is read at once while a head is awaited */
 /* Buffers of a visitor that are larger than this go back when it is idle. */

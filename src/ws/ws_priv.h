@@ -1,6 +1,6 @@
 /* What the files of this room share: the state of an open WebSocket. */
-#ifndef HT_WS_WS_INT_H
-#define HT_WS_WS_INT_H
+#ifndef HT_WS_WS_PRIV_H
+#define HT_WS_WS_PRIV_H
 
 #include "ws/ws.h"
 

@@ -8,15 +8,15 @@
  *   origin_response.c  the service's answer on the way to the stream
  *   origin_tcp.c       a raw connection
  */
-#ifndef HT_RELAY_ORIGIN_IMPL_H
-#define HT_RELAY_ORIGIN_IMPL_H
+#ifndef HT_RELAY_ORIGIN_PRIV_H
+#define HT_RELAY_ORIGIN_PRIV_H
 
 #include "base/buf.h"
 #include "base/list.h"
 #include "base/log.h"
 #include "log_gen.h"
 #include "relay/origin.h"
-#include "relay/out.h"
+#include "relay/out_priv.h"
 
 /* How long a fresh connection may be without an answer while others are idle: of a service that is not known to serve
  * several at a time, and of one that is. */

@@ -9,15 +9,15 @@
  * Memory: a client goes at once. Socks and sessions that are over are only marked and are freed by the kit's reap task
  * at the end of the turn, because mux, ws and relay may still be below us on the stack.
  */
-#ifndef HT_KIT_KIT_INT_H
-#define HT_KIT_KIT_INT_H
+#ifndef HT_KIT_KIT_PRIV_H
+#define HT_KIT_KIT_PRIV_H
 
 #include "admin/admin.h"
 #include "base/buf.h"
 #include "base/list.h"
 #include "http/http.h"
 #include "io/io.h"
-#include "kit/crowd.h"
+#include "kit/crowd_priv.h"
 #include "kit/kit.h"
 #include "mux/mux.h"
 #include "relay/kit.h"

@@ -1,6 +1,6 @@
 /* What the relay's own files need of relay_out beyond pipe.h. */
-#ifndef HT_RELAY_OUT_H
-#define HT_RELAY_OUT_H
+#ifndef HT_RELAY_OUT_PRIV_H
+#define HT_RELAY_OUT_PRIV_H
 
 #include "http/http.h"
 #include "relay/pipe.h"

@@ -1,6 +1,6 @@
 /* What head.c and head_fields.c share: the rules of single fields and what they have seen. Private to src/http. */
-#ifndef HT_HTTP_HEAD_H
-#define HT_HTTP_HEAD_H
+#ifndef HT_HTTP_HEAD_PRIV_H
+#define HT_HTTP_HEAD_PRIV_H
 
 #include "http/http.h"
 

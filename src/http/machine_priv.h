@@ -3,8 +3,8 @@
  * whole lines to a sink, so that a test can record and replay them; head.c is the sink that knows the rules. Private to
  * src/http.
  */
-#ifndef HT_HTTP_MACHINE_H
-#define HT_HTTP_MACHINE_H
+#ifndef HT_HTTP_MACHINE_PRIV_H
+#define HT_HTTP_MACHINE_PRIV_H
 
 #include "http/http.h"
 

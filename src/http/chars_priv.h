@@ -1,6 +1,6 @@
 /* Which bytes may stand where (RFC 9110 5.5, 5.6.2; RFC 3986). Private to src/http. */
-#ifndef HT_HTTP_CHARS_H
-#define HT_HTTP_CHARS_H
+#ifndef HT_HTTP_CHARS_PRIV_H
+#define HT_HTTP_CHARS_PRIV_H
 
 #include "base/base.h"
 

@@ -5,8 +5,8 @@
  * The file is hoody-tunnel/client-<machine> below the user's state directory ($XDG_STATE_HOME, else ~/.local/state),
  * one for each machine, because home directories travel. Nothing but its owner may read it.
  */
-#ifndef HT_DRIVER_IDENTITY_H
-#define HT_DRIVER_IDENTITY_H
+#ifndef HT_DRIVER_IDENTITY_PRIV_H
+#define HT_DRIVER_IDENTITY_PRIV_H
 
 #include "base/base.h"
 #include "base/err.h"
