@@ -86,7 +86,7 @@ static void connect_open(void *ctx, struct io_conn *conn, struct ht_slice protoc
         s->ops->failed(s, HT_TUNNEL_EHANDSHAKE, 101, 0, "the kit chose no subprotocol");
         return;
     }
-    io_conn_tune_tunnel(conn);
+    io_conn_tune_tunnel(conn, 2 * (uint64_t)t->suspect_after_ms); /* KEEP-5: for a PING, and for its answer */
     s->ws = ws_conn_create(t->loop, conn, WS_CLIENT, &limits, early, &ws_calls, s);
     s->link = s->ws ? mux_link_create(WIRE_ROLE_DRIVER, s->version, s->ops->link, s) : NULL;
     if (!s->link || s->ops->greet(s) < 0) {

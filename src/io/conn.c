@@ -262,9 +262,11 @@ void io_conn_keep_alive(struct io_conn *c) {
     setsockopt(c->io.fd, IPPROTO_TCP, TCP_KEEPCNT, &(int){KEEP_ALIVE_TRIES}, sizeof(int));
 }
 
-void io_conn_tune_tunnel(struct io_conn *c) {
+void io_conn_tune_tunnel(struct io_conn *c, uint64_t dead_ms) {
     struct tcp_info info;
     socklen_t len = sizeof info;
+    setsockopt(c->io.fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &(unsigned){(unsigned)ht_min(dead_ms, INT32_MAX)},
+               sizeof(unsigned));
     setsockopt(c->io.fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &(int){TUNNEL_NOTSENT}, sizeof(int));
     /* On a short way the kernel would let megabytes pile up in front of a busy reader, and each small frame behind
      * them. */

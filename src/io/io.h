@@ -237,8 +237,9 @@ int io_conn_fd(struct io_conn *c);
 /* Bytes read and written so far, payload only. */
 void io_conn_counts(struct io_conn *c, uint64_t *in, uint64_t *out);
 /* TCP_NOTSENT_LOWAT and friends, for the connection that carries the tunnel: what sits unsent in the kernel stays
- * small. */
-void io_conn_tune_tunnel(struct io_conn *c);
+ * small. When bytes find no taker for `dead_ms` the peer is dead, whatever the kernel would still try; 0: as it does.
+ */
+void io_conn_tune_tunnel(struct io_conn *c, uint64_t dead_ms);
 
 /* ---- listening ---- */
 

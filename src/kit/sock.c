@@ -217,7 +217,7 @@ void sock_open(struct kit *k, struct io_conn *conn, enum wire_version version, b
         sock_drop(s);
         return;
     }
-    io_conn_tune_tunnel(conn);
+    io_conn_tune_tunnel(conn, 2 * (uint64_t)k->opt->suspect_after_ms); /* KEEP-5: for a PING, and for its answer */
     s->ws = ws_conn_create(k->loop, conn, WS_SERVER, &stranger, early, &sock_ws_ops, s);
     if (!s->ws) {
         sock_drop(s);

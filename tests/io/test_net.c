@@ -94,7 +94,11 @@ static void bytes_half_close_and_counts(void) {
     socklen_t len = sizeof nodelay;
     getsockopt(io_conn_fd(a->c), IPPROTO_TCP, TCP_NODELAY, &nodelay, &len);
     CU_ASSERT(nodelay != 0);
-    io_conn_tune_tunnel(a->c);
+    io_conn_tune_tunnel(a->c, 30000);
+    unsigned dead = 0;
+    socklen_t dead_len = sizeof dead;
+    CU_ASSERT_EQUAL(getsockopt(io_conn_fd(a->c), IPPROTO_TCP, TCP_USER_TIMEOUT, &dead, &dead_len), 0);
+    CU_ASSERT_EQUAL(dead, 30000);
     struct io_addr pa, lb;
     char ta[IO_ADDR_TEXT], tb[IO_ADDR_TEXT];
     io_conn_peer(a->c, &pa);

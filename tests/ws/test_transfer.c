@@ -85,7 +85,7 @@ static void transfer(struct flow *server, struct flow *client, bool tcp, int snd
         for (int i = 0; i < 2; i++)
             setsockopt(fd[i], SOL_SOCKET, SO_SNDBUF, &sndbuf, sizeof sndbuf);
     struct io_conn *a = io_conn_adopt(loop, fd[0], NULL, NULL), *b = io_conn_adopt(loop, fd[1], NULL, NULL);
-    io_conn_tune_tunnel(a);
+    io_conn_tune_tunnel(a, 0);
     server->w = ws_conn_create(loop, a, WS_SERVER, &usual_limits, ht_slice_str(""), &flow_ops, server);
     client->w = ws_conn_create(loop, b, WS_CLIENT, &usual_limits, ht_slice_str(""), &flow_ops, client);
     uint64_t up = client->to_send, down = server->to_send, stop = ht_now_ms() + 30000;
