@@ -41,7 +41,8 @@ struct world {
     const struct wire_resumed_bind *resumed_binds;
     size_t n_resumed_binds;
     /* the driver's options */
-    uint32_t retry_for_ms, retry_min_ms; /* retry_for_ms 0: never */
+    enum { STAYS, LEAVES_WITH_GOAWAY, LEAVES_WITHOUT } leaves; /* the close frame goes with HELLO_OK, in one write */
+    uint32_t retry_for_ms, retry_min_ms;                       /* retry_for_ms 0: never */
     bool retry_first;
     uint32_t connections, max_streams;
     /* the kit's connection */
@@ -169,6 +170,12 @@ static inline void kit_hello(void *ctx, const struct wire_hello *hello) {
     w.s = mux_session_create(&cfg, &ops, NULL, ht_now_ms());
     CU_ASSERT_PTR_NOT_NULL_FATAL(w.s);
     CU_ASSERT_EQUAL_FATAL(mux_session_attach(w.s, w.l, &ok), 0);
+    if (w.leaves == LEAVES_WITH_GOAWAY) {
+        mux_session_shutdown(w.s, WIRE_CODE_NO_ERROR, "gone at once", 0, WIRE_CLOSE_GOING_AWAY);
+        mux_session_tick(w.s, ht_now_ms() + 1);
+    } else if (w.leaves == LEAVES_WITHOUT) {
+        ws_conn_close(w.ws, WIRE_CLOSE_GOING_AWAY, "gone at once");
+    }
 }
 
 static inline void kit_output(void *ctx) {

@@ -578,6 +578,30 @@ static void goaways_of_a_session(void) {
     }
 }
 
+/* All of it comes with one read. */
+static void hello_ok_and_the_end_together(void) {
+    world_start();
+    w.leaves = LEAVES_WITH_GOAWAY;
+    start();
+    UNTIL(w.ended);
+    CU_ASSERT_EQUAL(w.connected, 1);
+    CU_ASSERT_STRING_EQUAL(w.session_id, "S-1");
+    CU_ASSERT_EQUAL(w.disconnected, 1);
+    expect_end(HT_TUNNEL_EGOAWAY, "gone at once");
+    world_start();
+    w.leaves = LEAVES_WITHOUT;
+    w.retry_for_ms = 60000;
+    w.retry_min_ms = 200;
+    start();
+    UNTIL(w.ws_closed);
+    kit_drops();
+    w.leaves = STAYS;
+    UNTIL(w.hellos >= 2); /* it knows the session that it has had for a moment */
+    CU_ASSERT_EQUAL(w.connected, 1);
+    CU_ASSERT_STRING_EQUAL(w.hello_resume, "S-1");
+    world_stop();
+}
+
 static void a_dropped_link(void) {
     world_go();
     ws_conn_destroy(&w.ws);
@@ -876,6 +900,7 @@ static const struct tap_test tests[] = {
     {"a request that finds nobody", a_request_that_finds_nobody},
     {"a stream for no binding", a_stream_for_no_binding},
     {"GOAWAYs of a session", goaways_of_a_session},
+    {"HELLO_OK and the end together", hello_ok_and_the_end_together},
     {"a dropped link", a_dropped_link},
     {"a close frame with a code", a_close_frame_with_a_code},
     {"a kit that breaks the protocol", a_kit_that_breaks_the_protocol},
