@@ -217,6 +217,8 @@ static int try_bind(struct kit_session *s, const struct wire_bind *bind) {
     };
     mux_session_set_bindings(s->owner.mux, s->owner.n_bindings);
     session_send_or_end(s, WIRE_BIND_OK, &frame);
+    if (s->granted > 1 && s->owner.mux)
+        mux_session_in_order(s->owner.mux);
     return 0;
 }
 

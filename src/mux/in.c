@@ -318,7 +318,7 @@ static int on_ping(struct mux_session *s, uint8_t type, const struct wire_ping *
     memcpy(&nonce, ping->nonce, sizeof nonce);
     if (!s->ping_sent || nonce != s->ping_nonce)
         return 0; /* late or made up */
-    s->ping_sent = false;
+    s->ping_sent = s->in_order = false;
     s->rtt_known = true;
     uint64_t now_us = session_measured_us(s), rtt_us = now_us > s->ping_us ? now_us - s->ping_us : 0;
     s->rtt_ms = rtt_us / 1000;

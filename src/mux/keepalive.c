@@ -116,6 +116,13 @@ void mux_session_ping(struct mux_session *s) {
         s->ping_at = since;
 }
 
+void mux_session_in_order(struct mux_session *s) {
+    if (!session_alive(s) || !wire_frame_in(s->cfg.version, WIRE_JOIN))
+        return;
+    s->in_order = true;
+    mux_session_ping(s);
+}
+
 uint64_t mux_session_heard_ms(const struct mux_session *s) { return s->heard ? s->now_ms : s->heard_at; }
 
 static void tick_ping(struct mux_session *s) {

@@ -211,6 +211,11 @@ void mux_session_probe(struct mux_session *s);
 uint64_t mux_session_deadline(const struct mux_session *s);
 /* A PING now, whatever else is out: only the PONG of this one counts from here on, and pong() tells of it. */
 void mux_session_ping(struct mux_session *s);
+/*
+ * Kit, v2: what was sent on the primary until now must arrive before the next stream does. Those go on the primary too
+ * until a PING behind it was answered: another link may be faster.
+ */
+void mux_session_in_order(struct mux_session *s);
 /* When something came last (monotonic ms), as far as time is known here. */
 uint64_t mux_session_heard_ms(const struct mux_session *s);
 /* The kit tells how many bindings there are: idle reaping needs zero. */

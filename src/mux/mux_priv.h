@@ -152,6 +152,7 @@ struct mux_session {
     bool heard;                      /* something came since the last tick */
     bool idle_marked;                /* idle_since counts */
     bool ping_sent;                  /* and not answered */
+    bool in_order;                   /* see mux_session_in_order(); until the last PING is answered */
     uint64_t ping_nonce;             /* of the last PING */
     uint64_t ping_us, measure_us;    /* for the round trip: when it went, and what mux_session_measure() said last */
     bool active;                     /* something is under way, since active_since */

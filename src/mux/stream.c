@@ -243,6 +243,8 @@ void stream_mark_batch(struct mux_stream *st, struct mux_link *l) {
 /* The link with the least to say, so that streams spread over the sockets of a v2 session. */
 struct mux_link *session_next_link(const struct mux_session *s) {
     struct mux_link *best = NULL;
+    if (s->in_order)
+        return session_primary(s);
     for (unsigned i = 0; i < WIRE_LIMIT_MAX_CONNECTIONS; i++) {
         struct mux_link *l = s->links[i];
         if (!l)

@@ -43,6 +43,16 @@ static void join_all(struct many *m) {
         join_one(m, i);
 }
 
+/* A port, and the PONG for the PING behind its BIND_OK, until which all streams stay on the primary. */
+static uint16_t bind_many(struct many *m, enum wire_kind kind) {
+    uint16_t port = peer_bind(&m->p[0], kind, 0);
+    const struct got_frame *f = peer_expect(&m->p[0], WIRE_PING);
+    peer_add_raw(&m->p[0], WIRE_PONG, 0, m->p[0].bytes.data + f->at, f->len);
+    peer_send_text(&m->p[0], WIRE_UNBIND, 0, "{\"bindId\":999}"); /* once that is answered, the PONG was heard */
+    peer_expect(&m->p[0], WIRE_UNBIND_ERR);
+    return port;
+}
+
 /* PONGs for the session's PINGs; other frames are passed over. */
 static void answer_pings(struct peer *p) {
     while (p->n_read < p->n_frames) {
@@ -82,7 +92,7 @@ static void a_lost_secondary_resets_only_its_own_streams(void) {
     struct raw r[3];
     uint32_t ids[3];
     start_many(&m, 3, published, HT_ARRAY_LEN(published), NULL);
-    uint16_t port = peer_bind(&m.p[0], WIRE_KIND_HTTP, 0);
+    uint16_t port = bind_many(&m, WIRE_KIND_HTTP);
     join_all(&m);
     one_request_each(&m, port, r, ids);
     peer_drop(&m.p[1]);
@@ -117,7 +127,7 @@ static void an_answer_may_come_on_the_primary(void) {
     struct raw r[2];
     uint32_t ids[2];
     start_many(&m, 2, published, HT_ARRAY_LEN(published), NULL);
-    uint16_t port = peer_bind(&m.p[0], WIRE_KIND_HTTP, 0);
+    uint16_t port = bind_many(&m, WIRE_KIND_HTTP);
     join_all(&m);
     one_request_each(&m, port, r, ids);
     answer_stream(&m.p[0], ids[1], "here");
@@ -139,7 +149,7 @@ static void session_credit_is_shared(void) {
     struct many m;
     struct raw a, b;
     start_many(&m, 2, published, HT_ARRAY_LEN(published), NULL);
-    uint16_t port = peer_bind(&m.p[0], WIRE_KIND_TCP, 0);
+    uint16_t port = bind_many(&m, WIRE_KIND_TCP);
     join_all(&m);
     raw_connect(&a, port);
     UNTIL(kit_streams(host.kit) == 1);
@@ -171,7 +181,7 @@ static void the_primarys_fate_is_the_sessions(void) {
     struct many m, again;
     struct raw r;
     start_many(&m, 3, published, HT_ARRAY_LEN(published), NULL);
-    uint16_t port = peer_bind(&m.p[0], WIRE_KIND_HTTP, 0);
+    uint16_t port = bind_many(&m, WIRE_KIND_HTTP);
     join_all(&m);
     peer_drop(&m.p[0]);
     UNTIL(kit_sessions_parked(host.kit) == 1);

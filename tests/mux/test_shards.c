@@ -178,6 +178,35 @@ static void ids_overtake_but_never_repeat(void) {
     STOP();
 }
 
+/* BIND_OK is on the primary, and a stream of that binding must not be there before it. */
+static void streams_come_behind_what_they_need(void) {
+    START(WIRE_ROLE_KIT, own);
+    struct secondary a;
+    uint32_t id;
+    join(r, &a, JOIN(1));
+    CU_ASSERT_EQUAL(secondary_says(&a, &id), WIRE_JOIN_OK);
+    rig_pull(r);
+    CU_ASSERT_PTR_NOT_NULL(rig_visit(r, WIRE_KIND_TCP));
+    rig_pull(r);
+    CU_ASSERT_EQUAL(rig_count(r, WIRE_STREAM_OPEN, 2), 1);
+    mux_session_in_order(r->s); /* without it the next one would go to the other link, which has no streams */
+    rig_pull(r);
+    const struct rig_frame *ping = rig_next(r, WIRE_PING);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(ping);
+    uint8_t nonce[8];
+    memcpy(nonce, ping->head, sizeof nonce);
+    CU_ASSERT_PTR_NOT_NULL(rig_visit(r, WIRE_KIND_TCP));
+    rig_pull(r);
+    CU_ASSERT_EQUAL(rig_count(r, WIRE_STREAM_OPEN, 4), 1);
+    CU_ASSERT_EQUAL(secondary_says(&a, &id), 0);
+    CU_ASSERT(rig_frame_in(r, WIRE_PONG, 0, nonce, sizeof nonce) > 0);
+    CU_ASSERT_PTR_NOT_NULL(rig_visit(r, WIRE_KIND_TCP));
+    CU_ASSERT_EQUAL(secondary_says(&a, &id), WIRE_STREAM_OPEN);
+    CU_ASSERT_EQUAL(id, 6);
+    mux_link_destroy(&a.l);
+    STOP();
+}
+
 /* A kit that skips ids for ever costs no more than this. */
 static void gaps_are_bounded(void) {
     START(WIRE_ROLE_DRIVER, own);
@@ -270,6 +299,7 @@ static const struct tap_test tests[] = {
     {"secondaries carry streams", secondaries_carry_streams},
     {"frames of the session stay on the primary", frames_of_the_session_stay_on_the_primary},
     {"ids overtake but never repeat", ids_overtake_but_never_repeat},
+    {"streams come behind what they need", streams_come_behind_what_they_need},
     {"gaps are bounded", gaps_are_bounded},
     {"credit of what a link has swallowed", credit_of_what_a_link_has_swallowed},
     {"both sides say what they have had", both_sides_say_what_they_have_had},
