@@ -11,7 +11,7 @@ import struct
 import subprocess
 import tempfile
 
-from tests.integration.harness import Service, Tunnel, connect, read_exactly
+from tests.integration.harness import Service, Tunnel, connect, read_exactly, read_head
 from tests.support.tap import Skip, case, main
 
 CONTAINER = {"Id": "box", "Name": "/box", "State": {"Running": True, "Status": "running"}, "Config": {"Tty": False}}
@@ -19,13 +19,10 @@ CONTAINER = {"Id": "box", "Name": "/box", "State": {"Running": True, "Status": "
 
 def read_request(c):
     """(method, path, fields, body), or None when the connection has ended."""
-    data = b""
-    while b"\r\n\r\n" not in data:
-        got = c.recv(65536)
-        if not got:
-            return None
-        data += got
-    head, _, body = data.partition(b"\r\n\r\n")
+    try:
+        head, body = read_head(c)
+    except ConnectionResetError:
+        return None
     first, *lines = head.decode().split("\r\n")
     fields = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
     while len(body) < int(fields.get("content-length", "0")):

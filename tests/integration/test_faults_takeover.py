@@ -11,7 +11,7 @@ import time
 from collections import Counter
 
 from tests.faults.rig import FaultProxy, linked
-from tests.integration.harness import SANITIZED, Driver, Moment, Tunnel, connect, eventually, http_service, pace
+from tests.integration.harness import SANITIZED, Driver, Moment, Tunnel, connect, eventually, http_service, pace, read_head
 from tests.support.tap import case, main
 
 RATE = 200
@@ -51,13 +51,7 @@ class Visitors:
             return "refused", None
         try:
             c.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n%s\r\n" % (b"" if keep else b"Connection: close\r\n"))
-            data = b""
-            while b"\r\n\r\n" not in data:
-                more = c.recv(4096)
-                if not more:
-                    raise ConnectionResetError
-                data += more
-            head, body = data.split(b"\r\n\r\n", 1)
+            head, body = read_head(c)
             length = int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0])
             while len(body) < length:
                 more = c.recv(4096)
