@@ -90,7 +90,7 @@ static void test_forbidden(void) {
 }
 
 static void test_bad_fields(void) {
-    static const char *const bad[] = {"x y: 1", "x: a\rb", "host\r: 1"};
+    static const char *const bad[] = {"x y: 1", "x: a\rb", "host\r: 1", "host: a\rb"};
     rig_caps = WIRE_CAP_TRAILERS;
     for (size_t i = 0; i < HT_ARRAY_LEN(bad); i++) {
         begin();
