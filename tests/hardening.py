@@ -30,8 +30,8 @@ def read(path):
         return f.read()
 
 
-def problems(cases, edits=True):
-    """What is wrong with the table, one text each. `edits`: also those that fit the source no more."""
+def problems(cases):
+    """What is wrong with the table, one text each."""
     found = []
     numbers = [case.get("number") for case in cases]
     if numbers[:CASES] != list(range(1, CASES + 1)) or numbers != sorted(set(numbers)) or numbers[-1] > MORE:
@@ -42,11 +42,11 @@ def problems(cases, edits=True):
         if unknown or not case.get("title") or not case.get("tests"):
             found.append(f"{where}: number, title and at least one test; nothing else than that: {sorted(unknown)}")
         for row in case.get("tests") or []:
-            found += [f"{where}: {text}" for text in row_problems(row, edits)]
+            found += [f"{where}: {text}" for text in row_problems(row)]
     return found
 
 
-def row_problems(row, edits=True):
+def row_problems(row):
     if set(row) - {"test", "without", "edit"} or not row.get("test") or not row.get("without"):
         return [f"a row has test, without and may have edit: {row}"]
     path, _, name = row["test"].partition("::")
@@ -65,7 +65,7 @@ def row_problems(row, edits=True):
     try:
         place(read(edit["file"]), edit["from"])
     except Misfit as e:
-        return [f"{edit['file']} has {e}"] if edits else []
+        return [f"{edit['file']} has {e}"]
     return []
 
 

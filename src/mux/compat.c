@@ -21,13 +21,13 @@ static bool wanted(const struct mux_session *s) { return s->cfg.role == WIRE_ROL
 #define EOF_PATIENCE_MS 10000u
 
 uint32_t compat_send_room(const struct mux_stream *st, uint32_t room) {
-    if (st->dialled || !wanted(st->s))
+    if (st->dial == DIAL_DONE || !wanted(st->s))
         return room;
     return (uint32_t)ht_min(room, WIRE_LIMIT_FIRST_BURST - st->sent);
 }
 
 void compat_sent(struct mux_stream *st, uint32_t n) {
-    if (!st->dialled)
+    if (st->dial != DIAL_DONE)
         st->sent += (uint32_t)ht_min(n, WIRE_LIMIT_FIRST_BURST - st->sent);
 }
 
@@ -38,22 +38,22 @@ static void put_aside(struct mux_stream *st) {
 }
 
 bool compat_hold_eof(struct mux_stream *st) {
-    if (st->kind != WIRE_KIND_TCP || st->dialled || !wanted(st->s))
+    if (st->kind != WIRE_KIND_TCP || st->dial == DIAL_DONE || !wanted(st->s))
         return false;
-    st->eof_held = true;
+    st->place = PLACE_HELD;
     put_aside(st);
     return true;
 }
 
 void compat_hold_burst(struct mux_stream *st) {
-    if (!st->dialled && wanted(st->s))
+    if (st->dial != DIAL_DONE && wanted(st->s))
         put_aside(st);
 }
 
 static void release(struct mux_stream *st) {
     ht_list_remove(&st->turn);
-    if (st->eof_held) {
-        st->eof_held = false;
+    if (st->place == PLACE_HELD) {
+        st->place = PLACE_NOWHERE;
         out_enter(st, true);
     } else if (st->send.credit > 0) {
         stream_unblock(st);
@@ -61,29 +61,33 @@ static void release(struct mux_stream *st) {
 }
 
 /* In session->dialling: put aside by one of the two above. */
-static bool is_aside(const struct mux_stream *st) { return ht_list_linked(&st->turn) && (st->eof_held || st->blocked); }
+static bool is_aside(const struct mux_stream *st) {
+    return ht_list_linked(&st->turn) && (st->place == PLACE_HELD || st->place == PLACE_BLOCKED);
+}
 
 void compat_window_seen(struct mux_stream *st) {
-    st->window_seen = true;
-    if (!st->dialled && is_aside(st)) { /* the wait begins, or begins again: it is still busy gathering */
+    if (st->dial == DIAL_DONE)
+        return;
+    st->dial = DIAL_SEEN;
+    if (is_aside(st)) { /* the wait begins, or begins again: it is still busy gathering */
         st->settle_at = 0;
         st->s->settle_check_at = st->s->now_ms;
     }
 }
 
 void compat_heard(struct mux_stream *st) {
-    if (st->dialled)
+    if (st->dial == DIAL_DONE)
         return;
-    st->dialled = true;
+    st->dial = DIAL_DONE;
     if (is_aside(st))
         release(st);
 }
 
 /* When the stream need not wait longer; UINT64_MAX: not before something comes. */
 static uint64_t settle_at(const struct mux_stream *st) {
-    if (st->window_seen || st->sent == 0)
+    if (st->dial == DIAL_SEEN || st->sent == 0)
         return st->s->now_ms + WIRE_LIMIT_DIAL_SETTLE;
-    return st->eof_held ? st->s->now_ms + EOF_PATIENCE_MS : UINT64_MAX;
+    return st->place == PLACE_HELD ? st->s->now_ms + EOF_PATIENCE_MS : UINT64_MAX;
 }
 
 void compat_tick(struct mux_session *s) {

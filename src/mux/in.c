@@ -12,13 +12,33 @@ int in_fault(struct mux_session *s) {
     return session_violation(s, WIRE_CODE_ENHANCE_YOUR_CALM, WIRE_CLOSE_PROTOCOL_ERROR, "too many broken streams");
 }
 
-/* A frame for a stream that is not open: late when it once was (STREAM-6), stray when it never was (STREAM-7). */
-static int not_open(struct mux_session *s, uint32_t id) {
-    bool was_open = id % 2 == 0 && (id < s->next_id || s->next_id == 0); /* 0: behind the last */
-    if (was_open || ++s->strays <= WIRE_LIMIT_OF(s->cfg.version, MAX_STRAY_FRAMES))
+/* For a stream that never was (STREAM-7). */
+static int stray(struct mux_session *s) {
+    if (++s->strays <= WIRE_LIMIT_OF(s->cfg.version, MAX_STRAY_FRAMES))
         return 0;
     return session_violation(s, WIRE_GOAWAY_STRAY_FRAMES_CODE, WIRE_GOAWAY_STRAY_FRAMES_CLOSE,
                              WIRE_GOAWAY_STRAY_FRAMES_MESSAGE);
+}
+
+/* `st` NULL: it is not open, and was once when its id was used (STREAM-6). */
+static enum wire_stream_state state_of(const struct mux_session *s, uint32_t id, const struct mux_stream *st) {
+    if (st)
+        return st->state;
+    bool used = id % 2 == 0 && (id < s->next_id || s->next_id == 0); /* 0: behind the last */
+    return used ? WIRE_STATE_CLOSED : WIRE_STATE_IDLE;
+}
+
+/* Asks the spec's row of the frame. Negative: stop; else *verdict is no breach. */
+static int check_state(struct mux_session *s, uint8_t type, uint32_t id, struct mux_stream *st,
+                       enum wire_stream_verdict *verdict) {
+    struct wire_error err;
+    enum wire_stream_state state = state_of(s, id, st);
+    *verdict = wire_check_stream(type, state, &err);
+    if (*verdict == WIRE_STREAM_BREACH) { /* STREAM-4 */
+        *verdict = WIRE_STREAM_IGNORE;
+        return st ? stream_violation(st, err.code, err.text) : in_fault(s);
+    }
+    return *verdict != WIRE_STREAM_TAKE && state == WIRE_STATE_IDLE ? stray(s) : 0;
 }
 
 /* Frames that make us answer: a peer that asks and never reads ends here, not in our memory. */
@@ -41,8 +61,9 @@ static int refuse(struct mux_session *s, struct mux_link *l, uint32_t id, enum w
 static int on_stream_open(struct mux_session *s, struct mux_link *l, uint32_t id, const uint8_t *payload, size_t len) {
     /* STREAM-1, STREAM-2. */
     struct mux_stream *old = table_find(&s->table, id);
+    enum wire_stream_verdict verdict;
     if (old)
-        return stream_violation(old, WIRE_CODE_PROTOCOL_ERROR, "stream id used twice");
+        return check_state(s, WIRE_STREAM_OPEN, id, old, &verdict);
     if (id % 2 != 0 || id < l->next_id || l->ids_used_up || !ids_take(s, id)) {
         int rc = refuse(s, l, id, WIRE_CODE_PROTOCOL_ERROR, "stream id is odd or old");
         return rc < 0 ? rc : in_fault(s);
@@ -65,11 +86,11 @@ static int on_stream_open(struct mux_session *s, struct mux_link *l, uint32_t id
     struct mux_stream *st = stream_create(s, l, id, open.kind);
     if (!st)
         return refuse(s, l, id, WIRE_CODE_REFUSED_STREAM, ht_err_text(HT_ENOMEM));
-    st->upgrade = st->request_due = open.kind == WIRE_KIND_HTTP && open.is_upgrade;
+    st->request = open.kind == WIRE_KIND_HTTP && open.is_upgrade ? REQUEST_DUE : REQUEST_PLAIN;
     stream_hold(st);
     if (s->ops->stream_open)
         s->ops->stream_open(s->ctx, st, &open);
-    if (st->open && !st->ops) /* nobody took it, and a dead end is worse than a refusal */
+    if (stream_is_on(st) && !st->ops) /* nobody took it, and a dead end is worse than a refusal */
         mux_stream_reset(st, WIRE_CODE_REFUSED_STREAM, "not accepted");
     stream_let(st);
     return 0;
@@ -80,8 +101,6 @@ static int on_response_head(struct mux_session *s, struct mux_link *l, struct mu
     static _Thread_local uint8_t text[2 * WIRE_LIMIT_MAX_PAYLOAD]; /* scratch of this call */
     struct wire_response_head head;
     struct wire_error err;
-    if (st->remote_ended)
-        return stream_violation(st, WIRE_CODE_STREAM_CLOSED, "response head after EOF");
     size_t rewritten = compat_head_in(s, payload, len, text);
     if (rewritten) {
         payload = text;
@@ -91,17 +110,15 @@ static int on_response_head(struct mux_session *s, struct mux_link *l, struct mu
         return stream_violation(st, err.code, err.text);
     if (st->kind != WIRE_KIND_HTTP)
         return stream_violation(st, WIRE_CODE_PROTOCOL_ERROR, "response head on a TCP stream");
-    if (st->head_done) /* HTTP-7 */
+    if (st->head != HEAD_DUE) /* HTTP-7 */
         return stream_violation(st, WIRE_CODE_PROTOCOL_ERROR, "response head after the final one");
     bool interim = head.status < 200 && head.status != 101;
     if (interim == head.final)
         return stream_violation(st, WIRE_CODE_PROTOCOL_ERROR, "status and final disagree");
     if (interim && ++st->interim > WIRE_LIMIT_MAX_INTERIM)
         return stream_violation(st, WIRE_CODE_ENHANCE_YOUR_CALM, "too many interim heads");
-    st->head_done = head.final;
-    st->raw = head.status == 101;
-    if (head.final && head.status != 101)
-        stream_declined(st);
+    if (head.final)
+        stream_head_passed(st, head.status);
     stream_hold(st);
     stream_mark_batch(st, l);
     if (st->ops && st->ops->response_head)
@@ -112,19 +129,11 @@ static int on_response_head(struct mux_session *s, struct mux_link *l, struct mu
 }
 
 /* What the peer may not do on this stream now, or NULL. For DATA, trailers and EOF; after trailers an EOF is fine. */
-static const char *out_of_order(const struct mux_session *s, const struct mux_stream *st, enum wire_code *code) {
-    if (st->remote_ended) { /* STREAM-4 */
-        *code = WIRE_CODE_STREAM_CLOSED;
-        return "a frame after EOF";
-    }
-    if (s->cfg.role == WIRE_ROLE_KIT && st->kind == WIRE_KIND_HTTP && !st->head_done) {
-        *code = WIRE_CODE_PROTOCOL_ERROR;
+static const char *out_of_order(const struct mux_session *s, const struct mux_stream *st) {
+    if (s->cfg.role == WIRE_ROLE_KIT && st->kind == WIRE_KIND_HTTP && st->head == HEAD_DUE)
         return "a frame before the response head";
-    }
-    if (st->trailers_in) { /* TRAIL-1 */
-        *code = WIRE_CODE_PROTOCOL_ERROR;
+    if (st->trailers_in) /* TRAIL-1 */
         return "a frame behind the trailers";
-    }
     return NULL;
 }
 
@@ -132,11 +141,10 @@ static int on_trailers(struct mux_session *s, struct mux_link *l, struct mux_str
                        size_t len) {
     struct wire_trailers t;
     struct wire_error err;
-    enum wire_code code;
-    const char *wrong = out_of_order(s, st, &code);
+    const char *wrong = out_of_order(s, st);
     if (wrong)
-        return stream_violation(st, code, wrong);
-    if (st->kind != WIRE_KIND_HTTP || st->raw)
+        return stream_violation(st, WIRE_CODE_PROTOCOL_ERROR, wrong);
+    if (st->kind != WIRE_KIND_HTTP || st->head == HEAD_SWITCHED)
         return stream_violation(st, WIRE_CODE_PROTOCOL_ERROR, "trailers on a stream of raw bytes");
     if (wire_decode_trailers(payload, len, link_scratch(), &t, &err) < 0)
         return stream_violation(st, err.code, err.text);
@@ -150,21 +158,20 @@ static int on_trailers(struct mux_session *s, struct mux_link *l, struct mux_str
 }
 
 static int on_eof(struct mux_session *s, struct mux_link *l, struct mux_stream *st) {
-    enum wire_code code;
-    const char *wrong = st->trailers_in ? NULL : out_of_order(s, st, &code);
+    const char *wrong = st->trailers_in ? NULL : out_of_order(s, st);
     if (wrong)
-        return stream_violation(st, code, wrong);
+        return stream_violation(st, WIRE_CODE_PROTOCOL_ERROR, wrong);
     if (s->cfg.role == WIRE_ROLE_DRIVER && stream_request_eof(st)) {
-        st->request_due = st->trailers_in = false;
+        st->request = REQUEST_PASSED;
+        st->trailers_in = false;
         return 0;
     }
-    st->remote_ended = true;
-    ht_list_remove(&st->window); /* it will not send: no more credit */
+    stream_end_remote(st);
     stream_hold(st);
     stream_mark_batch(st, l);
     if (st->ops && st->ops->eof)
         st->ops->eof(st->ctx);
-    if (st->open)
+    if (stream_is_on(st))
         stream_check_done(st);
     stream_let(st);
     return 0;
@@ -198,7 +205,9 @@ static int on_window(struct mux_session *s, uint32_t id, const uint8_t *payload,
     if (id == 0)
         return window_session_grant(s, w.increment);
     struct mux_stream *st = table_find(&s->table, id);
-    return st ? window_stream_grant(st, w.increment) : not_open(s, id);
+    enum wire_stream_verdict verdict;
+    int rc = check_state(s, WIRE_WINDOW, id, st, &verdict);
+    return verdict == WIRE_STREAM_TAKE ? window_stream_grant(st, w.increment) : rc;
 }
 
 static int stream_frame(struct mux_session *s, struct mux_link *l, uint8_t type, uint32_t id, const uint8_t *payload,
@@ -208,8 +217,10 @@ static int stream_frame(struct mux_session *s, struct mux_link *l, uint8_t type,
     if (type == WIRE_WINDOW)
         return on_window(s, id, payload, len);
     struct mux_stream *st = table_find(&s->table, id);
-    if (!st)
-        return not_open(s, id);
+    enum wire_stream_verdict verdict;
+    int rc = check_state(s, type, id, st, &verdict);
+    if (verdict != WIRE_STREAM_TAKE)
+        return rc;
     switch (type) {
     case WIRE_STREAM_RESPONSE_HEAD:
         return on_response_head(s, l, st, payload, len);
@@ -231,17 +242,18 @@ static int begin_data(struct mux_session *s, uint32_t id, uint32_t frame_len, bo
         return session_violation(s, WIRE_CODE_FLOW_CONTROL_ERROR, WIRE_CLOSE_PROTOCOL_ERROR,
                                  "more DATA than session credit");
     struct mux_stream *st = table_find(&s->table, id);
-    if (!st)
-        return not_open(s, id);
-    enum wire_code code;
-    const char *wrong = out_of_order(s, st, &code);
+    enum wire_stream_verdict verdict;
+    int rc = check_state(s, WIRE_DATA, id, st, &verdict);
+    if (verdict != WIRE_STREAM_TAKE)
+        return rc; /* the credit goes back: WIRE_STREAM_CREDIT, or that of a stream that has ended */
+    const char *wrong = out_of_order(s, st);
     if (wrong)
-        return stream_violation(st, code, wrong);
+        return stream_violation(st, WIRE_CODE_PROTOCOL_ERROR, wrong);
     if (!flow_recv_take(&st->recv, frame_len)) /* FLOW-4 */
         return stream_violation(st, WIRE_CODE_FLOW_CONTROL_ERROR, "more DATA than stream credit");
-    if (s->cfg.role == WIRE_ROLE_DRIVER &&
-        st->head_done) /* before the head it is the request's body, and its EOF comes */
-        st->request_due = false;
+    if (s->cfg.role == WIRE_ROLE_DRIVER && st->head != HEAD_DUE &&
+        st->request == REQUEST_DUE) /* before the head it is the body, and its EOF comes */
+        st->request = REQUEST_PASSED;
     *discard = false;
     return 0;
 }

@@ -152,7 +152,7 @@ static void tick_drain(struct mux_session *s) {
         return;
     HT_LIST_FOR (node, &s->all) { /* KILL-1: what is left is cut */
         struct mux_stream *st = HT_LIST_ENTRY(node, struct mux_stream, all);
-        if (st->open)
+        if (stream_is_on(st))
             out_reset(st->l, st->id, WIRE_CODE_CANCEL, "session closed");
     }
     session_finish(s,

@@ -203,6 +203,43 @@ void session_link_gone(struct mux_session *s, struct mux_link *l, bool clean);
 
 /* ---- streams ---- */
 
+/* Where a stream's `turn` is. */
+enum stream_place {
+    PLACE_NOWHERE,
+    PLACE_SPENT,   /* in link->fresh or link->ring with nothing left, until it is met */
+    PLACE_WAITING, /* there, with something to send: counted in link->n_ready */
+    PLACE_STARVED, /* in session->starved */
+    PLACE_BLOCKED, /* no credit of its own, until WINDOW comes; in session->dialling or in no list */
+    PLACE_HELD,    /* its EOF waits for the driver: in session->dialling (compat) */
+};
+
+/* What it asks for when its turn comes. */
+enum stream_wish {
+    WISH_NOTHING,
+    WISH_PULL,
+    WISH_EOF, /* pull() said the end; EOF is not written yet */
+};
+
+enum stream_head {
+    HEAD_DUE, /* the final response head has not passed */
+    HEAD_PASSED,
+    HEAD_SWITCHED, /* it was a 101: what follows is raw bytes */
+};
+
+/* The request of an upgrade has an EOF of its own: see stream_request_eof(). */
+enum stream_request {
+    REQUEST_PLAIN, /* no upgrade, or one that was declined */
+    REQUEST_DUE,   /* STREAM_OPEN said isUpgrade; no EOF has passed yet, nor DATA in its place */
+    REQUEST_PASSED,
+};
+
+/* What we know of the driver's local connection (compat). */
+enum stream_dial {
+    DIAL_UNKNOWN,
+    DIAL_SEEN, /* the driver has sent a WINDOW for it */
+    DIAL_DONE, /* it stands, for all we know */
+};
+
 struct mux_stream {
     struct ht_list turn;   /* link->fresh, link->ring, session->starved, session->dialling, or none */
     struct ht_list all;    /* session->all */
@@ -210,7 +247,7 @@ struct mux_stream {
     struct ht_list batch;  /* batch_of->batch, or none */
     struct mux_link *batch_of;
     struct mux_session *s;            /* NULL: dead */
-    struct mux_link *l;               /* NULL: over */
+    struct mux_link *l;               /* NULL: no longer on the wire, nor in the table */
     const struct mux_stream_ops *ops; /* NULL: nobody to call */
     void *ctx;
     uint32_t id;
@@ -220,34 +257,39 @@ struct mux_stream {
     uint32_t sent;       /* bytes sent before the driver's dial was done (compat) */
     uint32_t grow_bytes; /* consumed since grow_since */
     uint64_t grow_since;
-    uint64_t settle_at; /* compat: when it need not wait longer; 0: no tick has seen it yet */
-    uint8_t *trailers;  /* the encoded frame that goes ahead of EOF; NULL: none */
-    uint16_t busy;      /* upward calls that are running */
-    uint8_t kind;       /* enum wire_kind */
-    uint8_t interim;    /* interim heads so far */
-    uint8_t nudges;     /* ready() while already in turn */
-    bool handle;        /* not released */
-    bool open;          /* on the wire; in the table */
-    bool ready;         /* wants to be pulled */
-    bool in_turn;       /* in fresh or ring */
-    bool waiting;       /* in turn, with something to send: counted in link->n_ready */
-    bool starved;       /* in session->starved */
-    bool blocked;       /* no credit of its own: in no list until WINDOW comes */
-    bool told_no;       /* writable(false) was the last word */
+    uint64_t settle_at;           /* compat: when it need not wait longer; 0: no tick has seen it yet */
+    uint8_t *trailers;            /* the encoded frame that goes ahead of EOF; NULL: none */
+    uint16_t busy;                /* upward calls that are running */
+    uint8_t kind;                 /* enum wire_kind */
+    uint8_t interim;              /* interim heads so far */
+    uint8_t nudges;               /* ready() while already in turn */
+    enum wire_stream_state state; /* stream_set_state() changes it */
+    enum stream_place place;
+    enum stream_wish wish;
+    enum stream_head head;
+    enum stream_request request;
+    enum stream_dial dial;
+    bool handle;  /* not released */
+    bool told_no; /* writable(false) was the last word */
     bool pulling;
     bool lost;        /* see mux_stream_was_lost() */
-    bool eof_pending; /* pull() said the end; EOF is not written yet */
-    bool eof_held;    /* the pending EOF waits for the driver (compat) */
-    bool local_ended, remote_ended;
-    bool head_done;   /* the final response head has passed */
-    bool raw;         /* ... and it was a 101 */
     bool trailers_in; /* the peer's trailers have come: only EOF or RESET may follow */
     bool trailers_out;
-    bool upgrade;     /* STREAM_OPEN said isUpgrade: see stream_request_eof() */
-    bool request_due; /* ... and the EOF of its request has not passed yet, nor DATA in its place */
-    bool window_seen; /* the peer has sent a WINDOW for it */
-    bool dialled;     /* the driver's local connection stands, for all we know (compat) */
 };
+
+/* Already on the wire, and not off it yet. */
+static inline bool stream_is_on(const struct mux_stream *st) { return st->l != NULL; }
+/* The only place where a stream's state changes; asserts that the spec's machine leads there. */
+void stream_set_state(struct mux_stream *st, enum wire_stream_state to);
+/* EOF was sent, or came. */
+void stream_end_local(struct mux_stream *st);
+void stream_end_remote(struct mux_stream *st);
+static inline bool stream_local_ended(const struct mux_stream *st) {
+    return st->state == WIRE_STATE_HALF_CLOSED_LOCAL || st->state == WIRE_STATE_CLOSED;
+}
+static inline bool stream_remote_ended(const struct mux_stream *st) {
+    return st->state == WIRE_STATE_HALF_CLOSED_REMOTE || st->state == WIRE_STATE_CLOSED;
+}
 
 /* STREAM-1. False: the id was used before. */
 bool ids_take(struct mux_session *s, uint32_t id);
@@ -283,15 +325,15 @@ void stream_tell_writable(struct mux_stream *st, bool yes);
  * of their own. A message may take its time on the way: then the 101 overtakes the EOF behind its STREAM_OPEN.
  */
 static inline bool stream_request_eof(const struct mux_stream *st) {
-    return st->upgrade && (!st->head_done || st->request_due);
+    return st->request != REQUEST_PLAIN && (st->head == HEAD_DUE || st->request == REQUEST_DUE);
 }
 /* A blocked stream has credit of its own again. May call up. */
 void stream_unblock(struct mux_stream *st);
 /*
- * An upgrade got another final answer than 101: the request's EOF, which has passed or is due, was an end like any
- * other.
+ * The final response head. When an upgrade got another answer than 101, the EOF of its request, which has passed or is
+ * due, was an end like any other.
  */
-void stream_declined(struct mux_stream *st);
+void stream_head_passed(struct mux_stream *st, int status);
 /* data_end() becomes due with the present batch. */
 void stream_mark_batch(struct mux_stream *st, struct mux_link *l);
 

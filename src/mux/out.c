@@ -86,23 +86,21 @@ size_t mux_link_queued(const struct mux_link *l) {
  */
 void out_enter(struct mux_stream *st, bool fresh) {
     struct mux_link *l = st->l;
-    if (st->waiting || st->pulling || st->blocked || st->starved || st->eof_held || !(st->ready || st->eof_pending))
+    if (st->pulling || st->wish == WISH_NOTHING || (st->place != PLACE_NOWHERE && st->place != PLACE_SPENT))
         return;
-    st->waiting = true;
-    l->n_ready++;
-    if (!st->in_turn) {
-        st->in_turn = true;
+    if (st->place == PLACE_NOWHERE)
         ht_list_push_back(fresh ? &l->fresh : &l->ring, &st->turn);
-    }
+    st->place = PLACE_WAITING;
+    l->n_ready++;
     link_kick(l);
 }
 
 void out_leave(struct mux_stream *st) {
     ht_list_remove(&st->turn);
-    if (st->waiting)
+    if (st->place == PLACE_WAITING)
         st->l->n_ready--;
-    st->waiting = st->in_turn = st->starved = st->blocked = st->eof_held = false;
-    st->ready = st->eof_pending = false;
+    st->place = PLACE_NOWHERE;
+    st->wish = WISH_NOTHING;
 }
 
 void out_feed_starved(struct mux_session *s) {
@@ -110,7 +108,7 @@ void out_feed_starved(struct mux_session *s) {
     while (credit > 0 && !ht_list_empty(&s->starved)) {
         struct mux_stream *st = HT_LIST_ENTRY(ht_list_pop_front(&s->starved), struct mux_stream, turn);
         credit -= (uint32_t)ht_min(credit, MUX_PIECE);
-        st->starved = false;
+        st->place = PLACE_NOWHERE;
         stream_hold(st);
         out_enter(st, false);
         stream_tell_writable(st, true);
@@ -190,7 +188,7 @@ static void put_windows(struct message *m, struct mux_link *l) {
 /* Back into the ring, with something to send. */
 static void again(struct mux_stream *st, bool at_front) {
     struct mux_link *l = st->l;
-    st->waiting = st->in_turn = true;
+    st->place = PLACE_WAITING;
     l->n_ready++;
     if (at_front)
         ht_list_push_front(&l->ring, &st->turn);
@@ -231,13 +229,13 @@ static void put_eof(struct message *m, struct mux_stream *st) {
     }
     if (!queued)
         took(m, wire_encode_eof(m->p + m->len, m->cap - m->len, st->id));
-    st->eof_pending = false;
+    st->wish = WISH_NOTHING;
     if (st->s->cfg.role == WIRE_ROLE_KIT && stream_request_eof(st)) {
-        st->request_due = false;
+        st->request = REQUEST_PASSED;
         stream_tell_writable(st, true); /* it will have bytes again */
         return;
     }
-    st->local_ended = true;
+    stream_end_local(st);
     stream_check_done(st);
 }
 
@@ -247,8 +245,8 @@ static void count_sent(struct mux_stream *st, uint32_t n) {
     flow_send_take(&s->send, n);
     s->sent[st->l->index] += n;
     compat_sent(st, n);
-    if (s->cfg.role == WIRE_ROLE_KIT && st->head_done) /* see begin_data() */
-        st->request_due = false;
+    if (s->cfg.role == WIRE_ROLE_KIT && st->head != HEAD_DUE && st->request == REQUEST_DUE) /* see begin_data() */
+        st->request = REQUEST_PASSED;
     if (s->cfg.metrics)
         s->cfg.metrics->bytes_total[st->kind == WIRE_KIND_HTTP ? HT_METRIC_MODE_EXPOSE : HT_METRIC_MODE_PULL]
                                    [HT_METRIC_DIRECTION_SENT] += n;
@@ -256,8 +254,7 @@ static void count_sent(struct mux_stream *st, uint32_t n) {
 
 /* The source's word: no bytes come behind these. */
 static void end_after(struct message *m, struct mux_stream *st) {
-    st->ready = false;
-    st->eof_pending = true;
+    st->wish = WISH_EOF;
     if (!compat_hold_eof(st))
         put_eof(m, st);
 }
@@ -265,12 +262,12 @@ static void end_after(struct message *m, struct mux_stream *st) {
 /* Asks the source for up to `room` bytes, straight into the message. False: the stream is gone. */
 static bool ask_source(struct message *m, struct mux_stream *st, size_t room, size_t *n, unsigned *flags) {
     *flags = 0;
-    st->ready = false;
+    st->wish = WISH_NOTHING;
     st->nudges = 0;
     st->pulling = true;
     ssize_t got = st->ops->pull(st->ctx, m->p + m->len + WIRE_LIMIT_HEADER, room, flags);
     st->pulling = false;
-    if (got < 0 || !st->open)
+    if (got < 0 || !stream_is_on(st))
         return false;
     assert((size_t)got <= room);
     *n = (size_t)got;
@@ -291,13 +288,12 @@ static void pull_stream(struct message *m, struct mux_stream *st, size_t room, b
     }
     if (flags & MUX_PULL_EOF) {
         end_after(m, st);
-    } else if (st->ready || (n > 0 && flags & MUX_PULL_MORE)) {
+    } else if (st->wish == WISH_PULL || (n > 0 && flags & MUX_PULL_MORE)) {
         m->in_vain += n == 0;
-        st->ready = true;
+        st->wish = WISH_PULL;
         again(st, false);
     } else {
-        st->ready = false;
-        st->in_turn = true; /* until it is met */
+        st->place = PLACE_SPENT;
         ht_list_push_back(&st->l->ring, &st->turn);
         stream_tell_writable(st, true);
     }
@@ -314,31 +310,31 @@ static bool ended_without_credit(struct message *m, struct mux_stream *st) {
         end_after(m, st);
         return true;
     }
-    st->ready = true;
+    st->wish = WISH_PULL;
     return false;
 }
 
 static void serve(struct message *m, struct mux_stream *st, bool fresh) {
     struct mux_session *s = st->s;
-    if (st->eof_pending) {
+    if (st->wish == WISH_EOF) {
         put_eof(m, st);
         return;
     }
     if (!st->ops || !st->ops->pull) {
-        st->ready = false;
+        st->wish = WISH_NOTHING;
         return;
     }
     size_t room = window_stream_room(st);
     if ((s->send.credit == 0 || room == 0) && ended_without_credit(m, st))
         return;
     if (s->send.credit == 0) {
-        st->starved = true;
+        st->place = PLACE_STARVED;
         ht_list_push_back(&s->starved, &st->turn);
         stream_tell_writable(st, false);
         return;
     }
     if (room == 0) {
-        st->blocked = true;
+        st->place = PLACE_BLOCKED;
         compat_hold_burst(st);
         stream_tell_writable(st, false);
         return;
@@ -356,9 +352,9 @@ static struct mux_stream *next_in_turn(struct mux_link *l, bool *fresh) {
         if (!node)
             return NULL;
         struct mux_stream *st = HT_LIST_ENTRY(node, struct mux_stream, turn);
-        st->in_turn = false;
-        if (st->waiting) {
-            st->waiting = false;
+        bool waited = st->place == PLACE_WAITING;
+        st->place = PLACE_NOWHERE;
+        if (waited) {
             l->n_ready--;
             return st;
         }

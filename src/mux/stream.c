@@ -89,7 +89,8 @@ struct mux_stream *stream_create(struct mux_session *s, struct mux_link *l, uint
     st->l = l;
     st->l->n_streams++;
     st->kind = (uint8_t)kind;
-    st->handle = st->open = true;
+    st->handle = true;
+    stream_set_state(st, WIRE_STATE_OPEN);
     st->grow_since = s->now_ms;
     flow_send_init(&st->send, s->cfg.stream_window);
     flow_recv_init(&st->recv, s->cfg.stream_window);
@@ -100,8 +101,22 @@ struct mux_stream *stream_create(struct mux_session *s, struct mux_link *l, uint
     return st;
 }
 
+void stream_set_state(struct mux_stream *st, enum wire_stream_state to) {
+    assert(wire_stream_may(st->state, to));
+    st->state = to;
+}
+
+void stream_end_local(struct mux_stream *st) {
+    stream_set_state(st, st->state == WIRE_STATE_HALF_CLOSED_REMOTE ? WIRE_STATE_CLOSED : WIRE_STATE_HALF_CLOSED_LOCAL);
+}
+
+void stream_end_remote(struct mux_stream *st) {
+    stream_set_state(st, st->state == WIRE_STATE_HALF_CLOSED_LOCAL ? WIRE_STATE_CLOSED : WIRE_STATE_HALF_CLOSED_REMOTE);
+    ht_list_remove(&st->window); /* it will not send: no more credit */
+}
+
 static void free_if_unused(struct mux_stream *st) {
-    if (st->busy == 0 && !st->handle && !st->open)
+    if (st->busy == 0 && !st->handle && !stream_is_on(st))
         ht_free(st);
 }
 
@@ -122,15 +137,16 @@ void stream_drop_trailers(struct mux_stream *st) {
 
 void stream_off(struct mux_stream *st) {
     struct mux_session *s = st->s;
-    if (!st->open)
+    if (!stream_is_on(st))
         return;
+    if (st->state != WIRE_STATE_CLOSED)
+        stream_set_state(st, WIRE_STATE_CLOSED);
     stream_drop_trailers(st);
     out_leave(st);
     ht_list_remove(&st->window);
     table_remove(&s->table, st->id);
     st->l->n_streams--;
     st->l = NULL;
-    st->open = false;
     if (s->cfg.metrics)
         s->cfg.metrics->streams_active[mode_of(st)]--;
 }
@@ -160,7 +176,7 @@ void stream_end(struct mux_stream *st, uint16_t code, struct ht_slice reason, bo
 }
 
 void stream_orphan(struct mux_stream *st, uint16_t code, struct ht_slice reason, bool remote) {
-    bool was_open = st->open;
+    bool was_open = stream_is_on(st);
     stream_hold(st);
     stream_off(st);
     forget(st);
@@ -186,7 +202,7 @@ int stream_violation(struct mux_stream *st, enum wire_code code, const char *rea
 }
 
 void stream_check_done(struct mux_stream *st) {
-    if (st->open && st->local_ended && st->remote_ended)
+    if (stream_is_on(st) && st->state == WIRE_STATE_CLOSED)
         stream_end(st, WIRE_CODE_NO_ERROR, ht_slice_str(""), false);
 }
 
@@ -201,23 +217,25 @@ void stream_tell_writable(struct mux_stream *st, bool yes) {
 void stream_unblock(struct mux_stream *st) {
     stream_hold(st);
     ht_list_remove(&st->turn);
-    st->blocked = false;
+    st->place = PLACE_NOWHERE;
     out_enter(st, false);
     stream_tell_writable(st, true);
     stream_let(st);
 }
 
-void stream_declined(struct mux_stream *st) {
-    bool passed = st->upgrade && !st->request_due;
-    st->upgrade = false;
-    if (!passed)
+void stream_head_passed(struct mux_stream *st, int status) {
+    st->head = status == 101 ? HEAD_SWITCHED : HEAD_PASSED;
+    if (status == 101)
+        return;
+    bool ended = st->request == REQUEST_PASSED;
+    st->request = REQUEST_PLAIN;
+    if (!ended)
         return;
     if (st->s->cfg.role == WIRE_ROLE_KIT) {
         out_leave(st);
-        st->local_ended = true;
+        stream_end_local(st);
     } else {
-        ht_list_remove(&st->window);
-        st->remote_ended = true;
+        stream_end_remote(st);
     }
 }
 
@@ -275,7 +293,7 @@ int mux_stream_open(struct mux_session *s, const struct wire_stream_open *open, 
     }
     s->ids_used_up = st->id >= s->last_id;
     s->next_id += 2;
-    st->upgrade = st->request_due = open->kind == WIRE_KIND_HTTP && open->is_upgrade;
+    st->request = open->kind == WIRE_KIND_HTTP && open->is_upgrade ? REQUEST_DUE : REQUEST_PLAIN;
     st->ops = ops;
     st->ctx = ctx;
     *out = st;
@@ -294,26 +312,24 @@ void mux_stream_set_ops(struct mux_stream *st, const struct mux_stream_ops *ops,
 }
 
 int mux_stream_respond(struct mux_stream *st, const struct wire_response_head *head) {
-    if (!st->open || st->eof_pending || st->local_ended)
+    if (!stream_is_on(st) || st->wish == WISH_EOF || stream_local_ended(st))
         return HT_ECLOSED;
-    if (st->head_done || st->kind != WIRE_KIND_HTTP)
+    if (st->head != HEAD_DUE || st->kind != WIRE_KIND_HTTP)
         return HT_EINVAL;
     int rc = out_response_head(st->l, st->id, head);
     if (rc < 0)
         return rc;
-    st->head_done = head->final;
-    st->raw = head->status == 101;
-    if (head->final && head->status != 101)
-        stream_declined(st);
+    if (head->final)
+        stream_head_passed(st, head->status);
     return 0;
 }
 
 int mux_stream_trailers(struct mux_stream *st, const struct wire_trailers *t) {
-    if (!st->open || st->eof_pending || st->local_ended)
+    if (!stream_is_on(st) || st->wish == WISH_EOF || stream_local_ended(st))
         return HT_ECLOSED;
     struct mux_session *s = st->s;
-    if (st->trailers_out || st->kind != WIRE_KIND_HTTP || st->raw ||
-        (s->cfg.role == WIRE_ROLE_DRIVER && !st->head_done)) /* TRAIL-1 */
+    if (st->trailers_out || st->kind != WIRE_KIND_HTTP || st->head == HEAD_SWITCHED ||
+        (s->cfg.role == WIRE_ROLE_DRIVER && st->head == HEAD_DUE)) /* TRAIL-1 */
         return HT_EINVAL;
     if (!(s->cfg.caps & WIRE_CAP_TRAILERS)) /* EXT-1 */
         return 0;
@@ -339,19 +355,19 @@ int mux_stream_trailers(struct mux_stream *st, const struct wire_trailers *t) {
 #define NUDGES 4
 
 void mux_stream_ready(struct mux_stream *st) {
-    if (!st->open || st->local_ended || st->eof_pending)
+    if (!stream_is_on(st) || stream_local_ended(st) || st->wish == WISH_EOF)
         return;
-    if (st->ready) {
-        if (st->waiting && ++st->nudges == NUDGES)
+    if (st->wish == WISH_PULL) {
+        if (st->place == PLACE_WAITING && ++st->nudges == NUDGES)
             stream_tell_writable(st, false); /* which may have been the end of it */
         return;
     }
-    st->ready = true;
+    st->wish = WISH_PULL;
     out_enter(st, true);
 }
 
 void mux_stream_reset(struct mux_stream *st, uint16_t code, const char *reason) {
-    if (!st->open)
+    if (!stream_is_on(st))
         return;
     struct mux_link *l = st->l;
     uint32_t id = st->id;
@@ -379,10 +395,10 @@ void mux_stream_release(struct mux_stream **stp) {
 }
 
 uint32_t mux_stream_id(const struct mux_stream *st) { return st->id; }
-bool mux_stream_is_over(const struct mux_stream *st) { return !st->open; }
+bool mux_stream_is_over(const struct mux_stream *st) { return !stream_is_on(st); }
 bool mux_stream_was_lost(const struct mux_stream *st) { return st->lost; }
-bool mux_stream_remote_ended(const struct mux_stream *st) { return st->remote_ended; }
-bool mux_stream_local_ended(const struct mux_stream *st) { return st->local_ended; }
+bool mux_stream_remote_ended(const struct mux_stream *st) { return stream_remote_ended(st); }
+bool mux_stream_local_ended(const struct mux_stream *st) { return stream_local_ended(st); }
 size_t mux_stream_unconsumed(const struct mux_stream *st) { return st->unconsumed; }
 struct mux_session *mux_stream_session(const struct mux_stream *st) {
     return st->s;

@@ -22,7 +22,7 @@ int window_stream_grant(struct mux_stream *st, uint32_t n) {
     if (got == FLOW_ZERO || got == FLOW_OVERFLOW)
         return bad_grant(st->s, got);
     compat_window_seen(st);
-    if (st->open && st->blocked && window_stream_room(st) > 0)
+    if (st->place == PLACE_BLOCKED && window_stream_room(st) > 0)
         stream_unblock(st);
     return 0;
 }
@@ -43,7 +43,7 @@ void window_session_check(struct mux_session *s) {
 }
 
 void window_stream_check(struct mux_stream *st) {
-    if (!st->open || st->remote_ended || ht_list_linked(&st->window) || !flow_recv_due(&st->recv))
+    if (!stream_is_on(st) || stream_remote_ended(st) || ht_list_linked(&st->window) || !flow_recv_due(&st->recv))
         return;
     ht_list_push_back(&st->l->windows, &st->window);
     link_kick(st->l);
@@ -78,7 +78,7 @@ void mux_stream_consumed(struct mux_stream *st, size_t n) {
     st->unconsumed -= (uint32_t)n;
     flow_pool_finish(&s->recv, n);
     window_session_check(s);
-    if (!st->open || st->remote_ended)
+    if (!stream_is_on(st) || stream_remote_ended(st))
         return;
     flow_recv_give(&st->recv, (uint32_t)n);
     maybe_grow(st, (uint32_t)n);

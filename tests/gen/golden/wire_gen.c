@@ -273,6 +273,27 @@ int wire_check_rx(enum wire_role receiver, enum wire_link_state st, uint8_t type
     return wire_check_rx_in(0, receiver, st, type, stream_id, len, err);
 }
 
+enum wire_stream_verdict wire_check_stream(uint8_t type, enum wire_stream_state st, struct wire_error *err) {
+    const struct wire_frame_rule *f = wire_frame_rule(type);
+    if (f->stream_states & 1u << st)
+        return WIRE_STREAM_TAKE;
+    bool over = st == WIRE_STATE_IDLE || st == WIRE_STATE_CLOSED;
+    if (over && f->gone != WIRE_GONE_VIOLATION)
+        return f->gone == WIRE_GONE_CREDIT ? WIRE_STREAM_CREDIT : WIRE_STREAM_IGNORE;
+    bool late = !over && f->stream_states & 1u << WIRE_STATE_OPEN;
+    (void)wire_fail(err, WIRE_SCOPE_STREAM, late ? WIRE_CODE_STREAM_CLOSED : WIRE_CODE_PROTOCOL_ERROR, WIRE_CLOSE_PROTOCOL_ERROR,
+                    late ? "STREAM-4" : "STREAM-1", late ? "%s after EOF" : "%s on a stream that was there before", f->name);
+    return WIRE_STREAM_BREACH;
+}
+
+bool wire_stream_may(enum wire_stream_state from, enum wire_stream_state to) {
+    static const uint8_t to_of[] = {
+        [WIRE_STATE_IDLE] = 1u << WIRE_STATE_OPEN,
+        [WIRE_STATE_OPEN] = 0,
+    };
+    return to_of[from] & 1u << to;
+}
+
 int wire_check_tx(enum wire_role sender, enum wire_link_state st, uint8_t type, uint32_t stream_id, uint32_t len,
                   struct wire_error *err) {
     const struct wire_frame_rule *f = wire_frame_rule(type);

@@ -129,7 +129,7 @@ enum wire_colour wire_colour_from(struct ht_slice text);
 /* ---- rules per frame ---- */
 
 enum wire_zero_rule { WIRE_ANY_STREAM, WIRE_ZERO, WIRE_NONZERO };
-enum wire_gone_rule { WIRE_GONE_IGNORE, WIRE_GONE_CREDIT, WIRE_GONE_VIOLATION };
+enum wire_gone_rule { WIRE_GONE_IGNORE, WIRE_GONE_CREDIT, WIRE_GONE_VIOLATION }; /* of a stream that is over */
 
 /* One row of the spec. Sets are bit masks of 1u << enum value. */
 struct wire_frame_rule {
@@ -139,8 +139,8 @@ struct wire_frame_rule {
     uint8_t zero;            /* enum wire_zero_rule */
     uint8_t legal_in;        /* enum wire_link_state of the receiver */
     uint8_t sent_in;         /* enum wire_link_state of the sender */
-    uint8_t stream_states;   /* enum wire_stream_state of the receiver; the session's stream table checks it */
-    uint8_t gone;            /* enum wire_gone_rule: for a stream that is over */
+    uint8_t stream_states;   /* enum wire_stream_state of the receiver, see wire_check_stream() */
+    uint8_t gone;            /* enum wire_gone_rule */
     bool flow_controlled;    /* its payload costs credit */
     uint8_t since, until;    /* version numbers; `until` 0: no end */
     uint32_t min_len, max_len;
@@ -174,6 +174,17 @@ int wire_check_rx_in(unsigned version, enum wire_role receiver, enum wire_link_s
 /* The same where only `caps` were agreed on: a frame of another capability is an unknown type where that is skipped. */
 int wire_check_rx_agreed(unsigned version, unsigned caps, enum wire_role receiver, enum wire_link_state st, uint8_t type,
                          uint32_t stream_id, uint32_t len, struct wire_error *err);
+/* What is to be done with a frame of a stream whose state is known. */
+enum wire_stream_verdict {
+    WIRE_STREAM_TAKE,
+    WIRE_STREAM_IGNORE,
+    WIRE_STREAM_CREDIT, /* ignore it, and give its payload's credit back to the session */
+    WIRE_STREAM_BREACH, /* *err says what it costs; err may be NULL */
+};
+enum wire_stream_verdict wire_check_stream(uint8_t type, enum wire_stream_state st, struct wire_error *err);
+/* Whether the spec's machine leads from one state to the other. */
+bool wire_stream_may(enum wire_stream_state from, enum wire_stream_state to);
+
 /* The same table for a frame that is about to be sent: 0 or HT_EPROTO. */
 int wire_check_tx(enum wire_role sender, enum wire_link_state st, uint8_t type, uint32_t stream_id, uint32_t len,
                   struct wire_error *err);
