@@ -1,5 +1,7 @@
 #include "mux/mux_priv.h"
 
+#include <stdio.h>
+
 /* ---- what goes wrong too often ---- */
 
 int in_fault(struct mux_session *s) {
@@ -58,6 +60,14 @@ static int refuse(struct mux_session *s, struct mux_link *l, uint32_t id, enum w
     return 0;
 }
 
+/* It is not the stream's fault, and another one may do better: visitors are told so (ANSWER-2). */
+static int refuse_as(struct mux_session *s, struct mux_link *l, uint32_t id, enum wire_origin_error error,
+                     const char *text) {
+    char reason[128];
+    snprintf(reason, sizeof reason, "%s: %s", wire_origin_error_text(error), text);
+    return refuse(s, l, id, WIRE_CODE_REFUSED_STREAM, reason);
+}
+
 static int on_stream_open(struct mux_session *s, struct mux_link *l, uint32_t id, const uint8_t *payload, size_t len) {
     /* STREAM-1, STREAM-2. */
     struct mux_stream *old = table_find(&s->table, id);
@@ -80,12 +90,12 @@ static int on_stream_open(struct mux_session *s, struct mux_link *l, uint32_t id
     if (s->state != SESSION_LIVE && (s->state != SESSION_GOING || id > s->going_last))
         return refuse(s, l, id, WIRE_CODE_REFUSED_STREAM, "going away");
     if (s->n_all >= s->cfg.max_streams)
-        return refuse(s, l, id, WIRE_CODE_REFUSED_STREAM, "too many streams");
+        return refuse_as(s, l, id, WIRE_ORIGIN_ERROR_TOO_MANY, "too many streams");
     if (s->churn_left == 0) /* STREAM-8 */
-        return refuse(s, l, id, WIRE_CODE_REFUSED_STREAM, "too many streams are reset");
+        return refuse_as(s, l, id, WIRE_ORIGIN_ERROR_TOO_MANY, "too many streams are reset");
     struct mux_stream *st = stream_create(s, l, id, open.kind);
     if (!st)
-        return refuse(s, l, id, WIRE_CODE_REFUSED_STREAM, ht_err_text(HT_ENOMEM));
+        return refuse_as(s, l, id, WIRE_ORIGIN_ERROR_BUSY, ht_err_text(HT_ENOMEM));
     st->request = open.kind == WIRE_KIND_HTTP && open.is_upgrade ? REQUEST_DUE : REQUEST_PLAIN;
     stream_hold(st);
     if (s->ops->stream_open)

@@ -403,12 +403,19 @@ static void stream_ids_grow(void) {
 
 static void few(struct mux_config *c) { c->max_streams = 3; }
 
+/* The next RESET is for this one, and its reason is a word for the kit. */
+static bool refused_as(struct rig *r, uint32_t id, const char *word) {
+    const struct rig_frame *f = rig_next(r, WIRE_RESET);
+    return f && f->id == id && wire_get16(f->head) == WIRE_CODE_REFUSED_STREAM &&
+           strncmp((const char *)f->head + 2, word, strlen(word)) == 0;
+}
+
 static void too_many_streams(void) {
     START(WIRE_ROLE_DRIVER, few);
     for (uint32_t id = 2; id <= 6; id += 2)
         rig_open(r, id, RIG_OPEN_TCP);
     CU_ASSERT(rig_open(r, 8, RIG_OPEN_TCP) > 0);
-    CU_ASSERT(rig_was_reset(r, 8, WIRE_CODE_REFUSED_STREAM));
+    CU_ASSERT(refused_as(r, 8, "too-many: "));
     CU_ASSERT(rig_reset(r, 2, 7) > 0); /* the slot stays taken until its work is undone */
     CU_ASSERT(rig_open(r, 10, RIG_OPEN_TCP) > 0);
     CU_ASSERT(rig_was_reset(r, 10, WIRE_CODE_REFUSED_STREAM));
@@ -507,7 +514,7 @@ static void churn_of_visitors_ends_no_session(void) {
     CU_ASSERT(taken >= 10000 && taken < 10100);
     /* Refused until time has passed, and served again then. */
     rig_frame_in(r, WIRE_STREAM_OPEN, id, RIG_OPEN_TCP, strlen(RIG_OPEN_TCP));
-    CU_ASSERT_EQUAL(rig_count(r, WIRE_RESET, id), 1);
+    CU_ASSERT(refused_as(r, id, "too-many: "));
     CU_ASSERT_EQUAL(r->n_streams, taken);
     rig_tick(r, 1000);
     rig_frame_in(r, WIRE_STREAM_OPEN, id + 2, RIG_OPEN_TCP, strlen(RIG_OPEN_TCP));

@@ -23,6 +23,7 @@ static void the_first_word_of_a_reason(void) {
         {true, "closed: x", "502 Bad Gateway", "origin-closed"},
         {true, "bad-answer: x", "502 Bad Gateway", "origin-bad-answer"},
         {true, "busy: x", "503 Service Unavailable", "origin-busy"},
+        {true, "too-many: x", "503 Service Unavailable", "driver-busy"},
         {true, "refused", "502 Bad Gateway", "bad-gateway"},
         {true, "REFUSED: x", "502 Bad Gateway", "bad-gateway"},
         {true, "refused : x", "502 Bad Gateway", "bad-gateway"},
@@ -42,6 +43,8 @@ static void the_first_word_of_a_reason(void) {
         UNTIL(vis_got(&v) && ht_buf_append(&v.rx, "", 1) == HT_OK);
         CU_ASSERT_EQUAL(strncmp((char *)ht_buf_head(&v.rx), head, strlen(head)), 0);
         CU_ASSERT_PTR_NOT_NULL(strstr((char *)ht_buf_head(&v.rx), why));
+        CU_ASSERT_EQUAL(strstr((char *)ht_buf_head(&v.rx), "\r\nretry-after: 1\r\n") != NULL,
+                        rows[i].status[0] == '5' && rows[i].status[2] == '3');
         ht_buf_consume(&v.rx, ht_buf_size(&v.rx));
     }
     leave(&v);
