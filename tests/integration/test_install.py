@@ -3,9 +3,10 @@
 import os
 import platform
 import re
+import shutil
 import subprocess
 
-from tests.integration.harness import ROOT, SANITIZED, Folder, run
+from tests.integration.harness import BIN, ROOT, SANITIZED, Folder, run
 from tests.support.tap import Skip, case, main
 
 W = os.environ.get("W", "build")
@@ -50,6 +51,22 @@ def _():
         assert "-lssl" in run(["pkg-config", "--static", "--libs", "hoody-tunnel"], env=environment).split()
         make("uninstall", *where)
         assert files(folder.path) == [], files(folder.path)
+
+
+@case("systemd-analyze verify finds nothing in the units")
+def _():
+    if not shutil.which("systemd-analyze"):
+        raise Skip("systemd-analyze (Debian's systemd) is not there")
+    with Folder() as folder:
+        for name in ("hoody-tunnel.service", "hoody-tunnel-up@.service", "user/hoody-tunnel-up@.service"):
+            with open(os.path.join(ROOT, "packaging", name), encoding="utf-8") as f:
+                unit = f.read().replace("/usr/local/bin/hoody-tunnel", BIN)
+            path = folder.join(os.path.basename(name))
+            with open(path, "w", encoding="utf-8") as f:
+                f.write(unit)
+            said = subprocess.run(["systemd-analyze", *(["--user"] if name.startswith("user/") else []), "verify", "--man=no", path],
+                                  capture_output=True, text=True, check=False, timeout=60, env={**os.environ, "XDG_RUNTIME_DIR": folder.path})
+            assert said.returncode == 0 and BIN not in said.stderr and name.split("/")[-1] not in said.stderr, (name, said)
 
 
 @case("the shared library shows what the header declares, each name with its version, and nothing else")
