@@ -220,7 +220,8 @@ def before_bind_ok(s):
     s.proxy.say("stall down 2")
     s.start_driver()
     eventually(s.proxy.stalled, "the kit's BIND_OK")
-    assert s.tunnels()["totalBindings"] == 1 and linked(s.driver) and not s.bound()
+    eventually(lambda: linked(s.driver), "the driver says that it is connected")
+    assert s.tunnels()["totalBindings"] == 1 and not s.bound()
 
 
 def joining(s):
