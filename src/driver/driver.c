@@ -5,6 +5,7 @@
 #include "base/text.h"
 #include "options_gen.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -86,6 +87,25 @@ void driver_end_reason(struct ht_tunnel *t, int error, const char *fmt, ...) {
     ht_text_clean(ht_slice_str(raw), t->end_text, sizeof t->end_text);
 }
 
+/* ---- the state ---- */
+
+void driver_set_state(struct ht_tunnel *t, enum driver_state to) {
+#define TO(state) (1u << DRIVER_##state)
+    static const unsigned transitions[] = {
+        [DRIVER_NEW] = TO(CONNECTING) | TO(ENDED),
+        [DRIVER_CONNECTING] = TO(CONNECTING) | TO(HELLO) | TO(DOWN) | TO(ENDED),
+        [DRIVER_HELLO] = TO(UP) | TO(DOWN) | TO(CLOSING) | TO(ENDED),
+        [DRIVER_UP] = TO(UP) | TO(DOWN) | TO(CLOSING) | TO(ENDED), /* UP again: the next session took over */
+        [DRIVER_DOWN] = TO(DOWN) | TO(WAITING) | TO(CLOSING) | TO(ENDED),
+        [DRIVER_WAITING] = TO(CONNECTING) | TO(ENDED),
+        [DRIVER_CLOSING] = TO(CLOSING) | TO(DOWN) | TO(ENDED),
+        [DRIVER_ENDED] = 0,
+    };
+#undef TO
+    assert(transitions[t->state] & 1u << to);
+    t->state = to;
+}
+
 /* ---- the end ---- */
 
 static void end_task(struct io_task *task) {
@@ -108,7 +128,7 @@ static void end_task(struct io_task *task) {
 void driver_end(struct ht_tunnel *t) {
     if (t->state == DRIVER_ENDED)
         return;
-    t->state = driver_retry_wanted(t) ? DRIVER_DOWN : DRIVER_ENDED;
+    driver_set_state(t, driver_retry_wanted(t) ? DRIVER_DOWN : DRIVER_ENDED);
     io_task_add(t->loop, &t->end);
 }
 
@@ -245,14 +265,14 @@ static int do_close(struct ht_tunnel *t, void *arg, struct ht_errmsg *err) {
     driver_end_reason(t, HT_TUNNEL_OK, "closed");
     switch (t->state) {
     case DRIVER_UP:
-        t->state = DRIVER_CLOSING;
+        driver_set_state(t, DRIVER_CLOSING);
         if (driver_unbind_all(t))
             io_timer_set(&t->close_timer, WIRE_LIMIT_CLOSE_UNBIND_TIMEOUT);
         else
             driver_link_close(t);
         break;
     case DRIVER_HELLO: /* the kit may have made a session of it, which a dropped socket would park */
-        t->state = DRIVER_CLOSING;
+        driver_set_state(t, DRIVER_CLOSING);
         driver_sock_close(&t->now->socks[0], 0, "");
         break;
     case DRIVER_CLOSING:
@@ -341,7 +361,7 @@ void driver_abandon(struct ht_tunnel *t) {
     driver_link_destroy(t);
     driver_handover_destroy(t);
     driver_bind_destroy_all(t);
-    t->state = DRIVER_ENDED;
+    driver_set_state(t, DRIVER_ENDED);
     t->end_error = HT_TUNNEL_STOPPED;
 }
 

@@ -206,6 +206,8 @@ int driver_create_on(struct io_loop *loop, struct ht_tunnel **out, const struct 
 void driver_wake(struct ht_tunnel *t);
 /* Drops everything; a tunnel that had not ended was stopped. */
 void driver_abandon(struct ht_tunnel *t);
+/* The only place where the tunnel's state changes; asserts that the change is one that there is. */
+void driver_set_state(struct ht_tunnel *t, enum driver_state to);
 /* Notes why the tunnel ends; the first reason stays. */
 void driver_end_reason(struct ht_tunnel *t, int error, const char *fmt, ...) HT_PRINTF(3, 4);
 /* Ends it at the end of this turn, with the noted reason. */

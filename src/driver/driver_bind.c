@@ -75,7 +75,7 @@ static void binding_gone(struct driver_binding *b, bool revoked, const char *rea
             driver_link_close(t);
     } else if (revoked && t->state == DRIVER_UP && ht_list_empty(&t->bindings)) {
         driver_end_reason(t, HT_TUNNEL_EREVOKED, "another driver took the port over%s%s", *reason ? ": " : "", reason);
-        t->state = DRIVER_CLOSING;
+        driver_set_state(t, DRIVER_CLOSING);
         driver_link_close(t);
     }
 }
@@ -229,7 +229,7 @@ bool driver_bind_too_many(struct ht_tunnel *t, const struct wire_hello_ok *ok) {
                       "%zu ports are asked for, and the kit gives a session %llu (its option "
                       "--max-bindings-per-session); it was asked for none of them",
                       wanted, (unsigned long long)ok->max_bindings);
-    t->state = DRIVER_CLOSING;
+    driver_set_state(t, DRIVER_CLOSING);
     driver_link_close(t);
     return true;
 }

@@ -169,7 +169,7 @@ static void session_over(void *ctx, enum mux_end why, const char *text) {
     }
     /* What is queued (a GOAWAY, the close frame) still goes out; the closing handshake is bounded in time. */
     if (t->state != DRIVER_ENDED)
-        t->state = driver_retry_wanted(t) ? DRIVER_DOWN : DRIVER_CLOSING;
+        driver_set_state(t, driver_retry_wanted(t) ? DRIVER_DOWN : DRIVER_CLOSING);
     driver_sock_close(&t->now->socks[0], 0, "");
     if (why == MUX_END_TIMEOUT) /* the other end of a dead link answers no close frame either */
         io_timer_set(&t->close_timer, DEAD_CLOSE_MS);
@@ -308,7 +308,7 @@ static void link_hello_ok(void *ctx, const struct wire_hello_ok *ok) {
         driver_end(t);
         return;
     }
-    t->state = DRIVER_UP;
+    driver_set_state(t, DRIVER_UP);
     t->was_up = t->told_up = true;
     t->up_at = io_now_ms(t->loop);
     t->granted = wire_frame_in(s->version, WIRE_JOIN) ? (unsigned)ht_min(ok->connections_granted, t->connections) : 1;
@@ -393,7 +393,7 @@ static int say_hello(struct driver_sock *s) {
         hello.resume.session_id = ht_slice_str(t->session_id);
     }
     if (s->of == t->now)
-        t->state = DRIVER_HELLO;
+        driver_set_state(t, DRIVER_HELLO);
     ht_log_with(HT_LOG_DEBUG, "driver",
                 HT_LOG_FIELDS(log_target(t->url.host_field), log_version(wire_version_text(s->version)),
                               log_session(t->session_id)),
@@ -505,7 +505,7 @@ int driver_link_start(struct ht_tunnel *t) {
     t->goaway_text[0] = '\0';
     t->retry_after_ms = 0;
     io_timer_init(t->loop, &t->close_timer, close_timer_fired);
-    t->state = DRIVER_CONNECTING;
+    driver_set_state(t, DRIVER_CONNECTING);
     /* One socket is all the same in every version, and every kit speaks the first. */
     const char *protocols = t->connections > 1 && !t->only_v1 ? WIRE_SUBPROTOCOLS : WIRE_SUBPROTOCOL_V1;
     if (driver_link_dial(t->now, protocols, &err) < 0) {

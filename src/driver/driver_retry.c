@@ -75,7 +75,7 @@ void driver_retry_begin(struct ht_tunnel *t) {
     t->only_v1 = false; /* it may have been somebody else who refused the list */
     wait = ht_max64(wait, ht_min64(t->retry_after_ms, RETRY_AFTER_MAX_MS));
     wait = ht_min(wait, left); /* the last attempt is at the end of the time, not before */
-    t->state = DRIVER_WAITING;
+    driver_set_state(t, DRIVER_WAITING);
     io_timer_init(t->loop, &t->retry_timer, timer_fired);
     io_timer_set(&t->retry_timer, wait);
     bool was_up = t->told_up;
