@@ -4,7 +4,6 @@
 #include "base/mem.h"
 #include "driver/url.h"
 #include "http/http.h"
-#include "relay/pipe.h"
 #include "wire_gen.h"
 
 #define ANSWER_MAX (16u * 1024u * 1024u)
@@ -18,7 +17,7 @@ struct cli_request {
     struct io_tls *tls;
     struct io_dial *dial;
     struct io_conn *conn;
-    struct relay_out out;
+    struct io_out out;
     struct ht_buf in;
     struct http_head head;
     struct http_chunked chunked;
@@ -124,7 +123,7 @@ static void readable(void *ctx) {
 static void writable(void *ctx) {
     struct cli_request *r = ctx;
     /* A kit that refuses early may have closed its reading side: what it said is still read. */
-    if (relay_out_flush(&r->out, r->conn) < 0)
+    if (io_out_flush(&r->out, r->conn) < 0)
         io_conn_want_write(r->conn, false);
 }
 
@@ -222,7 +221,7 @@ void cli_request_destroy(struct cli_request **request) {
     io_conn_close(&r->conn);
     if (r->out.queue.data)
         explicit_bzero(r->out.queue.data, r->out.queue.cap); /* the token */
-    relay_out_free(&r->out);
+    io_out_free(&r->out);
     ht_buf_free(&r->in);
     io_tls_destroy(&r->tls);
     ht_free(r);

@@ -4,7 +4,6 @@
 #include "base/list.h"
 #include "base/mem.h"
 #include "http/http.h"
-#include "relay/pipe.h"
 
 #include <stdio.h>
 #include <time.h>
@@ -24,7 +23,7 @@ struct sample_conn {
     struct cli_sample *s;
     struct io_conn *c;
     struct ht_buf in;
-    struct relay_out out;
+    struct io_out out;
     struct http_head head;
     struct io_timer tick; /* for the event stream */
     unsigned long ticks;
@@ -35,7 +34,7 @@ static void conn_drop(struct sample_conn *k) {
     ht_list_remove(&k->node);
     io_timer_stop(&k->tick);
     io_conn_close(&k->c);
-    relay_out_free(&k->out);
+    io_out_free(&k->out);
     ht_buf_free(&k->in);
     ht_free(k);
 }
@@ -156,11 +155,11 @@ static int answer(struct sample_conn *k, const char *head, struct ht_buf *b) {
 
 /* False: the connection is gone. */
 static bool conn_flush(struct sample_conn *k) {
-    if (relay_out_flush(&k->out, k->c) < 0) {
+    if (io_out_flush(&k->out, k->c) < 0) {
         conn_drop(k);
         return false;
     }
-    if (!k->closing || relay_out_pending(&k->out) > 0)
+    if (!k->closing || io_out_pending(&k->out) > 0)
         return true;
     io_conn_close_lingering(&k->c, 1000);
     conn_drop(k);

@@ -241,6 +241,34 @@ void io_conn_counts(struct io_conn *c, uint64_t *in, uint64_t *out);
  */
 void io_conn_tune_tunnel(struct io_conn *c, uint64_t dead_ms);
 
+/* ---- a connection's write queue ---- */
+
+/*
+ * What is to be written and the connection cannot take at once. Borrowed slices first (written straight from where they
+ * are with one system call), copies only of what is left. Starts as zeros.
+ */
+#define IO_OUT_IOV 16
+struct io_out {
+    struct iovec iov[IO_OUT_IOV];
+    int n_iov;
+    size_t borrowed;     /* bytes in iov */
+    struct ht_buf queue; /* copies, written before anything borrowed */
+};
+
+/* Adds bytes that stay valid until the next io_out_flush(). 0 or HT_ENOMEM (when iov is full it copies). */
+int io_out_add(struct io_out *o, const void *p, size_t n) HT_MUST_USE;
+/* Copies everything borrowed, so that its memory may go. 0 or HT_ENOMEM (nothing is lost then). */
+int io_out_spill(struct io_out *o) HT_MUST_USE;
+/* Forgets what is borrowed; what was copied stays. */
+void io_out_drop_borrowed(struct io_out *o);
+/*
+ * Writes what it can, copies what is left of the borrowed, and sets io_conn_want_write accordingly. Returns the number
+ * of bytes written now (>= 0), or a negative error of the connection.
+ */
+ssize_t io_out_flush(struct io_out *o, struct io_conn *conn) HT_MUST_USE;
+size_t io_out_pending(const struct io_out *o);
+void io_out_free(struct io_out *o);
+
 /* ---- listening ---- */
 
 struct io_listener;

@@ -77,7 +77,7 @@ static void exchange_detach(struct origin_exchange *x) {
     relay_pipe_destroy(&x->pipe);
     if (x->st)
         mux_stream_release(&x->st);
-    relay_out_free(&x->out);
+    io_out_free(&x->out);
     ht_buf_free(&x->last_chunk);
     ht_buf_free(&x->trailers);
     origin_response_free_partial(x);
@@ -181,7 +181,7 @@ static void exchange_connect(struct origin_exchange *x) {
     oc->x = x;
     x->conn = oc;
     ORIGIN_LOG(x->t, "an idle connection is used again", log_stream(x->id), log_count(x->t->n_idle));
-    if (relay_out_add(&x->out, x->head.data, x->head_len) < 0) {
+    if (io_out_add(&x->out, x->head.data, x->head_len) < 0) {
         origin_http_fail(x, WIRE_CODE_INTERNAL_ERROR, ht_err_text(HT_ENOMEM));
         return;
     }
@@ -197,7 +197,7 @@ void origin_http_lost(struct origin_exchange *x, const char *text) {
         origin_pool_close(x->conn, "the service had closed it, and the request is sent again");
         x->conn = NULL;
         io_task_cancel(&x->flush);
-        relay_out_free(&x->out);
+        io_out_free(&x->out);
         x->req_dropped = false;
         exchange_dial(x);
         return;

@@ -16,7 +16,8 @@
 #include "base/log.h"
 #include "log_gen.h"
 #include "relay/origin.h"
-#include "relay/out_priv.h"
+#include "relay/pipe.h"
+#include "relay/trailers_priv.h"
 
 /* How long a fresh connection may be without an answer while others are idle: of a service that is not known to serve
  * several at a time, and of one that is. */
@@ -98,7 +99,7 @@ struct origin_exchange {
     struct ht_buf head; /* request head, then the peer's address for the report */
     uint32_t head_len;  /* bytes of it that go out */
     uint32_t method_len, target_len;
-    struct relay_out out;         /* what has not been written yet */
+    struct io_out out;            /* what has not been written yet */
     struct io_task flush;         /* for a head that nothing follows in this turn */
     enum http_body_kind req_body; /* never HTTP_BODY_CLOSE */
     uint64_t req_left;            /* HTTP_BODY_LENGTH: bytes still to come */

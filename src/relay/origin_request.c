@@ -94,7 +94,7 @@ int origin_request_build(struct origin_exchange *x, const struct wire_stream_ope
 
 /* Borrows when there is a connection to write to in this turn, copies while it is being made. */
 static int out_add(struct origin_exchange *x, const void *p, size_t n) {
-    return x->conn ? relay_out_add(&x->out, p, n) : ht_buf_append(&x->out.queue, p, n);
+    return x->conn ? io_out_add(&x->out, p, n) : ht_buf_append(&x->out.queue, p, n);
 }
 
 static void give_credit(struct origin_exchange *x, uint64_t up_to) {
@@ -169,7 +169,7 @@ int origin_request_end(struct origin_exchange *x, const char **why) {
 
 void origin_request_drop(struct origin_exchange *x) {
     x->req_dropped = true;
-    relay_out_free(&x->out);
+    io_out_free(&x->out);
     give_credit(x, x->bytes_in);
 }
 
@@ -179,14 +179,14 @@ void origin_request_flush(struct origin_exchange *x) {
     io_task_cancel(&x->flush);
     if (x->req_dropped)
         return;
-    if (relay_out_flush(&x->out, x->conn->c) < 0) {
+    if (io_out_flush(&x->out, x->conn->c) < 0) {
         /* The service reads no more. What it may have said before (a 413, say) is still to be read: that side decides.
          */
         io_conn_want_write(x->conn->c, false);
         origin_request_drop(x);
         return;
     }
-    size_t pending = relay_out_pending(&x->out);
+    size_t pending = io_out_pending(&x->out);
     /* Framing counts as pending too: credit never runs ahead of what was written. */
     if (x->bytes_in > pending)
         give_credit(x, x->bytes_in - pending);
@@ -195,5 +195,5 @@ void origin_request_flush(struct origin_exchange *x) {
 bool origin_request_is_sent(const struct origin_exchange *x) {
     bool complete =
         x->req_ended || x->req_body == HTTP_BODY_NONE || (x->req_body == HTTP_BODY_LENGTH && x->req_left == 0);
-    return complete && !x->req_dropped && relay_out_pending(&x->out) == 0;
+    return complete && !x->req_dropped && io_out_pending(&x->out) == 0;
 }

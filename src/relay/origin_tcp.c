@@ -11,7 +11,7 @@ struct origin_tcp {
     struct mux_stream *st;
     struct io_dial *dial;
     struct relay_pipe *pipe;
-    struct relay_out out; /* what came before the connection stood; the stream's window bounds it */
+    struct io_out out; /* what came before the connection stood; the stream's window bounds it */
     uint64_t started_us;
     uint32_t id;
     char peer[IO_ADDR_TEXT];
@@ -22,7 +22,7 @@ static void tcp_free(struct origin_tcp *x) {
     relay_pipe_destroy(&x->pipe);
     if (x->st)
         mux_stream_release(&x->st);
-    relay_out_free(&x->out);
+    io_out_free(&x->out);
     ht_list_remove(&x->node);
     x->t->n_active--;
     ht_free(x);

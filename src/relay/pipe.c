@@ -1,5 +1,6 @@
+#include "relay/pipe.h"
+
 #include "base/mem.h"
-#include "relay/out_priv.h"
 
 struct relay_pipe {
     struct io_loop *loop;
@@ -7,7 +8,7 @@ struct relay_pipe {
     struct mux_stream *st;
     const struct relay_pipe_ops *ops;
     void *ctx;
-    struct relay_out out;
+    struct io_out out;
     struct ht_buf early;  /* read from the connection before the pipe began, not yet pulled */
     struct io_task begin; /* looks at what happened before the pipe took over */
     struct io_timer quiet;
@@ -56,7 +57,7 @@ static void quiet_fired(struct io_timer *t) {
 
 /* Writes what there is, gives credit back for what left, passes the end on. False: the pipe is gone. */
 static bool flush(struct relay_pipe *p) {
-    ssize_t n = relay_out_flush(&p->out, p->conn);
+    ssize_t n = io_out_flush(&p->out, p->conn);
     if (n < 0) {
         finish(p, WIRE_CODE_CANCEL, ht_err_text((int)n));
         return false;
@@ -65,7 +66,7 @@ static bool flush(struct relay_pipe *p) {
         p->to_conn += (uint64_t)n;
         watch_half_close(p);
     }
-    size_t pending = relay_out_pending(&p->out);
+    size_t pending = io_out_pending(&p->out);
     size_t held = mux_stream_unconsumed(p->st);
     if (held > pending)
         mux_stream_consumed(p->st, held - pending);
@@ -91,7 +92,7 @@ static const struct io_conn_ops pipe_conn_ops = {.readable = conn_readable, .wri
 
 static void stream_data(void *ctx, const uint8_t *bytes, size_t n) {
     struct relay_pipe *p = ctx;
-    if (relay_out_add(&p->out, bytes, n))
+    if (io_out_add(&p->out, bytes, n))
         finish(p, WIRE_CODE_INTERNAL_ERROR, "out of memory");
 }
 
@@ -223,13 +224,13 @@ struct relay_pipe *relay_pipe_start(struct io_loop *loop, struct io_conn *conn, 
     return p;
 }
 
-int relay_pipe_take_out(struct relay_pipe *p, struct relay_out *from) {
-    int rc = relay_out_spill(from);
+int relay_pipe_take_out(struct relay_pipe *p, struct io_out *from) {
+    int rc = io_out_spill(from);
     if (rc)
         return rc;
-    relay_out_free(&p->out);
+    io_out_free(&p->out);
     p->out = *from;
-    *from = (struct relay_out){.n_iov = 0};
+    *from = (struct io_out){.n_iov = 0};
     return HT_OK;
 }
 
@@ -242,7 +243,7 @@ void relay_pipe_destroy(struct relay_pipe **pp) {
     io_task_cancel(&p->begin);
     io_conn_abort(&p->conn);
     mux_stream_release(&p->st);
-    relay_out_free(&p->out);
+    io_out_free(&p->out);
     ht_buf_free(&p->early);
     ht_free(p);
 }

@@ -11,7 +11,6 @@
 #include "mux/mux.h"
 
 struct relay_pipe;
-struct relay_out;
 
 struct relay_pipe_ops {
     /* Both directions ended, or one side failed; called once, from the loop, never from inside relay_pipe_start(). The
@@ -29,31 +28,11 @@ struct relay_pipe *relay_pipe_start(struct io_loop *loop, struct io_conn *conn, 
                                     const struct relay_pipe_ops *ops, void *ctx) HT_MUST_USE;
 /* Right after the start: bytes for the connection that came before the pipe was there (an origin that was still being
  * dialled, a 101 that is not out yet) go first. Takes what `from` holds and leaves it empty. 0 or HT_ENOMEM. */
-int relay_pipe_take_out(struct relay_pipe *p, struct relay_out *from) HT_MUST_USE;
+int relay_pipe_take_out(struct relay_pipe *p, struct io_out *from) HT_MUST_USE;
 /* Aborts both. done() is not called. Clears the pointer. NULL is ignored. */
 void relay_pipe_destroy(struct relay_pipe **p);
+/* The same with a RESET of that code for the stream. */
+void relay_pipe_abort(struct relay_pipe **p, uint16_t code, const char *reason);
 void relay_pipe_counts(const struct relay_pipe *p, uint64_t *from_conn, uint64_t *to_conn);
-
-/*
- * What a stream has brought and its connection cannot take at once. Borrowed slices first (written straight from the
- * receive buffer with one system call), copies only of what is left. Shared by the pipe, the visitor and the origin.
- */
-#define RELAY_OUT_IOV 16
-struct relay_out {
-    struct iovec iov[RELAY_OUT_IOV];
-    int n_iov;
-    size_t borrowed;     /* bytes in iov */
-    struct ht_buf queue; /* copies, written before anything borrowed */
-};
-
-/* Adds bytes that stay valid until the next relay_out_flush(). 0 or HT_ENOMEM (when iov is full it copies). */
-int relay_out_add(struct relay_out *o, const void *p, size_t n) HT_MUST_USE;
-/*
- * Writes what it can, copies what is left of the borrowed, and sets io_conn_want_write accordingly. Returns the number
- * of bytes written now (>= 0), or a negative error of the connection.
- */
-ssize_t relay_out_flush(struct relay_out *o, struct io_conn *conn) HT_MUST_USE;
-size_t relay_out_pending(const struct relay_out *o);
-void relay_out_free(struct relay_out *o);
 
 #endif

@@ -203,8 +203,8 @@ bool visitor_answer(struct visitor_http *v, const struct visitor_answer *a, bool
                                     : v->http10 ? "connection: keep-alive\r\n"
                                                 : ""};
     v->head.off = v->head.len = 0;
-    if (relay_out_spill(&v->out) || put_answer(&v->head, a, &how) ||
-        relay_out_add(&v->out, ht_buf_head(&v->head), ht_buf_size(&v->head))) {
+    if (io_out_spill(&v->out) || put_answer(&v->head, a, &how) ||
+        io_out_add(&v->out, ht_buf_head(&v->head), ht_buf_size(&v->head))) {
         visitor_lost(v, true, ht_err_text(HT_ENOMEM));
         return false;
     }

@@ -22,7 +22,7 @@ static void visitor_free(struct visitor_http *v) {
     io_timer_stop(&v->timer);
     relay_wait_end(&v->waiter);
     free_partial(v);
-    relay_out_free(&v->out);
+    io_out_free(&v->out);
     ht_buf_free(&v->in);
     ht_buf_free(&v->head);
     ht_buf_free(&v->trailers);
@@ -197,13 +197,13 @@ static void conn_writable(void *ctx) {
 static const struct io_conn_ops conn_ops = {.readable = conn_readable, .writable = conn_writable};
 
 bool visitor_flush(struct visitor_http *v) {
-    ssize_t n = relay_out_flush(&v->out, v->conn);
+    ssize_t n = io_out_flush(&v->out, v->conn);
     if (n < 0) {
         visitor_lost(v, true, ht_err_text((int)n));
         return false;
     }
     v->committed = v->answer != ANSWER_AWAITED;
-    bool stalled = relay_out_pending(&v->out) > 0;
+    bool stalled = io_out_pending(&v->out) > 0;
     if (stalled && (n > 0 || !v->stalled)) {
         v->sent_ms = io_now_ms(v->b->t->cfg.loop);
         v->stalled = true;
@@ -213,7 +213,7 @@ bool visitor_flush(struct visitor_http *v) {
     v->stalled = stalled;
     if (v->state == VISITOR_ACTIVE) {
         /* Rule FLOW-2: only what has left gives credit back. */
-        size_t pending = relay_out_pending(&v->out), held = mux_stream_unconsumed(v->st);
+        size_t pending = io_out_pending(&v->out), held = mux_stream_unconsumed(v->st);
         if (held > pending)
             mux_stream_consumed(v->st, held - pending);
     }
@@ -277,7 +277,7 @@ static void finish_stream(struct visitor_http *v) {
 }
 
 bool visitor_settle(struct visitor_http *v) {
-    if (v->answer != ANSWER_WHOLE || relay_out_pending(&v->out))
+    if (v->answer != ANSWER_WHOLE || io_out_pending(&v->out))
         return true;
     if (v->started_us) /* else no stream was asked for, and the kit has told what it answered */
         ht_log_with(HT_LOG_DEBUG, "visitor",

@@ -15,7 +15,8 @@
 #define HT_RELAY_VISITOR_PRIV_H
 
 #include "relay/kit.h"
-#include "relay/out_priv.h"
+#include "relay/pipe.h"
+#include "relay/trailers_priv.h"
 
 #define RELAY_SCRATCH 16384 /* what is read at once while a head is awaited */
 /* Buffers of a visitor that are larger than this go back when it is idle. */
@@ -224,7 +225,7 @@ struct visitor_http {
     uint64_t look_ms; /* when that is looked into */
 
     /* the answer */
-    struct relay_out out;
+    struct io_out out;
     struct ht_buf head; /* its head; borrowed by `out` until it is flushed */
     uint64_t answer_left;
     enum visitor_framing framing;

@@ -194,7 +194,7 @@ static void stream_opened(struct visitor_http *v, uint32_t flags) {
     mux_stream_ready(v->st);
     if ((flags & HTTP_EXPECT_CONTINUE) && !v->http10 && v->request != REQUEST_WHOLE && ht_buf_size(&v->in) == 0) {
         static const char go_on[] = "HTTP/1.1 100 Continue\r\n\r\n"; /* rule HTTP-13 */
-        if (relay_out_add(&v->out, go_on, sizeof go_on - 1))
+        if (io_out_add(&v->out, go_on, sizeof go_on - 1))
             visitor_lost(v, true, ht_err_text(HT_ENOMEM));
         else
             (void)visitor_flush(v);

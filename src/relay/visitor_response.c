@@ -17,7 +17,7 @@ static void violation(struct visitor_http *v, const char *why) {
                 HT_LOG_FIELDS(log_session(v->b->owner->id), log_port(v->b->port), log_peer(v->peer),
                               log_stream(v->stream_id), log_reason(why)),
                 "the driver's answer is no valid one");
-    relay_out_drop_borrowed(&v->out);
+    io_out_drop_borrowed(&v->out);
     (void)visitor_answer(v, &answer_driver_error, true);
 }
 
@@ -151,7 +151,7 @@ static void stream_head(void *ctx, const struct wire_response_head *head) {
     if (interim && v->http10)
         return; /* RFC 9110 15.2 */
     /* An interim head that is still borrowed from v->head moves over first. */
-    if (relay_out_spill(&v->out)) {
+    if (io_out_spill(&v->out)) {
         out_of_memory(v);
         return;
     }
@@ -166,7 +166,7 @@ static void stream_head(void *ctx, const struct wire_response_head *head) {
     if (rc == HT_OK)
         rc = http_write_end(&v->head);
     if (rc == HT_OK)
-        rc = relay_out_add(&v->out, ht_buf_head(&v->head), ht_buf_size(&v->head));
+        rc = io_out_add(&v->out, ht_buf_head(&v->head), ht_buf_size(&v->head));
     if (rc == HT_EPROTO) {
         violation(v, "a head that cannot be passed on"); /* rule HTTP-6 */
         return;
@@ -197,20 +197,20 @@ static int close_chunk(struct visitor_http *v) {
     v->out.borrowed += n;
     v->chunk_open = false;
     v->chunk_bytes = 0;
-    return relay_out_add(&v->out, HTTP_CHUNK_TAIL, sizeof HTTP_CHUNK_TAIL - 1);
+    return io_out_add(&v->out, HTTP_CHUNK_TAIL, sizeof HTTP_CHUNK_TAIL - 1);
 }
 
 /* What came is passed on as far as it goes; the cut behind it shows that it was not all. */
 static void cut_short(struct visitor_http *v, const char *why) {
     int rc = close_chunk(v);
-    ssize_t n = rc ? rc : relay_out_flush(&v->out, v->conn);
+    ssize_t n = rc ? rc : io_out_flush(&v->out, v->conn);
     visitor_lost(v, true, n < 0 ? ht_err_text((int)n) : why);
 }
 
 static int add_to_chunk(struct visitor_http *v, const uint8_t *p, size_t n) {
     /* Room for a chunk's head, these bytes, its tail and the last chunk: else what is there is copied and a new one
      * begun. */
-    if (v->out.n_iov + 4 > RELAY_OUT_IOV && (close_chunk(v) || relay_out_spill(&v->out)))
+    if (v->out.n_iov + 4 > IO_OUT_IOV && (close_chunk(v) || io_out_spill(&v->out)))
         return HT_ENOMEM;
     if (!v->chunk_open) {
         v->chunk_open = true;
@@ -218,7 +218,7 @@ static int add_to_chunk(struct visitor_http *v, const uint8_t *p, size_t n) {
         v->out.iov[v->out.n_iov++] = (struct iovec){.iov_base = v->chunk_head, .iov_len = 0};
     }
     v->chunk_bytes += n;
-    return relay_out_add(&v->out, p, n);
+    return io_out_add(&v->out, p, n);
 }
 
 static void stream_data(void *ctx, const uint8_t *p, size_t n) {
@@ -244,7 +244,7 @@ static void stream_data(void *ctx, const uint8_t *p, size_t n) {
         v->answer_left -= n;
         v->answer = v->answer_left == 0 ? ANSWER_WHOLE : ANSWER_BEGUN;
     }
-    if (v->framing == FRAMING_CHUNKED ? add_to_chunk(v, p, n) : relay_out_add(&v->out, p, n))
+    if (v->framing == FRAMING_CHUNKED ? add_to_chunk(v, p, n) : io_out_add(&v->out, p, n))
         out_of_memory(v);
 }
 
@@ -280,7 +280,7 @@ static bool end_answer(struct visitor_http *v) {
         return false;
     }
     struct ht_slice last = ht_buf_size(&v->last_chunk) ? ht_buf_slice(&v->last_chunk) : ht_slice_str(HTTP_CHUNK_LAST);
-    if (v->framing == FRAMING_CHUNKED && relay_out_add(&v->out, last.p, last.n)) {
+    if (v->framing == FRAMING_CHUNKED && io_out_add(&v->out, last.p, last.n)) {
         out_of_memory(v);
         return false;
     }

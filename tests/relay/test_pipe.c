@@ -267,12 +267,12 @@ static void test_early_bytes(void) {
     struct own_pipe o = {.dones = 0};
     struct io_conn *conn = io_conn_adopt(rig.loop, fds[0], NULL, NULL);
     struct mux_stream *st = own_stream();
-    struct relay_out before = {.n_iov = 0};
-    CU_ASSERT_EQUAL(relay_out_add(&before, "head ", 5), 0);
+    struct io_out before = {.n_iov = 0};
+    CU_ASSERT_EQUAL(io_out_add(&before, "head ", 5), 0);
     o.pipe = relay_pipe_start(rig.loop, conn, st, ht_slice_str("early "), 0, &own_ops, &o);
     CU_ASSERT_PTR_NOT_NULL_FATAL(o.pipe);
     CU_ASSERT_EQUAL(relay_pipe_take_out(o.pipe, &before), 0);
-    CU_ASSERT_EQUAL(relay_out_pending(&before), 0);
+    CU_ASSERT_EQUAL(io_out_pending(&before), 0);
     struct visitor v = {.fd = fds[1]};
     vis_send(&v, "later");
     struct played_stream *seen = opened(1);
