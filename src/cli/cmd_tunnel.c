@@ -38,7 +38,9 @@ static int plan_targets(struct cli_plan *p, const char *const *args, size_t n, c
                 .connections = (o).connections,                                                                        \
                 .ping_after_ms = (uint32_t)(o).ping_interval_ms,                                                       \
                 .pong_timeout_ms = (uint32_t)(o).pong_timeout_ms,                                                      \
-                .suspect_after_ms = (uint32_t)(o).suspect_after_ms},                                                   \
+                .suspect_after_ms = (uint32_t)(o).suspect_after_ms,                                                    \
+                .max_streams = (o).max_streams,                                                                        \
+                .max_window = (uint32_t)(o).max_window},                                                               \
     .token_file = (o).token_file, .token_env = (o).token, .url_file = (o).url_file, .json = (o).json,                  \
     .default_url = !(o).set_url, .live = (o).live, .color = (o).color, .level = (o).log_level
 

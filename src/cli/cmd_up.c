@@ -19,6 +19,8 @@
         (p)->options.ping_after_ms = (uint32_t)OR_FILE(o, c, ping_interval, ping_interval_ms);                         \
         (p)->options.pong_timeout_ms = (uint32_t)OR_FILE(o, c, pong_timeout, pong_timeout_ms);                         \
         (p)->options.suspect_after_ms = (uint32_t)OR_FILE(o, c, suspect_after, suspect_after_ms);                      \
+        (p)->options.max_streams = OR_FILE(o, c, max_streams, max_streams);                                            \
+        (p)->options.max_window = (uint32_t)OR_FILE(o, c, max_window, max_window);                                     \
         (p)->options.connections = OR_FILE(o, c, connections, connections);                                            \
         (p)->options.pool_size = OR_FILE(o, c, pool_size, pool_size);                                                  \
         if ((p)->options.pool_size == 0)                                                                               \

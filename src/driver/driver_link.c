@@ -295,10 +295,11 @@ static void link_hello_ok(void *ctx, const struct wire_hello_ok *ok) {
     /* Hardening case 31: it would size our memory. To cap what it may send and not tell it would break the session
      * later. */
     if (ok->session_window > t->max_window) {
-        driver_end_reason(
-            t, HT_TUNNEL_EPROTO,
-            "the kit wants to send %llu bytes ahead, and this driver takes %u at most (its session window)",
-            (unsigned long long)ok->session_window, (unsigned)t->max_window);
+        driver_end_reason(t, HT_TUNNEL_EPROTO,
+                          "the kit wants to send %llu bytes ahead (its session window), and this driver takes %u at "
+                          "most; --max-window "
+                          "lets it have more",
+                          (unsigned long long)ok->session_window, (unsigned)t->max_window);
         t->final = true;
         driver_end(t);
         return;

@@ -9,7 +9,7 @@ import subprocess
 import threading
 import time
 
-from tests.integration.harness import Folder, Service, Tunnel, eventually, free_port
+from tests.integration.harness import BIN, Folder, Service, Tunnel, eventually, free_port
 from tests.support.tap import case, main
 
 
@@ -145,6 +145,31 @@ def _():
             answer, body = ask(t.expose(f"0={service.port}").port)
             assert answer.status == 502 and "TLS" in body, body
             assert answer.headers["X-Hoody-Tunnel"] in ("error=origin-closed", "error=origin-tls"), answer.headers
+
+
+@case("a driver's own bounds: requests beyond --max-streams are told 503, a kit that wants more than --max-window is refused")
+def _():
+    go = threading.Event()
+
+    def held(connection):
+        connection.recv(65536)
+        go.wait(30)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok")
+
+    with Tunnel() as t, Service(held) as service:
+        driver = t.expose(f"0={service.port}", "--max-streams", "1")
+        first = http.client.HTTPConnection("127.0.0.1", driver.port, timeout=30)
+        first.request("GET", "/")
+        eventually(lambda: t.kit.get("/tunnels")["totalStreams"] == 1, "the first request is under way")
+        answer, body = ask(driver.port)
+        assert answer.status == 503 and answer.headers["X-Hoody-Tunnel"] == "error=driver-busy", (answer.headers, body)
+        assert answer.headers["Retry-After"], answer.headers
+        go.set()
+        assert first.getresponse().read() == b"ok"
+        first.close()
+        done = subprocess.run([BIN, "expose", f"0={service.port}", "--url", t.kit.url, "--max-window", "64K"], capture_output=True,
+                              text=True, timeout=30, check=False)
+        assert done.returncode == 1 and "--max-window lets it have more" in done.stderr, (done.returncode, done.stderr)
 
 
 if __name__ == "__main__":
