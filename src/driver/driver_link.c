@@ -301,7 +301,8 @@ static void link_hello_ok(void *ctx, const struct wire_hello_ok *ok) {
                           "lets it have more",
                           (unsigned long long)ok->session_window, (unsigned)t->max_window);
         t->final = true;
-        driver_end(t);
+        driver_set_state(t, DRIVER_CLOSING); /* in order: the kit has made a session, and would park it */
+        driver_sock_close(s, 0, "");
         return;
     }
     if (make_session(t, ok) < 0) {
