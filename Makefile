@@ -9,7 +9,7 @@
 VERSION := $(shell sed -n 's/^#define HT_VERSION "\(.*\)"/\1/p' src/driver/hoody_tunnel.h)
 PREFIX  ?= /usr/local
 
-ROOMS := base opt json wire flow mux http io proc ws relay admin kit driver cli
+ROOMS := base opt json wire flow mux http io proc ws web relay admin kit driver cli
 # W is where everything goes; another one lets two builds live side by side.
 W     ?= build
 GEN   := $(W)/gen

@@ -11,8 +11,7 @@
  *   cmd_demo.c      demo: kit, driver and sample page in one process
  *   cmd_admin.c     list, sessions list, sessions kill, bindings list, health, ready, metrics
  *   cmd_events.c    events
- *   admin_client.c  HTTP requests to a kit
- *   sse.c           server-sent events
+ *   admin_client.c  which request a question to a kit is
  *   table.c         aligned columns
  *   output.c        lines on standard output that never hold up the tunnel
  *   text.c          texts for terminals, rows of a width, JSON strings, numbers for people
@@ -34,6 +33,7 @@
 #include "driver/hoody_tunnel.h"
 #include "io/io.h"
 #include "options_gen.h"
+#include "web/web.h"
 
 #include <stdio.h>
 
@@ -219,11 +219,6 @@ void cli_sample_stop(struct cli_sample **s);
 
 /* ---- admin_client.c ---- */
 
-struct cli_answer {
-    uint16_t status;
-    struct ht_buf body; /* with a NUL behind it that does not count */
-};
-
 struct cli_ask {
     const char *url, *ca, *token; /* ca and token may be NULL or "" */
     const char *method;           /* NULL: GET */
@@ -233,41 +228,10 @@ struct cli_ask {
     uint64_t quiet_ms;   /* an answer without an end: the longest time without a byte; 0: it has one */
 };
 
-struct cli_request;
-
-struct cli_request_ops {
-    void (*head)(void *ctx, uint16_t status);
-    int (*piece)(void *ctx, struct ht_slice body);        /* 0, or an error that ends the request */
-    void (*done)(void *ctx, int rc, const char *why_not); /* the last call; 0: the answer was complete */
-};
-
-/*
- * Asks, and tells what comes through `ops`; what `ask` points to may go once this has returned. 0, or an error with
- * *err: HT_EINVAL (the URL), HT_ETLS (the CA file) and others; *request is NULL then.
- */
-int cli_request_start(struct cli_request **request, struct io_loop *loop, const struct cli_ask *ask,
-                      const struct cli_request_ops *ops, void *ctx, struct ht_errmsg *err) HT_MUST_USE;
-/* Not from inside its callbacks. Clears the pointer. NULL is ignored. */
-void cli_request_destroy(struct cli_request **request);
-
-/* The same on a loop of its own. 0: *answer is filled (free answer->body). Else a negative error with *err. */
-int cli_admin_ask(const struct cli_ask *ask, struct cli_answer *answer, struct ht_errmsg *err) HT_MUST_USE;
-
-/* ---- sse.c ---- */
-
-#define CLI_SSE_MAX (64u * 1024u) /* one event */
-
-/* A stream of server-sent events (HTML, 9.2.6). Zero-initialised is the start of one. */
-struct cli_sse {
-    struct ht_buf line, data, id; /* what has come of the present line; the data so far; the last id */
-    bool cr;                      /* the last byte was a CR: an LF behind it belongs to it */
-};
-
-/* Takes bytes; calls `event` for each whole one: `data` without the last newline, `id` the last one that came, or "".
- * Both end in a NUL that does not count. 0, HT_ELIMIT, HT_ENOMEM. */
-int cli_sse_feed(struct cli_sse *s, struct ht_slice bytes,
-                 void (*event)(void *ctx, struct ht_slice data, const char *id), void *ctx) HT_MUST_USE;
-void cli_sse_free(struct cli_sse *s);
+/* web_request_start(), and web_fetch(); HT_EINVAL as well: the URL. */
+int cli_request_start(struct web_request **request, struct io_loop *loop, const struct cli_ask *ask,
+                      const struct web_request_ops *ops, void *ctx, struct ht_errmsg *err) HT_MUST_USE;
+int cli_admin_ask(const struct cli_ask *ask, struct web_answer *answer, struct ht_errmsg *err) HT_MUST_USE;
 
 /* ---- table.c ---- */
 

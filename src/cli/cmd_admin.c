@@ -48,7 +48,7 @@ struct admin_command {
     bool default_url;                 /* nobody said where the kit is */
 };
 
-static int answer_failed(const struct admin_command *c, const struct cli_answer *a) {
+static int answer_failed(const struct admin_command *c, const struct web_answer *a) {
     cJSON *tree = parse(&a->body);
     const cJSON *message = cJSON_GetObjectItemCaseSensitive(tree, "message");
     if (!cJSON_IsString(message))
@@ -72,7 +72,7 @@ static int print_raw(const struct ht_buf *body) {
     return ok ? OPT_EXIT_OK : OPT_EXIT_FAILURE;
 }
 
-static int show_answer(const struct admin_command *c, struct cli_answer *a) {
+static int show_answer(const struct admin_command *c, struct web_answer *a) {
     if (!c->show) {
         if (!memmem(ht_buf_head(&a->body), ht_buf_size(&a->body), c->must, strlen(c->must))) {
             cli_complain("what answers at this URL is no kit: its answer has no %s...", c->must);
@@ -105,7 +105,7 @@ static int show_answer(const struct admin_command *c, struct cli_answer *a) {
 static int run_admin(struct admin_command *c) {
     char token[CLI_TOKEN_MAX + 1];
     struct ht_errmsg err;
-    struct cli_answer answer;
+    struct web_answer answer;
     if (cli_token(c->token_file, c->token_env, token, &err) < 0) {
         cli_complain("%s", err.text);
         return OPT_EXIT_CONFIG;

@@ -21,8 +21,8 @@
 struct tail {
     struct io_loop *loop;
     struct cli_output out;
-    struct cli_request *request;
-    struct cli_sse sse;
+    struct web_request *request;
+    struct web_sse sse;
     struct cli_ask ask;
     struct ht_buf error_body;
     struct io_timer again;
@@ -131,7 +131,7 @@ static void on_head(void *ctx, uint16_t status) {
 static int on_piece(void *ctx, struct ht_slice piece) {
     struct tail *t = ctx;
     if (t->status == 200)
-        return cli_sse_feed(&t->sse, piece, on_event, t);
+        return web_sse_feed(&t->sse, piece, on_event, t);
     size_t room = BODY_MAX - ht_buf_size(&t->error_body);
     return ht_buf_append(&t->error_body, piece.p, ht_min(piece.n, room));
 }
@@ -190,12 +190,12 @@ static void on_done(void *ctx, int rc, const char *why) {
 }
 
 static void ask_again(struct io_timer *timer) {
-    static const struct cli_request_ops ops = {.head = on_head, .piece = on_piece, .done = on_done};
+    static const struct web_request_ops ops = {.head = on_head, .piece = on_piece, .done = on_done};
     struct tail *t = ht_container_of(timer, struct tail, again);
     struct ht_errmsg err;
-    cli_request_destroy(&t->request);
-    cli_sse_free(&t->sse);
-    t->sse = (struct cli_sse){0};
+    web_request_destroy(&t->request);
+    web_sse_free(&t->sse);
+    t->sse = (struct web_sse){0};
     ht_buf_consume(&t->error_body, ht_buf_size(&t->error_body));
     t->status = 0;
     int rc = cli_request_start(&t->request, t->loop, &t->ask, &ops, t, &err);
@@ -236,7 +236,7 @@ static int run(struct tail *t) {
     io_signal_start(t->loop, &t->hangup, SIGHUP, on_hangup);
     io_timer_set(&t->again, 0);
     io_loop_run(t->loop);
-    cli_request_destroy(&t->request);
+    web_request_destroy(&t->request);
     io_timer_stop(&t->again);
     io_block_end_signals();
     cli_output_finish(&t->out);
@@ -244,7 +244,7 @@ static int run(struct tail *t) {
     io_signal_stop(&t->terminate);
     io_signal_stop(&t->hangup);
     io_loop_destroy(&t->loop);
-    cli_sse_free(&t->sse);
+    web_sse_free(&t->sse);
     ht_buf_free(&t->error_body);
     return t->exit_status;
 }

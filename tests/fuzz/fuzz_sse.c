@@ -4,8 +4,8 @@
  *
  * Input: the length of a piece (one byte, 0: all at once), then the stream.
  */
-#include "cli/cli.h"
 #include "fuzz.h"
+#include "web/web.h"
 
 struct seen {
     unsigned events;
@@ -19,24 +19,24 @@ static void add(struct seen *s, const void *p, size_t n) {
 
 static void on_event(void *ctx, struct ht_slice data, const char *id) {
     struct seen *s = ctx;
-    FUZZ_CHECK(data.n < CLI_SSE_MAX && data.p[data.n] == '\0' && strlen(id) < CLI_SSE_MAX);
+    FUZZ_CHECK(data.n < WEB_SSE_MAX && data.p[data.n] == '\0' && strlen(id) < WEB_SSE_MAX);
     s->events++;
     add(s, data.p, data.n + 1);
     add(s, id, strlen(id) + 1);
 }
 
 static int feed(const uint8_t *p, size_t n, size_t piece, struct seen *seen) {
-    struct cli_sse s = {.cr = false};
+    struct web_sse s = {.cr = false};
     int rc = HT_OK;
     *seen = (struct seen){.hash = UINT64_C(0xcbf29ce484222325)};
     for (size_t at = 0; at < n && rc == HT_OK; at += piece) {
         size_t len = ht_min(piece, n - at);
         void *copy = fuzz_copy(p + at, len);
-        rc = cli_sse_feed(&s, ht_slice_of(copy, len), on_event, seen);
+        rc = web_sse_feed(&s, ht_slice_of(copy, len), on_event, seen);
         free(copy);
     }
     FUZZ_CHECK(rc == HT_OK || rc == HT_ELIMIT);
-    cli_sse_free(&s);
+    web_sse_free(&s);
     return rc;
 }
 

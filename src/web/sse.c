@@ -1,8 +1,8 @@
-#include "cli/cli.h"
+#include "web/web.h"
 
 /* Appends within the bound on one event. */
 static int keep(struct ht_buf *b, const char *p, size_t n) {
-    if (ht_buf_size(b) + n > CLI_SSE_MAX)
+    if (ht_buf_size(b) + n > WEB_SSE_MAX)
         return HT_ELIMIT;
     return n > 0 ? ht_buf_append(b, p, n) : HT_OK;
 }
@@ -10,7 +10,7 @@ static int keep(struct ht_buf *b, const char *p, size_t n) {
 static void empty(struct ht_buf *b) { ht_buf_consume(b, ht_buf_size(b)); }
 
 /* HTML 9.2.6: "field: value" or "field:value"; fields that nobody needs here, and comments, are left out. */
-static int field(struct cli_sse *s, struct ht_slice line) {
+static int field(struct web_sse *s, struct ht_slice line) {
     const char *colon = memchr(line.p, ':', line.n);
     struct ht_slice name = ht_slice_of(line.p, colon ? (size_t)(colon - line.p) : line.n);
     struct ht_slice value = colon ? ht_slice_of(colon + 1, line.n - name.n - 1) : ht_slice_of(NULL, 0);
@@ -28,7 +28,7 @@ static int field(struct cli_sse *s, struct ht_slice line) {
     return HT_OK;
 }
 
-static int end_of_line(struct cli_sse *s, void (*event)(void *, struct ht_slice, const char *), void *ctx) {
+static int end_of_line(struct web_sse *s, void (*event)(void *, struct ht_slice, const char *), void *ctx) {
     int rc = HT_OK;
     if (ht_buf_size(&s->line) > 0) {
         rc = field(s, ht_buf_slice(&s->line));
@@ -42,7 +42,7 @@ static int end_of_line(struct cli_sse *s, void (*event)(void *, struct ht_slice,
     return rc;
 }
 
-int cli_sse_feed(struct cli_sse *s, struct ht_slice bytes, void (*event)(void *, struct ht_slice, const char *),
+int web_sse_feed(struct web_sse *s, struct ht_slice bytes, void (*event)(void *, struct ht_slice, const char *),
                  void *ctx) {
     int rc = HT_OK;
     size_t at = 0;
@@ -63,7 +63,7 @@ int cli_sse_feed(struct cli_sse *s, struct ht_slice bytes, void (*event)(void *,
     return rc;
 }
 
-void cli_sse_free(struct cli_sse *s) {
+void web_sse_free(struct web_sse *s) {
     ht_buf_free(&s->line);
     ht_buf_free(&s->data);
     ht_buf_free(&s->id);
