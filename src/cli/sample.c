@@ -225,16 +225,15 @@ static void conn_writable(void *ctx) { conn_flush(ctx); }
 
 static const struct io_conn_ops conn_ops = {.readable = conn_readable, .writable = conn_writable};
 
-static void accepted(void *ctx, int fd, const struct io_addr *peer) {
+static void accepted(void *ctx, struct io_conn *c, const struct io_addr *peer) {
     struct cli_sample *s = ctx;
     struct sample_conn *k = ht_calloc(1, sizeof *k);
     (void)peer;
-    struct io_conn *c = io_conn_adopt(s->loop, fd, &conn_ops, k);
-    if (!k || !c) {
+    if (!k) {
         io_conn_close(&c);
-        ht_free(k);
         return;
     }
+    io_conn_set_ops(c, &conn_ops, k);
     k->s = s;
     k->c = c;
     ht_list_init(&k->node);

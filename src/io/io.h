@@ -274,8 +274,8 @@ void io_out_free(struct io_out *o);
 struct io_listener;
 
 struct io_listener_ops {
-    /* A connection: `fd` is yours (io_conn_adopt or close). */
-    void (*accepted)(void *ctx, int fd, const struct io_addr *peer);
+    /* A connection: `c` is yours, its ops are to be set. Reading is switched off. */
+    void (*accepted)(void *ctx, struct io_conn *c, const struct io_addr *peer);
     /* May be NULL. accept() failed with `err` (HT_EFDS, HT_ENOMEM, ...); the listener pauses itself and comes back. */
     void (*accept_failed)(void *ctx, int err);
 };

@@ -9,7 +9,6 @@
 #include "log_gen.h"
 
 #include <stdio.h>
-#include <unistd.h>
 
 #define MAX_HEAD 8192
 #define LINGER_MS 1000
@@ -448,21 +447,18 @@ static void client_timeout(struct io_timer *t) {
         base_client_close(c);
 }
 
-void base_client_begin(struct kit *k, int fd, const struct io_addr *peer) {
+void base_client_begin(struct kit *k, struct io_conn *conn, const struct io_addr *peer) {
     struct base_client *c = ht_calloc(1, sizeof *c);
     if (!c) {
-        close(fd);
+        io_conn_close(&conn);
         return;
     }
     c->kit = k;
+    c->conn = conn;
+    io_conn_set_ops(conn, &client_ops, c);
     io_addr_text(peer, c->peer);
     crowd_join(&k->clients, &c->member, peer);
     io_timer_init(k->loop, &c->timer, client_timeout);
-    c->conn = io_conn_adopt(k->loop, fd, &client_ops, c);
-    if (!c->conn) {
-        base_client_close(c);
-        return;
-    }
     next_head(c);
     /* A connection that says nothing at all is given no more time than one that begins a head. */
     io_timer_set(&c->timer, k->opt->head_timeout_ms);

@@ -8,7 +8,6 @@
 #include "log_gen.h"
 
 #include <netinet/in.h>
-#include <unistd.h>
 
 static bool peer_trusted(const struct kit *k, const struct io_addr *peer) {
     if (k->opt->n_trusted_proxy == 0)
@@ -25,17 +24,16 @@ static bool peer_trusted(const struct kit *k, const struct io_addr *peer) {
  * A peer outside --trusted-proxy takes no place: a bare 403, whatever it would have asked for, and the end. What it has
  * sent so far is taken off the socket, or closing would reset the connection under the answer.
  */
-static void turn_away(struct kit *k, int fd, const struct io_addr *peer) {
+static void turn_away(struct kit *k, struct io_conn *c, const struct io_addr *peer) {
     static const char answer[] = "HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
-    char dropped[4096];
     char text[IO_ADDR_TEXT];
     k->metrics.base_connections_dropped_total[HT_METRIC_DROP_UNTRUSTED]++;
     ht_log_stranger(HT_LOG_INFO, "kit", HT_LOG_FIELDS(log_peer(io_addr_text(peer, text))),
                     "a connection from outside --trusted-proxy was refused");
-    (void)!send(fd, answer, sizeof answer - 1, MSG_NOSIGNAL | MSG_DONTWAIT);
-    shutdown(fd, SHUT_WR);
-    (void)!recv(fd, dropped, sizeof dropped, MSG_DONTWAIT);
-    close(fd);
+    (void)io_conn_write(c, &(struct iovec){(char *)(uintptr_t)answer, sizeof answer - 1}, 1);
+    (void)io_conn_shutdown(c);
+    (void)io_conn_discard(c);
+    io_conn_close(&c);
 }
 
 /* How much a client would lose by giving its place back: nothing, a head that is not whole, an answer nobody takes. */
@@ -66,14 +64,14 @@ static void make_room(struct kit *k) {
     base_client_close(gives);
 }
 
-static void accepted(void *ctx, int fd, const struct io_addr *peer) {
+static void accepted(void *ctx, struct io_conn *c, const struct io_addr *peer) {
     struct kit *k = ctx;
     if (!peer_trusted(k, peer)) {
-        turn_away(k, fd, peer);
+        turn_away(k, c, peer);
         return;
     }
     make_room(k);
-    base_client_begin(k, fd, peer);
+    base_client_begin(k, c, peer);
 }
 
 static void accept_failed(void *ctx, int err) {

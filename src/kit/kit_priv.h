@@ -93,7 +93,7 @@ struct base_client {
 
 extern const struct io_listener_ops base_listener_ops; /* ctx: the kit */
 /* A connection that was let in; what has come with it is read at once. NULL of memory: it is closed. */
-void base_client_begin(struct kit *k, int fd, const struct io_addr *peer);
+void base_client_begin(struct kit *k, struct io_conn *conn, const struct io_addr *peer);
 enum base_close {
     BASE_CLOSE_QUIET, /* those that wait for nothing; the others when they have their answer; not readers of events */
     BASE_CLOSE_FINISHED, /* the same, readers too */

@@ -6,7 +6,6 @@
 
 #include <assert.h>
 #include <stdio.h>
-#include <unistd.h>
 
 /* ---- life ---- */
 
@@ -464,42 +463,33 @@ static void timer_fired(struct io_timer *timer) {
 /* ---- coming in ---- */
 
 /* Hardening case 22: without a permit a visitor still learns why, as long as they are not too many. */
-static void refuse(const struct relay_binding *b, int fd, const struct io_addr *peer) {
+static void refuse(const struct relay_binding *b, struct io_conn *conn, const struct io_addr *peer) {
     struct relay_table *t = b->t;
     relay_turned_away(b, peer, NULL);
-    if (io_fds_available(&t->refused) == 0) {
-        close(fd);
-        return;
-    }
-    struct io_conn *conn = io_conn_adopt(t->cfg.loop, fd, NULL, NULL);
-    if (conn && visitor_answer_write(t, conn, &answer_fd_cap))
+    if (io_fds_available(&t->refused) && visitor_answer_write(t, conn, &answer_fd_cap))
         io_conn_linger(&conn, &(struct io_linger){.quiet_ms = RELAY_REFUSED_LINGER_MS,
                                                   .all_ms = RELAY_REFUSED_LINGER_MS,
                                                   .fds = &t->refused});
     io_conn_close(&conn);
 }
 
-static void accepted(void *ctx, int fd, const struct io_addr *peer) {
+static void accepted(void *ctx, struct io_conn *conn, const struct io_addr *peer) {
     struct relay_binding *b = ctx;
     struct relay_table *t = b->t;
     if (!relay_permit(t)) {
-        refuse(b, fd, peer);
+        refuse(b, conn, peer);
         return;
     }
     struct visitor_http *v = ht_pool_get(&t->http_visitors);
     if (!v) {
-        close(fd);
+        io_conn_close(&conn);
         io_fds_give(t->cfg.fds);
         return;
     }
     memset(v, 0, sizeof *v);
     v->b = b;
-    v->conn = io_conn_adopt(t->cfg.loop, fd, &conn_ops, v);
-    if (!v->conn) {
-        ht_pool_put(&t->http_visitors, v);
-        io_fds_give(t->cfg.fds);
-        return;
-    }
+    v->conn = conn;
+    io_conn_set_ops(conn, &conn_ops, v);
     ht_list_init(&v->node);
     v->waiter = (struct relay_waiter){.ops = &visitor_waiter_ops, .conn = v->conn};
     v->from = relay_from(peer);

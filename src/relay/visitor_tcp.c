@@ -2,8 +2,6 @@
 #include "log_gen.h"
 #include "relay/visitor_priv.h"
 
-#include <unistd.h>
-
 /* The record and its counts; the pipe is gone already. */
 static void tcp_free(struct visitor_tcp *v) {
     struct relay_table *t = v->b->t;
@@ -78,17 +76,16 @@ static void left_while_waiting(struct relay_waiter *w, int why) {
 
 static const struct relay_waiter_ops waiter_ops = {.turn = turn_has_come, .left = left_while_waiting};
 
-static void accepted(void *ctx, int fd, const struct io_addr *peer) {
+static void accepted(void *ctx, struct io_conn *conn, const struct io_addr *peer) {
     struct relay_binding *b = ctx;
     struct relay_table *t = b->t;
     bool parked = !relay_binding_mux(b);
     if (parked || !relay_permit(t)) {
         relay_turned_away(b, peer, parked ? "the driver is away" : NULL);
-        close(fd); /* rules TCP-3, PARK-2 */
+        io_conn_close(&conn); /* rules TCP-3, PARK-2 */
         return;
     }
-    struct io_conn *conn = io_conn_adopt(t->cfg.loop, fd, NULL, NULL);
-    struct visitor_tcp *v = conn ? ht_pool_get(&t->tcp_visitors) : NULL;
+    struct visitor_tcp *v = ht_pool_get(&t->tcp_visitors);
     if (!v) {
         io_conn_abort(&conn);
         io_fds_give(t->cfg.fds);

@@ -36,13 +36,13 @@ static void client_readable(void *ctx) {
         CU_ASSERT_EQUAL(io_conn_write(*c, &v, 1), (ssize_t)v.iov_len);
 }
 
-static void client_accepted(void *ctx, int fd, const struct io_addr *peer) {
+static void client_accepted(void *ctx, struct io_conn *conn, const struct io_addr *peer) {
     static const struct io_conn_ops ops = {.readable = client_readable};
     (void)ctx, (void)peer;
     CU_ASSERT_FATAL(n_clients < HT_ARRAY_LEN(clients));
     struct io_conn **c = &clients[n_clients++];
-    *c = io_conn_adopt(w.loop, fd, &ops, c);
-    CU_ASSERT_PTR_NOT_NULL_FATAL(*c);
+    *c = conn;
+    io_conn_set_ops(conn, &ops, c);
     io_conn_read_on(*c, true);
 }
 

@@ -374,7 +374,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     FUZZ_CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fd) == 0);
     FUZZ_CHECK(io_addr_parse(&peer, "127.0.0.1", 9) == 0);
     FUZZ_CHECK(send(fd[1], q->text, strlen(q->text), MSG_NOSIGNAL) == (ssize_t)strlen(q->text));
-    relay_http_listener_ops.accepted(w.binding, fd[0], &peer);
+    struct io_conn *conn = io_conn_adopt(w.loop, fd[0], NULL, NULL);
+    FUZZ_CHECK(conn != NULL);
+    relay_http_listener_ops.accepted(w.binding, conn, &peer);
     turn();
     size_t n = 0;
     ssize_t more = 0;

@@ -17,17 +17,18 @@ struct host {
     char peer[IO_ADDR_TEXT];
 };
 
-static void host_accepted(void *ctx, int fd, const struct io_addr *peer) {
+static void host_accepted(void *ctx, struct io_conn *c, const struct io_addr *peer) {
     struct host *h = ctx;
     io_addr_text(peer, h->peer);
     if (h->refuse || h->n == 8) {
-        close(fd);
+        io_conn_close(&c);
         h->n++;
         return;
     }
     struct side *s = &h->side[h->n++];
-    s->c = io_conn_adopt(loop, fd, &side_ops, s);
-    io_conn_read_on(s->c, true);
+    s->c = c;
+    io_conn_set_ops(c, &side_ops, s);
+    io_conn_read_on(c, true);
     if (h->close_listener)
         io_listener_close(&h->l);
 }
@@ -281,6 +282,38 @@ static void listen_errors(void) {
     host_free(&h);
 }
 
+static void what_comes_is_handed_out_as_a_connection(void) {
+    struct host h;
+    struct dialled d;
+    uint16_t port = host_open(&h, "127.0.0.1", 0);
+    unsigned fds = io_loop_fds(loop);
+    CU_ASSERT(dial_to(&d, "127.0.0.1", port, PATIENCE_MS) != NULL);
+    CU_ASSERT(turn_until(&d.done, PATIENCE_MS));
+    CU_ASSERT(turn_until(&h.n, PATIENCE_MS));
+    CU_ASSERT_EQUAL(io_loop_fds(loop), fds + 2);
+    CU_ASSERT_EQUAL(side_write(&h.side[0], "x", 1), 1);
+    while (d.side.got == 0)
+        turns(1);
+    io_conn_close(&d.side.c);
+    /* without memory for one it goes as it came, and the next is let in */
+    io_listener_pause(h.l, true);
+    CU_ASSERT(dial_to(&d, "127.0.0.1", port, PATIENCE_MS) != NULL);
+    CU_ASSERT(turn_until(&d.done, PATIENCE_MS));
+    io_listener_pause(h.l, false);
+    ht_mem_fail_at(0);
+    CU_ASSERT(turn_until(&d.side.ended, PATIENCE_MS));
+    ht_mem_fail_at(-1);
+    CU_ASSERT_EQUAL(h.n, 1);
+    io_conn_close(&d.side.c);
+    CU_ASSERT(dial_to(&d, "127.0.0.1", port, PATIENCE_MS) != NULL);
+    while (h.n < 2)
+        turns(1);
+    CU_ASSERT(turn_until(&d.done, PATIENCE_MS));
+    io_conn_close(&d.side.c);
+    host_free(&h);
+    CU_ASSERT_EQUAL(io_loop_fds(loop), fds - 2); /* of the listener: its socket and its reserve */
+}
+
 static void a_paused_listener_lets_them_wait(void) {
     struct host h;
     struct dialled d;
@@ -512,6 +545,7 @@ int main(void) {
         {"a lingering close gets its answer through", a_lingering_close_gets_its_answer_through},
         {"callbacks may close", callbacks_may_close},
         {"listen errors", listen_errors},
+        {"what comes is handed out as a connection", what_comes_is_handed_out_as_a_connection},
         {"a paused listener lets them wait", a_paused_listener_lets_them_wait},
         {"without descriptors it pauses and recovers", without_descriptors_it_pauses_and_recovers},
         {"many at once", many_at_once},

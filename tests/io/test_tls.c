@@ -212,16 +212,21 @@ static void bad_certificates_are_explained(void) {
     ht_mem_fail_at(-1);
 }
 
-static void plain_accepted(void *ctx, int fd, const struct io_addr *peer) {
+struct plain {
+    int kind;
+    struct io_conn *silent;
+};
+
+static void plain_accepted(void *ctx, struct io_conn *c, const struct io_addr *peer) {
     (void)peer;
-    int *how = ctx;
-    static const char text[] = "SSH-2.0-nothing\r\n";
-    if (*how == 0 && write(fd, text, sizeof text - 1) < 0)
-        CU_FAIL("write");
-    if (*how < 2)
-        close(fd);
+    struct plain *p = ctx;
+    static char text[] = "SSH-2.0-nothing\r\n";
+    if (p->kind == 0)
+        CU_ASSERT(io_conn_write(c, &(struct iovec){text, sizeof text - 1}, 1) > 0);
+    if (p->kind < 2)
+        io_conn_close(&c);
     else
-        *how = fd + 100; /* stays silent */
+        p->silent = c;
 }
 
 static void servers_without_tls_are_explained(void) {
@@ -230,19 +235,18 @@ static void servers_without_tls_are_explained(void) {
     struct ht_errmsg e;
     struct io_tls *tls = authority();
     for (int kind = 0; kind < 3; kind++) {
-        int how = kind;
+        struct plain p = {.kind = kind};
         struct io_listener *l;
         struct dialled d = {0};
         CU_ASSERT_EQUAL(io_addr_parse(&a, "127.0.0.1", 0), HT_OK);
-        CU_ASSERT_FATAL(io_listen(loop, &a, &ops, &how, &l, &e) == HT_OK);
+        CU_ASSERT_FATAL(io_listen(loop, &a, &ops, &p, &l, &e) == HT_OK);
         io_listener_local(l, &a);
         CU_ASSERT(io_dial_start(loop, "localhost", io_addr_port(&a), tls, kind == 2 ? 100 : 3000, &dial_ops, &d, &e) !=
                   NULL);
         CU_ASSERT(turn_until(&d.done, PATIENCE_MS));
         CU_ASSERT(kind == 2 ? d.err == HT_ETIMEDOUT : d.err != HT_OK);
         CU_ASSERT(strstr(d.text, "localhost:") != NULL);
-        if (how >= 100)
-            close(how - 100);
+        io_conn_close(&p.silent);
         io_listener_close(&l);
     }
     io_tls_destroy(&tls);

@@ -165,13 +165,13 @@ static inline void service_readable(void *ctx) {
     }
 }
 
-static inline void service_accepted(void *ctx, int fd, const struct io_addr *peer) {
+static inline void service_accepted(void *ctx, struct io_conn *c, const struct io_addr *peer) {
     static const struct io_conn_ops ops = {.readable = service_readable};
     (void)ctx, (void)peer;
     CU_ASSERT_FATAL(rig.n_conns < RIG_CONNS);
     struct service_conn *k = &rig.conns[rig.n_conns++];
-    k->c = io_conn_adopt(rig.loop, fd, &ops, k);
-    CU_ASSERT_PTR_NOT_NULL_FATAL(k->c);
+    k->c = c;
+    io_conn_set_ops(c, &ops, k);
     io_conn_read_on(k->c, true);
 }
 

@@ -117,13 +117,13 @@ static void script_readable(void *ctx) {
 
 static const struct io_conn_ops script_ops = {script_readable, echo_writable};
 
-static void script_accepted(void *ctx, int fd, const struct io_addr *peer) {
+static void script_accepted(void *ctx, struct io_conn *c, const struct io_addr *peer) {
     struct script *s = ctx;
     (void)peer;
     io_conn_close(&s->conn); /* one at a time */
-    s->conn = io_conn_adopt(loop, fd, &script_ops, s);
-    if (s->conn)
-        io_conn_read_on(s->conn, true);
+    s->conn = c;
+    io_conn_set_ops(c, &script_ops, s);
+    io_conn_read_on(c, true);
 }
 
 static const struct io_listener_ops script_listener_ops = {script_accepted, NULL};

@@ -142,22 +142,20 @@ static inline void echo_writable(void *ctx) { (void)ctx; }
 
 static const struct io_conn_ops echo_conn_ops = {echo_readable, echo_writable};
 
-static inline void echo_accepted(void *ctx, int fd, const struct io_addr *peer) {
+static inline void echo_accepted(void *ctx, struct io_conn *conn, const struct io_addr *peer) {
     struct echo_server *s = ctx;
     struct echo_peer *p = ht_calloc(1, sizeof *p);
     (void)peer;
     if (!p) {
-        close(fd);
+        io_conn_close(&conn);
         return;
     }
     ht_list_push_back(&s->peers, &p->node);
     p->server = s;
     http_request_begin(&p->head, NULL);
-    p->conn = io_conn_adopt(s->loop, fd, &echo_conn_ops, p);
-    if (p->conn)
-        io_conn_read_on(p->conn, true);
-    else
-        echo_free(p);
+    p->conn = conn;
+    io_conn_set_ops(conn, &echo_conn_ops, p);
+    io_conn_read_on(conn, true);
 }
 
 static const struct io_listener_ops echo_listener_ops = {echo_accepted, NULL};
