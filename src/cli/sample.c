@@ -1,9 +1,8 @@
-/* The page of `expose --sample` and `demo`: a small HTTP/1.1 server on a loopback port. */
+/* The page of `expose --sample` and `demo`, on a loopback port. */
 #include "cli/cli.h"
 
 #include "base/list.h"
 #include "base/mem.h"
-#include "http/http.h"
 
 #include <stdio.h>
 #include <time.h>
@@ -13,31 +12,20 @@
 
 struct cli_sample {
     struct io_loop *loop;
+    struct web_server web;
     struct io_listener *listener;
     struct ht_list conns;
     unsigned long served;
 };
 
 struct sample_conn {
+    struct web_conn web;
     struct ht_list node;
     struct cli_sample *s;
-    struct io_conn *c;
-    struct ht_buf in;
-    struct io_out out;
-    struct http_head head;
-    struct io_timer tick; /* for the event stream */
-    unsigned long ticks;
-    bool closing, events;
+    unsigned long ticks; /* of the event stream */
 };
 
-static void conn_drop(struct sample_conn *k) {
-    ht_list_remove(&k->node);
-    io_timer_stop(&k->tick);
-    io_conn_close(&k->c);
-    io_out_free(&k->out);
-    ht_buf_free(&k->in);
-    ht_free(k);
-}
+static struct sample_conn *conn_of(struct web_conn *c) { return ht_container_of(c, struct sample_conn, web); }
 
 /* ---- what it says ---- */
 
@@ -73,31 +61,35 @@ static const char page_mid[] =
     "<p>Also here: <a href=\"/headers\">/headers</a> as plain text, <a href=\"/events\">/events</a>, "
     "and <a href=\"/no-such-page\">a page that is not</a>.</p>\n<h2>Your request</h2>\n<table>\n";
 
-static int page_body(struct sample_conn *k, const char *head, struct ht_buf *b) {
+static int page_body(struct sample_conn *k, struct ht_buf *b) {
+    const struct http_head *h = &k->web.head;
+    const char *head = web_bytes(&k->web);
     int rc = ht_buf_append_str(b, page_top);
     if (rc == HT_OK)
         rc = ht_buf_printf(b, "<p>Request number %lu since it was started.</p>\n", k->s->served);
     if (rc == HT_OK)
         rc = ht_buf_append_str(b, page_mid);
-    for (uint32_t i = 0; i < k->head.n_fields && rc == HT_OK; i++) {
+    for (uint32_t i = 0; i < h->n_fields && rc == HT_OK; i++) {
         rc = ht_buf_append_str(b, "<tr><td>");
         if (rc == HT_OK)
-            rc = put_escaped(b, http_text(head, k->head.fields[i].name));
+            rc = put_escaped(b, http_text(head, h->fields[i].name));
         if (rc == HT_OK)
             rc = ht_buf_append_str(b, "<td>");
         if (rc == HT_OK)
-            rc = put_escaped(b, http_text(head, k->head.fields[i].value));
+            rc = put_escaped(b, http_text(head, h->fields[i].value));
         if (rc == HT_OK)
             rc = ht_buf_append_str(b, "\n");
     }
     return rc == HT_OK ? ht_buf_append_str(b, "</table>\n</html>\n") : rc;
 }
 
-static int headers_body(struct sample_conn *k, const char *head, struct ht_buf *b) {
-    struct ht_slice m = http_text(head, k->head.method), t = http_text(head, k->head.target);
-    int rc = ht_buf_printf(b, "%.*s %.*s HTTP/1.%u\n", HT_SLICE_ARG(m), HT_SLICE_ARG(t), k->head.minor);
-    for (uint32_t i = 0; i < k->head.n_fields && rc == HT_OK; i++) {
-        struct ht_slice n = http_text(head, k->head.fields[i].name), v = http_text(head, k->head.fields[i].value);
+static int headers_body(struct sample_conn *k, struct ht_buf *b) {
+    const struct http_head *h = &k->web.head;
+    const char *head = web_bytes(&k->web);
+    struct ht_slice m = http_text(head, h->method), t = http_text(head, h->target);
+    int rc = ht_buf_printf(b, "%.*s %.*s HTTP/1.%u\n", HT_SLICE_ARG(m), HT_SLICE_ARG(t), h->minor);
+    for (uint32_t i = 0; i < h->n_fields && rc == HT_OK; i++) {
+        struct ht_slice n = http_text(head, h->fields[i].name), v = http_text(head, h->fields[i].value);
         rc = ht_buf_printf(b, "%.*s: %.*s\n", HT_SLICE_ARG(n), HT_SLICE_ARG(v));
     }
     return rc;
@@ -114,116 +106,68 @@ static int put_event(struct sample_conn *k, struct ht_buf *b) {
     return ht_buf_printf(b, "%x\r\n%s\r\n", (unsigned)n, data);
 }
 
-static int answer(struct sample_conn *k, const char *head, struct ht_buf *b) {
-    struct ht_slice method = http_text(head, k->head.method), path = http_text(head, k->head.path);
-    bool is_head = ht_slice_is(method, "HEAD");
+/* An answer that is in the queue already; false without memory for it: the connection is gone. */
+static bool put(struct web_conn *c, int rc) {
+    if (rc < 0)
+        web_conn_close(c);
+    return rc >= 0;
+}
+
+static bool page(struct sample_conn *k, bool is_head, bool whole) {
     struct ht_buf body = {0};
-    const char *query = path.n ? memchr(path.p, '?', path.n) : NULL;
-    path.n = query ? (size_t)(query - path.p) : path.n;
-    int rc;
-    if (!is_head && !ht_slice_is(method, "GET"))
-        return http_write_answer(b, 1, 405, "Allow: GET, HEAD\r\n", "this sample answers GET and HEAD\n", false,
-                                 k->closing);
-    if (ht_slice_is(path, "/events") && !is_head && k->head.minor == 1) {
-        k->events = true;
-        io_timer_set(&k->tick, SAMPLE_TICK_MS);
-        rc = ht_buf_append_str(b, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-store\r\n"
-                                  "Transfer-Encoding: chunked\r\n\r\n");
-        return rc == HT_OK ? put_event(k, b) : rc;
-    }
-    const char *type = "text/html; charset=utf-8";
-    if (ht_slice_is(path, "/")) {
-        rc = page_body(k, head, &body);
-    } else if (ht_slice_is(path, "/headers")) {
-        type = "text/plain; charset=utf-8";
-        rc = headers_body(k, head, &body);
-    } else {
-        return http_write_answer(b, 1, 404, NULL, "there is no such page here, and that travels too\n", is_head,
-                                 k->closing);
-    }
-    if (rc == HT_OK)
-        rc = ht_buf_printf(
-            b, "HTTP/1.1 200 OK\r\nContent-Type: %s\r\nCache-Control: no-store\r\nContent-Length: %zu\r\n%s\r\n", type,
-            ht_buf_size(&body), k->closing ? "Connection: close\r\n" : "");
-    if (rc == HT_OK && !is_head)
-        rc = ht_buf_append(b, ht_buf_head(&body), ht_buf_size(&body));
+    int rc = whole ? page_body(k, &body) : headers_body(k, &body);
+    bool alive = put(&k->web, rc) &&
+                 web_reply(&k->web, &(struct web_reply){
+                                        .status = 200,
+                                        .type = whole ? "text/html; charset=utf-8" : "text/plain; charset=utf-8",
+                                        .body = ht_buf_slice(&body),
+                                        .extra = "Cache-Control: no-store\r\n",
+                                        .no_body = is_head,
+                                    });
     ht_buf_free(&body);
-    return rc;
+    return alive;
 }
 
-/* ---- the connection ---- */
-
-/* False: the connection is gone. */
-static bool conn_flush(struct sample_conn *k) {
-    if (io_out_flush(&k->out, k->c) < 0) {
-        conn_drop(k);
-        return false;
-    }
-    if (!k->closing || io_out_pending(&k->out) > 0)
-        return true;
-    io_conn_close_lingering(&k->c, 1000);
-    conn_drop(k);
-    return false;
+static bool events(struct sample_conn *k) {
+    static const struct web_reply begin = {
+        .status = 200,
+        .type = "text/event-stream",
+        .extra = "Cache-Control: no-store\r\nTransfer-Encoding: chunked\r\n",
+    };
+    return web_stream(&k->web, &begin) && put(&k->web, put_event(k, &k->web.out.queue));
 }
 
-static void tick_fired(struct io_timer *t) {
-    struct sample_conn *k = ht_container_of(t, struct sample_conn, tick);
-    if (put_event(k, &k->out.queue) < 0) {
-        conn_drop(k);
-        return;
-    }
-    io_timer_set(&k->tick, SAMPLE_TICK_MS);
-    conn_flush(k);
+static bool request(struct web_conn *c) {
+    struct sample_conn *k = conn_of(c);
+    struct ht_slice method = http_text(web_bytes(c), c->head.method), path = web_path(c);
+    bool is_head = ht_slice_is(method, "HEAD");
+    k->s->served++;
+    if (!is_head && !ht_slice_is(method, "GET"))
+        return put(c, http_write_answer(&c->out.queue, 1, 405, "Allow: GET, HEAD\r\n",
+                                        "this sample answers GET and HEAD\n", false, c->close_after));
+    if (ht_slice_is(path, "/events") && !is_head && c->head.minor == 1)
+        return events(k);
+    if (ht_slice_is(path, "/") || ht_slice_is(path, "/headers"))
+        return page(k, is_head, path.n == 1);
+    return put(c, http_write_answer(&c->out.queue, 1, 404, NULL, "there is no such page here, and that travels too\n",
+                                    is_head, c->close_after));
 }
 
-/* Answers every complete request that is there. False: the connection is gone. */
-static bool serve(struct sample_conn *k) {
-    while (ht_buf_size(&k->in) > 0 && !k->closing && !k->events) {
-        const char *head = (const char *)ht_buf_head(&k->in);
-        struct http_error e;
-        int n = http_head_parse(&k->head, head, ht_buf_size(&k->in), &e), rc;
-        if (n == HT_EAGAIN)
-            return true;
-        if (n < 0) {
-            k->closing = true;
-            rc = http_write_answer(&k->out.queue, 1, e.status, NULL, e.text, false, true);
-        } else {
-            /* A body is not read: the connection ends with the answer. */
-            k->closing = http_request_body(&k->head) != HTTP_BODY_NONE || !(k->head.flags & HTTP_KEEP_ALIVE);
-            k->s->served++;
-            rc = answer(k, head, &k->out.queue);
-        }
-        if (rc < 0) {
-            conn_drop(k);
-            return false;
-        }
-        if (n > 0)
-            ht_buf_consume(&k->in, (size_t)n);
-        http_request_begin(&k->head, &(struct http_limits){.max_head = SAMPLE_HEAD,
-                                                           .max_headers = HTTP_MAX_HEADERS,
-                                                           .max_target = SAMPLE_HEAD / 2});
-    }
-    return conn_flush(k);
+static bool refuse(struct web_conn *c, uint16_t status, const char *text) {
+    return put(c, http_write_answer(&c->out.queue, 1, status, NULL, text, false, true));
 }
 
-static void conn_readable(void *ctx) {
-    struct sample_conn *k = ctx;
-    uint8_t *to = ht_buf_reserve(&k->in, 4096);
-    ssize_t n = to ? io_conn_read(k->c, to, 4096) : HT_ENOMEM;
-    if (n == HT_EAGAIN)
-        return;
-    /* While events run nothing is expected but the end. */
-    if (n <= 0 || ht_buf_size(&k->in) > SAMPLE_HEAD) {
-        conn_drop(k);
-        return;
-    }
-    ht_buf_commit(&k->in, (size_t)n);
-    serve(k);
+static void tick(struct web_conn *c) {
+    if (put(c, put_event(conn_of(c), &c->out.queue)))
+        web_conn_flush(c);
 }
 
-static void conn_writable(void *ctx) { conn_flush(ctx); }
+static void gone(struct web_conn *c) {
+    ht_list_remove(&conn_of(c)->node);
+    ht_free(conn_of(c));
+}
 
-static const struct io_conn_ops conn_ops = {.readable = conn_readable, .writable = conn_writable};
+static const struct web_server_ops server_ops = {.request = request, .refuse = refuse, .tick = tick, .gone = gone};
 
 static void accepted(void *ctx, struct io_conn *c, const struct io_addr *peer) {
     struct cli_sample *s = ctx;
@@ -233,16 +177,10 @@ static void accepted(void *ctx, struct io_conn *c, const struct io_addr *peer) {
         io_conn_close(&c);
         return;
     }
-    io_conn_set_ops(c, &conn_ops, k);
     k->s = s;
-    k->c = c;
     ht_list_init(&k->node);
     ht_list_push_back(&s->conns, &k->node);
-    io_timer_init(s->loop, &k->tick, tick_fired);
-    http_request_begin(
-        &k->head,
-        &(struct http_limits){.max_head = SAMPLE_HEAD, .max_headers = HTTP_MAX_HEADERS, .max_target = SAMPLE_HEAD / 2});
-    io_conn_read_on(c, true);
+    web_conn_begin(&k->web, s->loop, &s->web, c);
 }
 
 static const struct io_listener_ops listener_ops = {.accepted = accepted};
@@ -255,6 +193,11 @@ struct cli_sample *cli_sample_start(struct io_loop *loop, struct ht_errmsg *err)
         return NULL;
     }
     s->loop = loop;
+    s->web = (struct web_server){
+        .ops = &server_ops,
+        .limits = {.max_head = SAMPLE_HEAD, .max_headers = HTTP_MAX_HEADERS, .max_target = SAMPLE_HEAD / 2},
+        .tick_ms = SAMPLE_TICK_MS,
+    };
     ht_list_init(&s->conns);
     if (io_addr_parse(&any, "127.0.0.1", 0) < 0 || io_listen(loop, &any, &listener_ops, s, &s->listener, err) < 0) {
         ht_free(s);
@@ -276,6 +219,6 @@ void cli_sample_stop(struct cli_sample **sp) {
         return;
     io_listener_close(&s->listener);
     while (!ht_list_empty(&s->conns))
-        conn_drop(HT_LIST_ENTRY(s->conns.next, struct sample_conn, node));
+        web_conn_close(&HT_LIST_ENTRY(s->conns.next, struct sample_conn, node)->web);
     ht_free(s);
 }

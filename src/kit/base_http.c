@@ -1,6 +1,6 @@
 /*
- * The small HTTP server of the base listener: heads of at most 8 KiB, no bodies, one request after another. An upgrade
- * of the connect path becomes a WebSocket, everything else goes to the admin API.
+ * What the base listener serves: heads of at most 8 KiB. An upgrade of the connect path becomes a WebSocket, everything
+ * else goes to the admin API.
  */
 #include "kit/kit_priv.h"
 
@@ -11,127 +11,65 @@
 #include <stdio.h>
 
 #define MAX_HEAD 8192
-#define LINGER_MS 1000
 #define WRITE_TIMEOUT_MS 30000
 
-void base_client_close(struct base_client *c) {
-    events_end(c);
-    crowd_leave(&c->kit->clients, &c->member);
-    io_timer_stop(&c->timer);
-    io_conn_close(&c->conn);
-    ht_buf_free(&c->in);
-    ht_buf_free(&c->out);
+static struct base_client *client_of(struct web_conn *c) { return ht_container_of(c, struct base_client, web); }
+
+static void client_gone(struct web_conn *web) {
+    struct base_client *c = client_of(web);
     struct kit *k = c->kit;
+    events_end(c);
+    crowd_leave(&k->clients, &c->member);
     ht_free(c);
     if (k->draining)
         kit_reap_later(k);
 }
 
-bool base_client_busy(const struct base_client *c) { return ht_buf_size(&c->out) > 0; }
-
 void base_clients_close(struct kit *k, enum base_close which) {
     HT_LIST_FOR_SAFE (it, &k->clients.members) {
         struct base_client *c = HT_LIST_ENTRY(it, struct base_client, member.node);
-        if ((which == BASE_CLOSE_QUIET && c->reader) || (which == BASE_CLOSE_READERS && !c->reader))
+        bool reader = c->web.state == WEB_STREAM;
+        if ((which == BASE_CLOSE_QUIET && reader) || (which == BASE_CLOSE_READERS && !reader))
             continue;
-        if (which != BASE_CLOSE_ALL && base_client_busy(c))
-            c->close_after = true;
+        if (which != BASE_CLOSE_ALL && web_conn_busy(&c->web))
+            c->web.close_after = true;
         else
-            base_client_close(c);
+            web_conn_close(&c->web);
     }
 }
 
-/* Starts over for the next request; its head timeout begins with its first byte. */
-static void next_head(struct base_client *c) {
-    struct http_limits limits = {MAX_HEAD, HTTP_MAX_HEADERS, MAX_HEAD};
-    http_request_begin(&c->head, &limits);
-    c->in_head = false;
-    io_timer_set(&c->timer, c->kit->opt->keepalive_timeout_ms);
-    io_conn_read_on(c->conn, true);
-}
-
 /* The 101 has left: the connection goes on as a WebSocket, and the client is gone. */
-static void hand_over(struct base_client *c) {
+static void hand_over(struct web_conn *web) {
+    struct base_client *c = client_of(web);
     struct kit *k = c->kit;
     struct io_addr peer;
-    io_conn_peer(c->conn, &peer);
+    io_conn_peer(web->io, &peer);
     if (!sock_room(k, c->authorized, &peer)) {
         /* Rule HELLO-6: upgraded and dropped, without a close code. */
         k->metrics.handshake_failures_total[HT_METRIC_HANDSHAKE_FAILURE_PRE_AUTH_CAP]++;
         ht_log_stranger(HT_LOG_WARN, "kit",
                         HT_LOG_FIELDS(log_peer(c->peer), log_count(k->opt->max_pre_auth_connections)),
                         "too many WebSockets before HELLO (--max-pre-auth-connections), closed");
-        base_client_close(c);
+        web_conn_close(web);
         return;
     }
-    struct io_conn *conn = c->conn;
-    c->conn = NULL;
-    sock_open(k, conn, c->upgraded_to, c->authorized, ht_buf_slice(&c->in));
-    base_client_close(c);
+    sock_open(k, web_conn_take(web), c->upgraded_to, c->authorized, ht_buf_slice(&web->in));
+    web_conn_close(web);
 }
 
-bool base_client_flush(struct base_client *c) {
-    while (base_client_busy(c)) {
-        struct iovec iov = {ht_buf_head(&c->out), ht_buf_size(&c->out)};
-        ssize_t n = io_conn_write(c->conn, &iov, 1);
-        if (n == HT_EAGAIN) {
-            /* A client that does not read its answers gets no more of them: reading stops until this one is out. */
-            io_conn_read_on(c->conn, false);
-            io_conn_want_write(c->conn, true);
-            io_timer_set(&c->timer, WRITE_TIMEOUT_MS);
-            return true;
-        }
-        if (n < 0) {
-            base_client_close(c);
-            return false;
-        }
-        ht_buf_consume(&c->out, (size_t)n);
-    }
-    io_conn_want_write(c->conn, false);
-    ht_buf_free(&c->out);
-    if (c->upgraded_to != WIRE_VERSION_UNKNOWN && !c->close_after) {
-        hand_over(c);
-        return false;
-    }
-    if (!c->close_after)
-        return true;
-    io_conn_close_lingering(&c->conn, LINGER_MS);
-    base_client_close(c);
-    return false;
-}
-
-/* Appends an answer. `extra`: header lines, each with its CRLF, or NULL. False: out of memory, the client is gone. */
-static bool put_answer(struct base_client *c, uint16_t status, const char *type, struct ht_slice body,
-                       const char *extra, bool no_body) {
-    struct ht_buf *b = &c->out;
-    int rc = http_write_status(b, 1, status, ht_slice_of(NULL, 0));
-    if (!rc && type)
-        rc = http_write_field(b, ht_slice_str("Content-Type"), ht_slice_str(type));
-    if (!rc)
-        rc = http_write_content_length(b, body.n);
-    if (!rc && extra)
-        rc = ht_buf_append_str(b, extra);
-    if (!rc && c->close_after)
-        rc = ht_buf_append_str(b, "Connection: close\r\n");
-    if (!rc)
-        rc = http_write_end(b);
-    if (!rc && !no_body)
-        rc = ht_buf_append(b, body.p, body.n);
-    if (!rc)
-        return true;
-    base_client_close(c);
-    return false;
-}
-
-/* An error of ours; the connection closes behind it. `text` is static and needs no escaping. Always false: the caller
- * must not go on with this client's input. */
+/* An error of ours; the connection closes behind it. `text` is static and needs no escaping. */
 static bool refuse(struct base_client *c, uint16_t status, const char *text, const char *extra) {
     char body[384];
     int n = snprintf(body, sizeof body, "{\"error\":\"%s\"}\n", text);
-    c->close_after = true;
-    if (put_answer(c, status, "application/json", ht_slice_of(body, (size_t)n), extra, false))
-        base_client_flush(c);
-    return false;
+    c->web.close_after = true;
+    return web_reply(&c->web, &(struct web_reply){.status = status,
+                                                  .type = "application/json",
+                                                  .body = ht_slice_of(body, (size_t)n),
+                                                  .extra = extra});
+}
+
+static bool refuse_head(struct web_conn *c, uint16_t status, const char *text) {
+    return refuse(client_of(c), status, text, NULL);
 }
 
 static bool refuse_handshake(struct base_client *c, enum ht_metric_handshake_failure why, uint16_t status,
@@ -142,11 +80,7 @@ static bool refuse_handshake(struct base_client *c, enum ht_metric_handshake_fai
     return refuse(c, status, text, extra);
 }
 
-static struct ht_slice field(const struct base_client *c, const char *name) {
-    const char *buf = (const char *)ht_buf_head(&c->in);
-    const struct http_field *f = http_field_find(&c->head, buf, name);
-    return f ? http_text(buf, f->value) : ht_slice_of(NULL, 0);
-}
+static struct ht_slice field(const struct base_client *c, const char *name) { return web_field(&c->web, name); }
 
 /* The host part of "host", "host:port", "[v6]" or "[v6]:port". */
 static struct ht_slice host_part(struct ht_slice s) {
@@ -237,23 +171,9 @@ static void note_bad_token(struct base_client *c, enum ht_metric_shown_at where)
     bool shown = field(c, "authorization").n > 0;
     enum ht_metric_token token = shown ? HT_METRIC_TOKEN_WRONG : HT_METRIC_TOKEN_MISSING;
     c->kit->metrics.auth_failures_total[where][token]++;
-    ht_log_stranger(
-        HT_LOG_WARN, "kit",
-        HT_LOG_FIELDS(log_peer(c->peer), log_target_slice(http_text((const char *)ht_buf_head(&c->in), c->head.path))),
-        shown ? "a wrong token was shown" : "a request came without the token");
-}
-
-/* The 101 begins to leave; what comes behind the request waits for it. */
-static void become_websocket(struct base_client *c, size_t head_len, struct ht_slice key, enum wire_version version,
-                             bool authorized) {
-    if (ws_write_101(&c->out, key, wire_version_text(version)) < 0) {
-        base_client_close(c);
-        return;
-    }
-    c->upgraded_to = version;
-    c->authorized = authorized;
-    ht_buf_consume(&c->in, head_len);
-    base_client_flush(c);
+    ht_log_stranger(HT_LOG_WARN, "kit",
+                    HT_LOG_FIELDS(log_peer(c->peer), log_target_slice(http_text(web_bytes(&c->web), c->web.head.path))),
+                    shown ? "a wrong token was shown" : "a request came without the token");
 }
 
 /* Rule CONN-3: the first offered one that we speak. */
@@ -267,7 +187,7 @@ static enum wire_version choose_version(struct ht_slice offered) {
     return WIRE_VERSION_UNKNOWN;
 }
 
-static bool upgrade(struct base_client *c, size_t head_len) {
+static bool upgrade(struct base_client *c) {
     struct kit *k = c->kit;
     struct ht_slice key, offered;
     struct ht_buf scratch = {0};
@@ -278,7 +198,7 @@ static bool upgrade(struct base_client *c, size_t head_len) {
     if (!kit_token_matches(k, bearer(c)) && !origin_allowed(c))
         return refuse_handshake(c, HT_METRIC_HANDSHAKE_FAILURE_UNTRUSTED, 403, "this origin may not open a tunnel",
                                 NULL);
-    if (ws_check_request(&c->head, (const char *)ht_buf_head(&c->in), &key, &offered, &scratch, &e) < 0) {
+    if (ws_check_request(&c->web.head, web_bytes(&c->web), &key, &offered, &scratch, &e) < 0) {
         ht_buf_free(&scratch);
         return refuse_handshake(c, HT_METRIC_HANDSHAKE_FAILURE_UPGRADE, e.status, e.text,
                                 e.status == 426   ? "Sec-WebSocket-Version: 13\r\nUpgrade: websocket\r\n"
@@ -299,15 +219,16 @@ static bool upgrade(struct base_client *c, size_t head_len) {
                                     "WWW-Authenticate: Bearer\r\n");
         }
     }
-    become_websocket(c, head_len, key, version, authorized);
-    return false;
+    c->upgraded_to = version;
+    c->authorized = authorized;
+    return web_upgrade(&c->web, ws_write_101(&c->web.out.queue, key, wire_version_text(version)));
 }
 
 static bool ask_admin(struct base_client *c) {
-    const char *buf = (const char *)ht_buf_head(&c->in);
+    const char *buf = web_bytes(&c->web);
     struct admin_request rq = {
-        .method = http_text(buf, c->head.method),
-        .target = http_text(buf, c->head.path),
+        .method = http_text(buf, c->web.head.method),
+        .target = http_text(buf, c->web.head.path),
         .user_agent = field(c, "user-agent"),
         .trusted = true,
         .authorized = c->kit->token_len == 0 || kit_token_matches(c->kit, bearer(c)),
@@ -334,117 +255,49 @@ static bool ask_admin(struct base_client *c) {
     snprintf(extra, sizeof extra, "%s%s%s%s%s%s", rs.allow ? "Allow: " : "", rs.allow ? rs.allow : "",
              rs.allow ? "\r\n" : "", rs.www_authenticate ? "WWW-Authenticate: " : "",
              rs.www_authenticate ? rs.www_authenticate : "", rs.www_authenticate ? "\r\n" : "");
-    bool alive = put_answer(c, (uint16_t)rs.status, rs.content_type, ht_buf_slice(&rs.body), extra, head_request);
+    bool alive = web_reply(&c->web, &(struct web_reply){.status = (uint16_t)rs.status,
+                                                        .type = rs.content_type,
+                                                        .body = ht_buf_slice(&rs.body),
+                                                        .extra = extra,
+                                                        .no_body = head_request});
     admin_response_free(&rs);
     return alive;
 }
 
-/* A complete head of `head_len` bytes. False: the client is gone, or its input does not matter any more. */
-static bool request(struct base_client *c, size_t head_len) {
-    const char *buf = (const char *)ht_buf_head(&c->in);
-    struct ht_slice path = http_text(buf, c->head.path);
-    const char *query = path.n ? memchr(path.p, '?', path.n) : NULL;
-    if (query)
-        path.n = (size_t)(query - path.p);
+static bool request(struct web_conn *web) {
+    struct base_client *c = client_of(web);
+    struct ht_slice path = web_path(web);
     if (!host_allowed(c, path))
         return refuse_host(c);
-    bool body = http_request_body(&c->head) != HTTP_BODY_NONE;
     if (ht_slice_is(path, WIRE_CONNECT_PATH)) {
-        if (body)
+        if (http_request_body(&web->head) != HTTP_BODY_NONE)
             return refuse_handshake(c, HT_METRIC_HANDSHAKE_FAILURE_UPGRADE, 400, "an upgrade has no body", NULL);
-        return upgrade(c, head_len);
+        return upgrade(c);
     }
-    /* No route takes a body: it is not read, so that it can never be taken for the next request (hardening case 2). */
-    c->close_after = c->close_after || body || !(c->head.flags & HTTP_KEEP_ALIVE) || c->kit->draining;
-    if (!ask_admin(c))
-        return false;
-    ht_buf_consume(&c->in, head_len);
-    return true;
+    web->close_after = web->close_after || c->kit->draining;
+    return ask_admin(c);
 }
 
-/* Serves what has been read. */
-static void process(struct base_client *c) {
-    while (!base_client_busy(c)) {
-        size_t n = ht_buf_size(&c->in);
-        if (n == 0) {
-            ht_buf_free(&c->in);
-            return;
-        }
-        if (!c->in_head) {
-            c->in_head = true;
-            io_timer_set(&c->timer, c->kit->opt->head_timeout_ms);
-        }
-        struct http_error e;
-        int len = http_head_parse(&c->head, (const char *)ht_buf_head(&c->in), n, &e);
-        if (len == HT_EAGAIN)
-            return;
-        if (len < 0) {
-            refuse(c, e.status, e.text, NULL);
-            return;
-        }
-        if (!request(c, (size_t)len) || !base_client_flush(c) || c->reader)
-            return;
-        if (!base_client_busy(c))
-            next_head(c);
-    }
-}
+static void heartbeat(struct web_conn *c) { events_heartbeat(client_of(c)); }
 
-/* It has asked its question; all there is to see is that it leaves. */
-static void reader_readable(struct base_client *c) {
-    uint8_t dropped[512];
-    ssize_t n = io_conn_read(c->conn, dropped, sizeof dropped);
-    if (n < 0 && n != HT_EAGAIN)
-        base_client_close(c);
-}
+static const struct web_server_ops server_ops = {
+    .request = request,
+    .refuse = refuse_head,
+    .tick = heartbeat,
+    .upgraded = hand_over,
+    .gone = client_gone,
+};
 
-static void client_readable(void *ctx) {
-    struct base_client *c = ctx;
-    if (c->reader) {
-        reader_readable(c);
-        return;
-    }
-    if (c->close_after)
-        return;
-    /* One byte more than a head may have: then the parser says 431 by itself. */
-    size_t room = MAX_HEAD + 1 - ht_buf_size(&c->in);
-    uint8_t *to = ht_buf_reserve(&c->in, room);
-    if (!to) {
-        base_client_close(c);
-        return;
-    }
-    ssize_t n = io_conn_read(c->conn, to, room);
-    if (n == HT_EAGAIN)
-        return;
-    if (n < 0) {
-        base_client_close(c);
-        return;
-    }
-    ht_buf_commit(&c->in, (size_t)n);
-    process(c);
-}
-
-static void client_writable(void *ctx) {
-    struct base_client *c = ctx;
-    if (!base_client_flush(c) || base_client_busy(c))
-        return;
-    if (c->reader) {
-        events_rest(c);
-        return;
-    }
-    next_head(c);
-    process(c);
-}
-
-static const struct io_conn_ops client_ops = {client_readable, client_writable};
-
-static void client_timeout(struct io_timer *t) {
-    struct base_client *c = ht_container_of(t, struct base_client, timer);
-    if (c->reader && !base_client_busy(c))
-        events_heartbeat(c);
-    else if (c->in_head && !base_client_busy(c))
-        refuse(c, 408, "the request head did not arrive in time", NULL);
-    else
-        base_client_close(c);
+void base_set_up(struct kit *k) {
+    crowd_init(&k->clients);
+    k->web = (struct web_server){
+        .ops = &server_ops,
+        .limits = {MAX_HEAD, HTTP_MAX_HEADERS, MAX_HEAD},
+        .head_timeout_ms = k->opt->head_timeout_ms,
+        .idle_timeout_ms = k->opt->keepalive_timeout_ms,
+        .write_timeout_ms = WRITE_TIMEOUT_MS,
+        .tick_ms = EVENTS_HEARTBEAT_MS,
+    };
 }
 
 void base_client_begin(struct kit *k, struct io_conn *conn, const struct io_addr *peer) {
@@ -454,14 +307,8 @@ void base_client_begin(struct kit *k, struct io_conn *conn, const struct io_addr
         return;
     }
     c->kit = k;
-    c->conn = conn;
-    io_conn_set_ops(conn, &client_ops, c);
+    ht_list_init(&c->reader_node);
     io_addr_text(peer, c->peer);
     crowd_join(&k->clients, &c->member, peer);
-    io_timer_init(k->loop, &c->timer, client_timeout);
-    next_head(c);
-    /* A connection that says nothing at all is given no more time than one that begins a head. */
-    io_timer_set(&c->timer, k->opt->head_timeout_ms);
-    /* A request that is here already is answered before anybody can press it out. */
-    client_readable(c);
+    web_conn_begin(&c->web, k->loop, &k->web, conn);
 }

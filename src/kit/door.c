@@ -37,7 +37,9 @@ static void turn_away(struct kit *k, struct io_conn *c, const struct io_addr *pe
 }
 
 /* How much a client would lose by giving its place back: nothing, a head that is not whole, an answer nobody takes. */
-static unsigned loss(const struct base_client *c) { return base_client_busy(c) ? 2 : c->in_head ? 1 : 0; }
+static unsigned loss(const struct base_client *c) {
+    return web_conn_busy(&c->web) ? 2 : c->web.state == WEB_HEAD ? 1 : 0;
+}
 
 /*
  * The address that holds most of the places gives one back, its oldest that loses least. Readers of events have a cap
@@ -49,7 +51,7 @@ static void make_room(struct kit *k) {
         return;
     HT_LIST_FOR (it, &k->clients.members) {
         struct base_client *c = HT_LIST_ENTRY(it, struct base_client, member.node);
-        if (c->reader)
+        if (c->web.state == WEB_STREAM)
             continue;
         if (!gives || c->member.same > gives->member.same ||
             (c->member.same == gives->member.same && loss(c) < loss(gives)))
@@ -61,7 +63,7 @@ static void make_room(struct kit *k) {
         k->metrics.base_connections_dropped_total[HT_METRIC_DROP_CROWDED]++;
     ht_log_stranger(HT_LOG_INFO, "kit", HT_LOG_FIELDS(log_peer(gives->peer), log_count(gives->member.same)),
                     "a connection gave way to a new one");
-    base_client_close(gives);
+    web_conn_close(&gives->web);
 }
 
 static void accepted(void *ctx, struct io_conn *c, const struct io_addr *peer) {

@@ -12,56 +12,42 @@
 
 #define MAX_READERS 16 /* of the base listener's clients, so that the others always find room */
 #define MAX_BACKLOG (64u * 1024)
-#define HEARTBEAT_MS 15000
+#define EVENTS_HELLO ": hoody-tunnel events\n\n"
 
 bool events_full(const struct kit *k) { return k->n_readers >= MAX_READERS; }
 
 bool events_begin(struct base_client *c) {
     /* No length and no chunks: the end of the connection is the end of the answer (RFC 9112 6.3, case 8). */
-    static const char fields[] = "Cache-Control: no-store\r\nX-Accel-Buffering: no\r\nConnection: close\r\n\r\n"
-                                 ": hoody-tunnel events\n\n";
+    static const struct web_reply begin = {
+        .status = 200,
+        .type = "text/event-stream",
+        .body = {EVENTS_HELLO, sizeof EVENTS_HELLO - 1},
+        .extra = "Cache-Control: no-store\r\nX-Accel-Buffering: no\r\nConnection: close\r\n",
+    };
     struct kit *k = c->kit;
-    int rc = http_write_status(&c->out, 1, 200, ht_slice_of(NULL, 0));
-    if (!rc)
-        rc = http_write_field(&c->out, ht_slice_str("Content-Type"), ht_slice_str("text/event-stream"));
-    if (!rc)
-        rc = ht_buf_append_str(&c->out, fields);
-    if (rc) {
-        base_client_close(c);
+    if (!web_stream(&c->web, &begin))
         return false;
-    }
-    c->reader = true;
-    /* The connection ends with the answer, whether the reader asked for that or not: which is not now. */
-    c->close_after = k->draining;
+    c->web.close_after = k->draining;
     ht_list_push_back(&k->readers, &c->reader_node);
     k->n_readers++;
-    events_rest(c);
     return true;
 }
 
-void events_rest(struct base_client *c) {
-    io_conn_read_on(c->conn, true); /* to see it leave */
-    io_timer_set(&c->timer, HEARTBEAT_MS);
-}
-
 void events_end(struct base_client *c) {
-    if (!c->reader)
+    if (!ht_list_linked(&c->reader_node))
         return;
-    c->reader = false;
     ht_list_remove(&c->reader_node);
     c->kit->n_readers--;
 }
 
 static void add(struct base_client *c, struct ht_slice text) {
-    if (ht_buf_size(&c->out) + text.n > MAX_BACKLOG || ht_buf_append(&c->out, text.p, text.n) < 0)
+    struct ht_buf *out = &c->web.out.queue;
+    if (ht_buf_size(out) + text.n > MAX_BACKLOG || ht_buf_append(out, text.p, text.n) < 0)
         c->overrun = true;
     io_task_add(c->kit->loop, &c->kit->events_task);
 }
 
-void events_heartbeat(struct base_client *c) {
-    add(c, ht_slice_str(":\n\n"));
-    io_timer_set(&c->timer, HEARTBEAT_MS);
-}
+void events_heartbeat(struct base_client *c) { add(c, ht_slice_str(":\n\n")); }
 
 void events_flush(struct io_task *t) {
     struct kit *k = ht_container_of(t, struct kit, events_task);
@@ -70,9 +56,9 @@ void events_flush(struct io_task *t) {
         if (c->overrun) {
             k->metrics.event_readers_dropped_total++;
             ht_log_stranger(HT_LOG_INFO, "kit", HT_LOG_FIELDS(log_peer(c->peer)), "reads events too slowly, closed");
-            base_client_close(c);
-        } else if (base_client_flush(c) && !base_client_busy(c)) {
-            events_rest(c);
+            web_conn_close(&c->web);
+        } else {
+            web_conn_flush(&c->web);
         }
     }
 }

@@ -262,7 +262,7 @@ static void set_up(struct kit *k, struct io_loop *loop, const struct opt_serve *
     k->loop = loop;
     k->opt = opt;
     k->metrics.build_info = KIT_VERSION;
-    crowd_init(&k->clients);
+    base_set_up(k);
     for (int i = 0; i < SHOWN_KINDS; i++)
         crowd_init(&k->strangers[i]);
     ht_list_init(&k->socks);

@@ -21,6 +21,7 @@
 #include "kit/kit.h"
 #include "mux/mux.h"
 #include "relay/kit.h"
+#include "web/web.h"
 #include "wire_gen.h"
 #include "ws/ws.h"
 
@@ -47,6 +48,7 @@ struct kit {
     uint16_t *reserved;
     struct admin admin;
 
+    struct web_server web;  /* of the base listener */
     struct crowd clients;   /* struct base_client */
     struct ht_list readers; /* of struct base_client: those that read events */
     unsigned n_readers;
@@ -75,22 +77,17 @@ struct kit {
 /* ---- base_http.c; door.c: who is let in ---- */
 
 struct base_client {
+    struct web_conn web; /* a WEB_STREAM reads events: it is in the kit's list of those */
     struct crowd_member member;
     struct kit *kit;
-    struct io_conn *conn;
-    struct ht_buf in, out;
-    struct io_timer timer;
-    bool in_head;     /* bytes of a head have come: the absolute timeout runs */
-    bool close_after; /* once `out` has left */
-    bool reader;      /* of events: it is in the kit's list of those */
-    bool overrun;     /* and does not keep up */
+    bool overrun; /* a reader of events that does not keep up */
     struct ht_list reader_node;
-    enum wire_version upgraded_to; /* WIRE_VERSION_UNKNOWN: it is no WebSocket (yet) */
-    bool authorized;               /* an upgrade that showed the token */
+    enum wire_version upgraded_to; /* of an upgrade */
+    bool authorized;               /* ... that showed the token */
     char peer[IO_ADDR_TEXT];
-    struct http_head head;
 };
 
+void base_set_up(struct kit *k);
 extern const struct io_listener_ops base_listener_ops; /* ctx: the kit */
 /* A connection that was let in; what has come with it is read at once. NULL of memory: it is closed. */
 void base_client_begin(struct kit *k, struct io_conn *conn, const struct io_addr *peer);
@@ -101,18 +98,14 @@ enum base_close {
     BASE_CLOSE_ALL,
 };
 void base_clients_close(struct kit *k, enum base_close which);
-void base_client_close(struct base_client *c);
-/* Writes what is in `out`. False: the client is gone. */
-bool base_client_flush(struct base_client *c);
-bool base_client_busy(const struct base_client *c);
 
 /* ---- events.c ---- */
+
+#define EVENTS_HEARTBEAT_MS 15000
 
 bool events_full(const struct kit *k);
 /* Begins the endless answer. False: out of memory, the client is gone. */
 bool events_begin(struct base_client *c);
-/* Everything is written: waits for the next event. */
-void events_rest(struct base_client *c);
 void events_heartbeat(struct base_client *c);
 void events_end(struct base_client *c);
 void events_flush(struct io_task *t);

@@ -1,7 +1,8 @@
 /*
- * The small HTTP/1.1 client that our own programs ask with. It knows sockets and HTTP, and neither tunnels nor what is
- * asked for.
+ * The small HTTP/1.1 server and client that our own pages and APIs stand on. No bodies of requests, one answer after
+ * another. It knows sockets and HTTP, and neither tunnels nor what is served.
  *
+ *   server.c   one connection of a server: heads, time limits, answers, streams, the way out for an upgrade
  *   client.c   one request and its answer
  *   sse.c      the reader of server-sent events
  */
@@ -13,6 +14,92 @@
 #include "base/err.h"
 #include "http/http.h"
 #include "io/io.h"
+
+/* ---- server ---- */
+
+struct web_conn;
+
+struct web_server_ops {
+    /*
+     * A head has come: c->head, its bytes at web_bytes(). Calls web_reply(), web_stream() or web_upgrade(), and returns
+     * false when one of them says that the connection is gone. c->close_after is set already for a request with a body,
+     * which is never read, so that it cannot be taken for the next request (hardening case 2).
+     */
+    bool (*request)(struct web_conn *c);
+    /* A head that cannot be read or did not come in time (408): calls web_reply() once, and returns what that said.
+     * `text` is static and needs no escaping. */
+    bool (*refuse)(struct web_conn *c, uint16_t status, const char *text);
+    /* A stream was quiet for tick_ms. May append to c->out.queue and flush. NULL without streams. */
+    void (*tick)(struct web_conn *c);
+    /* The answer to an upgrade has left: web_conn_take(), what came behind the request is in c->in, then
+     * web_conn_close(). NULL without upgrades. */
+    void (*upgraded)(struct web_conn *c);
+    /* It is over and closed; the memory is its owner's again. */
+    void (*gone)(struct web_conn *c);
+};
+
+/* What the connections of a server have in common; it outlives them. */
+struct web_server {
+    const struct web_server_ops *ops;
+    struct http_limits limits;
+    /* For a head, from its first byte and from the start of a connection; between two requests; for an answer that
+     * nobody reads; between the ticks of a stream. 0: for ever. */
+    uint64_t head_timeout_ms, idle_timeout_ms, write_timeout_ms, tick_ms;
+};
+
+enum web_state {
+    WEB_IDLE,    /* nothing of a request has come */
+    WEB_HEAD,    /* bytes of a head have come: its time runs; or its answer waits for the reader */
+    WEB_STREAM,  /* an answer without an end: nothing is expected of the peer but that it leaves */
+    WEB_UPGRADE, /* once the answer has left, somebody else takes the connection */
+};
+
+/* One connection of a server, part of what its owner keeps of it. To read: all; to write: close_after, out.queue. */
+struct web_conn {
+    const struct web_server *server;
+    struct io_conn *io;
+    struct ht_buf in;
+    struct io_out out;
+    struct io_timer timer;
+    enum web_state state;
+    bool close_after; /* once what is to be written has left; then it lingers (hardening case 2) */
+    struct http_head head;
+};
+
+/* `c` is zeros; takes `io`. What has come already is served at once, so that `c` may be gone when this returns. */
+void web_conn_begin(struct web_conn *c, struct io_loop *loop, const struct web_server *server, struct io_conn *io);
+/* At once; calls gone(). */
+void web_conn_close(struct web_conn *c);
+/* The connection without its web_conn, which is to be closed next. */
+struct io_conn *web_conn_take(struct web_conn *c);
+/* Whether something waits to be written. */
+bool web_conn_busy(const struct web_conn *c);
+/* Writes what it can. False: the connection is gone. Not from inside request() and refuse(): it follows them. */
+bool web_conn_flush(struct web_conn *c);
+
+/* Of the present request: the bytes of its head; the path without the query; a field's value, empty when there is none.
+ */
+const char *web_bytes(const struct web_conn *c);
+struct ht_slice web_path(const struct web_conn *c);
+struct ht_slice web_field(const struct web_conn *c, const char *name);
+
+struct web_reply {
+    uint16_t status;
+    const char *type; /* Content-Type, or NULL */
+    struct ht_slice body;
+    const char *extra; /* header lines, each with its CRLF, or NULL */
+    bool no_body;      /* the length alone: the request was HEAD */
+};
+
+/* Each of these returns false when there is no memory: the connection is gone then. */
+
+/* Answers the request. */
+bool web_reply(struct web_conn *c, const struct web_reply *r) HT_MUST_USE;
+/* Begins an answer without a length; more goes into c->out.queue. It ends with web_conn_close(), or once everything has
+ * left after c->close_after was set. */
+bool web_stream(struct web_conn *c, const struct web_reply *r) HT_MUST_USE;
+/* The answer is in c->out.queue already (`rc`: what writing it there came to). */
+bool web_upgrade(struct web_conn *c, int rc) HT_MUST_USE;
 
 /* ---- client ---- */
 
