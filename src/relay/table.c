@@ -7,10 +7,6 @@
 #include <stdio.h>
 #include <time.h>
 
-#define RANDOM_PORT_TRIES 64
-#define RANDOM_PORT_ANYWHERE 16
-#define EPHEMERAL_PORT_TRIES 16
-
 static const char kept_cap_text[] = "this session has the %u ports it may have (--max-bindings-per-session of the kit)";
 static const char taken_text[] = "taken over by another session";
 
@@ -36,6 +32,7 @@ struct relay_table *relay_table_create(const struct relay_kit_config *cfg) {
     t->cfg.reserved_ports = t->reserved;
     t->refused.total = RELAY_REFUSED;
     t->cfg.public_url_pattern = t->url_pattern;
+    ht_list_init(&t->ports);
     ht_list_init(&t->bindings);
     ht_list_init(&t->stray_list);
     ht_list_init(&t->waiting);
@@ -64,23 +61,9 @@ void relay_owner_init(struct relay_owner *o, const struct relay_owner_ops *ops) 
 
 /* ---- bindings ---- */
 
-static void drop_visitors(struct relay_binding *b, uint16_t code, const char *reason) {
-    while (!ht_list_empty(&b->visitors)) {
-        struct ht_list *first = b->visitors.next;
-        if (b->kind == WIRE_KIND_HTTP)
-            visitor_http_destroy(HT_LIST_ENTRY(first, struct visitor_http, node), code, reason);
-        else
-            visitor_tcp_destroy(HT_LIST_ENTRY(first, struct visitor_tcp, node), code, reason);
-    }
-}
-
+/* A port goes with its only binding. */
 static void binding_destroy(struct relay_binding *b, uint16_t code, const char *reason) {
-    struct relay_table *t = b->t;
-    if (b->listener) {
-        io_listener_close(&b->listener);
-        io_fds_give(t->cfg.fds);
-    }
-    drop_visitors(b, code, reason);
+    relay_port_close(&b->port, code, reason);
     ht_list_remove(&b->node);
     ht_list_remove(&b->all);
     b->owner->n_bindings--;
@@ -159,32 +142,11 @@ const char *relay_no_stream_text(const struct relay_binding *b, char out[RELAY_F
     return out;
 }
 
-void relay_turned_away(const struct relay_binding *b, const struct io_addr *peer, const char *why) {
-    char text[IO_ADDR_TEXT], full[RELAY_FULL_TEXT];
-    ht_log_stranger(HT_LOG_INFO, "visitor",
-                    HT_LOG_FIELDS(log_session(b->owner->id), log_port(b->port), log_peer(io_addr_text(peer, text)),
-                                  log_reason(why ? why : relay_no_permit_text(b->t, full))),
-                    "a visitor was turned away");
-}
-
 bool relay_is_short(const struct relay_binding *b) {
     const struct io_fds *fds = b->t->cfg.fds;
     const struct mux_session *mux = b->owner->mux;
     /* Three quarters are taken; those that linger give way. */
     return (uint64_t)(fds->used - fds->lingering) * 4 >= (uint64_t)fds->total * 3 || (mux && mux_session_short(mux));
-}
-
-void relay_visitor_added(struct relay_binding *b, struct ht_list *node) {
-    ht_list_push_back(&b->visitors, node);
-    b->n_visitors++;
-    b->t->n_visitors++;
-}
-
-void relay_visitor_removed(struct relay_binding *b, struct ht_list *node) {
-    ht_list_remove(node);
-    b->n_visitors--;
-    b->t->n_visitors--;
-    io_fds_give(b->t->cfg.fds);
 }
 
 /* ---- BIND ---- */
@@ -195,12 +157,9 @@ struct request {
     struct relay_owner *o;
     const struct wire_bind *bind;
     struct io_addr addr; /* without its port */
-    struct io_listener *listener;
     enum wire_bind_error *code;
     struct ht_errmsg *err;
 };
-
-#define REFUSE(r, why, rc, ...) (*(r)->code = WIRE_BIND_ERROR_##why, ht_fail((r)->err, (rc), __VA_ARGS__))
 
 /* What the BIND says by itself (rules BIND-2, BIND-3, PORT-2, PORT-3). */
 static int check_fields(struct request *r) {
@@ -209,89 +168,21 @@ static int check_fields(struct request *r) {
     bool expose = b->kind == WIRE_KIND_HTTP && b->mode == WIRE_MODE_EXPOSE;
     bool pull = b->kind == WIRE_KIND_TCP && b->mode == WIRE_MODE_PULL;
     if (!expose && !pull)
-        return REFUSE(r, INVALID_KIND, HT_EINVAL, "only http with expose and tcp with pull can be bound");
+        return RELAY_REFUSE(r, INVALID_KIND, HT_EINVAL, "only http with expose and tcp with pull can be bound");
     if (pull && b->takeover)
-        return REFUSE(r, INVALID_KIND, HT_EINVAL, "only an expose binding can be taken over");
+        return RELAY_REFUSE(r, INVALID_KIND, HT_EINVAL, "only an expose binding can be taken over");
     r->addr = cfg->expose_addr;
     if (pull && relay_pull_addr(b->host, &r->addr))
-        return REFUSE(r, INVALID_HOST, HT_EINVAL, "a pull listens on a loopback address only");
+        return RELAY_REFUSE(r, INVALID_HOST, HT_EINVAL, "a pull listens on a loopback address only");
     uint16_t port = b->container_port;
     if (port == 0)
         return HT_OK;
     if (relay_port_reserved(r->t, port))
-        return REFUSE(r, RESERVED_PORT, HT_EINVAL, "port %u is reserved", port);
+        return RELAY_REFUSE(r, RESERVED_PORT, HT_EINVAL, "port %u is reserved", port);
     if (port < WIRE_LIMIT_PRIVILEGED_BELOW && !(expose ? cfg->allow_privileged_expose : cfg->allow_privileged_pull))
-        return REFUSE(r, PRIVILEGED_PORT, HT_EACCESS, "port %u is privileged; this kit does not allow those", port);
+        return RELAY_REFUSE(r, PRIVILEGED_PORT, HT_EACCESS, "port %u is privileged; this kit does not allow those",
+                            port);
     return HT_OK;
-}
-
-/* The binding that holds the port on an address that the new one would need. */
-static struct relay_binding *find_holder(const struct relay_table *t, const struct io_addr *addr, uint16_t port) {
-    HT_LIST_FOR (it, &t->bindings) {
-        struct relay_binding *b = HT_LIST_ENTRY(it, struct relay_binding, all);
-        if (b->port == port && relay_addr_overlap(&b->addr, addr))
-            return b;
-    }
-    return NULL;
-}
-
-static int listen_on(struct request *r, uint16_t port, struct ht_errmsg *why) {
-    struct io_addr addr = relay_addr_with_port(&r->addr, port);
-    /* The real ctx is set once there is a binding; nothing is accepted before the loop turns. */
-    return io_listen(r->t->cfg.loop, &addr, &relay_http_listener_ops, NULL, &r->listener, why);
-}
-
-static int listen_failed(struct request *r, uint16_t port, int rc, const struct ht_errmsg *why) {
-    switch (rc) {
-    case HT_EINUSE:
-        return REFUSE(r, PORT_IN_USE, rc, "port %u is in use by another program", port);
-    case HT_EACCESS:
-        return REFUSE(r, PRIVILEGED_PORT, rc, "port %u: the kit has no permission to listen there", port);
-    default:
-        return REFUSE(r, INTERNAL, rc, "%s", why->text[0] ? why->text : ht_err_text(rc));
-    }
-}
-
-/* Rule PORT-1, expose. */
-static int listen_random(struct request *r) {
-    struct ht_errmsg why = {""};
-    for (int i = 0; i < RANDOM_PORT_TRIES; i++) {
-        /* The last tries go everywhere: what is outside may be little, and taken. */
-        uint16_t port = relay_random_port(r->t, i < RANDOM_PORT_TRIES - RANDOM_PORT_ANYWHERE);
-        if (relay_port_reserved(r->t, port) || find_holder(r->t, &r->addr, port))
-            continue;
-        int rc = listen_on(r, port, &why);
-        if (rc == HT_OK)
-            return HT_OK;
-        if (rc != HT_EINUSE)
-            return listen_failed(r, port, rc, &why);
-    }
-    return REFUSE(r, INTERNAL, HT_EINUSE, "found no free port");
-}
-
-/* Rule PORT-1, pull: what the kernel picks, unless it picks a reserved one. */
-static int listen_ephemeral(struct request *r) {
-    struct ht_errmsg why = {""};
-    for (int i = 0; i < EPHEMERAL_PORT_TRIES; i++) {
-        int rc = listen_on(r, 0, &why);
-        if (rc)
-            return listen_failed(r, 0, rc, &why);
-        struct io_addr got;
-        io_listener_local(r->listener, &got);
-        if (!relay_port_reserved(r->t, io_addr_port(&got)))
-            return HT_OK;
-        io_listener_close(&r->listener);
-    }
-    return REFUSE(r, INTERNAL, HT_EINUSE, "found no free port");
-}
-
-static int open_listener(struct request *r) {
-    uint16_t port = r->bind->container_port;
-    if (port == 0)
-        return r->bind->kind == WIRE_KIND_HTTP ? listen_random(r) : listen_ephemeral(r);
-    struct ht_errmsg why = {""};
-    int rc = listen_on(r, port, &why);
-    return rc ? listen_failed(r, port, rc, &why) : HT_OK;
 }
 
 static void belongs_to(struct relay_binding *b, const struct request *r) {
@@ -303,37 +194,26 @@ static void belongs_to(struct relay_binding *b, const struct request *r) {
 static int bind_new(struct request *r, struct relay_bound *out) {
     struct relay_table *t = r->t;
     if (r->o->n_bindings >= t->cfg.max_bindings)
-        return REFUSE(r, BIND_CAP_EXCEEDED, HT_ELIMIT, kept_cap_text, t->cfg.max_bindings);
-    if (!relay_permit(t)) {
-        char text[RELAY_FULL_TEXT];
-        return REFUSE(r, INTERNAL, HT_EFDS, "%s", relay_no_permit_text(t, text));
-    }
+        return RELAY_REFUSE(r, BIND_CAP_EXCEEDED, HT_ELIMIT, kept_cap_text, t->cfg.max_bindings);
     struct relay_binding *b = ht_calloc(1, sizeof *b);
-    int rc = b ? open_listener(r) : REFUSE(r, INTERNAL, HT_ENOMEM, "out of memory");
+    if (!b)
+        return RELAY_REFUSE(r, INTERNAL, HT_ENOMEM, "out of memory");
+    int rc = relay_port_open(t, r->bind, &r->addr, &b->port, r->code, r->err);
     if (rc) {
         ht_free(b);
-        io_fds_give(t->cfg.fds);
         return rc;
     }
-    struct io_addr local;
-    io_listener_local(r->listener, &local);
     b->t = t;
     b->id = r->o->next_bind_id++;
-    b->port = io_addr_port(&local);
-    b->kind = r->bind->kind;
-    b->mode = r->bind->mode;
-    b->addr = local;
-    b->listener = r->listener;
+    b->port->binding = b;
     belongs_to(b, r);
-    ht_list_init(&b->visitors);
     ht_list_init(&b->node);
     ht_list_init(&b->all);
     ht_list_push_back(&r->o->bindings, &b->node);
     ht_list_push_back(&t->bindings, &b->all);
     r->o->n_bindings++;
-    io_listener_set_ops(b->listener, b->kind == WIRE_KIND_HTTP ? &relay_http_listener_ops : &relay_tcp_listener_ops, b);
     out->bind_id = b->id;
-    out->port = b->port;
+    out->port = b->port->number;
     return HT_OK;
 }
 
@@ -346,21 +226,17 @@ static int take_over(struct request *r, struct relay_binding *b, struct relay_bo
     uint32_t old_id = b->id;
     uint16_t code = WIRE_CODE_BIND_TAKEOVER;
     if (old != r->o && r->o->n_bindings >= r->t->cfg.max_bindings)
-        return REFUSE(r, BIND_CAP_EXCEEDED, HT_ELIMIT, kept_cap_text, r->t->cfg.max_bindings);
+        return RELAY_REFUSE(r, BIND_CAP_EXCEEDED, HT_ELIMIT, kept_cap_text, r->t->cfg.max_bindings);
     old->n_bindings--;
     r->o->n_bindings++;
     belongs_to(b, r);
     b->id = r->o->next_bind_id++;
     ht_list_remove(&b->node);
     ht_list_push_back(&r->o->bindings, &b->node);
-    if (b->kind == WIRE_KIND_TCP) /* raw bytes cannot go on in another stream */
-        drop_visitors(b, code, taken_text);
-    else
-        HT_LIST_FOR_SAFE (it, &b->visitors)
-            visitor_http_revoke(HT_LIST_ENTRY(it, struct visitor_http, node), code, taken_text);
+    relay_port_revoke(b->port, b, code, taken_text);
     r->t->cfg.metrics->takeovers_total++;
     out->bind_id = b->id;
-    out->port = b->port;
+    out->port = b->port->number;
     if (old->ops->revoked)
         old->ops->revoked(old, old_id, taken_text);
     return HT_OK;
@@ -379,29 +255,30 @@ static void revoke(struct relay_binding *b) {
 
 static bool same_listener(const struct request *r, const struct relay_binding *b) {
     char x[IO_ADDR_TEXT], y[IO_ADDR_TEXT];
-    return b->kind == r->bind->kind && b->mode == r->bind->mode &&
-           strcmp(io_addr_host(&b->addr, x), io_addr_host(&r->addr, y)) == 0;
+    const struct relay_port *p = b->port;
+    return p->kind == r->bind->kind && p->mode == r->bind->mode &&
+           strcmp(io_addr_host(&p->addr, x), io_addr_host(&r->addr, y)) == 0;
 }
 
 static struct relay_binding_info info_of(const struct relay_binding *b) {
     struct relay_binding_info info = {
         .owner = b->owner,
         .bind_id = b->id,
-        .port = b->port,
-        .kind = b->kind,
-        .mode = b->mode,
-        .visitors = b->n_visitors,
+        .port = b->port->number,
+        .kind = b->port->kind,
+        .mode = b->port->mode,
+        .visitors = b->port->n_visitors,
         .label = b->label,
         .since = b->since,
     };
-    io_addr_host(&b->addr, info.bind_addr);
+    io_addr_host(&b->port->addr, info.bind_addr);
     return info;
 }
 
 static int already_bound(struct request *r, const struct relay_binding *b) {
     const struct relay_owner *holder = b->owner;
-    int rc = REFUSE(r, ALREADY_BOUND, HT_EINUSE, "port %u is bound by %s session", b->port,
-                    holder == r->o ? "this" : "another");
+    int rc = RELAY_REFUSE(r, ALREADY_BOUND, HT_EINUSE, "port %u is bound by %s session", b->port->number,
+                          holder == r->o ? "this" : "another");
     struct relay_binding_info info = info_of(b);
     if (holder != r->o && holder->ops->keeps)
         holder->ops->keeps(holder, r->o, &info, r->err);
@@ -413,11 +290,12 @@ static int already_bound(struct request *r, const struct relay_binding *b) {
  * NULL: there is none in the way any more.
  */
 static int clear_the_way(struct request *r, struct relay_binding **out) {
-    struct relay_binding *b;
-    while ((b = find_holder(r->t, &r->addr, r->bind->container_port))) {
+    struct relay_port *p;
+    while ((p = relay_port_find(r->t, &r->addr, r->bind->container_port))) {
+        struct relay_binding *b = p->binding;
         struct relay_owner *holder = b->owner;
         *out = b;
-        if (r->bind->takeover && b->mode == WIRE_MODE_EXPOSE)
+        if (r->bind->takeover && p->mode == WIRE_MODE_EXPOSE)
             return HT_OK;
         enum relay_yield yields =
             holder != r->o && holder->ops->yields ? holder->ops->yields(holder, r->o) : RELAY_KEEPS;
@@ -443,7 +321,7 @@ int relay_bind(struct relay_table *t, struct relay_owner *o, const struct wire_b
     int rc = check_fields(&r);
     /* Before anything changes: a takeover cannot be taken back. The longest port has five digits. */
     if (rc == HT_OK && relay_public_url(t->url_pattern, UINT16_MAX, out->public_url, sizeof out->public_url))
-        rc = REFUSE(&r, INTERNAL, HT_ESPACE, "the public URL cannot be made");
+        rc = RELAY_REFUSE(&r, INTERNAL, HT_ESPACE, "the public URL cannot be made");
     if (rc == HT_OK && bind->container_port)
         rc = clear_the_way(&r, &holder);
     if (rc == HT_OK)

@@ -183,19 +183,19 @@ static int put_answer(struct ht_buf *b, const struct visitor_answer *a, const st
     return rc;
 }
 
-void visitor_answer_log(const struct relay_binding *b, const char *peer, uint32_t stream,
-                        const struct visitor_answer *a) {
+/* What it is worth in the log: visitors cause it. */
+static void log_answer(const struct visitor_http *v, const struct visitor_answer *a) {
     char text[RELAY_FULL_TEXT];
     ht_log_stranger(a->status >= 500 ? HT_LOG_INFO : HT_LOG_DEBUG, "visitor",
-                    HT_LOG_FIELDS(log_session(b->owner->id), log_port(b->port), log_peer(peer), log_stream(stream),
-                                  log_status(a->status),
-                                  log_reason(a == &answer_stream_cap ? relay_no_stream_text(b, text) : a->body)),
+                    HT_LOG_FIELDS(log_session(visitor_session(v)), log_port(v->port->number), log_peer(v->peer),
+                                  log_stream(v->stream_id), log_status(a->status),
+                                  log_reason(a == &answer_stream_cap ? relay_no_stream_text(v->b, text) : a->body)),
                     "the kit answered itself");
 }
 
 bool visitor_answer(struct visitor_http *v, const struct visitor_answer *a, bool keep) {
     /* Behind a 400 nobody knows what comes (rule HTTP-12). */
-    bool stays = keep && v->keep && v->request == REQUEST_WHOLE && !v->upgrade && !v->b->t->draining &&
+    bool stays = keep && v->keep && v->request == REQUEST_WHOLE && !v->upgrade && !v->port->t->draining &&
                  a->status != answer_bad_request.status;
     struct how how = {.form = v->form,
                       .head_request = v->head_request,
@@ -208,13 +208,13 @@ bool visitor_answer(struct visitor_http *v, const struct visitor_answer *a, bool
         visitor_lost(v, true, ht_err_text(HT_ENOMEM));
         return false;
     }
-    v->b->t->cfg.metrics->visitor_responses_total[a->class]++;
-    visitor_answer_log(v->b, v->peer, v->stream_id, a);
+    v->port->t->cfg.metrics->visitor_responses_total[a->class]++;
+    log_answer(v, a);
     visitor_set_state(v, VISITOR_SENDING);
     v->keep = stays;
     v->status = a->status;
     v->answer = ANSWER_WHOLE;
-    visitor_deadline(v, v->b->t->cfg.send_timeout_ms);
+    visitor_deadline(v, v->port->t->cfg.send_timeout_ms);
     visitor_update_reading(v);
     return visitor_flush(v) && visitor_settle(v);
 }

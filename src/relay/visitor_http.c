@@ -10,13 +10,13 @@
 /* ---- life ---- */
 
 static void free_partial(struct visitor_http *v) {
-    ht_pool_put(&v->b->t->partial_heads, v->partial);
+    ht_pool_put(&v->port->t->partial_heads, v->partial);
     v->partial = NULL;
 }
 
 /* The stream and the connection are gone already, or belong to somebody else. */
 static void visitor_free(struct visitor_http *v) {
-    struct relay_table *t = v->b->t;
+    struct relay_table *t = v->port->t;
     io_task_cancel(&v->next);
     io_timer_stop(&v->timer);
     relay_wait_end(&v->waiter);
@@ -26,7 +26,7 @@ static void visitor_free(struct visitor_http *v) {
     ht_buf_free(&v->head);
     ht_buf_free(&v->trailers);
     ht_buf_free(&v->last_chunk);
-    relay_visitor_removed(v->b, &v->node);
+    relay_visitor_removed(v->port, &v->node);
     ht_pool_put(&t->http_visitors, v);
 }
 
@@ -41,6 +41,7 @@ static const uint8_t transitions[VISITOR_STATES] = {
 void visitor_set_state(struct visitor_http *v, enum visitor_state to) {
     assert(transitions[v->state] & 1u << to);
     assert((v->st != NULL) == (to == VISITOR_ACTIVE));
+    assert(v->b || to == VISITOR_HEAD || to == VISITOR_SENDING);
     v->state = to;
 }
 
@@ -55,9 +56,11 @@ void visitor_end_stream(struct visitor_http *v, uint16_t code, const char *reaso
     visitor_update_reading(v);
 }
 
+const char *visitor_session(const struct visitor_http *v) { return (v->b ? v->b : v->port->binding)->owner->id; }
+
 void visitor_lost(struct visitor_http *v, bool cut, const char *why) {
     ht_log_with(HT_LOG_DEBUG, "visitor",
-                HT_LOG_FIELDS(log_session(v->b->owner->id), log_port(v->b->port), log_peer(v->peer),
+                HT_LOG_FIELDS(log_session(visitor_session(v)), log_port(v->port->number), log_peer(v->peer),
                               log_stream(v->stream_id), log_reason(why)),
                 cut ? "cut" : "over");
     visitor_end_stream(v, WIRE_CODE_CANCEL, why);
@@ -136,7 +139,7 @@ void visitor_update_reading(struct visitor_http *v) {
 
 /* Something came from the visitor while its request is being answered: the next request, or the end. */
 static void watch_visitor(struct visitor_http *v) {
-    struct relay_table *t = v->b->t;
+    struct relay_table *t = v->port->t;
     if (v->answer ==
         ANSWER_WHOLE) { /* a visitor that has sent all it wants may well have closed its side while it still reads */
         visitor_update_reading(v);
@@ -204,7 +207,7 @@ bool visitor_flush(struct visitor_http *v) {
     v->committed = v->answer != ANSWER_AWAITED;
     bool stalled = io_out_pending(&v->out) > 0;
     if (stalled && (n > 0 || !v->stalled)) {
-        v->sent_ms = io_now_ms(v->b->t->cfg.loop);
+        v->sent_ms = io_now_ms(v->port->t->cfg.loop);
         v->stalled = true;
         if (v->state == VISITOR_ACTIVE || v->state == VISITOR_SENDING)
             visitor_watch_clocks(v);
@@ -235,8 +238,9 @@ static void begin_request(struct visitor_http *v) {
 }
 
 static void next_request(struct visitor_http *v) {
-    const struct relay_kit_config *cfg = &v->b->t->cfg;
+    const struct relay_kit_config *cfg = &v->port->t->cfg;
     visitor_set_state(v, VISITOR_HEAD);
+    v->b = NULL;
     begin_request(v);
     if (v->head.cap > RELAY_KEEP_BUFFER)
         ht_buf_free(&v->head);
@@ -261,7 +265,7 @@ static void run_next(struct io_task *task) {
 /* Lets go of the stream: its answer is complete and written. */
 static void finish_stream(struct visitor_http *v) {
     if (v->request == REQUEST_WHOLE && !v->stream_ended && !v->upgrade && !mux_stream_is_over(v->st)) {
-        relay_stray_adopt(v->b->t, v->st);
+        relay_stray_adopt(v->port->t, v->st);
         v->st = NULL;
     } else {
         if (v->request == REQUEST_WHOLE)
@@ -280,7 +284,7 @@ bool visitor_settle(struct visitor_http *v) {
         return true;
     if (v->started_us) /* else no stream was asked for, and the kit has told what it answered */
         ht_log_with(HT_LOG_DEBUG, "visitor",
-                    HT_LOG_FIELDS(log_session(v->b->owner->id), log_port(v->b->port), log_peer(v->peer),
+                    HT_LOG_FIELDS(log_session(v->b->owner->id), log_port(v->port->number), log_peer(v->peer),
                                   log_stream(v->stream_id), log_status(v->status),
                                   log_duration_us(ht_now_us() - v->started_us)),
                     "answered");
@@ -295,9 +299,9 @@ bool visitor_settle(struct visitor_http *v) {
     if (v->http10 && v->request == REQUEST_WHOLE && ht_buf_size(&v->in) == 0)
         io_conn_close(&v->conn);
     else
-        io_conn_linger(
-            &v->conn,
-            &(struct io_linger){.quiet_ms = RELAY_LINGER_QUIET_MS, .all_ms = RELAY_LINGER_MS, .fds = v->b->t->cfg.fds});
+        io_conn_linger(&v->conn, &(struct io_linger){.quiet_ms = RELAY_LINGER_QUIET_MS,
+                                                     .all_ms = RELAY_LINGER_MS,
+                                                     .fds = v->port->t->cfg.fds});
     visitor_free(v);
     return false;
 }
@@ -305,7 +309,7 @@ bool visitor_settle(struct visitor_http *v) {
 static void pipe_done(void *ctx, uint16_t code, const char *text) {
     struct visitor_http *v = ctx;
     ht_log_with(HT_LOG_DEBUG, "visitor",
-                HT_LOG_FIELDS(log_session(v->b->owner->id), log_port(v->b->port), log_peer(v->peer),
+                HT_LOG_FIELDS(log_session(v->b->owner->id), log_port(v->port->number), log_peer(v->peer),
                               log_stream(v->stream_id), log_code(code), log_reason(code ? text : "in order")),
                 "upgraded connection over");
     relay_pipe_destroy(&v->pipe);
@@ -315,7 +319,7 @@ static void pipe_done(void *ctx, uint16_t code, const char *text) {
 static const struct relay_pipe_ops pipe_ops = {.done = pipe_done};
 
 void visitor_become_pipe(struct visitor_http *v) {
-    const struct relay_kit_config *cfg = &v->b->t->cfg;
+    const struct relay_kit_config *cfg = &v->port->t->cfg;
     struct io_conn *conn = v->conn;
     struct mux_stream *st = v->st;
     uint64_t quiet = v->b->owner->own_peer ? 0 : cfg->half_close_timeout_ms;
@@ -336,7 +340,7 @@ void visitor_become_pipe(struct visitor_http *v) {
 /* ---- timers ---- */
 
 void visitor_deadline(struct visitor_http *v, uint64_t after_ms) {
-    uint64_t now = io_now_ms(v->b->t->cfg.loop);
+    uint64_t now = io_now_ms(v->port->t->cfg.loop);
     v->deadline_ms = after_ms ? now + after_ms : UINT64_MAX;
     /* A timer that fires too early is set again then: in the steady state it is hardly ever touched. */
     if (after_ms && (!io_timer_active(&v->timer) || v->deadline_ms < v->armed_ms)) {
@@ -347,7 +351,7 @@ void visitor_deadline(struct visitor_http *v, uint64_t after_ms) {
 
 /* Monotonic ms of whatever is due first for a request that is being answered. */
 static uint64_t next_clock(const struct visitor_http *v) {
-    const struct relay_kit_config *cfg = &v->b->t->cfg;
+    const struct relay_kit_config *cfg = &v->port->t->cfg;
     uint64_t due = UINT64_MAX;
     if (v->answer == ANSWER_AWAITED) { /* once it has begun, an answer has all the time it wants */
         due = v->progress_ms + cfg->response_timeout_ms;
@@ -360,12 +364,12 @@ static uint64_t next_clock(const struct visitor_http *v) {
 }
 
 void visitor_watch_clocks(struct visitor_http *v) {
-    uint64_t due = next_clock(v), now = io_now_ms(v->b->t->cfg.loop);
+    uint64_t due = next_clock(v), now = io_now_ms(v->port->t->cfg.loop);
     visitor_deadline(v, due == UINT64_MAX ? 0 : due > now ? due - now : 1);
 }
 
 static bool is_slow(const struct visitor_http *v, uint64_t now) {
-    return v->request == REQUEST_COMES && v->b->t->cfg.min_body_rate && v->body_due_ms <= now;
+    return v->request == REQUEST_COMES && v->port->t->cfg.min_body_rate && v->body_due_ms <= now;
 }
 
 static void answer_late(struct visitor_http *v) {
@@ -386,7 +390,7 @@ static void answer_late(struct visitor_http *v) {
  * one that still reads.
  */
 static void look_at_half_closed(struct visitor_http *v, uint64_t now) {
-    const struct relay_kit_config *cfg = &v->b->t->cfg;
+    const struct relay_kit_config *cfg = &v->port->t->cfg;
     int err = io_conn_error(v->conn);
     if (err) {
         visitor_lost(v, true, ht_err_text(err)); /* rule HTTP-9 */
@@ -403,7 +407,7 @@ static void look_at_half_closed(struct visitor_http *v, uint64_t now) {
 }
 
 void visitor_half_closed(struct visitor_http *v) {
-    const struct relay_kit_config *cfg = &v->b->t->cfg;
+    const struct relay_kit_config *cfg = &v->port->t->cfg;
     uint64_t now = io_now_ms(cfg->loop);
     v->half_closed = true;
     v->keep = false;
@@ -416,7 +420,7 @@ void visitor_half_closed(struct visitor_http *v) {
 
 static void active_timeout(struct visitor_http *v, uint64_t now) {
     if (v->answer == ANSWER_AWAITED && is_slow(v, now) && !relay_is_short(v->b))
-        v->body_due_ms = now + ht_min64(v->b->t->cfg.body_grace_ms, RELAY_SHORT_MS);
+        v->body_due_ms = now + ht_min64(v->port->t->cfg.body_grace_ms, RELAY_SHORT_MS);
     if (next_clock(v) > now)
         visitor_watch_clocks(v);
     else if (v->half_closed && v->answer != ANSWER_WHOLE && v->look_ms <= now)
@@ -429,7 +433,7 @@ static void active_timeout(struct visitor_http *v, uint64_t now) {
 
 static void timer_fired(struct io_timer *timer) {
     struct visitor_http *v = ht_container_of(timer, struct visitor_http, timer);
-    uint64_t now = io_now_ms(v->b->t->cfg.loop);
+    uint64_t now = io_now_ms(v->port->t->cfg.loop);
     if (v->deadline_ms == UINT64_MAX)
         return;
     if (now < v->deadline_ms) {
@@ -462,24 +466,15 @@ static void timer_fired(struct io_timer *timer) {
 
 /* ---- coming in ---- */
 
-/* Hardening case 22: without a permit a visitor still learns why, as long as they are not too many. */
-static void refuse(const struct relay_binding *b, struct io_conn *conn, const struct io_addr *peer) {
-    struct relay_table *t = b->t;
-    relay_turned_away(b, peer, NULL);
-    if (io_fds_available(&t->refused) && visitor_answer_write(t, conn, &answer_fd_cap))
-        io_conn_linger(&conn, &(struct io_linger){.quiet_ms = RELAY_REFUSED_LINGER_MS,
-                                                  .all_ms = RELAY_REFUSED_LINGER_MS,
-                                                  .fds = &t->refused});
-    io_conn_close(&conn);
+void visitor_http_refuse(struct relay_table *t, struct io_conn **conn) {
+    if (io_fds_available(&t->refused) && visitor_answer_write(t, *conn, &answer_fd_cap))
+        io_conn_linger(conn, &(struct io_linger){.quiet_ms = RELAY_REFUSED_LINGER_MS,
+                                                 .all_ms = RELAY_REFUSED_LINGER_MS,
+                                                 .fds = &t->refused});
 }
 
-static void accepted(void *ctx, struct io_conn *conn, const struct io_addr *peer) {
-    struct relay_binding *b = ctx;
-    struct relay_table *t = b->t;
-    if (!relay_permit(t)) {
-        refuse(b, conn, peer);
-        return;
-    }
+void visitor_http_begin(struct relay_port *p, struct io_conn *conn, const struct io_addr *peer) {
+    struct relay_table *t = p->t;
     struct visitor_http *v = ht_pool_get(&t->http_visitors);
     if (!v) {
         io_conn_close(&conn);
@@ -487,7 +482,7 @@ static void accepted(void *ctx, struct io_conn *conn, const struct io_addr *peer
         return;
     }
     memset(v, 0, sizeof *v);
-    v->b = b;
+    v->port = p;
     v->conn = conn;
     io_conn_set_ops(conn, &conn_ops, v);
     ht_list_init(&v->node);
@@ -496,18 +491,9 @@ static void accepted(void *ctx, struct io_conn *conn, const struct io_addr *peer
     io_task_init(&v->next, run_next);
     io_timer_init(t->cfg.loop, &v->timer, timer_fired);
     io_addr_text(peer, v->peer);
-    relay_visitor_added(b, &v->node);
+    relay_visitor_added(p, &v->node);
     begin_request(v);
     v->fresh = true;
     visitor_deadline(v, t->cfg.head_timeout_ms);
     visitor_update_reading(v);
 }
-
-static void accept_failed(void *ctx, int err) {
-    struct relay_binding *b = ctx;
-    b->t->cfg.metrics->accept_errors_total++;
-    ht_log_stranger(HT_LOG_WARN, "visitor", HT_LOG_FIELDS(log_port(b->port), log_reason(ht_err_text(err))),
-                    "a visitor could not be accepted");
-}
-
-const struct io_listener_ops relay_http_listener_ops = {.accepted = accepted, .accept_failed = accept_failed};

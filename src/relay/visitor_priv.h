@@ -1,8 +1,8 @@
 /*
  * What the kit's files of the relay share; nobody else includes it.
  *
- *   table.c             the bindings of all owners: BIND, UNBIND, takeover, listeners
- *   ports.c             which port and host a BIND may have
+ *   table.c             the bindings of all owners: BIND, UNBIND, takeover
+ *   port.c              listeners: which of them a BIND may have, and who comes in there
  *   visitor_http.c      a visitor of an EXPOSE port: its life and its timers
  *   visitor_answer.c    the kit's own answers to it
  *   visitor_request.c   its request: the head, STREAM_OPEN, the body on the way to the stream
@@ -38,6 +38,7 @@ struct relay_table {
     struct relay_kit_config cfg; /* its pointers lead to the copies below */
     char *url_pattern;
     uint16_t *reserved;
+    struct ht_list ports;    /* struct relay_port */
     struct ht_list bindings; /* struct relay_binding, by `all` */
     unsigned n_visitors;
     bool draining;
@@ -59,24 +60,36 @@ struct relay_table {
     char scratch[RELAY_SCRATCH];
 };
 
+/* A listener and who came in there. Today it opens and closes with its only binding. */
+struct relay_port {
+    struct ht_list node; /* in the table's list */
+    struct relay_table *t;
+    struct io_listener *listener;
+    struct io_addr addr;
+    uint16_t number;
+    enum wire_kind kind;
+    enum wire_mode mode;
+    struct relay_binding *binding; /* set before the loop turns; see relay_port_route() */
+    struct ht_list visitors;       /* struct visitor_http or visitor_tcp, by kind */
+    unsigned n_visitors;
+};
+
+/* What an owner has of a port. */
 struct relay_binding {
     struct ht_list node; /* in the owner's list */
     struct ht_list all;  /* in the table's */
     struct relay_table *t;
     struct relay_owner *owner; /* moves on a takeover */
+    struct relay_port *port;
     uint32_t id;
-    uint16_t port;
-    enum wire_kind kind;
-    enum wire_mode mode;
-    struct io_addr addr;
-    struct io_listener *listener;
-    struct ht_list visitors; /* struct visitor_http or visitor_tcp, by kind */
-    unsigned n_visitors;
     int64_t since;               /* Unix seconds; a takeover begins anew */
     char label[RELAY_LABEL_MAX]; /* fit to be seen; "": none */
 };
 
-/* ---- ports.c ---- */
+/* Refuses a BIND: `r` has its `code` and `err`. */
+#define RELAY_REFUSE(r, why, rc, ...) (*(r)->code = WIRE_BIND_ERROR_##why, ht_fail((r)->err, (rc), __VA_ARGS__))
+
+/* ---- port.c ---- */
 
 /* The host of a pull as an address with port 0. HT_EINVAL: it is not loopback. */
 int relay_pull_addr(struct ht_slice host, struct io_addr *out) HT_MUST_USE;
@@ -88,6 +101,25 @@ uint16_t relay_random_port(const struct relay_table *t, bool outside);
 /* HT_ESPACE: longer than fits. */
 int relay_public_url(const char *pattern, uint16_t port, char *out, size_t cap) HT_MUST_USE;
 
+/* Opens the port that a BIND asks for, on `addr`; it may not be one that is in the way of another (relay_port_find()).
+ * The caller gives it a binding. 0, or a negative error with *code and *err. */
+int relay_port_open(struct relay_table *t, const struct wire_bind *bind, const struct io_addr *addr,
+                    struct relay_port **out, enum wire_bind_error *code, struct ht_errmsg *err) HT_MUST_USE;
+/* With all of its visitors: RESET with `code`. Clears the pointer. */
+void relay_port_close(struct relay_port **p, uint16_t code, const char *reason);
+/* The one that holds the number on an address that a new one would need, or NULL. */
+struct relay_port *relay_port_find(const struct relay_table *t, const struct io_addr *addr, uint16_t number);
+/* The binding has a new owner: its open streams get RESET; visitors of an EXPOSE stay. */
+void relay_port_revoke(struct relay_port *p, const struct relay_binding *b, uint16_t code, const char *reason);
+/* Whose the request is whose head is here. With several bindings, its host will say. */
+static inline struct relay_binding *relay_port_route(const struct relay_port *p) { return p->binding; }
+extern const struct io_listener_ops relay_port_ops; /* ctx: the port */
+/* A line for a visitor who was turned away before it could say anything. NULL: for want of a permit. */
+void relay_turned_away(const struct relay_port *p, const struct io_addr *peer, const char *why);
+/* A visitor came or went: counts and permits. */
+void relay_visitor_added(struct relay_port *p, struct ht_list *node);
+void relay_visitor_removed(struct relay_port *p, struct ht_list *node);
+
 /* ---- table.c ---- */
 
 /* The session that serves the binding's visitors now, or NULL: parked, just resumed, or about to end. */
@@ -98,14 +130,9 @@ bool relay_permit(struct relay_table *t) HT_MUST_USE;
 #define RELAY_FULL_TEXT 128
 const char *relay_no_permit_text(const struct relay_table *t, char out[RELAY_FULL_TEXT]);
 const char *relay_no_stream_text(const struct relay_binding *b, char out[RELAY_FULL_TEXT]);
-/* A line for a visitor who was turned away before it could say anything. NULL: for want of a permit. */
-void relay_turned_away(const struct relay_binding *b, const struct io_addr *peer, const char *why);
 /* Nearly nothing is left of what all visitors of the binding share: descriptors, or streams or memory of its session.
  */
 bool relay_is_short(const struct relay_binding *b);
-/* A visitor came or went: counts and permits. */
-void relay_visitor_added(struct relay_binding *b, struct ht_list *node);
-void relay_visitor_removed(struct relay_binding *b, struct ht_list *node);
 
 /* ---- visitor_wait.c ---- */
 
@@ -191,9 +218,10 @@ enum visitor_framing { FRAMING_NONE, FRAMING_LENGTH, FRAMING_CHUNKED, FRAMING_CL
 enum visitor_form { VISITOR_TEXT, VISITOR_HTML, VISITOR_JSON };
 
 struct visitor_http {
-    struct ht_list node; /* in the binding's list */
+    struct ht_list node; /* in the port's list */
     struct relay_waiter waiter;
-    struct relay_binding *b;
+    struct relay_port *port;
+    struct relay_binding *b; /* of the request; NULL until its head has come */
     struct io_conn *conn;
     struct mux_stream *st;
     struct relay_pipe *pipe;
@@ -246,9 +274,12 @@ struct visitor_http {
     char peer[IO_ADDR_TEXT];
 };
 
-extern const struct io_listener_ops relay_http_listener_ops; /* ctx: struct relay_binding */
-
-/* The binding is gone: RESET with `code`, the connection is closed or cut. */
+/* A connection of the port's, with a permit. */
+void visitor_http_begin(struct relay_port *p, struct io_conn *conn, const struct io_addr *peer);
+/* One for which there is no permit: it still learns why, as long as they are not too many (hardening case 22). What is
+ * left of it is for the caller to close. */
+void visitor_http_refuse(struct relay_table *t, struct io_conn **conn);
+/* The port is gone: RESET with `code`, the connection is closed or cut. */
 void visitor_http_destroy(struct visitor_http *v, uint16_t code, const char *reason);
 /* The binding has a new owner: an open stream gets RESET; an idle visitor stays. */
 void visitor_http_revoke(struct visitor_http *v, uint16_t code, const char *reason);
@@ -262,6 +293,8 @@ void visitor_half_closed(struct visitor_http *v);
 /* The connection is of no use: RESET CANCEL for an open stream, and the visitor is gone. `cut`: with RST, so that what
  * the visitor has got does not look complete. */
 void visitor_lost(struct visitor_http *v, bool cut, const char *why);
+/* Whose it is, for the log: before its head has come, the port's. */
+const char *visitor_session(const struct visitor_http *v);
 /* Writes what it can. False: the visitor is gone. */
 bool visitor_flush(struct visitor_http *v);
 /* The answer is complete and written: next request or close. False: the visitor is gone. */
@@ -298,9 +331,6 @@ enum visitor_form visitor_answer_form(struct ht_slice accept);
 bool visitor_answer(struct visitor_http *v, const struct visitor_answer *a, bool keep);
 /* The same to somebody who is no visitor: the whole of it at once, for the caller to close. Counts it. False: it could
  * not be written. */
-/* What an answer of the kit's own is worth in the log: visitors cause it. `peer` may be NULL. */
-void visitor_answer_log(const struct relay_binding *b, const char *peer, uint32_t stream,
-                        const struct visitor_answer *a);
 bool visitor_answer_write(struct relay_table *t, struct io_conn *conn, const struct visitor_answer *a);
 
 /* ---- visitor_request.c ---- */
@@ -338,7 +368,8 @@ void relay_stray_drop_all(struct relay_table *t);
 /* ---- visitors of PULL ---- */
 
 struct visitor_tcp {
-    struct ht_list node; /* in the binding's list */
+    struct ht_list node; /* in the port's list */
+    struct relay_port *port;
     struct relay_binding *b;
     struct relay_pipe *pipe;
     struct io_conn *conn; /* until the pipe has it */
@@ -347,8 +378,7 @@ struct visitor_tcp {
     char peer[IO_ADDR_TEXT];
 };
 
-extern const struct io_listener_ops relay_tcp_listener_ops; /* ctx: struct relay_binding */
-
+void visitor_tcp_begin(struct relay_port *p, struct io_conn *conn, const struct io_addr *peer);
 void visitor_tcp_destroy(struct visitor_tcp *v, uint16_t code, const char *reason);
 
 #endif

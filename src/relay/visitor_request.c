@@ -56,7 +56,7 @@ static bool te_is_forwarded(const struct visitor_http *v, const struct mux_sessi
 
 static size_t build_fields(const struct visitor_http *v, const struct mux_session *mux, const struct http_head *h,
                            char *p, struct ht_slice authority, bool strip) {
-    struct wire_header *to = v->b->t->fields;
+    struct wire_header *to = v->port->t->fields;
     size_t n = 0;
     /* RFC 9112 3.2.2: the target says for whom it is, also when an HTTP/1.0 visitor sent no Host. */
     if (authority.n && !(h->flags & HTTP_HAS_HOST) && h->n_fields < HTTP_MAX_HEADERS)
@@ -99,7 +99,7 @@ static int open_stream(struct visitor_http *v, struct mux_session *mux, const st
         .n_headers = build_fields(v, mux, h, p, authority, get && v->body == HTTP_BODY_NONE),
         .is_upgrade = v->upgrade,
         .has_container_port = true,
-        .container_port = b->port,
+        .container_port = b->port->number,
         .has_peer_addr = true,
         .peer_addr = ht_slice_str(v->peer),
         .has_http_version = true,
@@ -112,8 +112,9 @@ static int open_stream(struct visitor_http *v, struct mux_session *mux, const st
     }
     v->stream_id = rc ? 0 : mux_stream_id(v->st);
     ht_log_with(HT_LOG_DEBUG, "visitor",
-                HT_LOG_FIELDS(log_session(b->owner->id), log_port(b->port), log_peer(v->peer), log_stream(v->stream_id),
-                              log_method_slice(method), log_target_slice(ht_slice_of(target.p, ht_min(target.n, 200))),
+                HT_LOG_FIELDS(log_session(b->owner->id), log_port(b->port->number), log_peer(v->peer),
+                              log_stream(v->stream_id), log_method_slice(method),
+                              log_target_slice(ht_slice_of(target.p, ht_min(target.n, 200))),
                               log_reason(rc ? ht_err_text(rc) : NULL)),
                 rc ? "a request found no stream" : "a request");
     return rc;
@@ -154,7 +155,7 @@ static bool is_upgrade(const struct visitor_http *v, const struct http_head *h, 
 static void take_head(struct visitor_http *v, const struct http_head *h, const char *p) {
     struct ht_slice method = http_text(p, h->method);
     v->http10 = h->minor == 0;
-    v->keep = (h->flags & HTTP_KEEP_ALIVE) && !v->b->t->draining;
+    v->keep = (h->flags & HTTP_KEEP_ALIVE) && !v->port->t->draining;
     v->head_request = ht_slice_is(method, "HEAD");
     const struct http_field *accept = http_field_find(h, p, "accept");
     v->form = accept ? visitor_answer_form(http_text(p, accept->value)) : VISITOR_TEXT;
@@ -169,7 +170,7 @@ static void take_head(struct visitor_http *v, const struct http_head *h, const c
 }
 
 static void drop_partial(struct visitor_http *v) {
-    ht_pool_put(&v->b->t->partial_heads, v->partial);
+    ht_pool_put(&v->port->t->partial_heads, v->partial);
     v->partial = NULL;
 }
 
@@ -186,7 +187,7 @@ static bool keep_rest(struct visitor_http *v, const char *p, size_t head_len, si
 }
 
 static void stream_opened(struct visitor_http *v, uint32_t flags) {
-    struct relay_table *t = v->b->t;
+    struct relay_table *t = v->port->t;
     v->progress_ms = io_now_ms(t->cfg.loop);
     v->body_due_ms = v->progress_ms + t->cfg.body_grace_ms;
     visitor_watch_clocks(v);
@@ -247,7 +248,7 @@ static void open_or_refuse(struct visitor_http *v, const struct http_head *h, ch
 /* The head is kept as it was parsed. */
 static void wait_for_turn(struct visitor_http *v, const struct http_head *h, const char *p, size_t head_len, size_t n,
                           bool kept) {
-    struct relay_table *t = v->b->t;
+    struct relay_table *t = v->port->t;
     if (!v->partial) {
         v->partial = ht_pool_get(&t->partial_heads);
         if (v->partial)
@@ -283,6 +284,7 @@ const struct relay_waiter_ops visitor_waiter_ops = {.turn = turn_has_come, .left
 
 static void head_complete(struct visitor_http *v, const struct http_head *h, char *p, size_t head_len, size_t n,
                           bool kept) {
+    v->b = relay_port_route(v->port);
     take_head(v, h, p);
     /* Hardening case 6: a WebSocket begins with a GET, which has no body (RFC 6455 4.1). */
     bool odd = (h->flags & HTTP_UPGRADE_WEBSOCKET) && v->body != HTTP_BODY_NONE;
@@ -315,7 +317,7 @@ static void head_refused(struct visitor_http *v, const struct http_error *e) {
         {WIRE_ANSWER_VERSION_STATUS, &answer_version},
     };
     ht_log_with(HT_LOG_DEBUG, "visitor",
-                HT_LOG_FIELDS(log_session(v->b->owner->id), log_port(v->b->port), log_peer(v->peer),
+                HT_LOG_FIELDS(log_session(visitor_session(v)), log_port(v->port->number), log_peer(v->peer),
                               log_status(e->status), log_reason(e->text)),
                 "a request head is refused");
     struct visitor_answer a = {
@@ -330,7 +332,7 @@ static void head_refused(struct visitor_http *v, const struct http_error *e) {
 
 /* A head that is not there yet keeps its bytes and the parser's state. */
 static void head_incomplete(struct visitor_http *v, const char *p, size_t n, bool kept) {
-    struct relay_table *t = v->b->t;
+    struct relay_table *t = v->port->t;
     if (!v->partial) {
         v->partial = ht_pool_get(&t->partial_heads);
         if (!v->partial) {
@@ -347,7 +349,7 @@ static void head_incomplete(struct visitor_http *v, const char *p, size_t n, boo
 }
 
 static void parse(struct visitor_http *v, char *p, size_t n, bool kept) {
-    struct relay_table *t = v->b->t;
+    struct relay_table *t = v->port->t;
     struct http_head *h = v->partial ? v->partial : &t->head;
     struct http_error e;
     if (!v->partial)
@@ -366,7 +368,7 @@ static void parse(struct visitor_http *v, char *p, size_t n, bool kept) {
 void visitor_parse_kept(struct visitor_http *v) { parse(v, (char *)ht_buf_head(&v->in), ht_buf_size(&v->in), true); }
 
 void visitor_read_head(struct visitor_http *v) {
-    struct relay_table *t = v->b->t;
+    struct relay_table *t = v->port->t;
     /* A head that is there at once, as most are, is never copied and needs no memory of the visitor's own. */
     ssize_t n = io_conn_read(v->conn, t->scratch, sizeof t->scratch);
     if (n == HT_EAGAIN)
@@ -400,7 +402,7 @@ static ssize_t body_stopped(struct visitor_http *v, int err) {
 }
 
 static ssize_t body_moved(struct visitor_http *v, size_t n, bool ended, bool more, unsigned *flags) {
-    const struct relay_kit_config *cfg = &v->b->t->cfg;
+    const struct relay_kit_config *cfg = &v->port->t->cfg;
     v->progress_ms = io_now_ms(cfg->loop);
     if (cfg->min_body_rate)
         v->body_due_ms += n * 1000 / cfg->min_body_rate;
@@ -433,7 +435,7 @@ static ssize_t pull_length(struct visitor_http *v, uint8_t *out, size_t cap, uns
 
 static ssize_t chunk_refused(struct visitor_http *v, const struct http_error *e) {
     ht_log_with(HT_LOG_DEBUG, "visitor",
-                HT_LOG_FIELDS(log_session(v->b->owner->id), log_port(v->b->port), log_peer(v->peer),
+                HT_LOG_FIELDS(log_session(v->b->owner->id), log_port(v->port->number), log_peer(v->peer),
                               log_stream(v->stream_id), log_reason(e->text)),
                 "a request body is refused");
     if (v->answer != ANSWER_AWAITED) {
@@ -455,10 +457,10 @@ static void send_trailers(struct visitor_http *v) {
         if (name)
             lower_case(p + i, 1);
     }
-    int rc = relay_send_trailers(v->st, &v->trailers, v->b->t->fields);
+    int rc = relay_send_trailers(v->st, &v->trailers, v->port->t->fields);
     if (rc < 0)
         ht_log_with(HT_LOG_DEBUG, "visitor",
-                    HT_LOG_FIELDS(log_session(v->b->owner->id), log_port(v->b->port), log_peer(v->peer),
+                    HT_LOG_FIELDS(log_session(v->b->owner->id), log_port(v->port->number), log_peer(v->peer),
                                   log_stream(v->stream_id), log_reason(ht_err_text(rc))),
                     "the fields behind the request are dropped");
 }

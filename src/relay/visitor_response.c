@@ -14,7 +14,7 @@ static void violation(struct visitor_http *v, const char *why) {
         return;
     }
     ht_log_with(HT_LOG_DEBUG, "visitor",
-                HT_LOG_FIELDS(log_session(v->b->owner->id), log_port(v->b->port), log_peer(v->peer),
+                HT_LOG_FIELDS(log_session(v->b->owner->id), log_port(v->port->number), log_peer(v->peer),
                               log_stream(v->stream_id), log_reason(why)),
                 "the driver's answer is no valid one");
     io_out_drop_borrowed(&v->out);
@@ -107,7 +107,7 @@ static int write_framing(struct visitor_http *v, const struct answer_head *a) {
     }
     /* An answer to a request that is still being sent: it may end first, and then the rest of the body must not be
      * taken for a request (hardening case 2). Behind an upgrade that was declined nobody knows what follows. */
-    if (v->request != REQUEST_WHOLE || v->upgrade || v->b->t->draining || !relay_binding_mux(v->b))
+    if (v->request != REQUEST_WHOLE || v->upgrade || v->port->t->draining || !relay_binding_mux(v->b))
         v->keep = false;
     if (rc == HT_OK && !v->keep)
         rc = ht_buf_append_str(&v->head, "connection: close\r\n");
@@ -175,7 +175,7 @@ static void stream_head(void *ctx, const struct wire_response_head *head) {
         out_of_memory(v);
         return;
     }
-    v->b->t->cfg.metrics->visitor_responses_total[HT_METRIC_CLASS_1XX + head->status / 100 - 1]++;
+    v->port->t->cfg.metrics->visitor_responses_total[HT_METRIC_CLASS_1XX + head->status / 100 - 1]++;
     if (head->status == 101) {
         visitor_become_pipe(v);
         return;
@@ -302,7 +302,7 @@ static void stream_data_end(void *ctx) {
 
 static void stream_writable(void *ctx, bool yes) {
     struct visitor_http *v = ctx;
-    uint64_t now = io_now_ms(v->b->t->cfg.loop);
+    uint64_t now = io_now_ms(v->port->t->cfg.loop);
     if (v->request != REQUEST_WHOLE) {
         if (yes && v->request == REQUEST_BLOCKED)
             v->body_due_ms += now - v->blocked_ms;
@@ -320,7 +320,7 @@ static void stream_closed(void *ctx, uint16_t code, struct ht_slice reason, bool
     if (code == WIRE_CODE_NO_ERROR && v->stream_ended)
         return; /* in order; data_end() sees to the rest */
     ht_log_with(HT_LOG_DEBUG, "visitor",
-                HT_LOG_FIELDS(log_session(v->b->owner->id), log_port(v->b->port), log_peer(v->peer),
+                HT_LOG_FIELDS(log_session(v->b->owner->id), log_port(v->port->number), log_peer(v->peer),
                               log_stream(v->stream_id), log_code(code), log_reason_slice(reason)),
                 remote ? "the driver ended the stream" : "the stream ended");
     /* Who ended it: the driver says why it has no answer; we, because it broke a rule; or the link is gone. */

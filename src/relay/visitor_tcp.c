@@ -4,8 +4,8 @@
 
 /* The record and its counts; the pipe is gone already. */
 static void tcp_free(struct visitor_tcp *v) {
-    struct relay_table *t = v->b->t;
-    relay_visitor_removed(v->b, &v->node);
+    struct relay_table *t = v->port->t;
+    relay_visitor_removed(v->port, &v->node);
     ht_pool_put(&t->tcp_visitors, v);
 }
 
@@ -14,7 +14,7 @@ static void pipe_done(void *ctx, uint16_t code, const char *text) {
     uint64_t in, out;
     relay_pipe_counts(v->pipe, &in, &out);
     ht_log_with(HT_LOG_DEBUG, "visitor",
-                HT_LOG_FIELDS(log_session(v->b->owner->id), log_port(v->b->port), log_code(code), log_bytes_in(in),
+                HT_LOG_FIELDS(log_session(v->b->owner->id), log_port(v->port->number), log_code(code), log_bytes_in(in),
                               log_bytes_out(out), log_reason(code ? text : "in order")),
                 "connection over");
     relay_pipe_destroy(&v->pipe);
@@ -34,7 +34,7 @@ static const struct mux_stream_ops no_ops = {.writable = NULL};
 static void turn_away(struct visitor_tcp *v, int why) {
     char text[RELAY_FULL_TEXT];
     ht_log_stranger(HT_LOG_INFO, "visitor",
-                    HT_LOG_FIELDS(log_session(v->b->owner->id), log_port(v->b->port), log_peer(v->peer),
+                    HT_LOG_FIELDS(log_session(v->b->owner->id), log_port(v->port->number), log_peer(v->peer),
                                   log_reason(why == HT_ELIMIT ? relay_no_stream_text(v->b, text) : ht_err_text(why))),
                     "a connection was refused");
     io_conn_close(&v->conn);
@@ -49,7 +49,7 @@ static void serve(struct visitor_tcp *v) {
         .kind = WIRE_KIND_TCP,
         .bind_id = b->id,
         .has_container_port = true,
-        .container_port = b->port,
+        .container_port = b->port->number,
         .has_peer_addr = true,
         .peer_addr = ht_slice_str(v->peer),
     };
@@ -76,40 +76,25 @@ static void left_while_waiting(struct relay_waiter *w, int why) {
 
 static const struct relay_waiter_ops waiter_ops = {.turn = turn_has_come, .left = left_while_waiting};
 
-static void accepted(void *ctx, struct io_conn *conn, const struct io_addr *peer) {
-    struct relay_binding *b = ctx;
-    struct relay_table *t = b->t;
-    bool parked = !relay_binding_mux(b);
-    if (parked || !relay_permit(t)) {
-        relay_turned_away(b, peer, parked ? "the driver is away" : NULL);
-        io_conn_close(&conn); /* rules TCP-3, PARK-2 */
-        return;
-    }
+void visitor_tcp_begin(struct relay_port *p, struct io_conn *conn, const struct io_addr *peer) {
+    struct relay_table *t = p->t;
+    struct relay_binding *b = relay_port_route(p);
     struct visitor_tcp *v = ht_pool_get(&t->tcp_visitors);
     if (!v) {
         io_conn_abort(&conn);
         io_fds_give(t->cfg.fds);
         return;
     }
-    *v = (struct visitor_tcp){.b = b, .conn = conn, .from = relay_from(peer)};
+    *v = (struct visitor_tcp){.port = p, .b = b, .conn = conn, .from = relay_from(peer)};
     v->waiter = (struct relay_waiter){.ops = &waiter_ops, .conn = conn, .half_close = true};
     io_addr_text(peer, v->peer);
     ht_list_init(&v->node);
-    relay_visitor_added(b, &v->node);
+    relay_visitor_added(p, &v->node);
     if (!relay_must_wait(b, v->from))
         serve(v);
     else if (relay_wait(b, &v->waiter, v->from))
         turn_away(v, HT_ENOMEM);
 }
-
-static void accept_failed(void *ctx, int err) {
-    struct relay_binding *b = ctx;
-    b->t->cfg.metrics->accept_errors_total++;
-    ht_log_stranger(HT_LOG_WARN, "visitor", HT_LOG_FIELDS(log_port(b->port), log_reason(ht_err_text(err))),
-                    "a visitor could not be accepted");
-}
-
-const struct io_listener_ops relay_tcp_listener_ops = {.accepted = accepted, .accept_failed = accept_failed};
 
 void visitor_tcp_destroy(struct visitor_tcp *v, uint16_t code, const char *reason) {
     relay_wait_end(&v->waiter);

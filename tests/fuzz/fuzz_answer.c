@@ -376,7 +376,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     FUZZ_CHECK(send(fd[1], q->text, strlen(q->text), MSG_NOSIGNAL) == (ssize_t)strlen(q->text));
     struct io_conn *conn = io_conn_adopt(w.loop, fd[0], NULL, NULL);
     FUZZ_CHECK(conn != NULL);
-    relay_http_listener_ops.accepted(w.binding, conn, &peer);
+    relay_port_ops.accepted(w.binding->port, conn, &peer);
     turn();
     size_t n = 0;
     ssize_t more = 0;
