@@ -46,15 +46,15 @@ $(GEN)/$(1): $(2) $(GEN_BASE)
 	@echo "  GEN   $$@"
 	@$(PYTHON) -m gen $(1) -o $$@
 endef
-PROTO := spec/protocol.yaml spec/protocol.schema.json gen/protocol.py
+PROTO := spec/protocol.yaml spec/rules.yaml spec/protocol.schema.json gen/protocol.py
 $(eval $(call gen_rule,wire_gen.h,$(PROTO) gen/templates/wire_gen.h.j2))
 $(eval $(call gen_rule,wire_gen.c,$(PROTO) gen/templates/wire_gen.c.j2))
 $(eval $(call gen_rule,vectors.json,$(PROTO) gen/vectors.py))
 $(eval $(call gen_rule,hoody_wire.py,$(PROTO) gen/pycodec.py gen/hoody_wire.py))
 $(eval $(call gen_rule,protocol.md,$(PROTO) gen/reference.py gen/templates/protocol.md.j2))
 # Options, metrics and the admin API take numbers and lists from the protocol's spec.
-GEN_REF := spec/protocol.yaml gen/protocolref.py gen/ctext.py
-OPTS := spec/options.yaml spec/options.schema.json gen/options.py gen/configfile.py $(GEN_REF)
+GEN_REF := spec/protocol.yaml spec/rules.yaml gen/protocolref.py gen/ctext.py
+OPTS := spec/options.yaml spec/commands.yaml spec/options.schema.json gen/options.py gen/configfile.py $(GEN_REF)
 $(eval $(call gen_rule,options_gen.h,$(OPTS) gen/templates/options_gen.h.j2))
 $(eval $(call gen_rule,options_gen.c,$(OPTS) gen/templates/options_gen.c.j2))
 $(eval $(call gen_rule,events_gen.h,$(OPTS) gen/events.py gen/templates/events_gen.h.j2))
@@ -64,7 +64,7 @@ SHELLS := bash zsh fish
 $(foreach s,$(SHELLS),$(eval $(call gen_rule,completion.$(s),$(OPTS) gen/completions.py gen/templates/completion.$(s).j2)))
 $(foreach h,h c,$(eval $(call gen_rule,completions_gen.$(h),$(OPTS) gen/completions.py gen/templates/completions_gen.$(h).j2 \
 	$(SHELLS:%=gen/templates/completion.%.j2))))
-COMMANDS := $(shell sed -n '/^commands:/,/^hints:/s/^  - name: //p' spec/options.yaml | tr ' ' '-')
+COMMANDS := $(shell sed -n '/^commands:/,/^hints:/s/^  - name: //p' spec/commands.yaml | tr ' ' '-')
 MAN   := $(GEN)/man
 PAGES := hoody-tunnel.1 $(COMMANDS:%=hoody-tunnel-%.1) hoody-tunnel.yaml.5
 $(foreach p,$(PAGES),$(eval $(call gen_rule,man/$(p),$(OPTS) gen/manpages.py gen/templates/program.1.j2 \
@@ -285,7 +285,8 @@ spec-diff:
 
 # With a release of the project: what spec/protocol.yaml says from now on is never changed or taken away.
 spec-release: spec-diff
-	@mkdir -p spec/released && cp spec/protocol.yaml spec/released/protocol.yaml
+	@mkdir -p spec/released && $(PYTHON) -c 'from gen import specfile; print(specfile.text("spec/protocol.yaml"), end="")' > spec/released/new && \
+		mv spec/released/new spec/released/protocol.yaml
 
 # A third version, generated, built and spoken beside the others; the kit's part of the conformance suite in all three.
 rehearsal: gen

@@ -32,7 +32,8 @@ class Side:
         self.versions = {v["name"]: v for v in doc["versions"]}
 
     def line(self, line):
-        return f"{self.label}:{line}"
+        path = getattr(line, "path", self.doc.path)
+        return f"{self.label if path == self.doc.path else path}:{line}"
 
     def lives(self, row, version):
         number = protocol.version_number(version)
@@ -389,12 +390,16 @@ def open_old(name):
     """The Side of a file or of a git ref."""
     if os.path.exists(name):
         return Side(specfile.load(name), os.path.relpath(name))
-    done = subprocess.run(["git", "-C", ROOT, "show", f"{name}:{SPEC}"], capture_output=True, check=False)
-    if done.returncode != 0:
-        said = done.stderr.decode(errors="replace").strip()
-        raise SpecError([f"{name}: error: neither a file nor a git ref with {SPEC}: {said}"])
-    with tempfile.NamedTemporaryFile(suffix=".yaml") as f:
-        f.write(done.stdout)
+
+    def read(file):
+        done = subprocess.run(["git", "-C", ROOT, "show", f"{name}:{os.path.dirname(SPEC)}/{file}"], capture_output=True, check=False,
+                              text=True)
+        if done.returncode != 0:
+            raise SpecError([f"{name}: error: neither a file nor a git ref with {SPEC}: {done.stderr.strip()}"])
+        return done.stdout
+
+    with tempfile.NamedTemporaryFile(suffix=".yaml", mode="w", encoding="utf-8") as f:
+        f.write(specfile.joined(os.path.basename(SPEC), read))
         f.flush()
         return Side(specfile.load(f.name), f"{name}:{SPEC}")
 

@@ -1,7 +1,11 @@
-"""Spec files with line numbers: YAML in, plain containers out, every complaint as `file:line: error: ...`."""
+"""Spec files with line numbers: YAML in, plain containers out, every complaint as `file:line: error: ...`.
+
+A spec that grew too long has parts: `parts: [FILE, ...]` names files beside it with further keys of the top level.
+"""
 
 import json
 import os
+import re
 
 import jsonschema
 import yaml
@@ -13,6 +17,15 @@ class SpecError(Exception):
     def __init__(self, problems):
         self.problems = list(problems)
         super().__init__("\n".join(self.problems))
+
+
+class Line(int):
+    """A line (1-based) that knows its file."""
+
+    def __new__(cls, number, path):
+        line = super().__new__(cls, number)
+        line.path = path
+        return line
 
 
 class Map(dict):
@@ -49,7 +62,8 @@ class Problems:
     def check(self):
         """Raises SpecError if anything was added."""
         if self.items:
-            raise SpecError(f"{self.path}:{line}: error: {what}" for line, what in sorted(self.items))
+            where = [(getattr(line, "path", self.path), line, what) for line, what in self.items]
+            raise SpecError(f"{path}:{line}: error: {what}" for path, line, what in sorted(where, key=lambda w: (w[0] != self.path, w)))
 
 
 class _Loader(yaml.SafeLoader):
@@ -68,10 +82,10 @@ def _build(loader, node, path):
     if isinstance(node, yaml.MappingNode):
         out = Map()
         out.key_lines = {}
-        out.line, out.path = node.start_mark.line + 1, path
+        out.line, out.path = Line(node.start_mark.line + 1, path), path
         for key_node, value_node in node.value:
             key = loader.construct_object(key_node, deep=True)
-            line = key_node.start_mark.line + 1
+            line = Line(key_node.start_mark.line + 1, path)
             if key in out:
                 raise SpecError([f"{path}:{line}: error: duplicate key '{key}' (first on line "
                                  f"{out.key_lines[key]}); remove one of the two"])
@@ -80,8 +94,8 @@ def _build(loader, node, path):
         return out
     if isinstance(node, yaml.SequenceNode):
         out = Seq()
-        out.line, out.path = node.start_mark.line + 1, path
-        out.item_lines = [item.start_mark.line + 1 for item in node.value]
+        out.line, out.path = Line(node.start_mark.line + 1, path), path
+        out.item_lines = [Line(item.start_mark.line + 1, path) for item in node.value]
         out.extend(_build(loader, item, path) for item in node.value)
         return out
     return loader.construct_object(node, deep=True)
@@ -97,8 +111,7 @@ def _line_at(doc, path):
     return line
 
 
-def load(path, schema_path=None):
-    """Reads a YAML file; checks it against a JSON Schema file if one is given. Raises SpecError."""
+def _parse(path):
     with open(path, encoding="utf-8") as f:
         text = f.read()
     shown = os.path.relpath(path) if not os.path.relpath(path).startswith("..") else path
@@ -115,10 +128,54 @@ def load(path, schema_path=None):
         loader.dispose()
     if not isinstance(doc, Map):
         raise SpecError([f"{shown}:1: error: the top level must be a mapping"])
+    return doc
+
+
+_PARTS = re.compile(r"^parts: \[(.*)\]\n", re.M)
+
+
+def joined(name, read):
+    """A spec and its parts as the text of one file; read(name) gives the text of one that stands beside the other."""
+    out = read(name)
+    match = _PARTS.search(out)
+    parts = [read(part.strip()) for part in match.group(1).split(",")] if match else []
+    return "\n".join([_PARTS.sub("", out), *parts])
+
+
+def files(path):
+    """The spec's file and its parts."""
+    found = []
+
+    def read(name):
+        found.append(os.path.join(os.path.dirname(path), name))
+        with open(found[-1], encoding="utf-8") as f:
+            return f.read()
+    joined(os.path.basename(path), read)
+    return found
+
+
+def text(path):
+    """The spec as one file's text."""
+    def read(name):
+        with open(os.path.join(os.path.dirname(path), name), encoding="utf-8") as f:
+            return f.read()
+    return joined(os.path.basename(path), read)
+
+
+def load(path, schema_path=None):
+    """Reads a YAML file and its parts; checks it against a JSON Schema file if one is given. Raises SpecError."""
+    doc = _parse(path)
+    for name in doc.pop("parts", []):
+        part = _parse(os.path.join(os.path.dirname(path), name))
+        for key, value in part.items():
+            line = part.line_of(key)
+            if key in doc:
+                raise SpecError([f"{line.path}:{line}: error: '{key}' is in {doc.line_of(key).path} too; leave one of the two"])
+            doc[key], doc.key_lines[key] = value, line
     if schema_path:
         with open(schema_path, encoding="utf-8") as f:
             schema = json.load(f)
-        problems = Problems(shown)
+        problems = Problems(doc.path)
         for err in jsonschema.Draft202012Validator(schema).iter_errors(doc):
             where = "/".join(str(p) for p in err.absolute_path)
             problems.add(_line_at(doc, err.absolute_path), f"{where or 'top level'}: {err.message}")

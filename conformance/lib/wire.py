@@ -7,6 +7,7 @@ import os
 import yaml
 
 from conformance.lib.match import as_bytes
+from gen import specfile
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 GEN = os.path.join(ROOT, os.environ.get("W", "build"), "gen")
@@ -29,8 +30,8 @@ class Spec:
     """spec/protocol.yaml and the served OpenAPI document, as far as the suite needs them."""
 
     def __init__(self):
-        with open(os.path.join(ROOT, "spec", "protocol.yaml"), encoding="utf-8") as f:
-            doc = yaml.load(f, Loader=yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader)
+        doc = yaml.load(specfile.text(os.path.join(ROOT, "spec", "protocol.yaml")),
+                        Loader=yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader)
         self.rules = {r["id"]: r for r in doc["rules"]}
         self.versions = [v["name"] for v in doc["versions"]]
         self.goaways = {g["name"]: g for g in doc["goaways"]}

@@ -17,6 +17,10 @@ import sys
 import yaml
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.join(HERE, "..", ".."))
+
+from gen import specfile  # noqa: E402
+
 LONGEST = 4000  # bytes of a seed; longer vectors are tests of limits, which tests/wire replays whole
 STATES = ["await_hello", "await_hello_ok", "await_join_ok", "open", "closing"]
 SESSION = "session"
@@ -102,8 +106,7 @@ def write_dictionary(out, unit, extra):
 
 def option_words(seeds, spec):
     """A seed for each option of each command, with its default, an end of its range, and through its variable."""
-    with open(spec, encoding="utf-8") as f:
-        doc = yaml.safe_load(f)
+    doc = yaml.safe_load(specfile.text(spec))
     commands = [c["name"] for c in doc.get("commands", [])]
     found = set(commands)
     for option in doc.get("options", []):
@@ -123,8 +126,7 @@ def option_words(seeds, spec):
 
 def config_words(seeds, spec):
     """The example, and each key of each mapping with its example."""
-    with open(spec, encoding="utf-8") as f:
-        doc = yaml.safe_load(f)
+    doc = yaml.safe_load(specfile.text(spec))
     config, options = doc["config"], {o["name"]: o for o in doc["options"]}
     seeds.add("config", config["example"].encode())
     found = set()

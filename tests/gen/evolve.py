@@ -2,6 +2,8 @@
 
 import os
 
+from gen import specfile
+
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 # A third version, without anything of its own.
@@ -15,8 +17,7 @@ V3 = [
 
 def edited(edits):
     """The spec's text after the edits, each of which replaces the first place of a text that must be there."""
-    with open(os.path.join(ROOT, "spec", "protocol.yaml"), encoding="utf-8") as f:
-        text = f.read()
+    text = specfile.text(os.path.join(ROOT, "spec", "protocol.yaml"))
     for old, new in edits:
         assert old in text, f"{old!r} is not in spec/protocol.yaml"
         text = text.replace(old, new, 1)

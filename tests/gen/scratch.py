@@ -8,6 +8,8 @@ import subprocess
 import sys
 import tempfile
 
+from gen import specfile
+
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 _CFLAGS = ["-std=c11", "-D_GNU_SOURCE", "-g", "-O1", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-Wshadow",
            "-Wstrict-prototypes", "-Wmissing-prototypes", "-Wno-format-nonliteral", "-fsanitize=address,undefined",
@@ -30,12 +32,11 @@ def complaints(output, spec, edits):
         specs = os.path.join(folder, "spec")
         shutil.copytree(os.path.join(ROOT, "spec"), specs)
         path = os.path.join(specs, spec)
-        with open(path, encoding="utf-8") as f:
-            text = f.read()
+        text = specfile.text(path)
         for old, new in edits:
             assert old in text, f"{old!r} is not in {spec}"
             text = text.replace(old, new, 1)
-        with open(path, "w", encoding="utf-8") as f:
+        with open(path, "w", encoding="utf-8") as f:  # its parts are in it
             f.write(text)
         status, said = generate(output, os.path.join(folder, "out"), specs)
         if status == 0:
@@ -52,8 +53,7 @@ def complaints(output, spec, edits):
 
 def expect_complaint(output, spec, edits, at, what):
     """One complaint must be about the line that holds `at` after the edits, and its text must hold `what`."""
-    with open(os.path.join(ROOT, "spec", spec), encoding="utf-8") as f:
-        text = f.read()
+    text = specfile.text(os.path.join(ROOT, "spec", spec))
     for old, new in edits:
         text = text.replace(old, new, 1)
     line = text[:text.index(at)].count("\n") + 1

@@ -14,7 +14,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 sys.path.insert(0, ROOT)
 os.chdir(ROOT)
 
-from gen import protocol, pycodec, reference, vectors  # noqa: E402  pylint: disable=wrong-import-position
+from gen import protocol, pycodec, reference, specfile, vectors  # noqa: E402  pylint: disable=wrong-import-position
 from gen.specfile import SpecError  # noqa: E402  pylint: disable=wrong-import-position
 from tests.support.tap import case, main  # noqa: E402  pylint: disable=wrong-import-position
 
@@ -190,6 +190,31 @@ def _():
     assert len(lines) >= 2 and lines == sorted(lines), error.problems
 
 
+@case("parts of a spec: complaints name the file and the line, and a key stands in one of them")
+def _():
+    with tempfile.TemporaryDirectory() as folder:
+        def write(name, text):
+            with open(os.path.join(folder, name), "w", encoding="utf-8") as f:
+                f.write(text)
+
+        def problems():
+            try:
+                return [] if specfile.load(whole, schema) else None
+            except SpecError as e:
+                return e.problems
+
+        whole, schema = os.path.join(folder, "a.yaml"), os.path.join(folder, "schema.json")
+        write("schema.json", '{"properties": {"two": {"items": {"type": "integer"}}, "one": {"type": "integer"}}}')
+        write("a.yaml", "# the whole\nparts: [b.yaml]\none: 1\n")
+        write("b.yaml", "two:\n  - 2\n  - 3\n")
+        assert problems() == [] and specfile.text(whole) == "# the whole\none: 1\n\ntwo:\n  - 2\n  - 3\n"
+        assert specfile.files(whole) == [whole, os.path.join(folder, "b.yaml")]
+        write("b.yaml", "two:\n  - 2\n  - three\n")
+        assert any(p.startswith(os.path.join(folder, "b.yaml") + ":3: error: ") for p in problems()), problems()
+        write("b.yaml", "\none: 2\n")
+        assert any(p.startswith(os.path.join(folder, "b.yaml") + ":2: error: 'one' is in ") for p in problems()), problems()
+
+
 @case("a bad spec ends the generator with its message and without a file")
 def _():
     with tempfile.TemporaryDirectory() as folder:
@@ -293,8 +318,7 @@ int main(void) {
 
 
 def edited_spec():
-    with open("spec/protocol.yaml", encoding="utf-8") as f:
-        text = f.read()
+    text = specfile.text("spec/protocol.yaml")
     text = text.replace("\nframes:\n", "\n" + NEW_RECORDS, 1)
     text = text.replace("\n# GOAWAYs with fixed words", NEW_FRAMES + "\n# GOAWAYs with fixed words", 1)
     text = text.replace("        - {name: publicUrl,", "        - {name: mood, type: string, max: 9, doc: Of late.}\n"
