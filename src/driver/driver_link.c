@@ -288,7 +288,7 @@ static void link_hello_ok(void *ctx, const struct wire_hello_ok *ok) {
     io_timer_stop(&s->timer);
     if (s->of == t->next && t->state == DRIVER_UP) {
         driver_handover_switch(t);
-    } else if (s->of != t->now) { /* the tunnel is closing */
+    } else if (s->of != t->now || t->state != DRIVER_HELLO) { /* it is closing, or this came in the turn of its end */
         driver_sock_close(s, 0, "");
         return;
     }
@@ -428,7 +428,7 @@ static void primary_failed(struct driver_sock *s, int error, uint16_t status, ui
         driver_handover_failed(t, text);
         return;
     }
-    if (status == 400 && !t->only_v1 && t->connections > 1) {
+    if (status == 400 && !t->only_v1 && t->connections > 1 && t->state == DRIVER_CONNECTING) {
         t->only_v1 = true; /* it may not know how to choose from a list */
         driver_link_start(t);
         return;
@@ -454,7 +454,7 @@ static void primary_closed(struct driver_sock *s, uint16_t code, const char *tex
     struct ht_tunnel *t = s->t;
     if (s->of != t->now) {
         bool is_next = s->of == t->next;
-        mux_link_closed(s->link, code == 1005 || code == WIRE_CLOSE_NORMAL);
+        mux_link_closed(s->link, code == WS_CLOSE_NO_CODE || code == WIRE_CLOSE_NORMAL);
         if (is_next)
             driver_handover_failed(t, *text ? text : "the connection was closed");
         else

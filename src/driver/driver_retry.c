@@ -58,7 +58,8 @@ static uint64_t wait_before(const struct ht_tunnel *t) {
 
 static void timer_fired(struct io_timer *timer) {
     struct ht_tunnel *t = ht_container_of(timer, struct ht_tunnel, retry_timer);
-    driver_link_start(t);
+    if (t->state == DRIVER_WAITING) /* else it was closed in this very turn */
+        driver_link_start(t);
 }
 
 void driver_retry_begin(struct ht_tunnel *t) {
