@@ -1,5 +1,6 @@
 /* The local services of a driver: where they are, whether they are there, and how much of them a kit may use. */
 #include "driver/kit_script.h"
+#include "support/ports.h"
 
 static unsigned warnings;
 static char warning[512];
@@ -47,6 +48,8 @@ static void client_accepted(void *ctx, struct io_conn *conn, const struct io_add
 }
 
 /* Its port as text, or NULL: the machine does not have the address. */
+static int held = -1; /* the same port on 127.0.0.1, for a service on ::1 alone */
+
 static const char *service_at(const char *host) {
     static const struct io_listener_ops ops = {.accepted = client_accepted};
     static char text[16];
@@ -57,12 +60,19 @@ static const char *service_at(const char *host) {
     if (io_listen(w.loop, &at, &ops, NULL, &service, NULL) < 0)
         return NULL;
     io_listener_local(service, &at);
+    if (strcmp(host, "::1") == 0 && (held = hold_v4_port(io_addr_port(&at))) < 0) {
+        io_listener_close(&service);
+        return service_at(host);
+    }
     snprintf(text, sizeof text, "%u", io_addr_port(&at));
     return text;
 }
 
 static void service_gone(void) {
     io_listener_close(&service);
+    if (held >= 0)
+        close(held);
+    held = -1;
     for (unsigned i = 0; i < n_clients; i++)
         io_conn_close(&clients[i]);
 }

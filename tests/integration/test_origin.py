@@ -93,6 +93,19 @@ def _():
         assert answer.headers["Content-Type"] == "text/html; charset=utf-8" and "<h1>502 Bad Gateway</h1>" in body, body
 
 
+def on_v6_alone():
+    """A listener on ::1, and a socket that keeps everybody else from its port on 127.0.0.1 and refuses who dials."""
+    while True:
+        listener = socket.create_server(("::1", 0), family=socket.AF_INET6, backlog=64)
+        held = socket.socket()
+        try:
+            held.bind(("127.0.0.1", listener.getsockname()[1]))
+            return listener, held
+        except OSError:
+            listener.close()
+            held.close()
+
+
 @case("a service on ::1 alone is found by its port, and by localhost")
 def _():
     def hello(connection):
@@ -100,7 +113,7 @@ def _():
             connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")
 
     try:
-        listener = socket.create_server(("::1", 0), family=socket.AF_INET6, backlog=64)
+        listener, held = on_v6_alone()
     except OSError:
         print("# no IPv6 on this machine's loopback")
         return
@@ -123,6 +136,7 @@ def _():
     finally:
         listener.shutdown(socket.SHUT_RDWR)
         listener.close()
+        held.close()
         thread.join(5)
 
 

@@ -1,5 +1,6 @@
 /* Connections, listeners and dialling over socket pairs and loopback. */
 #include "net_support.h"
+#include "support/ports.h"
 
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -428,29 +429,18 @@ static void dial_refused(void) {
     CU_ASSERT(strstr(d.text, "tried 127.0.0.1:") && strstr(d.text, "[::1]:"));
 }
 
-/* Bound and deaf: nobody else gets the port, and who dials is refused. */
-static int hold_port(uint16_t port) {
-    struct sockaddr_in at = {.sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd >= 0 && bind(fd, (struct sockaddr *)&at, sizeof at) < 0) {
-        close(fd);
-        return -1;
-    }
-    return fd;
-}
-
 static void localhost_falls_back_to_v6(void) {
     struct host h;
     struct dialled d;
     uint16_t port = host_open(&h, "::1", 0);
     if (!port)
         return; /* a machine without IPv6 */
-    int held = hold_port(port);
+    int held = hold_v4_port(port);
     while (held < 0) { /* somebody has it in the other family */
         host_free(&h);
         port = host_open(&h, "::1", 0);
         CU_ASSERT_FATAL(port != 0);
-        held = hold_port(port);
+        held = hold_v4_port(port);
     }
     CU_ASSERT(dial_to(&d, "LocalHost", port, PATIENCE_MS) != NULL);
     CU_ASSERT(turn_until(&d.done, PATIENCE_MS));

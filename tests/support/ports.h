@@ -1,0 +1,21 @@
+/* Ports of tests that are about ::1 alone. */
+#ifndef HT_TEST_PORTS_H
+#define HT_TEST_PORTS_H
+
+#include <netinet/in.h>
+#include <stdint.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+/* Bound to 127.0.0.1 and deaf: nobody else gets the port there, and who dials is refused. -1: somebody has it. */
+static inline int hold_v4_port(uint16_t port) {
+    struct sockaddr_in at = {.sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd >= 0 && bind(fd, (struct sockaddr *)&at, sizeof at) < 0) {
+        close(fd);
+        return -1;
+    }
+    return fd;
+}
+
+#endif
