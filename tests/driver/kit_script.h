@@ -497,4 +497,21 @@ static inline void world_stop(void) {
     CU_ASSERT_EQUAL(ht_mem_live(), w.mem_before);
 }
 
+static inline void expect_end(int error, const char *says) {
+    UNTIL(w.ended);
+    CU_ASSERT_EQUAL(w.end_error, error);
+    CU_ASSERT_PTR_NOT_NULL(strstr(w.end_text, says));
+    if (!strstr(w.end_text, says))
+        printf("# \"%s\" says nothing of \"%s\"\n", w.end_text, says);
+    CU_ASSERT_EQUAL(ht_tunnel_run(w.t), error);
+    CU_ASSERT_EQUAL(bind_one(HT_EXPOSE_HTTP, "1", 1), HT_TUNNEL_ESTATE);
+    CU_ASSERT_EQUAL(w.ended, 1);
+    world_stop();
+}
+
+static inline void start(void) {
+    world_tunnel(NULL);
+    CU_ASSERT_EQUAL(ht_tunnel_connect(w.t), HT_TUNNEL_OK);
+}
+
 #endif

@@ -22,7 +22,7 @@ static void go_for(uint32_t retry_for_ms, uint16_t port) {
 /* On a port of the kit's choice. */
 static void go(uint32_t retry_for_ms) { go_for(retry_for_ms, 0); }
 
-static void expect_end(int error) {
+static void expect_error(int error) {
     UNTIL(w.ended);
     CU_ASSERT_EQUAL(w.end_error, error);
     CU_ASSERT_EQUAL(ht_tunnel_run(w.t), error);
@@ -143,11 +143,11 @@ static void what_no_retry_mends(void) {
     static const struct wire_goaway refused = {.code = WIRE_CODE_AUTH_ERROR, .message = {"no", 2}};
     w.refuse = &refused;
     kit_drops();
-    expect_end(HT_TUNNEL_EAUTH);
+    expect_error(HT_TUNNEL_EAUTH);
     go(60000);
     mux_session_shutdown(w.s, WIRE_GOAWAY_KILLED_CODE, WIRE_GOAWAY_KILLED_MESSAGE, 0, WIRE_GOAWAY_KILLED_CLOSE);
     mux_session_tick(w.s, ht_now_ms() + 1);
-    expect_end(HT_TUNNEL_EREVOKED);
+    expect_error(HT_TUNNEL_EREVOKED);
 }
 
 #define NO(status, more) "HTTP/1.1 " status "\r\n" more "Content-Length: 0\r\n\r\n"
@@ -289,7 +289,7 @@ static void the_time_runs_out(void) {
     UNTIL(w.ended);
     CU_ASSERT(w.retrying);
     CU_ASSERT_EQUAL(ht_exit_status(w.end_error), 6);
-    expect_end(HT_TUNNEL_ECONNECT);
+    expect_error(HT_TUNNEL_ECONNECT);
 }
 
 static void the_first_connection_too(void) {
@@ -459,7 +459,7 @@ static void an_hour_is_an_hour(void) {
     hours_pass(24 * HOUR_MS);
     CU_ASSERT(ht_now_ms() - begin >= HOUR_MS);
     CU_ASSERT(ht_now_ms() - begin <= HOUR_MS + 60000);
-    expect_end(HT_TUNNEL_ECONNECT);
+    expect_error(HT_TUNNEL_ECONNECT);
 }
 
 static void a_hello_without_an_answer_may_be_late(void) {
