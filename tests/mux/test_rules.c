@@ -760,7 +760,7 @@ int main(void) {
         {"auto-windows end at 16 MiB", auto_windows_end_at_16_mib},
         {"DATA up to the window and one byte over", data_to_the_byte},
         {"DATA over the session window", data_over_the_session_window},
-        {"DATA for the dead is free", data_for_the_dead_is_free},
+        {"DATA for a stream that has ended gives its session credit back", data_for_the_dead_is_free},
         {"a reset inside a DATA frame", a_reset_inside_a_data_frame},
         {"many tiny WINDOWs are legal", many_tiny_windows_are_legal},
         {"EOF twice and DATA after it", eof_twice_and_data_after_it},
