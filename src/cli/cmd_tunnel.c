@@ -36,7 +36,7 @@ static int plan_targets(struct cli_plan *p, const char *const *args, size_t n, c
                 .headers = (o).header,                                                                                 \
                 .n_headers = (o).n_header,                                                                             \
                 .connections = (o).connections,                                                                        \
-                .ping_after_ms = (uint32_t)(o).ping_interval_ms,                                                       \
+                .ping_interval_ms = (uint32_t)(o).ping_interval_ms,                                                    \
                 .pong_timeout_ms = (uint32_t)(o).pong_timeout_ms,                                                      \
                 .suspect_after_ms = (uint32_t)(o).suspect_after_ms,                                                    \
                 .max_streams = (o).max_streams,                                                                        \

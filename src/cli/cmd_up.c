@@ -16,7 +16,7 @@
         (p)->options.url = OR_FILE(o, c, url, url);                                                                    \
         (p)->options.ca_file = (o).set_ca ? (o).ca : (c)->ca;                                                          \
         (p)->options.connect_timeout_ms = (uint32_t)OR_FILE(o, c, connect_timeout, connect_timeout_ms);                \
-        (p)->options.ping_after_ms = (uint32_t)OR_FILE(o, c, ping_interval, ping_interval_ms);                         \
+        (p)->options.ping_interval_ms = (uint32_t)OR_FILE(o, c, ping_interval, ping_interval_ms);                      \
         (p)->options.pong_timeout_ms = (uint32_t)OR_FILE(o, c, pong_timeout, pong_timeout_ms);                         \
         (p)->options.suspect_after_ms = (uint32_t)OR_FILE(o, c, suspect_after, suspect_after_ms);                      \
         (p)->options.max_streams = OR_FILE(o, c, max_streams, max_streams);                                            \

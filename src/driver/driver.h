@@ -129,7 +129,7 @@ struct ht_tunnel {
     char client[IDENTITY_MAX_LEN + 1]; /* HELLO.client.id; "": none. A secret */
     bool client_known;                 /* it was given or looked for */
     struct ht_buf headers;             /* of the upgrade, each line ending in CRLF, then a NUL; holds secrets */
-    uint32_t connect_timeout_ms, pool_size, pool_idle_ms, retry_for_ms, retry_min_ms, ping_after_ms, pong_timeout_ms,
+    uint32_t connect_timeout_ms, pool_size, pool_idle_ms, retry_for_ms, retry_min_ms, ping_interval_ms, pong_timeout_ms,
         suspect_after_ms, measure_every_ms;
     unsigned connections; /* asked for */
     uint32_t max_streams, max_window;

@@ -269,7 +269,7 @@ static int make_session(struct ht_tunnel *t, const struct wire_hello_ok *ok) {
         .session_window = ok->session_window,
         .max_streams = t->max_streams, /* whatever the kit would like (hardening case 31) */
         .session_buffer = WIRE_LIMIT_SESSION_BUFFER,
-        .ping_interval_ms = t->ping_after_ms,
+        .ping_interval_ms = t->ping_interval_ms,
         .pong_timeout_ms = t->pong_timeout_ms,
         .suspect_after_ms = t->suspect_after_ms,
         .measure_interval_ms = t->measure_every_ms,

@@ -19,7 +19,7 @@ static void shard_gone(struct driver_sock *s, const char *why);
  */
 static void check_life(struct driver_sock *s) {
     struct ht_tunnel *t = s->t;
-    uint64_t in, out, now = io_now_ms(t->loop), wait = t->ping_after_ms, patience = t->pong_timeout_ms;
+    uint64_t in, out, now = io_now_ms(t->loop), wait = t->ping_interval_ms, patience = t->pong_timeout_ms;
     if (mux_link_is_busy(s->link) || s->probing) { /* KEEP-5 */
         wait = ht_min64(wait, t->suspect_after_ms);
         patience = ht_min64(patience, t->suspect_after_ms);
@@ -93,7 +93,7 @@ static void link_join_ok(void *ctx, const struct wire_join_ok *ok) {
     s->pinged_at = 0;
     s->probing = false;
     s->seen_up = false;
-    io_timer_set(&s->timer, ht_min64(t->ping_after_ms, t->suspect_after_ms));
+    io_timer_set(&s->timer, ht_min64(t->ping_interval_ms, t->suspect_after_ms));
     driver_shards_hold(t);
     driver_say(t, HT_SEVERITY_DEBUG, "connection %u of %u stands", s->index + 1, t->granted);
 }

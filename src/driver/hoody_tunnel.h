@@ -143,7 +143,7 @@ struct ht_tunnel_options {
     uint32_t connections;
     /* A link is asked for a sign of life after this much silence, and given up when none came within pong_timeout_ms.
      * Defaults 30,000 and 60,000. */
-    uint32_t ping_after_ms, pong_timeout_ms;
+    uint32_t ping_interval_ms, pong_timeout_ms;
     /* How often the round trip to the kit is measured; default: when the session begins, and after silence. */
     uint32_t measure_every_ms;
     /* A binding that the kit refuses ends the tunnel with HT_TUNNEL_EBIND, after bind_failed(); else it is only told.
@@ -154,7 +154,7 @@ struct ht_tunnel_options {
      * refused), and the bytes that it may send ahead on all of them (default 64 MiB; a kit that wants more is refused).
      */
     uint32_t max_streams, max_window;
-    /* The times of ping_after_ms and pong_timeout_ms while requests or connections are under way; default 15,000. */
+    /* The times of ping_interval_ms and pong_timeout_ms while requests or connections are under way; default 15,000. */
     uint32_t suspect_after_ms;
     /*
      * Who this driver is beyond its process, so that the next one gets the ports of one that died: 22 to 128 visible

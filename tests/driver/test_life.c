@@ -75,7 +75,7 @@ static void a_dead_link_is_noticed_in_time(void) {
 
 /* The same in real time. */
 static void a_dead_link_in_real_time(void) {
-    struct ht_tunnel_options o = {.retry_min_ms = 1, .ping_after_ms = 20, .pong_timeout_ms = 200};
+    struct ht_tunnel_options o = {.retry_min_ms = 1, .ping_interval_ms = 20, .pong_timeout_ms = 200};
     duo_kit("");
     duo_go(&o);
     UNTIL(d.latencies >= 3); /* what lives is not given up */

@@ -181,7 +181,8 @@ static void a_lost_primary_is_resumed(void) {
 
 /* A secondary that is silent is asked, and replaced when it does not answer. */
 static void a_dead_secondary_is_noticed(void) {
-    struct ht_tunnel_options o = {.connections = 2, .retry_min_ms = 1, .ping_after_ms = 20, .pong_timeout_ms = 10000};
+    struct ht_tunnel_options o = {
+        .connections = 2, .retry_min_ms = 1, .ping_interval_ms = 20, .pong_timeout_ms = 10000};
     duo_kit("");
     duo_go(&o);
     UNTIL(ALL_UP(2));
