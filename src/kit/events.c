@@ -2,6 +2,7 @@
  * GET /api/v1/tunnel/events: what happens goes to whoever reads along, at the end of the turn in which it happened.
  * Nobody is waited for: a reader whose answer backs up is cut off.
  */
+#include "kit/bounds.h"
 #include "kit/kit_priv.h"
 
 #include "base/log.h"
@@ -11,7 +12,6 @@
 #include <time.h>
 
 #define MAX_READERS 16 /* of the base listener's clients, so that the others always find room */
-#define MAX_BACKLOG (64u * 1024)
 #define EVENTS_HELLO ": hoody-tunnel events\n\n"
 
 bool events_full(const struct kit *k) { return k->n_readers >= MAX_READERS; }
@@ -42,7 +42,7 @@ void events_end(struct base_client *c) {
 
 static void add(struct base_client *c, struct ht_slice text) {
     struct ht_buf *out = &c->web.out.queue;
-    if (ht_buf_size(out) + text.n > MAX_BACKLOG || ht_buf_append(out, text.p, text.n) < 0)
+    if (ht_buf_size(out) + text.n > KIT_BOUND_BACKLOG || ht_buf_append(out, text.p, text.n) < 0)
         c->overrun = true;
     io_task_add(c->kit->loop, &c->kit->events_task);
 }

@@ -227,6 +227,7 @@ void sock_open(struct kit *k, struct io_conn *conn, enum wire_version version, b
 }
 
 void sock_admitted(struct kit_sock *s, struct kit_session *session, unsigned index) {
+    _Static_assert(WIRE_LIMIT_MAX_MESSAGE <= WS_SEND_MAX, "pull() is asked for a whole message");
     const struct ws_limits known = {WIRE_LIMIT_OF(s->version, MAX_MESSAGE), WIRE_LIMIT_OF(s->version, MAX_FRAGMENTS)};
     no_longer_stranger(s);
     io_timer_stop(&s->hello_timer);
