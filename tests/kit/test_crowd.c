@@ -67,10 +67,17 @@ static void the_oldest_half_head_gives_way(void) {
     host_stop();
 }
 
-/* The probe has come first, and everybody else before the kit had a look. */
+/* All places are taken by those who have begun a head. Then the probe has come first, and everybody else before the kit
+ * had a look: as long as nothing of it is read, it would lose least of all. */
 static void a_request_that_has_come_is_served(void) {
     host_start("--head-timeout 10m");
-    struct raw probe, r[MANY];
+    struct raw probe, before[PLACES], r[MANY];
+    for (size_t i = 0; i < PLACES; i++) {
+        raw_connect(&before[i], host.port);
+        raw_send(&before[i], HALF);
+        settle();
+    }
+    CU_ASSERT_EQUAL(kit_http_clients(host.kit), PLACES);
     raw_connect(&probe, host.port);
     raw_send(&probe, PROBE);
     for (size_t i = 0; i < MANY; i++) {
@@ -80,6 +87,7 @@ static void a_request_that_has_come_is_served(void) {
     UNTIL(raw_ended(&probe));
     CU_ASSERT_EQUAL(strncmp(raw_text(&probe), "HTTP/1.1 200 ", 13), 0);
     raw_close(&probe);
+    close_all(before, PLACES);
     close_all(r, MANY);
     host_stop();
 }
@@ -103,6 +111,8 @@ static void answers_that_nobody_takes_give_way(void) {
     CU_ASSERT_EQUAL(kit_http_clients(host.kit), PLACES);
     CU_ASSERT_EQUAL(probe_from("127.0.0.1"), 200);
     a_driver_gets_in();
+    CU_ASSERT(kit_metrics(host.kit)->base_connections_dropped_total[HT_METRIC_DROP_CROWDED] > 0);
+    CU_ASSERT(kit_http_clients(host.kit) < PLACES);
     close_all(r, PLACES);
     host_stop();
 }
