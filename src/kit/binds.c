@@ -81,7 +81,7 @@ static enum relay_yield owner_yields(struct relay_owner *o, const struct relay_o
     if (!same_client(holder, ht_container_of(to, const struct kit_session, owner)))
         return RELAY_KEEPS;
     /* One that closes was told so, or has said so: it has no use for its ports any more. */
-    if (holder->state != SESSION_LIVE && holder->state != SESSION_RESTARTING)
+    if (holder->state != WIRE_SESSION_LIVE && holder->state != WIRE_SESSION_RESTARTING)
         return RELAY_YIELDS;
     switch (holder->probe) {
     case PROBE_NONE:
@@ -114,7 +114,7 @@ static void owner_keeps(const struct relay_owner *o, const struct relay_owner *t
     if (same_client(holder, ht_container_of(to, const struct kit_session, owner))) {
         ht_fail(err, 0, "port %u is held by another driver of yours, which is alive%s, since %s: stop that one first",
                 b->port, label, since);
-    } else if (holder->state == SESSION_PARKED) {
+    } else if (holder->state == WIRE_SESSION_PARKED) {
         admin_time_text(session_parked_until(holder), until);
         ht_fail(
             err, 0,
@@ -173,7 +173,7 @@ static void refuse_bind(struct kit_session *s, const struct wire_bind *bind, enu
 static void succeed(struct kit_session *from, const struct kit_session *s, const struct wire_bind *bind) {
     if (!from || from->owner.n_bindings > 0 || bind->takeover || !same_client(from, s))
         return;
-    if (from->state == SESSION_PARKED)
+    if (from->state == WIRE_SESSION_PARKED)
         session_gone(from, "its driver came back as another process");
     else
         from->replaced = true;
@@ -186,7 +186,7 @@ static int try_bind(struct kit_session *s, const struct wire_bind *bind) {
     enum wire_bind_error code = WIRE_BIND_ERROR_INTERNAL;
     if (s->after) /* the one that follows is asked as well, and answers */
         return 0;
-    if (s->state != SESSION_LIVE && s->state != SESSION_RESTARTING) {
+    if (s->state != WIRE_SESSION_LIVE && s->state != WIRE_SESSION_RESTARTING) {
         refuse_bind(s, bind, WIRE_BIND_ERROR_INTERNAL, "the session is closing");
         return 0;
     }

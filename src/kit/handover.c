@@ -32,22 +32,22 @@ static void begin(struct kit_session *s) {
         event_goaway(s, ADMIN_SENDER_KIT, goaway.code, goaway.message);
     }
     session_log(s, HT_LOG_INFO, HT_LOG_FIELDS(log_session(s->id), log_reason(used_up_text)), "to be handed over");
-    session_enter_state(s, SESSION_RESTARTING);
+    session_enter_state(s, WIRE_SESSION_RESTARTING);
     io_timer_set(&s->handover_timer, WIRE_LIMIT_HANDOVER_WAIT);
 }
 
 void handover_look(struct kit_session *s) {
-    if (s->state == SESSION_LIVE && s->owner.restarting)
+    if (s->state == WIRE_SESSION_LIVE && s->owner.restarting)
         begin(s);
     /* Published drivers take GOAWAY for the end of all. A socket that is lost is one that they come back for. */
-    if (s->state == SESSION_RESTARTING && !mux_session_agreed(s->owner.mux, WIRE_CAP_HANDOVER) &&
+    if (s->state == WIRE_SESSION_RESTARTING && !mux_session_agreed(s->owner.mux, WIRE_CAP_HANDOVER) &&
         mux_session_streams(s->owner.mux) == 0)
         session_lose(s, used_up_text);
 }
 
 void handover_late(struct io_timer *t) {
     struct kit_session *s = ht_container_of(t, struct kit_session, handover_timer);
-    if (s->state == SESSION_RESTARTING)
+    if (s->state == WIRE_SESSION_RESTARTING)
         session_lose(s, "its driver did not come for the session that follows it");
 }
 
@@ -61,7 +61,7 @@ void handover_forget(struct kit_session *s, const char *why) {
         before->after = after;
     if (before && !after) /* the present one is over: its visitors are, wherever their streams are */
         session_gone(before, why);
-    if (after && !before && after->state == SESSION_CLOSING && !after->owner.mux)
+    if (after && !before && after->state == WIRE_SESSION_DRAINING && !after->owner.mux)
         session_gone(after, why);
 }
 
@@ -86,14 +86,14 @@ struct kit_session *handover_successor(struct kit_session *old) {
     relay_owner_move(old->kit->table, &old->owner, &s->owner);
     old->owner.restarting = false;
     session_log(s, HT_LOG_INFO, HT_LOG_FIELDS(log_session(s->id)), "follows %s", old->id);
-    if (old->state != SESSION_RESTARTING) {
+    if (old->state != WIRE_SESSION_RESTARTING) {
         session_gone(old, used_up_text);
         return s;
     }
     io_timer_stop(&old->handover_timer);
     old->after = s;
     s->before = old;
-    session_enter_state(old, SESSION_CLOSING);
+    session_enter_state(old, WIRE_SESSION_DRAINING);
     session_touch(old);
     mux_session_shutdown(old->owner.mux, WIRE_GOAWAY_RESTARTING_CODE, NULL, UINT64_MAX, WIRE_GOAWAY_RESTARTING_CLOSE);
     cut_oldest(old->kit);

@@ -49,7 +49,7 @@ static unsigned named(const struct kit_sock *sock, const struct wire_hello *h) {
 /* Rule HELLO-7. A session that only changes its socket takes no new place. */
 static bool over_cap(struct kit_sock *s, const struct wire_hello *h, const struct kit_session *resumed) {
     struct kit *k = s->kit;
-    if ((resumed && resumed->state != SESSION_PARKED) || k->n_live + k->n_closing < k->opt->max_sessions)
+    if ((resumed && resumed->state != WIRE_SESSION_PARKED) || k->n_live + k->n_closing < k->opt->max_sessions)
         return false;
     /* Others' drivers may compare the text; for ours it is for people. */
     bool plain = (named(s, h) & WIRE_CAPS_OURS) == 0;
@@ -147,7 +147,7 @@ void session_let_settle(struct kit_session *s) {
 /* Rule HANDOVER-2. */
 static struct kit_session *follow(struct kit_session *old) {
     struct kit_session *s = handover_successor(old);
-    if (!s && old->state == SESSION_LIVE) /* superseded above */
+    if (!s && old->state == WIRE_SESSION_LIVE) /* superseded above */
         session_park(old, "no memory to resume it");
     return s;
 }
@@ -162,9 +162,9 @@ void hello_received(struct kit_sock *sock, const struct wire_hello *h) {
     bool resumed = s != NULL;
     if (!s)
         s = session_new(k);
-    if (s && s->state == SESSION_LIVE && resumed)
+    if (s && s->state == WIRE_SESSION_LIVE && resumed)
         session_supersede(s);
-    if (resumed && (s->state == SESSION_RESTARTING || session_used_up(s)))
+    if (resumed && (s->state == WIRE_SESSION_RESTARTING || session_used_up(s)))
         s = follow(s);
     struct mux_session *mux = NULL;
     struct answer answer;
@@ -178,6 +178,8 @@ void hello_received(struct kit_sock *sock, const struct wire_hello *h) {
             mux_session_destroy(&mux);
     }
     if (!mux) {
+        if (s && s->state == WIRE_SESSION_AWAITING && resumed) /* it was to follow another one, and has its ports */
+            session_enter_state(s, WIRE_SESSION_LIVE);
         if (s && resumed)
             session_park(s, "no memory to resume it");
         else if (s)

@@ -65,7 +65,7 @@ static void shut_down_all(struct kit *k, uint16_t code, const char *message, uin
     ht_list_splice(&all, &k->live);
     while (!ht_list_empty(&all)) {
         struct kit_session *s = HT_LIST_ENTRY(all.next, struct kit_session, node);
-        if (s->state == SESSION_LIVE || s->state == SESSION_RESTARTING) {
+        if (s->state == WIRE_SESSION_LIVE || s->state == WIRE_SESSION_RESTARTING) {
             session_shutdown(s, code, message, grace_ms, ws_code);
         } else {
             ht_list_remove(&s->node);

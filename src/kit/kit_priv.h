@@ -160,14 +160,6 @@ bool kit_token_matches(const struct kit *k, struct ht_slice token);
 
 /* ---- session.c ---- */
 
-enum session_state {
-    SESSION_LIVE,
-    SESSION_RESTARTING, /* to be handed over: its driver was told to come for the one that follows */
-    SESSION_CLOSING,    /* killed, draining or handed over: streams may finish */
-    SESSION_PARKED,
-    SESSION_GONE, /* waits for the reaper */
-};
-
 struct kit_ticket {
     char nonce[KIT_NONCE_LEN + 1];
     uint64_t expires_ms; /* monotonic */
@@ -186,8 +178,8 @@ struct kit_session {
     struct ht_list node;
     struct kit *kit;
     char id[KIT_ID_LEN + 1];
-    enum session_state state;
-    struct relay_owner owner; /* owner.mux is the mux session, NULL while there is none */
+    enum wire_session_state state; /* session_enter_state() changes it */
+    struct relay_owner owner;      /* owner.mux is the mux session, NULL while there is none */
     char peer[IO_ADDR_TEXT];
     enum wire_version version;
     bool resumed;
@@ -236,8 +228,8 @@ void session_touch(struct kit_session *s);
 void session_pulled(struct kit_session *s);
 /* Live or parked, not one that is closing. NULL: none. */
 struct kit_session *session_find(struct kit *k, struct ht_slice id);
-/* The one place where `state` changes. */
-void session_enter_state(struct kit_session *s, enum session_state to);
+/* The one place where `state` changes, as the spec's machine has it. What is GONE waits for the reaper. */
+void session_enter_state(struct kit_session *s, enum wire_session_state to);
 /* Sends an answer that the driver waits for; without memory for it the session ends. */
 void session_send_or_end(struct kit_session *s, enum wire_frame_type type, const void *payload);
 

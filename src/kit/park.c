@@ -11,7 +11,7 @@ void session_park(struct kit_session *s, const char *why) {
     struct kit *k = s->kit;
     io_timer_stop(&s->handover_timer);
     session_cut(s, "parked");
-    session_enter_state(s, SESSION_PARKED);
+    session_enter_state(s, WIRE_SESSION_PARKED);
     io_timer_set(&s->timer, k->opt->takeover_grace_ms);
     s->park_ends_ms = io_now_ms(k->loop) + k->opt->takeover_grace_ms;
     event_session(s, ADMIN_EVENT_TYPE_SESSION_PARKED, why);

@@ -6,40 +6,43 @@
 #include "base/mem.h"
 #include "log_gen.h"
 
+#include <assert.h>
 #include <stdio.h>
 
 /* ---- state ---- */
 
-static unsigned *counter(struct kit *k, enum session_state st) {
+static unsigned *counter(struct kit *k, enum wire_session_state st) {
     switch (st) {
-    case SESSION_LIVE:
+    case WIRE_SESSION_LIVE:
         return &k->n_live;
-    case SESSION_RESTARTING:
-    case SESSION_CLOSING:
+    case WIRE_SESSION_RESTARTING:
+    case WIRE_SESSION_DRAINING:
         return &k->n_closing;
-    case SESSION_PARKED:
+    case WIRE_SESSION_PARKED:
         return &k->n_parked;
-    case SESSION_GONE:
+    case WIRE_SESSION_AWAITING:
+    case WIRE_SESSION_GONE:
         break;
     }
     return NULL;
 }
 
-void session_enter_state(struct kit_session *s, enum session_state to) {
+void session_enter_state(struct kit_session *s, enum wire_session_state to) {
     struct kit *k = s->kit;
-    bool listed = ht_list_linked(&s->node);
-    if (listed) {
-        unsigned *from = counter(k, s->state);
-        if (from)
-            --*from;
-        ht_list_remove(&s->node);
-    }
+    assert(to == s->state || wire_session_may(s->state, to));
+    unsigned *from = counter(k, s->state);
+    if (from)
+        --*from;
+    ht_list_remove(&s->node);
     s->state = to;
     unsigned *into = counter(k, to);
     if (into)
         ++*into;
-    ht_list_push_back(to == SESSION_PARKED ? &k->parked : to == SESSION_GONE ? &k->dead_sessions : &k->live, &s->node);
-    if (to == SESSION_GONE || k->draining)
+    ht_list_push_back(to == WIRE_SESSION_PARKED ? &k->parked
+                      : to == WIRE_SESSION_GONE ? &k->dead_sessions
+                                                : &k->live,
+                      &s->node);
+    if (to == WIRE_SESSION_GONE || k->draining)
         kit_reap_later(k);
 }
 
@@ -48,7 +51,7 @@ struct kit_session *session_find(struct kit *k, struct ht_slice id) {
     for (size_t i = 0; i < HT_ARRAY_LEN(lists); i++) {
         HT_LIST_FOR (it, lists[i]) {
             struct kit_session *s = HT_LIST_ENTRY(it, struct kit_session, node);
-            if (s->state != SESSION_CLOSING && ht_const_time_eq(s->id, KIT_ID_LEN, id.p, id.n))
+            if (s->state != WIRE_SESSION_DRAINING && ht_const_time_eq(s->id, KIT_ID_LEN, id.p, id.n))
                 return s;
         }
     }
@@ -95,7 +98,7 @@ void session_pulled(struct kit_session *s) {
 static void timer_fired(struct io_timer *t) {
     struct kit_session *s = ht_container_of(t, struct kit_session, timer);
     s->timer_at = UINT64_MAX;
-    if (s->state == SESSION_PARKED)
+    if (s->state == WIRE_SESSION_PARKED)
         session_grace_over(s);
     else
         let_time_pass(s);
@@ -130,8 +133,8 @@ void session_go_live(struct kit_session *s, struct mux_session *mux, struct kit_
     s->owner.mux = mux;
     s->version = sock->version;
     memcpy(s->peer, sock->peer, sizeof s->peer);
-    if (s->state != SESSION_LIVE || !ht_list_linked(&s->node))
-        session_enter_state(s, SESSION_LIVE);
+    if (s->state != WIRE_SESSION_LIVE)
+        session_enter_state(s, WIRE_SESSION_LIVE);
     sock_admitted(sock, s, 0);
     mux_session_set_bindings(mux, s->owner.n_bindings);
     session_touch(s);
@@ -185,12 +188,12 @@ void session_supersede(struct kit_session *s) {
 }
 
 void session_gone(struct kit_session *s, const char *why) {
-    if (s->state == SESSION_GONE)
+    if (s->state == WIRE_SESSION_GONE)
         return;
     session_cut(s, why);
     io_timer_stop(&s->timer);
     handover_forget(s, why);
-    session_enter_state(s, SESSION_GONE);
+    session_enter_state(s, WIRE_SESSION_GONE);
     event_session(s, ADMIN_EVENT_TYPE_SESSION_ENDED, why);
     session_log(s, HT_LOG_INFO, HT_LOG_FIELDS(log_session(s->id), log_peer(s->peer), log_reason(why)), "over");
 }
@@ -210,7 +213,7 @@ void session_free(struct kit_session *s) {
 void session_shutdown(struct kit_session *s, uint16_t code, const char *message, uint64_t grace_ms, uint16_t ws_code) {
     io_timer_stop(&s->handover_timer);
     s->owner.restarting = false;
-    session_enter_state(s, SESSION_CLOSING);
+    session_enter_state(s, WIRE_SESSION_DRAINING);
     session_touch(s);
     for (struct kit_session *p = s->before; p; p = p->before) {
         session_touch(p);
@@ -252,7 +255,7 @@ static void on_goaway(void *ctx, const struct wire_goaway *goaway) {
 
 static void on_reissue(void *ctx, const struct wire_reissue *ask) {
     struct kit_session *s = ctx;
-    if (s->state == SESSION_LIVE)
+    if (s->state == WIRE_SESSION_LIVE)
         shards_reissue(s, ask);
 }
 
@@ -284,11 +287,11 @@ static void on_over(void *ctx, enum mux_end why, const char *text) {
     struct kit_session *s = ctx;
     tell_goaway(s, why, text);
     bool may_park = why == MUX_END_LOST || why == MUX_END_TIMEOUT;
-    if (s->state == SESSION_CLOSING && s->before) { /* some of its visitors are still served there */
+    if (s->state == WIRE_SESSION_DRAINING && s->before) { /* some of its visitors are still served there */
         session_cut(s, text ? text : "closed");
         return;
     }
-    bool stands = s->state == SESSION_LIVE || s->state == SESSION_RESTARTING;
+    bool stands = s->state == WIRE_SESSION_LIVE || s->state == WIRE_SESSION_RESTARTING;
     if (may_park && !s->replaced && stands)
         session_lose(s, text);
     else

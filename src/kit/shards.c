@@ -101,7 +101,7 @@ static void give_way(struct kit_session *s, unsigned index) {
 void join_received(struct kit_sock *sock, const struct wire_join *join) {
     struct kit *k = sock->kit;
     struct kit_session *s = session_find(k, join->session_id);
-    if (!s || s->state != SESSION_LIVE || !wire_frame_in(s->version, WIRE_JOIN)) {
+    if (!s || s->state != WIRE_SESSION_LIVE || !wire_frame_in(s->version, WIRE_JOIN)) {
         refuse_join(sock, WIRE_JOIN_ERROR_UNKNOWN_SESSION, "there is no such session");
         return;
     }
@@ -132,7 +132,7 @@ void shards_touch(struct kit_session *s) {
 /* Rule SHARD-1. Whatever has changed in a turn makes one map. */
 void shards_tell(struct kit_session *s) {
     struct wire_shard shards[WIRE_LIMIT_MAX_CONNECTIONS];
-    if (!s->shards_changed || !s->owner.mux || s->state != SESSION_LIVE)
+    if (!s->shards_changed || !s->owner.mux || s->state != WIRE_SESSION_LIVE)
         return;
     s->shards_changed = false;
     for (unsigned i = 0; i < s->granted; i++)

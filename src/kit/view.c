@@ -31,7 +31,7 @@ static void add_session(struct kit *k, struct gather *g, struct kit_session *s) 
     struct admin_snap_session *out = &snap->sessions[snap->n_sessions++];
     out->id = s->id;
     out->peer = s->peer;
-    out->parked = s->state == SESSION_PARKED;
+    out->parked = s->state == WIRE_SESSION_PARKED;
     out->parked_until = out->parked ? session_parked_until(s) : 0;
     out->v2 = wire_frame_in(s->version, WIRE_JOIN);
     out->protocol = (enum admin_protocol)s->version; /* both are the version's number */
@@ -63,7 +63,7 @@ static int snapshot(void *ctx, struct admin_snapshot *out) {
     for (size_t i = 0; i < HT_ARRAY_LEN(lists); i++) {
         HT_LIST_FOR (it, lists[i]) {
             struct kit_session *s = HT_LIST_ENTRY(it, struct kit_session, node);
-            if (s->state != SESSION_CLOSING)
+            if (s->state != WIRE_SESSION_DRAINING)
                 add_session(k, &g, s);
         }
         if (i == 0)
@@ -79,7 +79,7 @@ static int kill_one(void *ctx, const char *session_id, uint64_t grace_ms) {
     ht_log_with(HT_LOG_INFO, "session", HT_LOG_FIELDS(log_session(s->id), log_peer(s->peer), log_by(s->kit->asked_by)),
                 "killed");
     /* Rule KILL-1; one that is parked has nothing that could finish. */
-    if (s->state == SESSION_PARKED)
+    if (s->state == WIRE_SESSION_PARKED)
         session_gone(s, WIRE_GOAWAY_KILLED_MESSAGE);
     else
         session_shutdown(s, WIRE_GOAWAY_KILLED_CODE, WIRE_GOAWAY_KILLED_MESSAGE, grace_ms, WIRE_GOAWAY_KILLED_CLOSE);
