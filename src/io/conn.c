@@ -99,6 +99,17 @@ void io_conn_want_write(struct io_conn *c, bool on) {
     update_interest(c);
 }
 
+/*
+ * The kernel tells of a reset once, to whoever asks first, and calls it an end from then on. When that was a writer, a
+ * reader would take what was cut for whole. (EPIPE is a reset behind the peer's end: what came before it is whole.)
+ */
+static int noted(struct io_conn *c, int err) {
+    c->lost = c->lost || err == ECONNRESET;
+    return ht_err_from_errno(err);
+}
+
+static ssize_t end_of(const struct io_conn *c) { return c->lost ? HT_ERESET : HT_EOF; }
+
 ssize_t io_conn_read(struct io_conn *c, void *buf, size_t cap) {
     ssize_t n;
     if (c->ssl) {
@@ -110,7 +121,7 @@ ssize_t io_conn_read(struct io_conn *c, void *buf, size_t cap) {
             n = recv(c->io.fd, buf, cap, 0);
         while (n < 0 && errno == EINTR);
         if (n <= 0)
-            n = n == 0 ? HT_EOF : ht_err_from_errno(errno);
+            n = n == 0 ? end_of(c) : ht_err_from_errno(errno);
     }
     if (n > 0)
         c->in += (uint64_t)n;
@@ -128,7 +139,7 @@ ssize_t io_conn_discard(struct io_conn *c) {
     while (n < 0 && errno == EINTR);
     if (n > 0)
         c->in += (uint64_t)n;
-    return n > 0 ? n : n == 0 ? HT_EOF : ht_err_from_errno(errno);
+    return n > 0 ? n : n == 0 ? end_of(c) : ht_err_from_errno(errno);
 }
 
 int io_conn_error(struct io_conn *c) {
@@ -136,7 +147,7 @@ int io_conn_error(struct io_conn *c) {
     socklen_t len = sizeof err;
     if (getsockopt(c->io.fd, SOL_SOCKET, SO_ERROR, &err, &len) != 0)
         err = errno;
-    return err ? ht_err_from_errno(err) : HT_OK;
+    return err ? noted(c, err) : HT_OK;
 }
 
 int io_conn_look(struct io_conn *c) {
@@ -170,7 +181,7 @@ ssize_t io_conn_write(struct io_conn *c, const struct iovec *iov, int iovcnt) {
             n = sendmsg(c->io.fd, &m, MSG_NOSIGNAL);
         while (n < 0 && errno == EINTR);
         if (n < 0)
-            n = ht_err_from_errno(errno);
+            n = noted(c, errno);
     }
     if (n > 0)
         c->out += (uint64_t)n;

@@ -48,6 +48,7 @@ struct io_conn {
     bool ended;  /* TLS read an end or an error behind bytes it gave out: the next read tells it */
     bool broken; /* TLS failed: SSL_shutdown must not be called */
     bool resets; /* the kernel resets it if we never close it */
+    bool lost;   /* a reset was told already, and not to a reader */
 };
 _Static_assert(sizeof(struct io_conn) <= 256, "a connection stays small");
 

@@ -72,6 +72,35 @@ static bool tcp_pair(struct host *h, struct dialled *d) {
     return turn_until(&h->n, PATIENCE_MS) && d->side.c;
 }
 
+/* The kernel tells of a reset once. Told to a writer, it must not be an end for the reader. */
+static void a_reset_stays_one(void) {
+    for (int asks = 0; asks < 2; asks++) {
+        int fd[2], listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+        socklen_t len = sizeof at;
+        CU_ASSERT_FATAL(listener >= 0 && bind(listener, (struct sockaddr *)&at, len) == 0 && listen(listener, 1) == 0);
+        CU_ASSERT_FATAL(getsockname(listener, (struct sockaddr *)&at, &len) == 0);
+        fd[0] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        CU_ASSERT_FATAL(connect(fd[0], (struct sockaddr *)&at, len) == 0);
+        fd[1] = accept(listener, NULL, NULL);
+        close(listener);
+        struct io_conn *c = io_conn_adopt(loop, fd[0], NULL, NULL);
+        CU_ASSERT_FATAL(fd[1] >= 0 && c != NULL);
+        CU_ASSERT_EQUAL(write(fd[1], "abc", 3), 3);
+        setsockopt(fd[1], SOL_SOCKET, SO_LINGER, &(struct linger){.l_onoff = 1}, sizeof(struct linger));
+        close(fd[1]);
+        char got[8];
+        struct iovec v = {(void *)(uintptr_t) "x", 1};
+        CU_ASSERT_EQUAL(asks ? io_conn_error(c) : (int)io_conn_write(c, &v, 1), HT_ERESET);
+        ssize_t n;
+        while ((n = io_conn_read(c, got, sizeof got)) > 0) /* what had come before it, if the kernel still has it */
+            CU_ASSERT_EQUAL(n, 3);
+        CU_ASSERT_EQUAL(n, HT_ERESET);
+        CU_ASSERT_EQUAL(io_conn_discard(c), HT_ERESET);
+        io_conn_close(&c);
+    }
+}
+
 static void bytes_half_close_and_counts(void) {
     struct host h;
     struct dialled d;
@@ -551,6 +580,7 @@ int main(void) {
         {"reading pauses and is level-triggered", reading_pauses_and_is_level_triggered},
         {"a full socket blocks and becomes writable", a_full_socket_blocks_and_becomes_writable},
         {"an abort is no clean end", an_abort_is_no_clean_end},
+        {"a reset stays one", a_reset_stays_one},
         {"a lingering close gets its answer through", a_lingering_close_gets_its_answer_through},
         {"callbacks may close", callbacks_may_close},
         {"listen errors", listen_errors},
