@@ -259,8 +259,8 @@ static int do_unbind(struct ht_tunnel *t, void *arg, struct ht_errmsg *err) {
 
 static int do_close(struct ht_tunnel *t, void *arg, struct ht_errmsg *err) {
     (void)arg, (void)err;
-    if (t->state == DRIVER_DOWN ||
-        t->state == DRIVER_WAITING) /* a loss that would have been mended is no reason to end */
+    /* What would have been mended is no reason to end: neither a loss, nor a refusal whose socket still closes. */
+    if (t->state == DRIVER_DOWN || t->state == DRIVER_WAITING || driver_retry_wanted(t))
         t->end_known = false;
     driver_end_reason(t, HT_TUNNEL_OK, "closed");
     switch (t->state) {

@@ -191,6 +191,26 @@ static void closing_at_every_stage(void) {
     }
 }
 
+/* A refusal that would be tried again is no answer to who wants to leave, at whatever moment he says so. */
+static void closing_while_the_kit_refuses(void) {
+    static const struct wire_goaway full = {.code = WIRE_CODE_RESOURCE_EXHAUSTED, .message = {"full", 4}};
+    unsigned refused = 0;
+    for (int turns = 0; turns < 40; turns++) {
+        world_start();
+        w.refuse = &full;
+        w.retry_first = true;
+        w.retry_for_ms = 60000;
+        w.retry_min_ms = 60000;
+        start();
+        for (int i = 0; i < turns; i++)
+            one_turn();
+        refused += w.hellos > 0;
+        ht_tunnel_close(w.t);
+        expect_end(HT_TUNNEL_OK, "closed");
+    }
+    CU_ASSERT(refused > 10);
+}
+
 static void destroying_at_every_stage(void) {
     world_start();
     world_tunnel(NULL);
@@ -224,6 +244,7 @@ static const struct tap_test tests[] = {
     {"cut short towards a kit that does not answer", cut_short_towards_a_kit_that_does_not_answer},
     {"a third close drops it", a_third_close_drops_it},
     {"closing at every stage", closing_at_every_stage},
+    {"closing while the kit refuses", closing_while_the_kit_refuses},
     {"destroying at every stage", destroying_at_every_stage},
     {NULL, NULL},
 };
