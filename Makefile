@@ -36,6 +36,8 @@ CPPFLAGS += -Isrc -I$(GEN) -DKIT_VERSION='"$(VERSION)"'
 ALLFLAGS = $(CSTD) $(OPT) $(CFLAGS) $(WARN) $(HARDEN) -fPIC -fvisibility=hidden -MMD -MP $(CPPFLAGS)
 LDLIBS  := -lev -lwslay -lcjson -lyaml -lqrencode -lssl -lcrypto -lseccomp -lpthread
 LDFLAGS += $(LDSAN) -Wl,-z,relro,-z,now
+# Most of what the loader reads to start the program is relative relocations; packed they are a page or two (where the linker can).
+PACKED  := -Wl,-z,pack-relative-relocs
 
 # ---- generated files. Each output names the specs, the modules and the template it is made from. ----
 GEN_BASE := gen/__init__.py gen/__main__.py gen/specfile.py gen/render.py
@@ -122,7 +124,7 @@ $(B)/librooms.a: $(LIB_O)
 
 $(B)/hoody-tunnel: $(MAIN_O) $(B)/librooms.a
 	@echo "  LINK  $@"
-	@$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+	@$(CC) $(LDFLAGS) $(PACKED) -o $@ $^ $(LDLIBS)
 
 # ---- the driver library, shared and static: src/driver/hoody_tunnel.h and nothing else is visible ----
 LIB_ROOMS := base json wire flow mux http io ws relay driver

@@ -4,7 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
-#include <stdio.h>
+#include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -200,11 +200,15 @@ void io_listener_close(struct io_listener **lp) {
 }
 
 void io_outgoing_ports(uint16_t *first, uint16_t *last) {
-    unsigned a = 0, b = 0;
-    FILE *f = fopen("/proc/sys/net/ipv4/ip_local_port_range", "re");
-    bool known = f && fscanf(f, "%u %u", &a, &b) == 2 && a <= b && b <= UINT16_MAX;
-    if (f)
-        fclose(f);
+    char text[64], *behind = text;
+    int fd = open("/proc/sys/net/ipv4/ip_local_port_range", O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
+    if (fd >= 0)
+        close(fd);
+    text[n < 0 ? 0 : n] = '\0';
+    /* Not with stdio: its scanf would be another 64 KiB of the C library in every kit's memory. */
+    unsigned long a = strtoul(text, &behind, 10), b = strtoul(behind, NULL, 10);
+    bool known = a > 0 && a <= b && b <= UINT16_MAX;
     *first = known ? (uint16_t)a : 0;
     *last = known ? (uint16_t)b : 0;
 }

@@ -108,12 +108,11 @@ static int on_stream_open(struct mux_session *s, struct mux_link *l, uint32_t id
 
 static int on_response_head(struct mux_session *s, struct mux_link *l, struct mux_stream *st, const uint8_t *payload,
                             size_t len) {
-    static _Thread_local uint8_t text[2 * WIRE_LIMIT_MAX_PAYLOAD]; /* scratch of this call */
     struct wire_response_head head;
     struct wire_error err;
-    size_t rewritten = compat_head_in(s, payload, len, text);
+    size_t rewritten = compat_head_in(s, payload, len, link_text());
     if (rewritten) {
-        payload = text;
+        payload = link_text();
         len = rewritten;
     }
     if (wire_decode_response_head(payload, len, link_scratch(), &head, &err) < 0)

@@ -2,10 +2,12 @@
 #include "mux/mux_priv.h"
 
 /*
- * One for all links of a thread, there while any link is: 130 KiB that no idle link should hold for itself.
+ * One for all links of a thread, there while any link is: 130 KiB each that no idle link should hold for itself. They
+ * come from malloc, which hands out pages that nobody touched; a thread's own variables are all written when it starts.
  */
 static _Thread_local struct {
     struct wire_scratch *scratch;
+    uint8_t *text;
     unsigned users;
 } shared;
 
@@ -13,16 +15,30 @@ struct wire_scratch *link_scratch(void) {
     return shared.scratch;
 }
 
+uint8_t *link_text(void) { return shared.text; }
+
+static void scratch_free(void) {
+    wire_scratch_destroy(&shared.scratch);
+    ht_free(shared.text);
+    shared.text = NULL;
+}
+
 static bool scratch_take(void) {
-    if (shared.users == 0 && !(shared.scratch = wire_scratch_create()))
-        return false;
+    if (shared.users == 0) {
+        shared.scratch = wire_scratch_create();
+        shared.text = ht_malloc(LINK_TEXT_SIZE);
+        if (!shared.scratch || !shared.text) {
+            scratch_free();
+            return false;
+        }
+    }
     shared.users++;
     return true;
 }
 
 static void scratch_give(void) {
     if (--shared.users == 0)
-        wire_scratch_destroy(&shared.scratch);
+        scratch_free();
 }
 
 struct mux_link *mux_link_create(enum wire_role role, enum wire_version version, const struct mux_link_ops *ops,

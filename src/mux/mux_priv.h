@@ -80,6 +80,9 @@ void link_let(struct mux_link *l);
 void link_kick(struct mux_link *l);
 /* Decoders' room, one for all links of a thread: what was decoded is used up before anything else is decoded. */
 struct wire_scratch *link_scratch(void);
+/* Room for a payload as compat_head_in() has it, LINK_TEXT_SIZE bytes, shared in the same way. */
+#define LINK_TEXT_SIZE ((size_t)2 * WIRE_LIMIT_MAX_PAYLOAD)
+uint8_t *link_text(void);
 /* Nothing more comes in; the owner is asked to close with `ws_code`. No-op on a dead link. */
 void link_close(struct mux_link *l, uint16_t ws_code, const char *reason);
 /* Takes the link out of its session; its streams must be off. */

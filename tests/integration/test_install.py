@@ -53,6 +53,13 @@ def _():
         assert files(folder.path) == [], files(folder.path)
 
 
+@case("nothing large is a thread's own variable: the loader writes all of them in every program and thread")
+def _():
+    segments = run(["readelf", "-lW", BIN])
+    size = re.search(r"^ +TLS +\S+ +\S+ +\S+ +\S+ +(0x[0-9a-f]+) ", segments, re.M)
+    assert not size or int(size.group(1), 16) <= 4096, size.group(0)
+
+
 @case("systemd-analyze verify finds nothing in the units")
 def _():
     if not shutil.which("systemd-analyze"):
