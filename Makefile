@@ -9,7 +9,7 @@
 VERSION := $(shell sed -n 's/^#define HT_VERSION "\(.*\)"/\1/p' src/driver/hoody_tunnel.h)
 PREFIX  ?= /usr/local
 
-ROOMS := base opt json wire flow mux http io proc ws web relay admin kit driver cli
+ROOMS := base opt json wire flow mux http io proc ws web relay guard admin kit driver cli
 # W is where everything goes; another one lets two builds live side by side.
 W     ?= build
 GEN   := $(W)/gen
@@ -127,7 +127,7 @@ $(B)/hoody-tunnel: $(MAIN_O) $(B)/librooms.a
 	@$(CC) $(LDFLAGS) $(PACKED) -o $@ $^ $(LDLIBS)
 
 # ---- the driver library, shared and static: src/driver/hoody_tunnel.h and nothing else is visible ----
-LIB_ROOMS := base json wire flow mux http io ws relay driver
+LIB_ROOMS := base json wire flow mux http io ws relay guard driver
 DRV_O   := $(filter $(LIB_ROOMS:%=$(B)/obj/%/%) $(LIB_ROOMS:%=$(B)/obj/rl/%/%),$(LIB_O)) \
            $(filter $(B)/obj/gen/wire_gen.o $(B)/obj/gen/metrics_gen.o,$(LIB_O))
 SONAME  := libhoody-tunnel.so.0

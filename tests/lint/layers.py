@@ -8,14 +8,16 @@ import pathlib
 import re
 import sys
 
-ROOMS = ["base", "opt", "json", "proc", "wire", "flow", "mux", "http", "io", "ws", "web", "relay", "admin", "kit", "driver", "cli"]
+ROOMS = ["base", "opt", "json", "proc", "wire", "flow", "mux", "http", "io", "ws", "web", "relay", "guard", "admin", "kit", "driver", "cli"]
 # http, io, ws and web stand beside the tunnel, not on it; kit and driver do not know each other.
 FORBIDDEN = {
     "http": {"wire", "flow", "mux"},
     "io": {"wire", "flow", "mux", "http"},
     "proc": {"opt", "json"},
     "ws": {"wire", "flow", "mux"},
-    "admin": {"mux", "io", "ws", "web", "relay"},
+    "guard": {"opt", "json", "proc", "ws", "web"},
+    "kit": {"guard"},
+    "admin": {"mux", "io", "ws", "web", "relay", "guard"},
     "driver": {"kit", "admin"},
 }
 GENERATED = {"wire_gen.h": "wire", "options_gen.h": "opt", "metrics_gen.h": "base", "admin_gen.h": "base",
