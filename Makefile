@@ -333,7 +333,7 @@ help:
 	@echo 'make             build/hoody-tunnel'
 	@echo 'make run         a working tunnel with a URL to open; installs what is missing; Ctrl-C ends it'
 	@echo 'make test        all tests, plain and under sanitizers, with real programs'
-	@echo 'make faults      CUTS=100000: a broken link between driver and kit; make soak: 10,000 sessions, 1,000,000 streams'
+	@echo 'make faults      CUTS=100000: a broken link between driver and kit; make soak: 10,000 sessions, 1,000,000 streams; make dead-link: 30 s'
 	@echo 'make fuzz        SECONDS=60 for each target; make hostile N=...: bad inputs to every listener'
 	@echo 'make chaos       SEED=1 SECONDS=60: random play of kit, drivers, visitors and admins, under sanitizers'
 	@echo 'make hardening   switches one defence off after the other, and wants the tests to see it'

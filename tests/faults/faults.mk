@@ -2,6 +2,7 @@
 #
 #   make faults [CUTS=100000] [SEED=1]   the fault tests with more cuts (SAN=1: under sanitizers)
 #   make soak [SESSIONS=10000] [STREAMS=1000000]   one kit, many sessions and streams; what is left of them
+#   make dead-link                       what a frozen link costs a visitor with nobody's options: half a minute
 
 FAULT_PROXY := $(B)/tests/fault_proxy
 
@@ -46,4 +47,8 @@ soak: all $(FAULT_PROXY) $(SOAK_SESSIONS) $(B)/bench/load
 	@PYTHONPATH=. PYTHONDONTWRITEBYTECODE=1 HT_BIN=$(B)/hoody-tunnel HT_SAN=$(SAN) \
 		$(PYTHON) tests/soak/soak.py $(SESSIONS) $(STREAMS)
 
-.PHONY: soak
+# What a frozen link costs a visitor with nobody's options: half a minute of waiting.
+dead-link: all $(FAULT_PROXY)
+	@HT_DEFAULTS=1 HT_BIN=$(B)/hoody-tunnel PYTHONPATH=. $(PYTHON) tests/integration/test_dead_link.py "everybody"
+
+.PHONY: soak dead-link

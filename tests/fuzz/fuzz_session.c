@@ -771,6 +771,7 @@ static void start(struct rig *r, uint8_t how, uint8_t temper) {
         .session_buffer = how & 0x40 ? 80000 : WIRE_LIMIT_SESSION_BUFFER,
         .ping_interval_ms = 30000,
         .pong_timeout_ms = 60000,
+        .suspect_after_ms = temper & 0x40 ? 0 : WIRE_LIMIT_SUSPECT_AFTER,
         .idle_timeout_ms = how & 1 ? 0 : 300000,
         .own_peer = !(how & 4),
         .caps = how & 8 ? WIRE_CAP_AUTO_WINDOW | WIRE_CAP_TRAILERS : 0,

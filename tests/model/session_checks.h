@@ -131,7 +131,8 @@ static inline void sm_tx_control(struct sm *m, int link, uint8_t type, uint32_t 
         s->opened = true;
     if (type == WIRE_PING) {
         memcpy(m->nonce, p, 8);
-        m->nonce_known = m->ping_out;
+        m->nonce_known = m->ping_out && m->pings_unsent <= 1; /* the last one counts */
+        m->pings_unsent -= m->pings_unsent > 0;
     }
 }
 

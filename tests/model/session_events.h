@@ -471,8 +471,15 @@ static inline bool sr_pull_one(struct sr *r, int i) {
     for (int j = 0; j < SM_LINKS; j++)
         expected = expected || r->k[j].told || r->k[j].more;
     k->told = false;
+    if (k->left && r->m.now > k->pulled_at)
+        r->m.moved_at = r->m.now;
     size_t n = mux_link_pull(k->l, r->out, r->cap);
     k->more = n > 0;
+    k->left = n > 0 || k->told;
+    k->pulled_at = r->m.now;
+    r->m.left = false;
+    for (int j = 0; j < SM_LINKS; j++)
+        r->m.left = r->m.left || r->k[j].left;
     if (n == 0)
         return false;
     if (!expected)

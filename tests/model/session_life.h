@@ -164,12 +164,26 @@ static inline void sr_app_end(struct sr *r) {
 
 /* ---- time and the network ---- */
 
+/* Whether frames wait is for the transport to say: where nothing else is under way, none do. */
+static inline void sr_clear_out(struct sr *r) {
+    for (int i = 0; i < SM_LINKS && r->m.cfg.suspect_after_ms && sm_streams_on(&r->m) == 0; i++)
+        while (r->k[i].left && !r->m.failed[0])
+            (void)sr_pull_one(r, i);
+}
+
 static inline void sr_time(struct sr *r) {
     static const uint32_t steps[] = {0, 1, 7, 40, 60, 99, 100, 101, 1000, 2999, 3000, 5000, 9999, 10000, 30000, 60000};
-    uint64_t now = r->m.now + steps[sr_u8(r) % HT_ARRAY_LEN(steps)];
+    uint8_t b = sr_u8(r);
+    uint64_t now = r->m.now + steps[b % HT_ARRAY_LEN(steps)];
+    unsigned overs = r->overs;
+    if (r->s && b >= 224) {
+        mux_session_probe(r->s);
+        sm_app_probe(&r->m);
+    }
+    sr_clear_out(r);
     if (r->s)
         mux_session_tick(r->s, now);
-    sm_tick(&r->m, now);
+    sm_tick(&r->m, now, r->overs != overs);
     if (r->s && sm_alive(&r->m) && mux_session_deadline(r->s) <= now)
         sm_fail(&r->m, "a deadline that tick() does not move");
 }
@@ -466,6 +480,7 @@ static inline void sr_configure(struct sr *r) {
         .ping_interval_ms = d & 8 ? 3000 : 0,
         .pong_timeout_ms = d & 16 ? 6000 : 0,
         .idle_timeout_ms = d & 32 ? 10000 : 0,
+        .suspect_after_ms = d & 64 ? 1000 : 0,
         .own_peer = b & 4,
         .caps = (b & 12) == 12 ? WIRE_CAP_AUTO_WINDOW : 0,
     };

@@ -102,6 +102,10 @@ struct sm {
     bool heard, ping_out, nonce_known, idle_marked, rtt_known;
     uint8_t nonce[8];
     uint64_t heard_at, ping_at, idle_since, drain_until;
+    unsigned pings_unsent;
+    /* KEEP-5. `left`: some link may have kept something back for want of room; `moved_at`: when such a one went on. */
+    bool active, probing, left;
+    uint64_t active_since, moved_at;
     uint16_t drain_ws;
     unsigned overs, pongs_up, goaways_up, binds_up, lost_up, others_up;
     enum mux_end why;
@@ -137,6 +141,14 @@ static inline unsigned sm_handles(const struct sm *m) {
     unsigned n = 0;
     for (unsigned i = 0; i < m->n_st; i++)
         n += sm_here(m, &m->st[i]) && m->st[i].handle;
+    return n;
+}
+
+/* Streams that the peer knows of, or will. */
+static inline unsigned sm_streams_on(const struct sm *m) {
+    unsigned n = 0;
+    for (unsigned i = 0; i < m->n_st; i++)
+        n += sm_here(m, &m->st[i]) && m->st[i].on;
     return n;
 }
 
@@ -189,7 +201,9 @@ static inline void sm_begin(struct sm *m) {
     m->in_flight = 0;
     m->bindings = m->bind_ids = 0;
     m->strays = 0;
-    m->heard = m->ping_out = m->nonce_known = m->idle_marked = m->rtt_known = false;
+    m->heard = m->ping_out = m->nonce_known = m->idle_marked = m->rtt_known = m->active = m->probing = m->left = false;
+    m->pings_unsent = 0;
+    m->active_since = m->moved_at = 0;
     m->heard_at = m->now;
     if (m->cfg.role == WIRE_ROLE_KIT)
         sm_want(m, 0, WIRE_HELLO_OK, 0, SM_ANY);
@@ -576,17 +590,50 @@ static inline void sm_tick_drain(struct sm *m) {
     sm_end_session(m, MUX_END_LOCAL, WIRE_CODE_CANCEL, false, m->drain_ws, -1);
 }
 
-static inline void sm_tick_ping(struct sm *m) {
+static inline void sm_send_ping(struct sm *m) {
+    sm_want(m, 0, WIRE_PING, 0, SM_ANY);
+    m->ping_out = true;
+    m->nonce_known = false;
+    m->ping_at = m->now;
+    m->pings_unsent++;
+}
+
+static inline uint64_t sm_plus(uint64_t at, uint64_t ms) { return ms ? at + ms : UINT64_MAX; }
+
+static inline uint64_t sm_ping_due(const struct sm *m, uint64_t heard_at) { /* KEEP-1, KEEP-5 */
+    uint64_t at = sm_plus(heard_at, m->cfg.ping_interval_ms);
+    return m->active ? ht_min64(at, heard_at + m->cfg.suspect_after_ms) : at;
+}
+
+/* `moved_at` 0: nothing that waited for room went on. */
+static inline uint64_t sm_pong_due(const struct sm *m, uint64_t moved_at) { /* KEEP-2, KEEP-5 */
+    uint64_t at = sm_plus(m->ping_at, m->cfg.pong_timeout_ms);
+    uint64_t since = ht_max(ht_max(m->ping_at, m->active_since), ht_max(m->heard_at, moved_at));
+    return m->active ? ht_min64(at, since + m->cfg.suspect_after_ms) : at;
+}
+
+/* Who called is asleep no more; is the peer still there? */
+static inline void sm_app_probe(struct sm *m) {
+    if (!sm_alive(m) || !m->cfg.suspect_after_ms || m->probing)
+        return;
+    m->probing = true;
+    sm_send_ping(m);
+}
+
+/* `gave_up`: the real one did. Only how much went on of what had waited is its own affair, and only there is it
+ * believed. */
+static inline void sm_tick_ping(struct sm *m, bool gave_up) {
     const struct mux_config *c = &m->cfg;
     bool early = c->caps & WIRE_CAP_AUTO_WINDOW && !m->rtt_known && m->state == SM_LIVE;
+    bool active = c->suspect_after_ms && (m->probing || sm_streams_on(m) > 0);
+    if (active && !m->active)
+        m->active_since = m->now;
+    m->active = active;
     if (m->ping_out) {
-        if (c->pong_timeout_ms && m->now >= m->ping_at + c->pong_timeout_ms) /* KEEP-2 */
+        if (m->now >= sm_pong_due(m, m->moved_at) || (gave_up && m->now >= sm_pong_due(m, 0)))
             sm_time_out(m, MUX_END_TIMEOUT, WIRE_CLOSE_PROTOCOL_ERROR);
-    } else if (early || (c->ping_interval_ms && m->now >= m->heard_at + c->ping_interval_ms)) { /* KEEP-1 */
-        sm_want(m, 0, WIRE_PING, 0, SM_ANY);
-        m->ping_out = true;
-        m->nonce_known = false;
-        m->ping_at = m->now;
+    } else if (early || m->now >= sm_ping_due(m, m->heard_at)) {
+        sm_send_ping(m);
     }
 }
 
@@ -601,16 +648,18 @@ static inline void sm_tick_idle(struct sm *m) { /* KEEP-3 */
     }
 }
 
-static inline void sm_tick(struct sm *m, uint64_t now) {
+static inline void sm_tick(struct sm *m, uint64_t now, bool gave_up) {
     m->now = now;
     if (!sm_alive(m))
         return;
-    if (m->heard)
+    if (m->heard) {
         m->heard_at = now;
+        m->probing = false;
+    }
     m->heard = false;
     sm_tick_drain(m);
     if (sm_alive(m))
-        sm_tick_ping(m);
+        sm_tick_ping(m, gave_up);
     if (sm_alive(m))
         sm_tick_idle(m);
     for (unsigned i = 0; sm_alive(m) && i < m->n_st; i++) {
@@ -633,10 +682,10 @@ static inline uint64_t sm_deadline(const struct sm *m) {
         return at;
     if (m->state == SM_DRAINING)
         at = sm_handles(m) == 0 ? m->now : m->drain_until;
-    if (m->ping_out && m->cfg.pong_timeout_ms)
-        at = ht_min(at, m->ping_at + m->cfg.pong_timeout_ms);
-    if (!m->ping_out && m->cfg.ping_interval_ms)
-        at = ht_min(at, (m->heard ? m->now : m->heard_at) + m->cfg.ping_interval_ms);
+    at = ht_min64(at, m->ping_out ? sm_pong_due(m, m->moved_at) : sm_ping_due(m, m->heard ? m->now : m->heard_at));
+    bool busy = m->probing || sm_streams_on(m) > 0;
+    if (m->cfg.suspect_after_ms && (busy ? !m->active : m->active && !m->left))
+        at = m->now;
     if (sm_idle(m))
         at = ht_min(at, m->idle_marked ? m->idle_since + m->cfg.idle_timeout_ms : m->now);
     for (unsigned i = 0; i < m->n_st; i++)

@@ -29,6 +29,8 @@ struct sr_link {
     struct mux_link *l;
     int index; /* our slot */
     bool told, more;
+    bool left; /* something may have stayed in it at `pulled_at` */
+    uint64_t pulled_at;
     int closes;
     uint16_t ws_code;
     unsigned ask_index; /* driver: of the JOIN that was sent */
