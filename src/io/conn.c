@@ -70,6 +70,22 @@ struct io_conn *io_conn_adopt(struct io_loop *loop, int fd, const struct io_conn
     return c;
 }
 
+int io_conn_pair(struct io_loop *loop, struct io_conn *out[2]) {
+    int fds[2];
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds) < 0)
+        return ht_err_from_errno(errno);
+    out[0] = io_conn_adopt(loop, fds[0], NULL, NULL);
+    out[1] = io_conn_adopt(loop, fds[1], NULL, NULL);
+    if (!out[0] || !out[1]) {
+        io_conn_close(&out[0]);
+        io_conn_close(&out[1]);
+        return HT_ENOMEM;
+    }
+    out[0]->twin = out[1];
+    out[1]->twin = out[0];
+    return HT_OK;
+}
+
 void io_conn_set_ops(struct io_conn *c, const struct io_conn_ops *ops, void *ctx) {
     c->ops = ops;
     c->ctx = ctx;
@@ -204,6 +220,8 @@ static void destroy(struct io_conn *c) {
     ht_list_remove(&c->again);
     if (c->loop->current == c)
         c->loop->current = NULL;
+    if (c->twin)
+        c->twin->twin = NULL;
     SSL_free(c->ssl);
     c->loop->n_fds--;
     close(c->io.fd);
@@ -242,6 +260,8 @@ void io_conn_abort(struct io_conn **cp) {
     *cp = NULL;
     if (!c->resets)
         io_set_reset(c->io.fd, true);
+    if (c->twin) /* a Unix socket knows no reset */
+        c->twin->lost = true;
     destroy(c);
 }
 

@@ -183,6 +183,9 @@ struct io_conn_ops {
 /* Takes a connected non-blocking stream socket over. Sets TCP_NODELAY. Reading starts switched off. NULL: out of memory
  * (the descriptor is closed). */
 struct io_conn *io_conn_adopt(struct io_loop *loop, int fd, const struct io_conn_ops *ops, void *ctx) HT_MUST_USE;
+/* Two ends of one connection inside this process: what is written to one is read from the other, and io_conn_abort() of
+ * one resets the other. 0 with both in `out`, reading off and without ops; HT_ENOMEM, HT_EFDS. */
+int io_conn_pair(struct io_loop *loop, struct io_conn *out[2]) HT_MUST_USE;
 void io_conn_set_ops(struct io_conn *c, const struct io_conn_ops *ops, void *ctx);
 
 /* Switching is free when nothing changes, and twice in a turn costs one epoll_ctl at most. */

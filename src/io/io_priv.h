@@ -44,11 +44,12 @@ struct io_conn {
     bool reading, writing;
     bool read_wants_write; /* TLS must write (a key update) before it can read on */
     bool write_wants_read;
-    bool shut;   /* our side is closed for writing */
-    bool ended;  /* TLS read an end or an error behind bytes it gave out: the next read tells it */
-    bool broken; /* TLS failed: SSL_shutdown must not be called */
-    bool resets; /* the kernel resets it if we never close it */
-    bool lost;   /* a reset was told already, and not to a reader */
+    bool shut;            /* our side is closed for writing */
+    bool ended;           /* TLS read an end or an error behind bytes it gave out: the next read tells it */
+    bool broken;          /* TLS failed: SSL_shutdown must not be called */
+    bool resets;          /* the kernel resets it if we never close it */
+    bool lost;            /* a reset was told already, and not to a reader */
+    struct io_conn *twin; /* the other end of io_conn_pair() */
 };
 _Static_assert(sizeof(struct io_conn) <= 256, "a connection stays small");
 
