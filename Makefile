@@ -54,6 +54,13 @@ $(eval $(call gen_rule,wire_gen.c,$(PROTO) gen/templates/wire_gen.c.j2))
 $(eval $(call gen_rule,vectors.json,$(PROTO) gen/vectors.py))
 $(eval $(call gen_rule,hoody_wire.py,$(PROTO) gen/pycodec.py gen/hoody_wire.py))
 $(eval $(call gen_rule,protocol.md,$(PROTO) gen/reference.py gen/templates/protocol.md.j2))
+# The second kind of wire: text messages with JSON.
+TEXT := spec/vtunnel.yaml spec/vtunnel.schema.json gen/textwire.py gen/ctext.py
+$(eval $(call gen_rule,vtunnel_gen.h,$(TEXT) gen/templates/text_gen.h.j2))
+$(eval $(call gen_rule,vtunnel_gen.c,$(TEXT) gen/templates/text_gen.c.j2))
+$(eval $(call gen_rule,vtunnel_vectors.json,$(TEXT) gen/textvectors.py))
+$(eval $(call gen_rule,vtunnel_wire.py,$(TEXT) gen/textcodec.py gen/text_wire.py))
+$(eval $(call gen_rule,vtunnel.md,$(TEXT) gen/textref.py gen/reference.py gen/protocol.py gen/templates/text.md.j2))
 # Options, metrics and the admin API take numbers and lists from the protocol's spec.
 GEN_REF := spec/protocol.yaml spec/rules.yaml gen/protocolref.py gen/ctext.py
 OPTS := spec/options.yaml spec/commands.yaml spec/options.schema.json gen/options.py gen/configfile.py $(GEN_REF)
@@ -129,7 +136,7 @@ $(B)/hoody-tunnel: $(MAIN_O) $(B)/librooms.a
 # ---- the driver library, shared and static: src/driver/hoody_tunnel.h and nothing else is visible ----
 LIB_ROOMS := base json wire flow mux http io ws relay guard driver
 DRV_O   := $(filter $(LIB_ROOMS:%=$(B)/obj/%/%) $(LIB_ROOMS:%=$(B)/obj/rl/%/%),$(LIB_O)) \
-           $(filter $(B)/obj/gen/wire_gen.o $(B)/obj/gen/metrics_gen.o,$(LIB_O))
+           $(filter $(B)/obj/gen/wire_gen.o $(B)/obj/gen/vtunnel_gen.o $(B)/obj/gen/metrics_gen.o,$(LIB_O))
 SONAME  := libhoody-tunnel.so.0
 DRV_LIBS := -lev -lwslay -lssl -lcrypto -lpthread
 
@@ -189,11 +196,12 @@ $(UNITS)/system 644 packaging/hoody-tunnel-up@.service hoody-tunnel-up@.service
 $(UNITS)/user 644 packaging/user/hoody-tunnel-up@.service hoody-tunnel-up@.service
 $(SHARE) 644 $(GEN)/openapi.json openapi.json
 $(SHARE) 644 $(GEN)/protocol.md protocol.md
+$(SHARE) 644 $(GEN)/vtunnel.md vtunnel.md
 $(foreach f,$(wildcard spec/*.schema.json) $(GEN)/log_line.schema.json,$(SHARE)/schemas 644 $(f) $(notdir $(f))
 )
 endef
 export INSTALLED
-install: all lib $(DOC_FILES) $(GEN)/log_line.schema.json $(GEN)/openapi.json $(GEN)/protocol.md
+install: all lib $(DOC_FILES) $(GEN)/log_line.schema.json $(GEN)/openapi.json $(GEN)/protocol.md $(GEN)/vtunnel.md
 	@echo "$$INSTALLED" | while read -r folder mode file name; do \
 		test -n "$$name" || continue; \
 		echo "  $(DESTDIR)$$folder/$$name"; \
@@ -284,11 +292,14 @@ bench: deps-test
 OLD ?= spec/released/protocol.yaml
 spec-diff:
 	@$(PYTHON) -m gen.specdiff $(OLD)
+	@test -e "$(OLD)" -a "$(OLD)" != spec/released/protocol.yaml || \
+		$(PYTHON) -m gen.specdiff $(OLD:%protocol.yaml=%vtunnel.yaml) spec/vtunnel.yaml
 
-# With a release of the project: what spec/protocol.yaml says from now on is never changed or taken away.
+# With a release of the project: what spec/protocol.yaml and spec/vtunnel.yaml say from now on is never changed or taken away.
 spec-release: spec-diff
-	@mkdir -p spec/released && $(PYTHON) -c 'from gen import specfile; print(specfile.text("spec/protocol.yaml"), end="")' > spec/released/new && \
-		mv spec/released/new spec/released/protocol.yaml
+	@mkdir -p spec/released && for s in protocol vtunnel; do \
+		$(PYTHON) -c "from gen import specfile; print(specfile.text('spec/$$s.yaml'), end='')" > spec/released/new && \
+		mv spec/released/new spec/released/$$s.yaml || exit 1; done
 
 # A third version, generated, built and spoken beside the others; the kit's part of the conformance suite in all three.
 rehearsal: gen

@@ -61,8 +61,9 @@ _ESCAPES = {ord(c): v for c, v in zip('"\\/bfnrt', '"\\/\b\f\n\r\t')}
 class _Reader:
     """RFC 8259 without its freedoms: see rules JSON-1 to JSON-5."""
 
-    def __init__(self, data):
+    def __init__(self, data, depth=None, keys=None):
         self.data, self.at, self.depth, self.keys = data, 0, 0, 0
+        self.max_depth, self.max_keys = depth or LIMITS["JSON_DEPTH"], keys or LIMITS["JSON_KEYS"]
 
     def fail(self, rule, text):
         raise _BadJson(rule, f"{text} at byte {self.at}")
@@ -98,7 +99,7 @@ class _Reader:
         return self.number()
 
     def container(self, read, close, out):
-        if self.depth == LIMITS["JSON_DEPTH"]:
+        if self.depth == self.max_depth:
             self.fail("JSON-4", "nested too deeply")
         self.depth += 1
         keys = self.keys
@@ -127,7 +128,7 @@ class _Reader:
         if self.peek() != b'"':
             self.fail("JSON-1", "not JSON")
         key = self.string()
-        if self.keys == LIMITS["JSON_KEYS"]:
+        if self.keys == self.max_keys:
             self.fail("JSON-4", "too many members")
         if key in out:
             self.fail("JSON-3", "duplicate key")
@@ -198,15 +199,15 @@ class _Reader:
         power = int(exponent.lstrip(b"eE+-").lstrip(b"0")[:8] or 0) * (-1 if b"-" in exponent else 1)
         if lead < len(digits) and len(whole) - 1 - lead + power >= 308:
             self.fail("JSON-5", "number too large")
-        if sign or fraction or exponent:
+        if fraction or exponent or sign and not int(whole):
             return float(m.group())
-        return int(whole)
+        return int(sign + whole)
 
 
-def parse_json(data):
-    """What strict JSON text stands for: integers are ints, other numbers floats. Raises WireError."""
+def parse_json(data, depth=None, keys=None):
+    """What strict JSON text stands for: integers are ints, other numbers and -0 floats. Raises WireError."""
     try:
-        return _Reader(bytes(data)).whole()
+        return _Reader(bytes(data), depth, keys).whole()
     except _BadJson as e:
         raise WireError(e.rule, str(e)) from e
 

@@ -66,6 +66,54 @@ class Problems:
             raise SpecError(f"{path}:{line}: error: {what}" for path, line, what in sorted(where, key=lambda w: (w[0] != self.path, w)))
 
 
+class Checks:
+    """What every kind of spec is checked for beyond its schema; complaints stand at the line of the thing that is wrong."""
+
+    def __init__(self, doc):
+        self.doc = doc
+        self.bad = Problems(doc.path)
+
+    def unique(self, rows, key, what, fmt=str):
+        seen = {}
+        for row in rows:
+            value = row[key]
+            if value in seen:
+                self.bad.add(row.line_of(key), f"{what} {fmt(value)} is used twice (first on line {seen[value]}); "
+                                               f"give this one another {key}")
+            seen.setdefault(value, row.line_of(key))
+        return seen
+
+    def known(self, line, value, among, what):
+        if value not in among:
+            self.bad.add(line, f"unknown {what} '{value}'; known are {', '.join(str(a) for a in among)}")
+            return False
+        return True
+
+    def rule_refs(self, ids):
+        """Every rule that is named anywhere must exist."""
+        def visit(node):
+            if isinstance(node, Map):
+                for key, value in node.items():
+                    if key == "rule":
+                        self.known_rule(node.line_of(key), value, ids)
+                    elif key == "rules" and node is not self.doc:
+                        for i, rule in enumerate(value):
+                            self.known_rule(value.line_of(i), rule, ids)
+                    else:
+                        visit(value)
+            elif isinstance(node, Seq):
+                for item in node:
+                    visit(item)
+        visit(self.doc)
+
+    def known_rule(self, line, rule, ids):
+        if rule not in ids:
+            area = rule.split("-")[0]
+            near = [i for i in ids if i.split("-")[0] == area]
+            self.bad.add(line, f"rule {rule} does not exist; add it under rules" +
+                         (f", or name one of {', '.join(near)}" if near else ""))
+
+
 class _Loader(yaml.SafeLoader):
     pass
 

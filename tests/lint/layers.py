@@ -20,7 +20,7 @@ FORBIDDEN = {
     "admin": {"mux", "io", "ws", "web", "relay", "guard"},
     "driver": {"kit", "admin"},
 }
-GENERATED = {"wire_gen.h": "wire", "options_gen.h": "opt", "metrics_gen.h": "base", "admin_gen.h": "base",
+GENERATED = {"wire_gen.h": "wire", "vtunnel_gen.h": "wire", "options_gen.h": "opt", "metrics_gen.h": "base", "admin_gen.h": "base",
              "events_gen.h": "cli"}
 ONLY_IN = {"ev.h": {"io"}, "wslay/wslay.h": {"ws"}, "cjson/cJSON.h": {"admin", "cli"}, "yaml.h": {"cli"}, "qrencode.h": {"cli"}, "openssl/ssl.h": {"io"}, "seccomp.h": {"proc"}}
 
