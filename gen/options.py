@@ -146,6 +146,17 @@ def _resolve_protocol(options, protocol, config, problems):
         for key in ("default", "min", "max"):
             if isinstance(raw.get(key), dict):
                 raw[key] = _from_elsewhere(raw, raw[key], protocol, config, problems)
+        raw["doc"] = re.sub(r"\{(limits/[A-Z_]+)\}", lambda m, raw=raw: _in_words(raw, m[1], protocol, problems), raw["doc"])
+
+
+def _in_words(raw, path, protocol, problems):
+    """A limit that a doc names ({limits/NAME}), as a user would write it."""
+    try:
+        value, unit = protocol.limit(path)
+    except KeyError:
+        problems.add(raw.line_of("doc"), f"option '{raw['name']}': protocol.yaml has no {path}; name one of its limits")
+        return path
+    return _friendly(value, {"ms": _DURATION, "bytes": _SIZE}.get(unit, {}))
 
 
 def _from_elsewhere(raw, reference, protocol, config, problems):

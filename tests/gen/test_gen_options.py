@@ -66,8 +66,8 @@ def _():
 
 @case("what the schema refuses: a missing doc, an unknown key, a type that is none, a bound on a text")
 def _():
-    bad([("    doc: Let drivers expose ports 80 to 1023.\n", "")], "- name: allow-privileged-expose", "'doc' is a required")
-    bad([("    doc: Let drivers expose", "    dok: x\n    doc: Let drivers expose")], "- name: allow-privileged-expose",
+    bad([("    doc: Allow drivers to expose ports below {limits/PRIVILEGED_BELOW}.\n", "")], "- name: allow-privileged-expose", "'doc' is a required")
+    bad([("    doc: Allow drivers to expose", "    dok: x\n    doc: Allow drivers to expose")], "- name: allow-privileged-expose",
         "'dok' was unexpected")
     bad([("type: addr", "type: adr")], "type: adr", "is not one of")
     bad([("type: ip\n", "type: ip\n    min: 5\n")], "min: 5\n",
@@ -83,6 +83,7 @@ def _():
 @case("a limit that the protocol does not have, or of another kind")
 def _():
     bad([("limits/HELLO_TIMEOUT", "limits/HELLO_TIMOUT")], "limits/HELLO_TIMOUT", "has no limits/HELLO_TIMOUT")
+    bad([("expose ports below {limits/PRIVILEGED_BELOW}", "expose ports below {limits/PRIVILEGED}")], "doc: Allow drivers to expose", "has no limits/PRIVILEGED")
     bad([("limits/HELLO_TIMEOUT", "limits/MAX_PAYLOAD")], "limits/MAX_PAYLOAD", "must be 'size'")
 
 
@@ -329,7 +330,7 @@ def _():
 @case("words of other tools have their hint, before what is near; a hint must not be for one of our own words")
 def _():
     assert PROBE.run("http", "3000").startswith("find=-7 there is no command `http`; `hoody-tunnel expose 3000` ")
-    assert error("expose", "1", "--port", "80").startswith("unknown option --port; the container's port stands left of a =")
+    assert error("expose", "1", "--port", "80").startswith("unknown option --port; the container's port goes left of a =")
     assert error("expose", "1", "-p80").startswith("unknown option -p80; the container's port")
 
 
