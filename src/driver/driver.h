@@ -257,7 +257,7 @@ void driver_sock_output(void *ctx); /* the links' output() */
 /* The session stands: opens all secondaries at once (rule JOIN-3). */
 void driver_shards_open(struct ht_tunnel *t, const struct wire_hello_ok *ok);
 /* A BIND went out or was answered. */
-void driver_shards_hold(struct ht_tunnel *t);
+void driver_shards_bind_changed(struct ht_tunnel *t);
 /* Asks each for a sign of life. */
 void driver_shards_probe(struct ht_tunnel *t);
 /* Lost ones are made anew at once. */

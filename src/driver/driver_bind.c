@@ -134,7 +134,7 @@ static void binding_ask(struct driver_binding *b);
 static void binding_refused(struct driver_binding *b, const char *code, const char *message) {
     struct ht_tunnel *t = b->t;
     binding_failed(b, code, message);
-    driver_shards_hold(t);
+    driver_shards_bind_changed(t);
 }
 
 /* An answer is missing, or it is time to ask again. */
@@ -173,7 +173,7 @@ static void binding_ask(struct driver_binding *b) {
     }
     b->state = BINDING_ASKED;
     io_timer_set(&b->timeout, WIRE_LIMIT_BIND_TIMEOUT);
-    driver_shards_hold(b->t);
+    driver_shards_bind_changed(b->t);
 }
 
 bool driver_bind_asked(const struct ht_tunnel *t) {
@@ -417,7 +417,7 @@ void driver_on_bind_ok(void *ctx, const struct wire_bind_ok *ok) {
     b->told_lost = false;
     b->bind_id = ok->bind_id;
     b->port = ok->container_port;
-    driver_shards_hold(t);
+    driver_shards_bind_changed(t);
     if (b->drop)
         (void)driver_bind_remove(t, b->number, NULL);
     else
@@ -430,7 +430,7 @@ static void ask_later(struct driver_binding *b) {
     bool soon = io_now_ms(t->loop) < t->lost_at + WIRE_LIMIT_TAKEOVER_GRACE;
     b->state = BINDING_WAITS;
     io_timer_set(&b->timeout, soon ? ht_min64(REBIND_MS, 4 * (uint64_t)t->retry_min_ms) : REBIND_SLOW_MS);
-    driver_shards_hold(t);
+    driver_shards_bind_changed(t);
 }
 
 /*

@@ -59,7 +59,7 @@ void driver_shards_probe(struct ht_tunnel *t) {
  * A STREAM_OPEN on a secondary can overtake the BIND_OK on the primary that it belongs behind. So nothing is read from
  * secondaries while a BIND waits for its answer.
  */
-void driver_shards_hold(struct ht_tunnel *t) {
+void driver_shards_bind_changed(struct ht_tunnel *t) {
     bool hold = driver_bind_asked(t);
     for (unsigned i = 1; i < t->granted; i++)
         if (t->now->socks[i].state == SHARD_UP && t->now->socks[i].ws)
@@ -94,7 +94,7 @@ static void link_join_ok(void *ctx, const struct wire_join_ok *ok) {
     s->probing = false;
     s->seen_up = false;
     io_timer_set(&s->timer, ht_min64(t->ping_interval_ms, t->suspect_after_ms));
-    driver_shards_hold(t);
+    driver_shards_bind_changed(t);
     driver_say(t, HT_SEVERITY_DEBUG, "connection %u of %u stands", s->index + 1, t->granted);
 }
 

@@ -94,7 +94,7 @@ void io_conn_set_ops(struct io_conn *c, const struct io_conn_ops *ops, void *ctx
 void io_conn_check_again(struct io_conn *c) {
     if (c->ssl && c->reading && (SSL_pending(c->ssl) > 0 || c->ended) && !ht_list_linked(&c->again)) {
         ht_list_push_back(&c->loop->again, &c->again);
-        io_loop_kick(c->loop);
+        io_loop_wake(c->loop);
     }
 }
 

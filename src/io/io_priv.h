@@ -54,7 +54,7 @@ struct io_conn {
 _Static_assert(sizeof(struct io_conn) <= 256, "a connection stays small");
 
 /* Work that only a turn can do has appeared outside one: makes an embedding loop call io_loop_turn(). */
-void io_loop_kick(struct io_loop *loop);
+void io_loop_wake(struct io_loop *loop);
 /* Fires what is due. */
 void io_timers_run(struct io_loop *loop);
 

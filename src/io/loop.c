@@ -124,7 +124,7 @@ static void set_alarm(struct io_loop *loop, uint64_t at_us) {
     timerfd_settime(loop->alarm_fd, TFD_TIMER_ABSTIME, &when, NULL);
 }
 
-void io_loop_kick(struct io_loop *loop) {
+void io_loop_wake(struct io_loop *loop) {
     if (loop->embedded && !loop->in_turn)
         set_alarm(loop, 1); /* long past on the monotonic clock: readable at once */
 }
@@ -132,7 +132,7 @@ void io_loop_kick(struct io_loop *loop) {
 void io_watch(struct io_loop *loop, ev_io *w) {
     ev_io_start(loop->ev, w);
     loop->dirty = true;
-    io_loop_kick(loop);
+    io_loop_wake(loop);
 }
 
 void io_unwatch(struct io_loop *loop, ev_io *w) {
@@ -216,7 +216,7 @@ uint64_t io_now_ms(struct io_loop *loop) { return loop->now_us / 1000u; }
 
 int io_loop_fd(struct io_loop *loop) {
     loop->embedded = true;
-    io_loop_kick(loop);
+    io_loop_wake(loop);
     return loop->fd;
 }
 
@@ -251,7 +251,7 @@ void io_task_add(struct io_loop *loop, struct io_task *t) {
     if (ht_list_linked(&t->node))
         return;
     ht_list_push_back(&loop->tasks, &t->node);
-    io_loop_kick(loop);
+    io_loop_wake(loop);
 }
 
 void io_task_cancel(struct io_task *t) { ht_list_remove(&t->node); }

@@ -84,7 +84,7 @@ void io_timer_set(struct io_timer *t, uint64_t after_ms) {
         heap_remove(t);
     heap_insert(t);
     if (t->loop->timers == t)
-        io_loop_kick(t->loop);
+        io_loop_wake(t->loop);
 }
 
 void io_timer_stop(struct io_timer *t) {
@@ -125,7 +125,7 @@ void io_signal_start(struct io_loop *loop, struct io_signal *s, int signo, void 
     w->data = s;
     ev_signal_start(loop->ev, w);
     loop->dirty = true;
-    io_loop_kick(loop);
+    io_loop_wake(loop);
 }
 
 void io_signal_stop(struct io_signal *s) {

@@ -97,12 +97,12 @@ static int on_stream_open(struct mux_session *s, struct mux_link *l, uint32_t id
     if (!st)
         return refuse_as(s, l, id, WIRE_ORIGIN_ERROR_BUSY, ht_err_text(HT_ENOMEM));
     st->request = open.kind == WIRE_KIND_HTTP && open.is_upgrade ? REQUEST_DUE : REQUEST_PLAIN;
-    stream_hold(st);
+    stream_ref(st);
     if (s->ops->stream_open)
         s->ops->stream_open(s->ctx, st, &open);
     if (stream_is_on(st) && !st->ops) /* nobody took it, and a dead end is worse than a refusal */
         mux_stream_reset(st, WIRE_CODE_REFUSED_STREAM, "not accepted");
-    stream_let(st);
+    stream_unref(st);
     return 0;
 }
 
@@ -128,12 +128,12 @@ static int on_response_head(struct mux_session *s, struct mux_link *l, struct mu
         return stream_violation(st, WIRE_CODE_ENHANCE_YOUR_CALM, "too many interim heads");
     if (head.final)
         stream_head_passed(st, head.status);
-    stream_hold(st);
+    stream_ref(st);
     stream_mark_batch(st, l);
     if (st->ops && st->ops->response_head)
         st->ops->response_head(st->ctx, &head);
     compat_heard(st);
-    stream_let(st);
+    stream_unref(st);
     return 0;
 }
 
@@ -158,11 +158,11 @@ static int on_trailers(struct mux_session *s, struct mux_link *l, struct mux_str
     if (wire_decode_trailers(payload, len, link_scratch(), &t, &err) < 0)
         return stream_violation(st, err.code, err.text);
     st->trailers_in = true;
-    stream_hold(st);
+    stream_ref(st);
     stream_mark_batch(st, l);
     if (st->ops && st->ops->trailers)
         st->ops->trailers(st->ctx, &t);
-    stream_let(st);
+    stream_unref(st);
     return 0;
 }
 
@@ -176,13 +176,13 @@ static int on_eof(struct mux_session *s, struct mux_link *l, struct mux_stream *
         return 0;
     }
     stream_end_remote(st);
-    stream_hold(st);
+    stream_ref(st);
     stream_mark_batch(st, l);
     if (st->ops && st->ops->eof)
         st->ops->eof(st->ctx);
     if (stream_is_on(st))
         stream_check_done(st);
-    stream_let(st);
+    stream_unref(st);
     return 0;
 }
 
@@ -290,12 +290,12 @@ int in_data(struct mux_session *s, struct mux_link *l, uint32_t id, const uint8_
     if (s->cfg.metrics)
         s->cfg.metrics->bytes_total[st->kind == WIRE_KIND_HTTP ? HT_METRIC_MODE_EXPOSE : HT_METRIC_MODE_PULL]
                                    [HT_METRIC_DIRECTION_RECEIVED] += n;
-    stream_hold(st);
+    stream_ref(st);
     stream_mark_batch(st, l);
     if (st->ops && st->ops->data)
         st->ops->data(st->ctx, p, n);
     compat_heard(st);
-    stream_let(st);
+    stream_unref(st);
     return 0;
 }
 

@@ -177,7 +177,7 @@ static void tick_budgets(struct mux_session *s) {
 void mux_session_tick(struct mux_session *s, uint64_t now_ms) {
     if (!session_alive(s) || s->state == SESSION_NEW)
         return;
-    session_hold(s);
+    session_ref(s);
     s->now_ms = now_ms > s->now_ms ? now_ms : s->now_ms;
     if (s->heard) {
         s->heard = s->probing = false;
@@ -201,7 +201,7 @@ void mux_session_tick(struct mux_session *s, uint64_t now_ms) {
         tick_idle(s);
     if (session_alive(s))
         compat_tick(s);
-    session_let(s);
+    session_unref(s);
 }
 
 static uint64_t earlier(uint64_t a, uint64_t b) { return a < b ? a : b; }

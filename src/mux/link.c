@@ -64,7 +64,7 @@ struct mux_link *mux_link_create(enum wire_role role, enum wire_version version,
     return l;
 }
 
-void link_let(struct mux_link *l) {
+void link_unref(struct mux_link *l) {
     if (--l->refs > 0)
         return;
     ht_buf_free(&l->queue);
@@ -72,10 +72,10 @@ void link_let(struct mux_link *l) {
     scratch_give();
 }
 
-void link_kick(struct mux_link *l) {
-    if (l->kicked || l->destroyed)
+void link_wake(struct mux_link *l) {
+    if (l->woken || l->destroyed)
         return;
-    l->kicked = true;
+    l->woken = true;
     l->ops->output(l->ctx);
 }
 
@@ -174,10 +174,10 @@ static int on_frame(void *ctx, uint8_t type, uint32_t id, const uint8_t *payload
     if (!s) {
         rc = handshake_frame(l, type, payload, len);
     } else {
-        session_hold(s);
+        session_ref(s);
         s->heard = true;
         rc = in_frame(s, l, type, id, payload, len);
-        session_let(s);
+        session_unref(s);
     }
     return l->dead ? HT_ECLOSED : rc;
 }
@@ -185,10 +185,10 @@ static int on_frame(void *ctx, uint8_t type, uint32_t id, const uint8_t *payload
 static int on_data(void *ctx, uint32_t id, const uint8_t *chunk, size_t n, uint32_t frame_len, bool first) {
     struct mux_link *l = ctx;
     struct mux_session *s = l->s;
-    session_hold(s);
+    session_ref(s);
     s->heard = true;
     int rc = in_data(s, l, id, chunk, n, frame_len, first);
-    session_let(s);
+    session_unref(s);
     return l->dead ? HT_ECLOSED : rc;
 }
 
@@ -197,7 +197,7 @@ ssize_t mux_link_message(struct mux_link *l, const uint8_t *p, size_t n, bool en
     struct wire_error err = {.code = WIRE_CODE_PROTOCOL_ERROR, .ws_close = WIRE_CLOSE_PROTOCOL_ERROR};
     if (l->dead)
         return (ssize_t)n;
-    link_hold(l);
+    link_ref(l);
     (void)wire_scratch_for(shared.scratch, l->version);
     ssize_t used = wire_asm_feed(&l->assembler, p, n, end, &ops, l, &err);
     if (used < 0 && !l->dead) {
@@ -208,35 +208,35 @@ ssize_t mux_link_message(struct mux_link *l, const uint8_t *p, size_t n, bool en
     }
     if (l->dead)
         used = HT_ECLOSED;
-    link_let(l);
+    link_unref(l);
     return used;
 }
 
 void mux_link_fed(struct mux_link *l) {
     struct ht_list *node;
-    link_hold(l);
+    link_ref(l);
     while ((node = ht_list_pop_front(&l->batch))) {
         struct mux_stream *st = HT_LIST_ENTRY(node, struct mux_stream, batch);
         st->batch_of = NULL;
-        stream_hold(st);
+        stream_ref(st);
         if (st->ops && st->ops->data_end)
             st->ops->data_end(st->ctx);
-        stream_let(st);
+        stream_unref(st);
     }
-    link_let(l);
+    link_unref(l);
 }
 
 /* ---- the end ---- */
 
 static void gone(struct mux_link *l, bool clean) {
     struct mux_session *s = l->s;
-    link_hold(l);
+    link_ref(l);
     l->dead = true;
     ht_buf_free(&l->queue);
     l->n_pongs = 0;
     if (s)
         session_link_gone(s, l, clean);
-    link_let(l);
+    link_unref(l);
 }
 
 void mux_link_closed(struct mux_link *l, bool clean) { gone(l, clean); }
@@ -248,7 +248,7 @@ void mux_link_destroy(struct mux_link **lp) {
     *lp = NULL;
     l->destroyed = true;
     gone(l, false);
-    link_let(l);
+    link_unref(l);
 }
 
 void mux_link_refuse(struct mux_link *l, const struct wire_goaway *goaway, uint16_t ws_code, const char *reason) {

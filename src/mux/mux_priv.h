@@ -12,7 +12,7 @@
  *   compat.c     workarounds for published drivers
  *
  * Callbacks may destroy anything. Two rules make that safe: a function that calls upward holds what it touches
- * afterwards (link_hold, session_hold, stream->busy), and it looks at the state again after the call.
+ * afterwards (link_ref, session_ref, stream_ref), and it looks at the state again after the call.
  */
 #ifndef HT_MUX_MUX_PRIV_H
 #define HT_MUX_MUX_PRIV_H
@@ -27,11 +27,11 @@
 #define MUX_PIECE WIRE_LIMIT_MAX_PAYLOAD /* most DATA in one turn of a stream */
 #define MUX_FIRST_PIECE 32768u           /* the same for a stream that just became ready, while others wait */
 #define MUX_LEAST_PIECE 4096u            /* a message with less room than this is full for DATA */
-/* A small piece that others' bulk had to let pass makes the link lively: the next so many messages are short, so that
- * the next small piece waits less. Bulk alone gets long ones, which cost less. */
+/* A link is interactive after a small piece went out in front of others' bulk: its next MUX_INTERACTIVE messages are
+ * short, so that the next small piece waits less. Bulk alone gets long messages, which cost less. */
 #define MUX_SMALL_PIECE 16384u
 #define MUX_SHORT_MESSAGE (WIRE_LIMIT_HEADER + MUX_PIECE)
-#define MUX_LIVELY 1024u
+#define MUX_INTERACTIVE 1024u
 #define MUX_PONGS 16u              /* PINGs that are answered one by one; of more only the latest */
 #define MUX_CONGESTED (256u << 10) /* bytes of control frames from which openers should wait */
 #define MUX_ROOM (128u << 10)      /* ... and to which the queue has to go down until they are called */
@@ -55,7 +55,7 @@ struct mux_link {
     bool asked;         /* kit: the first frame went up and has no answer yet */
     bool dead;          /* takes nothing more in; what is queued can still be pulled */
     bool destroyed;     /* by its owner */
-    bool kicked;        /* output() was called and pull() was not yet */
+    bool woken;         /* output() was called and pull() was not yet */
     bool discard;       /* the rest of the present DATA frame goes nowhere */
     bool ids_used_up;   /* driver */
     uint32_t next_id;   /* driver: the least id that the next STREAM_OPEN may have; ids grow on each link */
@@ -67,17 +67,17 @@ struct mux_link {
     struct ht_list fresh;   /* streams that became ready: one small piece each ahead of the ring */
     struct ht_list ring;    /* streams in turn; some may have nothing left and go when met */
     unsigned n_ready;       /* streams in fresh and ring that have something */
-    unsigned lively;        /* messages that are kept short */
+    unsigned interactive;   /* messages that are kept short */
     unsigned n_streams;     /* open ones pinned here */
     uint64_t left_at;       /* when the last pull() left something behind; 0: it did not */
     struct ht_list windows; /* streams with a WINDOW to send */
     struct ht_list batch;   /* streams that wait for data_end() */
 };
 
-static inline void link_hold(struct mux_link *l) { l->refs++; }
-void link_let(struct mux_link *l);
+static inline void link_ref(struct mux_link *l) { l->refs++; }
+void link_unref(struct mux_link *l);
 /* Calls output() once until the next pull(). */
-void link_kick(struct mux_link *l);
+void link_wake(struct mux_link *l);
 /* Decoders' room, one for all links of a thread: what was decoded is used up before anything else is decoded. */
 struct wire_scratch *link_scratch(void);
 /* Room for a payload as compat_head_in() has it, LINK_TEXT_SIZE bytes, shared in the same way. */
@@ -169,8 +169,8 @@ struct mux_session {
     uint16_t drain_ws_code;
 };
 
-static inline void session_hold(struct mux_session *s) { s->refs++; }
-void session_let(struct mux_session *s);
+static inline void session_ref(struct mux_session *s) { s->refs++; }
+void session_unref(struct mux_session *s);
 static inline bool session_alive(const struct mux_session *s) { return !s->destroyed && s->state != SESSION_OVER; }
 static inline struct mux_link *session_primary(const struct mux_session *s) { return s->links[0]; }
 
@@ -306,9 +306,9 @@ void table_free(struct stream_table *t);
 /* A stream that is open on `l`, in the table and counted; NULL: out of memory. */
 struct mux_stream *stream_create(struct mux_session *s, struct mux_link *l, uint32_t id,
                                  enum wire_kind kind) HT_MUST_USE;
-static inline void stream_hold(struct mux_stream *st) { st->busy++; }
+static inline void stream_ref(struct mux_stream *st) { st->busy++; }
 /* Frees it when nobody needs it any more. */
-void stream_let(struct mux_stream *st);
+void stream_unref(struct mux_stream *st);
 /* Off the wire, out of every list but `all` and `batch`. No call upward. */
 void stream_off(struct mux_stream *st);
 /* Trailers that were not sent are not wanted any more. */

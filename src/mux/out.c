@@ -26,7 +26,7 @@ static int enqueue(struct mux_link *l, enum wire_frame_type type, uint32_t id, c
         }
         wire_assert_tx(l->assembler.role, l->assembler.state, (uint8_t)type, id, (uint32_t)n - WIRE_LIMIT_HEADER);
         ht_buf_commit(&l->queue, (size_t)n);
-        link_kick(l);
+        link_wake(l);
         return 0;
     }
 }
@@ -69,7 +69,7 @@ void out_pong(struct mux_link *l, const uint8_t nonce[8]) {
     if (l->n_pongs == MUX_PONGS)
         l->n_pongs--;
     memcpy(l->pongs[l->n_pongs++], nonce, 8);
-    link_kick(l);
+    link_wake(l);
 }
 
 size_t mux_link_queued(const struct mux_link *l) {
@@ -92,7 +92,7 @@ void out_enter(struct mux_stream *st, bool fresh) {
         ht_list_push_back(fresh ? &l->fresh : &l->ring, &st->turn);
     st->place = PLACE_WAITING;
     l->n_ready++;
-    link_kick(l);
+    link_wake(l);
 }
 
 void out_leave(struct mux_stream *st) {
@@ -109,10 +109,10 @@ void out_feed_starved(struct mux_session *s) {
         struct mux_stream *st = HT_LIST_ENTRY(ht_list_pop_front(&s->starved), struct mux_stream, turn);
         credit -= (uint32_t)ht_min(credit, MUX_PIECE);
         st->place = PLACE_NOWHERE;
-        stream_hold(st);
+        stream_ref(st);
         out_enter(st, false);
         stream_tell_writable(st, true);
-        stream_let(st);
+        stream_unref(st);
     }
 }
 
@@ -213,7 +213,7 @@ static bool put_trailers(struct message *m, struct mux_stream *st) {
         if (to) { /* they may be lost (RFC 9110 6.5.1); the stream's bytes may not */
             memcpy(to, st->trailers, n);
             ht_buf_commit(&l->queue, n + (size_t)wire_encode_header(to + n, WIRE_EOF, st->id, 0));
-            link_kick(l);
+            link_wake(l);
             queued = true;
         }
     }
@@ -284,7 +284,7 @@ static void pull_stream(struct message *m, struct mux_stream *st, size_t room, b
         took(m, (int)(WIRE_LIMIT_HEADER + n));
         count_sent(st, (uint32_t)n);
         if (fresh && n <= MUX_SMALL_PIECE && st->l->n_ready > 0)
-            st->l->lively = MUX_LIVELY;
+            st->l->interactive = MUX_INTERACTIVE;
     }
     if (flags & MUX_PULL_EOF) {
         end_after(m, st);
@@ -366,7 +366,7 @@ static void put_data(struct message *m, struct mux_link *l) {
            (m->len == 0 || has_room(m, WIRE_LIMIT_HEADER + MUX_LEAST_PIECE))) {
         bool fresh;
         if (m->in_vain > m->max_frames) { /* not in this message */
-            link_kick(l);
+            link_wake(l);
             return;
         }
         struct mux_stream *st = next_in_turn(l, &fresh);
@@ -377,9 +377,9 @@ static void put_data(struct message *m, struct mux_link *l) {
             out_feed_starved(l->s);
             continue;
         }
-        stream_hold(st);
+        stream_ref(st);
         serve(m, st, fresh);
-        stream_let(st);
+        stream_unref(st);
     }
 }
 
@@ -395,15 +395,15 @@ static void tell_room(struct mux_session *s, const struct mux_link *l) {
 size_t mux_link_pull(struct mux_link *l, uint8_t *out, size_t cap) {
     struct message m = {
         .p = out,
-        .cap = ht_min(cap, l->lively ? MUX_SHORT_MESSAGE : WIRE_LIMIT_OF(l->version, MAX_MESSAGE)),
+        .cap = ht_min(cap, l->interactive ? MUX_SHORT_MESSAGE : WIRE_LIMIT_OF(l->version, MAX_MESSAGE)),
         .max_frames = WIRE_LIMIT_OF(l->version, MAX_FRAMES),
     };
     struct mux_session *s = l->s;
     if (s && l->left_at && s->now_ms > l->left_at) /* the transport had no room, and has some again */
         s->moved_at = s->now_ms;
-    link_hold(l);
-    l->kicked = false;
-    l->lively -= l->lively > 0;
+    link_ref(l);
+    l->woken = false;
+    l->interactive -= l->interactive > 0;
     bool greets = greeting(l);
     if (!greets)
         put_pongs(&m, l);
@@ -411,13 +411,13 @@ size_t mux_link_pull(struct mux_link *l, uint8_t *out, size_t cap) {
     if (greets)
         put_pongs(&m, l);
     if (emptied && s) {
-        session_hold(s);
+        session_ref(s);
         put_windows(&m, l);
         put_data(&m, l);
         tell_room(s, l);
-        session_let(s);
+        session_unref(s);
     }
     l->left_at = s && (!emptied || l->n_ready > 0) ? s->now_ms : 0;
-    link_let(l);
+    link_unref(l);
     return m.len;
 }

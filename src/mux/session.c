@@ -37,7 +37,7 @@ void mux_session_set_ops(struct mux_session *s, const struct mux_session_ops *op
     s->ctx = ctx;
 }
 
-void session_let(struct mux_session *s) {
+void session_unref(struct mux_session *s) {
     if (--s->refs > 0)
         return;
     table_free(&s->table);
@@ -139,7 +139,7 @@ static void end_stream_with_hole(struct mux_session *s, struct mux_link *l) {
 }
 
 void session_link_gone(struct mux_session *s, struct mux_link *l, bool clean) {
-    session_hold(s);
+    session_ref(s);
     /* One that goes while the session ends (a callback has destroyed it) is taken off like a secondary. */
     if (l->index == 0 && s->state != SESSION_OVER) {
         bool said_goodbye = clean || s->state == SESSION_GOING;
@@ -154,7 +154,7 @@ void session_link_gone(struct mux_session *s, struct mux_link *l, bool clean) {
                            .remote = true,
                        },
                        l);
-        session_let(s);
+        session_unref(s);
         return;
     }
     unsigned index = l->index;
@@ -170,7 +170,7 @@ void session_link_gone(struct mux_session *s, struct mux_link *l, bool clean) {
         if (session_alive(s) && s->ops->link_lost)
             s->ops->link_lost(s->ctx, l, index);
     }
-    session_let(s);
+    session_unref(s);
 }
 
 /* ---- ends ---- */
@@ -178,7 +178,7 @@ void session_link_gone(struct mux_session *s, struct mux_link *l, bool clean) {
 void session_finish(struct mux_session *s, const struct session_end *end, struct mux_link *but) {
     if (s->state == SESSION_OVER)
         return;
-    session_hold(s);
+    session_ref(s);
     session_set_state(s, SESSION_OVER);
     while (!ht_list_empty(&s->all))
         stream_orphan(HT_LIST_ENTRY(s->all.next, struct mux_stream, all), (uint16_t)end->stream_code,
@@ -187,17 +187,17 @@ void session_finish(struct mux_session *s, const struct session_end *end, struct
         struct mux_link *l = s->links[i];
         if (!l)
             continue;
-        link_hold(l);
+        link_ref(l);
         link_detach(l);
         if (l == but)
             l->dead = true;
         else
             link_close(l, end->ws_code, end->text);
-        link_let(l);
+        link_unref(l);
     }
     if (!s->destroyed && s->ops->over)
         s->ops->over(s->ctx, end->why, end->text);
-    session_let(s);
+    session_unref(s);
 }
 
 void mux_session_destroy(struct mux_session **sp) {
@@ -217,7 +217,7 @@ void mux_session_destroy(struct mux_session **sp) {
                 link_detach(s->links[i]);
             }
     }
-    session_let(s);
+    session_unref(s);
 }
 
 void session_send_goaway(struct mux_session *s, uint32_t code, const char *message) {

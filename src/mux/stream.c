@@ -120,7 +120,7 @@ static void free_if_unused(struct mux_stream *st) {
         ht_free(st);
 }
 
-void stream_let(struct mux_stream *st) {
+void stream_unref(struct mux_stream *st) {
     st->busy--;
     free_if_unused(st);
 }
@@ -169,15 +169,15 @@ static void tell_closed(struct mux_stream *st, uint16_t code, struct ht_slice re
 }
 
 void stream_end(struct mux_stream *st, uint16_t code, struct ht_slice reason, bool remote) {
-    stream_hold(st);
+    stream_ref(st);
     stream_off(st);
     tell_closed(st, code, reason, remote);
-    stream_let(st);
+    stream_unref(st);
 }
 
 void stream_orphan(struct mux_stream *st, uint16_t code, struct ht_slice reason, bool remote) {
     bool was_open = stream_is_on(st);
-    stream_hold(st);
+    stream_ref(st);
     stream_off(st);
     forget(st);
     st->lost = was_open;
@@ -190,7 +190,7 @@ void stream_orphan(struct mux_stream *st, uint16_t code, struct ht_slice reason,
         if (st->ops && st->ops->data_end)
             st->ops->data_end(st->ctx);
     }
-    stream_let(st);
+    stream_unref(st);
 }
 
 int stream_violation(struct mux_stream *st, enum wire_code code, const char *reason) {
@@ -215,12 +215,12 @@ void stream_tell_writable(struct mux_stream *st, bool yes) {
 }
 
 void stream_unblock(struct mux_stream *st) {
-    stream_hold(st);
+    stream_ref(st);
     ht_list_remove(&st->turn);
     st->place = PLACE_NOWHERE;
     out_enter(st, false);
     stream_tell_writable(st, true);
-    stream_let(st);
+    stream_unref(st);
 }
 
 void stream_head_passed(struct mux_stream *st, int status) {
@@ -391,7 +391,7 @@ void mux_stream_release(struct mux_stream **stp) {
     }
     if (st->s)
         forget(st);
-    stream_let(st);
+    stream_unref(st);
 }
 
 uint32_t mux_stream_id(const struct mux_stream *st) { return st->id; }

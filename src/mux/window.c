@@ -39,14 +39,14 @@ void window_drop(struct mux_session *s, uint32_t n) {
 void window_session_check(struct mux_session *s) {
     struct mux_link *l = session_primary(s);
     if (l && flow_recv_due(&s->recv.recv))
-        link_kick(l);
+        link_wake(l);
 }
 
 void window_stream_check(struct mux_stream *st) {
     if (!stream_is_on(st) || stream_remote_ended(st) || ht_list_linked(&st->window) || !flow_recv_due(&st->recv))
         return;
     ht_list_push_back(&st->l->windows, &st->window);
-    link_kick(st->l);
+    link_wake(st->l);
 }
 
 /*

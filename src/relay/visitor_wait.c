@@ -96,7 +96,7 @@ static void source_free(struct relay_source *src) {
 }
 
 /* Nobody waits from there any more. */
-static void source_let(struct relay_source *src) {
+static void source_unref(struct relay_source *src) {
     struct relay_owner *o = src->owner;
     if (!ht_list_empty(&src->waiting))
         return;
@@ -211,7 +211,7 @@ void relay_wait_end(struct relay_waiter *w) {
     w->source = NULL;
     ht_list_remove(&w->node);
     ht_list_remove(&w->all);
-    source_let(src);
+    source_unref(src);
 }
 
 static void take_turn(struct relay_waiter *w) {
