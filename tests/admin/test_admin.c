@@ -391,7 +391,7 @@ int main(void) {
         {"bindings name their holders", bindings_name_their_holders},
         {"a kill works once", a_kill_works_once},
         {"metrics are text", metrics_are_text},
-        {"a probe says yes or why not", a_probe_says_yes_or_why_not},
+        {"a probe answers yes, or the reason", a_probe_says_yes_or_why_not},
         {"events are a stream of JSON", events_are_a_stream_of_json},
         {"only probes are open to all", only_probes_are_open_to_all},
         {"the description is served", the_description_is_served},

@@ -254,7 +254,7 @@ int main(void) {
         {"a failed append changes nothing", a_failed_append_changes_nothing},
         {"pools give memory back", pools_give_memory_back},
         {"intrusive lists", lists},
-        {"nobody forges a log line", nobody_forges_a_log_line},
+        {"a text from outside cannot forge a log line", nobody_forges_a_log_line},
         {"fields follow the sentence", fields_follow_the_sentence},
         {"long fields stay whole", long_fields_stay_whole},
         {"strangers have a budget", strangers_have_a_budget},

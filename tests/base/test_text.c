@@ -68,9 +68,9 @@ static void a_cut_is_behind_a_whole_character(void) {
 int main(void) {
     static const struct tap_test tests[] = {
         {"what a terminal acts on is spelled out", what_a_terminal_acts_on_is_spelled_out},
-        {"nobody turns a text around", nobody_turns_a_text_around},
-        {"letters pass, and bytes that are none show", letters_pass_and_bytes_that_are_none_show},
-        {"a cut is behind a whole character", a_cut_is_behind_a_whole_character},
+        {"marks of writing direction are escaped", nobody_turns_a_text_around},
+        {"letters pass, other bytes are escaped", letters_pass_and_bytes_that_are_none_show},
+        {"a text is cut between characters", a_cut_is_behind_a_whole_character},
         {NULL, NULL},
     };
     return tap_main("text", tests);

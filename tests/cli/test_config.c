@@ -265,7 +265,7 @@ static const struct tap_test tests[] = {
     {"a good file", a_good_file},
     {"one mistake each", one_mistake_each},
     {"all mistakes in their order", all_mistakes_in_their_order},
-    {"too much of it", too_much_of_it},
+    {"a file that is too large", too_much_of_it},
     {"failing memory", failing_memory},
     {"byte order marks", byte_order_marks},
     {"variables", variables},

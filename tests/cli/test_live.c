@@ -272,7 +272,7 @@ static const struct tap_test tests[] = {
     {"rows are cut", rows_are_cut},
     {"what the block says", what_it_says},
     {"URLs are whole", urls_are_whole},
-    {"it fits every terminal", it_fits_every_terminal},
+    {"the block fits every terminal", it_fits_every_terminal},
     {"QR codes", qr_codes},
     {NULL, NULL},
 };

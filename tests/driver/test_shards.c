@@ -235,7 +235,7 @@ static const struct tap_test tests[] = {
     {"all sockets stand and share the streams", all_sockets_stand_and_share_the_streams},
     {"the kit grants fewer", the_kit_grants_fewer},
     {"a lost secondary takes its own streams only", a_lost_secondary_takes_its_own_streams_only},
-    {"now and not later", now_and_not_later},
+    {"a retry on request replaces lost secondaries at once", now_and_not_later},
     {"all secondaries lost again and again", all_secondaries_lost_again_and_again},
     {"credit does not leak", credit_does_not_leak},
     {"a lost primary is resumed", a_lost_primary_is_resumed},

@@ -197,7 +197,7 @@ static void streams_are_the_drivers_to_bound(void) {
 int main(void) {
     static const struct tap_test tests[] = {
         {"a port alone is either loopback", a_port_alone_is_either_loopback},
-        {"one that is down is told at once", one_that_is_down_is_told_at_once},
+        {"a target that is down is reported at once", one_that_is_down_is_told_at_once},
         {"what visitors get is in the event", what_visitors_get_is_in_the_event},
         {"a kit does not size the driver", a_kit_does_not_size_the_driver},
         {"streams are the driver's to bound", streams_are_the_drivers_to_bound},

@@ -47,7 +47,7 @@ def _():
     assert not wrong, wrong[:5]
 
 
-@case("a wrong case file is told with what is wrong and where")
+@case("a wrong case file is reported: what is wrong, and where")
 def _():
     assert len(case_file(GOOD)) == 2, "one for each version"
     assert "FLOW-999" in refused(GOOD.replace("FLOW-1", "FLOW-999"))
@@ -61,7 +61,7 @@ def _():
     assert any("colour" in text for text in cases.check_steps(wrong, VERBS))
 
 
-@case("a rule that came with v2 makes no case for v1")
+@case("a rule since v2 gives no case for v1")
 def _():
     assert [c.version for c in case_file(GOOD.replace("FLOW-1", "JOIN-1"))][0] == "v2"
 
@@ -153,7 +153,7 @@ class Peer:
         return out
 
 
-@case("a kit that drops every connection passes nothing")
+@case("against a kit that drops every connection no case passes")
 def _():
     results = Peer().results(["handshake/bad-first[ping]", "handshake/no-subprotocol[none]", "messages/text", "bindings/expose", "admin/health",
                               "handshake/timeout", "life/ping[", "messages/unknown-high"])
@@ -162,7 +162,7 @@ def _():
     assert not passed, passed
 
 
-@case("a kit that is some other web server passes nothing but what it may answer by chance")
+@case("against another web server only cases pass that it answers right by chance")
 def _():
     answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi"
     results = Peer(answer).results(["handshake/hello-bytewise", "handshake/bad-first[ping]", "messages/text", "admin/health", "admin/probes"])

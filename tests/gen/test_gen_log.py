@@ -39,7 +39,7 @@ def _():
     assert set(found) <= known and len(found) > 4, found
 
 
-@case("a field twice, one like a member of each line, and a text that begins somewhere are told with their line")
+@case("duplicate fields, reserved names and a text with `from` are reported with their line")
 def _():
     field = "  - {name: session, type: text, doc: The session's id.}\n"
     again = "  - {name: session, type: text, doc: Once more.}\n"

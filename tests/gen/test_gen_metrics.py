@@ -88,7 +88,7 @@ def _():
     bad([("- name: hoody_tunnel_streams_active", "- name: hoody_tunnel_live_total")], "hoody_tunnel_live_total", "a gauge")
 
 
-@case("labels: a set that is not there, one that nobody uses, a label twice, a value twice")
+@case("labels: a missing set, an unused set, a duplicate label, a duplicate value")
 def _():
     bad([("labels: [class]", "labels: [clas]")], "labels: [clas]", "no label set 'clas'")
     bad([("    labels: [class]\n", "")], "  class:\n", "no metric uses")

@@ -209,7 +209,7 @@ def _():
             assert match("HEAD", path)["route"] == got["route"]
 
 
-@case("who needs a token: nobody for probes, maybe for connect, everybody else")
+@case("who needs a token: never for probes, optional for connect, always elsewhere")
 def _():
     auth = {p.removeprefix(BASE): match(m, p.replace("{session_id}", "x"))["route"].split()[2] for p, m, _ in operations()}
     assert [auth.pop(path) for path in ("/health", "/livez", "/readyz")] == ["auth=0"] * 3

@@ -34,18 +34,18 @@ def _():
     assert complaints("options_gen.c", SPEC, []) == []
 
 
-@case("a name used twice is told on its second line")
+@case("a duplicate name is reported on its second line")
 def _():
     bad([("- name: log-file", "- name: listen")], "- name: listen\n    commands: [serve]\n    type: file", "used twice")
 
 
-@case("a variable used twice is told on its second line")
+@case("a duplicate variable is reported on its second line")
 def _():
     bad([("env: HOODY_TUNNEL_LOG_FILE", "env: HOODY_TUNNEL_LISTEN")],
         "env: HOODY_TUNNEL_LISTEN\n    since: \"1.0\"\n    example: /var", "used twice")
 
 
-@case("an unknown command is told on its line")
+@case("an unknown command is reported on its line")
 def _():
     bad([("commands: [serve, expose, pull, up, demo]", "commands: [serve, exposse]")], "[serve, exposse]", "no command 'exposse'")
 
@@ -74,7 +74,7 @@ def _():
         "'min' goes with the types int, duration, size; this is of type ip")
 
 
-@case("names that the parser needs for itself")
+@case("reserved option names")
 def _():
     bad([("- name: log-file", "- name: help")], "- name: help", "taken")
     bad([("- name: log-file", "- name: no-json")], "- name: no-json", "taken")
@@ -127,7 +127,7 @@ def _():
     assert "did you mean" not in error("expose", "1", "--q")
 
 
-@case("YAML that is none, and a key given twice")
+@case("invalid YAML, and a duplicate key")
 def _():
     bad([("program: hoody-tunnel", "program: [hoody-tunnel")], "date: \"", "not valid YAML")
     bad([("    default: info\n", "    default: info\n    default: warn\n")], "default: warn", "duplicate key")
@@ -375,7 +375,7 @@ def _():
 OUTPUTS = ["options_gen.h", "options_gen.c", "metrics_gen.h", "metrics_gen.c", "admin_gen.h", "admin_gen.c", "openapi.json"]
 
 
-@case("what is touched decides what make makes again")
+@case("make rebuilds what depends on the touched file only")
 def _():
     cases = {
         "gen/templates/options_gen.h.j2": {"options_gen.h"},

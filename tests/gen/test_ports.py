@@ -38,7 +38,7 @@ def _():
     assert another_program_gets(int(given))
 
 
-@case("a port that any program listens on, on any address, is passed over")
+@case("a port in use at any address is skipped")
 def _():
     for address, family in (("127.0.0.1", socket.AF_INET), ("0.0.0.0", socket.AF_INET), ("::1", socket.AF_INET6)):
         try:
@@ -62,7 +62,7 @@ def _():
         ports.kernel_range = kept
 
 
-@case("a wide range below or above is stepped around")
+@case("ports are chosen outside a wide ephemeral range")
 def _():
     kept = ports.kernel_range
     try:

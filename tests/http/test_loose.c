@@ -142,9 +142,9 @@ static void empty_lines_without_end_are_refused(void) {
 
 int main(void) {
     static const struct tap_test tests[] = {
-        {"what has one reading is taken", what_has_one_reading_is_taken},
-        {"each oddity has words", each_oddity_has_words},
-        {"what has two is refused and named", what_has_two_is_refused_and_named},
+        {"odd input with one meaning is accepted", what_has_one_reading_is_taken},
+        {"each oddity has a text", each_oddity_has_words},
+        {"ambiguous input is refused, with its name", what_has_two_is_refused_and_named},
         {"empty lines without end are refused", empty_lines_without_end_are_refused},
         {NULL, NULL},
     };

@@ -149,7 +149,7 @@ def p99(took):
     return took[int(len(took) * 0.99)]
 
 
-@case("health answers fast while everybody misbehaves, and nothing is left afterwards")
+@case("health answers fast while all peers misbehave; afterwards nothing is left")
 def _():
     with Tunnel("--takeover-grace", "0", "--hello-timeout", "60s", "--max-sessions", "32") as t, \
             http_service(lambda _head, _body: b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok") as web:

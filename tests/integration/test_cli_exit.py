@@ -204,7 +204,7 @@ for each in MODEL["commands"]:
         define(each.name, each.exit_codes)
 
 
-@case("another driver takes the port over: 7")
+@case("exit code 7 after another driver took the port over")
 def _():
     program = Program([BIN, "expose", "0=9", "--url", WORLD.kit.url])
     port = program.wait_line(r"http://127\.0\.0\.1:(\d+) -> ").group(1)
@@ -233,7 +233,7 @@ def nothing_left(kit):
     assert tunnels["sessions"] == [] and tunnels["orphanedSessions"] == 0 and tunnels["totalBindings"] == 0, tunnels
 
 
-@case("timeout(1) asks twice and means it once: the goodbye is said, and the status is 0")
+@case("timeout(1) sends two signals: the goodbye is sent, and the status is 0")
 def _():
     for _ in range(3):
         for name in TUNNELS:
@@ -246,7 +246,7 @@ def _():
         program.check_sanitizers()
 
 
-@case("two signals at once are one wish: the goodbye is said, and the status is 0")
+@case("two signals at once count as one: the goodbye is sent, and the status is 0")
 def _():
     for name in TUNNELS:
         program = WORLD.started(name, WORLD.kit.url)

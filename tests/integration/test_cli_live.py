@@ -191,7 +191,7 @@ def _():
             kit.end()
 
 
-@case("what targets say cannot speak to the terminal; long texts are cut with a sign")
+@case("escape sequences in targets do not reach the terminal; long texts are cut with a mark")
 def _():
     with Tunnel() as t, http_service(lambda h, b: b"HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n") as web:
         with Terminal("expose", f"0={web.port}", "--url", t.kit.url, "--label", "a\x1b[2Jb\u202ec\u0085", columns=60) as term:
@@ -228,7 +228,7 @@ def _():
             eventually(term.restored, "the terminal as it was")
 
 
-@case("stopped with Ctrl-Z the terminal is everybody's; continued the block is back")
+@case("Ctrl-Z gives the terminal back; after fg the block is drawn again")
 def _():
     with Tunnel() as t:
         with Terminal("expose", f"0={free_port()}", "--url", t.kit.url) as term:

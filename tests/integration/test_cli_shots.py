@@ -114,7 +114,7 @@ def _():
             eventually(lambda: t.kit.get("/tunnels")["totalBindings"] == 0, "all of them have ended")
 
 
-@case("a port that is lost comes first, however many there are")
+@case("a lost port is listed first, however many bindings there are")
 def _():
     with Folder() as folder, Tunnel("--max-bindings-per-session", "30") as t, http_service(hello) as web, Tmux(folder) as tmux:
         screen = tmux.start([BIN, "expose", "--url", t.kit.url, "--url-file", folder.join("urls"), *[f"0={web.port}"] * 30], 80, 24)

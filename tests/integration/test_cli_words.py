@@ -17,7 +17,7 @@ def hello(_head, _body):
 NOBODY = ("--url", "127.0.0.1:1")
 
 
-@case("two ports with a colon, as docker and ssh write them, are no host: refused before anything is sent anywhere")
+@case("two ports with a colon, as docker and ssh write them, are refused before anything is sent")
 def _():
     for tool in ("expose", "pull"):
         for text, right in (("8080:3000", "8080=3000"), ("80:3000", "80=3000"), ("8080:localhost:3000", "8080=localhost:3000"),
@@ -46,7 +46,7 @@ def _():
         assert status == 2 and "127.0.0.1:8050" in err, (text, status, err)
 
 
-@case("expose http://localhost:PORT is what it says; what a URL cannot mean here is named with what is possible")
+@case("expose http://localhost:PORT works; a URL that cannot work is refused with what is possible")
 def _():
     with Tunnel() as t, http_service(hello) as web:
         driver = t.expose(f"0=http://127.0.0.1:{web.port}/")
@@ -60,7 +60,7 @@ def _():
         assert status == 2 and right in err and "s3cret" not in err, (text, status, err)
 
 
-@case("words of other tools: what they are here; a target without a command is shown with one, and nothing is opened")
+@case("words of other tools get a hint; a target without a command is shown with one, and nothing is opened")
 def _():
     for words, right in ((["http", "3000"], "`hoody-tunnel expose 3000`"), (["tcp", "5432"], "`hoody-tunnel pull 5432`"),
                          (["client"], "`hoody-tunnel expose 3000`"), (["status"], "`hoody-tunnel list`"),
@@ -108,7 +108,7 @@ def _():
         assert seen == ["/team/a/readyz"], seen
 
 
-@case("a byte order mark at the beginning of the file and of the token's file is no part of them")
+@case("a byte order mark at the beginning of the file or of the token file is skipped")
 def _():
     with Folder() as folder, Tunnel(env={"HOODY_TUNNEL_TOKEN": "s3cret"}) as t:
         t.kit.get = lambda path: json.loads(t.kit.request("GET", path, {"Authorization": "Bearer s3cret"})[1])
@@ -120,7 +120,7 @@ def _():
         assert command("list", "--url", t.kit.url, "--token-file", folder.join("token"))[0] == 0
 
 
-@case("a server that is no kit is called so by every command that asks one, whatever it answers with 200")
+@case("every command recognises a server that is no kit, even when it answers 200")
 def _():
     for kind, body in ((b"application/json", b'{"status":"ok"}'), (b"application/json", b"{}"), (b"text/html", b"<html>hello</html>")):
         def foreign(_head, _body, kind=kind, body=body):

@@ -137,7 +137,7 @@ def _():
             print(f"# {jump:+} s: given up after {moment.within(1 + SLOW, 'giving up'):.2f} s of 1 s")
 
 
-@case("timeouts of visitors and waits of the driver do not hear of it either")
+@case("a clock that jumps changes no timeout of a visitor and no wait of a driver")
 def _():
     listen, port = free_port(), free_port()
     for jump in (HOUR, -HOUR):

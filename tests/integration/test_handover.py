@@ -167,7 +167,7 @@ for sockets in (1, 4):
             check_sessions(driver, 2)
 
 
-@case("who comes while the driver is on its way to the next session waits for it")
+@case("a visitor that comes during the handover waits for the next session")
 def _():
     with Tunnel("--session-streams", "3") as t, http_service(answer) as service:
         driver = t.expose(f"0={service.port}")

@@ -133,7 +133,7 @@ def _():
         still_serves(t.expose(f"0={service.port}").port)
 
 
-@case("raw bytes and every kind of end at a pulled port")
+@case("a pulled port carries raw bytes and every kind of end")
 def _():
     inputs = distinct(raw_bytes(seeded("TCP connections")), N)
 

@@ -214,7 +214,7 @@ def _():
         assert b"\r\ntrailer: X-Sum\r\n" in head and data == b"3\r\nabc\r\n0\r\nx-sum: 1\r\n\r\n", (head, data)
 
 
-@case("a service that sends trailers to those only who ask with TE does so through the tunnel")
+@case("a service that needs TE before it sends trailers sends them through the tunnel")
 def _():
     heard = []
 

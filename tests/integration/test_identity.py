@@ -80,14 +80,14 @@ def killed_and_back(t, mode, service, url, before=None, within=2):
         busy.close()
 
 
-@case("killed while idle: the next process has the port at once, expose and pull")
+@case("a driver killed while idle: the next process gets the port at once, expose and pull")
 def _():
     with Tunnel() as t, http_service(hello) as web, Service(echo) as tcp:
         killed_and_back(t, "expose", web, t.kit)
         killed_and_back(t, "pull", tcp, t.kit)
 
 
-@case("killed in the middle of a request or a connection")
+@case("a driver killed in the middle of a request or connection")
 def _():
     came = threading.Event()
 
@@ -121,7 +121,7 @@ def _():
         eventually(lambda: t.kit.get("/tunnels")["totalStreams"] == 0, "no stream is left")
 
 
-@case("killed behind a link that is frozen: two seconds without an answer, and the port changes hands")
+@case("a driver killed behind a frozen link: after two seconds without an answer its port goes to the next process")
 def _():
     with Tunnel() as t, http_service(hello) as web, Service(echo) as tcp:
         for mode, service in (("expose", web), ("pull", tcp)):
@@ -144,7 +144,7 @@ def _():
         assert not first.events("disconnected") and not first.events("unbound"), first.text()
 
 
-@case("another machine or user is a stranger: live and parked")
+@case("a driver of another machine or user gets no port, live or parked")
 def _():
     with Tunnel() as t, http_service(hello) as web, tempfile.TemporaryDirectory() as elsewhere:
         first = Driver(t.kit, "expose", f"0={web.port}", "--label", "front")
@@ -187,7 +187,7 @@ def _():
                 assert len(f.read()) == 33 and stat.S_IMODE(os.stat(path).st_mode) == 0o600
 
 
-@case("without a place for the identity there is one warning, and everything else works")
+@case("when the identity cannot be stored there is one warning, and everything else works")
 def _():
     with Tunnel() as t, http_service(hello) as web, tempfile.NamedTemporaryFile() as no_folder:
         d = Driver(t.kit, "expose", f"0={web.port}", env={"XDG_STATE_HOME": no_folder.name})

@@ -94,7 +94,7 @@ def _():
         e.wait_line(r"^nonsense:: ")
 
 
-@case("what cannot be mended ends an example at once, with the status of its reason")
+@case("an example ends at once on an error that a retry cannot mend, with that error's status")
 def _():
     for name, args, reads in (("own_loop", ["3000"], False), ("poll_loop", ["3000"], True), ("thread", [], True)):
         kit = Kit(env={"HOODY_TUNNEL_TOKEN": "right"})

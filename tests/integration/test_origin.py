@@ -50,7 +50,7 @@ def four_at_once(port, fresh):
     return time.monotonic() - begin
 
 
-@case("a service with one thread and keep-alive takes through the tunnel about what it takes direct")
+@case("a single-threaded keep-alive service is about as fast through the tunnel as directly")
 def _():
     server = http.server.HTTPServer(("127.0.0.1", 0), Slow)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
@@ -140,7 +140,7 @@ def _():
         thread.join(5)
 
 
-@case("a TLS service behind a plain target is named as what it may be")
+@case("the error for a TLS service behind a plain target says that it may speak TLS")
 def _():
     with Folder() as folder, Tunnel() as t:
         key, cert = folder.join("key.pem"), folder.join("cert.pem")

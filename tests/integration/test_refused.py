@@ -86,7 +86,7 @@ def set_answer(edge, refusal):
     edge.answer = refusal
 
 
-@case("a driver that was up outlives every refusal, says what it met, and serves again")
+@case("a driver that was connected survives every refusal, reports it, and serves again")
 def _():
     with Tunnel() as t, http_service(hello) as service, Edge(t.kit.port) as edge:
         driver = Driver(edge, "expose", f"0={service.port}")
@@ -98,7 +98,7 @@ def _():
         assert driver.end(signal.SIGINT) == 0, driver.text()  # while the edge is there to say goodbye through
 
 
-@case("with --retry-for the first connection is tried through all of them too; without it the first one is the end")
+@case("with --retry-for the first connection is retried after each of these refusals; without it the first refusal ends the command")
 def _():
     codes = {"wants a token": 4}
     with Tunnel() as t, http_service(hello) as service, Edge(t.kit.port) as edge:
@@ -119,7 +119,7 @@ def _():
             assert program.end(signal.SIGINT) == 0, program.text()
 
 
-@case("events: whoever reads them outlives a refusal too")
+@case("events: a reader goes on after a refusal")
 def _():
     with Tunnel() as t, Edge(t.kit.port) as edge:
         program = Program([BIN, "events", "--url", edge.url])
@@ -186,7 +186,7 @@ class Garbage:
         raise OSError("refused")
 
 
-@case("a certificate that is expired, not valid yet, of another name or of nobody passes too, and so does what is no TLS")
+@case("a bad certificate (expired, not yet valid, wrong name, unknown issuer) and a server without TLS are retried")
 def _():
     with Folder() as folder, Folder() as other, Tunnel() as t, http_service(hello) as service:
         authority = Authority(folder)

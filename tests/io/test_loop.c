@@ -279,7 +279,7 @@ int main(void) {
         {"a random life of timers", a_random_life_of_timers},
         {"signals, run and break", signals_and_run_and_break},
         {"signals that belong to one request", signals_that_belong_to_one_request},
-        {"an embedded loop tells when it has work", an_embedded_loop_tells_when_it_has_work},
+        {"an embedded loop reports when it has work", an_embedded_loop_tells_when_it_has_work},
         {"addresses", addresses},
         {"a loop leaves nothing", a_loop_leaves_nothing},
         {NULL, NULL},

@@ -210,7 +210,7 @@ int main(void) {
         {"one question for all who ask", one_question_for_all},
         {"failures are told and remembered", failures_are_told_and_remembered},
         {"threads are bounded", threads_are_bounded},
-        {"who left holds no place", who_left_holds_no_place},
+        {"a cancelled look-up takes no place", who_left_holds_no_place},
         {"callbacks may meddle", callbacks_may_meddle},
         {NULL, NULL},
     };

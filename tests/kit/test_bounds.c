@@ -303,7 +303,7 @@ int main(void) {
         {"visitors who do not read", visitors_who_do_not_read},
         {"fields behind bodies", fields_behind_bodies},
         {"a session with all its visitors", a_session_with_all_its_visitors},
-        {"parked ones", parked_ones},
+        {"parked sessions stay within their bound", parked_ones},
         {"the sum is what the defaults allow", the_sum_is_what_the_defaults_allow},
         {NULL, NULL},
     };

@@ -232,7 +232,7 @@ int main(void) {
         {"who answers keeps the port", who_answers_keeps_the_port},
         {"who is silent loses it", who_is_silent_loses_it},
         {"a stranger gets nothing, and learns who holds it", a_stranger_gets_nothing},
-        {"another use of the port", another_use_of_the_port},
+        {"a claim for another kind or address of the port", another_use_of_the_port},
         {"ends while it waits", ends_while_it_waits},
         {NULL, NULL},
     };

@@ -223,13 +223,13 @@ static void strangers_elsewhere_get_in(void) {
 
 int main(void) {
     static const struct tap_test tests[] = {
-        {"the oldest half head gives way", the_oldest_half_head_gives_way},
+        {"the connection with the oldest incomplete head makes room", the_oldest_half_head_gives_way},
         {"a request that has come is served", a_request_that_has_come_is_served},
-        {"answers that nobody takes give way", answers_that_nobody_takes_give_way},
+        {"connections with unread answers make room", answers_that_nobody_takes_give_way},
         {"one address does not press out another", one_address_does_not_press_out_another},
-        {"who is not trusted takes no place", who_is_not_trusted_takes_no_place},
+        {"untrusted peers take no place", who_is_not_trusted_takes_no_place},
         {"a token has places of its own", a_token_has_places_of_its_own},
-        {"strangers elsewhere get in", strangers_elsewhere_get_in},
+        {"strangers at other addresses get in", strangers_elsewhere_get_in},
         {NULL, NULL},
     };
     return tap_main("crowd", tests);

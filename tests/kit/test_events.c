@@ -377,9 +377,9 @@ static void the_counters_move(void) {
 
 int main(void) {
     static const struct tap_test tests[] = {
-        {"everything is told", everything_is_told},
+        {"every event is sent", everything_is_told},
         {"refusals and kills are told", refusals_and_kills_are_told},
-        {"readers are capped and yield to nobody", readers_are_capped_and_yield_to_nobody},
+        {"readers have a limit, and a new one never replaces an old one", readers_are_capped_and_yield_to_nobody},
         {"a slow reader is cut off", a_slow_reader_is_cut_off},
         {"a drain is told to the end", a_drain_is_told_to_the_end},
         {"probes say whether it is ready", probes_say_whether_it_is_ready},

@@ -373,7 +373,7 @@ int main(void) {
         {"a token may come in two places", a_token_may_come_in_two_places},
         {"v2 gives tickets that work once", v2_gives_tickets_that_work_once},
         {"a wrong nonce uses the ticket up", a_wrong_nonce_uses_the_ticket_up},
-        {"own drivers are recognised", own_drivers_are_recognised},
+        {"drivers of this project are recognised", own_drivers_are_recognised},
         {"text messages are 1003", text_messages_are_1003},
         {NULL, NULL},
     };

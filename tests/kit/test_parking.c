@@ -341,7 +341,7 @@ int main(void) {
         {"a killed orphan goes at once", a_killed_orphan_goes_at_once},
         {"a parked port can be taken", a_parked_port_can_be_taken},
         {"visitors live through a takeover", visitors_live_through_a_takeover},
-        {"a port is never lost", a_port_is_never_lost},
+        {"a port always returns to its driver or becomes free", a_port_is_never_lost},
         {NULL, NULL},
     };
     return tap_main("parking", tests);

@@ -150,7 +150,7 @@ int main(void) {
         {"an active link is not waited for", an_active_link_is_not_waited_for},
         {"an idle link has its time", an_idle_link_has_its_time},
         {"a visitor on a quiet link", a_visitor_on_a_quiet_link},
-        {"any word is a sign of life", any_word_is_a_sign_of_life},
+        {"any frame shows that the peer is alive", any_word_is_a_sign_of_life},
         {"a slow link is no dead one", a_slow_link_is_no_dead_one},
         {"a wake asks at once", a_wake_asks_at_once},
         {NULL, NULL},

@@ -124,7 +124,7 @@ static void test_upgrade_is_told_to_go_on(void) {
 
 static const struct tap_test tests[] = {
     {"random sequences of events do to a session what they do to the model", test_sequences},
-    {"any bytes are a sequence", test_plain_bytes},
+    {"any bytes of the fuzzer are a valid sequence of events", test_plain_bytes},
     {"a DATA frame that was cut on another link ends its stream", test_cut_frame_of_another_link},
     {"an upgrade goes on after the end of its request", test_upgrade_is_told_to_go_on},
     {NULL, NULL},

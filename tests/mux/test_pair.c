@@ -720,10 +720,10 @@ int main(int argc, char **argv) {
     static const struct tap_test tests[] = {
         {"usual windows", usual_windows},
         {"small windows", small_windows},
-        {"a tight session", a_tight_session},
+        {"a session with very small windows", a_tight_session},
         {"growing windows", growing_windows},
         {"with trailers", with_trailers},
-        {"published peers", published_peers},
+        {"peers without capabilities", published_peers},
         {"several links", several_links},
         {"a lost secondary", a_lost_secondary},
         {"sudden ends", sudden_ends},

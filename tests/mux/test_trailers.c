@@ -211,12 +211,12 @@ static void a_driver_answers_first(void) {
 
 int main(void) {
     static const struct tap_test tests[] = {
-        {"they come between DATA and EOF", they_come_between_data_and_eof},
-        {"requests have them too", requests_have_them_too},
-        {"only an end follows them", only_an_end_follows_them},
-        {"they have their place", they_have_their_place},
-        {"without an agreement they are nothing", without_an_agreement_they_are_nothing},
-        {"they leave ahead of EOF", they_leave_ahead_of_eof},
+        {"trailers arrive between DATA and EOF", they_come_between_data_and_eof},
+        {"requests have trailers too", requests_have_them_too},
+        {"only EOF or RESET may follow trailers", only_an_end_follows_them},
+        {"trailers are legal in one place only", they_have_their_place},
+        {"trailers without the capability are skipped", without_an_agreement_they_are_nothing},
+        {"trailers are sent before EOF", they_leave_ahead_of_eof},
         {"a full message loses none", a_full_message_loses_none},
         {"what waits is bounded", what_waits_is_bounded},
         {"a driver answers first", a_driver_answers_first},

@@ -295,7 +295,7 @@ int main(void) {
     static const struct tap_test tests[] = {
         {"forbidden calls fail and are logged", forbidden_calls_fail_and_are_logged},
         {"a refused call is logged once", a_refused_call_is_logged_once},
-        {"what a kit needs is allowed", what_a_kit_needs_is_allowed},
+        {"the system calls that a kit needs are allowed", what_a_kit_needs_is_allowed},
         {"a log file can be reopened and nothing overwritten", a_log_file_can_be_reopened_and_nothing_overwritten},
         {"abort still works", abort_still_works},
         {"names and numbers are understood", names_and_numbers_are_understood},

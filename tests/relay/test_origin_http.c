@@ -514,7 +514,7 @@ static const struct tap_test tests[] = {
     {"a slow answer closes no connections", a_slow_answer_closes_no_connections},
     {"connections that are not used again", connections_that_are_not_used_again},
     {"bytes behind a body are never an answer", bytes_behind_a_body_are_never_an_answer},
-    {"nor are bytes on an idle connection", nor_are_bytes_on_an_idle_connection},
+    {"bytes on an idle connection are never an answer", nor_are_bytes_on_an_idle_connection},
     {"the pool is bounded, and closed connections leave it", the_pool_is_bounded_and_closed_connections_leave_it},
     {"idle connections time out", idle_connections_time_out},
     {"answers in pieces, cut at every byte", answers_in_pieces},
@@ -527,10 +527,10 @@ static const struct tap_test tests[] = {
     {"odd answers are put right", odd_answers_are_put_right},
     {"a service that is not there", a_service_that_is_not_there},
     {"a GET on a stale connection is sent again", a_get_on_a_stale_connection_is_sent_again},
-    {"... but only once", but_only_once},
+    {"a request on a stale connection is repeated once only", but_only_once},
     {"a POST is never sent again", a_post_is_never_sent_again},
-    {"nor is a GET that was half answered", nor_is_a_get_that_was_half_answered},
-    {"a POST finds out that a connection is stale", a_post_finds_out_that_a_connection_is_stale},
+    {"a half-answered GET is never sent again", nor_is_a_get_that_was_half_answered},
+    {"a POST does not use a stale connection", a_post_finds_out_that_a_connection_is_stale},
     {NULL, NULL},
 };
 

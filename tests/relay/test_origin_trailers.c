@@ -120,7 +120,7 @@ int main(void) {
     static const struct tap_test tests[] = {
         {"a reason of its own is sent", a_reason_of_its_own_is_sent},
         {"fields behind an answer", fields_behind_an_answer},
-        {"without an agreement they are dropped", without_an_agreement_they_are_dropped},
+        {"trailers without the capability are dropped", without_an_agreement_they_are_dropped},
         {"fields behind a request", fields_behind_a_request},
         {"TE that asks for them", te_is_forwarded},
         {NULL, NULL},

@@ -115,7 +115,7 @@ int main(void) {
     static const struct tap_test tests[] = {
         {"the first word of a reason", the_first_word_of_a_reason},
         {"text, a page or JSON", text_a_page_or_json},
-        {"sentences", sentences},
+        {"each answer says why in a sentence", sentences},
         {NULL, NULL},
     };
     return tap_main("relay visitor, answers", tests);

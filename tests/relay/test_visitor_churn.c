@@ -145,9 +145,12 @@ static void test_owner_goes(void) {
 
 int main(void) {
     static const struct tap_test tests[] = {
-        {"a debt is its address's own", test_debt},    {"who pays", test_who_pays},
-        {"all addresses together", test_all_together}, {"visitors of a pull", test_pull},
-        {"the owner goes", test_owner_goes},           {NULL, NULL},
+        {"an address with a debt waits, others do not", test_debt},
+        {"only streams that are left early cost", test_who_pays},
+        {"all addresses together", test_all_together},
+        {"visitors of a pull", test_pull},
+        {"the owner goes", test_owner_goes},
+        {NULL, NULL},
     };
     return tap_main("relay visitors that come and go", tests);
 }

@@ -780,7 +780,7 @@ int main(void) {
         {"a slow body", test_slow_body},
         {"a slow body and few streams", test_slow_body_and_few_streams},
         {"an upload that pauses", test_pausing_upload},
-        {"nothing comes", test_silent},
+        {"a visitor that sends nothing", test_silent},
         {"a body held up by the driver", test_body_held_up_by_the_driver},
         {"a reader that stopped", test_stalled_reader},
         {"interim heads without end", test_interim_heads_without_end},

@@ -192,10 +192,10 @@ static void test_te(void) {
 int main(void) {
     static const struct tap_test tests[] = {
         {"the driver's reason stands in the status line", test_reason},
-        {"a reason that may stand nowhere", test_bad_reason},
+        {"a reason with forbidden bytes", test_bad_reason},
         {"fields behind an answer", test_answer},
-        {"fields that may not stand there", test_forbidden},
-        {"fields that may stand nowhere", test_bad_fields},
+        {"fields that are not allowed in trailers", test_forbidden},
+        {"fields with forbidden bytes", test_bad_fields},
         {"framing without a place for them", test_no_room},
         {"fields behind a request", test_request},
         {"TE that asks for them", test_te},

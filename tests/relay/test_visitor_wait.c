@@ -208,10 +208,10 @@ static void test_binding_goes(void) {
 
 int main(void) {
     static const struct tap_test tests[] = {
-        {"room comes", test_room},
+        {"a waiting visitor goes on when there is room", test_room},
         {"visitors who left", test_left},
         {"a visitor who has closed its side", test_half_closed},
-        {"a turn for each address", test_fair},
+        {"waiting addresses take turns", test_fair},
         {"a body waits with its head", test_body},
         {"a takeover", test_takeover},
         {"the driver goes", test_parked},

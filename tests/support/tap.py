@@ -2,7 +2,7 @@
 
     from tests.support.tap import case, main
 
-    @case("what must hold")
+    @case("every property that must hold")
     def _():
         assert ...
 

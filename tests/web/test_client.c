@@ -202,11 +202,11 @@ static void nobody_there(void) {
 }
 
 static const struct tap_test tests[] = {
-    {"what it asks", what_it_asks},
+    {"the request that the client sends", what_it_asks},
     {"answers split at every byte", answers_split_at_every_byte},
     {"answers without a body", answers_without_a_body},
     {"answers that are none", answers_that_are_none},
-    {"time limits", time_limits},
+    {"the client's time limits", time_limits},
     {"nobody there", nobody_there},
     {NULL, NULL},
 };

@@ -331,7 +331,7 @@ static const struct tap_test tests[] = {
     {"one answer after another", one_answer_after_another},
     {"a body ends the connection", a_body_ends_the_connection},
     {"heads that are refused", heads_that_are_refused},
-    {"time limits", time_limits},
+    {"the server's time limits", time_limits},
     {"answers that nobody reads", answers_that_nobody_reads},
     {"streams", streams},
     {"an upgrade hands the connection over", an_upgrade_hands_over},

@@ -677,7 +677,7 @@ int main(void) {
         {"a message too big for the rest of a block is asked again",
          a_message_too_big_for_the_rest_of_a_block_is_asked_again},
         {"the peer closes", the_peer_closes},
-        {"we close after what is left", we_close_after_what_is_left},
+        {"closing sends what is queued first", we_close_after_what_is_left},
         {"long reasons are cut between characters", long_reasons_are_cut_between_characters},
         {"the peer vanishes", the_peer_vanishes},
         {"a peer that does not answer is dropped", a_peer_that_does_not_answer_is_dropped},

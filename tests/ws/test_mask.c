@@ -61,8 +61,8 @@ static void is_fast(void) {
 int main(void) {
     alarm(60);
     static const struct tap_test tests[] = {
-        {"equals the bytewise mask", equals_the_bytewise_mask},
-        {"is fast", is_fast},
+        {"masking equals the bytewise mask", equals_the_bytewise_mask},
+        {"masking is fast", is_fast},
         {NULL, NULL},
     };
     return tap_main("ws mask", tests);
