@@ -42,6 +42,14 @@ static bool same_client(const struct kit_session *a, const struct kit_session *b
     return a->client_len > 0 && ht_const_time_eq(a->client, a->client_len, b->client, b->client_len);
 }
 
+static bool is_client(const struct kit_session *s, struct ht_slice id) {
+    return s->client_len > 0 && ht_const_time_eq(s->client, s->client_len, id.p, id.n);
+}
+
+static bool stands(const struct kit_session *s) {
+    return s->state == WIRE_SESSION_LIVE || s->state == WIRE_SESSION_RESTARTING;
+}
+
 /* ---- whether a session is alive ---- */
 
 static void probe_begin(struct kit_session *s) {
@@ -76,13 +84,8 @@ void session_probe_answered(struct kit_session *s) {
 
 /* ---- what the relay asks ---- */
 
-static enum relay_yield owner_yields(struct relay_owner *o, const struct relay_owner *to) {
-    struct kit_session *holder = ht_container_of(o, struct kit_session, owner);
-    if (!same_client(holder, ht_container_of(to, const struct kit_session, owner)))
-        return RELAY_KEEPS;
-    /* One that closes was told so, or has said so: it has no use for its ports any more. */
-    if (holder->state != WIRE_SESSION_LIVE && holder->state != WIRE_SESSION_RESTARTING)
-        return RELAY_YIELDS;
+/* Whether it is given up for its own client's next process; it is asked, if nobody has yet. */
+static enum relay_yield ask_holder(struct kit_session *holder) {
     switch (holder->probe) {
     case PROBE_NONE:
         probe_begin(holder);
@@ -95,6 +98,33 @@ static enum relay_yield owner_yields(struct relay_owner *o, const struct relay_o
         return RELAY_YIELDS;
     }
     return RELAY_PENDING;
+}
+
+static enum relay_yield owner_yields(struct relay_owner *o, const struct relay_owner *to) {
+    struct kit_session *holder = ht_container_of(o, struct kit_session, owner);
+    if (!same_client(holder, ht_container_of(to, const struct kit_session, owner)))
+        return RELAY_KEEPS;
+    /* One that closes was told so, or has said so: it has no use for its ports any more. */
+    if (!stands(holder))
+        return RELAY_YIELDS;
+    return ask_holder(holder);
+}
+
+enum relay_yield session_of_client_yields(struct kit *k, struct ht_slice client) {
+    enum relay_yield answer = RELAY_KEEPS;
+    HT_LIST_FOR_SAFE (it, &k->live) {
+        struct kit_session *s = HT_LIST_ENTRY(it, struct kit_session, node);
+        if (!stands(s) || !is_client(s, client))
+            continue;
+        enum relay_yield one = ask_holder(s);
+        if (one == RELAY_YIELDS)
+            session_lose(s, "silent, and its driver came back as another process");
+        if (one != RELAY_KEEPS)
+            answer = one;
+        if (one == RELAY_YIELDS)
+            break;
+    }
+    return answer;
 }
 
 int64_t session_parked_until(const struct kit_session *s) {
@@ -186,7 +216,7 @@ static int try_bind(struct kit_session *s, const struct wire_bind *bind) {
     enum wire_bind_error code = WIRE_BIND_ERROR_INTERNAL;
     if (s->after) /* the one that follows is asked as well, and answers */
         return 0;
-    if (s->state != WIRE_SESSION_LIVE && s->state != WIRE_SESSION_RESTARTING) {
+    if (!stands(s)) {
         refuse_bind(s, bind, WIRE_BIND_ERROR_INTERNAL, "the session is closing");
         return 0;
     }
@@ -277,6 +307,7 @@ static void try_waiting(struct kit_session *s) {
 
 void binds_retry(struct io_task *t) {
     struct kit *k = ht_container_of(t, struct kit, binds_task);
+    hello_retry(k);
     HT_LIST_FOR_SAFE (it, &k->live)
         try_waiting(HT_LIST_ENTRY(it, struct kit_session, node));
     /* What was found out is true for now only. */

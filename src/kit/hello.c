@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/mem.h"
 #include "log_gen.h"
 
 bool kit_token_matches(const struct kit *k, struct ht_slice token) {
@@ -23,13 +24,17 @@ static void refuse(struct kit_sock *s, enum ht_metric_handshake_failure why, uin
     mux_link_refuse(s->link, &frame, ws_code, message);
 }
 
-static bool refused(struct kit_sock *s, const struct wire_hello *h) {
-    struct kit *k = s->kit;
-    if (k->draining) {
+static bool refused_as_draining(struct kit_sock *s) {
+    if (s->kit->draining)
         refuse(s, HT_METRIC_HANDSHAKE_FAILURE_SESSION_CAP, WIRE_GOAWAY_SHUTDOWN_CODE, WIRE_GOAWAY_SHUTDOWN_MESSAGE,
                WIRE_GOAWAY_SHUTDOWN_CLOSE);
+    return s->kit->draining;
+}
+
+static bool refused(struct kit_sock *s, const struct wire_hello *h) {
+    struct kit *k = s->kit;
+    if (refused_as_draining(s))
         return true;
-    }
     /* Rule AUTH-1. Either place will do: an edge proxy may have put its own Authorization on the upgrade. */
     if (k->token_len && !s->authorized && !(h->has_auth && kit_token_matches(k, h->auth.token))) {
         k->metrics.auth_failures_total[HT_METRIC_SHOWN_AT_HELLO]
@@ -46,11 +51,76 @@ static unsigned named(const struct kit_sock *sock, const struct wire_hello *h) {
     return wire_caps_of(sock->version, h->capabilities, h->n_capabilities);
 }
 
+static struct ht_slice client_of(const struct kit_sock *sock, const struct wire_hello *h) {
+    return h->has_client && named(sock, h) & WIRE_CAP_CLIENT ? h->client.id : ht_slice_of(NULL, 0);
+}
+
+/* ---- a HELLO that waits: for what a session of its own client, which has the last place, answers to a PING ---- */
+
+/* A copy of what is still needed once the token was found right. */
+struct kit_held_hello {
+    struct ht_list node; /* in kit.held */
+    struct kit_sock *sock;
+    struct wire_hello h;
+    struct ht_slice capabilities[WIRE_MAX_HELLO_CAPABILITIES];
+    char texts[]; /* WIRE_LIMIT_MAX_PREAUTH_MESSAGE at most: they come from one message */
+};
+
+static struct ht_slice copied(char **to, struct ht_slice s) {
+    char *at = *to;
+    if (s.n)
+        memcpy(at, s.p, s.n);
+    *to += s.n;
+    return ht_slice_of(at, s.n);
+}
+
+static bool hold(struct kit_sock *sock, const struct wire_hello *h) {
+    size_t n = h->client.id.n + (h->has_resume ? h->resume.session_id.n : 0);
+    for (size_t i = 0; i < h->n_capabilities; i++)
+        n += h->capabilities[i].n;
+    struct kit_held_hello *held = ht_calloc(1, sizeof *held + n);
+    if (!held)
+        return false;
+    char *to = held->texts;
+    held->sock = sock;
+    held->h = (struct wire_hello){
+        .version = h->version,
+        .capabilities = held->capabilities,
+        .n_capabilities = h->n_capabilities,
+        .has_resume = h->has_resume,
+        .has_max_connections = h->has_max_connections,
+        .max_connections = h->max_connections,
+        .has_client = true,
+        .client = {.id = copied(&to, h->client.id)},
+    };
+    if (h->has_resume)
+        held->h.resume.session_id = copied(&to, h->resume.session_id);
+    for (size_t i = 0; i < h->n_capabilities; i++)
+        held->capabilities[i] = copied(&to, h->capabilities[i]);
+    ht_list_push_back(&sock->kit->held, &held->node);
+    hello_forget(sock);
+    sock->held = held;
+    io_timer_stop(&sock->hello_timer); /* the PING has one of its own */
+    return true;
+}
+
+void hello_forget(struct kit_sock *s) {
+    if (!s->held)
+        return;
+    explicit_bzero(s->held->texts, s->held->h.client.id.n); /* the id comes first */
+    ht_list_remove(&s->held->node);
+    ht_free(s->held);
+    s->held = NULL;
+}
+
 /* Rule HELLO-7. A session that only changes its socket takes no new place. */
 static bool over_cap(struct kit_sock *s, const struct wire_hello *h, const struct kit_session *resumed) {
     struct kit *k = s->kit;
     if ((resumed && resumed->state != WIRE_SESSION_PARKED) || k->n_live + k->n_closing < k->opt->max_sessions)
         return false;
+    enum relay_yield own = session_of_client_yields(k, client_of(s, h)); /* CLIENT-3 */
+    if (own == RELAY_YIELDS || (own == RELAY_PENDING && hold(s, h)))
+        return own == RELAY_PENDING;
     /* Others' drivers may compare the text; for ours it is for people. */
     bool plain = (named(s, h) & WIRE_CAPS_OURS) == 0;
     struct ht_errmsg text;
@@ -152,13 +222,13 @@ static struct kit_session *follow(struct kit_session *old) {
     return s;
 }
 
-void hello_received(struct kit_sock *sock, const struct wire_hello *h) {
+static void admit(struct kit_sock *sock, const struct wire_hello *h) {
     struct kit *k = sock->kit;
-    if (refused(sock, h))
-        return;
     struct kit_session *s = h->has_resume ? session_find(k, h->resume.session_id) : NULL;
     if (over_cap(sock, h, s))
         return;
+    if (s && s->state == WIRE_SESSION_GONE) /* PARK-3: the one that was just parked for it took its place */
+        s = NULL;
     bool resumed = s != NULL;
     if (!s)
         s = session_new(k);
@@ -192,7 +262,7 @@ void hello_received(struct kit_sock *sock, const struct wire_hello *h) {
         k->metrics.resumes_total++;
     else
         k->metrics.sessions_total++;
-    session_set_client(s, h->has_client && named(sock, h) & WIRE_CAP_CLIENT ? h->client.id : ht_slice_of(NULL, 0));
+    session_set_client(s, client_of(sock, h));
     session_go_live(s, mux, sock);
     session_let_settle(s);
     event_session(s, resumed ? ADMIN_EVENT_TYPE_SESSION_RESUMED : ADMIN_EVENT_TYPE_SESSION_OPENED, NULL);
@@ -201,4 +271,24 @@ void hello_received(struct kit_sock *sock, const struct wire_hello *h) {
                               log_count(s->granted)),
                 resumed ? "resumed" : "begun");
     relay_owner_room(k->table, &s->owner); /* who has waited for it */
+}
+
+void hello_received(struct kit_sock *sock, const struct wire_hello *h) {
+    if (!refused(sock, h))
+        admit(sock, h);
+}
+
+void hello_retry(struct kit *k) {
+    struct ht_list again;
+    ht_list_init(&again);
+    ht_list_splice(&again, &k->held);
+    while (!ht_list_empty(&again)) {
+        struct kit_held_hello *held = HT_LIST_ENTRY(ht_list_pop_front(&again), struct kit_held_hello, node);
+        struct kit_sock *sock = held->sock;
+        sock->held = NULL; /* it may have to be held again */
+        if (!refused_as_draining(sock))
+            admit(sock, &held->h);
+        explicit_bzero(held->texts, held->h.client.id.n);
+        ht_free(held);
+    }
 }

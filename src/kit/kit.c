@@ -125,7 +125,7 @@ static void end_what_it_opened(struct kit *k) {
     base_clients_close(k, BASE_CLOSE_READERS);
     HT_LIST_FOR_SAFE (it, &k->socks) {
         struct kit_sock *s = HT_LIST_ENTRY(it, struct kit_sock, node);
-        if (!s->session && s->authorized)
+        if (!s->session && (s->authorized || s->held))
             sock_drop(s);
     }
     HT_LIST_FOR_SAFE (it, &k->parked)
@@ -266,6 +266,7 @@ static void set_up(struct kit *k, struct io_loop *loop, const struct opt_serve *
     for (int i = 0; i < SHOWN_KINDS; i++)
         crowd_init(&k->strangers[i]);
     ht_list_init(&k->socks);
+    ht_list_init(&k->held);
     ht_list_init(&k->live);
     ht_list_init(&k->parked);
     ht_list_init(&k->dead_socks);

@@ -56,7 +56,8 @@ struct kit {
     const char *asked_by;           /* while an admin's request is served: its address */
     struct kit_session *taken_from; /* while a BIND is served: whose binding it takes over */
     struct io_task events_task;
-    struct io_task binds_task; /* BINDs that wait are tried again */
+    struct io_task binds_task; /* HELLOs and BINDs that wait are tried again */
+    struct ht_list held;       /* struct kit_held_hello */
     struct ht_list socks;      /* struct kit_sock */
     unsigned n_socks;
     struct crowd strangers[SHOWN_KINDS]; /* struct kit_sock: before HELLO */
@@ -129,6 +130,7 @@ struct kit_sock {
     uint64_t heard;               /* bytes, when last looked at */
     uint64_t pinged_at;           /* 0: no PING is out */
     struct crowd_member stranger; /* linked before HELLO: counts towards --max-pre-auth-connections */
+    struct kit_held_hello *held;  /* its HELLO, while that waits (hello.c); no stranger's clock runs */
     bool authorized;              /* the upgrade carried the token */
     bool closing;                 /* the closing handshake has begun, or is over */
     bool dead;                    /* waits for the reaper */
@@ -153,6 +155,10 @@ void sock_free(struct kit_sock *s);
 /* ---- hello.c ---- */
 
 void hello_received(struct kit_sock *s, const struct wire_hello *hello);
+/* Those that waited for a session of their own client to be asked, each once. */
+void hello_retry(struct kit *k);
+/* Its HELLO, if it waits, is forgotten. */
+void hello_forget(struct kit_sock *s);
 /* A published driver that has just resumed drops streams until its forwarding stands (rule RESUME-5). */
 void session_let_settle(struct kit_session *s);
 /* Constant time (rule AUTH-2). */
@@ -242,6 +248,12 @@ void session_forget_binds(struct kit_session *s);
 void binds_retry(struct io_task *t);
 /* Who its driver is (rule CLIENT-1); an empty id: nobody knows. */
 void session_set_client(struct kit_session *s, struct ht_slice id);
+/*
+ * Whether a live session of that client makes room for the client's next process, which finds the session cap reached:
+ * one that is silent is parked (RELAY_YIELDS), one that nobody has asked is asked (RELAY_PENDING: hello_retry() comes
+ * when it is known), and RELAY_KEEPS when there is none or all are alive.
+ */
+enum relay_yield session_of_client_yields(struct kit *k, struct ht_slice client);
 void session_probe_answered(struct kit_session *s);
 void session_probe_fired(struct io_timer *t);
 /* When a parked session goes, in Unix seconds. */

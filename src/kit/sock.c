@@ -43,6 +43,7 @@ void sock_drop(struct kit_sock *s) {
     s->dead = true;
     s->session = NULL;
     no_longer_stranger(s);
+    hello_forget(s);
     io_timer_stop(&s->hello_timer);
     io_timer_stop(&s->life_timer);
     ht_list_remove(&s->node);
@@ -64,6 +65,7 @@ void sock_close(struct kit_sock *s, uint16_t ws_code, const char *reason) {
     if (s->dead || s->closing)
         return;
     s->closing = true;
+    hello_forget(s);
     io_timer_stop(&s->hello_timer);
     io_timer_stop(&s->life_timer);
     ws_conn_close(s->ws, ws_code, reason);

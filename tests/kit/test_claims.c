@@ -10,18 +10,24 @@
 
 static const struct ht_slice client_cap = {"client", 6};
 
-/* A session of a client; NULL: of nobody. */
-static void start_as(struct peer *p, const char *client) {
+static void say_hello_as(struct peer *p, const char *client, const char *resume) {
     struct wire_hello h = {
         .version = WIRE_V1,
         .capabilities = &client_cap,
         .n_capabilities = client != NULL,
         .has_client = client != NULL,
         .client = {.id = ht_slice_str(client)},
+        .has_resume = resume != NULL,
+        .resume = {.session_id = ht_slice_str(resume)},
     };
     peer_connect(p);
     CU_ASSERT_FATAL(p->open);
     peer_hello(p, &h);
+}
+
+/* A session of a client; NULL: of nobody. */
+static void start_as(struct peer *p, const char *client) {
+    say_hello_as(p, client, NULL);
     const struct got_frame *f = peer_expect(p, WIRE_HELLO_OK);
     CU_ASSERT_EQUAL(p->any.hello_ok.n_capabilities, client != NULL);
     if (client) /* CLIENT-5 */
@@ -226,6 +232,76 @@ static void ends_while_it_waits(void) {
     host_stop();
 }
 
+static void is_refused(struct peer *p) {
+    peer_expect(p, WIRE_GOAWAY);
+    CU_ASSERT_EQUAL(p->any.goaway.code, WIRE_CODE_RESOURCE_EXHAUSTED);
+    UNTIL(p->closed);
+    CU_ASSERT_EQUAL(p->close_code, WIRE_GOAWAY_SESSION_LIMIT_CLOSE);
+    peer_drop(p);
+}
+
+/* HELLO-7: the last place is held by a session of the client's own, and nobody is behind it any more. */
+static void a_silent_one_gives_its_place(void) {
+    host_start("--max-sessions 1 --hello-timeout 1s");
+    struct peer old, new;
+    start_as(&old, ME);
+    uint16_t port = bound(&old, WIRE_KIND_HTTP, NULL);
+    uint64_t asked = ht_now_ms();
+    say_hello_as(&new, ME, "S-00000000-0000-4000-8000-000000000000");
+    peer_expect(&old, WIRE_PING);
+    peer_expect(&new, WIRE_HELLO_OK); /* and no stranger's clock has ended its wait */
+    CU_ASSERT(ht_now_ms() - asked >= WIRE_LIMIT_CLIENT_SILENCE);
+    CU_ASSERT_EQUAL(kit_sessions_parked(host.kit), 1);
+    ask(&new, WIRE_KIND_HTTP, port, NULL, NULL);
+    gets(&new, port);
+    peer_drop(&old);
+    peer_bye(&new);
+    host_stop();
+}
+
+static void one_that_answers_keeps_its_place(void) {
+    host_start("--max-sessions 1");
+    struct peer old, new, other;
+    start_as(&old, ME);
+    say_hello_as(&new, ME, NULL);
+    peer_expect(&old, WIRE_PING);
+    say_hello_as(&other, ME, NULL); /* one PING is enough for both */
+    UNTIL(kit_websockets(host.kit) == 3);
+    CU_ASSERT_EQUAL(new.n_read, new.n_frames);
+    peer_send(&old, WIRE_PONG, 0, &old.any.ping);
+    is_refused(&new);
+    is_refused(&other);
+    say_hello_as(&other, ALMOST, NULL); /* a stranger is no reason to ask */
+    is_refused(&other);
+    CU_ASSERT_EQUAL(kit_metrics(host.kit)->pings_total[HT_METRIC_DIRECTION_SENT], 1);
+    peer_bye(&old);
+    host_stop();
+}
+
+/* The one that waits goes away; then the one that is asked does, with a reason to be kept, and with none. */
+static void ends_at_the_cap(void) {
+    host_start("--max-sessions 1");
+    struct peer old, new;
+    start_as(&old, ME);
+    say_hello_as(&new, ME, NULL);
+    peer_expect(&old, WIRE_PING);
+    peer_drop(&new);
+    UNTIL(kit_websockets(host.kit) == 1);
+    say_hello_as(&new, ME, NULL);
+    UNTIL(kit_websockets(host.kit) == 2);
+    peer_drop(&old);
+    peer_expect(&new, WIRE_HELLO_OK);
+    say_hello_as(&old, ME, NULL);
+    peer_expect(&new, WIRE_PING);
+    peer_bye(&new);
+    peer_expect(&old, WIRE_HELLO_OK);
+    say_hello_as(&new, ME, NULL); /* and the kit ends while one waits */
+    peer_expect(&old, WIRE_PING);
+    peer_drop(&old);
+    peer_drop(&new);
+    host_stop();
+}
+
 int main(void) {
     static const struct tap_test tests[] = {
         {"what is parked changes hands at once", what_is_parked_changes_hands_at_once},
@@ -234,6 +310,9 @@ int main(void) {
         {"a stranger gets nothing, and learns who holds it", a_stranger_gets_nothing},
         {"a claim for another kind or address of the port", another_use_of_the_port},
         {"ends while it waits", ends_while_it_waits},
+        {"at the session cap a silent one gives its place", a_silent_one_gives_its_place},
+        {"at the session cap one that answers keeps its place", one_that_answers_keeps_its_place},
+        {"at the session cap one of the two ends", ends_at_the_cap},
         {NULL, NULL},
     };
     return tap_main("kit claims", tests);
