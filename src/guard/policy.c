@@ -286,6 +286,12 @@ bool guard_policy_is_mentioned(const struct guard_policy *p, const struct guard_
     return target_holds(r->target, p->placeholder);
 }
 
+bool guard_policy_same_placeholder(const struct guard_policy *a, const struct guard_policy *b) {
+    if (!a->placeholder || !b->placeholder)
+        return false;
+    return strstr(a->placeholder, b->placeholder) || strstr(b->placeholder, a->placeholder);
+}
+
 static const struct field *field_of(const struct guard_policy *p, struct ht_slice name) {
     for (size_t i = 0; i < p->n_fields; i++)
         if (same_name(name, p->fields[i].name))

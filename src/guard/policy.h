@@ -87,6 +87,8 @@ struct guard_decision {
 void guard_policy_check(struct guard_policy *p, const struct guard_request *r, uint64_t now_ms,
                         struct guard_decision *out);
 
+/* Both have one, and it is the same text, or a part of it. */
+bool guard_policy_same_placeholder(const struct guard_policy *a, const struct guard_policy *b);
 /* The placeholder of `p` stands somewhere in the request. */
 bool guard_policy_is_mentioned(const struct guard_policy *p, const struct guard_request *r);
 

@@ -144,6 +144,15 @@ ssize_t io_conn_read(struct io_conn *c, void *buf, size_t cap) {
     return n;
 }
 
+int io_conn_peek(struct io_conn *c) {
+    unsigned char byte;
+    ssize_t n;
+    do
+        n = recv(c->io.fd, &byte, 1, MSG_PEEK);
+    while (n < 0 && errno == EINTR);
+    return n > 0 ? byte : n == 0 ? (int)end_of(c) : ht_err_from_errno(errno);
+}
+
 /* TCP forgets the bytes without copying them (tcp(7), MSG_TRUNC). */
 ssize_t io_conn_discard(struct io_conn *c) {
     static char drop[65536];

@@ -308,6 +308,7 @@ struct io_dial *io_dial_start(struct io_loop *loop, const char *host, uint16_t p
 }
 
 struct io_dial *io_dial_start_at(struct io_loop *loop, const struct io_addr *first, const char *host, uint16_t port,
-                                 uint64_t timeout_ms, const struct io_dial_ops *ops, void *ctx, struct ht_errmsg *err) {
-    return dial(loop, first, host, port, NULL, timeout_ms, ops, ctx, err);
+                                 struct io_tls *tls, uint64_t timeout_ms, const struct io_dial_ops *ops, void *ctx,
+                                 struct ht_errmsg *err) {
+    return dial(loop, first, host, port, tls, timeout_ms, ops, ctx, err);
 }

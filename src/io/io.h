@@ -194,6 +194,8 @@ void io_conn_want_write(struct io_conn *c, bool on);
 
 /* > 0 bytes; HT_EAGAIN; HT_EOF; HT_ERESET and others. TLS inside when the connection has it. */
 ssize_t io_conn_read(struct io_conn *c, void *buf, size_t cap);
+/* The next byte of a connection without TLS, which stays to be read; HT_EAGAIN; HT_EOF; or an error. */
+int io_conn_peek(struct io_conn *c);
 /* Reads and forgets: > 0 bytes; HT_EAGAIN; HT_EOF; or an error. */
 ssize_t io_conn_discard(struct io_conn *c);
 /* The error that waits on the socket, taken off it: HT_OK, HT_ERESET and others. For a connection nobody listens to. */
@@ -256,10 +258,13 @@ struct io_out {
     int n_iov;
     size_t borrowed;     /* bytes in iov */
     struct ht_buf queue; /* copies, written before anything borrowed */
+    bool secret;         /* set at the start: memory that the copies were in is wiped */
 };
 
 /* Adds bytes that stay valid until the next io_out_flush(). 0 or HT_ENOMEM (when iov is full it copies). */
 int io_out_add(struct io_out *o, const void *p, size_t n) HT_MUST_USE;
+/* Adds a copy, behind what was copied; nothing may be borrowed at the time. 0 or HT_ENOMEM. */
+int io_out_copy(struct io_out *o, const void *p, size_t n) HT_MUST_USE;
 /* Copies everything borrowed, so that its memory may go. 0 or HT_ENOMEM (nothing is lost then). */
 int io_out_spill(struct io_out *o) HT_MUST_USE;
 /* Forgets what is borrowed; what was copied stays. */
@@ -303,6 +308,9 @@ void io_listener_close(struct io_listener **l);
 /* TLS on the way out: verified against `ca_file` or the system's store, SNI and host name check for the dialled name */
 struct io_tls;
 struct io_tls *io_tls_create(const char *ca_file, struct ht_errmsg *err) HT_MUST_USE;
+/* The same as `t`, and lives apart from it: but SNI and the certificate's name are `name`, whatever is dialled. NULL:
+ * out of memory. */
+struct io_tls *io_tls_named(struct io_tls *t, const char *name) HT_MUST_USE;
 void io_tls_destroy(struct io_tls **t);
 
 struct io_dial;
@@ -323,10 +331,10 @@ struct io_dial_ops {
 struct io_dial *io_dial_start(struct io_loop *loop, const char *host, uint16_t port, struct io_tls *tls,
                               uint64_t timeout_ms, const struct io_dial_ops *ops, void *ctx,
                               struct ht_errmsg *err) HT_MUST_USE;
-/* The same, in plain TCP, and of several addresses `first` (its port aside) is tried first: the one that answered the
+/* The same, and of several addresses `first` (its port aside; may be NULL) is tried first: the one that answered the
  * last time. */
 struct io_dial *io_dial_start_at(struct io_loop *loop, const struct io_addr *first, const char *host, uint16_t port,
-                                 uint64_t timeout_ms, const struct io_dial_ops *ops, void *ctx,
+                                 struct io_tls *tls, uint64_t timeout_ms, const struct io_dial_ops *ops, void *ctx,
                                  struct ht_errmsg *err) HT_MUST_USE;
 /* No callback comes any more; what stands already is reset. Clears the pointer. NULL is ignored. */
 void io_dial_cancel(struct io_dial **d);

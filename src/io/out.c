@@ -1,9 +1,40 @@
 #include "io/io.h"
 
+static void drop_queue(struct io_out *o) {
+    if (o->secret && o->queue.data)
+        explicit_bzero(o->queue.data, o->queue.cap);
+    ht_buf_free(&o->queue);
+}
+
+/* Room for `n` more copied bytes. A buffer that grows may move, and leave a secret behind. */
+static uint8_t *reserve(struct io_out *o, size_t n) {
+    if (!o->secret || o->queue.cap - o->queue.len >= n)
+        return ht_buf_reserve(&o->queue, n);
+    struct ht_buf more = {0};
+    size_t have = ht_buf_size(&o->queue);
+    if (!ht_buf_reserve(&more, (have + n) * 2))
+        return NULL;
+    if (have)
+        memcpy(more.data, ht_buf_head(&o->queue), have);
+    more.len = have;
+    drop_queue(o);
+    o->queue = more;
+    return more.data + have;
+}
+
+int io_out_copy(struct io_out *o, const void *p, size_t n) {
+    uint8_t *to = n ? reserve(o, n) : NULL;
+    if (!to)
+        return n ? HT_ENOMEM : HT_OK;
+    memcpy(to, p, n);
+    ht_buf_commit(&o->queue, n);
+    return HT_OK;
+}
+
 int io_out_spill(struct io_out *o) {
     if (o->n_iov == 0)
         return HT_OK;
-    uint8_t *to = ht_buf_reserve(&o->queue, o->borrowed);
+    uint8_t *to = reserve(o, o->borrowed);
     if (!to)
         return HT_ENOMEM;
     for (int i = 0; i < o->n_iov; i++) {
@@ -79,7 +110,7 @@ ssize_t io_out_flush(struct io_out *o, struct io_conn *conn) {
     io_out_drop_borrowed(o);
     /* Only a reader that fell behind ever made the queue: when it has caught up, the memory goes back. */
     if (o->queue.data)
-        ht_buf_free(&o->queue);
+        drop_queue(o);
     io_conn_want_write(conn, false);
     return sent;
 }
@@ -93,5 +124,5 @@ size_t io_out_pending(const struct io_out *o) { return o->borrowed + ht_buf_size
 
 void io_out_free(struct io_out *o) {
     io_out_drop_borrowed(o);
-    ht_buf_free(&o->queue);
+    drop_queue(o);
 }

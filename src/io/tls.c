@@ -13,6 +13,7 @@
 
 struct io_tls {
     SSL_CTX *ctx;
+    char *name; /* NULL: that of the dialled host */
 };
 
 /* The oldest error of OpenSSL's queue as text, and the queue emptied. */
@@ -58,13 +59,28 @@ void io_tls_destroy(struct io_tls **tp) {
         return;
     *tp = NULL;
     SSL_CTX_free(t->ctx);
+    ht_free(t->name);
     ht_free(t);
+}
+
+struct io_tls *io_tls_named(struct io_tls *t, const char *name) {
+    struct io_tls *named = ht_calloc(1, sizeof *named);
+    char *copy = ht_strndup(name, strlen(name));
+    if (!named || !copy) {
+        ht_free(named);
+        ht_free(copy);
+        return NULL;
+    }
+    SSL_CTX_up_ref(t->ctx);
+    *named = (struct io_tls){.ctx = t->ctx, .name = copy};
+    return named;
 }
 
 SSL *io_tls_session(struct io_tls *t, int fd, const char *host, struct ht_errmsg *err) {
     ERR_clear_error();
     SSL *ssl = SSL_new(t->ctx);
     struct io_addr literal;
+    host = t->name ? t->name : host;
     bool is_ip = io_addr_parse(&literal, host, 0) == HT_OK;
     /* RFC 6066 3: no literal address in SNI; RFC 9525 6.5: those are compared with the certificate's iPAddress names.
      */

@@ -101,6 +101,11 @@ int relay_bind(struct relay_table *t, struct relay_owner *o, const struct wire_b
                enum wire_bind_error *code, struct ht_errmsg *err) HT_MUST_USE;
 /* UNBIND: closes the listener; open streams of the binding are reset. HT_EINVAL: no such binding. */
 int relay_unbind(struct relay_table *t, struct relay_owner *o, uint32_t bind_id) HT_MUST_USE;
+/* An HTTP binding of `o` that nothing listens for: its visitors come from relay_inside_visit(). It goes like any other
+ * one. NULL: out of memory, or of descriptor permits. */
+struct relay_binding *relay_inside_open(struct relay_table *t, struct relay_owner *o, uint32_t *bind_id) HT_MUST_USE;
+/* A connection from inside this program is a visitor of it from now on; `peer` is who counts as its address. */
+void relay_inside_visit(struct relay_binding *b, struct io_conn *conn, const struct io_addr *peer);
 /* There is room again (mux_session_ops.room): visitors who wait for it go on. */
 void relay_owner_room(struct relay_table *t, struct relay_owner *o);
 /* All bindings of `from` belong to `to`, which has none, with the same ids; visitors stay, and so do their streams in

@@ -30,7 +30,12 @@ struct relay_target_config {
     uint16_t port;
     bool both_loopbacks; /* `host` is 127.0.0.1 because nobody named one: a service on ::1 is meant as well */
     enum wire_kind kind;
+    struct io_tls *tls; /* spoken to the service; outlives the target. NULL: none */
     uint64_t connect_timeout_ms;
+    bool secret; /* requests hold secrets: memory that they were in is wiped */
+    /* A header field's value of an answer that the stream must not get, for a service repeats what it was sent. May be
+     * NULL. */
+    bool (*hides)(void *ctx, struct ht_slice value);
     unsigned pool_size;            /* idle connections kept to an HTTP service */
     uint64_t pool_idle_timeout_ms; /* and for how long */
     struct http_limits head_limits;

@@ -26,6 +26,7 @@ static struct origin_exchange *exchange_get(struct relay_target *t) {
             return NULL;
     }
     *x = (struct origin_exchange){.t = t, .head = head, .early = early, .started_us = ht_now_us()};
+    x->out.secret = t->cfg.secret;
     io_task_init(&x->flush, flush_task);
     ht_list_init(&x->node);
     ht_list_push_back(&t->exchanges, &x->node);
@@ -41,6 +42,8 @@ static void buffer_keep(struct ht_buf *b) {
 
 static void exchange_put(struct origin_exchange *x) {
     struct relay_target *t = x->t;
+    if (t->cfg.secret && x->head.data)
+        explicit_bzero(x->head.data, x->head.cap);
     ht_list_remove(&x->node);
     t->n_active--;
     if (t->n_spare >= ORIGIN_KEEP_EXCHANGES) {
@@ -163,7 +166,7 @@ static void exchange_dial(struct origin_exchange *x) {
     struct relay_target *t = x->t;
     struct ht_errmsg err;
     /* Copied: what is borrowed now is gone when the connection stands. Body bytes queue up behind it. */
-    if (ht_buf_append(&x->out.queue, x->head.data, x->head_len) < 0) {
+    if (io_out_copy(&x->out, x->head.data, x->head_len) < 0) {
         origin_http_fail(x, WIRE_CODE_INTERNAL_ERROR, ht_err_text(HT_ENOMEM));
         return;
     }

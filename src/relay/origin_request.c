@@ -40,8 +40,18 @@ static bool is_idempotent(struct ht_slice method) {
     return false;
 }
 
+/* All that the head will need, at once: a buffer that grows may move, and leave a secret behind. */
+static bool reserve_head(struct ht_buf *b, const struct wire_stream_open *open) {
+    size_t n = open->method.n + open->target.n + open->peer_addr.n + 256;
+    for (size_t i = 0; i < open->n_headers; i++)
+        n += open->headers[i].name.n + open->headers[i].value.n + 4;
+    return ht_buf_reserve(b, n) != NULL;
+}
+
 static int write_head(struct origin_exchange *x, const struct wire_stream_open *open, const char **why) {
     struct ht_buf *b = &x->head;
+    if (x->t->cfg.secret && !reserve_head(b, open))
+        return HT_ENOMEM;
     bool has_host = false, te = false;
     int rc = http_write_request_line(b, open->method, open->target);
     for (size_t i = 0; rc == 0 && i < open->n_headers; i++) {
@@ -94,7 +104,7 @@ int origin_request_build(struct origin_exchange *x, const struct wire_stream_ope
 
 /* Borrows when there is a connection to write to in this turn, copies while it is being made. */
 static int out_add(struct origin_exchange *x, const void *p, size_t n) {
-    return x->conn ? io_out_add(&x->out, p, n) : ht_buf_append(&x->out.queue, p, n);
+    return x->conn ? io_out_add(&x->out, p, n) : io_out_copy(&x->out, p, n);
 }
 
 static void give_credit(struct origin_exchange *x, uint64_t up_to) {

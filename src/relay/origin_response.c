@@ -84,6 +84,15 @@ static struct ht_slice own_reason(const struct http_head *h, char *buf) {
     return said;
 }
 
+/* Fields that repeat a secret are left out. Returns how many stay. */
+static size_t hide(struct relay_target *t, size_t n) {
+    size_t to = 0;
+    for (size_t i = 0; i < n; i++)
+        if (!t->cfg.hides(t->cfg.ctx, t->fields[i].value))
+            t->fields[to++] = t->fields[i];
+    return to;
+}
+
 static int respond(struct origin_exchange *x, const struct http_head *h, char *buf, bool final) {
     struct relay_target *t = x->t;
     char digits[24];
@@ -106,8 +115,12 @@ static int respond(struct origin_exchange *x, const struct http_head *h, char *b
         }
         n++;
     }
+    if (t->cfg.hides)
+        n = hide(t, n);
     struct wire_response_head head = {.status = h->status, .headers = t->fields, .n_headers = n, .final = final};
     head.reason = own_reason(h, buf);
+    if (t->cfg.hides && t->cfg.hides(t->cfg.ctx, head.reason))
+        head.reason.n = 0;
     head.has_reason = head.reason.n > 0;
     return mux_stream_respond(x->st, &head);
 }

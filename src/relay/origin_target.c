@@ -54,8 +54,8 @@ void relay_target_serve(struct relay_target *t, struct mux_stream *st, const str
 
 struct io_dial *origin_dial(struct relay_target *t, const struct io_dial_ops *ops, void *ctx, struct ht_errmsg *err) {
     const char *host = t->cfg.both_loopbacks ? "localhost" : t->host;
-    return io_dial_start_at(t->cfg.loop, t->good.len ? &t->good : NULL, host, t->cfg.port, t->cfg.connect_timeout_ms,
-                            ops, ctx, err);
+    return io_dial_start_at(t->cfg.loop, t->good.len ? &t->good : NULL, host, t->cfg.port, t->cfg.tls,
+                            t->cfg.connect_timeout_ms, ops, ctx, err);
 }
 
 void origin_dialled(struct relay_target *t, struct io_conn *c, uint32_t stream, uint64_t began_us) {

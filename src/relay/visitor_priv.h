@@ -3,6 +3,7 @@
  *
  *   table.c             the bindings of all owners: BIND, UNBIND, takeover
  *   port.c              listeners: which of them a BIND may have, and who comes in there
+ *   inside.c            ports without a listener, for visitors from inside this program
  *   visitor_http.c      a visitor of an EXPOSE port: its life and its timers
  *   visitor_answer.c    the kit's own answers to it
  *   visitor_request.c   its request: the head, STREAM_OPEN, the body on the way to the stream

@@ -70,6 +70,8 @@ struct rig {
 
 static struct rig rig;
 static unsigned rig_caps; /* what both sides of the next session have named */
+/* Who gets the streams; NULL: the target. */
+static void (*rig_serve)(struct mux_stream *st, const struct wire_stream_open *open);
 
 #define TEST_LOOP rig.loop
 #include "support/turns.h"
@@ -96,7 +98,10 @@ static inline void end_over(void *ctx, enum mux_end why, const char *text) { (vo
 
 static inline void driver_stream_open(void *ctx, struct mux_stream *st, const struct wire_stream_open *open) {
     (void)ctx;
-    relay_target_serve(rig.target, st, open);
+    if (rig_serve)
+        rig_serve(st, open);
+    else
+        relay_target_serve(rig.target, st, open);
 }
 
 static inline void end_session(struct end *e, enum wire_role role, const struct wire_hello_ok *ok) {

@@ -1,0 +1,110 @@
+/*
+ * What the files of the guard share.
+ *
+ *   guard.c    life: hosts, and their doors
+ *   entry.c    a connection on its way in: the pair, TLS or not, the visitor
+ *   inner.c    the session in memory between visitor and service
+ *   request.c  what becomes of a request: checked, refused, or sent on with its secrets
+ */
+#ifndef HT_GUARD_GUARD_PRIV_H
+#define HT_GUARD_GUARD_PRIV_H
+
+#include "base/list.h"
+#include "guard/guard.h"
+#include "relay/kit.h"
+#include "relay/origin.h"
+#include "relay/pipe.h"
+
+/* The session in memory. */
+struct guard_inner {
+    struct guard *g;
+    struct mux_link *links[2]; /* the visitors' side, the services' side */
+    struct mux_session *sessions[2];
+    struct io_task pump, restart;
+};
+
+struct guard {
+    struct guard_config cfg;
+    struct ht_metrics metrics; /* of the relay inside; nobody looks at them */
+    struct io_fds fds;
+    struct relay_table *table;
+    struct relay_owner owner;
+    struct guard_inner inner;
+    struct ht_list hosts;    /* struct guard_host */
+    struct ht_list entries;  /* struct guard_entry */
+    struct ht_list refusals; /* struct guard_refusal */
+    unsigned n_entries;
+    uint64_t last_id;
+    struct wire_header fields[HTTP_MAX_HEADERS + GUARD_HEADERS_MAX]; /* scratch of one callback */
+};
+
+/* A port of a host, with TLS or without. */
+struct guard_door {
+    struct guard_host *h;
+    uint16_t port;
+    bool tls;    /* in the container */
+    bool secure; /* the way to the service is */
+    uint32_t bind_id;
+    struct relay_binding *binding;
+    struct relay_target *target;
+    struct ht_list requests; /* struct guard_running: allowed, and not over */
+};
+
+struct guard_running {
+    struct ht_list node;
+    uint32_t stream_id;
+    uint64_t id;
+    bool injects;
+};
+
+struct guard_host {
+    struct ht_list node;
+    struct guard *g;
+    char *name, *target;
+    char host_field[300]; /* Host for a service that another URL names; "": the request's own */
+    uint16_t target_port;
+    enum guard_spoken spoken;
+    struct io_tls *tls, *named; /* for the service; one that checks for the name wherever it is dialled */
+    struct guard_policy *policy;
+    struct io_ending *ending;
+    struct guard_door doors[GUARD_DOORS_MAX];
+    unsigned n_doors, n_entries;
+};
+
+struct guard_entry {
+    struct ht_list node;
+    struct guard_host *h;
+    uint16_t port;
+    struct relay_pipe *pipe;
+    struct io_conn *conn; /* the inner end, until it is somebody else's */
+    struct io_accept *accept;
+    struct io_timer timer;
+    struct io_addr peer;
+};
+
+/* ---- guard.c ---- */
+
+/* NULL: too many, or out of memory. */
+struct guard_door *guard_door_get(struct guard_host *h, uint16_t port, bool tls);
+struct guard_door *guard_door_find(struct guard *g, uint32_t bind_id);
+
+/* ---- entry.c ---- */
+
+void guard_entries_cut(struct guard *g, const struct guard_host *h);
+
+/* ---- inner.c ---- */
+
+int guard_inner_start(struct guard *g) HT_MUST_USE;
+void guard_inner_stop(struct guard *g);
+
+/* ---- request.c ---- */
+
+/* mux_session_ops.stream_open of the services' side. */
+void guard_request_open(void *ctx, struct mux_stream *st, const struct wire_stream_open *open);
+/* relay_target_config.finished and .hides; ctx: the door */
+void guard_request_finished(void *ctx, const struct relay_request_info *info);
+bool guard_request_hides(void *ctx, struct ht_slice value);
+void guard_requests_forget(struct guard_door *d);
+void guard_refusals_drop(struct guard *g);
+
+#endif

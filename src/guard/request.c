@@ -1,0 +1,270 @@
+/* What becomes of a request. */
+#include "guard/guard_priv.h"
+
+#include "base/mem.h"
+
+#include <stdio.h>
+
+/* ---- refused ---- */
+
+/* An answer of our own, until it is out. */
+struct guard_refusal {
+    struct ht_list node;
+    struct mux_stream *st;
+    size_t at, n;
+    char text[400];
+};
+
+static void refusal_end(struct guard_refusal *r) {
+    ht_list_remove(&r->node);
+    mux_stream_release(&r->st);
+    ht_free(r);
+}
+
+static void refusal_data(void *ctx, const uint8_t *p, size_t n) {
+    struct guard_refusal *r = ctx;
+    (void)p;
+    mux_stream_consumed(r->st, n); /* nobody wants it */
+}
+
+static void refusal_nothing(void *ctx) { (void)ctx; }
+
+static ssize_t refusal_pull(void *ctx, uint8_t *out, size_t cap, unsigned *flags) {
+    struct guard_refusal *r = ctx;
+    size_t n = ht_min(cap, r->n - r->at);
+    if (n)
+        memcpy(out, r->text + r->at, n);
+    r->at += n;
+    *flags = r->at == r->n ? MUX_PULL_EOF : 0;
+    return (ssize_t)n;
+}
+
+static void refusal_writable(void *ctx, bool yes) {
+    struct guard_refusal *r = ctx;
+    if (yes)
+        mux_stream_ready(r->st);
+}
+
+static void refusal_closed(void *ctx, uint16_t code, struct ht_slice reason, bool remote) {
+    (void)code, (void)reason, (void)remote;
+    refusal_end(ctx);
+}
+
+static const struct mux_stream_ops refusal_ops = {
+    .data = refusal_data,
+    .eof = refusal_nothing,
+    .data_end = refusal_nothing,
+    .pull = refusal_pull,
+    .writable = refusal_writable,
+    .closed = refusal_closed,
+};
+
+void guard_refusals_drop(struct guard *g) {
+    while (!ht_list_empty(&g->refusals))
+        refusal_end(HT_LIST_ENTRY(g->refusals.next, struct guard_refusal, node));
+}
+
+/* For whoever reads it in the container: what was refused, and on which side that was decided. */
+static const char *words(enum guard_reason r) {
+    static const char *const texts[] = {
+        [GUARD_ALLOWED] = "",
+        [GUARD_DENIED] = "a rule of `deny` names this request",
+        [GUARD_UNNAMED] = "no rule of `allow` names this request",
+        [GUARD_PATH] = "this path can be read in more than one way",
+        [GUARD_METHOD] = "this method is not served",
+        [GUARD_HOST] = "Host names another host than the connection was made for",
+        [GUARD_PLACEHOLDER] = "the placeholder is for another host or another header field",
+        [GUARD_PLAINTEXT] = "a secret is only sent over TLS, or to the machine itself; use https://",
+        [GUARD_RATE] = "there are too many requests",
+        [GUARD_SECRET] = "the secret cannot be read on the machine that has it",
+        [GUARD_AUDIT] = "the request could not be noted down",
+    };
+    return texts[r];
+}
+
+static void refuse(struct guard *g, struct mux_stream *st, bool head, const struct guard_decision *d) {
+    struct guard_refusal *r = ht_calloc(1, sizeof *r);
+    char length[24], error[64], later[24];
+    if (!r) {
+        mux_stream_reset(st, WIRE_CODE_INTERNAL_ERROR, ht_err_text(HT_ENOMEM));
+        mux_stream_release(&st);
+        return;
+    }
+    r->st = st;
+    r->n = (size_t)snprintf(r->text, sizeof r->text, "refused by hoody-tunnel on the other machine: %s\n",
+                            words(d->reason));
+    struct wire_header h[6] = {
+        {ht_slice_str("content-type"), ht_slice_str("text/plain; charset=utf-8")},
+        {ht_slice_str("content-length"), ht_slice_of(length, (size_t)snprintf(length, sizeof length, "%zu", r->n))},
+        {ht_slice_str("cache-control"), ht_slice_str("no-store")},
+        {ht_slice_str("x-hoody-tunnel"),
+         ht_slice_of(error, (size_t)snprintf(error, sizeof error, "error=guard-%s", guard_reason_word(d->reason)))},
+    };
+    struct wire_response_head answer = {
+        .status = guard_reason_status(d->reason), .headers = h, .n_headers = 4, .final = true};
+    if (d->reason == GUARD_METHOD)
+        h[answer.n_headers++] =
+            (struct wire_header){ht_slice_str("allow"), ht_slice_str("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")};
+    if (d->retry_after)
+        h[answer.n_headers++] =
+            (struct wire_header){ht_slice_str("retry-after"),
+                                 ht_slice_of(later, (size_t)snprintf(later, sizeof later, "%u", d->retry_after))};
+    if (head)
+        r->n = 0;
+    ht_list_init(&r->node);
+    ht_list_push_back(&g->refusals, &r->node);
+    mux_stream_accept(st, &refusal_ops, r);
+    if (mux_stream_respond(st, &answer) < 0) {
+        mux_stream_reset(st, WIRE_CODE_INTERNAL_ERROR, ht_err_text(HT_ENOMEM));
+        refusal_end(r);
+        return;
+    }
+    mux_stream_ready(st);
+}
+
+/* ---- decided ---- */
+
+static bool is_for_another(const struct guard_host *h, const struct guard_request *r) {
+    HT_LIST_FOR (it, &h->g->hosts) {
+        const struct guard_host *other = HT_LIST_ENTRY(it, struct guard_host, node);
+        if (other != h && guard_policy_is_mentioned(other->policy, r))
+            return true;
+    }
+    return false;
+}
+
+static void decide(struct guard_door *d, const struct guard_request *r, struct guard_decision *out,
+                   struct ht_errmsg *why) {
+    uint64_t now = io_now_ms(d->h->g->cfg.loop);
+    why->text[0] = '\0';
+    if (is_for_another(d->h, r)) {
+        *out = (struct guard_decision){.reason = GUARD_PLACEHOLDER};
+        return;
+    }
+    guard_policy_check(d->h->policy, r, now, out);
+    if (out->reason == GUARD_ALLOWED && guard_policy_load(d->h->policy, now, why) < 0) {
+        out->reason = GUARD_SECRET;
+        out->injects = false;
+    }
+}
+
+static bool note(struct guard_door *d, const struct guard_request *r, const struct wire_stream_open *open, uint64_t id,
+                 const struct guard_decision *decision, const char *error) {
+    struct guard *g = d->h->g;
+    char peer[IO_ADDR_TEXT];
+    snprintf(peer, sizeof peer, "%.*s", (int)ht_min(open->peer_addr.n, sizeof peer - 1),
+             open->peer_addr.n ? open->peer_addr.p : "");
+    struct guard_event e = {
+        .id = id,
+        .host = d->h->name,
+        .port = d->port,
+        .method = r->method,
+        .target = r->target,
+        .reason = decision->reason,
+        .rule = decision->rule,
+        .peer = peer,
+        .injects = decision->injects,
+        .error = *error ? error : NULL,
+    };
+    return !g->cfg.decided || g->cfg.decided(g->cfg.ctx, &e);
+}
+
+/* ---- sent on ---- */
+
+static struct guard_running *running_find(struct guard_door *d, uint32_t stream_id) {
+    HT_LIST_FOR (it, &d->requests) {
+        struct guard_running *r = HT_LIST_ENTRY(it, struct guard_running, node);
+        if (r->stream_id == stream_id)
+            return r;
+    }
+    return NULL;
+}
+
+void guard_requests_forget(struct guard_door *d) {
+    struct ht_list *node;
+    while ((node = ht_list_pop_front(&d->requests)))
+        ht_free(HT_LIST_ENTRY(node, struct guard_running, node));
+}
+
+void guard_request_finished(void *ctx, const struct relay_request_info *info) {
+    struct guard_door *d = ctx;
+    struct guard *g = d->h->g;
+    struct guard_running *r = running_find(d, info->stream_id);
+    if (!r)
+        return;
+    struct guard_end end = {
+        .id = r->id,
+        .host = d->h->name,
+        .port = d->port,
+        .status = info->status,
+        .bytes_in = info->bytes_in,
+        .bytes_out = info->bytes_out,
+        .duration_us = info->duration_us,
+        .error = info->error,
+    };
+    if (r->injects && info->status == 401)
+        guard_policy_refused(d->h->policy);
+    ht_list_remove(&r->node);
+    ht_free(r);
+    if (g->cfg.ended)
+        g->cfg.ended(g->cfg.ctx, &end);
+}
+
+bool guard_request_hides(void *ctx, struct ht_slice value) {
+    const struct guard_door *d = ctx;
+    return guard_policy_is_secret(d->h->policy, value);
+}
+
+static void send_on(struct guard_door *d, struct mux_stream *st, const struct guard_request *r,
+                    const struct wire_stream_open *open, uint64_t id, bool injects) {
+    struct guard *g = d->h->g;
+    struct guard_running *running = ht_calloc(1, sizeof *running);
+    ssize_t n = guard_policy_headers(d->h->policy, r, g->fields, HT_ARRAY_LEN(g->fields));
+    if (!running || n < 0) {
+        ht_free(running);
+        mux_stream_reset(st, WIRE_CODE_INTERNAL_ERROR, ht_err_text(running ? HT_ESPACE : HT_ENOMEM));
+        mux_stream_release(&st);
+        return;
+    }
+    for (ssize_t i = 0; d->h->host_field[0] && i < n; i++)
+        if (ht_slice_is(g->fields[i].name, "host"))
+            g->fields[i].value = ht_slice_str(d->h->host_field);
+    *running = (struct guard_running){.stream_id = mux_stream_id(st), .id = id, .injects = injects};
+    ht_list_init(&running->node);
+    ht_list_push_front(&d->requests, &running->node);
+    struct wire_stream_open with = *open;
+    with.headers = g->fields;
+    with.n_headers = (size_t)n;
+    relay_target_serve(d->target, st, &with);
+}
+
+void guard_request_open(void *ctx, struct mux_stream *st, const struct wire_stream_open *open) {
+    struct guard_inner *in = ctx;
+    struct guard *g = in->g;
+    struct guard_door *d = guard_door_find(g, open->bind_id);
+    struct guard_decision decision;
+    struct ht_errmsg why;
+    if (!d) {
+        mux_stream_reset(st, WIRE_CODE_BIND_ERROR, "no such binding");
+        mux_stream_release(&st);
+        return;
+    }
+    struct guard_request r = {
+        .method = open->method,
+        .target = open->target,
+        .headers = open->headers,
+        .n_headers = open->n_headers,
+        .port = d->port,
+        .secure = d->secure,
+    };
+    uint64_t id = ++g->last_id;
+    decide(d, &r, &decision, &why);
+    if (*why.text)
+        g->cfg.trouble(g->cfg.ctx, d->h->name, why.text);
+    if (!note(d, &r, open, id, &decision, why.text) && decision.reason == GUARD_ALLOWED)
+        decision = (struct guard_decision){.reason = GUARD_AUDIT};
+    if (decision.reason == GUARD_ALLOWED)
+        send_on(d, st, &r, open, id, decision.injects);
+    else
+        refuse(g, st, ht_slice_is(open->method, "HEAD"), &decision);
+}
