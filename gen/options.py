@@ -16,14 +16,15 @@ _SIZE = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 _PLACEHOLDER = {
     "string": "TEXT", "file": "FILE", "secret": "TEXT", "bool": "", "int": "N", "duration": "TIME", "size": "BYTES",
     "addr": "HOST:PORT", "ip": "ADDRESS", "cidr": "CIDR", "ports": "PORTS",
-    "header": "NAME:VALUE",
+    "header": "NAME:VALUE", "destination": "DESTINATION",
 }
 _C_TYPE = {
     "string": "const char *", "file": "const char *", "secret": "const char *", "ip": "const char *", "bool": "bool ",
     "int": "unsigned ", "duration": "uint64_t ", "size": "uint64_t ", "addr": "struct opt_addr ",
     "cidr": "struct opt_cidr *", "ports": "struct opt_port_range *", "header": "const char **",
+    "destination": "const char **",
 }
-_LISTS = ("cidr", "ports", "header")
+_LISTS = ("cidr", "ports", "header", "destination")
 _RESERVED = {"help", "version"}
 # Keys that only some types have.
 _ONLY_FOR = {
@@ -78,6 +79,10 @@ def parse_value(kind, text, values=()):
         return out
     if kind == "header" and not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[ -~]*", text):
         raise ValueError("must be a header such as X-Team: blue")
+    if kind == "destination":
+        for part in text.split(","):
+            if not re.fullmatch(r"(\[[0-9A-Fa-f:.]+(/[0-9]+)?\]|[*0-9A-Za-z._-]+(/[0-9]+)?)(:(\*|[0-9]+(-[0-9]+)?))?", part):
+                raise ValueError("must be destinations such as example.com, *.example.com:443 or 10.0.0.0/8")
     if kind == "enum" and text not in values:
         raise ValueError("must be one of " + ", ".join(values))
     return text

@@ -55,6 +55,18 @@ static bool absolute_target(struct http_head *h, struct ht_slice method, struct 
     return true;
 }
 
+/* authority-form, RFC 9112 3.2.3: with a port. */
+static bool connect_target(struct http_head *h, struct ht_slice target) {
+    if (!h->proxy)
+        return http_refuse(h, 405, "CONNECT is not served");
+    if (!http_authority_valid(target, false) || target.p[target.n - 1] < '0' || target.p[target.n - 1] > '9' ||
+        !memchr(target.p, ':', target.n))
+        return http_refuse(h, 400, "CONNECT wants host:port");
+    h->flags |= HTTP_CONNECT;
+    h->authority = h->target;
+    return true;
+}
+
 static bool request_line(struct http_head *h, const char *buf, const struct http_machine *m) {
     h->method = m->a;
     h->target = h->path = m->b;
@@ -63,7 +75,7 @@ static bool request_line(struct http_head *h, const char *buf, const struct http
     h->minor = m->version % 10;
     struct ht_slice method = http_text(buf, h->method), target = http_text(buf, h->target);
     if (ht_slice_is(method, "CONNECT"))
-        return http_refuse(h, 405, "CONNECT is not served");
+        return connect_target(h, target);
     if (target.p[0] == '/')
         return true;
     /* RFC 9112 3.2.4: "only for a server-wide OPTIONS request". UPnP's M-SEARCH and NOTIFY have it too, but those are
@@ -109,6 +121,9 @@ static struct ht_slice without_default_port(struct ht_slice s, bool https) {
 }
 
 static bool request_end(struct http_head *h, const char *buf) {
+    /* RFC 9110 9.3.6: what follows is no body, so nothing may say how long one is. */
+    if (h->flags & HTTP_CONNECT)
+        return !(h->flags & (HTTP_CHUNKED | HTTP_HAS_CONTENT_LENGTH)) || http_refuse(h, 400, "CONNECT has no body");
     if (h->minor == 1 && !(h->flags & HTTP_HAS_HOST))
         return http_refuse(h, 400, "no Host"); /* RFC 9112 3.2 */
     if ((h->flags & HTTP_HAS_HOST) && (h->flags & HTTP_TARGET_ABSOLUTE)) {
@@ -198,6 +213,10 @@ static void begin(struct http_head *h, const struct http_limits *limits, enum ht
 
 void http_request_begin(struct http_head *h, const struct http_limits *limits) { begin(h, limits, HTTP_REQUEST); }
 void http_response_begin(struct http_head *h, const struct http_limits *limits) { begin(h, limits, HTTP_RESPONSE); }
+void http_proxy_request_begin(struct http_head *h, const struct http_limits *limits) {
+    begin(h, limits, HTTP_REQUEST);
+    h->proxy = true;
+}
 void http_loose_response_begin(struct http_head *h, const struct http_limits *limits) {
     begin(h, limits, HTTP_LOOSE_RESPONSE);
 }

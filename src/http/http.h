@@ -34,6 +34,7 @@ enum http_flag {
     HTTP_TARGET_ABSOLUTE = 1u << 7,  /* absolute-form: the path part is `path` */
     HTTP_PATH_NEEDS_SLASH = 1u << 8, /* the target was like http://host?query: `path` is "?query", send "/" before it */
     HTTP_PATH_IS_SERVER = 1u << 9,   /* OPTIONS http://host: `path` is "/", send "*" instead (RFC 9112 3.2.4) */
+    HTTP_CONNECT = 1u << 10,         /* a proxy is to connect to `authority`; there is neither a path nor a body */
 };
 
 /* How an answer of a local service was not what RFC 9112 asks for, and could be read all the same. */
@@ -90,7 +91,7 @@ struct http_head {
     uint32_t n_fields;
     uint32_t odd; /* enum http_odd; of a loose head only */
     /* private: the machine and what the rules have seen */
-    bool response, loose;
+    bool response, loose, proxy;
     uint32_t seen;
     uint32_t n_named; /* fields that Connection names beside the usual options */
     struct http_limits limits;
@@ -103,6 +104,9 @@ struct http_head {
 /* Starts over for a new head. `limits` NULL: 48 KiB, 128 fields, 16 KiB target. */
 void http_request_begin(struct http_head *h, const struct http_limits *limits);
 void http_response_begin(struct http_head *h, const struct http_limits *limits);
+/* The same for a request to a proxy: CONNECT is taken, with a target in authority-form (RFC 9112 3.2.3). Host does not
+ * matter to it, and need not be there. */
+void http_proxy_request_begin(struct http_head *h, const struct http_limits *limits);
 /*
  * The same for the answer of a local service, which is its user's own: what can be read in one way only is taken, and
  * h->odd says what it was. Whoever passes it on writes it anew: one Content-Length, values through http_clean(). What

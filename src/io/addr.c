@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 int io_addr_parse(struct io_addr *a, const char *host, uint16_t port) {
     *a = (struct io_addr){0};
@@ -120,6 +121,52 @@ bool io_addr_is_loopback(const struct io_addr *a) {
     struct sockaddr_in6 v6;
     memcpy(&v6, &a->ss, sizeof v6);
     return a->ss.ss_family == AF_INET6 && IN6_IS_ADDR_LOOPBACK(&v6.sin6_addr);
+}
+
+int io_addr_bytes(const struct io_addr *a, uint8_t out[16]) {
+    struct sockaddr_in v4;
+    struct sockaddr_in6 v6;
+    switch (a->ss.ss_family) {
+    case AF_INET:
+        memcpy(&v4, &a->ss, sizeof v4);
+        memcpy(out, &v4.sin_addr, 4);
+        return 4;
+    case AF_INET6:
+        memcpy(&v6, &a->ss, sizeof v6);
+        memcpy(out, &v6.sin6_addr, 16);
+        return 6;
+    default:
+        return 0;
+    }
+}
+
+struct io_addr io_addr_of_bytes(int family, const uint8_t *bytes, uint16_t port) {
+    struct io_addr a = {.len = 0};
+    struct sockaddr_in v4 = {.sin_family = AF_INET, .sin_port = htons(port)};
+    struct sockaddr_in6 v6 = {.sin6_family = AF_INET6, .sin6_port = htons(port)};
+    if (family == 4) {
+        memcpy(&v4.sin_addr, bytes, 4);
+        memcpy(&a.ss, &v4, sizeof v4);
+        a.len = sizeof v4;
+    } else {
+        memcpy(&v6.sin6_addr, bytes, 16);
+        memcpy(&a.ss, &v6, sizeof v6);
+        a.len = sizeof v6;
+    }
+    return a;
+}
+
+/* Only an own address can be bound to. The interfaces could be listed too, but not from inside a sandbox. */
+bool io_addr_is_own(const struct io_addr *a) {
+    uint8_t bytes[16];
+    int family = io_addr_bytes(a, bytes);
+    struct io_addr any_port = io_addr_of_bytes(family, bytes, 0);
+    int fd = family ? socket(a->ss.ss_family, SOCK_DGRAM | SOCK_CLOEXEC, 0) : -1;
+    if (fd < 0)
+        return false;
+    bool own = bind(fd, (const struct sockaddr *)&any_port.ss, any_port.len) == 0;
+    close(fd);
+    return own;
 }
 
 void io_addr_source(const struct io_addr *a, uint8_t out[IO_SOURCE_LEN]) {

@@ -169,9 +169,25 @@ static bool same_host(const struct io_addr *a, const struct io_addr *b) {
     return strcmp(io_addr_host(a, x), io_addr_host(b, y)) == 0;
 }
 
+/* Leaves only those that may be dialled. */
+static void sift(struct io_dial *d) {
+    unsigned n = 0;
+    for (unsigned i = 0; i < d->to.n; i++)
+        if (d->ops->allowed(d->ctx, &d->to.addr[i]))
+            d->to.addr[n++] = d->to.addr[i];
+    d->to.n = n;
+}
+
 /* The addresses are known. */
 static void connect_to(struct io_dial *d) {
     d->state = DIAL_CONNECTING;
+    if (d->ops->allowed)
+        sift(d);
+    if (d->to.n == 0) {
+        ht_fail(&d->text, HT_EACCESS, "may not connect to %s", d->name);
+        fail(d, HT_EACCESS);
+        return;
+    }
     for (unsigned i = 1; d->first.len && i < d->to.n; i++)
         if (same_host(&d->to.addr[i], &d->first)) {
             struct io_addr swap = d->to.addr[0];
@@ -278,7 +294,7 @@ static struct io_dial *dial(struct io_loop *loop, const struct io_addr *first, c
     d->state = DIAL_CONNECTING;
     if (io_addr_parse(&d->to.addr[0], host, port) == HT_OK) {
         d->to.n = 1;
-        try_next(d);
+        connect_to(d);
     } else if (ht_slice_case_eq(ht_slice_str(host), ht_slice_str("localhost"))) {
         /* RFC 6761 6.3: always loopback, whatever a name server would say. */
         d->to.n = 2;

@@ -140,6 +140,13 @@ char *io_addr_text(const struct io_addr *a, char out[IO_ADDR_TEXT]);
 char *io_addr_host(const struct io_addr *a, char out[IO_ADDR_TEXT]);
 uint16_t io_addr_port(const struct io_addr *a);
 bool io_addr_is_loopback(const struct io_addr *a);
+/* The bytes of the address in network order, 4 of an IPv4 address and 16 of an IPv6 one. Returns the family: 4 or 6; 0:
+ * it is neither. */
+int io_addr_bytes(const struct io_addr *a, uint8_t out[16]);
+/* The other way round. */
+struct io_addr io_addr_of_bytes(int family, const uint8_t *bytes, uint16_t port);
+/* Whether it is one that this machine has: asks the kernel. */
+bool io_addr_is_own(const struct io_addr *a);
 /*
  * Whose address it is, for limits that are kept by visitor: an IPv4 address, or the /64 of an IPv6 one, which is what
  * one host gets. Equal bytes mean the same source.
@@ -320,6 +327,12 @@ struct io_dial_ops {
     void (*connected)(void *ctx, struct io_conn *c);
     /* `text` says where and why, for a person. The dial object is gone. */
     void (*failed)(void *ctx, int err, const char *text);
+    /*
+     * May an address that `host` was found to have be dialled? Asked of each one, with its port, before anything is
+     * tried, also from inside io_dial_start(); those that may not are left out, and without any the dial fails with
+     * HT_EACCESS (hardening case 35). NULL: all may. Only this is called more than once.
+     */
+    bool (*allowed)(void *ctx, const struct io_addr *a);
 };
 
 /*

@@ -9,7 +9,7 @@
 
 #include <netinet/in.h>
 
-static bool peer_trusted(const struct kit *k, const struct io_addr *peer) {
+bool base_peer_trusted(const struct kit *k, const struct io_addr *peer) {
     if (k->opt->n_trusted_proxy == 0)
         return true;
     if (peer->ss.ss_family == AF_INET) {
@@ -68,7 +68,7 @@ static void make_room(struct kit *k) {
 
 static void accepted(void *ctx, struct io_conn *c, const struct io_addr *peer) {
     struct kit *k = ctx;
-    if (!peer_trusted(k, peer)) {
+    if (!base_peer_trusted(k, peer)) {
         turn_away(k, c, peer);
         return;
     }

@@ -45,8 +45,9 @@ static void reap(struct io_task *t) {
     /* While it drains, the ports of sessions that are over still say 503: a refusal would look like a crash. */
     if (!k->draining || all_over)
         reap_sessions(k);
-    if (!k->draining || !all_over)
+    if (!k->draining || !all_over || (k->connect && relay_connect_clients(k->connect)))
         return;
+    way_out_close(k);
     if (k->listener) {
         io_listener_close(&k->listener);
         base_clients_close(k, BASE_CLOSE_FINISHED);
@@ -123,6 +124,7 @@ static int load_token(struct kit *k, struct ht_errmsg *err) {
 /* Each has come with the token that was in force, so none keeps it. */
 static void end_what_it_opened(struct kit *k) {
     base_clients_close(k, BASE_CLOSE_READERS);
+    way_out_token_changed(k);
     HT_LIST_FOR_SAFE (it, &k->socks) {
         struct kit_sock *s = HT_LIST_ENTRY(it, struct kit_sock, node);
         if (!s->session && (s->authorized || s->held))
@@ -148,15 +150,15 @@ int kit_reload_token(struct kit *k, struct ht_errmsg *err) {
 }
 
 /* Whoever reaches the base listener can open ports in this machine: only loopback is safe without a guard. */
-static int check_listen(const struct kit *k, struct ht_errmsg *err) {
+int kit_check_address(const struct kit *k, const struct io_addr *a, const char *text, struct ht_errmsg *err) {
     const struct opt_serve *o = k->opt;
-    if (io_addr_is_loopback(&k->listen_addr) || k->token_len || o->n_trusted_proxy || o->insecure_listen)
+    if (io_addr_is_loopback(a) || k->token_len || o->n_trusted_proxy || o->insecure_listen)
         return 0;
     return ht_fail(
         err, HT_EACCESS,
         "%s is not a loopback address: set a token (--token-file or HOODY_TUNNEL_TOKEN), --trusted-proxy, or "
         "--insecure-listen to let anybody open ports here",
-        o->listen.text);
+        text);
 }
 
 static int open_listener(struct kit *k, struct ht_errmsg *err) {
@@ -164,7 +166,7 @@ static int open_listener(struct kit *k, struct ht_errmsg *err) {
     const char *host = strcmp(l->host, "localhost") == 0 || !l->host[0] ? "127.0.0.1" : l->host;
     if (io_addr_parse(&k->listen_addr, host, l->port) < 0)
         return ht_fail(err, HT_EINVAL, "--listen %s: give a numeric address, such as 127.0.0.1:50", l->text);
-    int rc = check_listen(k, err);
+    int rc = kit_check_address(k, &k->listen_addr, l->text, err);
     if (rc < 0)
         return rc;
     struct ht_errmsg why = {""};
@@ -293,6 +295,8 @@ struct kit *kit_create(struct io_loop *loop, const struct opt_serve *opt, struct
         rc = open_listener(k, err);
     if (rc == 0)
         rc = open_table(k, err);
+    if (rc == 0)
+        rc = way_out_open(k, err);
     if (rc < 0) {
         kit_destroy(&k);
         return NULL;
@@ -339,6 +343,7 @@ void kit_destroy(struct kit **kp) {
     io_task_cancel(&k->count_task);
     io_task_cancel(&k->events_task);
     io_task_cancel(&k->binds_task);
+    way_out_close(k);
     relay_table_destroy(&k->table);
     ht_free(k->reserved);
     ht_free(k);
@@ -351,6 +356,8 @@ static void drain_late(struct io_timer *t) {
     ht_warn("kit", "the drain took too long: %u sessions and %u WebSockets are cut", k->n_live + k->n_closing,
             k->n_socks);
     base_clients_close(k, BASE_CLOSE_ALL);
+    if (k->connect)
+        relay_connect_cut(k->connect, "the kit ends");
     end_sessions(&k->live);
     drop_all_socks(k);
     kit_reap_later(k);
@@ -363,6 +370,8 @@ void kit_drain(struct kit *k, void (*done)(void *ctx), void *ctx) {
     k->drained = done;
     k->drained_ctx = ctx;
     relay_table_drain(k->table);
+    if (k->connect)
+        relay_connect_drain(k->connect);
     base_clients_close(k, BASE_CLOSE_QUIET);
     end_sessions(&k->parked);
     HT_LIST_FOR_SAFE (it, &k->socks) {

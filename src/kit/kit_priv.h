@@ -16,10 +16,11 @@
 #include "base/buf.h"
 #include "base/list.h"
 #include "http/http.h"
+#include "io/crowd.h"
 #include "io/io.h"
-#include "kit/crowd_priv.h"
 #include "kit/kit.h"
 #include "mux/mux.h"
+#include "relay/connect.h"
 #include "relay/kit.h"
 #include "web/web.h"
 #include "wire_gen.h"
@@ -45,6 +46,8 @@ struct kit {
     struct io_task count_task;
     struct ht_metrics metrics;
     struct relay_table *table;
+    struct relay_connect *connect; /* NULL: --connect-proxy is not given */
+    struct relay_rule *rules;      /* of --connect-allow, then of --connect-deny */
     uint16_t *reserved;
     struct admin admin;
 
@@ -89,6 +92,7 @@ struct base_client {
 };
 
 void base_set_up(struct kit *k);
+bool base_peer_trusted(const struct kit *k, const struct io_addr *peer);
 extern const struct io_listener_ops base_listener_ops; /* ctx: the kit */
 /* A connection that was let in; what has come with it is read at once. NULL of memory: it is closed. */
 void base_client_begin(struct kit *k, struct io_conn *conn, const struct io_addr *peer);
@@ -324,7 +328,19 @@ void kit_admin_source(struct kit *k, struct admin_source *out);
             ht_log_stranger(level, "session", __VA_ARGS__);                                                            \
     } while (0)
 
+/* ---- way_out.c: the CONNECT proxy ---- */
+
+/* Opens it, when it is asked for. 0, or an error with *err. */
+int way_out_open(struct kit *k, struct ht_errmsg *err) HT_MUST_USE;
+void way_out_close(struct kit *k);
+/* Whoever had to show the old one goes. */
+void way_out_token_changed(struct kit *k);
+
 /* ---- kit.c ---- */
+
+/* Loopback, or guarded by a token or --trusted-proxy, or --insecure-listen was given. `text` is the address as the user
+ * wrote it. */
+int kit_check_address(const struct kit *k, const struct io_addr *a, const char *text, struct ht_errmsg *err);
 
 void kit_reap_later(struct kit *k);
 

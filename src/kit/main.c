@@ -186,7 +186,9 @@ static int give_up_rights(struct serve *s, const struct proc_sandbox_user *u, st
     if (rc < 0)
         return rc;
     struct ht_errmsg why;
-    rc = proc_sandbox_filter_calls(&(struct proc_sandbox_calls){.append_files = s->opt->log_file != NULL}, &why);
+    rc = proc_sandbox_filter_calls(
+        &(struct proc_sandbox_calls){.append_files = s->opt->log_file != NULL, .connects = s->opt->set_connect_proxy},
+        &why);
     if (rc < 0) /* a kernel or a container runtime without filters is no reason not to serve */
         ht_warn("kit", "sandbox: no new privileges, but system calls are not filtered: %s", why.text);
     else

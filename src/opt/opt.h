@@ -56,6 +56,7 @@ enum opt_type {
     OPT_TYPE_CIDR, /* a list, as the next two */
     OPT_TYPE_PORTS,
     OPT_TYPE_HEADER,
+    OPT_TYPE_DESTINATION, /* texts, each a comma list: its user knows what may be in it */
     OPT_TYPE_ENUM,
 };
 

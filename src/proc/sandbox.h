@@ -40,6 +40,7 @@ int proc_sandbox_no_new_privs(struct ht_errmsg *err) HT_MUST_USE;
 
 struct proc_sandbox_calls {
     bool append_files; /* files may be opened for appending, and made: --log-file after a rotation */
+    bool connects;     /* connections go out, and names are looked up on threads: --connect-proxy */
 };
 
 /*

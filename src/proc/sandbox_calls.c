@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <seccomp.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -176,8 +177,30 @@ static int allow_files(scmp_filter_ctx ctx, bool append) {
     return rc;
 }
 
+/*
+ * What looking up a name takes: threads, a socket to the name server or to nscd, and the kernel's list of interfaces
+ * (AF_NETLINK), which glibc sorts addresses by.
+ */
+static const int connecting[] = {
+    SCMP_SYS(connect), SCMP_SYS(socketpair), SCMP_SYS(sendmmsg),        SCMP_SYS(recvmmsg),
+    SCMP_SYS(ioctl),   SCMP_SYS(uname),      SCMP_SYS(set_robust_list), SCMP_SYS(sigaltstack),
+    SCMP_SYS(access),  SCMP_SYS(faccessat),  SCMP_SYS(get_robust_list), SCMP_SYS(sched_getparam),
+};
+
+static int allow_connecting(scmp_filter_ctx ctx) {
+    /* Threads, and nothing that could be another process. */
+    const scmp_datum_t thread = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD;
+    int rc = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(clone), 1, SCMP_A0(SCMP_CMP_MASKED_EQ, thread, thread));
+    for (size_t i = 0; rc == 0 && i < HT_ARRAY_LEN(connecting); i++)
+        rc = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, connecting[i], 0);
+    return rc == 0 ? seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(socket), 1, SCMP_A0(SCMP_CMP_EQ, AF_NETLINK, 0))
+                   : rc;
+}
+
 static int allow_with_arguments(scmp_filter_ctx ctx, const struct proc_sandbox_calls *calls) {
     int rc = allow_sockets(ctx);
+    if (rc == 0 && calls->connects)
+        rc = allow_connecting(ctx);
     if (rc == 0)
         rc = allow_files(ctx, calls->append_files);
     /* New code cannot come into the process. */
@@ -198,12 +221,15 @@ static int allow_with_arguments(scmp_filter_ctx ctx, const struct proc_sandbox_c
 
 static int add_rules(scmp_filter_ctx ctx, const struct proc_sandbox_calls *calls) {
     /* glibc asks for these and goes on without when the kernel does not know them. */
-    static const int unknown[] = {SCMP_SYS(clone3), SCMP_SYS(faccessat2), SCMP_SYS(openat2), SCMP_SYS(rseq)};
+    static const int unknown[] = {SCMP_SYS(clone3), SCMP_SYS(faccessat2), SCMP_SYS(openat2)};
     int rc = 0;
     for (size_t i = 0; rc == 0 && i < HT_ARRAY_LEN(allowed); i++)
         rc = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, allowed[i], 0);
     for (size_t i = 0; rc == 0 && i < HT_ARRAY_LEN(unknown); i++)
         rc = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(ENOSYS), unknown[i], 0);
+    /* A thread has to have it where the first one has. */
+    if (rc == 0)
+        rc = seccomp_rule_add(ctx, calls->connects ? SCMP_ACT_ALLOW : SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(rseq), 0);
     return rc == 0 ? allow_with_arguments(ctx, calls) : rc;
 }
 
@@ -214,16 +240,18 @@ static int add_rules(scmp_filter_ctx ctx, const struct proc_sandbox_calls *calls
  * own that blocks every signal, and opens and maps what it likes.
  */
 static const int refusals[] = {
-    SCMP_SYS(execve),          SCMP_SYS(execveat), SCMP_SYS(mount),       SCMP_SYS(umount2), SCMP_SYS(unshare),
-    SCMP_SYS(setns),           SCMP_SYS(bpf),      SCMP_SYS(setuid),      SCMP_SYS(setgid),  SCMP_SYS(setresuid),
-    SCMP_SYS(setresgid),       SCMP_SYS(seccomp),  SCMP_SYS(chmod),       SCMP_SYS(fchmod),  SCMP_SYS(fchmodat),
-    SCMP_SYS(unlink),          SCMP_SYS(unlinkat), SCMP_SYS(rename),      SCMP_SYS(connect), SCMP_SYS(io_uring_setup),
-    SCMP_SYS(perf_event_open), SCMP_SYS(keyctl),   SCMP_SYS(userfaultfd),
+    SCMP_SYS(execve),    SCMP_SYS(execveat),    SCMP_SYS(mount),  SCMP_SYS(umount2),        SCMP_SYS(unshare),
+    SCMP_SYS(setns),     SCMP_SYS(bpf),         SCMP_SYS(setuid), SCMP_SYS(setgid),         SCMP_SYS(setresuid),
+    SCMP_SYS(setresgid), SCMP_SYS(seccomp),     SCMP_SYS(chmod),  SCMP_SYS(fchmod),         SCMP_SYS(fchmodat),
+    SCMP_SYS(unlink),    SCMP_SYS(unlinkat),    SCMP_SYS(rename), SCMP_SYS(io_uring_setup), SCMP_SYS(perf_event_open),
+    SCMP_SYS(keyctl),    SCMP_SYS(userfaultfd),
 };
 
 static int add_rules(scmp_filter_ctx ctx, const struct proc_sandbox_calls *calls) {
-    (void)calls;
-    int rc = seccomp_rule_add(ctx, REFUSE, SCMP_SYS(socket), 1, SCMP_A0(SCMP_CMP_GT, AF_INET6, 0));
+    int rc = seccomp_rule_add(ctx, REFUSE, SCMP_SYS(socket), 1,
+                              SCMP_A0(SCMP_CMP_GT, calls->connects ? AF_NETLINK : AF_INET6, 0));
+    if (rc == 0 && !calls->connects)
+        rc = seccomp_rule_add(ctx, REFUSE, SCMP_SYS(connect), 0);
     for (size_t i = 0; rc == 0 && i < HT_ARRAY_LEN(refusals); i++)
         rc = seccomp_rule_add(ctx, REFUSE, refusals[i], 0);
     return rc;

@@ -9,11 +9,13 @@
 #include <stdio.h>
 #include <time.h>
 
-#define ANSWER(name)                                                                                                   \
+#define ANSWER_WITH(name, more)                                                                                        \
     {                                                                                                                  \
         .status = WIRE_ANSWER_##name##_STATUS, .retry_after = WIRE_ANSWER_##name##_RETRY_AFTER,                        \
-        .class = HT_METRIC_CLASS_##name, .error = WIRE_ANSWER_##name##_ERROR, .body = WIRE_ANSWER_##name##_BODY        \
+        .class = HT_METRIC_CLASS_##name, .error = WIRE_ANSWER_##name##_ERROR, .body = WIRE_ANSWER_##name##_BODY,       \
+        .fields = more                                                                                                 \
     }
+#define ANSWER(name) ANSWER_WITH(name, "")
 
 const struct visitor_answer answer_bad_request = ANSWER(BAD_REQUEST);
 const struct visitor_answer answer_connect_refused = ANSWER(CONNECT_REFUSED);
@@ -33,6 +35,18 @@ const struct visitor_answer answer_fd_cap = ANSWER(FD_CAP);
 const struct visitor_answer answer_response_timeout = ANSWER(RESPONSE_TIMEOUT);
 const struct visitor_answer answer_version = ANSWER(VERSION);
 const struct visitor_answer answer_busy = ANSWER(BUSY);
+const struct visitor_answer answer_proxy_bad_target = ANSWER(PROXY_BAD_TARGET);
+const struct visitor_answer answer_proxy_denied = ANSWER(PROXY_DENIED);
+const struct visitor_answer answer_proxy_untrusted = ANSWER(PROXY_UNTRUSTED);
+const struct visitor_answer answer_proxy_method = ANSWER_WITH(PROXY_METHOD, "allow: CONNECT\r\n");
+const struct visitor_answer answer_proxy_token =
+    ANSWER_WITH(PROXY_TOKEN, "proxy-authenticate: Basic realm=\"hoody-tunnel\"\r\n");
+const struct visitor_answer answer_proxy_unknown = ANSWER(PROXY_UNKNOWN);
+const struct visitor_answer answer_proxy_refused = ANSWER(PROXY_REFUSED);
+const struct visitor_answer answer_proxy_unreachable = ANSWER(PROXY_UNREACHABLE);
+const struct visitor_answer answer_proxy_busy = ANSWER(PROXY_BUSY);
+const struct visitor_answer answer_proxy_ending = ANSWER(PROXY_ENDING);
+const struct visitor_answer answer_proxy_timeout = ANSWER(PROXY_TIMEOUT);
 
 const struct visitor_answer *visitor_answer_for_reset(const struct visitor_http *v, struct ht_slice reason) {
     static const struct {
@@ -170,6 +184,8 @@ static int put_answer(struct ht_buf *b, const struct visitor_answer *a, const st
         rc = ht_buf_printf(b, "retry-after: %u\r\n", a->retry_after);
     if (rc == HT_OK)
         rc = ht_buf_append_str(b, how->connection);
+    if (rc == HT_OK && a->fields)
+        rc = ht_buf_append_str(b, a->fields);
     if (rc == HT_OK)
         rc = put_date(b);
     if (rc == HT_OK)

@@ -315,13 +315,16 @@ struct visitor_answer {
     uint16_t status;
     uint8_t retry_after; /* seconds; 0: no such field */
     enum ht_metric_class class;
-    const char *error; /* for programs (rule ANSWER-1); NULL: it is none */
-    const char *body;  /* one sentence without a full stop, nothing in it that JSON would have to escape */
+    const char *error;  /* for programs (rule ANSWER-1); NULL: it is none */
+    const char *body;   /* one sentence without a full stop, nothing in it that JSON would have to escape */
+    const char *fields; /* of its own, each with its CRLF; NULL: none */
 };
 extern const struct visitor_answer answer_bad_request, answer_connect_refused, answer_head_timeout, answer_body_timeout,
     answer_no_body, answer_target_too_long, answer_head_too_large, answer_bad_gateway, answer_driver_error,
     answer_taken_over, answer_closed, answer_link_lost, answer_parked, answer_stream_cap, answer_fd_cap,
-    answer_response_timeout, answer_version, answer_busy;
+    answer_response_timeout, answer_version, answer_busy, answer_proxy_bad_target, answer_proxy_denied,
+    answer_proxy_untrusted, answer_proxy_method, answer_proxy_token, answer_proxy_unknown, answer_proxy_refused,
+    answer_proxy_unreachable, answer_proxy_busy, answer_proxy_ending, answer_proxy_timeout;
 
 /* What a RESET of the driver's before the head stands for (rule ANSWER-2). */
 const struct visitor_answer *visitor_answer_for_reset(const struct visitor_http *v, struct ht_slice reason);

@@ -304,7 +304,7 @@ static void on_dial_failed(void *ctx, int err, const char *text) {
     fail(c, err, 0, 0, &e);
 }
 
-static const struct io_dial_ops dial_ops = {on_connected, on_dial_failed};
+static const struct io_dial_ops dial_ops = {.connected = on_connected, .failed = on_dial_failed};
 
 static void on_timeout(struct io_timer *t) {
     struct ws_connect *c = ht_container_of(t, struct ws_connect, timer);

@@ -82,6 +82,6 @@ static inline void dial_failed(void *ctx, int err, const char *text) {
     snprintf(d->text, sizeof d->text, "%s", text);
 }
 
-static const struct io_dial_ops dial_ops = {dial_connected, dial_failed};
+static const struct io_dial_ops dial_ops = {.connected = dial_connected, .failed = dial_failed};
 
 #endif

@@ -4,8 +4,8 @@
  *
  * Joining and leaving cost a look at each member; no crowd is larger than its cap.
  */
-#ifndef HT_KIT_CROWD_PRIV_H
-#define HT_KIT_CROWD_PRIV_H
+#ifndef HT_IO_CROWD_H
+#define HT_IO_CROWD_H
 
 #include "base/list.h"
 #include "io/io.h"

@@ -1,0 +1,517 @@
+/*
+ * A client of the CONNECT proxy: its head, the dial, and then bytes both ways (splice.c). Each client holds a permit
+ * for its own descriptor and, from the dial on, one for the destination's.
+ */
+#include "relay/connect.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "io/crowd.h"
+#include "log_gen.h"
+#include "relay/splice.h"
+#include "relay/visitor_priv.h"
+
+#include <assert.h>
+#include <stdio.h>
+
+#define TOKEN_MAX 4096
+
+enum client_state {
+    CLIENT_HEAD, /* awaits its head, or has a part of it */
+    CLIENT_DIALLING,
+    CLIENT_SPLICED,
+    CLIENT_STATES
+};
+
+struct relay_connect {
+    struct relay_table *t;
+    struct relay_connect_config cfg;
+    struct io_listener *listener;
+    struct io_addr addr;
+    struct ht_list clients;
+    unsigned n_clients, n_permits;
+    struct crowd heads;
+    bool draining;
+};
+
+struct connect_client {
+    struct ht_list node;
+    struct crowd_member member; /* while it is in CLIENT_HEAD */
+    struct relay_connect *c;
+    enum client_state state;
+    struct io_conn *conn; /* until the splice has it */
+    struct ht_buf in;     /* read and not yet used */
+    struct http_head *head;
+    struct io_timer timer;
+    struct relay_dest dest;
+    struct io_dial *dial;
+    struct relay_splice *splice;
+    unsigned permits;
+    uint64_t began_us;
+    const char *denied; /* why the last address may not be dialled; NULL: none was refused */
+    char peer[IO_ADDR_TEXT];
+};
+
+/* ---- life ---- */
+
+static void set_state(struct connect_client *x, enum client_state to) {
+    static const uint8_t transitions[CLIENT_STATES] = {
+        [CLIENT_HEAD] = 1u << CLIENT_DIALLING,
+        [CLIENT_DIALLING] = 1u << CLIENT_SPLICED,
+    };
+    assert(transitions[x->state] & 1u << to);
+    if (x->state == CLIENT_HEAD)
+        crowd_leave(&x->c->heads, &x->member);
+    x->state = to;
+}
+
+static void give_permit(struct connect_client *x) {
+    x->permits--;
+    x->c->n_permits--;
+    io_fds_give(x->c->t->cfg.fds);
+}
+
+static bool take_permit(struct connect_client *x) {
+    struct relay_connect *c = x->c;
+    if (c->n_permits >= c->t->cfg.fds->total / 2 || !relay_permit(c->t))
+        return false;
+    x->permits++;
+    c->n_permits++;
+    return true;
+}
+
+static void drop_head(struct connect_client *x) {
+    ht_pool_put(&x->c->t->partial_heads, x->head);
+    x->head = NULL;
+}
+
+/* The connection is gone already, or is cut. */
+static void client_free(struct connect_client *x) {
+    struct relay_connect *c = x->c;
+    io_dial_cancel(&x->dial);
+    relay_splice_destroy(&x->splice);
+    io_timer_stop(&x->timer);
+    io_conn_abort(&x->conn);
+    drop_head(x);
+    ht_buf_free(&x->in);
+    if (x->state == CLIENT_HEAD)
+        crowd_leave(&c->heads, &x->member);
+    while (x->permits)
+        give_permit(x);
+    ht_list_remove(&x->node);
+    c->n_clients--;
+    c->t->cfg.metrics->connect_clients_active--;
+    ht_free(x);
+    if (c->cfg.left)
+        c->cfg.left(c->cfg.ctx);
+}
+
+/* ---- answers ---- */
+
+/* What a client is told before anything stands, and the end. Behind its head more may be on the way. */
+static void answer(struct connect_client *x, const struct visitor_answer *a, enum ht_metric_way_out outcome,
+                   const char *why) {
+    struct relay_table *t = x->c->t;
+    t->cfg.metrics->connect_requests_total[outcome]++;
+    ht_log_stranger(a->status >= 500 ? HT_LOG_INFO : HT_LOG_WARN, "connect",
+                    HT_LOG_FIELDS(log_peer(x->peer), log_target(x->dest.text), log_status(a->status), log_reason(why)),
+                    outcome == HT_METRIC_WAY_OUT_DENIED   ? "a destination was denied"
+                    : outcome == HT_METRIC_WAY_OUT_FAILED ? "a destination was not reached"
+                                                          : "a client was refused");
+    if (visitor_answer_write(t, x->conn, a))
+        io_conn_linger(&x->conn, &(struct io_linger){
+                                     .quiet_ms = RELAY_LINGER_QUIET_MS, .all_ms = RELAY_LINGER_MS, .fds = t->cfg.fds});
+    client_free(x);
+}
+
+static void refuse(struct connect_client *x, const struct visitor_answer *a, const char *why) {
+    answer(x, a, HT_METRIC_WAY_OUT_REFUSED, why);
+}
+
+/* ---- bytes both ways ---- */
+
+static void splice_done(void *ctx, int rc, const char *text) {
+    struct connect_client *x = ctx;
+    struct ht_metrics *m = x->c->t->cfg.metrics;
+    uint64_t in, out;
+    relay_splice_counts(x->splice, &in, &out);
+    m->connect_bytes_total[HT_METRIC_DIRECTION_SENT] += out;
+    m->connect_bytes_total[HT_METRIC_DIRECTION_RECEIVED] += in;
+    ht_log_with(HT_LOG_DEBUG, "connect",
+                HT_LOG_FIELDS(log_peer(x->peer), log_target(x->dest.text), log_bytes_in(in), log_bytes_out(out),
+                              log_duration_us(ht_now_us() - x->began_us), log_reason(rc ? text : "in order")),
+                "connection over");
+    client_free(x);
+}
+
+static void begin_splice(struct connect_client *x, struct io_conn *to) {
+    static const struct relay_splice_ops ops = {.done = splice_done};
+    static const char established[] = "HTTP/1.1 200 Connection established\r\n\r\n";
+    const struct relay_kit_config *cfg = &x->c->t->cfg;
+    struct relay_splice_config how = {.loop = cfg->loop,
+                                      .idle_timeout_ms = x->c->cfg.idle_timeout_ms,
+                                      .half_close_timeout_ms = cfg->half_close_timeout_ms};
+    struct io_out first = {.n_iov = 1, .borrowed = sizeof established - 1};
+    first.iov[0] = (struct iovec){.iov_base = (char *)(uintptr_t)established, .iov_len = sizeof established - 1};
+    struct io_conn *conn = x->conn;
+    char text[IO_ADDR_TEXT];
+    struct io_addr addr;
+    io_conn_peer(to, &addr);
+    ht_log_with(HT_LOG_DEBUG, "connect",
+                HT_LOG_FIELDS(log_peer(x->peer), log_target(x->dest.text), log_by(io_addr_text(&addr, text)),
+                              log_duration_us(ht_now_us() - x->began_us)),
+                "connected");
+    cfg->metrics->connect_requests_total[HT_METRIC_WAY_OUT_DIRECT]++;
+    x->conn = NULL;
+    io_timer_stop(&x->timer);
+    set_state(x, CLIENT_SPLICED);
+    x->splice = relay_splice_start(&how, conn, to, ht_buf_slice(&x->in), &first, &ops, x);
+    if (!x->splice) {
+        client_free(x);
+        return;
+    }
+    ht_buf_free(&x->in);
+}
+
+/* ---- the dial ---- */
+
+static void dial_connected(void *ctx, struct io_conn *to) {
+    struct connect_client *x = ctx;
+    x->dial = NULL;
+    begin_splice(x, to);
+}
+
+static void dial_failed(void *ctx, int err, const char *text) {
+    struct connect_client *x = ctx;
+    x->dial = NULL;
+    switch (err) {
+    case HT_EACCESS:
+        if (x->denied)
+            answer(x, &answer_proxy_denied, HT_METRIC_WAY_OUT_DENIED, x->denied);
+        else
+            answer(x, &answer_proxy_unreachable, HT_METRIC_WAY_OUT_FAILED, text);
+        break;
+    case HT_ERESOLVE:
+        answer(x, &answer_proxy_unknown, HT_METRIC_WAY_OUT_FAILED, text);
+        break;
+    case HT_EREFUSED:
+        answer(x, &answer_proxy_refused, HT_METRIC_WAY_OUT_FAILED, text);
+        break;
+    case HT_ETIMEDOUT:
+        answer(x, &answer_proxy_timeout, HT_METRIC_WAY_OUT_FAILED, text);
+        break;
+    case HT_ENOMEM:
+    case HT_EFDS:
+    case HT_ELIMIT:
+        answer(x, &answer_proxy_busy, HT_METRIC_WAY_OUT_FAILED, text);
+        break;
+    default:
+        answer(x, &answer_proxy_unreachable, HT_METRIC_WAY_OUT_FAILED, text);
+        break;
+    }
+}
+
+/* Hardening case 35: what is dialled is what was looked at, so that a name cannot mean something else a moment later.
+ */
+static bool dial_allowed(void *ctx, const struct io_addr *a) {
+    struct connect_client *x = ctx;
+    const char *why = relay_policy_addr(&x->c->cfg.policy, &x->dest, a, io_addr_is_own(a));
+    if (why)
+        x->denied = why;
+    return !why;
+}
+
+/* One that has said nothing is closed in order; whoever waits for something sees a cut. */
+static void client_left(struct connect_client *x, const char *why) {
+    if (x->state == CLIENT_HEAD && ht_buf_size(&x->in) == 0)
+        io_conn_close(&x->conn);
+    ht_log_with(HT_LOG_DEBUG, "connect", HT_LOG_FIELDS(log_peer(x->peer), log_target(x->dest.text), log_reason(why)),
+                "a client left");
+    client_free(x);
+}
+
+/* While it waits, one that is gone is noticed; what it sends stays where it is, and so does its end. */
+static void look(struct io_timer *timer) {
+    struct connect_client *x = ht_container_of(timer, struct connect_client, timer);
+    int rc = io_conn_look(x->conn);
+    if (rc && rc != HT_EOF)
+        client_left(x, ht_err_text(rc));
+    else
+        io_timer_set(&x->timer, RELAY_HALF_CLOSED_MS);
+}
+
+static void go_direct(struct connect_client *x) {
+    static const struct io_dial_ops ops = {.connected = dial_connected, .failed = dial_failed, .allowed = dial_allowed};
+    struct relay_connect *c = x->c;
+    struct ht_errmsg err;
+    const char *why = relay_policy_name(&c->cfg.policy, &x->dest);
+    char text[RELAY_FULL_TEXT];
+    if (why) {
+        answer(x, &answer_proxy_denied, HT_METRIC_WAY_OUT_DENIED, why);
+        return;
+    }
+    if (!take_permit(x)) {
+        refuse(x, &answer_proxy_busy, relay_no_permit_text(c->t, text));
+        return;
+    }
+    set_state(x, CLIENT_DIALLING);
+    io_conn_read_on(x->conn, false);
+    io_timer_init(c->t->cfg.loop, &x->timer, look);
+    io_timer_set(&x->timer, RELAY_HALF_CLOSED_MS);
+    x->dial = io_dial_start(c->t->cfg.loop, x->dest.host, x->dest.port, NULL, c->cfg.dial_timeout_ms, &ops, x, &err);
+    if (!x->dial)
+        answer(x, &answer_proxy_busy, HT_METRIC_WAY_OUT_FAILED, err.text);
+}
+
+/* ---- the head ---- */
+
+/* RFC 4648 4, strictly. Returns the length, or -1. */
+static int decode64(struct ht_slice s, char *out, size_t cap) {
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    size_t pads = 0, n = 0;
+    uint32_t bits = 0;
+    while (pads < 2 && s.n && s.p[s.n - 1] == '=') {
+        s.n--;
+        pads++;
+    }
+    if ((s.n + pads) % 4 != 0)
+        return -1;
+    for (size_t i = 0; i < s.n; i++) {
+        const char *at = s.p[i] ? strchr(digits, s.p[i]) : NULL;
+        if (!at)
+            return -1;
+        bits = bits << 6 | (uint32_t)(at - digits);
+        if (i % 4 == 0)
+            continue;
+        if (n == cap)
+            return -1;
+        out[n++] = (char)(bits >> (6 - i % 4 * 2));
+    }
+    return (int)n;
+}
+
+/* Basic with the token as the password, whoever the user is; or Bearer (RFC 9110 11.7.2). */
+static bool has_token(const struct connect_client *x, struct ht_slice value) {
+    static const char basic[] = "Basic ", bearer[] = "Bearer ";
+    char plain[TOKEN_MAX + 512];
+    const struct relay_connect_config *cfg = &x->c->cfg;
+    if (value.n > sizeof bearer - 1 && ht_slice_case_eq(ht_slice_of(value.p, sizeof bearer - 1), ht_slice_str(bearer)))
+        return cfg->token_matches(cfg->ctx, ht_slice_of(value.p + sizeof bearer - 1, value.n - (sizeof bearer - 1)));
+    if (value.n <= sizeof basic - 1 || !ht_slice_case_eq(ht_slice_of(value.p, sizeof basic - 1), ht_slice_str(basic)))
+        return false;
+    int n = decode64(ht_slice_of(value.p + sizeof basic - 1, value.n - (sizeof basic - 1)), plain, sizeof plain);
+    const char *colon = n > 0 ? memchr(plain, ':', (size_t)n) : NULL;
+    bool good = colon && cfg->token_matches(cfg->ctx, ht_slice_of(colon + 1, (size_t)(plain + n - (colon + 1))));
+    explicit_bzero(plain, sizeof plain);
+    return good;
+}
+
+static void head_complete(struct connect_client *x, size_t head_len) {
+    const struct http_head *h = x->head;
+    const char *bytes = (const char *)ht_buf_head(&x->in), *why = "";
+    const struct http_field *auth = http_field_find(h, bytes, "proxy-authorization");
+    struct relay_connect *c = x->c;
+    bool connect = h->flags & HTTP_CONNECT;
+    int rc = connect ? relay_dest_parse(&x->dest, http_text(bytes, h->authority), 0, &why) : HT_OK;
+    bool known = !c->cfg.wants_token || (auth && has_token(x, http_text(bytes, auth->value)));
+    drop_head(x);
+    ht_buf_consume(&x->in, head_len);
+    io_timer_stop(&x->timer);
+    if (!known) {
+        c->t->cfg.metrics
+            ->auth_failures_total[HT_METRIC_SHOWN_AT_PROXY][auth ? HT_METRIC_TOKEN_WRONG : HT_METRIC_TOKEN_MISSING]++;
+        refuse(x, &answer_proxy_token, auth ? "the token is wrong" : "there is no token");
+    } else if (!connect) {
+        refuse(x, &answer_proxy_method, answer_proxy_method.body);
+    } else if (rc) {
+        refuse(x, &answer_proxy_bad_target, why);
+    } else if (c->draining) {
+        refuse(x, &answer_proxy_ending, answer_proxy_ending.body);
+    } else {
+        go_direct(x);
+    }
+}
+
+static void head_refused(struct connect_client *x, const struct http_error *e) {
+    static const struct visitor_answer *const known[] = {&answer_target_too_long, &answer_head_too_large,
+                                                         &answer_version};
+    struct visitor_answer a = answer_bad_request;
+    for (size_t i = 0; i < HT_ARRAY_LEN(known); i++)
+        if (known[i]->status == e->status)
+            a = *known[i];
+    if (a.status == answer_bad_request.status)
+        a.body = e->text;
+    refuse(x, &a, e->text);
+}
+
+static void readable(void *ctx) {
+    struct connect_client *x = ctx;
+    struct relay_table *t = x->c->t;
+    uint8_t *to = ht_buf_reserve(&x->in, RELAY_SCRATCH);
+    ssize_t n = to ? io_conn_read(x->conn, to, RELAY_SCRATCH) : HT_ENOMEM;
+    if (n == HT_EAGAIN)
+        return;
+    if (n < 0) {
+        client_left(x, ht_err_text((int)n));
+        return;
+    }
+    ht_buf_commit(&x->in, (size_t)n);
+    if (!x->head) {
+        x->head = ht_pool_get(&t->partial_heads);
+        if (!x->head) {
+            client_left(x, ht_err_text(HT_ENOMEM));
+            return;
+        }
+        http_proxy_request_begin(x->head, &t->cfg.head_limits);
+    }
+    struct http_error e;
+    int len = http_head_parse(x->head, (const char *)ht_buf_head(&x->in), ht_buf_size(&x->in), &e);
+    if (len > 0)
+        head_complete(x, (size_t)len);
+    else if (len != HT_EAGAIN)
+        head_refused(x, &e);
+}
+
+static void writable(void *ctx) { (void)ctx; }
+
+static const struct io_conn_ops conn_ops = {.readable = readable, .writable = writable};
+
+/* ---- coming in ---- */
+
+static void head_late(struct io_timer *timer) {
+    struct connect_client *x = ht_container_of(timer, struct connect_client, timer);
+    if (ht_buf_size(&x->in))
+        refuse(x, &answer_head_timeout, answer_head_timeout.body);
+    else
+        client_left(x, "said nothing");
+}
+
+/* The address that holds most of the places of those without a head gives its oldest back (hardening case 28). */
+static void make_room(struct relay_connect *c) {
+    struct connect_client *gives = NULL;
+    if (c->heads.n < RELAY_CONNECT_HEADS)
+        return;
+    HT_LIST_FOR (it, &c->heads.members) {
+        struct connect_client *x = HT_LIST_ENTRY(it, struct connect_client, member.node);
+        if (!gives || x->member.same > gives->member.same)
+            gives = x;
+    }
+    c->t->cfg.metrics->connect_requests_total[HT_METRIC_WAY_OUT_REFUSED]++;
+    client_left(gives, "gave way to a new one");
+}
+
+static void turn_away(struct relay_connect *c, struct io_conn *conn, const struct io_addr *peer,
+                      const struct visitor_answer *a, const char *why) {
+    char text[IO_ADDR_TEXT];
+    struct relay_table *t = c->t;
+    t->cfg.metrics->connect_requests_total[HT_METRIC_WAY_OUT_REFUSED]++;
+    ht_log_stranger(HT_LOG_WARN, "connect", HT_LOG_FIELDS(log_peer(io_addr_text(peer, text)), log_reason(why)),
+                    "a client was turned away");
+    if (io_fds_available(&t->refused) && visitor_answer_write(t, conn, a))
+        io_conn_linger(&conn, &(struct io_linger){.quiet_ms = RELAY_REFUSED_LINGER_MS,
+                                                  .all_ms = RELAY_REFUSED_LINGER_MS,
+                                                  .fds = &t->refused});
+    io_conn_close(&conn);
+}
+
+static void accepted(void *ctx, struct io_conn *conn, const struct io_addr *peer) {
+    struct relay_connect *c = ctx;
+    char text[RELAY_FULL_TEXT];
+    if (c->cfg.may_come && !c->cfg.may_come(c->cfg.ctx, peer)) {
+        turn_away(c, conn, peer, &answer_proxy_untrusted, "it comes from outside --trusted-proxy");
+        return;
+    }
+    make_room(c);
+    struct connect_client *x = ht_calloc(1, sizeof *x);
+    if (!x) {
+        io_conn_close(&conn);
+        return;
+    }
+    x->c = c;
+    if (!take_permit(x)) {
+        ht_free(x);
+        turn_away(c, conn, peer, &answer_fd_cap, relay_no_permit_text(c->t, text));
+        return;
+    }
+    x->conn = conn;
+    x->began_us = ht_now_us();
+    io_addr_text(peer, x->peer);
+    ht_list_init(&x->node);
+    ht_list_push_back(&c->clients, &x->node);
+    c->n_clients++;
+    c->t->cfg.metrics->connect_clients_active++;
+    crowd_join(&c->heads, &x->member, peer);
+    io_timer_init(c->t->cfg.loop, &x->timer, head_late);
+    io_timer_set(&x->timer, c->t->cfg.head_timeout_ms);
+    io_conn_set_ops(conn, &conn_ops, x);
+    io_conn_read_on(conn, true);
+}
+
+static void accept_failed(void *ctx, int err) {
+    struct relay_connect *c = ctx;
+    c->t->cfg.metrics->accept_errors_total++;
+    ht_log_stranger(HT_LOG_WARN, "connect", HT_LOG_FIELDS(log_reason(ht_err_text(err))),
+                    "a client could not be accepted");
+}
+
+/* ---- all of it ---- */
+
+int relay_connect_open(struct relay_table *t, const struct relay_connect_config *cfg, struct relay_connect **out,
+                       struct ht_errmsg *err) {
+    static const struct io_listener_ops ops = {.accepted = accepted, .accept_failed = accept_failed};
+    struct relay_connect *c = ht_calloc(1, sizeof *c);
+    if (!c)
+        return ht_fail(err, HT_ENOMEM, "out of memory");
+    c->t = t;
+    c->cfg = *cfg;
+    ht_list_init(&c->clients);
+    crowd_init(&c->heads);
+    int rc = relay_permit(t) ? HT_OK : ht_fail(err, HT_EFDS, "no file descriptor is left for the proxy's listener");
+    if (rc == HT_OK) {
+        rc = io_listen(t->cfg.loop, &cfg->addr, &ops, c, &c->listener, err);
+        if (rc)
+            io_fds_give(t->cfg.fds);
+    }
+    if (rc) {
+        ht_free(c);
+        return rc;
+    }
+    io_listener_local(c->listener, &c->addr);
+    for (size_t i = 0; i < HT_ARRAY_LEN(c->cfg.policy.own_ports); i++)
+        if (c->cfg.policy.own_ports[i] == 0) {
+            c->cfg.policy.own_ports[i] = io_addr_port(&c->addr);
+            break;
+        }
+    *out = c;
+    return HT_OK;
+}
+
+void relay_connect_cut(struct relay_connect *c, const char *why) {
+    HT_LIST_FOR_SAFE (it, &c->clients)
+        client_left(HT_LIST_ENTRY(it, struct connect_client, node), why);
+}
+
+void relay_connect_close(struct relay_connect **cp) {
+    struct relay_connect *c = *cp;
+    if (!c)
+        return;
+    *cp = NULL;
+    c->cfg.left = NULL;
+    io_listener_close(&c->listener);
+    io_fds_give(c->t->cfg.fds);
+    relay_connect_cut(c, "the kit ends");
+    ht_free(c);
+}
+
+void relay_connect_drain(struct relay_connect *c) {
+    c->draining = true;
+    HT_LIST_FOR_SAFE (it, &c->clients) {
+        struct connect_client *x = HT_LIST_ENTRY(it, struct connect_client, node);
+        if (x->state == CLIENT_HEAD && ht_buf_size(&x->in) == 0)
+            client_left(x, "the kit shuts down");
+    }
+}
+
+unsigned relay_connect_clients(const struct relay_connect *c) { return c->n_clients; }
+void relay_connect_addr(const struct relay_connect *c, struct io_addr *out) { *out = c->addr; }
