@@ -27,7 +27,10 @@
     X(HT_EFDS, -17, "no file descriptor left")                                                                         \
     X(HT_ERESET, -18, "connection reset by the peer")                                                                  \
     X(HT_EUNREACH, -19, "host or network unreachable")                                                                 \
-    X(HT_EADDR, -20, "address not available")
+    X(HT_EADDR, -20, "address not available")                                                                          \
+    X(HT_ECERTDATE, -21, "the certificate is out of date, or not valid yet")                                           \
+    X(HT_ECERTNAME, -22, "the certificate is for another name")                                                        \
+    X(HT_ECERTCA, -23, "the certificate's authority is unknown")
 
 enum ht_err {
     HT_OK = 0,
@@ -35,6 +38,11 @@ enum ht_err {
     HT_ERR_LIST(HT_ERR_ENUM)
 #undef HT_ERR_ENUM
 };
+
+/* TLS failed, for whatever reason. */
+static inline bool ht_err_is_tls(int err) {
+    return err == HT_ETLS || err == HT_ECERTDATE || err == HT_ECERTNAME || err == HT_ECERTCA;
+}
 
 /* A text for any code; never NULL. Static storage. */
 const char *ht_err_text(int err);

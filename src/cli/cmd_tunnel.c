@@ -2,6 +2,7 @@
 #include "cli/cli.h"
 
 #include "base/mem.h"
+#include "driver/url.h"
 
 /* A binding for each target; `like` says the rest. 0 or an exit code. */
 static int plan_targets(struct cli_plan *p, const char *const *args, size_t n, const struct ht_bind_options *like) {
@@ -26,6 +27,23 @@ static int plan_targets(struct cli_plan *p, const char *const *args, size_t n, c
         p->n_binds = 1;
     }
     return OPT_EXIT_OK;
+}
+
+/* --target-* are for the tls:// targets among them. 0 or an exit code. */
+static int spare_plain_targets(struct cli_plan *p, const struct ht_bind_options *like) {
+    size_t n_tls = 0;
+    for (size_t i = 0; i < p->n_binds; i++) {
+        struct ht_bind_options *b = &p->binds[i];
+        struct driver_target target;
+        if (driver_target_parse(&target, b->target, NULL) < 0 || target.tls == DRIVER_PLAIN)
+            b->tls_ca_file = b->tls_cert_file = b->tls_key_file = b->tls_alpn = NULL;
+        else
+            n_tls++;
+    }
+    if (n_tls > 0 || !(like->tls_ca_file || like->tls_cert_file || like->tls_key_file || like->tls_alpn))
+        return OPT_EXIT_OK;
+    cli_complain("--target-* options are for tls:// targets, as in 8085=tls://www.example.com:443, and there is none");
+    return OPT_EXIT_USAGE;
 }
 
 /* The options that both commands have have the same names in both structures. */
@@ -74,9 +92,17 @@ int cmd_pull(int argc, char **argv) {
         return cli_parse_result(rc, OPT_CMD_PULL, &err);
     struct cli_plan p = {COMMON(o)};
     cli_plan_retry(&p.options, o.set_retry_for, o.retry_for_ms);
-    rc = plan_targets(&p, o.args, o.n_args,
-                      &(struct ht_bind_options){
-                          .kind = HT_PULL_TCP, .label = o.label, .pull_host = o.set_pull_host ? o.pull_host : NULL});
+    struct ht_bind_options like = {
+        .kind = HT_PULL_TCP,
+        .label = o.label,
+        .pull_host = o.set_pull_host ? o.pull_host : NULL,
+        .tls_ca_file = o.target_ca,
+        .tls_cert_file = o.target_cert,
+        .tls_key_file = o.target_key,
+        .tls_alpn = o.target_alpn,
+    };
+    rc = plan_targets(&p, o.args, o.n_args, &like);
+    rc = rc == OPT_EXIT_OK ? spare_plain_targets(&p, &like) : rc;
     rc = rc == OPT_EXIT_OK ? cli_plan_run(&p) : rc;
     ht_free(p.binds);
     opt_pull_free(&o);

@@ -54,6 +54,10 @@ static int plan_lists(struct cli_plan *p, const struct cli_config *c, const char
             .label = b->name,
             .takeover = b->takeover,
             .pull_host = b->host,
+            .tls_ca_file = b->ca,
+            .tls_cert_file = b->cert,
+            .tls_key_file = b->key,
+            .tls_alpn = b->alpn,
         };
     }
     return HT_OK;
@@ -137,6 +141,12 @@ static int try_out(struct cli_config *c, struct cli_plan *p) {
     if (rc < 0)
         cli_config_problem(c, c->ca && rc == HT_TUNNEL_ETLS ? c->ca_at : (struct cli_mark){1, 1}, "%s",
                            ht_tunnel_last_error());
+    for (size_t i = 0; i < p->n_binds && rc == HT_TUNNEL_OK; i++) { /* files for TLS, and what goes with them */
+        struct ht_bind_options b = p->binds[i];
+        b.size = sizeof b;
+        if (ht_tunnel_bind(t, &b) < 0)
+            cli_config_problem(c, c->bindings[i].at, "%s", ht_tunnel_last_error());
+    }
     ht_tunnel_destroy(&t);
     explicit_bzero(token, sizeof token);
     if (c->n_problems == 0)
@@ -159,7 +169,15 @@ static int put_binding_text(struct ht_buf *b, const struct ht_bind_options *o) {
     else
         rc = ht_buf_append_str(b, "a port that the kit picks");
     if (rc == HT_OK)
-        rc = ht_buf_printf(b, strchr(local.host, ':') ? " -> [%s]:%u" : " -> %s:%u", local.host, local.port);
+        rc = ht_buf_append_str(b, local.tls ? local.tls == DRIVER_TLS ? " -> tls://" : " -> tls+insecure://" : " -> ");
+    if (rc == HT_OK)
+        rc = ht_buf_printf(b, strchr(local.host, ':') ? "[%s]:%u" : "%s:%u", local.host, local.port);
+    if (rc == HT_OK && local.tls == DRIVER_TLS_INSECURE)
+        rc = ht_buf_append_str(b, ", certificate not verified");
+    if (rc == HT_OK && o->tls_ca_file)
+        rc = ht_buf_printf(b, ", trusts %s", o->tls_ca_file);
+    if (rc == HT_OK && o->tls_cert_file)
+        rc = ht_buf_printf(b, ", shows %s", o->tls_cert_file);
     if (rc == HT_OK && o->label)
         rc = ht_buf_printf(b, "  (%s)", o->label);
     if (rc == HT_OK && o->takeover)
@@ -221,10 +239,14 @@ static int put_json(struct ht_buf *b, const char *key, const char *text) {
 }
 
 static int put_binding_json(struct ht_buf *b, const struct ht_bind_options *o) {
+    struct driver_target local;
     int rc = ht_buf_printf(b, "{\"mode\":\"%s\",\"containerPort\":%u", o->kind == HT_PULL_TCP ? "pull" : "expose",
                            o->container_port);
     if (rc == HT_OK)
         rc = put_json(b, "target", o->target);
+    if (rc == HT_OK && driver_target_parse(&local, o->target, NULL) == HT_OK)
+        rc = ht_buf_printf(b, ",\"tls\":%s,\"insecure\":%s", local.tls ? "true" : "false",
+                           local.tls == DRIVER_TLS_INSECURE ? "true" : "false");
     if (rc == HT_OK)
         rc = put_json(b, "name", o->label);
     if (rc == HT_OK && o->kind == HT_PULL_TCP)

@@ -32,6 +32,8 @@ struct cli_config_binding {
     uint16_t container_port; /* 0: the kit picks */
     const char *target;      /* as the driver wants it */
     const char *name, *host; /* NULL: none */
+    char *ca, *cert, *key;   /* for a tls target; NULL: not given */
+    const char *alpn;
     struct cli_mark at, target_at, port_at;
 };
 

@@ -52,6 +52,22 @@ int cli_config_header(struct cli_config *c, const char *name, struct cli_mark na
     return HT_OK;
 }
 
+/* "token.txt" in "dir/tunnel.yaml" is "dir/token.txt". */
+static int beside_the_file(struct cli_config *c, const char *path, char **out) {
+    const char *slash = strrchr(c->name, '/');
+    char joined[4096];
+    if (!path)
+        return HT_OK;
+    int n = snprintf(joined, sizeof joined, "%.*s%s", path[0] == '/' || !slash ? 0 : (int)(slash + 1 - c->name),
+                     c->name, path);
+    if (n < 0 || (size_t)n >= sizeof joined) {
+        cli_config_problem(c, (struct cli_mark){1, 1}, "a path is longer than %zu bytes", sizeof joined - 1);
+        return HT_OK;
+    }
+    *out = cli_config_keep(c, joined, (size_t)n);
+    return *out ? HT_OK : HT_ENOMEM;
+}
+
 static int add_binding(struct cli_config *c, const struct cli_config_binding *b) {
     struct cli_config_binding *more = ht_realloc(c->bindings, (c->n_bindings + 1) * sizeof *more);
     if (!more)
@@ -75,6 +91,16 @@ int cli_config_bind(struct cli_config *c, enum opt_mapping_id kind, const void *
     b.target = expose ? expose->target : pull->target;
     b.name = expose ? expose->name : pull->name;
     b.host = pull ? pull->host : NULL;
+    b.alpn = pull ? pull->alpn : NULL;
+    if (pull) {
+        int rc = beside_the_file(c, pull->ca, &b.ca);
+        if (rc == HT_OK)
+            rc = beside_the_file(c, pull->cert, &b.cert);
+        if (rc == HT_OK)
+            rc = beside_the_file(c, pull->key, &b.key);
+        if (rc < 0)
+            return rc;
+    }
     bool has_port = expose ? expose->set_port : pull->set_port;
     unsigned port = expose ? expose->port : pull->port;
     if (b.host && !driver_host_is_local(b.host))
@@ -91,6 +117,8 @@ int cli_config_bind(struct cli_config *c, enum opt_mapping_id kind, const void *
                            b.target);
     else if (driver_target_parse(&local, b.target, &err) < 0)
         cli_config_problem(c, b.target_at, "target: %s", err.text);
+    else if (expose && driver_target_check_expose(&local, b.target, &err) < 0)
+        cli_config_problem(c, b.target_at, "target: %s", err.text);
     else
         b.container_port = has_port ? (uint16_t)port : local.port;
     return add_binding(c, &b);
@@ -99,30 +127,18 @@ int cli_config_bind(struct cli_config *c, enum opt_mapping_id kind, const void *
 int cli_config_bind_text(struct cli_config *c, enum opt_mapping_id kind, const char *text, struct cli_mark at) {
     struct cli_config_binding b = {.pull = kind == OPT_MAP_PULL, .at = at, .target_at = at, .port_at = at};
     struct cli_target target;
+    struct driver_target local;
     struct ht_errmsg err;
-    if (cli_target_parse(&target, text, &err) < 0) {
+    int rc = cli_target_parse(&target, text, &err);
+    if (rc == HT_OK && !b.pull && driver_target_parse(&local, target.local, NULL) == HT_OK)
+        rc = driver_target_check_expose(&local, text, &err);
+    if (rc < 0) {
         cli_config_problem(c, at, "%s", err.text);
         return HT_OK;
     }
     b.target = target.local;
     b.container_port = target.container_port;
     return add_binding(c, &b);
-}
-
-/* "token.txt" in "dir/tunnel.yaml" is "dir/token.txt". */
-static int beside_the_file(struct cli_config *c, const char *path, char **out) {
-    const char *slash = strrchr(c->name, '/');
-    char joined[4096];
-    if (!path)
-        return HT_OK;
-    int n = snprintf(joined, sizeof joined, "%.*s%s", path[0] == '/' || !slash ? 0 : (int)(slash + 1 - c->name),
-                     c->name, path);
-    if (n < 0 || (size_t)n >= sizeof joined) {
-        cli_config_problem(c, (struct cli_mark){1, 1}, "a path is longer than %zu bytes", sizeof joined - 1);
-        return HT_OK;
-    }
-    *out = cli_config_keep(c, joined, (size_t)n);
-    return *out ? HT_OK : HT_ENOMEM;
 }
 
 /* Two visitors' ways to one port cannot be told apart. */

@@ -261,6 +261,7 @@ static void show_bound(struct cli_events *e, const struct ht_bound *b, const cha
     row->state = LIVE_BOUND;
     snprintf(row->url, sizeof row->url, "%s", url);
     snprintf(row->target, sizeof row->target, "%s", b->target);
+    row->insecure = b->insecure;
     cli_live_touch(e->live);
 }
 
@@ -275,13 +276,19 @@ static void on_bound(void *user, const struct ht_bound *b) {
     }
     if (e->json) {
         TELL(e, bound, .binding = (uint64_t)b->binding, .kind = kind_text(b->kind), .container_port = b->container_port,
-             .target = b->target, .public_url = b->public_url, .url = or_null(b->url));
+             .target = b->target, .tls = b->tls, .insecure = b->insecure, .public_url = b->public_url,
+             .url = or_null(b->url));
     } else if (e->live) {
         show_bound(e, b, url);
     } else {
         add_safe(&l, url);
         add(&l, " -> ");
-        add_safe(&l, b->target);
+        if (b->insecure)
+            add_colored(&l, e->color, "31", b->target);
+        else
+            add_safe(&l, b->target);
+        if (b->insecure)
+            add_colored(&l, e->color, "31", "  certificate not verified");
         emit(e, &l, "\n");
     }
     if (b->binding < 1 || (unsigned)b->binding > e->expected)

@@ -151,7 +151,9 @@ static void add_url(const struct cli_live *l, const struct live_binding *b, stru
 
 static void add_target(const struct live_binding *b, struct cli_row *r) {
     cli_row_add(r, NULL, arrow());
-    cli_row_add(r, NULL, b->target);
+    cli_row_add(r, b->insecure ? RED : NULL, b->target);
+    if (b->insecure)
+        cli_row_add(r, RED, "  certificate not verified");
     if (b->name[0]) {
         cli_row_add(r, NULL, "  ");
         cli_row_add(r, FAINT, b->name);

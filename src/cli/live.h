@@ -18,6 +18,7 @@ struct live_binding {
     bool pull;
     char url[LIVE_URL], target[LIVE_TEXT], name[64];
     char why[LIVE_TEXT]; /* LIVE_GONE */
+    bool insecure;
 };
 
 struct live_request {

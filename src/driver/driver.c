@@ -193,6 +193,7 @@ int driver_create_on(struct io_loop *loop, struct ht_tunnel **out, const struct 
     t->wake_fd = -1;
     t->user = user;
     ht_list_init(&t->bindings);
+    ht_list_init(&t->target_tls);
     ht_list_init(&t->past);
     t->now = driver_session_new(t);
     int rc = t->now ? HT_TUNNEL_OK : ht_fail(&last_error, HT_TUNNEL_ENOMEM, "out of memory");

@@ -10,6 +10,7 @@
  *   driver_retry.c what comes after a lost link: the wait, and the next attempt
  *   driver_thread.c a thread of its own, and calls from others
  *   identity.c     the id that survives the process
+ *   driver_tls.c   what TLS towards services needs
  *   driver_bind.c  bindings, and which of them a stream belongs to
  *   url.c          URLs and targets as people write them
  *
@@ -51,6 +52,8 @@ enum driver_bind_state {
     BINDING_LOST,      /* was bound when the link was lost */
 };
 
+struct driver_tls;
+
 struct driver_binding {
     struct ht_list node;
     struct ht_tunnel *t;
@@ -58,12 +61,14 @@ struct driver_binding {
     enum driver_bind_state state;
     enum ht_bind_kind kind;
     struct driver_target target;
-    char name[DRIVER_HOST_MAX + 16]; /* host:port */
+    char name[DRIVER_HOST_MAX + 32]; /* host:port, with tls:// before it if it is spoken */
+    struct driver_tls *tls;          /* NULL: none */
     struct relay_target *origin;
     uint16_t asked_port, port; /* port: the real one, 0 before it was ever bound */
     uint32_t bind_id;
-    bool takeover, drop;     /* drop: to be given back as soon as the kit can be told */
-    bool told_lost;          /* somebody else has the port it had, and that was said */
+    bool takeover, drop; /* drop: to be given back as soon as the kit can be told */
+    bool told_lost;      /* somebody else has the port it had, and that was said */
+    bool told_insecure;
     char *label, *pull_host; /* NULL: none */
     struct io_timer timeout;
 };
@@ -190,6 +195,7 @@ struct ht_tunnel {
 
     struct ht_list bindings;
     int last_number;
+    struct ht_list target_tls; /* struct driver_tls */
 
     bool end_known; /* end_error and end_text are the reason; a later one does not change it */
     int end_error;
@@ -315,6 +321,15 @@ void driver_retry_begin(struct ht_tunnel *t);
 void driver_retry_now(struct ht_tunnel *t);
 /* How long to wait before attempt number `attempt` (from 0) when the first is `min_ms`; `random` is any number. */
 uint64_t driver_backoff(unsigned attempt, uint64_t min_ms, uint64_t random);
+
+/* ---- driver_tls.c ---- */
+
+/* What a binding to that target needs; *out NULL: no TLS. HT_TUNNEL_OK, or an error with *err. */
+int driver_tls_get(struct ht_tunnel *t, const struct driver_target *target, const struct ht_bind_options *o,
+                   struct driver_tls **out, struct ht_errmsg *err);
+struct io_tls *driver_tls_io(const struct driver_tls *d); /* NULL for NULL */
+/* Clears the pointer; NULL is ignored. */
+void driver_tls_put(struct driver_tls **d);
 
 /* ---- driver_bind.c ---- */
 

@@ -14,6 +14,7 @@ static void binding_free(struct driver_binding *b) {
     ht_list_remove(&b->node);
     io_timer_stop(&b->timeout);
     relay_target_destroy(&b->origin);
+    driver_tls_put(&b->tls);
     ht_free(b->label);
     ht_free(b->pull_host);
     ht_free(b);
@@ -123,7 +124,11 @@ static void request_finished(void *ctx, const struct relay_request_info *info) {
 
 static void target_down(void *ctx, const char *why, uint16_t status) {
     struct driver_binding *b = ctx;
-    driver_say(b->t, HT_SEVERITY_WARNING, "%s; until it can, visitors of port %u get %u", why, b->port, status);
+    if (b->kind == HT_PULL_TCP)
+        driver_say(b->t, HT_SEVERITY_WARNING, "%s; until that is mended, connections to port %u are reset", why,
+                   b->port);
+    else
+        driver_say(b->t, HT_SEVERITY_WARNING, "%s; until it can, visitors of port %u get %u", why, b->port, status);
 }
 
 /* ---- asking ---- */
@@ -270,6 +275,15 @@ bool driver_unbind_all(struct ht_tunnel *t) {
     return is_unbinding(t);
 }
 
+/* host:port as it is shown, with the scheme of a target that is spoken TLS to. */
+static void put_name(struct driver_binding *b) {
+    static const char *const schemes[] = {
+        [DRIVER_PLAIN] = "", [DRIVER_TLS] = "tls://", [DRIVER_TLS_INSECURE] = "tls+insecure://"};
+    bool v6 = strchr(b->target.host, ':') != NULL;
+    snprintf(b->name, sizeof b->name, "%s%s%.255s%s:%u", schemes[b->target.tls], v6 ? "[" : "", b->target.host,
+             v6 ? "]" : "", b->target.port);
+}
+
 static int prepare(struct driver_binding *b, const struct ht_bind_options *o, struct ht_errmsg *err) {
     struct ht_tunnel *t = b->t;
     if (o->kind != HT_EXPOSE_HTTP && o->kind != HT_PULL_TCP)
@@ -280,14 +294,19 @@ static int prepare(struct driver_binding *b, const struct ht_bind_options *o, st
         return ht_fail(err, HT_TUNNEL_EINVAL, "the binding's target is missing");
     if (driver_target_parse(&b->target, o->target, err) < 0)
         return HT_TUNNEL_EINVAL;
-    bool v6 = strchr(b->target.host, ':') != NULL;
-    snprintf(b->name, sizeof b->name, "%s%s%s:%u", v6 ? "[" : "", b->target.host, v6 ? "]" : "", b->target.port);
+    if (o->kind == HT_EXPOSE_HTTP && driver_target_check_expose(&b->target, o->target, err) < 0)
+        return HT_TUNNEL_EINVAL;
+    put_name(b);
+    int rc = driver_tls_get(t, &b->target, o, &b->tls, err);
+    if (rc < 0)
+        return rc;
     struct relay_target_config cfg = {
         .loop = t->loop,
         .host = b->target.host,
         .port = b->target.port,
         .both_loopbacks = b->target.any_loopback,
         .kind = o->kind == HT_EXPOSE_HTTP ? WIRE_KIND_HTTP : WIRE_KIND_TCP,
+        .tls = driver_tls_io(b->tls),
         .connect_timeout_ms = t->connect_timeout_ms,
         .pool_size = t->pool_size,
         .pool_idle_timeout_ms = t->pool_idle_ms,
@@ -399,7 +418,14 @@ static void tell_bound(struct driver_binding *b, struct ht_slice public_url) {
         .target = b->name,
         .public_url = *given ? given : NULL,
         .url = *given ? given : made,
+        .tls = b->target.tls != DRIVER_PLAIN,
+        .insecure = b->target.tls == DRIVER_TLS_INSECURE,
     };
+    if (bound.insecure && !b->told_insecure)
+        driver_say(t, HT_SEVERITY_WARNING,
+                   "the certificate of %s is not verified: whoever is on the way to it can read and change everything",
+                   b->name);
+    b->told_insecure = true;
     relay_target_probe(b->origin); /* before the callback, which may end it all; what it finds comes later */
     if (t->calls.bound)
         t->calls.bound(t->user, &bound);

@@ -99,7 +99,7 @@ static void connect_open(void *ctx, struct io_conn *conn, struct ht_slice protoc
 static void connect_failed(void *ctx, int err, uint16_t status, uint64_t retry_after_ms, const char *text) {
     struct driver_sock *s = ctx;
     int error = status || err == HT_EPROTO ? HT_TUNNEL_EHANDSHAKE
-                : err == HT_ETLS           ? HT_TUNNEL_ETLS
+                : ht_err_is_tls(err)       ? HT_TUNNEL_ETLS
                                            : HT_TUNNEL_ECONNECT;
     s->connect = NULL;
     ht_log_with(

@@ -177,13 +177,23 @@ enum ht_bind_kind {
 struct ht_bind_options {
     size_t size; /* sizeof(struct ht_bind_options) */
     enum ht_bind_kind kind;
-    /* The service: "3000", ":3000", "host:3000", "[::1]:3000" or "http://host:3000"; no host is 127.0.0.1 or ::1. A
-     * host that is a number, as in "8080:3000", is refused. */
+    /*
+     * The service: "3000", ":3000", "host:3000", "[::1]:3000" or "http://host:3000"; no host is 127.0.0.1 or ::1. A
+     * host that is a number, as in "8080:3000", is refused.
+     * pull: "tls://host:443" speaks TLS to it from here, and plain TCP in the container; its certificate is verified,
+     * with the host's name. "tls+insecure://host:443" takes any certificate, and there is a warning.
+     */
     const char *target;
     uint16_t container_port; /* 0: the kit picks one */
     const char *label;       /* name for people who look at the kit; NULL: none */
     int takeover;            /* expose: take the port from another session that holds it */
     const char *pull_host;   /* pull: loopback address to listen on in the container; NULL: 127.0.0.1 */
+    /*
+     * For a tls target, read when the binding is made. PEM files with the authorities to trust (NULL: the system's),
+     * with a certificate to show and what is needed to verify it, and with its key (NULL: in the same file); a key
+     * with a password is refused. The protocol that ALPN names, such as "http/1.1"; NULL: none.
+     */
+    const char *tls_ca_file, *tls_cert_file, *tls_key_file, *tls_alpn;
 };
 
 /* ---- what is told ---- */
@@ -216,11 +226,13 @@ struct ht_bound {
     int binding; /* what ht_tunnel_bind() returned */
     enum ht_bind_kind kind;
     uint16_t container_port; /* the real one */
-    const char *target;      /* host:port */
+    const char *target;      /* host:port, as it was given with tls:// or tls+insecure:// before it */
     const char *public_url;  /* NULL: the kit knows none, or it is a pull binding */
     /* Where to point a visitor: the public URL; else for an expose binding of a kit on this machine
      * http://127.0.0.1:port; else for a pull binding host:port in the container; else "". */
     const char *url;
+    int tls;      /* 1: TLS is spoken to the service */
+    int insecure; /* 1: ... and its certificate is not verified */
 };
 
 struct ht_bind_failure {
@@ -306,7 +318,7 @@ HT_API int ht_tunnel_connect(struct ht_tunnel *tunnel);
 
 /*
  * Asks for a port, at once or as soon as the tunnel stands. Returns the binding's number (> 0), or HT_TUNNEL_EINVAL,
- * _ENOMEM, _ESTATE (the tunnel is closing or over). bound() or bind_failed() follows.
+ * _ETLS (a file of a tls target), _ENOMEM, _ESTATE (the tunnel is closing or over). bound() or bind_failed() follows.
  */
 HT_API int ht_tunnel_bind(struct ht_tunnel *tunnel, const struct ht_bind_options *options);
 

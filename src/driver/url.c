@@ -208,9 +208,13 @@ int driver_url_admin_path(const struct driver_url *u, const char *connect_path, 
 }
 
 /* "http://host:port/" -> "host:port"; what else looks like a URL is refused with what would be right. `text` is all. */
-static int target_of_url(struct ht_slice *s, const char *text, struct ht_errmsg *err) {
+static int target_of_url(struct driver_target *t, struct ht_slice *s, const char *text, struct ht_errmsg *err) {
     bool http = strip_scheme(s, "http://"), tls = !http && (strip_scheme(s, "https://") || strip_scheme(s, "wss://"));
-    const char *rest = http || tls ? s->p : strstr(text, "://") + 3;
+    t->tls = http || tls                          ? DRIVER_PLAIN
+             : strip_scheme(s, "tls://")          ? DRIVER_TLS
+             : strip_scheme(s, "tls+insecure://") ? DRIVER_TLS_INSECURE
+                                                  : DRIVER_PLAIN;
+    const char *rest = http || tls || t->tls ? s->p : strstr(text, "://") + 3;
     size_t n = strcspn(rest, "/?#");
     bool has_path = rest[n] == '/' ? rest[n + 1] != '\0' : rest[n] != '\0';
     struct ht_slice authority = ht_slice_of(rest, n);
@@ -219,16 +223,29 @@ static int target_of_url(struct ht_slice *s, const char *text, struct ht_errmsg 
     if (tls)
         return ht_fail(err, HT_EINVAL,
                        "\"%s\": services are reached with plain HTTP, so expose the service's plain port, as in "
-                       "localhost:3000; pull %.*s%s carries TLS as it is, to programs in the container",
-                       text, HT_SLICE_ARG(authority), memchr(rest, ':', n) ? "" : ":443");
-    if (!http)
+                       "localhost:3000; pull tls://%.*s speaks TLS from here, and pull %.*s%s carries it as it is, to "
+                       "programs in the container",
+                       text, HT_SLICE_ARG(authority), HT_SLICE_ARG(authority), memchr(rest, ':', n) ? "" : ":443");
+    if (!http && !t->tls)
         return ht_fail(err, HT_EINVAL, "\"%s\": a target is a host and a port; write %.*s", text,
+                       HT_SLICE_ARG(authority));
+    if (has_path && t->tls)
+        return ht_fail(err, HT_EINVAL, "\"%s\": a target has no path; write %.*s%.*s", text, (int)(rest - text), text,
                        HT_SLICE_ARG(authority));
     if (has_path)
         return ht_fail(err, HT_EINVAL, "\"%s\": requests keep their own paths, so a target has none; write %.*s", text,
                        HT_SLICE_ARG(authority));
     *s = authority;
     return HT_OK;
+}
+
+int driver_target_check_expose(const struct driver_target *t, const char *text, struct ht_errmsg *err) {
+    if (t->tls == DRIVER_PLAIN)
+        return HT_OK;
+    return ht_fail(err, HT_EINVAL,
+                   "\"%s\": an exposed service is reached with plain HTTP, so expose its plain port, as in "
+                   "localhost:3000; tls:// is for pull",
+                   text);
 }
 
 bool driver_target_is_pair(const char *text, struct ht_slice *port, const char **local) {
@@ -247,7 +264,7 @@ int driver_target_parse(struct driver_target *t, const char *text, struct ht_err
     if (s.n == 0)
         return ht_fail(err, HT_EINVAL, "a target is empty: it may look like 3000, host:3000 or [::1]:3000");
     bool has_port = false, url = strstr(text, "://") != NULL;
-    int rc = url ? target_of_url(&s, text, err) : HT_OK;
+    int rc = url ? target_of_url(t, &s, text, err) : HT_OK;
     if (rc < 0)
         return rc;
     if (!url && all_digits(s)) { /* a port alone: "3000" is ":3000" */
@@ -264,9 +281,10 @@ int driver_target_parse(struct driver_target *t, const char *text, struct ht_err
     if (rc < 0)
         return rc;
     if (url && !t->host[0])
-        return ht_fail(err, HT_EINVAL, "\"%s\": the host is missing, as in http://localhost:3000", text);
+        return ht_fail(err, HT_EINVAL, "\"%s\": the host is missing, as in %s", text,
+                       t->tls ? "tls://www.example.com:443" : "http://localhost:3000");
     if (!has_port && url)
-        t->port = 80;
+        t->port = t->tls ? 443 : 80;
     else if (!has_port)
         return ht_fail(err, HT_EINVAL, "\"%s\": the port is missing, as in %s:3000", text, text);
     t->any_loopback = !t->host[0];

@@ -35,18 +35,24 @@ int driver_url_parse(struct driver_url *u, const char *text, const char *default
 int driver_url_admin_path(const struct driver_url *u, const char *connect_path, const char *resource, char *out,
                           size_t cap) HT_MUST_USE;
 
+enum driver_target_tls { DRIVER_PLAIN, DRIVER_TLS, DRIVER_TLS_INSECURE };
+
 struct driver_target {
     char host[DRIVER_HOST_MAX + 1]; /* no brackets */
     uint16_t port;
     bool any_loopback; /* no host was named: 127.0.0.1 or ::1, whichever answers */
+    enum driver_target_tls tls;
 };
 
 /*
- * "3000", ":3000", "host:3000", "[::1]:3000", "http://host:3000"; without a host it is 127.0.0.1, or ::1 if that
- * answers. A host that is a number is refused: "8080:3000" is how other tools write two ports, and would otherwise
- * leave this machine. HT_EINVAL with *err.
+ * "3000", ":3000", "host:3000", "[::1]:3000", "http://host:3000", "tls://host:443", "tls+insecure://host:443" (443 need
+ * not be said); without a host it is 127.0.0.1, or ::1 if that answers. A host that is a number is refused: "8080:3000"
+ * is how other tools write two ports, and would otherwise leave this machine. HT_EINVAL with *err.
  */
 int driver_target_parse(struct driver_target *t, const char *text, struct ht_errmsg *err) HT_MUST_USE;
+
+/* HT_EINVAL with *err when it cannot be exposed. `text` is what it was read from. */
+int driver_target_check_expose(const struct driver_target *t, const char *text, struct ht_errmsg *err) HT_MUST_USE;
 
 /* Whether the text is PORT:TARGET, as other tools write it; then *port and *local are its two parts. */
 bool driver_target_is_pair(const char *text, struct ht_slice *port, const char **local);

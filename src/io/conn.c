@@ -92,7 +92,7 @@ void io_conn_set_ops(struct io_conn *c, const struct io_conn_ops *ops, void *ctx
 }
 
 void io_conn_check_again(struct io_conn *c) {
-    if (c->ssl && c->reading && (SSL_pending(c->ssl) > 0 || c->ended) && !ht_list_linked(&c->again)) {
+    if (c->ssl && c->reading && ((!c->drained && SSL_has_pending(c->ssl)) || c->ended) && !ht_list_linked(&c->again)) {
         ht_list_push_back(&c->loop->again, &c->again);
         io_loop_wake(c->loop);
     }
@@ -216,11 +216,10 @@ ssize_t io_conn_write(struct io_conn *c, const struct iovec *iov, int iovcnt) {
 int io_conn_shutdown(struct io_conn *c) {
     if (c->shut)
         return HT_OK;
+    /* A FIN without close_notify would make the peer take everything for cut. */
+    if (c->ssl && !c->broken && io_tls_shutdown(c) == HT_EAGAIN)
+        return HT_EAGAIN;
     c->shut = true;
-    if (c->ssl && !c->broken) {
-        ERR_clear_error();
-        SSL_shutdown(c->ssl);
-    }
     return shutdown(c->io.fd, SHUT_WR) == 0 ? HT_OK : ht_err_from_errno(errno);
 }
 
@@ -286,6 +285,10 @@ void io_conn_local(struct io_conn *c, struct io_addr *out) {
     *out = (struct io_addr){.len = sizeof out->ss};
     if (getsockname(c->io.fd, (struct sockaddr *)&out->ss, &out->len) != 0)
         *out = (struct io_addr){0};
+}
+
+const char *io_conn_error_text(const struct io_conn *c, int err) {
+    return err == HT_ETLS && c->tls_error ? c->tls_error : ht_err_text(err);
 }
 
 int io_conn_fd(struct io_conn *c) { return c->io.fd; }

@@ -213,8 +213,11 @@ int io_conn_look(struct io_conn *c);
 /* How many bytes went out (> 0, may be fewer than given); HT_EAGAIN (then io_conn_want_write, and the next call has to
  * begin with the same bytes: TLS may have sealed them); or an error. */
 ssize_t io_conn_write(struct io_conn *c, const struct iovec *iov, int iovcnt);
-/* Half-close: no more writes (FIN, or TLS close_notify and FIN). */
+/* Half-close: no more writes (FIN, or TLS close_notify and FIN). HT_EAGAIN, with TLS only: its last record finds no
+ * room yet; io_conn_want_write(), and call it again. */
 int io_conn_shutdown(struct io_conn *c);
+/* What an error of io_conn_read() or io_conn_write() was, for a person: what TLS said about it, else ht_err_text(). */
+const char *io_conn_error_text(const struct io_conn *c, int err);
 /* Closes at once and orderly: unread input makes the kernel send RST. Clears the pointer. NULL is ignored. */
 void io_conn_close(struct io_conn **c);
 /* Closes with RST, so that a cut never looks like a clean end. */
@@ -312,8 +315,20 @@ void io_listener_close(struct io_listener **l);
 
 /* ---- dialling ---- */
 
-/* TLS on the way out: verified against `ca_file` or the system's store, SNI and host name check for the dialled name */
+/*
+ * TLS on the way out: SNI and host name check for the dialled name, TLS 1.2 or newer. All may be NULL: the system's
+ * store of authorities, no certificate of our own, no ALPN. `key_file` NULL: the key is in `cert_file`. A key that
+ * needs a password is refused: nobody could type it.
+ */
 struct io_tls;
+struct io_tls_config {
+    const char *ca_file, *cert_file, *key_file;
+    const char *alpn;      /* one protocol, such as "http/1.1" */
+    bool insecure;         /* takes any certificate */
+    const char *ca_option; /* the option that gives `ca_file`, for messages; static storage */
+};
+struct io_tls *io_tls_create_with(const struct io_tls_config *cfg, struct ht_errmsg *err) HT_MUST_USE;
+/* For HTTP/1.1, verified against `ca_file` or the system's store. */
 struct io_tls *io_tls_create(const char *ca_file, struct ht_errmsg *err) HT_MUST_USE;
 /* The same as `t`, and lives apart from it: but SNI and the certificate's name are `name`, whatever is dialled. NULL:
  * out of memory. */
@@ -325,7 +340,8 @@ struct io_dial;
 struct io_dial_ops {
     /* Connected (and the TLS handshake done): `c` is yours, its ops are to be set. The dial object is gone. */
     void (*connected)(void *ctx, struct io_conn *c);
-    /* `text` says where and why, for a person. The dial object is gone. */
+    /* `text` says where and why, for a person. With TLS also HT_ETLS, HT_ECERTDATE, HT_ECERTNAME, HT_ECERTCA. The dial
+     * object is gone. */
     void (*failed)(void *ctx, int err, const char *text);
     /*
      * May an address that `host` was found to have be dialled? Asked of each one, with its port, before anything is

@@ -41,14 +41,17 @@ struct io_conn {
     SSL *ssl;
     struct ht_list again;
     uint64_t in, out;
+    const char *tls_error; /* what TLS said about its failure; NULL: nothing */
+    int end;
     bool reading, writing;
     bool read_wants_write; /* TLS must write (a key update) before it can read on */
     bool write_wants_read;
-    bool shut;            /* our side is closed for writing */
-    bool ended;           /* TLS read an end or an error behind bytes it gave out: the next read tells it */
-    bool broken;          /* TLS failed: SSL_shutdown must not be called */
-    bool resets;          /* the kernel resets it if we never close it */
-    bool lost;            /* a reset was told already, and not to a reader */
+    bool shut;    /* our side is closed for writing */
+    bool ended;   /* TLS read an end or an error, `end`, maybe behind bytes it gave: from now on reading tells it */
+    bool drained; /* TLS has nothing whole in its buffer; what is left of a record waits for more */
+    bool broken;  /* TLS failed: SSL_shutdown must not be called */
+    bool resets;  /* the kernel resets it if we never close it */
+    bool lost;    /* a reset was told already, and not to a reader */
     struct io_conn *twin; /* the other end of io_conn_pair() */
 };
 _Static_assert(sizeof(struct io_conn) <= 256, "a connection stays small");
@@ -76,6 +79,8 @@ SSL *io_tls_session(struct io_tls *t, int fd, const char *host, struct ht_errmsg
 int io_tls_handshake(SSL *ssl, const char *name, int *want, struct ht_errmsg *err);
 ssize_t io_tls_read(struct io_conn *c, void *buf, size_t cap);
 ssize_t io_tls_write(struct io_conn *c, const struct iovec *iov, int iovcnt);
+/* close_notify: HT_OK; HT_EAGAIN: no room for it yet; or an error. */
+int io_tls_shutdown(struct io_conn *c);
 
 /* ---- resolve.c ---- */
 

@@ -46,7 +46,12 @@ static void linger_read(void *ctx) {
         linger_end(l);
 }
 
-static void linger_write(void *ctx) { (void)ctx; }
+/* TLS has its last word only now. */
+static void linger_write(void *ctx) {
+    struct lingerer *l = ctx;
+    if (io_conn_shutdown(l->conn) != HT_EAGAIN)
+        io_conn_want_write(l->conn, false);
+}
 
 static const struct io_conn_ops linger_ops = {linger_read, linger_write};
 
@@ -67,7 +72,8 @@ void io_conn_linger(struct io_conn **cp, const struct io_linger *how) {
         return;
     struct io_loop *loop = c->loop;
     struct lingerer *l = ht_calloc(1, sizeof *l);
-    if (!l || io_conn_shutdown(c) != HT_OK) {
+    int rc = l ? io_conn_shutdown(c) : HT_ENOMEM;
+    if (rc != HT_OK && rc != HT_EAGAIN) {
         ht_free(l);
         io_conn_close(cp);
         return;
@@ -92,7 +98,7 @@ void io_conn_linger(struct io_conn **cp, const struct io_linger *how) {
     io_timer_init(loop, &l->timer, linger_timeout);
     io_timer_set(&l->timer, ht_min64(how->quiet_ms, how->all_ms));
     io_conn_set_ops(c, &linger_ops, l);
-    io_conn_want_write(c, false);
+    io_conn_want_write(c, rc == HT_EAGAIN);
     io_conn_read_on(c, true);
 }
 

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <openssl/err.h>
+#include <openssl/pem.h>
 #include <openssl/x509v3.h>
 #include <stdio.h>
 #include <time.h>
@@ -10,6 +11,7 @@
 /* One record holds at most this much (RFC 8446 5.1); small pieces are gathered up to it instead of sealed one by one.
  */
 #define RECORD 16384
+#define READ_AHEAD (4 * (RECORD + 256))
 
 struct io_tls {
     SSL_CTX *ctx;
@@ -24,7 +26,67 @@ static const char *ssl_error(void) {
     return s ? s : "unknown error";
 }
 
-struct io_tls *io_tls_create(const char *ca_file, struct ht_errmsg *err) {
+/* Anywhere in the queue: OpenSSL puts others on top of it. */
+static bool is_password_missing(void) {
+    for (unsigned long e; (e = ERR_get_error()) != 0;)
+        if (ERR_GET_LIB(e) == ERR_LIB_PEM &&
+            (ERR_GET_REASON(e) == PEM_R_BAD_PASSWORD_READ || ERR_GET_REASON(e) == PEM_R_BAD_DECRYPT))
+            return true;
+    return false;
+}
+
+/* OpenSSL would ask at the terminal. */
+static int no_password(char *buf, int size, int writing, void *ctx) {
+    (void)buf, (void)size, (void)writing, (void)ctx;
+    return 0;
+}
+
+/* The certificate that we show when we are asked for one. */
+static int set_certificate(SSL_CTX *ctx, const struct io_tls_config *cfg, struct ht_errmsg *err) {
+    const char *key = cfg->key_file ? cfg->key_file : cfg->cert_file;
+    SSL_CTX_set_default_passwd_cb(ctx, no_password);
+    if (SSL_CTX_use_certificate_chain_file(ctx, cfg->cert_file) != 1)
+        return ht_fail(err, HT_ETLS, "cannot read the certificate in %s: %s", cfg->cert_file, ssl_error());
+    if (SSL_CTX_use_PrivateKey_file(ctx, key, SSL_FILETYPE_PEM) == 1)
+        return HT_OK;
+    unsigned long e = ERR_peek_last_error();
+    if (ERR_GET_LIB(e) == ERR_LIB_X509 && ERR_GET_REASON(e) == X509_R_KEY_VALUES_MISMATCH)
+        return ht_fail(err, HT_ETLS, "the key in %s is not the one of the certificate in %s", key, cfg->cert_file);
+    if (is_password_missing())
+        return ht_fail(err, HT_ETLS, "the key in %s is encrypted, and nobody could type its password here", key);
+    return ht_fail(err, HT_ETLS, "cannot read the private key in %s: %s", key, ssl_error());
+}
+
+static int set_up(SSL_CTX *ctx, const struct io_tls_config *cfg, struct ht_errmsg *err) {
+    SSL_CTX_set_app_data(ctx, (void *)(uintptr_t)cfg->ca_option);
+    SSL_CTX_set_mode(ctx, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
+                              SSL_MODE_RELEASE_BUFFERS | SSL_MODE_AUTO_RETRY);
+    SSL_CTX_set_verify(ctx, cfg->insecure ? SSL_VERIFY_NONE : SSL_VERIFY_PEER, NULL);
+    SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
+    /* One system call for several records, and not two for each: its head, and the rest. */
+    SSL_CTX_set_read_ahead(ctx, 1);
+    SSL_CTX_set_default_read_buffer_len(ctx, READ_AHEAD);
+    if (cfg->alpn) {
+        unsigned char alpn[1 + 255];
+        size_t n = strlen(cfg->alpn);
+        if (n == 0 || n >= sizeof alpn) /* RFC 7301 3.1 */
+            return ht_fail(err, HT_EINVAL, "an ALPN protocol has 1 to 255 bytes, as in http/1.1");
+        alpn[0] = (unsigned char)n;
+        memcpy(alpn + 1, cfg->alpn, n);
+        if (SSL_CTX_set_alpn_protos(ctx, alpn, (unsigned)n + 1) != 0)
+            return ht_fail(err, HT_ENOMEM, "cannot prepare TLS: out of memory");
+    }
+    if (!cfg->insecure) {
+        int ok = cfg->ca_file ? SSL_CTX_load_verify_locations(ctx, cfg->ca_file, NULL)
+                              : SSL_CTX_set_default_verify_paths(ctx);
+        if (ok != 1)
+            return ht_fail(err, HT_ETLS, "cannot read the CA certificates in %s: %s",
+                           cfg->ca_file ? cfg->ca_file : "the system's store", ssl_error());
+    }
+    return cfg->cert_file ? set_certificate(ctx, cfg, err) : HT_OK;
+}
+
+struct io_tls *io_tls_create_with(const struct io_tls_config *cfg, struct ht_errmsg *err) {
     struct io_tls *t = ht_calloc(1, sizeof *t);
     if (!t) {
         ht_fail(err, HT_ENOMEM, "cannot prepare TLS: out of memory");
@@ -35,22 +97,17 @@ struct io_tls *io_tls_create(const char *ca_file, struct ht_errmsg *err) {
     if (!t->ctx || SSL_CTX_set_min_proto_version(t->ctx, TLS1_2_VERSION) != 1) {
         ht_fail(err, HT_ETLS, "cannot prepare TLS: %s", ssl_error());
         io_tls_destroy(&t);
-        return NULL;
-    }
-    SSL_CTX_set_mode(t->ctx, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
-                                 SSL_MODE_RELEASE_BUFFERS | SSL_MODE_AUTO_RETRY);
-    SSL_CTX_set_verify(t->ctx, SSL_VERIFY_PEER, NULL);
-    SSL_CTX_set_session_cache_mode(t->ctx, SSL_SESS_CACHE_OFF);
-    /* ALPN: what runs inside is an HTTP/1.1 upgrade, and a proxy must not choose h2. */
-    static const unsigned char alpn[] = "\x08http/1.1";
-    SSL_CTX_set_alpn_protos(t->ctx, alpn, sizeof alpn - 1);
-    int ok = ca_file ? SSL_CTX_load_verify_locations(t->ctx, ca_file, NULL) : SSL_CTX_set_default_verify_paths(t->ctx);
-    if (ok != 1) {
-        ht_fail(err, HT_ETLS, "cannot read the CA certificates in %s: %s", ca_file ? ca_file : "the system's store",
-                ssl_error());
+    } else if (set_up(t->ctx, cfg, err) < 0) {
         io_tls_destroy(&t);
     }
+    ERR_clear_error();
     return t;
+}
+
+/* ALPN: what runs inside is an HTTP/1.1 upgrade, and a proxy must not choose h2. */
+struct io_tls *io_tls_create(const char *ca_file, struct ht_errmsg *err) {
+    return io_tls_create_with(&(struct io_tls_config){.ca_file = ca_file, .alpn = "http/1.1", .ca_option = "--ca"},
+                              err);
 }
 
 void io_tls_destroy(struct io_tls **tp) {
@@ -99,18 +156,20 @@ SSL *io_tls_session(struct io_tls *t, int fd, const char *host, struct ht_errmsg
     return ssl;
 }
 
-static int describe_verify(long result, const char *name, struct ht_errmsg *err) {
+static int describe_verify(const SSL *ssl, long result, const char *name, struct ht_errmsg *err) {
     const char *why = X509_verify_cert_error_string(result);
+    const char *option = SSL_CTX_get_app_data(SSL_get_SSL_CTX(ssl));
     switch (result) {
     case X509_V_ERR_HOSTNAME_MISMATCH:
     case X509_V_ERR_IP_ADDRESS_MISMATCH:
-        return ht_fail(err, HT_ETLS, "certificate of %s is for another name: %s", name, why);
+        return ht_fail(err, HT_ECERTNAME, "certificate of %s is for another name: %s", name, why);
     case X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT:
     case X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN:
     case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT:
     case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY:
     case X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE:
-        return ht_fail(err, HT_ETLS, "certificate of %s is not trusted: %s; give its CA with --ca", name, why);
+        return ht_fail(err, HT_ECERTCA, "certificate of %s is not trusted: %s%s%s", name, why,
+                       option ? "; give its CA with " : "", option ? option : "");
     case X509_V_ERR_CERT_NOT_YET_VALID:
     case X509_V_ERR_CERT_HAS_EXPIRED: {
         char today[32] = "?";
@@ -118,8 +177,8 @@ static int describe_verify(long result, const char *name, struct ht_errmsg *err)
         struct tm tm;
         if (gmtime_r(&now, &tm))
             strftime(today, sizeof today, "%Y-%m-%d %H:%M", &tm);
-        return ht_fail(err, HT_ETLS, "certificate of %s is not accepted: %s; this machine's clock says %s UTC", name,
-                       why, today);
+        return ht_fail(err, HT_ECERTDATE, "certificate of %s is not accepted: %s; this machine's clock says %s UTC",
+                       name, why, today);
     }
     default:
         return ht_fail(err, HT_ETLS, "certificate of %s is not accepted: %s", name, why);
@@ -146,9 +205,9 @@ int io_tls_handshake(SSL *ssl, const char *name, int *want, struct ht_errmsg *er
     default:
         break;
     }
-    long verify = SSL_get_verify_result(ssl);
+    long verify = SSL_get_verify_mode(ssl) == SSL_VERIFY_NONE ? X509_V_OK : SSL_get_verify_result(ssl);
     if (verify != X509_V_OK)
-        return describe_verify(verify, name, err);
+        return describe_verify(ssl, verify, name, err);
     unsigned long e = ERR_peek_error();
     if (ERR_GET_REASON(e) == SSL_R_WRONG_VERSION_NUMBER)
         return ht_fail(err, HT_ETLS, "%s does not speak TLS", name);
@@ -170,14 +229,24 @@ static int failure(struct io_conn *c, int rc, int sys) {
         return sys ? ht_err_from_errno(sys) : HT_ERESET;
     default:
         c->broken = true;
+        c->tls_error = ERR_reason_error_string(ERR_peek_error());
         /* A FIN without close_notify: somebody cut it, which must not look like a clean end (RFC 8446 6.1). */
         return ERR_GET_REASON(ERR_peek_error()) == SSL_R_UNEXPECTED_EOF_WHILE_READING ? HT_ERESET : HT_ETLS;
     }
 }
 
+int io_tls_shutdown(struct io_conn *c) {
+    ERR_clear_error();
+    errno = 0;
+    int rc = SSL_shutdown(c->ssl);
+    return rc >= 0 ? HT_OK : failure(c, rc, errno);
+}
+
 ssize_t io_tls_read(struct io_conn *c, void *buf, size_t cap) {
     size_t total = 0;
     c->read_wants_write = false;
+    if (c->ended) /* asked again, OpenSSL would call it something else */
+        return c->end;
     while (total < cap) {
         size_t n = 0;
         ERR_clear_error();
@@ -191,11 +260,12 @@ ssize_t io_tls_read(struct io_conn *c, void *buf, size_t cap) {
         int err = failure(c, rc, sys);
         if (err == HT_EAGAIN)
             c->read_wants_write = SSL_want_write(c->ssl);
-        c->ended = err != HT_EAGAIN && total > 0;
-        if (total == 0)
-            return err;
-        break;
+        c->ended = err != HT_EAGAIN;
+        c->end = err;
+        c->drained = true;
+        return total == 0 ? err : (ssize_t)total;
     }
+    c->drained = false;
     return (ssize_t)total;
 }
 

@@ -59,7 +59,8 @@ void relay_target_destroy(struct relay_target **t);
  */
 void relay_target_serve(struct relay_target *t, struct mux_stream *st, const struct wire_stream_open *open);
 
-/* Connects once, says nothing, and tells down() when nobody is there. An HTTP target only. */
+/* Connects once, says nothing, and tells down() when nobody is there. Only for HTTP, which is used to that, and for
+ * TLS, whose handshake has much to tell. */
 void relay_target_probe(struct relay_target *t);
 
 unsigned relay_target_active(const struct relay_target *t); /* streams being served */

@@ -87,7 +87,7 @@ static void probe_failed(void *ctx, int err, const char *text) {
 
 void relay_target_probe(struct relay_target *t) {
     static const struct io_dial_ops ops = {.connected = probe_connected, .failed = probe_failed};
-    if (t->cfg.kind != WIRE_KIND_HTTP || !t->cfg.down || t->probe)
+    if ((t->cfg.kind != WIRE_KIND_HTTP && !t->cfg.tls) || !t->cfg.down || t->probe)
         return;
     t->probe_us = ht_now_us();
     t->probe = origin_dial(t, &ops, t, NULL);
@@ -106,6 +106,14 @@ enum wire_origin_error origin_error_of(int err) {
     case HT_ENOMEM:
     case HT_EFDS:
         return WIRE_ORIGIN_ERROR_BUSY;
+    case HT_ETLS:
+        return WIRE_ORIGIN_ERROR_TLS_FAILED;
+    case HT_ECERTDATE:
+        return WIRE_ORIGIN_ERROR_CERT_DATE;
+    case HT_ECERTNAME:
+        return WIRE_ORIGIN_ERROR_CERT_NAME;
+    case HT_ECERTCA:
+        return WIRE_ORIGIN_ERROR_CERT_CA;
     default:
         return WIRE_ORIGIN_ERROR_UNREACHABLE;
     }

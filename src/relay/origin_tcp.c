@@ -53,6 +53,13 @@ static void tcp_fail(struct origin_tcp *x, uint16_t code, const char *text) {
     tcp_finish(x, code, text);
 }
 
+/* No connection came about. Who connects to a pull port is told nothing, but others may ask the kit for a name. */
+static void tcp_fail_as(struct origin_tcp *x, int err, const char *text) {
+    char reason[ORIGIN_REASON];
+    mux_stream_reset(x->st, WIRE_CODE_REFUSED_STREAM, origin_reason(origin_error_of(err), text, reason));
+    tcp_finish(x, WIRE_CODE_REFUSED_STREAM, text);
+}
+
 static void pipe_done(void *ctx, uint16_t code, const char *text) { tcp_finish(ctx, code, code ? text : NULL); }
 
 static const struct relay_pipe_ops pipe_ops = {.done = pipe_done};
@@ -71,10 +78,9 @@ static void dial_connected(void *ctx, struct io_conn *c) {
 
 static void dial_failed(void *ctx, int err, const char *text) {
     struct origin_tcp *x = ctx;
-    (void)err; /* who connects to a pull port is told nothing */
     x->dial = NULL;
     origin_undialled(x->t, text, x->id, x->started_us);
-    tcp_fail(x, WIRE_CODE_REFUSED_STREAM, text);
+    tcp_fail_as(x, err, text);
 }
 
 static const struct io_dial_ops dial_ops = {.connected = dial_connected, .failed = dial_failed};
@@ -133,7 +139,7 @@ void origin_tcp_serve(struct relay_target *t, struct mux_stream *st, const struc
     ORIGIN_LOG(t, "a connection", log_stream(x->id), log_peer(x->peer));
     x->dial = origin_dial(t, &dial_ops, x, &err);
     if (!x->dial)
-        tcp_fail(x, WIRE_CODE_REFUSED_STREAM, err.text);
+        tcp_fail_as(x, HT_ENOMEM, err.text);
 }
 
 void origin_tcp_abort_all(struct relay_target *t) {

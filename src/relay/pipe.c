@@ -59,7 +59,7 @@ static void quiet_fired(struct io_timer *t) {
 static bool flush(struct relay_pipe *p) {
     ssize_t n = io_out_flush(&p->out, p->conn);
     if (n < 0) {
-        finish(p, WIRE_CODE_CANCEL, ht_err_text((int)n));
+        finish(p, WIRE_CODE_CANCEL, io_conn_error_text(p->conn, (int)n));
         return false;
     }
     if (n > 0) {
@@ -71,8 +71,8 @@ static bool flush(struct relay_pipe *p) {
     if (held > pending)
         mux_stream_consumed(p->st, held - pending);
     if (p->stream_ended && !p->shut && pending == 0) {
-        p->shut = true;
-        io_conn_shutdown(p->conn); /* one that fails shows as an error when reading */
+        p->shut = io_conn_shutdown(p->conn) != HT_EAGAIN; /* one that fails shows as an error when reading */
+        io_conn_want_write(p->conn, !p->shut);
     }
     if (p->wire_over && p->shut) {
         finish(p, WIRE_CODE_NO_ERROR, "");
@@ -141,7 +141,7 @@ static ssize_t stream_pull(void *ctx, uint8_t *to, size_t cap, unsigned *flags) 
         *flags = MUX_PULL_EOF;
         return 0;
     }
-    finish(p, WIRE_CODE_CANCEL, ht_err_text((int)n));
+    finish(p, WIRE_CODE_CANCEL, io_conn_error_text(p->conn, (int)n));
     return HT_ECLOSED;
 }
 

@@ -139,7 +139,7 @@ static void connected(void *ctx, struct io_conn *c) {
 static void failed(void *ctx, int err, const char *text) {
     struct web_request *r = ctx;
     r->dial = NULL;
-    finish(r, err == HT_ETLS ? HT_EIO : err, text); /* HT_ETLS is for the CA file */
+    finish(r, ht_err_is_tls(err) ? HT_EIO : err, text); /* HT_ETLS is for the CA file */
 }
 
 static const struct io_dial_ops dial_ops = {.connected = connected, .failed = failed};

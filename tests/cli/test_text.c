@@ -239,8 +239,8 @@ static void events_as_json(void) {
         CU_ASSERT_EQUAL(json_validate(line, strlen(line), NULL, NULL), 0);
         CU_ASSERT_EQUAL(strncmp(line, "{\"event\":\"", 10), 0);
         if (lines == 2)
-            CU_ASSERT_PTR_NOT_NULL(
-                strstr(line, "\"containerPort\":9,\"target\":\"db:5432\",\"publicUrl\":null,\"url\":null}"));
+            CU_ASSERT_PTR_NOT_NULL(strstr(line, "\"containerPort\":9,\"target\":\"db:5432\",\"tls\":false,\"insecure\":"
+                                                "false,\"publicUrl\":null,\"url\":null}"));
         if (lines == 3)
             CU_ASSERT_PTR_NOT_NULL(strstr(line, "\"method\":\"GET\",\"target\":\"/a\\\"b\",\"status\":200"));
         if (lines == 4)

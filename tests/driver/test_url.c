@@ -163,12 +163,21 @@ static void good_targets(void) {
         {"3000.example:80", "3000.example", 80},
         {"3com:80", "3com", 80},
         {"0xfg:80", "0xfg", 80},
+        {"tls://www.example.com:8443", "www.example.com", 8443},
+        {"TLS://www.example.com", "www.example.com", 443},
+        {"tls+insecure://[::1]:443/", "::1", 443},
     };
     for (size_t i = 0; i < HT_ARRAY_LEN(rows); i++) {
         struct driver_target t;
         CU_ASSERT_EQUAL(driver_target_parse(&t, rows[i].text, NULL), 0);
         CU_ASSERT_STRING_EQUAL(t.host, rows[i].host);
         CU_ASSERT_EQUAL(t.port, rows[i].port);
+        const char *scheme = strstr(rows[i].text, "://");
+        bool tls = scheme && (rows[i].text[0] | 0x20) == 't', insecure = tls && scheme - rows[i].text > 3;
+        CU_ASSERT_EQUAL(t.tls, insecure ? DRIVER_TLS_INSECURE : tls ? DRIVER_TLS : DRIVER_PLAIN);
+        struct ht_errmsg e = {""};
+        CU_ASSERT_EQUAL(driver_target_check_expose(&t, rows[i].text, &e), tls ? HT_EINVAL : HT_OK);
+        CU_ASSERT(!tls || (strstr(e.text, rows[i].text) && strstr(e.text, "tls:// is for pull")));
     }
 }
 
@@ -211,12 +220,20 @@ static void bad_targets(void) {
         {"1.2.3.4.:80", "is neither a host name nor an IPv4 address"},
         /* URLs that say more than a target can mean */
         {"https://localhost:3443",
-         "expose the service's plain port, as in localhost:3000; pull localhost:3443 carries"},
-        {"https://localhost/", "pull localhost:443 carries"},
+         "expose the service's plain port, as in localhost:3000; pull tls://localhost:3443 speaks TLS from here, and "
+         "pull localhost:3443 carries"},
+        {"https://localhost/", "pull tls://localhost speaks TLS from here, and pull localhost:443 carries"},
         {"wss://localhost:1", "plain port"},
         {"tcp://localhost:5432", "a target is a host and a port; write localhost:5432"},
         {"http://localhost:3000/app", "a target has none; write localhost:3000"},
         {"http://localhost?x=1", "a target has none; write localhost"},
+        {"tls://www.example.com:443/app", "a target has no path; write tls://www.example.com:443"},
+        {"tls+insecure://www.example.com/?x", "write tls+insecure://www.example.com"},
+        {"tls://", "the host is missing, as in tls://www.example.com:443"},
+        {"tls://:443", "the host is missing, as in tls://www.example.com:443"},
+        {"tls://443", "\"443\" is neither a host name nor an IPv4 address"},
+        {"tls://host:0", "no port"},
+        {"tls://a:b@host:443", "names a user"},
         {"http://", "host is missing"},
         {"http://:3000", "host is missing"},
         {"http://8080:3000", "\"8080\" is neither a host name nor an IPv4 address"},

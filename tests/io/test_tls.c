@@ -31,7 +31,14 @@ static bool make_certificates(void) {
                "-out srv.pem 2>/dev/null && "
                "printf 'subjectAltName=DNS:elsewhere.example' >ext2 && "
                "openssl x509 -req -in srv.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile ext2 "
-               "-out other.pem 2>/dev/null",
+               "-out other.pem 2>/dev/null && "
+               "openssl x509 -req -in srv.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days -1 -extfile ext "
+               "-out old.pem 2>/dev/null && "
+               "openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout me.key -out me.csr "
+               "-subj '/CN=me' 2>/dev/null && "
+               "openssl x509 -req -in me.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -out me.pem "
+               "2>/dev/null && cat me.pem me.key >both.pem && "
+               "openssl ec -in me.key -aes128 -passout pass:x -out locked.key 2>/dev/null",
                dir);
 }
 
@@ -41,8 +48,8 @@ struct server {
     uint16_t port;
 };
 
-/* Starts one and waits for its ACCEPT line. */
-static bool server_start(struct server *s, const char *cert, const char *mode) {
+/* Starts one and waits for its ACCEPT line. `verify`: the client must show a certificate. */
+static bool server_begin(struct server *s, const char *cert, const char *mode, bool verify, const char *alpn) {
     int in[2], out[2];
     char a[100], b[100];
     snprintf(a, sizeof a, "%s/%s", dir, cert);
@@ -56,8 +63,11 @@ static bool server_start(struct server *s, const char *cert, const char *mode) {
         int null = open("/dev/null", O_WRONLY);
         dup2(null, 2);
         signal(SIGPIPE, SIG_DFL);
-        execlp("openssl", "openssl", "s_server", "-accept", "127.0.0.1:0", "-cert", a, "-key", b, "-naccept", "1", mode,
-               (char *)NULL);
+        char cmd[600];
+        snprintf(cmd, sizeof cmd, "exec openssl s_server -accept 127.0.0.1:0 -cert %s -key %s -naccept 1 %s%s%s%s%s%s",
+                 a, b, mode, verify ? " -Verify 1 -verify_return_error -CAfile " : "", verify ? dir : "",
+                 verify ? "/ca.pem" : "", alpn ? " -alpn " : "", alpn ? alpn : "");
+        execl("/bin/sh", "sh", "-c", cmd, (char *)NULL);
         _exit(127);
     }
     close(in[0]);
@@ -79,6 +89,10 @@ static bool server_start(struct server *s, const char *cert, const char *mode) {
         }
     }
     return false;
+}
+
+static bool server_start(struct server *s, const char *cert, const char *mode) {
+    return server_begin(s, cert, mode, false, NULL);
 }
 
 static void server_stop(struct server *s) {
@@ -179,6 +193,69 @@ static void a_cut_is_no_clean_end(void) {
     io_tls_destroy(&tls);
 }
 
+/* What it said before, and the cut, are taken from the socket in one call. */
+static void a_cut_behind_bytes_is_no_clean_end(void) {
+    struct server s;
+    struct dialled d;
+    struct io_tls *tls = authority();
+    CU_ASSERT_FATAL(tls != NULL && server_start(&s, "srv.pem", "-rev"));
+    dial(&d, tls, "localhost", s.port);
+    CU_ASSERT_FATAL(d.side.c != NULL);
+    CU_ASSERT_EQUAL(side_write(&d.side, "abc\n", 4), 4);
+    while (d.side.reads == 0 || !d.side.got) /* tickets, and the line */
+        io_loop_turn(loop, true);
+    CU_ASSERT_EQUAL(side_write(&d.side, "def\n", 4), 4);
+    CU_ASSERT_EQUAL(poll(&(struct pollfd){.fd = io_conn_fd(d.side.c), .events = POLLIN}, 1, 5000), 1);
+    server_stop(&s);
+    CU_ASSERT_EQUAL(poll(&(struct pollfd){.fd = io_conn_fd(d.side.c), .events = POLLRDHUP}, 1, 5000), 1);
+    CU_ASSERT(turn_until(&d.side.ended, PATIENCE_MS));
+    CU_ASSERT_EQUAL(d.side.got, 8);
+    CU_ASSERT_EQUAL(d.side.err, HT_ERESET);
+    char more[8];
+    CU_ASSERT_EQUAL(io_conn_read(d.side.c, more, sizeof more), HT_ERESET);
+    io_conn_close(&d.side.c);
+    io_tls_destroy(&tls);
+}
+
+/* The peer reads nothing until its socket is full: the last word has no room, and the FIN waits for it. */
+static void the_last_word_waits_for_room(void) {
+    struct server s;
+    struct dialled d;
+    struct io_tls *tls = authority();
+    CU_ASSERT_FATAL(tls != NULL && server_start(&s, "srv.pem", ""));
+    dial(&d, tls, "localhost", s.port);
+    CU_ASSERT_FATAL(d.side.c != NULL);
+    kill(s.pid, SIGSTOP);
+    static char block[16384];
+    memset(block, 'x', sizeof block);
+    int rc = HT_OK, fd = io_conn_fd(d.side.c);
+    setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &(int){4096}, sizeof(int));
+    for (ssize_t n = 1; n > 0;) /* a record of one byte, until not even that has room */
+        while ((n = side_write(&d.side, block, n > 1 ? sizeof block : 1)) > 1)
+            ;
+    rc = io_conn_shutdown(d.side.c);
+    CU_ASSERT_EQUAL(rc, HT_EAGAIN);
+    CU_ASSERT_EQUAL(poll(&(struct pollfd){.fd = s.out, .events = POLLIN}, 1, 0), 0);
+    kill(s.pid, SIGCONT);
+    size_t got = 0;
+    bool over = false;
+    for (unsigned i = 0; i < 20000 && !over; i++) { /* what comes out is read, so that it goes on */
+        char text[65536];
+        if (poll(&(struct pollfd){.fd = s.out, .events = POLLIN}, 1, 1) == 1) {
+            ssize_t n = read(s.out, text, sizeof text);
+            over = n <= 0;
+            got += n > 0 ? (size_t)n : 0;
+        }
+        if (rc == HT_EAGAIN)
+            rc = io_conn_shutdown(d.side.c);
+    }
+    CU_ASSERT_EQUAL(rc, HT_OK);
+    CU_ASSERT(over && got > 0);
+    io_conn_close(&d.side.c);
+    io_tls_destroy(&tls);
+    server_stop(&s);
+}
+
 static void bad_certificates_are_explained(void) {
     struct server s;
     struct dialled d;
@@ -187,20 +264,25 @@ static void bad_certificates_are_explained(void) {
     struct io_tls *tls = authority();
     CU_ASSERT_FATAL(server_start(&s, "other.pem", "-www"));
     dial(&d, tls, "localhost", s.port);
-    CU_ASSERT_EQUAL(d.err, HT_ETLS);
+    CU_ASSERT_EQUAL(d.err, HT_ECERTNAME);
     snprintf(want, sizeof want, "certificate of localhost:%u is for another name", s.port);
     CU_ASSERT(strstr(d.text, want) == d.text);
     server_stop(&s);
     CU_ASSERT_FATAL(server_start(&s, "other.pem", "-www"));
     dial(&d, tls, "127.0.0.1", s.port);
-    CU_ASSERT_EQUAL(d.err, HT_ETLS);
+    CU_ASSERT_EQUAL(d.err, HT_ECERTNAME);
     CU_ASSERT(strstr(d.text, "is for another name") != NULL);
+    server_stop(&s);
+    CU_ASSERT_FATAL(server_start(&s, "old.pem", "-www"));
+    dial(&d, tls, "localhost", s.port);
+    CU_ASSERT_EQUAL(d.err, HT_ECERTDATE);
+    CU_ASSERT(strstr(d.text, "certificate has expired; this machine's clock says ") != NULL);
     server_stop(&s);
     io_tls_destroy(&tls);
     tls = io_tls_create(NULL, &e); /* the system's store does not know our authority */
     CU_ASSERT_FATAL(tls != NULL && server_start(&s, "srv.pem", "-www"));
     dial(&d, tls, "localhost", s.port);
-    CU_ASSERT_EQUAL(d.err, HT_ETLS);
+    CU_ASSERT_EQUAL(d.err, HT_ECERTCA);
     snprintf(want, sizeof want, "certificate of localhost:%u is not trusted: ", s.port);
     CU_ASSERT(strstr(d.text, want) == d.text && strstr(d.text, "; give its CA with --ca"));
     server_stop(&s);
@@ -210,6 +292,134 @@ static void bad_certificates_are_explained(void) {
     ht_mem_fail_at(0);
     CU_ASSERT_PTR_NULL(io_tls_create(NULL, &e));
     ht_mem_fail_at(-1);
+}
+
+static struct io_tls *with(const char *ca, const char *cert, const char *key, const char *alpn, bool insecure,
+                           struct ht_errmsg *e) {
+    char paths[3][100];
+    const char *const names[] = {ca, cert, key};
+    for (size_t i = 0; i < HT_ARRAY_LEN(names); i++)
+        snprintf(paths[i], sizeof paths[i], "%s/%s", dir, names[i] ? names[i] : "");
+    return io_tls_create_with(&(struct io_tls_config){.ca_file = ca ? paths[0] : NULL,
+                                                      .cert_file = cert ? paths[1] : NULL,
+                                                      .key_file = key ? paths[2] : NULL,
+                                                      .alpn = alpn,
+                                                      .insecure = insecure},
+                              e);
+}
+
+static void any_certificate_is_taken_if_that_is_wanted(void) {
+    static const char *const certs[] = {"srv.pem", "other.pem", "old.pem"};
+    struct ht_errmsg e;
+    struct io_tls *tls = with(NULL, NULL, NULL, NULL, true, &e);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(tls);
+    for (size_t i = 0; i < HT_ARRAY_LEN(certs); i++) {
+        struct server s;
+        struct dialled d;
+        CU_ASSERT_FATAL(server_start(&s, certs[i], "-www"));
+        dial(&d, tls, "localhost", s.port);
+        CU_ASSERT_EQUAL(d.err, HT_OK);
+        io_conn_close(&d.side.c);
+        server_stop(&s);
+    }
+    io_tls_destroy(&tls);
+}
+
+/* A server that wants a certificate says so only when the handshake is over for us (TLS 1.3). */
+static void our_own_certificate(void) {
+    struct server s;
+    struct dialled d;
+    struct ht_errmsg e;
+    for (int with_key = 0; with_key < 2; with_key++) {
+        struct io_tls *tls =
+            with("ca.pem", with_key ? "me.pem" : "both.pem", with_key ? "me.key" : NULL, NULL, false, &e);
+        CU_ASSERT_PTR_NOT_NULL_FATAL(tls);
+        CU_ASSERT_FATAL(server_begin(&s, "srv.pem", "-rev", true, NULL));
+        dial(&d, tls, "localhost", s.port);
+        CU_ASSERT_FATAL(d.side.c != NULL);
+        CU_ASSERT_EQUAL(side_write(&d.side, "abc\n", 4), 4);
+        while (!d.side.got && !d.side.ended)
+            io_loop_turn(loop, true);
+        CU_ASSERT_EQUAL(d.side.got, 4);
+        io_conn_close(&d.side.c);
+        server_stop(&s);
+        io_tls_destroy(&tls);
+    }
+    struct io_tls *tls = authority();
+    CU_ASSERT_FATAL(server_begin(&s, "srv.pem", "-rev", true, NULL));
+    dial(&d, tls, "localhost", s.port);
+    CU_ASSERT_FATAL(d.side.c != NULL);
+    CU_ASSERT(turn_until(&d.side.ended, PATIENCE_MS));
+    CU_ASSERT_EQUAL(d.side.err, HT_ETLS);
+    CU_ASSERT_PTR_NOT_NULL(strstr(io_conn_error_text(d.side.c, d.side.err), "certificate required"));
+    CU_ASSERT_STRING_EQUAL(io_conn_error_text(d.side.c, HT_ERESET), ht_err_text(HT_ERESET));
+    io_conn_close(&d.side.c);
+    server_stop(&s);
+    io_tls_destroy(&tls);
+}
+
+static void certificates_that_are_none_are_explained(void) {
+    static const struct {
+        const char *cert, *key, *says;
+    } rows[] = {
+        {"none.pem", NULL, "cannot read the certificate in "},
+        {"me.key", NULL, "cannot read the certificate in "},
+        {"me.pem", NULL, "cannot read the private key in "},
+        {"me.pem", "none.key", "cannot read the private key in "},
+        {"me.pem", "srv.key", "is not the one of the certificate in "},
+        {"me.pem", "locked.key", "is encrypted, and nobody could type its password here"},
+    };
+    for (size_t i = 0; i < HT_ARRAY_LEN(rows); i++) {
+        struct ht_errmsg e = {""};
+        CU_ASSERT_PTR_NULL(with(NULL, rows[i].cert, rows[i].key, NULL, false, &e));
+        CU_ASSERT_PTR_NOT_NULL(strstr(e.text, rows[i].says));
+        CU_ASSERT_PTR_NOT_NULL(strstr(e.text, rows[i].key ? rows[i].key : rows[i].cert));
+    }
+}
+
+/* s_server writes down what was offered and agreed on. */
+static void alpn_is_named_when_it_is_wanted(void) {
+    static const struct {
+        const char *ours, *theirs;
+        bool named, agreed;
+    } rows[] = {
+        {"http/1.1", "h2,http/1.1", true, true},
+        {NULL, "h2,http/1.1", false, false},
+        {"http/1.1", NULL, false, false}, /* s_server says nothing when it was not asked to */
+    };
+    for (size_t i = 0; i < HT_ARRAY_LEN(rows); i++) {
+        struct server s;
+        struct dialled d;
+        struct ht_errmsg e;
+        struct io_tls *tls = with("ca.pem", NULL, NULL, rows[i].ours, false, &e);
+        CU_ASSERT_FATAL(tls != NULL && server_begin(&s, "srv.pem", "", false, rows[i].theirs));
+        dial(&d, tls, "localhost", s.port);
+        CU_ASSERT_FATAL(d.side.c != NULL);
+        CU_ASSERT_EQUAL(side_write(&d.side, "that is all\n", 12), 12);
+        static char said[65536];
+        size_t n = 0;
+        said[0] = '\0';
+        while (n < sizeof said - 1 && !strstr(said, "that is all") &&
+               poll(&(struct pollfd){.fd = s.out, .events = POLLIN}, 1, 5000) == 1) {
+            ssize_t got = read(s.out, said + n, sizeof said - 1 - n);
+            if (got <= 0)
+                break;
+            n += (size_t)got;
+            said[n] = '\0';
+        }
+        CU_ASSERT_PTR_NOT_NULL(strstr(said, "that is all"));
+        CU_ASSERT_EQUAL(strstr(said, "advertised by the client: http/1.1\n") != NULL, rows[i].named);
+        CU_ASSERT_EQUAL(strstr(said, "ALPN protocols selected: http/1.1\n") != NULL, rows[i].agreed);
+        io_conn_close(&d.side.c);
+        server_stop(&s);
+        io_tls_destroy(&tls);
+    }
+    struct ht_errmsg e;
+    char name[300];
+    memset(name, 'x', sizeof name - 1);
+    name[299] = '\0';
+    CU_ASSERT_PTR_NULL(with(NULL, NULL, NULL, "", false, &e));
+    CU_ASSERT_PTR_NULL(with(NULL, NULL, NULL, name, false, &e));
 }
 
 struct plain {
@@ -265,7 +475,13 @@ int main(void) {
         {"a page comes through", a_page_comes_through},
         {"much goes both ways", much_goes_both_ways},
         {"a cut is no clean end", a_cut_is_no_clean_end},
+        {"a cut behind bytes is no clean end", a_cut_behind_bytes_is_no_clean_end},
+        {"the last word waits for room", the_last_word_waits_for_room},
         {"bad certificates are explained", bad_certificates_are_explained},
+        {"any certificate is taken if that is wanted", any_certificate_is_taken_if_that_is_wanted},
+        {"our own certificate", our_own_certificate},
+        {"certificates that are none are explained", certificates_that_are_none_are_explained},
+        {"ALPN is named when it is wanted", alpn_is_named_when_it_is_wanted},
         {"servers without TLS are explained", servers_without_tls_are_explained},
         {NULL, NULL},
     };

@@ -1,0 +1,99 @@
+/* TLS towards services: one set of authorities and keys for all bindings that ask for the same. */
+#include "base/mem.h"
+#include "driver/driver.h"
+
+struct driver_tls {
+    struct ht_list node;
+    struct io_tls *tls;
+    unsigned users;
+    bool insecure;
+    char *texts[4]; /* ca_file, cert_file, key_file, alpn; NULL: none */
+};
+
+static void destroy(struct driver_tls *d) {
+    ht_list_remove(&d->node);
+    for (size_t i = 0; i < HT_ARRAY_LEN(d->texts); i++)
+        ht_free(d->texts[i]);
+    io_tls_destroy(&d->tls);
+    ht_free(d);
+}
+
+static bool same(const char *a, const char *b) { return a && b ? strcmp(a, b) == 0 : a == b; }
+
+static struct driver_tls *find(struct ht_tunnel *t, const char *const texts[4], bool insecure) {
+    HT_LIST_FOR (it, &t->target_tls) {
+        struct driver_tls *d = HT_LIST_ENTRY(it, struct driver_tls, node);
+        bool is = d->insecure == insecure;
+        for (size_t i = 0; i < HT_ARRAY_LEN(d->texts) && is; i++)
+            is = same(d->texts[i], texts[i]);
+        if (is)
+            return d;
+    }
+    return NULL;
+}
+
+/* What was written must be what is meant: files for TLS beside a target without it are a mistake. */
+static int check(const struct driver_target *target, const struct ht_bind_options *o, struct ht_errmsg *err) {
+    if (target->tls == DRIVER_PLAIN && (o->tls_ca_file || o->tls_cert_file || o->tls_key_file || o->tls_alpn))
+        return ht_fail(err, HT_TUNNEL_EINVAL,
+                       "\"%s\": TLS is spoken to tls:// targets only, so it has no authorities, certificate or ALPN",
+                       o->target);
+    if (target->tls == DRIVER_TLS_INSECURE && o->tls_ca_file)
+        return ht_fail(err, HT_TUNNEL_EINVAL, "\"%s\": its certificate is not verified, so authorities have no use",
+                       o->target);
+    if (o->tls_key_file && !o->tls_cert_file)
+        return ht_fail(err, HT_TUNNEL_EINVAL, "a key is given (%s), and the certificate that it belongs to is missing",
+                       o->tls_key_file);
+    return HT_TUNNEL_OK;
+}
+
+int driver_tls_get(struct ht_tunnel *t, const struct driver_target *target, const struct ht_bind_options *o,
+                   struct driver_tls **out, struct ht_errmsg *err) {
+    const char *const texts[] = {o->tls_ca_file, o->tls_cert_file, o->tls_key_file, o->tls_alpn};
+    struct io_tls_config cfg = {
+        .ca_file = o->tls_ca_file,
+        .cert_file = o->tls_cert_file,
+        .key_file = o->tls_key_file,
+        .alpn = o->tls_alpn,
+        .insecure = target->tls == DRIVER_TLS_INSECURE,
+        .ca_option = "--target-ca",
+    };
+    int rc = check(target, o, err);
+    *out = NULL;
+    if (rc < 0 || target->tls == DRIVER_PLAIN)
+        return rc;
+    struct driver_tls *d = find(t, texts, cfg.insecure);
+    if (d) {
+        d->users++;
+        *out = d;
+        return HT_TUNNEL_OK;
+    }
+    if (!(d = ht_calloc(1, sizeof *d)))
+        return ht_fail(err, HT_TUNNEL_ENOMEM, "out of memory");
+    ht_list_init(&d->node);
+    d->users = 1;
+    d->insecure = cfg.insecure;
+    for (size_t i = 0; i < HT_ARRAY_LEN(texts); i++)
+        if (texts[i] && !(d->texts[i] = ht_strndup(texts[i], strlen(texts[i])))) {
+            destroy(d);
+            return ht_fail(err, HT_TUNNEL_ENOMEM, "out of memory");
+        }
+    if (!(d->tls = io_tls_create_with(&cfg, err))) {
+        destroy(d);
+        return HT_TUNNEL_ETLS;
+    }
+    ht_list_push_back(&t->target_tls, &d->node);
+    *out = d;
+    return HT_TUNNEL_OK;
+}
+
+struct io_tls *driver_tls_io(const struct driver_tls *d) {
+    return d ? d->tls : NULL;
+}
+
+void driver_tls_put(struct driver_tls **dp) {
+    struct driver_tls *d = *dp;
+    *dp = NULL;
+    if (d && --d->users == 0)
+        destroy(d);
+}
