@@ -113,7 +113,7 @@ static bool put(struct web_conn *c, int rc) {
     return rc >= 0;
 }
 
-static bool page(struct sample_conn *k, bool is_head, bool whole) {
+static bool page(struct sample_conn *k, bool whole) {
     struct ht_buf body = {0};
     int rc = whole ? page_body(k, &body) : headers_body(k, &body);
     bool alive = put(&k->web, rc) &&
@@ -122,7 +122,6 @@ static bool page(struct sample_conn *k, bool is_head, bool whole) {
                                         .type = whole ? "text/html; charset=utf-8" : "text/plain; charset=utf-8",
                                         .body = ht_buf_slice(&body),
                                         .extra = "Cache-Control: no-store\r\n",
-                                        .no_body = is_head,
                                     });
     ht_buf_free(&body);
     return alive;
@@ -148,7 +147,7 @@ static bool request(struct web_conn *c) {
     if (ht_slice_is(path, "/events") && !is_head && c->head.minor == 1)
         return events(k);
     if (ht_slice_is(path, "/") || ht_slice_is(path, "/headers"))
-        return page(k, is_head, path.n == 1);
+        return page(k, path.n == 1);
     return put(c, http_write_answer(&c->out.queue, 1, 404, NULL, "there is no such page here, and that travels too\n",
                                     is_head, c->close_after));
 }

@@ -25,7 +25,7 @@ static void check_life(struct driver_sock *s) {
         patience = ht_min64(patience, t->suspect_after_ms);
     }
     io_conn_counts(ws_conn_io(s->ws), &in, &out);
-    if (in != s->heard) {
+    if (in != s->heard || driver_bind_asked(t)) { /* while that is, nothing is read from it: the silence is our own */
         s->heard = in;
         s->pinged_at = 0;
         s->probing = false;

@@ -258,8 +258,7 @@ static bool ask_admin(struct base_client *c) {
     bool alive = web_reply(&c->web, &(struct web_reply){.status = (uint16_t)rs.status,
                                                         .type = rs.content_type,
                                                         .body = ht_buf_slice(&rs.body),
-                                                        .extra = extra,
-                                                        .no_body = head_request});
+                                                        .extra = extra});
     admin_response_free(&rs);
     return alive;
 }

@@ -88,7 +88,7 @@ static int on_stream_open(struct mux_session *s, struct mux_link *l, uint32_t id
     }
     /* GOAWAY on the primary may overtake what was opened before it on another link. */
     if (s->state != SESSION_LIVE && (s->state != SESSION_GOING || id > s->going_last))
-        return refuse(s, l, id, WIRE_CODE_REFUSED_STREAM, "going away");
+        return refuse_as(s, l, id, WIRE_ORIGIN_ERROR_GOING_AWAY, "the session ends");
     if (s->n_all >= s->cfg.max_streams)
         return refuse_as(s, l, id, WIRE_ORIGIN_ERROR_TOO_MANY, "too many streams");
     if (s->churn_left == 0) /* STREAM-8 */

@@ -83,7 +83,7 @@ static bool put(struct web_conn *c, const struct web_reply *r, bool has_length) 
         rc = ht_buf_append_str(b, "Connection: close\r\n");
     if (!rc)
         rc = http_write_end(b);
-    if (!rc && !r->no_body)
+    if (!rc && !c->no_body)
         rc = ht_buf_append(b, r->body.p, r->body.n);
     if (!rc)
         return true;
@@ -120,6 +120,7 @@ static void refuse(struct web_conn *c, uint16_t status, const char *text) {
 static void next_head(struct web_conn *c) {
     http_request_begin(&c->head, &c->server->limits);
     c->state = WEB_IDLE;
+    c->no_body = false;
     set_timer(c, c->server->idle_timeout_ms);
     io_conn_read_on(c->io, true);
 }
@@ -144,6 +145,7 @@ static void serve(struct web_conn *c) {
             refuse(c, e.status, e.text);
             return;
         }
+        c->no_body = ht_slice_is(http_text(web_bytes(c), c->head.method), "HEAD");
         c->close_after = http_request_body(&c->head) != HTTP_BODY_NONE || !(c->head.flags & HTTP_KEEP_ALIVE);
         if (!c->server->ops->request(c))
             return;

@@ -62,6 +62,7 @@ struct web_conn {
     struct io_out out;
     struct io_timer timer;
     enum web_state state;
+    bool no_body;     /* the request is HEAD */
     bool close_after; /* once what is to be written has left; then it lingers (hardening case 2) */
     struct http_head head;
 };
@@ -85,10 +86,9 @@ struct ht_slice web_field(const struct web_conn *c, const char *name);
 
 struct web_reply {
     uint16_t status;
-    const char *type; /* Content-Type, or NULL */
-    struct ht_slice body;
-    const char *extra; /* header lines, each with its CRLF, or NULL */
-    bool no_body;      /* the length alone: the request was HEAD */
+    const char *type;     /* Content-Type, or NULL */
+    struct ht_slice body; /* of HEAD its length alone is sent */
+    const char *extra;    /* header lines, each with its CRLF, or NULL */
 };
 
 /* Each of these returns false when there is no memory: the connection is gone then. */

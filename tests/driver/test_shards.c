@@ -201,6 +201,35 @@ static void a_dead_secondary_is_noticed(void) {
     duo_stop();
 }
 
+static void patient_again(struct io_timer *t) {
+    io_timer_stop(t);
+    d.t->pong_timeout_ms = 10000;
+}
+
+/* While a BIND waits for its answer nothing is read from secondaries: their silence is the driver's own. */
+static void a_paused_secondary_is_not_dead(void) {
+    struct ht_tunnel_options o = {
+        .connections = 2, .retry_min_ms = 1, .ping_interval_ms = 20, .pong_timeout_ms = 10000};
+    struct io_timer later;
+    duo_kit("");
+    duo_go(&o);
+    UNTIL(ALL_UP(2));
+    struct driver_binding *b = HT_LIST_ENTRY(d.t->bindings.next, struct driver_binding, node);
+    int before = (int)b->state;
+    b->state = BINDING_ASKED;
+    driver_shards_bind_changed(d.t);
+    d.t->pong_timeout_ms = 50;
+    io_timer_init(host.loop, &later, patient_again);
+    io_timer_set(&later, 300);
+    UNTIL(d.t->pong_timeout_ms == 10000);
+    CU_ASSERT(ALL_UP(2));
+    b->state = before;
+    driver_shards_bind_changed(d.t);
+    UNTIL(!d.t->now->socks[1].pinged_at);
+    CU_ASSERT_PTR_NULL(strstr(d.log, "does not answer"));
+    duo_stop();
+}
+
 /* Whichever allocation of both ends fails, nothing is left behind. */
 static void memory_runs_out(void) {
     for (long i = 0; i < 120; i++) {
@@ -240,6 +269,7 @@ static const struct tap_test tests[] = {
     {"credit does not leak", credit_does_not_leak},
     {"a lost primary is resumed", a_lost_primary_is_resumed},
     {"a dead secondary is noticed", a_dead_secondary_is_noticed},
+    {"a paused secondary is not dead", a_paused_secondary_is_not_dead},
     {"memory runs out", memory_runs_out},
     {"destroyed at every stage", destroyed_at_every_stage},
     {NULL, NULL},

@@ -62,6 +62,15 @@ static void wrong_requests_are_refused(void) {
             printf("# row %zu: %s\n", i, raw_text(&r));
         raw_close(&r);
     }
+    struct raw head; /* whoever refuses it: nothing is behind the head */
+    raw_connect(&head, host.port);
+    raw_send(&head, "HEAD " API "/health HTTP/1.1\r\nHost: evil.example\r\n\r\n");
+    UNTIL(raw_ended(&head));
+    CU_ASSERT_EQUAL(strncmp(raw_text(&head), "HTTP/1.1 403 ", 13), 0);
+    const char *behind = strstr(raw_text(&head), "\r\n\r\n");
+    CU_ASSERT(behind && behind[4] == '\0');
+    CU_ASSERT_PTR_NULL(strstr(raw_text(&head), "Content-Length: 0\r\n"));
+    raw_close(&head);
     char big[9100];
     memset(big, 'x', sizeof big - 1);
     memcpy(big, "GET / HTTP/1.1\r\nHost: localhost\r\nA: ", 36);

@@ -693,7 +693,7 @@ static void a_kits_goaway_lets_streams_finish(void) {
     CU_ASSERT_EQUAL(r->overs, 0);
     CU_ASSERT(mux_session_draining(r->s));
     CU_ASSERT(rig_open(r, 4, RIG_OPEN_TCP) > 0);
-    CU_ASSERT(rig_was_reset(r, 4, WIRE_CODE_REFUSED_STREAM));
+    CU_ASSERT(refused_as(r, 4, "going-away: "));
     rig_write(&r->streams[0], 10, true);
     CU_ASSERT(rig_frame_in(r, WIRE_EOF, 2, NULL, 0) > 0);
     CU_ASSERT_EQUAL(rig_count(r, WIRE_EOF, 2), 1);

@@ -28,6 +28,7 @@ static void the_first_word_of_a_reason(void) {
         {true, "bad-answer: x", "502 Bad Gateway", "origin-bad-answer"},
         {true, "busy: x", "503 Service Unavailable", "origin-busy"},
         {true, "too-many: x", "503 Service Unavailable", "driver-busy"},
+        {true, "going-away: x", "503 Service Unavailable", "driver-leaves"},
         {true, "refused", "502 Bad Gateway", "bad-gateway"},
         {true, "REFUSED: x", "502 Bad Gateway", "bad-gateway"},
         {true, "refused : x", "502 Bad Gateway", "bad-gateway"},

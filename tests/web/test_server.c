@@ -46,7 +46,6 @@ static bool serve_path(struct web_conn *c) {
     snprintf(body, sizeof body, "%.*s %.*s", HT_SLICE_ARG(path), HT_SLICE_ARG(x));
     r.body = ht_slice_str(body);
     r.extra = "X-More: 1\r\n";
-    r.no_body = ht_slice_is(http_text(web_bytes(c), c->head.method), "HEAD");
     return web_reply(c, &r);
 }
 
