@@ -11,6 +11,7 @@
  *   driver_thread.c a thread of its own, and calls from others
  *   identity.c     the id that survives the process
  *   driver_tls.c   what TLS towards services needs
+ *   state.c        files of this machine and user
  *   driver_bind.c  bindings, and which of them a stream belongs to
  *   url.c          URLs and targets as people write them
  *

@@ -1,16 +1,9 @@
 #include "driver/identity_priv.h"
 
 #include "base/clock.h"
+#include "driver/state_priv.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <limits.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
-#define TRIES 8 /* others may replace the file at the same time */
 
 bool identity_is_good(struct ht_slice id) {
     if (id.n < IDENTITY_MIN_LEN || id.n > IDENTITY_MAX_LEN)
@@ -21,125 +14,34 @@ bool identity_is_good(struct ht_slice id) {
     return true;
 }
 
-/* ---- where ---- */
-
-/* A number for this machine that says nothing about it; 0: it has no name. */
-static uint32_t machine(void) {
-    char id[64];
-    int fd = open("/etc/machine-id", O_RDONLY | O_CLOEXEC);
-    ssize_t n = fd < 0 ? 0 : read(fd, id, sizeof id);
-    if (fd >= 0)
-        close(fd);
-    uint32_t hash = 2166136261u; /* FNV-1a */
-    for (ssize_t i = 0; i < n; i++)
-        hash = (hash ^ (uint8_t)id[i]) * 16777619u;
-    return n > 0 ? hash : 0;
+static bool is_ours(struct ht_slice text) {
+    size_t n = 0;
+    while (n < text.n && text.p[n] && strchr("0123456789abcdef", text.p[n]))
+        n++;
+    return n == IDENTITY_LEN && text.n == IDENTITY_LEN + 1;
 }
 
-static int failed(struct ht_errmsg *err, const char *what, const char *path) {
-    int why = errno;
-    return ht_fail(err, why == ENOMEM ? HT_ENOMEM : HT_EIO, "%s %s: %s", what, path, strerror(why));
-}
-
-/* Makes the directories of `path` below its first `base` characters. */
-static int make_folders(char *path, size_t base, struct ht_errmsg *err) {
-    for (char *slash = path + base; (slash = strchr(slash + 1, '/'));) {
-        *slash = '\0';
-        int rc = mkdir(path, 0700) < 0 && errno != EEXIST ? failed(err, "cannot make", path) : 0;
-        *slash = '/';
-        if (rc < 0)
-            return rc;
-    }
+static int make(char *out, size_t *n, struct ht_errmsg *err) {
+    uint8_t random[IDENTITY_LEN / 2];
+    (void)err;
+    ht_random_bytes(random, sizeof random);
+    for (size_t i = 0; i < sizeof random; i++)
+        snprintf(out + 2 * i, 3, "%02x", random[i]);
+    out[IDENTITY_LEN] = '\n';
+    *n = IDENTITY_LEN + 1;
+    explicit_bzero(random, sizeof random);
     return 0;
 }
 
-/* The file's path, with its directories made. */
-static int locate(char path[PATH_MAX], struct ht_errmsg *err) {
-    const char *state = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
-    bool given = state && *state == '/'; /* a relative one is to be ignored, says the specification */
-    if (!given && (!home || *home != '/'))
-        return ht_fail(err, HT_EINVAL, "neither XDG_STATE_HOME nor HOME says where state is kept");
-    size_t base = given ? 0 : strlen(home);
-    int n = snprintf(path, PATH_MAX, "%s%s/hoody-tunnel/client-%08x", given ? state : home,
-                     given ? "" : "/.local/state", (unsigned)machine());
-    if (n < 0 || n >= PATH_MAX - 32)
-        return ht_fail(err, HT_ESPACE, "the path of the state directory is too long");
-    return make_folders(path, base, err);
-}
-
-/* ---- what ---- */
-
-/* 1: there is a good one; 0: none, or one that nobody should trust; negative: it cannot be known. */
-static int read_file(const char *path, char out[IDENTITY_LEN + 1], struct ht_errmsg *err) {
-    struct stat st;
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-    if (fd < 0)
-        return errno == ENOENT || errno == ELOOP ? 0 : failed(err, "cannot read", path);
-    ssize_t n = -1;
-    if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_uid == geteuid() && (st.st_mode & 077) == 0)
-        n = read(fd, out, IDENTITY_LEN + 1);
-    close(fd);
-    /* All of it: what was cut off by a full disk is no id. */
-    if (n != IDENTITY_LEN + 1 || out[IDENTITY_LEN] != '\n')
-        return 0;
-    out[IDENTITY_LEN] = '\0';
-    return strspn(out, "0123456789abcdef") == IDENTITY_LEN;
-}
-
-/* Writes a fresh id to a file of its own beside `path`, whose name goes to `temp`. */
-static int write_fresh(const char *path, char temp[PATH_MAX], struct ht_errmsg *err) {
-    uint8_t random[IDENTITY_LEN / 2];
-    char text[IDENTITY_LEN + 2];
-    ht_random_bytes(random, sizeof random);
-    for (size_t i = 0; i < sizeof random; i++)
-        snprintf(text + 2 * i, 3, "%02x", random[i]);
-    text[IDENTITY_LEN] = '\n';
-    memcpy(temp, path, strlen(path) + 1); /* locate() has left room for more */
-    strcat(temp, ".XXXXXX");
-    int fd = mkostemp(temp, O_CLOEXEC); /* 0600 */
-    if (fd < 0)
-        return failed(err, "cannot make", temp);
-    bool good = write(fd, text, IDENTITY_LEN + 1) == IDENTITY_LEN + 1 && fsync(fd) == 0;
-    int rc = good ? 0 : failed(err, "cannot write", temp);
-    if (close(fd) < 0 && rc == 0)
-        rc = failed(err, "cannot write", temp);
-    explicit_bzero(random, sizeof random);
-    explicit_bzero(text, sizeof text);
-    if (rc < 0)
-        unlink(temp);
-    return rc;
-}
-
-/* In another user's home (sudo keeps HOME) a file of ours would lock that user out of having one. */
-static int check_owner(char *path, struct ht_errmsg *err) {
-    struct stat st;
-    char *slash = strrchr(path, '/');
-    *slash = '\0';
-    int rc = stat(path, &st) < 0      ? failed(err, "cannot look at", path)
-             : st.st_uid != geteuid() ? ht_fail(err, HT_EACCESS, "%s belongs to another user", path)
-                                      : 0;
-    *slash = '/';
-    return rc;
-}
-
 int identity_load(char out[IDENTITY_LEN + 1], struct ht_errmsg *err) {
-    char path[PATH_MAX], temp[PATH_MAX];
-    int rc = locate(path, err);
-    if (rc == 0)
-        rc = check_owner(path, err);
-    bool damaged = false;
-    for (int i = 0; rc == 0 && i < TRIES; i++) {
-        rc = read_file(path, out, err);
-        if (rc != 0)
-            return rc < 0 ? rc : 0;
-        damaged = access(path, F_OK) == 0 || damaged;
-        if ((rc = write_fresh(path, temp, err)) < 0)
-            return rc;
-        /* The first of several that start at once wins: link() leaves what is there, and all read that one. */
-        if (damaged ? rename(temp, path) < 0 : link(temp, path) < 0 && errno != EEXIST)
-            rc = failed(err, "cannot make", path);
-        unlink(temp);
-        damaged = false;
+    static const struct state_kind kind = {.name = "client", .max = IDENTITY_LEN + 1, .is_good = is_ours, .make = make};
+    char text[IDENTITY_LEN + 2];
+    size_t n;
+    int rc = state_load(&kind, text, &n, err);
+    if (rc == 0) {
+        memcpy(out, text, IDENTITY_LEN);
+        out[IDENTITY_LEN] = '\0';
     }
-    return rc < 0 ? rc : ht_fail(err, HT_EIO, "%s keeps being changed", path);
+    explicit_bzero(text, sizeof text);
+    return rc;
 }

@@ -1,9 +1,7 @@
 /*
  * Who a driver is beyond its process: an unguessable id that stays in a file of the user's, so that the next process
  * gets the ports of one that died. Whoever reads the id can take this user's ports: it is shown to nobody.
- *
- * The file is hoody-tunnel/client-<machine> below the user's state directory ($XDG_STATE_HOME, else ~/.local/state),
- * one for each machine, because home directories travel. Nothing but its owner may read it.
+ * The file is kept as state_priv.h says.
  */
 #ifndef HT_DRIVER_IDENTITY_PRIV_H
 #define HT_DRIVER_IDENTITY_PRIV_H
