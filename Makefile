@@ -9,7 +9,7 @@
 VERSION := $(shell sed -n 's/^#define HT_VERSION "\(.*\)"/\1/p' src/driver/hoody_tunnel.h)
 PREFIX  ?= /usr/local
 
-ROOMS := base opt json wire flow mux http io proc ws web relay guard admin kit driver cli
+ROOMS := base opt json wire flow mux http io proc ws web relay vtunnel guard admin kit driver cli
 # W is where everything goes; another one lets two builds live side by side.
 W     ?= build
 GEN   := $(W)/gen
@@ -62,7 +62,7 @@ $(eval $(call gen_rule,vtunnel_vectors.json,$(TEXT) gen/textvectors.py))
 $(eval $(call gen_rule,vtunnel_wire.py,$(TEXT) gen/textcodec.py gen/text_wire.py))
 $(eval $(call gen_rule,vtunnel.md,$(TEXT) gen/textref.py gen/reference.py gen/protocol.py gen/templates/text.md.j2))
 # Options, metrics and the admin API take numbers and lists from the protocol's spec.
-GEN_REF := spec/protocol.yaml spec/rules.yaml gen/protocolref.py gen/ctext.py
+GEN_REF := spec/protocol.yaml spec/rules.yaml spec/vtunnel.yaml gen/protocolref.py gen/ctext.py
 OPTS := spec/options.yaml spec/commands.yaml spec/options.schema.json gen/options.py gen/configfile.py $(GEN_REF)
 $(eval $(call gen_rule,options_gen.h,$(OPTS) gen/templates/options_gen.h.j2))
 $(eval $(call gen_rule,options_gen.c,$(OPTS) gen/templates/options_gen.c.j2))
@@ -134,7 +134,7 @@ $(B)/hoody-tunnel: $(MAIN_O) $(B)/librooms.a
 	@$(CC) $(LDFLAGS) $(PACKED) -o $@ $^ $(LDLIBS)
 
 # ---- the driver library, shared and static: src/driver/hoody_tunnel.h and nothing else is visible ----
-LIB_ROOMS := base json wire flow mux http io ws relay guard driver
+LIB_ROOMS := base json wire flow mux http io ws relay vtunnel guard driver
 DRV_O   := $(filter $(LIB_ROOMS:%=$(B)/obj/%/%) $(LIB_ROOMS:%=$(B)/obj/rl/%/%),$(LIB_O)) \
            $(filter $(B)/obj/gen/wire_gen.o $(B)/obj/gen/vtunnel_gen.o $(B)/obj/gen/metrics_gen.o,$(LIB_O))
 SONAME  := libhoody-tunnel.so.0

@@ -1,6 +1,6 @@
 """What other specs take from spec/protocol.yaml, so that no number and no list of the protocol is kept twice.
 
-A reference is a path: limits/NAME, enums/NAME, codes, versions, visitor_answers.
+A reference is a path: limits/NAME, enums/NAME, codes, versions, wires, visitor_answers.
 """
 
 import os
@@ -20,6 +20,11 @@ class Names:
 class Protocol:
     def __init__(self, spec_dir):
         self._doc = specfile.load(os.path.join(spec_dir, "protocol.yaml"))
+        self._dir = spec_dir
+
+    @property
+    def _text(self):
+        return specfile.load(os.path.join(self._dir, "vtunnel.yaml"))
 
     def _row(self, table, name):
         for row in self._doc.get(table, []):
@@ -43,6 +48,9 @@ class Protocol:
             return Names(values, list(range(1, len(values) + 1)))  # 0 is UNKNOWN there
         if path in ("codes", "versions"):
             return Names([c["name"] for c in self._doc[path]], [c["number"] for c in self._doc[path]])
+        if path == "wires":  # the versions, and the other wires that a kit speaks
+            versions = self.names("versions")
+            return Names([*versions.values, self._text["protocol"]], [*versions.numbers, max(versions.numbers) + 1])
         if path == "visitor_answers":
             return Names([a["name"].lower() for a in self._doc["visitor_answers"]], [])
         raise KeyError(path)

@@ -53,7 +53,7 @@ static void hand_over(struct web_conn *web) {
         web_conn_close(web);
         return;
     }
-    sock_open(k, web_conn_take(web), c->upgraded_to, c->authorized, ht_buf_slice(&web->in));
+    sock_open(c, web_conn_take(web), ht_buf_slice(&web->in));
     web_conn_close(web);
 }
 
@@ -171,8 +171,7 @@ static void note_bad_token(struct base_client *c, enum ht_metric_shown_at where)
     bool shown = field(c, "authorization").n > 0;
     enum ht_metric_token token = shown ? HT_METRIC_TOKEN_WRONG : HT_METRIC_TOKEN_MISSING;
     c->kit->metrics.auth_failures_total[where][token]++;
-    ht_log_stranger(HT_LOG_WARN, "kit",
-                    HT_LOG_FIELDS(log_peer(c->peer), log_target_slice(http_text(web_bytes(&c->web), c->web.head.path))),
+    ht_log_stranger(HT_LOG_WARN, "kit", HT_LOG_FIELDS(log_peer(c->peer), log_target_slice(web_path(&c->web))),
                     shown ? "a wrong token was shown" : "a request came without the token");
 }
 
@@ -224,6 +223,66 @@ static bool upgrade(struct base_client *c) {
     return web_upgrade(&c->web, ws_write_101(&c->web.out.queue, key, wire_version_text(version)));
 }
 
+/* The token of an upgrade, which clients that can set no header put into the URL (VCONN-2): empty when there is none.
+ */
+static struct ht_slice token_in_url(const struct base_client *c, char out[KIT_TOKEN_MAX + 1]) {
+    static const char name[] = "token=";
+    struct ht_slice target = http_text(web_bytes(&c->web), c->web.head.target);
+    const char *p = target.n ? memchr(target.p, '?', target.n) : NULL, *end = target.p + target.n;
+    size_t n = 0;
+    while (p && (size_t)(end - p - 1) >= sizeof name - 1 && memcmp(p + 1, name, sizeof name - 1) != 0)
+        p = memchr(p + 1, '&', (size_t)(end - p - 1));
+    if (!p || (size_t)(end - p) < sizeof name)
+        return ht_slice_of(NULL, 0);
+    for (p += sizeof name; p < end && *p != '&' && n < KIT_TOKEN_MAX; p++) {
+        unsigned byte;
+        char hex[3] = {end - p > 2 ? p[1] : '\0', end - p > 2 ? p[2] : '\0', '\0'};
+        bool escaped = *p == '%' && strspn(hex, "0123456789abcdefABCDEF") == 2 && sscanf(hex, "%2x", &byte) == 1;
+        out[n++] = escaped ? (char)byte : *p;
+        p += escaped ? 2 : 0;
+    }
+    return ht_slice_of(out, n);
+}
+
+/* Asked for by a client that offers no subprotocol, on any path (VCONN-1). */
+static bool is_vtunnel(const struct base_client *c) {
+    return c->kit->opt->vtunnel && c->web.head.flags & HTTP_UPGRADE_WEBSOCKET &&
+           field(c, "sec-websocket-protocol").n == 0;
+}
+
+static bool upgrade_vtunnel(struct base_client *c) {
+    struct kit *k = c->kit;
+    struct ht_slice key, offered;
+    struct ht_buf scratch = {0};
+    struct http_error e = {400, "bad request"};
+    char text[KIT_TOKEN_MAX + 1];
+    bool shown = kit_token_matches(k, bearer(c)) || kit_token_matches(k, token_in_url(c, text));
+    explicit_bzero(text, sizeof text);
+    if (!shown && !host_allowed(c, ht_slice_str("")))
+        return refuse_host(c);
+    if (k->draining)
+        return refuse_handshake(c, HT_METRIC_HANDSHAKE_FAILURE_SESSION_CAP, 503, "the kit shuts down",
+                                "Retry-After: 5\r\n");
+    if (!shown && !origin_allowed(c))
+        return refuse_handshake(c, HT_METRIC_HANDSHAKE_FAILURE_UNTRUSTED, 403, "this origin may not open a tunnel",
+                                NULL);
+    if (ws_check_request(&c->web.head, web_bytes(&c->web), &key, &offered, &scratch, &e) < 0) {
+        ht_buf_free(&scratch);
+        return refuse_handshake(c, HT_METRIC_HANDSHAKE_FAILURE_UPGRADE, e.status, e.text,
+                                e.status == 426 ? "Sec-WebSocket-Version: 13\r\nUpgrade: websocket\r\n" : NULL);
+    }
+    if (k->token_len && !shown) {
+        note_bad_token(c, HT_METRIC_SHOWN_AT_CONNECT);
+        return refuse_handshake(c, HT_METRIC_HANDSHAKE_FAILURE_AUTH, 401,
+                                "the token is wrong or missing: Authorization: Bearer, or ?token= in the URL",
+                                "WWW-Authenticate: Bearer\r\n");
+    }
+    c->upgraded_to = WIRE_V1;
+    c->vtunnel = true;
+    c->authorized = shown;
+    return web_upgrade(&c->web, ws_write_101(&c->web.out.queue, key, NULL));
+}
+
 static bool ask_admin(struct base_client *c) {
     const char *buf = web_bytes(&c->web);
     struct admin_request rq = {
@@ -266,6 +325,8 @@ static bool ask_admin(struct base_client *c) {
 static bool request(struct web_conn *web) {
     struct base_client *c = client_of(web);
     struct ht_slice path = web_path(web);
+    if (is_vtunnel(c))
+        return upgrade_vtunnel(c);
     if (!host_allowed(c, path))
         return refuse_host(c);
     if (ht_slice_is(path, WIRE_CONNECT_PATH)) {

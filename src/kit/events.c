@@ -96,7 +96,7 @@ static struct admin_event of_session(const struct kit_session *s, enum admin_eve
 void event_session(const struct kit_session *s, enum admin_event_type type, const char *reason) {
     struct admin_event e = of_session(s, type);
     e.has_protocol = true;
-    e.protocol = (enum admin_protocol)s->version; /* both are the version's number */
+    e.protocol = session_protocol(s);
     e.reason = ht_slice_str(reason);
     kit_event(s->kit, &e);
 }

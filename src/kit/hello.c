@@ -140,6 +140,12 @@ struct answer {
     struct ht_slice capabilities[WIRE_N_CAPABILITIES];
 };
 
+/* Without windows on the wire, a stream that its visitor does not take may hold what a session may (VFLOW-1). */
+static uint32_t stream_window(const struct kit_sock *sock) {
+    const struct opt_serve *o = sock->kit->opt;
+    return (uint32_t)(sock->vt ? o->session_initial_window : o->stream_initial_window);
+}
+
 static void add_resumed_bind(void *ctx, const struct relay_binding_info *info) {
     struct answer *a = ctx;
     if (a->ok.n_resumed_binds == HT_ARRAY_LEN(a->binds))
@@ -168,7 +174,7 @@ static void fill_answer(struct kit_session *s, struct kit_sock *sock, const stru
     ok->resumed_binds = a->binds;
     if (s->resumed)
         relay_each_binding(s->kit->table, &s->owner, add_resumed_bind, a);
-    ok->stream_window = (uint32_t)opt->stream_initial_window;
+    ok->stream_window = stream_window(sock);
     ok->session_window = (uint32_t)opt->session_initial_window;
     ok->connections_granted = (uint16_t)s->granted;
     ok->join_tickets = a->tickets;
@@ -188,20 +194,21 @@ static struct mux_session *make_mux(struct kit_session *s, struct kit_sock *sock
     const struct opt_serve *opt = k->opt;
     unsigned caps = named(sock, h);
     s->owner.own_peer = caps & WIRE_CAPS_OURS;
+    bool asks = !sock->vt; /* the client of a vtunnel says ping by itself (VKEEP-1) */
     struct mux_config cfg = {
         .role = WIRE_ROLE_KIT,
         .version = sock->version,
-        .stream_window = (uint32_t)opt->stream_initial_window,
+        .stream_window = stream_window(sock),
         .session_window = (uint32_t)opt->session_initial_window,
         .max_streams = opt->max_streams_per_session,
         .session_buffer = opt->session_buffer,
-        .ping_interval_ms = opt->ping_interval_ms,
-        .pong_timeout_ms = opt->pong_timeout_ms,
-        .suspect_after_ms = opt->suspect_after_ms,
+        .ping_interval_ms = asks ? opt->ping_interval_ms : 0,
+        .pong_timeout_ms = asks ? opt->pong_timeout_ms : 0,
+        .suspect_after_ms = asks ? opt->suspect_after_ms : 0,
         .idle_timeout_ms = opt->idle_timeout_ms,
         .first_stream_id = s->next_stream_id,
         .last_stream_id = session_last_stream(k),
-        .own_peer = s->owner.own_peer,
+        .own_peer = s->owner.own_peer || sock->vt,
         .caps = caps & MUX_CAPS,
         .metrics = &k->metrics,
         .random = ht_random_bytes,
@@ -267,7 +274,8 @@ static void admit(struct kit_sock *sock, const struct wire_hello *h) {
     session_let_settle(s);
     event_session(s, resumed ? ADMIN_EVENT_TYPE_SESSION_RESUMED : ADMIN_EVENT_TYPE_SESSION_OPENED, NULL);
     session_log(s, HT_LOG_INFO,
-                HT_LOG_FIELDS(log_session(s->id), log_peer(s->peer), log_version(wire_version_text(s->version)),
+                HT_LOG_FIELDS(log_session(s->id), log_peer(s->peer),
+                              log_version(s->vtunnel ? "vtunnel" : wire_version_text(s->version)),
                               log_count(s->granted)),
                 resumed ? "resumed" : "begun");
     relay_owner_room(k->table, &s->owner); /* who has waited for it */

@@ -22,6 +22,7 @@
 #include "mux/mux.h"
 #include "relay/connect.h"
 #include "relay/kit.h"
+#include "vtunnel/vtunnel.h"
 #include "web/web.h"
 #include "wire_gen.h"
 #include "ws/ws.h"
@@ -87,6 +88,7 @@ struct base_client {
     bool overrun; /* a reader of events that does not keep up */
     struct ht_list reader_node;
     enum wire_version upgraded_to; /* of an upgrade */
+    bool vtunnel;                  /* ... which speaks vtunnel's JSON instead */
     bool authorized;               /* ... that showed the token */
     char peer[IO_ADDR_TEXT];
 };
@@ -126,11 +128,12 @@ struct kit_sock {
     struct kit *kit;
     struct ws_conn *ws;
     struct mux_link *link;
+    struct vtunnel *vt;          /* stands between the two when the peer speaks vtunnel's JSON; else NULL */
     struct kit_session *session; /* NULL: none yet, or no more */
     unsigned index;              /* in its session */
     enum wire_version version;
     struct io_timer hello_timer;
-    struct io_timer life_timer;   /* of a secondary: is it still there? */
+    struct io_timer life_timer;   /* of a secondary: is it still there? Of a vtunnel client: its deadline */
     uint64_t heard;               /* bytes, when last looked at */
     uint64_t pinged_at;           /* 0: no PING is out */
     struct crowd_member stranger; /* linked before HELLO: counts towards --max-pre-auth-connections */
@@ -147,7 +150,7 @@ struct kit_sock {
  */
 bool sock_room(struct kit *k, bool authorized, const struct io_addr *from);
 /* Takes the connection of an upgrade that was answered with 101. `early` are bytes behind the request. */
-void sock_open(struct kit *k, struct io_conn *conn, enum wire_version version, bool authorized, struct ht_slice early);
+void sock_open(struct base_client *c, struct io_conn *conn, struct ht_slice early);
 /* HELLO or JOIN was accepted: the caps and limits of strangers no longer hold. */
 void sock_admitted(struct kit_sock *s, struct kit_session *session, unsigned index);
 /* Starts the closing handshake behind what is still to be sent; harmless when it has begun. */
@@ -192,6 +195,8 @@ struct kit_session {
     struct relay_owner owner;      /* owner.mux is the mux session, NULL while there is none */
     char peer[IO_ADDR_TEXT];
     enum wire_version version;
+    bool vtunnel;        /* its driver speaks vtunnel's JSON: it never parks (VLISTEN-5) */
+    const char *goodbye; /* why it shuts down, which such a driver reads in the close frame; static text or NULL */
     bool resumed;
     unsigned granted;
     struct kit_ticket tickets[WIRE_LIMIT_MAX_CONNECTIONS];
@@ -216,6 +221,10 @@ struct kit_session {
     uint64_t timer_at;       /* when it fires; UINT64_MAX: not set */
     struct io_task task;     /* end of turn: let mux act on time */
 };
+
+static inline enum admin_protocol session_protocol(const struct kit_session *s) {
+    return s->vtunnel ? ADMIN_PROTOCOL_VTUNNEL : (enum admin_protocol)s->version; /* both are the version's number */
+}
 
 /* A record with a fresh id and no mux session yet; it is in no list. NULL: out of memory. */
 struct kit_session *session_new(struct kit *k) HT_MUST_USE;

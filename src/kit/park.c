@@ -25,7 +25,7 @@ void session_park(struct kit_session *s, const char *why) {
 }
 
 void session_lose(struct kit_session *s, const char *why) {
-    if (s->kit->opt->takeover_grace_ms > 0 && !s->kit->draining)
+    if (s->kit->opt->takeover_grace_ms > 0 && !s->kit->draining && !s->vtunnel)
         session_park(s, why);
     else
         session_gone(s, why ? why : "closed");

@@ -132,6 +132,7 @@ void session_go_live(struct kit_session *s, struct mux_session *mux, struct kit_
     s->timer_at = UINT64_MAX;
     s->owner.mux = mux;
     s->version = sock->version;
+    s->vtunnel = sock->vt != NULL;
     memcpy(s->peer, sock->peer, sizeof s->peer);
     if (s->state != WIRE_SESSION_LIVE)
         session_enter_state(s, WIRE_SESSION_LIVE);
@@ -213,6 +214,7 @@ void session_free(struct kit_session *s) {
 void session_shutdown(struct kit_session *s, uint16_t code, const char *message, uint64_t grace_ms, uint16_t ws_code) {
     io_timer_stop(&s->handover_timer);
     s->owner.restarting = false;
+    s->goodbye = message;
     session_enter_state(s, WIRE_SESSION_DRAINING);
     session_touch(s);
     for (struct kit_session *p = s->before; p; p = p->before) {

@@ -57,6 +57,7 @@ void sock_free(struct kit_sock *s) {
     io_timer_stop(&s->hello_timer);
     io_timer_stop(&s->life_timer);
     ws_conn_destroy(&s->ws);
+    vtunnel_destroy(&s->vt);
     mux_link_destroy(&s->link);
     ht_free(s);
 }
@@ -79,7 +80,8 @@ static ssize_t ws_message(void *ctx, uint8_t *p, size_t n, bool end) {
         return HT_ECLOSED;
     if (s->session && s->session->owner.mux)
         mux_session_measure(s->session->owner.mux, ht_now_us());
-    ssize_t used = mux_link_message(s->link, p, n, end);
+    ssize_t used =
+        s->vt ? vtunnel_message(s->vt, p, n, end, io_now_ms(s->kit->loop)) : mux_link_message(s->link, p, n, end);
     return s->dead ? HT_ECLOSED : used;
 }
 
@@ -96,7 +98,7 @@ static size_t ws_pull(void *ctx, uint8_t *out, size_t cap) {
     struct kit_sock *s = ctx;
     if (s->dead)
         return 0;
-    size_t n = mux_link_pull(s->link, out, cap);
+    size_t n = s->vt ? vtunnel_pull(s->vt, out, cap) : mux_link_pull(s->link, out, cap);
     if (s->session)
         session_pulled(s->session);
     return n;
@@ -144,6 +146,8 @@ static void link_close(void *ctx, uint16_t ws_code, const char *reason) {
         s->kit->metrics.handshake_failures_total[HT_METRIC_HANDSHAKE_FAILURE_BAD_HELLO]++;
         ht_log_stranger(HT_LOG_INFO, "kit", HT_LOG_FIELDS(log_peer(s->peer), log_reason(reason)), "no proper HELLO");
     }
+    if (s->vt && s->session && s->session->goodbye) /* it has no GOAWAY to read that in */
+        reason = s->session->goodbye;
     if (ws_code == PLAIN_CLOSE)
         sock_drop(s);
     else
@@ -195,8 +199,53 @@ static void check_life(struct io_timer *t) {
     io_timer_set(&s->life_timer, wait);
 }
 
-void sock_open(struct kit *k, struct io_conn *conn, enum wire_version version, bool authorized, struct ht_slice early) {
+/* ---- vtunnel's JSON ---- */
+
+static const struct ws_limits vtunnel_limits = {VTUNNEL_LIMIT_MAX_MESSAGE, VTUNNEL_LIMIT_MAX_FRAGMENTS};
+
+static void vtunnel_pause(void *ctx, bool pause) {
+    struct kit_sock *s = ctx;
+    if (!s->dead)
+        ws_conn_pause(s->ws, pause);
+    io_timer_set(&s->life_timer, 0); /* its deadline is another one now */
+}
+
+static void vtunnel_end(void *ctx, uint16_t code, const char *reason) { sock_close(ctx, code, reason); }
+
+static const struct vtunnel_ops vtunnel_calls = {link_output, vtunnel_pause, vtunnel_end};
+
+static void vtunnel_life(struct io_timer *t) {
+    struct kit_sock *s = ht_container_of(t, struct kit_sock, life_timer);
+    uint64_t now = io_now_ms(s->kit->loop);
+    if (s->closing)
+        return;
+    vtunnel_tick(s->vt, now);
+    uint64_t due = vtunnel_deadline(s->vt);
+    if (!s->closing && due != UINT64_MAX)
+        io_timer_set(&s->life_timer, due > now ? due - now : 1);
+}
+
+/* It says HELLO by itself, so there is a session at once, or a refusal. */
+static void vtunnel_begin(struct kit_sock *s) {
+    const struct vtunnel_config cfg = {
+        .role = VTUNNEL_ROLE_SERVER, .blocks = io_loop_blocks(s->kit->loop), .peer = s->peer};
+    ws_conn_set_limits(s->ws, &vtunnel_limits);
+    ws_conn_use_text(s->ws);
+    s->vt = vtunnel_create(&cfg, s->link, &vtunnel_calls, s, io_now_ms(s->kit->loop));
+    if (!s->vt || vtunnel_start(s->vt) < 0) {
+        if (!s->closing)
+            sock_drop(s);
+        return;
+    }
+    io_timer_init(s->kit->loop, &s->life_timer, vtunnel_life);
+    io_timer_set(&s->life_timer, VTUNNEL_LIMIT_DEADLINE);
+}
+
+void sock_open(struct base_client *c, struct io_conn *conn, struct ht_slice early) {
     static const struct ws_limits stranger = {WIRE_LIMIT_MAX_PREAUTH_MESSAGE, WIRE_LIMIT_MAX_FRAGMENTS};
+    struct kit *k = c->kit;
+    enum wire_version version = c->upgraded_to;
+    bool authorized = c->authorized;
     struct io_addr peer;
     struct kit_sock *s = ht_calloc(1, sizeof *s);
     if (!s) {
@@ -225,7 +274,10 @@ void sock_open(struct kit *k, struct io_conn *conn, enum wire_version version, b
         sock_drop(s);
         return;
     }
-    io_timer_set(&s->hello_timer, k->opt->hello_timeout_ms);
+    if (c->vtunnel)
+        vtunnel_begin(s);
+    else
+        io_timer_set(&s->hello_timer, k->opt->hello_timeout_ms);
 }
 
 void sock_admitted(struct kit_sock *s, struct kit_session *session, unsigned index) {
@@ -233,7 +285,8 @@ void sock_admitted(struct kit_sock *s, struct kit_session *session, unsigned ind
     const struct ws_limits known = {WIRE_LIMIT_OF(s->version, MAX_MESSAGE), WIRE_LIMIT_OF(s->version, MAX_FRAGMENTS)};
     no_longer_stranger(s);
     io_timer_stop(&s->hello_timer);
-    ws_conn_set_limits(s->ws, &known);
+    if (!s->vt)
+        ws_conn_set_limits(s->ws, &known);
     s->session = session;
     s->index = index;
     if (index > 0 && s->kit->opt->ping_interval_ms)

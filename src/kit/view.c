@@ -34,7 +34,7 @@ static void add_session(struct kit *k, struct gather *g, struct kit_session *s) 
     out->parked = s->state == WIRE_SESSION_PARKED;
     out->parked_until = out->parked ? session_parked_until(s) : 0;
     out->v2 = wire_frame_in(s->version, WIRE_JOIN);
-    out->protocol = (enum admin_protocol)s->version; /* both are the version's number */
+    out->protocol = session_protocol(s);
     out->granted = s->granted;
     out->streams = s->owner.mux ? mux_session_streams(s->owner.mux) : 0;
     out->first_binding = snap->n_bindings;

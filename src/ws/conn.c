@@ -42,6 +42,8 @@ struct ws_conn *ws_conn_create(struct io_loop *loop, struct io_conn *conn, enum 
 
 void ws_conn_set_limits(struct ws_conn *w, const struct ws_limits *limits) { w->limits = *limits; }
 
+void ws_conn_use_text(struct ws_conn *w) { w->text = true; }
+
 void ws_conn_want_send(struct ws_conn *w) {
     if (!w->over && !w->destroyed && w->tx <= WS_TX_DRAIN)
         io_task_add(w->loop, &w->out);

@@ -166,7 +166,7 @@ static const char *check_start(const struct ws_conn *w, uint8_t b0, uint8_t b1, 
         return "a continuation of nothing";
     if (opcode != WSLAY_CONTINUATION_FRAME && w->in_message)
         return "a new message inside a fragmented one";
-    if (opcode == WSLAY_TEXT_FRAME && w->rx == WS_RX_OPEN) {
+    if (opcode == WSLAY_TEXT_FRAME && w->rx == WS_RX_OPEN && !w->text) {
         *code = WSLAY_CODE_UNSUPPORTED_DATA;
         return "text messages are not taken here";
     }

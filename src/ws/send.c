@@ -22,12 +22,12 @@ void ws_next_mask(struct ws_conn *w, uint8_t out[4]) {
     memcpy(out, w->masks + w->masks_left, 4);
 }
 
-/* Writes the header of a binary message right in front of its payload; returns where it begins. */
+/* Writes the header of a message right in front of its payload; returns where it begins. */
 static size_t frame(struct ws_conn *w, size_t at, size_t n) {
     uint8_t *p = w->send_block + at, mask_bit = w->server ? 0 : 0x80;
     size_t ext = n < 126 ? 0 : n < 65536 ? 2 : 8, header = 2 + ext + (w->server ? 0 : 4);
     uint8_t *h = p - header;
-    h[0] = 0x80 | WSLAY_BINARY_FRAME;
+    h[0] = 0x80 | (w->text ? WSLAY_TEXT_FRAME : WSLAY_BINARY_FRAME);
     h[1] = (uint8_t)(mask_bit | (ext == 0 ? n : ext == 2 ? 126 : 127));
     for (size_t i = 0; i < ext; i++)
         h[2 + i] = (uint8_t)((uint64_t)n >> (8 * (ext - 1 - i)));

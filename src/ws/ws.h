@@ -52,7 +52,7 @@ struct ws_limits {
 
 struct ws_ops {
     /*
-     * Payload of the present binary message: p[0..n) are its bytes not yet consumed, contiguous, unmasked. `end` says
+     * Payload of the present message: p[0..n) are its bytes not yet consumed, contiguous, unmasked. `end` says
      * that the message's last byte is included; a message without any is presented with n 0. Returns how many bytes
      * were consumed: the rest is presented again, with more behind it (with `end` everything must be consumed; what is
      * left then is a violation, close 1002). The bytes are valid until `fed` was called, and may be changed. Negative:
@@ -86,6 +86,11 @@ struct ws_conn *ws_conn_create(struct io_loop *loop, struct io_conn *conn, enum 
                                const struct ws_limits *limits, struct ht_slice early, const struct ws_ops *ops,
                                void *ctx) HT_MUST_USE;
 void ws_conn_set_limits(struct ws_conn *w, const struct ws_limits *limits);
+/*
+ * From now on messages go out as text, and are taken as text or binary just the same (their bytes are not checked for
+ * UTF-8). Without it they are binary, and text is closed with 1003.
+ */
+void ws_conn_use_text(struct ws_conn *w);
 
 /* Something can be pulled: at the end of this turn pull() is called as long as there is room, and everything goes out
  * in one system call. Cheap; call as often as you like. */

@@ -44,6 +44,7 @@ struct ws_conn {
     enum ws_tx tx;
     int busy; /* callbacks of ours on the stack: memory stays until they are done */
     bool server;
+    bool text;
     bool paused;
     bool destroyed;    /* by the owner, while busy */
     bool over;         /* closed() was called */

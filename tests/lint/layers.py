@@ -8,13 +8,14 @@ import pathlib
 import re
 import sys
 
-ROOMS = ["base", "opt", "json", "proc", "wire", "flow", "mux", "http", "io", "ws", "web", "relay", "guard", "admin", "kit", "driver", "cli"]
+ROOMS = ["base", "opt", "json", "proc", "wire", "flow", "mux", "http", "io", "ws", "web", "relay", "vtunnel", "guard", "admin", "kit", "driver", "cli"]
 # http, io, ws and web stand beside the tunnel, not on it; kit and driver do not know each other.
 FORBIDDEN = {
     "http": {"wire", "flow", "mux"},
     "io": {"wire", "flow", "mux", "http"},
     "proc": {"opt", "json"},
     "ws": {"wire", "flow", "mux"},
+    "vtunnel": {"opt", "http", "io", "proc", "ws", "web", "relay"},
     "guard": {"opt", "json", "proc", "ws", "web"},
     "kit": {"guard"},
     "admin": {"mux", "io", "ws", "web", "relay", "guard"},

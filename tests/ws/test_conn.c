@@ -380,6 +380,41 @@ static void pongs_go_ahead_of_messages(void) {
     close(fd);
 }
 
+/* Asked for, text is sent, and taken as text or binary, whole or in pieces of 4,096 bytes. */
+static void text_where_it_is_asked_for(void) {
+    static uint8_t text[20000];
+    for (int side = WS_SERVER; side <= WS_CLIENT; side++) {
+        struct end e;
+        bool masked = side == WS_SERVER;
+        struct ht_buf wire = {0}, expect = {0}, back = {0};
+        int fd = end_open(&e, loop, (enum ws_side)side, ht_slice_str(""));
+        ws_conn_set_limits(e.w, &(struct ws_limits){sizeof text, 64});
+        ws_conn_use_text(e.w);
+        memset(text, 't', sizeof text);
+        add_frame(&wire, TEXT, masked, 0, "text", 4);
+        add_message(&expect, "text", 4);
+        add_frame(&wire, BIN, masked, 0, "binary", 6);
+        add_message(&expect, "binary", 6);
+        for (size_t at = 0; at < sizeof text; at += 4096) {
+            uint8_t b0 = at == 0 ? TEXT & 0x7f : at + 4096 < sizeof text ? CONT : LAST;
+            add_frame(&wire, b0, masked, 0, text + at, ht_min(4096, sizeof text - at));
+        }
+        add_message(&expect, text, sizeof text);
+        add_message(&e.queue, "{}", 2);
+        raw_write(loop, fd, wire.data, wire.len);
+        ws_conn_want_send(e.w);
+        loop_turns(loop, 3);
+        raw_read(fd, &back);
+        CU_ASSERT(equal(&e.got, &expect) && !e.closed);
+        CU_ASSERT(back.len == (masked ? 4u : 8u) && back.data[0] == TEXT);
+        ht_buf_free(&wire);
+        ht_buf_free(&expect);
+        ht_buf_free(&back);
+        end_free(&e);
+        close(fd);
+    }
+}
+
 static void a_message_too_big_for_the_rest_of_a_block_is_asked_again(void) {
     struct end e;
     struct ht_buf back = {0};
@@ -676,6 +711,7 @@ int main(void) {
         {"PONGs go ahead of messages", pongs_go_ahead_of_messages},
         {"a message too big for the rest of a block is asked again",
          a_message_too_big_for_the_rest_of_a_block_is_asked_again},
+        {"text where it is asked for", text_where_it_is_asked_for},
         {"the peer closes", the_peer_closes},
         {"closing sends what is queued first", we_close_after_what_is_left},
         {"long reasons are cut between characters", long_reasons_are_cut_between_characters},
