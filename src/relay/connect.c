@@ -9,6 +9,7 @@
 #include "base/mem.h"
 #include "io/crowd.h"
 #include "log_gen.h"
+#include "relay/socks.h"
 #include "relay/splice.h"
 #include "relay/visitor_priv.h"
 
@@ -43,6 +44,7 @@ struct connect_client {
     struct io_conn *conn; /* until the splice has it */
     struct ht_buf in;     /* read and not yet used */
     struct http_head *head;
+    struct relay_socks *socks; /* NULL: it speaks HTTP */
     struct io_timer timer;
     struct relay_dest dest;
     struct io_dial *dial;
@@ -94,6 +96,7 @@ static void client_free(struct connect_client *x) {
     io_timer_stop(&x->timer);
     io_conn_abort(&x->conn);
     drop_head(x);
+    ht_free(x->socks);
     ht_buf_free(&x->in);
     if (x->state == CLIENT_HEAD)
         crowd_leave(&c->heads, &x->member);
@@ -109,6 +112,38 @@ static void client_free(struct connect_client *x) {
 
 /* ---- answers ---- */
 
+/* The same in the words of SOCKS. */
+static enum relay_socks_code socks_code(const struct visitor_answer *a) {
+    static const struct {
+        const struct visitor_answer *answer;
+        enum relay_socks_code code;
+    } known[] = {
+        {&answer_proxy_denied, RELAY_SOCKS_DENIED},   {&answer_proxy_unknown, RELAY_SOCKS_UNREACHABLE},
+        {&answer_proxy_refused, RELAY_SOCKS_REFUSED}, {&answer_proxy_unreachable, RELAY_SOCKS_UNREACHABLE},
+        {&answer_proxy_timeout, RELAY_SOCKS_TIMEOUT},
+    };
+    for (size_t i = 0; i < HT_ARRAY_LEN(known); i++)
+        if (known[i].answer == a)
+            return known[i].code;
+    return RELAY_SOCKS_FAILED;
+}
+
+/* A few bytes fit the send buffer of a connection that has hardly been written to. */
+static bool tell(struct connect_client *x, const void *p, size_t n) {
+    struct iovec iov = {.iov_base = (void *)(uintptr_t)p, .iov_len = n};
+    return n == 0 || io_conn_write(x->conn, &iov, 1) == (ssize_t)n;
+}
+
+static bool tell_answer(struct connect_client *x, const struct visitor_answer *a) {
+    uint8_t reply[RELAY_SOCKS_REPLY];
+    if (!x->socks)
+        return visitor_answer_write(x->c->t, x->conn, a);
+    if (x->socks->step != SOCKS_DONE) /* it has its reply */
+        return true;
+    relay_socks_put(reply, socks_code(a));
+    return tell(x, reply, sizeof reply);
+}
+
 /* What a client is told before anything stands, and the end. Behind its head more may be on the way. */
 static void answer(struct connect_client *x, const struct visitor_answer *a, enum ht_metric_way_out outcome,
                    const char *why) {
@@ -119,7 +154,7 @@ static void answer(struct connect_client *x, const struct visitor_answer *a, enu
                     outcome == HT_METRIC_WAY_OUT_DENIED   ? "a destination was denied"
                     : outcome == HT_METRIC_WAY_OUT_FAILED ? "a destination was not reached"
                                                           : "a client was refused");
-    if (visitor_answer_write(t, x->conn, a))
+    if (tell_answer(x, a))
         io_conn_linger(&x->conn, &(struct io_linger){
                                      .quiet_ms = RELAY_LINGER_QUIET_MS, .all_ms = RELAY_LINGER_MS, .fds = t->cfg.fds});
     client_free(x);
@@ -152,8 +187,13 @@ static void begin_splice(struct connect_client *x, struct io_conn *to) {
     struct relay_splice_config how = {.loop = cfg->loop,
                                       .idle_timeout_ms = x->c->cfg.idle_timeout_ms,
                                       .half_close_timeout_ms = cfg->half_close_timeout_ms};
-    struct io_out first = {.n_iov = 1, .borrowed = sizeof established - 1};
-    first.iov[0] = (struct iovec){.iov_base = (char *)(uintptr_t)established, .iov_len = sizeof established - 1};
+    uint8_t reply[RELAY_SOCKS_REPLY];
+    struct io_out first = {.n_iov = 1};
+    relay_socks_put(reply, RELAY_SOCKS_GOOD);
+    first.iov[0] = x->socks
+                       ? (struct iovec){.iov_base = reply, .iov_len = sizeof reply}
+                       : (struct iovec){.iov_base = (void *)(uintptr_t)established, .iov_len = strlen(established)};
+    first.borrowed = first.iov[0].iov_len;
     struct io_conn *conn = x->conn;
     char text[IO_ADDR_TEXT];
     struct io_addr addr;
@@ -307,6 +347,11 @@ static bool has_token(const struct connect_client *x, struct ht_slice value) {
     return good;
 }
 
+static void count_bad_token(struct connect_client *x, bool shown) {
+    x->c->t->cfg.metrics
+        ->auth_failures_total[HT_METRIC_SHOWN_AT_PROXY][shown ? HT_METRIC_TOKEN_WRONG : HT_METRIC_TOKEN_MISSING]++;
+}
+
 static void head_complete(struct connect_client *x, size_t head_len) {
     const struct http_head *h = x->head;
     const char *bytes = (const char *)ht_buf_head(&x->in), *why = "";
@@ -319,8 +364,7 @@ static void head_complete(struct connect_client *x, size_t head_len) {
     ht_buf_consume(&x->in, head_len);
     io_timer_stop(&x->timer);
     if (!known) {
-        c->t->cfg.metrics
-            ->auth_failures_total[HT_METRIC_SHOWN_AT_PROXY][auth ? HT_METRIC_TOKEN_WRONG : HT_METRIC_TOKEN_MISSING]++;
+        count_bad_token(x, auth != NULL);
         refuse(x, &answer_proxy_token, auth ? "the token is wrong" : "there is no token");
     } else if (!connect) {
         refuse(x, &answer_proxy_method, answer_proxy_method.body);
@@ -345,6 +389,41 @@ static void head_refused(struct connect_client *x, const struct http_error *e) {
     refuse(x, &a, e->text);
 }
 
+/* No method of HTTP begins with the first byte of SOCKS5. */
+static void take_socks(struct connect_client *x) {
+    struct relay_connect *c = x->c;
+    if (!x->socks) {
+        x->socks = ht_calloc(1, sizeof *x->socks);
+        if (!x->socks) {
+            client_left(x, ht_err_text(HT_ENOMEM));
+            return;
+        }
+        *x->socks = (struct relay_socks){
+            .wants_token = c->cfg.wants_token, .token_matches = c->cfg.token_matches, .ctx = c->cfg.ctx};
+    }
+    struct relay_socks *s = x->socks;
+    int n;
+    while ((n = relay_socks_feed(s, ht_buf_head(&x->in), ht_buf_size(&x->in))) > 0) {
+        if (!tell(x, s->reply, s->reply_len)) {
+            client_left(x, "does not take the reply");
+            return;
+        }
+        ht_buf_consume(&x->in, (size_t)n);
+    }
+    if (s->step == SOCKS_BAD) {
+        if (s->wrong_token || s->no_token)
+            count_bad_token(x, s->wrong_token);
+        refuse(x, &answer_proxy_bad_target, s->why);
+    } else if (s->step == SOCKS_DONE) {
+        x->dest = s->dest;
+        io_timer_stop(&x->timer);
+        if (c->draining)
+            refuse(x, &answer_proxy_ending, answer_proxy_ending.body);
+        else
+            go_direct(x);
+    }
+}
+
 static void readable(void *ctx) {
     struct connect_client *x = ctx;
     struct relay_table *t = x->c->t;
@@ -357,6 +436,10 @@ static void readable(void *ctx) {
         return;
     }
     ht_buf_commit(&x->in, (size_t)n);
+    if (x->socks || *ht_buf_head(&x->in) == RELAY_SOCKS_VERSION) {
+        take_socks(x);
+        return;
+    }
     if (!x->head) {
         x->head = ht_pool_get(&t->partial_heads);
         if (!x->head) {

@@ -95,6 +95,20 @@ def _():
         assert "it is a port of the kit" in way.kit.text()
 
 
+@case("curl through SOCKS5, with names that the kit looks up")
+def _():
+    with http_service(answer) as web, WayOut(allow=[f"127.0.0.1:{web.port}"]) as way:
+        def curl(scheme, url):
+            done = subprocess.run(["curl", "-sS", "--noproxy", "", "-x", f"{scheme}://127.0.0.1:{way.port}", url],
+                                  stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=60, check=False)
+            return done.stdout.decode() or done.stderr.decode()
+        for scheme in ("socks5h", "socks5"):
+            assert curl(scheme, f"http://localhost:{web.port}/a") == "GET /a HTTP/1.1 0"
+        assert "(2)" in curl("socks5h", "http://169.254.169.254/"), "not allowed by the rules"
+        assert "(2)" in curl("socks5h", f"http://localhost:{way.kit.port}/")
+        assert "(8)" in curl("socks5h", "http://0x7f.1.example.0x1/")
+
+
 @case("a name is looked up from inside the sandbox")
 def _():
     with WayOut() as way:
