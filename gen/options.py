@@ -168,7 +168,7 @@ def _from_elsewhere(raw, reference, protocol, config, problems):
     path, line = reference["from"], reference.line_of("from")
     if path == "config/file":
         return config["file"]
-    if path == "reserved_ports" and raw["type"] == "ports":
+    if path == "reserved_ports" and raw.get("type") == "ports":
         return _ranges(protocol.reserved_ports())
     try:
         value, unit = protocol.limit(path)
@@ -176,9 +176,9 @@ def _from_elsewhere(raw, reference, protocol, config, problems):
         problems.add(line, f"option '{raw['name']}': protocol.yaml has no {path}; name one of its limits")
         return raw["example"]
     wanted = {"ms": "duration", "bytes": "size"}.get(unit, "int")
-    if raw["type"] == "int" and raw.get("unit") == unit:
+    if raw.get("type") == "int" and raw.get("unit") == unit:
         wanted = "int"
-    if wanted != raw["type"]:
+    if wanted != raw.get("type", "int"):
         problems.add(line, f"option '{raw['name']}': {path} is a number of {unit}, so the type must be '{wanted}'")
     return {"duration": lambda: _friendly(value, _DURATION), "size": lambda: _friendly(value, _SIZE),
             "int": lambda: value}[wanted]()
@@ -280,7 +280,8 @@ def load(spec_dir):
         _unique(event["members"], "name", f"{event['name']}: member", problems)
     _unique(doc["options"], "env", "variable", problems)
 
-    _resolve_protocol(doc["options"], protocolref.Protocol(spec_dir), doc["config"], problems)
+    own_keys = [key for mapping in doc["config"]["mappings"] for key in mapping["keys"] if "doc" in key]
+    _resolve_protocol(doc["options"] + own_keys, protocolref.Protocol(spec_dir), doc["config"], problems)
 
     exits = {e["name"]: e for e in doc["exit_codes"]}
     commands = {}

@@ -1,6 +1,6 @@
 """What other specs take from spec/protocol.yaml, so that no number and no list of the protocol is kept twice.
 
-A reference is a path: limits/NAME, enums/NAME, codes, versions, wires, visitor_answers.
+A reference is a path: limits/NAME, fields/FRAME.FIELD, enums/NAME, codes, versions, wires, visitor_answers.
 """
 
 import os
@@ -33,8 +33,12 @@ class Protocol:
         raise KeyError(f"{table}/{name}")
 
     def limit(self, path):
-        """(value, unit) of limits/NAME; KeyError if there is none."""
+        """(value, unit) of limits/NAME, or of the most items of fields/FRAME.FIELD; KeyError if there is none."""
         table, _, name = path.partition("/")
+        if table == "fields":
+            frame, _, field = name.partition(".")
+            rows = [f for f in self._row("frames", frame)["payload"].get("fields", []) if f["name"] == field and "max" in f]
+            return {field: (f["max"], "items") for f in rows}[field]
         if table != "limits":
             raise KeyError(path)
         row = self._row(table, name)
