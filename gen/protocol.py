@@ -520,13 +520,18 @@ def c_string(text):
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
+def cap_name(capability):
+    return "WIRE_CAP_" + capability.upper().replace("-", "_")
+
+
 def span(f, what):
-    """A C condition: version `what` is one that knows `f`. Empty: all do."""
-    out = [f"{what} >= {f.since}"] if f.since > 1 else []
-    return " && ".join(out + ([f"{what} <= {f.until}"] if f.until else []))
+    """A C condition: the version and the capabilities of `what` are ones that know `f`. Empty: all do."""
+    out = [f"{what}->version >= {f.since}"] if f.since > 1 else []
+    out += [f"{what}->version <= {f.until}"] if f.until else []
+    return " && ".join(out + ([f"{what}->caps & {cap_name(f.capability)}"] if f.capability else []))
 
 
 def render(name, spec_dir):
     return render_template(name + ".j2", p=load(spec_dir), banner=banner("protocol.yaml"), cstr=c_string,
                            isrecord=lambda x: isinstance(x, Record),
-                           span=span, loop_index=lambda fields, f: fields.index(f))
+                           span=span, cap_name=cap_name, loop_index=lambda fields, f: fields.index(f))

@@ -25,7 +25,7 @@
 struct waiting_bind {
     struct ht_list node; /* in its session's list */
     struct wire_bind bind;
-    char texts[]; /* the label, then the host */
+    struct ht_slice names[]; /* and behind them all texts */
 };
 
 /* ---- clients ---- */
@@ -69,6 +69,7 @@ static void probe_ends(struct kit_session *s, enum kit_probe result) {
 void session_probe_fired(struct io_timer *t) {
     struct kit_session *s = ht_container_of(t, struct kit_session, probe_timer);
     uint64_t now = io_now_ms(s->kit->loop), heard = mux_session_heard_ms(s->owner.mux);
+    s->silent_since = heard;
     if (heard < s->probed_at || now - heard >= WIRE_LIMIT_CLIENT_SILENCE)
         probe_ends(s, PROBE_SILENT);
     else if (now - s->probed_at >= PROBE_MAX_MS)
@@ -80,6 +81,13 @@ void session_probe_fired(struct io_timer *t) {
 void session_probe_answered(struct kit_session *s) {
     if (s->probe == PROBE_ASKED)
         probe_ends(s, PROBE_ANSWERED);
+}
+
+/* What was found out is true for now only. Silence lasts while a BIND waits, which may have others to wait for. */
+static void probe_forget(struct kit_session *s, bool waits) {
+    bool silent = s->probe == PROBE_SILENT && s->owner.mux && mux_session_heard_ms(s->owner.mux) == s->silent_since;
+    if (s->probe != PROBE_ASKED && !(silent && waits))
+        s->probe = PROBE_NONE;
 }
 
 /* ---- what the relay asks ---- */
@@ -134,25 +142,23 @@ int64_t session_parked_until(const struct kit_session *s) {
 }
 
 /* Whoever asks learns what helps to find the other one, and never an id. */
-static void owner_keeps(const struct relay_owner *o, const struct relay_owner *to, const struct relay_binding_info *b,
-                        struct ht_errmsg *err) {
+static void owner_keeps(const struct relay_owner *o, const struct relay_owner *to, const char *what,
+                        const struct relay_binding_info *b, struct ht_errmsg *err) {
     const struct kit_session *holder = ht_container_of(o, const struct kit_session, owner);
     char since[32], until[32], label[RELAY_LABEL_MAX + 8] = "";
     admin_time_text(b->since, since);
     if (b->label[0])
         snprintf(label, sizeof label, " (\"%s\")", b->label);
     if (same_client(holder, ht_container_of(to, const struct kit_session, owner))) {
-        ht_fail(err, 0, "port %u is held by another driver of yours, which is alive%s, since %s: stop that one first",
-                b->port, label, since);
+        ht_fail(err, 0, "%s is held by another driver of yours, which is alive%s, since %s: stop that one first", what,
+                label, since);
     } else if (holder->state == WIRE_SESSION_PARKED) {
         admin_time_text(session_parked_until(holder), until);
-        ht_fail(
-            err, 0,
-            "port %u is bound by another session%s, since %s; its driver is away, and the port is kept for it until "
-            "%s",
-            b->port, label, since, until);
+        ht_fail(err, 0,
+                "%s is bound by another session%s, since %s; its driver is away, and %s is kept for it until %s", what,
+                label, since, strncmp(what, "port ", 5) == 0 ? "the port" : "the name", until);
     } else {
-        ht_fail(err, 0, "port %u is bound by another session%s, since %s", b->port, label, since);
+        ht_fail(err, 0, "%s is bound by another session%s, since %s", what, label, since);
     }
 }
 
@@ -234,8 +240,8 @@ static int try_bind(struct kit_session *s, const struct wire_bind *bind) {
         .bind_id = bound.bind_id, .port = bound.port, .kind = bind->kind, .mode = bind->mode, .label = bound.label};
     event_binding(s, from ? ADMIN_EVENT_TYPE_TAKEOVER : ADMIN_EVENT_TYPE_BIND, &info, from);
     session_log(s, HT_LOG_INFO, HT_LOG_FIELDS(log_session(s->id), log_port(bound.port), log_binding(bound.bind_id)),
-                "port bound (%s %s)%s%s", wire_kind_text(bind->kind), wire_mode_text(bind->mode),
-                from ? ", taken over from " : "", from ? from->id : "");
+                "%s bound (%s %s)%s%s", bound.port ? "port" : "names", wire_kind_text(bind->kind),
+                wire_mode_text(bind->mode), from ? ", taken over from " : "", from ? from->id : "");
     succeed(from, s, bind);
     s->replaced = false;
     struct wire_bind_ok frame = {
@@ -252,18 +258,31 @@ static int try_bind(struct kit_session *s, const struct wire_bind *bind) {
     return 0;
 }
 
+/* Copies it to *at, which moves behind it. */
+static struct ht_slice keep_text(char **at, struct ht_slice text) {
+    struct ht_slice kept = ht_slice_of(*at, text.n);
+    if (text.n)
+        memcpy(*at, text.p, text.n);
+    *at += text.n;
+    return kept;
+}
+
 static struct waiting_bind *keep(const struct wire_bind *bind) {
-    struct waiting_bind *w = ht_malloc(sizeof *w + bind->label.n + bind->host.n);
+    size_t size = bind->label.n + bind->host.n + bind->ca.n;
+    for (size_t i = 0; i < bind->n_names; i++)
+        size += bind->names[i].n;
+    struct waiting_bind *w = ht_malloc(sizeof *w + bind->n_names * sizeof w->names[0] + size);
     if (!w)
         return NULL;
     ht_list_init(&w->node);
+    char *at = (char *)(w->names + bind->n_names);
+    for (size_t i = 0; i < bind->n_names; i++)
+        w->names[i] = keep_text(&at, bind->names[i]);
     w->bind = *bind;
-    w->bind.label = ht_slice_of(w->texts, bind->label.n);
-    w->bind.host = ht_slice_of(w->texts + bind->label.n, bind->host.n);
-    if (bind->label.n)
-        memcpy(w->texts, bind->label.p, bind->label.n);
-    if (bind->host.n)
-        memcpy(w->texts + bind->label.n, bind->host.p, bind->host.n);
+    w->bind.label = keep_text(&at, bind->label);
+    w->bind.host = keep_text(&at, bind->host);
+    w->bind.ca = keep_text(&at, bind->ca);
+    w->bind.names = w->names;
     return w;
 }
 
@@ -310,12 +329,11 @@ void binds_retry(struct io_task *t) {
     hello_retry(k);
     HT_LIST_FOR_SAFE (it, &k->live)
         try_waiting(HT_LIST_ENTRY(it, struct kit_session, node));
-    /* What was found out is true for now only. */
-    HT_LIST_FOR (it, &k->live) {
-        struct kit_session *s = HT_LIST_ENTRY(it, struct kit_session, node);
-        if (s->probe != PROBE_ASKED)
-            s->probe = PROBE_NONE;
-    }
+    bool waits = false;
+    HT_LIST_FOR (it, &k->live)
+        waits = waits || HT_LIST_ENTRY(it, struct kit_session, node)->n_waiting > 0;
+    HT_LIST_FOR (it, &k->live)
+        probe_forget(HT_LIST_ENTRY(it, struct kit_session, node), waits);
 }
 
 void session_forget_binds(struct kit_session *s) {
@@ -358,7 +376,7 @@ void session_unbind(struct kit_session *s, const struct wire_unbind *unbind) {
     }
     event_binding(s, ADMIN_EVENT_TYPE_UNBIND, &w.info, NULL);
     session_log(s, HT_LOG_INFO, HT_LOG_FIELDS(log_session(s->id), log_port(w.info.port), log_binding(unbind->bind_id)),
-                "port given back");
+                "%s given back", w.info.port ? "port" : "names");
     struct wire_unbind_ok frame = {.bind_id = unbind->bind_id};
     mux_session_set_bindings(s->owner.mux, s->owner.n_bindings);
     session_send_or_end(s, WIRE_UNBIND_OK, &frame);

@@ -30,9 +30,11 @@
 #define KIT_BOUND_CHUNKED 6u
 /* Answers of the base listener that do not depend on sessions: metrics and openapi.json are the longest. */
 #define KIT_BOUND_ANSWER (128u * 1024u)
-#define KIT_BOUND_ROW 512u           /* of a session or a binding in a list */
-#define KIT_BOUND_CLIENTS 64u        /* connections of the base listener: one more, and one gives way (door.c) */
-#define KIT_BOUND_WAITING_BIND 1024u /* with the longest label and host */
+#define KIT_BOUND_ROW 512u    /* of a session or a binding in a list */
+#define KIT_BOUND_CLIENTS 64u /* connections of the base listener: one more, and one gives way (door.c) */
+/* With the longest label and host, and as many names and certificates as fit a frame. */
+#define KIT_BOUND_WAITING_BIND (1024u + WIRE_LIMIT_MAX_PAYLOAD + WIRE_LIMIT_MAX_NAMES * sizeof(struct ht_slice))
+#define KIT_BOUND_NAME 512u /* registered, with its places in the index */
 /* Fields behind a body: a request's while they come, an answer's while its end is awaited, and once more in the queue.
  */
 #define KIT_BOUND_TRAILERS (3u * KIT_BOUND_GROWTH * HTTP_MAX_CHUNK_OVERHEAD)
@@ -66,6 +68,11 @@ static inline size_t kit_bound_pull(const struct opt_serve *o) {
     return KIT_BOUND_FIXED + KIT_BOUND_GROWTH * (size_t)o->stream_initial_window;
 }
 
+/* What a session has registered: names, and the certificates beside them. */
+static inline size_t kit_bound_names(const struct opt_serve *o) {
+    return (size_t)o->max_names_per_session * KIT_BOUND_NAME + (size_t)o->max_bindings_per_session * WIRE_LIMIT_MAX_CA;
+}
+
 /*
  * A session with all of its sockets and visitors. However many visitors stall, the driver's credit for the session ends
  * at --session-buffer, beyond which it has one window more.
@@ -74,14 +81,14 @@ static inline size_t kit_bound_session(const struct opt_serve *o) {
     size_t held = (size_t)o->session_buffer + o->session_initial_window;
     size_t all = (size_t)o->max_streams_per_session * o->stream_initial_window;
     return (size_t)o->max_connections * kit_bound_socket() + KIT_BOUND_GROWTH * (size_t)(2 * MUX_QUEUE_MAX) +
-           MUX_TRAILERS_MAX + (size_t)o->max_bindings_per_session * KIT_BOUND_WAITING_BIND +
+           MUX_TRAILERS_MAX + (size_t)o->max_bindings_per_session * KIT_BOUND_WAITING_BIND + kit_bound_names(o) +
            (size_t)o->max_streams_per_session * (kit_bound_waiting() + KIT_BOUND_TRAILERS) +
            KIT_BOUND_GROWTH * KIT_BOUND_CHUNKED * ht_min(held, all);
 }
 
 /* A session without a driver: its record and its listeners. */
 static inline size_t kit_bound_parked(const struct opt_serve *o) {
-    return KIT_BOUND_FIXED + (size_t)o->max_bindings_per_session * 4096;
+    return KIT_BOUND_FIXED + (size_t)o->max_bindings_per_session * 4096 + kit_bound_names(o);
 }
 
 static inline size_t kit_bound_total(const struct opt_serve *o, unsigned visitors) {

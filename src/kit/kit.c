@@ -226,6 +226,7 @@ static int open_table(struct kit *k, struct ht_errmsg *err) {
         .body_grace_ms = WIRE_LIMIT_BODY_GRACE,
         .min_body_rate = (uint32_t)o->min_body_rate,
         .max_bindings = o->max_bindings_per_session,
+        .max_names = o->max_names_per_session,
         .allow_privileged_expose = o->allow_privileged_expose,
         .allow_privileged_pull = o->allow_privileged_pull,
         .reserved_ports = k->reserved,

@@ -210,7 +210,7 @@ struct kit_session {
     unsigned n_waiting;
     bool replaced; /* its client's next process has all of its ports: it does not park */
     enum kit_probe probe;
-    uint64_t probed_at;
+    uint64_t probed_at, silent_since; /* silent_since: when it was heard last, as PROBE_SILENT has it */
     struct io_timer probe_timer;
     struct kit_session *before,
         *after; /* what was handed over to it and still has streams; whom it was handed over to */

@@ -96,6 +96,7 @@ static int on_stream_open(struct mux_session *s, struct mux_link *l, uint32_t id
     struct mux_stream *st = stream_create(s, l, id, open.kind);
     if (!st)
         return refuse_as(s, l, id, WIRE_ORIGIN_ERROR_BUSY, ht_err_text(HT_ENOMEM));
+    stream_await_answer(st, &open);
     st->request = open.kind == WIRE_KIND_HTTP && open.is_upgrade ? REQUEST_DUE : REQUEST_PLAIN;
     stream_ref(st);
     if (s->ops->stream_open)
@@ -137,10 +138,22 @@ static int on_response_head(struct mux_session *s, struct mux_link *l, struct mu
     return 0;
 }
 
+/* NAME-7. */
+static int on_connected(struct mux_stream *st) {
+    if (st->kind != WIRE_KIND_TCP || st->head != HEAD_DUE)
+        return stream_violation(st, WIRE_CODE_PROTOCOL_ERROR, "STREAM_CONNECTED where none is due");
+    st->head = HEAD_PASSED;
+    stream_ref(st);
+    if (st->ops && st->ops->connected)
+        st->ops->connected(st->ctx);
+    stream_unref(st);
+    return 0;
+}
+
 /* What the peer may not do on this stream now, or NULL. For DATA, trailers and EOF; after trailers an EOF is fine. */
 static const char *out_of_order(const struct mux_session *s, const struct mux_stream *st) {
-    if (s->cfg.role == WIRE_ROLE_KIT && st->kind == WIRE_KIND_HTTP && st->head == HEAD_DUE)
-        return "a frame before the response head";
+    if (s->cfg.role == WIRE_ROLE_KIT && st->head == HEAD_DUE) /* NAME-7 */
+        return st->kind == WIRE_KIND_HTTP ? "a frame before the response head" : "a frame before STREAM_CONNECTED";
     if (st->trailers_in) /* TRAIL-1 */
         return "a frame behind the trailers";
     return NULL;
@@ -235,6 +248,8 @@ static int stream_frame(struct mux_session *s, struct mux_link *l, uint8_t type,
         return on_response_head(s, l, st, payload, len);
     case WIRE_STREAM_TRAILERS:
         return on_trailers(s, l, st, payload, len);
+    case WIRE_STREAM_CONNECTED:
+        return on_connected(st);
     case WIRE_EOF:
         return on_eof(s, l, st);
     case WIRE_RESET:

@@ -94,6 +94,8 @@ void link_attach(struct mux_link *l, struct mux_session *s, unsigned index) {
     l->next_id = s->cfg.first_stream_id ? s->cfg.first_stream_id : 2;
     l->assembler.state = WIRE_LINK_OPEN;
     l->assembler.caps = s->cfg.caps;
+    (void)wire_scratch_agreed(shared.scratch, l->version,
+                              s->cfg.caps); /* for the rest of a message that is being fed */
     s->links[index] = l;
     s->n_links++;
 }
@@ -198,7 +200,7 @@ ssize_t mux_link_message(struct mux_link *l, const uint8_t *p, size_t n, bool en
     if (l->dead)
         return (ssize_t)n;
     link_ref(l);
-    (void)wire_scratch_for(shared.scratch, l->version);
+    (void)wire_scratch_agreed(shared.scratch, l->version, l->s ? l->assembler.caps : ~0u);
     ssize_t used = wire_asm_feed(&l->assembler, p, n, end, &ops, l, &err);
     if (used < 0 && !l->dead) {
         if (l->s)

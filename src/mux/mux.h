@@ -30,7 +30,7 @@ struct mux_stream;
 /* What this implementation can do of the protocol's capabilities: what a driver names, and a kit accepts. */
 #define MUX_CAPS                                                                                                       \
     (WIRE_CAP_MULTI_WS | WIRE_CAP_SHARD_MAP | WIRE_CAP_REISSUE_TICKETS | WIRE_CAP_AUTO_WINDOW | WIRE_CAP_CLIENT |      \
-     WIRE_CAP_TRAILERS | WIRE_CAP_HANDOVER)
+     WIRE_CAP_TRAILERS | WIRE_CAP_HANDOVER | WIRE_CAP_NAMES)
 
 /* ---- links ---- */
 
@@ -249,6 +249,8 @@ enum mux_pull_flag {
 struct mux_stream_ops {
     /* Kit. Interim heads (final == false) may come before the final one. */
     void (*response_head)(void *ctx, const struct wire_response_head *head);
+    /* Kit. The driver has the connection that the stream's authority asks for. May be NULL. */
+    void (*connected)(void *ctx);
     /* Bytes from the peer; borrowed until data_end() returns. Count what you have finished with mux_stream_consumed().
      */
     void (*data)(void *ctx, const uint8_t *p, size_t n);
@@ -282,7 +284,8 @@ struct mux_stream_ops {
 
 /*
  * Kit. Opens a stream: STREAM_OPEN is queued. HT_ELIMIT: max_streams, or the control queue is full; HT_ESPACE: the head
- * does not fit a frame; HT_ECLOSED: draining, gone, or without ids; HT_ENOMEM.
+ * does not fit a frame; HT_ECLOSED: draining, gone, or without ids; HT_EINVAL: an authority for a driver that knows
+ * none; HT_ENOMEM.
  */
 int mux_stream_open(struct mux_session *s, const struct wire_stream_open *open, const struct mux_stream_ops *ops,
                     void *ctx, struct mux_stream **out) HT_MUST_USE;
@@ -292,6 +295,10 @@ void mux_stream_set_ops(struct mux_stream *st, const struct mux_stream_ops *ops,
 
 /* Driver. Queues STREAM_RESPONSE_HEAD. HT_ESPACE: does not fit; HT_EINVAL: a second final head; HT_ECLOSED. */
 int mux_stream_respond(struct mux_stream *st, const struct wire_response_head *head) HT_MUST_USE;
+
+/* Driver. The connection that the stream's authority asks for stands: only now may the stream have bytes or an end.
+ * HT_EINVAL: it has no authority, or a second time; HT_ENOMEM; HT_ECLOSED. */
+int mux_stream_connected(struct mux_stream *st) HT_MUST_USE;
 
 /*
  * The fields behind the body, for a stream that will say MUX_PULL_EOF next: in its pull() or before. They go out

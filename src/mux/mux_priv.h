@@ -224,7 +224,7 @@ enum stream_wish {
 };
 
 enum stream_head {
-    HEAD_DUE, /* the final response head has not passed */
+    HEAD_DUE, /* the final response head has not passed, nor STREAM_CONNECTED of a stream with an authority */
     HEAD_PASSED,
     HEAD_SWITCHED, /* it was a 101: what follows is raw bytes */
 };
@@ -306,6 +306,8 @@ void table_free(struct stream_table *t);
 /* A stream that is open on `l`, in the table and counted; NULL: out of memory. */
 struct mux_stream *stream_create(struct mux_session *s, struct mux_link *l, uint32_t id,
                                  enum wire_kind kind) HT_MUST_USE;
+/* What the driver has to say before anything else, as its STREAM_OPEN has it. */
+void stream_await_answer(struct mux_stream *st, const struct wire_stream_open *open);
 static inline void stream_ref(struct mux_stream *st) { st->busy++; }
 /* Frees it when nobody needs it any more. */
 void stream_unref(struct mux_stream *st);
@@ -354,6 +356,7 @@ int in_fault(struct mux_session *s);
 int out_session_frame(struct mux_link *l, enum wire_frame_type type, const void *payload) HT_MUST_USE;
 int out_stream_open(struct mux_link *l, uint32_t id, const struct wire_stream_open *open) HT_MUST_USE;
 int out_response_head(struct mux_link *l, uint32_t id, const struct wire_response_head *head) HT_MUST_USE;
+int out_connected(struct mux_link *l, uint32_t id) HT_MUST_USE;
 /* Never fails: out of memory ends the session. */
 void out_reset(struct mux_link *l, uint32_t id, uint16_t code, const char *reason);
 void out_pong(struct mux_link *l, const uint8_t nonce[8]);

@@ -25,6 +25,7 @@ static int enqueue(struct mux_link *l, enum wire_frame_type type, uint32_t id, c
                 wire_encode_header(to, (uint8_t)type, id, (uint32_t)n - WIRE_LIMIT_HEADER);
         }
         wire_assert_tx(l->assembler.role, l->assembler.state, (uint8_t)type, id, (uint32_t)n - WIRE_LIMIT_HEADER);
+        assert(!l->s || wire_payload_agreed((uint8_t)type, payload, l->assembler.caps));
         ht_buf_commit(&l->queue, (size_t)n);
         link_wake(l);
         return 0;
@@ -47,6 +48,8 @@ int out_stream_open(struct mux_link *l, uint32_t id, const struct wire_stream_op
 int out_response_head(struct mux_link *l, uint32_t id, const struct wire_response_head *head) {
     return enqueue(l, WIRE_STREAM_RESPONSE_HEAD, id, head);
 }
+
+int out_connected(struct mux_link *l, uint32_t id) { return enqueue(l, WIRE_STREAM_CONNECTED, id, NULL); }
 
 void out_reset(struct mux_link *l, uint32_t id, uint16_t code, const char *reason) {
     struct wire_reset r = {.code = code, .reason = ht_slice_str(reason)};

@@ -101,6 +101,10 @@ struct mux_stream *stream_create(struct mux_session *s, struct mux_link *l, uint
     return st;
 }
 
+void stream_await_answer(struct mux_stream *st, const struct wire_stream_open *open) {
+    st->head = open->kind == WIRE_KIND_HTTP || open->has_authority ? HEAD_DUE : HEAD_PASSED;
+}
+
 void stream_set_state(struct mux_stream *st, enum wire_stream_state to) {
     assert(wire_stream_may(st->state, to));
     st->state = to;
@@ -279,6 +283,8 @@ int mux_stream_open(struct mux_session *s, const struct wire_stream_open *open, 
     *out = NULL;
     if (s->state != SESSION_LIVE || s->ids_used_up || s->failed)
         return HT_ECLOSED;
+    if (open->has_authority && !(s->cfg.caps & WIRE_CAP_NAMES)) /* EXT-1 */
+        return HT_EINVAL;
     struct mux_link *l = session_next_link(s);
     if (s->n_all >= s->cfg.max_streams || ht_buf_size(&l->queue) > MUX_QUEUE_MAX)
         return HT_ELIMIT;
@@ -291,6 +297,7 @@ int mux_stream_open(struct mux_session *s, const struct wire_stream_open *open, 
         mux_stream_release(&st);
         return rc;
     }
+    stream_await_answer(st, open);
     s->ids_used_up = st->id >= s->last_id;
     s->next_id += 2;
     st->request = open->kind == WIRE_KIND_HTTP && open->is_upgrade ? REQUEST_DUE : REQUEST_PLAIN;
@@ -322,6 +329,17 @@ int mux_stream_respond(struct mux_stream *st, const struct wire_response_head *h
     if (head->final)
         stream_head_passed(st, head->status);
     return 0;
+}
+
+int mux_stream_connected(struct mux_stream *st) {
+    if (!stream_is_on(st) || st->wish == WISH_EOF || stream_local_ended(st))
+        return HT_ECLOSED;
+    if (st->head != HEAD_DUE || st->kind != WIRE_KIND_TCP)
+        return HT_EINVAL;
+    int rc = out_connected(st->l, st->id);
+    if (rc == HT_OK)
+        st->head = HEAD_PASSED;
+    return rc;
 }
 
 int mux_stream_trailers(struct mux_stream *st, const struct wire_trailers *t) {

@@ -14,6 +14,7 @@
 #include "io/io.h"
 #include "metrics_gen.h"
 #include "mux/mux.h"
+#include "wire/name.h"
 #include "wire_gen.h"
 
 /* Descriptors beside the permits: of visitors who are told that there is no permit for them. */
@@ -32,6 +33,7 @@ struct relay_kit_config {
     uint64_t body_grace_ms;         /* how long a request body may be slower than min_body_rate */
     uint32_t min_body_rate;         /* bytes per second on average, where something is short; 0: any */
     unsigned max_bindings;          /* per owner */
+    unsigned max_names;             /* of all of its bindings */
     bool allow_privileged_expose, allow_privileged_pull;
     const uint16_t *reserved_ports;
     size_t n_reserved_ports;
@@ -57,9 +59,10 @@ struct relay_owner_ops {
     void (*revoked)(struct relay_owner *o, uint32_t bind_id, const char *reason);
     /* Does `o` give a binding to `to` without being told to? NULL: never. */
     enum relay_yield (*yields)(struct relay_owner *o, const struct relay_owner *to);
-    /* Says in *err why `to` cannot have the port of `b`, which `o` keeps. NULL: the relay does. */
-    void (*keeps)(const struct relay_owner *o, const struct relay_owner *to, const struct relay_binding_info *b,
-                  struct ht_errmsg *err);
+    /* Says in *err why `to` cannot have `what` ("port 3000", "gitlab.example.com:443"), which is part of `b` and which
+     * `o` keeps. NULL: the relay does. */
+    void (*keeps)(const struct relay_owner *o, const struct relay_owner *to, const char *what,
+                  const struct relay_binding_info *b, struct ht_errmsg *err);
 };
 
 /* Embedded in the kit's session record. */
@@ -70,7 +73,7 @@ struct relay_owner {
     bool restarting;         /* visitors wait for the owner that gets its bindings (relay_owner_move) */
     uint64_t not_before_ms;  /* until then visitors get 503 too (a published driver that has just resumed); 0: none */
     uint32_t next_bind_id;   /* from 1 */
-    unsigned n_bindings;
+    unsigned n_bindings, n_names;
     struct ht_list turns; /* of the relay's own: addresses that visitors wait from */
     struct ht_list waits; /* ... and its place among the owners that somebody waits for */
     unsigned n_sources;   /* ... addresses with a debt of streams that were left early, and what all may still leave */
@@ -90,7 +93,7 @@ void relay_table_destroy(struct relay_table **t);
 
 struct relay_bound {
     uint32_t bind_id;
-    uint16_t port;
+    uint16_t port;               /* 0: portless */
     char public_url[1024];       /* "" when there is none */
     char label[RELAY_LABEL_MAX]; /* as in relay_binding_info */
 };
@@ -120,13 +123,16 @@ void relay_table_drain(struct relay_table *t);
 struct relay_binding_info {
     const struct relay_owner *owner;
     uint32_t bind_id;
-    uint16_t port;
+    uint16_t port; /* 0: it listens nowhere */
     enum wire_kind kind;
     enum wire_mode mode;
-    char bind_addr[IO_ADDR_TEXT]; /* host part of the listener's address */
-    unsigned visitors;            /* connections at present */
-    const char *label;            /* as its driver calls it, fit to be seen; "": it does not */
-    int64_t since;                /* when its present owner got it, in Unix seconds */
+    char bind_addr[IO_ADDR_TEXT]; /* host part of the listener's address; "" without one */
+    unsigned visitors;            /* connections at present, those that came by name too */
+    const struct wire_name *names;
+    size_t n_names;
+    struct ht_slice ca; /* certificates that its driver offers, in PEM; empty: none */
+    const char *label;  /* as its driver calls it, fit to be seen; "": it does not */
+    int64_t since;      /* when its present owner got it, in Unix seconds */
 };
 /* Calls `each` for all bindings (of `o` only, when given). */
 void relay_each_binding(const struct relay_table *t, const struct relay_owner *o,

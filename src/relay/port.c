@@ -253,21 +253,24 @@ int relay_port_open(struct relay_table *t, const struct wire_bind *bind, const s
                     struct relay_port **out, enum wire_bind_error *code, struct ht_errmsg *err) {
     struct opening r = {.t = t, .code = code, .err = err};
     char text[RELAY_FULL_TEXT];
-    if (!relay_permit(t))
+    if (!bind->portless && !relay_permit(t))
         return RELAY_REFUSE(&r, INTERNAL, HT_EFDS, "%s", relay_no_permit_text(t, text));
     struct relay_port *p = r.p = ht_calloc(1, sizeof *p);
     int rc = p ? HT_OK : RELAY_REFUSE(&r, INTERNAL, HT_ENOMEM, "out of memory");
     if (p) {
         *p = (struct relay_port){.t = t, .kind = bind->kind, .mode = bind->mode, .addr = *addr};
-        rc = open_listener(&r, bind->container_port);
+        rc = bind->portless ? HT_OK : open_listener(&r, bind->container_port);
     }
     if (rc) {
         ht_free(p);
-        io_fds_give(t->cfg.fds);
+        if (!bind->portless)
+            io_fds_give(t->cfg.fds);
         return rc;
     }
-    io_listener_local(p->listener, &p->addr);
-    p->number = io_addr_port(&p->addr);
+    if (p->listener) {
+        io_listener_local(p->listener, &p->addr);
+        p->number = io_addr_port(&p->addr);
+    }
     ht_list_init(&p->visitors);
     ht_list_init(&p->node);
     ht_list_push_back(&t->ports, &p->node);
@@ -277,8 +280,10 @@ int relay_port_open(struct relay_table *t, const struct wire_bind *bind, const s
 
 void relay_port_close(struct relay_port **pp, uint16_t code, const char *reason) {
     struct relay_port *p = *pp;
-    io_listener_close(&p->listener);
-    io_fds_give(p->t->cfg.fds);
+    if (p->listener) {
+        io_listener_close(&p->listener);
+        io_fds_give(p->t->cfg.fds);
+    }
     drop_visitors(p, code, reason);
     ht_list_remove(&p->node);
     ht_free(p);

@@ -8,6 +8,8 @@
 #include <time.h>
 
 static const char kept_cap_text[] = "this session has the %u ports it may have (--max-bindings-per-session of the kit)";
+static const char names_cap_text[] =
+    "this session would have more than the %u names it may have (--max-names-per-session of the kit)";
 static const char taken_text[] = "taken over by another session";
 
 /* ---- the table ---- */
@@ -61,8 +63,22 @@ void relay_owner_init(struct relay_owner *o, const struct relay_owner_ops *ops) 
 
 /* ---- bindings ---- */
 
+/* Those of a BIND, or NULL, in the place of the ones it has. There is room for them, and nobody holds them. */
+static void set_names(struct relay_binding *b, struct relay_names *names) {
+    relay_names_remove(&b->t->names, b->names);
+    b->owner->n_names -= b->names ? (unsigned)b->names->n : 0;
+    relay_names_free(&b->names);
+    b->names = names;
+    if (names) {
+        relay_names_add(&b->t->names, names, b);
+        b->owner->n_names += (unsigned)names->n;
+    }
+}
+
 /* A port goes with its only binding. */
 static void binding_destroy(struct relay_binding *b, uint16_t code, const char *reason) {
+    set_names(b, NULL);
+    relay_name_drop_visitors(b, code, reason);
     relay_port_close(&b->port, code, reason);
     ht_list_remove(&b->node);
     ht_list_remove(&b->all);
@@ -75,8 +91,9 @@ void relay_owner_move(struct relay_table *t, struct relay_owner *from, struct re
         HT_LIST_ENTRY(it, struct relay_binding, node)->owner = to;
     ht_list_splice(&to->bindings, &from->bindings);
     to->n_bindings = from->n_bindings;
+    to->n_names = from->n_names;
     to->next_bind_id = from->next_bind_id;
-    from->n_bindings = 0;
+    from->n_bindings = from->n_names = 0;
     relay_wait_move(t, from, to);
 }
 
@@ -101,6 +118,7 @@ void relay_table_destroy(struct relay_table **tp) {
     /* Those that linger hold permits of a budget that may go with us. */
     while (io_linger_shed(t->cfg.loop, t->cfg.fds) || io_linger_shed(t->cfg.loop, &t->refused))
         ;
+    relay_name_index_free(&t->names);
     ht_pool_drain(&t->http_visitors);
     ht_pool_drain(&t->tcp_visitors);
     ht_pool_drain(&t->partial_heads);
@@ -156,7 +174,8 @@ struct request {
     struct relay_table *t;
     struct relay_owner *o;
     const struct wire_bind *bind;
-    struct io_addr addr; /* without its port */
+    struct relay_names *names; /* until a binding has them; NULL: none */
+    struct io_addr addr;       /* without its port */
     enum wire_bind_error *code;
     struct ht_errmsg *err;
 };
@@ -171,6 +190,11 @@ static int check_fields(struct request *r) {
         return RELAY_REFUSE(r, INVALID_KIND, HT_EINVAL, "only http with expose and tcp with pull can be bound");
     if (pull && b->takeover)
         return RELAY_REFUSE(r, INVALID_KIND, HT_EINVAL, "only an expose binding can be taken over");
+    if (expose && (b->n_names || b->portless))
+        return RELAY_REFUSE(r, INVALID_KIND, HT_EINVAL, "only a pull binding has names");
+    if (b->portless && (!b->n_names || b->container_port || b->host.n))
+        return RELAY_REFUSE(r, INVALID_NAME, HT_EINVAL,
+                            "a portless binding has a name at least, and neither a port nor a host");
     r->addr = cfg->expose_addr;
     if (pull && relay_pull_addr(b->host, &r->addr))
         return RELAY_REFUSE(r, INVALID_HOST, HT_EINVAL, "a pull listens on a loopback address only");
@@ -182,6 +206,26 @@ static int check_fields(struct request *r) {
     if (port < WIRE_LIMIT_PRIVILEGED_BELOW && !(expose ? cfg->allow_privileged_expose : cfg->allow_privileged_pull))
         return RELAY_REFUSE(r, PRIVILEGED_PORT, HT_EACCESS, "port %u is privileged; this kit does not allow those",
                             port);
+    return HT_OK;
+}
+
+/* Rules NAME-1, NAME-4, NAME-8. */
+static int read_names(struct request *r) {
+    const struct wire_bind *b = r->bind;
+    struct relay_table *t = r->t;
+    if (b->has_ca && !b->n_names)
+        return RELAY_REFUSE(r, INVALID_CA, HT_EINVAL, "a ca is for names, and the binding has none");
+    if (b->has_ca && wire_ca_check(b->ca, r->err))
+        return *r->code = WIRE_BIND_ERROR_INVALID_CA, HT_EINVAL;
+    int rc = relay_names_read(b, &r->names, r->err);
+    if (rc) {
+        *r->code = rc == HT_EINVAL ? WIRE_BIND_ERROR_INVALID_NAME : WIRE_BIND_ERROR_INTERNAL;
+        return rc;
+    }
+    if (r->names && relay_names_reserve(&t->names, r->names))
+        return RELAY_REFUSE(r, INTERNAL, HT_ENOMEM, "out of memory");
+    if (r->names && r->o->n_names + r->names->n > t->cfg.max_names)
+        return RELAY_REFUSE(r, BIND_CAP_EXCEEDED, HT_ELIMIT, names_cap_text, t->cfg.max_names);
     return HT_OK;
 }
 
@@ -209,9 +253,12 @@ static int bind_new(struct request *r, struct relay_bound *out) {
     belongs_to(b, r);
     ht_list_init(&b->node);
     ht_list_init(&b->all);
+    ht_list_init(&b->by_name);
     ht_list_push_back(&r->o->bindings, &b->node);
     ht_list_push_back(&t->bindings, &b->all);
     r->o->n_bindings++;
+    set_names(b, r->names);
+    r->names = NULL;
     out->bind_id = b->id;
     out->port = b->port->number;
     return HT_OK;
@@ -227,12 +274,16 @@ static int take_over(struct request *r, struct relay_binding *b, struct relay_bo
     uint16_t code = WIRE_CODE_BIND_TAKEOVER;
     if (old != r->o && r->o->n_bindings >= r->t->cfg.max_bindings)
         return RELAY_REFUSE(r, BIND_CAP_EXCEEDED, HT_ELIMIT, kept_cap_text, r->t->cfg.max_bindings);
+    set_names(b, NULL);
     old->n_bindings--;
     r->o->n_bindings++;
     belongs_to(b, r);
+    set_names(b, r->names);
+    r->names = NULL;
     b->id = r->o->next_bind_id++;
     ht_list_remove(&b->node);
     ht_list_push_back(&r->o->bindings, &b->node);
+    relay_name_drop_visitors(b, code, taken_text);
     relay_port_revoke(b->port, b, code, taken_text);
     r->t->cfg.metrics->takeovers_total++;
     out->bind_id = b->id;
@@ -267,22 +318,31 @@ static struct relay_binding_info info_of(const struct relay_binding *b) {
         .port = b->port->number,
         .kind = b->port->kind,
         .mode = b->port->mode,
-        .visitors = b->port->n_visitors,
+        .visitors = b->port->n_visitors + b->n_by_name,
+        .names = b->names ? b->names->names : NULL,
+        .n_names = b->names ? b->names->n : 0,
+        .ca = b->names ? b->names->ca : ht_slice_of(NULL, 0),
         .label = b->label,
         .since = b->since,
     };
-    io_addr_host(&b->port->addr, info.bind_addr);
+    if (b->port->listener)
+        io_addr_host(&b->port->addr, info.bind_addr);
     return info;
 }
 
-static int already_bound(struct request *r, const struct relay_binding *b) {
+/* `what`: "port 3000", or a name. */
+static int already_bound(struct request *r, const char *what, const struct relay_binding *b) {
     const struct relay_owner *holder = b->owner;
-    int rc = RELAY_REFUSE(r, ALREADY_BOUND, HT_EINUSE, "port %u is bound by %s session", b->port->number,
+    int rc = RELAY_REFUSE(r, ALREADY_BOUND, HT_EINUSE, "%s is bound by %s session", what,
                           holder == r->o ? "this" : "another");
     struct relay_binding_info info = info_of(b);
     if (holder != r->o && holder->ops->keeps)
-        holder->ops->keeps(holder, r->o, &info, r->err);
+        holder->ops->keeps(holder, r->o, what, &info, r->err);
     return rc;
+}
+
+static enum relay_yield ask(const struct request *r, struct relay_owner *holder) {
+    return holder != r->o && holder->ops->yields ? holder->ops->yields(holder, r->o) : RELAY_KEEPS;
 }
 
 /*
@@ -297,12 +357,13 @@ static int clear_the_way(struct request *r, struct relay_binding **out) {
         *out = b;
         if (r->bind->takeover && p->mode == WIRE_MODE_EXPOSE)
             return HT_OK;
-        enum relay_yield yields =
-            holder != r->o && holder->ops->yields ? holder->ops->yields(holder, r->o) : RELAY_KEEPS;
+        enum relay_yield yields = ask(r, holder);
+        char what[16];
+        snprintf(what, sizeof what, "port %u", p->number);
         if (yields == RELAY_PENDING)
             return HT_EAGAIN;
         if (yields == RELAY_KEEPS)
-            return already_bound(r, b);
+            return already_bound(r, what, b);
         if (same_listener(r, b))
             return HT_OK;
         *out = NULL;
@@ -313,23 +374,69 @@ static int clear_the_way(struct request *r, struct relay_binding **out) {
     return HT_OK;
 }
 
+static const char *name_text(const struct relay_name *e, char out[WIRE_NAME_ROOM]) {
+    struct wire_name name = {
+        .wildcard = e->wildcard, .ports = e->port ? WIRE_NAME_ONE_PORT : WIRE_NAME_ANY_PORT, .port = e->port};
+    snprintf(name.host, sizeof name.host, "%s", e->host);
+    return wire_name_put(&name, out);
+}
+
+/*
+ * Rule NAME-2: the same for names, whose binding goes as a whole. One that is in the way for its port is left to
+ * clear_the_way(). With `keepers` only those are looked for that keep theirs for sure: then nobody has lost anything
+ * for a BIND that is refused. All others are asked at once, so that a BIND waits for all of them together.
+ */
+static int clear_names(struct request *r, const struct relay_binding *of_port, bool keepers) {
+    int rc = HT_OK;
+    char text[WIRE_NAME_ROOM];
+    if (!keepers && !of_port && r->o->n_bindings >= r->t->cfg.max_bindings)
+        return HT_OK; /* which bind_new() refuses, and nobody has lost anything */
+    for (size_t i = 0; r->names && i < r->names->n_entries; i++) {
+        struct relay_name *e = relay_names_holder(&r->t->names, &r->names->entries[i]);
+        if (!e || e->b == of_port)
+            continue;
+        enum relay_yield yields = ask(r, e->b->owner);
+        if (yields == RELAY_KEEPS)
+            return already_bound(r, name_text(e, text), e->b);
+        if (yields == RELAY_PENDING)
+            rc = HT_EAGAIN;
+        else if (!keepers)
+            revoke(e->b);
+    }
+    return keepers ? HT_OK : rc;
+}
+
+static int bind_it(struct request *r, struct relay_bound *out) {
+    struct relay_binding *holder = NULL;
+    int rc = clear_names(r, NULL, true);
+    if (rc == HT_OK && r->bind->container_port)
+        rc = clear_the_way(r, &holder);
+    if (rc == HT_OK)
+        rc = clear_names(r, holder, false);
+    if (rc)
+        return rc;
+    return holder ? take_over(r, holder, out) : bind_new(r, out);
+}
+
 int relay_bind(struct relay_table *t, struct relay_owner *o, const struct wire_bind *bind, struct relay_bound *out,
                enum wire_bind_error *code, struct ht_errmsg *err) {
     struct request r = {.t = t, .o = o, .bind = bind, .code = code, .err = err};
-    struct relay_binding *holder = NULL;
     *out = (struct relay_bound){.public_url = ""};
     int rc = check_fields(&r);
     /* Before anything changes: a takeover cannot be taken back. The longest port has five digits. */
     if (rc == HT_OK && relay_public_url(t->url_pattern, UINT16_MAX, out->public_url, sizeof out->public_url))
         rc = RELAY_REFUSE(&r, INTERNAL, HT_ESPACE, "the public URL cannot be made");
-    if (rc == HT_OK && bind->container_port)
-        rc = clear_the_way(&r, &holder);
     if (rc == HT_OK)
-        rc = holder ? take_over(&r, holder, out) : bind_new(&r, out);
+        rc = read_names(&r);
+    if (rc == HT_OK)
+        rc = bind_it(&r, out);
+    relay_names_free(&r.names);
     if (rc)
         return rc;
     ht_text_clean(bind->has_label ? bind->label : ht_slice_of(NULL, 0), out->label, sizeof out->label);
-    if (relay_public_url(t->url_pattern, out->port, out->public_url, sizeof out->public_url))
+    if (out->port == 0)
+        out->public_url[0] = '\0'; /* nothing to visit */
+    else if (relay_public_url(t->url_pattern, out->port, out->public_url, sizeof out->public_url))
         out->public_url[0] = '\0'; /* out of memory: the binding stands, only its name is not known */
     return HT_OK;
 }

@@ -2,6 +2,7 @@
  * What the kit's files of the relay share; nobody else includes it.
  *
  *   table.c             the bindings of all owners: BIND, UNBIND, takeover
+ *   names.c             bindings by the names that are reached through them
  *   port.c              listeners: which of them a BIND may have, and who comes in there
  *   inside.c            ports without a listener, for visitors from inside this program
  *   visitor_http.c      a visitor of an EXPOSE port: its life and its timers
@@ -16,6 +17,7 @@
 #define HT_RELAY_VISITOR_PRIV_H
 
 #include "relay/kit.h"
+#include "relay/names_priv.h"
 #include "relay/pipe.h"
 #include "relay/trailers_priv.h"
 
@@ -41,6 +43,7 @@ struct relay_table {
     uint16_t *reserved;
     struct ht_list ports;    /* struct relay_port */
     struct ht_list bindings; /* struct relay_binding, by `all` */
+    struct relay_name_index names;
     unsigned n_visitors;
     bool draining;
 
@@ -65,9 +68,9 @@ struct relay_table {
 struct relay_port {
     struct ht_list node; /* in the table's list */
     struct relay_table *t;
-    struct io_listener *listener;
+    struct io_listener *listener; /* NULL: of a portless binding (rule NAME-3) */
     struct io_addr addr;
-    uint16_t number;
+    uint16_t number; /* 0: the same */
     enum wire_kind kind;
     enum wire_mode mode;
     struct relay_binding *binding; /* set before the loop turns; see relay_port_route() */
@@ -83,6 +86,9 @@ struct relay_binding {
     struct relay_owner *owner; /* moves on a takeover */
     struct relay_port *port;
     uint32_t id;
+    struct relay_names *names; /* NULL: none */
+    struct ht_list by_name;    /* struct relay_name_visitor */
+    unsigned n_by_name;
     int64_t since;               /* Unix seconds; a takeover begins anew */
     char label[RELAY_LABEL_MAX]; /* fit to be seen; "": none */
 };
@@ -102,8 +108,8 @@ uint16_t relay_random_port(const struct relay_table *t, bool outside);
 /* HT_ESPACE: longer than fits. */
 int relay_public_url(const char *pattern, uint16_t port, char *out, size_t cap) HT_MUST_USE;
 
-/* Opens the port that a BIND asks for, on `addr`; it may not be one that is in the way of another (relay_port_find()).
- * The caller gives it a binding. 0, or a negative error with *code and *err. */
+/* Opens the port that a BIND asks for, on `addr`, or stands for none when it is portless; it may not be one that is in
+ * the way of another (relay_port_find()). The caller gives it a binding. 0, or a negative error with *code and *err. */
 int relay_port_open(struct relay_table *t, const struct wire_bind *bind, const struct io_addr *addr,
                     struct relay_port **out, enum wire_bind_error *code, struct ht_errmsg *err) HT_MUST_USE;
 /* With all of its visitors: RESET with `code`. Clears the pointer. */

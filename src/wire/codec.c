@@ -35,6 +35,7 @@ void wire_rd_begin(struct wire_rd *r, uint8_t type, const uint8_t *payload, size
     r->frame = wire_frame_rule(type);
     r->err = err;
     r->version = WIRE_NEWEST_VERSION;
+    r->caps = ~0u;
     r->failed = false;
     r->arena = (struct json_arena){text, 0, text_cap};
     json_begin(&r->json, payload, len, &limits);

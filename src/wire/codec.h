@@ -26,8 +26,8 @@ struct wire_field {
 struct wire_rd {
     const struct wire_frame_rule *frame;
     struct wire_error *err;
-    unsigned version; /* fields of other versions are unknown ones */
-    bool failed;      /* a field is wrong; reading goes on, for JSON errors behind it and for fields to salvage */
+    unsigned version, caps; /* fields of other versions and capabilities are unknown ones */
+    bool failed;            /* a field is wrong; reading goes on, for JSON errors behind it and for fields to salvage */
     struct json_arena arena;
     struct json_reader json;
 };

@@ -251,7 +251,7 @@ NEW_FRAMES = """
         - {name: samples, type: list, of: sample, min: 1, max: 4, doc: Measured.}
         - {name: where, type: record, of: spot, doc: Where.}
         - {name: urgent, type: bool, default: true, doc: Soon.}
-  - number: 0x42
+  - number: 0x43
     name: NUDGE
     doc: A binary one.
     since: v2

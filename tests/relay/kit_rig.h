@@ -60,6 +60,7 @@ static inline void rig_start(void) {
         .body_grace_ms = 20000,
         .min_body_rate = 500,
         .max_bindings = 8,
+        .max_names = 32,
     };
     CU_ASSERT_EQUAL_FATAL(io_addr_parse(&rig.cfg.expose_addr, "127.0.0.1", 0), 0);
 }

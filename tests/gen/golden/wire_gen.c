@@ -305,7 +305,7 @@ int wire_check_tx(enum wire_role sender, enum wire_link_state st, uint8_t type, 
 /* ---- scratch ---- */
 
 struct wire_scratch {
-    unsigned version;
+    unsigned version, caps;
     char text[WIRE_LIMIT_MAX_PAYLOAD];
     union {
         char unused;
@@ -326,7 +326,12 @@ struct wire_scratch *wire_scratch_create(void) {
 }
 
 struct wire_scratch *wire_scratch_for(struct wire_scratch *s, unsigned version) {
+    return wire_scratch_agreed(s, version, ~0u);
+}
+
+struct wire_scratch *wire_scratch_agreed(struct wire_scratch *s, unsigned version, unsigned caps) {
     s->version = version ? version : WIRE_NEWEST_VERSION;
+    s->caps = caps;
     return s;
 }
 
@@ -468,7 +473,7 @@ static int read_ask(struct wire_rd *r, const struct wire_field *self, struct wir
                 v->depth = (uint16_t)number;
             if (rc > 0)
                 seen |= 1u << 2;
-        } else if (wire_key_is(key, "place")) {
+        } else if (r->caps & WIRE_CAP_EXTRA && wire_key_is(key, "place")) {
             rc = read_place(r, &fields[3], &v->place, list_place_tags);
             if (rc > 0)
                 seen |= 1u << 3;
@@ -530,6 +535,7 @@ int wire_decode_ask(const uint8_t *payload, size_t len, struct wire_scratch *scr
     struct wire_rd r;
     wire_rd_begin(&r, WIRE_ASK, payload, len, scratch->text, sizeof scratch->text, err);
     r.version = scratch->version;
+    r.caps = scratch->caps;
     return wire_rd_end(&r, read_ask(&r, &self, out, scratch->lists.ask.place_tags, scratch->lists.ask.pairs));
 }
 
@@ -625,6 +631,7 @@ int wire_decode_choice(const uint8_t *payload, size_t len, struct wire_scratch *
     struct wire_rd r;
     wire_rd_begin(&r, WIRE_CHOICE, payload, len, scratch->text, sizeof scratch->text, err);
     r.version = scratch->version;
+    r.caps = scratch->caps;
     return wire_rd_end(&r, read_choice(&r, &self, out, scratch->lists.choice.left, scratch->lists.choice.right));
 }
 
@@ -808,6 +815,17 @@ int wire_encode_any(uint8_t *out, size_t cap, uint8_t type, uint32_t stream_id, 
         return wire_encode_note(out, cap, stream_id, v->note.level, v->note.count, v->note.mark, v->note.words);
     default:
         return HT_EINVAL;
+    }
+}
+
+bool wire_payload_agreed(uint8_t type, const void *payload, unsigned caps) {
+    const union wire_any *v = payload;
+    (void)v, (void)caps;
+    switch (type) {
+    case WIRE_ASK:
+        return (caps & WIRE_CAP_EXTRA || !v->ask.has_place);
+    default:
+        return true;
     }
 }
 

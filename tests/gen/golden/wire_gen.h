@@ -253,6 +253,8 @@ void wire_scratch_destroy(struct wire_scratch **s);         /* clears the pointe
 /* What is decoded from now on is of this version (0, as at first: the newest): fields of other versions are unknown ones.
  * Returns `s`. */
 struct wire_scratch *wire_scratch_for(struct wire_scratch *s, unsigned version);
+/* The same where only `caps` were agreed on: fields of other capabilities are unknown ones, too (EXT-1). */
+struct wire_scratch *wire_scratch_agreed(struct wire_scratch *s, unsigned version, unsigned caps);
 
 /* Only the 9 bytes of a header; returns 9. */
 static inline int wire_encode_header(uint8_t *out, uint8_t type, uint32_t stream_id, uint32_t len) {
@@ -289,6 +291,8 @@ union wire_any {
 
 /* `payload` is the frame's struct; NULL for frames without one. HT_EINVAL for DATA and unknown types. */
 int wire_encode_any(uint8_t *out, size_t cap, uint8_t type, uint32_t stream_id, const void *payload) HT_MUST_USE;
+/* EXT-1, for whoever is about to send: no field of `payload` is of a capability that is not in `caps`. */
+bool wire_payload_agreed(uint8_t type, const void *payload, unsigned caps);
 int wire_decode_any(uint8_t type, const uint8_t *payload, size_t len, struct wire_scratch *scratch, union wire_any *out,
                     struct wire_error *err) HT_MUST_USE;
 
