@@ -80,6 +80,16 @@ static int metrics(void *ctx, const struct admin_request *req, struct admin_resp
     return a->source.metrics(a->source.ctx, &res->body);
 }
 
+static int proxy(void *ctx, const struct admin_request *req, struct admin_response *res) {
+    struct admin *a = ctx;
+    struct admin_proxy v = {.wants_token = false};
+    char address[ADMIN_ADDR_TEXT];
+    (void)req;
+    if (a->source.proxy(a->source.ctx, address, &v.wants_token))
+        v.address = ht_slice_str(address);
+    return admin_reply_proxy_200(res, &v);
+}
+
 /* ---- lists ---- */
 
 /* A snapshot, and room to turn each of its sessions and bindings into what a writer wants. */
@@ -297,6 +307,7 @@ int admin_serve(struct admin *a, struct admin_request *req, struct admin_respons
         .livez = livez,
         .readyz = readyz,
         .metrics = metrics,
+        .proxy = proxy,
         .list_tunnels = list_tunnels,
         .list_sessions = list_sessions,
         .kill_session = kill_session,

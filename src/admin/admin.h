@@ -59,6 +59,8 @@ struct admin_source {
     const char *(*not_ready)(void *ctx);
     /* There is room for one more reader of events. */
     bool (*takes_reader)(void *ctx);
+    /* Where the proxy listens. False: there is none. */
+    bool (*proxy)(void *ctx, char address[ADMIN_ADDR_TEXT], bool *wants_token);
 };
 
 struct admin {

@@ -11,6 +11,7 @@
  *   cmd_demo.c      demo: kit, driver and sample page in one process
  *   cmd_admin.c     list, sessions list, sessions kill, bindings list, health, ready, metrics
  *   cmd_events.c    events
+ *   cmd_env.c       env
  *   admin_client.c  which request a question to a kit is
  *   table.c         aligned columns
  *   output.c        lines on standard output that never hold up the tunnel
@@ -51,6 +52,7 @@ int cmd_health(int argc, char **argv);
 int cmd_ready(int argc, char **argv);
 int cmd_metrics(int argc, char **argv);
 int cmd_events(int argc, char **argv);
+int cmd_env(int argc, char **argv);
 int cmd_version(int argc, char **argv);
 int cmd_completion(int argc, char **argv);
 

@@ -36,6 +36,7 @@ int main(int argc, char **argv) {
         [OPT_CMD_READY] = cmd_ready,
         [OPT_CMD_METRICS] = cmd_metrics,
         [OPT_CMD_EVENTS] = cmd_events,
+        [OPT_CMD_ENV] = cmd_env,
         [OPT_CMD_VERSION] = cmd_version,
         [OPT_CMD_COMPLETION] = cmd_completion,
     };

@@ -342,6 +342,8 @@ void kit_admin_source(struct kit *k, struct admin_source *out);
 /* Opens it, when it is asked for. 0, or an error with *err. */
 int way_out_open(struct kit *k, struct ht_errmsg *err) HT_MUST_USE;
 void way_out_close(struct kit *k);
+/* Where it listens, and whether it wants the token. False: there is none. */
+bool way_out_address(const struct kit *k, char out[IO_ADDR_TEXT], bool *wants_token);
 /* Whoever had to show the old one goes. */
 void way_out_token_changed(struct kit *k);
 

@@ -121,6 +121,10 @@ static int count_fds(void *ctx) {
 
 static bool takes_reader(void *ctx) { return !events_full(ctx); }
 
+static bool proxy(void *ctx, char address[ADMIN_ADDR_TEXT], bool *wants_token) {
+    return way_out_address(ctx, address, wants_token);
+}
+
 void kit_admin_source(struct kit *k, struct admin_source *out) {
     *out = (struct admin_source){.ctx = k,
                                  .snapshot = snapshot,
@@ -128,5 +132,6 @@ void kit_admin_source(struct kit *k, struct admin_source *out) {
                                  .metrics = metrics,
                                  .count_fds = count_fds,
                                  .not_ready = not_ready,
-                                 .takes_reader = takes_reader};
+                                 .takes_reader = takes_reader,
+                                 .proxy = proxy};
 }

@@ -102,6 +102,16 @@ int way_out_open(struct kit *k, struct ht_errmsg *err) {
     return HT_OK;
 }
 
+bool way_out_address(const struct kit *k, char out[IO_ADDR_TEXT], bool *wants_token) {
+    struct io_addr at;
+    if (!k->connect)
+        return false;
+    relay_connect_addr(k->connect, &at);
+    io_addr_text(&at, out);
+    *wants_token = k->token_len > 0 && !io_addr_is_loopback(&at);
+    return true;
+}
+
 void way_out_token_changed(struct kit *k) {
     struct io_addr at;
     if (!k->connect)

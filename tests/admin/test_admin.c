@@ -12,7 +12,7 @@ static struct {
     char killed[64];
     uint64_t grace;
     int snapshot_rc;
-    const char *not_ready;
+    const char *not_ready, *proxy;
     bool full;
 } fake;
 
@@ -92,6 +92,13 @@ static bool takes_reader(void *ctx) {
     return !fake.full;
 }
 
+static bool proxy(void *ctx, char address[ADMIN_ADDR_TEXT], bool *wants_token) {
+    (void)ctx;
+    snprintf(address, ADMIN_ADDR_TEXT, "%s", fake.proxy ? fake.proxy : "");
+    *wants_token = fake.proxy != NULL;
+    return fake.proxy != NULL;
+}
+
 static struct admin admin;
 
 static void start(void) {
@@ -100,7 +107,8 @@ static void start(void) {
                                                .metrics = metrics,
                                                .count_fds = count_fds,
                                                .not_ready = not_ready,
-                                               .takes_reader = takes_reader};
+                                               .takes_reader = takes_reader,
+                                               .proxy = proxy};
     memset(&fake, 0, sizeof fake);
     admin_init(&admin, &source, "127.0.0.1");
 }
@@ -351,6 +359,18 @@ static void the_description_is_served(void) {
     cJSON_Delete(j);
 }
 
+static void the_proxy_or_that_there_is_none(void) {
+    start();
+    cJSON *j = ask("GET", "/api/v1/tunnel/proxy", 200);
+    CU_ASSERT(cJSON_IsNull(at(j, "address")) && cJSON_IsFalse(at(j, "wantsToken")));
+    cJSON_Delete(j);
+    fake.proxy = "127.0.0.1:9090";
+    j = ask("GET", "/api/v1/tunnel/proxy", 200);
+    CU_ASSERT_STRING_EQUAL(str(j, "address"), "127.0.0.1:9090");
+    CU_ASSERT(cJSON_IsTrue(at(j, "wantsToken")));
+    cJSON_Delete(j);
+}
+
 static void a_failing_source_is_a_500(void) {
     start();
     fake.snapshot_rc = HT_ENOMEM;
@@ -359,7 +379,7 @@ static void a_failing_source_is_a_500(void) {
 
 /* Each allocation fails once: the answer is whole, a 500, or HT_ENOMEM, and nothing leaks. */
 static void every_allocation_may_fail(void) {
-    static const char *const paths[] = {"health", "metrics", "tunnels", "sessions", "bindings"};
+    static const char *const paths[] = {"health", "metrics", "proxy", "tunnels", "sessions", "bindings"};
     start();
     size_t before = ht_mem_live();
     for (size_t i = 0; i < HT_ARRAY_LEN(paths); i++) {
@@ -395,6 +415,7 @@ int main(void) {
         {"events are a stream of JSON", events_are_a_stream_of_json},
         {"only probes are open to all", only_probes_are_open_to_all},
         {"the description is served", the_description_is_served},
+        {"the proxy, or that there is none", the_proxy_or_that_there_is_none},
         {"a failing source is a 500", a_failing_source_is_a_500},
         {"every allocation may fail", every_allocation_may_fail},
         {NULL, NULL},

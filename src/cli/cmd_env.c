@@ -1,0 +1,466 @@
+/* env: what programs in the container have to know to go through the kit's proxy, and whom to trust then. */
+#include "cli/cli.h"
+
+#include "base/mem.h"
+#include "driver/url.h"
+#include "wire_gen.h"
+#include "json/json.h"
+
+#include <cjson/cJSON.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define BUNDLE_MAX (4u * 1024u * 1024u) /* the system's authorities are a quarter of a megabyte */
+
+/* ---- variables, and how each format writes them ---- */
+
+struct variable {
+    const char *name;
+    const char *value;
+};
+
+struct variables {
+    struct variable all[24];
+    size_t n;
+};
+
+static void add(struct variables *v, const char *name, const char *value) {
+    v->all[v->n++] = (struct variable){name, value};
+}
+
+/* Within quotes: `special` characters get a backslash. */
+static int put_escaped(struct ht_buf *b, const char *value, const char *special) {
+    int rc = HT_OK;
+    for (const char *p = value; *p && rc == HT_OK; p++) {
+        rc = strchr(special, *p) ? ht_buf_append(b, "\\", 1) : HT_OK;
+        if (rc == HT_OK)
+            rc = ht_buf_append(b, p, 1);
+    }
+    return rc;
+}
+
+/* In single quotes nothing is special but their end (POSIX.1 2.2.2). */
+static int put_sh(struct ht_buf *b, const struct variable *v) {
+    int rc = ht_buf_printf(b, "export %s='", v->name);
+    for (const char *p = v->value; *p && rc == HT_OK; p++)
+        rc = *p == '\'' ? ht_buf_append_str(b, "'\\''") : ht_buf_append(b, p, 1);
+    return rc == HT_OK ? ht_buf_append_str(b, "'\n") : rc;
+}
+
+static int put_fish(struct ht_buf *b, const struct variable *v) {
+    int rc = ht_buf_printf(b, "set -gx %s '", v->name);
+    if (rc == HT_OK)
+        rc = put_escaped(b, v->value, "\\'");
+    return rc == HT_OK ? ht_buf_append_str(b, "'\n") : rc;
+}
+
+/* As it is where every reader agrees; else in single quotes, which all take literally; those that hold one, in double
+ * quotes. */
+static int put_dotenv(struct ht_buf *b, const struct variable *v) {
+    static const char plain[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-./:,@%+=*[]";
+    bool bare = v->value[strspn(v->value, plain)] == '\0', single = !strchr(v->value, '\'');
+    int rc = ht_buf_printf(b, "%s=%s", v->name, bare ? "" : single ? "'" : "\"");
+    if (rc == HT_OK)
+        rc = put_escaped(b, v->value, bare || single ? "" : "\\\"$`");
+    return rc == HT_OK ? ht_buf_printf(b, "%s\n", bare ? "" : single ? "'" : "\"") : rc;
+}
+
+/* docker takes the rest of the line as it is, quotes and all. */
+static int put_docker(struct ht_buf *b, const struct variable *v) {
+    return ht_buf_printf(b, "%s=%s\n", v->name, v->value);
+}
+
+static int put_all(struct ht_buf *b, const struct variables *v, enum opt_format format) {
+    static int (*const put[])(struct ht_buf *, const struct variable *) = {
+        [OPT_FORMAT_SH] = put_sh,
+        [OPT_FORMAT_FISH] = put_fish,
+        [OPT_FORMAT_DOTENV] = put_dotenv,
+        [OPT_FORMAT_DOCKER] = put_docker,
+    };
+    int rc = format == OPT_FORMAT_JSON ? ht_buf_append_str(b, "{") : HT_OK;
+    for (size_t i = 0; i < v->n && rc == HT_OK; i++) {
+        if (format != OPT_FORMAT_JSON) {
+            rc = put[format](b, &v->all[i]);
+            continue;
+        }
+        rc = ht_buf_printf(b, "%s\"%s\":", i ? "," : "", v->all[i].name);
+        if (rc == HT_OK)
+            rc = cli_json_string(b, v->all[i].value);
+    }
+    return rc == HT_OK && format == OPT_FORMAT_JSON ? ht_buf_append_str(b, "}\n") : rc;
+}
+
+/* ---- what the kit says ---- */
+
+struct env {
+    const struct opt_env *o;
+    char token[CLI_TOKEN_MAX + 1];
+    char address[300]; /* of the proxy */
+    bool wants_token;
+    struct ht_buf ca;    /* what drivers offer; empty: nothing */
+    struct ht_buf proxy; /* its URL */
+    struct ht_buf no_proxy;
+    char bundle[PATH_MAX], extra[PATH_MAX];
+};
+
+static int ask(const struct env *e, const char *resource, struct web_answer *answer) {
+    struct ht_errmsg err;
+    struct cli_ask q = {
+        .url = e->o->url, .ca = e->o->ca, .token = e->token, .resource = resource, .timeout_ms = e->o->timeout_ms};
+    int rc = cli_admin_ask(&q, answer, &err);
+    if (rc == HT_OK)
+        return OPT_EXIT_OK;
+    cli_complain("%s%s", err.text, !e->o->set_url && rc != HT_EINVAL ? CLI_NAME_THE_KIT : "");
+    return rc == HT_EINVAL ? OPT_EXIT_USAGE : rc == HT_ETLS ? OPT_EXIT_CONFIG : OPT_EXIT_GAVE_UP;
+}
+
+static int not_understood(const char *what) {
+    cli_complain("what answers at this URL is no kit: %s", what);
+    return OPT_EXIT_FAILURE;
+}
+
+/* The proxy's host and port out of an answer. */
+static int read_proxy(struct env *e, const struct web_answer *a) {
+    static const struct json_limits limits = {.max_depth = 4, .max_keys = JSON_MAX_KEYS, .refuse_nul = true};
+    const char *text = (const char *)ht_buf_head(&a->body);
+    size_t n = ht_buf_size(&a->body);
+    if (n == 0 || json_validate(text, n, &limits, NULL) < 0)
+        return not_understood("its answer is not JSON");
+    cJSON *tree = cJSON_ParseWithLength(text, n);
+    const cJSON *address = cJSON_GetObjectItemCaseSensitive(tree, "address");
+    int status = OPT_EXIT_OK;
+    e->wants_token = cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(tree, "wantsToken"));
+    if (cJSON_IsString(address)) {
+        int len = snprintf(e->address, sizeof e->address, "%s", address->valuestring);
+        struct driver_target t;
+        if (len < 0 || (size_t)len >= sizeof e->address || driver_target_parse(&t, e->address, NULL) < 0)
+            status = not_understood("its \"address\" is none");
+    } else if (address) {
+        cli_complain("the kit has no proxy; start it with --connect-proxy 127.0.0.1:9090");
+        status = OPT_EXIT_FAILURE;
+    } else {
+        status = not_understood("its answer has no \"address\"");
+    }
+    cJSON_Delete(tree);
+    return status;
+}
+
+static int ask_proxy(struct env *e) {
+    struct web_answer a;
+    int status = ask(e, "/proxy", &a);
+    if (status != OPT_EXIT_OK)
+        return status;
+    if (a.status == 200) {
+        status = read_proxy(e, &a);
+    } else {
+        cli_complain_status(a.status, "", e->token);
+        status = a.status == 401 ? OPT_EXIT_AUTH : OPT_EXIT_FAILURE;
+    }
+    ht_buf_free(&a.body);
+    return status;
+}
+
+/* Certificates and nothing else: it becomes part of what every program here trusts, and is shown to all of them. */
+static bool is_pem(struct ht_slice s) {
+    static const char begin[] = "-----BEGIN CERTIFICATE-----";
+    return memmem(s.p, s.n, begin, sizeof begin - 1) && !memmem(s.p, s.n, "PRIVATE", 7) && !memchr(s.p, '\0', s.n);
+}
+
+static int ask_ca(struct env *e) {
+    struct web_answer a;
+    int status = ask(e, "/ca.pem", &a);
+    if (status != OPT_EXIT_OK)
+        return status;
+    /* 404: nobody offers any, or the kit is one that knows nothing of it. */
+    if (a.status == 200 && is_pem(ht_buf_slice(&a.body))) {
+        e->ca = a.body;
+        return OPT_EXIT_OK;
+    }
+    if (a.status != 404 && a.status != 200) {
+        cli_complain_status(a.status, "", e->token);
+        status = OPT_EXIT_FAILURE;
+    } else if (a.status == 200 && ht_buf_size(&a.body) > 0) {
+        status = not_understood("what it offers as authorities are no certificates");
+    }
+    ht_buf_free(&a.body);
+    return status;
+}
+
+/* ---- the values ---- */
+
+/* One that listens on all addresses is where the kit is. */
+static int put_host(const struct env *e, const char *host, struct ht_buf *b) {
+    struct driver_url url;
+    if (strcmp(host, "0.0.0.0") == 0 || strcmp(host, "::") == 0)
+        host = driver_url_parse(&url, e->o->url, WIRE_CONNECT_PATH, NULL) == HT_OK ? url.host : "127.0.0.1";
+    return ht_buf_printf(b, strchr(host, ':') ? "[%s]" : "%s", host);
+}
+
+/* RFC 3986 2.3: what is not unreserved is percent-encoded. */
+static int put_userinfo(struct ht_buf *b, const char *token) {
+    static const char unreserved[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~";
+    int rc = HT_OK;
+    for (const char *p = token; *p && rc == HT_OK; p++)
+        rc = strchr(unreserved, *p) ? ht_buf_append(b, p, 1) : ht_buf_printf(b, "%%%02X", (unsigned char)*p);
+    return rc;
+}
+
+static int make_proxy(struct env *e) {
+    struct driver_target t;
+    struct ht_buf *b = &e->proxy;
+    if (driver_target_parse(&t, e->address, NULL) < 0)
+        return HT_EINVAL;
+    int rc = ht_buf_append_str(b, "http://");
+    if (rc == HT_OK && e->wants_token) {
+        rc = ht_buf_append_str(b, "tunnel:");
+        if (rc == HT_OK)
+            rc = put_userinfo(b, e->token);
+        if (rc == HT_OK)
+            rc = ht_buf_append_str(b, "@");
+    }
+    if (rc == HT_OK)
+        rc = put_host(e, t.host, b);
+    return rc == HT_OK ? ht_buf_printf(b, ":%u", t.port) : rc;
+}
+
+static bool list_has(const char *list, struct ht_slice item) {
+    for (const char *p = list; *p; p += strspn(p, ", ")) {
+        size_t n = strcspn(p, ", ");
+        if (ht_slice_case_eq(ht_slice_of(p, n), item))
+            return true;
+        p += n;
+    }
+    return false;
+}
+
+/* What is said already stays, without line ends; this machine's own names are never the proxy's business. */
+static int make_no_proxy(struct env *e) {
+    static const char *const own[] = {"localhost", "127.0.0.1", "::1"};
+    const char *lower = getenv("no_proxy"), *upper = getenv("NO_PROXY");
+    const char *had = lower && *lower ? lower : upper ? upper : "";
+    struct ht_buf *b = &e->no_proxy;
+    int rc = HT_OK;
+    for (const char *p = had; *p && rc == HT_OK; p += strspn(p, ", \t\r\n")) {
+        size_t n = strcspn(p, ", \t\r\n");
+        if (n > 0)
+            rc = ht_buf_printf(b, "%s%.*s", ht_buf_size(b) ? "," : "", (int)n, p);
+        p += n;
+    }
+    for (size_t i = 0; i < HT_ARRAY_LEN(own) && rc == HT_OK; i++)
+        if (!list_has(had, ht_slice_str(own[i])))
+            rc = ht_buf_printf(b, "%s%s", ht_buf_size(b) ? "," : "", own[i]);
+    return rc;
+}
+
+/* ---- the files ---- */
+
+static int complain_errno(const char *what, const char *path) {
+    cli_complain("cannot %s %s: %s", what, path, strerror(errno));
+    return OPT_EXIT_CONFIG;
+}
+
+/* Where the bundle goes, as an absolute path: what is exported must hold in every directory. */
+static int locate_bundle(struct env *e) {
+    const char *state = getenv("XDG_STATE_HOME"), *home = getenv("HOME"), *given = e->o->ca_bundle;
+    char cwd[PATH_MAX] = "";
+    int n;
+    if (given && *given != '/' && !getcwd(cwd, sizeof cwd))
+        return complain_errno("find", "the working directory");
+    if (given) {
+        n = snprintf(e->bundle, sizeof e->bundle, "%s%s%s", cwd, *cwd ? "/" : "", given);
+    } else if (state && *state == '/') {
+        n = snprintf(e->bundle, sizeof e->bundle, "%s/hoody-tunnel/ca-bundle.pem", state);
+    } else if (home && *home == '/') {
+        n = snprintf(e->bundle, sizeof e->bundle, "%s/.local/state/hoody-tunnel/ca-bundle.pem", home);
+    } else {
+        cli_complain("neither XDG_STATE_HOME nor HOME says where the authorities are kept; --ca-bundle names a file");
+        return OPT_EXIT_CONFIG;
+    }
+    const char *slash = n < 0 || (size_t)n >= sizeof e->bundle - 32 ? NULL : strrchr(e->bundle, '/');
+    if (!slash) {
+        cli_complain("the path of the bundle is too long");
+        return OPT_EXIT_CONFIG;
+    }
+    snprintf(e->extra, sizeof e->extra, "%.*s/tunnel-ca.pem", (int)(slash - e->bundle), e->bundle);
+    for (char *p = e->bundle + 1; !given && (p = strchr(p, '/')); p++) {
+        *p = '\0';
+        int rc = mkdir(e->bundle, 0700);
+        int why = errno;
+        *p = '/';
+        errno = why;
+        if (rc < 0 && why != EEXIST)
+            return complain_errno("make the directories of", e->bundle);
+    }
+    return OPT_EXIT_OK;
+}
+
+/* All of a file behind *b. False: it cannot be read. */
+static bool read_into(struct ht_buf *b, const char *path) {
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    size_t before = ht_buf_size(b);
+    ssize_t n = fd < 0 ? -1 : 1;
+    while (n > 0 && ht_buf_size(b) < BUNDLE_MAX) {
+        uint8_t *to = ht_buf_reserve(b, 65536);
+        n = to ? read(fd, to, 65536) : -1;
+        if (n > 0)
+            ht_buf_commit(b, (size_t)n);
+    }
+    if (fd >= 0)
+        close(fd);
+    return n == 0 && ht_buf_size(b) > before;
+}
+
+/* The authorities that programs here trust without us. */
+static void put_system(struct env *e, struct ht_buf *b) {
+    static const char *const places[] = {
+        "/etc/ssl/certs/ca-certificates.crt", /* Debian, Alpine, Arch */
+        "/etc/pki/tls/certs/ca-bundle.crt",   /* Fedora */
+        "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+        "/etc/ssl/ca-bundle.pem", /* openSUSE */
+        "/etc/ssl/cert.pem",
+    };
+    const char *own = getenv("SSL_CERT_FILE");
+    if (own && *own && strcmp(own, e->bundle) != 0 && read_into(b, own))
+        return;
+    for (size_t i = 0; i < HT_ARRAY_LEN(places); i++)
+        if (read_into(b, places[i]))
+            return;
+    cli_complain("this system has no file with authorities where one was looked for, so with these variables programs "
+                 "trust those of the tunnel alone");
+}
+
+/* The whole file at once, and never through somebody's link. */
+static int write_file(const char *path, struct ht_slice text) {
+    char temporary[PATH_MAX + 8];
+    snprintf(temporary, sizeof temporary, "%s.XXXXXX", path);
+    int fd = mkostemp(temporary, O_CLOEXEC);
+    if (fd < 0)
+        return complain_errno("write", path);
+    bool ok = fchmod(fd, S_IRUSR | S_IWUSR | S_IRGRP | S_IROTH) == 0;
+    while (ok && text.n > 0) {
+        ssize_t n = write(fd, text.p, text.n);
+        ok = n > 0;
+        if (ok)
+            text = ht_slice_of(text.p + n, text.n - (size_t)n);
+    }
+    int why = errno;
+    ok = close(fd) == 0 && ok && rename(temporary, path) == 0;
+    if (ok)
+        return OPT_EXIT_OK;
+    why = why ? why : errno;
+    unlink(temporary);
+    errno = why;
+    return complain_errno("write", path);
+}
+
+static int write_files(struct env *e) {
+    struct ht_buf all = {0};
+    int status = locate_bundle(e);
+    if (status == OPT_EXIT_OK)
+        status = write_file(e->extra, ht_buf_slice(&e->ca));
+    if (status == OPT_EXIT_OK) {
+        put_system(e, &all);
+        bool newline = ht_buf_size(&all) == 0 || ht_buf_head(&all)[ht_buf_size(&all) - 1] == '\n';
+        if ((!newline && ht_buf_append(&all, "\n", 1) < 0) ||
+            ht_buf_append(&all, ht_buf_head(&e->ca), ht_buf_size(&e->ca)) < 0) {
+            cli_complain("%s", ht_err_text(HT_ENOMEM));
+            status = OPT_EXIT_FAILURE;
+        } else {
+            status = write_file(e->bundle, ht_buf_slice(&all));
+        }
+    }
+    ht_buf_free(&all);
+    return status;
+}
+
+/* ---- the command ---- */
+
+static const char *text_of(struct ht_buf *b) {
+    return ht_buf_append(b, "", 1) == HT_OK ? (const char *)ht_buf_head(b) : "";
+}
+
+static int print(struct env *e) {
+    static const char *const proxies[] = {"HTTPS_PROXY", "https_proxy", "HTTP_PROXY",
+                                          "http_proxy",  "ALL_PROXY",   "all_proxy"};
+    static const char *const bundles[] = {"SSL_CERT_FILE",  "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE",
+                                          "GIT_SSL_CAINFO", "PIP_CERT",           "CARGO_HTTP_CAINFO"};
+    struct variables v = {.n = 0};
+    struct ht_buf out = {0};
+    const char *proxy = text_of(&e->proxy), *no_proxy = text_of(&e->no_proxy);
+    for (size_t i = 0; i < HT_ARRAY_LEN(proxies); i++)
+        add(&v, proxies[i], proxy);
+    add(&v, "NO_PROXY", no_proxy);
+    add(&v, "no_proxy", no_proxy);
+    for (size_t i = 0; i < HT_ARRAY_LEN(bundles) && *e->bundle; i++)
+        add(&v, bundles[i], e->bundle);
+    if (*e->extra)
+        add(&v, "NODE_EXTRA_CA_CERTS", e->extra);
+    if (strpbrk(e->bundle, "\r\n")) {
+        cli_complain("the bundle's path has a line end in it; --ca-bundle names another file");
+        return OPT_EXIT_CONFIG;
+    }
+    int rc = *proxy && *no_proxy ? put_all(&out, &v, e->o->format) : HT_ENOMEM;
+    bool ok = rc == HT_OK && fwrite(ht_buf_head(&out), 1, ht_buf_size(&out), stdout) == ht_buf_size(&out) &&
+              fflush(stdout) == 0;
+    if (!ok)
+        cli_complain("%s", rc == HT_OK ? "standard output cannot be written" : ht_err_text(rc));
+    if (out.data)
+        explicit_bzero(out.data, out.cap);
+    ht_buf_free(&out);
+    return ok ? OPT_EXIT_OK : OPT_EXIT_FAILURE;
+}
+
+static int run(struct env *e) {
+    int status = ask_proxy(e);
+    if (status == OPT_EXIT_OK && e->wants_token && !*e->token) {
+        cli_complain("the proxy wants the kit's token: --token-file or HOODY_TUNNEL_TOKEN");
+        status = OPT_EXIT_AUTH;
+    }
+    if (status == OPT_EXIT_OK)
+        status = ask_ca(e);
+    if (status == OPT_EXIT_OK && ht_buf_size(&e->ca) > 0)
+        status = write_files(e);
+    if (status != OPT_EXIT_OK)
+        return status;
+    int rc = make_proxy(e);
+    if (rc == HT_OK)
+        rc = make_no_proxy(e);
+    if (rc < 0) {
+        cli_complain("%s", ht_err_text(rc));
+        return OPT_EXIT_FAILURE;
+    }
+    return print(e);
+}
+
+int cmd_env(int argc, char **argv) {
+    struct opt_env o;
+    struct ht_errmsg err;
+    int rc = opt_env_parse(&o, argc, argv, &err);
+    if (rc != 0)
+        return cli_parse_result(rc, OPT_CMD_ENV, &err);
+    struct env *e = ht_calloc(1, sizeof *e);
+    int status = OPT_EXIT_FAILURE;
+    if (!e) {
+        cli_complain("%s", ht_err_text(HT_ENOMEM));
+    } else if (e->o = &o, cli_token(o.token_file, o.token, e->token, &err) < 0) {
+        cli_complain("%s", err.text);
+        status = OPT_EXIT_CONFIG;
+    } else {
+        status = run(e);
+    }
+    if (e) {
+        explicit_bzero(e->token, sizeof e->token);
+        if (e->proxy.data)
+            explicit_bzero(e->proxy.data, e->proxy.cap);
+        ht_buf_free(&e->proxy);
+        ht_buf_free(&e->no_proxy);
+        ht_buf_free(&e->ca);
+        ht_free(e);
+    }
+    opt_env_free(&o);
+    return status;
+}
