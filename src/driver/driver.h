@@ -12,6 +12,7 @@
  *   identity.c     the id that survives the process
  *   driver_tls.c   what TLS towards services needs
  *   state.c        files of this machine and user
+ *   driver_names.c what is reached by name through a binding
  *   driver_bind.c  bindings, and which of them a stream belongs to
  *   url.c          URLs and targets as people write them
  *
@@ -71,6 +72,10 @@ struct driver_binding {
     bool told_lost;      /* somebody else has the port it had, and that was said */
     bool told_insecure;
     char *label, *pull_host; /* NULL: none */
+    struct driver_name *names;
+    size_t n_names;
+    bool portless; /* the container has no port for it */
+    char *ca;      /* certificates in PEM that the container is offered; NULL: none */
     struct io_timer timeout;
 };
 
@@ -331,6 +336,19 @@ int driver_tls_get(struct ht_tunnel *t, const struct driver_target *target, cons
 struct io_tls *driver_tls_io(const struct driver_tls *d); /* NULL for NULL */
 /* Clears the pointer; NULL is ignored. */
 void driver_tls_put(struct driver_tls **d);
+
+/* ---- driver_names.c ---- */
+
+/* Reads what *o says of names. `cfg`: what targets of names have from the binding. HT_TUNNEL_OK, or an error with *err;
+ * what was made until then goes with driver_names_free(). */
+int driver_names_set(struct driver_binding *b, const struct ht_bind_options *o, const struct relay_target_config *cfg,
+                     struct ht_errmsg *err);
+void driver_names_free(struct driver_binding *b);
+/* For BIND. Returns how many. */
+size_t driver_names_put(const struct driver_binding *b, struct ht_slice out[WIRE_LIMIT_MAX_NAMES]);
+unsigned driver_names_streams(const struct driver_binding *b);
+/* A stream by name, or any stream of a portless binding. */
+void driver_names_serve(struct driver_binding *b, struct mux_stream *st, const struct wire_stream_open *open);
 
 /* ---- driver_bind.c ---- */
 

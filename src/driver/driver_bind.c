@@ -13,8 +13,10 @@
 static void binding_free(struct driver_binding *b) {
     ht_list_remove(&b->node);
     io_timer_stop(&b->timeout);
+    driver_names_free(b);
     relay_target_destroy(&b->origin);
     driver_tls_put(&b->tls);
+    ht_free(b->ca);
     ht_free(b->label);
     ht_free(b->pull_host);
     ht_free(b);
@@ -112,6 +114,7 @@ static void request_finished(void *ctx, const struct relay_request_info *info) {
         .method = target_text(info->method, method, sizeof method),
         .target = target_text(info->target, target, sizeof target),
         .peer = ht_text_clean(info->peer_addr, peer, sizeof peer),
+        .authority = info->authority,
         .status = info->status,
         .reset_code = info->reset_code,
         .error = info->error,
@@ -158,6 +161,15 @@ static void binding_ask(struct driver_binding *b) {
         b->state = BINDING_WAITS;
         return;
     }
+    struct ht_slice names[WIRE_LIMIT_MAX_NAMES];
+    bool by_name = b->n_names && mux_session_agreed(b->t->now->mux, WIRE_CAP_NAMES);
+    if (b->portless && !by_name) {
+        binding_failed(b, "UNSUPPORTED", "this kit is too old to know names");
+        return;
+    }
+    if (b->n_names && !by_name)
+        driver_say(b->t, HT_SEVERITY_WARNING, "this kit is too old to know names: %s is reached by its port alone",
+                   b->name);
     struct wire_bind bind = {
         .has_client_bind_ref = true,
         .client_bind_ref = (uint64_t)b->number,
@@ -170,6 +182,12 @@ static void binding_ask(struct driver_binding *b) {
         .takeover = b->takeover && !(b->port && b->t->resumed),
         .has_host = b->pull_host != NULL,
         .host = ht_slice_str(b->pull_host),
+        .names = names,
+        .n_names = by_name ? driver_names_put(b, names) : 0,
+        .has_portless = b->portless,
+        .portless = b->portless,
+        .has_ca = by_name && b->ca,
+        .ca = ht_slice_str(b->ca),
     };
     int rc = mux_session_send(b->t->now->mux, WIRE_BIND, &bind);
     if (rc < 0) {
@@ -284,12 +302,9 @@ static void put_name(struct driver_binding *b) {
              v6 ? "]" : "", b->target.port);
 }
 
-static int prepare(struct driver_binding *b, const struct ht_bind_options *o, struct ht_errmsg *err) {
-    struct ht_tunnel *t = b->t;
-    if (o->kind != HT_EXPOSE_HTTP && o->kind != HT_PULL_TCP)
-        return ht_fail(err, HT_TUNNEL_EINVAL, "a binding is of the kind HT_EXPOSE_HTTP or HT_PULL_TCP");
-    if (o->takeover && o->kind != HT_EXPOSE_HTTP)
-        return ht_fail(err, HT_TUNNEL_EINVAL, "only an expose binding can take a port over");
+static int prepare_target(struct driver_binding *b, const struct ht_bind_options *o, struct ht_errmsg *err) {
+    if (!o->target && o->portless)
+        return HT_TUNNEL_OK;
     if (!o->target)
         return ht_fail(err, HT_TUNNEL_EINVAL, "the binding's target is missing");
     if (driver_target_parse(&b->target, o->target, err) < 0)
@@ -297,7 +312,16 @@ static int prepare(struct driver_binding *b, const struct ht_bind_options *o, st
     if (o->kind == HT_EXPOSE_HTTP && driver_target_check_expose(&b->target, o->target, err) < 0)
         return HT_TUNNEL_EINVAL;
     put_name(b);
-    int rc = driver_tls_get(t, &b->target, o, &b->tls, err);
+    return driver_tls_get(b->t, &b->target, o, &b->tls, err);
+}
+
+static int prepare(struct driver_binding *b, const struct ht_bind_options *o, struct ht_errmsg *err) {
+    struct ht_tunnel *t = b->t;
+    if (o->kind != HT_EXPOSE_HTTP && o->kind != HT_PULL_TCP)
+        return ht_fail(err, HT_TUNNEL_EINVAL, "a binding is of the kind HT_EXPOSE_HTTP or HT_PULL_TCP");
+    if (o->takeover && o->kind != HT_EXPOSE_HTTP)
+        return ht_fail(err, HT_TUNNEL_EINVAL, "only an expose binding can take a port over");
+    int rc = prepare_target(b, o, err);
     if (rc < 0)
         return rc;
     struct relay_target_config cfg = {
@@ -327,7 +351,7 @@ static int prepare(struct driver_binding *b, const struct ht_bind_options *o, st
     b->pull_host = o->pull_host && o->kind == HT_PULL_TCP ? ht_strndup(o->pull_host, strlen(o->pull_host)) : NULL;
     if (!b->origin || (o->label && !b->label) || (o->pull_host && o->kind == HT_PULL_TCP && !b->pull_host))
         return ht_fail(err, HT_TUNNEL_ENOMEM, "out of memory");
-    return HT_TUNNEL_OK;
+    return driver_names_set(b, o, &cfg, err);
 }
 
 int driver_bind_add(struct ht_tunnel *t, const struct ht_bind_options *o, struct ht_errmsg *err) {
@@ -385,8 +409,10 @@ void driver_bind_destroy_all(struct ht_tunnel *t) {
 
 unsigned driver_bind_streams(const struct ht_tunnel *t) {
     unsigned n = 0;
-    HT_LIST_FOR (it, &t->bindings)
-        n += relay_target_active(HT_LIST_ENTRY(it, struct driver_binding, node)->origin);
+    HT_LIST_FOR (it, &t->bindings) {
+        const struct driver_binding *b = HT_LIST_ENTRY(it, struct driver_binding, node);
+        n += relay_target_active(b->origin) + driver_names_streams(b);
+    }
     return n;
 }
 
@@ -403,7 +429,9 @@ static void tell_bound(struct driver_binding *b, struct ht_slice public_url) {
     struct ht_tunnel *t = b->t;
     char given[2049], made[DRIVER_HOST_MAX + 32] = "";
     ht_text_clean(public_url, given, sizeof given);
-    if (b->kind == HT_PULL_TCP) {
+    if (b->portless) {
+        given[0] = '\0';
+    } else if (b->kind == HT_PULL_TCP) {
         given[0] = '\0'; /* programs in the container reach it, and no URL does; kits send one all the same */
         const char *host = b->pull_host ? b->pull_host : "127.0.0.1";
         bool v6 = strchr(host, ':') != NULL;
@@ -426,7 +454,8 @@ static void tell_bound(struct driver_binding *b, struct ht_slice public_url) {
                    "the certificate of %s is not verified: whoever is on the way to it can read and change everything",
                    b->name);
     b->told_insecure = true;
-    relay_target_probe(b->origin); /* before the callback, which may end it all; what it finds comes later */
+    if (!b->portless)
+        relay_target_probe(b->origin); /* before the callback, which may end it all; what it finds comes later */
     if (t->calls.bound)
         t->calls.bound(t->user, &bound);
 }
@@ -442,7 +471,12 @@ void driver_on_bind_ok(void *ctx, const struct wire_bind_ok *ok) {
     b->state = BINDING_BOUND;
     b->told_lost = false;
     b->bind_id = ok->bind_id;
-    b->port = ok->container_port;
+    b->port = b->portless ? 0 : ok->container_port;
+    if (b->portless != (ok->container_port == 0)) { /* NAME-3 */
+        driver_say(t, HT_SEVERITY_WARNING, "the kit answered with port %u for %s, which is given back",
+                   ok->container_port, b->name);
+        b->drop = true;
+    }
     driver_shards_bind_changed(t);
     if (b->drop)
         (void)driver_bind_remove(t, b->number, NULL);
@@ -478,6 +512,9 @@ static void port_lost(struct driver_binding *b, const char *message) {
     ask_later(b);
 }
 
+/* It stood before; a portless one has no port to tell. */
+static bool was_bound(const struct driver_binding *b) { return b->port || (b->portless && b->bind_id); }
+
 /* The kit gives us what a dead session of ours holds (rule CLIENT-2): who has the port otherwise is somebody else. */
 static bool knows_us(const struct ht_tunnel *t) { return t->caps & WIRE_CAP_CLIENT; }
 
@@ -490,7 +527,7 @@ void driver_on_bind_err(void *ctx, const struct wire_bind_err *err) {
         driver_say(t, HT_SEVERITY_WARNING, "the kit refused a BIND that is not waiting for an answer");
         return;
     }
-    if (err->code == WIRE_BIND_ERROR_ALREADY_BOUND && b->port && !b->drop && !t->resumed && !knows_us(t) &&
+    if (err->code == WIRE_BIND_ERROR_ALREADY_BOUND && was_bound(b) && !b->drop && !t->resumed && !knows_us(t) &&
         io_now_ms(t->loop) < t->lost_at + WIRE_LIMIT_TAKEOVER_GRACE) {
         /* Likely the session that was lost, which the kit still holds the port for. One that was resumed without the
          * port has lost it to another driver. */
@@ -527,6 +564,11 @@ void driver_on_bind_revoked(void *ctx, const struct wire_bind_revoked *revoked) 
 void driver_on_stream_open(void *ctx, struct mux_stream *stream, const struct wire_stream_open *open) {
     struct ht_tunnel *t = ctx;
     struct driver_binding *b = by_id(t, open->bind_id);
+    bool by_name = open->kind == WIRE_KIND_TCP && (open->has_authority || (b && b->portless));
+    if (b && b->state == BINDING_BOUND && by_name) {
+        driver_names_serve(b, stream, open);
+        return;
+    }
     if (b && b->state == BINDING_BOUND) {
         relay_target_serve(b->origin, stream, open);
         return;

@@ -194,6 +194,17 @@ struct ht_bind_options {
      * with a password is refused. The protocol that ALPN names, such as "http/1.1"; NULL: none.
      */
     const char *tls_ca_file, *tls_cert_file, *tls_key_file, *tls_alpn;
+    /*
+     * pull: n_names hosts that programs in the container reach by name, through the kit's proxy:
+     *   "gitlab.example.com" (ports 80 and 443), "db.example.com:5432", "api.example.com:*" (every port),
+     *   "*.corp.example:443" (every host below it), "10.1.2.3:22", "[fd00::1]:443"
+     * Connections go to what was asked for, from here; with "=TARGET" behind a name they go to that target. An address
+     * of this machine, or a link-local one, is no place that a name with *. leads to.
+     */
+    const char *const *names;
+    size_t n_names;
+    int portless;       /* 1: names only; nothing listens in the container, and `target` is NULL */
+    const char *ca_pem; /* certificates that programs in the container have to trust for these names; never a key */
 };
 
 /* ---- what is told ---- */
@@ -225,8 +236,9 @@ struct ht_retry {
 struct ht_bound {
     int binding; /* what ht_tunnel_bind() returned */
     enum ht_bind_kind kind;
-    uint16_t container_port; /* the real one */
-    const char *target;      /* host:port, as it was given with tls:// or tls+insecure:// before it */
+    uint16_t container_port; /* the real one; 0: portless */
+    const char *target;      /* the first name of a portless one, else host:port, as it was given with tls:// or
+                                tls+insecure:// before it */
     const char *public_url;  /* NULL: the kit knows none, or it is a pull binding */
     /* Where to point a visitor: the public URL; else for an expose binding of a kit on this machine
      * http://127.0.0.1:port; else for a pull binding host:port in the container; else "". */
@@ -239,7 +251,9 @@ struct ht_bind_failure {
     int binding;
     const char *target;
     uint16_t container_port; /* as asked for */
-    const char *code;        /* the kit's word, as in ALREADY_BOUND; "TIMEOUT" when it did not answer */
+    /* The kit's word, as in ALREADY_BOUND; "TIMEOUT" when it did not answer, "UNSUPPORTED" for a portless binding when
+     * it knows no names. */
+    const char *code;
     const char *message;
 };
 
@@ -262,6 +276,7 @@ struct ht_request {
     uint64_t bytes_in;           /* from the visitor */
     uint64_t bytes_out;          /* to the visitor */
     uint64_t duration_us;
+    const char *authority; /* host:port that a program in the container asked for by name; NULL: it came to the port */
 };
 
 enum ht_log_severity { HT_SEVERITY_ERROR, HT_SEVERITY_WARNING, HT_SEVERITY_INFO, HT_SEVERITY_DEBUG };

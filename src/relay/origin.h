@@ -21,7 +21,8 @@ struct relay_request_info {
     uint64_t bytes_in;   /* from the visitor */
     uint64_t bytes_out;  /* to the visitor */
     uint64_t duration_us;
-    const char *error; /* NULL, or why it failed, for a person */
+    const char *error;     /* NULL, or why it failed, for a person */
+    const char *authority; /* of a stream by name; NULL: none */
 };
 
 struct relay_target_config {
@@ -58,6 +59,13 @@ void relay_target_destroy(struct relay_target **t);
 /* Takes a new stream: from now on it belongs to the target (mux_stream_accept is called here). `open` is only borrowed.
  */
 void relay_target_serve(struct relay_target *t, struct mux_stream *st, const struct wire_stream_open *open);
+
+/*
+ * The same for a TCP stream with an authority, which is led to `host` instead of the target's own. `guarded`: not to an
+ * address of this machine, a link-local or another one that dest.h guards.
+ */
+void relay_target_serve_at(struct relay_target *t, struct mux_stream *st, const struct wire_stream_open *open,
+                           const char *host, uint16_t port, bool guarded);
 
 /* Connects once, says nothing, and tells down() when nobody is there. Only for HTTP, which is used to that, and for
  * TLS, whose handshake has much to tell. */

@@ -224,7 +224,9 @@ void origin_response_free_partial(struct origin_exchange *x);
 
 /* ---- origin_tcp.c ---- */
 
-void origin_tcp_serve(struct relay_target *t, struct mux_stream *st, const struct wire_stream_open *open);
+/* `host` NULL: to the target. */
+void origin_tcp_serve(struct relay_target *t, struct mux_stream *st, const struct wire_stream_open *open,
+                      const char *host, uint16_t port, bool guarded);
 void origin_tcp_abort_all(struct relay_target *t);
 
 #endif

@@ -49,7 +49,12 @@ void relay_target_serve(struct relay_target *t, struct mux_stream *st, const str
     if (t->cfg.kind == WIRE_KIND_HTTP)
         origin_http_serve(t, st, open);
     else
-        origin_tcp_serve(t, st, open);
+        origin_tcp_serve(t, st, open, NULL, 0, false);
+}
+
+void relay_target_serve_at(struct relay_target *t, struct mux_stream *st, const struct wire_stream_open *open,
+                           const char *host, uint16_t port, bool guarded) {
+    origin_tcp_serve(t, st, open, host, port, guarded);
 }
 
 struct io_dial *origin_dial(struct relay_target *t, const struct io_dial_ops *ops, void *ctx, struct ht_errmsg *err) {

@@ -1,7 +1,9 @@
 /* A raw connection: dialled, then handed to the pipe. */
 #include "base/clock.h"
 #include "base/mem.h"
+#include "relay/dest.h"
 #include "relay/origin_priv.h"
+#include "wire/name.h"
 
 #include <stdio.h>
 
@@ -14,6 +16,8 @@ struct origin_tcp {
     struct io_out out; /* what came before the connection stood; the stream's window bounds it */
     uint64_t started_us;
     uint32_t id;
+    bool elsewhere, guarded; /* see relay_target_serve_at() */
+    char *authority;         /* NULL: it came to the port */
     char peer[IO_ADDR_TEXT];
 };
 
@@ -25,6 +29,7 @@ static void tcp_free(struct origin_tcp *x) {
     io_out_free(&x->out);
     ht_list_remove(&x->node);
     x->t->n_active--;
+    ht_free(x->authority);
     ht_free(x);
 }
 
@@ -37,6 +42,7 @@ static void tcp_finish(struct origin_tcp *x, uint16_t code, const char *error) {
         .reset_code = code,
         .duration_us = ht_now_us() - x->started_us,
         .error = error,
+        .authority = x->authority,
     };
     if (x->pipe)
         relay_pipe_counts(x->pipe, &info.bytes_out, &info.bytes_in);
@@ -68,8 +74,14 @@ static void dial_connected(void *ctx, struct io_conn *c) {
     struct origin_tcp *x = ctx;
     struct mux_stream *st = x->st;
     x->dial = NULL;
+    if (!x->elsewhere)
+        origin_dialled(x->t, c, x->id, x->started_us);
+    if (x->authority && mux_stream_connected(st) < 0) { /* NAME-7 */
+        io_conn_close(&c);
+        tcp_fail(x, WIRE_CODE_INTERNAL_ERROR, ht_err_text(HT_ENOMEM));
+        return;
+    }
     x->st = NULL;
-    origin_dialled(x->t, c, x->id, x->started_us);
     /* The kit bounds how long a half-closed pair may be quiet: it knows what its visitors were promised. */
     x->pipe = relay_pipe_start(x->t->cfg.loop, c, st, ht_slice_of(NULL, 0), 0, &pipe_ops, x);
     if (!x->pipe || relay_pipe_take_out(x->pipe, &x->out) < 0)
@@ -83,7 +95,16 @@ static void dial_failed(void *ctx, int err, const char *text) {
     tcp_fail_as(x, err, text);
 }
 
-static const struct io_dial_ops dial_ops = {.connected = dial_connected, .failed = dial_failed};
+/* Who answers for a wildcard's names may say that one of them is this machine (hardening case 35). */
+static bool dial_allowed(void *ctx, const struct io_addr *a) {
+    static const struct relay_policy pass = {.pass = true};
+    static const struct relay_dest somewhere = {.is_addr = false};
+    const struct origin_tcp *x = ctx;
+    return !x->guarded || !relay_policy_addr(&pass, &somewhere, a, io_addr_is_own(a));
+}
+
+static const struct io_dial_ops dial_ops = {
+    .connected = dial_connected, .failed = dial_failed, .allowed = dial_allowed};
 
 /* ---- the stream, until the connection stands ---- */
 
@@ -118,9 +139,14 @@ static const struct mux_stream_ops stream_ops = {
     .closed = stream_closed,
 };
 
-void origin_tcp_serve(struct relay_target *t, struct mux_stream *st, const struct wire_stream_open *open) {
+void origin_tcp_serve(struct relay_target *t, struct mux_stream *st, const struct wire_stream_open *open,
+                      const char *host, uint16_t port, bool guarded) {
     struct origin_tcp *x = ht_calloc(1, sizeof *x);
     struct ht_errmsg err;
+    if (x && open->has_authority && !(x->authority = ht_strndup(open->authority.p, open->authority.n))) {
+        ht_free(x);
+        x = NULL;
+    }
     if (!x) {
         mux_stream_reset(st, WIRE_CODE_INTERNAL_ERROR, ht_err_text(HT_ENOMEM));
         mux_stream_release(&st);
@@ -128,6 +154,8 @@ void origin_tcp_serve(struct relay_target *t, struct mux_stream *st, const struc
     }
     x->t = t;
     x->st = st;
+    x->elsewhere = host != NULL;
+    x->guarded = guarded;
     x->id = mux_stream_id(st);
     x->started_us = ht_now_us();
     snprintf(x->peer, sizeof x->peer, "%.*s", (int)ht_min(open->peer_addr.n, sizeof x->peer - 1),
@@ -137,7 +165,10 @@ void origin_tcp_serve(struct relay_target *t, struct mux_stream *st, const struc
     t->n_active++;
     mux_stream_accept(st, &stream_ops, x);
     ORIGIN_LOG(t, "a connection", log_stream(x->id), log_peer(x->peer));
-    x->dial = origin_dial(t, &dial_ops, x, &err);
+    if (host)
+        x->dial = io_dial_start(t->cfg.loop, host, port, NULL, t->cfg.connect_timeout_ms, &dial_ops, x, &err);
+    else
+        x->dial = origin_dial(t, &dial_ops, x, &err);
     if (!x->dial)
         tcp_fail_as(x, HT_ENOMEM, err.text);
 }

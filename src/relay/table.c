@@ -278,9 +278,9 @@ static int take_over(struct request *r, struct relay_binding *b, struct relay_bo
     old->n_bindings--;
     r->o->n_bindings++;
     belongs_to(b, r);
+    b->id = r->o->next_bind_id++;
     set_names(b, r->names);
     r->names = NULL;
-    b->id = r->o->next_bind_id++;
     ht_list_remove(&b->node);
     ht_list_push_back(&r->o->bindings, &b->node);
     relay_name_drop_visitors(b, code, taken_text);

@@ -19,8 +19,9 @@
 
 struct play_stream {
     struct mux_stream *st;
-    unsigned heads, closes, status;
+    unsigned heads, closes, status, connects;
     int reset;
+    char reason[160];
     struct ht_buf body;
     bool keep_open;
 };
@@ -58,7 +59,10 @@ struct world {
     struct wire_bind binds[KIT_BINDS]; /* without texts */
     char bind_label[64], bind_host[64];
     unsigned n_binds, n_unbinds;
+    char bind_names[256], bind_ca[128];
     unsigned max_bindings; /* of HELLO_OK; 0: it says nothing */
+    unsigned caps;         /* that the kit accepts, of those that it is asked for here */
+    bool wrong_port;       /* of BIND_OK */
     uint32_t last_unbind;
     unsigned ws_closed;
     uint16_t close_code;
@@ -93,6 +97,12 @@ static inline void kit_bind(void *ctx, const struct wire_bind *bind, const struc
     w.binds[w.n_binds++] = *bind;
     snprintf(w.bind_label, sizeof w.bind_label, "%.*s", HT_SLICE_ARG(bind->label));
     snprintf(w.bind_host, sizeof w.bind_host, "%.*s", HT_SLICE_ARG(bind->host));
+    snprintf(w.bind_ca, sizeof w.bind_ca, "%.*s", HT_SLICE_ARG(bind->ca));
+    w.bind_names[0] = '\0';
+    for (size_t i = 0; i < bind->n_names; i++) {
+        size_t at = strlen(w.bind_names);
+        snprintf(w.bind_names + at, sizeof w.bind_names - at, "%.*s ", HT_SLICE_ARG(bind->names[i]));
+    }
     if (w.no_bind_answers)
         return;
     if (w.n_refusals > 0) {
@@ -106,6 +116,8 @@ static inline void kit_bind(void *ctx, const struct wire_bind *bind, const struc
     struct wire_bind_ok ok = {.client_bind_ref = bind->client_bind_ref,
                               .bind_id = w.n_binds,
                               .container_port = bind->container_port ? bind->container_port : 20001};
+    if (bind->portless != w.wrong_port)
+        ok.container_port = 0;
     CU_ASSERT_EQUAL(mux_session_send(w.s, WIRE_BIND_OK, &ok), 0);
 }
 
@@ -146,7 +158,11 @@ static inline void kit_hello(void *ctx, const struct wire_hello *hello) {
     if (w.no_hello_ok)
         return;
     static const struct wire_join_ticket ticket = {.index = 1, .nonce = {"n", 1}, .expires_ms = 30000};
-    struct wire_hello_ok ok = {.session_id = ht_slice_str("S-1"),
+    struct ht_slice caps[WIRE_N_CAPABILITIES];
+    size_t n_caps = wire_caps_names(w.caps, caps);
+    struct wire_hello_ok ok = {.capabilities = caps,
+                               .n_capabilities = n_caps,
+                               .session_id = ht_slice_str("S-1"),
                                .stream_window = WIRE_LIMIT_STREAM_WINDOW,
                                .session_window = WIRE_LIMIT_SESSION_WINDOW,
                                .connections_granted = kit_version() == WIRE_V2 ? 2 : 1,
@@ -166,7 +182,8 @@ static inline void kit_hello(void *ctx, const struct wire_hello *hello) {
                              .max_streams = 64,
                              .session_buffer = WIRE_LIMIT_SESSION_BUFFER,
                              .first_stream_id = 2,
-                             .own_peer = true};
+                             .own_peer = true,
+                             .caps = w.caps};
     w.s = mux_session_create(&cfg, &ops, NULL, ht_now_ms());
     CU_ASSERT_PTR_NOT_NULL_FATAL(w.s);
     CU_ASSERT_EQUAL_FATAL(mux_session_attach(w.s, w.l, &ok), 0);
@@ -330,15 +347,18 @@ static inline ssize_t play_pull(void *ctx, uint8_t *out, size_t cap, unsigned *f
 
 static inline void play_closed(void *ctx, uint16_t code, struct ht_slice reason, bool remote) {
     struct play_stream *k = ctx;
-    (void)reason, (void)remote;
+    (void)remote;
+    snprintf(k->reason, sizeof k->reason, "%.*s", HT_SLICE_ARG(reason));
     k->closes++;
     k->reset = code;
     mux_stream_release(&k->st);
 }
 
+static inline void play_connected(void *ctx) { ((struct play_stream *)ctx)->connects++; }
 static inline void play_nothing(void *ctx) { (void)ctx; }
 
 static const struct mux_stream_ops play_ops = {.response_head = play_head,
+                                               .connected = play_connected,
                                                .data = play_data,
                                                .eof = play_nothing,
                                                .data_end = play_nothing,
@@ -357,6 +377,16 @@ static inline void play_get(struct play_stream *k, uint32_t bind_id, const char 
                                     .peer_addr = ht_slice_str("192.0.2.1:7")};
     CU_ASSERT_EQUAL_FATAL(mux_stream_open(w.s, &open, &play_ops, k, &k->st), 0);
     mux_stream_ready(k->st);
+}
+
+/* By name; `authority` NULL: to the port. */
+static inline void play_connect(struct play_stream *k, uint32_t bind_id, const char *authority) {
+    struct wire_stream_open open = {.kind = WIRE_KIND_TCP,
+                                    .bind_id = bind_id,
+                                    .has_authority = authority != NULL,
+                                    .authority = ht_slice_str(authority)};
+    *k = (struct play_stream){.reset = -1, .keep_open = true};
+    CU_ASSERT_EQUAL_FATAL(mux_stream_open(w.s, &open, &play_ops, k, &k->st), 0);
 }
 
 /* ---- the driver's callbacks ---- */
