@@ -73,6 +73,16 @@ static int readyz(void *ctx, const struct admin_request *req, struct admin_respo
     return why ? admin_reply_error(res, 503, "%s", why) : admin_reply_readyz_200(res, &yes);
 }
 
+static int certificates(void *ctx, const struct admin_request *req, struct admin_response *res) {
+    struct admin *a = ctx;
+    (void)req;
+    admin_reply_certificates_200(res);
+    int rc = a->source.certificates(a->source.ctx, &res->body);
+    if (rc == 0 && ht_buf_size(&res->body) == 0)
+        rc = admin_reply_error(res, 404, "no connected driver offers a certificate");
+    return rc;
+}
+
 static int metrics(void *ctx, const struct admin_request *req, struct admin_response *res) {
     struct admin *a = ctx;
     (void)req;
@@ -308,6 +318,7 @@ int admin_serve(struct admin *a, struct admin_request *req, struct admin_respons
         .readyz = readyz,
         .metrics = metrics,
         .proxy = proxy,
+        .certificates = certificates,
         .list_tunnels = list_tunnels,
         .list_sessions = list_sessions,
         .kill_session = kill_session,

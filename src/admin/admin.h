@@ -53,6 +53,8 @@ struct admin_source {
     int (*kill)(void *ctx, const char *session_id, uint64_t grace_ms);
     /* Appends the text exposition. 0 or HT_ENOMEM. */
     int (*metrics)(void *ctx, struct ht_buf *out);
+    /* Appends the certificates that drivers offer, in PEM; nothing when there are none. 0 or HT_ENOMEM. */
+    int (*certificates)(void *ctx, struct ht_buf *out);
     /* Open descriptors of the process, or -1. Costs nothing: probes ask often. */
     int (*count_fds)(void *ctx);
     /* Why the daemon takes nobody now; NULL: it does. */

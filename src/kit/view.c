@@ -86,6 +86,11 @@ static int kill_one(void *ctx, const char *session_id, uint64_t grace_ms) {
     return 0;
 }
 
+struct certificates {
+    struct ht_buf *out;
+    int rc;
+};
+
 static void count_binding(void *ctx, const struct relay_binding_info *info) {
     struct ht_metrics *m = ctx;
     m->bindings_active[ht_metric_kind_of(info->kind)][ht_metric_mode_of(info->mode)]++;
@@ -104,6 +109,29 @@ static int metrics(void *ctx, struct ht_buf *out) {
         relay_each_binding(k->table, &HT_LIST_ENTRY(it, struct kit_session, node)->owner, count_binding, m);
     ht_metrics_observe_loop_lag_seconds(m, io_loop_take_lag_us(k->loop));
     return ht_metrics_write(m, out);
+}
+
+/* Drivers of one machine offer the same certificate for the same host. */
+static void add_ca(void *ctx, const struct relay_binding_info *info) {
+    struct certificates *c = ctx;
+    size_t n = ht_buf_size(c->out);
+    if (c->rc < 0 || info->ca.n == 0 || (n && memmem(ht_buf_head(c->out), n, info->ca.p, info->ca.n)))
+        return;
+    c->rc = ht_buf_append(c->out, info->ca.p, info->ca.n);
+    if (c->rc == 0 && info->ca.p[info->ca.n - 1] != '\n')
+        c->rc = ht_buf_append_str(c->out, "\n");
+}
+
+/* Of live sessions: rule NAME-8. */
+static int certificates(void *ctx, struct ht_buf *out) {
+    struct kit *k = ctx;
+    struct certificates c = {.out = out};
+    HT_LIST_FOR (it, &k->live) {
+        struct kit_session *s = HT_LIST_ENTRY(it, struct kit_session, node);
+        if (s->state == WIRE_SESSION_LIVE)
+            relay_each_binding(k->table, &s->owner, add_ca, &c);
+    }
+    return c.rc;
 }
 
 static const char *not_ready(void *ctx) {
@@ -130,6 +158,7 @@ void kit_admin_source(struct kit *k, struct admin_source *out) {
                                  .snapshot = snapshot,
                                  .kill = kill_one,
                                  .metrics = metrics,
+                                 .certificates = certificates,
                                  .count_fds = count_fds,
                                  .not_ready = not_ready,
                                  .takes_reader = takes_reader,

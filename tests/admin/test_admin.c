@@ -12,7 +12,7 @@ static struct {
     char killed[64];
     uint64_t grace;
     int snapshot_rc;
-    const char *not_ready, *proxy;
+    const char *not_ready, *proxy, *ca;
     bool full;
 } fake;
 
@@ -77,6 +77,11 @@ static int metrics(void *ctx, struct ht_buf *out) {
     return ht_buf_append_str(out, "hoody_tunnel_sessions_active 2\n");
 }
 
+static int certificates(void *ctx, struct ht_buf *out) {
+    (void)ctx;
+    return ht_buf_append_str(out, fake.ca ? fake.ca : "");
+}
+
 static int count_fds(void *ctx) {
     (void)ctx;
     return 7;
@@ -105,6 +110,7 @@ static void start(void) {
     static const struct admin_source source = {.snapshot = snapshot,
                                                .kill = kill_one,
                                                .metrics = metrics,
+                                               .certificates = certificates,
                                                .count_fds = count_fds,
                                                .not_ready = not_ready,
                                                .takes_reader = takes_reader,
@@ -267,6 +273,20 @@ static void metrics_are_text(void) {
     admin_response_free(&res);
 }
 
+static void certificates_or_none(void) {
+    struct admin_response res;
+    start();
+    cJSON *j = ask("GET", "/api/v1/tunnel/ca.pem", 404);
+    CU_ASSERT_STRING_EQUAL(str(j, "error"), "no connected driver offers a certificate");
+    cJSON_Delete(j);
+    fake.ca = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    cJSON_Delete(ask_as("GET", "/api/v1/tunnel/ca.pem", true, &res));
+    CU_ASSERT_EQUAL(res.status, 200);
+    CU_ASSERT_STRING_EQUAL(res.content_type, "application/x-pem-file");
+    CU_ASSERT(ht_slice_is(ht_buf_slice(&res.body), fake.ca));
+    admin_response_free(&res);
+}
+
 static void a_probe_says_yes_or_why_not(void) {
     start();
     cJSON *j = ask("GET", "/livez", 200);
@@ -327,7 +347,8 @@ static void events_are_a_stream_of_json(void) {
 }
 
 static void only_probes_are_open_to_all(void) {
-    static const char *const closed[] = {"metrics", "tunnels", "sessions", "bindings", "events", "openapi.json"};
+    static const char *const closed[] = {"metrics", "tunnels",      "sessions", "bindings",
+                                         "events",  "openapi.json", "ca.pem"};
     struct admin_response res;
     start();
     for (size_t i = 0; i < HT_ARRAY_LEN(closed); i++) {
@@ -411,6 +432,7 @@ int main(void) {
         {"bindings name their holders", bindings_name_their_holders},
         {"a kill works once", a_kill_works_once},
         {"metrics are text", metrics_are_text},
+        {"certificates, or none", certificates_or_none},
         {"a probe answers yes, or the reason", a_probe_says_yes_or_why_not},
         {"events are a stream of JSON", events_are_a_stream_of_json},
         {"only probes are open to all", only_probes_are_open_to_all},

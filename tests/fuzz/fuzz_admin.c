@@ -41,6 +41,11 @@ static int metrics(void *ctx, struct ht_buf *out) {
     return ht_buf_append_str(out, "a 1\n");
 }
 
+static int certificates(void *ctx, struct ht_buf *out) {
+    (void)ctx;
+    return asked_by & 32 ? ht_buf_append_str(out, "a certificate\n") : HT_OK;
+}
+
 static int count_fds(void *ctx) {
     (void)ctx;
     return -1;
@@ -60,6 +65,7 @@ static const struct admin_source source = {
     .snapshot = snapshot,
     .kill = kill_one,
     .metrics = metrics,
+    .certificates = certificates,
     .count_fds = count_fds,
     .not_ready = not_ready,
     .takes_reader = takes_reader,

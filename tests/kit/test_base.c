@@ -470,6 +470,67 @@ static void exit_codes_are_the_documented_ones(void) {
     CU_ASSERT_EQUAL(codes[2], OPT_EXIT_CONFIG);
 }
 
+static bool certificates_are(const char *ask, int status, const char *body) {
+    struct raw r;
+    int got = raw_ask(&r, host.port, ask);
+    bool same = got == status && (!body || strcmp(raw_body(&r), body) == 0);
+    raw_close(&r);
+    return same;
+}
+
+/* Rule NAME-8: what live drivers offer, each certificate once, and nothing else. */
+static void certificates_of_live_drivers(void) {
+    static const struct ht_slice caps[] = {{"names", 5}};
+    static const char ask[] = "GET " API "/ca.pem HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    static const char *const files[] = {"one", "two"};
+    char pem[2][1024];
+    struct peer p[3];
+    struct raw r;
+    host_start("");
+    for (int i = 0; i < 2; i++) {
+        char command[256];
+        snprintf(command, sizeof command,
+                 "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout /dev/null -days 2 -subj "
+                 "/CN=%s 2>/dev/null",
+                 files[i]);
+        FILE *f = popen(command, "r");
+        CU_ASSERT_PTR_NOT_NULL_FATAL(f);
+        pem[i][fread(pem[i], 1, sizeof pem[i] - 1, f)] = '\0';
+        CU_ASSERT_EQUAL_FATAL(pclose(f), 0);
+    }
+    CU_ASSERT_EQUAL(raw_ask(&r, host.port, ask), 404);
+    raw_close(&r);
+    for (int i = 0; i < 3; i++) { /* the third offers what the first does */
+        char name[32];
+        snprintf(name, sizeof name, "host%d.test", i);
+        struct ht_slice names[] = {ht_slice_str(name)};
+        peer_connect(&p[i]);
+        peer_hello(&p[i], &(struct wire_hello){.version = WIRE_V1, .capabilities = caps, .n_capabilities = 1});
+        peer_expect(&p[i], WIRE_HELLO_OK);
+        struct wire_bind bind = {.has_client_bind_ref = true,
+                                 .kind = WIRE_KIND_TCP,
+                                 .mode = WIRE_MODE_PULL,
+                                 .names = names,
+                                 .n_names = 1,
+                                 .portless = true,
+                                 .has_ca = true,
+                                 .ca = ht_slice_str(pem[i % 2])};
+        peer_send(&p[i], WIRE_BIND, 0, &bind);
+        peer_expect(&p[i], WIRE_BIND_OK);
+    }
+    CU_ASSERT_EQUAL(raw_ask(&r, host.port, ask), 200);
+    CU_ASSERT(strstr(raw_text(&r), "application/x-pem-file") != NULL);
+    CU_ASSERT_EQUAL(strlen(raw_body(&r)), strlen(pem[0]) + strlen(pem[1]));
+    CU_ASSERT(strstr(raw_body(&r), pem[0]) && strstr(raw_body(&r), pem[1]));
+    raw_close(&r);
+    peer_bye(&p[1]);  /* its certificate goes with it */
+    peer_drop(&p[2]); /* parked: nobody answers there */
+    UNTIL(certificates_are(ask, 200, pem[0]));
+    peer_drop(&p[0]);
+    UNTIL(certificates_are(ask, 404, NULL));
+    host_stop();
+}
+
 int main(void) {
     static const struct tap_test tests[] = {
         {"requests are answered one after another", requests_are_answered_one_after_another},
@@ -486,6 +547,7 @@ int main(void) {
         {"strangers beside the proxy get a bare 403", strangers_beside_the_proxy_get_a_bare_403},
         {"an unsafe kit does not start", an_unsafe_kit_does_not_start},
         {"exit codes are the documented ones", exit_codes_are_the_documented_ones},
+        {"certificates of live drivers", certificates_of_live_drivers},
         {NULL, NULL},
     };
     return tap_main("base listener", tests);
