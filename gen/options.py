@@ -16,15 +16,15 @@ _SIZE = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 _PLACEHOLDER = {
     "string": "TEXT", "file": "FILE", "secret": "TEXT", "bool": "", "int": "N", "duration": "TIME", "size": "BYTES",
     "addr": "HOST:PORT", "ip": "ADDRESS", "cidr": "CIDR", "ports": "PORTS",
-    "header": "NAME:VALUE", "destination": "DESTINATION",
+    "header": "NAME:VALUE", "destination": "DESTINATION", "forward": "PORT=TARGET",
 }
 _C_TYPE = {
     "string": "const char *", "file": "const char *", "secret": "const char *", "ip": "const char *", "bool": "bool ",
     "int": "unsigned ", "duration": "uint64_t ", "size": "uint64_t ", "addr": "struct opt_addr ",
     "cidr": "struct opt_cidr *", "ports": "struct opt_port_range *", "header": "const char **",
-    "destination": "const char **",
+    "destination": "const char **", "forward": "const char **",
 }
-_LISTS = ("cidr", "ports", "header", "destination")
+_LISTS = ("cidr", "ports", "header", "destination", "forward")
 _RESERVED = {"help", "version"}
 # Keys that only some types have.
 _ONLY_FOR = {
@@ -79,6 +79,8 @@ def parse_value(kind, text, values=()):
         return out
     if kind == "header" and not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[ -~]*", text):
         raise ValueError("must be a header such as X-Team: blue")
+    if kind == "forward" and not re.fullmatch(r"[0-9]+=[!-~]+", text):
+        raise ValueError("must be a port and a target such as 9000=localhost:3000")
     if kind == "destination":
         for part in text.split(","):
             if not re.fullmatch(r"(\[[0-9A-Fa-f:.]+(/[0-9]+)?\]|[*0-9A-Za-z._-]+(/[0-9]+)?)(:(\*|[0-9]+(-[0-9]+)?))?", part):
@@ -125,6 +127,7 @@ class Command:
     args: dict
     examples: list
     exit_codes: list
+    single_dash: bool = False
     options: list = field(default_factory=list)
 
 
@@ -293,7 +296,7 @@ def load(spec_dir):
         if raw.get("args", {}).get("min", 0) > raw.get("args", {}).get("max", 0):
             problems.add(raw["args"].line_of("min"), f"command '{raw['name']}': fewer arguments allowed than needed")
         commands[raw["name"]] = Command(
-            name=raw["name"], doc=raw["doc"], c_name=raw["name"].replace(" ", "_"), help=raw.get("help", ""),
+            name=raw["name"], doc=raw["doc"], c_name=raw["name"].replace(" ", "_").replace("-", "_"), single_dash=raw.get("single_dash", False), help=raw.get("help", ""),
             args=dict(raw.get("args", {})), examples=list(raw["examples"]),
             exit_codes=[exits[n] for n in raw["exit_codes"] if n in exits])
 

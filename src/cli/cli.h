@@ -5,6 +5,7 @@
  *   common.c        complaints, help
  *   cmd_about.c     version, completion
  *   cmd_tunnel.c    expose, pull
+ *   cmd_vtunnel.c   vtunnel-client
  *   cmd_up.c        up, config check
  *   config*.c       the file of up (config.h)
  *   tunnel.c        what those run
@@ -41,6 +42,7 @@
 /* Each takes the arguments behind the command's words and returns the exit code. */
 int cmd_expose(int argc, char **argv);
 int cmd_pull(int argc, char **argv);
+int cmd_vtunnel_client(int argc, char **argv);
 int cmd_up(int argc, char **argv);
 int cmd_config_check(int argc, char **argv);
 int cmd_demo(int argc, char **argv);

@@ -30,6 +30,7 @@
 #include "io/io.h"
 #include "mux/mux.h"
 #include "relay/origin.h"
+#include "vtunnel/vtunnel.h"
 #include "ws/ws.h"
 
 #include <pthread.h>
@@ -109,6 +110,8 @@ struct driver_sock {
     struct ws_connect *connect;
     struct ws_conn *ws;
     struct mux_link *link;
+    struct vtunnel *vt; /* stands between the two when the other end speaks vtunnel's JSON; else NULL */
+    struct io_timer vt_timer;
     bool closing;          /* the closing handshake was begun */
     struct io_timer timer; /* for the answer to the first frame; a secondary has more uses for it */
     /* secondaries */
@@ -145,6 +148,7 @@ struct ht_tunnel {
     unsigned connections; /* asked for */
     uint32_t max_streams, max_window;
     bool retry_first, strict_bindings;
+    bool vtunnel; /* the other end speaks vtunnel's JSON */
     struct ht_tunnel_callbacks calls;
     void *user;
 

@@ -261,6 +261,7 @@ static unsigned agreed(const struct driver_sock *s, const struct wire_hello_ok *
 }
 
 static int make_session(struct ht_tunnel *t, const struct wire_hello_ok *ok) {
+    bool asks = !t->vtunnel; /* that protocol has a ping of its own (VKEEP-1) */
     t->caps = agreed(&t->now->socks[0], ok);
     struct mux_config cfg = {
         .role = WIRE_ROLE_DRIVER,
@@ -269,11 +270,11 @@ static int make_session(struct ht_tunnel *t, const struct wire_hello_ok *ok) {
         .session_window = ok->session_window,
         .max_streams = t->max_streams, /* whatever the kit would like (hardening case 31) */
         .session_buffer = WIRE_LIMIT_SESSION_BUFFER,
-        .ping_interval_ms = t->ping_interval_ms,
-        .pong_timeout_ms = t->pong_timeout_ms,
-        .suspect_after_ms = t->suspect_after_ms,
-        .measure_interval_ms = t->measure_every_ms,
-        .own_peer = ok->n_capabilities > 0,
+        .ping_interval_ms = asks ? t->ping_interval_ms : 0,
+        .pong_timeout_ms = asks ? t->pong_timeout_ms : 0,
+        .suspect_after_ms = asks ? t->suspect_after_ms : 0,
+        .measure_interval_ms = asks ? t->measure_every_ms : 0,
+        .own_peer = ok->n_capabilities > 0 || t->vtunnel,
         .caps = t->caps,
         .metrics = &t->metrics,
         .random = ht_random_bytes,
@@ -318,7 +319,7 @@ static void link_hello_ok(void *ctx, const struct wire_hello_ok *ok) {
     t->rtt_us = 0;
     t->sessions++;
     t->session_id[0] = '\0';
-    if (ok->session_id.n < sizeof t->session_id) { /* as it came: it goes back to the kit */
+    if (ok->session_id.n < sizeof t->session_id && !t->vtunnel) { /* as it came: it goes back to the kit */
         memcpy(t->session_id, ok->session_id.p, ok->session_id.n);
         t->session_id[ok->session_id.n] = '\0';
     }
@@ -510,7 +511,7 @@ int driver_link_start(struct ht_tunnel *t) {
     driver_set_state(t, DRIVER_CONNECTING);
     /* One socket is all the same in every version, and every kit speaks the first. */
     const char *protocols = t->connections > 1 && !t->only_v1 ? WIRE_SUBPROTOCOLS : WIRE_SUBPROTOCOL_V1;
-    if (driver_link_dial(t->now, protocols, &err) < 0) {
+    if (driver_link_dial(t->now, t->vtunnel ? NULL : protocols, &err) < 0) {
         driver_end_reason(t, HT_TUNNEL_ECONNECT, "%s", err.text);
         driver_end(t);
     }

@@ -118,12 +118,13 @@ void driver_options_client(struct ht_tunnel *t) {
 int driver_options_set(struct ht_tunnel *t, const struct ht_tunnel_options *o, struct ht_errmsg *err) {
     if (!o->url)
         return ht_fail(err, HT_TUNNEL_EINVAL, "the kit's URL is missing");
-    if (driver_url_parse(&t->url, o->url, WIRE_CONNECT_PATH, err) < 0)
+    if (driver_url_parse(&t->url, o->url, o->vtunnel ? NULL : WIRE_CONNECT_PATH, err) < 0)
         return HT_TUNNEL_EURL;
     if (o->connections > HT_MAX_CONNECTIONS)
         return ht_fail(err, HT_TUNNEL_EINVAL, "a session has 1 to %d connections, not %u", HT_MAX_CONNECTIONS,
                        (unsigned)o->connections);
-    t->connections = o->connections ? o->connections : 1;
+    t->vtunnel = o->vtunnel != 0;
+    t->connections = o->connections && !t->vtunnel ? o->connections : 1;
     t->connect_timeout_ms = o->connect_timeout_ms ? o->connect_timeout_ms : CONNECT_TIMEOUT_MS;
     t->pool_size = o->pool_size == HT_NO_POOL ? 0 : o->pool_size ? o->pool_size : POOL_SIZE;
     t->pool_idle_ms = o->pool_idle_ms ? o->pool_idle_ms : POOL_IDLE_MS;
@@ -137,7 +138,7 @@ int driver_options_set(struct ht_tunnel *t, const struct ht_tunnel_options *o, s
     t->measure_every_ms = o->measure_every_ms;
     t->max_streams = o->max_streams ? o->max_streams : WIRE_LIMIT_MAX_STREAMS;
     t->max_window = o->max_window ? o->max_window : WIRE_LIMIT_SESSION_BUFFER;
-    int rc = set_client(t, o->client_id, err);
+    int rc = set_client(t, t->vtunnel ? "" : o->client_id, err);
     if (rc == HT_TUNNEL_OK)
         rc = set_token(t, o->token, err);
     if (rc == HT_TUNNEL_OK)

@@ -49,6 +49,10 @@ bool driver_retry_wanted(const struct ht_tunnel *t) {
 /* How long until the next attempt. Where we were refused, not at once and not every few seconds. */
 static uint64_t wait_before(const struct ht_tunnel *t) {
     uint64_t random;
+    if (t->vtunnel) /* VRETRY-1 */
+        return t->attempts == 0
+                   ? 0
+                   : ht_min64(VTUNNEL_LIMIT_RETRY_MAX, VTUNNEL_LIMIT_RETRY_FIRST << ht_min(t->attempts - 1, 8));
     ht_random_bytes(&random, sizeof random);
     if (!t->refused)
         return driver_backoff(t->attempts, t->retry_min_ms, random);

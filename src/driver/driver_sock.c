@@ -12,7 +12,7 @@ static ssize_t ws_message(void *ctx, uint8_t *p, size_t n, bool end) {
     struct driver_sock *s = ctx;
     if (s->of->mux)
         mux_session_measure(s->of->mux, ht_now_us());
-    return mux_link_message(s->link, p, n, end);
+    return s->vt ? vtunnel_message(s->vt, p, n, end, io_now_ms(s->t->loop)) : mux_link_message(s->link, p, n, end);
 }
 
 static void ws_fed(void *ctx) {
@@ -25,7 +25,10 @@ static void ws_fed(void *ctx) {
 
 static size_t ws_pull(void *ctx, uint8_t *out, size_t cap) {
     struct driver_sock *s = ctx;
-    return mux_link_pull(s->link, out, cap);
+    size_t n = s->vt ? vtunnel_pull(s->vt, out, cap) : mux_link_pull(s->link, out, cap);
+    if (s->vt) /* what was fed on the way may have made it due */
+        driver_session_touch(s->of);
+    return n;
 }
 
 static void ws_closed(void *ctx, uint16_t code, struct ht_slice reason, bool local) {
@@ -51,6 +54,10 @@ void driver_sock_close(struct driver_sock *s, uint16_t code, const char *reason)
     if (s->closing || !s->ws)
         return;
     s->closing = true;
+    if (s->vt && code == 0) { /* VEND-1 */
+        code = VTUNNEL_END_GOODBYE_CODE;
+        reason = VTUNNEL_END_GOODBYE_REASON;
+    }
     ws_conn_close(s->ws, code, reason);
 }
 
@@ -58,7 +65,57 @@ void driver_sock_drop(struct driver_sock *s) {
     io_timer_stop(&s->timer);
     ws_connect_cancel(&s->connect);
     ws_conn_destroy(&s->ws);
+    if (s->vt)
+        io_timer_stop(&s->vt_timer);
+    vtunnel_destroy(&s->vt);
     mux_link_destroy(&s->link);
+}
+
+/* ---- vtunnel's JSON ---- */
+
+static void vtunnel_pause(void *ctx, bool pause) {
+    struct driver_sock *s = ctx;
+    if (s->ws)
+        ws_conn_pause(s->ws, pause);
+    io_timer_set(&s->vt_timer, 0); /* its deadline is another one now */
+}
+
+/* VKEEP-2: a client drops the connection. */
+static void vtunnel_end(void *ctx, uint16_t code, const char *reason) {
+    struct driver_sock *s = ctx;
+    (void)code;
+    io_timer_stop(&s->vt_timer);
+    if (!s->ws)
+        return;
+    ws_conn_destroy(&s->ws);
+    s->ops->closed(s, WS_CLOSE_DROPPED, reason, false);
+}
+
+static void vtunnel_fired(struct io_timer *timer) {
+    struct driver_sock *s = ht_container_of(timer, struct driver_sock, vt_timer);
+    uint64_t now = io_now_ms(s->t->loop);
+    vtunnel_tick(s->vt, now);
+    uint64_t due = vtunnel_deadline(s->vt);
+    if (s->ws && due != UINT64_MAX)
+        io_timer_set(&s->vt_timer, due > now ? due - now : 1);
+}
+
+static const struct vtunnel_ops vtunnel_calls = {driver_sock_output, vtunnel_pause, vtunnel_end};
+
+/* False: out of memory. */
+static bool vtunnel_begin(struct driver_sock *s) {
+    const struct vtunnel_config cfg = {.role = VTUNNEL_ROLE_CLIENT,
+                                       .blocks = io_loop_blocks(s->t->loop),
+                                       .window = (uint32_t)ht_min(s->t->max_window, WIRE_LIMIT_SESSION_WINDOW),
+                                       .max_streams = s->t->max_streams,
+                                       .peer = s->t->url.host_field};
+    ws_conn_use_text(s->ws);
+    s->vt = vtunnel_create(&cfg, s->link, &vtunnel_calls, s, io_now_ms(s->t->loop));
+    if (!s->vt)
+        return false;
+    io_timer_init(s->t->loop, &s->vt_timer, vtunnel_fired);
+    io_timer_set(&s->vt_timer, VTUNNEL_LIMIT_PING_INTERVAL);
+    return true;
 }
 
 /* ---- getting there ---- */
@@ -69,6 +126,7 @@ static bool is_over(const struct ht_tunnel *t) { return t->state == DRIVER_DOWN 
 static void connect_open(void *ctx, struct io_conn *conn, struct ht_slice protocol, struct ht_slice early) {
     static const struct ws_limits limits = {.max_message = WIRE_LIMIT_MAX_MESSAGE,
                                             .max_fragments = WIRE_LIMIT_MAX_FRAGMENTS};
+    _Static_assert(VTUNNEL_LIMIT_MAX_MESSAGE == WIRE_LIMIT_MAX_MESSAGE, "one limit serves both");
     struct driver_sock *s = ctx;
     struct ht_tunnel *t = s->t;
     s->connect = NULL;
@@ -76,7 +134,7 @@ static void connect_open(void *ctx, struct io_conn *conn, struct ht_slice protoc
         io_conn_close(&conn);
         return;
     }
-    s->version = wire_version_from(protocol);
+    s->version = t->vtunnel ? WIRE_V1 : wire_version_from(protocol);
     ht_log_with(HT_LOG_DEBUG, "driver",
                 HT_LOG_FIELDS(log_target(t->url.host_field), log_connection(s->index), log_version_slice(protocol)),
                 t->tls ? "connected with TLS, upgraded" : "connected, upgraded");
@@ -89,7 +147,7 @@ static void connect_open(void *ctx, struct io_conn *conn, struct ht_slice protoc
     io_conn_tune_tunnel(conn, 2 * (uint64_t)t->suspect_after_ms); /* KEEP-5: for a PING, and for its answer */
     s->ws = ws_conn_create(t->loop, conn, WS_CLIENT, &limits, early, &ws_calls, s);
     s->link = s->ws ? mux_link_create(WIRE_ROLE_DRIVER, s->version, s->ops->link, s) : NULL;
-    if (!s->link || s->ops->greet(s) < 0) {
+    if (!s->link || (t->vtunnel && !vtunnel_begin(s)) || s->ops->greet(s) < 0) {
         s->ops->failed(s, HT_TUNNEL_ENOMEM, 0, 0, ht_strerror(HT_TUNNEL_ENOMEM));
         return;
     }

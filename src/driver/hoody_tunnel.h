@@ -163,6 +163,12 @@ struct ht_tunnel_options {
      * a place for it there is a warning, and no id. "": none.
      */
     const char *client_id;
+    /*
+     * Not 0: the other end is a server of vtunnel's JSON protocol. The path of the URL is taken as it is; bindings are
+     * of the kind HT_PULL_TCP with a port, and their label is what the server is told of the target. The first
+     * connection must work, retry_for_ms and the waits between are the protocol's own, and nothing is resumed.
+     */
+    int vtunnel;
 };
 
 #define HT_NO_POOL UINT32_MAX

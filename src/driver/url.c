@@ -188,7 +188,10 @@ int driver_url_parse(struct driver_url *u, const char *text, const char *default
     int at = snprintf(u->host_field, sizeof u->host_field, "%s%s%s", v6 ? "[" : "", u->host, v6 ? "]" : "");
     if (u->port != own)
         snprintf(u->host_field + at, sizeof u->host_field - (size_t)at, ":%u", u->port);
-    at = complete_path(u->path, sizeof u->path, path, default_path);
+    if (default_path)
+        at = complete_path(u->path, sizeof u->path, path, default_path);
+    else
+        at = snprintf(u->path, sizeof u->path, "%s%.*s", path.n && path.p[0] == '/' ? "" : "/", HT_SLICE_ARG(path));
     if (at < 0 || (size_t)at >= sizeof u->path)
         return ht_fail(err, HT_EINVAL, "the path of the kit's URL has more than %d characters", DRIVER_PATH_MAX);
     return HT_OK;

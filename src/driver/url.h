@@ -23,7 +23,8 @@ struct driver_url {
  *   host[:port][/path] without a scheme: ws:// when the host is this machine (localhost, 127.0.0.0/8, ::1), else wss://
  * Without a port it is the scheme's (80, 443). A path is taken as it is when it ends in "/connect"; any other is a
  * prefix, which `default_path` is put behind: "/edge" gives "/edge/api/v1/tunnel/connect", and so does
- * "/edge/api/v1/tunnel". A user name, a fragment and control bytes are refused. HT_EINVAL with *err.
+ * "/edge/api/v1/tunnel". With `default_path` NULL the path is always taken as it is. A user name, a fragment and
+ * control bytes are refused. HT_EINVAL with *err.
  */
 int driver_url_parse(struct driver_url *u, const char *text, const char *default_path,
                      struct ht_errmsg *err) HT_MUST_USE;

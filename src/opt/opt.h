@@ -57,6 +57,7 @@ enum opt_type {
     OPT_TYPE_PORTS,
     OPT_TYPE_HEADER,
     OPT_TYPE_DESTINATION, /* texts, each a comma list: its user knows what may be in it */
+    OPT_TYPE_FORWARD,     /* texts, PORT=TARGET: the same */
     OPT_TYPE_ENUM,
 };
 
@@ -85,6 +86,7 @@ struct opt_command {
     size_t min_args, max_args, unless; /* `unless`: offset of a bool that makes arguments unnecessary */
     const char *arg_name;
     bool has_unless;
+    bool single_dash; /* its options may be written -name, too */
     int id;
 };
 

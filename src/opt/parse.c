@@ -102,10 +102,12 @@ static int fill_from_environment(const struct opt_command *c, char *base, struct
 static int take_option(const struct opt_program *p, const struct opt_command *c, int argc, char **argv, int *at,
                        char *base, bool *seen, struct ht_errmsg *err) {
     const char *arg = argv[*at];
-    const char *name = arg + 2;
+    bool single = c->single_dash && arg[1] != '-' && arg[2] != '\0';
+    const char *name = arg + (single ? 1 : 2);
     size_t n = strcspn(name, "=");
     const char *value = n > 0 && name[n] == '=' ? name + n + 1 : NULL;
-    const struct opt_option *o = strncmp(arg, "--", 2) == 0 ? find_option(c, name, n) : find_letter(c, arg);
+    bool is_name = single || strncmp(arg, "--", 2) == 0;
+    const struct opt_option *o = is_name ? find_option(c, name, n) : find_letter(c, arg);
     bool on = true;
     if (!o && strncmp(arg, "--no-", 5) == 0) {
         o = find_option(c, name + 3, n - 3);
