@@ -138,6 +138,7 @@ struct answer {
     struct wire_resumed_bind binds[WIRE_MAX_HELLO_OK_RESUMED_BINDS];
     struct wire_join_ticket tickets[WIRE_LIMIT_MAX_CONNECTIONS];
     struct ht_slice capabilities[WIRE_N_CAPABILITIES];
+    char proxy[IO_ADDR_TEXT];
 };
 
 /* Without windows on the wire, a stream that its visitor does not take may hold what a session may (VFLOW-1). */
@@ -185,6 +186,12 @@ static void fill_answer(struct kit_session *s, struct kit_sock *sock, const stru
     ok->max_bindings = opt->max_bindings_per_session;
     ok->capabilities = a->capabilities;
     ok->n_capabilities = wire_caps_names(agreed, a->capabilities);
+    if (agreed & WIRE_CAP_NAMES && s->kit->connect) {
+        struct io_addr at;
+        relay_connect_addr(s->kit->connect, &at);
+        ok->has_proxy = true;
+        ok->proxy = ht_slice_str(io_addr_text(&at, a->proxy));
+    }
     ok->has_server = true;
     ok->server = ht_slice_str("hoody-tunnel/" KIT_VERSION);
 }

@@ -2,16 +2,16 @@
  * A client of the CONNECT proxy: its head, the dial, and then bytes both ways (splice.c). Each client holds a permit
  * for its own descriptor and, from the dial on, one for the destination's.
  */
-#include "relay/connect.h"
+#include "relay/connect_priv.h"
 
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "io/crowd.h"
+#include "base/text.h"
 #include "log_gen.h"
+#include "relay/names_priv.h"
 #include "relay/socks.h"
 #include "relay/splice.h"
-#include "relay/visitor_priv.h"
 
 #include <assert.h>
 #include <stdio.h>
@@ -21,19 +21,11 @@
 enum client_state {
     CLIENT_HEAD, /* awaits its head, or has a part of it */
     CLIENT_DIALLING,
-    CLIENT_SPLICED,
+    CLIENT_SPLICED, /* to a connection of the kit's own */
+    CLIENT_WAITING, /* for its turn to open a stream */
+    CLIENT_OPENING, /* has a stream, whose driver has not told yet that it is connected */
+    CLIENT_PIPED,   /* to that stream */
     CLIENT_STATES
-};
-
-struct relay_connect {
-    struct relay_table *t;
-    struct relay_connect_config cfg;
-    struct io_listener *listener;
-    struct io_addr addr;
-    struct ht_list clients;
-    unsigned n_clients, n_permits;
-    struct crowd heads;
-    bool draining;
 };
 
 struct connect_client {
@@ -49,6 +41,12 @@ struct connect_client {
     struct relay_dest dest;
     struct io_dial *dial;
     struct relay_splice *splice;
+    struct relay_name_visitor name; /* while a binding has the destination */
+    struct relay_waiter waiter;
+    struct mux_stream *st; /* until the pipe has it */
+    struct relay_pipe *pipe;
+    uint64_t from;  /* relay_from() */
+    uint64_t moved; /* bytes through the pipe when that was looked at */
     unsigned permits;
     uint64_t began_us;
     const char *denied; /* why the last address may not be dialled; NULL: none was refused */
@@ -59,19 +57,15 @@ struct connect_client {
 
 static void set_state(struct connect_client *x, enum client_state to) {
     static const uint8_t transitions[CLIENT_STATES] = {
-        [CLIENT_HEAD] = 1u << CLIENT_DIALLING,
+        [CLIENT_HEAD] = 1u << CLIENT_DIALLING | 1u << CLIENT_WAITING | 1u << CLIENT_OPENING,
         [CLIENT_DIALLING] = 1u << CLIENT_SPLICED,
+        [CLIENT_WAITING] = 1u << CLIENT_OPENING,
+        [CLIENT_OPENING] = 1u << CLIENT_PIPED,
     };
     assert(transitions[x->state] & 1u << to);
     if (x->state == CLIENT_HEAD)
         crowd_leave(&x->c->heads, &x->member);
     x->state = to;
-}
-
-static void give_permit(struct connect_client *x) {
-    x->permits--;
-    x->c->n_permits--;
-    io_fds_give(x->c->t->cfg.fds);
 }
 
 static bool take_permit(struct connect_client *x) {
@@ -81,6 +75,16 @@ static bool take_permit(struct connect_client *x) {
     x->permits++;
     c->n_permits++;
     return true;
+}
+
+void connect_left(struct relay_connect *c, unsigned permits) {
+    c->n_permits -= permits;
+    for (; permits; permits--)
+        io_fds_give(c->t->cfg.fds);
+    c->n_clients--;
+    c->t->cfg.metrics->connect_clients_active--;
+    if (c->cfg.left)
+        c->cfg.left(c->cfg.ctx);
 }
 
 static void drop_head(struct connect_client *x) {
@@ -93,6 +97,10 @@ static void client_free(struct connect_client *x) {
     struct relay_connect *c = x->c;
     io_dial_cancel(&x->dial);
     relay_splice_destroy(&x->splice);
+    relay_wait_end(&x->waiter);
+    relay_pipe_destroy(&x->pipe);
+    mux_stream_release(&x->st);
+    relay_name_leave(&x->name);
     io_timer_stop(&x->timer);
     io_conn_abort(&x->conn);
     drop_head(x);
@@ -100,14 +108,10 @@ static void client_free(struct connect_client *x) {
     ht_buf_free(&x->in);
     if (x->state == CLIENT_HEAD)
         crowd_leave(&c->heads, &x->member);
-    while (x->permits)
-        give_permit(x);
+    unsigned permits = x->permits;
     ht_list_remove(&x->node);
-    c->n_clients--;
-    c->t->cfg.metrics->connect_clients_active--;
     ht_free(x);
-    if (c->cfg.left)
-        c->cfg.left(c->cfg.ctx);
+    connect_left(c, permits);
 }
 
 /* ---- answers ---- */
@@ -180,20 +184,25 @@ static void splice_done(void *ctx, int rc, const char *text) {
     client_free(x);
 }
 
+/* What is said before the bytes of the destination; `room` is for it. */
+static struct io_out established(const struct connect_client *x, uint8_t room[RELAY_SOCKS_REPLY]) {
+    static const char http[] = "HTTP/1.1 200 Connection established\r\n\r\n";
+    struct io_out first = {.n_iov = 1};
+    relay_socks_put(room, RELAY_SOCKS_GOOD);
+    first.iov[0] = x->socks ? (struct iovec){.iov_base = room, .iov_len = RELAY_SOCKS_REPLY}
+                            : (struct iovec){.iov_base = (void *)(uintptr_t)http, .iov_len = sizeof http - 1};
+    first.borrowed = first.iov[0].iov_len;
+    return first;
+}
+
 static void begin_splice(struct connect_client *x, struct io_conn *to) {
     static const struct relay_splice_ops ops = {.done = splice_done};
-    static const char established[] = "HTTP/1.1 200 Connection established\r\n\r\n";
     const struct relay_kit_config *cfg = &x->c->t->cfg;
     struct relay_splice_config how = {.loop = cfg->loop,
                                       .idle_timeout_ms = x->c->cfg.idle_timeout_ms,
                                       .half_close_timeout_ms = cfg->half_close_timeout_ms};
     uint8_t reply[RELAY_SOCKS_REPLY];
-    struct io_out first = {.n_iov = 1};
-    relay_socks_put(reply, RELAY_SOCKS_GOOD);
-    first.iov[0] = x->socks
-                       ? (struct iovec){.iov_base = reply, .iov_len = sizeof reply}
-                       : (struct iovec){.iov_base = (void *)(uintptr_t)established, .iov_len = strlen(established)};
-    first.borrowed = first.iov[0].iov_len;
+    struct io_out first = established(x, reply);
     struct io_conn *conn = x->conn;
     char text[IO_ADDR_TEXT];
     struct io_addr addr;
@@ -304,6 +313,179 @@ static void go_direct(struct connect_client *x) {
         answer(x, &answer_proxy_busy, HT_METRIC_WAY_OUT_FAILED, err.text);
 }
 
+/* ---- through the tunnel ---- */
+
+static void pipe_done(void *ctx, uint16_t code, const char *text) {
+    struct connect_client *x = ctx;
+    uint64_t in, out;
+    relay_pipe_counts(x->pipe, &in, &out);
+    ht_log_with(HT_LOG_DEBUG, "connect",
+                HT_LOG_FIELDS(log_session(x->name.b->owner->id), log_peer(x->peer), log_target(x->dest.text),
+                              log_code(code), log_bytes_in(in), log_bytes_out(out),
+                              log_duration_us(ht_now_us() - x->began_us), log_reason(code ? text : "in order")),
+                "connection over");
+    if (code == WIRE_CODE_CANCEL)
+        relay_left_early(x->name.b, x->from);
+    else
+        relay_answered(x->name.b, x->from);
+    client_free(x);
+}
+
+/* Any byte between two looks is a sign of life. */
+static void pipe_look(struct io_timer *timer) {
+    struct connect_client *x = ht_container_of(timer, struct connect_client, timer);
+    uint64_t in, out;
+    relay_pipe_counts(x->pipe, &in, &out);
+    if (in + out == x->moved) {
+        relay_pipe_abort(&x->pipe, WIRE_CODE_IDLE_TIMEOUT, "quiet for too long");
+        client_left(x, "quiet for too long");
+        return;
+    }
+    x->moved = in + out;
+    io_timer_set(timer, x->c->cfg.idle_timeout_ms);
+}
+
+/* NAME-7: the driver has its connection. */
+static void stream_connected(void *ctx) {
+    static const struct relay_pipe_ops ops = {.done = pipe_done};
+    struct connect_client *x = ctx;
+    struct relay_connect *c = x->c;
+    uint8_t reply[RELAY_SOCKS_REPLY];
+    struct io_out first = established(x, reply);
+    struct io_conn *conn = x->conn;
+    struct mux_stream *st = x->st;
+    c->t->cfg.metrics->connect_requests_total[HT_METRIC_WAY_OUT_TUNNEL]++;
+    x->conn = NULL;
+    x->st = NULL;
+    set_state(x, CLIENT_PIPED);
+    io_timer_stop(&x->timer);
+    x->moved = UINT64_MAX;
+    io_timer_init(c->t->cfg.loop, &x->timer, pipe_look);
+    if (c->cfg.idle_timeout_ms)
+        io_timer_set(&x->timer, c->cfg.idle_timeout_ms);
+    x->pipe = relay_pipe_start(c->t->cfg.loop, conn, st, ht_buf_slice(&x->in), 0, &ops, x);
+    if (!x->pipe || relay_pipe_take_out(x->pipe, &first))
+        client_free(x);
+    else
+        ht_buf_free(&x->in);
+}
+
+static void stream_closed(void *ctx, uint16_t code, struct ht_slice reason, bool remote) {
+    struct connect_client *x = ctx;
+    char text[256];
+    const char *colon = reason.n ? memchr(reason.p, ':', reason.n) : NULL;
+    const struct visitor_answer *a = remote ? &answer_proxy_unreachable : &answer_link_lost;
+    (void)code;
+    if (remote && colon)
+        a = connect_plain_answer(ht_slice_of(reason.p, (size_t)(colon - reason.p)));
+    relay_answered(x->name.b, x->from);
+    answer(x, a, a == &answer_proxy_denied ? HT_METRIC_WAY_OUT_DENIED : HT_METRIC_WAY_OUT_FAILED,
+           ht_text_clean(reason, text, sizeof text));
+}
+
+static ssize_t stream_pull(void *ctx, uint8_t *out, size_t cap, unsigned *flags) {
+    (void)ctx, (void)out, (void)cap;
+    *flags = 0;
+    return 0;
+}
+
+/* Neither data nor an end come before connected(): mux sees to that. */
+static void stream_data(void *ctx, const uint8_t *p, size_t n) { (void)ctx, (void)p, (void)n; }
+static void stream_nothing(void *ctx) { (void)ctx; }
+
+static const struct mux_stream_ops stream_ops = {.connected = stream_connected,
+                                                 .data = stream_data,
+                                                 .eof = stream_nothing,
+                                                 .data_end = stream_nothing,
+                                                 .pull = stream_pull,
+                                                 .closed = stream_closed};
+
+static void tunnel_late(struct io_timer *timer) {
+    struct connect_client *x = ht_container_of(timer, struct connect_client, timer);
+    if (x->st) {
+        relay_left_early(x->name.b, x->from);
+        mux_stream_reset(x->st, WIRE_CODE_CANCEL, "no connection in time");
+    }
+    answer(x, x->st ? &answer_proxy_timeout : &answer_busy, HT_METRIC_WAY_OUT_FAILED,
+           "the driver said nothing in time");
+}
+
+static void open_stream(struct connect_client *x) {
+    struct relay_binding *b = x->name.b;
+    char text[RELAY_FULL_TEXT];
+    int rc = relay_name_open(&x->name, x->dest.host, x->dest.port, x->peer, &stream_ops, x, &x->st);
+    switch (rc) {
+    case HT_OK:
+        relay_opened(b, x->from);
+        set_state(x, CLIENT_OPENING);
+        break;
+    case HT_ELIMIT:
+        refuse(x, &answer_stream_cap, relay_no_stream_text(b, text));
+        break;
+    case HT_ECLOSED:
+        refuse(x, &answer_parked, answer_parked.body);
+        break;
+    default:
+        refuse(x, &answer_proxy_busy, ht_err_text(rc));
+        break;
+    }
+}
+
+static void turn_has_come(struct relay_waiter *w) { open_stream(ht_container_of(w, struct connect_client, waiter)); }
+
+static void left_while_waiting(struct relay_waiter *w, int why) {
+    client_left(ht_container_of(w, struct connect_client, waiter), ht_err_text(why));
+}
+
+/* Its binding is gone, or somebody else's. */
+static void name_gone(struct relay_name_visitor *v, uint16_t code, const char *reason) {
+    struct connect_client *x = ht_container_of(v, struct connect_client, name);
+    relay_wait_end(&x->waiter);
+    if (x->st)
+        mux_stream_reset(x->st, code, reason);
+    if (x->pipe) {
+        relay_pipe_abort(&x->pipe, code, reason);
+        client_left(x, reason);
+    } else {
+        answer(x, &answer_closed, HT_METRIC_WAY_OUT_FAILED, reason);
+    }
+}
+
+static void go_through(struct connect_client *x, struct relay_binding *b) {
+    static const struct relay_name_visitor_ops ops = {.gone = name_gone};
+    static const struct relay_waiter_ops waiter_ops = {.turn = turn_has_come, .left = left_while_waiting};
+    struct io_addr peer;
+    io_conn_peer(x->conn, &peer);
+    io_conn_read_on(x->conn, false);
+    x->from = relay_from(&peer);
+    x->waiter = (struct relay_waiter){.ops = &waiter_ops, .conn = x->conn, .half_close = true};
+    relay_name_enter(&x->name, b, &ops);
+    io_timer_init(x->c->t->cfg.loop, &x->timer, tunnel_late);
+    io_timer_set(&x->timer, x->c->cfg.dial_timeout_ms);
+    if (!relay_must_wait(b, x->from))
+        open_stream(x);
+    else if (relay_wait(b, &x->waiter, x->from))
+        refuse(x, &answer_proxy_busy, ht_err_text(HT_ENOMEM));
+    else
+        set_state(x, CLIENT_WAITING);
+}
+
+/* Names first: what a driver has registered is its to reach, whatever the policy for the rest says. */
+static void go(struct connect_client *x) {
+    struct relay_binding *b;
+    switch (relay_name_find(x->c->t, x->dest.host, x->dest.port, &b)) {
+    case RELAY_NAME_LIVE:
+        go_through(x, b);
+        break;
+    case RELAY_NAME_PARKED:
+        refuse(x, &answer_parked, answer_parked.body);
+        break;
+    case RELAY_NAME_NONE:
+        go_direct(x);
+        break;
+    }
+}
+
 /* ---- the head ---- */
 
 /* RFC 4648 4, strictly. Returns the length, or -1. */
@@ -332,10 +514,10 @@ static int decode64(struct ht_slice s, char *out, size_t cap) {
 }
 
 /* Basic with the token as the password, whoever the user is; or Bearer (RFC 9110 11.7.2). */
-static bool has_token(const struct connect_client *x, struct ht_slice value) {
+static bool has_token(const struct relay_connect *c, struct ht_slice value) {
     static const char basic[] = "Basic ", bearer[] = "Bearer ";
     char plain[TOKEN_MAX + 512];
-    const struct relay_connect_config *cfg = &x->c->cfg;
+    const struct relay_connect_config *cfg = &c->cfg;
     if (value.n > sizeof bearer - 1 && ht_slice_case_eq(ht_slice_of(value.p, sizeof bearer - 1), ht_slice_str(bearer)))
         return cfg->token_matches(cfg->ctx, ht_slice_of(value.p + sizeof bearer - 1, value.n - (sizeof bearer - 1)));
     if (value.n <= sizeof basic - 1 || !ht_slice_case_eq(ht_slice_of(value.p, sizeof basic - 1), ht_slice_str(basic)))
@@ -347,9 +529,35 @@ static bool has_token(const struct connect_client *x, struct ht_slice value) {
     return good;
 }
 
-static void count_bad_token(struct connect_client *x, bool shown) {
-    x->c->t->cfg.metrics
+static void count_bad_token(struct relay_connect *c, bool shown) {
+    c->t->cfg.metrics
         ->auth_failures_total[HT_METRIC_SHOWN_AT_PROXY][shown ? HT_METRIC_TOKEN_WRONG : HT_METRIC_TOKEN_MISSING]++;
+}
+
+bool connect_knows(struct relay_connect *c, struct ht_slice shown) {
+    if (!c->cfg.wants_token || has_token(c, shown))
+        return true;
+    count_bad_token(c, shown.n > 0);
+    return false;
+}
+
+/* It has said a request that is no CONNECT: from here on the visitor's code reads what it says. */
+static void become_plain(struct connect_client *x) {
+    struct relay_connect *c = x->c;
+    struct io_addr peer;
+    char text[RELAY_FULL_TEXT];
+    if (!take_permit(x)) {
+        refuse(x, &answer_proxy_busy, relay_no_permit_text(c->t, text));
+        return;
+    }
+    io_timer_stop(&x->timer);
+    io_conn_peer(x->conn, &peer);
+    if (connect_plain_begin(c, &x->conn, &peer, &x->in)) {
+        refuse(x, &answer_proxy_busy, ht_err_text(HT_ENOMEM));
+        return;
+    }
+    x->permits = 0; /* they went along */
+    client_free(x);
 }
 
 static void head_complete(struct connect_client *x, size_t head_len) {
@@ -358,22 +566,23 @@ static void head_complete(struct connect_client *x, size_t head_len) {
     const struct http_field *auth = http_field_find(h, bytes, "proxy-authorization");
     struct relay_connect *c = x->c;
     bool connect = h->flags & HTTP_CONNECT;
-    int rc = connect ? relay_dest_parse(&x->dest, http_text(bytes, h->authority), 0, &why) : HT_OK;
-    bool known = !c->cfg.wants_token || (auth && has_token(x, http_text(bytes, auth->value)));
+    if (!connect) {
+        become_plain(x);
+        return;
+    }
+    int rc = relay_dest_parse(&x->dest, http_text(bytes, h->authority), 0, &why);
+    bool known = connect_knows(c, auth ? http_text(bytes, auth->value) : ht_slice_of(NULL, 0));
     drop_head(x);
     ht_buf_consume(&x->in, head_len);
     io_timer_stop(&x->timer);
     if (!known) {
-        count_bad_token(x, auth != NULL);
         refuse(x, &answer_proxy_token, auth ? "the token is wrong" : "there is no token");
-    } else if (!connect) {
-        refuse(x, &answer_proxy_method, answer_proxy_method.body);
     } else if (rc) {
         refuse(x, &answer_proxy_bad_target, why);
     } else if (c->draining) {
         refuse(x, &answer_proxy_ending, answer_proxy_ending.body);
     } else {
-        go_direct(x);
+        go(x);
     }
 }
 
@@ -412,7 +621,7 @@ static void take_socks(struct connect_client *x) {
     }
     if (s->step == SOCKS_BAD) {
         if (s->wrong_token || s->no_token)
-            count_bad_token(x, s->wrong_token);
+            count_bad_token(c, s->wrong_token);
         refuse(x, &answer_proxy_bad_target, s->why);
     } else if (s->step == SOCKS_DONE) {
         x->dest = s->dest;
@@ -420,7 +629,7 @@ static void take_socks(struct connect_client *x) {
         if (c->draining)
             refuse(x, &answer_proxy_ending, answer_proxy_ending.body);
         else
-            go_direct(x);
+            go(x);
     }
 }
 
@@ -573,6 +782,7 @@ int relay_connect_open(struct relay_table *t, const struct relay_connect_config 
 void relay_connect_cut(struct relay_connect *c, const char *why) {
     HT_LIST_FOR_SAFE (it, &c->clients)
         client_left(HT_LIST_ENTRY(it, struct connect_client, node), why);
+    connect_plain_cut(c, why);
 }
 
 void relay_connect_close(struct relay_connect **cp) {
@@ -584,6 +794,7 @@ void relay_connect_close(struct relay_connect **cp) {
     io_listener_close(&c->listener);
     io_fds_give(c->t->cfg.fds);
     relay_connect_cut(c, "the kit ends");
+    connect_plain_destroy(c);
     ht_free(c);
 }
 
@@ -594,6 +805,7 @@ void relay_connect_drain(struct relay_connect *c) {
         if (x->state == CLIENT_HEAD && ht_buf_size(&x->in) == 0)
             client_left(x, "the kit shuts down");
     }
+    connect_plain_drain(c);
 }
 
 unsigned relay_connect_clients(const struct relay_connect *c) { return c->n_clients; }

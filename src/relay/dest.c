@@ -40,26 +40,14 @@ static int bad(const char **why, const char *text) {
 }
 
 int relay_dest_set(struct relay_dest *d, struct ht_slice host, uint16_t port, const char **why) {
+    struct ht_errmsg err;
     *d = (struct relay_dest){.port = port};
-    size_t n = host.n;
-    if (n == 0 || n > sizeof d->host - 1)
-        return bad(why, "the host is empty or too long");
-    for (size_t i = 0; i < n; i++)
-        d->host[i] = lower(host.p[i]);
-    if (strlen(d->host) != n)
-        return bad(why, "the host holds a NUL");
     if (port == 0)
         return bad(why, "the port must be 1 to 65535");
+    if (wire_host_read(d->host, host, &err))
+        return bad(why, "the host is neither a name nor an address in its usual form");
     d->is_addr = io_addr_parse(&d->addr, d->host, port) == HT_OK;
-    if (!d->is_addr) {
-        if (d->host[n - 1] == '.')
-            d->host[n - 1] = '\0';
-        if (!is_name(d->host))
-            return bad(why, "the host is neither a name nor an address");
-        if (ends_in_number(d->host))
-            return bad(why, "an address has to be written as 192.0.2.1");
-    }
-    snprintf(d->text, sizeof d->text, strchr(d->host, ':') ? "[%s]:%u" : "%s:%u", d->host, (unsigned)port);
+    wire_authority_put(d->host, port, d->text);
     return HT_OK;
 }
 

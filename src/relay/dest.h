@@ -24,16 +24,17 @@
 #include "base/base.h"
 #include "base/err.h"
 #include "io/io.h"
+#include "wire/name.h"
 
-#define RELAY_HOST_MAX 254 /* with a NUL; RFC 1035 2.3.4 */
+#define RELAY_HOST_MAX WIRE_HOST_ROOM
 
-/* A destination: a name in lower case without a dot at its end, or an address without brackets. */
+/* A destination. `host` is in the one spelling (wire/name.h). */
 struct relay_dest {
     char host[RELAY_HOST_MAX];
     uint16_t port;
     bool is_addr;
-    struct io_addr addr;           /* with the port */
-    char text[RELAY_HOST_MAX + 8]; /* host:port */
+    struct io_addr addr;       /* with the port */
+    char text[WIRE_NAME_ROOM]; /* host:port */
 };
 
 /*

@@ -37,6 +37,8 @@ struct relay_target_config {
     /* A header field's value of an answer that the stream must not get, for a service repeats what it was sent. May be
      * NULL. */
     bool (*hides)(void *ctx, struct ht_slice value);
+    /* io_dial_ops.allowed. NULL: all may. */
+    bool (*allowed)(void *ctx, const struct io_addr *a);
     unsigned pool_size;            /* idle connections kept to an HTTP service */
     uint64_t pool_idle_timeout_ms; /* and for how long */
     struct http_limits head_limits;

@@ -157,10 +157,18 @@ static void dial_failed(void *ctx, int err, const char *text) {
     struct origin_exchange *x = ctx;
     x->dial = NULL;
     origin_undialled(x->t, text, x->id, x->started_us);
-    origin_http_fail_as(x, WIRE_CODE_REFUSED_STREAM, origin_error_of(err), text);
+    bool denied = err == HT_EACCESS && x->t->cfg.allowed;
+    origin_http_fail_as(x, WIRE_CODE_REFUSED_STREAM, denied ? WIRE_ORIGIN_ERROR_NOT_COVERED : origin_error_of(err),
+                        text);
 }
 
-static const struct io_dial_ops dial_ops = {.connected = dial_connected, .failed = dial_failed};
+static bool dial_allowed(void *ctx, const struct io_addr *a) {
+    const struct origin_exchange *x = ctx;
+    return !x->t->cfg.allowed || x->t->cfg.allowed(x->t->cfg.ctx, a);
+}
+
+static const struct io_dial_ops dial_ops = {
+    .connected = dial_connected, .failed = dial_failed, .allowed = dial_allowed};
 
 static void exchange_dial(struct origin_exchange *x) {
     struct relay_target *t = x->t;

@@ -2,6 +2,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "log_gen.h"
+#include "relay/connect_priv.h"
 #include "relay/visitor_priv.h"
 
 #include <arpa/inet.h>
@@ -123,7 +124,7 @@ static void accepted(void *ctx, struct io_conn *conn, const struct io_addr *peer
             visitor_http_refuse(p->t, &conn);
         io_conn_close(&conn); /* rules TCP-3, PARK-2 */
     } else if (http) {
-        visitor_http_begin(p, conn, peer);
+        (void)visitor_http_begin(p, conn, peer);
     } else {
         visitor_tcp_begin(p, conn, peer);
     }
@@ -148,7 +149,10 @@ void relay_visitor_removed(struct relay_port *p, struct ht_list *node) {
     ht_list_remove(node);
     p->n_visitors--;
     p->t->n_visitors--;
-    io_fds_give(p->t->cfg.fds);
+    if (p->proxy)
+        connect_left(p->proxy, CONNECT_PLAIN_PERMITS);
+    else
+        io_fds_give(p->t->cfg.fds);
 }
 
 static void drop_visitors(struct relay_port *p, uint16_t code, const char *reason) {

@@ -4,6 +4,7 @@
  */
 #include "base/log.h"
 #include "log_gen.h"
+#include "relay/connect_priv.h"
 #include "relay/visitor_priv.h"
 
 #include <stdio.h>
@@ -38,7 +39,7 @@ const struct visitor_answer answer_busy = ANSWER(BUSY);
 const struct visitor_answer answer_proxy_bad_target = ANSWER(PROXY_BAD_TARGET);
 const struct visitor_answer answer_proxy_denied = ANSWER(PROXY_DENIED);
 const struct visitor_answer answer_proxy_untrusted = ANSWER(PROXY_UNTRUSTED);
-const struct visitor_answer answer_proxy_method = ANSWER_WITH(PROXY_METHOD, "allow: CONNECT\r\n");
+const struct visitor_answer answer_proxy_bad_answer = ANSWER(PROXY_BAD_ANSWER);
 const struct visitor_answer answer_proxy_token =
     ANSWER_WITH(PROXY_TOKEN, "proxy-authenticate: Basic realm=\"hoody-tunnel\"\r\n");
 const struct visitor_answer answer_proxy_unknown = ANSWER(PROXY_UNKNOWN);
@@ -61,6 +62,8 @@ const struct visitor_answer *visitor_answer_for_reset(const struct visitor_http 
     if (!colon || !v->b->owner->own_peer) /* what another's driver says is for people */
         return &answer_bad_gateway;
     struct ht_slice word = ht_slice_of(reason.p, (size_t)(colon - reason.p));
+    if (v->port->proxy)
+        return connect_plain_answer(word);
     for (size_t i = 0; i < HT_ARRAY_LEN(known); i++)
         if (ht_slice_is(word, known[i].word))
             return &known[i].answer;

@@ -473,13 +473,13 @@ void visitor_http_refuse(struct relay_table *t, struct io_conn **conn) {
                                                  .fds = &t->refused});
 }
 
-void visitor_http_begin(struct relay_port *p, struct io_conn *conn, const struct io_addr *peer) {
+struct visitor_http *visitor_http_begin(struct relay_port *p, struct io_conn *conn, const struct io_addr *peer) {
     struct relay_table *t = p->t;
     struct visitor_http *v = ht_pool_get(&t->http_visitors);
     if (!v) {
         io_conn_close(&conn);
         io_fds_give(t->cfg.fds);
-        return;
+        return NULL;
     }
     memset(v, 0, sizeof *v);
     v->port = p;
@@ -495,5 +495,13 @@ void visitor_http_begin(struct relay_port *p, struct io_conn *conn, const struct
     begin_request(v);
     v->fresh = true;
     visitor_deadline(v, t->cfg.head_timeout_ms);
+    visitor_update_reading(v);
+    return v;
+}
+
+void visitor_http_said(struct visitor_http *v, struct ht_buf *said) {
+    v->in = *said;
+    *said = (struct ht_buf){0};
+    io_task_add(v->port->t->cfg.loop, &v->next);
     visitor_update_reading(v);
 }

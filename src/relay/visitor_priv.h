@@ -75,6 +75,7 @@ struct relay_port {
     enum wire_mode mode;
     struct relay_binding *binding; /* set before the loop turns; see relay_port_route() */
     struct ht_list visitors;       /* struct visitor_http or visitor_tcp, by kind */
+    struct relay_connect *proxy;   /* whose clients they are; NULL: of no proxy */
     unsigned n_visitors;
 };
 
@@ -282,7 +283,10 @@ struct visitor_http {
 };
 
 /* A connection of the port's, with a permit. */
-void visitor_http_begin(struct relay_port *p, struct io_conn *conn, const struct io_addr *peer);
+/* NULL: out of memory, and the connection and its permit are gone. */
+struct visitor_http *visitor_http_begin(struct relay_port *p, struct io_conn *conn, const struct io_addr *peer);
+/* What was read from it before that; taken, and left empty. */
+void visitor_http_said(struct visitor_http *v, struct ht_buf *said);
 /* One for which there is no permit: it still learns why, as long as they are not too many (hardening case 22). What is
  * left of it is for the caller to close. */
 void visitor_http_refuse(struct relay_table *t, struct io_conn **conn);
@@ -329,7 +333,7 @@ extern const struct visitor_answer answer_bad_request, answer_connect_refused, a
     answer_no_body, answer_target_too_long, answer_head_too_large, answer_bad_gateway, answer_driver_error,
     answer_taken_over, answer_closed, answer_link_lost, answer_parked, answer_stream_cap, answer_fd_cap,
     answer_response_timeout, answer_version, answer_busy, answer_proxy_bad_target, answer_proxy_denied,
-    answer_proxy_untrusted, answer_proxy_method, answer_proxy_token, answer_proxy_unknown, answer_proxy_refused,
+    answer_proxy_untrusted, answer_proxy_bad_answer, answer_proxy_token, answer_proxy_unknown, answer_proxy_refused,
     answer_proxy_unreachable, answer_proxy_busy, answer_proxy_ending, answer_proxy_timeout;
 
 /* What a RESET of the driver's before the head stands for (rule ANSWER-2). */

@@ -2,6 +2,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "log_gen.h"
+#include "relay/connect_priv.h"
 #include "relay/visitor_priv.h"
 
 static_assert(HTTP_MAX_HEADERS >= WIRE_LIMIT_MAX_HEADERS, "a head the parser takes must fit the frame");
@@ -42,6 +43,10 @@ static bool is_forwarded(const struct visitor_http *v, const struct http_head *h
     case 17:
         if (ht_slice_is(name, "transfer-encoding"))
             return !strip;
+        break;
+    case 19:
+        if (v->port->proxy && ht_slice_is(name, "proxy-authorization")) /* RFC 9110 11.7.2: it was for us */
+            return false;
         break;
     default:
         break;
@@ -291,6 +296,8 @@ static void head_complete(struct visitor_http *v, const struct http_head *h, cha
     const struct visitor_answer *refuse = odd ? &answer_bad_request : NULL;
     if (!refuse && !relay_binding_mux(v->b))
         refuse = &answer_parked;
+    if (!refuse && v->port->proxy)
+        refuse = connect_plain_check(v, h, p);
     if (!refuse)
         refuse = count_forward(h, p);
     if (refuse) {

@@ -109,6 +109,30 @@ def _():
         assert "(8)" in curl("socks5h", "http://0x7f.1.example.0x1/")
 
 
+@case("http:// URLs: curl's requests in absolute form, one connection for several hosts, answers of every framing")
+def _():
+    def any_answer(head, body):
+        path = head.split()[1]
+        assert "proxy" not in head.lower() and path.startswith("/"), head
+        if path == "/chunked":
+            return b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
+        if path == "/empty":
+            return b"HTTP/1.1 204 No Content\r\n\r\n"
+        return answer(head, body)
+    with http_service(any_answer) as web, http_service(any_answer) as other, \
+            WayOut(allow=[f"127.0.0.1:{web.port}", f"127.0.0.1:{other.port}"]) as way:
+        def curl(*args):
+            return run(["curl", "-sS", "--noproxy", "", "-x", way.url, "-w", " %{http_code} %{num_connects}\n", *args])
+        assert curl(f"http://127.0.0.1:{web.port}/a", f"http://localhost:{other.port}/b") == "GET /a HTTP/1.1 0 200 1\nGET /b HTTP/1.1 0 200 0\n"
+        assert curl("-d", "x" * 100000, f"http://localhost:{web.port}/up") == "POST /up HTTP/1.1 100000 200 1\n"
+        assert curl("-H", "Transfer-Encoding: chunked", "-d", "x" * 3000, f"http://localhost:{web.port}/up") == "POST /up HTTP/1.1 3000 200 1\n"
+        assert curl(f"http://localhost:{web.port}/chunked", f"http://localhost:{web.port}/empty") == "hello 200 1\n 204 0\n"
+        assert curl("-I", f"http://localhost:{web.port}/").endswith(" 200 1\n")
+        for url in ("http://169.254.169.254/", f"http://localhost:{way.kit.port}/", f"http://127.0.0.1:{way.port}/"):
+            assert " 403 1\n" in curl(url), url
+        assert " 400 1\n" in run(["curl", "-sS", "-w", " %{http_code} %{num_connects}\n", way.url])  # asked as if it were the service
+
+
 @case("a name is looked up from inside the sandbox")
 def _():
     with WayOut() as way:

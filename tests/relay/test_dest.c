@@ -11,14 +11,11 @@ static void test_good(void) {
         const char *in, *text;
         bool is_addr;
     } good[] = {
-        {"example.com:443", "example.com:443", false},
-        {"EXAMPLE.Com:443", "example.com:443", false},
+        {"example.com:443", "example.com:443", false},   {"EXAMPLE.Com:443", "example.com:443", false},
         {"example.com.:443", "example.com:443", false}, /* one dot at the end: the same name */
-        {"a_b.example:1", "a_b.example:1", false},
-        {"3com.example:65535", "3com.example:65535", false},
-        {"192.0.2.1:80", "192.0.2.1:80", true},
-        {"[2001:DB8::1]:80", "[2001:db8::1]:80", true},
-        {"[::ffff:192.0.2.1]:80", "[::ffff:192.0.2.1]:80", true},
+        {"a_b.example:1", "a_b.example:1", false},       {"3com.example:65535", "3com.example:65535", false},
+        {"192.0.2.1:80", "192.0.2.1:80", true},          {"[2001:DB8::1]:80", "[2001:db8::1]:80", true},
+        {"[::ffff:192.0.2.1]:80", "192.0.2.1:80", true}, {"192.0.2.1.:80", "192.0.2.1:80", true},
     };
     for (size_t i = 0; i < HT_ARRAY_LEN(good); i++) {
         struct relay_dest d;
@@ -41,7 +38,7 @@ static void test_bad(void) {
     static const char *const bad[] = {
         "", ":", ":80", "a", "a:", "a:0", "a:65536", "a:-1", "a:+80", "a:0x50", "a:80:80", "a:8 0", " a:80", "a b:80",
         "a..b:80", ".a:80", ".:80", "a..:80", "::1:80", "[::1:80", "[]:80", "[a]:80", "[127.0.0.1]:80", "[::1]80",
-        "[fe80::1%eth0]:80", "a@b:80", "a/b:80", "a%2eb:80", "a,b:80", "b\xc3\xbc.example:80", "1.2.3.4.:80",
+        "[fe80::1%eth0]:80", "a@b:80", "a/b:80", "a%2eb:80", "a,b:80", "b\xc3\xbc.example:80",
         /* what inet_aton() and browsers take for an IPv4 address */
         "127.1:80", "127.0.1:80", "2130706433:80", "0x7f.0.0.1:80", "0x7f000001:80", "0177.0.0.1:80", "010.0.0.1:80",
         "127.0.0.0x1:80", "1.2.3.08:80", "256.1.1.1:80", "1.2.3:80", "0:80", "a.0x:80", "127.1.:80", "0X7F.1:80",

@@ -1,0 +1,436 @@
+/*
+ * Requests with an absolute target (RFC 9112 3.2.2), which the kit sends on itself. There is no second HTTP here: such
+ * a client is a visitor, and its destination an origin, with all their rules; between them are both ends of a session
+ * in memory. A request has a connection of its own to its destination, so that a client holds two descriptors and no
+ * more.
+ */
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "log_gen.h"
+#include "relay/connect_priv.h"
+#include "relay/origin.h"
+
+#define KEEP_TARGETS 32 /* that nobody asks for at present */
+#define STREAMS 65535   /* the descriptors end before that */
+
+struct end {
+    struct connect_plain *p;
+    struct end *other;
+    struct mux_link *link;
+    struct mux_session *mux;
+};
+
+struct connect_plain {
+    struct relay_connect *c;
+    struct relay_port port; /* nobody listens there */
+    struct relay_binding binding;
+    struct relay_owner owner;
+    struct end kit, driver;
+    struct io_task pump;
+    struct io_timer tick;
+    bool broken;            /* the session cannot go on */
+    bool used_up;           /* it has no stream ids left: another one follows when it is empty */
+    struct ht_list targets; /* struct plain_target, the last one that was asked for first */
+    unsigned n_targets;
+};
+
+struct plain_target {
+    struct ht_list node;
+    struct connect_plain *p;
+    struct relay_dest dest;
+    struct relay_target *target;
+    const char *denied; /* why its last address may not be dialled */
+};
+
+/* ---- destinations ---- */
+
+static bool may_dial(void *ctx, const struct io_addr *a) {
+    struct plain_target *t = ctx;
+    const char *why = relay_policy_addr(&t->p->c->cfg.policy, &t->dest, a, io_addr_is_own(a));
+    if (why)
+        t->denied = why;
+    return !why;
+}
+
+static void request_over(void *ctx, const struct relay_request_info *info) {
+    const struct plain_target *t = ctx;
+    struct ht_metrics *m = t->p->c->t->cfg.metrics;
+    bool denied = t->denied && info->error && info->status == answer_proxy_denied.status;
+    m->connect_requests_total[!info->error ? HT_METRIC_WAY_OUT_DIRECT
+                              : denied     ? HT_METRIC_WAY_OUT_DENIED
+                                           : HT_METRIC_WAY_OUT_FAILED]++;
+    if (denied)
+        ht_log_stranger(HT_LOG_WARN, "connect",
+                        HT_LOG_FIELDS(log_peer_slice(info->peer_addr), log_target(t->dest.text), log_reason(t->denied)),
+                        "a destination was denied");
+    m->connect_bytes_total[HT_METRIC_DIRECTION_RECEIVED] += info->bytes_in;
+    m->connect_bytes_total[HT_METRIC_DIRECTION_SENT] += info->bytes_out;
+    ht_log_with(HT_LOG_DEBUG, "connect",
+                HT_LOG_FIELDS(log_peer_slice(info->peer_addr), log_method_slice(info->method), log_target(t->dest.text),
+                              log_status(info->status), log_bytes_in(info->bytes_in), log_bytes_out(info->bytes_out),
+                              log_duration_us(info->duration_us), log_reason(info->error)),
+                "a request is over");
+}
+
+static void target_free(struct plain_target *t) {
+    relay_target_destroy(&t->target);
+    ht_list_remove(&t->node);
+    t->p->n_targets--;
+    ht_free(t);
+}
+
+/* The oldest that nobody asks for. */
+static void forget_targets(struct connect_plain *p, unsigned keep) {
+    for (struct ht_list *it = p->targets.prev, *before; it != &p->targets && p->n_targets > keep; it = before) {
+        struct plain_target *t = HT_LIST_ENTRY(it, struct plain_target, node);
+        before = it->prev;
+        if (relay_target_active(t->target) == 0)
+            target_free(t);
+    }
+}
+
+static struct plain_target *target_new(struct connect_plain *p, const struct relay_dest *dest) {
+    const struct relay_kit_config *kit = &p->c->t->cfg;
+    struct plain_target *t = ht_calloc(1, sizeof *t);
+    if (!t)
+        return NULL;
+    t->p = p;
+    t->dest = *dest;
+    t->target = relay_target_create(&(struct relay_target_config){
+        .loop = kit->loop,
+        .host = t->dest.host,
+        .port = dest->port,
+        .kind = WIRE_KIND_HTTP,
+        .connect_timeout_ms = p->c->cfg.dial_timeout_ms,
+        .allowed = may_dial,
+        .head_limits = kit->head_limits,
+        .finished = request_over,
+        .ctx = t,
+    });
+    if (!t->target) {
+        ht_free(t);
+        return NULL;
+    }
+    ht_list_init(&t->node);
+    p->n_targets++;
+    return t;
+}
+
+static struct plain_target *target_for(struct connect_plain *p, const struct relay_dest *dest) {
+    struct plain_target *t = NULL;
+    HT_LIST_FOR (it, &p->targets) {
+        t = HT_LIST_ENTRY(it, struct plain_target, node);
+        if (strcmp(t->dest.text, dest->text) == 0)
+            break;
+        t = NULL;
+    }
+    if (!t) {
+        forget_targets(p, KEEP_TARGETS);
+        t = target_new(p, dest);
+    }
+    if (t) {
+        ht_list_remove(&t->node);
+        ht_list_push_front(&p->targets, &t->node);
+    }
+    return t;
+}
+
+/* connect_plain_check() has looked at the same field: it is the target's authority. */
+static int dest_of(const struct wire_stream_open *open, struct relay_dest *dest) {
+    const char *why;
+    for (size_t i = 0; i < open->n_headers; i++)
+        if (ht_slice_is(open->headers[i].name, "host"))
+            return relay_dest_parse(dest, open->headers[i].value, 80, &why);
+    return HT_EINVAL;
+}
+
+static void stream_open(void *ctx, struct mux_stream *st, const struct wire_stream_open *open) {
+    struct end *driver = ctx;
+    struct relay_dest dest;
+    int rc = dest_of(open, &dest);
+    struct plain_target *t = rc ? NULL : target_for(driver->p, &dest);
+    if (t) {
+        relay_target_serve(t->target, st, open);
+        return;
+    }
+    mux_stream_reset(st, rc ? WIRE_CODE_PROTOCOL_ERROR : WIRE_CODE_REFUSED_STREAM,
+                     rc ? "no destination" : "busy: out of memory");
+    mux_stream_release(&st);
+}
+
+/* ---- the session ---- */
+
+static void output(void *ctx) {
+    struct end *e = ctx;
+    io_task_add(e->p->c->t->cfg.loop, &e->p->pump);
+}
+
+static void link_closes(void *ctx, uint16_t code, const char *reason) {
+    struct end *e = ctx;
+    (void)code, (void)reason;
+    e->p->broken = true;
+    output(e);
+}
+
+static void session_over(void *ctx, enum mux_end why, const char *text) {
+    struct end *e = ctx;
+    (void)why;
+    ht_log_with(HT_LOG_ERROR, "connect", HT_LOG_FIELDS(log_reason(text)), "the session for plain requests ended");
+    e->p->broken = true;
+    output(e);
+}
+
+static void used_up(void *ctx) {
+    struct end *e = ctx;
+    e->p->used_up = true;
+}
+
+static void room(void *ctx) {
+    struct end *e = ctx;
+    relay_owner_room(e->p->c->t, &e->p->owner);
+}
+
+static const struct mux_session_ops session_ops = {
+    .stream_open = stream_open, .used_up = used_up, .room = room, .over = session_over};
+
+static int make_session(struct end *e, enum wire_role role, const struct wire_hello_ok *ok) {
+    struct mux_config cfg = {
+        .role = role,
+        .version = WIRE_V1,
+        .stream_window = WIRE_LIMIT_STREAM_WINDOW,
+        .session_window = WIRE_LIMIT_SESSION_WINDOW,
+        .max_streams = STREAMS,
+        .session_buffer = WIRE_LIMIT_SESSION_BUFFER,
+        .first_stream_id = 2,
+        .own_peer = true,
+        .caps = WIRE_CAP_TRAILERS,
+    };
+    e->mux = mux_session_create(&cfg, &session_ops, e, io_now_ms(e->p->c->t->cfg.loop));
+    if (!e->mux)
+        return HT_ENOMEM;
+    mux_session_set_bindings(e->mux, 1);
+    return mux_session_attach(e->mux, e->link, ok);
+}
+
+static void hello(void *ctx, const struct wire_hello *h) {
+    struct end *kit = ctx;
+    struct wire_hello_ok ok = {
+        .session_id = ht_slice_str("plain"),
+        .stream_window = WIRE_LIMIT_STREAM_WINDOW,
+        .session_window = WIRE_LIMIT_SESSION_WINDOW,
+        .connections_granted = 1,
+    };
+    (void)h;
+    if (make_session(kit, WIRE_ROLE_KIT, &ok))
+        kit->p->broken = true;
+    else
+        kit->p->owner.mux = kit->mux;
+}
+
+static void hello_ok(void *ctx, const struct wire_hello_ok *ok) {
+    struct end *driver = ctx;
+    if (make_session(driver, WIRE_ROLE_DRIVER, ok))
+        driver->p->broken = true;
+}
+
+static void session_down(struct connect_plain *p) {
+    p->owner.mux = NULL;
+    for (struct end *e = &p->kit; e; e = e == &p->kit ? &p->driver : NULL) {
+        mux_session_destroy(&e->mux);
+        mux_link_destroy(&e->link);
+    }
+    forget_targets(p, 0);
+    io_task_cancel(&p->pump);
+    io_timer_stop(&p->tick);
+    p->broken = p->used_up = false;
+}
+
+static bool move_one_way(struct end *from) {
+    struct ht_pool *blocks = io_loop_blocks(from->p->c->t->cfg.loop);
+    uint8_t *block = ht_pool_get(blocks);
+    size_t n = block ? mux_link_pull(from->link, block, WIRE_LIMIT_MAX_MESSAGE) : 0;
+    if (!block)
+        from->p->broken = true;
+    if (n && mux_link_message(from->other->link, block, n, true) != (ssize_t)n)
+        from->p->broken = true;
+    if (n)
+        mux_link_fed(from->other->link);
+    ht_pool_put(blocks, block);
+    return n > 0;
+}
+
+static void look_at_clock(struct connect_plain *p) {
+    uint64_t now = io_now_ms(p->c->t->cfg.loop), due = UINT64_MAX;
+    for (struct end *e = &p->kit; e; e = e == &p->kit ? &p->driver : NULL) {
+        if (!e->mux)
+            continue;
+        mux_session_tick(e->mux, now);
+        due = ht_min64(due, mux_session_deadline(e->mux));
+    }
+    if (due != UINT64_MAX)
+        io_timer_set(&p->tick, due > now ? due - now : 1);
+}
+
+/* A round at the end of each turn in which something moved; more of it goes on in the next round. */
+static void pump(struct io_task *task) {
+    struct connect_plain *p = ht_container_of(task, struct connect_plain, pump);
+    bool more = false;
+    for (struct end *e = &p->kit; e && !p->broken; e = e == &p->kit ? &p->driver : NULL)
+        more |= move_one_way(e);
+    if (!p->broken)
+        look_at_clock(p);
+    bool empty = p->used_up && mux_session_streams(p->kit.mux) == 0;
+    if (p->broken || empty) /* whoever has a stream still is told so */
+        session_down(p);
+    else if (more)
+        io_task_add(p->c->t->cfg.loop, task);
+}
+
+static void tick_fired(struct io_timer *t) {
+    struct connect_plain *p = ht_container_of(t, struct connect_plain, tick);
+    look_at_clock(p);
+    io_task_add(p->c->t->cfg.loop, &p->pump);
+}
+
+/* It stands when this returns, or there is no memory. */
+static int session_up(struct connect_plain *p) {
+    static const struct mux_link_ops kit_ops = {.hello = hello, .output = output, .close = link_closes},
+                                     driver_ops = {.hello_ok = hello_ok, .output = output, .close = link_closes};
+    const struct wire_hello h = {.version = WIRE_V1};
+    if (p->owner.mux)
+        return HT_OK;
+    session_down(p);
+    p->kit.link = mux_link_create(WIRE_ROLE_KIT, WIRE_V1, &kit_ops, &p->kit);
+    p->driver.link = mux_link_create(WIRE_ROLE_DRIVER, WIRE_V1, &driver_ops, &p->driver);
+    int rc = p->kit.link && p->driver.link ? mux_link_send_hello(p->driver.link, &h) : HT_ENOMEM;
+    while (rc == HT_OK && !p->broken && (move_one_way(&p->driver) || move_one_way(&p->kit)))
+        ;
+    if (rc == HT_OK && !p->broken && p->owner.mux && p->driver.mux)
+        return HT_OK;
+    session_down(p);
+    return HT_ENOMEM;
+}
+
+/* ---- clients ---- */
+
+static struct connect_plain *plain_create(struct relay_connect *c) {
+    struct connect_plain *p = ht_calloc(1, sizeof *p);
+    if (!p)
+        return NULL;
+    p->c = c;
+    p->kit = (struct end){.p = p, .other = &p->driver};
+    p->driver = (struct end){.p = p, .other = &p->kit};
+    ht_list_init(&p->targets);
+    relay_owner_init(&p->owner, NULL);
+    p->owner.own_peer = true;
+    p->binding = (struct relay_binding){.t = c->t, .owner = &p->owner, .port = &p->port, .id = 1};
+    ht_list_init(&p->binding.node);
+    ht_list_init(&p->binding.all);
+    ht_list_init(&p->binding.by_name);
+    p->port = (struct relay_port){.t = c->t,
+                                  .addr = c->addr,
+                                  .number = io_addr_port(&c->addr),
+                                  .kind = WIRE_KIND_HTTP,
+                                  .mode = WIRE_MODE_EXPOSE,
+                                  .binding = &p->binding,
+                                  .proxy = c};
+    ht_list_init(&p->port.node);
+    ht_list_init(&p->port.visitors);
+    io_task_init(&p->pump, pump);
+    io_timer_init(c->t->cfg.loop, &p->tick, tick_fired);
+    return p;
+}
+
+int connect_plain_begin(struct relay_connect *c, struct io_conn **conn, const struct io_addr *peer,
+                        struct ht_buf *said) {
+    if (!c->plain)
+        c->plain = plain_create(c);
+    if (!c->plain || session_up(c->plain))
+        return HT_ENOMEM;
+    c->n_clients++;
+    c->t->cfg.metrics->connect_clients_active++;
+    struct visitor_http *v = visitor_http_begin(&c->plain->port, *conn, peer);
+    *conn = NULL;
+    if (v)
+        visitor_http_said(v, said);
+    else
+        connect_left(c, CONNECT_PLAIN_PERMITS - 1); /* it has given one back */
+    return HT_OK;
+}
+
+void connect_plain_drain(struct relay_connect *c) {
+    if (!c->plain)
+        return;
+    HT_LIST_FOR_SAFE (it, &c->plain->port.visitors) {
+        struct visitor_http *v = HT_LIST_ENTRY(it, struct visitor_http, node);
+        if (v->state == VISITOR_HEAD && ht_buf_size(&v->in) == 0)
+            visitor_lost(v, false, "the kit shuts down");
+    }
+}
+
+void connect_plain_cut(struct relay_connect *c, const char *why) {
+    if (!c->plain)
+        return;
+    HT_LIST_FOR_SAFE (it, &c->plain->port.visitors)
+        visitor_http_destroy(HT_LIST_ENTRY(it, struct visitor_http, node), WIRE_CODE_CANCEL, why);
+}
+
+void connect_plain_destroy(struct relay_connect *c) {
+    struct connect_plain *p = c->plain;
+    if (!p)
+        return;
+    c->plain = NULL;
+    relay_owner_drop(c->t, &p->owner);
+    session_down(p);
+    ht_free(p);
+}
+
+/* ---- for the visitor's code ---- */
+
+static const struct visitor_answer *refuse(const struct visitor_http *v, const struct relay_dest *d,
+                                           const struct visitor_answer *a, enum ht_metric_way_out outcome,
+                                           const char *why) {
+    v->port->t->cfg.metrics->connect_requests_total[outcome]++;
+    ht_log_stranger(HT_LOG_WARN, "connect",
+                    HT_LOG_FIELDS(log_peer(v->peer), log_target(d->text), log_status(a->status), log_reason(why)),
+                    outcome == HT_METRIC_WAY_OUT_DENIED ? "a destination was denied" : "a client was refused");
+    return a;
+}
+
+const struct visitor_answer *connect_plain_check(struct visitor_http *v, const struct http_head *h, const char *bytes) {
+    struct relay_connect *c = v->port->proxy;
+    const struct http_field *auth = http_field_find(h, bytes, "proxy-authorization");
+    struct ht_slice target = http_text(bytes, h->target);
+    struct relay_dest d = {.text = ""};
+    const char *why = "the target is no http:// URL";
+    if (!connect_knows(c, auth ? http_text(bytes, auth->value) : ht_slice_of(NULL, 0)))
+        return refuse(v, &d, &answer_proxy_token, HT_METRIC_WAY_OUT_REFUSED,
+                      auth ? "the token is wrong" : "there is no token");
+    bool http = (h->flags & HTTP_TARGET_ABSOLUTE) && target.n > 7 && (target.p[4] == ':');
+    if (!http || relay_dest_parse(&d, http_text(bytes, h->authority), 80, &why))
+        return refuse(v, &d, &answer_proxy_bad_target, HT_METRIC_WAY_OUT_REFUSED, why);
+    if (c->draining)
+        return refuse(v, &d, &answer_proxy_ending, HT_METRIC_WAY_OUT_REFUSED, answer_proxy_ending.body);
+    why = relay_policy_name(&c->cfg.policy, &d);
+    return why ? refuse(v, &d, &answer_proxy_denied, HT_METRIC_WAY_OUT_DENIED, why) : NULL;
+}
+
+const struct visitor_answer *connect_plain_answer(struct ht_slice word) {
+    static const struct {
+        enum wire_origin_error error;
+        const struct visitor_answer *answer;
+    } known[] = {
+        {WIRE_ORIGIN_ERROR_REFUSED, &answer_proxy_refused},
+        {WIRE_ORIGIN_ERROR_NAME_UNKNOWN, &answer_proxy_unknown},
+        {WIRE_ORIGIN_ERROR_UNREACHABLE, &answer_proxy_unreachable},
+        {WIRE_ORIGIN_ERROR_TIMEOUT, &answer_proxy_timeout},
+        {WIRE_ORIGIN_ERROR_NOT_COVERED, &answer_proxy_denied},
+        {WIRE_ORIGIN_ERROR_BUSY, &answer_proxy_busy},
+        {WIRE_ORIGIN_ERROR_TOO_MANY, &answer_proxy_busy},
+    };
+    for (size_t i = 0; i < HT_ARRAY_LEN(known); i++)
+        if (ht_slice_is(word, wire_origin_error_text(known[i].error)))
+            return known[i].answer;
+    return &answer_proxy_bad_answer;
+}

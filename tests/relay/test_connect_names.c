@@ -1,0 +1,276 @@
+/* CONNECT and SOCKS5 to names that a driver has registered. The driver is played frame by frame. */
+#include "relay/connect_rig.h"
+#include "relay/socks.h"
+
+static struct driver d;
+
+static void begin(void) {
+    proxy_prepare();
+    rig_caps = WIRE_CAP_NAMES;
+    drv_start(&d);
+    proxy_cfg.policy.pass = false; /* what is registered is its driver's to reach, whatever the rest may */
+    proxy_open();
+}
+
+static void end(void) {
+    UNTIL(relay_connect_clients(proxy) == 0);
+    drv_stop(&d);
+    rig_caps = 0;
+    proxy_end();
+}
+
+static void register_name(const char *name) {
+    struct ht_slice one = ht_slice_str(name);
+    struct relay_bound out;
+    enum wire_bind_error code;
+    struct wire_bind bind = {.kind = WIRE_KIND_TCP,
+                             .mode = WIRE_MODE_PULL,
+                             .has_portless = true,
+                             .portless = true,
+                             .names = &one,
+                             .n_names = 1};
+    CU_ASSERT_EQUAL_FATAL(rig_bind(&d, bind, &out, &code), 0);
+}
+
+static struct played_stream *opened(unsigned n) {
+    UNTIL(d.n_streams >= n);
+    return &d.streams[n - 1];
+}
+
+static void connected(uint32_t id) {
+    uint8_t f[WIRE_LIMIT_HEADER] = {WIRE_STREAM_CONNECTED, (uint8_t)(id >> 24), (uint8_t)(id >> 16), (uint8_t)(id >> 8),
+                                    (uint8_t)id};
+    drv_frame(&d, f, sizeof f);
+    drv_send(&d);
+}
+
+static void reset(uint32_t id, const char *reason) {
+    uint8_t f[256];
+    int n = wire_encode_reset(f, sizeof f, id, WIRE_CODE_REFUSED_STREAM, ht_slice_str(reason));
+    CU_ASSERT_FATAL(n > 0);
+    drv_frame(&d, f, (size_t)n);
+    drv_send(&d);
+}
+
+static struct visitor ask(const char *target, const char *behind) {
+    char head[512];
+    struct visitor v = vis_connect(proxy_port);
+    snprintf(head, sizeof head, "CONNECT %s HTTP/1.1\r\nHost: x\r\n\r\n%s", target, behind);
+    vis_send(&v, head);
+    return v;
+}
+
+static bool body_is(const struct played_stream *st, const char *text) {
+    return ht_buf_size(&st->body) == strlen(text) && memcmp(ht_buf_head(&st->body), text, strlen(text)) == 0;
+}
+
+static void test_through(void) {
+    begin();
+    register_name("*.corp.example:443");
+    struct visitor v = ask("Git.Corp.Example.:443", "early");
+    struct played_stream *st = opened(1);
+    CU_ASSERT_PTR_NOT_NULL(strstr(st->open, "\"authority\":\"git.corp.example:443\""));
+    settle();
+    CU_ASSERT_EQUAL(vis_got(&v), 0); /* nothing is told before the driver has its connection */
+    CU_ASSERT_EQUAL(ht_buf_size(&st->body), 0);
+    connected(st->id);
+    vis_expect(&v, ESTABLISHED);
+    UNTIL(body_is(st, "early"));
+    drv_text(&d, st->id, "hello");
+    drv_send(&d);
+    vis_expect(&v, "hello");
+    CU_ASSERT_EQUAL(rig.fds.used, 2);
+    CU_ASSERT_EQUAL(names_asked, 0); /* the kit looks nothing up */
+    shutdown(v.fd, SHUT_WR);
+    UNTIL(st->eofs == 1);
+    drv_text(&d, st->id, "late");
+    drv_eof(&d, st->id);
+    drv_send(&d);
+    vis_expect(&v, "late");
+    vis_expect_end(&v, false);
+    vis_close(&v);
+    UNTIL(relay_connect_clients(proxy) == 0);
+    CU_ASSERT_EQUAL(rig.metrics.connect_requests_total[HT_METRIC_WAY_OUT_TUNNEL], 1);
+    /* the driver may speak together with its word */
+    v = ask("a.corp.example:443", "");
+    st = opened(2);
+    uint8_t f[WIRE_LIMIT_HEADER] = {WIRE_STREAM_CONNECTED, 0, 0, 0, (uint8_t)st->id};
+    drv_frame(&d, f, sizeof f);
+    drv_text(&d, st->id, "banner");
+    drv_eof(&d, st->id);
+    drv_send(&d);
+    vis_expect(&v, ESTABLISHED "banner");
+    vis_expect_end(&v, false);
+    vis_close(&v);
+    /* what nobody has registered goes by the policy */
+    v = ask("corp.example:443", "");
+    EXPECT_ANSWER(&v, 403, "proxy-denied");
+    v = ask("a.corp.example:80", "");
+    EXPECT_ANSWER(&v, 403, "proxy-denied");
+    end();
+}
+
+static void test_socks(void) {
+    static const char request[] = "\5\1\0\5\1\0\3\11a.example\1\xbb"
+                                  "early";
+    uint8_t want[2 + RELAY_SOCKS_REPLY] = {5, 0};
+    begin();
+    register_name("a.example");
+    struct visitor v = vis_connect(proxy_port);
+    vis_send_bytes(&v, request, sizeof request - 1);
+    struct played_stream *st = opened(1);
+    connected(st->id);
+    relay_socks_put(want + 2, RELAY_SOCKS_GOOD);
+    UNTIL(vis_got(&v) >= sizeof want);
+    CU_ASSERT(memcmp(ht_buf_head(&v.rx), want, sizeof want) == 0);
+    UNTIL(body_is(st, "early"));
+    vis_close(&v);
+    drv_eof(&d, st->id);
+    drv_send(&d);
+    v = vis_connect(proxy_port);
+    vis_send_bytes(&v, request, sizeof request - 1);
+    reset(opened(2)->id, "refused: nobody is there");
+    relay_socks_put(want + 2, RELAY_SOCKS_REFUSED);
+    UNTIL(vis_over(&v));
+    CU_ASSERT(vis_got(&v) == sizeof want && memcmp(ht_buf_head(&v.rx), want, sizeof want) == 0);
+    vis_close(&v);
+    end();
+}
+
+static void test_words(void) {
+    static const struct {
+        const char *reason;
+        unsigned status;
+        const char *error;
+    } words[] = {
+        {"refused: x", 502, "proxy-refused"},
+        {"name-unknown: x", 502, "proxy-unknown"},
+        {"unreachable: x", 502, "proxy-unreachable"},
+        {"timeout: x", 504, "proxy-timeout"},
+        {"not-covered: x", 403, "proxy-denied"},
+        {"busy: x", 503, "proxy-busy"},
+        {"too-many: x", 503, "proxy-busy"},
+        {"tls-service: x", 502, "proxy-bad-answer"},
+        {"no word of ours", 502, "proxy-unreachable"},
+    };
+    begin();
+    register_name("a.example:443");
+    for (unsigned i = 0; i < HT_ARRAY_LEN(words); i++) {
+        struct visitor v = ask("a.example:443", "");
+        reset(opened(i + 1)->id, words[i].reason);
+        EXPECT_ANSWER(&v, words[i].status, words[i].error);
+    }
+    end();
+}
+
+static void test_away(void) {
+    begin();
+    register_name("a.example:443");
+    struct visitor v = ask("a.example:443", ""), w;
+    connected(opened(1)->id);
+    vis_expect(&v, ESTABLISHED);
+    w = ask("a.example:443", "");
+    opened(2);
+    drv_drop(&d); /* parked */
+    vis_expect_end(&v, true);
+    EXPECT_ANSWER(&w, 503, "link-lost");
+    w = ask("a.example:443", "");
+    UNTIL(vis_over(&w));
+    CU_ASSERT_PTR_NOT_NULL(memmem(ht_buf_head(&w.rx), ht_buf_size(&w.rx), "retry-after: 5\r\n", 16));
+    EXPECT_ANSWER(&w, 503, "parked");
+    vis_close(&v);
+    end();
+}
+
+static void test_gone(void) {
+    begin();
+    register_name("a.example:443");
+    struct visitor v = ask("a.example:443", ""), w;
+    connected(opened(1)->id);
+    vis_expect(&v, ESTABLISHED);
+    w = ask("a.example:443", "");
+    opened(2);
+    CU_ASSERT_EQUAL(relay_unbind(rig.table, &d.owner, 1), 0);
+    vis_expect_end(&v, true);
+    EXPECT_ANSWER(&w, 502, "closed");
+    UNTIL(d.streams[0].reset >= 0 && d.streams[1].reset >= 0);
+    vis_close(&v);
+    v = ask("a.example:443", "");
+    EXPECT_ANSWER(&v, 403, "proxy-denied");
+    end();
+}
+
+static void test_slow_driver(void) {
+    begin();
+    relay_connect_close(&proxy);
+    proxy_cfg.dial_timeout_ms = 150;
+    proxy_cfg.idle_timeout_ms = 100;
+    proxy_open();
+    register_name("a.example:443");
+    struct visitor v = ask("a.example:443", "");
+    EXPECT_ANSWER(&v, 504, "proxy-timeout");
+    UNTIL(opened(1)->reset == WIRE_CODE_CANCEL);
+    v = ask("a.example:443", ""); /* quiet for too long */
+    connected(opened(2)->id);
+    vis_expect(&v, ESTABLISHED);
+    vis_expect_end(&v, true);
+    UNTIL(opened(2)->reset == WIRE_CODE_IDLE_TIMEOUT);
+    vis_close(&v);
+    v = ask("a.example:443", ""); /* it leaves while the driver connects */
+    opened(3);
+    setsockopt(v.fd, SOL_SOCKET, SO_LINGER, &(struct linger){1, 0}, sizeof(struct linger));
+    vis_close(&v);
+    UNTIL(opened(3)->reset == WIRE_CODE_CANCEL);
+    end();
+}
+
+static void test_no_stream(void) {
+    begin();
+    register_name("a.example:443");
+    static struct visitor v[129];
+    rig.fds.total = 1000;
+    for (unsigned i = 0; i < 128; i++) {
+        v[i] = ask("a.example:443", "");
+        opened(i + 1);
+    }
+    v[128] = ask("a.example:443", "");
+    EXPECT_ANSWER(&v[128], 503, "stream-cap");
+    for (unsigned i = 0; i < 128; i++)
+        vis_close(&v[i]);
+    relay_connect_cut(proxy, "the test says so");
+    end();
+}
+
+static void test_no_memory(void) {
+    bool through = false;
+    for (long i = 0; i < 300 && !through; i++) {
+        begin();
+        register_name("a.example:443");
+        ht_mem_fail_at(i);
+        struct visitor v = ask("a.example:443", "early");
+        UNTIL(d.n_streams || vis_over(&v));
+        if (d.n_streams)
+            connected(d.streams[0].id);
+        UNTIL(vis_got(&v) || vis_over(&v));
+        through = ht_mem_fail_pending();
+        ht_mem_fail_at(-1);
+        vis_close(&v);
+        relay_connect_cut(proxy, "the test says so");
+        end();
+    }
+    CU_ASSERT(through);
+}
+
+static const struct tap_test tests[] = {
+    {"through the tunnel, by name", test_through},
+    {"the same by SOCKS5", test_socks},
+    {"the driver's words", test_words},
+    {"a driver that is away", test_away},
+    {"a name that is gone", test_gone},
+    {"slow and quiet ones", test_slow_driver},
+    {"no stream left", test_no_stream},
+    {"no memory", test_no_memory},
+    {NULL, NULL},
+};
+
+int main(void) { return tap_main("connect names", tests); }
