@@ -21,6 +21,7 @@
  *   live.c          what that block shows of a tunnel
  *   qr.c            a URL for a telephone's camera
  *   events.c        what a tunnel tells, as lines
+ *   files.c         --url-file, --state-file, ready about the latter
  *   sample.c        the page that `expose --sample` and `demo` show
  *   target.c        [CONTAINER_PORT=]LOCAL
  *   token.c         the token's file
@@ -38,6 +39,7 @@
 #include "web/web.h"
 
 #include <stdio.h>
+#include <sys/types.h>
 
 /* Each takes the arguments behind the command's words and returns the exit code. */
 int cmd_expose(int argc, char **argv);
@@ -157,6 +159,16 @@ char *cli_human_us(uint64_t us, char out[CLI_HUMAN]);
 
 struct cli_live;
 
+/* The file of --state-file. */
+struct cli_state {
+    const char *path; /* NULL: none */
+    struct io_loop *loop;
+    struct io_task task; /* once a turn, after all that is told in it */
+    bool there, was_there;
+    dev_t dev; /* the file that was written last, while `there` */
+    ino_t ino;
+};
+
 struct cli_events {
     struct ht_tunnel *tunnel; /* set before it runs */
     struct cli_output out;
@@ -164,6 +176,7 @@ struct cli_events {
     struct cli_live *live;   /* a block on a terminal takes the place of lines (live.h); NULL: there is none */
     enum ht_log_level level; /* info: every request; warn: those that failed; error: none */
     const char *url_file;    /* NULL: none */
+    struct cli_state state;  /* of --state-file */
     const char *token_file;  /* read again when the kit refuses the token; NULL: none */
     unsigned expected;       /* bindings */
     unsigned n_bound;
@@ -180,6 +193,21 @@ extern const struct ht_tunnel_callbacks cli_event_callbacks;
 void cli_events_line(struct cli_events *e, struct ht_slice line);
 void cli_events_free(struct cli_events *e);
 
+/* ---- files.c: what a tunnel writes for scripts, and `ready` about one ---- */
+
+/* Writes the URLs; when that fails, complains and closes the tunnel. */
+void cli_url_file_write(struct cli_events *e);
+
+void cli_state_init(struct cli_events *e, struct io_loop *loop);
+/* The link or a port changed: at the end of this turn the file is written or removed. One that cannot be written ends
+ * the tunnel, as above, unless it once could. */
+void cli_state_changed(struct cli_events *e);
+/* The link is lost, or the tunnel is over: removes the file now, unless another process has put its own there. */
+void cli_state_gone(struct cli_events *e);
+
+/* `ready --state-file`: prints one line, or with `json` what the file says. Returns the exit code. */
+int cli_state_ask(const char *path, bool json);
+
 /* ---- tunnel.c ---- */
 
 /* What expose, pull and up run. */
@@ -187,7 +215,7 @@ struct cli_plan {
     struct ht_tunnel_options options; /* all but size and token; the headers' values are wiped once they are taken */
     struct ht_bind_options *binds;    /* all but size; with `sample` one, without a target */
     size_t n_binds;
-    const char *token_file, *token_env, *url_file; /* NULL: none */
+    const char *token_file, *token_env, *url_file, *state_file; /* NULL: none */
     bool json, sample, live, qr;
     bool default_url; /* nobody said where the kit is */
     enum opt_color color;

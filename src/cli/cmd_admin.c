@@ -334,6 +334,11 @@ int cmd_ready(int argc, char **argv) {
     int rc = opt_ready_parse(&o, argc, argv, &err);
     if (rc != 0)
         return cli_parse_result(rc, OPT_CMD_READY, &err);
+    if (o.state_file) {
+        rc = cli_state_ask(o.state_file, o.json);
+        opt_ready_free(&o);
+        return rc;
+    }
     struct admin_command c = {
         .ask = {.url = o.url, .ca = o.ca, .resource = "/readyz", .at_root = true, .timeout_ms = o.timeout_ms},
         .json = o.json,

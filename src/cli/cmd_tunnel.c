@@ -59,8 +59,8 @@ static int spare_plain_targets(struct cli_plan *p, const struct ht_bind_options 
                 .suspect_after_ms = (uint32_t)(o).suspect_after_ms,                                                    \
                 .max_streams = (o).max_streams,                                                                        \
                 .max_window = (uint32_t)(o).max_window},                                                               \
-    .token_file = (o).token_file, .token_env = (o).token, .url_file = (o).url_file, .json = (o).json,                  \
-    .default_url = !(o).set_url, .live = (o).live, .color = (o).color, .level = (o).log_level
+    .token_file = (o).token_file, .token_env = (o).token, .url_file = (o).url_file, .state_file = (o).state_file,      \
+    .json = (o).json, .default_url = !(o).set_url, .live = (o).live, .color = (o).color, .level = (o).log_level
 
 int cmd_expose(int argc, char **argv) {
     struct opt_expose o;

@@ -31,6 +31,7 @@
         (p)->default_url = !(o).set_url && !(c)->top.set_url;                                                          \
         (p)->token_env = (o).token;                                                                                    \
         (p)->url_file = (o).set_url_file ? (o).url_file : (c)->url_file;                                               \
+        (p)->state_file = (o).set_state_file ? (o).state_file : (c)->state_file;                                       \
         (p)->json = (o).json;                                                                                          \
     } while (0)
 

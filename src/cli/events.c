@@ -6,23 +6,21 @@
 #include "cli/live.h"
 #include "events_gen.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/stat.h>
 #include <time.h>
-#include <unistd.h>
 
 int cli_events_init(struct cli_events *e, struct io_loop *loop, unsigned expected) {
     *e = (struct cli_events){.expected = expected, .level = HT_LOG_INFO};
     cli_output_init(&e->out, loop);
+    cli_state_init(e, loop);
     e->urls = ht_calloc(expected ? expected : 1, sizeof *e->urls);
     return e->urls ? HT_OK : HT_ENOMEM;
 }
 
 void cli_events_free(struct cli_events *e) {
     cli_live_detach(e->live);
+    cli_state_gone(e);
     cli_output_finish(&e->out);
     ht_free(e->urls);
     e->urls = NULL;
@@ -100,6 +98,7 @@ static const char *kind_text(enum ht_bind_kind kind) { return kind == HT_EXPOSE_
 static void on_connected(void *user, const struct ht_connected *c) {
     struct cli_events *e = user;
     struct line l = {.rc = HT_OK};
+    cli_state_changed(e);
     if (e->json) {
         TELL(e, connected, .session_id = c->session_id, .server = or_null(c->server), .resumed = c->resumed);
         return;
@@ -123,6 +122,7 @@ static void on_connected(void *user, const struct ht_connected *c) {
 static void on_disconnected(void *user, const struct ht_disconnected *d) {
     struct cli_events *e = user;
     struct line l = {.rc = HT_OK};
+    cli_state_gone(e);
     if (e->json) {
         TELL(e, disconnected, .error = ht_strerror(d->error), .message = d->text, .has_retry_in_ms = d->retrying,
              .retry_in_ms = d->retry_in_ms);
@@ -173,6 +173,7 @@ static void on_ended(void *user, int error, const char *text) {
     struct cli_events *e = user;
     struct line l = {.rc = HT_OK};
     e->ended = error;
+    cli_state_gone(e);
     if (e->json) {
         TELL(e, ended, .exit_status = (uint64_t)(e->bind_failed ? OPT_EXIT_BIND : ht_exit_status(error)),
              .error = error == HT_TUNNEL_OK ? NULL : ht_strerror(error), .message = text);
@@ -198,31 +199,6 @@ static void on_log(void *user, enum ht_log_severity severity, const char *text) 
 }
 
 /* ---- bindings ---- */
-
-/* The whole file at once, so that whoever waits for it never reads half of it; and never through somebody's link. */
-static void write_url_file(struct cli_events *e) {
-    char temporary[4096];
-    int n = snprintf(temporary, sizeof temporary, "%s.XXXXXX", e->url_file);
-    int fd = -1;
-    if (n < 0 || (size_t)n >= sizeof temporary)
-        errno = ENAMETOOLONG;
-    else
-        fd = mkostemp(temporary, O_CLOEXEC);
-    FILE *f = fd < 0 ? NULL : fdopen(fd, "w");
-    bool ok = f && fchmod(fd, S_IRUSR | S_IWUSR | S_IRGRP | S_IROTH) == 0;
-    for (unsigned i = 0; ok && i < e->expected; i++)
-        ok = fprintf(f, "%s\n", e->urls[i]) > 0;
-    if (f && fclose(f) != 0)
-        ok = false;
-    if (ok && rename(temporary, e->url_file) == 0)
-        return;
-    int why = errno;
-    if (fd >= 0)
-        unlink(temporary);
-    cli_complain("cannot write %s: %s", e->url_file, strerror(why));
-    e->file_failed = true;
-    ht_tunnel_close(e->tunnel);
-}
 
 /* For the first binding that a telephone can open. */
 static void show_qr(struct cli_events *e) {
@@ -270,6 +246,7 @@ static void on_bound(void *user, const struct ht_bound *b) {
     struct line l = {.rc = HT_OK};
     char made[64];
     const char *url = b->url;
+    cli_state_changed(e);
     if (!*url) { /* a kit elsewhere that knows no URL: the port is what there is to say */
         snprintf(made, sizeof made, "port %u of the container", b->container_port);
         url = made;
@@ -299,7 +276,7 @@ static void on_bound(void *user, const struct ht_bound *b) {
     snprintf(known, sizeof e->urls[0], "%s", url);
     e->n_bound += first;
     if (changed && e->n_bound == e->expected && e->url_file)
-        write_url_file(e);
+        cli_url_file_write(e);
     if (changed && e->n_bound == e->expected && e->live && cli_live_folds(e->live))
         scroll_urls(e);
     if (first && e->n_bound == e->expected && e->qr)
@@ -341,6 +318,7 @@ static void on_unbound(void *user, const struct ht_unbound *u) {
     struct cli_events *e = user;
     struct line l = {.rc = HT_OK};
     unsigned i = (unsigned)u->binding - 1;
+    cli_state_changed(e);
     if (e->json) {
         TELL(e, unbound, .binding = (uint64_t)u->binding, .revoked = u->revoked, .reason = or_null(u->reason));
         return;

@@ -175,6 +175,7 @@ int cli_plan_run(struct cli_plan *p) {
         events.json = p->json;
         events.level = p->level;
         events.url_file = p->url_file;
+        events.state.path = p->state_file;
         events.token_file = p->token_file;
         events.qr = p->qr;
         events.default_url = p->default_url;

@@ -358,6 +358,8 @@ void driver_names_serve(struct driver_binding *b, struct mux_stream *st, const s
 
 int driver_bind_add(struct ht_tunnel *t, const struct ht_bind_options *o, struct ht_errmsg *err);
 int driver_bind_remove(struct ht_tunnel *t, int number, struct ht_errmsg *err);
+/* How many visitors reach now; 0 while there is no session. */
+unsigned driver_n_bound(const struct ht_tunnel *t);
 /* The session stands: takes up what it brought along, and asks for the rest. */
 /* With strict_bindings: more are wanted than the kit gives. Nothing was asked for then, and the tunnel is closing. */
 bool driver_bind_too_many(struct ht_tunnel *t, const struct wire_hello_ok *ok);

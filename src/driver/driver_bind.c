@@ -242,6 +242,13 @@ static struct driver_binding *next_to_ask(const struct ht_tunnel *t) {
     return NULL;
 }
 
+unsigned driver_n_bound(const struct ht_tunnel *t) {
+    unsigned n = 0;
+    HT_LIST_FOR (it, &t->bindings)
+        n += HT_LIST_ENTRY(it, struct driver_binding, node)->state == BINDING_BOUND;
+    return t->state == DRIVER_UP ? n : 0;
+}
+
 bool driver_bind_too_many(struct ht_tunnel *t, const struct wire_hello_ok *ok) {
     size_t wanted = 0;
     HT_LIST_FOR (it, &t->bindings)

@@ -15,6 +15,7 @@ static void a_good_file(void) {
                                "token-file: token.txt\n"
                                "ca: /etc/ca.pem\n"
                                "url-file: out/urls\n"
+                               "state-file: state\n"
                                "retry-for: 10m\n"
                                "connections: \"4\"\n"
                                "pool-size: 0\n"
@@ -45,6 +46,7 @@ static void a_good_file(void) {
     CU_ASSERT_STRING_EQUAL(c.token_file, "dir/token.txt");
     CU_ASSERT_STRING_EQUAL(c.ca, "/etc/ca.pem");
     CU_ASSERT_STRING_EQUAL(c.url_file, "dir/out/urls");
+    CU_ASSERT_STRING_EQUAL(c.state_file, "dir/state");
     CU_ASSERT(c.top.set_retry_for && c.top.retry_for_ms == 600000);
     CU_ASSERT_EQUAL(c.top.connections, 4);
     CU_ASSERT(c.top.set_pool_size && c.top.pool_size == 0);
@@ -57,9 +59,9 @@ static void a_good_file(void) {
         unsigned port, line;
         bool pull, takeover;
     } want[] = {
-        {"3000", "web", NULL, 8080, 13, false, true},           {"[::1]:3001", NULL, NULL, 3001, 17, false, false},
-        {"api.local:90", NULL, NULL, 0, 18, false, false},      {"9090", NULL, NULL, 9090, 19, false, false},
-        {"localhost:5432", NULL, "::1", 5432, 21, true, false}, {"8080", NULL, NULL, 8080, 23, true, false},
+        {"3000", "web", NULL, 8080, 14, false, true},           {"[::1]:3001", NULL, NULL, 3001, 18, false, false},
+        {"api.local:90", NULL, NULL, 0, 19, false, false},      {"9090", NULL, NULL, 9090, 20, false, false},
+        {"localhost:5432", NULL, "::1", 5432, 22, true, false}, {"8080", NULL, NULL, 8080, 24, true, false},
     };
     CU_ASSERT_EQUAL_FATAL(c.n_bindings, HT_ARRAY_LEN(want));
     for (size_t i = 0; i < HT_ARRAY_LEN(want); i++) {

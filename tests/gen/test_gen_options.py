@@ -97,7 +97,7 @@ def _():
 def _():
     bad([("- {option: url-file}", "- {option: url-fil}")], "- {option: url-fil}", "no option 'url-fil'")
     bad([("list: pull", "list: pulls")], "list: pulls", "no mapping 'pulls'")
-    bad([("- {option: url-file}", "- {option: url}")], "- {option: url}\n        - name: expose", "declared twice")
+    bad([("- {option: url-file}", "- {option: url}")], "- {option: url}\n        - {option: state-file}", "declared twice")
     bad([("example: 8080\n", "example: 80800\n")], "example: 80800", "out of bounds")
     bad([("texts: true\n          max: 32\n", "texts: true\n")], "- name: headers", "is not valid under")
 
