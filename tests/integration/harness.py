@@ -71,10 +71,10 @@ class Moment:
         idle, ticks, wanting = (now - then for now, then in zip(self._ticks(), (*self.ticks[:2], 0)))
         return idle >= ticks / 4 if ticks >= 20 else max(wanting, self.ticks[2]) <= (os.cpu_count() or 1)
 
-    def within(self, seconds, what="it", took=None):
-        """Wants `took`, or the time since it began, below the bound; returns it."""
+    def within(self, seconds, what="it", took=None, slack=SLACK):
+        """Wants `took`, or the time since it began, below the bound; returns it. `slack`: where SLACK would take in what is wrong."""
         took = self.took() if took is None else took
-        bound = seconds if self.had_time() else seconds + self.SLACK
+        bound = seconds if self.had_time() else seconds + slack
         assert took < bound, f"{what} took {took:.3f} s, more than {bound:.3f} s"
         return took
 
