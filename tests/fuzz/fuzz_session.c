@@ -31,6 +31,7 @@ struct record {
     size_t to_send, received, consumed;
     bool then_eof, keep;
     bool eof, final, closed, blocked;
+    bool awaits; /* STREAM_CONNECTED */
 };
 
 /* What crossed the wire for an id. */
@@ -125,15 +126,22 @@ static void on_head(void *ctx, const struct wire_response_head *head) {
 
 static void on_data(void *ctx, const uint8_t *p, size_t n) {
     struct record *t = live(ctx);
-    FUZZ_CHECK(!t->closed && !t->eof && n > 0);
+    FUZZ_CHECK(!t->closed && !t->eof && n > 0 && !t->awaits);
     t->received += n;
     (void)fuzz_hash(0, p, ht_min(n, 16));
     act_up(t->rig, t);
 }
 
+static void on_connected(void *ctx) {
+    struct record *t = live(ctx);
+    FUZZ_CHECK(t->rig->cfg.role == WIRE_ROLE_KIT && !t->closed && !t->eof && t->awaits);
+    t->awaits = false;
+    act_up(t->rig, t);
+}
+
 static void on_eof(void *ctx) {
     struct record *t = live(ctx);
-    FUZZ_CHECK(!t->closed && !t->eof);
+    FUZZ_CHECK(!t->closed && !t->eof && !t->awaits);
     t->eof = true;
     act_up(t->rig, t);
 }
@@ -187,6 +195,7 @@ static void on_closed(void *ctx, uint16_t code, struct ht_slice reason, bool rem
 }
 
 static const struct mux_stream_ops stream_ops = {.response_head = on_head,
+                                                 .connected = on_connected,
                                                  .data = on_data,
                                                  .eof = on_eof,
                                                  .data_end = on_data_end,
@@ -207,8 +216,8 @@ static struct record *new_record(struct rig *r) {
 
 static void on_stream_open(void *ctx, struct mux_stream *st, const struct wire_stream_open *open) {
     struct rig *r = ctx;
-    (void)open;
     FUZZ_CHECK(!r->over && r->cfg.role == WIRE_ROLE_DRIVER);
+    FUZZ_CHECK(!open->has_authority || r->cfg.caps & WIRE_CAP_NAMES);
     struct record *t = new_record(r);
     if (!t || whim(r, 8) == 0) {
         mux_stream_reset(st, WIRE_CODE_REFUSED_STREAM, "no");
@@ -384,6 +393,10 @@ static int peer_frame(void *ctx, uint8_t type, uint32_t id, const uint8_t *paylo
         if (f)
             f->reset = true;
         break;
+    case WIRE_STREAM_CONNECTED:
+        FUZZ_CHECK(r->cfg.caps & WIRE_CAP_NAMES && r->cfg.role == WIRE_ROLE_DRIVER);
+        FUZZ_CHECK(!f || (!f->reset && !f->eof));
+        break;
     case WIRE_STREAM_RESPONSE_HEAD:
         FUZZ_CHECK(!f || (!f->reset && !f->eof));
         break;
@@ -508,6 +521,8 @@ static const char *const opens[] = {
     "\",\"headers\":[[\"upgrade\",\"x\"]],\"isUpgrade\":true}",
     "{\"kind\":\"tcp\",\"bindId\":1,\"containerPort\":5432,\"peerAddr\":\"127.0.0.1:1\"}",
     "{\"kind\":\"http\"}",
+    "{\"kind\":\"tcp\",\"bindId\":1,\"authority\":\"a.b:1\"}",
+    "{\"kind\":\"tcp\",\"bindId\":1,\"authority\":7}",
 };
 static const char *const heads[] = {
     "{\"status\":200,\"headers\":[],\"final\":true}",
@@ -529,16 +544,23 @@ static void open_or_respond(struct rig *r, struct fuzz_in *in) {
                                         .bind_id = 1,
                                         .method = ht_slice_str("GET"),
                                         .target = ht_slice_str("/"),
-                                        .is_upgrade = (what & 3) == 2};
+                                        .is_upgrade = (what & 3) == 2,
+                                        .has_authority = (what & 5) == 5,
+                                        .authority = ht_slice_str("a.b:1")};
         struct record *t = r->s && !r->over ? new_record(r) : NULL;
+        if (t)
+            t->awaits = open.has_authority;
         if (t && mux_stream_open(r->s, &open, &stream_ops, t, &t->st) < 0)
             FUZZ_CHECK(!t->st);
+        FUZZ_CHECK(!t || !t->st || !open.has_authority || r->cfg.caps & WIRE_CAP_NAMES);
         return;
     }
     static const uint16_t statuses[] = {200, 103, 101, 204};
     struct record *t = some_record(r, in);
     struct wire_response_head head = {.status = statuses[what & 3], .final = (what & 3) != 1};
-    if (t)
+    if (t && what & 4)
+        (void)!mux_stream_connected(t->st);
+    else if (t)
         (void)!mux_stream_respond(t->st, &head);
 }
 
@@ -657,6 +679,13 @@ static void pass_time(struct rig *r, uint32_t ms) {
         mux_session_tick(r->s, r->now);
 }
 
+static void add_head(struct link *k, uint32_t id, uint8_t what) {
+    if (what & 0x80)
+        add_frame(k, WIRE_STREAM_CONNECTED, id, NULL, 0);
+    else
+        add_text(k, WIRE_STREAM_RESPONSE_HEAD, id, heads[what % HT_ARRAY_LEN(heads)]);
+}
+
 static void add_peer_frame(struct link *k, struct fuzz_in *in, uint8_t op) {
     struct rig *r = k->rig;
     uint32_t id = fuzz_u8(in);
@@ -667,7 +696,7 @@ static void add_peer_frame(struct link *k, struct fuzz_in *in, uint8_t op) {
         break;
     case 2:
         if (r->cfg.role == WIRE_ROLE_KIT)
-            add_text(k, WIRE_STREAM_RESPONSE_HEAD, id, heads[fuzz_u8(in) % HT_ARRAY_LEN(heads)]);
+            add_head(k, id, fuzz_u8(in));
         else
             add_text(k, WIRE_STREAM_OPEN, id, opens[fuzz_u8(in) % HT_ARRAY_LEN(opens)]);
         break;
@@ -774,7 +803,7 @@ static void start(struct rig *r, uint8_t how, uint8_t temper) {
         .suspect_after_ms = temper & 0x40 ? 0 : WIRE_LIMIT_SUSPECT_AFTER,
         .idle_timeout_ms = how & 1 ? 0 : 300000,
         .own_peer = !(how & 4),
-        .caps = how & 8 ? WIRE_CAP_AUTO_WINDOW | WIRE_CAP_TRAILERS : 0,
+        .caps = how & 8 ? WIRE_CAP_AUTO_WINDOW | WIRE_CAP_TRAILERS | WIRE_CAP_NAMES : 0,
     };
     r->session.credit = r->cfg.session_window;
     for (size_t i = 0; i < IDS; i++)
