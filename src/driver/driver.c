@@ -228,6 +228,7 @@ void ht_tunnel_destroy(struct ht_tunnel **tunnel) {
         driver_link_destroy(t);
         driver_handover_destroy(t);
         driver_bind_destroy_all(t);
+        driver_guard_destroy(t);
         if (t->end.run)
             io_task_cancel(&t->end);
         io_conn_close(&t->wake);

@@ -13,6 +13,7 @@
  *   driver_tls.c   what TLS towards services needs
  *   state.c        files of this machine and user
  *   driver_names.c what is reached by name through a binding
+ *   driver_guard.c names whose requests are checked and get secrets
  *   driver_bind.c  bindings, and which of them a stream belongs to
  *   url.c          URLs and targets as people write them
  *
@@ -31,6 +32,7 @@
 #include "mux/mux.h"
 #include "relay/origin.h"
 #include "vtunnel/vtunnel.h"
+#include "wire/name.h"
 #include "ws/ws.h"
 
 #include <pthread.h>
@@ -56,6 +58,8 @@ enum driver_bind_state {
 };
 
 struct driver_tls;
+struct guard;
+struct guard_host;
 
 struct driver_binding {
     struct ht_list node;
@@ -67,7 +71,9 @@ struct driver_binding {
     char name[DRIVER_HOST_MAX + 32]; /* host:port, with tls:// before it if it is spoken */
     struct driver_tls *tls;          /* NULL: none */
     struct relay_target *origin;
-    uint16_t asked_port, port; /* port: the real one, 0 before it was ever bound */
+    struct guard_host *guarded; /* its name has a policy; NULL: none */
+    struct io_tls *guard_tls;   /* ... for the real host */
+    uint16_t asked_port, port;  /* port: the real one, 0 before it was ever bound */
     uint32_t bind_id;
     bool takeover, drop; /* drop: to be given back as soon as the kit can be told */
     bool told_lost;      /* somebody else has the port it had, and that was said */
@@ -206,6 +212,8 @@ struct ht_tunnel {
     struct ht_list bindings;
     int last_number;
     struct ht_list target_tls; /* struct driver_tls */
+    struct guard *guard;       /* of names that have a policy; NULL: none had one yet */
+    struct io_authority *authority;
 
     bool end_known; /* end_error and end_text are the reason; a later one does not change it */
     int end_error;
@@ -340,6 +348,16 @@ int driver_tls_get(struct ht_tunnel *t, const struct driver_target *target, cons
 struct io_tls *driver_tls_io(const struct driver_tls *d); /* NULL for NULL */
 /* Clears the pointer; NULL is ignored. */
 void driver_tls_put(struct driver_tls **d);
+
+/* ---- driver_guard.c ---- */
+
+/* The binding's only name has a policy; `target`: what is behind NAME=, or NULL. HT_TUNNEL_OK, or an error with *err;
+ * what was made until then goes with driver_guard_free(). */
+int driver_guard_set(struct driver_binding *b, const struct ht_bind_options *o, const struct wire_name *name,
+                     const char *target, struct ht_errmsg *err);
+void driver_guard_free(struct driver_binding *b);
+/* After the last binding. */
+void driver_guard_destroy(struct ht_tunnel *t);
 
 /* ---- driver_names.c ---- */
 

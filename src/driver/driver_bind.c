@@ -13,6 +13,7 @@
 static void binding_free(struct driver_binding *b) {
     ht_list_remove(&b->node);
     io_timer_stop(&b->timeout);
+    driver_guard_free(b);
     driver_names_free(b);
     relay_target_destroy(&b->origin);
     driver_tls_put(&b->tls);

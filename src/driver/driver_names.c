@@ -4,6 +4,7 @@
 #include "driver/driver.h"
 
 #include "base/mem.h"
+#include "guard/guard.h"
 #include "relay/origin.h"
 #include "wire/name.h"
 
@@ -52,6 +53,9 @@ int driver_names_set(struct driver_binding *b, const struct ht_bind_options *o, 
     if (o->portless && (!o->n_names || o->container_port || o->pull_host || o->target))
         return ht_fail(err, HT_TUNNEL_EINVAL,
                        "a portless binding has names, and neither a port, a host to listen at nor a target");
+    if (o->policy && (!o->portless || o->n_names != 1 || o->ca_pem))
+        return ht_fail(err, HT_TUNNEL_EINVAL,
+                       "a policy is for a portless binding with one name, and without certificates of another's");
     if (o->ca_pem && !o->n_names)
         return ht_fail(err, HT_TUNNEL_EINVAL, "certificates are for names, and the binding has none");
     if (o->n_names > WIRE_LIMIT_MAX_NAMES)
@@ -74,7 +78,10 @@ int driver_names_set(struct driver_binding *b, const struct ht_bind_options *o, 
         if (wire_name_read(&n->name, ht_slice_of(o->names[i], len), err))
             return HT_TUNNEL_EINVAL;
         wire_name_put(&n->name, n->text);
-        int rc = o->names[i][len] ? leads_to(b, n, o->names[i] + len + 1, o, &own, err) : HT_TUNNEL_OK;
+        const char *target = o->names[i][len] ? o->names[i] + len + 1 : NULL;
+        int rc = o->policy ? driver_guard_set(b, o, &n->name, target, err)
+                 : target  ? leads_to(b, n, target, o, &own, err)
+                           : HT_TUNNEL_OK;
         if (rc < 0)
             return rc;
     }
@@ -90,7 +97,7 @@ size_t driver_names_put(const struct driver_binding *b, struct ht_slice out[WIRE
 }
 
 unsigned driver_names_streams(const struct driver_binding *b) {
-    unsigned n = 0;
+    unsigned n = b->guarded ? guard_host_streams(b->guarded) : 0;
     for (size_t i = 0; i < b->n_names; i++)
         n += b->names[i].to ? relay_target_active(b->names[i].to) : 0;
     return n;
@@ -133,7 +140,9 @@ void driver_names_serve(struct driver_binding *b, struct mux_stream *st, const s
         return;
     }
     const struct driver_name *n = find(b, host, port);
-    if (!n)
+    if (n && b->guarded)
+        guard_host_serve(b->guarded, st, open, port);
+    else if (!n)
         refuse(st, "no name of this binding covers what was asked for");
     else if (n->to)
         relay_target_serve(n->to, st, open);

@@ -180,6 +180,31 @@ enum ht_bind_kind {
     HT_PULL_TCP = 2,    /* loopback port of the container -> TCP service here */
 };
 
+/*
+ * What becomes of the requests for one name, when their secrets are to stay on this machine: TLS of the program in the
+ * container is ended here, each request is checked, gets its secrets, and goes to the real host over TLS that is
+ * verified. HTTP/1.1. The container gets a certificate that stands for this name alone (see ca_pem), never a key.
+ */
+struct ht_policy {
+    size_t size; /* sizeof(struct ht_policy) */
+    /*
+     * n_inject header fields that a request gets in place of its own. In a value ${file:PATH} (PATH begins with / or
+     * ~/; read anew when it has changed), ${env:NAME} and ${command:TEXT} (run anew every five minutes, and after a
+     * 401) stand for secrets, and $${ for ${ itself.
+     */
+    const char *const *inject_names, *const *inject_values;
+    size_t n_inject;
+    const char *user; /* NULL, or the value of Authorization is the password of this user (HTTP's Basic scheme) */
+    /* NULL: every request gets them. Else only a field that holds this text, 8 to 512 characters, is replaced; a
+     * request that has it anywhere else, or for another host, is refused. */
+    const char *replace;
+    /* Rules such as "GET /v1/models" and "POST /v1/chat/..*": METHOD PATH, * for any method, a * in a segment for any
+     * text, at the end for all that follows. Without `allow` all is allowed that `deny` does not name. */
+    const char *const *allow, *const *deny;
+    size_t n_allow, n_deny;
+    const char *rate; /* NULL, or "10/s", "60/m", "1000/h" */
+};
+
 struct ht_bind_options {
     size_t size; /* sizeof(struct ht_bind_options) */
     enum ht_bind_kind kind;
@@ -211,6 +236,12 @@ struct ht_bind_options {
     size_t n_names;
     int portless;       /* 1: names only; nothing listens in the container, and `target` is NULL */
     const char *ca_pem; /* certificates that programs in the container have to trust for these names; never a key */
+    /*
+     * For a portless binding with one name that has no *; NULL: bytes pass as they are. tls_ca_file, tls_cert_file and
+     * tls_key_file are for the real host. From now on this process leaves no core and cannot be looked into
+     * (PR_SET_DUMPABLE). HT_TUNNEL_EINVAL also when a secret cannot be read.
+     */
+    const struct ht_policy *policy;
 };
 
 /* ---- what is told ---- */
@@ -285,6 +316,25 @@ struct ht_request {
     const char *authority; /* host:port that a program in the container asked for by name; NULL: it came to the port */
 };
 
+/* A request for a name with a policy: what was decided, and the end of one that was allowed. No text holds a secret. */
+struct ht_audit {
+    int over; /* 0: decided, and nothing has become of it yet. 1: it is over */
+    int binding;
+    uint64_t request;          /* the same number for both */
+    const char *name;          /* host:port that was asked for */
+    const char *method, *path; /* over: NULL */
+    const char *query;         /* what is behind the path's ?, to be kept only where that is wanted; NULL: none */
+    const char *peer;          /* who asked, in the container; "": not known */
+    int allowed;
+    const char *reason; /* "allowed", or why not, as in no-rule-allows-it */
+    const char *rule;   /* the one that decided; NULL: none */
+    int secret;         /* it got a secret */
+    /* over: */
+    int status; /* 0: there was no answer */
+    uint64_t bytes_in, bytes_out, duration_us;
+    const char *error; /* NULL, or why it failed */
+};
+
 enum ht_log_severity { HT_SEVERITY_ERROR, HT_SEVERITY_WARNING, HT_SEVERITY_INFO, HT_SEVERITY_DEBUG };
 
 /*
@@ -315,6 +365,8 @@ struct ht_tunnel_callbacks {
      * afterwards.
      */
     int (*new_token)(void *user, char *out, size_t cap);
+    /* See struct ht_audit. 0: it could not be noted down; a request that is not over is refused then. */
+    int (*audit)(void *user, const struct ht_audit *a);
 };
 
 /* ---- life ---- */

@@ -137,6 +137,12 @@ void guard_host_serve(struct guard_host *h, struct mux_stream *st, const struct 
     io_conn_set_ops(e->conn, &first_ops, e);
     io_conn_read_on(e->conn, true);
     mux_stream_accept(st, &no_ops, e);
+    if (open->has_authority && mux_stream_connected(st) < 0) {
+        io_conn_close(&ends[0]);
+        refuse(st, ht_err_text(HT_ENOMEM));
+        entry_free(e);
+        return;
+    }
     e->pipe = relay_pipe_start(g->cfg.loop, ends[0], st, ht_slice_of(NULL, 0), 0, &pipe_ops, e);
     if (!e->pipe)
         entry_free(e);

@@ -135,6 +135,7 @@ void guard_host_remove(struct guard_host **hp) {
     ht_free(h);
 }
 
+const char *guard_host_name(const struct guard_host *h) { return h->name; }
 const char *guard_host_ca(const struct guard_host *h) { return io_ending_ca(h->ending); }
 unsigned guard_host_streams(const struct guard_host *h) { return h->n_entries; }
 

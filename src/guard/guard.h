@@ -86,6 +86,7 @@ struct guard_host *guard_host_add(struct guard *g, const struct guard_host_confi
                                   struct ht_errmsg *err) HT_MUST_USE;
 /* Cuts its connections. Clears the pointer; NULL is ignored. */
 void guard_host_remove(struct guard_host **h);
+const char *guard_host_name(const struct guard_host *h);
 /* The certificate that programs in the container have to trust. */
 const char *guard_host_ca(const struct guard_host *h);
 /* A stream of raw bytes (mux_stream_accept() is called here) that was opened for this host and `port`. */

@@ -105,7 +105,7 @@ int relay_bind(struct relay_table *t, struct relay_owner *o, const struct wire_b
 /* UNBIND: closes the listener; open streams of the binding are reset. HT_EINVAL: no such binding. */
 int relay_unbind(struct relay_table *t, struct relay_owner *o, uint32_t bind_id) HT_MUST_USE;
 /* An HTTP binding of `o` that nothing listens for: its visitors come from relay_inside_visit(). It goes like any other
- * one. NULL: out of memory, or of descriptor permits. */
+ * one. NULL: out of memory. */
 struct relay_binding *relay_inside_open(struct relay_table *t, struct relay_owner *o, uint32_t *bind_id) HT_MUST_USE;
 /* A connection from inside this program is a visitor of it from now on; `peer` is who counts as its address. */
 void relay_inside_visit(struct relay_binding *b, struct io_conn *conn, const struct io_addr *peer);

@@ -152,7 +152,7 @@ def _():
     refs = [n["$ref"] for n in walk(DOC) if isinstance(n, dict) and "$ref" in n]
     assert refs and all(lookup(r) for r in refs)
     ids = [op["operationId"] for _, _, op in operations()]
-    assert len(set(ids)) == len(ids) == 11
+    assert len(set(ids)) == len(ids) == 13
     assert not any(isinstance(n, dict) and "x-protocol" in n for n in walk(DOC))
     assert DOC["openapi"].startswith("3.1.")
 
@@ -176,7 +176,7 @@ def _():
 @case("openapi.json: every documented operation, with what the protocol says")
 def _():
     assert {(m, p.removeprefix(BASE)) for p, m, _ in operations()} == {
-        ("GET", "/livez"), ("GET", "/readyz"), ("GET", "/events"), ("GET", "/health"), ("GET", "/metrics"), ("GET", "/tunnels"), ("GET", "/sessions"), ("GET", "/bindings"),
+        ("GET", "/livez"), ("GET", "/readyz"), ("GET", "/events"), ("GET", "/health"), ("GET", "/metrics"), ("GET", "/proxy"), ("GET", "/ca.pem"), ("GET", "/tunnels"), ("GET", "/sessions"), ("GET", "/bindings"),
         ("DELETE", "/sessions/{session_id}"), ("GET", "/connect"), ("GET", "/openapi.json")}
     grace = DOC["paths"][BASE + "/sessions/{session_id}"]["delete"]["parameters"][1]
     assert grace["schema"] == {"type": "integer", "minimum": 0, "maximum": 5000, "default": 50}

@@ -33,6 +33,20 @@ static int metrics(void *ctx, const struct admin_request *req, struct admin_resp
                                          "hoody_tunnel_sessions_active 1\n");
 }
 
+static int certificates(void *ctx, const struct admin_request *req, struct admin_response *res) {
+    (void)ctx, (void)req;
+    admin_reply_certificates_200(res);
+    return ht_buf_append_str(&res->body, "-----BEGIN CERTIFICATE-----\n"
+                                         "MIIBpDCCAUqgAwIBAgIQ\n"
+                                         "-----END CERTIFICATE-----\n");
+}
+
+static int proxy(void *ctx, const struct admin_request *req, struct admin_response *res) {
+    (void)ctx, (void)req;
+    struct admin_proxy v = {.address = S("127.0.0.1:9090")};
+    return admin_reply_proxy_200(res, &v);
+}
+
 static int list_tunnels(void *ctx, const struct admin_request *req, struct admin_response *res) {
     (void)ctx, (void)req;
     struct admin_binding_port expose = {1, 3000}, pull = {2, 5432};
@@ -144,6 +158,8 @@ static const struct admin_handlers handlers = {
     .readyz = readyz,
     .events = events,
     .metrics = metrics,
+    .certificates = certificates,
+    .proxy = proxy,
     .list_tunnels = list_tunnels,
     .list_sessions = list_sessions,
     .list_bindings = list_bindings,
