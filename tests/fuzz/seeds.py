@@ -156,10 +156,29 @@ def admin_words(seeds, path):
     return {w for w in found if w}
 
 
+def vtunnel_seeds(seeds, path):
+    """Each vector as a message, alone and inside a life of a port and a stream."""
+    def step(text):
+        return b"\0" + struct.pack(">H", len(text)) + text
+
+    pull = b"\6\0"
+    with open(path, encoding="utf-8") as f:
+        vectors = json.load(f)["vectors"]
+    for vector in vectors:
+        text = bytes.fromhex(vector["hex"])
+        if vector["sender"] == "client":
+            before = step(b'{"type":"listen","port":80}') + pull + b"\7\0" + pull
+            seeds.add("vtunnel", b"\0" + before + step(text) + pull * 2 + b"\10\0" + pull * 2 + b"\11\0" + pull)
+        else:
+            before = b"\7\120" + pull + step(b'{"type":"listen_ok","port":80}') + step(b'{"type":"connect","port":80,"stream_id":200}')
+            seeds.add("vtunnel", b"\1" + before + step(text) + pull * 2 + b"\10\0" + pull * 2 + b"\14\377" + pull)
+
+
 def main():
     gen, out = sys.argv[1:3]
     seeds = Seeds(out)
     extra = {}
+    vtunnel_seeds(seeds, os.path.join(gen, "vtunnel_vectors.json"))
     keys = from_vectors(seeds, os.path.join(gen, "vectors.json"))
     extra["payload"] = {f'"{k}":' for k in keys if k.isalnum()} | keys
     extra["json"] = {f'"{k}":' for k in list(sorted(keys))[:40] if k.isalnum()}
