@@ -182,7 +182,7 @@ def _():
     assert grace["schema"] == {"type": "integer", "minimum": 0, "maximum": 5000, "default": 50}
     protocol = protocolref.Protocol(os.path.join(ROOT, "spec"))
     assert DOC["components"]["schemas"]["Mode"]["enum"] == protocol.names("enums/mode").values
-    assert DOC["components"]["schemas"]["Protocol"]["enum"] == ["v1", "v2"]
+    assert DOC["components"]["schemas"]["Protocol"]["enum"] == ["v1", "v2", "vtunnel"]
     for path in (BASE + "/health", "/livez", "/readyz"):
         assert DOC["paths"][path]["get"]["security"] == []
 
