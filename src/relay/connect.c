@@ -4,6 +4,7 @@
  */
 #include "relay/connect_priv.h"
 
+#include "base/base64.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -488,31 +489,6 @@ static void go(struct connect_client *x) {
 
 /* ---- the head ---- */
 
-/* RFC 4648 4, strictly. Returns the length, or -1. */
-static int decode64(struct ht_slice s, char *out, size_t cap) {
-    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    size_t pads = 0, n = 0;
-    uint32_t bits = 0;
-    while (pads < 2 && s.n && s.p[s.n - 1] == '=') {
-        s.n--;
-        pads++;
-    }
-    if ((s.n + pads) % 4 != 0)
-        return -1;
-    for (size_t i = 0; i < s.n; i++) {
-        const char *at = s.p[i] ? strchr(digits, s.p[i]) : NULL;
-        if (!at)
-            return -1;
-        bits = bits << 6 | (uint32_t)(at - digits);
-        if (i % 4 == 0)
-            continue;
-        if (n == cap)
-            return -1;
-        out[n++] = (char)(bits >> (6 - i % 4 * 2));
-    }
-    return (int)n;
-}
-
 /* Basic with the token as the password, whoever the user is; or Bearer (RFC 9110 11.7.2). */
 static bool has_token(const struct relay_connect *c, struct ht_slice value) {
     static const char basic[] = "Basic ", bearer[] = "Bearer ";
@@ -522,7 +498,9 @@ static bool has_token(const struct relay_connect *c, struct ht_slice value) {
         return cfg->token_matches(cfg->ctx, ht_slice_of(value.p + sizeof bearer - 1, value.n - (sizeof bearer - 1)));
     if (value.n <= sizeof basic - 1 || !ht_slice_case_eq(ht_slice_of(value.p, sizeof basic - 1), ht_slice_str(basic)))
         return false;
-    int n = decode64(ht_slice_of(value.p + sizeof basic - 1, value.n - (sizeof basic - 1)), plain, sizeof plain);
+    const char *text = value.p + sizeof basic - 1;
+    size_t text_n = value.n - (sizeof basic - 1);
+    ssize_t n = text_n / 4 * 3 <= sizeof plain ? ht_base64_get((uint8_t *)plain, text, text_n) : -1;
     const char *colon = n > 0 ? memchr(plain, ':', (size_t)n) : NULL;
     bool good = colon && cfg->token_matches(cfg->ctx, ht_slice_of(colon + 1, (size_t)(plain + n - (colon + 1))));
     explicit_bzero(plain, sizeof plain);
