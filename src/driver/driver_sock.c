@@ -125,7 +125,8 @@ static bool is_over(const struct ht_tunnel *t) { return t->state == DRIVER_DOWN 
 
 static void connect_open(void *ctx, struct io_conn *conn, struct ht_slice protocol, struct ht_slice early) {
     static const struct ws_limits limits = {.max_message = WIRE_LIMIT_MAX_MESSAGE,
-                                            .max_fragments = WIRE_LIMIT_MAX_FRAGMENTS};
+                                            .max_fragments = WIRE_LIMIT_MAX_FRAGMENTS,
+                                            .max_pull = WIRE_LIMIT_MAX_MESSAGE};
     _Static_assert(VTUNNEL_LIMIT_MAX_MESSAGE == WIRE_LIMIT_MAX_MESSAGE, "one limit serves both");
     struct driver_sock *s = ctx;
     struct ht_tunnel *t = s->t;

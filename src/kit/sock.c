@@ -201,7 +201,8 @@ static void check_life(struct io_timer *t) {
 
 /* ---- vtunnel's JSON ---- */
 
-static const struct ws_limits vtunnel_limits = {VTUNNEL_LIMIT_MAX_MESSAGE, VTUNNEL_LIMIT_MAX_FRAGMENTS};
+static const struct ws_limits vtunnel_limits = {VTUNNEL_LIMIT_MAX_MESSAGE, VTUNNEL_LIMIT_MAX_FRAGMENTS,
+                                                VTUNNEL_LIMIT_MAX_MESSAGE};
 
 static void vtunnel_pause(void *ctx, bool pause) {
     struct kit_sock *s = ctx;
@@ -242,7 +243,8 @@ static void vtunnel_begin(struct kit_sock *s) {
 }
 
 void sock_open(struct base_client *c, struct io_conn *conn, struct ht_slice early) {
-    static const struct ws_limits stranger = {WIRE_LIMIT_MAX_PREAUTH_MESSAGE, WIRE_LIMIT_MAX_FRAGMENTS};
+    static const struct ws_limits stranger = {WIRE_LIMIT_MAX_PREAUTH_MESSAGE, WIRE_LIMIT_MAX_FRAGMENTS,
+                                              WIRE_LIMIT_MAX_MESSAGE};
     struct kit *k = c->kit;
     enum wire_version version = c->upgraded_to;
     bool authorized = c->authorized;
@@ -281,8 +283,8 @@ void sock_open(struct base_client *c, struct io_conn *conn, struct ht_slice earl
 }
 
 void sock_admitted(struct kit_sock *s, struct kit_session *session, unsigned index) {
-    _Static_assert(WIRE_LIMIT_MAX_MESSAGE <= WS_SEND_MAX, "pull() is asked for a whole message");
-    const struct ws_limits known = {WIRE_LIMIT_OF(s->version, MAX_MESSAGE), WIRE_LIMIT_OF(s->version, MAX_FRAGMENTS)};
+    const struct ws_limits known = {WIRE_LIMIT_OF(s->version, MAX_MESSAGE), WIRE_LIMIT_OF(s->version, MAX_FRAGMENTS),
+                                    WIRE_LIMIT_MAX_MESSAGE};
     no_longer_stranger(s);
     io_timer_stop(&s->hello_timer);
     if (!s->vt)

@@ -16,6 +16,7 @@ static void on_timer(struct io_timer *t) {
 struct ws_conn *ws_conn_create(struct io_loop *loop, struct io_conn *conn, enum ws_side side,
                                const struct ws_limits *limits, struct ht_slice early, const struct ws_ops *ops,
                                void *ctx) {
+    assert(limits->max_pull > 0 && limits->max_pull <= IO_BLOCK - WS_HEADER_MAX);
     struct ws_conn *w = ht_calloc(1, sizeof *w);
     if (!w) {
         io_conn_close(&conn);

@@ -40,7 +40,7 @@ static size_t frame(struct ws_conn *w, size_t at, size_t n) {
 
 static void pull_messages(struct ws_conn *w) {
     while (w->seg_end < WS_SEGMENTS && w->send_end < ENOUGH && IO_BLOCK - w->send_end >= WS_HEADER_MAX + ROOM_MIN) {
-        size_t at = w->send_end + WS_HEADER_MAX, cap = ht_min(IO_BLOCK - at, WS_SEND_MAX);
+        size_t at = w->send_end + WS_HEADER_MAX, cap = ht_min(IO_BLOCK - at, w->limits.max_pull);
         size_t n = w->ops->pull(w->ctx, w->send_block + at, cap);
         if (w->destroyed || n == 0)
             return;

@@ -38,17 +38,15 @@ struct ws_conn;
 enum ws_side { WS_SERVER, WS_CLIENT };
 
 struct ws_limits {
-    size_t max_message; /* bytes of one message; over it: close 1009. Above WS_SEND_MAX only for an owner who consumes
-                           as the bytes come: what waits unconsumed must fit into one receive block. */
+    size_t max_message;     /* bytes of one message; over it: close 1009. Above max_pull only for an owner who consumes
+                               as the bytes come: what waits unconsumed must fit into one receive block. */
     unsigned max_fragments; /* frames of one message, empty ones count; over it: close 1008 */
+    size_t max_pull; /* the most that pull() is ever asked for, in bytes; with a header it must fit into an IO_BLOCK */
 };
 
 /* Close codes of RFC 6455 7.4.1 that no frame carries: a close frame without a code; a socket that dropped. */
 #define WS_CLOSE_NO_CODE 1005u
 #define WS_CLOSE_DROPPED 1006u
-
-/* The most that pull() is ever asked for, in bytes. */
-#define WS_SEND_MAX (256u * 1024u)
 
 struct ws_ops {
     /*
@@ -64,7 +62,7 @@ struct ws_ops {
     /*
      * Room to send: build ONE message of at most `cap` bytes at `out` and return its length; 0: nothing to send now
      * (ws_conn_want_send() asks again), or `cap` is too small for what is next: a 0 is asked again with the full
-     * WS_SEND_MAX as soon as what was built before has left.
+     * max_pull as soon as what was built before has left.
      */
     size_t (*pull)(void *ctx, uint8_t *out, size_t cap);
     /*

@@ -244,7 +244,8 @@ static inline void kit_upgrade(struct http_head *h, const char *head) {
     static const struct ws_ops ops = {
         .message = kit_message, .fed = kit_fed, .pull = kit_pull, .closed = kit_ws_closed};
     static const struct ws_limits limits = {.max_message = WIRE_LIMIT_MAX_MESSAGE,
-                                            .max_fragments = WIRE_LIMIT_MAX_FRAGMENTS};
+                                            .max_fragments = WIRE_LIMIT_MAX_FRAGMENTS,
+                                            .max_pull = WIRE_LIMIT_MAX_MESSAGE};
     struct ht_buf out = {0}, scratch = {0};
     struct ht_slice key, offered;
     struct http_error e;

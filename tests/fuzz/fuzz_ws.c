@@ -242,7 +242,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     static struct reading want;
     struct fuzz_in in = {data, data + size};
     uint8_t how = fuzz_u8(&in), seed = fuzz_u8(&in);
-    struct ws_limits limits = {messages[(how >> 1) & 3], fragments[(how >> 3) & 3]};
+    struct ws_limits limits = {messages[(how >> 1) & 3], fragments[(how >> 3) & 3], 262144};
     size_t n = ht_min(fuzz_left(&in), MOST);
     bool server = !(how & 1);
     memset(&want, 0, offsetof(struct reading, message));

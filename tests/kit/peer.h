@@ -151,7 +151,7 @@ static inline void peer_closed(void *ctx, uint16_t code, struct ht_slice reason,
 static const struct ws_ops peer_ws_ops = {peer_message, peer_fed, peer_pull, peer_closed};
 
 static inline void peer_is_open(void *ctx, struct io_conn *conn, struct ht_slice protocol, struct ht_slice early) {
-    static const struct ws_limits limits = {1u << 20, 64};
+    static const struct ws_limits limits = {1u << 20, 64, WIRE_LIMIT_MAX_MESSAGE};
     struct peer *p = ctx;
     p->connect = NULL;
     p->open = true;

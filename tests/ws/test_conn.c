@@ -191,7 +191,7 @@ static void expect_close(struct ht_buf *wire, enum ws_side side, uint16_t code, 
     struct ht_buf back = {0};
     struct seen *s = ht_malloc(sizeof *s);
     int fd = end_open(&e, loop, side, ht_slice_str(""));
-    ws_conn_set_limits(e.w, &(struct ws_limits){.max_message = 1000, .max_fragments = 4});
+    ws_conn_set_limits(e.w, &(struct ws_limits){.max_message = 1000, .max_fragments = 4, .max_pull = MAX_PULL});
     /* Whatever stands behind a violation must never be handed up. */
     add_frame(wire, BIN, side == WS_SERVER, 0, "canary", 6);
     raw_write(loop, fd, wire->data, wire->len);
@@ -373,7 +373,7 @@ static void pongs_go_ahead_of_messages(void) {
     raw_read(fd, &back);
     static const char want[] = "\x8a\x01p\x82\x03one\x82\x03two";
     CU_ASSERT(back.len == sizeof want - 1 && memcmp(back.data, want, back.len) == 0);
-    CU_ASSERT_EQUAL(e.max_cap, WS_SEND_MAX);
+    CU_ASSERT_EQUAL(e.max_cap, MAX_PULL);
     ht_buf_free(&wire);
     ht_buf_free(&back);
     end_free(&e);
@@ -388,7 +388,7 @@ static void text_where_it_is_asked_for(void) {
         bool masked = side == WS_SERVER;
         struct ht_buf wire = {0}, expect = {0}, back = {0};
         int fd = end_open(&e, loop, (enum ws_side)side, ht_slice_str(""));
-        ws_conn_set_limits(e.w, &(struct ws_limits){sizeof text, 64});
+        ws_conn_set_limits(e.w, &(struct ws_limits){sizeof text, 64, MAX_PULL});
         ws_conn_use_text(e.w);
         memset(text, 't', sizeof text);
         add_frame(&wire, TEXT, masked, 0, "text", 4);
@@ -418,7 +418,7 @@ static void text_where_it_is_asked_for(void) {
 static void a_message_too_big_for_the_rest_of_a_block_is_asked_again(void) {
     struct end e;
     struct ht_buf back = {0};
-    static uint8_t big[WS_SEND_MAX];
+    static uint8_t big[MAX_PULL];
     int fd = end_open(&e, loop, WS_SERVER, ht_slice_str(""));
     add_message(&e.queue, big, 1000);
     add_message(&e.queue, big, sizeof big);

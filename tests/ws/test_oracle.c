@@ -121,7 +121,7 @@ static void we_read_what_wslay_writes(void) {
 }
 
 static void wslay_reads_what_we_write(void) {
-    static uint8_t data[WS_SEND_MAX];
+    static uint8_t data[MAX_PULL];
     for (unsigned seed = 1; seed < 21; seed++) {
         struct memory m = {.seed = seed};
         struct end e;
@@ -130,7 +130,7 @@ static void wslay_reads_what_we_write(void) {
         CU_ASSERT_FATAL(wslay_frame_context_init(&ctx, &frame_callbacks, &m) == 0);
         int fd = end_open(&e, loop, side, ht_slice_str(""));
         for (int k = 0; k < 40; k++) {
-            size_t n = k == 20 ? WS_SEND_MAX : random_length(&m.seed) + 1;
+            size_t n = k == 20 ? MAX_PULL : random_length(&m.seed) + 1;
             for (size_t b = 0; b < n; b++)
                 data[b] = (uint8_t)rnd(&m.seed);
             add_message(&e.queue, data, n);

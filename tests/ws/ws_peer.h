@@ -113,7 +113,9 @@ static inline void end_closed(void *ctx, uint16_t code, struct ht_slice reason, 
 }
 
 static const struct ws_ops end_ops = {end_message, end_fed, end_pull, end_closed};
-static const struct ws_limits usual_limits = {.max_message = 262144, .max_fragments = 64};
+/* As with the kit. */
+enum { MAX_PULL = 262144 };
+static const struct ws_limits usual_limits = {.max_message = 262144, .max_fragments = 64, .max_pull = MAX_PULL};
 
 static inline void nonblocking_pair(int fd[2]) {
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fd) != 0)

@@ -88,7 +88,7 @@ static inline void echo_write(struct echo_peer *p, const struct ht_buf *b) {
 }
 
 static inline void echo_answer(struct echo_peer *p, int head_len, const struct http_error *parse_error) {
-    static const struct ws_limits limits = {.max_message = WS_SEND_MAX, .max_fragments = 64};
+    static const struct ws_limits limits = {.max_message = 262144, .max_fragments = 64, .max_pull = 262144};
     const char *buf = (const char *)ht_buf_head(&p->in);
     struct ht_slice key, protocols, first = ht_slice_str("");
     struct ht_buf scratch = {0}, out = {0};
