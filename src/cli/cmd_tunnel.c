@@ -49,7 +49,7 @@ static int spare_plain_targets(struct cli_plan *p, const struct ht_bind_options 
 /* The options that both commands have have the same names in both structures. */
 #define COMMON(o)                                                                                                      \
     .options = {.url = (o).url,                                                                                        \
-                .ca_file = (o).ca,                                                                                     \
+                .ca = (o).ca,                                                                                          \
                 .connect_timeout_ms = (uint32_t)(o).connect_timeout_ms,                                                \
                 .headers = (o).header,                                                                                 \
                 .n_headers = (o).n_header,                                                                             \

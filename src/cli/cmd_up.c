@@ -14,7 +14,7 @@
 #define MERGE(p, o, c)                                                                                                 \
     do {                                                                                                               \
         (p)->options.url = OR_FILE(o, c, url, url);                                                                    \
-        (p)->options.ca_file = (o).set_ca ? (o).ca : (c)->ca;                                                          \
+        (p)->options.ca = (o).set_ca ? (o).ca : (c)->ca;                                                               \
         (p)->options.connect_timeout_ms = (uint32_t)OR_FILE(o, c, connect_timeout, connect_timeout_ms);                \
         (p)->options.ping_interval_ms = (uint32_t)OR_FILE(o, c, ping_interval, ping_interval_ms);                      \
         (p)->options.pong_timeout_ms = (uint32_t)OR_FILE(o, c, pong_timeout, pong_timeout_ms);                         \
@@ -131,13 +131,13 @@ static int try_out(struct cli_config *c, struct cli_plan *p) {
     for (size_t i = 0; i < c->n_headers; i++) {
         o.headers = &c->headers[i];
         o.n_headers = 1;
-        o.ca_file = NULL;
+        o.ca = NULL;
         if (ht_tunnel_create(&t, &o, NULL, NULL) == HT_TUNNEL_EINVAL)
             cli_config_problem(c, c->header_marks[i], "headers: %s", ht_tunnel_last_error());
         ht_tunnel_destroy(&t);
     }
     o.n_headers = 0;
-    o.ca_file = p->options.ca_file;
+    o.ca = p->options.ca;
     int rc = ht_tunnel_create(&t, &o, NULL, NULL);
     if (rc < 0)
         cli_config_problem(c, c->ca && rc == HT_TUNNEL_ETLS ? c->ca_at : (struct cli_mark){1, 1}, "%s",

@@ -46,7 +46,7 @@ int cmd_vtunnel_client(int argc, char **argv) {
         return cli_parse_result(rc, OPT_CMD_VTUNNEL_CLIENT, &err);
     struct cli_plan p = {
         .options = {.url = o.server,
-                    .ca_file = o.ca,
+                    .ca = o.ca,
                     .connect_timeout_ms = VTUNNEL_LIMIT_HANDSHAKE_TIMEOUT,
                     .headers = o.header,
                     .n_headers = o.n_header,

@@ -341,7 +341,7 @@ static int prepare(struct driver_binding *b, const struct ht_bind_options *o, st
         .tls = driver_tls_io(b->tls),
         .connect_timeout_ms = t->connect_timeout_ms,
         .pool_size = t->pool_size,
-        .pool_idle_timeout_ms = t->pool_idle_ms,
+        .pool_idle_ms = t->pool_idle_ms,
         .head_limits = {.max_head = WIRE_LIMIT_MAX_HEAD,
                         .max_headers = WIRE_LIMIT_MAX_HEADERS,
                         .max_target = WIRE_LIMIT_MAX_TARGET},

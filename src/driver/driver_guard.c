@@ -121,7 +121,7 @@ static int prepare(struct ht_tunnel *t, struct ht_errmsg *err) {
     struct guard_config cfg = {
         .loop = t->loop,
         .connect_timeout_ms = t->connect_timeout_ms,
-        .pool_idle_timeout_ms = t->pool_idle_ms,
+        .pool_idle_ms = t->pool_idle_ms,
         .pool_size = t->pool_size,
         .max_streams = t->max_streams,
         .decided = decided,

@@ -132,7 +132,7 @@ int driver_options_set(struct ht_tunnel *t, const struct ht_tunnel_options *o, s
     t->retry_min_ms = o->retry_min_ms ? o->retry_min_ms : RETRY_MIN_MS;
     t->retry_first = o->retry_first != 0;
     t->strict_bindings = o->strict_bindings != 0;
-    t->ping_interval_ms = o->ping_interval_ms ? o->ping_interval_ms : WIRE_LIMIT_PING_AFTER;
+    t->ping_interval_ms = o->ping_interval_ms ? o->ping_interval_ms : WIRE_LIMIT_PING_INTERVAL;
     t->pong_timeout_ms = o->pong_timeout_ms ? o->pong_timeout_ms : WIRE_LIMIT_PONG_TIMEOUT;
     t->suspect_after_ms = o->suspect_after_ms ? o->suspect_after_ms : WIRE_LIMIT_SUSPECT_AFTER;
     t->measure_every_ms = o->measure_every_ms;
@@ -144,7 +144,7 @@ int driver_options_set(struct ht_tunnel *t, const struct ht_tunnel_options *o, s
     if (rc == HT_TUNNEL_OK)
         rc = set_headers(t, o, err);
     if (rc == HT_TUNNEL_OK && t->url.tls) {
-        t->tls = io_tls_create(o->ca_file, err);
+        t->tls = io_tls_create(o->ca, err);
         rc = t->tls ? HT_TUNNEL_OK : HT_TUNNEL_ETLS;
     }
     return rc;

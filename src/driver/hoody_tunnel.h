@@ -115,7 +115,7 @@ struct ht_tunnel_options {
      */
     const char *url;
     const char *token;           /* bearer token; NULL: none. Never logged, wiped when the tunnel is destroyed */
-    const char *ca_file;         /* PEM file with the authorities to trust; NULL: the system's */
+    const char *ca;              /* PEM file with the authorities to trust; NULL: the system's */
     uint32_t connect_timeout_ms; /* for the kit with its handshake, and for each local service; default 10,000 */
     uint32_t pool_size;          /* idle connections kept to each HTTP service; default 128, HT_NO_POOL: none */
     uint32_t pool_idle_ms;       /* and for how long; default 30,000 */

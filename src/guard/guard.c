@@ -179,7 +179,7 @@ struct guard_door *guard_door_get(struct guard_host *h, uint16_t port, bool tls)
         .secret = guard_policy_has_secrets(h->policy),
         .hides = guard_policy_has_secrets(h->policy) ? guard_request_hides : NULL,
         .pool_size = g->cfg.pool_size,
-        .pool_idle_timeout_ms = g->cfg.pool_idle_timeout_ms,
+        .pool_idle_ms = g->cfg.pool_idle_ms,
         .head_limits = {.max_head = WIRE_LIMIT_MAX_HEAD,
                         .max_headers = WIRE_LIMIT_MAX_HEADERS,
                         .max_target = WIRE_LIMIT_MAX_TARGET},

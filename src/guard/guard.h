@@ -45,7 +45,7 @@ struct guard_end {
 
 struct guard_config {
     struct io_loop *loop;
-    uint64_t connect_timeout_ms, pool_idle_timeout_ms;
+    uint64_t connect_timeout_ms, pool_idle_ms;
     unsigned pool_size;
     uint32_t max_streams; /* connections from containers at a time */
     /* Before anything else becomes of a request. False: it could not be noted down, and is refused. May be NULL. */

@@ -234,7 +234,7 @@ static int open_table(struct kit *k, struct ht_errmsg *err) {
         .public_url_pattern = o->public_url_pattern,
     };
     io_outgoing_ports(&cfg.outgoing_first, &cfg.outgoing_last);
-    if (io_addr_parse(&cfg.expose_addr, o->expose_address, 0) < 0)
+    if (io_addr_parse(&cfg.expose_address, o->expose_address, 0) < 0)
         return ht_fail(err, HT_EINVAL, "--expose-address %s: give a numeric address", o->expose_address);
     k->table = relay_table_create(&cfg);
     return k->table ? 0 : ht_fail(err, HT_ENOMEM, "out of memory");

@@ -38,7 +38,7 @@ struct relay_kit_config {
     const uint16_t *reserved_ports;
     size_t n_reserved_ports;
     uint16_t outgoing_first, outgoing_last; /* ports that the kernel gives to outgoing connections; 0: not known */
-    struct io_addr expose_addr;             /* address EXPOSE listeners bind; its port is ignored */
+    struct io_addr expose_address;          /* address EXPOSE listeners bind; its port is ignored */
     const char *public_url_pattern;         /* NULL: publicUrl is null; "{port}" is replaced */
 };
 

@@ -39,8 +39,8 @@ struct relay_target_config {
     bool (*hides)(void *ctx, struct ht_slice value);
     /* io_dial_ops.allowed. NULL: all may. */
     bool (*allowed)(void *ctx, const struct io_addr *a);
-    unsigned pool_size;            /* idle connections kept to an HTTP service */
-    uint64_t pool_idle_timeout_ms; /* and for how long */
+    unsigned pool_size;    /* idle connections kept to an HTTP service */
+    uint64_t pool_idle_ms; /* and for how long */
     struct http_limits head_limits;
     struct ht_metrics *metrics; /* may be NULL */
     /* A request or a TCP connection is over. May be NULL. Must not destroy the target. */

@@ -156,14 +156,14 @@ void origin_pool_put(struct origin_conn *oc) {
     io_conn_want_write(oc->c, false);
     io_conn_read_on(oc->c, true);
     if (!io_timer_active(&t->idle_timer))
-        io_timer_set(&t->idle_timer, t->cfg.pool_idle_timeout_ms);
+        io_timer_set(&t->idle_timer, t->cfg.pool_idle_ms);
     watch_fresh(t);
 }
 
 /* Set when the first connection became idle and then for the oldest one: not moved at each request. */
 static void idle_fire(struct io_timer *timer) {
     struct relay_target *t = ht_container_of(timer, struct relay_target, idle_timer);
-    uint64_t now = io_now_ms(t->cfg.loop), timeout = t->cfg.pool_idle_timeout_ms;
+    uint64_t now = io_now_ms(t->cfg.loop), timeout = t->cfg.pool_idle_ms;
     while (!ht_list_empty(&t->idle)) {
         struct origin_conn *oc = HT_LIST_ENTRY(t->idle.prev, struct origin_conn, node);
         uint64_t age = now - oc->idle_since_ms;

@@ -195,7 +195,7 @@ static int check_fields(struct request *r) {
     if (b->portless && (!b->n_names || b->container_port || b->host.n))
         return RELAY_REFUSE(r, INVALID_NAME, HT_EINVAL,
                             "a portless binding has a name at least, and neither a port nor a host");
-    r->addr = cfg->expose_addr;
+    r->addr = cfg->expose_address;
     if (pull && relay_pull_addr(b->host, &r->addr))
         return RELAY_REFUSE(r, INVALID_HOST, HT_EINVAL, "a pull listens on a loopback address only");
     uint16_t port = b->container_port;

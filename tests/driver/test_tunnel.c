@@ -585,7 +585,7 @@ static void options_that_make_no_sense(void) {
          HT_TUNNEL_EINVAL},
         {{.size = sizeof(struct ht_tunnel_options), .url = "ws://a", .connections = 17}, HT_TUNNEL_EINVAL},
         {{.size = sizeof(struct ht_tunnel_options), .url = "ws://a", .n_headers = 1}, HT_TUNNEL_EINVAL},
-        {{.size = sizeof(struct ht_tunnel_options), .url = "wss://a", .ca_file = "/nonexistent"}, HT_TUNNEL_ETLS},
+        {{.size = sizeof(struct ht_tunnel_options), .url = "wss://a", .ca = "/nonexistent"}, HT_TUNNEL_ETLS},
     };
     for (size_t i = 0; i < HT_ARRAY_LEN(rows); i++) {
         struct ht_tunnel *t;

@@ -152,7 +152,7 @@ static void world_begin(void) {
     io_ignore_sigpipe();
     w.fds.total = 100;
     cfg.loop = w.loop = io_loop_create();
-    FUZZ_CHECK(w.loop && io_addr_parse(&cfg.expose_addr, "127.0.0.1", 0) == 0);
+    FUZZ_CHECK(w.loop && io_addr_parse(&cfg.expose_address, "127.0.0.1", 0) == 0);
     w.table = relay_table_create(&cfg);
     relay_owner_init(&w.owner, NULL);
     FUZZ_CHECK(w.table && relay_bind(w.table, &w.owner, &bind, &bound, &code, &err) == 0);

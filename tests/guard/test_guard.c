@@ -91,7 +91,7 @@ static void begin(void) {
     CU_ASSERT_PTR_NOT_NULL_FATAL(tls);
     struct guard_config cfg = {.loop = rig.loop,
                                .connect_timeout_ms = 5000,
-                               .pool_idle_timeout_ms = 30000,
+                               .pool_idle_ms = 30000,
                                .pool_size = 4,
                                .max_streams = 64,
                                .decided = on_decided,

@@ -130,7 +130,7 @@ static void keepalive_all_day(void) {
     CU_ASSERT_EQUAL(steady.goaway, -1);
     CU_ASSERT_EQUAL(wanderer.goaway, -1);
     /* A PING each time that 30 s were silent; the answer starts them anew. */
-    unsigned want = (unsigned)(day / WIRE_LIMIT_PING_AFTER);
+    unsigned want = (unsigned)(day / WIRE_LIMIT_PING_INTERVAL);
     printf("# a day: %u PINGs of at most %u, %zu heartbeats, 24 resumes\n", steady.pings, want, beats);
     CU_ASSERT(steady.pings <= want && steady.pings >= want * 95 / 100);
     CU_ASSERT(beats <= day / 15000 && beats >= day / 15000 * 9 / 10);
@@ -174,7 +174,7 @@ static void what_ends_when(void) {
         dumb.mute = true;
         uint16_t port = peer_bind(&dumb.p, WIRE_KIND_HTTP, 0);
         from = ht_now_ms();
-        DUE(dumb.goaway == WIRE_CODE_IDLE_TIMEOUT, from, WIRE_LIMIT_PING_AFTER + WIRE_LIMIT_PONG_TIMEOUT);
+        DUE(dumb.goaway == WIRE_CODE_IDLE_TIMEOUT, from, WIRE_LIMIT_PING_INTERVAL + WIRE_LIMIT_PONG_TIMEOUT);
         CU_ASSERT_STRING_EQUAL(dumb.message, WIRE_GOAWAY_PONG_TIMEOUT_MESSAGE);
         from = ht_now_ms();
         UNTIL(kit_sessions_parked(host.kit) == 1);

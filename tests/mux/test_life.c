@@ -38,7 +38,7 @@ static void an_active_link_is_not_waited_for(void) {
 static void an_idle_link_has_its_time(void) {
     size_t live = ht_mem_live();
     struct rig *r = rig_start(WIRE_ROLE_DRIVER, defaults);
-    rig_tick(r, WIRE_LIMIT_PING_AFTER - 1);
+    rig_tick(r, WIRE_LIMIT_PING_INTERVAL - 1);
     CU_ASSERT_EQUAL(pings(r), 0);
     rig_tick(r, 1);
     CU_ASSERT_EQUAL(pings(r), 1);
@@ -54,7 +54,7 @@ static void a_visitor_on_a_quiet_link(void) {
     size_t live = ht_mem_live();
     struct rig *r = rig_start(WIRE_ROLE_KIT, defaults);
     mux_session_set_bindings(r->s, 1);
-    rig_tick(r, WIRE_LIMIT_PING_AFTER);
+    rig_tick(r, WIRE_LIMIT_PING_INTERVAL);
     CU_ASSERT_EQUAL(pings(r), 1);
     rig_tick(r, 20000);
     CU_ASSERT_PTR_NOT_NULL_FATAL(rig_visit(r, WIRE_KIND_HTTP));
@@ -121,7 +121,7 @@ static void a_slow_link_is_no_dead_one(void) {
 static void a_wake_asks_at_once(void) {
     size_t live = ht_mem_live();
     struct rig *r = rig_start(WIRE_ROLE_DRIVER, defaults);
-    rig_tick(r, WIRE_LIMIT_PING_AFTER);
+    rig_tick(r, WIRE_LIMIT_PING_INTERVAL);
     CU_ASSERT_EQUAL(pings(r), 1);
     mux_session_probe(r->s);
     CU_ASSERT_EQUAL(pings(r), 2);

@@ -62,7 +62,7 @@ static inline void rig_start(void) {
         .max_bindings = 8,
         .max_names = 32,
     };
-    CU_ASSERT_EQUAL_FATAL(io_addr_parse(&rig.cfg.expose_addr, "127.0.0.1", 0), 0);
+    CU_ASSERT_EQUAL_FATAL(io_addr_parse(&rig.cfg.expose_address, "127.0.0.1", 0), 0);
 }
 
 static inline void rig_table(void) {

@@ -367,7 +367,7 @@ static inline void rig_start(void) {
         .kind = WIRE_KIND_HTTP,
         .connect_timeout_ms = 5000,
         .pool_size = 4,
-        .pool_idle_timeout_ms = 30000,
+        .pool_idle_ms = 30000,
         .head_limits = {WIRE_LIMIT_MAX_HEAD, WIRE_LIMIT_MAX_HEADERS, WIRE_LIMIT_MAX_TARGET},
         .finished = target_finished,
     };

@@ -198,7 +198,7 @@ static void the_pool_is_bounded_and_closed_connections_leave_it(void) {
 
 static void idle_connections_time_out(void) {
     rig_start();
-    rig.cfg.pool_idle_timeout_ms = 30;
+    rig.cfg.pool_idle_ms = 30;
     rig_target();
     struct call *c = call_get("/");
     service_says(service_wait(0, "\r\n\r\n"), OK_HELLO);
