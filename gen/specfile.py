@@ -190,18 +190,6 @@ def joined(name, read):
     return "\n".join([_PARTS.sub("", out), *parts])
 
 
-def files(path):
-    """The spec's file and its parts."""
-    found = []
-
-    def read(name):
-        found.append(os.path.join(os.path.dirname(path), name))
-        with open(found[-1], encoding="utf-8") as f:
-            return f.read()
-    joined(os.path.basename(path), read)
-    return found
-
-
 def text(path):
     """The spec as one file's text."""
     def read(name):
