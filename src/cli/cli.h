@@ -4,7 +4,7 @@
  *   main.c          finds the command and runs it
  *   common.c        complaints, help
  *   cmd_about.c     version, completion
- *   cmd_tunnel.c    expose, pull
+ *   cmd_tunnel.c    expose, pull, reach
  *   cmd_vtunnel.c   vtunnel-client
  *   cmd_up.c        up, config check
  *   config*.c       the file of up (config.h)
@@ -23,7 +23,7 @@
  *   events.c        what a tunnel tells, as lines
  *   files.c         --url-file, --state-file, ready about the latter
  *   sample.c        the page that `expose --sample` and `demo` show
- *   target.c        [CONTAINER_PORT=]LOCAL
+ *   target.c        [CONTAINER_PORT=]LOCAL, NAME[:PORT][=TARGET]
  *   token.c         the token's file
  */
 #ifndef HT_CLI_CLI_H
@@ -45,6 +45,7 @@
 int cmd_expose(int argc, char **argv);
 int cmd_pull(int argc, char **argv);
 int cmd_vtunnel_client(int argc, char **argv);
+int cmd_reach(int argc, char **argv);
 int cmd_up(int argc, char **argv);
 int cmd_config_check(int argc, char **argv);
 int cmd_demo(int argc, char **argv);
@@ -88,6 +89,14 @@ struct cli_target {
 
 /* HT_EINVAL with *err. Without "CONTAINER_PORT=" the local port's number is asked for. */
 int cli_target_parse(struct cli_target *t, const char *text, struct ht_errmsg *err) HT_MUST_USE;
+
+/* The name under which a pulled target is reached as well: that of a host that is not this machine and no address, and
+ * to which TLS is carried as it is. False: there is none. */
+#define CLI_NAME 300
+bool cli_target_name(const char *local, char out[CLI_NAME]);
+/* NAME[:PORT][=TARGET], as `reach` has it. *target: what is behind the =, within the text; NULL: nothing. HT_EINVAL
+ * with *err. */
+int cli_reach_parse(const char *text, const char **target, struct ht_errmsg *err) HT_MUST_USE;
 
 /* ---- token.c ---- */
 
@@ -179,9 +188,11 @@ struct cli_events {
     struct cli_state state;  /* of --state-file */
     const char *token_file;  /* read again when the kit refuses the token; NULL: none */
     unsigned expected;       /* bindings */
+    const struct ht_bind_options *binds; /* what was asked for; `expected` of them */
+    bool by_name;                        /* some of it is reached by name alone: the kit has to have a proxy */
     unsigned n_bound;
     char (*urls)[2048]; /* by binding number - 1 */
-    bool bind_failed, file_failed, was_lost;
+    bool bind_failed, file_failed, was_lost, told_proxy;
     bool default_url, no_token; /* nobody said where the kit is; there is no token to show */
     int ended;
 };

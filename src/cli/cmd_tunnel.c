@@ -35,7 +35,9 @@ static int spare_plain_targets(struct cli_plan *p, const struct ht_bind_options 
     for (size_t i = 0; i < p->n_binds; i++) {
         struct ht_bind_options *b = &p->binds[i];
         struct driver_target target;
-        if (driver_target_parse(&target, b->target, NULL) < 0 || target.tls == DRIVER_PLAIN)
+        const char *to = b->portless ? strchr(b->names[0], '=') : NULL;
+        to = to ? to + 1 : b->target;
+        if (!to || driver_target_parse(&target, to, NULL) < 0 || target.tls == DRIVER_PLAIN)
             b->tls_ca_file = b->tls_cert_file = b->tls_key_file = b->tls_alpn = NULL;
         else
             n_tls++;
@@ -84,6 +86,36 @@ int cmd_expose(int argc, char **argv) {
     return rc;
 }
 
+/* Each target's name beside its port. 0 or an exit code. The texts are freed by plan_names_free(). */
+static int plan_names(struct cli_plan *p) {
+    char name[CLI_NAME];
+    for (size_t i = 0; i < p->n_binds; i++) {
+        struct ht_bind_options *b = &p->binds[i];
+        if (!cli_target_name(b->target, name))
+            continue;
+        char **list = ht_malloc(sizeof *list + strlen(name) + 1);
+        if (!list) {
+            cli_complain("%s", ht_err_text(HT_ENOMEM));
+            return OPT_EXIT_FAILURE;
+        }
+        *list = memcpy(list + 1, name, strlen(name) + 1);
+        b->names = (const char *const *)list;
+        b->n_names = 1;
+        b->names_optional = 1;
+    }
+    return OPT_EXIT_OK;
+}
+
+static void plan_names_free(struct cli_plan *p) {
+    for (size_t i = 0; i < p->n_binds; i++) {
+        union { /* made above */
+            const char *const *in;
+            void *out;
+        } list = {.in = p->binds[i].names};
+        ht_free(list.out);
+    }
+}
+
 int cmd_pull(int argc, char **argv) {
     struct opt_pull o;
     struct ht_errmsg err;
@@ -103,8 +135,56 @@ int cmd_pull(int argc, char **argv) {
     };
     rc = plan_targets(&p, o.args, o.n_args, &like);
     rc = rc == OPT_EXIT_OK ? spare_plain_targets(&p, &like) : rc;
+    rc = rc == OPT_EXIT_OK ? plan_names(&p) : rc;
     rc = rc == OPT_EXIT_OK ? cli_plan_run(&p) : rc;
+    plan_names_free(&p);
     ht_free(p.binds);
     opt_pull_free(&o);
+    return rc;
+}
+
+/* A binding for each name, so that one that is refused is told by itself. */
+static int plan_reach(struct cli_plan *p, const char *const *args, size_t n, const struct ht_bind_options *like) {
+    struct ht_errmsg err;
+    const char *target;
+    p->binds = ht_calloc(n ? n : 1, sizeof *p->binds);
+    if (!p->binds) {
+        cli_complain("%s", ht_err_text(HT_ENOMEM));
+        return OPT_EXIT_FAILURE;
+    }
+    for (; p->n_binds < n; p->n_binds++) {
+        if (cli_reach_parse(args[p->n_binds], &target, &err) < 0) {
+            cli_complain("%s", err.text);
+            return OPT_EXIT_USAGE;
+        }
+        p->binds[p->n_binds] = *like;
+        p->binds[p->n_binds].names = &args[p->n_binds];
+        p->binds[p->n_binds].n_names = 1;
+        p->binds[p->n_binds].portless = 1;
+    }
+    return OPT_EXIT_OK;
+}
+
+int cmd_reach(int argc, char **argv) {
+    struct opt_reach o;
+    struct ht_errmsg err;
+    int rc = opt_reach_parse(&o, argc, argv, &err);
+    if (rc != 0)
+        return cli_parse_result(rc, OPT_CMD_REACH, &err);
+    struct cli_plan p = {COMMON(o)};
+    cli_plan_retry(&p.options, o.set_retry_for, o.retry_for_ms);
+    struct ht_bind_options like = {
+        .kind = HT_PULL_TCP,
+        .label = o.label,
+        .tls_ca_file = o.target_ca,
+        .tls_cert_file = o.target_cert,
+        .tls_key_file = o.target_key,
+        .tls_alpn = o.target_alpn,
+    };
+    rc = plan_reach(&p, o.args, o.n_args, &like);
+    rc = rc == OPT_EXIT_OK ? spare_plain_targets(&p, &like) : rc;
+    rc = rc == OPT_EXIT_OK ? cli_plan_run(&p) : rc;
+    ht_free(p.binds);
+    opt_reach_free(&o);
     return rc;
 }

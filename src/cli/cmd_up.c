@@ -59,6 +59,10 @@ static int plan_lists(struct cli_plan *p, const struct cli_config *c, const char
             .tls_cert_file = b->cert,
             .tls_key_file = b->key,
             .tls_alpn = b->alpn,
+            .names = b->by_name ? &b->by_name : NULL,
+            .n_names = b->by_name != NULL,
+            .names_optional = !b->portless,
+            .portless = b->portless,
         };
     }
     return HT_OK;
@@ -161,6 +165,14 @@ static int try_out(struct cli_config *c, struct cli_plan *p) {
 
 static int put_binding_text(struct ht_buf *b, const struct ht_bind_options *o) {
     struct driver_target local;
+    if (o->portless) {
+        size_t n = strcspn(o->names[0], "=");
+        int rc = ht_buf_printf(b, "%.*s%s%s", (int)n, o->names[0], o->names[0][n] ? " -> " : "",
+                               o->names[0][n] ? o->names[0] + n + 1 : "");
+        if (rc == HT_OK && o->label)
+            rc = ht_buf_printf(b, "  (%s)", o->label);
+        return rc == HT_OK ? ht_buf_append(b, "", 1) : rc;
+    }
     if (driver_target_parse(&local, o->target, NULL) < 0)
         return HT_EINVAL;
     int rc = HT_OK;
@@ -181,6 +193,8 @@ static int put_binding_text(struct ht_buf *b, const struct ht_bind_options *o) {
         rc = ht_buf_printf(b, ", shows %s", o->tls_cert_file);
     if (rc == HT_OK && o->label)
         rc = ht_buf_printf(b, "  (%s)", o->label);
+    if (rc == HT_OK && o->n_names)
+        rc = ht_buf_printf(b, ", and by name");
     if (rc == HT_OK && o->takeover)
         rc = ht_buf_append_str(b, ", taken from whoever holds it");
     return rc == HT_OK ? ht_buf_append(b, "", 1) : rc;
@@ -217,7 +231,9 @@ static int show_text(const struct cli_config *c, const struct cli_plan *p) {
         struct ht_buf text = {0};
         rc = put_binding_text(&text, &p->binds[i]);
         if (rc == HT_OK)
-            rc = cli_table_cell(&t, p->binds[i].kind == HT_PULL_TCP ? "pull" : "expose");
+            rc = cli_table_cell(&t, p->binds[i].portless              ? "reach"
+                                    : p->binds[i].kind == HT_PULL_TCP ? "pull"
+                                                                      : "expose");
         if (rc == HT_OK)
             rc = cli_table_cell(&t, "%s", (const char *)ht_buf_head(&text));
         ht_buf_free(&text);
@@ -241,11 +257,21 @@ static int put_json(struct ht_buf *b, const char *key, const char *text) {
 
 static int put_binding_json(struct ht_buf *b, const struct ht_bind_options *o) {
     struct driver_target local;
-    int rc = ht_buf_printf(b, "{\"mode\":\"%s\",\"containerPort\":%u", o->kind == HT_PULL_TCP ? "pull" : "expose",
+    const char *name = o->n_names ? o->names[0] : NULL, *to = name ? strchr(name, '=') : NULL;
+    struct ht_buf text = {0};
+    int rc = ht_buf_printf(b, "{\"mode\":\"%s\",\"containerPort\":%u",
+                           o->portless              ? "reach"
+                           : o->kind == HT_PULL_TCP ? "pull"
+                                                    : "expose",
                            o->container_port);
+    if (rc == HT_OK && name)
+        rc = ht_buf_printf(&text, "%.*s%c", (int)strcspn(name, "="), name, 0);
     if (rc == HT_OK)
-        rc = put_json(b, "target", o->target);
-    if (rc == HT_OK && driver_target_parse(&local, o->target, NULL) == HT_OK)
+        rc = put_json(b, "names", name ? (const char *)ht_buf_head(&text) : NULL);
+    ht_buf_free(&text);
+    if (rc == HT_OK)
+        rc = put_json(b, "target", o->target ? o->target : to ? to + 1 : NULL);
+    if (rc == HT_OK && o->target && driver_target_parse(&local, o->target, NULL) == HT_OK)
         rc = ht_buf_printf(b, ",\"tls\":%s,\"insecure\":%s", local.tls ? "true" : "false",
                            local.tls == DRIVER_TLS_INSECURE ? "true" : "false");
     if (rc == HT_OK)

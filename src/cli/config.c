@@ -369,12 +369,16 @@ static void read_binding(struct reader *r, enum opt_mapping_id id) {
     union {
         struct opt_config_expose expose;
         struct opt_config_pull pull;
+        struct opt_config_reach reach;
     } item;
     struct cli_config_binding where = {.at = here(r)};
-    bool pull = id == OPT_MAP_PULL;
     const struct opt_key *keys = opt_mappings[id].keys;
-    const struct opt_key *target = &keys[pull ? (int)OPT_CONFIG_PULL_KEY_TARGET : (int)OPT_CONFIG_EXPOSE_KEY_TARGET];
-    const struct opt_key *port = &keys[pull ? (int)OPT_CONFIG_PULL_KEY_PORT : (int)OPT_CONFIG_EXPOSE_KEY_PORT];
+    const struct opt_key *target = &keys[id == OPT_MAP_PULL    ? (int)OPT_CONFIG_PULL_KEY_TARGET
+                                         : id == OPT_MAP_REACH ? (int)OPT_CONFIG_REACH_KEY_TARGET
+                                                               : (int)OPT_CONFIG_EXPOSE_KEY_TARGET];
+    const struct opt_key *port = &keys[id == OPT_MAP_PULL    ? (int)OPT_CONFIG_PULL_KEY_PORT
+                                       : id == OPT_MAP_REACH ? (int)OPT_CONFIG_REACH_KEY_NAME
+                                                             : (int)OPT_CONFIG_EXPOSE_KEY_PORT];
     struct seen seen = {0};
     const struct opt_key *key;
     refuse_extras(r);
@@ -472,7 +476,7 @@ static void read_stream(struct reader *r) {
         case YAML_STREAM_END_EVENT:
             if (documents == 0)
                 cli_config_problem(r->c, (struct cli_mark){1, 1},
-                                   "the file is empty; name at least one binding under expose or pull");
+                                   "the file is empty; name at least one binding under expose, pull or reach");
             return;
         case YAML_DOCUMENT_START_EVENT:
             if (documents++ > 0) {

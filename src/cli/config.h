@@ -29,6 +29,9 @@ struct cli_problem {
 
 struct cli_config_binding {
     bool pull, takeover;
+    const char *by_name;     /* NAME[=TARGET], all that there is of an item of reach, and beside a pulled port its name;
+                                NULL: none */
+    bool portless;           /* an item of reach */
     uint16_t container_port; /* 0: the kit picks */
     const char *target;      /* as the driver wants it */
     const char *name, *host; /* NULL: none */

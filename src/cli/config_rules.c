@@ -77,6 +77,55 @@ static int add_binding(struct cli_config *c, const struct cli_config_binding *b)
     return HT_OK;
 }
 
+/* With the name of its host, if it has one. */
+static int add_pulled(struct cli_config *c, struct cli_config_binding *b) {
+    char name[CLI_NAME];
+    if (cli_target_name(b->target, name) && !(b->by_name = cli_config_keep(c, name, strlen(name))))
+        return HT_ENOMEM;
+    return add_binding(c, b);
+}
+
+/* Paths of an item, which are relative to the file. HT_ENOMEM. */
+static int tls_files(struct cli_config *c, struct cli_config_binding *b, const char *ca, const char *cert,
+                     const char *key) {
+    int rc = beside_the_file(c, ca, &b->ca);
+    if (rc == HT_OK)
+        rc = beside_the_file(c, cert, &b->cert);
+    return rc == HT_OK ? beside_the_file(c, key, &b->key) : rc;
+}
+
+/* The name, and what it leads to, as one text. HT_ENOMEM. */
+static int bind_name(struct cli_config *c, const struct opt_config_reach *r, const struct cli_config_binding *where) {
+    struct cli_config_binding b = *where;
+    struct driver_target to;
+    struct ht_errmsg err;
+    const char *target;
+    char text[1024];
+    b.pull = b.portless = true;
+    b.name = r->label;
+    b.alpn = r->alpn;
+    int rc = tls_files(c, &b, r->ca, r->cert, r->key);
+    if (rc < 0 || !r->name)
+        return rc;
+    int n = snprintf(text, sizeof text, "%s%s%s", r->name, r->target ? "=" : "", r->target ? r->target : "");
+    if (n < 0 || (size_t)n >= sizeof text) {
+        cli_config_problem(c, b.at, "name: with its target it is longer than %zu bytes", sizeof text - 1);
+        return HT_OK;
+    }
+    if (strchr(r->name, '='))
+        cli_config_problem(c, b.port_at, "name: \"%.80s\" has a target in it; write that as a key, target", r->name);
+    else if (cli_reach_parse(r->name, &target, &err) < 0)
+        cli_config_problem(c, b.port_at, "name: %s", err.text);
+    else if (r->target && driver_target_parse(&to, r->target, &err) < 0)
+        cli_config_problem(c, b.target_at, "target: %s", err.text);
+    else if ((r->ca || r->cert || r->key || r->alpn) && !(r->target && to.tls))
+        cli_config_problem(c, b.at,
+                           "ca, cert, key and alpn are for tls:// targets only, and TLS is carried as it is here");
+    if (!(b.by_name = cli_config_keep(c, text, (size_t)n)))
+        return HT_ENOMEM;
+    return add_binding(c, &b);
+}
+
 int cli_config_bind(struct cli_config *c, enum opt_mapping_id kind, const void *item,
                     const struct cli_config_binding *where) {
     struct cli_config_binding b = *where;
@@ -86,21 +135,17 @@ int cli_config_bind(struct cli_config *c, enum opt_mapping_id kind, const void *
     struct ht_slice pair_port;
     const char *pair_local;
     struct ht_errmsg err;
+    if (kind == OPT_MAP_REACH)
+        return bind_name(c, item, where);
     b.pull = pull != NULL;
     b.takeover = expose && expose->takeover;
     b.target = expose ? expose->target : pull->target;
     b.name = expose ? expose->name : pull->name;
     b.host = pull ? pull->host : NULL;
     b.alpn = pull ? pull->alpn : NULL;
-    if (pull) {
-        int rc = beside_the_file(c, pull->ca, &b.ca);
-        if (rc == HT_OK)
-            rc = beside_the_file(c, pull->cert, &b.cert);
-        if (rc == HT_OK)
-            rc = beside_the_file(c, pull->key, &b.key);
-        if (rc < 0)
-            return rc;
-    }
+    int rc = pull ? tls_files(c, &b, pull->ca, pull->cert, pull->key) : HT_OK;
+    if (rc < 0)
+        return rc;
     bool has_port = expose ? expose->set_port : pull->set_port;
     unsigned port = expose ? expose->port : pull->port;
     if (b.host && !driver_host_is_local(b.host))
@@ -121,7 +166,7 @@ int cli_config_bind(struct cli_config *c, enum opt_mapping_id kind, const void *
         cli_config_problem(c, b.target_at, "target: %s", err.text);
     else
         b.container_port = has_port ? (uint16_t)port : local.port;
-    return add_binding(c, &b);
+    return pull ? add_pulled(c, &b) : add_binding(c, &b);
 }
 
 int cli_config_bind_text(struct cli_config *c, enum opt_mapping_id kind, const char *text, struct cli_mark at) {
@@ -129,6 +174,16 @@ int cli_config_bind_text(struct cli_config *c, enum opt_mapping_id kind, const c
     struct cli_target target;
     struct driver_target local;
     struct ht_errmsg err;
+    if (kind == OPT_MAP_REACH) {
+        const char *to;
+        b.pull = b.portless = true;
+        b.by_name = text; /* kept already */
+        if (cli_reach_parse(text, &to, &err) < 0) {
+            cli_config_problem(c, at, "%s", err.text);
+            return HT_OK;
+        }
+        return add_binding(c, &b);
+    }
     int rc = cli_target_parse(&target, text, &err);
     if (rc == HT_OK && !b.pull && driver_target_parse(&local, target.local, NULL) == HT_OK)
         rc = driver_target_check_expose(&local, text, &err);
@@ -138,7 +193,7 @@ int cli_config_bind_text(struct cli_config *c, enum opt_mapping_id kind, const c
     }
     b.target = target.local;
     b.container_port = target.container_port;
-    return add_binding(c, &b);
+    return b.pull ? add_pulled(c, &b) : add_binding(c, &b);
 }
 
 /* Two visitors' ways to one port cannot be told apart. */
@@ -167,7 +222,7 @@ int cli_config_finish(struct cli_config *c) {
     refuse_same_ports(c);
     if (c->n_bindings == 0 && c->n_problems == 0)
         cli_config_problem(c, (struct cli_mark){1, 1},
-                           "nothing is to be done; name at least one binding under expose or pull");
+                           "nothing is to be done; name at least one binding under expose, pull or reach");
     int rc = beside_the_file(c, c->top.url_file, &c->url_file);
     if (rc == HT_OK)
         rc = beside_the_file(c, c->top.state_file, &c->state_file);

@@ -95,21 +95,52 @@ static const char *kind_text(enum ht_bind_kind kind) { return kind == HT_EXPOSE_
 
 /* ---- the session ---- */
 
+/* Names need a kit that knows them, and a proxy where they are asked for. */
+static bool missing_proxy(struct cli_events *e, const struct ht_connected *c) {
+    if (!e->by_name || (c->knows_names && c->proxy))
+        return false;
+    if (c->knows_names)
+        cli_complain("the kit has no proxy at which names could be asked for; start it with --connect-proxy "
+                     "127.0.0.1:9090");
+    else
+        cli_complain(
+            "this kit knows no names, so nothing can be reached by name through it: it is an older one, or not "
+            "of this project");
+    e->bind_failed = true;
+    ht_tunnel_close(e->tunnel);
+    return true;
+}
+
+/* Once, above all else: what makes programs in the container ask for names. */
+static void tell_proxy(struct cli_events *e, const char *proxy) {
+    struct line l = {.rc = HT_OK};
+    if (!e->by_name || e->told_proxy || !proxy)
+        return;
+    e->told_proxy = true;
+    begin_text(&l);
+    add(&l, "in the container: eval \"$(hoody-tunnel env)\", or export HTTPS_PROXY=http://");
+    add_safe(&l, proxy);
+    emit(e, &l, "\n");
+}
+
 static void on_connected(void *user, const struct ht_connected *c) {
     struct cli_events *e = user;
     struct line l = {.rc = HT_OK};
     cli_state_changed(e);
-    if (e->json) {
-        TELL(e, connected, .session_id = c->session_id, .server = or_null(c->server), .resumed = c->resumed);
+    if (e->json)
+        TELL(e, connected, .session_id = c->session_id, .server = or_null(c->server), .resumed = c->resumed,
+             .proxy = c->proxy);
+    if (missing_proxy(e, c) || e->json)
         return;
-    }
     if (e->live) {
         snprintf(e->live->session, sizeof e->live->session, "%s", c->session_id);
         snprintf(e->live->server, sizeof e->live->server, "%s", c->server);
         e->live->why[0] = '\0';
         cli_live_touch(e->live);
-        if (!e->was_lost) /* the block says it */
+        if (!e->was_lost) { /* the block says it */
+            tell_proxy(e, c->proxy);
             return;
+        }
     }
     begin_text(&l);
     add(&l, *c->server ? "connected to " : "connected");
@@ -117,6 +148,7 @@ static void on_connected(void *user, const struct ht_connected *c) {
     add(&l, ", session ");
     add_safe(&l, c->session_id);
     emit(e, &l, c->resumed ? ", resumed\n" : "\n");
+    tell_proxy(e, c->proxy);
 }
 
 static void on_disconnected(void *user, const struct ht_disconnected *d) {
@@ -230,40 +262,62 @@ static void scroll_urls(struct cli_events *e) {
 }
 
 /* In the block's row for it. */
-static void show_bound(struct cli_events *e, const struct ht_bound *b, const char *url) {
+static void show_bound(struct cli_events *e, const struct ht_bound *b, const char *url, const char *target) {
     if (b->binding < 1 || (unsigned)b->binding > e->live->n_bindings)
         return;
     struct live_binding *row = &e->live->bindings[b->binding - 1];
     row->state = LIVE_BOUND;
     snprintf(row->url, sizeof row->url, "%s", url);
-    snprintf(row->target, sizeof row->target, "%s", b->target);
+    snprintf(row->target, sizeof row->target, "%s", target);
     row->insecure = b->insecure;
     cli_live_touch(e->live);
+}
+
+/* NAME[=TARGET] of a binding that has no port; NULL: it has one. */
+static const char *name_of(const struct cli_events *e, int binding) {
+    unsigned i = (unsigned)binding - 1;
+    return e->binds && i < e->expected && e->binds[i].portless ? e->binds[i].names[0] : NULL;
+}
+
+static int join_names(struct ht_buf *out, const struct ht_bound *b) {
+    int rc = HT_OK;
+    for (size_t i = 0; i < b->n_names && rc == HT_OK; i++)
+        rc = ht_buf_printf(out, "%s%s", i ? "," : "", b->names[i]);
+    return rc == HT_OK ? ht_buf_append(out, "", 1) : rc;
 }
 
 static void on_bound(void *user, const struct ht_bound *b) {
     struct cli_events *e = user;
     struct line l = {.rc = HT_OK};
-    char made[64];
+    char made[CLI_NAME];
+    struct ht_buf names = {0};
     const char *url = b->url;
+    const char *by_name = name_of(e, b->binding), *to = by_name ? strchr(by_name, '=') : NULL;
+    char target[LIVE_TEXT] = "";
     cli_state_changed(e);
-    if (!*url) { /* a kit elsewhere that knows no URL: the port is what there is to say */
+    if (by_name) { /* one that has no port */
+        snprintf(made, sizeof made, "%.*s", (int)strcspn(by_name, "="), by_name);
+        snprintf(target, sizeof target, "%s", to ? to + 1 : "by name, from this machine");
+        url = made;
+    } else if (!*url) { /* a kit elsewhere that knows no URL: the port is what there is to say */
         snprintf(made, sizeof made, "port %u of the container", b->container_port);
         url = made;
     }
     if (e->json) {
         TELL(e, bound, .binding = (uint64_t)b->binding, .kind = kind_text(b->kind), .container_port = b->container_port,
-             .target = b->target, .tls = b->tls, .insecure = b->insecure, .public_url = b->public_url,
-             .url = or_null(b->url));
+             .target = b->target, .tls = b->tls, .insecure = b->insecure,
+             .names = join_names(&names, b) == HT_OK && b->n_names ? (const char *)ht_buf_head(&names) : NULL,
+             .public_url = b->public_url, .url = or_null(b->url));
+        ht_buf_free(&names);
     } else if (e->live) {
-        show_bound(e, b, url);
+        show_bound(e, b, url, *target ? target : b->target);
     } else {
         add_safe(&l, url);
         add(&l, " -> ");
         if (b->insecure)
-            add_colored(&l, e->color, "31", b->target);
+            add_colored(&l, e->color, "31", *target ? target : b->target);
         else
-            add_safe(&l, b->target);
+            add_safe(&l, *target ? target : b->target);
         if (b->insecure)
             add_colored(&l, e->color, "31", "  certificate not verified");
         emit(e, &l, "\n");
@@ -302,14 +356,19 @@ static const char *bind_mends(const char *code) {
 static void on_bind_failed(void *user, const struct ht_bind_failure *f) {
     struct cli_events *e = user;
     char port[32] = "a port of its choice";
+    const char *by_name = name_of(e, f->binding);
     if (f->container_port)
         snprintf(port, sizeof port, "port %u", f->container_port);
     if (e->json) {
         TELL(e, bind_failed, .binding = (uint64_t)f->binding, .container_port = f->container_port, .target = f->target,
              .code = f->code, .message = f->message);
     }
-    cli_complain("the kit refused %s for %s: %s%s%s%s", port, f->target, f->code, *f->message ? ": " : "", f->message,
-                 strstr(f->message, "--") ? "" : bind_mends(f->code));
+    if (by_name)
+        cli_complain("the kit refused the name %.*s: %s%s%s%s", (int)strcspn(by_name, "="), by_name, f->code,
+                     *f->message ? ": " : "", f->message, strstr(f->message, "--") ? "" : bind_mends(f->code));
+    else
+        cli_complain("the kit refused %s for %s: %s%s%s%s", port, f->target, f->code, *f->message ? ": " : "",
+                     f->message, strstr(f->message, "--") ? "" : bind_mends(f->code));
     e->bind_failed = true;
     ht_tunnel_close(e->tunnel);
 }
@@ -347,8 +406,8 @@ static void request_json(struct cli_events *e, const struct ht_request *r) {
              .reset_code = (uint64_t)r->reset_code, .error = r->error);
     else
         TELL(e, connection, .binding = (uint64_t)r->binding, .stream = r->stream_id, .peer = or_null(r->peer),
-             .bytes_in = r->bytes_in, .bytes_out = r->bytes_out, .duration_us = r->duration_us,
-             .reset_code = (uint64_t)r->reset_code, .error = r->error);
+             .authority = r->authority, .bytes_in = r->bytes_in, .bytes_out = r->bytes_out,
+             .duration_us = r->duration_us, .reset_code = (uint64_t)r->reset_code, .error = r->error);
 }
 
 static void request_text(struct cli_events *e, const struct ht_request *r) {
@@ -373,6 +432,8 @@ static void request_text(struct cli_events *e, const struct ht_request *r) {
         add_colored(&l, e->color, color, "tcp");
         add(&l, "  ");
         add_safe(&l, *r->peer ? r->peer : "somebody");
+        add(&l, r->authority ? " -> " : "");
+        add_safe(&l, r->authority ? r->authority : "");
         if (l.rc == HT_OK)
             l.rc = ht_buf_printf(&l.b, "  %s in, %s out, %s", in, out, took);
     }

@@ -416,7 +416,14 @@ struct cli_live *cli_live_create(const char *kit, const struct ht_bind_options *
     for (size_t i = 0; i < n; i++) {
         const struct ht_bind_options *b = &binds[i];
         snprintf(rows[i].url, sizeof rows[i].url, b->container_port ? "port %u" : "a port", b->container_port);
-        snprintf(rows[i].target, sizeof rows[i].target, "%s", b->target ? b->target : "the sample page");
+        if (b->portless) {
+            size_t at = strcspn(b->names[0], "=");
+            snprintf(rows[i].url, sizeof rows[i].url, "%.*s", (int)at, b->names[0]);
+            snprintf(rows[i].target, sizeof rows[i].target, "%s",
+                     b->names[0][at] ? b->names[0] + at + 1 : "by name, from this machine");
+        }
+        if (!b->portless)
+            snprintf(rows[i].target, sizeof rows[i].target, "%s", b->target ? b->target : "the sample page");
         snprintf(rows[i].name, sizeof rows[i].name, "%s", b->label ? b->label : "");
     }
     return l;
@@ -476,6 +483,7 @@ void cli_live_request(struct cli_live *l, const struct ht_request *r) {
     if (r->kind == HT_EXPOSE_HTTP)
         snprintf(q->text, sizeof q->text, "%s %s", r->method, r->target);
     else
-        snprintf(q->text, sizeof q->text, "%s", *r->peer ? r->peer : "a connection");
+        snprintf(q->text, sizeof q->text, "%s%s%s", *r->peer ? r->peer : "a connection", r->authority ? arrow() : "",
+                 r->authority ? r->authority : "");
     cli_live_touch(l);
 }

@@ -26,6 +26,7 @@ int main(int argc, char **argv) {
         [OPT_CMD_EXPOSE] = cmd_expose,
         [OPT_CMD_PULL] = cmd_pull,
         [OPT_CMD_VTUNNEL_CLIENT] = cmd_vtunnel_client,
+        [OPT_CMD_REACH] = cmd_reach,
         [OPT_CMD_UP] = cmd_up,
         [OPT_CMD_CONFIG_CHECK] = cmd_config_check,
         [OPT_CMD_DEMO] = cmd_demo,

@@ -1,6 +1,15 @@
 #include "cli/cli.h"
 
 #include "driver/url.h"
+#include "wire/name.h"
+
+/* What every machine calls itself. */
+static bool is_own_name(const char *host) {
+    struct io_addr a;
+    size_t n = strlen(host);
+    return strcmp(host, "localhost") == 0 || (n > 10 && strcmp(host + n - 10, ".localhost") == 0) ||
+           (io_addr_parse(&a, host, 0) == HT_OK && io_addr_is_loopback(&a));
+}
 
 int cli_target_parse(struct cli_target *t, const char *text, struct ht_errmsg *err) {
     struct driver_target local;
@@ -21,5 +30,67 @@ int cli_target_parse(struct cli_target *t, const char *text, struct ht_errmsg *e
         return ht_fail(
             err, HT_EINVAL,
             "\"%s\": what is left of the = must be a container port from 1 to 65535, or 0 to let the kit pick", text);
+    return HT_OK;
+}
+
+bool cli_target_name(const char *local, char out[CLI_NAME]) {
+    struct driver_target t;
+    struct wire_name name;
+    if (driver_target_parse(&t, local, NULL) < 0 || t.tls || t.any_loopback || strchr(t.host, ':'))
+        return false;
+    int n = snprintf(out, CLI_NAME, "%s:%u", t.host, t.port);
+    if (n < 0 || n >= CLI_NAME || wire_name_read(&name, ht_slice_str(out), NULL) < 0)
+        return false;
+    return !wire_host_is_address(name.host) && !is_own_name(name.host);
+}
+
+/* What a URL says, as a name: "https://host/x" is host:443. */
+static int name_of_url(const char *text, const char *target, struct ht_errmsg *err) {
+    const char *rest = strstr(text, "://") + 3;
+    size_t scheme = (size_t)(rest - 3 - text), n = strcspn(rest, "/?#=");
+    struct ht_slice host = ht_slice_of(rest, n);
+    bool http = ht_slice_case_eq(ht_slice_of(text, scheme), ht_slice_str("http"));
+    if (memchr(rest, '@', n)) /* not quoted: it may be a secret */
+        return ht_fail(err, HT_EINVAL,
+                       "what is reached names a user; it is a host and a port, as in gitlab.example.com:443");
+    return ht_fail(err, HT_EINVAL, "\"%s\": what is reached is a name and no URL; write %.*s%s%s%s", text,
+                   HT_SLICE_ARG(host),
+                   memchr(rest, ':', n) ? ""
+                   : http               ? ":80"
+                                        : ":443",
+                   target ? "=" : "", target ? target : "");
+}
+
+int cli_reach_parse(const char *text, const char **target, struct ht_errmsg *err) {
+    const char *equals = strchr(text, '='), *url = strstr(text, "://");
+    struct wire_name name;
+    struct driver_target at;
+    struct ht_errmsg why;
+    struct ht_slice left = ht_slice_of(text, equals ? (size_t)(equals - text) : strlen(text));
+    uint16_t port;
+    *target = equals ? equals + 1 : NULL;
+    if (url && (!equals || url < equals))
+        return name_of_url(text, *target, err);
+    if (driver_port_parse(left, &port) == HT_OK && equals)
+        return ht_fail(err, HT_EINVAL,
+                       "\"%s\": a name stands left of the =, and no port; `pull %s` gives the container a port, `reach "
+                       "%s` the name",
+                       text, text, *target);
+    if (left.n > 0 && strspn(text, "0123456789") == left.n)
+        return ht_fail(
+            err, HT_EINVAL,
+            "\"%s\": a port is no name; `pull %s` gives it to the container, and `reach myapi.test:80=%s` leads "
+            "a name there",
+            text, text, text);
+    if (wire_name_read(&name, left, &why) < 0)
+        return ht_fail(err, HT_EINVAL, "%s", why.text);
+    if (is_own_name(name.host))
+        return ht_fail(
+            err, HT_EINVAL,
+            "\"%s\": programs in the container mean their own machine by that; give it a name of its own, as in "
+            "myapi.test:%u=%.*s",
+            text, name.ports == WIRE_NAME_ONE_PORT ? name.port : 80, HT_SLICE_ARG(left));
+    if (*target && driver_target_parse(&at, *target, &why) < 0)
+        return ht_fail(err, HT_EINVAL, "%s", why.text);
     return HT_OK;
 }

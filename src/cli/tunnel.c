@@ -172,6 +172,9 @@ int cli_plan_run(struct cli_plan *p) {
     if (cli_events_init(&events, driver_loop(t), (unsigned)p->n_binds) == HT_OK &&
         (!wants_block(p) || (live = cli_live_create(p->options.url, p->binds, p->n_binds, color)))) {
         events.tunnel = t;
+        events.binds = p->binds;
+        for (size_t i = 0; i < p->n_binds; i++)
+            events.by_name = events.by_name || p->binds[i].portless;
         events.json = p->json;
         events.level = p->level;
         events.url_file = p->url_file;

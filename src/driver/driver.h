@@ -82,7 +82,9 @@ struct driver_binding {
     struct driver_name *names;
     size_t n_names;
     bool portless; /* the container has no port for it */
-    char *ca;      /* certificates in PEM that the container is offered; NULL: none */
+    bool names_optional, names_refused;
+    char *names_why; /* names_refused: what the kit said */
+    char *ca;        /* certificates in PEM that the container is offered; NULL: none */
     struct io_timer timeout;
 };
 
@@ -346,6 +348,7 @@ uint64_t driver_backoff(unsigned attempt, uint64_t min_ms, uint64_t random);
 int driver_tls_get(struct ht_tunnel *t, const struct driver_target *target, const struct ht_bind_options *o,
                    struct driver_tls **out, struct ht_errmsg *err);
 struct io_tls *driver_tls_io(const struct driver_tls *d); /* NULL for NULL */
+bool driver_tls_insecure(const struct driver_tls *d);     /* false for NULL */
 /* Clears the pointer; NULL is ignored. */
 void driver_tls_put(struct driver_tls **d);
 
@@ -369,6 +372,10 @@ void driver_names_free(struct driver_binding *b);
 /* For BIND. Returns how many. */
 size_t driver_names_put(const struct driver_binding *b, struct ht_slice out[WIRE_LIMIT_MAX_NAMES]);
 unsigned driver_names_streams(const struct driver_binding *b);
+/* The binding's own target, or that of a name: TLS is spoken, and the certificate is not verified. */
+void driver_names_tls(const struct driver_binding *b, bool *tls, bool *insecure);
+/* relay_target_probe() for each target behind a name. */
+void driver_names_probe(struct driver_binding *b);
 /* A stream by name, or any stream of a portless binding. */
 void driver_names_serve(struct driver_binding *b, struct mux_stream *st, const struct wire_stream_open *open);
 

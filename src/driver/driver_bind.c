@@ -18,6 +18,7 @@ static void binding_free(struct driver_binding *b) {
     relay_target_destroy(&b->origin);
     driver_tls_put(&b->tls);
     ht_free(b->ca);
+    ht_free(b->names_why);
     ht_free(b->label);
     ht_free(b->pull_host);
     ht_free(b);
@@ -128,7 +129,9 @@ static void request_finished(void *ctx, const struct relay_request_info *info) {
 
 static void target_down(void *ctx, const char *why, uint16_t status) {
     struct driver_binding *b = ctx;
-    if (b->kind == HT_PULL_TCP)
+    if (b->portless)
+        driver_say(b->t, HT_SEVERITY_WARNING, "%s; until that is mended, connections to %s fail", why, b->name);
+    else if (b->kind == HT_PULL_TCP)
         driver_say(b->t, HT_SEVERITY_WARNING, "%s; until that is mended, connections to port %u are reset", why,
                    b->port);
     else
@@ -163,14 +166,14 @@ static void binding_ask(struct driver_binding *b) {
         return;
     }
     struct ht_slice names[WIRE_LIMIT_MAX_NAMES];
-    bool by_name = b->n_names && mux_session_agreed(b->t->now->mux, WIRE_CAP_NAMES);
+    bool by_name = b->n_names && mux_session_agreed(b->t->now->mux, WIRE_CAP_NAMES) && !b->names_refused;
     if (b->portless && !by_name) {
         binding_failed(b, "UNSUPPORTED", "this kit is too old to know names");
         return;
     }
-    if (b->n_names && !by_name)
-        driver_say(b->t, HT_SEVERITY_WARNING, "this kit is too old to know names: %s is reached by its port alone",
-                   b->name);
+    if (b->n_names && !by_name && !b->names_refused)
+        driver_say(b->t, b->names_optional ? HT_SEVERITY_DEBUG : HT_SEVERITY_WARNING,
+                   "this kit is too old to know names: %s is reached by its port alone", b->name);
     struct wire_bind bind = {
         .has_client_bind_ref = true,
         .client_bind_ref = (uint64_t)b->number,
@@ -283,6 +286,7 @@ void driver_bind_lost(struct ht_tunnel *t) {
         struct driver_binding *b = HT_LIST_ENTRY(it, struct driver_binding, node);
         io_timer_stop(&b->timeout);
         b->drop = b->drop || b->state == BINDING_UNBINDING;
+        b->names_refused = false; /* another session may get them */
         if (b->state == BINDING_BOUND || b->state == BINDING_UNBINDING)
             b->state = BINDING_LOST;
         else if (b->state == BINDING_ASKED)
@@ -352,6 +356,7 @@ static int prepare(struct driver_binding *b, const struct ht_bind_options *o, st
         .container_port = &b->port,
     };
     b->kind = o->kind;
+    b->names_optional = o->names_optional != 0;
     b->asked_port = o->container_port;
     b->takeover = o->takeover != 0;
     b->origin = relay_target_create(&cfg);
@@ -447,21 +452,35 @@ static void tell_bound(struct driver_binding *b, struct ht_slice public_url) {
     } else if (driver_host_is_local(t->url.host)) {
         snprintf(made, sizeof made, "http://127.0.0.1:%u", b->port);
     }
+    bool tls, insecure;
+    driver_names_tls(b, &tls, &insecure);
+    struct ht_slice slices[WIRE_LIMIT_MAX_NAMES];
+    const char *names[WIRE_LIMIT_MAX_NAMES];
+    bool by_name = mux_session_agreed(t->now->mux, WIRE_CAP_NAMES) && !b->names_refused;
+    size_t n_names = by_name ? driver_names_put(b, slices) : 0;
+    for (size_t i = 0; i < n_names; i++)
+        names[i] = slices[i].p; /* each ends in a NUL */
+    if (b->names_refused)
+        driver_say(t, HT_SEVERITY_INFO, "%s is reached by its port alone, and not by name: %s", b->name,
+                   b->names_why ? b->names_why : "the kit has refused that");
     struct ht_bound bound = {
+        .names = names,
+        .n_names = n_names,
         .binding = b->number,
         .kind = b->kind,
         .container_port = b->port,
         .target = b->name,
         .public_url = *given ? given : NULL,
         .url = *given ? given : made,
-        .tls = b->target.tls != DRIVER_PLAIN,
-        .insecure = b->target.tls == DRIVER_TLS_INSECURE,
+        .tls = tls,
+        .insecure = insecure,
     };
     if (bound.insecure && !b->told_insecure)
         driver_say(t, HT_SEVERITY_WARNING,
                    "the certificate of %s is not verified: whoever is on the way to it can read and change everything",
                    b->name);
     b->told_insecure = true;
+    driver_names_probe(b);
     if (!b->portless)
         relay_target_probe(b->origin); /* before the callback, which may end it all; what it finds comes later */
     if (t->calls.bound)
@@ -526,6 +545,13 @@ static bool was_bound(const struct driver_binding *b) { return b->port || (b->po
 /* The kit gives us what a dead session of ours holds (rule CLIENT-2): who has the port otherwise is somebody else. */
 static bool knows_us(const struct ht_tunnel *t) { return t->caps & WIRE_CAP_CLIENT; }
 
+/* Then it is asked for once more, without names. */
+static bool may_be_the_name(const struct driver_binding *b, enum wire_bind_error code) {
+    return b->n_names && b->names_optional && !b->names_refused && !b->drop &&
+           (code == WIRE_BIND_ERROR_ALREADY_BOUND || code == WIRE_BIND_ERROR_INVALID_NAME ||
+            code == WIRE_BIND_ERROR_BIND_CAP_EXCEEDED || code == WIRE_BIND_ERROR_INVALID_CA);
+}
+
 void driver_on_bind_err(void *ctx, const struct wire_bind_err *err) {
     struct ht_tunnel *t = ctx;
     struct driver_binding *b = err->has_client_bind_ref ? by_number(t, err->client_bind_ref) : NULL;
@@ -543,6 +569,13 @@ void driver_on_bind_err(void *ctx, const struct wire_bind_err *err) {
         return;
     }
     ht_text_clean(err->message, message, sizeof message);
+    if (may_be_the_name(b, err->code)) {
+        ht_free(b->names_why);
+        b->names_why = ht_strndup(message, strlen(message));
+        b->names_refused = true;
+        binding_ask(b);
+        return;
+    }
     if (err->code == WIRE_BIND_ERROR_PORT_IN_USE && b->port && !b->drop)
         port_lost(b, message);
     else

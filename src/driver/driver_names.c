@@ -103,6 +103,21 @@ unsigned driver_names_streams(const struct driver_binding *b) {
     return n;
 }
 
+void driver_names_tls(const struct driver_binding *b, bool *tls, bool *insecure) {
+    *tls = b->tls != NULL;
+    *insecure = driver_tls_insecure(b->tls);
+    for (size_t i = 0; i < b->n_names; i++) {
+        *tls = *tls || b->names[i].tls;
+        *insecure = *insecure || driver_tls_insecure(b->names[i].tls);
+    }
+}
+
+void driver_names_probe(struct driver_binding *b) {
+    for (size_t i = 0; i < b->n_names; i++)
+        if (b->names[i].to)
+            relay_target_probe(b->names[i].to);
+}
+
 /* As the kit chooses among bindings (rule NAME-5): two names of one binding may cover the same. */
 static bool goes_before(const struct wire_name *a, const struct wire_name *b) {
     if (a->wildcard != b->wildcard)

@@ -87,6 +87,8 @@ int driver_tls_get(struct ht_tunnel *t, const struct driver_target *target, cons
     return HT_TUNNEL_OK;
 }
 
+bool driver_tls_insecure(const struct driver_tls *d) { return d && d->insecure; }
+
 struct io_tls *driver_tls_io(const struct driver_tls *d) {
     return d ? d->tls : NULL;
 }

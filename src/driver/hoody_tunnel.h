@@ -235,6 +235,7 @@ struct ht_bind_options {
     const char *const *names;
     size_t n_names;
     int portless;       /* 1: names only; nothing listens in the container, and `target` is NULL */
+    int names_optional; /* 1: a kit that refuses or does not know a name gives the port all the same */
     const char *ca_pem; /* certificates that programs in the container have to trust for these names; never a key */
     /*
      * For a portless binding with one name that has no *; NULL: bytes pass as they are. tls_ca_file, tls_cert_file and
@@ -253,6 +254,8 @@ struct ht_connected {
      * one; after a lost link every binding is asked for again, with the port it had. Without disconnected() in between:
      * the kit has handed the session over to this one, and nothing was lost. */
     int resumed;
+    int knows_names;   /* 1: bindings may have names */
+    const char *proxy; /* host:port at which programs in the container ask for names; NULL: there is none */
 };
 
 struct ht_disconnected {
@@ -280,8 +283,10 @@ struct ht_bound {
     /* Where to point a visitor: the public URL; else for an expose binding of a kit on this machine
      * http://127.0.0.1:port; else for a pull binding host:port in the container; else "". */
     const char *url;
-    int tls;      /* 1: TLS is spoken to the service */
-    int insecure; /* 1: ... and its certificate is not verified */
+    int tls;                  /* 1: TLS is spoken to the service */
+    int insecure;             /* 1: ... and its certificate is not verified */
+    const char *const *names; /* that lead here, in their one spelling; n_names of them */
+    size_t n_names;
 };
 
 struct ht_bind_failure {

@@ -253,6 +253,41 @@ static void names_beside_a_port(void) {
     world_stop();
 }
 
+/* Names that are no more than welcome: an older kit and a name that somebody has leave the port alone. */
+static void names_that_are_optional(void) {
+    static const struct wire_bind_err taken = {.code = WIRE_BIND_ERROR_ALREADY_BOUND,
+                                               .message = {"gitlab is taken", 15}};
+    static const char *const list[] = {"gitlab.example.com:443"};
+    struct ht_bind_options o = names(list, 1);
+    o.portless = 0;
+    o.target = "gitlab.example.com:443";
+    o.names_optional = 1;
+    go(0);
+    CU_ASSERT_EQUAL(ht_tunnel_bind(w.t, &o), 1);
+    UNTIL(w.bound);
+    CU_ASSERT_EQUAL(warnings, 0);
+    world_stop();
+    go(WIRE_CAP_NAMES);
+    w.refuse_bind = &taken;
+    w.n_refusals = 1;
+    CU_ASSERT_EQUAL(ht_tunnel_bind(w.t, &o), 1);
+    UNTIL(w.bound);
+    CU_ASSERT_EQUAL(w.n_binds, 2);
+    CU_ASSERT_EQUAL(w.binds[0].n_names, 1);
+    CU_ASSERT_EQUAL(w.binds[1].n_names, 0);
+    CU_ASSERT_EQUAL(warnings, 0);
+    CU_ASSERT_EQUAL(w.failed, 0);
+    world_stop();
+    go(WIRE_CAP_NAMES); /* it was the port all the same */
+    w.refuse_bind = &taken;
+    w.n_refusals = 2;
+    CU_ASSERT_EQUAL(ht_tunnel_bind(w.t, &o), 1);
+    UNTIL(w.failed);
+    CU_ASSERT_EQUAL(w.n_binds, 2);
+    CU_ASSERT_STRING_EQUAL(w.fail_code, "ALREADY_BOUND");
+    world_stop();
+}
+
 /* A binding without names has no business with an authority. */
 static void no_names_at_all(void) {
     go(WIRE_CAP_NAMES);
@@ -264,15 +299,11 @@ static void no_names_at_all(void) {
 
 int main(void) {
     static const struct tap_test tests[] = {
-        {"what BIND says", what_bind_says},
-        {"an older kit", an_older_kit},
-        {"what is no binding", what_is_no_binding},
-        {"a port that was not asked for", a_port_that_was_not_asked_for},
-        {"where streams lead", where_streams_lead},
-        {"what no name covers", what_is_not_covered},
-        {"names beside a port", names_beside_a_port},
-        {"a binding without names", no_names_at_all},
-        {NULL, NULL},
+        {"what BIND says", what_bind_says},           {"an older kit", an_older_kit},
+        {"what is no binding", what_is_no_binding},   {"a port that was not asked for", a_port_that_was_not_asked_for},
+        {"where streams lead", where_streams_lead},   {"what no name covers", what_is_not_covered},
+        {"names beside a port", names_beside_a_port}, {"names that are optional", names_that_are_optional},
+        {"a binding without names", no_names_at_all}, {NULL, NULL},
     };
     return tap_main("driver, names", tests);
 }

@@ -271,6 +271,10 @@ class Tunnel(contextlib.AbstractContextManager):
         self.drivers.append(Driver(self.kit, "pull", *args, **more))
         return self.drivers[-1]
 
+    def reach(self, *args, **more):
+        self.drivers.append(Driver(self.kit, "reach", *args, **more))
+        return self.drivers[-1]
+
     def settle(self):
         """Waits until no stream is left anywhere."""
         eventually(lambda: self.kit.get("/tunnels")["totalStreams"] == 0, "zero live streams", 15)
