@@ -179,8 +179,9 @@ class _Reader:
             if "items" not in target or self.resolve(target["items"]) is None:
                 self.problems.add(line, f"property '{json_name}': an array needs items that refer to a schema")
                 return None
-            of = snake(target["items"]["$ref"].rsplit("/", 1)[1])
-            c_type = f"const struct admin_{of} *"
+            text = self.resolve(target["items"]).get("type") == "string"
+            of = "" if text else snake(target["items"]["$ref"].rsplit("/", 1)[1])
+            c_type = f"const struct {f'admin_{of}' if of else 'ht_slice'} *"
         else:
             if "$ref" not in prop:
                 self.problems.add(line, f"property '{json_name}': give the object a schema of its own and refer to it")
@@ -205,8 +206,10 @@ class _Reader:
                 model.enum = list(zip(texts, self.enum_numbers.get(tuple(texts), range(1, len(texts) + 1))))
             elif raw["type"] == "object":
                 model.fields = self.schema_fields(name, raw)
+            elif raw["type"] == "string":  # the items of an array
+                continue
             else:
-                self.problems.add(raw.line, f"schema '{name}' must be an object or a string with an enum")
+                self.problems.add(raw.line, f"schema '{name}' must be an object or a string")
             out[model.name] = model
         ordered, state = [], {}
 

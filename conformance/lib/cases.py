@@ -11,6 +11,7 @@ from .match import Loader, Tagged
 from .wire import ROOT, spec
 
 FOLDER = os.path.join(ROOT, "conformance", "cases")
+SECOND_WIRE = {"vtunnel": "kit"}  # folder of another protocol -> the side that speaks it
 FILE_KEYS = {"group", "about", "defaults", "setup", "cases", "probes", "shared"}
 CASE_KEYS = {"id", "title", "rules", "violates", "versions", "options", "fresh", "foreach", "needs", "setup", "steps", "fails",
              "watch", "level", "leftovers", "start", "timeout", "parked"}
@@ -88,7 +89,8 @@ def load_file(path, side=None):
         except yaml.YAMLError as e:
             raise BadCase(f"{os.path.relpath(path, ROOT)}: {e}") from e
     relative = os.path.relpath(path, FOLDER)
-    side, stem = side or relative.split(os.sep)[0], os.path.splitext(os.path.basename(path))[0]
+    folder, stem = relative.split(os.sep)[0], os.path.splitext(os.path.basename(path))[0]
+    side, stem = side or SECOND_WIRE.get(folder, folder), f"{folder}-{stem}" if folder in SECOND_WIRE else stem
     unknown = set(doc) - FILE_KEYS
     if unknown:
         raise BadCase(f"{relative}: unknown keys {sorted(unknown)}")
@@ -133,7 +135,8 @@ def check_steps(case, verbs):
 def load(side=None):
     cases = []
     for path in sorted(glob.glob(os.path.join(FOLDER, "*", "*.yaml"))):
-        if side is None or os.path.relpath(path, FOLDER).split(os.sep)[0] == side:
+        folder = os.path.relpath(path, FOLDER).split(os.sep)[0]
+        if side is None or SECOND_WIRE.get(folder, folder) == side:
             if not os.path.basename(path).startswith("_"):
                 cases += load_file(path)
     keys = [c.key for c in cases]

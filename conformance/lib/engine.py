@@ -4,7 +4,7 @@ import asyncio
 import time
 import traceback
 
-from . import steps_admin, steps_driver, steps_kit, steps_shards, steps_tcp  # noqa: F401  (they register their verbs)
+from . import steps_admin, steps_driver, steps_kit, steps_shards, steps_tcp, steps_vtunnel  # noqa: F401  (they register their verbs)
 from .run import CaseError, Failure, Run
 from .steps_wire import VERBS
 from .target import Kit, Unsupported

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import sys
 
 import yaml
 
@@ -13,17 +14,19 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 GEN = os.path.join(ROOT, os.environ.get("W", "build"), "gen")
 
 
-def _load():
-    path = os.path.join(GEN, "hoody_wire.py")
+def _load(name):
+    path = os.path.join(GEN, f"{name}.py")
     if not os.path.exists(path):
         raise SystemExit(f"{path} is not there; run `make gen` first")
-    spec = importlib.util.spec_from_file_location("hoody_wire", path)
+    spec = importlib.util.spec_from_file_location(name, path)
     module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # one codec stands on the other
     spec.loader.exec_module(module)
     return module
 
 
-codec = _load()
+codec = _load("hoody_wire")
+text_codec = _load("vtunnel_wire")
 
 
 class Spec:
@@ -32,7 +35,8 @@ class Spec:
     def __init__(self):
         doc = yaml.load(specfile.text(os.path.join(ROOT, "spec", "protocol.yaml")),
                         Loader=yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader)
-        self.rules = {r["id"]: r for r in doc["rules"]}
+        text = specfile.load(os.path.join(ROOT, "spec", "vtunnel.yaml"))
+        self.rules = {r["id"]: r for r in [*doc["rules"], *text["rules"]]}
         self.versions = [v["name"] for v in doc["versions"]]
         self.goaways = {g["name"]: g for g in doc["goaways"]}
         self.answers = {a["name"]: a for a in doc["visitor_answers"]}

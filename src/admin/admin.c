@@ -136,6 +136,8 @@ static struct ht_slice label_of(const struct admin_snap_binding *b) {
     return b->label && b->label[0] ? ht_slice_str(b->label) : ht_slice_of(NULL, 0);
 }
 
+static const struct ht_slice *names_of(const struct admin_snap_binding *b) { return b->n_names ? b->names : NULL; }
+
 static void lists_free(struct lists *l) {
     admin_snapshot_free(&l->snap);
     ht_free(l->of_sessions);
@@ -151,7 +153,8 @@ static size_t ports_of(const struct admin_snapshot *snap, const struct admin_sna
     for (size_t i = 0; i < s->n_bindings; i++) {
         const struct admin_snap_binding *b = &snap->bindings[s->first_binding + i];
         if (b->mode == mode)
-            out[n++] = (struct admin_binding_port){.bind_id = b->bind_id, .container_port = b->port};
+            out[n++] = (struct admin_binding_port){
+                .bind_id = b->bind_id, .container_port = b->port, .names = names_of(b), .n_names = b->n_names};
     }
     return n;
 }
@@ -203,8 +206,13 @@ static int reply_sessions(struct lists *l, struct admin_response *res) {
     struct admin_sessions v = {.sessions = sessions, .n_sessions = snap->n_sessions, .total = snap->n_sessions};
     for (size_t i = 0; i < snap->n_bindings; i++) {
         const struct admin_snap_binding *b = &snap->bindings[i];
-        bindings[i] = (struct admin_session_binding){
-            .bind_id = b->bind_id, .container_port = b->port, .kind = b->kind, .mode = b->mode, .label = label_of(b)};
+        bindings[i] = (struct admin_session_binding){.bind_id = b->bind_id,
+                                                     .container_port = b->port,
+                                                     .kind = b->kind,
+                                                     .mode = b->mode,
+                                                     .label = label_of(b),
+                                                     .names = names_of(b),
+                                                     .n_names = b->n_names};
     }
     for (size_t i = 0; i < snap->n_sessions; i++) {
         const struct admin_snap_session *s = &snap->sessions[i];
@@ -250,8 +258,10 @@ static int reply_bindings(struct lists *l, struct admin_response *res) {
                 .port = b->port,
                 .kind = b->kind,
                 .mode = b->mode,
-                .bind_addr = b->mode == ADMIN_MODE_PULL ? ht_slice_str(b->bind_addr) : ht_slice_of(NULL, 0),
+                .bind_addr = b->mode == ADMIN_MODE_PULL && b->port ? ht_slice_str(b->bind_addr) : ht_slice_of(NULL, 0),
                 .label = label_of(b),
+                .names = names_of(b),
+                .n_names = b->n_names,
                 .since = ht_slice_str(l->since[n].text),
                 .has_parked = true,
                 .parked = s->parked,

@@ -19,8 +19,10 @@ struct admin_snap_binding {
     enum admin_kind kind;
     enum admin_mode mode;
     char bind_addr[ADMIN_ADDR_TEXT];
-    const char *label; /* the source's, like a session's texts; "": none */
-    int64_t since;     /* Unix seconds */
+    const char *label;            /* the source's, like a session's texts; "": none */
+    const struct ht_slice *names; /* the same */
+    size_t n_names;
+    int64_t since; /* Unix seconds */
 };
 
 /* A session in a snapshot. The texts are the source's and stay good until the snapshot is freed. */

@@ -146,12 +146,26 @@ static int add_row(struct cli_table *t, const char *const *cells) {
 
 /* ---- list ---- */
 
+/* Behind what is there, with commas. */
+static int put_names(struct ht_buf *b, const cJSON *names) {
+    const cJSON *one;
+    int rc = HT_OK;
+    cJSON_ArrayForEach(one, names) {
+        if (rc == HT_OK && cJSON_IsString(one))
+            rc = ht_buf_printf(b, "%s%s", ht_buf_size(b) ? "," : "", one->valuestring);
+    }
+    return rc;
+}
+
 static int put_ports(struct ht_buf *b, const cJSON *bindings) {
     const cJSON *one;
     int rc = HT_OK;
     cJSON_ArrayForEach(one, bindings) {
+        unsigned long long port = number_of(one, "containerPort");
+        if (rc == HT_OK && port)
+            rc = ht_buf_printf(b, "%s%llu", ht_buf_size(b) ? "," : "", port);
         if (rc == HT_OK)
-            rc = ht_buf_printf(b, "%s%llu", ht_buf_size(b) ? "," : "", number_of(one, "containerPort"));
+            rc = put_names(b, list_of(one, "names"));
     }
     if (rc == HT_OK && ht_buf_size(b) == 0)
         rc = ht_buf_append_str(b, "-");
@@ -226,17 +240,31 @@ static int show_sessions(const cJSON *answer) {
 }
 
 static int add_binding(struct cli_table *t, const cJSON *one) {
-    char port[24], id[24], state[STATE_TEXT];
-    snprintf(port, sizeof port, "%llu", number_of(one, "port"));
+    char port[24] = "-", id[24], state[STATE_TEXT];
+    struct ht_buf names = {0};
+    if (number_of(one, "port"))
+        snprintf(port, sizeof port, "%llu", number_of(one, "port"));
     snprintf(id, sizeof id, "%llu", number_of(one, "bindId"));
-    return add_row(t, (const char *[]){port, text_of(one, "mode"), text_of(one, "kind"), text_of(one, "bindAddr"),
-                                       text_of(one, "label"), state_of(one, state), id, text_of(one, "sessionId")});
+    int rc = put_names(&names, list_of(one, "names"));
+    if (rc == HT_OK)
+        rc = ht_buf_append(&names, "", 1);
+    if (rc == HT_OK)
+        rc = add_row(t, (const char *[]){port, text_of(one, "mode"), text_of(one, "kind"), text_of(one, "bindAddr"),
+                                         text_of(one, "label"), state_of(one, state), id, text_of(one, "sessionId"),
+                                         (const char *)names.data});
+    ht_buf_free(&names);
+    return rc;
 }
 
 static int show_bindings(const cJSON *answer) {
-    static const char *const heading[] = {"PORT", "MODE", "KIND", "ADDRESS", "LABEL", "STATE", "ID", "SESSION"};
-    struct cli_table t = {.columns = HT_ARRAY_LEN(heading)};
+    static const char *const heading[] = {"PORT",  "MODE", "KIND",    "ADDRESS", "LABEL",
+                                          "STATE", "ID",   "SESSION", "NAMES"};
+    struct cli_table t = {.columns = HT_ARRAY_LEN(heading) - 1};
     const cJSON *one;
+    cJSON_ArrayForEach(one, list_of(answer, "bindings")) {
+        if (cJSON_GetArraySize(list_of(one, "names")) > 0)
+            t.columns = HT_ARRAY_LEN(heading);
+    }
     int rc = add_row(&t, heading);
     cJSON_ArrayForEach(one, list_of(answer, "bindings")) {
         if (rc == HT_OK)

@@ -236,8 +236,13 @@ static int try_bind(struct kit_session *s, const struct wire_bind *bind) {
         refuse_bind(s, bind, code, text.text);
         return 0;
     }
-    struct relay_binding_info info = {
-        .bind_id = bound.bind_id, .port = bound.port, .kind = bind->kind, .mode = bind->mode, .label = bound.label};
+    struct relay_binding_info info = {.bind_id = bound.bind_id,
+                                      .port = bound.port,
+                                      .kind = bind->kind,
+                                      .mode = bind->mode,
+                                      .label = bound.label,
+                                      .names = bound.names,
+                                      .n_names = bound.n_names};
     event_binding(s, from ? ADMIN_EVENT_TYPE_TAKEOVER : ADMIN_EVENT_TYPE_BIND, &info, from);
     session_log(s, HT_LOG_INFO, HT_LOG_FIELDS(log_session(s->id), log_port(bound.port), log_binding(bound.bind_id)),
                 "%s bound (%s %s)%s%s", bound.port ? "port" : "names", wire_kind_text(bind->kind),
@@ -365,6 +370,8 @@ static void find_binding(void *ctx, const struct relay_binding_info *info) {
 void session_unbind(struct kit_session *s, const struct wire_unbind *unbind) {
     struct wanted w = {.bind_id = unbind->bind_id, .info = {.label = ""}};
     relay_each_binding(s->kit->table, &s->owner, find_binding, &w);
+    if (w.info.bind_id)
+        event_binding(s, ADMIN_EVENT_TYPE_UNBIND, &w.info, NULL); /* while it has its names */
     if (relay_unbind(s->kit->table, &s->owner, unbind->bind_id) < 0) {
         struct wire_unbind_err frame = {
             .bind_id = unbind->bind_id,
@@ -374,7 +381,6 @@ void session_unbind(struct kit_session *s, const struct wire_unbind *unbind) {
         session_send_or_end(s, WIRE_UNBIND_ERR, &frame);
         return;
     }
-    event_binding(s, ADMIN_EVENT_TYPE_UNBIND, &w.info, NULL);
     session_log(s, HT_LOG_INFO, HT_LOG_FIELDS(log_session(s->id), log_port(w.info.port), log_binding(unbind->bind_id)),
                 "%s given back", w.info.port ? "port" : "names");
     struct wire_unbind_ok frame = {.bind_id = unbind->bind_id};

@@ -34,7 +34,8 @@
 #define KIT_BOUND_CLIENTS 64u /* connections of the base listener: one more, and one gives way (door.c) */
 /* With the longest label and host, and as many names and certificates as fit a frame. */
 #define KIT_BOUND_WAITING_BIND (1024u + WIRE_LIMIT_MAX_PAYLOAD + WIRE_LIMIT_MAX_NAMES * sizeof(struct ht_slice))
-#define KIT_BOUND_NAME 512u /* registered, with its places in the index */
+#define KIT_BOUND_NAME 1024u                           /* registered, in two spellings, with its places in the index */
+#define KIT_BOUND_NAME_ROW (WIRE_LIMIT_NAME_TEXT + 8u) /* in a list */
 /* Fields behind a body: a request's while they come, an answer's while its end is awaited, and once more in the queue.
  */
 #define KIT_BOUND_TRAILERS (3u * KIT_BOUND_GROWTH * HTTP_MAX_CHUNK_OVERHEAD)
@@ -46,7 +47,8 @@ static inline size_t kit_bound_socket(void) { return KIT_BOUND_FIXED + 2 * (size
 /* An HTTP connection of the base listener: a head that is not whole, or an answer that nobody reads. */
 static inline size_t kit_bound_client(const struct opt_serve *o) {
     size_t rows = (size_t)2 * o->max_sessions * (1 + o->max_bindings_per_session);
-    return KIT_BOUND_FIXED + KIT_BOUND_GROWTH * (KIT_BOUND_ANSWER + rows * KIT_BOUND_ROW);
+    size_t names = (size_t)2 * o->max_sessions * o->max_names_per_session;
+    return KIT_BOUND_FIXED + KIT_BOUND_GROWTH * (KIT_BOUND_ANSWER + rows * KIT_BOUND_ROW + names * KIT_BOUND_NAME_ROW);
 }
 
 /* A reader of events that does not keep up. */

@@ -111,6 +111,8 @@ void event_binding(const struct kit_session *s, enum admin_event_type type, cons
     e.mode = b->mode == WIRE_MODE_EXPOSE ? ADMIN_MODE_EXPOSE : ADMIN_MODE_PULL;
     if (b->label[0])
         e.label = ht_slice_str(b->label);
+    e.names = b->n_names ? b->names : NULL;
+    e.n_names = b->n_names;
     if (from)
         e.from_session_id = ht_slice_str(from->id);
     kit_event(s->kit, &e);

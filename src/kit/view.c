@@ -23,6 +23,8 @@ static void add_binding(void *ctx, const struct relay_binding_info *info) {
     b->mode = info->mode == WIRE_MODE_EXPOSE ? ADMIN_MODE_EXPOSE : ADMIN_MODE_PULL;
     snprintf(b->bind_addr, sizeof b->bind_addr, "%s", info->bind_addr);
     b->label = info->label;
+    b->names = info->names;
+    b->n_names = info->n_names;
     b->since = info->since;
 }
 
@@ -102,6 +104,9 @@ static int metrics(void *ctx, struct ht_buf *out) {
     struct ht_metrics *m = &k->metrics;
     m->sessions_active = (int64_t)k->n_live + k->n_closing;
     m->sessions_parked = k->n_parked;
+    m->names_active = 0;
+    HT_LIST_FOR (it, &k->live)
+        m->names_active += HT_LIST_ENTRY(it, struct kit_session, node)->owner.n_names;
     m->event_readers = k->n_readers;
     m->fd_permits_available = io_fds_available(&k->fds);
     memset(m->bindings_active, 0, sizeof m->bindings_active);

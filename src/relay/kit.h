@@ -96,6 +96,8 @@ struct relay_bound {
     uint16_t port;               /* 0: portless */
     char public_url[1024];       /* "" when there is none */
     char label[RELAY_LABEL_MAX]; /* as in relay_binding_info */
+    const struct ht_slice *names;
+    size_t n_names;
 };
 
 /* BIND. 0 with *out, HT_EAGAIN (see RELAY_PENDING), or a negative error with the wire's code and a text for BIND_ERR.
@@ -128,7 +130,7 @@ struct relay_binding_info {
     enum wire_mode mode;
     char bind_addr[IO_ADDR_TEXT]; /* host part of the listener's address; "" without one */
     unsigned visitors;            /* connections at present, those that came by name too */
-    const struct wire_name *names;
+    const struct ht_slice *names; /* in their one spelling; good while the binding lives */
     size_t n_names;
     struct ht_slice ca; /* certificates that its driver offers, in PEM; empty: none */
     const char *label;  /* as its driver calls it, fit to be seen; "": it does not */

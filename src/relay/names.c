@@ -127,51 +127,69 @@ void relay_name_index_free(struct relay_name_index *x) {
 
 /* ---- what a BIND says ---- */
 
-static bool same(const struct wire_name *a, const struct wire_name *b) {
-    return a->wildcard == b->wildcard && a->ports == b->ports && a->port == b->port && strcmp(a->host, b->host) == 0;
+static struct ht_slice keep(char **at, const char *text, size_t n) {
+    struct ht_slice kept = ht_slice_of(*at, n);
+    memcpy(*at, text, n);
+    (*at)[n] = '\0';
+    *at += n + 1;
+    return kept;
 }
 
-static void add_entries(struct relay_names *names, const struct wire_name *name) {
+/* `host` stays where it is. */
+static void add_entries(struct relay_names *names, const struct wire_name *name, const char *host) {
     static const uint16_t web[] = {80, 443};
     bool both = name->ports == WIRE_NAME_WEB;
     for (size_t i = 0; i < (both ? HT_ARRAY_LEN(web) : 1); i++)
         names->entries[names->n_entries++] = (struct relay_name){
-            .host = name->host,
+            .host = host,
             .port = both ? web[i] : name->port,
             .wildcard = name->wildcard,
         };
 }
 
+static bool has(const struct relay_names *names, const char *text) {
+    for (size_t i = 0; i < names->n; i++)
+        if (ht_slice_is(names->texts[i], text))
+            return true;
+    return false;
+}
+
+/* How much they take, or HT_EINVAL with *err. */
+static int measure(const struct wire_bind *bind, size_t *size, struct ht_errmsg *err) {
+    char text[WIRE_NAME_ROOM];
+    struct wire_name name;
+    *size = bind->has_ca ? bind->ca.n + 1 : 0;
+    for (size_t i = 0; i < bind->n_names; i++) {
+        int rc = wire_name_read(&name, bind->names[i], err);
+        if (rc)
+            return rc;
+        *size += strlen(wire_name_put(&name, text)) + strlen(name.host) + 2;
+    }
+    return HT_OK;
+}
+
 int relay_names_read(const struct wire_bind *bind, struct relay_names **out, struct ht_errmsg *err) {
-    size_t n = bind->n_names;
+    size_t n = bind->n_names, size;
+    char text[WIRE_NAME_ROOM];
+    struct wire_name name;
     *out = NULL;
-    if (n == 0)
-        return HT_OK;
-    struct relay_names *r =
-        ht_calloc(1, sizeof *r + n * sizeof *r->names + 2 * n * sizeof *r->entries + (bind->has_ca ? bind->ca.n : 0));
+    int rc = measure(bind, &size, err);
+    if (rc || n == 0)
+        return rc;
+    struct relay_names *r = ht_calloc(1, sizeof *r + 2 * n * sizeof *r->entries + n * sizeof *r->texts + size);
     if (!r)
         return ht_fail(err, HT_ENOMEM, "out of memory");
     r->entries = (struct relay_name *)(void *)(r + 1);
-    r->names = (struct wire_name *)(void *)(r->entries + 2 * n);
-    char *ca = (char *)(r->names + n);
+    r->texts = (struct ht_slice *)(void *)(r->entries + 2 * n);
+    char *at = (char *)(r->texts + n);
     for (size_t i = 0; i < n; i++) {
-        struct wire_name *name = &r->names[r->n];
-        if (wire_name_read(name, bind->names[i], err)) {
-            relay_names_free(&r);
-            return HT_EINVAL;
-        }
-        size_t before = 0;
-        while (!same(&r->names[before], name))
-            before++;
-        if (before < r->n)
+        if (wire_name_read(&name, bind->names[i], err) || has(r, wire_name_put(&name, text)))
             continue;
-        add_entries(r, name);
-        r->n++;
+        r->texts[r->n++] = keep(&at, text, strlen(text));
+        add_entries(r, &name, keep(&at, name.host, strlen(name.host)).p);
     }
-    if (bind->has_ca) {
-        memcpy(ca, bind->ca.p, bind->ca.n);
-        r->ca = ht_slice_of(ca, bind->ca.n);
-    }
+    if (bind->has_ca)
+        r->ca = keep(&at, bind->ca.p, bind->ca.n);
     *out = r;
     return HT_OK;
 }

@@ -74,7 +74,7 @@ struct relay_name_index {
 /* What a BIND says of names, read. One block: relay_names_free(). */
 struct relay_names {
     size_t n, n_entries;
-    struct wire_name *names;    /* as they were given, each once */
+    struct ht_slice *texts;     /* each name once, in its one spelling */
     struct relay_name *entries; /* a name without a port is two of them */
     struct ht_slice ca;         /* PEM; empty: none */
 };

@@ -235,6 +235,13 @@ static void belongs_to(struct relay_binding *b, const struct request *r) {
     ht_text_clean(r->bind->has_label ? r->bind->label : ht_slice_of(NULL, 0), b->label, sizeof b->label);
 }
 
+static void answer(const struct relay_binding *b, struct relay_bound *out) {
+    out->bind_id = b->id;
+    out->port = b->port->number;
+    out->names = b->names ? b->names->texts : NULL;
+    out->n_names = b->names ? b->names->n : 0;
+}
+
 static int bind_new(struct request *r, struct relay_bound *out) {
     struct relay_table *t = r->t;
     if (r->o->n_bindings >= t->cfg.max_bindings)
@@ -259,8 +266,7 @@ static int bind_new(struct request *r, struct relay_bound *out) {
     r->o->n_bindings++;
     set_names(b, r->names);
     r->names = NULL;
-    out->bind_id = b->id;
-    out->port = b->port->number;
+    answer(b, out);
     return HT_OK;
 }
 
@@ -286,8 +292,7 @@ static int take_over(struct request *r, struct relay_binding *b, struct relay_bo
     relay_name_drop_visitors(b, code, taken_text);
     relay_port_revoke(b->port, b, code, taken_text);
     r->t->cfg.metrics->takeovers_total++;
-    out->bind_id = b->id;
-    out->port = b->port->number;
+    answer(b, out);
     if (old->ops->revoked)
         old->ops->revoked(old, old_id, taken_text);
     return HT_OK;
@@ -319,7 +324,7 @@ static struct relay_binding_info info_of(const struct relay_binding *b) {
         .kind = b->port->kind,
         .mode = b->port->mode,
         .visitors = b->port->n_visitors + b->n_by_name,
-        .names = b->names ? b->names->names : NULL,
+        .names = b->names ? b->names->texts : NULL,
         .n_names = b->names ? b->names->n : 0,
         .ca = b->names ? b->names->ca : ht_slice_of(NULL, 0),
         .label = b->label,

@@ -44,10 +44,11 @@ static int snapshot(void *ctx, struct admin_snapshot *out) {
          .first_binding = 2,
          .n_bindings = 1},
     };
+    static const struct ht_slice names[] = {{"db.example:5432", 15}, {"*.corp", 6}};
     static const struct admin_snap_binding bindings[] = {
-        {1, 8080, ADMIN_KIND_HTTP, ADMIN_MODE_EXPOSE, "0.0.0.0", "front \"end\"", 1700000000},
-        {2, 5432, ADMIN_KIND_TCP, ADMIN_MODE_PULL, "127.0.0.1", "", 1700000001},
-        {7, 9000, ADMIN_KIND_HTTP, ADMIN_MODE_EXPOSE, "127.0.0.1", "", 1700000002},
+        {1, 8080, ADMIN_KIND_HTTP, ADMIN_MODE_EXPOSE, "0.0.0.0", "front \"end\"", NULL, 0, 1700000000},
+        {2, 5432, ADMIN_KIND_TCP, ADMIN_MODE_PULL, "127.0.0.1", "", names, 2, 1700000001},
+        {7, 9000, ADMIN_KIND_HTTP, ADMIN_MODE_EXPOSE, "127.0.0.1", "", NULL, 0, 1700000002},
     };
     out->sessions = ht_malloc(sizeof sessions);
     out->bindings = ht_malloc(sizeof bindings);
@@ -218,6 +219,9 @@ static void sessions_tell_load_and_limits(void) {
     CU_ASSERT_STRING_EQUAL(str(b, "mode"), "pull");
     CU_ASSERT_EQUAL(num(b, "containerPort"), 5432);
     CU_ASSERT_PTR_NULL(at(b, "label"));
+    CU_ASSERT_EQUAL_FATAL(cJSON_GetArraySize(at(b, "names")), 2);
+    CU_ASSERT_STRING_EQUAL(cJSON_GetArrayItem(at(b, "names"), 1)->valuestring, "*.corp");
+    CU_ASSERT_PTR_NULL(at(cJSON_GetArrayItem(at(one, "bindings"), 0), "names"));
     CU_ASSERT_STRING_EQUAL(str(cJSON_GetArrayItem(at(one, "bindings"), 0), "label"), "front \"end\"");
     CU_ASSERT(cJSON_IsFalse(at(one, "parked")) && !at(one, "parkedUntil"));
     cJSON_Delete(j);
@@ -231,6 +235,8 @@ static void bindings_name_their_holders(void) {
     CU_ASSERT_EQUAL_FATAL(cJSON_GetArraySize(rows), 3);
     CU_ASSERT_PTR_NULL(at(cJSON_GetArrayItem(rows, 0), "bindAddr"));
     CU_ASSERT_STRING_EQUAL(str(cJSON_GetArrayItem(rows, 1), "bindAddr"), "127.0.0.1");
+    CU_ASSERT_EQUAL(cJSON_GetArraySize(at(cJSON_GetArrayItem(rows, 1), "names")), 2);
+    CU_ASSERT_PTR_NULL(at(cJSON_GetArrayItem(rows, 0), "names"));
     CU_ASSERT_STRING_EQUAL(str(cJSON_GetArrayItem(rows, 2), "sessionId"), "S-old");
     CU_ASSERT_EQUAL(num(cJSON_GetArrayItem(rows, 2), "port"), 9000);
     CU_ASSERT_STRING_EQUAL(str(cJSON_GetArrayItem(rows, 2), "parkedUntil"), "2023-11-14T22:14:20Z");

@@ -120,6 +120,14 @@ static void sessions_and_bindings(void) {
     CU_ASSERT_STRING_EQUAL(
         seen.out, "PORT  MODE  KIND  ADDRESS  LABEL             STATE                              ID  SESSION\n"
                   "5432  pull  tcp   ::1      db \\u202egnihsif  parked until 2026-02-01T10:01:00Z  7   S-1\n");
+    CU_ASSERT_EQUAL(
+        run_cmd(cmd_bindings_list,
+                JSON_ANSWER("{\"bindings\":[{\"sessionId\":\"S-1\",\"bindId\":7,\"port\":0,\"kind\":\"tcp\","
+                            "\"mode\":\"pull\",\"names\":[\"a.b:1\",\"*.c\"]}],\"total\":1}"),
+                NULL),
+        0);
+    CU_ASSERT_STRING_EQUAL(seen.out, "PORT  MODE  KIND  ADDRESS  LABEL  STATE  ID  SESSION  NAMES\n"
+                                     "-     pull  tcp   -        -      live   7   S-1      a.b:1,*.c\n");
     CU_ASSERT_EQUAL(run_cmd(cmd_bindings_list, JSON_ANSWER("{\"bindings\":[]}"), NULL), 0); /* a kit that says less */
     CU_ASSERT_STRING_EQUAL(seen.out, "PORT  MODE  KIND  ADDRESS  LABEL  STATE  ID  SESSION\n");
     CU_ASSERT_EQUAL(run_cmd(cmd_bindings_list, JSON_ANSWER("{}"), NULL), OPT_EXIT_FAILURE); /* and somebody else */

@@ -53,11 +53,48 @@ static void strangers(void) {
     host_stop();
 }
 
+/* A session with as many names as it may have, each as long as they get. */
+static void many_names(struct peer *p, unsigned nth) {
+    static const struct ht_slice cap = {"names", 5};
+    static char text[WIRE_LIMIT_MAX_NAMES][WIRE_LIMIT_NAME_TEXT + 1];
+    struct wire_hello h = {.version = WIRE_V1, .capabilities = &cap, .n_capabilities = 1};
+    struct ht_slice names[WIRE_LIMIT_MAX_NAMES / 2];
+    peer_connect(p);
+    CU_ASSERT_FATAL(p->open);
+    peer_hello(p, &h);
+    peer_expect(p, WIRE_HELLO_OK);
+    for (unsigned half = 0; half < 2; half++) { /* all of them do not fit one frame */
+        for (size_t i = 0; i < HT_ARRAY_LEN(names); i++) {
+            char *t = text[i];
+            memset(t, 'a', WIRE_LIMIT_NAME_HOST);
+            for (size_t dot = 63; dot < WIRE_LIMIT_NAME_HOST; dot += 64)
+                t[dot] = '.';
+            memcpy(t + WIRE_LIMIT_NAME_HOST, ":65535", 7);
+            int n = snprintf(t, 16, "%u-%u-%zu", nth, half, i);
+            t[n] = 'a';
+            names[i] = ht_slice_str(t);
+        }
+        struct wire_bind b = {.has_client_bind_ref = true,
+                              .kind = WIRE_KIND_TCP,
+                              .mode = WIRE_MODE_PULL,
+                              .has_portless = true,
+                              .portless = true,
+                              .names = names,
+                              .n_names = HT_ARRAY_LEN(names)};
+        peer_send(p, WIRE_BIND, 0, &b);
+        peer_expect(p, WIRE_BIND_OK);
+    }
+}
+
 /* Never whole heads, and answers that nobody takes. */
 static void clients(void) {
     begin("");
     static char head[8192];
     struct raw r[32];
+    struct peer p[4];
+    for (size_t i = 0; i < HT_ARRAY_LEN(p); i++)
+        many_names(&p[i], (unsigned)i);
+    before = ht_mem_bytes();
     memset(head, 'x', sizeof head - 1);
     memcpy(head, "GET / HTTP/1.1\r\nHost: localhost\r\nA: ", 36);
     for (size_t i = 0; i < HT_ARRAY_LEN(r); i++) {
@@ -66,7 +103,7 @@ static void clients(void) {
         if (i % 2)
             raw_send(&r[i], head);
         for (int k = 0; i % 2 == 0 && k < 100; k++)
-            raw_send(&r[i], "GET /api/v1/tunnel/metrics HTTP/1.1\r\nHost: localhost\r\n\r\n");
+            raw_send(&r[i], "GET /api/v1/tunnel/bindings HTTP/1.1\r\nHost: localhost\r\n\r\n");
     }
     UNTIL(kit_http_clients(host.kit) == HT_ARRAY_LEN(r));
     for (int i = 0; i < 50; i++)
@@ -74,6 +111,8 @@ static void clients(void) {
     within("an HTTP client", HT_ARRAY_LEN(r), kit_bound_client(&host.opt), own_bytes(r, HT_ARRAY_LEN(r)));
     for (size_t i = 0; i < HT_ARRAY_LEN(r); i++)
         raw_close(&r[i]);
+    for (size_t i = 0; i < HT_ARRAY_LEN(p); i++)
+        peer_bye(&p[i]);
     host_stop();
 }
 
@@ -270,8 +309,8 @@ static void parked_ones(void) {
     begin("--max-sessions 16");
     struct peer p;
     for (unsigned i = 0; i < 16; i++) {
-        peer_start(&p, NULL);
-        for (int k = 0; k < 8; k++)
+        many_names(&p, i);
+        for (int k = 0; k < 6; k++)
             peer_bind(&p, k % 2 ? WIRE_KIND_HTTP : WIRE_KIND_TCP, 0);
         peer_drop(&p);
     }

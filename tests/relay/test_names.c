@@ -281,12 +281,11 @@ static char seen[512];
 
 static void see(void *ctx, const struct relay_binding_info *info) {
     (void)ctx;
-    char name[WIRE_NAME_ROOM];
     size_t at = strlen(seen);
     at += (size_t)snprintf(seen + at, sizeof seen - at, "%u %u %s %u ca %zu:", info->bind_id, info->port,
                            info->bind_addr, info->visitors, info->ca.n);
     for (size_t i = 0; i < info->n_names; i++)
-        at += (size_t)snprintf(seen + at, sizeof seen - at, " %s", wire_name_put(&info->names[i], name));
+        at += (size_t)snprintf(seen + at, sizeof seen - at, " %.*s", HT_SLICE_ARG(info->names[i]));
     snprintf(seen + at, sizeof seen - at, "\n");
 }
 
