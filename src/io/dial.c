@@ -9,13 +9,15 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum dial_state { DIAL_RESOLVING, DIAL_CONNECTING, DIAL_HANDSHAKE, DIAL_FAILED };
+enum dial_state { DIAL_RESOLVING, DIAL_CONNECTING, DIAL_HANDSHAKE, DIAL_FAILED, DIAL_GIVEN };
 
 struct io_dial {
     struct io_loop *loop;
     const struct io_dial_ops *ops;
     void *ctx;
     struct io_tls *tls;
+    void (*cancelled)(void *by); /* io_dial_by(), until it was given */
+    void *by;
     enum dial_state state;
     struct io_lookup_wait lookup;
     ev_io io; /* the socket that connects */
@@ -47,6 +49,8 @@ void io_dial_cancel(struct io_dial **dp) {
     if (!d)
         return;
     *dp = NULL;
+    if (d->cancelled)
+        d->cancelled(d->by);
     /* It may stand already, unknown to us: a service must not take what was called off for a caller who came, said
      * nothing and left in order. */
     if (d->fd >= 0)
@@ -68,7 +72,7 @@ static void finish_failed(struct io_dial *d) {
     ops->failed(ctx, err, text.text);
 }
 
-static void on_report(struct io_task *t) { finish_failed(ht_container_of(t, struct io_dial, report)); }
+static void on_report(struct io_task *t);
 
 /* The end, told by a task: whoever calls this may still be inside io_dial_start(). */
 static void fail(struct io_dial *d, int err) {
@@ -107,6 +111,14 @@ static void connected(struct io_dial *d) {
     io_conn_want_write(c, false);
     io_dial_cancel(&d);
     ops->connected(ctx, c);
+}
+
+static void on_report(struct io_task *t) {
+    struct io_dial *d = ht_container_of(t, struct io_dial, report);
+    if (d->state == DIAL_GIVEN)
+        connected(d);
+    else
+        finish_failed(d);
 }
 
 static void handshake(void *ctx) {
@@ -327,4 +339,34 @@ struct io_dial *io_dial_start_at(struct io_loop *loop, const struct io_addr *fir
                                  struct io_tls *tls, uint64_t timeout_ms, const struct io_dial_ops *ops, void *ctx,
                                  struct ht_errmsg *err) {
     return dial(loop, first, host, port, tls, timeout_ms, ops, ctx, err);
+}
+
+struct io_dial *io_dial_by(struct io_loop *loop, const struct io_dial_ops *ops, void *ctx, void (*cancelled)(void *by),
+                           void *by) {
+    struct io_dial *d = ht_calloc(1, sizeof *d + 1);
+    if (!d)
+        return NULL;
+    d->loop = loop;
+    d->ops = ops;
+    d->ctx = ctx;
+    d->cancelled = cancelled;
+    d->by = by;
+    d->fd = -1;
+    d->state = DIAL_CONNECTING;
+    io_timer_init(loop, &d->timer, on_timeout);
+    io_task_init(&d->report, on_report);
+    return d;
+}
+
+void io_dial_give(struct io_dial *d, struct io_conn *c) {
+    d->cancelled = NULL;
+    d->conn = c;
+    d->state = DIAL_GIVEN;
+    io_task_add(d->loop, &d->report);
+}
+
+void io_dial_give_up(struct io_dial *d, int err, const char *text) {
+    d->cancelled = NULL;
+    ht_fail(&d->text, err, "%s", text);
+    fail(d, err);
 }

@@ -365,6 +365,14 @@ struct io_dial *io_dial_start(struct io_loop *loop, const char *host, uint16_t p
 struct io_dial *io_dial_start_at(struct io_loop *loop, const struct io_addr *first, const char *host, uint16_t port,
                                  struct io_tls *tls, uint64_t timeout_ms, const struct io_dial_ops *ops, void *ctx,
                                  struct ht_errmsg *err) HT_MUST_USE;
+/*
+ * The same for a connection that somebody else makes, who ends it with one of the two below; the callback comes at the
+ * end of the turn. `cancelled` tells him that it is not wanted any more. NULL: out of memory.
+ */
+struct io_dial *io_dial_by(struct io_loop *loop, const struct io_dial_ops *ops, void *ctx, void (*cancelled)(void *by),
+                           void *by) HT_MUST_USE;
+void io_dial_give(struct io_dial *d, struct io_conn *c);
+void io_dial_give_up(struct io_dial *d, int err, const char *text);
 /* No callback comes any more; what stands already is reset. Clears the pointer. NULL is ignored. */
 void io_dial_cancel(struct io_dial **d);
 

@@ -8,6 +8,7 @@
  *                     + live sessions * kit_bound_session()    --max-sessions
  *                     + as many       * kit_bound_parked()
  *                     + visitors without a stream * kit_bound_waiting()    --max-fds
+ *                     + clients of the proxy * kit_bound_connect()         --connect-proxy; half of --max-fds, two each
  *
  * A buffer that grows doubles, so it takes at most twice what is in it; the one that grows just now lives beside its
  * successor, which is in the first line. tests/kit/test_bounds.c holds us to these, with the worst peers it can think
@@ -21,6 +22,7 @@
 #include "io/io.h"
 #include "kit/kit.h"
 #include "mux/mux.h"
+#include "relay/splice.h"
 #include "wire_gen.h"
 
 #define KIT_BOUND_GROWTH 2u
@@ -93,11 +95,23 @@ static inline size_t kit_bound_parked(const struct opt_serve *o) {
     return KIT_BOUND_FIXED + (size_t)o->max_bindings_per_session * 4096 + kit_bound_names(o);
 }
 
+/* A client of the CONNECT proxy whose destination, or who itself, does not read; one with a stream is in its session.
+ */
+static inline size_t kit_bound_connect(void) {
+    return KIT_BOUND_FIXED + KIT_BOUND_GROWTH * ((size_t)WIRE_LIMIT_MAX_HEAD + 2 * RELAY_SPLICE_READ);
+}
+
+/* What requests with http:// URLs to the proxy hold together: both ends of a session in memory. */
+static inline size_t kit_bound_plain(unsigned clients) {
+    return (size_t)2 * WIRE_LIMIT_SESSION_BUFFER + clients * KIT_BOUND_FIXED;
+}
+
 static inline size_t kit_bound_total(const struct opt_serve *o, unsigned visitors) {
     return ((size_t)1 << 20) + (size_t)2 * o->max_pre_auth_connections * kit_bound_socket() +
            KIT_BOUND_CLIENTS * kit_bound_client(o) +
            /* 2: as many that were handed over may still finish their streams */
-           (size_t)o->max_sessions * (2 * kit_bound_session(o) + kit_bound_parked(o)) + visitors * kit_bound_waiting();
+           (size_t)o->max_sessions * (2 * kit_bound_session(o) + kit_bound_parked(o)) + visitors * kit_bound_waiting() +
+           (o->set_connect_proxy ? visitors / 4 * kit_bound_connect() + kit_bound_plain(visitors / 4) : 0);
 }
 
 #endif

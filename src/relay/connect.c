@@ -45,6 +45,8 @@ struct connect_client {
     struct relay_name_visitor name; /* while a binding has the destination */
     struct relay_waiter waiter;
     struct mux_stream *st; /* until the pipe has it */
+    struct io_dial *asked; /* of connect_by_name(): the client is one of our own, */
+    struct io_conn *far;   /* ... and this is its end */
     struct relay_pipe *pipe;
     uint64_t from;  /* relay_from() */
     uint64_t moved; /* bytes through the pipe when that was looked at */
@@ -103,6 +105,9 @@ static void client_free(struct connect_client *x) {
     mux_stream_release(&x->st);
     relay_name_leave(&x->name);
     io_timer_stop(&x->timer);
+    if (x->asked)
+        io_dial_give_up(x->asked, HT_ECLOSED, "the proxy's client is gone");
+    io_conn_abort(&x->far);
     io_conn_abort(&x->conn);
     drop_head(x);
     ht_free(x->socks);
@@ -149,9 +154,26 @@ static bool tell_answer(struct connect_client *x, const struct visitor_answer *a
     return tell(x, reply, sizeof reply);
 }
 
+/* What an answer is for a dial. */
+static int error_of(const struct visitor_answer *a) {
+    return a == &answer_proxy_denied    ? HT_EACCESS
+           : a == &answer_proxy_unknown ? HT_ERESOLVE
+           : a == &answer_proxy_refused ? HT_EREFUSED
+           : a == &answer_proxy_timeout ? HT_ETIMEDOUT
+           : a->status == 503           ? HT_EFDS
+                                        : HT_EUNREACH;
+}
+
 /* What a client is told before anything stands, and the end. Behind its head more may be on the way. */
 static void answer(struct connect_client *x, const struct visitor_answer *a, enum ht_metric_way_out outcome,
                    const char *why) {
+    if (x->asked) { /* who asked counts it, and tells his own client */
+        struct io_dial *asked = x->asked;
+        x->asked = NULL;
+        io_dial_give_up(asked, error_of(a), why);
+        client_free(x);
+        return;
+    }
     struct relay_table *t = x->c->t;
     t->cfg.metrics->connect_requests_total[outcome]++;
     ht_log_stranger(a->status >= 500 ? HT_LOG_INFO : HT_LOG_WARN, "connect",
@@ -355,7 +377,14 @@ static void stream_connected(void *ctx) {
     struct io_out first = established(x, reply);
     struct io_conn *conn = x->conn;
     struct mux_stream *st = x->st;
-    c->t->cfg.metrics->connect_requests_total[HT_METRIC_WAY_OUT_TUNNEL]++;
+    if (x->asked) {
+        io_dial_give(x->asked, x->far);
+        x->asked = NULL;
+        x->far = NULL;
+        first = (struct io_out){.n_iov = 0};
+    } else {
+        c->t->cfg.metrics->connect_requests_total[HT_METRIC_WAY_OUT_TUNNEL]++;
+    }
     x->conn = NULL;
     x->st = NULL;
     set_state(x, CLIENT_PIPED);
@@ -469,6 +498,49 @@ static void go_through(struct connect_client *x, struct relay_binding *b) {
         refuse(x, &answer_proxy_busy, ht_err_text(HT_ENOMEM));
     else
         set_state(x, CLIENT_WAITING);
+}
+
+static void not_wanted(void *by) {
+    struct connect_client *x = by;
+    x->asked = NULL;
+    client_left(x, "it is not wanted any more");
+}
+
+struct io_dial *connect_by_name(struct relay_connect *c, const struct relay_dest *dest, const struct io_dial_ops *ops,
+                                void *ctx, struct ht_errmsg *err) {
+    struct relay_binding *b;
+    int fd[2];
+    struct connect_client *x = ht_calloc(1, sizeof *x);
+    struct io_dial *d = x ? io_dial_by(c->t->cfg.loop, ops, ctx, not_wanted, x) : NULL;
+    if (!d || socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fd) != 0) {
+        if (d) {
+            io_dial_give_up(d, HT_EFDS, "no file descriptors left");
+            ht_free(x);
+            return d;
+        }
+        ht_free(x);
+        ht_fail(err, HT_ENOMEM, "%s", ht_err_text(HT_ENOMEM));
+        return NULL;
+    }
+    x->c = c;
+    x->dest = *dest;
+    x->asked = d;
+    x->began_us = ht_now_us();
+    snprintf(x->peer, sizeof x->peer, "local");
+    ht_list_init(&x->node);
+    ht_list_push_back(&c->clients, &x->node);
+    c->n_clients++;
+    c->t->cfg.metrics->connect_clients_active++;
+    crowd_join(&c->heads, &x->member, &c->addr);
+    x->conn = io_conn_adopt(c->t->cfg.loop, fd[0], NULL, NULL);
+    x->far = io_conn_adopt(c->t->cfg.loop, fd[1], NULL, NULL);
+    if (!x->conn || !x->far || !take_permit(x))
+        refuse(x, &answer_proxy_busy, ht_err_text(HT_EFDS));
+    else if (relay_name_find(c->t, dest->host, dest->port, &b) == RELAY_NAME_LIVE)
+        go_through(x, b);
+    else
+        refuse(x, &answer_parked, answer_parked.body);
+    return d;
 }
 
 /* Names first: what a driver has registered is its to reach, whatever the policy for the rest says. */

@@ -9,6 +9,7 @@
 #include "base/mem.h"
 #include "log_gen.h"
 #include "relay/connect_priv.h"
+#include "relay/names_priv.h"
 #include "relay/origin.h"
 
 #define KEEP_TARGETS 32 /* that nobody asks for at present */
@@ -41,6 +42,7 @@ struct plain_target {
     struct relay_dest dest;
     struct relay_target *target;
     const char *denied; /* why its last address may not be dialled */
+    bool named;         /* a driver has it */
 };
 
 /* ---- destinations ---- */
@@ -53,11 +55,23 @@ static bool may_dial(void *ctx, const struct io_addr *a) {
     return !why;
 }
 
+/* Names first, as ever. */
+static struct io_dial *dial(void *ctx, const struct io_dial_ops *ops, void *ops_ctx, struct ht_errmsg *err) {
+    struct plain_target *t = ctx;
+    struct relay_connect *c = t->p->c;
+    struct relay_binding *b;
+    t->denied = NULL;
+    t->named = relay_name_find(c->t, t->dest.host, t->dest.port, &b) != RELAY_NAME_NONE;
+    if (t->named)
+        return connect_by_name(c, &t->dest, ops, ops_ctx, err);
+    return io_dial_start(c->t->cfg.loop, t->dest.host, t->dest.port, NULL, c->cfg.dial_timeout_ms, ops, ops_ctx, err);
+}
+
 static void request_over(void *ctx, const struct relay_request_info *info) {
     const struct plain_target *t = ctx;
     struct ht_metrics *m = t->p->c->t->cfg.metrics;
     bool denied = t->denied && info->error && info->status == answer_proxy_denied.status;
-    m->connect_requests_total[!info->error ? HT_METRIC_WAY_OUT_DIRECT
+    m->connect_requests_total[!info->error ? t->named ? HT_METRIC_WAY_OUT_TUNNEL : HT_METRIC_WAY_OUT_DIRECT
                               : denied     ? HT_METRIC_WAY_OUT_DENIED
                                            : HT_METRIC_WAY_OUT_FAILED]++;
     if (denied)
@@ -103,6 +117,7 @@ static struct plain_target *target_new(struct connect_plain *p, const struct rel
         .port = dest->port,
         .kind = WIRE_KIND_HTTP,
         .connect_timeout_ms = p->c->cfg.dial_timeout_ms,
+        .dial = dial,
         .allowed = may_dial,
         .head_limits = kit->head_limits,
         .finished = request_over,
@@ -412,7 +427,11 @@ const struct visitor_answer *connect_plain_check(struct visitor_http *v, const s
         return refuse(v, &d, &answer_proxy_bad_target, HT_METRIC_WAY_OUT_REFUSED, why);
     if (c->draining)
         return refuse(v, &d, &answer_proxy_ending, HT_METRIC_WAY_OUT_REFUSED, answer_proxy_ending.body);
-    why = relay_policy_name(&c->cfg.policy, &d);
+    struct relay_binding *b;
+    enum relay_name_state named = relay_name_find(c->t, d.host, d.port, &b);
+    if (named == RELAY_NAME_PARKED)
+        return refuse(v, &d, &answer_parked, HT_METRIC_WAY_OUT_REFUSED, answer_parked.body);
+    why = named == RELAY_NAME_LIVE ? NULL : relay_policy_name(&c->cfg.policy, &d);
     return why ? refuse(v, &d, &answer_proxy_denied, HT_METRIC_WAY_OUT_DENIED, why) : NULL;
 }
 

@@ -33,6 +33,10 @@ bool connect_knows(struct relay_connect *c, struct ht_slice shown);
 /* Somebody is gone who held so many permits. */
 void connect_left(struct relay_connect *c, unsigned permits);
 
+/* A connection to what a driver has registered by that name; NULL with *err. */
+struct io_dial *connect_by_name(struct relay_connect *c, const struct relay_dest *dest, const struct io_dial_ops *ops,
+                                void *ctx, struct ht_errmsg *err) HT_MUST_USE;
+
 /* ---- connect_plain.c ---- */
 
 #define CONNECT_PLAIN_PERMITS 2 /* the client's, and one for the service that its present request is for */

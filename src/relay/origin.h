@@ -37,6 +37,8 @@ struct relay_target_config {
     /* A header field's value of an answer that the stream must not get, for a service repeats what it was sent. May be
      * NULL. */
     bool (*hides)(void *ctx, struct ht_slice value);
+    /* Instead of io_dial_start(). NULL: that. */
+    struct io_dial *(*dial)(void *ctx, const struct io_dial_ops *ops, void *ops_ctx, struct ht_errmsg *err);
     /* io_dial_ops.allowed. NULL: all may. */
     bool (*allowed)(void *ctx, const struct io_addr *a);
     unsigned pool_size;    /* idle connections kept to an HTTP service */

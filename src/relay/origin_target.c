@@ -58,6 +58,8 @@ void relay_target_serve_at(struct relay_target *t, struct mux_stream *st, const 
 }
 
 struct io_dial *origin_dial(struct relay_target *t, const struct io_dial_ops *ops, void *ctx, struct ht_errmsg *err) {
+    if (t->cfg.dial)
+        return t->cfg.dial(t->cfg.ctx, ops, ctx, err);
     const char *host = t->cfg.both_loopbacks ? "localhost" : t->host;
     return io_dial_start_at(t->cfg.loop, t->good.len ? &t->good : NULL, host, t->cfg.port, t->cfg.tls,
                             t->cfg.connect_timeout_ms, ops, ctx, err);

@@ -110,6 +110,42 @@ static void test_through(void) {
     end();
 }
 
+/* http:// URLs go the same way, in origin form. */
+static void test_plain(void) {
+    begin();
+    register_name("a.example:80");
+    struct visitor v = vis_connect(proxy_port);
+    for (unsigned i = 1; i < 3; i++) {
+        vis_send(&v, "GET http://A.example/x HTTP/1.1\r\nHost: A.example\r\n\r\n");
+        struct played_stream *st = opened(i);
+        CU_ASSERT_PTR_NOT_NULL(strstr(st->open, "\"authority\":\"a.example:80\""));
+        connected(st->id);
+        UNTIL(body_is(st, "GET /x HTTP/1.1\r\nhost: A.example\r\n\r\n"));
+        drv_text(&d, st->id, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+        drv_send(&d);
+        vis_expect(&v, "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
+        UNTIL(st->eofs == 1 || st->reset >= 0);
+        drv_eof(&d, st->id);
+        drv_send(&d);
+    }
+    UNTIL(relay_connect_clients(proxy) == 1);
+    CU_ASSERT_EQUAL(rig.metrics.connect_requests_total[HT_METRIC_WAY_OUT_TUNNEL], 2);
+    vis_send(&v, "GET http://a.example/x HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\n\r\n");
+    reset(opened(3)->id, "timeout: x");
+    EXPECT_ANSWER(&v, 504, "proxy-timeout");
+    v = vis_connect(proxy_port); /* the client leaves while the driver connects */
+    vis_send(&v, "GET http://a.example/x HTTP/1.1\r\nHost: a.example\r\n\r\n");
+    opened(4);
+    setsockopt(v.fd, SOL_SOCKET, SO_LINGER, &(struct linger){1, 0}, sizeof(struct linger));
+    vis_close(&v);
+    UNTIL(opened(4)->reset >= 0);
+    drv_drop(&d);
+    v = vis_connect(proxy_port);
+    vis_send(&v, "GET http://a.example/x HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\n\r\n");
+    EXPECT_ANSWER(&v, 503, "parked");
+    end();
+}
+
 static void test_socks(void) {
     static const char request[] = "\5\1\0\5\1\0\3\11a.example\1\xbb"
                                   "early";
@@ -263,6 +299,7 @@ static void test_no_memory(void) {
 
 static const struct tap_test tests[] = {
     {"through the tunnel, by name", test_through},
+    {"the same for http:// URLs", test_plain},
     {"the same by SOCKS5", test_socks},
     {"the driver's words", test_words},
     {"a driver that is away", test_away},
