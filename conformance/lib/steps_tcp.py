@@ -10,10 +10,13 @@ from .tcp import parse_answer
 ENDS = {"eof": ("eof",), "reset": ("reset",), "closed": ("eof", "reset")}
 
 
-@verb("visit", "port", "host", "send", "refused", "or_refused", "split")
-async def _visit(run, name, port=None, host=None, send=None, refused=False, or_refused=False, split=None):
-    """A visitor connects to a port, and may send something at once. `refused`: nobody may listen there any more; `or_refused`: it
-    does not matter."""
+@verb("visit", "port", "host", "at", "send", "refused", "or_refused", "split")
+async def _visit(run, name, port=None, host=None, at=None, send=None, refused=False, or_refused=False, split=None):
+    """A visitor connects to a port, and may send something at once. `at`: host:port in one text; `refused`: nobody may listen there
+    any more; `or_refused`: it does not matter."""
+    if at is not None:
+        host, _, port = at.rpartition(":")
+        port = int(port)
     port = run.scope.get("port") if port is None else port
     try:
         conn = await run.dial(name, host or getattr(run.target, "visitors", "127.0.0.1"), port)

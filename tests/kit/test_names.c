@@ -190,6 +190,23 @@ static void parked_resumed_and_gone(void) {
     host_stop();
 }
 
+/* Where programs ask for them: told to drivers that know names. */
+static void where_the_proxy_is(void) {
+    static const char *const args[] = {"", "--connect-proxy 127.0.0.1:0"};
+    for (size_t i = 0; i < HT_ARRAY_LEN(args); i++) {
+        host_start(args[i]);
+        struct peer p, old;
+        start_as(&p, NULL, NULL);
+        CU_ASSERT_EQUAL(p.any.hello_ok.has_proxy, i == 1);
+        CU_ASSERT(i == 0 || strncmp(p.any.hello_ok.proxy.p, "127.0.0.1:", 10) == 0);
+        peer_start(&old, NULL);
+        CU_ASSERT(!old.any.hello_ok.has_proxy);
+        peer_bye(&p);
+        peer_bye(&old);
+        host_stop();
+    }
+}
+
 /* As with ports (rules CLIENT-1, CLIENT-3, NAME-2). */
 static void the_clients_next_process(void) {
     static const char *const one[] = {"a.example:443"}, *const two[] = {"b.example:443"},
@@ -261,6 +278,7 @@ int main(void) {
         {"they are seen everywhere", they_are_seen_everywhere},
         {"what cannot be", what_cannot_be},
         {"a driver that knows none", a_driver_that_knows_none},
+        {"where the proxy is", where_the_proxy_is},
         {"parked, resumed and gone", parked_resumed_and_gone},
         {"the client's next process", the_clients_next_process},
         {"two at once", two_at_once},
