@@ -9,7 +9,7 @@ from gen.render import banner, render as render_template
 def roff(text):
     """Running text: backslashes, hyphens that are meant as such, and lines that would read as requests."""
     out = text.replace("\\", "\\e").replace("-", "\\-").replace("'", "\\(aq").replace("`", "\\(ga").replace("^", "\\(ha")
-    out = out.replace("~", "\\(ti")
+    out = out.replace("~", "\\(ti").replace('"', "\\(dq")
     return "\\&" + out if out.startswith(".") else out
 
 

@@ -11,7 +11,8 @@ from tests.support.tap import case, main
 
 MODEL = options.load(os.path.join(ROOT, "spec"))
 TUNNELS = ("expose", "pull", "up")
-ADMIN = ("list", "sessions list", "sessions kill", "bindings list", "health", "metrics", "events")
+NAMED = "name.test:443"
+ADMIN = ("list", "sessions list", "sessions kill", "bindings list", "health", "metrics", "events", "env")
 
 
 class World:
@@ -19,8 +20,8 @@ class World:
 
     def __enter__(self):
         self.folder = Folder()
-        self.kit = Kit()
-        self.guarded = Kit(env={"HOODY_TUNNEL_TOKEN": "s3cret"})
+        self.kit = Kit("--connect-proxy", "127.0.0.1:0", "--vtunnel")
+        self.guarded = Kit("--vtunnel", env={"HOODY_TUNNEL_TOKEN": "s3cret"})
         self.broken = http_service(lambda head, body: b"HTTP/1.1 500 Oops\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
         self.nobody = f"127.0.0.1:{free_port()}"
         return self
@@ -34,6 +35,10 @@ class World:
         """The command with what it cannot do without."""
         if name in ("expose", "pull"):
             return [name, f"{port}=9"]
+        if name == "reach":
+            return [name, f"{NAMED}=127.0.0.1:9"]
+        if name == "vtunnel-client":
+            return [name, "-forward", f"{free_port() if port == '0' else port}=9"]
         if name == "up":
             path = self.folder.join(f"{port}.yaml")
             with open(path, "w", encoding="ascii") as f:
@@ -43,9 +48,14 @@ class World:
 
     def started(self, name, url, *more):
         """A tunnel that stands."""
-        program = Program([BIN, *self.words(name), "--url", url, *more])
+        program = Program([BIN, *self.words(name), *to(name, url), *more])
         program.wait_line(" -> ")
         return program
+
+
+def to(name, url):
+    """The option that names the kit."""
+    return ["-server" if name == "vtunnel-client" else "--url", url]
 
 
 def status_of(*args, env=None):
@@ -63,7 +73,7 @@ def interrupted(program):
 
 def third_interrupt(world, name):
     """A kit that says nothing any more makes the goodbye take its time."""
-    kit = Kit()
+    kit = Kit("--connect-proxy", "127.0.0.1:0", "--vtunnel")
     program = world.started(name, kit.url)
     kit.process.send_signal(signal.SIGSTOP)
     status = insist(program.process)
@@ -80,16 +90,26 @@ def killed(world, name):
     return program.process.wait(20), program.end()
 
 
+def refused(world, name):
+    """The port cannot be had; the name has somebody already."""
+    if name != "reach":
+        return status_of(*world.words(name, "1"), *to(name, world.kit.url))
+    holder = world.started(name, world.kit.url)
+    status = status_of(*world.words(name), *to(name, world.kit.url))
+    assert interrupted(holder) == 0
+    return status
+
+
 def tunnel(world, name, code):
-    url = ["--url", world.kit.url]
+    url = to(name, world.kit.url)
     return {
         "ok": lambda: interrupted(world.started(name, world.kit.url)),
         "failure": lambda: third_interrupt(world, name),
         "usage": lambda: status_of(*world.words(name), "--nonsense"),
         "config": lambda: status_of(*world.words(name), *url, "--token-file", "/nonexistent"),
-        "auth": lambda: status_of(*world.words(name), "--url", world.guarded.url),
-        "bind": lambda: status_of(*world.words(name, "1"), *url),
-        "gave_up": lambda: status_of(*world.words(name), "--url", world.nobody),
+        "auth": lambda: status_of(*world.words(name), *to(name, world.guarded.url)),
+        "bind": lambda: refused(world, name),
+        "gave_up": lambda: status_of(*world.words(name), *to(name, f"ws://{world.nobody}/")),
         "revoked": lambda: killed(world, name)[0],
     }[code]()
 
@@ -180,7 +200,7 @@ def about(_world, name, code):
     return {"ok": lambda: status_of(*words), "failure": full, "usage": lambda: status_of(*words, "more")}[code]()
 
 
-RUNS = {"version": about, "completion": about, "serve": kit, "demo": demo, "ready": ready, "config check": check, **{name: tunnel for name in TUNNELS},
+RUNS = {"version": about, "completion": about, "serve": kit, "demo": demo, "ready": ready, "config check": check, **{name: tunnel for name in (*TUNNELS, "reach", "vtunnel-client")},
         **{name: admin for name in ADMIN}}
 
 
