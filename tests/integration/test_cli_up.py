@@ -103,8 +103,8 @@ def _():
         status, out, err = command("config", "check", "-f", path, "--json", "--url", "ws://elsewhere")
         plan = json.loads(out)
         assert plan["ok"] and plan["url"] == "ws://elsewhere" and len(plan["bindings"]) == 4, plan
-        assert plan["bindings"][0] == {"mode": "expose", "containerPort": 8080, "target": "3000", "tls": False, "insecure": False,
-                                       "name": "web", "takeover": True}, plan
+        assert plan["bindings"][0] == {"mode": "expose", "containerPort": 8080, "names": None, "target": "3000", "tls": False,
+                                       "insecure": False, "name": "web", "takeover": True}, plan
 
 
 @case("config check: every mistake, also those that only the system knows, as FILE:LINE:COLUMN and as JSON")
