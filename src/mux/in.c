@@ -382,6 +382,9 @@ static int hand_up(struct mux_session *s, uint8_t type, const union wire_any *an
         UP(unbind, unbind);
         break;
     case WIRE_BIND_OK:
+        if (any->bind_ok.container_port == 0 && !mux_session_agreed(s, WIRE_CAP_NAMES)) /* NAME-3 */
+            return session_violation(s, WIRE_CODE_PROTOCOL_ERROR, WIRE_CLOSE_PROTOCOL_ERROR,
+                                     "BIND_OK.containerPort is 0, and nothing without a port was agreed on");
         UP(bind_ok, bind_ok);
         break;
     case WIRE_BIND_ERR:
