@@ -29,9 +29,11 @@ static void check_problems(const struct cli_config *c, unsigned lines) {
 
 static void check_result(const struct cli_config *c) {
     struct driver_target local;
+    const char *leads_to;
     FUZZ_CHECK(c->n_bindings > 0 && c->n_bindings <= 512);
     for (size_t i = 0; i < c->n_bindings; i++) {
-        FUZZ_CHECK(driver_target_parse(&local, c->bindings[i].target, NULL) == HT_OK);
+        FUZZ_CHECK(c->bindings[i].portless ? cli_reach_parse(c->bindings[i].by_name, &leads_to, NULL) == HT_OK
+                                           : driver_target_parse(&local, c->bindings[i].target, NULL) == HT_OK);
         FUZZ_CHECK(!c->bindings[i].host || driver_host_is_local(c->bindings[i].host));
         FUZZ_CHECK(c->bindings[i].pull || !c->bindings[i].host);
         FUZZ_CHECK(!c->bindings[i].pull || !c->bindings[i].takeover);

@@ -226,6 +226,7 @@ static void the_last_word_waits_for_room(void) {
     dial(&d, tls, "localhost", s.port);
     CU_ASSERT_FATAL(d.side.c != NULL);
     kill(s.pid, SIGSTOP);
+    CU_ASSERT_EQUAL(waitpid(s.pid, NULL, WUNTRACED), s.pid); /* it stands */
     static char block[16384];
     memset(block, 'x', sizeof block);
     int rc = HT_OK, fd = io_conn_fd(d.side.c);

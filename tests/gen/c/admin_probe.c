@@ -49,7 +49,8 @@ static int proxy(void *ctx, const struct admin_request *req, struct admin_respon
 
 static int list_tunnels(void *ctx, const struct admin_request *req, struct admin_response *res) {
     (void)ctx, (void)req;
-    struct admin_binding_port expose = {1, 3000}, pull = {2, 5432};
+    struct admin_binding_port expose = {.bind_id = 1, .container_port = 3000},
+                              pull = {.bind_id = 2, .container_port = 5432};
     struct admin_tunnel one = {.session_id = S(ID),
                                .peer_addr = S("203.0.113.42:51234"),
                                .protocol = ADMIN_PROTOCOL_V1,
