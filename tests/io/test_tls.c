@@ -228,6 +228,8 @@ static void the_last_word_waits_for_room(void) {
     kill(s.pid, SIGSTOP);
     CU_ASSERT_EQUAL(waitpid(s.pid, NULL, WUNTRACED), s.pid); /* it stands */
     static char block[16384];
+    while (poll(&(struct pollfd){.fd = s.out, .events = POLLIN}, 1, 0) == 1) /* what it said of the handshake */
+        CU_ASSERT_FATAL(read(s.out, block, sizeof block) > 0);
     memset(block, 'x', sizeof block);
     int rc = HT_OK, fd = io_conn_fd(d.side.c);
     setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &(int){4096}, sizeof(int));
