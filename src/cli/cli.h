@@ -39,6 +39,7 @@
 #include "web/web.h"
 
 #include <stdio.h>
+#include <sys/stat.h>
 #include <sys/types.h>
 
 /* Each takes the arguments behind the command's words and returns the exit code. */
@@ -208,6 +209,9 @@ void cli_events_free(struct cli_events *e);
 
 /* Writes the URLs; when that fails, complains and closes the tunnel. */
 void cli_url_file_write(struct cli_events *e);
+/* The whole file at once, so that whoever waits for it never reads half of it; and never through somebody's link. `st`
+ * may be NULL: the new file. 0, or -1 with errno. */
+int cli_replace_file(const char *path, mode_t mode, const struct ht_buf *text, struct stat *st) HT_MUST_USE;
 
 void cli_state_init(struct cli_events *e, struct io_loop *loop);
 /* The link or a port changed: at the end of this turn the file is written or removed. One that cannot be written ends

@@ -333,35 +333,16 @@ static void put_system(struct env *e, struct ht_buf *b) {
                  "trust those of the tunnel alone");
 }
 
-/* The whole file at once, and never through somebody's link. */
-static int write_file(const char *path, struct ht_slice text) {
-    char temporary[PATH_MAX + 8];
-    snprintf(temporary, sizeof temporary, "%s.XXXXXX", path);
-    int fd = mkostemp(temporary, O_CLOEXEC);
-    if (fd < 0)
-        return complain_errno("write", path);
-    bool ok = fchmod(fd, S_IRUSR | S_IWUSR | S_IRGRP | S_IROTH) == 0;
-    while (ok && text.n > 0) {
-        ssize_t n = write(fd, text.p, text.n);
-        ok = n > 0;
-        if (ok)
-            text = ht_slice_of(text.p + n, text.n - (size_t)n);
-    }
-    int why = errno;
-    ok = close(fd) == 0 && ok && rename(temporary, path) == 0;
-    if (ok)
-        return OPT_EXIT_OK;
-    why = why ? why : errno;
-    unlink(temporary);
-    errno = why;
-    return complain_errno("write", path);
+static int write_file(const char *path, const struct ht_buf *text) {
+    mode_t everybody_reads = S_IRUSR | S_IWUSR | S_IRGRP | S_IROTH;
+    return cli_replace_file(path, everybody_reads, text, NULL) < 0 ? complain_errno("write", path) : OPT_EXIT_OK;
 }
 
 static int write_files(struct env *e) {
     struct ht_buf all = {0};
     int status = locate_bundle(e);
     if (status == OPT_EXIT_OK)
-        status = write_file(e->extra, ht_buf_slice(&e->ca));
+        status = write_file(e->extra, &e->ca);
     if (status == OPT_EXIT_OK) {
         put_system(e, &all);
         bool newline = ht_buf_size(&all) == 0 || ht_buf_head(&all)[ht_buf_size(&all) - 1] == '\n';
@@ -370,7 +351,7 @@ static int write_files(struct env *e) {
             cli_complain("%s", ht_err_text(HT_ENOMEM));
             status = OPT_EXIT_FAILURE;
         } else {
-            status = write_file(e->bundle, ht_buf_slice(&all));
+            status = write_file(e->bundle, &all);
         }
     }
     ht_buf_free(&all);

@@ -13,9 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* The whole file at once, so that whoever waits for it never reads half of it; and never through somebody's link. `st`
- * may be NULL: the new file. 0, or -1 with errno. */
-static int replace_file(const char *path, mode_t mode, const struct ht_buf *text, struct stat *st) {
+int cli_replace_file(const char *path, mode_t mode, const struct ht_buf *text, struct stat *st) {
     char temporary[4096];
     struct stat unwanted;
     int n = snprintf(temporary, sizeof temporary, "%s.XXXXXX", path);
@@ -53,7 +51,7 @@ void cli_url_file_write(struct cli_events *e) {
     for (unsigned i = 0; rc == HT_OK && i < e->expected; i++)
         rc = ht_buf_printf(&text, "%s\n", e->urls[i]);
     errno = ENOMEM;
-    if (rc < 0 || replace_file(e->url_file, S_IRUSR | S_IWUSR | S_IRGRP | S_IROTH, &text, NULL) < 0)
+    if (rc < 0 || cli_replace_file(e->url_file, S_IRUSR | S_IWUSR | S_IRGRP | S_IROTH, &text, NULL) < 0)
         give_up(e, e->url_file, strerror(errno));
     ht_buf_free(&text);
 }
@@ -81,7 +79,7 @@ static void state_write(struct cli_events *e) {
     int rc = put_state(&text, e->expected);
     if (rc < 0)
         why = rc == HT_ENOMEM ? ht_err_text(rc) : "/proc does not say when this process started";
-    else if (replace_file(s->path, S_IRUSR | S_IWUSR, &text, &st) < 0)
+    else if (cli_replace_file(s->path, S_IRUSR | S_IWUSR, &text, &st) < 0)
         why = strerror(errno);
     ht_buf_free(&text);
     if (!why) {

@@ -70,14 +70,7 @@ void guard_rule_free(struct guard_rule *r) {
 static char lower(char c) { return c >= 'A' && c <= 'Z' ? (char)(c + 32) : c; }
 
 static bool same(struct ht_slice a, struct ht_slice b, bool loose) {
-    if (!loose)
-        return ht_slice_eq(a, b);
-    if (a.n != b.n)
-        return false;
-    for (size_t i = 0; i < a.n; i++)
-        if (lower(a.p[i]) != lower(b.p[i]))
-            return false;
-    return true;
+    return loose ? ht_slice_case_eq(a, b) : ht_slice_eq(a, b);
 }
 
 static struct ht_slice first_of(struct ht_slice s, size_t n) { return ht_slice_of(s.p, ht_min(n, s.n)); }
