@@ -80,6 +80,17 @@ static bool take_permit(struct connect_client *x) {
     return true;
 }
 
+/* It is one of the clients from now on; client_free() takes it out. */
+static void enlist(struct connect_client *x, const struct io_addr *from) {
+    struct relay_connect *c = x->c;
+    x->began_us = ht_now_us();
+    ht_list_init(&x->node);
+    ht_list_push_back(&c->clients, &x->node);
+    c->n_clients++;
+    c->t->cfg.metrics->connect_clients_active++;
+    crowd_join(&c->heads, &x->member, from);
+}
+
 void connect_left(struct relay_connect *c, unsigned permits) {
     c->n_permits -= permits;
     for (; permits; permits--)
@@ -509,15 +520,10 @@ static void not_wanted(void *by) {
 struct io_dial *connect_by_name(struct relay_connect *c, const struct relay_dest *dest, const struct io_dial_ops *ops,
                                 void *ctx, struct ht_errmsg *err) {
     struct relay_binding *b;
-    int fd[2];
+    struct io_conn *ends[2] = {NULL, NULL};
     struct connect_client *x = ht_calloc(1, sizeof *x);
     struct io_dial *d = x ? io_dial_by(c->t->cfg.loop, ops, ctx, not_wanted, x) : NULL;
-    if (!d || socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fd) != 0) {
-        if (d) {
-            io_dial_give_up(d, HT_EFDS, "no file descriptors left");
-            ht_free(x);
-            return d;
-        }
+    if (!d) {
         ht_free(x);
         ht_fail(err, HT_ENOMEM, "%s", ht_err_text(HT_ENOMEM));
         return NULL;
@@ -525,16 +531,13 @@ struct io_dial *connect_by_name(struct relay_connect *c, const struct relay_dest
     x->c = c;
     x->dest = *dest;
     x->asked = d;
-    x->began_us = ht_now_us();
     snprintf(x->peer, sizeof x->peer, "local");
-    ht_list_init(&x->node);
-    ht_list_push_back(&c->clients, &x->node);
-    c->n_clients++;
-    c->t->cfg.metrics->connect_clients_active++;
-    crowd_join(&c->heads, &x->member, &c->addr);
-    x->conn = io_conn_adopt(c->t->cfg.loop, fd[0], NULL, NULL);
-    x->far = io_conn_adopt(c->t->cfg.loop, fd[1], NULL, NULL);
-    if (!x->conn || !x->far || !take_permit(x))
+    enlist(x, &c->addr);
+    if (io_conn_pair(c->t->cfg.loop, ends) == HT_OK) {
+        x->conn = ends[0];
+        x->far = ends[1];
+    }
+    if (!x->conn || !take_permit(x))
         refuse(x, &answer_proxy_busy, ht_err_text(HT_EFDS));
     else if (relay_name_find(c->t, dest->host, dest->port, &b) == RELAY_NAME_LIVE)
         go_through(x, b);
@@ -777,13 +780,8 @@ static void accepted(void *ctx, struct io_conn *conn, const struct io_addr *peer
         return;
     }
     x->conn = conn;
-    x->began_us = ht_now_us();
     io_addr_text(peer, x->peer);
-    ht_list_init(&x->node);
-    ht_list_push_back(&c->clients, &x->node);
-    c->n_clients++;
-    c->t->cfg.metrics->connect_clients_active++;
-    crowd_join(&c->heads, &x->member, peer);
+    enlist(x, peer);
     io_timer_init(c->t->cfg.loop, &x->timer, head_late);
     io_timer_set(&x->timer, c->t->cfg.head_timeout_ms);
     io_conn_set_ops(conn, &conn_ops, x);
