@@ -297,12 +297,17 @@ static void dial_failed(void *ctx, int err, const char *text) {
 
 /* Hardening case 35: what is dialled is what was looked at, so that a name cannot mean something else a moment later.
  */
+bool connect_may_dial(const struct relay_connect *c, const struct relay_dest *dest, const struct io_addr *a,
+                      const char **denied) {
+    const char *why = relay_policy_addr(&c->cfg.policy, dest, a, io_addr_is_own(a));
+    if (why)
+        *denied = why;
+    return !why;
+}
+
 static bool dial_allowed(void *ctx, const struct io_addr *a) {
     struct connect_client *x = ctx;
-    const char *why = relay_policy_addr(&x->c->cfg.policy, &x->dest, a, io_addr_is_own(a));
-    if (why)
-        x->denied = why;
-    return !why;
+    return connect_may_dial(x->c, &x->dest, a, &x->denied);
 }
 
 /* One that has said nothing is closed in order; whoever waits for something sees a cut. */

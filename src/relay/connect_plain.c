@@ -49,10 +49,7 @@ struct plain_target {
 
 static bool may_dial(void *ctx, const struct io_addr *a) {
     struct plain_target *t = ctx;
-    const char *why = relay_policy_addr(&t->p->c->cfg.policy, &t->dest, a, io_addr_is_own(a));
-    if (why)
-        t->denied = why;
-    return !why;
+    return connect_may_dial(t->p->c, &t->dest, a, &t->denied);
 }
 
 /* Names first, as ever. */

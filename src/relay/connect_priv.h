@@ -30,6 +30,9 @@ struct relay_connect {
 
 /* Whether the value of Proxy-Authorization has the token; counts one that has not. `shown` empty: there is none. */
 bool connect_knows(struct relay_connect *c, struct ht_slice shown);
+/* Whether the policy lets this address of it be dialled; *denied, when it does not: why. */
+bool connect_may_dial(const struct relay_connect *c, const struct relay_dest *dest, const struct io_addr *a,
+                      const char **denied);
 /* Somebody is gone who held so many permits. */
 void connect_left(struct relay_connect *c, unsigned permits);
 
