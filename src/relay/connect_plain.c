@@ -336,17 +336,13 @@ static struct connect_plain *plain_create(struct relay_connect *c) {
     ht_list_init(&p->targets);
     relay_owner_init(&p->owner, NULL);
     p->owner.own_peer = true;
-    p->binding = (struct relay_binding){.t = c->t, .owner = &p->owner, .port = &p->port, .id = 1};
-    ht_list_init(&p->binding.node);
-    ht_list_init(&p->binding.all);
-    ht_list_init(&p->binding.by_name);
     p->port = (struct relay_port){.t = c->t,
                                   .addr = c->addr,
                                   .number = io_addr_port(&c->addr),
                                   .kind = WIRE_KIND_HTTP,
                                   .mode = WIRE_MODE_EXPOSE,
-                                  .binding = &p->binding,
                                   .proxy = c};
+    relay_binding_init(&p->binding, &p->owner, &p->port, 1);
     ht_list_init(&p->port.node);
     ht_list_init(&p->port.visitors);
     io_task_init(&p->pump, pump);

@@ -242,6 +242,14 @@ static void answer(const struct relay_binding *b, struct relay_bound *out) {
     out->n_names = b->names ? b->names->n : 0;
 }
 
+void relay_binding_init(struct relay_binding *b, struct relay_owner *o, struct relay_port *p, uint32_t id) {
+    *b = (struct relay_binding){.t = p->t, .owner = o, .port = p, .id = id};
+    p->binding = b;
+    ht_list_init(&b->node);
+    ht_list_init(&b->all);
+    ht_list_init(&b->by_name);
+}
+
 static int bind_new(struct request *r, struct relay_bound *out) {
     struct relay_table *t = r->t;
     if (r->o->n_bindings >= t->cfg.max_bindings)
@@ -254,13 +262,8 @@ static int bind_new(struct request *r, struct relay_bound *out) {
         ht_free(b);
         return rc;
     }
-    b->t = t;
-    b->id = r->o->next_bind_id++;
-    b->port->binding = b;
+    relay_binding_init(b, r->o, b->port, r->o->next_bind_id++);
     belongs_to(b, r);
-    ht_list_init(&b->node);
-    ht_list_init(&b->all);
-    ht_list_init(&b->by_name);
     ht_list_push_back(&r->o->bindings, &b->node);
     ht_list_push_back(&t->bindings, &b->all);
     r->o->n_bindings++;

@@ -106,6 +106,8 @@ struct io_addr relay_addr_with_port(const struct io_addr *a, uint16_t port);
 bool relay_port_reserved(const struct relay_table *t, uint16_t port);
 /* For an expose; `outside` the range of outgoing connections, when that leaves any. */
 uint16_t relay_random_port(const struct relay_table *t, bool outside);
+/* A binding of `o` at `p`, in no list yet. */
+void relay_binding_init(struct relay_binding *b, struct relay_owner *o, struct relay_port *p, uint32_t id);
 /* HT_ESPACE: longer than fits. */
 int relay_public_url(const char *pattern, uint16_t port, char *out, size_t cap) HT_MUST_USE;
 
