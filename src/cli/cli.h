@@ -135,9 +135,7 @@ void cli_output_flush(struct cli_output *o, int wait_ms);
 
 /* ---- text.c ---- */
 
-/* Takes the locale's characters; first of all, once. */
-void cli_text_setup(void);
-/* Whether the terminal shows UTF-8. */
+/* Whether the terminal shows UTF-8. The first call takes the locale's characters. */
 bool cli_utf8(void);
 /* Appends "text" with its quotes. Bytes that are not UTF-8 become U+FFFD. */
 int cli_json_string(struct ht_buf *b, const char *text) HT_MUST_USE;

@@ -48,7 +48,6 @@ int main(int argc, char **argv) {
     if (argc > 0 && *argv[0])
         cli_program = argv[0];
     io_ignore_signals();
-    cli_text_setup();
     int rc = opt_command_find(&opt_program, argc, argv, &command, &used, &err);
     if (rc == OPT_HELP) {
         if (command)

@@ -8,14 +8,16 @@
 #include <locale.h>
 #include <wchar.h>
 
-static bool utf8;
-
-void cli_text_setup(void) {
-    setlocale(LC_CTYPE, "");
-    utf8 = strcmp(nl_langinfo(CODESET), "UTF-8") == 0;
+/* The locale's tables are 150 KiB of a process's memory: a kit, or a driver that writes JSON, never asks. */
+bool cli_utf8(void) {
+    static bool known, utf8;
+    if (!known) {
+        setlocale(LC_CTYPE, "");
+        utf8 = strcmp(nl_langinfo(CODESET), "UTF-8") == 0;
+        known = true;
+    }
+    return utf8;
 }
-
-bool cli_utf8(void) { return utf8; }
 
 int cli_json_string(struct ht_buf *b, const char *text) {
     const uint8_t *p = (const uint8_t *)text, *end = p + strlen(text);
@@ -70,6 +72,7 @@ static void row_put(struct cli_row *r, const char *s) {
 void cli_row_add(struct cli_row *r, const char *color, const char *text) {
     const uint8_t *p = (const uint8_t *)text, *end = p + strlen(text);
     char one[HT_TEXT_CHAR];
+    bool utf8 = cli_utf8();
     if (r->full || p == end)
         return;
     if (color && r->color) {

@@ -279,6 +279,5 @@ static const struct tap_test tests[] = {
 
 int main(void) {
     setenv("LC_ALL", "C.UTF-8", 1);
-    cli_text_setup();
     return tap_main("cli, live", tests);
 }
