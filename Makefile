@@ -63,11 +63,13 @@ $(eval $(call gen_rule,vtunnel_wire.py,$(TEXT) gen/textcodec.py gen/text_wire.py
 $(eval $(call gen_rule,vtunnel.md,$(TEXT) gen/textref.py gen/reference.py gen/protocol.py gen/templates/text.md.j2))
 # Options, metrics and the admin API take numbers and lists from the protocol's spec.
 GEN_REF := spec/protocol.yaml spec/rules.yaml spec/vtunnel.yaml gen/protocolref.py gen/ctext.py
-OPTS := spec/options.yaml spec/commands.yaml spec/options.schema.json gen/options.py gen/configfile.py $(GEN_REF)
+OPTS := spec/options.yaml spec/commands.yaml spec/audit.yaml spec/options.schema.json gen/options.py gen/configfile.py $(GEN_REF)
 $(eval $(call gen_rule,options_gen.h,$(OPTS) gen/templates/options_gen.h.j2))
 $(eval $(call gen_rule,options_gen.c,$(OPTS) gen/templates/options_gen.c.j2))
 $(eval $(call gen_rule,events_gen.h,$(OPTS) gen/events.py gen/templates/events_gen.h.j2))
 $(eval $(call gen_rule,events_gen.c,$(OPTS) gen/events.py gen/templates/events_gen.c.j2))
+$(eval $(call gen_rule,audit_gen.h,$(OPTS) gen/events.py gen/templates/audit_gen.h.j2))
+$(eval $(call gen_rule,audit_line.schema.json,$(OPTS) gen/events.py))
 # For users: what the shells complete, and the manual, a page for each command.
 SHELLS := bash zsh fish
 $(foreach s,$(SHELLS),$(eval $(call gen_rule,completion.$(s),$(OPTS) gen/completions.py gen/templates/completion.$(s).j2)))
@@ -197,11 +199,11 @@ $(UNITS)/user 644 packaging/user/hoody-tunnel-up@.service hoody-tunnel-up@.servi
 $(SHARE) 644 $(GEN)/openapi.json openapi.json
 $(SHARE) 644 $(GEN)/protocol.md protocol.md
 $(SHARE) 644 $(GEN)/vtunnel.md vtunnel.md
-$(foreach f,$(wildcard spec/*.schema.json) $(GEN)/log_line.schema.json,$(SHARE)/schemas 644 $(f) $(notdir $(f))
+$(foreach f,$(wildcard spec/*.schema.json) $(GEN)/log_line.schema.json $(GEN)/audit_line.schema.json,$(SHARE)/schemas 644 $(f) $(notdir $(f))
 )
 endef
 export INSTALLED
-install: all lib $(DOC_FILES) $(GEN)/log_line.schema.json $(GEN)/openapi.json $(GEN)/protocol.md $(GEN)/vtunnel.md
+install: all lib $(DOC_FILES) $(GEN)/log_line.schema.json $(GEN)/audit_line.schema.json $(GEN)/openapi.json $(GEN)/protocol.md $(GEN)/vtunnel.md
 	@echo "$$INSTALLED" | while read -r folder mode file name; do \
 		test -n "$$name" || continue; \
 		echo "  $(DESTDIR)$$folder/$$name"; \

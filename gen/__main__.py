@@ -29,6 +29,8 @@ OUTPUTS = {
     "openapi.json": "gen.openapi",
     "events_gen.h": "gen.events",
     "events_gen.c": "gen.events",
+    "audit_gen.h": "gen.events",
+    "audit_line.schema.json": "gen.events",
     "completions_gen.h": "gen.completions",
     "completions_gen.c": "gen.completions",
     "log_gen.h": "gen.log",

@@ -281,6 +281,8 @@ def load(spec_dir):
     _unique(doc["events"], "name", "event", problems)
     for event in doc["events"]:
         _unique(event["members"], "name", f"{event['name']}: member", problems)
+    _unique(doc["decisions"], "name", "decision", problems)
+    _unique(doc["decisions"], "word", "decision's word", problems)
     _unique(doc["options"], "env", "variable", problems)
 
     own_keys = [key for mapping in doc["config"]["mappings"] for key in mapping["keys"] if "doc" in key]
@@ -323,7 +325,7 @@ def load(spec_dir):
     hints = _hints(doc["hints"], commands, problems)
     config = configfile.load(doc["config"], options, lambda key: _option(key, _check_values(key, problems)), problems)
     problems.check()
-    return {"config": config, "hints": hints, "events": list(doc["events"]), "program": doc["program"], "doc": doc["doc"], "date": doc["date"], "exit_codes": list(doc["exit_codes"]),
+    return {"config": config, "hints": hints, "events": list(doc["events"]), "decisions": list(doc["decisions"]), "program": doc["program"], "doc": doc["doc"], "date": doc["date"], "exit_codes": list(doc["exit_codes"]),
             "commands": list(commands.values()), "options": options}
 
 

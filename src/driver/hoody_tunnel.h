@@ -321,23 +321,26 @@ struct ht_request {
     const char *authority; /* host:port that a program in the container asked for by name; NULL: it came to the port */
 };
 
-/* A request for a name with a policy: what was decided, and the end of one that was allowed. No text holds a secret. */
+/*
+ * A request for a name with a policy. One that is allowed is told of twice: before anything of it leaves this machine,
+ * and when it is over, in whatever way. One that is refused is told of once. No text holds a secret.
+ */
 struct ht_audit {
-    int over; /* 0: decided, and nothing has become of it yet. 1: it is over */
+    int over; /* 0: it is allowed, and another call follows. 1: it is refused, or over */
     int binding;
-    uint64_t request;          /* the same number for both */
-    const char *name;          /* host:port that was asked for */
-    const char *method, *path; /* over: NULL */
-    const char *query;         /* what is behind the path's ?, to be kept only where that is wanted; NULL: none */
-    const char *peer;          /* who asked, in the container; "": not known */
+    uint64_t request; /* the same number for both */
+    const char *name; /* host:port that was asked for */
+    const char *method, *path;
+    const char *query; /* what is behind the path's ?, to be kept only where that is wanted; NULL: none */
+    const char *peer;  /* who asked, in the container; "": not known */
     int allowed;
-    const char *reason; /* "allowed", or why not, as in no-rule-allows-it */
+    const char *reason; /* "allowed", or why not, as in no-rule-allows-it; hoody-tunnel-up(1) has all words */
     const char *rule;   /* the one that decided; NULL: none */
-    int secret;         /* it got a secret */
+    int secret;         /* it gets a secret */
+    int status;         /* of the answer, or of the refusal; 0: there was none, or none yet */
     /* over: */
-    int status; /* 0: there was no answer */
-    uint64_t bytes_in, bytes_out, duration_us;
-    const char *error; /* NULL, or why it failed */
+    uint64_t bytes_in, bytes_out, duration_us; /* in: from the container */
+    const char *error;                         /* NULL, or why it failed */
 };
 
 enum ht_log_severity { HT_SEVERITY_ERROR, HT_SEVERITY_WARNING, HT_SEVERITY_INFO, HT_SEVERITY_DEBUG };
@@ -370,7 +373,7 @@ struct ht_tunnel_callbacks {
      * afterwards.
      */
     int (*new_token)(void *user, char *out, size_t cap);
-    /* See struct ht_audit. 0: it could not be noted down; a request that is not over is refused then. */
+    /* See struct ht_audit. 0: it could not be noted down; a request that is not over is refused then, which is told. */
     int (*audit)(void *user, const struct ht_audit *a);
 };
 

@@ -105,6 +105,7 @@ struct guard_host *guard_host_add(struct guard *g, const struct guard_host_confi
         return NULL;
     }
     h->g = g;
+    h->ctx = cfg->ctx;
     ht_list_init(&h->node);
     *rc = set_up(h, cfg, err);
     if (*rc < 0)
@@ -124,7 +125,6 @@ void guard_host_remove(struct guard_host **hp) {
         struct guard_door *d = &h->doors[i];
         (void)!relay_unbind(h->g->table, &h->g->owner, d->bind_id);
         relay_target_destroy(&d->target);
-        guard_requests_forget(d);
     }
     ht_list_remove(&h->node);
     guard_policy_destroy(&h->policy);
@@ -184,6 +184,7 @@ struct guard_door *guard_door_get(struct guard_host *h, uint16_t port, bool tls)
                         .max_headers = WIRE_LIMIT_MAX_HEADERS,
                         .max_target = WIRE_LIMIT_MAX_TARGET},
         .finished = guard_request_finished,
+        .tells_cut = true,
         .ctx = d,
     };
     d->target = relay_target_create(&cfg);

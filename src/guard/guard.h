@@ -21,24 +21,25 @@
 
 #define GUARD_DOORS_MAX 32 /* ports of one host that are in use */
 
-/* What became of a request. Texts are good during the call. */
+/*
+ * What became of a request. One that is allowed is told of twice: before anything of it is sent on, and when it is
+ * over, in whatever way. One that is refused is told of once. No text holds a secret of the host's; they are good
+ * during the call.
+ */
 struct guard_event {
+    void *ctx;        /* guard_host_config.ctx */
     uint64_t id;      /* of the request, in this process */
+    bool over;        /* false: it is allowed, and goes on */
     const char *host; /* the name that was asked for */
     uint16_t port;
-    struct ht_slice method, target; /* with its query: to be shown only where that was asked for */
+    const char *method, *path;
+    const char *query; /* to be shown only where that was asked for; NULL: there is none */
+    const char *peer;  /* who asked, in the container; "": not known */
     enum guard_reason reason;
-    const char *rule;  /* NULL: none decided */
-    const char *peer;  /* who asked, in the container */
-    bool injects;      /* it got a secret */
-    const char *error; /* why a secret could not be read; NULL */
-};
-
-/* The end of a request that was allowed. */
-struct guard_end {
-    uint64_t id;
-    const char *host;
-    uint16_t port, status;                     /* status 0: there was no answer */
+    const char *rule; /* NULL: none decided */
+    bool injects;     /* it gets a secret */
+    /* over: */
+    uint16_t status;                           /* of a refusal, or of the service's answer; 0: there was none */
     uint64_t bytes_in, bytes_out, duration_us; /* in: from the container */
     const char *error;                         /* NULL, or why it failed */
 };
@@ -48,9 +49,8 @@ struct guard_config {
     uint64_t connect_timeout_ms, pool_idle_ms;
     unsigned pool_size;
     uint32_t max_streams; /* connections from containers at a time */
-    /* Before anything else becomes of a request. False: it could not be noted down, and is refused. May be NULL. */
-    bool (*decided)(void *ctx, const struct guard_event *e);
-    void (*ended)(void *ctx, const struct guard_end *e); /* may be NULL */
+    /* False for one that is not over: it could not be noted down, and is refused. May be NULL. */
+    bool (*audit)(void *ctx, const struct guard_event *e);
     /* What a person should know: a program that does not trust the certificate, a secret that cannot be read. */
     void (*trouble)(void *ctx, const char *host, const char *text);
     void *ctx;
@@ -78,13 +78,14 @@ struct guard_host_config {
     const char *target;                /* NULL: the name itself, else another host */
     uint16_t target_port;              /* 0: the port that was asked for; needed for GUARD_TLS and GUARD_PLAIN */
     enum guard_spoken spoken;          /* with GUARD_TLS and GUARD_PLAIN the service is told its own name in Host */
+    void *ctx;                         /* for guard_event */
 };
 
 /* NULL: *err says what is wrong, and never a value; HT_EINVAL, HT_ETLS, HT_ENOMEM in *rc. Secrets are read here for the
  * first time: HT_EIO. */
 struct guard_host *guard_host_add(struct guard *g, const struct guard_host_config *cfg, int *rc,
                                   struct ht_errmsg *err) HT_MUST_USE;
-/* Cuts its connections. Clears the pointer; NULL is ignored. */
+/* Cuts its connections, which is the end of their requests. Clears the pointer; NULL is ignored. */
 void guard_host_remove(struct guard_host **h);
 const char *guard_host_name(const struct guard_host *h);
 /* The certificate that programs in the container have to trust. */

@@ -50,16 +50,19 @@ struct guard_door {
     struct ht_list requests; /* struct guard_running: allowed, and not over */
 };
 
+/* A request from its head on; one that is allowed until it is over. */
 struct guard_running {
-    struct ht_list node;
+    struct ht_list node; /* in the door's list, once it is allowed */
     uint32_t stream_id;
-    uint64_t id;
-    bool injects;
+    uint64_t began_us;
+    struct guard_event event; /* its texts are in `texts`, or the policy's */
+    char texts[];
 };
 
 struct guard_host {
     struct ht_list node;
     struct guard *g;
+    void *ctx; /* for events */
     char *name, *target;
     char host_field[300]; /* Host for a service that another URL names; "": the request's own */
     uint16_t target_port;
@@ -104,7 +107,6 @@ void guard_request_open(void *ctx, struct mux_stream *st, const struct wire_stre
 /* relay_target_config.finished and .hides; ctx: the door */
 void guard_request_finished(void *ctx, const struct relay_request_info *info);
 bool guard_request_hides(void *ctx, struct ht_slice value);
-void guard_requests_forget(struct guard_door *d);
 void guard_refusals_drop(struct guard *g);
 
 #endif

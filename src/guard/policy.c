@@ -26,8 +26,8 @@ struct guard_policy {
 
 const char *guard_reason_word(enum guard_reason r) {
     static const char *const words[] = {
-#define X(name, word, status) word,
-        GUARD_REASONS(X)
+#define X(name, word, status, text) word,
+        AUDIT_DECISIONS(X)
 #undef X
     };
     return words[r];
@@ -35,11 +35,20 @@ const char *guard_reason_word(enum guard_reason r) {
 
 uint16_t guard_reason_status(enum guard_reason r) {
     static const uint16_t statuses[] = {
-#define X(name, word, status) status,
-        GUARD_REASONS(X)
+#define X(name, word, status, text) status,
+        AUDIT_DECISIONS(X)
 #undef X
     };
     return statuses[r];
+}
+
+const char *guard_reason_text(enum guard_reason r) {
+    static const char *const texts[] = {
+#define X(name, word, status, text) text,
+        AUDIT_DECISIONS(X)
+#undef X
+    };
+    return texts[r];
 }
 
 /* ---- making one ---- */

@@ -8,6 +8,7 @@
 #ifndef HT_GUARD_POLICY_H
 #define HT_GUARD_POLICY_H
 
+#include "audit_gen.h"
 #include "base/base.h"
 #include "base/err.h"
 #include "wire_gen.h"
@@ -53,28 +54,17 @@ struct guard_request {
     bool secure;   /* what answers it is reached by TLS, or is on this machine */
 };
 
-/* Why a request does not pass; the words are those of the audit. */
-#define GUARD_REASONS(X)                                                                                               \
-    X(ALLOWED, "allowed", 200)                                                                                         \
-    X(DENIED, "denied-by-rule", 403)                                                                                   \
-    X(UNNAMED, "no-rule-allows-it", 403)                                                                               \
-    X(PATH, "ambiguous-path", 400)                                                                                     \
-    X(METHOD, "method-not-served", 405)                                                                                \
-    X(HOST, "another-host", 421)                                                                                       \
-    X(PLACEHOLDER, "placeholder-elsewhere", 403)                                                                       \
-    X(PLAINTEXT, "secret-over-plain-http", 403)                                                                        \
-    X(RATE, "rate", 429)                                                                                               \
-    X(SECRET, "secret-unreadable", 503)                                                                                \
-    X(AUDIT, "audit-unwritable", 503)
-
+/* What may be decided (spec/audit.yaml). */
 enum guard_reason {
-#define X(name, word, status) GUARD_##name,
-    GUARD_REASONS(X)
+#define X(name, word, status, text) GUARD_##name,
+    AUDIT_DECISIONS(X)
 #undef X
 };
 
 const char *guard_reason_word(enum guard_reason r);
 uint16_t guard_reason_status(enum guard_reason r);
+/* For whoever reads the refusal in the container. */
+const char *guard_reason_text(enum guard_reason r);
 
 struct guard_decision {
     enum guard_reason reason;

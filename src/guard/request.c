@@ -1,9 +1,71 @@
 /* What becomes of a request. */
 #include "guard/guard_priv.h"
 
+#include "base/clock.h"
 #include "base/mem.h"
 
 #include <stdio.h>
+
+/* ---- told ---- */
+
+/* With the request's texts; NULL: out of memory. */
+static struct guard_running *running_new(const struct wire_stream_open *open) {
+    const struct ht_slice parts[] = {open->method, open->target, open->peer_addr};
+    struct guard_running *r = ht_malloc(sizeof *r + open->method.n + open->target.n + open->peer_addr.n + 3);
+    char *texts[3], *at = r ? r->texts : NULL;
+    if (!r)
+        return NULL;
+    for (size_t i = 0; i < HT_ARRAY_LEN(parts); i++) {
+        texts[i] = at;
+        if (parts[i].n)
+            memcpy(at, parts[i].p, parts[i].n);
+        at += parts[i].n;
+        *at++ = '\0';
+    }
+    char *query = strchr(texts[1], '?');
+    if (query)
+        *query++ = '\0';
+    *r = (struct guard_running){.began_us = ht_now_us(),
+                                .event = {.method = texts[0], .path = texts[1], .query = query, .peer = texts[2]}};
+    ht_list_init(&r->node);
+    return r;
+}
+
+static const char *without_secret(const struct guard_door *d, const char *text) {
+    return text && guard_policy_is_secret(d->h->policy, ht_slice_str(text)) ? "(withheld: it holds a secret)" : text;
+}
+
+/* A program that has come to know a secret, or a service that repeats it, does not get it into what is written here. */
+static bool tell(const struct guard_door *d, const struct guard_event *event) {
+    const struct guard *g = d->h->g;
+    struct guard_event e = *event;
+    if (!g->cfg.audit)
+        return true;
+    e.method = without_secret(d, e.method);
+    e.path = without_secret(d, e.path);
+    e.query = without_secret(d, e.query);
+    e.error = without_secret(d, e.error);
+    return g->cfg.audit(g->cfg.ctx, &e);
+}
+
+static void tell_over(const struct guard_door *d, struct guard_event *e, const char *error) {
+    e->over = true;
+    e->error = error;
+    (void)tell(d, e);
+}
+
+static struct guard_event event_of(const struct guard_door *d, const struct guard_running *texts, uint64_t id,
+                                   const struct guard_decision *decision) {
+    struct guard_event e = texts ? texts->event : (struct guard_event){.method = "", .path = "", .peer = ""};
+    e.ctx = d->h->ctx;
+    e.id = id;
+    e.host = d->h->name;
+    e.port = d->port;
+    e.reason = decision->reason;
+    e.rule = decision->rule;
+    e.injects = decision->injects;
+    return e;
+}
 
 /* ---- refused ---- */
 
@@ -64,24 +126,6 @@ void guard_refusals_drop(struct guard *g) {
         refusal_end(HT_LIST_ENTRY(g->refusals.next, struct guard_refusal, node));
 }
 
-/* For whoever reads it in the container: what was refused, and on which side that was decided. */
-static const char *words(enum guard_reason r) {
-    static const char *const texts[] = {
-        [GUARD_ALLOWED] = "",
-        [GUARD_DENIED] = "a rule of `deny` names this request",
-        [GUARD_UNNAMED] = "no rule of `allow` names this request",
-        [GUARD_PATH] = "this path can be read in more than one way",
-        [GUARD_METHOD] = "this method is not served",
-        [GUARD_HOST] = "Host names another host than the connection was made for",
-        [GUARD_PLACEHOLDER] = "the placeholder is for another host or another header field",
-        [GUARD_PLAINTEXT] = "a secret is only sent over TLS, or to the machine itself; use https://",
-        [GUARD_RATE] = "there are too many requests",
-        [GUARD_SECRET] = "the secret cannot be read on the machine that has it",
-        [GUARD_AUDIT] = "the request could not be noted down",
-    };
-    return texts[r];
-}
-
 static void refuse(struct guard *g, struct mux_stream *st, bool head, const struct guard_decision *d) {
     struct guard_refusal *r = ht_calloc(1, sizeof *r);
     char length[24], error[64], later[24];
@@ -92,7 +136,7 @@ static void refuse(struct guard *g, struct mux_stream *st, bool head, const stru
     }
     r->st = st;
     r->n = (size_t)snprintf(r->text, sizeof r->text, "refused by hoody-tunnel on the other machine: %s\n",
-                            words(d->reason));
+                            guard_reason_text(d->reason));
     struct wire_header h[6] = {
         {ht_slice_str("content-type"), ht_slice_str("text/plain; charset=utf-8")},
         {ht_slice_str("content-length"), ht_slice_of(length, (size_t)snprintf(length, sizeof length, "%zu", r->n))},
@@ -148,27 +192,6 @@ static void decide(struct guard_door *d, const struct guard_request *r, struct g
     }
 }
 
-static bool note(struct guard_door *d, const struct guard_request *r, const struct wire_stream_open *open, uint64_t id,
-                 const struct guard_decision *decision, const char *error) {
-    struct guard *g = d->h->g;
-    char peer[IO_ADDR_TEXT];
-    snprintf(peer, sizeof peer, "%.*s", (int)ht_min(open->peer_addr.n, sizeof peer - 1),
-             open->peer_addr.n ? open->peer_addr.p : "");
-    struct guard_event e = {
-        .id = id,
-        .host = d->h->name,
-        .port = d->port,
-        .method = r->method,
-        .target = r->target,
-        .reason = decision->reason,
-        .rule = decision->rule,
-        .peer = peer,
-        .injects = decision->injects,
-        .error = *error ? error : NULL,
-    };
-    return !g->cfg.decided || g->cfg.decided(g->cfg.ctx, &e);
-}
-
 /* ---- sent on ---- */
 
 static struct guard_running *running_find(struct guard_door *d, uint32_t stream_id) {
@@ -180,34 +203,20 @@ static struct guard_running *running_find(struct guard_door *d, uint32_t stream_
     return NULL;
 }
 
-void guard_requests_forget(struct guard_door *d) {
-    struct ht_list *node;
-    while ((node = ht_list_pop_front(&d->requests)))
-        ht_free(HT_LIST_ENTRY(node, struct guard_running, node));
-}
-
 void guard_request_finished(void *ctx, const struct relay_request_info *info) {
     struct guard_door *d = ctx;
-    struct guard *g = d->h->g;
     struct guard_running *r = running_find(d, info->stream_id);
     if (!r)
         return;
-    struct guard_end end = {
-        .id = r->id,
-        .host = d->h->name,
-        .port = d->port,
-        .status = info->status,
-        .bytes_in = info->bytes_in,
-        .bytes_out = info->bytes_out,
-        .duration_us = info->duration_us,
-        .error = info->error,
-    };
-    if (r->injects && info->status == 401)
+    if (r->event.injects && info->status == 401)
         guard_policy_refused(d->h->policy);
     ht_list_remove(&r->node);
+    r->event.status = info->status;
+    r->event.bytes_in = info->bytes_in;
+    r->event.bytes_out = info->bytes_out;
+    r->event.duration_us = ht_now_us() - r->began_us;
+    tell_over(d, &r->event, info->error);
     ht_free(r);
-    if (g->cfg.ended)
-        g->cfg.ended(g->cfg.ctx, &end);
 }
 
 bool guard_request_hides(void *ctx, struct ht_slice value) {
@@ -215,27 +224,59 @@ bool guard_request_hides(void *ctx, struct ht_slice value) {
     return guard_policy_is_secret(d->h->policy, value);
 }
 
-static void send_on(struct guard_door *d, struct mux_stream *st, const struct guard_request *r,
-                    const struct wire_stream_open *open, uint64_t id, bool injects) {
+static void send_on(struct guard_door *d, struct mux_stream *st, const struct wire_stream_open *open,
+                    struct guard_running *running, size_t n) {
     struct guard *g = d->h->g;
-    struct guard_running *running = ht_calloc(1, sizeof *running);
-    ssize_t n = guard_policy_headers(d->h->policy, r, g->fields, HT_ARRAY_LEN(g->fields));
-    if (!running || n < 0) {
-        ht_free(running);
-        mux_stream_reset(st, WIRE_CODE_INTERNAL_ERROR, ht_err_text(running ? HT_ESPACE : HT_ENOMEM));
-        mux_stream_release(&st);
-        return;
-    }
-    for (ssize_t i = 0; d->h->host_field[0] && i < n; i++)
+    for (size_t i = 0; d->h->host_field[0] && i < n; i++)
         if (ht_slice_is(g->fields[i].name, "host"))
             g->fields[i].value = ht_slice_str(d->h->host_field);
-    *running = (struct guard_running){.stream_id = mux_stream_id(st), .id = id, .injects = injects};
-    ht_list_init(&running->node);
+    running->stream_id = mux_stream_id(st);
     ht_list_push_front(&d->requests, &running->node);
     struct wire_stream_open with = *open;
     with.headers = g->fields;
-    with.n_headers = (size_t)n;
+    with.n_headers = n;
     relay_target_serve(d->target, st, &with);
+}
+
+static struct guard_request request_of(const struct guard_door *d, const struct wire_stream_open *open) {
+    return (struct guard_request){
+        .method = open->method,
+        .target = open->target,
+        .headers = open->headers,
+        .n_headers = open->n_headers,
+        .port = d->port,
+        .secure = d->secure,
+    };
+}
+
+/* Does what was decided; `why` is "", or says why the secret cannot be read. */
+static void go(struct guard_door *d, struct mux_stream *st, const struct wire_stream_open *open, uint64_t id,
+               const struct guard_decision *decided, const char *why) {
+    struct guard *g = d->h->g;
+    struct guard_decision decision = *decided;
+    struct guard_request r = request_of(d, open);
+    struct guard_running *running = running_new(open);
+    ssize_t n = 0;
+    if (*why)
+        g->cfg.trouble(g->cfg.ctx, d->h->name, why);
+    if (decision.reason == GUARD_ALLOWED)
+        n = guard_policy_headers(d->h->policy, &r, g->fields, HT_ARRAY_LEN(g->fields));
+    if (decision.reason == GUARD_ALLOWED && (!running || n < 0))
+        decision = (struct guard_decision){.reason = GUARD_MEMORY};
+    struct guard_event e = event_of(d, running, id, &decision);
+    if (decision.reason == GUARD_ALLOWED && !tell(d, &e)) {
+        decision = (struct guard_decision){.reason = GUARD_AUDIT};
+        e = event_of(d, running, id, &decision);
+    }
+    if (decision.reason == GUARD_ALLOWED) {
+        running->event = e;
+        send_on(d, st, open, running, (size_t)n);
+        return;
+    }
+    e.status = guard_reason_status(decision.reason);
+    tell_over(d, &e, *why ? why : NULL);
+    refuse(g, st, ht_slice_is(open->method, "HEAD"), &decision);
+    ht_free(running);
 }
 
 void guard_request_open(void *ctx, struct mux_stream *st, const struct wire_stream_open *open) {
@@ -249,22 +290,8 @@ void guard_request_open(void *ctx, struct mux_stream *st, const struct wire_stre
         mux_stream_release(&st);
         return;
     }
-    struct guard_request r = {
-        .method = open->method,
-        .target = open->target,
-        .headers = open->headers,
-        .n_headers = open->n_headers,
-        .port = d->port,
-        .secure = d->secure,
-    };
+    struct guard_request r = request_of(d, open);
     uint64_t id = ++g->last_id;
     decide(d, &r, &decision, &why);
-    if (*why.text)
-        g->cfg.trouble(g->cfg.ctx, d->h->name, why.text);
-    if (!note(d, &r, open, id, &decision, why.text) && decision.reason == GUARD_ALLOWED)
-        decision = (struct guard_decision){.reason = GUARD_AUDIT};
-    if (decision.reason == GUARD_ALLOWED)
-        send_on(d, st, &r, open, id, decision.injects);
-    else
-        refuse(g, st, ht_slice_is(open->method, "HEAD"), &decision);
+    go(d, st, open, id, &decision, why.text);
 }

@@ -47,6 +47,7 @@ struct relay_target_config {
     struct ht_metrics *metrics; /* may be NULL */
     /* A request or a TCP connection is over. May be NULL. Must not destroy the target. */
     void (*finished)(void *ctx, const struct relay_request_info *info);
+    bool tells_cut; /* finished() also comes for requests that relay_target_destroy() cuts */
     /* What relay_target_probe() has found; `status`: what visitors get meanwhile. May be NULL. */
     void (*down)(void *ctx, const char *why, uint16_t status);
     void *ctx;

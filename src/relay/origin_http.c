@@ -129,9 +129,23 @@ void origin_http_fail_as(struct origin_exchange *x, uint16_t code, enum wire_ori
     exchange_finish(x, code, text);
 }
 
+static void count_pipe(struct origin_exchange *x) {
+    uint64_t from_conn, to_conn;
+    relay_pipe_counts(x->pipe, &from_conn, &to_conn);
+    x->bytes_out += from_conn;
+    x->bytes_in += to_conn;
+}
+
 void origin_http_abort(struct origin_exchange *x) {
+    static const char why[] = "the tunnel is closing";
     if (x->st)
-        mux_stream_reset(x->st, WIRE_CODE_CANCEL, "the tunnel is closing");
+        mux_stream_reset(x->st, WIRE_CODE_CANCEL, why);
+    if (x->t->cfg.tells_cut) {
+        if (x->pipe)
+            count_pipe(x);
+        exchange_finish(x, WIRE_CODE_CANCEL, why);
+        return;
+    }
     exchange_detach(x);
     exchange_put(x);
 }
@@ -234,10 +248,7 @@ void origin_http_answered(struct origin_exchange *x, bool extra) {
 
 static void pipe_done(void *ctx, uint16_t code, const char *text) {
     struct origin_exchange *x = ctx;
-    uint64_t from_conn, to_conn;
-    relay_pipe_counts(x->pipe, &from_conn, &to_conn);
-    x->bytes_out += from_conn;
-    x->bytes_in += to_conn;
+    count_pipe(x);
     exchange_finish(x, code, code ? text : NULL);
 }
 
@@ -319,8 +330,16 @@ void origin_http_serve(struct relay_target *t, struct mux_stream *st, const stru
     struct origin_exchange *x = exchange_get(t);
     const char *why;
     if (!x) {
-        mux_stream_reset(st, WIRE_CODE_INTERNAL_ERROR, ht_err_text(HT_ENOMEM));
+        struct relay_request_info info = {.method = open->method,
+                                          .target = open->target,
+                                          .peer_addr = open->peer_addr,
+                                          .stream_id = mux_stream_id(st),
+                                          .reset_code = WIRE_CODE_INTERNAL_ERROR,
+                                          .error = ht_err_text(HT_ENOMEM)};
+        mux_stream_reset(st, WIRE_CODE_INTERNAL_ERROR, info.error);
         mux_stream_release(&st);
+        if (t->cfg.finished)
+            t->cfg.finished(t->cfg.ctx, &info);
         return;
     }
     x->st = st;

@@ -15,12 +15,14 @@ static int note = 1;
 static int on_audit(void *user, const struct ht_audit *a) {
     size_t n = strlen(audit);
     (void)user;
-    if (a->over)
-        snprintf(audit + n, sizeof audit - n, "over %llu %s %d %llu\n", (unsigned long long)a->request, a->name,
-                 a->status, (unsigned long long)a->bytes_out);
+    if (a->over && a->allowed)
+        snprintf(audit + n, sizeof audit - n, "over %llu %s %s %d %llu\n", (unsigned long long)a->request, a->name,
+                 a->path, a->status, (unsigned long long)a->bytes_out);
     else
-        snprintf(audit + n, sizeof audit - n, "%llu %s %s %s %s %s %s %d\n", (unsigned long long)a->request, a->name,
-                 a->method, a->path, a->query ? a->query : "-", a->reason, a->rule ? a->rule : "-", a->secret);
+        snprintf(audit + n, sizeof audit - n, "%llu %s %s %s %s %s %s %d %d\n", (unsigned long long)a->request, a->name,
+                 a->method, a->path, a->query ? a->query : "-", a->reason, a->rule ? a->rule : "-", a->secret,
+                 a->status);
+    CU_ASSERT_EQUAL(a->binding, 1);
     return note;
 }
 
@@ -143,12 +145,13 @@ static void a_name_with_a_policy(void) {
     CU_ASSERT(strstr(service.heard, "authorization: Bearer " CANARY "\r\n") != NULL);
     ask(&k, "api.test:80", "GET /v2 HTTP/1.1\r\nHost: api.test\r\n\r\n", "403");
     UNTIL(strstr(audit, "over 1"));
-    CU_ASSERT(strstr(audit, "1 api.test:80 GET /v1/a b=c allowed GET /v1/* 1\n") != NULL);
-    CU_ASSERT(strstr(audit, "over 1 api.test:80 200 2\n") != NULL);
-    CU_ASSERT(strstr(audit, "2 api.test:80 GET /v2 - no-rule-allows-it - 0\n") != NULL);
+    CU_ASSERT(strstr(audit, "1 api.test:80 GET /v1/a b=c allowed GET /v1/* 1 0\n") != NULL);
+    CU_ASSERT(strstr(audit, "over 1 api.test:80 /v1/a 200 2\n") != NULL);
+    CU_ASSERT(strstr(audit, "2 api.test:80 GET /v2 - no-rule-allows-it - 0 403\n") != NULL);
     CU_ASSERT_PTR_NULL(strstr(audit, CANARY));
     note = 0;
     ask(&k, "api.test:80", "GET /v1/a HTTP/1.1\r\nHost: api.test\r\n\r\n", "503");
+    CU_ASSERT(strstr(audit, "3 api.test:80 GET /v1/a - audit-unwritable - 0 503\n") != NULL);
     end();
 }
 

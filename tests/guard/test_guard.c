@@ -1,126 +1,9 @@
 /* Requests of a container on their way through the guard to a service that the test plays byte by byte. */
-#include "guard/guard.h"
-#include "relay/origin_rig.h"
+#include "guard/guard_rig.h"
 
-#include <openssl/pem.h>
-#include <openssl/ssl.h>
 #include <unistd.h>
 
-#define CANARY "canary-81c2e0"
-#define PLACEHOLDER "sk-not-the-real-one"
-#define OK_HELLO "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
-
-static struct guard *guard;
-static struct guard_host *host, *other;
-static struct io_authority *authority;
-static struct io_tls *tls;
-static char key[IO_KEY_MAX];
-static size_t key_len;
-static uint16_t asked; /* the port that streams are opened for */
-
-/* What was noted, a line for each. */
-static char notes[8192];
-static bool unwritable;
-static char troubles[2048];
-static unsigned n_ended;
-
-static bool on_decided(void *ctx, const struct guard_event *e) {
-    size_t n = strlen(notes);
-    (void)ctx;
-    snprintf(notes + n, sizeof notes - n, "%s:%u %.*s %.*s %s %s %s %s\n", e->host, e->port, HT_SLICE_ARG(e->method),
-             HT_SLICE_ARG(e->target), guard_reason_word(e->reason), e->rule ? e->rule : "-",
-             e->injects ? "secret" : "-", e->peer);
-    return !unwritable;
-}
-
-static void on_ended(void *ctx, const struct guard_end *e) {
-    size_t n = strlen(notes);
-    (void)ctx;
-    n_ended++;
-    snprintf(notes + n, sizeof notes - n, "end %llu %u %llu %llu\n", (unsigned long long)e->id, e->status,
-             (unsigned long long)e->bytes_in, (unsigned long long)e->bytes_out);
-}
-
-static void on_trouble(void *ctx, const char *name, const char *text) {
-    size_t n = strlen(troubles);
-    (void)ctx;
-    snprintf(troubles + n, sizeof troubles - n, "%s: %s\n", name, text);
-}
-
-static void serve(struct mux_stream *st, const struct wire_stream_open *open) {
-    guard_host_serve(open->bind_id == 1 ? host : other, st, open, asked);
-}
-
-static const char *const names[] = {"Authorization"}, *const values[] = {"Bearer ${env:GUARD_CANARY}"};
 static const char *const other_values[] = {"Bearer other"};
-
-static struct guard_host_config config(const char *name) {
-    return (struct guard_host_config){
-        .policy = {.host = name, .header_names = names, .header_values = values, .n_headers = 1},
-        .authority = authority,
-        .tls = tls,
-        .target = "127.0.0.1",
-        .target_port = rig.cfg.port,
-    };
-}
-
-static struct guard_host *add(const struct guard_host_config *cfg) {
-    struct ht_errmsg err = {""};
-    int rc;
-    struct guard_host *h = guard_host_add(guard, cfg, &rc, &err);
-    if (!h)
-        printf("# %s\n", err.text);
-    CU_ASSERT_PTR_NOT_NULL_FATAL(h);
-    return h;
-}
-
-static void begin(void) {
-    struct ht_errmsg err;
-    setenv("GUARD_CANARY", CANARY, 1);
-    if (!key_len)
-        CU_ASSERT_EQUAL_FATAL(io_authority_make_key(key, &key_len, &err), HT_OK);
-    rig_start();
-    rig_serve = serve;
-    asked = 80;
-    notes[0] = troubles[0] = '\0';
-    unwritable = false;
-    n_ended = 0;
-    authority = io_authority_create(key, key_len, &err);
-    tls = io_tls_create(NULL, &err);
-    CU_ASSERT_PTR_NOT_NULL_FATAL(authority);
-    CU_ASSERT_PTR_NOT_NULL_FATAL(tls);
-    struct guard_config cfg = {.loop = rig.loop,
-                               .connect_timeout_ms = 5000,
-                               .pool_idle_ms = 30000,
-                               .pool_size = 4,
-                               .max_streams = 64,
-                               .decided = on_decided,
-                               .ended = on_ended,
-                               .trouble = on_trouble};
-    guard = guard_create(&cfg);
-    CU_ASSERT_PTR_NOT_NULL_FATAL(guard);
-}
-
-static void end(void) {
-    guard_destroy(&guard);
-    host = other = NULL;
-    io_authority_destroy(&authority);
-    io_tls_destroy(&tls);
-    rig_serve = NULL;
-    rig_stop();
-}
-
-/* A connection of the container. */
-static struct call *connection(unsigned bind, const char *text) {
-    struct wire_stream_open open = {
-        .kind = WIRE_KIND_TCP, .bind_id = bind, .has_peer_addr = true, .peer_addr = ht_slice_str("192.0.2.7:1234")};
-    return call_open(&open, text, strlen(text), false);
-}
-
-static void says(struct call *c, const char *text) { call_sends(c, text, strlen(text), false); }
-static void until_says(struct call *c, const char *what) { UNTIL(strstr(call_body(c), what) || c->closes); }
-
-#define GET(path) "GET " path " HTTP/1.1\r\nHost: api.test\r\n\r\n"
 
 static void a_request_gets_its_secret(void) {
     begin();
@@ -139,7 +22,7 @@ static void a_request_gets_its_secret(void) {
     CU_ASSERT(strstr(call_body(c), "HTTP/1.1 200 OK\r\n") != NULL);
     CU_ASSERT(strstr(call_body(c), "X-B: 2") != NULL);
     UNTIL(n_ended == 1);
-    CU_ASSERT_STRING_EQUAL(notes, "api.test:80 GET /v1/a?q=1 allowed - secret 192.0.2.7:1234\nend 1 200 0 5\n");
+    CU_ASSERT_STRING_EQUAL(notes, "api.test:80 GET /v1/a?q=1 allowed - secret 192.0.2.7:1234 0\nend 1 200 0 5\n");
     /* The next one on the same connections, here and there. */
     says(c, "POST /b HTTP/1.1\r\nHost: api.test\r\nContent-Length: 4\r\n\r\nbody");
     service_wait(0, "body");
@@ -180,6 +63,8 @@ static void what_is_refused_is_never_near_the_service(void) {
         if (!strstr(notes, rows[i].note))
             printf("# %s# %s", rows[i].request, notes);
         CU_ASSERT(strstr(notes, rows[i].note) != NULL);
+        CU_ASSERT(strstr(notes, rows[i].status) != NULL);
+        CU_ASSERT_PTR_EQUAL(strchr(notes, '\n') + 1, notes + strlen(notes)); /* once */
         CU_ASSERT_PTR_NULL(strstr(notes, "secret"));
     }
     /* The connection is good for the next request. */
@@ -271,6 +156,31 @@ static void what_cannot_be_noted_is_refused(void) {
     until_says(c, "refused by");
     CU_ASSERT_NSTRING_EQUAL(call_body(c) + 9, "503", 3);
     CU_ASSERT_EQUAL(rig.n_conns, 0);
+    CU_ASSERT_STRING_EQUAL(notes, "api.test:80 GET / allowed - secret 192.0.2.7:1234 0\n"
+                                  "api.test:80 GET / audit-unwritable - - 192.0.2.7:1234 503\n");
+    /* What is refused anyway needs no note to be refused. */
+    notes[0] = '\0';
+    c = connection(1, "TRACE / HTTP/1.1\r\nHost: api.test\r\n\r\n");
+    until_says(c, "refused by");
+    CU_ASSERT_NSTRING_EQUAL(call_body(c) + 9, "405", 3);
+    CU_ASSERT(strstr(notes, "method-not-served") != NULL);
+    end();
+}
+
+/* Whoever has come to know a secret does not get it into what is written of him, nor does a service. */
+static void no_note_holds_a_secret(void) {
+    begin();
+    struct guard_host_config cfg = config("api.test");
+    host = add(&cfg);
+    struct call *c = connection(1, GET("/x/" CANARY "?a=" CANARY));
+    struct service_conn *s = service_wait(0, "\r\n\r\n");
+    service_says(s, "HTTP/1.1 200 OK\r\n" CANARY "\r\n\r\n");
+    UNTIL(n_ended == 1 || c->closes);
+    CU_ASSERT(strstr(notes, "GET (withheld: it holds a secret)?(withheld: it holds a secret) allowed") != NULL);
+    CU_ASSERT_PTR_NULL(strstr(notes, CANARY));
+    c = connection(1, "TRACE /" CANARY " HTTP/1.1\r\nHost: api.test\r\n\r\n");
+    until_says(c, "refused by");
+    CU_ASSERT_PTR_NULL(strstr(notes, CANARY));
     end();
 }
 
@@ -297,85 +207,6 @@ static void a_secret_that_goes_away(void) {
 }
 
 /* ---- TLS ---- */
-
-/* The container's program: TLS over a call's bytes. */
-struct client {
-    struct call *c;
-    SSL_CTX *ctx;
-    SSL *ssl;
-    BIO *in, *out;
-};
-
-static void client_begin(struct client *k, const char *ca, const char *name) {
-    BIO *pem = BIO_new_mem_buf(ca, -1);
-    X509 *x = PEM_read_bio_X509(pem, NULL, NULL, NULL);
-    static const unsigned char alpn[] = "\x02h2\x08http/1.1";
-    k->ctx = SSL_CTX_new(TLS_client_method());
-    X509_STORE_add_cert(SSL_CTX_get_cert_store(k->ctx), x);
-    SSL_CTX_set_verify(k->ctx, SSL_VERIFY_PEER, NULL);
-    k->ssl = SSL_new(k->ctx);
-    SSL_set_alpn_protos(k->ssl, alpn, sizeof alpn - 1);
-    SSL_set_tlsext_host_name(k->ssl, name);
-    SSL_set1_host(k->ssl, name);
-    k->in = BIO_new(BIO_s_mem());
-    k->out = BIO_new(BIO_s_mem());
-    SSL_set_bio(k->ssl, k->in, k->out);
-    SSL_set_connect_state(k->ssl);
-    X509_free(x);
-    BIO_free(pem);
-    k->c = connection(1, "");
-}
-
-static void client_end(struct client *k) {
-    SSL_free(k->ssl);
-    SSL_CTX_free(k->ctx);
-}
-
-/* Bytes to and fro. */
-static void client_carry(struct client *k) {
-    char *p;
-    long n = BIO_get_mem_data(k->out, &p);
-    if (n > 0) {
-        call_sends(k->c, p, (size_t)n, false);
-        (void)BIO_reset(k->out);
-    }
-    size_t got = ht_buf_size(&k->c->body);
-    if (got) {
-        BIO_write(k->in, ht_buf_head(&k->c->body), (int)got);
-        ht_buf_consume(&k->c->body, got);
-    }
-    one_turn();
-}
-
-/* Whether it came about. */
-static bool client_handshake(struct client *k) {
-    for (;;) {
-        int rc = SSL_do_handshake(k->ssl);
-        int err = SSL_get_error(k->ssl, rc);
-        if (rc == 1 || (err != SSL_ERROR_WANT_READ && err != SSL_ERROR_WANT_WRITE))
-            return rc == 1;
-        if (k->c->closes && ht_buf_size(&k->c->body) == 0)
-            return false;
-        client_carry(k);
-    }
-}
-
-static size_t client_read(struct client *k, char *out, size_t cap, const char *what) {
-    size_t have = 0;
-    out[0] = '\0';
-    while (!strstr(out, what)) {
-        int n = SSL_read(k->ssl, out + have, (int)(cap - have - 1));
-        if (n > 0) {
-            have += (size_t)n;
-            out[have] = '\0';
-        } else if (SSL_get_error(k->ssl, n) != SSL_ERROR_WANT_READ || (k->c->closes && ht_buf_size(&k->c->body) == 0)) {
-            break;
-        } else {
-            client_carry(k);
-        }
-    }
-    return have;
-}
 
 static void tls_is_ended_here(void) {
     struct client k;
@@ -474,6 +305,12 @@ static void bodies_stream_both_ways(void) {
     until_says(c, "raw");
     says(c, "back");
     service_wait(0, "back");
+    CU_ASSERT_EQUAL(n_ended, 2); /* an upgrade is over when its bytes are */
+    io_conn_close(&s->c);
+    says(c, "");
+    mux_stream_reset(c->st, WIRE_CODE_CANCEL, "");
+    UNTIL(n_ended == 3);
+    CU_ASSERT(strstr(notes, "end 3 101 4 3") != NULL);
     end();
 }
 
@@ -485,6 +322,8 @@ static void a_host_is_taken_away(void) {
     struct call *c = connection(1, GET("/slow"));
     service_wait(0, "/slow");
     guard_host_remove(&host);
+    CU_ASSERT_EQUAL(n_ended, 1); /* at once: nobody is there later who could tell it */
+    CU_ASSERT(strstr(notes, "end 1 0 0 0 the tunnel is closing") != NULL);
     UNTIL(c->closes);
     CU_ASSERT_EQUAL(c->reset, WIRE_CODE_CANCEL);
     host = add(&cfg);
@@ -492,6 +331,80 @@ static void a_host_is_taken_away(void) {
     struct service_conn *s = service_wait(1, "/again");
     service_says(s, OK_HELLO);
     until_says(c, "hello");
+    end();
+}
+
+/* Who says nothing, or half of something, holds a connection for a while and no longer; nobody holds all of them. */
+static void slow_programs(void) {
+    static const struct {
+        uint16_t port;
+        const char *says;
+        size_t n;
+        const char *answer;
+    } rows[] = {
+        {80, "", 0, ""},
+        {443, "\x16", 1, ""},
+        {443, "\x16\x03\x01\x02\x00\x01\x00", 7, ""},
+        {80, "GET / HTTP/1.1\r\nHost: api.te", 27, "HTTP/1.1 408 "},
+    };
+    begin();
+    struct guard_host_config cfg = config("api.test");
+    host = add(&cfg);
+    for (size_t i = 0; i < HT_ARRAY_LEN(rows); i++) {
+        asked = rows[i].port;
+        struct call *c = connection(1, "");
+        call_sends(c, rows[i].says, rows[i].n, false);
+        settle();
+        CU_ASSERT(!c->closes && !c->eofs);
+        ht_clock_skip((WIRE_LIMIT_HEAD_TIMEOUT + 1000) * UINT64_C(1000));
+        UNTIL(c->closes || c->eofs);
+        CU_ASSERT_NSTRING_EQUAL(call_body(c), rows[i].answer, strlen(rows[i].answer));
+        if (c->st)
+            mux_stream_reset(c->st, WIRE_CODE_CANCEL, "");
+        UNTIL(guard_host_streams(host) == 0);
+    }
+    for (unsigned i = 0; i < MAX_STREAMS; i++)
+        connection(1, "");
+    struct call *c = connection(1, GET("/"));
+    UNTIL(c->closes);
+    CU_ASSERT_EQUAL(c->reset, WIRE_CODE_REFUSED_STREAM);
+    CU_ASSERT_EQUAL(guard_host_streams(host), MAX_STREAMS);
+    CU_ASSERT_EQUAL(n_begun, 0);
+    end();
+}
+
+/* A head is bounded, and what is longer is nobody's to judge. */
+static void huge_heads(void) {
+    static char text[WIRE_LIMIT_MAX_HEAD + 8192];
+    static const struct {
+        size_t target, value;
+        unsigned fields;
+        const char *status;
+    } rows[] = {
+        {WIRE_LIMIT_MAX_TARGET + 1, 0, 0, "414"},
+        {1, WIRE_LIMIT_MAX_HEAD, 0, "431"},
+        {1, 0, WIRE_LIMIT_MAX_HEADERS - GUARD_HEADERS_MAX, "431"}, /* with what it gets it would be too much */
+    };
+    begin();
+    struct guard_host_config cfg = config("api.test");
+    host = add(&cfg);
+    for (size_t i = 0; i < HT_ARRAY_LEN(rows); i++) {
+        int n = sprintf(text, "GET /");
+        memset(text + n, 'a', rows[i].target - 1);
+        n += (int)rows[i].target - 1;
+        n += sprintf(text + n, " HTTP/1.1\r\nHost: api.test\r\n");
+        for (unsigned k = 0; k < rows[i].fields; k++)
+            n += sprintf(text + n, "X-%u: 1\r\n", k);
+        n += sprintf(text + n, "X: ");
+        memset(text + n, 'b', rows[i].value);
+        n += (int)rows[i].value;
+        sprintf(text + n, "\r\n\r\n");
+        struct call *c = connection(1, text);
+        UNTIL(c->closes || c->eofs);
+        CU_ASSERT_NSTRING_EQUAL(call_body(c) + 9, rows[i].status, 3);
+    }
+    CU_ASSERT_STRING_EQUAL(notes, "");
+    CU_ASSERT_EQUAL(rig.n_conns, 0);
     end();
 }
 
@@ -512,8 +425,27 @@ static void out_of_memory(void) {
         CU_ASSERT_PTR_NULL(strstr(call_body(c), CANARY));
         mux_stream_release(&c->st);
         settle();
+        notes[0] = '\0';
     }
     CU_ASSERT(!more);
+    UNTIL(n_begun == n_ended); /* whatever was missing: what was begun was told to its end */
+    CU_ASSERT(n_begun > 0);
+    end();
+}
+
+/* The program in the container goes away in the middle. */
+static void who_leaves_is_told_of(void) {
+    begin();
+    struct guard_host_config cfg = config("api.test");
+    host = add(&cfg);
+    struct call *c = connection(1, GET("/slow"));
+    struct service_conn *s = service_wait(0, "/slow");
+    service_says(s, "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf");
+    until_says(c, "half");
+    mux_stream_reset(c->st, WIRE_CODE_CANCEL, "");
+    mux_stream_release(&c->st);
+    UNTIL(n_ended == 1);
+    CU_ASSERT(strstr(notes, "end 1 200 0 4 ") != NULL);
     end();
 }
 
@@ -525,11 +457,15 @@ int main(void) {
         {"a placeholder is for one host", a_placeholder_is_for_one_host},
         {"no secret goes out in the clear", no_secret_goes_out_in_the_clear},
         {"what cannot be noted is refused", what_cannot_be_noted_is_refused},
+        {"no note holds a secret", no_note_holds_a_secret},
         {"a secret that goes away", a_secret_that_goes_away},
         {"TLS is ended here", tls_is_ended_here},
         {"who does not trust is told of", who_does_not_trust_is_told_of},
         {"bodies stream both ways", bodies_stream_both_ways},
         {"a host is taken away", a_host_is_taken_away},
+        {"who leaves is told of", who_leaves_is_told_of},
+        {"slow programs", slow_programs},
+        {"huge heads", huge_heads},
         {"out of memory", out_of_memory},
         {NULL, NULL},
     };
