@@ -22,6 +22,7 @@
  *   qr.c            a URL for a telephone's camera
  *   events.c        what a tunnel tells, as lines
  *   files.c         --url-file, --state-file, ready about the latter
+ *   audit.c         --audit
  *   sample.c        the page that `expose --sample` and `demo` show
  *   target.c        [CONTAINER_PORT=]LOCAL, NAME[:PORT][=TARGET]
  *   token.c         the token's file
@@ -163,6 +164,34 @@ void cli_row_pad(struct cli_row *r, unsigned to);
 char *cli_human_bytes(uint64_t n, char out[CLI_HUMAN]);
 char *cli_human_us(uint64_t us, char out[CLI_HUMAN]);
 
+/* ---- audit.c ---- */
+
+/* A file of lines that must not be lost unseen: one that cannot be written waits, and what finds no room to wait is
+ * counted in the file itself. */
+struct cli_audit {
+    const char *path; /* NULL: none */
+    struct io_loop *loop;
+    int fd;
+    dev_t dev; /* the file that is open */
+    ino_t ino;
+    struct io_timer again;
+    struct ht_buf waiting; /* whole lines */
+    size_t begun;          /* bytes of the first of them that are in the file */
+    uint64_t missing;      /* lines that found no room */
+    uint64_t looked_ms;
+    bool failing, lost_name; /* both were said */
+};
+
+/* `path` NULL: none is wanted. It outlives *a. HT_EIO with *err. */
+int cli_audit_open(struct cli_audit *a, struct io_loop *loop, const char *path, struct ht_errmsg *err) HT_MUST_USE;
+/* Takes one whole line, its newline included. `now`: false is returned, and nothing kept, when it is not in the file
+ * at once. */
+bool cli_audit_line(struct cli_audit *a, struct ht_slice line, bool now);
+/* The file is opened anew before the next line. Safe in signal handlers. */
+void cli_audit_reopen(void);
+/* Writes what it can of the rest, and says how many lines are missing. One that was never opened has to be zeros. */
+void cli_audit_close(struct cli_audit *a);
+
 /* ---- events.c ---- */
 
 struct cli_live;
@@ -185,6 +214,8 @@ struct cli_events {
     enum ht_log_level level; /* info: every request; warn: those that failed; error: none */
     const char *url_file;    /* NULL: none */
     struct cli_state state;  /* of --state-file */
+    struct cli_audit audit;  /* of --audit */
+    bool audit_query;        /* the queries too */
     const char *token_file;  /* read again when the kit refuses the token; NULL: none */
     unsigned expected;       /* bindings */
     const struct ht_bind_options *binds; /* what was asked for; `expected` of them */
@@ -228,7 +259,8 @@ struct cli_plan {
     struct ht_tunnel_options options; /* all but size and token; the headers' values are wiped once they are taken */
     struct ht_bind_options *binds;    /* all but size; with `sample` one, without a target */
     size_t n_binds;
-    const char *token_file, *token_env, *url_file, *state_file; /* NULL: none */
+    const char *token_file, *token_env, *url_file, *state_file, *audit; /* NULL: none */
+    bool audit_query;
     bool json, sample, live, qr;
     bool default_url; /* nobody said where the kit is */
     enum opt_color color;

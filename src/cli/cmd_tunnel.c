@@ -171,7 +171,7 @@ int cmd_reach(int argc, char **argv) {
     int rc = opt_reach_parse(&o, argc, argv, &err);
     if (rc != 0)
         return cli_parse_result(rc, OPT_CMD_REACH, &err);
-    struct cli_plan p = {COMMON(o)};
+    struct cli_plan p = {COMMON(o), .audit = o.audit, .audit_query = o.audit_query};
     cli_plan_retry(&p.options, o.set_retry_for, o.retry_for_ms);
     struct ht_bind_options like = {
         .kind = HT_PULL_TCP,

@@ -32,6 +32,8 @@
         (p)->token_env = (o).token;                                                                                    \
         (p)->url_file = (o).set_url_file ? (o).url_file : (c)->url_file;                                               \
         (p)->state_file = (o).set_state_file ? (o).state_file : (c)->state_file;                                       \
+        (p)->audit = (o).set_audit ? (o).audit : (c)->audit;                                                           \
+        (p)->audit_query = OR_FILE(o, c, audit_query, audit_query);                                                    \
         (p)->json = (o).json;                                                                                          \
     } while (0)
 

@@ -42,7 +42,8 @@ struct cli_config_binding {
 
 struct cli_config {
     struct opt_config top;
-    char *url_file, *state_file, *token_file, *ca; /* relative to the file, made relative to us; NULL: not given */
+    char *url_file, *state_file, *audit, *token_file,
+        *ca; /* relative to the file, made relative to us; NULL: not given */
     struct cli_mark url_at, token_file_at, ca_at;
     struct cli_config_binding *bindings;
     size_t n_bindings;

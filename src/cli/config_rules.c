@@ -227,6 +227,8 @@ int cli_config_finish(struct cli_config *c) {
     if (rc == HT_OK)
         rc = beside_the_file(c, c->top.state_file, &c->state_file);
     if (rc == HT_OK)
+        rc = beside_the_file(c, c->top.audit, &c->audit);
+    if (rc == HT_OK)
         rc = beside_the_file(c, c->top.token_file, &c->token_file);
     return rc == HT_OK ? beside_the_file(c, c->top.ca, &c->ca) : rc;
 }

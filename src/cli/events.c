@@ -1,6 +1,7 @@
 /* What a tunnel tells, as lines for people or as one JSON object each. */
 #include "cli/cli.h"
 
+#include "audit_gen.h"
 #include "base/clock.h"
 #include "base/mem.h"
 #include "cli/live.h"
@@ -21,6 +22,7 @@ int cli_events_init(struct cli_events *e, struct io_loop *loop, unsigned expecte
 void cli_events_free(struct cli_events *e) {
     cli_live_detach(e->live);
     cli_state_gone(e);
+    cli_audit_close(&e->audit);
     cli_output_finish(&e->out);
     ht_free(e->urls);
     e->urls = NULL;
@@ -442,9 +444,44 @@ static void request_text(struct cli_events *e, const struct ht_request *r) {
     emit(e, &l, r->error ? ")\n" : "\n");
 }
 
+static bool is_shown(const struct cli_events *e, const char *error) {
+    return e->level > HT_LOG_WARN || (e->level == HT_LOG_WARN && error);
+}
+
+/* For the file, and with --json. False: it should be in the file, and is not. */
+static bool note(struct cli_events *e, const struct tell_audit *a, bool shown) {
+    struct ht_buf line = {0};
+    char when[HT_TIME_TEXT];
+    bool noted = tell_audit(&line, ht_now_text(when), a) == HT_OK;
+    if (noted && e->audit.path)
+        noted = cli_audit_line(&e->audit, ht_buf_slice(&line), !a->over);
+    if (e->json && shown && ht_buf_size(&line) > 0 && (noted || a->over))
+        cli_events_line(e, ht_buf_slice(&line));
+    ht_buf_free(&line);
+    return noted;
+}
+
+/* A connection by name, whose requests are nobody's business. */
+static void note_connection(struct cli_events *e, const struct ht_request *r) {
+    (void)note(e,
+               &(struct tell_audit){.binding = (uint64_t)r->binding,
+                                    .over = true,
+                                    .name = r->authority,
+                                    .peer = or_null(r->peer),
+                                    .allowed = true,
+                                    .reason = AUDIT_ALLOWED,
+                                    .bytes_in = r->bytes_in,
+                                    .bytes_out = r->bytes_out,
+                                    .duration_us = r->duration_us,
+                                    .error = r->error},
+               false); /* --json shows it as a connection */
+}
+
 static void on_request(void *user, const struct ht_request *r) {
     struct cli_events *e = user;
-    if (e->level < HT_LOG_WARN || (e->level == HT_LOG_WARN && !r->error))
+    if (r->authority && e->audit.path)
+        note_connection(e, r);
+    if (!is_shown(e, r->error))
         return;
     if (e->live)
         cli_live_request(e->live, r);
@@ -452,6 +489,60 @@ static void on_request(void *user, const struct ht_request *r) {
         request_json(e, r);
     else
         request_text(e, r);
+}
+
+/* ---- requests that are checked ---- */
+
+/* As one of another kind is shown, with what stood in the way. */
+static void show_audit(struct cli_events *e, const struct ht_audit *a) {
+    char target[LIVE_TEXT], refused[LIVE_TEXT];
+    snprintf(target, sizeof target, "%s%s", a->name, a->path);
+    snprintf(refused, sizeof refused, "refused: %s%s%s", a->reason, a->rule ? ", " : "", a->rule ? a->rule : "");
+    struct ht_request r = {.binding = a->binding,
+                           .kind = HT_EXPOSE_HTTP,
+                           .method = a->method,
+                           .target = target,
+                           .peer = a->peer,
+                           .status = a->status,
+                           .error = a->allowed ? a->error : refused,
+                           .bytes_in = a->bytes_in,
+                           .bytes_out = a->bytes_out,
+                           .duration_us = a->duration_us};
+    if (!is_shown(e, r.error))
+        return;
+    if (e->live)
+        cli_live_request(e->live, &r);
+    else
+        request_text(e, &r);
+}
+
+static int on_audit(void *user, const struct ht_audit *a) {
+    struct cli_events *e = user;
+    bool noted = note(e,
+                      &(struct tell_audit){.binding = (uint64_t)a->binding,
+                                           .request = a->request,
+                                           .over = a->over,
+                                           .name = a->name,
+                                           .method = a->method,
+                                           .path = a->path,
+                                           .query = e->audit_query ? a->query : NULL,
+                                           .peer = or_null(a->peer),
+                                           .allowed = a->allowed,
+                                           .reason = a->reason,
+                                           .rule = a->rule,
+                                           .secret = a->secret,
+                                           .has_status = a->status != 0,
+                                           .status = (uint64_t)a->status,
+                                           .bytes_in = a->bytes_in,
+                                           .bytes_out = a->bytes_out,
+                                           .duration_us = a->duration_us,
+                                           .error = a->error},
+                      is_shown(e, a->allowed ? a->error : a->reason));
+    if (e->live && (noted || a->over))
+        cli_live_decided(e->live, a);
+    if (a->over && !e->json)
+        show_audit(e, a);
+    return noted;
 }
 
 /* A token that was replaced is replaced here too, as a rule: in the same file. */
@@ -482,4 +573,5 @@ const struct ht_tunnel_callbacks cli_event_callbacks = {
     .retrying = on_retrying,
     .latency = on_latency,
     .new_token = on_new_token,
+    .audit = on_audit,
 };

@@ -199,6 +199,17 @@ static int traffic_row(const struct cli_live *l, struct cli_frame *f, unsigned c
     return row_end(f, &r);
 }
 
+/* What was decided about requests that are checked. */
+static int checked_row(const struct cli_live *l, struct cli_frame *f, unsigned columns) {
+    struct cli_row r = row_begin(l, f, columns);
+    char text[64];
+    snprintf(text, sizeof text, "requests checked: %llu allowed, ", (unsigned long long)l->n_allowed);
+    cli_row_add(&r, NULL, text);
+    snprintf(text, sizeof text, "%llu refused", (unsigned long long)l->n_refused);
+    cli_row_add(&r, l->n_refused ? RED : NULL, text);
+    return row_end(f, &r);
+}
+
 #define ROOM_FOR_TWO 20 /* columns */
 
 /* A long path makes room for what went wrong, but never all of it. */
@@ -267,10 +278,10 @@ static int bindings_part(const struct cli_live *l, struct cli_frame *f, unsigned
     return rc;
 }
 
-/* What each part gets. What is most worth knowing gives way last: the link and its trouble, a binding, traffic, some
- * requests, how to end it, then the other bindings and requests. */
+/* What each part gets. What is most worth knowing gives way last: the link and its trouble, a binding, traffic and what
+ * was decided, some requests, how to end it, then the other bindings and requests. */
 struct plan {
-    unsigned session, traffic, hint, requests, blanks;
+    unsigned session, traffic, checked, hint, requests, blanks;
 };
 
 int cli_live_frame(const struct cli_live *l, unsigned columns, unsigned rows, struct cli_frame *f) {
@@ -292,8 +303,9 @@ int cli_live_frame(const struct cli_live *l, unsigned columns, unsigned rows, st
         left -= ht_min(left, f->lines - lines);
     }
     p.traffic = left > some;
-    p.hint = left > some + 3;
-    left -= p.traffic + p.hint;
+    p.checked = l->n_allowed + l->n_refused > 0 && left > some + 2;
+    p.hint = left > some + 3 + p.checked;
+    left -= p.traffic + p.checked + p.hint;
     p.requests = ht_min(requests, left / 3);
     if (rc == HT_OK)
         rc = bindings_part(l, &bindings, columns, left - p.requests);
@@ -311,6 +323,8 @@ int cli_live_frame(const struct cli_live *l, unsigned columns, unsigned rows, st
         rc = text_row(l, f, columns, "");
     if (rc == HT_OK && p.traffic)
         rc = traffic_row(l, f, columns);
+    if (rc == HT_OK && p.checked)
+        rc = checked_row(l, f, columns);
     if (rc == HT_OK && p.blanks && p.requests)
         rc = text_row(l, f, columns, "");
     for (unsigned i = l->n_requests - p.requests; i < l->n_requests && rc == HT_OK; i++)
@@ -464,6 +478,12 @@ void cli_live_destroy(struct cli_live **lp) {
     cli_live_detach(l);
     ht_free(l->bindings);
     ht_free(l);
+}
+
+void cli_live_decided(struct cli_live *l, const struct ht_audit *a) {
+    l->n_allowed += a->allowed && !a->over;
+    l->n_refused += !a->allowed;
+    cli_live_touch(l);
 }
 
 void cli_live_request(struct cli_live *l, const struct ht_request *r) {

@@ -35,6 +35,7 @@ struct cli_live {
     unsigned n_bindings;
     struct live_request requests[LIVE_REQUESTS]; /* a ring */
     unsigned n_requests;                         /* of all times */
+    uint64_t n_allowed, n_refused;               /* of those that are checked */
     double rate_in, rate_out;                    /* bytes a second */
     uint64_t sampled_at, sampled_in, sampled_out;
     struct io_loop *loop;
@@ -64,6 +65,8 @@ void cli_live_destroy(struct cli_live **l);
 
 /* Something has changed: it is drawn a little later, together with what else changes until then. */
 void cli_live_touch(struct cli_live *l);
+/* What was decided about a request is counted. */
+void cli_live_decided(struct cli_live *l, const struct ht_audit *a);
 /* A request that is over. */
 void cli_live_request(struct cli_live *l, const struct ht_request *r);
 

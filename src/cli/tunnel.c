@@ -31,6 +31,7 @@ static void on_hangup(int signo) {
         on_signal(signo);
         return;
     }
+    cli_audit_reopen();
     if (running)
         ht_tunnel_retry_now(running);
 }
@@ -146,6 +147,14 @@ static bool wants_block(const struct cli_plan *p) {
     return p->live && !p->json && p->level <= HT_LOG_INFO && cli_screen_possible();
 }
 
+static int begin_audit(const struct cli_plan *p, struct ht_tunnel *t, struct cli_events *e) {
+    struct ht_errmsg err;
+    if (cli_audit_open(&e->audit, driver_loop(t), p->audit, &err) == HT_OK)
+        return OPT_EXIT_OK;
+    cli_complain("%s", err.text);
+    return OPT_EXIT_CONFIG;
+}
+
 static int run_shown(struct cli_plan *p, struct ht_tunnel *t, struct cli_events *e, struct cli_live *live) {
     if (live)
         cli_live_attach(live, e, t, driver_loop(t));
@@ -184,7 +193,10 @@ int cli_plan_run(struct cli_plan *p) {
         events.default_url = p->default_url;
         events.no_token = !p->token_file && !(p->token_env && *p->token_env);
         events.color = color;
-        status = run_shown(p, t, &events, live);
+        events.audit_query = p->audit_query;
+        status = begin_audit(p, t, &events);
+        if (status == OPT_EXIT_OK)
+            status = run_shown(p, t, &events, live);
     } else {
         cli_complain("%s", ht_err_text(HT_ENOMEM));
         status = OPT_EXIT_FAILURE;

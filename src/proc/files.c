@@ -11,14 +11,22 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define LOG_MODE 0640
+static const struct {
+    const char *name;
+    int flags;
+    mode_t mode; /* of one that is made; 0: none is */
+} kinds[] = {
+    [PROC_FILES_LOG] = {"log", O_WRONLY | O_APPEND | O_CREAT, 0640},
+    [PROC_FILES_AUDIT] = {"audit", O_WRONLY | O_APPEND | O_CREAT | O_NONBLOCK, 0600},
+    [PROC_FILES_TOKEN] = {"token", O_RDONLY, 0},
+};
 
-static int flags_of(enum proc_files_kind kind) {
-    return O_CLOEXEC | O_NOCTTY | (kind == PROC_FILES_LOG ? O_WRONLY | O_APPEND | O_CREAT : O_RDONLY);
-}
+static int flags_of(enum proc_files_kind kind) { return O_CLOEXEC | O_NOCTTY | kinds[kind].flags; }
+
+static bool is_written(enum proc_files_kind kind) { return kinds[kind].flags & O_CREAT; }
 
 static int open_plain(enum proc_files_kind kind, const char *path, int more) {
-    return open(path, flags_of(kind) | more, LOG_MODE);
+    return open(path, flags_of(kind) | more, kinds[kind].mode);
 }
 
 /* ---- as somebody else, for a moment ---- */
@@ -65,20 +73,20 @@ static int open_as(enum proc_files_kind kind, const char *path, const struct pro
 /* No symbolic link on the whole way; a kernel without openat2 checks the last name only. */
 static int open_no_links(enum proc_files_kind kind, const char *path) {
     struct open_how how = {.flags = (uint64_t)flags_of(kind),
-                           .mode = kind == PROC_FILES_LOG ? LOG_MODE : 0,
+                           .mode = kinds[kind].mode,
                            .resolve = RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS};
     int fd = (int)syscall(SYS_openat2, AT_FDCWD, path, &how, sizeof how);
     return fd >= 0 || (errno != ENOSYS && errno != EPERM) ? fd : open_plain(kind, path, O_NOFOLLOW);
 }
 
 static int fail(struct ht_errmsg *err, enum proc_files_kind kind, const char *path, const char *why) {
-    return ht_fail(err, HT_EIO, "%s file %s: %s", kind == PROC_FILES_LOG ? "log" : "token", path, why);
+    return ht_fail(err, HT_EIO, "%s file %s: %s", kinds[kind].name, path, why);
 }
 
 static int open_guarded(enum proc_files_kind kind, const char *path, const struct proc_sandbox_user *u,
                         struct ht_errmsg *err) {
     struct stat st;
-    bool new_file = kind == PROC_FILES_LOG && lstat(path, &st) != 0 && errno == ENOENT;
+    bool new_file = is_written(kind) && lstat(path, &st) != 0 && errno == ENOENT;
     int fd = open_no_links(kind, path);
     if (fd < 0)
         return fail(err, kind, path,
@@ -102,7 +110,7 @@ static int open_guarded(enum proc_files_kind kind, const char *path, const struc
 /* Whoever this is, and stays. Root does not append to what a link leads to. */
 static int open_own(enum proc_files_kind kind, const char *path, struct ht_errmsg *err) {
     struct stat st;
-    bool guarded = kind == PROC_FILES_LOG && geteuid() == 0 && strncmp(path, "/dev/", 5) != 0;
+    bool guarded = is_written(kind) && geteuid() == 0 && strncmp(path, "/dev/", 5) != 0;
     int fd = open_plain(kind, path, guarded ? O_NOFOLLOW : 0);
     if (fd >= 0 && guarded && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_nlink > 1) {
         close(fd);

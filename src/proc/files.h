@@ -8,8 +8,9 @@
 #include "base/base.h"
 #include "base/err.h"
 
-/* A log, for appending; it is made when it is not there. A token, for reading. */
-enum proc_files_kind { PROC_FILES_LOG, PROC_FILES_TOKEN };
+/* A log and an audit, for appending; they are made when they are not there, the latter for this user alone, and it
+ * never makes us wait (O_NONBLOCK, for a pipe). A token, for reading. */
+enum proc_files_kind { PROC_FILES_LOG, PROC_FILES_AUDIT, PROC_FILES_TOKEN };
 
 /*
  * The descriptor, or HT_EIO with *err, which names the file and what it is.

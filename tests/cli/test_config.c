@@ -33,7 +33,9 @@ static void a_good_file(void) {
                                "pull:\n"
                                "  - target: localhost:5432\n"
                                "    host: ::1\n"
-                               "  - 8080\n";
+                               "  - 8080\n"
+                               "audit: audit.jsonl\n"
+                               "audit-query: true\n";
     CU_ASSERT_EQUAL(parse("dir/tunnel.yaml", text), HT_EINVAL); /* 8080 twice */
     cli_config_free(&c);
     char *good = ht_strndup(text, sizeof text);
@@ -47,6 +49,8 @@ static void a_good_file(void) {
     CU_ASSERT_STRING_EQUAL(c.ca, "/etc/ca.pem");
     CU_ASSERT_STRING_EQUAL(c.url_file, "dir/out/urls");
     CU_ASSERT_STRING_EQUAL(c.state_file, "dir/state");
+    CU_ASSERT_STRING_EQUAL(c.audit, "dir/audit.jsonl");
+    CU_ASSERT(c.top.set_audit_query && c.top.audit_query);
     CU_ASSERT(c.top.set_retry_for && c.top.retry_for_ms == 600000);
     CU_ASSERT_EQUAL(c.top.connections, 4);
     CU_ASSERT(c.top.set_pool_size && c.top.pool_size == 0);

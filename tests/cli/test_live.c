@@ -138,6 +138,18 @@ static void what_it_says(void) {
                                         "2 open, 1234 so far  in 1.5 KiB/s (3.0 MiB)  out 1.9 MiB/s (900 MiB)\n\n"));
     CU_ASSERT_PTR_NOT_NULL(strstr(text, "  tcp  0 us       0 B       192.0.2.1:5  connection refused\n"));
     CU_ASSERT_PTR_NOT_NULL(strstr(text, "  200  100 us     1000 B    GET /1\n\nCtrl-C ends it"));
+    CU_ASSERT_PTR_NULL(strstr(text, "checked"));
+    ht_buf_free(&f.text);
+    f = (struct cli_frame){.n_rows = 0};
+    /* Once it goes on, once it is over, and two that are refused. */
+    cli_live_decided(&l, &(struct ht_audit){.allowed = 1});
+    cli_live_decided(&l, &(struct ht_audit){.allowed = 1, .over = 1});
+    cli_live_decided(&l, &(struct ht_audit){.over = 1});
+    cli_live_decided(&l, &(struct ht_audit){.over = 1});
+    CU_ASSERT_EQUAL(cli_live_frame(&l, 100, 40, &f), 0);
+    CU_ASSERT_EQUAL(ht_buf_append(&f.text, "", 1), 0);
+    CU_ASSERT_PTR_NOT_NULL(
+        strstr((const char *)ht_buf_head(&f.text), "(900 MiB)\nrequests checked: 1 allowed, 2 refused\n\n"));
     ht_buf_free(&f.text);
     f = (struct cli_frame){.n_rows = 0};
     l = example(HT_TUNNEL_RETRYING);
@@ -222,6 +234,7 @@ static void it_fits_every_terminal(void) {
     for (int state = HT_TUNNEL_NEW; state <= HT_TUNNEL_ENDED; state++) {
         struct cli_live l = example((enum ht_tunnel_state)state);
         l.color = state % 2;
+        l.n_refused = (uint64_t)state / 2;
         for (unsigned requests = 0; requests < 12; requests += 11) {
             add_requests(&l, requests);
             for (unsigned columns = 1; columns <= 90; columns++) {
