@@ -189,8 +189,9 @@ struct ht_policy {
     size_t size; /* sizeof(struct ht_policy) */
     /*
      * n_inject header fields that a request gets in place of its own. In a value ${file:PATH} (PATH begins with / or
-     * ~/; read anew when it has changed), ${env:NAME} and ${command:TEXT} (run anew every five minutes, and after a
-     * 401) stand for secrets, and $${ for ${ itself.
+     * ~/; read anew when it has changed), ${env:NAME} and ${command:TEXT} stand for secrets, and $${ for ${ itself.
+     * TEXT is run by /bin/sh, the first time when the tunnel runs, anew after five minutes and after a 401, and has ten
+     * seconds; requests that come before its first answer wait.
      */
     const char *const *inject_names, *const *inject_values;
     size_t n_inject;
@@ -240,7 +241,7 @@ struct ht_bind_options {
     /*
      * For a portless binding with one name that has no *; NULL: bytes pass as they are. tls_ca_file, tls_cert_file and
      * tls_key_file are for the real host. From now on this process leaves no core and cannot be looked into
-     * (PR_SET_DUMPABLE). HT_TUNNEL_EINVAL also when a secret cannot be read.
+     * (PR_SET_DUMPABLE). HT_TUNNEL_EINVAL also when a file or variable with a secret cannot be read.
      */
     const struct ht_policy *policy;
 };

@@ -72,6 +72,27 @@ static void name_host(struct guard_host *h, const struct guard_host_config *cfg)
     snprintf(h->host_field, sizeof h->host_field, "%s%.280s%s%s", v6 ? "[" : "", h->target, v6 ? "]" : "", port);
 }
 
+/* A command has ended, or the first ones are to be started: not before the loop runs, for whoever only wants to know
+ * whether a policy is good. What is told comes last: it may be the host's end. */
+static void secrets_due(struct io_task *task) {
+    struct guard_host *h = ht_container_of(task, struct guard_host, secrets);
+    const struct guard *g = h->g;
+    struct ht_errmsg why = h->why;
+    h->why.text[0] = '\0';
+    int rc = guard_policy_load(h->policy, io_now_ms(g->cfg.loop), true, *why.text ? NULL : &why);
+    if (!ht_list_empty(&h->waiting))
+        guard_waiting_resume(h); /* which tells of it, too */
+    else if (*why.text && rc != HT_EAGAIN)
+        g->cfg.trouble(g->cfg.ctx, h->name, why.text);
+}
+
+static void command_ended(void *ctx, const char *why) {
+    struct guard_host *h = ctx;
+    if (why)
+        snprintf(h->why.text, sizeof h->why.text, "%s", why);
+    io_task_add(h->g->cfg.loop, &h->secrets);
+}
+
 static int set_up(struct guard_host *h, const struct guard_host_config *cfg, struct ht_errmsg *err) {
     int rc;
     const char *name = cfg->policy.host;
@@ -94,7 +115,11 @@ static int set_up(struct guard_host *h, const struct guard_host_config *cfg, str
     h->ending = io_ending_create(cfg->authority, name, err);
     if (!h->ending)
         return HT_ETLS;
-    return guard_policy_load(h->policy, io_now_ms(h->g->cfg.loop), err);
+    guard_policy_run_in(h->policy, h->g->cfg.loop, command_ended, h);
+    rc = guard_policy_load(h->policy, io_now_ms(h->g->cfg.loop), false, err);
+    if (rc == HT_EAGAIN)
+        io_task_add(h->g->cfg.loop, &h->secrets);
+    return rc == HT_EAGAIN ? HT_OK : rc;
 }
 
 struct guard_host *guard_host_add(struct guard *g, const struct guard_host_config *cfg, int *rc,
@@ -107,6 +132,8 @@ struct guard_host *guard_host_add(struct guard *g, const struct guard_host_confi
     h->g = g;
     h->ctx = cfg->ctx;
     ht_list_init(&h->node);
+    ht_list_init(&h->waiting);
+    io_task_init(&h->secrets, secrets_due);
     *rc = set_up(h, cfg, err);
     if (*rc < 0)
         guard_host_remove(&h);
@@ -120,6 +147,8 @@ void guard_host_remove(struct guard_host **hp) {
     *hp = NULL;
     if (!h)
         return;
+    io_task_cancel(&h->secrets);
+    guard_waiting_cut(h);
     guard_entries_cut(h->g, h);
     for (unsigned i = 0; i < h->n_doors; i++) {
         struct guard_door *d = &h->doors[i];

@@ -82,7 +82,7 @@ struct guard_host_config {
 };
 
 /* NULL: *err says what is wrong, and never a value; HT_EINVAL, HT_ETLS, HT_ENOMEM in *rc. Secrets are read here for the
- * first time: HT_EIO. */
+ * first time: HT_EIO. Those of commands are awaited when the loop runs; requests that come before wait. */
 struct guard_host *guard_host_add(struct guard *g, const struct guard_host_config *cfg, int *rc,
                                   struct ht_errmsg *err) HT_MUST_USE;
 /* Cuts its connections, which is the end of their requests. Clears the pointer; NULL is ignored. */

@@ -5,6 +5,7 @@
  *   entry.c    a connection on its way in: the pair, TLS or not, the visitor
  *   inner.c    the session in memory between visitor and service
  *   request.c  what becomes of a request: checked, refused, or sent on with its secrets
+ *   wait.c     requests whose secret a command has not said yet
  */
 #ifndef HT_GUARD_GUARD_PRIV_H
 #define HT_GUARD_GUARD_PRIV_H
@@ -69,9 +70,13 @@ struct guard_host {
     enum guard_spoken spoken;
     struct io_tls *tls, *named; /* for the service; one that checks for the name wherever it is dialled */
     struct guard_policy *policy;
+    struct io_task secrets; /* commands are to be started, or one has ended */
+    struct ht_errmsg why;   /* it failed; "": it did not */
+    struct ht_list waiting; /* struct guard_waiting */
     struct io_ending *ending;
     struct guard_door doors[GUARD_DOORS_MAX];
     unsigned n_doors, n_entries;
+    bool down; /* the service does not answer, and that was told */
 };
 
 struct guard_entry {
@@ -102,11 +107,25 @@ void guard_inner_stop(struct guard *g);
 
 /* ---- request.c ---- */
 
+/* Reads the secrets of a request that passes; one that cannot be read changes the decision, and *why says why.
+ * HT_EAGAIN: they are awaited. */
+int guard_request_load(struct guard_door *d, struct guard_decision *decision, struct ht_errmsg *why) HT_MUST_USE;
+/* Does what was decided; `why` is "" or guard_request_load()'s. */
+void guard_request_go(struct guard_door *d, struct mux_stream *st, const struct wire_stream_open *open, uint64_t id,
+                      const struct guard_decision *decision, const char *why);
 /* mux_session_ops.stream_open of the services' side. */
 void guard_request_open(void *ctx, struct mux_stream *st, const struct wire_stream_open *open);
 /* relay_target_config.finished and .hides; ctx: the door */
 void guard_request_finished(void *ctx, const struct relay_request_info *info);
 bool guard_request_hides(void *ctx, struct ht_slice value);
 void guard_refusals_drop(struct guard *g);
+
+/* ---- wait.c ---- */
+
+/* Keeps the request with what comes of it, until the host's secrets are there or cannot be had. */
+void guard_waiting_add(struct guard_door *d, struct mux_stream *st, const struct wire_stream_open *open, uint64_t id,
+                       const struct guard_decision *decision);
+void guard_waiting_resume(struct guard_host *h);
+void guard_waiting_cut(struct guard_host *h);
 
 #endif

@@ -95,10 +95,11 @@ static int add_field(struct guard_policy *p, const char *name, const char *value
         return ht_fail(err, HT_ENOMEM, "out of memory");
     for (char *c = f->name; *c; c++)
         *c = lower(*c);
-    f->value = guard_value_parse(value, user, &why);
+    int rc;
+    f->value = guard_value_parse(value, user, &rc, &why);
     if (!f->value) {
         ht_free(f->name);
-        return ht_fail(err, HT_EINVAL, "inject: %s: %s", name, why.text);
+        return ht_fail(err, rc, "inject: %s: %s", name, why.text);
     }
     p->n_fields++;
     p->secrets = p->secrets || guard_value_is_secret(f->value);
@@ -199,14 +200,22 @@ void guard_policy_destroy(struct guard_policy **pp) {
 const char *guard_policy_host(const struct guard_policy *p) { return p->host; }
 bool guard_policy_has_secrets(const struct guard_policy *p) { return p->secrets; }
 
-int guard_policy_load(struct guard_policy *p, uint64_t now_ms, struct ht_errmsg *err) {
+void guard_policy_run_in(struct guard_policy *p, struct io_loop *loop, void (*ready)(void *ctx, const char *why),
+                         void *ctx) {
+    for (size_t i = 0; i < p->n_fields; i++)
+        guard_value_run_in(p->fields[i].value, loop, ready, ctx);
+}
+
+int guard_policy_load(struct guard_policy *p, uint64_t now_ms, bool run, struct ht_errmsg *err) {
     struct ht_errmsg why;
-    for (size_t i = 0; i < p->n_fields; i++) {
-        int rc = guard_value_load(p->fields[i].value, now_ms, &why);
-        if (rc < 0)
-            return ht_fail(err, rc, "inject: %s: %s", p->fields[i].name, why.text);
+    int rc = HT_OK;
+    for (size_t i = 0; i < p->n_fields; i++) { /* all of them: commands run side by side */
+        int one = guard_value_load(p->fields[i].value, now_ms, run, &why);
+        if (one < 0 && one != HT_EAGAIN)
+            return ht_fail(err, one, "inject: %s: %s", p->fields[i].name, why.text);
+        rc = one < 0 ? one : rc;
     }
-    return HT_OK;
+    return rc;
 }
 
 void guard_policy_refused(struct guard_policy *p) {

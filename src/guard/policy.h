@@ -11,6 +11,7 @@
 #include "audit_gen.h"
 #include "base/base.h"
 #include "base/err.h"
+#include "io/io.h"
 #include "wire_gen.h"
 
 #include <sys/types.h>
@@ -43,8 +44,12 @@ void guard_policy_destroy(struct guard_policy **p);
 const char *guard_policy_host(const struct guard_policy *p);
 /* It has a secret to give. */
 bool guard_policy_has_secrets(const struct guard_policy *p);
-/* Reads the secrets that are not read yet or have changed. 0 or a negative error with *err. */
-int guard_policy_load(struct guard_policy *p, uint64_t now_ms, struct ht_errmsg *err) HT_MUST_USE;
+/* As guard_value_run_in(). */
+void guard_policy_run_in(struct guard_policy *p, struct io_loop *loop, void (*ready)(void *ctx, const char *why),
+                         void *ctx);
+/* Reads the secrets that are not read yet or have changed. 0; HT_EAGAIN: a command is awaited, and ready() comes (with
+ * `run`; without it no command is started); another negative error with *err. */
+int guard_policy_load(struct guard_policy *p, uint64_t now_ms, bool run, struct ht_errmsg *err) HT_MUST_USE;
 
 struct guard_request {
     struct ht_slice method, target;

@@ -177,19 +177,23 @@ static bool is_for_another(const struct guard_host *h, const struct guard_reques
     return false;
 }
 
-static void decide(struct guard_door *d, const struct guard_request *r, struct guard_decision *out,
-                   struct ht_errmsg *why) {
-    uint64_t now = io_now_ms(d->h->g->cfg.loop);
-    why->text[0] = '\0';
-    if (is_for_another(d->h, r)) {
+static void decide(struct guard_door *d, const struct guard_request *r, struct guard_decision *out) {
+    if (is_for_another(d->h, r))
         *out = (struct guard_decision){.reason = GUARD_PLACEHOLDER};
-        return;
+    else
+        guard_policy_check(d->h->policy, r, io_now_ms(d->h->g->cfg.loop), out);
+}
+
+int guard_request_load(struct guard_door *d, struct guard_decision *decision, struct ht_errmsg *why) {
+    why->text[0] = '\0';
+    if (decision->reason != GUARD_ALLOWED)
+        return HT_OK;
+    int rc = guard_policy_load(d->h->policy, io_now_ms(d->h->g->cfg.loop), true, why);
+    if (rc < 0 && rc != HT_EAGAIN) {
+        decision->reason = GUARD_SECRET;
+        decision->injects = false;
     }
-    guard_policy_check(d->h->policy, r, now, out);
-    if (out->reason == GUARD_ALLOWED && guard_policy_load(d->h->policy, now, why) < 0) {
-        out->reason = GUARD_SECRET;
-        out->injects = false;
-    }
+    return rc == HT_EAGAIN ? rc : HT_OK;
 }
 
 /* ---- sent on ---- */
@@ -203,6 +207,14 @@ static struct guard_running *running_find(struct guard_door *d, uint32_t stream_
     return NULL;
 }
 
+/* Once, until a request has got its answer: a program may try again and again. */
+static void tell_down(struct guard_host *h, const struct relay_request_info *info) {
+    bool down = info->reset_code && info->error && info->status >= 500;
+    if (down && !h->down)
+        h->g->cfg.trouble(h->g->cfg.ctx, h->name, info->error);
+    h->down = down || (h->down && info->reset_code);
+}
+
 void guard_request_finished(void *ctx, const struct relay_request_info *info) {
     struct guard_door *d = ctx;
     struct guard_running *r = running_find(d, info->stream_id);
@@ -210,6 +222,7 @@ void guard_request_finished(void *ctx, const struct relay_request_info *info) {
         return;
     if (r->event.injects && info->status == 401)
         guard_policy_refused(d->h->policy);
+    tell_down(d->h, info);
     ht_list_remove(&r->node);
     r->event.status = info->status;
     r->event.bytes_in = info->bytes_in;
@@ -224,6 +237,16 @@ bool guard_request_hides(void *ctx, struct ht_slice value) {
     return guard_policy_is_secret(d->h->policy, value);
 }
 
+/* What is upgraded is bytes that nobody looks into. A WebSocket stays with the path that it was allowed for; h2c would
+ * be a way to all the others. */
+static bool is_websocket(const struct wire_stream_open *open) {
+    for (size_t i = 0; i < open->n_headers; i++)
+        if (ht_slice_is(open->headers[i].name, "upgrade") &&
+            !ht_slice_case_eq(open->headers[i].value, ht_slice_str("websocket")))
+            return false;
+    return true;
+}
+
 static void send_on(struct guard_door *d, struct mux_stream *st, const struct wire_stream_open *open,
                     struct guard_running *running, size_t n) {
     struct guard *g = d->h->g;
@@ -235,6 +258,7 @@ static void send_on(struct guard_door *d, struct mux_stream *st, const struct wi
     struct wire_stream_open with = *open;
     with.headers = g->fields;
     with.n_headers = n;
+    with.is_upgrade = open->is_upgrade && is_websocket(open); /* else the service never hears of it (RFC 9110 7.8) */
     relay_target_serve(d->target, st, &with);
 }
 
@@ -249,9 +273,8 @@ static struct guard_request request_of(const struct guard_door *d, const struct 
     };
 }
 
-/* Does what was decided; `why` is "", or says why the secret cannot be read. */
-static void go(struct guard_door *d, struct mux_stream *st, const struct wire_stream_open *open, uint64_t id,
-               const struct guard_decision *decided, const char *why) {
+void guard_request_go(struct guard_door *d, struct mux_stream *st, const struct wire_stream_open *open, uint64_t id,
+                      const struct guard_decision *decided, const char *why) {
     struct guard *g = d->h->g;
     struct guard_decision decision = *decided;
     struct guard_request r = request_of(d, open);
@@ -292,6 +315,9 @@ void guard_request_open(void *ctx, struct mux_stream *st, const struct wire_stre
     }
     struct guard_request r = request_of(d, open);
     uint64_t id = ++g->last_id;
-    decide(d, &r, &decision, &why);
-    go(d, st, open, id, &decision, why.text);
+    decide(d, &r, &decision);
+    if (guard_request_load(d, &decision, &why) == HT_EAGAIN)
+        guard_waiting_add(d, st, open, id, &decision);
+    else
+        guard_request_go(d, st, open, id, &decision, why.text);
 }

@@ -1,19 +1,14 @@
 #include "guard/value.h"
 
-#include "base/clock.h"
 #include "base/mem.h"
 #include "guard/locked.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <poll.h>
-#include <signal.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #define PARTS_MAX 16
@@ -24,9 +19,15 @@ struct part {
     enum part_kind kind;
     char *text; /* the text itself, or path, name, command */
     struct guard_locked secret;
-    struct stat seen; /* of a file */
-    uint64_t read_ms;
     bool has;
+    struct stat seen; /* of a file */
+    /* of a command */
+    struct guard_value *v;
+    struct io_child *child;    /* NULL: it does not run */
+    struct guard_locked fresh; /* what it prints */
+    uint64_t done_ms;          /* when it ended last; 0: never */
+    bool refused;              /* the service did not take its answer */
+    struct ht_errmsg why;      /* it failed; "": it did not */
 };
 
 struct guard_value {
@@ -35,6 +36,9 @@ struct guard_value {
     char *user; /* NULL: no Basic */
     struct guard_locked whole;
     bool whole_known;
+    struct io_loop *loop; /* NULL: no command can run */
+    void (*ready)(void *ctx, const char *why);
+    void *ctx;
 };
 
 /* ---- parsing ---- */
@@ -45,7 +49,7 @@ static int add(struct guard_value *v, enum part_kind kind, const char *p, size_t
     if (v->n == PARTS_MAX)
         return ht_fail(err, HT_EINVAL, "more than %d pieces in one value", PARTS_MAX);
     struct part *part = &v->parts[v->n];
-    *part = (struct part){.kind = kind, .text = ht_strndup(p, n)};
+    *part = (struct part){.kind = kind, .text = ht_strndup(p, n), .v = v};
     if (!part->text)
         return ht_fail(err, HT_ENOMEM, "out of memory");
     v->n++;
@@ -83,13 +87,8 @@ static const char *closing(const char *p) {
     return NULL;
 }
 
-struct guard_value *guard_value_parse(const char *text, const char *user, struct ht_errmsg *err) {
-    struct guard_value *v = ht_calloc(1, sizeof *v);
-    int rc = v ? HT_OK : ht_fail(err, HT_ENOMEM, "out of memory");
-    if (v && user && (strchr(user, ':') || !*user))
-        rc = ht_fail(err, HT_EINVAL, "a user's name is not empty and has no colon in it");
-    if (rc == HT_OK && user && !(v->user = ht_strndup(user, strlen(user))))
-        rc = ht_fail(err, HT_ENOMEM, "out of memory");
+static int parse(struct guard_value *v, const char *text, struct ht_errmsg *err) {
+    int rc = HT_OK;
     for (const char *p = text; rc == HT_OK && *p;) {
         const char *at = strstr(p, "${");
         bool escaped = at && at > p && at[-1] == '$';
@@ -106,9 +105,19 @@ struct guard_value *guard_value_parse(const char *text, const char *user, struct
                  : ht_fail(err, HT_EINVAL, "a ${ has no } behind it");
         p = end ? end + 1 : at;
     }
-    if (rc == HT_OK && v->n == 0)
-        rc = ht_fail(err, HT_EINVAL, "it is empty");
-    if (rc < 0)
+    return rc == HT_OK && v->n == 0 ? ht_fail(err, HT_EINVAL, "it is empty") : rc;
+}
+
+struct guard_value *guard_value_parse(const char *text, const char *user, int *rc, struct ht_errmsg *err) {
+    struct guard_value *v = ht_calloc(1, sizeof *v);
+    *rc = v ? HT_OK : ht_fail(err, HT_ENOMEM, "out of memory");
+    if (v && user && (strchr(user, ':') || !*user))
+        *rc = ht_fail(err, HT_EINVAL, "a user's name is not empty and has no colon in it");
+    if (*rc == HT_OK && user && !(v->user = ht_strndup(user, strlen(user))))
+        *rc = ht_fail(err, HT_ENOMEM, "out of memory");
+    if (*rc == HT_OK)
+        *rc = parse(v, text, err);
+    if (*rc < 0)
         guard_value_free(&v);
     return v;
 }
@@ -119,6 +128,8 @@ void guard_value_free(struct guard_value **vp) {
     if (!v)
         return;
     for (size_t i = 0; i < v->n; i++) {
+        io_child_cancel(&v->parts[i].child);
+        guard_locked_free(&v->parts[i].fresh);
         /* A value without a source may be a secret that somebody wrote down. */
         explicit_bzero(v->parts[i].text, strlen(v->parts[i].text));
         ht_free(v->parts[i].text);
@@ -140,15 +151,10 @@ static int failed(const struct part *p, const char *why, struct ht_errmsg *err) 
 }
 
 /* Into locked memory only. 0 or HT_ESPACE, or another error. */
-static int read_all(int fd, struct guard_locked *to, int wait_ms) {
-    uint64_t end = ht_now_us() / 1000 + (uint64_t)wait_ms;
+static int read_all(int fd, struct guard_locked *to) {
     for (;;) {
-        uint64_t now = ht_now_us() / 1000;
-        struct pollfd ready = {.fd = fd, .events = POLLIN};
-        if (wait_ms && (now >= end || poll(&ready, 1, (int)(end - now)) == 0))
-            return HT_ETIMEDOUT;
         ssize_t n = read(fd, to->p + to->n, to->cap - to->n);
-        if (n < 0 && (errno == EINTR || errno == EAGAIN))
+        if (n < 0 && errno == EINTR)
             continue;
         if (n < 0)
             return ht_err_from_errno(errno);
@@ -170,7 +176,7 @@ static int read_file(struct part *p, const char *path, struct ht_errmsg *err) {
         return failed(p, "it is no regular file", err);
     }
     if (rc == HT_OK)
-        rc = read_all(fd, &p->secret, 0);
+        rc = read_all(fd, &p->secret);
     close(fd);
     return rc == HT_OK ? rc : failed(p, rc == HT_ESPACE ? "it is too long" : ht_err_text(rc), err);
 }
@@ -200,79 +206,6 @@ static int load_file(struct part *p, bool *changed, struct ht_errmsg *err) {
     return read_file(p, path, err);
 }
 
-/* Waits for the program's end, or ends it. */
-static bool reap(pid_t pid, uint64_t end_ms) {
-    int status;
-    for (;;) {
-        pid_t got = waitpid(pid, &status, WNOHANG);
-        if (got == pid)
-            return WIFEXITED(status) && WEXITSTATUS(status) == 0;
-        if (got < 0 && errno != EINTR)
-            return true; /* somebody else has waited for it: what it said is all there is to go by */
-        if (ht_now_us() / 1000 >= end_ms) {
-            kill(-pid, SIGKILL);
-            kill(pid, SIGKILL);
-            waitpid(pid, &status, 0);
-            return false;
-        }
-        poll(NULL, 0, 2);
-    }
-}
-
-static int run_command(struct part *p, struct ht_errmsg *err) {
-    extern char **environ;
-    int fds[2];
-    pid_t pid;
-    posix_spawn_file_actions_t files;
-    posix_spawnattr_t attr;
-    sigset_t none, usual;
-    char sh[] = "sh", c[] = "-c";
-    char *argv[] = {sh, c, p->text, NULL};
-    uint64_t end = ht_now_us() / 1000 + GUARD_COMMAND_WAIT_MS;
-    if (pipe2(fds, O_CLOEXEC) < 0)
-        return failed(p, strerror(errno), err);
-    sigemptyset(&none);
-    sigemptyset(&usual);
-    sigaddset(&usual, SIGPIPE);
-    sigaddset(&usual, SIGUSR1);
-    sigaddset(&usual, SIGUSR2);
-    posix_spawn_file_actions_init(&files);
-    posix_spawn_file_actions_addopen(&files, 0, "/dev/null", O_RDONLY, 0);
-    posix_spawn_file_actions_adddup2(&files, fds[1], 1);
-    posix_spawnattr_init(&attr);
-    posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
-    posix_spawnattr_setsigmask(&attr, &none);
-    posix_spawnattr_setsigdefault(&attr, &usual);
-    int rc = posix_spawn(&pid, "/bin/sh", &files, &attr, argv, environ);
-    posix_spawn_file_actions_destroy(&files);
-    posix_spawnattr_destroy(&attr);
-    close(fds[1]);
-    if (rc == 0) {
-        int got = read_all(fds[0], &p->secret, GUARD_COMMAND_WAIT_MS);
-        bool good = reap(pid, got == HT_OK ? end : 0);
-        rc = got == HT_OK && good ? HT_OK
-                                  : failed(p,
-                                           got == HT_ETIMEDOUT ? "it did not end in time"
-                                           : got == HT_ESPACE  ? "it says too much"
-                                           : got != HT_OK      ? ht_err_text(got)
-                                                               : "it failed",
-                                           err);
-    } else {
-        rc = failed(p, strerror(rc), err);
-    }
-    close(fds[0]);
-    return rc;
-}
-
-static int load_command(struct part *p, uint64_t now_ms, bool *changed, struct ht_errmsg *err) {
-    if (p->has && p->read_ms && now_ms - p->read_ms < GUARD_COMMAND_MS)
-        return HT_OK;
-    *changed = true;
-    p->secret.n = 0;
-    p->read_ms = now_ms ? now_ms : 1;
-    return run_command(p, err);
-}
-
 static int load_env(struct part *p, bool *changed, struct ht_errmsg *err) {
     if (p->has)
         return HT_OK;
@@ -286,8 +219,7 @@ static int load_env(struct part *p, bool *changed, struct ht_errmsg *err) {
 }
 
 /* Line ends behind it go; what must not stand in a header is refused (response and request splitting). */
-static int check(struct part *p, struct ht_errmsg *err) {
-    struct guard_locked *s = &p->secret;
+static int check(const struct part *p, struct guard_locked *s, struct ht_errmsg *err) {
     while (s->n && (s->p[s->n - 1] == '\n' || s->p[s->n - 1] == '\r'))
         s->n--;
     if (s->n == 0)
@@ -300,18 +232,80 @@ static int check(struct part *p, struct ht_errmsg *err) {
     return HT_OK;
 }
 
-static int load_part(struct part *p, uint64_t now_ms, bool *changed, struct ht_errmsg *err) {
+/* ---- a command ---- */
+
+static void take_answer(struct part *p, int err, size_t n, const char *text) {
+    p->fresh.n = n;
+    p->done_ms = io_now_ms(p->v->loop);
+    if ((err == HT_OK ? check(p, &p->fresh, &p->why) : failed(p, text, &p->why)) < 0) {
+        p->has = p->has && !p->refused; /* what is good still, stays */
+    } else {
+        struct guard_locked old = p->secret;
+        p->secret = p->fresh;
+        p->fresh = old;
+        p->why.text[0] = '\0';
+        p->has = true;
+        p->refused = false;
+        p->v->whole_known = false;
+    }
+    guard_locked_free(&p->fresh);
+    if (!p->has)
+        guard_locked_free(&p->secret);
+}
+
+static void command_ended(void *ctx, int err, size_t n, const char *text) {
+    struct part *p = ctx;
+    struct guard_value *v = p->v;
+    p->child = NULL;
+    take_answer(p, err, n, text);
+    v->ready(v->ctx, p->why.text[0] ? p->why.text : NULL);
+}
+
+static int start_command(struct part *p, struct ht_errmsg *err) {
+    static const struct io_child_ops ops = {.ended = command_ended};
+    const char *const argv[] = {"/bin/sh", "-c", p->text, NULL};
+    struct ht_errmsg why;
+    int rc = guard_locked_take(&p->fresh, GUARD_SECRET_MAX);
+    if (rc < 0)
+        return ht_fail(err, rc, "%s", ht_err_text(rc));
+    struct io_child_config cfg = {
+        .argv = argv, .into = p->fresh.p, .cap = GUARD_SECRET_MAX, .limit_ms = GUARD_COMMAND_WAIT_MS};
+    p->child = io_child_start(p->v->loop, &cfg, &ops, p, &why);
+    return p->child ? HT_OK : failed(p, why.text, err);
+}
+
+static bool is_due(const struct part *p, uint64_t now_ms) {
+    bool good = p->has && !p->refused && !p->why.text[0];
+    return p->done_ms == 0 || now_ms >= p->done_ms + (good ? GUARD_COMMAND_MS : GUARD_COMMAND_PAUSE_MS);
+}
+
+/* The answer is there, if need be an old one while the next is on its way; HT_EAGAIN: it comes. */
+static int load_command(struct part *p, uint64_t now_ms, bool run, struct ht_errmsg *err) {
+    if (!p->child && run && is_due(p, now_ms)) {
+        int rc = p->v->loop ? start_command(p, &p->why) : failed(p, "nothing runs it here", &p->why);
+        p->done_ms = rc < 0 ? now_ms : p->done_ms;
+    }
+    if (p->has && !(p->refused && p->child))
+        return HT_OK;
+    if (p->child || !p->why.text[0])
+        return HT_EAGAIN;
+    return ht_fail(err, HT_EIO, "%s", p->why.text);
+}
+
+/* ---- a part ---- */
+
+static int load_part(struct part *p, uint64_t now_ms, bool run, bool *changed, struct ht_errmsg *err) {
     bool fresh = false;
     if (p->kind == PART_TEXT)
         return HT_OK;
+    if (p->kind == PART_COMMAND)
+        return load_command(p, now_ms, run, err);
     int rc = p->secret.p ? HT_OK : guard_locked_take(&p->secret, GUARD_SECRET_MAX + 1);
     if (rc < 0)
         return ht_fail(err, rc, "%s", ht_err_text(rc));
-    rc = p->kind == PART_FILE  ? load_file(p, &fresh, err)
-         : p->kind == PART_ENV ? load_env(p, &fresh, err)
-                               : load_command(p, now_ms, &fresh, err);
+    rc = p->kind == PART_FILE ? load_file(p, &fresh, err) : load_env(p, &fresh, err);
     if (rc == HT_OK && fresh)
-        rc = check(p, err);
+        rc = check(p, &p->secret, err);
     p->has = rc == HT_OK;
     *changed = *changed || fresh;
     if (rc < 0) {
@@ -375,22 +369,31 @@ static int assemble(struct guard_value *v, struct ht_errmsg *err) {
     return rc == HT_OK ? rc : ht_fail(err, rc, "%s", ht_err_text(rc));
 }
 
-int guard_value_load(struct guard_value *v, uint64_t now_ms, struct ht_errmsg *err) {
-    bool changed = !v->whole_known;
+void guard_value_run_in(struct guard_value *v, struct io_loop *loop, void (*ready)(void *ctx, const char *why),
+                        void *ctx) {
+    v->loop = loop;
+    v->ready = ready;
+    v->ctx = ctx;
+}
+
+int guard_value_load(struct guard_value *v, uint64_t now_ms, bool run, struct ht_errmsg *err) {
+    bool changed = false;
     int rc = HT_OK;
-    for (size_t i = 0; rc == HT_OK && i < v->n; i++)
-        rc = load_part(&v->parts[i], now_ms, &changed, err);
-    if (rc == HT_OK && changed)
+    for (size_t i = 0; i < v->n && (rc == HT_OK || rc == HT_EAGAIN); i++) {
+        int one = load_part(&v->parts[i], now_ms, run, &changed, err);
+        rc = one < 0 ? one : rc;
+    }
+    if (rc == HT_OK && (changed || !v->whole_known))
         rc = assemble(v, err);
-    v->whole_known = rc == HT_OK;
-    if (rc < 0)
+    v->whole_known = rc == HT_OK || (rc == HT_EAGAIN && v->whole_known && !changed);
+    if (rc < 0 && rc != HT_EAGAIN)
         guard_locked_free(&v->whole);
     return rc;
 }
 
 void guard_value_stale(struct guard_value *v) {
     for (size_t i = 0; i < v->n; i++)
-        v->parts[i].read_ms = 0;
+        v->parts[i].refused = v->parts[i].has && v->parts[i].kind == PART_COMMAND;
 }
 
 struct ht_slice guard_value_text(const struct guard_value *v) {

@@ -287,6 +287,33 @@ ssize_t io_out_flush(struct io_out *o, struct io_conn *conn) HT_MUST_USE;
 size_t io_out_pending(const struct io_out *o);
 void io_out_free(struct io_out *o);
 
+/* ---- programs that are started for what they print ---- */
+
+struct io_child;
+
+struct io_child_config {
+    const char *const *argv; /* a path first; a NULL last. Read at the start only */
+    void *into;              /* where what it prints goes; outlives the child */
+    size_t cap;
+    uint64_t limit_ms;
+};
+
+struct io_child_ops {
+    /* It is over, and the object is gone. HT_OK: it has ended with status 0 after `n` bytes. HT_EIO: with another one,
+     * or by a signal; HT_ETIMEDOUT, HT_ESPACE: it was killed. `text` says so for a person: "it ended with status 3". */
+    void (*ended)(void *ctx, int err, size_t n, const char *text);
+};
+
+/*
+ * Standard input and error are /dev/null, and the environment is ours. It has a process group of its own, all of which
+ * is killed when it is cancelled, takes longer than `limit_ms` or prints more than `cap` bytes. Never calls ended()
+ * before it returns. NULL with *err: it cannot be started.
+ */
+struct io_child *io_child_start(struct io_loop *loop, const struct io_child_config *cfg, const struct io_child_ops *ops,
+                                void *ctx, struct ht_errmsg *err) HT_MUST_USE;
+/* Kills it; ended() does not come. Clears the pointer. NULL is ignored. */
+void io_child_cancel(struct io_child **c);
+
 /* ---- listening ---- */
 
 struct io_listener;

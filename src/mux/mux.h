@@ -293,6 +293,19 @@ int mux_stream_open(struct mux_session *s, const struct wire_stream_open *open, 
 void mux_stream_accept(struct mux_stream *st, const struct mux_stream_ops *ops, void *ctx);
 void mux_stream_set_ops(struct mux_stream *st, const struct mux_stream_ops *ops, void *ctx);
 
+/* What has come for a stream: not consumed yet. */
+struct mux_arrived {
+    const uint8_t *bytes;
+    size_t n;
+    const struct wire_trailers *trailers; /* NULL: none */
+    bool eof;
+};
+/*
+ * Driver. Somebody kept the stream until it was known whose it is: take() gives it to him (mux_stream_accept(), or the
+ * end of it), and his ops are told what has come until now, as if it came now.
+ */
+void mux_stream_hand_over(struct mux_stream *st, void (*take)(void *ctx), void *ctx, const struct mux_arrived *arrived);
+
 /* Driver. Queues STREAM_RESPONSE_HEAD. HT_ESPACE: does not fit; HT_EINVAL: a second final head; HT_ECLOSED. */
 int mux_stream_respond(struct mux_stream *st, const struct wire_response_head *head) HT_MUST_USE;
 

@@ -318,6 +318,22 @@ void mux_stream_set_ops(struct mux_stream *st, const struct mux_stream_ops *ops,
     st->ctx = ctx;
 }
 
+/* A release takes the ops away. */
+void mux_stream_hand_over(struct mux_stream *st, void (*take)(void *ctx), void *ctx,
+                          const struct mux_arrived *arrived) {
+    stream_ref(st);
+    take(ctx);
+    if (arrived->n && st->ops)
+        st->ops->data(st->ctx, arrived->bytes, arrived->n);
+    if (arrived->trailers && st->ops && st->ops->trailers)
+        st->ops->trailers(st->ctx, arrived->trailers);
+    if (arrived->eof && st->ops)
+        st->ops->eof(st->ctx);
+    if ((arrived->n || arrived->eof) && st->ops && st->ops->data_end)
+        st->ops->data_end(st->ctx);
+    stream_unref(st);
+}
+
 int mux_stream_respond(struct mux_stream *st, const struct wire_response_head *head) {
     if (!stream_is_on(st) || st->wish == WISH_EOF || stream_local_ended(st))
         return HT_ECLOSED;

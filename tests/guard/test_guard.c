@@ -1,6 +1,8 @@
 /* Requests of a container on their way through the guard to a service that the test plays byte by byte. */
 #include "guard/guard_rig.h"
 
+#include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static const char *const other_values[] = {"Bearer other"};
@@ -203,6 +205,83 @@ static void a_secret_that_goes_away(void) {
     CU_ASSERT(strstr(troubles, path) != NULL && !strstr(troubles, CANARY));
     CU_ASSERT_EQUAL(rig.n_conns, 0);
     close(fd);
+    end();
+}
+
+/* The first request waits for a command with all that comes of it, and other hosts' do not. */
+static void a_command_is_awaited(void) {
+    char folder[] = P_tmpdir "/guard-fifo-XXXXXX", path[64], value[128];
+    const char *command = value;
+    begin();
+    CU_ASSERT_PTR_NOT_NULL_FATAL(mkdtemp(folder));
+    snprintf(path, sizeof path, "%s/fifo", folder);
+    CU_ASSERT_EQUAL_FATAL(mkfifo(path, 0600), 0);
+    snprintf(value, sizeof value, "Bearer ${command:cat %s}", path);
+    struct guard_host_config cfg = config("api.test");
+    cfg.policy.header_values = &command;
+    cfg.policy.rate = "3/h";
+    host = add(&cfg);
+    cfg = config("other.test");
+    other = add(&cfg);
+    struct call *c =
+        connection(1, "POST /a HTTP/1.1\r\nHost: api.test\r\nTransfer-Encoding: chunked\r\n\r\n3\r\none\r\n");
+    struct call *gone = connection(1, GET("/gone"));
+    struct call *o = connection(2, "GET /o HTTP/1.1\r\nHost: other.test\r\n\r\n");
+    struct service_conn *s = service_wait(0, "GET /o");
+    service_says(s, OK_HELLO);
+    until_says(o, "hello");
+    says(c, "3\r\ntwo\r\n0\r\n\r\n");
+    mux_stream_release(&gone->st);
+    settle();
+    CU_ASSERT_EQUAL(rig.n_conns, 1);
+    CU_ASSERT_PTR_NULL(strstr(notes, "api.test"));
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+    CU_ASSERT_FATAL(fd >= 0 && write(fd, CANARY "-2\n", sizeof CANARY + 2) == sizeof CANARY + 2);
+    close(fd);
+    service_forget(s);
+    UNTIL(rig.n_conns == 2);
+    s = service_wait(1, "0\r\n\r\n");
+    CU_ASSERT(strstr(service_heard(s), "authorization: Bearer " CANARY "-2\r\n") != NULL);
+    CU_ASSERT(strstr(service_heard(s), "one") && strstr(service_heard(s), "two"));
+    service_says(s, OK_HELLO);
+    until_says(c, "hello");
+    CU_ASSERT_PTR_NULL(strstr(call_body(c), CANARY));
+    CU_ASSERT_STRING_EQUAL(troubles, "");
+    /* The one that left was counted, and nothing else became of it. */
+    c = connection(1, GET("/third"));
+    service_wait(1, "/third");
+    c = connection(1, GET("/fourth"));
+    until_says(c, "refused by");
+    CU_ASSERT_NSTRING_EQUAL(call_body(c) + 9, "429", 3);
+    CU_ASSERT_PTR_NULL(strstr(notes, "/gone"));
+    end();
+    unlink(path);
+    rmdir(folder);
+}
+
+static void a_command_that_fails(void) {
+    const char *command = "Bearer ${command:echo " CANARY "; exit 7}";
+    begin();
+    struct guard_host_config cfg = config("api.test");
+    cfg.policy.header_values = &command;
+    host = add(&cfg);
+    UNTIL(*troubles); /* told before anybody asks */
+    CU_ASSERT(strstr(troubles, "it ended with status 7") != NULL);
+    struct call *c = connection(1, GET("/"));
+    until_says(c, "refused by");
+    CU_ASSERT_NSTRING_EQUAL(call_body(c) + 9, "503", 3);
+    CU_ASSERT(strstr(notes, "secret-unreadable") != NULL);
+    CU_ASSERT_EQUAL(rig.n_conns, 0);
+    /* A host that goes, with one that waits. */
+    command = "Bearer ${command:tail -f /dev/null}";
+    guard_host_remove(&host);
+    host = add(&cfg);
+    c = connection(1, GET("/"));
+    settle();
+    CU_ASSERT_EQUAL(c->closes, 0);
+    guard_host_remove(&host);
+    UNTIL(c->closes);
+    CU_ASSERT_EQUAL(rig.n_conns, 0);
     end();
 }
 
@@ -459,6 +538,8 @@ int main(void) {
         {"what cannot be noted is refused", what_cannot_be_noted_is_refused},
         {"no note holds a secret", no_note_holds_a_secret},
         {"a secret that goes away", a_secret_that_goes_away},
+        {"a command is awaited", a_command_is_awaited},
+        {"a command that fails", a_command_that_fails},
         {"TLS is ended here", tls_is_ended_here},
         {"who does not trust is told of", who_does_not_trust_is_told_of},
         {"bodies stream both ways", bodies_stream_both_ways},

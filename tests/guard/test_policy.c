@@ -1,4 +1,5 @@
 /* Checks first, secrets afterwards; and where secrets come from. */
+#include "base/clock.h"
 #include "base/mem.h"
 #include "guard/locked.h"
 #include "guard/policy.h"
@@ -13,6 +14,21 @@
 #include <unistd.h>
 
 #define CANARY "canary-3f9a"
+
+static struct io_loop *loop;
+#define TEST_LOOP loop
+#include "support/turns.h"
+
+/* Commands that have ended, and why the last one has failed. */
+static unsigned n_ready;
+static int parsed; /* what became of the last value that was read */
+static char ready_why[512];
+
+static void on_ready(void *ctx, const char *why) {
+    (void)ctx;
+    n_ready++;
+    snprintf(ready_why, sizeof ready_why, "%s", why ? why : "");
+}
 
 /* Sanitizers make mlock() do nothing. */
 #ifdef HT_SANITIZED
@@ -36,9 +52,13 @@ static void begin(const char *text) {
     snprintf(path, sizeof path, "%s/secret", folder);
     write_file(text);
     setenv("GUARD_TEST", CANARY, 1);
+    loop = io_loop_create();
+    CU_ASSERT_PTR_NOT_NULL_FATAL(loop);
+    n_ready = 0;
 }
 
 static void end(void) {
+    io_loop_destroy(&loop);
     unlink(path);
     rmdir(folder);
     unsetenv("GUARD_TEST");
@@ -82,7 +102,13 @@ static const char *fields(struct guard_policy *p, const struct guard_request *r)
     struct ht_errmsg err = {""};
     size_t n = 0;
     text[0] = '\0';
-    int rc = guard_policy_load(p, 1000, &err);
+    guard_policy_run_in(p, loop, on_ready, NULL);
+    int rc = guard_policy_load(p, 1000, true, &err);
+    while (rc == HT_EAGAIN) {
+        UNTIL(n_ready);
+        n_ready = 0;
+        rc = guard_policy_load(p, 1000, true, &err);
+    }
     if (rc < 0)
         return strcpy(text, err.text);
     ssize_t all = guard_policy_headers(p, r, out, HT_ARRAY_LEN(out));
@@ -165,7 +191,7 @@ static void what_may_not_be_a_secret(void) {
     static const char *const sources[] = {"${file:relative}", "${" CANARY "}", "${env:}", "${file:/x", ""};
     for (size_t i = 0; i < HT_ARRAY_LEN(sources); i++) {
         struct ht_errmsg err = {""};
-        struct guard_value *v = guard_value_parse(sources[i], NULL, &err);
+        struct guard_value *v = guard_value_parse(sources[i], NULL, &parsed, &err);
         CU_ASSERT_PTR_NULL(v);
         CU_ASSERT(err.text[0] && !strstr(err.text, CANARY));
     }
@@ -174,16 +200,89 @@ static void what_may_not_be_a_secret(void) {
                                        "${file:/dev/zero}", "${file:/tmp}"};
     for (size_t i = 0; i < HT_ARRAY_LEN(fail); i++) {
         struct ht_errmsg err = {""};
-        struct guard_value *v = guard_value_parse(fail[i], NULL, NULL);
+        struct guard_value *v = guard_value_parse(fail[i], NULL, &parsed, NULL);
         CU_ASSERT_PTR_NOT_NULL_FATAL(v);
-        CU_ASSERT(guard_value_load(v, 1, &err) < 0);
+        guard_value_run_in(v, loop, on_ready, NULL);
+        int rc = guard_value_load(v, 1, true, &err);
+        if (rc == HT_EAGAIN) {
+            UNTIL(n_ready);
+            n_ready = 0;
+            rc = guard_value_load(v, 1, true, &err);
+        }
+        CU_ASSERT(rc < 0 && rc != HT_EAGAIN);
         CU_ASSERT(err.text[0] != '\0');
         CU_ASSERT_EQUAL(guard_value_text(v).n, 0);
         guard_value_free(&v);
     }
-    struct guard_value *v = guard_value_parse("a $${x} ${env:GUARD_TEST}", NULL, NULL);
-    CU_ASSERT_EQUAL(guard_value_load(v, 1, NULL), HT_OK);
+    struct guard_value *v = guard_value_parse("a $${x} ${env:GUARD_TEST}", NULL, &parsed, NULL);
+    CU_ASSERT_EQUAL(guard_value_load(v, 1, true, NULL), HT_OK);
     CU_ASSERT(ht_slice_is(guard_value_text(v), "a ${x} " CANARY));
+    guard_value_free(&v);
+    end();
+}
+
+/* Its answer is awaited the first time and after a refusal; one that is only old is used until the next one is here. */
+static void a_command(void) {
+    struct ht_errmsg err = {""};
+    char text[256];
+    begin("one");
+    snprintf(text, sizeof text, "${command:cat %s; echo >> %s}", path, path);
+    struct guard_value *v = guard_value_parse(text, NULL, &parsed, NULL);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(v);
+    CU_ASSERT_EQUAL(guard_value_load(v, io_now_ms(loop), true, &err), HT_EIO); /* nothing runs it */
+    guard_value_free(&v);
+    v = guard_value_parse(text, NULL, &parsed, NULL);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(v);
+    guard_value_run_in(v, loop, on_ready, NULL);
+    CU_ASSERT_EQUAL(guard_value_load(v, io_now_ms(loop), false, &err), HT_EAGAIN);
+    settle();
+    CU_ASSERT_EQUAL(n_ready, 0); /* it was not to be started */
+    CU_ASSERT_EQUAL(guard_value_load(v, io_now_ms(loop), true, &err), HT_EAGAIN);
+    CU_ASSERT_EQUAL(guard_value_load(v, io_now_ms(loop), true, &err), HT_EAGAIN);
+    UNTIL(n_ready == 1);
+    uint64_t now = io_now_ms(loop);
+    CU_ASSERT_EQUAL(guard_value_load(v, now, true, &err), HT_OK);
+    CU_ASSERT(ht_slice_is(guard_value_text(v), "one"));
+    CU_ASSERT_EQUAL(guard_value_load(v, now + GUARD_COMMAND_MS - 1, true, &err), HT_OK);
+    settle();
+    CU_ASSERT_EQUAL(n_ready, 1);
+    /* Old: the next one is on its way. */
+    write_file("two");
+    CU_ASSERT_EQUAL(guard_value_load(v, now + GUARD_COMMAND_MS + 1000, true, &err), HT_OK);
+    CU_ASSERT(ht_slice_is(guard_value_text(v), "one"));
+    UNTIL(n_ready == 2);
+    CU_ASSERT_EQUAL(guard_value_load(v, io_now_ms(loop), true, &err), HT_OK);
+    CU_ASSERT(ht_slice_is(guard_value_text(v), "two"));
+    /* Refused: awaited, but not run twice in a moment. */
+    write_file("three");
+    guard_value_stale(v);
+    CU_ASSERT_EQUAL(guard_value_load(v, io_now_ms(loop), true, &err), HT_OK);
+    CU_ASSERT_EQUAL(guard_value_load(v, io_now_ms(loop) + GUARD_COMMAND_PAUSE_MS, true, &err), HT_EAGAIN);
+    UNTIL(n_ready == 3);
+    CU_ASSERT_EQUAL(guard_value_load(v, io_now_ms(loop), true, &err), HT_OK);
+    CU_ASSERT(ht_slice_is(guard_value_text(v), "three"));
+    /* One that fails later leaves what it had said; when that was refused, nothing is left. */
+    unlink(path);
+    CU_ASSERT_EQUAL(mkdir(path, 0700), 0);
+    CU_ASSERT_EQUAL(guard_value_load(v, io_now_ms(loop) + GUARD_COMMAND_MS, true, &err), HT_OK);
+    UNTIL(n_ready == 4);
+    CU_ASSERT(strstr(ready_why, "the secret of the command") && strstr(ready_why, "it ended with status"));
+    CU_ASSERT_EQUAL(guard_value_load(v, io_now_ms(loop), true, &err), HT_OK);
+    CU_ASSERT(ht_slice_is(guard_value_text(v), "three"));
+    guard_value_stale(v);
+    CU_ASSERT_EQUAL(guard_value_load(v, io_now_ms(loop) + GUARD_COMMAND_PAUSE_MS, true, &err), HT_EAGAIN);
+    UNTIL(n_ready == 5);
+    CU_ASSERT_EQUAL(guard_value_load(v, io_now_ms(loop), true, &err), HT_EIO);
+    CU_ASSERT_EQUAL(guard_value_text(v).n, 0);
+    CU_ASSERT(!guard_value_is_in(v, ht_slice_str("three")));
+    /* And when it is well again. */
+    rmdir(path);
+    write_file("four");
+    CU_ASSERT_EQUAL(guard_value_load(v, io_now_ms(loop), true, &err), HT_EIO);
+    CU_ASSERT_EQUAL(guard_value_load(v, io_now_ms(loop) + GUARD_COMMAND_PAUSE_MS, true, &err), HT_EAGAIN);
+    UNTIL(n_ready == 6);
+    CU_ASSERT_EQUAL(guard_value_load(v, io_now_ms(loop), true, &err), HT_OK);
+    CU_ASSERT(ht_slice_is(guard_value_text(v), "four"));
     guard_value_free(&v);
     end();
 }
@@ -375,6 +474,7 @@ int main(void) {
         {"a field is set and not added", a_field_is_set_and_not_added},
         {"a changed file is read anew", a_changed_file_is_read_anew},
         {"what may not be a secret", what_may_not_be_a_secret},
+        {"a command", a_command},
         {"who does not pass", who_does_not_pass},
         {"a placeholder", a_placeholder},
         {"policies that are none", policies_that_are_none},
