@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 @dataclass
 class Key:
     name: str
-    kind: str  # "value", "texts" (a mapping of texts), "list" (of mappings)
+    kind: str  # "value", "texts" (a mapping of texts), "lines" (a list of texts), "list" (of mappings)
     doc: str
     example: str
     required: bool = False
@@ -60,4 +60,4 @@ def _key(raw, by_name, names, make_option, problems):
         return Key(kind="value", option=make_option(raw), **common)
     if "list" in raw:
         return Key(kind="list", of=raw["list"], max=raw["max"], **common)
-    return Key(kind="texts", max=raw["max"], **common)
+    return Key(kind="texts" if "texts" in raw else "lines", max=raw["max"], **common)

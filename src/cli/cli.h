@@ -259,6 +259,7 @@ struct cli_plan {
     struct ht_tunnel_options options; /* all but size and token; the headers' values are wiped once they are taken */
     struct ht_bind_options *binds;    /* all but size; with `sample` one, without a target */
     size_t n_binds;
+    struct ht_policy *policies; /* of the bindings that have one, by number; NULL: none has */
     const char *token_file, *token_env, *url_file, *state_file, *audit; /* NULL: none */
     bool audit_query;
     bool json, sample, live, qr;

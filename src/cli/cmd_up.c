@@ -37,13 +37,31 @@
         (p)->json = (o).json;                                                                                          \
     } while (0)
 
+static const struct ht_policy *plan_policy(struct ht_policy *to, const struct cli_config_policy *p) {
+    *to = (struct ht_policy){
+        .size = sizeof *to,
+        .inject_names = p->names,
+        .inject_values = p->values,
+        .n_inject = p->n_names,
+        .user = p->user,
+        .replace = p->replace,
+        .allow = p->allow.texts,
+        .deny = p->deny.texts,
+        .n_allow = p->allow.n,
+        .n_deny = p->deny.n,
+        .rate = p->rate,
+    };
+    return to;
+}
+
 /* The bindings of the file, and its headers followed by those of the arguments. 0 or HT_ENOMEM. */
 static int plan_lists(struct cli_plan *p, const struct cli_config *c, const char *const *more, size_t n_more) {
     size_t n = c->n_headers + n_more;
     const char **headers = ht_calloc(n ? n : 1, sizeof *headers);
     p->options.headers = headers;
     p->binds = ht_calloc(c->n_bindings ? c->n_bindings : 1, sizeof *p->binds);
-    if (!headers || !p->binds)
+    p->policies = ht_calloc(c->n_bindings ? c->n_bindings : 1, sizeof *p->policies);
+    if (!headers || !p->binds || !p->policies)
         return HT_ENOMEM;
     for (size_t i = 0; i < n; i++)
         headers[i] = i < c->n_headers ? c->headers[i] : more[i - c->n_headers];
@@ -65,6 +83,7 @@ static int plan_lists(struct cli_plan *p, const struct cli_config *c, const char
             .n_names = b->by_name != NULL,
             .names_optional = !b->portless,
             .portless = b->portless,
+            .policy = b->policy ? plan_policy(&p->policies[p->n_binds], b->policy) : NULL,
         };
     }
     return HT_OK;
@@ -78,6 +97,7 @@ static void plan_free(struct cli_plan *p) {
     } list = {.in = headers};
     ht_free(list.out);
     ht_free(p->binds);
+    ht_free(p->policies);
 }
 
 /* ---- problems ---- */
@@ -165,12 +185,32 @@ static int try_out(struct cli_config *c, struct cli_plan *p) {
     return OPT_EXIT_CONFIG;
 }
 
+/* What becomes of requests; names of fields, never a value. */
+static int put_policy_text(struct ht_buf *b, const struct ht_policy *p) {
+    int rc = HT_OK;
+    for (size_t i = 0; rc == HT_OK && i < p->n_inject; i++)
+        rc = ht_buf_printf(b, "%s%s",
+                           i            ? ", "
+                           : p->replace ? ", the placeholder becomes "
+                                        : ", sets ",
+                           p->inject_names[i]);
+    if (rc == HT_OK && p->n_allow)
+        rc = ht_buf_printf(b, ", allows %zu rule%s", p->n_allow, p->n_allow == 1 ? "" : "s");
+    if (rc == HT_OK && p->n_deny)
+        rc = ht_buf_printf(b, ", denies %zu rule%s", p->n_deny, p->n_deny == 1 ? "" : "s");
+    if (rc == HT_OK && p->rate)
+        rc = ht_buf_printf(b, ", at most %s", p->rate);
+    return rc;
+}
+
 static int put_binding_text(struct ht_buf *b, const struct ht_bind_options *o) {
     struct driver_target local;
     if (o->portless) {
         size_t n = strcspn(o->names[0], "=");
         int rc = ht_buf_printf(b, "%.*s%s%s", (int)n, o->names[0], o->names[0][n] ? " -> " : "",
                                o->names[0][n] ? o->names[0] + n + 1 : "");
+        if (rc == HT_OK && o->policy)
+            rc = put_policy_text(b, o->policy);
         if (rc == HT_OK && o->label)
             rc = ht_buf_printf(b, "  (%s)", o->label);
         return rc == HT_OK ? ht_buf_append(b, "", 1) : rc;
@@ -257,6 +297,28 @@ static int put_json(struct ht_buf *b, const char *key, const char *text) {
     return rc;
 }
 
+static int put_json_list(struct ht_buf *b, const char *key, const char *const *texts, size_t n) {
+    int rc = ht_buf_printf(b, ",\"%s\":[", key);
+    for (size_t i = 0; rc == HT_OK && i < n; i++) {
+        rc = i ? ht_buf_append_str(b, ",") : HT_OK;
+        if (rc == HT_OK)
+            rc = cli_json_string(b, texts[i]);
+    }
+    return rc == HT_OK ? ht_buf_append_str(b, "]") : rc;
+}
+
+/* Names of fields, never a value. */
+static int put_policy_json(struct ht_buf *b, const struct ht_policy *p) {
+    int rc = put_json_list(b, "inject", p->inject_names, p->n_inject);
+    if (rc == HT_OK)
+        rc = put_json(b, "replace", p->replace);
+    if (rc == HT_OK)
+        rc = put_json_list(b, "allow", p->allow, p->n_allow);
+    if (rc == HT_OK)
+        rc = put_json_list(b, "deny", p->deny, p->n_deny);
+    return rc == HT_OK ? put_json(b, "rate", p->rate) : rc;
+}
+
 static int put_binding_json(struct ht_buf *b, const struct ht_bind_options *o) {
     struct driver_target local;
     const char *name = o->n_names ? o->names[0] : NULL, *to = name ? strchr(name, '=') : NULL;
@@ -276,6 +338,8 @@ static int put_binding_json(struct ht_buf *b, const struct ht_bind_options *o) {
     if (rc == HT_OK && o->target && driver_target_parse(&local, o->target, NULL) == HT_OK)
         rc = ht_buf_printf(b, ",\"tls\":%s,\"insecure\":%s", local.tls ? "true" : "false",
                            local.tls == DRIVER_TLS_INSECURE ? "true" : "false");
+    if (rc == HT_OK && o->policy)
+        rc = put_policy_json(b, o->policy);
     if (rc == HT_OK)
         rc = put_json(b, "name", o->label);
     if (rc == HT_OK && o->kind == HT_PULL_TCP)

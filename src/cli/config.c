@@ -239,9 +239,9 @@ out:
 
 /*
  * The scalar that the present event is, kept. NULL with r->rc set: no memory. NULL otherwise: it is none, or holds
- * nothing, and that was said; the node was skipped. `what` is the key it belongs to.
+ * nothing, and that was said; the node was skipped. `what` is the key it belongs to. `as_it_is`: with its variables.
  */
-static const char *take_scalar(struct reader *r, const char *what, const char *example) {
+static const char *take_text(struct reader *r, const char *what, const char *example, bool as_it_is) {
     refuse_extras(r);
     if (r->event.type != YAML_SCALAR_EVENT) {
         cli_config_problem(r->c, here(r), "%s: one value is wanted here and not %s, as in %s", what, kind_of(r),
@@ -260,7 +260,16 @@ static const char *take_scalar(struct reader *r, const char *what, const char *e
         cli_config_problem(r->c, here(r), "%s: a NUL is in it", what);
         return NULL;
     }
-    return keep_expanded(r, what, text, n);
+    if (!as_it_is)
+        return keep_expanded(r, what, text, n);
+    const char *kept = cli_config_keep(r->c, text, n);
+    if (!kept)
+        r->rc = HT_ENOMEM;
+    return kept;
+}
+
+static const char *take_scalar(struct reader *r, const char *what, const char *example) {
+    return take_text(r, what, example, false);
 }
 
 /* ---- mappings ---- */
@@ -338,30 +347,97 @@ static void set_value(struct reader *r, enum opt_mapping_id id, void *out, const
         cli_config_problem(r->c, at, "%s", err.text);
 }
 
-/* A mapping with free keys: the headers. */
-static void read_texts(struct reader *r, const struct opt_key *key) {
-    unsigned n = 0;
-    if (r->event.type != YAML_MAPPING_START_EVENT) {
-        cli_config_problem(r->c, here(r), "%s: names with a text each are wanted here and not %s, as in %s", key->name,
-                           kind_of(r), key->example);
-        skip(r);
-        return;
+static bool has_children(struct reader *r, const struct opt_key *key, yaml_event_type_t type, const char *wanted) {
+    if (r->event.type == type) {
+        refuse_extras(r);
+        return true;
     }
-    refuse_extras(r);
+    cli_config_problem(r->c, here(r), "%s: %s wanted here and not %s, as in %s", key->name, wanted, kind_of(r),
+                       key->example);
+    skip(r);
+    return false;
+}
+
+/* The fields that requests get. What is ${..} in a value is read when it is needed. */
+static void add_field(struct cli_config_policy *p, const char *name, struct cli_mark at, const char *value) {
+    if (!name || !value || p->n_names == HT_ARRAY_LEN(p->names))
+        return;
+    p->name_at[p->n_names] = at;
+    p->names[p->n_names] = name;
+    p->values[p->n_names++] = value;
+}
+
+/* A mapping with free keys: the headers, or with `p` the fields that requests get. */
+static void read_texts(struct reader *r, const struct opt_key *key, struct cli_config_policy *p) {
+    unsigned n = 0;
+    if (!has_children(r, key, YAML_MAPPING_START_EVENT, "names with a text each are"))
+        return;
     while (advance(r) && r->event.type != YAML_MAPPING_END_EVENT) {
         struct cli_mark name_at = here(r);
         const char *name = take_scalar(r, key->name, key->example);
         if (!advance(r))
             return;
         struct cli_mark value_at = here(r);
-        const char *value = take_scalar(r, name ? name : key->name, key->example);
+        const char *value = take_text(r, name ? name : key->name, key->example, p != NULL);
         if (++n > key->max)
             cli_config_problem(r->c, name_at, "%s: more than %u are too many", key->name, key->max);
+        else if (p)
+            add_field(p, name, name_at, value);
         else if (name && value && r->rc == HT_OK)
             r->rc = cli_config_header(r->c, name, name_at, value, value_at);
         if (r->rc < 0)
             return;
     }
+}
+
+static void read_rules(struct reader *r, const struct opt_key *key, struct cli_config_rules *to) {
+    unsigned n = 0;
+    if (!has_children(r, key, YAML_SEQUENCE_START_EVENT, "a list is"))
+        return;
+    while (advance(r) && r->event.type != YAML_SEQUENCE_END_EVENT) {
+        struct cli_mark at = here(r);
+        const char *text = take_scalar(r, key->name, key->example);
+        if (++n > key->max) {
+            cli_config_problem(r->c, at, "%s: more than %u are too many", key->name, key->max);
+        } else if (text && to->n < HT_ARRAY_LEN(to->texts)) {
+            to->at[to->n] = at;
+            to->texts[to->n++] = text;
+        }
+    }
+}
+
+/* A key of what an item of reach says of its requests. True: it has no single value, and was read. */
+static bool read_policy(struct reader *r, const struct opt_key *key, struct cli_config_policy **policy) {
+    struct cli_mark at = here(r);
+    int id = (int)(key - opt_mappings[OPT_MAP_REACH].keys);
+    if (id < OPT_CONFIG_REACH_KEY_INJECT)
+        return false;
+    if (!*policy && !(*policy = cli_config_policy_add(r->c))) {
+        r->rc = HT_ENOMEM;
+        return true;
+    }
+    struct cli_config_policy *p = *policy;
+    switch (id) {
+    case OPT_CONFIG_REACH_KEY_INJECT:
+        read_texts(r, key, p);
+        return true;
+    case OPT_CONFIG_REACH_KEY_ALLOW:
+        read_rules(r, key, &p->allow);
+        return true;
+    case OPT_CONFIG_REACH_KEY_DENY:
+        read_rules(r, key, &p->deny);
+        return true;
+    case OPT_CONFIG_REACH_KEY_USER:
+        p->user_at = at;
+        break;
+    case OPT_CONFIG_REACH_KEY_REPLACE:
+        p->replace_at = at;
+        break;
+    default:
+        p->rate_at = at;
+        break;
+    }
+    return false;
 }
 
 /* A binding: its mapping began with the present event. */
@@ -372,6 +448,7 @@ static void read_binding(struct reader *r, enum opt_mapping_id id) {
         struct opt_config_reach reach;
     } item;
     struct cli_config_binding where = {.at = here(r)};
+    struct cli_config_policy *policy = NULL;
     const struct opt_key *keys = opt_mappings[id].keys;
     const struct opt_key *target = &keys[id == OPT_MAP_PULL    ? (int)OPT_CONFIG_PULL_KEY_TARGET
                                          : id == OPT_MAP_REACH ? (int)OPT_CONFIG_REACH_KEY_TARGET
@@ -394,23 +471,23 @@ static void read_binding(struct reader *r, enum opt_mapping_id id) {
             where.target_at = here(r);
         else if (key == port)
             where.port_at = here(r);
-        set_value(r, id, &item, key);
+        if (id != OPT_MAP_REACH || !read_policy(r, key, &policy))
+            set_value(r, id, &item, key);
     }
     if (r->rc < 0)
         return;
     require_keys(r, id, &seen, where.at);
-    r->rc = cli_config_bind(r->c, id, &item, &where);
+    where.policy = policy;
+    if (policy)
+        r->rc = cli_config_policy_check(r->c, &item.reach, policy, &where);
+    if (r->rc == HT_OK)
+        r->rc = cli_config_bind(r->c, id, &item, &where);
 }
 
 static void read_list(struct reader *r, const struct opt_key *key) {
     unsigned n = 0;
-    if (r->event.type != YAML_SEQUENCE_START_EVENT) {
-        cli_config_problem(r->c, here(r), "%s: a list is wanted here and not %s, as in %s", key->name, kind_of(r),
-                           key->example);
-        skip(r);
+    if (!has_children(r, key, YAML_SEQUENCE_START_EVENT, "a list is"))
         return;
-    }
-    refuse_extras(r);
     while (advance(r) && r->event.type != YAML_SEQUENCE_END_EVENT) {
         struct cli_mark at = here(r);
         if (++n > key->max) {
@@ -459,7 +536,7 @@ static void read_top(struct reader *r) {
             continue;
         note_place(r, key);
         if (key->kind == OPT_KEY_TEXTS)
-            read_texts(r, key);
+            read_texts(r, key, NULL);
         else if (key->kind == OPT_KEY_LIST)
             read_list(r, key);
         else
@@ -563,6 +640,7 @@ void cli_config_free(struct cli_config *c) {
     ht_free(c->texts);
     ht_free(c->problems);
     ht_free(c->bindings);
+    cli_config_policies_free(c);
     ht_free(c->headers);
     ht_free(c->header_marks);
     *c = (struct cli_config){.name = NULL};

@@ -3,6 +3,7 @@
  *
  *   config.c        YAML's events, keys, values, problems
  *   config_rules.c  what the values mean, and what goes together
+ *   config_policy.c the same of what an item of reach says of its requests
  */
 #ifndef HT_CLI_CONFIG_H
 #define HT_CLI_CONFIG_H
@@ -10,6 +11,8 @@
 #include "base/base.h"
 #include "base/buf.h"
 #include "base/err.h"
+#include "guard/policy.h"
+#include "guard/rules.h"
 #include "options_gen.h"
 
 #include <stdio.h>
@@ -27,6 +30,23 @@ struct cli_problem {
     char *text; /* one sentence, no control bytes */
 };
 
+struct cli_config_rules {
+    const char *texts[GUARD_RULES_MAX];
+    struct cli_mark at[GUARD_RULES_MAX];
+    size_t n;
+};
+
+/* What an item of reach says of its requests. Values hold no secret but one that somebody wrote down in the file. */
+struct cli_config_policy {
+    struct cli_config_policy *next;
+    const char *names[GUARD_HEADERS_MAX], *values[GUARD_HEADERS_MAX];
+    struct cli_mark name_at[GUARD_HEADERS_MAX];
+    size_t n_names;
+    struct cli_config_rules allow, deny;
+    const char *user, *replace, *rate; /* NULL: not given */
+    struct cli_mark user_at, replace_at, rate_at;
+};
+
 struct cli_config_binding {
     bool pull, takeover;
     const char *by_name;     /* NAME[=TARGET], all that there is of an item of reach, and beside a pulled port its name;
@@ -37,7 +57,8 @@ struct cli_config_binding {
     const char *name, *host; /* NULL: none */
     char *ca, *cert, *key;   /* for a tls target; NULL: not given */
     const char *alpn;
-    struct cli_mark at, target_at, port_at;
+    const struct cli_config_policy *policy; /* of an item of reach; NULL: bytes pass as they are */
+    struct cli_mark at, target_at, port_at; /* port_at: of reach, the name */
 };
 
 struct cli_config {
@@ -47,7 +68,8 @@ struct cli_config {
     struct cli_mark url_at, token_file_at, ca_at;
     struct cli_config_binding *bindings;
     size_t n_bindings;
-    const char **headers; /* "Name: value" */
+    struct cli_config_policy *policies; /* of the bindings */
+    const char **headers;               /* "Name: value" */
     struct cli_mark *header_marks;
     size_t n_headers;
 
@@ -82,6 +104,12 @@ int cli_config_header(struct cli_config *c, const char *name, struct cli_mark na
 /* A binding of the list; `item` is a struct opt_config_expose or _pull. HT_ENOMEM. */
 int cli_config_bind(struct cli_config *c, enum opt_mapping_id kind, const void *item,
                     const struct cli_config_binding *where) HT_MUST_USE;
+/* One that says nothing yet. NULL: out of memory. */
+struct cli_config_policy *cli_config_policy_add(struct cli_config *c) HT_MUST_USE;
+/* Complains about what an item of reach says of its requests. HT_ENOMEM. */
+int cli_config_policy_check(struct cli_config *c, const struct opt_config_reach *reach,
+                            struct cli_config_policy *policy, const struct cli_config_binding *where) HT_MUST_USE;
+void cli_config_policies_free(struct cli_config *c);
 /* A text in the place of a mapping: [CONTAINER_PORT=]LOCAL. HT_ENOMEM. */
 int cli_config_bind_text(struct cli_config *c, enum opt_mapping_id kind, const char *text,
                          struct cli_mark at) HT_MUST_USE;

@@ -94,6 +94,18 @@ static int tls_files(struct cli_config *c, struct cli_config_binding *b, const c
     return rc == HT_OK ? beside_the_file(c, key, &b->key) : rc;
 }
 
+/* Where TLS is spoken from here: to a tls:// target, and for a policy to every one that is not http://. */
+static void check_tls(struct cli_config *c, const struct cli_config_binding *b, const struct opt_config_reach *r,
+                      bool tls) {
+    if (b->policy && r->alpn)
+        cli_config_problem(c, b->at, "alpn: requests that are checked are HTTP/1.1, and nothing else can be named");
+    else if (b->policy && r->target && strncmp(r->target, "http://", 7) == 0 && (r->ca || r->cert || r->key))
+        cli_config_problem(c, b->at, "ca, cert and key are for TLS, and plain HTTP is spoken to an http:// target");
+    else if (!b->policy && !tls && (r->ca || r->cert || r->key || r->alpn))
+        cli_config_problem(c, b->at,
+                           "ca, cert, key and alpn are for tls:// targets only, and TLS is carried as it is here");
+}
+
 /* The name, and what it leads to, as one text. HT_ENOMEM. */
 static int bind_name(struct cli_config *c, const struct opt_config_reach *r, const struct cli_config_binding *where) {
     struct cli_config_binding b = *where;
@@ -118,9 +130,12 @@ static int bind_name(struct cli_config *c, const struct opt_config_reach *r, con
         cli_config_problem(c, b.port_at, "name: %s", err.text);
     else if (r->target && driver_target_parse(&to, r->target, &err) < 0)
         cli_config_problem(c, b.target_at, "target: %s", err.text);
-    else if ((r->ca || r->cert || r->key || r->alpn) && !(r->target && to.tls))
-        cli_config_problem(c, b.at,
-                           "ca, cert, key and alpn are for tls:// targets only, and TLS is carried as it is here");
+    else if (b.policy && r->target && to.tls == DRIVER_TLS_INSECURE)
+        cli_config_problem(c, b.target_at,
+                           "target: requests are checked only for a host whose certificate is verified; "
+                           "write tls:// and, for an authority of your own, ca");
+    else
+        check_tls(c, &b, r, r->target && to.tls);
     if (!(b.by_name = cli_config_keep(c, text, (size_t)n)))
         return HT_ENOMEM;
     return add_binding(c, &b);

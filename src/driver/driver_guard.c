@@ -133,7 +133,7 @@ int driver_guard_set(struct driver_binding *b, const struct ht_bind_options *o, 
                                                               .cert_file = o->tls_cert_file,
                                                               .key_file = o->tls_key_file,
                                                               .alpn = "http/1.1",
-                                                              .ca_option = "ca"},
+                                                              .ca_option = "`ca:`"},
                                       err);
     if (!b->guard_tls)
         return HT_TUNNEL_ETLS;

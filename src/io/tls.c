@@ -159,10 +159,15 @@ SSL *io_tls_session(struct io_tls *t, int fd, const char *host, struct ht_errmsg
 static int describe_verify(const SSL *ssl, long result, const char *name, struct ht_errmsg *err) {
     const char *why = X509_verify_cert_error_string(result);
     const char *option = SSL_CTX_get_app_data(SSL_get_SSL_CTX(ssl));
+    const char *wanted = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
+    size_t host = wanted ? strlen(wanted) : 0;
+    if (wanted && strncmp(name, wanted, host) == 0 && name[host] == ':') /* it stands there already */
+        wanted = NULL;
     switch (result) {
     case X509_V_ERR_HOSTNAME_MISMATCH:
     case X509_V_ERR_IP_ADDRESS_MISMATCH:
-        return ht_fail(err, HT_ECERTNAME, "certificate of %s is for another name: %s", name, why);
+        return ht_fail(err, HT_ECERTNAME, "certificate of %s is for another name%s%s: %s", name, wanted ? " than " : "",
+                       wanted ? wanted : "", why);
     case X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT:
     case X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN:
     case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT:

@@ -141,6 +141,7 @@ void opt_overview(const struct opt_program *p, FILE *to);
 enum opt_key_kind {
     OPT_KEY_VALUE, /* one value */
     OPT_KEY_TEXTS, /* a mapping whose keys are free and whose values are texts */
+    OPT_KEY_LINES, /* a list of texts */
     OPT_KEY_LIST,  /* a list of mappings `of` a kind */
 };
 

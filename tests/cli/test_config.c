@@ -81,6 +81,37 @@ static void a_good_file(void) {
     cli_config_free(&c);
 }
 
+/* What an item of reach says of its requests: secrets are left for the driver to read, other variables are filled in.
+ */
+static void requests(void) {
+    static const char text[] =
+        "reach:\n  - name: a.b\n    ca: ca.pem\n    target: 127.0.0.1:1\n    user: ${CONFIG_TEST_USER}\n"
+        "    inject: {Authorization: '${file:~/key}', X-B: 'b ${command:c} $${d}'}\n"
+        "    allow: [GET /a, 'POST /b/*']\n    deny: ['* /a/c']\n    rate: 10/m\n"
+        "  - {name: c.d, replace: placeholder, inject: {A: x}}\n  - e.f\n";
+    setenv("CONFIG_TEST_USER", "git", 1);
+    CU_ASSERT_EQUAL(parse("dir/x", text), HT_OK);
+    for (size_t i = 0; i < c.n_problems; i++)
+        printf("# %s\n", c.problems[i].text);
+    CU_ASSERT_EQUAL_FATAL(c.n_bindings, 3);
+    const struct cli_config_policy *p = c.bindings[0].policy;
+    CU_ASSERT_PTR_NOT_NULL_FATAL(p);
+    CU_ASSERT_STRING_EQUAL(c.bindings[0].ca, "dir/ca.pem");
+    CU_ASSERT_STRING_EQUAL(p->user, "git");
+    CU_ASSERT_STRING_EQUAL(p->rate, "10/m");
+    CU_ASSERT_PTR_NULL(p->replace);
+    CU_ASSERT_EQUAL_FATAL(p->n_names, 2);
+    CU_ASSERT_STRING_EQUAL(p->names[0], "Authorization");
+    CU_ASSERT_STRING_EQUAL(p->values[0], "${file:~/key}");
+    CU_ASSERT_STRING_EQUAL(p->values[1], "b ${command:c} $${d}");
+    CU_ASSERT_EQUAL_FATAL(p->allow.n, 2);
+    CU_ASSERT_STRING_EQUAL(p->allow.texts[1], "POST /b/*");
+    CU_ASSERT_EQUAL(p->deny.n, 1);
+    CU_ASSERT(c.bindings[1].policy && strcmp(c.bindings[1].policy->replace, "placeholder") == 0);
+    CU_ASSERT_PTR_NULL(c.bindings[2].policy);
+    cli_config_free(&c);
+}
+
 /* Every row is a file with one mistake: where it is, and what is said. */
 static void one_mistake_each(void) {
     static const struct {
@@ -128,6 +159,29 @@ static void one_mistake_each(void) {
         {"expose: [1]\nheaders: {a b: c}\n", 2, 11, "\"a b\" is no header's name"},
         {"expose: [1]\nheaders: {a: \"b\\nc\"}\n", 2, 14, "the value of a holds a character"},
         {"expose: [1]\nheaders: {a: b, A: c}\n", 2, 17, "headers: A is given twice, first on line 2"},
+#define R "reach:\n  - name: a.b\n    "
+        {R "inject: x\n", 3, 13, "inject: names with a text each are wanted here"},
+        {R "inject: {a b: c}\n", 3, 14, "inject: \"a b\" is no name of a header field"},
+        {R "inject: {A: b, Host: c}\n", 3, 20, "inject: Host is not to be set"},
+        {R "inject: {A: b, a: c}\n", 3, 20, "inject: a is given twice"},
+        {R "inject: {A: '${X}'}\n", 3, 14,
+         "inject: A: a secret is written ${file:PATH}, ${env:NAME} or ${command:TEXT}"},
+        {R "inject: {A: '${file:x}'}\n", 3, 14, "wants a whole path"},
+        {R "inject: {A: [b]}\n", 3, 17, "A: one value is wanted here and not a list"},
+        {R "allow: GET /\n", 3, 12, "allow: a list is wanted here and not a value, as in [\"GET /v1/models\""},
+        {R "allow: [GET /, /a]\n", 3, 20, "allow: the rule \"/a\" has no method"},
+        {R "deny: [GET /a/../b]\n", 3, 12, "deny: the rule \"GET /a/../b\" has a path with //, /. or /.."},
+        {R "rate: 10\n", 3, 11, "the rate \"10\" is none"},
+        {R "user: me\n", 3, 11, "user wants a password beside it"},
+        {R "user: 'a:b'\n    inject: {authorization: x}\n", 3, 11, "has no colon in it"},
+        {R "replace: placeholder\n", 3, 14, "replace wants something to put in the place"},
+        {R "replace: short\n    inject: {A: x}\n", 3, 14, "replace: a placeholder has 8 to 512 characters"},
+        {R "rate: 1/s\n    alpn: h2\n", 2, 5, "alpn: requests that are checked are HTTP/1.1"},
+        {R "ca: x\n", 2, 5, "ca, cert, key and alpn are for tls:// targets only"},
+        {R "rate: 1/s\n    ca: x\n    target: http://a:1\n", 2, 5, "ca, cert and key are for TLS"},
+        {R "rate: 1/s\n    target: tls+insecure://a:1\n", 4, 13, "target: requests are checked only for a host whose"},
+        {"reach:\n  - name: '*.a.b'\n    rate: 1/s\n", 2, 11, "name: *.a.b stands for many hosts"},
+#undef R
         {"expose: [1]\nurl: \"a\\0b\"\n", 2, 6, "a NUL is in it"},
         {"expose: [&a 1]\n", 1, 10, "anchors (&a) are not taken"},
         {"expose: [!!str 1]\n", 1, 10, "tags (tag:yaml.org,2002:str) are not taken"},
@@ -189,8 +243,9 @@ static void too_much_of_it(void) {
 }
 
 static void failing_memory(void) {
-    static const char text[] = "url: wss://a\ntoken-file: t\nheaders: {a: b, c: d}\nexpose: [1, {target: 2, name: x}]\n"
-                               "pull: [3]\n";
+    static const char text[] =
+        "url: wss://a\ntoken-file: t\nheaders: {a: b, c: d}\nexpose: [1, {target: 2, name: x}]\n"
+        "pull: [3]\nreach: [{name: a.b, inject: {A: '${file:/x}'}, allow: [GET /], rate: 1/s}]\n";
     size_t live = ht_mem_live();
     long i = 0;
     int rc;
@@ -269,6 +324,7 @@ static void files(void) {
 
 static const struct tap_test tests[] = {
     {"a good file", a_good_file},
+    {"requests", requests},
     {"one mistake each", one_mistake_each},
     {"all mistakes in their order", all_mistakes_in_their_order},
     {"a file that is too large", too_much_of_it},
