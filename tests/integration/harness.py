@@ -319,9 +319,9 @@ class Tunnel(contextlib.AbstractContextManager):
 class Service(contextlib.AbstractContextManager):
     """A TCP server on a free loopback port: handle(connection) runs in a thread for each connection."""
 
-    def __init__(self, handle):
+    def __init__(self, handle, port=0):
         self.handle = handle
-        self.listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
+        self.listener = socket.create_server(("127.0.0.1", port), backlog=1024)
         self.port = self.listener.getsockname()[1]
         self.open = set()
         self.accepted = 0
@@ -437,8 +437,8 @@ def read_exactly(connection, n, early=b""):
     return bytes(data)
 
 
-def http_service(answer):
-    """A keep-alive HTTP/1.1 server. answer(head: str, body: bytes) returns the raw bytes of the response."""
+def http_handler(answer):
+    """Serves one keep-alive HTTP/1.1 connection. answer(head: str, body: bytes) returns the raw bytes of the response."""
 
     def handle(connection):
         rest = b""
@@ -457,7 +457,12 @@ def http_service(answer):
                 body, rest = read_chunked(connection, rest)
             connection.sendall(answer(text, body))
 
-    return Service(handle)
+    return handle
+
+
+def http_service(answer):
+    """The same as a service of its own."""
+    return Service(http_handler(answer))
 
 
 def read_chunked(connection, early=b""):

@@ -33,7 +33,7 @@ class Authority:
 class TlsService(Service):
     """handle(connection) with a TLS connection; what went wrong in the handshake is in .failed."""
 
-    def __init__(self, cert, key, handle, ca=None, alpn=None):
+    def __init__(self, cert, key, handle, ca=None, alpn=None, port=0):
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.context.load_cert_chain(cert, key)
         if ca:
@@ -43,7 +43,7 @@ class TlsService(Service):
             self.context.set_alpn_protocols(alpn)
         self.failed = []
         self.plain_handle = handle
-        super().__init__(self._handshake)
+        super().__init__(self._handshake, port)
 
     def _handshake(self, plain):
         try:
