@@ -40,13 +40,22 @@ LDFLAGS += $(LDSAN) -Wl,-z,relro,-z,now
 PACKED  := -Wl,-z,pack-relative-relocs
 
 # ---- generated files. Each output names the specs, the modules and the template it is made from. ----
+# A spec is read once for all outputs that are to be made anew: what a stamp's recipe makes is what $? is a part of. An
+# output that comes out as it was keeps its time, so that nothing is compiled anew for it.
 GEN_BASE := gen/__init__.py gen/__main__.py gen/specfile.py gen/render.py
 define gen_rule # 1 output, 2 what it is made from
 GEN_FILES += $(GEN)/$(1)
-$(GEN)/$(1): $(2) $(GEN_BASE)
-	@mkdir -p $(GEN)
-	@echo "  GEN   $$@"
-	@$(PYTHON) -m gen $(1) -o $$@
+FROM_$(1) := $(2) $(GEN_BASE)
+OF_$(firstword $(2)) += $(1)
+$(GEN)/$(1): $(GEN)/.$(notdir $(firstword $(2)))
+	@test -e $$@ || $(PYTHON) -m gen $(1) -d $(GEN)
+endef
+define gen_spec # 1 spec
+$(GEN)/.$(notdir $(1)): $$(sort $$(foreach o,$$(OF_$(1)),$$(FROM_$$(o))))
+	@mkdir -p $(GEN) && touch $$@.part
+	@echo "  GEN   $(GEN), what comes of $(1)"
+	@$(PYTHON) -m gen $$(foreach o,$$(OF_$(1)),$$(if $$(filter $$?,$$(FROM_$$(o))),$$(o))) -d $(GEN)
+	@mv $$@.part $$@
 endef
 PROTO := spec/protocol.yaml spec/rules.yaml spec/protocol.schema.json gen/protocol.py
 $(eval $(call gen_rule,wire_gen.h,$(PROTO) gen/templates/wire_gen.h.j2))
@@ -91,6 +100,7 @@ OAPI := spec/openapi.yaml spec/openapi.schema.json gen/openapi.py $(GEN_REF)
 $(eval $(call gen_rule,admin_gen.h,$(OAPI) gen/templates/admin_gen.h.j2))
 $(eval $(call gen_rule,admin_gen.c,$(OAPI) gen/templates/admin_gen.c.j2))
 $(eval $(call gen_rule,openapi.json,$(OAPI)))
+$(foreach s,protocol vtunnel options metrics log openapi,$(eval $(call gen_spec,spec/$(s).yaml)))
 gen: $(GEN_FILES)
 
 # The pure rooms below wire need nothing generated: `make ROOMS="base http" unit` builds and tests them alone.

@@ -1,4 +1,4 @@
-"""python3 -m gen OUTPUT -o FILE [--spec DIR]: renders one output. OUTPUT is a name in OUTPUTS, or man/PAGE."""
+"""python3 -m gen OUTPUT... -d FOLDER [--spec DIR], or OUTPUT -o FILE. OUTPUT is a name in OUTPUTS, or man/PAGE."""
 
 import argparse
 import importlib
@@ -46,26 +46,41 @@ def module_of(output):
     return "gen.manpages" if re.fullmatch(r"man/hoody-tunnel[a-z.-]*\.[15]", output) else OUTPUTS.get(output)
 
 
+def write(path, text):
+    """A file that says the same already keeps its time, so that nothing is made anew for it."""
+    try:
+        with open(path, encoding="utf-8", newline="") as f:
+            if f.read() == text:
+                return
+    except FileNotFoundError:
+        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+    part = path + ".part"
+    with open(part, "w", encoding="utf-8") as f:
+        f.write(text)
+    os.replace(part, path)
+
+
 def main():
     parser = argparse.ArgumentParser(prog="python3 -m gen", description=__doc__)
-    parser.add_argument("output", help="man/PAGE or one of " + ", ".join(OUTPUTS))
-    parser.add_argument("-o", "--out", required=True, help="file to write")
+    parser.add_argument("outputs", nargs="+", metavar="OUTPUT", help="man/PAGE or one of " + ", ".join(OUTPUTS))
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("-o", "--out", help="file to write, for one output")
+    where.add_argument("-d", "--folder", help="folder in which each output is written under its name")
     parser.add_argument("--spec", default=os.path.join(os.path.dirname(__file__), "..", "spec"),
                         help="directory of the specs (default: the project's)")
     args = parser.parse_args()
-    module = module_of(args.output)
-    if not module:
-        parser.error(f"there is no output {args.output}")
+    for output in args.outputs:
+        if not module_of(output):
+            parser.error(f"there is no output {output}")
+    if args.out and len(args.outputs) > 1:
+        parser.error("-o names one file, and there are several outputs; give a folder with -d")
     try:
-        text = importlib.import_module(module).render(args.output, os.path.normpath(args.spec))
+        texts = {o: importlib.import_module(module_of(o)).render(o, os.path.normpath(args.spec)) for o in args.outputs}
     except SpecError as e:
         print(e, file=sys.stderr)
         return 1
-    os.makedirs(os.path.dirname(args.out) or ".", exist_ok=True)
-    part = args.out + ".part"
-    with open(part, "w", encoding="utf-8") as f:
-        f.write(text)
-    os.replace(part, args.out)
+    for output, text in texts.items():
+        write(args.out or os.path.join(args.folder, output), text)
     return 0
 
 

@@ -10,6 +10,7 @@ from gen.render import banner, render as render_template
 SPEC = "log.yaml"
 
 
+@specfile.once
 def load(spec_dir):
     path = os.path.join(spec_dir, SPEC)
     doc = specfile.load(path, os.path.join(spec_dir, "log.schema.json"))

@@ -112,6 +112,7 @@ def _bounds(raw, problems):
     return out
 
 
+@specfile.once
 def load(spec_dir):
     """The checked model of metrics.yaml: (label sets, metrics)."""
     doc = specfile.load(os.path.join(spec_dir, "metrics.yaml"), os.path.join(spec_dir, "metrics.schema.json"))

@@ -329,6 +329,7 @@ class _Reader:
         return out, list(shared.values())
 
 
+@specfile.once
 def load(spec_dir):
     """The checked document and its model: (doc, operations, parameters, schemas)."""
     doc = specfile.load(os.path.join(spec_dir, "openapi.yaml"), os.path.join(spec_dir, "openapi.schema.json"))

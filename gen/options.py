@@ -269,6 +269,7 @@ def _hints(raw_hints, commands, problems):
     return [(word, name, says) for (word, name), says in found.items()]
 
 
+@specfile.once
 def load(spec_dir):
     """The checked model of options.yaml: {program, doc, exit_codes, commands, hints, options}."""
     path = os.path.join(spec_dir, "options.yaml")

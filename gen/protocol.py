@@ -510,6 +510,7 @@ def load_file(path):
     return _Checker(specfile.load(path, schema)).build()
 
 
+@specfile.once
 def load(spec_dir):
     """The same of spec_dir/protocol.yaml."""
     return load_file(os.path.join(spec_dir, "protocol.yaml"))

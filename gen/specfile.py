@@ -3,12 +3,17 @@
 A spec that grew too long has parts: `parts: [FILE, ...]` names files beside it with further keys of the top level.
 """
 
+import functools
 import json
 import os
 import re
 
 import jsonschema
 import yaml
+
+
+# For the functions that make a model of a spec: all outputs of one start share it, and change nothing in it.
+once = functools.lru_cache(maxsize=None)
 
 
 class SpecError(Exception):

@@ -143,6 +143,7 @@ def load_file(path):
     return _Checker(specfile.load(path, schema)).build()
 
 
+@specfile.once
 def load(spec_dir, name="vtunnel"):
     """The same of spec_dir/NAME.yaml."""
     return load_file(os.path.join(spec_dir, f"{name}.yaml"))

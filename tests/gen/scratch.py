@@ -2,6 +2,7 @@
 
 import glob
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -101,5 +102,6 @@ def rebuilt(outputs, touched):
         for path in touched:
             done = subprocess.run([*base, "-n", "-W", path, *targets], check=True, capture_output=True, text=True,
                                   timeout=60, env=clean)
-            found[path] = {o for o in outputs if f"-m gen {o} " in done.stdout}
+            made = {o for row in re.findall(r"^\S+ -m gen (.+) -d", done.stdout, re.M) for o in row.split()}
+            found[path] = made & set(outputs)
         return found

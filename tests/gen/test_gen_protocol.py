@@ -406,7 +406,7 @@ def rebuilt(changed):
     """The generated files that make would make anew if `changed` had changed."""
     command = ["make", "--no-print-directory", "-n", f"W={W}", "-W", changed, "gen"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-    return set(re.findall(r"-m gen (\S+) -o", done.stdout))
+    return {o for row in re.findall(r"^\S+ -m gen (.+) -d", done.stdout, re.M) for o in row.split()}
 
 
 @case("make rebuilds what depends on a file, and nothing else")
