@@ -7,7 +7,7 @@ import socket
 import struct
 
 from . import ws
-from .tcp import end_socket
+from .tcp import end_socket, pieces
 from .match import Named
 from .watch import Books
 from .wire import codec, describe, payload_of
@@ -70,14 +70,9 @@ class Link:
     # ---- receiving ----
 
     async def _read(self):
-        loop = asyncio.get_running_loop()
         kind = "dropped"
         try:
-            while True:
-                await self.paused.wait()
-                data = await loop.sock_recv(self.sock, 262144)
-                if not data:
-                    break
+            async for data in pieces(self.sock, self.paused):
                 self._feed(data)
         except ConnectionResetError:
             kind = "reset"

@@ -7,7 +7,7 @@ from .match import as_bytes, show
 from .ports import free_port
 from .run import Failure
 from .steps_wire import verb
-from .tcp import end_socket
+from .tcp import end_socket, pieces
 from .wire import text_codec
 
 
@@ -35,13 +35,8 @@ class Client:
         self.run.wake()
 
     async def _read(self):
-        loop = asyncio.get_running_loop()
         try:
-            while True:
-                await self.paused.wait()
-                data = await loop.sock_recv(self.sock, 262144)
-                if not data:
-                    break
+            async for data in pieces(self.sock, self.paused):
                 self._feed(data)
         except OSError:
             pass

@@ -20,6 +20,17 @@ def end_socket(sock, task=None, reset=False):
     sock.close()
 
 
+async def pieces(sock, wanted):
+    """What comes on a socket, until its end and while the event `wanted` is set. OSError: the connection broke."""
+    loop = asyncio.get_running_loop()
+    while True:
+        await wanted.wait()
+        data = await loop.sock_recv(sock, 262144)
+        if not data:
+            return
+        yield data
+
+
 class Tcp:
     """A connection whose bytes are collected in the background. end: None while it stands, "eof" or "reset"."""
 
@@ -34,19 +45,14 @@ class Tcp:
         self.task = asyncio.get_running_loop().create_task(self._read())
 
     async def _read(self):
-        loop = asyncio.get_running_loop()
         try:
-            while True:
-                await self.paused.wait()
-                data = await loop.sock_recv(self.sock, 262144)
-                if not data:
-                    self.end = "eof"
-                    self.run.note(self.name, "<<", "end of the connection")
-                    break
+            async for data in pieces(self.sock, self.paused):
                 self.data += data
                 self.total += len(data)
                 self.run.note(self.name, "<<", f"{len(data)} bytes {bytes(data[:120])!r}{'...' if len(data) > 120 else ''}")
                 self.run.wake()
+            self.end = "eof"
+            self.run.note(self.name, "<<", "end of the connection")
         except asyncio.CancelledError:
             return
         except OSError:
