@@ -40,6 +40,7 @@ static void visit(struct guard_entry *e, struct io_conn *conn, bool tls) {
         io_conn_abort(&conn);
         return;
     }
+    (void)!relay_inner_up(&e->h->g->inner); /* without memory for it the visitor is told 503 */
     relay_inside_visit(d->binding, conn, &e->peer);
 }
 

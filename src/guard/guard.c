@@ -29,11 +29,17 @@ struct guard *guard_create(const struct guard_config *cfg) {
         .response_timeout_ms = WIRE_LIMIT_RESPONSE_TIMEOUT,
         .half_close_timeout_ms = WIRE_LIMIT_HALF_CLOSE_TIMEOUT,
         .send_timeout_ms = WIRE_LIMIT_SEND_TIMEOUT,
-        .max_bindings = UINT32_MAX,
+        .max_bindings_per_session = UINT32_MAX,
     };
     g->table = relay_table_create(&kit);
-    if (!g->table || guard_inner_start(g) < 0)
+    if (!g->table)
         guard_destroy(&g);
+    else
+        relay_inner_init(&g->inner, &(struct relay_inner_config){.t = g->table,
+                                                                 .owner = &g->owner,
+                                                                 .max_streams = cfg->max_streams,
+                                                                 .stream_open = guard_request_open,
+                                                                 .ctx = g});
     return g;
 }
 
@@ -48,7 +54,7 @@ void guard_destroy(struct guard **gp) {
     }
     if (g->table)
         relay_owner_drop(g->table, &g->owner);
-    guard_inner_stop(g);
+    relay_inner_down(&g->inner);
     guard_refusals_drop(g);
     relay_table_destroy(&g->table);
     ht_free(g);

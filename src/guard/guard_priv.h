@@ -3,7 +3,6 @@
  *
  *   guard.c    life: hosts, and their doors
  *   entry.c    a connection on its way in: the pair, TLS or not, the visitor
- *   inner.c    the session in memory between visitor and service
  *   request.c  what becomes of a request: checked, refused, or sent on with its secrets
  *   wait.c     requests whose secret a command has not said yet
  */
@@ -12,17 +11,10 @@
 
 #include "base/list.h"
 #include "guard/guard.h"
+#include "relay/inner.h"
 #include "relay/kit.h"
 #include "relay/origin.h"
 #include "relay/pipe.h"
-
-/* The session in memory. */
-struct guard_inner {
-    struct guard *g;
-    struct mux_link *links[2]; /* the visitors' side, the services' side */
-    struct mux_session *sessions[2];
-    struct io_task pump, restart;
-};
 
 struct guard {
     struct guard_config cfg;
@@ -30,10 +22,10 @@ struct guard {
     struct io_fds fds;
     struct relay_table *table;
     struct relay_owner owner;
-    struct guard_inner inner;
-    struct ht_list hosts;    /* struct guard_host */
-    struct ht_list entries;  /* struct guard_entry */
-    struct ht_list refusals; /* struct guard_refusal */
+    struct relay_inner inner; /* between visitors and services */
+    struct ht_list hosts;     /* struct guard_host */
+    struct ht_list entries;   /* struct guard_entry */
+    struct ht_list refusals;  /* struct guard_refusal */
     unsigned n_entries;
     uint64_t last_id;
     struct wire_header fields[HTTP_MAX_HEADERS + GUARD_HEADERS_MAX]; /* scratch of one callback */
@@ -100,11 +92,6 @@ struct guard_door *guard_door_find(struct guard *g, uint32_t bind_id);
 
 void guard_entries_cut(struct guard *g, const struct guard_host *h);
 
-/* ---- inner.c ---- */
-
-int guard_inner_start(struct guard *g) HT_MUST_USE;
-void guard_inner_stop(struct guard *g);
-
 /* ---- request.c ---- */
 
 /* Reads the secrets of a request that passes; one that cannot be read changes the decision, and *why says why.
@@ -113,7 +100,7 @@ int guard_request_load(struct guard_door *d, struct guard_decision *decision, st
 /* Does what was decided; `why` is "" or guard_request_load()'s. */
 void guard_request_go(struct guard_door *d, struct mux_stream *st, const struct wire_stream_open *open, uint64_t id,
                       const struct guard_decision *decision, const char *why);
-/* mux_session_ops.stream_open of the services' side. */
+/* relay_inner_config.stream_open; ctx: the guard */
 void guard_request_open(void *ctx, struct mux_stream *st, const struct wire_stream_open *open);
 /* relay_target_config.finished and .hides; ctx: the door */
 void guard_request_finished(void *ctx, const struct relay_request_info *info);

@@ -303,8 +303,7 @@ void guard_request_go(struct guard_door *d, struct mux_stream *st, const struct 
 }
 
 void guard_request_open(void *ctx, struct mux_stream *st, const struct wire_stream_open *open) {
-    struct guard_inner *in = ctx;
-    struct guard *g = in->g;
+    struct guard *g = ctx;
     struct guard_door *d = guard_door_find(g, open->bind_id);
     struct guard_decision decision;
     struct ht_errmsg why;

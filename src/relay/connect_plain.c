@@ -9,29 +9,19 @@
 #include "base/mem.h"
 #include "log_gen.h"
 #include "relay/connect_priv.h"
+#include "relay/inner.h"
 #include "relay/names_priv.h"
 #include "relay/origin.h"
 
 #define KEEP_TARGETS 32 /* that nobody asks for at present */
 #define STREAMS 65535   /* the descriptors end before that */
 
-struct end {
-    struct connect_plain *p;
-    struct end *other;
-    struct mux_link *link;
-    struct mux_session *mux;
-};
-
 struct connect_plain {
     struct relay_connect *c;
     struct relay_port port; /* nobody listens there */
     struct relay_binding binding;
     struct relay_owner owner;
-    struct end kit, driver;
-    struct io_task pump;
-    struct io_timer tick;
-    bool broken;            /* the session cannot go on */
-    bool used_up;           /* it has no stream ids left: another one follows when it is empty */
+    struct relay_inner inner;
     struct ht_list targets; /* struct plain_target, the last one that was asked for first */
     unsigned n_targets;
 };
@@ -158,10 +148,9 @@ static int dest_of(const struct wire_stream_open *open, struct relay_dest *dest)
 }
 
 static void stream_open(void *ctx, struct mux_stream *st, const struct wire_stream_open *open) {
-    struct end *driver = ctx;
     struct relay_dest dest;
     int rc = dest_of(open, &dest);
-    struct plain_target *t = rc ? NULL : target_for(driver->p, &dest);
+    struct plain_target *t = rc ? NULL : target_for(ctx, &dest);
     if (t) {
         relay_target_serve(t->target, st, open);
         return;
@@ -171,157 +160,9 @@ static void stream_open(void *ctx, struct mux_stream *st, const struct wire_stre
     mux_stream_release(&st);
 }
 
-/* ---- the session ---- */
-
-static void output(void *ctx) {
-    struct end *e = ctx;
-    io_task_add(e->p->c->t->cfg.loop, &e->p->pump);
-}
-
-static void link_closes(void *ctx, uint16_t code, const char *reason) {
-    struct end *e = ctx;
-    (void)code, (void)reason;
-    e->p->broken = true;
-    output(e);
-}
-
-static void session_over(void *ctx, enum mux_end why, const char *text) {
-    struct end *e = ctx;
-    (void)why;
-    ht_log_with(HT_LOG_ERROR, "connect", HT_LOG_FIELDS(log_reason(text)), "the session for plain requests ended");
-    e->p->broken = true;
-    output(e);
-}
-
-static void used_up(void *ctx) {
-    struct end *e = ctx;
-    e->p->used_up = true;
-}
-
-static void room(void *ctx) {
-    struct end *e = ctx;
-    relay_owner_room(e->p->c->t, &e->p->owner);
-}
-
-static const struct mux_session_ops session_ops = {
-    .stream_open = stream_open, .used_up = used_up, .room = room, .over = session_over};
-
-static int make_session(struct end *e, enum wire_role role, const struct wire_hello_ok *ok) {
-    struct mux_config cfg = {
-        .role = role,
-        .version = WIRE_V1,
-        .stream_window = WIRE_LIMIT_STREAM_WINDOW,
-        .session_window = WIRE_LIMIT_SESSION_WINDOW,
-        .max_streams = STREAMS,
-        .session_buffer = WIRE_LIMIT_SESSION_BUFFER,
-        .first_stream_id = 2,
-        .own_peer = true,
-        .caps = WIRE_CAP_TRAILERS,
-    };
-    e->mux = mux_session_create(&cfg, &session_ops, e, io_now_ms(e->p->c->t->cfg.loop));
-    if (!e->mux)
-        return HT_ENOMEM;
-    mux_session_set_bindings(e->mux, 1);
-    return mux_session_attach(e->mux, e->link, ok);
-}
-
-static void hello(void *ctx, const struct wire_hello *h) {
-    struct end *kit = ctx;
-    struct wire_hello_ok ok = {
-        .session_id = ht_slice_str("plain"),
-        .stream_window = WIRE_LIMIT_STREAM_WINDOW,
-        .session_window = WIRE_LIMIT_SESSION_WINDOW,
-        .connections_granted = 1,
-    };
-    (void)h;
-    if (make_session(kit, WIRE_ROLE_KIT, &ok))
-        kit->p->broken = true;
-    else
-        kit->p->owner.mux = kit->mux;
-}
-
-static void hello_ok(void *ctx, const struct wire_hello_ok *ok) {
-    struct end *driver = ctx;
-    if (make_session(driver, WIRE_ROLE_DRIVER, ok))
-        driver->p->broken = true;
-}
-
-static void session_down(struct connect_plain *p) {
-    p->owner.mux = NULL;
-    for (struct end *e = &p->kit; e; e = e == &p->kit ? &p->driver : NULL) {
-        mux_session_destroy(&e->mux);
-        mux_link_destroy(&e->link);
-    }
-    forget_targets(p, 0);
-    io_task_cancel(&p->pump);
-    io_timer_stop(&p->tick);
-    p->broken = p->used_up = false;
-}
-
-static bool move_one_way(struct end *from) {
-    struct ht_pool *blocks = io_loop_blocks(from->p->c->t->cfg.loop);
-    uint8_t *block = ht_pool_get(blocks);
-    size_t n = block ? mux_link_pull(from->link, block, WIRE_LIMIT_MAX_MESSAGE) : 0;
-    if (!block)
-        from->p->broken = true;
-    if (n && mux_link_message(from->other->link, block, n, true) != (ssize_t)n)
-        from->p->broken = true;
-    if (n)
-        mux_link_fed(from->other->link);
-    ht_pool_put(blocks, block);
-    return n > 0;
-}
-
-static void look_at_clock(struct connect_plain *p) {
-    uint64_t now = io_now_ms(p->c->t->cfg.loop), due = UINT64_MAX;
-    for (struct end *e = &p->kit; e; e = e == &p->kit ? &p->driver : NULL) {
-        if (!e->mux)
-            continue;
-        mux_session_tick(e->mux, now);
-        due = ht_min64(due, mux_session_deadline(e->mux));
-    }
-    if (due != UINT64_MAX)
-        io_timer_set(&p->tick, due > now ? due - now : 1);
-}
-
-/* A round at the end of each turn in which something moved; more of it goes on in the next round. */
-static void pump(struct io_task *task) {
-    struct connect_plain *p = ht_container_of(task, struct connect_plain, pump);
-    bool more = false;
-    for (struct end *e = &p->kit; e && !p->broken; e = e == &p->kit ? &p->driver : NULL)
-        more |= move_one_way(e);
-    if (!p->broken)
-        look_at_clock(p);
-    bool empty = p->used_up && mux_session_streams(p->kit.mux) == 0;
-    if (p->broken || empty) /* whoever has a stream still is told so */
-        session_down(p);
-    else if (more)
-        io_task_add(p->c->t->cfg.loop, task);
-}
-
-static void tick_fired(struct io_timer *t) {
-    struct connect_plain *p = ht_container_of(t, struct connect_plain, tick);
-    look_at_clock(p);
-    io_task_add(p->c->t->cfg.loop, &p->pump);
-}
-
-/* It stands when this returns, or there is no memory. */
-static int session_up(struct connect_plain *p) {
-    static const struct mux_link_ops kit_ops = {.hello = hello, .output = output, .close = link_closes},
-                                     driver_ops = {.hello_ok = hello_ok, .output = output, .close = link_closes};
-    const struct wire_hello h = {.version = WIRE_V1};
-    if (p->owner.mux)
-        return HT_OK;
-    session_down(p);
-    p->kit.link = mux_link_create(WIRE_ROLE_KIT, WIRE_V1, &kit_ops, &p->kit);
-    p->driver.link = mux_link_create(WIRE_ROLE_DRIVER, WIRE_V1, &driver_ops, &p->driver);
-    int rc = p->kit.link && p->driver.link ? mux_link_send_hello(p->driver.link, &h) : HT_ENOMEM;
-    while (rc == HT_OK && !p->broken && (move_one_way(&p->driver) || move_one_way(&p->kit)))
-        ;
-    if (rc == HT_OK && !p->broken && p->owner.mux && p->driver.mux)
-        return HT_OK;
-    session_down(p);
-    return HT_ENOMEM;
+static void session_ended(void *ctx, const char *why) {
+    (void)ctx;
+    ht_log_with(HT_LOG_ERROR, "connect", HT_LOG_FIELDS(log_reason(why)), "the session for plain requests ended");
 }
 
 /* ---- clients ---- */
@@ -331,22 +172,18 @@ static struct connect_plain *plain_create(struct relay_connect *c) {
     if (!p)
         return NULL;
     p->c = c;
-    p->kit = (struct end){.p = p, .other = &p->driver};
-    p->driver = (struct end){.p = p, .other = &p->kit};
     ht_list_init(&p->targets);
     relay_owner_init(&p->owner, NULL);
     p->owner.own_peer = true;
-    p->port = (struct relay_port){.t = c->t,
-                                  .addr = c->addr,
-                                  .number = io_addr_port(&c->addr),
-                                  .kind = WIRE_KIND_HTTP,
-                                  .mode = WIRE_MODE_EXPOSE,
-                                  .proxy = c};
+    relay_port_init(&p->port, c->t, WIRE_KIND_HTTP, WIRE_MODE_EXPOSE, &c->addr);
+    p->port.proxy = c;
     relay_binding_init(&p->binding, &p->owner, &p->port, 1);
-    ht_list_init(&p->port.node);
-    ht_list_init(&p->port.visitors);
-    io_task_init(&p->pump, pump);
-    io_timer_init(c->t->cfg.loop, &p->tick, tick_fired);
+    relay_inner_init(&p->inner, &(struct relay_inner_config){.t = c->t,
+                                                             .owner = &p->owner,
+                                                             .max_streams = STREAMS,
+                                                             .stream_open = stream_open,
+                                                             .ended = session_ended,
+                                                             .ctx = p});
     return p;
 }
 
@@ -354,7 +191,7 @@ int connect_plain_begin(struct relay_connect *c, struct io_conn **conn, const st
                         struct ht_buf *said) {
     if (!c->plain)
         c->plain = plain_create(c);
-    if (!c->plain || session_up(c->plain))
+    if (!c->plain || relay_inner_up(&c->plain->inner))
         return HT_ENOMEM;
     c->n_clients++;
     c->t->cfg.metrics->connect_clients_active++;
@@ -390,7 +227,8 @@ void connect_plain_destroy(struct relay_connect *c) {
         return;
     c->plain = NULL;
     relay_owner_drop(c->t, &p->owner);
-    session_down(p);
+    relay_inner_down(&p->inner);
+    forget_targets(p, 0);
     ht_free(p);
 }
 

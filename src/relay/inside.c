@@ -13,10 +13,8 @@ struct relay_binding *relay_inside_open(struct relay_table *t, struct relay_owne
         ht_free(p);
         return NULL;
     }
-    *p = (struct relay_port){.t = t, .kind = WIRE_KIND_HTTP, .mode = WIRE_MODE_EXPOSE};
+    relay_port_init(p, t, WIRE_KIND_HTTP, WIRE_MODE_EXPOSE, &(struct io_addr){0});
     relay_binding_init(b, o, p, o->next_bind_id++);
-    ht_list_init(&p->visitors);
-    ht_list_init(&p->node);
     ht_list_push_back(&t->ports, &p->node);
     ht_list_push_back(&o->bindings, &b->node);
     ht_list_push_back(&t->bindings, &b->all);

@@ -253,6 +253,13 @@ static int open_listener(struct opening *r, uint16_t port) {
     return rc ? listen_failed(r, port, rc, &why) : HT_OK;
 }
 
+void relay_port_init(struct relay_port *p, struct relay_table *t, enum wire_kind kind, enum wire_mode mode,
+                     const struct io_addr *addr) {
+    *p = (struct relay_port){.t = t, .kind = kind, .mode = mode, .addr = *addr, .number = io_addr_port(addr)};
+    ht_list_init(&p->visitors);
+    ht_list_init(&p->node);
+}
+
 int relay_port_open(struct relay_table *t, const struct wire_bind *bind, const struct io_addr *addr,
                     struct relay_port **out, enum wire_bind_error *code, struct ht_errmsg *err) {
     struct opening r = {.t = t, .code = code, .err = err};
@@ -262,7 +269,7 @@ int relay_port_open(struct relay_table *t, const struct wire_bind *bind, const s
     struct relay_port *p = r.p = ht_calloc(1, sizeof *p);
     int rc = p ? HT_OK : RELAY_REFUSE(&r, INTERNAL, HT_ENOMEM, "out of memory");
     if (p) {
-        *p = (struct relay_port){.t = t, .kind = bind->kind, .mode = bind->mode, .addr = *addr};
+        relay_port_init(p, t, bind->kind, bind->mode, addr);
         rc = bind->portless ? HT_OK : open_listener(&r, bind->container_port);
     }
     if (rc) {
@@ -275,8 +282,6 @@ int relay_port_open(struct relay_table *t, const struct wire_bind *bind, const s
         io_listener_local(p->listener, &p->addr);
         p->number = io_addr_port(&p->addr);
     }
-    ht_list_init(&p->visitors);
-    ht_list_init(&p->node);
     ht_list_push_back(&t->ports, &p->node);
     *out = p;
     return HT_OK;

@@ -5,6 +5,7 @@
  *   names.c             bindings by the names that are reached through them
  *   port.c              listeners: which of them a BIND may have, and who comes in there
  *   inside.c            ports without a listener, for visitors from inside this program
+ *   inner.c             both ends of a session in memory, for those
  *   visitor_http.c      a visitor of an EXPOSE port: its life and its timers
  *   visitor_answer.c    the kit's own answers to it
  *   visitor_request.c   its request: the head, STREAM_OPEN, the body on the way to the stream
@@ -111,6 +112,9 @@ void relay_binding_init(struct relay_binding *b, struct relay_owner *o, struct r
 /* HT_ESPACE: longer than fits. */
 int relay_public_url(const char *pattern, uint16_t port, char *out, size_t cap) HT_MUST_USE;
 
+/* A port without a listener and a binding, in no list yet. `addr` has its number: 0 for one that nobody dials. */
+void relay_port_init(struct relay_port *p, struct relay_table *t, enum wire_kind kind, enum wire_mode mode,
+                     const struct io_addr *addr);
 /* Opens the port that a BIND asks for, on `addr`, or stands for none when it is portless; it may not be one that is in
  * the way of another (relay_port_find()). The caller gives it a binding. 0, or a negative error with *code and *err. */
 int relay_port_open(struct relay_table *t, const struct wire_bind *bind, const struct io_addr *addr,
