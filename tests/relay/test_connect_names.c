@@ -146,6 +146,25 @@ static void test_plain(void) {
     end();
 }
 
+/* An answer that only its connection ends: when the driver's stream is cut, it must not look whole. */
+static void test_plain_cut(void) {
+    begin();
+    register_name("a.example:80");
+    struct visitor v = vis_connect(proxy_port);
+    vis_send(&v, "GET http://a.example/x HTTP/1.1\r\nHost: a.example\r\n\r\n");
+    struct played_stream *st = opened(1);
+    connected(st->id);
+    drv_text(&d, st->id, "HTTP/1.1 200 OK\r\n\r\nhalf");
+    drv_send(&d);
+    UNTIL(memmem(ht_buf_head(&v.rx), vis_got(&v), "half", 4));
+    reset(st->id, "unreachable: x");
+    UNTIL(vis_over(&v));
+    CU_ASSERT(v.cut);
+    CU_ASSERT_PTR_NULL(memmem(ht_buf_head(&v.rx), ht_buf_size(&v.rx), "0\r\n\r\n", 5));
+    vis_close(&v);
+    end();
+}
+
 static void test_socks(void) {
     static const char request[] = "\5\1\0\5\1\0\3\11a.example\1\xbb"
                                   "early";
@@ -300,6 +319,7 @@ static void test_no_memory(void) {
 static const struct tap_test tests[] = {
     {"through the tunnel, by name", test_through},
     {"the same for http:// URLs", test_plain},
+    {"an http:// answer that is cut does not look whole", test_plain_cut},
     {"the same by SOCKS5", test_socks},
     {"the driver's words", test_words},
     {"a driver that is away", test_away},
