@@ -3,7 +3,6 @@
 #include "relay/visitor_rig.h"
 
 #define NEVER (-1000000)
-#define OK_X "HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\nx"
 
 static struct relay_binding *binding(void) {
     return HT_LIST_ENTRY(rig.table->bindings.next, struct relay_binding, all);

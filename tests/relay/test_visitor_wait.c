@@ -2,7 +2,6 @@
 #include "relay/visitor_priv.h"
 #include "relay/visitor_rig.h"
 
-#define OK_X "HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\nx"
 #define BUSY ANSWER("503 Service Unavailable", "retry-after: 1\r\n" CLOSE, "18", "the tunnel is busy")
 #define CROWD 40
 #define LARGE 40000

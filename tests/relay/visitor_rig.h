@@ -55,6 +55,22 @@ static inline void expect_open(const struct played_stream *st, const struct visi
 
 #define GET "GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 #define POST "POST / HTTP/1.1\r\nHost: a\r\n"
+#define OK_X "HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\nx"
+#define OK_X_CLOSE "HTTP/1.1 200 OK\r\ncontent-length: 1\r\nconnection: close\r\n\r\nx"
+
+static inline void answer_x(unsigned n) {
+    struct played_stream *st = opened(n);
+    drv_head(&d, st->id, 200, "content-length: 1");
+    drv_text(&d, st->id, "x");
+    drv_eof(&d, st->id);
+    drv_send(&d);
+}
+
+/* The same once the whole request is there: an early answer would end the connection. */
+static inline void answer_x_to_all(unsigned n) {
+    UNTIL(opened(n)->eofs == 1);
+    answer_x(n);
+}
 
 #define BAD_GATEWAY ANSWER("502 Bad Gateway", "", "38", "the local service gave no valid answer")
 #define DRIVER_ERROR ANSWER("502 Bad Gateway", "", "46", "the client of this tunnel gave no valid answer")

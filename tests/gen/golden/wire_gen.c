@@ -294,6 +294,15 @@ bool wire_stream_may(enum wire_stream_state from, enum wire_stream_state to) {
     return to_of[from] & 1u << to;
 }
 
+bool wire_session_may(enum wire_session_state from, enum wire_session_state to) {
+    static const uint8_t to_of[] = {
+        [WIRE_SESSION_LIVE] = 1u << WIRE_SESSION_AWAY,
+        [WIRE_SESSION_AWAY] = 1u << WIRE_SESSION_LIVE | 1u << WIRE_SESSION_GONE,
+        [WIRE_SESSION_GONE] = 0,
+    };
+    return to_of[from] & 1u << to;
+}
+
 int wire_check_tx(enum wire_role sender, enum wire_link_state st, uint8_t type, uint32_t stream_id, uint32_t len,
                   struct wire_error *err) {
     const struct wire_frame_rule *f = wire_frame_rule(type);

@@ -100,6 +100,13 @@ enum wire_stream_state {
     WIRE_STATE_OPEN, /* In use. */
 };
 
+/* A session. */
+enum wire_session_state {
+    WIRE_SESSION_LIVE, /* In use. */
+    WIRE_SESSION_AWAY, /* Its peer may come back. */
+    WIRE_SESSION_GONE, /* Forgotten. */
+};
+
 /* ---- errors ---- */
 
 enum wire_violation_scope {
@@ -184,6 +191,7 @@ enum wire_stream_verdict {
 enum wire_stream_verdict wire_check_stream(uint8_t type, enum wire_stream_state st, struct wire_error *err);
 /* Whether the spec's machine leads from one state to the other. */
 bool wire_stream_may(enum wire_stream_state from, enum wire_stream_state to);
+bool wire_session_may(enum wire_session_state from, enum wire_session_state to);
 
 /* The same table for a frame that is about to be sent: 0 or HT_EPROTO. */
 int wire_check_tx(enum wire_role sender, enum wire_link_state st, uint8_t type, uint32_t stream_id, uint32_t len,
