@@ -29,7 +29,7 @@ _RESERVED = {"help", "version"}
 # Keys that only some types have.
 _ONLY_FOR = {
     "min": ("int", "duration", "size"), "max": ("int", "duration", "size"), "unit": ("int",), "values": ("enum",),
-    "c_enum": ("enum",), "refuse": ("secret",), "repeatable": _LISTS,
+    "c_enum": ("enum",), "refuse": ("secret",), "repeatable": _LISTS, "list_name": _LISTS,
 }
 
 
@@ -222,7 +222,7 @@ def _option(raw, parsed):
     placeholder = "|".join(raw["values"]) if kind == "enum" else _PLACEHOLDER[kind]
     return Option(
         name=raw["name"], type=kind, doc=raw["doc"], c_name=c_name,
-        c_field=c_name + ("_ms" if kind == "duration" else ""),
+        c_field=raw.get("list_name", c_name + ("_ms" if kind == "duration" else "")),
         c_type=f"enum {c_enum['type']} " if kind == "enum" else _C_TYPE[kind],
         is_list=kind in _LISTS, placeholder=placeholder, env=raw.get("env", ""), unit=raw.get("unit", ""),
         default="true" if raw.get("default") is True else str(raw.get("default", "")),

@@ -38,6 +38,7 @@
 #include "io/io.h"
 #include "options_gen.h"
 #include "web/web.h"
+#include "wire_gen.h"
 
 #include <stdio.h>
 #include <sys/stat.h>
@@ -102,13 +103,12 @@ int cli_reach_parse(const char *text, const char **target, struct ht_errmsg *err
 
 /* ---- token.c ---- */
 
-#define CLI_TOKEN_MAX 8192
-
 /*
  * The token to show: the first line of `file` when given, else `from_env` (may be NULL). `out` is "" when there is
  * none. Warns when others may read the file. HT_EIO or HT_EINVAL with *err.
  */
-int cli_token(const char *file, const char *from_env, char out[CLI_TOKEN_MAX + 1], struct ht_errmsg *err) HT_MUST_USE;
+int cli_token(const char *file, const char *from_env, char out[WIRE_LIMIT_MAX_TOKEN + 1],
+              struct ht_errmsg *err) HT_MUST_USE;
 
 /* ---- output.c ---- */
 
@@ -210,14 +210,14 @@ struct cli_events {
     struct ht_tunnel *tunnel; /* set before it runs */
     struct cli_output out;
     bool json, color, qr;
-    struct cli_live *live;   /* a block on a terminal takes the place of lines (live.h); NULL: there is none */
-    enum ht_log_level level; /* info: every request; warn: those that failed; error: none */
-    const char *url_file;    /* NULL: none */
-    struct cli_state state;  /* of --state-file */
-    struct cli_audit audit;  /* of --audit */
-    bool audit_query;        /* the queries too */
-    const char *token_file;  /* read again when the kit refuses the token; NULL: none */
-    unsigned expected;       /* bindings */
+    struct cli_live *live;       /* a block on a terminal takes the place of lines (live.h); NULL: there is none */
+    enum ht_log_level log_level; /* info: every request; warn: those that failed; error: none */
+    const char *url_file;        /* NULL: none */
+    struct cli_state state;      /* of --state-file */
+    struct cli_audit audit;      /* of --audit */
+    bool audit_query;            /* the queries too */
+    const char *token_file;      /* read again when the kit refuses the token; NULL: none */
+    unsigned expected;           /* bindings */
     const struct ht_bind_options *binds; /* what was asked for; `expected` of them */
     bool by_name;                        /* some of it is reached by name alone: the kit has to have a proxy */
     unsigned n_bound;
@@ -260,12 +260,12 @@ struct cli_plan {
     struct ht_bind_options *binds;    /* all but size; with `sample` one, without a target */
     size_t n_binds;
     struct ht_policy *policies; /* of the bindings that have one, by number; NULL: none has */
-    const char *token_file, *token_env, *url_file, *state_file, *audit; /* NULL: none */
+    const char *token_file, *token, *url_file, *state_file, *audit; /* NULL: none */
     bool audit_query;
     bool json, sample, live, qr;
     bool default_url; /* nobody said where the kit is */
     enum opt_color color;
-    enum ht_log_level level;
+    enum ht_log_level log_level;
 };
 
 /* --retry-for: not given is for ever, but the first connection must work at once. */

@@ -40,7 +40,7 @@ static int metrics_json(struct ht_buf *body);
 
 struct admin_command {
     struct cli_ask ask;
-    const char *token_file, *token_env;
+    const char *token_file, *token;
     bool json;
     int (*show)(const cJSON *answer); /* NULL: the answer is no JSON */
     const char *session;              /* sessions kill: whom a 404 is about */
@@ -103,10 +103,10 @@ static int show_answer(const struct admin_command *c, struct web_answer *a) {
 }
 
 static int run_admin(struct admin_command *c) {
-    char token[CLI_TOKEN_MAX + 1];
+    char token[WIRE_LIMIT_MAX_TOKEN + 1];
     struct ht_errmsg err;
     struct web_answer answer;
-    if (cli_token(c->token_file, c->token_env, token, &err) < 0) {
+    if (cli_token(c->token_file, c->token, token, &err) < 0) {
         cli_complain("%s", err.text);
         return OPT_EXIT_CONFIG;
     }
@@ -335,7 +335,7 @@ int cmd_sessions_kill(int argc, char **argv) {
                     .resource = (const char *)path.data,
                     .timeout_ms = o.timeout_ms},
             .token_file = o.token_file,
-            .token_env = o.token,
+            .token = o.token,
             .json = o.json,
             .show = show_closing,
             .session = o.args[0],
@@ -467,7 +467,7 @@ static int metrics_json(struct ht_buf *body) {
         struct admin_command c = {                                                                                     \
             .ask = {.url = o.url, .ca = o.ca, .resource = RESOURCE, .timeout_ms = o.timeout_ms},                       \
             .token_file = o.token_file,                                                                                \
-            .token_env = o.token,                                                                                      \
+            .token = o.token,                                                                                          \
             .json = o.json,                                                                                            \
             .show = SHOW,                                                                                              \
             .must = MUST,                                                                                              \

@@ -41,7 +41,7 @@ static void on_bound(void *user, const struct ht_bound *b) {
 }
 
 static int start_tunnel(struct demo *d, const struct opt_serve *kit) {
-    char token[CLI_TOKEN_MAX + 1], local[32];
+    char token[WIRE_LIMIT_MAX_TOKEN + 1], local[32];
     struct ht_errmsg err;
     /* A kit in this process reads the same variables as one of its own; the driver shows the same token. */
     if (cli_token(kit->token_file, kit->token, token, &err) < 0) {

@@ -98,7 +98,7 @@ static int put_all(struct ht_buf *b, const struct variables *v, enum opt_format 
 
 struct env {
     const struct opt_env *o;
-    char token[CLI_TOKEN_MAX + 1];
+    char token[WIRE_LIMIT_MAX_TOKEN + 1];
     char address[300]; /* of the proxy */
     bool wants_token;
     struct ht_buf ca;    /* what drivers offer; empty: nothing */

@@ -12,10 +12,6 @@
 
 /* A kit that has nothing to tell sends a comment every few seconds: one that is silent this long is gone. */
 #define SILENCE_MS 60000
-#define RETRY_MIN_MS 250
-#define SLOW_RETRY_MIN_MS (8 * RETRY_MIN_MS) /* where something has answered and refused us */
-#define STEADY_MS 10000 /* an answer that lasted this long starts the waits from the shortest again */
-#define FOR_EVER_MS (UINT64_C(720) * 3600 * 1000)
 #define BODY_MAX 4096 /* of an answer that is an error */
 
 struct tail {
@@ -155,10 +151,10 @@ static void wait_or_give_up(struct tail *t, const char *why, uint64_t min_ms) {
     uint64_t now = io_now_ms(t->loop), random;
     if (!t->lost) {
         t->lost_at = now;
-        if (t->up_at > 0 && now - t->up_at >= STEADY_MS)
+        if (t->up_at > 0 && now - t->up_at >= DRIVER_STEADY_MS)
             t->attempts = 0;
     }
-    bool for_ever = t->retry_for_ms >= FOR_EVER_MS;
+    bool for_ever = t->retry_for_ms >= OPT_RETRY_FOR_MAX;
     if (!may_wait(t) || (!for_ever && now - t->lost_at >= t->retry_for_ms)) {
         cli_complain("%s", why);
         finish(t, OPT_EXIT_GAVE_UP);
@@ -181,11 +177,12 @@ static void on_done(void *ctx, int rc, const char *why) {
             complain_status(t);
         t->told = t->status;
         if (may_wait(t))
-            wait_or_give_up(t, "no events for now", t->status < 500 ? SLOW_RETRY_MIN_MS : RETRY_MIN_MS);
+            wait_or_give_up(t, "no events for now",
+                            t->status < 500 ? DRIVER_REFUSED_WAITS * WIRE_LIMIT_RETRY_MIN : WIRE_LIMIT_RETRY_MIN);
         else
             finish(t, t->status == 401 ? OPT_EXIT_AUTH : OPT_EXIT_FAILURE);
     } else {
-        wait_or_give_up(t, rc < 0 ? why : "the kit ended its events", RETRY_MIN_MS);
+        wait_or_give_up(t, rc < 0 ? why : "the kit ended its events", WIRE_LIMIT_RETRY_MIN);
     }
 }
 
@@ -252,7 +249,7 @@ static int run(struct tail *t) {
 int cmd_events(int argc, char **argv) {
     struct opt_events o;
     struct ht_errmsg err;
-    char token[CLI_TOKEN_MAX + 1];
+    char token[WIRE_LIMIT_MAX_TOKEN + 1];
     int rc = opt_events_parse(&o, argc, argv, &err);
     if (rc != 0)
         return cli_parse_result(rc, OPT_CMD_EVENTS, &err);

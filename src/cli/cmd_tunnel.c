@@ -38,11 +38,11 @@ static int spare_plain_targets(struct cli_plan *p, const struct ht_bind_options 
         const char *to = b->portless ? strchr(b->names[0], '=') : NULL;
         to = to ? to + 1 : b->target;
         if (!to || driver_target_parse(&target, to, NULL) < 0 || target.tls == DRIVER_PLAIN)
-            b->tls_ca_file = b->tls_cert_file = b->tls_key_file = b->tls_alpn = NULL;
+            b->target_ca = b->target_cert = b->target_key = b->target_alpn = NULL;
         else
             n_tls++;
     }
-    if (n_tls > 0 || !(like->tls_ca_file || like->tls_cert_file || like->tls_key_file || like->tls_alpn))
+    if (n_tls > 0 || !(like->target_ca || like->target_cert || like->target_key || like->target_alpn))
         return OPT_EXIT_OK;
     cli_complain("--target-* options are for tls:// targets, as in 8085=tls://www.example.com:443, and there is none");
     return OPT_EXIT_USAGE;
@@ -53,16 +53,16 @@ static int spare_plain_targets(struct cli_plan *p, const struct ht_bind_options 
     .options = {.url = (o).url,                                                                                        \
                 .ca = (o).ca,                                                                                          \
                 .connect_timeout_ms = (uint32_t)(o).connect_timeout_ms,                                                \
-                .headers = (o).header,                                                                                 \
-                .n_headers = (o).n_header,                                                                             \
+                .headers = (o).headers,                                                                                \
+                .n_headers = (o).n_headers,                                                                            \
                 .connections = (o).connections,                                                                        \
                 .ping_interval_ms = (uint32_t)(o).ping_interval_ms,                                                    \
                 .pong_timeout_ms = (uint32_t)(o).pong_timeout_ms,                                                      \
                 .suspect_after_ms = (uint32_t)(o).suspect_after_ms,                                                    \
                 .max_streams = (o).max_streams,                                                                        \
                 .max_window = (uint32_t)(o).max_window},                                                               \
-    .token_file = (o).token_file, .token_env = (o).token, .url_file = (o).url_file, .state_file = (o).state_file,      \
-    .json = (o).json, .default_url = !(o).set_url, .live = (o).live, .color = (o).color, .level = (o).log_level
+    .token_file = (o).token_file, .token = (o).token, .url_file = (o).url_file, .state_file = (o).state_file,          \
+    .json = (o).json, .default_url = !(o).set_url, .live = (o).live, .color = (o).color, .log_level = (o).log_level
 
 int cmd_expose(int argc, char **argv) {
     struct opt_expose o;
@@ -128,10 +128,10 @@ int cmd_pull(int argc, char **argv) {
         .kind = HT_PULL_TCP,
         .label = o.label,
         .pull_host = o.set_pull_host ? o.pull_host : NULL,
-        .tls_ca_file = o.target_ca,
-        .tls_cert_file = o.target_cert,
-        .tls_key_file = o.target_key,
-        .tls_alpn = o.target_alpn,
+        .target_ca = o.target_ca,
+        .target_cert = o.target_cert,
+        .target_key = o.target_key,
+        .target_alpn = o.target_alpn,
     };
     rc = plan_targets(&p, o.args, o.n_args, &like);
     rc = rc == OPT_EXIT_OK ? spare_plain_targets(&p, &like) : rc;
@@ -176,10 +176,10 @@ int cmd_reach(int argc, char **argv) {
     struct ht_bind_options like = {
         .kind = HT_PULL_TCP,
         .label = o.label,
-        .tls_ca_file = o.target_ca,
-        .tls_cert_file = o.target_cert,
-        .tls_key_file = o.target_key,
-        .tls_alpn = o.target_alpn,
+        .target_ca = o.target_ca,
+        .target_cert = o.target_cert,
+        .target_key = o.target_key,
+        .target_alpn = o.target_alpn,
     };
     rc = plan_reach(&p, o.args, o.n_args, &like);
     rc = rc == OPT_EXIT_OK ? spare_plain_targets(&p, &like) : rc;

@@ -29,7 +29,7 @@
                        OR_FILE(o, c, retry_for, retry_for_ms));                                                        \
         (p)->token_file = (o).set_token_file ? (o).token_file : (o).set_token ? NULL : (c)->token_file;                \
         (p)->default_url = !(o).set_url && !(c)->top.set_url;                                                          \
-        (p)->token_env = (o).token;                                                                                    \
+        (p)->token = (o).token;                                                                                        \
         (p)->url_file = (o).set_url_file ? (o).url_file : (c)->url_file;                                               \
         (p)->state_file = (o).set_state_file ? (o).state_file : (c)->state_file;                                       \
         (p)->audit = (o).set_audit ? (o).audit : (c)->audit;                                                           \
@@ -72,13 +72,13 @@ static int plan_lists(struct cli_plan *p, const struct cli_config *c, const char
             .kind = b->pull ? HT_PULL_TCP : HT_EXPOSE_HTTP,
             .target = b->target,
             .container_port = b->container_port,
-            .label = b->name,
+            .label = b->label,
             .takeover = b->takeover,
             .pull_host = b->host,
-            .tls_ca_file = b->ca,
-            .tls_cert_file = b->cert,
-            .tls_key_file = b->key,
-            .tls_alpn = b->alpn,
+            .target_ca = b->ca,
+            .target_cert = b->cert,
+            .target_key = b->key,
+            .target_alpn = b->alpn,
             .names = b->by_name ? &b->by_name : NULL,
             .n_names = b->by_name != NULL,
             .names_optional = !b->portless,
@@ -143,10 +143,10 @@ static int load(struct cli_config *c, const char *name, bool json) {
 
 /* What only the driver and the system can tell: the CA file, the token's file, headers that are its own. */
 static int try_out(struct cli_config *c, struct cli_plan *p) {
-    char token[CLI_TOKEN_MAX + 1];
+    char token[WIRE_LIMIT_MAX_TOKEN + 1];
     struct ht_errmsg err;
     struct ht_tunnel *t = NULL;
-    if (cli_token(p->token_file, p->token_env, token, &err) < 0) {
+    if (cli_token(p->token_file, p->token, token, &err) < 0) {
         cli_config_problem(c, p->token_file == c->token_file ? c->token_file_at : (struct cli_mark){1, 1}, "%s",
                            err.text);
         token[0] = '\0';
@@ -229,10 +229,10 @@ static int put_binding_text(struct ht_buf *b, const struct ht_bind_options *o) {
         rc = ht_buf_printf(b, strchr(local.host, ':') ? "[%s]:%u" : "%s:%u", local.host, local.port);
     if (rc == HT_OK && local.tls == DRIVER_TLS_INSECURE)
         rc = ht_buf_append_str(b, ", certificate not verified");
-    if (rc == HT_OK && o->tls_ca_file)
-        rc = ht_buf_printf(b, ", trusts %s", o->tls_ca_file);
-    if (rc == HT_OK && o->tls_cert_file)
-        rc = ht_buf_printf(b, ", shows %s", o->tls_cert_file);
+    if (rc == HT_OK && o->target_ca)
+        rc = ht_buf_printf(b, ", trusts %s", o->target_ca);
+    if (rc == HT_OK && o->target_cert)
+        rc = ht_buf_printf(b, ", shows %s", o->target_cert);
     if (rc == HT_OK && o->label)
         rc = ht_buf_printf(b, "  (%s)", o->label);
     if (rc == HT_OK && o->n_names)
@@ -257,9 +257,9 @@ static int show_text(const struct cli_config *c, const struct cli_plan *p) {
         rc = cli_table_cell(&t, "token");
     if (rc == HT_OK)
         rc = cli_table_cell(&t, "%s",
-                            p->token_file                   ? p->token_file
-                            : p->token_env && *p->token_env ? "from the environment"
-                                                            : "none");
+                            p->token_file           ? p->token_file
+                            : p->token && *p->token ? "from the environment"
+                                                    : "none");
     if (rc == HT_OK)
         rc = cli_table_cell(&t, "retries");
     if (rc == HT_OK)
@@ -341,7 +341,7 @@ static int put_binding_json(struct ht_buf *b, const struct ht_bind_options *o) {
     if (rc == HT_OK && o->policy)
         rc = put_policy_json(b, o->policy);
     if (rc == HT_OK)
-        rc = put_json(b, "name", o->label);
+        rc = put_json(b, "label", o->label);
     if (rc == HT_OK && o->kind == HT_PULL_TCP)
         rc = put_json(b, "host", o->pull_host);
     else if (rc == HT_OK)
@@ -416,9 +416,9 @@ int cmd_up(int argc, char **argv) {
         return cli_parse_result(rc, OPT_CMD_UP, &err);
     rc = load(&c, o.file, false);
     if (rc == OPT_EXIT_OK) {
-        struct cli_plan p = {.color = o.color, .live = o.live, .qr = o.qr, .level = o.log_level};
+        struct cli_plan p = {.color = o.color, .live = o.live, .qr = o.qr, .log_level = o.log_level};
         MERGE(&p, o, &c);
-        if (plan_lists(&p, &c, o.header, o.n_header) < 0) {
+        if (plan_lists(&p, &c, o.headers, o.n_headers) < 0) {
             cli_complain("%s", ht_err_text(HT_ENOMEM));
             rc = OPT_EXIT_FAILURE;
         } else {

@@ -48,15 +48,15 @@ int cmd_vtunnel_client(int argc, char **argv) {
         .options = {.url = o.server,
                     .ca = o.ca,
                     .connect_timeout_ms = VTUNNEL_LIMIT_HANDSHAKE_TIMEOUT,
-                    .headers = o.header,
-                    .n_headers = o.n_header,
+                    .headers = o.headers,
+                    .n_headers = o.n_headers,
                     .vtunnel = 1},
         .token_file = o.token_file,
-        .token_env = o.token,
+        .token = o.token,
         .json = o.json,
         .live = o.live,
         .color = o.color,
-        .level = o.log_level,
+        .log_level = o.log_level,
     };
     rc = plan_forwards(&p, &o);
     rc = rc == OPT_EXIT_OK ? cli_plan_run(&p) : rc;

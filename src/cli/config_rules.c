@@ -114,7 +114,7 @@ static int bind_name(struct cli_config *c, const struct opt_config_reach *r, con
     const char *target;
     char text[1024];
     b.pull = b.portless = true;
-    b.name = r->label;
+    b.label = r->label;
     b.alpn = r->alpn;
     int rc = tls_files(c, &b, r->ca, r->cert, r->key);
     if (rc < 0 || !r->name)
@@ -155,7 +155,7 @@ int cli_config_bind(struct cli_config *c, enum opt_mapping_id kind, const void *
     b.pull = pull != NULL;
     b.takeover = expose && expose->takeover;
     b.target = expose ? expose->target : pull->target;
-    b.name = expose ? expose->name : pull->name;
+    b.label = expose ? expose->label : pull->label;
     b.host = pull ? pull->host : NULL;
     b.alpn = pull ? pull->alpn : NULL;
     int rc = pull ? tls_files(c, &b, pull->ca, pull->cert, pull->key) : HT_OK;

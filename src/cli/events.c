@@ -12,7 +12,7 @@
 #include <time.h>
 
 int cli_events_init(struct cli_events *e, struct io_loop *loop, unsigned expected) {
-    *e = (struct cli_events){.expected = expected, .level = HT_LOG_INFO};
+    *e = (struct cli_events){.expected = expected, .log_level = HT_LOG_INFO};
     cli_output_init(&e->out, loop);
     cli_state_init(e, loop);
     e->urls = ht_calloc(expected ? expected : 1, sizeof *e->urls);
@@ -445,7 +445,7 @@ static void request_text(struct cli_events *e, const struct ht_request *r) {
 }
 
 static bool is_shown(const struct cli_events *e, const char *error) {
-    return e->level > HT_LOG_WARN || (e->level == HT_LOG_WARN && error);
+    return e->log_level > HT_LOG_WARN || (e->log_level == HT_LOG_WARN && error);
 }
 
 /* For the file, and with --json. False: it should be in the file, and is not. */
@@ -548,7 +548,7 @@ static int on_audit(void *user, const struct ht_audit *a) {
 /* A token that was replaced is replaced here too, as a rule: in the same file. */
 static int on_new_token(void *user, char *out, size_t cap) {
     const struct cli_events *e = user;
-    char token[CLI_TOKEN_MAX + 1];
+    char token[WIRE_LIMIT_MAX_TOKEN + 1];
     struct ht_errmsg err;
     if (!e->token_file)
         return 0;

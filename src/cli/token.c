@@ -12,7 +12,7 @@ static int check_token(const char *token, const char *where, struct ht_errmsg *e
     return HT_OK;
 }
 
-static int read_file(const char *file, char out[CLI_TOKEN_MAX + 1], struct ht_errmsg *err) {
+static int read_file(const char *file, char out[WIRE_LIMIT_MAX_TOKEN + 1], struct ht_errmsg *err) {
     int fd = open(file, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
         return ht_fail(err, HT_EIO, "the token file %s cannot be opened: %s", file, strerror(errno));
@@ -22,7 +22,7 @@ static int read_file(const char *file, char out[CLI_TOKEN_MAX + 1], struct ht_er
                      file);
     size_t n = 0;
     ssize_t r = 0;
-    while (n <= CLI_TOKEN_MAX && (r = read(fd, out + n, CLI_TOKEN_MAX + 1 - n)) > 0)
+    while (n <= WIRE_LIMIT_MAX_TOKEN && (r = read(fd, out + n, WIRE_LIMIT_MAX_TOKEN + 1 - n)) > 0)
         n += (size_t)r;
     int saved = errno;
     close(fd);
@@ -34,8 +34,8 @@ static int read_file(const char *file, char out[CLI_TOKEN_MAX + 1], struct ht_er
     }
     char *end = memchr(out, '\n', n);
     n = end ? (size_t)(end - out) : n;
-    if (n > CLI_TOKEN_MAX)
-        return ht_fail(err, HT_EINVAL, "the token in %s has more than %d characters", file, CLI_TOKEN_MAX);
+    if (n > WIRE_LIMIT_MAX_TOKEN)
+        return ht_fail(err, HT_EINVAL, "the token in %s has more than %u characters", file, WIRE_LIMIT_MAX_TOKEN);
     while (n > 0 && (out[n - 1] == '\r' || out[n - 1] == ' ' || out[n - 1] == '\t'))
         n--;
     if (n == 0)
@@ -46,15 +46,15 @@ static int read_file(const char *file, char out[CLI_TOKEN_MAX + 1], struct ht_er
     return check_token(out, file, err);
 }
 
-int cli_token(const char *file, const char *from_env, char out[CLI_TOKEN_MAX + 1], struct ht_errmsg *err) {
+int cli_token(const char *file, const char *from_env, char out[WIRE_LIMIT_MAX_TOKEN + 1], struct ht_errmsg *err) {
     out[0] = '\0';
     if (file)
         return read_file(file, out, err);
     if (!from_env)
         return HT_OK;
     size_t n = strlen(from_env);
-    if (n > CLI_TOKEN_MAX)
-        return ht_fail(err, HT_EINVAL, "HOODY_TUNNEL_TOKEN has more than %d characters", CLI_TOKEN_MAX);
+    if (n > WIRE_LIMIT_MAX_TOKEN)
+        return ht_fail(err, HT_EINVAL, "HOODY_TUNNEL_TOKEN has more than %u characters", WIRE_LIMIT_MAX_TOKEN);
     memcpy(out, from_env, n + 1);
     return check_token(out, "HOODY_TUNNEL_TOKEN", err);
 }

@@ -62,11 +62,9 @@ int cli_run_tunnel(struct ht_tunnel *t) {
 
 /* ---- a plan ---- */
 
-#define FOR_EVER_MS (UINT64_C(720) * 3600 * 1000) /* the longest that --retry-for takes */
-
 void cli_plan_retry(struct ht_tunnel_options *o, bool given, uint64_t retry_for_ms) {
     o->retry_first = given && retry_for_ms > 0;
-    o->retry_for_ms = retry_for_ms >= FOR_EVER_MS ? 0 : retry_for_ms ? (uint32_t)retry_for_ms : HT_NO_RETRY;
+    o->retry_for_ms = retry_for_ms >= OPT_RETRY_FOR_MAX ? 0 : retry_for_ms ? (uint32_t)retry_for_ms : HT_NO_RETRY;
 }
 
 /* Everybody on this machine may read the arguments of a process: what a header says is gone from them by now. */
@@ -124,9 +122,9 @@ static int run_connected(struct cli_plan *p, struct ht_tunnel *t, struct cli_eve
 }
 
 int cli_plan_create(struct cli_plan *p, struct ht_tunnel **t, void *user) {
-    char token[CLI_TOKEN_MAX + 1];
+    char token[WIRE_LIMIT_MAX_TOKEN + 1];
     struct ht_errmsg err;
-    if (cli_token(p->token_file, p->token_env, token, &err) < 0) {
+    if (cli_token(p->token_file, p->token, token, &err) < 0) {
         cli_complain("%s", err.text);
         return OPT_EXIT_CONFIG;
     }
@@ -144,7 +142,7 @@ int cli_plan_create(struct cli_plan *p, struct ht_tunnel **t, void *user) {
 
 /* Lines of a debug log would be written into the middle of a block. */
 static bool wants_block(const struct cli_plan *p) {
-    return p->live && !p->json && p->level <= HT_LOG_INFO && cli_screen_possible();
+    return p->live && !p->json && p->log_level <= HT_LOG_INFO && cli_screen_possible();
 }
 
 static int begin_audit(const struct cli_plan *p, struct ht_tunnel *t, struct cli_events *e) {
@@ -172,7 +170,7 @@ int cli_plan_run(struct cli_plan *p) {
         cli_complain("--qr draws for people and --json writes for programs; leave one of them out");
         return OPT_EXIT_USAGE;
     }
-    ht_log_setup(STDERR_FILENO, p->level, HT_LOG_TEXT);
+    ht_log_setup(STDERR_FILENO, p->log_level, HT_LOG_TEXT);
     io_raise_fd_limit();
     p->options.measure_every_ms = wants_block(p) ? CLI_LIVE_MEASURE_MS : 0;
     int status = cli_plan_create(p, &t, &events);
@@ -185,13 +183,13 @@ int cli_plan_run(struct cli_plan *p) {
         for (size_t i = 0; i < p->n_binds; i++)
             events.by_name = events.by_name || p->binds[i].portless;
         events.json = p->json;
-        events.level = p->level;
+        events.log_level = p->log_level;
         events.url_file = p->url_file;
         events.state.path = p->state_file;
         events.token_file = p->token_file;
         events.qr = p->qr;
         events.default_url = p->default_url;
-        events.no_token = !p->token_file && !(p->token_env && *p->token_env);
+        events.no_token = !p->token_file && !(p->token && *p->token);
         events.color = color;
         events.audit_query = p->audit_query;
         status = begin_audit(p, t, &events);

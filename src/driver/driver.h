@@ -148,9 +148,9 @@ struct ht_tunnel {
     enum driver_state state;
     struct driver_url url;
     char *token;
-    char client[IDENTITY_MAX_LEN + 1]; /* HELLO.client.id; "": none. A secret */
-    bool client_known;                 /* it was given or looked for */
-    struct ht_buf headers;             /* of the upgrade, each line ending in CRLF, then a NUL; holds secrets */
+    char client[WIRE_LIMIT_CLIENT_ID + 1]; /* HELLO.client.id; "": none. A secret */
+    bool client_known;                     /* it was given or looked for */
+    struct ht_buf headers;                 /* of the upgrade, each line ending in CRLF, then a NUL; holds secrets */
     uint32_t connect_timeout_ms, pool_size, pool_idle_ms, retry_for_ms, retry_min_ms, ping_interval_ms, pong_timeout_ms,
         suspect_after_ms, measure_every_ms;
     unsigned connections; /* asked for */
@@ -333,6 +333,7 @@ void driver_handover_destroy(struct ht_tunnel *t);
 /* ---- driver_retry.c ---- */
 
 #define DRIVER_STEADY_MS 10000u /* a link that stood this long starts the waits from the shortest again */
+#define DRIVER_REFUSED_WAITS 8u /* times the usual waits, where something has answered and refused us */
 
 /* The noted reason is one that passes, and there is time left. */
 bool driver_retry_wanted(const struct ht_tunnel *t);

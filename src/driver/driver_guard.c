@@ -129,9 +129,9 @@ int driver_guard_set(struct driver_binding *b, const struct ht_bind_options *o, 
     rc = rc == HT_TUNNEL_OK ? prepare(t, err) : rc;
     if (rc < 0)
         return rc;
-    b->guard_tls = io_tls_create_with(&(struct io_tls_config){.ca_file = o->tls_ca_file,
-                                                              .cert_file = o->tls_cert_file,
-                                                              .key_file = o->tls_key_file,
+    b->guard_tls = io_tls_create_with(&(struct io_tls_config){.ca_file = o->target_ca,
+                                                              .cert_file = o->target_cert,
+                                                              .key_file = o->target_key,
                                                               .alpn = "http/1.1",
                                                               .ca_option = "`ca:`"},
                                       err);

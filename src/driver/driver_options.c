@@ -3,12 +3,6 @@
 #include "driver/driver.h"
 #include "http/http.h"
 
-#define CONNECT_TIMEOUT_MS 10000
-#define POOL_SIZE 128
-#define POOL_IDLE_MS 30000
-#define RETRY_MIN_MS 250
-#define TOKEN_MAX 4096 /* a header of more is refused by most of what may stand in front of a kit */
-
 _Static_assert(HT_MAX_CONNECTIONS == WIRE_LIMIT_MAX_CONNECTIONS, "the public header has its own copy of the limit");
 
 /* ---- headers of the upgrade ---- */
@@ -92,8 +86,8 @@ static int set_client(struct ht_tunnel *t, const char *id, struct ht_errmsg *err
         return HT_TUNNEL_OK;
     size_t n = strlen(id);
     if (!identity_is_good(ht_slice_of(id, n)))
-        return ht_fail(err, HT_TUNNEL_EINVAL, "client_id has %d to %d visible ASCII characters", IDENTITY_MIN_LEN,
-                       IDENTITY_MAX_LEN);
+        return ht_fail(err, HT_TUNNEL_EINVAL, "client_id has %d to %u visible ASCII characters", IDENTITY_MIN_LEN,
+                       WIRE_LIMIT_CLIENT_ID);
     memcpy(t->client, id, n + 1);
     return HT_TUNNEL_OK;
 }
@@ -125,11 +119,11 @@ int driver_options_set(struct ht_tunnel *t, const struct ht_tunnel_options *o, s
                        (unsigned)o->connections);
     t->vtunnel = o->vtunnel != 0;
     t->connections = o->connections && !t->vtunnel ? o->connections : 1;
-    t->connect_timeout_ms = o->connect_timeout_ms ? o->connect_timeout_ms : CONNECT_TIMEOUT_MS;
-    t->pool_size = o->pool_size == HT_NO_POOL ? 0 : o->pool_size ? o->pool_size : POOL_SIZE;
-    t->pool_idle_ms = o->pool_idle_ms ? o->pool_idle_ms : POOL_IDLE_MS;
+    t->connect_timeout_ms = o->connect_timeout_ms ? o->connect_timeout_ms : WIRE_LIMIT_CONNECT_TIMEOUT;
+    t->pool_size = o->pool_size == HT_NO_POOL ? 0 : o->pool_size ? o->pool_size : WIRE_LIMIT_POOL_SIZE;
+    t->pool_idle_ms = o->pool_idle_ms ? o->pool_idle_ms : WIRE_LIMIT_POOL_IDLE;
     t->retry_for_ms = o->retry_for_ms;
-    t->retry_min_ms = o->retry_min_ms ? o->retry_min_ms : RETRY_MIN_MS;
+    t->retry_min_ms = o->retry_min_ms ? o->retry_min_ms : WIRE_LIMIT_RETRY_MIN;
     t->retry_first = o->retry_first != 0;
     t->strict_bindings = o->strict_bindings != 0;
     t->ping_interval_ms = o->ping_interval_ms ? o->ping_interval_ms : WIRE_LIMIT_PING_INTERVAL;
@@ -174,7 +168,7 @@ static bool replace_token(struct ht_tunnel *t, const char *token) {
 }
 
 bool driver_token_again(struct ht_tunnel *t) {
-    char token[TOKEN_MAX + 1] = "";
+    char token[WIRE_LIMIT_MAX_TOKEN + 1] = "";
     if (!t->token || !t->calls.new_token)
         return false;
     bool changed = t->calls.new_token(t->user, token, sizeof token) > 0 && memchr(token, '\0', sizeof token) &&

@@ -3,16 +3,14 @@
 
 #include "base/clock.h"
 
-#define RETRY_MAX_MS 30000u
-#define SLOW 8u                     /* times the usual waits, where something has answered and refused us */
 #define RETRY_AFTER_MAX_MS 3600000u /* what the kit asks for is heeded up to this */
 
 uint64_t driver_backoff(unsigned attempt, uint64_t min_ms, uint64_t random) {
     uint64_t most = min_ms;
-    while (attempt-- > 0 && most < RETRY_MAX_MS)
+    while (attempt-- > 0 && most < WIRE_LIMIT_RETRY_MAX)
         most *= 2;
     /* Full jitter: drivers that lost the same kit do not come back in one crowd. */
-    return random % (ht_min(most, RETRY_MAX_MS) + 1);
+    return random % (ht_min(most, WIRE_LIMIT_RETRY_MAX) + 1);
 }
 
 /* What is left of the time for retries, counted from the loss; UINT64_MAX: for ever. */
@@ -56,8 +54,8 @@ static uint64_t wait_before(const struct ht_tunnel *t) {
     ht_random_bytes(&random, sizeof random);
     if (!t->refused)
         return driver_backoff(t->attempts, t->retry_min_ms, random);
-    uint64_t least = (uint64_t)t->retry_min_ms * SLOW / 2;
-    return least + driver_backoff(t->attempts, (uint64_t)t->retry_min_ms * SLOW, random);
+    uint64_t least = (uint64_t)t->retry_min_ms * DRIVER_REFUSED_WAITS / 2;
+    return least + driver_backoff(t->attempts, (uint64_t)t->retry_min_ms * DRIVER_REFUSED_WAITS, random);
 }
 
 static void timer_fired(struct io_timer *timer) {

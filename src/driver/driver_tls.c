@@ -34,27 +34,27 @@ static struct driver_tls *find(struct ht_tunnel *t, const char *const texts[4], 
 
 /* What was written must be what is meant: files for TLS beside a target without it are a mistake. */
 static int check(const struct driver_target *target, const struct ht_bind_options *o, struct ht_errmsg *err) {
-    if (target->tls == DRIVER_PLAIN && (o->tls_ca_file || o->tls_cert_file || o->tls_key_file || o->tls_alpn))
+    if (target->tls == DRIVER_PLAIN && (o->target_ca || o->target_cert || o->target_key || o->target_alpn))
         return ht_fail(err, HT_TUNNEL_EINVAL,
                        "\"%s\": TLS is spoken to tls:// targets only, so it has no authorities, certificate or ALPN",
                        o->target);
-    if (target->tls == DRIVER_TLS_INSECURE && o->tls_ca_file)
+    if (target->tls == DRIVER_TLS_INSECURE && o->target_ca)
         return ht_fail(err, HT_TUNNEL_EINVAL, "\"%s\": its certificate is not verified, so authorities have no use",
                        o->target);
-    if (o->tls_key_file && !o->tls_cert_file)
+    if (o->target_key && !o->target_cert)
         return ht_fail(err, HT_TUNNEL_EINVAL, "a key is given (%s), and the certificate that it belongs to is missing",
-                       o->tls_key_file);
+                       o->target_key);
     return HT_TUNNEL_OK;
 }
 
 int driver_tls_get(struct ht_tunnel *t, const struct driver_target *target, const struct ht_bind_options *o,
                    struct driver_tls **out, struct ht_errmsg *err) {
-    const char *const texts[] = {o->tls_ca_file, o->tls_cert_file, o->tls_key_file, o->tls_alpn};
+    const char *const texts[] = {o->target_ca, o->target_cert, o->target_key, o->target_alpn};
     struct io_tls_config cfg = {
-        .ca_file = o->tls_ca_file,
-        .cert_file = o->tls_cert_file,
-        .key_file = o->tls_key_file,
-        .alpn = o->tls_alpn,
+        .ca_file = o->target_ca,
+        .cert_file = o->target_cert,
+        .key_file = o->target_key,
+        .alpn = o->target_alpn,
         .insecure = target->tls == DRIVER_TLS_INSECURE,
         .ca_option = "--target-ca",
     };

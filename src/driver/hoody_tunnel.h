@@ -225,7 +225,7 @@ struct ht_bind_options {
      * with a certificate to show and what is needed to verify it, and with its key (NULL: in the same file); a key
      * with a password is refused. The protocol that ALPN names, such as "http/1.1"; NULL: none.
      */
-    const char *tls_ca_file, *tls_cert_file, *tls_key_file, *tls_alpn;
+    const char *target_ca, *target_cert, *target_key, *target_alpn;
     /*
      * pull: n_names hosts that programs in the container reach by name, through the kit's proxy:
      *   "gitlab.example.com" (ports 80 and 443), "db.example.com:5432", "api.example.com:*" (every port),
@@ -239,8 +239,8 @@ struct ht_bind_options {
     int names_optional; /* 1: a kit that refuses or does not know a name gives the port all the same */
     const char *ca_pem; /* certificates that programs in the container have to trust for these names; never a key */
     /*
-     * For a portless binding with one name that has no *; NULL: bytes pass as they are. tls_ca_file, tls_cert_file and
-     * tls_key_file are for the real host. From now on this process leaves no core and cannot be looked into
+     * For a portless binding with one name that has no *; NULL: bytes pass as they are. target_ca, target_cert and
+     * target_key are for the real host. From now on this process leaves no core and cannot be looked into
      * (PR_SET_DUMPABLE). HT_TUNNEL_EINVAL also when a file or variable with a secret cannot be read.
      */
     const struct ht_policy *policy;

@@ -6,7 +6,7 @@
 #include <stdio.h>
 
 bool identity_is_good(struct ht_slice id) {
-    if (id.n < IDENTITY_MIN_LEN || id.n > IDENTITY_MAX_LEN)
+    if (id.n < IDENTITY_MIN_LEN || id.n > WIRE_LIMIT_CLIENT_ID)
         return false;
     for (size_t i = 0; i < id.n; i++)
         if (id.p[i] <= 0x20 || id.p[i] >= 0x7f)

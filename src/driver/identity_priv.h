@@ -8,10 +8,10 @@
 
 #include "base/base.h"
 #include "base/err.h"
+#include "wire_gen.h"
 
 #define IDENTITY_LEN 32     /* hexadecimal digits: 128 bits */
-#define IDENTITY_MIN_LEN 22 /* of one that is given; the wire's limits */
-#define IDENTITY_MAX_LEN 128
+#define IDENTITY_MIN_LEN 22 /* of one that is given; the longest has WIRE_LIMIT_CLIENT_ID */
 
 /*
  * The id from the file, which is made when there is none yet; processes that start at the same time get the same. A

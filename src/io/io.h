@@ -145,7 +145,8 @@ bool io_addr_is_loopback(const struct io_addr *a);
 int io_addr_bytes(const struct io_addr *a, uint8_t out[16]);
 /* The other way round. */
 struct io_addr io_addr_of_bytes(int family, const uint8_t *bytes, uint16_t port);
-/* Whether it is one that this machine has: asks the kernel. */
+/* Whether it is one that this machine has: tries to bind to it, so with ip_nonlocal_bind every address looks like one.
+ */
 bool io_addr_is_own(const struct io_addr *a);
 /*
  * Whose address it is, for limits that are kept by visitor: an IPv4 address, or the /64 of an IPv6 one, which is what

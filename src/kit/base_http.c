@@ -225,7 +225,7 @@ static bool upgrade(struct base_client *c) {
 
 /* The token of an upgrade, which clients that can set no header put into the URL (VCONN-2): empty when there is none.
  */
-static struct ht_slice token_in_url(const struct base_client *c, char out[KIT_TOKEN_MAX + 1]) {
+static struct ht_slice token_in_url(const struct base_client *c, char out[WIRE_LIMIT_MAX_TOKEN + 1]) {
     static const char name[] = "token=";
     struct ht_slice target = http_text(web_bytes(&c->web), c->web.head.target);
     const char *p = target.n ? memchr(target.p, '?', target.n) : NULL, *end = target.p + target.n;
@@ -234,7 +234,7 @@ static struct ht_slice token_in_url(const struct base_client *c, char out[KIT_TO
         p = memchr(p + 1, '&', (size_t)(end - p - 1));
     if (!p || (size_t)(end - p) < sizeof name)
         return ht_slice_of(NULL, 0);
-    for (p += sizeof name; p < end && *p != '&' && n < KIT_TOKEN_MAX; p++) {
+    for (p += sizeof name; p < end && *p != '&' && n < WIRE_LIMIT_MAX_TOKEN; p++) {
         unsigned byte;
         char hex[3] = {end - p > 2 ? p[1] : '\0', end - p > 2 ? p[2] : '\0', '\0'};
         bool escaped = *p == '%' && strspn(hex, "0123456789abcdefABCDEF") == 2 && sscanf(hex, "%2x", &byte) == 1;
@@ -255,7 +255,7 @@ static bool upgrade_vtunnel(struct base_client *c) {
     struct ht_slice key, offered;
     struct ht_buf scratch = {0};
     struct http_error e = {400, "bad request"};
-    char text[KIT_TOKEN_MAX + 1];
+    char text[WIRE_LIMIT_MAX_TOKEN + 1];
     bool shown = kit_token_matches(k, bearer(c)) || kit_token_matches(k, token_in_url(c, text));
     explicit_bzero(text, sizeof text);
     if (!shown && !host_allowed(c, ht_slice_str("")))
@@ -354,7 +354,7 @@ void base_set_up(struct kit *k) {
         .ops = &server_ops,
         .limits = {MAX_HEAD, HTTP_MAX_HEADERS, MAX_HEAD},
         .head_timeout_ms = k->opt->head_timeout_ms,
-        .idle_timeout_ms = k->opt->keepalive_timeout_ms,
+        .keepalive_timeout_ms = k->opt->keepalive_timeout_ms,
         .write_timeout_ms = WRITE_TIMEOUT_MS,
         .tick_ms = EVENTS_HEARTBEAT_MS,
     };

@@ -82,14 +82,14 @@ static bool all_space(const char *s) { return s[strspn(s, " \t\r\n")] == '\0'; }
 /* The first line of --token-file, else HOODY_TUNNEL_TOKEN. */
 static int load_token(struct kit *k, struct ht_errmsg *err) {
     const char *file = k->opt->token_file;
-    char text[KIT_TOKEN_MAX + 2];
+    char text[WIRE_LIMIT_MAX_TOKEN + 2];
     size_t n = 0;
     if (!file) {
         if (!k->opt->token)
             return 0;
         n = strlen(k->opt->token);
-        if (n > KIT_TOKEN_MAX)
-            return ht_fail(err, HT_EINVAL, "the token is longer than %d bytes", KIT_TOKEN_MAX);
+        if (n > WIRE_LIMIT_MAX_TOKEN)
+            return ht_fail(err, HT_EINVAL, "the token is longer than %u bytes", WIRE_LIMIT_MAX_TOKEN);
         memcpy(text, k->opt->token, n + 1);
     } else {
         int fd = proc_files_open(PROC_FILES_TOKEN, file, k->opt->user, err);
@@ -111,8 +111,9 @@ static int load_token(struct kit *k, struct ht_errmsg *err) {
         text[n] = '\0';
         if (n == 0)
             return ht_fail(err, HT_EINVAL, "token file %s: its first line is empty", file);
-        if (n > KIT_TOKEN_MAX)
-            return ht_fail(err, HT_EINVAL, "token file %s: the token is longer than %d bytes", file, KIT_TOKEN_MAX);
+        if (n > WIRE_LIMIT_MAX_TOKEN)
+            return ht_fail(err, HT_EINVAL, "token file %s: the token is longer than %u bytes", file,
+                           WIRE_LIMIT_MAX_TOKEN);
     }
     if (all_space(text))
         return ht_fail(err, HT_EINVAL, "the token is blank");
@@ -136,7 +137,7 @@ static void end_what_it_opened(struct kit *k) {
 }
 
 int kit_reload_token(struct kit *k, struct ht_errmsg *err) {
-    char before[KIT_TOKEN_MAX + 1];
+    char before[WIRE_LIMIT_MAX_TOKEN + 1];
     if (!k->opt->token_file)
         return KIT_TOKEN_NO_FILE;
     size_t n = k->token_len;
@@ -225,8 +226,8 @@ static int open_table(struct kit *k, struct ht_errmsg *err) {
         .send_timeout_ms = o->send_timeout_ms,
         .body_grace_ms = WIRE_LIMIT_BODY_GRACE,
         .min_body_rate = (uint32_t)o->min_body_rate,
-        .max_bindings = o->max_bindings_per_session,
-        .max_names = o->max_names_per_session,
+        .max_bindings_per_session = o->max_bindings_per_session,
+        .max_names_per_session = o->max_names_per_session,
         .allow_privileged_expose = o->allow_privileged_expose,
         .allow_privileged_pull = o->allow_privileged_pull,
         .reserved_ports = k->reserved,

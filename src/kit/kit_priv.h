@@ -27,7 +27,6 @@
 #include "wire_gen.h"
 #include "ws/ws.h"
 
-#define KIT_TOKEN_MAX 4096
 #define KIT_ID_LEN 38 /* "S-" and a UUID */
 #define KIT_NONCE_LEN 32
 
@@ -37,7 +36,7 @@ enum shown { SHOWN_NOTHING, SHOWN_TOKEN, SHOWN_KINDS };
 struct kit {
     struct io_loop *loop;
     const struct opt_serve *opt;
-    char token[KIT_TOKEN_MAX + 1];
+    char token[WIRE_LIMIT_MAX_TOKEN + 1];
     size_t token_len; /* 0: none is configured */
 
     struct io_listener *listener;

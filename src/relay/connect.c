@@ -17,8 +17,6 @@
 #include <assert.h>
 #include <stdio.h>
 
-#define TOKEN_MAX 4096
-
 enum client_state {
     CLIENT_HEAD, /* awaits its head, or has a part of it */
     CLIENT_DIALLING,
@@ -572,7 +570,7 @@ static void go(struct connect_client *x) {
 /* Basic with the token as the password, whoever the user is; or Bearer (RFC 9110 11.7.2). */
 static bool has_token(const struct relay_connect *c, struct ht_slice value) {
     static const char basic[] = "Basic ", bearer[] = "Bearer ";
-    char plain[TOKEN_MAX + 512];
+    char plain[WIRE_LIMIT_MAX_TOKEN + 512];
     const struct relay_connect_config *cfg = &c->cfg;
     if (value.n > sizeof bearer - 1 && ht_slice_case_eq(ht_slice_of(value.p, sizeof bearer - 1), ht_slice_str(bearer)))
         return cfg->token_matches(cfg->ctx, ht_slice_of(value.p + sizeof bearer - 1, value.n - (sizeof bearer - 1)));

@@ -1,38 +1,10 @@
 #include "relay/dest.h"
 
-#include <arpa/inet.h>
 #include <stdio.h>
-
-#define LABEL_MAX 63
 
 /* ---- destinations ---- */
 
 static bool is_digit(char c) { return c >= '0' && c <= '9'; }
-
-static char lower(char c) { return c >= 'A' && c <= 'Z' ? (char)(c | 0x20) : c; }
-
-static bool is_name_byte(char c) { return is_digit(c) || (c >= 'a' && c <= 'z') || c == '-' || c == '_'; }
-
-/* RFC 1123 2.1, with the underscore that many use. `s` is in lower case. */
-static bool is_name(const char *s) {
-    size_t label = 0;
-    for (; *s; s++) {
-        if (*s == '.' ? label == 0 : !is_name_byte(*s))
-            return false;
-        label = *s == '.' ? 0 : label + 1;
-        if (label > LABEL_MAX)
-            return false;
-    }
-    return label > 0;
-}
-
-/* The URL standard's "ends in a number": some would read an address. */
-static bool ends_in_number(const char *s) {
-    const char *dot = strrchr(s, '.'), *last = dot ? dot + 1 : s;
-    if (last[0] == '0' && last[1] == 'x')
-        return strspn(last + 2, "0123456789abcdef") == strlen(last + 2);
-    return *last && strspn(last, "0123456789") == strlen(last);
-}
 
 static int bad(const char **why, const char *text) {
     *why = text;
@@ -124,22 +96,17 @@ static bool parse_net(const char *s, struct relay_rule *r) {
 }
 
 static bool parse_what(const char *s, struct relay_rule *r) {
-    size_t n = strlen(s);
     if (strcmp(s, "*") == 0)
         return true;
     if (parse_net(s, r))
         return true;
     bool below = s[0] == '*' && s[1] == '.';
-    r->kind = below ? RULE_BELOW : RULE_NAME;
-    s += below;
-    n -= below;
-    if (n >= sizeof r->host)
+    char host[WIRE_HOST_ROOM];
+    struct ht_errmsg err;
+    if (wire_host_read(host, ht_slice_str(below ? s + 2 : s), &err) || wire_host_is_address(host))
         return false;
-    for (size_t i = 0; i < n; i++)
-        r->host[i] = lower(s[i]);
-    if (n && r->host[n - 1] == '.')
-        r->host[n - 1] = '\0';
-    return is_name(r->host + below) && !ends_in_number(r->host);
+    r->kind = below ? RULE_BELOW : RULE_NAME;
+    return snprintf(r->host, sizeof r->host, "%s%s", below ? "." : "", host) < (int)sizeof r->host;
 }
 
 int relay_rule_parse(struct relay_rule *r, const char *text, struct ht_errmsg *err) {

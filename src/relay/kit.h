@@ -25,15 +25,15 @@ struct relay_kit_config {
     struct io_fds *fds;         /* permits for visitors' descriptors and listeners */
     struct ht_metrics *metrics; /* never NULL */
     struct http_limits head_limits;
-    uint64_t head_timeout_ms;       /* absolute, for a request head; 408 when a part of it is there */
-    uint64_t keepalive_timeout_ms;  /* idle between requests */
-    uint64_t response_timeout_ms;   /* until the final response head; 504 */
-    uint64_t half_close_timeout_ms; /* a quiet half-closed TCP stream, or HTTP visitor whose answer has begun */
-    uint64_t send_timeout_ms;       /* a visitor that takes nothing of its answer */
-    uint64_t body_grace_ms;         /* how long a request body may be slower than min_body_rate */
-    uint32_t min_body_rate;         /* bytes per second on average, where something is short; 0: any */
-    unsigned max_bindings;          /* per owner */
-    unsigned max_names;             /* of all of its bindings */
+    uint64_t head_timeout_ms;          /* absolute, for a request head; 408 when a part of it is there */
+    uint64_t keepalive_timeout_ms;     /* idle between requests */
+    uint64_t response_timeout_ms;      /* until the final response head; 504 */
+    uint64_t half_close_timeout_ms;    /* a quiet half-closed TCP stream, or HTTP visitor whose answer has begun */
+    uint64_t send_timeout_ms;          /* a visitor that takes nothing of its answer */
+    uint64_t body_grace_ms;            /* how long a request body may be slower than min_body_rate */
+    uint32_t min_body_rate;            /* bytes per second on average, where something is short; 0: any */
+    unsigned max_bindings_per_session; /* a session: an owner */
+    unsigned max_names_per_session;    /* of all of its bindings */
     bool allow_privileged_expose, allow_privileged_pull;
     const uint16_t *reserved_ports;
     size_t n_reserved_ports;

@@ -224,8 +224,8 @@ static int read_names(struct request *r) {
     }
     if (r->names && relay_names_reserve(&t->names, r->names))
         return RELAY_REFUSE(r, INTERNAL, HT_ENOMEM, "out of memory");
-    if (r->names && r->o->n_names + r->names->n > t->cfg.max_names)
-        return RELAY_REFUSE(r, BIND_CAP_EXCEEDED, HT_ELIMIT, names_cap_text, t->cfg.max_names);
+    if (r->names && r->o->n_names + r->names->n > t->cfg.max_names_per_session)
+        return RELAY_REFUSE(r, BIND_CAP_EXCEEDED, HT_ELIMIT, names_cap_text, t->cfg.max_names_per_session);
     return HT_OK;
 }
 
@@ -252,8 +252,8 @@ void relay_binding_init(struct relay_binding *b, struct relay_owner *o, struct r
 
 static int bind_new(struct request *r, struct relay_bound *out) {
     struct relay_table *t = r->t;
-    if (r->o->n_bindings >= t->cfg.max_bindings)
-        return RELAY_REFUSE(r, BIND_CAP_EXCEEDED, HT_ELIMIT, kept_cap_text, t->cfg.max_bindings);
+    if (r->o->n_bindings >= t->cfg.max_bindings_per_session)
+        return RELAY_REFUSE(r, BIND_CAP_EXCEEDED, HT_ELIMIT, kept_cap_text, t->cfg.max_bindings_per_session);
     struct relay_binding *b = ht_calloc(1, sizeof *b);
     if (!b)
         return RELAY_REFUSE(r, INTERNAL, HT_ENOMEM, "out of memory");
@@ -281,8 +281,8 @@ static int take_over(struct request *r, struct relay_binding *b, struct relay_bo
     struct relay_owner *old = b->owner;
     uint32_t old_id = b->id;
     uint16_t code = WIRE_CODE_BIND_TAKEOVER;
-    if (old != r->o && r->o->n_bindings >= r->t->cfg.max_bindings)
-        return RELAY_REFUSE(r, BIND_CAP_EXCEEDED, HT_ELIMIT, kept_cap_text, r->t->cfg.max_bindings);
+    if (old != r->o && r->o->n_bindings >= r->t->cfg.max_bindings_per_session)
+        return RELAY_REFUSE(r, BIND_CAP_EXCEEDED, HT_ELIMIT, kept_cap_text, r->t->cfg.max_bindings_per_session);
     set_names(b, NULL);
     old->n_bindings--;
     r->o->n_bindings++;
@@ -375,7 +375,7 @@ static int clear_the_way(struct request *r, struct relay_binding **out) {
         if (same_listener(r, b))
             return HT_OK;
         *out = NULL;
-        if (r->o->n_bindings >= r->t->cfg.max_bindings)
+        if (r->o->n_bindings >= r->t->cfg.max_bindings_per_session)
             return HT_OK; /* which bind_new() refuses, and nobody has lost anything */
         revoke(b);
     }
@@ -397,7 +397,7 @@ static const char *name_text(const struct relay_name *e, char out[WIRE_NAME_ROOM
 static int clear_names(struct request *r, const struct relay_binding *of_port, bool keepers) {
     int rc = HT_OK;
     char text[WIRE_NAME_ROOM];
-    if (!keepers && !of_port && r->o->n_bindings >= r->t->cfg.max_bindings)
+    if (!keepers && !of_port && r->o->n_bindings >= r->t->cfg.max_bindings_per_session)
         return HT_OK; /* which bind_new() refuses, and nobody has lost anything */
     for (size_t i = 0; r->names && i < r->names->n_entries; i++) {
         struct relay_name *e = relay_names_holder(&r->t->names, &r->names->entries[i]);

@@ -121,7 +121,7 @@ static void next_head(struct web_conn *c) {
     http_request_begin(&c->head, &c->server->limits);
     c->state = WEB_IDLE;
     c->no_body = false;
-    set_timer(c, c->server->idle_timeout_ms);
+    set_timer(c, c->server->keepalive_timeout_ms);
     io_conn_read_on(c->io, true);
 }
 

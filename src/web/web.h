@@ -44,7 +44,7 @@ struct web_server {
     struct http_limits limits;
     /* For a head, from its first byte and from the start of a connection; between two requests; for an answer that
      * nobody reads; between the ticks of a stream. 0: for ever. */
-    uint64_t head_timeout_ms, idle_timeout_ms, write_timeout_ms, tick_ms;
+    uint64_t head_timeout_ms, keepalive_timeout_ms, write_timeout_ms, tick_ms;
 };
 
 enum web_state {

@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define LABEL_MAX 63u
 #define CERTIFICATES 4u
 #define SHOWN 96 /* bytes of a text that is refused */
 
@@ -43,7 +42,7 @@ static const char *wrong_with(const char *host, size_t n) {
         size_t len = (size_t)((dot ? dot : end) - p);
         if (len == 0)
             return "a part between two dots is empty";
-        if (len > LABEL_MAX)
+        if (len > WIRE_LIMIT_NAME_LABEL)
             return "a part between two dots has more than 63 characters";
         for (size_t i = 0; i < len; i++) {
             if ((unsigned char)p[i] >= 0x80)

@@ -395,7 +395,7 @@ static void decisions_for_people(void) {
     CU_ASSERT(nl && strchr(nl + 1, '\n') && !strchr(nl + 1, '\n')[1]); /* one that goes on has no line yet */
     end();
     begin_events(&e, NULL);
-    e.level = HT_LOG_WARN;
+    e.log_level = HT_LOG_WARN;
     tell_all(&e);
     CU_ASSERT_PTR_NOT_NULL(strstr(seen.out, "refused: "));
     CU_ASSERT_PTR_NULL(strstr(seen.out, "200"));

@@ -25,7 +25,7 @@ static void a_good_file(void) {
                                "expose:\n"
                                "  - target: 3000\n"
                                "    port: 8080\n"
-                               "    name: web\n"
+                               "    label: web\n"
                                "    takeover: true\n"
                                "  - {target: \"[::1]:3001\"}\n"
                                "  - 0=api.local:90\n"
@@ -75,7 +75,7 @@ static void a_good_file(void) {
         CU_ASSERT_EQUAL(b->at.line, want[i].line);
         CU_ASSERT_EQUAL(b->pull, want[i].pull);
         CU_ASSERT_EQUAL(b->takeover, want[i].takeover);
-        CU_ASSERT(want[i].name ? b->name && strcmp(b->name, want[i].name) == 0 : !b->name);
+        CU_ASSERT(want[i].name ? b->label && strcmp(b->label, want[i].name) == 0 : !b->label);
         CU_ASSERT(want[i].host ? b->host && strcmp(b->host, want[i].host) == 0 : !b->host);
     }
     cli_config_free(&c);
@@ -244,7 +244,7 @@ static void too_much_of_it(void) {
 
 static void failing_memory(void) {
     static const char text[] =
-        "url: wss://a\ntoken-file: t\nheaders: {a: b, c: d}\nexpose: [1, {target: 2, name: x}]\n"
+        "url: wss://a\ntoken-file: t\nheaders: {a: b, c: d}\nexpose: [1, {target: 2, label: x}]\n"
         "pull: [3]\nreach: [{name: a.b, inject: {A: '${file:/x}'}, allow: [GET /], rate: 1/s}]\n";
     size_t live = ht_mem_live();
     long i = 0;

@@ -86,7 +86,7 @@ static void tokens(void) {
         {"k\xc3\xa4se", 5, NULL, "ASCII"},
         {"\xef\xbb\xbfsecret\r\n", 11, "secret", NULL},
     };
-    char token[CLI_TOKEN_MAX + 1]; /* the last row has a byte order mark */
+    char token[WIRE_LIMIT_MAX_TOKEN + 1]; /* the last row has a byte order mark */
     struct capture c;
     for (size_t i = 0; i < HT_ARRAY_LEN(rows); i++) {
         struct ht_errmsg e = {""};
@@ -110,13 +110,13 @@ static void tokens(void) {
     capture_end(&c);
     CU_ASSERT_PTR_NOT_NULL(strstr(c.err, "every user of this machine"));
     CU_ASSERT_PTR_NULL(strstr(c.err, "hunter2"));
-    char *big = malloc(CLI_TOKEN_MAX + 2);
+    char *big = malloc(WIRE_LIMIT_MAX_TOKEN + 2);
     CU_ASSERT_PTR_NOT_NULL_FATAL(big);
-    memset(big, 'x', CLI_TOKEN_MAX + 1);
-    write_token(big, CLI_TOKEN_MAX, 0600);
+    memset(big, 'x', WIRE_LIMIT_MAX_TOKEN + 1);
+    write_token(big, WIRE_LIMIT_MAX_TOKEN, 0600);
     CU_ASSERT_EQUAL(cli_token(token_path, NULL, token, &e), 0);
-    CU_ASSERT_EQUAL(strlen(token), CLI_TOKEN_MAX);
-    write_token(big, CLI_TOKEN_MAX + 1, 0600);
+    CU_ASSERT_EQUAL(strlen(token), WIRE_LIMIT_MAX_TOKEN);
+    write_token(big, WIRE_LIMIT_MAX_TOKEN + 1, 0600);
     CU_ASSERT_EQUAL(cli_token(token_path, NULL, token, &e), HT_EINVAL);
     free(big);
     unlink(token_path);
@@ -222,7 +222,7 @@ static void run_events(struct cli_events *e, struct capture *c, bool json, enum 
     CU_ASSERT_PTR_NOT_NULL_FATAL(loop);
     CU_ASSERT_EQUAL_FATAL(cli_events_init(e, loop, 2), 0);
     e->json = json;
-    e->level = level;
+    e->log_level = level;
     capture_begin(c);
     say_everything(e);
     cli_events_free(e);

@@ -143,7 +143,7 @@ static void world_begin(void) {
         .keepalive_timeout_ms = 75000,
         .response_timeout_ms = 300000,
         .half_close_timeout_ms = 30000,
-        .max_bindings = 1,
+        .max_bindings_per_session = 1,
     };
     struct relay_bound bound;
     enum wire_bind_error code;

@@ -142,7 +142,7 @@ def _():
     with Tunnel() as t, http_service(hello) as web, Service(lambda c: c.sendall(b"x")) as tcp, Folder() as folder:
         path = folder.join("t.yaml")
         with open(path, "w", encoding="ascii") as f:
-            f.write(f"url: {t.kit.url}\nexpose: [{{target: {web.port}, port: 0, name: shop}}]\npull: [{{target: {tcp.port}, port: 0}}]\n")
+            f.write(f"url: {t.kit.url}\nexpose: [{{target: {web.port}, port: 0, label: shop}}]\npull: [{{target: {tcp.port}, port: 0}}]\n")
         with Terminal("up", "-f", path) as term:
             term.wait(rf"^online  {t.kit.url}  \S+ (us|ms)  up 0:0\d$")
             port = int(term.wait(rf"^http://127\.0\.0\.1:(\d+) → 127\.0\.0\.1:{web.port}  shop$").group(1))

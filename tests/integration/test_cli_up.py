@@ -46,8 +46,8 @@ def _():
         fixed = free_port()
         path = write(folder.join("conf", "tunnel.yaml"),
                      f"url: {t.kit.url}\ntoken-file: token\nurl-file: urls\nexpose:\n"
-                     f"  - target: {web.port}\n    port: {fixed}\n    name: web\n" + f"  - 0={web.port}\n" * 4 +
-                     f"pull:\n  - {{target: 'localhost:{tcp.port}', port: 0, name: database}}\n" + f"  - 0={tcp.port}\n" * 2)
+                     f"  - target: {web.port}\n    port: {fixed}\n    label: web\n" + f"  - 0={web.port}\n" * 4 +
+                     f"pull:\n  - {{target: 'localhost:{tcp.port}', port: 0, label: database}}\n" + f"  - 0={tcp.port}\n" * 2)
         driver = Program([BIN, "up", "--json", "-f", path])
         try:
             bound = [json.loads(driver.wait_line(r'^\{.*"event":"bound".*\}$').group(0)) for _ in range(8)]
@@ -104,7 +104,7 @@ def _():
         plan = json.loads(out)
         assert plan["ok"] and plan["url"] == "ws://elsewhere" and len(plan["bindings"]) == 4, plan
         assert plan["bindings"][0] == {"mode": "expose", "containerPort": 8080, "names": None, "target": "3000", "tls": False,
-                                       "insecure": False, "name": "web", "takeover": True}, plan
+                                       "insecure": False, "label": "web", "takeover": True}, plan
 
 
 @case("config check: every mistake, also those that only the system knows, as FILE:LINE:COLUMN and as JSON")

@@ -59,8 +59,8 @@ static inline void rig_start(void) {
         .send_timeout_ms = 30000,
         .body_grace_ms = 20000,
         .min_body_rate = 500,
-        .max_bindings = 8,
-        .max_names = 32,
+        .max_bindings_per_session = 8,
+        .max_names_per_session = 32,
     };
     CU_ASSERT_EQUAL_FATAL(io_addr_parse(&rig.cfg.expose_address, "127.0.0.1", 0), 0);
 }

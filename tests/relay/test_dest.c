@@ -251,6 +251,8 @@ static void test_rules(void) {
                                       "a:80:80",
                                       "a..b",
                                       "[]",
+                                      "-a.example",
+                                      "a-.example",
                                       "0x7f.1"};
     struct relay_rule r;
     struct ht_errmsg err;

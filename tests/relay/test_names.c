@@ -8,7 +8,7 @@ static struct driver d, e;
 
 static void begin_with(unsigned max_names) {
     rig_start();
-    rig.cfg.max_names = max_names;
+    rig.cfg.max_names_per_session = max_names;
     rig_table();
     rig_caps = WIRE_CAP_NAMES;
     drv_start(&d);
@@ -246,7 +246,7 @@ static void test_full(void) {
     d.owner.ops = &yielding;
     uint32_t held = bound(&d, portless("a.example"));
     char text[32];
-    for (unsigned i = 0; i < rig.cfg.max_bindings; i++) {
+    for (unsigned i = 0; i < rig.cfg.max_bindings_per_session; i++) {
         snprintf(text, sizeof text, "n%u.example", i);
         bound(&e, portless(text));
     }
@@ -432,8 +432,8 @@ static size_t longest_chain(const struct relay_name_index *x) {
 static void test_many(void) {
     static char names[NAMES_MAX][64];
     rig_start();
-    rig.cfg.max_names = 10240;
-    rig.cfg.max_bindings = 64;
+    rig.cfg.max_names_per_session = 10240;
+    rig.cfg.max_bindings_per_session = 64;
     rig_table();
     rig_caps = WIRE_CAP_NAMES;
     drv_start(&d);

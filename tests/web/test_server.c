@@ -223,7 +223,7 @@ static void time_limits(void) {
     CU_ASSERT(w.ended);
     end();
 
-    w.server = (struct web_server){.ops = &ops, .limits = {HEAD_MAX, 16, HEAD_MAX / 2}, .idle_timeout_ms = 1};
+    w.server = (struct web_server){.ops = &ops, .limits = {HEAD_MAX, 16, HEAD_MAX / 2}, .keepalive_timeout_ms = 1};
     begin_with("GET /a HTTP/1.1\r\nHost: x\r\n\r\n");
     turn_until_gone();
     CU_ASSERT_STRING_EQUAL(w.said, OK("/a ", "3"));

@@ -94,8 +94,8 @@ static int up(int argc, char **argv, struct ht_errmsg *err, bool print) {
     int rc = opt_up_parse(&o, argc, argv, err);
     if (rc == HT_OK && print) {
         text("file", o.file);
-        for (size_t i = 0; i < o.n_header; i++)
-            printf("header[%zu]=%s\n", i, o.header[i]);
+        for (size_t i = 0; i < o.n_headers; i++)
+            printf("header[%zu]=%s\n", i, o.headers[i]);
     }
     opt_up_free(&o);
     opt_up_free(&o);
