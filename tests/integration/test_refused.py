@@ -125,6 +125,9 @@ def _():
         program = Program([BIN, "events", "--url", edge.url])
         try:
             eventually(lambda: t.kit.metric("hoody_tunnel_event_readers") == 1, "somebody reads the events")
+            with http_service(hello) as service:
+                t.expose(f"0={service.port}")
+                program.wait_line(r"\bbind\b")  # the kit's answer has come through
             edge.answer = REFUSALS[2][0]
             edge.cut()
             program.wait_line("403")
