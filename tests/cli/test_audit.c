@@ -273,7 +273,7 @@ static void nobody_forges_a_line(void) {
         for (const char *c = at; c < nl; c++)
             CU_ASSERT((unsigned char)*c >= 0x20 && *c != 0x7f);
         json_begin(&r, at, (size_t)(nl - at), &limits);
-        CU_ASSERT_EQUAL(json_object_begin(&r), 0);
+        rc = json_object_begin(&r);
         while (rc == 0 && (more = json_object_next(&r, &key)) > 0) {
             keys++;
             rc = json_skip(&r);

@@ -494,6 +494,8 @@ static void out_of_memory(void) {
     io_listener_close(&rig.listener); /* the test's own service must not be short of memory */
     bool more = true;
     for (long i = 0; more && i < 200; i++) {
+        guard_host_remove(&host);
+        host = add(&cfg); /* nothing of it is there yet */
         struct call *c = connection(1, GET("/x"));
         CU_ASSERT_PTR_NOT_NULL_FATAL(ht_buf_reserve(&c->body, 4096));
         c->body.data[0] = '\0';
