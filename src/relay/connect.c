@@ -1,6 +1,7 @@
 /*
  * A client of the CONNECT proxy: its head, the dial, and then bytes both ways (splice.c). Each client holds a permit
- * for its own descriptor and, from the dial on, one for the destination's.
+ * for its own descriptor and, from the dial on, one for the destination's. What a driver has registered is reached in
+ * connect_name.c.
  */
 #include "relay/connect_priv.h"
 
@@ -10,53 +11,14 @@
 #include "base/mem.h"
 #include "base/text.h"
 #include "log_gen.h"
-#include "relay/names_priv.h"
-#include "relay/socks.h"
 #include "relay/splice.h"
 
 #include <assert.h>
 #include <stdio.h>
 
-enum client_state {
-    CLIENT_HEAD, /* awaits its head, or has a part of it */
-    CLIENT_DIALLING,
-    CLIENT_SPLICED, /* to a connection of the kit's own */
-    CLIENT_WAITING, /* for its turn to open a stream */
-    CLIENT_OPENING, /* has a stream, whose driver has not told yet that it is connected */
-    CLIENT_PIPED,   /* to that stream */
-    CLIENT_STATES
-};
-
-struct connect_client {
-    struct ht_list node;
-    struct crowd_member member; /* while it is in CLIENT_HEAD */
-    struct relay_connect *c;
-    enum client_state state;
-    struct io_conn *conn; /* until the splice has it */
-    struct ht_buf in;     /* read and not yet used */
-    struct http_head *head;
-    struct relay_socks *socks; /* NULL: it speaks HTTP */
-    struct io_timer timer;
-    struct relay_dest dest;
-    struct io_dial *dial;
-    struct relay_splice *splice;
-    struct relay_name_visitor name; /* while a binding has the destination */
-    struct relay_waiter waiter;
-    struct mux_stream *st; /* until the pipe has it */
-    struct io_dial *asked; /* of connect_by_name(): the client is one of our own, */
-    struct io_conn *far;   /* ... and this is its end */
-    struct relay_pipe *pipe;
-    uint64_t from;  /* relay_from() */
-    uint64_t moved; /* bytes through the pipe when that was looked at */
-    unsigned permits;
-    uint64_t began_us;
-    const char *denied; /* why the last address may not be dialled; NULL: none was refused */
-    char peer[IO_ADDR_TEXT];
-};
-
 /* ---- life ---- */
 
-static void set_state(struct connect_client *x, enum client_state to) {
+void connect_set_state(struct connect_client *x, enum client_state to) {
     static const uint8_t transitions[CLIENT_STATES] = {
         [CLIENT_HEAD] = 1u << CLIENT_DIALLING | 1u << CLIENT_WAITING | 1u << CLIENT_OPENING,
         [CLIENT_DIALLING] = 1u << CLIENT_SPLICED,
@@ -69,7 +31,7 @@ static void set_state(struct connect_client *x, enum client_state to) {
     x->state = to;
 }
 
-static bool take_permit(struct connect_client *x) {
+bool connect_permit(struct connect_client *x) {
     struct relay_connect *c = x->c;
     if (c->n_permits >= c->t->cfg.fds->total / 2 || !relay_permit(c->t))
         return false;
@@ -78,8 +40,7 @@ static bool take_permit(struct connect_client *x) {
     return true;
 }
 
-/* It is one of the clients from now on; client_free() takes it out. */
-static void enlist(struct connect_client *x, const struct io_addr *from) {
+void connect_enlist(struct connect_client *x, const struct io_addr *from) {
     struct relay_connect *c = x->c;
     x->began_us = ht_now_us();
     ht_list_init(&x->node);
@@ -104,8 +65,7 @@ static void drop_head(struct connect_client *x) {
     x->head = NULL;
 }
 
-/* The connection is gone already, or is cut. */
-static void client_free(struct connect_client *x) {
+void connect_free(struct connect_client *x) {
     struct relay_connect *c = x->c;
     io_dial_cancel(&x->dial);
     relay_splice_destroy(&x->splice);
@@ -131,20 +91,35 @@ static void client_free(struct connect_client *x) {
 
 /* ---- answers ---- */
 
-/* The same in the words of SOCKS. */
-static enum relay_socks_code socks_code(const struct visitor_answer *a) {
-    static const struct {
-        const struct visitor_answer *answer;
-        enum relay_socks_code code;
-    } known[] = {
-        {&answer_proxy_denied, RELAY_SOCKS_DENIED},   {&answer_proxy_unknown, RELAY_SOCKS_UNREACHABLE},
-        {&answer_proxy_refused, RELAY_SOCKS_REFUSED}, {&answer_proxy_unreachable, RELAY_SOCKS_UNREACHABLE},
-        {&answer_proxy_timeout, RELAY_SOCKS_TIMEOUT},
-    };
-    for (size_t i = 0; i < HT_ARRAY_LEN(known); i++)
-        if (known[i].answer == a)
-            return known[i].code;
-    return RELAY_SOCKS_FAILED;
+/* What a dial can come to: as an error, as an answer, and in the words of SOCKS. */
+static const struct outcome {
+    int err;
+    const struct visitor_answer *answer;
+    enum relay_socks_code socks;
+} outcomes[] = {
+    {HT_EACCESS, &answer_proxy_denied, RELAY_SOCKS_DENIED},
+    {HT_ERESOLVE, &answer_proxy_unknown, RELAY_SOCKS_UNREACHABLE},
+    {HT_EREFUSED, &answer_proxy_refused, RELAY_SOCKS_REFUSED},
+    {HT_ETIMEDOUT, &answer_proxy_timeout, RELAY_SOCKS_TIMEOUT},
+    {HT_EFDS, &answer_proxy_busy, RELAY_SOCKS_FAILED},
+    {HT_ENOMEM, &answer_proxy_busy, RELAY_SOCKS_FAILED},
+    {HT_ELIMIT, &answer_proxy_busy, RELAY_SOCKS_FAILED},
+    {HT_EUNREACH, &answer_proxy_unreachable, RELAY_SOCKS_UNREACHABLE}, /* and any other error */
+};
+
+static const struct outcome *outcome_of_error(int err) {
+    size_t i = 0;
+    while (i < HT_ARRAY_LEN(outcomes) - 1 && outcomes[i].err != err)
+        i++;
+    return &outcomes[i];
+}
+
+/* NULL: it has nothing to do with a dial. */
+static const struct outcome *outcome_of_answer(const struct visitor_answer *a) {
+    for (size_t i = 0; i < HT_ARRAY_LEN(outcomes); i++)
+        if (outcomes[i].answer == a)
+            return &outcomes[i];
+    return NULL;
 }
 
 /* A few bytes fit the send buffer of a connection that has hardly been written to. */
@@ -159,28 +134,19 @@ static bool tell_answer(struct connect_client *x, const struct visitor_answer *a
         return visitor_answer_write(x->c->t, x->conn, a);
     if (x->socks->step != SOCKS_DONE) /* it has its reply */
         return true;
-    relay_socks_put(reply, socks_code(a));
+    const struct outcome *o = outcome_of_answer(a);
+    relay_socks_put(reply, o ? o->socks : RELAY_SOCKS_FAILED);
     return tell(x, reply, sizeof reply);
 }
 
-/* What an answer is for a dial. */
-static int error_of(const struct visitor_answer *a) {
-    return a == &answer_proxy_denied    ? HT_EACCESS
-           : a == &answer_proxy_unknown ? HT_ERESOLVE
-           : a == &answer_proxy_refused ? HT_EREFUSED
-           : a == &answer_proxy_timeout ? HT_ETIMEDOUT
-           : a->status == 503           ? HT_EFDS
-                                        : HT_EUNREACH;
-}
-
-/* What a client is told before anything stands, and the end. Behind its head more may be on the way. */
-static void answer(struct connect_client *x, const struct visitor_answer *a, enum ht_metric_way_out outcome,
-                   const char *why) {
+void connect_answer(struct connect_client *x, const struct visitor_answer *a, enum ht_metric_way_out outcome,
+                    const char *why) {
     if (x->asked) { /* who asked counts it, and tells his own client */
         struct io_dial *asked = x->asked;
         x->asked = NULL;
-        io_dial_give_up(asked, error_of(a), why);
-        client_free(x);
+        const struct outcome *o = outcome_of_answer(a);
+        io_dial_give_up(asked, o ? o->err : a->status == 503 ? HT_EFDS : HT_EUNREACH, why);
+        connect_free(x);
         return;
     }
     struct relay_table *t = x->c->t;
@@ -193,11 +159,11 @@ static void answer(struct connect_client *x, const struct visitor_answer *a, enu
     if (tell_answer(x, a))
         io_conn_linger(&x->conn, &(struct io_linger){
                                      .quiet_ms = RELAY_LINGER_QUIET_MS, .all_ms = RELAY_LINGER_MS, .fds = t->cfg.fds});
-    client_free(x);
+    connect_free(x);
 }
 
-static void refuse(struct connect_client *x, const struct visitor_answer *a, const char *why) {
-    answer(x, a, HT_METRIC_WAY_OUT_REFUSED, why);
+void connect_refuse(struct connect_client *x, const struct visitor_answer *a, const char *why) {
+    connect_answer(x, a, HT_METRIC_WAY_OUT_REFUSED, why);
 }
 
 /* ---- bytes both ways ---- */
@@ -213,11 +179,10 @@ static void splice_done(void *ctx, int rc, const char *text) {
                 HT_LOG_FIELDS(log_peer(x->peer), log_target(x->dest.text), log_bytes_in(in), log_bytes_out(out),
                               log_duration_us(ht_now_us() - x->began_us), log_reason(rc ? text : "in order")),
                 "connection over");
-    client_free(x);
+    connect_free(x);
 }
 
-/* What is said before the bytes of the destination; `room` is for it. */
-static struct io_out established(const struct connect_client *x, uint8_t room[RELAY_SOCKS_REPLY]) {
+struct io_out connect_established(const struct connect_client *x, uint8_t room[RELAY_SOCKS_REPLY]) {
     static const char http[] = "HTTP/1.1 200 Connection established\r\n\r\n";
     struct io_out first = {.n_iov = 1};
     relay_socks_put(room, RELAY_SOCKS_GOOD);
@@ -234,7 +199,7 @@ static void begin_splice(struct connect_client *x, struct io_conn *to) {
                                       .idle_timeout_ms = x->c->cfg.idle_timeout_ms,
                                       .half_close_timeout_ms = cfg->half_close_timeout_ms};
     uint8_t reply[RELAY_SOCKS_REPLY];
-    struct io_out first = established(x, reply);
+    struct io_out first = connect_established(x, reply);
     struct io_conn *conn = x->conn;
     char text[IO_ADDR_TEXT];
     struct io_addr addr;
@@ -246,10 +211,10 @@ static void begin_splice(struct connect_client *x, struct io_conn *to) {
     cfg->metrics->connect_requests_total[HT_METRIC_WAY_OUT_DIRECT]++;
     x->conn = NULL;
     io_timer_stop(&x->timer);
-    set_state(x, CLIENT_SPLICED);
+    connect_set_state(x, CLIENT_SPLICED);
     x->splice = relay_splice_start(&how, conn, to, ht_buf_slice(&x->in), &first, &ops, x);
     if (!x->splice) {
-        client_free(x);
+        connect_free(x);
         return;
     }
     ht_buf_free(&x->in);
@@ -265,32 +230,13 @@ static void dial_connected(void *ctx, struct io_conn *to) {
 
 static void dial_failed(void *ctx, int err, const char *text) {
     struct connect_client *x = ctx;
+    bool denied = err == HT_EACCESS && x->denied;
     x->dial = NULL;
-    switch (err) {
-    case HT_EACCESS:
-        if (x->denied)
-            answer(x, &answer_proxy_denied, HT_METRIC_WAY_OUT_DENIED, x->denied);
-        else
-            answer(x, &answer_proxy_unreachable, HT_METRIC_WAY_OUT_FAILED, text);
-        break;
-    case HT_ERESOLVE:
-        answer(x, &answer_proxy_unknown, HT_METRIC_WAY_OUT_FAILED, text);
-        break;
-    case HT_EREFUSED:
-        answer(x, &answer_proxy_refused, HT_METRIC_WAY_OUT_FAILED, text);
-        break;
-    case HT_ETIMEDOUT:
-        answer(x, &answer_proxy_timeout, HT_METRIC_WAY_OUT_FAILED, text);
-        break;
-    case HT_ENOMEM:
-    case HT_EFDS:
-    case HT_ELIMIT:
-        answer(x, &answer_proxy_busy, HT_METRIC_WAY_OUT_FAILED, text);
-        break;
-    default:
-        answer(x, &answer_proxy_unreachable, HT_METRIC_WAY_OUT_FAILED, text);
-        break;
-    }
+    if (denied) /* else the machine's own rules forbid it */
+        connect_answer(x, &answer_proxy_denied, HT_METRIC_WAY_OUT_DENIED, x->denied);
+    else
+        connect_answer(x, outcome_of_error(err == HT_EACCESS ? HT_EUNREACH : err)->answer, HT_METRIC_WAY_OUT_FAILED,
+                       text);
 }
 
 /* Hardening case 35: what is dialled is what was looked at, so that a name cannot mean something else a moment later.
@@ -308,13 +254,12 @@ static bool dial_allowed(void *ctx, const struct io_addr *a) {
     return connect_may_dial(x->c, &x->dest, a, &x->denied);
 }
 
-/* One that has said nothing is closed in order; whoever waits for something sees a cut. */
-static void client_left(struct connect_client *x, const char *why) {
+void connect_gone(struct connect_client *x, const char *why) {
     if (x->state == CLIENT_HEAD && ht_buf_size(&x->in) == 0)
         io_conn_close(&x->conn);
     ht_log_with(HT_LOG_DEBUG, "connect", HT_LOG_FIELDS(log_peer(x->peer), log_target(x->dest.text), log_reason(why)),
                 "a client left");
-    client_free(x);
+    connect_free(x);
 }
 
 /* While it waits, one that is gone is noticed; what it sends stays where it is, and so does its end. */
@@ -322,7 +267,7 @@ static void look(struct io_timer *timer) {
     struct connect_client *x = ht_container_of(timer, struct connect_client, timer);
     int rc = io_conn_look(x->conn);
     if (rc && rc != HT_EOF)
-        client_left(x, ht_err_text(rc));
+        connect_gone(x, ht_err_text(rc));
     else
         io_timer_set(&x->timer, RELAY_HALF_CLOSED_MS);
 }
@@ -334,230 +279,33 @@ static void go_direct(struct connect_client *x) {
     const char *why = relay_policy_name(&c->cfg.policy, &x->dest);
     char text[RELAY_FULL_TEXT];
     if (why) {
-        answer(x, &answer_proxy_denied, HT_METRIC_WAY_OUT_DENIED, why);
+        connect_answer(x, &answer_proxy_denied, HT_METRIC_WAY_OUT_DENIED, why);
         return;
     }
-    if (!take_permit(x)) {
-        refuse(x, &answer_proxy_busy, relay_no_permit_text(c->t, text));
+    if (!connect_permit(x)) {
+        connect_refuse(x, &answer_proxy_busy, relay_no_permit_text(c->t, text));
         return;
     }
-    set_state(x, CLIENT_DIALLING);
+    connect_set_state(x, CLIENT_DIALLING);
     io_conn_read_on(x->conn, false);
     io_timer_init(c->t->cfg.loop, &x->timer, look);
     io_timer_set(&x->timer, RELAY_HALF_CLOSED_MS);
     x->dial = io_dial_start(c->t->cfg.loop, x->dest.host, x->dest.port, NULL, c->cfg.dial_timeout_ms, &ops, x, &err);
     if (!x->dial)
-        answer(x, &answer_proxy_busy, HT_METRIC_WAY_OUT_FAILED, err.text);
+        connect_answer(x, &answer_proxy_busy, HT_METRIC_WAY_OUT_FAILED, err.text);
 }
 
-/* ---- through the tunnel ---- */
-
-static void pipe_done(void *ctx, uint16_t code, const char *text) {
-    struct connect_client *x = ctx;
-    uint64_t in, out;
-    relay_pipe_counts(x->pipe, &in, &out);
-    ht_log_with(HT_LOG_DEBUG, "connect",
-                HT_LOG_FIELDS(log_session(x->name.b->owner->id), log_peer(x->peer), log_target(x->dest.text),
-                              log_code(code), log_bytes_in(in), log_bytes_out(out),
-                              log_duration_us(ht_now_us() - x->began_us), log_reason(code ? text : "in order")),
-                "connection over");
-    if (code == WIRE_CODE_CANCEL)
-        relay_left_early(x->name.b, x->from);
-    else
-        relay_answered(x->name.b, x->from);
-    client_free(x);
-}
-
-/* Any byte between two looks is a sign of life. */
-static void pipe_look(struct io_timer *timer) {
-    struct connect_client *x = ht_container_of(timer, struct connect_client, timer);
-    uint64_t in, out;
-    relay_pipe_counts(x->pipe, &in, &out);
-    if (in + out == x->moved) {
-        relay_pipe_abort(&x->pipe, WIRE_CODE_IDLE_TIMEOUT, "quiet for too long");
-        client_left(x, "quiet for too long");
-        return;
-    }
-    x->moved = in + out;
-    io_timer_set(timer, x->c->cfg.idle_timeout_ms);
-}
-
-/* NAME-7: the driver has its connection. */
-static void stream_connected(void *ctx) {
-    static const struct relay_pipe_ops ops = {.done = pipe_done};
-    struct connect_client *x = ctx;
-    struct relay_connect *c = x->c;
-    uint8_t reply[RELAY_SOCKS_REPLY];
-    struct io_out first = established(x, reply);
-    struct io_conn *conn = x->conn;
-    struct mux_stream *st = x->st;
-    if (x->asked) {
-        io_dial_give(x->asked, x->far);
-        x->asked = NULL;
-        x->far = NULL;
-        first = (struct io_out){.n_iov = 0};
-    } else {
-        c->t->cfg.metrics->connect_requests_total[HT_METRIC_WAY_OUT_TUNNEL]++;
-    }
-    x->conn = NULL;
-    x->st = NULL;
-    set_state(x, CLIENT_PIPED);
-    io_timer_stop(&x->timer);
-    x->moved = UINT64_MAX;
-    io_timer_init(c->t->cfg.loop, &x->timer, pipe_look);
-    if (c->cfg.idle_timeout_ms)
-        io_timer_set(&x->timer, c->cfg.idle_timeout_ms);
-    x->pipe = relay_pipe_start(c->t->cfg.loop, conn, st, ht_buf_slice(&x->in), 0, &ops, x);
-    if (!x->pipe || relay_pipe_take_out(x->pipe, &first))
-        client_free(x);
-    else
-        ht_buf_free(&x->in);
-}
-
-static void stream_closed(void *ctx, uint16_t code, struct ht_slice reason, bool remote) {
-    struct connect_client *x = ctx;
-    char text[256];
-    const char *colon = reason.n ? memchr(reason.p, ':', reason.n) : NULL;
-    const struct visitor_answer *a = remote ? &answer_proxy_unreachable : &answer_link_lost;
-    (void)code;
-    if (remote && colon)
-        a = connect_plain_answer(ht_slice_of(reason.p, (size_t)(colon - reason.p)));
-    relay_answered(x->name.b, x->from);
-    answer(x, a, a == &answer_proxy_denied ? HT_METRIC_WAY_OUT_DENIED : HT_METRIC_WAY_OUT_FAILED,
-           ht_text_clean(reason, text, sizeof text));
-}
-
-static ssize_t stream_pull(void *ctx, uint8_t *out, size_t cap, unsigned *flags) {
-    (void)ctx, (void)out, (void)cap;
-    *flags = 0;
-    return 0;
-}
-
-/* Neither data nor an end come before connected(): mux sees to that. */
-static void stream_data(void *ctx, const uint8_t *p, size_t n) { (void)ctx, (void)p, (void)n; }
-static void stream_nothing(void *ctx) { (void)ctx; }
-
-static const struct mux_stream_ops stream_ops = {.connected = stream_connected,
-                                                 .data = stream_data,
-                                                 .eof = stream_nothing,
-                                                 .data_end = stream_nothing,
-                                                 .pull = stream_pull,
-                                                 .closed = stream_closed};
-
-static void tunnel_late(struct io_timer *timer) {
-    struct connect_client *x = ht_container_of(timer, struct connect_client, timer);
-    if (x->st) {
-        relay_left_early(x->name.b, x->from);
-        mux_stream_reset(x->st, WIRE_CODE_CANCEL, "no connection in time");
-    }
-    answer(x, x->st ? &answer_proxy_timeout : &answer_busy, HT_METRIC_WAY_OUT_FAILED,
-           "the driver said nothing in time");
-}
-
-static void open_stream(struct connect_client *x) {
-    struct relay_binding *b = x->name.b;
-    char text[RELAY_FULL_TEXT];
-    int rc = relay_name_open(&x->name, x->dest.host, x->dest.port, x->peer, &stream_ops, x, &x->st);
-    switch (rc) {
-    case HT_OK:
-        relay_opened(b, x->from);
-        set_state(x, CLIENT_OPENING);
-        break;
-    case HT_ELIMIT:
-        refuse(x, &answer_stream_cap, relay_no_stream_text(b, text));
-        break;
-    case HT_ECLOSED:
-        refuse(x, &answer_parked, answer_parked.body);
-        break;
-    default:
-        refuse(x, &answer_proxy_busy, ht_err_text(rc));
-        break;
-    }
-}
-
-static void turn_has_come(struct relay_waiter *w) { open_stream(ht_container_of(w, struct connect_client, waiter)); }
-
-static void left_while_waiting(struct relay_waiter *w, int why) {
-    client_left(ht_container_of(w, struct connect_client, waiter), ht_err_text(why));
-}
-
-/* Its binding is gone, or somebody else's. */
-static void name_gone(struct relay_name_visitor *v, uint16_t code, const char *reason) {
-    struct connect_client *x = ht_container_of(v, struct connect_client, name);
-    relay_wait_end(&x->waiter);
-    if (x->st)
-        mux_stream_reset(x->st, code, reason);
-    if (x->pipe) {
-        relay_pipe_abort(&x->pipe, code, reason);
-        client_left(x, reason);
-    } else {
-        answer(x, &answer_closed, HT_METRIC_WAY_OUT_FAILED, reason);
-    }
-}
-
-static void go_through(struct connect_client *x, struct relay_binding *b) {
-    static const struct relay_name_visitor_ops ops = {.gone = name_gone};
-    static const struct relay_waiter_ops waiter_ops = {.turn = turn_has_come, .left = left_while_waiting};
-    struct io_addr peer;
-    io_conn_peer(x->conn, &peer);
-    io_conn_read_on(x->conn, false);
-    x->from = relay_from(&peer);
-    x->waiter = (struct relay_waiter){.ops = &waiter_ops, .conn = x->conn, .half_close = true};
-    relay_name_enter(&x->name, b, &ops);
-    io_timer_init(x->c->t->cfg.loop, &x->timer, tunnel_late);
-    io_timer_set(&x->timer, x->c->cfg.dial_timeout_ms);
-    if (!relay_must_wait(b, x->from))
-        open_stream(x);
-    else if (relay_wait(b, &x->waiter, x->from))
-        refuse(x, &answer_proxy_busy, ht_err_text(HT_ENOMEM));
-    else
-        set_state(x, CLIENT_WAITING);
-}
-
-static void not_wanted(void *by) {
-    struct connect_client *x = by;
-    x->asked = NULL;
-    client_left(x, "it is not wanted any more");
-}
-
-struct io_dial *connect_by_name(struct relay_connect *c, const struct relay_dest *dest, const struct io_dial_ops *ops,
-                                void *ctx, struct ht_errmsg *err) {
-    struct relay_binding *b;
-    struct io_conn *ends[2] = {NULL, NULL};
-    struct connect_client *x = ht_calloc(1, sizeof *x);
-    struct io_dial *d = x ? io_dial_by(c->t->cfg.loop, ops, ctx, not_wanted, x) : NULL;
-    if (!d) {
-        ht_free(x);
-        ht_fail(err, HT_ENOMEM, "%s", ht_err_text(HT_ENOMEM));
-        return NULL;
-    }
-    x->c = c;
-    x->dest = *dest;
-    x->asked = d;
-    snprintf(x->peer, sizeof x->peer, "local");
-    enlist(x, &c->addr);
-    if (io_conn_pair(c->t->cfg.loop, ends) == HT_OK) {
-        x->conn = ends[0];
-        x->far = ends[1];
-    }
-    if (!x->conn || !take_permit(x))
-        refuse(x, &answer_proxy_busy, ht_err_text(HT_EFDS));
-    else if (relay_name_find(c->t, dest->host, dest->port, &b) == RELAY_NAME_LIVE)
-        go_through(x, b);
-    else
-        refuse(x, &answer_parked, answer_parked.body);
-    return d;
-}
+/* ---- where to ---- */
 
 /* Names first: what a driver has registered is its to reach, whatever the policy for the rest says. */
 static void go(struct connect_client *x) {
     struct relay_binding *b;
     switch (relay_name_find(x->c->t, x->dest.host, x->dest.port, &b)) {
     case RELAY_NAME_LIVE:
-        go_through(x, b);
+        connect_through(x, b);
         break;
     case RELAY_NAME_PARKED:
-        refuse(x, &answer_parked, answer_parked.body);
+        connect_refuse(x, &answer_parked, answer_parked.body);
         break;
     case RELAY_NAME_NONE:
         go_direct(x);
@@ -602,18 +350,18 @@ static void become_plain(struct connect_client *x) {
     struct relay_connect *c = x->c;
     struct io_addr peer;
     char text[RELAY_FULL_TEXT];
-    if (!take_permit(x)) {
-        refuse(x, &answer_proxy_busy, relay_no_permit_text(c->t, text));
+    if (!connect_permit(x)) {
+        connect_refuse(x, &answer_proxy_busy, relay_no_permit_text(c->t, text));
         return;
     }
     io_timer_stop(&x->timer);
     io_conn_peer(x->conn, &peer);
     if (connect_plain_begin(c, &x->conn, &peer, &x->in)) {
-        refuse(x, &answer_proxy_busy, ht_err_text(HT_ENOMEM));
+        connect_refuse(x, &answer_proxy_busy, ht_err_text(HT_ENOMEM));
         return;
     }
     x->permits = 0; /* they went along */
-    client_free(x);
+    connect_free(x);
 }
 
 static void head_complete(struct connect_client *x, size_t head_len) {
@@ -632,11 +380,11 @@ static void head_complete(struct connect_client *x, size_t head_len) {
     ht_buf_consume(&x->in, head_len);
     io_timer_stop(&x->timer);
     if (!known) {
-        refuse(x, &answer_proxy_token, auth ? "the token is wrong" : "there is no token");
+        connect_refuse(x, &answer_proxy_token, auth ? "the token is wrong" : "there is no token");
     } else if (rc) {
-        refuse(x, &answer_proxy_bad_target, why);
+        connect_refuse(x, &answer_proxy_bad_target, why);
     } else if (c->draining) {
-        refuse(x, &answer_proxy_ending, answer_proxy_ending.body);
+        connect_refuse(x, &answer_proxy_ending, answer_proxy_ending.body);
     } else {
         go(x);
     }
@@ -651,7 +399,7 @@ static void head_refused(struct connect_client *x, const struct http_error *e) {
             a = *known[i];
     if (a.status == answer_bad_request.status)
         a.body = e->text;
-    refuse(x, &a, e->text);
+    connect_refuse(x, &a, e->text);
 }
 
 /* No method of HTTP begins with the first byte of SOCKS5. */
@@ -660,7 +408,7 @@ static void take_socks(struct connect_client *x) {
     if (!x->socks) {
         x->socks = ht_calloc(1, sizeof *x->socks);
         if (!x->socks) {
-            client_left(x, ht_err_text(HT_ENOMEM));
+            connect_gone(x, ht_err_text(HT_ENOMEM));
             return;
         }
         *x->socks = (struct relay_socks){
@@ -670,7 +418,7 @@ static void take_socks(struct connect_client *x) {
     int n;
     while ((n = relay_socks_feed(s, ht_buf_head(&x->in), ht_buf_size(&x->in))) > 0) {
         if (!tell(x, s->reply, s->reply_len)) {
-            client_left(x, "does not take the reply");
+            connect_gone(x, "does not take the reply");
             return;
         }
         ht_buf_consume(&x->in, (size_t)n);
@@ -678,12 +426,12 @@ static void take_socks(struct connect_client *x) {
     if (s->step == SOCKS_BAD) {
         if (s->wrong_token || s->no_token)
             count_bad_token(c, s->wrong_token);
-        refuse(x, &answer_proxy_bad_target, s->why);
+        connect_refuse(x, &answer_proxy_bad_target, s->why);
     } else if (s->step == SOCKS_DONE) {
         x->dest = s->dest;
         io_timer_stop(&x->timer);
         if (c->draining)
-            refuse(x, &answer_proxy_ending, answer_proxy_ending.body);
+            connect_refuse(x, &answer_proxy_ending, answer_proxy_ending.body);
         else
             go(x);
     }
@@ -697,7 +445,7 @@ static void readable(void *ctx) {
     if (n == HT_EAGAIN)
         return;
     if (n < 0) {
-        client_left(x, ht_err_text((int)n));
+        connect_gone(x, ht_err_text((int)n));
         return;
     }
     ht_buf_commit(&x->in, (size_t)n);
@@ -708,7 +456,7 @@ static void readable(void *ctx) {
     if (!x->head) {
         x->head = ht_pool_get(&t->partial_heads);
         if (!x->head) {
-            client_left(x, ht_err_text(HT_ENOMEM));
+            connect_gone(x, ht_err_text(HT_ENOMEM));
             return;
         }
         http_proxy_request_begin(x->head, &t->cfg.head_limits);
@@ -730,9 +478,9 @@ static const struct io_conn_ops conn_ops = {.readable = readable, .writable = wr
 static void head_late(struct io_timer *timer) {
     struct connect_client *x = ht_container_of(timer, struct connect_client, timer);
     if (ht_buf_size(&x->in))
-        refuse(x, &answer_head_timeout, answer_head_timeout.body);
+        connect_refuse(x, &answer_head_timeout, answer_head_timeout.body);
     else
-        client_left(x, "said nothing");
+        connect_gone(x, "said nothing");
 }
 
 /* The address that holds most of the places of those without a head gives its oldest back (hardening case 28). */
@@ -746,7 +494,7 @@ static void make_room(struct relay_connect *c) {
             gives = x;
     }
     c->t->cfg.metrics->connect_requests_total[HT_METRIC_WAY_OUT_REFUSED]++;
-    client_left(gives, "gave way to a new one");
+    connect_gone(gives, "gave way to a new one");
 }
 
 static void turn_away(struct relay_connect *c, struct io_conn *conn, const struct io_addr *peer,
@@ -777,14 +525,14 @@ static void accepted(void *ctx, struct io_conn *conn, const struct io_addr *peer
         return;
     }
     x->c = c;
-    if (!take_permit(x)) {
+    if (!connect_permit(x)) {
         ht_free(x);
         turn_away(c, conn, peer, &answer_fd_cap, relay_no_permit_text(c->t, text));
         return;
     }
     x->conn = conn;
     io_addr_text(peer, x->peer);
-    enlist(x, peer);
+    connect_enlist(x, peer);
     io_timer_init(c->t->cfg.loop, &x->timer, head_late);
     io_timer_set(&x->timer, c->t->cfg.head_timeout_ms);
     io_conn_set_ops(conn, &conn_ops, x);
@@ -832,7 +580,7 @@ int relay_connect_open(struct relay_table *t, const struct relay_connect_config 
 
 void relay_connect_cut(struct relay_connect *c, const char *why) {
     HT_LIST_FOR_SAFE (it, &c->clients)
-        client_left(HT_LIST_ENTRY(it, struct connect_client, node), why);
+        connect_gone(HT_LIST_ENTRY(it, struct connect_client, node), why);
     connect_plain_cut(c, why);
 }
 
@@ -854,7 +602,7 @@ void relay_connect_drain(struct relay_connect *c) {
     HT_LIST_FOR_SAFE (it, &c->clients) {
         struct connect_client *x = HT_LIST_ENTRY(it, struct connect_client, node);
         if (x->state == CLIENT_HEAD && ht_buf_size(&x->in) == 0)
-            client_left(x, "the kit shuts down");
+            connect_gone(x, "the kit shuts down");
     }
     connect_plain_drain(c);
 }

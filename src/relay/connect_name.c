@@ -1,0 +1,209 @@
+/*
+ * A client of the CONNECT proxy whose destination a driver has registered: it waits for its turn, has a stream, and
+ * then bytes both ways (pipe.c).
+ */
+#include "relay/connect_priv.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "log_gen.h"
+
+#include <stdio.h>
+
+static void pipe_done(void *ctx, uint16_t code, const char *text) {
+    struct connect_client *x = ctx;
+    uint64_t in, out;
+    relay_pipe_counts(x->pipe, &in, &out);
+    ht_log_with(HT_LOG_DEBUG, "connect",
+                HT_LOG_FIELDS(log_session(x->name.b->owner->id), log_peer(x->peer), log_target(x->dest.text),
+                              log_code(code), log_bytes_in(in), log_bytes_out(out),
+                              log_duration_us(ht_now_us() - x->began_us), log_reason(code ? text : "in order")),
+                "connection over");
+    if (code == WIRE_CODE_CANCEL)
+        relay_left_early(x->name.b, x->from);
+    else
+        relay_answered(x->name.b, x->from);
+    connect_free(x);
+}
+
+/* Any byte between two looks is a sign of life. */
+static void pipe_look(struct io_timer *timer) {
+    struct connect_client *x = ht_container_of(timer, struct connect_client, timer);
+    uint64_t in, out;
+    relay_pipe_counts(x->pipe, &in, &out);
+    if (in + out == x->moved) {
+        relay_pipe_abort(&x->pipe, WIRE_CODE_IDLE_TIMEOUT, "quiet for too long");
+        connect_gone(x, "quiet for too long");
+        return;
+    }
+    x->moved = in + out;
+    io_timer_set(timer, x->c->cfg.idle_timeout_ms);
+}
+
+/* NAME-7: the driver has its connection. */
+static void stream_connected(void *ctx) {
+    static const struct relay_pipe_ops ops = {.done = pipe_done};
+    struct connect_client *x = ctx;
+    struct relay_connect *c = x->c;
+    uint8_t reply[RELAY_SOCKS_REPLY];
+    struct io_out first = connect_established(x, reply);
+    struct io_conn *conn = x->conn;
+    struct mux_stream *st = x->st;
+    if (x->asked) {
+        io_dial_give(x->asked, x->far);
+        x->asked = NULL;
+        x->far = NULL;
+        first = (struct io_out){.n_iov = 0};
+    } else {
+        c->t->cfg.metrics->connect_requests_total[HT_METRIC_WAY_OUT_TUNNEL]++;
+    }
+    x->conn = NULL;
+    x->st = NULL;
+    connect_set_state(x, CLIENT_PIPED);
+    io_timer_stop(&x->timer);
+    x->moved = UINT64_MAX;
+    io_timer_init(c->t->cfg.loop, &x->timer, pipe_look);
+    if (c->cfg.idle_timeout_ms)
+        io_timer_set(&x->timer, c->cfg.idle_timeout_ms);
+    x->pipe = relay_pipe_start(c->t->cfg.loop, conn, st, ht_buf_slice(&x->in), 0, &ops, x);
+    if (!x->pipe || relay_pipe_take_out(x->pipe, &first))
+        connect_free(x);
+    else
+        ht_buf_free(&x->in);
+}
+
+static void stream_closed(void *ctx, uint16_t code, struct ht_slice reason, bool remote) {
+    struct connect_client *x = ctx;
+    char text[256];
+    const char *colon = reason.n ? memchr(reason.p, ':', reason.n) : NULL;
+    const struct visitor_answer *a = remote ? &answer_proxy_unreachable : &answer_link_lost;
+    (void)code;
+    if (remote && colon)
+        a = connect_plain_answer(ht_slice_of(reason.p, (size_t)(colon - reason.p)));
+    relay_answered(x->name.b, x->from);
+    connect_answer(x, a, a == &answer_proxy_denied ? HT_METRIC_WAY_OUT_DENIED : HT_METRIC_WAY_OUT_FAILED,
+                   ht_text_clean(reason, text, sizeof text));
+}
+
+static ssize_t stream_pull(void *ctx, uint8_t *out, size_t cap, unsigned *flags) {
+    (void)ctx, (void)out, (void)cap;
+    *flags = 0;
+    return 0;
+}
+
+/* Neither data nor an end come before connected(): mux sees to that. */
+static void stream_data(void *ctx, const uint8_t *p, size_t n) { (void)ctx, (void)p, (void)n; }
+static void stream_nothing(void *ctx) { (void)ctx; }
+
+static const struct mux_stream_ops stream_ops = {.connected = stream_connected,
+                                                 .data = stream_data,
+                                                 .eof = stream_nothing,
+                                                 .data_end = stream_nothing,
+                                                 .pull = stream_pull,
+                                                 .closed = stream_closed};
+
+static void tunnel_late(struct io_timer *timer) {
+    struct connect_client *x = ht_container_of(timer, struct connect_client, timer);
+    if (x->st) {
+        relay_left_early(x->name.b, x->from);
+        mux_stream_reset(x->st, WIRE_CODE_CANCEL, "no connection in time");
+    }
+    connect_answer(x, x->st ? &answer_proxy_timeout : &answer_busy, HT_METRIC_WAY_OUT_FAILED,
+                   "the driver said nothing in time");
+}
+
+static void open_stream(struct connect_client *x) {
+    struct relay_binding *b = x->name.b;
+    char text[RELAY_FULL_TEXT];
+    int rc = relay_name_open(&x->name, x->dest.host, x->dest.port, x->peer, &stream_ops, x, &x->st);
+    switch (rc) {
+    case HT_OK:
+        relay_opened(b, x->from);
+        connect_set_state(x, CLIENT_OPENING);
+        break;
+    case HT_ELIMIT:
+        connect_refuse(x, &answer_stream_cap, relay_no_stream_text(b, text));
+        break;
+    case HT_ECLOSED:
+        connect_refuse(x, &answer_parked, answer_parked.body);
+        break;
+    default:
+        connect_refuse(x, &answer_proxy_busy, ht_err_text(rc));
+        break;
+    }
+}
+
+static void turn_has_come(struct relay_waiter *w) { open_stream(ht_container_of(w, struct connect_client, waiter)); }
+
+static void left_while_waiting(struct relay_waiter *w, int why) {
+    connect_gone(ht_container_of(w, struct connect_client, waiter), ht_err_text(why));
+}
+
+/* Its binding is gone, or somebody else's. */
+static void name_gone(struct relay_name_visitor *v, uint16_t code, const char *reason) {
+    struct connect_client *x = ht_container_of(v, struct connect_client, name);
+    relay_wait_end(&x->waiter);
+    if (x->st)
+        mux_stream_reset(x->st, code, reason);
+    if (x->pipe) {
+        relay_pipe_abort(&x->pipe, code, reason);
+        connect_gone(x, reason);
+    } else {
+        connect_answer(x, &answer_closed, HT_METRIC_WAY_OUT_FAILED, reason);
+    }
+}
+
+void connect_through(struct connect_client *x, struct relay_binding *b) {
+    static const struct relay_name_visitor_ops ops = {.gone = name_gone};
+    static const struct relay_waiter_ops waiter_ops = {.turn = turn_has_come, .left = left_while_waiting};
+    struct io_addr peer;
+    io_conn_peer(x->conn, &peer);
+    io_conn_read_on(x->conn, false);
+    x->from = relay_from(&peer);
+    x->waiter = (struct relay_waiter){.ops = &waiter_ops, .conn = x->conn, .half_close = true};
+    relay_name_enter(&x->name, b, &ops);
+    io_timer_init(x->c->t->cfg.loop, &x->timer, tunnel_late);
+    io_timer_set(&x->timer, x->c->cfg.dial_timeout_ms);
+    if (!relay_must_wait(b, x->from))
+        open_stream(x);
+    else if (relay_wait(b, &x->waiter, x->from))
+        connect_refuse(x, &answer_proxy_busy, ht_err_text(HT_ENOMEM));
+    else
+        connect_set_state(x, CLIENT_WAITING);
+}
+
+static void not_wanted(void *by) {
+    struct connect_client *x = by;
+    x->asked = NULL;
+    connect_gone(x, "it is not wanted any more");
+}
+
+struct io_dial *connect_by_name(struct relay_connect *c, const struct relay_dest *dest, const struct io_dial_ops *ops,
+                                void *ctx, struct ht_errmsg *err) {
+    struct relay_binding *b;
+    struct io_conn *ends[2] = {NULL, NULL};
+    struct connect_client *x = ht_calloc(1, sizeof *x);
+    struct io_dial *d = x ? io_dial_by(c->t->cfg.loop, ops, ctx, not_wanted, x) : NULL;
+    if (!d) {
+        ht_free(x);
+        ht_fail(err, HT_ENOMEM, "%s", ht_err_text(HT_ENOMEM));
+        return NULL;
+    }
+    x->c = c;
+    x->dest = *dest;
+    x->asked = d;
+    snprintf(x->peer, sizeof x->peer, "local");
+    connect_enlist(x, &c->addr);
+    if (io_conn_pair(c->t->cfg.loop, ends) == HT_OK) {
+        x->conn = ends[0];
+        x->far = ends[1];
+    }
+    if (!x->conn || !connect_permit(x))
+        connect_refuse(x, &answer_proxy_busy, ht_err_text(HT_EFDS));
+    else if (relay_name_find(c->t, dest->host, dest->port, &b) == RELAY_NAME_LIVE)
+        connect_through(x, b);
+    else
+        connect_refuse(x, &answer_parked, answer_parked.body);
+    return d;
+}
