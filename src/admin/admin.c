@@ -67,9 +67,13 @@ static int livez(void *ctx, const struct admin_request *req, struct admin_respon
 
 static int readyz(void *ctx, const struct admin_request *req, struct admin_response *res) {
     struct admin *a = ctx;
-    struct admin_probe yes = {.started = ht_slice_str(a->started)};
+    struct admin_ready yes = {.started = ht_slice_str(a->started)};
     const char *why = a->source.not_ready(a->source.ctx);
+    char address[ADMIN_ADDR_TEXT];
+    bool wants_token;
     (void)req;
+    if (a->source.proxy(a->source.ctx, address, &wants_token))
+        yes.proxy = ht_slice_str(address);
     return why ? admin_reply_error(res, 503, "%s", why) : admin_reply_readyz_200(res, &yes);
 }
 

@@ -140,3 +140,16 @@ void event_refused(const struct kit_sock *sock, uint16_t code, const char *reaso
     };
     kit_event(sock->kit, &e);
 }
+
+void event_proxy(struct kit *k, const struct relay_connect_told *told) {
+    struct admin_event e = {
+        .event = told->why ? ADMIN_EVENT_TYPE_PROXY_REFUSED : ADMIN_EVENT_TYPE_PROXY_OPENED,
+        .session_id = ht_slice_str(told->session),
+        .peer_addr = told->peer,
+        .target = *told->target ? ht_slice_str(told->target) : ht_slice_of(NULL, 0),
+        .has_status = told->status != 0,
+        .status = told->status,
+        .reason = ht_slice_str(told->why),
+    };
+    kit_event(k, &e);
+}

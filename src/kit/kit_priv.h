@@ -321,6 +321,9 @@ void event_goaway(const struct kit_session *s, enum admin_sender sender, int cod
 /* GOAWAY to somebody who has no session. */
 void event_refused(const struct kit_sock *sock, uint16_t code, const char *reason);
 
+/* A client of the CONNECT proxy got to its destination, or did not. */
+void event_proxy(struct kit *k, const struct relay_connect_told *told);
+
 /* ---- view.c: what the admin API sees ---- */
 
 void kit_admin_source(struct kit *k, struct admin_source *out);

@@ -58,6 +58,8 @@ static bool token_matches(void *ctx, struct ht_slice token) { return kit_token_m
 
 static bool may_come(void *ctx, const struct io_addr *peer) { return base_peer_trusted(ctx, peer); }
 
+static void told(void *ctx, const struct relay_connect_told *what) { event_proxy(ctx, what); }
+
 static void client_left(void *ctx) {
     struct kit *k = ctx;
     if (k->draining)
@@ -81,6 +83,7 @@ int way_out_open(struct kit *k, struct ht_errmsg *err) {
         .idle_timeout_ms = o->connect_idle_timeout_ms,
         .token_matches = token_matches,
         .may_come = may_come,
+        .told = told,
         .left = client_left,
         .ctx = k,
     };

@@ -20,10 +20,10 @@
 
 void connect_set_state(struct connect_client *x, enum client_state to) {
     static const uint8_t transitions[CLIENT_STATES] = {
-        [CLIENT_HEAD] = 1u << CLIENT_DIALLING | 1u << CLIENT_WAITING | 1u << CLIENT_OPENING,
-        [CLIENT_DIALLING] = 1u << CLIENT_SPLICED,
-        [CLIENT_WAITING] = 1u << CLIENT_OPENING,
-        [CLIENT_OPENING] = 1u << CLIENT_PIPED,
+        [CLIENT_HEAD] = 1u << CLIENT_DIALLING | 1u << CLIENT_WAITING | 1u << CLIENT_OPENING | 1u << CLIENT_ENDING,
+        [CLIENT_DIALLING] = 1u << CLIENT_SPLICED | 1u << CLIENT_ENDING,
+        [CLIENT_WAITING] = 1u << CLIENT_OPENING | 1u << CLIENT_ENDING,
+        [CLIENT_OPENING] = 1u << CLIENT_PIPED | 1u << CLIENT_ENDING,
     };
     assert(transitions[x->state] & 1u << to);
     if (x->state == CLIENT_HEAD)
@@ -80,6 +80,7 @@ void connect_free(struct connect_client *x) {
     io_conn_abort(&x->conn);
     drop_head(x);
     ht_free(x->socks);
+    io_out_free(&x->out);
     ht_buf_free(&x->in);
     if (x->state == CLIENT_HEAD)
         crowd_leave(&c->heads, &x->member);
@@ -122,21 +123,52 @@ static const struct outcome *outcome_of_answer(const struct visitor_answer *a) {
     return NULL;
 }
 
-/* A few bytes fit the send buffer of a connection that has hardly been written to. */
+/* What it does not take at once waits for it. */
 static bool tell(struct connect_client *x, const void *p, size_t n) {
-    struct iovec iov = {.iov_base = (void *)(uintptr_t)p, .iov_len = n};
-    return n == 0 || io_conn_write(x->conn, &iov, 1) == (ssize_t)n;
+    return io_out_add(&x->out, p, n) == HT_OK && io_out_flush(&x->out, x->conn) >= 0;
 }
 
 static bool tell_answer(struct connect_client *x, const struct visitor_answer *a) {
     uint8_t reply[RELAY_SOCKS_REPLY];
-    if (!x->socks)
-        return visitor_answer_write(x->c->t, x->conn, a);
-    if (x->socks->step != SOCKS_DONE) /* it has its reply */
+    struct ht_buf text = {0};
+    if (x->socks && x->socks->step != SOCKS_DONE) /* it has its reply */
         return true;
-    const struct outcome *o = outcome_of_answer(a);
-    relay_socks_put(reply, o ? o->socks : RELAY_SOCKS_FAILED);
-    return tell(x, reply, sizeof reply);
+    if (x->socks) {
+        const struct outcome *o = outcome_of_answer(a);
+        relay_socks_put(reply, o ? o->socks : RELAY_SOCKS_FAILED);
+        return tell(x, reply, sizeof reply);
+    }
+    bool told = visitor_answer_put(x->c->t, a, &text) == HT_OK && tell(x, ht_buf_head(&text), ht_buf_size(&text));
+    ht_buf_free(&text);
+    return told;
+}
+
+static void end_told(struct connect_client *x) {
+    io_conn_linger(
+        &x->conn,
+        &(struct io_linger){.quiet_ms = RELAY_LINGER_QUIET_MS, .all_ms = RELAY_LINGER_MS, .fds = x->c->t->cfg.fds});
+    connect_free(x);
+}
+
+static void told_late(struct io_timer *timer) {
+    connect_gone(ht_container_of(timer, struct connect_client, timer), "does not take its answer");
+}
+
+/* The end, behind what has been said. */
+static void end_when_told(struct connect_client *x) {
+    if (io_out_pending(&x->out) == 0) {
+        end_told(x);
+        return;
+    }
+    io_dial_cancel(&x->dial);
+    relay_wait_end(&x->waiter);
+    mux_stream_release(&x->st);
+    relay_name_leave(&x->name);
+    connect_set_state(x, CLIENT_ENDING);
+    io_conn_read_on(x->conn, false);
+    io_timer_stop(&x->timer);
+    io_timer_init(x->c->t->cfg.loop, &x->timer, told_late);
+    io_timer_set(&x->timer, x->c->t->cfg.send_timeout_ms);
 }
 
 void connect_answer(struct connect_client *x, const struct visitor_answer *a, enum ht_metric_way_out outcome,
@@ -151,15 +183,17 @@ void connect_answer(struct connect_client *x, const struct visitor_answer *a, en
     }
     struct relay_table *t = x->c->t;
     t->cfg.metrics->connect_requests_total[outcome]++;
+    connect_tell(x->c, &(struct relay_connect_told){
+                           .peer = ht_slice_str(x->peer), .target = x->dest.text, .status = a->status, .why = why});
     ht_log_stranger(a->status >= 500 ? HT_LOG_INFO : HT_LOG_WARN, "connect",
                     HT_LOG_FIELDS(log_peer(x->peer), log_target(x->dest.text), log_status(a->status), log_reason(why)),
                     outcome == HT_METRIC_WAY_OUT_DENIED   ? "a destination was denied"
                     : outcome == HT_METRIC_WAY_OUT_FAILED ? "a destination was not reached"
                                                           : "a client was refused");
     if (tell_answer(x, a))
-        io_conn_linger(&x->conn, &(struct io_linger){
-                                     .quiet_ms = RELAY_LINGER_QUIET_MS, .all_ms = RELAY_LINGER_MS, .fds = t->cfg.fds});
-    connect_free(x);
+        end_when_told(x);
+    else
+        connect_free(x);
 }
 
 void connect_refuse(struct connect_client *x, const struct visitor_answer *a, const char *why) {
@@ -182,9 +216,11 @@ static void splice_done(void *ctx, int rc, const char *text) {
     connect_free(x);
 }
 
-struct io_out connect_established(const struct connect_client *x, uint8_t room[RELAY_SOCKS_REPLY]) {
-    static const char http[] = "HTTP/1.1 200 Connection established\r\n\r\n";
-    struct io_out first = {.n_iov = 1};
+struct io_out connect_established(struct connect_client *x, uint8_t room[RELAY_SOCKS_REPLY]) {
+    static const char http[] = "HTTP/1.1 200 Connection established\r\n\r\n"; /* CONNECT_ESTABLISHED */
+    struct io_out first = x->out;                                             /* nothing is borrowed there */
+    x->out = (struct io_out){.n_iov = 0};
+    first.n_iov = 1;
     relay_socks_put(room, RELAY_SOCKS_GOOD);
     first.iov[0] = x->socks ? (struct iovec){.iov_base = room, .iov_len = RELAY_SOCKS_REPLY}
                             : (struct iovec){.iov_base = (void *)(uintptr_t)http, .iov_len = sizeof http - 1};
@@ -209,11 +245,14 @@ static void begin_splice(struct connect_client *x, struct io_conn *to) {
                               log_duration_us(ht_now_us() - x->began_us)),
                 "connected");
     cfg->metrics->connect_requests_total[HT_METRIC_WAY_OUT_DIRECT]++;
+    connect_tell(x->c, &(struct relay_connect_told){
+                           .peer = ht_slice_str(x->peer), .target = x->dest.text, .status = CONNECT_ESTABLISHED});
     x->conn = NULL;
     io_timer_stop(&x->timer);
     connect_set_state(x, CLIENT_SPLICED);
     x->splice = relay_splice_start(&how, conn, to, ht_buf_slice(&x->in), &first, &ops, x);
     if (!x->splice) {
+        io_out_free(&first);
         connect_free(x);
         return;
     }
@@ -469,7 +508,13 @@ static void readable(void *ctx) {
         head_refused(x, &e);
 }
 
-static void writable(void *ctx) { (void)ctx; }
+static void writable(void *ctx) {
+    struct connect_client *x = ctx;
+    if (io_out_flush(&x->out, x->conn) < 0)
+        connect_gone(x, "does not take what it is told");
+    else if (x->state == CLIENT_ENDING && io_out_pending(&x->out) == 0)
+        end_told(x);
+}
 
 static const struct io_conn_ops conn_ops = {.readable = readable, .writable = writable};
 
@@ -494,6 +539,8 @@ static void make_room(struct relay_connect *c) {
             gives = x;
     }
     c->t->cfg.metrics->connect_requests_total[HT_METRIC_WAY_OUT_REFUSED]++;
+    connect_tell(c, &(struct relay_connect_told){
+                        .peer = ht_slice_str(gives->peer), .target = "", .why = "gave way to a new one"});
     connect_gone(gives, "gave way to a new one");
 }
 
@@ -501,9 +548,11 @@ static void turn_away(struct relay_connect *c, struct io_conn *conn, const struc
                       const struct visitor_answer *a, const char *why) {
     char text[IO_ADDR_TEXT];
     struct relay_table *t = c->t;
+    io_addr_text(peer, text);
     t->cfg.metrics->connect_requests_total[HT_METRIC_WAY_OUT_REFUSED]++;
-    ht_log_stranger(HT_LOG_WARN, "connect", HT_LOG_FIELDS(log_peer(io_addr_text(peer, text)), log_reason(why)),
-                    "a client was turned away");
+    connect_tell(
+        c, &(struct relay_connect_told){.peer = ht_slice_str(text), .target = "", .status = a->status, .why = why});
+    ht_log_stranger(HT_LOG_WARN, "connect", HT_LOG_FIELDS(log_peer(text), log_reason(why)), "a client was turned away");
     if (io_fds_available(&t->refused) && visitor_answer_write(t, conn, a))
         io_conn_linger(&conn, &(struct io_linger){.quiet_ms = RELAY_REFUSED_LINGER_MS,
                                                   .all_ms = RELAY_REFUSED_LINGER_MS,
@@ -569,6 +618,7 @@ int relay_connect_open(struct relay_table *t, const struct relay_connect_config 
         return rc;
     }
     io_listener_local(c->listener, &c->addr);
+    t->proxy_port = io_addr_port(&c->addr);
     for (size_t i = 0; i < HT_ARRAY_LEN(c->cfg.policy.own_ports); i++)
         if (c->cfg.policy.own_ports[i] == 0) {
             c->cfg.policy.own_ports[i] = io_addr_port(&c->addr);
@@ -590,6 +640,8 @@ void relay_connect_close(struct relay_connect **cp) {
         return;
     *cp = NULL;
     c->cfg.left = NULL;
+    c->cfg.told = NULL;
+    c->t->proxy_port = 0;
     io_listener_close(&c->listener);
     io_fds_give(c->t->cfg.fds);
     relay_connect_cut(c, "the kit ends");

@@ -12,6 +12,15 @@
 
 struct relay_connect;
 
+/* What has become of a client, or of one of its requests for an http:// URL. All of it is good during the call. */
+struct relay_connect_told {
+    struct ht_slice peer;
+    const char *target;  /* host:port; "": it said none that can be read */
+    const char *session; /* whose driver has connected; NULL: nobody's, the kit did it itself */
+    uint16_t status;     /* what it was told, as HTTP has it; 0: nothing */
+    const char *why;     /* it was refused, or did not get there; NULL: it did */
+};
+
 struct relay_connect_config {
     struct io_addr addr;
     struct relay_policy policy; /* its rules are borrowed; the listener's own port is added here */
@@ -20,6 +29,7 @@ struct relay_connect_config {
     bool wants_token;                                        /* as Proxy-Authorization */
     bool (*token_matches)(void *ctx, struct ht_slice token); /* in constant time */
     bool (*may_come)(void *ctx, const struct io_addr *peer);
+    void (*told)(void *ctx, const struct relay_connect_told *told); /* may be NULL */
     void (*left)(void *ctx); /* a client is gone; not from inside a call of these below */
     void *ctx;
 };

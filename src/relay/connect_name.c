@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/text.h"
 #include "log_gen.h"
 
 #include <stdio.h>
@@ -57,6 +58,10 @@ static void stream_connected(void *ctx) {
         first = (struct io_out){.n_iov = 0};
     } else {
         c->t->cfg.metrics->connect_requests_total[HT_METRIC_WAY_OUT_TUNNEL]++;
+        connect_tell(c, &(struct relay_connect_told){.peer = ht_slice_str(x->peer),
+                                                     .target = x->dest.text,
+                                                     .session = x->name.b->owner->id,
+                                                     .status = CONNECT_ESTABLISHED});
     }
     x->conn = NULL;
     x->st = NULL;
@@ -67,19 +72,22 @@ static void stream_connected(void *ctx) {
     if (c->cfg.idle_timeout_ms)
         io_timer_set(&x->timer, c->cfg.idle_timeout_ms);
     x->pipe = relay_pipe_start(c->t->cfg.loop, conn, st, ht_buf_slice(&x->in), 0, &ops, x);
-    if (!x->pipe || relay_pipe_take_out(x->pipe, &first))
-        connect_free(x);
-    else
+    if (x->pipe && relay_pipe_take_out(x->pipe, &first) == HT_OK) {
         ht_buf_free(&x->in);
+        return;
+    }
+    io_out_free(&first);
+    connect_free(x);
 }
 
 static void stream_closed(void *ctx, uint16_t code, struct ht_slice reason, bool remote) {
     struct connect_client *x = ctx;
     char text[256];
     const char *colon = reason.n ? memchr(reason.p, ':', reason.n) : NULL;
-    const struct visitor_answer *a = remote ? &answer_proxy_unreachable : &answer_link_lost;
+    bool told = remote && !mux_stream_was_lost(x->st); /* by the driver */
+    const struct visitor_answer *a = told ? &answer_proxy_unreachable : &answer_link_lost;
     (void)code;
-    if (remote && colon)
+    if (told && colon)
         a = connect_plain_answer(ht_slice_of(reason.p, (size_t)(colon - reason.p)));
     relay_answered(x->name.b, x->from);
     connect_answer(x, a, a == &answer_proxy_denied ? HT_METRIC_WAY_OUT_DENIED : HT_METRIC_WAY_OUT_FAILED,

@@ -13,6 +13,8 @@
 #include "relay/names_priv.h"
 #include "relay/origin.h"
 
+#include <stdio.h>
+
 #define KEEP_TARGETS 32 /* that nobody asks for at present */
 #define STREAMS 65535   /* the descriptors end before that */
 
@@ -33,6 +35,7 @@ struct plain_target {
     struct relay_target *target;
     const char *denied; /* why its last address may not be dialled */
     bool named;         /* a driver has it */
+    char by[64];        /* that driver's session; it may be over by now */
 };
 
 /* ---- destinations ---- */
@@ -49,6 +52,7 @@ static struct io_dial *dial(void *ctx, const struct io_dial_ops *ops, void *ops_
     struct relay_binding *b;
     t->denied = NULL;
     t->named = relay_name_find(c->t, t->dest.host, t->dest.port, &b) != RELAY_NAME_NONE;
+    snprintf(t->by, sizeof t->by, "%s", t->named && b->owner->id ? b->owner->id : "");
     if (t->named)
         return connect_by_name(c, &t->dest, ops, ops_ctx, err);
     return io_dial_start(c->t->cfg.loop, t->dest.host, t->dest.port, NULL, c->cfg.dial_timeout_ms, ops, ops_ctx, err);
@@ -61,6 +65,14 @@ static void request_over(void *ctx, const struct relay_request_info *info) {
     m->connect_requests_total[!info->error ? t->named ? HT_METRIC_WAY_OUT_TUNNEL : HT_METRIC_WAY_OUT_DIRECT
                               : denied     ? HT_METRIC_WAY_OUT_DENIED
                                            : HT_METRIC_WAY_OUT_FAILED]++;
+    bool there = !info->error || info->answered;
+    connect_tell(t->p->c, &(struct relay_connect_told){.peer = info->peer_addr,
+                                                       .target = t->dest.text,
+                                                       .session = there && *t->by ? t->by : NULL,
+                                                       .status = info->status,
+                                                       .why = there    ? NULL
+                                                              : denied ? t->denied
+                                                                       : info->error});
     if (denied)
         ht_log_stranger(HT_LOG_WARN, "connect",
                         HT_LOG_FIELDS(log_peer_slice(info->peer_addr), log_target(t->dest.text), log_reason(t->denied)),
@@ -238,6 +250,9 @@ static const struct visitor_answer *refuse(const struct visitor_http *v, const s
                                            const struct visitor_answer *a, enum ht_metric_way_out outcome,
                                            const char *why) {
     v->port->t->cfg.metrics->connect_requests_total[outcome]++;
+    connect_tell(v->port->proxy,
+                 &(struct relay_connect_told){
+                     .peer = ht_slice_str(v->peer), .target = d->text, .status = a->status, .why = why});
     ht_log_stranger(HT_LOG_WARN, "connect",
                     HT_LOG_FIELDS(log_peer(v->peer), log_target(d->text), log_status(a->status), log_reason(why)),
                     outcome == HT_METRIC_WAY_OUT_DENIED ? "a destination was denied" : "a client was refused");
@@ -253,6 +268,8 @@ const struct visitor_answer *connect_plain_check(struct visitor_http *v, const s
     if (!connect_knows(c, auth ? http_text(bytes, auth->value) : ht_slice_of(NULL, 0)))
         return refuse(v, &d, &answer_proxy_token, HT_METRIC_WAY_OUT_REFUSED,
                       auth ? "the token is wrong" : "there is no token");
+    if (h->n_fields > HTTP_MAX_HEADERS - CONNECT_PLAIN_FIELDS)
+        return refuse(v, &d, &answer_head_too_large, HT_METRIC_WAY_OUT_REFUSED, answer_head_too_large.body);
     bool http = (h->flags & HTTP_TARGET_ABSOLUTE) && target.n > 7 && (target.p[4] == ':');
     if (!http || relay_dest_parse(&d, http_text(bytes, h->authority), 80, &why))
         return refuse(v, &d, &answer_proxy_bad_target, HT_METRIC_WAY_OUT_REFUSED, why);
@@ -283,4 +300,19 @@ const struct visitor_answer *connect_plain_answer(struct ht_slice word) {
         if (ht_slice_is(word, wire_origin_error_text(known[i].error)))
             return known[i].answer;
     return &answer_proxy_bad_answer;
+}
+
+const struct visitor_answer *connect_plain_words(const struct visitor_answer *a) {
+    static const struct {
+        const struct visitor_answer *of_a_port, *here;
+    } known[] = {
+        {&answer_bad_gateway, &answer_proxy_bad_answer},
+        {&answer_driver_error, &answer_proxy_bad_answer},
+        {&answer_response_timeout, &answer_proxy_slow},
+        {&answer_link_lost, &answer_proxy_busy}, /* the link is in memory: there was no more of that */
+    };
+    for (size_t i = 0; i < HT_ARRAY_LEN(known); i++)
+        if (known[i].of_a_port == a)
+            return known[i].here;
+    return a;
 }

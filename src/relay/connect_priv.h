@@ -36,6 +36,11 @@ bool connect_knows(struct relay_connect *c, struct ht_slice shown);
 /* Whether the policy lets this address of it be dialled; *denied, when it does not: why. */
 bool connect_may_dial(const struct relay_connect *c, const struct relay_dest *dest, const struct io_addr *a,
                       const char **denied);
+/* To whoever wants to know: cfg.told. */
+static inline void connect_tell(const struct relay_connect *c, const struct relay_connect_told *told) {
+    if (c->cfg.told)
+        c->cfg.told(c->cfg.ctx, told);
+}
 /* Somebody is gone who held so many permits. */
 void connect_left(struct relay_connect *c, unsigned permits);
 
@@ -48,6 +53,7 @@ enum client_state {
     CLIENT_WAITING, /* for its turn to open a stream */
     CLIENT_OPENING, /* has a stream, whose driver has not told yet that it is connected */
     CLIENT_PIPED,   /* to that stream */
+    CLIENT_ENDING,  /* has its answer, as far as it has taken it */
     CLIENT_STATES
 };
 
@@ -58,6 +64,7 @@ struct connect_client {
     enum client_state state;
     struct io_conn *conn; /* until the splice has it */
     struct ht_buf in;     /* read and not yet used */
+    struct io_out out;    /* said and not yet taken, until the splice or the pipe has it */
     struct http_head *head;
     struct relay_socks *socks; /* NULL: it speaks HTTP */
     struct io_timer timer;
@@ -92,8 +99,8 @@ void connect_gone(struct connect_client *x, const char *why);
 void connect_answer(struct connect_client *x, const struct visitor_answer *a, enum ht_metric_way_out outcome,
                     const char *why);
 void connect_refuse(struct connect_client *x, const struct visitor_answer *a, const char *why);
-/* What is said before the bytes of the destination; `room` is for it. */
-struct io_out connect_established(const struct connect_client *x, uint8_t room[RELAY_SOCKS_REPLY]);
+/* What is said before the bytes of the destination, behind what is not taken yet; `room` is for it. */
+struct io_out connect_established(struct connect_client *x, uint8_t room[RELAY_SOCKS_REPLY]);
 
 /* ---- connect_name.c ---- */
 
@@ -105,6 +112,12 @@ struct io_dial *connect_by_name(struct relay_connect *c, const struct relay_dest
 
 /* ---- connect_plain.c ---- */
 
+/* What the requests and the answers say that went through here (RFC 9110 7.6.3). A tunnel of CONNECT or SOCKS5 has no
+ * messages, and visitors of a port meet its service as if they stood before it: nothing says it there. */
+#define CONNECT_VIA "1.1 hoody-tunnel"
+#define CONNECT_ESTABLISHED 200 /* the status of a tunnel that stands */
+#define CONNECT_VIA_10 "1.0 hoody-tunnel"
+#define CONNECT_PLAIN_FIELDS 2  /* that a request may get on the way: Host and Via */
 #define CONNECT_PLAIN_PERMITS 2 /* the client's, and one for the service that its present request is for */
 
 /*
@@ -122,5 +135,7 @@ void connect_plain_destroy(struct relay_connect *c);
 const struct visitor_answer *connect_plain_check(struct visitor_http *v, const struct http_head *h, const char *bytes);
 /* What a RESET's word stands for there. */
 const struct visitor_answer *connect_plain_answer(struct ht_slice word);
+/* The same answer where there is a destination instead of a local service. */
+const struct visitor_answer *connect_plain_words(const struct visitor_answer *a);
 
 #endif

@@ -17,6 +17,7 @@ struct relay_request_info {
     struct ht_slice method, target, peer_addr;
     uint32_t stream_id;
     uint16_t status;     /* 0: no answer */
+    bool answered;       /* the service had begun its answer, whatever came of it */
     uint16_t reset_code; /* 0: ended in order */
     uint64_t bytes_in;   /* from the visitor */
     uint64_t bytes_out;  /* to the visitor */

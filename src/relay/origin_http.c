@@ -100,6 +100,7 @@ static void exchange_finish(struct origin_exchange *x, uint16_t code, const char
             .peer_addr = ht_slice_of(h ? h + x->head_len : NULL, x->head.len - x->head_len),
             .stream_id = x->id,
             .status = x->status,
+            .answered = x->responded,
             .reset_code = code,
             .bytes_in = x->bytes_in,
             .bytes_out = x->bytes_out,

@@ -48,6 +48,7 @@ const struct visitor_answer answer_proxy_unreachable = ANSWER(PROXY_UNREACHABLE)
 const struct visitor_answer answer_proxy_busy = ANSWER(PROXY_BUSY);
 const struct visitor_answer answer_proxy_ending = ANSWER(PROXY_ENDING);
 const struct visitor_answer answer_proxy_timeout = ANSWER(PROXY_TIMEOUT);
+const struct visitor_answer answer_proxy_slow = ANSWER(PROXY_SLOW);
 
 const struct visitor_answer *visitor_answer_for_reset(const struct visitor_http *v, struct ht_slice reason) {
     static const struct {
@@ -213,6 +214,8 @@ static void log_answer(const struct visitor_http *v, const struct visitor_answer
 }
 
 bool visitor_answer(struct visitor_http *v, const struct visitor_answer *a, bool keep) {
+    if (v->port->proxy)
+        a = connect_plain_words(a);
     /* Behind a 400 nobody knows what comes (rule HTTP-12). */
     bool stays = keep && v->keep && v->request == REQUEST_WHOLE && !v->upgrade && !v->port->t->draining &&
                  a->status != answer_bad_request.status;
@@ -238,11 +241,15 @@ bool visitor_answer(struct visitor_http *v, const struct visitor_answer *a, bool
     return visitor_flush(v) && visitor_settle(v);
 }
 
-bool visitor_answer_write(struct relay_table *t, struct io_conn *conn, const struct visitor_answer *a) {
+int visitor_answer_put(struct relay_table *t, const struct visitor_answer *a, struct ht_buf *out) {
     const struct how how = {.form = VISITOR_TEXT, .connection = "connection: close\r\n"};
-    struct ht_buf b = {0};
     t->cfg.metrics->visitor_responses_total[a->class]++;
-    bool ok = put_answer(&b, a, &how) == HT_OK;
+    return put_answer(out, a, &how);
+}
+
+bool visitor_answer_write(struct relay_table *t, struct io_conn *conn, const struct visitor_answer *a) {
+    struct ht_buf b = {0};
+    bool ok = visitor_answer_put(t, a, &b) == HT_OK;
     if (ok) {
         struct iovec iov = {.iov_base = ht_buf_head(&b), .iov_len = ht_buf_size(&b)};
         ok = io_conn_write(conn, &iov, 1) > 0; /* fits the empty send buffer of a new socket, or fails */

@@ -42,6 +42,7 @@ struct relay_table {
     struct relay_kit_config cfg; /* its pointers lead to the copies below */
     char *url_pattern;
     uint16_t *reserved;
+    uint16_t proxy_port;     /* which is reserved as well; 0: there is no proxy */
     struct ht_list ports;    /* struct relay_port */
     struct ht_list bindings; /* struct relay_binding, by `all` */
     struct relay_name_index names;
@@ -340,7 +341,7 @@ extern const struct visitor_answer answer_bad_request, answer_connect_refused, a
     answer_taken_over, answer_closed, answer_link_lost, answer_parked, answer_stream_cap, answer_fd_cap,
     answer_response_timeout, answer_version, answer_busy, answer_proxy_bad_target, answer_proxy_denied,
     answer_proxy_untrusted, answer_proxy_bad_answer, answer_proxy_token, answer_proxy_unknown, answer_proxy_refused,
-    answer_proxy_unreachable, answer_proxy_busy, answer_proxy_ending, answer_proxy_timeout;
+    answer_proxy_unreachable, answer_proxy_busy, answer_proxy_ending, answer_proxy_timeout, answer_proxy_slow;
 
 /* What a RESET of the driver's before the head stands for (rule ANSWER-2). */
 const struct visitor_answer *visitor_answer_for_reset(const struct visitor_http *v, struct ht_slice reason);
@@ -349,6 +350,8 @@ enum visitor_form visitor_answer_form(struct ht_slice accept);
 /* Sends it; there is no stream any more. The connection lives on when it is safe and `keep`; else it is closed behind
  * it. False: the visitor is gone. */
 bool visitor_answer(struct visitor_http *v, const struct visitor_answer *a, bool keep);
+/* The text of one for somebody who is no visitor, and counts it. 0 or HT_ENOMEM. */
+int visitor_answer_put(struct relay_table *t, const struct visitor_answer *a, struct ht_buf *out) HT_MUST_USE;
 /* The same to somebody who is no visitor: the whole of it at once, for the caller to close. Counts it. False: it could
  * not be written. */
 bool visitor_answer_write(struct relay_table *t, struct io_conn *conn, const struct visitor_answer *a);

@@ -75,6 +75,9 @@ static size_t build_fields(const struct visitor_http *v, const struct mux_sessio
         else if (name.n == 2 && ht_slice_is(name, "te") && te_is_forwarded(v, mux, value))
             to[n++] = (struct wire_header){.name = name, .value = ht_slice_str("trailers")};
     }
+    if (v->port->proxy) /* RFC 9110 7.6.3; connect_plain_check() has seen to the room */
+        to[n++] = (struct wire_header){.name = ht_slice_str("via"),
+                                       .value = ht_slice_str(v->http10 ? CONNECT_VIA_10 : CONNECT_VIA)};
     return n;
 }
 

@@ -1,6 +1,7 @@
 /* The answer on its way to the visitor. What comes from the driver is checked like any other input. */
 #include "base/log.h"
 #include "log_gen.h"
+#include "relay/connect_priv.h"
 #include "relay/visitor_priv.h"
 
 /* ---- trouble ---- */
@@ -163,6 +164,8 @@ static void stream_head(void *ctx, const struct wire_response_head *head) {
         rc = write_upgrade(v, &a);
     else if (rc == HT_OK && !interim)
         rc = write_framing(v, &a);
+    if (rc == HT_OK && v->port->proxy)
+        rc = http_write_field(&v->head, ht_slice_str("via"), ht_slice_str(CONNECT_VIA));
     if (rc == HT_OK)
         rc = http_write_end(&v->head);
     if (rc == HT_OK)

@@ -298,8 +298,10 @@ static void a_probe_says_yes_or_why_not(void) {
     cJSON *j = ask("GET", "/livez", 200);
     CU_ASSERT_STRING_EQUAL(str(j, "status"), "ok");
     cJSON_Delete(j);
+    fake.proxy = "127.0.0.1:9090";
     j = ask("GET", "/readyz", 200);
     CU_ASSERT_STRING_EQUAL(str(j, "status"), "ok");
+    CU_ASSERT_STRING_EQUAL(str(j, "proxy"), "127.0.0.1:9090");
     cJSON_Delete(j);
     fake.not_ready = "draining";
     j = ask("GET", "/readyz", 503);

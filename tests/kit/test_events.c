@@ -256,6 +256,108 @@ static void a_drain_is_told_to_the_end(void) {
     host_stop();
 }
 
+/* From /readyz, which is where a probe finds it as well. */
+static uint16_t proxy_port(void) {
+    struct raw r;
+    unsigned port = 0;
+    CU_ASSERT_EQUAL(raw_ask(&r, host.port, ASK("/readyz")), 200);
+    const char *at = strstr(raw_text(&r), "\"proxy\":\"127.0.0.1:");
+    CU_ASSERT_FATAL(at && sscanf(at, "\"proxy\":\"127.0.0.1:%u\"", &port) == 1);
+    raw_close(&r);
+    return (uint16_t)port;
+}
+
+static void expect_proxy(struct reader *e, const char *type, const char *target, unsigned status, const char *session) {
+    reader_expect(e, type);
+    CU_ASSERT_STRING_EQUAL(member(e, "target"), target);
+    CU_ASSERT_EQUAL(number(e, "status"), status);
+    CU_ASSERT_STRING_EQUAL(member(e, "sessionId"), session);
+    CU_ASSERT_EQUAL(strncmp(member(e, "peerAddr"), "127.0.0.1:", 10), 0);
+    CU_ASSERT_EQUAL(*member(e, "reason") != '\0', strcmp(type, "proxy-refused") == 0);
+}
+
+static void clients_of_the_proxy_are_told(void) {
+    static const struct ht_slice caps[] = {{"names", 5}}, name = {"a.example:443", 13};
+    struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t len = sizeof a;
+    int place = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    CU_ASSERT_FATAL(bind(place, (struct sockaddr *)&a, len) == 0 && listen(place, 8) == 0);
+    CU_ASSERT_EQUAL_FATAL(getsockname(place, (struct sockaddr *)&a, &len), 0);
+    char args[128], text[256], target[64], id[64];
+    snprintf(args, sizeof args, "--connect-proxy 127.0.0.1:0 --connect-allow 127.0.0.1:%u", ntohs(a.sin_port));
+    host_start(args);
+    uint16_t port = proxy_port();
+    struct reader e;
+    struct raw r;
+    struct peer p;
+    reader_start(&e);
+    /* connected to by the kit */
+    snprintf(target, sizeof target, "127.0.0.1:%u", ntohs(a.sin_port));
+    snprintf(text, sizeof text, "CONNECT %s HTTP/1.1\r\n\r\n", target);
+    raw_connect(&r, port);
+    raw_send(&r, text);
+    expect_proxy(&e, "proxy-opened", target, 200, "");
+    raw_close(&r);
+    /* denied, no destination at all, nobody there; by each way in */
+    CU_ASSERT_EQUAL(raw_ask(&r, port, "CONNECT 169.254.169.254:80 HTTP/1.1\r\n\r\n"), 403);
+    expect_proxy(&e, "proxy-refused", "169.254.169.254:80", 403, "");
+    raw_close(&r);
+    CU_ASSERT_EQUAL(raw_ask(&r, port, "CONNECT 127.1:80 HTTP/1.1\r\n\r\n"), 400);
+    expect_proxy(&e, "proxy-refused", "", 400, "");
+    raw_close(&r);
+    CU_ASSERT_EQUAL(raw_ask(&r, port, "GET http://[::1]/ HTTP/1.0\r\n\r\n"), 403);
+    expect_proxy(&e, "proxy-refused", "[::1]:80", 403, "");
+    raw_close(&r);
+    shutdown(place, SHUT_RD); /* it listens no more */
+    snprintf(text, sizeof text, "GET http://%s/?q HTTP/1.0\r\n\r\n", target);
+    CU_ASSERT_EQUAL(raw_ask(&r, port, text), 502);
+    expect_proxy(&e, "proxy-refused", target, 502, "");
+    raw_close(&r);
+    /* connected to by a driver; by its own words, not */
+    struct wire_hello h = {.version = WIRE_V1, .capabilities = caps, .n_capabilities = 1};
+    struct wire_bind b = {.has_client_bind_ref = true,
+                          .kind = WIRE_KIND_TCP,
+                          .mode = WIRE_MODE_PULL,
+                          .names = &name,
+                          .n_names = 1,
+                          .has_portless = true,
+                          .portless = true};
+    peer_connect(&p);
+    peer_hello(&p, &h);
+    peer_expect(&p, WIRE_HELLO_OK);
+    snprintf(id, sizeof id, "%.*s", HT_SLICE_ARG(p.any.hello_ok.session_id));
+    reader_expect(&e, "session-opened");
+    peer_send(&p, WIRE_BIND, 0, &b);
+    peer_expect(&p, WIRE_BIND_OK);
+    reader_expect(&e, "bind");
+    raw_connect(&r, port);
+    raw_send(&r, "CONNECT A.example:443 HTTP/1.1\r\n\r\n");
+    const struct got_frame *f = peer_expect(&p, WIRE_STREAM_OPEN);
+    peer_add_raw(&p, WIRE_STREAM_CONNECTED, f->stream_id, NULL, 0);
+    peer_flush(&p);
+    expect_proxy(&e, "proxy-opened", "a.example:443", 200, id);
+    raw_close(&r);
+    peer_expect(&p, WIRE_RESET);
+    raw_connect(&r, port);
+    raw_send(&r, "CONNECT a.example:443 HTTP/1.1\r\n\r\n");
+    f = peer_expect(&p, WIRE_STREAM_OPEN);
+    struct wire_reset reset = {.code = WIRE_CODE_REFUSED_STREAM, .reason = ht_slice_str("refused: nobody\nis there")};
+    peer_send(&p, WIRE_RESET, f->stream_id, &reset);
+    expect_proxy(&e, "proxy-refused", "a.example:443", 502, "");
+    CU_ASSERT_PTR_NULL(strchr(member(&e, "reason"), '\n'));
+    raw_close(&r);
+    /* nobody binds the proxy's port under its nose (rule PORT-2) */
+    b = (struct wire_bind){
+        .has_client_bind_ref = true, .kind = WIRE_KIND_TCP, .mode = WIRE_MODE_PULL, .container_port = port};
+    peer_send(&p, WIRE_BIND, 0, &b);
+    peer_expect(&p, WIRE_BIND_ERR);
+    CU_ASSERT_EQUAL(p.any.bind_err.code, WIRE_BIND_ERROR_RESERVED_PORT);
+    peer_bye(&p);
+    reader_stop(&e);
+    host_stop();
+    close(place);
+}
+
 static void probes_say_whether_it_is_ready(void) {
     char name[] = "token-XXXXXX";
     int fd = mkstemp(name);
@@ -382,6 +484,7 @@ int main(void) {
         {"readers have a limit, and a new one never replaces an old one", readers_are_capped_and_yield_to_nobody},
         {"a slow reader is cut off", a_slow_reader_is_cut_off},
         {"a drain is told to the end", a_drain_is_told_to_the_end},
+        {"clients of the proxy are told", clients_of_the_proxy_are_told},
         {"probes say whether it is ready", probes_say_whether_it_is_ready},
         {"the counters move", the_counters_move},
         {NULL, NULL},

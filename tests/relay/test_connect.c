@@ -105,6 +105,17 @@ static void test_bad_heads(void) {
     vis_send(&v, "CONNECT a:80 HTTP/1.1\r\nx: ");
     vis_send(&v, field);
     EXPECT_ANSWER(&v, 431, "head-too-large");
+    field[WIRE_LIMIT_MAX_TARGET + 1] = '\0'; /* a destination without end */
+    v = vis_connect(proxy_port);
+    vis_send(&v, "CONNECT ");
+    vis_send(&v, field);
+    EXPECT_ANSWER(&v, 414, "target-too-long");
+    v = vis_connect(proxy_port); /* too many fields */
+    vis_send(&v, "CONNECT a:80 HTTP/1.1\r\n");
+    for (unsigned i = 0; i <= WIRE_LIMIT_MAX_HEADERS; i++)
+        vis_send(&v, "x: y\r\n");
+    vis_send(&v, "\r\n");
+    EXPECT_ANSWER(&v, 431, "head-too-large");
     proxy_end();
 }
 

@@ -120,10 +120,10 @@ static void test_plain(void) {
         struct played_stream *st = opened(i);
         CU_ASSERT_PTR_NOT_NULL(strstr(st->open, "\"authority\":\"a.example:80\""));
         connected(st->id);
-        UNTIL(body_is(st, "GET /x HTTP/1.1\r\nhost: A.example\r\n\r\n"));
+        UNTIL(body_is(st, "GET /x HTTP/1.1\r\nhost: A.example\r\nvia: 1.1 hoody-tunnel\r\n\r\n"));
         drv_text(&d, st->id, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
         drv_send(&d);
-        vis_expect(&v, "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
+        vis_expect(&v, "HTTP/1.1 200 OK\r\ncontent-length: 2\r\nvia: 1.1 hoody-tunnel\r\n\r\nok");
         UNTIL(st->eofs == 1 || st->reset >= 0);
         drv_eof(&d, st->id);
         drv_send(&d);

@@ -1,5 +1,8 @@
 /* Requests with an absolute target at the CONNECT proxy. */
 #include "relay/connect_rig.h"
+#include "support/clock_ahead.h"
+
+#define VIA "via: 1.1 hoody-tunnel\r\n" /* RFC 9110 7.6.3 */
 
 static struct visitor say(const char *host, const char *more) {
     char head[2048];
@@ -24,10 +27,10 @@ static void test_rewritten(void) {
     struct visitor v =
         say("a.example", "Accept: */*\r\nProxy-Connection: keep-alive\r\nProxy-Authorization: Basic eDp5\r\n"
                          "Connection: x-mine\r\nX-Mine: 1\r\nTE: gzip\r\nKeep-Alive: timeout=5\r\n");
-    snprintf(want, sizeof want, "GET /a?b HTTP/1.1\r\nhost: a.example:%u\r\naccept: */*\r\n\r\n", place.port);
+    snprintf(want, sizeof want, "GET /a?b HTTP/1.1\r\nhost: a.example:%u\r\naccept: */*\r\n" VIA "\r\n", place.port);
     struct visitor o = take(want);
     vis_send(&o, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\nProxy-Connection: close\r\n\r\nok");
-    vis_expect(&v, "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
+    vis_expect(&v, "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n" VIA "\r\nok");
     vis_close(&o);
     /* The client's connection serves another destination as well. */
     char head[512];
@@ -37,11 +40,11 @@ static void test_rewritten(void) {
              place.port, place.port);
     vis_send(&v, head);
     snprintf(want, sizeof want,
-             "POST / HTTP/1.1\r\nhost: 127.0.0.1:%u\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+             "POST / HTTP/1.1\r\nhost: 127.0.0.1:%u\r\n" VIA "transfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
              place.port);
     o = take(want);
     vis_send(&o, "HTTP/1.1 204 No Content\r\n\r\n");
-    vis_expect(&v, "HTTP/1.1 204 No Content\r\n\r\n");
+    vis_expect(&v, "HTTP/1.1 204 No Content\r\n" VIA "\r\n");
     vis_close(&o);
     CU_ASSERT_EQUAL(relay_connect_clients(proxy), 1);
     CU_ASSERT_EQUAL(rig.fds.used, 3);
@@ -108,8 +111,8 @@ static void test_token(void) {
     vis_close(&v);
     v = say("127.0.0.1", "Proxy-Authorization: Bearer secret\r\nAuthorization: Bearer theirs\r\n");
     char want[256];
-    snprintf(want, sizeof want, "GET /a?b HTTP/1.1\r\nhost: 127.0.0.1:%u\r\nauthorization: Bearer theirs\r\n\r\n",
-             place.port);
+    snprintf(want, sizeof want,
+             "GET /a?b HTTP/1.1\r\nhost: 127.0.0.1:%u\r\nauthorization: Bearer theirs\r\n" VIA "\r\n", place.port);
     struct visitor o = take(want); /* ours goes no further */
     vis_close(&v);
     vis_close(&o);
@@ -134,6 +137,146 @@ static void test_failures(void) {
     vis_close(&v);
     UNTIL(vis_over(&o));
     vis_close(&o);
+    proxy_end();
+}
+
+/* RFC 9110 7.6.3. */
+static void test_via(void) {
+    static char head[8192];
+    proxy_begin();
+    struct visitor v = vis_connect(proxy_port);
+    snprintf(head, sizeof head, "GET http://127.0.0.1:%u/ HTTP/1.0\r\nVia: 1.1 a, 1.0 b\r\nConnection: Via\r\n\r\n",
+             place.port);
+    vis_send(&v, head);
+    snprintf(head, sizeof head,
+             "GET / HTTP/1.1\r\nhost: 127.0.0.1:%u\r\nvia: 1.1 a, 1.0 b\r\nvia: 1.0 hoody-tunnel\r\n\r\n", place.port);
+    struct visitor o = take(head);
+    vis_send(&o, "HTTP/1.1 200 OK\r\nVia: 1.1 c\r\nContent-Length: 0\r\n\r\n");
+    vis_expect(&v, "HTTP/1.1 200 OK\r\nVia: 1.1 c\r\ncontent-length: 0\r\nconnection: close\r\n" VIA "\r\n");
+    vis_expect_end(&v, false);
+    vis_close(&v);
+    vis_close(&o);
+    /* A request that has no room for it goes nowhere, rather than without it. */
+    for (unsigned fields = WIRE_LIMIT_MAX_HEADERS - 2; fields < WIRE_LIMIT_MAX_HEADERS; fields++) {
+        int n = snprintf(head, sizeof head, "GET http://127.0.0.1:%u/ HTTP/1.0\r\nConnection: close\r\n", place.port);
+        for (unsigned i = 1; i < fields; i++)
+            n += snprintf(head + n, sizeof head - (size_t)n, "X%u: %u\r\n", i, i);
+        snprintf(head + n, sizeof head - (size_t)n, "\r\n");
+        v = vis_connect(proxy_port);
+        vis_send(&v, head);
+        if (fields > WIRE_LIMIT_MAX_HEADERS - 2) {
+            EXPECT_ANSWER(&v, 431, "head-too-large");
+            continue;
+        }
+        o = place_accept(&place);
+        UNTIL(vis_got(&o) > 4 && memcmp(ht_buf_head(&o.rx) + ht_buf_size(&o.rx) - 4, "\r\n\r\n", 4) == 0);
+        CU_ASSERT_PTR_NOT_NULL(memmem(ht_buf_head(&o.rx), ht_buf_size(&o.rx), "x125: 125\r\nvia: 1.0 ", 20));
+        vis_close(&v);
+        vis_close(&o);
+    }
+    proxy_end();
+}
+
+/* ---- the times of every listener ---- */
+
+static bool answer_has(struct visitor *v, const char *text) {
+    UNTIL(vis_over(v));
+    return memmem(ht_buf_head(&v->rx), ht_buf_size(&v->rx), text, strlen(text)) != NULL;
+}
+
+static void jump(uint64_t seconds) {
+    clock_ahead_ms += seconds * 1000;
+    one_turn();
+}
+
+static void test_times(void) {
+    proxy_begin();
+    /* Between requests; and a second head that does not end. */
+    for (int half = 0; half < 2; half++) {
+        struct visitor v = say("127.0.0.1", "");
+        struct visitor o = place_accept(&place);
+        vis_send(&o, "HTTP/1.1 204 No Content\r\n\r\n");
+        vis_expect(&v, "HTTP/1.1 204 No Content\r\n" VIA "\r\n");
+        vis_close(&o);
+        if (half) {
+            vis_send(&v, "GET http://127.0.0.1/ HTTP/1.1\r\nHo");
+            settle();
+            jump(31);
+            EXPECT_ANSWER(&v, 408, "head-timeout");
+        } else {
+            jump(76);
+            vis_expect_end(&v, false);
+            vis_close(&v);
+        }
+    }
+    /* A first head that does not end. */
+    struct visitor v = vis_connect(proxy_port);
+    vis_send(&v, "GET http://127.0.0.1/ HTTP/1.1\r\nHo");
+    settle();
+    jump(31);
+    EXPECT_ANSWER(&v, 408, "head-timeout");
+    /* A destination that does not answer is no local service. */
+    v = say("127.0.0.1", "Connection: close\r\n");
+    struct visitor o = place_accept(&place);
+    UNTIL(vis_got(&o) > 0);
+    jump(301);
+    CU_ASSERT(answer_has(&v, "\r\n\r\nthe destination took too long to answer"));
+    EXPECT_ANSWER(&v, 504, "proxy-slow");
+    UNTIL(vis_over(&o));
+    vis_close(&o);
+    /* A body that does not come: while nothing runs short it may take its time, and no longer. */
+    v = say("127.0.0.1", "Content-Length: 9\r\n");
+    o = place_accept(&place);
+    UNTIL(vis_got(&o) > 0);
+    jump(301);
+    CU_ASSERT(answer_has(&v, "HTTP/1.1 408 "));
+    EXPECT_ANSWER(&v, 408, "body-timeout");
+    UNTIL(vis_over(&o));
+    vis_close(&o);
+    proxy_end();
+}
+
+/* One that does not read its answer is cut after a while, and costs what its windows hold until then. */
+static void test_slow_reader(void) {
+    static char bytes[65536];
+    proxy_begin();
+    struct visitor v = say("127.0.0.1", "");
+    struct visitor o = place_accept(&place);
+    UNTIL(vis_got(&o) > 0);
+    vis_send(&o, "HTTP/1.1 200 OK\r\n\r\n");
+    size_t sent = 0;
+    for (unsigned quiet = 0; quiet < 50 && sent < 64u << 20; quiet++) {
+        ssize_t n = send(o.fd, bytes, sizeof bytes, MSG_NOSIGNAL);
+        sent += n > 0 ? (size_t)n : 0;
+        quiet = n > 0 ? 0 : quiet;
+        one_turn();
+    }
+    CU_ASSERT(sent < 64u << 20);
+    CU_ASSERT_EQUAL(relay_connect_clients(proxy), 1);
+    jump(31);
+    UNTIL(relay_connect_clients(proxy) == 0);
+    UNTIL(vis_over(&v));
+    CU_ASSERT(v.cut);
+    vis_close(&v);
+    vis_close(&o);
+    proxy_end();
+}
+
+/* Words of a port's local service would send people to the wrong place. */
+static void test_words(void) {
+    static const char *const said[] = {"", "HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n",
+                                       "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n", "\x16\x03\x01"};
+    proxy_begin();
+    for (size_t i = 0; i < HT_ARRAY_LEN(said); i++) {
+        struct visitor v = say("127.0.0.1", "Connection: close\r\n");
+        struct visitor o = place_accept(&place);
+        UNTIL(vis_got(&o) > 4);
+        vis_send(&o, said[i]);
+        shutdown(o.fd, SHUT_WR);
+        CU_ASSERT(answer_has(&v, "the destination gave no valid answer"));
+        EXPECT_ANSWER(&v, 502, "proxy-bad-answer");
+        vis_close(&o);
+    }
     proxy_end();
 }
 
@@ -205,6 +348,10 @@ static const struct tap_test tests[] = {
     {"requests that go nowhere", test_refused},
     {"the token goes no further", test_token},
     {"destinations that fail", test_failures},
+    {"Via", test_via},
+    {"times", test_times},
+    {"a slow reader", test_slow_reader},
+    {"it is a destination, not a local service", test_words},
     {"the end", test_end},
     {"many destinations", test_many_places},
     {"no memory", test_no_memory},
