@@ -462,6 +462,185 @@ static bool whole_tunnel(enum ht_bind_kind kind) {
 static bool tunnel_expose(void) { return whole_tunnel(HT_EXPOSE_HTTP); }
 static bool tunnel_pull(void) { return whole_tunnel(HT_PULL_TCP); }
 
+/* ---- the CONNECT proxy ---- */
+
+#define WITH_PROXY "--connect-proxy 127.0.0.1:0 --connect-allow 127.0.0.1"
+#define ESTABLISHED "HTTP/1.1 200 Connection established\r\n\r\n"
+
+static uint16_t proxy_port; /* of a kit that was started WITH_PROXY */
+
+static void find_proxy(void) {
+    dial(ADMIN, host.port);
+    (void)say_text(ADMIN, "GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    const char *at = heard(ADMIN, "\"proxy\":\"127.0.0.1:");
+    CU_ASSERT_PTR_NOT_NULL_FATAL(at);
+    proxy_port = (uint16_t)strtoul(at, NULL, 10);
+    hang_up(ADMIN);
+    for (int i = 0; i < 100 && kit_http_clients(host.kit); i++)
+        few_turns();
+}
+
+/* What comes at a service: a connection from the proxy, and the first bytes of it. */
+static int service_hears(int listener, char got[512]) {
+    int service = -1;
+    for (int i = 0; i < 12; i++) {
+        few_turns();
+        if (service < 0)
+            service = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        ssize_t n = service < 0 ? -1 : recv(service, got, 511, 0);
+        if (n > 0) {
+            got[n] = '\0';
+            return service;
+        }
+        take(VISITOR);
+        if (n == 0 || c[VISITOR].eof)
+            break;
+    }
+    if (service >= 0)
+        close(service);
+    return -1;
+}
+
+/*
+ * `request` leads to a service of the test's at %u, which hears `query`, answers, and has the end of the client's side
+ * told. The client has read nothing but the beginning of `expected`, or of an answer that says no.
+ */
+static bool through_proxy(const char *request, const char *query, const char *answer, const char *expected,
+                          size_t expected_len) {
+    uint16_t port;
+    char text[512], got[512] = "";
+    int listener = service_listen(&port);
+    snprintf(text, sizeof text, request, port, port);
+    dial(VISITOR, proxy_port);
+    if (*request == '\5') {
+        uint8_t socks[] = {5,   1,   0,   5,   1,  0, 1, 127, 0, 0, 1, (uint8_t)(port >> 8), (uint8_t)port,
+                           'q', 'u', 'e', 'r', 'y'};
+        say(VISITOR, socks, sizeof socks);
+    } else {
+        say_text(VISITOR, text);
+    }
+    int service = service_hears(listener, got);
+    CU_ASSERT(service < 0 || strncmp(got, query, strnlen(got, strlen(query))) == 0);
+    if (service >= 0) {
+        (void)send(service, answer, strlen(answer), MSG_NOSIGNAL);
+        few_turns();
+        close(service);
+        few_turns();
+    }
+    for (int i = 0; i < 8 && !c[VISITOR].eof; i++) {
+        few_turns();
+        take(VISITOR);
+    }
+    bool good = c[VISITOR].n == expected_len && memcmp(c[VISITOR].text, expected, expected_len) == 0;
+    bool beginning = c[VISITOR].n < expected_len && memcmp(c[VISITOR].text, expected, c[VISITOR].n) == 0;
+    CU_ASSERT(good || beginning || strncmp(c[VISITOR].text, "HTTP/1.1 5", 10) == 0 ||
+              (*request == '\5' && c[VISITOR].n > 3 && c[VISITOR].text[3] != 0));
+    close(listener);
+    hang_up(VISITOR);
+    return good;
+}
+
+#define EXPECT(text) (text), sizeof(text) - 1
+
+static bool proxy_connect(void) {
+    return through_proxy("CONNECT localhost:%u HTTP/1.1\r\n\r\nquery", "query", "rows", EXPECT(ESTABLISHED "rows"));
+}
+
+static bool proxy_socks(void) { return through_proxy("\5", "query", "rows", EXPECT("\5\0\5\0\0\1\0\0\0\0\0\0rows")); }
+
+static bool proxy_url(void) {
+    return through_proxy("GET http://127.0.0.1:%u/x HTTP/1.1\r\nHost: 127.0.0.1:%u\r\nConnection: close\r\n\r\n",
+                         "GET /x HTTP/1.1\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
+                         EXPECT("HTTP/1.1 200 OK\r\ncontent-length: 5\r\nconnection: close\r\nvia: 1.1 "
+                                "hoody-tunnel\r\n\r\nhello"));
+}
+
+static bool proxy_refuses(void) {
+    static const char *const bad[] = {"CONNECT 169.254.169.254:80 HTTP/1.1\r\n\r\n",
+                                      "GET http://[::ffff:127.0.0.2]/ HTTP/1.0\r\n\r\n",
+                                      "CONNECT 127.1:80 HTTP/1.1\r\n\r\n"};
+    bool good = true;
+    for (size_t i = 0; i < HT_ARRAY_LEN(bad); i++) {
+        dial(VISITOR, proxy_port);
+        say_text(VISITOR, bad[i]);
+        CU_ASSERT(!heard(VISITOR, "HTTP/1.1 2"));
+        good = heard(VISITOR, "HTTP/1.1 4") && good;
+        hang_up(VISITOR);
+    }
+    return good;
+}
+
+/*
+ * A driver that has a%u.example:443 and *.b%u.example:80, whose first stream is 2. They are other names each time:
+ * those of a session that was parked stay its own.
+ */
+static bool register_names(unsigned *number) {
+    static unsigned last;
+    char bind[256];
+    *number = ++last;
+    if (!come_in(DRIVER, "{\"version\":\"hoody-tunnel.v1\",\"capabilities\":[\"names\"]}"))
+        return false;
+    c[DRIVER].n = 0;
+    snprintf(bind, sizeof bind,
+             "{\"clientBindRef\":1,\"kind\":\"tcp\",\"mode\":\"pull\",\"portless\":true,"
+             "\"names\":[\"a%u.example:443\",\"*.b%u.example:80\"]}",
+             last, last);
+    return say_frame(DRIVER, WIRE_BIND, 0, bind) && heard_frame(DRIVER, WIRE_BIND_OK, 0);
+}
+
+static bool say_proxy(const char *format, unsigned number) {
+    char text[256];
+    snprintf(text, sizeof text, format, number, number);
+    dial(VISITOR, proxy_port);
+    return say_text(VISITOR, text);
+}
+
+static bool proxy_by_name(void) {
+    unsigned n;
+    if (!register_names(&n))
+        return false;
+    bool good =
+        say_proxy("CONNECT A%u.example:443 HTTP/1.1\r\n\r\nquery", n) && heard_frame(DRIVER, WIRE_STREAM_OPEN, 2);
+    CU_ASSERT(!heard(VISITOR, " 200 ")); /* the driver has said nothing yet */
+    good = good && say_bytes(DRIVER, WIRE_STREAM_CONNECTED, 2, NULL, 0) && heard(VISITOR, ESTABLISHED) &&
+           heard(DRIVER, "uery") && say_bytes(DRIVER, WIRE_DATA, 2, "rows", 4) && heard(VISITOR, ESTABLISHED "rows");
+    shutdown(c[VISITOR].fd, SHUT_WR);
+    few_turns();
+    good = good && say_bytes(DRIVER, WIRE_EOF, 2, NULL, 0);
+    take(VISITOR);
+    return good && c[VISITOR].eof;
+}
+
+static bool proxy_url_by_name(void) {
+    static const char answer[] = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
+    unsigned n;
+    if (!register_names(&n))
+        return false;
+    bool good =
+        say_proxy("GET http://x.b%u.example/ HTTP/1.1\r\nHost: x.b%u.example\r\nConnection: close\r\n\r\n", n) &&
+        heard_frame(DRIVER, WIRE_STREAM_OPEN, 2) && say_bytes(DRIVER, WIRE_STREAM_CONNECTED, 2, NULL, 0) &&
+        heard(DRIVER, "ET / HTTP/1.1\r\n") && say_bytes(DRIVER, WIRE_DATA, 2, answer, sizeof answer - 1);
+    LIES(VISITOR, "hello");
+    good = good && answered(VISITOR, "hello");
+    hang_up(VISITOR);
+    return good;
+}
+
+static bool proxy_name_is_lost(void) {
+    unsigned n;
+    if (!register_names(&n))
+        return false;
+    bool good = say_proxy("CONNECT a%u.example:443 HTTP/1.1\r\n\r\n", n) && heard_frame(DRIVER, WIRE_STREAM_OPEN, 2) &&
+                say_bytes(DRIVER, WIRE_RESET, 2, "\0\6refused: no", 13) && heard(VISITOR, "HTTP/1.1 502 ");
+    hang_up(VISITOR);
+    good = good && say_proxy("CONNECT a%u.example:443 HTTP/1.1\r\n\r\n", n);
+    hang_up(DRIVER); /* parked */
+    CU_ASSERT(!good || !heard(VISITOR, " 200 "));
+    good = good && heard(VISITOR, "HTTP/1.1 503 ");
+    hang_up(VISITOR);
+    return good;
+}
+
 /* ---- all of them ---- */
 
 static const struct {
@@ -495,7 +674,23 @@ static const struct {
     {"a drain", drain},
     {"our driver exposes", tunnel_expose},
     {"our driver pulls", tunnel_pull},
+    {"the proxy: CONNECT", proxy_connect},
+    {"the proxy: SOCKS5", proxy_socks},
+    {"the proxy: an http:// URL", proxy_url},
+    {"the proxy: where it does not lead", proxy_refuses},
+    {"the proxy: by name", proxy_by_name},
+    {"the proxy: an http:// URL by name", proxy_url_by_name},
+    {"the proxy: a driver that refuses and one that leaves", proxy_name_is_lost},
 };
-_Static_assert(HT_ARRAY_LEN(scenarios) >= 20, "issue 4");
+
+/* A kit for one of them. */
+static inline void scenario_start(size_t which) {
+    bool proxy = strncmp(scenarios[which].name, "the proxy", 9) == 0;
+    host_start(proxy ? WITH_PROXY : "");
+    few_turns();
+    if (proxy)
+        find_proxy();
+}
+_Static_assert(HT_ARRAY_LEN(scenarios) >= 20, "the kit does more than that");
 
 #endif

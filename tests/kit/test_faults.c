@@ -37,8 +37,7 @@ static const struct {
 };
 
 static bool run_once(size_t which, size_t kind, long at, bool *good) {
-    host_start("");
-    few_turns();
+    scenario_start(which);
     fault.call = kinds[kind].call;
     fault.err = kinds[kind].err;
     fault.in = at;
@@ -110,12 +109,13 @@ static void starting_may_fail(void) {
     for (size_t kind = 0; kind < HT_ARRAY_LEN(kinds); kind++) {
         bool hit = true;
         for (long at = 0; hit && at < 100; at++) {
-            char *argv[] = {(char *)(uintptr_t) "--listen", (char *)(uintptr_t) "127.0.0.1:0"};
+            char *argv[] = {(char *)(uintptr_t) "--listen", (char *)(uintptr_t) "127.0.0.1:0",
+                            (char *)(uintptr_t) "--connect-proxy", (char *)(uintptr_t) "127.0.0.1:0"};
             struct opt_serve opt;
             struct ht_errmsg err = {""};
             size_t memory = ht_mem_live();
             int descriptors = io_count_fds();
-            CU_ASSERT_EQUAL_FATAL(opt_serve_parse(&opt, 2, argv, &err), 0);
+            CU_ASSERT_EQUAL_FATAL(opt_serve_parse(&opt, HT_ARRAY_LEN(argv), argv, &err), 0);
             fault.call = kinds[kind].call;
             fault.err = kinds[kind].err;
             fault.in = at;

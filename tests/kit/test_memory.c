@@ -5,8 +5,7 @@
 #include "scenarios.h"
 
 static bool run_once(size_t which, long fail_at) {
-    host_start("");
-    few_turns();
+    scenario_start(which);
     ht_mem_fail_at(fail_at);
     bool good = scenarios[which].run();
     bool pending = ht_mem_fail_pending();
@@ -57,8 +56,10 @@ static void creating_one_may_fail(void) {
     struct io_loop *loop = io_loop_create();
     struct opt_serve opt;
     struct ht_errmsg err;
-    char *argv[] = {(char *)(uintptr_t) "--listen", (char *)(uintptr_t) "127.0.0.1:0"};
-    CU_ASSERT_EQUAL_FATAL(opt_serve_parse(&opt, 2, argv, &err), 0);
+    char *argv[] = {(char *)(uintptr_t) "--listen",        (char *)(uintptr_t) "127.0.0.1:0",
+                    (char *)(uintptr_t) "--connect-proxy", (char *)(uintptr_t) "127.0.0.1:0",
+                    (char *)(uintptr_t) "--connect-allow", (char *)(uintptr_t) "127.0.0.1"};
+    CU_ASSERT_EQUAL_FATAL(opt_serve_parse(&opt, HT_ARRAY_LEN(argv), argv, &err), 0);
     size_t made = ht_mem_live();
     struct kit *k = NULL;
     long index = 0;
