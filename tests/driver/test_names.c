@@ -4,6 +4,35 @@
 
 #define PEM "-----BEGIN CERTIFICATE-----\nTUlJ\n-----END CERTIFICATE-----\n"
 
+#include <netdb.h>
+
+/* Whoever answers for corp.example has it lead into the driver's own machine. */
+int getaddrinfo(const char *node, const char *service, const struct addrinfo *hints, struct addrinfo **out) {
+    static const char *const into[] = {"127.0.0.1", "169.254.169.254"};
+    (void)service, (void)hints;
+    *out = NULL;
+    for (size_t i = 0; strstr(node, ".corp.example") && i < HT_ARRAY_LEN(into); i++) {
+        struct addrinfo *a = calloc(1, sizeof *a + sizeof(struct io_addr));
+        struct io_addr *addr = (struct io_addr *)(a + 1);
+        if (!a || io_addr_parse(addr, into[i], 0))
+            abort();
+        a->ai_family = addr->ss.ss_family;
+        a->ai_addrlen = addr->len;
+        a->ai_addr = (struct sockaddr *)&addr->ss;
+        a->ai_next = *out;
+        *out = a;
+    }
+    return *out ? 0 : EAI_NONAME;
+}
+
+void freeaddrinfo(struct addrinfo *a) {
+    while (a) {
+        struct addrinfo *next = a->ai_next;
+        free(a);
+        a = next;
+    }
+}
+
 static unsigned warnings;
 static char warning[512], asked[WIRE_NAME_ROOM];
 
@@ -229,6 +258,25 @@ static void what_is_not_covered(void) {
     world_stop();
 }
 
+/* Hardening case 35. Who has named a host himself knows where it leads; below a wildcard others choose. */
+static void a_wildcard_leads_out(void) {
+    struct service a;
+    char text[64], exact[64];
+    go(WIRE_CAP_NAMES);
+    serve(&a, "alpha");
+    snprintf(exact, sizeof exact, "own.corp.example:%u", a.port);
+    const char *const list[] = {"*.corp.example:*", exact};
+    struct ht_bind_options o = names(list, HT_ARRAY_LEN(list));
+    CU_ASSERT_EQUAL(ht_tunnel_bind(w.t, &o), 1);
+    UNTIL(w.bound);
+    snprintf(text, sizeof text, "any.corp.example:%u", a.port);
+    expect_refused(text, "unreachable: ");
+    CU_ASSERT_EQUAL(a.n, 0);
+    expect_word(exact, "alpha");
+    service_stop(&a);
+    world_stop();
+}
+
 /* Beside a port: connections to it lead to the target, names where they say, and what has none is refused. */
 static void names_beside_a_port(void) {
     struct service a;
@@ -299,11 +347,17 @@ static void no_names_at_all(void) {
 
 int main(void) {
     static const struct tap_test tests[] = {
-        {"what BIND says", what_bind_says},           {"an older kit", an_older_kit},
-        {"what is no binding", what_is_no_binding},   {"a port that was not asked for", a_port_that_was_not_asked_for},
-        {"where streams lead", where_streams_lead},   {"what no name covers", what_is_not_covered},
-        {"names beside a port", names_beside_a_port}, {"names that are optional", names_that_are_optional},
-        {"a binding without names", no_names_at_all}, {NULL, NULL},
+        {"what BIND says", what_bind_says},
+        {"an older kit", an_older_kit},
+        {"what is no binding", what_is_no_binding},
+        {"a port that was not asked for", a_port_that_was_not_asked_for},
+        {"where streams lead", where_streams_lead},
+        {"what no name covers", what_is_not_covered},
+        {"a wildcard leads into no machine of the driver's", a_wildcard_leads_out},
+        {"names beside a port", names_beside_a_port},
+        {"names that are optional", names_that_are_optional},
+        {"a binding without names", no_names_at_all},
+        {NULL, NULL},
     };
     return tap_main("driver, names", tests);
 }

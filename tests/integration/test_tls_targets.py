@@ -90,6 +90,13 @@ def _():
             with connect(driver.port) as c:
                 c.sendall(b"hello")
                 assert read_all(c) == b"HELLO"
+            # Beside it, in the same driver, one that is verified stays so.
+            both = t.pull(f"0=tls+insecure://127.0.0.1:{service.port}", f"0=tls://127.0.0.1:{service.port}", bindings=2)
+            ports = {b["insecure"]: b["containerPort"] for b in both.bound}
+            assert was_reset(ports[False])
+            with connect(ports[True]) as c:
+                c.sendall(b"hello")
+                assert read_all(c) == b"HELLO"
             url_file = folder.join("url")
             lines = subprocess.Popen([driver.argv[0], "pull", "--url", t.kit.url, f"0=tls+insecure://127.0.0.1:{service.port}",
                                       "--color", "always", "--url-file", url_file], stdout=subprocess.PIPE, text=True)
