@@ -200,7 +200,7 @@ static struct mux_session *make_mux(struct kit_session *s, struct kit_sock *sock
     struct kit *k = s->kit;
     const struct opt_serve *opt = k->opt;
     unsigned caps = named(sock, h);
-    s->owner.own_peer = caps & WIRE_CAPS_OURS;
+    s->owner.own_peer = (caps & WIRE_CAPS_OURS) && !sock->vt; /* that one's other end knows nothing of ours */
     bool asks = !sock->vt; /* the client of a vtunnel says ping by itself (VKEEP-1) */
     struct mux_config cfg = {
         .role = WIRE_ROLE_KIT,

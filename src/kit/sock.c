@@ -229,7 +229,11 @@ static void vtunnel_life(struct io_timer *t) {
 /* It says HELLO by itself, so there is a session at once, or a refusal. */
 static void vtunnel_begin(struct kit_sock *s) {
     const struct vtunnel_config cfg = {
-        .role = VTUNNEL_ROLE_SERVER, .blocks = io_loop_blocks(s->kit->loop), .peer = s->peer};
+        .role = VTUNNEL_ROLE_SERVER,
+        .blocks = io_loop_blocks(s->kit->loop),
+        .peer = s->peer,
+        .names = s->kit->connect != NULL,
+    };
     ws_conn_set_limits(s->ws, &vtunnel_limits);
     ws_conn_use_text(s->ws);
     s->vt = vtunnel_create(&cfg, s->link, &vtunnel_calls, s, io_now_ms(s->kit->loop));

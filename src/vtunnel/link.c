@@ -46,7 +46,10 @@ void vtunnel_destroy(struct vtunnel **vp) {
 }
 
 int vtunnel_start(struct vtunnel *v) {
-    const struct wire_hello hello = {.version = WIRE_V1};
+    struct ht_slice caps[WIRE_N_CAPABILITIES];
+    const struct wire_hello hello = {.version = WIRE_V1,
+                                     .capabilities = caps,
+                                     .n_capabilities = wire_caps_names(v->cfg.names ? WIRE_CAP_NAMES : 0, caps)};
     uint8_t frame[256];
     vt_feed(v, frame, wire_encode_hello(frame, sizeof frame, 0, &hello));
     return v->over ? HT_ECLOSED : 0;
@@ -184,6 +187,7 @@ static void connect_received(struct vtunnel *v, const struct vtunnel_message *m)
         return;
     }
     v->next_mux_id += 2;
+    s->host = port->host ? ht_strndup(port->host, strlen(port->host)) : NULL;
     const struct wire_stream_open open = {
         .kind = WIRE_KIND_TCP,
         .bind_id = port->bind_id,

@@ -3,6 +3,7 @@
 
 #include "base/mem.h"
 #include "base/text.h"
+#include "wire/name.h"
 
 #include <stdio.h>
 
@@ -20,6 +21,7 @@ static struct vt_port *new_port(struct vtunnel *v, uint16_t number, uint64_t ref
 static void forget(struct vtunnel *v, struct vt_port *p) {
     ht_list_remove(&p->node);
     v->n_ports--;
+    ht_free(p->host);
     ht_free(p);
 }
 
@@ -74,6 +76,37 @@ static void say_open(struct vtunnel *v, struct vt_port *p) {
     vt_say(v, &m);
 }
 
+/* VLISTEN-7: "host:port", unless that is the client's own machine. */
+static bool name_of(struct ht_slice local_addr, char out[WIRE_NAME_ROOM]) {
+    static const char *const own[] = {"localhost", "127.0.0.1", "::1"};
+    char host[WIRE_HOST_ROOM];
+    uint16_t port;
+    if (wire_authority_read(host, &port, local_addr, NULL))
+        return false;
+    for (size_t i = 0; i < HT_ARRAY_LEN(own); i++)
+        if (strcmp(host, own[i]) == 0)
+            return false;
+    wire_authority_put(host, port, out);
+    return true;
+}
+
+static void ask(struct vtunnel *v, const struct vt_port *p, const char *name) {
+    const struct ht_slice names[] = {ht_slice_str(name)};
+    const struct wire_bind bind = {
+        .has_client_bind_ref = true,
+        .client_bind_ref = p->ref,
+        .kind = WIRE_KIND_TCP,
+        .mode = WIRE_MODE_PULL,
+        .container_port = p->port,
+        .has_label = p->label[0],
+        .label = ht_slice_str(p->label),
+        .names = names,
+        .n_names = name ? HT_ARRAY_LEN(names) : 0,
+    };
+    uint8_t frame[1024];
+    vt_feed(v, frame, wire_encode_bind(frame, sizeof frame, 0, &bind));
+}
+
 void vt_port_listen(struct vtunnel *v, int64_t number, struct ht_slice local_addr) {
     if (number < 0 || number > UINT16_MAX) { /* VLISTEN-3 */
         say_refused_as(v, number, VTUNNEL_ERROR_INVALID_PORT_BEFORE, VTUNNEL_ERROR_INVALID_PORT_BEHIND);
@@ -93,19 +126,10 @@ void vt_port_listen(struct vtunnel *v, int64_t number, struct ht_slice local_add
         say_refused(v, number, ht_slice_str("too many ports for one connection"));
         return;
     }
-    char label[64]; /* for people: where it leads */
-    ht_text_clean(local_addr, label, sizeof label);
-    const struct wire_bind bind = {
-        .has_client_bind_ref = true,
-        .client_bind_ref = p->ref,
-        .kind = WIRE_KIND_TCP,
-        .mode = WIRE_MODE_PULL,
-        .container_port = (uint16_t)number,
-        .has_label = label[0],
-        .label = ht_slice_str(label),
-    };
-    uint8_t frame[1024];
-    vt_feed(v, frame, wire_encode_bind(frame, sizeof frame, 0, &bind));
+    char name[WIRE_NAME_ROOM];
+    ht_text_clean(local_addr, p->label, sizeof p->label);
+    p->named = v->cfg.names && name_of(local_addr, name);
+    ask(v, p, p->named ? name : NULL);
 }
 
 void vt_port_bound(struct vtunnel *v, const struct wire_bind_ok *ok) {
@@ -123,6 +147,11 @@ void vt_port_refused(struct vtunnel *v, const struct wire_bind_err *err) {
     struct vt_port *p = by_ref(v, err->client_bind_ref);
     if (!p)
         return;
+    if (p->named) { /* the port stands without it (VLISTEN-7) */
+        p->named = false;
+        ask(v, p, NULL);
+        return;
+    }
     bool taken = err->code == WIRE_BIND_ERROR_ALREADY_BOUND || err->code == WIRE_BIND_ERROR_PORT_IN_USE;
     for (unsigned owed = p->owed + 1; owed; owed--) {
         if (taken)
@@ -144,6 +173,19 @@ void vt_port_revoked(struct vtunnel *v, const struct wire_bind_revoked *revoked)
 
 /* ---- client ---- */
 
+/* Of "tls://host:port". */
+static char *host_of(struct ht_slice target) {
+    static const char tls[] = "tls://", insecure[] = "tls+insecure://";
+    for (const char *scheme = tls; scheme; scheme = scheme == tls ? insecure : NULL) {
+        size_t n = strlen(scheme);
+        if (target.n <= n || memcmp(target.p, scheme, n) != 0)
+            continue;
+        const char *host = target.p + n, *end = target.p + target.n, *colon = memrchr(host, ':', (size_t)(end - host));
+        return ht_strndup(host, (size_t)((colon ? colon : end) - host));
+    }
+    return NULL;
+}
+
 static void bind_refused(struct vtunnel *v, uint64_t ref, enum wire_bind_error code, struct ht_slice text) {
     const struct wire_bind_err err = {
         .has_client_bind_ref = true, .client_bind_ref = ref, .code = code, .message = text};
@@ -164,6 +206,7 @@ void vt_port_bind(struct vtunnel *v, const struct wire_bind *bind) {
                      ht_slice_str("the port is there already, or there are too many"));
         return;
     }
+    p->host = host_of(bind->label);
     const struct vtunnel_message m = {.type = VTUNNEL_LISTEN, .port = p->port, .local_addr = bind->label};
     vt_say(v, &m);
 }
@@ -194,7 +237,7 @@ void vt_port_listen_err(struct vtunnel *v, int64_t number, struct ht_slice error
     static const char in_use[] = "already in use";
     if (!p)
         return;
-    struct vt_port was = *p;
+    const struct vt_port was = *p; /* but for what it owned */
     forget(v, p);
     if (error.n == 0)
         error = ht_slice_str("the server does not say why");

@@ -37,7 +37,8 @@ struct vtunnel_config {
     struct ht_pool *blocks; /* of at least VTUNNEL_LIMIT_MAX_MESSAGE bytes; taken for as long as bytes are in them */
     uint32_t window;        /* client: credit that the driver has and gives, of a stream and of all of them */
     uint32_t max_streams;   /* client: what HELLO_OK says */
-    const char *peer;       /* for the log; must live as long */
+    bool names;       /* server: register the hosts that the client leads to, where a proxy could be asked for them */
+    const char *peer; /* for the log; must live as long */
 };
 
 /* `link` stays the caller's, and outlives it. NULL: out of memory. */

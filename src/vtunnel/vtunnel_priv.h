@@ -20,6 +20,7 @@ struct vt_stream {
     struct ht_list leaving;         /* its end of ours goes on talking to a peer that has closed */
     uint32_t id, mux_id;
     uint32_t credit; /* of the link, for this stream */
+    char *host;      /* vt_port.host */
     uint64_t leave_by;
     enum vtunnel_stream_state state; /* stream_set_state() changes it */
 };
@@ -32,7 +33,10 @@ struct vt_port {
     uint16_t port; /* that was asked for */
     uint32_t bind_id;
     uint64_t ref;
-    unsigned owed; /* answers, beyond the first */
+    unsigned owed;  /* answers, beyond the first */
+    bool named;     /* server: BIND asked for a name as well */
+    char label[64]; /* server: where it leads, for people */
+    char *host;     /* client: of a target that wants TLS; what a Host field is made to say. NULL: it stays */
 };
 
 struct vtunnel {

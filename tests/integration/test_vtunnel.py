@@ -292,6 +292,46 @@ def _():
         visitor.close()
 
 
+@case("names: programs ask the kit's proxy for the client's targets, and for nothing of the client's own machine")
+def _():
+    def asks(t, target):
+        s = socket.create_connection(("127.0.0.1", int(t.kit.get("/proxy")["address"].rsplit(":", 1)[1])), timeout=20)
+        s.sendall(f"CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n".encode())
+        return s
+
+    def status(t, target):
+        with asks(t, target) as s:
+            return s.recv(12).decode()[-3:]
+
+    with Tunnel("--vtunnel", "--connect-proxy", "127.0.0.1:0", "--connect-default", "deny") as t:
+        with Client(t.kit.port) as c, Client(t.kit.port) as other:
+            ports = {name: free_port() for name in ("Git.corp.test:443", "localhost:5432", "127.0.0.1:81", "tls://tls.corp.test:443", "no-port.corp.test", "[fd00::1]:80")}
+            for name, port in ports.items():
+                c.listen(port, local_addr=name)
+            names = [b.get("names") for b in t.kit.get("/bindings")["bindings"]]
+            assert names == [["git.corp.test:443"], None, None, None, None, ["[fd00::1]:80"]], names
+            for target in ("localhost:5432", "127.0.0.1:81", "tls.corp.test:443", "no-port.corp.test:443", "git.corp.test:80"):
+                assert status(t, target) == "403", target
+            with asks(t, "git.corp.test:443") as s:
+                s.sendall(b"early")
+                stream = c.next()
+                assert stream == {"type": "connect", "port": ports["Git.corp.test:443"], "stream_id": stream["stream_id"]}, stream
+                c.expect(type="data", stream_id=stream["stream_id"], data=b"early")
+                c.say(type="data", stream_id=stream["stream_id"], data=b"late")
+                want = b"HTTP/1.1 200 Connection established\r\n\r\nlate"
+                assert read_exactly(s, len(want)) == want
+            c.expect(type="close", stream_id=stream["stream_id"])
+            c.say(type="close", stream_id=stream["stream_id"])
+            # A name that somebody has costs nobody his port.
+            port = free_port()
+            other.listen(port, local_addr="git.corp.test:443")
+            with connect(port):
+                other.expect(type="connect", port=port, stream_id=1)
+            other.expect(type="close", stream_id=1)
+            assert other.close() == ("close", 1000, "") and c.close() == ("close", 1000, "")
+        eventually(lambda: status(t, "git.corp.test:443") == "403", "the name goes with its client")
+
+
 @case("vtunnel's own client: two ports, many visitors, a reply of 100 MB and as much back, kill -9")
 def _():
     program = original()

@@ -476,7 +476,7 @@ static void answers_that_are_not_read(void) {
 
 /* ---- the client's half ---- */
 
-static void client_with_port(struct end *e) {
+static void client_with_target(struct end *e, const char *target) {
     begin(e, VTUNNEL_ROLE_CLIENT);
     hear_nothing(e);
     CU_ASSERT_PTR_NOT_NULL_FATAL(e->mux);
@@ -486,11 +486,13 @@ static void client_with_port(struct end *e) {
                                    .mode = WIRE_MODE_PULL,
                                    .container_port = 9000,
                                    .has_label = true,
-                                   .label = ht_slice_str("localhost:3000")};
+                                   .label = ht_slice_str(target)};
     CU_ASSERT_EQUAL(mux_session_send(e->mux, WIRE_BIND, &bind), 0);
     struct vtunnel_message m = hear(e);
-    CU_ASSERT_TRUE(m.type == VTUNNEL_LISTEN && m.port == 9000 && ht_slice_is(m.local_addr, "localhost:3000"));
+    CU_ASSERT_TRUE(m.type == VTUNNEL_LISTEN && m.port == 9000 && ht_slice_is(m.local_addr, target));
 }
+
+static void client_with_port(struct end *e) { client_with_target(e, "localhost:3000"); }
 
 static void the_client(void) {
     struct end e;
@@ -518,6 +520,38 @@ static void the_client(void) {
     hear_nothing(&e);
     CU_ASSERT_EQUAL(vtunnel_streams(e.vt), 0);
     finish(&e);
+}
+
+/* As vtunnel's client has it: the first Host of a message, written exactly so, says the target's host. */
+static void the_host_of_tls(void) {
+    static const struct {
+        const char *target, *in, *out;
+    } rows[] = {
+        {"tls://www.example.com:443", "GET / HTTP/1.1\r\nHost: localhost:9000\r\nA: b\r\n\r\nbody",
+         "GET / HTTP/1.1\r\nHost: www.example.com\r\nA: b\r\n\r\nbody"},
+        {"tls://www.example.com:443", "\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
+         "\r\nHost: www.example.com\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n"},
+        {"tls://a.example:443", "x\r\nHost: a-much-longer-name.example\r\n", "x\r\nHost: a.example\r\n"},
+        {"tls+insecure://[::1]:8443", "x\r\nHost: \r\n", "x\r\nHost: [::1]\r\n"},
+        {"tls://www.example.com:443", "x\r\nhost: a\r\nHost:a\r\n", "x\r\nhost: a\r\nHost:a\r\n"},
+        {"tls://www.example.com:443", "x\r\nHost: cut", "x\r\nHost: cut"},
+        {"tls://www.example.com:443", "x\r\nHost: ", "x\r\nHost: "},
+        {"localhost:3000", "x\r\nHost: a\r\n", "x\r\nHost: a\r\n"},
+        {"tlsx://www.example.com:443", "x\r\nHost: a\r\n", "x\r\nHost: a\r\n"},
+    };
+    for (size_t i = 0; i < HT_ARRAY_LEN(rows); i++) {
+        struct end e;
+        client_with_target(&e, rows[i].target);
+        say_text(&e, "{\"type\":\"listen_ok\",\"port\":9000}");
+        say_text(&e, "{\"type\":\"connect\",\"port\":9000,\"stream_id\":1}");
+        say(&e, &(struct vtunnel_message){.type = VTUNNEL_DATA, .stream_id = 1, .data = ht_slice_str(rows[i].in)});
+        CU_ASSERT_FATAL(e.n_streams == 1 && e.streams[0].n_got > 0);
+        struct ht_slice got = ht_slice_of((const char *)e.streams[0].got, e.streams[0].n_got);
+        if (!ht_slice_is(got, rows[i].out))
+            printf("# %s: %.*s\n", rows[i].target, HT_SLICE_ARG(got));
+        CU_ASSERT(ht_slice_is(got, rows[i].out));
+        finish(&e);
+    }
 }
 
 static void a_refused_port(void) {
@@ -590,6 +624,7 @@ int main(void) {
         {"answers that nobody reads stop the reading, and end it", answers_that_are_not_read},
         {"the client's half: connect, stream 0, an id twice, a target that is not there", the_client},
         {"the client's half: a port that is refused", a_refused_port},
+        {"the client's half: the Host of a target with TLS", the_host_of_tls},
         {"the client's half: ping, and a server that is silent", the_clients_clock},
         {"without memory at every allocation", no_memory},
         {NULL, NULL},
