@@ -1,4 +1,5 @@
-"""Tools that people use, through the CONNECT proxy: git over https, npm and pip against registries' stand-ins, IPv6."""
+"""Tools that people use, through the CONNECT proxy: git over https, npm and pip against registries' stand-ins, curl. Each goes twice:
+to a host that the kit connects to itself, and by a name that only a driver knows."""
 
 import contextlib
 import hashlib
@@ -6,13 +7,15 @@ import http.server
 import io
 import json
 import os
+import re
 import shutil
+import signal
 import subprocess
 import tarfile
 import threading
 import zipfile
 
-from tests.integration.harness import Folder, Nginx, run
+from tests.integration.harness import Driver, Folder, Nginx, run
 from tests.integration.tls_peer import Authority
 from tests.integration.way_out import WayOut
 from tests.support.tap import Skip, case, main
@@ -81,50 +84,87 @@ def cgi(root):
         thread.join(10)
 
 
+NAME = "tools.corp.test"  # no name server has it
+
+
 def tls_site(folder, location, ipv6=False):
     """An nginx with TLS on port {0} that has `location`."""
-    cert, key = Authority(folder).issue("localhost", "DNS:localhost,IP:127.0.0.1,IP:::1")
+    cert, key = Authority(folder).issue("localhost", f"DNS:localhost,DNS:{NAME},IP:127.0.0.1,IP:::1")
     six = "listen [::1]:{0} ssl;" if ipv6 else ""
     return Nginx(folder, "events {}\nhttp { access_log off; client_max_body_size 0; server { listen 127.0.0.1:{0} ssl; " + six +
                  f"ssl_certificate {cert}; ssl_certificate_key {key}; " + location + " } }")
+
+
+@contextlib.contextmanager
+def direct(site, *args):
+    """(the kit, the site's URL, what the kit counts)"""
+    with WayOut(*args, allow=[f"127.0.0.1:{site.port}"]) as way:
+        yield way, f"https://localhost:{site.port}", "direct"
+
+
+@contextlib.contextmanager
+def by_name(site, *args):
+    """The same through a driver, from a kit that connects to nothing by itself."""
+    with WayOut("--connect-default", "deny", *args) as way:
+        driver = Driver(way.kit, "reach", f"{NAME}:443=127.0.0.1:{site.port}")
+        try:
+            yield way, f"https://{NAME}", "tunnel"
+            assert driver.end(signal.SIGINT) == 0, driver.text()
+            driver.check_sanitizers()
+        finally:
+            if driver.process.poll() is None:
+                driver.end(signal.SIGKILL)
+
+
+def counted(way, outcome):
+    return way.kit.metric(f'hoody_tunnel_connect_requests_total{{outcome="{outcome}"}}')
 
 
 def git(*args, cwd=None, env=None):
     return run(["git", "-c", "user.name=x", "-c", "user.email=x@example.com", *args], cwd=cwd, env=env)
 
 
-@case("git: clone, push and fetch over https, through the proxy and not without it")
+def git_session(folder, way, url, outcome):
+    """Clone, push, clone again; without the proxy, and with a wrong one."""
+    name = folder.join(outcome)
+    env = environment(HTTPS_PROXY=way.url, GIT_SSL_CAINFO=folder.join("ca.pem"), GIT_TERMINAL_PROMPT="0")
+    url += f"/{outcome}.git"
+    git("init", "-q", "--bare", f"{name}.git")
+    git("-C", f"{name}.git", "config", "http.receivepack", "true")
+    git("-C", f"{name}.git", "symbolic-ref", "HEAD", "refs/heads/main")
+    git("clone", "-q", url, f"{name}-one", env=env)
+    with open(f"{name}-one/big", "wb") as f:
+        f.write(os.urandom(3 << 20))
+    git("checkout", "-q", "-b", "main", cwd=f"{name}-one", env=env)
+    git("add", "big", cwd=f"{name}-one", env=env)
+    git("commit", "-q", "-m", "first", cwd=f"{name}-one", env=env)
+    git("push", "-q", "origin", "main", cwd=f"{name}-one", env=env)
+    git("clone", "-q", url, f"{name}-two", env=env)
+    with open(f"{name}-one/big", "rb") as a, open(f"{name}-two/big", "rb") as b:
+        assert a.read() == b.read()
+    through = counted(way, outcome)
+    assert through >= 3, through
+    # Unset: the proxy sees nothing of it, and nobody knows the name. Wrong: it fails, and says so.
+    plain = subprocess.run(["git", "ls-remote", url], env=environment(GIT_SSL_CAINFO=folder.join("ca.pem")), stdin=subprocess.DEVNULL,
+                           stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=60, check=False)
+    assert (plain.returncode == 0) == (outcome == "direct"), plain
+    assert outcome == "direct" or b"Could not resolve host" in plain.stderr, plain
+    for wrong, word in ((f"http://127.0.0.1:{way.kit.port}", "40"), ("http://127.0.0.1:1", "connect")):
+        done = subprocess.run(["git", "ls-remote", url], env={**env, "HTTPS_PROXY": wrong}, stdin=subprocess.DEVNULL,
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=60, check=False)
+        assert done.returncode != 0 and word in done.stderr.decode(), done
+    assert counted(way, outcome) == through
+
+
+@case("git: clone and push over https, directly and by name, through the proxy and not without it")
 def _():
     if not os.path.exists(BACKEND):
         raise Skip("git has no http-backend here")
-    with Folder() as folder:
-        git("init", "-q", "--bare", folder.join("repo.git"))
-        git("-C", folder.join("repo.git"), "config", "http.receivepack", "true")
-        git("-C", folder.join("repo.git"), "symbolic-ref", "HEAD", "refs/heads/main")
-        with cgi(folder.path) as port, \
-                tls_site(folder, "location / { proxy_pass http://127.0.0.1:%d; proxy_http_version 1.1; }" % port) as site, \
-                WayOut(allow=[f"127.0.0.1:{site.port}"]) as way:
-            env = environment(HTTPS_PROXY=way.url, GIT_SSL_CAINFO=folder.join("ca.pem"), GIT_TERMINAL_PROMPT="0")
-            url = f"https://localhost:{site.port}/repo.git"
-            git("clone", "-q", url, folder.join("one"), env=env)
-            with open(folder.join("one", "big"), "wb") as f:
-                f.write(os.urandom(3 << 20))
-            git("checkout", "-q", "-b", "main", cwd=folder.join("one"), env=env)
-            git("add", "big", cwd=folder.join("one"), env=env)
-            git("commit", "-q", "-m", "first", cwd=folder.join("one"), env=env)
-            git("push", "-q", "origin", "main", cwd=folder.join("one"), env=env)
-            git("clone", "-q", url, folder.join("two"), env=env)
-            with open(folder.join("one", "big"), "rb") as a, open(folder.join("two", "big"), "rb") as b:
-                assert a.read() == b.read()
-            through = way.kit.metric('hoody_tunnel_connect_requests_total{outcome="direct"}')
-            assert through >= 3, through
-            # Unset: the proxy sees nothing of it. Wrong: it fails, and says so.
-            git("ls-remote", url, env=environment(GIT_SSL_CAINFO=folder.join("ca.pem")))
-            assert way.kit.metric('hoody_tunnel_connect_requests_total{outcome="direct"}') == through
-            for wrong, word in ((f"http://127.0.0.1:{way.kit.port}", "40"), ("http://127.0.0.1:1", "connect")):
-                done = subprocess.run(["git", "ls-remote", url], env={**env, "HTTPS_PROXY": wrong}, stdin=subprocess.DEVNULL,
-                                      stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=60, check=False)
-                assert done.returncode != 0 and word in done.stderr.decode(), done
+    with Folder() as folder, cgi(folder.path) as port, \
+            tls_site(folder, "location / { proxy_pass http://127.0.0.1:%d; proxy_http_version 1.1; }" % port) as site:
+        for route in (direct, by_name):
+            with route(site) as (way, url, outcome):
+                git_session(folder, way, url, outcome)
 
 
 @case("git by SOCKS5, with the name looked up by the kit")
@@ -150,7 +190,7 @@ def tarball(files):
     return out.getvalue()
 
 
-@case("npm installs from a registry with TLS")
+@case("npm installs from a registry with TLS, directly and by name")
 def _():
     if not shutil.which("npm"):
         raise Skip("npm is not here")
@@ -158,22 +198,24 @@ def _():
         package = {"name": "left", "version": "1.0.0", "main": "index.js"}
         blob = tarball({"package/package.json": json.dumps(package), "package/index.js": "module.exports = 'through the proxy'\n"})
         os.makedirs(folder.join("www"))
-        with tls_site(folder, f"root {folder.join('www')}; location = /left {{ default_type application/json; try_files /left.json =404; }}") as site, \
-                WayOut(allow=[f"127.0.0.1:{site.port}"]) as way:
-            url = f"https://localhost:{site.port}"
-            with open(folder.join("www", "left.tgz"), "wb") as f:
-                f.write(blob)
-            with open(folder.join("www", "left.json"), "w", encoding="utf-8") as f:
-                json.dump({"name": "left", "dist-tags": {"latest": "1.0.0"}, "versions": {"1.0.0": {
-                    **package, "dist": {"tarball": f"{url}/left.tgz", "shasum": hashlib.sha1(blob).hexdigest()}}}}, f)
-            os.makedirs(folder.join("app"))
-            run(["npm", "install", "left", "--registry", url, "--no-audit", "--no-fund", "--cafile", folder.join("ca.pem"), "--cache", folder.join("cache")], cwd=folder.join("app"),
-                env=environment(HTTPS_PROXY=way.url, HOME=folder.path))
-            assert run(["node", "-p", "require('left')"], cwd=folder.join("app")) == "through the proxy\n"
-            assert way.kit.metric('hoody_tunnel_connect_requests_total{outcome="direct"}') >= 1
+        with open(folder.join("www", "left.tgz"), "wb") as f:
+            f.write(blob)
+        with tls_site(folder, f"root {folder.join('www')}; location = /left {{ default_type application/json; try_files /left.json =404; }}") as site:
+            for route in (direct, by_name):
+                with route(site) as (way, url, outcome):
+                    with open(folder.join("www", "left.json"), "w", encoding="utf-8") as f:
+                        json.dump({"name": "left", "dist-tags": {"latest": "1.0.0"}, "versions": {"1.0.0": {
+                            **package, "dist": {"tarball": f"{url}/left.tgz", "shasum": hashlib.sha1(blob).hexdigest()}}}}, f)
+                    app = folder.join(outcome)
+                    os.makedirs(app)
+                    run(["npm", "install", "left", "--registry", url, "--no-audit", "--no-fund", "--cafile", folder.join("ca.pem"), "--cache", f"{app}-cache"],
+                        cwd=app, env=environment(HTTPS_PROXY=way.url, HOME=folder.path))
+                    with open(os.path.join(app, "node_modules/left/index.js"), encoding="ascii") as f:
+                        assert "through the proxy" in f.read()
+                    assert counted(way, outcome) >= 1
 
 
-@case("pip installs from an index with TLS")
+@case("pip installs from an index with TLS, directly and by name")
 def _():
     if subprocess.run(["/usr/bin/python3", "-m", "pip", "--version"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False).returncode:
         raise Skip("pip is not here")
@@ -187,12 +229,36 @@ def _():
             z.writestr("left-1.0.dist-info/RECORD", "left.py,,\nleft-1.0.dist-info/METADATA,,\nleft-1.0.dist-info/WHEEL,,\nleft-1.0.dist-info/RECORD,,\n")
         with open(folder.join("www", "left", "index.html"), "w", encoding="utf-8") as f:
             f.write("<!DOCTYPE html><html><body><a href='left-1.0-py3-none-any.whl'>left-1.0-py3-none-any.whl</a></body></html>")
-        with tls_site(folder, f"root {folder.join('www')};") as site, WayOut(allow=[f"127.0.0.1:{site.port}"]) as way:
-            run(["/usr/bin/python3", "-m", "pip", "install", "--no-cache-dir", "--disable-pip-version-check", "--no-deps", "--target", folder.join("lib"),
-                 "--cert", folder.join("ca.pem"), "--index-url", f"https://localhost:{site.port}", "left"],
-                env=environment(HTTPS_PROXY=way.url, HOME=folder.path, PIP_CONFIG_FILE="/dev/null"))
-            assert run(["/usr/bin/python3", "-c", "import left; print(left.said)"], env=environment(PYTHONPATH=folder.join("lib"))) == "through the proxy\n"
-            assert way.kit.metric('hoody_tunnel_connect_requests_total{outcome="direct"}') >= 1
+        with tls_site(folder, f"root {folder.join('www')};") as site:
+            for route in (direct, by_name):
+                with route(site) as (way, url, outcome):
+                    lib = folder.join(outcome)
+                    run(["/usr/bin/python3", "-m", "pip", "install", "--no-cache-dir", "--disable-pip-version-check", "--no-deps", "--target", lib,
+                         "--cert", folder.join("ca.pem"), "--index-url", url, "left"],
+                        env=environment(HTTPS_PROXY=way.url, HOME=folder.path, PIP_CONFIG_FILE="/dev/null"))
+                    with open(os.path.join(lib, "left.py"), encoding="ascii") as f:
+                        assert "through the proxy" in f.read()
+                    assert counted(way, outcome) >= 1
+
+
+@case("curl by name: HTTPS_PROXY set, unset, wrong, and an IPv6 address")
+def _():
+    with Folder() as folder, tls_site(folder, "location / { return 200 'by name\\n'; }") as site:
+        def curl(**env):
+            done = subprocess.run(["curl", "-sS", "--cacert", folder.join("ca.pem"), f"https://{NAME}/"], env=environment(**env), stdin=subprocess.DEVNULL,
+                                  stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=60, check=False)
+            return done.returncode, done.stdout.decode() or done.stderr.decode()
+        for at in ("127.0.0.1", "[::1]"):
+            with by_name(site, "--connect-proxy", f"{at}:0") as (way, _, outcome):
+                assert way.url.startswith(f"http://{at}:"), way.url
+                assert curl(HTTPS_PROXY=way.url) == (0, "by name\n")
+                assert curl(https_proxy=way.url.replace("http:", "socks5h:")) == (0, "by name\n")
+                assert curl(HTTPS_PROXY=way.url, NO_PROXY=NAME)[0] == 6  # it cannot be resolved
+                assert curl()[0] == 6
+                status, said = curl(HTTPS_PROXY=f"http://127.0.0.1:{way.kit.port}")  # the kit's other port
+                assert status == 56 and re.search("40[0-9]", said), (status, said)
+                assert curl(HTTPS_PROXY="http://127.0.0.1:1")[0] == 7
+                assert counted(way, outcome) == 2
 
 
 @case("curl to an IPv6 address with TLS, and the certificate is the destination's own")

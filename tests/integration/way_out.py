@@ -12,8 +12,8 @@ class WayOut(contextlib.AbstractContextManager):
     def __init__(self, *args, allow=(), env=None):
         rules = [word for rule in allow for word in ("--connect-allow", str(rule))]
         self.kit = Kit("--connect-proxy", "127.0.0.1:0", *rules, *args, env=env)
-        self.port = int(re.search(r"CONNECT proxy on http://\S+:(\d+)", self.kit.text()).group(1))
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.url, port = re.search(r"CONNECT proxy on (http://\S+:(\d+))", self.kit.text()).groups()
+        self.port = int(port)
 
     def ask(self, target, more="", behind=b"", http="HTTP/1.1"):
         s = connect(self.port)
