@@ -237,8 +237,8 @@ _WRITTEN = {'"': '\\"', "\\": "\\\\", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r
 class _Payload:
     """Reads one payload. Like the C decoder it goes on behind a wrong field and reports the first one."""
 
-    def __init__(self, version=NEWEST):
-        self.error, self.version = None, version
+    def __init__(self, version=NEWEST, capabilities=None):
+        self.error, self.version, self.capabilities = None, version, capabilities
 
     def bad(self, rule, where, text):
         self.error = self.error or (rule, f"{where} {text}")
@@ -310,7 +310,8 @@ class _Payload:
         if not self.typed(row, where, value, dict, "an object"):
             return None
         rows = {f["name"]: f for f in rec["fields"]
-                if f.get("since", 0) <= self.version <= f.get("until", self.version)}
+                if f.get("since", 0) <= self.version <= f.get("until", self.version)
+                and (self.capabilities is None or f.get("capability") in (None, *self.capabilities))}
         got = {}
         for name, one in value.items():
             if name in rows:
@@ -349,8 +350,9 @@ def _cost(row):
     return {"scope": row["scope"], "code": row["code"], "close": row["close"]}
 
 
-def decode(type_, payload, version=NEWEST):
-    """The value of a payload; `type_` is a number or a name. Raises WireError."""
+def decode(type_, payload, version=NEWEST, capabilities=None):
+    """The value of a payload; `type_` is a number or a name. Fields of a capability that is not among those that were agreed on are
+    ignored like unknown ones; None: all were. Raises WireError."""
     _, row = _row(type_)
     if not row["min_len"] <= len(payload) <= row["max_len"]:
         raise WireError("FRAME-3", f"{row['name']}: impossible payload length {len(payload)}", code="FRAME_SIZE_ERROR")
@@ -358,7 +360,7 @@ def decode(type_, payload, version=NEWEST):
         return bytes(payload)
     if row["format"] == "binary":
         return _decode_binary(row, bytes(payload))
-    reader = _Payload(version)
+    reader = _Payload(version, capabilities)
     try:
         value = reader.record(row["payload"], {"required": True}, row["name"], parse_json(payload))
     except WireError as e:
@@ -366,6 +368,16 @@ def decode(type_, payload, version=NEWEST):
     if reader.error:
         raise WireError(*reader.error, **_cost(row))
     return value
+
+
+def not_agreed(type_, value, capabilities):
+    """What a frame with this decoded payload has, itself or a field, that needs a capability which is not among these (EXT-1)."""
+    _, row = _row(type_)
+    if row["capability"] and row["capability"] not in capabilities:
+        yield row["name"]
+    for f in row["payload"]["fields"] if row["format"] == "json" else ():
+        if f.get("capability") not in (None, *capabilities) and value.get(f["name"]) not in (None, [], f.get("default")):
+            yield f"{row['name']}.{f['name']}"
 
 
 _SIZES = {"u8": 1, "u16": 2, "u32": 4}

@@ -31,6 +31,8 @@ def field_row(f):
         row["when"] = (f.when[0].name, f.when[1].text)
     if f.type == "enum":
         row["unknown"] = f.unknown
+    if f.capability:
+        row["capability"] = f.capability
     for key in ("required", "nullable", "emit_null", "omit_empty"):
         if getattr(f, key):
             row[key] = True

@@ -42,6 +42,9 @@ class Books:
     # ---- what the peer sent ----
 
     def came(self, link, name, sid, value):
+        named = value.get("capabilities", ()) if name in ("HELLO", "HELLO_OK") else self.capabilities
+        for what in codec.not_agreed(name, value, named):
+            yield f"EXT-1: {what} needs a capability that was not agreed on"
         check = getattr(self, "_" + name.lower(), None)
         if check:
             yield from check(link, sid, value)
@@ -119,10 +122,6 @@ class Books:
     def _pong(self, _link, _sid, value):
         if value["nonce"] not in self.pings:
             yield f"KEEP-4: PONG with the nonce {value['nonce'].hex()}, which no PING had"
-
-    def _shard_map(self, _link, _sid, _value):
-        if "shard-map" not in self.capabilities:
-            yield "SHARD-1: SHARD_MAP, but shard-map was not agreed on"
 
     def _pinned(self, link, st, sid, name):
         if st.link is not link and self.role == "driver":

@@ -16,6 +16,7 @@ from conformance.lib.match import Scope, Tagged, mismatch  # noqa: E402
 from conformance.lib.steps_wire import VERBS  # noqa: E402
 from conformance.lib.target import Adapter  # noqa: E402
 from conformance.lib.watch import Books  # noqa: E402
+from conformance.lib.wire import codec  # noqa: E402
 from tests.support.tap import case, main  # noqa: E402
 
 
@@ -117,6 +118,30 @@ def _():
     assert breaches(("PONG", 0, {"nonce": b"12345678"})) == ["KEEP-4"]
     assert breaches(("DATA", 4, b"x")) == ["STREAM-7"]
     assert breaches(("STREAM_OPEN", 2, {"kind": "http", "headers": [["Host", "h"]]})) == ["HTTP-2"]
+
+
+@case("the standing checks see what was not agreed on; the codec does not read it then")
+def _():
+    by_name = {"kind": "tcp", "headers": [], "authority": "a.example:443"}
+    for agreed, want in (((), ["EXT-1", "EXT-1"]), (("names",), [])):
+        books = Books("driver")
+        books.open_session({"streamWindow": 1, "sessionWindow": 1, "capabilities": agreed})
+        got = [*books.came("link", "STREAM_OPEN", 2, by_name), *books.came("link", "STREAM_CONNECTED", 2, b"")]
+        assert [text.split(":")[0] for text in got] == want, got
+    hello = {"version": "hoody-tunnel.v1", "client": {"id": "x" * 32}}
+    for named, want in ((["client"], []), ([], ["EXT-1: HELLO.client needs a capability that was not agreed on"])):
+        assert list(Books("kit").came("link", "HELLO", 0, {**hello, "capabilities": named})) == want
+    bind = codec.encode_payload("BIND", {"clientBindRef": 1, "kind": "tcp", "mode": "pull", "containerPort": 1, "names": ["a.example"]})
+    wrong = bind.replace(b'["a.example"]', b"7")
+    assert codec.decode("BIND", bind, capabilities=["names"])["names"] == ["a.example"]
+    assert "names" not in codec.decode("BIND", wrong, capabilities=[])
+    for capabilities in (None, ["names"]):
+        try:
+            codec.decode("BIND", wrong, capabilities=capabilities)
+        except codec.WireError as e:
+            assert e.rule == "FIELD-1", e
+        else:
+            raise AssertionError("it was taken")
 
 
 class Peer:
