@@ -436,8 +436,10 @@ static void head_refused(struct connect_client *x, const struct http_error *e) {
     for (size_t i = 0; i < HT_ARRAY_LEN(known); i++)
         if (known[i]->status == e->status)
             a = *known[i];
-    if (a.status == answer_bad_request.status)
+    if (a.status == answer_bad_request.status) {
+        a.status = e->status;
         a.body = e->text;
+    }
     connect_refuse(x, &a, e->text);
 }
 

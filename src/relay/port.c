@@ -56,7 +56,9 @@ struct io_addr relay_addr_with_port(const struct io_addr *a, uint16_t port) {
 }
 
 bool relay_port_reserved(const struct relay_table *t, uint16_t port) {
-    if (port < WIRE_LIMIT_RESERVED_BELOW || port == t->proxy_port)
+    if (port < WIRE_LIMIT_RESERVED_BELOW)
+        return true;
+    if (port == t->proxy_port)
         return true;
     for (size_t i = 0; i < t->cfg.n_reserved_ports; i++)
         if (t->reserved[i] == port)

@@ -88,6 +88,7 @@ static void test_bad_heads(void) {
         {"CONNECT a:80 HTTP/1.1\nHost: x\n\n", 400, "bad-request"},
         {"CONNECT  a:80 HTTP/1.1\r\n\r\n", 400, "bad-request"},
         {"CONNECT a:80 HTTP/2.0\r\n\r\n", 505, "version"},
+        {"POST http://a/ HTTP/1.1\r\nHost: a\r\nExpect: x\r\n\r\n", 417, "bad-request"},
         {"\x16\x03\x01\x02\x00\x01", 400, "bad-request"},
     };
     proxy_begin();
