@@ -221,9 +221,10 @@ struct ht_bind_options {
     int takeover;            /* expose: take the port from another session that holds it */
     const char *pull_host;   /* pull: loopback address to listen on in the container; NULL: 127.0.0.1 */
     /*
-     * For a tls target, read when the binding is made. PEM files with the authorities to trust (NULL: the system's),
-     * with a certificate to show and what is needed to verify it, and with its key (NULL: in the same file); a key
-     * with a password is refused. The protocol that ALPN names, such as "http/1.1"; NULL: none.
+     * For a tls target, read when the binding is made, and certificate and key again when they have changed. PEM files
+     * with the authorities to trust (NULL: the system's), with a certificate to show and what is needed to verify it,
+     * and with its key (NULL: in the same file); a key with a password is refused. The protocol that ALPN names, such
+     * as "http/1.1"; NULL: none.
      */
     const char *target_ca, *target_cert, *target_key, *target_alpn;
     /*

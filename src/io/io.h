@@ -346,7 +346,7 @@ void io_listener_close(struct io_listener **l);
 /*
  * TLS on the way out: SNI and host name check for the dialled name, TLS 1.2 or newer. All may be NULL: the system's
  * store of authorities, no certificate of our own, no ALPN. `key_file` NULL: the key is in `cert_file`. A key that
- * needs a password is refused: nobody could type it.
+ * needs a password is refused: nobody could type it. Both files are read again when they have changed.
  */
 struct io_tls;
 struct io_tls_config {

@@ -6,6 +6,7 @@
 #include <openssl/pem.h>
 #include <openssl/x509v3.h>
 #include <stdio.h>
+#include <sys/stat.h>
 #include <time.h>
 
 /* One record holds at most this much (RFC 8446 5.1); small pieces are gathered up to it instead of sealed one by one.
@@ -13,9 +14,17 @@
 #define RECORD 16384
 #define READ_AHEAD (4 * (RECORD + 256))
 
+/* The files of our own certificate, as they were when they were read; all that are named alike share them. */
+struct own {
+    unsigned refs;
+    char *files[2]; /* certificate, key */
+    struct stat seen[2];
+};
+
 struct io_tls {
     SSL_CTX *ctx;
-    char *name; /* NULL: that of the dialled host */
+    struct own *own; /* NULL: we show none */
+    char *name;      /* NULL: that of the dialled host */
 };
 
 /* The oldest error of OpenSSL's queue as text, and the queue emptied. */
@@ -57,6 +66,60 @@ static int set_certificate(SSL_CTX *ctx, const struct io_tls_config *cfg, struct
     return ht_fail(err, HT_ETLS, "cannot read the private key in %s: %s", key, ssl_error());
 }
 
+/* ---- our own certificate, when its files change ---- */
+
+static bool same_file(const struct stat *a, const struct stat *b) {
+    return a->st_dev == b->st_dev && a->st_ino == b->st_ino && a->st_size == b->st_size &&
+           a->st_mtim.tv_sec == b->st_mtim.tv_sec && a->st_mtim.tv_nsec == b->st_mtim.tv_nsec;
+}
+
+static bool look(const struct own *o, struct stat now[2]) {
+    return stat(o->files[0], &now[0]) == 0 && stat(o->files[1], &now[1]) == 0;
+}
+
+static void own_drop(struct own *o) {
+    if (!o || --o->refs > 0)
+        return;
+    ht_free(o->files[0]);
+    ht_free(o->files[1]);
+    ht_free(o);
+}
+
+/* NULL: out of memory. */
+static struct own *own_new(const struct io_tls_config *cfg) {
+    struct own *o = ht_calloc(1, sizeof *o);
+    const char *key = cfg->key_file ? cfg->key_file : cfg->cert_file;
+    if (!o)
+        return NULL;
+    o->refs = 1;
+    o->files[0] = ht_strndup(cfg->cert_file, strlen(cfg->cert_file));
+    o->files[1] = ht_strndup(key, strlen(key));
+    if (!o->files[0] || !o->files[1]) {
+        own_drop(o);
+        return NULL;
+    }
+    (void)look(o, o->seen); /* before they are read: what changes meanwhile is read again */
+    return o;
+}
+
+/* Replaced files are read before the next handshake. Whoever replaces them one after the other has two for a moment
+ * that do not belong together: then the old ones stay. */
+static void renew(struct io_tls *t) {
+    struct stat now[2];
+    STACK_OF(X509) *chain = NULL;
+    if (!t->own || !look(t->own, now) || (same_file(&now[0], &t->own->seen[0]) && same_file(&now[1], &t->own->seen[1])))
+        return;
+    const struct io_tls_config cfg = {.cert_file = t->own->files[0], .key_file = t->own->files[1]};
+    SSL_CTX *fresh = SSL_CTX_new(TLS_client_method());
+    if (fresh && set_certificate(fresh, &cfg, NULL) == HT_OK && SSL_CTX_get0_chain_certs(fresh, &chain) == 1 &&
+        SSL_CTX_use_cert_and_key(t->ctx, SSL_CTX_get0_certificate(fresh), SSL_CTX_get0_privatekey(fresh), chain, 1) ==
+            1)
+        memcpy(t->own->seen, now, sizeof now);
+    SSL_CTX_free(fresh);
+}
+
+/* ---- making one ---- */
+
 static int set_up(SSL_CTX *ctx, const struct io_tls_config *cfg, struct ht_errmsg *err) {
     SSL_CTX_set_app_data(ctx, (void *)(uintptr_t)cfg->ca_option);
     SSL_CTX_set_mode(ctx, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
@@ -93,8 +156,12 @@ struct io_tls *io_tls_create_with(const struct io_tls_config *cfg, struct ht_err
         return NULL;
     }
     ERR_clear_error();
+    t->own = cfg->cert_file ? own_new(cfg) : NULL;
     t->ctx = SSL_CTX_new(TLS_client_method());
-    if (!t->ctx || SSL_CTX_set_min_proto_version(t->ctx, TLS1_2_VERSION) != 1) {
+    if (cfg->cert_file && !t->own) {
+        ht_fail(err, HT_ENOMEM, "cannot prepare TLS: out of memory");
+        io_tls_destroy(&t);
+    } else if (!t->ctx || SSL_CTX_set_min_proto_version(t->ctx, TLS1_2_VERSION) != 1) {
         ht_fail(err, HT_ETLS, "cannot prepare TLS: %s", ssl_error());
         io_tls_destroy(&t);
     } else if (set_up(t->ctx, cfg, err) < 0) {
@@ -116,6 +183,7 @@ void io_tls_destroy(struct io_tls **tp) {
         return;
     *tp = NULL;
     SSL_CTX_free(t->ctx);
+    own_drop(t->own);
     ht_free(t->name);
     ht_free(t);
 }
@@ -129,11 +197,14 @@ struct io_tls *io_tls_named(struct io_tls *t, const char *name) {
         return NULL;
     }
     SSL_CTX_up_ref(t->ctx);
-    *named = (struct io_tls){.ctx = t->ctx, .name = copy};
+    if (t->own)
+        t->own->refs++;
+    *named = (struct io_tls){.ctx = t->ctx, .own = t->own, .name = copy};
     return named;
 }
 
 SSL *io_tls_session(struct io_tls *t, int fd, const char *host, struct ht_errmsg *err) {
+    renew(t);
     ERR_clear_error();
     SSL *ssl = SSL_new(t->ctx);
     struct io_addr literal;

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 import socket
 import subprocess
 import threading
@@ -134,6 +135,40 @@ def _():
             assert was_reset(driver.port, says=b"")
             event = eventually(lambda: driver.events("connection"), "the event")[0]
             assert "certificate required" in event["error"], event
+
+
+@case("a certificate of our own that is replaced is shown to the next connection; half of a new pair changes nothing")
+def _():
+    def answer(c):
+        subject = dict(pair[0] for pair in c.getpeercert()["subject"])
+        c.sendall(subject["commonName"].encode())
+
+    with Folder() as folder:
+        ca = Authority(folder)
+        cert, key = ca.issue("srv")
+        shown, shown_key = folder.join("shown.pem"), folder.join("shown.key")
+
+        def put(name, to):
+            shutil.copy(name, to + ".new")
+            os.replace(to + ".new", to)
+
+        old, new = ca.issue("me"), ca.issue("me-again")
+        put(old[0], shown)
+        put(old[1], shown_key)
+        with TlsService(cert, key, answer, ca=ca.path("ca.pem")) as service, Tunnel() as t:
+            driver = t.pull(f"0=tls://localhost:{service.port}", "--target-ca", ca.path("ca.pem"), "--target-cert", shown, "--target-key", shown_key)
+
+            def who():
+                with connect(driver.port) as c:
+                    return read_all(c)
+
+            assert who() == b"me"
+            put(new[0], shown)
+            assert who() == b"me"  # its key is still to come
+            put(new[1], shown_key)
+            assert who() == b"me-again"
+            os.remove(shown)
+            assert who() == b"me-again"
 
 
 @case("what goes through is whole, both ways, with its half-close; a cut without TLS's last word is none")
