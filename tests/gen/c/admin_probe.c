@@ -112,7 +112,7 @@ static int livez(void *ctx, const struct admin_request *req, struct admin_respon
 
 static int readyz(void *ctx, const struct admin_request *req, struct admin_response *res) {
     (void)ctx, (void)req;
-    struct admin_ready v = {.started = S("2026-02-01T10:00:11Z")};
+    struct admin_ready v = {.started = S("2026-02-01T10:00:11Z"), .proxy = S("127.0.0.1:9090")};
     return admin_reply_readyz_200(res, &v);
 }
 
