@@ -143,7 +143,8 @@ void ht_log_tell_left_out(void) {
     if (n == 0)
         return;
     struct ht_log_field count = {.name = "count", .is_number = true, .number = n};
-    ht_log_line(HT_LOG_WARN, "log", &count, 1, "lines that strangers caused were left out");
+    ht_log_line(HT_LOG_WARN, "log", &count, 1,
+                "log lines about clients without a token were left out: too many at once");
 }
 
 bool ht_log_budget(enum ht_log_level level) {

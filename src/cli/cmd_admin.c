@@ -75,11 +75,11 @@ static int print_raw(const struct ht_buf *body) {
 static int show_answer(const struct admin_command *c, struct web_answer *a) {
     if (!c->show) {
         if (!memmem(ht_buf_head(&a->body), ht_buf_size(&a->body), c->must, strlen(c->must))) {
-            cli_complain("what answers at this URL is no kit: its answer has no %s...", c->must);
+            cli_complain("the server at this URL is not a kit: its answer has no %s...", c->must);
             return OPT_EXIT_FAILURE;
         }
         if (c->json && metrics_json(&a->body) < 0) {
-            cli_complain("what answers at this URL is no kit: its answer is no list of metrics");
+            cli_complain("the server at this URL is not a kit: its answer is no list of metrics");
             return OPT_EXIT_FAILURE;
         }
         return print_raw(&a->body);
@@ -87,12 +87,12 @@ static int show_answer(const struct admin_command *c, struct web_answer *a) {
     cJSON *tree = parse(&a->body);
     if (!cJSON_IsObject(tree)) {
         cJSON_Delete(tree);
-        cli_complain("what answers at this URL is no kit: its answer is not JSON");
+        cli_complain("the server at this URL is not a kit: its answer is not JSON");
         return OPT_EXIT_FAILURE;
     }
     if (!cJSON_HasObjectItem(tree, c->must)) {
         cJSON_Delete(tree);
-        cli_complain("what answers at this URL is no kit: its answer has no \"%s\"", c->must);
+        cli_complain("the server at this URL is not a kit: its answer has no \"%s\"", c->must);
         return OPT_EXIT_FAILURE;
     }
     int status = c->json ? print_raw(&a->body) : c->show(tree);

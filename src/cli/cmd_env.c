@@ -119,7 +119,7 @@ static int ask(const struct env *e, const char *resource, struct web_answer *ans
 }
 
 static int not_understood(const char *what) {
-    cli_complain("what answers at this URL is no kit: %s", what);
+    cli_complain("the server at this URL is not a kit: %s", what);
     return OPT_EXIT_FAILURE;
 }
 
@@ -138,7 +138,7 @@ static int read_proxy(struct env *e, const struct web_answer *a) {
         int len = snprintf(e->address, sizeof e->address, "%s", address->valuestring);
         struct driver_target t;
         if (len < 0 || (size_t)len >= sizeof e->address || driver_target_parse(&t, e->address, NULL) < 0)
-            status = not_understood("its \"address\" is none");
+            status = not_understood("its \"address\" is not an address");
     } else if (address) {
         cli_complain("the kit has no proxy; start it with --connect-proxy 127.0.0.1:9090");
         status = OPT_EXIT_FAILURE;
@@ -184,7 +184,7 @@ static int ask_ca(struct env *e) {
         cli_complain_status(a.status, "", e->token);
         status = OPT_EXIT_FAILURE;
     } else if (a.status == 200 && ht_buf_size(&a.body) > 0) {
-        status = not_understood("what it offers as authorities are no certificates");
+        status = not_understood("its ca.pem is not a list of certificates");
     }
     ht_buf_free(&a.body);
     return status;
@@ -329,8 +329,8 @@ static void put_system(struct env *e, struct ht_buf *b) {
     for (size_t i = 0; i < HT_ARRAY_LEN(places); i++)
         if (read_into(b, places[i]))
             return;
-    cli_complain("this system has no file with authorities where one was looked for, so with these variables programs "
-                 "trust those of the tunnel alone");
+    cli_complain("no file with this system's authorities was found, so with these variables programs trust only those "
+                 "of the tunnel");
 }
 
 static int write_file(const char *path, const struct ht_buf *text) {
@@ -381,7 +381,7 @@ static int print(struct env *e) {
     if (*e->extra)
         add(&v, "NODE_EXTRA_CA_CERTS", e->extra);
     if (strpbrk(e->bundle, "\r\n")) {
-        cli_complain("the bundle's path has a line end in it; --ca-bundle names another file");
+        cli_complain("the path of the bundle contains a line end; --ca-bundle names another file");
         return OPT_EXIT_CONFIG;
     }
     int rc = *proxy && *no_proxy ? put_all(&out, &v, e->o->format) : HT_ENOMEM;

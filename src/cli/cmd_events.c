@@ -94,7 +94,7 @@ static void show(struct tail *t, struct ht_slice data) {
     if (rc == HT_OK)
         cli_output_line(&t->out, ht_buf_slice(&line));
     else
-        cli_complain("an event was left out: %s", rc == HT_EPROTO ? "it is no JSON object" : ht_err_text(rc));
+        cli_complain("an event was left out: %s", rc == HT_EPROTO ? "it is not a JSON object" : ht_err_text(rc));
     cJSON_Delete(event);
     ht_buf_free(&line);
 }

@@ -74,7 +74,7 @@ int cmd_expose(int argc, char **argv) {
     p.options.pool_size = o.pool_size ? o.pool_size : HT_NO_POOL;
     cli_plan_retry(&p.options, o.set_retry_for, o.retry_for_ms);
     if (o.sample && o.n_args > 0) {
-        cli_complain("--sample takes no TARGET: it is the built-in page that is exposed");
+        cli_complain("--sample takes no TARGET: it exposes a built-in page");
         rc = OPT_EXIT_USAGE;
     } else {
         rc = plan_targets(&p, o.args, o.n_args,

@@ -32,7 +32,7 @@ void cli_complain_status(unsigned status, const char *said, const char *token) {
     else if (status == 403)
         cli_complain("the kit serves only its trusted proxies, and this machine is none of them (403)");
     else if (status == 404)
-        cli_complain("what answers at this URL is no kit, or an older one (404)%s%s", colon, said);
+        cli_complain("the server at this URL is not a kit, or an older one (404)%s%s", colon, said);
     else
         cli_complain("the kit answered %u%s%s", status, colon, said);
 }

@@ -244,7 +244,7 @@ out:
 static const char *take_text(struct reader *r, const char *what, const char *example, bool as_it_is) {
     refuse_extras(r);
     if (r->event.type != YAML_SCALAR_EVENT) {
-        cli_config_problem(r->c, here(r), "%s: one value is wanted here and not %s, as in %s", what, kind_of(r),
+        cli_config_problem(r->c, here(r), "%s: one value is expected here and not %s, as in %s", what, kind_of(r),
                            example);
         skip(r);
         return NULL;
@@ -352,7 +352,7 @@ static bool has_children(struct reader *r, const struct opt_key *key, yaml_event
         refuse_extras(r);
         return true;
     }
-    cli_config_problem(r->c, here(r), "%s: %s wanted here and not %s, as in %s", key->name, wanted, kind_of(r),
+    cli_config_problem(r->c, here(r), "%s: %s expected here and not %s, as in %s", key->name, wanted, kind_of(r),
                        key->example);
     skip(r);
     return false;
@@ -370,7 +370,7 @@ static void add_field(struct cli_config_policy *p, const char *name, struct cli_
 /* A mapping with free keys: the headers, or with `p` the fields that requests get. */
 static void read_texts(struct reader *r, const struct opt_key *key, struct cli_config_policy *p) {
     unsigned n = 0;
-    if (!has_children(r, key, YAML_MAPPING_START_EVENT, "names with a text each are"))
+    if (!has_children(r, key, YAML_MAPPING_START_EVENT, "names, each with a text, are"))
         return;
     while (advance(r) && r->event.type != YAML_MAPPING_END_EVENT) {
         struct cli_mark name_at = here(r);
@@ -525,7 +525,7 @@ static void read_top(struct reader *r) {
     const struct opt_key *key;
     struct cli_mark at = here(r);
     if (r->event.type != YAML_MAPPING_START_EVENT) {
-        cli_config_problem(r->c, at, "keys and values are wanted here and not %s, as in url: wss://kit.example",
+        cli_config_problem(r->c, at, "keys and values are expected here and not %s, as in url: wss://kit.example",
                            kind_of(r));
         skip(r);
         return;

@@ -11,7 +11,7 @@ int cli_config_header(struct cli_config *c, const char *name, struct cli_mark na
                       struct cli_mark value_at) {
     bool good = true;
     if (!http_is_token(ht_slice_str(name))) {
-        cli_config_problem(c, name_at, "headers: \"%.80s\" is no header's name; letters, digits and - are", name);
+        cli_config_problem(c, name_at, "headers: \"%.80s\" is not a header's name; use letters, digits and -", name);
         good = false;
     }
     if (!http_is_field_value(ht_slice_str(value))) { /* never shown: it may be a secret */
@@ -164,7 +164,7 @@ int cli_config_bind(struct cli_config *c, enum opt_mapping_id kind, const void *
     bool has_port = expose ? expose->set_port : pull->set_port;
     unsigned port = expose ? expose->port : pull->port;
     if (b.host && !driver_host_is_local(b.host))
-        cli_config_problem(c, b.at, "host: \"%.80s\" is no loopback address; write 127.0.0.1, ::1 or localhost",
+        cli_config_problem(c, b.at, "host: \"%.80s\" is not a loopback address; write 127.0.0.1, ::1 or localhost",
                            b.host);
     if (!b.target)
         return HT_OK; /* missing or bad, and said so */
@@ -237,7 +237,7 @@ int cli_config_finish(struct cli_config *c) {
     refuse_same_ports(c);
     if (c->n_bindings == 0 && c->n_problems == 0)
         cli_config_problem(c, (struct cli_mark){1, 1},
-                           "nothing is to be done; name at least one binding under expose, pull or reach");
+                           "the file asks for nothing; name at least one binding under expose, pull or reach");
     int rc = beside_the_file(c, c->top.url_file, &c->url_file);
     if (rc == HT_OK)
         rc = beside_the_file(c, c->top.state_file, &c->state_file);

@@ -102,12 +102,11 @@ static bool missing_proxy(struct cli_events *e, const struct ht_connected *c) {
     if (!e->by_name || (c->knows_names && c->proxy))
         return false;
     if (c->knows_names)
-        cli_complain("the kit has no proxy at which names could be asked for; start it with --connect-proxy "
-                     "127.0.0.1:9090");
-    else
         cli_complain(
-            "this kit knows no names, so nothing can be reached by name through it: it is an older one, or not "
-            "of this project");
+            "the kit has no proxy through which names could be reached; start it with --connect-proxy 127.0.0.1:9090");
+    else
+        cli_complain("this kit cannot register names, so nothing can be reached by name through it: it is older, or "
+                     "another project's");
     e->bind_failed = true;
     ht_tunnel_close(e->tunnel);
     return true;

@@ -176,9 +176,9 @@ static const char *what_became(const struct said *s) {
     if (!ht_slice_is(s->boot, proc_boot_id(boot)))
         return "ended when the machine did, and left the file behind";
     if (rc < 0 || now.state == 'Z' || now.state == 'X')
-        return "has ended without a word, and left the file behind";
+        return "was killed or has crashed, and left the file behind";
     if (now.started != s->started)
-        return "has ended without a word, and another process has its number now";
+        return "was killed or has crashed, and another process has its number now";
     if (now.state == 'T' || now.state == 't')
         return "is stopped; SIGCONT lets it go on";
     return NULL;
@@ -215,7 +215,7 @@ int cli_state_ask(const char *path, bool json) {
         return OPT_EXIT_FAILURE;
     }
     if (n < 0) {
-        cli_complain("cannot read %s: %s", path, errno == EINVAL ? "it is no regular file" : strerror(errno));
+        cli_complain("cannot read %s: %s", path, errno == EINVAL ? "it is not a regular file" : strerror(errno));
         return OPT_EXIT_CONFIG;
     }
     if ((size_t)n > STATE_MAX ||

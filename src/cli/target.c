@@ -51,9 +51,10 @@ static int name_of_url(const char *text, const char *target, struct ht_errmsg *e
     struct ht_slice host = ht_slice_of(rest, n);
     bool http = ht_slice_case_eq(ht_slice_of(text, scheme), ht_slice_str("http"));
     if (memchr(rest, '@', n)) /* not quoted: it may be a secret */
-        return ht_fail(err, HT_EINVAL,
-                       "what is reached names a user; it is a host and a port, as in gitlab.example.com:443");
-    return ht_fail(err, HT_EINVAL, "\"%s\": what is reached is a name and no URL; write %.*s%s%s%s", text,
+        return ht_fail(
+            err, HT_EINVAL,
+            "what is to be reached contains a user name; write a host and a port, as in gitlab.example.com:443");
+    return ht_fail(err, HT_EINVAL, "\"%s\": what is to be reached is a name, not a URL; write %.*s%s%s%s", text,
                    HT_SLICE_ARG(host),
                    memchr(rest, ':', n) ? ""
                    : http               ? ":80"
@@ -73,13 +74,13 @@ int cli_reach_parse(const char *text, const char **target, struct ht_errmsg *err
         return name_of_url(text, *target, err);
     if (driver_port_parse(left, &port) == HT_OK && equals)
         return ht_fail(err, HT_EINVAL,
-                       "\"%s\": a name stands left of the =, and no port; `pull %s` gives the container a port, `reach "
+                       "\"%s\": left of the = stands a name, not a port; `pull %s` gives the container a port, `reach "
                        "%s` the name",
                        text, text, *target);
     if (left.n > 0 && strspn(text, "0123456789") == left.n)
         return ht_fail(
             err, HT_EINVAL,
-            "\"%s\": a port is no name; `pull %s` gives it to the container, and `reach myapi.test:80=%s` leads "
+            "\"%s\": a port is not a name; `pull %s` gives it to the container, and `reach myapi.test:80=%s` leads "
             "a name there",
             text, text, text);
     if (wire_name_read(&name, left, &why) < 0)

@@ -199,7 +199,7 @@ int driver_create_on(struct io_loop *loop, struct ht_tunnel **out, const struct 
     int rc = t->now ? HT_TUNNEL_OK : ht_fail(&last_error, HT_TUNNEL_ENOMEM, "out of memory");
     if (rc == HT_TUNNEL_OK && (!options || !copy_sized(&o, sizeof o, options, options->size) ||
                                (calls && !copy_sized(&t->calls, sizeof t->calls, calls, calls->size))))
-        rc = ht_fail(&last_error, HT_TUNNEL_EINVAL, "a structure's size is not set");
+        rc = ht_fail(&last_error, HT_TUNNEL_EINVAL, "the field `size` of a structure is not set; set it with sizeof");
     if (rc == HT_TUNNEL_OK)
         rc = driver_options_set(t, &o, &last_error);
     if (rc == HT_TUNNEL_OK)
@@ -248,7 +248,7 @@ void ht_tunnel_destroy(struct ht_tunnel **tunnel) {
 static int do_connect(struct ht_tunnel *t, void *arg, struct ht_errmsg *err) {
     (void)arg;
     if (t->state != DRIVER_NEW)
-        return ht_fail(err, HT_TUNNEL_ESTATE, "a tunnel can be connected once");
+        return ht_fail(err, HT_TUNNEL_ESTATE, "ht_tunnel_connect() can be called once for a tunnel");
     t->lost_at = io_now_ms(t->loop);
     io_wake_start(t->loop, &t->sleep, driver_link_woke);
     return driver_link_start(t);
@@ -304,7 +304,7 @@ int ht_tunnel_bind(struct ht_tunnel *t, const struct ht_bind_options *options) {
     struct ht_bind_options o;
     last_error.text[0] = '\0';
     if (!options || !copy_sized(&o, sizeof o, options, options->size))
-        return ht_fail(&last_error, HT_TUNNEL_EINVAL, "a structure's size is not set");
+        return ht_fail(&last_error, HT_TUNNEL_EINVAL, "the field `size` of a structure is not set; set it with sizeof");
     return call(t, do_bind, &o);
 }
 
@@ -477,7 +477,7 @@ int ht_tunnel_get_status(const struct ht_tunnel *t, struct ht_tunnel_status *sta
     struct ht_tunnel_status s;
     size_t size = status ? status->size : 0;
     if (size < sizeof size)
-        return ht_fail(&last_error, HT_TUNNEL_EINVAL, "a structure's size is not set");
+        return ht_fail(&last_error, HT_TUNNEL_EINVAL, "the field `size` of a structure is not set; set it with sizeof");
     int rc = call(ask(t), do_status, &s);
     s.size = size;
     if (rc == HT_TUNNEL_OK)

@@ -168,12 +168,12 @@ static void binding_ask(struct driver_binding *b) {
     struct ht_slice names[WIRE_LIMIT_MAX_NAMES];
     bool by_name = b->n_names && mux_session_agreed(b->t->now->mux, WIRE_CAP_NAMES) && !b->names_refused;
     if (b->portless && !by_name) {
-        binding_failed(b, "UNSUPPORTED", "this kit is too old to know names");
+        binding_failed(b, "UNSUPPORTED", "this kit is too old to register names");
         return;
     }
     if (b->n_names && !by_name && !b->names_refused)
         driver_say(b->t, b->names_optional ? HT_SEVERITY_DEBUG : HT_SEVERITY_WARNING,
-                   "this kit is too old to know names: %s is reached by its port alone", b->name);
+                   "this kit is too old to register names: %s is reached by its port alone", b->name);
     struct wire_bind bind = {
         .has_client_bind_ref = true,
         .client_bind_ref = (uint64_t)b->number,

@@ -124,7 +124,7 @@ int driver_guard_set(struct driver_binding *b, const struct ht_bind_options *o, 
     };
     snprintf(host, sizeof host, "%s%s", name->wildcard ? "*." : "", name->host);
     if (p->size != sizeof *p)
-        return ht_fail(err, HT_TUNNEL_EINVAL, "the size of struct ht_policy is not set");
+        return ht_fail(err, HT_TUNNEL_EINVAL, "the field `size` of struct ht_policy is not set; set it with sizeof");
     int rc = target ? read_target(target, &at, &cfg, err) : HT_TUNNEL_OK;
     rc = rc == HT_TUNNEL_OK ? prepare(t, err) : rc;
     if (rc < 0)

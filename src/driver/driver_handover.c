@@ -91,7 +91,7 @@ void driver_handover_switch(struct ht_tunnel *t) {
         }
     }
     driver_bind_lost(t);
-    driver_say(t, HT_SEVERITY_DEBUG, "another session goes on where this one ends");
+    driver_say(t, HT_SEVERITY_DEBUG, "another session takes over from this one");
 }
 
 void driver_handover_stop(struct ht_tunnel *t) {

@@ -80,7 +80,8 @@ void driver_link_woke(struct io_wake *w) {
         driver_retry_now(t);
     if (t->state != DRIVER_UP)
         return;
-    driver_say(t, HT_SEVERITY_INFO, "the machine was asleep, or its clock was set: is the kit still there?");
+    driver_say(t, HT_SEVERITY_INFO,
+               "the machine was asleep, or its clock was set: asking whether the kit is still there");
     mux_session_probe(t->now->mux);
     driver_handover_probe(t);
     driver_shards_probe(t);
@@ -409,16 +410,16 @@ static int say_hello(struct driver_sock *s) {
 /* What an answer that is no kit's may mean, for whoever has to look for it. */
 static const char *hint(uint16_t status) {
     if (status >= 200 && status < 400)
-        return "; something else than a kit answers there, like the login page of this network";
+        return "; something other than a kit answers there, such as the login page of this network";
     switch (status) {
     case 400:
     case 404:
     case 405:
     case 426:
-        return "; it is no kit, or what stands in front of it does not let WebSockets through";
+        return "; it is not a kit, or what stands in front of it does not let WebSockets through";
     case 403:
     case 407:
-        return "; the kit, or what stands in front of it, lets nobody in from here";
+        return "; the kit, or what stands in front of it, refuses connections from here";
     default:
         return "";
     }

@@ -52,17 +52,16 @@ int driver_names_set(struct driver_binding *b, const struct ht_bind_options *o, 
         return ht_fail(err, HT_TUNNEL_EINVAL, "only a pull binding has names");
     if (o->portless && (!o->n_names || o->container_port || o->pull_host || o->target))
         return ht_fail(err, HT_TUNNEL_EINVAL,
-                       "a portless binding has names, and neither a port, a host to listen at nor a target");
+                       "a portless binding needs names, and has neither container_port, pull_host nor target");
     if (o->policy && (!o->portless || o->n_names != 1 || o->ca_pem))
-        return ht_fail(err, HT_TUNNEL_EINVAL,
-                       "a policy is for a portless binding with one name, and without certificates of another's");
+        return ht_fail(err, HT_TUNNEL_EINVAL, "a policy is for a portless binding with one name, and without ca_pem");
     if (o->ca_pem && !o->n_names)
-        return ht_fail(err, HT_TUNNEL_EINVAL, "certificates are for names, and the binding has none");
+        return ht_fail(err, HT_TUNNEL_EINVAL, "ca_pem is for names, and the binding has none");
     if (o->n_names > WIRE_LIMIT_MAX_NAMES)
         return ht_fail(err, HT_TUNNEL_EINVAL, "%zu names are too many for one binding: at most %u", o->n_names,
                        WIRE_LIMIT_MAX_NAMES);
     if (o->ca_pem && (strlen(o->ca_pem) > WIRE_LIMIT_MAX_CA || wire_ca_check(ht_slice_str(o->ca_pem), err)))
-        return ht_fail(err, HT_TUNNEL_EINVAL, "the certificates are not one to four in PEM, or have over %u bytes",
+        return ht_fail(err, HT_TUNNEL_EINVAL, "ca_pem must be one to four certificates in PEM, of at most %u bytes",
                        WIRE_LIMIT_MAX_CA);
     b->portless = o->portless != 0;
     if (!o->n_names)
@@ -151,7 +150,7 @@ void driver_names_serve(struct driver_binding *b, struct mux_stream *st, const s
         return;
     }
     if (wire_authority_read(host, &port, open->authority, NULL)) {
-        refuse(st, "what was asked for is no host with a port");
+        refuse(st, "the stream does not ask for a host with a port");
         return;
     }
     const struct driver_name *n = find(b, host, port);

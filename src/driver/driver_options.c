@@ -52,7 +52,7 @@ static const char bearer[] = "Authorization: Bearer ";
 static int set_headers(struct ht_tunnel *t, const struct ht_tunnel_options *o, struct ht_errmsg *err) {
     size_t room = 1 + (t->token ? sizeof bearer + strlen(t->token) + 2 : 0);
     if (o->n_headers > 0 && !o->headers)
-        return ht_fail(err, HT_TUNNEL_EINVAL, "there are %zu headers and no list of them", o->n_headers);
+        return ht_fail(err, HT_TUNNEL_EINVAL, "n_headers is %zu, and headers is NULL", o->n_headers);
     for (size_t i = 0; i < o->n_headers; i++)
         room += (o->headers[i] ? strlen(o->headers[i]) : 0) + 4;
     if (!ht_buf_reserve(&t->headers, room))
@@ -101,8 +101,7 @@ void driver_options_client(struct ht_tunnel *t) {
     if (identity_load(id, &err) < 0)
         driver_say(
             t, HT_SEVERITY_WARNING,
-            "no identity is kept, so that after a crash the ports come back only when the kit has given them up: "
-            "%s",
+            "no client id could be kept, so after a crash the ports come back only once the kit has given them up: %s",
             err.text);
     else
         memcpy(t->client, id, sizeof id);

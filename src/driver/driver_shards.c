@@ -95,7 +95,7 @@ static void link_join_ok(void *ctx, const struct wire_join_ok *ok) {
     s->seen_up = false;
     io_timer_set(&s->timer, ht_min64(t->ping_interval_ms, t->suspect_after_ms));
     driver_shards_bind_changed(t);
-    driver_say(t, HT_SEVERITY_DEBUG, "connection %u of %u stands", s->index + 1, t->granted);
+    driver_say(t, HT_SEVERITY_DEBUG, "connection %u of %u is open", s->index + 1, t->granted);
 }
 
 static void link_join_err(void *ctx, const struct wire_join_err *err) {
@@ -229,16 +229,16 @@ static void shard_gone(struct driver_sock *s, const char *why) {
     if (s->of != t->now || !session_goes_on(t))
         return;
     if (t->reissues) {
-        driver_say(t, HT_SEVERITY_INFO, "connection %u of %u is gone, and is made anew: %s", s->index + 1, t->granted,
-                   text);
+        driver_say(t, HT_SEVERITY_INFO, "connection %u of %u was lost and is opened again: %s", s->index + 1,
+                   t->granted, text);
         if (was_up && io_now_ms(t->loop) - s->up_at >= DRIVER_STEADY_MS)
             s->attempts = 0;
         ht_random_bytes(&random, sizeof random);
         s->state = SHARD_LOST;
         io_timer_set(&s->timer, driver_backoff(s->attempts++, t->retry_min_ms, random));
     } else if (was_up) {
-        driver_say(t, HT_SEVERITY_WARNING, "connection %u of %u is gone for this session: %s", s->index + 1, t->granted,
-                   text);
+        driver_say(t, HT_SEVERITY_WARNING, "connection %u of %u was lost, and this session goes on without it: %s",
+                   s->index + 1, t->granted, text);
     } else { /* rule JOIN-3 */
         driver_end_reason(t, HT_TUNNEL_ELOST, "connection %u of the %u of the session could not be opened: %s",
                           s->index + 1, t->granted, text);

@@ -47,7 +47,7 @@ static int locate(const char *name, char path[PATH_MAX], struct ht_errmsg *err) 
     const char *state = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
     bool given = state && *state == '/'; /* a relative one is to be ignored, says the specification */
     if (!given && (!home || *home != '/'))
-        return ht_fail(err, HT_EINVAL, "neither XDG_STATE_HOME nor HOME says where state is kept");
+        return ht_fail(err, HT_EINVAL, "neither XDG_STATE_HOME nor HOME is set, so there is no place for it");
     size_t base = given ? 0 : strlen(home);
     int n = snprintf(path, PATH_MAX, "%s%s/hoody-tunnel/%s-%08x", given ? state : home, given ? "" : "/.local/state",
                      name, (unsigned)machine());

@@ -95,7 +95,7 @@ static int split_authority(struct ht_slice a, const char *text, char host[DRIVER
         }
     }
     if (*has_port && (driver_port_parse(p, port) < 0 || *port == 0))
-        return ht_fail(err, HT_EINVAL, "\"%s\": \"%.*s\" is no port: it must be a number from 1 to 65535", text,
+        return ht_fail(err, HT_EINVAL, "\"%s\": \"%.*s\" is not a port: it must be a number from 1 to 65535", text,
                        HT_SLICE_ARG(p));
     if (h.n > DRIVER_HOST_MAX)
         return ht_fail(err, HT_EINVAL, "the host name has more than %d characters", DRIVER_HOST_MAX);
@@ -105,9 +105,9 @@ static int split_authority(struct ht_slice a, const char *text, char host[DRIVER
     struct io_addr addr;
     if (a.n && a.p[0] == '[') {
         if (!memchr(h.p, ':', h.n) || io_addr_parse(&addr, host, 0) < 0)
-            return ht_fail(err, HT_EINVAL, "\"%s\": \"%s\" is no IPv6 address", text, host);
+            return ht_fail(err, HT_EINVAL, "\"%s\": \"%s\" is not an IPv6 address", text, host);
     } else if (h.n && !is_host_name(h)) {
-        return ht_fail(err, HT_EINVAL, "\"%s\": \"%s\" is no host name", text, host);
+        return ht_fail(err, HT_EINVAL, "\"%s\": \"%s\" is not a host name", text, host);
     } else if (h.n && ends_in_number(h, host)) {
         return ht_fail(err, HT_EINVAL, "\"%s\": \"%s\" is neither a host name nor an IPv4 address", text, host);
     }
@@ -167,7 +167,7 @@ int driver_url_parse(struct driver_url *u, const char *text, const char *default
     struct ht_slice authority = ht_slice_of(s.p, n), path = ht_slice_of(s.p + n, s.n - n);
     if (memchr(authority.p, '@', authority.n)) /* not quoted: what stands before the @ may be a secret */
         return ht_fail(err, HT_EINVAL,
-                       "the kit's URL names a user: a token belongs into --token-file or HOODY_TUNNEL_TOKEN");
+                       "the kit's URL contains a user name; a token goes into --token-file or HOODY_TUNNEL_TOKEN");
     bool has_port;
     bool port_only = authority.n > 1 && authority.p[0] == ':';
     struct ht_slice lonely = port_only ? ht_slice_of(authority.p + 1, authority.n - 1) : authority;
@@ -222,7 +222,7 @@ static int target_of_url(struct driver_target *t, struct ht_slice *s, const char
     bool has_path = rest[n] == '/' ? rest[n + 1] != '\0' : rest[n] != '\0';
     struct ht_slice authority = ht_slice_of(rest, n);
     if (memchr(rest, '@', n)) /* not quoted: it may be a secret */
-        return ht_fail(err, HT_EINVAL, "a target names a user; it is a host and a port, as in localhost:3000");
+        return ht_fail(err, HT_EINVAL, "a target contains a user name; it is a host and a port, as in localhost:3000");
     if (tls)
         return ht_fail(err, HT_EINVAL,
                        "\"%s\": services are reached with plain HTTP, so expose the service's plain port, as in "
@@ -272,11 +272,11 @@ int driver_target_parse(struct driver_target *t, const char *text, struct ht_err
         return rc;
     if (!url && all_digits(s)) { /* a port alone: "3000" is ":3000" */
         if (driver_port_parse(s, &t->port) < 0 || t->port == 0)
-            return ht_fail(err, HT_EINVAL, "\"%s\" is no port: it must be a number from 1 to 65535", text);
+            return ht_fail(err, HT_EINVAL, "\"%s\" is not a port: it must be a number from 1 to 65535", text);
         has_port = true;
     } else if (!url && driver_target_is_pair(text, &container, &local)) {
         return ht_fail(err, HT_EINVAL,
-                       "\"%s\": %.*s is no host; the target is %s, and the container's port is asked for apart from it",
+                       "\"%s\": %.*s is not a host; the target is %s, and the container's port is given separately",
                        text, HT_SLICE_ARG(container), local);
     } else {
         rc = split_authority(s, text, t->host, &t->port, &has_port, err);

@@ -173,7 +173,7 @@ static int read_file(struct part *p, const char *path, struct ht_errmsg *err) {
     int rc = fstat(fd, &p->seen) == 0 ? HT_OK : HT_EIO;
     if (rc == HT_OK && !S_ISREG(p->seen.st_mode)) {
         close(fd);
-        return failed(p, "it is no regular file", err);
+        return failed(p, "it is not a regular file", err);
     }
     if (rc == HT_OK)
         rc = read_all(fd, &p->secret);

@@ -224,7 +224,7 @@ void http_loose_response_begin(struct http_head *h, const struct http_limits *li
 const char *http_odd_text(uint32_t one) {
     switch (one) {
     case HTTP_ODD_START_LINE:
-        return "blanks or an empty line too many in the status line";
+        return "extra blanks, or an extra empty line before it, in the status line";
     case HTTP_ODD_VERSION:
         return "a version other than HTTP/1.0 and HTTP/1.1";
     case HTTP_ODD_STATUS:

@@ -64,7 +64,8 @@ static int describe(struct io_accept *a) {
     case SSL_R_HTTP_REQUEST:
         return ht_fail(&a->text, HT_ETLS, "the program in the container speaks plain HTTP where TLS is spoken");
     default:
-        return ht_fail(&a->text, said ? HT_ETLS : HT_ERESET, "TLS handshake with the program in the container: %s",
+        return ht_fail(&a->text, said ? HT_ETLS : HT_ERESET,
+                       "the TLS handshake with the program in the container failed: %s",
                        said ? said : "the connection ended");
     }
 }
@@ -100,7 +101,7 @@ static const struct io_conn_ops handshake_ops = {step, step};
 
 static void on_timeout(struct io_timer *t) {
     struct io_accept *a = ht_container_of(t, struct io_accept, timer);
-    ht_fail(&a->text, HT_ETIMEDOUT, "TLS handshake with the program in the container: it did not end in time");
+    ht_fail(&a->text, HT_ETIMEDOUT, "the TLS handshake with the program in the container did not finish in time");
     fail(a, HT_ETIMEDOUT);
 }
 

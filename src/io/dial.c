@@ -196,7 +196,7 @@ static void connect_to(struct io_dial *d) {
     if (d->ops->allowed)
         sift(d);
     if (d->to.n == 0) {
-        ht_fail(&d->text, HT_EACCESS, "may not connect to %s", d->name);
+        ht_fail(&d->text, HT_EACCESS, "connecting to %s is not allowed", d->name);
         fail(d, HT_EACCESS);
         return;
     }

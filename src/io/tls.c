@@ -62,7 +62,7 @@ static int set_certificate(SSL_CTX *ctx, const struct io_tls_config *cfg, struct
     if (ERR_GET_LIB(e) == ERR_LIB_X509 && ERR_GET_REASON(e) == X509_R_KEY_VALUES_MISMATCH)
         return ht_fail(err, HT_ETLS, "the key in %s is not the one of the certificate in %s", key, cfg->cert_file);
     if (is_password_missing())
-        return ht_fail(err, HT_ETLS, "the key in %s is encrypted, and nobody could type its password here", key);
+        return ht_fail(err, HT_ETLS, "the key in %s is encrypted; give one without a password", key);
     return ht_fail(err, HT_ETLS, "cannot read the private key in %s: %s", key, ssl_error());
 }
 
@@ -237,14 +237,14 @@ static int describe_verify(const SSL *ssl, long result, const char *name, struct
     switch (result) {
     case X509_V_ERR_HOSTNAME_MISMATCH:
     case X509_V_ERR_IP_ADDRESS_MISMATCH:
-        return ht_fail(err, HT_ECERTNAME, "certificate of %s is for another name%s%s: %s", name, wanted ? " than " : "",
-                       wanted ? wanted : "", why);
+        return ht_fail(err, HT_ECERTNAME, "the certificate of %s is for another name%s%s: %s", name,
+                       wanted ? " than " : "", wanted ? wanted : "", why);
     case X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT:
     case X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN:
     case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT:
     case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY:
     case X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE:
-        return ht_fail(err, HT_ECERTCA, "certificate of %s is not trusted: %s%s%s", name, why,
+        return ht_fail(err, HT_ECERTCA, "the certificate of %s is not trusted: %s%s%s", name, why,
                        option ? "; give its CA with " : "", option ? option : "");
     case X509_V_ERR_CERT_NOT_YET_VALID:
     case X509_V_ERR_CERT_HAS_EXPIRED: {
@@ -253,11 +253,11 @@ static int describe_verify(const SSL *ssl, long result, const char *name, struct
         struct tm tm;
         if (gmtime_r(&now, &tm))
             strftime(today, sizeof today, "%Y-%m-%d %H:%M", &tm);
-        return ht_fail(err, HT_ECERTDATE, "certificate of %s is not accepted: %s; this machine's clock says %s UTC",
+        return ht_fail(err, HT_ECERTDATE, "the certificate of %s is not accepted: %s; this machine's clock says %s UTC",
                        name, why, today);
     }
     default:
-        return ht_fail(err, HT_ETLS, "certificate of %s is not accepted: %s", name, why);
+        return ht_fail(err, HT_ETLS, "the certificate of %s is not accepted: %s", name, why);
     }
 }
 
@@ -276,7 +276,7 @@ int io_tls_handshake(SSL *ssl, const char *name, int *want, struct ht_errmsg *er
         *want = EV_WRITE;
         return HT_EAGAIN;
     case SSL_ERROR_SYSCALL:
-        return ht_fail(err, sys ? ht_err_from_errno(sys) : HT_ERESET, "TLS handshake with %s: %s", name,
+        return ht_fail(err, sys ? ht_err_from_errno(sys) : HT_ERESET, "the TLS handshake with %s failed: %s", name,
                        sys ? ht_err_text(ht_err_from_errno(sys)) : "the connection ended");
     default:
         break;
@@ -288,8 +288,8 @@ int io_tls_handshake(SSL *ssl, const char *name, int *want, struct ht_errmsg *er
     if (ERR_GET_REASON(e) == SSL_R_WRONG_VERSION_NUMBER)
         return ht_fail(err, HT_ETLS, "%s does not speak TLS", name);
     if (ERR_GET_REASON(e) == SSL_R_UNEXPECTED_EOF_WHILE_READING)
-        return ht_fail(err, HT_ERESET, "TLS handshake with %s: the connection ended", name);
-    return ht_fail(err, HT_ETLS, "TLS handshake with %s: %s", name, ssl_error());
+        return ht_fail(err, HT_ERESET, "the TLS handshake with %s failed: the connection ended", name);
+    return ht_fail(err, HT_ETLS, "the TLS handshake with %s failed: %s", name, ssl_error());
 }
 
 /* What a failed SSL_read or SSL_write means. `broken`: SSL_shutdown must not be called (SSL_get_error(3)). */

@@ -158,8 +158,8 @@ static bool origin_allowed(const struct base_client *c) {
 static bool refuse_host(struct base_client *c) {
     c->kit->metrics.base_requests_refused_total[HT_METRIC_REFUSAL_HOST]++;
     ht_log_stranger(HT_LOG_WARN, "kit", HT_LOG_FIELDS(log_peer(c->peer), log_target_slice(field(c, "host"))),
-                    "a request for a name that is not of this machine was refused; behind a proxy on this machine set "
-                    "--trusted-proxy 127.0.0.1, or a token");
+                    "a request was refused because its Host is not a name of this machine; behind a proxy on this "
+                    "machine set --trusted-proxy 127.0.0.1, or a token");
     return refuse(c, 403,
                   "Host is not a loopback name; behind a proxy on this machine start the kit with --trusted-proxy "
                   "127.0.0.1, or with a token that the driver shows",

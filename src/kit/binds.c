@@ -196,8 +196,9 @@ static void refuse_bind(struct kit_session *s, const struct wire_bind *bind, enu
     if (s->refusals < REFUSALS_TOLD)
         session_log(s, HT_LOG_INFO,
                     HT_LOG_FIELDS(log_session(s->id), log_port(bind ? bind->container_port : 0), log_reason(text)),
-                    ++s->refusals == REFUSALS_TOLD ? "BIND refused; of further ones only the metrics tell"
-                                                   : "BIND refused");
+                    ++s->refusals == REFUSALS_TOLD
+                        ? "BIND refused; further refusals of this session are only counted in the metrics"
+                        : "BIND refused");
     session_send_or_end(s, WIRE_BIND_ERR, &frame);
 }
 
@@ -299,8 +300,7 @@ void session_bind(struct kit_session *s, const struct wire_bind *bind, const str
     /* Answers wait in a row: a driver cannot make the kit remember more than it may bind. */
     if (s->n_waiting >= s->kit->opt->max_bindings_per_session) {
         struct ht_errmsg text;
-        ht_fail(&text, 0, "%u BINDs wait for their answer, which is as many as may (--max-bindings-per-session)",
-                s->n_waiting);
+        ht_fail(&text, 0, "%u BINDs wait for an answer, and no more may (--max-bindings-per-session)", s->n_waiting);
         refuse_bind(s, bind, WIRE_BIND_ERROR_BIND_CAP_EXCEEDED, text.text);
         return;
     }

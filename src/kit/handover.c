@@ -31,7 +31,8 @@ static void begin(struct kit_session *s) {
             ht_log_with(HT_LOG_WARN, "session", HT_LOG_FIELDS(log_session(s->id)), "GOAWAY could not be sent");
         event_goaway(s, ADMIN_SENDER_KIT, goaway.code, goaway.message);
     }
-    session_log(s, HT_LOG_INFO, HT_LOG_FIELDS(log_session(s->id), log_reason(used_up_text)), "to be handed over");
+    session_log(s, HT_LOG_INFO, HT_LOG_FIELDS(log_session(s->id), log_reason(used_up_text)),
+                "the session is to be handed over");
     session_enter_state(s, WIRE_SESSION_RESTARTING);
     io_timer_set(&s->handover_timer, WIRE_LIMIT_HANDOVER_WAIT);
 }
@@ -48,7 +49,7 @@ void handover_look(struct kit_session *s) {
 void handover_late(struct io_timer *t) {
     struct kit_session *s = ht_container_of(t, struct kit_session, handover_timer);
     if (s->state == WIRE_SESSION_RESTARTING)
-        session_lose(s, "its driver did not come for the session that follows it");
+        session_lose(s, "its driver did not open the session that was to follow");
 }
 
 void handover_forget(struct kit_session *s, const char *why) {
@@ -76,7 +77,7 @@ static void cut_oldest(struct kit *k) {
             oldest = s;
     }
     if (n > k->opt->max_sessions)
-        session_gone(oldest, "sessions that came after it were handed over as well");
+        session_gone(oldest, "later sessions were handed over as well");
 }
 
 struct kit_session *handover_successor(struct kit_session *old) {

@@ -246,7 +246,7 @@ static void drain_late(struct io_timer *t);
 /* What was connected before may be gone. */
 static void woke(struct io_wake *w) {
     struct kit *k = ht_container_of(w, struct kit, sleep);
-    ht_info("kit", "the machine was asleep, or its clock was set: are the drivers still there?");
+    ht_info("kit", "the machine was asleep, or its clock was set: asking whether the drivers are still there");
     HT_LIST_FOR (it, &k->live) {
         struct kit_session *s = HT_LIST_ENTRY(it, struct kit_session, node);
         if (s->owner.mux)

@@ -44,7 +44,7 @@ static void reopen_log(struct serve *s) {
     struct ht_errmsg err;
     int fd = proc_files_open(PROC_FILES_LOG, s->opt->log_file, NULL, &err); /* whoever this is by now */
     if (fd < 0) {
-        ht_error("kit", "%s; the old one stays in use", err.text);
+        ht_error("kit", "%s; the log stays where it was", err.text);
         return;
     }
     int old = s->log_fd;
@@ -99,7 +99,7 @@ static void asked_to_end(struct serve *s, const char *signal_name) {
     if (n == 0)
         return;
     if (n > 1) {
-        ht_warn("kit", "second signal: leaving at once");
+        ht_warn("kit", "second signal: ending at once");
         io_loop_break(s->loop);
         return;
     }
@@ -132,7 +132,7 @@ static void on_hup(struct io_signal *sig, int signo) {
     static const char *const token_is[] = {
         [KIT_TOKEN_NO_FILE] = "the token does not come from a file",
         [KIT_TOKEN_SAME] = "the token is the same",
-        [KIT_TOKEN_CHANGED] = "the token has changed; what the old one had opened ends",
+        [KIT_TOKEN_CHANGED] = "the token has changed; sessions of the old one end",
     };
     int rc = kit_reload_token(s->kit, &err);
     if (rc < 0)

@@ -119,7 +119,7 @@ void join_received(struct kit_sock *sock, const struct wire_join *join) {
     session_let_settle(s); /* v2: counted from the last JOIN */
     shards_touch(s);
     session_log(s, HT_LOG_INFO, HT_LOG_FIELDS(log_session(s->id), log_peer(sock->peer), log_connection(join->index)),
-                "another connection");
+                "another connection of the session");
 }
 
 /* ---- SHARD_MAP ---- */

@@ -144,7 +144,8 @@ static void link_close(void *ctx, uint16_t ws_code, const char *reason) {
         return;
     if (!s->session && is_stranger(s) && ws_code == WIRE_CLOSE_PROTOCOL_ERROR) {
         s->kit->metrics.handshake_failures_total[HT_METRIC_HANDSHAKE_FAILURE_BAD_HELLO]++;
-        ht_log_stranger(HT_LOG_INFO, "kit", HT_LOG_FIELDS(log_peer(s->peer), log_reason(reason)), "no proper HELLO");
+        ht_log_stranger(HT_LOG_INFO, "kit", HT_LOG_FIELDS(log_peer(s->peer), log_reason(reason)),
+                        "the first frame was not a valid HELLO");
     }
     if (s->vt && s->session && s->session->goodbye) /* it has no GOAWAY to read that in */
         reason = s->session->goodbye;

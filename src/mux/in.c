@@ -47,7 +47,8 @@ static int check_state(struct mux_session *s, uint8_t type, uint32_t id, struct 
 static int check_answers(struct mux_session *s, const struct mux_link *l) {
     if (ht_buf_size(&l->queue) <= MUX_QUEUE_MAX)
         return 0;
-    return session_violation(s, WIRE_CODE_ENHANCE_YOUR_CALM, WIRE_CLOSE_POLICY_VIOLATION, "our frames are not read");
+    return session_violation(s, WIRE_CODE_ENHANCE_YOUR_CALM, WIRE_CLOSE_POLICY_VIOLATION,
+                             "the peer does not read what it is sent");
 }
 
 /* ---- streams ---- */
@@ -141,7 +142,7 @@ static int on_response_head(struct mux_session *s, struct mux_link *l, struct mu
 /* NAME-7. */
 static int on_connected(struct mux_stream *st) {
     if (st->kind != WIRE_KIND_TCP || st->head != HEAD_DUE)
-        return stream_violation(st, WIRE_CODE_PROTOCOL_ERROR, "STREAM_CONNECTED where none is due");
+        return stream_violation(st, WIRE_CODE_PROTOCOL_ERROR, "STREAM_CONNECTED on a stream that does not wait for it");
     st->head = HEAD_PASSED;
     stream_ref(st);
     if (st->ops && st->ops->connected)
@@ -155,7 +156,7 @@ static const char *out_of_order(const struct mux_session *s, const struct mux_st
     if (s->cfg.role == WIRE_ROLE_KIT && st->head == HEAD_DUE) /* NAME-7 */
         return st->kind == WIRE_KIND_HTTP ? "a frame before the response head" : "a frame before STREAM_CONNECTED";
     if (st->trailers_in) /* TRAIL-1 */
-        return "a frame behind the trailers";
+        return "a frame after the trailers";
     return NULL;
 }
 
@@ -440,7 +441,7 @@ int in_frame(struct mux_session *s, struct mux_link *l, uint8_t type, uint32_t i
     /* FRAME-10. Published peers are taken as they are. */
     if (id == 0 && l->index != 0 && s->cfg.own_peer)
         return session_violation(s, WIRE_CODE_PROTOCOL_ERROR, WIRE_CLOSE_PROTOCOL_ERROR,
-                                 "a frame of the session on a secondary connection");
+                                 "a frame of the session on a connection that is not the first");
     return id != 0 || type == WIRE_WINDOW ? stream_frame(s, l, type, id, payload, len)
                                           : session_frame(s, type, payload, len);
 }

@@ -177,9 +177,7 @@ static int parse_header(const struct opt_option *o, const struct opt_source *src
     static const char token[] = "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
     size_t name = strspn(text, token);
     if (name == 0 || text[name] != ':')
-        return ht_fail(src->err, HT_EINVAL,
-                       "%s%s: what is given has no header's name and colon at its beginning; write "
-                       "'Name: value'",
+        return ht_fail(src->err, HT_EINVAL, "%s%s: a header begins with its name and a colon; write 'Name: value'",
                        src->dashes, src->name);
     for (const char *p = text + name; *p; p++)
         if (((unsigned char)*p < ' ' && *p != '\t') || *p == 0x7f)

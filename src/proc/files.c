@@ -96,11 +96,11 @@ static int open_guarded(enum proc_files_kind kind, const char *path, const struc
     if (fstat(fd, &st) != 0)
         why = strerror(errno);
     else if (!S_ISREG(st.st_mode))
-        why = "it is no regular file";
+        why = "it is not a regular file";
     else if (st.st_nlink != 1)
-        why = "it has other names too, so it may be a file that --user is not meant to touch";
+        why = "it has more than one hard link, so it may be a file that --user is not meant to touch";
     else if (new_file && st.st_size == 0 && st.st_uid == 0 && fchown(fd, u->uid, u->gid) != 0)
-        why = "it cannot be given to the user of --user";
+        why = "its owner cannot be changed to --user";
     if (!why)
         return fd;
     close(fd);
@@ -114,7 +114,7 @@ static int open_own(enum proc_files_kind kind, const char *path, struct ht_errms
     int fd = open_plain(kind, path, guarded ? O_NOFOLLOW : 0);
     if (fd >= 0 && guarded && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_nlink > 1) {
         close(fd);
-        return fail(err, kind, path, "it has other names too, and root does not write to it");
+        return fail(err, kind, path, "it has more than one hard link, and root does not write to it");
     }
     if (fd >= 0)
         return fd;

@@ -63,7 +63,7 @@ int proc_sandbox_find_user(const char *text, struct proc_sandbox_user *out, stru
     }
     int rc = colon ? find_group(colon + 1, &out->gid, err) : HT_OK;
     if (rc == HT_OK && (out->uid == 0 || out->gid == 0))
-        return ht_fail(err, HT_EINVAL, "--user %s: that is root, whose rights this option is to give up", text);
+        return ht_fail(err, HT_EINVAL, "--user %s: that is root; name an account without root's rights", text);
     return rc;
 }
 

@@ -243,7 +243,7 @@ void origin_http_answered(struct origin_exchange *x, bool extra) {
     if (reuse)
         origin_pool_put(oc);
     else
-        origin_pool_close(oc, "the exchange does not allow another one");
+        origin_pool_close(oc, "the exchange does not allow another on this connection");
     origin_request_drop(x);
 }
 

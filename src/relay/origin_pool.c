@@ -6,7 +6,7 @@ static void conn_readable(void *ctx) {
     struct origin_exchange *x = oc->x;
     if (!x) {
         /* Nobody asked: the service closed it, or says something that belongs to no request. */
-        origin_pool_close(oc, "the service closed it, or spoke unasked");
+        origin_pool_close(oc, "the service closed it, or sent bytes that answer no request");
         return;
     }
     if (x->responded) {
@@ -66,7 +66,7 @@ struct origin_conn *origin_pool_take(struct relay_target *t) {
         struct origin_conn *oc = HT_LIST_ENTRY(t->idle.next, struct origin_conn, node);
         char byte;
         if (io_conn_read(oc->c, &byte, 1) != HT_EAGAIN) {
-            origin_pool_close(oc, "the service closed it, or spoke unasked");
+            origin_pool_close(oc, "the service closed it, or sent bytes that answer no request");
             continue;
         }
         ht_list_remove(&oc->node);
@@ -144,12 +144,11 @@ void origin_pool_put(struct origin_conn *oc) {
     struct relay_target *t = oc->t;
     oc->x = NULL;
     if (t->cfg.pool_size == 0 || (t->n_fresh > 0 && io_now_ms(t->cfg.loop) < t->shy_until_ms)) {
-        origin_pool_close(oc, "none is kept, or not now");
+        origin_pool_close(oc, "idle connections are not kept, or not at present");
         return;
     }
     if (t->n_idle >= t->cfg.pool_size)
-        origin_pool_close(HT_LIST_ENTRY(t->idle.prev, struct origin_conn, node),
-                          "as many are kept as may (--pool-size)");
+        origin_pool_close(HT_LIST_ENTRY(t->idle.prev, struct origin_conn, node), "the pool is full (--pool-size)");
     oc->idle_since_ms = io_now_ms(t->cfg.loop);
     ht_list_push_front(&t->idle, &oc->node);
     t->n_idle++;

@@ -77,7 +77,7 @@ static int write_head(struct origin_exchange *x, const struct wire_stream_open *
 }
 
 int origin_request_build(struct origin_exchange *x, const struct wire_stream_open *open, const char **why) {
-    *why = "a header field of the request may not be sent on";
+    *why = "a header field of the request is not allowed in HTTP/1.1";
     x->upgrade = open->is_upgrade;
     x->head_request = ht_slice_is(open->method, "HEAD");
     int rc = write_head(x, open, why);
@@ -155,7 +155,7 @@ int origin_request_trailers(struct origin_exchange *x, const struct wire_trailer
         return 0;
     int rc = relay_last_chunk(&x->last_chunk, t);
     if (rc < 0)
-        *why = rc == HT_EINVAL ? "a field behind the request may not be sent on" : ht_err_text(rc);
+        *why = rc == HT_EINVAL ? "a trailer field of the request is not allowed in HTTP/1.1" : ht_err_text(rc);
     return rc;
 }
 

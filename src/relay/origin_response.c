@@ -59,7 +59,8 @@ static void tell_odd(struct relay_target *t, uint32_t odd) {
         if (odd & ~t->odd_told & one) {
             t->odd_told |= one;
             ht_log_with(HT_LOG_WARN, "origin", HT_LOG_FIELDS(log_target(t->name)),
-                        "an answer has %s; it is served all the same, and this is said once", http_odd_text(one));
+                        "the service's answer has %s; it is passed on all the same, and only the first one is logged",
+                        http_odd_text(one));
         }
 }
 
@@ -320,7 +321,7 @@ static ssize_t body_failed(struct origin_exchange *x) {
 static void send_trailers(struct origin_exchange *x) {
     int rc = relay_send_trailers(x->st, &x->trailers, x->t->fields);
     if (rc < 0)
-        ORIGIN_LOG(x->t, "the fields behind the answer are dropped", log_stream(x->id), log_reason(ht_err_text(rc)));
+        ORIGIN_LOG(x->t, "the trailers of an answer were dropped", log_stream(x->id), log_reason(ht_err_text(rc)));
 }
 
 ssize_t origin_response_pull(struct origin_exchange *x, uint8_t *out, size_t cap, unsigned *flags) {

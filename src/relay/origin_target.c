@@ -42,7 +42,7 @@ void relay_target_destroy(struct relay_target **tp) {
 void relay_target_serve(struct relay_target *t, struct mux_stream *st, const struct wire_stream_open *open) {
     /* A stream of the other kind than was bound is the kit's mistake. */
     if (open->kind != t->cfg.kind) {
-        mux_stream_reset(st, WIRE_CODE_PROTOCOL_ERROR, "the stream's kind is not the binding's");
+        mux_stream_reset(st, WIRE_CODE_PROTOCOL_ERROR, "the stream is of another kind than its binding");
         mux_stream_release(&st);
         return;
     }

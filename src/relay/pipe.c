@@ -52,7 +52,7 @@ static void quiet_fired(struct io_timer *t) {
         io_timer_set(&p->quiet, p->half_close_ms - idle); /* set lazily: bytes have moved since */
         return;
     }
-    finish(p, WIRE_CODE_IDLE_TIMEOUT, "half-closed and quiet");
+    finish(p, WIRE_CODE_IDLE_TIMEOUT, "one side has closed, and nothing came for too long");
 }
 
 /* Writes what there is, gives credit back for what left, passes the end on. False: the pipe is gone. */

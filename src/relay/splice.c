@@ -65,7 +65,8 @@ static void quiet_fired(struct io_timer *t) {
     if (idle < ms)
         io_timer_set(&s->quiet, ms - idle);
     else
-        finish(s, HT_ETIMEDOUT, s->a.ended != s->b.ended ? "half-closed and quiet" : "quiet for too long");
+        finish(s, HT_ETIMEDOUT,
+               s->a.ended != s->b.ended ? "one side has closed, and nothing came for too long" : "quiet for too long");
 }
 
 /* ---- bytes ---- */

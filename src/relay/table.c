@@ -7,9 +7,10 @@
 #include <stdio.h>
 #include <time.h>
 
-static const char kept_cap_text[] = "this session has the %u ports it may have (--max-bindings-per-session of the kit)";
+static const char kept_cap_text[] =
+    "this session already has %u ports, and the kit allows no more (--max-bindings-per-session)";
 static const char names_cap_text[] =
-    "this session would have more than the %u names it may have (--max-names-per-session of the kit)";
+    "this session would have more than %u names, and the kit allows no more (--max-names-per-session)";
 static const char taken_text[] = "taken over by another session";
 
 /* ---- the table ---- */
@@ -194,7 +195,7 @@ static int check_fields(struct request *r) {
         return RELAY_REFUSE(r, INVALID_KIND, HT_EINVAL, "only a pull binding has names");
     if (b->portless && (!b->n_names || b->container_port || b->host.n))
         return RELAY_REFUSE(r, INVALID_NAME, HT_EINVAL,
-                            "a portless binding has a name at least, and neither a port nor a host");
+                            "a portless binding needs a name, and has neither a port nor a host");
     r->addr = cfg->expose_address;
     if (pull && relay_pull_addr(b->host, &r->addr))
         return RELAY_REFUSE(r, INVALID_HOST, HT_EINVAL, "a pull listens on a loopback address only");

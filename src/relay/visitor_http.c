@@ -399,7 +399,7 @@ static void look_at_half_closed(struct visitor_http *v, uint64_t now) {
     /* As long as any visitor waits for a head; --half-close-timeout is about pulled connections. */
     if (v->answer == ANSWER_BEGUN && !v->stalled &&
         now - ht_max64(v->sent_ms, v->progress_ms) >= cfg->response_timeout_ms) {
-        visitor_lost(v, true, "half-closed and quiet");
+        visitor_lost(v, true, "one side has closed, and nothing came for too long");
         return;
     }
     v->look_ms = now + ht_min64(cfg->half_close_timeout_ms, RELAY_HALF_CLOSED_MS);
@@ -426,7 +426,7 @@ static void active_timeout(struct visitor_http *v, uint64_t now) {
     else if (v->half_closed && v->answer != ANSWER_WHOLE && v->look_ms <= now)
         look_at_half_closed(v, now);
     else if (v->answer != ANSWER_AWAITED)
-        visitor_lost(v, true, "does not take its answer");
+        visitor_lost(v, true, "the visitor does not read its answer");
     else
         answer_late(v);
 }

@@ -124,7 +124,7 @@ static int open_stream(struct visitor_http *v, struct mux_session *mux, const st
                               log_stream(v->stream_id), log_method_slice(method),
                               log_target_slice(ht_slice_of(target.p, ht_min(target.n, 200))),
                               log_reason(rc ? ht_err_text(rc) : NULL)),
-                rc ? "a request found no stream" : "a request");
+                rc ? "a request got no stream" : "a request");
     return rc;
 }
 
@@ -472,7 +472,7 @@ static void send_trailers(struct visitor_http *v) {
         ht_log_with(HT_LOG_DEBUG, "visitor",
                     HT_LOG_FIELDS(log_session(v->b->owner->id), log_port(v->port->number), log_peer(v->peer),
                                   log_stream(v->stream_id), log_reason(ht_err_text(rc))),
-                    "the fields behind the request are dropped");
+                    "the trailers of a request were dropped");
 }
 
 static ssize_t pull_chunked(struct visitor_http *v, uint8_t *out, size_t cap, unsigned *flags) {

@@ -261,7 +261,7 @@ static void stream_trailers(void *ctx, const struct wire_trailers *t) {
         return;
     int rc = relay_last_chunk(&v->last_chunk, t);
     if (rc == HT_EINVAL)
-        violation(v, "a field behind the answer that cannot be passed on"); /* rule HTTP-6 */
+        violation(v, "a trailer field that cannot be passed on"); /* rule HTTP-6 */
     else if (rc)
         out_of_memory(v);
 }

@@ -18,7 +18,7 @@ static void stray_data(void *ctx, const uint8_t *p, size_t n) {
 static void stray_head(void *ctx, const struct wire_response_head *head) {
     struct relay_stray *s = ctx;
     (void)head;
-    mux_stream_reset(s->st, WIRE_CODE_PROTOCOL_ERROR, "a head behind the answer");
+    mux_stream_reset(s->st, WIRE_CODE_PROTOCOL_ERROR, "a second head after the answer");
     stray_end(s);
 }
 

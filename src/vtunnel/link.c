@@ -286,7 +286,7 @@ static void look_at_stall(struct vtunnel *v) {
     struct vt_stream *s = vt_stream_fattest(v);
     v->stalled_at = v->now_ms;
     if (s)
-        vt_stream_cut(v, s, "it takes nothing, and all others wait for it");
+        vt_stream_cut(v, s, "it does not read what it is sent, and all other streams wait for it");
 }
 
 void vtunnel_tick(struct vtunnel *v, uint64_t now_ms) {

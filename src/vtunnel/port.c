@@ -196,14 +196,14 @@ static void bind_refused(struct vtunnel *v, uint64_t ref, enum wire_bind_error c
 void vt_port_bind(struct vtunnel *v, const struct wire_bind *bind) {
     if (bind->kind != WIRE_KIND_TCP || bind->mode != WIRE_MODE_PULL || bind->container_port == 0) {
         bind_refused(v, bind->client_bind_ref, WIRE_BIND_ERROR_INVALID_KIND,
-                     ht_slice_str("this protocol knows pulled ports by number and nothing else"));
+                     ht_slice_str("vtunnel's protocol can only pull ports, each by its number"));
         return;
     }
     struct vt_port *p =
         vt_port_by_number(v, bind->container_port) ? NULL : new_port(v, bind->container_port, bind->client_bind_ref);
     if (!p) {
         bind_refused(v, bind->client_bind_ref, WIRE_BIND_ERROR_BIND_CAP_EXCEEDED,
-                     ht_slice_str("the port is there already, or there are too many"));
+                     ht_slice_str("the port is asked for twice, or there are too many ports"));
         return;
     }
     p->host = host_of(bind->label);

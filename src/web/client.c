@@ -146,7 +146,7 @@ static const struct io_dial_ops dial_ops = {.connected = connected, .failed = fa
 
 static void timed_out(struct io_timer *t) {
     struct web_request *r = ht_container_of(t, struct web_request, timer);
-    fail(r, HT_ETIMEDOUT, r->has_head ? "it has fallen silent" : "no answer in time");
+    fail(r, HT_ETIMEDOUT, r->has_head ? "it stopped sending" : "no answer in time");
 }
 
 static int write_request(struct web_request *r, const struct web_ask *ask) {

@@ -46,14 +46,14 @@ static const char *wrong_with(const char *host, size_t n) {
             return "a part between two dots has more than 63 characters";
         for (size_t i = 0; i < len; i++) {
             if ((unsigned char)p[i] >= 0x80)
-                return "letters beyond ASCII are written as A-labels (xn--...)";
+                return "letters beyond ASCII must be written as A-labels (xn--...)";
             if (!is_alnum(p[i]) && p[i] != '-' && p[i] != '_')
                 return "a host has letters, digits, dots, - and _";
         }
         if (p[0] == '-' || p[len - 1] == '-')
             return "a part between two dots begins or ends with -";
         if (!dot)
-            return is_number(p, len) ? "it ends in a number and is no address that everybody reads alike" : NULL;
+            return is_number(p, len) ? "it ends in a number, which some would read as an address" : NULL;
         p = dot + 1;
     }
     return "a part between two dots is empty";
@@ -121,7 +121,7 @@ static const char *split(struct ht_slice text, struct ht_slice *host, struct ht_
     if (*bracketed) {
         const char *close = memchr(text.p, ']', text.n);
         if (!close || (close + 1 < end && close[1] != ':'))
-            return "an IPv6 address stands in brackets, as in [fd00::1]:443";
+            return "an IPv6 address with a port must stand in brackets, as in [fd00::1]:443";
         *host = ht_slice_of(text.p + 1, (size_t)(close - text.p - 1));
         colon = close + 1 < end ? close + 1 : NULL;
     } else {
@@ -131,7 +131,8 @@ static const char *split(struct ht_slice text, struct ht_slice *host, struct ht_
     if (!colon)
         return NULL;
     *port = ht_slice_of(colon + 1, (size_t)(end - colon - 1));
-    return memchr(colon + 1, ':', port->n) ? "an IPv6 address stands in brackets, as in [fd00::1]:443" : NULL;
+    return memchr(colon + 1, ':', port->n) ? "an IPv6 address with a port must stand in brackets, as in [fd00::1]:443"
+                                           : NULL;
 }
 
 static bool read_port(struct ht_slice text, uint16_t *out) {
@@ -149,7 +150,7 @@ static bool read_port(struct ht_slice text, uint16_t *out) {
 
 static const char *read_bracketed(char out[WIRE_HOST_ROOM], struct ht_slice host) {
     const char *why = memchr(host.p, ':', host.n) ? read_host(out, host, false) : "";
-    return why ? "what stands in brackets is no IPv6 address" : NULL;
+    return why ? "the text in brackets is not an IPv6 address" : NULL;
 }
 
 int wire_authority_read(char host[WIRE_HOST_ROOM], uint16_t *port, struct ht_slice text, struct ht_errmsg *err) {
@@ -196,7 +197,7 @@ static const char *read_name(struct wire_name *out, struct ht_slice text) {
         out->wildcard = true;
         why = read_host(out->host, ht_slice_of(host.p + 2, host.n - 2), true);
     } else if (host.n && memchr(host.p, '*', host.n))
-        why = "a * stands for the first labels of a host alone, as in *.corp.example";
+        why = "a * may stand only at the beginning, as in *.corp.example";
     else
         why = read_host(out->host, host, false);
     return why ? why : read_ports(out, port);

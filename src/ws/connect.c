@@ -171,7 +171,7 @@ static const char *check_101(const struct ws_connect *c, struct ht_slice *protoc
         return "the server's 101 is not an upgrade to a WebSocket";
     const struct http_field *f = http_field_find(h, buf, "sec-websocket-accept");
     if (!f || !ht_slice_is(http_text(buf, f->value), accept))
-        return "the server's 101 has a wrong Sec-WebSocket-Accept; is something between us caching?";
+        return "the server's 101 has a wrong Sec-WebSocket-Accept; a cache between may have answered";
     if (http_field_find(h, buf, "sec-websocket-extensions"))
         return "the server chose an extension that was not offered";
     f = http_field_find(h, buf, "sec-websocket-protocol");
@@ -216,7 +216,7 @@ static bool parse(struct ws_connect *c) {
             return true;
         if (n < 0) {
             char what[160];
-            snprintf(what, sizeof what, "what came back is no HTTP answer: %s", e.text ? e.text : ht_err_text(n));
+            snprintf(what, sizeof what, "the answer is not HTTP: %s", e.text ? e.text : ht_err_text(n));
             fail_text(c, HT_EPROTO, 0, what);
             return false;
         }

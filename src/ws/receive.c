@@ -159,11 +159,11 @@ static const char *check_start(const struct ws_conn *w, uint8_t b0, uint8_t b1, 
         if ((b1 & 0x7f) > WS_CONTROL_MAX)
             return "a control frame is longer than 125 bytes";
         if (opcode == WSLAY_CONNECTION_CLOSE && (b1 & 0x7f) == 1) /* RFC 6455 5.5.1; wslay lets it pass */
-            return "a close frame with half a code";
+            return "a close frame with half of a close code";
         return NULL;
     }
     if (opcode == WSLAY_CONTINUATION_FRAME && !w->in_message) /* RFC 6455 5.4 */
-        return "a continuation of nothing";
+        return "a continuation frame with nothing to continue";
     if (opcode != WSLAY_CONTINUATION_FRAME && w->in_message)
         return "a new message inside a fragmented one";
     if (opcode == WSLAY_TEXT_FRAME && w->rx == WS_RX_OPEN && !w->text) {

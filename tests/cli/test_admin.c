@@ -131,7 +131,7 @@ static void sessions_and_bindings(void) {
     CU_ASSERT_EQUAL(run_cmd(cmd_bindings_list, JSON_ANSWER("{\"bindings\":[]}"), NULL), 0); /* a kit that says less */
     CU_ASSERT_STRING_EQUAL(seen.out, "PORT  MODE  KIND  ADDRESS  LABEL  STATE  ID  SESSION\n");
     CU_ASSERT_EQUAL(run_cmd(cmd_bindings_list, JSON_ANSWER("{}"), NULL), OPT_EXIT_FAILURE); /* and somebody else */
-    CU_ASSERT_PTR_NOT_NULL(strstr(seen.err, "no kit: its answer has no \"bindings\""));
+    CU_ASSERT_PTR_NOT_NULL(strstr(seen.err, "not a kit: its answer has no \"bindings\""));
 }
 
 static void health(void) {

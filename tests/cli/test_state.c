@@ -49,7 +49,7 @@ static uint64_t started(pid_t pid) {
     return p.started;
 }
 
-static void yes(void) {
+static void a_driver_that_stands_is_ready(void) {
     put_state((uint64_t)getpid(), started(getpid()), boot);
     expect(OPT_EXIT_OK, false, "is connected, with 2 ports, since 2026-01-31T12:00:00.000Z\n");
     expect(OPT_EXIT_OK, true, "\"ports\":2,\"since\":\"2026-01-31T12:00:00.000Z\",\"later\":[1]}\n");
@@ -92,10 +92,10 @@ static void no_file_of_a_driver(void) {
     expect(OPT_EXIT_CONFIG, false, "is not what a driver writes");
     unlink(path);
     CU_ASSERT_EQUAL_FATAL(mkfifo(path, 0600), 0);
-    expect(OPT_EXIT_CONFIG, false, "it is no regular file");
+    expect(OPT_EXIT_CONFIG, false, "it is not a regular file");
     unlink(path);
     CU_ASSERT_EQUAL_FATAL(mkdir(path, 0700), 0);
-    expect(OPT_EXIT_CONFIG, false, "it is no regular file");
+    expect(OPT_EXIT_CONFIG, false, "it is not a regular file");
     rmdir(path);
 }
 
@@ -106,7 +106,7 @@ static void somebody_else(void) {
     expect(OPT_EXIT_FAILURE, false, "ended when the machine did");
 }
 
-static void killed(void) {
+static void a_stopped_or_killed_driver_is_not_ready(void) {
     siginfo_t info;
     pid_t pid = fork();
     CU_ASSERT_FATAL(pid >= 0);
@@ -120,18 +120,20 @@ static void killed(void) {
     expect(OPT_EXIT_FAILURE, false, "is stopped; SIGCONT lets it go on");
     CU_ASSERT_EQUAL(kill(pid, SIGKILL), 0);
     CU_ASSERT_EQUAL(waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT), 0);
-    expect(OPT_EXIT_FAILURE, false, "has ended without a word"); /* nobody has looked for it yet */
+    expect(OPT_EXIT_FAILURE, false,
+           "was a_stopped_or_killed_driver_is_not_ready or has crashed"); /* nobody has looked for it yet */
     CU_ASSERT_EQUAL(waitpid(pid, NULL, 0), pid);
-    expect(OPT_EXIT_FAILURE, false, "has ended without a word");
+    expect(OPT_EXIT_FAILURE, false, "was a_stopped_or_killed_driver_is_not_ready or has crashed");
 }
 
 int main(void) {
     static const struct tap_test tests[] = {
-        {"yes", yes},
+        {"a driver that stands is ready", a_driver_that_stands_is_ready},
         {"there is no such file", no_such_file},
         {"a file that no driver wrote", no_file_of_a_driver},
         {"another process, another start of the machine", somebody_else},
-        {"stopped, killed", killed},
+        {"a stopped or a_stopped_or_killed_driver_is_not_ready driver is not ready",
+         a_stopped_or_killed_driver_is_not_ready},
         {NULL, NULL},
     };
     if (!mkdtemp(folder))

@@ -36,11 +36,11 @@ static void bad_targets(void) {
         {"70000=3000", "left of the ="},
         {"-1=3000", "left of the ="},
         {"8080=", "empty"},
-        {"8080=0", "no port"},
+        {"8080=0", "is not a port"},
         {"8080=host", "port is missing"},
         {"1=2=3", "host name"},
         {"8080:3000", "write 8080=3000 for port 8080 of the container and port 3000 here"},
-        {"9=8080:3000", "8080 is no host"},
+        {"9=8080:3000", "8080 is not a host"},
         {"http://a:1/?b=c", "write a:1"},
         {" 1=2", "left of the ="},
     };
@@ -272,7 +272,7 @@ static void events_as_text(void) {
 }
 
 /* A reader that has stopped reading: lines are dropped and counted, nobody waits. */
-static void nobody_reads(void) {
+static void lines_that_nobody_reads_are_left_out_and_counted(void) {
     int ends[2];
     struct capture c;
     struct cli_output o;
@@ -310,7 +310,7 @@ static const struct tap_test tests[] = {
     {"tables", tables},
     {"events as JSON", events_as_json},
     {"events as text", events_as_text},
-    {"nobody reads", nobody_reads},
+    {"lines that nobody reads are left out and counted", lines_that_nobody_reads_are_left_out_and_counted},
     {NULL, NULL},
 };
 

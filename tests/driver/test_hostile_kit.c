@@ -60,7 +60,7 @@ static void say_message(struct saying *s, const void *p, size_t n, unsigned twea
             head[i] = (uint8_t)random64();
         h = 10;
         break;
-    case 4: /* text; a continuation of nothing; control frames */
+    case 4: /* text; a continuation frame with nothing to continue; control frames */
         head[0] = (uint8_t)(0x80 | (const uint8_t[]){0, 1, 8, 9, 10}[below(5)]);
         break;
     default:

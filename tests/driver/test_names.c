@@ -170,7 +170,7 @@ static void an_older_kit(void) {
     CU_ASSERT_EQUAL(w.binds[0].n_names, 0);
     CU_ASSERT(!w.binds[0].has_portless && !w.binds[0].has_ca);
     CU_ASSERT_EQUAL(warnings, 1);
-    CU_ASSERT_PTR_NOT_NULL(strstr(warning, "too old to know names"));
+    CU_ASSERT_PTR_NOT_NULL(strstr(warning, "too old to register names"));
     world_stop();
 }
 

@@ -156,11 +156,11 @@ static const struct refusal {
     const char *answer, *says;
     int error;
 } refusals[] = {
-    {NO("400 Bad Request", ""), "no kit", HT_TUNNEL_EHANDSHAKE},
+    {NO("400 Bad Request", ""), "not a kit", HT_TUNNEL_EHANDSHAKE},
     {NO("401 Unauthorized", ""), "wants a token", HT_TUNNEL_EAUTH},
-    {NO("403 Forbidden", ""), "lets nobody in", HT_TUNNEL_EHANDSHAKE},
-    {NO("404 Not Found", ""), "no kit", HT_TUNNEL_EHANDSHAKE},
-    {NO("407 Proxy Authentication Required", ""), "lets nobody in", HT_TUNNEL_EHANDSHAKE},
+    {NO("403 Forbidden", ""), "refuses connections from here", HT_TUNNEL_EHANDSHAKE},
+    {NO("404 Not Found", ""), "not a kit", HT_TUNNEL_EHANDSHAKE},
+    {NO("407 Proxy Authentication Required", ""), "refuses connections from here", HT_TUNNEL_EHANDSHAKE},
     {NO("426 Upgrade Required", "Upgrade: websocket\r\n"), "WebSockets", HT_TUNNEL_EHANDSHAKE},
     {NO("302 Found", "Location: http://login.example/\r\n"), "login page", HT_TUNNEL_EHANDSHAKE},
     {"HTTP/1.1 200 OK\r\nContent-Length: 13\r\n\r\n<html>Pay here", "login page", HT_TUNNEL_EHANDSHAKE},
@@ -168,7 +168,7 @@ static const struct refusal {
     {NO("502 Bad Gateway", ""), "502", HT_TUNNEL_EHANDSHAKE},
     {"HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\nConnection: upgrade\r\n\r\n", "WebSocket",
      HT_TUNNEL_EHANDSHAKE},
-    {"220 mail.example ESMTP\r\n\r\n", "no HTTP answer", HT_TUNNEL_EHANDSHAKE},
+    {"220 mail.example ESMTP\r\n\r\n", "the answer is not HTTP", HT_TUNNEL_EHANDSHAKE},
 };
 
 /* Each of these comes from something in between, or may: it is told, tried again, and over when that is gone. */

@@ -123,7 +123,8 @@ static void a_thread_of_its_own(void) {
     CU_ASSERT(second > 1);
     UNTIL(bound == 2 && status().connections == 2);
     CU_ASSERT_EQUAL(ht_tunnel_connect(tunnel), HT_TUNNEL_ESTATE);
-    CU_ASSERT_STRING_EQUAL(ht_tunnel_last_error(), "a tunnel can be connected once"); /* the caller's own */
+    CU_ASSERT_STRING_EQUAL(ht_tunnel_last_error(),
+                           "ht_tunnel_connect() can be called once for a tunnel"); /* the caller's own */
     CU_ASSERT_EQUAL(status().bindings, 2);
     CU_ASSERT_EQUAL(ht_tunnel_streams(tunnel), 0);
     CU_ASSERT_EQUAL(ht_tunnel_unbind(tunnel, second), HT_TUNNEL_OK);

@@ -300,7 +300,7 @@ static void bindings_that_make_no_sense(void) {
     CU_ASSERT_EQUAL(bind_one(HT_EXPOSE_HTTP, "nonsense", 1), HT_TUNNEL_EINVAL);
     CU_ASSERT_PTR_NOT_NULL(strstr(ht_tunnel_last_error(), "port is missing"));
     CU_ASSERT_EQUAL(bind_one(HT_EXPOSE_HTTP, "8080:3000", 1), HT_TUNNEL_EINVAL);
-    CU_ASSERT_PTR_NOT_NULL(strstr(ht_tunnel_last_error(), "8080 is no host; the target is 3000"));
+    CU_ASSERT_PTR_NOT_NULL(strstr(ht_tunnel_last_error(), "8080 is not a host; the target is 3000"));
     CU_ASSERT_EQUAL(bind_one(HT_EXPOSE_HTTP, NULL, 1), HT_TUNNEL_EINVAL);
     struct ht_bind_options o = {.size = sizeof o, .kind = HT_PULL_TCP, .target = "1", .takeover = 1};
     CU_ASSERT_EQUAL(ht_tunnel_bind(w.t, &o), HT_TUNNEL_EINVAL);

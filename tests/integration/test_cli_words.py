@@ -55,7 +55,7 @@ def _():
             c.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
             assert c.recv(100).startswith(b"HTTP/1.1 200")
     for text, right in (("https://localhost:3443", "plain port"), ("http://localhost:3000/app", "write localhost:3000"),
-                        ("tcp://localhost:5432", "write localhost:5432"), ("http://me:s3cret@localhost:3000", "names a user")):
+                        ("tcp://localhost:5432", "write localhost:5432"), ("http://me:s3cret@localhost:3000", "contains a user name")):
         status, _out, err = command("expose", text, *NOBODY)
         assert status == 2 and right in err and "s3cret" not in err, (text, status, err)
 
@@ -130,7 +130,7 @@ def _():
             for words in (["list"], ["sessions", "list"], ["bindings", "list"], ["health"], ["ready"], ["metrics"], ["sessions", "kill", "S-1"]):
                 for more in ([], ["--json"]):
                     status, out, err = command(*words, *more, "--url", f"127.0.0.1:{web.port}")
-                    assert status == 1 and not out and "no kit" in err, (words, more, body, status, out, err)
+                    assert status == 1 and not out and "not a kit" in err, (words, more, body, status, out, err)
 
 
 @case("what is missing or refused is named with the option that mends it: no URL, no token, a full kit, a port too many")

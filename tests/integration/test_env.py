@@ -99,12 +99,12 @@ def _():
         kit.end()
     with Answers({}) as old:
         status, out, said = command("env", "--url", old.url)
-        assert (status, out) == (1, "") and "no kit, or an older one" in said, said
+        assert (status, out) == (1, "") and "not a kit, or an older one" in said, said
     with Answers({"proxy": (200, "text/html", b"<p>")}) as other:
         assert command("env", "--url", other.url)[0] == 1
     with Answers({"proxy": proxy_at("x; rm -rf /")}) as other:
         status, out, said = command("env", "--url", other.url)
-        assert (status, out) == (1, "") and "is none" in said, said
+        assert (status, out) == (1, "") and "is not an address" in said, said
     with Answers({"proxy": (401, "application/json", b"{}")}) as locked:
         assert command("env", "--url", locked.url)[0] == 4
     assert command("env", "--url", "http://127.0.0.1:1")[0] == 6
@@ -184,7 +184,7 @@ def _():
         for bad in (b"<html>", ca + b"-----BEGIN PRIVATE KEY-----\n"):
             with Answers({"proxy": proxy_at("127.0.0.1:9090"), "ca.pem": (200, "text/html", bad)}) as kit:
                 status, out, said = command("env", "--url", kit.url)
-                assert (status, out) == (1, "") and "are no certificates" in said, said
+                assert (status, out) == (1, "") and "not a list of certificates" in said, said
         with Answers({"proxy": proxy_at("127.0.0.1:9090"), "ca.pem": (200, "application/x-pem-file", b"")}) as kit:
             out = json.loads(env_of("--url", kit.url, "--format", "json"))
             assert not set(out) & {*BUNDLE, "NODE_EXTRA_CA_CERTS"}, out

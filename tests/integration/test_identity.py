@@ -194,7 +194,7 @@ def _():
         assert status(d.port) == 200
         d.process.send_signal(signal.SIGHUP)
         assert d.end(signal.SIGINT) == 0, d.text()
-        assert d.text().count("no identity is kept") == 1, d.text()
+        assert d.text().count("no client id could be kept") == 1, d.text()
 
 
 if __name__ == "__main__":

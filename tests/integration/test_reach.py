@@ -93,11 +93,11 @@ def _():
             ("https://gitlab.example.com/group/x", "write gitlab.example.com:443"),
             ("http://gitlab.example.com", "write gitlab.example.com:80"),
             ("https://gitlab.example.com:8443=127.0.0.1:1", "write gitlab.example.com:8443=127.0.0.1:1"),
-            ("https://me:secret@gitlab.example.com", "names a user"),
+            ("https://me:secret@gitlab.example.com", "contains a user name"),
             ("localhost:3000", "myapi.test:3000=localhost:3000"),
             ("127.0.0.1:3000", "myapi.test:3000=127.0.0.1:3000"),
             ("a..b", "between two dots"),
-            ("127.1:80", "no address that everybody reads alike"),
+            ("127.1:80", "which some would read as an address"),
             ("x.example:0", "port"),
             ("x.example=nowhere", "the port is missing"),
             ("x.example=", "empty"),
@@ -135,7 +135,7 @@ def _():
         assert sorted(names) == ["db.example.com:5432", "gitlab.example.com", "myapi.test:80"], names
         assert up.end() == 0
         for text, says in (
-                ("reach: [8080]", ":1:9: error: \"8080\": a port is no name"),
+                ("reach: [8080]", ":1:9: error: \"8080\": a port is not a name"),
                 ("reach:\n  - {name: 'https://x.example'}", ":2:12: error: name: \"https://x.example\""),
                 ("reach:\n  - {name: x.example, target: nowhere}", ":2:31: error: target: \"nowhere\": the port is missing"),
                 ("reach:\n  - {name: x.example=127.0.0.1:1}", ":2:12: error: name: \"x.example=127.0.0.1:1\" has a target in it"),

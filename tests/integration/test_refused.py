@@ -20,7 +20,7 @@ REFUSALS = [
     (f"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: {len(LOGIN)}\r\n\r\n{LOGIN}", "login page"),
     (f"HTTP/1.1 500 Internal Server Error\r\n{NONE}", "500 Internal Server Error"),
     (f"HTTP/1.1 502 Bad Gateway\r\n{NONE}", "502 Bad Gateway"),
-    ("\x15\x03\x01 garbage\r\n\r\n", "no HTTP answer"),
+    ("\x15\x03\x01 garbage\r\n\r\n", "the answer is not HTTP"),
     ("", "without an answer"),
 ]
 

@@ -55,10 +55,9 @@ def _():
         killed = Driver(t.kit, "expose", f"0={web.port}", "--state-file", path)
         becomes(path, 0, f"process {killed.pid}")
         killed.process.kill()
-        becomes(path, 1, "has ended without a word, and left the file behind")  # a zombie: nobody has waited for it
+        becomes(path, 1, "was killed or has crashed, and left the file behind")  # a zombie: nobody has waited for it
         killed.end()
-        assert ready(path) == (1, f"hoody-tunnel: not ready: process {killed.pid}, the driver that wrote {path}, has ended without a word, "
-                                  "and left the file behind\n")
+        assert ready(path) == (1, f"hoody-tunnel: not ready: process {killed.pid}, the driver that wrote {path}, was killed or has crashed, and left the file behind\n")
         first = t.expose(f"{killed.port}={web.port}", "--state-file", path)
         becomes(path, 0, f"process {first.pid}")
         second = t.pull(f"0={web.port}", env={"HOODY_TUNNEL_STATE_FILE": path})

@@ -296,7 +296,7 @@ static void plain_text_is_refused(void) {
     m.accept = io_accept_start(m.loop, m.ends[0], e, 5, &ops, &m, &err);
     while (!m.failed)
         io_loop_turn(m.loop, true);
-    CU_ASSERT(strstr(m.text, "did not end in time") != NULL);
+    CU_ASSERT(strstr(m.text, "did not finish in time") != NULL);
     io_conn_close(&m.ends[1]);
     io_loop_destroy(&m.loop);
     io_ending_destroy(&e);

@@ -268,7 +268,7 @@ static void bad_certificates_are_explained(void) {
     CU_ASSERT_FATAL(server_start(&s, "other.pem", "-www"));
     dial(&d, tls, "localhost", s.port);
     CU_ASSERT_EQUAL(d.err, HT_ECERTNAME);
-    snprintf(want, sizeof want, "certificate of localhost:%u is for another name", s.port);
+    snprintf(want, sizeof want, "the certificate of localhost:%u is for another name", s.port);
     CU_ASSERT(strstr(d.text, want) == d.text);
     server_stop(&s);
     CU_ASSERT_FATAL(server_start(&s, "other.pem", "-www"));
@@ -286,7 +286,7 @@ static void bad_certificates_are_explained(void) {
     CU_ASSERT_FATAL(tls != NULL && server_start(&s, "srv.pem", "-www"));
     dial(&d, tls, "localhost", s.port);
     CU_ASSERT_EQUAL(d.err, HT_ECERTCA);
-    snprintf(want, sizeof want, "certificate of localhost:%u is not trusted: ", s.port);
+    snprintf(want, sizeof want, "the certificate of localhost:%u is not trusted: ", s.port);
     CU_ASSERT(strstr(d.text, want) == d.text && strstr(d.text, "; give its CA with --ca"));
     server_stop(&s);
     io_tls_destroy(&tls);
@@ -370,7 +370,7 @@ static void certificates_that_are_none_are_explained(void) {
         {"me.pem", NULL, "cannot read the private key in "},
         {"me.pem", "none.key", "cannot read the private key in "},
         {"me.pem", "srv.key", "is not the one of the certificate in "},
-        {"me.pem", "locked.key", "is encrypted, and nobody could type its password here"},
+        {"me.pem", "locked.key", "is encrypted; give one without a password"},
     };
     for (size_t i = 0; i < HT_ARRAY_LEN(rows); i++) {
         struct ht_errmsg e = {""};

@@ -121,7 +121,7 @@ static void what_cannot_be(void) {
     ask(&p, many, 3, NULL);
     is_told(&p, WIRE_BIND_ERROR_BIND_CAP_EXCEEDED, "2 names");
     ask(&p, NULL, 0, NULL);
-    is_told(&p, WIRE_BIND_ERROR_INVALID_NAME, "a name at least");
+    is_told(&p, WIRE_BIND_ERROR_INVALID_NAME, "needs a name");
     static char lots[WIRE_LIMIT_MAX_PAYLOAD];
     size_t at = (size_t)snprintf(
         lots, sizeof lots, "{\"clientBindRef\":9,\"kind\":\"tcp\",\"mode\":\"pull\",\"portless\":true,\"names\":[");

@@ -282,8 +282,8 @@ static void sighup_reopens_the_log_and_reads_the_token(void) {
     reload();
     CU_ASSERT(file_has(rotated, "listening on"));
     CU_ASSERT_FALSE(file_has(rotated, "reloaded"));
-    CU_ASSERT(file_has(kit.log,
-                       "\"message\":\"SIGHUP: reloaded; the token has changed; what the old one had opened ends\"}"));
+    CU_ASSERT(
+        file_has(kit.log, "\"message\":\"SIGHUP: reloaded; the token has changed; sessions of the old one end\"}"));
     reload();
     CU_ASSERT(file_has(kit.log, "\"message\":\"SIGHUP: reloaded; the token is the same\"}"));
     CU_ASSERT_EQUAL(ask(SESSIONS, "sesame"), 401);

@@ -6,7 +6,7 @@
 
 /* ---- destinations ---- */
 
-static void test_good(void) {
+static void a_destination_is_read_into_one_spelling(void) {
     static const struct {
         const char *in, *text;
         bool is_addr;
@@ -130,7 +130,7 @@ static const char *const open_addr[] = {"8.8.8.8",
                                         "2001:0:808:808:0:0:f7f7:f7f7",
                                         "2001:db8::5efe:8.8.8.8"};
 
-static void test_guarded(void) {
+static void guarded_addresses_are_refused_in_every_form_others(void) {
     policy(true, NULL, NULL);
     for (size_t i = 0; i < HT_ARRAY_LEN(guarded); i++) {
         bool yes = may("innocent.example", guarded[i], 80) || may(guarded[i], guarded[i], 80);
@@ -140,7 +140,7 @@ static void test_guarded(void) {
     }
     for (size_t i = 0; i < HT_ARRAY_LEN(open_addr); i++) {
         if (!may("innocent.example", open_addr[i], 80))
-            printf("# may not connect to %s\n", open_addr[i]);
+            printf("# connecting to %s is not allowed\n", open_addr[i]);
         CU_ASSERT(may("innocent.example", open_addr[i], 80));
     }
 }
@@ -201,7 +201,7 @@ static void test_default_deny(void) {
     CU_ASSERT(!may("a.example", "127.0.0.1", 443)); /* DNS rebinding */
 }
 
-static void test_deny(void) {
+static void deny_goes_before_allow(void) {
     policy(true, LIST("good.example", "10.1.0.0/16"),
            LIST("bad.example", "*.evil.example", "10.0.0.0/8", "*:25", "fd00::/8"));
     CU_ASSERT(!may("bad.example", "8.8.8.8", 80));
@@ -218,7 +218,7 @@ static void test_deny(void) {
     CU_ASSERT(may("good.example", "fe00::1", 80));
 }
 
-static void test_rules(void) {
+static void a_rule_that_nobody_could_mean_is_refused(void) {
     static const char *const bad[] = {"",
                                       ":",
                                       ":80",
@@ -277,14 +277,14 @@ static void test_rules(void) {
 }
 
 static const struct tap_test tests[] = {
-    {"destinations", test_good},
+    {"a destination is read into one spelling", a_destination_is_read_into_one_spelling},
     {"what is no destination, other forms of addresses among it", test_bad},
-    {"guarded addresses", test_guarded},
+    {"guarded addresses are refused in every form, others are not", guarded_addresses_are_refused_in_every_form_others},
     {"what is guarded opens only to who means it", test_only_meant},
     {"own addresses and ports", test_own},
     {"a default of deny", test_default_deny},
-    {"deny goes first", test_deny},
-    {"rules", test_rules},
+    {"deny goes before allow", deny_goes_before_allow},
+    {"a rule that nobody could mean is refused", a_rule_that_nobody_could_mean_is_refused},
     {NULL, NULL},
 };
 

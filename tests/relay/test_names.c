@@ -110,11 +110,11 @@ static void test_finding(void) {
     end();
 }
 
-static void test_refused(void) {
+static void names_and_bindings_that_cannot_be_are_refused(void) {
     begin();
     refused(&d, portless("a..b"), WIRE_BIND_ERROR_INVALID_NAME, "\"a..b\"");
     refused(&d, portless("a.example 0x7f.1"), WIRE_BIND_ERROR_INVALID_NAME, "0x7f.1");
-    refused(&d, portless(""), WIRE_BIND_ERROR_INVALID_NAME, "a name at least");
+    refused(&d, portless(""), WIRE_BIND_ERROR_INVALID_NAME, "needs a name");
     struct wire_bind bind = portless("a.example");
     bind.container_port = 8083;
     refused(&d, bind, WIRE_BIND_ERROR_INVALID_NAME, "neither a port nor a host");
@@ -163,7 +163,7 @@ static void test_held(void) {
     end();
 }
 
-static void test_caps(void) {
+static void a_session_has_a_bounded_number_of_names(void) {
     begin_with(3);
     bound(&d, portless("a.example b.example"));
     refused(&d, portless("c.example d.example"), WIRE_BIND_ERROR_BIND_CAP_EXCEEDED, "3 names");
@@ -353,7 +353,7 @@ static void connected(uint32_t id) {
     drv_send(&d);
 }
 
-static void test_streams(void) {
+static void a_stream_by_name_carries_its_authority_and_waits(void) {
     begin();
     uint32_t id = bound(&d, portless("*.example:443 [fd00::1]:22"));
     struct caller c = call("a.example", 443), x = call("fd00::1", 22), y = call("b.example", 443);
@@ -429,7 +429,7 @@ static size_t longest_chain(const struct relay_name_index *x) {
     return longest;
 }
 
-static void test_many(void) {
+static void ten_thousand_names_are_registered_and_found(void) {
     static char names[NAMES_MAX][64];
     rig_start();
     rig.cfg.max_names_per_session = 10240;
@@ -456,7 +456,7 @@ static void test_many(void) {
     end();
 }
 
-static void test_no_memory(void) {
+static void any_allocation_may_fail(void) {
     for (long i = 0; i < 12; i++) {
         begin();
         ht_mem_fail_at(i);
@@ -472,19 +472,20 @@ static void test_no_memory(void) {
 int main(void) {
     static const struct tap_test tests[] = {
         {"whose a host and port is", test_finding},
-        {"what is refused", test_refused},
+        {"names and bindings that cannot be are refused with a reason", names_and_bindings_that_cannot_be_are_refused},
         {"names that are held", test_held},
-        {"caps", test_caps},
+        {"a session has a bounded number of names", a_session_has_a_bounded_number_of_names},
         {"names that are given up", test_yielding},
         {"a port with names changes hands", test_port_and_names},
         {"a full session takes nothing away", test_full},
         {"parked and handed over", test_moving},
         {"what the admin sees", test_seen},
-        {"streams by name", test_streams},
+        {"a stream by name carries its authority, and waits for STREAM_CONNECTED",
+         a_stream_by_name_carries_its_authority_and_waits},
         {"streams of a binding that is taken over", test_streams_of_a_takeover},
         {"connections to the port beside them", test_beside_the_port},
-        {"ten thousand names", test_many},
-        {"no memory", test_no_memory},
+        {"ten thousand names are registered and found", ten_thousand_names_are_registered_and_found},
+        {"any allocation may fail", any_allocation_may_fail},
         {NULL, NULL},
     };
     return tap_main("relay names", tests);

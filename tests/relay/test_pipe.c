@@ -78,7 +78,7 @@ static void test_driver_ends_first(void) {
     end();
 }
 
-static void test_resets(void) {
+static void a_reset_or_a_cut_on_one_side_is_a_cut_on_the_other(void) {
     begin();
     struct visitor v = vis_connect(port);
     opened(1);
@@ -114,7 +114,7 @@ static void test_resets(void) {
     rig_stop();
 }
 
-static void test_caps(void) {
+static void without_a_permit_or_a_stream_the_visitor_is_closed(void) {
     begin();
     rig.fds.total = rig.fds.used + 1;
     struct visitor v = vis_connect(port), w = vis_connect(port);
@@ -164,7 +164,7 @@ static void test_quiet_half_close(void) {
 }
 
 /* Megabytes both ways at once, with a visitor that reads in small pieces. */
-static void test_bulk(void) {
+static void megabytes_both_ways_at_once_arrive_whole(void) {
     static uint8_t block[50021];
     begin();
     struct visitor v = vis_connect(port);
@@ -207,7 +207,7 @@ static void test_bulk(void) {
     end();
 }
 
-static void test_stalled_reader(void) {
+static void a_stalled_reader_holds_one_window_and_no_more(void) {
     static uint8_t block[65536];
     begin();
     struct visitor v = vis_connect(port);
@@ -320,7 +320,7 @@ static void test_destroyed(void) {
     end();
 }
 
-static void test_no_memory(void) {
+static void any_allocation_may_fail(void) {
     for (long i = 0; i < 30; i++) {
         begin();
         struct visitor v = vis_connect(port);
@@ -348,14 +348,14 @@ int main(void) {
     static const struct tap_test tests[] = {
         {"both ways with half-close", test_both_ways},
         {"the driver ends first", test_driver_ends_first},
-        {"resets and cuts", test_resets},
-        {"caps", test_caps},
+        {"a reset or a cut on one side is a cut on the other", a_reset_or_a_cut_on_one_side_is_a_cut_on_the_other},
+        {"without a permit or a stream the visitor is closed", without_a_permit_or_a_stream_the_visitor_is_closed},
         {"a quiet half-closed stream", test_quiet_half_close},
-        {"bulk both ways", test_bulk},
-        {"a stalled reader", test_stalled_reader},
+        {"megabytes both ways at once arrive whole", megabytes_both_ways_at_once_arrive_whole},
+        {"a stalled reader holds one window and no more", a_stalled_reader_holds_one_window_and_no_more},
         {"bytes from before the pipe", test_early_bytes},
         {"destroyed, and dead before it began", test_destroyed},
-        {"no memory", test_no_memory},
+        {"any allocation may fail", any_allocation_may_fail},
         {NULL, NULL},
     };
     return tap_main("relay pipe", tests);

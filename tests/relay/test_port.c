@@ -70,7 +70,7 @@ static const struct visitor_http *first_visitor(const struct relay_port *p) {
     return HT_LIST_ENTRY(p->visitors.next, struct visitor_http, node);
 }
 
-static void test_alone(void) {
+static void a_port_is_found_by_each_address_that_overlaps(void) {
     begin();
     struct io_addr v4 = at("127.0.0.1"), other = at("127.0.0.2"), any = at("0.0.0.0"), v6 = at("::1");
     struct relay_port *p = opened(expose(0), "127.0.0.1");
@@ -181,7 +181,7 @@ static void test_half_a_head_at_a_takeover(void) {
 
 int main(void) {
     static const struct tap_test tests[] = {
-        {"a port alone", test_alone},
+        {"a port is found by each address that overlaps its own", a_port_is_found_by_each_address_that_overlaps},
         {"a port that cannot be opened", test_refused},
         {"a visitor could not be accepted", test_accept_fails},
         {"a visitor has a binding from its head to its answer", test_binding_of_a_visitor},

@@ -128,7 +128,7 @@ static void expect_code(const char *name, uint8_t code) {
     vis_close(&v);
 }
 
-static void test_through(void) {
+static void bytes_pass_both_ways_with_half_close(void) {
     proxy_begin();
     name_is(0, "a.example", "127.0.0.1", NULL, NULL);
     struct visitor v = ask_name("A.example.");
@@ -158,7 +158,7 @@ static void test_through(void) {
     proxy_end();
 }
 
-static void test_codes(void) {
+static void each_refusal_has_its_reply_code(void) {
     proxy_begin();
     name_is(0, "bad.example", "169.254.169.254", NULL, NULL);
     name_is(1, "gone.example", "127.0.0.1", NULL, NULL);
@@ -217,7 +217,7 @@ static void test_token(void) {
     proxy_end();
 }
 
-static void test_slow(void) {
+static void a_client_that_is_slow_with_its_head_is_dropped(void) {
     proxy_prepare();
     proxy_table_with(100, 30000);
     proxy_open();
@@ -227,7 +227,7 @@ static void test_slow(void) {
     proxy_end();
 }
 
-static void test_no_memory(void) {
+static void any_allocation_may_fail(void) {
     bool through = false;
     for (long i = 0; i < 300 && !through; i++) {
         proxy_begin();
@@ -247,11 +247,11 @@ static void test_no_memory(void) {
 
 static const struct tap_test tests[] = {
     {"messages, cut at every place", test_messages},
-    {"through the proxy", test_through},
-    {"reply codes", test_codes},
+    {"bytes pass both ways, with half-close", bytes_pass_both_ways_with_half_close},
+    {"each refusal has its reply code", each_refusal_has_its_reply_code},
     {"the token as the password", test_token},
-    {"slow ones", test_slow},
-    {"no memory", test_no_memory},
+    {"a client that is slow with its head is dropped", a_client_that_is_slow_with_its_head_is_dropped},
+    {"any allocation may fail", any_allocation_may_fail},
     {NULL, NULL},
 };
 

@@ -56,7 +56,7 @@ static uint16_t free_port(void) {
     return b.port;
 }
 
-static void test_kinds(void) {
+static void other_pairs_of_kind_and_mode_are_refused(void) {
     begin();
     expect_error(&d, (struct wire_bind){.kind = WIRE_KIND_HTTP, .mode = WIRE_MODE_PULL}, WIRE_BIND_ERROR_INVALID_KIND);
     expect_error(&d, (struct wire_bind){.kind = WIRE_KIND_TCP, .mode = WIRE_MODE_EXPOSE}, WIRE_BIND_ERROR_INVALID_KIND);
@@ -68,7 +68,7 @@ static void test_kinds(void) {
     end();
 }
 
-static void test_ports(void) {
+static void reserved_and_privileged_ports_are_refused(void) {
     static const uint16_t reserved[] = {3999, 40000};
     rig_start();
     rig.cfg.reserved_ports = reserved;
@@ -173,7 +173,7 @@ static void test_taken(void) {
     end();
 }
 
-static void test_caps(void) {
+static void a_session_has_a_bounded_number_of_bindings(void) {
     begin();
     for (int i = 0; i < 8; i++)
         expect_bound(&d, i % 2 ? expose(0, false) : pull(0, NULL));
@@ -188,7 +188,7 @@ static void test_caps(void) {
     end();
 }
 
-static void test_public_url(void) {
+static void the_public_url_comes_from_the_pattern(void) {
     rig_start();
     char pattern[] = "https://x-{port}.example/{port}/{p}";
     rig.cfg.public_url_pattern = pattern;
@@ -218,7 +218,7 @@ static void test_public_url(void) {
 #define GET "GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 #define TAKEN ANSWER("502 Bad Gateway", "", "57", "another client took this port over before the answer came")
 
-static void test_takeover(void) {
+static void a_takeover_moves_the_port_and_tells_its_old_owner(void) {
     begin();
     struct relay_bound b = expect_bound(&d, expose(0, false));
     struct visitor waits = vis_connect(b.port), reads = vis_connect(b.port), idle = vis_connect(b.port);
@@ -291,7 +291,7 @@ static void test_takeover_of_parked(void) {
     end();
 }
 
-static void test_unbind(void) {
+static void unbind_closes_the_port_and_cuts_its_visitors(void) {
     begin();
     struct relay_bound b = expect_bound(&d, expose(0, false)), p = expect_bound(&d, pull(0, NULL));
     struct visitor idle = vis_connect(b.port), waits = vis_connect(b.port), raw = vis_connect(p.port);
@@ -346,7 +346,7 @@ static void test_info(void) {
 }
 
 /* The table may go first, with everything open. */
-static void test_destroy(void) {
+static void with_the_table_all_listeners_and_visitors_go(void) {
     begin();
     struct relay_bound b = expect_bound(&d, expose(0, false)), p = expect_bound(&d, pull(0, NULL));
     struct visitor v = vis_connect(b.port), w = vis_connect(p.port);
@@ -358,7 +358,7 @@ static void test_destroy(void) {
     end();
 }
 
-static void test_no_memory(void) {
+static void any_allocation_may_fail(void) {
     for (long i = 0; i < 12; i++) {
         begin();
         ht_mem_fail_at(i);
@@ -373,20 +373,20 @@ static void test_no_memory(void) {
 
 int main(void) {
     static const struct tap_test tests[] = {
-        {"kinds and modes", test_kinds},
-        {"ports", test_ports},
+        {"other pairs of kind and mode are refused", other_pairs_of_kind_and_mode_are_refused},
+        {"reserved and privileged ports are refused", reserved_and_privileged_ports_are_refused},
         {"hosts of a pull", test_hosts},
         {"one port in two families", test_two_families},
         {"automatic ports outside the outgoing range", test_outside},
         {"ports that are taken", test_taken},
-        {"caps", test_caps},
-        {"public URLs", test_public_url},
-        {"takeover", test_takeover},
+        {"a session has a bounded number of bindings", a_session_has_a_bounded_number_of_bindings},
+        {"the public URL comes from the pattern", the_public_url_comes_from_the_pattern},
+        {"a takeover moves the port and tells its old owner", a_takeover_moves_the_port_and_tells_its_old_owner},
         {"takeover of a parked session", test_takeover_of_parked},
-        {"unbind", test_unbind},
+        {"UNBIND closes the port and cuts its visitors", unbind_closes_the_port_and_cuts_its_visitors},
         {"what the admin sees", test_info},
-        {"destroying the table", test_destroy},
-        {"no memory", test_no_memory},
+        {"with the table all listeners and visitors go", with_the_table_all_listeners_and_visitors_go},
+        {"any allocation may fail", any_allocation_may_fail},
         {NULL, NULL},
     };
     return tap_main("relay table", tests);

@@ -37,7 +37,7 @@ static void test_get(void) {
     end();
 }
 
-static void test_targets(void) {
+static void absolute_targets_are_sent_on_in_origin_form(void) {
     begin();
     struct visitor v = vis_connect(port);
     vis_send(&v, "GET http://h/p?q HTTP/1.1\r\nHost: h\r\n\r\n");
@@ -56,7 +56,7 @@ static void test_targets(void) {
     end();
 }
 
-static void test_byte_by_byte(void) {
+static void a_request_that_comes_byte_by_byte_is_read_as_one(void) {
     static const char request[] = POST "Content-Length: 3\r\n\r\nabc" GET;
     begin();
     struct visitor v = vis_connect(port);
@@ -79,7 +79,7 @@ static void test_byte_by_byte(void) {
     end();
 }
 
-static void test_refused_heads(void) {
+static void bad_heads_are_refused_and_the_connection_ends(void) {
     static const struct {
         const char *request, *answer;
     } rows[] = {
@@ -109,7 +109,7 @@ static void test_refused_heads(void) {
     end();
 }
 
-static void test_large_heads(void) {
+static void heads_up_to_the_limits_pass_larger_ones_are_refused(void) {
     begin();
     struct visitor v = vis_connect(port);
     vis_send(&v, "GET /");
@@ -132,7 +132,7 @@ static void test_large_heads(void) {
     end();
 }
 
-static void test_timeouts(void) {
+static void a_head_that_is_late_gets_408_an_answer_that_is_late(void) {
     rig_start();
     rig.cfg.head_timeout_ms = 60;
     rig.cfg.keepalive_timeout_ms = 60;
@@ -213,7 +213,7 @@ static void test_chunked_post(void) {
     end();
 }
 
-static void test_bad_chunks(void) {
+static void a_bad_chunk_ends_the_request(void) {
     begin();
     struct visitor v = vis_connect(port);
     vis_send(&v, POST "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n-1\r\n" GET);
@@ -225,7 +225,7 @@ static void test_bad_chunks(void) {
     end();
 }
 
-static void test_truncated_upload(void) {
+static void an_upload_that_is_cut_off_is_reset_and_not_ended(void) {
     begin();
     struct visitor v = vis_connect(port);
     vis_send(&v, POST "Content-Length: 10\r\n\r\nabc");
@@ -278,7 +278,7 @@ static void upload(bool chunked, size_t total) {
     end();
 }
 
-static void test_large_upload(void) { upload(false, 5000000); }
+static void a_large_upload_arrives_whole(void) { upload(false, 5000000); }
 static void test_large_chunked_upload(void) { upload(true, 5000000); }
 
 /* Without credit the visitor is not read any more; with credit it goes on. */
@@ -315,7 +315,7 @@ static void test_upload_without_credit(void) {
     end();
 }
 
-static void test_early_answer(void) {
+static void an_early_answer_is_passed_on_and_ends_the_connection(void) {
     begin();
     struct visitor v = vis_connect(port);
     vis_send(&v, POST "Content-Length: 100\r\n\r\n");
@@ -338,7 +338,7 @@ static void test_early_answer(void) {
 
 #define PARKED(more) ANSWER("503 Service Unavailable", "retry-after: 5\r\n" more, "22", "tunnel is reconnecting")
 
-static void test_parked(void) {
+static void while_the_session_is_parked_visitors_get_503(void) {
     begin();
     struct visitor v = vis_connect(port), w = vis_connect(port), x = vis_connect(port);
     vis_send(&v, GET);
@@ -379,7 +379,7 @@ static void test_just_resumed(void) {
     end();
 }
 
-static void test_stream_cap(void) {
+static void without_a_stream_a_visitor_gets_503(void) {
     begin();
     struct visitor v[129];
     for (unsigned i = 0; i < 128; i++) {
@@ -397,7 +397,7 @@ static void test_stream_cap(void) {
     end();
 }
 
-static void test_fd_cap(void) {
+static void without_a_descriptor_a_visitor_gets_503(void) {
     begin();
     rig.fds.total = rig.fds.used + 1;
     struct visitor v = vis_connect(port), w = vis_connect(port);
@@ -476,7 +476,7 @@ static void test_head_too_large_for_a_frame(void) {
     end();
 }
 
-static void test_draining(void) {
+static void while_the_kit_drains_visitors_get_503(void) {
     begin();
     struct visitor v = vis_connect(port);
     vis_send(&v, GET);
@@ -515,7 +515,7 @@ static void test_idle_holds_nothing(void) {
 }
 
 /* Every allocation fails once: never a crash, never a leak. */
-static void test_no_memory(void) {
+static void any_allocation_may_fail(void) {
     for (long i = 0; i < 60; i++) {
         begin();
         struct visitor v = vis_connect(port);
@@ -543,29 +543,29 @@ static void test_no_memory(void) {
 
 static const struct tap_test tests[] = {
     {"a GET and its answer", test_get},
-    {"absolute targets", test_targets},
-    {"byte by byte", test_byte_by_byte},
-    {"refused heads", test_refused_heads},
-    {"large heads", test_large_heads},
-    {"timeouts", test_timeouts},
+    {"absolute targets are sent on in origin form", absolute_targets_are_sent_on_in_origin_form},
+    {"a request that comes byte by byte is read as one", a_request_that_comes_byte_by_byte_is_read_as_one},
+    {"bad heads are refused, and the connection ends", bad_heads_are_refused_and_the_connection_ends},
+    {"heads up to the limits pass, larger ones are refused", heads_up_to_the_limits_pass_larger_ones_are_refused},
+    {"a head that is late gets 408, an answer that is late 504", a_head_that_is_late_gets_408_an_answer_that_is_late},
     {"a small body goes with its head", test_small_post},
     {"chunked both ways, Expect, interim heads", test_chunked_post},
-    {"bad chunks", test_bad_chunks},
-    {"a truncated upload", test_truncated_upload},
-    {"a large upload", test_large_upload},
+    {"a bad chunk ends the request", a_bad_chunk_ends_the_request},
+    {"an upload that is cut off is reset and not ended", an_upload_that_is_cut_off_is_reset_and_not_ended},
+    {"a large upload arrives whole", a_large_upload_arrives_whole},
     {"a large chunked upload", test_large_chunked_upload},
     {"an upload without credit", test_upload_without_credit},
-    {"an early answer", test_early_answer},
-    {"a parked session", test_parked},
+    {"an early answer is passed on and ends the connection", an_early_answer_is_passed_on_and_ends_the_connection},
+    {"while the session is parked visitors get 503", while_the_session_is_parked_visitors_get_503},
     {"no streams for an old driver right after a resume", test_just_resumed},
-    {"the stream cap", test_stream_cap},
-    {"no descriptor", test_fd_cap},
+    {"without a stream a visitor gets 503", without_a_stream_a_visitor_gets_503},
+    {"without a descriptor a visitor gets 503", without_a_descriptor_a_visitor_gets_503},
     {"many visitors are refused at once", test_many_refused},
     {"lingering connections make room for new ones", test_who_lingers_gives_way},
     {"a head that fits no frame", test_head_too_large_for_a_frame},
-    {"draining", test_draining},
+    {"while the kit drains visitors get 503", while_the_kit_drains_visitors_get_503},
     {"an idle visitor holds nothing", test_idle_holds_nothing},
-    {"no memory", test_no_memory},
+    {"any allocation may fail", any_allocation_may_fail},
     {NULL, NULL},
 };
 

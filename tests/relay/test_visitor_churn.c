@@ -90,7 +90,7 @@ static void test_who_pays(void) {
 }
 
 /* However many addresses they come from, all of them stay below what a driver puts up with. */
-static void test_all_together(void) {
+static void all_addresses_together_have_a_limit_too(void) {
     begin();
     for (uint64_t from = 1; from < 20000; from++)
         relay_left_early(binding(), from);
@@ -129,7 +129,7 @@ static void test_pull(void) {
     end();
 }
 
-static void test_owner_goes(void) {
+static void the_debts_go_with_the_owner(void) {
     begin();
     set_left(NEVER);
     struct visitor v = vis_connect(port);
@@ -146,9 +146,9 @@ int main(void) {
     static const struct tap_test tests[] = {
         {"an address with a debt waits, others do not", test_debt},
         {"only streams that are left early cost", test_who_pays},
-        {"all addresses together", test_all_together},
+        {"all addresses together have a limit too", all_addresses_together_have_a_limit_too},
         {"visitors of a pull", test_pull},
-        {"the owner goes", test_owner_goes},
+        {"the debts go with the owner", the_debts_go_with_the_owner},
         {NULL, NULL},
     };
     return tap_main("relay visitors that come and go", tests);

@@ -15,7 +15,7 @@ static bool holds(const struct played_stream *st, const char *text) {
 
 /* RFC 9112 3.2.2 and 3.2.4. Off: leave HTTP_PATH_IS_SERVER out of absolute_target(); build_fields() without the
  * authority. */
-static void test_absolute_form(void) {
+static void an_absolute_form_target_decides_about_host(void) {
     static const struct {
         const char *request, *target, *headers;
     } rows[] = {
@@ -45,7 +45,7 @@ static void test_absolute_form(void) {
 }
 
 /* RFC 9110 7.6.2. */
-static void test_max_forwards(void) {
+static void max_forwards_is_counted_down_and_answered_at_0(void) {
     begin();
     struct visitor v = vis_connect(port);
     vis_send(&v, "OPTIONS /x HTTP/1.1\r\nHost: a\r\nMax-Forwards: 100\r\n\r\n");
@@ -117,7 +117,7 @@ static void test_interim_heads_without_end(void) {
 
 /* Response splitting and second answers (hardening case 7). Off: http_is_field_value() always true; check_head()
  * always NULL; the length check in stream_data(). */
-static void test_one_answer_only(void) {
+static void a_second_answer_is_never_passed(void) {
     static const struct {
         uint16_t status;
         const char *fields;
@@ -236,7 +236,7 @@ static void test_resets(void) {
 
 /* Every kind of answer but 101 leaves HTTP as it was: framed by us, and the end of the connection. What came early is
  * never sent on or answered. Off: `v->upgrade` out of the condition in write_framing(). */
-static void test_declined_upgrades(void) {
+static void after_a_declined_upgrade_nothing_early_is_passed(void) {
     static const struct {
         uint16_t status;
         const char *fields, *data, *answer;
@@ -394,7 +394,7 @@ static void test_bodies_are_never_requests(void) {
 
 /* Expect: a visitor who waits is told to go on; one who does not is not told; unknown ones are refused. Off: answer
  * 100 without looking at `in` in stream_opened(). */
-static void test_expect(void) {
+static void n100_continue_goes_only_to_a_visitor_who_waits_for_it(void) {
     begin();
     struct visitor v = vis_connect(port);
     vis_send(&v, POST "Content-Length: 1\r\nExpect: 100-Continue\r\n\r\n");
@@ -427,21 +427,21 @@ static void test_expect(void) {
 
 int main(void) {
     static const struct tap_test tests[] = {
-        {"absolute-form", test_absolute_form},
-        {"Max-Forwards", test_max_forwards},
+        {"an absolute-form target decides about Host", an_absolute_form_target_decides_about_host},
+        {"Max-Forwards is counted down, and answered at 0", max_forwards_is_counted_down_and_answered_at_0},
         {"Connection cannot strip what others rely on", test_connection_cannot_strip},
         {"interim heads without end", test_interim_heads_without_end},
-        {"one answer only", test_one_answer_only},
+        {"a second answer is never passed on", a_second_answer_is_never_passed},
         {"too much in small frames", test_too_much_in_small_frames},
         {"statuses and the final mark", test_statuses},
         {"resets at each moment", test_resets},
-        {"declined upgrades", test_declined_upgrades},
+        {"after a declined upgrade nothing early is passed on", after_a_declined_upgrade_nothing_early_is_passed},
         {"a WebSocket with a body", test_websocket_with_a_body},
         {"an upgrade behind a body", test_upgrade_behind_a_body},
         {"a 101 before the whole request", test_a_101_before_the_whole_request},
         {"upgrades that are ignored", test_upgrades_that_are_ignored},
         {"bodies are never requests", test_bodies_are_never_requests},
-        {"Expect", test_expect},
+        {"100 Continue goes only to a visitor who waits for it", n100_continue_goes_only_to_a_visitor_who_waits_for_it},
         {NULL, NULL},
     };
     return tap_main("relay visitor at the edge", tests);

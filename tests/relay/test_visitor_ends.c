@@ -73,7 +73,7 @@ static void take_over(struct driver *by) {
 
 #define EARLY "HTTP/1.1 413 Content Too Large\r\ncontent-length: 3\r\nconnection: close\r\n\r\nbig"
 
-static void test_takeover(void) {
+static void a_takeover_leaves_an_early_answer_whole(void) {
     struct driver other;
     begin();
     drv_start(&other);
@@ -145,7 +145,7 @@ static void test_reset_behind_the_answer(void) {
 }
 
 /* The visitor's own end, in order and with RST, when its stream is gone. */
-static void test_visitor_leaves(void) {
+static void a_visitor_may_leave_when_its_stream_is_gone(void) {
     begin();
     struct visitor v = stuck_upload(413, "content-length: 3", "big");
     drv_reset(&d, opened(1)->id, WIRE_CODE_CANCEL);
@@ -157,7 +157,7 @@ static void test_visitor_leaves(void) {
     end();
 }
 
-static void test_binding_goes(void) {
+static void the_binding_may_go_when_the_stream_is_gone(void) {
     begin();
     struct visitor v = stuck_upload(413, "content-length: 3", "big");
     drv_reset(&d, opened(1)->id, WIRE_CODE_CANCEL);
@@ -169,7 +169,7 @@ static void test_binding_goes(void) {
     end();
 }
 
-static void test_session_goes(void) {
+static void the_end_of_the_session_leaves_an_early_answer_whole(void) {
     begin();
     struct visitor v = stuck_upload(413, "content-length: 3", "big");
     drv_send(&d);
@@ -184,14 +184,14 @@ static void test_session_goes(void) {
 
 int main(void) {
     static const struct tap_test tests[] = {
-        {"a takeover", test_takeover},
+        {"a takeover leaves an early answer whole", a_takeover_leaves_an_early_answer_whole},
         {"a takeover in the message of the answer", test_takeover_behind_the_answer},
         {"a takeover between two requests", test_takeover_of_a_resting_answer},
         {"DATA after a 204", test_data_after_204},
         {"a RESET behind the answer", test_reset_behind_the_answer},
-        {"the visitor leaves", test_visitor_leaves},
-        {"the binding goes", test_binding_goes},
-        {"the session goes", test_session_goes},
+        {"a visitor may leave when its stream is gone", a_visitor_may_leave_when_its_stream_is_gone},
+        {"the binding may go when the stream is gone", the_binding_may_go_when_the_stream_is_gone},
+        {"the end of the session leaves an early answer whole", the_end_of_the_session_leaves_an_early_answer_whole},
         {NULL, NULL},
     };
     return tap_main("relay visitors without a stream", tests);

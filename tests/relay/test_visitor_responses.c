@@ -3,7 +3,7 @@
 
 /* ---- answers ---- */
 
-static void test_pipelining(void) {
+static void pipelined_requests_are_answered_one_by_one_in_order(void) {
     begin();
     struct visitor v = vis_connect(port);
     for (int i = 0; i < 40; i++)
@@ -69,7 +69,7 @@ static void test_late_eof_timeout(void) {
     end();
 }
 
-static void test_http10(void) {
+static void http_1_0_gets_no_chunks_and_no_interim_heads(void) {
     begin();
     struct visitor v = vis_connect(port);
     vis_send(&v, "GET / HTTP/1.0\r\n\r\n");
@@ -104,7 +104,7 @@ static void test_http10(void) {
     end();
 }
 
-static void test_close_asked(void) {
+static void connection_close_ends_the_connection_after(void) {
     begin();
     struct visitor v = vis_connect(port);
     vis_send(&v, "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
@@ -193,7 +193,7 @@ static void test_cut_answers(void) {
 }
 
 /* A slow visitor holds at most a stream window, and stops only itself. */
-static void test_slow_reader(void) {
+static void a_slow_reader_holds_one_window_and_stops_only_itself(void) {
     static char block[65536];
     begin();
     struct visitor slow = vis_connect(port), fast = vis_connect(port);
@@ -262,7 +262,7 @@ static void test_visitor_leaves(void) {
 
 /* ---- upgrades ---- */
 
-static void test_upgrade(void) {
+static void an_upgrade_passes_nothing_before_the_101(void) {
     begin();
     struct visitor v = vis_connect(port);
     vis_send(&v, UPGRADE "early");
@@ -332,16 +332,16 @@ static void test_upgrade_reset(void) {
 }
 
 static const struct tap_test tests[] = {
-    {"pipelining", test_pipelining},
+    {"pipelined requests are answered one by one, in order", pipelined_requests_are_answered_one_by_one_in_order},
     {"answers without a body", test_head_request},
     {"an EOF that never comes", test_late_eof_timeout},
-    {"HTTP/1.0", test_http10},
-    {"Connection: close", test_close_asked},
+    {"HTTP/1.0 gets no chunks and no interim heads", http_1_0_gets_no_chunks_and_no_interim_heads},
+    {"Connection: close ends the connection after the answer", connection_close_ends_the_connection_after},
     {"answers that are refused", test_bad_answers},
     {"answers that are cut", test_cut_answers},
-    {"a slow reader", test_slow_reader},
+    {"a slow reader holds one window and stops only itself", a_slow_reader_holds_one_window_and_stops_only_itself},
     {"a visitor that leaves", test_visitor_leaves},
-    {"an upgrade", test_upgrade},
+    {"an upgrade passes nothing before the 101", an_upgrade_passes_nothing_before_the_101},
     {"an upgrade that is declined", test_upgrade_declined},
     {"an upgrade that is reset", test_upgrade_reset},
     {NULL, NULL},

@@ -78,7 +78,7 @@ static void test_half_closed_slow_answer(void) {
 
 /* An answer may take longer than a pulled connection may be quiet. Off: the half-close timeout in
  * look_at_half_closed(). */
-static void test_half_closed_and_patient(void) {
+static void a_half_closed_visitor_may_wait_long_for_its_answer(void) {
     begin_with(50, 300000);
     struct visitor old = vis_connect(port), begun = vis_connect(port);
     vis_send(&old, "GET / HTTP/1.0\r\n\r\n");
@@ -137,7 +137,7 @@ static void begin_impatient(void) {
 
 /* One byte of a head in each 20 ms: the deadline is absolute. Off: visitor_deadline() for every read in
  * head_incomplete(). */
-static void test_slow_head(void) {
+static void a_head_that_trickles_in_ends_at_the_deadline(void) {
     begin_impatient();
     struct visitor v = vis_connect(port);
     static const char head[] =
@@ -155,7 +155,7 @@ static void test_slow_head(void) {
 }
 
 /* A body that always moves, but too slowly. Off: min_body_rate = 0. */
-static void test_slow_body(void) {
+static void a_body_below_the_least_rate_gets_408(void) {
     static char block[5000];
     begin_impatient();
     rig.fds.total = rig.fds.used + 2; /* with two visitors all are taken */
@@ -333,10 +333,10 @@ int main(void) {
     static const struct tap_test tests[] = {
         {"a half-closed visitor gets its answers", test_half_closed},
         {"a half-closed visitor and a slow answer", test_half_closed_slow_answer},
-        {"half-closed and patient", test_half_closed_and_patient},
-        {"half-closed and quiet", test_half_closed_and_quiet},
-        {"a slow head", test_slow_head},
-        {"a slow body", test_slow_body},
+        {"a half-closed visitor may wait long for its answer", a_half_closed_visitor_may_wait_long_for_its_answer},
+        {"a half-closed visitor of an answer that stopped is let go", test_half_closed_and_quiet},
+        {"a head that trickles in ends at the deadline", a_head_that_trickles_in_ends_at_the_deadline},
+        {"a body below the least rate gets 408", a_body_below_the_least_rate_gets_408},
         {"a slow body and few streams", test_slow_body_and_few_streams},
         {"an upload that pauses", test_pausing_upload},
         {"a visitor that sends nothing", test_silent},

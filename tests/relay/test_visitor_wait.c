@@ -85,7 +85,7 @@ static void test_room(void) {
 }
 
 /* Those who left are gone at once, and nothing of them goes to the driver. */
-static void test_left(void) {
+static void visitors_who_left_open_no_streams(void) {
     unsigned n = congest();
     for (unsigned i = 0; i < CROWD; i++)
         leave_soon(&crowd[i]);
@@ -156,7 +156,7 @@ static void test_body(void) {
     dismiss();
 }
 
-static void test_takeover(void) {
+static void a_takeover_takes_the_waiting_visitors_along(void) {
     struct driver other;
     unsigned n = congest();
     drv_start(&other);
@@ -176,7 +176,7 @@ static void test_takeover(void) {
     end();
 }
 
-static void test_parked(void) {
+static void waiting_visitors_get_503_when_the_driver_goes(void) {
     congest();
     bool waited[CROWD];
     for (unsigned i = 0; i < CROWD; i++)
@@ -193,7 +193,7 @@ static void test_parked(void) {
     rig_stop();
 }
 
-static void test_binding_goes(void) {
+static void waiting_visitors_go_with_the_binding(void) {
     congest();
     CU_ASSERT_EQUAL(relay_unbind(rig.table, &d.owner, 1), 0);
     CU_ASSERT_EQUAL(relay_count_visitors(rig.table), 0);
@@ -208,13 +208,13 @@ static void test_binding_goes(void) {
 int main(void) {
     static const struct tap_test tests[] = {
         {"a waiting visitor goes on when there is room", test_room},
-        {"visitors who left", test_left},
+        {"visitors who left open no streams", visitors_who_left_open_no_streams},
         {"a visitor who has closed its side", test_half_closed},
         {"waiting addresses take turns", test_fair},
         {"a body waits with its head", test_body},
-        {"a takeover", test_takeover},
-        {"the driver goes", test_parked},
-        {"the binding goes", test_binding_goes},
+        {"a takeover takes the waiting visitors along", a_takeover_takes_the_waiting_visitors_along},
+        {"waiting visitors get 503 when the driver goes", waiting_visitors_get_503_when_the_driver_goes},
+        {"waiting visitors go with the binding", waiting_visitors_go_with_the_binding},
         {NULL, NULL},
     };
     return tap_main("relay visitors that wait", tests);

@@ -178,7 +178,7 @@ static void time_limits(void) {
     begin(); /* an answer without an end may last, but not be silent */
     say("HTTP/1.1 200 OK\r\n\r\nhello", 24);
     await_end();
-    CU_ASSERT(w.rc == HT_ETIMEDOUT && w.heads == 1 && strstr(w.why, "fallen silent"));
+    CU_ASSERT(w.rc == HT_ETIMEDOUT && w.heads == 1 && strstr(w.why, "stopped sending"));
     end();
     ask = plain;
 }

@@ -218,7 +218,7 @@ static void answers(void) {
         {"HTTP/1.1 404 Not Found\r\n\r\n<html>\r\n\r\n<b>none</b>\001\033[31m", HT_EPROTO, 404, 0,
          "404 Not Found: <html> <b>none</b>", NULL},
         {"HTTP/1.1 204 No Content\r\n\r\n", HT_EPROTO, 204, 0, "answered 204 No Content", NULL},
-        {"SSH-2.0-OpenSSH\r\n", HT_EPROTO, 0, 0, "is no HTTP answer", NULL},
+        {"SSH-2.0-OpenSSH\r\n", HT_EPROTO, 0, 0, "the answer is not HTTP", NULL},
         {"", HT_ERESET, 0, 0, "closed the connection without an answer", NULL},
         {"HTTP/1.1 101 x\r\nUpgr", HT_ERESET, 0, 0, "closed the connection without an answer", NULL},
     };
