@@ -133,13 +133,11 @@ def _():
         assert os.path.isdir(f"tests/{folder}"), folder
 
 
-@case("README.md tells how many attacks and seeded faults there are")
+@case("README.md tells how many kinds of attack there are")
 def _():
     text = page("README.md")
     attacks = len(yaml.safe_load(page("tests/hardening.yaml"))["cases"])
-    faults = len(yaml.safe_load(page("conformance/faults.yaml"))["faults"])
     assert f"lists {attacks} ways" in text, attacks
-    assert re.search(rf"\b{faults} seeded faults", text), faults
 
 
 @case("every file, function and structure that CONTRIBUTING.md names is in the tree")
