@@ -264,6 +264,10 @@ static int show_text(const struct cli_config *c, const struct cli_plan *p) {
         rc = cli_table_cell(&t, "retries");
     if (rc == HT_OK)
         rc = cli_table_cell(&t, "%s%s", retry, o->retry_first ? ", at the start too" : "");
+    if (rc == HT_OK && p->audit)
+        rc = cli_table_cell(&t, "audit");
+    if (rc == HT_OK && p->audit)
+        rc = cli_table_cell(&t, "%s%s", p->audit, p->audit_query ? ", with queries" : "");
     for (size_t i = 0; i < o->n_headers && rc == HT_OK; i++) { /* names: a value may be a secret */
         rc = cli_table_cell(&t, "header");
         if (rc == HT_OK)
@@ -358,6 +362,8 @@ static int show_json(const struct cli_config *c, const struct cli_plan *p) {
         rc = put_json(&b, "url", p->options.url);
     if (rc == HT_OK)
         rc = put_json(&b, "tokenFile", p->token_file);
+    if (rc == HT_OK)
+        rc = put_json(&b, "audit", p->audit);
     if (rc == HT_OK)
         rc = ht_buf_printf(&b, ",\"connections\":%u,\"bindings\":[", p->options.connections);
     for (size_t i = 0; i < p->n_binds && rc == HT_OK; i++) {

@@ -8,12 +8,13 @@ import subprocess
 
 import jsonschema
 
-from gen import events
+from gen import events, options
 from tests.integration.guarded import CANARY, Api, Authority, Guarded, inject, secret_file
-from tests.integration.harness import ROOT, Folder, Tunnel, command, eventually, http_service, read_head
+from tests.integration.harness import BIN, ROOT, Folder, Program, Tunnel, command, eventually, http_service, read_head
 from tests.support.tap import case, main
 
 WITH_PROXY = ("--connect-proxy", "127.0.0.1:0")
+DECLARED = {e["name"]: ["event", "time", *(m["name"] for m in e["members"])] for e in options.load(os.path.join(ROOT, "spec"))["events"]}
 LINE = jsonschema.Draft202012Validator(json.loads(events.render("audit_line.schema.json", os.path.join(ROOT, "spec"))))
 
 
@@ -25,7 +26,7 @@ def ask(t, url):
 
 
 def lines(path):
-    """The file's objects; each has to be one that the specification knows."""
+    """The file's objects; each has to be one that the specification knows, its members in that order."""
     if not os.path.exists(path):
         return []
     with open(path, encoding="utf-8") as f:
@@ -34,6 +35,7 @@ def lines(path):
     out = [json.loads(line) for line in text.splitlines()]
     for line in out:
         LINE.validate(line)
+        assert list(line) == DECLARED[line["event"]], line
     return out
 
 
@@ -142,6 +144,22 @@ def _():
                 assert [g["status"] for g in got] == statuses, got
                 if signo == signal.SIGINT:
                     assert got[1]["over"] and got[1]["error"] and got[1]["bytesOut"] == 9, got
+
+
+@case("the file of up says where, beside itself; config check shows it")
+def _():
+    with Folder() as folder, Tunnel(*WITH_PROXY) as t, service() as s:
+        path = folder.join("tunnel.yaml")
+        with open(path, "w", encoding="ascii") as f:
+            f.write(f"url: {t.kit.url}\naudit: audit.jsonl\naudit-query: true\nreach: ['myapi.test:80=127.0.0.1:{s.port}']\n")
+        status, out, said = command("config", "check", "-f", path)
+        assert status == 0 and f"audit    {folder.join('audit.jsonl')}, with queries" in out.splitlines(), (out, said)
+        assert json.loads(command("config", "check", "-f", path, "--json", "--audit", "a")[1])["audit"] == "a"
+        up = Program([BIN, "up", "-f", path])
+        up.wait_line(r"^myapi\.test:80 -> ")
+        assert ask(t, "http://myapi.test/") == 200
+        assert eventually(lambda: lines(folder.join("audit.jsonl")), "a line")[0]["name"] == "myapi.test:80"
+        assert up.end() == 0
 
 
 if __name__ == "__main__":

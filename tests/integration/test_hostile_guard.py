@@ -4,12 +4,15 @@ HOSTILE_N sets another number, HOSTILE_SEED another seed (`make hostile N=100000
 """
 
 import concurrent.futures
+import contextlib
 import json
 import os
 import random
 import re
 import ssl
 
+from tests.differential.compare import Recorder, answers_in, converse
+from tests.differential.inputs import REQUESTS
 from tests.hostile.inputs import bad_requests, distinct, insert
 from tests.hostile.volley import Watch, volley
 from tests.integration.guarded import CANARY, Api, Authority, Guarded, inject, secret_file
@@ -152,6 +155,38 @@ def _():
             assert not wrong, "\n".join(wrong[:20])
             assert not [head for head in api.seen if "/canary" in head], api.seen
             assert t.ask("/")[0] == 200
+
+
+@case("the inputs of the differential test are read as at an exposed port, and what is sent on is never more than there")
+def _():
+    canary = b"GET /canary HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+
+    def ask(recorder, port, data, before=b""):
+        """Statuses, and what reached the service: method and target of each."""
+        recorder.seen.clear()
+        got, _ = converse(port, before + data + canary)
+        codes = [code for code, *_ in answers_in(CONNECTED.sub(b"", got, count=1) if before else got, data.startswith(b"HEAD "))]
+        with recorder.lock:
+            return codes, [" ".join(line.split(" ")[:2]) for line in recorder.seen if not line.endswith(" cut")]
+
+    with Folder() as folder, contextlib.closing(Recorder()) as plain, contextlib.closing(Recorder()) as guarded:
+        entry = f'{{name: "a:80", target: "127.0.0.1:{guarded.port}", {inject(secret_file(folder))}}}'
+        with Guarded(folder, entry) as t:
+            exposed = t.expose(f"0={plain.port}").port
+            proxy = int(t.proxy.rsplit(":", 1)[1])
+            same, judged = 0, 0
+            for key, data in REQUESTS.items():
+                there, here = ask(plain, exposed, data), ask(guarded, proxy, data, b"CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\n")
+                if data[:1] == b"\x16":  # taken for TLS
+                    assert here == ([], []), (key, here)
+                    continue
+                same += there == here
+                if there != here:  # it was good HTTP, and our rules say no to some of it
+                    assert any(code in (400, 403, 405, 421) for code in here[0]), (key, there, here)
+                    assert here[1] == there[1][:len(here[1])] or set(here[1]) <= set(there[1]), (key, there, here)
+                    judged += 1
+            print(f"# {same} the same, {judged} refused by rule")
+            assert same > 100, (same, judged)
 
 
 if __name__ == "__main__":
