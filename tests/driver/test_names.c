@@ -247,9 +247,19 @@ static void what_is_not_covered(void) {
     struct ht_bind_options o = names(list, HT_ARRAY_LEN(list));
     CU_ASSERT_EQUAL(ht_tunnel_bind(w.t, &o), 1);
     UNTIL(w.bound);
-    static const char *const bad[] = {"a.example:80",   "b.example:443", "corp.example:443",   "xcorp.example:443",
-                                      "127.0.0.1:2",    "localhost:443", "a.example",          "a.example:443:443",
-                                      "0x7f.0.0.1:443", "127.1:1",       "*.corp.example:443", NULL};
+    static const char *const bad[] = {"a.example:80",
+                                      "b.example:443",
+                                      "corp.example:443",
+                                      "xcorp.example:443",
+                                      "xxcorp.example:443",
+                                      "127.0.0.1:2",
+                                      "localhost:443",
+                                      "a.example",
+                                      "a.example:443:443",
+                                      "0x7f.0.0.1:443",
+                                      "127.1:1",
+                                      "*.corp.example:443",
+                                      NULL};
     for (size_t i = 0; i < HT_ARRAY_LEN(bad); i++)
         expect_refused(bad[i], "not-covered: ");
     expect_refused("127.0.0.1:1", "refused: ");
