@@ -64,8 +64,12 @@ static void st_closed(void *ctx, uint16_t code, struct ht_slice reason, bool rem
     (void)remote;
 }
 static void st_nothing(void *ctx) { (void)ctx; }
-static const struct mux_stream_ops st_ops = {
-    .data = st_data, .data_end = st_nothing, .eof = st_nothing, .pull = st_pull, .closed = st_closed};
+static const struct mux_stream_ops st_ops = {.connected = st_nothing,
+                                             .data = st_data,
+                                             .data_end = st_nothing,
+                                             .eof = st_nothing,
+                                             .pull = st_pull,
+                                             .closed = st_closed};
 
 static void ses_bind(void *ctx, const struct wire_bind *bind, const struct wire_error *err) {
     struct world *w = ctx;
@@ -125,7 +129,8 @@ static void make_session(struct world *w, enum wire_role role, const struct wire
                                    .max_streams = STREAMS,
                                    .session_buffer = WINDOW,
                                    .first_stream_id = 2,
-                                   .own_peer = true};
+                                   .own_peer = true,
+                                   .caps = role == WIRE_ROLE_KIT ? WIRE_CAP_NAMES : 0};
     w->mux = mux_session_create(&cfg, &ses_ops, w, w->now);
     FUZZ_CHECK(w->mux && mux_session_attach(w->mux, w->link, ok) == 0);
 }
@@ -211,12 +216,15 @@ static void come(struct world *w, uint8_t b) {
                                        .mode = WIRE_MODE_PULL,
                                        .container_port = b,
                                        .has_label = true,
-                                       .label = ht_slice_str("localhost:1")};
+                                       .label = ht_slice_str(b & 2 ? "tls://a.example:443" : "localhost:1")};
         (void)!mux_session_send(w->mux, WIRE_BIND, &bind);
         return;
     }
     struct one *s = &w->streams[w->n];
-    const struct wire_stream_open open = {.kind = WIRE_KIND_TCP, .bind_id = b % 4u + 1};
+    const struct wire_stream_open open = {.kind = WIRE_KIND_TCP,
+                                          .bind_id = b % 4u + 1,
+                                          .has_authority = b & 8,
+                                          .authority = ht_slice_str("a.example:443")};
     if (w->n == STREAMS)
         return;
     *s = (struct one){0};
@@ -269,6 +277,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
                                        .blocks = &w->pool,
                                        .window = WINDOW,
                                        .max_streams = STREAMS,
+                                       .names = true,
                                        .peer = "fuzz"};
     w->link = mux_link_create(w->client ? WIRE_ROLE_DRIVER : WIRE_ROLE_KIT, WIRE_V1, &link_ops, w);
     w->vt = w->link ? vtunnel_create(&cfg, w->link, &vt_ops, w, w->now) : NULL;
