@@ -106,7 +106,7 @@ def container_and_laptop():
         raise Skip("root, unshare, nsenter and ip are needed for namespaces")
     with open("/proc/self/status", encoding="ascii") as f:
         may = int(re.search(r"^CapEff:\s*(\w+)$", f.read(), re.M).group(1), 16)
-    tried = "mount -t tmpfs none /tmp && ip link add a type veth peer name b && ip link set lo up"
+    tried = "mount -t tmpfs none /tmp && ip link add name v0 type veth peer name v1"
     if not may >> CAP_SYS_PTRACE & 1 or subprocess.run(["unshare", "-n", "-m", "-p", "--fork", "--mount-proc", "sh", "-c", tried],
                                                        capture_output=True, check=False).returncode != 0:
         raise Skip("namespaces, or looking into other processes, are not allowed here")
