@@ -1,7 +1,8 @@
 /*
  * Small secrets of this machine and user that outlive the process: a file each, hoody-tunnel/<name>-<machine> below the
  * user's state directory ($XDG_STATE_HOME, else ~/.local/state); one for each machine, because home directories travel.
- * Nothing but its owner may read it.
+ * Nothing but its owner may read it. The first process that makes it wins, what is written is on the disk before it has
+ * its name, and no copy stays in memory: files that a user asks for are written in another way (cli_replace_file()).
  */
 #ifndef HT_DRIVER_STATE_PRIV_H
 #define HT_DRIVER_STATE_PRIV_H

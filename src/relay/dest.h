@@ -39,7 +39,8 @@ struct relay_dest {
 
 /*
  * "host:port", "[v6]:port"; without a port the given one, 0: there must be one. HT_EINVAL with *why. Addresses have
- * one form only: what some take for 127.0.0.1 as well (127.1, 0x7f.0.0.1, 0177.0.0.1, 2130706433) is refused.
+ * one form only: what some take for 127.0.0.1 as well (127.1, 0x7f.0.0.1, 0177.0.0.1, 2130706433) is refused. Hosts are
+ * read as everywhere (wire_host_read()); a port may have zeros before it here, as clients send it, and no name has.
  */
 int relay_dest_parse(struct relay_dest *d, struct ht_slice authority, uint16_t usual_port,
                      const char **why) HT_MUST_USE;

@@ -1,8 +1,10 @@
-"""spec/log.yaml and what comes of it: bad specs, and the schema of a JSON line."""
+"""spec/log.yaml and what comes of it: bad specs, the schema of a JSON line, and one start of the generator for all of it."""
 
 import json
 import os
 import re
+import subprocess
+import tempfile
 
 import jsonschema
 import yaml
@@ -47,6 +49,25 @@ def _():
     expect_complaint("log_gen.h", SPEC, [("{name: peer, ", "{name: message, ")], "{name: message, ", "each line has a member")
     expect_complaint("log_gen.h", SPEC, [("{name: reason, type: text, ", "{name: reason, type: text, from: 1, ")],
                      "{name: reason, ", "only a number")
+
+
+@case("one start makes all that is due of a spec; what comes out as it was keeps its time; what was taken away comes back")
+def _():
+    with tempfile.TemporaryDirectory() as folder:
+        files = [os.path.join(folder, "gen", name) for name in ("log_gen.h", "log_line.schema.json")]
+        clean = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
+
+        def starts(*more):
+            done = subprocess.run(["make", "--no-print-directory", "-C", ROOT, f"W={folder}", *more, *files], check=True,
+                                  capture_output=True, text=True, timeout=120, env=clean)
+            return done.stdout.count("  GEN ")
+
+        assert starts() == 1
+        times = [os.stat(path).st_mtime_ns for path in files]
+        assert starts("-W", "gen/log.py") == 1 and [os.stat(path).st_mtime_ns for path in files] == times
+        os.remove(files[1])
+        starts()
+        assert os.path.exists(files[1])
 
 
 if __name__ == "__main__":
