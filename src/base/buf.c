@@ -11,13 +11,13 @@ uint8_t *ht_buf_reserve(struct ht_buf *b, size_t n) {
     size_t used = b->len - b->off;
     if (n > SIZE_MAX / 4 || used > SIZE_MAX / 4)
         return NULL;
-    /* Moving is worth it only when it frees at least half: else a slow drip would move the same bytes again and again.
-     */
-    if (b->data && b->cap >= used + n && b->off >= b->cap / 2) {
+    /* What is moved stands in proportion to what has been read since the last move, or to the room that a larger block
+     * brings. Else a long backlog would be copied again for each piece that comes. */
+    if (b->data && b->cap >= used + n && b->off >= used / 2) {
         memmove(b->data, b->data + b->off, used);
     } else {
         size_t cap = b->cap ? b->cap : 256;
-        while (cap < used + n)
+        while (cap < used + used / 2 + n)
             cap *= 2;
         uint8_t *data = ht_malloc(cap);
         if (!data)

@@ -39,6 +39,29 @@ static void long_messages_end_in_dots(void) {
     CU_ASSERT_EQUAL(ht_fail(NULL, HT_EIO, "nobody reads this"), HT_EIO);
 }
 
+/* Bytes that ht_buf_reserve() has moved, told by the place of the unread ones. */
+static void a_backlog_is_not_copied_for_each_piece(void) {
+    enum { PIECE = 4096, ROUNDS = 2000 };
+    static const char piece[PIECE];
+    for (size_t backlog = 10 * PIECE; backlog <= 250 * PIECE; backlog += 30 * PIECE) {
+        struct ht_buf b = {0};
+        size_t appended = 0, moved = 0;
+        while (appended < backlog + ROUNDS * PIECE) {
+            size_t used = ht_buf_size(&b), off = b.off;
+            const uint8_t *data = b.data;
+            CU_ASSERT_EQUAL_FATAL(ht_buf_append(&b, piece, PIECE), HT_OK);
+            if (b.data != data || b.off != off)
+                moved += used;
+            appended += PIECE;
+            if (ht_buf_size(&b) > backlog)
+                ht_buf_consume(&b, PIECE);
+        }
+        CU_ASSERT(moved <= 3 * appended);
+        CU_ASSERT(b.cap <= 4 * (backlog + PIECE));
+        ht_buf_free(&b);
+    }
+}
+
 static void buffers_keep_their_bytes(void) {
     struct ht_buf b = {0};
     size_t before = ht_mem_live();
@@ -252,6 +275,7 @@ int main(void) {
         {"every error has a text", every_error_has_a_text},
         {"long messages end in dots", long_messages_end_in_dots},
         {"buffers keep their bytes in order", buffers_keep_their_bytes},
+        {"a buffer does not copy its backlog for each piece that comes", a_backlog_is_not_copied_for_each_piece},
         {"a failed append changes nothing", a_failed_append_changes_nothing},
         {"pools give memory back", pools_give_memory_back},
         {"intrusive lists", lists},
