@@ -1,5 +1,5 @@
 """Two machines for tests: a container and a laptop, each with network, mounts and processes of its own, and a cable between them.
-/tmp of each is empty at the start, and no one else's."""
+/tmp of each is empty at the start (but for the tree, where that is below it), and no one else's."""
 
 import contextlib
 import ctypes
@@ -9,7 +9,7 @@ import shutil
 import signal
 import subprocess
 
-from tests.integration.harness import Program, eventually, run
+from tests.integration.harness import ROOT, Program, eventually, run
 from tests.support.tap import Skip
 
 LIBC = ctypes.CDLL(None, use_errno=True)
@@ -43,7 +43,9 @@ class Machine:
         self.pid = eventually(lambda: children(self.holder.pid), "the machine")[0]
         # unshare has made the namespaces before it forks; the program that holds them is there when it has its name.
         eventually(lambda: os.readlink(f"/proc/{self.pid}/ns/mnt") != os.readlink("/proc/self/ns/mnt") and self.name() == "tail", "its mounts")
-        self.run("sh", "-c", "mount -t tmpfs none /tmp && mkdir /tmp/home /tmp/state && ip link set lo up")
+        # The programs under test are to be found, also where they were built below /tmp.
+        aside, back = ("mount --bind $0 /mnt", "mkdir -p $0 && mount --move /mnt $0") if ROOT.startswith("/tmp/") else ("true", "true")
+        self.run("sh", "-c", f"{aside} && mount -t tmpfs none /tmp && {back} && mkdir /tmp/home /tmp/state && ip link set lo up", ROOT)
 
     def name(self):
         with open(f"/proc/{self.pid}/comm", encoding="ascii") as f:
@@ -86,7 +88,8 @@ class Machine:
     def files(self):
         """name -> bytes, of all that was written on it."""
         found = {}
-        for base, _, names in os.walk(self.path("/tmp")):
+        for base, folders, names in os.walk(self.path("/tmp")):
+            folders[:] = [f for f in folders if os.path.join(base, f) != self.path(ROOT)]
             for name in names:
                 path = os.path.join(base, name)
                 if os.path.isfile(path):
