@@ -1,15 +1,10 @@
 #include "base/base.h"
 
-static unsigned char lower(char c) {
-    unsigned char u = (unsigned char)c;
-    return (u >= 'A' && u <= 'Z') ? (unsigned char)(u + 32) : u;
-}
-
 bool ht_slice_case_eq(struct ht_slice a, struct ht_slice b) {
     if (a.n != b.n)
         return false;
     for (size_t i = 0; i < a.n; i++)
-        if (lower(a.p[i]) != lower(b.p[i]))
+        if (ht_lower(a.p[i]) != ht_lower(b.p[i]))
             return false;
     return true;
 }

@@ -44,6 +44,9 @@ static inline bool ht_slice_eq(struct ht_slice a, struct ht_slice b) {
 
 static inline bool ht_slice_is(struct ht_slice a, const char *s) { return ht_slice_eq(a, ht_slice_str(s)); }
 
+/* ASCII letters only; other bytes stay as they are. */
+static inline char ht_lower(char c) { return c >= 'A' && c <= 'Z' ? (char)(c + 32) : c; }
+
 /* ASCII letters only; bytes above 0x7f compare as they are. For HTTP tokens (RFC 9110 5.6.2). */
 bool ht_slice_case_eq(struct ht_slice a, struct ht_slice b);
 

@@ -53,13 +53,11 @@ const char *guard_reason_text(enum guard_reason r) {
 
 /* ---- making one ---- */
 
-static char lower(char c) { return c >= 'A' && c <= 'Z' ? (char)(c + 32) : c; }
-
 /* Services that turn names into variables take an underscore for a hyphen: X_Api_Key is X-Api-Key to them. */
 static bool same_name(struct ht_slice a, const char *b) {
     size_t i = 0;
     for (; i < a.n && b[i]; i++)
-        if ((a.p[i] == '_' ? '-' : lower(a.p[i])) != (b[i] == '_' ? '-' : b[i]))
+        if ((a.p[i] == '_' ? '-' : ht_lower(a.p[i])) != (b[i] == '_' ? '-' : b[i]))
             return false;
     return i == a.n && !b[i];
 }
@@ -94,7 +92,7 @@ static int add_field(struct guard_policy *p, const char *name, const char *value
     if (!f->name)
         return ht_fail(err, HT_ENOMEM, "out of memory");
     for (char *c = f->name; *c; c++)
-        *c = lower(*c);
+        *c = ht_lower(*c);
     int rc;
     f->value = guard_value_parse(value, user, &rc, &why);
     if (!f->value) {

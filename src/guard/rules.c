@@ -67,8 +67,6 @@ void guard_rule_free(struct guard_rule *r) {
 
 /* ---- matching; `loose`: a denial, where another case is the same ---- */
 
-static char lower(char c) { return c >= 'A' && c <= 'Z' ? (char)(c + 32) : c; }
-
 static bool same(struct ht_slice a, struct ht_slice b, bool loose) {
     return loose ? ht_slice_case_eq(a, b) : ht_slice_eq(a, b);
 }
@@ -136,7 +134,7 @@ enum reading {
 static int hex(char c) {
     if (c >= '0' && c <= '9')
         return c - '0';
-    c = lower(c);
+    c = ht_lower(c);
     return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 

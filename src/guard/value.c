@@ -1,5 +1,6 @@
 #include "guard/value.h"
 
+#include "base/base64.h"
 #include "base/mem.h"
 #include "guard/locked.h"
 
@@ -317,20 +318,6 @@ static int load_part(struct part *p, uint64_t now_ms, bool run, bool *changed, s
 
 /* ---- the whole ---- */
 
-static void base64(const char *in, size_t n, struct guard_locked *out) {
-    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    for (size_t i = 0; i < n; i += 3) {
-        unsigned b[3] = {(unsigned char)in[i], i + 1 < n ? (unsigned char)in[i + 1] : 0,
-                         i + 2 < n ? (unsigned char)in[i + 2] : 0};
-        char *to = out->p + out->n;
-        to[0] = digits[b[0] >> 2];
-        to[1] = digits[(b[0] & 3) << 4 | b[1] >> 4];
-        to[2] = i + 1 < n ? digits[(b[1] & 15) << 2 | b[2] >> 6] : '=';
-        to[3] = i + 2 < n ? digits[b[2] & 63] : '=';
-        out->n += 4;
-    }
-}
-
 static size_t size_of(const struct guard_value *v) {
     size_t n = v->user ? strlen(v->user) + 1 : 0;
     for (size_t i = 0; i < v->n; i++)
@@ -361,7 +348,7 @@ static int assemble(struct guard_value *v, struct ht_errmsg *err) {
         rc = rc ? rc : put_plain(v, &plain);
         rc = rc ? rc : guard_locked_put(&v->whole, "Basic ", 6);
         if (rc == HT_OK)
-            base64(plain.p, plain.n, &v->whole);
+            v->whole.n += ht_base64_put(v->whole.p + v->whole.n, plain.p, plain.n);
     } else if (rc == HT_OK) {
         rc = put_plain(v, &v->whole);
     }

@@ -11,7 +11,6 @@
 
 /* ---- hosts ---- */
 
-static char lower(char c) { return c >= 'A' && c <= 'Z' ? (char)(c + ('a' - 'A')) : c; }
 static bool is_digit(char c) { return c >= '0' && c <= '9'; }
 static bool is_alnum(char c) { return is_digit(c) || (c >= 'a' && c <= 'z'); }
 
@@ -84,7 +83,7 @@ static const char *read_host(char out[WIRE_HOST_ROOM], struct ht_slice host, boo
     if (host.n >= WIRE_HOST_ROOM)
         return "a host has at most 253 characters";
     for (size_t i = 0; i < host.n; i++)
-        out[i] = lower(host.p[i]);
+        out[i] = ht_lower(host.p[i]);
     out[host.n] = '\0';
     if (memchr(out, '\0', host.n))
         return "a host has letters, digits, dots, - and _";
@@ -249,7 +248,7 @@ static bool is_base64(struct ht_slice line) {
         n--;
     for (size_t i = 0; i < n; i++) {
         char c = line.p[i];
-        if (!is_alnum(lower(c)) && c != '+' && c != '/')
+        if (!is_alnum(ht_lower(c)) && c != '+' && c != '/')
             return false;
     }
     return line.n > 0 && line.n <= 76;
