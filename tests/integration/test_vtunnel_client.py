@@ -4,7 +4,6 @@ import base64
 import hashlib
 import os
 import queue
-import random
 import signal
 import socket
 import sys
@@ -16,40 +15,8 @@ os.chdir(ROOT)
 
 from conformance.lib import ws  # noqa: E402  pylint: disable=wrong-import-position
 from tests.integration.harness import BIN, Moment, Program, Service, Tunnel, command, connect, eventually, free_port, read_exactly  # noqa: E402
-from tests.integration.vtunnel_peer import original, wire  # noqa: E402
+from tests.integration.vtunnel_peer import carries_much, echo, giver, original, taker, wire  # noqa: E402
 from tests.support.tap import case, main  # noqa: E402  pylint: disable=wrong-import-position
-
-SIZE = 100 << 20
-BLOB = random.Random(11).randbytes(1 << 20)
-
-
-def echo(connection):
-    while data := connection.recv(1 << 16):
-        connection.sendall(data)
-
-
-def giver(connection):
-    for _ in range(SIZE >> 20):
-        connection.sendall(BLOB)
-
-
-def taker(connection):
-    digest, n = hashlib.sha256(), 0
-    while n < SIZE:
-        data = connection.recv(1 << 20)
-        if not data:
-            return
-        digest.update(data)
-        n += len(data)
-    connection.sendall(digest.digest())
-
-
-def whole():
-    digest = hashlib.sha256()
-    for _ in range(SIZE >> 20):
-        digest.update(BLOB)
-    return digest.digest()
-
 
 def client(url, *forwards, env=None):
     args = [x for f in forwards for x in ("-forward", f)]
@@ -215,13 +182,7 @@ def _():
                 assert read_exactly(v, len(b"%d" % i * 1000)) == b"%d" % i * 1000
             for v in visitors:
                 v.close()
-            with connect(ports[1], timeout=120) as v:
-                assert hashlib.sha256(read_exactly(v, SIZE)).digest() == whole()
-                assert v.recv(1) == b""
-            with connect(ports[2], timeout=120) as v:
-                for _ in range(SIZE >> 20):
-                    v.sendall(BLOB)
-                assert read_exactly(v, 32) == whole()
+            carries_much(*ports[1:])
             c.process.kill()
             eventually(lambda: t.kit.get("/bindings")["bindings"] == [], "its ports go with it")
         finally:
@@ -247,13 +208,7 @@ def _():
             for _ in ports:
                 c.wait_line(r'"event":"bound"')
             assert answers(ports[0])
-            with connect(ports[1], timeout=120) as v:
-                assert hashlib.sha256(read_exactly(v, SIZE)).digest() == whole()
-                assert v.recv(1) == b""
-            with connect(ports[2], timeout=120) as v:
-                for _ in range(SIZE >> 20):
-                    v.sendall(BLOB)
-                assert read_exactly(v, 32) == whole()
+            carries_much(*ports[1:])
             server.end(signal.SIGKILL)
             server = serve()
             eventually(lambda: answers(ports[0]), "the port answers again")

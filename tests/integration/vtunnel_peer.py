@@ -2,7 +2,9 @@
 
 import base64
 import contextlib
+import hashlib
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -10,7 +12,7 @@ import sys
 import tempfile
 
 from conformance.lib import ws
-from tests.integration.harness import ROOT
+from tests.integration.harness import ROOT, connect, read_exactly
 from tests.support.tap import Skip
 
 sys.path.insert(0, os.path.join(ROOT, os.environ.get("W", "build"), "gen"))
@@ -20,6 +22,48 @@ import vtunnel_wire as wire  # noqa: E402  pylint: disable=wrong-import-position
 MODULE = "github.com/DaniilSokolyuk/vtunnel"
 VERSION = "v0.0.0-20260214175626-f528374cb622"
 
+SIZE = 100 << 20
+BLOB = random.Random(11).randbytes(1 << 20)
+
+
+# ---- local services, and what goes through to them ----
+
+def echo(connection):
+    while data := connection.recv(1 << 16):
+        connection.sendall(data)
+
+
+def giver(connection):
+    for _ in range(SIZE >> 20):
+        connection.sendall(BLOB)
+
+
+def taker(connection):
+    digest, n = hashlib.sha256(), 0
+    while n < SIZE:
+        data = connection.recv(1 << 20)
+        if not data:
+            return
+        digest.update(data)
+        n += len(data)
+    connection.sendall(digest.digest())
+
+
+def carries_much(giving, taking):
+    """100 MB come whole from the port of a giver, and reach whole the taker behind the other port."""
+    whole = hashlib.sha256()
+    for _ in range(SIZE >> 20):
+        whole.update(BLOB)
+    with connect(giving, timeout=120) as v:
+        assert hashlib.sha256(read_exactly(v, SIZE)).digest() == whole.digest()
+        assert v.recv(1) == b""
+    with connect(taking, timeout=120) as v:
+        for _ in range(SIZE >> 20):
+            v.sendall(BLOB)
+        assert read_exactly(v, 32) == whole.digest()
+
+
+# ---- peers ----
 
 class Refused(Exception):
     """The upgrade was answered with something else than 101."""

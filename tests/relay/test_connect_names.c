@@ -218,14 +218,19 @@ static void test_words(void) {
     end();
 }
 
-static void test_away(void) {
+static void one_there_one_asking(struct visitor *there, struct visitor *asking) {
     begin();
     register_name("a.example:443");
-    struct visitor v = ask("a.example:443", ""), w;
+    *there = ask("a.example:443", "");
     connected(opened(1)->id);
-    vis_expect(&v, ESTABLISHED);
-    w = ask("a.example:443", "");
+    vis_expect(there, ESTABLISHED);
+    *asking = ask("a.example:443", "");
     opened(2);
+}
+
+static void test_away(void) {
+    struct visitor v, w;
+    one_there_one_asking(&v, &w);
     drv_drop(&d); /* parked */
     vis_expect_end(&v, true);
     EXPECT_ANSWER(&w, 503, "link-lost");
@@ -238,13 +243,8 @@ static void test_away(void) {
 }
 
 static void test_gone(void) {
-    begin();
-    register_name("a.example:443");
-    struct visitor v = ask("a.example:443", ""), w;
-    connected(opened(1)->id);
-    vis_expect(&v, ESTABLISHED);
-    w = ask("a.example:443", "");
-    opened(2);
+    struct visitor v, w;
+    one_there_one_asking(&v, &w);
     CU_ASSERT_EQUAL(relay_unbind(rig.table, &d.owner, 1), 0);
     vis_expect_end(&v, true);
     EXPECT_ANSWER(&w, 502, "closed");
