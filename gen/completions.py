@@ -62,6 +62,6 @@ def render(name, spec_dir):
 
 def _file(name, model):
     return render_template(
-        f"{name}.j2", banner=banner("options.yaml"), program=model["program"], commands=model["commands"],
+        f"{name}.j2", banner=banner("options.yaml"), program=model["program"], commands=model["commands"], one_word=model["one_word"],
         groups=_groups(model["commands"]), shown=_shown, spellings=_spellings, sh=single_quoted, fish=fish_quoted,
         zsh=zsh_text, brief=first_sentence)

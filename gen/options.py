@@ -269,6 +269,18 @@ def _hints(raw_hints, commands, problems):
     return [(word, name, says) for (word, name), says in found.items()]
 
 
+def _one_word(rows, commands, problems):
+    """[(word behind the targets or "", Command)]: what is meant without a command."""
+    for raw in rows:
+        if raw["command"] not in commands:
+            problems.add(raw.line_of("command"), f"there is no command '{raw['command']}' to leave out; name one of "
+                                                 + ", ".join(commands))
+        elif not commands[raw["command"]].args:
+            problems.add(raw.line_of("command"), f"the command '{raw['command']}' takes no arguments, so it cannot be left out")
+    _unique(rows, "word", "word behind the targets", problems)
+    return [(raw.get("word", ""), commands[raw["command"]]) for raw in rows if raw["command"] in commands]
+
+
 @specfile.once
 def load(spec_dir):
     """The checked model of options.yaml: {program, doc, exit_codes, commands, hints, options}."""
@@ -323,10 +335,11 @@ def load(spec_dir):
         if unless and not any(o.name == unless and o.type == "bool" for o in commands[raw["name"]].options):
             problems.add(raw["args"].line_of("unless"), f"command '{raw['name']}': '{unless}' must be one of its "
                                                         "bool options")
+    one_word = _one_word(doc["one_word"], commands, problems)
     hints = _hints(doc["hints"], commands, problems)
     config = configfile.load(doc["config"], options, lambda key: _option(key, _check_values(key, problems)), problems)
     problems.check()
-    return {"config": config, "hints": hints, "events": list(doc["events"]), "decisions": list(doc["decisions"]), "program": doc["program"], "doc": doc["doc"], "date": doc["date"], "exit_codes": list(doc["exit_codes"]),
+    return {"config": config, "one_word": one_word, "hints": hints, "events": list(doc["events"]), "decisions": list(doc["decisions"]), "program": doc["program"], "doc": doc["doc"], "date": doc["date"], "exit_codes": list(doc["exit_codes"]),
             "commands": list(commands.values()), "options": options}
 
 
@@ -395,7 +408,9 @@ def help_lines(model, command):
 def overview_lines(model):
     """What `hoody-tunnel --help` prints."""
     rows = [(c.name + (f" {_argument(c)}" if c.args else ""), c.doc) for c in model["commands"]]
-    return ([f"Usage: {model['program']} COMMAND [OPTION]... [ARGUMENT]...", ""] + _fill(model["doc"], "") +
+    short = [(f"{model['program']} {_argument(c)}{' ' + word if word else ''}", f"is {model['program']} {c.name} {_argument(c)}")
+             for word, c in model["one_word"] if not word or all(c is not other for w, other in model["one_word"] if not w)]
+    return ([f"Usage: {model['program']} COMMAND [OPTION]... [ARGUMENT]..."] + _columns(short, "       ") + [""] + _fill(model["doc"], "") +
             ["", "Commands:"] + _columns(rows) +
             ["", f"`{model['program']} COMMAND --help` tells more. `{model['program']} --version` names the version."])
 
@@ -404,6 +419,6 @@ def render(name, spec_dir):
     model = load(spec_dir)
     return render_template(
         f"{name}.j2", banner=banner("options.yaml"), c=c_string, comment=comment, help_lines=help_lines,
-        overview_lines=overview_lines, hints=model["hints"], model=model, program=model["program"], commands=model["commands"], mappings=model["config"]["mappings"], exit_codes=model["exit_codes"],
+        overview_lines=overview_lines, hints=model["hints"], one_word=model["one_word"], model=model, program=model["program"], commands=model["commands"], mappings=model["config"]["mappings"], exit_codes=model["exit_codes"],
         enums=[o for o in model["options"] if o.type == "enum"],
         headers=sorted({o.c_enum["header"] for o in model["options"] if o.type == "enum" and o.c_enum["header"]}))

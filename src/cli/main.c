@@ -4,20 +4,14 @@
 #include "kit/kit.h"
 #include "proc/sandbox.h"
 
-/* "hoody-tunnel 3000": what is meant is clear, and is not done: it would open this machine to others. */
+/* "hoody-tunnel 3000": the command is left out. 8080:3000 is one too, which the command refuses with what is right. */
 static bool names_a_target(const char *word) {
     struct driver_target target;
     struct ht_slice port;
     struct cli_target parsed;
     const char *local;
-    if (driver_target_is_pair(word, &port, &local))
-        cli_complain("the command comes first: %s expose %.*s=%s", cli_program, HT_SLICE_ARG(port), local);
-    else if (cli_target_parse(&parsed, word, NULL) == HT_OK &&
-             driver_target_parse(&target, parsed.local, NULL) == HT_OK)
-        cli_complain("the command comes first: %s expose %s", cli_program, word);
-    else
-        return false;
-    return true;
+    return driver_target_is_pair(word, &port, &local) || (cli_target_parse(&parsed, word, NULL) == HT_OK &&
+                                                          driver_target_parse(&target, parsed.local, NULL) == HT_OK);
 }
 
 int main(int argc, char **argv) {
@@ -49,6 +43,10 @@ int main(int argc, char **argv) {
         cli_program = argv[0];
     io_ignore_signals();
     int rc = opt_command_find(&opt_program, argc, argv, &command, &used, &err);
+    if (rc < 0 && names_a_target(argv[1])) {
+        rc = opt_command_left_out(&opt_program, &argc, argv, &command, &err);
+        used = 1;
+    }
     if (rc == OPT_HELP) {
         if (command)
             opt_help(command, stdout);
@@ -59,8 +57,7 @@ int main(int argc, char **argv) {
     if (rc == OPT_VERSION)
         return cli_version();
     if (rc < 0) {
-        if (!names_a_target(argv[used < argc ? used : 0]))
-            cli_complain("%s", err.text);
+        cli_complain("%s", err.text);
         fprintf(stderr, "Try `hoody-tunnel --help`.\n");
         return OPT_EXIT_USAGE;
     }

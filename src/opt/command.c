@@ -48,7 +48,7 @@ int opt_command_find(const struct opt_program *p, int argc, char **argv, const s
     *command = NULL;
     *used = 1;
     if (argc < 2)
-        return ht_fail(err, HT_EINVAL, "a command is missing; `%s --help` lists all", p->name);
+        return OPT_HELP;
     if (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "-V") == 0)
         return OPT_VERSION;
     bool help = strcmp(argv[1], "help") == 0 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0;

@@ -95,10 +95,18 @@ struct opt_hint {
     const char *word, *command, *says;
 };
 
+/* What is meant without a command: which one, by the word behind its arguments ("": none). */
+struct opt_one_word {
+    const char *word;
+    int command; /* its number */
+};
+
 struct opt_program {
     const char *name;
     const struct opt_command *commands;
     size_t n_commands;
+    const struct opt_one_word *one_word;
+    size_t n_one_word;
     const struct opt_hint *hints;
     size_t n_hints;
     const char *const *overview; /* lines */
@@ -111,10 +119,18 @@ struct opt_program {
  * Finds the command in argv, whose first element is the program's name.
  *
  * 0: `*command` is it, and its arguments begin at argv[*used]. OPT_HELP: help was asked for, with `*command`, or NULL
- * for all. OPT_VERSION. HT_EINVAL: `err` says why.
+ * for all, as when nothing was said. OPT_VERSION. HT_EINVAL: `err` says why.
  */
 int opt_command_find(const struct opt_program *p, int argc, char **argv, const struct opt_command **command, int *used,
                      struct ht_errmsg *err) HT_MUST_USE;
+
+/*
+ * For a command line whose first word is one of the arguments that a command takes: `*command` is the one that is meant
+ * by the word behind them. Its arguments begin at argv[1]; the word is taken out of argv and *argc. HT_EINVAL: the word
+ * is another tool's, and `err` says what to write.
+ */
+int opt_command_left_out(const struct opt_program *p, int *argc, char **argv, const struct opt_command **command,
+                         struct ht_errmsg *err) HT_MUST_USE;
 
 /*
  * `argv` is what follows the command's words; `out` is the structure of `c`. Strings in it point into argv and the

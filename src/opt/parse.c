@@ -209,3 +209,44 @@ int opt_parse(const struct opt_program *p, const struct opt_command *c, void *ou
         opt_free(c, out);
     return rc;
 }
+
+/* ---- a command that was left out ---- */
+
+/* Whether the argument behind this one is its value, for one of the commands that may be meant. */
+static bool takes_next(const struct opt_program *p, const char *arg) {
+    for (size_t i = 0; i < p->n_one_word; i++) {
+        const struct opt_command *c = &p->commands[p->one_word[i].command];
+        const struct opt_option *o =
+            strncmp(arg, "--", 2) == 0 ? find_option(c, arg + 2, strlen(arg + 2)) : find_letter(c, arg);
+        if (o)
+            return o->type != OPT_TYPE_BOOL;
+    }
+    return false;
+}
+
+int opt_command_left_out(const struct opt_program *p, int *argc, char **argv, const struct opt_command **command,
+                         struct ht_errmsg *err) {
+    const struct opt_one_word *meant = NULL, *alone = p->one_word;
+    int last = 1; /* of what is no option and no value of one */
+    for (int i = 2; i < *argc && strcmp(argv[i], "--") != 0; i++) {
+        if (argv[i][0] != '-')
+            last = i;
+        else
+            i += takes_next(p, argv[i]);
+    }
+    for (const struct opt_one_word *w = p->one_word; w < p->one_word + p->n_one_word; w++) {
+        if (*w->word == '\0')
+            alone = w;
+        else if (last > 1 && strcmp(w->word, argv[last]) == 0)
+            meant = w;
+    }
+    const char *hint = last > 1 && !meant ? opt_hint(p, argv[last], "") : NULL;
+    if (hint)
+        return ht_fail(err, HT_EINVAL, "`%.40s` is no target; %s", argv[last], hint);
+    *command = &p->commands[(meant ? meant : alone)->command];
+    if (meant) {
+        memmove(&argv[last], &argv[last + 1], (size_t)(*argc - last) * sizeof *argv); /* with the NULL at the end */
+        --*argc;
+    }
+    return HT_OK;
+}

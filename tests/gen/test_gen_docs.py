@@ -90,6 +90,16 @@ def _():
     assert bash("hoody-tunnel nonsense --") == set()
 
 
+@case("bash, fish: a target in the place of a command has the options of the command that is meant")
+def _():
+    for shell in (bash, fish):
+        assert shell("hoody-tunnel 3000 ") == {"http", "tcp"}, shell("hoody-tunnel 3000 ")
+        assert shell("hoody-tunnel 3000 t") == {"tcp"}
+        for line, command in (("3000 --", "expose"), ("8080=3000 --", "expose"), ("5432 tcp --", "pull"), ("localhost:3000 http --", "expose")):
+            got = {word for word in shell(f"hoody-tunnel {line}") if word.startswith("--")}
+            assert got >= shown(command) and ("--pull-host" in got) == (command == "pull"), (line, got ^ shown(command))
+
+
 @case("bash: every option of every command, and no secret")
 def _():
     for command in COMMANDS:
@@ -154,6 +164,8 @@ def _():
         until(rb"\nready")
         os.write(fd, b": hoody-tunnel\x15hoody-tunnel sess\tki\tx --gr\t7 --jso\t")
         until(rb"hoody-tunnel sessions kill x --grace-ms=7 --json ")
+        os.write(fd, b"\x15hoody-tunnel 5432 tc\t--pull-h\t")
+        until(rb"hoody-tunnel 5432 tcp --pull-host=")
         os.write(fd, b"\x15hoody-tunnel expose --color=alw\t")
         until(rb"--color=always")
         os.write(fd, b"\x15hoody-tunnel help bin\tli\t")

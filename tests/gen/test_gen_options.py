@@ -323,8 +323,19 @@ def _():
             (["exposr"], "-7 there is no command `exposr`; did you mean `expose`?"),
             (["frob"], "-7 there is no command `frob`; `hoody-tunnel --help` lists all"),
             (["--json", "list"], "-7 the command comes first, then its options: hoody-tunnel COMMAND --json"),
-            ([], "-7 a command is missing; `hoody-tunnel --help` lists all")):
+            ([], "1 ")):
         assert PROBE.run(*args) == f"find={want}\n", args
+
+
+@case("a command that is left out: expose, or what the word behind the targets says; another tool's word has its hint")
+def _():
+    for args, want in (
+            (["3000"], "expose 3000"), (["3000", "8080=80"], "expose 3000 8080=80"), (["3000", "http"], "expose 3000"),
+            (["5432", "tcp"], "pull 5432"), (["5432", "6379", "tcp", "--label", "db"], "pull 5432 6379 --label db"),
+            (["3000", "--label", "tcp"], "expose 3000 --label tcp"),
+            (["3000", "--label", "a", "--json", "tcp"], "pull 3000 --label a --json"), (["3000", "--", "tcp"], "expose 3000 -- tcp"), (["tcp"], "expose tcp"),
+            (["53", "udp"], "`udp` is no target; UDP is not carried; `expose` is for HTTP and `pull` for TCP")):
+        assert PROBE.run("word", *args) == f"{want}\n", args
 
 
 @case("words of other tools have their hint, before what is near; a hint must not be for one of our own words")

@@ -5,8 +5,9 @@ import os
 import re
 import shlex
 import shutil
+import signal
 
-from tests.integration.harness import ROOT, Folder, Tunnel, command, connect, http_service, run
+from tests.integration.harness import ROOT, Driver, Folder, Tunnel, command, connect, free_port, http_service, run
 from tests.support.tap import case, main
 
 
@@ -60,12 +61,30 @@ def _():
         assert status == 2 and right in err and "s3cret" not in err, (text, status, err)
 
 
-@case("words of other tools get a hint; a target without a command is shown with one, and nothing is opened")
+@case("a word is enough: a target in the place of a command is exposed, with tcp behind it pulled; alone the program helps")
+def _():
+    for words in ([], ["--help"]):
+        status, out, err = command(*words)
+        assert status == 0 and not err and out.startswith("Usage: hoody-tunnel COMMAND"), (status, out, err)
+        assert re.search(r"hoody-tunnel TARGET\.\.\. +is hoody-tunnel expose TARGET", out) and "tcp" in out, out
+    with Tunnel() as t, http_service(hello) as web:
+        port = free_port()
+        for words, kind in (([f"{port}=localhost:{web.port}"], "http"), ([f"{port}={web.port}", "http"], "http"),
+                            ([f"{port}={web.port}", "tcp"], "tcp")):
+            driver = Driver(t.kit, *words)
+            assert driver.bound[0]["kind"] == kind and driver.port == port, driver.bound
+            with connect(driver.port) as c:
+                c.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+                assert c.recv(100).startswith(b"HTTP/1.1 200")
+            assert driver.end(signal.SIGINT) == 0
+
+
+@case("words of other tools get a hint, and nothing is opened")
 def _():
     for words, right in ((["http", "3000"], "`hoody-tunnel expose 3000`"), (["tcp", "5432"], "`hoody-tunnel pull 5432`"),
                          (["client"], "`hoody-tunnel expose 3000`"), (["status"], "`hoody-tunnel list`"),
                          (["server"], "`hoody-tunnel serve`"), (["udp", "53"], "UDP is not carried"),
-                         (["8080:3000"], " expose 8080=3000"), (["3000"], " expose 3000"), (["localhost:3000"], " expose localhost:3000"),
+                         (["8080:3000"], "write 8080=3000"), (["3000", "udp"], "UDP is not carried"), (["3000", "tls"], "`hoody-tunnel pull 5432`"),
                          (["expose", "-p", "8080", "3000"], "`hoody-tunnel expose 8080=3000`"),
                          (["expose", "-p8080", "3000"], "left of a ="), (["pull", "--port=80", "1"], "left of a ="),
                          (["serve", "-p", "80"], "--listen"), (["list", "--server", "x"], "--url"), (["up", "-c", "x"], "-f or --file"),

@@ -129,6 +129,22 @@ static int parse(const struct opt_command *c, int argc, char **argv, struct ht_e
     }
 }
 
+/* word ARGUMENT...: which command is meant without one, and what its arguments are. */
+static void print_left_out(int argc, char **argv) {
+    const struct opt_command *c;
+    struct ht_errmsg err;
+    argv--;
+    argc++;
+    if (opt_command_left_out(&opt_program, &argc, argv, &c, &err) < 0) {
+        printf("%s\n", err.text);
+        return;
+    }
+    printf("%s", c->name);
+    for (int i = 1; i < argc; i++)
+        printf(" %s", argv[i]);
+    printf("%s\n", argv[argc] ? " and more" : "");
+}
+
 static void print_all_help(void) {
     opt_overview(&opt_program, stdout);
     for (size_t i = 0; i < OPT_COMMANDS; i++) {
@@ -193,6 +209,10 @@ int main(int argc, char **argv) {
     }
     if (argc > 2 && strcmp(argv[1], "ports") == 0) {
         print_ports(argc - 2, argv + 2);
+        return 0;
+    }
+    if (argc > 2 && strcmp(argv[1], "word") == 0) {
+        print_left_out(argc - 2, argv + 2);
         return 0;
     }
     if (argc == 2 && strcmp(argv[1], "all-help") == 0) {
