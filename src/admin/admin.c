@@ -79,9 +79,8 @@ static int readyz(void *ctx, const struct admin_request *req, struct admin_respo
 
 static int certificates(void *ctx, const struct admin_request *req, struct admin_response *res) {
     struct admin *a = ctx;
-    (void)req;
     admin_reply_certificates_200(res);
-    int rc = a->source.certificates(a->source.ctx, &res->body);
+    int rc = a->source.certificates(a->source.ctx, &req->viewer, &res->body);
     if (rc == 0 && ht_buf_size(&res->body) == 0)
         rc = admin_reply_error(res, 404, "no connected driver offers a certificate");
     return rc;
@@ -115,9 +114,10 @@ struct lists {
     } * until, *since; /* of each session, and of each binding */
 };
 
-static int lists_take(struct admin *a, struct lists *l, size_t session_item, size_t binding_item) {
+static int lists_take(struct admin *a, const struct admin_request *req, struct lists *l, size_t session_item,
+                      size_t binding_item) {
     *l = (struct lists){0};
-    int rc = a->source.snapshot(a->source.ctx, &l->snap);
+    int rc = a->source.snapshot(a->source.ctx, &req->viewer, &l->snap);
     if (rc < 0)
         return rc;
     /* One more than needed: an empty list is no failed allocation. */
@@ -195,8 +195,7 @@ static int reply_tunnels(struct lists *l, struct admin_response *res) {
 
 static int list_tunnels(void *ctx, const struct admin_request *req, struct admin_response *res) {
     struct lists l;
-    (void)req;
-    int rc = lists_take(ctx, &l, sizeof(struct admin_tunnel), sizeof(struct admin_binding_port));
+    int rc = lists_take(ctx, req, &l, sizeof(struct admin_tunnel), sizeof(struct admin_binding_port));
     if (rc == 0)
         rc = reply_tunnels(&l, res);
     lists_free(&l);
@@ -239,8 +238,7 @@ static int reply_sessions(struct lists *l, struct admin_response *res) {
 
 static int list_sessions(void *ctx, const struct admin_request *req, struct admin_response *res) {
     struct lists l;
-    (void)req;
-    int rc = lists_take(ctx, &l, sizeof(struct admin_session), sizeof(struct admin_session_binding));
+    int rc = lists_take(ctx, req, &l, sizeof(struct admin_session), sizeof(struct admin_session_binding));
     if (rc == 0)
         rc = reply_sessions(&l, res);
     lists_free(&l);
@@ -280,8 +278,7 @@ static int reply_bindings(struct lists *l, struct admin_response *res) {
 
 static int list_bindings(void *ctx, const struct admin_request *req, struct admin_response *res) {
     struct lists l;
-    (void)req;
-    int rc = lists_take(ctx, &l, 1, sizeof(struct admin_binding));
+    int rc = lists_take(ctx, req, &l, 1, sizeof(struct admin_binding));
     if (rc == 0)
         rc = reply_bindings(&l, res);
     lists_free(&l);
@@ -316,7 +313,7 @@ int admin_event_append(struct ht_buf *out, uint64_t id, const struct admin_event
 static int kill_session(void *ctx, const struct admin_request *req, struct admin_response *res) {
     struct admin *a = ctx;
     const struct admin_params *p = &req->params;
-    int rc = a->source.kill(a->source.ctx, p->session_id, (uint64_t)p->grace_ms);
+    int rc = a->source.kill(a->source.ctx, &req->viewer, p->session_id, (uint64_t)p->grace_ms);
     if (rc == HT_EINVAL)
         return admin_reply_error(res, 404, "there is no session %s", p->session_id);
     if (rc < 0)

@@ -28,6 +28,7 @@ struct admin_snap_binding {
 /* A session in a snapshot. The texts are the source's and stay good until the snapshot is freed. */
 struct admin_snap_session {
     const char *id, *peer;
+    const char *owner;    /* the user's name */
     bool parked, v2;      /* v2: it may have several sockets */
     int64_t parked_until; /* Unix seconds */
     enum admin_protocol protocol;
@@ -46,17 +47,17 @@ struct admin_snapshot {
 
 void admin_snapshot_free(struct admin_snapshot *snap);
 
-/* What the daemon fills in. */
+/* What the daemon fills in. Where there is a viewer, what is not the viewer's is not there. */
 struct admin_source {
     void *ctx;
     /* 0 or HT_ENOMEM; `out` is all zeros and is freed by this room in both cases. */
-    int (*snapshot)(void *ctx, struct admin_snapshot *out);
+    int (*snapshot)(void *ctx, const struct admin_viewer *viewer, struct admin_snapshot *out);
     /* Ends a session. HT_EINVAL: there is none of that id (any more). */
-    int (*kill)(void *ctx, const char *session_id, uint64_t grace_ms);
+    int (*kill)(void *ctx, const struct admin_viewer *viewer, const char *session_id, uint64_t grace_ms);
     /* Appends the text exposition. 0 or HT_ENOMEM. */
     int (*metrics)(void *ctx, struct ht_buf *out);
     /* Appends the certificates that drivers offer, in PEM; nothing when there are none. 0 or HT_ENOMEM. */
-    int (*certificates)(void *ctx, struct ht_buf *out);
+    int (*certificates)(void *ctx, const struct admin_viewer *viewer, struct ht_buf *out);
     /* Open descriptors of the process, or -1. Costs nothing: probes ask often. */
     int (*count_fds)(void *ctx);
     /* Why the daemon takes nobody now; NULL: it does. */

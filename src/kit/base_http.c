@@ -44,7 +44,7 @@ static void hand_over(struct web_conn *web) {
     struct kit *k = c->kit;
     struct io_addr peer;
     io_conn_peer(web->io, &peer);
-    if (!sock_room(k, c->authorized, &peer)) {
+    if (!sock_room(k, c->user, &peer)) {
         /* Rule HELLO-6: upgraded and dropped, without a close code. */
         k->metrics.handshake_failures_total[HT_METRIC_HANDSHAKE_FAILURE_PRE_AUTH_CAP]++;
         ht_log_stranger(HT_LOG_WARN, "kit",
@@ -128,10 +128,10 @@ static struct ht_slice bearer(const struct base_client *c) {
  * the token: who shows it is no browser, and a tunnel is not opened without it, here or in HELLO.
  */
 static bool host_allowed(const struct base_client *c, struct ht_slice path) {
-    const struct kit *k = c->kit;
+    struct kit *k = c->kit;
     if (!io_addr_is_loopback(&k->listen_addr) || k->opt->n_trusted_proxy > 0)
         return true;
-    if (k->token_len && (ht_slice_is(path, WIRE_CONNECT_PATH) || kit_token_matches(k, bearer(c))))
+    if (k->has_token && (ht_slice_is(path, WIRE_CONNECT_PATH) || kit_user_of_token(k, bearer(c))))
         return true;
     return is_loopback_name(host_part(field(c, "host")));
 }
@@ -194,7 +194,8 @@ static bool upgrade(struct base_client *c) {
     if (k->draining)
         return refuse_handshake(c, HT_METRIC_HANDSHAKE_FAILURE_SESSION_CAP, 503, "the kit shuts down",
                                 "Retry-After: 5\r\n");
-    if (!kit_token_matches(k, bearer(c)) && !origin_allowed(c))
+    struct kit_user *user = kit_user_of_token(k, bearer(c));
+    if (!user && !origin_allowed(c))
         return refuse_handshake(c, HT_METRIC_HANDSHAKE_FAILURE_UNTRUSTED, 403, "this origin may not open a tunnel",
                                 NULL);
     if (ws_check_request(&c->web.head, web_bytes(&c->web), &key, &offered, &scratch, &e) < 0) {
@@ -209,17 +210,13 @@ static bool upgrade(struct base_client *c) {
     if (version == WIRE_VERSION_UNKNOWN)
         return refuse_handshake(c, HT_METRIC_HANDSHAKE_FAILURE_SUBPROTOCOL, 400,
                                 "Sec-WebSocket-Protocol offers no subprotocol that this kit speaks", NULL);
-    bool authorized = false;
-    if (k->token_len && field(c, "authorization").n) {
-        authorized = kit_token_matches(k, bearer(c));
-        if (!authorized) {
-            note_bad_token(c, HT_METRIC_SHOWN_AT_CONNECT);
-            return refuse_handshake(c, HT_METRIC_HANDSHAKE_FAILURE_AUTH, 401, "the token is wrong",
-                                    "WWW-Authenticate: Bearer\r\n");
-        }
+    if (k->has_token && !user && field(c, "authorization").n) {
+        note_bad_token(c, HT_METRIC_SHOWN_AT_CONNECT);
+        return refuse_handshake(c, HT_METRIC_HANDSHAKE_FAILURE_AUTH, 401, "the token is wrong",
+                                "WWW-Authenticate: Bearer\r\n");
     }
     c->upgraded_to = version;
-    c->authorized = authorized;
+    c->user = user;
     return web_upgrade(&c->web, ws_write_101(&c->web.out.queue, key, wire_version_text(version)));
 }
 
@@ -256,7 +253,9 @@ static bool upgrade_vtunnel(struct base_client *c) {
     struct ht_buf scratch = {0};
     struct http_error e = {400, "bad request"};
     char text[WIRE_LIMIT_MAX_TOKEN + 1];
-    bool shown = kit_token_matches(k, bearer(c)) || kit_token_matches(k, token_in_url(c, text));
+    struct kit_user *shown = kit_user_of_token(k, bearer(c));
+    if (!shown)
+        shown = kit_user_of_token(k, token_in_url(c, text));
     explicit_bzero(text, sizeof text);
     if (!shown && !host_allowed(c, ht_slice_str("")))
         return refuse_host(c);
@@ -271,7 +270,7 @@ static bool upgrade_vtunnel(struct base_client *c) {
         return refuse_handshake(c, HT_METRIC_HANDSHAKE_FAILURE_UPGRADE, e.status, e.text,
                                 e.status == 426 ? "Sec-WebSocket-Version: 13\r\nUpgrade: websocket\r\n" : NULL);
     }
-    if (k->token_len && !shown) {
+    if (k->has_token && !shown) {
         note_bad_token(c, HT_METRIC_SHOWN_AT_CONNECT);
         return refuse_handshake(c, HT_METRIC_HANDSHAKE_FAILURE_AUTH, 401,
                                 "the token is wrong or missing: Authorization: Bearer, or ?token= in the URL",
@@ -279,22 +278,24 @@ static bool upgrade_vtunnel(struct base_client *c) {
     }
     c->upgraded_to = WIRE_V1;
     c->vtunnel = true;
-    c->authorized = shown;
+    c->user = shown;
     return web_upgrade(&c->web, ws_write_101(&c->web.out.queue, key, NULL));
 }
 
 static bool ask_admin(struct base_client *c) {
     const char *buf = web_bytes(&c->web);
+    struct kit_user *shown = kit_user_of_token(c->kit, bearer(c));
+    struct kit_user *user = shown ? shown : kit_user_of_nobody(c->kit);
     struct admin_request rq = {
         .method = http_text(buf, c->web.head.method),
         .target = http_text(buf, c->web.head.path),
         .user_agent = field(c, "user-agent"),
         .trusted = true,
-        .authorized = c->kit->token_len == 0 || kit_token_matches(c->kit, bearer(c)),
+        .authorized = user != NULL,
+        .viewer = kit_viewer(user),
     };
     struct admin_response rs = {0};
     bool head_request = ht_slice_is(rq.method, "HEAD");
-    bool shown = c->kit->token_len > 0 && rq.authorized;
     if (!shown && !head_request && !ht_slice_is(rq.method, "GET") && !origin_allowed(c))
         return refuse(c, 403, "this origin may not change anything", NULL);
     c->kit->asked_by = c->peer;
@@ -308,6 +309,7 @@ static bool ask_admin(struct base_client *c) {
         note_bad_token(c, HT_METRIC_SHOWN_AT_API);
     if (admin_is_stream(&rq, &rs)) {
         admin_response_free(&rs);
+        c->user = user;
         return events_begin(c);
     }
     char extra[256];

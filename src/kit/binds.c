@@ -37,13 +37,14 @@ void session_set_client(struct kit_session *s, struct ht_slice id) {
         memcpy(s->client, id.p, id.n);
 }
 
-/* Rule CLIENT-2. All sessions of a kit are of one user: whoever has its token. */
+/* Rule CLIENT-2. */
 static bool same_client(const struct kit_session *a, const struct kit_session *b) {
-    return a->client_len > 0 && ht_const_time_eq(a->client, a->client_len, b->client, b->client_len);
+    return a->user == b->user && a->client_len > 0 &&
+           ht_const_time_eq(a->client, a->client_len, b->client, b->client_len);
 }
 
-static bool is_client(const struct kit_session *s, struct ht_slice id) {
-    return s->client_len > 0 && ht_const_time_eq(s->client, s->client_len, id.p, id.n);
+static bool is_client(const struct kit_session *s, const struct kit_user *user, struct ht_slice id) {
+    return s->user == user && s->client_len > 0 && ht_const_time_eq(s->client, s->client_len, id.p, id.n);
 }
 
 static bool stands(const struct kit_session *s) {
@@ -118,11 +119,11 @@ static enum relay_yield owner_yields(struct relay_owner *o, const struct relay_o
     return ask_holder(holder);
 }
 
-enum relay_yield session_of_client_yields(struct kit *k, struct ht_slice client) {
+enum relay_yield session_of_client_yields(struct kit *k, const struct kit_user *user, struct ht_slice client) {
     enum relay_yield answer = RELAY_KEEPS;
     HT_LIST_FOR_SAFE (it, &k->live) {
         struct kit_session *s = HT_LIST_ENTRY(it, struct kit_session, node);
-        if (!stands(s) || !is_client(s, client))
+        if (!stands(s) || !is_client(s, user, client))
             continue;
         enum relay_yield one = ask_holder(s);
         if (one == RELAY_YIELDS)

@@ -63,24 +63,43 @@ void events_flush(struct io_task *t) {
     }
 }
 
-void kit_event(struct kit *k, struct admin_event *e) {
-    struct ht_buf text = {0};
+/* An event, as readers of one kind are told it. */
+struct told {
+    struct ht_buf text;
+    int rc; /* of making it; HT_EAGAIN: nobody has needed it yet */
+};
+
+static int tell(struct base_client *c, struct told *t, uint64_t id, const struct admin_event *e) {
+    if (t->rc == HT_EAGAIN)
+        t->rc = admin_event_append(&t->text, id, e);
+    if (t->rc == 0)
+        add(c, ht_buf_slice(&t->text));
+    return t->rc;
+}
+
+void kit_event(struct kit *k, struct kit_user *owner, struct admin_event *e) {
+    struct told admins = {.rc = HT_EAGAIN}, own = {.rc = HT_EAGAIN};
     char when[32];
     k->event_id++;
+    if (owner)
+        owner->event_id++;
     if (k->n_readers == 0)
         return;
     admin_time_text((int64_t)time(NULL), when);
     e->time = ht_slice_str(when);
-    int rc = admin_event_append(&text, k->event_id, e);
     HT_LIST_FOR (it, &k->readers) {
         struct base_client *c = HT_LIST_ENTRY(it, struct base_client, reader_node);
-        if (rc == 0)
-            add(c, ht_buf_slice(&text));
-        else
+        int rc = 0;
+        if (c->user->admin)
+            rc = tell(c, &admins, k->event_id, e);
+        else if (c->user == owner)
+            rc = tell(c, &own, owner->event_id, e);
+        if (rc < 0)
             c->overrun = true; /* better to end than to leave something out unnoticed */
     }
     io_task_add(k->loop, &k->events_task);
-    ht_buf_free(&text);
+    ht_buf_free(&admins.text);
+    ht_buf_free(&own.text);
 }
 
 /* ---- what there is to tell ---- */
@@ -98,7 +117,7 @@ void event_session(const struct kit_session *s, enum admin_event_type type, cons
     e.has_protocol = true;
     e.protocol = session_protocol(s);
     e.reason = ht_slice_str(reason);
-    kit_event(s->kit, &e);
+    kit_event(s->kit, s->user, &e);
 }
 
 void event_binding(const struct kit_session *s, enum admin_event_type type, const struct relay_binding_info *b,
@@ -115,7 +134,7 @@ void event_binding(const struct kit_session *s, enum admin_event_type type, cons
     e.n_names = b->n_names;
     if (from)
         e.from_session_id = ht_slice_str(from->id);
-    kit_event(s->kit, &e);
+    kit_event(s->kit, s->user, &e);
 }
 
 void event_goaway(const struct kit_session *s, enum admin_sender sender, int code, struct ht_slice reason) {
@@ -125,7 +144,7 @@ void event_goaway(const struct kit_session *s, enum admin_sender sender, int cod
     e.has_code = code >= 0;
     e.code = (uint64_t)code;
     e.reason = reason;
-    kit_event(s->kit, &e);
+    kit_event(s->kit, s->user, &e);
 }
 
 void event_refused(const struct kit_sock *sock, uint16_t code, const char *reason) {
@@ -138,7 +157,7 @@ void event_refused(const struct kit_sock *sock, uint16_t code, const char *reaso
         .code = code,
         .reason = ht_slice_str(reason),
     };
-    kit_event(sock->kit, &e);
+    kit_event(sock->kit, sock->user, &e);
 }
 
 void event_proxy(struct kit *k, const struct relay_connect_told *told) {
@@ -151,5 +170,5 @@ void event_proxy(struct kit *k, const struct relay_connect_told *told) {
         .status = told->status,
         .reason = ht_slice_str(told->why),
     };
-    kit_event(k, &e);
+    kit_event(k, NULL, &e);
 }

@@ -81,7 +81,7 @@ static void cut_oldest(struct kit *k) {
 }
 
 struct kit_session *handover_successor(struct kit_session *old) {
-    struct kit_session *s = session_new(old->kit);
+    struct kit_session *s = session_new(old->kit, old->user);
     if (!s)
         return NULL;
     relay_owner_move(old->kit->table, &old->owner, &s->owner);

@@ -6,11 +6,6 @@
 #include "base/mem.h"
 #include "log_gen.h"
 
-bool kit_token_matches(const struct kit *k, struct ht_slice token) {
-    size_t n = k->token_len;
-    return k->token_len > 0 && ht_const_time_eq(k->token, n, token.p, token.n);
-}
-
 /* ---- refusals ---- */
 
 static void refuse(struct kit_sock *s, enum ht_metric_handshake_failure why, uint16_t code, const char *message,
@@ -31,12 +26,22 @@ static bool refused_as_draining(struct kit_sock *s) {
     return s->kit->draining;
 }
 
-static bool refused(struct kit_sock *s, const struct wire_hello *h) {
+/* Who it is, once and for all. Either place will do: an edge proxy may have put its own Authorization on the upgrade.
+ */
+static struct kit_user *user_of(const struct kit_sock *s, const struct wire_hello *h) {
+    struct kit *k = s->kit;
+    if (s->user)
+        return s->user;
+    struct kit_user *user = h->has_auth ? kit_user_of_token(k, h->auth.token) : NULL;
+    return user ? user : kit_user_of_nobody(k);
+}
+
+static bool refused(struct kit_sock *s, const struct wire_hello *h, struct kit_user **user) {
     struct kit *k = s->kit;
     if (refused_as_draining(s))
         return true;
-    /* Rule AUTH-1. Either place will do: an edge proxy may have put its own Authorization on the upgrade. */
-    if (k->token_len && !s->authorized && !(h->has_auth && kit_token_matches(k, h->auth.token))) {
+    *user = user_of(s, h);
+    if (!*user) { /* rule AUTH-1 */
         k->metrics.auth_failures_total[HT_METRIC_SHOWN_AT_HELLO]
                                       [h->has_auth ? HT_METRIC_TOKEN_WRONG : HT_METRIC_TOKEN_MISSING]++;
         refuse(s, HT_METRIC_HANDSHAKE_FAILURE_AUTH, WIRE_GOAWAY_AUTH_CODE, WIRE_GOAWAY_AUTH_MESSAGE,
@@ -61,6 +66,7 @@ static struct ht_slice client_of(const struct kit_sock *sock, const struct wire_
 struct kit_held_hello {
     struct ht_list node; /* in kit.held */
     struct kit_sock *sock;
+    struct kit_user *user;
     struct wire_hello h;
     struct ht_slice capabilities[WIRE_MAX_HELLO_CAPABILITIES];
     char texts[]; /* WIRE_LIMIT_MAX_PREAUTH_MESSAGE at most: they come from one message */
@@ -74,7 +80,7 @@ static struct ht_slice copied(char **to, struct ht_slice s) {
     return ht_slice_of(at, s.n);
 }
 
-static bool hold(struct kit_sock *sock, const struct wire_hello *h) {
+static bool hold(struct kit_sock *sock, struct kit_user *user, const struct wire_hello *h) {
     size_t n = h->client.id.n + (h->has_resume ? h->resume.session_id.n : 0);
     for (size_t i = 0; i < h->n_capabilities; i++)
         n += h->capabilities[i].n;
@@ -83,6 +89,7 @@ static bool hold(struct kit_sock *sock, const struct wire_hello *h) {
         return false;
     char *to = held->texts;
     held->sock = sock;
+    held->user = user;
     held->h = (struct wire_hello){
         .version = h->version,
         .capabilities = held->capabilities,
@@ -114,12 +121,13 @@ void hello_forget(struct kit_sock *s) {
 }
 
 /* Rule HELLO-7. A session that only changes its socket takes no new place. */
-static bool over_cap(struct kit_sock *s, const struct wire_hello *h, const struct kit_session *resumed) {
+static bool over_cap(struct kit_sock *s, struct kit_user *user, const struct wire_hello *h,
+                     const struct kit_session *resumed) {
     struct kit *k = s->kit;
     if ((resumed && resumed->state != WIRE_SESSION_PARKED) || k->n_live + k->n_closing < k->opt->max_sessions)
         return false;
-    enum relay_yield own = session_of_client_yields(k, client_of(s, h)); /* CLIENT-3 */
-    if (own == RELAY_YIELDS || (own == RELAY_PENDING && hold(s, h)))
+    enum relay_yield own = session_of_client_yields(k, user, client_of(s, h)); /* CLIENT-3 */
+    if (own == RELAY_YIELDS || (own == RELAY_PENDING && hold(s, user, h)))
         return own == RELAY_PENDING;
     /* Others' drivers may compare the text; for ours it is for people. */
     bool plain = (named(s, h) & WIRE_CAPS_OURS) == 0;
@@ -236,16 +244,16 @@ static struct kit_session *follow(struct kit_session *old) {
     return s;
 }
 
-static void admit(struct kit_sock *sock, const struct wire_hello *h) {
+static void admit(struct kit_sock *sock, struct kit_user *user, const struct wire_hello *h) {
     struct kit *k = sock->kit;
-    struct kit_session *s = h->has_resume ? session_find(k, h->resume.session_id) : NULL;
-    if (over_cap(sock, h, s))
+    struct kit_session *s = h->has_resume ? session_find_own(k, user, h->resume.session_id) : NULL;
+    if (over_cap(sock, user, h, s))
         return;
     if (s && s->state == WIRE_SESSION_GONE) /* PARK-3: the one that was just parked for it took its place */
         s = NULL;
     bool resumed = s != NULL;
     if (!s)
-        s = session_new(k);
+        s = session_new(k, user);
     if (s && s->state == WIRE_SESSION_LIVE && resumed)
         session_supersede(s);
     if (resumed && (s->state == WIRE_SESSION_RESTARTING || session_used_up(s)))
@@ -289,8 +297,9 @@ static void admit(struct kit_sock *sock, const struct wire_hello *h) {
 }
 
 void hello_received(struct kit_sock *sock, const struct wire_hello *h) {
-    if (!refused(sock, h))
-        admit(sock, h);
+    struct kit_user *user;
+    if (!refused(sock, h, &user))
+        admit(sock, user, h);
 }
 
 void hello_retry(struct kit *k) {
@@ -302,7 +311,7 @@ void hello_retry(struct kit *k) {
         struct kit_sock *sock = held->sock;
         sock->held = NULL; /* it may have to be held again */
         if (!refused_as_draining(sock))
-            admit(sock, &held->h);
+            admit(sock, held->user, &held->h);
         explicit_bzero(held->texts, held->h.client.id.n);
         ht_free(held);
     }

@@ -117,8 +117,9 @@ static int load_token(struct kit *k, struct ht_errmsg *err) {
     }
     if (all_space(text))
         return ht_fail(err, HT_EINVAL, "the token is blank");
-    memcpy(k->token, text, n + 1);
-    k->token_len = n;
+    kit_token_digest(ht_slice_of(text, n), k->token);
+    explicit_bzero(text, sizeof text);
+    k->has_token = true;
     return 0;
 }
 
@@ -128,7 +129,7 @@ static void end_what_it_opened(struct kit *k) {
     way_out_token_changed(k);
     HT_LIST_FOR_SAFE (it, &k->socks) {
         struct kit_sock *s = HT_LIST_ENTRY(it, struct kit_sock, node);
-        if (!s->session && (s->authorized || s->held))
+        if (!s->session && (s->user || s->held))
             sock_drop(s);
     }
     HT_LIST_FOR_SAFE (it, &k->parked)
@@ -137,14 +138,12 @@ static void end_what_it_opened(struct kit *k) {
 }
 
 int kit_reload_token(struct kit *k, struct ht_errmsg *err) {
-    char before[WIRE_LIMIT_MAX_TOKEN + 1];
+    uint8_t before[KIT_DIGEST];
     if (!k->opt->token_file)
         return KIT_TOKEN_NO_FILE;
-    size_t n = k->token_len;
-    memcpy(before, k->token, n + 1);
+    memcpy(before, k->token, sizeof before);
     int rc = load_token(k, err);
-    bool changed = rc == HT_OK && (k->token_len != n || memcmp(before, k->token, n) != 0);
-    explicit_bzero(before, sizeof before);
+    bool changed = rc == HT_OK && memcmp(before, k->token, sizeof before) != 0;
     if (changed)
         end_what_it_opened(k);
     return rc < 0 ? rc : changed ? KIT_TOKEN_CHANGED : KIT_TOKEN_SAME;
@@ -153,7 +152,7 @@ int kit_reload_token(struct kit *k, struct ht_errmsg *err) {
 /* Whoever reaches the base listener can open ports in this machine: only loopback is safe without a guard. */
 int kit_check_address(const struct kit *k, const struct io_addr *a, const char *text, struct ht_errmsg *err) {
     const struct opt_serve *o = k->opt;
-    if (io_addr_is_loopback(a) || k->token_len || o->n_trusted_proxy || o->insecure_listen)
+    if (io_addr_is_loopback(a) || k->has_token || o->n_trusted_proxy || o->insecure_listen)
         return 0;
     return ht_fail(
         err, HT_EACCESS,
@@ -266,6 +265,7 @@ static void set_up(struct kit *k, struct io_loop *loop, const struct opt_serve *
     k->loop = loop;
     k->opt = opt;
     k->metrics.build_info = KIT_VERSION;
+    users_set_up(k);
     base_set_up(k);
     for (int i = 0; i < SHOWN_KINDS; i++)
         crowd_init(&k->strangers[i]);

@@ -29,15 +29,25 @@
 
 #define KIT_ID_LEN 38 /* "S-" and a UUID */
 #define KIT_NONCE_LEN 32
+#define KIT_DIGEST 32 /* SHA-256 */
+#define KIT_USER_NAME 63
 
 /* What an upgrade showed: those with a valid token have places of their own before HELLO. */
 enum shown { SHOWN_NOTHING, SHOWN_TOKEN, SHOWN_KINDS };
 
+/* Whoever shows a token of theirs. Their sessions and what these hold are theirs, and nobody else's. */
+struct kit_user {
+    char name[KIT_USER_NAME + 1];
+    bool admin;        /* sees and ends everybody's */
+    uint64_t event_id; /* counts what readers of the user's events are told */
+};
+
 struct kit {
     struct io_loop *loop;
     const struct opt_serve *opt;
-    char token[WIRE_LIMIT_MAX_TOKEN + 1];
-    size_t token_len; /* 0: none is configured */
+    struct kit_user one_user;  /* whose everything is: whoever has the token, or, without one, whoever comes */
+    bool has_token;            /* one is configured */
+    uint8_t token[KIT_DIGEST]; /* its digest */
 
     struct io_listener *listener;
     struct io_addr listen_addr; /* with the real port */
@@ -55,7 +65,7 @@ struct kit {
     struct crowd clients;   /* struct base_client */
     struct ht_list readers; /* of struct base_client: those that read events */
     unsigned n_readers;
-    uint64_t event_id;
+    uint64_t event_id;              /* counts all of them, which admins are told */
     const char *asked_by;           /* while an admin's request is served: its address */
     struct kit_session *taken_from; /* while a BIND is served: whose binding it takes over */
     struct io_task events_task;
@@ -88,7 +98,7 @@ struct base_client {
     struct ht_list reader_node;
     enum wire_version upgraded_to; /* of an upgrade */
     bool vtunnel;                  /* ... which speaks vtunnel's JSON instead */
-    bool authorized;               /* ... that showed the token */
+    struct kit_user *user;         /* ... that showed a token, or who reads events; NULL: none */
     char peer[IO_ADDR_TEXT];
 };
 
@@ -115,8 +125,11 @@ bool events_begin(struct base_client *c);
 void events_heartbeat(struct base_client *c);
 void events_end(struct base_client *c);
 void events_flush(struct io_task *t);
-/* Fills in the time. Anywhere, any time: nothing is closed or written before the end of the turn. */
-void kit_event(struct kit *k, struct admin_event *e);
+/*
+ * Fills in the time. Anywhere, any time: nothing is closed or written before the end of the turn. Admins read it, and
+ * `owner`, when there is one.
+ */
+void kit_event(struct kit *k, struct kit_user *owner, struct admin_event *e);
 
 /* ---- sock.c ---- */
 
@@ -137,7 +150,7 @@ struct kit_sock {
     uint64_t pinged_at;           /* 0: no PING is out */
     struct crowd_member stranger; /* linked before HELLO: counts towards --max-pre-auth-connections */
     struct kit_held_hello *held;  /* its HELLO, while that waits (hello.c); no stranger's clock runs */
-    bool authorized;              /* the upgrade carried the token */
+    struct kit_user *user;        /* whose token the upgrade carried; NULL: it did not */
     bool closing;                 /* the closing handshake has begun, or is over */
     bool dead;                    /* waits for the reaper */
     char peer[IO_ADDR_TEXT];
@@ -147,7 +160,7 @@ struct kit_sock {
  * Rule HELLO-6: whether one more WebSocket from there may wait for its HELLO. When the places are taken, an address
  * that holds more of them than this one would gives its oldest back.
  */
-bool sock_room(struct kit *k, bool authorized, const struct io_addr *from);
+bool sock_room(struct kit *k, const struct kit_user *user, const struct io_addr *from);
 /* Takes the connection of an upgrade that was answered with 101. `early` are bytes behind the request. */
 void sock_open(struct base_client *c, struct io_conn *conn, struct ht_slice early);
 /* HELLO or JOIN was accepted: the caps and limits of strangers no longer hold. */
@@ -167,8 +180,18 @@ void hello_retry(struct kit *k);
 void hello_forget(struct kit_sock *s);
 /* A published driver that has just resumed drops streams until its forwarding stands (rule RESUME-5). */
 void session_let_settle(struct kit_session *s);
-/* Constant time (rule AUTH-2). */
-bool kit_token_matches(const struct kit *k, struct ht_slice token);
+/* ---- users.c ---- */
+
+void users_set_up(struct kit *k);
+/* SHA-256, which is all that is kept of a token. */
+void kit_token_digest(struct ht_slice token, uint8_t out[KIT_DIGEST]);
+/* Whose token it is. NULL: nobody's, or no token is configured. In constant time (rule AUTH-2). */
+struct kit_user *kit_user_of_token(struct kit *k, struct ht_slice token);
+/* Who somebody is who shows no token. NULL: one is wanted. */
+struct kit_user *kit_user_of_nobody(struct kit *k);
+/* NULL: of nobody, who sees nothing. */
+struct admin_viewer kit_viewer(const struct kit_user *user);
+bool kit_may_see(const struct admin_viewer *viewer, const struct kit_user *owner);
 
 /* ---- session.c ---- */
 
@@ -189,6 +212,7 @@ enum kit_probe {
 struct kit_session {
     struct ht_list node;
     struct kit *kit;
+    struct kit_user *user; /* whose it is, for good */
     char id[KIT_ID_LEN + 1];
     enum wire_session_state state; /* session_enter_state() changes it */
     struct relay_owner owner;      /* owner.mux is the mux session, NULL while there is none */
@@ -226,7 +250,7 @@ static inline enum admin_protocol session_protocol(const struct kit_session *s) 
 }
 
 /* A record with a fresh id and no mux session yet; it is in no list. NULL: out of memory. */
-struct kit_session *session_new(struct kit *k) HT_MUST_USE;
+struct kit_session *session_new(struct kit *k, struct kit_user *user) HT_MUST_USE;
 /* Makes the record live with `mux`, which belongs to it now, on `sock`. */
 void session_go_live(struct kit_session *s, struct mux_session *mux, struct kit_sock *sock);
 extern const struct mux_session_ops session_mux_ops; /* ctx: the session */
@@ -244,8 +268,10 @@ void session_touch(struct kit_session *s);
 /* A sock has pulled output at the end of a turn, behind that look: what mux put aside then may have made it due sooner.
  */
 void session_pulled(struct kit_session *s);
-/* Live or parked, not one that is closing. NULL: none. */
+/* Live or parked, not one that is closing. NULL: none, whoever asks. */
 struct kit_session *session_find(struct kit *k, struct ht_slice id);
+/* The same of the user's own. */
+struct kit_session *session_find_own(struct kit *k, const struct kit_user *user, struct ht_slice id);
 /* The one place where `state` changes, as the spec's machine has it. What is GONE waits for the reaper. */
 void session_enter_state(struct kit_session *s, enum wire_session_state to);
 /* Sends an answer that the driver waits for; without memory for it the session ends. */
@@ -261,11 +287,11 @@ void binds_retry(struct io_task *t);
 /* Who its driver is (rule CLIENT-1); an empty id: nobody knows. */
 void session_set_client(struct kit_session *s, struct ht_slice id);
 /*
- * Whether a live session of that client makes room for the client's next process, which finds the session cap reached:
- * one that is silent is parked (RELAY_YIELDS), one that nobody has asked is asked (RELAY_PENDING: hello_retry() comes
- * when it is known), and RELAY_KEEPS when there is none or all are alive.
+ * Whether a live session of that client of the user makes room for the client's next process, which finds the session
+ * cap reached: one that is silent is parked (RELAY_YIELDS), one that nobody has asked is asked (RELAY_PENDING:
+ * hello_retry() comes when it is known), and RELAY_KEEPS when there is none or all are alive.
  */
-enum relay_yield session_of_client_yields(struct kit *k, struct ht_slice client);
+enum relay_yield session_of_client_yields(struct kit *k, const struct kit_user *user, struct ht_slice client);
 void session_probe_answered(struct kit_session *s);
 void session_probe_fired(struct io_timer *t);
 /* When a parked session goes, in Unix seconds. */
@@ -333,7 +359,7 @@ void kit_admin_source(struct kit *k, struct admin_source *out);
  */
 #define session_log(s, level, ...)                                                                                     \
     do {                                                                                                               \
-        if ((s)->kit->token_len)                                                                                       \
+        if ((s)->kit->has_token)                                                                                       \
             ht_log_with(level, "session", __VA_ARGS__);                                                                \
         else                                                                                                           \
             ht_log_stranger(level, "session", __VA_ARGS__);                                                            \

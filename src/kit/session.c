@@ -58,6 +58,11 @@ struct kit_session *session_find(struct kit *k, struct ht_slice id) {
     return NULL;
 }
 
+struct kit_session *session_find_own(struct kit *k, const struct kit_user *user, struct ht_slice id) {
+    struct kit_session *s = session_find(k, id);
+    return s && s->user == user ? s : NULL;
+}
+
 /* ---- time: one timer follows mux's deadline, looked at once a turn and not once a frame ---- */
 
 static void follow_deadline(struct kit_session *s) {
@@ -106,11 +111,12 @@ static void timer_fired(struct io_timer *t) {
 
 /* ---- life ---- */
 
-struct kit_session *session_new(struct kit *k) {
+struct kit_session *session_new(struct kit *k, struct kit_user *user) {
     struct kit_session *s = ht_calloc(1, sizeof *s);
     if (!s)
         return NULL;
     s->kit = k;
+    s->user = user;
     ht_list_init(&s->node);
     char uuid[37];
     ht_uuid4(uuid);

@@ -9,19 +9,19 @@
 /* mux's word for "drop the socket, no closing handshake" (mux_link_refuse). */
 #define PLAIN_CLOSE 0xFFFF
 
-static struct crowd *crowd_of(struct kit *k, bool authorized) {
-    return &k->strangers[authorized ? SHOWN_TOKEN : SHOWN_NOTHING];
+static struct crowd *crowd_of(struct kit *k, const struct kit_user *user) {
+    return &k->strangers[user ? SHOWN_TOKEN : SHOWN_NOTHING];
 }
 
 static bool is_stranger(const struct kit_sock *s) { return ht_list_linked(&s->stranger.node); }
 
 static void no_longer_stranger(struct kit_sock *s) {
     if (is_stranger(s))
-        crowd_leave(crowd_of(s->kit, s->authorized), &s->stranger);
+        crowd_leave(crowd_of(s->kit, s->user), &s->stranger);
 }
 
-bool sock_room(struct kit *k, bool authorized, const struct io_addr *from) {
-    struct crowd *crowd = crowd_of(k, authorized);
+bool sock_room(struct kit *k, const struct kit_user *user, const struct io_addr *from) {
+    struct crowd *crowd = crowd_of(k, user);
     struct crowd_member *gives = NULL;
     if (crowd->n < k->opt->max_pre_auth_connections)
         return true;
@@ -252,7 +252,7 @@ void sock_open(struct base_client *c, struct io_conn *conn, struct ht_slice earl
                                               WIRE_LIMIT_MAX_MESSAGE};
     struct kit *k = c->kit;
     enum wire_version version = c->upgraded_to;
-    bool authorized = c->authorized;
+    struct kit_user *user = c->user;
     struct io_addr peer;
     struct kit_sock *s = ht_calloc(1, sizeof *s);
     if (!s) {
@@ -261,14 +261,14 @@ void sock_open(struct base_client *c, struct io_conn *conn, struct ht_slice earl
     }
     s->kit = k;
     s->version = version;
-    s->authorized = authorized;
+    s->user = user;
     io_conn_peer(conn, &peer);
     io_addr_text(&peer, s->peer);
     io_timer_init(k->loop, &s->hello_timer, hello_late);
     io_timer_init(k->loop, &s->life_timer, check_life);
     ht_list_push_back(&k->socks, &s->node);
     k->n_socks++;
-    crowd_join(crowd_of(k, authorized), &s->stranger, &peer);
+    crowd_join(crowd_of(k, user), &s->stranger, &peer);
     s->link = mux_link_create(WIRE_ROLE_KIT, version, &sock_link_ops, s);
     if (!s->link) {
         io_conn_close(&conn);

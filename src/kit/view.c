@@ -33,6 +33,7 @@ static void add_session(struct kit *k, struct gather *g, struct kit_session *s) 
     struct admin_snap_session *out = &snap->sessions[snap->n_sessions++];
     out->id = s->id;
     out->peer = s->peer;
+    out->owner = s->user->name;
     out->parked = s->state == WIRE_SESSION_PARKED;
     out->parked_until = out->parked ? session_parked_until(s) : 0;
     out->v2 = wire_frame_in(s->version, WIRE_JOIN);
@@ -45,7 +46,7 @@ static void add_session(struct kit *k, struct gather *g, struct kit_session *s) 
 }
 
 /* A session that is closing is no longer shown: it cannot be killed or resumed any more. */
-static int snapshot(void *ctx, struct admin_snapshot *out) {
+static int snapshot(void *ctx, const struct admin_viewer *viewer, struct admin_snapshot *out) {
     struct kit *k = ctx;
     struct ht_list *lists[] = {&k->live, &k->parked};
     size_t sessions = 0, bindings = 0;
@@ -65,7 +66,7 @@ static int snapshot(void *ctx, struct admin_snapshot *out) {
     for (size_t i = 0; i < HT_ARRAY_LEN(lists); i++) {
         HT_LIST_FOR (it, lists[i]) {
             struct kit_session *s = HT_LIST_ENTRY(it, struct kit_session, node);
-            if (s->state != WIRE_SESSION_DRAINING)
+            if (s->state != WIRE_SESSION_DRAINING && kit_may_see(viewer, s->user))
                 add_session(k, &g, s);
         }
         if (i == 0)
@@ -74,9 +75,9 @@ static int snapshot(void *ctx, struct admin_snapshot *out) {
     return 0;
 }
 
-static int kill_one(void *ctx, const char *session_id, uint64_t grace_ms) {
+static int kill_one(void *ctx, const struct admin_viewer *viewer, const char *session_id, uint64_t grace_ms) {
     struct kit_session *s = session_find(ctx, ht_slice_str(session_id));
-    if (!s)
+    if (!s || !kit_may_see(viewer, s->user))
         return HT_EINVAL;
     ht_log_with(HT_LOG_INFO, "session", HT_LOG_FIELDS(log_session(s->id), log_peer(s->peer), log_by(s->kit->asked_by)),
                 "killed");
@@ -128,12 +129,12 @@ static void add_ca(void *ctx, const struct relay_binding_info *info) {
 }
 
 /* Of live sessions: rule NAME-8. */
-static int certificates(void *ctx, struct ht_buf *out) {
+static int certificates(void *ctx, const struct admin_viewer *viewer, struct ht_buf *out) {
     struct kit *k = ctx;
     struct certificates c = {.out = out};
     HT_LIST_FOR (it, &k->live) {
         struct kit_session *s = HT_LIST_ENTRY(it, struct kit_session, node);
-        if (s->state == WIRE_SESSION_LIVE)
+        if (s->state == WIRE_SESSION_LIVE && kit_may_see(viewer, s->user))
             relay_each_binding(k->table, &s->owner, add_ca, &c);
     }
     return c.rc;

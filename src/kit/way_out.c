@@ -54,7 +54,7 @@ static int parse_rules(struct kit *k, struct relay_policy *policy, struct ht_err
     return rc;
 }
 
-static bool token_matches(void *ctx, struct ht_slice token) { return kit_token_matches(ctx, token); }
+static bool token_matches(void *ctx, struct ht_slice token) { return kit_user_of_token(ctx, token) != NULL; }
 
 static bool may_come(void *ctx, const struct io_addr *peer) { return base_peer_trusted(ctx, peer); }
 
@@ -94,7 +94,7 @@ int way_out_open(struct kit *k, struct ht_errmsg *err) {
         rc = parse_rules(k, &cfg.policy, err);
     if (rc < 0)
         return rc;
-    cfg.wants_token = k->token_len > 0 && !io_addr_is_loopback(&cfg.addr);
+    cfg.wants_token = k->has_token && !io_addr_is_loopback(&cfg.addr);
     rc = relay_connect_open(k->table, &cfg, &k->connect, err);
     if (rc < 0)
         return rc;
@@ -111,7 +111,7 @@ bool way_out_address(const struct kit *k, char out[IO_ADDR_TEXT], bool *wants_to
         return false;
     relay_connect_addr(k->connect, &at);
     io_addr_text(&at, out);
-    *wants_token = k->token_len > 0 && !io_addr_is_loopback(&at);
+    *wants_token = k->has_token && !io_addr_is_loopback(&at);
     return true;
 }
 

@@ -14,10 +14,12 @@ static struct {
     int snapshot_rc;
     const char *not_ready, *proxy, *ca;
     bool full;
+    struct admin_viewer viewer; /* the last one that was told */
 } fake;
 
-static int snapshot(void *ctx, struct admin_snapshot *out) {
+static int snapshot(void *ctx, const struct admin_viewer *viewer, struct admin_snapshot *out) {
     (void)ctx;
+    fake.viewer = *viewer;
     if (fake.snapshot_rc < 0)
         return fake.snapshot_rc;
     static const struct admin_snap_session sessions[] = {
@@ -64,8 +66,9 @@ static int snapshot(void *ctx, struct admin_snapshot *out) {
     return 0;
 }
 
-static int kill_one(void *ctx, const char *id, uint64_t grace_ms) {
+static int kill_one(void *ctx, const struct admin_viewer *viewer, const char *id, uint64_t grace_ms) {
     (void)ctx;
+    fake.viewer = *viewer;
     if (strcmp(id, "S-one") != 0 || fake.killed[0])
         return HT_EINVAL;
     snprintf(fake.killed, sizeof fake.killed, "%s", id);
@@ -78,8 +81,9 @@ static int metrics(void *ctx, struct ht_buf *out) {
     return ht_buf_append_str(out, "hoody_tunnel_sessions_active 2\n");
 }
 
-static int certificates(void *ctx, struct ht_buf *out) {
+static int certificates(void *ctx, const struct admin_viewer *viewer, struct ht_buf *out) {
     (void)ctx;
+    fake.viewer = *viewer;
     return ht_buf_append_str(out, fake.ca ? fake.ca : "");
 }
 
@@ -279,6 +283,29 @@ static void metrics_are_text(void) {
     admin_response_free(&res);
 }
 
+/* Whatever shows what users have asks for those of somebody. */
+static void who_asks_is_told(void) {
+    static const struct {
+        const char *method, *path;
+    } all[] = {
+        {"GET", "tunnels"}, {"GET", "sessions"}, {"GET", "bindings"}, {"GET", "ca.pem"}, {"DELETE", "sessions/x"}};
+    for (size_t i = 0; i < HT_ARRAY_LEN(all); i++) {
+        char target[64];
+        struct admin_response res = {0};
+        start();
+        snprintf(target, sizeof target, "/api/v1/tunnel/%s", all[i].path);
+        struct admin_request req = {.method = ht_slice_str(all[i].method),
+                                    .target = ht_slice_str(target),
+                                    .trusted = true,
+                                    .authorized = true,
+                                    .viewer = {.name = "ann", .user = &req}};
+        CU_ASSERT_EQUAL(admin_serve(&admin, &req, &res), 0);
+        CU_ASSERT_STRING_EQUAL(fake.viewer.name ? fake.viewer.name : "", "ann");
+        CU_ASSERT_PTR_EQUAL(fake.viewer.user, &req);
+        admin_response_free(&res);
+    }
+}
+
 static void certificates_or_none(void) {
     struct admin_response res;
     start();
@@ -441,6 +468,7 @@ int main(void) {
         {"a kill works once", a_kill_works_once},
         {"metrics are text", metrics_are_text},
         {"certificates, or none", certificates_or_none},
+        {"who asks is told to whoever answers", who_asks_is_told},
         {"a probe answers yes, or the reason", a_probe_says_yes_or_why_not},
         {"events are a stream of JSON", events_are_a_stream_of_json},
         {"only probes are open to all", only_probes_are_open_to_all},

@@ -12,8 +12,8 @@
 static uint8_t asked_by;
 static char texts[4][40]; /* of the made-up sessions; no NUL inside */
 
-static int snapshot(void *ctx, struct admin_snapshot *out) {
-    (void)ctx;
+static int snapshot(void *ctx, const struct admin_viewer *viewer, struct admin_snapshot *out) {
+    (void)ctx, (void)viewer;
     out->sessions = ht_calloc(2, sizeof *out->sessions);
     out->bindings = ht_calloc(2, sizeof *out->bindings);
     if (!out->sessions || !out->bindings)
@@ -30,8 +30,8 @@ static int snapshot(void *ctx, struct admin_snapshot *out) {
     return HT_OK;
 }
 
-static int kill_one(void *ctx, const char *id, uint64_t grace_ms) {
-    (void)ctx;
+static int kill_one(void *ctx, const struct admin_viewer *viewer, const char *id, uint64_t grace_ms) {
+    (void)ctx, (void)viewer;
     FUZZ_CHECK(id[0] && strlen(id) <= 128 && grace_ms <= 5000);
     return strcmp(id, texts[0]) == 0 ? HT_OK : HT_EINVAL;
 }
@@ -41,8 +41,8 @@ static int metrics(void *ctx, struct ht_buf *out) {
     return ht_buf_append_str(out, "a 1\n");
 }
 
-static int certificates(void *ctx, struct ht_buf *out) {
-    (void)ctx;
+static int certificates(void *ctx, const struct admin_viewer *viewer, struct ht_buf *out) {
+    (void)ctx, (void)viewer;
     return asked_by & 32 ? ht_buf_append_str(out, "a certificate\n") : HT_OK;
 }
 
