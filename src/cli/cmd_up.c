@@ -106,11 +106,11 @@ static void problems_json(const struct cli_config *c) {
     struct ht_buf b = {0};
     int rc = ht_buf_append_str(&b, "{\"file\":");
     if (rc == HT_OK)
-        rc = cli_json_string(&b, c->name);
+        rc = cli_json_string(&b, c->file.name);
     if (rc == HT_OK)
         rc = ht_buf_append_str(&b, ",\"ok\":false,\"errors\":[");
-    for (size_t i = 0; i < c->n_problems && rc == HT_OK; i++) {
-        const struct cli_problem *p = &c->problems[i];
+    for (size_t i = 0; i < c->file.n_problems && rc == HT_OK; i++) {
+        const struct opt_problem *p = &c->file.problems[i];
         rc = ht_buf_printf(&b, "%s{\"line\":%u,\"column\":%u,\"message\":", i ? "," : "", p->at.line, p->at.column);
         if (rc == HT_OK)
             rc = cli_json_string(&b, p->text);
@@ -147,7 +147,7 @@ static int try_out(struct cli_config *c, struct cli_plan *p) {
     struct ht_errmsg err;
     struct ht_tunnel *t = NULL;
     if (cli_token(p->token_file, p->token, token, &err) < 0) {
-        cli_config_problem(c, p->token_file == c->token_file ? c->token_file_at : (struct cli_mark){1, 1}, "%s",
+        cli_config_problem(c, p->token_file == c->token_file ? c->token_file_at : (struct opt_mark){1, 1}, "%s",
                            err.text);
         token[0] = '\0';
     }
@@ -166,7 +166,7 @@ static int try_out(struct cli_config *c, struct cli_plan *p) {
     o.ca = p->options.ca;
     int rc = ht_tunnel_create(&t, &o, NULL, NULL);
     if (rc < 0)
-        cli_config_problem(c, c->ca && rc == HT_TUNNEL_ETLS ? c->ca_at : (struct cli_mark){1, 1}, "%s",
+        cli_config_problem(c, c->ca && rc == HT_TUNNEL_ETLS ? c->ca_at : (struct opt_mark){1, 1}, "%s",
                            ht_tunnel_last_error());
     for (size_t i = 0; i < p->n_binds && rc == HT_TUNNEL_OK; i++) { /* files for TLS, and what goes with them */
         struct ht_bind_options b = p->binds[i];
@@ -176,7 +176,7 @@ static int try_out(struct cli_config *c, struct cli_plan *p) {
     }
     ht_tunnel_destroy(&t);
     explicit_bzero(token, sizeof token);
-    if (c->n_problems == 0)
+    if (c->file.n_problems == 0)
         return OPT_EXIT_OK;
     if (p->json)
         problems_json(c);
@@ -285,7 +285,7 @@ static int show_text(const struct cli_config *c, const struct cli_plan *p) {
         ht_buf_free(&text);
     }
     if (rc == HT_OK) {
-        printf("%s is good; `%s up` would do this:\n\n", c->name, cli_program);
+        printf("%s is good; `%s up` would do this:\n\n", c->file.name, cli_program);
         cli_table_print(&t, stdout);
     } else {
         cli_complain("%s", ht_err_text(rc));
@@ -357,7 +357,7 @@ static int show_json(const struct cli_config *c, const struct cli_plan *p) {
     struct ht_buf b = {0};
     int rc = ht_buf_append_str(&b, "{\"ok\":true");
     if (rc == HT_OK)
-        rc = put_json(&b, "file", c->name);
+        rc = put_json(&b, "file", c->file.name);
     if (rc == HT_OK)
         rc = put_json(&b, "url", p->options.url);
     if (rc == HT_OK)

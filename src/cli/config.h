@@ -1,7 +1,7 @@
 /*
  * The configuration file of `up`: YAML with the keys that spec/options.yaml declares.
  *
- *   config.c        YAML's events, keys, values, problems
+ *   config.c        the keys, as opt/yaml.h finds them
  *   config_rules.c  what the values mean, and what goes together
  *   config_policy.c the same of what an item of reach says of its requests
  */
@@ -13,26 +13,14 @@
 #include "base/err.h"
 #include "guard/policy.h"
 #include "guard/rules.h"
+#include "opt/file.h"
 #include "options_gen.h"
 
 #include <stdio.h>
 
-#define CLI_CONFIG_MAX (1024u * 1024u) /* bytes of a file */
-#define CLI_PROBLEMS_MAX 100u          /* more are counted only */
-
-/* A place in the file, both from 1. */
-struct cli_mark {
-    unsigned line, column;
-};
-
-struct cli_problem {
-    struct cli_mark at;
-    char *text; /* one sentence, no control bytes */
-};
-
 struct cli_config_rules {
     const char *texts[GUARD_RULES_MAX];
-    struct cli_mark at[GUARD_RULES_MAX];
+    struct opt_mark at[GUARD_RULES_MAX];
     size_t n;
 };
 
@@ -40,11 +28,11 @@ struct cli_config_rules {
 struct cli_config_policy {
     struct cli_config_policy *next;
     const char *names[GUARD_HEADERS_MAX], *values[GUARD_HEADERS_MAX];
-    struct cli_mark name_at[GUARD_HEADERS_MAX];
+    struct opt_mark name_at[GUARD_HEADERS_MAX];
     size_t n_names;
     struct cli_config_rules allow, deny;
     const char *user, *replace, *rate; /* NULL: not given */
-    struct cli_mark user_at, replace_at, rate_at;
+    struct opt_mark user_at, replace_at, rate_at;
 };
 
 struct cli_config_binding {
@@ -58,37 +46,33 @@ struct cli_config_binding {
     char *ca, *cert, *key;    /* for a tls target; NULL: not given */
     const char *alpn;
     const struct cli_config_policy *policy; /* of an item of reach; NULL: bytes pass as they are */
-    struct cli_mark at, target_at, port_at; /* port_at: of reach, the name */
+    struct opt_mark at, target_at, port_at; /* port_at: of reach, the name */
 };
 
 struct cli_config {
     struct opt_config top;
     char *url_file, *state_file, *audit, *token_file,
         *ca; /* relative to the file, made relative to us; NULL: not given */
-    struct cli_mark url_at, token_file_at, ca_at;
+    struct opt_mark url_at, token_file_at, ca_at;
     struct cli_config_binding *bindings;
     size_t n_bindings;
     struct cli_config_policy *policies; /* of the bindings */
     const char **headers;               /* "Name: value" */
-    struct cli_mark *header_marks;
+    struct opt_mark *header_marks;
     size_t n_headers;
 
-    struct cli_problem *problems; /* by place */
-    size_t n_problems, n_more;    /* n_more: those that were only counted */
-    const char *name;             /* of the file, for messages; the caller's */
-    char **texts;                 /* what all the pointers above point to */
-    size_t n_texts;
+    struct opt_file file; /* its problems, and what all the pointers above point to */
 };
 
 /*
- * Reads a whole text. 0: it is good. HT_EINVAL: c->problems says why not, all of it. HT_ENOMEM. In each case *c has to
- * be freed. `name` is the file's name, for messages and for paths that are relative to it; it outlives *c.
+ * Reads a whole text. 0: it is good. HT_EINVAL: c->file.problems says why not, all of it. HT_ENOMEM. In each case *c
+ * has to be freed. `name` is the file's name, for messages and for paths that are relative to it; it outlives *c.
  */
 int cli_config_parse(struct cli_config *c, const char *name, const char *text, size_t n) HT_MUST_USE;
 /* The same from a file; "-" is standard input. HT_EIO with *err: it cannot be read. */
 int cli_config_load(struct cli_config *c, const char *name, struct ht_errmsg *err) HT_MUST_USE;
-/* Adds a problem at a place; HT_ENOMEM is remembered by nobody: the text is left out. */
-void cli_config_problem(struct cli_config *c, struct cli_mark at, const char *fmt, ...) HT_PRINTF(3, 4);
+/* Adds a problem at a place. */
+#define cli_config_problem(c, ...) opt_file_problem(&(c)->file, __VA_ARGS__)
 /* "name:line:column: error: text" for each. */
 void cli_config_print_problems(const struct cli_config *c, FILE *to);
 /* Frees everything, and wipes the headers. */
@@ -99,8 +83,8 @@ void cli_config_free(struct cli_config *c);
 /* A copy that lives as long as *c. NULL: out of memory. */
 char *cli_config_keep(struct cli_config *c, const char *text, size_t n) HT_MUST_USE;
 /* "Name", "value" -> a header. HT_ENOMEM. */
-int cli_config_header(struct cli_config *c, const char *name, struct cli_mark name_at, const char *value,
-                      struct cli_mark value_at) HT_MUST_USE;
+int cli_config_header(struct cli_config *c, const char *name, struct opt_mark name_at, const char *value,
+                      struct opt_mark value_at) HT_MUST_USE;
 /* A binding of the list; `item` is a struct opt_config_expose or _pull. HT_ENOMEM. */
 int cli_config_bind(struct cli_config *c, enum opt_mapping_id kind, const void *item,
                     const struct cli_config_binding *where) HT_MUST_USE;
@@ -112,7 +96,7 @@ int cli_config_policy_check(struct cli_config *c, const struct opt_config_reach 
 void cli_config_policies_free(struct cli_config *c);
 /* A text in the place of a mapping: [CONTAINER_PORT=]LOCAL. HT_ENOMEM. */
 int cli_config_bind_text(struct cli_config *c, enum opt_mapping_id kind, const char *text,
-                         struct cli_mark at) HT_MUST_USE;
+                         struct opt_mark at) HT_MUST_USE;
 /* What can be said once everything was read. HT_ENOMEM. */
 int cli_config_finish(struct cli_config *c) HT_MUST_USE;
 

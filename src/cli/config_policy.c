@@ -22,7 +22,7 @@ void cli_config_policies_free(struct cli_config *c) {
 }
 
 /* Whether a policy can be made of it; complains at `at`. HT_EINVAL: it cannot. */
-static int try_it(struct cli_config *c, const struct guard_policy_config *cfg, struct cli_mark at) {
+static int try_it(struct cli_config *c, const struct guard_policy_config *cfg, struct opt_mark at) {
     struct ht_errmsg err;
     int rc;
     struct guard_policy *p = guard_policy_create(cfg, &rc, &err);

@@ -7,8 +7,8 @@
 #include "http/http.h"
 #include "wire_gen.h"
 
-int cli_config_header(struct cli_config *c, const char *name, struct cli_mark name_at, const char *value,
-                      struct cli_mark value_at) {
+int cli_config_header(struct cli_config *c, const char *name, struct opt_mark name_at, const char *value,
+                      struct opt_mark value_at) {
     bool good = true;
     if (!http_is_token(ht_slice_str(name))) {
         cli_config_problem(c, name_at, "headers: \"%.80s\" is not a header's name; use letters, digits and -", name);
@@ -34,7 +34,7 @@ int cli_config_header(struct cli_config *c, const char *name, struct cli_mark na
     if (!headers)
         return HT_ENOMEM;
     c->headers = headers;
-    struct cli_mark *marks = ht_realloc(c->header_marks, (c->n_headers + 1) * sizeof *marks);
+    struct opt_mark *marks = ht_realloc(c->header_marks, (c->n_headers + 1) * sizeof *marks);
     if (!marks)
         return HT_ENOMEM;
     c->header_marks = marks;
@@ -54,14 +54,14 @@ int cli_config_header(struct cli_config *c, const char *name, struct cli_mark na
 
 /* "token.txt" in "dir/tunnel.yaml" is "dir/token.txt". */
 static int beside_the_file(struct cli_config *c, const char *path, char **out) {
-    const char *slash = strrchr(c->name, '/');
+    const char *slash = strrchr(c->file.name, '/');
     char joined[4096];
     if (!path)
         return HT_OK;
-    int n = snprintf(joined, sizeof joined, "%.*s%s", path[0] == '/' || !slash ? 0 : (int)(slash + 1 - c->name),
-                     c->name, path);
+    int n = snprintf(joined, sizeof joined, "%.*s%s", path[0] == '/' || !slash ? 0 : (int)(slash + 1 - c->file.name),
+                     c->file.name, path);
     if (n < 0 || (size_t)n >= sizeof joined) {
-        cli_config_problem(c, (struct cli_mark){1, 1}, "a path is longer than %zu bytes", sizeof joined - 1);
+        cli_config_problem(c, (struct opt_mark){1, 1}, "a path is longer than %zu bytes", sizeof joined - 1);
         return HT_OK;
     }
     *out = cli_config_keep(c, joined, (size_t)n);
@@ -184,7 +184,7 @@ int cli_config_bind(struct cli_config *c, enum opt_mapping_id kind, const void *
     return pull ? add_pulled(c, &b) : add_binding(c, &b);
 }
 
-int cli_config_bind_text(struct cli_config *c, enum opt_mapping_id kind, const char *text, struct cli_mark at) {
+int cli_config_bind_text(struct cli_config *c, enum opt_mapping_id kind, const char *text, struct opt_mark at) {
     struct cli_config_binding b = {.pull = kind == OPT_MAP_PULL, .at = at, .target_at = at, .port_at = at};
     struct cli_target target;
     struct driver_target local;
@@ -235,8 +235,8 @@ int cli_config_finish(struct cli_config *c) {
     if (c->top.set_url && driver_url_parse(&url, c->top.url, WIRE_CONNECT_PATH, &err) < 0)
         cli_config_problem(c, c->url_at, "url: %s", err.text);
     refuse_same_ports(c);
-    if (c->n_bindings == 0 && c->n_problems == 0)
-        cli_config_problem(c, (struct cli_mark){1, 1},
+    if (c->n_bindings == 0 && c->file.n_problems == 0)
+        cli_config_problem(c, (struct opt_mark){1, 1},
                            "the file asks for nothing; name at least one binding under expose, pull or reach");
     int rc = beside_the_file(c, c->top.url_file, &c->url_file);
     if (rc == HT_OK)

@@ -43,7 +43,7 @@ static void a_good_file(void) {
     memcpy(strstr(good, "- 8080"), "- 9090", 6);
     CU_ASSERT_EQUAL(parse("dir/tunnel.yaml", good), HT_OK);
     ht_free(good); /* nothing points into it */
-    CU_ASSERT_EQUAL(c.n_problems, 0);
+    CU_ASSERT_EQUAL(c.file.n_problems, 0);
     CU_ASSERT_STRING_EQUAL(c.top.url, "wss://kit.example");
     CU_ASSERT_STRING_EQUAL(c.token_file, "dir/token.txt");
     CU_ASSERT_STRING_EQUAL(c.ca, "/etc/ca.pem");
@@ -91,8 +91,8 @@ static void requests(void) {
         "  - {name: c.d, replace: placeholder, inject: {A: x}}\n  - e.f\n";
     setenv("CONFIG_TEST_USER", "git", 1);
     CU_ASSERT_EQUAL(parse("dir/x", text), HT_OK);
-    for (size_t i = 0; i < c.n_problems; i++)
-        printf("# %s\n", c.problems[i].text);
+    for (size_t i = 0; i < c.file.n_problems; i++)
+        printf("# %s\n", c.file.problems[i].text);
     CU_ASSERT_EQUAL_FATAL(c.n_bindings, 3);
     const struct cli_config_policy *p = c.bindings[0].policy;
     CU_ASSERT_PTR_NOT_NULL_FATAL(p);
@@ -195,13 +195,14 @@ static void one_mistake_each(void) {
     for (size_t i = 0; i < HT_ARRAY_LEN(rows); i++) {
         bool deep = strstr(rows[i].says, "nested") != NULL; /* in something unknown: two mistakes */
         CU_ASSERT_EQUAL(parse("x", rows[i].text), HT_EINVAL);
-        CU_ASSERT_EQUAL(c.n_problems, deep ? 2 : 1);
-        const struct cli_problem *p = c.n_problems ? &c.problems[c.n_problems - 1] : NULL;
+        CU_ASSERT_EQUAL(c.file.n_problems, deep ? 2 : 1);
+        const struct opt_problem *p = c.file.n_problems ? &c.file.problems[c.file.n_problems - 1] : NULL;
         bool good = p && p->at.line == rows[i].line && p->at.column == rows[i].column && strstr(p->text, rows[i].says);
         CU_ASSERT(good);
-        if (!good || c.n_problems != (deep ? 2 : 1))
-            for (size_t j = 0; j < c.n_problems; j++)
-                printf("# row %zu: %u:%u %s\n", i, c.problems[j].at.line, c.problems[j].at.column, c.problems[j].text);
+        if (!good || c.file.n_problems != (deep ? 2 : 1))
+            for (size_t j = 0; j < c.file.n_problems; j++)
+                printf("# row %zu: %u:%u %s\n", i, c.file.problems[j].at.line, c.file.problems[j].at.column,
+                       c.file.problems[j].text);
         cli_config_free(&c);
     }
 }
@@ -210,9 +211,9 @@ static void all_mistakes_in_their_order(void) {
     static const char text[] = "connections: 0\nexpose:\n  - port: x\n  - 7\n  - 7\npul: []\nurl: ftp://a\n";
     static const unsigned lines[] = {1, 3, 3, 5, 6, 7};
     CU_ASSERT_EQUAL(parse("x", text), HT_EINVAL);
-    CU_ASSERT_EQUAL_FATAL(c.n_problems, HT_ARRAY_LEN(lines));
+    CU_ASSERT_EQUAL_FATAL(c.file.n_problems, HT_ARRAY_LEN(lines));
     for (size_t i = 0; i < HT_ARRAY_LEN(lines); i++)
-        CU_ASSERT_EQUAL(c.problems[i].at.line, lines[i]);
+        CU_ASSERT_EQUAL(c.file.problems[i].at.line, lines[i]);
     cli_config_free(&c);
 }
 
@@ -223,21 +224,21 @@ static void too_much_of_it(void) {
         CU_ASSERT_EQUAL(ht_buf_append_str(&b, "  - 0=1\n"), 0);
     CU_ASSERT_EQUAL(cli_config_parse(&c, "x", (char *)ht_buf_head(&b), ht_buf_size(&b)), HT_EINVAL);
     CU_ASSERT_EQUAL(c.n_bindings, 256);
-    CU_ASSERT_EQUAL(c.n_problems, 44);
-    CU_ASSERT_STRING_EQUAL(c.problems[0].text, "expose: more than 256 are too many");
+    CU_ASSERT_EQUAL(c.file.n_problems, 44);
+    CU_ASSERT_STRING_EQUAL(c.file.problems[0].text, "expose: more than 256 are too many");
     cli_config_free(&c);
     for (int i = 0; i < 300; i++)
         CU_ASSERT_EQUAL(ht_buf_append_str(&b, "  - x\n"), 0);
     CU_ASSERT_EQUAL(cli_config_parse(&c, "x", (char *)ht_buf_head(&b), ht_buf_size(&b)), HT_EINVAL);
-    CU_ASSERT_EQUAL(c.n_problems, CLI_PROBLEMS_MAX);
-    CU_ASSERT_EQUAL(c.n_more, 344 - CLI_PROBLEMS_MAX);
+    CU_ASSERT_EQUAL(c.file.n_problems, OPT_PROBLEMS_MAX);
+    CU_ASSERT_EQUAL(c.file.n_more, 344 - OPT_PROBLEMS_MAX);
     cli_config_free(&c);
     ht_buf_free(&b);
-    char *big = ht_calloc(1, CLI_CONFIG_MAX + 1);
+    char *big = ht_calloc(1, OPT_FILE_MAX + 1);
     CU_ASSERT_PTR_NOT_NULL_FATAL(big);
-    memset(big, '#', CLI_CONFIG_MAX + 1);
-    CU_ASSERT_EQUAL(cli_config_parse(&c, "x", big, CLI_CONFIG_MAX + 1), HT_EINVAL);
-    CU_ASSERT_PTR_NOT_NULL(strstr(c.problems[0].text, "larger than 1048576 bytes"));
+    memset(big, '#', OPT_FILE_MAX + 1);
+    CU_ASSERT_EQUAL(cli_config_parse(&c, "x", big, OPT_FILE_MAX + 1), HT_EINVAL);
+    CU_ASSERT_PTR_NOT_NULL(strstr(c.file.problems[0].text, "larger than 1048576 bytes"));
     cli_config_free(&c);
     ht_free(big);
 }
@@ -266,14 +267,14 @@ static void byte_order_marks(void) {
     CU_ASSERT_STRING_EQUAL(c.top.url, "ws://a");
     cli_config_free(&c);
     CU_ASSERT_EQUAL(parse("a.yaml", "\xef\xbb\xbfulr: ws://a\nexpose: [1]\n"), HT_EINVAL);
-    CU_ASSERT(c.n_problems == 1 && c.problems[0].at.line == 1 && c.problems[0].at.column == 1);
+    CU_ASSERT(c.file.n_problems == 1 && c.file.problems[0].at.line == 1 && c.file.problems[0].at.column == 1);
     cli_config_free(&c);
     CU_ASSERT_EQUAL(cli_config_parse(&c, "a.yaml",
                                      "\xff\xfe"
                                      "e\0",
                                      4),
                     HT_EINVAL);
-    CU_ASSERT(c.n_problems == 1 && strstr(c.problems[0].text, "save it as UTF-8"));
+    CU_ASSERT(c.file.n_problems == 1 && strstr(c.file.problems[0].text, "save it as UTF-8"));
     cli_config_free(&c);
 }
 
@@ -303,9 +304,9 @@ static void variables(void) {
         char text[200];
         snprintf(text, sizeof text, "%sexpose: [1]\n", rows[i].text);
         CU_ASSERT_EQUAL(parse("a.yaml", text), HT_EINVAL);
-        CU_ASSERT_EQUAL(c.n_problems, 1);
-        CU_ASSERT(c.problems[0].at.line == 1 && c.problems[0].at.column == rows[i].column);
-        CU_ASSERT_PTR_NOT_NULL(strstr(c.problems[0].text, rows[i].says));
+        CU_ASSERT_EQUAL(c.file.n_problems, 1);
+        CU_ASSERT(c.file.problems[0].at.line == 1 && c.file.problems[0].at.column == rows[i].column);
+        CU_ASSERT_PTR_NOT_NULL(strstr(c.file.problems[0].text, rows[i].says));
         cli_config_free(&c);
     }
 }

@@ -17,10 +17,10 @@ static unsigned lines_of(const uint8_t *data, size_t size) {
 }
 
 static void check_problems(const struct cli_config *c, unsigned lines) {
-    for (size_t i = 0; i < c->n_problems; i++) {
-        const struct cli_problem *p = &c->problems[i];
+    for (size_t i = 0; i < c->file.n_problems; i++) {
+        const struct opt_problem *p = &c->file.problems[i];
         FUZZ_CHECK(p->at.line >= 1 && p->at.line <= lines + 1 && p->at.column >= 1);
-        FUZZ_CHECK(i == 0 || p->at.line >= c->problems[i - 1].at.line);
+        FUZZ_CHECK(i == 0 || p->at.line >= c->file.problems[i - 1].at.line);
         FUZZ_CHECK(p->text[0] != '\0');
         for (const char *q = p->text; *q; q++)
             FUZZ_CHECK((unsigned char)*q >= 0x20 && *q != 0x7f);
@@ -49,12 +49,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     char *text = fuzz_copy(data, size);
     int rc = cli_config_parse(&c, "dir/file.yaml", text, size);
     FUZZ_CHECK(rc == HT_OK || rc == HT_EINVAL);
-    FUZZ_CHECK((rc == HT_OK) == (c.n_problems == 0));
+    FUZZ_CHECK((rc == HT_OK) == (c.file.n_problems == 0));
     check_problems(&c, lines_of(data, size));
     if (rc == HT_OK)
         check_result(&c);
-    FUZZ_CHECK(cli_config_parse(&again, "dir/file.yaml", text, size) == rc && again.n_problems == c.n_problems &&
-               again.n_bindings == c.n_bindings);
+    FUZZ_CHECK(cli_config_parse(&again, "dir/file.yaml", text, size) == rc &&
+               again.file.n_problems == c.file.n_problems && again.n_bindings == c.n_bindings);
     cli_config_free(&c);
     cli_config_free(&again);
     free(text);
