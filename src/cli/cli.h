@@ -261,6 +261,8 @@ struct cli_plan {
     size_t n_binds;
     struct ht_policy *policies; /* of the bindings that have one, by number; NULL: none has */
     const char *token_file, *token, *url_file, *state_file, *audit; /* NULL: none */
+    const char *name; /* --name; NULL: the one that is kept for this machine */
+    bool nameless;    /* none of it has a URL */
     bool audit_query;
     bool json, sample, live, qr;
     bool default_url; /* nobody said where the kit is */

@@ -70,7 +70,7 @@ int cmd_expose(int argc, char **argv) {
     int rc = opt_expose_parse(&o, argc, argv, &err);
     if (rc != 0)
         return cli_parse_result(rc, OPT_CMD_EXPOSE, &err);
-    struct cli_plan p = {COMMON(o), .sample = o.sample, .qr = o.qr};
+    struct cli_plan p = {COMMON(o), .name = o.name, .sample = o.sample, .qr = o.qr};
     p.options.pool_size = o.pool_size ? o.pool_size : HT_NO_POOL;
     cli_plan_retry(&p.options, o.set_retry_for, o.retry_for_ms);
     if (o.sample && o.n_args > 0) {
@@ -122,7 +122,7 @@ int cmd_pull(int argc, char **argv) {
     int rc = opt_pull_parse(&o, argc, argv, &err);
     if (rc != 0)
         return cli_parse_result(rc, OPT_CMD_PULL, &err);
-    struct cli_plan p = {COMMON(o)};
+    struct cli_plan p = {COMMON(o), .name = o.name};
     cli_plan_retry(&p.options, o.set_retry_for, o.retry_for_ms);
     struct ht_bind_options like = {
         .kind = HT_PULL_TCP,
@@ -171,7 +171,7 @@ int cmd_reach(int argc, char **argv) {
     int rc = opt_reach_parse(&o, argc, argv, &err);
     if (rc != 0)
         return cli_parse_result(rc, OPT_CMD_REACH, &err);
-    struct cli_plan p = {COMMON(o), .audit = o.audit, .audit_query = o.audit_query};
+    struct cli_plan p = {COMMON(o), .nameless = true, .audit = o.audit, .audit_query = o.audit_query};
     cli_plan_retry(&p.options, o.set_retry_for, o.retry_for_ms);
     struct ht_bind_options like = {
         .kind = HT_PULL_TCP,

@@ -30,6 +30,7 @@
         (p)->token_file = (o).set_token_file ? (o).token_file : (o).set_token ? NULL : (c)->token_file;                \
         (p)->default_url = !(o).set_url && !(c)->top.set_url;                                                          \
         (p)->token = (o).token;                                                                                        \
+        (p)->name = OR_FILE(o, c, name, name);                                                                         \
         (p)->url_file = (o).set_url_file ? (o).url_file : (c)->url_file;                                               \
         (p)->state_file = (o).set_state_file ? (o).state_file : (c)->state_file;                                       \
         (p)->audit = (o).set_audit ? (o).audit : (c)->audit;                                                           \
@@ -164,6 +165,7 @@ static int try_out(struct cli_config *c, struct cli_plan *p) {
     }
     o.n_headers = 0;
     o.ca = p->options.ca;
+    o.client_name = p->name;
     int rc = ht_tunnel_create(&t, &o, NULL, NULL);
     if (rc < 0)
         cli_config_problem(c, c->ca && rc == HT_TUNNEL_ETLS ? c->ca_at : (struct opt_mark){1, 1}, "%s",
@@ -260,6 +262,10 @@ static int show_text(const struct cli_config *c, const struct cli_plan *p) {
                             p->token_file           ? p->token_file
                             : p->token && *p->token ? "from the environment"
                                                     : "none");
+    if (rc == HT_OK)
+        rc = cli_table_cell(&t, "name");
+    if (rc == HT_OK)
+        rc = cli_table_cell(&t, "%s", p->name ? p->name : "the one that is kept for this machine");
     if (rc == HT_OK)
         rc = cli_table_cell(&t, "retries");
     if (rc == HT_OK)
@@ -362,6 +368,8 @@ static int show_json(const struct cli_config *c, const struct cli_plan *p) {
         rc = put_json(&b, "url", p->options.url);
     if (rc == HT_OK)
         rc = put_json(&b, "tokenFile", p->token_file);
+    if (rc == HT_OK)
+        rc = put_json(&b, "name", p->name);
     if (rc == HT_OK)
         rc = put_json(&b, "audit", p->audit);
     if (rc == HT_OK)

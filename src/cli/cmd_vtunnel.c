@@ -53,6 +53,7 @@ int cmd_vtunnel_client(int argc, char **argv) {
                     .vtunnel = 1},
         .token_file = o.token_file,
         .token = o.token,
+        .nameless = true,
         .json = o.json,
         .live = o.live,
         .color = o.color,

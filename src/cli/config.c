@@ -176,6 +176,9 @@ static void note_place(struct opt_yaml *r, const struct opt_key *key) {
     case OPT_CONFIG_KEY_CA:
         config_of(r)->ca_at = opt_yaml_here(r);
         break;
+    case OPT_CONFIG_KEY_NAME:
+        config_of(r)->name_at = opt_yaml_here(r);
+        break;
     default:
         break;
     }

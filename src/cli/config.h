@@ -53,7 +53,7 @@ struct cli_config {
     struct opt_config top;
     char *url_file, *state_file, *audit, *token_file,
         *ca; /* relative to the file, made relative to us; NULL: not given */
-    struct opt_mark url_at, token_file_at, ca_at;
+    struct opt_mark url_at, token_file_at, ca_at, name_at;
     struct cli_config_binding *bindings;
     size_t n_bindings;
     struct cli_config_policy *policies; /* of the bindings */

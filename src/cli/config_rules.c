@@ -3,6 +3,7 @@
 
 #include "base/mem.h"
 #include "cli/cli.h"
+#include "driver/name.h"
 #include "driver/url.h"
 #include "http/http.h"
 #include "wire_gen.h"
@@ -234,6 +235,8 @@ int cli_config_finish(struct cli_config *c) {
     struct ht_errmsg err;
     if (c->top.set_url && driver_url_parse(&url, c->top.url, WIRE_CONNECT_PATH, &err) < 0)
         cli_config_problem(c, c->url_at, "url: %s", err.text);
+    if (c->top.set_name && driver_name_check(c->top.name, &err) < 0)
+        cli_config_problem(c, c->name_at, "name: %s", err.text);
     refuse_same_ports(c);
     if (c->n_bindings == 0 && c->file.n_problems == 0)
         cli_config_problem(c, (struct opt_mark){1, 1},

@@ -121,9 +121,32 @@ static int run_connected(struct cli_plan *p, struct ht_tunnel *t, struct cli_eve
     return status;
 }
 
-int cli_plan_create(struct cli_plan *p, struct ht_tunnel **t, void *user) {
-    char token[WIRE_LIMIT_MAX_TOKEN + 1];
+/* The name to ask for. 0, or an exit code. */
+static int choose_name(struct cli_plan *p, char kept[DRIVER_NAME_MAX + 1]) {
     struct ht_errmsg err;
+    if (p->nameless)
+        return OPT_EXIT_OK;
+    if (!p->name) {
+        if (driver_name_default(kept, &err) < 0)
+            cli_complain("warning: this machine's name could not be kept, so URLs begin with another one at the next "
+                         "start, unless --name says which: %s",
+                         err.text);
+        p->options.client_name = kept;
+    } else if (driver_name_check(p->name, &err) < 0) {
+        cli_complain("--name: %s", err.text);
+        return OPT_EXIT_USAGE;
+    } else {
+        p->options.client_name = p->name;
+    }
+    return OPT_EXIT_OK;
+}
+
+int cli_plan_create(struct cli_plan *p, struct ht_tunnel **t, void *user) {
+    char token[WIRE_LIMIT_MAX_TOKEN + 1], kept[DRIVER_NAME_MAX + 1];
+    struct ht_errmsg err;
+    int status = choose_name(p, kept);
+    if (status != OPT_EXIT_OK)
+        return status;
     if (cli_token(p->token_file, p->token, token, &err) < 0) {
         cli_complain("%s", err.text);
         return OPT_EXIT_CONFIG;
@@ -132,7 +155,7 @@ int cli_plan_create(struct cli_plan *p, struct ht_tunnel **t, void *user) {
     p->options.strict_bindings = 1; /* what is asked for together is wanted together */
     p->options.token = token;
     int rc = ht_tunnel_create(t, &p->options, &cli_event_callbacks, user);
-    p->options.token = NULL;
+    p->options.token = p->options.client_name = NULL;
     explicit_bzero(token, sizeof token);
     hide_headers(&p->options);
     return rc < 0 ? complain_last(rc) : OPT_EXIT_OK;

@@ -27,6 +27,7 @@
 #include "base/list.h"
 #include "driver/hoody_tunnel.h"
 #include "driver/identity_priv.h"
+#include "driver/name.h"
 #include "driver/url.h"
 #include "io/io.h"
 #include "mux/mux.h"
@@ -150,6 +151,7 @@ struct ht_tunnel {
     char *token;
     char client[WIRE_LIMIT_CLIENT_ID + 1]; /* HELLO.client.id; "": none. A secret */
     bool client_known;                     /* it was given or looked for */
+    char client_name[DRIVER_NAME_MAX + 1]; /* HELLO.client.name; "": none */
     struct ht_buf headers;                 /* of the upgrade, each line ending in CRLF, then a NUL; holds secrets */
     uint32_t connect_timeout_ms, pool_size, pool_idle_ms, retry_for_ms, retry_min_ms, ping_interval_ms, pong_timeout_ms,
         suspect_after_ms, measure_every_ms;

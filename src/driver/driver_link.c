@@ -387,6 +387,8 @@ static int say_hello(struct driver_sock *s) {
     if (t->client[0]) {
         hello.has_client = true;
         hello.client.id = ht_slice_str(t->client);
+        hello.client.has_name = t->client_name[0] != '\0';
+        hello.client.name = ht_slice_str(t->client_name);
     }
     if (t->token) {
         /* On the upgrade too: an edge in front of the kit may take the header for itself. */

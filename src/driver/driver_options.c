@@ -92,6 +92,15 @@ static int set_client(struct ht_tunnel *t, const char *id, struct ht_errmsg *err
     return HT_TUNNEL_OK;
 }
 
+static int set_name(struct ht_tunnel *t, const char *name, struct ht_errmsg *err) {
+    if (!name || !*name)
+        return HT_TUNNEL_OK;
+    if (driver_name_check(name, err) < 0)
+        return HT_TUNNEL_EINVAL;
+    memcpy(t->client_name, name, strlen(name) + 1);
+    return HT_TUNNEL_OK;
+}
+
 void driver_options_client(struct ht_tunnel *t) {
     struct ht_errmsg err;
     char id[IDENTITY_LEN + 1];
@@ -132,6 +141,8 @@ int driver_options_set(struct ht_tunnel *t, const struct ht_tunnel_options *o, s
     t->max_streams = o->max_streams ? o->max_streams : WIRE_LIMIT_MAX_STREAMS;
     t->max_window = o->max_window ? o->max_window : WIRE_LIMIT_SESSION_BUFFER;
     int rc = set_client(t, t->vtunnel ? "" : o->client_id, err);
+    if (rc == HT_TUNNEL_OK)
+        rc = set_name(t, t->vtunnel ? NULL : o->client_name, err);
     if (rc == HT_TUNNEL_OK)
         rc = set_token(t, o->token, err);
     if (rc == HT_TUNNEL_OK)

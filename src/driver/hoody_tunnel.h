@@ -169,6 +169,12 @@ struct ht_tunnel_options {
      * connection must work, retry_for_ms and the waits between are the protocol's own, and nothing is resumed.
      */
     int vtunnel;
+    /*
+     * What a kit with a domain calls this driver: an exposed port is reached at NAME-PORT.domain. Up to 57 of a-z, 0-9
+     * and hyphens, with none at either end. NULL: none, and the host is PORT.domain. Names need a client_id, which says
+     * whose they are; one that another driver has is refused when something is bound under it (NAME_IN_USE).
+     */
+    const char *client_name;
 };
 
 #define HT_NO_POOL UINT32_MAX

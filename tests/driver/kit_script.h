@@ -54,9 +54,9 @@ struct world {
     struct mux_session *s;
     unsigned hellos, upgrades, asked;
     char offered[64];
-    char hello_token[64], hello_caps[128], hello_resume[64], hello_client[132];
-    const char *client_id;             /* of the tunnel's options */
-    struct wire_bind binds[KIT_BINDS]; /* without texts */
+    char hello_token[64], hello_caps[128], hello_resume[64], hello_client[132], hello_name[64];
+    const char *client_id, *client_name; /* of the tunnel's options */
+    struct wire_bind binds[KIT_BINDS];   /* without texts */
     char bind_label[64], bind_host[64];
     unsigned n_binds, n_unbinds;
     char bind_names[256], bind_ca[128];
@@ -146,6 +146,7 @@ static inline void kit_hello(void *ctx, const struct wire_hello *hello) {
     snprintf(w.hello_token, sizeof w.hello_token, "%.*s", HT_SLICE_ARG(hello->auth.token));
     snprintf(w.hello_resume, sizeof w.hello_resume, "%.*s", HT_SLICE_ARG(hello->resume.session_id));
     snprintf(w.hello_client, sizeof w.hello_client, "%.*s", HT_SLICE_ARG(hello->client.id));
+    snprintf(w.hello_name, sizeof w.hello_name, "%.*s", HT_SLICE_ARG(hello->client.name));
     w.hello_caps[0] = '\0';
     for (size_t i = 0; i < hello->n_capabilities; i++) {
         size_t at = strlen(w.hello_caps);
@@ -498,7 +499,8 @@ static inline void world_tunnel(const char *token) {
                                   .retry_first = w.retry_first,
                                   .connections = w.connections,
                                   .max_streams = w.max_streams,
-                                  .client_id = w.client_id};
+                                  .client_id = w.client_id,
+                                  .client_name = w.client_name};
     CU_ASSERT_EQUAL_FATAL(driver_create_on(w.loop, &w.t, &o, &calls, NULL), HT_TUNNEL_OK);
 }
 

@@ -26,13 +26,16 @@ static void hello_says_who_we_are(void) {
 /* The one that is given, the one that is kept (the same each time), or none. */
 static void a_client_id_goes_with_hello(void) {
     static const char *const given[] = {"an-id-that-the-caller-gives", NULL, NULL, ""};
+    static const char *const names[] = {"myapp", NULL, "", "myapp"}; /* without an id nobody could own one */
     char kept[132] = "";
     for (size_t i = 0; i < HT_ARRAY_LEN(given); i++) {
         world_start();
         w.client_id = given[i];
+        w.client_name = names[i];
         world_tunnel(NULL);
         CU_ASSERT_EQUAL_FATAL(ht_tunnel_connect(w.t), HT_TUNNEL_OK);
         UNTIL(w.connected);
+        CU_ASSERT_STRING_EQUAL(w.hello_name, i == 0 ? "myapp" : "");
         if (given[i]) {
             CU_ASSERT_STRING_EQUAL(w.hello_client, given[i]);
             CU_ASSERT_EQUAL(strstr(w.hello_caps, "client,") != NULL, *given[i] != '\0');
@@ -583,6 +586,7 @@ static void options_that_make_no_sense(void) {
         {{.size = sizeof(struct ht_tunnel_options), .url = "ws://a", .client_id = "too-short"}, HT_TUNNEL_EINVAL},
         {{.size = sizeof(struct ht_tunnel_options), .url = "ws://a", .client_id = "has a blank, and is long"},
          HT_TUNNEL_EINVAL},
+        {{.size = sizeof(struct ht_tunnel_options), .url = "ws://a", .client_name = "My App"}, HT_TUNNEL_EINVAL},
         {{.size = sizeof(struct ht_tunnel_options), .url = "ws://a", .connections = 17}, HT_TUNNEL_EINVAL},
         {{.size = sizeof(struct ht_tunnel_options), .url = "ws://a", .n_headers = 1}, HT_TUNNEL_EINVAL},
         {{.size = sizeof(struct ht_tunnel_options), .url = "wss://a", .ca = "/nonexistent"}, HT_TUNNEL_ETLS},

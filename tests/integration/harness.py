@@ -545,9 +545,9 @@ def run(argv, timeout=120, **more):
     return done.stdout.decode(errors="replace")
 
 
-def command(*args, env=None, cwd=None, timeout=60):
+def command(*args, env=None, cwd=None, timeout=60, input=""):  # pylint: disable=redefined-builtin
     """(exit status, standard output, standard error) of a command of the program under test that ends by itself."""
-    done = subprocess.run([BIN, *args], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=timeout,
+    done = subprocess.run([BIN, *args], input=input.encode(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=timeout,
                           check=False, cwd=cwd, env={**os.environ, **(env or {})})
     said = done.stderr.decode(errors="replace")
     assert "Sanitizer" not in said and "runtime error:" not in said, said

@@ -94,6 +94,27 @@ def _():
         assert status == 2 and not out and right in err, (words, status, out, err)
 
 
+@case("a name that URLs cannot begin with is refused with the right one, by option, variable and file; another is kept for the machine")
+def _():
+    for words, env in ((["expose", "9", "--name", "My App"], {}), (["pull", "9"], {"HOODY_TUNNEL_NAME": "my_app"}), (["9", "--name", "-my-app"], {})):
+        status, out, err = command(*words, *NOBODY, env=env)
+        assert status == 2 and not out and "write my-app" in err and "cannot connect" not in err, (words, status, err)
+    with Folder() as folder, http_service(hello) as web:
+        with open(folder.join("t.yaml"), "w", encoding="ascii") as f:
+            f.write("url: 127.0.0.1:1\nname: My_App\nexpose: [9]\n")
+        status, _out, err = command("config", "check", "-f", folder.join("t.yaml"))
+        assert status == 3 and err.startswith(folder.join("t.yaml") + ":2:7: error: name: ") and "write my-app" in err, err
+        status, out, err = command("config", "check", "-f", "-", "--name", "mine", "--json", input="url: 127.0.0.1:1\nname: theirs\nexpose: [9]\n")
+        assert status == 0 and json.loads(out)["name"] == "mine", (status, out, err)
+        env = {"XDG_STATE_HOME": folder.path}
+        for _ in range(2):
+            assert command("expose", str(web.port), *NOBODY, "--retry-for", "0", env=env)[0] == 6
+        kept = [name for name in os.listdir(folder.join("hoody-tunnel")) if name.startswith("name-")]
+        assert len(kept) == 1 and os.stat(folder.join("hoody-tunnel", kept[0])).st_mode & 0o777 == 0o600, kept
+        status, _out, err = command("expose", "9", *NOBODY, "--retry-for", "0", env={"XDG_STATE_HOME": "/dev/null"})
+        assert status == 6 and "name could not be kept" in err and "--name" in err, err
+
+
 @case("version and completion SHELL: what --version says, and the files that make install puts in place")
 def _():
     status, out, _err = command("version")

@@ -167,8 +167,8 @@ def _():
         for p in programs:
             p.wait_line('"event":"bound"', 30)
         folder = os.path.join(state, "a", "b", "hoody-tunnel")
-        names = os.listdir(folder)
-        assert len(names) == 1, names
+        names = sorted(os.listdir(folder))
+        assert len(names) == 2 and names[0].startswith("client-") and names[1].startswith("name-"), names
         path = os.path.join(folder, names[0])
         assert stat.S_IMODE(os.stat(path).st_mode) == 0o600 and stat.S_IMODE(os.stat(folder).st_mode) == 0o700
         with open(path, encoding="ascii") as f:
