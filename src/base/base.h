@@ -1,7 +1,7 @@
 /*
- * Small things that every room uses: slices, minimum and maximum, attributes.
+ * Small helpers that every room uses: slices, minimum and maximum, attributes.
  *
- * Portable C11; the attribute macros vanish on compilers that do not know them.
+ * Portable C11. The attribute macros are empty for compilers that do not know the attributes.
  */
 #ifndef HT_BASE_BASE_H
 #define HT_BASE_BASE_H
@@ -23,12 +23,12 @@
 #define HT_UNLIKELY(x) (x)
 #endif
 
-/* The structure of type `type` whose member `member` is at `ptr`. */
+/* Pointer to the structure of type `type` whose member `member` is at `ptr`. */
 #define ht_container_of(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
 
 #define HT_ARRAY_LEN(a) (sizeof(a) / sizeof((a)[0]))
 
-/* A run of bytes that somebody else owns; `p` may be NULL when `n` is 0. Never NUL-terminated by promise. */
+/* A borrowed run of `n` bytes. `p` may be NULL when `n` is 0. There need not be a NUL behind it. */
 struct ht_slice {
     const char *p;
     size_t n;
@@ -44,23 +44,23 @@ static inline bool ht_slice_eq(struct ht_slice a, struct ht_slice b) {
 
 static inline bool ht_slice_is(struct ht_slice a, const char *s) { return ht_slice_eq(a, ht_slice_str(s)); }
 
-/* ASCII letters only; other bytes stay as they are. */
+/* Lower case for ASCII letters; other bytes stay as they are. */
 static inline char ht_lower(char c) { return c >= 'A' && c <= 'Z' ? (char)(c + 32) : c; }
 
-/* ASCII letters only; bytes above 0x7f compare as they are. For HTTP tokens (RFC 9110 5.6.2). */
+/* Equal apart from the case of ASCII letters; bytes above 0x7f must be the same. For HTTP tokens (RFC 9110 5.6.2). */
 bool ht_slice_case_eq(struct ht_slice a, struct ht_slice b);
 
-/* Writes `n` in decimal without a NUL, at most HT_UINT_DIGITS characters; returns how many. For ways that are too hot
- * for printf. */
+/* Writes `n` in decimal without a NUL, at most HT_UINT_DIGITS characters. Returns their number. For hot paths, where
+ * printf is too slow. */
 #define HT_UINT_DIGITS 20
 size_t ht_uint_put(char *out, uint64_t n);
 
-/* printf arguments for "%.*s". */
+/* The two printf arguments of "%.*s". */
 #define HT_SLICE_ARG(s) (int)(s).n, (s).p ? (s).p : ""
 
 static inline size_t ht_min(size_t a, size_t b) { return a < b ? a : b; }
 static inline size_t ht_max(size_t a, size_t b) { return a > b ? a : b; }
-/* For times and byte counts, which need 64 bits where size_t has 32. */
+/* For times and byte counts: they need 64 bits, and size_t may have only 32. */
 static inline uint64_t ht_min64(uint64_t a, uint64_t b) { return a < b ? a : b; }
 static inline uint64_t ht_max64(uint64_t a, uint64_t b) { return a > b ? a : b; }
 

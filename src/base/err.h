@@ -1,6 +1,6 @@
 /*
- * Error codes of the inner rooms. A function that can fail returns 0 (or a count) when it worked and one of these,
- * all negative, when it did not; each has a text.
+ * Error codes inside the program; hoody_tunnel.h has the library's. A function that can fail returns 0 or a count on
+ * success, and one of these negative codes on failure. Each code has a text.
  */
 #ifndef HT_BASE_ERR_H
 #define HT_BASE_ERR_H
@@ -39,23 +39,23 @@ enum ht_err {
 #undef HT_ERR_ENUM
 };
 
-/* TLS failed, for whatever reason. */
+/* True for each code that means that TLS failed. */
 static inline bool ht_err_is_tls(int err) {
     return err == HT_ETLS || err == HT_ECERTDATE || err == HT_ECERTNAME || err == HT_ECERTCA;
 }
 
-/* A text for any code; never NULL. Static storage. */
+/* The text of any code; never NULL. Static storage. */
 const char *ht_err_text(int err);
 
-/* The code that stands for an errno value; HT_EIO for those without one of their own. */
+/* The code for an errno value; HT_EIO when the value has no code of its own. */
 int ht_err_from_errno(int errnum);
 
-/* A message with room of its own, for errors that a person reads. Truncated with "..." when too long. */
+/* An error message for people, in storage of its own. A text that is too long ends in "...". */
 struct ht_errmsg {
     char text[512];
 };
 
-/* Formats into `e` (which may be NULL) and returns `err`, so that `return ht_fail(...)` reads well. */
+/* Formats a message into `e`, which may be NULL, and returns `err`. Use: return ht_fail(e, HT_EINVAL, "..."). */
 int ht_fail(struct ht_errmsg *e, int err, const char *fmt, ...) HT_PRINTF(3, 4);
 
 #endif

@@ -1,4 +1,7 @@
-/* Intrusive doubly linked lists. A node that is in no list points at itself, so that removing twice is harmless. */
+/*
+ * Doubly linked lists whose nodes are members of the listed structures. Lists and nodes need ht_list_init(). A node
+ * that is in no list points at itself, so it is harmless to remove it twice.
+ */
 #ifndef HT_BASE_LIST_H
 #define HT_BASE_LIST_H
 
@@ -31,7 +34,7 @@ static inline void ht_list_insert_before(struct ht_list *pos, struct ht_list *n)
 static inline void ht_list_push_back(struct ht_list *head, struct ht_list *n) { ht_list_insert_before(head, n); }
 static inline void ht_list_push_front(struct ht_list *head, struct ht_list *n) { ht_list_insert_before(head->next, n); }
 
-/* First node, unlinked; NULL when the list is empty. */
+/* Removes and returns the first node; NULL when the list is empty. */
 static inline struct ht_list *ht_list_pop_front(struct ht_list *head) {
     struct ht_list *n = head->next;
     if (n == head)
@@ -53,7 +56,7 @@ static inline void ht_list_splice(struct ht_list *to, struct ht_list *from) {
 
 #define HT_LIST_ENTRY(node, type, member) ht_container_of(node, type, member)
 #define HT_LIST_FOR(it, head) for (struct ht_list *it = (head)->next; it != (head); it = it->next)
-/* Safe against removing `it` itself. */
+/* The body may remove `it`, and no other node. */
 #define HT_LIST_FOR_SAFE(it, head)                                                                                     \
     for (struct ht_list *it = (head)->next, *it##_next = it->next; it != (head); it = it##_next, it##_next = it->next)
 

@@ -1,5 +1,6 @@
 /*
- * All heap memory comes from here, so that a test can let the i-th allocation fail and count what is left.
+ * All heap memory comes from here, so that a test can make the i-th allocation fail and count the blocks that are left.
+ * The functions work as those of the C library: NULL means out of memory, and the caller frees with ht_free().
  */
 #ifndef HT_BASE_MEM_H
 #define HT_BASE_MEM_H
@@ -12,13 +13,13 @@ void *ht_realloc(void *p, size_t n) HT_MUST_USE;
 char *ht_strndup(const char *s, size_t n) HT_MUST_USE;
 void ht_free(void *p);
 
-/* Blocks that are allocated and not freed, and what they take of the heap, in bytes. */
+/* How many blocks are allocated now, and how many bytes of the heap they take. */
 size_t ht_mem_live(void);
 size_t ht_mem_bytes(void);
 
-/* Test only: the allocation number `index` from now (0 = the next one) returns NULL, once. Negative: none fails. */
+/* Test only: the allocation number `index` from now on (0 is the next one) returns NULL, once. Negative: none fails. */
 void ht_mem_fail_at(long index);
-/* Test only: that allocation has not come yet. */
+/* Test only: true until the allocation that ht_mem_fail_at() chose has failed. */
 bool ht_mem_fail_pending(void);
 
 #endif

@@ -1,10 +1,10 @@
-/* UTF-8 as RFC 3629 section 4 has it. Pure and inline. */
+/* UTF-8 (RFC 3629 section 4). Pure and inline. */
 #ifndef HT_BASE_UTF8_H
 #define HT_BASE_UTF8_H
 
 #include "base/base.h"
 
-/* Length of the well-formed UTF-8 sequence at `p` (RFC 3629 section 4), or 0. `p` is below `end`. */
+/* Length in bytes of the valid UTF-8 sequence at `p`, 1 to 4; 0 when it is not valid. `p` must be below `end`. */
 static inline unsigned ht_utf8_len(const uint8_t *p, const uint8_t *end) {
     uint8_t c = p[0];
     size_t left = (size_t)(end - p);
@@ -25,7 +25,7 @@ static inline unsigned ht_utf8_len(const uint8_t *p, const uint8_t *end) {
     return n;
 }
 
-/* Decodes a sequence that ht_utf8_len() has found well-formed. */
+/* Decodes a sequence for which ht_utf8_len() has returned `len`. */
 static inline uint32_t ht_utf8_get(const uint8_t *p, unsigned len) {
     if (len == 1)
         return p[0];
@@ -35,7 +35,7 @@ static inline uint32_t ht_utf8_get(const uint8_t *p, unsigned len) {
     return cp;
 }
 
-/* Writes a code point, 1 to 4 bytes; returns how many. */
+/* Encodes a code point into 1 to 4 bytes. Returns their number. */
 static inline unsigned ht_utf8_put(uint8_t *out, uint32_t cp) {
     if (cp < 0x80) {
         out[0] = (uint8_t)cp;

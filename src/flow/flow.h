@@ -1,6 +1,6 @@
 /*
- * Credit-based flow control, the arithmetic alone: send windows, receive windows, and the session's receive window with
- * its buffer. Nothing here knows streams, frames or time. Rules FLOW-1 to FLOW-8 of spec/protocol.yaml.
+ * The arithmetic of credit-based flow control: send windows, receive windows, and the session's receive window with its
+ * buffer. This room knows no streams, frames or time. Rules FLOW-1 to FLOW-8 of spec/protocol.yaml.
  *
  * All counts are bytes of DATA payload.
  */
@@ -11,12 +11,12 @@
 #include "wire_gen.h"
 
 /*
- * Existing senders take credit in pieces of up to this many bytes, first in first out: with less than one piece left
- * they may stand still (FLOW-2). Equals the largest payload of a frame.
+ * The largest payload of a frame. Published senders take credit in pieces of up to this many bytes, in order. A sender
+ * with less credit than the next piece needs may stop (FLOW-2).
  */
 #define FLOW_PIECE WIRE_LIMIT_MAX_PAYLOAD
 
-/* ---- sending: what the peer lets us send ---- */
+/* ---- the send window: how much the peer lets us send ---- */
 
 struct flow_send {
     uint32_t credit;
@@ -24,26 +24,26 @@ struct flow_send {
 
 static inline void flow_send_init(struct flow_send *w, uint32_t initial) { w->credit = initial; }
 
-/* `n` bytes leave; n <= credit. */
+/* `n` bytes are sent; n <= credit. */
 static inline void flow_send_take(struct flow_send *w, uint32_t n) { w->credit -= n; }
 
 enum flow_grant {
-    FLOW_GRANTED,   /* more credit than before, and there was some left */
-    FLOW_UNBLOCKED, /* there was none: whoever waits for this window can go on */
-    FLOW_ZERO,      /* an increment of 0; the window is unchanged (FLOW-3) */
-    FLOW_OVERFLOW,  /* would lift the window above `limit`; unchanged (FLOW-3) */
+    FLOW_GRANTED,   /* the credit has grown, and it was not 0 before */
+    FLOW_UNBLOCKED, /* the credit has grown from 0: the sender can go on */
+    FLOW_ZERO,      /* the increment was 0, which is a fault of the peer; unchanged (FLOW-3) */
+    FLOW_OVERFLOW,  /* the window would become larger than `limit`; unchanged (FLOW-3) */
 };
 
-/* WINDOW came. `limit` is the window's first size, or what auto-window allows (FLOW-8). */
+/* A WINDOW frame has come. `limit` is the initial size of the window, or what auto-window allows (FLOW-8). */
 enum flow_grant flow_send_grant(struct flow_send *w, uint32_t increment, uint32_t limit) HT_MUST_USE;
 
-/* ---- receiving: what we let the peer send ---- */
+/* ---- the receive window: how much we let the peer send ---- */
 
-/* Always holds: avail + owed + (bytes received and not given back) == window. */
+/* Always: avail + owed + (bytes received and not given back yet) == window. */
 struct flow_recv {
     uint32_t window; /* size */
-    uint32_t avail;  /* what the peer may still send */
-    uint32_t owed;   /* finished with, and not yet announced in a WINDOW */
+    uint32_t avail;  /* bytes that the peer may still send */
+    uint32_t owed;   /* bytes that were consumed, and not announced in a WINDOW yet */
 };
 
 static inline void flow_recv_init(struct flow_recv *w, uint32_t window) {
@@ -51,52 +51,51 @@ static inline void flow_recv_init(struct flow_recv *w, uint32_t window) {
     w->owed = 0;
 }
 
-/* `n` bytes came. False: more than the peer had credit for (FLOW-4); unchanged. */
+/* `n` bytes have come. False: the peer had less credit (FLOW-4); unchanged. */
 bool flow_recv_take(struct flow_recv *w, uint32_t n) HT_MUST_USE;
 
-/* `n` of the bytes taken are finished with. */
+/* `n` of the received bytes were consumed. */
 static inline void flow_recv_give(struct flow_recv *w, uint32_t n) { w->owed += n; }
 
 /*
- * A WINDOW is due: a quarter of the window is owed, or the peer has less than one piece left. In between nothing is
- * said, so that a bulk transfer costs four WINDOWs per window and a sender never starves while we owe it anything
- * (FLOW-2).
+ * True when a WINDOW must be sent: a quarter of the window is owed, or the peer has less than one piece left (FLOW-2).
+ * So a bulk transfer costs four WINDOWs for each window of bytes, and the sender never stops while we owe it credit.
  */
 static inline bool flow_recv_due(const struct flow_recv *w) {
     return w->owed > 0 && (w->owed >= w->window / 4 || w->avail < FLOW_PIECE);
 }
 
-/* The increment to announce now: everything owed; 0 when nothing is. */
+/* Returns the increment for a WINDOW, which is everything owed, and counts it as announced. 0: nothing is owed. */
 uint32_t flow_recv_announce(struct flow_recv *w) HT_MUST_USE;
 
-/* Lifts the window to `window` (never lowers it); the difference becomes owed (FLOW-8). */
+/* Enlarges the window to `window`; the difference becomes owed (FLOW-8). It never shrinks the window. */
 void flow_recv_grow(struct flow_recv *w, uint32_t window);
 
 /* ---- the session's receive window ---- */
 
 /*
- * Session credit goes back on receipt as long as what we hold is within `buffer`; above that it waits for bytes to be
- * finished with. One stalled stream thus keeps nobody else waiting (FLOW-6), and what we hold never exceeds
- * buffer + window.
+ * While we hold at most `buffer` bytes, the peer gets session credit back as soon as bytes arrive. Beyond `buffer` the
+ * credit waits until bytes are consumed. So a stream whose bytes nobody consumes does not stop the others (FLOW-6), and
+ * we never hold more than buffer + window.
  *
- * Always holds: avail + owed + deferred == window (+ bytes of a frame that is still arriving), deferred <= held.
+ * Always: avail + owed + deferred == window (+ bytes of a frame that is still arriving), and deferred <= held.
  */
 struct flow_pool {
     struct flow_recv recv;
     uint64_t buffer;
-    uint64_t held;     /* handed up, not finished with */
-    uint64_t deferred; /* part of held whose credit was kept back */
+    uint64_t held;     /* bytes handed up and not consumed yet */
+    uint64_t deferred; /* how many of the held bytes have not given their credit back */
 };
 
 void flow_pool_init(struct flow_pool *p, uint32_t window, uint64_t buffer);
 
-/* `n` bytes that flow_recv_take() has accepted were handed up, to be finished with later. */
+/* `n` bytes that flow_recv_take() accepted were handed up and will be consumed later. */
 void flow_pool_hold(struct flow_pool *p, uint32_t n);
 
-/* `n` held bytes are finished with. */
+/* `n` held bytes were consumed. */
 void flow_pool_finish(struct flow_pool *p, uint64_t n);
 
-/* `n` bytes that flow_recv_take() has accepted go nowhere: their stream is gone (FLOW-5). */
+/* `n` bytes that flow_recv_take() accepted are dropped, because their stream has ended (FLOW-5). */
 static inline void flow_pool_drop(struct flow_pool *p, uint32_t n) { flow_recv_give(&p->recv, n); }
 
 #endif

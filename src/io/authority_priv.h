@@ -1,4 +1,4 @@
-/* A server's TLS for a connection, between authority.c and accept.c. */
+/* What authority.c gives to accept.c: the server side of a TLS connection. */
 #ifndef HT_IO_AUTHORITY_PRIV_H
 #define HT_IO_AUTHORITY_PRIV_H
 
@@ -6,7 +6,8 @@
 
 #include <openssl/ssl.h>
 
-/* With a certificate that has time left. NULL: *err says why. */
+/* A TLS server session for the connected socket `fd`, with a certificate that does not expire soon. The caller frees it
+ * with SSL_free(). NULL: *err says why. */
 SSL *io_ending_session(struct io_ending *e, int fd, struct ht_errmsg *err);
 
 #endif

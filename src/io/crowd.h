@@ -1,8 +1,9 @@
 /*
- * Who stands at the door: connections that have proved nothing yet, and from where they come. When there are too many,
- * the address that holds most of the places gives one back, so that nobody keeps the others out (hardening case 28).
+ * A crowd is a set of connections that have not authenticated yet, counted by source address. When a crowd is full, its
+ * user closes a connection of the address with the most members, so that one address cannot keep others out (hardening
+ * case 28).
  *
- * Joining and leaving cost a look at each member; no crowd is larger than its cap.
+ * Joining and leaving visit every member. The users of a crowd bound its size.
  */
 #ifndef HT_IO_CROWD_H
 #define HT_IO_CROWD_H
@@ -18,7 +19,7 @@ struct crowd {
 struct crowd_member {
     struct ht_list node;
     uint8_t source[IO_SOURCE_LEN];
-    unsigned same; /* members that come from there, this one included */
+    unsigned same; /* members with the same source, this one included */
 };
 
 static inline void crowd_init(struct crowd *c) {
@@ -26,7 +27,7 @@ static inline void crowd_init(struct crowd *c) {
     c->n = 0;
 }
 
-/* How many members come from there. */
+/* How many members have the source of `from`. */
 static inline unsigned crowd_count(const struct crowd *c, const struct io_addr *from) {
     uint8_t source[IO_SOURCE_LEN];
     io_addr_source(from, source);

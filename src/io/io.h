@@ -1,8 +1,10 @@
 /*
- * The event loop and everything that has a file descriptor. The only room that includes ev.h: the other rooms see
- * opaque structs and small structs of functions. One thread; no call here blocks.
+ * The event loop and everything with a file descriptor: connections, listeners, dialling, timers, child processes. Only
+ * this room includes ev.h. Other rooms see opaque structs and small structs of functions. Everything runs in one
+ * thread, and no call blocks.
  *
- * Callbacks may destroy any object of this room, their own included, unless it is said otherwise.
+ * A callback may destroy any object of this room, its own included, unless its comment says otherwise.
+ * Errors are codes of base/err.h.
  */
 #ifndef HT_IO_IO_H
 #define HT_IO_IO_H
@@ -21,38 +23,38 @@
 struct io_loop;
 
 struct io_loop *io_loop_create(void) HT_MUST_USE; /* NULL: out of memory or descriptors */
-/* Not from inside a callback. Everything else of this room on this loop must be gone, but for lingering connections:
- * those are closed here. Clears the pointer. NULL is ignored. */
+/* Not from inside a callback. All other objects of this loop must be destroyed before. Connections that linger are
+ * closed here. Clears the pointer. NULL is ignored. */
 void io_loop_destroy(struct io_loop **loop);
 /* Runs until io_loop_break(). Neither this nor io_loop_turn() may be called from inside a callback. */
 void io_loop_run(struct io_loop *loop);
-/* One turn: handles what is ready; waits for something first when `wait`. */
+/* One turn: handles everything that is ready. With `wait` it first waits until something is ready. */
 void io_loop_turn(struct io_loop *loop, bool wait);
+/* Makes io_loop_run() return after the present turn. */
 void io_loop_break(struct io_loop *loop);
-/* Monotonic time of the present turn: when it began to handle what was ready. */
+/* The monotonic time at which the present turn began to handle events. It does not change during a turn. */
 uint64_t io_now_ms(struct io_loop *loop);
 /*
- * A descriptor that polls readable when io_loop_turn() has work, timers and tasks included: for embedding in another
- * loop (the epoll descriptor). From the first call on the loop pays for that with a timerfd. -1: the kernel has no
- * epoll.
+ * A descriptor that polls readable when io_loop_turn() has work, timers and tasks included. It lets another loop embed
+ * this one. The first call makes a timerfd, which costs a little from then on. -1: the system has no epoll.
  */
 int io_loop_fd(struct io_loop *loop);
-/* How long io_loop_turn() would wait for time alone: 0: there is work already; -1: for ever. For loops that cannot
- * watch a descriptor for timers. */
+/* How long io_loop_turn() would wait if no descriptor became ready. 0: there is work now; -1: for ever. For embedding
+ * loops that do not use the timers of io_loop_fd(). */
 int io_loop_timeout_ms(struct io_loop *loop);
-/* Longest time one turn has taken since the last call, microseconds; for the lag metric. */
+/* The longest turn since the last call, in microseconds. For the metric of the loop's lag. */
 uint64_t io_loop_take_lag_us(struct io_loop *loop);
 /*
- * The loop's large blocks for reading and sending, IO_BLOCK bytes each: taken for the time that bytes are in them, a
- * few kept for the next one. All must be back before the loop is destroyed.
+ * The loop's pool of large blocks for reading and sending, IO_BLOCK bytes each. A user takes a block only while it
+ * holds bytes. All blocks must be given back before the loop is destroyed.
  */
 #define IO_BLOCK (256u * 1024u + 4096u)
 struct ht_pool *io_loop_blocks(struct io_loop *loop);
 
 /*
- * Work for the end of this turn: run once, after all ready descriptors and timers were handled and before the loop
- * waits. This is where a turn's output is gathered into one system call. Adding twice is harmless; a task may add
- * itself or others again: they run in the same turn, in rounds, at most 16, then in the next turn.
+ * A task is work for the end of a turn. It runs once, after all ready descriptors and timers and before the loop waits.
+ * Tasks gather the output of a turn into one system call. To add a task twice is harmless. A running task may add
+ * tasks, itself included: they run in the same turn, in up to 16 rounds, and what is left runs in the next turn.
  */
 struct io_task {
     struct ht_list node;
@@ -63,26 +65,29 @@ void io_task_add(struct io_loop *loop, struct io_task *t);
 void io_task_cancel(struct io_task *t);
 
 /*
- * ---- timers: one shot, coarse (about a millisecond), embedded in their owner; setting again moves it cheaply ----
+ * ---- timers ----
  *
- * A zero-initialised timer may be stopped and asked, but not set. The owner stops it before the memory goes.
+ * A timer fires once, about a millisecond precise, and is a member of its owner's structure. The owner must stop it
+ * before it frees the structure. A zero-initialised timer may be stopped and queried; io_timer_set() needs
+ * io_timer_init() before.
  */
 
 struct io_timer {
     struct io_timer *child, *next, *prev; /* the loop's heap */
-    uint64_t key;                         /* where it stands in the heap; 0: it does not */
-    uint64_t due;                         /* when it is to fire, >= key: moving it later touches nothing else */
+    uint64_t key;                         /* position in the heap; 0: not in it */
+    uint64_t due;                         /* when it fires, >= key. Moving it later changes only this field */
     void (*fire)(struct io_timer *);
     struct io_loop *loop;
 };
 void io_timer_init(struct io_loop *loop, struct io_timer *t, void (*fire)(struct io_timer *));
+/* Sets the timer to `after_ms` from now. A timer that is already set is moved, which is cheap. */
 void io_timer_set(struct io_timer *t, uint64_t after_ms);
 void io_timer_stop(struct io_timer *t);
 bool io_timer_active(const struct io_timer *t);
 
 /*
- * Looks every few seconds whether the machine was asleep or its clock was set, which an old connection may not have
- * outlived (ht_wall_offset_ms()), and calls woke() then.
+ * Checks every few seconds whether the machine was suspended or its clock was set, and calls woke() if so: connections
+ * may have died meanwhile (ht_wall_offset_ms()).
  */
 struct io_wake {
     struct io_timer timer;
@@ -90,7 +95,7 @@ struct io_wake {
     void (*woke)(struct io_wake *w);
 };
 void io_wake_start(struct io_loop *loop, struct io_wake *w, void (*woke)(struct io_wake *));
-/* One that was never started is fine. */
+/* Also for one that is zero-initialised and was never started. */
 void io_wake_stop(struct io_wake *w);
 
 /* ---- signals ---- */
@@ -103,24 +108,26 @@ struct io_signal {
 void io_signal_start(struct io_loop *loop, struct io_signal *s, int signo, void (*fire)(struct io_signal *, int));
 void io_signal_stop(struct io_signal *s);
 /*
- * Counts how often the end was asked for. timeout(1), shells and terminals that are closed signal a process and then
- * the group that it is in: what comes within IO_SAME_REQUEST_MS of the first request is part of it. Whoever insists
- * later is impatient, and each signal counts. Starts as zeros.
+ * Counts the requests to end the program. timeout(1), shells and closing terminals signal a process and then its whole
+ * process group. So signals within IO_SAME_REQUEST_MS of the first one belong to the first request. Each later signal
+ * is a request of its own: the user is impatient. Zero-initialised at the start.
  */
 #define IO_SAME_REQUEST_MS 500u
 struct io_end_requests {
     _Atomic unsigned n;
     _Atomic uint64_t first_at_ms;
 };
-/* For each such signal, also in its handler while the other ones are blocked. The number of this request, from 1; 0: it
- * is part of the first. */
+/* Call it for each SIGINT, SIGTERM or SIGHUP. Safe in a signal handler that blocks the other two. Returns the number of
+ * the request, from 1; 0: the signal belongs to the first request. */
 unsigned io_end_request(struct io_end_requests *r);
-/* Blocks SIGINT, SIGTERM and SIGHUP for good: the program ends anyway, and none of them is to change its status. */
+/* Blocks SIGINT, SIGTERM and SIGHUP for the rest of the process, so that none of them changes its exit status. */
 void io_block_end_signals(void);
-/* Ignores SIGPIPE for the process; every program does it first. */
+/* Ignores SIGPIPE in the process. Every program calls this or io_ignore_signals() first. */
 void io_ignore_sigpipe(void);
-/* The same, and every other signal that would end the process though it says nothing to it: SIGUSR1, SIGUSR2, SIGALRM,
- * SIGIO, the real-time ones and their like. Those that ask for the end, or tell of a fault or a limit, stay. */
+/* Ignores SIGPIPE and every other signal that would end the process without a reason: SIGUSR1, SIGUSR2, SIGALRM, SIGIO,
+ * the real-time signals and similar ones. Signals that ask for the end, or report a fault or a limit, keep their
+ * effect.
+ */
 void io_ignore_signals(void);
 
 /* ---- addresses ---- */
@@ -129,38 +136,39 @@ struct io_addr {
     struct sockaddr_storage ss;
     socklen_t len;
 };
-/* "127.0.0.1", "::1" (no brackets) and a port. HT_EINVAL: no literal address. Never asks a name server. */
+/* Reads a literal address, "127.0.0.1" or "::1" without brackets. 0 or HT_EINVAL. Never asks a name server. */
 int io_addr_parse(struct io_addr *a, const char *host, uint16_t port);
-/* "host:port", "[v6]:port", ":port" (loopback). */
+/* Reads "host:port", "[v6]:port" or ":port" (loopback), where host is a literal address. 0, or HT_EINVAL with *err. */
 int io_addr_parse_hostport(struct io_addr *a, const char *text, struct ht_errmsg *err);
-/* "127.0.0.1:50" or "[::1]:50"; for v4-mapped addresses the v4 form. Returns out. */
+/* Writes "127.0.0.1:50" or "[::1]:50". A v4-mapped address is written as IPv4. Returns `out`. */
 #define IO_ADDR_TEXT 64
 char *io_addr_text(const struct io_addr *a, char out[IO_ADDR_TEXT]);
-/* Host part alone, no brackets, no port. */
+/* Writes the host alone, without brackets and port. Returns `out`. */
 char *io_addr_host(const struct io_addr *a, char out[IO_ADDR_TEXT]);
 uint16_t io_addr_port(const struct io_addr *a);
 bool io_addr_is_loopback(const struct io_addr *a);
-/* The bytes of the address in network order, 4 of an IPv4 address and 16 of an IPv6 one. Returns the family: 4 or 6; 0:
- * it is neither. */
+/* Writes the bytes of the address in network order: 4 for IPv4, 16 for IPv6. Returns the family, 4 or 6; 0: neither. */
 int io_addr_bytes(const struct io_addr *a, uint8_t out[16]);
-/* The other way round. */
+/* The reverse of io_addr_bytes(): an address from its bytes. `family` is 4 or 6. */
 struct io_addr io_addr_of_bytes(int family, const uint8_t *bytes, uint16_t port);
-/* Whether it is one that this machine has: tries to bind to it, so with ip_nonlocal_bind every address looks like one.
- */
+/* True when this machine has the address. It tries to bind to the address: with the sysctl ip_nonlocal_bind every
+ * address seems to be its own. */
 bool io_addr_is_own(const struct io_addr *a);
 /*
- * Whose address it is, for limits that are kept by visitor: an IPv4 address, or the /64 of an IPv6 one, which is what
- * one host gets. Equal bytes mean the same source.
+ * The source of an address, for limits per visitor: the whole IPv4 address, or the first 64 bits of an IPv6 address,
+ * since one host usually gets a whole /64. Two addresses have the same source when the bytes are equal.
  */
 #define IO_SOURCE_LEN 8
 void io_addr_source(const struct io_addr *a, uint8_t out[IO_SOURCE_LEN]);
 
-/* ---- descriptor permits: a budget; accept and dial stop before the process runs dry (hardening case 22) ---- */
+/* ---- descriptor permits: a budget, so that accept and dial stop before the process has no descriptors left (hardening
+ * case 22) ---- */
 
 struct io_fds {
     unsigned total, used;
-    unsigned lingering; /* of the used ones: io_conn_linger() */
+    unsigned lingering; /* how many of the used permits belong to io_conn_linger() */
 };
+/* Takes a permit; false: none is left. */
 static inline bool io_fds_take(struct io_fds *f) {
     if (f->used >= f->total)
         return false;
@@ -169,11 +177,12 @@ static inline bool io_fds_take(struct io_fds *f) {
 }
 static inline void io_fds_give(struct io_fds *f) { f->used--; }
 static inline unsigned io_fds_available(const struct io_fds *f) { return f->total - f->used; }
-/* Open descriptors of this process, or -1. Asks the kernel for each: with thousands of them that takes milliseconds. */
+/* How many descriptors the process has open; -1: not known. It reads a list from the kernel: with thousands of
+ * descriptors that takes milliseconds. */
 int io_count_fds(void);
-/* Those of the connections and listeners of a loop: a counter. */
+/* How many connections and listeners the loop has. Cheap: a counter. */
 unsigned io_loop_fds(const struct io_loop *loop);
-/* Raises the soft limit to the hard one and returns it. */
+/* Raises the soft limit of descriptors to the hard limit, and returns it. */
 unsigned io_raise_fd_limit(void);
 
 /* ---- connections ---- */
@@ -181,61 +190,69 @@ unsigned io_raise_fd_limit(void);
 struct io_conn;
 
 struct io_conn_ops {
-    /* Bytes, the end or an error can be read with io_conn_read(). Level-triggered: called each turn while reading is
-     * on. */
+    /* io_conn_read() has bytes, the end or an error to return. Level-triggered: called in each turn while reading is
+     * on.
+     */
     void (*readable)(void *ctx);
-    /* Writing is possible again after io_conn_want_write(c, true). */
+    /* Writing is possible again. Called in each turn while io_conn_want_write() is on. */
     void (*writable)(void *ctx);
 };
 
-/* Takes a connected non-blocking stream socket over. Sets TCP_NODELAY. Reading starts switched off. NULL: out of memory
- * (the descriptor is closed). */
+/* Makes a connection of a connected, non-blocking stream socket, and owns the descriptor. Sets TCP_NODELAY. Reading is
+ * off at first. NULL: out of memory; the descriptor is closed. */
 struct io_conn *io_conn_adopt(struct io_loop *loop, int fd, const struct io_conn_ops *ops, void *ctx) HT_MUST_USE;
-/* Two ends of one connection inside this process: what is written to one is read from the other, and io_conn_abort() of
- * one resets the other. 0 with both in `out`, reading off and without ops; HT_ENOMEM, HT_EFDS. */
+/* Makes both ends of a connection inside this process. Bytes written to one end are read from the other, and
+ * io_conn_abort() of one end resets the other. The caller owns both; reading is off, and they have no ops. 0, HT_ENOMEM
+ * or HT_EFDS. */
 int io_conn_pair(struct io_loop *loop, struct io_conn *out[2]) HT_MUST_USE;
 void io_conn_set_ops(struct io_conn *c, const struct io_conn_ops *ops, void *ctx);
 
-/* Switching is free when nothing changes, and twice in a turn costs one epoll_ctl at most. */
+/* Switch the callbacks readable() and writable() on or off. Cheap: several switches in a turn cost one epoll_ctl at
+ * most. */
 void io_conn_read_on(struct io_conn *c, bool on);
 void io_conn_want_write(struct io_conn *c, bool on);
 
-/* > 0 bytes; HT_EAGAIN; HT_EOF; HT_ERESET and others. TLS inside when the connection has it. */
+/* Returns the number of bytes (> 0), HT_EAGAIN, HT_EOF, or an error such as HT_ERESET. With TLS it returns decrypted
+ * bytes. */
 ssize_t io_conn_read(struct io_conn *c, void *buf, size_t cap);
-/* The next byte of a connection without TLS, which stays to be read; HT_EAGAIN; HT_EOF; or an error. */
+/* The next byte (>= 0), which stays to be read; HT_EAGAIN, HT_EOF, or an error. Only without TLS. */
 int io_conn_peek(struct io_conn *c);
-/* Reads and forgets: > 0 bytes; HT_EAGAIN; HT_EOF; or an error. */
+/* Reads bytes and drops them. Returns their number (> 0), HT_EAGAIN, HT_EOF, or an error. */
 ssize_t io_conn_discard(struct io_conn *c);
-/* The error that waits on the socket, taken off it: HT_OK, HT_ERESET and others. For a connection nobody listens to. */
+/* Takes the pending error off the socket: HT_OK, or an error such as HT_ERESET. For a connection whose reading is off.
+ */
 int io_conn_error(struct io_conn *c);
-/* Whether the peer of a TCP connection is still there, without reading or sending: HT_OK; HT_EOF: it has closed its
- * side, whatever may be left to read; or the error that ended the connection. */
+/* Asks the kernel whether the peer is still there, without reading or sending. HT_OK; HT_EOF: the peer has closed its
+ * side, though bytes may be left to read; or the error that ended the connection. HT_OK for sockets other than TCP. */
 int io_conn_look(struct io_conn *c);
-/* How many bytes went out (> 0, may be fewer than given); HT_EAGAIN (then io_conn_want_write, and the next call has to
- * begin with the same bytes: TLS may have sealed them); or an error. */
+/* Returns how many bytes were written: > 0, and possibly fewer than given. HT_EAGAIN: call io_conn_want_write(), and
+ * begin the next call with the same bytes, since TLS may have encrypted them already. Or an error. */
 ssize_t io_conn_write(struct io_conn *c, const struct iovec *iov, int iovcnt);
-/* Half-close: no more writes (FIN, or TLS close_notify and FIN). HT_EAGAIN, with TLS only: its last record finds no
- * room yet; io_conn_want_write(), and call it again. */
+/* Half-close: ends our direction with FIN; with TLS with close_notify and FIN. HT_OK, or an error. HT_EAGAIN, with TLS
+ * only: close_notify could not be written yet. Call io_conn_want_write(), and this again when writable. */
 int io_conn_shutdown(struct io_conn *c);
-/* What an error of io_conn_read() or io_conn_write() was, for a person: what TLS said about it, else ht_err_text(). */
+/* The text for an error of io_conn_read() or io_conn_write(): the message of TLS if there is one, else ht_err_text().
+ * Valid as long as `c`. */
 const char *io_conn_error_text(const struct io_conn *c, int err);
-/* Closes at once and orderly: unread input makes the kernel send RST. Clears the pointer. NULL is ignored. */
+/* Closes the connection in order. The kernel sends RST if unread bytes are left. Clears the pointer. NULL is ignored.
+ */
 void io_conn_close(struct io_conn **c);
-/* Closes with RST, so that a cut never looks like a clean end. */
+/* Closes with RST, so that the peer can tell it from an orderly end. Clears the pointer. NULL is ignored. */
 void io_conn_abort(struct io_conn **c);
-/* TCP asks by itself from now on whether the peer is there, in seconds: io_conn_error() tells when it is not. */
+/* Turns TCP keep-alive on, with intervals of seconds. When the peer is gone, io_conn_error() reports it. */
 void io_conn_keep_alive(struct io_conn *c);
-/* From now on the end of the process is a cut too: for bytes whose only end is the connection's. A process that is
- * killed must not make half of them look whole. */
+/* From now on the kernel resets the connection if the process dies. For data whose end is marked only by the end of the
+ * connection: a killed process must not make half of it look complete. */
 void io_conn_reset_on_exit(struct io_conn *c);
 /*
- * Closes after an answer that must reach a peer who may still be sending (hardening case 2): half-closes and drops what
- * comes, however much, until the peer has closed its side, or was quiet for `quiet_ms`, or `all_ms` are over. The
- * connection belongs to the loop from now on. Clears the pointer. NULL is ignored.
+ * Closes after an answer, for a peer that may still be sending: a plain close would make the kernel send RST, and the
+ * answer would be lost (hardening case 2). It half-closes and drops all input until the peer closes its side, was quiet
+ * for `quiet_ms`, or `all_ms` have passed. The loop owns the connection from now on. Clears the pointer. NULL is
+ * ignored.
  *
- * `fds`: it holds a permit of these as long (taken even when there is none left: the caller gives one back), at most
- * half of them do, and the oldest has to go for a new one. NULL: a fixed small number of a loop's connections linger
- * without.
+ * `fds`: the connection holds one of these permits while it lingers. It takes the permit even when none is left; the
+ * caller gives its own back. At most half of all permits linger: beyond that the oldest lingering connection is closed.
+ * NULL: no permit; a loop then keeps only a small fixed number of such connections.
  */
 struct io_linger {
     uint64_t quiet_ms, all_ms;
@@ -244,24 +261,25 @@ struct io_linger {
 void io_conn_linger(struct io_conn **c, const struct io_linger *how);
 /* The same for `linger_ms` in all, without a permit. */
 void io_conn_close_lingering(struct io_conn **c, uint64_t linger_ms);
-/* Closes the one that lingers longest with a permit of `fds`, which is given back. False: there is none. */
+/* Closes the oldest connection that lingers with a permit of `fds`, and gives the permit back. False: there is none. */
 bool io_linger_shed(struct io_loop *loop, const struct io_fds *fds);
 
+/* The addresses of the two ends. */
 void io_conn_peer(struct io_conn *c, struct io_addr *out);
 void io_conn_local(struct io_conn *c, struct io_addr *out);
+/* The descriptor; the connection keeps owning it. */
 int io_conn_fd(struct io_conn *c);
-/* Bytes read and written so far, payload only. */
+/* Bytes read and written so far, without the overhead of TLS. */
 void io_conn_counts(struct io_conn *c, uint64_t *in, uint64_t *out);
-/* TCP_NOTSENT_LOWAT and friends, for the connection that carries the tunnel: what sits unsent in the kernel stays
- * small. When bytes find no taker for `dead_ms` the peer is dead, whatever the kernel would still try; 0: as it does.
- */
+/* Socket options for the connection that carries the tunnel: few unsent bytes wait in the kernel (TCP_NOTSENT_LOWAT).
+ * After `dead_ms` without an acknowledgement of sent bytes the connection fails; 0: after the time of the kernel. */
 void io_conn_tune_tunnel(struct io_conn *c, uint64_t dead_ms);
 
 /* ---- a connection's write queue ---- */
 
 /*
- * What is to be written and the connection cannot take at once. Borrowed slices first (written straight from where they
- * are with one system call), copies only of what is left. Starts as zeros.
+ * Output that the connection cannot take at once. Callers add borrowed slices, which are written from where they are
+ * with one system call; only what is left is copied. Zero-initialised at the start.
  */
 #define IO_OUT_IOV 16
 struct io_out {
@@ -269,50 +287,56 @@ struct io_out {
     int n_iov;
     size_t borrowed;     /* bytes in iov */
     struct ht_buf queue; /* copies, written before anything borrowed */
-    bool secret;         /* set at the start: memory that the copies were in is wiped */
+    bool secret;         /* set before the first use: memory that held copies is wiped */
 };
 
-/* Adds bytes that stay valid until the next io_out_flush(). 0 or HT_ENOMEM (when iov is full it copies). */
+/* Adds bytes that stay valid until the next io_out_flush(). Copies them when iov is full. 0 or HT_ENOMEM. */
 int io_out_add(struct io_out *o, const void *p, size_t n) HT_MUST_USE;
-/* Adds a copy, behind what was copied; nothing may be borrowed at the time. 0 or HT_ENOMEM. */
+/* Adds a copy behind the other copies. No borrowed bytes may be queued. 0 or HT_ENOMEM. */
 int io_out_copy(struct io_out *o, const void *p, size_t n) HT_MUST_USE;
-/* Copies everything borrowed, so that its memory may go. 0 or HT_ENOMEM (nothing is lost then). */
+/* Copies all borrowed bytes, so that their owner may free them. 0 or HT_ENOMEM; after HT_ENOMEM the queue is unchanged.
+ */
 int io_out_spill(struct io_out *o) HT_MUST_USE;
-/* Forgets what is borrowed; what was copied stays. */
+/* Drops the borrowed bytes and keeps the copies. */
 void io_out_drop_borrowed(struct io_out *o);
 /*
- * Writes what it can, copies what is left of the borrowed, and sets io_conn_want_write accordingly. Returns the number
- * of bytes written now (>= 0), or a negative error of the connection.
+ * Writes what the connection takes, copies the borrowed bytes that are left, and switches io_conn_want_write() to
+ * whether anything is left. Returns the number of bytes written now (>= 0), or a negative error of the connection.
  */
 ssize_t io_out_flush(struct io_out *o, struct io_conn *conn) HT_MUST_USE;
+/* Bytes that are queued, borrowed and copied. */
 size_t io_out_pending(const struct io_out *o);
 void io_out_free(struct io_out *o);
 
-/* ---- programs that are started for what they print ---- */
+/* ---- child processes that are started for their output ---- */
 
 struct io_child;
 
 struct io_child_config {
-    const char *const *argv; /* a path first; a NULL last. Read at the start only */
-    void *into;              /* where what it prints goes; outlives the child */
-    size_t cap;
-    uint64_t limit_ms;
+    const char *const *argv; /* argv[0] is a path, and the last element NULL. Used during io_child_start() only */
+    void *into;              /* the output goes here; must outlive the child */
+    size_t cap;              /* bytes of `into` */
+    uint64_t limit_ms;       /* how long the child may run */
 };
 
 struct io_child_ops {
-    /* It is over, and the object is gone. HT_OK: it has ended with status 0 after `n` bytes. HT_EIO: with another one,
-     * or by a signal; HT_ETIMEDOUT, HT_ESPACE: it was killed. `text` says so for a person: "it ended with status 3". */
+    /*
+     * The child has ended, and the io_child no longer exists. `n` bytes of output were written. HT_OK: it ended with
+     * status 0. HT_EIO: with another status or by a signal. HT_ETIMEDOUT, HT_ESPACE: it ran too long, or wrote too
+     * much, and was killed. `text` tells a person, such as "it ended with status 3"; it is valid during the call.
+     */
     void (*ended)(void *ctx, int err, size_t n, const char *text);
 };
 
 /*
- * Standard input and error are /dev/null, and the environment is ours. It has a process group of its own, all of which
- * is killed when it is cancelled, takes longer than `limit_ms` or prints more than `cap` bytes. Never calls ended()
- * before it returns. NULL with *err: it cannot be started.
+ * Starts a program and collects its standard output. Standard input and error are /dev/null, and the environment is
+ * that of this process. The child leads a process group of its own. The whole group is killed when the child is
+ * cancelled, runs longer than `limit_ms`, or writes more than `cap` bytes. ended() is never called before this returns.
+ * NULL: it cannot be started, and *err says why.
  */
 struct io_child *io_child_start(struct io_loop *loop, const struct io_child_config *cfg, const struct io_child_ops *ops,
                                 void *ctx, struct ht_errmsg *err) HT_MUST_USE;
-/* Kills it; ended() does not come. Clears the pointer. NULL is ignored. */
+/* Kills the child; ended() is not called. Clears the pointer. NULL is ignored. */
 void io_child_cancel(struct io_child **c);
 
 /* ---- listening ---- */
@@ -320,88 +344,100 @@ void io_child_cancel(struct io_child **c);
 struct io_listener;
 
 struct io_listener_ops {
-    /* A connection: `c` is yours, its ops are to be set. Reading is switched off. */
+    /* A new connection. The callee owns `c` and must set its ops. Reading is off. */
     void (*accepted)(void *ctx, struct io_conn *c, const struct io_addr *peer);
-    /* May be NULL. accept() failed with `err` (HT_EFDS, HT_ENOMEM, ...); the listener pauses itself and comes back. */
+    /* May be NULL. accept() has failed with `err` (HT_EFDS, HT_ENOMEM, ...). The listener pauses for a moment and goes
+     * on by itself. */
     void (*accept_failed)(void *ctx, int err);
 };
 
-/* The ports that the kernel gives to outgoing connections, for both families; 0 and 0: it does not say. */
+/* The range of ports that the kernel uses for outgoing connections, for IPv4 and IPv6. Both 0: not known. */
 void io_outgoing_ports(uint16_t *first, uint16_t *last);
 
 /*
- * SO_REUSEADDR, never SO_REUSEPORT (hardening case 25); IPV6_V6ONLY. Errors: HT_EINUSE, HT_EACCESS, HT_EADDR, HT_EFDS,
- * HT_EIO with *err filled. At most 64 accepts a turn. With no descriptor left it uses a reserve one to take a visitor
- * and close it, then pauses 100 ms: no spinning, recovery by itself.
+ * Listens on `addr`, with SO_REUSEADDR, without SO_REUSEPORT (hardening case 25), and with IPV6_V6ONLY. The caller owns
+ * *out. Errors, with *err: HT_EINUSE, HT_EACCESS, HT_EADDR, HT_EFDS, HT_EIO. A turn accepts at most 64 connections.
+ * When the process has no descriptor left, the listener accepts with a reserve descriptor, closes that connection, and
+ * pauses for 100 ms. So it never spins, and it recovers by itself.
  */
 int io_listen(struct io_loop *loop, const struct io_addr *addr, const struct io_listener_ops *ops, void *ctx,
               struct io_listener **out, struct ht_errmsg *err) HT_MUST_USE;
 void io_listener_set_ops(struct io_listener *l, const struct io_listener_ops *ops, void *ctx);
+/* Stops accepting, or goes on. Connections meanwhile wait in the kernel. */
 void io_listener_pause(struct io_listener *l, bool pause);
+/* The address it listens on, with the real port. */
 void io_listener_local(struct io_listener *l, struct io_addr *out);
+/* Clears the pointer. NULL is ignored. */
 void io_listener_close(struct io_listener **l);
 
 /* ---- dialling ---- */
 
 /*
- * TLS on the way out: SNI and host name check for the dialled name, TLS 1.2 or newer. All may be NULL: the system's
- * store of authorities, no certificate of our own, no ALPN. `key_file` NULL: the key is in `cert_file`. A key that
- * needs a password is refused: nobody could type it. Both files are read again when they have changed.
+ * The client side of TLS: TLS 1.2 or newer, with SNI and a check of the certificate's name. Both use the dialled name.
  */
 struct io_tls;
 struct io_tls_config {
-    const char *ca_file, *cert_file, *key_file;
-    const char *alpn;      /* one protocol, such as "http/1.1" */
-    bool insecure;         /* takes any certificate */
-    const char *ca_option; /* the option that gives `ca_file`, for messages; static storage */
+    const char *ca_file;   /* authorities to trust; NULL: those of the system */
+    const char *cert_file; /* our own certificate with its chain; NULL: none. Read again when it has changed */
+    const char *key_file;  /* its key; NULL: in `cert_file`. Read again when it has changed. No password: refused */
+    const char *alpn;      /* one protocol, such as "http/1.1"; NULL: no ALPN */
+    bool insecure;         /* accepts any certificate */
+    const char *ca_option; /* name of the option for `ca_file`, for messages; static storage; may be NULL */
 };
+/* Copies what it needs of `cfg`. NULL: *err says why. */
 struct io_tls *io_tls_create_with(const struct io_tls_config *cfg, struct ht_errmsg *err) HT_MUST_USE;
-/* For HTTP/1.1, verified against `ca_file` or the system's store. */
+/* The same with ALPN http/1.1, verified against `ca_file`, or against the system's store when it is NULL. */
 struct io_tls *io_tls_create(const char *ca_file, struct ht_errmsg *err) HT_MUST_USE;
-/* The same as `t`, and lives apart from it: but SNI and the certificate's name are `name`, whatever is dialled. NULL:
- * out of memory. */
+/* A copy of `t` with a life of its own. It uses `name` for SNI and the certificate check, whatever host is dialled.
+ * NULL: out of memory. */
 struct io_tls *io_tls_named(struct io_tls *t, const char *name) HT_MUST_USE;
+/* Clears the pointer. NULL is ignored. */
 void io_tls_destroy(struct io_tls **t);
 
 struct io_dial;
 
 struct io_dial_ops {
-    /* Connected (and the TLS handshake done): `c` is yours, its ops are to be set. The dial object is gone. */
+    /* Connected, and the TLS handshake is done. The callee owns `c` and must set its ops. The io_dial no longer exists.
+     */
     void (*connected)(void *ctx, struct io_conn *c);
-    /* `text` says where and why, for a person. With TLS also HT_ETLS, HT_ECERTDATE, HT_ECERTNAME, HT_ECERTCA. The dial
-     * object is gone. */
+    /* `text` tells a person where and why; it is valid during the call. TLS adds HT_ETLS, HT_ECERTDATE, HT_ECERTNAME
+     * and HT_ECERTCA. The io_dial no longer exists. */
     void (*failed)(void *ctx, int err, const char *text);
     /*
-     * May an address that `host` was found to have be dialled? Asked of each one, with its port, before anything is
-     * tried, also from inside io_dial_start(); those that may not are left out, and without any the dial fails with
-     * HT_EACCESS (hardening case 35). NULL: all may. Only this is called more than once.
+     * Returns whether an address of `host` may be dialled. It is called for each address, with the port, before any is
+     * tried, possibly inside io_dial_start(). Other addresses are left out; when none is left the dial fails with
+     * HT_EACCESS (hardening case 35). NULL: all are allowed.
      */
     bool (*allowed)(void *ctx, const struct io_addr *a);
 };
 
 /*
- * Connects to `host` (a name, or an address without brackets): resolved off the loop when it is a name, one
- * question for all who ask at the same time ("localhost" is not asked for: 127.0.0.1, then ::1), each address tried in
- * turn, `timeout_ms` for all of it. NULL with *err only when it cannot even start. A connected or failed callback never
- * comes before this returns.
+ * Connects to `host`, a name or an address without brackets. A thread resolves names, and simultaneous dials to the
+ * same name share one lookup. "localhost" is not looked up: it is 127.0.0.1, then ::1. The addresses are tried one
+ * after the other, and everything together may take `timeout_ms`. `tls` NULL: plain TCP. NULL: it cannot start, and
+ * *err says why. connected() and failed() are never called before this returns.
  */
 struct io_dial *io_dial_start(struct io_loop *loop, const char *host, uint16_t port, struct io_tls *tls,
                               uint64_t timeout_ms, const struct io_dial_ops *ops, void *ctx,
                               struct ht_errmsg *err) HT_MUST_USE;
-/* The same, and of several addresses `first` (its port aside; may be NULL) is tried first: the one that answered the
- * last time. */
+/* The same, but tries the address `first` before the others if `host` has it. The port of `first` does not matter. Use
+ * it for the address that has answered last. NULL: no preference. */
 struct io_dial *io_dial_start_at(struct io_loop *loop, const struct io_addr *first, const char *host, uint16_t port,
                                  struct io_tls *tls, uint64_t timeout_ms, const struct io_dial_ops *ops, void *ctx,
                                  struct ht_errmsg *err) HT_MUST_USE;
 /*
- * The same for a connection that somebody else makes, who ends it with one of the two below; the callback comes at the
- * end of the turn. `cancelled` tells him that it is not wanted any more. NULL: out of memory.
+ * An io_dial for a connection that other code makes. That code calls io_dial_give() or io_dial_give_up(), and the
+ * callback of `ops` comes at the end of the turn. cancelled(by) tells it that io_dial_cancel() was called. NULL: out of
+ * memory.
  */
 struct io_dial *io_dial_by(struct io_loop *loop, const struct io_dial_ops *ops, void *ctx, void (*cancelled)(void *by),
                            void *by) HT_MUST_USE;
+/* The connection is there: takes `c` over. */
 void io_dial_give(struct io_dial *d, struct io_conn *c);
+/* There will be no connection; `text` is copied. */
 void io_dial_give_up(struct io_dial *d, int err, const char *text);
-/* No callback comes any more; what stands already is reset. Clears the pointer. NULL is ignored. */
+/* Gives up: no callback is called, and a connection that exists already is reset. Clears the pointer. NULL is ignored.
+ */
 void io_dial_cancel(struct io_dial **d);
 
 #endif

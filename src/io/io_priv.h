@@ -1,4 +1,4 @@
-/* What the files of this room share. Only here and below is ev.h known. */
+/* What the files of this room share. No other room includes ev.h. */
 #ifndef HT_IO_IO_PRIV_H
 #define HT_IO_IO_PRIV_H
 
@@ -9,28 +9,28 @@
 
 struct io_loop {
     struct ev_loop *ev;
-    uint64_t now_us; /* when the present turn's poll returned */
-    uint64_t lag_us; /* longest turn since it was asked for */
-    bool broken;
+    uint64_t now_us; /* when the poll of the present turn returned */
+    uint64_t lag_us; /* the longest turn since io_loop_take_lag_us() */
+    bool broken;     /* io_loop_break() was called */
     bool in_turn;
-    bool embedded;     /* somebody polls `fd` */
-    bool dirty;        /* libev has interest changes that the kernel does not know yet */
-    int fd;            /* libev's epoll descriptor, -1 when it uses something else */
-    int alarm_fd;      /* timerfd that makes `fd` readable for timers and tasks; also keeps libev from running dry */
+    bool embedded;     /* another loop polls `fd` */
+    bool dirty;        /* libev has changes of interest that it has not told the kernel yet */
+    int fd;            /* libev's epoll descriptor; -1: it uses another method */
+    int alarm_fd;      /* timerfd that makes `fd` readable for timers and tasks; libev also needs one watcher to wait */
     ev_io alarm_io;    /* drains alarm_fd */
     ev_timer wake;     /* ends the wait when the first timer is due */
-    uint64_t wake_at;  /* what `wake` is set to; 0: not set */
-    uint64_t alarm_at; /* what alarm_fd is set to; 0: not set */
+    uint64_t wake_at;  /* time to which `wake` is set; 0: not set */
+    uint64_t alarm_at; /* time to which alarm_fd is set; 0: not set */
     struct io_timer *timers; /* root of the heap */
     struct ht_list tasks;
-    struct ht_list again;     /* connections whose TLS holds decrypted bytes: readable without the kernel saying so */
+    struct ht_list again;     /* connections whose TLS holds bytes already: readable, but the kernel does not say so */
     struct ht_list lingering; /* struct lingerer, oldest first */
-    unsigned n_lingering;     /* of those without a permit */
+    unsigned n_lingering;     /* those without a permit */
     struct ht_list lookups;   /* struct io_lookup */
     unsigned n_lookups, n_lookup_threads;
-    struct io_conn *current; /* whose callbacks are running; NULL once it was closed by them */
+    struct io_conn *current; /* the connection whose callback runs; NULL once the callback has closed it */
     struct ht_pool blocks;
-    unsigned n_fds; /* of connections and listeners */
+    unsigned n_fds; /* connections and listeners */
 };
 
 struct io_conn {
@@ -41,45 +41,47 @@ struct io_conn {
     SSL *ssl;
     struct ht_list again;
     uint64_t in, out;
-    const char *tls_error; /* what TLS said about its failure; NULL: nothing */
-    int end;
+    const char *tls_error; /* the message of TLS about its failure; NULL: none */
+    int end;               /* the code that reading returns once `ended` is set */
     bool reading, writing;
     bool read_wants_write; /* TLS must write (a key update) before it can read on */
-    bool write_wants_read;
-    bool shut;    /* our side is closed for writing */
-    bool ended;   /* TLS read an end or an error, `end`, maybe behind bytes it gave: from now on reading tells it */
-    bool drained; /* TLS has nothing whole in its buffer; what is left of a record waits for more */
-    bool broken;  /* TLS failed: SSL_shutdown must not be called */
-    bool resets;  /* the kernel resets it if we never close it */
-    bool lost;    /* a reset was told already, and not to a reader */
-    struct io_conn *twin; /* the other end of io_conn_pair() */
+    bool write_wants_read; /* TLS must read before it can write on */
+    bool shut;             /* our direction is closed */
+    bool ended; /* TLS has met an end or error (`end`), maybe behind bytes that it returned; the next read returns it */
+    bool drained;         /* TLS holds no whole record; the rest of one is still to come */
+    bool broken;          /* TLS failed: SSL_shutdown must not be called */
+    bool resets;          /* the kernel resets the connection if the process ends without closing it */
+    bool lost;            /* a reset was reported already, other than by reading */
+    struct io_conn *twin; /* the other end of io_conn_pair(); NULL: none */
 };
 _Static_assert(sizeof(struct io_conn) <= 256, "a connection stays small");
 
-/* Work that only a turn can do has appeared outside one: makes an embedding loop call io_loop_turn(). */
+/* Makes an embedding loop call io_loop_turn(). Called outside a turn when there is new work for a turn. */
 void io_loop_wake(struct io_loop *loop);
-/* Fires what is due. */
+/* Fires all timers that are due. */
 void io_timers_run(struct io_loop *loop);
 
-/* ev_io_start and ev_io_stop that remember the change for an embedding loop. */
+/* ev_io_start and ev_io_stop, which also note the change for an embedding loop. */
 void io_watch(struct io_loop *loop, ev_io *w);
 void io_unwatch(struct io_loop *loop, ev_io *w);
 
-/* What TLS has taken from the kernel and nobody has read yet makes nothing readable: the loop sees to it. */
+/* Bytes that TLS has read ahead do not make the descriptor readable. This puts such a connection into loop->again. */
 void io_conn_check_again(struct io_conn *c);
 void io_linger_close_all(struct io_loop *loop);
-/* Closing the descriptor resets its connection, whether io_conn_abort() does it or the end of the process. */
+/* Switches SO_LINGER with time 0: closing the descriptor, or the end of the process, then resets the connection. */
 void io_set_reset(int fd, bool on);
 
 /* ---- tls.c ---- */
 
-/* A client's TLS for a connected socket; NULL: *err says why. `name` is host:port for people. */
+/* A TLS client session for the connected socket `fd`. The caller frees it with SSL_free(). NULL: *err says why. */
 SSL *io_tls_session(struct io_tls *t, int fd, const char *host, struct ht_errmsg *err);
-/* One step of the handshake: 0 done; HT_EAGAIN with *want an EV_READ or EV_WRITE; HT_ETLS and others with *err. */
+/* One step of the handshake. 0: done. HT_EAGAIN: wait for *want, EV_READ or EV_WRITE. HT_ETLS and others: *err says
+ * why. `name` is host:port for messages. */
 int io_tls_handshake(SSL *ssl, const char *name, int *want, struct ht_errmsg *err);
+/* io_conn_read() and io_conn_write() of a connection with TLS. */
 ssize_t io_tls_read(struct io_conn *c, void *buf, size_t cap);
 ssize_t io_tls_write(struct io_conn *c, const struct iovec *iov, int iovcnt);
-/* close_notify: HT_OK; HT_EAGAIN: no room for it yet; or an error. */
+/* Sends close_notify. HT_OK; HT_EAGAIN: it could not be written yet; or an error. */
 int io_tls_shutdown(struct io_conn *c);
 
 /* ---- resolve.c ---- */
@@ -88,28 +90,28 @@ int io_tls_shutdown(struct io_conn *c);
 #define IO_RESOLVE_MAX 8
 
 struct io_resolved {
-    int gai; /* 0, or an EAI_ code; EAI_SYSTEM is replaced by EAI_FAIL */
+    int gai; /* 0, or an EAI_ code of getaddrinfo(); EAI_FAIL instead of EAI_SYSTEM */
     unsigned n;
     struct io_addr addr[IO_RESOLVE_MAX];
 };
-/* Names that are looked up at a time; and threads, those included that nobody waits for any more and that cannot be
- * stopped. */
+/* At most IO_RESOLVERS names are looked up at the same time. At most IO_RESOLVER_THREADS threads exist: a thread cannot
+ * be stopped, so it may still run after nobody waits for its result. */
 #define IO_RESOLVERS 4
 #define IO_RESOLVER_THREADS 16
 
 struct io_lookup;
-/* Embedded in whoever asks. */
+/* A member of the structure of whoever waits for a lookup. */
 struct io_lookup_wait {
     struct ht_list node;
-    struct io_lookup *lookup; /* NULL: does not wait */
+    struct io_lookup *lookup; /* NULL: it does not wait */
     void (*done)(struct io_lookup_wait *w, const struct io_resolved *result);
 };
 /*
- * The addresses of a name, with port 0. HT_OK: *out has them already, or why there are none. HT_EAGAIN: done() comes
- * later. HT_ERESOLVE (the name is too long), HT_ELIMIT, HT_ENOMEM, HT_EFDS.
+ * Looks up the addresses of a name; their port is 0. HT_OK: *out has the result at once. HT_EAGAIN: done() will be
+ * called. Errors: HT_ERESOLVE (the name is too long), HT_ELIMIT, HT_ENOMEM, HT_EFDS.
  */
 int io_lookup(struct io_loop *loop, const char *host, struct io_lookup_wait *w, struct io_resolved *out) HT_MUST_USE;
-/* No-op for one that does not wait. */
+/* Stops waiting: done() is not called. Does nothing if it does not wait. */
 void io_lookup_cancel(struct io_lookup_wait *w);
 void io_lookup_drop_all(struct io_loop *loop);
 

@@ -1,17 +1,17 @@
 /*
- * The multiplexer: sessions, their links and their streams. Sans-I/O: bytes go in with mux_link_message(), come out
- * with mux_link_pull(), and time passes with mux_session_tick(); no socket and no WebSocket is known here.
+ * The multiplexer: sessions, their links and their streams. It does no I/O: bytes go in with mux_link_message() and
+ * come out with mux_link_pull(), and time passes with mux_session_tick(). It knows no sockets and no WebSockets.
  *
- *   link     one WebSocket. Begins before there is a session (HELLO or JOIN is what makes or finds one).
- *   session  1 link (v1) or up to 16 (v2; index 0 is the primary, stream-zero frames travel there).
- *   stream   opened by the kit, pinned to the link that carried its STREAM_OPEN.
+ *   link     One WebSocket, seen from here. It exists before its session: HELLO makes a session, JOIN finds one.
+ *   session  Has 1 link (v1), or up to 16 (v2). The link with index 0 is the primary; stream-zero frames use it.
+ *   stream   One request or connection. The kit opens it. It stays on the link that carried its STREAM_OPEN.
  *
- * Upward calls go through small structs of functions, which must outlive what they were given to. They may call back
- * into this room, and may destroy streams, links and sessions, the present one included; but mux_link_message() of any
- * link is not called from inside one (decoded payloads share their room).
+ * Callbacks are small structs of functions, which must outlive the object that uses them. A callback may call this room
+ * and may destroy streams, links and sessions, its own included. It must not call mux_link_message(), for any link:
+ * decoded payloads share one buffer.
  *
- * Rule of memory: whoever gets a `struct mux_stream *` holds a handle and gives it back with mux_stream_release(),
- * once. A handle outlives its session: calls on a dead one do nothing and say so.
+ * Ownership: who gets a `struct mux_stream *` owns a handle and gives it back once, with mux_stream_release(). A handle
+ * may outlive its session. Calls with such a handle do nothing and return HT_ECLOSED or a neutral value.
  */
 #ifndef HT_MUX_MUX_H
 #define HT_MUX_MUX_H
@@ -27,7 +27,7 @@ struct mux_link;
 struct mux_session;
 struct mux_stream;
 
-/* What this implementation can do of the protocol's capabilities: what a driver names, and a kit accepts. */
+/* The capabilities of the protocol that this implementation has: a driver names them, and a kit accepts them. */
 #define MUX_CAPS                                                                                                       \
     (WIRE_CAP_MULTI_WS | WIRE_CAP_SHARD_MAP | WIRE_CAP_REISSUE_TICKETS | WIRE_CAP_AUTO_WINDOW | WIRE_CAP_CLIENT |      \
      WIRE_CAP_TRAILERS | WIRE_CAP_HANDOVER | WIRE_CAP_NAMES)
@@ -35,72 +35,77 @@ struct mux_stream;
 /* ---- links ---- */
 
 struct mux_link_ops {
-    /* Kit. The first frame. Answer with mux_session_attach() (then HELLO_OK) or mux_link_refuse(). */
+    /* Kit. HELLO is the first frame. The callee answers with mux_session_attach(), which sends HELLO_OK, or with
+     * mux_link_refuse(). Frames are valid during the call, here and below. */
     void (*hello)(void *ctx, const struct wire_hello *hello);
-    /* Kit, v2. Answer with mux_session_join() or mux_link_refuse_join(). */
+    /* Kit, v2. The callee answers with mux_session_join() or mux_link_refuse_join(). */
     void (*join)(void *ctx, const struct wire_join *join);
-    /* Driver. Create a session and attach it, or close the link. */
+    /* Driver. The callee makes a session and attaches the link, or closes the link. */
     void (*hello_ok)(void *ctx, const struct wire_hello_ok *ok);
     /* Driver, v2. */
     void (*join_ok)(void *ctx, const struct wire_join_ok *ok);
     void (*join_err)(void *ctx, const struct wire_join_err *err);
-    /* Driver: GOAWAY before there was a session (refused: session limit, authentication). */
+    /* Driver. GOAWAY has come before there was a session: the kit refuses (session limit, authentication). */
     void (*refused)(void *ctx, const struct wire_goaway *goaway);
-    /* There is something to pull. Not told again before the next pull(). */
+    /* mux_link_pull() has output. Called once, and again only after the next pull. */
     void (*output)(void *ctx);
-    /* Close the WebSocket once everything that can be pulled is out. `ws_code` 0: a close frame without a code.
-     * Comes at most once; message() is ignored afterwards. */
+    /* The callee must send everything that can be pulled and then close the WebSocket with `ws_code`. 0: with a close
+     * frame without a code. Called at most once. The link ignores input from then on. */
     void (*close)(void *ctx, uint16_t ws_code, const char *reason);
 };
 
-/* NULL: out of memory. */
+/* The caller owns the link. NULL: out of memory. */
 struct mux_link *mux_link_create(enum wire_role role, enum wire_version version, const struct mux_link_ops *ops,
                                  void *ctx) HT_MUST_USE;
 
 /*
- * Feeding and pulling have the shapes of ws_ops (ws/ws.h): see there for consumption and lifetimes. Negative: the link
- * takes nothing more in (closed or destroyed meanwhile); what it still has to say can be pulled.
+ * Input. Both work as the functions of struct ws_ops: ws/ws.h says how much of a message is consumed and how long `p`
+ * must live. A negative result means that the link takes no more input, because it was closed or destroyed. Its output
+ * can still be pulled.
  */
 ssize_t mux_link_message(struct mux_link *l, const uint8_t *p, size_t n, bool end);
 void mux_link_fed(struct mux_link *l);
 /*
- * One message of at most `cap` bytes and 64 frames: PONGs, the control queue in order, WINDOWs, then DATA of the
- * streams in turn, each up to 64 KiB. 0: nothing to send; output() says when that changes. A control frame waits until
- * it fits, so `cap` below 9 + 65,536 may stop everything; 128 KiB and more is wise. On a slow link a smaller `cap`
- * keeps messages short.
+ * Writes one message of at most `cap` bytes and 64 frames to `out`, and returns its length. The order is: PONGs, the
+ * control queue, WINDOWs, then DATA of the streams in turn, each up to 64 KiB. 0: nothing to send; output() is called
+ * when there is. A control frame waits until it fits whole, so a `cap` below 9 + 65,536 may stop all output. Use 128
+ * KiB or more; on a slow link a smaller `cap` keeps messages short.
  */
 size_t mux_link_pull(struct mux_link *l, uint8_t *out, size_t cap);
-/* Bytes of frames that wait for pull() (without stream data, which stays at its source). */
+/* Bytes of control frames that wait to be pulled. Stream data does not count: it stays at its source. */
 size_t mux_link_queued(const struct mux_link *l);
 
 /*
- * The WebSocket is over. `clean`: the peer sent a close frame with no code or 1000 (rule: such an end never parks). The
- * session hears of it through over() or link_lost(). The link itself stays until mux_link_destroy().
+ * The WebSocket has closed. `clean`: the peer sent a close frame without a code or with 1000; the session then ends for
+ * good instead of parking (END-1). The session reports it by over() or link_lost(). The link exists until
+ * mux_link_destroy().
  */
 void mux_link_closed(struct mux_link *l, bool clean);
-/* Also detaches it from its session as if the socket had dropped. Clears the pointer. NULL is ignored. */
+/* Frees the link. For its session the connection is lost. Clears the pointer. NULL is ignored. */
 void mux_link_destroy(struct mux_link **l);
 
-/* Kit, before a session: GOAWAY (when `goaway` is given), then close with `ws_code` (0xFFFF: plain socket close). */
+/* Kit, before there is a session: sends `goaway` unless it is NULL, then closes with `ws_code`. 0xFFFF: closes the
+ * socket without a close frame. */
 void mux_link_refuse(struct mux_link *l, const struct wire_goaway *goaway, uint16_t ws_code, const char *reason);
 void mux_link_refuse_join(struct mux_link *l, const struct wire_join_err *err);
-/* Driver: the first frame. 0 or an encoding error. */
+/* Driver: sends the first frame. 0 or an error of the encoder. */
 int mux_link_send_hello(struct mux_link *l, const struct wire_hello *hello) HT_MUST_USE;
 int mux_link_send_join(struct mux_link *l, const struct wire_join *join) HT_MUST_USE;
 
 /* ---- sessions ---- */
 
 enum mux_end {
-    MUX_END_CLEAN,     /* the peer said goodbye: GOAWAY or a clean close; never parks */
-    MUX_END_LOST,      /* the link dropped; the kit may park it */
-    MUX_END_VIOLATION, /* the peer broke a rule and was told so */
-    MUX_END_TIMEOUT,   /* no PONG in time: parks like LOST */
+    MUX_END_CLEAN,     /* the peer ended it, by GOAWAY or a clean close. The kit does not park it (END-1) */
+    MUX_END_LOST,      /* the primary link was lost. The kit may park the session */
+    MUX_END_VIOLATION, /* the peer broke a rule, and has got GOAWAY for it */
+    MUX_END_TIMEOUT,   /* no PONG came in time. The kit may park the session */
     MUX_END_IDLE,      /* idle timeout */
-    MUX_END_LOCAL,     /* mux_session_shutdown() came to its end */
+    MUX_END_LOCAL,     /* mux_session_shutdown() or mux_session_close() has ended it */
 };
 
 struct mux_session_ops {
-    /* Kit. `err` is NULL for a BIND that could be understood; else it holds the text and the ref if `bind` has one. */
+    /* Kit. `err` is NULL for a valid BIND. Otherwise it has the reason, and `bind` has the client's ref if there was
+     * one. */
     void (*bind)(void *ctx, const struct wire_bind *bind, const struct wire_error *err);
     void (*unbind)(void *ctx, const struct wire_unbind *unbind);
     void (*reissue)(void *ctx, const struct wire_reissue *ask);
@@ -112,188 +117,202 @@ struct mux_session_ops {
     void (*bind_revoked)(void *ctx, const struct wire_bind_revoked *revoked);
     void (*shard_map)(void *ctx, const struct wire_shard_map *map);
     void (*reissued)(void *ctx, const struct wire_reissue *tickets);
-    /* Driver. A new stream: call mux_stream_accept() before returning, or mux_stream_reset() and mux_stream_release().
-     * The handle is yours in any case. */
+    /* Driver. A new stream; the callee owns the handle. Before it returns it calls mux_stream_accept(), or refuses with
+     * mux_stream_reset() and mux_stream_release(). */
     void (*stream_open)(void *ctx, struct mux_stream *stream, const struct wire_stream_open *open);
-    /* Both. The peer's GOAWAY, before over(). May be NULL. */
+    /* Both. The peer has sent GOAWAY; over() comes later. May be NULL. */
     void (*goaway)(void *ctx, const struct wire_goaway *goaway);
-    /* A round trip of PING, in microseconds. May be NULL. */
+    /* A PING was answered after `rtt_us`. May be NULL. */
     void (*pong)(void *ctx, uint64_t rtt_us);
-    /* v2: a secondary is gone; its streams were closed with REFUSED_STREAM. The link is yours to destroy. May be NULL.
-     */
+    /* v2: a secondary link is lost, and its streams were closed with REFUSED_STREAM. The callee destroys the link. May
+     * be NULL. */
     void (*link_lost)(void *ctx, struct mux_link *link, unsigned index);
-    /* Kit. mux_stream_open() has just used mux_config.last_stream_id, and opens no more. May be NULL. */
+    /* Kit. mux_stream_open() has used mux_config.last_stream_id, and can open no more streams. May be NULL. */
     void (*used_up)(void *ctx);
-    /* Kit. The queue that mux_session_congested() complained of has become short. May be NULL. */
+    /* Kit. The queue is short again after mux_session_congested() was true. May be NULL. */
     void (*room)(void *ctx);
-    /* The session has ended: every stream was closed before, nothing comes after. Destroy it in here or later. */
+    /* The session has ended. All its streams were closed before, and this is the last callback. The callee destroys the
+     * session, now or later. */
     void (*over)(void *ctx, enum mux_end why, const char *text);
 };
 
-/* Bytes of control frames that wait for a peer who does not read, from which nothing new is taken on. */
+/* With this many bytes of control frames queued (the peer does not read), the session takes no new work. */
 #define MUX_QUEUE_MAX (4u << 20)
-/* Bytes of trailers of one session that wait for their EOF. */
+/* Most bytes of trailers that wait for their EOF in one session. */
 #define MUX_TRAILERS_MAX (256u << 10)
 
 struct mux_config {
     enum wire_role role;
     enum wire_version version;
-    uint32_t stream_window;  /* bytes; both directions start with it (HELLO_OK) */
-    uint32_t session_window; /* bytes */
-    uint32_t max_streams;    /* handles that are not released count too: a slot stays taken until its work is undone */
-    uint64_t session_buffer; /* bytes we hold for this session before session credit is kept back */
+    uint32_t stream_window;  /* bytes; initial window of a stream, in both directions (HELLO_OK) */
+    uint32_t session_window; /* bytes; the same for the session */
+    uint32_t max_streams;    /* streams at the same time. A stream counts until its handle is released */
+    uint64_t session_buffer; /* bytes that we hold for the session before we keep session credit back (FLOW-6) */
     uint64_t ping_interval_ms, pong_timeout_ms, idle_timeout_ms; /* 0: never */
-    /* The same two while something is under way: streams, or bytes that wait to go out (KEEP-5). 0: never. */
+    /* Replaces ping_interval_ms and pong_timeout_ms while streams are open or bytes wait to be sent (KEEP-5). 0: not.
+     */
     uint64_t suspect_after_ms;
-    uint64_t measure_interval_ms; /* PING this often although something comes, for the round trip; 0: never */
-    uint32_t first_stream_id;     /* kit: 2, or where a resumed session goes on: ids are never reused */
-    uint32_t last_stream_id;      /* kit: that may be used; 0: the last there is */
-    bool own_peer;                /* the peer named one of our capabilities: no workarounds for published drivers */
-    unsigned caps;                /* the set of what both named */
-    struct ht_metrics *metrics;   /* may be NULL */
-    /* Fills p[0..n) with unguessable bytes, for the nonces of PINGs. NULL: they count. */
+    uint64_t measure_interval_ms; /* how often to send PING for the round trip, also when frames come; 0: never */
+    uint32_t first_stream_id;     /* kit: 2, or the next id of a resumed session, since ids are never reused */
+    uint32_t last_stream_id;      /* kit: the last id to use; 0: the largest of the protocol */
+    bool own_peer;              /* the peer named a capability of this project: no workarounds for published drivers */
+    unsigned caps;              /* the capabilities that both sides named, WIRE_CAP_... */
+    struct ht_metrics *metrics; /* may be NULL */
+    /* Fills p[0..n) with unguessable bytes, for the nonces of PINGs. NULL: the nonces are a counter. */
     void (*random)(void *p, size_t n);
 };
 
-/* `now_ms` is monotonic. NULL: out of memory. */
+/* Makes a session, which the caller owns. `now_ms` is monotonic time. NULL: out of memory. */
 struct mux_session *mux_session_create(const struct mux_config *cfg, const struct mux_session_ops *ops, void *ctx,
                                        uint64_t now_ms) HT_MUST_USE;
-/* Closes what is open without a word on the wire; over() is not called. Links are detached, not destroyed. */
+/* Closes the open streams, sends nothing, and does not call over(). Links are detached and not destroyed. Clears the
+ * pointer. NULL is ignored. */
 void mux_session_destroy(struct mux_session **s);
 
-/* Another owner. What is heard from now on goes there. */
+/* Changes the owner: all later callbacks go to `ops` with `ctx`. */
 void mux_session_set_ops(struct mux_session *s, const struct mux_session_ops *ops, void *ctx);
 
-/* Makes `l` the primary (index 0) and, at the kit, sends HELLO_OK. 0 or an encoding error. */
+/* Makes `l` the primary (index 0). A kit also sends HELLO_OK. 0 or an error of the encoder. */
 int mux_session_attach(struct mux_session *s, struct mux_link *l, const struct wire_hello_ok *ok) HT_MUST_USE;
 /*
- * v2: makes `l` the secondary `index`; at the kit sends JOIN_OK. `received`: what the peer says of the DATA bytes it
- * has had on links of this index (rule SHARD-3), so that the credit of those that a lost link has swallowed comes back;
- * NULL: it does not say. HT_EINVAL: the index is taken or out of range; HT_EPROTO: it has had more than was sent, and
- * the session has ended.
+ * v2: makes `l` the secondary link `index`. A kit also sends JOIN_OK. `received` is the number of DATA bytes that the
+ * peer has received on links of this index (SHARD-3): the credit of bytes that were lost with a link is given back.
+ * NULL: the peer did not say. HT_EINVAL: the index is in use or out of range. HT_EPROTO: the peer claims more than was
+ * sent, and the session has ended.
  */
 int mux_session_join(struct mux_session *s, struct mux_link *l, unsigned index, const uint64_t *received) HT_MUST_USE;
-/* The same of this side, for JOIN. */
+/* The number of DATA bytes that this side has received on links of `index`, for JOIN (SHARD-3). */
 uint64_t mux_session_received(const struct mux_session *s, unsigned index);
 
-/* Queues a stream-zero frame on the primary: `payload` is the frame's struct (struct wire_bind_ok * for WIRE_BIND_OK,
- * ...). */
+/* Queues a stream-zero frame on the primary. `payload` is the struct of the frame: struct wire_bind_ok * for
+ * WIRE_BIND_OK, and so on. 0 or a negative error. */
 int mux_session_send(struct mux_session *s, enum wire_frame_type type, const void *payload) HT_MUST_USE;
 
 /*
- * GOAWAY now (none without a `message`: it was sent already), no new streams; when the last handle is released or
- * `grace_ms` is over the rest is reset (CANCEL), the links are closed with `ws_code`, and over(MUX_END_LOCAL) comes,
- * from tick() and never from in here. A second call can only shorten the grace.
+ * Ends the session in order. It sends GOAWAY (not without a `message`: GOAWAY was sent before) and takes no new
+ * streams. When the last handle is released or `grace_ms` have passed, it resets the remaining streams (CANCEL), closes
+ * the links with `ws_code` and calls over(MUX_END_LOCAL). That happens in mux_session_tick(), and never inside this
+ * call as long as the session has a link. A second call can only shorten the grace.
  */
 void mux_session_shutdown(struct mux_session *s, uint16_t code, const char *message, uint64_t grace_ms,
                           uint16_t ws_code);
 
-/* Driver: a clean goodbye without GOAWAY: close frame without a code; over(MUX_END_LOCAL) comes at once. */
+/* Driver: ends the session at once, with a close frame without a code and without GOAWAY. Calls over(MUX_END_LOCAL)
+ * before it returns. */
 void mux_session_close(struct mux_session *s);
 
 /*
- * Lets timers act, and is the only way in which time passes: call it at the deadline, and best at the beginning of each
- * turn (it is cheap, and round trips are measured in its steps). A timer may fire late but never early.
+ * Sets the time and runs the timers. Time passes only by this call. Call it when the deadline is reached, and best at
+ * the beginning of each turn: it is cheap, and round trips are measured in its steps. A timer may fire late, never
+ * early.
  */
 void mux_session_tick(struct mux_session *s, uint64_t now_ms);
 /*
- * The time for measurements alone; nothing acts on it. Call it before messages are fed, so that a round trip ends when
- * its PONG is here; without it the last tick() counts.
+ * Sets the time for measurements only; no timer runs. Call it before input is fed, so that a round trip ends when its
+ * PONG arrives. Without this call the time of the last tick is used.
  */
 void mux_session_measure(struct mux_session *s, uint64_t now_us);
 /*
- * The machine was asleep, or its clock was set: whether the peer is still there is asked at once, and it has
- * `suspect_after_ms` for its answer.
+ * Call it when the machine was suspended or its clock was set. It sends a PING at once, and the peer has
+ * `suspect_after_ms` to answer.
  */
 void mux_session_probe(struct mux_session *s);
-/* When tick() wants to be called next (monotonic ms; the past: at once); UINT64_MAX: no need. Cheap: ask at the end of
- * each turn. */
+/* When mux_session_tick() must be called next, in monotonic milliseconds. A time in the past means at once; UINT64_MAX:
+ * not at all. Cheap enough to ask at the end of each turn. */
 uint64_t mux_session_deadline(const struct mux_session *s);
-/* A PING now, whatever else is out: only the PONG of this one counts from here on, and pong() tells of it. */
+/* Sends a PING now, even if another one is unanswered. From then on only the PONG of this one counts; pong() reports
+ * it. */
 void mux_session_ping(struct mux_session *s);
 /*
- * Kit, v2: what was sent on the primary until now must arrive before the next stream does. Those go on the primary too
- * until a PING behind it was answered: another link may be faster.
+ * Kit, v2: everything sent on the primary until now must arrive before the next stream. Links differ in speed, so new
+ * streams use the primary too, until a PING that was sent now is answered.
  */
 void mux_session_in_order(struct mux_session *s);
-/* When something came last (monotonic ms), as far as time is known here. */
+/* When input came last, in monotonic milliseconds of mux_session_tick(). */
 uint64_t mux_session_heard_ms(const struct mux_session *s);
-/* The kit tells how many bindings there are: idle reaping needs zero. */
+/* Kit: sets the number of bindings. The idle timeout runs only while it is zero. */
 void mux_session_set_bindings(struct mux_session *s, unsigned n);
 
-unsigned mux_session_streams(const struct mux_session *s); /* open ones and handles not released */
-/* Streams are open on it. */
+/* How many streams are open or have a handle that is not released. */
+unsigned mux_session_streams(const struct mux_session *s);
+/* True when streams are open on the link. */
 bool mux_link_is_busy(const struct mux_link *l);
+/* How many links the session has. */
 unsigned mux_session_links(const struct mux_session *s);
+/* Kit: the id that the next stream will get. Driver: the least id that was not seen yet. */
 uint32_t mux_session_next_id(const struct mux_session *s);
+/* True after mux_session_shutdown(), and at a driver after the kit's GOAWAY. */
 bool mux_session_draining(const struct mux_session *s);
-/* True while the queue that the next stream's STREAM_OPEN would go into is long: openers should wait. After a true
- * room() says when it is short again. */
+/* True while the control queue for the next STREAM_OPEN is long: do not open streams now. When this has returned true,
+ * room() is called once the queue is short. */
 bool mux_session_congested(struct mux_session *s);
-/* Both sides have named this capability (WIRE_CAP_...). */
+/* True when both sides have named this capability (WIRE_CAP_...). */
 bool mux_session_agreed(const struct mux_session *s, unsigned capability);
-/* Three quarters of its streams or of the bytes that are held for it are taken, or openers wait. */
+/* True when resources are short: three quarters of its streams, or of the bytes that it may hold, are in use, or
+ * callers wait to open streams. */
 bool mux_session_short(const struct mux_session *s);
-/* max_streams when all of them are taken, else 0. */
+/* max_streams when that many streams exist, else 0. */
 uint32_t mux_session_full(const struct mux_session *s);
-/* False: the peer is a published driver, which cannot take a body with this method (rule HTTP-15). */
+/* False when the peer is a published driver that cannot take a body with this method (rule HTTP-15). */
 bool mux_session_takes_body(const struct mux_session *s, struct ht_slice method);
 
 /* ---- streams ---- */
 
 enum mux_pull_flag {
-    MUX_PULL_MORE = 1, /* there is more to pull right now: keep the stream in turn */
-    MUX_PULL_EOF = 2,  /* these were the last bytes: EOF follows them */
+    MUX_PULL_MORE = 1, /* the source has more bytes now: ask this stream again in its next turn */
+    MUX_PULL_EOF = 2,  /* these bytes were the last: send EOF behind them */
 };
 
 struct mux_stream_ops {
-    /* Kit. Interim heads (final == false) may come before the final one. */
+    /* Kit. The head of the answer. Interim heads (final == false) may come before the final one. */
     void (*response_head)(void *ctx, const struct wire_response_head *head);
-    /* Kit. The driver has the connection that the stream's authority asks for. May be NULL. */
+    /* Kit. The driver has made the connection for a stream with an authority. May be NULL. */
     void (*connected)(void *ctx);
-    /* Bytes from the peer; borrowed until data_end() returns. Count what you have finished with mux_stream_consumed().
-     */
+    /* Bytes from the peer, valid until data_end() returns. The callee reports with mux_stream_consumed() how many it no
+     * longer needs. */
     void (*data)(void *ctx, const uint8_t *p, size_t n);
-    /* The fields behind the body: once at most, after all data(), and only eof() follows. `t` is good during the call.
-     * May be NULL: nobody wants them. */
+    /* The trailer fields behind the body, valid during the call. At most once, after all data(); only eof() follows.
+     * May be NULL: they are dropped. */
     void (*trailers)(void *ctx, const struct wire_trailers *t);
-    /* The peer sends no more. Comes after all data(). */
+    /* The peer has sent EOF: no more data() follows. */
     void (*eof)(void *ctx);
-    /* Once per batch for each stream that got response_head(), data() or eof(): write what you can in one call, copy
-     * the rest. After closed() it still comes if it was due. */
+    /* Called once per batch of input for each stream that got response_head(), data() or eof() in it. The callee writes
+     * what it can with one call and copies the rest. If it is due it comes even after closed(). */
     void (*data_end)(void *ctx);
     /*
-     * Fill out[0..cap) with bytes for the peer, straight from their source. Returns their number (0 is fine) and sets
-     * *flags. Without bytes or without MUX_PULL_MORE the stream leaves the round until mux_stream_ready() (which may be
-     * called in here too). A `cap` of 0 asks for MUX_PULL_EOF alone: there is no credit. HT_ECLOSED: it has reset or
-     * released the stream itself.
+     * Writes bytes for the peer to out[0..cap), straight from their source. Returns their number (0 is allowed) and
+     * sets *flags. After 0 bytes, or without MUX_PULL_MORE, it is not called again before mux_stream_ready(), which may
+     * be called in here. `cap` is 0 when there is no credit: only MUX_PULL_EOF can be returned. HT_ECLOSED: the callee
+     * has reset or released the stream.
      */
     ssize_t (*pull)(void *ctx, uint8_t *out, size_t cap, unsigned *flags);
     /*
-     * Blocked or unblocked by credit or by a full link (ready() came several times without a pull): on false stop
-     * listening to the source; on true go on and call mux_stream_ready(). Only edges are told. May be NULL.
+     * False: the stream cannot send, because it has no credit or its link is full (mux_stream_ready() came several
+     * times without a pull). The callee stops reading its source. True: it can send again. The callee reads on and
+     * calls mux_stream_ready(). Called only when the value changes. May be NULL.
      */
     void (*writable)(void *ctx, bool yes);
     /*
-     * The stream is over on the wire. `code` 0: both sides sent EOF. Else RESET by the peer (`remote`), a rule that the
-     * peer broke, or the end of the session or of the stream's link: REFUSED_STREAM when that was lost, else CANCEL.
-     * The handle stays valid until released.
+     * The stream has ended on the wire. `code` 0: both sides sent EOF. Otherwise the reason is one of these: RESET by
+     * the peer (`remote` is true), a rule that the peer broke, or the end of the session or link. A lost link gives
+     * REFUSED_STREAM, an end of the session CANCEL. The handle stays valid until it is released.
      */
     void (*closed)(void *ctx, uint16_t code, struct ht_slice reason, bool remote);
 };
 
 /*
- * Kit. Opens a stream: STREAM_OPEN is queued. HT_ELIMIT: max_streams, or the control queue is full; HT_ESPACE: the head
- * does not fit a frame; HT_ECLOSED: draining, gone, or without ids; HT_EINVAL: an authority for a driver that knows
- * none; HT_ENOMEM.
+ * Kit. Opens a stream and queues STREAM_OPEN. The caller owns *out. Errors: HT_ELIMIT: max_streams is reached, or the
+ * control queue is full. HT_ESPACE: the head does not fit a frame. HT_ECLOSED: the session drains, has ended, or has no
+ * ids left. HT_EINVAL: it has an authority, and the driver did not name that capability. HT_ENOMEM.
  */
 int mux_stream_open(struct mux_session *s, const struct wire_stream_open *open, const struct mux_stream_ops *ops,
                     void *ctx, struct mux_stream **out) HT_MUST_USE;
-/* Driver. Takes a new stream. */
+/* Driver. Accepts a new stream inside stream_open(). */
 void mux_stream_accept(struct mux_stream *st, const struct mux_stream_ops *ops, void *ctx);
+/* Changes who gets the callbacks. */
 void mux_stream_set_ops(struct mux_stream *st, const struct mux_stream_ops *ops, void *ctx);
 
-/* What has come for a stream: not consumed yet. */
+/* Input of a stream that was kept and not consumed yet. */
 struct mux_arrived {
     const uint8_t *bytes;
     size_t n;
@@ -301,48 +320,54 @@ struct mux_arrived {
     bool eof;
 };
 /*
- * Driver. Somebody kept the stream until it was known whose it is: take() gives it to him (mux_stream_accept(), or the
- * end of it), and his ops are told what has come until now, as if it came now.
+ * Driver. Passes a stream on whose input was kept meanwhile. take() is called first: it accepts the stream with other
+ * ops, or ends it. Then those ops get the input in `arrived` as if it came now.
  */
 void mux_stream_hand_over(struct mux_stream *st, void (*take)(void *ctx), void *ctx, const struct mux_arrived *arrived);
 
-/* Driver. Queues STREAM_RESPONSE_HEAD. HT_ESPACE: does not fit; HT_EINVAL: a second final head; HT_ECLOSED. */
+/* Driver. Queues STREAM_RESPONSE_HEAD. 0, or: HT_ESPACE: it does not fit a frame; HT_EINVAL: the stream is not HTTP, or
+ * a final head was sent before; HT_ECLOSED; HT_ENOMEM. */
 int mux_stream_respond(struct mux_stream *st, const struct wire_response_head *head) HT_MUST_USE;
 
-/* Driver. The connection that the stream's authority asks for stands: only now may the stream have bytes or an end.
- * HT_EINVAL: it has no authority, or a second time; HT_ENOMEM; HT_ECLOSED. */
+/* Driver. Sends STREAM_CONNECTED: the connection for the stream's authority exists. Only after it the stream may send
+ * bytes or EOF. 0, or: HT_EINVAL: the stream has no authority, or it was sent before; HT_ENOMEM; HT_ECLOSED. */
 int mux_stream_connected(struct mux_stream *st) HT_MUST_USE;
 
 /*
- * The fields behind the body, for a stream that will say MUX_PULL_EOF next: in its pull() or before. They go out
- * between its last bytes and the EOF. 0 also when the peer did not name `trailers`: then they are dropped. HT_ESPACE:
- * they do not fit a frame; HT_ELIMIT: too many wait to be sent already; HT_EINVAL: a second time, not HTTP, behind a
- * 101, or (a driver's) before the final head; HT_ENOMEM; HT_ECLOSED. The stream can go on without them in each case.
+ * Sets the trailer fields of a stream, before its pull() returns MUX_PULL_EOF, or inside that call. They are sent
+ * between the last bytes and EOF. If the peer did not name `trailers` they are dropped, and the result is 0. Errors:
+ * HT_ESPACE: they do not fit a frame. HT_ELIMIT: too many trailers wait to be sent (MUX_TRAILERS_MAX). HT_EINVAL: they
+ * were set before, the stream is not HTTP, its answer was a 101, or the driver has not sent the final head yet.
+ * HT_ENOMEM. HT_ECLOSED. The stream can go on without trailers after each of these.
  */
 int mux_stream_trailers(struct mux_stream *st, const struct wire_trailers *t) HT_MUST_USE;
 
 /*
- * There is something to pull (bytes or the end). Cheap; call as often as you like. A stream that was not in the round
- * lately goes ahead of the others for one piece, so a small answer passes bulk transfers.
+ * The source has bytes or its end to pull. Cheap, and may be called at any time. A stream that was not ready for a
+ * while goes ahead of the others for one piece, so that a small answer does not wait behind bulk transfers.
  */
 void mux_stream_ready(struct mux_stream *st);
-/* `n` bytes that data() handed up were finished with: stream credit goes back. Also after the stream is over: they
- * count as held by the session until then, or until the release. */
+/* `n` bytes from data() were consumed, and the peer gets their credit back. Call it after the end of the stream too:
+ * the session counts bytes as held until they are consumed or the handle is released. */
 void mux_stream_consumed(struct mux_stream *st, size_t n);
-/* RESET in both directions; closed() is not called. The handle stays until released. No-op when already over. */
+/* Sends RESET, which ends both directions; closed() is not called. The handle stays valid until it is released. Does
+ * nothing when the stream has ended. */
 void mux_stream_reset(struct mux_stream *st, uint16_t code, const char *reason);
-/* Gives the handle back: no upward call any more. A stream that is not over is reset (CANCEL). Clears the pointer. */
+/* Gives the handle back; no callback comes any more. A stream that has not ended is reset (CANCEL). Clears the pointer.
+ */
 void mux_stream_release(struct mux_stream **st);
 
 uint32_t mux_stream_id(const struct mux_stream *st);
+/* True when the stream has ended on the wire. */
 bool mux_stream_is_over(const struct mux_stream *st);
-/* It is over because its link or its session was lost, and neither side has reset it. */
+/* True when it ended because its link or session was lost, and neither side has reset it. */
 bool mux_stream_was_lost(const struct mux_stream *st);
-/* The peer sent EOF / we did. */
+/* True when the peer has sent EOF, or when we have. */
 bool mux_stream_remote_ended(const struct mux_stream *st);
 bool mux_stream_local_ended(const struct mux_stream *st);
-/* Bytes handed up and not yet consumed. */
+/* Bytes from data() that were not consumed yet. */
 size_t mux_stream_unconsumed(const struct mux_stream *st);
-struct mux_session *mux_stream_session(const struct mux_stream *st); /* NULL: dead */
+/* NULL: the session no longer exists. */
+struct mux_session *mux_stream_session(const struct mux_stream *st);
 
 #endif

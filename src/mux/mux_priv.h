@@ -1,18 +1,18 @@
 /*
- * What the files of this room share. Nobody else includes it.
+ * What the files of this room share. No other room includes it.
  *
- *   link.c       one WebSocket: handshake, feeding, its end
- *   session.c    life of a session, its one transition function, attaching links
+ *   link.c       one WebSocket: handshake, input, its end
+ *   session.c    the life of a session, its state function, attaching links
  *   ids.c        which stream ids were used
- *   stream.c     streams: table, handles, calls upward, ends
- *   in.c         what received frames do
- *   out.c        control queue, turns of the streams, pull()
- *   window.c     credit: what was consumed, WINDOW both ways, growing windows
+ *   stream.c     streams: table, handles, callbacks, ends
+ *   in.c         what each received frame does
+ *   out.c        the control queue, the turns of the streams, pull()
+ *   window.c     credit: consumed bytes, WINDOW in both directions, growing windows
  *   keepalive.c  everything that depends on time
  *   compat.c     workarounds for published drivers
  *
- * Callbacks may destroy anything. Two rules make that safe: a function that calls upward holds what it touches
- * afterwards (link_ref, session_ref, stream_ref), and it looks at the state again after the call.
+ * A callback may destroy anything. Two rules make that safe. A function that makes a callback holds a reference to what
+ * it uses afterwards (link_ref, session_ref, stream_ref). And it checks the state again after the callback.
  */
 #ifndef HT_MUX_MUX_PRIV_H
 #define HT_MUX_MUX_PRIV_H
@@ -24,22 +24,23 @@
 #include "wire/bytes.h"
 #include "wire/frames.h"
 
-#define MUX_PIECE WIRE_LIMIT_MAX_PAYLOAD /* most DATA in one turn of a stream */
-#define MUX_FIRST_PIECE 32768u           /* the same for a stream that just became ready, while others wait */
-#define MUX_LEAST_PIECE 4096u            /* a message with less room than this is full for DATA */
-/* A link is interactive after a small piece went out in front of others' bulk: its next MUX_INTERACTIVE messages are
+/* Sizes are in bytes. */
+#define MUX_PIECE WIRE_LIMIT_MAX_PAYLOAD /* most DATA that a stream sends in one turn */
+#define MUX_FIRST_PIECE 32768u           /* the same for a stream that has just become ready while others wait */
+#define MUX_LEAST_PIECE 4096u            /* DATA needs at least this much room in a message */
+/* A link is interactive after it sent a small piece while other streams had bulk. Its next MUX_INTERACTIVE messages are
  * short, so that the next small piece waits less. Bulk alone gets long messages, which cost less. */
 #define MUX_SMALL_PIECE 16384u
 #define MUX_SHORT_MESSAGE (WIRE_LIMIT_HEADER + MUX_PIECE)
 #define MUX_INTERACTIVE 1024u
-#define MUX_PONGS 16u              /* PINGs that are answered one by one; of more only the latest */
-#define MUX_CONGESTED (256u << 10) /* bytes of control frames from which openers should wait */
-#define MUX_ROOM (128u << 10)      /* ... and to which the queue has to go down until they are called */
+#define MUX_PONGS 16u              /* most PONGs that wait; beyond that the latest PING replaces the last one */
+#define MUX_CONGESTED (256u << 10) /* length of the control queue at which no new stream should be opened ... */
+#define MUX_ROOM (128u << 10)      /* ... and at which streams may be opened again: room() */
 #define MUX_QUEUE_KEEP (16u << 10) /* memory that an empty control queue keeps */
 #define MUX_GAPS_MAX 1024u         /* ranges of ids that may still come */
-#define MUX_REASON_MAX 256u        /* bytes of a RESET's reason that we send */
+#define MUX_REASON_MAX 256u        /* most bytes of a RESET's reason that we send */
 
-/* What costs us work and may come in a burst; so many of it come back each second (hardening case 14). */
+/* Budgets for events that cost us work: at most BURST at once, and RATE more each second (hardening case 14). */
 #define MUX_CHURN_BURST 10000u
 #define MUX_CHURN_RATE 2000u
 
@@ -51,57 +52,59 @@ struct mux_link {
     struct mux_session *s; /* NULL: before the handshake and after the end */
     enum wire_version version;
     unsigned index;
-    unsigned refs;      /* calls that are running, and one for the owner */
-    bool asked;         /* kit: the first frame went up and has no answer yet */
-    bool dead;          /* takes nothing more in; what is queued can still be pulled */
-    bool destroyed;     /* by its owner */
-    bool woken;         /* output() was called and pull() was not yet */
-    bool discard;       /* the rest of the present DATA frame goes nowhere */
-    bool ids_used_up;   /* driver */
+    unsigned refs;      /* one for each running call, and one for the owner */
+    bool asked;         /* kit: the first frame was handed up, and was not answered yet */
+    bool dead;          /* takes no more input; queued output can still be pulled */
+    bool destroyed;     /* the owner has called mux_link_destroy() */
+    bool woken;         /* output() was called, and pull() was not called since */
+    bool discard;       /* the rest of the present DATA frame is dropped */
+    bool ids_used_up;   /* driver: there is no id above the last STREAM_OPEN's */
     uint32_t next_id;   /* driver: the least id that the next STREAM_OPEN may have; ids grow on each link */
-    uint32_t data_left; /* of the present DATA frame, credit taken and bytes not seen */
+    uint32_t data_left; /* bytes of the present DATA frame whose credit was taken and that have not come yet */
     struct wire_asm assembler;
     struct ht_buf queue; /* encoded control frames, in order */
     unsigned n_pongs;
     uint8_t pongs[MUX_PONGS][8];
-    struct ht_list fresh;   /* streams that became ready: one small piece each ahead of the ring */
-    struct ht_list ring;    /* streams in turn; some may have nothing left and go when met */
-    unsigned n_ready;       /* streams in fresh and ring that have something */
-    unsigned interactive;   /* messages that are kept short */
-    unsigned n_streams;     /* open ones pinned here */
-    uint64_t left_at;       /* when the last pull() left something behind; 0: it did not */
+    struct ht_list fresh;   /* streams that have just become ready: each sends one small piece before the ring */
+    struct ht_list ring;    /* streams that take turns; one with nothing to send is removed at its turn */
+    unsigned n_ready;       /* streams in fresh and ring that have something to send */
+    unsigned interactive;   /* how many of the next messages are kept short */
+    unsigned n_streams;     /* open streams of this link */
+    uint64_t left_at;       /* when the last pull() could not send everything; 0: it could */
     struct ht_list windows; /* streams with a WINDOW to send */
     struct ht_list batch;   /* streams that wait for data_end() */
 };
 
 static inline void link_ref(struct mux_link *l) { l->refs++; }
+/* Frees the link with the last reference. */
 void link_unref(struct mux_link *l);
-/* Calls output() once until the next pull(). */
+/* Calls output(), once until the next pull(). */
 void link_wake(struct mux_link *l);
-/* Decoders' room, one for all links of a thread: what was decoded is used up before anything else is decoded. */
+/* The buffer for decoded frames. All links of a thread share it, so a decoded frame must be handled before the next one
+ * is decoded. */
 struct wire_scratch *link_scratch(void);
-/* Room for a payload as compat_head_in() has it, LINK_TEXT_SIZE bytes, shared in the same way. */
+/* The output buffer for compat_head_in(), LINK_TEXT_SIZE bytes, shared in the same way. */
 #define LINK_TEXT_SIZE ((size_t)2 * WIRE_LIMIT_MAX_PAYLOAD)
 uint8_t *link_text(void);
-/* Nothing more comes in; the owner is asked to close with `ws_code`. No-op on a dead link. */
+/* Takes no more input, and asks the owner to close with `ws_code`. Does nothing on a dead link. */
 void link_close(struct mux_link *l, uint16_t ws_code, const char *reason);
-/* Takes the link out of its session; its streams must be off. */
+/* Takes the link out of its session. Its streams must be off the wire. */
 void link_detach(struct mux_link *l);
-/* Belongs to the session as `index` from now on. */
+/* Makes the link the session's link `index`. */
 void link_attach(struct mux_link *l, struct mux_session *s, unsigned index);
 
 /* ---- sessions ---- */
 
 enum session_state {
     SESSION_NEW,      /* no link yet */
-    SESSION_LIVE,     /* a primary carries it */
-    SESSION_DRAINING, /* we said GOAWAY; open streams may finish */
-    SESSION_GOING,    /* driver: the kit said GOAWAY; its streams may finish until it closes */
-    SESSION_OVER,     /* nothing works any more; over() has been or is being called */
+    SESSION_LIVE,     /* has a primary link */
+    SESSION_DRAINING, /* we have sent GOAWAY; open streams may finish */
+    SESSION_GOING,    /* driver: the kit has sent GOAWAY; open streams may finish until it closes */
+    SESSION_OVER,     /* has ended; over() was called, or is about to be */
     SESSION_COUNT,
 };
 
-/* Open addressing by stream id. Ids are even and growing, so id / 2 spreads them perfectly. */
+/* A hash table by stream id with open addressing. Ids are even and grow, so id / 2 is a perfect hash. */
 struct stream_table {
     struct mux_stream **slot;
     uint32_t mask; /* slots - 1; meaningless while slot is NULL */
@@ -109,8 +112,8 @@ struct stream_table {
 };
 
 /*
- * Ids that were passed over and may still come on another link, as ranges in order. What finds no place here counts as
- * used: a stream that comes so late is refused.
+ * Ids that were skipped and may still come on another link, as sorted ranges. When there are too many ranges, an id
+ * counts as used, and a stream with it is refused.
  */
 struct id_gaps {
     struct id_gap {
@@ -124,47 +127,47 @@ struct mux_session {
     const struct mux_session_ops *ops;
     void *ctx;
     enum session_state state;
-    unsigned refs; /* calls that are running, and one for the owner */
+    unsigned refs; /* one for each running call, and one for the owner */
     bool destroyed;
     struct mux_link *links[WIRE_LIMIT_MAX_CONNECTIONS];
     unsigned n_links;
     struct stream_table table; /* open streams */
-    struct ht_list all;        /* open ones and handles not released */
+    struct ht_list all;        /* open streams, and ended ones whose handle was not released */
     unsigned n_all;
-    struct ht_list starved;  /* streams in turn that session credit ran out for, first come first served */
-    struct ht_list dialling; /* compat: streams that wait for the driver's dial */
+    struct ht_list starved;  /* streams whose turn found no session credit, in order of arrival */
+    struct ht_list dialling; /* compat: streams that wait until the driver has dialled */
     struct flow_send send;
     struct flow_pool recv;
-    uint64_t sent[WIRE_LIMIT_MAX_CONNECTIONS];     /* DATA bytes on links of each index (SHARD-3) ... */
-    uint64_t received[WIRE_LIMIT_MAX_CONNECTIONS]; /* ... those of a frame count from its beginning */
-    uint32_t send_limit, stream_send_limit;        /* what WINDOW may lift the windows to */
-    uint32_t next_id;    /* kit: the id of the next stream; driver: the least one never seen */
-    uint32_t last_id;    /* kit: that mux_stream_open() may use */
-    uint32_t going_last; /* SESSION_GOING: the last stream that the kit has opened; 0: it did not say */
+    uint64_t sent[WIRE_LIMIT_MAX_CONNECTIONS];     /* DATA bytes on links of each index (SHARD-3) */
+    uint64_t received[WIRE_LIMIT_MAX_CONNECTIONS]; /* the same; all bytes of a frame count when it begins */
+    uint32_t send_limit, stream_send_limit;        /* the largest windows that WINDOW may give us */
+    uint32_t next_id;    /* kit: id of the next stream. Driver: the least id that was not seen yet */
+    uint32_t last_id;    /* kit: the last id that mux_stream_open() may use */
+    uint32_t going_last; /* SESSION_GOING: the last stream that the kit has opened; 0: not known */
     bool ids_used_up;
     struct id_gaps gaps;  /* driver, v2: ids below next_id that have not come yet */
-    uint32_t strays;      /* frames for streams that never were */
+    uint32_t strays;      /* frames for streams that never existed */
     size_t trailers;      /* bytes of trailers that wait to be sent */
-    uint32_t faults_left; /* what the peer does wrong on streams; used up, it ends the session */
-    uint32_t churn_left;  /* driver: streams that visitors reset; used up, new ones are refused */
-    uint64_t budgets_at;  /* when they were last filled up */
-    int failed;           /* an error inside; the next tick ends the session */
-    bool room_wanted;     /* mux_session_congested() has said yes, and room() was not called since */
+    uint32_t faults_left; /* budget of faults that the peer may make on streams; at 0 the session ends */
+    uint32_t churn_left;  /* driver: budget of streams that visitors reset; at 0 new streams are refused */
+    uint64_t budgets_at;  /* when these two were filled last */
+    int failed;           /* an internal error; the next tick ends the session */
+    bool room_wanted;     /* mux_session_congested() was true, and room() was not called since */
 
     uint64_t now_ms;
-    bool heard;                      /* something came since the last tick */
-    bool idle_marked;                /* idle_since counts */
-    bool ping_sent;                  /* and not answered */
-    bool in_order;                   /* see mux_session_in_order(); until the last PING is answered */
+    bool heard;                      /* input came since the last tick */
+    bool idle_marked;                /* idle_since is set */
+    bool ping_sent;                  /* a PING waits for its PONG */
+    bool in_order;                   /* mux_session_in_order() was called, and its PING was not answered yet */
     uint64_t ping_nonce;             /* of the last PING */
-    uint64_t ping_us, measure_us;    /* for the round trip: when it went, and what mux_session_measure() said last */
-    bool active;                     /* something is under way, since active_since */
-    bool probing;                    /* see mux_session_probe(); until something is heard */
-    uint64_t active_since, moved_at; /* moved_at: what had to wait for room went on */
+    uint64_t ping_us, measure_us;    /* for the round trip: when PING was sent; time of mux_session_measure() */
+    bool active;                     /* streams are open, or bytes wait to be sent, since active_since */
+    bool probing;                    /* mux_session_probe() was called, and no input came since */
+    uint64_t active_since, moved_at; /* moved_at: when bytes that had to wait were sent last */
     uint64_t heard_at, idle_since, ping_at, drain_until;
-    uint64_t settle_check_at; /* when compat_tick() has something to do; UINT64_MAX: nothing */
+    uint64_t settle_check_at; /* when compat_tick() has work; UINT64_MAX: it has none */
     bool rtt_known;
-    uint64_t rtt_ms; /* last round trip */
+    uint64_t rtt_ms; /* the last round trip */
     unsigned bindings;
     uint16_t drain_ws_code;
 };
@@ -174,117 +177,120 @@ void session_unref(struct mux_session *s);
 static inline bool session_alive(const struct mux_session *s) { return !s->destroyed && s->state != SESSION_OVER; }
 static inline struct mux_link *session_primary(const struct mux_session *s) { return s->links[0]; }
 
-/* The link that the next stream goes to; NULL: none. */
+/* The link for the next stream; NULL: there is none. */
 struct mux_link *session_next_link(const struct mux_session *s);
 
-/* The only place where a session's state changes; asserts that the change is legal. */
+/* The only function that changes a session's state. It asserts that the change is legal. */
 void session_set_state(struct mux_session *s, enum session_state to);
 
 /*
- * The end: streams are closed with `stream_code`, links (but not `but`) are told to close with `ws_code`, over() is
- * called. No-op when it is over already. `s` may be freed on return unless it is held.
+ * Ends the session: closes its streams with `stream_code`, asks all links except `but` to close with `ws_code`, and
+ * calls over(). Does nothing when the session has ended already. `s` may be freed on return, unless the caller holds a
+ * reference.
  */
 struct session_end {
     enum mux_end why;
     const char *text;
     uint16_t ws_code;
     enum wire_code stream_code;
-    bool remote; /* the peer's doing */
+    bool remote; /* the peer has caused it */
 };
 void session_finish(struct mux_session *s, const struct session_end *end, struct mux_link *but);
 
-/* The peer broke a rule: GOAWAY, close, over(MUX_END_VIOLATION). Returns HT_EPROTO, which stops feeding. */
+/* The peer broke a rule: sends GOAWAY, closes, and calls over(MUX_END_VIOLATION). Returns HT_EPROTO, so that the caller
+ * takes no more input. */
 int session_violation(struct mux_session *s, enum wire_code code, uint16_t ws_code, const char *text);
-/* Out of memory inside: ends the session from the next tick, where nothing is running. */
+/* An internal error, such as no memory: the next tick ends the session, because no other call runs there. */
 void session_fail(struct mux_session *s, int err);
-/* The latest time that is known, for measurements. */
+/* The present time for measurements, in microseconds: that of mux_session_measure() or of the last tick, if later. */
 uint64_t session_measured_us(const struct mux_session *s);
-/* Queues GOAWAY on the primary, as good as it can. */
+/* Queues GOAWAY on the primary. Errors are ignored. */
 void session_send_goaway(struct mux_session *s, uint32_t code, const char *message);
-/* The primary, or a secondary with its streams, is gone. `clean`: see mux_link_closed(). */
+/* A link is lost: the primary, which ends the session, or a secondary with its streams. `clean`: as in
+ * mux_link_closed(). */
 void session_link_gone(struct mux_session *s, struct mux_link *l, bool clean);
 
 /* ---- streams ---- */
 
-/* Where a stream's `turn` is. */
+/* The list in which a stream waits with its `turn`. */
 enum stream_place {
     PLACE_NOWHERE,
-    PLACE_SPENT,   /* in link->fresh or link->ring with nothing left, until it is met */
-    PLACE_WAITING, /* there, with something to send: counted in link->n_ready */
-    PLACE_STARVED, /* in session->starved */
-    PLACE_BLOCKED, /* no credit of its own, until WINDOW comes; in session->dialling or in no list */
-    PLACE_HELD,    /* its EOF waits for the driver: in session->dialling (compat) */
+    PLACE_SPENT,   /* in link->fresh or link->ring with nothing to send; removed at its turn */
+    PLACE_WAITING, /* there with something to send; counted in link->n_ready */
+    PLACE_STARVED, /* in session->starved: waits for session credit */
+    PLACE_BLOCKED, /* waits for a WINDOW of its own; in session->dialling or in no list */
+    PLACE_HELD,    /* its EOF waits until the driver has dialled; in session->dialling (compat) */
 };
 
-/* What it asks for when its turn comes. */
+/* What a stream wants to send at its turn. */
 enum stream_wish {
     WISH_NOTHING,
-    WISH_PULL,
-    WISH_EOF, /* pull() said the end; EOF is not written yet */
+    WISH_PULL, /* bytes from pull() */
+    WISH_EOF,  /* EOF: pull() has returned MUX_PULL_EOF */
 };
 
 enum stream_head {
-    HEAD_DUE, /* the final response head has not passed, nor STREAM_CONNECTED of a stream with an authority */
-    HEAD_PASSED,
-    HEAD_SWITCHED, /* it was a 101: what follows is raw bytes */
+    HEAD_DUE,      /* no final response head yet; with an authority: no STREAM_CONNECTED yet */
+    HEAD_PASSED,   /* sent or received */
+    HEAD_SWITCHED, /* the head was a 101: raw bytes follow */
 };
 
 /* The request of an upgrade has an EOF of its own: see stream_request_eof(). */
 enum stream_request {
-    REQUEST_PLAIN, /* no upgrade, or one that was declined */
-    REQUEST_DUE,   /* STREAM_OPEN said isUpgrade; no EOF has passed yet, nor DATA in its place */
-    REQUEST_PASSED,
+    REQUEST_PLAIN,  /* no upgrade, or an upgrade that was declined */
+    REQUEST_DUE,    /* STREAM_OPEN has isUpgrade, and neither its EOF nor DATA has passed yet */
+    REQUEST_PASSED, /* the EOF of the request has passed */
 };
 
-/* What we know of the driver's local connection (compat). */
+/* What the kit knows about the driver's local connection (compat). */
 enum stream_dial {
     DIAL_UNKNOWN,
-    DIAL_SEEN, /* the driver has sent a WINDOW for it */
-    DIAL_DONE, /* it stands, for all we know */
+    DIAL_SEEN, /* the driver has sent a WINDOW for the stream, so it knows the stream */
+    DIAL_DONE, /* the driver is connected, as far as we can tell */
 };
 
 struct mux_stream {
-    struct ht_list turn;   /* link->fresh, link->ring, session->starved, session->dialling, or none */
-    struct ht_list all;    /* session->all */
-    struct ht_list window; /* link->windows, or none */
-    struct ht_list batch;  /* batch_of->batch, or none */
+    struct ht_list turn;   /* in link->fresh, link->ring, session->starved, session->dialling, or no list */
+    struct ht_list all;    /* in session->all */
+    struct ht_list window; /* in link->windows, or no list */
+    struct ht_list batch;  /* in batch_of->batch, or no list */
     struct mux_link *batch_of;
-    struct mux_session *s;            /* NULL: dead */
-    struct mux_link *l;               /* NULL: no longer on the wire, nor in the table */
-    const struct mux_stream_ops *ops; /* NULL: nobody to call */
+    struct mux_session *s;            /* NULL: the session is gone, and calls do nothing */
+    struct mux_link *l;               /* NULL: no longer on the wire and not in the table */
+    const struct mux_stream_ops *ops; /* NULL: nobody gets callbacks */
     void *ctx;
     uint32_t id;
     struct flow_send send;
     struct flow_recv recv;
     uint32_t unconsumed;
-    uint32_t sent;       /* bytes sent before the driver's dial was done (compat) */
-    uint32_t grow_bytes; /* consumed since grow_since */
+    uint32_t sent;       /* compat: bytes sent before the driver had dialled */
+    uint32_t grow_bytes; /* bytes consumed since grow_since */
     uint64_t grow_since;
-    uint64_t settle_at;           /* compat: when it need not wait longer; 0: no tick has seen it yet */
-    uint8_t *trailers;            /* the encoded frame that goes ahead of EOF; NULL: none */
-    uint16_t busy;                /* upward calls that are running */
+    uint64_t settle_at;           /* compat: when the wait for the driver's dial ends; 0: no tick has seen the stream */
+    uint8_t *trailers;            /* the encoded frame to send before EOF; NULL: none */
+    uint16_t busy;                /* number of running callbacks */
     uint8_t kind;                 /* enum wire_kind */
-    uint8_t interim;              /* interim heads so far */
-    uint8_t nudges;               /* ready() while already in turn */
-    enum wire_stream_state state; /* stream_set_state() changes it */
+    uint8_t interim;              /* number of interim heads so far */
+    uint8_t nudges;               /* calls of mux_stream_ready() since the last pull */
+    enum wire_stream_state state; /* only stream_set_state() changes it */
     enum stream_place place;
     enum stream_wish wish;
     enum stream_head head;
     enum stream_request request;
     enum stream_dial dial;
-    bool handle;  /* not released */
-    bool told_no; /* writable(false) was the last word */
-    bool pulling;
-    bool lost;        /* see mux_stream_was_lost() */
-    bool trailers_in; /* the peer's trailers have come: only EOF or RESET may follow */
-    bool trailers_out;
+    bool handle;       /* the owner has not released the stream */
+    bool told_no;      /* the last writable() call said false */
+    bool pulling;      /* pull() is running */
+    bool lost;         /* see mux_stream_was_lost() */
+    bool trailers_in;  /* the peer's trailers have come: only EOF or RESET may follow */
+    bool trailers_out; /* ours were set */
 };
 
-/* Already on the wire, and not off it yet. */
+/* True from the STREAM_OPEN until the stream has ended on the wire. */
 static inline bool stream_is_on(const struct mux_stream *st) { return st->l != NULL; }
-/* The only place where a stream's state changes; asserts that the spec's machine leads there. */
+/* The only function that changes a stream's state. It asserts that the spec's state machine has the change. */
 void stream_set_state(struct mux_stream *st, enum wire_stream_state to);
-/* EOF was sent, or came. */
+/* EOF was sent, or has come. */
 void stream_end_local(struct mux_stream *st);
 void stream_end_remote(struct mux_stream *st);
 static inline bool stream_local_ended(const struct mux_stream *st) {
@@ -294,110 +300,118 @@ static inline bool stream_remote_ended(const struct mux_stream *st) {
     return st->state == WIRE_STATE_HALF_CLOSED_REMOTE || st->state == WIRE_STATE_CLOSED;
 }
 
-/* STREAM-1. False: the id was used before. */
+/* Marks an id as used (STREAM-1). False: it was used before. */
 bool ids_take(struct mux_session *s, uint32_t id);
 void ids_free(struct mux_session *s);
 
 struct mux_stream *table_find(const struct stream_table *t, uint32_t id);
+/* 0 or HT_ENOMEM. */
 int table_add(struct stream_table *t, struct mux_stream *st) HT_MUST_USE;
 void table_remove(struct stream_table *t, uint32_t id);
 void table_free(struct stream_table *t);
 
-/* A stream that is open on `l`, in the table and counted; NULL: out of memory. */
+/* Makes an open stream on `l`, in the table and counted. NULL: out of memory. */
 struct mux_stream *stream_create(struct mux_session *s, struct mux_link *l, uint32_t id,
                                  enum wire_kind kind) HT_MUST_USE;
-/* What the driver has to say before anything else, as its STREAM_OPEN has it. */
+/* Sets what must come from the driver first, as its STREAM_OPEN says: a head, or STREAM_CONNECTED. */
 void stream_await_answer(struct mux_stream *st, const struct wire_stream_open *open);
 static inline void stream_ref(struct mux_stream *st) { st->busy++; }
-/* Frees it when nobody needs it any more. */
+/* Frees the stream when it has ended, its handle was released and no callback runs. */
 void stream_unref(struct mux_stream *st);
-/* Off the wire, out of every list but `all` and `batch`. No call upward. */
+/* Takes the stream off the wire and out of every list except `all` and `batch`. Makes no callback. */
 void stream_off(struct mux_stream *st);
-/* Trailers that were not sent are not wanted any more. */
+/* Frees trailers that were not sent. */
 void stream_drop_trailers(struct mux_stream *st);
-/* stream_off() and closed(). */
+/* stream_off(), then closed(). */
 void stream_end(struct mux_stream *st, uint16_t code, struct ht_slice reason, bool remote);
-/* The peer broke a rule of the stream: RESET and closed(). Returns 0, or HT_EPROTO when it did that too often. */
+/* The peer broke a rule of the stream: sends RESET and calls closed(). Returns 0, or HT_EPROTO when the peer did so too
+ * often and the session has ended. */
 int stream_violation(struct mux_stream *st, enum wire_code code, const char *reason);
-/* The session is gone for this stream: closed(), data_end(), and the handle is dead. */
+/* The session is going away: calls closed() and data_end(). Afterwards calls with the handle do nothing. */
 void stream_orphan(struct mux_stream *st, uint16_t code, struct ht_slice reason, bool remote);
-/* Both directions have ended? Then closed(0). */
+/* Calls closed(0) if both directions have ended. */
 void stream_check_done(struct mux_stream *st);
+/* Calls writable() if the value has changed. */
 void stream_tell_writable(struct mux_stream *st, bool yes);
 /*
- * True: an EOF of the kit's that comes now ends an upgrade's request only. It follows STREAM_OPEN as with any request
- * without a body, and drivers ignore it until the 101 (wire protocol, section 4); the bytes after the 101 have an EOF
- * of their own. A message may take its time on the way: then the 101 overtakes the EOF behind its STREAM_OPEN.
+ * True: an EOF of the kit that comes now ends only the request of an upgrade. That EOF follows STREAM_OPEN, as for any
+ * request without a body, and drivers ignore it until the 101 (wire protocol, section 4). The bytes after the 101 have
+ * an EOF of their own. The 101 may overtake the EOF behind STREAM_OPEN, because each direction has its own delay.
  */
 static inline bool stream_request_eof(const struct mux_stream *st) {
     return st->request != REQUEST_PLAIN && (st->head == HEAD_DUE || st->request == REQUEST_DUE);
 }
-/* A blocked stream has credit of its own again. May call up. */
+/* The stream has credit of its own again: lets it send. May make callbacks. */
 void stream_unblock(struct mux_stream *st);
 /*
- * The final response head. When an upgrade got another answer than 101, the EOF of its request, which has passed or is
- * due, was an end like any other.
+ * The final response head has passed. If it declines an upgrade (any status but 101), the EOF of the request ends the
+ * kit's direction as usual, whether it has passed or is still to come.
  */
 void stream_head_passed(struct mux_stream *st, int status);
-/* data_end() becomes due with the present batch. */
+/* Makes data_end() due at the end of the present batch. */
 void stream_mark_batch(struct mux_stream *st, struct mux_link *l);
 
 /* ---- receiving ---- */
 
+/* Handle a frame, or a piece of a DATA frame, as the callbacks of struct wire_asm_ops. 0 or HT_EPROTO: the session has
+ * ended. */
 int in_frame(struct mux_session *s, struct mux_link *l, uint8_t type, uint32_t id, const uint8_t *payload, size_t len);
 int in_data(struct mux_session *s, struct mux_link *l, uint32_t id, const uint8_t *p, size_t n, uint32_t frame_len,
             bool first);
-/* The peer broke a rule of one stream. 0, or HT_EPROTO when it did so too often and the session has ended. */
+/* Counts a fault of the peer on a stream. 0, or HT_EPROTO when there were too many and the session has ended. */
 int in_fault(struct mux_session *s);
 
 /* ---- sending ---- */
 
-/* Appends a frame to the control queue. 0, HT_ENOMEM, or what the encoder says. */
+/* These append a frame to the control queue. 0, HT_ENOMEM, or an error of the encoder. */
 int out_session_frame(struct mux_link *l, enum wire_frame_type type, const void *payload) HT_MUST_USE;
 int out_stream_open(struct mux_link *l, uint32_t id, const struct wire_stream_open *open) HT_MUST_USE;
 int out_response_head(struct mux_link *l, uint32_t id, const struct wire_response_head *head) HT_MUST_USE;
 int out_connected(struct mux_link *l, uint32_t id) HT_MUST_USE;
-/* Never fails: out of memory ends the session. */
+/* Cannot fail: without memory the session ends. */
 void out_reset(struct mux_link *l, uint32_t id, uint16_t code, const char *reason);
 void out_pong(struct mux_link *l, const uint8_t nonce[8]);
-/* Puts a stream that is ready, or has an EOF to write, in turn; no-op while it waits for something else. `fresh`: ahead
- * of those that have had their turn. */
+/* Queues a stream with bytes or EOF to send for its turn. Does nothing while it waits for credit. `fresh`: before the
+ * streams that have had a turn. */
 void out_enter(struct mux_stream *st, bool fresh);
-/* Out of turn, and off the lists of those that wait. */
+/* Takes a stream out of the turns and out of every list of waiting streams. */
 void out_leave(struct mux_stream *st);
-/* Session credit has come: starved streams go on. */
+/* Session credit has come: starved streams may send again. */
 void out_feed_starved(struct mux_session *s);
 
 /* ---- credit ---- */
 
-/* WINDOW came. 0 or HT_EPROTO. */
+/* A WINDOW has come, for the session or a stream. 0 or HT_EPROTO. */
 int window_session_grant(struct mux_session *s, uint32_t n);
 int window_stream_grant(struct mux_stream *st, uint32_t n);
-/* How much DATA the stream's own credit allows for now. */
+/* How many bytes of DATA the stream's own credit allows now. */
 uint32_t window_stream_room(const struct mux_stream *st);
-/* `n` bytes of DATA for nobody: their session credit goes back. */
+/* `n` bytes of DATA are dropped: the peer gets their session credit back. */
 void window_drop(struct mux_session *s, uint32_t n);
-/* The session's WINDOW goes out when it is due. */
+/* These send a WINDOW when it is due. */
 void window_session_check(struct mux_session *s);
 void window_stream_check(struct mux_stream *st);
 
-/* ---- workarounds for published drivers ---- */
+/* ---- workarounds for published drivers; compat.c says why ---- */
 
-/* What may be sent on the stream now, at most `room`. */
+/* How many of `room` bytes may be sent on the stream now. */
 uint32_t compat_send_room(const struct mux_stream *st, uint32_t room);
+/* `n` bytes were sent on the stream. */
 void compat_sent(struct mux_stream *st, uint32_t n);
-/* True: the EOF that is pending must wait; the stream was put aside. */
+/* True: the EOF must wait until the driver has dialled. The stream is then in session->dialling. */
 bool compat_hold_eof(struct mux_stream *st);
-/* The stream is blocked: it goes on by itself when that was for compat_send_room() alone. */
+/* The stream is blocked. If only compat_send_room() blocks it, compat_tick() lets it go on. */
 void compat_hold_burst(struct mux_stream *st);
-/* A WINDOW of the stream came. */
+/* A WINDOW of the stream has come. */
 void compat_window_seen(struct mux_stream *st);
-/* DATA or a head of the stream came. */
+/* DATA or a head of the stream has come: the driver is connected. */
 void compat_heard(struct mux_stream *st);
 void compat_tick(struct mux_session *s);
-/* A STREAM_OPEN's payload as a published driver should see it, in place. Returns its length, which does not grow. */
+/* Changes the payload of a STREAM_OPEN, in place, to what a published driver understands. Returns its length, which is
+ * not larger than before. */
 size_t compat_head_out(const struct mux_link *l, uint8_t *p, size_t n);
-/* A head's payload of a published driver as FIELD-4 would have it, into out[0..2n). 0: it can stay as it is. */
+/* Converts the payload of a published driver's head to what FIELD-4 demands. Writes to out[0..2n) and returns the
+ * length. 0: the payload is good as it is. */
 size_t compat_head_in(const struct mux_session *s, const uint8_t *p, size_t n, uint8_t *out);
 
 #endif

@@ -1,4 +1,4 @@
-/* Bytes on the wire: big-endian numbers, a bounded cursor. Everything here is pure and inline. */
+/* Big-endian numbers, and a cursor with bounds for reading. Pure and inline. */
 #ifndef HT_WIRE_BYTES_H
 #define HT_WIRE_BYTES_H
 
@@ -17,7 +17,7 @@ static inline void wire_put32(uint8_t *p, uint32_t v) {
 static inline uint32_t wire_get16(const uint8_t *p) { return (uint32_t)p[0] << 8 | p[1]; }
 static inline uint32_t wire_get32(const uint8_t *p) { return wire_get16(p) << 16 | wire_get16(p + 2); }
 
-/* Reads never pass the end: a read that would sets `bad`, and it and all later ones give 0 or an empty slice. */
+/* Reads from p to end. A read beyond the end sets `bad`. That read and all later ones return 0 or NULL. */
 struct wire_cursor {
     const uint8_t *p, *end;
     bool bad;
@@ -29,7 +29,7 @@ static inline struct wire_cursor wire_cursor_of(const uint8_t *p, size_t n) {
 
 static inline size_t wire_cursor_left(const struct wire_cursor *c) { return (size_t)(c->end - c->p); }
 
-/* The next `n` bytes, or NULL. */
+/* The next `n` bytes; NULL: there are fewer, or `n` is 0. */
 static inline const uint8_t *wire_cursor_take(struct wire_cursor *c, size_t n) {
     if (c->bad || wire_cursor_left(c) < n || n == 0) {
         c->bad = c->bad || n > 0;

@@ -1,6 +1,6 @@
 /*
- * What the generated codecs (wire_gen.c) stand on: typed reads that remember the first thing wrong with a payload, and
- * writes that go straight into the output. Of no use to anybody else.
+ * Helpers of the generated codecs (wire_gen.c), and of no other code. Typed reads remember the first fault of a
+ * payload. Writes go straight into the output buffer.
  */
 #ifndef HT_WIRE_CODEC_H
 #define HT_WIRE_CODEC_H
@@ -16,7 +16,7 @@ int wire_fail(struct wire_error *err, enum wire_violation_scope scope, enum wire
 
 /* ---- reading ---- */
 
-/* What a read must know of its field. `name` is for people: "BIND.containerPort". */
+/* What a read must know about its field. `name` is for messages, such as "BIND.containerPort". */
 struct wire_field {
     const char *name;
     uint64_t min, max;
@@ -26,28 +26,29 @@ struct wire_field {
 struct wire_rd {
     const struct wire_frame_rule *frame;
     struct wire_error *err;
-    unsigned version, caps; /* fields of other versions and capabilities are unknown ones */
-    bool failed;            /* a field is wrong; reading goes on, for JSON errors behind it and for fields to salvage */
+    unsigned version, caps; /* fields of other versions and capabilities count as unknown */
+    bool failed;            /* a field is wrong. Reading goes on, to find JSON errors and to keep the other fields */
     struct json_arena arena;
     struct json_reader json;
 };
 
 void wire_rd_begin(struct wire_rd *r, uint8_t type, const uint8_t *payload, size_t len, char *text, size_t text_cap,
                    struct wire_error *err);
-/* `rc` is what reading the payload's object gave. The decoder's answer: 0 or HT_EPROTO with the error filled. */
+/* `rc` is the result of reading the payload's object. Returns the decoder's result: 0, or HT_EPROTO with *err filled.
+ */
 int wire_rd_end(struct wire_rd *r, int rc) HT_MUST_USE;
 
-/* Remembers that the payload is wrong, the first time; the text begins with the field's name. Returns 0. */
+/* Marks the payload as wrong. Only the first message is kept; it begins with the field's name. Returns 0. */
 int wire_rd_bad(struct wire_rd *r, const char *rule, const char *field, const char *fmt, ...) HT_PRINTF(4, 5);
 
 /*
- * Typed reads. 1: *out is set. 0: null where that means absent, or a wrong value that was remembered and read over.
- * Negative: the JSON is bad.
+ * Typed reads. 1: *out is set. 0: the value was null and null means absent, or it was wrong, which was remembered.
+ * Negative: the JSON is not valid.
  */
 int wire_rd_uint(struct wire_rd *r, const struct wire_field *f, uint64_t *out) HT_MUST_USE;
 int wire_rd_bool(struct wire_rd *r, const struct wire_field *f, bool *out) HT_MUST_USE;
 int wire_rd_text(struct wire_rd *r, const struct wire_field *f, bool latin1, struct ht_slice *out) HT_MUST_USE;
-/* `from` gives 0 for a text that it does not know; that is an error unless `keep`. */
+/* `from` returns 0 for an unknown text. Unknown texts are an error unless `keep` is true. */
 int wire_rd_enum(struct wire_rd *r, const struct wire_field *f, int (*from)(struct ht_slice), bool keep,
                  int *out) HT_MUST_USE;
 /* 1: the object or array was entered. */
@@ -62,13 +63,14 @@ struct wire_wr {
     int rc; /* the first error: HT_ESPACE or HT_EINVAL */
 };
 
-/* Leaves room for the frame header. */
+/* Starts a frame at `out`, and leaves room for its header. */
 void wire_wr_begin(struct wire_wr *w, uint8_t *out, size_t cap);
-/* Puts the header in front. The frame's size, or the first error. */
+/* Writes the header. Returns the size of the frame, or the first error. */
 int wire_wr_end(struct wire_wr *w, const struct wire_frame_rule *frame, uint32_t stream_id) HT_MUST_USE;
 
 void wire_wr_uint(struct wire_wr *w, uint64_t v, uint64_t min, uint64_t max);
-/* Quoted and escaped. UTF-8 is checked; with `latin1` each byte from 0x80 on becomes a code point. */
+/* Writes a JSON string, quoted and escaped. The text must be UTF-8; with `latin1` each byte from 0x80 on is a code
+ * point. */
 void wire_wr_text(struct wire_wr *w, struct ht_slice s, uint64_t min, uint64_t max, bool latin1);
 void wire_wr_check_count(struct wire_wr *w, size_t n, uint64_t min, uint64_t max);
 
@@ -77,7 +79,7 @@ static inline void wire_wr_error(struct wire_wr *w, int rc) {
         w->rc = rc;
 }
 
-/* Room for `n` bytes, or NULL with the error set. */
+/* The place for the next `n` bytes; NULL: there is no room, and the error is set. */
 static inline uint8_t *wire_wr_room(struct wire_wr *w, size_t n) {
     if (HT_UNLIKELY((size_t)(w->end - w->p) < n)) {
         wire_wr_error(w, HT_ESPACE);
@@ -95,7 +97,7 @@ static inline void wire_wr_bytes(struct wire_wr *w, const void *p, size_t n) {
 
 #define wire_wr_lit(w, lit) wire_wr_bytes(w, lit, sizeof(lit) - 1)
 
-/* A text of the spec, which needs no escapes; NULL (an enum that is UNKNOWN) cannot be written. */
+/* Writes a text of the spec as a JSON string; such texts need no escapes. NULL (an unknown enum value) is an error. */
 static inline void wire_wr_word(struct wire_wr *w, const char *text) {
     if (!text) {
         wire_wr_error(w, HT_EINVAL);
@@ -113,7 +115,8 @@ static inline void wire_wr_bool(struct wire_wr *w, bool v) {
         wire_wr_lit(w, "false");
 }
 
-/* Every item is written with a comma in front; this turns the first of them into the opening bracket. */
+/* Ends an object or array. Each item was written with a comma before it: the first comma becomes the opening bracket.
+ */
 static inline void wire_wr_close(struct wire_wr *w, uint8_t *first, const char brackets[2]) {
     if (w->rc != 0)
         return;

@@ -1,16 +1,19 @@
 /*
- * Hosts that programs in a container reach by name, as both ends of a tunnel read them (rule NAME-1): there is one
- * reader, so that the kit never sends what a driver understands in another way. Pure text; nothing is looked up.
+ * Names: hosts that programs in a container reach by name (rule NAME-1). Kit and driver read them with the same code,
+ * so that both understand a name in the same way. Pure text; nothing is looked up.
  *
- *   gitlab.example.com         that host, ports 80 and 443
- *   gitlab.example.com:8443    ... that port
- *   gitlab.example.com:*       ... every port
- *   *.corp.example:443         one label or more before corp.example; not corp.example itself
- *   10.1.2.3:5432  [fd00::1]:* addresses; no *. covers one
+ *   gitlab.example.com         this host, ports 80 and 443
+ *   gitlab.example.com:8443    this host, this port
+ *   gitlab.example.com:*       this host, every port
+ *   *.corp.example:443         every host with one label or more before corp.example; not corp.example itself
+ *   10.1.2.3:5432  [fd00::1]:* addresses; a name with *. never covers an address
  *
- * Letters' case makes no difference, nor does one dot at the end. Labels are letters, digits, - and _; other letters
- * come as A-labels (xn--...). What only some programs take for an address is refused: 127.1, 2130706433, 0x7f.0.0.1,
- * 010.0.0.1.
+ * The case of letters does not matter, nor does one dot at the end. A label has ASCII letters, digits, - and _; other
+ * letters are written as A-labels (xn--...). Texts that only some programs read as an address are refused: 127.1,
+ * 2130706433, 0x7f.0.0.1, 010.0.0.1.
+ *
+ * The normal form of a host is what everything here compares: lower case, no dot at the end, no brackets, addresses as
+ * inet_ntop(3) writes them, and an IPv4-mapped IPv6 address as IPv4.
  */
 #ifndef HT_WIRE_NAME_H
 #define HT_WIRE_NAME_H
@@ -23,47 +26,43 @@
 #define WIRE_NAME_ROOM (WIRE_LIMIT_NAME_TEXT + 1)
 
 enum wire_name_ports {
-    WIRE_NAME_WEB,      /* none was named: 80 and 443 */
+    WIRE_NAME_WEB,      /* no port was given: 80 and 443 */
     WIRE_NAME_ONE_PORT, /* `port` */
     WIRE_NAME_ANY_PORT, /* :* */
 };
 
-/* A name as it is registered. */
+/* A name that was read. */
 struct wire_name {
-    char host[WIRE_HOST_ROOM]; /* in the one spelling (wire_host_read()); of a wildcard what stands behind "*." */
+    char host[WIRE_HOST_ROOM]; /* in normal form; of a wildcard the part behind "*." */
     bool wildcard;
     enum wire_name_ports ports;
-    uint16_t port; /* WIRE_NAME_ONE_PORT */
+    uint16_t port; /* of WIRE_NAME_ONE_PORT */
 };
 
-/* Reads a name. HT_EINVAL with *err, one sentence that says what would be right. */
+/* Reads a name. 0, or HT_EINVAL: *err is one sentence that says what would be right. */
 int wire_name_read(struct wire_name *out, struct ht_slice text, struct ht_errmsg *err) HT_MUST_USE;
 
-/*
- * Reads a host that somebody asks for (no brackets) into the one spelling that everything here compares: lower case, no
- * dot at the end, addresses as inet_ntop(3) writes them, an IPv4 address inside an IPv6 one as IPv4. HT_EINVAL with
- * *err.
- */
+/* Reads a host without brackets and writes its normal form. 0, or HT_EINVAL with *err. */
 int wire_host_read(char out[WIRE_HOST_ROOM], struct ht_slice host, struct ht_errmsg *err) HT_MUST_USE;
 
-/* "host:port" or "[v6]:port", both parts needed: the host as wire_host_read() has it. HT_EINVAL with *err. */
+/* Reads "host:port" or "[v6]:port"; both parts are needed. `host` gets the normal form. 0, or HT_EINVAL with *err. */
 int wire_authority_read(char host[WIRE_HOST_ROOM], uint16_t *port, struct ht_slice text,
                         struct ht_errmsg *err) HT_MUST_USE;
-/* The same, written. Returns `out`. */
+/* Writes "host:port" or "[v6]:port". Returns `out`. */
 char *wire_authority_put(const char *host, uint16_t port, char out[WIRE_NAME_ROOM]);
 
-/* Whether the name stands for that host and port. `host` is in the one spelling. */
+/* True when the name covers that host and port. `host` must be in normal form. */
 bool wire_name_covers(const struct wire_name *name, const char *host, uint16_t port);
 
-/* The name in its one spelling: "*.corp.example:443". Returns `out`. */
+/* Writes the name with its host in normal form, such as "*.corp.example:443". Returns `out`. */
 char *wire_name_put(const struct wire_name *name, char out[WIRE_NAME_ROOM]);
 
-/* A host in the one spelling that is an address. */
+/* True when a host in normal form is an address. */
 bool wire_host_is_address(const char *host);
 
 /*
- * Whether the text is one to four certificates in PEM and nothing else (rule NAME-8): only lines of CERTIFICATE blocks
- * and blank ones between them. HT_EINVAL with *err, which never quotes it: it may be a key.
+ * Checks that the text is one to four certificates in PEM and nothing else (rule NAME-8): lines of CERTIFICATE blocks,
+ * and blank lines between blocks. 0, or HT_EINVAL with *err, which never quotes the text: it may be a key.
  */
 int wire_ca_check(struct ht_slice pem, struct ht_errmsg *err) HT_MUST_USE;
 

@@ -7,28 +7,29 @@
 #include <wslay/wslay.h>
 
 #define WS_CLOSE_WAIT_MS 2000
-#define WS_HEADER_MAX 14               /* RFC 6455 5.2: 2, 8 of length, 4 of mask */
-#define WS_CONTROL_MAX 125             /* payload of a control frame, RFC 6455 5.5 */
-#define WS_REASON_MAX 123              /* a control frame less the code */
-#define WS_LONG_MESSAGE (128u * 1024u) /* longer ones carry bulk that nothing else waits behind */
-#define WS_SEGMENTS 32                 /* messages that share one system call */
-#define WS_STASH 32                    /* fewer bytes than this wait without a block */
+#define WS_HEADER_MAX 14   /* RFC 6455 5.2: 2, 8 of length, 4 of mask */
+#define WS_CONTROL_MAX 125 /* payload of a control frame, RFC 6455 5.5 */
+#define WS_REASON_MAX 123  /* payload of a control frame without the close code */
+#define WS_LONG_MESSAGE                                                                                                \
+    (128u * 1024u)     /* a message from this size on carries bulk, and nothing urgent waits behind it */
+#define WS_SEGMENTS 32 /* most messages that share one system call */
+#define WS_STASH 32    /* fewer unread bytes than this wait in `stash` instead of a block */
 
-/* What becomes of bytes that come in. */
+/* What happens to received bytes. */
 enum ws_rx {
-    WS_RX_OPEN, /* handed up */
-    WS_RX_DROP, /* we are closing: frames are parsed, data is dropped, the peer's close frame counts */
-    WS_RX_DONE, /* the peer's close frame was here: only the end of the socket is of interest */
-    WS_RX_DEAD, /* the peer broke the rules: nothing behind it can be trusted, nothing is read */
+    WS_RX_OPEN, /* they are handed up */
+    WS_RX_DROP, /* we are closing: data is dropped, and we look for the peer's close frame */
+    WS_RX_DONE, /* the peer's close frame has come: we only wait for the end of the socket */
+    WS_RX_DEAD, /* the peer broke a rule: nothing more is read */
 };
 
-/* Where our own close frame stands. */
+/* How far our own close frame is. */
 enum ws_tx {
-    WS_TX_OPEN,
-    WS_TX_DRAIN, /* the owner closes: what pull() still gives goes first */
-    WS_TX_CLOSE, /* a close frame is queued in wslay, next to leave */
-    WS_TX_SENT,  /* it is in the block or gone; nothing follows it */
-    WS_TX_DEAD,  /* writing failed */
+    WS_TX_OPEN,  /* not begun */
+    WS_TX_DRAIN, /* the owner closes, and everything from pull() is sent first */
+    WS_TX_CLOSE, /* a close frame is queued in wslay and is sent next */
+    WS_TX_SENT,  /* it is in the send block or was sent; nothing follows it */
+    WS_TX_DEAD,  /* writing has failed */
 };
 
 struct ws_conn {
@@ -42,23 +43,23 @@ struct ws_conn {
     struct io_timer timer;
     enum ws_rx rx;
     enum ws_tx tx;
-    int busy; /* callbacks of ours on the stack: memory stays until they are done */
+    int busy; /* number of running callbacks: the memory is freed only after they return */
     bool server;
     bool text;
     bool paused;
-    bool destroyed;    /* by the owner, while busy */
+    bool destroyed;    /* the owner has called ws_conn_destroy() while busy */
     bool over;         /* closed() was called */
-    bool local;        /* we started the close */
+    bool local;        /* we have started the close */
     bool handed;       /* message() was called since the last fed() */
-    bool put_off;      /* `out` waits for the turn's other tasks */
-    bool blocked;      /* the kernel takes no more for now */
+    bool put_off;      /* `out` runs again after the other tasks of this turn */
+    bool blocked;      /* the kernel takes no more bytes for now */
     bool ping_pending; /* `ping` must be answered */
 
-    /* receiving: block[msg_at..+msg_n) is unconsumed payload, block[raw_at..raw_end) behind it is yet to be parsed */
+    /* receiving: block[msg_at..+msg_n) is unconsumed payload, block[raw_at..raw_end) behind it was not parsed yet */
     uint8_t *block;
     size_t msg_at, msg_n, raw_at, raw_end;
-    uint64_t frame_left; /* payload of the present data frame still to come */
-    size_t message_size; /* payload of the present message's frames so far, the present one's in full */
+    uint64_t frame_left; /* payload of the present data frame that has not come yet */
+    size_t message_size; /* payload of all frames of the present message so far; the present frame counts in full */
     unsigned fragments;
     bool fin, in_message;
     uint8_t mask[4];
@@ -68,42 +69,41 @@ struct ws_conn {
     /* sending */
     uint8_t *send_block;
     size_t send_end;
-    bool sends_long; /* the message pulled last was a long one */
+    bool sends_long; /* the last message from pull() was a long one */
     struct {
         uint32_t at, n;
     } seg[WS_SEGMENTS];
     unsigned seg_first, seg_end;
-    uint8_t masks[128]; /* unguessable bytes in store (RFC 6455 5.3) */
+    uint8_t masks[128]; /* unguessable bytes for the next masks (RFC 6455 5.3) */
     unsigned masks_left;
 
     /* control frames */
-    struct ht_slice feed; /* what wslay reads next */
+    struct ht_slice feed; /* the bytes that wslay reads next */
     uint8_t ping[2 + 4 + WS_CONTROL_MAX];
     size_t ping_n;
     uint16_t close_code; /* ours */
-    uint16_t peer_code;  /* 0: none came */
+    uint16_t peer_code;  /* 0: no close frame has come */
     char close_reason[WS_REASON_MAX + 1];
     char peer_reason[WS_REASON_MAX + 1];
     const char *failure; /* static text: what the peer did wrong */
 };
 
-/* Callbacks of the owner are called between these two. */
+/* Every callback of the owner is made between these two. ws_leave() frees `w` when the owner has destroyed it. */
 static inline void ws_enter(struct ws_conn *w) { w->busy++; }
 void ws_leave(struct ws_conn *w);
 
-/* The end: closes the socket and tells the owner. Between ws_enter() and ws_leave(). */
+/* Closes the socket and calls closed(). Only between ws_enter() and ws_leave(). */
 void ws_finish(struct ws_conn *w, uint16_t code, const char *reason);
-/* As the peer's close frame says, or WS_CLOSE_DROPPED with `otherwise`. */
+/* The same with code and reason of the peer's close frame. Without one: WS_CLOSE_DROPPED and `otherwise`. */
 void ws_finish_as_peer_said(struct ws_conn *w, const char *otherwise);
-/* The peer broke the rules: nothing more is handed up, a close frame with `code` goes out, then the socket is closed.
- */
+/* The peer broke a rule: hands nothing more up, sends a close frame with `code`, then closes the socket. */
 void ws_fail(struct ws_conn *w, uint16_t code, const char *text);
 
 /* ---- receive.c ---- */
 extern const struct io_conn_ops ws_io_ops;
 void ws_on_in(struct io_task *t);
 int ws_receive_early(struct ws_conn *w, struct ht_slice early);
-/* Nothing that has come is of interest any more. */
+/* Drops all received bytes that were not consumed. */
 void ws_receive_drop(struct ws_conn *w);
 bool ws_receive_pending(const struct ws_conn *w);
 
@@ -114,9 +114,10 @@ void ws_next_mask(struct ws_conn *w, uint8_t out[4]);
 
 /* ---- control.c ---- */
 int ws_control_init(struct ws_conn *w);
-/* A whole control frame as it came; its header is checked already. It may be changed. */
+/* Handles a complete control frame, whose header was checked. The bytes may be changed. */
 void ws_control_received(struct ws_conn *w, uint8_t *frame, size_t n, uint8_t opcode);
-/* Moves what wslay has queued, and the answer to the last PING, to the end of the send block (there is room). */
+/* Appends the frames that wslay has queued, and the answer to the last PING, to the send block. The block must have
+ * room for them. */
 void ws_control_write(struct ws_conn *w);
 
 #endif
