@@ -16,9 +16,9 @@ GEN   := $(W)/gen
 B     := $(W)$(if $(SAN),/san)
 
 # The first python3 that has what the generator needs; the one on the PATH may not.
-PYTHON := $(shell for p in python3 /usr/bin/python3; do \
-	$$p -c 'import jinja2, yaml, jsonschema' 2>/dev/null && { echo $$p; break; }; done)
-PYTHON := $(or $(PYTHON),/usr/bin/python3)
+# PYTHON=... on the command line is taken as it is.
+PYTHON := $(or $(if $(filter command,$(origin PYTHON)),$(PYTHON)),$(shell for p in python3 /usr/bin/python3; do \
+	$$p -c 'import jinja2, yaml, jsonschema' 2>/dev/null && { echo $$p; break; }; done),/usr/bin/python3)
 
 CC      ?= cc
 CSTD    := -std=c11 -D_GNU_SOURCE

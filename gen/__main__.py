@@ -60,7 +60,7 @@ def write(path, text):
     os.replace(part, path)
 
 
-def main():
+def main(argv=None):
     parser = argparse.ArgumentParser(prog="python3 -m gen", description=__doc__)
     parser.add_argument("outputs", nargs="+", metavar="OUTPUT", help="man/PAGE or one of " + ", ".join(OUTPUTS))
     where = parser.add_mutually_exclusive_group(required=True)
@@ -68,7 +68,7 @@ def main():
     where.add_argument("-d", "--folder", help="folder in which each output is written under its name")
     parser.add_argument("--spec", default=os.path.join(os.path.dirname(__file__), "..", "spec"),
                         help="directory of the specs (default: the project's)")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     for output in args.outputs:
         if not module_of(output):
             parser.error(f"there is no output {output}")

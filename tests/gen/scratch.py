@@ -1,6 +1,9 @@
 """For the generator's tests: the generator on an edited copy of the specs, and C programs over what it makes."""
 
+import contextlib
+import fcntl
 import glob
+import io
 import os
 import re
 import shlex
@@ -9,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 
+import gen.__main__
 from gen import specfile
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -18,10 +22,11 @@ _CFLAGS = ["-std=c11", "-D_GNU_SOURCE", "-g", "-O1", "-Wall", "-Wextra", "-Wpeda
 
 
 def generate(output, to, spec_dir=os.path.join(ROOT, "spec")):
-    """(exit status, standard error) of the generator."""
-    done = subprocess.run([sys.executable, "-m", "gen", output, "-o", to, "--spec", spec_dir], cwd=ROOT, check=False,
-                          capture_output=True, text=True, timeout=60)
-    return done.returncode, done.stderr
+    """(exit status, standard error) of the generator, which runs in this process."""
+    said = io.StringIO()
+    with contextlib.redirect_stderr(said):
+        status = gen.__main__.main([output, "-o", to, "--spec", spec_dir])
+    return status, said.getvalue()
 
 
 def complaints(output, spec, edits):
@@ -62,6 +67,27 @@ def expect_complaint(output, spec, edits, at, what):
     assert any(n == line and what in said for n, said in found), f"expected {line}: ...{what}..., got {found}"
 
 
+def make(*words):
+    """What make says about these targets, variables and options."""
+    clean = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
+    return subprocess.run(["make", "--no-print-directory", "-C", ROOT, f"PYTHON={sys.executable}", *words], check=True, capture_output=True,
+                          text=True, timeout=240, env=clean).stdout
+
+
+def objects(*rooms, generated=(), sanitized=True):
+    """The object files of these rooms and generated sources as the project's build makes them; what is not up to date is made."""
+    w = os.environ.get("W", "build")
+    folder = os.path.join(w, "san" if sanitized else "", "obj")
+    found = [os.path.join(folder, os.path.relpath(path, os.path.join(ROOT, "src"))[:-2] + ".o")
+             for room in rooms for path in sorted(glob.glob(os.path.join(ROOT, "src", room, "*.c")))]
+    found += [os.path.join(folder, "gen", f"{name}.o") for name in generated]
+    os.makedirs(os.path.join(ROOT, w), exist_ok=True)
+    with open(os.path.join(ROOT, w, ".objects.lock"), "w", encoding="ascii") as alone:
+        fcntl.flock(alone, fcntl.LOCK_EX)
+        make(f"W={w}", *(["SAN=1"] if sanitized else []), *found)
+    return [os.path.join(ROOT, path) for path in found]
+
+
 class Program:
     """A C program of tests/gen/c over generated files and src/base, under the sanitizers. Removed with close()."""
 
@@ -72,8 +98,7 @@ class Program:
             assert status == 0, said
         sources = [os.path.join(ROOT, "tests", "gen", "c", source)]
         sources += [os.path.join(self.folder, o) for o in outputs if o.endswith(".c")]
-        for room in ("base", "opt"):
-            sources += glob.glob(os.path.join(ROOT, "src", room, "*.c"))
+        sources += objects("base", "opt")
         self.path = os.path.join(self.folder, "program")
         done = subprocess.run([*shlex.split(os.environ.get("CC", "cc")), *_CFLAGS, "-I", os.path.join(ROOT, "src"), "-I", self.folder,
                                "-o", self.path, *sources], check=False, capture_output=True, text=True, timeout=120)
@@ -95,13 +120,11 @@ def rebuilt(outputs, touched):
     """For each of the touched files, which of the outputs make would make again if it were new."""
     with tempfile.TemporaryDirectory() as folder:
         targets = [os.path.join(folder, "gen", o) for o in outputs]
-        base = ["make", "--no-print-directory", "-C", ROOT, f"W={folder}"]
-        clean = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
-        subprocess.run([*base, *targets], check=True, capture_output=True, timeout=120, env=clean)
+        base = [f"W={folder}", *targets]
+        make(*base)
         found = {}
         for path in touched:
-            done = subprocess.run([*base, "-n", "-W", path, *targets], check=True, capture_output=True, text=True,
-                                  timeout=60, env=clean)
-            made = {o for row in re.findall(r"^\S+ -m gen (.+) -d", done.stdout, re.M) for o in row.split()}
+            said = make("-n", "-W", path, *base)
+            made = {o for row in re.findall(r"^\S+ -m gen (.+) -d", said, re.M) for o in row.split()}
             found[path] = made & set(outputs)
         return found

@@ -1,6 +1,5 @@
 """The C codec and the Python codec make the same of the same bytes: mutated vectors, the seed is printed."""
 
-import glob
 import json
 import os
 import random
@@ -16,6 +15,7 @@ GEN = os.path.join(os.environ.get("W", "build"), "gen")
 sys.path.insert(0, GEN)
 
 import hoody_wire as wire  # noqa: E402  pylint: disable=wrong-import-position
+from tests.gen.scratch import objects  # noqa: E402  pylint: disable=wrong-import-position
 from tests.support.tap import case, main  # noqa: E402  pylint: disable=wrong-import-position
 
 SEED = int(os.environ.get("HT_SEED", "20261121"))
@@ -94,8 +94,7 @@ def _():
         subprocess.run([*shlex.split(os.environ.get("CC", "cc")), "-std=c11", "-D_GNU_SOURCE", "-O1", "-Wall", "-Wextra",
                         "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-Isrc", f"-I{GEN}", "-o",
                         program,
-                        "tests/gen/c/wire_lines.c", f"{GEN}/wire_gen.c", *sorted(glob.glob("src/base/*.c")),
-                        *sorted(glob.glob("src/json/*.c") + glob.glob("src/wire/*.c"))], check=True)
+                        "tests/gen/c/wire_lines.c", *objects("base", "json", "wire", generated=["wire_gen"])], check=True)
         text = "".join(f"{r} {s} {split} {data.hex()}\n" for r, s, split, data in rows)
         done = subprocess.run([program], input=text, capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == 0, done.stderr[-3000:]

@@ -16,6 +16,7 @@ os.chdir(ROOT)
 
 from gen import protocol, pycodec, reference, specfile, vectors  # noqa: E402  pylint: disable=wrong-import-position
 from gen.specfile import SpecError  # noqa: E402  pylint: disable=wrong-import-position
+from tests.gen.scratch import generate, make, objects  # noqa: E402  pylint: disable=wrong-import-position
 from tests.support.tap import case, main  # noqa: E402  pylint: disable=wrong-import-position
 
 GOLDEN = "tests/gen/golden"
@@ -330,7 +331,7 @@ def edited_spec():
 class Scratch:
     """A copy of the spec with the edit, and everything generated from it; made once."""
 
-    folder = None
+    folder = library = None
 
     @classmethod
     def get(cls):
@@ -341,20 +342,31 @@ class Scratch:
             with open(os.path.join(spec, "protocol.yaml"), "w", encoding="utf-8") as f:
                 f.write(edited_spec())
             for name in OUTPUTS:
-                subprocess.run([sys.executable, "-m", "gen", name, "-o", os.path.join(cls.folder, "gen", name),
-                                "--spec", spec], check=True)
+                assert generate(name, os.path.join(cls.folder, "gen", name), spec) == (0, "")
         return cls.folder
 
     @classmethod
-    def compile(cls, *sources, libs=()):
-        """Builds a program over the base and wire rooms and the scratch codec, as strictly as the project does."""
-        folder = cls.get()
-        program = os.path.join(folder, os.path.basename(sources[0]) + ".out")
-        rooms = sorted(glob.glob("src/base/*.c") + glob.glob("src/json/*.c") + glob.glob("src/wire/*.c"))
+    def codec(cls):
+        """The wire room over the scratch codec, as strictly as the project does it, once; the rooms below are the project's."""
+        if cls.library is None:
+            cls.library = os.path.join(cls.get(), "codec.o")
+            parts = []
+            for source in (f"{cls.folder}/gen/wire_gen.c", *sorted(glob.glob("src/wire/*.c"))):
+                parts.append(f"{cls.folder}/{os.path.basename(source)}.o")
+                cls.compiler("-c", "-o", parts[-1], source)
+            subprocess.run(["ld", "-r", "-o", cls.library, *parts], check=True)
+        return cls.library
+
+    @classmethod
+    def compiler(cls, *words):
         command = [*shlex.split(os.environ.get("CC", "cc")), "-std=c11", "-D_GNU_SOURCE", "-O1", "-Wall", "-Wextra", "-Wpedantic",
-                   "-Werror", "-Wshadow", "-Wmissing-prototypes", f"-I{folder}/gen", "-Isrc", "-Itests", "-o", program,
-                   *sources, f"{folder}/gen/wire_gen.c", *rooms, *libs]
+                   "-Werror", "-Wshadow", "-Wmissing-prototypes", f"-I{cls.get()}/gen", "-Isrc", "-Itests", *words]
         subprocess.run(command, check=True)
+
+    @classmethod
+    def compile(cls, *sources, libs=()):
+        program = os.path.join(cls.get(), os.path.basename(sources[0]) + ".out")
+        cls.compiler("-o", program, *sources, cls.codec(), *objects("base", "json", sanitized=False), *libs)
         return program
 
 
@@ -404,15 +416,13 @@ def _():
 
 def rebuilt(changed):
     """The generated files that make would make anew if `changed` had changed."""
-    command = ["make", "--no-print-directory", "-n", f"W={W}", "-W", changed, "gen"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-    return {o for row in re.findall(r"^\S+ -m gen (.+) -d", done.stdout, re.M) for o in row.split()}
+    said = make("-n", f"W={W}", "-W", changed, "gen")
+    return {o for row in re.findall(r"^\S+ -m gen (.+) -d", said, re.M) for o in row.split()}
 
 
 @case("make rebuilds what depends on a file, and nothing else")
 def _():
-    command = ["make", "--no-print-directory", f"W={W}", "gen"]
-    subprocess.run(command, check=True, timeout=240, stdout=subprocess.DEVNULL)
+    make(f"W={W}", "gen")
     ours = set(OUTPUTS)
     for changed, want in (
             ("gen/templates/wire_gen.c.j2", {"wire_gen.c"}), ("gen/templates/wire_gen.h.j2", {"wire_gen.h"}),
@@ -430,9 +440,8 @@ def _():
 @case("every template and module of the generator is a dependency of something")
 def _():
     tools = {"gen/specdiff.py"}  # makes nothing
-    done = subprocess.run(["make", "--no-print-directory", "-pn", f"W={W}", "gen"], capture_output=True, text=True, timeout=120,
-                          check=True)
-    needed = {p for row in re.findall(r"^[^#\s=][^=\n]*?:\s([^=\n]*)$", done.stdout, re.M) for p in row.split()}
+    said = make("-pn", f"W={W}", "gen")
+    needed = {p for row in re.findall(r"^[^#\s=][^=\n]*?:\s([^=\n]*)$", said, re.M) for p in row.split()}
     for path in sorted(glob.glob("gen/templates/*.j2") + glob.glob("gen/*.py") + glob.glob("spec/*.*")):
         assert path in tools or path in needed, f"nothing depends on {path}"
 

@@ -1,6 +1,5 @@
 """The generator's second kind of wire: bad specs, a message without a hand edit, and codecs that agree."""
 
-import glob
 import json
 import os
 import random
@@ -19,6 +18,7 @@ sys.path.insert(0, GEN)
 import vtunnel_wire as wire  # noqa: E402  pylint: disable=wrong-import-position
 from gen import textvectors, textwire  # noqa: E402  pylint: disable=wrong-import-position
 from gen.specfile import SpecError  # noqa: E402  pylint: disable=wrong-import-position
+from tests.gen.scratch import generate, objects  # noqa: E402  pylint: disable=wrong-import-position
 from tests.support.tap import case, main  # noqa: E402  pylint: disable=wrong-import-position
 
 SPEC = "spec/vtunnel.yaml"
@@ -131,12 +131,12 @@ def _():
         with open(os.path.join(folder, "vtunnel.yaml"), "w", encoding="utf-8") as f:
             f.write(text)
         for out in ("vtunnel_gen.h", "vtunnel_gen.c", "vtunnel_wire.py", "vtunnel_vectors.json", "vtunnel.md"):
-            subprocess.run([sys.executable, "-m", "gen", out, "-o", f"{folder}/{out}", "--spec", folder], check=True)
+            assert generate(out, f"{folder}/{out}", folder) == (0, "")
         with open(f"{folder}/vtunnel_vectors.json", encoding="utf-8") as f:
             assert sum("message" in v and v["message"]["type"] == "resume" for v in json.load(f)["vectors"]) > 5
         with open(f"{folder}/hand.c", "w", encoding="utf-8") as f:
             f.write(HAND_WRITTEN)
-        build(f"{folder}/hand", f"{folder}/hand.c", folder)
+        build(f"{folder}/hand", [f"{folder}/hand.c", f"{folder}/vtunnel_gen.c"], folder)
         done = subprocess.run([f"{folder}/hand"], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
         code = ("import vtunnel_wire as w; t = w.encode({'type': 'resume', 'stream_id': 3, 'mood': 'x', 'proof': b'ab'}); "
@@ -144,11 +144,10 @@ def _():
         subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": f"{folder}:{GEN}"})
 
 
-def build(program, source, gen):
+def build(program, sources, gen):
     subprocess.run([*shlex.split(os.environ.get("CC", "cc")), "-std=c11", "-D_GNU_SOURCE", "-O1", "-Wall", "-Wextra",
-                    "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-Isrc", f"-I{gen}", f"-I{GEN}", "-o", program, source,
-                    f"{gen}/vtunnel_gen.c", f"{GEN}/wire_gen.c", *sorted(glob.glob("src/base/*.c")),
-                    *sorted(glob.glob("src/json/*.c") + glob.glob("src/wire/*.c"))], check=True)
+                    "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-Isrc", f"-I{gen}", f"-I{GEN}", "-o", program,
+                    *sources, *objects("base", "json", "wire", generated=["wire_gen"])], check=True)
 
 
 # ---- the codecs ----
@@ -199,7 +198,7 @@ def _():
     sources = [v for v in load_vectors() if len(v["hex"]) < 2000]
     rows = [(v["sender"], mutate(rng, bytes.fromhex(v["hex"]))) for v in rng.choices(sources, k=ROUNDS)]
     with tempfile.TemporaryDirectory() as folder:
-        build(f"{folder}/text_lines", "tests/gen/c/text_lines.c", GEN)
+        build(f"{folder}/text_lines", ["tests/gen/c/text_lines.c", *objects(generated=["vtunnel_gen"])], GEN)
         done = subprocess.run([f"{folder}/text_lines"], input="".join(f"{s} {d.hex()}\n" for s, d in rows), capture_output=True, text=True,
                               timeout=200, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
