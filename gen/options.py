@@ -16,15 +16,15 @@ _SIZE = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 _PLACEHOLDER = {
     "string": "TEXT", "file": "FILE", "secret": "TEXT", "bool": "", "int": "N", "duration": "TIME", "size": "BYTES",
     "addr": "HOST:PORT", "ip": "ADDRESS", "cidr": "CIDR", "ports": "PORTS",
-    "header": "NAME:VALUE", "destination": "DESTINATION", "forward": "PORT=TARGET",
+    "header": "NAME:VALUE", "files": "FILE", "destination": "DESTINATION", "forward": "PORT=TARGET",
 }
 _C_TYPE = {
     "string": "const char *", "file": "const char *", "secret": "const char *", "ip": "const char *", "bool": "bool ",
     "int": "unsigned ", "duration": "uint64_t ", "size": "uint64_t ", "addr": "struct opt_addr ",
     "cidr": "struct opt_cidr *", "ports": "struct opt_port_range *", "header": "const char **",
-    "destination": "const char **", "forward": "const char **",
+    "destination": "const char **", "forward": "const char **", "files": "const char **",
 }
-_LISTS = ("cidr", "ports", "header", "destination", "forward")
+_LISTS = ("cidr", "ports", "header", "destination", "forward", "files")
 _RESERVED = {"help", "version"}
 # Keys that only some types have.
 _ONLY_FOR = {

@@ -50,10 +50,10 @@ static void accepted(void *ctx, struct io_conn *conn) {
     visit(e, conn, true);
 }
 
-static void accept_failed(void *ctx, int err, const char *text) {
+static void accept_failed(void *ctx, enum io_accept_why why, const char *text) {
     struct guard_entry *e = ctx;
     e->accept = NULL;
-    if (err != HT_ERESET) /* who connects and leaves is nobody's trouble */
+    if (why != IO_ACCEPT_LEFT) /* who connects and leaves is nobody's trouble */
         e->h->g->cfg.trouble(e->h->g->cfg.ctx, e->h->name, text);
 }
 

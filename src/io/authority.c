@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "io/authority_priv.h"
+#include "io/cert_priv.h"
 #include "io/io_priv.h"
 
 #include <openssl/crypto.h>
@@ -17,7 +18,6 @@
 #define CA_DAYS 3650       /* a process that runs for long must not outlive its own certificate */
 #define LEAF_S 86400       /* one day */
 #define LEAF_RENEW_S 43200 /* a new one when less than this is left */
-#define BACKDATE_S 3600    /* for clocks that are behind this one's */
 #define SECURE_HEAP 65536  /* locked memory for keys: a power of two */
 
 struct io_authority {
@@ -35,13 +35,6 @@ struct io_ending {
     bool is_address;
     char host[];
 };
-
-static const char *why(void) {
-    unsigned long e = ERR_get_error();
-    const char *text = e ? ERR_reason_error_string(e) : NULL;
-    ERR_clear_error();
-    return text ? text : "unknown error";
-}
 
 /* ---- keys ---- */
 
@@ -63,7 +56,8 @@ int io_authority_make_key(char out[IO_KEY_MAX], size_t *n, struct ht_errmsg *err
     long len = 0;
     if (b && PEM_write_bio_PrivateKey(b, key, NULL, NULL, 0, NULL, NULL) == 1)
         len = BIO_get_mem_data(b, &text);
-    int rc = len > 0 && (size_t)len <= IO_KEY_MAX ? HT_OK : ht_fail(err, HT_ETLS, "cannot make a key: %s", why());
+    int rc =
+        len > 0 && (size_t)len <= IO_KEY_MAX ? HT_OK : ht_fail(err, HT_ETLS, "cannot make a key: %s", io_cert_why());
     if (rc == HT_OK) {
         memcpy(out, text, (size_t)len);
         *n = (size_t)len;
@@ -99,7 +93,7 @@ struct io_authority *io_authority_create(const char *pem, size_t n, struct ht_er
     a->key = b ? PEM_read_bio_PrivateKey(b, NULL, NULL, none) : NULL;
     BIO_free(b);
     if (!a->key || !EVP_PKEY_is_a(a->key, "EC") || !name_key(a) || !(a->leaf_key = fresh_key())) {
-        ht_fail(err, HT_ETLS, "the key of the certificate authority cannot be used: %s", why());
+        ht_fail(err, HT_ETLS, "the key of the certificate authority cannot be used: %s", io_cert_why());
         io_authority_destroy(&a);
     }
     return a;
@@ -116,45 +110,6 @@ void io_authority_destroy(struct io_authority **ap) {
 }
 
 /* ---- certificates ---- */
-
-static bool add(X509 *x, X509 *issuer, int nid, const char *value) {
-    X509V3_CTX ctx;
-    X509V3_set_ctx_nodb(&ctx);
-    X509V3_set_ctx(&ctx, issuer, x, NULL, NULL, 0);
-    X509_EXTENSION *e = X509V3_EXT_conf_nid(NULL, &ctx, nid, value);
-    bool ok = e && X509_add_ext(x, e, -1) == 1;
-    X509_EXTENSION_free(e);
-    return ok;
-}
-
-/* Version, serial number, times, and the names of subject and issuer. */
-static X509 *blank(EVP_PKEY *key, long days, const char *subject, const X509_NAME *issuer) {
-    uint8_t serial[16];
-    X509 *x = X509_new();
-    BIGNUM *bn = NULL;
-    X509_NAME *name = X509_NAME_new();
-    ht_random_bytes(serial, sizeof serial);
-    serial[0] = (uint8_t)((serial[0] & 0x3f) | 0x40);
-    bool ok = x && name && X509_set_version(x, X509_VERSION_3) == 1 && (bn = BN_bin2bn(serial, sizeof serial, NULL)) &&
-              BN_to_ASN1_INTEGER(bn, X509_get_serialNumber(x)) &&
-              X509_gmtime_adj(X509_getm_notBefore(x), -BACKDATE_S) && X509_gmtime_adj(X509_getm_notAfter(x), days) &&
-              X509_set_pubkey(x, key) == 1 &&
-              X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_UTF8, (const unsigned char *)subject, -1, -1, 0) == 1 &&
-              X509_set_subject_name(x, name) == 1 && X509_set_issuer_name(x, issuer ? issuer : name) == 1;
-    BN_free(bn);
-    X509_NAME_free(name);
-    if (ok)
-        return x;
-    X509_free(x);
-    return NULL;
-}
-
-static X509 *signed_by(X509 *x, EVP_PKEY *key, bool ok) {
-    if (x && ok && X509_sign(x, key, EVP_sha256()) > 0)
-        return x;
-    X509_free(x);
-    return NULL;
-}
 
 /* To this host and nothing else. A name's constraint says nothing about addresses, and the other way round: those are
  * excluded, and the only names permitted beside an address are ones that nobody has (RFC 2606 2). */
@@ -177,22 +132,24 @@ static X509 *make_ca(const struct io_ending *e) {
     snprintf(subject, sizeof subject, "hoody-tunnel %s %02x%02x%02x%02x %.20s", e->a->id, sum[0], sum[1], sum[2],
              sum[3], e->host);
     constrain(e, limits, sizeof limits);
-    X509 *x = blank(e->a->key, CA_DAYS * 86400L, subject, NULL);
-    bool ok = x && add(x, x, NID_basic_constraints, "critical,CA:TRUE,pathlen:0") &&
-              add(x, x, NID_key_usage, "critical,keyCertSign") && add(x, x, NID_subject_key_identifier, "hash") &&
-              add(x, x, NID_name_constraints, limits);
-    return signed_by(x, e->a->key, ok);
+    X509 *x = io_cert_new(e->a->key, CA_DAYS * 86400L, subject, NULL);
+    bool ok = x && io_cert_add(x, x, NID_basic_constraints, "critical,CA:TRUE,pathlen:0") &&
+              io_cert_add(x, x, NID_key_usage, "critical,keyCertSign") &&
+              io_cert_add(x, x, NID_subject_key_identifier, "hash") && io_cert_add(x, x, NID_name_constraints, limits);
+    return io_cert_sign(x, e->a->key, ok);
 }
 
 static X509 *make_leaf(const struct io_ending *e) {
     char name[300];
     snprintf(name, sizeof name, "%s:%s", e->is_address ? "IP" : "DNS", e->host);
-    X509 *x = blank(e->a->leaf_key, LEAF_S, "hoody-tunnel", X509_get_subject_name(e->ca));
-    bool ok = x && add(x, e->ca, NID_basic_constraints, "critical,CA:FALSE") &&
-              add(x, e->ca, NID_key_usage, "critical,digitalSignature") &&
-              add(x, e->ca, NID_ext_key_usage, "serverAuth") && add(x, e->ca, NID_subject_key_identifier, "hash") &&
-              add(x, e->ca, NID_authority_key_identifier, "keyid:always") && add(x, e->ca, NID_subject_alt_name, name);
-    return signed_by(x, e->a->key, ok);
+    X509 *x = io_cert_new(e->a->leaf_key, LEAF_S, "hoody-tunnel", X509_get_subject_name(e->ca));
+    bool ok = x && io_cert_add(x, e->ca, NID_basic_constraints, "critical,CA:FALSE") &&
+              io_cert_add(x, e->ca, NID_key_usage, "critical,digitalSignature") &&
+              io_cert_add(x, e->ca, NID_ext_key_usage, "serverAuth") &&
+              io_cert_add(x, e->ca, NID_subject_key_identifier, "hash") &&
+              io_cert_add(x, e->ca, NID_authority_key_identifier, "keyid:always") &&
+              io_cert_add(x, e->ca, NID_subject_alt_name, name);
+    return io_cert_sign(x, e->a->key, ok);
 }
 
 /* ---- one host ---- */
@@ -208,19 +165,6 @@ static bool renew(struct io_ending *e) {
     if (ok)
         e->good_until = now + LEAF_S;
     return ok;
-}
-
-static int choose_protocol(SSL *ssl, const unsigned char **out, unsigned char *n, const unsigned char *in, unsigned len,
-                           void *ctx) {
-    static const char http[] = "http/1.1";
-    (void)ssl, (void)ctx;
-    for (unsigned i = 0; i < len; i += 1u + in[i])
-        if (in[i] == sizeof http - 1 && i + in[i] < len && memcmp(in + i + 1, http, sizeof http - 1) == 0) {
-            *out = in + i + 1;
-            *n = in[i];
-            return SSL_TLSEXT_ERR_OK;
-        }
-    return SSL_TLSEXT_ERR_ALERT_FATAL;
 }
 
 /* Whoever asks for another host than the stream was opened for is up to something (domain fronting), or lost. */
@@ -248,12 +192,11 @@ static bool prepare(struct io_ending *e) {
     e->ctx = SSL_CTX_new(TLS_server_method());
     if (!e->ctx || SSL_CTX_set_min_proto_version(e->ctx, TLS1_2_VERSION) != 1)
         return false;
-    SSL_CTX_set_mode(e->ctx, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
-                                 SSL_MODE_RELEASE_BUFFERS | SSL_MODE_AUTO_RETRY);
+    io_tls_set_up(e->ctx);
     SSL_CTX_set_options(e->ctx, SSL_OP_NO_RENEGOTIATION | SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_PRIORITIZE_CHACHA);
     SSL_CTX_set_session_id_context(e->ctx, (const unsigned char *)e->host, (unsigned)ht_min(strlen(e->host), 32));
     SSL_CTX_set_num_tickets(e->ctx, 1);
-    SSL_CTX_set_alpn_select_cb(e->ctx, choose_protocol, NULL);
+    SSL_CTX_set_alpn_select_cb(e->ctx, io_alpn_http, NULL);
     SSL_CTX_set_tlsext_servername_callback(e->ctx, check_name);
     SSL_CTX_set_tlsext_servername_arg(e->ctx, e);
     return (e->ca = make_ca(e)) && (e->pem = pem_of(e->ca)) && renew(e);
@@ -272,7 +215,7 @@ struct io_ending *io_ending_create(struct io_authority *a, const char *host, str
     e->is_address = io_addr_parse(&literal, host, 0) == HT_OK;
     ERR_clear_error();
     if (!prepare(e)) {
-        ht_fail(err, HT_ETLS, "cannot make a certificate for %.253s: %s", host, why());
+        ht_fail(err, HT_ETLS, "cannot make a certificate for %.253s: %s", host, io_cert_why());
         io_ending_destroy(&e);
     }
     return e;
@@ -297,7 +240,7 @@ SSL *io_ending_session(struct io_ending *e, int fd, struct ht_errmsg *err) {
     ERR_clear_error();
     SSL *ssl = renew(e) ? SSL_new(e->ctx) : NULL;
     if (!ssl || SSL_set_fd(ssl, fd) != 1) {
-        ht_fail(err, HT_ETLS, "cannot start TLS for %.253s: %s", e->host, why());
+        ht_fail(err, HT_ETLS, "cannot start TLS for %.253s: %s", e->host, io_cert_why());
         SSL_free(ssl);
         return NULL;
     }

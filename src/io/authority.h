@@ -45,12 +45,21 @@ const char *io_ending_ca(const struct io_ending *e);
 /* A TLS handshake that is running. */
 struct io_accept;
 
+enum io_accept_why {
+    IO_ACCEPT_TIMED_OUT,
+    IO_ACCEPT_LEFT,       /* the connection ended */
+    IO_ACCEPT_PLAIN_HTTP, /* it speaks HTTP without TLS */
+    IO_ACCEPT_DISTRUSTED, /* it does not take the certificate */
+    IO_ACCEPT_UNMATCHED,  /* no version, cipher or protocol that both know */
+    IO_ACCEPT_BROKEN,     /* what came is no TLS handshake, or none that can be gone on with */
+};
+
 struct io_accept_ops {
     /* The handshake is done. The callee owns `c` and must set its ops. The io_accept no longer exists. */
     void (*accepted)(void *ctx, struct io_conn *c);
     /* The handshake has failed, and the connection is closed. `text` tells a person why; it is valid during the call.
      * The io_accept no longer exists. */
-    void (*failed)(void *ctx, int err, const char *text);
+    void (*failed)(void *ctx, enum io_accept_why why, const char *text);
 };
 
 /*

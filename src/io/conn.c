@@ -291,6 +291,8 @@ const char *io_conn_error_text(const struct io_conn *c, int err) {
     return err == HT_ETLS && c->tls_error ? c->tls_error : ht_err_text(err);
 }
 
+bool io_conn_resumed(const struct io_conn *c) { return c->ssl && SSL_session_reused(c->ssl); }
+
 int io_conn_fd(struct io_conn *c) { return c->io.fd; }
 
 void io_conn_counts(struct io_conn *c, uint64_t *in, uint64_t *out) {

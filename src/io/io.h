@@ -269,6 +269,8 @@ void io_conn_peer(struct io_conn *c, struct io_addr *out);
 void io_conn_local(struct io_conn *c, struct io_addr *out);
 /* The descriptor; the connection keeps owning it. */
 int io_conn_fd(struct io_conn *c);
+/* Whether its TLS session was resumed. False without TLS. */
+bool io_conn_resumed(const struct io_conn *c);
 /* Bytes read and written so far, without the overhead of TLS. */
 void io_conn_counts(struct io_conn *c, uint64_t *in, uint64_t *out);
 /* Socket options for the connection that carries the tunnel: few unsent bytes wait in the kernel (TCP_NOTSENT_LOWAT).

@@ -73,6 +73,8 @@ void io_set_reset(int fd, bool on);
 
 /* ---- tls.c ---- */
 
+/* The modes and buffers of connections, for clients and servers. */
+void io_tls_set_up(SSL_CTX *ctx);
 /* A TLS client session for the connected socket `fd`. The caller frees it with SSL_free(). NULL: *err says why. */
 SSL *io_tls_session(struct io_tls *t, int fd, const char *host, struct ht_errmsg *err);
 /* One step of the handshake. 0: done. HT_EAGAIN: wait for *want, EV_READ or EV_WRITE. HT_ETLS and others: *err says

@@ -1,9 +1,9 @@
 #include "base/mem.h"
+#include "io/cert_priv.h"
 #include "io/io_priv.h"
 
 #include <errno.h>
 #include <openssl/err.h>
-#include <openssl/pem.h>
 #include <openssl/x509v3.h>
 #include <stdio.h>
 #include <sys/stat.h>
@@ -35,33 +35,28 @@ static const char *ssl_error(void) {
     return s ? s : "unknown error";
 }
 
-/* Anywhere in the queue: OpenSSL puts others on top of it. */
-static bool is_password_missing(void) {
-    for (unsigned long e; (e = ERR_get_error()) != 0;)
-        if (ERR_GET_LIB(e) == ERR_LIB_PEM &&
-            (ERR_GET_REASON(e) == PEM_R_BAD_PASSWORD_READ || ERR_GET_REASON(e) == PEM_R_BAD_DECRYPT))
-            return true;
-    return false;
-}
-
-/* OpenSSL would ask at the terminal. */
-static int no_password(char *buf, int size, int writing, void *ctx) {
-    (void)buf, (void)size, (void)writing, (void)ctx;
-    return 0;
+int io_no_password(char *buf, int size, int writing, void *ctx) {
+    (void)buf, (void)size, (void)writing;
+    *(bool *)ctx = true;
+    return -1;
 }
 
 /* The certificate that we show when we are asked for one. */
 static int set_certificate(SSL_CTX *ctx, const struct io_tls_config *cfg, struct ht_errmsg *err) {
     const char *key = cfg->key_file ? cfg->key_file : cfg->cert_file;
-    SSL_CTX_set_default_passwd_cb(ctx, no_password);
+    bool asked = false;
+    SSL_CTX_set_default_passwd_cb(ctx, io_no_password);
+    SSL_CTX_set_default_passwd_cb_userdata(ctx, &asked);
     if (SSL_CTX_use_certificate_chain_file(ctx, cfg->cert_file) != 1)
         return ht_fail(err, HT_ETLS, "cannot read the certificate in %s: %s", cfg->cert_file, ssl_error());
-    if (SSL_CTX_use_PrivateKey_file(ctx, key, SSL_FILETYPE_PEM) == 1)
+    int rc = SSL_CTX_use_PrivateKey_file(ctx, key, SSL_FILETYPE_PEM);
+    SSL_CTX_set_default_passwd_cb_userdata(ctx, NULL);
+    if (rc == 1)
         return HT_OK;
     unsigned long e = ERR_peek_last_error();
     if (ERR_GET_LIB(e) == ERR_LIB_X509 && ERR_GET_REASON(e) == X509_R_KEY_VALUES_MISMATCH)
         return ht_fail(err, HT_ETLS, "the key in %s is not the one of the certificate in %s", key, cfg->cert_file);
-    if (is_password_missing())
+    if (asked)
         return ht_fail(err, HT_ETLS, "the key in %s is encrypted; give one without a password", key);
     return ht_fail(err, HT_ETLS, "cannot read the private key in %s: %s", key, ssl_error());
 }
@@ -120,15 +115,19 @@ static void renew(struct io_tls *t) {
 
 /* ---- making one ---- */
 
-static int set_up(SSL_CTX *ctx, const struct io_tls_config *cfg, struct ht_errmsg *err) {
-    SSL_CTX_set_app_data(ctx, (void *)(uintptr_t)cfg->ca_option);
+void io_tls_set_up(SSL_CTX *ctx) {
     SSL_CTX_set_mode(ctx, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
                               SSL_MODE_RELEASE_BUFFERS | SSL_MODE_AUTO_RETRY);
-    SSL_CTX_set_verify(ctx, cfg->insecure ? SSL_VERIFY_NONE : SSL_VERIFY_PEER, NULL);
-    SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
     /* One system call for several records, and not two for each: its head, and the rest. */
     SSL_CTX_set_read_ahead(ctx, 1);
     SSL_CTX_set_default_read_buffer_len(ctx, READ_AHEAD);
+}
+
+static int set_up(SSL_CTX *ctx, const struct io_tls_config *cfg, struct ht_errmsg *err) {
+    SSL_CTX_set_app_data(ctx, (void *)(uintptr_t)cfg->ca_option);
+    io_tls_set_up(ctx);
+    SSL_CTX_set_verify(ctx, cfg->insecure ? SSL_VERIFY_NONE : SSL_VERIFY_PEER, NULL);
+    SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
     if (cfg->alpn) {
         unsigned char alpn[1 + 255];
         size_t n = strlen(cfg->alpn);

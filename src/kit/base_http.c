@@ -15,14 +15,26 @@
 
 static struct base_client *client_of(struct web_conn *c) { return ht_container_of(c, struct base_client, web); }
 
-static void client_gone(struct web_conn *web) {
-    struct base_client *c = client_of(web);
+static void client_free(struct base_client *c) {
     struct kit *k = c->kit;
+    io_timer_stop(&c->first_timer);
     events_end(c);
     crowd_leave(&k->clients, &c->member);
     ht_free(c);
     if (k->draining)
         kit_reap_later(k);
+}
+
+static void client_gone(struct web_conn *web) { client_free(client_of(web)); }
+
+void base_client_close(struct base_client *c) {
+    if (!c->outside) {
+        web_conn_close(&c->web);
+        return;
+    }
+    io_conn_close(&c->first);
+    kit_handshake_cancel(&c->handshake);
+    client_free(c);
 }
 
 void base_clients_close(struct kit *k, enum base_close which) {
@@ -34,7 +46,7 @@ void base_clients_close(struct kit *k, enum base_close which) {
         if (which != BASE_CLOSE_ALL && web_conn_busy(&c->web))
             c->web.close_after = true;
         else
-            web_conn_close(&c->web);
+            base_client_close(c);
     }
 }
 
@@ -362,6 +374,54 @@ void base_set_up(struct kit *k) {
     };
 }
 
+/* ---- coming in ---- */
+
+static void come_in(struct base_client *c, struct io_conn *conn) {
+    c->outside = false;
+    web_conn_begin(&c->web, c->kit->loop, &c->kit->web, conn);
+}
+
+static void handshake_done(struct kit_handshake *h, struct io_conn *conn) {
+    struct base_client *c = ht_container_of(h, struct base_client, handshake);
+    if (conn)
+        come_in(c, conn);
+    else
+        base_client_close(c);
+}
+
+static void handshake_begin(struct base_client *c, struct io_conn *conn) {
+    c->handshake = (struct kit_handshake){.kit = c->kit, .peer = c->peer, .done = handshake_done};
+    if (!kit_handshake_begin(&c->handshake, conn))
+        base_client_close(c);
+}
+
+#define TLS_HANDSHAKE 0x16 /* the first byte of a client that speaks TLS (RFC 8446 5.1) */
+
+/* A program of this machine may speak plain HTTP: nobody between hears it. */
+static void first_byte(void *ctx) {
+    struct base_client *c = ctx;
+    int first = io_conn_peek(c->first);
+    if (first == HT_EAGAIN)
+        return;
+    if (first < 0) {
+        base_client_close(c);
+        return;
+    }
+    struct io_conn *conn = c->first;
+    c->first = NULL;
+    io_timer_stop(&c->first_timer);
+    io_conn_set_ops(conn, NULL, NULL);
+    io_conn_read_on(conn, false);
+    if (first == TLS_HANDSHAKE)
+        handshake_begin(c, conn);
+    else
+        come_in(c, conn);
+}
+
+static const struct io_conn_ops first_ops = {.readable = first_byte};
+
+static void first_late(struct io_timer *t) { base_client_close(ht_container_of(t, struct base_client, first_timer)); }
+
 void base_client_begin(struct kit *k, struct io_conn *conn, const struct io_addr *peer) {
     struct base_client *c = ht_calloc(1, sizeof *c);
     if (!c) {
@@ -372,5 +432,16 @@ void base_client_begin(struct kit *k, struct io_conn *conn, const struct io_addr
     ht_list_init(&c->reader_node);
     io_addr_text(peer, c->peer);
     crowd_join(&k->clients, &c->member, peer);
-    web_conn_begin(&c->web, k->loop, &k->web, conn);
+    c->outside = k->tls != NULL;
+    if (!k->tls) {
+        come_in(c, conn);
+    } else if (!io_addr_is_loopback(peer)) {
+        handshake_begin(c, conn);
+    } else {
+        c->first = conn;
+        io_timer_init(k->loop, &c->first_timer, first_late);
+        io_timer_set(&c->first_timer, k->opt->head_timeout_ms);
+        io_conn_set_ops(conn, &first_ops, c);
+        io_conn_read_on(conn, true);
+    }
 }

@@ -30,6 +30,10 @@ static void turn_away(struct kit *k, struct io_conn *c, const struct io_addr *pe
     k->metrics.base_connections_dropped_total[HT_METRIC_DROP_UNTRUSTED]++;
     ht_log_stranger(HT_LOG_INFO, "kit", HT_LOG_FIELDS(log_peer(io_addr_text(peer, text))),
                     "a connection from outside --trusted-proxy was refused");
+    if (k->tls) { /* nobody is worth a handshake who is not to come in */
+        io_conn_close(&c);
+        return;
+    }
     (void)io_conn_write(c, &(struct iovec){(char *)(uintptr_t)answer, sizeof answer - 1}, 1);
     (void)io_conn_shutdown(c);
     (void)io_conn_discard(c);
@@ -63,7 +67,7 @@ static void make_room(struct kit *k) {
         k->metrics.base_connections_dropped_total[HT_METRIC_DROP_CROWDED]++;
     ht_log_stranger(HT_LOG_INFO, "kit", HT_LOG_FIELDS(log_peer(gives->peer), log_count(gives->member.same)),
                     "a connection gave way to a new one");
-    web_conn_close(&gives->web);
+    base_client_close(gives);
 }
 
 static void accepted(void *ctx, struct io_conn *c, const struct io_addr *peer) {

@@ -296,6 +296,8 @@ struct kit *kit_create(struct io_loop *loop, const struct opt_serve *opt, struct
     if (rc == 0)
         rc = open_listener(k, err);
     if (rc == 0)
+        rc = kit_tls_open(k, err);
+    if (rc == 0)
         rc = open_table(k, err);
     if (rc == 0)
         rc = way_out_open(k, err);
@@ -309,7 +311,7 @@ struct kit *kit_create(struct io_loop *loop, const struct opt_serve *opt, struct
     io_task_add(loop, &k->count_task);
     kit_admin_source(k, &source);
     admin_init(&k->admin, &source, io_addr_host(&k->listen_addr, text));
-    ht_info("kit", "listening on http://%s", io_addr_text(&k->listen_addr, text));
+    ht_info("kit", "listening on %s://%s", k->tls ? "https" : "http", io_addr_text(&k->listen_addr, text));
     ht_debug("kit", "%u descriptors for visitors", k->fds.total);
     return k;
 }
@@ -347,6 +349,7 @@ void kit_destroy(struct kit **kp) {
     io_task_cancel(&k->binds_task);
     way_out_close(k);
     relay_table_destroy(&k->table);
+    kit_tls_close(k);
     ht_free(k->reserved);
     ht_free(k);
 }

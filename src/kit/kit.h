@@ -49,6 +49,12 @@ void kit_drain(struct kit *k, void (*done)(void *ctx), void *ctx);
 enum kit_token_reload { KIT_TOKEN_NO_FILE, KIT_TOKEN_SAME, KIT_TOKEN_CHANGED };
 int kit_reload_token(struct kit *k, struct ht_errmsg *err) HT_MUST_USE;
 
+/* Reads all certificates again. One that cannot be used leaves the old one in force; the log says so. */
+void kit_tls_reload(struct kit *k);
+/* This process has become the user of --user: from now on files are opened as what it is. Warns of those that cannot.
+ */
+void kit_tls_own_rights(struct kit *k);
+
 /* How things stand, in one line for people. */
 #define KIT_STATUS_TEXT 160
 void kit_status(const struct kit *k, char out[KIT_STATUS_TEXT]);

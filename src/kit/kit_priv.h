@@ -18,6 +18,7 @@
 #include "http/http.h"
 #include "io/crowd.h"
 #include "io/io.h"
+#include "io/tls_server.h"
 #include "kit/kit.h"
 #include "mux/mux.h"
 #include "relay/connect.h"
@@ -56,6 +57,7 @@ struct kit {
     struct io_task count_task;
     struct ht_metrics metrics;
     struct relay_table *table;
+    struct kit_tls *tls;           /* NULL: no certificate is given */
     struct relay_connect *connect; /* NULL: --connect-proxy is not given */
     struct relay_rule *rules;      /* of --connect-allow, then of --connect-deny */
     uint16_t *reserved;
@@ -88,10 +90,38 @@ struct kit {
     struct io_wake sleep;
 };
 
+/* ---- tls.c ---- */
+
+/* Reads the certificates, when there are any to read. 0, or an error with *err. */
+int kit_tls_open(struct kit *k, struct ht_errmsg *err) HT_MUST_USE;
+void kit_tls_close(struct kit *k); /* no handshake is under way any more */
+/* A certificate from the `*i`th on that ends within a fortnight, or has ended: says so in `out`, and *i is behind it.
+ */
+#define KIT_TLS_WARNING 600
+bool kit_tls_ends_soon(const struct kit *k, size_t *i, char out[KIT_TLS_WARNING]);
+
+/* A stranger who has to speak TLS first; it stands in what becomes of him. */
+struct kit_handshake {
+    struct kit *kit;
+    const char *peer;         /* for the log */
+    struct io_accept *accept; /* NULL: none is under way */
+    /* It is over: `conn` is yours, or NULL, and what there is to tell was counted and told. */
+    void (*done)(struct kit_handshake *h, struct io_conn *conn);
+};
+/* Takes `conn`; kit, peer and done are set. False: it is closed already, and done() does not come. */
+bool kit_handshake_begin(struct kit_handshake *h, struct io_conn *conn) HT_MUST_USE;
+/* Cuts it; harmless when none is under way. */
+void kit_handshake_cancel(struct kit_handshake *h);
+
 /* ---- base_http.c; door.c: who is let in ---- */
 
 struct base_client {
     struct web_conn web; /* a WEB_STREAM reads events: it is in the kit's list of those */
+    /* Who has not come in yet (`outside`): `first` is where a first byte is awaited, else a handshake is under way. */
+    bool outside;
+    struct io_conn *first;
+    struct io_timer first_timer;
+    struct kit_handshake handshake;
     struct crowd_member member;
     struct kit *kit;
     bool overrun; /* a reader of events that does not keep up */
@@ -105,7 +135,7 @@ struct base_client {
 void base_set_up(struct kit *k);
 bool base_peer_trusted(const struct kit *k, const struct io_addr *peer);
 extern const struct io_listener_ops base_listener_ops; /* ctx: the kit */
-/* A connection that was let in; what has come with it is read at once. NULL of memory: it is closed. */
+/* A connection that was let in, TLS first where it is spoken. Without memory it is closed. */
 void base_client_begin(struct kit *k, struct io_conn *conn, const struct io_addr *peer);
 enum base_close {
     BASE_CLOSE_QUIET, /* those that wait for nothing; the others when they have their answer; not readers of events */
@@ -113,6 +143,8 @@ enum base_close {
     BASE_CLOSE_READERS,  /* of events, and nobody else */
     BASE_CLOSE_ALL,
 };
+/* At once, whatever it does. */
+void base_client_close(struct base_client *c);
 void base_clients_close(struct kit *k, enum base_close which);
 
 /* ---- events.c ---- */

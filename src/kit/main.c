@@ -129,6 +129,7 @@ static void on_hup(struct io_signal *sig, int signo) {
     if (s->asked.n == 0)
         (void)proc_notify_send(&s->notify, "RELOADING=1\nMONOTONIC_USEC=%" PRIu64, ht_now_us());
     reopen_log(s);
+    kit_tls_reload(s->kit);
     static const char *const token_is[] = {
         [KIT_TOKEN_NO_FILE] = "the token does not come from a file",
         [KIT_TOKEN_SAME] = "the token is the same",
@@ -170,6 +171,7 @@ static int become_user(struct serve *s, const struct proc_sandbox_user *u, struc
 #endif
     ht_info("kit", "sandbox: user %u:%u %s", (unsigned)u->uid, (unsigned)u->gid, u->name);
     warn_of_lost_files(s->opt);
+    kit_tls_own_rights(s->kit);
     return HT_OK;
 }
 

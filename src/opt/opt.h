@@ -58,6 +58,7 @@ enum opt_type {
     OPT_TYPE_HEADER,
     OPT_TYPE_DESTINATION, /* texts, each a comma list: its user knows what may be in it */
     OPT_TYPE_FORWARD,     /* texts, PORT=TARGET: the same */
+    OPT_TYPE_FILES,       /* texts, each a comma list of names of files */
     OPT_TYPE_ENUM,
 };
 

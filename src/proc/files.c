@@ -19,6 +19,8 @@ static const struct {
     [PROC_FILES_LOG] = {"log", O_WRONLY | O_APPEND | O_CREAT, 0640},
     [PROC_FILES_AUDIT] = {"audit", O_WRONLY | O_APPEND | O_CREAT | O_NONBLOCK, 0600},
     [PROC_FILES_TOKEN] = {"token", O_RDONLY, 0},
+    [PROC_FILES_CERT] = {"certificate", O_RDONLY | O_NONBLOCK, 0},
+    [PROC_FILES_KEY] = {"key", O_RDONLY | O_NONBLOCK, 0},
 };
 
 static int flags_of(enum proc_files_kind kind) { return O_CLOEXEC | O_NOCTTY | kinds[kind].flags; }

@@ -200,11 +200,12 @@ class Kit(Program):
     def __init__(self, *args, env=None):
         super().__init__([BIN, "serve", "--listen", "127.0.0.1:0", *args], env=env)
         try:
-            self.port = int(self.wait_line(r"listening on http://127\.0\.0\.1:(\d+)").group(1))
+            listens = self.wait_line(r"listening on http(s?)://127\.0\.0\.1:(\d+)")
+            self.port = int(listens.group(2))
         except AssertionError:
             self.end(signal.SIGKILL)
             raise
-        self.url = f"ws://127.0.0.1:{self.port}"
+        self.url = f"ws{listens.group(1)}://127.0.0.1:{self.port}"
         self.get("/health")  # the first request makes what lives for ever
         self.baseline_fds = fds(self.pid)
 

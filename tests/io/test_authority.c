@@ -32,9 +32,9 @@ static void on_accepted(void *ctx, struct io_conn *c) {
     m->accepted = c;
 }
 
-static void on_failed(void *ctx, int err, const char *text) {
+static void on_failed(void *ctx, enum io_accept_why why, const char *text) {
     struct meeting *m = ctx;
-    (void)err;
+    (void)why;
     m->accept = NULL;
     m->failed = true;
     snprintf(m->text, sizeof m->text, "%s", text);
