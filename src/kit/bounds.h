@@ -1,18 +1,18 @@
 /*
- * The most heap that each of those who are not trusted can make a kit hold, in bytes, from the limits of the protocol
- * and the options of `serve`. Whoever sizes a container adds up what he allows:
+ * How much heap memory, in bytes, each kind of untrusted peer can make a kit hold at most. The bounds follow from the
+ * limits of the protocol and the options of `serve`. To size a container, add them up:
  *
  *   kit_bound_total() = 1 MiB                                  the program and the blocks the loop keeps
  *                     + strangers     * kit_bound_socket()     --max-pre-auth-connections, and as many with a token
- *                     + 64            * kit_bound_client()     connections of the base listener that are no WebSocket
+ *                     + 64            * kit_bound_client()     connections of the base listener without a WebSocket
  *                     + live sessions * kit_bound_session()    --max-sessions
  *                     + as many       * kit_bound_parked()
  *                     + visitors without a stream * kit_bound_waiting()    --max-fds
  *                     + clients of the proxy * kit_bound_connect()         --connect-proxy; half of --max-fds, two each
  *
- * A buffer that grows doubles, so it takes at most twice what is in it; the one that grows just now lives beside its
- * successor, which is in the first line. tests/kit/test_bounds.c holds us to these, with the worst peers it can think
- * of. What the kernel holds in socket buffers is not ours and comes on top.
+ * A growing buffer doubles, so it is at most twice as large as its content. While it grows the old and the new buffer
+ * exist together; the first line covers that. tests/kit/test_bounds.c checks the bounds with the worst peers that it
+ * knows. Socket buffers of the kernel are not included.
  */
 #ifndef HT_KIT_BOUNDS_H
 #define HT_KIT_BOUNDS_H
@@ -26,9 +26,10 @@
 #include "wire_gen.h"
 
 #define KIT_BOUND_GROWTH 2u
-/* Structures: of a socket with its handshake, WebSocket, link and control frames; of a visitor with its stream. */
+/* Structures of fixed size: of a socket with handshake, WebSocket, link and control frames; or of a visitor with its
+ * stream. */
 #define KIT_BOUND_FIXED 16384u
-/* A chunked answer of single bytes carries 5 bytes of framing for each. */
+/* In a chunked answer with one byte per chunk each byte takes 6, with its framing. */
 #define KIT_BOUND_CHUNKED 6u
 /* Answers of the base listener that do not depend on sessions: metrics and openapi.json are the longest. */
 #define KIT_BOUND_ANSWER (128u * 1024u)
@@ -36,50 +37,49 @@
 #define KIT_BOUND_CLIENTS 64u /* connections of the base listener: one more, and one gives way (door.c) */
 /* With the longest label and host, and as many names and certificates as fit a frame. */
 #define KIT_BOUND_WAITING_BIND (1024u + WIRE_LIMIT_MAX_PAYLOAD + WIRE_LIMIT_MAX_NAMES * sizeof(struct ht_slice))
-#define KIT_BOUND_NAME 1024u                           /* registered, in two spellings, with its places in the index */
-#define KIT_BOUND_NAME_ROW (WIRE_LIMIT_NAME_TEXT + 8u) /* in a list */
-/* Fields behind a body: a request's while they come, an answer's while its end is awaited, and once more in the queue.
- */
+#define KIT_BOUND_NAME 1024u                           /* a registered name with its entries in the index */
+#define KIT_BOUND_NAME_ROW (WIRE_LIMIT_NAME_TEXT + 8u) /* a name in a list of the admin API */
+/* Trailers: those of a request while they come, those of an answer until its end, and once more in the queue. */
 #define KIT_BOUND_TRAILERS (3u * KIT_BOUND_GROWTH * HTTP_MAX_CHUNK_OVERHEAD)
-#define KIT_BOUND_BACKLOG (64u * 1024u) /* of a reader of events */
+#define KIT_BOUND_BACKLOG (64u * 1024u) /* unread events of one reader */
 
-/* A WebSocket, before HELLO or after it: a message that is not whole, and bytes that its peer does not read. */
+/* A WebSocket, before or after HELLO: an incomplete message, and bytes that the peer does not read. */
 static inline size_t kit_bound_socket(void) { return KIT_BOUND_FIXED + 2 * (size_t)IO_BLOCK; }
 
-/* An HTTP connection of the base listener: a head that is not whole, or an answer that nobody reads. */
+/* An HTTP connection of the base listener: an incomplete head, or an answer that the client does not read. */
 static inline size_t kit_bound_client(const struct opt_serve *o) {
     size_t rows = (size_t)2 * o->max_sessions * (1 + o->max_bindings_per_session);
     size_t names = (size_t)2 * o->max_sessions * o->max_names_per_session;
     return KIT_BOUND_FIXED + KIT_BOUND_GROWTH * (KIT_BOUND_ANSWER + rows * KIT_BOUND_ROW + names * KIT_BOUND_NAME_ROW);
 }
 
-/* A reader of events that does not keep up. */
+/* A reader of events that reads too slowly. */
 static inline size_t kit_bound_reader(void) { return KIT_BOUND_FIXED + KIT_BOUND_GROWTH * (size_t)KIT_BOUND_BACKLOG; }
 
-/* A visitor whose request head is not whole yet, or who waits for the next turn: no stream, nothing of the driver's. */
+/* A visitor without a stream, whose request head is incomplete or who waits for its turn. */
 static inline size_t kit_bound_waiting(void) {
     return KIT_BOUND_FIXED + KIT_BOUND_GROWTH * (size_t)WIRE_LIMIT_MAX_HEAD;
 }
 
-/* An HTTP visitor who does not read: what the driver's credit for one stream lets through, at its worst framing. */
+/* An HTTP visitor that does not read: all bytes that the credit of one stream allows, with the worst framing. */
 static inline size_t kit_bound_visitor(const struct opt_serve *o) {
     return kit_bound_waiting() + KIT_BOUND_TRAILERS +
            KIT_BOUND_GROWTH * KIT_BOUND_CHUNKED * (size_t)o->stream_initial_window;
 }
 
-/* A pulled connection, or an upgraded one, that does not read. */
+/* A visitor of a PULL port, or an upgraded one, that does not read. */
 static inline size_t kit_bound_pull(const struct opt_serve *o) {
     return KIT_BOUND_FIXED + KIT_BOUND_GROWTH * (size_t)o->stream_initial_window;
 }
 
-/* What a session has registered: names, and the certificates beside them. */
+/* The registered names of a session, and the certificates with them. */
 static inline size_t kit_bound_names(const struct opt_serve *o) {
     return (size_t)o->max_names_per_session * KIT_BOUND_NAME + (size_t)o->max_bindings_per_session * WIRE_LIMIT_MAX_CA;
 }
 
 /*
- * A session with all of its sockets and visitors. However many visitors stall, the driver's credit for the session ends
- * at --session-buffer, beyond which it has one window more.
+ * A session with all of its sockets and visitors. However many visitors do not read, the driver can send at most
+ * --session-buffer and one session window.
  */
 static inline size_t kit_bound_session(const struct opt_serve *o) {
     size_t held = (size_t)o->session_buffer + o->session_initial_window;
@@ -90,18 +90,18 @@ static inline size_t kit_bound_session(const struct opt_serve *o) {
            KIT_BOUND_GROWTH * KIT_BOUND_CHUNKED * ht_min(held, all);
 }
 
-/* A session without a driver: its record and its listeners. */
+/* A parked session: its record and its listeners. */
 static inline size_t kit_bound_parked(const struct opt_serve *o) {
     return KIT_BOUND_FIXED + (size_t)o->max_bindings_per_session * 4096 + kit_bound_names(o);
 }
 
-/* A client of the CONNECT proxy whose destination, or who itself, does not read; one with a stream is in its session.
+/* A client of the CONNECT proxy, when it or its destination does not read. A client with a stream counts in a session.
  */
 static inline size_t kit_bound_connect(void) {
     return KIT_BOUND_FIXED + KIT_BOUND_GROWTH * ((size_t)WIRE_LIMIT_MAX_HEAD + 2 * RELAY_SPLICE_READ);
 }
 
-/* What requests with http:// URLs to the proxy hold together: both ends of a session in memory. */
+/* All requests with http:// URLs to the proxy together: both ends of a session in memory (relay/inner.h). */
 static inline size_t kit_bound_plain(unsigned clients) {
     return (size_t)2 * WIRE_LIMIT_SESSION_BUFFER + clients * KIT_BOUND_FIXED;
 }
@@ -109,7 +109,7 @@ static inline size_t kit_bound_plain(unsigned clients) {
 static inline size_t kit_bound_total(const struct opt_serve *o, unsigned visitors) {
     return ((size_t)1 << 20) + (size_t)2 * o->max_pre_auth_connections * kit_bound_socket() +
            KIT_BOUND_CLIENTS * kit_bound_client(o) +
-           /* 2: as many that were handed over may still finish their streams */
+           /* 2: each session may have an older one, handed over, that finishes its streams */
            (size_t)o->max_sessions * (2 * kit_bound_session(o) + kit_bound_parked(o)) + visitors * kit_bound_waiting() +
            (o->set_connect_proxy ? visitors / 4 * kit_bound_connect() + kit_bound_plain(visitors / 4) : 0);
 }

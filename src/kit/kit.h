@@ -1,8 +1,8 @@
 /*
- * The daemon `hoody-tunnel serve`: configuration and wiring. Drivers connect to the base listener, the admin API
- * answers there too, and the ports that drivers bind are served by relay/.
+ * The daemon `hoody-tunnel serve`. Drivers connect to its base listener, which also serves the admin API. The room
+ * relay serves the ports that drivers bind.
  *
- * A kit can be embedded: it lives on a loop that the caller runs.
+ * A program can embed a kit: the kit uses a loop that the program runs.
  */
 #ifndef HT_KIT_KIT_H
 #define HT_KIT_KIT_H
@@ -13,32 +13,33 @@
 #include "metrics_gen.h"
 #include "options_gen.h"
 
-/* What --version, HELLO_OK's `server` and the metrics say. The build sets it. */
+/* The version in --version, in HELLO_OK's `server` and in the metrics. The build sets it. */
 #ifndef KIT_VERSION
 #define KIT_VERSION "unknown"
 #endif
 
 struct kit;
 
-/* `hoody-tunnel serve`: the arguments behind the word. Returns the program's exit code (enum opt_exit). */
+/* Runs `hoody-tunnel serve` with the arguments behind that word. Returns the exit status (enum opt_exit). */
 int kit_main(int argc, char **argv);
 
 /*
- * Opens the base listener. `opt` is borrowed until kit_destroy(). NULL with *err: the address is not safe to listen on
- * as configured, busy or not there, the token file cannot be read, or out of memory. `loop` stays the caller's.
+ * Makes a kit and opens its base listener. The caller keeps owning `loop` and `opt`; both must outlive the kit. NULL:
+ * *err says why. The address is not safe with these options, in use or not available; the token file cannot be read; or
+ * there is no memory.
  */
 struct kit *kit_create(struct io_loop *loop, const struct opt_serve *opt, struct ht_errmsg *err) HT_MUST_USE;
 
-/* Cuts everything and frees it. Not from inside a callback of this kit. Clears the pointer. NULL is ignored. */
+/* Cuts all connections and frees the kit. Not inside a callback of this kit. Clears the pointer. NULL is ignored. */
 void kit_destroy(struct kit **k);
 
 /*
- * The orderly end (rule END-2): no driver and no visitor is accepted any more, each session gets GOAWAY, what is in
- * flight may finish for up to --drain-timeout, parked sessions go at once. The admin API answers until the end, so that
- * a drain can be watched and /readyz can say 503. `done` is called once, from the loop, when nothing is left.
+ * Starts the orderly end (rule END-2). New drivers and visitors are refused. Each session gets GOAWAY, and open streams
+ * may finish for up to --drain-timeout. Parked sessions end at once. The admin API answers until the end, so that a
+ * drain can be watched, and /readyz answers 503. done() is called once, from the loop, when nothing is left.
  */
 void kit_drain(struct kit *k, void (*done)(void *ctx), void *ctx);
-/* What a drain may take beyond --drain-timeout: closing handshakes, at most 2 s each. */
+/* How long a drain may last beyond --drain-timeout, for closing handshakes of at most 2 s each. */
 #define KIT_CLOSE_ALLOWANCE_MS 2500
 
 /*
@@ -59,14 +60,15 @@ void kit_tls_own_rights(struct kit *k);
 #define KIT_STATUS_TEXT 160
 void kit_status(const struct kit *k, char out[KIT_STATUS_TEXT]);
 
-/* ---- for tests and for whoever embeds a kit ---- */
+/* ---- for tests and programs that embed a kit ---- */
 
+/* The address of the base listener, with the real port. */
 void kit_listen_addr(const struct kit *k, struct io_addr *out);
 unsigned kit_sessions_live(const struct kit *k);
 unsigned kit_sessions_parked(const struct kit *k);
-unsigned kit_websockets(const struct kit *k); /* all, those before HELLO and those that are closing included */
+unsigned kit_websockets(const struct kit *k); /* all of them, before HELLO and closing ones included */
 unsigned kit_websockets_pre_auth(const struct kit *k);
-unsigned kit_http_clients(const struct kit *k); /* connections of the base listener that are no WebSocket */
+unsigned kit_http_clients(const struct kit *k); /* connections of the base listener that are not WebSockets */
 unsigned kit_streams(const struct kit *k);
 unsigned kit_visitors(const struct kit *k);
 unsigned kit_fd_permits_used(const struct kit *k);

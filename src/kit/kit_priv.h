@@ -1,13 +1,13 @@
 /*
  * What the files of kit/ share.
  *
- *   kit       one daemon: the base listener, the binding table, the lists below
- *   client    a connection of the base listener that speaks HTTP (base_http.c), or reads events (events.c)
- *   sock      a WebSocket: it begins as a client's upgrade and belongs to a session once HELLO or JOIN was accepted
- *   session   a driver's session, live or parked; it outlives its socks (park.c)
+ *   kit       the daemon: the base listener, the binding table, and the lists below
+ *   client    a connection of the base listener that speaks HTTP (base_http.c) or reads events (events.c)
+ *   sock      a WebSocket. It begins as a client's upgrade, and belongs to a session once HELLO or JOIN is accepted
+ *   session   a driver's session, live or parked. It outlives its socks (park.c)
  *
- * Memory: a client goes at once. Socks and sessions that are over are only marked and are freed by the kit's reap task
- * at the end of the turn, because mux, ws and relay may still be below us on the stack.
+ * Memory: a client is freed at once. A sock or session that has ended is only marked; the kit's reap task frees it at
+ * the end of the turn, because functions of mux, ws and relay that use it may still be on the stack.
  */
 #ifndef HT_KIT_KIT_PRIV_H
 #define HT_KIT_KIT_PRIV_H
@@ -33,7 +33,7 @@
 #define KIT_DIGEST 32 /* SHA-256 */
 #define KIT_USER_NAME 63
 
-/* What an upgrade showed: those with a valid token have places of their own before HELLO. */
+/* What an upgrade has shown. Before HELLO, WebSockets with a valid token are counted apart from those without. */
 enum shown { SHOWN_NOTHING, SHOWN_TOKEN, SHOWN_KINDS };
 
 /* Whoever shows a token of theirs. Their sessions and what these hold are theirs, and nobody else's. */
@@ -53,7 +53,7 @@ struct kit {
     struct io_listener *listener;
     struct io_addr listen_addr; /* with the real port */
     struct io_fds fds;
-    int other_fds; /* open for the whole life: the log, epoll, signals; -1: not known */
+    int other_fds; /* descriptors that stay open all the time: log, epoll, signals; -1: not known */
     struct io_task count_task;
     struct ht_metrics metrics;
     struct relay_table *table;
@@ -65,18 +65,18 @@ struct kit {
 
     struct web_server web;  /* of the base listener */
     struct crowd clients;   /* struct base_client */
-    struct ht_list readers; /* of struct base_client: those that read events */
+    struct ht_list readers; /* struct base_client: readers of events */
     unsigned n_readers;
     uint64_t event_id;              /* counts all of them, which admins are told */
     const char *asked_by;           /* while an admin's request is served: its address */
     struct kit_session *taken_from; /* while a BIND is served: whose binding it takes over */
     struct io_task events_task;
-    struct io_task binds_task; /* HELLOs and BINDs that wait are tried again */
+    struct io_task binds_task; /* tries waiting HELLOs and BINDs again */
     struct ht_list held;       /* struct kit_held_hello */
     struct ht_list socks;      /* struct kit_sock */
     unsigned n_socks;
-    struct crowd strangers[SHOWN_KINDS]; /* struct kit_sock: before HELLO */
-    struct ht_list live;                 /* struct kit_session: live and closing */
+    struct crowd strangers[SHOWN_KINDS]; /* struct kit_sock before HELLO */
+    struct ht_list live;                 /* struct kit_session, live and closing */
     struct ht_list parked;               /* struct kit_session, oldest first */
     unsigned n_live, n_closing, n_parked;
 
@@ -133,6 +133,7 @@ struct base_client {
 };
 
 void base_set_up(struct kit *k);
+/* True when the peer is one of --trusted-proxy, or when that option is not given. */
 bool base_peer_trusted(const struct kit *k, const struct io_addr *peer);
 extern const struct io_listener_ops base_listener_ops; /* ctx: the kit */
 /* A connection that was let in, TLS first where it is spoken. Without memory it is closed. */
@@ -172,45 +173,46 @@ struct kit_sock {
     struct kit *kit;
     struct ws_conn *ws;
     struct mux_link *link;
-    struct vtunnel *vt;          /* stands between the two when the peer speaks vtunnel's JSON; else NULL */
-    struct kit_session *session; /* NULL: none yet, or no more */
-    unsigned index;              /* in its session */
+    struct vtunnel *vt;          /* translates between ws and link when the peer speaks vtunnel's JSON; else NULL */
+    struct kit_session *session; /* NULL: it has none yet, or no longer */
+    unsigned index;              /* of its link in the session */
     enum wire_version version;
     struct io_timer hello_timer;
-    struct io_timer life_timer;   /* of a secondary: is it still there? Of a vtunnel client: its deadline */
-    uint64_t heard;               /* bytes, when last looked at */
-    uint64_t pinged_at;           /* 0: no PING is out */
-    struct crowd_member stranger; /* linked before HELLO: counts towards --max-pre-auth-connections */
-    struct kit_held_hello *held;  /* its HELLO, while that waits (hello.c); no stranger's clock runs */
+    struct io_timer life_timer; /* of a secondary: the next check that it is alive. Of a vtunnel client: its deadline */
+    uint64_t heard;             /* bytes read at the last check */
+    uint64_t pinged_at;         /* when a PING was sent that is not answered; 0: none */
+    struct crowd_member stranger; /* in kit.strangers before HELLO: counts towards --max-pre-auth-connections */
+    struct kit_held_hello *held;  /* its HELLO while that waits (hello.c); it then has no time limit of a stranger */
     struct kit_user *user;        /* whose token the upgrade carried; NULL: it did not */
     bool closing;                 /* the closing handshake has begun, or is over */
-    bool dead;                    /* waits for the reaper */
+    bool dead;                    /* waits for the reap task */
     char peer[IO_ADDR_TEXT];
 };
 
 /*
- * Rule HELLO-6: whether one more WebSocket from there may wait for its HELLO. When the places are taken, an address
- * that holds more of them than this one would gives its oldest back.
+ * Returns whether one more WebSocket from `from` may wait for its HELLO (rule HELLO-6). When all places are in use, the
+ * oldest WebSocket of an address that holds more places than `from` would is closed.
  */
 bool sock_room(struct kit *k, const struct kit_user *user, const struct io_addr *from);
-/* Takes the connection of an upgrade that was answered with 101. `early` are bytes behind the request. */
+/* Makes a WebSocket of a connection whose upgrade was answered with 101. `early` are the bytes behind the request. */
 void sock_open(struct base_client *c, struct io_conn *conn, struct ht_slice early);
-/* HELLO or JOIN was accepted: the caps and limits of strangers no longer hold. */
+/* HELLO or JOIN was accepted: the limits for strangers no longer hold. */
 void sock_admitted(struct kit_sock *s, struct kit_session *session, unsigned index);
-/* Starts the closing handshake behind what is still to be sent; harmless when it has begun. */
+/* Starts the closing handshake behind all output. Harmless when it has begun already. */
 void sock_close(struct kit_sock *s, uint16_t ws_code, const char *reason);
-/* The socket drops at the end of this turn, without a word. */
+/* Closes the socket at the end of this turn, without a close frame. */
 void sock_drop(struct kit_sock *s);
 void sock_free(struct kit_sock *s);
 
 /* ---- hello.c ---- */
 
 void hello_received(struct kit_sock *s, const struct wire_hello *hello);
-/* Those that waited for a session of their own client to be asked, each once. */
+/* Tries each waiting HELLO once more. A HELLO waits while a session of the same client is probed. */
 void hello_retry(struct kit *k);
 /* Its HELLO, if it waits, is forgotten. */
 void hello_forget(struct kit_sock *s);
-/* A published driver that has just resumed drops streams until its forwarding stands (rule RESUME-5). */
+/* Lets visitors wait for a moment after a resume: a published driver drops streams until it is ready (rule RESUME-5).
+ */
 void session_let_settle(struct kit_session *s);
 /* ---- users.c ---- */
 
@@ -233,10 +235,10 @@ struct kit_ticket {
     bool usable;
 };
 
-/* Whether a live session's driver is there, as far as somebody wants its port. */
+/* Whether the driver of a live session answers. It is probed when another session wants its port. */
 enum kit_probe {
-    PROBE_NONE,  /* nobody has asked */
-    PROBE_ASKED, /* a PING is out */
+    PROBE_NONE,  /* not probed */
+    PROBE_ASKED, /* a PING was sent, and its time is not over */
     PROBE_ANSWERED,
     PROBE_SILENT,
 };
@@ -246,35 +248,35 @@ struct kit_session {
     struct kit *kit;
     struct kit_user *user; /* whose it is, for good */
     char id[KIT_ID_LEN + 1];
-    enum wire_session_state state; /* session_enter_state() changes it */
-    struct relay_owner owner;      /* owner.mux is the mux session, NULL while there is none */
+    enum wire_session_state state; /* only session_enter_state() changes it */
+    struct relay_owner owner;      /* owner.mux is the mux session; NULL: none */
     char peer[IO_ADDR_TEXT];
     enum wire_version version;
-    bool vtunnel;        /* its driver speaks vtunnel's JSON: it never parks (VLISTEN-5) */
-    const char *goodbye; /* why it shuts down, which such a driver reads in the close frame; static text or NULL */
+    bool vtunnel;        /* the driver speaks vtunnel's JSON: the session never parks (VLISTEN-5) */
+    const char *goodbye; /* the reason of a shutdown, for the close frame to a vtunnel driver; static text or NULL */
     bool resumed;
-    unsigned granted;
+    unsigned granted; /* how many connections the driver may have */
     struct kit_ticket tickets[WIRE_LIMIT_MAX_CONNECTIONS];
-    bool shard_map, reissue_tickets; /* the driver named these capabilities */
-    bool shards_changed;             /* a SHARD_MAP is due at the end of this turn */
+    bool shard_map, reissue_tickets; /* the driver has named these capabilities */
+    bool shards_changed;             /* a SHARD_MAP is sent at the end of this turn */
     uint64_t shard_epoch;
     unsigned refusals;                 /* of BINDs, so far; told in the log */
     char client[WIRE_LIMIT_CLIENT_ID]; /* HELLO.client.id, never shown */
     size_t client_len;                 /* 0: it has none */
     struct ht_list waiting;            /* BINDs without their answer, in order (binds.c) */
     unsigned n_waiting;
-    bool replaced; /* its client's next process has all of its ports: it does not park */
+    bool replaced; /* the client's next process has got all of its ports: the session does not park */
     enum kit_probe probe;
-    uint64_t probed_at, silent_since; /* silent_since: when it was heard last, as PROBE_SILENT has it */
+    uint64_t probed_at, silent_since; /* silent_since: when input came last, of PROBE_SILENT */
     struct io_timer probe_timer;
-    struct kit_session *before,
-        *after; /* what was handed over to it and still has streams; whom it was handed over to */
+    struct kit_session *before; /* the session that was handed over to this one and still has streams; NULL: none */
+    struct kit_session *after;  /* the session to which this one was handed over; NULL: none */
     struct io_timer handover_timer;
-    uint64_t park_ends_ms;   /* while it is parked; monotonic */
-    uint32_t next_stream_id; /* where a resumed session goes on */
-    struct io_timer timer;   /* mux's deadline, or the end of the grace */
+    uint64_t park_ends_ms;   /* of a parked session: when it ends, monotonic */
+    uint32_t next_stream_id; /* of a parked session: the first id after the resume */
+    struct io_timer timer;   /* fires at the deadline of mux, or at the end of the grace */
     uint64_t timer_at;       /* when it fires; UINT64_MAX: not set */
-    struct io_task task;     /* end of turn: let mux act on time */
+    struct io_task task;     /* lets mux look at the clock at the end of the turn */
 };
 
 static inline enum admin_protocol session_protocol(const struct kit_session *s) {
@@ -286,34 +288,34 @@ struct kit_session *session_new(struct kit *k, struct kit_user *user) HT_MUST_US
 /* Makes the record live with `mux`, which belongs to it now, on `sock`. */
 void session_go_live(struct kit_session *s, struct mux_session *mux, struct kit_sock *sock);
 extern const struct mux_session_ops session_mux_ops; /* ctx: the session */
-/* GOAWAY, `grace_ms` for what is in flight, then gone. */
+/* Sends GOAWAY, lets open streams finish for `grace_ms`, then ends the session. */
 void session_shutdown(struct kit_session *s, uint16_t code, const char *message, uint64_t grace_ms, uint16_t ws_code);
-/* Takes the mux session away and lets go of the socks; those that still stand are closed. */
+/* Destroys the mux session and closes the socks. The record stays. */
 void session_cut(struct kit_session *s, const char *reason);
-/* The same, and tells the driver on the old socket that it was replaced (rule RESUME-3). */
+/* The same, and the driver on the old socket learns that it was replaced (rule RESUME-3). */
 void session_supersede(struct kit_session *s);
-/* The record is over: its ports are freed at the end of this turn. */
+/* Ends the record. Its ports are freed at the end of this turn. */
 void session_gone(struct kit_session *s, const char *why);
 void session_free(struct kit_session *s);
 /* Lets mux look at the clock at the end of this turn. */
 void session_touch(struct kit_session *s);
-/* A sock has pulled output at the end of a turn, behind that look: what mux put aside then may have made it due sooner.
- */
+/* Call it when a sock has pulled output after that look: the pull may have moved the deadline of mux. */
 void session_pulled(struct kit_session *s);
 /* Live or parked, not one that is closing. NULL: none, whoever asks. */
 struct kit_session *session_find(struct kit *k, struct ht_slice id);
 /* The same of the user's own. */
 struct kit_session *session_find_own(struct kit *k, const struct kit_user *user, struct ht_slice id);
-/* The one place where `state` changes, as the spec's machine has it. What is GONE waits for the reaper. */
+/* The only function that changes `state`; it follows the spec's state machine. A GONE session waits for the reap task.
+ */
 void session_enter_state(struct kit_session *s, enum wire_session_state to);
-/* Sends an answer that the driver waits for; without memory for it the session ends. */
+/* Sends an answer for which the driver waits. Without memory the session ends. */
 void session_send_or_end(struct kit_session *s, enum wire_frame_type type, const void *payload);
 
 /* ---- binds.c: BIND and UNBIND ---- */
 
 void session_bind(struct kit_session *s, const struct wire_bind *bind, const struct wire_error *err);
 void session_unbind(struct kit_session *s, const struct wire_unbind *unbind);
-/* Its BINDs that wait are given up, and those of others that wait for it are tried again. */
+/* Drops the waiting BINDs of `s`, and tries the BINDs of others that wait for `s` again. */
 void session_forget_binds(struct kit_session *s);
 void binds_retry(struct io_task *t);
 /* Who its driver is (rule CLIENT-1); an empty id: nobody knows. */
@@ -326,17 +328,17 @@ void session_set_client(struct kit_session *s, struct ht_slice id);
 enum relay_yield session_of_client_yields(struct kit *k, const struct kit_user *user, struct ht_slice client);
 void session_probe_answered(struct kit_session *s);
 void session_probe_fired(struct io_timer *t);
-/* When a parked session goes, in Unix seconds. */
+/* When a parked session ends, in Unix seconds. */
 int64_t session_parked_until(const struct kit_session *s);
 extern const struct relay_owner_ops session_owner_ops;
 
 /* ---- shards.c: the secondaries of a v2 session ---- */
 
 void join_received(struct kit_sock *s, const struct wire_join *join);
-/* Writes a ticket for each secondary; returns how many. `out` has room for WIRE_LIMIT_MAX_CONNECTIONS. */
+/* Writes a ticket for each secondary to `out`, which has WIRE_LIMIT_MAX_CONNECTIONS places. Returns their number. */
 size_t shards_begin(struct kit_session *s, struct wire_join_ticket *out);
 void shards_reissue(struct kit_session *s, const struct wire_reissue *ask);
-/* A secondary came or went: whoever asked for it is told at the end of the turn. */
+/* A secondary has come or gone: drivers with the capability get a SHARD_MAP at the end of the turn. */
 void shards_touch(struct kit_session *s);
 void shards_tell(struct kit_session *s);
 
@@ -344,42 +346,42 @@ void shards_tell(struct kit_session *s);
 
 /* The last stream id that a session may use. */
 uint32_t session_last_stream(const struct kit *k);
-/* Resumed, it would have none left. */
+/* True when the session would have no stream ids left after a resume. */
 bool session_used_up(const struct kit_session *s);
-/* Its last stream was opened: the rest at the end of the turn. */
+/* The session has opened its last stream: the handover begins at the end of the turn. */
 void handover_due(struct kit_session *s);
-/* At the end of a turn: begins what is due, and goes on with it. */
+/* At the end of a turn: begins a handover that is due, and continues one that has begun. */
 void handover_look(struct kit_session *s);
 void handover_late(struct io_timer *t);
 /*
- * A new record, in no list, that has the bindings of `old`; that one finishes its streams, or is over when it has no
- * sockets. NULL: out of memory, and nothing has changed.
+ * Makes a new record, in no list, and gives it the bindings of `old`. `old` finishes its streams; without sockets it
+ * ends at once. NULL: out of memory; nothing has changed.
  */
 struct kit_session *handover_successor(struct kit_session *old) HT_MUST_USE;
-/* `s` is over. When it is not what was handed over, so is all that was handed over to it. */
+/* `s` has ended: ends the sessions that were handed over to it as well, unless `s` itself was handed over. */
 void handover_forget(struct kit_session *s, const char *why);
 
 /* ---- park.c ---- */
 
-/* Its driver is lost, or as good as lost: it is parked where that is wanted, else it is gone. */
+/* The driver is lost: parks the session if it may park, else ends it. */
 void session_lose(struct kit_session *s, const char *why);
 
-/* The driver was lost: its ports stay held for the grace. */
+/* Parks the session: its ports are kept for the time of the grace. */
 void session_park(struct kit_session *s, const char *why);
 void session_grace_over(struct kit_session *s);
 
-/* ---- events.c again: what there is to tell of a session ---- */
+/* ---- events.c again: events about sessions ---- */
 
 void event_session(const struct kit_session *s, enum admin_event_type type, const char *reason);
-/* `from`: who held the binding before a takeover, or NULL. */
+/* `from` is the session that held the binding before a takeover; NULL: none. */
 void event_binding(const struct kit_session *s, enum admin_event_type type, const struct relay_binding_info *b,
                    const struct kit_session *from);
 /* `code` -1: not known. */
 void event_goaway(const struct kit_session *s, enum admin_sender sender, int code, struct ht_slice reason);
-/* GOAWAY to somebody who has no session. */
+/* GOAWAY was sent on a WebSocket without a session. */
 void event_refused(const struct kit_sock *sock, uint16_t code, const char *reason);
 
-/* A client of the CONNECT proxy got to its destination, or did not. */
+/* A client of the CONNECT proxy was connected to its destination, or was not. */
 void event_proxy(struct kit *k, const struct relay_connect_told *told);
 
 /* ---- view.c: what the admin API sees ---- */
@@ -387,7 +389,8 @@ void event_proxy(struct kit *k, const struct relay_connect_told *told);
 void kit_admin_source(struct kit *k, struct admin_source *out);
 
 /*
- * A line about a session. Without a token anybody can make sessions, so the lines are theirs to cause.
+ * Logs a line about a session. Without a token everybody can make sessions, so such lines have a budget
+ * (ht_log_stranger).
  */
 #define session_log(s, level, ...)                                                                                     \
     do {                                                                                                               \
@@ -399,20 +402,21 @@ void kit_admin_source(struct kit *k, struct admin_source *out);
 
 /* ---- way_out.c: the CONNECT proxy ---- */
 
-/* Opens it, when it is asked for. 0, or an error with *err. */
+/* Opens the proxy if --connect-proxy is given. 0, or an error with *err. */
 int way_out_open(struct kit *k, struct ht_errmsg *err) HT_MUST_USE;
 void way_out_close(struct kit *k);
-/* Where it listens, and whether it wants the token. False: there is none. */
+/* The address of the proxy, and whether it wants the token. False: there is no proxy. */
 bool way_out_address(const struct kit *k, char out[IO_ADDR_TEXT], bool *wants_token);
 /* Whoever had to show the old one goes. */
 void way_out_token_changed(struct kit *k);
 
 /* ---- kit.c ---- */
 
-/* Loopback, or guarded by a token or --trusted-proxy, or --insecure-listen was given. `text` is the address as the user
- * wrote it. */
+/* Checks that an address is safe to listen on: it is loopback, or a token or --trusted-proxy protects it, or
+ * --insecure-listen was given. `text` is the address as the user wrote it. 0, or an error with *err. */
 int kit_check_address(const struct kit *k, const struct io_addr *a, const char *text, struct ht_errmsg *err);
 
+/* Runs the reap task at the end of this turn. */
 void kit_reap_later(struct kit *k);
 
 #endif

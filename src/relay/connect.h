@@ -1,6 +1,6 @@
 /*
- * The kit's CONNECT proxy: who connects to its listener names a destination, and is led there by a connection of the
- * kit's own, as far as the policy allows it (dest.h).
+ * The kit's CONNECT proxy. A client connects to its listener and names a destination. A driver that has registered the
+ * name connects to it; otherwise the kit itself does, if the policy allows it (dest.h).
  */
 #ifndef HT_RELAY_CONNECT_H
 #define HT_RELAY_CONNECT_H
@@ -8,11 +8,11 @@
 #include "relay/dest.h"
 #include "relay/kit.h"
 
-#define RELAY_CONNECT_HEADS 256 /* clients that have not said where to yet; one more, and one gives way */
+#define RELAY_CONNECT_HEADS 256 /* most clients that have not named a destination; one more makes another one leave */
 
 struct relay_connect;
 
-/* What has become of a client, or of one of its requests for an http:// URL. All of it is good during the call. */
+/* The outcome for a client, or for one of its requests for an http:// URL. Valid during the call. */
 struct relay_connect_told {
     struct ht_slice peer;
     const char *target;  /* host:port; "": it said none that can be read */
@@ -23,30 +23,31 @@ struct relay_connect_told {
 
 struct relay_connect_config {
     struct io_addr addr;
-    struct relay_policy policy; /* its rules are borrowed; the listener's own port is added here */
+    struct relay_policy policy; /* its rules must outlive the proxy; the listener's own port is added to own_ports */
     uint64_t dial_timeout_ms;
     uint64_t idle_timeout_ms;                                /* of a connection that stands; 0: for ever */
     bool wants_token;                                        /* as Proxy-Authorization */
     bool (*token_matches)(void *ctx, struct ht_slice token); /* in constant time */
     bool (*may_come)(void *ctx, const struct io_addr *peer);
     void (*told)(void *ctx, const struct relay_connect_told *told); /* may be NULL */
-    void (*left)(void *ctx); /* a client is gone; not from inside a call of these below */
+    void (*left)(void *ctx); /* a client has left; never called inside the functions below */
     void *ctx;
 };
 
 /*
- * Opens the listener. Its connections take permits of the table's, at most half of them. 0, or an error with *err as
- * io_listen() has it. The table outlives it.
+ * Opens the listener. Its clients use at most half of the table's descriptor permits. The table must outlive the proxy.
+ * 0, or an error of io_listen() with *err.
  */
 int relay_connect_open(struct relay_table *t, const struct relay_connect_config *cfg, struct relay_connect **out,
                        struct ht_errmsg *err) HT_MUST_USE;
-/* Cuts everybody. Clears the pointer. NULL is ignored. */
+/* Cuts all clients and closes the listener. Clears the pointer. NULL is ignored. */
 void relay_connect_close(struct relay_connect **c);
-/* New clients are told 503; who has said nothing yet goes. */
+/* From now on new clients get 503. Clients that have sent nothing yet are closed. */
 void relay_connect_drain(struct relay_connect *c);
 /* The clients go, the listener stays. */
 void relay_connect_cut(struct relay_connect *c, const char *why);
 unsigned relay_connect_clients(const struct relay_connect *c);
+/* The address of the listener, with the real port. */
 void relay_connect_addr(const struct relay_connect *c, struct io_addr *out);
 
 #endif

@@ -1,6 +1,7 @@
 /*
- * Both ends of a session in memory: visitors at one end, local services at the other, in the same program. What is
- * strict between a kit and a driver is strict here too, because it is the same code.
+ * A session in memory: the kit's end and the driver's end in one program, without a connection between them. Visitors
+ * are at one end and local services at the other. Requests are checked as strictly as between a kit and a driver,
+ * because the code is the same.
  */
 #ifndef HT_RELAY_INNER_H
 #define HT_RELAY_INNER_H
@@ -8,12 +9,12 @@
 #include "relay/kit.h"
 
 struct relay_inner_config {
-    struct relay_table *t;     /* outlives it, as `owner` does */
-    struct relay_owner *owner; /* of the visitors' bindings. Its `mux` is set here: NULL while there is no session */
+    struct relay_table *t;     /* must outlive this object */
+    struct relay_owner *owner; /* owner of the visitors' bindings; must outlive this object. Its `mux` is set here */
     uint32_t max_streams;
-    /* mux_session_ops.stream_open of the services' end, with `ctx`. */
+    /* mux_session_ops.stream_open of the end of the services. */
     void (*stream_open)(void *ctx, struct mux_stream *st, const struct wire_stream_open *open);
-    void (*ended)(void *ctx, const char *why); /* the session broke, and is made anew; may be NULL */
+    void (*ended)(void *ctx, const char *why); /* the session has failed, and a new one follows; may be NULL */
     void *ctx;
 };
 
@@ -25,24 +26,24 @@ struct relay_inner_end {
     struct mux_session *mux;
 };
 
-/* Embedded in whoever has it; zeros until relay_inner_init(). */
+/* A member of its owner's structure. Zero-initialised until relay_inner_init(). */
 struct relay_inner {
     struct relay_inner_config cfg;
     struct relay_inner_end visitors, services;
-    struct io_task pump; /* carries what there is from one link to the other */
+    struct io_task pump; /* moves output of each link to the other */
     struct io_timer tick;
-    bool broken;  /* the session cannot go on */
-    bool used_up; /* it has no stream ids left: another one follows when it is empty */
+    bool broken;  /* the session has failed */
+    bool used_up; /* the session has no stream ids left: a new one follows when its streams have ended */
 };
 
 void relay_inner_init(struct relay_inner *in, const struct relay_inner_config *cfg);
 /*
- * To be called before a visitor is let in, and not from inside a callback of mux: makes the session, unless it stands.
- * A session that breaks is made anew by itself; without memory for that it stays down until the next call. 0, or
- * HT_ENOMEM: visitors get a 503.
+ * Makes the session if there is none. Call it before each relay_inside_visit(), and not inside a callback of mux. A
+ * session that fails is replaced by itself; without memory for that there is none until the next call. 0, or HT_ENOMEM:
+ * visitors get a 503.
  */
 int relay_inner_up(struct relay_inner *in) HT_MUST_USE;
-/* Ends it; whoever has a stream is told. No-op for zeros. */
+/* Ends the session; the callbacks of its streams report it. Does nothing for a zero-initialised one. */
 void relay_inner_down(struct relay_inner *in);
 
 #endif

@@ -1,8 +1,9 @@
 /*
- * Bindings by the names that their drivers have registered: what the CONNECT proxy asks, and how it opens a stream.
+ * The index of bindings by the names that drivers have registered. The CONNECT proxy finds a binding here and opens a
+ * stream to it.
  *
- * Look-ups cost the same with one name and with ten thousand: an exact host is one look into a table, a wildcard one
- * more for each of the host's labels.
+ * A lookup costs the same with one name and with ten thousand: one look into a hash table for the exact host, and one
+ * for each label of the host for wildcards.
  */
 #ifndef HT_RELAY_NAMES_PRIV_H
 #define HT_RELAY_NAMES_PRIV_H
@@ -13,9 +14,9 @@
 struct relay_binding;
 
 enum relay_name_state {
-    RELAY_NAME_NONE,   /* no binding has a name for it */
-    RELAY_NAME_LIVE,   /* a stream can be opened now, or once others have made room (relay_must_wait()) */
-    RELAY_NAME_PARKED, /* its driver is away and may come back: 503 with Retry-After */
+    RELAY_NAME_NONE,   /* no binding has a name that covers it */
+    RELAY_NAME_LIVE,   /* a stream can be opened, now or when it is this visitor's turn (relay_must_wait()) */
+    RELAY_NAME_PARKED, /* the driver is away and may come back: 503 with Retry-After */
 };
 
 /*
@@ -26,13 +27,13 @@ enum relay_name_state relay_name_find(const struct relay_table *t, const char *h
                                       struct relay_binding **out);
 
 /*
- * Somebody who came by name, from when it was found whose name it is until it has no use for the binding any more:
- * while it waits for its turn, and while its stream is open. Embedded in whoever that is.
+ * A visitor who uses a binding by name: while it waits for its turn, and while its stream is open. It is a member of
+ * its owner's structure.
  */
 struct relay_name_visitor;
 struct relay_name_visitor_ops {
-    /* The binding is gone or belongs to somebody else: it has left already. Its stream, if it has one, is reset with
-     * `code`; it may be freed in here. */
+    /* The binding no longer exists or has another owner. The visitor has left it already. The callee resets its stream
+     * with `code`, if there is one, and may free the visitor. */
     void (*gone)(struct relay_name_visitor *v, uint16_t code, const char *reason);
 };
 struct relay_name_visitor {
@@ -41,20 +42,20 @@ struct relay_name_visitor {
     const struct relay_name_visitor_ops *ops;
 };
 void relay_name_enter(struct relay_name_visitor *v, struct relay_binding *b, const struct relay_name_visitor_ops *ops);
-/* No-op for one that has left. */
+/* Does nothing for a visitor that has left. */
 void relay_name_leave(struct relay_name_visitor *v);
 
 /*
- * Opens a stream to what the visitor asked for. `ops->connected` tells that the driver has its connection; until then a
- * RESET has a reason that begins with a word of the spec's origin_errors. 0; HT_ECLOSED: the driver has just gone;
- * HT_ELIMIT: no stream is left (relay_no_stream_text()); HT_ENOMEM.
+ * Opens a stream to the host and port. `ops->connected` is called when the driver is connected to it. A RESET before
+ * that has a reason that begins with a word of the spec's origin_errors. 0, or: HT_ECLOSED: the driver has just left;
+ * HT_ELIMIT: all streams are in use (relay_no_stream_text()); HT_ENOMEM.
  */
 int relay_name_open(const struct relay_name_visitor *v, const char *host, uint16_t port, const char *peer,
                     const struct mux_stream_ops *ops, void *ctx, struct mux_stream **out) HT_MUST_USE;
 
 /* ---- for table.c ---- */
 
-/* A host with a port. */
+/* An entry of the index: one host with one port, or with every port. */
 struct relay_name {
     struct relay_name *next; /* in its bucket */
     struct relay_binding *b; /* NULL: not in the index */
@@ -68,10 +69,10 @@ struct relay_name_index {
     struct relay_name **bucket;
     size_t n_buckets; /* a power of two, or 0 */
     size_t used;
-    uint64_t seed; /* nobody can choose names that meet in one bucket */
+    uint64_t seed; /* random, so that nobody can choose names that share a bucket */
 };
 
-/* What a BIND says of names, read. One block: relay_names_free(). */
+/* The names of a BIND, parsed. One block of memory; the owner calls relay_names_free(). */
 struct relay_names {
     size_t n, n_entries;
     struct ht_slice *texts;     /* each name once, in its one spelling */
@@ -79,19 +80,20 @@ struct relay_names {
     struct ht_slice ca;         /* PEM; empty: none */
 };
 
-/* Reads them; *out NULL: there are none. 0, or HT_EINVAL or HT_ENOMEM with *err. */
+/* Reads the names of a BIND. *out is NULL when there are none. 0, or HT_EINVAL or HT_ENOMEM with *err. */
 int relay_names_read(const struct wire_bind *bind, struct relay_names **out, struct ht_errmsg *err) HT_MUST_USE;
+/* Clears the pointer. NULL is ignored. */
 void relay_names_free(struct relay_names **names);
-/* Room for them in the index, so that relay_names_add() cannot fail. */
+/* Makes room for the names in the index, so that relay_names_add() cannot fail. 0 or HT_ENOMEM. */
 int relay_names_reserve(struct relay_name_index *x, const struct relay_names *names) HT_MUST_USE;
 /* Who has the same host and port, or NULL. */
 struct relay_name *relay_names_holder(const struct relay_name_index *x, const struct relay_name *e);
 /* None of them has a holder. */
 void relay_names_add(struct relay_name_index *x, struct relay_names *names, struct relay_binding *b);
-/* Out of the index; no-op for NULL. */
+/* Removes the names. NULL is ignored. */
 void relay_names_remove(struct relay_name_index *x, struct relay_names *names);
 void relay_name_index_free(struct relay_name_index *x);
-/* Tells all who came by name; there are none afterwards. */
+/* Calls gone() for all visitors who use the binding by name. */
 void relay_name_drop_visitors(struct relay_binding *b, uint16_t code, const char *reason);
 
 #endif

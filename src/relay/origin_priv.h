@@ -1,11 +1,11 @@
 /*
- * What the files of the origin share; nobody else includes it.
+ * What the files of the origin share. No other room includes it.
  *
- *   origin_target.c    the target: its life, its lists, and which kind serves a stream
- *   origin_pool.c      connections to an HTTP service: dialled, kept, handed out again
- *   origin_http.c      one request from its stream to its end, called an exchange
- *   origin_request.c   the request's head, and its body on the way to the service
- *   origin_response.c  the service's answer on the way to the stream
+ *   origin_target.c    the target: its life, its lists, and which file serves a stream
+ *   origin_pool.c      connections to an HTTP service: made, kept, used again
+ *   origin_http.c      an exchange: one request with its answer, from STREAM_OPEN to the end
+ *   origin_request.c   the request's head, and its body on its way to the service
+ *   origin_response.c  the service's answer on its way to the stream
  *   origin_tcp.c       a raw connection
  */
 #ifndef HT_RELAY_ORIGIN_PRIV_H
@@ -19,50 +19,52 @@
 #include "relay/pipe.h"
 #include "relay/trailers_priv.h"
 
-/* How long a fresh connection may be without an answer while others are idle: of a service that is not known to serve
- * several at a time, and of one that is. */
+/*
+ * A service that serves one connection at a time waits for the next request on an idle connection, and never accepts a
+ * new one. So idle connections are closed when a new connection gets no answer for ORIGIN_EASE_MS, or for
+ * ORIGIN_EASE_PARALLEL_MS when the service is known to serve several connections at a time.
+ */
 #define ORIGIN_EASE_MS 100
 #define ORIGIN_EASE_PARALLEL_MS 1000
-/* For how long what was learnt about that is believed; and how often idle connections are closed of one that serves
- * several. */
+/* How long such knowledge about a service is used. */
 #define ORIGIN_SHY_MS 60000
+/* How often idle connections are closed for a service that serves several connections at a time. */
 #define ORIGIN_EASE_AGAIN_MS 10000
 
-/* What is read at once while an answer's head is awaited. What comes behind the head is copied once, so not too much.
- */
+/* Most bytes read at once while an answer's head is awaited. Bytes behind the head are copied, so it is not large. */
 #define ORIGIN_HEAD_READ 16384
-/* Exchanges that are kept with their buffers for the next request, and how large a buffer may stay. */
+/* How many finished exchanges are kept for new requests, and how large a buffer they may keep. */
 #define ORIGIN_KEEP_EXCHANGES 128
 #define ORIGIN_KEEP_BUFFER 8192
 
 struct relay_target {
     struct relay_target_config cfg;
     char *host;     /* cfg.host points here */
-    char name[300]; /* host:port for messages and for a missing Host */
+    char name[300]; /* host:port, for messages and for a request without Host */
 
-    uint32_t odd_told; /* enum http_odd: what the log knows of this service's answers */
+    uint32_t odd_told; /* enum http_odd, as bits: peculiarities of this service's answers that were logged */
 
-    struct ht_list exchanges; /* live ones, struct origin_exchange */
-    struct ht_list spare;     /* finished ones, kept for their buffers */
+    struct ht_list exchanges; /* struct origin_exchange in use */
+    struct ht_list spare;     /* finished exchanges, kept for their buffers */
     struct ht_list tcp;       /* struct origin_tcp */
     unsigned n_active, n_spare;
-    struct io_addr good;   /* the address that answered the last time; len 0: none */
-    struct io_dial *probe; /* relay_target_probe() */
+    struct io_addr good;   /* the address that has answered last; len 0: none */
+    struct io_dial *probe; /* of relay_target_probe(); NULL: none */
     uint64_t probe_us;     /* when it began */
 
     struct ht_list idle; /* struct origin_conn, the most recently used first */
     unsigned n_idle;
     struct io_timer idle_timer;
     struct ht_pool conns;
-    /* A service that serves one connection at a time waits for the next request on an idle one, and sees no other. */
-    unsigned n_fresh;      /* exchanges without a byte yet on connections that have served none */
-    uint64_t fresh_ms;     /* when the last of them came, or one was answered */
+    /* For ORIGIN_EASE_MS: */
+    unsigned n_fresh;      /* exchanges that wait for their first byte on a new connection */
+    uint64_t fresh_ms;     /* when one of them began or got its first byte */
     uint64_t parallel_ms;  /* when an answer came while another connection was idle: it serves several; 0: never */
-    uint64_t eased_ms;     /* when idle ones were closed for those that wait; 0: never */
-    uint64_t shy_until_ms; /* until then none becomes idle while one waits */
+    uint64_t eased_ms;     /* when idle connections were closed last; 0: never */
+    uint64_t shy_until_ms; /* until then a connection is not kept idle while an exchange waits on a new one */
     struct io_timer ease_timer;
 
-    /* Scratch of one callback: nothing in it lives longer. */
+    /* Scratch space of one callback: its content does not outlive the callback. */
     struct http_head head;
     struct wire_header fields[HTTP_MAX_HEADERS];
     char scratch[ORIGIN_HEAD_READ];
@@ -73,12 +75,12 @@ struct origin_conn {
     struct ht_list node; /* in target->idle while `x` is NULL */
     struct relay_target *t;
     struct io_conn *c;
-    struct origin_exchange *x; /* whom it serves */
+    struct origin_exchange *x; /* the exchange that uses it; NULL: idle */
     uint64_t idle_since_ms;
-    bool reused; /* has served another request before this one */
+    bool reused; /* it has served another request before */
 };
 
-/* A head that did not come in one piece, and where its parser stands. */
+/* A head that comes in pieces: the parser's state and the bytes so far. */
 struct origin_partial {
     struct http_head head;
     struct ht_buf buf;
@@ -92,51 +94,52 @@ struct origin_exchange {
     struct relay_target *t;
     struct mux_stream *st;
     struct io_dial *dial;     /* while a connection is being made */
-    struct origin_conn *conn; /* then this */
+    struct origin_conn *conn; /* once the connection is made */
     struct relay_pipe *pipe;  /* after a 101 */
 
     /* the request */
-    struct ht_buf head; /* request head, then the peer's address for the report */
-    uint32_t head_len;  /* bytes of it that go out */
+    struct ht_buf head; /* the request's head; behind it the peer's address, for the report */
+    uint32_t head_len;  /* how many bytes of `head` are sent */
     uint32_t method_len, target_len;
-    struct io_out out;            /* what has not been written yet */
-    struct io_task flush;         /* for a head that nothing follows in this turn */
+    struct io_out out;            /* bytes that were not written yet */
+    struct io_task flush;         /* writes a head behind which nothing comes in this turn */
     enum http_body_kind req_body; /* never HTTP_BODY_CLOSE */
-    uint64_t req_left;            /* HTTP_BODY_LENGTH: bytes still to come */
-    uint64_t consumed;            /* bytes whose credit went back */
+    uint64_t req_left;            /* HTTP_BODY_LENGTH: bytes that have not come yet */
+    uint64_t consumed;            /* bytes whose credit was given back */
     unsigned n_chunk_heads;
-    char chunk_heads[ORIGIN_CHUNK_HEADS][ORIGIN_CHUNK_HEAD]; /* borrowed by `out` until it is flushed */
-    struct ht_buf last_chunk; /* the one with trailers behind it; borrowed as well. Empty: one without */
+    char chunk_heads[ORIGIN_CHUNK_HEADS][ORIGIN_CHUNK_HEAD]; /* `out` borrows them until it is flushed */
+    struct ht_buf last_chunk; /* the last chunk with its trailers; `out` borrows it. Empty: no trailers */
     bool upgrade, head_request;
-    bool replayable; /* idempotent (RFC 9110 9.2.2) and without a body */
+    bool replayable; /* the request may be sent again: it is idempotent (RFC 9110 9.2.2) and has no body */
     bool replayed;
     bool req_ended;   /* the visitor has sent everything */
-    bool req_dropped; /* the rest of the body interests nobody: it is taken and thrown away */
+    bool req_dropped; /* the rest of the body is read and dropped */
 
     /* the answer */
     struct origin_partial *partial;
     struct ht_buf early; /* body bytes that came with the head */
     struct http_chunked chunked;
-    struct ht_buf trailers; /* its lines behind the last chunk */
+    struct ht_buf trailers; /* the field lines behind the last chunk */
     enum http_body_kind resp_body;
     uint64_t resp_left;
     unsigned interims;
-    bool fresh;              /* counted in the target's n_fresh */
-    bool keep_alive;         /* the head allows another request */
-    bool resp_begun;         /* a byte of it was seen */
-    bool responded;          /* the final head went to the stream */
-    bool resp_ended;         /* the body was read to its end */
-    bool resp_sent;          /* ... and given to the stream, with its EOF */
-    const char *resp_failed; /* why it ends here; told once what came before is out */
+    bool fresh;      /* counts in the target's n_fresh */
+    bool keep_alive; /* the head allows another request on the connection */
+    bool resp_begun; /* a byte of the answer has come */
+    bool responded;  /* the final head went to the stream */
+    bool resp_ended; /* the body was read to its end */
+    bool resp_sent;  /* the whole body and EOF went to the stream */
+    const char
+        *resp_failed; /* why the answer is cut here; the stream fails after the bytes before it. NULL: it is not */
 
     /* the report */
     uint64_t started_us, bytes_in, bytes_out;
-    uint32_t id; /* of the stream, which may be gone by then */
+    uint32_t id; /* the stream's id; the stream may no longer exist */
     uint16_t status;
 };
 
 #define ORIGIN_LOG_PORT(t) log_port((t)->cfg.container_port ? *(t)->cfg.container_port : 0)
-/* A line of the debug level with these fields beside those that each has. Nothing is looked at when the level is off.
+/* Logs a line at level debug with these fields and the usual ones. Arguments are evaluated only when the level is on.
  */
 #define ORIGIN_LOG(t, text, ...)                                                                                       \
     ht_log_with(HT_LOG_DEBUG, "origin",                                                                                \
@@ -145,23 +148,23 @@ struct origin_exchange {
 
 /* ---- origin_pool.c ---- */
 
-/* An idle connection, or NULL. One that was closed meanwhile, or has said something that nobody asked for, is none: the
- * next request would take it for its answer. */
+/* An idle connection; NULL: there is none. A connection that was closed meanwhile, or has sent bytes without a request,
+ * is closed here and not returned: its bytes would be taken for the next answer. */
 struct origin_conn *origin_pool_take(struct relay_target *t);
-/* Wraps a new connection. NULL: out of memory (it is closed). */
+/* Makes a record for a new connection, and owns it. NULL: out of memory; the connection is closed. */
 struct origin_conn *origin_pool_adopt(struct relay_target *t, struct io_conn *c) HT_MUST_USE;
-/* The exchange is through with it: keep it, or close it. */
+/* The exchange no longer needs the connection: it is kept idle, or closed. */
 void origin_pool_put(struct origin_conn *oc);
 void origin_pool_close(struct origin_conn *oc, const char *why);
-/* The same with a reset: what was under way must not seem to have ended in order. */
+/* Closes with RST, so that the service does not take a cut request for a complete one. */
 void origin_pool_abort(struct origin_conn *oc);
-/* Frees the record and hands the connection itself to the caller. */
+/* Frees the record and gives the connection to the caller. */
 struct io_conn *origin_pool_release(struct origin_conn *oc);
-/* The exchange waits for its answer on a connection that has served nobody yet. */
+/* The exchange waits for its answer on a new connection. */
 void origin_pool_waits(struct origin_exchange *x);
-/* A byte of an answer came. */
+/* The first byte of an answer has come. */
 void origin_pool_answers(struct origin_exchange *x);
-/* It waits no more. */
+/* The exchange no longer waits on a new connection. */
 void origin_pool_waited(struct origin_exchange *x);
 void origin_pool_init(struct relay_target *t);
 void origin_pool_clear(struct relay_target *t);
@@ -171,52 +174,52 @@ void origin_pool_clear(struct relay_target *t);
 void origin_http_serve(struct relay_target *t, struct mux_stream *st, const struct wire_stream_open *open);
 void origin_http_abort(struct origin_exchange *x);
 void origin_http_drain_spare(struct relay_target *t);
-/* RESET with `code`, and the exchange is over: do not touch it afterwards. `text` is for people. */
+/* Resets the stream with `code` and ends the exchange, which must not be used afterwards. `text` is for people. */
 void origin_http_fail(struct origin_exchange *x, uint16_t code, const char *text);
-/* The same when there is no answer because of the service: the visitor is told which `error` it is (rule ANSWER-2). */
+/* The same when the service is the cause that there is no answer: the visitor learns the `error` (rule ANSWER-2). */
 void origin_http_fail_as(struct origin_exchange *x, uint16_t code, enum wire_origin_error error, const char *text);
-/* The connection broke or ended too early. The request is sent again where that is safe; else the exchange fails. */
+/* The connection has failed or ended too early. The request is sent again if that is safe; else the exchange fails. */
 void origin_http_lost(struct origin_exchange *x, const char *text);
-/* The answer was read to its end, `extra`: with bytes behind it. Lets go of the connection. */
+/* The answer was read to its end. `extra`: bytes follow it. Gives the connection back or closes it. */
 void origin_http_answered(struct origin_exchange *x, bool extra);
-/* After a 101: takes the connection and the stream out of HTTP. */
+/* After a 101: connection and stream become a pipe. `early` are bytes that came behind the head. */
 void origin_http_become_pipe(struct origin_exchange *x, struct ht_slice early);
 
 /* ---- origin_target.c ---- */
 
-/* io_dial_start() to the target. */
+/* Dials the target; as io_dial_start(). */
 struct io_dial *origin_dial(struct relay_target *t, const struct io_dial_ops *ops, void *ctx, struct ht_errmsg *err);
-/* It stands: the next one goes to the same address. */
+/* A dial has succeeded: logs it, and remembers the address for the next dial. */
 void origin_dialled(struct relay_target *t, struct io_conn *c, uint32_t stream, uint64_t began_us);
-/* A line for a dial that failed. */
+/* Logs a dial that has failed. */
 void origin_undialled(const struct relay_target *t, const char *why, uint32_t stream, uint64_t began_us);
 
-/* What a connection that did not come about means for a visitor; `err` as in io_dial_ops.failed. */
+/* The spec's origin error for a failed dial; `err` as in io_dial_ops.failed. */
 enum wire_origin_error origin_error_of(int err);
-/* The status that the kit gives its visitor for it. */
+/* The status that the kit's visitor gets for it. */
 uint16_t origin_error_status(enum wire_origin_error error);
-/* A RESET's reason: the error's word, a colon, the text. */
+/* Writes a RESET's reason: the word of the error, a colon, and the text. Returns `out`. */
 #define ORIGIN_REASON 512
 const char *origin_reason(enum wire_origin_error error, const char *text, char out[ORIGIN_REASON]);
 
 /* ---- origin_request.c ---- */
 
-/* Builds x->head. 0, or an error with a text for RESET. */
+/* Builds x->head. 0, or an error with a text for RESET in *why. */
 int origin_request_build(struct origin_exchange *x, const struct wire_stream_open *open, const char **why) HT_MUST_USE;
-/* Body bytes, the fields behind it, and the body's end into x->out. 0, or an error with a text. */
+/* These add body bytes, the trailers, or the end of the body to x->out. 0, or an error with a text in *why. */
 int origin_request_data(struct origin_exchange *x, const uint8_t *p, size_t n, const char **why) HT_MUST_USE;
 int origin_request_trailers(struct origin_exchange *x, const struct wire_trailers *t, const char **why) HT_MUST_USE;
 int origin_request_end(struct origin_exchange *x, const char **why) HT_MUST_USE;
-/* Writes what it can and gives the credit back. */
+/* Writes what the connection takes, and gives the credit of written bytes back. */
 void origin_request_flush(struct origin_exchange *x);
-/* From now on the body goes nowhere. */
+/* From now on the rest of the body is dropped. */
 void origin_request_drop(struct origin_exchange *x);
-/* Nothing is missing and everything was written. */
+/* True when the whole request has come and was written. */
 bool origin_request_is_sent(const struct origin_exchange *x);
 
 /* ---- origin_response.c ---- */
 
-/* The connection has bytes while a head is awaited. The exchange may be over afterwards. */
+/* The connection is readable while a head is awaited. The exchange may be freed. */
 void origin_response_read_head(struct origin_exchange *x);
 /* mux_stream_ops.pull */
 ssize_t origin_response_pull(struct origin_exchange *x, uint8_t *out, size_t cap, unsigned *flags);
@@ -224,7 +227,8 @@ void origin_response_free_partial(struct origin_exchange *x);
 
 /* ---- origin_tcp.c ---- */
 
-/* `host` NULL: to the target. */
+/* Serves a stream with a raw connection to `host` and `port`, or to the target when `host` is NULL. `guarded`: as in
+ * relay_target_serve_at(). */
 void origin_tcp_serve(struct relay_target *t, struct mux_stream *st, const struct wire_stream_open *open,
                       const char *host, uint16_t port, bool guarded);
 void origin_tcp_abort_all(struct relay_target *t);

@@ -1,6 +1,6 @@
 /*
- * Raw bytes between a connection and a stream, both ways, with half-close: PULL on both ends, and a connection after a
- * 101.
+ * A pipe carries raw bytes between a connection and a stream, in both directions and with half-close. It is used at
+ * both ends of PULL, and for connections after a 101.
  */
 #ifndef HT_RELAY_PIPE_H
 #define HT_RELAY_PIPE_H
@@ -13,26 +13,28 @@
 struct relay_pipe;
 
 struct relay_pipe_ops {
-    /* Both directions ended, or one side failed; called once, from the loop, never from inside relay_pipe_start(). The
-     * pipe has closed the connection and released the stream. `code` 0: in order. Destroy the pipe in it. */
+    /* Both directions have ended, or one side has failed. The pipe has closed the connection and released the stream.
+     * `code` is 0 for an orderly end, else the code of the RESET. Called once, never inside relay_pipe_start(). The
+     * callee destroys the pipe. */
     void (*done)(void *ctx, uint16_t code, const char *text);
 };
 
 /*
- * Takes the connection and the stream (and sets their ops). `early` are bytes already read from the connection
- * (copied). `half_close_timeout_ms`: how long a half-closed pair may be quiet; 0: for ever. NULL: out of memory, both
- * are closed.
+ * Owns the connection and the stream from now on, and sets their ops. `early` are bytes that were read from the
+ * connection already; they are copied. A half-closed pipe may be quiet for `half_close_timeout_ms`; 0: for ever. NULL:
+ * out of memory; connection and stream are closed.
  */
 struct relay_pipe *relay_pipe_start(struct io_loop *loop, struct io_conn *conn, struct mux_stream *st,
                                     struct ht_slice early, uint64_t half_close_timeout_ms,
                                     const struct relay_pipe_ops *ops, void *ctx) HT_MUST_USE;
-/* Right after the start: bytes for the connection that came before the pipe was there (an origin that was still being
- * dialled, a 101 that is not out yet) go first. Takes what `from` holds and leaves it empty. 0 or HT_ENOMEM. */
+/* Right after the start: sends the bytes in `from` to the connection first. They came before the pipe existed, for
+ * example while the origin was dialled, or are a 101 that was not written yet. Leaves `from` empty. 0 or HT_ENOMEM. */
 int relay_pipe_take_out(struct relay_pipe *p, struct io_out *from) HT_MUST_USE;
-/* Aborts both. done() is not called. Clears the pointer. NULL is ignored. */
+/* Resets connection and stream; done() is not called. Clears the pointer. NULL is ignored. */
 void relay_pipe_destroy(struct relay_pipe **p);
-/* The same with a RESET of that code for the stream. */
+/* The same, with this code and reason in the stream's RESET. */
 void relay_pipe_abort(struct relay_pipe **p, uint16_t code, const char *reason);
+/* Bytes read from the connection, and bytes written to it. */
 void relay_pipe_counts(const struct relay_pipe *p, uint64_t *from_conn, uint64_t *to_conn);
 
 #endif

@@ -1,14 +1,14 @@
 /*
- * SOCKS5 as its server reads it (RFC 1928, RFC 1929): CONNECT and nothing else. Pure: bytes in, a destination and
- * replies out.
+ * The server side of SOCKS5 (RFC 1928, RFC 1929), with the command CONNECT only. Pure: bytes go in, a destination and
+ * replies come out.
  */
 #ifndef HT_RELAY_SOCKS_H
 #define HT_RELAY_SOCKS_H
 
 #include "relay/dest.h"
 
-#define RELAY_SOCKS_VERSION 5 /* the first byte a client says */
-#define RELAY_SOCKS_REPLY 10
+#define RELAY_SOCKS_VERSION 5 /* the first byte that a client sends */
+#define RELAY_SOCKS_REPLY 10  /* bytes of the longest reply */
 
 enum relay_socks_code { /* RFC 1928 6 */
                         RELAY_SOCKS_GOOD = 0,
@@ -21,27 +21,27 @@ enum relay_socks_code { /* RFC 1928 6 */
                         RELAY_SOCKS_ADDRESS = 8,
 };
 
-/* Zero-initialised with the first three is the start of one. */
+/* The caller zero-initialises it and sets the first three fields. */
 struct relay_socks {
     bool wants_token;
     bool (*token_matches)(void *ctx, struct ht_slice token);
     void *ctx;
     enum { SOCKS_GREETING, SOCKS_PASSWORD, SOCKS_REQUEST, SOCKS_DONE, SOCKS_BAD } step;
     bool wrong_token, no_token;
-    const char *why;                  /* SOCKS_BAD: for the log; static */
-    uint8_t reply[RELAY_SOCKS_REPLY]; /* to the step that was taken */
-    size_t reply_len;                 /* 0: none, yet */
-    struct relay_dest dest;           /* SOCKS_DONE */
+    const char *why;                  /* SOCKS_BAD: the reason, for the log; static storage */
+    uint8_t reply[RELAY_SOCKS_REPLY]; /* the reply to the last step */
+    size_t reply_len;                 /* 0: no reply */
+    struct relay_dest dest;           /* SOCKS_DONE: the destination */
 };
 
 /*
- * Looks at p[0..n) for the present step. Returns how many bytes it took, > 0, and there is another step; HT_EAGAIN:
- * more is needed. s->reply is to be sent in any case, at SOCKS_BAD before the end; at SOCKS_DONE it is the caller's to
- * make.
+ * Reads the present step from p[0..n). Returns how many bytes it used (> 0), and s->step is the next step. HT_EAGAIN:
+ * the step needs more bytes. In both cases the caller sends s->reply. At SOCKS_BAD it then closes the connection. At
+ * SOCKS_DONE it connects, and makes the reply itself with relay_socks_put().
  */
 int relay_socks_feed(struct relay_socks *s, const uint8_t *p, size_t n);
 
-/* The reply to a request, RELAY_SOCKS_REPLY bytes. No address of ours is told. */
+/* Writes the reply to a request. It has no address of this machine. */
 void relay_socks_put(uint8_t out[RELAY_SOCKS_REPLY], enum relay_socks_code code);
 
 #endif

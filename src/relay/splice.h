@@ -1,6 +1,6 @@
 /*
- * Raw bytes between two connections, both ways, with half-close: what the kit itself has dialled for a client of the
- * CONNECT proxy.
+ * A splice carries raw bytes between two connections, in both directions and with half-close. The CONNECT proxy uses it
+ * for destinations that the kit itself has dialled.
  */
 #ifndef HT_RELAY_SPLICE_H
 #define HT_RELAY_SPLICE_H
@@ -9,32 +9,35 @@
 #include "base/buf.h"
 #include "io/io.h"
 
-/* Most that is read at once, and so the most that is held for a slow reader. */
+/* Most bytes that are read at once. A splice holds at most as many for a slow reader. */
 #define RELAY_SPLICE_READ (128u * 1024u)
 
 struct relay_splice;
 
 struct relay_splice_ops {
-    /* Both directions ended, or one side failed; called once, from the loop, never from inside relay_splice_start().
-     * Both connections are closed. `rc` 0: in order; `text` is static. Destroy the splice in it. */
+    /* Both directions have ended, or one side has failed; both connections are closed. `rc` is 0 for an orderly end,
+     * else an error; `text` is static. Called once, never inside relay_splice_start(). The callee destroys the splice.
+     */
     void (*done)(void *ctx, int rc, const char *text);
 };
 
 struct relay_splice_config {
     struct io_loop *loop;
-    uint64_t idle_timeout_ms;       /* both are quiet for so long; 0: for ever */
-    uint64_t half_close_timeout_ms; /* the same when one side has ended; 0: for ever */
+    uint64_t idle_timeout_ms;       /* how long both directions may be quiet; 0: for ever */
+    uint64_t half_close_timeout_ms; /* the same once one side has ended; 0: for ever */
 };
 
 /*
- * Takes both connections (and sets their ops). `early` are bytes already read from `a`, for `b` (copied); `first` are
- * for `a`, before all else: taken, and left empty. NULL: out of memory, both are closed.
+ * Owns both connections from now on, and sets their ops. `early` are bytes that were read from `a` already, for `b`;
+ * they are copied. `first` has the bytes that go to `a` before all others; it is left empty. NULL: out of memory; both
+ * are closed.
  */
 struct relay_splice *relay_splice_start(const struct relay_splice_config *cfg, struct io_conn *a, struct io_conn *b,
                                         struct ht_slice early, struct io_out *first, const struct relay_splice_ops *ops,
                                         void *ctx) HT_MUST_USE;
-/* Aborts both. done() is not called. Clears the pointer. NULL is ignored. */
+/* Resets both connections; done() is not called. Clears the pointer. NULL is ignored. */
 void relay_splice_destroy(struct relay_splice **s);
+/* Bytes read from `a`, and bytes written to it. */
 void relay_splice_counts(const struct relay_splice *s, uint64_t *from_a, uint64_t *to_a);
 
 #endif
