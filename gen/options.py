@@ -26,6 +26,7 @@ _C_TYPE = {
 }
 _LISTS = ("cidr", "ports", "header", "destination", "forward", "files")
 _RESERVED = {"help", "version"}
+_C_WORDS = {"default"}  # of those that an option may well be called
 # Keys that only some types have.
 _ONLY_FOR = {
     "min": ("int", "duration", "size"), "max": ("int", "duration", "size"), "unit": ("int",), "values": ("enum",),
@@ -222,7 +223,7 @@ def _option(raw, parsed):
     placeholder = "|".join(raw["values"]) if kind == "enum" else _PLACEHOLDER[kind]
     return Option(
         name=raw["name"], type=kind, doc=raw["doc"], c_name=c_name,
-        c_field=raw.get("list_name", c_name + ("_ms" if kind == "duration" else "")),
+        c_field=raw.get("list_name", c_name + ("_ms" if kind == "duration" else "_" if c_name in _C_WORDS else "")),
         c_type=f"enum {c_enum['type']} " if kind == "enum" else _C_TYPE[kind],
         is_list=kind in _LISTS, placeholder=placeholder, env=raw.get("env", ""), unit=raw.get("unit", ""),
         default="true" if raw.get("default") is True else str(raw.get("default", "")),

@@ -10,7 +10,7 @@
  *   config*.c       the file of up (config.h)
  *   tunnel.c        what those run
  *   cmd_demo.c      demo: kit, driver and sample page in one process
- *   cmd_admin.c     list, sessions list, sessions kill, bindings list, health, ready, metrics
+ *   cmd_admin.c     list, status, sessions list, sessions kill, bindings list, health, ready, metrics
  *   cmd_events.c    events
  *   cmd_env.c       env
  *   admin_client.c  which request a question to a kit is
@@ -26,6 +26,9 @@
  *   sample.c        the page that `expose --sample` and `demo` show
  *   target.c        [CONTAINER_PORT=]LOCAL, NAME[:PORT][=TARGET]
  *   token.c         the token's file
+ *   access.c        which kit is asked, and what is shown to it
+ *   kits.c          what login has stored (kits.h)
+ *   cmd_login.c     login, logout
  */
 #ifndef HT_CLI_CLI_H
 #define HT_CLI_CLI_H
@@ -53,6 +56,9 @@ int cmd_up(int argc, char **argv);
 int cmd_config_check(int argc, char **argv);
 int cmd_demo(int argc, char **argv);
 int cmd_list(int argc, char **argv);
+int cmd_status(int argc, char **argv);
+int cmd_login(int argc, char **argv);
+int cmd_logout(int argc, char **argv);
 int cmd_sessions_list(int argc, char **argv);
 int cmd_sessions_kill(int argc, char **argv);
 int cmd_bindings_list(int argc, char **argv);
@@ -75,9 +81,12 @@ extern void (*cli_before_complaint)(void);
 int cli_parse_result(int rc, enum opt_command_id command, const struct ht_errmsg *err);
 int cli_version(void);
 /* What follows a complaint about a kit that was not reached, when nobody said where it is. */
-#define CLI_NAME_THE_KIT "; --url or HOODY_TUNNEL_URL names a kit elsewhere"
-/* What an answer of the admin API that is none of 2xx means; `said` is the error that its body names, or "". */
-void cli_complain_status(unsigned status, const char *said, const char *token);
+#define CLI_NAME_THE_KIT "; --url or HOODY_TUNNEL_URL names a kit elsewhere, and `hoody-tunnel login` stores one"
+#define CLI_GIVE_A_TOKEN "--token-file or HOODY_TUNNEL_TOKEN gives one, and `hoody-tunnel login` stores it"
+#define CLI_STORED_TOKEN "it is the one that `hoody-tunnel login` has stored; another login replaces it"
+/* What an answer of the admin API that is none of 2xx means; `said` is the error that its body names, or "". `token`:
+ * what was shown; `stored`: it is login's. */
+void cli_complain_status(unsigned status, const char *said, const char *token, bool stored);
 /* Whether the terminal on standard input is gone that was there at the first call; also from a signal handler. */
 bool cli_terminal_gone(void);
 /* Whether lines on `fd` are coloured: --color, then NO_COLOR (no-color.org), then whether it is a terminal. */
@@ -109,6 +118,29 @@ int cli_reach_parse(const char *text, const char **target, struct ht_errmsg *err
  */
 int cli_token(const char *file, const char *from_env, char out[WIRE_LIMIT_MAX_TOKEN + 1],
               struct ht_errmsg *err) HT_MUST_USE;
+
+/* A token that came from elsewhere, to `out`. `where` is for the message. HT_EINVAL with *err. */
+int cli_token_check(const char *token, const char *where, char out[WIRE_LIMIT_MAX_TOKEN + 1],
+                    struct ht_errmsg *err) HT_MUST_USE;
+
+/* ---- access.c ---- */
+
+/*
+ * Which kit is asked and what is shown to it. What an argument, a variable or the file of `up` says stands here
+ * already; what is missing comes from what `login` has stored: the default kit, and for the kit that is named its own
+ * token and authorities. A token that was stored goes to no other kit.
+ */
+struct cli_access {
+    const char *url, *ca, *token_file, *token; /* NULL: not said; the url's default is said already */
+    bool set_url, set_ca;                      /* somebody said it */
+    bool stored_url, stored_token;             /* found out: login's */
+};
+
+/* Completes *a, whose texts are good until the next call; `token` is "" when there is none. HT_EIO, HT_EINVAL,
+ * HT_ENOMEM with *err. */
+int cli_access(struct cli_access *a, char token[WIRE_LIMIT_MAX_TOKEN + 1], struct ht_errmsg *err) HT_MUST_USE;
+/* Whether an option's value was an argument or came from its variable: one of the two names. */
+const char *cli_from_where(const char *text, const char *option, const char *variable);
 
 /* ---- output.c ---- */
 
@@ -224,6 +256,7 @@ struct cli_events {
     char (*urls)[2048]; /* by binding number - 1 */
     bool bind_failed, file_failed, was_lost, told_proxy;
     bool default_url, no_token; /* nobody said where the kit is; there is no token to show */
+    const char *stored_url;     /* of the kit whose token is login's, and read again then; NULL: it is not */
     int ended;
 };
 
@@ -265,13 +298,17 @@ struct cli_plan {
     bool nameless;    /* none of it has a URL */
     bool audit_query;
     bool json, sample, live, qr;
-    bool default_url; /* nobody said where the kit is */
+    bool set_url;                      /* somebody said where the kit is */
+    bool stored_url, stored_token;     /* found out by cli_plan_access(): login's */
+    const char *url_from, *token_from; /* who said so, for people; NULL: nobody */
     enum opt_color color;
     enum ht_log_level log_level;
 };
 
 /* --retry-for: not given is for ever, but the first connection must work at once. */
 void cli_plan_retry(struct ht_tunnel_options *o, bool given, uint64_t retry_for_ms);
+/* Completes the plan by what login has stored, as cli_access() does. */
+int cli_plan_access(struct cli_plan *p, char token[WIRE_LIMIT_MAX_TOKEN + 1], struct ht_errmsg *err) HT_MUST_USE;
 /* Makes the tunnel, whose events go to cli_event_callbacks with `user`. 0, or an exit code: then it was said why. */
 int cli_plan_create(struct cli_plan *p, struct ht_tunnel **t, void *user) HT_MUST_USE;
 /* Runs it to its end. Returns the exit code. */

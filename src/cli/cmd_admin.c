@@ -40,13 +40,20 @@ static int metrics_json(struct ht_buf *body);
 
 struct admin_command {
     struct cli_ask ask;
-    const char *token_file, *token;
+    struct cli_access access;
     bool json;
-    int (*show)(const cJSON *answer); /* NULL: the answer is no JSON */
-    const char *session;              /* sessions kill: whom a 404 is about */
-    const char *must;                 /* what every kit's answer has: a member, or a text when it is no JSON */
-    bool default_url;                 /* nobody said where the kit is */
+    int (*show)(const cJSON *answer);  /* NULL: the answer is no JSON */
+    const char *session;               /* sessions kill: whom a 404 is about */
+    const char *must;                  /* what every kit's answer has: a member, or a text when it is no JSON */
+    bool (*well)(const cJSON *answer); /* NULL: always; else whether the exit code is 0 */
 };
+
+/* The options that all but `ready` have. */
+#define ACCESS(o)                                                                                                      \
+    {                                                                                                                  \
+        .url = (o).url, .ca = (o).ca, .token_file = (o).token_file, .token = (o).token, .set_url = (o).set_url,        \
+        .set_ca = (o).set_ca                                                                                           \
+    }
 
 static int answer_failed(const struct admin_command *c, const struct web_answer *a) {
     cJSON *tree = parse(&a->body);
@@ -58,7 +65,7 @@ static int answer_failed(const struct admin_command *c, const struct web_answer 
         cli_complain("the kit has no session %s, or is closing it already; `%s sessions list` names them", c->session,
                      cli_program);
     else
-        cli_complain_status(a->status, said, c->ask.token);
+        cli_complain_status(a->status, said, c->ask.token, c->access.stored_token);
     cJSON_Delete(tree);
     return a->status == 401 ? OPT_EXIT_AUTH : OPT_EXIT_FAILURE;
 }
@@ -96,7 +103,7 @@ static int show_answer(const struct admin_command *c, struct web_answer *a) {
         return OPT_EXIT_FAILURE;
     }
     int status = c->json ? print_raw(&a->body) : c->show(tree);
-    if (status == OPT_EXIT_OK && fflush(stdout) != 0)
+    if (status == OPT_EXIT_OK && (fflush(stdout) != 0 || (c->well && !c->well(tree))))
         status = OPT_EXIT_FAILURE;
     cJSON_Delete(tree);
     return status;
@@ -106,15 +113,18 @@ static int run_admin(struct admin_command *c) {
     char token[WIRE_LIMIT_MAX_TOKEN + 1];
     struct ht_errmsg err;
     struct web_answer answer;
-    if (cli_token(c->token_file, c->token, token, &err) < 0) {
+    if (cli_access(&c->access, token, &err) < 0) {
         cli_complain("%s", err.text);
         return OPT_EXIT_CONFIG;
     }
+    c->ask.url = c->access.url;
+    c->ask.ca = c->access.ca;
     c->ask.token = token;
+    bool nobody_said = !c->access.set_url && !c->access.stored_url;
     int rc = cli_admin_ask(&c->ask, &answer, &err);
     int status;
     if (rc < 0) {
-        cli_complain("%s%s", err.text, c->default_url && rc != HT_EINVAL ? CLI_NAME_THE_KIT : "");
+        cli_complain("%s%s", err.text, nobody_said && rc != HT_EINVAL ? CLI_NAME_THE_KIT : "");
         status = rc == HT_EINVAL ? OPT_EXIT_USAGE : rc == HT_ETLS ? OPT_EXIT_CONFIG : OPT_EXIT_GAVE_UP;
     } else if (answer.status < 200 || answer.status > 299) {
         status = answer_failed(c, &answer);
@@ -273,6 +283,62 @@ static int show_bindings(const cJSON *answer) {
     return print_table(&t, rc);
 }
 
+/* ---- status: for whoever has opened them ---- */
+
+/* Where it is reached: its URL; else its port, or the names of one without a port. */
+static int put_place(struct ht_buf *b, const cJSON *one) {
+    const cJSON *url = cJSON_GetObjectItemCaseSensitive(one, "url");
+    bool pull = strcmp(text_of(one, "mode"), "pull") == 0;
+    unsigned long long port = number_of(one, "port");
+    int rc = HT_OK;
+    if (cJSON_IsString(url) && *url->valuestring)
+        rc = ht_buf_append_str(b, url->valuestring);
+    else if (port && pull)
+        rc = ht_buf_printf(b, strchr(text_of(one, "bindAddr"), ':') ? "[%s]:%llu" : "%s:%llu", text_of(one, "bindAddr"),
+                           port);
+    else if (port)
+        rc = ht_buf_printf(b, "port %llu", port);
+    if (rc == HT_OK)
+        rc = put_names(b, list_of(one, "names"));
+    return rc == HT_OK ? ht_buf_append(b, "", 1) : rc;
+}
+
+static int add_mine(struct cli_table *t, const cJSON *one) {
+    char state[STATE_TEXT];
+    struct ht_buf place = {0};
+    int rc = put_place(&place, one);
+    if (rc == HT_OK)
+        rc = add_row(t, (const char *[]){(const char *)place.data, text_of(one, "mode"), state_of(one, state),
+                                         text_of(one, "label")});
+    ht_buf_free(&place);
+    return rc;
+}
+
+static int show_status(const cJSON *answer) {
+    static const char *const heading[] = {"WHERE", "MODE", "STATE", "LABEL"};
+    struct cli_table t = {.columns = HT_ARRAY_LEN(heading)};
+    const cJSON *one, *mine = list_of(answer, "bindings");
+    if (cJSON_GetArraySize(mine) == 0) {
+        printf("nothing is open; `%s 3000` opens this machine's port 3000\n", cli_program);
+        return OPT_EXIT_OK;
+    }
+    int rc = add_row(&t, heading);
+    cJSON_ArrayForEach(one, mine) {
+        if (rc == HT_OK)
+            rc = add_mine(&t, one);
+    }
+    return print_table(&t, rc);
+}
+
+static bool none_is_parked(const cJSON *answer) {
+    const cJSON *one;
+    cJSON_ArrayForEach(one, list_of(answer, "bindings")) {
+        if (cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(one, "parked")))
+            return false;
+    }
+    return true;
+}
+
 /* ---- health ---- */
 
 static int show_health(const cJSON *answer) {
@@ -329,18 +395,12 @@ int cmd_sessions_kill(int argc, char **argv) {
         rc = OPT_EXIT_FAILURE;
     } else {
         struct admin_command c = {
-            .ask = {.url = o.url,
-                    .ca = o.ca,
-                    .method = "DELETE",
-                    .resource = (const char *)path.data,
-                    .timeout_ms = o.timeout_ms},
-            .token_file = o.token_file,
-            .token = o.token,
+            .ask = {.method = "DELETE", .resource = (const char *)path.data, .timeout_ms = o.timeout_ms},
+            .access = ACCESS(o),
             .json = o.json,
             .show = show_closing,
             .session = o.args[0],
             .must = "sessionId",
-            .default_url = !o.set_url,
         };
         rc = run_admin(&c);
     }
@@ -368,11 +428,11 @@ int cmd_ready(int argc, char **argv) {
         return rc;
     }
     struct admin_command c = {
-        .ask = {.url = o.url, .ca = o.ca, .resource = "/readyz", .at_root = true, .timeout_ms = o.timeout_ms},
+        .ask = {.resource = "/readyz", .at_root = true, .timeout_ms = o.timeout_ms},
+        .access = {.url = o.url, .ca = o.ca, .set_url = o.set_url, .set_ca = o.set_ca},
         .json = o.json,
         .show = show_ready,
         .must = "started",
-        .default_url = !o.set_url,
     };
     rc = run_admin(&c);
     opt_ready_free(&o);
@@ -457,7 +517,7 @@ static int metrics_json(struct ht_buf *body) {
 /* ---- the commands ---- */
 
 /* The options have the same names everywhere and a structure each. */
-#define ADMIN_COMMAND(NAME, ID, RESOURCE, SHOW, MUST)                                                                  \
+#define ADMIN_COMMAND(NAME, ID, RESOURCE, SHOW, MUST, WELL)                                                            \
     int cmd_##NAME(int argc, char **argv) {                                                                            \
         struct opt_##NAME o;                                                                                           \
         struct ht_errmsg err;                                                                                          \
@@ -465,21 +525,21 @@ static int metrics_json(struct ht_buf *body) {
         if (rc != 0)                                                                                                   \
             return cli_parse_result(rc, ID, &err);                                                                     \
         struct admin_command c = {                                                                                     \
-            .ask = {.url = o.url, .ca = o.ca, .resource = RESOURCE, .timeout_ms = o.timeout_ms},                       \
-            .token_file = o.token_file,                                                                                \
-            .token = o.token,                                                                                          \
+            .ask = {.resource = RESOURCE, .timeout_ms = o.timeout_ms},                                                 \
+            .access = ACCESS(o),                                                                                       \
             .json = o.json,                                                                                            \
             .show = SHOW,                                                                                              \
             .must = MUST,                                                                                              \
-            .default_url = !o.set_url,                                                                                 \
+            .well = WELL,                                                                                              \
         };                                                                                                             \
         rc = run_admin(&c);                                                                                            \
         opt_##NAME##_free(&o);                                                                                         \
         return rc;                                                                                                     \
     }
 
-ADMIN_COMMAND(list, OPT_CMD_LIST, "/tunnels", show_list, "totalBindings")
-ADMIN_COMMAND(sessions_list, OPT_CMD_SESSIONS_LIST, "/sessions", show_sessions, "sessions")
-ADMIN_COMMAND(bindings_list, OPT_CMD_BINDINGS_LIST, "/bindings", show_bindings, "bindings")
-ADMIN_COMMAND(health, OPT_CMD_HEALTH, "/health", show_health, "userAgent")
-ADMIN_COMMAND(metrics, OPT_CMD_METRICS, "/metrics", NULL, "hoody_tunnel_")
+ADMIN_COMMAND(list, OPT_CMD_LIST, "/tunnels", show_list, "totalBindings", NULL)
+ADMIN_COMMAND(status, OPT_CMD_STATUS, "/bindings", show_status, "bindings", none_is_parked)
+ADMIN_COMMAND(sessions_list, OPT_CMD_SESSIONS_LIST, "/sessions", show_sessions, "sessions", NULL)
+ADMIN_COMMAND(bindings_list, OPT_CMD_BINDINGS_LIST, "/bindings", show_bindings, "bindings", NULL)
+ADMIN_COMMAND(health, OPT_CMD_HEALTH, "/health", show_health, "userAgent", NULL)
+ADMIN_COMMAND(metrics, OPT_CMD_METRICS, "/metrics", NULL, "hoody_tunnel_", NULL)

@@ -98,6 +98,7 @@ static int put_all(struct ht_buf *b, const struct variables *v, enum opt_format 
 
 struct env {
     const struct opt_env *o;
+    struct cli_access access;
     char token[WIRE_LIMIT_MAX_TOKEN + 1];
     char address[300]; /* of the proxy */
     bool wants_token;
@@ -109,12 +110,16 @@ struct env {
 
 static int ask(const struct env *e, const char *resource, struct web_answer *answer) {
     struct ht_errmsg err;
-    struct cli_ask q = {
-        .url = e->o->url, .ca = e->o->ca, .token = e->token, .resource = resource, .timeout_ms = e->o->timeout_ms};
+    struct cli_ask q = {.url = e->access.url,
+                        .ca = e->access.ca,
+                        .token = e->token,
+                        .resource = resource,
+                        .timeout_ms = e->o->timeout_ms};
     int rc = cli_admin_ask(&q, answer, &err);
     if (rc == HT_OK)
         return OPT_EXIT_OK;
-    cli_complain("%s%s", err.text, !e->o->set_url && rc != HT_EINVAL ? CLI_NAME_THE_KIT : "");
+    cli_complain("%s%s", err.text,
+                 !e->access.set_url && !e->access.stored_url && rc != HT_EINVAL ? CLI_NAME_THE_KIT : "");
     return rc == HT_EINVAL ? OPT_EXIT_USAGE : rc == HT_ETLS ? OPT_EXIT_CONFIG : OPT_EXIT_GAVE_UP;
 }
 
@@ -157,7 +162,7 @@ static int ask_proxy(struct env *e) {
     if (a.status == 200) {
         status = read_proxy(e, &a);
     } else {
-        cli_complain_status(a.status, "", e->token);
+        cli_complain_status(a.status, "", e->token, e->access.stored_token);
         status = a.status == 401 ? OPT_EXIT_AUTH : OPT_EXIT_FAILURE;
     }
     ht_buf_free(&a.body);
@@ -181,7 +186,7 @@ static int ask_ca(struct env *e) {
         return OPT_EXIT_OK;
     }
     if (a.status != 404 && a.status != 200) {
-        cli_complain_status(a.status, "", e->token);
+        cli_complain_status(a.status, "", e->token, e->access.stored_token);
         status = OPT_EXIT_FAILURE;
     } else if (a.status == 200 && ht_buf_size(&a.body) > 0) {
         status = not_understood("its ca.pem is not a list of certificates");
@@ -196,7 +201,7 @@ static int ask_ca(struct env *e) {
 static int put_host(const struct env *e, const char *host, struct ht_buf *b) {
     struct driver_url url;
     if (strcmp(host, "0.0.0.0") == 0 || strcmp(host, "::") == 0)
-        host = driver_url_parse(&url, e->o->url, WIRE_CONNECT_PATH, NULL) == HT_OK ? url.host : "127.0.0.1";
+        host = driver_url_parse(&url, e->access.url, WIRE_CONNECT_PATH, NULL) == HT_OK ? url.host : "127.0.0.1";
     return ht_buf_printf(b, strchr(host, ':') ? "[%s]" : "%s", host);
 }
 
@@ -398,7 +403,7 @@ static int print(struct env *e) {
 static int run(struct env *e) {
     int status = ask_proxy(e);
     if (status == OPT_EXIT_OK && e->wants_token && !*e->token) {
-        cli_complain("the proxy wants the kit's token: --token-file or HOODY_TUNNEL_TOKEN");
+        cli_complain("the proxy wants the kit's token: " CLI_GIVE_A_TOKEN);
         status = OPT_EXIT_AUTH;
     }
     if (status == OPT_EXIT_OK)
@@ -417,6 +422,17 @@ static int run(struct env *e) {
     return print(e);
 }
 
+static int begin(struct env *e, const struct opt_env *o, struct ht_errmsg *err) {
+    e->o = o;
+    e->access = (struct cli_access){.url = o->url,
+                                    .ca = o->ca,
+                                    .token_file = o->token_file,
+                                    .token = o->token,
+                                    .set_url = o->set_url,
+                                    .set_ca = o->set_ca};
+    return cli_access(&e->access, e->token, err);
+}
+
 int cmd_env(int argc, char **argv) {
     struct opt_env o;
     struct ht_errmsg err;
@@ -427,7 +443,7 @@ int cmd_env(int argc, char **argv) {
     int status = OPT_EXIT_FAILURE;
     if (!e) {
         cli_complain("%s", ht_err_text(HT_ENOMEM));
-    } else if (e->o = &o, cli_token(o.token_file, o.token, e->token, &err) < 0) {
+    } else if (begin(e, &o, &err) < 0) {
         cli_complain("%s", err.text);
         status = OPT_EXIT_CONFIG;
     } else {

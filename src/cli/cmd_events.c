@@ -20,6 +20,7 @@ struct tail {
     struct web_request *request;
     struct web_sse sse;
     struct cli_ask ask;
+    bool stored_token; /* login's */
     struct ht_buf error_body;
     struct io_timer again;
     struct io_signal interrupt, terminate, hangup;
@@ -140,7 +141,7 @@ static void complain_status(struct tail *t) {
     if (n > 0 && json_validate(body, n, &(struct json_limits){8, JSON_MAX_KEYS, true}, NULL) == HT_OK)
         tree = cJSON_ParseWithLength(body, n);
     const cJSON *error = cJSON_GetObjectItemCaseSensitive(tree, "error");
-    cli_complain_status(t->status, cJSON_IsString(error) ? error->valuestring : "", t->ask.token);
+    cli_complain_status(t->status, cJSON_IsString(error) ? error->valuestring : "", t->ask.token, t->stored_token);
     cJSON_Delete(tree);
 }
 
@@ -253,17 +254,24 @@ int cmd_events(int argc, char **argv) {
     int rc = opt_events_parse(&o, argc, argv, &err);
     if (rc != 0)
         return cli_parse_result(rc, OPT_CMD_EVENTS, &err);
-    if (cli_token(o.token_file, o.token, token, &err) < 0) {
+    struct cli_access access = {.url = o.url,
+                                .ca = o.ca,
+                                .token_file = o.token_file,
+                                .token = o.token,
+                                .set_url = o.set_url,
+                                .set_ca = o.set_ca};
+    if (cli_access(&access, token, &err) < 0) {
         cli_complain("%s", err.text);
         rc = OPT_EXIT_CONFIG;
     } else {
         struct tail t = {
-            .ask = {.url = o.url,
-                    .ca = o.ca,
+            .ask = {.url = access.url,
+                    .ca = access.ca,
                     .token = token,
                     .resource = "/events",
                     .timeout_ms = o.timeout_ms,
                     .quiet_ms = SILENCE_MS},
+            .stored_token = access.stored_token,
             .retry_for_ms = o.retry_for_ms,
             .retry_first = o.set_retry_for && o.retry_for_ms > 0,
             .json = o.json,

@@ -62,7 +62,7 @@ static int spare_plain_targets(struct cli_plan *p, const struct ht_bind_options 
                 .max_streams = (o).max_streams,                                                                        \
                 .max_window = (uint32_t)(o).max_window},                                                               \
     .token_file = (o).token_file, .token = (o).token, .url_file = (o).url_file, .state_file = (o).state_file,          \
-    .json = (o).json, .default_url = !(o).set_url, .live = (o).live, .color = (o).color, .log_level = (o).log_level
+    .json = (o).json, .set_url = (o).set_url, .live = (o).live, .color = (o).color, .log_level = (o).log_level
 
 int cmd_expose(int argc, char **argv) {
     struct opt_expose o;

@@ -28,7 +28,15 @@
         cli_plan_retry(&(p)->options, (o).set_retry_for || (c)->top.set_retry_for,                                     \
                        OR_FILE(o, c, retry_for, retry_for_ms));                                                        \
         (p)->token_file = (o).set_token_file ? (o).token_file : (o).set_token ? NULL : (c)->token_file;                \
-        (p)->default_url = !(o).set_url && !(c)->top.set_url;                                                          \
+        (p)->set_url = (o).set_url || (c)->top.set_url;                                                                \
+        (p)->url_from = (o).set_url        ? cli_from_where((o).url, "--url", "HOODY_TUNNEL_URL")                      \
+                        : (c)->top.set_url ? "the file"                                                                \
+                                           : NULL;                                                                     \
+        (p)->token_from = (o).set_token_file                                                                           \
+                              ? cli_from_where((o).token_file, "--token-file", "HOODY_TUNNEL_TOKEN_FILE")              \
+                          : (o).set_token   ? "HOODY_TUNNEL_TOKEN"                                                     \
+                          : (c)->token_file ? "the file"                                                               \
+                                            : NULL;                                                                    \
         (p)->token = (o).token;                                                                                        \
         (p)->name = OR_FILE(o, c, name, name);                                                                         \
         (p)->url_file = (o).set_url_file ? (o).url_file : (c)->url_file;                                               \
@@ -147,7 +155,7 @@ static int try_out(struct cli_config *c, struct cli_plan *p) {
     char token[WIRE_LIMIT_MAX_TOKEN + 1];
     struct ht_errmsg err;
     struct ht_tunnel *t = NULL;
-    if (cli_token(p->token_file, p->token, token, &err) < 0) {
+    if (cli_plan_access(p, token, &err) < 0) {
         cli_config_problem(c, p->token_file == c->token_file ? c->token_file_at : (struct opt_mark){1, 1}, "%s",
                            err.text);
         token[0] = '\0';
@@ -244,6 +252,14 @@ static int put_binding_text(struct ht_buf *b, const struct ht_bind_options *o) {
     return rc == HT_OK ? ht_buf_append(b, "", 1) : rc;
 }
 
+static const char *url_from(const struct cli_plan *p) {
+    return p->url_from ? p->url_from : p->stored_url ? "login" : "the default";
+}
+
+static const char *token_from(const struct cli_plan *p) {
+    return p->token_from ? p->token_from : p->stored_token ? "login" : NULL;
+}
+
 static int show_text(const struct cli_config *c, const struct cli_plan *p) {
     struct cli_table t = {.columns = 2};
     const struct ht_tunnel_options *o = &p->options;
@@ -254,14 +270,12 @@ static int show_text(const struct cli_config *c, const struct cli_plan *p) {
         snprintf(retry, sizeof retry, o->retry_for_ms == HT_NO_RETRY ? "never" : "for %u s", o->retry_for_ms / 1000);
     int rc = cli_table_cell(&t, "kit");
     if (rc == HT_OK)
-        rc = cli_table_cell(&t, "%s%s", o->url, sockets);
+        rc = cli_table_cell(&t, "%s%s  (%s)", o->url, sockets, url_from(p));
     if (rc == HT_OK)
         rc = cli_table_cell(&t, "token");
     if (rc == HT_OK)
-        rc = cli_table_cell(&t, "%s",
-                            p->token_file           ? p->token_file
-                            : p->token && *p->token ? "from the environment"
-                                                    : "none");
+        rc = cli_table_cell(&t, "%s%s%s%s", p->token_file ? p->token_file : "", p->token_file ? "  (" : "",
+                            token_from(p) ? token_from(p) : "none", p->token_file ? ")" : "");
     if (rc == HT_OK)
         rc = cli_table_cell(&t, "name");
     if (rc == HT_OK)
@@ -293,6 +307,8 @@ static int show_text(const struct cli_config *c, const struct cli_plan *p) {
     if (rc == HT_OK) {
         printf("%s is good; `%s up` would do this:\n\n", c->file.name, cli_program);
         cli_table_print(&t, stdout);
+        puts("\nAn argument goes before its variable, that before the file, that before what `hoody-tunnel login` has "
+             "stored.");
     } else {
         cli_complain("%s", ht_err_text(rc));
     }
@@ -367,7 +383,11 @@ static int show_json(const struct cli_config *c, const struct cli_plan *p) {
     if (rc == HT_OK)
         rc = put_json(&b, "url", p->options.url);
     if (rc == HT_OK)
+        rc = put_json(&b, "urlFrom", url_from(p));
+    if (rc == HT_OK)
         rc = put_json(&b, "tokenFile", p->token_file);
+    if (rc == HT_OK)
+        rc = put_json(&b, "tokenFrom", token_from(p));
     if (rc == HT_OK)
         rc = put_json(&b, "name", p->name);
     if (rc == HT_OK)

@@ -54,6 +54,7 @@ int cmd_vtunnel_client(int argc, char **argv) {
         .token_file = o.token_file,
         .token = o.token,
         .nameless = true,
+        .set_url = true,
         .json = o.json,
         .live = o.live,
         .color = o.color,

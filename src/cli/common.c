@@ -24,11 +24,12 @@ void cli_complain(const char *fmt, ...) {
     fprintf(stderr, "hoody-tunnel: %s\n", n > 0 ? text : "");
 }
 
-void cli_complain_status(unsigned status, const char *said, const char *token) {
+void cli_complain_status(unsigned status, const char *said, const char *token, bool stored) {
     const char *colon = *said ? ": " : "";
     if (status == 401)
-        cli_complain(token && *token ? "the kit refused the token"
-                                     : "the kit wants a token: --token-file or HOODY_TUNNEL_TOKEN");
+        cli_complain(!token || !*token ? "the kit wants a token: " CLI_GIVE_A_TOKEN
+                     : stored          ? "the kit refused the token: " CLI_STORED_TOKEN
+                                       : "the kit refused the token");
     else if (status == 403)
         cli_complain("the kit serves only its trusted proxies, and this machine is none of them (403)");
     else if (status == 404)

@@ -196,7 +196,9 @@ static const char *what_mends(const struct cli_events *e, int error, const char 
     if (error == HT_TUNNEL_ECONNECT && e->default_url)
         return CLI_NAME_THE_KIT;
     if (error == HT_TUNNEL_EAUTH && e->no_token)
-        return "; --token-file or HOODY_TUNNEL_TOKEN gives one";
+        return "; " CLI_GIVE_A_TOKEN;
+    if (error == HT_TUNNEL_EAUTH && e->stored_url)
+        return "; " CLI_STORED_TOKEN;
     if (error == HT_TUNNEL_ELIMIT && !strstr(text, "--"))
         return "; the kit's option --max-sessions says how many it takes";
     return "";
@@ -544,14 +546,15 @@ static int on_audit(void *user, const struct ht_audit *a) {
     return noted;
 }
 
-/* A token that was replaced is replaced here too, as a rule: in the same file. */
+/* A token that was replaced is replaced here too, as a rule: in the same file, or by another login. */
 static int on_new_token(void *user, char *out, size_t cap) {
     const struct cli_events *e = user;
     char token[WIRE_LIMIT_MAX_TOKEN + 1];
     struct ht_errmsg err;
-    if (!e->token_file)
+    if (!e->token_file && !e->stored_url)
         return 0;
-    int rc = cli_token(e->token_file, NULL, token, &err);
+    struct cli_access again = {.url = e->stored_url, .token_file = e->token_file, .set_url = true};
+    int rc = e->token_file ? cli_token(e->token_file, NULL, token, &err) : cli_access(&again, token, &err);
     if (rc < 0)
         cli_complain("%s", err.text);
     int n = rc < 0 ? -1 : snprintf(out, cap, "%s", token);

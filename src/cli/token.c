@@ -46,15 +46,21 @@ static int read_file(const char *file, char out[WIRE_LIMIT_MAX_TOKEN + 1], struc
     return check_token(out, file, err);
 }
 
+int cli_token_check(const char *token, const char *where, char out[WIRE_LIMIT_MAX_TOKEN + 1], struct ht_errmsg *err) {
+    size_t n = strlen(token);
+    if (n > WIRE_LIMIT_MAX_TOKEN)
+        return ht_fail(err, HT_EINVAL, "the token in %s has more than %u characters", where, WIRE_LIMIT_MAX_TOKEN);
+    int rc = check_token(token, where, err);
+    if (rc == HT_OK)
+        memcpy(out, token, n + 1);
+    return rc;
+}
+
 int cli_token(const char *file, const char *from_env, char out[WIRE_LIMIT_MAX_TOKEN + 1], struct ht_errmsg *err) {
     out[0] = '\0';
     if (file)
         return read_file(file, out, err);
     if (!from_env)
         return HT_OK;
-    size_t n = strlen(from_env);
-    if (n > WIRE_LIMIT_MAX_TOKEN)
-        return ht_fail(err, HT_EINVAL, "HOODY_TUNNEL_TOKEN has more than %u characters", WIRE_LIMIT_MAX_TOKEN);
-    memcpy(out, from_env, n + 1);
-    return check_token(out, "HOODY_TUNNEL_TOKEN", err);
+    return cli_token_check(from_env, "HOODY_TUNNEL_TOKEN", out, err);
 }

@@ -141,13 +141,30 @@ static int choose_name(struct cli_plan *p, char kept[DRIVER_NAME_MAX + 1]) {
     return OPT_EXIT_OK;
 }
 
+int cli_plan_access(struct cli_plan *p, char token[WIRE_LIMIT_MAX_TOKEN + 1], struct ht_errmsg *err) {
+    struct cli_access a = {.url = p->options.url,
+                           .ca = p->options.ca,
+                           .token_file = p->token_file,
+                           .token = p->token,
+                           .set_url = p->set_url,
+                           .set_ca = p->options.ca != NULL};
+    if (p->options.vtunnel) /* no kit: what login has stored is none of its business */
+        return cli_token(p->token_file, p->token, token, err);
+    int rc = cli_access(&a, token, err);
+    p->options.url = a.url;
+    p->options.ca = a.ca;
+    p->stored_url = a.stored_url;
+    p->stored_token = a.stored_token;
+    return rc;
+}
+
 int cli_plan_create(struct cli_plan *p, struct ht_tunnel **t, void *user) {
     char token[WIRE_LIMIT_MAX_TOKEN + 1], kept[DRIVER_NAME_MAX + 1];
     struct ht_errmsg err;
     int status = choose_name(p, kept);
     if (status != OPT_EXIT_OK)
         return status;
-    if (cli_token(p->token_file, p->token, token, &err) < 0) {
+    if (cli_plan_access(p, token, &err) < 0) {
         cli_complain("%s", err.text);
         return OPT_EXIT_CONFIG;
     }
@@ -188,6 +205,7 @@ int cli_plan_run(struct cli_plan *p) {
     struct cli_events events = {.json = false};
     struct cli_live *live = NULL;
     struct ht_tunnel *t = NULL;
+    char url[2 * DRIVER_PATH_MAX]; /* what login has stored may be read again, and stands elsewhere then */
     bool color = cli_use_color(p->color, STDOUT_FILENO);
     if (p->json && p->qr) {
         cli_complain("--qr draws for people and --json writes for programs; leave one of them out");
@@ -211,8 +229,10 @@ int cli_plan_run(struct cli_plan *p) {
         events.state.path = p->state_file;
         events.token_file = p->token_file;
         events.qr = p->qr;
-        events.default_url = p->default_url;
-        events.no_token = !p->token_file && !(p->token && *p->token);
+        events.default_url = !p->set_url && !p->stored_url;
+        snprintf(url, sizeof url, "%s", p->options.url);
+        events.stored_url = p->stored_token ? url : NULL;
+        events.no_token = !p->token_file && !(p->token && *p->token) && !p->stored_token;
         events.color = color;
         events.audit_query = p->audit_query;
         status = begin_audit(p, t, &events);

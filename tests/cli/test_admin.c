@@ -278,5 +278,6 @@ static const struct tap_test tests[] = {
 
 int main(void) {
     io_ignore_sigpipe();
+    setenv("XDG_CONFIG_HOME", "/dev/null", 1); /* nobody has logged in */
     return tap_main("cli, admin", tests);
 }

@@ -83,7 +83,7 @@ def shown(command):
 def _():
     first = {name.split()[0] for name in COMMANDS}
     assert bash("hoody-tunnel ") == first | {"help", "--help", "--version"}
-    assert bash("hoody-tunnel s") == {"serve", "sessions"}
+    assert bash("hoody-tunnel se") == {"serve", "sessions"}
     assert bash("hoody-tunnel sessions ") == {n.split()[1] for n in COMMANDS if n.startswith("sessions ")}
     assert bash("hoody-tunnel help bin") == {"bindings"}
     assert bash("hoody-tunnel help bindings ") == {"list"}

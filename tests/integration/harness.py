@@ -30,6 +30,7 @@ API = "/api/v1/tunnel"
 # Drivers keep their identity there, and not in the home of whoever runs the tests.
 _state = tempfile.TemporaryDirectory(prefix="hoody-tunnel-state-")  # pylint: disable=consider-using-with
 os.environ["XDG_STATE_HOME"] = _state.name
+os.environ["XDG_CONFIG_HOME"] = os.path.join(_state.name, "config")  # nobody has logged in
 
 
 def eventually(condition, what, timeout=30.0):

@@ -12,7 +12,7 @@ from tests.support.tap import case, main
 MODEL = options.load(os.path.join(ROOT, "spec"))
 TUNNELS = ("expose", "pull", "up")
 NAMED = "name.test:443"
-ADMIN = ("list", "sessions list", "sessions kill", "bindings list", "health", "metrics", "events", "env")
+ADMIN = ("list", "status", "sessions list", "sessions kill", "bindings list", "health", "metrics", "events", "env")
 
 
 class World:
@@ -200,13 +200,26 @@ def about(_world, name, code):
     return {"ok": lambda: status_of(*words), "failure": full, "usage": lambda: status_of(*words, "more")}[code]()
 
 
-RUNS = {"version": about, "completion": about, "serve": kit, "demo": demo, "ready": ready, "config check": check, **{name: tunnel for name in (*TUNNELS, "reach", "vtunnel-client")},
+def stored(world, name, code):
+    """login and logout, whose kits are kept in a home of their own."""
+    url = f"127.0.0.1:{world.kit.port}"
+    with Folder() as folder:
+        home = {"XDG_CONFIG_HOME": folder.path}
+        if code == "ok" and name == "logout":
+            assert status_of("login", url, env=home) == 0
+        where = {"failure": f"127.0.0.1:{world.broken.port}", "auth": world.guarded.url, "gave_up": world.nobody}.get(code, url)
+        words = [name] if name == "logout" else [name, where]
+        more = {"usage": ["--nonsense"], "config": ["--token-file", "/nonexistent"] if name == "login" else []}.get(code, [])
+        return status_of(*words, *more, env={"XDG_CONFIG_HOME": "", "HOME": ""} if code == "config" else home)
+
+
+RUNS = {"login": stored, "logout": stored, "version": about, "completion": about, "serve": kit, "demo": demo, "ready": ready, "config check": check, **{name: tunnel for name in (*TUNNELS, "reach", "vtunnel-client")},
         **{name: admin for name in ADMIN}}
 
 
 WORLD = World()
 # These share their code with others that stay; under sanitizers each start of a program takes its time.
-ALIKE = ("pull", "list", "sessions list", "bindings list", "metrics")
+ALIKE = ("pull", "list", "status", "sessions list", "bindings list", "metrics")
 
 
 def define(name, codes):

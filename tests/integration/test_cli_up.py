@@ -96,7 +96,7 @@ def _():
         path = write(folder.join("hoody-tunnel.yaml"), example)
         status, out, err = command("config", "check", cwd=folder.path)
         assert status == 0 and not err, err
-        for line in ("kit      wss://kit.example", "retries  for 600 s, at the start too", "token    none",
+        for line in ("kit      wss://kit.example  (the file)", "retries  for 600 s, at the start too", "token    none",
                      "expose   port 8080 -> 127.0.0.1:3000  (web), taken from whoever holds it",
                      "expose   port 9090 -> api.local:90", "pull     port 5432 -> localhost:5432  (database)"):
             assert line in out.splitlines(), (line, out)

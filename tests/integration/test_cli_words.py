@@ -82,7 +82,8 @@ def _():
 @case("words of other tools get a hint, and nothing is opened")
 def _():
     for words, right in ((["http", "3000"], "`hoody-tunnel expose 3000`"), (["tcp", "5432"], "`hoody-tunnel pull 5432`"),
-                         (["client"], "`hoody-tunnel expose 3000`"), (["status"], "`hoody-tunnel list`"),
+                         (["client"], "`hoody-tunnel expose 3000`"), (["ps"], "`hoody-tunnel status`"),
+                         (["authtoken", "x"], "`hoody-tunnel login URL`"),
                          (["server"], "`hoody-tunnel serve`"), (["udp", "53"], "UDP is not carried"),
                          (["8080:3000"], "write 8080=3000"), (["3000", "udp"], "UDP is not carried"), (["3000", "tls"], "`hoody-tunnel pull 5432`"),
                          (["expose", "-p", "8080", "3000"], "`hoody-tunnel expose 8080=3000`"),
