@@ -1,24 +1,24 @@
 /*
  * The inside of a tunnel, shared by the files of this room.
  *
- *   driver.c       the public calls: life, running
- *   driver_options.c what the caller asks for, checked
- *   driver_link.c  the primary socket: the handshake, the session and its end
- *   driver_sock.c  one WebSocket: connect, upgrade, and the link of the multiplexer on it
- *   driver_shards.c the secondary sockets of a v2 session
- *   driver_handover.c a session that gives way to another one while it still stands
- *   driver_retry.c what comes after a lost link: the wait, and the next attempt
- *   driver_thread.c a thread of its own, and calls from others
- *   identity.c     the id that survives the process
- *   driver_tls.c   what TLS towards services needs
- *   state.c        files of this machine and user
- *   driver_names.c what is reached by name through a binding
- *   driver_guard.c names whose requests are checked and get secrets
- *   driver_bind.c  bindings, and which of them a stream belongs to
- *   url.c          URLs and targets as people write them
+ *   driver.c          the public calls: making, running and ending a tunnel
+ *   driver_options.c  the caller's options: checked and copied
+ *   driver_link.c     the primary socket: the handshake, the session and its end
+ *   driver_sock.c     one WebSocket: connecting, the upgrade, and the mux link on it
+ *   driver_shards.c   the secondary sockets of a v2 session
+ *   driver_handover.c replacing a session by the next one while it is still up
+ *   driver_retry.c    after a lost link: the wait and the next attempt
+ *   driver_thread.c   a tunnel with a thread of its own, and calls from other threads
+ *   driver_tls.c      TLS to services
+ *   driver_names.c    targets that are reached by name
+ *   driver_guard.c    names with a policy: requests are checked and get secrets
+ *   driver_bind.c     bindings, and which of them a stream belongs to
+ *   identity.c        the client id, which outlives the process
+ *   state.c           secret files of this machine and user
+ *   url.c             URLs and targets as people write them
  *
- * States: NEW -> CONNECTING -> HELLO -> UP -> CLOSING -> ENDED, and from anywhere to ENDED. A link that is lost and can
- * be made anew: CONNECTING, HELLO or UP -> DOWN -> WAITING -> CONNECTING.
+ * States: NEW -> CONNECTING -> HELLO -> UP -> CLOSING -> ENDED. Every state but ENDED can change to ENDED. After a lost
+ * link that is retried: CONNECTING, HELLO or UP -> DOWN -> WAITING -> CONNECTING.
  */
 #ifndef HT_DRIVER_DRIVER_H
 #define HT_DRIVER_DRIVER_H
@@ -42,19 +42,19 @@
 enum driver_state {
     DRIVER_NEW,
     DRIVER_CONNECTING, /* dialling, TLS, upgrade */
-    DRIVER_HELLO,      /* HELLO is out */
+    DRIVER_HELLO,      /* HELLO was sent */
     DRIVER_UP,
-    DRIVER_DOWN,    /* the link is over or about to be */
-    DRIVER_WAITING, /* for the next attempt */
-    DRIVER_CLOSING, /* ht_tunnel_close(), or the session is over and the WebSocket is not yet */
+    DRIVER_DOWN,    /* the link has ended, or will at the end of this turn */
+    DRIVER_WAITING, /* waits for the next attempt */
+    DRIVER_CLOSING, /* after ht_tunnel_close(); or the session has ended, and its WebSocket closes */
     DRIVER_ENDED,
 };
 
 enum driver_bind_state {
-    BINDING_WAITS, /* for the session; after a refusal that may pass, for `timeout` */
-    BINDING_ASKED, /* BIND is out */
+    BINDING_WAITS, /* waits for the session, or for `timeout` after a refusal that may pass */
+    BINDING_ASKED, /* BIND was sent */
     BINDING_BOUND,
-    BINDING_UNBINDING, /* UNBIND is out */
+    BINDING_UNBINDING, /* UNBIND was sent */
     BINDING_LOST,      /* was bound when the link was lost */
 };
 
@@ -69,45 +69,45 @@ struct driver_binding {
     enum driver_bind_state state;
     enum ht_bind_kind kind;
     struct driver_target target;
-    char name[DRIVER_HOST_MAX + 32]; /* host:port, with tls:// before it if it is spoken */
-    struct driver_tls *tls;          /* NULL: none */
+    char name[DRIVER_HOST_MAX + 32]; /* for messages: host:port, behind tls:// when TLS is used */
+    struct driver_tls *tls;          /* TLS to the target; NULL: none */
     struct relay_target *origin;
-    struct guard_host *guarded; /* its name has a policy; NULL: none */
-    struct io_tls *guard_tls;   /* ... for the real host */
-    uint16_t asked_port, port;  /* port: the real one, 0 before it was ever bound */
+    struct guard_host *guarded; /* when its name has a policy; else NULL */
+    struct io_tls *guard_tls;   /* when its name has a policy: TLS to the real host */
+    uint16_t asked_port, port;  /* port: the one that the kit gave; 0: not bound yet */
     uint32_t bind_id;
-    bool takeover, drop; /* drop: to be given back as soon as the kit can be told */
-    bool told_lost;      /* somebody else has the port it had, and that was said */
-    bool told_insecure;
+    bool takeover, drop;     /* drop: UNBIND it as soon as possible */
+    bool told_lost;          /* another session has the port, and that was reported */
+    bool told_insecure;      /* the warning about an unverified certificate was given */
     char *label, *pull_host; /* NULL: none */
     struct driver_name *names;
     size_t n_names;
     bool portless; /* the container has no port for it */
     bool names_optional, names_refused;
-    char *names_why; /* names_refused: what the kit said */
-    char *ca;        /* certificates in PEM that the container is offered; NULL: none */
+    char *names_why; /* of names_refused: the kit's message */
+    char *ca;        /* certificates for programs in the container, as PEM; NULL: none */
     struct io_timer timeout;
 };
 
 struct driver_sock;
 
 struct driver_sock_ops {
-    const struct mux_link_ops *link; /* its ctx is the socket */
-    /* The WebSocket is open: queue the first frame. Negative: failed() follows. */
+    const struct mux_link_ops *link; /* its ctx is the driver_sock */
+    /* The WebSocket is open: the callee queues the first frame. 0; negative: failed() follows. */
     int (*greet)(struct driver_sock *s);
-    /* No WebSocket came about. `status` is the HTTP status of a refusal, 101 when the answer was no good, else 0. */
+    /* There is no WebSocket. `status` is the HTTP status of the refusal, 101 when that answer was not valid, or 0. */
     void (*failed)(struct driver_sock *s, int error, uint16_t status, uint64_t retry_after_ms, const char *text);
-    /* The WebSocket is over and destroyed, the link is not. `broken`: the peer broke the rules of WebSockets. */
+    /* The WebSocket has closed and was destroyed; the link was not. `broken`: the peer broke the rules of WebSocket. */
     void (*closed)(struct driver_sock *s, uint16_t code, const char *text, bool broken);
 };
 
 enum shard_state {
     SHARD_NONE,
     SHARD_CONNECTING,
-    SHARD_JOINING, /* JOIN is out */
+    SHARD_JOINING, /* JOIN was sent */
     SHARD_UP,
-    SHARD_LOST,  /* until it is time to ask for a ticket */
-    SHARD_ASKED, /* for a ticket */
+    SHARD_LOST,  /* waits until it asks for a ticket */
+    SHARD_ASKED, /* has asked for a ticket */
 };
 
 struct driver_sock {
@@ -119,30 +119,30 @@ struct driver_sock {
     struct ws_connect *connect;
     struct ws_conn *ws;
     struct mux_link *link;
-    struct vtunnel *vt; /* stands between the two when the other end speaks vtunnel's JSON; else NULL */
+    struct vtunnel *vt; /* translates between ws and link when the server speaks vtunnel's JSON; else NULL */
     struct io_timer vt_timer;
-    bool closing;          /* the closing handshake was begun */
-    struct io_timer timer; /* for the answer to the first frame; a secondary has more uses for it */
-    /* secondaries */
+    bool closing;          /* the closing handshake has begun */
+    struct io_timer timer; /* time limit for the answer to the first frame; driver_shards.c uses it for more */
+    /* of a secondary: */
     enum shard_state state;
-    unsigned attempts; /* since it was last steady */
+    unsigned attempts; /* since it was up for a while */
     uint64_t up_at;
-    uint64_t heard;     /* bytes, when last looked at */
-    uint64_t pinged_at; /* 0: no PING is out */
-    bool probing;       /* ... because the machine was asleep */
-    bool seen_up;       /* a map of the kit's has said so */
-    char nonce[129];    /* of the ticket */
+    uint64_t heard;     /* bytes read at the last check */
+    uint64_t pinged_at; /* when a PING was sent that is not answered; 0: none */
+    bool probing;       /* that PING was sent because the machine was suspended */
+    bool seen_up;       /* a SHARD_MAP of the kit says that it is up */
+    char nonce[129];    /* of its ticket */
 };
 
-/* A session with its sockets, from the first attempt to connect on. */
+/* A session with its sockets. It exists from the first attempt to connect. */
 struct driver_session {
-    struct ht_list node; /* of those that were replaced */
+    struct ht_list node; /* in ht_tunnel.past, once it was replaced */
     struct ht_tunnel *t;
     struct mux_session *mux;                      /* NULL: not yet */
     struct driver_sock socks[HT_MAX_CONNECTIONS]; /* 0: the primary */
     struct io_timer timer;
     struct io_task clock, end;
-    uint64_t deadline; /* what timer is set to; UINT64_MAX: not set */
+    uint64_t deadline; /* time to which `timer` is set; UINT64_MAX: not set */
 };
 
 struct ht_tunnel {
@@ -150,65 +150,65 @@ struct ht_tunnel {
     struct driver_url url;
     char *token;
     char client[WIRE_LIMIT_CLIENT_ID + 1]; /* HELLO.client.id; "": none. A secret */
-    bool client_known;                     /* it was given or looked for */
+    bool client_known;                     /* the id was given, or the stored one was looked for */
     char client_name[DRIVER_NAME_MAX + 1]; /* HELLO.client.name; "": none */
-    struct ht_buf headers;                 /* of the upgrade, each line ending in CRLF, then a NUL; holds secrets */
+    struct ht_buf headers;                 /* more lines of the upgrade request, each with CRLF, and a NUL. A secret */
     uint32_t connect_timeout_ms, pool_size, pool_idle_ms, retry_for_ms, retry_min_ms, ping_interval_ms, pong_timeout_ms,
         suspect_after_ms, measure_every_ms;
-    unsigned connections; /* asked for */
+    unsigned connections; /* how many the caller asked for */
     uint32_t max_streams, max_window;
     bool retry_first, strict_bindings;
-    bool vtunnel; /* the other end speaks vtunnel's JSON */
+    bool vtunnel; /* the server speaks vtunnel's JSON */
     struct ht_tunnel_callbacks calls;
     void *user;
 
     struct io_loop *loop;
     bool own_loop;
     struct io_tls *tls;
-    struct io_conn *wake; /* reading end of the pair that ht_tunnel_stop() writes to */
+    struct io_conn *wake; /* reads from the socket pair to which driver_wake() writes */
     int wake_fd;
-    atomic_bool stop_asked, retry_asked; /* set from signal handlers and other threads */
+    atomic_bool stop_asked, retry_asked; /* set by signal handlers and other threads */
     bool stopped;
     struct {
         bool started, joinable;
         pthread_t id;
-        pthread_mutex_t lock; /* for the rest */
+        pthread_mutex_t lock; /* protects the fields below */
         pthread_cond_t done;
-        struct driver_call *first; /* waiting to be carried out */
-        bool over;                 /* the thread touches nothing any more */
+        struct driver_call *first; /* calls of other threads that wait */
+        bool over;                 /* the thread no longer uses the tunnel */
         int rc;
     } thread;
 
-    struct driver_session *now;  /* what `state` and most of the rest are about; never NULL */
-    struct driver_session *next; /* takes its place when its HELLO is answered; NULL: there is none */
-    struct ht_list past;         /* of those that were replaced and finish their streams, oldest first */
+    struct driver_session *now;  /* the present session, to which `state` belongs; never NULL */
+    struct driver_session *next; /* replaces `now` when its HELLO is answered; NULL: none */
+    struct ht_list past;         /* replaced sessions that finish their streams, oldest first */
     unsigned n_past;
-    bool restarting; /* the kit wants us to come back for the next session */
+    bool restarting; /* the kit restarts: it has asked for a next session */
     unsigned handover_attempts;
     struct io_timer handover_timer;
-    bool only_v1;      /* the kit refused an upgrade that offered more */
-    bool reissues;     /* both named `reissue-tickets` */
-    unsigned caps;     /* all that both named, of the present session */
-    bool was_up;       /* ever */
-    bool told_up;      /* connected() was told last, and not disconnected() */
-    bool hurried;      /* the goodbye was cut short */
-    bool session_over; /* nothing comes from it any more */
-    bool resumed;      /* the session is the one from before the link was lost */
-    unsigned granted;  /* sockets that the session may have */
+    bool only_v1;      /* the kit has refused an upgrade that offered version 2 */
+    bool reissues;     /* both sides named `reissue-tickets` */
+    unsigned caps;     /* capabilities that both sides named, of the present session */
+    bool was_up;       /* the tunnel was up at least once */
+    bool told_up;      /* connected() was called, and disconnected() not since */
+    bool hurried;      /* a second ht_tunnel_close() has shortened the end */
+    bool session_over; /* the present session has ended */
+    bool resumed;      /* the present session is the one from before the lost link */
+    unsigned granted;  /* how many sockets the session may have */
     uint64_t rtt_us;   /* 0: not measured */
     uint64_t sessions;
     struct ht_metrics metrics; /* of all sessions */
     struct io_timer close_timer;
     struct io_task end;
-    char session_id[160]; /* to be resumed; "": none */
+    char session_id[160]; /* the session to resume; "": none */
     struct io_timer retry_timer;
     struct io_wake sleep;
-    unsigned attempts;       /* since the link was last steady */
-    uint64_t lost_at, up_at; /* lost_at: what retry_for_ms counts from */
-    uint64_t ghost_until;    /* a HELLO of ours without an answer may still reach the kit; 0: none */
-    uint64_t retry_after_ms; /* what the kit asked for; 0: nothing */
-    bool final;              /* the reason of the end is one that no retry can mend */
-    bool refused;            /* ... one that may pass, but not in a moment: somebody has answered, and said no */
+    unsigned attempts;                /* since the link was up for DRIVER_STEADY_MS */
+    uint64_t lost_at, up_at;          /* lost_at: when retry_for_ms began */
+    uint64_t ghost_until;             /* until then a HELLO without an answer may still reach the kit; 0: none */
+    uint64_t retry_after_ms;          /* the wait that the kit asked for; 0: none */
+    bool final;                       /* the tunnel ends for a reason that no retry can change */
+    bool refused;                     /* the kit, or something before it, has refused us: the next wait is longer */
     uint16_t goaway_code, close_code; /* of the last session; 0: none came */
     bool goaway;
     char goaway_text[256];
@@ -216,149 +216,155 @@ struct ht_tunnel {
     struct ht_list bindings;
     int last_number;
     struct ht_list target_tls; /* struct driver_tls */
-    struct guard *guard;       /* of names that have a policy; NULL: none had one yet */
+    struct guard *guard;       /* serves names with a policy; NULL: there was none yet */
     struct io_authority *authority;
 
-    bool end_known; /* end_error and end_text are the reason; a later one does not change it */
+    bool end_known; /* end_error and end_text are set; a later reason does not change them */
     int end_error;
     char end_text[512];
 };
 
-/* The loop of a tunnel, for what else has to run beside it in this program. */
+/* The loop of the tunnel, for other objects of this program. */
 struct io_loop *driver_loop(struct ht_tunnel *t);
-/* ht_tunnel_create() on a loop that stays the caller's; NULL: one of its own. */
+/* ht_tunnel_create() on a loop that the caller owns and that must outlive the tunnel. NULL: the tunnel makes its own.
+ */
 int driver_create_on(struct io_loop *loop, struct ht_tunnel **out, const struct ht_tunnel_options *options,
                      const struct ht_tunnel_callbacks *calls, void *user);
 
-/* Makes the loop look at what was asked from elsewhere. Safe in signal handlers. */
+/* Makes the loop look at stop_asked, retry_asked and calls of other threads. Safe in signal handlers. */
 void driver_wake(struct ht_tunnel *t);
-/* Drops everything; a tunnel that had not ended was stopped. */
+/* Drops all connections. A tunnel that has not ended counts as stopped. */
 void driver_abandon(struct ht_tunnel *t);
-/* The only place where the tunnel's state changes; asserts that the change is one that there is. */
+/* The only function that changes the tunnel's state. It asserts that the change is legal. */
 void driver_set_state(struct ht_tunnel *t, enum driver_state to);
-/* Notes why the tunnel ends; the first reason stays. */
+/* Sets the reason why the tunnel ends. Later reasons are ignored. */
 void driver_end_reason(struct ht_tunnel *t, int error, const char *fmt, ...) HT_PRINTF(3, 4);
-/* Ends it at the end of this turn, with the noted reason. */
+/* Ends the tunnel, or the attempt if it is retried, at the end of this turn, with the reason that was set. */
 void driver_end(struct ht_tunnel *t);
+/* Calls log(). Control characters are escaped. */
 void driver_say(struct ht_tunnel *t, enum ht_log_severity severity, const char *fmt, ...) HT_PRINTF(3, 4);
 
 /* ---- driver_options.c ---- */
 
-/* Copies and checks *o. HT_TUNNEL_OK, or an error with *err; what was copied until then goes with the next call. */
+/* Checks and copies *o. HT_TUNNEL_OK, or an error with *err. The caller calls driver_options_free() in both cases. */
 int driver_options_set(struct ht_tunnel *t, const struct ht_tunnel_options *o, struct ht_errmsg *err);
-/* The kit has refused the token: asks the caller for another. True: the next attempt shows it. */
+/* The kit has refused the token: calls new_token(). True: there is another token, and the next attempt shows it. */
 bool driver_token_again(struct ht_tunnel *t);
 /* Wipes the secrets and frees everything. */
 void driver_options_free(struct ht_tunnel *t);
-/* Looks for the id that is kept, when none was given; says so when there is none. */
+/* Loads the stored client id when the caller gave none. Warns when there is none. */
 void driver_options_client(struct ht_tunnel *t);
 
 /* ---- driver_thread.c ---- */
 
 int driver_thread_start(struct ht_tunnel *t, struct ht_errmsg *err);
-/* Waits for its end and returns what ht_tunnel_run() returned there. */
+/* Waits for the end of the thread, and returns what ht_tunnel_run() returned there. */
 int driver_thread_join(struct ht_tunnel *t, struct ht_errmsg *err);
-/* Stops and joins it if need be. */
+/* Stops and joins the thread if there is one. */
 void driver_thread_free(struct ht_tunnel *t);
-/* True when the caller may touch the tunnel: there is no thread, or it is the caller. */
+/* True when the calling thread may use the tunnel: it is the tunnel's thread, or the tunnel has none. */
 bool driver_thread_is_ours(const struct ht_tunnel *t);
-/* Calls run() where the tunnel may be touched, and waits for it. */
+/* Calls run() in the tunnel's thread, waits for it, and returns its result. */
 int driver_thread_call(struct ht_tunnel *t, int (*run)(struct ht_tunnel *t, void *arg, struct ht_errmsg *err),
                        void *arg, struct ht_errmsg *err);
-/* In the tunnel's thread: carries out what others have asked for. */
+/* In the tunnel's thread: carries out the calls of other threads. */
 void driver_thread_calls(struct ht_tunnel *t);
 
 /* ---- driver_sock.c ---- */
 
 void driver_sock_init(struct driver_sock *s, struct driver_session *of, unsigned index,
                       const struct driver_sock_ops *ops, void (*timer)(struct io_timer *));
-/* What comes of it is told by greet() or failed(), never from inside here. Negative with *err: not even begun. */
+/* Starts to connect. greet() or failed() follows, and never before this returns. 0; negative with *err: it could not
+ * start. */
 int driver_sock_connect(struct driver_sock *s, const char *protocols, struct ht_errmsg *err);
-/* Starts the closing handshake, once; closed() follows. */
+/* Starts the closing handshake; closed() follows. A second call does nothing. */
 void driver_sock_close(struct driver_sock *s, uint16_t code, const char *reason);
-/* Drops everything of it without a word. */
+/* Closes the socket and destroys WebSocket and link, without a close frame and without a callback. */
 void driver_sock_drop(struct driver_sock *s);
-void driver_sock_output(void *ctx); /* the links' output() */
+void driver_sock_output(void *ctx); /* mux_link_ops.output; ctx: the driver_sock */
 
 /* ---- driver_shards.c ---- */
 
-/* The session stands: opens all secondaries at once (rule JOIN-3). */
+/* The session is up: opens all secondaries at once (rule JOIN-3). */
 void driver_shards_open(struct ht_tunnel *t, const struct wire_hello_ok *ok);
-/* A BIND went out or was answered. */
+/* A BIND was sent or answered. */
 void driver_shards_bind_changed(struct ht_tunnel *t);
-/* Asks each for a sign of life. */
+/* Sends a PING on each secondary. */
 void driver_shards_probe(struct ht_tunnel *t);
-/* Lost ones are made anew at once. */
+/* Replaces lost secondaries at once. */
 void driver_shards_now(struct ht_tunnel *t);
 void driver_on_reissued(void *ctx, const struct wire_reissue *answer);
 void driver_on_shard_map(void *ctx, const struct wire_shard_map *map);
 
 /* ---- driver_link.c ---- */
 
+/* Starts an attempt to connect. HT_TUNNEL_OK or an error. */
 int driver_link_start(struct ht_tunnel *t);
-/* Begins to connect the primary of `ses`. Negative with *err: not even begun. */
+/* Starts to connect the primary of `ses`. 0; negative with *err: it could not start. */
 int driver_link_dial(struct driver_session *ses, const char *protocols, struct ht_errmsg *err);
 /* NULL: out of memory. */
 struct driver_session *driver_session_new(struct ht_tunnel *t);
-/* Drops all of it without a word. Not from inside its own calls. */
+/* Drops all sockets and the mux session, without a callback. Not inside a callback of the session. */
 void driver_session_drop(struct driver_session *ses);
-/* The same, and frees it. NULL is ignored. */
+/* The same, and frees it. Clears the pointer. NULL is ignored. */
 void driver_session_free(struct driver_session **ses);
-/* At the end of this turn its timer is looked at. */
+/* Sets the timer of the session anew at the end of this turn. */
 void driver_session_touch(struct driver_session *ses);
-/* UP and everything unbound, or out of time: says goodbye. */
+/* All bindings are given back, or there was no time: closes the session in order. */
 void driver_link_close(struct ht_tunnel *t);
-/* CLOSING: no answers are waited for any more. The second time it ends at once. */
+/* In state CLOSING: waits no longer for answers. The second call ends the tunnel at once. */
 void driver_link_hurry(struct ht_tunnel *t);
-/* All but what is left of an earlier session. */
+/* Drops the present session; past sessions stay. */
 void driver_link_destroy(struct ht_tunnel *t);
-/* The machine was asleep: is the kit still there? */
+/* The machine was suspended: checks whether the kit still answers. */
 void driver_link_woke(struct io_wake *w);
-/* At the end of this turn the session's timer is looked at. */
+/* driver_session_touch() for the present session. */
 void driver_link_touch(struct ht_tunnel *t);
 
 /* ---- driver_handover.c ---- */
 
-/* Rule HANDOVER-1: the kit is about to restart, or this session of it is. */
+/* The kit, or this session of it, is about to restart: connects the next session (rule HANDOVER-1). */
 void driver_handover_begin(struct ht_tunnel *t);
-/* The next session did not come about: tries again, as long as this one stands. */
+/* The next session could not be opened: tries again while the present one is up. */
 void driver_handover_failed(struct ht_tunnel *t, const char *why);
-/* HELLO of the next session was answered: it is the present one from now on. */
+/* The next session's HELLO was answered: makes it the present session. */
 void driver_handover_switch(struct ht_tunnel *t);
-/* An earlier session, or its primary, is over. */
+/* A past session, or its primary, has ended. */
 void driver_handover_past_over(struct driver_session *ses);
-/* The machine was asleep. */
+/* The machine was suspended: checks the past sessions. */
 void driver_handover_probe(struct ht_tunnel *t);
 void driver_handover_stop(struct ht_tunnel *t);
 void driver_handover_destroy(struct ht_tunnel *t);
 
 /* ---- driver_retry.c ---- */
 
-#define DRIVER_STEADY_MS 10000u /* a link that stood this long starts the waits from the shortest again */
-#define DRIVER_REFUSED_WAITS 8u /* times the usual waits, where something has answered and refused us */
+#define DRIVER_STEADY_MS 10000u /* after a link was up for this long, the waits begin with the shortest again */
+#define DRIVER_REFUSED_WAITS 8u /* after a refusal the waits are this many times longer */
 
-/* The noted reason is one that passes, and there is time left. */
+/* True when the reason of the end may pass, and retry_for_ms is not over. */
 bool driver_retry_wanted(const struct ht_tunnel *t);
-/* DOWN -> WAITING: drops what is left of the link, tells, and sets the timer. */
+/* DOWN -> WAITING: drops the rest of the link, reports, and sets the timer. */
 void driver_retry_begin(struct ht_tunnel *t);
 void driver_retry_now(struct ht_tunnel *t);
-/* How long to wait before attempt number `attempt` (from 0) when the first is `min_ms`; `random` is any number. */
+/* The wait before attempt number `attempt` (from 0), in milliseconds. `min_ms` bounds the first wait; `random` is a
+ * random number. */
 uint64_t driver_backoff(unsigned attempt, uint64_t min_ms, uint64_t random);
 
 /* ---- driver_tls.c ---- */
 
-/* What a binding to that target needs; *out NULL: no TLS. HT_TUNNEL_OK, or an error with *err. */
+/* The TLS settings for a binding to `target`. Bindings with the same settings share them; give them back with
+ * driver_tls_put(). *out is NULL for a target without TLS. HT_TUNNEL_OK, or an error with *err. */
 int driver_tls_get(struct ht_tunnel *t, const struct driver_target *target, const struct ht_bind_options *o,
                    struct driver_tls **out, struct ht_errmsg *err);
 struct io_tls *driver_tls_io(const struct driver_tls *d); /* NULL for NULL */
 bool driver_tls_insecure(const struct driver_tls *d);     /* false for NULL */
-/* Clears the pointer; NULL is ignored. */
+/* Clears the pointer. NULL is ignored. */
 void driver_tls_put(struct driver_tls **d);
 
 /* ---- driver_guard.c ---- */
 
-/* The binding's only name has a policy; `target`: what is behind NAME=, or NULL. HT_TUNNEL_OK, or an error with *err;
- * what was made until then goes with driver_guard_free(). */
+/* Sets up the policy for the binding's only name. `target` is the text behind NAME=, or NULL. HT_TUNNEL_OK, or an error
+ * with *err. The caller calls driver_guard_free() in both cases. */
 int driver_guard_set(struct driver_binding *b, const struct ht_bind_options *o, const struct wire_name *name,
                      const char *target, struct ht_errmsg *err);
 void driver_guard_free(struct driver_binding *b);
@@ -367,39 +373,44 @@ void driver_guard_destroy(struct ht_tunnel *t);
 
 /* ---- driver_names.c ---- */
 
-/* Reads what *o says of names. `cfg`: what targets of names have from the binding. HT_TUNNEL_OK, or an error with *err;
- * what was made until then goes with driver_names_free(). */
+/* Reads the names of *o. `cfg` has the settings of the binding for targets of names. HT_TUNNEL_OK, or an error with
+ * *err. The caller calls driver_names_free() in both cases. */
 int driver_names_set(struct driver_binding *b, const struct ht_bind_options *o, const struct relay_target_config *cfg,
                      struct ht_errmsg *err);
 void driver_names_free(struct driver_binding *b);
-/* For BIND. Returns how many. */
+/* Writes the names for BIND, borrowed from the binding. Returns their number. */
 size_t driver_names_put(const struct driver_binding *b, struct ht_slice out[WIRE_LIMIT_MAX_NAMES]);
 unsigned driver_names_streams(const struct driver_binding *b);
-/* The binding's own target, or that of a name: TLS is spoken, and the certificate is not verified. */
+/* *tls: the target of the binding or of one of its names uses TLS. *insecure: one of their certificates is not
+ * verified.
+ */
 void driver_names_tls(const struct driver_binding *b, bool *tls, bool *insecure);
-/* relay_target_probe() for each target behind a name. */
+/* relay_target_probe() for each target of a name. */
 void driver_names_probe(struct driver_binding *b);
-/* A stream by name, or any stream of a portless binding. */
+/* Serves a stream by name, or any stream of a portless binding. */
 void driver_names_serve(struct driver_binding *b, struct mux_stream *st, const struct wire_stream_open *open);
 
 /* ---- driver_bind.c ---- */
 
+/* ht_tunnel_bind() and ht_tunnel_unbind(), in the tunnel's thread. */
 int driver_bind_add(struct ht_tunnel *t, const struct ht_bind_options *o, struct ht_errmsg *err);
 int driver_bind_remove(struct ht_tunnel *t, int number, struct ht_errmsg *err);
-/* How many visitors reach now; 0 while there is no session. */
+/* How many bindings visitors can reach now; 0 while there is no session. */
 unsigned driver_n_bound(const struct ht_tunnel *t);
-/* The session stands: takes up what it brought along, and asks for the rest. */
-/* With strict_bindings: more are wanted than the kit gives. Nothing was asked for then, and the tunnel is closing. */
+/* With strict_bindings: returns true when there are more bindings than the kit allows. The tunnel is then closing, and
+ * no BIND was sent. */
 bool driver_bind_too_many(struct ht_tunnel *t, const struct wire_hello_ok *ok);
+/* The session is up: takes over the bindings that it has kept, and sends BIND for the others. */
 void driver_bind_all(struct ht_tunnel *t, const struct wire_hello_ok *ok);
-/* A BIND is out whose answer has not come. */
+/* True while a BIND has no answer. */
 bool driver_bind_asked(const struct ht_tunnel *t);
-/* The link is gone. */
+/* The link is lost. */
 void driver_bind_lost(struct ht_tunnel *t);
-/* Sends an UNBIND for each; true when an answer is awaited. */
+/* Sends UNBIND for each binding. True when answers will come. */
 bool driver_unbind_all(struct ht_tunnel *t);
 void driver_bind_destroy_all(struct ht_tunnel *t);
 unsigned driver_bind_streams(const struct ht_tunnel *t);
+/* How many bindings the kit has accepted. */
 unsigned driver_bind_standing(const struct ht_tunnel *t);
 
 void driver_on_bind_ok(void *ctx, const struct wire_bind_ok *ok);

@@ -1,10 +1,12 @@
 /*
  * What the files of the guard share.
  *
- *   guard.c    life: hosts, and their doors
- *   entry.c    a connection on its way in: the pair, TLS or not, the visitor
- *   request.c  what becomes of a request: checked, refused, or sent on with its secrets
- *   wait.c     requests whose secret a command has not said yet
+ *   guard.c    hosts and their doors: made and freed
+ *   entry.c    an incoming connection: the pair, TLS or plain, the visitor
+ *   request.c  a request: checked, then refused or sent on with its secrets
+ *   wait.c     requests that wait until a command has printed their secret
+ *
+ * A door is one port of a host, with TLS or without, and the binding and the target for it.
  */
 #ifndef HT_GUARD_GUARD_PRIV_H
 #define HT_GUARD_GUARD_PRIV_H
@@ -18,7 +20,7 @@
 
 struct guard {
     struct guard_config cfg;
-    struct ht_metrics metrics; /* of the relay inside; nobody looks at them */
+    struct ht_metrics metrics; /* of the relay inside; they are not used */
     struct io_fds fds;
     struct relay_table *table;
     struct relay_owner owner;
@@ -28,27 +30,26 @@ struct guard {
     struct ht_list refusals;  /* struct guard_refusal */
     unsigned n_entries;
     uint64_t last_id;
-    struct wire_header fields[HTTP_MAX_HEADERS + GUARD_HEADERS_MAX]; /* scratch of one callback */
+    struct wire_header fields[HTTP_MAX_HEADERS + GUARD_HEADERS_MAX]; /* scratch space of one callback */
 };
 
-/* A port of a host, with TLS or without. */
 struct guard_door {
     struct guard_host *h;
     uint16_t port;
-    bool tls;    /* in the container */
-    bool secure; /* the way to the service is */
+    bool tls;    /* the program in the container uses TLS */
+    bool secure; /* the service is reached by TLS, or is on this machine */
     uint32_t bind_id;
     struct relay_binding *binding;
     struct relay_target *target;
-    struct ht_list requests; /* struct guard_running: allowed, and not over */
+    struct ht_list requests; /* struct guard_running: allowed requests that have not ended */
 };
 
-/* A request from its head on; one that is allowed until it is over. */
+/* A request. It exists from its head until it is refused or has ended. */
 struct guard_running {
     struct ht_list node; /* in the door's list, once it is allowed */
     uint32_t stream_id;
     uint64_t began_us;
-    struct guard_event event; /* its texts are in `texts`, or the policy's */
+    struct guard_event event; /* points to `texts` and to texts of the policy */
     char texts[];
 };
 
@@ -57,18 +58,18 @@ struct guard_host {
     struct guard *g;
     void *ctx; /* for events */
     char *name, *target;
-    char host_field[300]; /* Host for a service that another URL names; "": the request's own */
+    char host_field[300]; /* value of Host when the target has a name of its own; "": the request's Host stays */
     uint16_t target_port;
     enum guard_spoken spoken;
-    struct io_tls *tls, *named; /* for the service; one that checks for the name wherever it is dialled */
+    struct io_tls *tls, *named; /* TLS to the service; named: checks the certificate for `name`, whatever is dialled */
     struct guard_policy *policy;
-    struct io_task secrets; /* commands are to be started, or one has ended */
-    struct ht_errmsg why;   /* it failed; "": it did not */
+    struct io_task secrets; /* starts commands, and handles one that has ended */
+    struct ht_errmsg why;   /* why a command has failed; "": none has */
     struct ht_list waiting; /* struct guard_waiting */
     struct io_ending *ending;
     struct guard_door doors[GUARD_DOORS_MAX];
     unsigned n_doors, n_entries;
-    bool down; /* the service does not answer, and that was told */
+    bool down; /* the service does not answer, and that was reported */
 };
 
 struct guard_entry {
@@ -76,7 +77,7 @@ struct guard_entry {
     struct guard_host *h;
     uint16_t port;
     struct relay_pipe *pipe;
-    struct io_conn *conn; /* the inner end, until it is somebody else's */
+    struct io_conn *conn; /* the inner end; NULL once the handshake or the visitor owns it */
     struct io_accept *accept;
     struct io_timer timer;
     struct io_addr peer;
@@ -84,7 +85,7 @@ struct guard_entry {
 
 /* ---- guard.c ---- */
 
-/* NULL: too many, or out of memory. */
+/* Finds or makes the door. NULL: the host has GUARD_DOORS_MAX, or out of memory. */
 struct guard_door *guard_door_get(struct guard_host *h, uint16_t port, bool tls);
 struct guard_door *guard_door_find(struct guard *g, uint32_t bind_id);
 
@@ -94,10 +95,10 @@ void guard_entries_cut(struct guard *g, const struct guard_host *h);
 
 /* ---- request.c ---- */
 
-/* Reads the secrets of a request that passes; one that cannot be read changes the decision, and *why says why.
- * HT_EAGAIN: they are awaited. */
+/* Reads the secrets for an allowed request. If one cannot be read, the decision becomes a refusal, and *why says why.
+ * 0, or HT_EAGAIN: a command has not printed a secret yet. */
 int guard_request_load(struct guard_door *d, struct guard_decision *decision, struct ht_errmsg *why) HT_MUST_USE;
-/* Does what was decided; `why` is "" or guard_request_load()'s. */
+/* Carries out the decision. `why` is the text of guard_request_load(), or "". */
 void guard_request_go(struct guard_door *d, struct mux_stream *st, const struct wire_stream_open *open, uint64_t id,
                       const struct guard_decision *decision, const char *why);
 /* relay_inner_config.stream_open; ctx: the guard */
@@ -109,7 +110,7 @@ void guard_refusals_drop(struct guard *g);
 
 /* ---- wait.c ---- */
 
-/* Keeps the request with what comes of it, until the host's secrets are there or cannot be had. */
+/* Keeps the request and its input until the host's secrets are read or have failed. */
 void guard_waiting_add(struct guard_door *d, struct mux_stream *st, const struct wire_stream_open *open, uint64_t id,
                        const struct guard_decision *decision);
 void guard_waiting_resume(struct guard_host *h);

@@ -1,4 +1,4 @@
-/* Which bytes may stand where (RFC 9110 5.5, 5.6.2; RFC 3986). Private to src/http. */
+/* Classes of bytes in heads (RFC 9110 5.5, 5.6.2; RFC 3986). Private to src/http. */
 #ifndef HT_HTTP_CHARS_PRIV_H
 #define HT_HTTP_CHARS_PRIV_H
 
@@ -6,10 +6,10 @@
 
 enum {
     HTTP_C_TOKEN = 1,  /* tchar */
-    HTTP_C_TARGET = 2, /* visible ASCII but '#' */
+    HTTP_C_TARGET = 2, /* visible ASCII except '#' */
     HTTP_C_HOST = 4,   /* unreserved and sub-delims of a reg-name, without the comma */
     HTTP_C_HEX = 8,
-    HTTP_C_TEXT = 16, /* in a field value: HTAB, SP, visible ASCII, obs-text */
+    HTTP_C_TEXT = 16, /* allowed in a field value: HTAB, SP, visible ASCII, obs-text */
 };
 
 extern const uint8_t http_chars[256];
@@ -23,7 +23,7 @@ static inline const unsigned char *http_skip(const unsigned char *p, const unsig
     return p;
 }
 
-/* http_skip(HTTP_C_TEXT), eight bytes at a time as long as there is nothing below SP and no DEL. */
+/* The same as http_skip(HTTP_C_TEXT). It takes eight bytes at a time while none of them is below SP or is DEL. */
 static inline const unsigned char *http_skip_text(const unsigned char *p, const unsigned char *end) {
     const uint64_t ones = UINT64_C(0x0101010101010101), tops = ones << 7;
     while (end - p >= 8) {
@@ -39,7 +39,7 @@ static inline const unsigned char *http_skip_text(const unsigned char *p, const 
 
 static inline bool http_is_blank(char c) { return c == ' ' || c == '\t'; }
 
-/* Without surrounding SP and HTAB (OWS, RFC 9110 5.6.3). */
+/* `s` without SP and HTAB around it (OWS, RFC 9110 5.6.3). */
 static inline struct ht_slice http_trim(struct ht_slice s) {
     while (s.n && http_is_blank(s.p[0]))
         s.p++, s.n--;
@@ -48,7 +48,8 @@ static inline struct ht_slice http_trim(struct ht_slice s) {
     return s;
 }
 
-/* Equal to `lower`, which is in lower case and as long as `p`. Both are tokens, where c | 0x20 folds letters only. */
+/* True when p[0..n) equals `lower` apart from case. `lower` is in lower case, and both are tokens, in which c | 0x20
+ * changes letters only. */
 static inline bool http_lower_eq(const char *p, const char *lower, size_t n) {
     for (size_t i = 0; i < n; i++)
         if ((p[i] | 0x20) != lower[i])

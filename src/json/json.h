@@ -1,9 +1,10 @@
 /*
- * The one strict JSON reader: RFC 8259 text, checked while it is read, without a tree and without memory of its own.
+ * The only JSON reader of this program (RFC 8259). It checks the text while it reads it, builds no tree and allocates
+ * no memory.
  *
- * Strict means: valid UTF-8, no byte order mark, paired surrogates, no key twice in one object (escapes seen through),
- * bounded depth and number of keys, numbers below 1e308 in size, nothing behind the value. Cost is linear in the text
- * but for the search for duplicates, which the bound on keys keeps small.
+ * It is strict: valid UTF-8, no byte order mark, paired surrogates, no key twice in one object (compared after
+ * escapes), limited depth and number of keys, numbers below 1e308, nothing behind the value. The cost is linear in the
+ * text, except the search for duplicate keys, which the limit on keys keeps small.
  */
 #ifndef HT_JSON_JSON_H
 #define HT_JSON_JSON_H
@@ -18,7 +19,7 @@ enum json_reason {
     JSON_TRAILING,  /* bytes behind the value */
     JSON_BOM,       /* a byte order mark in front */
     JSON_UTF8,      /* bytes that are not UTF-8 */
-    JSON_SURROGATE, /* \u escapes that pair no surrogates */
+    JSON_SURROGATE, /* a \u escape with an unpaired surrogate */
     JSON_CONTROL,   /* a control byte inside a string */
     JSON_DUPLICATE, /* a key twice in one object */
     JSON_DEPTH,     /* nested too deeply */
@@ -27,12 +28,12 @@ enum json_reason {
     JSON_NUL,       /* U+0000 in a string, where limits refuse it */
 };
 
-/* A short sentence for each; never NULL. */
+/* A short sentence for each reason; never NULL. Static storage. */
 const char *json_reason_text(enum json_reason reason);
 
 struct json_error {
     enum json_reason reason;
-    size_t offset; /* of the byte that shows it */
+    size_t offset; /* of the byte at which the error was found */
 };
 
 #define JSON_MAX_DEPTH 64
@@ -40,17 +41,17 @@ struct json_error {
 
 struct json_limits {
     unsigned max_depth; /* 1..JSON_MAX_DEPTH */
-    unsigned max_keys;  /* 1..JSON_MAX_KEYS, members of the objects that are open at one point */
-    bool refuse_nul;    /* set it before a tree of NUL-terminated strings is built from the text */
+    unsigned max_keys;  /* 1..JSON_MAX_KEYS; members of all objects that are open at the same time */
+    bool refuse_nul;    /* refuse U+0000, for callers that make NUL-terminated strings */
 };
 
 /*
- * Checks a whole text. 0, or HT_EPROTO with *err (which may be NULL) filled. `limits` NULL: JSON_MAX_DEPTH and
- * JSON_MAX_KEYS, and U+0000 is allowed.
+ * Checks a whole text. 0, or HT_EPROTO with *err, which may be NULL. `limits` NULL: JSON_MAX_DEPTH and JSON_MAX_KEYS,
+ * and U+0000 is allowed.
  */
 int json_validate(const char *text, size_t n, const struct json_limits *limits, struct json_error *err) HT_MUST_USE;
 
-/* ---- the reader, for code that knows what it expects ---- */
+/* ---- the reader, for code that knows the expected types ---- */
 
 enum json_type { JSON_T_NONE, JSON_T_OBJECT, JSON_T_ARRAY, JSON_T_STRING, JSON_T_NUMBER, JSON_T_BOOL, JSON_T_NULL };
 
@@ -65,56 +66,58 @@ struct json_reader {
     struct json_error error;
     unsigned depth, n_keys;
     struct {
-        uint16_t keys; /* n_keys at its beginning */
-        bool fresh;    /* nothing read from it yet */
+        uint16_t keys; /* n_keys when the object began */
+        bool fresh;    /* no member was read yet */
     } open[JSON_MAX_DEPTH];
     char key_text[64];
     struct json_key keys[JSON_MAX_KEYS];
 };
 
-/* Where decoded strings go. Decoding never makes a string longer, so a block as long as the text is always enough. */
+/* Memory for decoded strings, which the caller provides. A decoded string is never longer, so a block as long as the
+ * text is always enough. */
 struct json_arena {
     char *p;
     size_t used, cap;
 };
 
-/* `r` need not be initialised. Slices that the reader gives point into the text or the arena. */
+/* Starts reading; `r` need not be initialised. Slices of the reader point into the text or the arena. */
 void json_begin(struct json_reader *r, const void *text, size_t n, const struct json_limits *limits);
 
-/* What comes next; JSON_T_NONE: nothing that begins a value (the read that follows reports it). */
+/* The type of the next value. JSON_T_NONE: no value begins here; the next read reports the error. */
 enum json_type json_peek(struct json_reader *r);
 
 /*
- * All of these return a negative code, with r->error set, when the text is bad; nothing may be read after that.
- * Calling one for another type than json_peek() says is such an error too.
+ * These return a negative code and set r->error when the text is not valid, or when the next value has another type. No
+ * function may be called after that.
  */
 int json_object_begin(struct json_reader *r) HT_MUST_USE;
-/* 1: *key is set and the value must be read or skipped next. 0: the object is over. The key is good until the next
- * call. */
+/* 1: there is a member; *key is valid until the next call, and the caller reads or skips the value next. 0: the object
+ * has ended. */
 int json_object_next(struct json_reader *r, struct ht_slice *key) HT_MUST_USE;
 int json_array_begin(struct json_reader *r) HT_MUST_USE;
-/* 1: a value must be read or skipped next. 0: the array is over. */
+/* 1: there is a value; the caller reads or skips it next. 0: the array has ended. */
 int json_array_next(struct json_reader *r) HT_MUST_USE;
 
 enum json_string_flag { JSON_STRING_NUL = 1, JSON_STRING_ABOVE_LATIN1 = 2 };
 
 /*
- * Reads a string. 0, or the flags of what it holds that a typed reader may not want: U+0000, or with `latin1` a code
- * point above U+00FF (*out is empty then). With `latin1` the result is one byte for each code point, else UTF-8.
+ * Reads a string as UTF-8, or with `latin1` as one byte for each code point. Returns 0, or flags (enum
+ * json_string_flag) for a string that a caller may not want: it contains U+0000, or with `latin1` a code point above
+ * U+00FF (*out is then empty).
  */
 int json_read_string(struct json_reader *r, bool latin1, struct json_arena *arena, struct ht_slice *out) HT_MUST_USE;
-/* Reads a number. 0, or 1 when it is valid JSON but no integer in 0..2^64-1 written without fraction and exponent. */
+/* Reads a number. 0: *out is set. 1: it is valid JSON, but not an integer in 0..2^64-1 without fraction and exponent.
+ */
 int json_read_uint(struct json_reader *r, uint64_t *out) HT_MUST_USE;
 int json_read_bool(struct json_reader *r, bool *out) HT_MUST_USE;
-/* Reads any one value and forgets it. */
+/* Reads one value of any type and drops it. */
 int json_skip(struct json_reader *r) HT_MUST_USE;
-/* Nothing but white space is left. */
+/* 0: only white space is left. */
 int json_end(struct json_reader *r) HT_MUST_USE;
 
 /*
- * How many of the 8 bytes at `p`, from the first on, need no look inside a JSON string: no control byte, quote,
- * backslash, or byte from 0x80 on. Exact: below the first special byte no subtraction borrows, so nothing before it
- * shows, and it does.
+ * How many bytes at `p`, 0 to 8, are plain in a JSON string: no control byte, quote, backslash, or byte from 0x80 on.
+ * The result is exact: no subtraction borrows below the first special byte, so no plain byte before it is marked.
  */
 static inline unsigned json_plain_run8(const uint8_t *p) {
     const uint64_t ones = 0x0101010101010101u, high = ones << 7;

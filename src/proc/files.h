@@ -1,6 +1,6 @@
 /*
- * Files that the command line names and that a privileged start opens (hardening case 32): what another user may have
- * put in the way, a symbolic or a hard link, must not lead root to a file of its own.
+ * Opens files that the command line names, possibly as root (hardening case 32). Another user may have put a symbolic
+ * or hard link there, which must not make root open a file of its own.
  */
 #ifndef HT_PROC_FILES_H
 #define HT_PROC_FILES_H

@@ -1,10 +1,10 @@
 /*
- * The small HTTP/1.1 server and client that our own pages and APIs stand on. No bodies of requests, one answer after
- * another. It knows sockets and HTTP, and neither tunnels nor what is served.
+ * A small HTTP/1.1 server and client for the pages and APIs of this program. It serves one request after another and
+ * reads no request bodies. It knows sockets and HTTP, and neither tunnels nor the content that is served.
  *
- *   server.c   one connection of a server: heads, time limits, answers, streams, the way out for an upgrade
+ *   server.c   one connection of a server: heads, time limits, answers, streams, upgrades
  *   client.c   one request and its answer
- *   sse.c      the reader of server-sent events
+ *   sse.c      reads server-sent events
  */
 #ifndef HT_WEB_WEB_H
 #define HT_WEB_WEB_H
