@@ -325,7 +325,7 @@ hardening: deps-test gen
 coverage: deps-test
 	@$(MAKE) --no-print-directory W=build/coverage OPT=-O0 HARDEN= CFLAGS='-g --coverage -fprofile-update=atomic' unit-build fuzz-replay
 	@find build/coverage -name '*.gcda' -delete
-	@W=build/coverage tests/run unit
+	@W=build/coverage tests/run --all unit
 	@HT_BIN=build/coverage/hoody-tunnel PYTHONPATH=. $(PYTHON) tests/integration/test_fuzz_replay.py >/dev/null
 	@$(PYTHON) tests/lint/coverage.py build/coverage $(COVERAGE_ARGS)
 

@@ -101,7 +101,7 @@ class Program:
         sources += objects("base", "opt")
         self.path = os.path.join(self.folder, "program")
         done = subprocess.run([*shlex.split(os.environ.get("CC", "cc")), *_CFLAGS, "-I", os.path.join(ROOT, "src"), "-I", self.folder,
-                               "-o", self.path, *sources], check=False, capture_output=True, text=True, timeout=120)
+                               "-o", self.path, *sources, "-lyaml"], check=False, capture_output=True, text=True, timeout=120)
         assert done.returncode == 0, done.stderr
 
     def run(self, *args, env=None):

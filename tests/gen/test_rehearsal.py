@@ -3,6 +3,8 @@ and v2. Its peers are those of the conformance suite, whose codec comes from the
 
     tests/gen/test_rehearsal.py           what changed, and a part of the suite, for all three versions
     tests/gen/test_rehearsal.py all       all of the kit's suite for all three versions (`make rehearsal`)
+
+Runs: make rehearsal.
 """
 
 import os
@@ -24,7 +26,7 @@ from tests.support.tap import case, main  # noqa: E402  pylint: disable=wrong-im
 VERSIONS = ["v1", "v2", "v3"]
 WHOLE = sys.argv[1:] == ["all"]
 del sys.argv[1:]
-# The part of the suite that `make test` has time for: what tells versions apart, and a request.
+# For a quick look: what tells versions apart, and a request.
 PART = ["handshake/hello", "handshake/choice", "handshake/crossed", "kit/messages/", "kit/shards/", "http/get"]
 
 

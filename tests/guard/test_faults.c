@@ -3,6 +3,8 @@
  * (support/failing.h). What is only an inconvenience is not seen by anybody. What is a failure costs at most the
  * connection, visibly; no secret gets to the container, each request that was begun is told to its end, the next one is
  * served, and nothing is left behind. The service is a process of its own, which nothing happens to.
+ *
+ * Runs: sanitized.
  */
 #include "guard/guard_rig.h"
 

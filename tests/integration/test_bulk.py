@@ -1,4 +1,5 @@
-"""Large bodies: a GiB down and up through nginx and curl, a slow reader beside a fast one, 500 visitors at once."""
+"""Large bodies: a GiB (under sanitizers an eighth) down and up through nginx and curl, a slow reader beside a fast one, 500 visitors
+at once."""
 
 import asyncio
 import hashlib
@@ -9,7 +10,7 @@ from tests.integration.harness import (SANITIZED, Folder, Nginx, Tunnel, connect
                                        read_head, run, status_kib)
 from tests.support.tap import case, main
 
-GIB = 1 << 30
+SIZE = 1 << (27 if SANITIZED else 30)
 RSS_LIMIT_KIB = 32 * 1024
 
 CONFIG = """
@@ -25,37 +26,29 @@ http {
 
 
 def make_file(path, size):
-    """Writes bytes that repeat only after 16 MiB and a half; returns their SHA-256."""
-    digest = hashlib.sha256()
+    """Writes bytes that repeat only after 16 MiB and a little."""
     piece = os.urandom((16 << 20) + 12345)
     with open(path, "wb") as f:
         left = size
         while left:
             part = piece[:min(left, len(piece))]
             f.write(part)
-            digest.update(part)
             left -= len(part)
-    return digest.hexdigest()
 
 
-def sha256(path):
-    with open(path, "rb") as f:
-        return hashlib.file_digest(f, "sha256").hexdigest()
-
-
-@case("1 GiB down and up between curl and nginx: same SHA-256, kit and driver below 32 MiB RSS")
+@case(f"{SIZE >> 20} MiB down and up between curl and nginx: the same bytes, kit and driver below 32 MiB RSS")
 def _():
     with Folder() as folder, Tunnel() as t:
         os.makedirs(folder.join("www", "up"))
         os.makedirs(folder.join("tmp"))
-        want = make_file(folder.join("www", "big"), GIB)
+        make_file(folder.join("www", "big"), SIZE)
         with Nginx(folder, CONFIG % {"dir": folder.path}) as nginx:
             driver = t.expose(f"0={nginx.port}")
             run(["curl", "-sS", "--fail", "-o", folder.join("down"), f"{driver.url}/big"])
-            assert os.path.getsize(folder.join("down")) == GIB and sha256(folder.join("down")) == want
+            run(["cmp", folder.join("down"), folder.join("www", "big")])
             os.unlink(folder.join("down"))
             run(["curl", "-sS", "--fail", "-T", folder.join("www", "big"), f"{driver.url}/up/copy"])
-            assert sha256(folder.join("www", "up", "copy")) == want
+            run(["cmp", folder.join("www", "up", "copy"), folder.join("www", "big")])
             if not SANITIZED:
                 for name, program in (("kit", t.kit), ("driver", driver)):
                     peak = status_kib(program.pid, "VmHWM")
@@ -65,7 +58,7 @@ def _():
 
 @case("a slow reader stops only itself: a fast one beside it gets everything, memory stays bounded")
 def _():
-    slow_size, fast_size = 24 << 20, 256 << 20
+    slow_size, fast_size = 24 << 20, (64 if SANITIZED else 256) << 20
     block = os.urandom(1 << 20)
 
     def answer(head, _body):

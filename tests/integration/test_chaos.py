@@ -1,4 +1,7 @@
-"""Random play around a kit and around a driver (tests/chaos); `make chaos SECONDS=3600` plays longer."""
+"""Random play around a kit and around a driver (tests/chaos); `make chaos SECONDS=3600` plays longer.
+
+Runs: sanitized.
+"""
 
 import os
 import subprocess

@@ -1,4 +1,7 @@
-"""Exit codes: every code that spec/options.yaml gives a command, by a real run of that command."""
+"""Exit codes: every code that spec/options.yaml gives a command, by a real run of that command.
+
+Runs: plain.
+"""
 
 import os
 import signal

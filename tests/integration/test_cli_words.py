@@ -1,4 +1,7 @@
-"""What a newcomer types: the words and spellings of other tools, what is missing, and what he is told then."""
+"""What a newcomer types: the words and spellings of other tools, what is missing, and what he is told then.
+
+Runs: plain.
+"""
 
 import json
 import os

@@ -2,6 +2,8 @@
 the killed program's being back, whoever was under way sees it, and nothing is left of what was.
 
 The proxy between driver and kit holds a handshake at the named place.
+
+Runs: plain.
 """
 
 import contextlib

@@ -3,6 +3,8 @@
 mutations of both. The programs come from `make fuzz-replay` and stand beside the program under test.
 
 The mutations depend on nothing but the inputs, so a failure here comes again.
+
+Runs: sanitized.
 """
 
 import glob

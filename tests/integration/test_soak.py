@@ -1,4 +1,7 @@
-"""A short soak; `make soak` is the long one."""
+"""A short soak; `make soak` is the long one.
+
+Runs: plain.
+"""
 
 from tests.integration.harness import SANITIZED
 from tests.soak.soak import soak

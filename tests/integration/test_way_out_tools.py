@@ -1,5 +1,8 @@
 """Tools that people use, through the CONNECT proxy: git over https, npm and pip against registries' stand-ins, curl. Each goes twice:
-to a host that the kit connects to itself, and by a name that only a driver knows."""
+to a host that the kit connects to itself, and by a name that only a driver knows.
+
+Runs: plain.
+"""
 
 import contextlib
 import hashlib

@@ -3,6 +3,8 @@
  * its manual page knows (support/failing.h). What is only an inconvenience (EINTR, EAGAIN, a short read or write) must
  * not be seen by anybody. What is a failure may cost one connection or one session, visibly; nobody is told anything
  * wrong, the next one is served, and nothing is left behind.
+ *
+ * Runs: sanitized.
  */
 #include "scenarios.h"
 

@@ -1,6 +1,8 @@
 /*
  * Each allocation fails once in each of these scenarios: the kit goes on, nobody is told anything wrong, nothing is
  * left behind, and the same scenario works right after it.
+ *
+ * Runs: sanitized.
  */
 #include "scenarios.h"
 

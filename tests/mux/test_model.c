@@ -10,7 +10,7 @@
 #include <time.h>
 
 #ifdef HT_SANITIZED
-#define COUNT 8000u /* ten times slower */
+#define COUNT 5000u /* ten times slower */
 #else
 #define COUNT 30000u
 #endif

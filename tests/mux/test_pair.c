@@ -19,7 +19,11 @@
 #define SLICES 200
 
 static uint64_t seed;
+#ifdef HT_SANITIZED
+static unsigned steps_wanted = 8000;
+#else
 static unsigned steps_wanted = 30000;
+#endif
 
 static uint32_t roll(uint32_t n) {
     seed ^= seed << 13;

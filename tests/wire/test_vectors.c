@@ -183,7 +183,7 @@ static void split_at_each_position(void) {
     const cJSON *v;
     cJSON_ArrayForEach(v, field(doc, "vectors")) {
         struct bytes m = message_of(v);
-        size_t step = m.n > 1024 ? m.n / 100 : 1;
+        size_t step = m.n > 200 ? m.n / 50 : 1;
         for (size_t at = 0; at <= m.n; at += step) {
             size_t ends[] = {at, m.n};
             if (at == m.n && m.n > 0)
