@@ -57,9 +57,9 @@ static void what_is_refused(void) {
 
 int main(void) {
     static const struct tap_test tests[] = {
-        {"the texts of RFC 4648", texts_of_the_rfc},
-        {"every length there and back, in place", every_length_there_and_back},
-        {"what is refused", what_is_refused},
+        {"the examples of RFC 4648 are right", texts_of_the_rfc},
+        {"every length is encoded and decoded in place", every_length_there_and_back},
+        {"malformed Base64 is refused", what_is_refused},
         {NULL, NULL},
     };
     return tap_main("base64", tests);

@@ -243,19 +243,19 @@ static void destroying_at_every_stage(void) {
 }
 
 static const struct tap_test tests[] = {
-    {"GOAWAYs of a session", goaways_of_a_session},
-    {"HELLO_OK and the end together", hello_ok_and_the_end_together},
-    {"a dropped link", a_dropped_link},
-    {"a close frame with a code", a_close_frame_with_a_code},
-    {"a kit that breaks the protocol", a_kit_that_breaks_the_protocol},
-    {"goodbye", goodbye},
-    {"goodbye to a kit that does not answer", goodbye_to_a_kit_that_does_not_answer},
-    {"a second close cuts it short", a_second_close_cuts_it_short},
-    {"cut short towards a kit that does not answer", cut_short_towards_a_kit_that_does_not_answer},
-    {"a third close drops it", a_third_close_drops_it},
-    {"closing at every stage", closing_at_every_stage},
-    {"closing while the kit refuses", closing_while_the_kit_refuses},
-    {"destroying at every stage", destroying_at_every_stage},
+    {"each GOAWAY ends the tunnel with its own error", goaways_of_a_session},
+    {"HELLO_OK and the end may come together", hello_ok_and_the_end_together},
+    {"a dropped link is reported", a_dropped_link},
+    {"a close frame with a code is reported", a_close_frame_with_a_code},
+    {"a kit that breaks the protocol is left", a_kit_that_breaks_the_protocol},
+    {"closing gives the bindings back first", goodbye},
+    {"closing does not wait long for a silent kit", goodbye_to_a_kit_that_does_not_answer},
+    {"a second close shortens the end", a_second_close_cuts_it_short},
+    {"a second close does not wait for a silent kit", cut_short_towards_a_kit_that_does_not_answer},
+    {"a third close drops the connection", a_third_close_drops_it},
+    {"a tunnel can be closed at every stage", closing_at_every_stage},
+    {"a tunnel can be closed while the kit refuses it", closing_while_the_kit_refuses},
+    {"a tunnel can be destroyed at every stage", destroying_at_every_stage},
     {NULL, NULL},
 };
 

@@ -134,8 +134,8 @@ static void its_own_ghost(void) {
 static const struct tap_test tests[] = {
     {"an idle tunnel stays up for a day", a_quiet_day},
     {"a dead link is noticed in time", a_dead_link_is_noticed_in_time},
-    {"a dead link, in real time", a_dead_link_in_real_time},
-    {"another driver takes the session", another_driver_takes_the_session},
+    {"a dead link is noticed in real time", a_dead_link_in_real_time},
+    {"a driver whose session another one has taken ends", another_driver_takes_the_session},
     {"the driver recognises its own late HELLO", its_own_ghost},
     {NULL, NULL},
 };

@@ -357,16 +357,16 @@ static void no_names_at_all(void) {
 
 int main(void) {
     static const struct tap_test tests[] = {
-        {"what BIND says", what_bind_says},
-        {"an older kit", an_older_kit},
-        {"what is no binding", what_is_no_binding},
-        {"a port that was not asked for", a_port_that_was_not_asked_for},
-        {"where streams lead", where_streams_lead},
-        {"what no name covers", what_is_not_covered},
-        {"a wildcard leads into no machine of the driver's", a_wildcard_leads_out},
-        {"names beside a port", names_beside_a_port},
-        {"names that are optional", names_that_are_optional},
-        {"a binding without names", no_names_at_all},
+        {"BIND carries the names", what_bind_says},
+        {"a kit that knows no names gets none, and portless bindings fail", an_older_kit},
+        {"impossible bindings are refused", what_is_no_binding},
+        {"a portless binding with a port is given back", a_port_that_was_not_asked_for},
+        {"streams lead to the name's target", where_streams_lead},
+        {"a stream that no name covers is refused", what_is_not_covered},
+        {"a wildcard leads to no address of the driver's machine", a_wildcard_leads_out},
+        {"a binding may have a port and names", names_beside_a_port},
+        {"optional names that are refused leave the port", names_that_are_optional},
+        {"a stream by name for a binding without names is refused", no_names_at_all},
         {NULL, NULL},
     };
     return tap_main("driver, names", tests);

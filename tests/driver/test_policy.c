@@ -227,9 +227,9 @@ static int wipe(const char *path, const struct stat *st, int type, struct FTW *f
 
 int main(void) {
     static const struct tap_test tests[] = {
-        {"a name with a policy", a_name_with_a_policy},
-        {"the key stays", the_key_stays},
-        {"policies that are refused", policies_that_are_refused},
+        {"a name with a policy gets its secrets", a_name_with_a_policy},
+        {"the authority's key is kept for the next process", the_key_stays},
+        {"impossible policies are refused", policies_that_are_refused},
         {NULL, NULL},
     };
     if (!mkdtemp(state))

@@ -261,17 +261,17 @@ static void destroyed_at_every_stage(void) {
 }
 
 static const struct tap_test tests[] = {
-    {"all sockets stand and share the streams", all_sockets_stand_and_share_the_streams},
-    {"the kit grants fewer", the_kit_grants_fewer},
+    {"all sockets are up and share the streams", all_sockets_stand_and_share_the_streams},
+    {"a kit may grant fewer connections", the_kit_grants_fewer},
     {"a lost secondary takes its own streams only", a_lost_secondary_takes_its_own_streams_only},
     {"a retry on request replaces lost secondaries at once", now_and_not_later},
-    {"all secondaries lost again and again", all_secondaries_lost_again_and_again},
+    {"secondaries that are lost again and again come back", all_secondaries_lost_again_and_again},
     {"credit does not leak", credit_does_not_leak},
     {"a lost primary is resumed", a_lost_primary_is_resumed},
     {"a dead secondary is noticed", a_dead_secondary_is_noticed},
-    {"a paused secondary is not dead", a_paused_secondary_is_not_dead},
-    {"memory runs out", memory_runs_out},
-    {"destroyed at every stage", destroyed_at_every_stage},
+    {"a secondary that is only paused is not given up", a_paused_secondary_is_not_dead},
+    {"each allocation may fail", memory_runs_out},
+    {"a tunnel with secondaries can be destroyed at every stage", destroyed_at_every_stage},
     {NULL, NULL},
 };
 

@@ -196,11 +196,11 @@ static void streams_are_the_drivers_to_bound(void) {
 
 int main(void) {
     static const struct tap_test tests[] = {
-        {"a port alone is either loopback", a_port_alone_is_either_loopback},
+        {"a port alone means 127.0.0.1 or ::1", a_port_alone_is_either_loopback},
         {"a target that is down is reported at once", one_that_is_down_is_told_at_once},
-        {"what visitors get is in the event", what_visitors_get_is_in_the_event},
-        {"a kit does not size the driver", a_kit_does_not_size_the_driver},
-        {"streams are the driver's to bound", streams_are_the_drivers_to_bound},
+        {"the event has the status that visitors get", what_visitors_get_is_in_the_event},
+        {"a kit cannot demand more memory than --max-window", a_kit_does_not_size_the_driver},
+        {"a kit cannot open more streams than the driver allows", streams_are_the_drivers_to_bound},
         {NULL, NULL},
     };
     return tap_main("driver, targets", tests);

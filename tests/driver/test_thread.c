@@ -224,10 +224,10 @@ static void somebody_elses_loop(void) {
 }
 
 static const struct tap_test tests[] = {
-    {"a thread of its own", a_thread_of_its_own},
-    {"stopped and destroyed", stopped_and_destroyed},
-    {"many threads ask at once", many_threads_ask_at_once},
-    {"somebody else's loop", somebody_elses_loop},
+    {"a tunnel can have a thread of its own", a_thread_of_its_own},
+    {"a tunnel with a thread can be stopped and destroyed", stopped_and_destroyed},
+    {"many threads may call a tunnel at once", many_threads_ask_at_once},
+    {"a tunnel can run on a loop of the caller", somebody_elses_loop},
     {NULL, NULL},
 };
 

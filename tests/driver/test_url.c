@@ -248,12 +248,12 @@ static void bad_targets(void) {
 }
 
 static const struct tap_test tests[] = {
-    {"good URLs", good_urls},
-    {"bad URLs", bad_urls},
-    {"long URLs", long_urls},
-    {"paths of the admin API", admin_paths},
-    {"good targets", good_targets},
-    {"bad targets", bad_targets},
+    {"valid URLs are read", good_urls},
+    {"invalid URLs are refused", bad_urls},
+    {"URLs have limits", long_urls},
+    {"the paths of the admin API are made from the URL", admin_paths},
+    {"valid targets are read", good_targets},
+    {"invalid targets are refused", bad_targets},
     {NULL, NULL},
 };
 

@@ -195,8 +195,8 @@ int main(void) {
         {"a WINDOW is due below one piece", a_window_is_due_below_one_piece},
         {"windows grow and never shrink", windows_grow_and_never_shrink},
         {"the session gives credit back on receipt", the_session_gives_back_on_receipt},
-        {"the session holds no more than it may", the_session_holds_no_more_than_it_may},
-        {"a sender of pieces never starves", a_sender_of_pieces_never_starves},
+        {"the session never holds more than its bound", the_session_holds_no_more_than_it_may},
+        {"a sender that takes credit in pieces never stops", a_sender_of_pieces_never_starves},
         {NULL, NULL},
     };
     return tap_main("flow", tests);

@@ -473,13 +473,13 @@ int main(void) {
     static const struct tap_test tests[] = {
         {"a field is set and not added", a_field_is_set_and_not_added},
         {"a changed file is read anew", a_changed_file_is_read_anew},
-        {"what may not be a secret", what_may_not_be_a_secret},
-        {"a command", a_command},
-        {"who does not pass", who_does_not_pass},
-        {"a placeholder", a_placeholder},
-        {"policies that are none", policies_that_are_none},
-        {"memory for secrets", memory_for_secrets},
-        {"out of memory", out_of_memory},
+        {"unusable secrets are refused", what_may_not_be_a_secret},
+        {"a command's output is used, and renewed", a_command},
+        {"requests that the policy forbids are refused", who_does_not_pass},
+        {"a placeholder is replaced in its field only", a_placeholder},
+        {"impossible policies are refused", policies_that_are_none},
+        {"secrets are in locked memory", memory_for_secrets},
+        {"each allocation may fail", out_of_memory},
         {NULL, NULL},
     };
     return tap_main("guard policy", tests);

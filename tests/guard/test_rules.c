@@ -168,12 +168,12 @@ static void how_often(void) {
 
 int main(void) {
     static const struct tap_test tests[] = {
-        {"what is allowed", what_is_allowed},
-        {"what is denied", what_is_denied},
-        {"a denial goes before", a_denial_goes_before},
-        {"what nobody honest sends", what_nobody_honest_sends},
-        {"rules that are none", rules_that_are_none},
-        {"how often", how_often},
+        {"requests that a rule allows are allowed", what_is_allowed},
+        {"requests that a rule denies are denied", what_is_denied},
+        {"deny goes before allow", a_denial_goes_before},
+        {"paths that no honest client sends are refused", what_nobody_honest_sends},
+        {"malformed rules are refused", rules_that_are_none},
+        {"rates allow a burst and then an even flow", how_often},
         {NULL, NULL},
     };
     return tap_main("guard rules", tests);

@@ -429,12 +429,12 @@ static void every_byte_everywhere(void) {
 
 int main(void) {
     static const struct tap_test tests[] = {
-        {"methods and shapes", bad_methods_and_shapes},
-        {"targets and versions", bad_targets_and_versions},
-        {"absolute targets and hosts", bad_absolute_targets_and_hosts},
-        {"fields", bad_fields},
-        {"framing", bad_framing},
-        {"every byte at every kind of place", every_byte_everywhere},
+        {"malformed request lines are refused", bad_methods_and_shapes},
+        {"bad targets and versions are refused", bad_targets_and_versions},
+        {"bad absolute targets and hosts are refused", bad_absolute_targets_and_hosts},
+        {"malformed field lines are refused", bad_fields},
+        {"requests with doubtful framing are refused", bad_framing},
+        {"each byte is accepted or refused as its place demands", every_byte_everywhere},
         {NULL, NULL},
     };
     return tap_main("http: requests that must be refused", tests);

@@ -128,9 +128,9 @@ static void limits_are_502_too(void) {
 
 int main(void) {
     static const struct tap_test tests[] = {
-        {"status lines", bad_status_lines},
-        {"fields", bad_fields},
-        {"limits", limits_are_502_too},
+        {"bad status lines are refused", bad_status_lines},
+        {"malformed fields of responses are refused", bad_fields},
+        {"responses over the limits are refused", limits_are_502_too},
         {NULL, NULL},
     };
     return tap_main("http: responses that must be refused", tests);

@@ -418,17 +418,17 @@ static void nothing_after_the_end(void) {
 
 int main(void) {
     static const struct tap_test tests[] = {
-        {"good bodies", good_bodies},
-        {"bad bodies", bad_bodies},
-        {"what is taken from a local service", loose_bodies},
-        {"the largest chunk", the_largest_chunk},
-        {"floods of extensions, trailers and zeros end", floods_end},
-        {"the limit of trailers", exactly_the_limit_of_trailers},
-        {"trailers are collected", trailers_are_collected},
-        {"too many trailers are none", too_many_trailers_are_none},
-        {"what may be a trailer", what_may_be_a_trailer},
-        {"random chunks and cuts", random_chunks},
-        {"nothing after the end", nothing_after_the_end},
+        {"valid chunked bodies are decoded", good_bodies},
+        {"malformed chunked bodies are refused", bad_bodies},
+        {"a local service may pad sizes and leave out CR", loose_bodies},
+        {"a chunk may have 2^63-1 bytes and no more", the_largest_chunk},
+        {"floods of extensions, trailers and leading zeros are refused", floods_end},
+        {"trailers have a limit", exactly_the_limit_of_trailers},
+        {"trailers are collected for a caller who wants them", trailers_are_collected},
+        {"too many trailers are all dropped", too_many_trailers_are_none},
+        {"only some fields may be trailers", what_may_be_a_trailer},
+        {"random chunks, cut anywhere, decode to the same body", random_chunks},
+        {"bytes behind the body are left alone", nothing_after_the_end},
         {NULL, NULL},
     };
     return tap_main("http chunked bodies", tests);

@@ -341,16 +341,16 @@ static void hop_by_hop_of_the_last_field(void) {
 
 int main(void) {
     static const struct tap_test tests[] = {
-        {"good requests", good_requests},
-        {"the parts of a request", parts_of_a_request},
-        {"pipelined requests", pipelined_requests},
-        {"good responses", good_responses},
-        {"the limit of the head", limit_of_the_head},
-        {"the limit of the number of fields", limit_of_the_number_of_fields},
-        {"the limit of the target", limit_of_the_target},
-        {"the usual limits", usual_limits},
-        {"hop-by-hop fields", hop_by_hop},
-        {"the last field's hop-by-hop bit", hop_by_hop_of_the_last_field},
+        {"valid requests are read", good_requests},
+        {"the parts of a request are found", parts_of_a_request},
+        {"pipelined requests are read one after another", pipelined_requests},
+        {"valid responses are read", good_responses},
+        {"a head has a limit in bytes", limit_of_the_head},
+        {"the number of fields has a limit", limit_of_the_number_of_fields},
+        {"a target has a limit in bytes", limit_of_the_target},
+        {"without limits of the caller the usual ones hold", usual_limits},
+        {"hop-by-hop fields are marked", hop_by_hop},
+        {"the last possible field can be hop-by-hop", hop_by_hop_of_the_last_field},
         {NULL, NULL},
     };
     return tap_main("http heads", tests);

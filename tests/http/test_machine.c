@@ -168,8 +168,8 @@ static void an_error_stays(void) {
 
 int main(void) {
     static const struct tap_test tests[] = {
-        {"event lists, cut everywhere", events_come_as_listed},
-        {"an error stays", an_error_stays},
+        {"the events do not depend on how the bytes are cut", events_come_as_listed},
+        {"after an error the machine returns the same error", an_error_stays},
         {NULL, NULL},
     };
     return tap_main("http grammar", tests);

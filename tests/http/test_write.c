@@ -217,14 +217,14 @@ static void lists(void) {
 
 int main(void) {
     static const struct tap_test tests[] = {
-        {"lines", lines},
-        {"nothing bad goes out", nothing_bad_goes_out},
-        {"heads of chunks", chunk_heads},
-        {"reason phrases", reasons},
-        {"whole answers", answers},
-        {"out of memory", out_of_memory},
-        {"what is written is read the same", round_trip},
-        {"comma lists", lists},
+        {"start lines and fields are written", lines},
+        {"texts that could split a message are refused", nothing_bad_goes_out},
+        {"chunk heads are written", chunk_heads},
+        {"each registered status has its reason phrase", reasons},
+        {"whole small answers are written", answers},
+        {"without memory nothing is appended", out_of_memory},
+        {"a head that was written is read back the same", round_trip},
+        {"comma lists are split", lists},
         {NULL, NULL},
     };
     return tap_main("http writer", tests);

@@ -327,11 +327,11 @@ int main(void) {
     static const struct tap_test tests[] = {
         {"one host is served", one_host_is_served},
         {"another host is refused", another_host_is_refused},
-        {"what the certificates say", what_the_certificates_say},
-        {"the constraint holds", the_constraint_holds},
-        {"what is no key", what_is_no_key},
+        {"the certificates have the right names, times and uses", what_the_certificates_say},
+        {"the certificate for one host vouches for no other", the_constraint_holds},
+        {"a text that is not a key is refused", what_is_no_key},
         {"plain text is refused", plain_text_is_refused},
-        {"two ends of one connection", a_pair},
+        {"a connection inside the process works like a socket", a_pair},
         {NULL, NULL},
     };
     io_ignore_sigpipe();

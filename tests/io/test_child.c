@@ -163,11 +163,11 @@ static void what_cannot_be_started(void) {
 
 int main(void) {
     static const struct tap_test tests[] = {
-        {"each way to end", each_way_to_end},
-        {"one that does not end", one_that_does_not_end},
-        {"what it leaves behind", what_it_leaves_behind},
-        {"what it gets", what_it_gets},
-        {"what cannot be started", what_cannot_be_started},
+        {"each way to end is reported", each_way_to_end},
+        {"a child that runs too long is killed", one_that_does_not_end},
+        {"a child may leave a process behind, which lives on", what_it_leaves_behind},
+        {"a child gets default signals and no descriptor of ours", what_it_gets},
+        {"a program that cannot be started is reported", what_cannot_be_started},
         {NULL, NULL},
     };
     return tap_main("programs that are started", tests);

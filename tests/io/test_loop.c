@@ -274,14 +274,14 @@ int main(void) {
     alarm(60);
     static const struct tap_test tests[] = {
         {"tasks run once, before the turn ends", tasks_run_once_before_the_turn_ends},
-        {"tasks go in sixteen rounds", tasks_go_in_sixteen_rounds},
+        {"tasks that add tasks run in at most sixteen rounds a turn", tasks_go_in_sixteen_rounds},
         {"timers fire in order and not early", timers_fire_in_order_and_not_early},
-        {"a random life of timers", a_random_life_of_timers},
-        {"signals, run and break", signals_and_run_and_break},
-        {"signals that belong to one request", signals_that_belong_to_one_request},
+        {"timers set, moved and stopped at random fire when they should", a_random_life_of_timers},
+        {"a signal is reported, and break ends run", signals_and_run_and_break},
+        {"signals within half a second are one request to end", signals_that_belong_to_one_request},
         {"an embedded loop reports when it has work", an_embedded_loop_tells_when_it_has_work},
-        {"addresses", addresses},
-        {"a loop leaves nothing", a_loop_leaves_nothing},
+        {"addresses are read and written", addresses},
+        {"a destroyed loop leaves no descriptor open", a_loop_leaves_nothing},
         {NULL, NULL},
     };
     return tap_main("io loop", tests);

@@ -160,11 +160,11 @@ static void errors(void) {
 
 static const struct tap_test tests[] = {
     {"what is borrowed goes without a copy", borrowed_goes_without_a_copy},
-    {"more slices than places", more_slices_than_places},
-    {"a full socket", a_full_socket},
-    {"a part is written", a_part_is_written},
-    {"forgetting what is borrowed", forgetting},
-    {"errors", errors},
+    {"more slices than places are copied", more_slices_than_places},
+    {"a full socket keeps the rest until it is writable", a_full_socket},
+    {"the rest of a slice that was written in part is kept", a_part_is_written},
+    {"dropping borrowed bytes keeps the copies", forgetting},
+    {"errors of the connection are returned", errors},
     {NULL, NULL},
 };
 

@@ -207,11 +207,11 @@ static void callbacks_may_meddle(void) {
 
 int main(void) {
     static const struct tap_test tests[] = {
-        {"one question for all who ask", one_question_for_all},
-        {"failures are told and remembered", failures_are_told_and_remembered},
-        {"threads are bounded", threads_are_bounded},
-        {"a cancelled look-up takes no place", who_left_holds_no_place},
-        {"callbacks may meddle", callbacks_may_meddle},
+        {"simultaneous look-ups of a name share one question", one_question_for_all},
+        {"failed look-ups are reported and remembered", failures_are_told_and_remembered},
+        {"the number of threads has a limit", threads_are_bounded},
+        {"a cancelled look-up makes room for another", who_left_holds_no_place},
+        {"callbacks may start and cancel look-ups", callbacks_may_meddle},
         {NULL, NULL},
     };
     int rc = tap_main("io resolve", tests);

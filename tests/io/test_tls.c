@@ -475,16 +475,16 @@ int main(void) {
     loop = io_loop_create();
     int fds = io_count_fds();
     static const struct tap_test tests[] = {
-        {"a page comes through", a_page_comes_through},
-        {"much goes both ways", much_goes_both_ways},
-        {"a cut is no clean end", a_cut_is_no_clean_end},
-        {"a cut behind bytes is no clean end", a_cut_behind_bytes_is_no_clean_end},
-        {"the last word waits for room", the_last_word_waits_for_room},
+        {"a page is fetched over TLS", a_page_comes_through},
+        {"megabytes pass both ways over TLS", much_goes_both_ways},
+        {"a cut without close_notify is an error", a_cut_is_no_clean_end},
+        {"a cut behind bytes is an error after them", a_cut_behind_bytes_is_no_clean_end},
+        {"close_notify waits until it can be written", the_last_word_waits_for_room},
         {"bad certificates are explained", bad_certificates_are_explained},
-        {"any certificate is taken if that is wanted", any_certificate_is_taken_if_that_is_wanted},
-        {"our own certificate", our_own_certificate},
-        {"certificates that are none are explained", certificates_that_are_none_are_explained},
-        {"ALPN is named when it is wanted", alpn_is_named_when_it_is_wanted},
+        {"an insecure client accepts any certificate", any_certificate_is_taken_if_that_is_wanted},
+        {"a client shows its certificate", our_own_certificate},
+        {"unusable certificate files are explained", certificates_that_are_none_are_explained},
+        {"ALPN offers the protocol of the configuration", alpn_is_named_when_it_is_wanted},
         {"servers without TLS are explained", servers_without_tls_are_explained},
         {NULL, NULL},
     };

@@ -569,15 +569,15 @@ int main(void) {
     static const struct tap_test tests[] = {
         {"texts that must be accepted", must_accept},
         {"texts that must be refused, and why", must_reject},
-        {"there are at least 150 of them", enough_cases},
+        {"there are at least 150 texts to refuse", enough_cases},
         {"every prefix of a text is refused", every_prefix_is_refused},
         {"errors point at the fault", offsets_point_at_the_fault},
         {"limits are the caller's", limits_are_the_callers},
         {"duplicates are those of the obvious check", duplicates_like_the_obvious_check},
         {"integers do not overflow", integers_do_not_overflow},
         {"strings are decoded", strings_are_decoded},
-        {"UTF-8 there and back", utf8_round_trips},
-        {"plain bytes, eight at a time", plain_words},
+        {"UTF-8 is decoded and encoded the same", utf8_round_trips},
+        {"eight plain bytes are recognised at a time", plain_words},
         {"a reader walks a document", readers_walk_a_document},
         {NULL, NULL},
     };

@@ -543,7 +543,7 @@ int main(void) {
         {"the admin wants the token", the_admin_wants_the_token},
         {"a token makes the Host pointless", a_token_makes_the_host_pointless},
         {"tokens that are wrong are counted", tokens_that_are_wrong_are_counted},
-        {"descriptors are counted", descriptors_are_counted},
+        {"descriptors in use are counted", descriptors_are_counted},
         {"strangers beside the proxy get a bare 403", strangers_beside_the_proxy_get_a_bare_403},
         {"an unsafe kit does not start", an_unsafe_kit_does_not_start},
         {"exit codes are the documented ones", exit_codes_are_the_documented_ones},

@@ -335,13 +335,13 @@ static void the_sum_is_what_the_defaults_allow(void) {
 
 int main(void) {
     static const struct tap_test tests[] = {
-        {"strangers", strangers},
-        {"clients", clients},
-        {"readers of events", readers},
-        {"visitors with half a head", visitors_with_half_a_head},
-        {"visitors who do not read", visitors_who_do_not_read},
-        {"fields behind bodies", fields_behind_bodies},
-        {"a session with all its visitors", a_session_with_all_its_visitors},
+        {"strangers stay within their bound", strangers},
+        {"clients of the base listener stay within their bound", clients},
+        {"readers of events stay within their bound", readers},
+        {"visitors with half a head stay within their bound", visitors_with_half_a_head},
+        {"visitors who do not read stay within their bound", visitors_who_do_not_read},
+        {"trailers stay within their bound", fields_behind_bodies},
+        {"a session with all its visitors stays within its bound", a_session_with_all_its_visitors},
         {"parked sessions stay within their bound", parked_ones},
         {"the sum is what the defaults allow", the_sum_is_what_the_defaults_allow},
         {NULL, NULL},

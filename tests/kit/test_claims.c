@@ -315,15 +315,15 @@ static void ends_at_the_cap(void) {
 
 int main(void) {
     static const struct tap_test tests[] = {
-        {"what is parked changes hands at once", what_is_parked_changes_hands_at_once},
-        {"who answers keeps the port", who_answers_keeps_the_port},
-        {"who is silent loses it", who_is_silent_loses_it},
+        {"a parked port goes to its client's next process at once", what_is_parked_changes_hands_at_once},
+        {"a driver that answers keeps its port", who_answers_keeps_the_port},
+        {"a silent driver loses its port", who_is_silent_loses_it},
         {"a stranger gets nothing, and learns who holds it", a_stranger_gets_nothing},
         {"a claim for another kind or address of the port", another_use_of_the_port},
-        {"ends while it waits", ends_while_it_waits},
+        {"sessions may end while a BIND waits", ends_while_it_waits},
         {"at the session cap a silent one gives its place", a_silent_one_gives_its_place},
         {"at the session cap one that answers keeps its place", one_that_answers_keeps_its_place},
-        {"at the session cap one of the two ends", ends_at_the_cap},
+        {"at the session cap either of two sessions may end", ends_at_the_cap},
         {NULL, NULL},
     };
     return tap_main("kit claims", tests);

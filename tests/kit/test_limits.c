@@ -276,7 +276,7 @@ int main(void) {
     static const struct tap_test tests[] = {
         {"streams are capped", streams_are_capped},
         {"windows hold the kit back", windows_hold_the_kit_back},
-        {"slow services and slow visitors", slow_services_and_slow_visitors},
+        {"slow services and slow visitors time out", slow_services_and_slow_visitors},
         {"a quiet half-closed connection ends", a_quiet_half_closed_connection_ends},
         {"only an empty session is idle", only_an_empty_session_is_idle},
         {"answered PINGs keep a session", answered_pings_keep_a_session},

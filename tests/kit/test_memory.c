@@ -82,8 +82,8 @@ static void creating_one_may_fail(void) {
 
 int main(void) {
     static const struct tap_test tests[] = {
-        {"creating one may fail", creating_one_may_fail},
-        {"the kit outlives every failure", the_kit_outlives_every_failure},
+        {"creating a kit may fail at each allocation", creating_one_may_fail},
+        {"a kit survives each failed allocation", the_kit_outlives_every_failure},
         {NULL, NULL},
     };
     return tap_main("failing memory", tests);

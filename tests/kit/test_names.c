@@ -275,13 +275,13 @@ static void two_at_once(void) {
 
 int main(void) {
     static const struct tap_test tests[] = {
-        {"they are seen everywhere", they_are_seen_everywhere},
-        {"what cannot be", what_cannot_be},
-        {"a driver that knows none", a_driver_that_knows_none},
-        {"where the proxy is", where_the_proxy_is},
-        {"parked, resumed and gone", parked_resumed_and_gone},
-        {"the client's next process", the_clients_next_process},
-        {"two at once", two_at_once},
+        {"names are in events and listings", they_are_seen_everywhere},
+        {"impossible names are refused", what_cannot_be},
+        {"a driver without the capability has no names", a_driver_that_knows_none},
+        {"HELLO_OK names the proxy", where_the_proxy_is},
+        {"a parked session keeps its names", parked_resumed_and_gone},
+        {"the client's next process gets its names", the_clients_next_process},
+        {"two silent processes of a client lose their names to its third", two_at_once},
         {NULL, NULL},
     };
     return tap_main("kit, names", tests);

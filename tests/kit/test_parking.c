@@ -338,7 +338,7 @@ int main(void) {
         {"two claims have one winner", two_claims_have_one_winner},
         {"a resume of a parked session needs a place", a_resume_of_a_parked_session_needs_a_place},
         {"without grace a late PONG is the end", without_grace_a_late_pong_is_the_end},
-        {"a killed orphan goes at once", a_killed_orphan_goes_at_once},
+        {"a killed parked session ends at once", a_killed_orphan_goes_at_once},
         {"a parked port can be taken", a_parked_port_can_be_taken},
         {"visitors live through a takeover", visitors_live_through_a_takeover},
         {"a port always returns to its driver or becomes free", a_port_is_never_lost},

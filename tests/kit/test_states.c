@@ -241,7 +241,7 @@ static void strays_are_counted_to_the_frame(void) {
 
 int main(void) {
     static const struct tap_test tests[] = {
-        {"every frame in every state", every_frame_in_every_state},
+        {"each frame in each state has its defined effect", every_frame_in_every_state},
         {"an EOF that waits leaves by itself", an_eof_that_waits_leaves_by_itself},
         {"strays are counted to the frame", strays_are_counted_to_the_frame},
         {NULL, NULL},

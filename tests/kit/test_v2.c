@@ -357,12 +357,12 @@ int main(void) {
         {"a lost secondary resets only its own streams", a_lost_secondary_resets_only_its_own_streams},
         {"an answer may come on the primary", an_answer_may_come_on_the_primary},
         {"session credit is shared", session_credit_is_shared},
-        {"the primary's fate is the session's", the_primarys_fate_is_the_sessions},
+        {"a lost primary parks the session", the_primarys_fate_is_the_sessions},
         {"a secondary cannot end the session", a_secondary_cannot_end_the_session},
         {"a resume takes all sockets from the old driver", a_resume_takes_all_sockets_from_the_old_driver},
         {"a silent secondary is noticed", a_silent_secondary_is_noticed},
         {"a lost secondary is replaced", a_lost_secondary_is_replaced},
-        {"extensions are for those who named them", extensions_are_for_those_who_named_them},
+        {"extensions are sent only to drivers that named them", extensions_are_for_those_who_named_them},
         {NULL, NULL},
     };
     return tap_main("v2", tests);

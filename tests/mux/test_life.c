@@ -147,12 +147,12 @@ static void a_wake_asks_at_once(void) {
 
 int main(void) {
     static const struct tap_test tests[] = {
-        {"an active link is not waited for", an_active_link_is_not_waited_for},
-        {"an idle link has its time", an_idle_link_has_its_time},
-        {"a visitor on a quiet link", a_visitor_on_a_quiet_link},
+        {"a silent peer is noticed sooner while streams are open", an_active_link_is_not_waited_for},
+        {"an idle link has the longer time limits", an_idle_link_has_its_time},
+        {"a visitor on a quiet link shortens the time limits", a_visitor_on_a_quiet_link},
         {"any frame shows that the peer is alive", any_word_is_a_sign_of_life},
-        {"a slow link is no dead one", a_slow_link_is_no_dead_one},
-        {"a wake asks at once", a_wake_asks_at_once},
+        {"a link that is only slow is not given up", a_slow_link_is_no_dead_one},
+        {"after a suspend a PING is sent at once", a_wake_asks_at_once},
         {NULL, NULL},
     };
     return tap_main("mux, life", tests);

@@ -722,16 +722,16 @@ static void ends_inside_callbacks(void) { ends(true); }
 
 int main(int argc, char **argv) {
     static const struct tap_test tests[] = {
-        {"usual windows", usual_windows},
-        {"small windows", small_windows},
-        {"a session with very small windows", a_tight_session},
-        {"growing windows", growing_windows},
-        {"with trailers", with_trailers},
-        {"peers without capabilities", published_peers},
-        {"several links", several_links},
-        {"a lost secondary", a_lost_secondary},
-        {"sudden ends", sudden_ends},
-        {"ends inside callbacks", ends_inside_callbacks},
+        {"two sessions with the usual windows exchange all streams", usual_windows},
+        {"two sessions with small windows exchange all streams", small_windows},
+        {"two sessions with very small windows exchange all streams", a_tight_session},
+        {"two sessions with growing windows exchange all streams", growing_windows},
+        {"two sessions exchange all streams with trailers", with_trailers},
+        {"peers without capabilities exchange all streams", published_peers},
+        {"two sessions exchange all streams over several links", several_links},
+        {"a lost secondary costs its own streams only", a_lost_secondary},
+        {"a session may end at any moment", sudden_ends},
+        {"a session may end inside any callback", ends_inside_callbacks},
         {NULL, NULL},
     };
     seed = argc > 1 ? strtoull(argv[1], NULL, 10) : 20260101;

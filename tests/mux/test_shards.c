@@ -299,10 +299,10 @@ static const struct tap_test tests[] = {
     {"secondaries carry streams", secondaries_carry_streams},
     {"frames of the session stay on the primary", frames_of_the_session_stay_on_the_primary},
     {"ids may overtake each other on several links but never repeat", ids_overtake_but_never_repeat},
-    {"streams come behind what they need", streams_come_behind_what_they_need},
-    {"gaps are bounded", gaps_are_bounded},
-    {"credit of what a link has swallowed", credit_of_what_a_link_has_swallowed},
-    {"both sides say what they have had", both_sides_say_what_they_have_had},
+    {"a stream arrives behind the frames that it needs", streams_come_behind_what_they_need},
+    {"the number of gaps in the ids is bounded", gaps_are_bounded},
+    {"credit of bytes that were lost with a link comes back", credit_of_what_a_link_has_swallowed},
+    {"both sides say how many bytes they have received", both_sides_say_what_they_have_had},
     {NULL, NULL},
 };
 

@@ -217,9 +217,9 @@ int main(void) {
         {"trailers are legal in one place only", they_have_their_place},
         {"trailers without the capability are skipped", without_an_agreement_they_are_nothing},
         {"trailers are sent before EOF", they_leave_ahead_of_eof},
-        {"a full message loses none", a_full_message_loses_none},
-        {"what waits is bounded", what_waits_is_bounded},
-        {"a driver answers first", a_driver_answers_first},
+        {"trailers that do not fit a message go with the next one", a_full_message_loses_none},
+        {"trailers that wait are bounded", what_waits_is_bounded},
+        {"a driver's trailers come behind its head", a_driver_answers_first},
         {NULL, NULL},
     };
     return tap_main("mux trailers", tests);

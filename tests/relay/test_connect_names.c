@@ -317,16 +317,16 @@ static void test_no_memory(void) {
 }
 
 static const struct tap_test tests[] = {
-    {"through the tunnel, by name", test_through},
-    {"the same for http:// URLs", test_plain},
+    {"CONNECT to a registered name goes through the tunnel", test_through},
+    {"an http:// URL with a registered name goes through the tunnel", test_plain},
     {"an http:// answer that is cut does not look whole", test_plain_cut},
-    {"the same by SOCKS5", test_socks},
-    {"the driver's words", test_words},
-    {"a driver that is away", test_away},
-    {"a name that is gone", test_gone},
-    {"slow and quiet ones", test_slow_driver},
-    {"no stream left", test_no_stream},
-    {"no memory", test_no_memory},
+    {"SOCKS5 to a registered name goes through the tunnel", test_socks},
+    {"the driver's reason becomes the client's answer", test_words},
+    {"a parked name gets 503", test_away},
+    {"a client loses its connection with the name", test_gone},
+    {"slow drivers and quiet clients time out", test_slow_driver},
+    {"without a stream a client gets 503", test_no_stream},
+    {"each allocation may fail", test_no_memory},
     {NULL, NULL},
 };
 

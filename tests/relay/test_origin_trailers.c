@@ -119,10 +119,10 @@ static void te_is_forwarded(void) {
 int main(void) {
     static const struct tap_test tests[] = {
         {"a reason of its own is sent", a_reason_of_its_own_is_sent},
-        {"fields behind an answer", fields_behind_an_answer},
+        {"trailers of an answer reach the stream", fields_behind_an_answer},
         {"trailers without the capability are dropped", without_an_agreement_they_are_dropped},
-        {"fields behind a request", fields_behind_a_request},
-        {"TE that asks for them", te_is_forwarded},
+        {"trailers of a request reach the service", fields_behind_a_request},
+        {"TE is passed on when it asks for trailers", te_is_forwarded},
         {NULL, NULL},
     };
     return tap_main("origin: reasons and trailers", tests);

@@ -346,15 +346,15 @@ static void any_allocation_may_fail(void) {
 
 int main(void) {
     static const struct tap_test tests[] = {
-        {"both ways with half-close", test_both_ways},
-        {"the driver ends first", test_driver_ends_first},
+        {"bytes pass both ways, with half-close", test_both_ways},
+        {"the driver may end first", test_driver_ends_first},
         {"a reset or a cut on one side is a cut on the other", a_reset_or_a_cut_on_one_side_is_a_cut_on_the_other},
         {"without a permit or a stream the visitor is closed", without_a_permit_or_a_stream_the_visitor_is_closed},
-        {"a quiet half-closed stream", test_quiet_half_close},
+        {"a quiet half-closed stream ends", test_quiet_half_close},
         {"megabytes both ways at once arrive whole", megabytes_both_ways_at_once_arrive_whole},
         {"a stalled reader holds one window and no more", a_stalled_reader_holds_one_window_and_no_more},
-        {"bytes from before the pipe", test_early_bytes},
-        {"destroyed, and dead before it began", test_destroyed},
+        {"bytes from before the pipe go first", test_early_bytes},
+        {"a pipe may be destroyed, or fail before it begins", test_destroyed},
         {"any allocation may fail", any_allocation_may_fail},
         {NULL, NULL},
     };

@@ -246,10 +246,10 @@ static void any_allocation_may_fail(void) {
 }
 
 static const struct tap_test tests[] = {
-    {"messages, cut at every place", test_messages},
+    {"messages are read however they are cut", test_messages},
     {"bytes pass both ways, with half-close", bytes_pass_both_ways_with_half_close},
     {"each refusal has its reply code", each_refusal_has_its_reply_code},
-    {"the token as the password", test_token},
+    {"the token is shown as the password", test_token},
     {"a client that is slow with its head is dropped", a_client_that_is_slow_with_its_head_is_dropped},
     {"any allocation may fail", any_allocation_may_fail},
     {NULL, NULL},

@@ -147,7 +147,7 @@ int main(void) {
         {"an address with a debt waits, others do not", test_debt},
         {"only streams that are left early cost", test_who_pays},
         {"all addresses together have a limit too", all_addresses_together_have_a_limit_too},
-        {"visitors of a pull", test_pull},
+        {"visitors of a pull have the same budget", test_pull},
         {"the debts go with the owner", the_debts_go_with_the_owner},
         {NULL, NULL},
     };

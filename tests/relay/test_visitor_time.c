@@ -332,16 +332,16 @@ static void test_stalled_reader(void) {
 int main(void) {
     static const struct tap_test tests[] = {
         {"a half-closed visitor gets its answers", test_half_closed},
-        {"a half-closed visitor and a slow answer", test_half_closed_slow_answer},
+        {"a half-closed visitor gets a slow answer", test_half_closed_slow_answer},
         {"a half-closed visitor may wait long for its answer", a_half_closed_visitor_may_wait_long_for_its_answer},
         {"a half-closed visitor of an answer that stopped is let go", test_half_closed_and_quiet},
         {"a head that trickles in ends at the deadline", a_head_that_trickles_in_ends_at_the_deadline},
         {"a body below the least rate gets 408", a_body_below_the_least_rate_gets_408},
-        {"a slow body and few streams", test_slow_body_and_few_streams},
-        {"an upload that pauses", test_pausing_upload},
-        {"a visitor that sends nothing", test_silent},
-        {"a body held up by the driver", test_body_held_up_by_the_driver},
-        {"a reader that stopped", test_stalled_reader},
+        {"a slow body gives way when streams are short", test_slow_body_and_few_streams},
+        {"an upload may pause while nothing is short", test_pausing_upload},
+        {"a visitor that sends nothing is closed", test_silent},
+        {"a body that the driver holds up is not late", test_body_held_up_by_the_driver},
+        {"a visitor that stops reading is dropped", test_stalled_reader},
         {NULL, NULL},
     };
     return tap_main("relay visitor and time", tests);

@@ -192,13 +192,13 @@ static void test_te(void) {
 int main(void) {
     static const struct tap_test tests[] = {
         {"the driver's reason stands in the status line", test_reason},
-        {"a reason with forbidden bytes", test_bad_reason},
-        {"fields behind an answer", test_answer},
-        {"fields that are not allowed in trailers", test_forbidden},
-        {"fields with forbidden bytes", test_bad_fields},
-        {"framing without a place for them", test_no_room},
-        {"fields behind a request", test_request},
-        {"TE that asks for them", test_te},
+        {"a reason with forbidden bytes resets the stream", test_bad_reason},
+        {"trailers of an answer reach the visitor", test_answer},
+        {"fields that must not be trailers are dropped", test_forbidden},
+        {"trailers with forbidden bytes reset the stream", test_bad_fields},
+        {"trailers are dropped where the framing has no place for them", test_no_room},
+        {"trailers of a request reach the driver", test_request},
+        {"TE is passed on when it asks for trailers", test_te},
         {NULL, NULL},
     };
     return tap_main("visitors: reasons and trailers", tests);

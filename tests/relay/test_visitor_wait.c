@@ -209,7 +209,7 @@ int main(void) {
     static const struct tap_test tests[] = {
         {"a waiting visitor goes on when there is room", test_room},
         {"visitors who left open no streams", visitors_who_left_open_no_streams},
-        {"a visitor who has closed its side", test_half_closed},
+        {"a half-closed visitor goes on waiting", test_half_closed},
         {"waiting addresses take turns", test_fair},
         {"a body waits with its head", test_body},
         {"a takeover takes the waiting visitors along", a_takeover_takes_the_waiting_visitors_along},

@@ -205,9 +205,9 @@ static const struct tap_test tests[] = {
     {"the request that the client sends", what_it_asks},
     {"answers split at every byte", answers_split_at_every_byte},
     {"answers without a body", answers_without_a_body},
-    {"answers that are none", answers_that_are_none},
+    {"malformed answers are errors", answers_that_are_none},
     {"the client's time limits", time_limits},
-    {"nobody there", nobody_there},
+    {"a server that does not listen is an error", nobody_there},
     {NULL, NULL},
 };
 

@@ -328,13 +328,13 @@ static void without_memory(void) {
 static const struct tap_test tests[] = {
     {"a request split at every byte", split_at_every_byte},
     {"one answer after another", one_answer_after_another},
-    {"a body ends the connection", a_body_ends_the_connection},
-    {"heads that are refused", heads_that_are_refused},
+    {"a request with a body ends the connection", a_body_ends_the_connection},
+    {"bad heads are refused", heads_that_are_refused},
     {"the server's time limits", time_limits},
-    {"answers that nobody reads", answers_that_nobody_reads},
-    {"streams", streams},
+    {"a client that does not read gets no second answer and is dropped", answers_that_nobody_reads},
+    {"an answer without an end is written piece by piece", streams},
     {"an upgrade hands the connection over", an_upgrade_hands_over},
-    {"without memory", without_memory},
+    {"each allocation may fail", without_memory},
     {NULL, NULL},
 };
 

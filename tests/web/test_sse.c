@@ -43,7 +43,7 @@ static void in_pieces_of_any_size(void) {
 }
 
 static const struct tap_test tests[] = {
-    {"in pieces of any size", in_pieces_of_any_size},
+    {"events are read from pieces of any size", in_pieces_of_any_size},
     {NULL, NULL},
 };
 

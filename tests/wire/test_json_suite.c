@@ -201,9 +201,9 @@ static void every_frame_agrees(void) {
 
 int main(void) {
     static const struct tap_test tests[] = {
-        {"the suite is whole", the_suite_is_whole},
+        {"the whole test suite is there", the_suite_is_whole},
         {"the validator agrees", the_validator_agrees},
-        {"a tree behind the validator is whole", a_tree_behind_the_validator_is_whole},
+        {"a tree of a valid text is complete", a_tree_behind_the_validator_is_whole},
         {"every frame agrees", every_frame_agrees},
         {NULL, NULL},
     };

@@ -224,12 +224,12 @@ static void certificates(void) {
 
 int main(void) {
     static const struct tap_test tests[] = {
-        {"one spelling", spellings},
-        {"what is no name", refused},
-        {"the longest", lengths},
-        {"what a name covers", covering},
-        {"authorities", authorities},
-        {"certificates", certificates},
+        {"each name has one normal form", spellings},
+        {"invalid names are refused", refused},
+        {"names have limits", lengths},
+        {"a name covers its hosts and ports", covering},
+        {"authorities are read and written", authorities},
+        {"only certificates in PEM are accepted", certificates},
         {NULL, NULL},
     };
     return tap_main("wire, names", tests);

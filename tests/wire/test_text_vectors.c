@@ -234,11 +234,11 @@ static cJSON *load(void) {
 
 int main(void) {
     static const struct tap_test tests[] = {
-        {"each vector", each_vector},
+        {"each vector is decoded and encoded as it says", each_vector},
         {"every message has good and bad vectors", every_message_has_enough},
-        {"a message that is cut anywhere is none", a_prefix_is_no_message},
-        {"without room for what is escaped", an_arena_that_is_too_small},
-        {"what is out of bounds is not written", what_is_not_written},
+        {"a message that is cut anywhere is refused", a_prefix_is_no_message},
+        {"a small arena is an error, not an overflow", an_arena_that_is_too_small},
+        {"values out of bounds are not written", what_is_not_written},
         {"JSONTestSuite", the_suite},
         {NULL, NULL},
     };

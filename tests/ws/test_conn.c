@@ -703,7 +703,7 @@ int main(void) {
     int fds = io_count_fds();
     loop = io_loop_create();
     static const struct tap_test tests[] = {
-        {"frames whole, by bytes and split", frames_whole_by_bytes_and_split},
+        {"frames are read whole, byte by byte and split", frames_whole_by_bytes_and_split},
         {"a full message that is consumed at its end", a_full_message_that_is_consumed_at_its_end},
         {"violations get their close code", violations_get_their_close_code},
         {"bytes left at the end are a violation", bytes_left_at_the_end_are_a_violation},
@@ -711,16 +711,16 @@ int main(void) {
         {"PONGs go ahead of messages", pongs_go_ahead_of_messages},
         {"a message too big for the rest of a block is asked again",
          a_message_too_big_for_the_rest_of_a_block_is_asked_again},
-        {"text where it is asked for", text_where_it_is_asked_for},
-        {"the peer closes", the_peer_closes},
+        {"text messages are used where the owner asks for them", text_where_it_is_asked_for},
+        {"a close of the peer is answered and reported", the_peer_closes},
         {"closing sends what is queued first", we_close_after_what_is_left},
         {"long reasons are cut between characters", long_reasons_are_cut_between_characters},
-        {"the peer vanishes", the_peer_vanishes},
+        {"a peer that vanishes is reported", the_peer_vanishes},
         {"a peer that does not answer is dropped", a_peer_that_does_not_answer_is_dropped},
         {"the close frame is read when writing fails", the_close_frame_is_read_when_writing_fails},
         {"pausing stops messages and resumes", pausing_stops_messages_and_resumes},
-        {"destroying in any callback", destroying_in_any_callback},
-        {"failing allocations", failing_allocations},
+        {"a connection can be destroyed in any callback", destroying_in_any_callback},
+        {"each allocation may fail", failing_allocations},
         {NULL, NULL},
     };
     int rc = tap_main("ws conn", tests);

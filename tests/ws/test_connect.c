@@ -341,10 +341,10 @@ int main(void) {
     io_ignore_sigpipe();
     loop = io_loop_create();
     static const struct tap_test tests[] = {
-        {"keys", keys},
+        {"the key of RFC 6455 gives its accept value", keys},
         {"requests are checked", requests_are_checked},
-        {"answers", answers},
-        {"timeouts, cancelling and bad options", timeouts_cancelling_and_bad_options},
+        {"only a correct 101 opens a WebSocket", answers},
+        {"a connect can time out, be cancelled and refuse bad options", timeouts_cancelling_and_bad_options},
         {"a published library talks to us", a_published_library_talks_to_us},
         {NULL, NULL},
     };

@@ -165,9 +165,9 @@ int main(void) {
     alarm(120);
     io_ignore_sigpipe();
     static const struct tap_test tests[] = {
-        {"both ways with equal hashes", both_ways_with_equal_hashes},
-        {"through a tiny send buffer", through_a_tiny_send_buffer},
-        {"speed", speed},
+        {"megabytes pass both ways unchanged", both_ways_with_equal_hashes},
+        {"bytes pass unchanged through a tiny send buffer", through_a_tiny_send_buffer},
+        {"throughput is measured", speed},
         {NULL, NULL},
     };
     return tap_main("ws transfer", tests);
