@@ -345,7 +345,7 @@ static void test_no_memory(void) {
 
 static const struct tap_test tests[] = {
     {"sent on in origin form, and nothing of this connection", test_rewritten},
-    {"requests that go nowhere", test_refused},
+    {"impossible requests are refused", test_refused},
     {"the token goes no further", test_token},
     {"destinations that cannot be reached are reported", test_failures},
     {"requests and answers carry Via", test_via},
