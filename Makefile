@@ -100,7 +100,11 @@ OAPI := spec/openapi.yaml spec/openapi.schema.json gen/openapi.py $(GEN_REF)
 $(eval $(call gen_rule,admin_gen.h,$(OAPI) gen/templates/admin_gen.h.j2))
 $(eval $(call gen_rule,admin_gen.c,$(OAPI) gen/templates/admin_gen.c.j2))
 $(eval $(call gen_rule,openapi.json,$(OAPI)))
-$(foreach s,protocol vtunnel options metrics log openapi,$(eval $(call gen_spec,spec/$(s).yaml)))
+# Pages for browsers, as bytes of the program.
+HTML := $(foreach f,status.js status.css status.body.html common.js common.css,src/web/pages/$(f)) gen/page.py gen/ctext.py
+$(eval $(call gen_rule,page_gen.h,$(HTML) gen/templates/page_gen.h.j2))
+$(eval $(call gen_rule,page_gen.c,$(HTML) gen/templates/page_gen.c.j2))
+$(foreach s,$(foreach n,protocol vtunnel options metrics log openapi,spec/$(n).yaml) src/web/pages/status.js,$(eval $(call gen_spec,$(s))))
 gen: $(GEN_FILES)
 
 # The pure rooms below wire need nothing generated: `make ROOMS="base http" unit` builds and tests them alone.

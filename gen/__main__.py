@@ -35,6 +35,8 @@ OUTPUTS = {
     "completions_gen.c": "gen.completions",
     "log_gen.h": "gen.log",
     "log_line.schema.json": "gen.log",
+    "page_gen.h": "gen.page",
+    "page_gen.c": "gen.page",
     "completion.bash": "gen.completions",
     "completion.zsh": "gen.completions",
     "completion.fish": "gen.completions",

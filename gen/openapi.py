@@ -18,7 +18,7 @@ _JSON = "application/json"
 class Field:
     json: str
     c: str
-    kind: str  # string, const, integer, unsigned, boolean, enum, object, array
+    kind: str  # string, const, integer, unsigned, number, boolean, enum, object, array
     c_type: str
     doc: str
     required: bool
@@ -152,14 +152,16 @@ class _Reader:
         return out
 
     def _field(self, json_name, prop, line, required):
+        or_null = "anyOf" in prop
+        outer, prop = prop, prop["anyOf"][0] if or_null else prop
         target = self.resolve(prop)
         if target is None:
             return None
-        doc = target.get("description", "")
+        doc = outer.get("description", "") or target.get("description", "")
         if not doc:
             self.problems.add(line, f"property '{json_name}' has no description")
         kinds = target["type"] if isinstance(target["type"], list) else [target["type"]]
-        kind, nullable, of, const = kinds[0], len(kinds) == 2, "", ""
+        kind, nullable, of, const = kinds[0], or_null or len(kinds) == 2, "", ""
         if kind == "string" and "const" in target:
             kind, c_type, const = "const", "", target["const"]
         elif kind == "string" and "enum" in target:
@@ -173,15 +175,17 @@ class _Reader:
         elif kind == "integer":
             kind = "unsigned" if target.get("minimum", -1) >= 0 else "integer"
             c_type = "uint64_t " if kind == "unsigned" else "int64_t "
+        elif kind == "number":
+            c_type = "double "
         elif kind == "boolean":
             c_type = "bool "
         elif kind == "array":
             if "items" not in target or self.resolve(target["items"]) is None:
                 self.problems.add(line, f"property '{json_name}': an array needs items that refer to a schema")
                 return None
-            text = self.resolve(target["items"]).get("type") == "string"
-            of = "" if text else snake(target["items"]["$ref"].rsplit("/", 1)[1])
-            c_type = f"const struct {f'admin_{of}' if of else 'ht_slice'} *"
+            plain = {"string": "struct ht_slice", "integer": "uint64_t"}.get(self.resolve(target["items"]).get("type"))
+            of = "" if plain else snake(target["items"]["$ref"].rsplit("/", 1)[1])
+            c_type = f"const {plain or f'struct admin_{of}'} *"
         else:
             if "$ref" not in prop:
                 self.problems.add(line, f"property '{json_name}': give the object a schema of its own and refer to it")
@@ -206,10 +210,10 @@ class _Reader:
                 model.enum = list(zip(texts, self.enum_numbers.get(tuple(texts), range(1, len(texts) + 1))))
             elif raw["type"] == "object":
                 model.fields = self.schema_fields(name, raw)
-            elif raw["type"] == "string":  # the items of an array
+            elif raw["type"] in ("string", "integer"):  # the items of an array
                 continue
             else:
-                self.problems.add(raw.line, f"schema '{name}' must be an object or a string")
+                self.problems.add(raw.line, f"schema '{name}' must be an object, a string or an integer")
             out[model.name] = model
         ordered, state = [], {}
 

@@ -10,9 +10,9 @@ from .steps_wire import verb
 from .wire import spec
 
 
-async def _ask_events(run, name):
+async def _ask_events(run, name, query=""):
     kit = run.target
-    _, path, _ = spec.operations["events"]
+    path = spec.operations["events"][1] + query
     conn = await run.dial(name, kit.host, kit.port)
     await conn.send(f"GET {path} HTTP/1.1\r\nHost: {kit.host}:{kit.port}\r\n\r\n".encode())
     if not await run.until(lambda: b"\r\n\r\n" in conn.data or conn.end):
@@ -20,10 +20,10 @@ async def _ask_events(run, name):
     return conn, int(conn.data.split(b" ", 2)[1]) if conn.data else 0
 
 
-@verb("sse")
-async def _sse(run, name):
-    """Reads the events from here on; `expect_event` looks at them."""
-    conn, status = await _ask_events(run, name)
+@verb("sse", "samples")
+async def _sse(run, name, samples=False):
+    """Reads the events from here on; `expect_event` looks at them, and `expect_sample` at the samples when they are wanted."""
+    conn, status = await _ask_events(run, name, "?samples=1" if samples else "")
     head = bytes(conn.take(conn.data.index(b"\r\n\r\n") + 4)).lower()
     if status != 200 or b"text/event-stream" not in head:
         raise Failure(f"{name}: the answer", "200 with text/event-stream", show(head))
@@ -53,6 +53,26 @@ async def _expect_event(run, name, data=None):
     bad = mismatch(data or {}, value, run.scope)
     if bad or value["event"] != name or not fields.get("id", "").isdigit():
         raise Failure(f"event {name}: {bad or 'its type or its id'}", show(data), show(fields))
+
+
+@verb("expect_sample")
+async def _expect_sample(run, data):
+    """A sample like this comes (others before it do not matter), and each is as openapi.yaml has it."""
+    seen = None
+
+    def found():
+        nonlocal seen
+        while (fields := _next_event(run.events, "sample")) is not None:
+            seen = json.loads(fields["data"])
+            check_schema("events", {"$ref": "#/components/schemas/Sample"}, seen)
+            if "id" in fields:
+                raise Failure("a sample", "no id, as it is no event", show(fields))
+            if not mismatch(data, seen, run.scope):
+                return True
+        return run.events.end and ABSENT
+
+    if await run.until(found) is not True:
+        raise Failure("no such sample", show(data), show(seen))
 
 
 @verb("sse_until_refused", "status")

@@ -1,4 +1,4 @@
-#include "admin/admin.h"
+#include "admin/admin_priv.h"
 
 #include "base/mem.h"
 
@@ -24,14 +24,15 @@ void admin_init(struct admin *a, const struct admin_source *source, const char *
     struct stat st;
     a->source = *source;
     snprintf(a->ip, sizeof a->ip, "%s", ip);
-    admin_time_text((int64_t)time(NULL), a->started);
+    a->started_s = (int64_t)time(NULL);
+    admin_time_text(a->started_s, a->started);
     admin_time_text(stat("/proc/self/exe", &st) == 0 ? (int64_t)st.st_mtime : 0, a->built);
 }
 
 /* ---- health ---- */
 
-/* Resident bytes: the second number of /proc/self/statm, in pages (proc(5)). 0 when it cannot be read. */
-static uint64_t resident_bytes(void) {
+/* The second number of /proc/self/statm, in pages (proc(5)). */
+uint64_t admin_resident_bytes(void) {
     unsigned long long pages = 0;
     FILE *f = fopen("/proc/self/statm", "re");
     if (!f)
@@ -48,7 +49,7 @@ static int health(void *ctx, const struct admin_request *req, struct admin_respo
     struct admin_health v = {
         .built = ht_slice_str(a->built),
         .started = ht_slice_str(a->started),
-        .memory = {.rss = resident_bytes()},
+        .memory = {.rss = admin_resident_bytes()},
         .fds = fds > 0 ? (uint64_t)fds : 0,
         .has_fds = fds >= 0,
         .pid = (uint64_t)getpid(),
@@ -105,19 +106,9 @@ static int proxy(void *ctx, const struct admin_request *req, struct admin_respon
 
 /* ---- lists ---- */
 
-/* A snapshot, and room to turn each of its sessions and bindings into what a writer wants. */
-struct lists {
-    struct admin_snapshot snap;
-    void *of_sessions, *of_bindings;
-    struct admin_when {
-        char text[32];
-    } * until, *since; /* of each session, and of each binding */
-};
-
-static int lists_take(struct admin *a, const struct admin_request *req, struct lists *l, size_t session_item,
-                      size_t binding_item) {
-    *l = (struct lists){0};
-    int rc = a->source.snapshot(a->source.ctx, &req->viewer, &l->snap);
+int admin_lists_take(struct admin *a, const struct admin_viewer *viewer, struct admin_lists *l, size_t session_item,
+                     size_t binding_item) {
+    int rc = a->source.snapshot(a->source.ctx, viewer, &l->snap);
     if (rc < 0)
         return rc;
     /* One more than needed: an empty list is no failed allocation. */
@@ -128,21 +119,20 @@ static int lists_take(struct admin *a, const struct admin_request *req, struct l
     return l->of_sessions && l->of_bindings && l->until && l->since ? 0 : HT_ENOMEM;
 }
 
-/* When the session number `i` goes, as a text; nothing for one that is not parked. */
-static struct ht_slice until_of(const struct lists *l, size_t i) {
+struct ht_slice admin_until_of(const struct admin_lists *l, size_t i) {
     if (!l->snap.sessions[i].parked)
         return ht_slice_of(NULL, 0);
     admin_time_text(l->snap.sessions[i].parked_until, l->until[i].text);
     return ht_slice_str(l->until[i].text);
 }
 
-static struct ht_slice label_of(const struct admin_snap_binding *b) {
+struct ht_slice admin_label_of(const struct admin_snap_binding *b) {
     return b->label && b->label[0] ? ht_slice_str(b->label) : ht_slice_of(NULL, 0);
 }
 
 static const struct ht_slice *names_of(const struct admin_snap_binding *b) { return b->n_names ? b->names : NULL; }
 
-static void lists_free(struct lists *l) {
+void admin_lists_free(struct admin_lists *l) {
     admin_snapshot_free(&l->snap);
     ht_free(l->of_sessions);
     ht_free(l->of_bindings);
@@ -163,7 +153,7 @@ static size_t ports_of(const struct admin_snapshot *snap, const struct admin_sna
     return n;
 }
 
-static int reply_tunnels(struct lists *l, struct admin_response *res) {
+static int reply_tunnels(struct admin_lists *l, struct admin_response *res) {
     const struct admin_snapshot *snap = &l->snap;
     struct admin_tunnel *tunnels = l->of_sessions;
     struct admin_binding_port *ports = l->of_bindings;
@@ -194,15 +184,15 @@ static int reply_tunnels(struct lists *l, struct admin_response *res) {
 }
 
 static int list_tunnels(void *ctx, const struct admin_request *req, struct admin_response *res) {
-    struct lists l;
-    int rc = lists_take(ctx, req, &l, sizeof(struct admin_tunnel), sizeof(struct admin_binding_port));
+    struct admin_lists l = {.of_sessions = NULL};
+    int rc = admin_lists_take(ctx, &req->viewer, &l, sizeof(struct admin_tunnel), sizeof(struct admin_binding_port));
     if (rc == 0)
         rc = reply_tunnels(&l, res);
-    lists_free(&l);
+    admin_lists_free(&l);
     return rc;
 }
 
-static int reply_sessions(struct lists *l, struct admin_response *res) {
+static int reply_sessions(struct admin_lists *l, struct admin_response *res) {
     const struct admin_snapshot *snap = &l->snap;
     struct admin_session *sessions = l->of_sessions;
     struct admin_session_binding *bindings = l->of_bindings;
@@ -213,7 +203,7 @@ static int reply_sessions(struct lists *l, struct admin_response *res) {
                                                      .container_port = b->port,
                                                      .kind = b->kind,
                                                      .mode = b->mode,
-                                                     .label = label_of(b),
+                                                     .label = admin_label_of(b),
                                                      .names = names_of(b),
                                                      .n_names = b->n_names};
     }
@@ -228,7 +218,7 @@ static int reply_sessions(struct lists *l, struct admin_response *res) {
             .max_streams = snap->max_streams,
             .has_parked = true,
             .parked = s->parked,
-            .parked_until = until_of(l, i),
+            .parked_until = admin_until_of(l, i),
             .bindings = bindings + s->first_binding,
             .n_bindings = s->n_bindings,
         };
@@ -237,15 +227,16 @@ static int reply_sessions(struct lists *l, struct admin_response *res) {
 }
 
 static int list_sessions(void *ctx, const struct admin_request *req, struct admin_response *res) {
-    struct lists l;
-    int rc = lists_take(ctx, req, &l, sizeof(struct admin_session), sizeof(struct admin_session_binding));
+    struct admin_lists l = {.of_sessions = NULL};
+    int rc =
+        admin_lists_take(ctx, &req->viewer, &l, sizeof(struct admin_session), sizeof(struct admin_session_binding));
     if (rc == 0)
         rc = reply_sessions(&l, res);
-    lists_free(&l);
+    admin_lists_free(&l);
     return rc;
 }
 
-static int reply_bindings(struct lists *l, struct admin_response *res) {
+static int reply_bindings(struct admin_lists *l, struct admin_response *res) {
     const struct admin_snapshot *snap = &l->snap;
     struct admin_binding *bindings = l->of_bindings;
     size_t n = 0;
@@ -261,13 +252,13 @@ static int reply_bindings(struct lists *l, struct admin_response *res) {
                 .kind = b->kind,
                 .mode = b->mode,
                 .bind_addr = b->mode == ADMIN_MODE_PULL && b->port ? ht_slice_str(b->bind_addr) : ht_slice_of(NULL, 0),
-                .label = label_of(b),
+                .label = admin_label_of(b),
                 .names = names_of(b),
                 .n_names = b->n_names,
                 .since = ht_slice_str(l->since[n].text),
                 .has_parked = true,
                 .parked = s->parked,
-                .parked_until = until_of(l, i),
+                .parked_until = admin_until_of(l, i),
             };
             n++;
         }
@@ -277,11 +268,11 @@ static int reply_bindings(struct lists *l, struct admin_response *res) {
 }
 
 static int list_bindings(void *ctx, const struct admin_request *req, struct admin_response *res) {
-    struct lists l;
-    int rc = lists_take(ctx, req, &l, 1, sizeof(struct admin_binding));
+    struct admin_lists l = {.of_sessions = NULL};
+    int rc = admin_lists_take(ctx, &req->viewer, &l, 1, sizeof(struct admin_binding));
     if (rc == 0)
         rc = reply_bindings(&l, res);
-    lists_free(&l);
+    admin_lists_free(&l);
     return rc;
 }
 
@@ -294,6 +285,17 @@ static int events(void *ctx, const struct admin_request *req, struct admin_respo
         return admin_reply_error(res, 503, "too many readers of events");
     admin_reply_events_200(res);
     return 0;
+}
+
+static int page(void *ctx, const struct admin_request *req, struct admin_response *res) {
+    (void)ctx, (void)req;
+    admin_reply_front_page_200(res);
+    return 0;
+}
+
+bool admin_is_page(const struct admin_request *req, const struct admin_response *res) {
+    return req->route && (req->route->op == ADMIN_OP_FRONT_PAGE || req->route->op == ADMIN_OP_STATUS_PAGE) &&
+           res->status == 200;
 }
 
 bool admin_is_stream(const struct admin_request *req, const struct admin_response *res) {
@@ -324,6 +326,10 @@ static int kill_session(void *ctx, const struct admin_request *req, struct admin
 
 int admin_serve(struct admin *a, struct admin_request *req, struct admin_response *res) {
     static const struct admin_handlers handlers = {
+        .front_page = page,
+        .status_page = page,
+        .me = admin_me,
+        .status = admin_status,
         .health = health,
         .livez = livez,
         .readyz = readyz,

@@ -11,6 +11,11 @@
 #include "base/err.h"
 
 #define ADMIN_ADDR_TEXT 64
+#define ADMIN_TRAFFIC_SECONDS 60u
+#define ADMIN_LIMITS_MAX 10u
+#define ADMIN_EVENTS_KEPT 50u      /* in an answer of /status */
+#define ADMIN_SAMPLE_SESSIONS 256u /* in a sample: it stays below 64 KiB */
+#define ADMIN_QR_MAX 64u           /* QR codes in an answer of /status, and those that are kept */
 
 /* A binding in a snapshot. */
 struct admin_snap_binding {
@@ -22,7 +27,8 @@ struct admin_snap_binding {
     const char *label;            /* the source's, like a session's texts; "": none */
     const struct ht_slice *names; /* the same */
     size_t n_names;
-    int64_t since; /* Unix seconds */
+    int64_t since;   /* Unix seconds */
+    const char *url; /* where visitors find it; NULL or "": not known */
 };
 
 /* A session in a snapshot. The texts are the source's and stay good until the snapshot is freed. */
@@ -34,6 +40,13 @@ struct admin_snap_session {
     enum admin_protocol protocol;
     unsigned granted, streams;
     size_t first_binding, n_bindings; /* in the snapshot's bindings */
+    bool closing, rtt_known;
+    unsigned links;
+    uint64_t grace_ms; /* of one that is parked */
+    uint64_t age_s, bytes_in, bytes_out, requests;
+    double rtt_ms, requests_per_second;
+    const uint32_t *traffic; /* a ring of ADMIN_TRAFFIC_SECONDS seconds, bytes each; NULL: none */
+    unsigned oldest;         /* where it begins */
 };
 
 /* The state of a moment; live sessions first, then parked ones. The arrays are ht_malloc'ed. */
@@ -43,6 +56,17 @@ struct admin_snapshot {
     struct admin_snap_binding *bindings;
     size_t n_bindings;
     unsigned max_streams, fd_permits;
+    bool closing, no_bindings; /* wanted by whoever asks: those that are being sent away too; no bindings */
+};
+
+/* The kit by itself, whoever looks. */
+struct admin_snap_kit {
+    bool draining;
+    const char *version;
+    uint64_t max_sessions, max_bindings, max_streams;
+    struct admin_usage descriptors;
+    struct admin_limit limits[ADMIN_LIMITS_MAX];
+    size_t n_limits;
 };
 
 void admin_snapshot_free(struct admin_snapshot *snap);
@@ -50,7 +74,7 @@ void admin_snapshot_free(struct admin_snapshot *snap);
 /* What the daemon fills in. Where there is a viewer, what is not the viewer's is not there. */
 struct admin_source {
     void *ctx;
-    /* 0 or HT_ENOMEM; `out` is all zeros and is freed by this room in both cases. */
+    /* 0 or HT_ENOMEM; `out` is all zeros but for what it is to hold, and is freed by this room in both cases. */
     int (*snapshot)(void *ctx, const struct admin_viewer *viewer, struct admin_snapshot *out);
     /* Ends a session. HT_EINVAL: there is none of that id (any more). */
     int (*kill)(void *ctx, const struct admin_viewer *viewer, const char *session_id, uint64_t grace_ms);
@@ -66,16 +90,25 @@ struct admin_source {
     bool (*takes_reader)(void *ctx);
     /* Where the proxy listens. False: there is none. */
     bool (*proxy)(void *ctx, char address[ADMIN_ADDR_TEXT], bool *wants_token);
+    void (*kit)(void *ctx, struct admin_snap_kit *out);
+    /* The latest events, the newest first; returns how many. Good until something happens. */
+    size_t (*recent)(void *ctx, const struct admin_viewer *viewer, struct admin_event out[ADMIN_EVENTS_KEPT]);
 };
 
 struct admin {
     struct admin_source source;
     char ip[ADMIN_ADDR_TEXT];    /* the address that the daemon listens on */
     char built[32], started[32]; /* RFC 3339 */
+    int64_t started_s;           /* Unix seconds */
+    struct admin_qr_kept *qrs;   /* qr.c: the last codes; NULL: none yet */
+    uint64_t qr_answer;
+    unsigned qr_n;
 };
 
 /* `ip` is the base listener's address, without a port. The time of the call is what health calls `started`. */
 void admin_init(struct admin *a, const struct admin_source *source, const char *ip);
+/* What it keeps. `a` may be all zeros. */
+void admin_free(struct admin *a);
 
 /* Answers one request, errors included. 0, or HT_ENOMEM when not even an error could be written. Free `res` in any
  * case. */
@@ -89,6 +122,15 @@ bool admin_is_stream(const struct admin_request *req, const struct admin_respons
 
 /* Appends one server-sent event (HTML Living Standard, 9.2). 0 or HT_ENOMEM; on error `out` holds a part. */
 int admin_event_append(struct ht_buf *out, uint64_t id, const struct admin_event *e) HT_MUST_USE;
+
+/* The same of a sample of the load. It has no id, as it is no event that was missed. */
+int admin_sample_append(struct admin *a, const struct admin_viewer *viewer, struct ht_buf *out) HT_MUST_USE;
+
+/* True: the answer to this request is the status page; `res` has its status alone. */
+bool admin_is_page(const struct admin_request *req, const struct admin_response *res);
+
+/* What this process holds in memory; 0 when that is not known. */
+uint64_t admin_resident_bytes(void);
 
 /* A time as RFC 3339 in UTC, "2026-01-31T12:00:00Z". */
 void admin_time_text(int64_t unix_seconds, char out[32]);

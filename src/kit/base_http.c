@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "log_gen.h"
+#include "page_gen.h"
 
 #include <stdio.h>
 
@@ -294,6 +295,12 @@ static bool upgrade_vtunnel(struct base_client *c) {
     return web_upgrade(&c->web, ws_write_101(&c->web.out.queue, key, NULL));
 }
 
+static bool refuse_tries(struct base_client *c, unsigned wait_s) {
+    char extra[64];
+    snprintf(extra, sizeof extra, "Retry-After: %u\r\n", wait_s);
+    return refuse(c, 429, "too many wrong tokens came from this address; wait a minute", extra);
+}
+
 static bool ask_admin(struct base_client *c) {
     const char *buf = web_bytes(&c->web);
     struct kit_user *shown = kit_user_of_token(c->kit, bearer(c));
@@ -307,6 +314,8 @@ static bool ask_admin(struct base_client *c) {
         .viewer = kit_viewer(user),
     };
     struct admin_response rs = {0};
+    char url[PAGE_URL_TEXT];
+    rq.url = page_url(c, url);
     bool head_request = ht_slice_is(rq.method, "HEAD");
     if (!shown && !head_request && !ht_slice_is(rq.method, "GET") && !origin_allowed(c))
         return refuse(c, 403, "this origin may not change anything", NULL);
@@ -319,10 +328,21 @@ static bool ask_admin(struct base_client *c) {
     }
     if (rs.status == 401)
         note_bad_token(c, HT_METRIC_SHOWN_AT_API);
+    unsigned wait = rq.route && rq.route->op == ADMIN_OP_ME
+                        ? page_must_wait(c, rs.status == 401 && field(c, "authorization").n)
+                        : 0;
+    if (wait) {
+        admin_response_free(&rs);
+        return refuse_tries(c, wait);
+    }
+    if (admin_is_page(&rq, &rs)) {
+        admin_response_free(&rs);
+        return web_page_reply(&c->web, &web_page_status);
+    }
     if (admin_is_stream(&rq, &rs)) {
         admin_response_free(&rs);
         c->user = user;
-        return events_begin(c);
+        return events_begin(c, rq.params.samples == 1);
     }
     char extra[256];
     snprintf(extra, sizeof extra, "%s%s%s%s%s%s", rs.allow ? "Allow: " : "", rs.allow ? rs.allow : "",
@@ -430,6 +450,7 @@ void base_client_begin(struct kit *k, struct io_conn *conn, const struct io_addr
     }
     c->kit = k;
     ht_list_init(&c->reader_node);
+    c->from = *peer;
     io_addr_text(peer, c->peer);
     crowd_join(&k->clients, &c->member, peer);
     c->outside = k->tls != NULL;

@@ -3,6 +3,7 @@
  * limits of the protocol and the options of `serve`. To size a container, add them up:
  *
  *   kit_bound_total() = 1 MiB                                  the program and the blocks the loop keeps
+ *                     + kit_bound_page()                       what is kept for the status page
  *                     + strangers     * kit_bound_socket()     --max-pre-auth-connections, and as many with a token
  *                     + 64            * kit_bound_client()     connections of the base listener without a WebSocket
  *                     + live sessions * kit_bound_session()    --max-sessions
@@ -17,6 +18,7 @@
 #ifndef HT_KIT_BOUNDS_H
 #define HT_KIT_BOUNDS_H
 
+#include "admin/admin.h"
 #include "base/base.h"
 #include "http/http.h"
 #include "io/io.h"
@@ -31,9 +33,12 @@
 #define KIT_BOUND_FIXED 16384u
 /* In a chunked answer with one byte per chunk each byte takes 6, with its framing. */
 #define KIT_BOUND_CHUNKED 6u
-/* Answers of the base listener that do not depend on sessions: metrics and openapi.json are the longest. */
-#define KIT_BOUND_ANSWER (128u * 1024u)
-#define KIT_BOUND_ROW 512u    /* of a session or a binding in a list */
+/* What does not depend on sessions in an answer of the base listener: the events and the codes of /status are longer
+ * than metrics, openapi.json and the page. */
+#define KIT_BOUND_ANSWER (ADMIN_EVENTS_KEPT * KIT_BOUND_EVENT + ADMIN_QR_MAX * KIT_BOUND_CODE)
+#define KIT_BOUND_EVENT 4096u /* the least of them is 300 bytes; each byte of a text may become six */
+#define KIT_BOUND_CODE 4096u  /* of the longest URL: 109 modules, 28 digits a row */
+#define KIT_BOUND_ROW 1536u   /* of a session with its traffic, or of a binding with its URL and label, in a list */
 #define KIT_BOUND_CLIENTS 64u /* connections of the base listener: one more, and one gives way (door.c) */
 /* With the longest label and host, and as many names and certificates as fit a frame. */
 #define KIT_BOUND_WAITING_BIND (1024u + WIRE_LIMIT_MAX_PAYLOAD + WIRE_LIMIT_MAX_NAMES * sizeof(struct ht_slice))
@@ -106,8 +111,13 @@ static inline size_t kit_bound_plain(unsigned clients) {
     return (size_t)2 * WIRE_LIMIT_SESSION_BUFFER + clients * KIT_BOUND_FIXED;
 }
 
+/* The latest events, and the QR codes of the last answer. */
+static inline size_t kit_bound_page(void) {
+    return (size_t)ADMIN_EVENTS_KEPT * KIT_BOUND_EVENT + (size_t)ADMIN_QR_MAX * 2 * KIT_BOUND_CODE;
+}
+
 static inline size_t kit_bound_total(const struct opt_serve *o, unsigned visitors) {
-    return ((size_t)1 << 20) + (size_t)2 * o->max_pre_auth_connections * kit_bound_socket() +
+    return ((size_t)1 << 20) + kit_bound_page() + (size_t)2 * o->max_pre_auth_connections * kit_bound_socket() +
            KIT_BOUND_CLIENTS * kit_bound_client(o) +
            /* 2: each session may have an older one, handed over, that finishes its streams */
            (size_t)o->max_sessions * (2 * kit_bound_session(o) + kit_bound_parked(o)) + visitors * kit_bound_waiting() +

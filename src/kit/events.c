@@ -11,12 +11,11 @@
 
 #include <time.h>
 
-#define MAX_READERS 16 /* of the base listener's clients, so that the others always find room */
 #define EVENTS_HELLO ": hoody-tunnel events\n\n"
 
-bool events_full(const struct kit *k) { return k->n_readers >= MAX_READERS; }
+bool events_full(const struct kit *k) { return k->n_readers >= EVENTS_MAX_READERS; }
 
-bool events_begin(struct base_client *c) {
+bool events_begin(struct base_client *c, bool samples) {
     /* No length and no chunks: the end of the connection is the end of the answer (RFC 9112 6.3, case 8). */
     static const struct web_reply begin = {
         .status = 200,
@@ -30,6 +29,10 @@ bool events_begin(struct base_client *c) {
     c->web.close_after = k->draining;
     ht_list_push_back(&k->readers, &c->reader_node);
     k->n_readers++;
+    c->samples = samples;
+    k->n_samplers += samples;
+    if (samples && !k->ticking)
+        status_wake(k);
     return true;
 }
 
@@ -38,16 +41,17 @@ void events_end(struct base_client *c) {
         return;
     ht_list_remove(&c->reader_node);
     c->kit->n_readers--;
+    c->kit->n_samplers -= c->samples;
 }
 
-static void add(struct base_client *c, struct ht_slice text) {
+void events_add(struct base_client *c, struct ht_slice text) {
     struct ht_buf *out = &c->web.out.queue;
     if (ht_buf_size(out) + text.n > KIT_BOUND_BACKLOG || ht_buf_append(out, text.p, text.n) < 0)
         c->overrun = true;
     io_task_add(c->kit->loop, &c->kit->events_task);
 }
 
-void events_heartbeat(struct base_client *c) { add(c, ht_slice_str(":\n\n")); }
+void events_heartbeat(struct base_client *c) { events_add(c, ht_slice_str(":\n\n")); }
 
 void events_flush(struct io_task *t) {
     struct kit *k = ht_container_of(t, struct kit, events_task);
@@ -73,7 +77,7 @@ static int tell(struct base_client *c, struct told *t, uint64_t id, const struct
     if (t->rc == HT_EAGAIN)
         t->rc = admin_event_append(&t->text, id, e);
     if (t->rc == 0)
-        add(c, ht_buf_slice(&t->text));
+        events_add(c, ht_buf_slice(&t->text));
     return t->rc;
 }
 
@@ -83,10 +87,15 @@ void kit_event(struct kit *k, struct kit_user *owner, struct admin_event *e) {
     k->event_id++;
     if (owner)
         owner->event_id++;
-    if (k->n_readers == 0)
+    bool proxy = e->event == ADMIN_EVENT_TYPE_PROXY_OPENED || e->event == ADMIN_EVENT_TYPE_PROXY_REFUSED;
+    if (k->n_readers == 0 && proxy)
         return;
     admin_time_text((int64_t)time(NULL), when);
     e->time = ht_slice_str(when);
+    if (owner)
+        e->owner = ht_slice_str(owner->name);
+    if (!proxy) /* they come with every connection, and would push the others out */
+        status_remember(k, e);
     HT_LIST_FOR (it, &k->readers) {
         struct base_client *c = HT_LIST_ENTRY(it, struct base_client, reader_node);
         int rc = 0;

@@ -85,6 +85,7 @@ struct kit_session *handover_successor(struct kit_session *old) {
     if (!s)
         return NULL;
     relay_owner_move(old->kit->table, &old->owner, &s->owner);
+    status_follow(s, old);
     old->owner.restarting = false;
     session_log(s, HT_LOG_INFO, HT_LOG_FIELDS(log_session(s->id)), "follows %s", old->id);
     if (old->state != WIRE_SESSION_RESTARTING) {

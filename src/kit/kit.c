@@ -281,6 +281,7 @@ static void set_up(struct kit *k, struct io_loop *loop, const struct opt_serve *
     io_task_init(&k->reap, reap);
     io_task_init(&k->count_task, count_other_fds);
     io_timer_init(loop, &k->drain_timer, drain_late);
+    status_set_up(k);
     io_wake_start(loop, &k->sleep, woke);
 }
 
@@ -347,6 +348,8 @@ void kit_destroy(struct kit **kp) {
     io_task_cancel(&k->count_task);
     io_task_cancel(&k->events_task);
     io_task_cancel(&k->binds_task);
+    status_end(k);
+    admin_free(&k->admin);
     way_out_close(k);
     relay_table_destroy(&k->table);
     kit_tls_close(k);
@@ -409,6 +412,7 @@ unsigned kit_websockets_pre_auth(const struct kit *k) {
 unsigned kit_http_clients(const struct kit *k) { return k->clients.n; }
 unsigned kit_visitors(const struct kit *k) { return relay_count_visitors(k->table); }
 unsigned kit_fd_permits_used(const struct kit *k) { return k->fds.used; }
+bool kit_counts_seconds(const struct kit *k) { return k->ticking; }
 struct ht_metrics *kit_metrics(struct kit *k) {
     return &k->metrics;
 }

@@ -72,6 +72,8 @@ unsigned kit_http_clients(const struct kit *k); /* connections of the base liste
 unsigned kit_streams(const struct kit *k);
 unsigned kit_visitors(const struct kit *k);
 unsigned kit_fd_permits_used(const struct kit *k);
+/* Whether a timer runs once a second, for the traffic of the status page. */
+bool kit_counts_seconds(const struct kit *k);
 struct ht_metrics *kit_metrics(struct kit *k);
 
 #endif

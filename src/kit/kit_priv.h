@@ -43,6 +43,13 @@ struct kit_user {
     uint64_t event_id; /* counts what readers of the user's events are told */
 };
 
+/* An address that has shown wrong tokens at the page's login form, as io_addr_source() has it. */
+struct page_tries {
+    uint8_t source[IO_SOURCE_LEN];
+    uint64_t since_ms;
+    unsigned n; /* 0: free */
+};
+
 struct kit {
     struct io_loop *loop;
     const struct opt_serve *opt;
@@ -67,9 +74,17 @@ struct kit {
     struct crowd clients;   /* struct base_client */
     struct ht_list readers; /* struct base_client: readers of events */
     unsigned n_readers;
-    uint64_t event_id;              /* counts all of them, which admins are told */
-    const char *asked_by;           /* while an admin's request is served: its address */
-    struct kit_session *taken_from; /* while a BIND is served: whose binding it takes over */
+    struct page_tries tries[128];
+    unsigned n_samplers;                          /* ... that want samples, too */
+    struct io_timer second;                       /* status.c */
+    bool ticking;                                 /* it is set */
+    unsigned tick, quiet;                         /* seconds that it has counted, and those in which nothing moved */
+    struct kit_recent *recent[ADMIN_EVENTS_KEPT]; /* a ring of the latest events */
+    size_t n_recent;                              /* so many there were */
+    uint64_t memory;                              /* bytes that the machine or the container has; 0: not known */
+    uint64_t event_id;                            /* counts all of them, which admins are told */
+    const char *asked_by;                         /* while an admin's request is served: its address */
+    struct kit_session *taken_from;               /* while a BIND is served: whose binding it takes over */
     struct io_task events_task;
     struct io_task binds_task; /* tries waiting HELLOs and BINDs again */
     struct ht_list held;       /* struct kit_held_hello */
@@ -125,11 +140,13 @@ struct base_client {
     struct crowd_member member;
     struct kit *kit;
     bool overrun; /* a reader of events that does not keep up */
+    bool samples; /* ... that wants samples */
     struct ht_list reader_node;
     enum wire_version upgraded_to; /* of an upgrade */
     bool vtunnel;                  /* ... which speaks vtunnel's JSON instead */
     struct kit_user *user;         /* ... that showed a token, or who reads events; NULL: none */
-    char peer[IO_ADDR_TEXT];
+    struct io_addr from;
+    char peer[IO_ADDR_TEXT]; /* the same as a text */
 };
 
 void base_set_up(struct kit *k);
@@ -148,13 +165,26 @@ enum base_close {
 void base_client_close(struct base_client *c);
 void base_clients_close(struct kit *k, enum base_close which);
 
+/* ---- page.c ---- */
+
+/* The status page asks whose token this is. So many seconds this address has to wait, for it has shown too many wrong
+ * ones; 0: none. `wrong`: this is one more. */
+unsigned page_must_wait(struct base_client *c, bool wrong);
+/* What drivers would connect to, seen from where the request comes from. */
+#define PAGE_URL_TEXT 320
+struct ht_slice page_url(const struct base_client *c, char out[PAGE_URL_TEXT]);
+
 /* ---- events.c ---- */
 
 #define EVENTS_HEARTBEAT_MS 15000
 
+#define EVENTS_MAX_READERS 16 /* of the base listener's clients, so that the others always find room */
+
 bool events_full(const struct kit *k);
-/* Begins the endless answer. False: out of memory, the client is gone. */
-bool events_begin(struct base_client *c);
+/* More for a reader, at the end of the turn. */
+void events_add(struct base_client *c, struct ht_slice text);
+/* Begins the endless answer, to c->user. False: out of memory, the client is gone. */
+bool events_begin(struct base_client *c, bool samples);
 void events_heartbeat(struct base_client *c);
 void events_end(struct base_client *c);
 void events_flush(struct io_task *t);
@@ -243,10 +273,22 @@ enum kit_probe {
     PROBE_SILENT,
 };
 
+/* What a session has carried, for the status page (status.c). */
+struct session_load {
+    uint64_t since_ms;                       /* when it began; monotonic */
+    uint64_t before_in, before_out;          /* bytes of its earlier mux sessions */
+    uint64_t before_requests;                /* of the session that it follows */
+    uint64_t seen_bytes, seen_requests;      /* when the last second was over */
+    double requests_per_second;              /* an average that forgets */
+    uint32_t traffic[ADMIN_TRAFFIC_SECONDS]; /* bytes of each second; kit->tick is the last one */
+    uint64_t rtt_us;                         /* the last round trip; 0: none yet */
+};
+
 struct kit_session {
     struct ht_list node;
     struct kit *kit;
     struct kit_user *user; /* whose it is, for good */
+    struct session_load load;
     char id[KIT_ID_LEN + 1];
     enum wire_session_state state; /* only session_enter_state() changes it */
     struct relay_owner owner;      /* owner.mux is the mux session; NULL: none */
@@ -383,6 +425,22 @@ void event_refused(const struct kit_sock *sock, uint16_t code, const char *reaso
 
 /* A client of the CONNECT proxy was connected to its destination, or was not. */
 void event_proxy(struct kit *k, const struct relay_connect_told *told);
+
+/* ---- status.c: the load, for the status page ---- */
+
+void status_set_up(struct kit *k);
+void status_end(struct kit *k);
+/* Something begins to move, or to be wanted: seconds are counted from now on. */
+void status_wake(struct kit *k);
+/* Its mux session is about to go. */
+void status_keep(struct kit_session *s);
+/* A session has what another one had. */
+void status_follow(struct kit_session *s, const struct kit_session *old);
+void status_fill(const struct kit_session *s, struct admin_snap_session *out);
+/* Of admin_source. */
+void status_kit(void *ctx, struct admin_snap_kit *out);
+size_t status_recent(void *ctx, const struct admin_viewer *viewer, struct admin_event out[ADMIN_EVENTS_KEPT]);
+void status_remember(struct kit *k, const struct admin_event *e);
 
 /* ---- view.c: what the admin API sees ---- */
 

@@ -85,6 +85,8 @@ static void let_time_pass(struct kit_session *s) {
 
 static void end_of_turn(struct io_task *t) {
     struct kit_session *s = ht_container_of(t, struct kit_session, task);
+    if (!s->kit->ticking && s->owner.mux && mux_session_streams(s->owner.mux))
+        status_wake(s->kit);
     shards_tell(s);
     handover_look(s);
     let_time_pass(s);
@@ -117,6 +119,7 @@ struct kit_session *session_new(struct kit *k, struct kit_user *user) {
         return NULL;
     s->kit = k;
     s->user = user;
+    s->load.since_ms = io_now_ms(k->loop);
     ht_list_init(&s->node);
     char uuid[37];
     ht_uuid4(uuid);
@@ -167,6 +170,7 @@ static void drop_mux(struct kit_session *s) {
     if (!s->owner.mux)
         return;
     s->next_stream_id = mux_session_next_id(s->owner.mux);
+    status_keep(s);
     /* Visitors hear of the end while owner.mux still tells them which session it was. */
     struct mux_session *mux = s->owner.mux;
     mux_session_destroy(&mux);
@@ -249,8 +253,9 @@ static void on_bind(void *ctx, const struct wire_bind *bind, const struct wire_e
 static void on_unbind(void *ctx, const struct wire_unbind *unbind) { session_unbind(ctx, unbind); }
 
 static void on_pong(void *ctx, uint64_t rtt_us) {
-    (void)rtt_us;
-    session_probe_answered(ctx);
+    struct kit_session *s = ctx;
+    s->load.rtt_us = ht_max64(rtt_us, 1);
+    session_probe_answered(s);
 }
 
 static void on_goaway(void *ctx, const struct wire_goaway *goaway) {

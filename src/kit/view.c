@@ -41,11 +41,14 @@ static void add_session(struct kit *k, struct gather *g, struct kit_session *s) 
     out->granted = s->granted;
     out->streams = s->owner.mux ? mux_session_streams(s->owner.mux) : 0;
     out->first_binding = snap->n_bindings;
+    status_fill(s, out);
+    if (snap->no_bindings)
+        return;
     relay_each_binding(k->table, &s->owner, add_binding, g);
     out->n_bindings = snap->n_bindings - out->first_binding;
 }
 
-/* A session that is closing is no longer shown: it cannot be killed or resumed any more. */
+/* A session that is closing is shown where that is wanted: it cannot be killed or resumed any more. */
 static int snapshot(void *ctx, const struct admin_viewer *viewer, struct admin_snapshot *out) {
     struct kit *k = ctx;
     struct ht_list *lists[] = {&k->live, &k->parked};
@@ -59,14 +62,14 @@ static int snapshot(void *ctx, const struct admin_viewer *viewer, struct admin_s
     out->max_streams = k->opt->max_streams_per_session;
     out->fd_permits = io_fds_available(&k->fds);
     out->sessions = ht_calloc(sessions + 1, sizeof *out->sessions);
-    out->bindings = ht_calloc(bindings + 1, sizeof *out->bindings);
+    out->bindings = ht_calloc(out->no_bindings ? 1 : bindings + 1, sizeof *out->bindings);
     if (!out->sessions || !out->bindings)
         return HT_ENOMEM;
     struct gather g = {out, bindings};
     for (size_t i = 0; i < HT_ARRAY_LEN(lists); i++) {
         HT_LIST_FOR (it, lists[i]) {
             struct kit_session *s = HT_LIST_ENTRY(it, struct kit_session, node);
-            if (s->state != WIRE_SESSION_DRAINING && kit_may_see(viewer, s->user))
+            if ((s->state != WIRE_SESSION_DRAINING || out->closing) && kit_may_see(viewer, s->user))
                 add_session(k, &g, s);
         }
         if (i == 0)
@@ -168,5 +171,7 @@ void kit_admin_source(struct kit *k, struct admin_source *out) {
                                  .count_fds = count_fds,
                                  .not_ready = not_ready,
                                  .takes_reader = takes_reader,
-                                 .proxy = proxy};
+                                 .proxy = proxy,
+                                 .kit = status_kit,
+                                 .recent = status_recent};
 }

@@ -241,6 +241,8 @@ bool mux_link_is_busy(const struct mux_link *l);
 unsigned mux_session_links(const struct mux_session *s);
 /* Kit: the id that the next stream will get. Driver: the least id that was not seen yet. */
 uint32_t mux_session_next_id(const struct mux_session *s);
+/* Bytes of DATA so far, from the peer and to it. */
+void mux_session_bytes(const struct mux_session *s, uint64_t *in, uint64_t *out);
 /* True after mux_session_shutdown(), and at a driver after the kit's GOAWAY. */
 bool mux_session_draining(const struct mux_session *s);
 /* True while the control queue for the next STREAM_OPEN is long: do not open streams now. When this has returned true,

@@ -140,6 +140,7 @@ struct mux_session {
     struct flow_pool recv;
     uint64_t sent[WIRE_LIMIT_MAX_CONNECTIONS];     /* DATA bytes on links of each index (SHARD-3) */
     uint64_t received[WIRE_LIMIT_MAX_CONNECTIONS]; /* the same; all bytes of a frame count when it begins */
+    uint64_t swallowed;                            /* DATA bytes that were sent and then taken off `sent` again */
     uint32_t send_limit, stream_send_limit;        /* the largest windows that WINDOW may give us */
     uint32_t next_id;    /* kit: id of the next stream. Driver: the least id that was not seen yet */
     uint32_t last_id;    /* kit: the last id that mux_stream_open() may use */

@@ -78,6 +78,15 @@ int mux_session_attach(struct mux_session *s, struct mux_link *l, const struct w
 
 uint64_t mux_session_received(const struct mux_session *s, unsigned index) { return s->received[index]; }
 
+void mux_session_bytes(const struct mux_session *s, uint64_t *in, uint64_t *out) {
+    *in = 0;
+    *out = s->swallowed;
+    for (unsigned i = 0; i < WIRE_LIMIT_MAX_CONNECTIONS; i++) {
+        *in += s->received[i];
+        *out += s->sent[i];
+    }
+}
+
 /*
  * SHARD-3. Both sides count for as long as the session lives, so it does not matter if an answer is lost: the next JOIN
  * sets it right.
@@ -88,6 +97,7 @@ static int restore_credit(struct mux_session *s, unsigned index, uint64_t receiv
                                  "more received on a connection than was sent");
     uint64_t swallowed = s->sent[index] - received;
     s->sent[index] = received;
+    s->swallowed += swallowed;
     return swallowed ? window_session_grant(s, (uint32_t)ht_min(swallowed, UINT32_MAX)) : 0;
 }
 

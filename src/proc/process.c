@@ -42,3 +42,13 @@ char *proc_boot_id(char out[PROC_BOOT_ID]) {
     out[strcspn(out, "\n")] = '\0';
     return out;
 }
+
+uint64_t proc_memory_limit(void) {
+    long pages = sysconf(_SC_PHYS_PAGES), size = sysconf(_SC_PAGESIZE);
+    uint64_t all = pages > 0 && size > 0 ? (uint64_t)pages * (uint64_t)size : 0, group;
+    char text[64];
+    if (read_some("/sys/fs/cgroup/memory.max", text, sizeof text) > 0 && sscanf(text, "%" SCNu64, &group) == 1 &&
+        group > 0 && (all == 0 || group < all))
+        all = group;
+    return all;
+}

@@ -17,4 +17,8 @@ int proc_process_look(uint64_t pid, struct proc_process *p) HT_MUST_USE;
 #define PROC_BOOT_ID 40
 char *proc_boot_id(char out[PROC_BOOT_ID]);
 
+/* Bytes of memory that this process may come to: the least of what the machine has and what its control group allows
+ * (memory.max of the unified hierarchy). 0 when that is not known. */
+uint64_t proc_memory_limit(void);
+
 #endif

@@ -12,7 +12,9 @@ static struct {
     char killed[64];
     uint64_t grace;
     int snapshot_rc;
-    const char *not_ready, *proxy, *ca;
+    const char *not_ready, *proxy, *ca, *url;
+    uint32_t traffic[ADMIN_TRAFFIC_SECONDS];
+    struct admin_snapshot wanted;
     bool full;
     struct admin_viewer viewer; /* the last one that was told */
 } fake;
@@ -20,6 +22,7 @@ static struct {
 static int snapshot(void *ctx, const struct admin_viewer *viewer, struct admin_snapshot *out) {
     (void)ctx;
     fake.viewer = *viewer;
+    fake.wanted = *out;
     if (fake.snapshot_rc < 0)
         return fake.snapshot_rc;
     static const struct admin_snap_session sessions[] = {
@@ -47,10 +50,10 @@ static int snapshot(void *ctx, const struct admin_viewer *viewer, struct admin_s
          .n_bindings = 1},
     };
     static const struct ht_slice names[] = {{"db.example:5432", 15}, {"*.corp", 6}};
-    static const struct admin_snap_binding bindings[] = {
-        {1, 8080, ADMIN_KIND_HTTP, ADMIN_MODE_EXPOSE, "0.0.0.0", "front \"end\"", NULL, 0, 1700000000},
-        {2, 5432, ADMIN_KIND_TCP, ADMIN_MODE_PULL, "127.0.0.1", "", names, 2, 1700000001},
-        {7, 9000, ADMIN_KIND_HTTP, ADMIN_MODE_EXPOSE, "127.0.0.1", "", NULL, 0, 1700000002},
+    const struct admin_snap_binding bindings[] = {
+        {1, 8080, ADMIN_KIND_HTTP, ADMIN_MODE_EXPOSE, "0.0.0.0", "front \"end\"", NULL, 0, 1700000000, fake.url},
+        {2, 5432, ADMIN_KIND_TCP, ADMIN_MODE_PULL, "127.0.0.1", "", names, 2, 1700000001, NULL},
+        {7, 9000, ADMIN_KIND_HTTP, ADMIN_MODE_EXPOSE, "127.0.0.1", "", NULL, 0, 1700000002, ""},
     };
     out->sessions = ht_malloc(sizeof sessions);
     out->bindings = ht_malloc(sizeof bindings);
@@ -58,6 +61,16 @@ static int snapshot(void *ctx, const struct admin_viewer *viewer, struct admin_s
         return HT_ENOMEM;
     memcpy(out->sessions, sessions, sizeof sessions);
     memcpy(out->bindings, bindings, sizeof bindings);
+    out->sessions[0].owner = "alice";
+    out->sessions[0].links = 1;
+    out->sessions[0].rtt_known = true;
+    out->sessions[0].rtt_ms = 0.25;
+    out->sessions[0].bytes_in = 5000000000;
+    out->sessions[0].requests_per_second = 1.5;
+    out->sessions[0].traffic = fake.traffic;
+    out->sessions[0].oldest = 3;
+    out->sessions[1].closing = true;
+    out->sessions[2].grace_ms = 4200;
     out->n_sessions = 3;
     out->n_live = 2;
     out->n_bindings = 3;
@@ -109,6 +122,18 @@ static bool proxy(void *ctx, char address[ADMIN_ADDR_TEXT], bool *wants_token) {
     return fake.proxy != NULL;
 }
 
+static void kit(void *ctx, struct admin_snap_kit *out) {
+    (void)ctx;
+    *out = (struct admin_snap_kit){.version = "9.9", .max_sessions = 8, .descriptors = {3, 99}, .n_limits = 1};
+    out->limits[0] = (struct admin_limit){ht_slice_str("Memory"), 1, 2, ht_slice_str("bytes")};
+}
+
+static size_t recent(void *ctx, const struct admin_viewer *viewer, struct admin_event out[ADMIN_EVENTS_KEPT]) {
+    (void)ctx, (void)viewer;
+    out[0] = (struct admin_event){.event = ADMIN_EVENT_TYPE_BIND, .time = ht_slice_str("2026-01-31T12:00:00Z")};
+    return 1;
+}
+
 static struct admin admin;
 
 static void start(void) {
@@ -119,7 +144,9 @@ static void start(void) {
                                                .count_fds = count_fds,
                                                .not_ready = not_ready,
                                                .takes_reader = takes_reader,
-                                               .proxy = proxy};
+                                               .proxy = proxy,
+                                               .kit = kit,
+                                               .recent = recent};
     memset(&fake, 0, sizeof fake);
     admin_init(&admin, &source, "127.0.0.1");
 }
@@ -458,6 +485,157 @@ static void every_allocation_may_fail(void) {
     }
 }
 
+/* Asks for /status as a user or an admin. */
+static cJSON *status_as(bool is_admin) {
+    struct admin_request req = {
+        .method = ht_slice_str("GET"),
+        .target = ht_slice_str("/api/v1/tunnel/status"),
+        .url = ht_slice_str("ws://here"),
+        .trusted = true,
+        .authorized = true,
+        .viewer = {.name = "alice", .admin = is_admin},
+    };
+    struct admin_response res = {0};
+    CU_ASSERT_EQUAL_FATAL(admin_serve(&admin, &req, &res), 0);
+    CU_ASSERT_EQUAL_FATAL(res.status, 200);
+    cJSON *j = cJSON_ParseWithLength((const char *)ht_buf_head(&res.body), ht_buf_size(&res.body));
+    CU_ASSERT_PTR_NOT_NULL_FATAL(j);
+    admin_response_free(&res);
+    return j;
+}
+
+static void status_holds_what_the_page_shows(void) {
+    start();
+    fake.url = "https://a.example";
+    for (unsigned i = 0; i < ADMIN_TRAFFIC_SECONDS; i++)
+        fake.traffic[i] = i;
+    cJSON *j = status_as(true);
+    CU_ASSERT(fake.wanted.closing && !fake.wanted.no_bindings);
+    const cJSON *k = at(j, "kit"), *rows = at(j, "sessions");
+    CU_ASSERT_STRING_EQUAL(str(k, "url"), "ws://here");
+    CU_ASSERT_STRING_EQUAL(str(k, "version"), "9.9");
+    CU_ASSERT_EQUAL(num(at(k, "sessions"), "used"), 2);
+    CU_ASSERT_EQUAL(num(at(k, "sessions"), "max"), 8);
+    CU_ASSERT_EQUAL(num(k, "parked"), 1);
+    CU_ASSERT_EQUAL(num(k, "exposed"), 2);
+    CU_ASSERT_EQUAL(num(k, "requestsPerSecond"), 1.5);
+    CU_ASSERT_EQUAL(cJSON_GetArraySize(at(k, "limits")), 1);
+    CU_ASSERT_EQUAL(cJSON_GetArraySize(at(j, "events")), 1);
+    CU_ASSERT_EQUAL_FATAL(cJSON_GetArraySize(rows), 3);
+    const cJSON *one = cJSON_GetArrayItem(rows, 0), *two = cJSON_GetArrayItem(rows, 1),
+                *old = cJSON_GetArrayItem(rows, 2);
+    CU_ASSERT_STRING_EQUAL(str(one, "owner"), "alice");
+    CU_ASSERT_STRING_EQUAL(str(one, "state"), "live");
+    CU_ASSERT_STRING_EQUAL(str(two, "state"), "draining");
+    CU_ASSERT_STRING_EQUAL(str(old, "state"), "parked");
+    CU_ASSERT_EQUAL(num(old, "graceMs"), 4200);
+    CU_ASSERT(cJSON_IsNull(at(one, "graceMs")) && cJSON_IsNull(at(two, "rttMs")));
+    CU_ASSERT_EQUAL(num(one, "rttMs"), 0.25);
+    CU_ASSERT_EQUAL(num(one, "bytesIn"), 5e9);
+    CU_ASSERT_EQUAL(cJSON_GetArraySize(at(one, "connections")), 1);
+    const cJSON *traffic = at(one, "traffic");
+    CU_ASSERT_EQUAL_FATAL(cJSON_GetArraySize(traffic), 60);
+    CU_ASSERT_EQUAL(cJSON_GetArrayItem(traffic, 0)->valuedouble, 3);
+    CU_ASSERT_EQUAL(cJSON_GetArrayItem(traffic, 59)->valuedouble, 2);
+    CU_ASSERT_EQUAL(num(one, "rate"), 2);
+    const cJSON *b = cJSON_GetArrayItem(at(one, "bindings"), 0), *pull = cJSON_GetArrayItem(at(one, "bindings"), 1);
+    CU_ASSERT_STRING_EQUAL(str(b, "url"), "https://a.example");
+    CU_ASSERT(cJSON_IsNull(at(pull, "url")) && cJSON_IsNull(at(pull, "qr")));
+    cJSON_Delete(j);
+    admin_free(&admin);
+}
+
+static void a_user_sees_no_limits_of_the_kit(void) {
+    start();
+    cJSON *j = status_as(false);
+    CU_ASSERT_EQUAL(cJSON_GetArraySize(at(at(j, "kit"), "limits")), 0);
+    CU_ASSERT_EQUAL(num(at(at(j, "kit"), "descriptors"), "max"), 0);
+    cJSON_Delete(j);
+    struct ht_buf out = {0};
+    CU_ASSERT_EQUAL(admin_sample_append(&admin, &(struct admin_viewer){.name = "alice"}, &out), 0);
+    CU_ASSERT_PTR_NULL(memmem(ht_buf_head(&out), ht_buf_size(&out), "Memory", 6));
+    ht_buf_free(&out);
+}
+
+/* The finder at the upper left corner is the same in every code (ISO/IEC 18004, 6.3.3). */
+static void codes_are_rows_of_modules(void) {
+    static const uint8_t finder[7] = {0x7f, 0x41, 0x5d, 0x5d, 0x5d, 0x41, 0x7f};
+    start();
+    fake.url = "https://a.example";
+    for (int again = 0; again < 2; again++) { /* made, and kept */
+        cJSON *j = status_as(true);
+        const cJSON *one = cJSON_GetArrayItem(at(j, "sessions"), 0);
+        const cJSON *qr = at(cJSON_GetArrayItem(at(one, "bindings"), 0), "qr"), *rows = at(qr, "rows");
+        int size = (int)num(qr, "size");
+        CU_ASSERT_EQUAL_FATAL(size, 21); /* version 1: the least that holds it */
+        CU_ASSERT_EQUAL_FATAL(cJSON_GetArraySize(rows), size);
+        for (int y = 0; y < size; y++) {
+            const char *row = cJSON_GetArrayItem(rows, y)->valuestring;
+            CU_ASSERT_EQUAL(strlen(row), 6);
+            CU_ASSERT_EQUAL(row[5] == '0' || row[5] == '8', 1); /* one module, and three to fill up */
+            if (y < 7)
+                CU_ASSERT_EQUAL(strtoul(row, NULL, 16) >> 17, finder[y]);
+        }
+        cJSON_Delete(j);
+    }
+    admin_free(&admin);
+}
+
+/* 64 codes are kept, whatever the URLs are: the work and the memory of an answer are bounded. */
+static void codes_have_a_bound(void) {
+    char url[64];
+    start();
+    size_t before = 0;
+    for (int i = 0; i < 200; i++) {
+        snprintf(url, sizeof url, "https://a-%03d.example", i);
+        fake.url = url;
+        cJSON_Delete(status_as(true));
+        if (i == 99)
+            before = ht_mem_live();
+    }
+    CU_ASSERT_EQUAL(ht_mem_live(), before);
+    admin_free(&admin);
+}
+
+static void samples_name_those_that_move(void) {
+    struct ht_buf out = {0};
+    start();
+    fake.traffic[2] = 777;
+    CU_ASSERT_EQUAL(admin_sample_append(&admin, &(struct admin_viewer){.name = "alice", .admin = true}, &out), 0);
+    CU_ASSERT(fake.wanted.closing && fake.wanted.no_bindings);
+    static const char begin[] = "event: sample\ndata: ";
+    const char *text = (const char *)ht_buf_head(&out);
+    size_t n = ht_buf_size(&out);
+    CU_ASSERT_FATAL(n > sizeof begin && memcmp(text, begin, sizeof begin - 1) == 0);
+    CU_ASSERT(memcmp(text + n - 2, "\n\n", 2) == 0);
+    cJSON *j = cJSON_ParseWithLength(text + sizeof begin - 1, n - sizeof begin - 1);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(j);
+    CU_ASSERT_EQUAL_FATAL(cJSON_GetArraySize(at(j, "sessions")), 1);
+    const cJSON *one = cJSON_GetArrayItem(at(j, "sessions"), 0);
+    CU_ASSERT_STRING_EQUAL(str(one, "sessionId"), "S-one");
+    CU_ASSERT_EQUAL(num(one, "rate"), 777);
+    CU_ASSERT_EQUAL(num(one, "streams"), 2);
+    CU_ASSERT_EQUAL(num(at(at(j, "kit"), "descriptors"), "used"), 3);
+    cJSON_Delete(j);
+    ht_buf_free(&out);
+    fake.snapshot_rc = HT_ENOMEM;
+    CU_ASSERT_EQUAL(admin_sample_append(&admin, &(struct admin_viewer){.name = "alice"}, &out), HT_ENOMEM);
+    ht_buf_free(&out);
+}
+
+static void me_is_the_viewer(void) {
+    start();
+    struct admin_request req = {.method = ht_slice_str("GET"),
+                                .target = ht_slice_str("/api/v1/tunnel/me"),
+                                .trusted = true,
+                                .authorized = true,
+                                .viewer = {.name = "al\"ice", .admin = true}};
+    struct admin_response res = {0};
+    CU_ASSERT_EQUAL_FATAL(admin_serve(&admin, &req, &res), 0);
+    CU_ASSERT(ht_slice_is(ht_buf_slice(&res.body), "{\"name\":\"al\\\"ice\",\"admin\":true}"));
+    admin_response_free(&res);
+}
+
 int main(void) {
     static const struct tap_test tests[] = {
         {"health tells about the process", health_tells_about_the_process},
@@ -476,6 +654,12 @@ int main(void) {
         {"the proxy, or that there is none", the_proxy_or_that_there_is_none},
         {"a failing source is a 500", a_failing_source_is_a_500},
         {"every allocation may fail", every_allocation_may_fail},
+        {"me is whoever asks", me_is_the_viewer},
+        {"status holds what the page shows", status_holds_what_the_page_shows},
+        {"a user sees no limits of the kit", a_user_sees_no_limits_of_the_kit},
+        {"QR codes are rows of modules", codes_are_rows_of_modules},
+        {"QR codes have a bound", codes_have_a_bound},
+        {"samples name those that move", samples_name_those_that_move},
         {NULL, NULL},
     };
     return tap_main("admin", tests);

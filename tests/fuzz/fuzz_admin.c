@@ -24,8 +24,12 @@ static int snapshot(void *ctx, const struct admin_viewer *viewer, struct admin_s
         .id = texts[0], .peer = texts[1], .protocol = ADMIN_PROTOCOL_V1, .granted = 1, .n_bindings = 1};
     out->sessions[1] = (struct admin_snap_session){
         .id = texts[2], .peer = texts[3], .parked = true, .protocol = ADMIN_PROTOCOL_V2, .first_binding = 1};
-    out->bindings[0] = (struct admin_snap_binding){
-        .bind_id = 1, .port = 5432, .kind = ADMIN_KIND_TCP, .mode = ADMIN_MODE_PULL, .label = texts[2]};
+    out->bindings[0] = (struct admin_snap_binding){.bind_id = 1,
+                                                   .port = 5432,
+                                                   .kind = ADMIN_KIND_TCP,
+                                                   .mode = ADMIN_MODE_PULL,
+                                                   .label = texts[2],
+                                                   .url = texts[2]};
     memcpy(out->bindings[0].bind_addr, texts[1], sizeof texts[1]);
     return HT_OK;
 }
@@ -68,6 +72,22 @@ static bool takes_reader(void *ctx) {
     return !(asked_by & 16);
 }
 
+static void kit(void *ctx, struct admin_snap_kit *out) {
+    (void)ctx;
+    *out = (struct admin_snap_kit){.version = texts[3], .draining = asked_by & 8, .n_limits = 1};
+    out->limits[0] = (struct admin_limit){.name = ht_slice_str(texts[1]), .used = 1, .max = 2};
+}
+
+static size_t recent(void *ctx, const struct admin_viewer *viewer, struct admin_event out[ADMIN_EVENTS_KEPT]) {
+    (void)ctx, (void)viewer;
+    for (size_t i = 0; i < ADMIN_EVENTS_KEPT; i++)
+        out[i] = (struct admin_event){.event = ADMIN_EVENT_TYPE_GOAWAY,
+                                      .time = ht_slice_str(texts[0]),
+                                      .owner = ht_slice_str(texts[1]),
+                                      .reason = ht_slice_str(texts[3])};
+    return ADMIN_EVENTS_KEPT;
+}
+
 static const struct admin_source source = {
     .snapshot = snapshot,
     .kill = kill_one,
@@ -77,6 +97,8 @@ static const struct admin_source source = {
     .count_fds = count_fds,
     .not_ready = not_ready,
     .takes_reader = takes_reader,
+    .kit = kit,
+    .recent = recent,
 };
 
 static void check(const struct admin_request *req, const struct admin_response *res) {
@@ -117,12 +139,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         .user_agent = how & 4 ? agent : ht_slice_of(NULL, 0),
         .trusted = !(how & 1),
         .authorized = !(how & 2),
+        .viewer = {.name = texts[3], .admin = how & 64},
+        .url = ht_slice_str(texts[1]),
     };
     struct admin_response res = {0};
     admin_init(&admin, &source, "127.0.0.1");
     FUZZ_CHECK(admin_serve(&admin, &req, &res) == 0);
     check(&req, &res);
     admin_response_free(&res);
+    admin_free(&admin);
     free(m);
     free(t);
     FUZZ_CHECK(ht_mem_live() == live);

@@ -119,8 +119,8 @@ def _():
 
 @case("answers that an operation can give must be listed; errors have one schema")
 def _():
-    bad([('        "401": {$ref: "#/components/responses/Unauthorized"}\n', "")], "      responses:\n        \"200\":\n"
-        "          description: Text exposition", "can answer 401")
+    listed = ('                hoody_tunnel_sessions_active 1\n', '        "401": {$ref: "#/components/responses/Unauthorized"}\n')
+    bad([("".join(listed), listed[0])], "      responses:\n        \"200\":\n          description: Text exposition", "can answer 401")
     bad([('schema: {$ref: "#/components/schemas/Error"}\n              example: {error: no such',
           'schema: {$ref: "#/components/schemas/Closing"}\n              example: {error: no such')],
         'schema: {$ref: "#/components/schemas/Closing"}\n              example: {error: no such', "must have the schema Error")
@@ -152,7 +152,7 @@ def _():
     refs = [n["$ref"] for n in walk(DOC) if isinstance(n, dict) and "$ref" in n]
     assert refs and all(lookup(r) for r in refs)
     ids = [op["operationId"] for _, _, op in operations()]
-    assert len(set(ids)) == len(ids) == 13
+    assert len(set(ids)) == len(ids) == 17
     assert not any(isinstance(n, dict) and "x-protocol" in n for n in walk(DOC))
     assert DOC["openapi"].startswith("3.1.")
 
@@ -175,15 +175,15 @@ def _():
 
 @case("openapi.json: every documented operation, with what the protocol says")
 def _():
-    assert {(m, p.removeprefix(BASE)) for p, m, _ in operations()} == {
-        ("GET", "/livez"), ("GET", "/readyz"), ("GET", "/events"), ("GET", "/health"), ("GET", "/metrics"), ("GET", "/proxy"), ("GET", "/ca.pem"), ("GET", "/tunnels"), ("GET", "/sessions"), ("GET", "/bindings"),
+    assert {(m, p if p == BASE + "/status" else p.removeprefix(BASE)) for p, m, _ in operations()} == {
+        ("GET", "/"), ("GET", "/status"), ("GET", "/api/v1/tunnel/status"), ("GET", "/me"), ("GET", "/livez"), ("GET", "/readyz"), ("GET", "/events"), ("GET", "/health"), ("GET", "/metrics"), ("GET", "/proxy"), ("GET", "/ca.pem"), ("GET", "/tunnels"), ("GET", "/sessions"), ("GET", "/bindings"),
         ("DELETE", "/sessions/{session_id}"), ("GET", "/connect"), ("GET", "/openapi.json")}
     grace = DOC["paths"][BASE + "/sessions/{session_id}"]["delete"]["parameters"][1]
     assert grace["schema"] == {"type": "integer", "minimum": 0, "maximum": 5000, "default": 50}
     protocol = protocolref.Protocol(os.path.join(ROOT, "spec"))
     assert DOC["components"]["schemas"]["Mode"]["enum"] == protocol.names("enums/mode").values
     assert DOC["components"]["schemas"]["Protocol"]["enum"] == ["v1", "v2", "vtunnel"]
-    for path in (BASE + "/health", "/livez", "/readyz"):
+    for path in (BASE + "/health", "/livez", "/readyz", "/", "/status"):
         assert DOC["paths"][path]["get"]["security"] == []
 
 
@@ -194,6 +194,8 @@ def _():
     assert [line.split(":")[0] for line in lines[:3]] == ["id", "event", "data"]
     event = json.loads(lines[2].removeprefix("data: "))
     fits(event, media["x-event"])
+    fits({"kit": DOC["paths"][BASE + "/status"]["get"]["responses"]["200"]["content"]["application/json"]["example"]["kit"],
+          "sessions": [{"sessionId": "S-1", "rate": 1, "streams": 0, "rttMs": None}]}, media["x-sample"])
     assert event["event"] == lines[1].removeprefix("event: ")
 
 
@@ -209,17 +211,17 @@ def _():
             assert match("HEAD", path)["route"] == got["route"]
 
 
-@case("who needs a token: never for probes, optional for connect, always elsewhere")
+@case("who needs a token: never for probes and the page, optional for connect, always elsewhere")
 def _():
-    auth = {p.removeprefix(BASE): match(m, p.replace("{session_id}", "x"))["route"].split()[2] for p, m, _ in operations()}
-    assert [auth.pop(path) for path in ("/health", "/livez", "/readyz")] == ["auth=0"] * 3
-    assert auth.pop("/connect") == "auth=1"
+    auth = {p: match(m, p.replace("{session_id}", "x"))["route"].split()[2] for p, m, _ in operations()}
+    assert [auth.pop(path) for path in (BASE + "/health", "/livez", "/readyz", "/", "/status")] == ["auth=0"] * 5
+    assert auth.pop(BASE + "/connect") == "auth=1"
     assert set(auth.values()) == {"auth=2"}
 
 
 @case("paths that are none: 404")
 def _():
-    for path in ("", "/", "*", BASE, BASE + "/", BASE + "/health/", BASE + "//health", BASE + "/healthy", BASE + "/Health",
+    for path in ("", "//", "/status/", "*", BASE, BASE + "/", BASE + "/health/", BASE + "//health", BASE + "/healthy", BASE + "/Health",
                  BASE + "/sessions/", BASE + "/sessions/a/b", "/api/v1", "http://h" + BASE + "/health", BASE + "/heal%74h",
                  "x" + BASE + "/health"):
         assert match("GET", path) == {"status": "404"}, path
@@ -324,6 +326,13 @@ def _():
         assert written(bad_bytes) == want, bad_bytes
     for code in list(range(0x80)) + [0x7ff, 0x800, 0xd7ff, 0xe000, 0xffff, 0x10000, 0x10ffff]:
         assert written(chr(code).encode()) == chr(code)
+
+
+@case("numbers: to three places, and never anything that JSON has no way to write")
+def _():
+    for given, want in (("0", "0.000"), ("24.1", "24.100"), ("0.0005", "0.001"), ("-1.5", "-1.500"), ("-0.0001", "0.000"), ("1e300", "9000000000000000.000"),
+                        ("nan", "0.000"), ("inf", "9000000000000000.000"), ("4.2", "4.200")):
+        assert PROBE.run("number", given) == f'{{"sessionId":"","rate":0,"streams":0,"rttMs":{want}}}', given
 
 
 @case("a number that is no enumerator is refused")

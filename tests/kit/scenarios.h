@@ -333,7 +333,7 @@ static bool admin_reads(void) {
     return admin_get("tunnels", "orphanedSessions") && admin_get("sessions", "maxStreams") &&
            admin_get("bindings", "\"port\"") && admin_get("health", "\"status\"") &&
            admin_get("metrics", "hoody_tunnel_sessions_active") && admin_get("openapi.json", "paths") &&
-           admin_get("nothing", "error") && good;
+           admin_get("status", "\"traffic\"") && admin_get("me", "\"admin\"") && admin_get("nothing", "error") && good;
 }
 
 static bool admin_kills(void) {

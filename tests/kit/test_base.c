@@ -35,7 +35,7 @@ static void wrong_requests_are_refused(void) {
         int status;
         const char *word;
     } rows[] = {
-        {"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", 404, "error"},
+        {"GET /nothing HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", 404, "error"},
         {"POST " API "/sessions HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", 405, "Allow: GET, HEAD\r\n"},
         {"GET " API "/health HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\nGET ", 200,
          "Connection: close\r\n"},

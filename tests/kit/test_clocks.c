@@ -191,7 +191,7 @@ static void parked_sessions_end_on_the_steady_clock(void) {
     some_turns();
     for (unsigned i = 0; i < HT_ARRAY_LEN(ports); i++)
         CU_ASSERT(port_refuses(ports[i]));
-    CU_ASSERT(ht_mem_live() <= empty + 3); /* the loop keeps a few blocks */
+    CU_ASSERT(ht_mem_live() <= empty + 3 + 16); /* the loop keeps a few blocks, and the kit the latest events */
     CU_ASSERT_EQUAL(kit_fd_permits_used(host.kit), 0);
     peer_resume(&p, id);
     CU_ASSERT_FALSE(p.any.hello_ok.resumed);

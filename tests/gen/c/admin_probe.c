@@ -25,6 +25,102 @@ static int health(void *ctx, const struct admin_request *req, struct admin_respo
     return admin_reply_health_200(res, &v);
 }
 
+static int page(void *ctx, const struct admin_request *req, struct admin_response *res) {
+    (void)ctx;
+    if (req->route->op == ADMIN_OP_FRONT_PAGE)
+        admin_reply_front_page_200(res);
+    else
+        admin_reply_status_page_200(res);
+    return ht_buf_append_str(&res->body, "<!doctype html>");
+}
+
+static int me(void *ctx, const struct admin_request *req, struct admin_response *res) {
+    (void)ctx, (void)req;
+    struct admin_me v = {S("alice"), true};
+    return admin_reply_me_200(res, &v);
+}
+
+static int status(void *ctx, const struct admin_request *req, struct admin_response *res) {
+    (void)ctx, (void)req;
+    static const uint64_t traffic[] = {0, 61000, 61400};
+    static const struct admin_connection connections[] = {{0}, {1}};
+    const struct ht_slice rows[] = {S("f8"), S("88"), S("a8"), S("88"), S("f8")};
+    const struct admin_limit limits[] = {{S("Sessions"), 1, 256, {NULL, 0}},
+                                         {S("Memory"), 5242880, 536870912, S("bytes")}};
+    const struct admin_row_binding bindings[] = {
+        {.bind_id = 1,
+         .port = 3000,
+         .kind = ADMIN_KIND_HTTP,
+         .mode = ADMIN_MODE_EXPOSE,
+         .label = S("web"),
+         .url = S("https://web-3000.tunnel.example.com"),
+         .has_qr = true,
+         .qr = {5, rows, 5}},
+        {.bind_id = 2, .port = 5432, .kind = ADMIN_KIND_TCP, .mode = ADMIN_MODE_PULL},
+    };
+    const struct admin_session_row session = {
+        .session_id = S(ID),
+        .owner = S("alice"),
+        .peer_addr = S("203.0.113.42:51234"),
+        .protocol = ADMIN_PROTOCOL_V2,
+        .is_v2 = true,
+        .state = ADMIN_SESSION_STATE_LIVE,
+        .has_parked = true,
+        .connections_granted = 4,
+        .connections = connections,
+        .n_connections = 2,
+        .active_streams = 3,
+        .streams = 3,
+        .max_streams = 1024,
+        .has_rtt_ms = true,
+        .rtt_ms = 24.1,
+        .age_s = 8040,
+        .bytes_in = 81234567,
+        .bytes_out = 992345678,
+        .requests = 18230,
+        .rate = 61400,
+        .traffic = traffic,
+        .n_traffic = 3,
+        .bindings = bindings,
+        .n_bindings = 2,
+    };
+    const struct admin_event event = {
+        .event = ADMIN_EVENT_TYPE_BIND,
+        .time = S("2026-02-01T10:00:11Z"),
+        .owner = S("alice"),
+        .session_id = S(ID),
+        .has_bind_id = true,
+        .bind_id = 1,
+        .has_port = true,
+        .port = 3000,
+        .has_kind = true,
+        .kind = ADMIN_KIND_HTTP,
+        .has_mode = true,
+        .mode = ADMIN_MODE_EXPOSE,
+        .url = S("https://web-3000.tunnel.example.com"),
+    };
+    const struct admin_status v = {
+        .kit = {.state = ADMIN_KIT_STATE_OK,
+                .url = S("ws://127.0.0.1:50"),
+                .version = S("1.0.0"),
+                .built = S("2026-01-15T08:30:00Z"),
+                .uptime_s = 86400,
+                .sessions = {1, 256},
+                .bindings = {1, 16384},
+                .exposed = 1,
+                .streams = {3, 262144},
+                .requests_per_second = 4.2,
+                .descriptors = {4, 4096},
+                .limits = limits,
+                .n_limits = 2},
+        .sessions = &session,
+        .n_sessions = 1,
+        .events = &event,
+        .n_events = 1,
+    };
+    return admin_reply_status_200(res, &v);
+}
+
 static int metrics(void *ctx, const struct admin_request *req, struct admin_response *res) {
     (void)ctx, (void)req;
     admin_reply_metrics_200(res);
@@ -154,6 +250,10 @@ static int kill_session(void *ctx, const struct admin_request *req, struct admin
 }
 
 static const struct admin_handlers handlers = {
+    .front_page = page,
+    .status_page = page,
+    .me = me,
+    .status = status,
     .health = health,
     .livez = livez,
     .readyz = readyz,
@@ -240,6 +340,14 @@ static void print_text(const char *hex) {
 }
 
 /* A value that is no enumerator must not become JSON. */
+static void print_number(const char *text) {
+    struct ht_buf out = {0};
+    struct admin_session_sample v = {.session_id = S(""), .has_rtt_ms = true, .rtt_ms = strtod(text, NULL)};
+    if (admin_write_session_sample(&out, &v) == 0)
+        printf("%.*s", (int)ht_buf_size(&out), (const char *)ht_buf_head(&out));
+    ht_buf_free(&out);
+}
+
 static void print_bad_enum(void) {
     struct ht_buf out = {0};
     struct admin_session_binding b = {.kind = (enum admin_kind)0, .mode = ADMIN_MODE_PULL};
@@ -257,6 +365,8 @@ int main(int argc, char **argv) {
         print_failures(argv + 2);
     else if (argc == 3 && strcmp(what, "text") == 0)
         print_text(argv[2]);
+    else if (argc == 3 && strcmp(what, "number") == 0)
+        print_number(argv[2]);
     else if (strcmp(what, "bad-enum") == 0)
         print_bad_enum();
     else
