@@ -1,6 +1,6 @@
 /* What the status page asks for, and the page itself. The clock is ours: seconds pass when a test says so. */
 #include "peer.h"
-#include "support/clock_ahead.h"
+#include "support/clock_still.h"
 
 #include <cjson/cJSON.h>
 
@@ -15,7 +15,7 @@ static void some_turns(void) {
 }
 
 static void pass_ms(uint64_t ms) {
-    clock_ahead_ms += ms;
+    ht_clock_skip(ms * 1000);
     some_turns();
 }
 
@@ -236,7 +236,7 @@ static void status_tells_what_a_session_carries(void) {
     CU_ASSERT_STRING_EQUAL(str(cJSON_GetArrayItem(events, 0), "sessionId"), id);
     cJSON_Delete(all);
     peer_resume(&p, id);
-    clock_ahead_ms += WIRE_LIMIT_RESUME_SETTLE + 1;
+    ht_clock_skip((WIRE_LIMIT_RESUME_SETTLE + 1) * UINT64_C(1000));
     some_turns();
     get_through(&p, http);
     one = row(&all);
@@ -385,7 +385,7 @@ static void samples_never_cut_a_reader_off(void) {
     reader_begin(&r, "?samples=1");
     setsockopt(r.fd, SOL_SOCKET, SO_RCVBUF, &(int){1024}, sizeof(int));
     for (unsigned i = 0; i < 4000; i++) {
-        clock_ahead_ms += 1000;
+        ht_clock_skip(1000000);
         one_turn();
         one_turn();
     }

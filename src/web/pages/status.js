@@ -122,7 +122,9 @@ function statePill(x) {
   if (x.state === 'draining') return h('span', { class: 'pill info' }, h('span', { class: 'dot' }), 'Draining');
   return h('span', { class: 'pill ok' }, h('span', { class: 'dot' }), 'Live');
 }
-function showSession(x) {
+/** Counts are told with the whole status only, so they are asked for anew. */
+async function showSession(old) {
+  const x = await source.status(S.token).then((d) => d.sessions.find((k) => k.sessionId === old.sessionId), () => null) ?? old;
   const facts = [['Session', x.sessionId], ['Driver', x.peerAddr], ['Protocol', x.protocol], ['WebSockets', `${x.connections.length} of ${x.connectionsGranted}`], ['Bytes in', bytes(x.bytesIn)], ['Bytes out', bytes(x.bytesOut)], ['Requests', x.requests.toLocaleString('en')], ['Opened', new Date(Date.now() - x.ageS * 1000).toISOString().slice(0, 19).replace('T', ' ')]];
   openDialog({ title: `Session of ${oneLine(x.owner)}`, body: h('div', { class: 'stack' }, h('dl', { class: 'facts num' }, facts.map(([k, v]) => [h('dt', {}, k), h('dd', { class: 'foreign' }, oneLine(v))])), h('div', {}, x.bindings.map((b) => bindLine(b, x)))) });
 }
