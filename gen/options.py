@@ -17,14 +17,16 @@ _PLACEHOLDER = {
     "string": "TEXT", "file": "FILE", "secret": "TEXT", "bool": "", "int": "N", "duration": "TIME", "size": "BYTES",
     "addr": "HOST:PORT", "ip": "ADDRESS", "cidr": "CIDR", "ports": "PORTS",
     "header": "NAME:VALUE", "files": "FILE", "destination": "DESTINATION", "forward": "PORT=TARGET",
+    "listen": "ADDRESS", "hosts": "HOST",
 }
 _C_TYPE = {
     "string": "const char *", "file": "const char *", "secret": "const char *", "ip": "const char *", "bool": "bool ",
     "int": "unsigned ", "duration": "uint64_t ", "size": "uint64_t ", "addr": "struct opt_addr ",
     "cidr": "struct opt_cidr *", "ports": "struct opt_port_range *", "header": "const char **",
     "destination": "const char **", "forward": "const char **", "files": "const char **",
+    "listen": "const char **", "hosts": "const char **",
 }
-_LISTS = ("cidr", "ports", "header", "destination", "forward", "files")
+_LISTS = ("cidr", "ports", "header", "destination", "forward", "files", "listen", "hosts")
 _RESERVED = {"help", "version"}
 _C_WORDS = {"default"}  # of those that an option may well be called
 # Keys that only some types have.
@@ -82,6 +84,10 @@ def parse_value(kind, text, values=()):
         raise ValueError("must be a header such as X-Team: blue")
     if kind == "forward" and not re.fullmatch(r"[0-9]+=[!-~]+", text):
         raise ValueError("must be a port and a target such as 9000=localhost:3000")
+    if kind == "listen" and not re.fullmatch(r"(https?://)?(\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z.-]*):[0-9]+", text):
+        raise ValueError("must be an address such as 0.0.0.0:443 or http://0.0.0.0:80")
+    if kind == "hosts" and not re.fullmatch(r"[0-9A-Za-z.-]+", text):
+        raise ValueError("must be a host such as app.example.com")
     if kind == "destination":
         for part in text.split(","):
             if not re.fullmatch(r"(\[[0-9A-Fa-f:.]+(/[0-9]+)?\]|[*0-9A-Za-z._-]+(/[0-9]+)?)(:(\*|[0-9]+(-[0-9]+)?))?", part):

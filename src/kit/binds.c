@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "log_gen.h"
+#include "relay/front.h"
 
 #include <stdio.h>
 #include <time.h>
@@ -25,16 +26,20 @@
 struct waiting_bind {
     struct ht_list node; /* in its session's list */
     struct wire_bind bind;
-    struct ht_slice names[]; /* and behind them all texts */
+    struct ht_slice names[]; /* and its hostnames, and behind them all texts */
 };
 
 /* ---- clients ---- */
 
-void session_set_client(struct kit_session *s, struct ht_slice id) {
+void session_set_client(struct kit_session *s, struct ht_slice id, struct ht_slice name) {
     explicit_bzero(s->client, sizeof s->client);
     s->client_len = id.n < sizeof s->client ? id.n : 0;
     if (s->client_len)
         memcpy(s->client, id.p, id.n);
+    if (s->owner.n_named)
+        return;
+    snprintf(s->name, sizeof s->name, "%.*s", (int)name.n, name.n ? name.p : "");
+    s->owner.name = s->name[0] ? s->name : NULL;
 }
 
 /* Rule CLIENT-2. */
@@ -176,7 +181,13 @@ static void owner_revoked(struct relay_owner *o, uint32_t bind_id, const char *r
     session_touch(s);
 }
 
+static bool owner_same(const struct relay_owner *o, const struct relay_owner *other) {
+    return same_client(ht_container_of(o, const struct kit_session, owner),
+                       ht_container_of(other, const struct kit_session, owner));
+}
+
 const struct relay_owner_ops session_owner_ops = {
+    .same = owner_same,
     .revoked = owner_revoked,
     .yields = owner_yields,
     .keeps = owner_keeps,
@@ -217,6 +228,20 @@ static void succeed(struct kit_session *from, const struct kit_session *s, const
         from->replaced = true;
 }
 
+/* What BIND_OK.urls points at while it is encoded. */
+struct urls {
+    struct ht_slice texts[WIRE_MAX_BIND_OK_URLS];
+    char room[WIRE_MAX_BIND_OK_URLS][RELAY_URL_MAX];
+};
+
+static void put_urls(const struct kit_session *s, const struct relay_bound *bound, struct urls *urls,
+                     struct wire_bind_ok *frame) {
+    const struct relay_front *f = relay_table_front(s->kit->table);
+    for (size_t i = 0; i < ht_min(bound->n_hosts, WIRE_MAX_BIND_OK_URLS); i++)
+        urls->texts[frame->n_urls++] = ht_slice_str(relay_front_url(f, bound->hosts[i], urls->room[i]));
+    frame->urls = urls->texts;
+}
+
 /* 0: it was answered; HT_EAGAIN: that has to wait. */
 static int try_bind(struct kit_session *s, const struct wire_bind *bind) {
     struct relay_bound bound;
@@ -244,7 +269,10 @@ static int try_bind(struct kit_session *s, const struct wire_bind *bind) {
                                       .mode = bind->mode,
                                       .label = bound.label,
                                       .names = bound.names,
-                                      .n_names = bound.n_names};
+                                      .n_names = bound.n_names,
+                                      .hosts = bound.hosts,
+                                      .n_hosts = bound.n_hosts,
+                                      .url = bound.public_url};
     event_binding(s, from ? ADMIN_EVENT_TYPE_TAKEOVER : ADMIN_EVENT_TYPE_BIND, &info, from);
     session_log(s, HT_LOG_INFO, HT_LOG_FIELDS(log_session(s->id), log_port(bound.port), log_binding(bound.bind_id)),
                 "%s bound (%s %s)%s%s", bound.port ? "port" : "names", wire_kind_text(bind->kind),
@@ -258,6 +286,9 @@ static int try_bind(struct kit_session *s, const struct wire_bind *bind) {
         .has_public_url = bound.public_url[0] != '\0',
         .public_url = ht_slice_str(bound.public_url),
     };
+    struct urls urls;
+    if (bound.n_hosts && s->owner.mux && mux_session_agreed(s->owner.mux, WIRE_CAP_HOSTS))
+        put_urls(s, &bound, &urls, &frame);
     mux_session_set_bindings(s->owner.mux, s->owner.n_bindings);
     session_send_or_end(s, WIRE_BIND_OK, &frame);
     if (s->granted > 1 && s->owner.mux)
@@ -275,21 +306,27 @@ static struct ht_slice keep_text(char **at, struct ht_slice text) {
 }
 
 static struct waiting_bind *keep(const struct wire_bind *bind) {
-    size_t size = bind->label.n + bind->host.n + bind->ca.n;
+    size_t size = bind->label.n + bind->host.n + bind->ca.n + bind->name.n, n = bind->n_names + bind->n_hostnames;
     for (size_t i = 0; i < bind->n_names; i++)
         size += bind->names[i].n;
-    struct waiting_bind *w = ht_malloc(sizeof *w + bind->n_names * sizeof w->names[0] + size);
+    for (size_t i = 0; i < bind->n_hostnames; i++)
+        size += bind->hostnames[i].n;
+    struct waiting_bind *w = ht_malloc(sizeof *w + n * sizeof w->names[0] + size);
     if (!w)
         return NULL;
     ht_list_init(&w->node);
-    char *at = (char *)(w->names + bind->n_names);
+    char *at = (char *)(w->names + n);
     for (size_t i = 0; i < bind->n_names; i++)
         w->names[i] = keep_text(&at, bind->names[i]);
+    for (size_t i = 0; i < bind->n_hostnames; i++)
+        w->names[bind->n_names + i] = keep_text(&at, bind->hostnames[i]);
     w->bind = *bind;
     w->bind.label = keep_text(&at, bind->label);
     w->bind.host = keep_text(&at, bind->host);
     w->bind.ca = keep_text(&at, bind->ca);
+    w->bind.name = keep_text(&at, bind->name);
     w->bind.names = w->names;
+    w->bind.hostnames = w->names + bind->n_names;
     return w;
 }
 

@@ -84,6 +84,7 @@ struct kit_session *handover_successor(struct kit_session *old) {
     struct kit_session *s = session_new(old->kit, old->user);
     if (!s)
         return NULL;
+    session_set_client(s, ht_slice_of(NULL, 0), ht_slice_str(old->name)); /* its hosts have that name */
     relay_owner_move(old->kit->table, &old->owner, &s->owner);
     status_follow(s, old);
     old->owner.restarting = false;

@@ -60,6 +60,10 @@ static struct ht_slice client_of(const struct kit_sock *sock, const struct wire_
     return h->has_client && named(sock, h) & WIRE_CAP_CLIENT ? h->client.id : ht_slice_of(NULL, 0);
 }
 
+static struct ht_slice name_of(const struct kit_sock *sock, const struct wire_hello *h) {
+    return client_of(sock, h).n && h->client.has_name ? h->client.name : ht_slice_of(NULL, 0);
+}
+
 /* ---- a HELLO that waits: for what a session of its own client, which has the last place, answers to a PING ---- */
 
 /* A copy of what is still needed once the token was found right. */
@@ -81,7 +85,7 @@ static struct ht_slice copied(char **to, struct ht_slice s) {
 }
 
 static bool hold(struct kit_sock *sock, struct kit_user *user, const struct wire_hello *h) {
-    size_t n = h->client.id.n + (h->has_resume ? h->resume.session_id.n : 0);
+    size_t n = h->client.id.n + h->client.name.n + (h->has_resume ? h->resume.session_id.n : 0);
     for (size_t i = 0; i < h->n_capabilities; i++)
         n += h->capabilities[i].n;
     struct kit_held_hello *held = ht_calloc(1, sizeof *held + n);
@@ -98,8 +102,9 @@ static bool hold(struct kit_sock *sock, struct kit_user *user, const struct wire
         .has_max_connections = h->has_max_connections,
         .max_connections = h->max_connections,
         .has_client = true,
-        .client = {.id = copied(&to, h->client.id)},
+        .client = {.id = copied(&to, h->client.id), .has_name = h->client.has_name},
     };
+    held->h.client.name = copied(&to, h->client.name);
     if (h->has_resume)
         held->h.resume.session_id = copied(&to, h->resume.session_id);
     for (size_t i = 0; i < h->n_capabilities; i++)
@@ -284,7 +289,7 @@ static void admit(struct kit_sock *sock, struct kit_user *user, const struct wir
         k->metrics.resumes_total++;
     else
         k->metrics.sessions_total++;
-    session_set_client(s, client_of(sock, h));
+    session_set_client(s, client_of(sock, h), name_of(sock, h));
     session_go_live(s, mux, sock);
     session_let_settle(s);
     event_session(s, resumed ? ADMIN_EVENT_TYPE_SESSION_RESUMED : ADMIN_EVENT_TYPE_SESSION_OPENED, NULL);

@@ -48,6 +48,7 @@ static void reap(struct io_task *t) {
     if (!k->draining || !all_over || (k->connect && relay_connect_clients(k->connect)))
         return;
     way_out_close(k);
+    public_close(k);
     if (k->listener) {
         io_listener_close(&k->listener);
         base_clients_close(k, BASE_CLOSE_FINISHED);
@@ -229,6 +230,7 @@ static int open_table(struct kit *k, struct ht_errmsg *err) {
         .max_names_per_session = o->max_names_per_session,
         .allow_privileged_expose = o->allow_privileged_expose,
         .allow_privileged_pull = o->allow_privileged_pull,
+        .no_ports = !o->ports,
         .reserved_ports = k->reserved,
         .n_reserved_ports = n_reserved,
         .public_url_pattern = o->public_url_pattern,
@@ -276,6 +278,7 @@ static void set_up(struct kit *k, struct io_loop *loop, const struct opt_serve *
     ht_list_init(&k->dead_socks);
     ht_list_init(&k->dead_sessions);
     ht_list_init(&k->readers);
+    ht_list_init(&k->publics);
     io_task_init(&k->events_task, events_flush);
     io_task_init(&k->binds_task, binds_retry);
     io_task_init(&k->reap, reap);
@@ -300,6 +303,8 @@ struct kit *kit_create(struct io_loop *loop, const struct opt_serve *opt, struct
         rc = kit_tls_open(k, err);
     if (rc == 0)
         rc = open_table(k, err);
+    if (rc == 0)
+        rc = public_open(k, err);
     if (rc == 0)
         rc = way_out_open(k, err);
     if (rc < 0) {
@@ -351,6 +356,7 @@ void kit_destroy(struct kit **kp) {
     status_end(k);
     admin_free(&k->admin);
     way_out_close(k);
+    public_close(k);
     relay_table_destroy(&k->table);
     kit_tls_close(k);
     ht_free(k->reserved);
@@ -380,6 +386,7 @@ void kit_drain(struct kit *k, void (*done)(void *ctx), void *ctx) {
     relay_table_drain(k->table);
     if (k->connect)
         relay_connect_drain(k->connect);
+    public_drain(k);
     base_clients_close(k, BASE_CLOSE_QUIET);
     end_sessions(&k->parked);
     HT_LIST_FOR_SAFE (it, &k->socks) {

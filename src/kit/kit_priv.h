@@ -68,6 +68,7 @@ struct kit {
     struct relay_connect *connect; /* NULL: --connect-proxy is not given */
     struct relay_rule *rules;      /* of --connect-allow, then of --connect-deny */
     uint16_t *reserved;
+    struct ht_list publics; /* struct kit_public: addresses of --public */
     struct admin admin;
 
     struct web_server web;  /* of the base listener */
@@ -302,10 +303,11 @@ struct kit_session {
     bool shard_map, reissue_tickets; /* the driver has named these capabilities */
     bool shards_changed;             /* a SHARD_MAP is sent at the end of this turn */
     uint64_t shard_epoch;
-    unsigned refusals;                 /* of BINDs, so far; told in the log */
-    char client[WIRE_LIMIT_CLIENT_ID]; /* HELLO.client.id, never shown */
-    size_t client_len;                 /* 0: it has none */
-    struct ht_list waiting;            /* BINDs without their answer, in order (binds.c) */
+    unsigned refusals;                    /* of BINDs, so far; told in the log */
+    char client[WIRE_LIMIT_CLIENT_ID];    /* HELLO.client.id, never shown */
+    size_t client_len;                    /* 0: it has none */
+    char name[WIRE_LIMIT_NAME_LABEL + 1]; /* HELLO.client.name; "": none */
+    struct ht_list waiting;               /* BINDs without their answer, in order (binds.c) */
     unsigned n_waiting;
     bool replaced; /* the client's next process has got all of its ports: the session does not park */
     enum kit_probe probe;
@@ -360,8 +362,8 @@ void session_unbind(struct kit_session *s, const struct wire_unbind *unbind);
 /* Drops the waiting BINDs of `s`, and tries the BINDs of others that wait for `s` again. */
 void session_forget_binds(struct kit_session *s);
 void binds_retry(struct io_task *t);
-/* Who its driver is (rule CLIENT-1); an empty id: nobody knows. */
-void session_set_client(struct kit_session *s, struct ht_slice id);
+/* Who its driver is (rules CLIENT-1, HOST-2); an empty id: nobody knows. It keeps the name that its hosts have. */
+void session_set_client(struct kit_session *s, struct ht_slice id, struct ht_slice name);
 /*
  * Whether a live session of that client of the user makes room for the client's next process, which finds the session
  * cap reached: one that is silent is parked (RELAY_YIELDS), one that nobody has asked is asked (RELAY_PENDING:
@@ -457,6 +459,15 @@ void kit_admin_source(struct kit *k, struct admin_source *out);
         else                                                                                                           \
             ht_log_stranger(level, "session", __VA_ARGS__);                                                            \
     } while (0)
+
+/* ---- public.c: the addresses of --public ---- */
+
+/* Opens them, when there are any. 0, or an error with *err. */
+int public_open(struct kit *k, struct ht_errmsg *err) HT_MUST_USE;
+/* Visitors there who wait for nothing go. */
+void public_drain(struct kit *k);
+/* Nobody comes in any more. */
+void public_close(struct kit *k);
 
 /* ---- way_out.c: the CONNECT proxy ---- */
 

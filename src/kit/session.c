@@ -215,7 +215,7 @@ void session_free(struct kit_session *s) {
     io_timer_stop(&s->probe_timer);
     io_timer_stop(&s->handover_timer);
     io_task_cancel(&s->task);
-    session_set_client(s, ht_slice_of(NULL, 0));
+    session_set_client(s, ht_slice_of(NULL, 0), ht_slice_of(NULL, 0));
     relay_owner_drop(s->kit->table, &s->owner);
     ht_list_remove(&s->node);
     ht_free(s);

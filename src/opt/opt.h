@@ -59,6 +59,8 @@ enum opt_type {
     OPT_TYPE_DESTINATION, /* texts, each a comma list: its user knows what may be in it */
     OPT_TYPE_FORWARD,     /* texts, PORT=TARGET: the same */
     OPT_TYPE_FILES,       /* texts, each a comma list of names of files */
+    OPT_TYPE_LISTEN,      /* texts, addresses with or without http:// or https://: the same */
+    OPT_TYPE_HOSTS,       /* texts, hosts: the same */
     OPT_TYPE_ENUM,
 };
 

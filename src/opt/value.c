@@ -154,9 +154,13 @@ static bool parse_port_range(const char *text, size_t n, struct opt_port_range *
     return true;
 }
 
+static bool is_texts(const struct opt_option *o) {
+    return o->type == OPT_TYPE_DESTINATION || o->type == OPT_TYPE_FORWARD || o->type == OPT_TYPE_FILES ||
+           o->type == OPT_TYPE_LISTEN || o->type == OPT_TYPE_HOSTS;
+}
+
 bool opt_is_list(const struct opt_option *o) {
-    return o->type == OPT_TYPE_CIDR || o->type == OPT_TYPE_PORTS || o->type == OPT_TYPE_HEADER ||
-           o->type == OPT_TYPE_DESTINATION || o->type == OPT_TYPE_FORWARD || o->type == OPT_TYPE_FILES;
+    return o->type == OPT_TYPE_CIDR || o->type == OPT_TYPE_PORTS || o->type == OPT_TYPE_HEADER || is_texts(o);
 }
 
 static int append_item(const struct opt_option *o, char *base, const void *item, size_t item_size) {
@@ -191,7 +195,7 @@ static int parse_list(const struct opt_option *o, const struct opt_source *src, 
     bool ports = o->type == OPT_TYPE_PORTS;
     if (o->type == OPT_TYPE_HEADER)
         return parse_header(o, src, text, base);
-    if (o->type == OPT_TYPE_DESTINATION || o->type == OPT_TYPE_FORWARD || o->type == OPT_TYPE_FILES)
+    if (is_texts(o))
         return *text ? append_item(o, base, &text, sizeof text) : BAD(src, "is empty");
     size_t item_size = ports ? sizeof(struct opt_port_range) : sizeof(struct opt_cidr);
     if (ports && strcmp(text, "none") == 0)
@@ -280,6 +284,8 @@ int opt_set_value(const struct opt_option *o, const struct opt_source *src, cons
     case OPT_TYPE_DESTINATION:
     case OPT_TYPE_FORWARD:
     case OPT_TYPE_FILES:
+    case OPT_TYPE_LISTEN:
+    case OPT_TYPE_HOSTS:
         return parse_list(o, src, text, base);
     case OPT_TYPE_ENUM:
         rc = parse_enum(o, src, text, &chosen);

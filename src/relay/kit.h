@@ -35,6 +35,7 @@ struct relay_kit_config {
     unsigned max_bindings_per_session; /* per owner */
     unsigned max_names_per_session;    /* per owner, over all of its bindings */
     bool allow_privileged_expose, allow_privileged_pull;
+    bool no_ports; /* nothing listens for an EXPOSE: it has hosts of the front alone (rule HOST-5) */
     const uint16_t *reserved_ports;
     size_t n_reserved_ports;
     uint16_t outgoing_first, outgoing_last; /* ports that the kernel uses for outgoing connections; 0: not known */
@@ -63,17 +64,24 @@ struct relay_owner_ops {
      * `b` of `o`. NULL: the relay writes the message. */
     void (*keeps)(const struct relay_owner *o, const struct relay_owner *to, const char *what,
                   const struct relay_binding_info *b, struct ht_errmsg *err);
+    /* Whether both are of the same holder, whose driver's name they may share (rule HOST-3). NULL: they are not. */
+    bool (*same)(const struct relay_owner *o, const struct relay_owner *other);
+    /* Whether `o` may have a host of the front's: in lower case, with its domain. NULL: all of them. */
+    bool (*may_name)(const struct relay_owner *o, const char *host);
 };
 
 /* A member of the kit's session record. The owner outlives its bindings. */
 struct relay_owner {
     const char *id;          /* for the log; NULL: none */
+    const char *name;        /* its driver's, as in HELLO; NULL: none. Does not change while it has bindings */
     struct ht_list bindings; /* of struct relay_binding */
     struct mux_session *mux; /* NULL while parked: visitors get 503 with Retry-After */
     bool restarting;         /* visitors wait for the owner that gets its bindings (relay_owner_move) */
     uint64_t not_before_ms;  /* until then visitors get 503 too (a published driver that has just resumed); 0: none */
     uint32_t next_bind_id;   /* from 1 */
     unsigned n_bindings, n_names;
+    struct ht_list named; /* its place among the front's drivers, while it has bindings with hosts */
+    unsigned n_named;     /* those */
     struct ht_list turns; /* of the relay's own: addresses that visitors wait from */
     struct ht_list waits; /* ... and its place among the owners that somebody waits for */
     unsigned n_sources;   /* ... addresses with a debt of streams that were left early, and what all may still leave */
@@ -99,6 +107,8 @@ struct relay_bound {
     char label[RELAY_LABEL_MAX];  /* as in relay_binding_info */
     const struct ht_slice *names; /* as in relay_binding_info */
     size_t n_names;
+    const struct ht_slice *hosts; /* at the front, the first one is that of public_url */
+    size_t n_hosts;
 };
 
 /* Carries out a BIND (section 3 of the protocol). 0 with *out. HT_EAGAIN: not decided yet (RELAY_PENDING). Another
@@ -130,12 +140,15 @@ struct relay_binding_info {
     enum wire_kind kind;
     enum wire_mode mode;
     char bind_addr[IO_ADDR_TEXT]; /* host part of the listener's address; "" without one */
-    unsigned visitors;            /* connections at present, those that came by name too */
+    unsigned visitors;            /* connections at present, those that came by name or host too */
     const struct ht_slice *names; /* in their one spelling; good while the binding lives */
     size_t n_names;
-    struct ht_slice ca; /* certificates that its driver offers, in PEM; empty: none */
-    const char *label;  /* as its driver calls it, fit to be seen; "": it does not */
-    int64_t since;      /* when its present owner got it, in Unix seconds */
+    struct ht_slice ca;           /* certificates that its driver offers, in PEM; empty: none */
+    const char *label;            /* as its driver calls it, fit to be seen; "": it does not */
+    int64_t since;                /* when its present owner got it, in Unix seconds */
+    const struct ht_slice *hosts; /* at the front; as `names` */
+    size_t n_hosts;
+    const char *url; /* as in BIND_OK; "": none */
 };
 /* Calls `each` for all bindings, or only for those of `o` when it is not NULL. */
 void relay_each_binding(const struct relay_table *t, const struct relay_owner *o,

@@ -94,6 +94,10 @@ struct relay_name *relay_names_holder(const struct relay_name_index *x, const st
     return look(x, hash_host(x, e->host), e->host, e->port, e->wildcard);
 }
 
+struct relay_name *relay_names_exact(const struct relay_name_index *x, const char *host) {
+    return look(x, hash_host(x, host), host, 0, false);
+}
+
 void relay_names_add(struct relay_name_index *x, struct relay_names *names, struct relay_binding *b) {
     for (size_t i = 0; i < names->n_entries; i++) {
         struct relay_name *e = &names->entries[i];

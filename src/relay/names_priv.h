@@ -75,6 +75,7 @@ struct relay_name_index {
 /* The names of a BIND, parsed. One block of memory; the owner calls relay_names_free(). */
 struct relay_names {
     size_t n, n_entries;
+    size_t n_asked;             /* of hosts at the front: those that BIND named */
     struct ht_slice *texts;     /* each name once, in its one spelling */
     struct relay_name *entries; /* a name without a port is two of them */
     struct ht_slice ca;         /* PEM; empty: none */
@@ -88,6 +89,8 @@ void relay_names_free(struct relay_names **names);
 int relay_names_reserve(struct relay_name_index *x, const struct relay_names *names) HT_MUST_USE;
 /* Who has the same host and port, or NULL. */
 struct relay_name *relay_names_holder(const struct relay_name_index *x, const struct relay_name *e);
+/* The one with exactly this host, of an index of hosts for every port; or NULL. */
+struct relay_name *relay_names_exact(const struct relay_name_index *x, const char *host);
 /* None of them has a holder. */
 void relay_names_add(struct relay_name_index *x, struct relay_names *names, struct relay_binding *b);
 /* Removes the names. NULL is ignored. */

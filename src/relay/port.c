@@ -3,6 +3,7 @@
 #include "base/mem.h"
 #include "log_gen.h"
 #include "relay/connect_priv.h"
+#include "relay/front_priv.h"
 #include "relay/visitor_priv.h"
 
 #include <arpa/inet.h>
@@ -58,7 +59,7 @@ struct io_addr relay_addr_with_port(const struct io_addr *a, uint16_t port) {
 bool relay_port_reserved(const struct relay_table *t, uint16_t port) {
     if (port < WIRE_LIMIT_RESERVED_BELOW)
         return true;
-    if (port == t->proxy_port)
+    if (port == t->proxy_port || front_has_port(t->front, port))
         return true;
     for (size_t i = 0; i < t->cfg.n_reserved_ports; i++)
         if (t->reserved[i] == port)
@@ -110,7 +111,7 @@ int relay_public_url(const char *pattern, uint16_t port, char *out, size_t cap) 
 void relay_turned_away(const struct relay_port *p, const struct io_addr *peer, const char *why) {
     char text[IO_ADDR_TEXT], full[RELAY_FULL_TEXT];
     ht_log_stranger(HT_LOG_INFO, "visitor",
-                    HT_LOG_FIELDS(log_session(p->binding->owner->id), log_port(p->number),
+                    HT_LOG_FIELDS(log_session(p->binding ? p->binding->owner->id : NULL), log_port(p->number),
                                   log_peer(io_addr_text(peer, text)),
                                   log_reason(why ? why : relay_no_permit_text(p->t, full))),
                     "a visitor was turned away");
@@ -192,7 +193,7 @@ struct opening {
 struct relay_port *relay_port_find(const struct relay_table *t, const struct io_addr *addr, uint16_t port) {
     HT_LIST_FOR (it, &t->ports) {
         struct relay_port *p = HT_LIST_ENTRY(it, struct relay_port, node);
-        if (p->number == port && relay_addr_overlap(&p->addr, addr))
+        if (p->number == port && p->listener && relay_addr_overlap(&p->addr, addr))
             return p;
     }
     return NULL;
@@ -266,23 +267,26 @@ int relay_port_open(struct relay_table *t, const struct wire_bind *bind, const s
                     struct relay_port **out, enum wire_bind_error *code, struct ht_errmsg *err) {
     struct opening r = {.t = t, .code = code, .err = err};
     char text[RELAY_FULL_TEXT];
-    if (!bind->portless && !relay_permit(t))
+    bool listens = relay_listens(t, bind);
+    if (listens && !relay_permit(t))
         return RELAY_REFUSE(&r, INTERNAL, HT_EFDS, "%s", relay_no_permit_text(t, text));
     struct relay_port *p = r.p = ht_calloc(1, sizeof *p);
     int rc = p ? HT_OK : RELAY_REFUSE(&r, INTERNAL, HT_ENOMEM, "out of memory");
     if (p) {
         relay_port_init(p, t, bind->kind, bind->mode, addr);
-        rc = bind->portless ? HT_OK : open_listener(&r, bind->container_port);
+        rc = listens ? open_listener(&r, bind->container_port) : HT_OK;
     }
     if (rc) {
         ht_free(p);
-        if (!bind->portless)
+        if (listens)
             io_fds_give(t->cfg.fds);
         return rc;
     }
     if (p->listener) {
         io_listener_local(p->listener, &p->addr);
         p->number = io_addr_port(&p->addr);
+    } else if (!bind->portless) {
+        p->number = bind->container_port; /* 0: the caller picks one (rule HOST-5) */
     }
     ht_list_push_back(&t->ports, &p->node);
     *out = p;

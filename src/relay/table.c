@@ -2,6 +2,7 @@
 #include "base/mem.h"
 #include "base/text.h"
 #include "log_gen.h"
+#include "relay/front_priv.h"
 #include "relay/visitor_priv.h"
 
 #include <stdio.h>
@@ -11,6 +12,8 @@ static const char kept_cap_text[] =
     "this session already has %u ports, and the kit allows no more (--max-bindings-per-session)";
 static const char names_cap_text[] =
     "this session would have more than %u names, and the kit allows no more (--max-names-per-session)";
+#define NUMBER_TRIES 64
+
 static const char taken_text[] = "taken over by another session";
 
 /* ---- the table ---- */
@@ -57,6 +60,7 @@ void relay_owner_init(struct relay_owner *o, const struct relay_owner_ops *ops) 
     static const struct relay_owner_ops none = {.revoked = NULL};
     *o = (struct relay_owner){.next_bind_id = 1, .ops = ops ? ops : &none};
     ht_list_init(&o->bindings);
+    ht_list_init(&o->named);
     ht_list_init(&o->turns);
     ht_list_init(&o->waits);
     o->churn_left = RELAY_OWNER_BURST;
@@ -79,11 +83,14 @@ static void set_names(struct relay_binding *b, struct relay_names *names) {
 /* A port goes with its only binding. */
 static void binding_destroy(struct relay_binding *b, uint16_t code, const char *reason) {
     set_names(b, NULL);
+    front_set_hosts(b->t->front, b, NULL);
     relay_name_drop_visitors(b, code, reason);
+    front_drop_visitors(b, code, reason);
     relay_port_close(&b->port, code, reason);
     ht_list_remove(&b->node);
     ht_list_remove(&b->all);
     b->owner->n_bindings--;
+    ht_free(b->url);
     ht_free(b);
 }
 
@@ -95,6 +102,7 @@ void relay_owner_move(struct relay_table *t, struct relay_owner *from, struct re
     to->n_names = from->n_names;
     to->next_bind_id = from->next_bind_id;
     from->n_bindings = from->n_names = 0;
+    front_owner_moved(t->front, from, to);
     relay_wait_move(t, from, to);
 }
 
@@ -113,6 +121,7 @@ void relay_table_destroy(struct relay_table **tp) {
     while (!ht_list_empty(&t->bindings))
         binding_destroy(HT_LIST_ENTRY(t->bindings.next, struct relay_binding, all), WIRE_CODE_BIND_ERROR,
                         "the kit shuts down");
+    front_close(&t->front);
     relay_stray_drop_all(t);
     relay_owner_forget(t, NULL);
     io_timer_stop(&t->wait_timer);
@@ -176,6 +185,7 @@ struct request {
     struct relay_owner *o;
     const struct wire_bind *bind;
     struct relay_names *names; /* until a binding has them; NULL: none */
+    struct relay_names *hosts; /* the same */
     struct io_addr addr;       /* without its port */
     enum wire_bind_error *code;
     struct ht_errmsg *err;
@@ -196,11 +206,16 @@ static int check_fields(struct request *r) {
     if (b->portless && (!b->n_names || b->container_port || b->host.n))
         return RELAY_REFUSE(r, INVALID_NAME, HT_EINVAL,
                             "a portless binding needs a name, and has neither a port nor a host");
+    if (pull && (b->has_name || b->n_hostnames))
+        return RELAY_REFUSE(r, INVALID_KIND, HT_EINVAL, "only an expose binding has a name or hostnames");
+    if (!r->t->front && (b->has_name || b->n_hostnames))
+        return RELAY_REFUSE(r, INVALID_NAME, HT_EINVAL,
+                            "this kit has no public port, so a binding has no hosts there (--public, --domain)");
     r->addr = cfg->expose_address;
     if (pull && relay_pull_addr(b->host, &r->addr))
         return RELAY_REFUSE(r, INVALID_HOST, HT_EINVAL, "a pull listens on a loopback address only");
     uint16_t port = b->container_port;
-    if (port == 0)
+    if (port == 0 || (expose && cfg->no_ports)) /* a number alone is in nobody's way */
         return HT_OK;
     if (relay_port_reserved(r->t, port))
         return RELAY_REFUSE(r, RESERVED_PORT, HT_EINVAL, "port %u is reserved", port);
@@ -230,6 +245,19 @@ static int read_names(struct request *r) {
     return HT_OK;
 }
 
+/* Rules HOST-1, HOST-2; NAME-4. */
+static int read_hosts(struct request *r) {
+    struct relay_front *f = r->t->front;
+    if (!f || r->bind->mode != WIRE_MODE_EXPOSE)
+        return HT_OK;
+    int rc = front_hosts_read(f, r->o, r->bind, &r->hosts, r->code, r->err);
+    if (rc)
+        return rc;
+    if (r->o->n_names + r->hosts->n_asked > r->t->cfg.max_names_per_session)
+        return RELAY_REFUSE(r, BIND_CAP_EXCEEDED, HT_ELIMIT, names_cap_text, r->t->cfg.max_names_per_session);
+    return HT_OK;
+}
+
 static void belongs_to(struct relay_binding *b, const struct request *r) {
     b->owner = r->o;
     b->since = (int64_t)time(NULL);
@@ -241,6 +269,21 @@ static void answer(const struct relay_binding *b, struct relay_bound *out) {
     out->port = b->port->number;
     out->names = b->names ? b->names->texts : NULL;
     out->n_names = b->names ? b->names->n : 0;
+    out->hosts = b->hosts ? b->hosts->texts : NULL;
+    out->n_hosts = b->hosts ? b->hosts->n : 0;
+}
+
+/* The one that BIND_OK has; "" for none. The pattern of an edge in front goes before a host. */
+static void put_url(struct relay_binding *b, char *out, size_t cap) {
+    const struct relay_table *t = b->t;
+    char url[RELAY_URL_MAX];
+    out[0] = '\0';
+    if (t->url_pattern && b->port->number && relay_public_url(t->url_pattern, b->port->number, out, cap))
+        out[0] = '\0'; /* out of memory: the binding stands, only its name is not known */
+    else if (!t->url_pattern && b->hosts)
+        snprintf(out, cap, "%s", relay_front_url(t->front, b->hosts->texts[0], url));
+    ht_free(b->url);
+    b->url = out[0] ? ht_strndup(out, strlen(out)) : NULL;
 }
 
 void relay_binding_init(struct relay_binding *b, struct relay_owner *o, struct relay_port *p, uint32_t id) {
@@ -249,6 +292,32 @@ void relay_binding_init(struct relay_binding *b, struct relay_owner *o, struct r
     ht_list_init(&b->node);
     ht_list_init(&b->all);
     ht_list_init(&b->by_name);
+    ht_list_init(&b->by_host);
+}
+
+static bool port_host_taken(const struct request *r, uint16_t number) {
+    front_hosts_of_port(r->t->front, r->o, r->hosts, number);
+    return relay_names_holder(&r->t->front->hosts, front_host_of_port(r->hosts)) != NULL;
+}
+
+/* The port that nobody listens on has the number that was asked for, or one whose host is free; one that is listened on
+ * may have been picked just now. */
+static int number_it(struct request *r, struct relay_port *p) {
+    if (!r->hosts || r->bind->container_port)
+        return HT_OK;
+    if (p->listener)
+        return port_host_taken(r, p->number)
+                   ? RELAY_REFUSE(r, NAME_IN_USE, HT_EINUSE, "somebody has the host of the port that was picked, %u",
+                                  p->number)
+                   : HT_OK;
+    for (unsigned i = 0; i < NUMBER_TRIES; i++) {
+        uint16_t number = relay_random_port(r->t, false);
+        if (port_host_taken(r, number))
+            continue;
+        p->number = number;
+        return HT_OK;
+    }
+    return RELAY_REFUSE(r, INTERNAL, HT_EINUSE, "found no free number");
 }
 
 static int bind_new(struct request *r, struct relay_bound *out) {
@@ -263,13 +332,21 @@ static int bind_new(struct request *r, struct relay_bound *out) {
         ht_free(b);
         return rc;
     }
+    rc = number_it(r, b->port);
+    if (rc) {
+        relay_port_close(&b->port, WIRE_CODE_BIND_ERROR, "the binding has no host");
+        ht_free(b);
+        return rc;
+    }
     relay_binding_init(b, r->o, b->port, r->o->next_bind_id++);
     belongs_to(b, r);
     ht_list_push_back(&r->o->bindings, &b->node);
     ht_list_push_back(&t->bindings, &b->all);
     r->o->n_bindings++;
     set_names(b, r->names);
-    r->names = NULL;
+    front_set_hosts(t->front, b, r->hosts);
+    r->names = r->hosts = NULL;
+    put_url(b, out->public_url, sizeof out->public_url);
     answer(b, out);
     return HT_OK;
 }
@@ -285,16 +362,20 @@ static int take_over(struct request *r, struct relay_binding *b, struct relay_bo
     if (old != r->o && r->o->n_bindings >= r->t->cfg.max_bindings_per_session)
         return RELAY_REFUSE(r, BIND_CAP_EXCEEDED, HT_ELIMIT, kept_cap_text, r->t->cfg.max_bindings_per_session);
     set_names(b, NULL);
+    front_set_hosts(b->t->front, b, NULL);
     old->n_bindings--;
     r->o->n_bindings++;
     belongs_to(b, r);
     b->id = r->o->next_bind_id++;
     set_names(b, r->names);
-    r->names = NULL;
+    front_set_hosts(b->t->front, b, r->hosts);
+    r->names = r->hosts = NULL;
     ht_list_remove(&b->node);
     ht_list_push_back(&r->o->bindings, &b->node);
     relay_name_drop_visitors(b, code, taken_text);
     relay_port_revoke(b->port, b, code, taken_text);
+    front_revoke_visitors(b, code, taken_text);
+    put_url(b, out->public_url, sizeof out->public_url);
     r->t->cfg.metrics->takeovers_total++;
     answer(b, out);
     if (old->ops->revoked)
@@ -327,23 +408,26 @@ static struct relay_binding_info info_of(const struct relay_binding *b) {
         .port = b->port->number,
         .kind = b->port->kind,
         .mode = b->port->mode,
-        .visitors = b->port->n_visitors + b->n_by_name,
+        .visitors = b->port->n_visitors + b->n_by_name + b->n_by_host,
         .names = b->names ? b->names->texts : NULL,
         .n_names = b->names ? b->names->n : 0,
         .ca = b->names ? b->names->ca : ht_slice_of(NULL, 0),
         .label = b->label,
         .since = b->since,
+        .hosts = b->hosts ? b->hosts->texts : NULL,
+        .n_hosts = b->hosts ? b->hosts->n : 0,
+        .url = b->url ? b->url : "",
     };
     if (b->port->listener)
         io_addr_host(&b->port->addr, info.bind_addr);
     return info;
 }
 
-/* `what`: "port 3000", or a name. */
-static int already_bound(struct request *r, const char *what, const struct relay_binding *b) {
+/* `what`: "port 3000", or a name or host. */
+static int held(struct request *r, enum wire_bind_error code, const char *what, const struct relay_binding *b) {
     const struct relay_owner *holder = b->owner;
-    int rc = RELAY_REFUSE(r, ALREADY_BOUND, HT_EINUSE, "%s is bound by %s session", what,
-                          holder == r->o ? "this" : "another");
+    *r->code = code;
+    int rc = ht_fail(r->err, HT_EINUSE, "%s is bound by %s session", what, holder == r->o ? "this" : "another");
     struct relay_binding_info info = info_of(b);
     if (holder != r->o && holder->ops->keeps)
         holder->ops->keeps(holder, r->o, what, &info, r->err);
@@ -372,7 +456,7 @@ static int clear_the_way(struct request *r, struct relay_binding **out) {
         if (yields == RELAY_PENDING)
             return HT_EAGAIN;
         if (yields == RELAY_KEEPS)
-            return already_bound(r, what, b);
+            return held(r, WIRE_BIND_ERROR_ALREADY_BOUND, what, b);
         if (same_listener(r, b))
             return HT_OK;
         *out = NULL;
@@ -406,7 +490,7 @@ static int clear_names(struct request *r, const struct relay_binding *of_port, b
             continue;
         enum relay_yield yields = ask(r, e->b->owner);
         if (yields == RELAY_KEEPS)
-            return already_bound(r, name_text(e, text), e->b);
+            return held(r, WIRE_BIND_ERROR_ALREADY_BOUND, name_text(e, text), e->b);
         if (yields == RELAY_PENDING)
             rc = HT_EAGAIN;
         else if (!keepers)
@@ -415,13 +499,78 @@ static int clear_names(struct request *r, const struct relay_binding *of_port, b
     return keepers ? HT_OK : rc;
 }
 
+/* Whether the holder of a host gives it up: as a port, and to its own client's takeover at once. */
+static enum relay_yield ask_for_host(const struct request *r, struct relay_owner *holder) {
+    bool same = r->o->ops->same && r->o->ops->same(r->o, holder);
+    return holder != r->o && same && r->bind->takeover ? RELAY_YIELDS : ask(r, holder);
+}
+
+/* Whether it has the port that is asked for, so that the port decides. */
+static bool is_of_port(const struct request *r, const struct relay_binding *b) {
+    return r->bind->container_port && b->port->number == r->bind->container_port;
+}
+
+/*
+ * Rule HOST-3: the same as clear_names() for hosts. Where nothing listens for an EXPOSE, the host of its port stands
+ * for the port: its binding changes hands (clear_number()).
+ */
+static int clear_hosts(struct request *r, const struct relay_binding *of_port, bool keepers) {
+    int rc = HT_OK;
+    if (!keepers && !of_port && r->o->n_bindings >= r->t->cfg.max_bindings_per_session)
+        return HT_OK; /* as there */
+    for (size_t i = 0; r->hosts && i < r->hosts->n_entries; i++) {
+        const struct relay_name *own = &r->hosts->entries[i];
+        struct relay_name *e = own->host[0] ? relay_names_holder(&r->t->front->hosts, own) : NULL;
+        if (!e || e->b == of_port || (keepers && is_of_port(r, e->b)))
+            continue;
+        enum relay_yield yields = ask_for_host(r, e->b->owner);
+        if (yields == RELAY_KEEPS)
+            return held(r, WIRE_BIND_ERROR_NAME_IN_USE, own->host, e->b);
+        if (yields == RELAY_PENDING)
+            rc = HT_EAGAIN;
+        else if (!keepers)
+            revoke(e->b);
+    }
+    return keepers ? HT_OK : rc;
+}
+
+/* Without listeners: whose the number is for this driver's name. */
+static int clear_number(struct request *r, struct relay_binding **out) {
+    struct relay_name *e = relay_names_holder(&r->t->front->hosts, front_host_of_port(r->hosts));
+    if (!e || !is_of_port(r, e->b))
+        return HT_OK; /* a name that is spelled like it is a host like any other */
+    enum relay_yield yields = r->bind->takeover ? RELAY_YIELDS : ask(r, e->b->owner);
+    if (yields == RELAY_KEEPS)
+        return held(r, WIRE_BIND_ERROR_NAME_IN_USE, e->host, e->b);
+    if (yields == RELAY_YIELDS)
+        *out = e->b;
+    return yields == RELAY_PENDING ? HT_EAGAIN : HT_OK;
+}
+
+static int check_driver_name(struct request *r) {
+    const struct relay_owner *other = r->hosts ? front_name_taken(r->t->front, r->o, r->bind) : NULL;
+    if (!other)
+        return HT_OK;
+    return RELAY_REFUSE(r, NAME_IN_USE, HT_EINUSE,
+                        "the name \"%s\" belongs to another driver, which has bindings under it: take another one",
+                        other->name);
+}
+
 static int bind_it(struct request *r, struct relay_bound *out) {
     struct relay_binding *holder = NULL;
-    int rc = clear_names(r, NULL, true);
-    if (rc == HT_OK && r->bind->container_port)
+    int rc = check_driver_name(r);
+    if (rc == HT_OK)
+        rc = clear_names(r, NULL, true);
+    if (rc == HT_OK)
+        rc = clear_hosts(r, NULL, true);
+    if (rc == HT_OK && r->bind->container_port && (r->bind->mode == WIRE_MODE_PULL || !r->t->cfg.no_ports))
         rc = clear_the_way(r, &holder);
+    else if (rc == HT_OK && r->bind->container_port)
+        rc = clear_number(r, &holder);
     if (rc == HT_OK)
         rc = clear_names(r, holder, false);
+    if (rc == HT_OK)
+        rc = clear_hosts(r, holder, false);
     if (rc)
         return rc;
     return holder ? take_over(r, holder, out) : bind_new(r, out);
@@ -438,16 +587,14 @@ int relay_bind(struct relay_table *t, struct relay_owner *o, const struct wire_b
     if (rc == HT_OK)
         rc = read_names(&r);
     if (rc == HT_OK)
+        rc = read_hosts(&r);
+    if (rc == HT_OK)
         rc = bind_it(&r, out);
     relay_names_free(&r.names);
-    if (rc)
-        return rc;
-    ht_text_clean(bind->has_label ? bind->label : ht_slice_of(NULL, 0), out->label, sizeof out->label);
-    if (out->port == 0)
-        out->public_url[0] = '\0'; /* nothing to visit */
-    else if (relay_public_url(t->url_pattern, out->port, out->public_url, sizeof out->public_url))
-        out->public_url[0] = '\0'; /* out of memory: the binding stands, only its name is not known */
-    return HT_OK;
+    relay_names_free(&r.hosts);
+    if (rc == HT_OK)
+        ht_text_clean(bind->has_label ? bind->label : ht_slice_of(NULL, 0), out->label, sizeof out->label);
+    return rc;
 }
 
 int relay_unbind(struct relay_table *t, struct relay_owner *o, uint32_t bind_id) {

@@ -19,6 +19,7 @@
 #define ANSWER(name) ANSWER_WITH(name, "")
 
 const struct visitor_answer answer_bad_request = ANSWER(BAD_REQUEST);
+const struct visitor_answer answer_unknown_host = ANSWER(UNKNOWN_HOST);
 const struct visitor_answer answer_connect_refused = ANSWER(CONNECT_REFUSED);
 const struct visitor_answer answer_head_timeout = ANSWER(HEAD_TIMEOUT);
 const struct visitor_answer answer_body_timeout = ANSWER(BODY_TIMEOUT);

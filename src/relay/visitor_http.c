@@ -2,6 +2,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "log_gen.h"
+#include "relay/front_priv.h"
 #include "relay/visitor_priv.h"
 
 #include <assert.h>
@@ -21,6 +22,8 @@ static void visitor_free(struct visitor_http *v) {
     io_timer_stop(&v->timer);
     relay_wait_end(&v->waiter);
     free_partial(v);
+    if (v->port->door)
+        front_leave(v);
     io_out_free(&v->out);
     ht_buf_free(&v->in);
     ht_buf_free(&v->head);
@@ -56,7 +59,10 @@ void visitor_end_stream(struct visitor_http *v, uint16_t code, const char *reaso
     visitor_update_reading(v);
 }
 
-const char *visitor_session(const struct visitor_http *v) { return (v->b ? v->b : v->port->binding)->owner->id; }
+const char *visitor_session(const struct visitor_http *v) {
+    const struct relay_binding *b = v->b ? v->b : v->port->binding;
+    return b ? b->owner->id : NULL;
+}
 
 void visitor_lost(struct visitor_http *v, bool cut, const char *why) {
     ht_log_with(HT_LOG_DEBUG, "visitor",
@@ -240,6 +246,8 @@ static void begin_request(struct visitor_http *v) {
 static void next_request(struct visitor_http *v) {
     const struct relay_kit_config *cfg = &v->port->t->cfg;
     visitor_set_state(v, VISITOR_HEAD);
+    if (v->port->door)
+        front_leave(v);
     v->b = NULL;
     begin_request(v);
     if (v->head.cap > RELAY_KEEP_BUFFER)
@@ -284,7 +292,7 @@ bool visitor_settle(struct visitor_http *v) {
         return true;
     if (v->started_us) /* else no stream was asked for, and the kit has told what it answered */
         ht_log_with(HT_LOG_DEBUG, "visitor",
-                    HT_LOG_FIELDS(log_session(v->b->owner->id), log_port(v->port->number), log_peer(v->peer),
+                    HT_LOG_FIELDS(log_session(visitor_session(v)), log_port(v->port->number), log_peer(v->peer),
                                   log_stream(v->stream_id), log_status(v->status),
                                   log_duration_us(ht_now_us() - v->started_us)),
                     "answered");

@@ -13,6 +13,7 @@
  *   visitor_wait.c      visitors that wait until they may open a stream
  *   visitor_stray.c     streams whose answer is complete, but which have not ended yet
  *   visitor_tcp.c       a visitor of a PULL port
+ *   front*.c            public addresses, whose requests find their binding by host (front_priv.h)
  */
 #ifndef HT_RELAY_VISITOR_PRIV_H
 #define HT_RELAY_VISITOR_PRIV_H
@@ -38,8 +39,12 @@
 #define RELAY_SOURCE_BUCKETS 256 /* a power of two */
 #define RELAY_OWNER_BURST 3000   /* streams that visitors of one owner may open and leave early at once */
 
+struct relay_front;
+struct relay_front_door;
+
 struct relay_table {
     struct relay_kit_config cfg; /* its pointers lead to the copies below */
+    struct relay_front *front;   /* NULL: it has none */
     char *url_pattern;
     uint16_t *reserved;
     uint16_t proxy_port;     /* port of the CONNECT proxy, reserved as well; 0: there is no proxy */
@@ -75,9 +80,10 @@ struct relay_port {
     uint16_t number; /* 0: there is no listener */
     enum wire_kind kind;
     enum wire_mode mode;
-    struct relay_binding *binding; /* set before the loop turns; see relay_port_route() */
+    struct relay_binding *binding; /* set before the loop turns; NULL: of a door, whose requests find their own */
     struct ht_list visitors;       /* struct visitor_http or visitor_tcp, by kind */
     struct relay_connect *proxy;   /* whose clients they are; NULL: of no proxy */
+    struct relay_front_door *door; /* whose visitors they are; NULL: of none */
     unsigned n_visitors;
 };
 
@@ -92,6 +98,10 @@ struct relay_binding {
     struct relay_names *names; /* NULL: none */
     struct ht_list by_name;    /* struct relay_name_visitor */
     unsigned n_by_name;
+    struct relay_names *hosts; /* at the front; NULL: none */
+    struct ht_list by_host;    /* struct visitor_http of a door, by `node`, while its request is the binding's */
+    unsigned n_by_host;
+    char *url;                   /* as in BIND_OK; NULL: none */
     int64_t since;               /* Unix seconds; a takeover begins anew */
     char label[RELAY_LABEL_MAX]; /* fit to be seen; "": none */
 };
@@ -124,12 +134,14 @@ int relay_port_open(struct relay_table *t, const struct wire_bind *bind, const s
                     struct relay_port **out, enum wire_bind_error *code, struct ht_errmsg *err) HT_MUST_USE;
 /* With all of its visitors: RESET with `code`. Clears the pointer. */
 void relay_port_close(struct relay_port **p, uint16_t code, const char *reason);
-/* The one that holds the number on an address that a new one would need, or NULL. */
+/* Whether something is to listen for it. */
+static inline bool relay_listens(const struct relay_table *t, const struct wire_bind *bind) {
+    return !bind->portless && !(t->cfg.no_ports && bind->mode == WIRE_MODE_EXPOSE);
+}
+/* The one that listens on the number, on an address that a new one would need, or NULL. */
 struct relay_port *relay_port_find(const struct relay_table *t, const struct io_addr *addr, uint16_t number);
 /* The binding has a new owner: its open streams get RESET. Idle visitors of an EXPOSE port stay. */
 void relay_port_revoke(struct relay_port *p, const struct relay_binding *b, uint16_t code, const char *reason);
-/* Whose the request is whose head is here. With several bindings, its host will say. */
-static inline struct relay_binding *relay_port_route(const struct relay_port *p) { return p->binding; }
 extern const struct io_listener_ops relay_port_ops; /* ctx: the port */
 /* Logs that a visitor was refused before it sent anything. `why` NULL: no permit was left. */
 void relay_turned_away(const struct relay_port *p, const struct io_addr *peer, const char *why);
@@ -235,10 +247,10 @@ enum visitor_framing { FRAMING_NONE, FRAMING_LENGTH, FRAMING_CHUNKED, FRAMING_CL
 enum visitor_form { VISITOR_TEXT, VISITOR_HTML, VISITOR_JSON };
 
 struct visitor_http {
-    struct ht_list node; /* in the port's list */
+    struct ht_list node; /* in the port's list; at a door in the binding's by_host, while `b` is set */
     struct relay_waiter waiter;
     struct relay_port *port;
-    struct relay_binding *b; /* of the request; NULL until its head has come */
+    struct relay_binding *b; /* of the request; NULL until its head has come, and at a door for an unknown host */
     struct io_conn *conn;
     struct mux_stream *st; /* NULL: not ACTIVE */
     struct relay_pipe *pipe;
@@ -252,7 +264,8 @@ struct visitor_http {
     uint64_t armed_ms;    /* when the timer fires */
 
     enum visitor_state state;
-    bool fresh; /* has not sent a byte yet */
+    bool fresh;   /* has not sent a byte yet */
+    bool trusted; /* what it says of other visitors is true (rule HOST-6) */
 
     /* the request */
     enum visitor_request request;
@@ -341,10 +354,10 @@ struct visitor_answer {
     const char *body;   /* one sentence without a full stop, and without characters that JSON escapes */
     const char *fields; /* more field lines, each with CRLF; NULL: none */
 };
-extern const struct visitor_answer answer_bad_request, answer_connect_refused, answer_head_timeout, answer_body_timeout,
-    answer_no_body, answer_target_too_long, answer_head_too_large, answer_bad_gateway, answer_driver_error,
-    answer_taken_over, answer_closed, answer_link_lost, answer_parked, answer_stream_cap, answer_fd_cap,
-    answer_response_timeout, answer_version, answer_busy, answer_proxy_bad_target, answer_proxy_denied,
+extern const struct visitor_answer answer_bad_request, answer_unknown_host, answer_connect_refused, answer_head_timeout,
+    answer_body_timeout, answer_no_body, answer_target_too_long, answer_head_too_large, answer_bad_gateway,
+    answer_driver_error, answer_taken_over, answer_closed, answer_link_lost, answer_parked, answer_stream_cap,
+    answer_fd_cap, answer_response_timeout, answer_version, answer_busy, answer_proxy_bad_target, answer_proxy_denied,
     answer_proxy_untrusted, answer_proxy_bad_answer, answer_proxy_token, answer_proxy_unknown, answer_proxy_refused,
     answer_proxy_unreachable, answer_proxy_busy, answer_proxy_ending, answer_proxy_timeout, answer_proxy_slow;
 

@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "log_gen.h"
 #include "relay/connect_priv.h"
+#include "relay/front_priv.h"
 #include "relay/visitor_priv.h"
 
 static_assert(HTTP_MAX_HEADERS >= WIRE_LIMIT_MAX_HEADERS, "a head the parser takes must fit the frame");
@@ -51,6 +52,8 @@ static bool is_forwarded(const struct visitor_http *v, const struct http_head *h
     default:
         break;
     }
+    if (v->port->door && front_field_is_about_visitor(name))
+        return front_field_stays(v, name);
     return !http_field_is_hop_by_hop(h, p, i);
 }
 
@@ -59,8 +62,8 @@ static bool te_is_forwarded(const struct visitor_http *v, const struct mux_sessi
     return mux_session_agreed(mux, WIRE_CAP_TRAILERS) && !v->http10 && !v->upgrade && http_te_wants_trailers(value);
 }
 
-static size_t build_fields(const struct visitor_http *v, const struct mux_session *mux, const struct http_head *h,
-                           char *p, struct ht_slice authority, bool strip) {
+static ssize_t build_fields(const struct visitor_http *v, const struct mux_session *mux, const struct http_head *h,
+                            char *p, struct ht_slice authority, bool strip) {
     struct wire_header *to = v->port->t->fields;
     size_t n = 0;
     /* RFC 9112 3.2.2: the target says for whom it is, also when an HTTP/1.0 visitor sent no Host. */
@@ -78,7 +81,7 @@ static size_t build_fields(const struct visitor_http *v, const struct mux_sessio
     if (v->port->proxy) /* RFC 9110 7.6.3; connect_plain_check() has seen to the room */
         to[n++] = (struct wire_header){.name = ht_slice_str("via"),
                                        .value = ht_slice_str(v->http10 ? CONNECT_VIA_10 : CONNECT_VIA)};
-    return n;
+    return v->port->door ? front_fields_put(v, h, p, to, n) : (ssize_t)n;
 }
 
 static int open_stream(struct visitor_http *v, struct mux_session *mux, const struct http_head *h, char *p) {
@@ -98,13 +101,16 @@ static int open_stream(struct visitor_http *v, struct mux_session *mux, const st
     } else if (h->flags & HTTP_PATH_IS_SERVER) {
         target = ht_slice_str("*");
     }
+    ssize_t n_fields = build_fields(v, mux, h, p, authority, get && v->body == HTTP_BODY_NONE);
+    if (n_fields < 0)
+        return (int)n_fields;
     struct wire_stream_open open = {
         .kind = WIRE_KIND_HTTP,
         .bind_id = b->id,
         .method = method,
         .target = target,
         .headers = b->t->fields,
-        .n_headers = build_fields(v, mux, h, p, authority, get && v->body == HTTP_BODY_NONE),
+        .n_headers = (size_t)n_fields,
         .is_upgrade = v->upgrade,
         .has_container_port = true,
         .container_port = b->port->number,
@@ -157,7 +163,7 @@ static bool is_upgrade(const struct visitor_http *v, const struct http_head *h, 
     const struct http_field *f = http_field_find(h, p, "upgrade");
     if (f && ht_slice_case_eq(http_text(p, f->value), ht_slice_str("h2c")) && http_field_find(h, p, "http2-settings"))
         return false;
-    return v->body == HTTP_BODY_NONE || (v->body == HTTP_BODY_LENGTH && v->b->owner->own_peer);
+    return v->body == HTTP_BODY_NONE || (v->body == HTTP_BODY_LENGTH && v->b && v->b->owner->own_peer);
 }
 
 static void take_head(struct visitor_http *v, const struct http_head *h, const char *p) {
@@ -292,13 +298,21 @@ const struct relay_waiter_ops visitor_waiter_ops = {.turn = turn_has_come, .left
 
 static void head_complete(struct visitor_http *v, const struct http_head *h, char *p, size_t head_len, size_t n,
                           bool kept) {
-    v->b = relay_port_route(v->port);
+    v->b = v->port->binding;
+    if (v->port->door && front_enter(v, h, p)) {
+        front_hand_over(v, p, n, kept);
+        return;
+    }
     take_head(v, h, p);
     /* Hardening case 6: a WebSocket begins with a GET, which has no body (RFC 6455 4.1). */
     bool odd = (h->flags & HTTP_UPGRADE_WEBSOCKET) && v->body != HTTP_BODY_NONE;
     const struct visitor_answer *refuse = odd ? &answer_bad_request : NULL;
+    if (!refuse && !v->b)
+        refuse = &answer_unknown_host;
     if (!refuse && !relay_binding_mux(v->b))
         refuse = &answer_parked;
+    if (!refuse && v->port->door && h->n_fields > HTTP_MAX_HEADERS - FRONT_FIELDS)
+        refuse = &answer_head_too_large;
     if (!refuse && v->port->proxy)
         refuse = connect_plain_check(v, h, p);
     if (!refuse)

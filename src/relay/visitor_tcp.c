@@ -78,7 +78,7 @@ static const struct relay_waiter_ops waiter_ops = {.turn = turn_has_come, .left 
 
 void visitor_tcp_begin(struct relay_port *p, struct io_conn *conn, const struct io_addr *peer) {
     struct relay_table *t = p->t;
-    struct relay_binding *b = relay_port_route(p);
+    struct relay_binding *b = p->binding;
     struct visitor_tcp *v = ht_pool_get(&t->tcp_visitors);
     if (!v) {
         io_conn_abort(&conn);

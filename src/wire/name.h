@@ -60,6 +60,25 @@ char *wire_name_put(const struct wire_name *name, char out[WIRE_NAME_ROOM]);
 /* True when a host in normal form is an address. */
 bool wire_host_is_address(const char *host);
 
+/* ---- hosts at the kit's public port: label.c ---- */
+
+#define WIRE_LABEL_ROOM (WIRE_LIMIT_NAME_LABEL + 1)
+
+/*
+ * Reads one label into its one spelling, lower case (rule HOST-1, RFC 1035 2.3.1, RFC 5891 4.2.3.1): letters, digits
+ * and hyphens, none at either end; what has -- at its third place is an A-label that decodes. HT_EINVAL with *err.
+ */
+int wire_label_read(char out[WIRE_LABEL_ROOM], struct ht_slice text, struct ht_errmsg *err) HT_MUST_USE;
+
+/* The same for a domain of `least` labels or more, without a dot at its end; the last label is no number. */
+int wire_domain_read(char out[WIRE_HOST_ROOM], struct ht_slice text, unsigned least, struct ht_errmsg *err) HT_MUST_USE;
+
+/*
+ * The host of a Host field or of a target, whose form was checked, as it is looked up: lower case, without port and
+ * without one dot at the end. Its length; 0: there is none, or it is too long for one.
+ */
+size_t wire_asked_host(char out[WIRE_HOST_ROOM], struct ht_slice authority);
+
 /*
  * Checks that the text is one to four certificates in PEM and nothing else (rule NAME-8): lines of CERTIFICATE blocks,
  * and blank lines between blocks. 0, or HT_EINVAL with *err, which never quotes the text: it may be a key.

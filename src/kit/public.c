@@ -1,0 +1,149 @@
+/* The public addresses: --public, --domain. Who comes in there is a visitor of the relay's front. */
+#include "kit/kit_priv.h"
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "relay/front.h"
+#include "wire/name.h"
+
+#include <stdio.h>
+
+struct kit_public {
+    struct ht_list node; /* in kit.publics */
+    struct kit *kit;
+    struct relay_front_door *door;
+    struct io_listener *listener;
+    struct io_addr addr; /* with the real port */
+    bool https;
+};
+
+static const char wants_text[] = "give a numeric address, such as 0.0.0.0:8080 or http://0.0.0.0:8080";
+
+/* ---- who comes in ---- */
+
+static bool trusted(void *ctx, const struct io_addr *peer) {
+    const struct kit *k = ctx;
+    return k->opt->n_trusted_proxy > 0 && base_peer_trusted(k, peer);
+}
+
+static void accepted(void *ctx, struct io_conn *conn, const struct io_addr *peer) {
+    struct kit_public *p = ctx;
+    if (relay_front_permit(p->door, conn, peer))
+        relay_front_visit(p->door, conn, peer);
+}
+
+static void accept_failed(void *ctx, int err) { relay_front_accept_failed(((struct kit_public *)ctx)->door, err); }
+
+static const struct io_listener_ops listener_ops = {.accepted = accepted, .accept_failed = accept_failed};
+
+/* ---- opening ---- */
+
+static void public_free(struct kit_public *p) {
+    io_listener_close(&p->listener);
+    ht_list_remove(&p->node);
+    ht_free(p);
+}
+
+/* "[http://]host:port", the host may be left out. */
+static int read_address(struct kit_public *p, const char *text, struct ht_errmsg *err) {
+    static const char http[] = "http://", https[] = "https://";
+    const char *at = text;
+    if (strncmp(at, https, sizeof https - 1) == 0)
+        return ht_fail(err, HT_EINVAL, "--public %s: there is no certificate for https", text);
+    if (strncmp(at, http, sizeof http - 1) == 0)
+        at += sizeof http - 1;
+    struct ht_errmsg why;
+    if (io_addr_parse_hostport(&p->addr, at, &why))
+        return ht_fail(err, HT_EINVAL, "--public %s: %s", text, wants_text);
+    return HT_OK;
+}
+
+static int open_one(struct kit *k, const char *text, struct ht_errmsg *err) {
+    struct kit_public *p = ht_calloc(1, sizeof *p);
+    if (!p)
+        return ht_fail(err, HT_ENOMEM, "out of memory");
+    p->kit = k;
+    ht_list_init(&p->node);
+    ht_list_push_back(&k->publics, &p->node);
+    int rc = read_address(p, text, err);
+    struct ht_errmsg why = {""};
+    if (rc == HT_OK) {
+        rc = io_listen(k->loop, &p->addr, &listener_ops, p, &p->listener, &why);
+        if (rc)
+            ht_fail(err, rc, "--public %s: %s", text, why.text[0] ? why.text : ht_err_text(rc));
+    }
+    if (rc == HT_OK) {
+        io_listener_local(p->listener, &p->addr);
+        rc = relay_front_door_add(relay_table_front(k->table), &p->addr, p->https, false, &p->door);
+        if (rc)
+            ht_fail(err, rc, "out of memory");
+    }
+    if (rc)
+        public_free(p);
+    return rc;
+}
+
+/* The items of a comma list. */
+static int open_all(struct kit *k, const char *text, struct ht_errmsg *err) {
+    for (const char *at = text;; at++) {
+        char one[IO_ADDR_TEXT + 16];
+        size_t n = strcspn(at, ",");
+        if (n >= sizeof one)
+            return ht_fail(err, HT_EINVAL, "--public %.80s: %s", at, wants_text);
+        memcpy(one, at, n);
+        one[n] = '\0';
+        int rc = open_one(k, one, err);
+        at += n;
+        if (rc || !*at)
+            return rc;
+    }
+}
+
+static int open_front(struct kit *k, struct ht_errmsg *err) {
+    const struct opt_serve *o = k->opt;
+    char domain[WIRE_HOST_ROOM];
+    struct ht_errmsg why;
+    if (wire_domain_read(domain, ht_slice_str(o->domain), 1, &why))
+        return ht_fail(err, HT_EINVAL, "--domain %s", why.text);
+    if (strlen(domain) > RELAY_DOMAIN_MAX)
+        return ht_fail(err, HT_EINVAL, "--domain has at most %u characters, so that names fit before it",
+                       RELAY_DOMAIN_MAX);
+    struct relay_front_config cfg = {.domain = domain, .trusted = trusted, .ctx = k};
+    return relay_front_open(k->table, &cfg) ? ht_fail(err, HT_ENOMEM, "out of memory") : HT_OK;
+}
+
+int public_open(struct kit *k, struct ht_errmsg *err) {
+    const struct opt_serve *o = k->opt;
+    if (o->n_public == 0) {
+        if (o->domain || !o->ports)
+            return ht_fail(err, HT_EINVAL, "%s goes with --public, the address that visitors come to",
+                           o->domain ? "--domain" : "--no-ports");
+        return HT_OK;
+    }
+    if (!o->domain)
+        return ht_fail(err, HT_EINVAL,
+                       "--public needs --domain, the domain whose hosts lead there, such as tunnel.localhost");
+    int rc = open_front(k, err);
+    for (size_t i = 0; rc == HT_OK && i < o->n_public; i++)
+        rc = open_all(k, o->public[i], err);
+    HT_LIST_FOR (it, &k->publics) {
+        const struct kit_public *p = HT_LIST_ENTRY(it, struct kit_public, node);
+        char text[IO_ADDR_TEXT];
+        if (rc == HT_OK)
+            ht_info("kit", "public on %s://%s, for *.%s", p->https ? "https" : "http", io_addr_text(&p->addr, text),
+                    o->domain);
+    }
+    return rc;
+}
+
+/* ---- the end ---- */
+
+void public_drain(struct kit *k) {
+    if (relay_table_front(k->table))
+        relay_front_drain(relay_table_front(k->table));
+}
+
+void public_close(struct kit *k) {
+    while (!ht_list_empty(&k->publics))
+        public_free(HT_LIST_ENTRY(k->publics.next, struct kit_public, node));
+}
