@@ -36,7 +36,7 @@ static void visit(struct guard_entry *e, struct io_conn *conn, bool tls) {
     io_timer_stop(&e->timer);
     if (!d) {
         e->h->g->cfg.trouble(e->h->g->cfg.ctx, e->h->name,
-                             "more ports of it are asked for than are served, or there is no memory");
+                             "a program asked for one more of its ports than can be served, or memory is out");
         io_conn_abort(&conn);
         return;
     }

@@ -107,7 +107,7 @@ static int set_up(struct guard_host *h, const struct guard_host_config *cfg, str
         return rc;
     if (is_taken(h->g, h->policy))
         return ht_fail(err, HT_EINVAL,
-                       "replace: another host has the same placeholder, and nobody could tell which one is meant");
+                       "replace: another host has the same placeholder, and it would not be clear which one is meant");
     h->name = ht_strndup(name, strlen(name));
     h->target = ht_strndup(cfg->target ? cfg->target : name, strlen(cfg->target ? cfg->target : name));
     h->named = io_tls_named(cfg->tls, name);

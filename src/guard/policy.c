@@ -77,11 +77,11 @@ static int add_field(struct guard_policy *p, const char *name, const char *value
                      struct ht_errmsg *err) {
     struct ht_errmsg why;
     if (!http_is_token(ht_slice_str(name)))
-        return ht_fail(err, HT_EINVAL, "inject: \"%.80s\" is no name of a header field", name);
+        return ht_fail(err, HT_EINVAL, "inject: \"%.80s\" is not a valid name of a header field", name);
     if (is_reserved(name))
-        return ht_fail(err, HT_EINVAL, "inject: %s is not to be set; it is the request's own", name);
+        return ht_fail(err, HT_EINVAL, "inject: %s cannot be set; the request keeps its own", name);
     if (p->n_fields == GUARD_HEADERS_MAX)
-        return ht_fail(err, HT_EINVAL, "inject: more than %d header fields are too many", GUARD_HEADERS_MAX);
+        return ht_fail(err, HT_EINVAL, "inject: too many header fields; at most %d", GUARD_HEADERS_MAX);
     for (size_t i = 0; i < p->n_fields; i++)
         if (same_name(ht_slice_str(name), p->fields[i].name))
             return ht_fail(err, HT_EINVAL, "inject: %s is given twice", name);
@@ -114,17 +114,17 @@ static int add_fields(struct guard_policy *p, const struct guard_policy_config *
     }
     if (rc == HT_OK && cfg->user && !authorization)
         rc = ht_fail(err, HT_EINVAL,
-                     "user wants a password beside it, as in inject: {Authorization: \"${file:~/.secrets/git}\"}");
+                     "user needs a password beside it, as in inject: {Authorization: \"${file:~/.secrets/git}\"}");
     return rc;
 }
 
 static int add_placeholder(struct guard_policy *p, const char *text, struct ht_errmsg *err) {
     size_t n = strlen(text);
     if (p->n_fields == 0)
-        return ht_fail(err, HT_EINVAL, "replace wants something to put in the place: inject: {Authorization: ..}");
+        return ht_fail(err, HT_EINVAL, "replace needs a field to set, as in inject: {Authorization: ..}");
     if (n < GUARD_PLACEHOLDER_MIN || n > GUARD_PLACEHOLDER_MAX)
         return ht_fail(err, HT_EINVAL,
-                       "replace: a placeholder has %d to %d characters, so that nothing else looks like it",
+                       "replace: a placeholder has %d to %d characters, so that it is not found by accident",
                        GUARD_PLACEHOLDER_MIN, GUARD_PLACEHOLDER_MAX);
     for (size_t i = 0; i < n; i++)
         if (text[i] <= 0x20 || text[i] == 0x7f || strchr("%\"\\,;", text[i]))

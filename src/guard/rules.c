@@ -279,8 +279,8 @@ int guard_rate_parse(struct guard_rate *r, const char *text, struct ht_errmsg *e
         per = end[1] == 's' ? 1000 : end[1] == 'm' ? 60000 : end[1] == 'h' ? 3600000 : 0;
     if (!per)
         return ht_fail(err, HT_EINVAL,
-                       "the rate \"%.40s\" is none; it is a number of requests in a second, minute or hour, as in "
-                       "10/s, 60/m or 1000/h",
+                       "the rate \"%.40s\" is not valid; a rate is a number of requests in a second, minute or hour, "
+                       "as in 10/s, 60/m or 1000/h",
                        text);
     *r = (struct guard_rate){.n = (uint32_t)n, .per_ms = per, .left = n * per};
     return HT_OK;

@@ -48,7 +48,7 @@ static int add(struct guard_value *v, enum part_kind kind, const char *p, size_t
     if (n == 0 && kind == PART_TEXT)
         return HT_OK;
     if (v->n == PARTS_MAX)
-        return ht_fail(err, HT_EINVAL, "more than %d pieces in one value", PARTS_MAX);
+        return ht_fail(err, HT_EINVAL, "too many pieces in one value; at most %d", PARTS_MAX);
     struct part *part = &v->parts[v->n];
     *part = (struct part){.kind = kind, .text = ht_strndup(p, n), .v = v};
     if (!part->text)
@@ -68,7 +68,8 @@ static int add_source(struct guard_value *v, const char *p, size_t n, struct ht_
             continue;
         const char *what = p + w;
         if (kinds[i].kind == PART_FILE && what[0] != '/' && !(what[0] == '~' && n > w + 1 && what[1] == '/'))
-            return ht_fail(err, HT_EINVAL, "${file:..} wants a whole path, as in ${file:~/.secrets/openai}");
+            return ht_fail(err, HT_EINVAL,
+                           "${file:..} needs a path that begins with / or ~/, as in ${file:~/.secrets/openai}");
         return add(v, kinds[i].kind, what, n - w, err);
     }
     /* Not shown: it may be the secret itself. */
@@ -103,17 +104,17 @@ static int parse(struct guard_value *v, const char *text, struct ht_errmsg *err)
         }
         const char *end = closing(at + 2);
         rc = end ? add_source(v, at + 2, (size_t)(end - at) - 2, err)
-                 : ht_fail(err, HT_EINVAL, "a ${ has no } behind it");
+                 : ht_fail(err, HT_EINVAL, "a ${ has no closing }; a plain ${ is written $${");
         p = end ? end + 1 : at;
     }
-    return rc == HT_OK && v->n == 0 ? ht_fail(err, HT_EINVAL, "it is empty") : rc;
+    return rc == HT_OK && v->n == 0 ? ht_fail(err, HT_EINVAL, "the value is empty") : rc;
 }
 
 struct guard_value *guard_value_parse(const char *text, const char *user, int *rc, struct ht_errmsg *err) {
     struct guard_value *v = ht_calloc(1, sizeof *v);
     *rc = v ? HT_OK : ht_fail(err, HT_ENOMEM, "out of memory");
     if (v && user && (strchr(user, ':') || !*user))
-        *rc = ht_fail(err, HT_EINVAL, "a user's name is not empty and has no colon in it");
+        *rc = ht_fail(err, HT_EINVAL, "a user's name must not be empty, and must not contain a colon");
     if (*rc == HT_OK && user && !(v->user = ht_strndup(user, strlen(user))))
         *rc = ht_fail(err, HT_ENOMEM, "out of memory");
     if (*rc == HT_OK)

@@ -151,7 +151,7 @@ static void end_told(struct connect_client *x) {
 }
 
 static void told_late(struct io_timer *timer) {
-    connect_gone(ht_container_of(timer, struct connect_client, timer), "does not take its answer");
+    connect_gone(ht_container_of(timer, struct connect_client, timer), "the client does not read its answer");
 }
 
 /* The end, behind what has been said. */
@@ -459,7 +459,7 @@ static void take_socks(struct connect_client *x) {
     int n;
     while ((n = relay_socks_feed(s, ht_buf_head(&x->in), ht_buf_size(&x->in))) > 0) {
         if (!tell(x, s->reply, s->reply_len)) {
-            connect_gone(x, "does not take the reply");
+            connect_gone(x, "the client does not read the SOCKS reply");
             return;
         }
         ht_buf_consume(&x->in, (size_t)n);
@@ -513,7 +513,7 @@ static void readable(void *ctx) {
 static void writable(void *ctx) {
     struct connect_client *x = ctx;
     if (io_out_flush(&x->out, x->conn) < 0)
-        connect_gone(x, "does not take what it is told");
+        connect_gone(x, "the answer could not be written to the client");
     else if (x->state == CLIENT_ENDING && io_out_pending(&x->out) == 0)
         end_told(x);
 }
@@ -527,7 +527,7 @@ static void head_late(struct io_timer *timer) {
     if (ht_buf_size(&x->in))
         connect_refuse(x, &answer_head_timeout, answer_head_timeout.body);
     else
-        connect_gone(x, "said nothing");
+        connect_gone(x, "the client sent nothing in the time that it had (--head-timeout)");
 }
 
 /* The address that holds most of the places of those without a head gives its oldest back (hardening case 28). */
@@ -541,9 +541,9 @@ static void make_room(struct relay_connect *c) {
             gives = x;
     }
     c->t->cfg.metrics->connect_requests_total[HT_METRIC_WAY_OUT_REFUSED]++;
-    connect_tell(c, &(struct relay_connect_told){
-                        .peer = ht_slice_str(gives->peer), .target = "", .why = "gave way to a new one"});
-    connect_gone(gives, "gave way to a new one");
+    static const char why[] = "too many clients have not named a destination yet, and most of them have this address";
+    connect_tell(c, &(struct relay_connect_told){.peer = ht_slice_str(gives->peer), .target = "", .why = why});
+    connect_gone(gives, why);
 }
 
 static void turn_away(struct relay_connect *c, struct io_conn *conn, const struct io_addr *peer,

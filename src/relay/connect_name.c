@@ -34,8 +34,9 @@ static void pipe_look(struct io_timer *timer) {
     uint64_t in, out;
     relay_pipe_counts(x->pipe, &in, &out);
     if (in + out == x->moved) {
-        relay_pipe_abort(&x->pipe, WIRE_CODE_IDLE_TIMEOUT, "quiet for too long");
-        connect_gone(x, "quiet for too long");
+        static const char why[] = "no bytes came from either side for too long (--connect-idle-timeout)";
+        relay_pipe_abort(&x->pipe, WIRE_CODE_IDLE_TIMEOUT, why);
+        connect_gone(x, why);
         return;
     }
     x->moved = in + out;
@@ -184,7 +185,7 @@ void connect_through(struct connect_client *x, struct relay_binding *b) {
 static void not_wanted(void *by) {
     struct connect_client *x = by;
     x->asked = NULL;
-    connect_gone(x, "it is not wanted any more");
+    connect_gone(x, "the request that needed the connection has ended");
 }
 
 struct io_dial *connect_by_name(struct relay_connect *c, const struct relay_dest *dest, const struct io_dial_ops *ops,

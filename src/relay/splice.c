@@ -66,7 +66,9 @@ static void quiet_fired(struct io_timer *t) {
         io_timer_set(&s->quiet, ms - idle);
     else
         finish(s, HT_ETIMEDOUT,
-               s->a.ended != s->b.ended ? "one side has closed, and nothing came for too long" : "quiet for too long");
+               s->a.ended != s->b.ended
+                   ? "one side has closed, and the other one sent nothing for too long (--half-close-timeout)"
+                   : "no bytes came from either side for too long (--connect-idle-timeout)");
 }
 
 /* ---- bytes ---- */

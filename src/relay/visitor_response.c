@@ -17,7 +17,7 @@ static void violation(struct visitor_http *v, const char *why) {
     ht_log_with(HT_LOG_DEBUG, "visitor",
                 HT_LOG_FIELDS(log_session(v->b->owner->id), log_port(v->port->number), log_peer(v->peer),
                               log_stream(v->stream_id), log_reason(why)),
-                "the driver's answer is no valid one");
+                "the driver's answer is not valid HTTP");
     io_out_drop_borrowed(&v->out);
     (void)visitor_answer(v, &answer_driver_error, true);
 }

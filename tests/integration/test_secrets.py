@@ -279,14 +279,14 @@ def _():
     with Folder() as folder:
         path = folder.join("tunnel.yaml")
         for text, says in (
-                ("  - {name: api.test, inject: {Host: x}}", ":3:31: error: inject: Host is not to be set"),
+                ("  - {name: api.test, inject: {Host: x}}", ":3:31: error: inject: Host cannot be set"),
                 (f"  - {{name: api.test, inject: {{X-Key: '${{{CANARY}}}'}}}}", ":3:31: error: inject: X-Key: a secret is written ${file:PATH}"),
                 ("  - {name: api.test, allow: [GET]}", ":3:30: error: allow: the rule \"GET\" has no path"),
                 ("  - {name: api.test, deny: ['GET /', 'get /']}", ":3:38: error: deny: the rule \"get /\" has a method"),
-                ("  - {name: api.test, rate: fast}", ":3:28: error: the rate \"fast\" is none"),
+                ("  - {name: api.test, rate: fast}", ":3:28: error: the rate \"fast\" is not valid"),
                 ("  - {name: '*.api.test', allow: ['GET /']}", ":3:12: error: name: *.api.test stands for many hosts"),
-                ("  - {name: api.test, replace: sk-placeholder}", ":3:31: error: replace wants something to put in the place"),
-                ("  - {name: api.test, user: git}", ":3:28: error: user wants a password beside it"),
+                ("  - {name: api.test, replace: sk-placeholder}", ":3:31: error: replace needs a field to set"),
+                ("  - {name: api.test, user: git}", ":3:28: error: user needs a password beside it"),
                 ("  - {name: api.test, inject: x}", ":3:30: error: inject: names, each with a text, are expected here"),
                 ("  - {name: api.test, allow: GET /}", ":3:29: error: allow: a list is expected here and not a value"),
                 ("  - {name: api.test, alow: [GET /]}", ":3:22: error: unknown key alow; did you mean allow?"),
