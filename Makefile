@@ -72,7 +72,7 @@ $(eval $(call gen_rule,vtunnel_wire.py,$(TEXT) gen/textcodec.py gen/text_wire.py
 $(eval $(call gen_rule,vtunnel.md,$(TEXT) gen/textref.py gen/reference.py gen/protocol.py gen/templates/text.md.j2))
 # Options, metrics and the admin API take numbers and lists from the protocol's spec.
 GEN_REF := spec/protocol.yaml spec/rules.yaml spec/vtunnel.yaml gen/protocolref.py gen/ctext.py
-OPTS := spec/options.yaml spec/commands.yaml spec/audit.yaml spec/options.schema.json gen/options.py gen/configfile.py $(GEN_REF)
+OPTS := spec/options.yaml spec/commands.yaml spec/audit.yaml spec/users.yaml spec/options.schema.json gen/options.py gen/configfile.py $(GEN_REF)
 $(eval $(call gen_rule,options_gen.h,$(OPTS) gen/templates/options_gen.h.j2))
 $(eval $(call gen_rule,options_gen.c,$(OPTS) gen/templates/options_gen.c.j2))
 $(eval $(call gen_rule,events_gen.h,$(OPTS) gen/events.py gen/templates/events_gen.h.j2))
@@ -86,9 +86,9 @@ $(foreach h,h c,$(eval $(call gen_rule,completions_gen.$(h),$(OPTS) gen/completi
 	$(SHELLS:%=gen/templates/completion.%.j2))))
 COMMANDS := $(shell sed -n '/^commands:/,/^hints:/s/^  - name: //p' spec/commands.yaml | tr ' ' '-')
 MAN   := $(GEN)/man
-PAGES := hoody-tunnel.1 $(COMMANDS:%=hoody-tunnel-%.1) hoody-tunnel.yaml.5
+PAGES := hoody-tunnel.1 $(COMMANDS:%=hoody-tunnel-%.1) hoody-tunnel.yaml.5 hoody-tunnel-users.yaml.5
 $(foreach p,$(PAGES),$(eval $(call gen_rule,man/$(p),$(OPTS) gen/manpages.py gen/templates/program.1.j2 \
-	gen/templates/command.1.j2 gen/templates/config.5.j2)))
+	gen/templates/command.1.j2 gen/templates/config.5.j2 gen/templates/users.5.j2 gen/templates/keys.5.j2)))
 DOC_FILES := $(SHELLS:%=$(GEN)/completion.%) $(PAGES:%=$(MAN)/%)
 METR := spec/metrics.yaml spec/metrics.schema.json gen/metrics.py $(GEN_REF)
 $(eval $(call gen_rule,metrics_gen.h,$(METR) gen/templates/metrics_gen.h.j2))

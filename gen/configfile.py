@@ -1,4 +1,4 @@
-"""The `config` section of spec/options.yaml: the mappings of the configuration file and their keys."""
+"""The `config` and `users` sections of spec/options.yaml: the mappings of these files and their keys."""
 
 from dataclasses import dataclass, field
 
@@ -28,13 +28,13 @@ class Mapping:
         return [k.option for k in self.keys if k.option]
 
 
-def load(raw, options, make_option, problems):
+def load(section, raw, options, make_option, problems):
     """The checked model: {file, doc, example, mappings}. `make_option` turns a key into an Option."""
     by_name = {o.name: o for o in options}
     names = [m["name"] for m in raw["mappings"]]
     mappings = []
     for m in raw["mappings"]:
-        mapping = Mapping(name=m["name"], doc=m["doc"], c_name="config" if m is raw["mappings"][0] else f"config_{m['name']}")
+        mapping = Mapping(name=m["name"], doc=m["doc"], c_name=section if m is raw["mappings"][0] else f"{section}_{m['name']}")
         for key in m["keys"]:
             made = _key(key, by_name, names, make_option, problems)
             if made and any(k.name == made.name for k in mapping.keys):

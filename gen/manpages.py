@@ -1,4 +1,4 @@
-"""spec/options.yaml -> manual pages: hoody-tunnel(1), one for each command, hoody-tunnel.yaml(5)."""
+"""spec/options.yaml -> manual pages: hoody-tunnel(1), one for each command, hoody-tunnel.yaml(5), hoody-tunnel-users.yaml(5)."""
 
 import textwrap
 
@@ -42,8 +42,9 @@ def render(name, spec_dir):
     base = name.rsplit("/", 1)[-1]
     common = {"banner": banner("options.yaml"), "roff": roff, "filled": filled, "literal": literal, "facts": facts, "model": model,
               "program": model["program"], "date": model["date"]}
-    if base == f"{model['config']['file']}.5":
-        return render_template("config.5.j2", config=model["config"], **common)
+    for file in ("config", "users"):
+        if base == f"{model[file]['file']}.5":
+            return render_template(f"{file}.5.j2", config=model[file], **common)
     command = page_of(model, base)
     if base == f"{model['program']}.1":
         variables = {}

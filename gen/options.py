@@ -305,7 +305,7 @@ def load(spec_dir):
     _unique(doc["decisions"], "word", "decision's word", problems)
     _unique(doc["options"], "env", "variable", problems)
 
-    own_keys = [key for mapping in doc["config"]["mappings"] for key in mapping["keys"] if "doc" in key]
+    own_keys = [key for file in ("config", "users") for mapping in doc[file]["mappings"] for key in mapping["keys"] if "doc" in key]
     _resolve_protocol(doc["options"] + own_keys, protocolref.Protocol(spec_dir), doc["config"], problems)
 
     exits = {e["name"]: e for e in doc["exit_codes"]}
@@ -344,9 +344,10 @@ def load(spec_dir):
                                                         "bool options")
     one_word = _one_word(doc["one_word"], commands, problems)
     hints = _hints(doc["hints"], commands, problems)
-    config = configfile.load(doc["config"], options, lambda key: _option(key, _check_values(key, problems)), problems)
+    config, users = (configfile.load(name, doc[name], options, lambda key: _option(key, _check_values(key, problems)), problems)
+                     for name in ("config", "users"))
     problems.check()
-    return {"config": config, "one_word": one_word, "hints": hints, "events": list(doc["events"]), "decisions": list(doc["decisions"]), "program": doc["program"], "doc": doc["doc"], "date": doc["date"], "exit_codes": list(doc["exit_codes"]),
+    return {"config": config, "users": users, "one_word": one_word, "hints": hints, "events": list(doc["events"]), "decisions": list(doc["decisions"]), "program": doc["program"], "doc": doc["doc"], "date": doc["date"], "exit_codes": list(doc["exit_codes"]),
             "commands": list(commands.values()), "options": options}
 
 
@@ -426,6 +427,6 @@ def render(name, spec_dir):
     model = load(spec_dir)
     return render_template(
         f"{name}.j2", banner=banner("options.yaml"), c=c_string, comment=comment, help_lines=help_lines,
-        overview_lines=overview_lines, hints=model["hints"], one_word=model["one_word"], model=model, program=model["program"], commands=model["commands"], mappings=model["config"]["mappings"], exit_codes=model["exit_codes"],
+        overview_lines=overview_lines, hints=model["hints"], one_word=model["one_word"], model=model, program=model["program"], commands=model["commands"], mappings=model["config"]["mappings"] + model["users"]["mappings"], exit_codes=model["exit_codes"],
         enums=[o for o in model["options"] if o.type == "enum"],
         headers=sorted({o.c_enum["header"] for o in model["options"] if o.type == "enum" and o.c_enum["header"]}))

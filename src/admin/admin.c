@@ -89,7 +89,8 @@ static int certificates(void *ctx, const struct admin_request *req, struct admin
 
 static int metrics(void *ctx, const struct admin_request *req, struct admin_response *res) {
     struct admin *a = ctx;
-    (void)req;
+    if (!req->viewer.admin) /* they count what all users do */
+        return admin_reply_error(res, 403, "the metrics are of all users, so they are for admins");
     admin_reply_metrics_200(res);
     return a->source.metrics(a->source.ctx, &res->body);
 }

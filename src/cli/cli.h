@@ -69,6 +69,7 @@ int cmd_events(int argc, char **argv);
 int cmd_env(int argc, char **argv);
 int cmd_version(int argc, char **argv);
 int cmd_completion(int argc, char **argv);
+int cmd_token_new(int argc, char **argv);
 
 /* How the program was called, for commands that a reader may copy. */
 extern const char *cli_program;

@@ -38,6 +38,7 @@ int main(int argc, char **argv) {
         [OPT_CMD_ENV] = cmd_env,
         [OPT_CMD_VERSION] = cmd_version,
         [OPT_CMD_COMPLETION] = cmd_completion,
+        [OPT_CMD_TOKEN_NEW] = cmd_token_new,
     };
     const struct opt_command *command = NULL;
     struct ht_errmsg err;

@@ -549,7 +549,8 @@ static bool knows_us(const struct ht_tunnel *t) { return t->caps & WIRE_CAP_CLIE
 static bool may_be_the_name(const struct driver_binding *b, enum wire_bind_error code) {
     return b->n_names && b->names_optional && !b->names_refused && !b->drop &&
            (code == WIRE_BIND_ERROR_ALREADY_BOUND || code == WIRE_BIND_ERROR_INVALID_NAME ||
-            code == WIRE_BIND_ERROR_BIND_CAP_EXCEEDED || code == WIRE_BIND_ERROR_INVALID_CA);
+            code == WIRE_BIND_ERROR_BIND_CAP_EXCEEDED || code == WIRE_BIND_ERROR_NOT_ALLOWED ||
+            code == WIRE_BIND_ERROR_INVALID_CA);
 }
 
 void driver_on_bind_err(void *ctx, const struct wire_bind_err *err) {

@@ -42,12 +42,20 @@ void base_clients_close(struct kit *k, enum base_close which) {
     HT_LIST_FOR_SAFE (it, &k->clients.members) {
         struct base_client *c = HT_LIST_ENTRY(it, struct base_client, member.node);
         bool reader = c->web.state == WEB_STREAM;
-        if ((which == BASE_CLOSE_QUIET && reader) || (which == BASE_CLOSE_READERS && !reader))
+        if (which == BASE_CLOSE_QUIET && reader)
             continue;
         if (which != BASE_CLOSE_ALL && web_conn_busy(&c->web))
             c->web.close_after = true;
         else
             base_client_close(c);
+    }
+}
+
+void base_readers_of_gone(struct kit *k) {
+    HT_LIST_FOR_SAFE (it, &k->readers) {
+        struct base_client *c = HT_LIST_ENTRY(it, struct base_client, reader_node);
+        if (kit_pass_gone(c->pass))
+            web_conn_close(&c->web);
     }
 }
 
@@ -207,8 +215,8 @@ static bool upgrade(struct base_client *c) {
     if (k->draining)
         return refuse_handshake(c, HT_METRIC_HANDSHAKE_FAILURE_SESSION_CAP, 503, "the kit shuts down",
                                 "Retry-After: 5\r\n");
-    struct kit_user *user = kit_user_of_token(k, bearer(c));
-    if (!user && !origin_allowed(c))
+    struct kit_pass *pass = kit_pass_of_token(k, bearer(c));
+    if (!pass && !origin_allowed(c))
         return refuse_handshake(c, HT_METRIC_HANDSHAKE_FAILURE_UNTRUSTED, 403, "this origin may not open a tunnel",
                                 NULL);
     if (ws_check_request(&c->web.head, web_bytes(&c->web), &key, &offered, &scratch, &e) < 0) {
@@ -223,13 +231,14 @@ static bool upgrade(struct base_client *c) {
     if (version == WIRE_VERSION_UNKNOWN)
         return refuse_handshake(c, HT_METRIC_HANDSHAKE_FAILURE_SUBPROTOCOL, 400,
                                 "Sec-WebSocket-Protocol offers no subprotocol that this kit speaks", NULL);
-    if (k->has_token && !user && field(c, "authorization").n) {
+    if (k->has_token && !pass && field(c, "authorization").n) {
         note_bad_token(c, HT_METRIC_SHOWN_AT_CONNECT);
         return refuse_handshake(c, HT_METRIC_HANDSHAKE_FAILURE_AUTH, 401, "the token is wrong",
                                 "WWW-Authenticate: Bearer\r\n");
     }
     c->upgraded_to = version;
-    c->user = user;
+    c->user = pass ? pass->user : NULL;
+    c->pass = pass;
     return web_upgrade(&c->web, ws_write_101(&c->web.out.queue, key, wire_version_text(version)));
 }
 
@@ -266,9 +275,9 @@ static bool upgrade_vtunnel(struct base_client *c) {
     struct ht_buf scratch = {0};
     struct http_error e = {400, "bad request"};
     char text[WIRE_LIMIT_MAX_TOKEN + 1];
-    struct kit_user *shown = kit_user_of_token(k, bearer(c));
+    struct kit_pass *shown = kit_pass_of_token(k, bearer(c));
     if (!shown)
-        shown = kit_user_of_token(k, token_in_url(c, text));
+        shown = kit_pass_of_token(k, token_in_url(c, text));
     explicit_bzero(text, sizeof text);
     if (!shown && !host_allowed(c, ht_slice_str("")))
         return refuse_host(c);
@@ -291,7 +300,8 @@ static bool upgrade_vtunnel(struct base_client *c) {
     }
     c->upgraded_to = WIRE_V1;
     c->vtunnel = true;
-    c->user = shown;
+    c->user = shown ? shown->user : NULL;
+    c->pass = shown;
     return web_upgrade(&c->web, ws_write_101(&c->web.out.queue, key, NULL));
 }
 
@@ -303,8 +313,8 @@ static bool refuse_tries(struct base_client *c, unsigned wait_s) {
 
 static bool ask_admin(struct base_client *c) {
     const char *buf = web_bytes(&c->web);
-    struct kit_user *shown = kit_user_of_token(c->kit, bearer(c));
-    struct kit_user *user = shown ? shown : kit_user_of_nobody(c->kit);
+    struct kit_pass *shown = kit_pass_of_token(c->kit, bearer(c));
+    struct kit_user *user = shown ? shown->user : kit_user_of_nobody(c->kit);
     struct admin_request rq = {
         .method = http_text(buf, c->web.head.method),
         .target = http_text(buf, c->web.head.path),
@@ -342,6 +352,7 @@ static bool ask_admin(struct base_client *c) {
     if (admin_is_stream(&rq, &rs)) {
         admin_response_free(&rs);
         c->user = user;
+        c->pass = shown;
         return events_begin(c, rq.params.samples == 1);
     }
     char extra[256];

@@ -151,6 +151,10 @@ int64_t session_parked_until(const struct kit_session *s) {
 static void owner_keeps(const struct relay_owner *o, const struct relay_owner *to, const char *what,
                         const struct relay_binding_info *b, struct ht_errmsg *err) {
     const struct kit_session *holder = ht_container_of(o, const struct kit_session, owner);
+    if (o->user != to->user) { /* rule USER-2: that much can be seen from outside */
+        ht_fail(err, 0, "%s is another user's", what);
+        return;
+    }
     char since[32], until[32], label[RELAY_LABEL_MAX + 8] = "";
     admin_time_text(b->since, since);
     if (b->label[0])
@@ -186,11 +190,42 @@ static bool owner_same(const struct relay_owner *o, const struct relay_owner *ot
                        ht_container_of(other, const struct kit_session, owner));
 }
 
+static const struct kit_session *session_of(const struct relay_owner *o) {
+    return ht_container_of(o, const struct kit_session, owner);
+}
+
+static bool owner_may_name(const struct relay_owner *o, const char *host) {
+    const struct kit_session *s = session_of(o);
+    return user_may_name(s->user, host, s->kit->opt->domain);
+}
+
+static uint16_t owner_pick(const struct relay_owner *o) { return user_pick_port(session_of(o)->user); }
+
+static bool owner_may_add(const struct relay_owner *o, struct ht_errmsg *err) {
+    const struct kit_session *s = session_of(o);
+    unsigned most = s->user->may.max_bindings, n = 0;
+    struct ht_list *lists[] = {&s->kit->live, &s->kit->parked};
+    if (most == 0)
+        return true;
+    for (size_t i = 0; i < HT_ARRAY_LEN(lists); i++)
+        HT_LIST_FOR (it, lists[i]) {
+            const struct kit_session *one = HT_LIST_ENTRY(it, struct kit_session, node);
+            n += one->user == s->user ? one->owner.n_bindings : 0;
+        }
+    if (n < most)
+        return true;
+    ht_fail(err, 0, "the user %s has %u bindings already, and may have no more (max-bindings)", s->user->name, n);
+    return false;
+}
+
 const struct relay_owner_ops session_owner_ops = {
     .same = owner_same,
     .revoked = owner_revoked,
     .yields = owner_yields,
     .keeps = owner_keeps,
+    .may_name = owner_may_name,
+    .pick = owner_pick,
+    .may_add = owner_may_add,
 };
 
 /* ---- BIND ---- */
@@ -254,6 +289,10 @@ static int try_bind(struct kit_session *s, const struct wire_bind *bind) {
         return 0;
     }
     s->kit->taken_from = NULL;
+    if (!user_may_bind(s->user, bind, &text)) {
+        refuse_bind(s, bind, WIRE_BIND_ERROR_NOT_ALLOWED, text.text);
+        return 0;
+    }
     int rc = relay_bind(s->kit->table, &s->owner, bind, &bound, &code, &text);
     if (rc == HT_EAGAIN)
         return rc;

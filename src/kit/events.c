@@ -179,5 +179,5 @@ void event_proxy(struct kit *k, const struct relay_connect_told *told) {
         .status = told->status,
         .reason = ht_slice_str(told->why),
     };
-    kit_event(k, NULL, &e);
+    kit_event(k, (struct kit_user *)(uintptr_t)told->user, &e);
 }

@@ -81,7 +81,7 @@ static void cut_oldest(struct kit *k) {
 }
 
 struct kit_session *handover_successor(struct kit_session *old) {
-    struct kit_session *s = session_new(old->kit, old->user);
+    struct kit_session *s = session_new(old->kit, (struct kit_who){old->user, old->pass});
     if (!s)
         return NULL;
     session_set_client(s, ht_slice_of(NULL, 0), ht_slice_str(old->name)); /* its hosts have that name */

@@ -6,6 +6,8 @@
 #include "base/mem.h"
 #include "log_gen.h"
 
+#include <stdio.h>
+
 /* ---- refusals ---- */
 
 static void refuse(struct kit_sock *s, enum ht_metric_handshake_failure why, uint16_t code, const char *message,
@@ -26,22 +28,24 @@ static bool refused_as_draining(struct kit_sock *s) {
     return s->kit->draining;
 }
 
-/* Who it is, once and for all. Either place will do: an edge proxy may have put its own Authorization on the upgrade.
+/*
+ * Who it is, once and for all (rules AUTH-1, USER-1). Either place will do: an edge proxy may have put its own
+ * Authorization on the upgrade. What it then says of another user is no slip.
  */
-static struct kit_user *user_of(const struct kit_sock *s, const struct wire_hello *h) {
+static struct kit_who who_of(const struct kit_sock *s, const struct wire_hello *h) {
     struct kit *k = s->kit;
+    struct kit_pass *pass = h->has_auth ? kit_pass_of_token(k, h->auth.token) : NULL;
     if (s->user)
-        return s->user;
-    struct kit_user *user = h->has_auth ? kit_user_of_token(k, h->auth.token) : NULL;
-    return user ? user : kit_user_of_nobody(k);
+        return pass && pass->user != s->user ? (struct kit_who){NULL, NULL} : (struct kit_who){s->user, s->pass};
+    return pass ? (struct kit_who){pass->user, pass} : (struct kit_who){kit_user_of_nobody(k), NULL};
 }
 
-static bool refused(struct kit_sock *s, const struct wire_hello *h, struct kit_user **user) {
+static bool refused(struct kit_sock *s, const struct wire_hello *h, struct kit_who *who) {
     struct kit *k = s->kit;
     if (refused_as_draining(s))
         return true;
-    *user = user_of(s, h);
-    if (!*user) { /* rule AUTH-1 */
+    *who = who_of(s, h);
+    if (!who->user) {
         k->metrics.auth_failures_total[HT_METRIC_SHOWN_AT_HELLO]
                                       [h->has_auth ? HT_METRIC_TOKEN_WRONG : HT_METRIC_TOKEN_MISSING]++;
         refuse(s, HT_METRIC_HANDSHAKE_FAILURE_AUTH, WIRE_GOAWAY_AUTH_CODE, WIRE_GOAWAY_AUTH_MESSAGE,
@@ -70,7 +74,7 @@ static struct ht_slice name_of(const struct kit_sock *sock, const struct wire_he
 struct kit_held_hello {
     struct ht_list node; /* in kit.held */
     struct kit_sock *sock;
-    struct kit_user *user;
+    struct kit_who who;
     struct wire_hello h;
     struct ht_slice capabilities[WIRE_MAX_HELLO_CAPABILITIES];
     char texts[]; /* WIRE_LIMIT_MAX_PREAUTH_MESSAGE at most: they come from one message */
@@ -84,7 +88,7 @@ static struct ht_slice copied(char **to, struct ht_slice s) {
     return ht_slice_of(at, s.n);
 }
 
-static bool hold(struct kit_sock *sock, struct kit_user *user, const struct wire_hello *h) {
+static bool hold(struct kit_sock *sock, struct kit_who who, const struct wire_hello *h) {
     size_t n = h->client.id.n + h->client.name.n + (h->has_resume ? h->resume.session_id.n : 0);
     for (size_t i = 0; i < h->n_capabilities; i++)
         n += h->capabilities[i].n;
@@ -93,7 +97,7 @@ static bool hold(struct kit_sock *sock, struct kit_user *user, const struct wire
         return false;
     char *to = held->texts;
     held->sock = sock;
-    held->user = user;
+    held->who = who;
     held->h = (struct wire_hello){
         .version = h->version,
         .capabilities = held->capabilities,
@@ -116,6 +120,8 @@ static bool hold(struct kit_sock *sock, struct kit_user *user, const struct wire
     return true;
 }
 
+const struct kit_pass *hello_held_pass(const struct kit_sock *s) { return s->held ? s->held->who.pass : NULL; }
+
 void hello_forget(struct kit_sock *s) {
     if (!s->held)
         return;
@@ -125,19 +131,38 @@ void hello_forget(struct kit_sock *s) {
     s->held = NULL;
 }
 
+/* Why the user may not have one session more; NULL: it may. */
+static const char *over_share(const struct kit *k, const struct kit_user *user, char out[128]) {
+    unsigned own = 0;
+    HT_LIST_FOR (it, &k->live)
+        own += HT_LIST_ENTRY(it, struct kit_session, node)->user == user;
+    if (user->may.max_sessions && own >= user->may.max_sessions) {
+        snprintf(out, 128, "%u sessions of the user %s (max-sessions)", own, user->name);
+        return out;
+    }
+    return NULL;
+}
+
 /* Rule HELLO-7. A session that only changes its socket takes no new place. */
-static bool over_cap(struct kit_sock *s, struct kit_user *user, const struct wire_hello *h,
+static bool over_cap(struct kit_sock *s, struct kit_who who, const struct wire_hello *h,
                      const struct kit_session *resumed) {
     struct kit *k = s->kit;
-    if ((resumed && resumed->state != WIRE_SESSION_PARKED) || k->n_live + k->n_closing < k->opt->max_sessions)
+    char why[128];
+    if (resumed && resumed->state != WIRE_SESSION_PARKED)
         return false;
-    enum relay_yield own = session_of_client_yields(k, user, client_of(s, h)); /* CLIENT-3 */
-    if (own == RELAY_YIELDS || (own == RELAY_PENDING && hold(s, user, h)))
+    const char *share = over_share(k, who.user, why);
+    if (!share && k->n_live + k->n_closing < k->opt->max_sessions)
+        return false;
+    enum relay_yield own = session_of_client_yields(k, who.user, client_of(s, h)); /* CLIENT-3 */
+    if (own == RELAY_YIELDS || (own == RELAY_PENDING && hold(s, who, h)))
         return own == RELAY_PENDING;
     /* Others' drivers may compare the text; for ours it is for people. */
     bool plain = (named(s, h) & WIRE_CAPS_OURS) == 0;
     struct ht_errmsg text;
-    ht_fail(&text, 0, "%s: %u sessions (--max-sessions)", WIRE_GOAWAY_SESSION_LIMIT_MESSAGE, k->opt->max_sessions);
+    if (share)
+        ht_fail(&text, 0, "%s: %s", WIRE_GOAWAY_SESSION_LIMIT_MESSAGE, share);
+    else
+        ht_fail(&text, 0, "%s: %u sessions (--max-sessions)", WIRE_GOAWAY_SESSION_LIMIT_MESSAGE, k->opt->max_sessions);
     refuse(s, HT_METRIC_HANDSHAKE_FAILURE_SESSION_CAP, WIRE_GOAWAY_SESSION_LIMIT_CODE,
            plain ? WIRE_GOAWAY_SESSION_LIMIT_MESSAGE : text.text, WIRE_GOAWAY_SESSION_LIMIT_CLOSE);
     return true;
@@ -205,6 +230,9 @@ static void fill_answer(struct kit_session *s, struct kit_sock *sock, const stru
         ok->has_proxy = true;
         ok->proxy = ht_slice_str(io_addr_text(&at, a->proxy));
     }
+    ok->has_user = !ht_list_empty(&s->kit->users);
+    if (ok->has_user)
+        ok->user = ht_slice_str(s->user->name);
     ok->has_server = true;
     ok->server = ht_slice_str("hoody-tunnel/" KIT_VERSION);
 }
@@ -249,18 +277,20 @@ static struct kit_session *follow(struct kit_session *old) {
     return s;
 }
 
-static void admit(struct kit_sock *sock, struct kit_user *user, const struct wire_hello *h) {
+static void admit(struct kit_sock *sock, struct kit_who who, const struct wire_hello *h) {
     struct kit *k = sock->kit;
-    struct kit_session *s = h->has_resume ? session_find_own(k, user, h->resume.session_id) : NULL;
-    if (over_cap(sock, user, h, s))
+    struct kit_session *s = h->has_resume ? session_find_own(k, who.user, h->resume.session_id) : NULL;
+    if (over_cap(sock, who, h, s))
         return;
     if (s && s->state == WIRE_SESSION_GONE) /* PARK-3: the one that was just parked for it took its place */
         s = NULL;
     bool resumed = s != NULL;
     if (!s)
-        s = session_new(k, user);
+        s = session_new(k, who);
     if (s && s->state == WIRE_SESSION_LIVE && resumed)
         session_supersede(s);
+    if (s)
+        s->pass = who.pass;
     if (resumed && (s->state == WIRE_SESSION_RESTARTING || session_used_up(s)))
         s = follow(s);
     struct mux_session *mux = NULL;
@@ -302,9 +332,9 @@ static void admit(struct kit_sock *sock, struct kit_user *user, const struct wir
 }
 
 void hello_received(struct kit_sock *sock, const struct wire_hello *h) {
-    struct kit_user *user;
-    if (!refused(sock, h, &user))
-        admit(sock, user, h);
+    struct kit_who who;
+    if (!refused(sock, h, &who))
+        admit(sock, who, h);
 }
 
 void hello_retry(struct kit *k) {
@@ -316,7 +346,7 @@ void hello_retry(struct kit *k) {
         struct kit_sock *sock = held->sock;
         sock->held = NULL; /* it may have to be held again */
         if (!refused_as_draining(sock))
-            admit(sock, held->user, &held->h);
+            admit(sock, held->who, &held->h);
         explicit_bzero(held->texts, held->h.client.id.n);
         ht_free(held);
     }

@@ -59,15 +59,20 @@ static void reap(struct io_task *t) {
 
 void kit_reap_later(struct kit *k) { io_task_add(k->loop, &k->reap); }
 
-/* GOAWAY to every session, `grace_ms` for what is in flight. */
-static void shut_down_all(struct kit *k, uint16_t code, const char *message, uint64_t grace_ms, uint16_t ws_code) {
+static bool anybody(const struct kit_session *s) { return s != NULL; }
+
+static bool pass_gone(const struct kit_session *s) { return kit_pass_gone(s->pass); }
+
+/* GOAWAY to every session of `which`, `grace_ms` for what is in flight. */
+static void shut_down_all(struct kit *k, bool (*which)(const struct kit_session *s), uint16_t code, const char *message,
+                          uint64_t grace_ms, uint16_t ws_code) {
     /* session_shutdown() puts a session at the end of its list: go over those that were there. */
     struct ht_list all;
     ht_list_init(&all);
     ht_list_splice(&all, &k->live);
     while (!ht_list_empty(&all)) {
         struct kit_session *s = HT_LIST_ENTRY(all.next, struct kit_session, node);
-        if (s->state == WIRE_SESSION_LIVE || s->state == WIRE_SESSION_RESTARTING) {
+        if (which(s) && (s->state == WIRE_SESSION_LIVE || s->state == WIRE_SESSION_RESTARTING)) {
             session_shutdown(s, code, message, grace_ms, ws_code);
         } else {
             ht_list_remove(&s->node);
@@ -81,8 +86,10 @@ static void shut_down_all(struct kit *k, uint16_t code, const char *message, uin
 static bool all_space(const char *s) { return s[strspn(s, " \t\r\n")] == '\0'; }
 
 /* The first line of --token-file, else HOODY_TUNNEL_TOKEN. */
-static int load_token(struct kit *k, struct ht_errmsg *err) {
+static int load_token(struct kit *k, bool *changed, struct ht_errmsg *err) {
     const char *file = k->opt->token_file;
+    uint8_t digest[KIT_DIGEST];
+    *changed = false;
     char text[WIRE_LIMIT_MAX_TOKEN + 2];
     size_t n = 0;
     if (!file) {
@@ -118,36 +125,54 @@ static int load_token(struct kit *k, struct ht_errmsg *err) {
     }
     if (all_space(text))
         return ht_fail(err, HT_EINVAL, "the token is blank");
-    kit_token_digest(ht_slice_of(text, n), k->token);
+    kit_token_digest(ht_slice_of(text, n), digest);
     explicit_bzero(text, sizeof text);
-    k->has_token = true;
-    return 0;
+    int rc = users_set_token(k, digest, changed);
+    return rc < 0 ? ht_fail(err, rc, "out of memory") : rc;
 }
 
-/* Each has come with the token that was in force, so none keeps it. */
+/* Who may come: --users, or one token, or anybody. */
+static int load_users(struct kit *k, struct ht_errmsg *err) {
+    const struct opt_serve *o = k->opt;
+    bool changed;
+    if (!o->users)
+        return load_token(k, &changed, err);
+    if (o->token_file || o->token)
+        return ht_fail(err, HT_EINVAL,
+                       "--users and %s both say who may come; keep one: the token's user may be an admin of the file",
+                       o->token_file ? "--token-file" : "HOODY_TUNNEL_TOKEN");
+    return users_load(k, &changed, err);
+}
+
+/* Each that has come with a token which is gone. */
 static void end_what_it_opened(struct kit *k) {
-    base_clients_close(k, BASE_CLOSE_READERS);
-    way_out_token_changed(k);
+    base_readers_of_gone(k);
+    way_out_tokens_changed(k);
     HT_LIST_FOR_SAFE (it, &k->socks) {
         struct kit_sock *s = HT_LIST_ENTRY(it, struct kit_sock, node);
-        if (!s->session && (s->user || s->held))
+        if (!s->session && (kit_pass_gone(s->pass) || kit_pass_gone(hello_held_pass(s))))
             sock_drop(s);
     }
-    HT_LIST_FOR_SAFE (it, &k->parked)
-        session_gone(HT_LIST_ENTRY(it, struct kit_session, node), "its token was replaced");
-    shut_down_all(k, WIRE_GOAWAY_AUTH_CODE, WIRE_GOAWAY_AUTH_MESSAGE, 0, WIRE_GOAWAY_AUTH_CLOSE);
+    HT_LIST_FOR_SAFE (it, &k->parked) {
+        struct kit_session *s = HT_LIST_ENTRY(it, struct kit_session, node);
+        if (kit_pass_gone(s->pass))
+            session_gone(s, "its token was taken away");
+    }
+    shut_down_all(k, pass_gone, WIRE_GOAWAY_AUTH_CODE, WIRE_GOAWAY_AUTH_MESSAGE, 0, WIRE_GOAWAY_AUTH_CLOSE);
 }
 
 int kit_reload_token(struct kit *k, struct ht_errmsg *err) {
-    uint8_t before[KIT_DIGEST];
-    if (!k->opt->token_file)
+    bool changed = false;
+    if (!k->opt->token_file && !k->opt->users)
         return KIT_TOKEN_NO_FILE;
-    memcpy(before, k->token, sizeof before);
-    int rc = load_token(k, err);
-    bool changed = rc == HT_OK && memcmp(before, k->token, sizeof before) != 0;
+    int rc = k->opt->users ? users_load(k, &changed, err) : load_token(k, &changed, err);
     if (changed)
         end_what_it_opened(k);
-    return rc < 0 ? rc : changed ? KIT_TOKEN_CHANGED : KIT_TOKEN_SAME;
+    if (rc < 0)
+        return rc;
+    if (k->opt->users)
+        return changed ? KIT_USERS_CHANGED : KIT_USERS_SAME;
+    return changed ? KIT_TOKEN_CHANGED : KIT_TOKEN_SAME;
 }
 
 /* Whoever reaches the base listener can open ports in this machine: only loopback is safe without a guard. */
@@ -157,7 +182,7 @@ int kit_check_address(const struct kit *k, const struct io_addr *a, const char *
         return 0;
     return ht_fail(
         err, HT_EACCESS,
-        "%s is not a loopback address: set a token (--token-file or HOODY_TUNNEL_TOKEN), --trusted-proxy, or "
+        "%s is not a loopback address: set a token (--token-file or HOODY_TUNNEL_TOKEN), --users, --trusted-proxy, or "
         "--insecure-listen to let anybody open ports here",
         text);
 }
@@ -296,7 +321,7 @@ struct kit *kit_create(struct io_loop *loop, const struct opt_serve *opt, struct
     }
     set_up(k, loop, opt);
     budget_descriptors(k);
-    int rc = load_token(k, err);
+    int rc = load_users(k, err);
     if (rc == 0)
         rc = open_listener(k, err);
     if (rc == 0)
@@ -360,6 +385,7 @@ void kit_destroy(struct kit **kp) {
     relay_table_destroy(&k->table);
     kit_tls_close(k);
     ht_free(k->reserved);
+    users_tear_down(k);
     ht_free(k);
 }
 
@@ -371,7 +397,7 @@ static void drain_late(struct io_timer *t) {
             k->n_socks);
     base_clients_close(k, BASE_CLOSE_ALL);
     if (k->connect)
-        relay_connect_cut(k->connect, "the kit ends");
+        relay_connect_cut(k->connect, NULL, "the kit ends");
     end_sessions(&k->live);
     drop_all_socks(k);
     kit_reap_later(k);
@@ -394,7 +420,7 @@ void kit_drain(struct kit *k, void (*done)(void *ctx), void *ctx) {
         if (!s->session)
             sock_close(s, WIRE_GOAWAY_SHUTDOWN_CLOSE, WIRE_GOAWAY_SHUTDOWN_MESSAGE);
     }
-    shut_down_all(k, WIRE_GOAWAY_SHUTDOWN_CODE, WIRE_GOAWAY_SHUTDOWN_MESSAGE, k->opt->drain_timeout_ms,
+    shut_down_all(k, anybody, WIRE_GOAWAY_SHUTDOWN_CODE, WIRE_GOAWAY_SHUTDOWN_MESSAGE, k->opt->drain_timeout_ms,
                   WIRE_GOAWAY_SHUTDOWN_CLOSE);
     io_timer_set(&k->drain_timer, k->opt->drain_timeout_ms + KIT_CLOSE_ALLOWANCE_MS);
     kit_reap_later(k);

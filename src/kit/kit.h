@@ -43,11 +43,11 @@ void kit_drain(struct kit *k, void (*done)(void *ctx), void *ctx);
 #define KIT_CLOSE_ALLOWANCE_MS 2500
 
 /*
- * Reads --token-file again. When the token has changed, everything ends that the old one has opened: sessions, live
- * (GOAWAY AUTH_ERROR) and parked, WebSockets before HELLO, and readers of events. On an error (see kit_create) the old
- * token stays in force. Returns an enum kit_token_reload or the error.
+ * Reads --token-file or --users again. Everything ends that tokens have opened which are no longer in force: sessions,
+ * live (GOAWAY AUTH_ERROR) and parked, WebSockets before HELLO, readers of events, and clients of the CONNECT proxy. On
+ * an error (see kit_create) all stays as it was. Returns an enum kit_token_reload or the error.
  */
-enum kit_token_reload { KIT_TOKEN_NO_FILE, KIT_TOKEN_SAME, KIT_TOKEN_CHANGED };
+enum kit_token_reload { KIT_TOKEN_NO_FILE, KIT_TOKEN_SAME, KIT_TOKEN_CHANGED, KIT_USERS_SAME, KIT_USERS_CHANGED };
 int kit_reload_token(struct kit *k, struct ht_errmsg *err) HT_MUST_USE;
 
 /* Reads all certificates again. One that cannot be used leaves the old one in force; the log says so. */
@@ -55,6 +55,12 @@ void kit_tls_reload(struct kit *k);
 /* This process has become the user of --user: from now on files are opened as what it is. Warns of those that cannot.
  */
 void kit_tls_own_rights(struct kit *k);
+/* A fresh token of 256 random bits, and what stands for it in the file of --users. */
+#define KIT_TOKEN_TEXT 48
+#define KIT_TOKEN_LINE 72
+void kit_token_new(char token[KIT_TOKEN_TEXT], char line[KIT_TOKEN_LINE]);
+/* Whether a user may be called so. */
+bool kit_user_name_good(const char *name);
 
 /* How things stand, in one line for people. */
 #define KIT_STATUS_TEXT 160

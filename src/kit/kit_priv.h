@@ -20,6 +20,7 @@
 #include "io/io.h"
 #include "io/tls_server.h"
 #include "kit/kit.h"
+#include "kit/users_priv.h"
 #include "mux/mux.h"
 #include "relay/connect.h"
 #include "relay/kit.h"
@@ -30,18 +31,9 @@
 
 #define KIT_ID_LEN 38 /* "S-" and a UUID */
 #define KIT_NONCE_LEN 32
-#define KIT_DIGEST 32 /* SHA-256 */
-#define KIT_USER_NAME 63
 
 /* What an upgrade has shown. Before HELLO, WebSockets with a valid token are counted apart from those without. */
 enum shown { SHOWN_NOTHING, SHOWN_TOKEN, SHOWN_KINDS };
-
-/* Whoever shows a token of theirs. Their sessions and what these hold are theirs, and nobody else's. */
-struct kit_user {
-    char name[KIT_USER_NAME + 1];
-    bool admin;        /* sees and ends everybody's */
-    uint64_t event_id; /* counts what readers of the user's events are told */
-};
 
 /* An address that has shown wrong tokens at the page's login form, as io_addr_source() has it. */
 struct page_tries {
@@ -53,9 +45,9 @@ struct page_tries {
 struct kit {
     struct io_loop *loop;
     const struct opt_serve *opt;
-    struct kit_user one_user;  /* whose everything is: whoever has the token, or, without one, whoever comes */
-    bool has_token;            /* one is configured */
-    uint8_t token[KIT_DIGEST]; /* its digest */
+    struct kit_user one_user;     /* without --users: whoever has the token, or whoever comes when there is none */
+    struct ht_list users, passes; /* of struct kit_user, of struct kit_pass */
+    bool has_token;               /* one is wanted */
 
     struct io_listener *listener;
     struct io_addr listen_addr; /* with the real port */
@@ -146,6 +138,7 @@ struct base_client {
     enum wire_version upgraded_to; /* of an upgrade */
     bool vtunnel;                  /* ... which speaks vtunnel's JSON instead */
     struct kit_user *user;         /* ... that showed a token, or who reads events; NULL: none */
+    const struct kit_pass *pass;   /* ... which one */
     struct io_addr from;
     char peer[IO_ADDR_TEXT]; /* the same as a text */
 };
@@ -159,12 +152,13 @@ void base_client_begin(struct kit *k, struct io_conn *conn, const struct io_addr
 enum base_close {
     BASE_CLOSE_QUIET, /* those that wait for nothing; the others when they have their answer; not readers of events */
     BASE_CLOSE_FINISHED, /* the same, readers too */
-    BASE_CLOSE_READERS,  /* of events, and nobody else */
     BASE_CLOSE_ALL,
 };
 /* At once, whatever it does. */
 void base_client_close(struct base_client *c);
 void base_clients_close(struct kit *k, enum base_close which);
+/* Readers of events whose token is gone. */
+void base_readers_of_gone(struct kit *k);
 
 /* ---- page.c ---- */
 
@@ -215,6 +209,7 @@ struct kit_sock {
     struct crowd_member stranger; /* in kit.strangers before HELLO: counts towards --max-pre-auth-connections */
     struct kit_held_hello *held;  /* its HELLO while that waits (hello.c); it then has no time limit of a stranger */
     struct kit_user *user;        /* whose token the upgrade carried; NULL: it did not */
+    const struct kit_pass *pass;  /* ... which one */
     bool closing;                 /* the closing handshake has begun, or is over */
     bool dead;                    /* waits for the reap task */
     char peer[IO_ADDR_TEXT];
@@ -240,6 +235,8 @@ void sock_free(struct kit_sock *s);
 void hello_received(struct kit_sock *s, const struct wire_hello *hello);
 /* Tries each waiting HELLO once more. A HELLO waits while a session of the same client is probed. */
 void hello_retry(struct kit *k);
+/* What its HELLO, if that waits, has shown; NULL: nothing. */
+const struct kit_pass *hello_held_pass(const struct kit_sock *s);
 /* Its HELLO, if it waits, is forgotten. */
 void hello_forget(struct kit_sock *s);
 /* Lets visitors wait for a moment after a resume: a published driver drops streams until it is ready (rule RESUME-5).
@@ -248,12 +245,27 @@ void session_let_settle(struct kit_session *s);
 /* ---- users.c ---- */
 
 void users_set_up(struct kit *k);
-/* SHA-256, which is all that is kept of a token. */
+void users_tear_down(struct kit *k);
+/* The one user's token from now on. 0 or HT_ENOMEM. *changed: another one was in force. */
+int users_set_token(struct kit *k, const uint8_t digest[KIT_DIGEST], bool *changed) HT_MUST_USE;
+/*
+ * Reads --users. *changed: a token is gone. An error with *err: nothing has changed. Who it is whose token is gone, or
+ * may do less than before, is another one's to tell (kit.c).
+ */
+int users_load(struct kit *k, bool *changed, struct ht_errmsg *err) HT_MUST_USE;
 void kit_token_digest(struct ht_slice token, uint8_t out[KIT_DIGEST]);
-/* Whose token it is. NULL: nobody's, or no token is configured. In constant time (rule AUTH-2). */
-struct kit_user *kit_user_of_token(struct kit *k, struct ht_slice token);
+/* Whose token it is. NULL: nobody's, or no token is wanted. In constant time (rule AUTH-2). */
+struct kit_pass *kit_pass_of_token(const struct kit *k, struct ht_slice token);
+struct kit_user *kit_user_of_token(const struct kit *k, struct ht_slice token);
 /* Who somebody is who shows no token. NULL: one is wanted. */
 struct kit_user *kit_user_of_nobody(struct kit *k);
+static inline bool kit_pass_gone(const struct kit_pass *pass) { return pass && pass->gone; }
+/* Rule USER-3. False with *err. */
+bool user_may_bind(const struct kit_user *u, const struct wire_bind *bind, struct ht_errmsg *err);
+/* Whether a URL of the user's may have that host, in lower case; `domain` is --domain, or NULL. */
+bool user_may_name(const struct kit_user *u, const char *host, const char *domain);
+/* One of the user's ports at random; 0: all are. */
+uint16_t user_pick_port(const struct kit_user *u);
 /* NULL: of nobody, who sees nothing. */
 struct admin_viewer kit_viewer(const struct kit_user *user);
 bool kit_may_see(const struct admin_viewer *viewer, const struct kit_user *owner);
@@ -288,7 +300,8 @@ struct session_load {
 struct kit_session {
     struct ht_list node;
     struct kit *kit;
-    struct kit_user *user; /* whose it is, for good */
+    struct kit_user *user;       /* whose it is, for good */
+    const struct kit_pass *pass; /* what it came with; NULL: no token is wanted */
     struct session_load load;
     char id[KIT_ID_LEN + 1];
     enum wire_session_state state; /* only session_enter_state() changes it */
@@ -328,7 +341,7 @@ static inline enum admin_protocol session_protocol(const struct kit_session *s) 
 }
 
 /* A record with a fresh id and no mux session yet; it is in no list. NULL: out of memory. */
-struct kit_session *session_new(struct kit *k, struct kit_user *user) HT_MUST_USE;
+struct kit_session *session_new(struct kit *k, struct kit_who who) HT_MUST_USE;
 /* Makes the record live with `mux`, which belongs to it now, on `sock`. */
 void session_go_live(struct kit_session *s, struct mux_session *mux, struct kit_sock *sock);
 extern const struct mux_session_ops session_mux_ops; /* ctx: the session */
@@ -477,7 +490,7 @@ void way_out_close(struct kit *k);
 /* The address of the proxy, and whether it wants the token. False: there is no proxy. */
 bool way_out_address(const struct kit *k, char out[IO_ADDR_TEXT], bool *wants_token);
 /* Whoever had to show the old one goes. */
-void way_out_token_changed(struct kit *k);
+void way_out_tokens_changed(struct kit *k);
 
 /* ---- kit.c ---- */
 

@@ -134,10 +134,13 @@ static void on_hup(struct io_signal *sig, int signo) {
         [KIT_TOKEN_NO_FILE] = "the token does not come from a file",
         [KIT_TOKEN_SAME] = "the token is the same",
         [KIT_TOKEN_CHANGED] = "the token has changed; sessions of the old one end",
+        [KIT_USERS_SAME] = "no token of the users is gone",
+        [KIT_USERS_CHANGED] = "tokens of users are gone; their sessions end",
     };
     int rc = kit_reload_token(s->kit, &err);
     if (rc < 0)
-        ht_error("kit", "%s; the old token stays in force", err.text);
+        ht_error("kit", "%s; %s", err.text,
+                 s->opt->users ? "the users stay as they were" : "the old token stays in force");
     else
         ht_info("kit", "SIGHUP: reloaded; %s", token_is[rc]);
     if (s->asked.n == 0)
@@ -145,6 +148,15 @@ static void on_hup(struct io_signal *sig, int signo) {
 }
 
 /* ---- what it gives up (sandbox.h) ---- */
+
+static void warn_of_lost_file(enum proc_files_kind kind, const char *file) {
+    struct ht_errmsg err;
+    int fd = file ? proc_files_open(kind, file, NULL, &err) : -1;
+    if (file && fd < 0)
+        ht_warn("kit", "%s for the user of --user; SIGHUP will not be able to read it again", err.text);
+    if (fd >= 0)
+        close(fd);
+}
 
 /* Told now, not at three in the morning when the log is rotated or the token changed. */
 static void warn_of_lost_files(const struct opt_serve *opt) {
@@ -154,11 +166,8 @@ static void warn_of_lost_files(const struct opt_serve *opt) {
         ht_warn("kit", "%s for the user of --user; SIGHUP will not be able to reopen it", err.text);
     if (fd >= 0)
         close(fd);
-    fd = opt->token_file ? proc_files_open(PROC_FILES_TOKEN, opt->token_file, NULL, &err) : -1;
-    if (opt->token_file && fd < 0)
-        ht_warn("kit", "%s for the user of --user; SIGHUP will not be able to read it again", err.text);
-    if (fd >= 0)
-        close(fd);
+    warn_of_lost_file(PROC_FILES_TOKEN, opt->token_file);
+    warn_of_lost_file(PROC_FILES_USERS, opt->users);
 }
 
 static int become_user(struct serve *s, const struct proc_sandbox_user *u, struct ht_errmsg *err) {

@@ -113,12 +113,13 @@ static void timer_fired(struct io_timer *t) {
 
 /* ---- life ---- */
 
-struct kit_session *session_new(struct kit *k, struct kit_user *user) {
+struct kit_session *session_new(struct kit *k, struct kit_who who) {
     struct kit_session *s = ht_calloc(1, sizeof *s);
     if (!s)
         return NULL;
     s->kit = k;
-    s->user = user;
+    s->user = who.user;
+    s->pass = who.pass;
     s->load.since_ms = io_now_ms(k->loop);
     ht_list_init(&s->node);
     char uuid[37];
@@ -129,6 +130,7 @@ struct kit_session *session_new(struct kit *k, struct kit_user *user) {
     ht_list_init(&s->waiting);
     relay_owner_init(&s->owner, &session_owner_ops);
     s->owner.id = s->id;
+    s->owner.user = who.user;
     io_timer_init(k->loop, &s->timer, timer_fired);
     io_timer_init(k->loop, &s->probe_timer, session_probe_fired);
     io_timer_init(k->loop, &s->handover_timer, handover_late);

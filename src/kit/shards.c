@@ -36,15 +36,17 @@ size_t shards_begin(struct kit_session *s, struct wire_join_ticket *out) {
     return s->granted - 1;
 }
 
-/* Rule JOIN-2: used up before it is looked at, so that a ticket can be guessed at once and no more. */
-static bool ticket_good(struct kit_session *s, const struct wire_join *join) {
+/* Rule JOIN-2: used up before it is looked at, so that a ticket can be guessed at once and no more. `keep`: a bad guess
+ * leaves it. */
+static bool ticket_good(struct kit_session *s, const struct wire_join *join, bool keep) {
     if (join->index == 0 || join->index >= s->granted)
         return false;
     struct kit_ticket *t = &s->tickets[join->index];
-    bool usable = t->usable;
-    t->usable = false;
-    return usable && io_now_ms(s->kit->loop) < t->expires_ms &&
-           ht_const_time_eq(t->nonce, KIT_NONCE_LEN, join->nonce.p, join->nonce.n);
+    bool usable = t->usable && io_now_ms(s->kit->loop) < t->expires_ms;
+    bool good = ht_const_time_eq(t->nonce, KIT_NONCE_LEN, join->nonce.p, join->nonce.n);
+    if (good || !keep)
+        t->usable = false;
+    return usable && good;
 }
 
 static struct kit_sock *sock_of(const struct kit_session *s, unsigned index) {
@@ -101,11 +103,16 @@ static void give_way(struct kit_session *s, unsigned index) {
 void join_received(struct kit_sock *sock, const struct wire_join *join) {
     struct kit *k = sock->kit;
     struct kit_session *s = session_find(k, join->session_id);
+    /* Rule USER-2. Whoever has shown no token, as published drivers need not, is the session's user by the ticket
+     * alone: without it there is no session, and it costs that user nothing. */
+    bool stranger = k->has_token && k->opt->users && !sock->user, good = false;
+    if (s && ((sock->user && s->user != sock->user) || (stranger && !(good = ticket_good(s, join, true)))))
+        s = NULL;
     if (!s || s->state != WIRE_SESSION_LIVE || !wire_frame_in(s->version, WIRE_JOIN)) {
         refuse_join(sock, WIRE_JOIN_ERROR_UNKNOWN_SESSION, "there is no such session");
         return;
     }
-    if (!ticket_good(s, join)) {
+    if (!good && !ticket_good(s, join, false)) {
         refuse_join(sock, WIRE_JOIN_ERROR_INVALID_TICKET, "the ticket is not good for this");
         return;
     }

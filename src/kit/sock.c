@@ -262,6 +262,7 @@ void sock_open(struct base_client *c, struct io_conn *conn, struct ht_slice earl
     s->kit = k;
     s->version = version;
     s->user = user;
+    s->pass = c->pass;
     io_conn_peer(conn, &peer);
     io_addr_text(&peer, s->peer);
     io_timer_init(k->loop, &s->hello_timer, hello_late);

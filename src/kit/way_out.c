@@ -54,7 +54,19 @@ static int parse_rules(struct kit *k, struct relay_policy *policy, struct ht_err
     return rc;
 }
 
-static bool token_matches(void *ctx, struct ht_slice token) { return kit_user_of_token(ctx, token) != NULL; }
+static bool knows(void *ctx, struct ht_slice token, struct relay_known *out) {
+    const struct kit_pass *pass = kit_pass_of_token(ctx, token);
+    *out = (struct relay_known){pass ? pass->user : NULL, pass};
+    return pass != NULL;
+}
+
+/*
+ * Whoever reaches a port of this machine is in it, and may use what one token has registered. With several users the
+ * names are each one's own, so it has to be told whose are meant.
+ */
+static bool wants_token(const struct kit *k, const struct io_addr *at) {
+    return k->has_token && (k->opt->users || !io_addr_is_loopback(at));
+}
 
 static bool may_come(void *ctx, const struct io_addr *peer) { return base_peer_trusted(ctx, peer); }
 
@@ -81,7 +93,8 @@ int way_out_open(struct kit *k, struct ht_errmsg *err) {
                    .own_ports = {io_addr_port(&k->listen_addr)}},
         .dial_timeout_ms = o->connect_dial_timeout_ms,
         .idle_timeout_ms = o->connect_idle_timeout_ms,
-        .token_matches = token_matches,
+        .knows = knows,
+        .nobody = &k->one_user,
         .may_come = may_come,
         .told = told,
         .left = client_left,
@@ -94,7 +107,7 @@ int way_out_open(struct kit *k, struct ht_errmsg *err) {
         rc = parse_rules(k, &cfg.policy, err);
     if (rc < 0)
         return rc;
-    cfg.wants_token = k->has_token && !io_addr_is_loopback(&cfg.addr);
+    cfg.wants_token = wants_token(k, &cfg.addr);
     rc = relay_connect_open(k->table, &cfg, &k->connect, err);
     if (rc < 0)
         return rc;
@@ -105,23 +118,28 @@ int way_out_open(struct kit *k, struct ht_errmsg *err) {
     return HT_OK;
 }
 
-bool way_out_address(const struct kit *k, char out[IO_ADDR_TEXT], bool *wants_token) {
+bool way_out_address(const struct kit *k, char out[IO_ADDR_TEXT], bool *needs) {
     struct io_addr at;
     if (!k->connect)
         return false;
     relay_connect_addr(k->connect, &at);
     io_addr_text(&at, out);
-    *wants_token = k->has_token && !io_addr_is_loopback(&at);
+    *needs = wants_token(k, &at);
     return true;
 }
 
-void way_out_token_changed(struct kit *k) {
+static bool is_gone(const struct relay_known *who) {
+    const struct kit_user *user = who->user;
+    return who->pass ? kit_pass_gone(who->pass) : user && user->lost_token;
+}
+
+void way_out_tokens_changed(struct kit *k) {
     struct io_addr at;
     if (!k->connect)
         return;
     relay_connect_addr(k->connect, &at);
-    if (!io_addr_is_loopback(&at))
-        relay_connect_cut(k->connect, "the token was replaced");
+    if (wants_token(k, &at))
+        relay_connect_cut(k->connect, is_gone, "its token was taken away");
 }
 
 void way_out_close(struct kit *k) {

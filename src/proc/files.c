@@ -21,6 +21,7 @@ static const struct {
     [PROC_FILES_TOKEN] = {"token", O_RDONLY, 0},
     [PROC_FILES_CERT] = {"certificate", O_RDONLY | O_NONBLOCK, 0},
     [PROC_FILES_KEY] = {"key", O_RDONLY | O_NONBLOCK, 0},
+    [PROC_FILES_USERS] = {"users", O_RDONLY, 0},
 };
 
 static int flags_of(enum proc_files_kind kind) { return O_CLOEXEC | O_NOCTTY | kinds[kind].flags; }

@@ -9,8 +9,15 @@
 #include "base/err.h"
 
 /* A log and an audit, for appending; they are made when they are not there, the latter for this user alone, and it
- * never makes us wait (O_NONBLOCK, for a pipe). A token, a certificate and its key, for reading. */
-enum proc_files_kind { PROC_FILES_LOG, PROC_FILES_AUDIT, PROC_FILES_TOKEN, PROC_FILES_CERT, PROC_FILES_KEY };
+ * never makes us wait (O_NONBLOCK, for a pipe). A token, a certificate and its key, and the users, for reading. */
+enum proc_files_kind {
+    PROC_FILES_LOG,
+    PROC_FILES_AUDIT,
+    PROC_FILES_TOKEN,
+    PROC_FILES_CERT,
+    PROC_FILES_KEY,
+    PROC_FILES_USERS,
+};
 
 /*
  * The descriptor, or HT_EIO with *err, which names the file and what it is.

@@ -183,8 +183,11 @@ void connect_answer(struct connect_client *x, const struct visitor_answer *a, en
     }
     struct relay_table *t = x->c->t;
     t->cfg.metrics->connect_requests_total[outcome]++;
-    connect_tell(x->c, &(struct relay_connect_told){
-                           .peer = ht_slice_str(x->peer), .target = x->dest.text, .status = a->status, .why = why});
+    connect_tell(x->c, &(struct relay_connect_told){.peer = ht_slice_str(x->peer),
+                                                    .target = x->dest.text,
+                                                    .user = x->who.user,
+                                                    .status = a->status,
+                                                    .why = why});
     ht_log_stranger(a->status >= 500 ? HT_LOG_INFO : HT_LOG_WARN, "connect",
                     HT_LOG_FIELDS(log_peer(x->peer), log_target(x->dest.text), log_status(a->status), log_reason(why)),
                     outcome == HT_METRIC_WAY_OUT_DENIED   ? "a destination was denied"
@@ -245,8 +248,10 @@ static void begin_splice(struct connect_client *x, struct io_conn *to) {
                               log_duration_us(ht_now_us() - x->began_us)),
                 "connected");
     cfg->metrics->connect_requests_total[HT_METRIC_WAY_OUT_DIRECT]++;
-    connect_tell(x->c, &(struct relay_connect_told){
-                           .peer = ht_slice_str(x->peer), .target = x->dest.text, .status = CONNECT_ESTABLISHED});
+    connect_tell(x->c, &(struct relay_connect_told){.peer = ht_slice_str(x->peer),
+                                                    .target = x->dest.text,
+                                                    .user = x->who.user,
+                                                    .status = CONNECT_ESTABLISHED});
     x->conn = NULL;
     io_timer_stop(&x->timer);
     connect_set_state(x, CLIENT_SPLICED);
@@ -339,7 +344,7 @@ static void go_direct(struct connect_client *x) {
 /* Names first: what a driver has registered is its to reach, whatever the policy for the rest says. */
 static void go(struct connect_client *x) {
     struct relay_binding *b;
-    switch (relay_name_find(x->c->t, x->dest.host, x->dest.port, &b)) {
+    switch (relay_name_find(x->c->t, x->who.user, x->dest.host, x->dest.port, &b)) {
     case RELAY_NAME_LIVE:
         connect_through(x, b);
         break;
@@ -355,19 +360,19 @@ static void go(struct connect_client *x) {
 /* ---- the head ---- */
 
 /* Basic with the token as the password, whoever the user is; or Bearer (RFC 9110 11.7.2). */
-static bool has_token(const struct relay_connect *c, struct ht_slice value) {
+static bool has_token(const struct relay_connect *c, struct ht_slice value, struct relay_known *out) {
     static const char basic[] = "Basic ", bearer[] = "Bearer ";
     char plain[WIRE_LIMIT_MAX_TOKEN + 512];
     const struct relay_connect_config *cfg = &c->cfg;
     if (value.n > sizeof bearer - 1 && ht_slice_case_eq(ht_slice_of(value.p, sizeof bearer - 1), ht_slice_str(bearer)))
-        return cfg->token_matches(cfg->ctx, ht_slice_of(value.p + sizeof bearer - 1, value.n - (sizeof bearer - 1)));
+        return cfg->knows(cfg->ctx, ht_slice_of(value.p + sizeof bearer - 1, value.n - (sizeof bearer - 1)), out);
     if (value.n <= sizeof basic - 1 || !ht_slice_case_eq(ht_slice_of(value.p, sizeof basic - 1), ht_slice_str(basic)))
         return false;
     const char *text = value.p + sizeof basic - 1;
     size_t text_n = value.n - (sizeof basic - 1);
     ssize_t n = text_n / 4 * 3 <= sizeof plain ? ht_base64_get((uint8_t *)plain, text, text_n) : -1;
     const char *colon = n > 0 ? memchr(plain, ':', (size_t)n) : NULL;
-    bool good = colon && cfg->token_matches(cfg->ctx, ht_slice_of(colon + 1, (size_t)(plain + n - (colon + 1))));
+    bool good = colon && cfg->knows(cfg->ctx, ht_slice_of(colon + 1, (size_t)(plain + n - (colon + 1))), out);
     explicit_bzero(plain, sizeof plain);
     return good;
 }
@@ -377,15 +382,16 @@ static void count_bad_token(struct relay_connect *c, bool shown) {
         ->auth_failures_total[HT_METRIC_SHOWN_AT_PROXY][shown ? HT_METRIC_TOKEN_WRONG : HT_METRIC_TOKEN_MISSING]++;
 }
 
-bool connect_knows(struct relay_connect *c, struct ht_slice shown) {
-    if (!c->cfg.wants_token || has_token(c, shown))
+bool connect_knows(struct relay_connect *c, struct ht_slice shown, struct relay_known *out) {
+    *out = (struct relay_known){c->cfg.wants_token ? NULL : c->cfg.nobody, NULL};
+    if (!c->cfg.wants_token || has_token(c, shown, out))
         return true;
     count_bad_token(c, shown.n > 0);
     return false;
 }
 
 /* It has said a request that is no CONNECT: from here on the visitor's code reads what it says. */
-static void become_plain(struct connect_client *x) {
+static void become_plain(struct connect_client *x, const void *user) {
     struct relay_connect *c = x->c;
     struct io_addr peer;
     char text[RELAY_FULL_TEXT];
@@ -395,7 +401,7 @@ static void become_plain(struct connect_client *x) {
     }
     io_timer_stop(&x->timer);
     io_conn_peer(x->conn, &peer);
-    if (connect_plain_begin(c, &x->conn, &peer, &x->in)) {
+    if (connect_plain_begin(c, user, &x->conn, &peer, &x->in)) {
         connect_refuse(x, &answer_proxy_busy, ht_err_text(HT_ENOMEM));
         return;
     }
@@ -408,13 +414,16 @@ static void head_complete(struct connect_client *x, size_t head_len) {
     const char *bytes = (const char *)ht_buf_head(&x->in), *why = "";
     const struct http_field *auth = http_field_find(h, bytes, "proxy-authorization");
     struct relay_connect *c = x->c;
-    bool connect = h->flags & HTTP_CONNECT;
-    if (!connect) {
-        become_plain(x);
+    struct ht_slice shown = auth ? http_text(bytes, auth->value) : ht_slice_of(NULL, 0);
+    if (!(h->flags & HTTP_CONNECT)) { /* where each request is asked for its token */
+        struct relay_known who = {c->cfg.nobody, NULL};
+        if (c->cfg.wants_token && !has_token(c, shown, &who))
+            who.user = NULL;
+        become_plain(x, who.user);
         return;
     }
     int rc = relay_dest_parse(&x->dest, http_text(bytes, h->authority), 0, &why);
-    bool known = connect_knows(c, auth ? http_text(bytes, auth->value) : ht_slice_of(NULL, 0));
+    bool known = connect_knows(c, shown, &x->who);
     drop_head(x);
     ht_buf_consume(&x->in, head_len);
     io_timer_stop(&x->timer);
@@ -452,8 +461,7 @@ static void take_socks(struct connect_client *x) {
             connect_gone(x, ht_err_text(HT_ENOMEM));
             return;
         }
-        *x->socks = (struct relay_socks){
-            .wants_token = c->cfg.wants_token, .token_matches = c->cfg.token_matches, .ctx = c->cfg.ctx};
+        *x->socks = (struct relay_socks){.wants_token = c->cfg.wants_token, .knows = c->cfg.knows, .ctx = c->cfg.ctx};
     }
     struct relay_socks *s = x->socks;
     int n;
@@ -470,6 +478,7 @@ static void take_socks(struct connect_client *x) {
         connect_refuse(x, &answer_proxy_bad_target, s->why);
     } else if (s->step == SOCKS_DONE) {
         x->dest = s->dest;
+        x->who = s->wants_token ? s->who : (struct relay_known){c->cfg.nobody, NULL};
         io_timer_stop(&x->timer);
         if (c->draining)
             connect_refuse(x, &answer_proxy_ending, answer_proxy_ending.body);
@@ -630,10 +639,13 @@ int relay_connect_open(struct relay_table *t, const struct relay_connect_config 
     return HT_OK;
 }
 
-void relay_connect_cut(struct relay_connect *c, const char *why) {
-    HT_LIST_FOR_SAFE (it, &c->clients)
-        connect_gone(HT_LIST_ENTRY(it, struct connect_client, node), why);
-    connect_plain_cut(c, why);
+void relay_connect_cut(struct relay_connect *c, bool (*which)(const struct relay_known *who), const char *why) {
+    HT_LIST_FOR_SAFE (it, &c->clients) {
+        struct connect_client *x = HT_LIST_ENTRY(it, struct connect_client, node);
+        if (!which || which(&x->who))
+            connect_gone(x, why);
+    }
+    connect_plain_cut(c, which, why);
 }
 
 void relay_connect_close(struct relay_connect **cp) {
@@ -646,7 +658,7 @@ void relay_connect_close(struct relay_connect **cp) {
     c->t->proxy_port = 0;
     io_listener_close(&c->listener);
     io_fds_give(c->t->cfg.fds);
-    relay_connect_cut(c, "the kit ends");
+    relay_connect_cut(c, NULL, "the kit ends");
     connect_plain_destroy(c);
     ht_free(c);
 }

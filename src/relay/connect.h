@@ -17,17 +17,24 @@ struct relay_connect_told {
     struct ht_slice peer;
     const char *target;  /* host:port; "": it said none that can be read */
     const char *session; /* whose driver has connected; NULL: nobody's, the kit did it itself */
+    const void *user;    /* the client's; NULL: not known */
     uint16_t status;     /* what it was told, as HTTP has it; 0: nothing */
     const char *why;     /* it was refused, or did not get there; NULL: it did */
+};
+
+/* Who a client is. `pass` is what it has shown, by which it may be cut again. */
+struct relay_known {
+    const void *user, *pass;
 };
 
 struct relay_connect_config {
     struct io_addr addr;
     struct relay_policy policy; /* its rules must outlive the proxy; the listener's own port is added to own_ports */
     uint64_t dial_timeout_ms;
-    uint64_t idle_timeout_ms;                                /* of a connection that stands; 0: for ever */
-    bool wants_token;                                        /* as Proxy-Authorization */
-    bool (*token_matches)(void *ctx, struct ht_slice token); /* in constant time */
+    uint64_t idle_timeout_ms; /* of a connection that stands; 0: for ever */
+    bool wants_token;         /* as Proxy-Authorization */
+    bool (*knows)(void *ctx, struct ht_slice token, struct relay_known *out); /* in constant time */
+    const void *nobody; /* the user that a client is that need not show a token */
     bool (*may_come)(void *ctx, const struct io_addr *peer);
     void (*told)(void *ctx, const struct relay_connect_told *told); /* may be NULL */
     void (*left)(void *ctx); /* a client has left; never called inside the functions below */
@@ -44,8 +51,11 @@ int relay_connect_open(struct relay_table *t, const struct relay_connect_config 
 void relay_connect_close(struct relay_connect **c);
 /* From now on new clients get 503. Clients that have sent nothing yet are closed. */
 void relay_connect_drain(struct relay_connect *c);
-/* The clients go, the listener stays. */
-void relay_connect_cut(struct relay_connect *c, const char *why);
+/*
+ * The clients go, or those for which `which` says so; the listener stays. The `pass` of one that sends requests for
+ * http:// URLs is NULL: it shows a token with each.
+ */
+void relay_connect_cut(struct relay_connect *c, bool (*which)(const struct relay_known *who), const char *why);
 unsigned relay_connect_clients(const struct relay_connect *c);
 /* The address of the listener, with the real port. */
 void relay_connect_addr(const struct relay_connect *c, struct io_addr *out);

@@ -62,6 +62,7 @@ static void stream_connected(void *ctx) {
         connect_tell(c, &(struct relay_connect_told){.peer = ht_slice_str(x->peer),
                                                      .target = x->dest.text,
                                                      .session = x->name.b->owner->id,
+                                                     .user = x->who.user,
                                                      .status = CONNECT_ESTABLISHED});
     }
     x->conn = NULL;
@@ -188,8 +189,8 @@ static void not_wanted(void *by) {
     connect_gone(x, "the request that needed the connection has ended");
 }
 
-struct io_dial *connect_by_name(struct relay_connect *c, const struct relay_dest *dest, const struct io_dial_ops *ops,
-                                void *ctx, struct ht_errmsg *err) {
+struct io_dial *connect_by_name(struct relay_connect *c, const void *user, const struct relay_dest *dest,
+                                const struct io_dial_ops *ops, void *ctx, struct ht_errmsg *err) {
     struct relay_binding *b;
     struct io_conn *ends[2] = {NULL, NULL};
     struct connect_client *x = ht_calloc(1, sizeof *x);
@@ -200,6 +201,7 @@ struct io_dial *connect_by_name(struct relay_connect *c, const struct relay_dest
         return NULL;
     }
     x->c = c;
+    x->who.user = user;
     x->dest = *dest;
     x->asked = d;
     snprintf(x->peer, sizeof x->peer, "local");
@@ -210,7 +212,7 @@ struct io_dial *connect_by_name(struct relay_connect *c, const struct relay_dest
     }
     if (!x->conn || !connect_permit(x))
         connect_refuse(x, &answer_proxy_busy, ht_err_text(HT_EFDS));
-    else if (relay_name_find(c->t, dest->host, dest->port, &b) == RELAY_NAME_LIVE)
+    else if (relay_name_find(c->t, user, dest->host, dest->port, &b) == RELAY_NAME_LIVE)
         connect_through(x, b);
     else
         connect_refuse(x, &answer_parked, answer_parked.body);

@@ -19,7 +19,9 @@
 #define STREAMS 65535   /* the descriptors end before that */
 
 struct connect_plain {
+    struct connect_plain *next;
     struct relay_connect *c;
+    const void *user;       /* whose clients are here, and reach that user's names; NULL: nobody's */
     struct relay_port port; /* nobody listens there */
     struct relay_binding binding;
     struct relay_owner owner;
@@ -51,10 +53,10 @@ static struct io_dial *dial(void *ctx, const struct io_dial_ops *ops, void *ops_
     struct relay_connect *c = t->p->c;
     struct relay_binding *b;
     t->denied = NULL;
-    t->named = relay_name_find(c->t, t->dest.host, t->dest.port, &b) != RELAY_NAME_NONE;
+    t->named = relay_name_find(c->t, t->p->user, t->dest.host, t->dest.port, &b) != RELAY_NAME_NONE;
     snprintf(t->by, sizeof t->by, "%s", t->named && b->owner->id ? b->owner->id : "");
     if (t->named)
-        return connect_by_name(c, &t->dest, ops, ops_ctx, err);
+        return connect_by_name(c, t->p->user, &t->dest, ops, ops_ctx, err);
     return io_dial_start(c->t->cfg.loop, t->dest.host, t->dest.port, NULL, c->cfg.dial_timeout_ms, ops, ops_ctx, err);
 }
 
@@ -69,6 +71,7 @@ static void request_over(void *ctx, const struct relay_request_info *info) {
     connect_tell(t->p->c, &(struct relay_connect_told){.peer = info->peer_addr,
                                                        .target = t->dest.text,
                                                        .session = there && *t->by ? t->by : NULL,
+                                                       .user = t->p->user,
                                                        .status = info->status,
                                                        .why = there    ? NULL
                                                               : denied ? t->denied
@@ -179,11 +182,12 @@ static void session_ended(void *ctx, const char *why) {
 
 /* ---- clients ---- */
 
-static struct connect_plain *plain_create(struct relay_connect *c) {
+static struct connect_plain *plain_create(struct relay_connect *c, const void *user) {
     struct connect_plain *p = ht_calloc(1, sizeof *p);
     if (!p)
         return NULL;
     p->c = c;
+    p->user = user;
     ht_list_init(&p->targets);
     relay_owner_init(&p->owner, NULL);
     p->owner.own_peer = true;
@@ -196,18 +200,26 @@ static struct connect_plain *plain_create(struct relay_connect *c) {
                                                              .stream_open = stream_open,
                                                              .ended = session_ended,
                                                              .ctx = p});
+    p->next = c->plains;
+    c->plains = p;
     return p;
 }
 
-int connect_plain_begin(struct relay_connect *c, struct io_conn **conn, const struct io_addr *peer,
+static struct connect_plain *plain_of(struct relay_connect *c, const void *user) {
+    struct connect_plain *p = c->plains;
+    while (p && p->user != user)
+        p = p->next;
+    return p ? p : plain_create(c, user);
+}
+
+int connect_plain_begin(struct relay_connect *c, const void *user, struct io_conn **conn, const struct io_addr *peer,
                         struct ht_buf *said) {
-    if (!c->plain)
-        c->plain = plain_create(c);
-    if (!c->plain || relay_inner_up(&c->plain->inner))
+    struct connect_plain *p = plain_of(c, user);
+    if (!p || relay_inner_up(&p->inner))
         return HT_ENOMEM;
     c->n_clients++;
     c->t->cfg.metrics->connect_clients_active++;
-    struct visitor_http *v = visitor_http_begin(&c->plain->port, *conn, peer);
+    struct visitor_http *v = visitor_http_begin(&p->port, *conn, peer);
     *conn = NULL;
     if (v)
         visitor_http_said(v, said);
@@ -217,31 +229,31 @@ int connect_plain_begin(struct relay_connect *c, struct io_conn **conn, const st
 }
 
 void connect_plain_drain(struct relay_connect *c) {
-    if (!c->plain)
-        return;
-    HT_LIST_FOR_SAFE (it, &c->plain->port.visitors) {
-        struct visitor_http *v = HT_LIST_ENTRY(it, struct visitor_http, node);
-        if (v->state == VISITOR_HEAD && ht_buf_size(&v->in) == 0)
-            visitor_lost(v, false, "the kit shuts down");
+    for (struct connect_plain *p = c->plains; p; p = p->next)
+        HT_LIST_FOR_SAFE (it, &p->port.visitors) {
+            struct visitor_http *v = HT_LIST_ENTRY(it, struct visitor_http, node);
+            if (v->state == VISITOR_HEAD && ht_buf_size(&v->in) == 0)
+                visitor_lost(v, false, "the kit shuts down");
+        }
+}
+
+void connect_plain_cut(struct relay_connect *c, bool (*which)(const struct relay_known *who), const char *why) {
+    for (struct connect_plain *p = c->plains; p; p = p->next) {
+        if (which && !which(&(struct relay_known){p->user, NULL}))
+            continue;
+        HT_LIST_FOR_SAFE (it, &p->port.visitors)
+            visitor_http_destroy(HT_LIST_ENTRY(it, struct visitor_http, node), WIRE_CODE_CANCEL, why);
     }
 }
 
-void connect_plain_cut(struct relay_connect *c, const char *why) {
-    if (!c->plain)
-        return;
-    HT_LIST_FOR_SAFE (it, &c->plain->port.visitors)
-        visitor_http_destroy(HT_LIST_ENTRY(it, struct visitor_http, node), WIRE_CODE_CANCEL, why);
-}
-
 void connect_plain_destroy(struct relay_connect *c) {
-    struct connect_plain *p = c->plain;
-    if (!p)
-        return;
-    c->plain = NULL;
-    relay_owner_drop(c->t, &p->owner);
-    relay_inner_down(&p->inner);
-    forget_targets(p, 0);
-    ht_free(p);
+    for (struct connect_plain *p; (p = c->plains);) {
+        c->plains = p->next;
+        relay_owner_drop(c->t, &p->owner);
+        relay_inner_down(&p->inner);
+        forget_targets(p, 0);
+        ht_free(p);
+    }
 }
 
 /* ---- for the visitor's code ---- */
@@ -251,8 +263,11 @@ static const struct visitor_answer *refuse(const struct visitor_http *v, const s
                                            const char *why) {
     v->port->t->cfg.metrics->connect_requests_total[outcome]++;
     connect_tell(v->port->proxy,
-                 &(struct relay_connect_told){
-                     .peer = ht_slice_str(v->peer), .target = d->text, .status = a->status, .why = why});
+                 &(struct relay_connect_told){.peer = ht_slice_str(v->peer),
+                                              .target = d->text,
+                                              .user = ht_container_of(v->port, struct connect_plain, port)->user,
+                                              .status = a->status,
+                                              .why = why});
     ht_log_stranger(HT_LOG_WARN, "connect",
                     HT_LOG_FIELDS(log_peer(v->peer), log_target(d->text), log_status(a->status), log_reason(why)),
                     outcome == HT_METRIC_WAY_OUT_DENIED ? "a destination was denied" : "a client was refused");
@@ -265,9 +280,14 @@ const struct visitor_answer *connect_plain_check(struct visitor_http *v, const s
     struct ht_slice target = http_text(bytes, h->target);
     struct relay_dest d = {.text = ""};
     const char *why = "the target is no http:// URL";
-    if (!connect_knows(c, auth ? http_text(bytes, auth->value) : ht_slice_of(NULL, 0)))
+    const void *user = ht_container_of(v->port, struct connect_plain, port)->user;
+    struct relay_known who;
+    if (!connect_knows(c, auth ? http_text(bytes, auth->value) : ht_slice_of(NULL, 0), &who))
         return refuse(v, &d, &answer_proxy_token, HT_METRIC_WAY_OUT_REFUSED,
                       auth ? "the token is wrong" : "there is no token");
+    if (who.user != user) /* decided by the connection's first request */
+        return refuse(v, &d, &answer_proxy_token, HT_METRIC_WAY_OUT_REFUSED,
+                      "the token is another user's than the connection's first one");
     if (h->n_fields > HTTP_MAX_HEADERS - CONNECT_PLAIN_FIELDS)
         return refuse(v, &d, &answer_head_too_large, HT_METRIC_WAY_OUT_REFUSED, answer_head_too_large.body);
     bool http = (h->flags & HTTP_TARGET_ABSOLUTE) && target.n > 7 && (target.p[4] == ':');
@@ -276,7 +296,7 @@ const struct visitor_answer *connect_plain_check(struct visitor_http *v, const s
     if (c->draining)
         return refuse(v, &d, &answer_proxy_ending, HT_METRIC_WAY_OUT_REFUSED, answer_proxy_ending.body);
     struct relay_binding *b;
-    enum relay_name_state named = relay_name_find(c->t, d.host, d.port, &b);
+    enum relay_name_state named = relay_name_find(c->t, user, d.host, d.port, &b);
     if (named == RELAY_NAME_PARKED)
         return refuse(v, &d, &answer_parked, HT_METRIC_WAY_OUT_REFUSED, answer_parked.body);
     why = named == RELAY_NAME_LIVE ? NULL : relay_policy_name(&c->cfg.policy, &d);

@@ -27,12 +27,12 @@ struct relay_connect {
     struct ht_list clients;
     unsigned n_clients, n_permits; /* those of connect_plain.c included */
     struct crowd heads;
-    struct connect_plain *plain; /* NULL: nobody has come for it yet */
+    struct connect_plain *plains; /* a list, one for each user that has come for it */
     bool draining;
 };
 
-/* Whether the value of Proxy-Authorization has the token; counts one that has not. `shown` empty: there is none. */
-bool connect_knows(struct relay_connect *c, struct ht_slice shown);
+/* Whether the value of Proxy-Authorization has a token; counts one that has not. `shown` empty: there is none. */
+bool connect_knows(struct relay_connect *c, struct ht_slice shown, struct relay_known *out);
 /* Whether the policy lets this address of it be dialled; *denied, when it does not: why. */
 bool connect_may_dial(const struct relay_connect *c, const struct relay_dest *dest, const struct io_addr *a,
                       const char **denied);
@@ -61,6 +61,7 @@ struct connect_client {
     struct ht_list node;
     struct crowd_member member; /* in c->heads while the state is CLIENT_HEAD */
     struct relay_connect *c;
+    struct relay_known who; /* from its head on */
     enum client_state state;
     struct io_conn *conn; /* NULL once the splice or the pipe owns it */
     struct ht_buf in;     /* bytes that were read and not used yet */
@@ -109,8 +110,8 @@ struct io_out connect_established(struct connect_client *x, uint8_t room[RELAY_S
 /* Connects the client to its destination through the driver of `b`. The client may be freed when this returns. */
 void connect_through(struct connect_client *x, struct relay_binding *b);
 /* A connection to what a driver has registered by that name; NULL with *err. */
-struct io_dial *connect_by_name(struct relay_connect *c, const struct relay_dest *dest, const struct io_dial_ops *ops,
-                                void *ctx, struct ht_errmsg *err) HT_MUST_USE;
+struct io_dial *connect_by_name(struct relay_connect *c, const void *user, const struct relay_dest *dest,
+                                const struct io_dial_ops *ops, void *ctx, struct ht_errmsg *err) HT_MUST_USE;
 
 /* ---- connect_plain.c ---- */
 
@@ -126,11 +127,11 @@ struct io_dial *connect_by_name(struct relay_connect *c, const struct relay_dest
  * Takes over a client's connection and the bytes that it has sent, which begin with the head of its first request, and
  * its CONNECT_PLAIN_PERMITS permits. connect_left() is called at its end. 0, or HT_ENOMEM: nothing was taken over.
  */
-int connect_plain_begin(struct relay_connect *c, struct io_conn **conn, const struct io_addr *peer,
+int connect_plain_begin(struct relay_connect *c, const void *user, struct io_conn **conn, const struct io_addr *peer,
                         struct ht_buf *said) HT_MUST_USE;
 /* Closes clients that have no request in progress. */
 void connect_plain_drain(struct relay_connect *c);
-void connect_plain_cut(struct relay_connect *c, const char *why);
+void connect_plain_cut(struct relay_connect *c, bool (*which)(const struct relay_known *who), const char *why);
 void connect_plain_destroy(struct relay_connect *c);
 
 /* These are called by the visitor's code for a port with a `proxy`. */

@@ -17,6 +17,7 @@ int relay_front_open(struct relay_table *t, const struct relay_front_config *cfg
     snprintf(f->domain, sizeof f->domain, "%s", cfg->domain);
     snprintf(f->status, sizeof f->status, "status.%.*s", (int)RELAY_DOMAIN_MAX, cfg->domain);
     f->cfg.domain = f->domain;
+    f->hosts.shared = true;
     ht_list_init(&f->doors);
     for (size_t i = 0; i < FRONT_DRIVERS; i++)
         ht_list_init(&f->drivers[i]);

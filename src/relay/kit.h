@@ -68,12 +68,17 @@ struct relay_owner_ops {
     bool (*same)(const struct relay_owner *o, const struct relay_owner *other);
     /* Whether `o` may have a host of the front's: in lower case, with its domain. NULL: all of them. */
     bool (*may_name)(const struct relay_owner *o, const char *host);
+    /* A port for `o` that asks for any, another one each time; 0: every port is as good. NULL: so it is for all. */
+    uint16_t (*pick)(const struct relay_owner *o);
+    /* Whether `o` may have one binding more; if not, *err. NULL: it may. */
+    bool (*may_add)(const struct relay_owner *o, struct ht_errmsg *err);
 };
 
 /* A member of the kit's session record. The owner outlives its bindings. */
 struct relay_owner {
     const char *id;          /* for the log; NULL: none */
     const char *name;        /* its driver's, as in HELLO; NULL: none. Does not change while it has bindings */
+    const void *user;        /* whose it is: what another user's owner has is as good as another program's */
     struct ht_list bindings; /* of struct relay_binding */
     struct mux_session *mux; /* NULL while parked: visitors get 503 with Retry-After */
     bool restarting;         /* visitors wait for the owner that gets its bindings (relay_owner_move) */

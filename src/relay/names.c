@@ -27,37 +27,38 @@ static uint64_t hash_host(const struct relay_name_index *x, const char *host) {
     return h;
 }
 
-static struct relay_name *look(const struct relay_name_index *x, uint64_t host_hash, const char *host, uint16_t port,
-                               bool wildcard) {
+static struct relay_name *look(const struct relay_name_index *x, const void *user, uint64_t host_hash, const char *host,
+                               uint16_t port, bool wildcard) {
     if (x->n_buckets == 0)
         return NULL;
     uint32_t hash = hash_end(host_hash, port, wildcard);
     for (struct relay_name *e = x->bucket[hash & (x->n_buckets - 1)]; e; e = e->next)
-        if (e->hash == hash && e->port == port && e->wildcard == wildcard && strcmp(e->host, host) == 0)
+        if (e->hash == hash && e->port == port && e->wildcard == wildcard && (x->shared || e->b->owner->user == user) &&
+            strcmp(e->host, host) == 0)
             return e;
     return NULL;
 }
 
 /* The port itself before every port. */
-static struct relay_name *look_ports(const struct relay_name_index *x, uint64_t hash, const char *host, uint16_t port,
-                                     bool wildcard) {
-    struct relay_name *e = look(x, hash, host, port, wildcard);
-    return e ? e : look(x, hash, host, 0, wildcard);
+static struct relay_name *look_ports(const struct relay_name_index *x, const void *user, uint64_t hash,
+                                     const char *host, uint16_t port, bool wildcard) {
+    struct relay_name *e = look(x, user, hash, host, port, wildcard);
+    return e ? e : look(x, user, hash, host, 0, wildcard);
 }
 
 /* Rule NAME-5. */
-static struct relay_name *find(const struct relay_name_index *x, const char *host, uint16_t port) {
+static struct relay_name *find(const struct relay_name_index *x, const void *user, const char *host, uint16_t port) {
     struct relay_name *longest = NULL;
     bool name = !wire_host_is_address(host);
     uint64_t h = x->seed;
     for (size_t i = strlen(host); i > 0; i--) {
         if (name && host[i - 1] == '.') {
-            struct relay_name *e = look_ports(x, h, host + i, port, true);
+            struct relay_name *e = look_ports(x, user, h, host + i, port, true);
             longest = e ? e : longest;
         }
         h = hash_char(h, host[i - 1]);
     }
-    struct relay_name *exact = look_ports(x, h, host, port, false);
+    struct relay_name *exact = look_ports(x, user, h, host, port, false);
     return exact ? exact : longest;
 }
 
@@ -90,18 +91,18 @@ int relay_names_reserve(struct relay_name_index *x, const struct relay_names *na
     return HT_OK;
 }
 
-struct relay_name *relay_names_holder(const struct relay_name_index *x, const struct relay_name *e) {
-    return look(x, hash_host(x, e->host), e->host, e->port, e->wildcard);
+struct relay_name *relay_names_holder(const struct relay_name_index *x, const void *user, const struct relay_name *e) {
+    return look(x, user, hash_host(x, e->host), e->host, e->port, e->wildcard);
 }
 
 struct relay_name *relay_names_exact(const struct relay_name_index *x, const char *host) {
-    return look(x, hash_host(x, host), host, 0, false);
+    return look(x, NULL, hash_host(x, host), host, 0, false);
 }
 
 void relay_names_add(struct relay_name_index *x, struct relay_names *names, struct relay_binding *b) {
     for (size_t i = 0; i < names->n_entries; i++) {
         struct relay_name *e = &names->entries[i];
-        if (relay_names_holder(x, e)) /* the same BIND has it twice: example.com and example.com:443 */
+        if (relay_names_holder(x, b->owner->user, e)) /* the same BIND has it twice: example.com and example.com:443 */
             continue;
         e->b = b;
         e->hash = hash_end(hash_host(x, e->host), e->port, e->wildcard);
@@ -205,9 +206,9 @@ void relay_names_free(struct relay_names **names) {
 
 /* ---- who comes by name ---- */
 
-enum relay_name_state relay_name_find(const struct relay_table *t, const char *host, uint16_t port,
+enum relay_name_state relay_name_find(const struct relay_table *t, const void *user, const char *host, uint16_t port,
                                       struct relay_binding **out) {
-    struct relay_name *e = find(&t->names, host, port);
+    struct relay_name *e = find(&t->names, user, host, port);
     *out = e ? e->b : NULL;
     if (!e)
         return RELAY_NAME_NONE;

@@ -21,9 +21,10 @@ enum relay_name_state {
 
 /*
  * Whose host and port it is (rule NAME-5): the host itself before the longest wildcard, the port itself before every
- * port. `host` is in the one spelling (wire_host_read()). *out is set unless it is NONE, and good until the loop turns.
+ * port, among those of one user's owners. `host` is in the one spelling (wire_host_read()). *out is set unless it is
+ * NONE, and good until the loop turns.
  */
-enum relay_name_state relay_name_find(const struct relay_table *t, const char *host, uint16_t port,
+enum relay_name_state relay_name_find(const struct relay_table *t, const void *user, const char *host, uint16_t port,
                                       struct relay_binding **out);
 
 /*
@@ -69,6 +70,7 @@ struct relay_name_index {
     struct relay_name **bucket;
     size_t n_buckets; /* a power of two, or 0 */
     size_t used;
+    bool shared;   /* a name is one user's at most: whose it is does not matter when it is looked for */
     uint64_t seed; /* random, so that nobody can choose names that share a bucket */
 };
 
@@ -87,8 +89,8 @@ int relay_names_read(const struct wire_bind *bind, struct relay_names **out, str
 void relay_names_free(struct relay_names **names);
 /* Makes room for the names in the index, so that relay_names_add() cannot fail. 0 or HT_ENOMEM. */
 int relay_names_reserve(struct relay_name_index *x, const struct relay_names *names) HT_MUST_USE;
-/* Who has the same host and port, or NULL. */
-struct relay_name *relay_names_holder(const struct relay_name_index *x, const struct relay_name *e);
+/* Who of that user has the same host and port, or NULL; of anybody in a shared index. */
+struct relay_name *relay_names_holder(const struct relay_name_index *x, const void *user, const struct relay_name *e);
 /* The one with exactly this host, of an index of hosts for every port; or NULL. */
 struct relay_name *relay_names_exact(const struct relay_name_index *x, const char *host);
 /* None of them has a holder. */

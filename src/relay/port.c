@@ -185,6 +185,7 @@ void relay_port_revoke(struct relay_port *p, const struct relay_binding *b, uint
 /* A port that is being opened for a BIND. */
 struct opening {
     struct relay_table *t;
+    const struct relay_owner *o;
     struct relay_port *p;
     enum wire_bind_error *code;
     struct ht_errmsg *err;
@@ -204,10 +205,12 @@ static int listen_on(struct opening *r, uint16_t port, struct ht_errmsg *why) {
     return io_listen(r->t->cfg.loop, &addr, &relay_port_ops, r->p, &r->p->listener, why);
 }
 
+const char relay_port_in_use_text[] = "port %u is in use by another program";
+
 static int listen_failed(struct opening *r, uint16_t port, int rc, const struct ht_errmsg *why) {
     switch (rc) {
     case HT_EINUSE:
-        return RELAY_REFUSE(r, PORT_IN_USE, rc, "port %u is in use by another program", port);
+        return RELAY_REFUSE(r, PORT_IN_USE, rc, relay_port_in_use_text, port);
     case HT_EACCESS:
         return RELAY_REFUSE(r, PRIVILEGED_PORT, rc, "port %u: the kit has no permission to listen there", port);
     default:
@@ -215,12 +218,16 @@ static int listen_failed(struct opening *r, uint16_t port, int rc, const struct 
     }
 }
 
+static uint16_t picked(const struct opening *r) { return r->o->ops->pick ? r->o->ops->pick(r->o) : 0; }
+
 /* Rule PORT-1, expose. */
 static int listen_random(struct opening *r) {
     struct ht_errmsg why = {""};
     for (int i = 0; i < RANDOM_PORT_TRIES; i++) {
         /* The last tries go everywhere: what is outside may be little, and taken. */
-        uint16_t port = relay_random_port(r->t, i < RANDOM_PORT_TRIES - RANDOM_PORT_ANYWHERE);
+        uint16_t port = picked(r);
+        if (port == 0)
+            port = relay_random_port(r->t, i < RANDOM_PORT_TRIES - RANDOM_PORT_ANYWHERE);
         if (relay_port_reserved(r->t, port) || relay_port_find(r->t, &r->p->addr, port))
             continue;
         int rc = listen_on(r, port, &why);
@@ -250,7 +257,7 @@ static int listen_ephemeral(struct opening *r) {
 
 static int open_listener(struct opening *r, uint16_t port) {
     if (port == 0)
-        return r->p->kind == WIRE_KIND_HTTP ? listen_random(r) : listen_ephemeral(r);
+        return r->p->kind == WIRE_KIND_HTTP || picked(r) ? listen_random(r) : listen_ephemeral(r);
     struct ht_errmsg why = {""};
     int rc = listen_on(r, port, &why);
     return rc ? listen_failed(r, port, rc, &why) : HT_OK;
@@ -263,9 +270,10 @@ void relay_port_init(struct relay_port *p, struct relay_table *t, enum wire_kind
     ht_list_init(&p->node);
 }
 
-int relay_port_open(struct relay_table *t, const struct wire_bind *bind, const struct io_addr *addr,
-                    struct relay_port **out, enum wire_bind_error *code, struct ht_errmsg *err) {
-    struct opening r = {.t = t, .code = code, .err = err};
+int relay_port_open(struct relay_table *t, const struct relay_owner *o, const struct wire_bind *bind,
+                    const struct io_addr *addr, struct relay_port **out, enum wire_bind_error *code,
+                    struct ht_errmsg *err) {
+    struct opening r = {.t = t, .o = o, .code = code, .err = err};
     char text[RELAY_FULL_TEXT];
     bool listens = relay_listens(t, bind);
     if (listens && !relay_permit(t))

@@ -58,7 +58,7 @@ static int password(struct relay_socks *s, const uint8_t *p, size_t n) {
     size_t at = 2 + (size_t)p[1], taken = at + 1 + p[at];
     if (n < taken)
         return HT_EAGAIN;
-    bool good = !s->wants_token || s->token_matches(s->ctx, ht_slice_of(p + at + 1, p[at]));
+    bool good = !s->wants_token || s->knows(s->ctx, ht_slice_of(p + at + 1, p[at]), &s->who);
     s->wrong_token = !good;
     reply(s, 1, !good);
     if (!good)

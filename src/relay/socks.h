@@ -5,6 +5,7 @@
 #ifndef HT_RELAY_SOCKS_H
 #define HT_RELAY_SOCKS_H
 
+#include "relay/connect.h"
 #include "relay/dest.h"
 
 #define RELAY_SOCKS_VERSION 5 /* the first byte that a client sends */
@@ -24,8 +25,9 @@ enum relay_socks_code { /* RFC 1928 6 */
 /* The caller zero-initialises it and sets the first three fields. */
 struct relay_socks {
     bool wants_token;
-    bool (*token_matches)(void *ctx, struct ht_slice token);
+    bool (*knows)(void *ctx, struct ht_slice token, struct relay_known *out);
     void *ctx;
+    struct relay_known who; /* SOCKS_DONE, if a token was wanted */
     enum { SOCKS_GREETING, SOCKS_PASSWORD, SOCKS_REQUEST, SOCKS_DONE, SOCKS_BAD } step;
     bool wrong_token, no_token;
     const char *why;                  /* SOCKS_BAD: the reason, for the log; static storage */

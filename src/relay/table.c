@@ -297,7 +297,7 @@ void relay_binding_init(struct relay_binding *b, struct relay_owner *o, struct r
 
 static bool port_host_taken(const struct request *r, uint16_t number) {
     front_hosts_of_port(r->t->front, r->o, r->hosts, number);
-    return relay_names_holder(&r->t->front->hosts, front_host_of_port(r->hosts)) != NULL;
+    return relay_names_holder(&r->t->front->hosts, r->o->user, front_host_of_port(r->hosts)) != NULL;
 }
 
 /* The port that nobody listens on has the number that was asked for, or one whose host is free; one that is listened on
@@ -324,10 +324,12 @@ static int bind_new(struct request *r, struct relay_bound *out) {
     struct relay_table *t = r->t;
     if (r->o->n_bindings >= t->cfg.max_bindings_per_session)
         return RELAY_REFUSE(r, BIND_CAP_EXCEEDED, HT_ELIMIT, kept_cap_text, t->cfg.max_bindings_per_session);
+    if (r->o->ops->may_add && !r->o->ops->may_add(r->o, r->err))
+        return *r->code = WIRE_BIND_ERROR_BIND_CAP_EXCEEDED, HT_ELIMIT;
     struct relay_binding *b = ht_calloc(1, sizeof *b);
     if (!b)
         return RELAY_REFUSE(r, INTERNAL, HT_ENOMEM, "out of memory");
-    int rc = relay_port_open(t, r->bind, &r->addr, &b->port, r->code, r->err);
+    int rc = relay_port_open(t, r->o, r->bind, &r->addr, &b->port, r->code, r->err);
     if (rc) {
         ht_free(b);
         return rc;
@@ -448,6 +450,8 @@ static int clear_the_way(struct request *r, struct relay_binding **out) {
         struct relay_binding *b = p->binding;
         struct relay_owner *holder = b->owner;
         *out = b;
+        if (holder->user != r->o->user) /* rule USER-2 */
+            return RELAY_REFUSE(r, PORT_IN_USE, HT_EINUSE, relay_port_in_use_text, p->number);
         if (r->bind->takeover && p->mode == WIRE_MODE_EXPOSE)
             return HT_OK;
         enum relay_yield yields = ask(r, holder);
@@ -485,7 +489,7 @@ static int clear_names(struct request *r, const struct relay_binding *of_port, b
     if (!keepers && !of_port && r->o->n_bindings >= r->t->cfg.max_bindings_per_session)
         return HT_OK; /* which bind_new() refuses, and nobody has lost anything */
     for (size_t i = 0; r->names && i < r->names->n_entries; i++) {
-        struct relay_name *e = relay_names_holder(&r->t->names, &r->names->entries[i]);
+        struct relay_name *e = relay_names_holder(&r->t->names, r->o->user, &r->names->entries[i]);
         if (!e || e->b == of_port)
             continue;
         enum relay_yield yields = ask(r, e->b->owner);
@@ -520,7 +524,7 @@ static int clear_hosts(struct request *r, const struct relay_binding *of_port, b
         return HT_OK; /* as there */
     for (size_t i = 0; r->hosts && i < r->hosts->n_entries; i++) {
         const struct relay_name *own = &r->hosts->entries[i];
-        struct relay_name *e = own->host[0] ? relay_names_holder(&r->t->front->hosts, own) : NULL;
+        struct relay_name *e = own->host[0] ? relay_names_holder(&r->t->front->hosts, r->o->user, own) : NULL;
         if (!e || e->b == of_port || (keepers && is_of_port(r, e->b)))
             continue;
         enum relay_yield yields = ask_for_host(r, e->b->owner);
@@ -536,9 +540,11 @@ static int clear_hosts(struct request *r, const struct relay_binding *of_port, b
 
 /* Without listeners: whose the number is for this driver's name. */
 static int clear_number(struct request *r, struct relay_binding **out) {
-    struct relay_name *e = relay_names_holder(&r->t->front->hosts, front_host_of_port(r->hosts));
+    struct relay_name *e = relay_names_holder(&r->t->front->hosts, r->o->user, front_host_of_port(r->hosts));
     if (!e || !is_of_port(r, e->b))
-        return HT_OK; /* a name that is spelled like it is a host like any other */
+        return HT_OK;                    /* a name that is spelled like it is a host like any other */
+    if (e->b->owner->user != r->o->user) /* rule USER-2 */
+        return held(r, WIRE_BIND_ERROR_NAME_IN_USE, e->host, e->b);
     enum relay_yield yields = r->bind->takeover ? RELAY_YIELDS : ask(r, e->b->owner);
     if (yields == RELAY_KEEPS)
         return held(r, WIRE_BIND_ERROR_NAME_IN_USE, e->host, e->b);

@@ -130,8 +130,11 @@ void relay_port_init(struct relay_port *p, struct relay_table *t, enum wire_kind
                      const struct io_addr *addr);
 /* Opens the port that a BIND asks for, on `addr`, or stands for none when it is portless; it may not be one that is in
  * the way of another (relay_port_find()). The caller gives it a binding. 0, or a negative error with *code and *err. */
-int relay_port_open(struct relay_table *t, const struct wire_bind *bind, const struct io_addr *addr,
-                    struct relay_port **out, enum wire_bind_error *code, struct ht_errmsg *err) HT_MUST_USE;
+int relay_port_open(struct relay_table *t, const struct relay_owner *o, const struct wire_bind *bind,
+                    const struct io_addr *addr, struct relay_port **out, enum wire_bind_error *code,
+                    struct ht_errmsg *err) HT_MUST_USE;
+/* With the port; also when it is another user's, who is not to be seen. */
+extern const char relay_port_in_use_text[];
 /* With all of its visitors: RESET with `code`. Clears the pointer. */
 void relay_port_close(struct relay_port **p, uint16_t code, const char *reason);
 /* Whether something is to listen for it. */

@@ -159,6 +159,7 @@ static cJSON *ask_as(const char *method, const char *target, bool authorized, st
         .user_agent = ht_slice_str("test/1"),
         .trusted = true,
         .authorized = authorized,
+        .viewer = {.name = "admin", .admin = authorized},
     };
     *res = (struct admin_response){0};
     CU_ASSERT_EQUAL_FATAL(admin_serve(&admin, &req, res), 0);
@@ -369,7 +370,8 @@ static void events_are_a_stream_of_json(void) {
     struct admin_request req = {.method = ht_slice_str("GET"),
                                 .target = ht_slice_str("/api/v1/tunnel/events"),
                                 .trusted = true,
-                                .authorized = true};
+                                .authorized = true,
+                                .viewer = {.admin = true}};
     start();
     CU_ASSERT_EQUAL(admin_serve(&admin, &req, &res), 0);
     CU_ASSERT_EQUAL(res.status, 200);
@@ -470,8 +472,11 @@ static void every_allocation_may_fail(void) {
         snprintf(target, sizeof target, "/api/v1/tunnel/%s", paths[i]);
         bool whole = false;
         for (long index = 0; index < 1000 && !whole; index++) {
-            struct admin_request req = {
-                .method = ht_slice_str("GET"), .target = ht_slice_str(target), .trusted = true, .authorized = true};
+            struct admin_request req = {.method = ht_slice_str("GET"),
+                                        .target = ht_slice_str(target),
+                                        .trusted = true,
+                                        .authorized = true,
+                                        .viewer = {.admin = true}};
             struct admin_response res = {0};
             ht_mem_fail_at(index);
             int rc = admin_serve(&admin, &req, &res);

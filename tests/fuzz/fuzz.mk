@@ -41,7 +41,7 @@ $(B)/fuzz/replay_%: tests/fuzz/fuzz_%.c tests/fuzz/replay.c $(B)/librooms.a | $(
 
 # Seeds and dictionaries: from the vectors, the options' spec and the API's description.
 $(B)/fuzz/seeds.stamp: tests/fuzz/seeds.py $(wildcard tests/fuzz/dict/*.dict) $(GEN)/vectors.json $(GEN)/vtunnel_vectors.json $(GEN)/openapi.json \
-                       spec/options.yaml spec/commands.yaml spec/audit.yaml
+                       spec/options.yaml spec/commands.yaml spec/audit.yaml spec/users.yaml
 	@mkdir -p $(@D)
 	@$(PYTHON) tests/fuzz/seeds.py $(GEN) $(B)/fuzz
 	@touch $@

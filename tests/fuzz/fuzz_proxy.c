@@ -11,8 +11,8 @@
 #include "relay/dest.h"
 #include "relay/socks.h"
 
-static bool no_token(void *ctx, struct ht_slice token) {
-    (void)ctx;
+static bool no_token(void *ctx, struct ht_slice token, struct relay_known *out) {
+    (void)ctx, (void)out;
     return token.n == 1;
 }
 
@@ -47,7 +47,7 @@ static void check_head(const char *p, size_t n) {
 
 static size_t feed(struct relay_socks *s, const uint8_t *p, size_t n, size_t piece, bool wants_token) {
     size_t at = 0;
-    *s = (struct relay_socks){.wants_token = wants_token, .token_matches = no_token};
+    *s = (struct relay_socks){.wants_token = wants_token, .knows = no_token};
     for (size_t end = ht_min(piece, n);; end = ht_min(end + piece, n)) {
         int taken;
         while ((taken = relay_socks_feed(s, p + at, end - at)) > 0) {

@@ -180,7 +180,7 @@ def _():
 def _():
     pages = sorted(glob.glob(f"{GEN}/man/*.[15]"))
     want = ["hoody-tunnel.1"] + [f"hoody-tunnel-{name.replace(' ', '-')}.1" for name in COMMANDS]
-    want.append("hoody-tunnel.yaml.5")
+    want += ["hoody-tunnel.yaml.5", "hoody-tunnel-users.yaml.5"]
     assert sorted(os.path.basename(p) for p in pages) == sorted(want)
     for tool in (["groff", "-man", "-ww", "-Tutf8", "-z"], ["mandoc", "-Tlint", "-Wwarning"]):
         done = subprocess.run([need(tool[0]), *tool[1:], *pages], capture_output=True, text=True, timeout=60, check=False)

@@ -117,8 +117,8 @@ static uint16_t proxy_port;
 static const char *proxy_token; /* NULL: none is wanted */
 static unsigned proxy_left;
 
-static inline bool rig_token(void *ctx, struct ht_slice token) {
-    (void)ctx;
+static inline bool rig_token(void *ctx, struct ht_slice token, struct relay_known *out) {
+    (void)ctx, (void)out;
     return proxy_token && ht_slice_is(token, proxy_token);
 }
 
@@ -142,7 +142,7 @@ static inline void proxy_prepare(void) {
     proxy_cfg = (struct relay_connect_config){
         .policy = {.pass = true, .allow = proxy_rules, .n_allow = 1},
         .dial_timeout_ms = 20000,
-        .token_matches = rig_token,
+        .knows = rig_token,
         .left = rig_left,
     };
     CU_ASSERT_EQUAL_FATAL(io_addr_parse(&proxy_cfg.addr, "127.0.0.1", 0), 0);

@@ -472,7 +472,7 @@ static void test_drain_and_close(void) {
     EXPECT_ANSWER(&late, 503, "proxy-ending");
     vis_send(&v, "goes on");
     vis_expect(&o, "goes on");
-    relay_connect_cut(proxy, "the test says so");
+    relay_connect_cut(proxy, NULL, "the test says so");
     CU_ASSERT_EQUAL(relay_connect_clients(proxy), 0);
     vis_expect_end(&v, true);
     vis_expect_end(&o, true);

@@ -292,7 +292,7 @@ static void test_no_stream(void) {
     EXPECT_ANSWER(&v[128], 503, "stream-cap");
     for (unsigned i = 0; i < 128; i++)
         vis_close(&v[i]);
-    relay_connect_cut(proxy, "the test says so");
+    relay_connect_cut(proxy, NULL, "the test says so");
     end();
 }
 
@@ -310,7 +310,7 @@ static void test_no_memory(void) {
         through = ht_mem_fail_pending();
         ht_mem_fail_at(-1);
         vis_close(&v);
-        relay_connect_cut(proxy, "the test says so");
+        relay_connect_cut(proxy, NULL, "the test says so");
         end();
     }
     CU_ASSERT(through);

@@ -303,7 +303,7 @@ static void test_end(void) {
     o = place_accept(&place);
     vis_send(&o, "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf");
     UNTIL(vis_got(&busy) > 4);
-    relay_connect_cut(proxy, "the test says so");
+    relay_connect_cut(proxy, NULL, "the test says so");
     UNTIL(vis_over(&busy));
     CU_ASSERT(busy.cut);
     vis_close(&o);

@@ -71,7 +71,7 @@ static void refused(struct driver *who, struct wire_bind bind, enum wire_bind_er
 /* The binding that has it, 0: none; `who` is whose it has to be. */
 static uint32_t found(const struct driver *who, const char *host, uint16_t port) {
     struct relay_binding *b;
-    enum relay_name_state state = relay_name_find(rig.table, host, port, &b);
+    enum relay_name_state state = relay_name_find(rig.table, NULL, host, port, &b);
     CU_ASSERT_EQUAL(state == RELAY_NAME_NONE, b == NULL);
     CU_ASSERT(!b || b->owner == &who->owner);
     return b ? b->id : 0;
@@ -263,12 +263,12 @@ static void test_moving(void) {
     relay_owner_init(&to, NULL);
     drv_drop(&d);
     struct relay_binding *b;
-    CU_ASSERT_EQUAL(relay_name_find(rig.table, "a.example", 443, &b), RELAY_NAME_PARKED);
+    CU_ASSERT_EQUAL(relay_name_find(rig.table, NULL, "a.example", 443, &b), RELAY_NAME_PARKED);
     relay_owner_move(rig.table, &d.owner, &to);
     CU_ASSERT_EQUAL(to.n_names, 1);
     CU_ASSERT_EQUAL(d.owner.n_names, 0);
     to.mux = e.s;
-    CU_ASSERT_EQUAL(relay_name_find(rig.table, "a.example", 443, &b), RELAY_NAME_LIVE);
+    CU_ASSERT_EQUAL(relay_name_find(rig.table, NULL, "a.example", 443, &b), RELAY_NAME_LIVE);
     CU_ASSERT_PTR_EQUAL(b->owner, &to);
     CU_ASSERT_EQUAL(b->id, id);
     relay_owner_drop(rig.table, &to);
@@ -336,7 +336,7 @@ static const struct mux_stream_ops call_ops = {.connected = stream_connected, .c
 static struct caller call(const char *host, uint16_t port) {
     struct relay_binding *b;
     struct caller c = {.gone = -1, .closed = -1};
-    CU_ASSERT_EQUAL_FATAL(relay_name_find(rig.table, host, port, &b), RELAY_NAME_LIVE);
+    CU_ASSERT_EQUAL_FATAL(relay_name_find(rig.table, NULL, host, port, &b), RELAY_NAME_LIVE);
     c.v.b = b;
     return c;
 }

@@ -38,7 +38,9 @@ static int open_port(struct wire_bind bind, const char *host, struct relay_port 
     struct io_addr addr = at(host);
     *out = NULL;
     *code = WIRE_BIND_ERROR_UNKNOWN;
-    int rc = relay_port_open(rig.table, &bind, &addr, out, code, &err);
+    struct relay_owner anybody;
+    relay_owner_init(&anybody, NULL);
+    int rc = relay_port_open(rig.table, &anybody, &bind, &addr, out, code, &err);
     CU_ASSERT((rc == 0) == (*out != NULL));
     CU_ASSERT(rc == 0 || err.text[0]);
     return rc;

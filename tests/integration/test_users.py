@@ -1,0 +1,476 @@
+"""Users: whoever shows a token of theirs sees and touches what is theirs, and nothing else, whatever they try."""
+
+import hashlib
+import http.client
+import itertools
+import json
+import os
+import re
+import signal
+import socket
+import struct
+
+from conformance.lib import ws
+from conformance.lib.wire import codec
+from tests.integration.harness import Folder, Kit, command, connect, eventually
+from tests.support.tap import case, main
+
+T = codec.NUMBERS
+NAMES = {number: name for name, number in T.items()}
+TOKENS = {name: f"ht_{name}{'x' * 40}" for name in ("ann", "bob", "root")}
+
+
+def digest(token):
+    return "sha256:" + hashlib.sha256(token.encode()).hexdigest()
+
+
+def users_file(folder, users=("ann", "bob", "root"), more="", tokens=TOKENS):
+    path = folder.join("users.yaml")
+    lines = ["users:"]
+    for name in users:
+        lines += [f"  - name: {name}", f"    tokens: [{digest(tokens[name])}]"]
+        lines += ["    admin: true"] if name == "root" else []
+        lines += [more] if more and name == "bob" else []
+    with open(path, "w", encoding="utf-8") as f:
+        f.write("\n".join(lines) + "\n")
+    return path
+
+
+class Peer:
+    """A driver that says exactly what it is told to."""
+
+    def __init__(self, kit, user=None, version="v1"):
+        self.socket = connect(kit.port)
+        self.reader, self.frames, self.over = ws.Reader(masked=False), [], None
+        auth = f"Authorization: Bearer {TOKENS.get(user, user)}\r\n" if user else ""
+        self.socket.sendall(f"GET {codec.CONNECT_PATH} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+                            f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {ws.new_key()}\r\n{auth}"
+                            f"Sec-WebSocket-Protocol: hoody-tunnel.{version}\r\n\r\n".encode())
+        head = b""
+        while not head.endswith(b"\r\n\r\n"):
+            head += self.socket.recv(1)
+        self.status = int(head.split()[1])
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.socket.close()
+
+    def say(self, name, payload, stream=0):
+        body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
+        self.socket.sendall(ws.build(ws.BINARY, codec.raw_frame(T[name], stream, body)))
+
+    def next(self):
+        """(name, payload) of the next frame that is no PING or WINDOW; ("close", code) at the end."""
+        while True:
+            while self.frames:
+                name, payload = self.frames.pop(0)
+                if name not in ("PING", "WINDOW"):
+                    return name, payload
+            if self.over:
+                return self.over
+            data = self.socket.recv(65536)
+            if not data:
+                self.over = ("close", None)
+            for event in self.reader.feed(data) if data else []:
+                if event[0] == "close":
+                    self.over = ("close", event[1])
+                elif event[0] == "message":
+                    at = 0
+                    while at + 9 <= len(event[2]):
+                        kind, _, size = struct.unpack_from(">BII", event[2], at)
+                        body = event[2][at + 9:at + 9 + size]
+                        self.frames.append((NAMES.get(kind, kind), json.loads(body) if body[:1] == b"{" else body))
+                        at += 9 + size
+
+    def expect(self, name):
+        got, payload = self.next()
+        assert got == name, f"{got} {payload} instead of {name}"
+        return payload
+
+    def hello(self, version="v1", **more):
+        self.say("HELLO", {"version": f"hoody-tunnel.{version}", **more})
+        return self.expect("HELLO_OK")
+
+    def bind(self, port=0, mode="expose", **more):
+        kind = "http" if mode == "expose" else "tcp"
+        self.say("BIND", {"clientBindRef": 1, "kind": kind, "mode": mode, "containerPort": port, **more})
+        return self.next()
+
+
+def session(kit, user, version="v1", **more):
+    peer = Peer(kit, user, version)
+    assert peer.status == 101, peer.status
+    peer.ok = peer.hello(version, **more)
+    peer.id = peer.ok["sessionId"]
+    return peer
+
+
+def ask(kit, user, method, path):
+    connection = http.client.HTTPConnection("127.0.0.1", kit.port, timeout=20)
+    connection.request(method, "/api/v1/tunnel" + path, headers={"Authorization": f"Bearer {TOKENS[user]}"} if user else {})
+    answer = connection.getresponse()
+    body = answer.read()
+    connection.close()
+    return answer.status, json.loads(body) if answer.getheader("Content-Type", "").startswith("application/json") else body.decode()
+
+
+def users_kit(folder, *args, **more):
+    return Kit("--users", users_file(folder, **more), *args)
+
+
+CLIENT = {"id": "same-for-both-and-guessed-0123456789"}
+NAMED = {"capabilities": ["client", "names"], "client": CLIENT}
+CA = "-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n"
+
+
+class Owner:
+    """What somebody has: a live session with a port and a name, one that is parked, and one with several sockets."""
+
+    def __init__(self, kit, user):
+        self.user = user
+        self.live = session(kit, user, **NAMED)
+        name, ok = self.live.bind()
+        assert name == "BIND_OK", ok
+        self.port = ok["containerPort"]
+        name, ok = self.live.bind(mode="pull", portless=True, names=[f"{user}.example:5432"])
+        assert name == "BIND_OK", ok
+        with session(kit, user) as gone:
+            name, ok = gone.bind()
+            assert name == "BIND_OK", ok
+            self.parked, self.parked_port = gone.id, ok["containerPort"]
+        eventually(lambda: any(s["sessionId"] == self.parked and s["parked"] for s in ask(kit, user, "GET", "/sessions")[1]["sessions"]), "it parks")
+        self.v2 = session(kit, user, "v2", maxConnections=2, capabilities=["multi-ws", "reissue-tickets"])
+        self.ids = {self.live.id, self.parked, self.v2.id}
+
+    def ticket(self):
+        return self.v2.ok["joinTickets"][0]["nonce"]
+
+    def close(self):
+        for peer in (self.live, self.v2):
+            peer.__exit__()
+
+
+def resume_live(kit, by, of):
+    with Peer(kit, by) as p:
+        ok = p.hello(resume={"sessionId": of.live.id})
+        return not ok["resumed"] and not ok["resumedBinds"] and ok["sessionId"] not in of.ids
+
+
+def resume_parked(kit, by, of):
+    with Peer(kit, by) as p:
+        ok = p.hello(resume={"sessionId": of.parked})
+        return not ok["resumed"] and not ok["resumedBinds"] and ok["sessionId"] not in of.ids
+
+
+def join(kit, by, of):
+    with Peer(kit, by, "v2") as p:
+        p.say("JOIN", {"sessionId": of.v2.id, "index": 1, "nonce": "0" * 32})
+        return p.expect("JOIN_ERR")["code"] == "UNKNOWN_SESSION"
+
+
+def join_with_its_ticket(kit, by, of):
+    with Peer(kit, by, "v2") as p:
+        p.say("JOIN", {"sessionId": of.v2.id, "index": 1, "nonce": of.ticket()})
+        return p.expect("JOIN_ERR")["code"] == "UNKNOWN_SESSION"
+
+
+def bind_as(kit, by, of, port, **more):
+    """The refusal of a port that another program has, word for word."""
+    with socket.create_server(("127.0.0.1", 0)) as foreign, session(kit, by, **NAMED) as p:
+        number = foreign.getsockname()[1]
+        other, why = p.bind(number, **more)
+        name, err = p.bind(port, **more)
+        assert other == "BIND_ERR" and why["code"] == "PORT_IN_USE", why
+        return name == "BIND_ERR" and err["code"] == "PORT_IN_USE" and err["message"] == why["message"].replace(str(number), str(port))
+
+
+def bind_port(kit, by, of):
+    return bind_as(kit, by, of, of.port)
+
+
+def bind_parked(kit, by, of):
+    return bind_as(kit, by, of, of.parked_port)
+
+
+def takeover(kit, by, of):
+    return bind_as(kit, by, of, of.port, takeover=True) and bind_as(kit, by, of, of.parked_port, takeover=True)
+
+
+def same_client(kit, by, of):
+    """Its client id, with which one's own next process would get the port of a parked session at once."""
+    return bind_as(kit, by, of, of.parked_port)
+
+
+def same_name(kit, by, of):
+    """Names for the proxy are each user's own: what another has is free."""
+    with session(kit, by, capabilities=["names"]) as p:
+        name, answer = p.bind(mode="pull", portless=True, names=[f"{of.user}.example:5432"])
+        return name == "BIND_OK" and answer["containerPort"] == 0
+
+
+def kill_live(kit, by, of):
+    status, body = ask(kit, by, "DELETE", f"/sessions/{of.live.id}")
+    absent, said = ask(kit, by, "DELETE", "/sessions/S-00000000-0000-4000-8000-000000000000")
+    return (status, absent) == (404, 404) and body["error"].replace(of.live.id, "") == said["error"].replace(
+        "S-00000000-0000-4000-8000-000000000000", "")
+
+
+def kill_parked(kit, by, of):
+    return ask(kit, by, "DELETE", f"/sessions/{of.parked}")[0] == 404
+
+
+def lists(kit, by, of):
+    shown = ""
+    for path in ("/tunnels", "/sessions", "/bindings"):
+        status, body = ask(kit, by, "GET", path)
+        assert status == 200, body
+        shown += json.dumps(body)
+    return not any(what in shown for what in (*of.ids, f'"port": {of.port},', f'"port": {of.parked_port},'))
+
+
+def totals(kit, by, of):
+    """The sums are of what is shown, too."""
+    body = ask(kit, by, "GET", "/tunnels")[1]
+    n = sum(len(s["exposeBindings"]) + len(s["pullBindings"]) for s in body["sessions"])
+    own = ask(kit, by, "GET", "/bindings")[1]["total"]
+    return own >= n and body["totalBindings"] == own
+
+
+def metrics(kit, by, of):
+    return ask(kit, by, "GET", "/metrics")[0] == 403
+
+
+def certificates(kit, by, of):
+    return ask(kit, by, "GET", "/ca.pem")[0] == 404
+
+
+ATTACKS = [resume_live, resume_parked, join, join_with_its_ticket, bind_port, bind_parked, takeover, same_client, same_name, kill_live, kill_parked,
+           lists, totals, metrics, certificates]
+
+
+@case("two users and every operation: what another one has is not there")
+def _():
+    with Folder() as folder:
+        kit = users_kit(folder, "--max-sessions", "64", "--connect-proxy", "127.0.0.1:0")
+        owners = {name: Owner(kit, name) for name in ("ann", "bob")}
+        assert owners["ann"].live.ok["user"] == "ann" and owners["bob"].live.ok["user"] == "bob"
+        missed = []
+        for (by, of), attack in itertools.product([("ann", "bob"), ("bob", "ann")], ATTACKS):
+            if not attack(kit, by, owners[of]):
+                missed.append(f"{attack.__name__} by {by} on {of}")
+        assert not missed, missed
+        for name, owner in owners.items():  # and nothing of it was lost: each may do all that with what is theirs
+            assert {s["sessionId"] for s in ask(kit, name, "GET", "/sessions")[1]["sessions"]} >= owner.ids
+            with Peer(kit, name, "v2") as p:
+                p.say("JOIN", {"sessionId": owner.v2.id, "index": 1, "nonce": owner.ticket()})
+                p.expect("JOIN_OK")
+            with Peer(kit, name) as p:
+                assert p.hello(resume={"sessionId": owner.parked})["resumed"]
+                assert ask(kit, name, "DELETE", f"/sessions/{owner.parked}")[0] == 202
+            assert ask(kit, name, "DELETE", f"/sessions/{owner.live.id}")[0] == 202
+            assert ask(kit, "root", "DELETE", f"/sessions/{owner.v2.id}")[0] == 202, "an admin may"
+        assert ask(kit, "root", "GET", "/metrics")[0] == 200
+        for owner in owners.values():
+            owner.close()
+        kit.end()
+
+
+@case("who somebody is: the upgrade or HELLO, no other token beside it, and JOIN without one by its ticket alone")
+def _():
+    with Folder() as folder:
+        kit = users_kit(folder)
+        assert ask(kit, None, "GET", "/sessions")[0] == 401 and ask(kit, None, "GET", "/health")[0] == 200
+        assert Peer(kit, "x" * 40).status == 401
+        with Peer(kit) as p:
+            p.say("HELLO", {"version": "hoody-tunnel.v1"})
+            assert p.expect("GOAWAY")["code"] == 11 and p.next() == ("close", 1008)
+        with Peer(kit) as p:
+            assert p.hello(auth={"kind": "bearer", "token": TOKENS["bob"]})["user"] == "bob"
+        with Peer(kit, "ann") as p:
+            assert p.hello(auth={"kind": "bearer", "token": "of the edge before the kit"})["user"] == "ann"
+        with Peer(kit, "ann") as p:
+            p.say("HELLO", {"version": "hoody-tunnel.v1", "auth": {"kind": "bearer", "token": TOKENS["bob"]}})
+            assert p.expect("GOAWAY")["code"] == 11
+        with session(kit, "ann", "v2", maxConnections=2, capabilities=["multi-ws"]) as s:
+            ticket = {"sessionId": s.id, "index": 1}
+            with Peer(kit, None, "v2") as p:
+                p.say("JOIN", {**ticket, "nonce": "0" * 32})
+                assert p.expect("JOIN_ERR")["code"] == "UNKNOWN_SESSION"
+            with Peer(kit, None, "v2") as p:
+                p.say("JOIN", {**ticket, "nonce": s.ok["joinTickets"][0]["nonce"]})
+                p.expect("JOIN_OK")
+        kit.end()
+
+
+class Reader:
+    """Reads events."""
+
+    def __init__(self, kit, user):
+        self.socket = connect(kit.port)
+        self.socket.sendall(f"GET /api/v1/tunnel/events HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {TOKENS[user]}\r\n\r\n".encode())
+        self.text = ""
+        while "events\n\n" not in self.text:
+            self.more()
+
+    def more(self):
+        data = self.socket.recv(65536)
+        self.text += data.decode()
+        return data
+
+    def until(self, words):
+        while words not in self.text:
+            assert self.more(), self.text
+        return self.text
+
+
+@case("events are told to whose they are, and to admins; their numbers tell nothing of others either")
+def _():
+    with Folder() as folder:
+        kit = users_kit(folder)
+        readers = {name: Reader(kit, name) for name in TOKENS}
+        sessions = [session(kit, name) for name in ("ann", "bob", "bob")]
+        for s in sessions:
+            s.__exit__()
+        last = session(kit, "ann")
+        text = readers["ann"].until(last.id)
+        assert not any(s.id in text for s in sessions[1:]) and sessions[0].id in text
+        numbers = [int(n) for n in re.findall(r"^id: (\d+)$", text, re.M)]
+        assert numbers == list(range(1, len(numbers) + 1)), numbers
+        everything = readers["root"].until(last.id)
+        assert all(s.id in everything for s in sessions)
+        last.__exit__()
+        for r in readers.values():
+            r.socket.close()
+        kit.end()
+
+
+@case("names of the proxy are each user's own, and the proxy wants to know whose are meant")
+def _():
+    with Folder() as folder:
+        kit = users_kit(folder, "--connect-proxy", "127.0.0.1:0", "--connect-default", "deny")
+        assert ask(kit, "ann", "GET", "/proxy")[1]["wantsToken"]
+        host, port = ask(kit, "ann", "GET", "/proxy")[1]["address"].rsplit(":", 1)
+        peers = {name: session(kit, name, capabilities=["names"]) for name in ("ann", "bob")}
+        for p in peers.values():
+            assert p.bind(mode="pull", portless=True, names=["db.example:5432"])[0] == "BIND_OK"
+        for name, other in (("ann", "bob"), ("bob", "ann")):
+            with connect(int(port)) as c:
+                c.sendall(f"CONNECT db.example:5432 HTTP/1.1\r\nHost: db.example\r\nProxy-Authorization: Bearer {TOKENS[name]}\r\n\r\n".encode())
+                assert peers[name].expect("STREAM_OPEN")["authority"] == "db.example:5432"
+                c.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            answer = peers[other].bind(mode="pull", portless=True, names=[f"behind-{name}.example"])
+            assert answer[0] == "BIND_OK", f"{other} was asked: {answer}"
+        for said, status in (("", b"407"), (f"Proxy-Authorization: Bearer {'x' * 43}\r\n", b"407"),
+                             (f"Proxy-Authorization: Bearer {TOKENS['root']}\r\n", b"403")):
+            with connect(int(port)) as c:
+                c.sendall(f"CONNECT db.example:5432 HTTP/1.1\r\nHost: db.example\r\n{said}\r\n".encode())
+                assert c.recv(4096).split()[1] == status, said
+        with connect(int(port)) as c:  # a connection for http:// URLs is one user's
+            for name, status in (("ann", b"403"), ("bob", b"407")):
+                c.sendall(f"GET http://other.example/ HTTP/1.1\r\nHost: other.example\r\nProxy-Authorization: Bearer {TOKENS[name]}\r\n\r\n".encode())
+                answer = b""
+                while b"\r\n\r\n" not in answer:
+                    answer += c.recv(4096)
+                assert answer.split()[1] == status, answer
+                if status == b"403" and b"close" in answer.lower():
+                    break
+        for p in peers.values():
+            p.__exit__()
+        assert host == "127.0.0.1"
+        kit.end()
+
+
+@case("what a user may have: ports, modes, so many sessions and bindings; the driver reads why not")
+def _():
+    more = "    ports: [20100-20199]\n    modes: [expose]\n    max-sessions: 1\n    max-bindings: 2"
+    with Folder() as folder:
+        kit = users_kit(folder, more=more)
+        bob = session(kit, "bob")
+        name, err = bob.bind(20200)
+        assert (name, err["code"]) == ("BIND_ERR", "NOT_ALLOWED") and "20100-20199" in err["message"], err
+        name, err = bob.bind(mode="pull")
+        assert (name, err["code"]) == ("BIND_ERR", "NOT_ALLOWED") and "bob may not pull" in err["message"], err
+        name, ok = bob.bind(0)
+        assert name == "BIND_OK" and 20100 <= ok["containerPort"] <= 20199, ok
+        assert bob.bind(0)[0] == "BIND_OK"
+        name, err = bob.bind(0)
+        assert (name, err["code"]) == ("BIND_ERR", "BIND_CAP_EXCEEDED") and "max-bindings" in err["message"], err
+        with Peer(kit, "bob") as p:
+            p.say("HELLO", {"version": "hoody-tunnel.v1", "capabilities": ["client"]})
+            said = p.expect("GOAWAY")
+            assert said["code"] == 14 and "max-sessions" in said["message"], said
+        with session(kit, "ann") as ann:
+            assert ann.bind(20200)[0] == "BIND_OK"
+        bob.__exit__()
+        kit.end()
+
+
+def reload(kit):
+    seen = len([line for line in kit.log if "SIGHUP" in line or "stay as they were" in line])
+    os.kill(kit.pid, signal.SIGHUP)
+    eventually(lambda: len([line for line in kit.log if "SIGHUP" in line or "stay as they were" in line]) > seen, "it was read again")
+
+
+@case("SIGHUP: sessions of a user or a token that is gone end, others stay; a broken file changes nothing")
+def _():
+    with Folder() as folder:
+        path = users_file(folder)
+        kit = Kit("--users", path)
+        ann, bob = session(kit, "ann"), session(kit, "bob")
+        assert bob.bind()[0] == "BIND_OK"
+        reader = Reader(kit, "bob")
+        with open(path, "a", encoding="utf-8") as f:
+            f.write("  - name: ann\n    tokens: [abc]\n    colour: red\n")
+        reload(kit)
+        text = kit.text()
+        for words in ("users.yaml:9:", "there are two users called ann", "colour", "stay as they were"):
+            assert words in text, (words, text)
+        assert "abc" not in text
+        assert {s["sessionId"] for s in ask(kit, "root", "GET", "/sessions")[1]["sessions"]} == {ann.id, bob.id}
+        users_file(folder, users=("ann", "root"))
+        reload(kit)
+        assert bob.expect("GOAWAY")["code"] == 11 and bob.next() == ("close", 1008)
+        while reader.more():
+            pass
+        assert Peer(kit, "bob").status == 401
+        assert [s["sessionId"] for s in ask(kit, "root", "GET", "/sessions")[1]["sessions"]] == [ann.id]
+        users_file(folder, tokens={**TOKENS, "ann": "another token of ann, as long as need be"})
+        reload(kit)
+        assert ann.expect("GOAWAY")["code"] == 11
+        assert session(kit, "bob").ok["user"] == "bob", "and back"
+        secrets = [*TOKENS.values(), *(digest(t)[7:] for t in TOKENS.values())]
+        assert not any(s in kit.text() for s in secrets)
+        kit.end()
+
+
+@case("`token new` makes the token and its line; a file that is wrong, or a token beside it, starts nothing")
+def _():
+    status, out, _ = command("token", "new", "ann", "--json")
+    made = json.loads(out)
+    assert status == 0 and made["name"] == "ann" and made["digest"] == digest(made["token"]) and len(made["token"]) == 46
+    assert json.loads(command("token", "new", "ann", "--json")[1])["token"] != made["token"]
+    status, out, _ = command("token", "new", "ann")
+    assert status == 0 and re.search(r"^      - sha256:[0-9a-f]{64}$", out, re.M), out
+    assert command("token", "new", "a b")[0] == 2
+    with Folder() as folder:
+        path = users_file(folder)
+        for args, env, words in ((["--users", folder.join("none")], {}, "users file"), (["--users", path], {"HOODY_TUNNEL_TOKEN": "x"}, "keep one"),
+                                 (["--users", path, "--token-file", path], {}, "keep one")):
+            status, _, err = command("serve", "--listen", "127.0.0.1:0", *args, env=env)
+            assert status == 3 and words in err, (status, err)
+        for text, words in (("", "empty"), ("users: []\n", "no user"), ("- a\n", "keys and values"), ("users:\n  - name: ann\n", "tokens is missing"),
+                            ("users:\n  - {name: a b, tokens: []}\n", ":2:"), ("users:\n  - {name: ann, tokens: [ht_secret-itself]}\n", "does not belong"),
+                            ("users:\n  - {name: ann, tokens: [], ports: [70000]}\n", "70000"), ("users:\n  - {name: ann, tokens: [], modes: [all]}\n", "modes"),
+                            ("users:\n  - {name: ann, tokens: [], names: [A_B]}\n", "names"), ("users:\n  - {name: ann, tokens: [], rate: fast}\n", "rate"),
+                            (f"users:\n  - {{name: ann, tokens: [{digest('x')}]}}\n  - {{name: bob, tokens: [{digest('x')}]}}\n", "one user only")):
+            with open(path, "w", encoding="utf-8") as f:
+                f.write(text)
+            status, _, err = command("serve", "--listen", "127.0.0.1:0", "--users", path)
+            assert status == 3 and words in err and "secret-itself" not in err, (text, status, err)
+
+
+if __name__ == "__main__":
+    main()
