@@ -159,11 +159,7 @@ static const struct {
 
 /* ---- what may go wrong ---- */
 
-static const struct {
-    enum failing_call call;
-    int err;
-    bool harmless; /* nobody may notice */
-} kinds[] = {
+static const struct failing_kind kinds[] = {
     {RECV, EINTR, true},
     {RECV, SHORT, true},
     {RECV, EAGAIN, true},
@@ -201,7 +197,7 @@ static bool write_secret(void) {
     return good;
 }
 
-static bool run_once(size_t which, size_t kind, long at, bool *good) {
+static bool run_once(size_t which, const struct failing_kind *kind, long at, bool *good) {
     static const char *const allow[] = {"* /v1/*"};
     const char *const one = value;
     begin();
@@ -215,23 +211,18 @@ static bool run_once(size_t which, size_t kind, long at, bool *good) {
     host = add(&cfg);
     CU_ASSERT_EQUAL(unlink(path), 0);
     CU_ASSERT_FATAL(write_secret()); /* another file: it is read again */
-    fault.call = kinds[kind].call;
-    fault.err = kinds[kind].err;
-    fault.in = at;
-    fault.hit = false;
-    harmless = kinds[kind].harmless;
+    fault_arm(kind, at);
+    harmless = kind->harmless;
     if (getenv("HT_TEST_LOG"))
-        printf("# %s: call %d, error %d, the %ldth\n", scenarios[which].name, kinds[kind].call, kinds[kind].err, at);
+        printf("# %s: call %d, error %d, the %ldth\n", scenarios[which].name, kind->call, kind->err, at);
     guard_runs = true;
     *good = scenarios[which].run();
     guard_runs = false;
-    bool hit = fault.hit;
-    fault.call = N_CALLS;
+    bool hit = fault_disarm();
     bool works = scenarios[which].run();
     CU_ASSERT(works);
     if (!works)
-        printf("# %s: call %d, error %d, the %ldth: no recovery\n", scenarios[which].name, kinds[kind].call,
-               kinds[kind].err, at);
+        printf("# %s: call %d, error %d, the %ldth: no recovery\n", scenarios[which].name, kind->call, kind->err, at);
     UNTIL(n_begun == n_ended);
     CU_ASSERT_PTR_NULL(strstr(notes, CANARY));
     CU_ASSERT_PTR_NULL(strstr(troubles, CANARY));
@@ -240,24 +231,14 @@ static bool run_once(size_t which, size_t kind, long at, bool *good) {
 }
 
 static void every_call_may_fail(void) {
-    unsigned total = 0, seen = 0, bad = 0;
+    struct failing_sums sums = {0, 0, 0};
     for (size_t which = 0; which < HT_ARRAY_LEN(scenarios); which++)
-        for (size_t kind = 0; kind < HT_ARRAY_LEN(kinds); kind++) {
-            bool good;
-            for (long at = 0; at < 100 && run_once(which, kind, at, &good); at++) {
-                total++;
-                seen += !good;
-                if (good || !kinds[kind].harmless)
-                    continue;
-                printf("# %s: call %d, error %d, the %ldth: not harmless\n", scenarios[which].name, kinds[kind].call,
-                       kinds[kind].err, at);
-                bad++;
-            }
-        }
-    printf("# %u faults, %u of them seen by somebody\n", total, seen);
-    CU_ASSERT_EQUAL(bad, 0);
-    CU_ASSERT(total > 200);
-    CU_ASSERT(seen > 20);
+        for (size_t kind = 0; kind < HT_ARRAY_LEN(kinds); kind++)
+            fail_each_call(&sums, which, scenarios[which].name, &kinds[kind], 100, run_once);
+    printf("# %u faults, %u of them seen by somebody\n", sums.total, sums.seen);
+    CU_ASSERT_EQUAL(sums.bad, 0);
+    CU_ASSERT(sums.total > 200);
+    CU_ASSERT(sums.seen > 20);
 }
 
 int main(void) {

@@ -298,6 +298,25 @@ static inline void peer_resume(struct peer *p, const char *id) {
     peer_expect(p, WIRE_HELLO_OK);
 }
 
+#define PEER_CLIENT "0123456789abcdef0123456789abcdef" /* a client id */
+
+/* Connects and sends HELLO with capabilities, a client id and a session to resume, each of which may be NULL. */
+static inline void peer_hello_as(struct peer *p, const struct ht_slice *caps, size_t n_caps, const char *client,
+                                 const char *resume) {
+    struct wire_hello h = {
+        .version = WIRE_V1,
+        .capabilities = caps,
+        .n_capabilities = n_caps,
+        .has_client = client != NULL,
+        .client = {.id = ht_slice_str(client)},
+        .has_resume = resume != NULL,
+        .resume = {.session_id = ht_slice_str(resume)},
+    };
+    peer_connect(p);
+    CU_ASSERT_FATAL(p->open);
+    peer_hello(p, &h);
+}
+
 /* HELLO of version 2 and its answer; `resume` may be NULL. */
 static inline void peer_v2_hello(struct peer *p, uint32_t asked, const struct ht_slice *caps, size_t n_caps,
                                  const char *resume) {

@@ -6,25 +6,14 @@
 #include "peer.h"
 #include "support/clock_still.h"
 
-#define ME "0123456789abcdef0123456789abcdef"
+#define ME PEER_CLIENT
 #define ALMOST "0123456789abcdef0123456789abcdee"
 #define LONGER ME "0"
 
 static const struct ht_slice client_cap = {"client", 6};
 
 static void say_hello_as(struct peer *p, const char *client, const char *resume) {
-    struct wire_hello h = {
-        .version = WIRE_V1,
-        .capabilities = &client_cap,
-        .n_capabilities = client != NULL,
-        .has_client = client != NULL,
-        .client = {.id = ht_slice_str(client)},
-        .has_resume = resume != NULL,
-        .resume = {.session_id = ht_slice_str(resume)},
-    };
-    peer_connect(p);
-    CU_ASSERT_FATAL(p->open);
-    peer_hello(p, &h);
+    peer_hello_as(p, &client_cap, client != NULL, client, resume);
 }
 
 /* A session of a client; NULL: of nobody. */

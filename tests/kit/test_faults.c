@@ -13,11 +13,7 @@
 
 /* ---- what may go wrong ---- */
 
-static const struct {
-    enum failing_call call;
-    int err;
-    bool harmless; /* nobody may notice */
-} kinds[] = {
+static const struct failing_kind kinds[] = {
     {RECV, EINTR, true},           {RECV, SHORT, true},
     {RECV, EAGAIN, true},          {RECV, ECONNRESET, false},
     {RECV, ENOMEM, false},         {SENDMSG, EINTR, true},
@@ -38,15 +34,11 @@ static const struct {
     {READ, EINTR, true},           {WRITE, EINTR, true},
 };
 
-static bool run_once(size_t which, size_t kind, long at, bool *good) {
+static bool run_once(size_t which, const struct failing_kind *kind, long at, bool *good) {
     scenario_start(which);
-    fault.call = kinds[kind].call;
-    fault.err = kinds[kind].err;
-    fault.in = at;
-    fault.hit = false;
+    fault_arm(kind, at);
     *good = scenarios[which].run();
-    bool hit = fault.hit;
-    fault.call = N_CALLS;
+    bool hit = fault_disarm();
     hang_up_all();
     if (scenarios[which].run != drain) {
         /* A listener that ran out of descriptors rests for a tenth of a second. */
@@ -71,37 +63,27 @@ static bool run_once(size_t which, size_t kind, long at, bool *good) {
 }
 
 static void every_call_may_fail(void) {
-    unsigned total = 0, seen = 0, bad = 0;
+    struct failing_sums sums = {0, 0, 0};
     for (int who = 0; who < N_CLIENTS; who++)
         c[who].fd = -1;
     for (size_t which = 0; which < HT_ARRAY_LEN(scenarios); which++) {
         uint64_t start = ht_now_ms();
-        unsigned before = total;
+        unsigned before = sums.total;
         for (size_t kind = 0; kind < HT_ARRAY_LEN(kinds); kind++) {
-            bool good;
             /* Real failures in every second scenario; where a listener has to rest for a tenth of a second, in every
              * sixth. */
             bool rests = kinds[kind].call == ACCEPT4;
-            if (!kinds[kind].harmless && (which + kind) % (rests ? 6 : 2) != 0)
-                continue;
-            for (long at = 0; at < 500 && run_once(which, kind, at, &good); at++) {
-                total++;
-                seen += !good;
-                if (good || !kinds[kind].harmless)
-                    continue;
-                printf("# %s: call %d, error %d, the %ldth: not harmless\n", scenarios[which].name, kinds[kind].call,
-                       kinds[kind].err, at);
-                bad++;
-            }
+            if (kinds[kind].harmless || (which + kind) % (rests ? 6 : 2) == 0)
+                fail_each_call(&sums, which, scenarios[which].name, &kinds[kind], 500, run_once);
         }
         if (getenv("HT_TEST_LOG"))
-            printf("# %s: %u faults, %llu ms\n", scenarios[which].name, total - before,
+            printf("# %s: %u faults, %llu ms\n", scenarios[which].name, sums.total - before,
                    (unsigned long long)(ht_now_ms() - start));
     }
-    printf("# %u faults, %u of them seen by somebody\n", total, seen);
-    CU_ASSERT_EQUAL(bad, 0);
-    CU_ASSERT(total > 1000);
-    CU_ASSERT(seen > 100);
+    printf("# %u faults, %u of them seen by somebody\n", sums.total, sums.seen);
+    CU_ASSERT_EQUAL(sums.bad, 0);
+    CU_ASSERT(sums.total > 1000);
+    CU_ASSERT(sums.seen > 100);
 }
 
 /* A kit that cannot start says why and leaves nothing; what it can do without is no reason not to start. */
@@ -118,16 +100,12 @@ static void starting_may_fail(void) {
             size_t memory = ht_mem_live();
             int descriptors = io_count_fds();
             CU_ASSERT_EQUAL_FATAL(opt_serve_parse(&opt, HT_ARRAY_LEN(argv), argv, &err), 0);
-            fault.call = kinds[kind].call;
-            fault.err = kinds[kind].err;
-            fault.in = at;
-            fault.hit = false;
+            fault_arm(&kinds[kind], at);
             kit_runs = true;
             struct io_loop *loop = io_loop_create();
             struct kit *k = loop ? kit_create(loop, &opt, &err) : NULL;
             kit_runs = false;
-            fault.call = N_CALLS;
-            hit = fault.hit;
+            hit = fault_disarm();
             CU_ASSERT(k || hit);
             CU_ASSERT(k || !loop || err.text[0]);
             started += k != NULL;

@@ -5,27 +5,17 @@
 #include "peer.h"
 
 #define API "/api/v1/tunnel"
-#define ME "0123456789abcdef0123456789abcdef"
+#define ME PEER_CLIENT
 #define PEM "-----BEGIN CERTIFICATE-----\nTUlJ\n-----END CERTIFICATE-----\n"
 
 static const struct ht_slice caps[] = {{"names", 5}, {"client", 6}};
 
 /* A session of a client; NULL: of nobody. */
 static void start_as(struct peer *p, const char *client, const char *resume) {
-    struct wire_hello h = {
-        .version = WIRE_V1,
-        .capabilities = caps,
-        .n_capabilities = client ? 2 : 1,
-        .has_client = client != NULL,
-        .client = {.id = ht_slice_str(client)},
-        .has_resume = resume != NULL,
-        .resume = {.session_id = ht_slice_str(resume)},
-    };
-    peer_connect(p);
-    CU_ASSERT_FATAL(p->open);
-    peer_hello(p, &h);
+    size_t n = client ? 2 : 1;
+    peer_hello_as(p, caps, n, client, resume);
     peer_expect(p, WIRE_HELLO_OK);
-    CU_ASSERT_EQUAL(p->any.hello_ok.n_capabilities, h.n_capabilities);
+    CU_ASSERT_EQUAL(p->any.hello_ok.n_capabilities, n);
 }
 
 static void ask(struct peer *p, const char *const *names, size_t n, const char *label) {

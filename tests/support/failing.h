@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <stdarg.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -46,6 +47,49 @@ static struct {
     long in;  /* calls to go */
     bool hit; /* it has happened */
 } fault = {.call = N_CALLS};
+
+/* A way in which a call fails. */
+struct failing_kind {
+    enum failing_call call;
+    int err;
+    bool harmless; /* nobody may notice */
+};
+
+/* The call number `at`, from 0, of those that come from now on fails in this way. */
+static inline void fault_arm(const struct failing_kind *kind, long at) {
+    fault.call = kind->call;
+    fault.err = kind->err;
+    fault.in = at;
+    fault.hit = false;
+}
+
+/* No call fails any more. Returns whether one has. */
+static inline bool fault_disarm(void) {
+    fault.call = N_CALLS;
+    return fault.hit;
+}
+
+struct failing_sums {
+    unsigned total, seen, bad; /* calls that failed; that were noticed; that were noticed though they are harmless */
+};
+
+/*
+ * Lets each call of a scenario fail in one way, one call in each run, at most `most` of them. run() arms the fault and
+ * runs the scenario `which`. It returns false when the call did not come any more, and sets *good when nobody noticed.
+ */
+static inline void fail_each_call(struct failing_sums *sums, size_t which, const char *name,
+                                  const struct failing_kind *kind, long most,
+                                  bool (*run)(size_t which, const struct failing_kind *kind, long at, bool *good)) {
+    bool good;
+    for (long at = 0; at < most && run(which, kind, at, &good); at++) {
+        sums->total++;
+        sums->seen += !good;
+        if (good || !kind->harmless)
+            continue;
+        printf("# %s: call %d, error %d, the %ldth: not harmless\n", name, kind->call, kind->err, at);
+        sums->bad++;
+    }
+}
 
 /* Whether this call is the one. */
 static bool strike(enum failing_call call) {
