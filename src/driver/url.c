@@ -28,7 +28,7 @@ static bool all_digits(struct ht_slice s) {
 
 bool driver_host_is_local(const char *host) {
     struct io_addr a;
-    if (ht_slice_case_eq(ht_slice_str(host), ht_slice_str("localhost")))
+    if (io_host_is_localhost(ht_slice_str(host)))
         return true;
     return io_addr_parse(&a, host, 0) == 0 && io_addr_is_loopback(&a);
 }

@@ -21,10 +21,10 @@ struct driver_url {
  * Reads the kit's URL:
  *   ws://, wss://       as it is
  *   http://, https://   the same as ws:// and wss://
- *   host[:port][/path]  ws:// when the host is this machine (localhost, 127.0.0.0/8, ::1), else wss://
- * The default ports are 80 and 443. A path that ends in "/connect" is used as it is. Any other path is a prefix, and
- * `default_path` is put behind it: "/edge" gives "/edge/api/v1/tunnel/connect", and so does "/edge/api/v1/tunnel". With
- * `default_path` NULL every path is used as it is. A user name, a fragment or control bytes are refused. 0, or
+ *   host[:port][/path]  ws:// when the host is this machine (localhost and names below it, 127.0.0.0/8, ::1), else
+ * wss:// The default ports are 80 and 443. A path that ends in "/connect" is used as it is. Any other path is a prefix,
+ * and `default_path` is put behind it: "/edge" gives "/edge/api/v1/tunnel/connect", and so does "/edge/api/v1/tunnel".
+ * With `default_path` NULL every path is used as it is. A user name, a fragment or control bytes are refused. 0, or
  * HT_EINVAL with *err.
  */
 int driver_url_parse(struct driver_url *u, const char *text, const char *default_path,
@@ -63,7 +63,7 @@ bool driver_target_is_pair(const char *text, struct ht_slice *port, const char *
 /* Reads a whole number from 0 to 65535, without anything around it. 0 or HT_EINVAL. */
 int driver_port_parse(struct ht_slice text, uint16_t *out) HT_MUST_USE;
 
-/* True for localhost, 127.0.0.0/8 and ::1. */
+/* True for localhost and names below it, 127.0.0.0/8 and ::1. */
 bool driver_host_is_local(const char *host);
 
 #endif

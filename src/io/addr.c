@@ -60,6 +60,13 @@ int io_addr_parse_hostport(struct io_addr *a, const char *text, struct ht_errmsg
     return HT_OK;
 }
 
+bool io_host_is_localhost(struct ht_slice host) {
+    static const char name[] = "localhost";
+    size_t n = sizeof name - 1;
+    return host.n >= n && ht_slice_case_eq(ht_slice_of(host.p + host.n - n, n), ht_slice_of(name, n)) &&
+           (host.n == n || host.p[host.n - n - 1] == '.');
+}
+
 /* The IPv4 address inside, network order; false when there is none. */
 static bool as_v4(const struct io_addr *a, struct in_addr *out) {
     if (a->ss.ss_family == AF_INET) {

@@ -307,8 +307,7 @@ static struct io_dial *dial(struct io_loop *loop, const struct io_addr *first, c
     if (io_addr_parse(&d->to.addr[0], host, port) == HT_OK) {
         d->to.n = 1;
         connect_to(d);
-    } else if (ht_slice_case_eq(ht_slice_str(host), ht_slice_str("localhost"))) {
-        /* RFC 6761 6.3: always loopback, whatever a name server would say. */
+    } else if (io_host_is_localhost(ht_slice_str(host))) {
         d->to.n = 2;
         if (io_addr_parse(&d->to.addr[0], "127.0.0.1", port) == HT_OK &&
             io_addr_parse(&d->to.addr[1], "::1", port) == HT_OK)

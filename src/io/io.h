@@ -147,6 +147,8 @@ char *io_addr_text(const struct io_addr *a, char out[IO_ADDR_TEXT]);
 char *io_addr_host(const struct io_addr *a, char out[IO_ADDR_TEXT]);
 uint16_t io_addr_port(const struct io_addr *a);
 bool io_addr_is_loopback(const struct io_addr *a);
+/* localhost and every name below it: always loopback, whatever a name server would say (RFC 6761 6.3). */
+bool io_host_is_localhost(struct ht_slice host);
 /* Writes the bytes of the address in network order: 4 for IPv4, 16 for IPv6. Returns the family, 4 or 6; 0: neither. */
 int io_addr_bytes(const struct io_addr *a, uint8_t out[16]);
 /* The reverse of io_addr_bytes(): an address from its bytes. `family` is 4 or 6. */
@@ -415,9 +417,9 @@ struct io_dial_ops {
 
 /*
  * Connects to `host`, a name or an address without brackets. A thread resolves names, and simultaneous dials to the
- * same name share one lookup. "localhost" is not looked up: it is 127.0.0.1, then ::1. The addresses are tried one
- * after the other, and everything together may take `timeout_ms`. `tls` NULL: plain TCP. NULL: it cannot start, and
- * *err says why. connected() and failed() are never called before this returns.
+ * same name share one lookup. localhost and what is below it are not looked up: 127.0.0.1, then ::1. The addresses are
+ * tried one after the other, and everything together may take `timeout_ms`. `tls` NULL: plain TCP. NULL: it cannot
+ * start, and *err says why. connected() and failed() are never called before this returns.
  */
 struct io_dial *io_dial_start(struct io_loop *loop, const char *host, uint16_t port, struct io_tls *tls,
                               uint64_t timeout_ms, const struct io_dial_ops *ops, void *ctx,

@@ -114,14 +114,9 @@ static struct ht_slice host_part(struct ht_slice s) {
 }
 
 static bool is_loopback_name(struct ht_slice host) {
-    static const char suffix[] = ".localhost";
     char text[64];
     struct io_addr a;
-    if (ht_slice_case_eq(host, ht_slice_str("localhost")))
-        return true;
-    /* RFC 6761 6.3: names below localhost are loopback for every resolver that a browser uses. */
-    if (host.n > sizeof suffix - 1 &&
-        ht_slice_case_eq(ht_slice_of(host.p + host.n - (sizeof suffix - 1), sizeof suffix - 1), ht_slice_str(suffix)))
+    if (io_host_is_localhost(host))
         return true;
     if (host.n == 0 || host.n >= sizeof text)
         return false;
