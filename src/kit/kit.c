@@ -258,7 +258,7 @@ static int open_table(struct kit *k, struct ht_errmsg *err) {
         .no_ports = !o->ports,
         .reserved_ports = k->reserved,
         .n_reserved_ports = n_reserved,
-        .public_url_pattern = o->public_url_pattern,
+        .public_url_pattern = public_pattern(o) ? NULL : o->public_url_pattern,
     };
     io_outgoing_ports(&cfg.outgoing_first, &cfg.outgoing_last);
     if (io_addr_parse(&cfg.expose_address, o->expose_address, 0) < 0)

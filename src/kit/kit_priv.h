@@ -477,6 +477,8 @@ void kit_admin_source(struct kit *k, struct admin_source *out);
 
 /* Opens them, when there are any. 0, or an error with *err. */
 int public_open(struct kit *k, struct ht_errmsg *err) HT_MUST_USE;
+/* The pattern of URLs when it has a host in it, else NULL. */
+const char *public_pattern(const struct opt_serve *o);
 /* Visitors there who wait for nothing go. */
 void public_drain(struct kit *k);
 /* Nobody comes in any more. */

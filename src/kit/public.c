@@ -99,6 +99,11 @@ static int open_all(struct kit *k, const char *text, struct ht_errmsg *err) {
     }
 }
 
+const char *public_pattern(const struct opt_serve *o) {
+    const char *p = o->public_url_pattern;
+    return p && strstr(p, RELAY_HOST_HOLE) ? p : NULL;
+}
+
 static int open_front(struct kit *k, struct ht_errmsg *err) {
     const struct opt_serve *o = k->opt;
     char domain[WIRE_HOST_ROOM];
@@ -108,7 +113,11 @@ static int open_front(struct kit *k, struct ht_errmsg *err) {
     if (strlen(domain) > RELAY_DOMAIN_MAX)
         return ht_fail(err, HT_EINVAL, "--domain has at most %u characters, so that names fit before it",
                        RELAY_DOMAIN_MAX);
-    struct relay_front_config cfg = {.domain = domain, .trusted = trusted, .ctx = k};
+    const char *pattern = public_pattern(o);
+    if (pattern && strlen(pattern) > RELAY_PATTERN_MAX)
+        return ht_fail(err, HT_EINVAL, "--public-url-pattern with " RELAY_HOST_HOLE " has at most %d characters",
+                       RELAY_PATTERN_MAX);
+    struct relay_front_config cfg = {.domain = domain, .url_pattern = pattern, .trusted = trusted, .ctx = k};
     return relay_front_open(k->table, &cfg) ? ht_fail(err, HT_ENOMEM, "out of memory") : HT_OK;
 }
 
@@ -118,6 +127,9 @@ int public_open(struct kit *k, struct ht_errmsg *err) {
         if (o->domain || !o->ports)
             return ht_fail(err, HT_EINVAL, "%s goes with --public, the address that visitors come to",
                            o->domain ? "--domain" : "--no-ports");
+        if (public_pattern(o))
+            return ht_fail(err, HT_EINVAL,
+                           "--public-url-pattern: " RELAY_HOST_HOLE " goes with --public, and {port} without");
         return HT_OK;
     }
     if (!o->domain)

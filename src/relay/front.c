@@ -59,6 +59,12 @@ bool front_has_port(const struct relay_front *f, uint16_t number) {
 char *relay_front_url(const struct relay_front *f, struct ht_slice host, char out[RELAY_URL_MAX]) {
     bool https = f->url && f->url->https;
     unsigned port = f->url ? f->url->port.number : 0;
+    const char *hole = f->cfg.url_pattern ? strstr(f->cfg.url_pattern, RELAY_HOST_HOLE) : NULL;
+    if (hole) {
+        snprintf(out, RELAY_URL_MAX, "%.*s%.*s%s", (int)(hole - f->cfg.url_pattern), f->cfg.url_pattern,
+                 HT_SLICE_ARG(host), hole + sizeof RELAY_HOST_HOLE - 1);
+        return out;
+    }
     int n = snprintf(out, RELAY_URL_MAX, "%s://%.*s", https ? "https" : "http", (int)host.n, host.p);
     if (port && port != (https ? 443 : 80))
         snprintf(out + n, (size_t)(RELAY_URL_MAX - n), ":%u", port);

@@ -14,10 +14,16 @@ struct relay_front;
 struct relay_front_door; /* one public address */
 
 #define RELAY_DOMAIN_MAX (WIRE_LIMIT_NAME_HOST - WIRE_LIMIT_NAME_LABEL - 1) /* a label and a dot make a host of it */
-#define RELAY_URL_MAX 288                                                   /* https://, a host, a port */
+#define RELAY_URL_MAX 320                                                   /* https://, a host, a port; or a pattern */
+
+#define RELAY_HOST_HOLE "{host}" /* in a pattern: the host goes there */
+#define RELAY_PATTERN_MAX 64     /* of such a pattern */
 
 struct relay_front_config {
     const char *domain; /* as wire_domain_read() writes it; copied */
+    /* What URLs look like where an edge stands in front, with RELAY_HOST_HOLE in it; it outlives the front. NULL: they
+     * have the scheme and the port of a door. */
+    const char *url_pattern;
     /* Whether what the peer says of other visitors is true: X-Forwarded-For and its like (rule HOST-6). NULL: nobody's
      * is. */
     bool (*trusted)(void *ctx, const struct io_addr *peer);
