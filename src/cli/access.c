@@ -1,4 +1,4 @@
-/* Which kit is asked, and what is shown to it. */
+/* Chooses the kit for a command: its URL, its CA and its token. */
 #include "cli/cli.h"
 
 #include "cli/kits.h"

@@ -1,4 +1,4 @@
-/* Requests to a kit's admin API: where it is, and what they show. */
+/* Requests to a kit's admin API: the address, the token, and the answer. */
 #include "cli/cli.h"
 
 #include "driver/url.h"

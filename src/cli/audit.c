@@ -1,4 +1,4 @@
-/* --audit: what was decided about requests, and what became of them, as lines of a file. */
+/* --audit: writes a line to a file for each decision about a request, and for each request that has ended. */
 #include "cli/cli.h"
 
 #include "audit_gen.h"

@@ -1,4 +1,4 @@
-/* env: what programs in the container have to know to go through the kit's proxy, and whom to trust then. */
+/* env: prints the variables with which programs in the container use the kit's proxy and trust its certificates. */
 #include "cli/cli.h"
 
 #include "base/mem.h"

@@ -1,4 +1,4 @@
-/* login, logout: the kits that this user need not name each time. */
+/* login, logout: remember and forget a kit, so that commands need no URL and token. */
 #include "cli/cli.h"
 
 #include "cli/kits.h"

@@ -1,4 +1,4 @@
-/* vtunnel-client: what pull does, towards a server of vtunnel's JSON protocol. */
+/* vtunnel-client: pulls ports like `pull`, but from a server that speaks vtunnel's JSON protocol. */
 #include "cli/cli.h"
 
 #include "base/mem.h"

@@ -1,5 +1,4 @@
-/* What an item of reach says of its requests: whether it is good, piece by piece, so that each mistake has its place.
- */
+/* Checks the request rules of an item of reach one by one, so that each mistake is reported at its own place. */
 #include "cli/config.h"
 
 #include "base/mem.h"

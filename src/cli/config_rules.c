@@ -1,4 +1,4 @@
-/* What the values of a configuration file mean, and what goes together. */
+/* Checks the values of a configuration file: each one by itself, and which of them can be combined. */
 #include "cli/config.h"
 
 #include "base/mem.h"

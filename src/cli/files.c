@@ -1,4 +1,5 @@
-/* What a tunnel writes for scripts: its URLs, and whether it stands; and what `ready` makes of the latter. */
+/* Files that a tunnel writes for scripts: its URLs (--url-file) and its state (--state-file), and `ready`, which reads
+ * the state. */
 #include "cli/cli.h"
 
 #include "base/clock.h"

@@ -1,5 +1,5 @@
-/* A QR code in half-block characters, two modules to a character: what is light is drawn, as terminals mostly are dark.
- */
+/* Draws a QR code with half-block characters, two modules in a character. It draws the light modules, because most
+ * terminals are dark. */
 #include "cli/cli.h"
 
 #include <errno.h>

@@ -1,4 +1,4 @@
-/* Texts for people and for JSON: what comes from elsewhere never gets to speak to the terminal itself. */
+/* Texts for people and for JSON. Text of a peer is made safe before it reaches the terminal. */
 #include "cli/cli.h"
 
 #include "base/text.h"

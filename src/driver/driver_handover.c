@@ -1,7 +1,7 @@
 /*
- * A session gives way to another one while it still stands (rule HANDOVER-1). The kit says so, and a second socket is
- * opened beside the first, whose HELLO resumes there. The moment it is answered, its session is the present one, with
- * the bindings; the old one gets no new streams, and is dropped when the kit has closed it behind the last.
+ * Replaces a session by the next one while it is still up (rule HANDOVER-1). The kit asks for it. The driver opens a
+ * second socket beside the first, and its HELLO resumes the session there. When that HELLO is answered, the new session
+ * is the present one and has the bindings. The old one gets no new streams; the kit closes it after its last stream.
  */
 #include "driver/driver.h"
 

@@ -1,4 +1,4 @@
-/* The way to the kit: dial, upgrade, HELLO, the session, and how each of them ends. */
+/* The connection to the kit: dialling, the upgrade, HELLO, the session, and the end of each of them. */
 #include "driver/driver.h"
 
 #include "base/clock.h"

@@ -1,4 +1,4 @@
-/* What the caller asks for: checked, and copied. */
+/* Checks and copies the caller's options. */
 #include "base/mem.h"
 #include "driver/driver.h"
 #include "http/http.h"

@@ -1,4 +1,4 @@
-/* After a lost link: whether there is a next attempt, when, and making it. */
+/* After a lost link: decides whether and when to try again, and starts the attempt. */
 #include "driver/driver.h"
 
 #include "base/clock.h"

@@ -1,6 +1,6 @@
 /*
- * The secondary sockets of a v2 session. All of them are opened at once with the tickets of HELLO_OK; one that is lost,
- * or could not be opened, is replaced by itself when the kit reissues tickets.
+ * The secondary sockets of a v2 session. They are all opened at once, with the tickets of HELLO_OK. A secondary that is
+ * lost, or could not be opened, is replaced alone, if the kit reissues tickets.
  */
 #include "driver/driver.h"
 

@@ -1,6 +1,6 @@
 /*
- * A tunnel with a thread of its own. That thread alone touches the tunnel while it runs; calls from others are carried
- * out there, between two callbacks, and waited for.
+ * A tunnel with a thread of its own. Only that thread uses the tunnel while it runs. It carries out calls of other
+ * threads between two callbacks, and those threads wait for the result.
  */
 #include "driver/driver.h"
 

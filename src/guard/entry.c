@@ -1,4 +1,4 @@
-/* A connection on its way in. */
+/* An incoming connection: from the stream of raw bytes to a visitor of the inner session. */
 #include "guard/guard_priv.h"
 
 #include "base/mem.h"

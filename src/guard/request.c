@@ -1,4 +1,4 @@
-/* What becomes of a request. */
+/* A request: it is checked, then refused or sent on with its secrets, and reported to the audit. */
 #include "guard/guard_priv.h"
 
 #include "base/clock.h"

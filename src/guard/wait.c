@@ -1,4 +1,4 @@
-/* Requests whose secret a command has not said yet. Their bodies are bounded by the stream's window. */
+/* Requests that wait until a command has printed their secret. The stream's window bounds their bodies. */
 #include "guard/guard_priv.h"
 
 #include "base/mem.h"

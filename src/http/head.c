@@ -1,5 +1,5 @@
-/* The rules of heads: what the grammar lets through and we still refuse, and what a head says about body and
- * connection. */
+/* The rules of heads beyond the grammar: what is refused all the same, and what a head says about body and connection.
+ */
 #include "http/head_priv.h"
 
 #include "http/chars_priv.h"

@@ -1,4 +1,4 @@
-/* Writing heads. Nothing goes out unchecked: what we write was often said by somebody else (hardening case 7). */
+/* Writes heads. Everything is checked before it is written, because most of it comes from a peer (hardening case 7). */
 #include "http/chars_priv.h"
 #include "http/http.h"
 

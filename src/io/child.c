@@ -1,6 +1,6 @@
 /*
- * Programs that are started for what they print. What they print is read as it comes; whether they have ended is asked
- * by a timer, for SIGCHLD belongs to the program that we are part of.
+ * Child processes that are started for their output. The output is read as it comes. A timer asks whether a child has
+ * ended: SIGCHLD belongs to the program of which this library is a part.
  */
 #include "base/mem.h"
 #include "io/io_priv.h"

@@ -1,4 +1,4 @@
-/* Connections that have said all they have to say, and whose peers may still be sending (hardening cases 2 and 30). */
+/* Closes connections whose answer is written while the peer may still be sending (hardening cases 2 and 30). */
 #include "base/mem.h"
 #include "io/io_priv.h"
 

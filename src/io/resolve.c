@@ -1,10 +1,10 @@
 /*
- * Names to addresses, on threads, for getaddrinfo() blocks. One question for all who ask for a name at the same time;
- * its answer is good for a few seconds; few threads, whatever visitors do (hardening case 34).
+ * Resolves names on threads, because getaddrinfo() blocks. Simultaneous requests for a name share one lookup, and its
+ * result is kept for a few seconds. The number of threads is small, whatever visitors do (hardening case 34).
  *
- * A thread shares no memory with us: it has its end of a socket pair, and closing ours is all it takes to forget it. It
- * cannot be stopped, though: a name server that says nothing holds it for as long as the resolver tries. A question
- * that nobody waits for any more gives its place to the next one, until there are IO_RESOLVER_THREADS of such threads.
+ * A thread shares no memory with the loop. It has one end of a socket pair; closing the other end abandons the thread.
+ * A thread cannot be stopped: while a name server does not answer, it runs until the resolver gives up. An abandoned
+ * lookup makes room for the next one, until there are IO_RESOLVER_THREADS threads.
  */
 #include "base/mem.h"
 #include "io/io_priv.h"

@@ -1,8 +1,8 @@
 /*
- * Timers in a pairing heap of their own (Fredman, Sedgewick, Sleator, Tarjan 1986): it lives in the timers themselves,
- * so that setting one cannot fail, and it knows the next one, which an embedding loop has to be told and libev keeps to
- * itself. Moving a timer later, as each byte on an idle timeout does, only writes `due`: the heap looks again when the
- * old time has come.
+ * Timers, in a pairing heap (Fredman, Sedgewick, Sleator, Tarjan 1986). The heap's pointers are in the timers, so that
+ * setting a timer cannot fail. An embedding loop needs to know when the next timer fires; libev does not tell that, so
+ * its timers are not used. Moving a timer later, as every byte does to an idle timeout, only writes `due`: the heap
+ * is sorted again when the old time has come.
  */
 #include "base/clock.h"
 #include "io/io_priv.h"

@@ -1,10 +1,9 @@
 /*
- * BIND and UNBIND, and who gives a port to whom (rules CLIENT-1 to CLIENT-4).
+ * BIND and UNBIND, and which session gets a port that another one holds (rules CLIENT-1 to CLIENT-4).
  *
- * A driver that died leaves a session behind, which holds its ports: parked, or live for as long as the kit believes in
- * its connection. Its next process has another session and the same client id. What is parked changes hands at once;
- * what is live is asked with a PING first, and the BIND waits for what comes of it: a driver that answers keeps its
- * port.
+ * A driver that died leaves a session that holds its ports. The session is parked, or still live if the kit has not
+ * noticed the death. The driver's next process has a new session and the same client id. It gets the ports of a parked
+ * session at once. A live session is sent a PING first, and the BIND waits: a driver that answers keeps its port.
  */
 #include "kit/kit_priv.h"
 

@@ -1,6 +1,6 @@
 /*
- * Who is let in at the base listener, and who gives way when it is full. Whatever strangers do there, probes and
- * drivers find a place (hardening case 28).
+ * Which connections the base listener accepts, and which one is closed when it is full. Whatever strangers do, probes
+ * and drivers find a place (hardening case 28).
  */
 #include "base/log.h"
 #include "kit/bounds.h"

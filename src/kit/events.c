@@ -1,6 +1,6 @@
 /*
- * GET /api/v1/tunnel/events: what happens goes to whoever reads along, at the end of the turn in which it happened.
- * Nobody is waited for: a reader whose answer backs up is cut off.
+ * GET /api/v1/tunnel/events: sends each event to all readers at the end of the turn. A reader that reads too slowly is
+ * cut off.
  */
 #include "kit/bounds.h"
 #include "kit/kit_priv.h"

@@ -1,8 +1,8 @@
 /*
- * Stream ids end (hardening case 33): a session gives way to another one before (rules HANDOVER-1 and HANDOVER-2). It
- * is RESTARTING from its last stream on until its driver has come for the new one, and visitors wait meanwhile. Then
- * the bindings move, and what is open on the old sockets goes on there until it ends by itself, however long that
- * takes.
+ * A session has a limited number of stream ids (hardening case 33). Before they are used up, the session is handed over
+ * to a new one (rules HANDOVER-1 and HANDOVER-2). It is RESTARTING from its last stream until the driver has opened the
+ * new session, and visitors wait meanwhile. Then the bindings move. Open streams stay on the old sockets until they
+ * end, however long that takes.
  */
 #include "kit/kit_priv.h"
 

@@ -1,4 +1,4 @@
-/* HELLO, the first frame of a WebSocket: it makes or resumes a session. JOIN, the other one, is in shards.c. */
+/* HELLO, the first frame of a WebSocket, which makes or resumes a session. (JOIN, the other first frame: shards.c.) */
 #include "kit/kit_priv.h"
 
 #include "base/clock.h"

@@ -1,4 +1,4 @@
-/* One daemon: start-up checks, the parts and how they are joined, the end. */
+/* The daemon: checks at the start, making and connecting its parts, and its end. */
 #include "kit/kit_priv.h"
 
 #include "base/log.h"

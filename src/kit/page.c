@@ -1,5 +1,5 @@
 /*
- * The status page: who may try tokens at its login form how often, and under which name drivers would come here.
+ * The status page: how often an address may try tokens at the login form, and the URL that drivers should use.
  */
 #include "kit/kit_priv.h"
 

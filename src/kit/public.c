@@ -1,4 +1,4 @@
-/* The public addresses: --public, --domain. Who comes in there is a visitor of the relay's front. */
+/* The public addresses (--public, --domain). Connections there are visitors of the relay's front. */
 #include "kit/kit_priv.h"
 
 #include "base/log.h"

@@ -1,6 +1,6 @@
 /*
- * The secondary sockets of a v2 session: tickets, JOIN, and what a driver that knows `reissue-tickets` and `shard-map`
- * may do about a socket that was lost.
+ * The secondary sockets of a v2 session: tickets, JOIN, and how a driver with the capabilities `reissue-tickets` and
+ * `shard-map` replaces a lost socket.
  */
 #include "kit/kit_priv.h"
 

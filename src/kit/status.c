@@ -1,6 +1,6 @@
 /*
- * What the status page is told of the load. Bytes and requests are counted where they were counted already; once a
- * second the sum is looked at, as long as something moves or somebody reads samples. A kit that rests does nothing.
+ * The load that the status page shows. It uses the counters of bytes and requests that exist anyway, and reads them
+ * once a second, as long as they change or a reader wants samples. An idle kit does nothing.
  */
 #include "kit/bounds.h"
 #include "kit/kit_priv.h"

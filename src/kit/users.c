@@ -1,6 +1,6 @@
 /*
- * Who may come, and what for. A token is only ever compared here, as its digest, with all that there are and to the end
- * of each (rule AUTH-2).
+ * The users: their tokens and their rights. All comparisons of tokens are here. A token's digest is compared in
+ * constant time with that of every known token (rule AUTH-2).
  */
 #include "kit/kit_priv.h"
 

@@ -1,4 +1,4 @@
-/* What the admin API is told about the kit. */
+/* What the admin API shows of the kit. */
 #include "kit/kit_priv.h"
 
 #include "base/log.h"

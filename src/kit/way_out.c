@@ -1,4 +1,4 @@
-/* The CONNECT proxy, as the options want it. */
+/* Sets the CONNECT proxy up according to the options. */
 #include "kit/kit_priv.h"
 
 #include "base/log.h"

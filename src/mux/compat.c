@@ -1,6 +1,5 @@
 /*
- * What published drivers need, and our own do not: everything here is off when the peer has named one of our
- * capabilities.
+ * Workarounds for published drivers. They are all off when the peer has named a capability of this project.
  */
 #include "base/utf8.h"
 #include "mux/mux_priv.h"
@@ -8,15 +7,15 @@
 static bool wanted(const struct mux_session *s) { return s->cfg.role == WIRE_ROLE_KIT && !s->cfg.own_peer; }
 
 /*
- * A published driver gathers what comes for a stream in a list until its local connection stands. Over 1 MiB there it
- * resets the stream (HTTP) or never wakes up again (TCP), and a TCP EOF throws away what was gathered. It gives credit
- * for what it gathers at once, so a WINDOW tells that it has seen the stream and no more. That the connection stands is
- * known when something comes back on the stream; else we take it for granted DIAL_SETTLE after its last WINDOW. Until
- * then we stay below the limit (FLOW-7) and hold a TCP EOF back.
+ * A published driver collects the bytes of a stream in a list until its local connection exists. With more than 1 MiB
+ * in the list it resets the stream (HTTP) or stops for good (TCP), and a TCP EOF discards the list. It gives credit for
+ * collected bytes at once, so a WINDOW only shows that it knows the stream. Bytes or a head on the stream show that the
+ * connection exists; otherwise we assume it DIAL_SETTLE after the last WINDOW. Until then we send less than the limit
+ * (FLOW-7) and hold a TCP EOF back.
  *
- * When nothing was sent no WINDOW will come, so an EOF alone waits for DIAL_SETTLE only; and a driver that gathers its
- * WINDOWs may never send one for a few bytes, so after EOF_PATIENCE the EOF goes out in any case. All of it counts from
- * the first tick that sees the stream waiting: time is not known more exactly, and too late is harmless.
+ * If nothing was sent, no WINDOW will come: an EOF alone waits for DIAL_SETTLE only. A driver that combines its WINDOWs
+ * may never send one for a few bytes: after EOF_PATIENCE the EOF is sent in any case. These times begin with the first
+ * tick that sees the stream waiting. That may be a little late, which is harmless.
  */
 #define EOF_PATIENCE_MS 10000u
 

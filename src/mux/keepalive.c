@@ -1,6 +1,6 @@
 /*
- * Everything that depends on time. Time moves with tick() alone: what came in between is only marked, and counts from
- * the next tick on, so that a timer may fire late but never early.
+ * Everything that depends on time. Only mux_session_tick() changes the time. Events between two ticks are marked and
+ * count from the next tick on, so a timer may fire late, but never early.
  */
 #include "mux/mux_priv.h"
 

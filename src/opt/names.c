@@ -1,4 +1,4 @@
-/* Names that somebody mistyped, and words of other tools. */
+/* Suggestions for mistyped names, and hints for words of other tools. */
 #include "opt/opt_priv.h"
 
 /* Edits that turn `a` into `b`: insertions, deletions, replacements, neighbours that changed places. Names longer than

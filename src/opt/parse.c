@@ -1,4 +1,4 @@
-/* The arguments of a command, behind its defaults and the environment. */
+/* Reads the options of a command: first the defaults, then the environment, then the arguments. */
 #include "opt/opt_priv.h"
 
 #include "base/mem.h"

@@ -1,4 +1,4 @@
-/* What a value may be, and where it goes. */
+/* Reads one value by the type of its option, and stores it in the command's structure. */
 #include "opt/opt_priv.h"
 
 #include "base/mem.h"

@@ -1,4 +1,4 @@
-/* Giving up root: nothing is taken for granted, everything is read back. */
+/* Gives up root, and reads back each right to verify that it is gone. */
 #include "proc/sandbox.h"
 
 #include <errno.h>

@@ -1,8 +1,7 @@
 /*
- * Requests with an absolute target (RFC 9112 3.2.2), which the kit sends on itself. There is no second HTTP here: such
- * a client is a visitor, and its destination an origin, with all their rules; between them are both ends of a session
- * in memory. A request has a connection of its own to its destination, so that a client holds two descriptors and no
- * more.
+ * Requests with an absolute target (RFC 9112 3.2.2), such as GET http://host/, which the kit sends on itself. They use
+ * the usual HTTP code: the client is a visitor and its destination an origin, with a session in memory between them.
+ * Each request has a connection of its own to its destination, so a client holds at most two descriptors.
  */
 #include "base/clock.h"
 #include "base/log.h"

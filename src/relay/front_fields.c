@@ -1,7 +1,7 @@
 /*
- * Rule HOST-6: whom a service behind the front may believe. Nobody can tell who has written X-Forwarded-For, so what a
- * stranger sends of it and its like is dropped, and the kit says what it knows itself. A trusted proxy's word stays,
- * and the kit puts the proxy behind it.
+ * Forwarded fields at the front (rule HOST-6). A service cannot know who has written X-Forwarded-For and similar
+ * fields. So those of an untrusted visitor are dropped, and the kit writes what it knows itself. Those of a trusted
+ * proxy stay, and the kit appends the proxy's address.
  */
 #include "relay/front_priv.h"
 

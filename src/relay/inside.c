@@ -1,6 +1,5 @@
 /*
- * Visitors who come from inside this program: a port that nothing listens on. They are served like any visitor of an
- * EXPOSE port.
+ * Ports without a listener, for visitors from inside this program. They are served like visitors of an EXPOSE port.
  */
 #include "base/mem.h"
 #include "relay/visitor_priv.h"

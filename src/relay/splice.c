@@ -1,7 +1,7 @@
 /*
- * What comes from one side is read into one of the loop's blocks and written from there with one system call; only what
- * the other side does not take at once is copied and kept, and its source is not read meanwhile. splice(2) would move
- * pages through a pipe for each direction: on loopback it is slower, and it costs four descriptors.
+ * Bytes from one side are read into a block of the loop and written from there with one system call. Bytes that the
+ * other side does not take at once are copied, and the source is not read until they are written. splice(2) would need
+ * a pipe for each direction: it is slower on loopback and costs four descriptors.
  */
 #include "relay/splice.h"
 

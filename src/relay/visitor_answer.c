@@ -1,6 +1,6 @@
 /*
- * The kit's own answers: to a visitor whose request no driver answers. Each says in one sentence what is true, and in a
- * word for programs why (rule ANSWER-1): text, a page or JSON, as the request would have it.
+ * The kit's own answers, for requests that no driver answers. Each has one sentence for people and an error code for
+ * programs (rule ANSWER-1). It is plain text, a page or JSON, as the request prefers.
  */
 #include "base/log.h"
 #include "log_gen.h"

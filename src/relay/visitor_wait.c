@@ -1,14 +1,15 @@
 /*
- * Visitors who wait until they may open a stream: the link of their session has no room for another request (hardening
- * case 29), or their address has opened and left too many (hardening case 28).
+ * Visitors who wait until they may open a stream. Either the link of their session has no room for another request
+ * (hardening case 29), or visitors of their address have opened and left too many streams (hardening case 28).
  *
- * Each owner has a row of addresses that somebody waits from, and each address has its visitors in order: room goes
- * round the addresses, so that one of them cannot make the others wait. mux says when there is room; the timer is for
- * what nobody says: that a visitor has left, or that the session has.
+ * Each owner has a list of addresses with waiting visitors, and each address has its visitors in order. The addresses
+ * take turns, so that one of them cannot make the others wait. mux reports when there is room. The timer finds what
+ * nobody reports: visitors that have left, and sessions that have ended.
  *
- * A driver dials for each stream, so one that is opened only to be left has its price. Who leaves early pays from a
- * budget of its address, and all of them from one of the owner, which ends well before a driver defends itself. An
- * address without a debt passes those that have one.
+ * A stream costs the driver a connection, even when its visitor leaves at once. So each stream that is left early is
+ * taken from a budget of the visitor's address and from one of the owner, which is used up well before the driver
+ * defends itself. An address that has used up its budget waits. When the owner's budget is used up, only addresses with
+ * a full budget of their own may open streams.
  */
 #include "relay/visitor_priv.h"
 

@@ -1,4 +1,4 @@
-/* Life, messages in, frames towards the link, and time. */
+/* Making and freeing the translator, incoming messages, frames for the link, and timers. */
 #include "vtunnel/vtunnel_priv.h"
 
 #include "base/log.h"

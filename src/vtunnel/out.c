@@ -1,4 +1,4 @@
-/* Messages towards the peer: our own answers first, then what the link's frames say, in their order. */
+/* Messages for the peer: our own answers first, then the translated frames of the link, in order. */
 #include "vtunnel/vtunnel_priv.h"
 
 #include <assert.h>

@@ -1,4 +1,4 @@
-/* Ports: listen and its answers, against BIND and its. */
+/* Ports: translates listen and its answers to and from BIND and its answers. */
 #include "vtunnel/vtunnel_priv.h"
 
 #include "base/mem.h"

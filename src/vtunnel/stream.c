@@ -1,4 +1,4 @@
-/* Streams: their ids on both sides, their states, and what the two ends say about them. */
+/* Streams: their ids on both sides, their states, and what each side reports about them. */
 #include "base/log.h"
 #include "base/mem.h"
 #include "log_gen.h"

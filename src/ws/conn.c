@@ -1,4 +1,4 @@
-/* The life of an open WebSocket: beginning, closing, end. */
+/* An open WebSocket: making, closing and freeing it. */
 #include "base/mem.h"
 #include "ws/ws_priv.h"
 

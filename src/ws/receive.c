@@ -1,4 +1,4 @@
-/* Frames in: parsed and unmasked where they were read. RFC 6455 section 5. */
+/* Incoming frames (RFC 6455 section 5): parsed and unmasked in place. */
 #include "ws/ws_priv.h"
 
 #include <assert.h>

@@ -1,4 +1,4 @@
-/* Frames out: messages are built in the block they are sent from, several to a system call. */
+/* Outgoing frames: messages are built in the block from which they are sent, several with one system call. */
 #include "base/clock.h"
 #include "ws/ws_priv.h"
 
