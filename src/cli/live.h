@@ -1,6 +1,7 @@
 /*
- * What the block on a terminal shows of a tunnel: the link, its latency, the bindings, streams and bytes a second, the
- * last requests. Building the block is pure (cli_live_frame); the rest keeps it up to date.
+ * The live view: a block on the terminal with the state of a tunnel. It shows the link, its latency, the bindings,
+ * streams, bytes a second and the last requests. cli_live_frame() builds the block and is pure. The other functions
+ * keep the view up to date.
  */
 #ifndef HT_CLI_LIVE_H
 #define HT_CLI_LIVE_H
@@ -45,29 +46,31 @@ struct cli_live {
 };
 
 /*
- * Appends the block's rows for a terminal of that size; together they take at least one line and at most rows - 1. A
- * URL of a binding is whole or not there: f->folded counts the bindings that are not. 0 or HT_ENOMEM.
+ * Appends the rows of the block for a terminal of that size. They take at least one line and at most rows - 1 lines.
+ * The URL of a binding is shown whole or not at all; f->folded counts the bindings without a URL. 0 or HT_ENOMEM.
  */
 int cli_live_frame(const struct cli_live *l, unsigned columns, unsigned rows, struct cli_frame *f) HT_MUST_USE;
-/* Whether some binding finds no room in the block now, or with some more requests to show. */
+/* True when a binding has no room in the block, or would have none with more requests to show. */
 bool cli_live_folds(const struct cli_live *l);
 
-#define CLI_LIVE_MEASURE_MS 5000 /* how often its latency is new: for ht_tunnel_options */
+#define CLI_LIVE_MEASURE_MS 5000 /* how often the latency is measured: for ht_tunnel_options.measure_every_ms */
 
-/* NULL: out of memory. Until it is told more, each binding shows what is asked for. */
+/* Makes a view. At first each binding shows what is asked for. NULL: out of memory. */
 struct cli_live *cli_live_create(const char *kit, const struct ht_bind_options *binds, size_t n,
                                  bool color) HT_MUST_USE;
-/* Takes the place of the events' lines and begins to draw; complaints make room for themselves. One at a time. */
+/* Starts to draw, instead of the lines of `e`. cli_complain() removes the block before it writes. Only one view can be
+ * attached at a time. */
 void cli_live_attach(struct cli_live *l, struct cli_events *e, struct ht_tunnel *t, struct io_loop *loop);
-/* Draws for the last time, and gives the terminal back. NULL, and what is not attached, is ignored. */
+/* Draws for the last time and restores the terminal. NULL, and a view that is not attached, are ignored. */
 void cli_live_detach(struct cli_live *l);
+/* Clears the pointer. NULL is ignored. */
 void cli_live_destroy(struct cli_live **l);
 
-/* Something has changed: it is drawn a little later, together with what else changes until then. */
+/* Something has changed: the view is drawn a little later, together with further changes. */
 void cli_live_touch(struct cli_live *l);
-/* What was decided about a request is counted. */
+/* Counts a decision about a request. */
 void cli_live_decided(struct cli_live *l, const struct ht_audit *a);
-/* A request that is over. */
+/* Shows a request that has ended. */
 void cli_live_request(struct cli_live *l, const struct ht_request *r);
 
 #endif

@@ -1,10 +1,10 @@
 /*
- * A block of lines at the bottom of a terminal that is drawn again and again in its place, while other lines scroll by
- * above it. No alternate screen: what was shown stays.
+ * Draws a block of lines at the bottom of a terminal again and again in its place, while other lines scroll above it.
+ * It does not use the alternate screen, so the lines stay visible afterwards.
  *
- * The terminal is changed as little as possible: the cursor is hidden and what is typed is not echoed. Both are given
- * back by cli_screen_close(), while the process is stopped, and by cli_screen_restore() on the way out of a signal
- * handler.
+ * It changes the terminal as little as possible: it hides the cursor and switches the echo of typed characters off.
+ * Both are restored by cli_screen_close(), while the process is stopped, and by cli_screen_restore() in a signal
+ * handler that ends the process.
  */
 #ifndef HT_CLI_SCREEN_H
 #define HT_CLI_SCREEN_H
@@ -16,38 +16,38 @@
 struct cli_screen {
     struct cli_output *out;
     unsigned columns, rows; /* of the terminal */
-    bool open, hidden;      /* hidden: stopped, or in the background */
-    unsigned n_rows;        /* of the block as it is on the screen */
+    bool open, hidden;      /* hidden: the process is stopped or in the background */
+    unsigned n_rows;        /* rows of the block on the screen */
     unsigned widths[SCREEN_ROWS_MAX];
-    struct ht_buf shown; /* its text, to see whether it has changed */
+    struct ht_buf shown; /* the text of the block on the screen */
 };
 
-/* A block under construction. A row that is wider than the terminal goes on in the terminal's next row. */
+/* A block that is being built. A row that is wider than the terminal takes several lines. */
 struct cli_frame {
     struct ht_buf text; /* rows with a newline between them */
     unsigned n_rows;
     unsigned widths[SCREEN_ROWS_MAX];
-    unsigned lines;  /* of the terminal that they take together */
-    unsigned folded; /* bindings that found no room */
+    unsigned lines;  /* lines of the terminal that all rows take together */
+    unsigned folded; /* bindings for which there is no room */
 };
 
-/* Whether standard output is a terminal that can do this. */
+/* True when standard output is a terminal that can draw a block. */
 bool cli_screen_possible(void);
 void cli_screen_open(struct cli_screen *s, struct cli_output *out);
-/* Draws it, unless it is what is there already or the last one has not even been written. */
+/* Draws the block. Does nothing when it has not changed, or when the last one was not written yet. */
 void cli_screen_draw(struct cli_screen *s, const struct cli_frame *f);
-/* A line, its newline included, that stays: above the block. */
+/* Writes a line, with its newline, above the block. It stays there. */
 void cli_screen_line(struct cli_screen *s, struct ht_slice line);
-/* Takes the block away at once, so that somebody else can write; the next draw brings it back below that. */
+/* Removes the block at once, so that other code can write to the terminal. The next draw shows it below that output. */
 void cli_screen_yield(struct cli_screen *s);
 /* The terminal's size has changed. */
 void cli_screen_resized(struct cli_screen *s);
 /* Before and after the process is stopped. */
 void cli_screen_suspend(struct cli_screen *s);
 void cli_screen_resume(struct cli_screen *s);
-/* Leaves the block as it is, and the cursor behind it. */
+/* Leaves the block on the screen and the cursor behind it, and restores the terminal. */
 void cli_screen_close(struct cli_screen *s);
-/* The terminal as it was; from a signal handler, by a process that ends at once. */
+/* Restores the terminal. For a signal handler of a process that ends at once. */
 void cli_screen_restore(void);
 
 #endif

@@ -1,9 +1,7 @@
 /*
- * Commands and options of a program, by tables.
- *
- * The tables are generated (options_gen.h has them, and a typed parser for each command); what reads command lines, the
- * environment and values of the configuration file by them is here. A command's structure is filled in with the
- * defaults, then with what the environment says, then with the arguments.
+ * Reads commands and options of a program. It works on generated tables: options_gen.h has them, and a typed parser for
+ * each command. The structure of a command is filled in with the defaults first, then from the environment, then from
+ * the arguments. Values of the configuration file are read in the same way.
  */
 #ifndef HT_OPT_OPT_H
 #define HT_OPT_OPT_H
@@ -13,19 +11,19 @@
 
 #include <stdio.h>
 
-/* What a parser returns beside 0 and an error: the caller prints it. */
+/* Results of a parser other than 0 and an error: the user asks for help or the version, which the caller prints. */
 enum opt_asked { OPT_HELP = 1, OPT_VERSION = 2 };
 
 /* ---- values ---- */
 
-/* A host and a port. `host` has no brackets; `text` is what the user wrote. */
+/* A host and a port. `host` has no brackets; `text` is the user's spelling. */
 struct opt_addr {
     const char *text;
     char host[256];
     uint16_t port;
 };
 
-/* A network: `family` is 4 or 6, the address' bytes are in network order, only the first `bits` bits count. */
+/* A network. `family` is 4 or 6. The bytes of the address are in network order; only the first `bits` bits count. */
 struct opt_cidr {
     uint8_t family, bits;
     uint8_t addr[16];
@@ -35,8 +33,8 @@ struct opt_port_range {
     uint16_t first, last;
 };
 
-/* True when the address (4 or 16 bytes, as family is 4 or 6) is in one of the networks. A v4-mapped IPv6 address
- * counts as the IPv4 address it holds. */
+/* True when the address is in one of the networks. It has 4 or 16 bytes, for family 4 or 6. A v4-mapped IPv6 address
+ * counts as its IPv4 address. */
 bool opt_cidrs_match(const struct opt_cidr *list, size_t n, int family, const uint8_t *addr);
 
 bool opt_ports_contain(const struct opt_port_range *list, size_t n, uint16_t port);
@@ -53,7 +51,7 @@ enum opt_type {
     OPT_TYPE_SIZE,     /* uint64_t, bytes */
     OPT_TYPE_ADDR,
     OPT_TYPE_IP,
-    OPT_TYPE_CIDR, /* a list, as the next two */
+    OPT_TYPE_CIDR, /* a list, like the next two types */
     OPT_TYPE_PORTS,
     OPT_TYPE_HEADER,
     OPT_TYPE_DESTINATION, /* texts, each a comma list: its user knows what may be in it */
@@ -66,12 +64,13 @@ enum opt_type {
 
 #define OPT_MAX_OPTIONS 64 /* of one command */
 
-/* One option of one command, or one value of a mapping. Offsets are into the structure that is filled in. */
+/* One option of one command, or one value of a mapping. `field`, `count` and `given` are offsets in the structure that
+ * is filled in. */
 struct opt_option {
     const char *name, *env, *unit, *default_text, *min_text, *max_text, *example, *refuse;
     uint64_t min, max;
     const char *const *values;
-    const int *numbers; /* of the values */
+    const int *numbers; /* the numbers of the values */
     size_t n_values;
     size_t field, count, given;
     enum opt_type type;
@@ -80,7 +79,7 @@ struct opt_option {
 };
 
 struct opt_command {
-    const char *name; /* its words, with one space between */
+    const char *name; /* its words, separated by one space */
     const char *doc;
     const char *const *help; /* lines */
     size_t n_help;
@@ -89,19 +88,20 @@ struct opt_command {
     size_t min_args, max_args, unless; /* `unless`: offset of a bool that makes arguments unnecessary */
     const char *arg_name;
     bool has_unless;
-    bool single_dash; /* its options may be written -name, too */
+    bool single_dash; /* its options may also be written -name */
     int id;
 };
 
-/* A word of other tools, in the place of a command ("") or among its options. */
+/* A word of another tool that users may type, and the hint for them. `command`: the command among whose options the
+ * word stands; "": the word stands in place of a command. */
 struct opt_hint {
     const char *word, *command, *says;
 };
 
-/* What is meant without a command: which one, by the word behind its arguments ("": none). */
+/* The command that is meant when a command line has none, by the word behind its arguments; "": no such word. */
 struct opt_one_word {
     const char *word;
-    int command; /* its number */
+    int command; /* number of the command */
 };
 
 struct opt_program {
@@ -121,41 +121,42 @@ struct opt_program {
 /*
  * Finds the command in argv, whose first element is the program's name.
  *
- * 0: `*command` is it, and its arguments begin at argv[*used]. OPT_HELP: help was asked for, with `*command`, or NULL
- * for all, as when nothing was said. OPT_VERSION. HT_EINVAL: `err` says why.
+ * 0: the command is *command, and its arguments begin at argv[*used]. OPT_HELP: the user asks for help about *command,
+ * or about all commands when it is NULL; an empty command line counts as that. OPT_VERSION: the user asks for the
+ * version. HT_EINVAL: *err says why.
  */
 int opt_command_find(const struct opt_program *p, int argc, char **argv, const struct opt_command **command, int *used,
                      struct ht_errmsg *err) HT_MUST_USE;
 
 /*
- * For a command line whose first word is one of the arguments that a command takes: `*command` is the one that is meant
- * by the word behind them. Its arguments begin at argv[1]; the word is taken out of argv and *argc. HT_EINVAL: the word
- * is another tool's, and `err` says what to write.
+ * For a command line that begins with the arguments of a command instead of its name. *command is the command that the
+ * word behind the arguments means; the word is removed from argv and *argc, and the arguments begin at argv[1]. 0, or
+ * HT_EINVAL: the word belongs to another tool, and *err says what to write.
  */
 int opt_command_left_out(const struct opt_program *p, int *argc, char **argv, const struct opt_command **command,
                          struct ht_errmsg *err) HT_MUST_USE;
 
 /*
- * `argv` is what follows the command's words; `out` is the structure of `c`. Strings in it point into argv and the
- * environment, or are static: they outlive it. Lists belong to it.
+ * Fills in `out`, the structure of the command `c`. `argv` has the arguments behind the command's words. Strings in the
+ * structure point into argv or the environment, or are static. The structure owns its lists; opt_free() frees them.
  *
- * 0: it is filled in. OPT_HELP, OPT_VERSION: asked for, nothing printed. HT_EINVAL: `err` says what is wrong and what
- * would be right. HT_ENOMEM. In all but the first case it holds nothing.
+ * 0: it is filled in. OPT_HELP, OPT_VERSION: the user asks for that; nothing was printed. HT_EINVAL: *err says what is
+ * wrong and what would be right. HT_ENOMEM. After any result but 0 the structure is empty.
  */
 int opt_parse(const struct opt_program *p, const struct opt_command *c, void *out, int argc, char **argv,
               struct ht_errmsg *err) HT_MUST_USE;
 
-/* Frees the lists and clears the structure; harmless when done twice. */
+/* Frees the lists and clears the structure. A second call is harmless. */
 void opt_free(const struct opt_command *c, void *out);
 
-/* What `COMMAND --help` prints, and all commands with one line each. */
+/* Print the text of `COMMAND --help`, and the list of all commands. */
 void opt_help(const struct opt_command *c, FILE *to);
 void opt_overview(const struct opt_program *p, FILE *to);
 
 /*
  * ---- the configuration file ----
  *
- * A mapping has keys; those with one value fill in the mapping's structure, as an option does.
+ * A mapping has keys. A key with one value is stored in the mapping's structure, as an option is in its command's.
  */
 enum opt_key_kind {
     OPT_KEY_VALUE, /* one value */
@@ -167,8 +168,8 @@ enum opt_key_kind {
 struct opt_key {
     const char *name, *example;
     enum opt_key_kind kind;
-    int of;       /* the number of the mapping */
-    unsigned max; /* texts, items */
+    int of;       /* OPT_KEY_LIST: number of the mapping */
+    unsigned max; /* most texts or items */
     bool required, is_bool;
 };
 
@@ -182,11 +183,12 @@ struct opt_mapping {
 
 /* Clears the structure of the mapping and fills in the defaults. 0 or HT_ENOMEM. */
 int opt_mapping_defaults(const struct opt_mapping *m, void *out) HT_MUST_USE;
-/* Sets the value of a key of kind OPT_KEY_VALUE; `text` has to outlive the structure. HT_EINVAL with *err, HT_ENOMEM.
+/* Sets the value of a key of kind OPT_KEY_VALUE. `text` must outlive the structure. 0, HT_EINVAL with *err, or
+ * HT_ENOMEM.
  */
 int opt_mapping_set(const struct opt_mapping *m, void *out, const struct opt_key *key, const char *text,
                     struct ht_errmsg *err) HT_MUST_USE;
-/* NULL: there is no such key; *near is the name that was meant, or NULL. */
+/* Finds a key by name. NULL: there is none, and *near is the name that was probably meant, or NULL. */
 const struct opt_key *opt_mapping_find(const struct opt_mapping *m, const char *name, const char **near);
 
 #endif

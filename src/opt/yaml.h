@@ -1,8 +1,8 @@
 /*
- * Files in YAML whose mappings and keys spec/options.yaml declares: events, keys, values, and what is wrong where.
+ * Reads YAML files whose mappings and keys spec/options.yaml declares, and reports each problem with its place.
  *
- * A reader stands at an event. Functions that take a value are called with its first event present, and leave with its
- * last one present.
+ * A reader has a present event of the YAML parser. Functions that read a value are called when its first event is the
+ * present one. When they return, its last event is the present one.
  */
 #ifndef HT_OPT_YAML_H
 #define HT_OPT_YAML_H
@@ -17,47 +17,49 @@
 struct opt_yaml {
     struct opt_file *file;
     yaml_parser_t yaml;
-    yaml_event_t event; /* the present one; owned */
+    yaml_event_t event; /* the present event; the reader owns it */
     bool has_event;
-    bool as_it_is; /* ${NAME} in values of mappings means nothing */
-    int rc;        /* HT_EINVAL: no YAML, and said so; HT_ENOMEM */
+    bool as_it_is; /* ${NAME} in values of mappings is not replaced */
+    int rc;        /* HT_EINVAL: not valid YAML, and that was reported; HT_ENOMEM */
 };
 
 /*
- * Reads a whole text; `top` is called once, at the document's first event, and `empty` is the problem of a file that
- * has none. 0, whatever the problems of *file are; HT_EINVAL: it is no YAML, which is among them; HT_ENOMEM.
+ * Reads a whole text. top() is called once, at the first event of the document. `empty` is the problem of a file
+ * without content. Problems are added to *file. 0 also with problems; HT_EINVAL: the text is not valid YAML; HT_ENOMEM.
  */
 int opt_yaml_read(struct opt_file *file, const char *text, size_t n, void (*top)(struct opt_yaml *r),
                   const char *empty) HT_MUST_USE;
 
-/* The next event; false at the end of what can be read. */
+/* Advances to the next event. False: there is none. */
 bool opt_yaml_next(struct opt_yaml *r);
-/* Leaves the node that begins with the present event: afterwards its last event is the present one. */
+/* Skips the node that begins with the present event. */
 void opt_yaml_skip(struct opt_yaml *r);
+/* The place of the present event. */
 struct opt_mark opt_yaml_here(const struct opt_yaml *r);
-/* "a list", "a value" and so on, for messages. */
+/* The kind of the present event, for messages: "a list", "a value" and so on. */
 const char *opt_yaml_kind(const struct opt_yaml *r);
-/* Anchors and tags have no use here; a file that holds them means something else by them. */
+/* Reports anchors and tags, which are not supported. */
 void opt_yaml_refuse_extras(struct opt_yaml *r);
 /*
- * The scalar that the present event is, kept. NULL with r->rc set: no memory. NULL otherwise: it is none, or holds
- * nothing, and that was said; the node was skipped. `what` is the key it belongs to. `as_it_is`: with its variables.
+ * The text of the present event, a scalar; it is kept in the file. `what` is its key. `as_it_is`: variables in it are
+ * not replaced. NULL with r->rc set: out of memory. Other NULL: it is not a scalar, or empty; that was reported, and
+ * the node was skipped.
  */
 const char *opt_yaml_text(struct opt_yaml *r, const char *what, const char *example, bool as_it_is);
 
-/* What has been seen of one mapping. */
+/* Which keys of one mapping were seen. */
 struct opt_seen {
-    struct opt_mark at[64]; /* by key; line 0: not yet */
+    struct opt_mark at[64]; /* place by key; line 0: not seen */
 };
 
-/* The mapping's next key: true with *key (NULL: not one of ours, the value was skipped) and the value's event present.
- */
+/* Advances to the next key of a mapping. True: the value's first event is the present one, and *key is the key. *key
+ * NULL: the key is unknown, and its value was skipped. */
 bool opt_yaml_next_key(struct opt_yaml *r, enum opt_mapping_id id, struct opt_seen *seen, const struct opt_key **key);
-/* Complains of keys that are missing, at the place where the mapping began. */
+/* Reports missing keys, at the place where the mapping began. */
 void opt_yaml_require(struct opt_yaml *r, enum opt_mapping_id id, const struct opt_seen *seen, struct opt_mark at);
-/* Sets the key's value in the mapping's structure. */
+/* Stores the key's value in the mapping's structure. */
 void opt_yaml_set(struct opt_yaml *r, enum opt_mapping_id id, void *out, const struct opt_key *key);
-/* The present event begins a list or a mapping, as `type` has it; else that was said, and it was skipped. */
+/* True when the present event begins a node of this type. False: that was reported, and the node was skipped. */
 bool opt_yaml_has(struct opt_yaml *r, const struct opt_key *key, yaml_event_type_t type, const char *wanted);
 
 #endif

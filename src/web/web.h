@@ -21,40 +21,43 @@ struct web_conn;
 
 struct web_server_ops {
     /*
-     * A head has come: c->head, its bytes at web_bytes(). Calls web_reply(), web_stream() or web_upgrade(), and returns
-     * false when one of them says that the connection is gone. c->close_after is set already for a request with a body,
-     * which is never read, so that it cannot be taken for the next request (hardening case 2).
+     * A head has come: c->head, with its bytes at web_bytes(). The callee calls web_reply(), web_stream() or
+     * web_upgrade(), and returns the result. Bodies are never read: for a request with a body c->close_after is set
+     * already, so that the body cannot be taken for the next request (hardening case 2).
      */
     bool (*request)(struct web_conn *c);
-    /* A head that cannot be read or did not come in time (408): calls web_reply() once, and returns what that said.
+    /* The head is not valid, or did not come in time (408). The callee calls web_reply() once and returns the result.
      * `text` is static and needs no escaping. */
     bool (*refuse)(struct web_conn *c, uint16_t status, const char *text);
-    /* A stream was quiet for tick_ms. May append to c->out.queue and flush. NULL without streams. */
+    /* A stream was quiet for tick_ms. The callee may append to c->out.queue and flush. NULL for a server without
+     * streams. */
     void (*tick)(struct web_conn *c);
-    /* The answer to an upgrade has left: web_conn_take(), what came behind the request is in c->in, then
-     * web_conn_close(). NULL without upgrades. */
+    /* The answer to an upgrade was written. The callee calls web_conn_take(), takes the bytes behind the request from
+     * c->in, and calls web_conn_close(). NULL for a server without upgrades. */
     void (*upgraded)(struct web_conn *c);
-    /* It is over and closed; the memory is its owner's again. */
+    /* The connection is closed. The owner may free the memory. */
     void (*gone)(struct web_conn *c);
 };
 
-/* What the connections of a server have in common; it outlives them. */
+/* The settings of a server; they must outlive its connections. */
 struct web_server {
     const struct web_server_ops *ops;
     struct http_limits limits;
-    /* For a head, from its first byte and from the start of a connection; between two requests; for an answer that
-     * nobody reads; between the ticks of a stream. 0: for ever. */
-    uint64_t head_timeout_ms, keepalive_timeout_ms, write_timeout_ms, tick_ms;
+    uint64_t head_timeout_ms; /* for a head: from its first byte, and from the start of the connection; 0: for ever */
+    uint64_t keepalive_timeout_ms; /* between two requests; 0: for ever */
+    uint64_t write_timeout_ms;     /* for an answer that the peer does not read; 0: for ever */
+    uint64_t tick_ms;              /* between two ticks of a stream; 0: none */
 };
 
 enum web_state {
-    WEB_IDLE,    /* nothing of a request has come */
-    WEB_HEAD,    /* bytes of a head have come: its time runs; or its answer waits for the reader */
-    WEB_STREAM,  /* an answer without an end: nothing is expected of the peer but that it leaves */
-    WEB_UPGRADE, /* once the answer has left, somebody else takes the connection */
+    WEB_IDLE,    /* no byte of a request has come */
+    WEB_HEAD,    /* bytes of a head have come, or the answer is being written */
+    WEB_STREAM,  /* an answer without an end; no further request is read */
+    WEB_UPGRADE, /* upgraded() is called when the answer is written */
 };
 
-/* One connection of a server, part of what its owner keeps of it. To read: all; to write: close_after, out.queue. */
+/* One connection of a server; a member of its owner's structure. The owner may read all fields, and may write
+ * close_after and out.queue. */
 struct web_conn {
     const struct web_server *server;
     struct io_conn *io;
@@ -63,48 +66,50 @@ struct web_conn {
     struct io_timer timer;
     enum web_state state;
     bool no_body;     /* the request is HEAD */
-    bool close_after; /* once what is to be written has left; then it lingers (hardening case 2) */
+    bool close_after; /* close when everything is written; the connection then lingers (hardening case 2) */
     struct http_head head;
 };
 
-/* `c` is zeros; takes `io`. What has come already is served at once, so that `c` may be gone when this returns. */
+/* Starts serving `io`, which `c` owns from now on. `c` must be zero-initialised. Bytes that have come already are
+ * served at once, so `c` may be gone when this returns. */
 void web_conn_begin(struct web_conn *c, struct io_loop *loop, const struct web_server *server, struct io_conn *io);
 /* At once; calls gone(). */
 void web_conn_close(struct web_conn *c);
-/* The connection without its web_conn, which is to be closed next. */
+/* Takes the connection out of its web_conn, which must be closed next. The caller owns the result. */
 struct io_conn *web_conn_take(struct web_conn *c);
-/* Whether something waits to be written. */
+/* True while output waits to be written. */
 bool web_conn_busy(const struct web_conn *c);
-/* Writes what it can. False: the connection is gone. Not from inside request() and refuse(): it follows them. */
+/* Writes what the connection takes. False: the connection is gone. Not inside request() and refuse(): a flush follows
+ * them. */
 bool web_conn_flush(struct web_conn *c);
 
-/* Of the present request: the bytes of its head; the path without the query; a field's value, empty when there is none.
- */
+/* Parts of the present request: the bytes of its head, the path without the query, and the value of a field; empty:
+ * there is no such field. */
 const char *web_bytes(const struct web_conn *c);
 struct ht_slice web_path(const struct web_conn *c);
 struct ht_slice web_field(const struct web_conn *c, const char *name);
 
 struct web_reply {
     uint16_t status;
-    const char *type;     /* Content-Type, or NULL */
-    struct ht_slice body; /* of HEAD its length alone is sent */
-    const char *extra;    /* header lines, each with its CRLF, or NULL */
+    const char *type;     /* Content-Type; NULL: none */
+    struct ht_slice body; /* for HEAD only its length is sent */
+    const char *extra;    /* more header lines, each with CRLF; NULL: none */
 };
 
-/* Each of these returns false when there is no memory: the connection is gone then. */
+/* Each of these returns false when there is no memory; the connection is then gone. */
 
 /* Answers the request. */
 bool web_reply(struct web_conn *c, const struct web_reply *r) HT_MUST_USE;
-/* Begins an answer without a length; more goes into c->out.queue. It ends with web_conn_close(), or once everything has
- * left after c->close_after was set. */
+/* Begins an answer without a length. The owner appends more to c->out.queue. The answer ends with web_conn_close(), or
+ * when everything is written after c->close_after was set. */
 bool web_stream(struct web_conn *c, const struct web_reply *r) HT_MUST_USE;
-/* The answer is in c->out.queue already (`rc`: what writing it there came to). */
+/* Sends the answer to an upgrade, which is in c->out.queue already. `rc` is the result of writing it there. */
 bool web_upgrade(struct web_conn *c, int rc) HT_MUST_USE;
 
 /* ---- client ---- */
 
 struct web_ask {
-    const char *host; /* as io_dial_start() wants it */
+    const char *host; /* as for io_dial_start() */
     uint16_t port;
     bool tls;
     const char *ca;            /* a file of those to trust; NULL or "": the system's */
@@ -112,8 +117,8 @@ struct web_ask {
     const char *method, *path; /* NULL: GET; origin-form with the query */
     const char *user_agent;    /* or NULL */
     const char *token;         /* NULL or "": none is shown */
-    uint64_t timeout_ms;       /* for the whole answer; with quiet_ms for its head */
-    uint64_t quiet_ms;         /* an answer without an end: the longest time without a byte; 0: it has one */
+    uint64_t timeout_ms;       /* for the whole answer, or with quiet_ms for its head */
+    uint64_t quiet_ms;         /* longest time without a byte, for an answer without an end; 0: the answer has an end */
 };
 
 struct web_request;
@@ -125,8 +130,8 @@ struct web_request_ops {
 };
 
 /*
- * Asks, and tells what comes through `ops`; what `ask` points to may go once this has returned. 0, or an error with
- * *err: HT_ETLS (the CA file) and others; *request is NULL then.
+ * Sends a request and reports the answer through `ops`. Copies what it needs of `ask`. The caller owns *request. 0, or
+ * an error with *err, such as HT_ETLS (the CA file); *request is then NULL.
  */
 int web_request_start(struct web_request **request, struct io_loop *loop, const struct web_ask *ask,
                       const struct web_request_ops *ops, void *ctx, struct ht_errmsg *err) HT_MUST_USE;
@@ -140,22 +145,23 @@ struct web_answer {
     struct ht_buf body; /* with a NUL behind it that does not count */
 };
 
-/* The same on a loop of its own. 0: *answer is filled (free answer->body). Else a negative error with *err; HT_ELIMIT:
- * it is longer than WEB_ANSWER_MAX. */
+/* The same on a loop of its own; it blocks until the answer is complete. 0: the caller frees answer->body. Otherwise a
+ * negative error with *err, such as HT_ELIMIT: the answer is longer than WEB_ANSWER_MAX. */
 int web_fetch(const struct web_ask *ask, struct web_answer *answer, struct ht_errmsg *err) HT_MUST_USE;
 
 /* ---- server-sent events ---- */
 
-#define WEB_SSE_MAX (64u * 1024u) /* one event */
+#define WEB_SSE_MAX (64u * 1024u) /* most bytes of an event */
 
-/* A stream of server-sent events (HTML, 9.2.6). Zero-initialised is the start of one. */
+/* A reader of server-sent events (HTML, 9.2.6). Zero-initialise it before each stream. */
 struct web_sse {
-    struct ht_buf line, data, id; /* what has come of the present line; the data so far; the last id */
-    bool cr;                      /* the last byte was a CR: an LF behind it belongs to it */
+    struct ht_buf line, data, id; /* the present line so far; the data of the event so far; the last id */
+    bool cr;                      /* the last byte was a CR: an LF behind it belongs to the same line end */
 };
 
-/* Takes bytes; calls `event` for each whole one: `data` without the last newline, `id` the last one that came, or "".
- * Both end in a NUL that does not count. 0, HT_ELIMIT, HT_ENOMEM. */
+/* Reads bytes and calls event() for each complete event. `data` has no newline at its end; `id` is the last id that has
+ * come, or "". Both have a NUL behind them that does not count, and are valid during the call. 0, HT_ELIMIT (an event
+ * is too long) or HT_ENOMEM. */
 int web_sse_feed(struct web_sse *s, struct ht_slice bytes,
                  void (*event)(void *ctx, struct ht_slice data, const char *id), void *ctx) HT_MUST_USE;
 void web_sse_free(struct web_sse *s);
