@@ -76,110 +76,110 @@ extern const char *cli_program;
 
 /* "hoody-tunnel: text" on standard error, control bytes escaped. */
 void cli_complain(const char *fmt, ...) HT_PRINTF(1, 2);
-/* Called before anything is written to standard error; NULL: nobody. */
+/* Called before each write to standard error; NULL: nothing is called. The live view uses it to make room. */
 extern void (*cli_before_complaint)(void);
-/* What to do when a generated parser returned `rc` != 0: prints help, version or the error; returns the exit code. */
+/* Handles the result `rc` != 0 of a generated parser: prints help, the version or the error. Returns the exit status.
+ */
 int cli_parse_result(int rc, enum opt_command_id command, const struct ht_errmsg *err);
 int cli_version(void);
-/* What follows a complaint about a kit that was not reached, when nobody said where it is. */
+/* Appended to the message about a kit that was not reached, when the user has not named a kit. */
 #define CLI_NAME_THE_KIT "; --url or HOODY_TUNNEL_URL names a kit elsewhere, and `hoody-tunnel login` stores one"
 #define CLI_GIVE_A_TOKEN "--token-file or HOODY_TUNNEL_TOKEN gives one, and `hoody-tunnel login` stores it"
 #define CLI_STORED_TOKEN "it is the one that `hoody-tunnel login` has stored; another login replaces it"
-/* What an answer of the admin API that is none of 2xx means; `said` is the error that its body names, or "". `token`:
- * what was shown; `stored`: it is login's. */
+/* Explains an answer of the admin API whose status is not 2xx. `said` is the error in its body, or "". `token` is the
+ * token that was shown; `stored`: it was stored by login. */
 void cli_complain_status(unsigned status, const char *said, const char *token, bool stored);
-/* Whether the terminal on standard input is gone that was there at the first call; also from a signal handler. */
+/* True when standard input was a terminal at the first call and is none any more. Safe in signal handlers. */
 bool cli_terminal_gone(void);
-/* Whether lines on `fd` are coloured: --color, then NO_COLOR (no-color.org), then whether it is a terminal. */
+/* True when lines on `fd` get colours. --color decides, then NO_COLOR (no-color.org), then whether it is a terminal. */
 bool cli_use_color(enum opt_color color, int fd);
 
 /* ---- target.c ---- */
 
 struct cli_target {
     uint16_t container_port; /* 0: the kit picks */
-    const char *local;       /* the part that is for the driver, within the argument */
+    const char *local;       /* the target for the driver, a part of the argument */
 };
 
-/* HT_EINVAL with *err. Without "CONTAINER_PORT=" the local port's number is asked for. */
+/* Reads [CONTAINER_PORT=]LOCAL. Without a container port it is the local port's number. 0, or HT_EINVAL with *err. */
 int cli_target_parse(struct cli_target *t, const char *text, struct ht_errmsg *err) HT_MUST_USE;
 
-/* The name under which a pulled target is reached as well: that of a host that is not this machine and no address, and
- * to which TLS is carried as it is. False: there is none. */
+/* The name by which a pulled target can be reached too: its host, if that is another machine, no address, and without
+ * TLS of the driver. False: there is none. */
 #define CLI_NAME 300
 bool cli_target_name(const char *local, char out[CLI_NAME]);
-/* NAME[:PORT][=TARGET], as `reach` has it. *target: what is behind the =, within the text; NULL: nothing. HT_EINVAL
- * with *err. */
+/* Reads NAME[:PORT][=TARGET] of `reach`. *target is the part behind the =, or NULL. 0, or HT_EINVAL with *err. */
 int cli_reach_parse(const char *text, const char **target, struct ht_errmsg *err) HT_MUST_USE;
 
 /* ---- token.c ---- */
 
 /*
- * The token to show: the first line of `file` when given, else `from_env` (may be NULL). `out` is "" when there is
- * none. Warns when others may read the file. HT_EIO or HT_EINVAL with *err.
+ * Finds the token: the first line of `file` if it is not NULL, else `from_env`, which may be NULL. `out` is "" when
+ * there is none. Warns when other users can read the file. 0, or HT_EIO or HT_EINVAL with *err.
  */
 int cli_token(const char *file, const char *from_env, char out[WIRE_LIMIT_MAX_TOKEN + 1],
               struct ht_errmsg *err) HT_MUST_USE;
 
-/* A token that came from elsewhere, to `out`. `where` is for the message. HT_EINVAL with *err. */
+/* Checks a token and copies it to `out`. `where` names its source in the message. 0, or HT_EINVAL with *err. */
 int cli_token_check(const char *token, const char *where, char out[WIRE_LIMIT_MAX_TOKEN + 1],
                     struct ht_errmsg *err) HT_MUST_USE;
 
 /* ---- access.c ---- */
 
 /*
- * Which kit is asked and what is shown to it. What an argument, a variable or the file of `up` says stands here
- * already; what is missing comes from what `login` has stored: the default kit, and for the kit that is named its own
- * token and authorities. A token that was stored goes to no other kit.
+ * The kit for a command, and what is shown to it. The caller fills in what arguments, variables and the file of `up`
+ * say. The rest comes from what `login` has stored: the default kit, and the token and authorities of the chosen kit. A
+ * stored token is never shown to another kit.
  */
 struct cli_access {
-    const char *url, *ca, *token_file, *token; /* NULL: not said; the url's default is said already */
-    bool set_url, set_ca;                      /* somebody said it */
-    bool stored_url, stored_token;             /* found out: login's */
+    const char *url, *ca, *token_file, *token; /* NULL: not given; `url` has its default already */
+    bool set_url, set_ca;                      /* the user has given it */
+    bool stored_url, stored_token;             /* result: it was stored by login */
 };
 
-/* Completes *a, whose texts are good until the next call; `token` is "" when there is none. HT_EIO, HT_EINVAL,
+/* Completes *a; its texts are valid until the next call. `token` is "" when there is none. 0, or HT_EIO, HT_EINVAL or
  * HT_ENOMEM with *err. */
 int cli_access(struct cli_access *a, char token[WIRE_LIMIT_MAX_TOKEN + 1], struct ht_errmsg *err) HT_MUST_USE;
-/* Whether an option's value was an argument or came from its variable: one of the two names. */
+/* Where an option's value comes from: returns `option` for an argument, or `variable`. */
 const char *cli_from_where(const char *text, const char *option, const char *variable);
 
 /* ---- output.c ---- */
 
-/* Lines for standard output. Gathered in a turn, written at its end; a reader that has stopped reading costs lines,
- * never the tunnel's time. */
+/* Lines for standard output. They are collected during a turn and written at its end. When the reader stops reading,
+ * lines are dropped, so that the tunnel never waits. */
 struct cli_output {
     struct io_loop *loop;
     struct ht_buf buf;
     struct io_task task;
     struct io_timer retry;
-    unsigned long dropped; /* lines that found no room */
-    bool dead;             /* nobody reads: EPIPE and others */
+    unsigned long dropped; /* lines for which there was no room */
+    bool dead;             /* the reader is gone: EPIPE and similar errors */
 };
 
 void cli_output_init(struct cli_output *o, struct io_loop *loop);
-/* Takes one whole line, its newline included. */
+/* Adds one whole line, with its newline. */
 void cli_output_line(struct cli_output *o, struct ht_slice line);
-/* Writes the rest, waiting up to a second, and frees it. */
+/* Writes the rest, for which it waits up to a second, and frees everything. */
 void cli_output_finish(struct cli_output *o);
 
-/* Bytes that wait to be written; SIZE_MAX when nobody reads. */
+/* Bytes that wait to be written; SIZE_MAX: the reader is gone. */
 size_t cli_output_waiting(const struct cli_output *o);
-/* Writes what can be written within `wait_ms`, now. */
+/* Writes now what the reader takes within `wait_ms`. */
 void cli_output_flush(struct cli_output *o, int wait_ms);
 
 /* ---- text.c ---- */
 
-/* Whether the terminal shows UTF-8. The first call takes the locale's characters. */
+/* True when the terminal shows UTF-8. The first call sets the locale's character set. */
 bool cli_utf8(void);
-/* Appends "text" with its quotes. Bytes that are not UTF-8 become U+FFFD. */
+/* Appends a JSON string with its quotes. Bytes that are not UTF-8 become U+FFFD. 0 or HT_ENOMEM. */
 int cli_json_string(struct ht_buf *b, const char *text) HT_MUST_USE;
-/* Appends text that came from elsewhere, for a line: control characters and bytes that are no UTF-8 are spelled out. */
+/* Appends text of a peer, safe to show: control characters and invalid bytes are escaped. 0 or HT_ENOMEM. */
 int cli_put_text(struct ht_buf *b, const char *text) HT_MUST_USE;
 
 /*
- * One row of a terminal: what is added beyond `columns` is cut off, and a sign shows that. With `wrap` nothing is: the
- * terminal goes on in its next row, and takes both for one line when somebody copies it. `used` then counts the columns
- * of all rows, with what was left free at the end of one because a wide character had no room there.
+ * One row of a terminal. Text beyond `columns` is cut off, and a sign shows that. With `wrap` nothing is cut off: the
+ * terminal continues in its next row, and treats both as one line when the user copies it. `used` then counts the
+ * columns of all rows, including columns that stay empty because a wide character did not fit.
  */
 struct cli_row {
     struct ht_buf *b;
@@ -188,19 +188,20 @@ struct cli_row {
     int rc;
 };
 
-/* `color` is the parameter of SGR ("32"), or NULL. The text is made safe as by cli_put_text(). */
+/* Adds text, escaped as by cli_put_text(). `color` is the parameter of SGR, such as "32"; NULL: no colour. */
 void cli_row_add(struct cli_row *r, const char *color, const char *text);
+/* Adds blanks up to column `to`. */
 void cli_row_pad(struct cli_row *r, unsigned to);
 
-/* 1536 -> "1.5 KiB"; 2500 us -> "2.5 ms". Return out. */
+/* Numbers for people: 1536 becomes "1.5 KiB", 2500 us "2.5 ms". They return `out`. */
 #define CLI_HUMAN 24
 char *cli_human_bytes(uint64_t n, char out[CLI_HUMAN]);
 char *cli_human_us(uint64_t us, char out[CLI_HUMAN]);
 
 /* ---- audit.c ---- */
 
-/* A file of lines that must not be lost unseen: one that cannot be written waits, and what finds no room to wait is
- * counted in the file itself. */
+/* A file whose lines must not be lost unnoticed. A line that cannot be written waits. When there is no room to wait,
+ * lines are dropped, and a line with their number is written to the file. */
 struct cli_audit {
     const char *path; /* NULL: none */
     struct io_loop *loop;
@@ -209,20 +210,20 @@ struct cli_audit {
     ino_t ino;
     struct io_timer again;
     struct ht_buf waiting; /* whole lines */
-    size_t begun;          /* bytes of the first of them that are in the file */
-    uint64_t missing;      /* lines that found no room */
+    size_t begun;          /* bytes of the first waiting line that are in the file already */
+    uint64_t missing;      /* lines for which there was no room */
     uint64_t looked_ms;
-    bool failing, lost_name; /* both were said */
+    bool failing, lost_name; /* these problems were reported */
 };
 
-/* `path` NULL: none is wanted. It outlives *a. HT_EIO with *err. */
+/* Opens the file for appending. `path` NULL: there is none. `path` must outlive *a. 0, or HT_EIO with *err. */
 int cli_audit_open(struct cli_audit *a, struct io_loop *loop, const char *path, struct ht_errmsg *err) HT_MUST_USE;
-/* Takes one whole line, its newline included. `now`: false is returned, and nothing kept, when it is not in the file
- * at once. */
+/* Writes one whole line, with its newline. With `now` the line must be in the file at once: otherwise the result is
+ * false, and the line is dropped. */
 bool cli_audit_line(struct cli_audit *a, struct ht_slice line, bool now);
-/* The file is opened anew before the next line. Safe in signal handlers. */
+/* Opens the file again before the next line. Safe in signal handlers. */
 void cli_audit_reopen(void);
-/* Writes what it can of the rest, and says how many lines are missing. One that was never opened has to be zeros. */
+/* Writes the rest if possible, and says how many lines are missing. Also for a zero-initialised one. */
 void cli_audit_close(struct cli_audit *a);
 
 /* ---- events.c ---- */
