@@ -31,7 +31,7 @@ struct admin_snap_binding {
     const char *url; /* where visitors find it; NULL or "": not known */
 };
 
-/* A session in a snapshot. The texts are the source's and stay good until the snapshot is freed. */
+/* A session in a snapshot. The source owns the texts; they are valid until the snapshot is freed. */
 struct admin_snap_session {
     const char *id, *peer;
     const char *owner;    /* the user's name */
@@ -49,7 +49,7 @@ struct admin_snap_session {
     unsigned oldest;         /* where it begins */
 };
 
-/* The state of a moment; live sessions first, then parked ones. The arrays are ht_malloc'ed. */
+/* The present state: live sessions first, then parked ones. The arrays are allocated with ht_malloc(). */
 struct admin_snapshot {
     struct admin_snap_session *sessions;
     size_t n_sessions, n_live;
@@ -59,7 +59,7 @@ struct admin_snapshot {
     bool closing, no_bindings; /* wanted by whoever asks: those that are being sent away too; no bindings */
 };
 
-/* The kit by itself, whoever looks. */
+/* The kit itself; the same for all viewers. */
 struct admin_snap_kit {
     bool draining;
     const char *version;
@@ -71,27 +71,27 @@ struct admin_snap_kit {
 
 void admin_snapshot_free(struct admin_snapshot *snap);
 
-/* What the daemon fills in. Where there is a viewer, what is not the viewer's is not there. */
+/* Functions of the daemon. With a `viewer`, they leave out what the viewer may not see. */
 struct admin_source {
     void *ctx;
     /* 0 or HT_ENOMEM; `out` is all zeros but for what it is to hold, and is freed by this room in both cases. */
     int (*snapshot)(void *ctx, const struct admin_viewer *viewer, struct admin_snapshot *out);
-    /* Ends a session. HT_EINVAL: there is none of that id (any more). */
+    /* Ends a session. 0, or HT_EINVAL: there is no session with that id. */
     int (*kill)(void *ctx, const struct admin_viewer *viewer, const char *session_id, uint64_t grace_ms);
     /* Appends the text exposition. 0 or HT_ENOMEM. */
     int (*metrics)(void *ctx, struct ht_buf *out);
-    /* Appends the certificates that drivers offer, in PEM; nothing when there are none. 0 or HT_ENOMEM. */
+    /* Appends the certificates that drivers offer, as PEM. 0 or HT_ENOMEM. */
     int (*certificates)(void *ctx, const struct admin_viewer *viewer, struct ht_buf *out);
-    /* Open descriptors of the process, or -1. Costs nothing: probes ask often. */
+    /* Number of open descriptors of the process; -1: not known. Must be cheap: probes ask often. */
     int (*count_fds)(void *ctx);
-    /* Why the daemon takes nobody now; NULL: it does. */
+    /* Why the daemon accepts no drivers now; NULL: it does. */
     const char *(*not_ready)(void *ctx);
-    /* There is room for one more reader of events. */
+    /* True when there is room for one more reader of events. */
     bool (*takes_reader)(void *ctx);
     /* Where the proxy listens. False: there is none. */
     bool (*proxy)(void *ctx, char address[ADMIN_ADDR_TEXT], bool *wants_token);
     void (*kit)(void *ctx, struct admin_snap_kit *out);
-    /* The latest events, the newest first; returns how many. Good until something happens. */
+    /* Writes the latest events, the newest first, and returns their number. They are valid until the next event. */
     size_t (*recent)(void *ctx, const struct admin_viewer *viewer, struct admin_event out[ADMIN_EVENTS_KEPT]);
 };
 
@@ -105,31 +105,31 @@ struct admin {
     unsigned qr_n;
 };
 
-/* `ip` is the base listener's address, without a port. The time of the call is what health calls `started`. */
+/* `ip` is the base listener's address without a port. The time of this call becomes `started` of /health. */
 void admin_init(struct admin *a, const struct admin_source *source, const char *ip);
-/* What it keeps. `a` may be all zeros. */
+/* Frees what it keeps. `a` may be zero-initialised. */
 void admin_free(struct admin *a);
 
-/* Answers one request, errors included. 0, or HT_ENOMEM when not even an error could be written. Free `res` in any
- * case. */
+/* Answers one request; errors are answers too. 0, or HT_ENOMEM: not even an error could be written. The caller frees
+ * `res` in each case. */
 int admin_serve(struct admin *a, struct admin_request *req, struct admin_response *res) HT_MUST_USE;
 
 /*
- * True: the answer to this request has no end. `res` has its status and type; the caller writes the rest, made with
- * admin_event_append().
+ * True when the answer to this request has no end. `res` has its status and type. The caller writes the events, made
+ * with admin_event_append().
  */
 bool admin_is_stream(const struct admin_request *req, const struct admin_response *res);
 
 /* Appends one server-sent event (HTML Living Standard, 9.2). 0 or HT_ENOMEM; on error `out` holds a part. */
 int admin_event_append(struct ht_buf *out, uint64_t id, const struct admin_event *e) HT_MUST_USE;
 
-/* The same of a sample of the load. It has no id, as it is no event that was missed. */
+/* The same for a sample of the load. It has no id, because a missed sample need not be sent again. */
 int admin_sample_append(struct admin *a, const struct admin_viewer *viewer, struct ht_buf *out) HT_MUST_USE;
 
-/* True: the answer to this request is the status page; `res` has its status alone. */
+/* True when the answer to this request is the status page; `res` has only its status. */
 bool admin_is_page(const struct admin_request *req, const struct admin_response *res);
 
-/* What this process holds in memory; 0 when that is not known. */
+/* Bytes of memory that this process uses; 0: not known. */
 uint64_t admin_resident_bytes(void);
 
 /* A time as RFC 3339 in UTC, "2026-01-31T12:00:00Z". */

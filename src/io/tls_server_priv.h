@@ -1,4 +1,4 @@
-/* What the files of a server's TLS share. */
+/* What tls_server.c, tls_tickets.c and accept.c share. */
 #ifndef HT_IO_TLS_SERVER_PRIV_H
 #define HT_IO_TLS_SERVER_PRIV_H
 
@@ -6,20 +6,20 @@
 
 #include <openssl/ssl.h>
 
-/* NULL: *err says why. */
+/* A TLS server session for the connected socket `fd`. The caller frees it with SSL_free(). NULL: *err says why. */
 SSL *io_tls_server_session(struct io_tls_server *s, int fd, struct ht_errmsg *err);
 const char *io_tls_server_to_plain_http(const struct io_tls_server *s);
 
 /* ---- tls_tickets.c ---- */
 
 /*
- * The keys that tickets are sealed with: a new one each TICKET_KEY_S, and the one before it opens what it has sealed
- * for as long again. Never written anywhere.
+ * The keys that encrypt session tickets. There is a new key every IO_TICKET_KEY_S seconds; the key before it can
+ * decrypt tickets for the same time again. Keys are in memory only.
  */
 struct io_tickets;
 struct io_tickets *io_tickets_create(void); /* NULL: out of memory */
 void io_tickets_destroy(struct io_tickets **t);
-/* Makes `ctx` use them; they outlive its handshakes. False: OpenSSL does not want to. */
+/* Makes `ctx` use the keys, which must outlive its handshakes. False: OpenSSL has refused. */
 bool io_tickets_use(struct io_tickets *t, SSL_CTX *ctx);
 
 #define IO_TICKET_KEY_S 43200

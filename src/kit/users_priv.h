@@ -1,9 +1,9 @@
 /*
- * Users, and the tokens that they show. Without --users there is one user, who is an admin: whoever has the token, or,
- * when none is wanted, whoever comes.
+ * Users and their tokens. Without --users there is one user, who is an admin: everybody with the token, or everybody
+ * when no token is needed.
  *
- *   users.c       who somebody is; what a user may do; the file read anew
- *   users_file.c  the file
+ *   users.c       finds the user of a token, checks the rights of users, and reads the file again
+ *   users_file.c  parses the file
  */
 #ifndef HT_KIT_USERS_PRIV_H
 #define HT_KIT_USERS_PRIV_H
@@ -14,25 +14,25 @@
 #include "wire_gen.h"
 
 #define KIT_USER_NAME 63
-#define KIT_DIGEST 32 /* SHA-256, which is all that is kept of a token */
+#define KIT_DIGEST 32 /* bytes of a SHA-256; of a token only its digest is kept */
 
 enum kit_mode { KIT_MODE_EXPOSE = 1, KIT_MODE_PULL = 2, KIT_MODE_REACH = 4, KIT_MODES_ALL = 7 };
 
-/* What a user may have. All zeros but for the modes: whatever the kit allows. */
+/* What a user may do. With zeros in all fields but `modes`, the user may do what the kit allows. */
 struct kit_allowance {
-    unsigned modes;                /* of enum kit_mode */
-    bool ports_given, names_given; /* ... or all */
+    unsigned modes;                /* bits of enum kit_mode */
+    bool ports_given, names_given; /* false: all ports, all names */
     struct opt_port_range *ports;
     size_t n_ports;
     char **names; /* patterns */
     size_t n_names;
-    unsigned max_sessions, max_bindings, max_streams; /* 0: as the sessions may */
-    uint64_t rate;                                    /* bytes a second, each way; 0: any */
+    unsigned max_sessions, max_bindings, max_streams; /* 0: no limit but those of sessions */
+    uint64_t rate;                                    /* bytes a second in each direction; 0: no limit */
 };
 
 /*
- * Whoever shows a token of theirs. Their sessions and what these hold are theirs, and nobody else's. A user that is
- * gone from the file stays here, without tokens, as long as the kit does: others may point to it.
+ * A user has tokens, and owns the sessions that were opened with them. A user that is no longer in the file stays here
+ * without tokens as long as the kit, since other structures may point to it.
  */
 struct kit_user {
     struct ht_list node; /* in kit.users */
@@ -43,15 +43,15 @@ struct kit_user {
     uint64_t event_id; /* counts what readers of the user's events are told */
 };
 
-/* A token, by its digest. Stays as its user does. */
+/* A token, as its digest. It stays as long as its user. */
 struct kit_pass {
     struct ht_list node; /* in kit.passes */
     uint8_t digest[KIT_DIGEST];
     struct kit_user *user;
-    bool gone, was_gone; /* it is nobody's any more; ... was so before the file was read */
+    bool gone, was_gone; /* gone: no longer valid; was_gone: and that was so before the last reading of the file */
 };
 
-/* Whose it is, and which token opened it. Without a token to be shown there is no pass. */
+/* A user, and the token that was shown. pass NULL: no token is needed. */
 struct kit_who {
     struct kit_user *user;
     const struct kit_pass *pass;
@@ -59,7 +59,7 @@ struct kit_who {
 
 /* ---- users_file.c ---- */
 
-/* A user as the file has it. */
+/* A user in the file. */
 struct users_entry {
     char name[KIT_USER_NAME + 1];
     bool admin;
@@ -74,8 +74,8 @@ struct users_file {
 };
 
 /*
- * Reads the whole text of a file; `name` is for messages. HT_EINVAL with *err: what is wrong and where, the first of
- * all, and each of them was logged. HT_ENOMEM. In each case *out has to be freed.
+ * Parses the whole text of a file; `name` is for messages. 0, HT_ENOMEM, or HT_EINVAL: *err is the first problem with
+ * its place, and all problems were logged. The caller frees *out in each case.
  */
 int users_file_parse(struct users_file *out, const char *name, const char *text, size_t n,
                      struct ht_errmsg *err) HT_MUST_USE;

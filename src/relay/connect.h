@@ -15,14 +15,14 @@ struct relay_connect;
 /* The outcome for a client, or for one of its requests for an http:// URL. Valid during the call. */
 struct relay_connect_told {
     struct ht_slice peer;
-    const char *target;  /* host:port; "": it said none that can be read */
-    const char *session; /* whose driver has connected; NULL: nobody's, the kit did it itself */
-    const void *user;    /* the client's; NULL: not known */
-    uint16_t status;     /* what it was told, as HTTP has it; 0: nothing */
-    const char *why;     /* it was refused, or did not get there; NULL: it did */
+    const char *target;  /* host:port; "": the client named none that is valid */
+    const char *session; /* the session whose driver has connected; NULL: the kit itself has connected */
+    const void *user;    /* the client's user; NULL: not known */
+    uint16_t status;     /* the HTTP status that the client got; 0: none */
+    const char *why;     /* why it was refused or could not connect; NULL: it is connected */
 };
 
-/* Who a client is. `pass` is what it has shown, by which it may be cut again. */
+/* The user of a client, and the pass (token) that it has shown. Both belong to the caller. */
 struct relay_known {
     const void *user, *pass;
 };
@@ -31,11 +31,11 @@ struct relay_connect_config {
     struct io_addr addr;
     struct relay_policy policy; /* its rules must outlive the proxy; the listener's own port is added to own_ports */
     uint64_t dial_timeout_ms;
-    uint64_t idle_timeout_ms; /* of a connection that stands; 0: for ever */
-    bool wants_token;         /* as Proxy-Authorization */
-    bool (*knows)(void *ctx, struct ht_slice token, struct relay_known *out); /* in constant time */
-    const void *nobody; /* the user that a client is that need not show a token */
-    bool (*may_come)(void *ctx, const struct io_addr *peer);
+    uint64_t idle_timeout_ms; /* how long a connection may be quiet; 0: for ever */
+    bool wants_token;         /* clients must show a token (Proxy-Authorization) */
+    bool (*knows)(void *ctx, struct ht_slice token, struct relay_known *out); /* in constant time; false: not valid */
+    const void *nobody;                                             /* the user of clients that need not show a token */
+    bool (*may_come)(void *ctx, const struct io_addr *peer);        /* false: the client is refused for its address */
     void (*told)(void *ctx, const struct relay_connect_told *told); /* may be NULL */
     void (*left)(void *ctx); /* a client has left; never called inside the functions below */
     void *ctx;
@@ -52,8 +52,8 @@ void relay_connect_close(struct relay_connect **c);
 /* From now on new clients get 503. Clients that have sent nothing yet are closed. */
 void relay_connect_drain(struct relay_connect *c);
 /*
- * The clients go, or those for which `which` says so; the listener stays. The `pass` of one that sends requests for
- * http:// URLs is NULL: it shows a token with each.
+ * Cuts all clients, or those for which which() returns true; the listener stays open. For a client that sends requests
+ * for http:// URLs `pass` is NULL: it shows a token with each request.
  */
 void relay_connect_cut(struct relay_connect *c, bool (*which)(const struct relay_known *who), const char *why);
 unsigned relay_connect_clients(const struct relay_connect *c);

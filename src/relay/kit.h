@@ -35,7 +35,7 @@ struct relay_kit_config {
     unsigned max_bindings_per_session; /* per owner */
     unsigned max_names_per_session;    /* per owner, over all of its bindings */
     bool allow_privileged_expose, allow_privileged_pull;
-    bool no_ports; /* nothing listens for an EXPOSE: it has hosts of the front alone (rule HOST-5) */
+    bool no_ports; /* EXPOSE bindings have no listener: visitors reach them at the front only (rule HOST-5) */
     const uint16_t *reserved_ports;
     size_t n_reserved_ports;
     uint16_t outgoing_first, outgoing_last; /* ports that the kernel uses for outgoing connections; 0: not known */
@@ -64,13 +64,13 @@ struct relay_owner_ops {
      * `b` of `o`. NULL: the relay writes the message. */
     void (*keeps)(const struct relay_owner *o, const struct relay_owner *to, const char *what,
                   const struct relay_binding_info *b, struct ht_errmsg *err);
-    /* Whether both are of the same holder, whose driver's name they may share (rule HOST-3). NULL: they are not. */
+    /* True when both owners belong to the same driver, so that they may share its name (rule HOST-3). NULL: never. */
     bool (*same)(const struct relay_owner *o, const struct relay_owner *other);
-    /* Whether `o` may have a host of the front's: in lower case, with its domain. NULL: all of them. */
+    /* True when `o` may have this host of the front, in lower case and with its domain. NULL: always. */
     bool (*may_name)(const struct relay_owner *o, const char *host);
-    /* A port for `o` that asks for any, another one each time; 0: every port is as good. NULL: so it is for all. */
+    /* A port for an owner that asks for any port, a different one at each call. 0, or NULL: every port will do. */
     uint16_t (*pick)(const struct relay_owner *o);
-    /* Whether `o` may have one binding more; if not, *err. NULL: it may. */
+    /* True when `o` may have one more binding; false with *err. NULL: always. */
     bool (*may_add)(const struct relay_owner *o, struct ht_errmsg *err);
 };
 
@@ -85,12 +85,13 @@ struct relay_owner {
     uint64_t not_before_ms;  /* until then visitors get 503 too (a published driver that has just resumed); 0: none */
     uint32_t next_bind_id;   /* from 1 */
     unsigned n_bindings, n_names;
-    struct ht_list named; /* its place among the front's drivers, while it has bindings with hosts */
-    unsigned n_named;     /* those */
-    struct ht_list turns; /* of the relay's own: addresses that visitors wait from */
-    struct ht_list waits; /* ... and its place among the owners that somebody waits for */
-    unsigned n_sources;   /* ... addresses with a debt of streams that were left early, and what all may still leave */
-    int32_t churn_left;
+    /* The relay's own: */
+    struct ht_list named; /* node in the front's list of drivers, while it has bindings with hosts */
+    unsigned n_named;     /* how many bindings with hosts it has */
+    struct ht_list turns; /* struct relay_source: addresses from which visitors wait */
+    struct ht_list waits; /* node in the table's list of owners for which visitors wait */
+    unsigned n_sources;   /* addresses that wait, or whose visitors have left streams early */
+    int32_t churn_left;   /* streams that visitors of this owner may still open and leave early */
     uint64_t churn_filled_ms;
     bool own_peer; /* as mux_config.own_peer */
     const struct relay_owner_ops *ops;
@@ -112,7 +113,7 @@ struct relay_bound {
     char label[RELAY_LABEL_MAX];  /* as in relay_binding_info */
     const struct ht_slice *names; /* as in relay_binding_info */
     size_t n_names;
-    const struct ht_slice *hosts; /* at the front, the first one is that of public_url */
+    const struct ht_slice *hosts; /* hosts at the front; the first is that of public_url */
     size_t n_hosts;
 };
 
@@ -144,14 +145,14 @@ struct relay_binding_info {
     uint16_t port; /* 0: there is no listener */
     enum wire_kind kind;
     enum wire_mode mode;
-    char bind_addr[IO_ADDR_TEXT]; /* host part of the listener's address; "" without one */
-    unsigned visitors;            /* connections at present, those that came by name or host too */
-    const struct ht_slice *names; /* in their one spelling; good while the binding lives */
+    char bind_addr[IO_ADDR_TEXT]; /* host of the listener's address; "": there is no listener */
+    unsigned visitors;            /* present connections, including those by name or host */
+    const struct ht_slice *names; /* in normal form (wire/name.h); valid while the binding exists */
     size_t n_names;
-    struct ht_slice ca;           /* certificates that its driver offers, in PEM; empty: none */
-    const char *label;            /* as its driver calls it, fit to be seen; "": it does not */
+    struct ht_slice ca;           /* certificates that the driver offers, as PEM; empty: none */
+    const char *label;            /* the driver's label, safe to show (base/text.h); "": none */
     int64_t since;                /* when its present owner got it, in Unix seconds */
-    const struct ht_slice *hosts; /* at the front; as `names` */
+    const struct ht_slice *hosts; /* hosts at the front; valid while the binding exists */
     size_t n_hosts;
     const char *url; /* as in BIND_OK; "": none */
 };

@@ -20,9 +20,9 @@ enum relay_name_state {
 };
 
 /*
- * Whose host and port it is (rule NAME-5): the host itself before the longest wildcard, the port itself before every
- * port, among those of one user's owners. `host` is in the one spelling (wire_host_read()). *out is set unless it is
- * NONE, and good until the loop turns.
+ * Finds the binding for a host and port among those of one user (rule NAME-5). The exact host goes before the longest
+ * wildcard, and the exact port before a name for every port. `host` is in normal form (wire_host_read()). *out is set
+ * unless the result is RELAY_NAME_NONE, and is valid until the end of the turn.
  */
 enum relay_name_state relay_name_find(const struct relay_table *t, const void *user, const char *host, uint16_t port,
                                       struct relay_binding **out);
@@ -70,15 +70,15 @@ struct relay_name_index {
     struct relay_name **bucket;
     size_t n_buckets; /* a power of two, or 0 */
     size_t used;
-    bool shared;   /* a name is one user's at most: whose it is does not matter when it is looked for */
+    bool shared;   /* all users share the names: lookups do not compare the user */
     uint64_t seed; /* random, so that nobody can choose names that share a bucket */
 };
 
 /* The names of a BIND, parsed. One block of memory; the owner calls relay_names_free(). */
 struct relay_names {
     size_t n, n_entries;
-    size_t n_asked;             /* of hosts at the front: those that BIND named */
-    struct ht_slice *texts;     /* each name once, in its one spelling */
+    size_t n_asked;             /* of hosts at the front: how many BIND has named */
+    struct ht_slice *texts;     /* each name once, in normal form */
     struct relay_name *entries; /* a name without a port is two of them */
     struct ht_slice ca;         /* PEM; empty: none */
 };

@@ -80,10 +80,10 @@ struct relay_port {
     uint16_t number; /* 0: there is no listener */
     enum wire_kind kind;
     enum wire_mode mode;
-    struct relay_binding *binding; /* set before the loop turns; NULL: of a door, whose requests find their own */
+    struct relay_binding *binding; /* set before the first visitor; NULL: at a door, where each request finds its own */
     struct ht_list visitors;       /* struct visitor_http or visitor_tcp, by kind */
-    struct relay_connect *proxy;   /* whose clients they are; NULL: of no proxy */
-    struct relay_front_door *door; /* whose visitors they are; NULL: of none */
+    struct relay_connect *proxy;   /* the proxy whose clients the visitors are; NULL: none */
+    struct relay_front_door *door; /* the door of the front at which the visitors come in; NULL: none */
     unsigned n_visitors;
 };
 
@@ -98,12 +98,12 @@ struct relay_binding {
     struct relay_names *names; /* NULL: none */
     struct ht_list by_name;    /* struct relay_name_visitor */
     unsigned n_by_name;
-    struct relay_names *hosts; /* at the front; NULL: none */
-    struct ht_list by_host;    /* struct visitor_http of a door, by `node`, while its request is the binding's */
+    struct relay_names *hosts; /* hosts at the front; NULL: none */
+    struct ht_list by_host;    /* struct visitor_http of a door, by `node`, while its request is for this binding */
     unsigned n_by_host;
     char *url;                   /* as in BIND_OK; NULL: none */
-    int64_t since;               /* Unix seconds; a takeover begins anew */
-    char label[RELAY_LABEL_MAX]; /* fit to be seen; "": none */
+    int64_t since;               /* when the present owner got it, in Unix seconds */
+    char label[RELAY_LABEL_MAX]; /* safe to show (base/text.h); "": none */
 };
 
 /* Refuses a BIND with the error code `why`. `r` is a structure with `code` and `err` of relay_bind(). */
@@ -128,20 +128,22 @@ int relay_public_url(const char *pattern, uint16_t port, char *out, size_t cap) 
 /* Initialises a port without listener and binding; it is in no list yet. The port of `addr` is its number, or 0. */
 void relay_port_init(struct relay_port *p, struct relay_table *t, enum wire_kind kind, enum wire_mode mode,
                      const struct io_addr *addr);
-/* Opens the port that a BIND asks for, on `addr`, or stands for none when it is portless; it may not be one that is in
- * the way of another (relay_port_find()). The caller gives it a binding. 0, or a negative error with *code and *err. */
+/* Opens the port for a BIND on `addr`, or makes a port without a listener when relay_listens() is false.
+ * relay_port_find() must be NULL. The caller owns *out and gives it a binding. 0, or a negative error with *code and
+ * *err. */
 int relay_port_open(struct relay_table *t, const struct relay_owner *o, const struct wire_bind *bind,
                     const struct io_addr *addr, struct relay_port **out, enum wire_bind_error *code,
                     struct ht_errmsg *err) HT_MUST_USE;
-/* With the port; also when it is another user's, who is not to be seen. */
+/* The format of the message that a port is in use. It is also used for a port of another user, who must stay unknown.
+ */
 extern const char relay_port_in_use_text[];
-/* With all of its visitors: RESET with `code`. Clears the pointer. */
+/* Closes the port and all its visitors; their streams get RESET with `code`. Clears the pointer. */
 void relay_port_close(struct relay_port **p, uint16_t code, const char *reason);
-/* Whether something is to listen for it. */
+/* True when a listener is needed for the BIND. */
 static inline bool relay_listens(const struct relay_table *t, const struct wire_bind *bind) {
     return !bind->portless && !(t->cfg.no_ports && bind->mode == WIRE_MODE_EXPOSE);
 }
-/* The one that listens on the number, on an address that a new one would need, or NULL. */
+/* The open port that conflicts with `addr` and `number`; NULL: none. */
 struct relay_port *relay_port_find(const struct relay_table *t, const struct io_addr *addr, uint16_t number);
 /* The binding has a new owner: its open streams get RESET. Idle visitors of an EXPOSE port stay. */
 void relay_port_revoke(struct relay_port *p, const struct relay_binding *b, uint16_t code, const char *reason);

@@ -65,12 +65,13 @@ bool wire_host_is_address(const char *host);
 #define WIRE_LABEL_ROOM (WIRE_LIMIT_NAME_LABEL + 1)
 
 /*
- * Reads one label into its one spelling, lower case (rule HOST-1, RFC 1035 2.3.1, RFC 5891 4.2.3.1): letters, digits
- * and hyphens, none at either end; what has -- at its third place is an A-label that decodes. HT_EINVAL with *err.
+ * Reads one label and writes it in lower case (rule HOST-1, RFC 1035 2.3.1, RFC 5891 4.2.3.1). A label has letters,
+ * digits and hyphens, with no hyphen at either end. A label with "--" at its third place must be a valid A-label. 0, or
+ * HT_EINVAL with *err.
  */
 int wire_label_read(char out[WIRE_LABEL_ROOM], struct ht_slice text, struct ht_errmsg *err) HT_MUST_USE;
 
-/* The same for a domain of `least` labels or more, without a dot at its end; the last label is no number. */
+/* The same for a domain of at least `least` labels, without a dot at its end. The last label must not be a number. */
 int wire_domain_read(char out[WIRE_HOST_ROOM], struct ht_slice text, unsigned least, struct ht_errmsg *err) HT_MUST_USE;
 
 /*
