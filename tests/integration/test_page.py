@@ -1,4 +1,7 @@
-"""The status page in a real browser, over a real kit and real drivers."""
+"""The status page in a real browser, over a real kit and real drivers.
+
+Runs: plain.
+"""
 
 import json
 import signal
