@@ -63,9 +63,7 @@ void base_readers_of_gone(struct kit *k) {
 static void hand_over(struct web_conn *web) {
     struct base_client *c = client_of(web);
     struct kit *k = c->kit;
-    struct io_addr peer;
-    io_conn_peer(web->io, &peer);
-    if (!sock_room(k, c->user, &peer)) {
+    if (!sock_room(k, c->user, &c->from)) {
         /* Rule HELLO-6: upgraded and dropped, without a close code. */
         k->metrics.handshake_failures_total[HT_METRIC_HANDSHAKE_FAILURE_PRE_AUTH_CAP]++;
         ht_log_stranger(HT_LOG_WARN, "kit",
@@ -145,7 +143,7 @@ static struct ht_slice bearer(const struct base_client *c) {
  */
 static bool host_allowed(const struct base_client *c, struct ht_slice path) {
     struct kit *k = c->kit;
-    if (!io_addr_is_loopback(&k->listen_addr) || k->opt->n_trusted_proxy > 0)
+    if (c->is_public || !io_addr_is_loopback(&k->listen_addr) || k->opt->n_trusted_proxy > 0)
         return true;
     if (k->has_token && (ht_slice_is(path, WIRE_CONNECT_PATH) || kit_user_of_token(k, bearer(c))))
         return true;
@@ -331,6 +329,11 @@ static bool ask_admin(struct base_client *c) {
         admin_response_free(&rs);
         return refuse(c, 500, "out of memory", NULL);
     }
+    /* How the process is, is nobody's business at a public address but the page's own. */
+    if (c->is_public && !user && rs.status == 200 && !admin_is_page(&rq, &rs)) {
+        admin_response_free(&rs);
+        return refuse(c, 404, "no such path", NULL);
+    }
     if (rs.status == 401)
         note_bad_token(c, HT_METRIC_SHOWN_AT_API);
     unsigned wait = rq.route && rq.route->op == ADMIN_OP_ME
@@ -365,6 +368,10 @@ static bool ask_admin(struct base_client *c) {
 static bool request(struct web_conn *web) {
     struct base_client *c = client_of(web);
     struct ht_slice path = web_path(web);
+    const char *why;
+    uint16_t refused = c->is_public ? page_refuses(c, &why) : 0;
+    if (refused)
+        return refuse(c, refused, why, NULL);
     if (is_vtunnel(c))
         return upgrade_vtunnel(c);
     if (!host_allowed(c, path))
@@ -409,6 +416,7 @@ static void come_in(struct base_client *c, struct io_conn *conn) {
 
 static void handshake_done(struct kit_handshake *h, struct io_conn *conn) {
     struct base_client *c = ht_container_of(h, struct base_client, handshake);
+    c->https = true;
     if (conn)
         come_in(c, conn);
     else
@@ -448,17 +456,36 @@ static const struct io_conn_ops first_ops = {.readable = first_byte};
 
 static void first_late(struct io_timer *t) { base_client_close(ht_container_of(t, struct base_client, first_timer)); }
 
-void base_client_begin(struct kit *k, struct io_conn *conn, const struct io_addr *peer) {
+/* NULL: no memory, and the connection is closed. */
+static struct base_client *client_new(struct kit *k, struct io_conn *conn, const struct io_addr *peer) {
     struct base_client *c = ht_calloc(1, sizeof *c);
     if (!c) {
         io_conn_close(&conn);
-        return;
+        return NULL;
     }
     c->kit = k;
     ht_list_init(&c->reader_node);
     c->from = *peer;
     io_addr_text(peer, c->peer);
     crowd_join(&k->clients, &c->member, peer);
+    return c;
+}
+
+void base_client_adopt(void *kit, struct io_conn *conn, const struct io_addr *peer, struct ht_buf *said, bool https) {
+    struct kit *k = kit;
+    base_make_room(k);
+    struct base_client *c = client_new(k, conn, peer);
+    if (!c)
+        return;
+    c->is_public = true;
+    c->https = https;
+    web_conn_adopt(&c->web, k->loop, &k->web, conn, said);
+}
+
+void base_client_begin(struct kit *k, struct io_conn *conn, const struct io_addr *peer) {
+    struct base_client *c = client_new(k, conn, peer);
+    if (!c)
+        return;
     c->outside = k->tls != NULL;
     if (!k->tls) {
         come_in(c, conn);

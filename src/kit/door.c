@@ -49,7 +49,7 @@ static unsigned loss(const struct base_client *c) {
  * The address that holds most of the places gives one back, its oldest that loses least. Readers of events have a cap
  * of their own, so there is always somebody.
  */
-static void make_room(struct kit *k) {
+void base_make_room(struct kit *k) {
     struct base_client *gives = NULL;
     if (k->clients.n < KIT_BOUND_CLIENTS)
         return;
@@ -76,7 +76,7 @@ static void accepted(void *ctx, struct io_conn *c, const struct io_addr *peer) {
         turn_away(k, c, peer);
         return;
     }
-    make_room(k);
+    base_make_room(k);
     base_client_begin(k, c, peer);
 }
 

@@ -137,6 +137,8 @@ void event_binding(const struct kit_session *s, enum admin_event_type type, cons
     e.port = b->port;
     e.kind = b->kind == WIRE_KIND_HTTP ? ADMIN_KIND_HTTP : ADMIN_KIND_TCP;
     e.mode = b->mode == WIRE_MODE_EXPOSE ? ADMIN_MODE_EXPOSE : ADMIN_MODE_PULL;
+    if (b->url && b->url[0])
+        e.url = ht_slice_str(b->url);
     if (b->label[0])
         e.label = ht_slice_str(b->label);
     e.names = b->n_names ? b->names : NULL;

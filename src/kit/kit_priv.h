@@ -141,6 +141,8 @@ struct base_client {
     const struct kit_pass *pass;   /* ... which one */
     struct io_addr from;
     char peer[IO_ADDR_TEXT]; /* the same as a text */
+    bool https;              /* TLS is inside */
+    bool is_public;          /* it came in at a public address, and asked for the kit's own host there */
 };
 
 void base_set_up(struct kit *k);
@@ -149,6 +151,10 @@ bool base_peer_trusted(const struct kit *k, const struct io_addr *peer);
 extern const struct io_listener_ops base_listener_ops; /* ctx: the kit */
 /* A connection that was let in, TLS first where it is spoken. Without memory it is closed. */
 void base_client_begin(struct kit *k, struct io_conn *conn, const struct io_addr *peer);
+/* relay_front_config.own_host: the same for one that came in at a public address, where its first request was read. */
+void base_client_adopt(void *kit, struct io_conn *conn, const struct io_addr *peer, struct ht_buf *said, bool https);
+/* One more client comes: when there are too many, one of those that are there goes. */
+void base_make_room(struct kit *k);
 enum base_close {
     BASE_CLOSE_QUIET, /* those that wait for nothing; the others when they have their answer; not readers of events */
     BASE_CLOSE_FINISHED, /* the same, readers too */
@@ -165,6 +171,8 @@ void base_readers_of_gone(struct kit *k);
 /* The status page asks whose token this is. So many seconds this address has to wait, for it has shown too many wrong
  * ones; 0: none. `wrong`: this is one more. */
 unsigned page_must_wait(struct base_client *c, bool wrong);
+/* Why a client of a public address is not served: a status with its text; 0: it is. */
+uint16_t page_refuses(const struct base_client *c, const char **text);
 /* What drivers would connect to, seen from where the request comes from. */
 #define PAGE_URL_TEXT 320
 struct ht_slice page_url(const struct base_client *c, char out[PAGE_URL_TEXT]);

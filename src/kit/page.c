@@ -3,6 +3,9 @@
  */
 #include "kit/kit_priv.h"
 
+#include "relay/front.h"
+#include "wire/name.h"
+
 #include <stdio.h>
 
 #define MAX_WRONG 10
@@ -90,6 +93,33 @@ unsigned page_must_wait(struct base_client *c, bool wrong) {
     return 0;
 }
 
+/* ---- at a public address ---- */
+
+/*
+ * Each request is asked for its host anew: a browser takes one connection for several hosts when they share an address
+ * and a certificate. Strangers come there, so somebody must have a token, unless all of it is of this machine: the
+ * domain is one that browsers never resolve to another (RFC 6761 6.3), and so no page of theirs has it.
+ */
+uint16_t page_refuses(const struct base_client *c, const char **text) {
+    static const char local[] = "localhost";
+    struct kit *k = c->kit;
+    const struct http_head *h = &c->web.head;
+    struct http_span asked = h->flags & HTTP_TARGET_ABSOLUTE ? h->authority : h->host;
+    char host[WIRE_HOST_ROOM];
+    size_t n = wire_asked_host(host, http_text(web_bytes(&c->web), asked));
+    if (!n || !relay_front_is_own(relay_table_front(k->table), host)) {
+        *text = "this connection is for another host";
+        return 421;
+    }
+    bool of_this_machine = io_addr_is_loopback(&c->from) && n >= sizeof local - 1 &&
+                           strcmp(host + n - (sizeof local - 1), local) == 0 &&
+                           (n == sizeof local - 1 || host[n - sizeof local] == '.');
+    if (!kit_user_of_nobody(k) || of_this_machine)
+        return 0;
+    *text = "the kit's own page is served here once it has a token (--token-file), and on its own listener meanwhile";
+    return 403;
+}
+
 /* ---- the kit's own URL ---- */
 
 static bool is_host(struct ht_slice s) {
@@ -104,7 +134,8 @@ struct ht_slice page_url(const struct base_client *c, char out[PAGE_URL_TEXT]) {
     const struct kit *k = c->kit;
     struct ht_slice host = web_field(&c->web, "host"), proto = web_field(&c->web, "x-forwarded-proto");
     char text[IO_ADDR_TEXT];
-    bool tls = k->opt->n_trusted_proxy > 0 && ht_slice_case_eq(proto, ht_slice_str("https"));
+    bool tls = c->https || (k->opt->n_trusted_proxy > 0 && base_peer_trusted(k, &c->from) &&
+                            ht_slice_case_eq(proto, ht_slice_str("https")));
     if (!is_host(host))
         host = ht_slice_str(io_addr_text(&k->listen_addr, text));
     int n = snprintf(out, PAGE_URL_TEXT, "%s://%.*s", tls ? "wss" : "ws", (int)host.n, host.p);

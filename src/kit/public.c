@@ -117,7 +117,8 @@ static int open_front(struct kit *k, struct ht_errmsg *err) {
     if (pattern && strlen(pattern) > RELAY_PATTERN_MAX)
         return ht_fail(err, HT_EINVAL, "--public-url-pattern with " RELAY_HOST_HOLE " has at most %d characters",
                        RELAY_PATTERN_MAX);
-    struct relay_front_config cfg = {.domain = domain, .url_pattern = pattern, .trusted = trusted, .ctx = k};
+    struct relay_front_config cfg = {
+        .domain = domain, .url_pattern = pattern, .trusted = trusted, .own_host = base_client_adopt, .ctx = k};
     return relay_front_open(k->table, &cfg) ? ht_fail(err, HT_ENOMEM, "out of memory") : HT_OK;
 }
 

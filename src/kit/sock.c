@@ -253,7 +253,7 @@ void sock_open(struct base_client *c, struct io_conn *conn, struct ht_slice earl
     struct kit *k = c->kit;
     enum wire_version version = c->upgraded_to;
     struct kit_user *user = c->user;
-    struct io_addr peer;
+    const struct io_addr *peer = &c->from;
     struct kit_sock *s = ht_calloc(1, sizeof *s);
     if (!s) {
         io_conn_close(&conn);
@@ -263,13 +263,12 @@ void sock_open(struct base_client *c, struct io_conn *conn, struct ht_slice earl
     s->version = version;
     s->user = user;
     s->pass = c->pass;
-    io_conn_peer(conn, &peer);
-    io_addr_text(&peer, s->peer);
+    io_addr_text(peer, s->peer);
     io_timer_init(k->loop, &s->hello_timer, hello_late);
     io_timer_init(k->loop, &s->life_timer, check_life);
     ht_list_push_back(&k->socks, &s->node);
     k->n_socks++;
-    crowd_join(crowd_of(k, user), &s->stranger, &peer);
+    crowd_join(crowd_of(k, user), &s->stranger, peer);
     s->link = mux_link_create(WIRE_ROLE_KIT, version, &sock_link_ops, s);
     if (!s->link) {
         io_conn_close(&conn);

@@ -26,6 +26,7 @@ static void add_binding(void *ctx, const struct relay_binding_info *info) {
     b->names = info->names;
     b->n_names = info->n_names;
     b->since = info->since;
+    b->url = info->url;
 }
 
 static void add_session(struct kit *k, struct gather *g, struct kit_session *s) {

@@ -96,6 +96,10 @@ void relay_front_accept_failed(struct relay_front_door *d, int err) { relay_port
 
 /* ---- whose a request is ---- */
 
+bool relay_front_is_own(const struct relay_front *f, const char *host) {
+    return strcmp(host, f->domain) == 0 || strcmp(host, f->status) == 0;
+}
+
 bool front_enter(struct visitor_http *v, const struct http_head *h, const char *p) {
     struct relay_front *f = v->port->door->f;
     char host[WIRE_HOST_ROOM];
@@ -104,7 +108,7 @@ bool front_enter(struct visitor_http *v, const struct http_head *h, const char *
         return false;
     struct relay_name *e = relay_names_exact(&f->hosts, host);
     if (!e)
-        return f->cfg.own_host && (strcmp(host, f->domain) == 0 || strcmp(host, f->status) == 0);
+        return f->cfg.own_host && relay_front_is_own(f, host);
     v->b = e->b;
     v->port->n_visitors--;
     v->b->n_by_host++;

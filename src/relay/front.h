@@ -60,6 +60,8 @@ void relay_front_drain(struct relay_front *f);
 /* Cuts all visitors. */
 void relay_front_cut(struct relay_front *f);
 
+/* Whether a host, as wire_asked_host() writes it, is the domain itself or status.{domain}. */
+bool relay_front_is_own(const struct relay_front *f, const char *host);
 /* The URL of a host; returns `out`. */
 char *relay_front_url(const struct relay_front *f, struct ht_slice host, char out[RELAY_URL_MAX]);
 

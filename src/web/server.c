@@ -209,6 +209,13 @@ static void timed_out(struct io_timer *t) {
     }
 }
 
+void web_conn_adopt(struct web_conn *c, struct io_loop *loop, const struct web_server *server, struct io_conn *io,
+                    struct ht_buf *said) {
+    c->in = *said;
+    *said = (struct ht_buf){0};
+    web_conn_begin(c, loop, server, io);
+}
+
 void web_conn_begin(struct web_conn *c, struct io_loop *loop, const struct web_server *server, struct io_conn *io) {
     c->server = server;
     c->io = io;
@@ -218,5 +225,8 @@ void web_conn_begin(struct web_conn *c, struct io_loop *loop, const struct web_s
     /* A connection that says nothing at all is given no more time than one that begins a head. */
     set_timer(c, server->head_timeout_ms);
     /* A request that is here already is answered before anybody can press it out. */
-    conn_readable(c);
+    if (ht_buf_size(&c->in))
+        serve(c);
+    else
+        conn_readable(c);
 }

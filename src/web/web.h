@@ -73,6 +73,9 @@ struct web_conn {
 /* Starts serving `io`, which `c` owns from now on. `c` must be zero-initialised. Bytes that have come already are
  * served at once, so `c` may be gone when this returns. */
 void web_conn_begin(struct web_conn *c, struct io_loop *loop, const struct web_server *server, struct io_conn *io);
+/* The same, and *said was read from it already. Takes what is in there. */
+void web_conn_adopt(struct web_conn *c, struct io_loop *loop, const struct web_server *server, struct io_conn *io,
+                    struct ht_buf *said);
 /* At once; calls gone(). */
 void web_conn_close(struct web_conn *c);
 /* Takes the connection out of its web_conn, which must be closed next. The caller owns the result. */

@@ -4,6 +4,7 @@ Runs: plain.
 """
 
 import json
+import re
 import signal
 
 from tests.integration import browser
@@ -177,6 +178,42 @@ def _():
     finally:
         end(*drivers)
         assert kit.end() == 0
+
+
+@case("the kit's own host in front: the link of a tunnel leads to its service, its code has the same URL, and the service gets nothing of the token")
+def _():
+    b = chromium()
+    kit = Kit("--public", "127.0.0.1:0", "--domain", "tunnel.localhost", env=ENV)
+    port = int(re.search(r"public on http://127\.0\.0\.1:(\d+)", kit.text()).group(1))
+    heads = []
+
+    def service(head, _body):
+        heads.append(head)
+        return hello(head, _body)
+
+    with http_service(service) as laptop:
+        driver = Driver(kit, "expose", f"0={laptop.port}", "--name", "app", env=ENV)
+        try:
+            url = f"http://app-{driver.port}.tunnel.localhost:{port}"
+            page = b.page(f"http://status.tunnel.localhost:{port}/")
+            sign_in(page)
+            page.until(has(url.removeprefix("http://")))
+            link = "document.querySelector('.tunnels a')"
+            assert page.js(f"{link}.href") == url + "/" and page.js(f"{link}.target + ' ' + {link}.rel") == "_blank noopener noreferrer"
+            page.js("document.querySelector('.tunnels [title^=\"QR code\"]').click()")
+            assert page.js("document.querySelector('dialog .qr svg').getAttribute('aria-label')") == f"QR code of {url}"
+            assert page.js("document.querySelector('dialog .qr path').getAttribute('d').length") > 1000
+            audited(page)
+            assert f"exposes port {driver.port}{url}" in page.js("document.querySelector('#feed').textContent").replace("\n", "")
+            assert not page.complaints, page.complaints
+            # As the link does: in the same browser, with whatever it would send there.
+            page.ask("Page.navigate", url=url + "/")
+            page.until("location.host.startsWith('app-') && document.readyState === 'complete'")
+            assert heads and not any(TOKEN in h or "authorization:" in h.lower() or "cookie:" in h.lower() for h in heads), heads
+            page.close()
+        finally:
+            end(driver)
+            assert kit.end() == 0
 
 
 def many():

@@ -66,7 +66,9 @@ function onState(up, status) {
   down = !up;
 }
 const mine = (x) => x.owner === S.me.name;
-const visible = () => S.sessions.filter((x) => (S.who === 'all' || mine(x)) && (S.state === 'any' || x.state === S.state) && (!S.text || JSON.stringify([x.owner, x.sessionId, x.peerAddr, x.bindings]).toLowerCase().includes(S.text.toLowerCase())));
+const found = new WeakMap(); // what the search field looks through, of each session
+const wordsOf = (x) => found.get(x) ?? (found.set(x, JSON.stringify([x.owner, x.sessionId, x.peerAddr, x.bindings.map((b) => [b.port, b.url, b.label, b.names])]).toLowerCase()), found.get(x));
+const visible = () => S.sessions.filter((x) => (S.who === 'all' || mine(x)) && (S.state === 'any' || x.state === S.state) && (!S.text || wordsOf(x).includes(S.text.toLowerCase())));
 
 // ---------------------------------------------------------------- layout
 function draw() {
