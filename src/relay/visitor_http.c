@@ -1,6 +1,7 @@
 /* A visitor of an EXPOSE port: life, timers, our own answers. One request at a time (rule HTTP-14). */
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/mem.h"
 #include "log_gen.h"
 #include "relay/front_priv.h"
 #include "relay/visitor_priv.h"
@@ -15,6 +16,20 @@ static void free_partial(struct visitor_http *v) {
     v->partial = NULL;
 }
 
+bool visitor_need_chunks(struct visitor_http *v) {
+    if (!v->chunks)
+        v->chunks = ht_calloc(1, sizeof *v->chunks);
+    return v->chunks;
+}
+
+static void drop_chunks(struct visitor_http *v) {
+    if (!v->chunks)
+        return;
+    ht_buf_free(&v->chunks->trailers);
+    ht_buf_free(&v->chunks->last);
+    v->chunks->request = (struct http_chunked){.left = 0};
+}
+
 /* The stream and the connection are gone already, or belong to somebody else. */
 static void visitor_free(struct visitor_http *v) {
     struct relay_table *t = v->port->t;
@@ -27,8 +42,9 @@ static void visitor_free(struct visitor_http *v) {
     io_out_free(&v->out);
     ht_buf_free(&v->in);
     ht_buf_free(&v->head);
-    ht_buf_free(&v->trailers);
-    ht_buf_free(&v->last_chunk);
+    drop_chunks(v);
+    ht_free(v->chunks);
+    ht_free(v->peer);
     relay_visitor_removed(v->port, &v->node);
     ht_pool_put(&t->http_visitors, v);
 }
@@ -239,8 +255,7 @@ static void begin_request(struct visitor_http *v) {
     v->committed = v->stream_ended = v->chunk_open = false;
     v->status = 0;
     v->chunk_bytes = 0;
-    ht_buf_free(&v->trailers);
-    ht_buf_free(&v->last_chunk);
+    drop_chunks(v);
 }
 
 static void next_request(struct visitor_http *v) {
@@ -490,6 +505,14 @@ struct visitor_http *visitor_http_begin(struct relay_port *p, struct io_conn *co
         return NULL;
     }
     memset(v, 0, sizeof *v);
+    char text[IO_ADDR_TEXT];
+    io_addr_text(peer, text);
+    if (!(v->peer = ht_strndup(text, strlen(text)))) {
+        ht_pool_put(&t->http_visitors, v);
+        io_conn_close(&conn);
+        io_fds_give(t->cfg.fds);
+        return NULL;
+    }
     v->port = p;
     v->conn = conn;
     io_conn_set_ops(conn, &conn_ops, v);
@@ -498,7 +521,6 @@ struct visitor_http *visitor_http_begin(struct relay_port *p, struct io_conn *co
     v->from = relay_from(peer);
     io_task_init(&v->next, run_next);
     io_timer_init(t->cfg.loop, &v->timer, timer_fired);
-    io_addr_text(peer, v->peer);
     relay_visitor_added(p, &v->node);
     begin_request(v);
     v->fresh = true;

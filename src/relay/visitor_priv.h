@@ -251,6 +251,17 @@ enum visitor_framing { FRAMING_NONE, FRAMING_LENGTH, FRAMING_CHUNKED, FRAMING_CL
 /* The form of the kit's own answers that the request prefers. */
 enum visitor_form { VISITOR_TEXT, VISITOR_HTML, VISITOR_JSON };
 
+/* What only chunks need: most connections never have it. */
+struct visitor_chunks {
+    struct http_chunked request;
+    struct ht_buf trailers; /* of the request: the field lines behind the last chunk */
+    struct ht_buf last;     /* of the answer: the last chunk with its trailers; `out` borrows it. Empty: no trailers */
+};
+
+/*
+ * Much of what a kit's memory is when it has many visitors: an idle one has one of these. What only some need is made
+ * when they need it.
+ */
 struct visitor_http {
     struct ht_list node; /* in the port's list; at a door in the binding's by_host, while `b` is set */
     struct relay_waiter waiter;
@@ -259,55 +270,56 @@ struct visitor_http {
     struct io_conn *conn;
     struct mux_stream *st; /* NULL: not ACTIVE */
     struct relay_pipe *pipe;
-    struct http_head *partial; /* the parser's state, for a head that came in pieces or has to wait; else NULL */
-    size_t head_len;           /* WAITING: length of the head in `in` */
-    uint64_t from;             /* relay_from() */
-    struct ht_buf in;          /* bytes that were read and not used yet: of a head, a body, or the next request */
-    struct io_task next;       /* continues with the bytes in `in` */
+    struct visitor_chunks *chunks; /* of a request or an answer in chunks; NULL: there was none */
+    struct http_head *partial;     /* the parser's state, for a head that came in pieces or has to wait; else NULL */
+    size_t head_len;               /* WAITING: length of the head in `in` */
+    uint64_t from;                 /* relay_from() */
+    struct ht_buf in;              /* bytes that were read and not used yet: of a head, a body, or the next request */
+    struct io_task next;           /* continues with the bytes in `in` */
     struct io_timer timer;
     uint64_t deadline_ms; /* the present deadline. The timer may fire earlier, and is then set again */
     uint64_t armed_ms;    /* when the timer fires */
 
-    enum visitor_state state;
+    enum visitor_state state : 8;
     bool fresh;   /* has not sent a byte yet */
     bool trusted; /* what it says of other visitors is true (rule HOST-6) */
 
     /* the request */
-    enum visitor_request request;
-    enum http_body_kind body;
-    enum visitor_form form;
-    struct http_chunked chunked;
-    struct ht_buf trailers; /* the field lines behind the last chunk */
+    bool upgrade, head_request, http10;
+    bool keep;        /* the connection may serve another request */
+    bool half_closed; /* the visitor has closed its side; it may still read its answer, or be gone */
+    enum visitor_request request : 8;
+    enum http_body_kind body : 8;
+    enum visitor_form form : 8;
+
+    /* the answer */
+    enum visitor_framing framing : 8;
+    enum visitor_reply answer : 8;
+    bool committed; /* bytes of the answer may have been sent: it can no longer be replaced by a 502 */
+    bool stream_ended;
+    bool stalled; /* the visitor reads its answer more slowly than it comes */
+    bool chunk_open;
+    uint8_t chunk_slot;
+    uint16_t status;
+    uint32_t stream_id; /* of the last request that was opened. Only for the log */
+
+    /* the request */
     uint64_t body_left;
     uint64_t progress_ms; /* when body bytes came last */
     uint64_t body_due_ms; /* more body bytes must come before this time; it moves with each byte, and while nothing is
                              short */
     uint64_t blocked_ms;  /* since when the stream takes no more; this time does not count against the visitor */
-    bool upgrade, head_request, http10;
-    bool keep;        /* the connection may serve another request */
-    bool half_closed; /* the visitor has closed its side; it may still read its answer, or be gone */
-    uint64_t look_ms; /* when to check whether it is gone */
+    uint64_t look_ms;     /* when to check whether it is gone */
 
     /* the answer */
     struct io_out out;
     struct ht_buf head; /* the head; `out` borrows it until it is flushed */
     uint64_t answer_left;
-    enum visitor_framing framing;
-    uint16_t status;
-    enum visitor_reply answer;
-    bool committed; /* bytes of the answer may have been sent: it can no longer be replaced by a 502 */
-    bool stream_ended;
-    bool stalled;     /* the visitor reads its answer more slowly than it comes */
     uint64_t sent_ms; /* when the visitor last took bytes, or began to stall */
-    bool chunk_open;
-    uint8_t chunk_slot;
     size_t chunk_bytes;
+    uint64_t started_us; /* when the head was complete; 0: it is not. Only for the log */
+    char *peer;
     char chunk_head[20];
-    struct ht_buf last_chunk; /* the last chunk with its trailers; `out` borrows it. Empty: no trailers */
-    uint64_t started_us;      /* when the head was complete; 0: it is not. Only for the log */
-    uint32_t stream_id;       /* of the last request that was opened. Only for the log */
-
-    char peer[IO_ADDR_TEXT];
 };
 
 /* Makes a visitor of a new connection of the port, for which a permit was taken. NULL: out of memory; the connection is
@@ -333,6 +345,8 @@ void visitor_half_closed(struct visitor_http *v);
 /* The connection has failed: an open stream gets RESET CANCEL, and the visitor is freed. `cut`: close with RST, so that
  * a part of an answer does not look complete. */
 void visitor_lost(struct visitor_http *v, bool cut, const char *why);
+/* Makes `chunks` if there are none. False: out of memory. */
+bool visitor_need_chunks(struct visitor_http *v) HT_MUST_USE;
 /* The session id for log lines: of the request's binding, or of the port's before a head has come. */
 const char *visitor_session(const struct visitor_http *v);
 /* Writes what the connection takes. False: the visitor was freed. */

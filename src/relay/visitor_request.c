@@ -31,7 +31,7 @@ static bool is_forwarded(const struct visitor_http *v, const struct http_head *h
         if (ht_slice_is(name, "upgrade"))
             return v->upgrade;
         if (ht_slice_is(name, "trailer"))
-            return v->chunked.trailers != NULL;
+            return v->chunks && v->chunks->request.trailers;
         break;
     case 10:
         if (ht_slice_is(name, "connection"))
@@ -86,8 +86,13 @@ static ssize_t build_fields(const struct visitor_http *v, const struct mux_sessi
 
 static int open_stream(struct visitor_http *v, struct mux_session *mux, const struct http_head *h, char *p) {
     struct relay_binding *b = v->b;
-    if (v->body == HTTP_BODY_CHUNKED && mux_session_agreed(mux, WIRE_CAP_TRAILERS))
-        v->chunked.trailers = &v->trailers;
+    if (v->body == HTTP_BODY_CHUNKED) {
+        if (!visitor_need_chunks(v))
+            return HT_ENOMEM;
+        v->chunks->request = (struct http_chunked){
+            .trailers = mux_session_agreed(mux, WIRE_CAP_TRAILERS) ? &v->chunks->trailers : NULL,
+        };
+    }
     struct ht_slice method = http_text(p, h->method), target = http_text(p, h->path);
     struct ht_slice authority = http_text(p, h->authority);
     bool get = v->head_request || ht_slice_is(method, "GET");
@@ -176,7 +181,6 @@ static void take_head(struct visitor_http *v, const struct http_head *h, const c
     v->body = http_request_body(h);
     v->upgrade = is_upgrade(v, h, p);
     v->body_left = h->content_length;
-    v->chunked = (struct http_chunked){.left = 0};
     v->stream_id = 0;
     v->request = v->body == HTTP_BODY_NONE ? REQUEST_WHOLE : REQUEST_COMES;
     if (ht_log_enabled(HT_LOG_DEBUG))
@@ -474,14 +478,14 @@ static ssize_t chunk_refused(struct visitor_http *v, const struct http_error *e)
 
 /* Rule HTTP-2 for the names. Those that do not fit are dropped, as they may be (RFC 9110 6.5.1). */
 static void send_trailers(struct visitor_http *v) {
-    char *p = (char *)ht_buf_head(&v->trailers);
+    char *p = (char *)ht_buf_head(&v->chunks->trailers);
     bool name = true;
-    for (size_t i = 0; i < ht_buf_size(&v->trailers); i++) {
+    for (size_t i = 0; i < ht_buf_size(&v->chunks->trailers); i++) {
         name = p[i] != ':' && (name || p[i] == '\n');
         if (name)
             lower_case(p + i, 1);
     }
-    int rc = relay_send_trailers(v->st, &v->trailers, v->port->t->fields);
+    int rc = relay_send_trailers(v->st, &v->chunks->trailers, v->port->t->fields);
     if (rc < 0)
         ht_log_with(HT_LOG_DEBUG, "visitor",
                     HT_LOG_FIELDS(log_session(v->b->owner->id), log_port(v->port->number), log_peer(v->peer),
@@ -503,7 +507,7 @@ static ssize_t pull_chunked(struct visitor_http *v, uint8_t *out, size_t cap, un
         }
         size_t len = raw, used = 0;
         struct http_error e;
-        if (http_chunked_decode(&v->chunked, (char *)out, &len, &used, &e))
+        if (http_chunked_decode(&v->chunks->request, (char *)out, &len, &used, &e))
             return chunk_refused(v, &e);
         if (kept) {
             ht_buf_consume(&v->in, used);
@@ -511,10 +515,11 @@ static ssize_t pull_chunked(struct visitor_http *v, uint8_t *out, size_t cap, un
             visitor_lost(v, true, ht_err_text(HT_ENOMEM));
             return HT_ECLOSED;
         }
-        if (v->chunked.done)
+        bool done = v->chunks->request.done;
+        if (done)
             send_trailers(v);
-        if (len > 0 || v->chunked.done)
-            return body_moved(v, len, v->chunked.done, kept || raw == cap, flags);
+        if (len > 0 || done)
+            return body_moved(v, len, done, kept || raw == cap, flags);
         if (!kept && raw < cap)
             return 0;
     }

@@ -259,7 +259,7 @@ static void stream_trailers(void *ctx, const struct wire_trailers *t) {
     struct visitor_http *v = ctx;
     if (v->framing != FRAMING_CHUNKED || v->answer != ANSWER_BEGUN)
         return;
-    int rc = relay_last_chunk(&v->last_chunk, t);
+    int rc = visitor_need_chunks(v) ? relay_last_chunk(&v->chunks->last, t) : HT_ENOMEM;
     if (rc == HT_EINVAL)
         violation(v, "a trailer field that cannot be passed on"); /* rule HTTP-6 */
     else if (rc)
@@ -282,7 +282,8 @@ static bool end_answer(struct visitor_http *v) {
         cut_short(v, "less data than content-length says");
         return false;
     }
-    struct ht_slice last = ht_buf_size(&v->last_chunk) ? ht_buf_slice(&v->last_chunk) : ht_slice_str(HTTP_CHUNK_LAST);
+    bool trailers = v->chunks && ht_buf_size(&v->chunks->last);
+    struct ht_slice last = trailers ? ht_buf_slice(&v->chunks->last) : ht_slice_str(HTTP_CHUNK_LAST);
     if (v->framing == FRAMING_CHUNKED && io_out_add(&v->out, last.p, last.n)) {
         out_of_memory(v);
         return false;
