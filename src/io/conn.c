@@ -20,7 +20,8 @@
 #define KEEP_ALIVE_TRIES 6
 
 static void update_interest(struct io_conn *c) {
-    int want = (c->reading || c->write_wants_read ? EV_READ : 0) | (c->writing || c->read_wants_write ? EV_WRITE : 0);
+    int want = ((c->reading && !ht_list_linked(&c->held)) || c->write_wants_read ? EV_READ : 0) |
+               (c->writing || c->read_wants_write ? EV_WRITE : 0);
     int have = ev_is_active(&c->io) ? c->io.events & (EV_READ | EV_WRITE) : 0;
     if (want == have)
         return;
@@ -46,6 +47,10 @@ static void on_event(struct ev_loop *ev, ev_io *w, int revents) {
         c->write_wants_read = c->write_wants_read && !can_read;
         update_interest(c);
     }
+    if (readable && c->share && io_share_holds(c)) {
+        update_interest(c);
+        readable = false;
+    }
     if (readable && c->ops)
         c->ops->readable(c->ctx);
     if (loop->current == c && writable && c->writing && c->ops)
@@ -64,6 +69,7 @@ struct io_conn *io_conn_adopt(struct io_loop *loop, int fd, const struct io_conn
     c->ops = ops;
     c->ctx = ctx;
     ht_list_init(&c->again);
+    ht_list_init(&c->held);
     ev_io_init(&c->io, on_event, fd, 0);
     c->io.data = c;
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int)); /* fails on a Unix socket, which needs none */
@@ -92,10 +98,17 @@ void io_conn_set_ops(struct io_conn *c, const struct io_conn_ops *ops, void *ctx
 }
 
 void io_conn_check_again(struct io_conn *c) {
-    if (c->ssl && c->reading && ((!c->drained && SSL_has_pending(c->ssl)) || c->ended) && !ht_list_linked(&c->again)) {
+    if (c->ssl && c->reading && !ht_list_linked(&c->held) && ((!c->drained && SSL_has_pending(c->ssl)) || c->ended) &&
+        !ht_list_linked(&c->again)) {
         ht_list_push_back(&c->loop->again, &c->again);
         io_loop_wake(c->loop);
     }
+}
+
+void io_conn_let_go(struct io_conn *c) {
+    c->next_in_share = true;
+    io_conn_check_again(c);
+    update_interest(c);
 }
 
 void io_conn_read_on(struct io_conn *c, bool on) {
@@ -128,6 +141,8 @@ static ssize_t end_of(const struct io_conn *c) { return c->lost ? HT_ERESET : HT
 
 ssize_t io_conn_read(struct io_conn *c, void *buf, size_t cap) {
     ssize_t n;
+    if (c->share)
+        cap = io_share_cap(c, cap);
     if (c->ssl) {
         n = io_tls_read(c, buf, cap);
         io_conn_check_again(c);
@@ -139,8 +154,11 @@ ssize_t io_conn_read(struct io_conn *c, void *buf, size_t cap) {
         if (n <= 0)
             n = n == 0 ? end_of(c) : ht_err_from_errno(errno);
     }
-    if (n > 0)
+    if (n > 0) {
         c->in += (uint64_t)n;
+        if (c->share)
+            io_share_took(c, (size_t)n);
+    }
     return n;
 }
 
@@ -226,6 +244,8 @@ int io_conn_shutdown(struct io_conn *c) {
 static void destroy(struct io_conn *c) {
     io_unwatch(c->loop, &c->io);
     ht_list_remove(&c->again);
+    ht_list_remove(&c->held);
+    io_conn_set_share(c, NULL);
     if (c->loop->current == c)
         c->loop->current = NULL;
     if (c->twin)

@@ -3,6 +3,7 @@
 #define HT_IO_IO_PRIV_H
 
 #include "io/io.h"
+#include "io/share.h"
 
 #include <ev.h>
 #include <openssl/ssl.h>
@@ -48,13 +49,26 @@ struct io_conn {
     bool write_wants_read; /* TLS must read before it can write on */
     bool shut;             /* our direction is closed */
     bool ended; /* TLS has met an end or error (`end`), maybe behind bytes that it returned; the next read returns it */
-    bool drained;         /* TLS holds no whole record; the rest of one is still to come */
-    bool broken;          /* TLS failed: SSL_shutdown must not be called */
-    bool resets;          /* the kernel resets the connection if the process ends without closing it */
-    bool lost;            /* a reset was reported already, other than by reading */
-    struct io_conn *twin; /* the other end of io_conn_pair(); NULL: none */
+    bool drained;           /* TLS holds no whole record; the rest of one is still to come */
+    bool broken;            /* TLS failed: SSL_shutdown must not be called */
+    bool resets;            /* the kernel resets the connection if the process ends without closing it */
+    bool lost;              /* a reset was reported already, other than by reading */
+    bool next_in_share;     /* its share has let it go just now */
+    struct io_conn *twin;   /* the other end of io_conn_pair(); NULL: none */
+    struct io_share *share; /* NULL: none bounds it */
+    struct ht_list held;    /* linked: it waits until its share lets it read */
 };
 _Static_assert(sizeof(struct io_conn) <= 256, "a connection stays small");
+
+/* ---- share.c, for connections with a share ---- */
+
+/* One is readable: true: it has to wait, and its owner is not told now. */
+bool io_share_holds(struct io_conn *c);
+/* How much of `cap` it may read. */
+size_t io_share_cap(const struct io_conn *c, size_t cap);
+void io_share_took(struct io_conn *c, size_t n);
+/* From there: it is no longer held. */
+void io_conn_let_go(struct io_conn *c);
 
 /* Makes an embedding loop call io_loop_turn(). Called outside a turn when there is new work for a turn. */
 void io_loop_wake(struct io_loop *loop);

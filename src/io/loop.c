@@ -161,7 +161,7 @@ static void run_again(struct io_loop *loop) {
     while ((n = ht_list_pop_front(&batch))) {
         struct io_conn *c = HT_LIST_ENTRY(n, struct io_conn, again);
         loop->current = c;
-        if (c->reading && c->ops)
+        if (c->reading && c->ops && !(c->share && io_share_holds(c)))
             c->ops->readable(c->ctx);
         if (loop->current == c)
             io_conn_check_again(c);

@@ -131,23 +131,37 @@ void hello_forget(struct kit_sock *s) {
     s->held = NULL;
 }
 
-/* Why the user may not have one session more; NULL: it may. */
-static const char *over_share(const struct kit *k, const struct kit_user *user, char out[128]) {
-    unsigned own = 0;
-    HT_LIST_FOR (it, &k->live)
-        own += HT_LIST_ENTRY(it, struct kit_session, node)->user == user;
-    if (user->may.max_sessions && own >= user->may.max_sessions) {
-        snprintf(out, 128, "%u sessions of the user %s (max-sessions)", own, user->name);
+/*
+ * Why the user may not have one session more; NULL: it may. Each user has a part of the places; beyond it there are
+ * those that the others' parts do not need.
+ */
+static const char *over_share(const struct kit *k, const struct kit_user *user, char out[192]) {
+    unsigned n_users = 0, needed = 0, here = k->n_live + k->n_closing, most = k->opt->max_sessions;
+    if (user->may.max_sessions && user->n_live >= user->may.max_sessions) {
+        snprintf(out, 192, "%u sessions of the user %s (max-sessions)", user->n_live, user->name);
         return out;
     }
-    return NULL;
+    HT_LIST_FOR (it, &k->users)
+        n_users += HT_LIST_ENTRY(it, struct kit_user, node)->known;
+    unsigned part = n_users ? most / n_users : 0;
+    if (part == 0 || user->n_live < part)
+        return NULL;
+    HT_LIST_FOR (it, &k->users) {
+        const struct kit_user *other = HT_LIST_ENTRY(it, struct kit_user, node);
+        needed += other->known && other != user && other->n_live < part ? part - other->n_live : 0;
+    }
+    if (here + needed < most)
+        return NULL;
+    snprintf(out, 192, "%u sessions of the user %s, and the places that are left are for others (--max-sessions)",
+             user->n_live, user->name);
+    return out;
 }
 
 /* Rule HELLO-7. A session that only changes its socket takes no new place. */
 static bool over_cap(struct kit_sock *s, struct kit_who who, const struct wire_hello *h,
                      const struct kit_session *resumed) {
     struct kit *k = s->kit;
-    char why[128];
+    char why[192];
     if (resumed && resumed->state != WIRE_SESSION_PARKED)
         return false;
     const char *share = over_share(k, who.user, why);
@@ -259,6 +273,7 @@ static struct mux_session *make_mux(struct kit_session *s, struct kit_sock *sock
         .own_peer = s->owner.own_peer || sock->vt,
         .caps = caps & MUX_CAPS,
         .metrics = &k->metrics,
+        .quota = &s->user->quota,
         .random = ht_random_bytes,
     };
     return mux_session_create(&cfg, &session_mux_ops, s, io_now_ms(k->loop));

@@ -46,6 +46,7 @@ struct kit {
     struct io_loop *loop;
     const struct opt_serve *opt;
     struct kit_user one_user;     /* without --users: whoever has the token, or whoever comes when there is none */
+    unsigned n_users_here;        /* who have a session that is not parked */
     struct ht_list users, passes; /* of struct kit_user, of struct kit_pass */
     bool has_token;               /* one is wanted */
 

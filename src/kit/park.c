@@ -7,6 +7,26 @@
 #include "base/log.h"
 #include "log_gen.h"
 
+static unsigned parked_of(const struct kit *k, const struct kit_user *user) {
+    unsigned n = 0;
+    HT_LIST_FOR (it, &k->parked)
+        n += HT_LIST_ENTRY(it, struct kit_session, node)->user == user;
+    return n;
+}
+
+static struct kit_session *who_gives(struct kit *k) {
+    struct kit_session *gives = NULL;
+    unsigned most = 0;
+    HT_LIST_FOR (it, &k->parked) {
+        struct kit_session *s = HT_LIST_ENTRY(it, struct kit_session, node);
+        unsigned n = ht_list_empty(&k->users) ? 1 : parked_of(k, s->user);
+        if (n > most)
+            gives = s;
+        most = n > most ? n : most;
+    }
+    return gives;
+}
+
 void session_park(struct kit_session *s, const char *why) {
     struct kit *k = s->kit;
     io_timer_stop(&s->handover_timer);
@@ -19,9 +39,9 @@ void session_park(struct kit_session *s, const char *why) {
                 HT_LOG_FIELDS(log_session(s->id), log_peer(s->peer), log_count(s->owner.n_bindings),
                               log_reason(why ? why : "the driver was lost")),
                 "parked with %u ports", s->owner.n_bindings);
-    /* Rule PARK-3: as many as there may be live ones, the oldest goes first. */
+    /* Rule PARK-3: as many as there may be live ones. The oldest goes first, of the user who has most of them. */
     while (k->n_parked > k->opt->max_sessions)
-        session_gone(HT_LIST_ENTRY(k->parked.next, struct kit_session, node), "too many parked sessions");
+        session_gone(who_gives(k), "too many parked sessions");
 }
 
 void session_lose(struct kit_session *s, const char *why) {

@@ -27,17 +27,32 @@ static unsigned *counter(struct kit *k, enum wire_session_state st) {
     return NULL;
 }
 
+/* How many users are here, which the relay divides scarce things by. */
+static void count_user(struct kit_session *s, bool live, bool comes) {
+    struct kit *k = s->kit;
+    if (!live || !k->table)
+        return;
+    unsigned before = s->user->n_live;
+    s->user->n_live = comes ? before + 1 : before - 1;
+    if (before == 0 || s->user->n_live == 0)
+        relay_table_set_users(k->table, k->n_users_here += s->user->n_live ? 1 : (unsigned)-1);
+}
+
 void session_enter_state(struct kit_session *s, enum wire_session_state to) {
     struct kit *k = s->kit;
     assert(to == s->state || wire_session_may(s->state, to));
     unsigned *from = counter(k, s->state);
-    if (from)
+    if (from) {
         --*from;
+        count_user(s, from != &k->n_parked, false);
+    }
     ht_list_remove(&s->node);
     s->state = to;
     unsigned *into = counter(k, to);
-    if (into)
+    if (into) {
         ++*into;
+        count_user(s, into != &k->n_parked, true);
+    }
     ht_list_push_back(to == WIRE_SESSION_PARKED ? &k->parked
                       : to == WIRE_SESSION_GONE ? &k->dead_sessions
                                                 : &k->live,
@@ -131,6 +146,8 @@ struct kit_session *session_new(struct kit *k, struct kit_who who) {
     relay_owner_init(&s->owner, &session_owner_ops);
     s->owner.id = s->id;
     s->owner.user = who.user;
+    s->owner.quota = &who.user->quota;
+    s->owner.share = who.user->up.loop ? &who.user->up : NULL;
     io_timer_init(k->loop, &s->timer, timer_fired);
     io_timer_init(k->loop, &s->probe_timer, session_probe_fired);
     io_timer_init(k->loop, &s->handover_timer, handover_late);

@@ -98,6 +98,8 @@ void users_tear_down(struct kit *k) {
     while ((n = ht_list_pop_front(&k->users))) {
         struct kit_user *u = HT_LIST_ENTRY(n, struct kit_user, node);
         users_allowance_free(&u->may);
+        io_share_stop(&u->up);
+        io_share_stop(&u->down);
         ht_free(u);
     }
 }
@@ -183,6 +185,8 @@ static struct kit_user *user_for(struct kit *k, struct news *news, const struct 
     if (!u)
         return NULL;
     ht_list_push_back(&news->users, &u->node);
+    io_share_init(k->loop, &u->up);
+    io_share_init(k->loop, &u->down);
     snprintf(u->name, sizeof u->name, "%s", e->name);
     return u;
 }
@@ -220,13 +224,19 @@ static void take_over(struct kit *k, struct users_file *f, struct news *news, st
     }
     HT_LIST_FOR (it, &k->users) {
         struct kit_user *u = HT_LIST_ENTRY(it, struct kit_user, node);
-        u->admin = u->lost_token = false;
+        u->admin = u->lost_token = u->known = false;
     }
     for (size_t i = 0; i < f->n; i++) {
         struct users_entry *e = &f->users[i];
         users_allowance_free(&users[i]->may);
         users[i]->may = e->may;
         users[i]->admin = e->admin;
+        users[i]->known = true;
+        users[i]->quota.max_streams = e->may.max_streams;
+        if (users[i]->up.rate != e->may.rate) {
+            io_share_set_rate(&users[i]->up, e->may.rate);
+            io_share_set_rate(&users[i]->down, e->may.rate);
+        }
         e->may = (struct kit_allowance){.modes = 0};
         HT_LIST_FOR (it, &k->passes) {
             struct kit_pass *p = HT_LIST_ENTRY(it, struct kit_pass, node);

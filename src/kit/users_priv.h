@@ -10,7 +10,9 @@
 
 #include "admin/admin.h"
 #include "base/list.h"
+#include "io/share.h"
 #include "kit/kit.h"
+#include "mux/mux.h"
 #include "wire_gen.h"
 
 #define KIT_USER_NAME 63
@@ -37,9 +39,13 @@ struct kit_allowance {
 struct kit_user {
     struct ht_list node; /* in kit.users */
     char name[KIT_USER_NAME + 1];
+    bool known;      /* is in the file */
     bool admin;      /* sees and ends everybody's */
     bool lost_token; /* when the file was read last */
     struct kit_allowance may;
+    struct io_share up, down; /* what visitors send, and what drivers do; zeros without --users */
+    struct mux_quota quota;
+    unsigned n_live;   /* sessions, those that are closing too */
     uint64_t event_id; /* counts what readers of the user's events are told */
 };
 

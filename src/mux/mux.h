@@ -141,6 +141,12 @@ struct mux_session_ops {
 /* Most bytes of trailers that wait for their EOF in one session. */
 #define MUX_TRAILERS_MAX (256u << 10)
 
+/* What several sessions may have together. It outlives them. */
+struct mux_quota {
+    uint32_t max_streams; /* 0: any number */
+    uint32_t streams;     /* at present */
+};
+
 struct mux_config {
     enum wire_role role;
     enum wire_version version;
@@ -158,6 +164,7 @@ struct mux_config {
     bool own_peer;              /* the peer named a capability of this project: no workarounds for published drivers */
     unsigned caps;              /* the capabilities that both sides named, WIRE_CAP_... */
     struct ht_metrics *metrics; /* may be NULL */
+    struct mux_quota *quota;    /* of several sessions; may be NULL */
     /* Fills p[0..n) with unguessable bytes, for the nonces of PINGs. NULL: the nonces are a counter. */
     void (*random)(void *p, size_t n);
 };

@@ -84,6 +84,8 @@ struct mux_stream *stream_create(struct mux_session *s, struct mux_link *l, uint
     ht_list_init(&st->batch);
     ht_list_push_back(&s->all, &st->all);
     s->n_all++;
+    if (s->cfg.quota)
+        s->cfg.quota->streams++;
     s->idle_marked = false;
     st->s = s;
     st->l = l;
@@ -162,6 +164,8 @@ static void forget(struct mux_stream *st) {
     st->unconsumed = 0;
     ht_list_remove(&st->all);
     s->n_all--;
+    if (s->cfg.quota)
+        s->cfg.quota->streams--;
     st->s = NULL;
     if (session_alive(s))
         window_session_check(s);
@@ -286,7 +290,9 @@ int mux_stream_open(struct mux_session *s, const struct wire_stream_open *open, 
     if (open->has_authority && !(s->cfg.caps & WIRE_CAP_NAMES)) /* EXT-1 */
         return HT_EINVAL;
     struct mux_link *l = session_next_link(s);
-    if (s->n_all >= s->cfg.max_streams || ht_buf_size(&l->queue) > MUX_QUEUE_MAX)
+    const struct mux_quota *q = s->cfg.quota;
+    if (s->n_all >= s->cfg.max_streams || (q && q->max_streams && q->streams >= q->max_streams) ||
+        ht_buf_size(&l->queue) > MUX_QUEUE_MAX)
         return HT_ELIMIT;
     struct mux_stream *st = stream_create(s, l, s->next_id, open->kind);
     if (!st)

@@ -170,6 +170,7 @@ void connect_through(struct connect_client *x, struct relay_binding *b) {
     struct io_addr peer;
     io_conn_peer(x->conn, &peer);
     io_conn_read_on(x->conn, false);
+    io_conn_set_share(x->conn, b->owner->share);
     x->from = relay_from(&peer);
     x->waiter = (struct relay_waiter){.ops = &waiter_ops, .conn = x->conn, .half_close = true};
     relay_name_enter(&x->name, b, &ops);

@@ -12,6 +12,7 @@
 #include "base/list.h"
 #include "http/http.h"
 #include "io/io.h"
+#include "io/share.h"
 #include "metrics_gen.h"
 #include "mux/mux.h"
 #include "wire/name.h"
@@ -76,14 +77,16 @@ struct relay_owner_ops {
 
 /* A member of the kit's session record. The owner outlives its bindings. */
 struct relay_owner {
-    const char *id;          /* for the log; NULL: none */
-    const char *name;        /* its driver's, as in HELLO; NULL: none. Does not change while it has bindings */
-    const void *user;        /* whose it is: what another user's owner has is as good as another program's */
-    struct ht_list bindings; /* of struct relay_binding */
-    struct mux_session *mux; /* NULL while parked: visitors get 503 with Retry-After */
-    bool restarting;         /* visitors wait for the owner that gets its bindings (relay_owner_move) */
-    uint64_t not_before_ms;  /* until then visitors get 503 too (a published driver that has just resumed); 0: none */
-    uint32_t next_bind_id;   /* from 1 */
+    const char *id;                /* for the log; NULL: none */
+    const char *name;              /* its driver's, as in HELLO; NULL: none. Does not change while it has bindings */
+    struct io_share *share;        /* of what its visitors send; NULL: none */
+    const struct mux_quota *quota; /* of its sessions' streams; NULL: none */
+    const void *user;              /* whose it is: what another user's owner has is as good as another program's */
+    struct ht_list bindings;       /* of struct relay_binding */
+    struct mux_session *mux;       /* NULL while parked: visitors get 503 with Retry-After */
+    bool restarting;               /* visitors wait for the owner that gets its bindings (relay_owner_move) */
+    uint64_t not_before_ms; /* until then visitors get 503 too (a published driver that has just resumed); 0: none */
+    uint32_t next_bind_id;  /* from 1 */
     unsigned n_bindings, n_names;
     /* The relay's own: */
     struct ht_list named; /* node in the front's list of drivers, while it has bindings with hosts */
@@ -137,6 +140,11 @@ void relay_owner_move(struct relay_table *t, struct relay_owner *from, struct re
 void relay_owner_drop(struct relay_table *t, struct relay_owner *o);
 /* From now on a connection is closed after its answer. Visitors of a session that ends still get a 503. */
 void relay_table_drain(struct relay_table *t);
+/*
+ * So many users have sessions here. When descriptors are scarce, visitors of those that have more of them than their
+ * part are turned away first.
+ */
+void relay_table_set_users(struct relay_table *t, unsigned n);
 
 /* For the admin API and HELLO_OK's resumedBinds. Valid until the next bind or unbind. */
 struct relay_binding_info {

@@ -121,8 +121,12 @@ static void accepted(void *ctx, struct io_conn *conn, const struct io_addr *peer
     struct relay_port *p = ctx;
     bool http = p->kind == WIRE_KIND_HTTP;
     bool parked = !http && !relay_binding_mux(p->binding);
-    if (parked || !relay_permit(p->t)) {
-        relay_turned_away(p, peer, parked ? "the driver is away" : NULL);
+    bool fair = relay_fair(p->t, p->binding->owner);
+    if (parked || !fair || !relay_permit(p->t)) {
+        relay_turned_away(p, peer,
+                          parked ? "the driver is away"
+                          : fair ? NULL
+                                 : "its user has a part of the descriptors already, and what is left is for others");
         if (http)
             visitor_http_refuse(p->t, &conn);
         io_conn_close(&conn); /* rules TCP-3, PARK-2 */

@@ -151,6 +151,14 @@ struct mux_session *relay_binding_mux(const struct relay_binding *b) {
     return o->mux;
 }
 
+void relay_table_set_users(struct relay_table *t, unsigned n) { t->n_users = n; }
+
+bool relay_fair(const struct relay_table *t, const struct relay_owner *o) {
+    const struct io_fds *fds = t->cfg.fds;
+    unsigned part = fds->total / ht_max(t->n_users, 1), kept = fds->total / RELAY_KEPT_PART;
+    return t->n_users < 2 || !o->share || o->share->n_conns < part || io_fds_available(fds) + fds->lingering > kept;
+}
+
 bool relay_permit(struct relay_table *t) {
     return io_fds_take(t->cfg.fds) || (io_linger_shed(t->cfg.loop, t->cfg.fds) && io_fds_take(t->cfg.fds));
 }
@@ -163,7 +171,10 @@ const char *relay_no_permit_text(const struct relay_table *t, char out[RELAY_FUL
 
 const char *relay_no_stream_text(const struct relay_binding *b, char out[RELAY_FULL_TEXT]) {
     uint32_t all = b->owner->mux ? mux_session_full(b->owner->mux) : 0;
-    if (all)
+    const struct mux_quota *q = b->owner->quota;
+    if (q && q->max_streams && q->streams >= q->max_streams)
+        snprintf(out, RELAY_FULL_TEXT, "the user has the %u streams the user may have (max-streams)", q->max_streams);
+    else if (all)
         snprintf(out, RELAY_FULL_TEXT, "the session has the %u streams it may have (--max-streams-per-session)", all);
     else
         snprintf(out, RELAY_FULL_TEXT, "the driver's connection is too slow for more requests");

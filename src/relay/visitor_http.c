@@ -516,6 +516,7 @@ struct visitor_http *visitor_http_begin(struct relay_port *p, struct io_conn *co
     v->port = p;
     v->conn = conn;
     io_conn_set_ops(conn, &conn_ops, v);
+    io_conn_set_share(conn, p->binding ? p->binding->owner->share : NULL);
     ht_list_init(&v->node);
     v->waiter = (struct relay_waiter){.ops = &visitor_waiter_ops, .conn = v->conn};
     v->from = relay_from(peer);

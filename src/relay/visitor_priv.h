@@ -43,6 +43,7 @@ struct relay_front;
 struct relay_front_door;
 
 struct relay_table {
+    unsigned n_users;            /* that have sessions */
     struct relay_kit_config cfg; /* its pointers lead to the copies below */
     struct relay_front *front;   /* NULL: it has none */
     char *url_pattern;
@@ -160,6 +161,9 @@ void relay_visitor_removed(struct relay_port *p, struct ht_list *node);
 struct mux_session *relay_binding_mux(const struct relay_binding *b);
 /* Takes a descriptor permit; if none is left, a lingering connection gives its own up. False: there is none. */
 bool relay_permit(struct relay_table *t) HT_MUST_USE;
+/* Whether one more visitor of `o` leaves enough descriptors to those of other users. */
+#define RELAY_KEPT_PART 8 /* of all descriptors, for users who have less than their part */
+bool relay_fair(const struct relay_table *t, const struct relay_owner *o);
 /* Texts for the operator: which limit is reached, its number, and the option that changes it. Both return `out`. */
 #define RELAY_FULL_TEXT 128
 const char *relay_no_permit_text(const struct relay_table *t, char out[RELAY_FULL_TEXT]);

@@ -87,6 +87,7 @@ void visitor_tcp_begin(struct relay_port *p, struct io_conn *conn, const struct 
     }
     *v = (struct visitor_tcp){.port = p, .b = b, .conn = conn, .from = relay_from(peer)};
     v->waiter = (struct relay_waiter){.ops = &waiter_ops, .conn = conn, .half_close = true};
+    io_conn_set_share(conn, b->owner->share);
     io_addr_text(peer, v->peer);
     ht_list_init(&v->node);
     relay_visitor_added(p, &v->node);

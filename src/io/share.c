@@ -1,0 +1,122 @@
+#include "io/share.h"
+
+#include "base/clock.h"
+#include "io/io_priv.h"
+
+#define PER_TURN (int64_t) IO_BLOCK
+#define EVENT_COST 2048 /* of being told at all, in bytes: small requests cost time too */
+#define FEW (16 * 1024) /* bytes that are worth a look at a connection */
+#define BURST_MS 100    /* what is saved up of the rate */
+
+static int64_t burst(const struct io_share *s) { return (int64_t)ht_max((size_t)(s->rate * BURST_MS / 1000), FEW); }
+
+static void fill(struct io_share *s) {
+    uint64_t now = ht_now_us(), back = (now - s->filled_us) * s->rate / 1000000u;
+    if (back == 0)
+        return;
+    s->filled_us = now;
+    s->left = ht_min64(back, (uint64_t)(burst(s) - s->left)) + s->left;
+}
+
+/* How much may be read now; 0: nothing. */
+static int64_t may_read(struct io_share *s) {
+    if (s->rate == 0)
+        return s->turn > 0 ? s->turn : 0;
+    fill(s);
+    int64_t n = s->left < s->turn ? s->left : s->turn;
+    return n > 0 ? n : 0;
+}
+
+static void let_go(struct io_share *s) {
+    int64_t budget = may_read(s);
+    while (budget > 0 && !ht_list_empty(&s->waiting)) {
+        struct io_conn *c = HT_LIST_ENTRY(ht_list_pop_front(&s->waiting), struct io_conn, held);
+        budget -= FEW;
+        io_conn_let_go(c);
+    }
+    if (ht_list_empty(&s->waiting))
+        return;
+    /* Those that were let go will read, and what they leave is given on at the end of that turn. Should none of them do
+     * so, the timer does it. */
+    bool spent = s->rate && s->left <= 0;
+    io_timer_set(&s->timer, spent ? (uint64_t)(FEW - s->left) * 1000 / s->rate + 1 : 1);
+}
+
+/* At the end of a turn, whose bytes are spent. */
+static void turn_over(struct io_task *t) {
+    struct io_share *s = ht_container_of(t, struct io_share, next);
+    s->turn = PER_TURN;
+    let_go(s);
+}
+
+static void more_due(struct io_timer *t) {
+    struct io_share *s = ht_container_of(t, struct io_share, timer);
+    s->turn = PER_TURN;
+    let_go(s);
+}
+
+void io_share_init(struct io_loop *loop, struct io_share *s) {
+    *s = (struct io_share){.loop = loop, .turn = PER_TURN, .filled_us = ht_now_us()};
+    ht_list_init(&s->waiting);
+    io_task_init(&s->next, turn_over);
+    io_timer_init(loop, &s->timer, more_due);
+}
+
+void io_share_stop(struct io_share *s) {
+    if (!s->loop)
+        return;
+    io_task_cancel(&s->next);
+    io_timer_stop(&s->timer);
+}
+
+void io_share_set_rate(struct io_share *s, uint64_t rate) {
+    s->rate = rate;
+    s->left = rate ? burst(s) : 0;
+    s->filled_us = ht_now_us();
+    if (!ht_list_empty(&s->waiting))
+        io_task_add(s->loop, &s->next);
+}
+
+void io_conn_set_share(struct io_conn *c, struct io_share *s) {
+    if (c->share == s)
+        return;
+    if (c->share) {
+        c->share->n_conns--;
+        if (ht_list_linked(&c->held)) {
+            ht_list_remove(&c->held);
+            io_conn_let_go(c);
+        }
+    }
+    c->share = s;
+    if (s)
+        s->n_conns++;
+}
+
+bool io_share_holds(struct io_conn *c) {
+    struct io_share *s = c->share;
+    if (ht_list_linked(&c->held))
+        return true;
+    if (may_read(s) > 0 && (ht_list_empty(&s->waiting) || c->next_in_share)) {
+        c->next_in_share = false;
+        s->turn -= EVENT_COST;
+        io_task_add(s->loop, &s->next);
+        return false;
+    }
+    c->next_in_share = false;
+    ht_list_push_back(&s->waiting, &c->held);
+    if (!io_timer_active(&s->timer))
+        io_task_add(s->loop, &s->next);
+    return true;
+}
+
+size_t io_share_cap(const struct io_conn *c, size_t cap) {
+    const struct io_share *s = c->share;
+    return s->rate && s->left < (int64_t)cap ? ht_max((size_t)ht_max64(s->left, 0), 1024) : cap;
+}
+
+void io_share_took(struct io_conn *c, size_t n) {
+    c->share->turn -= (int64_t)n;
+    if (c->share->rate)
+        c->share->left -= (int64_t)n;
+    io_task_add(c->share->loop, &c->share->next);
+}

@@ -1,0 +1,209 @@
+/* What users have together, and what each of them has beside the others: streams, bytes, descriptors, sessions. */
+#include "kit/peer.h"
+
+#define MIB (1u << 20)
+
+static char file_name[] = "/tmp/hoody-users-XXXXXX";
+static char tokens[2][KIT_TOKEN_TEXT];
+static const char *const names[2] = {"greedy", "modest"};
+
+/* A kit with two users; `of_greedy` are more lines of the first one's. */
+static void start(const char *options, const char *of_greedy) {
+    char args[512];
+    snprintf(file_name, sizeof file_name, "/tmp/hoody-users-XXXXXX");
+    int fd = mkstemp(file_name);
+    FILE *f = fd < 0 ? NULL : fdopen(fd, "w");
+    CU_ASSERT_PTR_NOT_NULL_FATAL(f);
+    fprintf(f, "users:\n");
+    for (int i = 0; i < 2; i++) {
+        char line[KIT_TOKEN_LINE];
+        kit_token_new(tokens[i], line);
+        fprintf(f, "  - name: %s\n    tokens: [%s]\n%s", names[i], line, i == 0 ? of_greedy : "");
+    }
+    fclose(f);
+    snprintf(args, sizeof args, "--users %s %s", file_name, options);
+    host_start(args);
+}
+
+static void stop(void) {
+    host_stop();
+    unlink(file_name);
+}
+
+/* Without --users there is one user, whose both are. */
+static void start_alike(void) {
+    host_start("");
+    tokens[0][0] = tokens[1][0] = '\0';
+    snprintf(file_name, sizeof file_name, "/tmp/hoody-users-none");
+}
+
+static void come(struct peer *p, int user) {
+    char extra[128] = "";
+    if (tokens[user][0])
+        snprintf(extra, sizeof extra, "Authorization: Bearer %s\r\n", tokens[user]);
+    peer_connect_as(p, WIRE_SUBPROTOCOL_V1, extra[0] ? extra : NULL);
+    CU_ASSERT_FATAL(p->open);
+}
+
+static void begin(struct peer *p, int user) {
+    come(p, user);
+    peer_begin(p, NULL);
+}
+
+/* Puts `n` bytes into the socket, which nobody reads yet. */
+static void put(struct raw *r, size_t n) {
+    static const char zeros[65536];
+    while (n > 0) {
+        ssize_t sent = send(r->fd, zeros, ht_min(n, sizeof zeros), MSG_NOSIGNAL | MSG_DONTWAIT);
+        CU_ASSERT_FATAL(sent > 0);
+        n -= (size_t)sent;
+    }
+}
+
+#define FLOOD 8
+
+/* How many bytes of the greedy one's visitors have come when all of the modest one's have. */
+static uint64_t flood(void) {
+    struct peer peers[2];
+    struct raw many[FLOOD], one;
+    begin(&peers[0], 0);
+    begin(&peers[1], 1);
+    uint16_t to[2] = {peer_bind(&peers[0], WIRE_KIND_TCP, 0), peer_bind(&peers[1], WIRE_KIND_TCP, 0)};
+    for (int i = 0; i < FLOOD; i++) {
+        raw_connect(&many[i], to[0]);
+        put(&many[i], MIB / 2);
+    }
+    raw_connect(&one, to[1]);
+    put(&one, MIB / 2);
+    UNTIL(data_bytes(&peers[1], 0) == MIB / 2);
+    uint64_t others = data_bytes(&peers[0], 0);
+    UNTIL(data_bytes(&peers[0], 0) == FLOOD * (MIB / 2));
+    for (int i = 0; i < FLOOD; i++)
+        raw_close(&many[i]);
+    raw_close(&one);
+    peer_drop(&peers[0]);
+    peer_drop(&peers[1]);
+    return others;
+}
+
+static void bytes_are_shared_by_user(void) {
+    start_alike();
+    uint64_t before = flood();
+    host_stop();
+    start("--takeover-grace 0s", "");
+    uint64_t after = flood();
+    stop();
+    printf(
+        "# when the one visitor's %u KiB have come, of the %d others' %u KiB: by connection %u KiB, by user %u KiB\n",
+        MIB / 2 / 1024, FLOOD, FLOOD * MIB / 2 / 1024, (unsigned)(before / 1024), (unsigned)(after / 1024));
+    CU_ASSERT(after <= MIB + MIB / 4 && after < before);
+}
+
+static void a_rate_holds(void) {
+    struct peer p[2];
+    struct raw r[2];
+    start("--takeover-grace 0s", "    rate: 1M\n");
+    for (int i = 0; i < 2; i++) {
+        begin(&p[i], i);
+        raw_connect(&r[i], peer_bind(&p[i], WIRE_KIND_TCP, 0));
+        put(&r[i], MIB / 2);
+    }
+    uint64_t from = ht_now_ms();
+    UNTIL(data_bytes(&p[1], 0) == MIB / 2);
+    uint64_t free_ms = ht_now_ms() - from;
+    CU_ASSERT(data_bytes(&p[0], 0) < MIB / 2);
+    UNTIL(data_bytes(&p[0], 0) == MIB / 2);
+    uint64_t ms = ht_now_ms() - from;
+    printf("# %u KiB: at 1 MiB/s %u ms, without a rate %u ms\n", MIB / 2 / 1024, (unsigned)ms, (unsigned)free_ms);
+    CU_ASSERT(ms >= 300);
+    for (int i = 0; i < 2; i++) {
+        raw_close(&r[i]);
+        peer_drop(&p[i]);
+    }
+    stop();
+}
+
+static void streams_of_a_user_end(void) {
+    struct peer p[3];
+    struct raw r[4];
+    start("--takeover-grace 0s", "    max-streams: 2\n");
+    begin(&p[0], 0);
+    begin(&p[1], 0);
+    begin(&p[2], 1);
+    uint16_t to[3];
+    for (int i = 0; i < 3; i++)
+        to[i] = peer_bind(&p[i], WIRE_KIND_HTTP, 0);
+    for (int i = 0; i < 2; i++) { /* in two sessions */
+        raw_connect(&r[i], to[i]);
+        raw_send(&r[i], GET("/"));
+        peer_expect(&p[i], WIRE_STREAM_OPEN);
+    }
+    raw_connect(&r[2], to[0]);
+    raw_send(&r[2], GET("/"));
+    UNTIL(raw_ended(&r[2]));
+    CU_ASSERT_EQUAL(strncmp(raw_text(&r[2]), "HTTP/1.1 503 ", 13), 0);
+    raw_connect(&r[3], to[2]);
+    raw_send(&r[3], GET("/"));
+    peer_expect(&p[2], WIRE_STREAM_OPEN);
+    for (int i = 0; i < 4; i++)
+        raw_close(&r[i]);
+    for (int i = 0; i < 3; i++)
+        peer_drop(&p[i]);
+    stop();
+}
+
+#define CROWD 60
+
+static void descriptors_are_left_to_others(void) {
+    struct peer p[2];
+    struct raw many[CROWD], one;
+    start("--max-fds 40 --takeover-grace 0s", "");
+    begin(&p[0], 0);
+    begin(&p[1], 1);
+    uint16_t to[2] = {peer_bind(&p[0], WIRE_KIND_HTTP, 0), peer_bind(&p[1], WIRE_KIND_HTTP, 0)};
+    for (int i = 0; i < CROWD; i++)
+        raw_connect(&many[i], to[0]);
+    UNTIL(kit_visitors(host.kit) >= 30);
+    for (int i = 0; i < 50; i++)
+        one_turn();
+    CU_ASSERT(kit_fd_permits_used(host.kit) < 40);
+    raw_connect(&one, to[1]);
+    raw_send(&one, GET("/"));
+    peer_expect(&p[1], WIRE_STREAM_OPEN);
+    for (int i = 0; i < CROWD; i++)
+        raw_close(&many[i]);
+    raw_close(&one);
+    peer_drop(&p[0]);
+    peer_drop(&p[1]);
+    stop();
+}
+
+static void places_are_left_to_others(void) {
+    struct peer p[5];
+    struct wire_hello h = {.version = WIRE_V1};
+    start("--max-sessions 4 --takeover-grace 0s", "");
+    begin(&p[0], 0);
+    begin(&p[1], 0);
+    come(&p[2], 0);
+    peer_hello(&p[2], &h);
+    peer_expect(&p[2], WIRE_GOAWAY);
+    CU_ASSERT_EQUAL(p[2].any.goaway.code, WIRE_CODE_RESOURCE_EXHAUSTED);
+    begin(&p[3], 1);
+    begin(&p[4], 1);
+    UNTIL(p[2].closed);
+    for (int i = 0; i < 5; i++)
+        peer_drop(&p[i]);
+    stop();
+}
+
+int main(void) {
+    static const struct tap_test tests[] = {
+        {"a flood of one user's leaves the other's visitor its half", bytes_are_shared_by_user},
+        {"a rate holds for its user", a_rate_holds},
+        {"the streams of a user end, in whatever session", streams_of_a_user_end},
+        {"a crowd at one user's port leaves descriptors to others", descriptors_are_left_to_others},
+        {"one user's sessions leave places to others", places_are_left_to_others},
+        {NULL, NULL},
+    };
+    return tap_main("users", tests);
+}
