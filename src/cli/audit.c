@@ -41,7 +41,7 @@ static int open_file(struct cli_audit *a, struct ht_errmsg *err) {
     return HT_OK;
 }
 
-/* The name belongs to another file by now, or to none: somebody has put the old one away. */
+/* True when the name no longer belongs to the open file: the file was renamed or removed, as by a log rotation. */
 static bool was_moved(const struct cli_audit *a) {
     struct stat st;
     return stat(a->path, &st) < 0 ? errno == ENOENT : st.st_dev != a->dev || st.st_ino != a->ino;

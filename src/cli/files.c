@@ -59,7 +59,7 @@ void cli_url_file_write(struct cli_events *e) {
 
 /* ---- --state-file ---- */
 
-/* Who wrote it: a process is known by its number, when it started, and since when the machine runs. */
+/* Identifies the process that wrote the file: by its number, its start time and the id of the boot. */
 static int put_state(struct ht_buf *b, unsigned ports) {
     struct proc_process self;
     char boot[PROC_BOOT_ID], when[HT_TIME_TEXT];

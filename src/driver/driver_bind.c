@@ -511,7 +511,7 @@ void driver_on_bind_ok(void *ctx, const struct wire_bind_ok *ok) {
         tell_bound(b, ok->public_url);
 }
 
-/* A port that was this driver's is asked for again: sooner or later whoever has it now lets it go. */
+/* Asks for a port of this driver again later: the session or program that has it now may give it up. */
 static void ask_later(struct driver_binding *b) {
     struct ht_tunnel *t = b->t;
     bool soon = io_now_ms(t->loop) < t->lost_at + WIRE_LIMIT_TAKEOVER_GRACE;
@@ -542,7 +542,8 @@ static void port_lost(struct driver_binding *b, const char *message) {
 /* It stood before; a portless one has no port to tell. */
 static bool was_bound(const struct driver_binding *b) { return b->port || (b->portless && b->bind_id); }
 
-/* The kit gives us what a dead session of ours holds (rule CLIENT-2): who has the port otherwise is somebody else. */
+/* True when the kit gives us the ports of our own dead sessions (rule CLIENT-2). Then a port that is in use belongs to
+ * another driver. */
 static bool knows_us(const struct ht_tunnel *t) { return t->caps & WIRE_CAP_CLIENT; }
 
 /* Then it is asked for once more, without names. */

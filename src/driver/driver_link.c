@@ -91,12 +91,12 @@ void driver_link_woke(struct io_wake *w) {
 /* ---- the end of things ---- */
 
 static void link_gone(struct ht_tunnel *t) {
-    /* Whatever happened was noted by whoever saw it first; this is for the case that nobody did. */
+    /* The reason was usually set where the fault was found. This one is for the other cases. */
     driver_end_reason(t, HT_TUNNEL_ELOST, "the connection to the kit was lost");
     driver_end(t);
 }
 
-/* What a GOAWAY means for whoever runs this driver. `text` is for people. */
+/* The error of the library for a GOAWAY. `text` is for people. */
 static void goaway_reason(struct ht_tunnel *t) {
     const char *text = t->goaway_text[0] ? t->goaway_text : "it did not say why";
     /* Of these another attempt would change nothing: a session that was idle has nothing to come back for. */
@@ -409,7 +409,7 @@ static int say_hello(struct driver_sock *s) {
     return mux_link_send_hello(s->link, &hello);
 }
 
-/* What an answer that is no kit's may mean, for whoever has to look for it. */
+/* Explains an answer to the upgrade that did not come from a kit: what may be wrong, and where. */
 static const char *hint(uint16_t status) {
     if (status >= 200 && status < 400)
         return "; something other than a kit answers there, such as the login page of this network";

@@ -15,7 +15,7 @@ struct driver_call {
     bool done;
 };
 
-/* Between lock and unlock, by whoever owns the tunnel. */
+/* Carries out the waiting calls. The lock is held, and the calling thread may use the tunnel. */
 static void run_calls(struct ht_tunnel *t) {
     struct driver_call *c;
     while ((c = t->thread.first)) {

@@ -132,7 +132,7 @@ void guard_value_free(struct guard_value **vp) {
     for (size_t i = 0; i < v->n; i++) {
         io_child_cancel(&v->parts[i].child);
         guard_locked_free(&v->parts[i].fresh);
-        /* A value without a source may be a secret that somebody wrote down. */
+        /* A value without a source may be a secret that is written in the file itself. */
         explicit_bzero(v->parts[i].text, strlen(v->parts[i].text));
         ht_free(v->parts[i].text);
         guard_locked_free(&v->parts[i].secret);

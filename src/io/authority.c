@@ -89,7 +89,7 @@ struct io_authority *io_authority_create(const char *pem, size_t n, struct ht_er
     ERR_clear_error();
     (void)pthread_once(&heap_once, make_heap);
     BIO *b = BIO_new_mem_buf(pem, (int)n);
-    static char none[] = ""; /* a key with a password is none of ours, and nobody is to be asked for one */
+    static char none[] = ""; /* our keys have no password, and OpenSSL must not ask for one at the terminal */
     a->key = b ? PEM_read_bio_PrivateKey(b, NULL, NULL, none) : NULL;
     BIO_free(b);
     if (!a->key || !EVP_PKEY_is_a(a->key, "EC") || !name_key(a) || !(a->leaf_key = fresh_key())) {
@@ -167,7 +167,7 @@ static bool renew(struct io_ending *e) {
     return ok;
 }
 
-/* Whoever asks for another host than the stream was opened for is up to something (domain fronting), or lost. */
+/* A client that asks for another host than its stream was opened for makes a mistake, or tries domain fronting. */
 static int check_name(SSL *ssl, int *alert, void *arg) {
     const struct io_ending *e = arg;
     const char *name = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);

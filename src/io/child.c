@@ -129,7 +129,7 @@ static void look(struct io_timer *t) {
         c->look_ms = ht_min64(c->look_ms * 2, LOOK_MAX_MS);
         return;
     }
-    /* Somebody else may have waited for it (SIGCHLD is ignored): what it has printed is all there is to go by. */
+    /* When the program ignores SIGCHLD, the status of the child is lost: only its output is known. */
     ended_with(c, got < 0 ? 0 : status);
 }
 

@@ -74,7 +74,7 @@ static void finish_failed(struct io_dial *d) {
 
 static void on_report(struct io_task *t);
 
-/* The end, told by a task: whoever calls this may still be inside io_dial_start(). */
+/* Reports the end by a task, because the caller may still be inside io_dial_start(). */
 static void fail(struct io_dial *d, int err) {
     d->state = DIAL_FAILED;
     d->err = err;

@@ -181,7 +181,7 @@ static int run_next(struct io_loop *loop) {
     return HT_OK;
 }
 
-/* What nobody asks for: answers that are too old; when there are many, those that are not. */
+/* Drops results that are too old, or all of them when there are too many look-ups. */
 static void forget_old(struct io_loop *loop) {
     uint64_t now = io_now_ms(loop);
     bool full = loop->n_lookups >= MAX_LOOKUPS;

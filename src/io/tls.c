@@ -305,7 +305,7 @@ static int failure(struct io_conn *c, int rc, int sys) {
     default:
         c->broken = true;
         c->tls_error = ERR_reason_error_string(ERR_peek_error());
-        /* A FIN without close_notify: somebody cut it, which must not look like a clean end (RFC 8446 6.1). */
+        /* A FIN without close_notify: the connection was cut, which must not look like a clean end (RFC 8446 6.1). */
         return ERR_GET_REASON(ERR_peek_error()) == SSL_R_UNEXPECTED_EOF_WHILE_READING ? HT_ERESET : HT_ETLS;
     }
 }

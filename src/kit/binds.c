@@ -146,7 +146,7 @@ int64_t session_parked_until(const struct kit_session *s) {
     return (int64_t)time(NULL) + (int64_t)((left + 999) / 1000);
 }
 
-/* Whoever asks learns what helps to find the other one, and never an id. */
+/* The message helps the user to find the other driver. It never contains an id. */
 static void owner_keeps(const struct relay_owner *o, const struct relay_owner *to, const char *what,
                         const struct relay_binding_info *b, struct ht_errmsg *err) {
     const struct kit_session *holder = ht_container_of(o, const struct kit_session, owner);

@@ -175,7 +175,7 @@ int kit_reload_token(struct kit *k, struct ht_errmsg *err) {
     return changed ? KIT_TOKEN_CHANGED : KIT_TOKEN_SAME;
 }
 
-/* Whoever reaches the base listener can open ports in this machine: only loopback is safe without a guard. */
+/* Everybody who reaches the base listener can open ports on this machine. Without protection only loopback is safe. */
 int kit_check_address(const struct kit *k, const struct io_addr *a, const char *text, struct ht_errmsg *err) {
     const struct opt_serve *o = k->opt;
     if (io_addr_is_loopback(a) || k->has_token || o->n_trusted_proxy || o->insecure_listen)
@@ -281,7 +281,7 @@ static void woke(struct io_wake *w) {
     }
 }
 
-/* Once, at the end of the first turn: whoever runs the loop has opened what it needs by then. */
+/* Runs once, at the end of the first turn: by then the program has opened its own descriptors. */
 static void count_other_fds(struct io_task *t) {
     struct kit *k = ht_container_of(t, struct kit, count_task);
     int all = io_count_fds();
@@ -389,7 +389,7 @@ void kit_destroy(struct kit **kp) {
     ht_free(k);
 }
 
-/* Whoever has not finished by now is cut. */
+/* The time for the drain is over: sessions and WebSockets that are left are cut. */
 static void drain_late(struct io_timer *t) {
     struct kit *k = ht_container_of(t, struct kit, drain_timer);
     io_listener_close(&k->listener);

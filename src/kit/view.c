@@ -103,7 +103,7 @@ static void count_binding(void *ctx, const struct relay_binding_info *info) {
     m->bindings_active[ht_metric_kind_of(info->kind)][ht_metric_mode_of(info->mode)]++;
 }
 
-/* Gauges are set when somebody looks: nothing has to be kept in step on the way. */
+/* Gauges are set when the metrics are read, so no code has to keep them up to date. */
 static int metrics(void *ctx, struct ht_buf *out) {
     struct kit *k = ctx;
     struct ht_metrics *m = &k->metrics;

@@ -55,7 +55,7 @@ static void send_ping(struct mux_session *s) {
         s->cfg.metrics->pings_total[HT_METRIC_DIRECTION_SENT]++;
 }
 
-/* Somebody waits for what the peer does. */
+/* True while streams are open, bytes wait to be sent, or the peer is probed (KEEP-5). */
 static bool under_way(const struct mux_session *s) {
     if (!s->cfg.suspect_after_ms)
         return false;

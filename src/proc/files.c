@@ -32,7 +32,7 @@ static int open_plain(enum proc_files_kind kind, const char *path, int more) {
     return open(path, flags_of(kind) | more, kinds[kind].mode);
 }
 
-/* ---- as somebody else, for a moment ---- */
+/* ---- opening a file with the rights of another user ---- */
 
 struct rights {
     uid_t uid;
@@ -110,7 +110,7 @@ static int open_guarded(enum proc_files_kind kind, const char *path, const struc
     return fail(err, kind, path, why);
 }
 
-/* Whoever this is, and stays. Root does not append to what a link leads to. */
+/* Opens a file as the present user. Root does not append to a file behind a symbolic link. */
 static int open_own(enum proc_files_kind kind, const char *path, struct ht_errmsg *err) {
     struct stat st;
     bool guarded = is_written(kind) && geteuid() == 0 && strncmp(path, "/dev/", 5) != 0;

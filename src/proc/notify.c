@@ -52,7 +52,7 @@ int proc_notify_send(const struct proc_notify *n, const char *fmt, ...) {
     return sent == len ? HT_OK : HT_EIO;
 }
 
-/* A whole number and nothing else; 0 when it is none. */
+/* Reads a whole number without anything around it; 0: it is not one. */
 static uint64_t number(const char *name) {
     const char *text = getenv(name);
     char *end;

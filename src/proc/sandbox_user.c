@@ -13,7 +13,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* A whole number that no name looks like; false when it is none or means "leave it" ((uid_t)-1). */
+/* Reads a user or group number. False: it is not a number, or it is (uid_t)-1, which means "do not change". */
 static bool number(const char *text, unsigned *out) {
     char *end;
     if (*text < '0' || *text > '9')
@@ -90,7 +90,7 @@ static int write_capabilities(uint64_t caps) {
     return (int)syscall(SYS_capset, &head, data);
 }
 
-/* ---- becoming somebody else ---- */
+/* ---- becoming another user ---- */
 
 static bool is_user(const struct proc_sandbox_user *u) {
     uid_t r, e, s;

@@ -359,7 +359,7 @@ static void go(struct connect_client *x) {
 
 /* ---- the head ---- */
 
-/* Basic with the token as the password, whoever the user is; or Bearer (RFC 9110 11.7.2). */
+/* Reads Basic, with the token as the password of any user, or Bearer (RFC 9110 11.7.2). */
 static bool has_token(const struct relay_connect *c, struct ht_slice value, struct relay_known *out) {
     static const char basic[] = "Basic ", bearer[] = "Bearer ";
     char plain[WIRE_LIMIT_MAX_TOKEN + 512];

@@ -150,7 +150,7 @@ static void left_while_waiting(struct relay_waiter *w, int why) {
     connect_gone(ht_container_of(w, struct connect_client, waiter), ht_err_text(why));
 }
 
-/* Its binding is gone, or somebody else's. */
+/* The binding no longer exists, or has another owner. */
 static void name_gone(struct relay_name_visitor *v, uint16_t code, const char *reason) {
     struct connect_client *x = ht_container_of(v, struct connect_client, name);
     relay_wait_end(&x->waiter);

@@ -14,7 +14,7 @@
 
 #include <stdio.h>
 
-#define KEEP_TARGETS 32 /* that nobody asks for at present */
+#define KEEP_TARGETS 32 /* most targets that are kept without a request */
 #define STREAMS 65535   /* the descriptors end before that */
 
 struct connect_plain {
@@ -95,7 +95,7 @@ static void target_free(struct plain_target *t) {
     ht_free(t);
 }
 
-/* The oldest that nobody asks for. */
+/* Frees the oldest targets without a request until at most `keep` targets are left. */
 static void forget_targets(struct connect_plain *p, unsigned keep) {
     for (struct ht_list *it = p->targets.prev, *before; it != &p->targets && p->n_targets > keep; it = before) {
         struct plain_target *t = HT_LIST_ENTRY(it, struct plain_target, node);

@@ -195,7 +195,7 @@ struct guarded {
     const char *what;
 };
 
-#define N_HERE 3 /* rows that lead into this machine, whoever asks */
+#define N_HERE 3 /* the first rows: addresses that always mean this machine */
 
 static const struct guarded guarded[] = {
     {4, 8, {127}, "it is a loopback address"},

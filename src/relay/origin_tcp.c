@@ -59,7 +59,7 @@ static void tcp_fail(struct origin_tcp *x, uint16_t code, const char *text) {
     tcp_finish(x, code, text);
 }
 
-/* No connection came about. Who connects to a pull port is told nothing, but others may ask the kit for a name. */
+/* There is no connection. A visitor of a PULL port learns nothing more, but a client of the proxy gets the reason. */
 static void tcp_fail_as(struct origin_tcp *x, int err, const char *text) {
     char reason[ORIGIN_REASON];
     mux_stream_reset(x->st, WIRE_CODE_REFUSED_STREAM, origin_reason(origin_error_of(err), text, reason));
@@ -95,7 +95,7 @@ static void dial_failed(void *ctx, int err, const char *text) {
     tcp_fail_as(x, err, text);
 }
 
-/* Who answers for a wildcard's names may say that one of them is this machine (hardening case 35). */
+/* The name server of a wildcard's domain may claim that one of its names is this machine (hardening case 35). */
 static bool dial_allowed(void *ctx, const struct io_addr *a) {
     static const struct relay_policy pass = {.pass = true};
     static const struct relay_dest somewhere = {.is_addr = false};

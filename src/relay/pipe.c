@@ -55,7 +55,7 @@ static void quiet_fired(struct io_timer *t) {
     finish(p, WIRE_CODE_IDLE_TIMEOUT, "one side has closed, and nothing came for too long");
 }
 
-/* Writes what there is, gives credit back for what left, passes the end on. False: the pipe is gone. */
+/* Writes the output, gives the credit of written bytes back, and passes the end on. False: the pipe was freed. */
 static bool flush(struct relay_pipe *p) {
     ssize_t n = io_out_flush(&p->out, p->conn);
     if (n < 0) {

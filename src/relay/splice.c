@@ -77,7 +77,7 @@ static void update_reading(struct side *from) {
     io_conn_read_on(from->conn, !from->ended && io_out_pending(&other(from)->out) == 0);
 }
 
-/* Writes what there is for this side, and passes the end on behind it. False: the splice is gone. */
+/* Writes the output of this side, and passes the end on behind it. False: the splice was freed. */
 static bool flush(struct side *to) {
     struct relay_splice *s = to->s;
     ssize_t n = io_out_flush(&to->out, to->conn);

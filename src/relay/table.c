@@ -190,7 +190,7 @@ bool relay_is_short(const struct relay_binding *b) {
 
 /* ---- BIND ---- */
 
-/* What a BIND is turned into while it is looked at. */
+/* A BIND while it is checked and carried out. */
 struct request {
     struct relay_table *t;
     struct relay_owner *o;

@@ -30,7 +30,7 @@ static void drop_chunks(struct visitor_http *v) {
     v->chunks->request = (struct http_chunked){.left = 0};
 }
 
-/* The stream and the connection are gone already, or belong to somebody else. */
+/* Frees the visitor. Its stream and its connection were closed or handed over before. */
 static void visitor_free(struct visitor_http *v) {
     struct relay_table *t = v->port->t;
     io_task_cancel(&v->next);
@@ -467,7 +467,7 @@ static void timer_fired(struct io_timer *timer) {
     v->deadline_ms = UINT64_MAX;
     switch (v->state) {
     case VISITOR_HEAD:
-        /* Who has said nothing gets no answer: it would be taken for the one to what is asked next. */
+        /* A visitor that has sent nothing gets no answer: it would take it for the answer to its next request. */
         if (ht_buf_size(&v->in))
             (void)visitor_answer(v, &answer_head_timeout, false);
         else

@@ -26,7 +26,7 @@ static void out_of_memory(struct visitor_http *v) { visitor_lost(v, true, ht_err
 
 /* ---- the head ---- */
 
-/* Hop-by-hop, and ours to decide: the visitor's connection is none of the driver's business. */
+/* Hop-by-hop fields are dropped: the kit alone decides about the visitor's connection. */
 static bool is_dropped(const struct visitor_http *v, struct ht_slice name) {
     switch (http_hop_of(name)) {
     case HTTP_HOP_NONE:
@@ -327,7 +327,7 @@ static void stream_closed(void *ctx, uint16_t code, struct ht_slice reason, bool
                 HT_LOG_FIELDS(log_session(v->b->owner->id), log_port(v->port->number), log_peer(v->peer),
                               log_stream(v->stream_id), log_code(code), log_reason_slice(reason)),
                 remote ? "the driver ended the stream" : "the stream ended");
-    /* Who ended it: the driver says why it has no answer; we, because it broke a rule; or the link is gone. */
+    /* Three ways to end: the driver has no answer and says why; the driver broke a rule; or the link is lost. */
     const struct visitor_answer *instead = mux_stream_was_lost(v->st) ? &answer_link_lost
                                            : remote                   ? visitor_answer_for_reset(v, reason)
                                            : code == WIRE_CODE_PROTOCOL_ERROR || code == WIRE_CODE_FLOW_CONTROL_ERROR

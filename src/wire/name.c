@@ -58,7 +58,7 @@ static const char *wrong_with(const char *host, size_t n) {
     return "a part between two dots is empty";
 }
 
-/* 0: it was an address. HT_EAGAIN: it is none. */
+/* 0: it is an address, and was written. HT_EAGAIN: it is not an address. */
 static int address(char out[WIRE_HOST_ROOM], const char *host) {
     uint8_t bytes[16];
     static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};

@@ -38,7 +38,7 @@ static void bad_field(struct rd *r, const struct wire_text_field *f) {
     bad(r, r->spec->rule, "%s has a wrong value", f->name);
 }
 
-/* A number as it stands, with a sign and without fraction or exponent. False: it is none. */
+/* Reads a number with or without a sign, and without fraction and exponent. False: it is not one. */
 static bool whole_number(const uint8_t *p, const uint8_t *end, int64_t *out) {
     bool minus = p < end && *p == '-';
     int64_t v = 0;
