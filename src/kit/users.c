@@ -86,8 +86,8 @@ void users_set_up(struct kit *k) {
     snprintf(k->one_user.name, sizeof k->one_user.name, "admin");
     k->one_user.admin = true;
     k->one_user.may.modes = KIT_MODES_ALL;
-    if (k->opt
-            ->users) /* a token is made a digest when it is read; the memory is not taken where nobody needs a digest */
+    /* A token becomes a digest when it is read. Where nobody needs one its memory is not taken. */
+    if (k->opt->users)
         kit_token_digest(ht_slice_str("now, as what the library reads at first may be out of reach later"), once);
 }
 
