@@ -71,10 +71,13 @@ static int readyz(void *ctx, const struct admin_request *req, struct admin_respo
     struct admin_ready yes = {.started = ht_slice_str(a->started)};
     const char *why = a->source.not_ready(a->source.ctx);
     char address[ADMIN_ADDR_TEXT];
+    struct ht_slice warnings[ADMIN_WARNINGS];
     bool wants_token;
     (void)req;
     if (a->source.proxy(a->source.ctx, address, &wants_token))
         yes.proxy = ht_slice_str(address);
+    yes.warnings = warnings;
+    yes.n_warnings = a->source.warnings ? a->source.warnings(a->source.ctx, warnings) : 0;
     return why ? admin_reply_error(res, 503, "%s", why) : admin_reply_readyz_200(res, &yes);
 }
 

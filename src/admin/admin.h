@@ -16,6 +16,7 @@
 #define ADMIN_EVENTS_KEPT 50u      /* in an answer of /status */
 #define ADMIN_SAMPLE_SESSIONS 256u /* in a sample: it stays below 64 KiB */
 #define ADMIN_QR_MAX 64u           /* QR codes in an answer of /status, and those that are kept */
+#define ADMIN_WARNINGS 8
 
 /* A binding in a snapshot. */
 struct admin_snap_binding {
@@ -88,6 +89,9 @@ struct admin_source {
     const char *(*not_ready)(void *ctx);
     /* True when there is room for one more reader of events. */
     bool (*takes_reader)(void *ctx);
+    /* What an operator has to see to soon. Fills in up to ADMIN_WARNINGS texts, which stay valid until the next call,
+     * and returns their number. NULL: there are never any. */
+    size_t (*warnings)(void *ctx, struct ht_slice out[ADMIN_WARNINGS]);
     /* Where the proxy listens. False: there is none. */
     bool (*proxy)(void *ctx, char address[ADMIN_ADDR_TEXT], bool *wants_token);
     void (*kit)(void *ctx, struct admin_snap_kit *out);

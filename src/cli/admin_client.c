@@ -34,6 +34,7 @@ static int find(struct place *p, const struct cli_ask *ask, struct ht_errmsg *er
         .port = u->port,
         .tls = u->tls,
         .ca = ask->ca,
+        .pin = ask->pin,
         .host_field = u->host_field,
         .method = ask->method,
         .path = p->path,

@@ -340,6 +340,7 @@ void cli_sample_stop(struct cli_sample **s);
 
 struct cli_ask {
     const char *url, *ca, *token; /* ca and token may be NULL or "" */
+    const char *pin;              /* a certificate's fingerprint, or NULL */
     const char *method;           /* NULL: GET */
     const char *resource;         /* "/health": beside the connect path; `at_root`: beside the API */
     bool at_root;

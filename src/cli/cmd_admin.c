@@ -395,7 +395,7 @@ int cmd_sessions_kill(int argc, char **argv) {
         rc = OPT_EXIT_FAILURE;
     } else {
         struct admin_command c = {
-            .ask = {.method = "DELETE", .resource = (const char *)path.data, .timeout_ms = o.timeout_ms},
+            .ask = {.pin = o.pin, .method = "DELETE", .resource = (const char *)path.data, .timeout_ms = o.timeout_ms},
             .access = ACCESS(o),
             .json = o.json,
             .show = show_closing,
@@ -428,7 +428,7 @@ int cmd_ready(int argc, char **argv) {
         return rc;
     }
     struct admin_command c = {
-        .ask = {.resource = "/readyz", .at_root = true, .timeout_ms = o.timeout_ms},
+        .ask = {.pin = o.pin, .resource = "/readyz", .at_root = true, .timeout_ms = o.timeout_ms},
         .access = {.url = o.url, .ca = o.ca, .set_url = o.set_url, .set_ca = o.set_ca},
         .json = o.json,
         .show = show_ready,
@@ -525,7 +525,7 @@ static int metrics_json(struct ht_buf *body) {
         if (rc != 0)                                                                                                   \
             return cli_parse_result(rc, ID, &err);                                                                     \
         struct admin_command c = {                                                                                     \
-            .ask = {.resource = RESOURCE, .timeout_ms = o.timeout_ms},                                                 \
+            .ask = {.pin = o.pin, .resource = RESOURCE, .timeout_ms = o.timeout_ms},                                   \
             .access = ACCESS(o),                                                                                       \
             .json = o.json,                                                                                            \
             .show = SHOW,                                                                                              \

@@ -112,6 +112,7 @@ static int ask(const struct env *e, const char *resource, struct web_answer *ans
     struct ht_errmsg err;
     struct cli_ask q = {.url = e->access.url,
                         .ca = e->access.ca,
+                        .pin = e->o->pin,
                         .token = e->token,
                         .resource = resource,
                         .timeout_ms = e->o->timeout_ms};

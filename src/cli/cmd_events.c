@@ -267,6 +267,7 @@ int cmd_events(int argc, char **argv) {
         struct tail t = {
             .ask = {.url = access.url,
                     .ca = access.ca,
+                    .pin = o.pin,
                     .token = token,
                     .resource = "/events",
                     .timeout_ms = o.timeout_ms,

@@ -52,6 +52,7 @@ static int spare_plain_targets(struct cli_plan *p, const struct ht_bind_options 
 #define COMMON(o)                                                                                                      \
     .options = {.url = (o).url,                                                                                        \
                 .ca = (o).ca,                                                                                          \
+                .pin = (o).pin,                                                                                        \
                 .connect_timeout_ms = (uint32_t)(o).connect_timeout_ms,                                                \
                 .headers = (o).headers,                                                                                \
                 .n_headers = (o).n_headers,                                                                            \

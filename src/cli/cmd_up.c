@@ -15,6 +15,7 @@
     do {                                                                                                               \
         (p)->options.url = OR_FILE(o, c, url, url);                                                                    \
         (p)->options.ca = (o).set_ca ? (o).ca : (c)->ca;                                                               \
+        (p)->options.pin = OR_FILE(o, c, pin, pin);                                                                    \
         (p)->options.connect_timeout_ms = (uint32_t)OR_FILE(o, c, connect_timeout, connect_timeout_ms);                \
         (p)->options.ping_interval_ms = (uint32_t)OR_FILE(o, c, ping_interval, ping_interval_ms);                      \
         (p)->options.pong_timeout_ms = (uint32_t)OR_FILE(o, c, pong_timeout, pong_timeout_ms);                         \
@@ -166,13 +167,14 @@ static int try_out(struct cli_config *c, struct cli_plan *p) {
     for (size_t i = 0; i < c->n_headers; i++) {
         o.headers = &c->headers[i];
         o.n_headers = 1;
-        o.ca = NULL;
+        o.ca = o.pin = NULL;
         if (ht_tunnel_create(&t, &o, NULL, NULL) == HT_TUNNEL_EINVAL)
             cli_config_problem(c, c->header_marks[i], "headers: %s", ht_tunnel_last_error());
         ht_tunnel_destroy(&t);
     }
     o.n_headers = 0;
     o.ca = p->options.ca;
+    o.pin = p->options.pin;
     o.client_name = p->name;
     int rc = ht_tunnel_create(&t, &o, NULL, NULL);
     if (rc < 0)

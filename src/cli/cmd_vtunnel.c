@@ -47,6 +47,7 @@ int cmd_vtunnel_client(int argc, char **argv) {
     struct cli_plan p = {
         .options = {.url = o.server,
                     .ca = o.ca,
+                    .pin = o.pin,
                     .connect_timeout_ms = VTUNNEL_LIMIT_HANDSHAKE_TIMEOUT,
                     .headers = o.headers,
                     .n_headers = o.n_headers,

@@ -147,8 +147,13 @@ int driver_options_set(struct ht_tunnel *t, const struct ht_tunnel_options *o, s
         rc = set_token(t, o->token, err);
     if (rc == HT_TUNNEL_OK)
         rc = set_headers(t, o, err);
+    if (rc == HT_TUNNEL_OK && o->pin && !t->url.tls)
+        return ht_fail(err, HT_TUNNEL_EINVAL, "a pin is for a certificate, and %.200s is spoken to without TLS",
+                       o->url);
+    if (rc == HT_TUNNEL_OK && o->pin && io_tls_check_pin(o->pin, err) < 0)
+        return HT_TUNNEL_EINVAL;
     if (rc == HT_TUNNEL_OK && t->url.tls) {
-        t->tls = io_tls_create(o->ca, err);
+        t->tls = io_tls_create_pinned(o->ca, o->pin, err);
         rc = t->tls ? HT_TUNNEL_OK : HT_TUNNEL_ETLS;
     }
     return rc;

@@ -191,6 +191,12 @@ struct ht_tunnel_options {
      * whose they are; one that another driver has is refused when something is bound under it (NAME_IN_USE).
      */
     const char *client_name;
+    /*
+     * The fingerprint of the kit's certificate: "sha256:" and 64 hexadecimal digits, with or without colons. Only this
+     * certificate is accepted. Its name, date and authority are checked only when `ca` is given too. HT_TUNNEL_EINVAL
+     * with a URL without TLS. NULL: none.
+     */
+    const char *pin;
 };
 
 #define HT_NO_POOL UINT32_MAX

@@ -386,12 +386,18 @@ struct io_tls_config {
     const char *key_file;  /* its key; NULL: in `cert_file`. Read again when it has changed. No password: refused */
     const char *alpn;      /* one protocol, such as "http/1.1"; NULL: no ALPN */
     bool insecure;         /* accepts any certificate */
+    const char *pin;       /* fingerprint of the only certificate that is accepted; NULL: none. Its name, date and
+                              authority are checked only when there is a `ca_file` too */
     const char *ca_option; /* name of the option for `ca_file`, for messages; static storage; may be NULL */
 };
 /* Copies what it needs of `cfg`. NULL: *err says why. */
 struct io_tls *io_tls_create_with(const struct io_tls_config *cfg, struct ht_errmsg *err) HT_MUST_USE;
 /* The same with ALPN http/1.1, verified against `ca_file`, or against the system's store when it is NULL. */
 struct io_tls *io_tls_create(const char *ca_file, struct ht_errmsg *err) HT_MUST_USE;
+/* The same with a pin, which may be NULL. */
+struct io_tls *io_tls_create_pinned(const char *ca_file, const char *pin, struct ht_errmsg *err) HT_MUST_USE;
+/* 0, or HT_EINVAL with *err: `text` is not "sha256:" and 64 hexadecimal digits, with or without colons. */
+int io_tls_check_pin(const char *text, struct ht_errmsg *err) HT_MUST_USE;
 /* A copy of `t` with a life of its own. It uses `name` for SNI and the certificate check, whatever host is dialled.
  * NULL: out of memory. */
 struct io_tls *io_tls_named(struct io_tls *t, const char *name) HT_MUST_USE;

@@ -1,29 +1,34 @@
 #include "base/mem.h"
 #include "io/cert_priv.h"
 #include "io/io_priv.h"
+#include "io/tls_server.h"
 
 #include <errno.h>
 #include <openssl/err.h>
 #include <openssl/x509v3.h>
 #include <stdio.h>
+#include <strings.h>
 #include <sys/stat.h>
 #include <time.h>
 
-/* One record holds at most this much (RFC 8446 5.1); small pieces are gathered up to it instead of sealed one by one.
- */
+/* One record holds at most this much (RFC 8446 5.1). */
 #define RECORD 16384
 #define READ_AHEAD (4 * (RECORD + 256))
 
-/* The files of our own certificate, as they were when they were read; all that are named alike share them. */
+/* What all that are named alike share. */
 struct own {
     unsigned refs;
-    char *files[2]; /* certificate, key */
-    struct stat seen[2];
+    char *files[2];      /* of our own certificate, and its key; NULL: we show none */
+    struct stat seen[2]; /* as they were when they were read */
+    bool pinned;
+    bool authority;           /* an authority has to vouch for what is pinned, too */
+    uint8_t pin[32];          /* the digest of the only certificate that is taken */
+    char met[IO_FINGERPRINT]; /* of the last one that was not */
 };
 
 struct io_tls {
     SSL_CTX *ctx;
-    struct own *own; /* NULL: we show none */
+    struct own *own; /* NULL: we show no certificate, and none is pinned */
     char *name;      /* NULL: that of the dialled host */
 };
 
@@ -87,6 +92,9 @@ static struct own *own_new(const struct io_tls_config *cfg) {
     if (!o)
         return NULL;
     o->refs = 1;
+    o->authority = cfg->ca_file != NULL;
+    if (!cfg->cert_file)
+        return o;
     o->files[0] = ht_strndup(cfg->cert_file, strlen(cfg->cert_file));
     o->files[1] = ht_strndup(key, strlen(key));
     if (!o->files[0] || !o->files[1]) {
@@ -102,7 +110,8 @@ static struct own *own_new(const struct io_tls_config *cfg) {
 static void renew(struct io_tls *t) {
     struct stat now[2];
     STACK_OF(X509) *chain = NULL;
-    if (!t->own || !look(t->own, now) || (same_file(&now[0], &t->own->seen[0]) && same_file(&now[1], &t->own->seen[1])))
+    if (!t->own || !t->own->files[0] || !look(t->own, now) ||
+        (same_file(&now[0], &t->own->seen[0]) && same_file(&now[1], &t->own->seen[1])))
         return;
     const struct io_tls_config cfg = {.cert_file = t->own->files[0], .key_file = t->own->files[1]};
     SSL_CTX *fresh = SSL_CTX_new(TLS_client_method());
@@ -111,6 +120,60 @@ static void renew(struct io_tls *t) {
             1)
         memcpy(t->own->seen, now, sizeof now);
     SSL_CTX_free(fresh);
+}
+
+/* ---- the only certificate that is taken ---- */
+
+/* HT_EINVAL: it is no fingerprint. */
+static int parse_pin(const char *text, uint8_t out[32], struct ht_errmsg *err) {
+    const char *p = strncasecmp(text, "sha256:", 7) == 0 ? text + 7 : NULL;
+    size_t n = 0;
+    for (; p && *p && n < 64; p++) {
+        const char *digit = strchr("0123456789abcdef", ht_lower(*p));
+        if (*p == ':' && n > 0 && n % 2 == 0 && p[1])
+            continue;
+        if (!digit)
+            break;
+        unsigned v = (unsigned)(digit - "0123456789abcdef");
+        out[n / 2] = (uint8_t)(n % 2 ? out[n / 2] | v : v << 4);
+        n++;
+    }
+    if (p && n == 64 && !*p)
+        return HT_OK;
+    return ht_fail(
+        err, HT_EINVAL,
+        "\"%.100s\" is not the fingerprint of a certificate; write sha256: and 64 hexadecimal digits, as `openssl "
+        "x509 -noout -fingerprint -sha256` prints them",
+        text);
+}
+
+int io_tls_check_pin(const char *text, struct ht_errmsg *err) {
+    uint8_t pin[32];
+    return parse_pin(text, pin, err);
+}
+
+/* Whoever pins a certificate knows whose it is: neither name, date nor authority could say more, unless that was asked
+ * for. */
+static int verify_pin(X509_STORE_CTX *store, void *arg) {
+    struct own *o = arg;
+    uint8_t sum[EVP_MAX_MD_SIZE] = {0};
+    unsigned n = 0;
+    X509 *leaf = X509_STORE_CTX_get0_cert(store);
+    if (leaf && X509_digest(leaf, EVP_sha256(), sum, &n) == 1 && memcmp(sum, o->pin, sizeof o->pin) == 0) {
+        X509_STORE_CTX_set_error(store, X509_V_OK);
+        return o->authority ? X509_verify_cert(store) : 1;
+    }
+    io_fingerprint_text(sum, o->met);
+    X509_STORE_CTX_set_error(store, X509_V_ERR_APPLICATION_VERIFICATION);
+    return 0;
+}
+
+static int set_pin(struct io_tls *t, const char *pin, struct ht_errmsg *err) {
+    int rc = parse_pin(pin, t->own->pin, err);
+    t->own->pinned = rc == HT_OK;
+    if (rc == HT_OK)
+        SSL_CTX_set_cert_verify_callback(t->ctx, verify_pin, t->own);
+    return rc;
 }
 
 /* ---- making one ---- */
@@ -155,15 +218,15 @@ struct io_tls *io_tls_create_with(const struct io_tls_config *cfg, struct ht_err
         return NULL;
     }
     ERR_clear_error();
-    t->own = cfg->cert_file ? own_new(cfg) : NULL;
+    t->own = cfg->cert_file || cfg->pin ? own_new(cfg) : NULL;
     t->ctx = SSL_CTX_new(TLS_client_method());
-    if (cfg->cert_file && !t->own) {
+    if ((cfg->cert_file || cfg->pin) && !t->own) {
         ht_fail(err, HT_ENOMEM, "cannot prepare TLS: out of memory");
         io_tls_destroy(&t);
     } else if (!t->ctx || SSL_CTX_set_min_proto_version(t->ctx, TLS1_2_VERSION) != 1) {
         ht_fail(err, HT_ETLS, "cannot prepare TLS: %s", ssl_error());
         io_tls_destroy(&t);
-    } else if (set_up(t->ctx, cfg, err) < 0) {
+    } else if (set_up(t->ctx, cfg, err) < 0 || (cfg->pin && set_pin(t, cfg->pin, err) < 0)) {
         io_tls_destroy(&t);
     }
     ERR_clear_error();
@@ -171,9 +234,13 @@ struct io_tls *io_tls_create_with(const struct io_tls_config *cfg, struct ht_err
 }
 
 /* ALPN: what runs inside is an HTTP/1.1 upgrade, and a proxy must not choose h2. */
+struct io_tls *io_tls_create_pinned(const char *ca_file, const char *pin, struct ht_errmsg *err) {
+    return io_tls_create_with(
+        &(struct io_tls_config){.ca_file = ca_file, .alpn = "http/1.1", .ca_option = "--ca", .pin = pin}, err);
+}
+
 struct io_tls *io_tls_create(const char *ca_file, struct ht_errmsg *err) {
-    return io_tls_create_with(&(struct io_tls_config){.ca_file = ca_file, .alpn = "http/1.1", .ca_option = "--ca"},
-                              err);
+    return io_tls_create_pinned(ca_file, NULL, err);
 }
 
 void io_tls_destroy(struct io_tls **tp) {
@@ -222,11 +289,12 @@ SSL *io_tls_session(struct io_tls *t, int fd, const char *host, struct ht_errmsg
         SSL_free(ssl);
         return NULL;
     }
+    SSL_set_app_data(ssl, t->own);
     SSL_set_connect_state(ssl);
     return ssl;
 }
 
-static int describe_verify(const SSL *ssl, long result, const char *name, struct ht_errmsg *err) {
+static int describe_verify(SSL *ssl, long result, const char *name, struct ht_errmsg *err) {
     const char *why = X509_verify_cert_error_string(result);
     const char *option = SSL_CTX_get_app_data(SSL_get_SSL_CTX(ssl));
     const char *wanted = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
@@ -234,6 +302,11 @@ static int describe_verify(const SSL *ssl, long result, const char *name, struct
     if (wanted && strncmp(name, wanted, host) == 0 && name[host] == ':') /* it stands there already */
         wanted = NULL;
     switch (result) {
+    case X509_V_ERR_APPLICATION_VERIFICATION: {
+        const struct own *o = SSL_get_app_data(ssl);
+        return ht_fail(err, HT_ECERTCA, "the certificate of %s is not the pinned one: its fingerprint is %s", name,
+                       o ? o->met : "another");
+    }
     case X509_V_ERR_HOSTNAME_MISMATCH:
     case X509_V_ERR_IP_ADDRESS_MISMATCH:
         return ht_fail(err, HT_ECERTNAME, "the certificate of %s is for another name%s%s: %s", name,
@@ -318,7 +391,7 @@ int io_tls_shutdown(struct io_conn *c) {
 }
 
 ssize_t io_tls_read(struct io_conn *c, void *buf, size_t cap) {
-    size_t total = 0;
+    size_t total = 0, since = 0;
     c->read_wants_write = false;
     if (c->ended) /* asked again, OpenSSL would call it something else */
         return c->end;
@@ -329,6 +402,13 @@ ssize_t io_tls_read(struct io_conn *c, void *buf, size_t cap) {
         int rc = SSL_read_ex(c->ssl, (uint8_t *)buf + total, cap - total, &n);
         if (rc == 1) {
             total += n;
+            since += n;
+            if (SSL_has_pending(c->ssl))
+                continue;
+            /* It has taken less from the kernel than it could have: there is no more, and asking again costs a call. */
+            if (since < READ_AHEAD - RECORD)
+                break;
+            since = 0;
             continue;
         }
         int sys = errno;
@@ -358,17 +438,38 @@ static ssize_t write_piece(struct io_conn *c, const void *p, size_t n) {
     return err == HT_EOF ? HT_ERESET : err;
 }
 
-ssize_t io_tls_write(struct io_conn *c, const struct iovec *iov, int iovcnt) {
-    size_t total = 0;
-    c->write_wants_read = false;
-    for (int i = 0; i < iovcnt; i++) {
-        for (size_t at = 0; at < iov[i].iov_len;) {
-            ssize_t n = write_piece(c, (const uint8_t *)iov[i].iov_base + at, ht_min(iov[i].iov_len - at, RECORD));
-            if (n < 0)
-                return total ? (ssize_t)total : n;
-            at += (size_t)n;
-            total += (size_t)n;
-        }
+/* The next bytes behind `at` in iov[0], a record's worth when there are so many: copied to `room` when they lie apart.
+ * Asked again after a write that came to nothing it finds at least as many, as OpenSSL wants it. */
+static const uint8_t *gather(const struct iovec *iov, int iovcnt, size_t at, uint8_t room[RECORD], size_t *n) {
+    size_t first = iov[0].iov_len - at;
+    const uint8_t *p = (const uint8_t *)iov[0].iov_base + at;
+    *n = ht_min(first, RECORD);
+    if (iovcnt == 1 || first >= RECORD)
+        return p;
+    memcpy(room, p, first);
+    for (int i = 1; i < iovcnt && *n < RECORD; i++) {
+        size_t more = ht_min(iov[i].iov_len, RECORD - *n);
+        memcpy(room + *n, iov[i].iov_base, more);
+        *n += more;
     }
-    return (ssize_t)total;
+    return room;
+}
+
+ssize_t io_tls_write(struct io_conn *c, const struct iovec *iov, int iovcnt) {
+    uint8_t room[RECORD];
+    size_t total = 0, at = 0;
+    c->write_wants_read = false;
+    for (;;) {
+        for (; iovcnt > 0 && at >= iov[0].iov_len; iovcnt--)
+            at -= (iov++)->iov_len;
+        if (iovcnt == 0)
+            return (ssize_t)total;
+        size_t n = 0;
+        const uint8_t *p = gather(iov, iovcnt, at, room, &n);
+        ssize_t done = write_piece(c, p, n);
+        if (done < 0)
+            return total ? (ssize_t)total : done;
+        at += (size_t)done;
+        total += (size_t)done;
+    }
 }

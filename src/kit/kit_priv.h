@@ -104,10 +104,8 @@ struct kit {
 /* Reads the certificates, when there are any to read. 0, or an error with *err. */
 int kit_tls_open(struct kit *k, struct ht_errmsg *err) HT_MUST_USE;
 void kit_tls_close(struct kit *k); /* no handshake is under way any more */
-/* A certificate from the `*i`th on that ends within a fortnight, or has ended: says so in `out`, and *i is behind it.
- */
-#define KIT_TLS_WARNING 600
-bool kit_tls_ends_soon(const struct kit *k, size_t *i, char out[KIT_TLS_WARNING]);
+/* A sentence for each certificate that ends within a fortnight, or has ended, as admin_source.warnings() wants it. */
+size_t kit_tls_warnings(const struct kit *k, struct ht_slice out[ADMIN_WARNINGS]);
 
 /* A stranger who has to speak TLS first; it stands in what becomes of him. */
 struct kit_handshake {

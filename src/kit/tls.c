@@ -33,6 +33,7 @@ struct kit_tls {
     const char *user; /* who opens files: --user's while this is root, then whoever this is */
     struct io_timer look;
     uint64_t warned_at_ms; /* 0: never */
+    char warnings[ADMIN_WARNINGS][320];
 };
 
 /* ---- the options ---- */
@@ -109,28 +110,31 @@ static void told_renewed(void *ctx, const struct io_tls_cert *c, int err, const 
             day(c->good_until, until));
 }
 
-bool kit_tls_ends_soon(const struct kit *k, size_t *i, char out[KIT_TLS_WARNING]) {
+size_t kit_tls_warnings(const struct kit *k, struct ht_slice out[ADMIN_WARNINGS]) {
+    struct kit_tls *t = k->tls;
     struct io_tls_cert c;
     int64_t now = (int64_t)time(NULL);
     char until[32];
-    for (; k->tls && io_tls_server_cert(k->tls->server, *i, &c); ++*i) {
+    size_t n = 0;
+    for (size_t i = 0; t && n < ADMIN_WARNINGS && io_tls_server_cert(t->server, i, &c); i++) {
         if (c.good_until - now >= WARN_S)
             continue;
-        snprintf(out, KIT_TLS_WARNING, "the certificate for %.200s (%.300s) %s %s", c.name, where(&c),
-                 c.good_until <= now ? "has ended on" : "ends on", day(c.good_until, until));
-        ++*i;
-        return true;
+        snprintf(t->warnings[n], sizeof t->warnings[n], "the certificate for %.250s %s %s", c.name,
+                 c.good_until <= now ? "ended on" : "ends on", day(c.good_until, until));
+        out[n] = ht_slice_str(t->warnings[n]);
+        n++;
     }
-    return false;
+    return n;
 }
 
 static void warn(struct kit_tls *t) {
-    char text[KIT_TLS_WARNING];
+    struct ht_slice warnings[ADMIN_WARNINGS];
     uint64_t now = io_now_ms(t->kit->loop);
     if (t->warned_at_ms && now - t->warned_at_ms < WARN_AGAIN_MS)
         return;
-    for (size_t i = 0; kit_tls_ends_soon(t->kit, &i, text);)
-        ht_warn("kit", "%s", text);
+    size_t n = kit_tls_warnings(t->kit, warnings);
+    for (size_t i = 0; i < n; i++)
+        ht_warn("kit", "%s", warnings[i].p);
     t->warned_at_ms = now ? now : 1;
 }
 

@@ -157,6 +157,11 @@ static int count_fds(void *ctx) {
     return k->other_fds < 0 ? -1 : k->other_fds + (int)io_loop_fds(k->loop);
 }
 
+static size_t warnings(void *ctx, struct ht_slice out[ADMIN_WARNINGS]) {
+    const struct kit *k = ctx;
+    return kit_tls_warnings(k, out);
+}
+
 static bool takes_reader(void *ctx) { return !events_full(ctx); }
 
 static bool proxy(void *ctx, char address[ADMIN_ADDR_TEXT], bool *wants_token) {
@@ -172,6 +177,7 @@ void kit_admin_source(struct kit *k, struct admin_source *out) {
                                  .count_fds = count_fds,
                                  .not_ready = not_ready,
                                  .takes_reader = takes_reader,
+                                 .warnings = warnings,
                                  .proxy = proxy,
                                  .kit = status_kit,
                                  .recent = status_recent};

@@ -164,7 +164,9 @@ static int write_request(struct web_request *r, const struct web_ask *ask) {
 }
 
 static int start(struct web_request *r, const struct web_ask *ask, struct ht_errmsg *err) {
-    if (ask->tls && !(r->tls = io_tls_create(ask->ca, err)))
+    if (ask->pin && !ask->tls)
+        return ht_fail(err, HT_ETLS, "a pin is for a certificate, and the URL is one without TLS");
+    if (ask->tls && !(r->tls = io_tls_create_pinned(ask->ca, ask->pin, err)))
         return HT_ETLS;
     snprintf(r->where, sizeof r->where, "%s", ask->host_field);
     int rc = write_request(r, ask);

@@ -116,6 +116,7 @@ struct web_ask {
     uint16_t port;
     bool tls;
     const char *ca;            /* a file of those to trust; NULL or "": the system's */
+    const char *pin;           /* the fingerprint of the only certificate to take, or NULL */
     const char *host_field;    /* for Host, and for messages */
     const char *method, *path; /* NULL: GET; origin-form with the query */
     const char *user_agent;    /* or NULL */

@@ -1,11 +1,13 @@
 """TLS in the kit: drivers and clients of the base listener, certificates that change under it, and what openssl says of it."""
 
+import json
 import os
+import re
 import signal
 import socket
 import ssl
 
-from tests.integration.harness import BIN, Folder, Tunnel, eventually, hello, http_service, read_head, run
+from tests.integration.harness import BIN, Folder, Tunnel, command, eventually, hello, http_service, read_head, run
 from tests.integration.tls_peer import Authority
 from tests.support.tap import case, main
 
@@ -65,6 +67,66 @@ def _():
                 assert ask(old) == 200
             assert run(["curl", "-sS", driver.url]) == "hello"
             assert len(driver.events("connected")) == 1 and not driver.events("disconnected")
+
+
+@case("a certificate that the kit makes: --pin takes it and no other, and vouches for its name and date alone")
+def _():
+    with Folder() as folder, http_service(hello) as service:
+        with Tunnel("--tls-self-signed") as t:
+            pin = re.search(r"--pin (sha256:[0-9a-f]{64})", t.kit.text()).group(1)
+            url = t.kit.url.replace("127.0.0.1", "127.1.2.3")  # a name that is not in it
+            driver = t.expose(f"0=http://127.0.0.1:{service.port}", "--pin", pin.upper().replace("SHA256", "sha256"))
+            assert run(["curl", "-sS", driver.url]) == "hello"
+            assert "sessions" in run([BIN, "list", "--json", "--url", t.kit.url, "--pin", pin])
+            another = "sha256:" + "00" * 32
+            for args, status, says in (
+                    (["--url", t.kit.url, "--pin", another], 3, f"is not the pinned one: its fingerprint is {pin}"),
+                    (["--url", t.kit.url], 3, "is not trusted"),
+                    (["--url", url, "--pin", "sha256:12"], 2, "is not the fingerprint of a certificate"),
+                    (["--url", f"ws://127.0.0.1:{t.kit.port}", "--pin", pin], 2, "spoken to without TLS"),
+            ):
+                ended, _, said = command("expose", str(service.port), "--retry-for", "0", *args)
+                assert ended == status and says in said, (args, ended, said)
+            ended, _, said = command("list", "--url", t.kit.url, "--pin", another)
+            assert ended != 0 and "is not the pinned one" in said, (ended, said)
+            # The certificate as PEM is one to trust, too.
+            pem = ssl.get_server_certificate(("127.0.0.1", t.kit.port))
+            with open(folder.join("kit.pem"), "w", encoding="ascii") as f:
+                f.write(pem)
+            trust = ["--ca", folder.join("kit.pem")]
+            t.expose(f"0=http://127.0.0.1:{service.port}", *trust)
+            t.expose(f"0=http://127.0.0.1:{service.port}", *trust, "--pin", pin)
+
+
+@case("a certificate that ends soon is told in the log and by /readyz?verbose, and one that has ended too")
+def _():
+    with Folder() as folder:
+        ca = Authority(folder)
+        pairs = [ca.issue("fine", "DNS:fine.test", days=60), ca.issue("soon", "DNS:soon.test", days=13),
+                 ca.issue("over", "DNS:over.test", days=-1)]
+        with Tunnel("--tls-cert", ",".join(c for c, _ in pairs), "--tls-key", ",".join(k for _, k in pairs)) as t:
+            said = json.loads(run(["curl", "-sS", f"http://localhost:{t.kit.port}/readyz?verbose"]))
+            soon, over = said["warnings"]
+            assert soon.startswith("the certificate for soon.test ends on ") and over.startswith("the certificate for over.test ended on ")
+            assert "soon.test ends on" in t.kit.text() and "over.test ended on" in t.kit.text()
+            assert "fine.test ends" not in t.kit.text()
+
+
+@case("what cannot be used ends the start, and says which file and why")
+def _():
+    with Folder() as folder:
+        ca = Authority(folder)
+        cert, key = ca.issue("one")
+        _, another = ca.issue("two")
+        for args, says in (
+                (["--tls-cert", cert, "--tls-key", another], "is not the one of the first certificate in"),
+                (["--tls-cert", folder.join("none.pem")], "none.pem"),
+                (["--tls-cert", cert], "no private key"),
+                (["--tls-cert", f"{cert},{cert}", "--tls-key", key], "give as many"),
+                (["--tls-key", key], "no use without --tls-cert"),
+        ):
+            status, _, said = command("serve", "--listen", "127.0.0.1:0", *args)
+            assert status == 3 and says in said, (args, status, said)
 
 
 if __name__ == "__main__":
