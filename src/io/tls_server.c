@@ -290,8 +290,12 @@ static int choose_certificate(SSL *ssl, void *arg) {
     struct io_tls_server *s = arg;
     const struct known_name *k = find_for(s, SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name));
     bool shown = false;
-    if (!k)
-        return show(ssl, &s->pairs[0]);
+    if (!k) {
+        size_t first = 0; /* one of them was made or read */
+        while (!s->pairs[first].in.leaf)
+            first++;
+        return show(ssl, &s->pairs[first]);
+    }
     for (const struct known_name *end = s->index + s->n_index, *it = k; it < end && strcmp(it->name, k->name) == 0;
          it++)
         shown = show(ssl, it->pair) || shown;
@@ -345,6 +349,8 @@ static int fill(struct io_tls_server *s, struct ht_errmsg *err) {
         p->files[0] = from->cert_file;
         p->files[1] = from->key_file ? from->key_file : from->cert_file;
         look(p, p->seen); /* before they are read: what changes meanwhile is read again */
+        if (s->cfg.n_self_signed && (p->seen[0].st_ino == 0 || p->seen[1].st_ino == 0))
+            continue;
         int rc = read_pair(s, p, &p->in, err);
         if (rc < 0)
             return rc;
@@ -400,9 +406,10 @@ bool io_tls_server_cert(const struct io_tls_server *s, size_t i, struct io_tls_c
     if (i >= s->n_pairs)
         return false;
     const struct content *c = &s->pairs[i].in;
-    *out = (struct io_tls_cert){
-        .file = s->pairs[i].files[0], .name = c->n_names ? c->names[0] : "", .good_until = good_until(c->leaf)};
-    if (X509_digest(c->leaf, EVP_sha256(), sum, &n) == 1)
+    *out = (struct io_tls_cert){.file = s->pairs[i].files[0],
+                                .name = c->n_names ? c->names[0] : "",
+                                .good_until = c->leaf ? good_until(c->leaf) : INT64_MAX};
+    if (c->leaf && X509_digest(c->leaf, EVP_sha256(), sum, &n) == 1)
         io_fingerprint_text(sum, out->fingerprint);
     return true;
 }
@@ -449,6 +456,8 @@ void io_tls_server_renew(struct io_tls_server *s, bool all,
         struct ht_errmsg err = {""};
         look(p, now);
         bool again = same_files(now, p->bad);
+        if (!p->in.leaf && (now[0].st_ino == 0 || now[1].st_ino == 0))
+            continue; /* still awaited */
         if (!all && (same_files(now, p->seen) || (again && p->bad_told)))
             continue;
         int rc = renew(s, p, now, &err);

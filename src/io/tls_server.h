@@ -23,7 +23,8 @@ struct io_tls_pair {
 struct io_tls_server_config {
     const struct io_tls_pair *pairs;
     size_t n_pairs;
-    /* Names and addresses of a certificate that is made now and vouches for itself; it comes behind the pairs. */
+    /* Names and addresses of a certificate that is made now and vouches for itself; it comes behind the pairs. With it
+     * files may be missing still: their pair is used from the first io_tls_server_renew() on that finds them. */
     const char *const *self_signed;
     size_t n_self_signed;
     /* Opens a file for reading. Returns the descriptor, or a negative error: *err names the file. */
@@ -46,7 +47,7 @@ void io_tls_server_destroy(struct io_tls_server **s);
 struct io_tls_cert {
     const char *file;   /* NULL: it was made here */
     const char *name;   /* the first one it is for, or "" */
-    int64_t good_until; /* Unix seconds */
+    int64_t good_until; /* Unix seconds; INT64_MAX: its files are missing still */
     char fingerprint[IO_FINGERPRINT];
 };
 /* Describes the certificate number `i`, in the order of the pairs. The texts are valid until the next

@@ -3,6 +3,7 @@
  * limits of the protocol and the options of `serve`. To size a container, add them up:
  *
  *   kit_bound_total() = 1 MiB                                  the program and the blocks the loop keeps
+ *                     + kit_bound_tls()                        with --tls-cert or --tls-self-signed
  *                     + kit_bound_page()                       what is kept for the status page
  *                     + strangers     * kit_bound_socket()     --max-pre-auth-connections, and as many with a token
  *                     + 64            * kit_bound_client()     connections of the base listener without a WebSocket
@@ -36,10 +37,13 @@
 /* What does not depend on sessions in an answer of the base listener: the events and the codes of /status are longer
  * than metrics, openapi.json and the page. */
 #define KIT_BOUND_ANSWER (ADMIN_EVENTS_KEPT * KIT_BOUND_EVENT + ADMIN_QR_MAX * KIT_BOUND_CODE)
-#define KIT_BOUND_EVENT 4096u /* the least of them is 300 bytes; each byte of a text may become six */
-#define KIT_BOUND_CODE 4096u  /* of the longest URL: 109 modules, 28 digits a row */
-#define KIT_BOUND_ROW 1536u   /* of a session with its traffic, or of a binding with its URL and label, in a list */
-#define KIT_BOUND_CLIENTS 64u /* connections of the base listener: one more, and one gives way (door.c) */
+#define KIT_BOUND_EVENT 4096u     /* the least of them is 300 bytes; each byte of a text may become six */
+#define KIT_BOUND_CODE 4096u      /* of the longest URL: 109 modules, 28 digits a row */
+#define KIT_BOUND_ROW 1536u       /* of a session with its traffic, or of a binding with its URL and label, in a list */
+#define KIT_BOUND_CLIENTS 64u     /* connections of the base listener: one more, and one gives way (door.c) */
+#define KIT_BOUND_HANDSHAKES 512u /* TLS of visitors: one more, and one gives way (public.c) */
+/* What OpenSSL holds of a connection: itself, and the bytes of records that are not whole, read ahead and written. */
+#define KIT_BOUND_TLS (128u * 1024u)
 /* With the longest label and host, and as many names and certificates as fit a frame. */
 #define KIT_BOUND_WAITING_BIND (1024u + WIRE_LIMIT_MAX_PAYLOAD + WIRE_LIMIT_MAX_NAMES * sizeof(struct ht_slice))
 #define KIT_BOUND_NAME 1024u                           /* a registered name with its entries in the index */
@@ -116,9 +120,16 @@ static inline size_t kit_bound_page(void) {
     return (size_t)ADMIN_EVENTS_KEPT * KIT_BOUND_EVENT + (size_t)ADMIN_QR_MAX * 2 * KIT_BOUND_CODE;
 }
 
+/* All connections of the kit, when they speak TLS. */
+static inline size_t kit_bound_tls(const struct opt_serve *o, unsigned visitors) {
+    size_t all = (size_t)visitors + KIT_BOUND_CLIENTS + (size_t)2 * o->max_pre_auth_connections +
+                 (size_t)o->max_sessions * o->max_connections;
+    return o->n_tls_cert || o->tls_self_signed ? all * KIT_BOUND_TLS : 0;
+}
+
 static inline size_t kit_bound_total(const struct opt_serve *o, unsigned visitors) {
-    return ((size_t)1 << 20) + kit_bound_page() + (size_t)2 * o->max_pre_auth_connections * kit_bound_socket() +
-           KIT_BOUND_CLIENTS * kit_bound_client(o) +
+    return ((size_t)1 << 20) + kit_bound_tls(o, visitors) + kit_bound_page() +
+           (size_t)2 * o->max_pre_auth_connections * kit_bound_socket() + KIT_BOUND_CLIENTS * kit_bound_client(o) +
            /* 2: each session may have an older one, handed over, that finishes its streams */
            (size_t)o->max_sessions * (2 * kit_bound_session(o) + kit_bound_parked(o)) + visitors * kit_bound_waiting() +
            (o->set_connect_proxy ? visitors / 4 * kit_bound_connect() + kit_bound_plain(visitors / 4) : 0);

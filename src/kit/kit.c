@@ -304,6 +304,8 @@ static void set_up(struct kit *k, struct io_loop *loop, const struct opt_serve *
     ht_list_init(&k->dead_sessions);
     ht_list_init(&k->readers);
     ht_list_init(&k->publics);
+    crowd_init(&k->guests);
+    ht_list_init(&k->redirected);
     io_task_init(&k->events_task, events_flush);
     io_task_init(&k->binds_task, binds_retry);
     io_task_init(&k->reap, reap);

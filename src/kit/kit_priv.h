@@ -23,6 +23,7 @@
 #include "kit/users_priv.h"
 #include "mux/mux.h"
 #include "relay/connect.h"
+#include "relay/front.h"
 #include "relay/kit.h"
 #include "vtunnel/vtunnel.h"
 #include "web/web.h"
@@ -62,6 +63,10 @@ struct kit {
     struct relay_rule *rules;      /* of --connect-allow, then of --connect-deny */
     uint16_t *reserved;
     struct ht_list publics; /* struct kit_public: addresses of --public */
+    struct crowd guests;    /* struct public_guest: TLS handshakes of visitors */
+    uint16_t https_port;    /* of the first public address with https; 0: there is none */
+    struct web_server redirects;
+    struct ht_list redirected; /* struct redirect_client */
     struct admin admin;
 
     struct web_server web;  /* of the base listener */
@@ -490,6 +495,15 @@ const char *public_pattern(const struct opt_serve *o);
 void public_drain(struct kit *k);
 /* Nobody comes in any more. */
 void public_close(struct kit *k);
+
+/* ---- redirect.c: public addresses with plain HTTP beside https ---- */
+
+/* Checks the options. 0, or HT_EINVAL with *err. */
+int redirect_open(struct kit *k, struct ht_errmsg *err) HT_MUST_USE;
+/* Closes all clients. */
+void redirect_close(struct kit *k);
+/* Takes a connection that holds a permit of `door`. */
+void redirect_begin(struct kit *k, struct relay_front_door *door, struct io_conn *conn, const struct io_addr *peer);
 
 /* ---- way_out.c: the CONNECT proxy ---- */
 

@@ -3,6 +3,8 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "kit/bounds.h"
+#include "log_gen.h"
 #include "relay/front.h"
 #include "wire/name.h"
 
@@ -15,9 +17,20 @@ struct kit_public {
     struct io_listener *listener;
     struct io_addr addr; /* with the real port */
     bool https;
+    bool redirects; /* plain HTTP beside https: it sends everybody there */
 };
 
-static const char wants_text[] = "give a numeric address, such as 0.0.0.0:8080 or http://0.0.0.0:8080";
+/* Who comes in and speaks TLS first, with a permit. */
+struct public_guest {
+    struct crowd_member member;
+    struct kit_public *p;
+    struct kit_handshake handshake;
+    struct io_addr peer;
+    char text[IO_ADDR_TEXT];
+};
+
+static const char wants_text[] =
+    "give a numeric address, such as 0.0.0.0:443, https://0.0.0.0:443 or http://0.0.0.0:80";
 
 /* ---- who comes in ---- */
 
@@ -26,9 +39,77 @@ static bool trusted(void *ctx, const struct io_addr *peer) {
     return k->opt->n_trusted_proxy > 0 && base_peer_trusted(k, peer);
 }
 
+static void guest_free(struct public_guest *g) {
+    crowd_leave(&g->p->kit->guests, &g->member);
+    ht_free(g);
+}
+
+static void guest_drop(struct public_guest *g) {
+    kit_handshake_cancel(&g->handshake);
+    relay_front_permit_back(g->p->door);
+    guest_free(g);
+}
+
+static void handshake_done(struct kit_handshake *h, struct io_conn *conn) {
+    struct public_guest *g = ht_container_of(h, struct public_guest, handshake);
+    if (!conn) {
+        guest_drop(g);
+        return;
+    }
+    struct relay_front_door *door = g->p->door;
+    struct io_addr peer = g->peer;
+    guest_free(g);
+    relay_front_visit(door, conn, &peer);
+}
+
+/* The address that has most handshakes under way gives one up, its oldest (hardening case 28). */
+static void make_room(struct kit *k) {
+    struct public_guest *gives = NULL;
+    if (k->guests.n < KIT_BOUND_HANDSHAKES)
+        return;
+    HT_LIST_FOR (it, &k->guests.members) {
+        struct public_guest *g = HT_LIST_ENTRY(it, struct public_guest, member.node);
+        if (!gives || g->member.same > gives->member.same)
+            gives = g;
+    }
+    k->metrics.tls_handshake_failures_total[HT_METRIC_TLS_FAILURE_CROWDED]++;
+    ht_log_stranger(HT_LOG_INFO, "kit", HT_LOG_FIELDS(log_peer(gives->text), log_count(gives->member.same)),
+                    "a TLS handshake gave way to a new one");
+    guest_drop(gives);
+}
+
+/* With a permit. */
+static void guest_begin(struct kit_public *p, struct io_conn *conn, const struct io_addr *peer) {
+    struct public_guest *g = ht_calloc(1, sizeof *g);
+    if (!g) {
+        io_conn_close(&conn);
+        relay_front_permit_back(p->door);
+        return;
+    }
+    make_room(p->kit);
+    g->p = p;
+    g->peer = *peer;
+    io_addr_text(peer, g->text);
+    crowd_join(&p->kit->guests, &g->member, peer);
+    g->handshake = (struct kit_handshake){.kit = p->kit, .peer = g->text, .done = handshake_done};
+    if (!kit_handshake_begin(&g->handshake, conn))
+        guest_drop(g);
+}
+
+static void guests_drop(struct kit *k) {
+    while (!ht_list_empty(&k->guests.members))
+        guest_drop(HT_LIST_ENTRY(k->guests.members.next, struct public_guest, member.node));
+}
+
 static void accepted(void *ctx, struct io_conn *conn, const struct io_addr *peer) {
     struct kit_public *p = ctx;
-    if (relay_front_permit(p->door, conn, peer))
+    if (!relay_front_permit(p->door, conn, peer))
+        return;
+    if (p->https)
+        guest_begin(p, conn, peer);
+    else if (p->redirects)
+        redirect_begin(p->kit, p->door, conn, peer);
+    else
         relay_front_visit(p->door, conn, peer);
 }
 
@@ -44,14 +125,22 @@ static void public_free(struct kit_public *p) {
     ht_free(p);
 }
 
-/* "[http://]host:port", the host may be left out. */
+/* "[http://|https://]host:port", the host may be left out. Without a scheme it is https when there is a certificate. */
 static int read_address(struct kit_public *p, const char *text, struct ht_errmsg *err) {
     static const char http[] = "http://", https[] = "https://";
     const char *at = text;
-    if (strncmp(at, https, sizeof https - 1) == 0)
-        return ht_fail(err, HT_EINVAL, "--public %s: there is no certificate for https", text);
-    if (strncmp(at, http, sizeof http - 1) == 0)
+    p->https = p->kit->tls != NULL;
+    if (strncmp(at, https, sizeof https - 1) == 0) {
+        if (!p->https)
+            return ht_fail(err, HT_EINVAL,
+                           "--public %s: there is no certificate for https: give --tls-cert, or --tls-self-signed to "
+                           "try it out",
+                           text);
+        at += sizeof https - 1;
+    } else if (strncmp(at, http, sizeof http - 1) == 0) {
+        p->https = false;
         at += sizeof http - 1;
+    }
     struct ht_errmsg why;
     if (io_addr_parse_hostport(&p->addr, at, &why))
         return ht_fail(err, HT_EINVAL, "--public %s: %s", text, wants_text);
@@ -72,15 +161,30 @@ static int open_one(struct kit *k, const char *text, struct ht_errmsg *err) {
         if (rc)
             ht_fail(err, rc, "--public %s: %s", text, why.text[0] ? why.text : ht_err_text(rc));
     }
-    if (rc == HT_OK) {
+    if (rc == HT_OK)
         io_listener_local(p->listener, &p->addr);
-        rc = relay_front_door_add(relay_table_front(k->table), &p->addr, p->https, false, &p->door);
-        if (rc)
-            ht_fail(err, rc, "out of memory");
-    }
     if (rc)
         public_free(p);
     return rc;
+}
+
+/* Once all are known: an http address beside an https one serves nobody. */
+static int open_doors(struct kit *k, struct ht_errmsg *err) {
+    bool https = false;
+    int rc = HT_OK;
+    HT_LIST_FOR (it, &k->publics) {
+        const struct kit_public *p = HT_LIST_ENTRY(it, struct kit_public, node);
+        if (p->https && !https)
+            k->https_port = io_addr_port(&p->addr);
+        https = https || p->https;
+    }
+    HT_LIST_FOR (it, &k->publics) {
+        struct kit_public *p = HT_LIST_ENTRY(it, struct kit_public, node);
+        p->redirects = https && !p->https;
+        if (rc == HT_OK)
+            rc = relay_front_door_add(relay_table_front(k->table), &p->addr, p->https, p->redirects, &p->door);
+    }
+    return rc == HT_OK ? redirect_open(k, err) : ht_fail(err, rc, "out of memory");
 }
 
 /* The items of a comma list. */
@@ -125,6 +229,9 @@ static int open_front(struct kit *k, struct ht_errmsg *err) {
 int public_open(struct kit *k, struct ht_errmsg *err) {
     const struct opt_serve *o = k->opt;
     if (o->n_public == 0) {
+        if (o->acme_webroot)
+            return ht_fail(err, HT_EINVAL,
+                           "--acme-webroot goes with --public http://..., where the authority asks for its files");
         if (o->domain || !o->ports)
             return ht_fail(err, HT_EINVAL, "%s goes with --public, the address that visitors come to",
                            o->domain ? "--domain" : "--no-ports");
@@ -139,10 +246,14 @@ int public_open(struct kit *k, struct ht_errmsg *err) {
     int rc = open_front(k, err);
     for (size_t i = 0; rc == HT_OK && i < o->n_public; i++)
         rc = open_all(k, o->public[i], err);
+    if (rc == HT_OK)
+        rc = open_doors(k, err);
     HT_LIST_FOR (it, &k->publics) {
         const struct kit_public *p = HT_LIST_ENTRY(it, struct kit_public, node);
         char text[IO_ADDR_TEXT];
-        if (rc == HT_OK)
+        if (rc == HT_OK && p->redirects)
+            ht_info("kit", "public on http://%s, which leads to https", io_addr_text(&p->addr, text));
+        else if (rc == HT_OK)
             ht_info("kit", "public on %s://%s, for *.%s", p->https ? "https" : "http", io_addr_text(&p->addr, text),
                     o->domain);
     }
@@ -152,11 +263,15 @@ int public_open(struct kit *k, struct ht_errmsg *err) {
 /* ---- the end ---- */
 
 void public_drain(struct kit *k) {
+    guests_drop(k);
+    redirect_close(k);
     if (relay_table_front(k->table))
         relay_front_drain(relay_table_front(k->table));
 }
 
 void public_close(struct kit *k) {
+    guests_drop(k);
+    redirect_close(k);
     while (!ht_list_empty(&k->publics))
         public_free(HT_LIST_ENTRY(k->publics.next, struct kit_public, node));
 }

@@ -172,7 +172,8 @@ void kit_tls_own_rights(struct kit *k) {
 int kit_tls_open(struct kit *k, struct ht_errmsg *err) {
     const struct opt_serve *o = k->opt;
     static const char *const names[] = {"localhost", "127.0.0.1", "::1"};
-    const char *self[HT_ARRAY_LEN(names) + 1];
+    const char *self[HT_ARRAY_LEN(names) + 3];
+    char below[300];
     struct io_addr listen;
     size_t n = 0;
     if (o->n_tls_cert == 0 && !o->tls_self_signed)
@@ -187,6 +188,11 @@ int kit_tls_open(struct kit *k, struct ht_errmsg *err) {
         self[n++] = names[i];
     if (io_addr_parse(&listen, o->listen.host, 1) == HT_OK && !io_addr_is_loopback(&listen))
         self[n++] = o->listen.host;
+    if (o->domain) {
+        snprintf(below, sizeof below, "*.%.253s", o->domain);
+        self[n++] = o->domain;
+        self[n++] = below;
+    }
     int rc = find_pairs(t, err);
     if (rc < 0)
         return rc;
@@ -203,6 +209,10 @@ int kit_tls_open(struct kit *k, struct ht_errmsg *err) {
     struct io_tls_cert c;
     char until[32];
     for (size_t i = 0; io_tls_server_cert(t->server, i, &c); i++) {
+        if (c.good_until == INT64_MAX) {
+            ht_warn("kit", "%s is missing; until it comes, the certificate that is made here is shown", where(&c));
+            continue;
+        }
         ht_info("kit", "the certificate for %s (%s) is good until %s", c.name, where(&c), day(c.good_until, until));
         if (!c.file)
             ht_info("kit", "its fingerprint: a driver takes it with --pin %s", c.fingerprint);
