@@ -19,7 +19,7 @@
 #define WRITE_TIMEOUT_MS 10000
 #define ACME_MAX 4096 /* of a file: a token, a dot and a digest are a tenth of it */
 #define ACME_TOKEN_MAX 128
-#define TARGET_MAX 4096
+#define REDIRECT_TARGET 4096
 
 static const char acme_path[] = "/.well-known/acme-challenge/";
 
@@ -110,10 +110,10 @@ static bool read_host(struct ht_slice host, char out[300]) {
 static bool send_away(struct web_conn *c) {
     struct kit *k = client_of(c)->kit;
     struct ht_slice target = http_text(web_bytes(c), c->head.target);
-    char host[300], port[8] = "", extra[TARGET_MAX + 400];
+    char host[300], port[8] = "", extra[REDIRECT_TARGET + 400];
     if (c->head.flags & HTTP_TARGET_ABSOLUTE)
         target = http_text(web_bytes(c), c->head.path);
-    if (!read_host(web_field(c, "host"), host) || target.n == 0 || target.p[0] != '/' || target.n > TARGET_MAX)
+    if (!read_host(web_field(c, "host"), host) || target.n == 0 || target.p[0] != '/' || target.n > REDIRECT_TARGET)
         return refuse(c, 400, "write https://\n");
     if (k->https_port != 443)
         snprintf(port, sizeof port, ":%u", k->https_port);
@@ -157,7 +157,7 @@ int redirect_open(struct kit *k, struct ht_errmsg *err) {
     const struct opt_serve *o = k->opt;
     k->redirects = (struct web_server){
         .ops = &server_ops,
-        .limits = {8192, HTTP_MAX_HEADERS, TARGET_MAX},
+        .limits = {8192, HTTP_MAX_HEADERS, REDIRECT_TARGET},
         .head_timeout_ms = o->head_timeout_ms,
         .keepalive_timeout_ms = o->keepalive_timeout_ms,
         .write_timeout_ms = WRITE_TIMEOUT_MS,
