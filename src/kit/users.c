@@ -51,7 +51,7 @@ struct kit_pass *kit_pass_of_token(const struct kit *k, struct ht_slice token) {
     HT_LIST_FOR (it, &k->passes) {
         struct kit_pass *p = HT_LIST_ENTRY(it, struct kit_pass, node);
         bool same = ht_const_time_eq(p->digest, sizeof p->digest, digest, sizeof digest);
-        found = same & !p->gone ? p : found;
+        found = (same & !p->gone) ? p : found;
     }
     return found;
 }
