@@ -36,20 +36,20 @@
 /* What an upgrade has shown. Before HELLO, WebSockets with a valid token are counted apart from those without. */
 enum shown { SHOWN_NOTHING, SHOWN_TOKEN, SHOWN_KINDS };
 
-/* An address that has shown wrong tokens at the page's login form, as io_addr_source() has it. */
+/* A source address (io_addr_source()) from which wrong tokens came to the page's login form. */
 struct page_tries {
     uint8_t source[IO_SOURCE_LEN];
     uint64_t since_ms;
-    unsigned n; /* 0: free */
+    unsigned n; /* how many; 0: an unused place */
 };
 
 struct kit {
     struct io_loop *loop;
     const struct opt_serve *opt;
-    struct kit_user one_user;     /* without --users: whoever has the token, or whoever comes when there is none */
+    struct kit_user one_user;     /* without --users: everybody with the token, or everybody when none is needed */
     unsigned n_users_here;        /* who have a session that is not parked */
-    struct ht_list users, passes; /* of struct kit_user, of struct kit_pass */
-    bool has_token;               /* one is wanted */
+    struct ht_list users, passes; /* struct kit_user; struct kit_pass */
+    bool has_token;               /* a token is needed */
 
     struct io_listener *listener;
     struct io_addr listen_addr; /* with the real port */
@@ -59,7 +59,7 @@ struct kit {
     struct ht_metrics metrics;
     struct relay_table *table;
     struct kit_tls *tls;           /* NULL: no certificate is given */
-    struct relay_connect *connect; /* NULL: --connect-proxy is not given */
+    struct relay_connect *connect; /* NULL: no --connect-proxy */
     struct relay_rule *rules;      /* of --connect-allow, then of --connect-deny */
     uint16_t *reserved;
     struct ht_list publics; /* struct kit_public: addresses of --public */
@@ -106,26 +106,27 @@ struct kit {
 
 /* ---- tls.c ---- */
 
-/* Reads the certificates, when there are any to read. 0, or an error with *err. */
+/* Reads the certificates of the options, if there are any. 0, or an error with *err. */
 int kit_tls_open(struct kit *k, struct ht_errmsg *err) HT_MUST_USE;
 void kit_tls_close(struct kit *k); /* no handshake is under way any more */
 /* A sentence for each certificate that ends within a fortnight, or has ended, as admin_source.warnings() wants it. */
 size_t kit_tls_warnings(const struct kit *k, struct ht_slice out[ADMIN_WARNINGS]);
 
-/* A stranger who has to speak TLS first; it stands in what becomes of him. */
+/* A TLS handshake with a new connection. It is a member of the structure that will own the connection. */
 struct kit_handshake {
     struct kit *kit;
     const char *peer;         /* for the log */
     struct io_accept *accept; /* NULL: none is under way */
-    /* It is over: `conn` is yours, or NULL, and what there is to tell was counted and told. */
+    /* The handshake has ended. The callee owns `conn`; NULL: it has failed, which was counted and logged. */
     void (*done)(struct kit_handshake *h, struct io_conn *conn);
 };
-/* Takes `conn`; kit, peer and done are set. False: it is closed already, and done() does not come. */
+/* Starts the handshake and owns `conn`. The caller has set kit, peer and done. False: the connection was closed, and
+ * done() is not called. */
 bool kit_handshake_begin(struct kit_handshake *h, struct io_conn *conn) HT_MUST_USE;
-/* Cuts it; harmless when none is under way. */
+/* Cuts the handshake. Harmless when none is running. */
 void kit_handshake_cancel(struct kit_handshake *h);
 
-/* ---- base_http.c; door.c: who is let in ---- */
+/* ---- base_http.c, and door.c: which connections are accepted ---- */
 
 struct base_client {
     struct web_conn web; /* a WEB_STREAM reads events: it is in the kit's list of those */
@@ -160,14 +161,14 @@ void base_client_adopt(void *kit, struct io_conn *conn, const struct io_addr *pe
 /* One more client comes: when there are too many, one of those that are there goes. */
 void base_make_room(struct kit *k);
 enum base_close {
-    BASE_CLOSE_QUIET, /* those that wait for nothing; the others when they have their answer; not readers of events */
-    BASE_CLOSE_FINISHED, /* the same, readers too */
+    BASE_CLOSE_QUIET,    /* idle clients now, the others after their answer; not readers of events */
+    BASE_CLOSE_FINISHED, /* the same, and readers of events */
     BASE_CLOSE_ALL,
 };
-/* At once, whatever it does. */
+/* Closes the client at once. */
 void base_client_close(struct base_client *c);
 void base_clients_close(struct kit *k, enum base_close which);
-/* Readers of events whose token is gone. */
+/* Closes readers of events whose token is no longer valid. */
 void base_readers_of_gone(struct kit *k);
 
 /* ---- page.c ---- */
@@ -188,16 +189,16 @@ struct ht_slice page_url(const struct base_client *c, char out[PAGE_URL_TEXT]);
 #define EVENTS_MAX_READERS 16 /* of the base listener's clients, so that the others always find room */
 
 bool events_full(const struct kit *k);
-/* More for a reader, at the end of the turn. */
+/* Adds text for a reader, which is written at the end of the turn. */
 void events_add(struct base_client *c, struct ht_slice text);
-/* Begins the endless answer, to c->user. False: out of memory, the client is gone. */
+/* Begins the answer to c->user, which has no end. False: out of memory; the client was freed. */
 bool events_begin(struct base_client *c, bool samples);
 void events_heartbeat(struct base_client *c);
 void events_end(struct base_client *c);
 void events_flush(struct io_task *t);
 /*
- * Fills in the time. Anywhere, any time: nothing is closed or written before the end of the turn. Admins read it, and
- * `owner`, when there is one.
+ * Sends an event to the readers of admins and of `owner`, which may be NULL, and fills in its time. It may be called
+ * anywhere: it closes and writes nothing before the end of the turn.
  */
 void kit_event(struct kit *k, struct kit_user *owner, struct admin_event *e);
 
@@ -220,7 +221,7 @@ struct kit_sock {
     uint64_t pinged_at;         /* when a PING was sent that is not answered; 0: none */
     struct crowd_member stranger; /* in kit.strangers before HELLO: counts towards --max-pre-auth-connections */
     struct kit_held_hello *held;  /* its HELLO while that waits (hello.c); it then has no time limit of a stranger */
-    struct kit_user *user;        /* whose token the upgrade carried; NULL: it did not */
+    struct kit_user *user;        /* the user of the upgrade's token; NULL: it had none */
     const struct kit_pass *pass;  /* ... which one */
     bool closing;                 /* the closing handshake has begun, or is over */
     bool dead;                    /* waits for the reap task */
@@ -247,9 +248,9 @@ void sock_free(struct kit_sock *s);
 void hello_received(struct kit_sock *s, const struct wire_hello *hello);
 /* Tries each waiting HELLO once more. A HELLO waits while a session of the same client is probed. */
 void hello_retry(struct kit *k);
-/* What its HELLO, if that waits, has shown; NULL: nothing. */
+/* The pass of the HELLO that waits on `s`; NULL: none waits, or it has shown none. */
 const struct kit_pass *hello_held_pass(const struct kit_sock *s);
-/* Its HELLO, if it waits, is forgotten. */
+/* Drops the HELLO of `s`, if one waits. */
 void hello_forget(struct kit_sock *s);
 /* Lets visitors wait for a moment after a resume: a published driver drops streams until it is ready (rule RESUME-5).
  */
@@ -258,7 +259,7 @@ void session_let_settle(struct kit_session *s);
 
 void users_set_up(struct kit *k);
 void users_tear_down(struct kit *k);
-/* The one user's token from now on. 0 or HT_ENOMEM. *changed: another one was in force. */
+/* Sets the token of the only user. 0 or HT_ENOMEM. *changed: the token was another one before. */
 int users_set_token(struct kit *k, const uint8_t digest[KIT_DIGEST], bool *changed) HT_MUST_USE;
 /*
  * Reads --users. *changed: a token is gone. An error with *err: nothing has changed. Who it is whose token is gone, or
@@ -266,19 +267,19 @@ int users_set_token(struct kit *k, const uint8_t digest[KIT_DIGEST], bool *chang
  */
 int users_load(struct kit *k, bool *changed, struct ht_errmsg *err) HT_MUST_USE;
 void kit_token_digest(struct ht_slice token, uint8_t out[KIT_DIGEST]);
-/* Whose token it is. NULL: nobody's, or no token is wanted. In constant time (rule AUTH-2). */
+/* The pass of a token. NULL: the token is not valid, or no token is needed. In constant time (rule AUTH-2). */
 struct kit_pass *kit_pass_of_token(const struct kit *k, struct ht_slice token);
 struct kit_user *kit_user_of_token(const struct kit *k, struct ht_slice token);
-/* Who somebody is who shows no token. NULL: one is wanted. */
+/* The user of connections without a token. NULL: a token is needed. */
 struct kit_user *kit_user_of_nobody(struct kit *k);
 static inline bool kit_pass_gone(const struct kit_pass *pass) { return pass && pass->gone; }
-/* Rule USER-3. False with *err. */
+/* True when the user may have the binding (rule USER-3); false with *err. */
 bool user_may_bind(const struct kit_user *u, const struct wire_bind *bind, struct ht_errmsg *err);
-/* Whether a URL of the user's may have that host, in lower case; `domain` is --domain, or NULL. */
+/* True when a URL of the user may have that host, in lower case. `domain` is --domain, or NULL. */
 bool user_may_name(const struct kit_user *u, const char *host, const char *domain);
-/* One of the user's ports at random; 0: all are. */
+/* One of the user's ports at random; 0: the user may have every port. */
 uint16_t user_pick_port(const struct kit_user *u);
-/* NULL: of nobody, who sees nothing. */
+/* What the user may see. NULL: a viewer that sees nothing. */
 struct admin_viewer kit_viewer(const struct kit_user *user);
 bool kit_may_see(const struct admin_viewer *viewer, const struct kit_user *owner);
 
@@ -352,7 +353,7 @@ static inline enum admin_protocol session_protocol(const struct kit_session *s) 
     return s->vtunnel ? ADMIN_PROTOCOL_VTUNNEL : (enum admin_protocol)s->version; /* both are the version's number */
 }
 
-/* A record with a fresh id and no mux session yet; it is in no list. NULL: out of memory. */
+/* Makes a record with a new id and without a mux session; it is in no list. NULL: out of memory. */
 struct kit_session *session_new(struct kit *k, struct kit_who who) HT_MUST_USE;
 /* Makes the record live with `mux`, which belongs to it now, on `sock`. */
 void session_go_live(struct kit_session *s, struct mux_session *mux, struct kit_sock *sock);
@@ -370,7 +371,7 @@ void session_free(struct kit_session *s);
 void session_touch(struct kit_session *s);
 /* Call it when a sock has pulled output after that look: the pull may have moved the deadline of mux. */
 void session_pulled(struct kit_session *s);
-/* Live or parked, not one that is closing. NULL: none, whoever asks. */
+/* The live or parked session with this id, and not one that is closing; NULL: none. */
 struct kit_session *session_find(struct kit *k, struct ht_slice id);
 /* The same of the user's own. */
 struct kit_session *session_find_own(struct kit *k, const struct kit_user *user, struct ht_slice id);
@@ -457,11 +458,11 @@ void event_proxy(struct kit *k, const struct relay_connect_told *told);
 
 void status_set_up(struct kit *k);
 void status_end(struct kit *k);
-/* Something begins to move, or to be wanted: seconds are counted from now on. */
+/* Starts the timer of one second: there is traffic, or a reader wants samples. */
 void status_wake(struct kit *k);
-/* Its mux session is about to go. */
+/* The mux session is about to be destroyed: keeps its sums. */
 void status_keep(struct kit_session *s);
-/* A session has what another one had. */
+/* A session continues another one: it takes over its sums. */
 void status_follow(struct kit_session *s, const struct kit_session *old);
 void status_fill(const struct kit_session *s, struct admin_snap_session *out);
 /* Of admin_source. */
