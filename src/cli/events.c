@@ -349,6 +349,7 @@ static const char *bind_mends(const char *code) {
         {"RESERVED_PORT", "; the kit's option --reserved-ports says which are"},
         {"PRIVILEGED_PORT",
          "; the kit's options --allow-privileged-expose and --allow-privileged-pull let them be used"},
+        {"NAME_IN_USE", "; --name gives this machine another one, and `hoody-tunnel status` shows what is yours"},
     };
     for (size_t i = 0; i < HT_ARRAY_LEN(rows); i++)
         if (strcmp(rows[i].code, code) == 0)

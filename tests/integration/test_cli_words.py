@@ -119,6 +119,19 @@ def _():
         assert status == 6 and "name could not be kept" in err and "--name" in err, err
 
 
+@case("a name that somebody else has is an error that says what to do, and never another name; the own one is had twice")
+def _():
+    with Tunnel("--public", "127.0.0.1:0", "--domain", "tunnel.localhost") as t, Folder() as folder:
+        t.expose("0=9", "--name", "shop")
+        stranger = {"XDG_STATE_HOME": folder.path}
+        for words in (["expose", "0=9", "--json"], ["0=9"]):
+            status, out, err = command(*words, "--name", "shop", "--url", t.kit.url, env=stranger)
+            assert status == 5 and "NAME_IN_USE" in err and "--name gives this machine another one" in err and '"bound"' not in out, (status, out, err)
+        second = t.expose("0=9", "--name", "shop")
+        assert f"//shop-{second.port}.tunnel.localhost:" in second.bound[0]["publicUrl"], second.bound
+        t.expose("0=9", "--name", "shop-2", env=stranger)
+
+
 @case("version and completion SHELL: what --version says, and the files that make install puts in place")
 def _():
     status, out, _err = command("version")
