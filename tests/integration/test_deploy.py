@@ -10,6 +10,8 @@ import socket
 import ssl
 import subprocess
 
+import yaml
+
 from tests.integration.harness import BIN, ROOT, Driver, Folder, Program, eventually, free_port, http_service, run
 from tests.support.tap import Skip, case, main
 
@@ -216,6 +218,60 @@ def _():
             f.write(config)
         with kit_of(text, ports, folder), running([shutil.which("haproxy") or "/usr/sbin/haproxy", "-f", path, "-db"], ports[443]):
             by_name(folder, "haproxy", ports, ports[80])
+
+
+def alone(folder, ports, command, env):
+    """A kit that ends TLS itself, by the variables of a file: a visit by name, the redirect, and the answers of an ACME client."""
+    acme = folder.join("acme", ".well-known", "acme-challenge")
+    os.makedirs(acme)
+    with open(os.path.join(acme, "t0k"), "w", encoding="ascii") as f:
+        f.write("t0k.answer")
+    kit = Program([BIN, *command], env=env)
+    try:
+        kit.wait_line("listening on")
+        eventually(lambda: f"public on https://0.0.0.0:{ports[443]}" in kit.text(), f"its public address: {kit.text()}")
+        with driver_of(folder, ports[8443], "3000={port}", "--name", "myapp") as bound:
+            assert bound["publicUrl"] == f"https://myapp-3000.{DOMAIN}:{ports[443]}", bound
+            visit(folder, "alone", f"https://myapp-3000.{DOMAIN}:{ports[443]}", f"myapp-3000.{DOMAIN}:{ports[443]}", ports[80])
+        said = run(["curl", "-sS", f"http://myapp-3000.{DOMAIN}:{ports[80]}/.well-known/acme-challenge/t0k"])
+        assert said == "t0k.answer", said
+        assert kit.end() == 0, kit.text()
+        kit.check_sanitizers()
+    finally:
+        if kit.process.poll() is None:
+            kit.end(signal.SIGKILL)
+
+
+@case("public.conf: the variables of the unit are a kit alone, with TLS, the redirect and an ACME client's answers")
+def _():
+    need("curl", "openssl")
+    with Folder() as folder:
+        make_certificates(folder)
+        ports, text = Ports(), read("public.conf")
+        text = ports.put(text, folder, r"(0\.0\.0\.0:)(\d+)").replace("/var/lib/hoody-tunnel-acme", folder.join("acme"))
+        credential = re.search(r"^LoadCredential=(\w+):/etc/hoody-tunnel/token$", text, re.M)[1]
+        text = text.replace(f"%d/{credential}", folder.join("token.txt"))
+        with open(os.path.join(ROOT, "packaging", "hoody-tunnel.service"), encoding="utf-8") as f:
+            command = shlex.split(re.search(r"^ExecStart=(.*)$", f.read(), re.M)[1])[1:]
+        alone(folder, ports, command, dict(re.findall(r"^Environment=(\w+)=(\S+)$", text, re.M)))
+
+
+@case("compose.yaml: the same by the variables of the container, which gets each file that they name")
+def _():
+    need("curl", "openssl")
+    with Folder() as folder:
+        make_certificates(folder)
+        ports = Ports()
+        service = yaml.safe_load(ports.put(read("compose.yaml"), folder, r"(0\.0\.0\.0:)(\d+)"))["services"]["kit"]
+        assert service["ports"] == ["443:443", "80:80", "8443:8443"], service["ports"]
+        inside = dict((place, name) for name, place, _mode in (v.split(":") for v in service["volumes"]))
+        real = {"./token": folder.join("token.txt"), "./certs": folder.path, "./acme": folder.join("acme")}
+        env = {}
+        for name, value in service["environment"].items():
+            place = next((p for p in inside if str(value) == p or str(value).startswith(p + "/")), None)
+            env[name] = real[inside[place]] + value[len(place):] if place else str(value)
+        assert not any(value.startswith("/") and not value.startswith(folder.path) for value in env.values()), env
+        alone(folder, ports, service["command"], {k: v for k, v in env.items() if k not in ("HOODY_TUNNEL_URL", "HOODY_TUNNEL_LOG_FORMAT")})
 
 
 if __name__ == "__main__":
