@@ -20,7 +20,7 @@ static bool take_token(struct cli_kit *kit, char out[WIRE_LIMIT_MAX_TOKEN + 1], 
 int cli_access(struct cli_access *a, char token[WIRE_LIMIT_MAX_TOKEN + 1], struct ht_errmsg *err) {
     a->stored_url = a->stored_token = false;
     int rc = cli_token(a->token_file, a->token, token, err);
-    if (rc < 0 || (a->set_url && *token && a->set_ca))
+    if (rc < 0 || (a->set_url && *token && (a->ca || a->pin)))
         return rc;
     struct cli_kits now;
     rc = cli_kits_load(&now, err);
@@ -34,8 +34,10 @@ int cli_access(struct cli_access *a, char token[WIRE_LIMIT_MAX_TOKEN + 1], struc
         a->url = kit->url;
         a->stored_url = true;
     }
-    if (!a->set_ca)
+    if (!a->ca && !a->pin) { /* what somebody says of the certificate stands for itself */
         a->ca = kit->ca;
+        a->pin = kit->pin;
+    }
     if (!*token)
         a->stored_token = take_token(kit, token, err, &rc);
     return rc;

@@ -128,13 +128,13 @@ int cli_token_check(const char *token, const char *where, char out[WIRE_LIMIT_MA
 
 /*
  * The kit for a command, and what is shown to it. The caller fills in what arguments, variables and the file of `up`
- * say. The rest comes from what `login` has stored: the default kit, and the token and authorities of the chosen kit. A
- * stored token is never shown to another kit.
+ * say. The rest comes from what `login` has stored: the default kit, and the token, authorities and pin of the chosen
+ * kit. A stored token is never shown to another kit.
  */
 struct cli_access {
-    const char *url, *ca, *token_file, *token; /* NULL: not given; `url` has its default already */
-    bool set_url, set_ca;                      /* the user has given it */
-    bool stored_url, stored_token;             /* result: it was stored by login */
+    const char *url, *ca, *pin, *token_file, *token; /* NULL: not given; `url` has its default already */
+    bool set_url;                                    /* the user has given it */
+    bool stored_url, stored_token;                   /* result: it was stored by login */
 };
 
 /* Completes *a; its texts are valid until the next call. `token` is "" when there is none. 0, or HT_EIO, HT_EINVAL or

@@ -51,8 +51,8 @@ struct admin_command {
 /* The options that all but `ready` have. */
 #define ACCESS(o)                                                                                                      \
     {                                                                                                                  \
-        .url = (o).url, .ca = (o).ca, .token_file = (o).token_file, .token = (o).token, .set_url = (o).set_url,        \
-        .set_ca = (o).set_ca                                                                                           \
+        .url = (o).url, .ca = (o).ca, .pin = (o).pin, .token_file = (o).token_file, .token = (o).token,                \
+        .set_url = (o).set_url                                                                                         \
     }
 
 static int answer_failed(const struct admin_command *c, const struct web_answer *a) {
@@ -119,6 +119,7 @@ static int run_admin(struct admin_command *c) {
     }
     c->ask.url = c->access.url;
     c->ask.ca = c->access.ca;
+    c->ask.pin = c->access.pin;
     c->ask.token = token;
     bool nobody_said = !c->access.set_url && !c->access.stored_url;
     int rc = cli_admin_ask(&c->ask, &answer, &err);
@@ -395,7 +396,7 @@ int cmd_sessions_kill(int argc, char **argv) {
         rc = OPT_EXIT_FAILURE;
     } else {
         struct admin_command c = {
-            .ask = {.pin = o.pin, .method = "DELETE", .resource = (const char *)path.data, .timeout_ms = o.timeout_ms},
+            .ask = {.method = "DELETE", .resource = (const char *)path.data, .timeout_ms = o.timeout_ms},
             .access = ACCESS(o),
             .json = o.json,
             .show = show_closing,
@@ -428,8 +429,8 @@ int cmd_ready(int argc, char **argv) {
         return rc;
     }
     struct admin_command c = {
-        .ask = {.pin = o.pin, .resource = "/readyz", .at_root = true, .timeout_ms = o.timeout_ms},
-        .access = {.url = o.url, .ca = o.ca, .set_url = o.set_url, .set_ca = o.set_ca},
+        .ask = {.resource = "/readyz", .at_root = true, .timeout_ms = o.timeout_ms},
+        .access = {.url = o.url, .ca = o.ca, .pin = o.pin, .set_url = o.set_url},
         .json = o.json,
         .show = show_ready,
         .must = "started",
@@ -525,7 +526,7 @@ static int metrics_json(struct ht_buf *body) {
         if (rc != 0)                                                                                                   \
             return cli_parse_result(rc, ID, &err);                                                                     \
         struct admin_command c = {                                                                                     \
-            .ask = {.pin = o.pin, .resource = RESOURCE, .timeout_ms = o.timeout_ms},                                   \
+            .ask = {.resource = RESOURCE, .timeout_ms = o.timeout_ms},                                                 \
             .access = ACCESS(o),                                                                                       \
             .json = o.json,                                                                                            \
             .show = SHOW,                                                                                              \

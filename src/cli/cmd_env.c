@@ -112,7 +112,7 @@ static int ask(const struct env *e, const char *resource, struct web_answer *ans
     struct ht_errmsg err;
     struct cli_ask q = {.url = e->access.url,
                         .ca = e->access.ca,
-                        .pin = e->o->pin,
+                        .pin = e->access.pin,
                         .token = e->token,
                         .resource = resource,
                         .timeout_ms = e->o->timeout_ms};
@@ -427,10 +427,10 @@ static int begin(struct env *e, const struct opt_env *o, struct ht_errmsg *err) 
     e->o = o;
     e->access = (struct cli_access){.url = o->url,
                                     .ca = o->ca,
+                                    .pin = o->pin,
                                     .token_file = o->token_file,
                                     .token = o->token,
-                                    .set_url = o->set_url,
-                                    .set_ca = o->set_ca};
+                                    .set_url = o->set_url};
     return cli_access(&e->access, e->token, err);
 }
 

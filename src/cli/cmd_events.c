@@ -256,10 +256,10 @@ int cmd_events(int argc, char **argv) {
         return cli_parse_result(rc, OPT_CMD_EVENTS, &err);
     struct cli_access access = {.url = o.url,
                                 .ca = o.ca,
+                                .pin = access.pin,
                                 .token_file = o.token_file,
                                 .token = o.token,
-                                .set_url = o.set_url,
-                                .set_ca = o.set_ca};
+                                .set_url = o.set_url};
     if (cli_access(&access, token, &err) < 0) {
         cli_complain("%s", err.text);
         rc = OPT_EXIT_CONFIG;
@@ -267,7 +267,7 @@ int cmd_events(int argc, char **argv) {
         struct tail t = {
             .ask = {.url = access.url,
                     .ca = access.ca,
-                    .pin = o.pin,
+                    .pin = access.pin,
                     .token = token,
                     .resource = "/events",
                     .timeout_ms = o.timeout_ms,

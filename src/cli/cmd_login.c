@@ -84,8 +84,12 @@ static bool has_member(const struct web_answer *a, const char *member, struct lo
 
 /* An exit code; *status is what the kit answered, 0 when it did not. */
 static int ask(struct login *l, const char *resource, const char *member, unsigned *status) {
-    struct cli_ask q = {
-        .url = l->url, .ca = l->o->ca, .token = l->token, .resource = resource, .timeout_ms = l->o->timeout_ms};
+    struct cli_ask q = {.url = l->url,
+                        .ca = l->o->ca,
+                        .pin = l->o->pin,
+                        .token = l->token,
+                        .resource = resource,
+                        .timeout_ms = l->o->timeout_ms};
     struct web_answer a;
     struct ht_errmsg err;
     *status = 0;
@@ -179,7 +183,10 @@ static int store(const struct login *l) {
     int rc = cli_kits_begin(&c, &err);
     if (rc == HT_OK) {
         bool first = l->o->default_ || c.kits.n == 0;
-        rc = cli_kits_put(&c.kits, l->url, l->token, absolute(l->o->ca, ca), first);
+        rc = cli_kits_put(
+            &c.kits,
+            &(struct cli_kit_texts){.url = l->url, .token = l->token, .ca = absolute(l->o->ca, ca), .pin = l->o->pin},
+            first);
         if (rc < 0)
             ht_fail(&err, rc, "%s", ht_err_text(rc));
     }

@@ -25,6 +25,7 @@ static void kit_free(struct cli_kit *k) {
     forget(&k->url);
     forget(&k->token);
     forget(&k->ca);
+    forget(&k->pin);
 }
 
 void cli_kits_free(struct cli_kits *k) {
@@ -55,12 +56,15 @@ void cli_kits_remove(struct cli_kits *k, size_t i) {
 
 static char *copy(const char *text) { return text && *text ? ht_strndup(text, strlen(text)) : NULL; }
 
-int cli_kits_put(struct cli_kits *k, const char *url, const char *token, const char *ca, bool first) {
-    struct cli_kit made = {copy(url), copy(token), copy(ca)};
-    size_t i = cli_kits_find(k, url);
+static bool is_missing(const char *copied, const char *text) { return text && *text && !copied; }
+
+int cli_kits_put(struct cli_kits *k, const struct cli_kit_texts *kit, bool first) {
+    struct cli_kit made = {copy(kit->url), copy(kit->token), copy(kit->ca), copy(kit->pin)};
+    size_t i = cli_kits_find(k, kit->url);
     struct cli_kit *more = ht_realloc(k->list, (k->n + 1) * sizeof *more);
     k->list = more ? more : k->list;
-    if (!more || !made.url || (token && *token && !made.token) || (ca && *ca && !made.ca)) {
+    if (!more || !made.url || is_missing(made.token, kit->token) || is_missing(made.ca, kit->ca) ||
+        is_missing(made.pin, kit->pin)) {
         kit_free(&made);
         return HT_ENOMEM;
     }
@@ -93,7 +97,11 @@ static int take_line(struct cli_kits *k, const char *line, unsigned at, struct h
     const char *text = line + word + strspn(line + word, " \t");
     struct cli_kit *last = k->n ? &k->list[k->n - 1] : NULL;
     struct ht_slice key = ht_slice_of(line, word);
-    char **to = !last ? NULL : ht_slice_is(key, "token") ? &last->token : ht_slice_is(key, "ca") ? &last->ca : NULL;
+    char **to = !last                       ? NULL
+                : ht_slice_is(key, "token") ? &last->token
+                : ht_slice_is(key, "ca")    ? &last->ca
+                : ht_slice_is(key, "pin")   ? &last->pin
+                                            : NULL;
     struct driver_url url;
     struct ht_errmsg why;
     if (*line == '\0' || *line == '#')
@@ -112,8 +120,8 @@ static int take_line(struct cli_kits *k, const char *line, unsigned at, struct h
     }
     if (!to || *to)
         return ht_fail(err, HT_EINVAL,
-                       "%s:%u: only \"kit URL\" is expected here, and \"token\" and \"ca\" once behind it", k->path,
-                       at);
+                       "%s:%u: only \"kit URL\" is expected here, and \"token\", \"ca\" and \"pin\" once behind it",
+                       k->path, at);
     return (*to = copy(text)) ? HT_OK : HT_ENOMEM;
 }
 
@@ -221,15 +229,18 @@ static int put_line(struct ht_buf *b, const char *word, const char *text) {
     return text ? ht_buf_printf(b, "%s %s\n", word, text) : HT_OK;
 }
 
+static size_t length(const char *text) { return text ? strlen(text) : 0; }
+
 int cli_kits_save(struct cli_kits_change *c, struct ht_errmsg *err) {
     static const char head[] =
         "# What `hoody-tunnel login` has stored. The first kit is the default. Keep it to yourself.\n";
     char target[PATH_MAX];
     struct ht_buf text = {0};
     size_t room = sizeof head;
-    for (size_t i = 0; i < c->kits.n; i++)
-        room += 32 + strlen(c->kits.list[i].url) + (c->kits.list[i].token ? strlen(c->kits.list[i].token) : 0) +
-                (c->kits.list[i].ca ? strlen(c->kits.list[i].ca) : 0);
+    for (size_t i = 0; i < c->kits.n; i++) {
+        const struct cli_kit *k = &c->kits.list[i];
+        room += 32 + strlen(k->url) + length(k->token) + length(k->ca) + length(k->pin);
+    }
     /* All at once: a buffer that grows would leave copies of tokens behind. */
     int rc = ht_buf_reserve(&text, room) ? ht_buf_append_str(&text, head) : HT_ENOMEM;
     for (size_t i = 0; i < c->kits.n && rc == HT_OK; i++) {
@@ -238,6 +249,8 @@ int cli_kits_save(struct cli_kits_change *c, struct ht_errmsg *err) {
             rc = put_line(&text, "token", c->kits.list[i].token);
         if (rc == HT_OK)
             rc = put_line(&text, "ca", c->kits.list[i].ca);
+        if (rc == HT_OK)
+            rc = put_line(&text, "pin", c->kits.list[i].pin);
     }
     const char *path = realpath(c->kits.path, target) ? target : c->kits.path;
     if (rc == HT_OK && cli_replace_file(path, S_IRUSR | S_IWUSR, &text, NULL) < 0)

@@ -12,8 +12,13 @@
 #include <limits.h>
 
 struct cli_kit {
-    char *url;        /* as it was given to login */
-    char *token, *ca; /* NULL: none */
+    char *url;              /* as it was given to login */
+    char *token, *ca, *pin; /* NULL: none */
+};
+
+/* The same, as somebody says it; NULL or "" for none. */
+struct cli_kit_texts {
+    const char *url, *token, *ca, *pin;
 };
 
 struct cli_kits {
@@ -34,7 +39,7 @@ void cli_kits_free(struct cli_kits *k);
 size_t cli_kits_find(const struct cli_kits *k, const char *url);
 /* Puts a kit in place of the one that its URL means; a new one at the end, and with `first` in front of all. `token`
  * and `ca` may be NULL or "". HT_ENOMEM. */
-int cli_kits_put(struct cli_kits *k, const char *url, const char *token, const char *ca, bool first) HT_MUST_USE;
+int cli_kits_put(struct cli_kits *k, const struct cli_kit_texts *kit, bool first) HT_MUST_USE;
 void cli_kits_remove(struct cli_kits *k, size_t i);
 
 /*

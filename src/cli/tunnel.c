@@ -144,15 +144,16 @@ static int choose_name(struct cli_plan *p, char kept[DRIVER_NAME_MAX + 1]) {
 int cli_plan_access(struct cli_plan *p, char token[WIRE_LIMIT_MAX_TOKEN + 1], struct ht_errmsg *err) {
     struct cli_access a = {.url = p->options.url,
                            .ca = p->options.ca,
+                           .pin = p->options.pin,
                            .token_file = p->token_file,
                            .token = p->token,
-                           .set_url = p->set_url,
-                           .set_ca = p->options.ca != NULL};
+                           .set_url = p->set_url};
     if (p->options.vtunnel) /* no kit: what login has stored is none of its business */
         return cli_token(p->token_file, p->token, token, err);
     int rc = cli_access(&a, token, err);
     p->options.url = a.url;
     p->options.ca = a.ca;
+    p->options.pin = a.pin;
     p->stored_url = a.stored_url;
     p->stored_token = a.stored_token;
     return rc;

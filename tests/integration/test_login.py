@@ -206,6 +206,21 @@ def _():
         assert done[0] == 3 and "/dev/null" in done[2], done
 
 
+@case("a pin is checked and stored with the kit, and goes with the stored token; one for another certificate stores nothing")
+def _():
+    with Home() as home:
+        k = Program([BIN, "serve", "--listen", "127.0.0.1:0", "--tls-self-signed"], env={"HOODY_TUNNEL_TOKEN": TOKEN})
+        port = k.wait_line(r"listening on https?://127\.0\.0\.1:(\d+)").group(1)
+        pin = re.search(r"sha256:[0-9a-fA-F:]+", eventually(lambda: "sha256:" in k.text() and k.text(), "its fingerprint"))[0]
+        url = f"https://localhost:{port}"
+        for more, code in (([], 6), (["--pin", "sha256:" + "ab" * 32], 6), (["--pin", pin], 0)):
+            done = home.run("login", url, *more)
+            assert done[0] == code and os.path.exists(home.kits) == (code == 0), (more, done)
+        assert f"pin {pin}\n" in home.text() and home.run("list")[0] == 0 and home.run("list", "--url", url)[0] == 0
+        assert home.run("list", "--pin", "sha256:" + "ab" * 32)[0] == 6
+        assert k.end() == 0, k.text()
+
+
 @case("status: what is parked ends with 1, as with --json; nothing is open; a token that was replaced is said, and another login mends a driver")
 def _():
     with Home() as home, Folder() as folder, http_service(hello) as web:
