@@ -84,7 +84,8 @@ static int with_key(SSL *ssl, unsigned char name[16], unsigned char *iv, EVP_CIP
     if (EVP_CipherInit_ex(cipher, EVP_aes_256_cbc(), NULL, k->seal, iv, sealing) != 1 ||
         EVP_MAC_CTX_set_params(mac, params) != 1)
         return -1;
-    return sealing || k == &t->now ? 1 : 2;
+    /* A client of TLS 1.3 uses a ticket once (RFC 8446 C.4), so it always gets another. */
+    return sealing || (k == &t->now && SSL_version(ssl) < TLS1_3_VERSION) ? 1 : 2;
 }
 
 bool io_tickets_use(struct io_tickets *t, SSL_CTX *ctx) {

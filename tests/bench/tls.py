@@ -11,6 +11,7 @@ import os
 import re
 import statistics
 import subprocess
+import urllib.parse
 
 from tests.integration.harness import ROOT, Folder, Nginx, Program, Tunnel, eventually, free_port, status
 from tests.integration.tls_peer import Authority
@@ -67,7 +68,7 @@ def main():
             t = stack.enter_context(Tunnel("--public", f"127.0.0.1:{public}", "--domain", DOMAIN, *tls))
             t.kit.url = t.kit.url.replace("wss:", "ws:")  # this machine may; both kits do the same there
             driver = t.expose(f"0=http://127.0.0.1:{nginx.port}")
-            ways[name] = (public, f"{driver.port}.{DOMAIN}")
+            ways[name] = (public, urllib.parse.urlsplit(driver.bound[0]["publicUrl"]).hostname)
         listen = free_port()
         config = folder.join("haproxy.cfg")
         with open(config, "w", encoding="ascii") as f:

@@ -154,11 +154,11 @@ def _():
     with Folder() as web:
         challenges = web.join(".well-known", "acme-challenge")
         os.makedirs(challenges)
-        secret = web.join("secret")
-        for path, text in ((secret, "secret"), (os.path.join(challenges, "good_-1"), "good.answer"), (os.path.join(challenges, "big"), "x" * 5000)):
+        secret, another = web.join("secret"), web.join("another")
+        for path, text in ((secret, "secret"), (another, "secret"), (os.path.join(challenges, "good_-1"), "good.answer"), (os.path.join(challenges, "big"), "x" * 5000)):
             with open(path, "w", encoding="ascii") as f:
                 f.write(text)
-        os.symlink(secret, os.path.join(challenges, "link"))
+        os.symlink(another, os.path.join(challenges, "link"))
         os.link(secret, os.path.join(challenges, "hard"))
         os.mkdir(os.path.join(challenges, "folder"))
         os.mkfifo(os.path.join(challenges, "pipe"))
@@ -170,7 +170,7 @@ def _():
                 assert status == 308 and f"\r\nLocation: {there}{target}\r\n" in head + "\r\n", head
             status, head, body = s.plain("GET /.well-known/acme-challenge/good_-1 HTTP/1.1\r\nHost: anything\r\n\r\n")
             assert (status, body) == (200, b"good.answer"), (head, body)
-            for token in ("none", "", "link", "hard", "big", "folder", "pipe", "../../secret", "..%2f..%2fsecret", "good_-1/", "good_-1%00", "."):
+            for token in ("none", "", "link", "hard", "big", "folder", "pipe", "../../another", "..%2f..%2fanother", "good_-1/", "good_-1%00", "."):
                 status, head, body = s.plain(f"GET /.well-known/acme-challenge/{token} HTTP/1.1\r\nHost: a\r\n\r\n")
                 assert status == 404 and b"secret" not in body, (token, head)
             for host in ("a\"b", "a b", "a/b", "", "a@b"):

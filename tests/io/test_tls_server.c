@@ -298,6 +298,23 @@ static int keep_session(SSL *ssl, SSL_SESSION *session) {
     return 1;
 }
 
+/* A ticket begins with the name of its key. */
+static bool same_key(const SSL_SESSION *a, const SSL_SESSION *b) {
+    const unsigned char *x, *y;
+    size_t n, m;
+    SSL_SESSION_get0_ticket(a, &x, &n);
+    SSL_SESSION_get0_ticket(b, &y, &m);
+    return n > 16 && m > 16 && memcmp(x, y, 16) == 0;
+}
+
+static bool same_ticket(const SSL_SESSION *a, const SSL_SESSION *b) {
+    const unsigned char *x, *y;
+    size_t n, m;
+    SSL_SESSION_get0_ticket(a, &x, &n);
+    SSL_SESSION_get0_ticket(b, &y, &m);
+    return n == m && memcmp(x, y, n) == 0;
+}
+
 static void sessions_are_resumed(void) {
     static const int versions[] = {TLS1_2_VERSION, TLS1_3_VERSION};
     make_ec("one", "DNS:one.test");
@@ -315,15 +332,19 @@ static void sessions_are_resumed(void) {
         CU_ASSERT(visit(&v, s, ctx, "one.test", first));
         CU_ASSERT(v.accepted && io_conn_resumed(v.accepted) && SSL_session_reused(v.client));
         leave(&v);
+        if (versions[i] == TLS1_3_VERSION) /* a resumed connection has another ticket for the next one */
+            CU_ASSERT(!same_ticket(first, kept));
         renewed(s, true); /* the certificates are read again, the keys of tickets stay */
         CU_ASSERT(visit(&v, s, ctx, "one.test", first));
         CU_ASSERT(v.accepted && io_conn_resumed(v.accepted));
         leave(&v);
         /* A key opens what it has sealed while the next one seals, and is gone after that. */
+        CU_ASSERT(same_key(first, kept));
         ht_clock_skip(UINT64_C(1000000) * (IO_TICKET_KEY_S + 1));
         CU_ASSERT(visit(&v, s, ctx, "one.test", first));
         CU_ASSERT(v.accepted && io_conn_resumed(v.accepted));
         leave(&v);
+        CU_ASSERT(!same_key(first, kept));
         ht_clock_skip(UINT64_C(1000000) * (IO_TICKET_KEY_S + 1));
         CU_ASSERT(visit(&v, s, ctx, "one.test", first));
         CU_ASSERT(v.accepted && !io_conn_resumed(v.accepted));
