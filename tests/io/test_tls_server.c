@@ -344,7 +344,7 @@ static void sessions_are_resumed(void) {
         CU_ASSERT(visit(&v, s, ctx, "one.test", first));
         CU_ASSERT(v.accepted && io_conn_resumed(v.accepted));
         leave(&v);
-        CU_ASSERT(!same_key(first, kept));
+        CU_ASSERT(versions[i] == TLS1_2_VERSION || !same_key(first, kept)); /* OpenSSL tells of it in 1.3 only */
         ht_clock_skip(UINT64_C(1000000) * (IO_TICKET_KEY_S + 1));
         CU_ASSERT(visit(&v, s, ctx, "one.test", first));
         CU_ASSERT(v.accepted && !io_conn_resumed(v.accepted));
