@@ -11,9 +11,8 @@ import os
 import re
 import statistics
 import subprocess
-import urllib.parse
 
-from tests.integration.harness import ROOT, Folder, Nginx, Program, Tunnel, eventually, free_port, status
+from tests.integration.harness import BIN, ROOT, Folder, Nginx, Program, Tunnel, eventually, free_port, status
 from tests.integration.tls_peer import Authority
 
 LOAD = os.path.join(ROOT, "build/bench/tls_load")
@@ -34,6 +33,14 @@ frontend f
 backend b
     server s 127.0.0.1:%(to)s
 """
+
+
+class Quiet(Program):
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.end()
 
 
 def wrk(port, host, seconds, connections):
@@ -66,9 +73,10 @@ def main():
         for name, tls in (("kit", ["--tls-cert", pem]), ("haproxy", [])):
             public = free_port()
             t = stack.enter_context(Tunnel("--public", f"127.0.0.1:{public}", "--domain", DOMAIN, *tls))
-            t.kit.url = t.kit.url.replace("wss:", "ws:")  # this machine may; both kits do the same there
-            driver = t.expose(f"0=http://127.0.0.1:{nginx.port}")
-            ways[name] = (public, urllib.parse.urlsplit(driver.bound[0]["publicUrl"]).hostname)
+            # Without TLS, as both kits have it there; and without a line for each request, which --json would write.
+            driver = stack.enter_context(Quiet([BIN, "expose", "--url", f"ws://127.0.0.1:{t.kit.port}", "--log-level", "warn", "--name",
+                                                "bench", f"0=http://127.0.0.1:{nginx.port}"]))
+            ways[name] = (public, driver.wait_line(rf"(bench-\d+\.{re.escape(DOMAIN)})").group(1))
         listen = free_port()
         config = folder.join("haproxy.cfg")
         with open(config, "w", encoding="ascii") as f:
