@@ -173,6 +173,12 @@ async def _bind(run, name, on="s", kind=None, mode=None, port=0, ref=None, takeo
     run.scope.set("bind", frame.value["bindId"])
 
 
+@verb("public_port")
+async def _public_port(run, url):
+    """The port of a URL that BIND_OK has told: leaves $public."""
+    run.scope.set("public", int(url.rsplit(":", 1)[1].rstrip("/")))
+
+
 @verb("send_bind", "on", "ref")
 async def _send_bind(run, value, on="s", ref=1):
     """BIND with these members and a clientBindRef; its answer is the next step's."""

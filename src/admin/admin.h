@@ -28,8 +28,10 @@ struct admin_snap_binding {
     const char *label;            /* the source's, like a session's texts; "": none */
     const struct ht_slice *names; /* the same */
     size_t n_names;
-    int64_t since;   /* Unix seconds */
-    const char *url; /* where visitors find it; NULL or "": not known */
+    int64_t since;                /* Unix seconds */
+    const char *url;              /* where visitors find it; NULL or "": not known */
+    const struct ht_slice *hosts; /* at the public port; as `names` */
+    size_t n_hosts;
 };
 
 /* A session in a snapshot. The source owns the texts; they are valid until the snapshot is freed. */

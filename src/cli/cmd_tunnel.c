@@ -77,9 +77,16 @@ int cmd_expose(int argc, char **argv) {
     if (o.sample && o.n_args > 0) {
         cli_complain("--sample takes no TARGET: it exposes a built-in page");
         rc = OPT_EXIT_USAGE;
+    } else if (o.n_hostname && o.n_args > 1) {
+        cli_complain("--hostname is for one TARGET; in the file of `up` each one has its own");
+        rc = OPT_EXIT_USAGE;
     } else {
         rc = plan_targets(&p, o.args, o.n_args,
-                          &(struct ht_bind_options){.kind = HT_EXPOSE_HTTP, .label = o.label, .takeover = o.takeover});
+                          &(struct ht_bind_options){.kind = HT_EXPOSE_HTTP,
+                                                    .label = o.label,
+                                                    .takeover = o.takeover,
+                                                    .hostnames = o.hostname,
+                                                    .n_hostnames = o.n_hostname});
         rc = rc == OPT_EXIT_OK ? cli_plan_run(&p) : rc;
     }
     ht_free(p.binds);

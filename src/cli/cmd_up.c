@@ -84,6 +84,9 @@ static int plan_lists(struct cli_plan *p, const struct cli_config *c, const char
             .container_port = b->container_port,
             .label = b->label,
             .takeover = b->takeover,
+            .name = b->name,
+            .hostnames = b->hostname ? &b->hostname : NULL,
+            .n_hostnames = b->hostname != NULL,
             .pull_host = b->host,
             .target_ca = b->ca,
             .target_cert = b->cert,
@@ -374,6 +377,10 @@ static int put_binding_json(struct ht_buf *b, const struct ht_bind_options *o) {
         rc = put_json(b, "host", o->pull_host);
     else if (rc == HT_OK)
         rc = ht_buf_printf(b, ",\"takeover\":%s", o->takeover ? "true" : "false");
+    if (rc == HT_OK && o->name)
+        rc = put_json(b, "name", o->name);
+    if (rc == HT_OK && o->n_hostnames)
+        rc = put_json(b, "hostname", o->hostnames[0]);
     return rc == HT_OK ? ht_buf_append_str(b, "}") : rc;
 }
 

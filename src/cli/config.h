@@ -42,8 +42,9 @@ struct cli_config_binding {
     bool portless;           /* an item of reach */
     uint16_t container_port; /* 0: the kit picks */
     const char *target;      /* as the driver wants it */
-    const char *label, *host; /* NULL: none */
-    char *ca, *cert, *key;    /* for a tls target; NULL: not given */
+    const char *label, *host;    /* NULL: none */
+    const char *name, *hostname; /* at the kit's public port; NULL: none */
+    char *ca, *cert, *key;       /* for a tls target; NULL: not given */
     const char *alpn;
     const struct cli_config_policy *policy; /* of an item of reach; NULL: bytes pass as they are */
     struct opt_mark at, target_at, port_at; /* port_at: of reach, the name */

@@ -6,6 +6,7 @@
 #include "driver/name.h"
 #include "driver/url.h"
 #include "http/http.h"
+#include "wire/name.h"
 #include "wire_gen.h"
 
 int cli_config_header(struct cli_config *c, const char *name, struct opt_mark name_at, const char *value,
@@ -157,6 +158,8 @@ int cli_config_bind(struct cli_config *c, enum opt_mapping_id kind, const void *
     b.takeover = expose && expose->takeover;
     b.target = expose ? expose->target : pull->target;
     b.label = expose ? expose->label : pull->label;
+    b.name = expose ? expose->name : NULL;
+    b.hostname = expose ? expose->hostname : NULL;
     b.host = pull ? pull->host : NULL;
     b.alpn = pull ? pull->alpn : NULL;
     int rc = pull ? tls_files(c, &b, pull->ca, pull->cert, pull->key) : HT_OK;
@@ -167,6 +170,11 @@ int cli_config_bind(struct cli_config *c, enum opt_mapping_id kind, const void *
     if (b.host && !driver_host_is_local(b.host))
         cli_config_problem(c, b.at, "host: \"%.80s\" is not a loopback address; write 127.0.0.1, ::1 or localhost",
                            b.host);
+    char host[WIRE_HOST_ROOM], name[WIRE_LABEL_ROOM];
+    if (b.name && wire_label_read(name, ht_slice_str(b.name), &err))
+        cli_config_problem(c, b.at, "name: %s", err.text);
+    if (b.hostname && wire_domain_read(host, ht_slice_str(b.hostname), 2, &err))
+        cli_config_problem(c, b.at, "hostname: %s", err.text);
     if (!b.target)
         return HT_OK; /* missing or bad, and said so */
     if (driver_target_is_pair(b.target, &pair_port, &pair_local))

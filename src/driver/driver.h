@@ -80,6 +80,9 @@ struct driver_binding {
     bool told_lost;          /* another session has the port, and that was reported */
     bool told_insecure;      /* the warning about an unverified certificate was given */
     char *label, *pull_host; /* NULL: none */
+    char *host_label;        /* its name at the kit's public port; NULL: none */
+    char **hostnames;        /* and domains of its own, in one block */
+    size_t n_hostnames;
     struct driver_name *names;
     size_t n_names;
     bool portless; /* the container has no port for it */

@@ -2,6 +2,7 @@
 
 #include "base/mem.h"
 #include "base/text.h"
+#include "wire/name.h"
 
 #include <stdio.h>
 
@@ -20,6 +21,8 @@ static void binding_free(struct driver_binding *b) {
     ht_free(b->ca);
     ht_free(b->names_why);
     ht_free(b->label);
+    ht_free(b->host_label);
+    ht_free(b->hostnames);
     ht_free(b->pull_host);
     ht_free(b);
 }
@@ -174,6 +177,13 @@ static void binding_ask(struct driver_binding *b) {
     if (b->n_names && !by_name && !b->names_refused)
         driver_say(b->t, b->names_optional ? HT_SEVERITY_DEBUG : HT_SEVERITY_WARNING,
                    "this kit is too old to register names: %s is reached by its port alone", b->name);
+    if ((b->host_label || b->n_hostnames) && !mux_session_agreed(b->t->now->mux, WIRE_CAP_HOSTS)) {
+        binding_failed(b, "UNSUPPORTED", "this kit is too old to give a binding a name or a hostname");
+        return;
+    }
+    struct ht_slice hostnames[WIRE_LIMIT_MAX_HOSTNAMES];
+    for (size_t i = 0; i < b->n_hostnames; i++)
+        hostnames[i] = ht_slice_str(b->hostnames[i]);
     struct wire_bind bind = {
         .has_client_bind_ref = true,
         .client_bind_ref = (uint64_t)b->number,
@@ -192,6 +202,10 @@ static void binding_ask(struct driver_binding *b) {
         .portless = b->portless,
         .has_ca = by_name && b->ca,
         .ca = ht_slice_str(b->ca),
+        .has_name = b->host_label != NULL,
+        .name = ht_slice_str(b->host_label),
+        .hostnames = hostnames,
+        .n_hostnames = b->n_hostnames,
     };
     int rc = mux_session_send(b->t->now->mux, WIRE_BIND, &bind);
     if (rc < 0) {
@@ -327,6 +341,36 @@ static int prepare_target(struct driver_binding *b, const struct ht_bind_options
     return driver_tls_get(b->t, &b->target, o, &b->tls, err);
 }
 
+/* Rule HOST-1, so that a slip of the pen does not need a kit to be found. */
+static int prepare_hosts(struct driver_binding *b, const struct ht_bind_options *o, struct ht_errmsg *err) {
+    char label[WIRE_LABEL_ROOM], host[WIRE_HOST_ROOM];
+    size_t size = 0;
+    if (!o->name && o->n_hostnames == 0)
+        return HT_TUNNEL_OK;
+    if (o->kind != HT_EXPOSE_HTTP)
+        return ht_fail(err, HT_TUNNEL_EINVAL, "only an expose binding has a name or hostnames");
+    if (o->n_hostnames > WIRE_LIMIT_MAX_HOSTNAMES)
+        return ht_fail(err, HT_TUNNEL_EINVAL, "a binding has at most %u hostnames", WIRE_LIMIT_MAX_HOSTNAMES);
+    if (o->name && wire_label_read(label, ht_slice_str(o->name), err))
+        return HT_TUNNEL_EINVAL;
+    for (size_t i = 0; i < o->n_hostnames; i++) {
+        if (!o->hostnames[i] || wire_domain_read(host, ht_slice_str(o->hostnames[i]), 2, err))
+            return o->hostnames[i] ? HT_TUNNEL_EINVAL : ht_fail(err, HT_TUNNEL_EINVAL, "a hostname is NULL");
+        size += strlen(o->hostnames[i]) + 1;
+    }
+    b->host_label = o->name ? ht_strndup(o->name, strlen(o->name)) : NULL;
+    b->hostnames = ht_calloc(1, o->n_hostnames * sizeof *b->hostnames + size + 1);
+    if (!b->hostnames || (o->name && !b->host_label))
+        return ht_fail(err, HT_TUNNEL_ENOMEM, "out of memory");
+    char *at = (char *)(b->hostnames + o->n_hostnames);
+    for (; b->n_hostnames < o->n_hostnames; b->n_hostnames++) {
+        size_t n = strlen(o->hostnames[b->n_hostnames]) + 1;
+        b->hostnames[b->n_hostnames] = memcpy(at, o->hostnames[b->n_hostnames], n);
+        at += n;
+    }
+    return HT_TUNNEL_OK;
+}
+
 static int prepare(struct driver_binding *b, const struct ht_bind_options *o, struct ht_errmsg *err) {
     struct ht_tunnel *t = b->t;
     if (o->kind != HT_EXPOSE_HTTP && o->kind != HT_PULL_TCP)
@@ -364,7 +408,8 @@ static int prepare(struct driver_binding *b, const struct ht_bind_options *o, st
     b->pull_host = o->pull_host && o->kind == HT_PULL_TCP ? ht_strndup(o->pull_host, strlen(o->pull_host)) : NULL;
     if (!b->origin || (o->label && !b->label) || (o->pull_host && o->kind == HT_PULL_TCP && !b->pull_host))
         return ht_fail(err, HT_TUNNEL_ENOMEM, "out of memory");
-    return driver_names_set(b, o, &cfg, err);
+    rc = prepare_hosts(b, o, err);
+    return rc < 0 ? rc : driver_names_set(b, o, &cfg, err);
 }
 
 int driver_bind_add(struct ht_tunnel *t, const struct ht_bind_options *o, struct ht_errmsg *err) {
@@ -438,8 +483,22 @@ unsigned driver_bind_standing(const struct ht_tunnel *t) {
 
 /* ---- the kit's answers ---- */
 
-static void tell_bound(struct driver_binding *b, struct ht_slice public_url) {
+/* Those of BIND_OK, as texts. *room is freed by the caller. */
+static size_t copy_urls(const struct wire_bind_ok *ok, const char *urls[WIRE_MAX_BIND_OK_URLS], char **room) {
+    size_t size = 0, n = 0;
+    for (size_t i = 0; i < ok->n_urls; i++)
+        size += HT_TEXT_CHAR * ok->urls[i].n + 1;
+    char *at = *room = size ? ht_malloc(size) : NULL;
+    for (; at && n < ok->n_urls; n++) {
+        urls[n] = at;
+        at += ht_text_put(ok->urls[n], HT_TEXT_PLAIN, at, HT_TEXT_CHAR * ok->urls[n].n + 1) + 1;
+    }
+    return n;
+}
+
+static void tell_bound(struct driver_binding *b, const struct wire_bind_ok *ok) {
     struct ht_tunnel *t = b->t;
+    struct ht_slice public_url = ok->public_url;
     char given[2049], made[DRIVER_HOST_MAX + 32] = "";
     ht_text_clean(public_url, given, sizeof given);
     if (b->portless) {
@@ -463,7 +522,12 @@ static void tell_bound(struct driver_binding *b, struct ht_slice public_url) {
     if (b->names_refused)
         driver_say(t, HT_SEVERITY_INFO, "%s is reached by its port alone, and not by name: %s", b->name,
                    b->names_why ? b->names_why : "the kit has refused that");
+    const char *urls[WIRE_MAX_BIND_OK_URLS];
+    char *url_room;
+    size_t n_urls = copy_urls(ok, urls, &url_room);
     struct ht_bound bound = {
+        .urls = urls,
+        .n_urls = n_urls,
         .names = names,
         .n_names = n_names,
         .binding = b->number,
@@ -485,6 +549,7 @@ static void tell_bound(struct driver_binding *b, struct ht_slice public_url) {
         relay_target_probe(b->origin); /* before the callback, which may end it all; what it finds comes later */
     if (t->calls.bound)
         t->calls.bound(t->user, &bound);
+    ht_free(url_room);
 }
 
 void driver_on_bind_ok(void *ctx, const struct wire_bind_ok *ok) {
@@ -508,7 +573,7 @@ void driver_on_bind_ok(void *ctx, const struct wire_bind_ok *ok) {
     if (b->drop)
         (void)driver_bind_remove(t, b->number, NULL);
     else
-        tell_bound(b, ok->public_url);
+        tell_bound(b, ok);
 }
 
 /* Asks for a port of this driver again later: the session or program that has it now may give it up. */

@@ -282,6 +282,14 @@ struct ht_bind_options {
      * with a secret cannot be read.
      */
     const struct ht_policy *policy;
+    /*
+     * expose, at a kit with a public port: a label under which the service is also reached, as in "web" for
+     * web.tunnel.example.com; NULL: none. And n_hostnames domains of your own that lead to the kit, such as
+     * "app.example.com". Letters beyond ASCII are written as A-labels (xn--...).
+     */
+    const char *name;
+    const char *const *hostnames;
+    size_t n_hostnames;
 };
 
 /* ---- what callbacks get ---- */
@@ -329,6 +337,8 @@ struct ht_bound {
     int insecure;             /* 1: the certificate of the service is not verified */
     const char *const *names; /* n_names names that lead here, each in its normal form */
     size_t n_names;
+    const char *const *urls; /* all that lead here at the kit's public port, public_url first; n_urls of them */
+    size_t n_urls;
 };
 
 struct ht_bind_failure {

@@ -162,13 +162,18 @@ ssize_t io_conn_read(struct io_conn *c, void *buf, size_t cap) {
     return n;
 }
 
-int io_conn_peek(struct io_conn *c) {
-    unsigned char byte;
+ssize_t io_conn_peek_bytes(struct io_conn *c, void *buf, size_t cap) {
     ssize_t n;
     do
-        n = recv(c->io.fd, &byte, 1, MSG_PEEK);
+        n = recv(c->io.fd, buf, cap, MSG_PEEK);
     while (n < 0 && errno == EINTR);
-    return n > 0 ? byte : n == 0 ? (int)end_of(c) : ht_err_from_errno(errno);
+    return n > 0 ? n : n == 0 ? end_of(c) : ht_err_from_errno(errno);
+}
+
+int io_conn_peek(struct io_conn *c) {
+    unsigned char byte;
+    ssize_t n = io_conn_peek_bytes(c, &byte, 1);
+    return n > 0 ? byte : (int)n;
 }
 
 /* TCP forgets the bytes without copying them (tcp(7), MSG_TRUNC). */

@@ -219,6 +219,8 @@ void io_conn_want_write(struct io_conn *c, bool on);
 ssize_t io_conn_read(struct io_conn *c, void *buf, size_t cap);
 /* The next byte (>= 0), which stays to be read; HT_EAGAIN, HT_EOF, or an error. Only without TLS. */
 int io_conn_peek(struct io_conn *c);
+/* The same for up to `cap` bytes, which all stay to be read: > 0 bytes; or as there. */
+ssize_t io_conn_peek_bytes(struct io_conn *c, void *buf, size_t cap);
 /* Reads bytes and drops them. Returns their number (> 0), HT_EAGAIN, HT_EOF, or an error. */
 ssize_t io_conn_discard(struct io_conn *c);
 /* Takes the pending error off the socket: HT_OK, or an error such as HT_ERESET. For a connection whose reading is off.

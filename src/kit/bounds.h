@@ -44,6 +44,7 @@
 #define KIT_BOUND_HANDSHAKES 512u /* TLS of visitors: one more, and one gives way (public.c) */
 /* What OpenSSL holds of a connection: itself, and the bytes of records that are not whole, read ahead and written. */
 #define KIT_BOUND_TLS (128u * 1024u)
+#define KIT_BOUND_PROXIED 256u /* connections whose PROXY header is awaited: one more, and the oldest goes */
 /* With the longest label and host, and as many names and certificates as fit a frame. */
 #define KIT_BOUND_WAITING_BIND (1024u + WIRE_LIMIT_MAX_PAYLOAD + WIRE_LIMIT_MAX_NAMES * sizeof(struct ht_slice))
 #define KIT_BOUND_NAME 1024u                           /* a registered name with its entries in the index */
@@ -130,6 +131,7 @@ static inline size_t kit_bound_tls(const struct opt_serve *o, unsigned visitors)
 static inline size_t kit_bound_total(const struct opt_serve *o, unsigned visitors) {
     return ((size_t)1 << 20) + kit_bound_tls(o, visitors) + kit_bound_page() +
            (size_t)2 * o->max_pre_auth_connections * kit_bound_socket() + KIT_BOUND_CLIENTS * kit_bound_client(o) +
+           (o->n_proxy_protocol ? KIT_BOUND_PROXIED * KIT_BOUND_FIXED : 0) +
            /* 2: each session may have an older one, handed over, that finishes its streams */
            (size_t)o->max_sessions * (2 * kit_bound_session(o) + kit_bound_parked(o)) + visitors * kit_bound_waiting() +
            (o->set_connect_proxy ? visitors / 4 * kit_bound_connect() + kit_bound_plain(visitors / 4) : 0);

@@ -70,14 +70,24 @@ void base_make_room(struct kit *k) {
     base_client_close(gives);
 }
 
+static void let_in(void *ctx, struct io_conn *c, const struct io_addr *peer) {
+    struct kit *k = ctx;
+    base_make_room(k);
+    base_client_begin(k, c, peer);
+}
+
+static const struct proxied_ops proxied = {.go = let_in};
+
 static void accepted(void *ctx, struct io_conn *c, const struct io_addr *peer) {
     struct kit *k = ctx;
     if (!base_peer_trusted(k, peer)) {
         turn_away(k, c, peer);
         return;
     }
-    base_make_room(k);
-    base_client_begin(k, c, peer);
+    if (proxied_peer(k, peer))
+        proxied_begin(k, c, peer, &proxied, k);
+    else
+        let_in(k, c, peer);
 }
 
 static void accept_failed(void *ctx, int err) {

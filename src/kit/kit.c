@@ -306,6 +306,7 @@ static void set_up(struct kit *k, struct io_loop *loop, const struct opt_serve *
     ht_list_init(&k->publics);
     crowd_init(&k->guests);
     ht_list_init(&k->redirected);
+    ht_list_init(&k->proxied);
     io_task_init(&k->events_task, events_flush);
     io_task_init(&k->binds_task, binds_retry);
     io_task_init(&k->reap, reap);
@@ -370,6 +371,7 @@ void kit_destroy(struct kit **kp) {
     io_timer_stop(&k->drain_timer);
     io_wake_stop(&k->sleep);
     io_listener_close(&k->listener);
+    proxied_cancel(k, k);
     base_clients_close(k, BASE_CLOSE_ALL);
     drop_all_socks(k);
     end_sessions(&k->live);

@@ -67,6 +67,8 @@ struct kit {
     uint16_t https_port;    /* of the first public address with https; 0: there is none */
     struct web_server redirects;
     struct ht_list redirected; /* struct redirect_client */
+    struct ht_list proxied;    /* struct kit_proxied: connections whose PROXY header is awaited, oldest first */
+    unsigned n_proxied;
     struct admin admin;
 
     struct web_server web;  /* of the base listener */
@@ -505,6 +507,21 @@ int redirect_open(struct kit *k, struct ht_errmsg *err) HT_MUST_USE;
 void redirect_close(struct kit *k);
 /* Takes a connection that holds a permit of `door`. */
 void redirect_begin(struct kit *k, struct relay_front_door *door, struct io_conn *conn, const struct io_addr *peer);
+
+/* ---- proxied.c: PROXY headers, from networks of --proxy-protocol ---- */
+
+struct proxied_ops {
+    /* The header is there: the connection is the callee's, `from` counts as its peer. */
+    void (*go)(void *ctx, struct io_conn *c, const struct io_addr *from);
+    void (*gone)(void *ctx); /* it is not, and the connection is gone. May be NULL */
+};
+
+/* Whether connections from there begin with a PROXY header. */
+bool proxied_peer(const struct kit *k, const struct io_addr *peer);
+void proxied_begin(struct kit *k, struct io_conn *c, const struct io_addr *peer, const struct proxied_ops *ops,
+                   void *ctx);
+/* Those that began with this `ctx` are gone, without a word. */
+void proxied_cancel(struct kit *k, const void *ctx);
 
 /* ---- way_out.c: the CONNECT proxy ---- */
 

@@ -101,16 +101,29 @@ static void guests_drop(struct kit *k) {
         guest_drop(HT_LIST_ENTRY(k->guests.members.next, struct public_guest, member.node));
 }
 
-static void accepted(void *ctx, struct io_conn *conn, const struct io_addr *peer) {
+/* Who counts as its peer is known. */
+static void let_in(void *ctx, struct io_conn *conn, const struct io_addr *peer) {
     struct kit_public *p = ctx;
-    if (!relay_front_permit(p->door, conn, peer))
-        return;
     if (p->https)
         guest_begin(p, conn, peer);
     else if (p->redirects)
         redirect_begin(p->kit, p->door, conn, peer);
     else
         relay_front_visit(p->door, conn, peer);
+}
+
+static void permit_back(void *ctx) { relay_front_permit_back(((struct kit_public *)ctx)->door); }
+
+static const struct proxied_ops proxied = {.go = let_in, .gone = permit_back};
+
+static void accepted(void *ctx, struct io_conn *conn, const struct io_addr *peer) {
+    struct kit_public *p = ctx;
+    if (!relay_front_permit(p->door, conn, peer))
+        return;
+    if (proxied_peer(p->kit, peer))
+        proxied_begin(p->kit, conn, peer, &proxied, p);
+    else
+        let_in(p, conn, peer);
 }
 
 static void accept_failed(void *ctx, int err) { relay_front_accept_failed(((struct kit_public *)ctx)->door, err); }
@@ -121,6 +134,7 @@ static const struct io_listener_ops listener_ops = {.accepted = accepted, .accep
 
 static void public_free(struct kit_public *p) {
     io_listener_close(&p->listener);
+    proxied_cancel(p->kit, p);
     ht_list_remove(&p->node);
     ht_free(p);
 }

@@ -25,6 +25,9 @@ static void add_binding(void *ctx, const struct relay_binding_info *info) {
     b->label = info->label;
     b->names = info->names;
     b->n_names = info->n_names;
+    b->hosts = info->hosts;
+    b->n_hosts = info->n_hosts;
+    b->url = info->url;
     b->since = info->since;
     b->url = info->url;
 }

@@ -10,7 +10,17 @@ static bool is_alnum(char c) { return is_digit(c) || (c >= 'a' && c <= 'z'); }
 
 /* ---- Punycode (RFC 3492) ---- */
 
-enum { BASE = 36, TMIN = 1, TMAX = 26, SKEW = 38, DAMP = 700, BIAS = 72, FIRST = 0x80, LAST = 0x10ffff };
+enum {
+    BASE = 36,
+    TMIN = 1,
+    TMAX = 26,
+    SKEW = 38,
+    DAMP = 700,
+    BIAS = 72,
+    FIRST = 0x80,
+    LETTERS = 0xa1,
+    LAST = 0x10ffff
+};
 
 static uint32_t adapt(uint32_t delta, uint32_t points, bool first) {
     uint32_t k = 0;
@@ -60,7 +70,7 @@ static bool decodes(const char *p, size_t n) {
             return false;
         code += (uint32_t)(sum / points);
         i = (uint32_t)(sum % points) + 1;
-        if (code >= 0xd800 && code <= 0xdfff)
+        if (code < LETTERS || (code >= 0xd800 && code <= 0xdfff)) /* no control characters, no blank */
             return false;
     }
     return true;

@@ -51,9 +51,10 @@ static int snapshot(void *ctx, const struct admin_viewer *viewer, struct admin_s
     };
     static const struct ht_slice names[] = {{"db.example:5432", 15}, {"*.corp", 6}};
     const struct admin_snap_binding bindings[] = {
-        {1, 8080, ADMIN_KIND_HTTP, ADMIN_MODE_EXPOSE, "0.0.0.0", "front \"end\"", NULL, 0, 1700000000, fake.url},
-        {2, 5432, ADMIN_KIND_TCP, ADMIN_MODE_PULL, "127.0.0.1", "", names, 2, 1700000001, NULL},
-        {7, 9000, ADMIN_KIND_HTTP, ADMIN_MODE_EXPOSE, "127.0.0.1", "", NULL, 0, 1700000002, ""},
+        {1, 8080, ADMIN_KIND_HTTP, ADMIN_MODE_EXPOSE, "0.0.0.0", "front \"end\"", NULL, 0, 1700000000, fake.url, NULL,
+         0},
+        {2, 5432, ADMIN_KIND_TCP, ADMIN_MODE_PULL, "127.0.0.1", "", names, 2, 1700000001, NULL, NULL, 0},
+        {7, 9000, ADMIN_KIND_HTTP, ADMIN_MODE_EXPOSE, "127.0.0.1", "", NULL, 0, 1700000002, "", NULL, 0},
     };
     out->sessions = ht_malloc(sizeof sessions);
     out->bindings = ht_malloc(sizeof bindings);
