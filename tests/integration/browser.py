@@ -37,7 +37,7 @@ class Page:
             raise AssertionError(f"{expression}: {got['exceptionDetails'].get('exception', {}).get('description', got)}")
         return got["result"].get("value")
 
-    def until(self, expression, timeout=15.0):
+    def until(self, expression, timeout=60.0):
         """Waits until the expression is true, and returns its value; the page is asked after each of its own steps."""
         give_up = time.monotonic() + timeout
         while True:

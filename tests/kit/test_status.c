@@ -378,23 +378,6 @@ static void a_kit_that_rests_counts_no_seconds(void) {
     host_stop();
 }
 
-/* A reader that takes nothing is told no more samples: it would be cut off for what is worth nothing a second later. */
-static void samples_never_cut_a_reader_off(void) {
-    host_start("");
-    struct raw r;
-    reader_begin(&r, "?samples=1");
-    setsockopt(r.fd, SOL_SOCKET, SO_RCVBUF, &(int){1024}, sizeof(int));
-    for (unsigned i = 0; i < 4000; i++) {
-        ht_clock_skip(1000000);
-        one_turn();
-        one_turn();
-    }
-    CU_ASSERT_EQUAL(kit_http_clients(host.kit), 1);
-    CU_ASSERT_EQUAL(kit_metrics(host.kit)->event_readers_dropped_total, 0);
-    raw_close(&r);
-    host_stop();
-}
-
 /* ---- the latest events ---- */
 
 static void the_latest_events_have_a_bound(void) {
@@ -455,7 +438,6 @@ int main(void) {
         {"a round trip is told", a_round_trip_is_told},
         {"samples come once a second to who wants them", samples_come_once_a_second_to_who_wants_them},
         {"a kit that rests counts no seconds", a_kit_that_rests_counts_no_seconds},
-        {"samples never cut a reader off", samples_never_cut_a_reader_off},
         {"the latest events have a bound", the_latest_events_have_a_bound},
         {"drivers are told the name that was asked for", drivers_are_told_the_name_that_was_asked_for},
         {NULL, NULL},

@@ -39,7 +39,7 @@ function onEvent(type, d) {
       const u = now.get(x.sessionId) ?? { rate: 0, streams: 0 };
       Object.assign(x, u, { traffic: [...x.traffic.slice(-59), u.rate] });
     }
-    drawTiles(); drawTable(); drawLimits();
+    drawTiles(); redraw(); drawLimits();
     return;
   }
   S.events = [d, ...S.events].slice(0, 200);
@@ -103,6 +103,15 @@ function drawTable() {
   put(box, h('table', { class: 'tunnels' }, h('thead', {}, h('tr', {}, head.map(([w, c]) => h('th', { scope: 'col', class: c }, w || h('span', { class: 'sr' }, 'Actions'))))), h('tbody', {}, rows.slice(0, ROWS).map(row))), rows.length > ROWS && h('p', { class: 'none more' }, `and ${(rows.length - ROWS).toLocaleString('en')} more: find them by owner, port or address`));
   if (focus) box.querySelector(`[data-key="${CSS.escape(focus)}"]`)?.focus(); // a redraw does not take the focus away
 }
+/** What a second changes is drawn at once, but for no more than a tenth of the time, however many rows there are. */
+let drawnAt = 0, drawCost = 0;
+function redraw() {
+  const t = performance.now();
+  if (t - drawnAt < 10 * drawCost) return;
+  drawnAt = t;
+  drawTable();
+  requestAnimationFrame(() => setTimeout(() => { drawCost = performance.now() - t; }));
+}
 function noTunnel() { return h('div', { class: 'none' }, h('h3', {}, 'No tunnel yet'), h('p', {}, 'On your laptop, beside your service:'), h('code', { class: 'foreign' }, `hoody-tunnel expose 3000 --url ${oneLine(S.kit.url)}`)); }
 function row(x) {
   const quiet = x.state === 'parked';
@@ -153,7 +162,7 @@ function init() {
   const kept = sessionGet('kit');
   // A kit without a token lets everybody in who can reach it.
   signIn(kept ?? '').catch((e) => drawLogin(e.status !== 401 ? e.message : kept ? 'The kit no longer knows this token.' : ''));
-  setInterval(() => { let any = false; for (const x of S.sessions) { x.ageS++; if (x.state === 'parked') { x.graceMs -= 1000; any = true; } } if (S.kit) S.kit.uptimeS++; if (any) drawTable(); }, 1000);
+  setInterval(() => { let any = false; for (const x of S.sessions) { x.ageS++; if (x.state === 'parked') { x.graceMs -= 1000; any = true; } } if (S.kit) S.kit.uptimeS++; if (any) redraw(); }, 1000);
 }
 
 // ================================================================ the kit as the source; api.md describes each call
