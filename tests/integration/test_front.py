@@ -1,10 +1,14 @@
 """The public port: services by host, as people and programs would use it."""
 
+import random
 import re
 import socket
 import struct
 
-from tests.integration.harness import BIN, Folder, Program, Tunnel, command, connect, eventually, http_service, read_head
+from tests.differential import compare
+from tests.hostile.inputs import bad_requests, distinct
+from tests.hostile.volley import Watch, volley
+from tests.integration.harness import BIN, SANITIZED, Folder, Program, Tunnel, command, connect, eventually, http_service, read_head
 from tests.support.tap import case, main
 
 DOMAIN = "tunnel.localhost"
@@ -140,6 +144,74 @@ def _():
         for begin in (line, two):  # of somebody who is not of that network
             assert raw(t.public, begin + get(host))[0] == 400
             assert raw(t.kit.port, begin + livez)[0] == 400
+
+
+@case("bad requests at the public port are refused, and nothing behind them goes anywhere")
+def _():
+    seen = []
+
+    def service(head, _body):
+        seen.append(head)
+        return named(b"ok")(head, b"")
+    host = b"Host: ann-3000." + DOMAIN.encode() + b"\r\n"
+    inputs = distinct(bad_requests(random.Random(20113)), 200 if SANITIZED else 800)
+    inputs = [re.sub(rb"\r\nHost: [a-z]+\r\n", b"\r\n" + host, one, count=1) for one in inputs]
+    canary = b"GET /canary HTTP/1.1\r\n" + host + b"\r\n"
+
+    def refused(_item, got):
+        answers = re.findall(rb"HTTP/1\.1 (\d{3}) ", got)
+        return None if len(answers) == 1 and answers[0][:1] in b"45" else f"not refused once: {answers}"
+    with front() as t, http_service(service) as s:
+        driver = t.expose(f"3000={s.port}", "--name", "ann")
+        with Watch(t.kit, [driver.pid]):
+            wrong = volley(t.public, inputs, refused, parts=lambda q: (q + canary, "wait"))
+        assert not wrong, "\n".join(wrong[:10])
+        assert not [head for head in seen if "/canary" in head], seen[:3]
+
+
+def told_alike(verdict):
+    """Without what the public port says beside what a port does: whose request it is."""
+    return re.sub(r" (x-forwarded-\w+|forwarded|host)=\S*", "", verdict)
+
+
+@case("what is made of a request is the same at the public port and at a port: the inputs of the differential test")
+def _():
+    recorders = [compare.Recorder() for _ in range(compare.WORKERS)]
+    results = {"port": {}, "public": {}}
+    # What is about Host alone, or about the target, has no like there; nor has what more fields make another number of.
+    todo = {key: one for key, one in compare.REQUESTS.items()
+            if one.count(b"\r\nHost: a\r\n") == 1 and one.count(b"\r\n") < 8 and not key.startswith("target-absolute")}
+    assert len(todo) > 80, len(todo)
+    t = Tunnel("--public", "127.0.0.1:0", "--domain", DOMAIN)
+    with t:
+        public = int(re.search(r"public on http://127\.0\.0\.1:(\d+)", t.kit.text()).group(1))
+        driver = t.expose(*(f"0={r.port}" for r in recorders), "--name", "ann", bindings=len(recorders))
+        ports = [b["containerPort"] for b in driver.bound]
+
+        def at_public(port, recorder, request):
+            host = b"Host: ann-%d.%s" % (port, DOMAIN.encode())
+            recorder.answer = None
+            recorder.seen.clear()
+            said = request.replace(b"Host: a\r\n", host + b"\r\n", 1) + compare.CANARY.replace(b"Host: canary", host)
+            data, end = compare.converse(public, said, 0.5)
+            codes = [str(code) for code, *_ in compare.answers_in(data, request.startswith(b"HEAD "))]
+            with recorder.lock:
+                seen = [line for line in recorder.seen if line != "canary" and not line.endswith(" cut")]
+            return " ".join(codes or ["nothing"]) + (" + open" if end == "open" else "") + "".join(f" | {line}" for line in seen)
+
+        def at_port(port, recorder, request):
+            return compare.request_verdict(port, recorder, request, 0.5)
+        for which, verdict in (("port", at_port), ("public", at_public)):
+            threads = compare.in_parallel(ports, recorders, todo.items(), verdict, results[which])
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join(60)
+        for recorder in recorders:
+            recorder.close()
+    wrong = [f"{key}: {told_alike(results['port'][key])!r} at a port, {told_alike(results['public'][key])!r} at the public one"
+             for key in todo if told_alike(results["port"][key]) != told_alike(results["public"][key])]
+    assert not wrong, "\n".join(wrong)
 
 
 if __name__ == "__main__":
