@@ -271,6 +271,12 @@ static void show_bound(struct cli_events *e, const struct ht_bound *b, const cha
     struct live_binding *row = &e->live->bindings[b->binding - 1];
     row->state = LIVE_BOUND;
     snprintf(row->url, sizeof row->url, "%s", url);
+    row->also[0] = '\0';
+    for (size_t i = 1; i < b->n_urls; i++) {
+        size_t n = strlen(row->also);
+        if (n + strlen(b->urls[i]) + 2 <= sizeof row->also) /* only whole ones */
+            snprintf(row->also + n, sizeof row->also - n, "%s%s", n ? " " : "", b->urls[i]);
+    }
     snprintf(row->target, sizeof row->target, "%s", target);
     row->insecure = b->insecure;
     cli_live_touch(e->live);
@@ -282,18 +288,19 @@ static const char *name_of(const struct cli_events *e, int binding) {
     return e->binds && i < e->expected && e->binds[i].portless ? e->binds[i].names[0] : NULL;
 }
 
-static int join_names(struct ht_buf *out, const struct ht_bound *b) {
+/* With commas between; NULL for none, or without memory. */
+static const char *join(struct ht_buf *out, const char *const *texts, size_t n) {
     int rc = HT_OK;
-    for (size_t i = 0; i < b->n_names && rc == HT_OK; i++)
-        rc = ht_buf_printf(out, "%s%s", i ? "," : "", b->names[i]);
-    return rc == HT_OK ? ht_buf_append(out, "", 1) : rc;
+    for (size_t i = 0; i < n && rc == HT_OK; i++)
+        rc = ht_buf_printf(out, "%s%s", i ? "," : "", texts[i]);
+    return n && rc == HT_OK && ht_buf_append(out, "", 1) == HT_OK ? (const char *)ht_buf_head(out) : NULL;
 }
 
 static void on_bound(void *user, const struct ht_bound *b) {
     struct cli_events *e = user;
     struct line l = {.rc = HT_OK};
     char made[CLI_NAME];
-    struct ht_buf names = {0};
+    struct ht_buf names = {0}, urls = {0};
     const char *url = b->url;
     const char *by_name = name_of(e, b->binding), *to = by_name ? strchr(by_name, '=') : NULL;
     char target[LIVE_TEXT] = "";
@@ -308,10 +315,10 @@ static void on_bound(void *user, const struct ht_bound *b) {
     }
     if (e->json) {
         TELL(e, bound, .binding = (uint64_t)b->binding, .kind = kind_text(b->kind), .container_port = b->container_port,
-             .target = b->target, .tls = b->tls, .insecure = b->insecure,
-             .names = join_names(&names, b) == HT_OK && b->n_names ? (const char *)ht_buf_head(&names) : NULL,
-             .public_url = b->public_url, .url = or_null(b->url));
+             .target = b->target, .tls = b->tls, .insecure = b->insecure, .names = join(&names, b->names, b->n_names),
+             .public_url = b->public_url, .urls = join(&urls, b->urls, b->n_urls), .url = or_null(b->url));
         ht_buf_free(&names);
+        ht_buf_free(&urls);
     } else if (e->live) {
         show_bound(e, b, url, *target ? target : b->target);
     } else {
@@ -323,6 +330,10 @@ static void on_bound(void *user, const struct ht_bound *b) {
             add_safe(&l, *target ? target : b->target);
         if (b->insecure)
             add_colored(&l, e->color, "31", "  certificate not verified");
+        for (size_t i = 1; i < b->n_urls; i++) {
+            add(&l, "\n    also ");
+            add_safe(&l, b->urls[i]);
+        }
         emit(e, &l, "\n");
     }
     if (b->binding < 1 || (unsigned)b->binding > e->expected)

@@ -182,6 +182,23 @@ static int binding_rows(const struct cli_live *l, const struct live_binding *b, 
     return row_end(f, &r);
 }
 
+/* The same, with a row for each other URL that leads there. */
+static int binding_part(const struct cli_live *l, const struct live_binding *b, struct cli_frame *f, unsigned columns) {
+    int rc = binding_rows(l, b, f, columns);
+    for (const char *at = b->also; *at && rc == HT_OK && f->n_rows < SCREEN_ROWS_MAX; at += strspn(at, " ")) {
+        char url[LIVE_URL];
+        size_t n = strcspn(at, " ");
+        struct cli_row r = row_begin(l, f, columns);
+        snprintf(url, sizeof url, "%.*s", (int)n, at);
+        r.wrap = true;
+        cli_row_add(&r, NULL, "  ");
+        cli_row_add(&r, b->state == LIVE_BOUND ? GREEN : FAINT, url);
+        rc = row_end(f, &r);
+        at += n;
+    }
+    return rc;
+}
+
 static int traffic_row(const struct cli_live *l, struct cli_frame *f, unsigned columns) {
     struct cli_row r = row_begin(l, f, columns);
     char in[CLI_HUMAN], out[CLI_HUMAN], all_in[CLI_HUMAN], all_out[CLI_HUMAN], texts[3][160];
@@ -262,7 +279,7 @@ static int bindings_part(const struct cli_live *l, struct cli_frame *f, unsigned
             bool last = shown + 1 == l->n_bindings;
             if ((l->bindings[i].state == LIVE_GONE) != (pass == 0))
                 continue;
-            rc = binding_rows(l, &l->bindings[i], f, columns);
+            rc = binding_part(l, &l->bindings[i], f, columns);
             room = rc == HT_OK && f->lines <= (last ? lines : lines - 1);
             if (room)
                 shown++;

@@ -17,7 +17,8 @@ enum live_binding_state { LIVE_ASKED, LIVE_BOUND, LIVE_GONE };
 struct live_binding {
     enum live_binding_state state;
     bool pull;
-    char url[LIVE_URL], target[LIVE_TEXT], name[64];
+    char url[LIVE_URL], also[LIVE_URL]; /* `also`: the other URLs, a space between two */
+    char target[LIVE_TEXT], name[64];
     char why[LIVE_TEXT]; /* LIVE_GONE */
     bool insecure;
 };

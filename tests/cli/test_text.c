@@ -240,7 +240,7 @@ static void events_as_json(void) {
         CU_ASSERT_EQUAL(strncmp(line, "{\"event\":\"", 10), 0);
         if (lines == 2)
             CU_ASSERT_PTR_NOT_NULL(strstr(line, "\"containerPort\":9,\"target\":\"db:5432\",\"tls\":false,\"insecure\":"
-                                                "false,\"names\":null,\"publicUrl\":null,\"url\":null}"));
+                                                "false,\"names\":null,\"urls\":null,\"publicUrl\":null,\"url\":null}"));
         if (lines == 3)
             CU_ASSERT_PTR_NOT_NULL(strstr(line, "\"method\":\"GET\",\"target\":\"/a\\\"b\",\"status\":200"));
         if (lines == 4)

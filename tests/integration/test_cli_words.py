@@ -10,7 +10,7 @@ import shlex
 import shutil
 import signal
 
-from tests.integration.harness import ROOT, Driver, Folder, Tunnel, command, connect, free_port, http_service, run
+from tests.integration.harness import BIN, ROOT, Driver, Folder, Program, Tunnel, command, connect, free_port, http_service, run
 from tests.support.tap import case, main
 
 
@@ -130,6 +130,16 @@ def _():
         second = t.expose("0=9", "--name", "shop")
         assert f"//shop-{second.port}.tunnel.localhost:" in second.bound[0]["publicUrl"], second.bound
         t.expose("0=9", "--name", "shop-2", env=stranger)
+        # Each URL is told: the own domain first, in JSON, in lines, and by status.
+        third = t.expose("0=9", "--name", "shop", "--hostname", "app.example.org").bound[0]
+        urls = third["urls"].split(",")
+        assert len(urls) == 2 and urls[0] == third["publicUrl"] and urls[0].startswith("http://app.example.org:"), third
+        assert urls[1].startswith(f"http://shop-{third['containerPort']}.tunnel.localhost:"), third
+        lines = Program([BIN, "0=9", "--name", "shop", "--hostname", "www.example.org", "--url", t.kit.url])
+        lines.wait_line(r"http://www\.example\.org:\d+ -> 127\.0\.0\.1:9$")
+        lines.wait_line(r"^ +also http://shop-\d+\.tunnel\.localhost:\d+$")
+        assert lines.end(signal.SIGINT) == 0
+        assert urls[0] in command("status", "--url", t.kit.url)[1]
 
 
 @case("version and completion SHELL: what --version says, and the files that make install puts in place")
