@@ -37,6 +37,9 @@
 #define ORIGIN_KEEP_EXCHANGES 128
 #define ORIGIN_KEEP_BUFFER 8192
 
+/* A kit on the same machine may listen where the service should: how many visitors at once cannot hide that. */
+#define ORIGIN_OWN 16
+
 struct relay_target {
     struct relay_target_config cfg;
     char *host;     /* cfg.host points here */
@@ -48,7 +51,9 @@ struct relay_target {
     struct ht_list spare;     /* finished exchanges, kept for their buffers */
     struct ht_list tcp;       /* struct origin_tcp */
     unsigned n_active, n_spare;
-    struct io_addr good;   /* the address that has answered last; len 0: none */
+    struct io_addr good;      /* the address that has answered last; len 0: none */
+    uint64_t own[ORIGIN_OWN]; /* our own addresses of the last connections, hashed: a visitor from there is ourselves */
+    unsigned n_own;
     struct io_dial *probe; /* of relay_target_probe(); NULL: none */
     uint64_t probe_us;     /* when it began */
 

@@ -39,6 +39,48 @@ void relay_target_destroy(struct relay_target **tp) {
     ht_free(t);
 }
 
+/* ---- a tunnel that leads back to itself ---- */
+
+static uint64_t own_hash(struct ht_slice address) {
+    uint64_t h = UINT64_C(0xcbf29ce484222325);
+    for (size_t i = 0; i < address.n; i++)
+        h = (h ^ (unsigned char)address.p[i]) * UINT64_C(0x100000001b3);
+    return h ? h : 1;
+}
+
+/*
+ * With the kit on the same machine, its port for a service that does not run, or runs on ::1 alone, answers in the
+ * service's place: each request would come back as a new one until the session has no streams left. The visitor of such
+ * a request is a connection of our own.
+ */
+static bool is_own_visitor(const struct relay_target *t, const struct wire_stream_open *open) {
+    uint64_t from = t->n_own && open->has_peer_addr ? own_hash(open->peer_addr) : 0;
+    for (unsigned i = 0; from && i < ht_min(t->n_own, ORIGIN_OWN); i++)
+        if (t->own[i] == from)
+            return true;
+    return false;
+}
+
+static void refuse_loop(struct relay_target *t, struct mux_stream *st, const struct wire_stream_open *open) {
+    char text[ORIGIN_REASON - 64], reason[ORIGIN_REASON];
+    snprintf(text, sizeof text,
+             "%s is the kit's own port, so requests lead back into the tunnel: start the service, or take another port "
+             "of the container (8080=%u)",
+             t->name, t->cfg.port);
+    struct relay_request_info info = {.method = open->method,
+                                      .target = open->target,
+                                      .peer_addr = open->peer_addr,
+                                      .stream_id = mux_stream_id(st),
+                                      .status = WIRE_ANSWER_ORIGIN_LOOP_STATUS,
+                                      .reset_code = WIRE_CODE_REFUSED_STREAM,
+                                      .error = text};
+    ORIGIN_LOG(t, "a request is our own", log_stream(info.stream_id), log_peer_slice(open->peer_addr));
+    mux_stream_reset(st, WIRE_CODE_REFUSED_STREAM, origin_reason(WIRE_ORIGIN_ERROR_LOOP, text, reason));
+    mux_stream_release(&st);
+    if (t->cfg.finished)
+        t->cfg.finished(t->cfg.ctx, &info);
+}
+
 void relay_target_serve(struct relay_target *t, struct mux_stream *st, const struct wire_stream_open *open) {
     /* A stream of the other kind than was bound is the kit's mistake. */
     if (open->kind != t->cfg.kind) {
@@ -46,7 +88,9 @@ void relay_target_serve(struct relay_target *t, struct mux_stream *st, const str
         mux_stream_release(&st);
         return;
     }
-    if (t->cfg.kind == WIRE_KIND_HTTP)
+    if (is_own_visitor(t, open))
+        refuse_loop(t, st, open);
+    else if (t->cfg.kind == WIRE_KIND_HTTP)
         origin_http_serve(t, st, open);
     else
         origin_tcp_serve(t, st, open, NULL, 0, false);
@@ -67,6 +111,13 @@ struct io_dial *origin_dial(struct relay_target *t, const struct io_dial_ops *op
 
 void origin_dialled(struct relay_target *t, struct io_conn *c, uint32_t stream, uint64_t began_us) {
     char text[IO_ADDR_TEXT];
+    struct io_addr own;
+    io_conn_local(c, &own);
+    if (own.ss.ss_family != AF_UNIX) {
+        t->own[t->n_own++ % ORIGIN_OWN] = own_hash(ht_slice_str(io_addr_text(&own, text)));
+        if (t->n_own >= 2 * ORIGIN_OWN)
+            t->n_own -= ORIGIN_OWN;
+    }
     io_conn_peer(c, &t->good);
     ORIGIN_LOG(t, "connected", log_stream(stream), log_peer(io_addr_text(&t->good, text)),
                log_duration_us(ht_now_us() - began_us));
