@@ -35,7 +35,7 @@ int driver_name_check(const char *name, struct ht_errmsg *err) {
     if (n > 0 && n <= DRIVER_NAME_MAX && ldh && name[0] != '-' && name[n - 1] != '-' && !tagged)
         return HT_OK;
     driver_name_clean(ht_slice_of(name, n), right);
-    snprintf(shown, sizeof shown, *right ? "; write %s" : "", right);
+    snprintf(shown, sizeof shown, "%s%s", *right ? "; write " : "", right);
     return ht_fail(err, HT_EINVAL,
                    "\"%.80s\" is no name for URLs: that is up to %d of a-z, 0-9 and hyphens, with none %s%s", name,
                    DRIVER_NAME_MAX, tagged ? "in the third and fourth place" : "at either end", shown);

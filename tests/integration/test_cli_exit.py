@@ -194,7 +194,7 @@ def check(world, _name, code):
 
 
 def about(_world, name, code):
-    words = ["completion", "bash"] if name == "completion" else [name]
+    words = {"completion": ["completion", "bash"], "token new": ["token", "new", "ann"]}.get(name, [name])
 
     def full():
         with open("/dev/full", "w", encoding="ascii") as disk:
@@ -216,7 +216,7 @@ def stored(world, name, code):
         return status_of(*words, *more, env={"XDG_CONFIG_HOME": "", "HOME": ""} if code == "config" else home)
 
 
-RUNS = {"login": stored, "logout": stored, "version": about, "completion": about, "serve": kit, "demo": demo, "ready": ready, "config check": check, **{name: tunnel for name in (*TUNNELS, "reach", "vtunnel-client")},
+RUNS = {"login": stored, "logout": stored, "token new": about, "version": about, "completion": about, "serve": kit, "demo": demo, "ready": ready, "config check": check, **{name: tunnel for name in (*TUNNELS, "reach", "vtunnel-client")},
         **{name: admin for name in ADMIN}}
 
 
