@@ -345,6 +345,9 @@ static bool ask_admin(struct base_client *c) {
     }
     if (admin_is_page(&rq, &rs)) {
         admin_response_free(&rs);
+        /* A driver whose URL lacks the path takes no page for an answer. */
+        if (c->web.head.flags & HTTP_UPGRADE_WEBSOCKET)
+            return refuse(c, 404, "no such path; a tunnel is opened at " WIRE_CONNECT_PATH, NULL);
         return web_page_reply(&c->web, &web_page_status);
     }
     if (admin_is_stream(&rq, &rs)) {
