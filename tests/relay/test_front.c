@@ -108,8 +108,7 @@ static void answer(struct driver *by, unsigned n) {
 }
 
 static bool got(struct visitor *v, const char *text) {
-    (void)vis_got(v);
-    return memmem(ht_buf_head(&v->rx), ht_buf_size(&v->rx), text, strlen(text)) != NULL;
+    return vis_got(v) && memmem(ht_buf_head(&v->rx), ht_buf_size(&v->rx), text, strlen(text)) != NULL;
 }
 
 static void forget(struct visitor *v) { v->rx.off = v->rx.len = 0; }
