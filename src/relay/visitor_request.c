@@ -313,6 +313,8 @@ static void head_complete(struct visitor_http *v, const struct http_head *h, cha
     const struct visitor_answer *refuse = odd ? &answer_bad_request : NULL;
     if (!refuse && !v->b)
         refuse = &answer_unknown_host;
+    if (!refuse && v->port->door && !relay_fair(v->port->t, v->b->owner))
+        refuse = &answer_fd_cap; /* a port asks it before there is a visitor; here the host had to tell whose it is */
     if (!refuse && !relay_binding_mux(v->b))
         refuse = &answer_parked;
     if (!refuse && v->port->door && h->n_fields > HTTP_MAX_HEADERS - FRONT_FIELDS)
@@ -325,7 +327,7 @@ static void head_complete(struct visitor_http *v, const struct http_head *h, cha
         if (v->partial)
             drop_partial(v);
         if (keep_rest(v, p, head_len, n, kept))
-            (void)visitor_answer(v, refuse, true);
+            (void)visitor_answer(v, refuse, refuse != &answer_fd_cap);
     } else if (relay_must_wait(v->b, v->from)) {
         wait_for_turn(v, h, p, head_len, n, kept);
     } else {

@@ -185,6 +185,41 @@ static void descriptors_are_left_to_others(void) {
     stop();
 }
 
+/* Nothing tells whose a connection is there before its request names a host. */
+static void descriptors_are_left_to_others_at_a_public_port(void) {
+    struct peer p[2];
+    struct raw many[CROWD], one;
+    char get[2][128];
+    uint16_t public = 0;
+    start("--max-fds 40 --takeover-grace 0s --public 127.0.0.1:0 --domain tunnel.localhost", "");
+    for (int i = 0; i < 2; i++) {
+        begin(&p[i], i);
+        uint16_t port = peer_bind(&p[i], WIRE_KIND_HTTP, 0);
+        const struct ht_slice url = p[i].any.bind_ok.public_url;
+        const char *colon = memrchr(url.p, ':', url.n);
+        CU_ASSERT_PTR_NOT_NULL_FATAL(colon);
+        public = (uint16_t)strtoul(colon + 1, NULL, 10);
+        snprintf(get[i], sizeof get[i], "GET / HTTP/1.1\r\nHost: %u.tunnel.localhost\r\n\r\n", port);
+    }
+    for (int i = 0; i < CROWD; i++) {
+        raw_connect(&many[i], public);
+        raw_send(&many[i], get[0]);
+        one_turn();
+    }
+    for (int i = 0; i < 50; i++)
+        one_turn();
+    CU_ASSERT(kit_streams(host.kit) >= 15);
+    raw_connect(&one, public);
+    raw_send(&one, get[1]);
+    peer_expect(&p[1], WIRE_STREAM_OPEN);
+    for (int i = 0; i < CROWD; i++)
+        raw_close(&many[i]);
+    raw_close(&one);
+    peer_drop(&p[0]);
+    peer_drop(&p[1]);
+    stop();
+}
+
 static void places_are_left_to_others(void) {
     struct peer p[5];
     struct wire_hello h = {.version = WIRE_V1};
@@ -209,6 +244,8 @@ int main(void) {
         {"a rate holds for its user", a_rate_holds},
         {"the streams of a user end, in whatever session", streams_of_a_user_end},
         {"a crowd at one user's port leaves descriptors to others", descriptors_are_left_to_others},
+        {"a crowd at one user's host leaves descriptors to others at the public port",
+         descriptors_are_left_to_others_at_a_public_port},
         {"one user's sessions leave places to others", places_are_left_to_others},
         {NULL, NULL},
     };
