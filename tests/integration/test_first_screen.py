@@ -109,7 +109,7 @@ def _():
         kit = server.starts(serve)
         kit.wait_line("public on https://0.0.0.0:443")
         laptop.machine.write("/tmp/token", server.types("cat token.txt"))
-        assert f"logged in to https://{DOMAIN}:8443" in laptop.types(f"{login} < /tmp/token")
+        assert f"logged in to https://{DOMAIN}" in laptop.types(f"{login} < /tmp/token")
         assert stat.S_IMODE(os.stat(laptop.machine.path("/tmp/home/.config/hoody-tunnel/kits")).st_mode) == 0o600
         urls = []
         for _day in range(2):
