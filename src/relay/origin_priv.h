@@ -37,8 +37,16 @@
 #define ORIGIN_KEEP_EXCHANGES 128
 #define ORIGIN_KEEP_BUFFER 8192
 
-/* A kit on the same machine may listen where the service should: how many visitors at once cannot hide that. */
-#define ORIGIN_OWN 16
+/* Addresses of the last connections that are kept, and how many of them have to come back as visitors to prove that the
+ * tunnel leads back to itself. */
+#define ORIGIN_OWN 64
+#define ORIGIN_OWN_MET 8
+
+/* Our own address of a connection to the service. */
+struct origin_own {
+    uint64_t hash;
+    bool met; /* a visitor came from there */
+};
 
 struct relay_target {
     struct relay_target_config cfg;
@@ -51,11 +59,11 @@ struct relay_target {
     struct ht_list spare;     /* finished exchanges, kept for their buffers */
     struct ht_list tcp;       /* struct origin_tcp */
     unsigned n_active, n_spare;
-    struct io_addr good;      /* the address that has answered last; len 0: none */
-    uint64_t own[ORIGIN_OWN]; /* our own addresses of the last connections, hashed: a visitor from there is ourselves */
-    unsigned n_own;
-    struct io_dial *probe; /* of relay_target_probe(); NULL: none */
-    uint64_t probe_us;     /* when it began */
+    struct io_addr good;               /* the address that has answered last; len 0: none */
+    struct origin_own own[ORIGIN_OWN]; /* a ring */
+    unsigned n_own;                    /* entries written; at most twice the ring */
+    struct io_dial *probe;             /* of relay_target_probe(); NULL: none */
+    uint64_t probe_us;                 /* when it began */
 
     struct ht_list idle; /* struct origin_conn, the most recently used first */
     unsigned n_idle;

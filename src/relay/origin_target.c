@@ -50,15 +50,23 @@ static uint64_t own_hash(struct ht_slice address) {
 
 /*
  * With the kit on the same machine, its port for a service that does not run, or runs on ::1 alone, answers in the
- * service's place: each request would come back as a new one until the session has no streams left. The visitor of such
- * a request is a connection of our own.
+ * service's place: each request would come back as a new one until the session has no streams left. The visitors of
+ * such requests are connections of our own. One of them proves nothing: a machine uses the same port for connections to
+ * different places, and a container has addresses of its own. Several different ones do, each in use because the one
+ * before waits for it.
  */
-static bool is_own_visitor(const struct relay_target *t, const struct wire_stream_open *open) {
-    uint64_t from = t->n_own && open->has_peer_addr ? own_hash(open->peer_addr) : 0;
-    for (unsigned i = 0; from && i < ht_min(t->n_own, ORIGIN_OWN); i++)
-        if (t->own[i] == from)
-            return true;
-    return false;
+static bool is_loop(struct relay_target *t, const struct wire_stream_open *open) {
+    unsigned n = ht_min(t->n_own, ORIGIN_OWN), met = 0;
+    bool own = false;
+    if (n == 0 || !open->has_peer_addr || (open->has_container_port && open->container_port != io_addr_port(&t->good)))
+        return false;
+    uint64_t from = own_hash(open->peer_addr);
+    for (unsigned i = 0; i < n; i++) {
+        if (t->own[i].hash == from)
+            own = t->own[i].met = true;
+        met += t->own[i].met;
+    }
+    return own && met >= ORIGIN_OWN_MET;
 }
 
 static void refuse_loop(struct relay_target *t, struct mux_stream *st, const struct wire_stream_open *open) {
@@ -88,7 +96,7 @@ void relay_target_serve(struct relay_target *t, struct mux_stream *st, const str
         mux_stream_release(&st);
         return;
     }
-    if (is_own_visitor(t, open))
+    if (is_loop(t, open))
         refuse_loop(t, st, open);
     else if (t->cfg.kind == WIRE_KIND_HTTP)
         origin_http_serve(t, st, open);
@@ -114,7 +122,7 @@ void origin_dialled(struct relay_target *t, struct io_conn *c, uint32_t stream, 
     struct io_addr own;
     io_conn_local(c, &own);
     if (own.ss.ss_family != AF_UNIX) {
-        t->own[t->n_own++ % ORIGIN_OWN] = own_hash(ht_slice_str(io_addr_text(&own, text)));
+        t->own[t->n_own++ % ORIGIN_OWN] = (struct origin_own){own_hash(ht_slice_str(io_addr_text(&own, text))), false};
         if (t->n_own >= 2 * ORIGIN_OWN)
             t->n_own -= ORIGIN_OWN;
     }
