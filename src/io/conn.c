@@ -141,6 +141,10 @@ static ssize_t end_of(const struct io_conn *c) { return c->lost ? HT_ERESET : HT
 
 ssize_t io_conn_read(struct io_conn *c, void *buf, size_t cap) {
     ssize_t n;
+    if (c->share && io_share_is_spent(c)) {
+        update_interest(c);
+        return HT_EAGAIN;
+    }
     if (c->share)
         cap = io_share_cap(c, cap);
     if (c->ssl) {

@@ -64,6 +64,8 @@ _Static_assert(sizeof(struct io_conn) <= 256, "a connection stays small");
 
 /* One is readable: true: it has to wait, and its owner is not told now. */
 bool io_share_holds(struct io_conn *c);
+/* It is to be read though nobody was told that it is readable: true: its share has nothing left, and it has to wait. */
+bool io_share_is_spent(struct io_conn *c);
 /* How much of `cap` it may read. */
 size_t io_share_cap(const struct io_conn *c, size_t cap);
 void io_share_took(struct io_conn *c, size_t n);

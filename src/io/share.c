@@ -3,10 +3,10 @@
 #include "base/clock.h"
 #include "io/io_priv.h"
 
-#define PER_TURN (int64_t) IO_BLOCK
-#define EVENT_COST 2048 /* of being told at all, in bytes: small requests cost time too */
-#define FEW (16 * 1024) /* bytes that are worth a look at a connection */
-#define BURST_MS 100    /* what is saved up of the rate */
+#define PER_TURN (int64_t)(128 * 1024) /* about what one link carries in a turn */
+#define EVENT_COST 2048                /* of being told at all, in bytes: small requests cost time too */
+#define FEW (16 * 1024)                /* bytes that are worth a look at a connection */
+#define BURST_MS 100                   /* what is saved up of the rate */
 
 static int64_t burst(const struct io_share *s) { return (int64_t)ht_max((size_t)(s->rate * BURST_MS / 1000), FEW); }
 
@@ -49,10 +49,11 @@ static void turn_over(struct io_task *t) {
     let_go(s);
 }
 
+/* Nothing was read since the last turn_over(), or that one is due. A turn that takes long must not give twice. */
 static void more_due(struct io_timer *t) {
     struct io_share *s = ht_container_of(t, struct io_share, timer);
-    s->turn = PER_TURN;
-    let_go(s);
+    if (!ht_list_linked(&s->next.node))
+        let_go(s);
 }
 
 void io_share_init(struct io_loop *loop, struct io_share *s) {
@@ -92,6 +93,23 @@ void io_conn_set_share(struct io_conn *c, struct io_share *s) {
         s->n_conns++;
 }
 
+static void hold(struct io_conn *c) {
+    struct io_share *s = c->share;
+    c->next_in_share = false;
+    ht_list_push_back(&s->waiting, &c->held);
+    if (!io_timer_active(&s->timer))
+        io_task_add(s->loop, &s->next);
+}
+
+bool io_share_is_spent(struct io_conn *c) {
+    if (ht_list_linked(&c->held))
+        return true;
+    if (may_read(c->share) > 0)
+        return false;
+    hold(c);
+    return true;
+}
+
 bool io_share_holds(struct io_conn *c) {
     struct io_share *s = c->share;
     if (ht_list_linked(&c->held))
@@ -102,16 +120,14 @@ bool io_share_holds(struct io_conn *c) {
         io_task_add(s->loop, &s->next);
         return false;
     }
-    c->next_in_share = false;
-    ht_list_push_back(&s->waiting, &c->held);
-    if (!io_timer_active(&s->timer))
-        io_task_add(s->loop, &s->next);
+    hold(c);
     return true;
 }
 
 size_t io_share_cap(const struct io_conn *c, size_t cap) {
     const struct io_share *s = c->share;
-    return s->rate && s->left < (int64_t)cap ? ht_max((size_t)ht_max64(s->left, 0), 1024) : cap;
+    int64_t n = s->rate && s->left < s->turn ? s->left : s->turn;
+    return n < (int64_t)cap ? ht_max((size_t)(n > 0 ? n : 0), 1024) : cap;
 }
 
 void io_share_took(struct io_conn *c, size_t n) {

@@ -92,7 +92,7 @@ void kit_event(struct kit *k, struct kit_user *owner, struct admin_event *e) {
         return;
     admin_time_text((int64_t)time(NULL), when);
     e->time = ht_slice_str(when);
-    if (owner && k->opt->users) /* without --users everything is one user's */
+    if (owner)
         e->owner = ht_slice_str(owner->name);
     if (!proxy) /* they come with every connection, and would push the others out */
         status_remember(k, e);

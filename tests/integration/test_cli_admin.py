@@ -37,10 +37,10 @@ def _():
     colored, brief = follow(kit, "--color=always"), follow(kit, "--retry-for", "0")
     try:
         driver = Program([BIN, "expose", f"0={free_port()}", "--url", kit.url, "--label", "x"])
-        line = lines.wait_line(r"^(\S+)Z  bind  sessionId=(S-\S+)  .*port=(\d+)  kind=http  mode=expose")
+        line = lines.wait_line(r"^(\S+)Z  bind  owner=admin  sessionId=(S-\S+)  .*port=(\d+)  kind=http  mode=expose")
         event = json.loads(objects.wait_line(r'.*"event":"bind".*').group(0))
         assert (event["sessionId"], str(event["port"])) == line.groups()[1:], (event, line.groups())
-        colored.wait_line("Z  \033\\[1mbind\033\\[0m  sessionId=")
+        colored.wait_line("Z  \033\\[1mbind\033\\[0m  owner=admin  sessionId=")
         assert driver.end(signal.SIGINT) == 0
         assert kit.end() == 0
         brief.wait_line("hoody-tunnel: ")
