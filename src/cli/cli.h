@@ -137,6 +137,13 @@ struct cli_access {
     bool stored_url, stored_token;                   /* result: it was stored by login */
 };
 
+/* From the options of a command that has them all. */
+#define CLI_ACCESS(o)                                                                                                  \
+    {                                                                                                                  \
+        .url = (o).url, .ca = (o).ca, .pin = (o).pin, .token_file = (o).token_file, .token = (o).token,                \
+        .set_url = (o).set_url                                                                                         \
+    }
+
 /* Completes *a; its texts are valid until the next call. `token` is "" when there is none. 0, or HT_EIO, HT_EINVAL or
  * HT_ENOMEM with *err. */
 int cli_access(struct cli_access *a, char token[WIRE_LIMIT_MAX_TOKEN + 1], struct ht_errmsg *err) HT_MUST_USE;

@@ -48,13 +48,6 @@ struct admin_command {
     bool (*well)(const cJSON *answer); /* NULL: always; else whether the exit code is 0 */
 };
 
-/* The options that all but `ready` have. */
-#define ACCESS(o)                                                                                                      \
-    {                                                                                                                  \
-        .url = (o).url, .ca = (o).ca, .pin = (o).pin, .token_file = (o).token_file, .token = (o).token,                \
-        .set_url = (o).set_url                                                                                         \
-    }
-
 static int answer_failed(const struct admin_command *c, const struct web_answer *a) {
     cJSON *tree = parse(&a->body);
     const cJSON *message = cJSON_GetObjectItemCaseSensitive(tree, "message");
@@ -397,7 +390,7 @@ int cmd_sessions_kill(int argc, char **argv) {
     } else {
         struct admin_command c = {
             .ask = {.method = "DELETE", .resource = (const char *)path.data, .timeout_ms = o.timeout_ms},
-            .access = ACCESS(o),
+            .access = CLI_ACCESS(o),
             .json = o.json,
             .show = show_closing,
             .session = o.args[0],
@@ -527,7 +520,7 @@ static int metrics_json(struct ht_buf *body) {
             return cli_parse_result(rc, ID, &err);                                                                     \
         struct admin_command c = {                                                                                     \
             .ask = {.resource = RESOURCE, .timeout_ms = o.timeout_ms},                                                 \
-            .access = ACCESS(o),                                                                                       \
+            .access = CLI_ACCESS(o),                                                                                   \
             .json = o.json,                                                                                            \
             .show = SHOW,                                                                                              \
             .must = MUST,                                                                                              \

@@ -425,12 +425,7 @@ static int run(struct env *e) {
 
 static int begin(struct env *e, const struct opt_env *o, struct ht_errmsg *err) {
     e->o = o;
-    e->access = (struct cli_access){.url = o->url,
-                                    .ca = o->ca,
-                                    .pin = o->pin,
-                                    .token_file = o->token_file,
-                                    .token = o->token,
-                                    .set_url = o->set_url};
+    e->access = (struct cli_access)CLI_ACCESS(*o);
     return cli_access(&e->access, e->token, err);
 }
 

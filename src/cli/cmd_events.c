@@ -254,12 +254,7 @@ int cmd_events(int argc, char **argv) {
     int rc = opt_events_parse(&o, argc, argv, &err);
     if (rc != 0)
         return cli_parse_result(rc, OPT_CMD_EVENTS, &err);
-    struct cli_access access = {.url = o.url,
-                                .ca = o.ca,
-                                .pin = access.pin,
-                                .token_file = o.token_file,
-                                .token = o.token,
-                                .set_url = o.set_url};
+    struct cli_access access = CLI_ACCESS(o);
     if (cli_access(&access, token, &err) < 0) {
         cli_complain("%s", err.text);
         rc = OPT_EXIT_CONFIG;

@@ -89,6 +89,8 @@ def _():
                 assert ended == status and says in said, (args, ended, said)
             ended, _, said = command("list", "--url", t.kit.url, "--pin", another)
             assert ended != 0 and "is not the pinned one" in said, (ended, said)
+            ended, _, said = command("events", "--url", t.kit.url, "--pin", another, "--retry-for", "0")
+            assert ended != 0 and "is not the pinned one" in said, (ended, said)
             # The certificate as PEM is one to trust, too.
             pem = ssl.get_server_certificate(("127.0.0.1", t.kit.port))
             with open(folder.join("kit.pem"), "w", encoding="ascii") as f:
