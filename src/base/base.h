@@ -47,6 +47,24 @@ static inline bool ht_slice_is(struct ht_slice a, const char *s) { return ht_sli
 /* Lower case for ASCII letters; other bytes stay as they are. */
 static inline char ht_lower(char c) { return c >= 'A' && c <= 'Z' ? (char)(c + 32) : c; }
 
+static inline bool ht_is_digit(char c) { return c >= '0' && c <= '9'; }
+/* What a hexadecimal digit is worth; -1: it is none. */
+static inline int ht_hex_digit(char c) {
+    return ht_is_digit(c) ? c - '0' : ht_lower(c) >= 'a' && ht_lower(c) <= 'f' ? ht_lower(c) - 'a' + 10 : -1;
+}
+
+/* FNV-1a, a byte at a time, from HT_HASH or from a seed. For tables whose keys strangers choose take a seed. */
+#define HT_HASH UINT64_C(0xcbf29ce484222325)
+static inline uint64_t ht_hash_char(uint64_t h, char c) { return (h ^ (unsigned char)c) * UINT64_C(0x100000001b3); }
+
+/* The next item of a comma list, which may be empty, and moves *list behind its comma; to NULL behind the last one. */
+static inline struct ht_slice ht_list_item(const char **list) {
+    const char *from = *list;
+    size_t n = strcspn(from, ",");
+    *list = from[n] ? from + n + 1 : NULL;
+    return ht_slice_of(from, n);
+}
+
 /* Equal apart from the case of ASCII letters; bytes above 0x7f must be the same. For HTTP tokens (RFC 9110 5.6.2). */
 bool ht_slice_case_eq(struct ht_slice a, struct ht_slice b);
 

@@ -131,18 +131,11 @@ enum reading {
     READINGS = 16,
 };
 
-static int hex(char c) {
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    c = ht_lower(c);
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 /* The byte of a %XX at s[i], or -1. */
 static int encoded_at(const char *s, size_t n, size_t i) {
     if (s[i] != '%' || i + 2 >= n)
         return -1;
-    int high = hex(s[i + 1]), low = hex(s[i + 2]);
+    int high = ht_hex_digit(s[i + 1]), low = ht_hex_digit(s[i + 2]);
     return high < 0 || low < 0 ? -1 : high << 4 | low;
 }
 

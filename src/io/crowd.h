@@ -51,6 +51,17 @@ static inline void crowd_join(struct crowd *c, struct crowd_member *m, const str
     c->n++;
 }
 
+/* The oldest member of the source that has most of them. NULL: there are none. */
+static inline struct crowd_member *crowd_heaviest(const struct crowd *c) {
+    struct crowd_member *heaviest = NULL;
+    HT_LIST_FOR (it, &c->members) {
+        struct crowd_member *m = HT_LIST_ENTRY(it, struct crowd_member, node);
+        if (!heaviest || m->same > heaviest->same)
+            heaviest = m;
+    }
+    return heaviest;
+}
+
 static inline void crowd_leave(struct crowd *c, struct crowd_member *m) {
     ht_list_remove(&m->node);
     c->n--;

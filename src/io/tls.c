@@ -129,13 +129,12 @@ static int parse_pin(const char *text, uint8_t out[32], struct ht_errmsg *err) {
     const char *p = strncasecmp(text, "sha256:", 7) == 0 ? text + 7 : NULL;
     size_t n = 0;
     for (; p && *p && n < 64; p++) {
-        const char *digit = strchr("0123456789abcdef", ht_lower(*p));
+        int digit = ht_hex_digit(*p);
         if (*p == ':' && n > 0 && n % 2 == 0 && p[1])
             continue;
-        if (!digit)
+        if (digit < 0)
             break;
-        unsigned v = (unsigned)(digit - "0123456789abcdef");
-        out[n / 2] = (uint8_t)(n % 2 ? out[n / 2] | v : v << 4);
+        out[n / 2] = (uint8_t)(n % 2 ? out[n / 2] | digit : digit << 4);
         n++;
     }
     if (p && n == 64 && !*p)

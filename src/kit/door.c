@@ -7,17 +7,18 @@
 #include "kit/kit_priv.h"
 #include "log_gen.h"
 
-#include <netinet/in.h>
+bool base_peer_within(const struct io_addr *peer, const struct opt_cidr *list, size_t n) {
+    uint8_t bytes[16];
+    int family = n ? io_addr_bytes(peer, bytes) : 0;
+    return family && opt_cidrs_match(list, n, family, bytes);
+}
+
+bool base_peer_is_proxy(const struct kit *k, const struct io_addr *peer) {
+    return base_peer_within(peer, k->opt->trusted_proxy, k->opt->n_trusted_proxy);
+}
 
 bool base_peer_trusted(const struct kit *k, const struct io_addr *peer) {
-    if (k->opt->n_trusted_proxy == 0)
-        return true;
-    if (peer->ss.ss_family == AF_INET) {
-        const struct sockaddr_in *a = (const struct sockaddr_in *)&peer->ss;
-        return opt_cidrs_match(k->opt->trusted_proxy, k->opt->n_trusted_proxy, 4, (const uint8_t *)&a->sin_addr);
-    }
-    const struct sockaddr_in6 *a = (const struct sockaddr_in6 *)&peer->ss;
-    return opt_cidrs_match(k->opt->trusted_proxy, k->opt->n_trusted_proxy, 6, (const uint8_t *)&a->sin6_addr);
+    return k->opt->n_trusted_proxy == 0 || base_peer_is_proxy(k, peer);
 }
 
 /*

@@ -154,6 +154,11 @@ struct base_client {
 
 void base_set_up(struct kit *k);
 /* True when the peer is one of --trusted-proxy, or when that option is not given. */
+/* Whether it is of one of these networks. */
+bool base_peer_within(const struct io_addr *peer, const struct opt_cidr *list, size_t n);
+/* Whether it is of a network of --trusted-proxy; without that option nobody is. */
+bool base_peer_is_proxy(const struct kit *k, const struct io_addr *peer);
+/* The same, but without the option everybody is. */
 bool base_peer_trusted(const struct kit *k, const struct io_addr *peer);
 extern const struct io_listener_ops base_listener_ops; /* ctx: the kit */
 /* A connection that was let in, TLS first where it is spoken. Without memory it is closed. */

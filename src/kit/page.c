@@ -59,7 +59,7 @@ static bool forwarded_for(const struct base_client *c, struct io_addr *out) {
 
 static void source_of(const struct base_client *c, uint8_t out[IO_SOURCE_LEN]) {
     struct io_addr a;
-    if (c->kit->opt->n_trusted_proxy > 0 && base_peer_trusted(c->kit, &c->from) && forwarded_for(c, &a))
+    if (base_peer_is_proxy(c->kit, &c->from) && forwarded_for(c, &a))
         io_addr_source(&a, out);
     else
         io_addr_source(&c->from, out);
@@ -101,7 +101,6 @@ unsigned page_must_wait(struct base_client *c, bool wrong) {
  * domain is one that browsers never resolve to another (RFC 6761 6.3), and so no page of theirs has it.
  */
 uint16_t page_refuses(const struct base_client *c, const char **text) {
-    static const char local[] = "localhost";
     struct kit *k = c->kit;
     const struct http_head *h = &c->web.head;
     struct http_span asked = h->flags & HTTP_TARGET_ABSOLUTE ? h->authority : h->host;
@@ -111,9 +110,7 @@ uint16_t page_refuses(const struct base_client *c, const char **text) {
         *text = "this connection is for another host";
         return 421;
     }
-    bool of_this_machine = io_addr_is_loopback(&c->from) && n >= sizeof local - 1 &&
-                           strcmp(host + n - (sizeof local - 1), local) == 0 &&
-                           (n == sizeof local - 1 || host[n - sizeof local] == '.');
+    bool of_this_machine = io_addr_is_loopback(&c->from) && io_host_is_localhost(ht_slice_of(host, n));
     if (!kit_user_of_nobody(k) || of_this_machine)
         return 0;
     *text = "the kit's own page is served here once it has a token (--token-file), and on its own listener meanwhile";
@@ -134,8 +131,7 @@ struct ht_slice page_url(const struct base_client *c, char out[PAGE_URL_TEXT]) {
     const struct kit *k = c->kit;
     struct ht_slice host = web_field(&c->web, "host"), proto = web_field(&c->web, "x-forwarded-proto");
     char text[IO_ADDR_TEXT];
-    bool tls = c->https || (k->opt->n_trusted_proxy > 0 && base_peer_trusted(k, &c->from) &&
-                            ht_slice_case_eq(proto, ht_slice_str("https")));
+    bool tls = c->https || (base_peer_is_proxy(k, &c->from) && ht_slice_case_eq(proto, ht_slice_str("https")));
     if (!is_host(host))
         host = ht_slice_str(io_addr_text(&k->listen_addr, text));
     int n = snprintf(out, PAGE_URL_TEXT, "%s://%.*s", tls ? "wss" : "ws", (int)host.n, host.p);

@@ -20,9 +20,7 @@ struct kit_proxied {
 };
 
 bool proxied_peer(const struct kit *k, const struct io_addr *peer) {
-    uint8_t bytes[16];
-    int family = k->opt->n_proxy_protocol ? io_addr_bytes(peer, bytes) : 0;
-    return family && opt_cidrs_match(k->opt->proxy_protocol, k->opt->n_proxy_protocol, family, bytes);
+    return base_peer_within(peer, k->opt->proxy_protocol, k->opt->n_proxy_protocol);
 }
 
 static void forget(struct kit_proxied *p) {

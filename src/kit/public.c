@@ -34,10 +34,7 @@ static const char wants_text[] =
 
 /* ---- who comes in ---- */
 
-static bool trusted(void *ctx, const struct io_addr *peer) {
-    const struct kit *k = ctx;
-    return k->opt->n_trusted_proxy > 0 && base_peer_trusted(k, peer);
-}
+static bool trusted(void *ctx, const struct io_addr *peer) { return base_peer_is_proxy(ctx, peer); }
 
 static void guest_free(struct public_guest *g) {
     crowd_leave(&g->p->kit->guests, &g->member);
@@ -64,14 +61,9 @@ static void handshake_done(struct kit_handshake *h, struct io_conn *conn) {
 
 /* The address that has most handshakes under way gives one up, its oldest (hardening case 28). */
 static void make_room(struct kit *k) {
-    struct public_guest *gives = NULL;
     if (k->guests.n < KIT_BOUND_HANDSHAKES)
         return;
-    HT_LIST_FOR (it, &k->guests.members) {
-        struct public_guest *g = HT_LIST_ENTRY(it, struct public_guest, member.node);
-        if (!gives || g->member.same > gives->member.same)
-            gives = g;
-    }
+    struct public_guest *gives = ht_container_of(crowd_heaviest(&k->guests), struct public_guest, member);
     k->metrics.tls_handshake_failures_total[HT_METRIC_TLS_FAILURE_CROWDED]++;
     ht_log_stranger(HT_LOG_INFO, "kit", HT_LOG_FIELDS(log_peer(gives->text), log_count(gives->member.same)),
                     "a TLS handshake gave way to a new one");
@@ -203,18 +195,18 @@ static int open_doors(struct kit *k, struct ht_errmsg *err) {
 
 /* The items of a comma list. */
 static int open_all(struct kit *k, const char *text, struct ht_errmsg *err) {
-    for (const char *at = text;; at++) {
+    while (text) {
         char one[IO_ADDR_TEXT + 16];
-        size_t n = strcspn(at, ",");
-        if (n >= sizeof one)
-            return ht_fail(err, HT_EINVAL, "--public %.80s: %s", at, wants_text);
-        memcpy(one, at, n);
-        one[n] = '\0';
+        struct ht_slice item = ht_list_item(&text);
+        if (item.n >= sizeof one)
+            return ht_fail(err, HT_EINVAL, "--public %.80s: %s", item.p, wants_text);
+        memcpy(one, item.p, item.n);
+        one[item.n] = '\0';
         int rc = open_one(k, one, err);
-        at += n;
-        if (rc || !*at)
+        if (rc)
             return rc;
     }
+    return HT_OK;
 }
 
 const char *public_pattern(const struct opt_serve *o) {

@@ -22,14 +22,9 @@ static void no_longer_stranger(struct kit_sock *s) {
 
 bool sock_room(struct kit *k, const struct kit_user *user, const struct io_addr *from) {
     struct crowd *crowd = crowd_of(k, user);
-    struct crowd_member *gives = NULL;
     if (crowd->n < k->opt->max_pre_auth_connections)
         return true;
-    HT_LIST_FOR (it, &crowd->members) {
-        struct crowd_member *m = HT_LIST_ENTRY(it, struct crowd_member, node);
-        if (!gives || m->same > gives->same)
-            gives = m;
-    }
+    struct crowd_member *gives = crowd_heaviest(crowd);
     if (!gives || gives->same <= crowd_count(crowd, from) + 1)
         return false;
     k->metrics.handshake_failures_total[HT_METRIC_HANDSHAKE_FAILURE_PRE_AUTH_CAP]++;

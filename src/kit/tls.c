@@ -42,19 +42,16 @@ struct kit_tls {
 static int split(struct kit_tls *t, const char **lists, size_t n, size_t *count, struct ht_errmsg *err) {
     *count = 0;
     for (size_t i = 0; i < n; i++)
-        for (const char *p = lists[i];; p++) {
-            size_t len = strcspn(p, ",");
-            char **more = len ? ht_realloc(t->texts, (t->n_texts + 1) * sizeof *more) : NULL;
+        for (const char *list = lists[i]; list;) {
+            struct ht_slice item = ht_list_item(&list);
+            char **more = item.n ? ht_realloc(t->texts, (t->n_texts + 1) * sizeof *more) : NULL;
             if (more)
                 t->texts = more;
-            if (!more || !(t->texts[t->n_texts] = ht_strndup(p, len)))
-                return len ? ht_fail(err, HT_ENOMEM, "out of memory")
-                           : ht_fail(err, HT_EINVAL, "\"%.80s\": the name of a file is empty", lists[i]);
+            if (!more || !(t->texts[t->n_texts] = ht_strndup(item.p, item.n)))
+                return item.n ? ht_fail(err, HT_ENOMEM, "out of memory")
+                              : ht_fail(err, HT_EINVAL, "\"%.80s\": the name of a file is empty", lists[i]);
             t->n_texts++;
             ++*count;
-            p += len;
-            if (*p == '\0')
-                break;
         }
     return HT_OK;
 }

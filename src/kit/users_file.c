@@ -27,21 +27,15 @@ bool kit_user_name_good(const char *name) {
     return n > 0 && n <= KIT_USER_NAME && name[n] == '\0';
 }
 
-static int hex(char c) {
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
-}
-
 static bool read_digest(const char *text, uint8_t out[KIT_DIGEST]) {
     static const char kind[] = "sha256:";
     if (strncmp(text, kind, sizeof kind - 1) != 0 || strlen(text) != sizeof kind - 1 + 2 * (size_t)KIT_DIGEST)
         return false;
     text += sizeof kind - 1;
     for (size_t i = 0; i < KIT_DIGEST; i++, text += 2) {
-        if (hex(text[0]) < 0 || hex(text[1]) < 0)
+        if (ht_hex_digit(text[0]) < 0 || ht_hex_digit(text[1]) < 0)
             return false;
-        out[i] = (uint8_t)(hex(text[0]) * 16 + hex(text[1]));
+        out[i] = (uint8_t)(ht_hex_digit(text[0]) * 16 + ht_hex_digit(text[1]));
     }
     return true;
 }

@@ -14,13 +14,13 @@ struct rules {
 /* The items of a comma list. */
 static int add_rules(struct rules *r, const char *option, const char *text, struct ht_errmsg *err) {
     struct ht_errmsg why;
-    for (const char *p = text;; p++) {
+    while (text) {
         char one[RELAY_HOST_MAX + 16];
-        size_t n = strcspn(p, ",");
-        if (n >= sizeof one)
-            return ht_fail(err, HT_EINVAL, "%s: \"%.80s...\" is too long for a destination", option, p);
-        memcpy(one, p, n);
-        one[n] = '\0';
+        struct ht_slice item = ht_list_item(&text);
+        if (item.n >= sizeof one)
+            return ht_fail(err, HT_EINVAL, "%s: \"%.80s...\" is too long for a destination", option, item.p);
+        memcpy(one, item.p, item.n);
+        one[item.n] = '\0';
         if (r->n == r->cap) {
             size_t cap = r->cap ? 2 * r->cap : 8;
             void *more = ht_realloc(r->all, cap * sizeof *r->all);
@@ -32,10 +32,8 @@ static int add_rules(struct rules *r, const char *option, const char *text, stru
         if (relay_rule_parse(&r->all[r->n], one, &why))
             return ht_fail(err, HT_EINVAL, "%s: %s", option, why.text);
         r->n++;
-        p += n;
-        if (*p == '\0')
-            return HT_OK;
     }
+    return HT_OK;
 }
 
 static int parse_rules(struct kit *k, struct relay_policy *policy, struct ht_errmsg *err) {

@@ -200,22 +200,20 @@ static int parse_list(const struct opt_option *o, const struct opt_source *src, 
     size_t item_size = ports ? sizeof(struct opt_port_range) : sizeof(struct opt_cidr);
     if (ports && strcmp(text, "none") == 0)
         return HT_OK;
-    for (const char *p = text;;) {
-        size_t len = strcspn(p, ",");
+    for (const char *list = text; list;) {
+        struct ht_slice one = ht_list_item(&list);
         union {
             struct opt_cidr cidr;
             struct opt_port_range range;
         } item;
-        if (!(ports ? parse_port_range(p, len, &item.range) : parse_cidr(p, len, &item.cidr)))
+        if (!(ports ? parse_port_range(one.p, one.n, &item.range) : parse_cidr(one.p, one.n, &item.cidr)))
             return BAD(src, ports ? "is not a list of ports; write 80,443,3000-3010, or none"
                                   : "is not a network; write 10.0.0.0/8, 192.168.1.7 or fd00::/8");
         int rc = append_item(o, base, &item, item_size);
         if (rc != HT_OK)
             return rc;
-        if (p[len] == '\0')
-            return HT_OK;
-        p += len + 1;
     }
+    return HT_OK;
 }
 
 static int parse_enum(const struct opt_option *o, const struct opt_source *src, const char *text, int *out) {

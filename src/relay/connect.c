@@ -541,14 +541,9 @@ static void head_late(struct io_timer *timer) {
 
 /* The address that holds most of the places of those without a head gives its oldest back (hardening case 28). */
 static void make_room(struct relay_connect *c) {
-    struct connect_client *gives = NULL;
     if (c->heads.n < RELAY_CONNECT_HEADS)
         return;
-    HT_LIST_FOR (it, &c->heads.members) {
-        struct connect_client *x = HT_LIST_ENTRY(it, struct connect_client, member.node);
-        if (!gives || x->member.same > gives->member.same)
-            gives = x;
-    }
+    struct connect_client *gives = ht_container_of(crowd_heaviest(&c->heads), struct connect_client, member);
     c->t->cfg.metrics->connect_requests_total[HT_METRIC_WAY_OUT_REFUSED]++;
     static const char why[] = "too many clients have not named a destination yet, and most of them have this address";
     connect_tell(c, &(struct relay_connect_told){.peer = ht_slice_str(gives->peer), .target = "", .why = why});

@@ -4,8 +4,6 @@
 
 /* ---- destinations ---- */
 
-static bool is_digit(char c) { return c >= '0' && c <= '9'; }
-
 static int bad(const char **why, const char *text) {
     *why = text;
     return HT_EINVAL;
@@ -26,7 +24,7 @@ int relay_dest_set(struct relay_dest *d, struct ht_slice host, uint16_t port, co
 static bool take_port(struct ht_slice s, uint16_t *port) {
     uint32_t n = 0;
     for (size_t i = 0; i < s.n; i++)
-        if (!is_digit(s.p[i]) || (n = n * 10 + (uint32_t)(s.p[i] - '0')) > UINT16_MAX)
+        if (!ht_is_digit(s.p[i]) || (n = n * 10 + (uint32_t)(s.p[i] - '0')) > UINT16_MAX)
             return false;
     *port = (uint16_t)n;
     return s.n > 0;

@@ -150,9 +150,9 @@ void front_hosts_of_port(const struct relay_front *f, const struct relay_owner *
 /* ---- drivers by name ---- */
 
 static struct ht_list *bucket(const struct relay_front *f, struct ht_slice name) {
-    uint64_t h = UINT64_C(0xcbf29ce484222325);
+    uint64_t h = HT_HASH;
     for (size_t i = 0; i < name.n; i++)
-        h = (h ^ (unsigned char)ht_lower(name.p[i])) * UINT64_C(0x100000001b3);
+        h = ht_hash_char(h, ht_lower(name.p[i]));
     return (struct ht_list *)(uintptr_t)&f->drivers[(h ^ h >> 32) % FRONT_DRIVERS];
 }
 

@@ -18,12 +18,10 @@ static uint32_t hash_end(uint64_t h, uint16_t port, bool wildcard) {
     return (uint32_t)(h ^ h >> 32);
 }
 
-static uint64_t hash_char(uint64_t h, char c) { return (h ^ (unsigned char)c) * 0x100000001b3u; }
-
 static uint64_t hash_host(const struct relay_name_index *x, const char *host) {
     uint64_t h = x->seed;
     for (size_t i = strlen(host); i > 0; i--)
-        h = hash_char(h, host[i - 1]);
+        h = ht_hash_char(h, host[i - 1]);
     return h;
 }
 
@@ -56,7 +54,7 @@ static struct relay_name *find(const struct relay_name_index *x, const void *use
             struct relay_name *e = look_ports(x, user, h, host + i, port, true);
             longest = e ? e : longest;
         }
-        h = hash_char(h, host[i - 1]);
+        h = ht_hash_char(h, host[i - 1]);
     }
     struct relay_name *exact = look_ports(x, user, h, host, port, false);
     return exact ? exact : longest;

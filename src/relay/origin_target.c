@@ -42,9 +42,9 @@ void relay_target_destroy(struct relay_target **tp) {
 /* ---- a tunnel that leads back to itself ---- */
 
 static uint64_t own_hash(struct ht_slice address) {
-    uint64_t h = UINT64_C(0xcbf29ce484222325);
+    uint64_t h = HT_HASH;
     for (size_t i = 0; i < address.n; i++)
-        h = (h ^ (unsigned char)address.p[i]) * UINT64_C(0x100000001b3);
+        h = ht_hash_char(h, address.p[i]);
     return h ? h : 1;
 }
 

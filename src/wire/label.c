@@ -5,8 +5,7 @@
 
 #define SHOWN 96 /* bytes of a text that is refused */
 
-static bool is_digit(char c) { return c >= '0' && c <= '9'; }
-static bool is_alnum(char c) { return is_digit(c) || (c >= 'a' && c <= 'z'); }
+static bool is_alnum(char c) { return ht_is_digit(c) || (c >= 'a' && c <= 'z'); }
 
 /* ---- Punycode (RFC 3492) ---- */
 
@@ -36,7 +35,7 @@ static bool next_delta(const char **at, const char *end, uint32_t bias, uint32_t
     uint64_t w = 1, sum = 0;
     for (uint32_t k = BASE; *at < end; k += BASE) {
         char c = *(*at)++;
-        uint32_t digit = is_digit(c) ? (uint32_t)(c - '0') + 26 : (uint32_t)(c - 'a');
+        uint32_t digit = ht_is_digit(c) ? (uint32_t)(c - '0') + 26 : (uint32_t)(c - 'a');
         uint32_t t = k <= bias ? TMIN : k >= bias + TMAX ? TMAX : k - bias;
         sum += digit * w;
         if (sum > INT32_MAX)
@@ -118,7 +117,7 @@ int wire_label_read(char out[WIRE_LABEL_ROOM], struct ht_slice text, struct ht_e
 
 static bool all_digits(const char *p, size_t n) {
     for (size_t i = 0; i < n; i++)
-        if (!is_digit(p[i]))
+        if (!ht_is_digit(p[i]))
             return false;
     return true;
 }
@@ -148,7 +147,7 @@ int wire_domain_read(char out[WIRE_HOST_ROOM], struct ht_slice text, unsigned le
 
 size_t wire_asked_host(char out[WIRE_HOST_ROOM], struct ht_slice authority) {
     const char *behind = authority.p + authority.n;
-    while (authority.n > 0 && behind > authority.p && is_digit(behind[-1]))
+    while (authority.n > 0 && behind > authority.p && ht_is_digit(behind[-1]))
         behind--;
     size_t n =
         authority.n > 0 && behind > authority.p && behind[-1] == ':' ? (size_t)(behind - 1 - authority.p) : authority.n;

@@ -11,12 +11,11 @@
 
 /* ---- hosts ---- */
 
-static bool is_digit(char c) { return c >= '0' && c <= '9'; }
-static bool is_alnum(char c) { return is_digit(c) || (c >= 'a' && c <= 'z'); }
+static bool is_alnum(char c) { return ht_is_digit(c) || (c >= 'a' && c <= 'z'); }
 
 static bool is_hex(const char *p, size_t n) {
     for (size_t i = 0; i < n; i++)
-        if (!is_digit(p[i]) && !(p[i] >= 'a' && p[i] <= 'f'))
+        if (!ht_is_digit(p[i]) && !(p[i] >= 'a' && p[i] <= 'f'))
             return false;
     return true;
 }
@@ -26,7 +25,7 @@ static bool is_number(const char *p, size_t n) {
     if (n >= 2 && p[0] == '0' && p[1] == 'x')
         return is_hex(p + 2, n - 2);
     for (size_t i = 0; i < n; i++)
-        if (!is_digit(p[i]))
+        if (!ht_is_digit(p[i]))
             return false;
     return n > 0;
 }
@@ -139,7 +138,7 @@ static bool read_port(struct ht_slice text, uint16_t *out) {
     if (text.n == 0 || text.n > 5 || text.p[0] == '0')
         return false;
     for (size_t i = 0; i < text.n; i++) {
-        if (!is_digit(text.p[i]))
+        if (!ht_is_digit(text.p[i]))
             return false;
         n = n * 10 + (unsigned)(text.p[i] - '0');
     }

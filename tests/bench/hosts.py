@@ -9,22 +9,14 @@ import contextlib
 import os
 import re
 import statistics
-import subprocess
 import time
 
-from tests.integration.harness import BIN, Folder, Nginx, Program, Tunnel, free_port
+from tests.bench.tls import PAGE, Quiet, wrk
+from tests.integration.harness import BIN, Folder, Nginx, Tunnel, free_port
 from tests.integration.test_users import session
 
 DOMAIN = "tunnel.test"
 AT_ONCE = 64  # own domains of one BIND
-
-
-class Quiet(Program):
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.end()
 
 
 def rss_kib(pid):
@@ -42,13 +34,6 @@ def register(kit, names):
     return peer, time.monotonic() - start
 
 
-def wrk(port, host, seconds):
-    out = subprocess.run(["wrk", "-t1", "-c32", f"-d{seconds}s", "-H", f"Host: {host}", f"http://127.0.0.1:{port}/"],
-                         stdout=subprocess.PIPE, check=True, timeout=seconds + 60).stdout.decode()
-    assert "Non-2xx" not in out and "Socket errors" not in out, out
-    return float(re.search(r"Requests/sec:\s+([\d.]+)", out).group(1))
-
-
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--runs", type=int, default=5)
@@ -57,9 +42,7 @@ def main():
     args = parser.parse_args()
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(Folder())
-        nginx = stack.enter_context(Nginx(folder, "events {} http { access_log off; keepalive_requests 1000000000; server { listen "
-                                                  "127.0.0.1:{0}; location / { return 200 '" + "x" * 1024 + "'; } } }",
-                                          main="worker_processes 1;"))
+        nginx = stack.enter_context(Nginx(folder, PAGE, main="worker_processes 1;"))
         ways = {}
         for names in (0, args.names):
             public = free_port()
@@ -77,7 +60,7 @@ def main():
         print(f"load before: {os.getloadavg()}")
         for _ in range(args.runs):
             for names, (port, host) in ways.items():
-                got[names].append(wrk(port, host, args.seconds))
+                got[names].append(wrk(f"http://127.0.0.1:{port}/", host, args.seconds, 32))
         ratios = [b / a for a, b in zip(got[0], got[args.names])]
         for names, all_of_it in got.items():
             print(f"requests/s beside {names:6} other names {statistics.median(all_of_it):8.0f}")

@@ -33,6 +33,9 @@ frontend f
 backend b
     server s 127.0.0.1:%(to)s
 """
+# A service with 1 KiB.
+PAGE = ("events {} http { access_log off; keepalive_requests 1000000000; server { listen 127.0.0.1:{0}; location / { return 200 '" + "x" * 1024
+        + "'; } } }")
 
 
 class Quiet(Program):
@@ -43,8 +46,8 @@ class Quiet(Program):
         self.end()
 
 
-def wrk(port, host, seconds, connections):
-    out = subprocess.run(["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-H", f"Host: {host}", f"https://127.0.0.1:{port}/"],
+def wrk(url, host, seconds, connections):
+    out = subprocess.run(["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-H", f"Host: {host}", url],
                          stdout=subprocess.PIPE, check=True, timeout=seconds + 60).stdout.decode()
     assert "Non-2xx" not in out and "Socket errors" not in out, out
     return float(re.search(r"Requests/sec:\s+([\d.]+)", out).group(1))
@@ -66,9 +69,7 @@ def main():
         pem = folder.join("both.pem")
         with open(pem, "w", encoding="ascii") as f, open(cert, encoding="ascii") as c, open(key, encoding="ascii") as k:
             f.write(c.read() + k.read())
-        nginx = stack.enter_context(Nginx(folder, "events {} http { access_log off; keepalive_requests 1000000000; server { listen "
-                                                  "127.0.0.1:{0}; location / { return 200 '" + "x" * 1024 + "'; } } }",
-                                          main="worker_processes 1;"))
+        nginx = stack.enter_context(Nginx(folder, PAGE, main="worker_processes 1;"))
         ways = {}
         for name, tls in (("kit", ["--tls-cert", pem]), ("haproxy", [])):
             public = free_port()
@@ -85,7 +86,7 @@ def main():
         stack.callback(haproxy.end)
         eventually(lambda: status(listen) is None, "HAProxy")
         ways["haproxy"] = (listen, ways["haproxy"][1])
-        loads = {"requests/s, 32 kept": lambda p, h: wrk(p, h, args.seconds, 32),
+        loads = {"requests/s, 32 kept": lambda p, h: wrk(f"https://127.0.0.1:{p}/", h, args.seconds, 32),
                  "new connections/s, full": lambda p, h: fresh(p, h, "full", args.seconds),
                  "new connections/s, resumed": lambda p, h: fresh(p, h, "resumed", args.seconds)}
         print(f"load before: {os.getloadavg()}")
