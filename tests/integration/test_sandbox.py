@@ -58,7 +58,7 @@ def _():
     with Tunnel() as t:
         now = status(t.kit.pid)
         assert now["NoNewPrivs"] == "1" and now["Seccomp"] == "2", now
-        assert "few system calls" in t.kit.text()
+        t.kit.wait_line("few system calls")
         traffic(t)
         assert all(status(driver.pid)["NoNewPrivs"] == "1" for driver in t.drivers)
 

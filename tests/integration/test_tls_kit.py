@@ -110,7 +110,7 @@ def _():
             said = json.loads(run(["curl", "-sS", f"http://localhost:{t.kit.port}/readyz?verbose"]))
             soon, over = said["warnings"]
             assert soon.startswith("the certificate for soon.test ends on ") and over.startswith("the certificate for over.test ended on ")
-            assert "soon.test ends on" in t.kit.text() and "over.test ended on" in t.kit.text()
+            eventually(lambda: "soon.test ends on" in t.kit.text() and "over.test ended on" in t.kit.text(), "both in the log")
             assert "fine.test ends" not in t.kit.text()
 
 
