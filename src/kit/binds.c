@@ -193,9 +193,8 @@ static const struct kit_session *session_of(const struct relay_owner *o) {
     return ht_container_of(o, const struct kit_session, owner);
 }
 
-static bool owner_may_name(const struct relay_owner *o, const char *host) {
-    const struct kit_session *s = session_of(o);
-    return user_may_name(s->user, host, s->kit->opt->domain);
+static bool owner_may_name(const struct relay_owner *o, const char *host, const char *domain, struct ht_errmsg *err) {
+    return user_may_name(session_of(o)->user, host, domain, err);
 }
 
 static uint16_t owner_pick(const struct relay_owner *o) { return user_pick_port(session_of(o)->user); }

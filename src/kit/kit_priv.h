@@ -282,8 +282,9 @@ struct kit_user *kit_user_of_nobody(struct kit *k);
 static inline bool kit_pass_gone(const struct kit_pass *pass) { return pass && pass->gone; }
 /* True when the user may have the binding (rule USER-3); false with *err. */
 bool user_may_bind(const struct kit_user *u, const struct wire_bind *bind, struct ht_errmsg *err);
-/* True when a URL of the user may have that host, in lower case. `domain` is --domain, or NULL. */
-bool user_may_name(const struct kit_user *u, const char *host, const char *domain);
+/* True when a URL of the user may have that host, in lower case (rule USER-3); false with *err. `domain` is --domain,
+ * as wire_domain_read() writes it. */
+bool user_may_name(const struct kit_user *u, const char *host, const char *domain, struct ht_errmsg *err);
 /* One of the user's ports at random; 0: the user may have every port. */
 uint16_t user_pick_port(const struct kit_user *u);
 /* What the user may see. NULL: a viewer that sees nothing. */

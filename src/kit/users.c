@@ -14,7 +14,6 @@
 #include <errno.h>
 #include <openssl/evp.h>
 #include <stdio.h>
-#include <strings.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -287,15 +286,22 @@ static bool ports_contain(const struct kit_allowance *may, uint16_t port) {
     return !may->ports_given || opt_ports_contain(may->ports, may->n_ports, port);
 }
 
+/* Behind the `done` items of a list that have room. */
+static void put_rest(char *out, size_t cap, size_t done, size_t all) {
+    if (done < all)
+        snprintf(out, cap, done ? ", ..." : "...");
+}
+
 /* "3000-3999, 8080", or as much of it as has room. */
 static void list_ports(const struct kit_allowance *may, char *out, size_t cap) {
-    size_t n = 0;
+    size_t n = 0, i;
     out[0] = '\0';
-    for (size_t i = 0; i < may->n_ports && n + 16 < cap; i++) {
+    for (i = 0; i < may->n_ports && n + 24 < cap; i++) {
         const struct opt_port_range *r = &may->ports[i];
         n += (size_t)snprintf(out + n, cap - n, r->first == r->last ? "%s%u" : "%s%u-%u", i ? ", " : "", r->first,
                               r->last);
     }
+    put_rest(out + n, cap - n, i, may->n_ports);
     if (may->n_ports == 0)
         snprintf(out, cap, "none");
 }
@@ -358,20 +364,40 @@ static bool matches(const char *pattern, const char *text, const char *end) {
     return false;
 }
 
-bool user_may_name(const struct kit_user *u, const char *host, const char *domain) {
-    size_t n = strlen(host), below = domain ? strlen(domain) : 0;
-    const char *end = host + n, *label_end = NULL;
-    if (u->admin)
-        return true;
-    if (below && n > below + 1 && host[n - below - 1] == '.' && strcasecmp(host + n - below, domain) == 0)
-        label_end = end - below - 1;
-    if (!u->may.names_given)
+static bool names_allow(const struct kit_allowance *may, const char *host, const char *end, const char *label_end) {
+    if (!may->names_given)
         return label_end != NULL;
-    for (size_t i = 0; i < u->may.n_names; i++) {
-        const char *pattern = u->may.names[i];
+    for (size_t i = 0; i < may->n_names; i++) {
+        const char *pattern = may->names[i];
         bool one_label = strchr(pattern, '.') == NULL;
         if (one_label ? label_end && matches(pattern, host, label_end) : matches(pattern, host, end))
             return true;
     }
+    return false;
+}
+
+/* "bob-*, app.bob.example", or as much of it as has room. */
+static void list_names(const struct kit_allowance *may, const char *domain, char *out, size_t cap) {
+    size_t n = 0, i;
+    out[0] = '\0';
+    for (i = 0; i < may->n_names && n + strlen(may->names[i]) + 8 < cap; i++)
+        n += (size_t)snprintf(out + n, cap - n, "%s%s", i ? ", " : "", may->names[i]);
+    put_rest(out + n, cap - n, i, may->n_names);
+    if (!may->names_given)
+        snprintf(out, cap, "those below %s", domain);
+    else if (may->n_names == 0)
+        snprintf(out, cap, "none");
+}
+
+bool user_may_name(const struct kit_user *u, const char *host, const char *domain, struct ht_errmsg *err) {
+    char all[160];
+    size_t n = strlen(host), below = strlen(domain);
+    const char *end = host + n, *label_end = NULL;
+    if (n > below + 1 && host[n - below - 1] == '.' && strcmp(host + n - below, domain) == 0)
+        label_end = end - below - 1;
+    if (u->admin || names_allow(&u->may, host, end, label_end))
+        return true;
+    list_names(&u->may, domain, all, sizeof all);
+    ht_fail(err, 0, "the user %s may not have the host %s; the user's names are %s", u->name, host, all);
     return false;
 }

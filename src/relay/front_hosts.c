@@ -48,10 +48,15 @@ static void add(struct reading *r, const char *host, size_t room) {
     r->at += room ? room : len + 1;
 }
 
+bool front_may_have(const struct relay_front *f, const struct relay_owner *o, const char *host, struct ht_errmsg *err) {
+    return !o->ops->may_name || o->ops->may_name(o, host, f->domain, err);
+}
+
+/* Rule USER-3. */
 static int may(struct reading *r, const char *host) {
-    if (!r->o->ops->may_name || r->o->ops->may_name(r->o, host))
+    if (front_may_have(r->f, r->o, host, r->err))
         return HT_OK;
-    return RELAY_REFUSE(r, INVALID_NAME, HT_EACCESS, "%s is no host that this token may have", host);
+    return *r->code = WIRE_BIND_ERROR_NOT_ALLOWED, HT_EACCESS;
 }
 
 static int add_hostname(struct reading *r, struct ht_slice text) {

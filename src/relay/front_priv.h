@@ -48,6 +48,9 @@ void front_hosts_of_port(const struct relay_front *f, const struct relay_owner *
 static inline struct relay_name *front_host_of_port(struct relay_names *hosts) {
     return &hosts->entries[hosts->n_entries - 1];
 }
+/* True when the owner may have the host (rule USER-3); false with *err. front_hosts_read() has asked, except for the
+ * host of a port that was not known yet. */
+bool front_may_have(const struct relay_front *f, const struct relay_owner *o, const char *host, struct ht_errmsg *err);
 /* Another owner whose driver has the same name as that of `o`, or a name that a host in `bind` would look like; NULL:
  * none. */
 const struct relay_owner *front_name_taken(const struct relay_front *f, const struct relay_owner *o,

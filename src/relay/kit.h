@@ -67,8 +67,8 @@ struct relay_owner_ops {
                   const struct relay_binding_info *b, struct ht_errmsg *err);
     /* True when both owners belong to the same driver, so that they may share its name (rule HOST-3). NULL: never. */
     bool (*same)(const struct relay_owner *o, const struct relay_owner *other);
-    /* True when `o` may have this host of the front, in lower case and with its domain. NULL: always. */
-    bool (*may_name)(const struct relay_owner *o, const char *host);
+    /* True when `o` may have this host, in lower case, at a front of `domain`; false with *err. NULL: always. */
+    bool (*may_name)(const struct relay_owner *o, const char *host, const char *domain, struct ht_errmsg *err);
     /* A port for an owner that asks for any port, a different one at each call. 0, or NULL: every port will do. */
     uint16_t (*pick)(const struct relay_owner *o);
     /* True when `o` may have one more binding; false with *err. NULL: always. */

@@ -71,7 +71,7 @@ bool relay_port_reserved(const struct relay_table *t, uint16_t port) {
  * A port from the range of outgoing connections is lost to one of those when nobody listens there for a moment: while
  * the kit starts anew, say.
  */
-uint16_t relay_random_port(const struct relay_table *t, bool outside) {
+static uint16_t random_port(const struct relay_table *t, bool outside) {
     const uint32_t min = WIRE_LIMIT_RANDOM_PORT_MIN, max = WIRE_LIMIT_RANDOM_PORT_MAX;
     uint32_t r, first = ht_max(t->cfg.outgoing_first, min), last = ht_min(t->cfg.outgoing_last, max);
     uint32_t hole = first <= last ? last - first + 1 : 0, all = max - min + 1;
@@ -82,6 +82,13 @@ uint16_t relay_random_port(const struct relay_table *t, bool outside) {
     if (hole && port >= first)
         port += hole;
     return port;
+}
+
+static uint16_t picked(const struct relay_owner *o) { return o->ops->pick ? o->ops->pick(o) : 0; }
+
+uint16_t relay_pick_port(const struct relay_table *t, const struct relay_owner *o, bool outside) {
+    uint16_t own = picked(o);
+    return own ? own : random_port(t, outside);
 }
 
 int relay_public_url(const char *pattern, uint16_t port, char *out, size_t cap) {
@@ -222,16 +229,12 @@ static int listen_failed(struct opening *r, uint16_t port, int rc, const struct 
     }
 }
 
-static uint16_t picked(const struct opening *r) { return r->o->ops->pick ? r->o->ops->pick(r->o) : 0; }
-
 /* Rule PORT-1, expose. */
 static int listen_random(struct opening *r) {
     struct ht_errmsg why = {""};
     for (int i = 0; i < RANDOM_PORT_TRIES; i++) {
         /* The last tries go everywhere: what is outside may be little, and taken. */
-        uint16_t port = picked(r);
-        if (port == 0)
-            port = relay_random_port(r->t, i < RANDOM_PORT_TRIES - RANDOM_PORT_ANYWHERE);
+        uint16_t port = relay_pick_port(r->t, r->o, i < RANDOM_PORT_TRIES - RANDOM_PORT_ANYWHERE);
         if (relay_port_reserved(r->t, port) || relay_port_find(r->t, &r->p->addr, port))
             continue;
         int rc = listen_on(r, port, &why);
@@ -261,7 +264,7 @@ static int listen_ephemeral(struct opening *r) {
 
 static int open_listener(struct opening *r, uint16_t port) {
     if (port == 0)
-        return r->p->kind == WIRE_KIND_HTTP || picked(r) ? listen_random(r) : listen_ephemeral(r);
+        return r->p->kind == WIRE_KIND_HTTP || picked(r->o) ? listen_random(r) : listen_ephemeral(r);
     struct ht_errmsg why = {""};
     int rc = listen_on(r, port, &why);
     return rc ? listen_failed(r, port, rc, &why) : HT_OK;

@@ -311,24 +311,31 @@ static bool port_host_taken(const struct request *r, uint16_t number) {
     return relay_names_holder(&r->t->front->hosts, r->o->user, front_host_of_port(r->hosts)) != NULL;
 }
 
-/* The port that nobody listens on has the number that was asked for, or one whose host is free; one that is listened on
- * may have been picked just now. */
+/* The number of the port is known: whether its host can be had. */
+static int check_port_host(struct request *r, uint16_t number) {
+    if (port_host_taken(r, number))
+        return RELAY_REFUSE(r, NAME_IN_USE, HT_EINUSE, "somebody has the host of the port that was picked, %u", number);
+    if (!front_may_have(r->t->front, r->o, front_host_of_port(r->hosts)->host, r->err))
+        return *r->code = WIRE_BIND_ERROR_NOT_ALLOWED, HT_EACCESS;
+    return HT_OK;
+}
+
+/* The port that nobody listens on has the number that was asked for, or one whose host can be had; one that is listened
+ * on may have been picked just now. */
 static int number_it(struct request *r, struct relay_port *p) {
+    int rc = HT_OK;
     if (!r->hosts || r->bind->container_port)
         return HT_OK;
     if (p->listener)
-        return port_host_taken(r, p->number)
-                   ? RELAY_REFUSE(r, NAME_IN_USE, HT_EINUSE, "somebody has the host of the port that was picked, %u",
-                                  p->number)
-                   : HT_OK;
+        return check_port_host(r, p->number);
     for (unsigned i = 0; i < NUMBER_TRIES; i++) {
-        uint16_t number = relay_random_port(r->t, false);
-        if (port_host_taken(r, number))
-            continue;
-        p->number = number;
-        return HT_OK;
+        uint16_t number = relay_pick_port(r->t, r->o, false);
+        rc = check_port_host(r, number);
+        p->number = rc == HT_OK ? number : 0;
+        if (rc == HT_OK)
+            break;
     }
-    return RELAY_REFUSE(r, INTERNAL, HT_EINUSE, "found no free number");
+    return rc;
 }
 
 static int bind_new(struct request *r, struct relay_bound *out) {

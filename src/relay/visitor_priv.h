@@ -119,8 +119,9 @@ bool relay_addr_overlap(const struct io_addr *a, const struct io_addr *b);
 struct io_addr relay_addr_with_port(const struct io_addr *a, uint16_t port);
 /* True when no driver may bind the port. */
 bool relay_port_reserved(const struct relay_table *t, uint16_t port);
-/* A random port for an EXPOSE. `outside`: not in the range of outgoing connections, if other ports exist. */
-uint16_t relay_random_port(const struct relay_table *t, bool outside);
+/* A random port for an owner that asks for any: one of its own, if it has ports of its own. `outside`: not in the range
+ * of outgoing connections, if other ports exist. */
+uint16_t relay_pick_port(const struct relay_table *t, const struct relay_owner *o, bool outside);
 /* Initialises a binding of `o` on `p`; it is in no list yet. */
 void relay_binding_init(struct relay_binding *b, struct relay_owner *o, struct relay_port *p, uint32_t id);
 /* Writes the URL of a port. 0, or HT_ESPACE: it does not fit. */

@@ -17,6 +17,7 @@ from tests.support.tap import case, main
 
 T = codec.NUMBERS
 NAMES = {number: name for name, number in T.items()}
+DOMAIN = "tunnel.localhost"
 TOKENS = {name: f"ht_{name}{'x' * 40}" for name in ("ann", "bob", "root")}
 
 
@@ -24,15 +25,15 @@ def digest(token):
     return "sha256:" + hashlib.sha256(token.encode()).hexdigest()
 
 
-def users_file(folder, users=("ann", "bob", "root"), more="", tokens=TOKENS):
+def users_file(folder, users=("ann", "bob", "root"), more="", each="", tokens=TOKENS):
+    """`more`: lines of bob's. `each`: lines of all who are no admin."""
     path = folder.join("users.yaml")
     lines = ["users:"]
     for name in users:
-        lines += [f"  - name: {name}", f"    tokens: [{digest(tokens[name])}]"]
-        lines += ["    admin: true"] if name == "root" else []
-        lines += [more] if more and name == "bob" else []
+        lines += [f"  - name: {name}", f"    tokens: [{digest(tokens[name])}]", "    admin: true" if name == "root" else each,
+                  more if name == "bob" else ""]
     with open(path, "w", encoding="utf-8") as f:
-        f.write("\n".join(lines) + "\n")
+        f.write("\n".join(line for line in lines if line) + "\n")
     return path
 
 
@@ -42,6 +43,7 @@ class Peer:
     def __init__(self, kit, user=None, version="v1"):
         self.socket = connect(kit.port)
         self.reader, self.frames, self.over = ws.Reader(masked=False), [], None
+        self.stream = 0  # of the last frame
         auth = f"Authorization: Bearer {TOKENS.get(user, user)}\r\n" if user else ""
         self.socket.sendall(f"GET {codec.CONNECT_PATH} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
                             f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {ws.new_key()}\r\n{auth}"
@@ -66,7 +68,7 @@ class Peer:
         """(name, payload) of the next frame that is no PING or WINDOW; ("close", code) at the end."""
         while True:
             while self.frames:
-                name, payload = self.frames.pop(0)
+                name, self.stream, payload = self.frames.pop(0)
                 if name not in ("PING", "WINDOW"):
                     return name, payload
             if self.over:
@@ -80,9 +82,9 @@ class Peer:
                 elif event[0] == "message":
                     at = 0
                     while at + 9 <= len(event[2]):
-                        kind, _, size = struct.unpack_from(">BII", event[2], at)
+                        kind, stream, size = struct.unpack_from(">BII", event[2], at)
                         body = event[2][at + 9:at + 9 + size]
-                        self.frames.append((NAMES.get(kind, kind), json.loads(body) if body[:1] == b"{" else body))
+                        self.frames.append((NAMES.get(kind, kind), stream, json.loads(body) if body[:1] == b"{" else body))
                         at += 9 + size
 
     def expect(self, name):
@@ -121,13 +123,46 @@ def users_kit(folder, *args, **more):
     return Kit("--users", users_file(folder, **more), *args)
 
 
+def public_kit(folder, *args, **more):
+    """One with names on a public port, which is its `public`. Each user may have all of them, and own domains."""
+    kit = users_kit(folder, "--public", "127.0.0.1:0", "--domain", DOMAIN, *args, **{"each": '    names: ["*", "*.example.org"]', **more})
+    kit.public = int(re.search(r"public on http://127\.0\.0\.1:(\d+)", kit.text()).group(1))
+    return kit
+
+
+def visit(kit, host):
+    """A request for a host of the public port; the visitor's connection."""
+    visitor = connect(kit.public)
+    visitor.sendall(f"GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+    return visitor
+
+
+def status_of(kit, host):
+    with visit(kit, host) as visitor:
+        return int(visitor.recv(4096).split()[1])
+
+
+def comes_to(kit, host, peer):
+    """A visitor of the host comes to this session, whatever else it was told before. (The visitor, the stream's id.)"""
+    visitor = visit(kit, host)
+    while peer.next()[0] != "STREAM_OPEN":
+        assert not peer.over, f"{host} does not come to {peer.id}: {peer.over}"
+    return visitor, peer.stream
+
+
 CLIENT = {"id": "same-for-both-and-guessed-0123456789"}
 NAMED = {"capabilities": ["client", "names"], "client": CLIENT}
 CA = "-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n"
 
 
+def hosted(name, **more):
+    """HELLO of a driver with that name. Its client id is no secret here."""
+    return {"capabilities": ["client", "hosts", "handover"], "client": {"id": f"the client id of {name:_<20}", "name": name}, **more}
+
+
 class Owner:
-    """What somebody has: a live session with a port and a name, one that is parked, and one with several sockets."""
+    """What somebody has: a live session with a port and a name, one that is parked, and one with several sockets; and hosts of
+    the public port, of a live session and of one that is parked."""
 
     def __init__(self, kit, user):
         self.user = user
@@ -143,26 +178,42 @@ class Owner:
             self.parked, self.parked_port = gone.id, ok["containerPort"]
         eventually(lambda: any(s["sessionId"] == self.parked and s["parked"] for s in ask(kit, user, "GET", "/sessions")[1]["sessions"]), "it parks")
         self.v2 = session(kit, user, "v2", maxConnections=2, capabilities=["multi-ws", "reissue-tickets"])
-        self.ids = {self.live.id, self.parked, self.v2.id}
+        self.named = session(kit, user, **hosted(user))
+        self.name, self.hostname, self.away = f"app-of-{user}", f"{user}.example.org", f"away-of-{user}"
+        name, self.bound = self.named.bind(name=self.name, hostnames=[self.hostname])
+        assert name == "BIND_OK" and len(self.bound["urls"]) == 3, self.bound
+        self.hosts = [re.match(r"http://([^:/]+):", url).group(1) for url in self.bound["urls"]]
+        with session(kit, user, **hosted(user)) as gone:
+            name, ok = gone.bind(name=self.away)
+            assert name == "BIND_OK", ok
+            self.parked_named = gone.id
+        eventually(lambda: self.parked_named in {s["sessionId"] for s in ask(kit, user, "GET", "/sessions")[1]["sessions"] if s["parked"]}, "it parks")
+        self.ids = {self.live.id, self.parked, self.v2.id, self.named.id, self.parked_named}
 
     def ticket(self):
         return self.v2.ok["joinTickets"][0]["nonce"]
 
     def close(self):
-        for peer in (self.live, self.v2):
+        for peer in (self.live, self.v2, self.named):
             peer.__exit__()
 
 
-def resume_live(kit, by, of):
+def resumes_nothing(kit, by, of, which, **more):
     with Peer(kit, by) as p:
-        ok = p.hello(resume={"sessionId": of.live.id})
+        ok = p.hello(resume={"sessionId": which}, **more)
         return not ok["resumed"] and not ok["resumedBinds"] and ok["sessionId"] not in of.ids
+
+
+def resume_live(kit, by, of):
+    return all(resumes_nothing(kit, by, of, which) for which in (of.live.id, of.v2.id, of.named.id))
 
 
 def resume_parked(kit, by, of):
-    with Peer(kit, by) as p:
-        ok = p.hello(resume={"sessionId": of.parked})
-        return not ok["resumed"] and not ok["resumedBinds"] and ok["sessionId"] not in of.ids
+    return all(resumes_nothing(kit, by, of, which) for which in (of.parked, of.parked_named))
+
+
+def resume_as_the_same_driver(kit, by, of):
+    return all(resumes_nothing(kit, by, of, which, **hosted(of.user)) for which in (of.named.id, of.parked_named))
 
 
 def join(kit, by, of):
@@ -211,24 +262,67 @@ def same_name(kit, by, of):
         return name == "BIND_OK" and answer["containerPort"] == 0
 
 
+def host_is_taken(kit, by, host, hello, **more):
+    """Somebody may be reached there, as anybody can see; whose it is and since when is not told."""
+    with session(kit, by, **hello) as p:
+        name, err = p.bind(**more)
+        return name == "BIND_ERR" and err["code"] == "NAME_IN_USE" and err["message"] == f"{host} is another user's"
+
+
+def bind_hosts(kit, by, of):
+    """Its names and own domains, live and parked, in any spelling, with takeover, as the driver that holds them (whose name is taken)."""
+    asked = [(f"{of.name}.{DOMAIN}", {"name": of.name}), (f"{of.name}.{DOMAIN}", {"name": of.name.upper()}),
+             (of.hostname, {"hostnames": [of.hostname]}), (of.hostname, {"hostnames": [of.hostname.upper() + "."]}),
+             (f"{of.away}.{DOMAIN}", {"name": of.away})]
+    return all(host_is_taken(kit, by, host, hosted(by), takeover=takeover, **more) for host, more in asked for takeover in (False, True))
+
+
+def drivers_name(kit, by, of):
+    """Its driver's name, with its client id, and what a next port of it would be called."""
+    for hello, more in ((hosted(of.user), {}), (hosted(of.user.upper()), {}), (hosted(by), {"name": f"{of.user}-4000"})):
+        for takeover in (False, True):
+            with session(kit, by, **hello) as p:
+                name, err = p.bind(takeover=takeover, **more)
+                if name != "BIND_ERR" or err["code"] != "NAME_IN_USE" or any(i in err["message"] for i in of.ids):
+                    return False
+    return True
+
+
+def host_of_a_port(kit, by, of):
+    """A driver without a name gets hosts of ports: another one's port is refused before its host is looked at."""
+    port = int(re.match(r".*-(\d+)\.", of.hosts[-1]).group(1))
+    return bind_as(kit, by, of, port) and bind_as(kit, by, of, port, takeover=True)
+
+
+def unbind(kit, by, of):
+    """Bindings are counted by session, so the number of another one's is nobody's."""
+    with session(kit, by) as p:
+        p.say("UNBIND", {"bindId": of.bound["bindId"]})
+        return p.next()[0] == "UNBIND_ERR"
+
+
 def kill_live(kit, by, of):
-    status, body = ask(kit, by, "DELETE", f"/sessions/{of.live.id}")
+    return all(killed_is_absent(kit, by, which) for which in (of.live.id, of.v2.id, of.named.id))
+
+
+def killed_is_absent(kit, by, which):
+    status, body = ask(kit, by, "DELETE", f"/sessions/{which}")
     absent, said = ask(kit, by, "DELETE", "/sessions/S-00000000-0000-4000-8000-000000000000")
-    return (status, absent) == (404, 404) and body["error"].replace(of.live.id, "") == said["error"].replace(
+    return (status, absent) == (404, 404) and body["error"].replace(which, "") == said["error"].replace(
         "S-00000000-0000-4000-8000-000000000000", "")
 
 
 def kill_parked(kit, by, of):
-    return ask(kit, by, "DELETE", f"/sessions/{of.parked}")[0] == 404
+    return all(killed_is_absent(kit, by, which) for which in (of.parked, of.parked_named))
 
 
 def lists(kit, by, of):
     shown = ""
-    for path in ("/tunnels", "/sessions", "/bindings"):
+    for path in ("/tunnels", "/sessions", "/bindings", "/status"):
         status, body = ask(kit, by, "GET", path)
         assert status == 200, body
         shown += json.dumps(body)
-    return not any(what in shown for what in (*of.ids, f'"port": {of.port},', f'"port": {of.parked_port},'))
+    return not any(what in shown for what in (*of.ids, *of.hosts, of.name, of.away, f'"port": {of.port},', f'"port": {of.parked_port},'))
 
 
 def totals(kit, by, of):
@@ -247,14 +341,14 @@ def certificates(kit, by, of):
     return ask(kit, by, "GET", "/ca.pem")[0] == 404
 
 
-ATTACKS = [resume_live, resume_parked, join, join_with_its_ticket, bind_port, bind_parked, takeover, same_client, same_name, kill_live, kill_parked,
+ATTACKS = [resume_live, resume_parked, resume_as_the_same_driver, bind_hosts, drivers_name, host_of_a_port, unbind, join, join_with_its_ticket, bind_port, bind_parked, takeover, same_client, same_name, kill_live, kill_parked,
            lists, totals, metrics, certificates]
 
 
 @case("two users and every operation: what another one has is not there")
 def _():
     with Folder() as folder:
-        kit = users_kit(folder, "--max-sessions", "64", "--connect-proxy", "127.0.0.1:0")
+        kit = public_kit(folder, "--max-sessions", "256", "--connect-proxy", "127.0.0.1:0")
         owners = {name: Owner(kit, name) for name in ("ann", "bob")}
         assert owners["ann"].live.ok["user"] == "ann" and owners["bob"].live.ok["user"] == "bob"
         missed = []
@@ -264,6 +358,14 @@ def _():
         assert not missed, missed
         for name, owner in owners.items():  # and nothing of it was lost: each may do all that with what is theirs
             assert {s["sessionId"] for s in ask(kit, name, "GET", "/sessions")[1]["sessions"]} >= owner.ids
+            for host in owner.hosts:
+                comes_to(kit, host, owner.named)[0].close()
+            assert status_of(kit, f"{owner.away}.{DOMAIN}") == 503, "parked, and nobody else's"
+            with Peer(kit, name) as p:
+                ok = p.hello(resume={"sessionId": owner.parked_named}, **hosted(name))
+                assert ok["resumed"] and len(ok["resumedBinds"]) == 1
+                p.id = ok["sessionId"]
+                comes_to(kit, f"{owner.away}.{DOMAIN}", p)[0].close()
             with Peer(kit, name, "v2") as p:
                 p.say("JOIN", {"sessionId": owner.v2.id, "index": 1, "nonce": owner.ticket()})
                 p.expect("JOIN_OK")
@@ -275,6 +377,59 @@ def _():
         assert ask(kit, "root", "GET", "/metrics")[0] == 200
         for owner in owners.values():
             owner.close()
+        kit.end()
+
+
+@case("a name and its URL stay with their driver, parked, resumed, handed over and taken over; another user never gets them")
+def _():
+    def nobody_else_gets_it():
+        owner = type("Owner", (), {"user": "ann", "name": "shop", "away": "shop", "hostname": "ann.example.org", "ids": {first.id}})
+        assert bind_hosts(kit, "bob", owner) and drivers_name(kit, "bob", owner)
+
+    def is_reached(peer):
+        return [comes_to(kit, host, peer) for host in (f"shop.{DOMAIN}", f"ann-3000.{DOMAIN}", "ann.example.org")]
+
+    def has_urls():
+        shown = [b for b in ask(kit, "ann", "GET", "/bindings")[1]["bindings"] if b["port"] == 3000]
+        assert [(b["url"], b["hosts"]) for b in shown] == [(url, ["ann.example.org", f"shop.{DOMAIN}", f"ann-3000.{DOMAIN}"])], shown
+
+    ask_for = {"port": 3000, "name": "shop", "hostnames": ["ann.example.org"]}
+    with Folder() as folder:
+        kit = public_kit(folder, "--no-ports", "--session-streams", "6")
+        first = session(kit, "ann", **hosted("ann"))
+        name, bound = first.bind(**ask_for)
+        assert name == "BIND_OK", bound
+        url = bound["publicUrl"]
+        nobody_else_gets_it()
+        first.__exit__()
+        eventually(lambda: ask(kit, "ann", "GET", "/tunnels")[1]["orphanedSessions"] == 1, "it parks")
+        has_urls()
+        nobody_else_gets_it()
+        assert status_of(kit, f"shop.{DOMAIN}") == 503
+        second = session(kit, "ann", **hosted("ann", resume={"sessionId": first.id}))
+        assert second.ok["resumed"] and second.id == first.id and second.ok["resumedBinds"][0]["bindId"] == bound["bindId"]
+        has_urls()
+        visitors = is_reached(second) + is_reached(second)  # the last streams that it may have
+        assert second.expect("GOAWAY")["message"] == codec.GOAWAYS["RESTARTING"][1]
+        waiting = visit(kit, f"shop.{DOMAIN}")
+        nobody_else_gets_it()
+        third = session(kit, "ann", **hosted("ann", resume={"sessionId": second.id}))
+        assert third.ok["resumed"] and third.id != second.id and third.ok["resumedBinds"][0]["bindId"] == bound["bindId"]
+        assert third.expect("STREAM_OPEN")["bindId"] == bound["bindId"]
+        has_urls()
+        nobody_else_gets_it()
+        for visitor in (waiting, *(v for v, _ in visitors)):
+            visitor.close()
+        with session(kit, "ann", **hosted("ann")) as fourth:
+            name, again = fourth.bind(takeover=True, **ask_for)
+            assert name == "BIND_OK" and again["urls"] == bound["urls"] and again["publicUrl"] == url, again
+            has_urls()
+            nobody_else_gets_it()
+            for visitor, _ in is_reached(fourth):
+                visitor.close()
+            while (told := third.next()[0]) != "BIND_REVOKED":
+                assert told in ("EOF", "RESET"), told
+        third.__exit__()
         kit.end()
 
 
@@ -406,6 +561,31 @@ def _():
             assert ann.bind(20200)[0] == "BIND_OK"
         bob.__exit__()
         kit.end()
+
+
+@case("what a user may be called on the public port: also where the kit picks the port, with listeners and without")
+def _():
+    may_not = "the user bob may not have the host {}; the user's names are bob-*, app.bob.example"
+    refused = [("ann", {"port": 20101}, f"ann-20101.{DOMAIN}"), ("bob", {"port": 20101, "name": "shop"}, f"shop.{DOMAIN}"),
+               ("bob", {"port": 20101, "hostnames": ["bob.example"]}, "bob.example"), ("ann", {}, rf"ann-201\d\d.{DOMAIN}"),
+               (None, {}, rf"201\d\d.{DOMAIN}")]
+    for listens in ([], ["--no-ports"]):
+        with Folder() as folder:
+            more = "    ports: [20100-20199]\n    names: [bob-*, app.bob.example]"
+            kit = public_kit(folder, *listens, each="", more=more)
+            for called, asked, host in refused:
+                with session(kit, "bob", **(hosted(called) if called else {})) as p:
+                    name, err = p.bind(**asked)
+                    assert (name, err["code"]) == ("BIND_ERR", "NOT_ALLOWED"), (asked, err)
+                    assert re.fullmatch(may_not.format(host).replace("*", r"\*"), err["message"]), (asked, err)
+            with session(kit, "bob", **hosted("bob")) as p:
+                for _ in range(3):
+                    name, ok = p.bind(name="bob-1", hostnames=["app.bob.example"], takeover=True)
+                    assert name == "BIND_OK" and 20100 <= ok["containerPort"] <= 20199, ok
+                    p.say("UNBIND", {"bindId": ok["bindId"]})
+                    p.expect("UNBIND_OK")
+            assert ask(kit, "root", "GET", "/bindings")[1]["total"] == 0
+            kit.end()
 
 
 def reload(kit):

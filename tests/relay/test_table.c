@@ -140,10 +140,10 @@ static void test_outside(void) {
         bool all = rows[i].first <= 20000 && rows[i].last >= 65534;
         unsigned odd = 0;
         for (int n = 0; n < 2000; n++) {
-            uint16_t port = relay_random_port(rig.table, true);
+            uint16_t port = relay_pick_port(rig.table, &d.owner, true);
             odd +=
                 port < rows[i].least || port > rows[i].most || (!all && port >= rows[i].first && port <= rows[i].last);
-            port = relay_random_port(rig.table, false);
+            port = relay_pick_port(rig.table, &d.owner, false);
             odd += port < 20000 || port > 65534;
         }
         CU_ASSERT_EQUAL(odd, 0);
