@@ -36,8 +36,8 @@ void io_accept_cancel(struct io_accept **ap) {
 /* It reads the answer, or never understands what went wrong. */
 static void answer_plainly(struct io_accept *a) {
     struct iovec v = {(char *)(uintptr_t)a->to_plain_http, strlen(a->to_plain_http)};
-    SSL_free(a->conn->ssl);
-    a->conn->ssl = NULL;
+    SSL_free(a->conn->more->ssl);
+    a->conn->more->ssl = NULL;
     (void)io_conn_write(a->conn, &v, 1);
     io_conn_close_lingering(&a->conn, LINGER_MS);
 }
@@ -57,7 +57,7 @@ static void on_report(struct io_task *t) {
 
 static void fail(struct io_accept *a, enum io_accept_why why) {
     a->why = why;
-    a->conn->broken = true;
+    a->conn->more->broken = true;
     io_conn_set_ops(a->conn, NULL, NULL);
     io_conn_read_on(a->conn, false);
     io_conn_want_write(a->conn, false);
@@ -110,7 +110,7 @@ static enum io_accept_why describe(struct io_accept *a) {
 static void step(void *ctx) {
     struct io_accept *a = ctx;
     ERR_clear_error();
-    int rc = SSL_do_handshake(a->conn->ssl);
+    int rc = SSL_do_handshake(io_conn_ssl(a->conn));
     if (rc == 1) {
         struct io_conn *c = a->conn;
         const struct io_accept_ops *ops = a->ops;
@@ -123,7 +123,7 @@ static void step(void *ctx) {
         ops->accepted(user, c);
         return;
     }
-    int want = SSL_get_error(a->conn->ssl, rc);
+    int want = SSL_get_error(io_conn_ssl(a->conn), rc);
     if (want == SSL_ERROR_WANT_READ || want == SSL_ERROR_WANT_WRITE) {
         io_conn_read_on(a->conn, want == SSL_ERROR_WANT_READ);
         io_conn_want_write(a->conn, want == SSL_ERROR_WANT_WRITE);
@@ -145,15 +145,13 @@ static void on_timeout(struct io_timer *t) {
 /* `ssl`: NULL when there was none to be had, and *err says why. */
 static struct io_accept *start(struct io_loop *loop, struct io_conn *c, SSL *ssl, uint64_t timeout_ms,
                                const struct io_accept_ops *ops, void *ctx, struct ht_errmsg *err) {
-    struct io_accept *a = ssl ? ht_calloc(1, sizeof *a) : NULL;
+    struct io_accept *a = ssl && io_conn_set_ssl(c, ssl) ? ht_calloc(1, sizeof *a) : NULL;
     if (ssl && !a)
         ht_fail(err, HT_ENOMEM, "out of memory");
     if (!a) {
-        SSL_free(ssl);
         io_conn_abort(&c);
         return NULL;
     }
-    c->ssl = ssl;
     *a = (struct io_accept){.loop = loop, .conn = c, .ops = ops, .ctx = ctx};
     io_timer_init(loop, &a->timer, on_timeout);
     io_task_init(&a->report, on_report);

@@ -20,8 +20,12 @@
 #define KEEP_ALIVE_TRIES 6
 
 static void update_interest(struct io_conn *c) {
-    int want = ((c->reading && !ht_list_linked(&c->held)) || c->write_wants_read ? EV_READ : 0) |
-               (c->writing || c->read_wants_write ? EV_WRITE : 0);
+    const struct io_conn_more *m = c->more;
+    int want = (c->reading ? EV_READ : 0) | (c->writing ? EV_WRITE : 0);
+    if (m && ht_list_linked(&m->held))
+        want &= ~EV_READ;
+    if (m)
+        want |= (m->write_wants_read ? EV_READ : 0) | (m->read_wants_write ? EV_WRITE : 0);
     int have = ev_is_active(&c->io) ? c->io.events & (EV_READ | EV_WRITE) : 0;
     if (want == have)
         return;
@@ -34,23 +38,31 @@ static void update_interest(struct io_conn *c) {
     }
 }
 
+/* TLS may have waited for the other direction, and a share may hold the connection. */
+static void look_closer(struct io_conn *c, bool can_read, bool can_write, bool *readable, bool *writable) {
+    struct io_conn_more *m = c->more;
+    *readable = *readable || (c->reading && can_write && m->read_wants_write);
+    *writable = *writable || (c->writing && can_read && m->write_wants_read);
+    if ((can_write && m->read_wants_write) || (can_read && m->write_wants_read)) {
+        m->read_wants_write = m->read_wants_write && !can_write;
+        m->write_wants_read = m->write_wants_read && !can_read;
+        update_interest(c);
+    }
+    if (*readable && m->share && io_share_holds(c)) {
+        update_interest(c);
+        *readable = false;
+    }
+}
+
 static void on_event(struct ev_loop *ev, ev_io *w, int revents) {
     (void)ev;
     struct io_conn *c = w->data;
     struct io_loop *loop = c->loop;
     loop->current = c;
     bool can_read = revents & EV_READ, can_write = revents & EV_WRITE;
-    bool readable = c->reading && (can_read || (can_write && c->read_wants_write));
-    bool writable = c->writing && (can_write || (can_read && c->write_wants_read));
-    if ((can_write && c->read_wants_write) || (can_read && c->write_wants_read)) {
-        c->read_wants_write = c->read_wants_write && !can_write;
-        c->write_wants_read = c->write_wants_read && !can_read;
-        update_interest(c);
-    }
-    if (readable && c->share && io_share_holds(c)) {
-        update_interest(c);
-        readable = false;
-    }
+    bool readable = c->reading && can_read, writable = c->writing && can_write;
+    if (c->more)
+        look_closer(c, can_read, can_write, &readable, &writable);
     if (readable && c->ops)
         c->ops->readable(c->ctx);
     if (loop->current == c && writable && c->writing && c->ops)
@@ -68,12 +80,28 @@ struct io_conn *io_conn_adopt(struct io_loop *loop, int fd, const struct io_conn
     loop->n_fds++;
     c->ops = ops;
     c->ctx = ctx;
-    ht_list_init(&c->again);
-    ht_list_init(&c->held);
     ev_io_init(&c->io, on_event, fd, 0);
     c->io.data = c;
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int)); /* fails on a Unix socket, which needs none */
     return c;
+}
+
+struct io_conn_more *io_conn_more(struct io_conn *c) {
+    if (!c->more && (c->more = ht_calloc(1, sizeof *c->more))) {
+        c->more->conn = c;
+        ht_list_init(&c->more->again);
+        ht_list_init(&c->more->held);
+    }
+    return c->more;
+}
+
+bool io_conn_set_ssl(struct io_conn *c, SSL *ssl) {
+    if (!io_conn_more(c)) {
+        SSL_free(ssl);
+        return false;
+    }
+    c->more->ssl = ssl;
+    return true;
 }
 
 int io_conn_pair(struct io_loop *loop, struct io_conn *out[2]) {
@@ -82,13 +110,13 @@ int io_conn_pair(struct io_loop *loop, struct io_conn *out[2]) {
         return ht_err_from_errno(errno);
     out[0] = io_conn_adopt(loop, fds[0], NULL, NULL);
     out[1] = io_conn_adopt(loop, fds[1], NULL, NULL);
-    if (!out[0] || !out[1]) {
+    if (!out[0] || !out[1] || !io_conn_more(out[0]) || !io_conn_more(out[1])) {
         io_conn_close(&out[0]);
         io_conn_close(&out[1]);
         return HT_ENOMEM;
     }
-    out[0]->twin = out[1];
-    out[1]->twin = out[0];
+    out[0]->more->twin = out[1];
+    out[1]->more->twin = out[0];
     return HT_OK;
 }
 
@@ -98,15 +126,16 @@ void io_conn_set_ops(struct io_conn *c, const struct io_conn_ops *ops, void *ctx
 }
 
 void io_conn_check_again(struct io_conn *c) {
-    if (c->ssl && c->reading && !ht_list_linked(&c->held) && ((!c->drained && SSL_has_pending(c->ssl)) || c->ended) &&
-        !ht_list_linked(&c->again)) {
-        ht_list_push_back(&c->loop->again, &c->again);
+    struct io_conn_more *m = c->more;
+    if (m && m->ssl && c->reading && !ht_list_linked(&m->held) &&
+        ((!m->drained && SSL_has_pending(m->ssl)) || m->ended) && !ht_list_linked(&m->again)) {
+        ht_list_push_back(&c->loop->again, &m->again);
         io_loop_wake(c->loop);
     }
 }
 
 void io_conn_let_go(struct io_conn *c) {
-    c->next_in_share = true;
+    c->more->next_in_share = true;
     io_conn_check_again(c);
     update_interest(c);
 }
@@ -115,8 +144,8 @@ void io_conn_read_on(struct io_conn *c, bool on) {
     if (c->reading == on)
         return;
     c->reading = on;
-    if (!on)
-        ht_list_remove(&c->again);
+    if (!on && c->more)
+        ht_list_remove(&c->more->again);
     io_conn_check_again(c);
     update_interest(c);
 }
@@ -141,13 +170,14 @@ static ssize_t end_of(const struct io_conn *c) { return c->lost ? HT_ERESET : HT
 
 ssize_t io_conn_read(struct io_conn *c, void *buf, size_t cap) {
     ssize_t n;
-    if (c->share && io_share_is_spent(c)) {
+    bool shares = io_conn_shares(c);
+    if (shares && io_share_is_spent(c)) {
         update_interest(c);
         return HT_EAGAIN;
     }
-    if (c->share)
+    if (shares)
         cap = io_share_cap(c, cap);
-    if (c->ssl) {
+    if (io_conn_ssl(c)) {
         n = io_tls_read(c, buf, cap);
         io_conn_check_again(c);
         update_interest(c);
@@ -160,7 +190,7 @@ ssize_t io_conn_read(struct io_conn *c, void *buf, size_t cap) {
     }
     if (n > 0) {
         c->in += (uint64_t)n;
-        if (c->share)
+        if (shares)
             io_share_took(c, (size_t)n);
     }
     return n;
@@ -183,7 +213,7 @@ int io_conn_peek(struct io_conn *c) {
 /* TCP forgets the bytes without copying them (tcp(7), MSG_TRUNC). */
 ssize_t io_conn_discard(struct io_conn *c) {
     static char drop[65536];
-    if (c->ssl)
+    if (io_conn_ssl(c))
         return io_conn_read(c, drop, sizeof drop);
     ssize_t n;
     do
@@ -223,7 +253,7 @@ int io_conn_look(struct io_conn *c) {
 
 ssize_t io_conn_write(struct io_conn *c, const struct iovec *iov, int iovcnt) {
     ssize_t n;
-    if (c->ssl) {
+    if (io_conn_ssl(c)) {
         n = io_tls_write(c, iov, iovcnt);
         update_interest(c);
     } else {
@@ -244,22 +274,29 @@ int io_conn_shutdown(struct io_conn *c) {
     if (c->shut)
         return HT_OK;
     /* A FIN without close_notify would make the peer take everything for cut. */
-    if (c->ssl && !c->broken && io_tls_shutdown(c) == HT_EAGAIN)
+    if (io_conn_ssl(c) && !c->more->broken && io_tls_shutdown(c) == HT_EAGAIN)
         return HT_EAGAIN;
     c->shut = true;
     return shutdown(c->io.fd, SHUT_WR) == 0 ? HT_OK : ht_err_from_errno(errno);
 }
 
+static void destroy_more(struct io_conn *c) {
+    struct io_conn_more *m = c->more;
+    ht_list_remove(&m->held);
+    io_conn_leave_share(c);
+    ht_list_remove(&m->again);
+    if (m->twin)
+        m->twin->more->twin = NULL;
+    SSL_free(m->ssl);
+    ht_free(m);
+}
+
 static void destroy(struct io_conn *c) {
     io_unwatch(c->loop, &c->io);
-    ht_list_remove(&c->again);
-    ht_list_remove(&c->held);
-    io_conn_set_share(c, NULL);
+    if (c->more)
+        destroy_more(c);
     if (c->loop->current == c)
         c->loop->current = NULL;
-    if (c->twin)
-        c->twin->twin = NULL;
-    SSL_free(c->ssl);
     c->loop->n_fds--;
     close(c->io.fd);
     ht_free(c);
@@ -283,9 +320,10 @@ void io_conn_close(struct io_conn **cp) {
     *cp = NULL;
     if (c->resets)
         io_set_reset(c->io.fd, false);
-    if (c->ssl && !c->shut && !c->broken) {
+    SSL *ssl = io_conn_ssl(c);
+    if (ssl && !c->shut && !c->more->broken) {
         ERR_clear_error();
-        SSL_shutdown(c->ssl);
+        SSL_shutdown(ssl);
     }
     destroy(c);
 }
@@ -297,8 +335,8 @@ void io_conn_abort(struct io_conn **cp) {
     *cp = NULL;
     if (!c->resets)
         io_set_reset(c->io.fd, true);
-    if (c->twin) /* a Unix socket knows no reset */
-        c->twin->lost = true;
+    if (c->more && c->more->twin) /* a Unix socket knows no reset */
+        c->more->twin->lost = true;
     destroy(c);
 }
 
@@ -317,10 +355,13 @@ void io_conn_local(struct io_conn *c, struct io_addr *out) {
 }
 
 const char *io_conn_error_text(const struct io_conn *c, int err) {
-    return err == HT_ETLS && c->tls_error ? c->tls_error : ht_err_text(err);
+    return err == HT_ETLS && c->more && c->more->tls_error ? c->more->tls_error : ht_err_text(err);
 }
 
-bool io_conn_resumed(const struct io_conn *c) { return c->ssl && SSL_session_reused(c->ssl); }
+bool io_conn_resumed(const struct io_conn *c) {
+    SSL *ssl = io_conn_ssl(c);
+    return ssl && SSL_session_reused(ssl);
+}
 
 int io_conn_fd(struct io_conn *c) { return c->io.fd; }
 

@@ -124,14 +124,14 @@ static void on_report(struct io_task *t) {
 static void handshake(void *ctx) {
     struct io_dial *d = ctx;
     int want = 0;
-    int rc = io_tls_handshake(d->conn->ssl, d->name, &want, &d->text);
+    int rc = io_tls_handshake(io_conn_ssl(d->conn), d->name, &want, &d->text);
     if (rc == HT_OK) {
         connected(d);
     } else if (rc == HT_EAGAIN) {
         io_conn_read_on(d->conn, want == EV_READ);
         io_conn_want_write(d->conn, want == EV_WRITE);
     } else {
-        d->conn->broken = true;
+        d->conn->more->broken = true;
         fail(d, rc);
     }
 }
@@ -159,6 +159,7 @@ static void on_connected(struct io_dial *d) {
     }
     io_unwatch(d->loop, &d->io);
     int fd = d->fd;
+    SSL *ssl;
     d->fd = -1;
     d->conn = io_conn_adopt(d->loop, fd, NULL, NULL);
     if (!d->conn) {
@@ -166,8 +167,11 @@ static void on_connected(struct io_dial *d) {
         fail(d, HT_ENOMEM);
     } else if (!d->tls) {
         connected(d);
-    } else if (!(d->conn->ssl = io_tls_session(d->tls, fd, d->host, &d->text))) {
+    } else if (!(ssl = io_tls_session(d->tls, fd, d->host, &d->text))) {
         fail(d, HT_ETLS);
+    } else if (!io_conn_set_ssl(d->conn, ssl)) {
+        ht_fail(&d->text, HT_ENOMEM, "cannot connect to %s: out of memory", d->name);
+        fail(d, HT_ENOMEM);
     } else {
         d->state = DIAL_HANDSHAKE;
         io_timer_set(&d->timer, left_ms(d)); /* no other address is tried from here on */

@@ -24,7 +24,7 @@ struct io_loop {
     uint64_t alarm_at; /* time to which alarm_fd is set; 0: not set */
     struct io_timer *timers; /* root of the heap */
     struct ht_list tasks;
-    struct ht_list again;     /* connections whose TLS holds bytes already: readable, but the kernel does not say so */
+    struct ht_list again;     /* struct io_conn_more whose TLS holds bytes already: the kernel does not call it readable */
     struct ht_list lingering; /* struct lingerer, oldest first */
     unsigned n_lingering;     /* those without a permit */
     struct ht_list lookups;   /* struct io_lookup */
@@ -34,31 +34,47 @@ struct io_loop {
     unsigned n_fds; /* connections and listeners */
 };
 
+/* What only some connections have: those with TLS, with a share, or with a twin. */
+struct io_conn_more {
+    struct io_conn *conn;
+    struct io_conn *twin;  /* the other end of io_conn_pair(); NULL: none */
+    SSL *ssl;              /* NULL: no TLS */
+    struct ht_list again;  /* in the loop's list, or not linked */
+    const char *tls_error; /* the message of TLS about its failure; NULL: none */
+    int end;               /* the code that reading returns once `ended` is set */
+    bool read_wants_write; /* TLS must write (a key update) before it can read on */
+    bool write_wants_read; /* TLS must read before it can write on */
+    bool ended; /* TLS has met an end or error (`end`), maybe behind bytes that it returned; the next read returns it */
+    bool drained;           /* TLS holds no whole record; the rest of one is still to come */
+    bool broken;            /* TLS failed: SSL_shutdown must not be called */
+    bool next_in_share;     /* its share has let it go just now */
+    struct io_share *share; /* NULL: none bounds it */
+    struct ht_list held;    /* linked: it waits until its share lets it read */
+};
+
+/* A kit with many idle visitors has one of these for each. */
 struct io_conn {
     ev_io io;
     struct io_loop *loop;
     const struct io_conn_ops *ops;
     void *ctx;
-    SSL *ssl;
-    struct ht_list again;
+    struct io_conn_more *more; /* NULL: it has nothing of that */
     uint64_t in, out;
-    const char *tls_error; /* the message of TLS about its failure; NULL: none */
-    int end;               /* the code that reading returns once `ended` is set */
     bool reading, writing;
-    bool read_wants_write; /* TLS must write (a key update) before it can read on */
-    bool write_wants_read; /* TLS must read before it can write on */
-    bool shut;             /* our direction is closed */
-    bool ended; /* TLS has met an end or error (`end`), maybe behind bytes that it returned; the next read returns it */
-    bool drained;           /* TLS holds no whole record; the rest of one is still to come */
-    bool broken;            /* TLS failed: SSL_shutdown must not be called */
-    bool resets;            /* the kernel resets the connection if the process ends without closing it */
-    bool lost;              /* a reset was reported already, other than by reading */
-    bool next_in_share;     /* its share has let it go just now */
-    struct io_conn *twin;   /* the other end of io_conn_pair(); NULL: none */
-    struct io_share *share; /* NULL: none bounds it */
-    struct ht_list held;    /* linked: it waits until its share lets it read */
+    bool shut;   /* our direction is closed */
+    bool resets; /* the kernel resets the connection if the process ends without closing it */
+    bool lost;   /* a reset was reported already, other than by reading */
 };
-_Static_assert(sizeof(struct io_conn) <= 256, "a connection stays small");
+_Static_assert(sizeof(struct io_conn) <= 104, "a connection stays small");
+
+/* Makes what few connections have, if it is not there. NULL: out of memory. */
+struct io_conn_more *io_conn_more(struct io_conn *c) HT_MUST_USE;
+/* NULL: no TLS. */
+static inline SSL *io_conn_ssl(const struct io_conn *c) { return c->more ? c->more->ssl : NULL; }
+/* From now on it speaks TLS. It owns `ssl`, also when this fails. False: out of memory. */
+bool io_conn_set_ssl(struct io_conn *c, SSL *ssl) HT_MUST_USE;
+/* Whether a share bounds what it reads. */
+static inline bool io_conn_shares(const struct io_conn *c) { return c->more && c->more->share; }
 
 /* ---- share.c, for connections with a share ---- */
 

@@ -97,7 +97,7 @@ void io_conn_linger(struct io_conn **cp, const struct io_linger *how) {
     ht_list_push_back(&loop->lingering, &l->node);
     io_timer_init(loop, &l->timer, linger_timeout);
     io_timer_set(&l->timer, ht_min64(how->quiet_ms, how->all_ms));
-    io_conn_set_share(c, NULL);
+    io_conn_leave_share(c);
     io_conn_set_ops(c, &linger_ops, l);
     io_conn_want_write(c, rc == HT_EAGAIN);
     io_conn_read_on(c, true);

@@ -159,9 +159,9 @@ static void run_again(struct io_loop *loop) {
     ht_list_init(&batch);
     ht_list_splice(&batch, &loop->again);
     while ((n = ht_list_pop_front(&batch))) {
-        struct io_conn *c = HT_LIST_ENTRY(n, struct io_conn, again);
+        struct io_conn *c = HT_LIST_ENTRY(n, struct io_conn_more, again)->conn;
         loop->current = c;
-        if (c->reading && c->ops && !(c->share && io_share_holds(c)))
+        if (c->reading && c->ops && !(c->more->share && io_share_holds(c)))
             c->ops->readable(c->ctx);
         if (loop->current == c)
             io_conn_check_again(c);

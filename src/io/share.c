@@ -30,9 +30,9 @@ static int64_t may_read(struct io_share *s) {
 static void let_go(struct io_share *s) {
     int64_t budget = may_read(s);
     while (budget > 0 && !ht_list_empty(&s->waiting)) {
-        struct io_conn *c = HT_LIST_ENTRY(ht_list_pop_front(&s->waiting), struct io_conn, held);
+        struct io_conn_more *m = HT_LIST_ENTRY(ht_list_pop_front(&s->waiting), struct io_conn_more, held);
         budget -= FEW;
-        io_conn_let_go(c);
+        io_conn_let_go(m->conn);
     }
     if (ht_list_empty(&s->waiting))
         return;
@@ -78,61 +78,72 @@ void io_share_set_rate(struct io_share *s, uint64_t rate) {
         io_task_add(s->loop, &s->next);
 }
 
-void io_conn_set_share(struct io_conn *c, struct io_share *s) {
-    if (c->share == s)
+void io_conn_leave_share(struct io_conn *c) {
+    if (!io_conn_shares(c))
         return;
-    if (c->share) {
-        c->share->n_conns--;
-        if (ht_list_linked(&c->held)) {
-            ht_list_remove(&c->held);
-            io_conn_let_go(c);
-        }
+    c->more->share->n_conns--;
+    c->more->share = NULL;
+    if (ht_list_linked(&c->more->held)) {
+        ht_list_remove(&c->more->held);
+        io_conn_let_go(c);
     }
-    c->share = s;
-    if (s)
-        s->n_conns++;
 }
 
-static void hold(struct io_conn *c) {
-    struct io_share *s = c->share;
-    c->next_in_share = false;
-    ht_list_push_back(&s->waiting, &c->held);
+int io_conn_set_share(struct io_conn *c, struct io_share *s) {
+    if (s && !io_conn_more(c))
+        return HT_ENOMEM;
+    if (c->more && c->more->share == s)
+        return HT_OK;
+    io_conn_leave_share(c);
+    if (s) {
+        c->more->share = s;
+        s->n_conns++;
+    }
+    return HT_OK;
+}
+
+static void hold(struct io_conn_more *m) {
+    struct io_share *s = m->share;
+    m->next_in_share = false;
+    ht_list_push_back(&s->waiting, &m->held);
     if (!io_timer_active(&s->timer))
         io_task_add(s->loop, &s->next);
 }
 
 bool io_share_is_spent(struct io_conn *c) {
-    if (ht_list_linked(&c->held))
+    if (ht_list_linked(&c->more->held))
         return true;
-    if (may_read(c->share) > 0)
+    if (may_read(c->more->share) > 0)
         return false;
-    hold(c);
+    hold(c->more);
     return true;
 }
 
 bool io_share_holds(struct io_conn *c) {
-    struct io_share *s = c->share;
-    if (ht_list_linked(&c->held))
+    struct io_conn_more *m = c->more;
+    struct io_share *s = m->share;
+    if (ht_list_linked(&m->held))
         return true;
-    if (may_read(s) > 0 && (ht_list_empty(&s->waiting) || c->next_in_share)) {
-        c->next_in_share = false;
+    if (may_read(s) > 0 && (ht_list_empty(&s->waiting) || m->next_in_share)) {
+        m->next_in_share = false;
         s->turn -= EVENT_COST;
         io_task_add(s->loop, &s->next);
         return false;
     }
-    hold(c);
+    hold(m);
     return true;
 }
 
 size_t io_share_cap(const struct io_conn *c, size_t cap) {
-    const struct io_share *s = c->share;
+    const struct io_share *s = c->more->share;
     int64_t n = s->rate && s->left < s->turn ? s->left : s->turn;
     return n < (int64_t)cap ? ht_max((size_t)(n > 0 ? n : 0), 1024) : cap;
 }
 
 void io_share_took(struct io_conn *c, size_t n) {
-    c->share->turn -= (int64_t)n;
-    if (c->share->rate)
-        c->share->left -= (int64_t)n;
-    io_task_add(c->share->loop, &c->share->next);
+    struct io_share *s = c->more->share;
+    s->turn -= (int64_t)n;
+    if (s->rate)
+        s->left -= (int64_t)n;
+    io_task_add(s->loop, &s->next);
 }

@@ -26,7 +26,9 @@ void io_share_init(struct io_loop *loop, struct io_share *s);
 /* No connection belongs to it any more. No-op for zeros. */
 void io_share_stop(struct io_share *s);
 void io_share_set_rate(struct io_share *s, uint64_t rate);
-/* The connection belongs to the share from now on, which outlives it. NULL: to none. */
-void io_conn_set_share(struct io_conn *c, struct io_share *s);
+/* The connection belongs to the share from now on, which outlives it. NULL: to none, which always succeeds. 0 or HT_ENOMEM:
+ * nothing changed. */
+int io_conn_set_share(struct io_conn *c, struct io_share *s) HT_MUST_USE;
+void io_conn_leave_share(struct io_conn *c);
 
 #endif

@@ -365,18 +365,18 @@ int io_tls_handshake(SSL *ssl, const char *name, int *want, struct ht_errmsg *er
 
 /* What a failed SSL_read or SSL_write means. `broken`: SSL_shutdown must not be called (SSL_get_error(3)). */
 static int failure(struct io_conn *c, int rc, int sys) {
-    switch (SSL_get_error(c->ssl, rc)) {
+    switch (SSL_get_error(c->more->ssl, rc)) {
     case SSL_ERROR_WANT_READ:
     case SSL_ERROR_WANT_WRITE:
         return HT_EAGAIN;
     case SSL_ERROR_ZERO_RETURN:
         return HT_EOF;
     case SSL_ERROR_SYSCALL:
-        c->broken = true;
+        c->more->broken = true;
         return sys ? ht_err_from_errno(sys) : HT_ERESET;
     default:
-        c->broken = true;
-        c->tls_error = ERR_reason_error_string(ERR_peek_error());
+        c->more->broken = true;
+        c->more->tls_error = ERR_reason_error_string(ERR_peek_error());
         /* A FIN without close_notify: the connection was cut, which must not look like a clean end (RFC 8446 6.1). */
         return ERR_GET_REASON(ERR_peek_error()) == SSL_R_UNEXPECTED_EOF_WHILE_READING ? HT_ERESET : HT_ETLS;
     }
@@ -385,24 +385,24 @@ static int failure(struct io_conn *c, int rc, int sys) {
 int io_tls_shutdown(struct io_conn *c) {
     ERR_clear_error();
     errno = 0;
-    int rc = SSL_shutdown(c->ssl);
+    int rc = SSL_shutdown(c->more->ssl);
     return rc >= 0 ? HT_OK : failure(c, rc, errno);
 }
 
 ssize_t io_tls_read(struct io_conn *c, void *buf, size_t cap) {
     size_t total = 0, since = 0;
-    c->read_wants_write = false;
-    if (c->ended) /* asked again, OpenSSL would call it something else */
-        return c->end;
+    c->more->read_wants_write = false;
+    if (c->more->ended) /* asked again, OpenSSL would call it something else */
+        return c->more->end;
     while (total < cap) {
         size_t n = 0;
         ERR_clear_error();
         errno = 0;
-        int rc = SSL_read_ex(c->ssl, (uint8_t *)buf + total, cap - total, &n);
+        int rc = SSL_read_ex(c->more->ssl, (uint8_t *)buf + total, cap - total, &n);
         if (rc == 1) {
             total += n;
             since += n;
-            if (SSL_has_pending(c->ssl))
+            if (SSL_has_pending(c->more->ssl))
                 continue;
             /* It has taken less from the kernel than it could have: there is no more, and asking again costs a call. */
             if (since < READ_AHEAD - RECORD)
@@ -413,13 +413,13 @@ ssize_t io_tls_read(struct io_conn *c, void *buf, size_t cap) {
         int sys = errno;
         int err = failure(c, rc, sys);
         if (err == HT_EAGAIN)
-            c->read_wants_write = SSL_want_write(c->ssl);
-        c->ended = err != HT_EAGAIN;
-        c->end = err;
-        c->drained = true;
+            c->more->read_wants_write = SSL_want_write(c->more->ssl);
+        c->more->ended = err != HT_EAGAIN;
+        c->more->end = err;
+        c->more->drained = true;
         return total == 0 ? err : (ssize_t)total;
     }
-    c->drained = false;
+    c->more->drained = false;
     return (ssize_t)total;
 }
 
@@ -427,13 +427,13 @@ static ssize_t write_piece(struct io_conn *c, const void *p, size_t n) {
     size_t done = 0;
     ERR_clear_error();
     errno = 0;
-    int rc = SSL_write_ex(c->ssl, p, n, &done);
+    int rc = SSL_write_ex(c->more->ssl, p, n, &done);
     if (rc == 1)
         return (ssize_t)done;
     int sys = errno;
     int err = failure(c, rc, sys);
     if (err == HT_EAGAIN)
-        c->write_wants_read = SSL_want_read(c->ssl);
+        c->more->write_wants_read = SSL_want_read(c->more->ssl);
     return err == HT_EOF ? HT_ERESET : err;
 }
 
@@ -457,7 +457,7 @@ static const uint8_t *gather(const struct iovec *iov, int iovcnt, size_t at, uin
 ssize_t io_tls_write(struct io_conn *c, const struct iovec *iov, int iovcnt) {
     uint8_t room[RECORD];
     size_t total = 0, at = 0;
-    c->write_wants_read = false;
+    c->more->write_wants_read = false;
     for (;;) {
         for (; iovcnt > 0 && at >= iov[0].iov_len; iovcnt--)
             at -= (iov++)->iov_len;

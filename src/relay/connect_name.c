@@ -170,16 +170,16 @@ void connect_through(struct connect_client *x, struct relay_binding *b) {
     struct io_addr peer;
     io_conn_peer(x->conn, &peer);
     io_conn_read_on(x->conn, false);
-    io_conn_set_share(x->conn, b->owner->share);
     x->from = relay_from(&peer);
     x->waiter = (struct relay_waiter){.ops = &waiter_ops, .conn = x->conn, .half_close = true};
     relay_name_enter(&x->name, b, &ops);
     io_timer_init(x->c->t->cfg.loop, &x->timer, tunnel_late);
     io_timer_set(&x->timer, x->c->cfg.dial_timeout_ms);
-    if (!relay_must_wait(b, x->from))
-        open_stream(x);
-    else if (relay_wait(b, &x->waiter, x->from))
+    bool waits = relay_must_wait(b, x->from);
+    if (io_conn_set_share(x->conn, b->owner->share) < 0 || (waits && relay_wait(b, &x->waiter, x->from)))
         connect_refuse(x, &answer_proxy_busy, ht_err_text(HT_ENOMEM));
+    else if (!waits)
+        open_stream(x);
     else
         connect_set_state(x, CLIENT_WAITING);
 }

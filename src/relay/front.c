@@ -112,7 +112,6 @@ bool front_enter(struct visitor_http *v, const struct http_head *h, const char *
     v->b = e->b;
     v->port->n_visitors--;
     v->b->n_by_host++;
-    io_conn_set_share(v->conn, v->b->owner->share);
     ht_list_remove(&v->node);
     ht_list_push_back(&v->b->by_host, &v->node);
     return false;

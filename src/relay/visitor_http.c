@@ -507,7 +507,9 @@ struct visitor_http *visitor_http_begin(struct relay_port *p, struct io_conn *co
     memset(v, 0, sizeof *v);
     char text[IO_ADDR_TEXT];
     io_addr_text(peer, text);
-    if (!(v->peer = ht_strndup(text, strlen(text)))) {
+    v->peer = ht_strndup(text, strlen(text));
+    if (!v->peer || io_conn_set_share(conn, p->binding ? p->binding->owner->share : NULL) < 0) {
+        ht_free(v->peer);
         ht_pool_put(&t->http_visitors, v);
         io_conn_close(&conn);
         io_fds_give(t->cfg.fds);
@@ -516,7 +518,6 @@ struct visitor_http *visitor_http_begin(struct relay_port *p, struct io_conn *co
     v->port = p;
     v->conn = conn;
     io_conn_set_ops(conn, &conn_ops, v);
-    io_conn_set_share(conn, p->binding ? p->binding->owner->share : NULL);
     ht_list_init(&v->node);
     v->waiter = (struct relay_waiter){.ops = &visitor_waiter_ops, .conn = v->conn};
     v->from = relay_from(peer);

@@ -313,8 +313,11 @@ static void head_complete(struct visitor_http *v, const struct http_head *h, cha
     const struct visitor_answer *refuse = odd ? &answer_bad_request : NULL;
     if (!refuse && !v->b)
         refuse = &answer_unknown_host;
+    /* A port does this before there is a visitor; here the host had to tell whose it is. */
     if (!refuse && v->port->door && !relay_fair(v->port->t, v->b->owner))
-        refuse = &answer_fd_cap; /* a port asks it before there is a visitor; here the host had to tell whose it is */
+        refuse = &answer_fd_cap;
+    if (!refuse && v->port->door && io_conn_set_share(v->conn, v->b->owner->share) < 0)
+        refuse = &answer_busy;
     if (!refuse && !relay_binding_mux(v->b))
         refuse = &answer_parked;
     if (!refuse && v->port->door && h->n_fields > HTTP_MAX_HEADERS - FRONT_FIELDS)

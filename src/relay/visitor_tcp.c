@@ -80,14 +80,14 @@ void visitor_tcp_begin(struct relay_port *p, struct io_conn *conn, const struct 
     struct relay_table *t = p->t;
     struct relay_binding *b = p->binding;
     struct visitor_tcp *v = ht_pool_get(&t->tcp_visitors);
-    if (!v) {
+    if (!v || io_conn_set_share(conn, b->owner->share) < 0) {
+        ht_pool_put(&t->tcp_visitors, v);
         io_conn_abort(&conn);
         io_fds_give(t->cfg.fds);
         return;
     }
     *v = (struct visitor_tcp){.port = p, .b = b, .conn = conn, .from = relay_from(peer)};
     v->waiter = (struct relay_waiter){.ops = &waiter_ops, .conn = conn, .half_close = true};
-    io_conn_set_share(conn, b->owner->share);
     io_addr_text(peer, v->peer);
     ht_list_init(&v->node);
     relay_visitor_added(p, &v->node);

@@ -47,11 +47,11 @@ static void client_step(void *ctx) {
     int want = 0;
     if (m->client != HT_EAGAIN)
         return;
-    m->client = io_tls_handshake(m->ends[1]->ssl, "client", &want, &m->client_text);
+    m->client = io_tls_handshake(io_conn_ssl(m->ends[1]), "client", &want, &m->client_text);
     io_conn_read_on(m->ends[1], m->client == HT_EAGAIN && want == EV_READ);
     io_conn_want_write(m->ends[1], m->client == HT_EAGAIN && want == EV_WRITE);
     if (m->client != HT_EAGAIN && m->client != HT_OK)
-        m->ends[1]->broken = true;
+        m->ends[1]->more->broken = true;
 }
 
 static const struct io_conn_ops client_ops = {client_step, client_step};
@@ -75,8 +75,9 @@ static void meet(struct meeting *m, struct io_ending *e, const char *pem, const 
     m->accept = io_accept_start(m->loop, m->ends[0], e, 5000, &ops, m, &err);
     CU_ASSERT_PTR_NOT_NULL_FATAL(m->accept);
     m->ends[0] = NULL;
-    m->ends[1]->ssl = io_tls_session(m->tls, io_conn_fd(m->ends[1]), asks_for, &err);
-    CU_ASSERT_PTR_NOT_NULL_FATAL(m->ends[1]->ssl);
+    SSL *ssl = io_tls_session(m->tls, io_conn_fd(m->ends[1]), asks_for, &err);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(ssl);
+    CU_ASSERT_FATAL(io_conn_set_ssl(m->ends[1], ssl));
     io_conn_set_ops(m->ends[1], &client_ops, m);
     client_step(m);
     while (m->client == HT_EAGAIN || !(m->accepted || m->failed))
@@ -123,7 +124,7 @@ static void one_host_is_served(void) {
         CU_ASSERT_PTR_NOT_NULL_FATAL(m.accepted);
         const unsigned char *alpn;
         unsigned n;
-        SSL_get0_alpn_selected(m.ends[1]->ssl, &alpn, &n);
+        SSL_get0_alpn_selected(io_conn_ssl(m.ends[1]), &alpn, &n);
         CU_ASSERT(n == 8 && memcmp(alpn, "http/1.1", 8) == 0);
         /* Both ways, and a cut is none of an end. */
         CU_ASSERT_EQUAL(io_conn_write(m.ends[1], &(struct iovec){.iov_base = key, .iov_len = 4}, 1), 4);

@@ -1,4 +1,5 @@
 /* Connections, listeners and dialling over socket pairs and loopback. */
+#include "io/share.h"
 #include "net_support.h"
 #include "support/ports.h"
 
@@ -573,6 +574,33 @@ static void failing_allocations(void) {
     CU_ASSERT_EQUAL(io_count_fds(), fds);
 }
 
+static void a_share_that_cannot_be_had(void) {
+    struct io_share share;
+    struct io_conn *ends[2];
+    io_share_init(loop, &share);
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    struct io_conn *c = io_conn_adopt(loop, fd, NULL, NULL);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(c);
+    ht_mem_fail_at(0);
+    CU_ASSERT_EQUAL(io_conn_set_share(c, &share), HT_ENOMEM);
+    CU_ASSERT_EQUAL(io_conn_set_share(c, NULL), HT_OK);
+    ht_mem_fail_at(-1);
+    CU_ASSERT_EQUAL(share.n_conns, 0);
+    CU_ASSERT_EQUAL(io_conn_set_share(c, &share), HT_OK);
+    CU_ASSERT_EQUAL(io_conn_set_share(c, &share), HT_OK);
+    CU_ASSERT_EQUAL(share.n_conns, 1);
+    io_conn_close(&c);
+    CU_ASSERT_EQUAL(share.n_conns, 0);
+    size_t live = ht_mem_live();
+    for (long i = 0; i < 4; i++) {
+        ht_mem_fail_at(i);
+        CU_ASSERT_EQUAL(io_conn_pair(loop, ends), HT_ENOMEM);
+        ht_mem_fail_at(-1);
+        CU_ASSERT(!ends[0] && !ends[1] && ht_mem_live() == live);
+    }
+    io_share_stop(&share);
+}
+
 int main(void) {
     alarm(120);
     io_ignore_sigpipe();
@@ -597,6 +625,7 @@ int main(void) {
         {"a cancelled dial makes no callback", dials_are_cancelled},
         {"a dial without an answer times out", dials_time_out},
         {"each allocation may fail", failing_allocations},
+        {"without memory a connection joins no share, and is no end of a pair", a_share_that_cannot_be_had},
         {NULL, NULL},
     };
     int rc = tap_main("io net", tests);
