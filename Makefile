@@ -268,6 +268,12 @@ $(B)/bench/%: tests/bench/%.c $(B)/librooms.a
 	@echo "  LINK  $@"
 	@$(CC) $(ALLFLAGS) -MF $@.d $(LDFLAGS) -o $@ $< $(B)/librooms.a $(LDLIBS)
 
+# Goes into a program of any build, so it is built in its own way.
+$(B)/bench/counting.so: tests/bench/counting.c
+	@mkdir -p $(@D)
+	@echo "  LINK  $@"
+	@$(CC) $(CSTD) -O2 -fno-builtin $(CFLAGS) $(WARN) -fPIC -fvisibility=hidden -shared -o $@ $<
+
 unit-build: $(UNIT)
 unit: $(UNIT)
 	@set -e; for t in $(UNIT); do echo "# $$t"; $$t; done
@@ -297,11 +303,11 @@ test: deps-test
 	@PYTHON="$$(for p in /usr/bin/python3 python3; do $$p -c 'import jinja2, yaml, jsonschema, websockets, pyte' 2>/dev/null && \
 		{ echo $$p; break; }; done)" tests/run
 
-test-build: all lib gen examples unit-build fuzz-replay $(B)/tests/ws_echo $(B)/bench/load
+test-build: all lib gen examples unit-build fuzz-replay $(B)/tests/ws_echo $(B)/bench/load $(B)/bench/counting.so
 
 bench: deps-test
 	@tests/deps.sh $(DEPS_BENCH)
-	@$(MAKE) --no-print-directory all $(B)/bench/load $(B)/bench/codec
+	@$(MAKE) --no-print-directory all $(B)/bench/load $(B)/bench/slow $(B)/bench/codec
 	@$(PYTHON) tests/bench/bench.py $(BENCH_ARGS)
 
 # What changed in the protocol since OLD (a file or a git ref), whether it is compatible, and for whom.
@@ -365,7 +371,8 @@ help:
 	@echo 'make chaos       SEED=1 SECONDS=60: random play of kit, drivers, visitors and admins, under sanitizers'
 	@echo 'make hardening   switches one defence off after the other, and wants the tests to see it'
 	@echo 'make coverage    lines of each room that unit tests and fuzz corpora run'
-	@echo 'make bench       speed and memory beside nginx and ssh -R (BENCH_ARGS=--quick for a try)'
+	@echo 'make bench       speed and memory beside nginx and ssh -R, build/bench.html (BENCH_ARGS="--peers DIR --cc cubic", --help for the rest)'
+	@echo '                 BENCH_COMPARE=FILE: beside another build of ours as well'
 	@echo 'make examples    programs that use the library, in build/examples/'
 	@echo 'make lib         the driver library: shared, static, hoody-tunnel.pc'
 	@echo 'make install     PREFIX=$(PREFIX), DESTDIR for packagers; make uninstall takes the same'

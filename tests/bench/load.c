@@ -1,17 +1,21 @@
 /*
  * The load for `make bench`, small enough not to be what is measured.
  *
- *   load serve                    an HTTP server on a free loopback port (printed): GET /bytes/N gives N bytes, PUT
- * takes all load get PORT N [PARALLEL]    downloads N bytes over each of PARALLEL connections; prints the seconds load
- * put PORT N               uploads N bytes; prints the seconds load latency PORT COUNT GAP   COUNT small requests on
- * one connection, GAP microseconds apart; prints p50 and p99 in microseconds load idle PORT COUNT HTTP     opens COUNT
- * connections (with one request each when HTTP is 1), prints "ready", waits for the end of standard input
+ * - load serve: an HTTP server on a free loopback port (printed). GET /bytes/N gives N bytes, PUT takes all.
+ * - load get PORT N [PARALLEL]: downloads N bytes over each of PARALLEL connections; prints the seconds.
+ * - load put PORT N: uploads N bytes; prints the seconds.
+ * - load flow PORT SECONDS [PARALLEL]: downloads for so long; prints bytes a second.
+ * - load latency PORT COUNT GAP [N]: COUNT small requests on one connection, GAP microseconds apart; prints p50 and p99
+ *   in microseconds. With N, beside a download without an end of which N bytes have come before.
+ * - load idle PORT COUNT HTTP: opens COUNT connections (with one request each when HTTP is 1), prints "ready", waits
+ * for the end of standard input.
  */
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -189,6 +193,46 @@ static int get(int port, uint64_t n, int parallel) {
     return 0;
 }
 
+/* The bytes of all endless downloads so far. */
+static _Atomic uint64_t flowed;
+
+static void *flow_one(void *arg) {
+    char head[HEAD];
+    char *scratch = malloc(BLOCK);
+    int fd = dial((int)(intptr_t)arg);
+    if (!scratch || send_text(fd, "GET /bytes/4398046511104 HTTP/1.1\r\nHost: bench\r\n\r\n") < 0)
+        die("request");
+    if (read_head(fd, head) < 0 || strncmp(head, "HTTP/1.1 200", 12) != 0)
+        die("answer");
+    for (ssize_t r; (r = recv(fd, scratch, BLOCK, 0)) > 0;)
+        atomic_fetch_add(&flowed, (uint64_t)r);
+    errno = ECONNRESET;
+    die("an endless download");
+}
+
+static void flow_start(int port, int parallel) {
+    for (int i = 0; i < parallel; i++) {
+        pthread_t t;
+        if (pthread_create(&t, NULL, flow_one, (void *)(intptr_t)port) != 0)
+            die("thread");
+    }
+}
+
+static int flow(int port, long long seconds, int parallel) {
+    double start = now();
+    struct timespec ts = {.tv_sec = (time_t)seconds};
+    flow_start(port, parallel);
+    clock_nanosleep(CLOCK_MONOTONIC, 0, &ts, NULL);
+    printf("%.0f\n", (double)atomic_load(&flowed) / (now() - start));
+    return 0;
+}
+
+static void flow_wait(uint64_t n) {
+    struct timespec ms = {.tv_nsec = 1000000};
+    while (atomic_load(&flowed) < n)
+        clock_nanosleep(CLOCK_MONOTONIC, 0, &ms, NULL);
+}
+
 static int put(int port, uint64_t n) {
     char head[HEAD];
     int fd = dial(port);
@@ -208,10 +252,13 @@ static int by_value(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-static int latency(int port, size_t count, long gap_us) {
+static int latency(int port, size_t count, long gap_us, uint64_t beside) {
     static const char request[] = "GET /bytes/1024 HTTP/1.1\r\nHost: bench\r\n\r\n";
     double *took = calloc(count, sizeof *took);
     char head[HEAD], *scratch = malloc(BLOCK);
+    if (beside)
+        flow_start(port, 1);
+    flow_wait(beside);
     int fd = dial(port);
     struct timespec next;
     clock_gettime(CLOCK_MONOTONIC, &next);
@@ -273,10 +320,12 @@ int main(int argc, char **argv) {
     if (strcmp(mode, "put") == 0 && argc > 3)
         return put(port, (uint64_t)a);
     if (strcmp(mode, "latency") == 0 && argc > 4)
-        return latency(port, (size_t)a, (long)b);
+        return latency(port, (size_t)a, (long)b, argc > 5 ? strtoull(argv[5], NULL, 10) : 0);
+    if (strcmp(mode, "flow") == 0 && argc > 3)
+        return flow(port, a, (int)b);
     if (strcmp(mode, "idle") == 0 && argc > 4)
         return idle(port, (int)a, (int)b);
-    fprintf(stderr, "usage: load serve | get PORT BYTES [PARALLEL] | put PORT BYTES | latency PORT COUNT GAP_US | idle "
-                    "PORT COUNT HTTP\n");
+    fprintf(stderr, "usage: load serve | get PORT BYTES [PARALLEL] | put PORT BYTES | flow PORT SECONDS [PARALLEL] | "
+                    "latency PORT COUNT GAP_US [BYTES] | idle PORT COUNT HTTP\n");
     return 2;
 }

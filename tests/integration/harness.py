@@ -198,8 +198,8 @@ class Program:
 
 
 class Kit(Program):
-    def __init__(self, *args, env=None):
-        super().__init__([BIN, "serve", "--listen", "127.0.0.1:0", *args], env=env)
+    def __init__(self, *args, env=None, binary=BIN):
+        super().__init__([binary, "serve", "--listen", "127.0.0.1:0", *args], env=env)
         try:
             listens = self.wait_line(r"listening on http(s?)://127\.0\.0\.1:(\d+)")
             self.port = int(listens.group(2))
@@ -261,8 +261,8 @@ class Driver(Program):
 
 
 class Tunnel(contextlib.AbstractContextManager):
-    def __init__(self, *kit_args, env=None):
-        self.kit = Kit(*kit_args, env=env)
+    def __init__(self, *kit_args, env=None, binary=BIN):
+        self.kit = Kit(*kit_args, env=env, binary=binary)
         self.drivers = []
 
     def expose(self, *args, **more):
