@@ -1,8 +1,11 @@
 /* The opening handshake, RFC 6455 section 4, as text in and text out. */
+#define OPENSSL_SUPPRESS_DEPRECATED 1 /* SHA1_Init() and the like, see ws_accept_for() */
+
 #include "base/clock.h"
 #include "ws/ws.h"
 
 #include <openssl/evp.h>
+#include <openssl/sha.h>
 
 void ws_make_key(char out[WS_KEY_LEN + 1]) {
     unsigned char nonce[16];
@@ -10,17 +13,17 @@ void ws_make_key(char out[WS_KEY_LEN + 1]) {
     EVP_EncodeBlock((unsigned char *)out, nonce, sizeof nonce);
 }
 
+/* EVP_Digest() would do the same, but loads OpenSSL's providers first: 2 MiB of a process that speaks no TLS. */
 void ws_accept_for(struct ht_slice key, char out[WS_ACCEPT_LEN + 1]) {
     static const char guid[] = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"; /* RFC 6455 1.3 */
-    unsigned char text[WS_KEY_LEN + sizeof guid], sum[EVP_MAX_MD_SIZE];
-    size_t n = ht_min(key.n, WS_KEY_LEN);
-    unsigned len = 0;
-    if (n)
-        memcpy(text, key.p, n);
-    memcpy(text + n, guid, sizeof guid - 1);
-    memset(sum, 0, sizeof sum);
-    EVP_Digest(text, n + sizeof guid - 1, sum, &len, EVP_sha1(), NULL);
-    EVP_EncodeBlock((unsigned char *)out, sum, 20);
+    unsigned char sum[SHA_DIGEST_LENGTH];
+    SHA_CTX sha;
+    SHA1_Init(&sha);
+    if (key.n)
+        SHA1_Update(&sha, key.p, ht_min(key.n, WS_KEY_LEN));
+    SHA1_Update(&sha, guid, sizeof guid - 1);
+    SHA1_Final(sum, &sha);
+    EVP_EncodeBlock((unsigned char *)out, sum, sizeof sum);
 }
 
 /* base64 of 16 bytes: 22 characters and two pads, and the last character carries four bits of zero. */
