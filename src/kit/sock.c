@@ -6,9 +6,6 @@
 #include "base/mem.h"
 #include "log_gen.h"
 
-/* mux's word for "drop the socket, no closing handshake" (mux_link_refuse). */
-#define PLAIN_CLOSE 0xFFFF
-
 static struct crowd *crowd_of(struct kit *k, const struct kit_user *user) {
     return &k->strangers[user ? SHOWN_TOKEN : SHOWN_NOTHING];
 }
@@ -142,12 +139,9 @@ static void link_close(void *ctx, uint16_t ws_code, const char *reason) {
         ht_log_stranger(HT_LOG_INFO, "kit", HT_LOG_FIELDS(log_peer(s->peer), log_reason(reason)),
                         "the first frame was not a valid HELLO");
     }
-    if (s->vt && s->session && s->session->goodbye) /* it has no GOAWAY to read that in */
+    if (s->vt && s->session && s->session->goodbye) /* vtunnel has no GOAWAY: the close frame says why */
         reason = s->session->goodbye;
-    if (ws_code == PLAIN_CLOSE)
-        sock_drop(s);
-    else
-        sock_close(s, ws_code, reason);
+    sock_close(s, ws_code, reason);
 }
 
 static const struct mux_link_ops sock_link_ops = {
@@ -161,15 +155,15 @@ static const struct mux_link_ops sock_link_ops = {
 
 static void hello_late(struct io_timer *t) {
     struct kit_sock *s = ht_container_of(t, struct kit_sock, hello_timer);
-    /* Rule HELLO-5: a stranger who says nothing gets no closing handshake either. */
+    /* Rule HELLO-5: without a closing handshake, which would keep the stranger's place in use. */
     s->kit->metrics.handshake_failures_total[HT_METRIC_HANDSHAKE_FAILURE_HELLO_TIMEOUT]++;
     ht_log_stranger(HT_LOG_INFO, "kit", HT_LOG_FIELDS(log_peer(s->peer)), "no HELLO in time, closed");
     sock_drop(s);
 }
 
 /*
- * The session's PINGs travel on the primary (FRAME-10). A secondary without a word is asked by a PING of the WebSocket,
- * which every client answers: one whose other end is gone would keep the streams that are opened on it.
+ * The session's PINGs travel on the primary (FRAME-10), so the kit checks a quiet secondary with a PING of WebSocket
+ * itself, which every client answers. Otherwise streams would be opened on a secondary whose other end is gone.
  */
 static void check_life(struct io_timer *t) {
     struct kit_sock *s = ht_container_of(t, struct kit_sock, life_timer);
@@ -185,7 +179,7 @@ static void check_life(struct io_timer *t) {
         s->pinged_at = now;
         ws_conn_ping(s->ws);
     } else if (o->pong_timeout_ms && now >= s->pinged_at + o->pong_timeout_ms) {
-        ht_log_with(HT_LOG_INFO, "kit", HT_LOG_FIELDS(log_peer(s->peer)), "a connection does not answer any more");
+        ht_log_with(HT_LOG_INFO, "kit", HT_LOG_FIELDS(log_peer(s->peer)), "a connection no longer answers");
         mux_link_closed(s->link, false);
         sock_drop(s);
         return;
@@ -204,7 +198,7 @@ static void vtunnel_pause(void *ctx, bool pause) {
     struct kit_sock *s = ctx;
     if (!s->dead)
         ws_conn_pause(s->ws, pause);
-    io_timer_set(&s->life_timer, 0); /* its deadline is another one now */
+    io_timer_set(&s->life_timer, 0); /* the deadline has changed: look it up */
 }
 
 static void vtunnel_end(void *ctx, uint16_t code, const char *reason) { sock_close(ctx, code, reason); }
@@ -222,7 +216,7 @@ static void vtunnel_life(struct io_timer *t) {
         io_timer_set(&s->life_timer, due > now ? due - now : 1);
 }
 
-/* It says HELLO by itself, so there is a session at once, or a refusal. */
+/* The translator makes a HELLO by itself, so there is a session, or a refusal, when this returns. */
 static void vtunnel_begin(struct kit_sock *s) {
     const struct vtunnel_config cfg = {
         .role = VTUNNEL_ROLE_SERVER,

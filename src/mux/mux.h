@@ -84,8 +84,7 @@ void mux_link_closed(struct mux_link *l, bool clean);
 /* Frees the link. For its session the connection is lost. Clears the pointer. NULL is ignored. */
 void mux_link_destroy(struct mux_link **l);
 
-/* Kit, before there is a session: sends `goaway` unless it is NULL, then closes with `ws_code`. 0xFFFF: closes the
- * socket without a close frame. */
+/* Kit, before there is a session: sends `goaway` unless it is NULL, then closes with `ws_code`. */
 void mux_link_refuse(struct mux_link *l, const struct wire_goaway *goaway, uint16_t ws_code, const char *reason);
 void mux_link_refuse_join(struct mux_link *l, const struct wire_join_err *err);
 /* Driver: sends the first frame. 0 or an error of the encoder. */
