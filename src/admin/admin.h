@@ -38,18 +38,18 @@ struct admin_snap_binding {
 struct admin_snap_session {
     const char *id, *peer;
     const char *owner;    /* the user's name */
-    bool parked, v2;      /* v2: it may have several sockets */
+    bool parked, v2;      /* v2: it may have several connections */
     int64_t parked_until; /* Unix seconds */
     enum admin_protocol protocol;
     unsigned granted, streams;
     size_t first_binding, n_bindings; /* in the snapshot's bindings */
     bool closing, rtt_known;
     unsigned links;
-    uint64_t grace_ms; /* of one that is parked */
+    uint64_t grace_ms; /* how long it stays parked; 0: it is not */
     uint64_t age_s, bytes_in, bytes_out, requests;
     double rtt_ms, requests_per_second;
     const uint32_t *traffic; /* a ring of ADMIN_TRAFFIC_SECONDS seconds, bytes each; NULL: none */
-    unsigned oldest;         /* where it begins */
+    unsigned oldest;         /* the index of the oldest second */
 };
 
 /* The present state: live sessions first, then parked ones. The arrays are allocated with ht_malloc(). */
@@ -59,7 +59,7 @@ struct admin_snapshot {
     struct admin_snap_binding *bindings;
     size_t n_bindings;
     unsigned max_streams, fd_permits;
-    bool closing, no_bindings; /* wanted by whoever asks: those that are being sent away too; no bindings */
+    bool closing, no_bindings; /* set by the caller: with sessions that are closing; without bindings */
 };
 
 /* The kit itself; the same for all viewers. */

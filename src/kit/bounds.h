@@ -34,17 +34,17 @@
 #define KIT_BOUND_FIXED 16384u
 /* In a chunked answer with one byte per chunk each byte takes 6, with its framing. */
 #define KIT_BOUND_CHUNKED 6u
-/* What does not depend on sessions in an answer of the base listener: the events and the codes of /status are longer
- * than metrics, openapi.json and the page. */
+/* The part of an answer of the base listener that does not depend on the number of sessions. The longest is that of
+ * /status, with its events and QR codes. */
 #define KIT_BOUND_ANSWER (ADMIN_EVENTS_KEPT * KIT_BOUND_EVENT + ADMIN_QR_MAX * KIT_BOUND_CODE)
-#define KIT_BOUND_EVENT 4096u     /* the least of them is 300 bytes; each byte of a text may become six */
-#define KIT_BOUND_CODE 4096u      /* of the longest URL: 109 modules, 28 digits a row */
+#define KIT_BOUND_EVENT 4096u     /* each byte of a text may become six in JSON */
+#define KIT_BOUND_CODE 4096u      /* the QR code of the longest URL: 109 rows of 28 hexadecimal digits */
 #define KIT_BOUND_ROW 1536u       /* of a session with its traffic, or of a binding with its URL and label, in a list */
-#define KIT_BOUND_CLIENTS 64u     /* connections of the base listener: one more, and one gives way (door.c) */
-#define KIT_BOUND_HANDSHAKES 512u /* TLS of visitors: one more, and one gives way (public.c) */
-/* What OpenSSL holds of a connection: itself, and the bytes of records that are not whole, read ahead and written. */
+#define KIT_BOUND_CLIENTS 64u     /* connections of the base listener; for one more, one is closed (door.c) */
+#define KIT_BOUND_HANDSHAKES 512u /* TLS handshakes of visitors; for one more, one is cut (public.c) */
+/* OpenSSL's structures for a connection, and its buffers: incomplete records, and bytes that were read ahead. */
 #define KIT_BOUND_TLS (128u * 1024u)
-#define KIT_BOUND_PROXIED 256u /* connections whose PROXY header is awaited: one more, and the oldest goes */
+#define KIT_BOUND_PROXIED 256u /* connections whose PROXY header is awaited; for one more, the oldest is closed */
 /* With the longest label and host, and as many names and certificates as fit a frame. */
 #define KIT_BOUND_WAITING_BIND (1024u + WIRE_LIMIT_MAX_PAYLOAD + WIRE_LIMIT_MAX_NAMES * sizeof(struct ht_slice))
 #define KIT_BOUND_NAME 1024u                           /* a registered name with its entries in the index */

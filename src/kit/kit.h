@@ -43,26 +43,27 @@ void kit_drain(struct kit *k, void (*done)(void *ctx), void *ctx);
 #define KIT_CLOSE_ALLOWANCE_MS 2500
 
 /*
- * Reads --token-file or --users again. Everything ends that tokens have opened which are no longer in force: sessions,
- * live (GOAWAY AUTH_ERROR) and parked, WebSockets before HELLO, readers of events, and clients of the CONNECT proxy. On
- * an error (see kit_create) all stays as it was. Returns an enum kit_token_reload or the error.
+ * Reads --token-file or --users again. Everything that was opened with a token that is no longer valid ends: live
+ * sessions (GOAWAY AUTH_ERROR), parked ones, WebSockets before HELLO, readers of events, and clients of the CONNECT
+ * proxy. Returns an enum kit_token_reload, or a negative error with *err, as kit_create(); then nothing has changed.
  */
 enum kit_token_reload { KIT_TOKEN_NO_FILE, KIT_TOKEN_SAME, KIT_TOKEN_CHANGED, KIT_USERS_SAME, KIT_USERS_CHANGED };
 int kit_reload_token(struct kit *k, struct ht_errmsg *err) HT_MUST_USE;
 
 /* Reads all certificates again. One that cannot be used leaves the old one in force; the log says so. */
 void kit_tls_reload(struct kit *k);
-/* This process has become the user of --user: from now on files are opened as what it is. Warns of those that cannot.
- */
+/* Call it once this process has become the user of --user: certificates are then opened with its own rights. Logs a
+ * warning for each file that it cannot open. */
 void kit_tls_own_rights(struct kit *k);
-/* A fresh token of 256 random bits, and what stands for it in the file of --users. */
+
+/* Makes a token of 256 random bits, and the text that stands for it in the file of --users (its digest). */
 #define KIT_TOKEN_TEXT 48
 #define KIT_TOKEN_LINE 72
 void kit_token_new(char token[KIT_TOKEN_TEXT], char line[KIT_TOKEN_LINE]);
-/* Whether a user may be called so. */
+/* True when a user may have this name: 1 to 63 letters, digits, or . _ @ -. */
 bool kit_user_name_good(const char *name);
 
-/* How things stand, in one line for people. */
+/* One line for people: whether the kit drains, and how many sessions, streams and visitors it has. */
 #define KIT_STATUS_TEXT 160
 void kit_status(const struct kit *k, char out[KIT_STATUS_TEXT]);
 

@@ -3,7 +3,8 @@
  *
  *   kit       the daemon: the base listener, the binding table, and the lists below
  *   client    a connection of the base listener that speaks HTTP (base_http.c) or reads events (events.c)
- *   sock      a WebSocket. It begins as a client's upgrade, and belongs to a session once HELLO or JOIN is accepted
+ *   sock      a WebSocket (README: a connection). It begins as a client's upgrade, and belongs to a session once HELLO
+ *             or JOIN is accepted
  *   session   a driver's session, live or parked. It outlives its socks (park.c)
  *
  * Memory: a client is freed at once. A sock or session that has ended is only marked; the kit's reap task frees it at
@@ -33,14 +34,15 @@
 #define KIT_ID_LEN 38 /* "S-" and a UUID */
 #define KIT_NONCE_LEN 32
 
-/* What an upgrade has shown. Before HELLO, WebSockets with a valid token are counted apart from those without. */
+/* What an upgrade has shown. Before HELLO, WebSockets with a valid token are counted apart from those without, so that
+ * strangers cannot keep drivers out. */
 enum shown { SHOWN_NOTHING, SHOWN_TOKEN, SHOWN_KINDS };
 
 /* A source address (io_addr_source()) from which wrong tokens came to the page's login form. */
 struct page_tries {
     uint8_t source[IO_SOURCE_LEN];
-    uint64_t since_ms;
-    unsigned n; /* how many; 0: an unused place */
+    uint64_t since_ms; /* when the first of them came; monotonic */
+    unsigned n;        /* how many; 0: an unused place */
 };
 
 struct kit {
@@ -49,7 +51,7 @@ struct kit {
     struct kit_user one_user;     /* without --users: everybody with the token, or everybody when none is needed */
     unsigned n_users_here;        /* who have a session that is not parked */
     struct ht_list users, passes; /* struct kit_user; struct kit_pass */
-    bool has_token;               /* a token is needed */
+    bool has_token;               /* drivers and clients of the API need a token */
 
     struct io_listener *listener;
     struct io_addr listen_addr; /* with the real port */
@@ -61,13 +63,13 @@ struct kit {
     struct kit_tls *tls;           /* NULL: no certificate is given */
     struct relay_connect *connect; /* NULL: no --connect-proxy */
     struct relay_rule *rules;      /* of --connect-allow, then of --connect-deny */
-    uint16_t *reserved;
-    struct ht_list publics; /* struct kit_public: addresses of --public */
-    struct crowd guests;    /* struct public_guest: TLS handshakes of visitors */
-    uint16_t https_port;    /* of the first public address with https; 0: there is none */
-    struct web_server redirects;
-    struct ht_list redirected; /* struct redirect_client */
-    struct ht_list proxied;    /* struct kit_proxied: connections whose PROXY header is awaited, oldest first */
+    uint16_t *reserved;            /* ports that no driver gets */
+    struct ht_list publics;        /* struct kit_public: addresses of --public */
+    struct crowd guests;           /* struct public_guest: TLS handshakes of visitors */
+    uint16_t https_port;           /* of the first public address with https; 0: there is none */
+    struct web_server redirects;   /* of public addresses with plain HTTP beside https */
+    struct ht_list redirected;     /* struct redirect_client */
+    struct ht_list proxied;        /* struct kit_proxied: connections whose PROXY header is awaited, oldest first */
     unsigned n_proxied;
     struct admin admin;
 
@@ -75,21 +77,21 @@ struct kit {
     struct crowd clients;   /* struct base_client */
     struct ht_list readers; /* struct base_client: readers of events */
     unsigned n_readers;
+    unsigned n_samplers; /* readers of events that want samples of the traffic too */
     struct page_tries tries[128];
-    unsigned n_samplers;                          /* ... that want samples, too */
-    struct io_timer second;                       /* status.c */
-    bool ticking;                                 /* it is set */
-    unsigned tick, quiet;                         /* seconds that it has counted, and those in which nothing moved */
+    struct io_timer second;                       /* status.c: fires once a second */
+    bool ticking;                                 /* `second` is set */
+    unsigned tick, quiet;                         /* how often it fired; how often in a row without traffic */
     struct kit_recent *recent[ADMIN_EVENTS_KEPT]; /* a ring of the latest events */
-    size_t n_recent;                              /* so many there were */
+    size_t n_recent;                              /* how many were ever put into it */
     uint64_t memory;                              /* bytes that the machine or the container has; 0: not known */
-    uint64_t event_id;                            /* counts all of them, which admins are told */
-    const char *asked_by;                         /* while an admin's request is served: its address */
-    struct kit_session *taken_from;               /* while a BIND is served: whose binding it takes over */
-    struct io_task events_task;
-    struct io_task binds_task; /* tries waiting HELLOs and BINDs again */
-    struct ht_list held;       /* struct kit_held_hello */
-    struct ht_list socks;      /* struct kit_sock */
+    uint64_t event_id;              /* of the latest event, as admins see it; users have their own count */
+    const char *asked_by;           /* while an admin's request is served: its address */
+    struct kit_session *taken_from; /* while a BIND is served: whose binding it takes over */
+    struct io_task events_task;     /* writes to the readers of events */
+    struct io_task binds_task;      /* tries waiting HELLOs and BINDs again */
+    struct ht_list held;            /* struct kit_held_hello */
+    struct ht_list socks;           /* struct kit_sock */
     unsigned n_socks;
     struct crowd strangers[SHOWN_KINDS]; /* struct kit_sock before HELLO */
     struct ht_list live;                 /* struct kit_session, live and closing */
@@ -131,46 +133,47 @@ void kit_handshake_cancel(struct kit_handshake *h);
 /* ---- base_http.c, and door.c: which connections are accepted ---- */
 
 struct base_client {
-    struct web_conn web; /* a WEB_STREAM reads events: it is in the kit's list of those */
-    /* Who has not come in yet (`outside`): `first` is where a first byte is awaited, else a handshake is under way. */
+    struct web_conn web; /* in state WEB_STREAM it reads events, and the client is in kit.readers */
+    /* The connection is not with `web` yet: it waits in `first` for its first byte, or in `handshake` for TLS. */
     bool outside;
     struct io_conn *first;
     struct io_timer first_timer;
     struct kit_handshake handshake;
     struct crowd_member member;
     struct kit *kit;
-    bool overrun; /* a reader of events that does not keep up */
-    bool samples; /* ... that wants samples */
-    struct ht_list reader_node;
-    enum wire_version upgraded_to; /* of an upgrade */
-    bool vtunnel;                  /* ... which speaks vtunnel's JSON instead */
-    struct kit_user *user;         /* ... that showed a token, or who reads events; NULL: none */
-    const struct kit_pass *pass;   /* ... which one */
+    bool overrun;                  /* a reader of events that reads too slowly: it is closed at the end of the turn */
+    bool samples;                  /* a reader of events that wants samples of the traffic too */
+    struct ht_list reader_node;    /* in kit.readers */
+    enum wire_version upgraded_to; /* of an upgrade: the version of the protocol ... */
+    bool vtunnel;                  /* ... or vtunnel's JSON instead */
+    struct kit_user *user;         /* of an upgrade or a reader of events; NULL: no token was shown */
+    const struct kit_pass *pass;   /* the token; NULL: none */
     struct io_addr from;
-    char peer[IO_ADDR_TEXT]; /* the same as a text */
-    bool https;              /* TLS is inside */
+    char peer[IO_ADDR_TEXT]; /* `from` as a text */
+    bool https;              /* the connection speaks TLS */
     bool is_public;          /* it came in at a public address, and asked for the kit's own host there */
 };
 
 void base_set_up(struct kit *k);
-/* True when the peer is one of --trusted-proxy, or when that option is not given. */
-/* Whether it is of one of these networks. */
+/* True when the peer's address is in one of the `n` networks. */
 bool base_peer_within(const struct io_addr *peer, const struct opt_cidr *list, size_t n);
-/* Whether it is of a network of --trusted-proxy; without that option nobody is. */
+/* True when the peer is in a network of --trusted-proxy. Without that option nobody is. */
 bool base_peer_is_proxy(const struct kit *k, const struct io_addr *peer);
-/* The same, but without the option everybody is. */
+/* The same, but without that option everybody is. */
 bool base_peer_trusted(const struct kit *k, const struct io_addr *peer);
 extern const struct io_listener_ops base_listener_ops; /* ctx: the kit */
-/* A connection that was let in, TLS first where it is spoken. Without memory it is closed. */
+/* Makes a client of an accepted connection, and owns it. TLS comes first if the kit has a certificate. Without memory
+ * the connection is closed. */
 void base_client_begin(struct kit *k, struct io_conn *conn, const struct io_addr *peer);
-/* relay_front_config.own_host: the same for one that came in at a public address, where its first request was read. */
+/* relay_front_config.own_host: the same for a connection of a public address whose first request was read there.
+ * `said` has the bytes that were read; it is left empty. */
 void base_client_adopt(void *kit, struct io_conn *conn, const struct io_addr *peer, struct ht_buf *said, bool https);
-/* One more client comes: when there are too many, one of those that are there goes. */
+/* Call it before one more client: if there are too many, one of them is closed (hardening case 28). */
 void base_make_room(struct kit *k);
 enum base_close {
     BASE_CLOSE_QUIET,    /* idle clients now, the others after their answer; not readers of events */
     BASE_CLOSE_FINISHED, /* the same, and readers of events */
-    BASE_CLOSE_ALL,
+    BASE_CLOSE_ALL,      /* all of them now */
 };
 /* Closes the client at once. */
 void base_client_close(struct base_client *c);
@@ -180,32 +183,37 @@ void base_readers_of_gone(struct kit *k);
 
 /* ---- page.c ---- */
 
-/* The status page asks whose token this is. So many seconds this address has to wait, for it has shown too many wrong
- * ones; 0: none. `wrong`: this is one more. */
+/*
+ * Bounds how many wrong tokens an address may try at the login form of the status page. Returns how many seconds it
+ * must wait; 0: it may try. `wrong`: the token of this request was wrong, which counts.
+ */
 unsigned page_must_wait(struct base_client *c, bool wrong);
-/* Why a client of a public address is not served: a status with its text; 0: it is. */
+/* For a client of a public address: 0 if its request may be served, else the status of the refusal with *text, which
+ * is static. */
 uint16_t page_refuses(const struct base_client *c, const char **text);
-/* What drivers would connect to, seen from where the request comes from. */
+/* Writes the kit's URL for drivers as this client would reach it, from Host and the protocol of its request. */
 #define PAGE_URL_TEXT 320
 struct ht_slice page_url(const struct base_client *c, char out[PAGE_URL_TEXT]);
 
 /* ---- events.c ---- */
 
-#define EVENTS_HEARTBEAT_MS 15000
+#define EVENTS_HEARTBEAT_MS 15000 /* how often a quiet reader gets a comment, so that proxies keep the connection */
 
 #define EVENTS_MAX_READERS 16 /* of the base listener's clients, so that the others always find room */
 
+/* True when no more readers may come. */
 bool events_full(const struct kit *k);
-/* Adds text for a reader, which is written at the end of the turn. */
+/* Queues text for a reader. It is written at the end of the turn; a reader with too much of it is closed then. */
 void events_add(struct base_client *c, struct ht_slice text);
 /* Begins the answer to c->user, which has no end. False: out of memory; the client was freed. */
 bool events_begin(struct base_client *c, bool samples);
 void events_heartbeat(struct base_client *c);
+/* The client is about to be freed. Does nothing for one that reads no events. */
 void events_end(struct base_client *c);
-void events_flush(struct io_task *t);
+void events_flush(struct io_task *t); /* of kit.events_task */
 /*
- * Sends an event to the readers of admins and of `owner`, which may be NULL, and fills in its time. It may be called
- * anywhere: it closes and writes nothing before the end of the turn.
+ * Sends an event to the readers of admins and of `owner`, which may be NULL, and fills in its time and owner. Safe
+ * anywhere: nothing is written or closed before the end of the turn.
  */
 void kit_event(struct kit *k, struct kit_user *owner, struct admin_event *e);
 
@@ -229,7 +237,7 @@ struct kit_sock {
     struct crowd_member stranger; /* in kit.strangers before HELLO: counts towards --max-pre-auth-connections */
     struct kit_held_hello *held;  /* its HELLO while that waits (hello.c); it then has no time limit of a stranger */
     struct kit_user *user;        /* the user of the upgrade's token; NULL: it had none */
-    const struct kit_pass *pass;  /* ... which one */
+    const struct kit_pass *pass;  /* that token; NULL: none */
     bool closing;                 /* the closing handshake has begun, or is over */
     bool dead;                    /* waits for the reap task */
     char peer[IO_ADDR_TEXT];
@@ -259,9 +267,9 @@ void hello_retry(struct kit *k);
 const struct kit_pass *hello_held_pass(const struct kit_sock *s);
 /* Drops the HELLO of `s`, if one waits. */
 void hello_forget(struct kit_sock *s);
-/* Lets visitors wait for a moment after a resume: a published driver drops streams until it is ready (rule RESUME-5).
- */
+/* Visitors get 503 for a moment after a resume: a published driver drops streams until it is ready (rule RESUME-5). */
 void session_let_settle(struct kit_session *s);
+
 /* ---- users.c ---- */
 
 void users_set_up(struct kit *k);
@@ -269,13 +277,15 @@ void users_tear_down(struct kit *k);
 /* Sets the token of the only user. 0 or HT_ENOMEM. *changed: the token was another one before. */
 int users_set_token(struct kit *k, const uint8_t digest[KIT_DIGEST], bool *changed) HT_MUST_USE;
 /*
- * Reads --users. *changed: a token is gone. An error with *err: nothing has changed. Who it is whose token is gone, or
- * may do less than before, is another one's to tell (kit.c).
+ * Reads the file of --users. 0, or a negative error with *err: then nothing has changed. *changed: a token is no
+ * longer valid; the caller ends what was opened with it (kit_pass.gone).
  */
 int users_load(struct kit *k, bool *changed, struct ht_errmsg *err) HT_MUST_USE;
+/* SHA-256 of a token. */
 void kit_token_digest(struct ht_slice token, uint8_t out[KIT_DIGEST]);
 /* The pass of a token. NULL: the token is not valid, or no token is needed. In constant time (rule AUTH-2). */
 struct kit_pass *kit_pass_of_token(const struct kit *k, struct ht_slice token);
+/* The user of that pass, or NULL. */
 struct kit_user *kit_user_of_token(const struct kit *k, struct ht_slice token);
 /* The user of connections without a token. NULL: a token is needed. */
 struct kit_user *kit_user_of_nobody(struct kit *k);
@@ -287,8 +297,9 @@ bool user_may_bind(const struct kit_user *u, const struct wire_bind *bind, struc
 bool user_may_name(const struct kit_user *u, const char *host, const char *domain, struct ht_errmsg *err);
 /* One of the user's ports at random; 0: the user may have every port. */
 uint16_t user_pick_port(const struct kit_user *u);
-/* What the user may see. NULL: a viewer that sees nothing. */
+/* The user as a viewer of the admin API. `user` NULL: a viewer that sees nothing. */
 struct admin_viewer kit_viewer(const struct kit_user *user);
+/* True when the viewer may see and end what belongs to `owner`: an admin, or the owner. */
 bool kit_may_see(const struct admin_viewer *viewer, const struct kit_user *owner);
 
 /* ---- session.c ---- */
@@ -299,7 +310,7 @@ struct kit_ticket {
     bool usable;
 };
 
-/* Whether the driver of a live session answers. It is probed when another session wants its port. */
+/* Whether the driver of a live session answers. It is probed when another session of its client wants its port. */
 enum kit_probe {
     PROBE_NONE,  /* not probed */
     PROBE_ASKED, /* a PING was sent, and its time is not over */
@@ -311,18 +322,18 @@ enum kit_probe {
 struct session_load {
     uint64_t since_ms;                       /* when it began; monotonic */
     uint64_t before_in, before_out;          /* bytes of its earlier mux sessions */
-    uint64_t before_requests;                /* of the session that it follows */
-    uint64_t seen_bytes, seen_requests;      /* when the last second was over */
-    double requests_per_second;              /* an average that forgets */
-    uint32_t traffic[ADMIN_TRAFFIC_SECONDS]; /* bytes of each second; kit->tick is the last one */
+    uint64_t before_requests;                /* requests of the session that it follows */
+    uint64_t seen_bytes, seen_requests;      /* the sums at the end of the last second */
+    double requests_per_second;              /* a moving average */
+    uint32_t traffic[ADMIN_TRAFFIC_SECONDS]; /* a ring: bytes of each second; the last is at kit.tick */
     uint64_t rtt_us;                         /* the last round trip; 0: none yet */
 };
 
 struct kit_session {
     struct ht_list node;
     struct kit *kit;
-    struct kit_user *user;       /* whose it is, for good */
-    const struct kit_pass *pass; /* what it came with; NULL: no token is wanted */
+    struct kit_user *user;       /* never changes */
+    const struct kit_pass *pass; /* the token of its HELLO or upgrade; NULL: none was needed */
     struct session_load load;
     char id[KIT_ID_LEN + 1];
     enum wire_session_state state; /* only session_enter_state() changes it */
@@ -343,9 +354,9 @@ struct kit_session {
     char name[WIRE_LIMIT_NAME_LABEL + 1]; /* HELLO.client.name; "": none */
     struct ht_list waiting;               /* BINDs without their answer, in order (binds.c) */
     unsigned n_waiting;
-    bool replaced; /* the client's next process has got all of its ports: the session does not park */
+    bool replaced; /* the client's next process has taken all of its ports: the session does not park */
     enum kit_probe probe;
-    uint64_t probed_at, silent_since; /* silent_since: when input came last, of PROBE_SILENT */
+    uint64_t probed_at, silent_since; /* silent_since: when input came last, for PROBE_SILENT; monotonic */
     struct io_timer probe_timer;
     struct kit_session *before; /* the session that was handed over to this one and still has streams; NULL: none */
     struct kit_session *after;  /* the session to which this one was handed over; NULL: none */
@@ -361,47 +372,50 @@ static inline enum admin_protocol session_protocol(const struct kit_session *s) 
     return s->vtunnel ? ADMIN_PROTOCOL_VTUNNEL : (enum admin_protocol)s->version; /* both are the version's number */
 }
 
-/* Makes a record with a new id and without a mux session; it is in no list. NULL: out of memory. */
+/* Makes a session with a new id and without a mux session; it is in no list. NULL: out of memory. */
 struct kit_session *session_new(struct kit *k, struct kit_who who) HT_MUST_USE;
-/* Makes the record live with `mux`, which belongs to it now, on `sock`. */
+/* Makes the session live on `sock`. It owns `mux` from now on. */
 void session_go_live(struct kit_session *s, struct mux_session *mux, struct kit_sock *sock);
 extern const struct mux_session_ops session_mux_ops; /* ctx: the session */
 /* Sends GOAWAY, lets open streams finish for `grace_ms`, then ends the session. */
 void session_shutdown(struct kit_session *s, uint16_t code, const char *message, uint64_t grace_ms, uint16_t ws_code);
-/* Destroys the mux session and closes the socks. The record stays. */
+/* Destroys the mux session and closes the socks. The session keeps its bindings. */
 void session_cut(struct kit_session *s, const char *reason);
 /* The same, and the driver on the old socket learns that it was replaced (rule RESUME-3). */
 void session_supersede(struct kit_session *s);
-/* Ends the record. Its ports are freed at the end of this turn. */
+/* Ends the session for good. Its ports are closed, and it is freed, at the end of this turn. */
 void session_gone(struct kit_session *s, const char *why);
+/* Closes its ports and frees it. Only for one without a mux session that nobody uses any more. */
 void session_free(struct kit_session *s);
 /* Lets mux look at the clock at the end of this turn. */
 void session_touch(struct kit_session *s);
 /* Call it when a sock has pulled output after that look: the pull may have moved the deadline of mux. */
 void session_pulled(struct kit_session *s);
-/* The live or parked session with this id, and not one that is closing; NULL: none. */
+/* The live or parked session with this id; NULL: none. A session that is closing is not found. */
 struct kit_session *session_find(struct kit *k, struct ht_slice id);
-/* The same of the user's own. */
+/* The same among the user's own sessions. */
 struct kit_session *session_find_own(struct kit *k, const struct kit_user *user, struct ht_slice id);
 /* The only function that changes `state`; it follows the spec's state machine. A GONE session waits for the reap task.
  */
 void session_enter_state(struct kit_session *s, enum wire_session_state to);
-/* Sends an answer for which the driver waits. Without memory the session ends. */
+/* Sends an answer for which the driver waits. If that fails, the session is shut down. */
 void session_send_or_end(struct kit_session *s, enum wire_frame_type type, const void *payload);
 
 /* ---- binds.c: BIND and UNBIND ---- */
 
+/* mux_session_ops.bind and .unbind */
 void session_bind(struct kit_session *s, const struct wire_bind *bind, const struct wire_error *err);
 void session_unbind(struct kit_session *s, const struct wire_unbind *unbind);
 /* Drops the waiting BINDs of `s`, and tries the BINDs of others that wait for `s` again. */
 void session_forget_binds(struct kit_session *s);
-void binds_retry(struct io_task *t);
-/* Who its driver is (rules CLIENT-1, HOST-2); an empty id: nobody knows. It keeps the name that its hosts have. */
+void binds_retry(struct io_task *t); /* of kit.binds_task */
+/* Stores what HELLO says of the driver (rules CLIENT-1, HOST-2). An empty id: not known. The old name stays while the
+ * session has hosts with it. */
 void session_set_client(struct kit_session *s, struct ht_slice id, struct ht_slice name);
 /*
- * Whether a live session of that client of the user makes room for the client's next process, which finds the session
- * cap reached: one that is silent is parked (RELAY_YIELDS), one that nobody has asked is asked (RELAY_PENDING:
- * hello_retry() comes when it is known), and RELAY_KEEPS when there is none or all are alive.
+ * A client's next process finds the session cap reached (rule CLIENT-3). Returns whether a live session of the same
+ * client and user makes room for it. RELAY_YIELDS: it was silent, and was parked. RELAY_PENDING: it was sent a PING;
+ * hello_retry() is called when the answer is known. RELAY_KEEPS: there is none, or all of them are alive.
  */
 enum relay_yield session_of_client_yields(struct kit *k, const struct kit_user *user, struct ht_slice client);
 void session_probe_answered(struct kit_session *s);
@@ -430,7 +444,7 @@ bool session_used_up(const struct kit_session *s);
 void handover_due(struct kit_session *s);
 /* At the end of a turn: begins a handover that is due, and continues one that has begun. */
 void handover_look(struct kit_session *s);
-void handover_late(struct io_timer *t);
+void handover_late(struct io_timer *t); /* of kit_session.handover_timer: the driver has not opened the next session */
 /*
  * Makes a new record, in no list, and gives it the bindings of `old`. `old` finishes its streams; without sockets it
  * ends at once. NULL: out of memory; nothing has changed.
@@ -444,12 +458,14 @@ void handover_forget(struct kit_session *s, const char *why);
 /* The driver is lost: parks the session if it may park, else ends it. */
 void session_lose(struct kit_session *s, const char *why);
 
-/* Parks the session: its ports are kept for the time of the grace. */
+/* Parks the session: its ports are kept for --takeover-grace. */
 void session_park(struct kit_session *s, const char *why);
+/* That time is over: ends the session. */
 void session_grace_over(struct kit_session *s);
 
-/* ---- events.c again: events about sessions ---- */
+/* ---- events.c again: one function for each kind of event ---- */
 
+/* `reason` may be NULL. */
 void event_session(const struct kit_session *s, enum admin_event_type type, const char *reason);
 /* `from` is the session that held the binding before a takeover; NULL: none. */
 void event_binding(const struct kit_session *s, enum admin_event_type type, const struct relay_binding_info *b,
@@ -458,8 +474,7 @@ void event_binding(const struct kit_session *s, enum admin_event_type type, cons
 void event_goaway(const struct kit_session *s, enum admin_sender sender, int code, struct ht_slice reason);
 /* GOAWAY was sent on a WebSocket without a session. */
 void event_refused(const struct kit_sock *sock, uint16_t code, const char *reason);
-
-/* A client of the CONNECT proxy was connected to its destination, or was not. */
+/* A client of the CONNECT proxy was connected to its destination, or was refused. */
 void event_proxy(struct kit *k, const struct relay_connect_told *told);
 
 /* ---- status.c: the load, for the status page ---- */
@@ -470,12 +485,14 @@ void status_end(struct kit *k);
 void status_wake(struct kit *k);
 /* The mux session is about to be destroyed: keeps its sums. */
 void status_keep(struct kit_session *s);
-/* A session continues another one: it takes over its sums. */
+/* `s` continues the session `old`: it takes over its sums. */
 void status_follow(struct kit_session *s, const struct kit_session *old);
+/* Fills in what the status page shows of a session. */
 void status_fill(const struct kit_session *s, struct admin_snap_session *out);
-/* Of admin_source. */
+/* admin_source.kit and .recent; ctx: the kit */
 void status_kit(void *ctx, struct admin_snap_kit *out);
 size_t status_recent(void *ctx, const struct admin_viewer *viewer, struct admin_event out[ADMIN_EVENTS_KEPT]);
+/* Keeps a copy of an event for status_recent(). Without memory it is left out. */
 void status_remember(struct kit *k, const struct admin_event *e);
 
 /* ---- view.c: what the admin API sees ---- */
@@ -496,13 +513,13 @@ void kit_admin_source(struct kit *k, struct admin_source *out);
 
 /* ---- public.c: the addresses of --public ---- */
 
-/* Opens them, when there are any. 0, or an error with *err. */
+/* Checks the options of the front, and opens its addresses if there are any. 0, or an error with *err. */
 int public_open(struct kit *k, struct ht_errmsg *err) HT_MUST_USE;
-/* The pattern of URLs when it has a host in it, else NULL. */
+/* --public-url-pattern if it has RELAY_HOST_HOLE in it, else NULL. */
 const char *public_pattern(const struct opt_serve *o);
-/* Visitors there who wait for nothing go. */
+/* Closes handshakes and idle visitors there. Others are closed behind their answer. */
 void public_drain(struct kit *k);
-/* Nobody comes in any more. */
+/* Closes the addresses. */
 void public_close(struct kit *k);
 
 /* ---- redirect.c: public addresses with plain HTTP beside https ---- */
@@ -511,22 +528,24 @@ void public_close(struct kit *k);
 int redirect_open(struct kit *k, struct ht_errmsg *err) HT_MUST_USE;
 /* Closes all clients. */
 void redirect_close(struct kit *k);
-/* Takes a connection that holds a permit of `door`. */
+/* Serves a connection, and owns it. It holds a permit of `door`, which is given back at its end. */
 void redirect_begin(struct kit *k, struct relay_front_door *door, struct io_conn *conn, const struct io_addr *peer);
 
 /* ---- proxied.c: PROXY headers, from networks of --proxy-protocol ---- */
 
 struct proxied_ops {
-    /* The header is there: the connection is the callee's, `from` counts as its peer. */
+    /* The header has come. The callee owns the connection; `from` counts as its peer. */
     void (*go)(void *ctx, struct io_conn *c, const struct io_addr *from);
-    void (*gone)(void *ctx); /* it is not, and the connection is gone. May be NULL */
+    /* No header, or a wrong one, has come, and the connection was closed. May be NULL. */
+    void (*gone)(void *ctx);
 };
 
-/* Whether connections from there begin with a PROXY header. */
+/* True when connections from there begin with a PROXY header. */
 bool proxied_peer(const struct kit *k, const struct io_addr *peer);
+/* Waits for the header, and owns the connection until go(). One of the two ops is called, perhaps inside this call. */
 void proxied_begin(struct kit *k, struct io_conn *c, const struct io_addr *peer, const struct proxied_ops *ops,
                    void *ctx);
-/* Those that began with this `ctx` are gone, without a word. */
+/* Closes all connections that began with this `ctx`. gone() is called for each. */
 void proxied_cancel(struct kit *k, const void *ctx);
 
 /* ---- way_out.c: the CONNECT proxy ---- */
@@ -536,7 +555,7 @@ int way_out_open(struct kit *k, struct ht_errmsg *err) HT_MUST_USE;
 void way_out_close(struct kit *k);
 /* The address of the proxy, and whether it wants the token. False: there is no proxy. */
 bool way_out_address(const struct kit *k, char out[IO_ADDR_TEXT], bool *wants_token);
-/* Whoever had to show the old one goes. */
+/* Tokens have changed: cuts clients whose token is no longer valid. */
 void way_out_tokens_changed(struct kit *k);
 
 /* ---- kit.c ---- */

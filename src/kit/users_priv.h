@@ -33,20 +33,20 @@ struct kit_allowance {
 };
 
 /*
- * A user has tokens, and owns the sessions that were opened with them. A user that is no longer in the file stays here
- * without tokens as long as the kit, since other structures may point to it.
+ * A user has tokens, and owns the sessions that were opened with them. A user that is no longer in the file has no
+ * valid tokens, but is freed only with the kit, since other structures may point to it.
  */
 struct kit_user {
     struct ht_list node; /* in kit.users */
     char name[KIT_USER_NAME + 1];
     bool known;      /* is in the file */
     bool admin;      /* sees and ends everybody's */
-    bool lost_token; /* when the file was read last */
+    bool lost_token; /* when the file was read last, a token of this user became invalid */
     struct kit_allowance may;
-    struct io_share up, down; /* what visitors send, and what drivers do; zeros without --users */
+    struct io_share up, down; /* of what visitors send, and of what drivers send; zeros without --users */
     struct mux_quota quota;
-    unsigned n_live;   /* sessions, those that are closing too */
-    uint64_t event_id; /* counts what readers of the user's events are told */
+    unsigned n_live;   /* sessions that are not parked */
+    uint64_t event_id; /* of the user's latest event */
 };
 
 /* A token, as its digest. It stays as long as its user. */
@@ -54,7 +54,7 @@ struct kit_pass {
     struct ht_list node; /* in kit.passes */
     uint8_t digest[KIT_DIGEST];
     struct kit_user *user;
-    bool gone, was_gone; /* gone: no longer valid; was_gone: and that was so before the last reading of the file */
+    bool gone, was_gone; /* no longer valid; the same before the file was read last */
 };
 
 /* A user, and the token that was shown. pass NULL: no token is needed. */
