@@ -1,6 +1,6 @@
 /*
- * What the base listener serves: heads of at most 8 KiB. An upgrade of the connect path becomes a WebSocket, everything
- * else goes to the admin API.
+ * The HTTP server of the base listener. A request for the connect path becomes a WebSocket, and so does one of a
+ * vtunnel client; everything else goes to the admin API. Heads have at most 8 KiB.
  */
 #include "kit/kit_priv.h"
 
@@ -59,12 +59,12 @@ void base_readers_of_gone(struct kit *k) {
     }
 }
 
-/* The 101 has left: the connection goes on as a WebSocket, and the client is gone. */
+/* web_server_ops.upgraded: the 101 was written. The WebSocket takes the connection, and the client is freed. */
 static void hand_over(struct web_conn *web) {
     struct base_client *c = client_of(web);
     struct kit *k = c->kit;
     if (!sock_room(k, c->user, &c->from)) {
-        /* Rule HELLO-6: upgraded and dropped, without a close code. */
+        /* Rule HELLO-6: the connection is closed after the 101, without a close frame. */
         k->metrics.handshake_failures_total[HT_METRIC_HANDSHAKE_FAILURE_PRE_AUTH_CAP]++;
         ht_log_stranger(HT_LOG_WARN, "kit",
                         HT_LOG_FIELDS(log_peer(c->peer), log_count(k->opt->max_pre_auth_connections)),
@@ -76,7 +76,7 @@ static void hand_over(struct web_conn *web) {
     web_conn_close(web);
 }
 
-/* An error of ours; the connection closes behind it. `text` is static and needs no escaping. */
+/* Answers with an error and closes the connection behind it. `text` is static and needs no escaping in JSON. */
 static bool refuse(struct base_client *c, uint16_t status, const char *text, const char *extra) {
     char body[384];
     int n = snprintf(body, sizeof body, "{\"error\":\"%s\"}\n", text);
@@ -138,8 +138,8 @@ static struct ht_slice bearer(const struct base_client *c) {
 
 /*
  * Hardening case 24, DNS rebinding: a page of another site can make a browser send requests to a loopback address, but
- * they carry the site's own name as Host. Behind a trusted proxy the proxy decides which names there are. No page has
- * the token: who shows it is no browser, and a tunnel is not opened without it, here or in HELLO.
+ * they carry the site's own name as Host. Behind a trusted proxy the proxy decides which names there are. A page cannot
+ * know the token, so a request that shows it does not come from one; and a tunnel needs it, here or in HELLO.
  */
 static bool host_allowed(const struct base_client *c, struct ht_slice path) {
     struct kit *k = c->kit;
@@ -152,8 +152,8 @@ static bool host_allowed(const struct base_client *c, struct ht_slice path) {
 
 /*
  * Hardening case 24, cross-site requests: a browser puts the page's origin on every WebSocket handshake and on every
- * request that changes something. "null" is an opaque origin. A value that is neither that nor scheme://authority comes
- * from no browser: one published driver's runtime sends the bare word "client".
+ * request that changes something. "null" is an opaque origin. Browsers write nothing but that and scheme://authority,
+ * so any other value is let through: the runtime of one published driver sends the bare word "client".
  */
 static bool origin_allowed(const struct base_client *c) {
     struct ht_slice origin = field(c, "origin");
@@ -168,7 +168,7 @@ static bool origin_allowed(const struct base_client *c) {
     return ht_slice_case_eq(authority, field(c, "host"));
 }
 
-/* The first thing that people meet who put a proxy in front of the kit: the answer says what to set. */
+/* People who put a proxy in front of the kit meet this answer first, so it says which option to set. */
 static bool refuse_host(struct base_client *c) {
     c->kit->metrics.base_requests_refused_total[HT_METRIC_REFUSAL_HOST]++;
     ht_log_stranger(HT_LOG_WARN, "kit", HT_LOG_FIELDS(log_peer(c->peer), log_target_slice(field(c, "host"))),
@@ -180,7 +180,7 @@ static bool refuse_host(struct base_client *c) {
                   NULL);
 }
 
-/* A token was shown and is wrong, or none was where one is needed. */
+/* Counts and logs a request whose token is wrong, or which has none where one is needed. */
 static void note_bad_token(struct base_client *c, enum ht_metric_shown_at where) {
     bool shown = field(c, "authorization").n > 0;
     enum ht_metric_token token = shown ? HT_METRIC_TOKEN_WRONG : HT_METRIC_TOKEN_MISSING;
@@ -189,7 +189,7 @@ static void note_bad_token(struct base_client *c, enum ht_metric_shown_at where)
                     shown ? "a wrong token was shown" : "a request came without the token");
 }
 
-/* Rule CONN-3: the first offered one that we speak. */
+/* Rule CONN-3: the first of the offered versions that we speak. */
 static enum wire_version choose_version(struct ht_slice offered) {
     struct ht_slice item;
     while (http_list_next(&offered, &item)) {
@@ -235,8 +235,7 @@ static bool upgrade(struct base_client *c) {
     return web_upgrade(&c->web, ws_write_101(&c->web.out.queue, key, wire_version_text(version)));
 }
 
-/* The token of an upgrade, which clients that can set no header put into the URL (VCONN-2): empty when there is none.
- */
+/* The token in the URL of an upgrade, for clients that can set no header (VCONN-2). Empty when there is none. */
 static struct ht_slice token_in_url(const struct base_client *c, char out[WIRE_LIMIT_MAX_TOKEN + 1]) {
     static const char name[] = "token=";
     struct ht_slice target = http_text(web_bytes(&c->web), c->web.head.target);
@@ -256,7 +255,7 @@ static struct ht_slice token_in_url(const struct base_client *c, char out[WIRE_L
     return ht_slice_of(out, n);
 }
 
-/* Asked for by a client that offers no subprotocol, on any path (VCONN-1). */
+/* A vtunnel client offers no subprotocol, and may use any path (VCONN-1). */
 static bool is_vtunnel(const struct base_client *c) {
     return c->kit->opt->vtunnel && c->web.head.flags & HTTP_UPGRADE_WEBSOCKET &&
            field(c, "sec-websocket-protocol").n == 0;
@@ -304,6 +303,17 @@ static bool refuse_tries(struct base_client *c, unsigned wait_s) {
     return refuse(c, 429, "too many wrong tokens came from this address; wait a minute", extra);
 }
 
+static bool send_answer(struct base_client *c, const struct admin_response *rs) {
+    char extra[256];
+    snprintf(extra, sizeof extra, "%s%s%s%s%s%s", rs->allow ? "Allow: " : "", rs->allow ? rs->allow : "",
+             rs->allow ? "\r\n" : "", rs->www_authenticate ? "WWW-Authenticate: " : "",
+             rs->www_authenticate ? rs->www_authenticate : "", rs->www_authenticate ? "\r\n" : "");
+    return web_reply(&c->web, &(struct web_reply){.status = (uint16_t)rs->status,
+                                                  .type = rs->content_type,
+                                                  .body = ht_buf_slice(&rs->body),
+                                                  .extra = extra});
+}
+
 static bool ask_admin(struct base_client *c) {
     const char *buf = web_bytes(&c->web);
     struct kit_pass *shown = kit_pass_of_token(c->kit, bearer(c));
@@ -329,7 +339,7 @@ static bool ask_admin(struct base_client *c) {
         admin_response_free(&rs);
         return refuse(c, 500, "out of memory", NULL);
     }
-    /* How the process is, is nobody's business at a public address but the page's own. */
+    /* At a public address strangers get the status page itself, and nothing about the process. */
     if (c->is_public && !user && rs.status == 200 && !admin_is_page(&rq, &rs)) {
         admin_response_free(&rs);
         return refuse(c, 404, "no such path", NULL);
@@ -345,7 +355,7 @@ static bool ask_admin(struct base_client *c) {
     }
     if (admin_is_page(&rq, &rs)) {
         admin_response_free(&rs);
-        /* A driver whose URL lacks the path takes no page for an answer. */
+        /* To a driver whose URL lacks the path, a page with status 200 would say nothing. */
         if (c->web.head.flags & HTTP_UPGRADE_WEBSOCKET)
             return refuse(c, 404, "no such path; a tunnel is opened at " WIRE_CONNECT_PATH, NULL);
         return web_page_reply(&c->web, &web_page_status);
@@ -356,14 +366,7 @@ static bool ask_admin(struct base_client *c) {
         c->pass = shown;
         return events_begin(c, rq.params.samples == 1);
     }
-    char extra[256];
-    snprintf(extra, sizeof extra, "%s%s%s%s%s%s", rs.allow ? "Allow: " : "", rs.allow ? rs.allow : "",
-             rs.allow ? "\r\n" : "", rs.www_authenticate ? "WWW-Authenticate: " : "",
-             rs.www_authenticate ? rs.www_authenticate : "", rs.www_authenticate ? "\r\n" : "");
-    bool alive = web_reply(&c->web, &(struct web_reply){.status = (uint16_t)rs.status,
-                                                        .type = rs.content_type,
-                                                        .body = ht_buf_slice(&rs.body),
-                                                        .extra = extra});
+    bool alive = send_answer(c, &rs);
     admin_response_free(&rs);
     return alive;
 }
@@ -410,7 +413,7 @@ void base_set_up(struct kit *k) {
     };
 }
 
-/* ---- coming in ---- */
+/* ---- accepted connections ---- */
 
 static void come_in(struct base_client *c, struct io_conn *conn) {
     c->outside = false;
@@ -434,7 +437,7 @@ static void handshake_begin(struct base_client *c, struct io_conn *conn) {
 
 #define TLS_HANDSHAKE 0x16 /* the first byte of a client that speaks TLS (RFC 8446 5.1) */
 
-/* A program of this machine may speak plain HTTP: nobody between hears it. */
+/* A program on this machine may speak plain HTTP even to a kit with TLS: nobody can listen in between. */
 static void first_byte(void *ctx) {
     struct base_client *c = ctx;
     int first = io_conn_peek(c->first);
@@ -459,7 +462,7 @@ static const struct io_conn_ops first_ops = {.readable = first_byte};
 
 static void first_late(struct io_timer *t) { base_client_close(ht_container_of(t, struct base_client, first_timer)); }
 
-/* NULL: no memory, and the connection is closed. */
+/* NULL: out of memory; the connection was closed. */
 static struct base_client *client_new(struct kit *k, struct io_conn *conn, const struct io_addr *peer) {
     struct base_client *c = ht_calloc(1, sizeof *c);
     if (!c) {

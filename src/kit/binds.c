@@ -16,16 +16,16 @@
 #include <stdio.h>
 #include <time.h>
 
-/* BINDs of one session whose refusal is worth a line in the log. */
+/* How many refused BINDs of one session get a line in the log. */
 #define REFUSALS_TOLD 32
-/* A link on which bytes still come, and no PONG, is a slow one: this is how long that is waited for. */
+/* While bytes come but no PONG, the link is slow and not dead. After this time it counts as alive. */
 #define PROBE_MAX_MS (5 * (uint64_t)WIRE_LIMIT_CLIENT_SILENCE)
 
-/* A BIND without its answer. */
+/* A BIND that waits for its answer. */
 struct waiting_bind {
     struct ht_list node; /* in its session's list */
     struct wire_bind bind;
-    struct ht_slice names[]; /* and its hostnames, and behind them all texts */
+    struct ht_slice names[]; /* its names, then its hostnames; all texts of the BIND follow */
 };
 
 /* ---- clients ---- */
@@ -55,7 +55,7 @@ static bool stands(const struct kit_session *s) {
     return s->state == WIRE_SESSION_LIVE || s->state == WIRE_SESSION_RESTARTING;
 }
 
-/* ---- whether a session is alive ---- */
+/* ---- finding out whether a driver is alive ---- */
 
 static void probe_begin(struct kit_session *s) {
     s->probe = PROBE_ASKED;
@@ -88,16 +88,17 @@ void session_probe_answered(struct kit_session *s) {
         probe_ends(s, PROBE_ANSWERED);
 }
 
-/* What was found out is true for now only. Silence lasts while a BIND waits, which may have others to wait for. */
+/* Each BIND needs a fresh answer. Only silence is remembered, while the driver stays silent and a BIND waits: that BIND
+ * may depend on several sessions, which are not probed at the same time. */
 static void probe_forget(struct kit_session *s, bool waits) {
     bool silent = s->probe == PROBE_SILENT && s->owner.mux && mux_session_heard_ms(s->owner.mux) == s->silent_since;
     if (s->probe != PROBE_ASKED && !(silent && waits))
         s->probe = PROBE_NONE;
 }
 
-/* ---- what the relay asks ---- */
+/* ---- what the relay asks (relay_owner_ops) ---- */
 
-/* Whether it is given up for its own client's next process; it is asked, if nobody has yet. */
+/* Returns whether `holder` gives its port to the next process of its client. Sends a PING unless one is on its way. */
 static enum relay_yield ask_holder(struct kit_session *holder) {
     switch (holder->probe) {
     case PROBE_NONE:
@@ -117,7 +118,7 @@ static enum relay_yield owner_yields(struct relay_owner *o, const struct relay_o
     struct kit_session *holder = ht_container_of(o, struct kit_session, owner);
     if (!same_client(holder, ht_container_of(to, const struct kit_session, owner)))
         return RELAY_KEEPS;
-    /* One that closes was told so, or has said so: it has no use for its ports any more. */
+    /* Kit or driver has said goodbye in a session that closes: nobody needs its ports any more. */
     if (!stands(holder))
         return RELAY_YIELDS;
     return ask_holder(holder);
@@ -146,11 +147,11 @@ int64_t session_parked_until(const struct kit_session *s) {
     return (int64_t)time(NULL) + (int64_t)((left + 999) / 1000);
 }
 
-/* The message helps the user to find the other driver. It never contains an id. */
+/* The message helps people to find their other driver. It never contains an id, which is a secret. */
 static void owner_keeps(const struct relay_owner *o, const struct relay_owner *to, const char *what,
                         const struct relay_binding_info *b, struct ht_errmsg *err) {
     const struct kit_session *holder = ht_container_of(o, const struct kit_session, owner);
-    if (o->user != to->user) { /* rule USER-2: that much can be seen from outside */
+    if (o->user != to->user) { /* rule USER-2: no more than can be seen from outside */
         ht_fail(err, 0, "%s is another user's", what);
         return;
     }
@@ -173,7 +174,8 @@ static void owner_keeps(const struct relay_owner *o, const struct relay_owner *t
 
 static void owner_revoked(struct relay_owner *o, uint32_t bind_id, const char *reason) {
     struct kit_session *s = ht_container_of(o, struct kit_session, owner);
-    session_log(s, HT_LOG_INFO, HT_LOG_FIELDS(log_session(s->id), log_binding(bind_id)), "a binding was taken over");
+    session_log(s, HT_LOG_INFO, HT_LOG_FIELDS(log_session(s->id), log_binding(bind_id)),
+                "another session has taken a binding over");
     s->kit->taken_from = s;
     if (!o->mux)
         return;
@@ -237,7 +239,7 @@ static void refuse_bind(struct kit_session *s, const struct wire_bind *bind, enu
         .message = ht_slice_str(text),
     };
     s->kit->metrics.bind_errors_total[ht_metric_bind_error_of(code)]++;
-    /* A driver that asks for nothing sensible, over and over, must not fill the log. */
+    /* A driver that repeats a BIND which is refused must not fill the log. */
     if (s->refusals < REFUSALS_TOLD)
         session_log(s, HT_LOG_INFO,
                     HT_LOG_FIELDS(log_session(s->id), log_port(bind ? bind->container_port : 0), log_reason(text)),
@@ -248,9 +250,9 @@ static void refuse_bind(struct kit_session *s, const struct wire_bind *bind, enu
 }
 
 /*
- * A session of the same client that `s` has left without a port is not worth keeping: its driver is `s` now. One whose
- * port was taken with `takeover` may still have a driver: it has to find that session, without its port, and not begin
- * a new one and take the port back.
+ * `s` has taken a port from the session `from`. If `from` has no ports left and belongs to the same client, its driver
+ * has become `s`, and `from` is not kept. With `takeover` its driver may still exist: it must be able to resume `from`,
+ * now without the port. Otherwise it would begin a new session and take the port back.
  */
 static void succeed(struct kit_session *from, const struct kit_session *s, const struct wire_bind *bind) {
     if (!from || from->owner.n_bindings > 0 || bind->takeover || !same_client(from, s))
@@ -261,7 +263,7 @@ static void succeed(struct kit_session *from, const struct kit_session *s, const
         from->replaced = true;
 }
 
-/* What BIND_OK.urls points at while it is encoded. */
+/* BIND_OK.urls points to this until the frame is encoded. */
 struct urls {
     struct ht_slice texts[WIRE_MAX_BIND_OK_URLS];
     char room[WIRE_MAX_BIND_OK_URLS][RELAY_URL_MAX];
@@ -275,12 +277,12 @@ static void put_urls(const struct kit_session *s, const struct relay_bound *boun
     frame->urls = urls->texts;
 }
 
-/* 0: it was answered; HT_EAGAIN: that has to wait. */
+/* 0: the BIND was answered. HT_EAGAIN: the answer has to wait. */
 static int try_bind(struct kit_session *s, const struct wire_bind *bind) {
     struct relay_bound bound;
     struct ht_errmsg text = {""};
     enum wire_bind_error code = WIRE_BIND_ERROR_INTERNAL;
-    if (s->after) /* the one that follows is asked as well, and answers */
+    if (s->after) /* the driver sends its BINDs to the session that follows as well, which answers */
         return 0;
     if (!stands(s)) {
         refuse_bind(s, bind, WIRE_BIND_ERROR_INTERNAL, "the session is closing");
@@ -333,7 +335,7 @@ static int try_bind(struct kit_session *s, const struct wire_bind *bind) {
     return 0;
 }
 
-/* Copies it to *at, which moves behind it. */
+/* Copies a text to *at, and moves *at behind it. */
 static struct ht_slice keep_text(char **at, struct ht_slice text) {
     struct ht_slice kept = ht_slice_of(*at, text.n);
     if (text.n)
@@ -342,6 +344,7 @@ static struct ht_slice keep_text(char **at, struct ht_slice text) {
     return kept;
 }
 
+/* A copy of the BIND and all that it points to. NULL: out of memory. */
 static struct waiting_bind *keep(const struct wire_bind *bind) {
     size_t size = bind->label.n + bind->host.n + bind->ca.n + bind->name.n, n = bind->n_names + bind->n_hostnames;
     for (size_t i = 0; i < bind->n_names; i++)
@@ -372,7 +375,7 @@ void session_bind(struct kit_session *s, const struct wire_bind *bind, const str
         refuse_bind(s, bind, WIRE_BIND_ERROR_INTERNAL, err->text);
         return;
     }
-    /* Answers wait in a row: a driver cannot make the kit remember more than it may bind. */
+    /* The kit remembers no more BINDs of a driver than it may have bindings. */
     if (s->n_waiting >= s->kit->opt->max_bindings_per_session) {
         struct ht_errmsg text;
         ht_fail(&text, 0, "%u BINDs wait for an answer, and no more may (--max-bindings-per-session)", s->n_waiting);
@@ -390,7 +393,7 @@ void session_bind(struct kit_session *s, const struct wire_bind *bind, const str
     s->n_waiting++;
 }
 
-/* Each once: what has to wait on goes back to the end. */
+/* Tries each waiting BIND once. A BIND that still has to wait goes back to the end of the list. */
 static void try_waiting(struct kit_session *s) {
     for (unsigned n = s->n_waiting; n > 0 && !ht_list_empty(&s->waiting); n--) {
         struct waiting_bind *w = HT_LIST_ENTRY(ht_list_pop_front(&s->waiting), struct waiting_bind, node);
@@ -427,9 +430,10 @@ void session_forget_binds(struct kit_session *s) {
 
 /* ---- UNBIND ---- */
 
+/* The binding that an UNBIND means. */
 struct wanted {
     uint32_t bind_id;
-    struct relay_binding_info info; /* bind_id 0: not found */
+    struct relay_binding_info info; /* its bind_id is 0: not found */
     char label[RELAY_LABEL_MAX];
 };
 
@@ -446,7 +450,7 @@ void session_unbind(struct kit_session *s, const struct wire_unbind *unbind) {
     struct wanted w = {.bind_id = unbind->bind_id, .info = {.label = ""}};
     relay_each_binding(s->kit->table, &s->owner, find_binding, &w);
     if (w.info.bind_id)
-        event_binding(s, ADMIN_EVENT_TYPE_UNBIND, &w.info, NULL); /* while it has its names */
+        event_binding(s, ADMIN_EVENT_TYPE_UNBIND, &w.info, NULL); /* now, while its names still exist */
     if (relay_unbind(s->kit->table, &s->owner, unbind->bind_id) < 0) {
         struct wire_unbind_err frame = {
             .bind_id = unbind->bind_id,
@@ -457,7 +461,7 @@ void session_unbind(struct kit_session *s, const struct wire_unbind *unbind) {
         return;
     }
     session_log(s, HT_LOG_INFO, HT_LOG_FIELDS(log_session(s->id), log_port(w.info.port), log_binding(unbind->bind_id)),
-                "%s given back", w.info.port ? "port" : "names");
+                "%s unbound", w.info.port ? "port" : "names");
     struct wire_unbind_ok frame = {.bind_id = unbind->bind_id};
     mux_session_set_bindings(s->owner.mux, s->owner.n_bindings);
     session_send_or_end(s, WIRE_UNBIND_OK, &frame);

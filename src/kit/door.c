@@ -1,6 +1,6 @@
 /*
- * Which connections the base listener accepts, and which one is closed when it is full. Whatever strangers do, probes
- * and drivers find a place (hardening case 28).
+ * Which connections the base listener accepts, and which one is closed when it is full. Whatever strangers do, health
+ * checks and drivers find a place (hardening case 28).
  */
 #include "base/log.h"
 #include "kit/bounds.h"
@@ -22,8 +22,8 @@ bool base_peer_trusted(const struct kit *k, const struct io_addr *peer) {
 }
 
 /*
- * A peer outside --trusted-proxy takes no place: a bare 403, whatever it would have asked for, and the end. What it has
- * sent so far is taken off the socket, or closing would reset the connection under the answer.
+ * A peer outside --trusted-proxy never takes a place: it gets a bare 403 before its request is read. What it has sent
+ * so far is taken off the socket; otherwise closing would reset the connection, and the answer could be lost.
  */
 static void turn_away(struct kit *k, struct io_conn *c, const struct io_addr *peer) {
     static const char answer[] = "HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
@@ -31,7 +31,7 @@ static void turn_away(struct kit *k, struct io_conn *c, const struct io_addr *pe
     k->metrics.base_connections_dropped_total[HT_METRIC_DROP_UNTRUSTED]++;
     ht_log_stranger(HT_LOG_INFO, "kit", HT_LOG_FIELDS(log_peer(io_addr_text(peer, text))),
                     "a connection from outside --trusted-proxy was refused");
-    if (k->tls) { /* nobody is worth a handshake who is not to come in */
+    if (k->tls) { /* the answer would need a handshake first: not worth it for a peer who may not come */
         io_conn_close(&c);
         return;
     }
@@ -41,14 +41,14 @@ static void turn_away(struct kit *k, struct io_conn *c, const struct io_addr *pe
     io_conn_close(&c);
 }
 
-/* How much a client would lose by giving its place back: nothing, a head that is not whole, an answer nobody takes. */
+/* How much a client would lose if it were closed: 0: nothing; 1: an incomplete head; 2: an answer that is under way. */
 static unsigned loss(const struct base_client *c) {
     return web_conn_busy(&c->web) ? 2 : c->web.state == WEB_HEAD ? 1 : 0;
 }
 
 /*
- * The address that holds most of the places gives one back, its oldest that loses least. Readers of events have a cap
- * of their own, so there is always somebody.
+ * The address with the most clients loses one of them: the oldest of those that lose least. Readers of events are left
+ * alone; they have a limit of their own (EVENTS_MAX_READERS), so there is always another client.
  */
 void base_make_room(struct kit *k) {
     struct base_client *gives = NULL;
@@ -67,7 +67,7 @@ void base_make_room(struct kit *k) {
     if (loss(gives) > 0)
         k->metrics.base_connections_dropped_total[HT_METRIC_DROP_CROWDED]++;
     ht_log_stranger(HT_LOG_INFO, "kit", HT_LOG_FIELDS(log_peer(gives->peer), log_count(gives->member.same)),
-                    "a connection gave way to a new one");
+                    "a connection was closed to make room for a new one");
     base_client_close(gives);
 }
 

@@ -67,10 +67,11 @@ void events_flush(struct io_task *t) {
     }
 }
 
-/* An event, as readers of one kind are told it. */
+/* The text of an event for admins, or for its owner: their event ids differ. It is made when the first reader needs it.
+ */
 struct told {
     struct ht_buf text;
-    int rc; /* of making it; HT_EAGAIN: nobody has needed it yet */
+    int rc; /* HT_EAGAIN: not made yet; HT_OK; else the error of making it */
 };
 
 static int tell(struct base_client *c, struct told *t, uint64_t id, const struct admin_event *e) {
@@ -94,7 +95,7 @@ void kit_event(struct kit *k, struct kit_user *owner, struct admin_event *e) {
     e->time = ht_slice_str(when);
     if (owner)
         e->owner = ht_slice_str(owner->name);
-    if (!proxy) /* they come with every connection, and would push the others out */
+    if (!proxy) /* one with each connection of the proxy would push all others out */
         status_remember(k, e);
     HT_LIST_FOR (it, &k->readers) {
         struct base_client *c = HT_LIST_ENTRY(it, struct base_client, reader_node);
@@ -104,14 +105,14 @@ void kit_event(struct kit *k, struct kit_user *owner, struct admin_event *e) {
         else if (c->user == owner)
             rc = tell(c, &own, owner->event_id, e);
         if (rc < 0)
-            c->overrun = true; /* better to end than to leave something out unnoticed */
+            c->overrun = true; /* closing shows the reader that it has missed something */
     }
     io_task_add(k->loop, &k->events_task);
     ht_buf_free(&admins.text);
     ht_buf_free(&own.text);
 }
 
-/* ---- what there is to tell ---- */
+/* ---- the events ---- */
 
 static struct admin_event of_session(const struct kit_session *s, enum admin_event_type type) {
     return (struct admin_event){

@@ -1,8 +1,8 @@
 /*
  * A session has a limited number of stream ids (hardening case 33). Before they are used up, the session is handed over
- * to a new one (rules HANDOVER-1 and HANDOVER-2). It is RESTARTING from its last stream until the driver has opened the
- * new session, and visitors wait meanwhile. Then the bindings move. Open streams stay on the old sockets until they
- * end, however long that takes.
+ * to a new one (rules HANDOVER-1 and HANDOVER-2). From its last stream until the driver has opened the new session it
+ * is RESTARTING, and visitors wait. Then its bindings move to the new session. Open streams stay on the old sockets
+ * until they end, however long that takes.
  */
 #include "kit/kit_priv.h"
 
@@ -17,7 +17,7 @@ bool session_used_up(const struct kit_session *s) { return s->next_stream_id > s
 
 void handover_due(struct kit_session *s) {
     s->owner.restarting = true;
-    session_touch(s); /* streams are being opened: the rest at the end of the turn */
+    session_touch(s); /* mux is opening a stream just now: the rest follows at the end of the turn */
 }
 
 static void begin(struct kit_session *s) {
@@ -32,7 +32,7 @@ static void begin(struct kit_session *s) {
         event_goaway(s, ADMIN_SENDER_KIT, goaway.code, goaway.message);
     }
     session_log(s, HT_LOG_INFO, HT_LOG_FIELDS(log_session(s->id), log_reason(used_up_text)),
-                "the session is to be handed over");
+                "the session is handed over to a new one");
     session_enter_state(s, WIRE_SESSION_RESTARTING);
     io_timer_set(&s->handover_timer, WIRE_LIMIT_HANDOVER_WAIT);
 }
@@ -40,7 +40,8 @@ static void begin(struct kit_session *s) {
 void handover_look(struct kit_session *s) {
     if (s->state == WIRE_SESSION_LIVE && s->owner.restarting)
         begin(s);
-    /* Published drivers take GOAWAY for the end of all. A socket that is lost is one that they come back for. */
+    /* Published drivers give up after a GOAWAY, but come back after a lost connection. So they get no GOAWAY, and the
+     * connection is cut once no streams are left. */
     if (s->state == WIRE_SESSION_RESTARTING && !mux_session_agreed(s->owner.mux, WIRE_CAP_HANDOVER) &&
         mux_session_streams(s->owner.mux) == 0)
         session_lose(s, used_up_text);
@@ -49,7 +50,7 @@ void handover_look(struct kit_session *s) {
 void handover_late(struct io_timer *t) {
     struct kit_session *s = ht_container_of(t, struct kit_session, handover_timer);
     if (s->state == WIRE_SESSION_RESTARTING)
-        session_lose(s, "its driver did not open the session that was to follow");
+        session_lose(s, "its driver did not open the next session");
 }
 
 void handover_forget(struct kit_session *s, const char *why) {
@@ -60,13 +61,14 @@ void handover_forget(struct kit_session *s, const char *why) {
         after->before = before;
     if (before)
         before->after = after;
-    if (before && !after) /* the present one is over: its visitors are, wherever their streams are */
+    if (before && !after) /* the newest session is over, and with it the streams in its predecessors */
         session_gone(before, why);
     if (after && !before && after->state == WIRE_SESSION_DRAINING && !after->owner.mux)
         session_gone(after, why);
 }
 
-/* One that was handed over may take its time, but no more of them than there may be sessions (bounds.h). */
+/* Sessions that were handed over may finish their streams, but there are never more of them than --max-sessions
+ * (bounds.h). */
 static void cut_oldest(struct kit *k) {
     struct kit_session *oldest = NULL;
     unsigned n = 0;
@@ -84,11 +86,11 @@ struct kit_session *handover_successor(struct kit_session *old) {
     struct kit_session *s = session_new(old->kit, (struct kit_who){old->user, old->pass});
     if (!s)
         return NULL;
-    session_set_client(s, ht_slice_of(NULL, 0), ht_slice_str(old->name)); /* its hosts have that name */
+    session_set_client(s, ht_slice_of(NULL, 0), ht_slice_str(old->name)); /* the hosts that move have that name */
     relay_owner_move(old->kit->table, &old->owner, &s->owner);
     status_follow(s, old);
     old->owner.restarting = false;
-    session_log(s, HT_LOG_INFO, HT_LOG_FIELDS(log_session(s->id)), "follows %s", old->id);
+    session_log(s, HT_LOG_INFO, HT_LOG_FIELDS(log_session(s->id)), "continues the session %s", old->id);
     if (old->state != WIRE_SESSION_RESTARTING) {
         session_gone(old, used_up_text);
         return s;

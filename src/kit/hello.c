@@ -29,8 +29,8 @@ static bool refused_as_draining(struct kit_sock *s) {
 }
 
 /*
- * Who it is, once and for all (rules AUTH-1, USER-1). Either place will do: an edge proxy may have put its own
- * Authorization on the upgrade. What it then says of another user is no slip.
+ * Which user the driver is (rules AUTH-1, USER-1). The token may be in the upgrade or in HELLO, since an edge proxy may
+ * have put an Authorization of its own on the upgrade. Tokens of two different users are refused.
  */
 static struct kit_who who_of(const struct kit_sock *s, const struct wire_hello *h) {
     struct kit *k = s->kit;
@@ -40,6 +40,7 @@ static struct kit_who who_of(const struct kit_sock *s, const struct wire_hello *
     return pass ? (struct kit_who){pass->user, pass} : (struct kit_who){kit_user_of_nobody(k), NULL};
 }
 
+/* True: HELLO was refused. Otherwise *who is the driver's user. */
 static bool refused(struct kit_sock *s, const struct wire_hello *h, struct kit_who *who) {
     struct kit *k = s->kit;
     if (refused_as_draining(s))
@@ -55,7 +56,7 @@ static bool refused(struct kit_sock *s, const struct wire_hello *h, struct kit_w
     return false;
 }
 
-/* Rule EXT-1: what the driver has named, and the version that it speaks has. */
+/* Rule EXT-1: the capabilities that the driver has named and that exist in its version. */
 static unsigned named(const struct kit_sock *sock, const struct wire_hello *h) {
     return wire_caps_of(sock->version, h->capabilities, h->n_capabilities);
 }
@@ -68,9 +69,9 @@ static struct ht_slice name_of(const struct kit_sock *sock, const struct wire_he
     return client_of(sock, h).n && h->client.has_name ? h->client.name : ht_slice_of(NULL, 0);
 }
 
-/* ---- a HELLO that waits: for what a session of its own client, which has the last place, answers to a PING ---- */
+/* ---- a HELLO that waits: another session of its client has the last place, and was sent a PING ---- */
 
-/* A copy of what is still needed once the token was found right. */
+/* A copy of what is needed of HELLO after its token was checked. */
 struct kit_held_hello {
     struct ht_list node; /* in kit.held */
     struct kit_sock *sock;
@@ -88,6 +89,7 @@ static struct ht_slice copied(char **to, struct ht_slice s) {
     return ht_slice_of(at, s.n);
 }
 
+/* False: out of memory. */
 static bool hold(struct kit_sock *sock, struct kit_who who, const struct wire_hello *h) {
     size_t n = h->client.id.n + h->client.name.n + (h->has_resume ? h->resume.session_id.n : 0);
     for (size_t i = 0; i < h->n_capabilities; i++)
@@ -116,7 +118,7 @@ static bool hold(struct kit_sock *sock, struct kit_who who, const struct wire_he
     ht_list_push_back(&sock->kit->held, &held->node);
     hello_forget(sock);
     sock->held = held;
-    io_timer_stop(&sock->hello_timer); /* the PING has one of its own */
+    io_timer_stop(&sock->hello_timer); /* the PING has a time limit of its own */
     return true;
 }
 
@@ -125,15 +127,15 @@ const struct kit_pass *hello_held_pass(const struct kit_sock *s) { return s->hel
 void hello_forget(struct kit_sock *s) {
     if (!s->held)
         return;
-    explicit_bzero(s->held->texts, s->held->h.client.id.n); /* the id comes first */
+    explicit_bzero(s->held->texts, s->held->h.client.id.n); /* the client's id, a secret, comes first */
     ht_list_remove(&s->held->node);
     ht_free(s->held);
     s->held = NULL;
 }
 
 /*
- * Why the user may not have one session more; NULL: it may. Each user has a part of the places; beyond it there are
- * those that the others' parts do not need.
+ * Why the user may not have one more session; NULL: it may. All users have equal parts of the places. Beyond its part a
+ * user gets places only while the other users could still fill theirs.
  */
 static const char *over_share(const struct kit *k, const struct kit_user *user, char out[192]) {
     unsigned n_users = 0, needed = 0, here = k->n_live + k->n_closing, most = k->opt->max_sessions;
@@ -157,7 +159,7 @@ static const char *over_share(const struct kit *k, const struct kit_user *user, 
     return out;
 }
 
-/* Rule HELLO-7. A session that only changes its socket takes no new place. */
+/* Rule HELLO-7. True: HELLO was refused, or waits. A resumed session that was not parked takes no new place. */
 static bool over_cap(struct kit_sock *s, struct kit_who who, const struct wire_hello *h,
                      const struct kit_session *resumed) {
     struct kit *k = s->kit;
@@ -170,7 +172,7 @@ static bool over_cap(struct kit_sock *s, struct kit_who who, const struct wire_h
     enum relay_yield own = session_of_client_yields(k, who.user, client_of(s, h)); /* CLIENT-3 */
     if (own == RELAY_YIELDS || (own == RELAY_PENDING && hold(s, who, h)))
         return own == RELAY_PENDING;
-    /* Others' drivers may compare the text; for ours it is for people. */
+    /* Published drivers may compare the text, so they get it as it is. Our driver shows it to people. */
     bool plain = (named(s, h) & WIRE_CAPS_OURS) == 0;
     struct ht_errmsg text;
     if (share)
@@ -184,7 +186,7 @@ static bool over_cap(struct kit_sock *s, struct kit_who who, const struct wire_h
 
 /* ---- HELLO_OK ---- */
 
-/* What HELLO_OK's lists point at while it is encoded. */
+/* HELLO_OK, and what its lists point to until it is encoded. */
 struct answer {
     struct wire_hello_ok ok;
     struct wire_resumed_bind binds[WIRE_MAX_HELLO_OK_RESUMED_BINDS];
@@ -193,7 +195,7 @@ struct answer {
     char proxy[IO_ADDR_TEXT];
 };
 
-/* Without windows on the wire, a stream that its visitor does not take may hold what a session may (VFLOW-1). */
+/* vtunnel has no windows, so one stream whose visitor does not read may hold as much as a whole session (VFLOW-1). */
 static uint32_t stream_window(const struct kit_sock *sock) {
     const struct opt_serve *o = sock->kit->opt;
     return (uint32_t)(sock->vt ? o->session_initial_window : o->stream_initial_window);
@@ -216,7 +218,7 @@ static void fill_answer(struct kit_session *s, struct kit_sock *sock, const stru
     struct wire_hello_ok *ok = &a->ok;
     memset(ok, 0, sizeof *ok);
     s->granted = 1;
-    if (h->has_max_connections) /* a field that v1 does not have */
+    if (h->has_max_connections) /* v1 does not have this field */
         s->granted = (unsigned)ht_max(
             1, ht_min(h->max_connections, ht_min(opt->max_connections, WIRE_LIMIT_OF(sock->version, MAX_CONNECTIONS))));
     unsigned agreed = named(sock, h) & MUX_CAPS;
@@ -255,8 +257,8 @@ static struct mux_session *make_mux(struct kit_session *s, struct kit_sock *sock
     struct kit *k = s->kit;
     const struct opt_serve *opt = k->opt;
     unsigned caps = named(sock, h);
-    s->owner.own_peer = (caps & WIRE_CAPS_OURS) && !sock->vt; /* that one's other end knows nothing of ours */
-    bool asks = !sock->vt; /* the client of a vtunnel says ping by itself (VKEEP-1) */
+    s->owner.own_peer = (caps & WIRE_CAPS_OURS) && !sock->vt; /* vtunnel's HELLO is made here; its peer is not ours */
+    bool asks = !sock->vt;                                    /* a vtunnel client sends its own pings (VKEEP-1) */
     struct mux_config cfg = {
         .role = WIRE_ROLE_KIT,
         .version = sock->version,
@@ -287,7 +289,7 @@ void session_let_settle(struct kit_session *s) {
 /* Rule HANDOVER-2. */
 static struct kit_session *follow(struct kit_session *old) {
     struct kit_session *s = handover_successor(old);
-    if (!s && old->state == WIRE_SESSION_LIVE) /* superseded above */
+    if (!s && old->state == WIRE_SESSION_LIVE) /* it was superseded by the caller, and has no mux session */
         session_park(old, "no memory to resume it");
     return s;
 }
@@ -297,7 +299,8 @@ static void admit(struct kit_sock *sock, struct kit_who who, const struct wire_h
     struct kit_session *s = h->has_resume ? session_find_own(k, who.user, h->resume.session_id) : NULL;
     if (over_cap(sock, who, h, s))
         return;
-    if (s && s->state == WIRE_SESSION_GONE) /* PARK-3: the one that was just parked for it took its place */
+    if (s &&
+        s->state == WIRE_SESSION_GONE) /* PARK-3: over_cap() has parked another session, which pushed this one out */
         s = NULL;
     bool resumed = s != NULL;
     if (!s)
@@ -320,7 +323,7 @@ static void admit(struct kit_sock *sock, struct kit_who who, const struct wire_h
             mux_session_destroy(&mux);
     }
     if (!mux) {
-        if (s && s->state == WIRE_SESSION_AWAITING && resumed) /* it was to follow another one, and has its ports */
+        if (s && s->state == WIRE_SESSION_AWAITING && resumed) /* made by follow(), so it has the ports already */
             session_enter_state(s, WIRE_SESSION_LIVE);
         if (s && resumed)
             session_park(s, "no memory to resume it");
@@ -342,8 +345,8 @@ static void admit(struct kit_sock *sock, struct kit_who who, const struct wire_h
                 HT_LOG_FIELDS(log_session(s->id), log_peer(s->peer),
                               log_version(s->vtunnel ? "vtunnel" : wire_version_text(s->version)),
                               log_count(s->granted)),
-                resumed ? "resumed" : "begun");
-    relay_owner_room(k->table, &s->owner); /* who has waited for it */
+                resumed ? "session resumed" : "session opened");
+    relay_owner_room(k->table, &s->owner); /* visitors may have waited for the session */
 }
 
 void hello_received(struct kit_sock *sock, const struct wire_hello *h) {
@@ -359,7 +362,7 @@ void hello_retry(struct kit *k) {
     while (!ht_list_empty(&again)) {
         struct kit_held_hello *held = HT_LIST_ENTRY(ht_list_pop_front(&again), struct kit_held_hello, node);
         struct kit_sock *sock = held->sock;
-        sock->held = NULL; /* it may have to be held again */
+        sock->held = NULL; /* admit() may hold it again */
         if (!refused_as_draining(sock))
             admit(sock, held->who, &held->h);
         explicit_bzero(held->texts, held->h.client.id.n);

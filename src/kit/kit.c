@@ -1,4 +1,4 @@
-/* The daemon: checks at the start, making and connecting its parts, and its end. */
+/* The daemon as a whole: makes its parts and connects them, reads tokens again, drains, and ends. */
 #include "kit/kit_priv.h"
 
 #include "base/log.h"
@@ -12,7 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* Descriptors that visitors never get: the base listener, the log, epoll, and HTTP clients of the base listener. */
+/* Descriptors that visitors never get: the base listener and its HTTP clients, the log, epoll, and a few to spare. */
 #define FD_RESERVE 96
 
 /* ---- the end of a turn ---- */
@@ -42,7 +42,9 @@ static void reap(struct io_task *t) {
     struct kit *k = ht_container_of(t, struct kit, reap);
     reap_socks(k);
     bool all_over = k->n_live + k->n_closing + k->n_parked + k->n_socks == 0;
-    /* While it drains, the ports of sessions that are over still say 503: a refusal would look like a crash. */
+    /* During a drain sessions that have ended keep their ports, which answer 503. A closed port would look like a
+     * crash.
+     */
     if (!k->draining || all_over)
         reap_sessions(k);
     if (!k->draining || !all_over || (k->connect && relay_connect_clients(k->connect)))
@@ -63,10 +65,10 @@ static bool anybody(const struct kit_session *s) { return s != NULL; }
 
 static bool pass_gone(const struct kit_session *s) { return kit_pass_gone(s->pass); }
 
-/* GOAWAY to every session of `which`, `grace_ms` for what is in flight. */
+/* Shuts down every session for which which() is true: GOAWAY, and `grace_ms` for open streams. */
 static void shut_down_all(struct kit *k, bool (*which)(const struct kit_session *s), uint16_t code, const char *message,
                           uint64_t grace_ms, uint16_t ws_code) {
-    /* session_shutdown() puts a session at the end of its list: go over those that were there. */
+    /* session_shutdown() moves a session to the end of kit.live, so the loop works on a list of its own. */
     struct ht_list all;
     ht_list_init(&all);
     ht_list_splice(&all, &k->live);
@@ -108,12 +110,12 @@ static int load_token(struct kit *k, bool *changed, struct ht_errmsg *err) {
             n += (size_t)got;
         int e = errno;
         close(fd);
-        if (got < 0) /* never take the half of a token for the whole */
+        if (got < 0) /* a part of the token may have been read: it is another token */
             return ht_fail(err, HT_EIO, "token file %s: %s", file, strerror(e));
         size_t line = 0;
         while (line < n && text[line] != '\r' && text[line] != '\n')
             line++;
-        if (memchr(text, '\0', line)) /* half of a token is another token */
+        if (memchr(text, '\0', line)) /* a text function would take the part before it for the token */
             return ht_fail(err, HT_EINVAL, "token file %s: its first line holds a NUL byte", file);
         n = line;
         text[n] = '\0';
@@ -131,7 +133,7 @@ static int load_token(struct kit *k, bool *changed, struct ht_errmsg *err) {
     return rc < 0 ? ht_fail(err, rc, "out of memory") : rc;
 }
 
-/* Who may come: --users, or one token, or anybody. */
+/* Reads who may come: the users of --users, whoever has the token, or anybody. */
 static int load_users(struct kit *k, struct ht_errmsg *err) {
     const struct opt_serve *o = k->opt;
     bool changed;
@@ -144,7 +146,7 @@ static int load_users(struct kit *k, struct ht_errmsg *err) {
     return users_load(k, &changed, err);
 }
 
-/* Each that has come with a token which is gone. */
+/* Ends everything that was opened with a token that is no longer valid. */
 static void end_what_it_opened(struct kit *k) {
     base_readers_of_gone(k);
     way_out_tokens_changed(k);
@@ -156,7 +158,7 @@ static void end_what_it_opened(struct kit *k) {
     HT_LIST_FOR_SAFE (it, &k->parked) {
         struct kit_session *s = HT_LIST_ENTRY(it, struct kit_session, node);
         if (kit_pass_gone(s->pass))
-            session_gone(s, "its token was taken away");
+            session_gone(s, "its token is no longer valid");
     }
     shut_down_all(k, pass_gone, WIRE_GOAWAY_AUTH_CODE, WIRE_GOAWAY_AUTH_MESSAGE, 0, WIRE_GOAWAY_AUTH_CLOSE);
 }
@@ -175,7 +177,7 @@ int kit_reload_token(struct kit *k, struct ht_errmsg *err) {
     return changed ? KIT_TOKEN_CHANGED : KIT_TOKEN_SAME;
 }
 
-/* Everybody who reaches the base listener can open ports on this machine. Without protection only loopback is safe. */
+/* Whoever reaches the base listener can open ports on this machine. Without protection only loopback is safe. */
 int kit_check_address(const struct kit *k, const struct io_addr *a, const char *text, struct ht_errmsg *err) {
     const struct opt_serve *o = k->opt;
     if (io_addr_is_loopback(a) || k->has_token || o->n_trusted_proxy || o->insecure_listen)
@@ -203,12 +205,13 @@ static int open_listener(struct kit *k, struct ht_errmsg *err) {
     return 0;
 }
 
+/* Divides the descriptors of the process: a reserve for drivers and the kit itself, the rest for visitors. */
 static void budget_descriptors(struct kit *k) {
     const struct opt_serve *o = k->opt;
     unsigned limit = io_raise_fd_limit();
     unsigned reserve =
         FD_RESERVE + RELAY_REFUSED + SHOWN_KINDS * o->max_pre_auth_connections + o->max_sessions * o->max_connections;
-    /* A process with very few descriptors still has to leave some to visitors. */
+    /* Even if the process may have very few descriptors, visitors get half of them. */
     if (reserve > limit / 2)
         reserve = limit / 2;
     k->fds.total = limit - reserve;
@@ -216,7 +219,7 @@ static void budget_descriptors(struct kit *k) {
         k->fds.total = o->max_fds;
 }
 
-/* --reserved-ports as single ports, and the kit's own. */
+/* Fills kit.reserved with each port of --reserved-ports, and the port of the base listener. */
 static int reserve_ports(struct kit *k, size_t *n) {
     const struct opt_serve *o = k->opt;
     size_t count = 1;
@@ -269,7 +272,7 @@ static int open_table(struct kit *k, struct ht_errmsg *err) {
 
 static void drain_late(struct io_timer *t);
 
-/* What was connected before may be gone. */
+/* While the machine slept, drivers may have gone away unnoticed. */
 static void woke(struct io_wake *w) {
     struct kit *k = ht_container_of(w, struct kit, sleep);
     ht_info("kit", "the machine was asleep, or its clock was set: asking whether the drivers are still there");
@@ -281,7 +284,7 @@ static void woke(struct io_wake *w) {
     }
 }
 
-/* Runs once, at the end of the first turn: by then the program has opened its own descriptors. */
+/* Runs at the end of the first turn: by then the program has opened all descriptors that it keeps. */
 static void count_other_fds(struct io_task *t) {
     struct kit *k = ht_container_of(t, struct kit, count_task);
     int all = io_count_fds();
@@ -353,7 +356,7 @@ struct kit *kit_create(struct io_loop *loop, const struct opt_serve *opt, struct
 /* ---- the end ---- */
 
 static void end_sessions(struct ht_list *list) {
-    while (!ht_list_empty(list)) /* one takes along what was handed over to it */
+    while (!ht_list_empty(list)) /* one session may take others of the list with it (handover_forget) */
         session_gone(HT_LIST_ENTRY(list->next, struct kit_session, node), "the kit ends");
 }
 
@@ -393,7 +396,7 @@ void kit_destroy(struct kit **kp) {
     ht_free(k);
 }
 
-/* The time for the drain is over: sessions and WebSockets that are left are cut. */
+/* --drain-timeout is over: cuts the sessions and WebSockets that are left. */
 static void drain_late(struct io_timer *t) {
     struct kit *k = ht_container_of(t, struct kit, drain_timer);
     io_listener_close(&k->listener);

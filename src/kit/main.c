@@ -31,20 +31,20 @@ struct serve {
     uint64_t watchdog_ms; /* 0: there is none */
     uint64_t watched_at;
     struct io_timer pulse;
-    struct io_timer left_out;     /* lines of the log that strangers caused: their count is told */
+    struct io_timer left_out;     /* until the log tells how many lines of strangers it has left out */
     char status[KIT_STATUS_TEXT]; /* the last one that was sent */
 };
 
 /* ---- the log ---- */
 
-/* After a rotation the name belongs to a new file. */
+/* After a rotation the file's name stands for a new file. */
 static void reopen_log(struct serve *s) {
     if (!s->opt->log_file)
         return;
     struct ht_errmsg err;
-    int fd = proc_files_open(PROC_FILES_LOG, s->opt->log_file, NULL, &err); /* whoever this is by now */
+    int fd = proc_files_open(PROC_FILES_LOG, s->opt->log_file, NULL, &err); /* with the present rights */
     if (fd < 0) {
-        ht_error("kit", "%s; the log stays where it was", err.text);
+        ht_error("kit", "%s; the log goes on in the old file", err.text);
         return;
     }
     int old = s->log_fd;
@@ -65,7 +65,7 @@ static void tell_status(struct serve *s, const char *before) {
         ht_warn("kit", "the service manager cannot be told: %s", strerror(errno));
 }
 
-/* A watchdog is fed from the loop that does the work: what hangs there is what it is to find. */
+/* The watchdog is fed from the loop that does the work, so that it notices when that loop hangs. */
 static void pulse(struct io_timer *t) {
     struct serve *s = ht_container_of(t, struct serve, pulse);
     if (s->watchdog_ms)
@@ -104,7 +104,7 @@ static void asked_to_end(struct serve *s, const char *signal_name) {
         return;
     }
     ht_info("kit", "%s: draining", signal_name);
-    /* The manager's own patience must not end before ours does. */
+    /* The service manager must not kill the kit before the drain can be over. */
     char before[96];
     snprintf(before, sizeof before, "STOPPING=1\nEXTEND_TIMEOUT_USEC=%" PRIu64 "\n",
              (s->opt->drain_timeout_ms + KIT_CLOSE_ALLOWANCE_MS + STATUS_MS) * 1000);
@@ -147,7 +147,7 @@ static void on_hup(struct io_signal *sig, int signo) {
         tell_status(s, "READY=1\n");
 }
 
-/* ---- what it gives up (sandbox.h) ---- */
+/* ---- rights that it gives up (proc/sandbox.h) ---- */
 
 static void warn_of_lost_file(enum proc_files_kind kind, const char *file) {
     struct ht_errmsg err;
@@ -158,7 +158,7 @@ static void warn_of_lost_file(enum proc_files_kind kind, const char *file) {
         close(fd);
 }
 
-/* Told now, not at three in the morning when the log is rotated or the token changed. */
+/* Warns at the start, and not at three in the morning when the log is rotated or the token has changed. */
 static void warn_of_lost_files(const struct opt_serve *opt) {
     struct ht_errmsg err;
     int fd = opt->log_file ? proc_files_open(PROC_FILES_LOG, opt->log_file, NULL, &err) : -1;
@@ -184,7 +184,7 @@ static int become_user(struct serve *s, const struct proc_sandbox_user *u, struc
     return HT_OK;
 }
 
-/* After the listener stands, before the first byte from anybody. */
+/* Called when all listeners are open, and before the first byte is read from anybody. */
 static int give_up_rights(struct serve *s, const struct proc_sandbox_user *u, struct ht_errmsg *err) {
     int rc = s->opt->user ? become_user(s, u, err) : HT_OK;
     if (rc < 0)
@@ -200,14 +200,14 @@ static int give_up_rights(struct serve *s, const struct proc_sandbox_user *u, st
     rc = proc_sandbox_filter_calls(
         &(struct proc_sandbox_calls){.append_files = s->opt->log_file != NULL, .connects = s->opt->set_connect_proxy},
         &why);
-    if (rc < 0) /* a kernel or a container runtime without filters is no reason not to serve */
+    if (rc < 0) /* some kernels and container runtimes have no filters: serve without */
         ht_warn("kit", "sandbox: no new privileges, but system calls are not filtered: %s", why.text);
     else
         ht_info("kit", "sandbox: no new privileges, few system calls (%d rules)", rc);
     return HT_OK;
 }
 
-/* ---- what the log leaves out (base/log.h) ---- */
+/* ---- lines that the log leaves out (base/log.h) ---- */
 
 #define LEFT_OUT_MS 5000
 
@@ -221,9 +221,9 @@ static void on_left_out(void *ctx) {
     io_timer_set(&s->left_out, LEFT_OUT_MS);
 }
 
-/* ---- the life of it ---- */
+/* ---- from start to end ---- */
 
-/* Before anybody can see that it is there, and may signal it. They wait for the loop to run. */
+/* Before the kit can be seen from outside: whoever sees it may send a signal at once, which then waits for the loop. */
 static void begin_signals(struct serve *s) {
     io_signal_start(s->loop, &s->term, SIGTERM, on_term);
     io_signal_start(s->loop, &s->intr, SIGINT, on_intr);

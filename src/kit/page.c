@@ -31,8 +31,8 @@ static struct ht_slice last_item(struct ht_slice *list) {
 }
 
 /*
- * Behind proxies that are trusted it is the last address that none of them has: what is left of it was written by
- * whoever sent the request. False: there is none, or what is there is no address.
+ * The client's address behind trusted proxies: the last one in X-Forwarded-For that is not a trusted proxy's. Whatever
+ * is left of it may be forged by the client. False: there is none, or the text is no address.
  */
 static bool forwarded_for(const struct base_client *c, struct io_addr *out) {
     const struct http_head *h = &c->web.head;
@@ -65,7 +65,7 @@ static void source_of(const struct base_client *c, uint8_t out[IO_SOURCE_LEN]) {
         io_addr_source(&c->from, out);
 }
 
-/* The place of an address; one that it can do without when it has none. */
+/* The entry of an address. A new address takes an unused entry, or else the oldest one. */
 static struct page_tries *tries_of(struct kit *k, const uint8_t source[IO_SOURCE_LEN], uint64_t now) {
     struct page_tries *oldest = &k->tries[0];
     for (size_t i = 0; i < HT_ARRAY_LEN(k->tries); i++) {
@@ -96,9 +96,10 @@ unsigned page_must_wait(struct base_client *c, bool wrong) {
 /* ---- at a public address ---- */
 
 /*
- * Each request is asked for its host anew: a browser takes one connection for several hosts when they share an address
- * and a certificate. Strangers come there, so somebody must have a token, unless all of it is of this machine: the
- * domain is one that browsers never resolve to another (RFC 6761 6.3), and so no page of theirs has it.
+ * The host is checked for each request: a browser uses one connection for several hosts if they share an address and a
+ * certificate. Strangers reach public addresses, so the page needs a kit with a token. The exception is a client on
+ * this machine that asks for a name below localhost, which browsers never look up elsewhere (RFC 6761 6.3), so that no
+ * other site can use it.
  */
 uint16_t page_refuses(const struct base_client *c, const char **text) {
     struct kit *k = c->kit;

@@ -1,6 +1,7 @@
 /*
- * Parking: a driver that was lost keeps its ports for a while, so that it finds them when it comes back (section 7 of
- * the protocol). The listeners stay up; relay answers visitors itself because owner.mux is NULL (rule PARK-2).
+ * Parking: the session of a lost driver keeps its ports for a while, so that the driver finds them when it comes back
+ * (section 7 of the protocol). The listeners stay open. Because owner.mux is NULL, the relay answers visitors by itself
+ * (rule PARK-2).
  */
 #include "kit/kit_priv.h"
 
@@ -14,17 +15,18 @@ static unsigned parked_of(const struct kit *k, const struct kit_user *user) {
     return n;
 }
 
-static struct kit_session *who_gives(struct kit *k) {
-    struct kit_session *gives = NULL;
+/* The session to end when there are too many: the oldest of the user with the most parked sessions. */
+static struct kit_session *one_too_many(struct kit *k) {
+    struct kit_session *found = NULL;
     unsigned most = 0;
     HT_LIST_FOR (it, &k->parked) {
         struct kit_session *s = HT_LIST_ENTRY(it, struct kit_session, node);
         unsigned n = ht_list_empty(&k->users) ? 1 : parked_of(k, s->user);
         if (n > most)
-            gives = s;
+            found = s;
         most = n > most ? n : most;
     }
-    return gives;
+    return found;
 }
 
 void session_park(struct kit_session *s, const char *why) {
@@ -38,10 +40,9 @@ void session_park(struct kit_session *s, const char *why) {
     session_log(s, HT_LOG_INFO,
                 HT_LOG_FIELDS(log_session(s->id), log_peer(s->peer), log_count(s->owner.n_bindings),
                               log_reason(why ? why : "the driver was lost")),
-                "parked with %u ports", s->owner.n_bindings);
-    /* Rule PARK-3: as many as there may be live ones. The oldest goes first, of the user who has most of them. */
-    while (k->n_parked > k->opt->max_sessions)
-        session_gone(who_gives(k), "too many parked sessions");
+                "session parked with %u ports", s->owner.n_bindings);
+    while (k->n_parked > k->opt->max_sessions) /* rule PARK-3 */
+        session_gone(one_too_many(k), "too many parked sessions");
 }
 
 void session_lose(struct kit_session *s, const char *why) {

@@ -1,6 +1,6 @@
 /*
- * Connections of a proxy in front that says whom they are for: --proxy-protocol. Everybody else's are read as they are,
- * so that a PROXY header of a stranger is no HTTP, and is refused as such.
+ * PROXY headers (--proxy-protocol): a proxy in front writes the client's address before the bytes of each connection.
+ * Only peers of that option are read so. A PROXY header from anybody else is bad HTTP, and is refused as such.
  */
 #include "kit/kit_priv.h"
 
@@ -30,7 +30,7 @@ static void forget(struct kit_proxied *p) {
 }
 
 static void told(void *ctx, struct io_conn *c, const struct io_addr *from) {
-    struct kit_proxied one = *(struct kit_proxied *)ctx;
+    struct kit_proxied one = *(struct kit_proxied *)ctx; /* go() may do anything, even cancel: it is forgotten first */
     forget(ctx);
     one.ops->go(one.ctx, c, from);
 }
@@ -38,7 +38,7 @@ static void told(void *ctx, struct io_conn *c, const struct io_addr *from) {
 static void failed(void *ctx, const char *why) {
     struct kit_proxied one = *(struct kit_proxied *)ctx;
     ht_log_stranger(HT_LOG_WARN, "kit", HT_LOG_FIELDS(log_peer(one.peer), log_reason(why)),
-                    "a connection of --proxy-protocol was refused");
+                    "a connection without a good PROXY header was closed");
     forget(ctx);
     if (one.ops->gone)
         one.ops->gone(one.ctx);

@@ -1,4 +1,7 @@
-/* The public addresses (--public, --domain). Connections there are visitors of the relay's front. */
+/*
+ * The public addresses (--public, --domain). Each one listens, reads a PROXY header where one is due, ends TLS, and
+ * hands the connection to its door of the relay's front (relay/front.h), or to redirect.c.
+ */
 #include "kit/kit_priv.h"
 
 #include "base/log.h"
@@ -17,10 +20,10 @@ struct kit_public {
     struct io_listener *listener;
     struct io_addr addr; /* with the real port */
     bool https;
-    bool redirects; /* plain HTTP beside https: it sends everybody there */
+    bool redirects; /* plain HTTP beside https: every request is redirected */
 };
 
-/* Who comes in and speaks TLS first, with a permit. */
+/* A connection whose TLS handshake is under way. It holds a permit of the door. */
 struct public_guest {
     struct crowd_member member;
     struct kit_public *p;
@@ -32,7 +35,7 @@ struct public_guest {
 static const char wants_text[] =
     "give a numeric address, such as 0.0.0.0:443, https://0.0.0.0:443 or http://0.0.0.0:80";
 
-/* ---- who comes in ---- */
+/* ---- connections ---- */
 
 static bool trusted(void *ctx, const struct io_addr *peer) { return base_peer_is_proxy(ctx, peer); }
 
@@ -59,18 +62,18 @@ static void handshake_done(struct kit_handshake *h, struct io_conn *conn) {
     relay_front_visit(door, conn, &peer);
 }
 
-/* The address that has most handshakes under way gives one up, its oldest (hardening case 28). */
+/* When there are too many handshakes, the oldest of the address with the most of them is cut (hardening case 28). */
 static void make_room(struct kit *k) {
     if (k->guests.n < KIT_BOUND_HANDSHAKES)
         return;
     struct public_guest *gives = ht_container_of(crowd_heaviest(&k->guests), struct public_guest, member);
     k->metrics.tls_handshake_failures_total[HT_METRIC_TLS_FAILURE_CROWDED]++;
     ht_log_stranger(HT_LOG_INFO, "kit", HT_LOG_FIELDS(log_peer(gives->text), log_count(gives->member.same)),
-                    "a TLS handshake gave way to a new one");
+                    "a TLS handshake was cut to make room for a new one");
     guest_drop(gives);
 }
 
-/* With a permit. */
+/* Starts the handshake of a connection with a permit, and owns both. */
 static void guest_begin(struct kit_public *p, struct io_conn *conn, const struct io_addr *peer) {
     struct public_guest *g = ht_calloc(1, sizeof *g);
     if (!g) {
@@ -93,7 +96,7 @@ static void guests_drop(struct kit *k) {
         guest_drop(HT_LIST_ENTRY(k->guests.members.next, struct public_guest, member.node));
 }
 
-/* Who counts as its peer is known. */
+/* Called once the peer's address is known, perhaps from a PROXY header. */
 static void let_in(void *ctx, struct io_conn *conn, const struct io_addr *peer) {
     struct kit_public *p = ctx;
     if (p->https)
@@ -131,7 +134,7 @@ static void public_free(struct kit_public *p) {
     ht_free(p);
 }
 
-/* "[http://|https://]host:port", the host may be left out. Without a scheme it is https when there is a certificate. */
+/* Reads "[http://|https://][host]:port". Without a scheme it is https if the kit has a certificate. */
 static int read_address(struct kit_public *p, const char *text, struct ht_errmsg *err) {
     static const char http[] = "http://", https[] = "https://";
     const char *at = text;
@@ -174,7 +177,7 @@ static int open_one(struct kit *k, const char *text, struct ht_errmsg *err) {
     return rc;
 }
 
-/* Once all are known: an http address beside an https one serves nobody. */
+/* Called once all addresses are known, since an http address beside an https one only redirects. */
 static int open_doors(struct kit *k, struct ht_errmsg *err) {
     bool https = false;
     int rc = HT_OK;
@@ -193,7 +196,7 @@ static int open_doors(struct kit *k, struct ht_errmsg *err) {
     return rc == HT_OK ? redirect_open(k, err) : ht_fail(err, rc, "out of memory");
 }
 
-/* The items of a comma list. */
+/* Opens each address of a comma list. */
 static int open_all(struct kit *k, const char *text, struct ht_errmsg *err) {
     while (text) {
         char one[IO_ADDR_TEXT + 16];
@@ -258,7 +261,7 @@ int public_open(struct kit *k, struct ht_errmsg *err) {
         const struct kit_public *p = HT_LIST_ENTRY(it, struct kit_public, node);
         char text[IO_ADDR_TEXT];
         if (rc == HT_OK && p->redirects)
-            ht_info("kit", "public on http://%s, which leads to https", io_addr_text(&p->addr, text));
+            ht_info("kit", "public on http://%s, which redirects to https", io_addr_text(&p->addr, text));
         else if (rc == HT_OK)
             ht_info("kit", "public on %s://%s, for *.%s", p->https ? "https" : "http", io_addr_text(&p->addr, text),
                     o->domain);

@@ -1,6 +1,6 @@
 /*
- * Plain HTTP beside https: every request is sent there with 308, which keeps its method, and the answers of an ACME
- * client to its authority (RFC 8555 8.3) are served from a folder.
+ * Plain HTTP beside https: every request is redirected to https with 308, which keeps its method. The exception are
+ * requests of an ACME authority, whose answers are files of --acme-webroot (RFC 8555 8.3).
  */
 #include "kit/kit_priv.h"
 
@@ -17,7 +17,7 @@
 #include <unistd.h>
 
 #define WRITE_TIMEOUT_MS 10000
-#define ACME_MAX 4096 /* of a file: a token, a dot and a digest are a tenth of it */
+#define ACME_MAX 4096 /* most bytes of a file: it has a token, a dot and a digest, which are far fewer */
 #define ACME_TOKEN_MAX 128
 #define REDIRECT_TARGET 4096
 
@@ -27,13 +27,13 @@ struct redirect_client {
     struct web_conn web;
     struct ht_list node; /* in kit.redirected */
     struct kit *kit;
-    struct relay_front_door *door; /* a permit of its is held */
+    struct relay_front_door *door; /* the connection holds a permit of it */
 };
 
 static struct redirect_client *client_of(struct web_conn *c) { return ht_container_of(c, struct redirect_client, web); }
 
 static bool answer(struct web_conn *c, uint16_t status, const char *type, struct ht_slice body, const char *extra) {
-    c->close_after = true; /* who is sent away needs no second request here */
+    c->close_after = true; /* the next request of this client goes to https */
     return web_reply(c, &(struct web_reply){.status = status, .type = type, .body = body, .extra = extra});
 }
 
@@ -41,9 +41,9 @@ static bool refuse(struct web_conn *c, uint16_t status, const char *text) {
     return answer(c, status, "text/plain; charset=utf-8", ht_slice_str(text), "Cache-Control: no-store\r\n");
 }
 
-/* ---- the answers of an ACME client ---- */
+/* ---- answers to an ACME authority ---- */
 
-/* Base64url (RFC 8555 8.3): neither a dot nor a slash can be in it. */
+/* Base64url (RFC 8555 8.3), so there is neither a dot nor a slash in it. */
 static bool is_token(struct ht_slice t) {
     if (t.n == 0 || t.n > ACME_TOKEN_MAX)
         return false;
@@ -55,8 +55,8 @@ static bool is_token(struct ht_slice t) {
     return true;
 }
 
-/* Whoever may write to the folder must not make us read elsewhere: no symbolic link is followed in it, and a file has
- * one name. -1: there is none. */
+/* Somebody who may write to the folder must not make the kit read files elsewhere: below it no symbolic link is
+ * followed, and a file with a second name (a hard link) is not read. -1: there is no such file. */
 static int open_challenge(const char *root, struct ht_slice token) {
     const char *const folders[] = {root, ".well-known", "acme-challenge"};
     char name[ACME_TOKEN_MAX + 1];
@@ -89,13 +89,13 @@ static bool serve_challenge(struct web_conn *c, struct ht_slice token) {
     if (fd >= 0)
         close(fd);
     if (n < 0)
-        return refuse(c, 404, "there is no such answer for an ACME authority here\n");
+        return refuse(c, 404, "this ACME challenge is not known here\n");
     return answer(c, 200, "application/octet-stream", ht_slice_of(bytes, (size_t)n), "Cache-Control: no-store\r\n");
 }
 
 /* ---- everything else ---- */
 
-/* The host without its port, when nothing but a name or an address is in it. */
+/* Copies the host without its port. False: it has characters that neither a name nor an address has. */
 static bool read_host(struct ht_slice host, char out[300]) {
     const char *colon = host.n ? memrchr(host.p, ':', host.n) : NULL;
     size_t n = colon && !memchr(colon, ']', host.n - (size_t)(colon - host.p)) ? (size_t)(colon - host.p) : host.n;
@@ -107,7 +107,7 @@ static bool read_host(struct ht_slice host, char out[300]) {
     return strspn(out, letters) == n;
 }
 
-static bool send_away(struct web_conn *c) {
+static bool redirect(struct web_conn *c) {
     struct kit *k = client_of(c)->kit;
     struct ht_slice target = http_text(web_bytes(c), c->head.target);
     char host[300], port[8] = "", extra[REDIRECT_TARGET + 400];
@@ -125,7 +125,7 @@ static bool request(struct web_conn *c) {
     struct ht_slice path = web_path(c);
     size_t n = sizeof acme_path - 1;
     if (path.n < n || memcmp(path.p, acme_path, n) != 0)
-        return send_away(c);
+        return redirect(c);
     return serve_challenge(c, ht_slice_of(path.p + n, path.n - n));
 }
 
@@ -167,7 +167,7 @@ int redirect_open(struct kit *k, struct ht_errmsg *err) {
     if (k->https_port == 0)
         return ht_fail(err, HT_EINVAL,
                        "--acme-webroot goes with two public addresses, as in --public 0.0.0.0:443 --public "
-                       "http://0.0.0.0:80, and one with https is missing");
+                       "http://0.0.0.0:80, but none of them has https");
     if (access(o->acme_webroot, R_OK | X_OK) != 0)
         ht_warn("kit", "--acme-webroot %s: it cannot be read yet: %s", o->acme_webroot, strerror(errno));
     return HT_OK;

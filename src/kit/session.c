@@ -1,4 +1,4 @@
-/* A driver's session: the record that ties a mux session, its socks and its bindings together. */
+/* A driver's session: what ties a mux session, its socks and its bindings together. */
 #include "kit/kit_priv.h"
 
 #include "base/clock.h"
@@ -27,7 +27,7 @@ static unsigned *counter(struct kit *k, enum wire_session_state st) {
     return NULL;
 }
 
-/* How many users are here, which the relay divides scarce things by. */
+/* Keeps the number of users with live sessions, among whom the relay divides scarce descriptors. */
 static void count_user(struct kit_session *s, bool live, bool comes) {
     struct kit *k = s->kit;
     if (!live || !k->table)
@@ -78,12 +78,12 @@ struct kit_session *session_find_own(struct kit *k, const struct kit_user *user,
     return s && s->user == user ? s : NULL;
 }
 
-/* ---- time: one timer follows mux's deadline, looked at once a turn and not once a frame ---- */
+/* ---- time: one timer follows the deadline of mux, which is asked for once a turn and not once a frame ---- */
 
 static void follow_deadline(struct kit_session *s) {
     uint64_t due = mux_session_deadline(s->owner.mux);
-    /* A deadline that moved further away is found out when the timer fires: cheaper than moving it with every message.
-     */
+    /* A deadline that has moved further away is noticed when the timer fires. That is cheaper than to set the timer
+     * with every message. */
     if (due >= s->timer_at)
         return;
     uint64_t now = io_now_ms(s->kit->loop);
@@ -170,8 +170,8 @@ void session_go_live(struct kit_session *s, struct mux_session *mux, struct kit_
 }
 
 /*
- * The socks no longer know the session: what they still have to say or to hear changes nothing for it (hardening 18).
- * Those that mux has not closed yet are closed here.
+ * Closes the socks, and takes them away from the session: whatever still comes on them must not change it (hardening
+ * case 18).
  */
 static void let_go_of_socks(struct kit_session *s, uint16_t ws_code, const char *reason) {
     HT_LIST_FOR_SAFE (it, &s->kit->socks) {
@@ -190,7 +190,7 @@ static void drop_mux(struct kit_session *s) {
         return;
     s->next_stream_id = mux_session_next_id(s->owner.mux);
     status_keep(s);
-    /* Visitors hear of the end while owner.mux still tells them which session it was. */
+    /* This closes the streams, and visitors still need owner.mux then: to tell which session it was. */
     struct mux_session *mux = s->owner.mux;
     mux_session_destroy(&mux);
     s->owner.mux = NULL;
@@ -209,7 +209,7 @@ void session_supersede(struct kit_session *s) {
         .code = WIRE_GOAWAY_SUPERSEDED_CODE,
         .message = ht_slice_str(WIRE_GOAWAY_SUPERSEDED_MESSAGE),
     };
-    /* What is queued still leaves; when there is no memory for it, the close frame has to do. */
+    /* What is queued is still sent. Without memory for a GOAWAY the driver learns it from the close frame. */
     if (s->owner.mux && mux_session_send(s->owner.mux, WIRE_GOAWAY, &goaway) < 0)
         ht_log_with(HT_LOG_WARN, "session", HT_LOG_FIELDS(log_session(s->id)), "GOAWAY could not be sent");
     event_goaway(s, ADMIN_SENDER_KIT, WIRE_GOAWAY_SUPERSEDED_CODE, goaway.message);
@@ -225,7 +225,7 @@ void session_gone(struct kit_session *s, const char *why) {
     handover_forget(s, why);
     session_enter_state(s, WIRE_SESSION_GONE);
     event_session(s, ADMIN_EVENT_TYPE_SESSION_ENDED, why);
-    session_log(s, HT_LOG_INFO, HT_LOG_FIELDS(log_session(s->id), log_peer(s->peer), log_reason(why)), "over");
+    session_log(s, HT_LOG_INFO, HT_LOG_FIELDS(log_session(s->id), log_peer(s->peer), log_reason(why)), "session ended");
 }
 
 void session_free(struct kit_session *s) {
@@ -251,7 +251,7 @@ void session_shutdown(struct kit_session *s, uint16_t code, const char *message,
         mux_session_shutdown(p->owner.mux, code, message, grace_ms, ws_code);
     }
     event_goaway(s, ADMIN_SENDER_KIT, code, ht_slice_str(message));
-    /* Last: over() may come from inside. */
+    /* Last, because over() may be called inside. */
     mux_session_shutdown(s->owner.mux, code, message, grace_ms, ws_code);
 }
 
@@ -260,7 +260,7 @@ void session_shutdown(struct kit_session *s, uint16_t code, const char *message,
 void session_send_or_end(struct kit_session *s, enum wire_frame_type type, const void *payload) {
     if (!s->owner.mux || mux_session_send(s->owner.mux, type, payload) == 0)
         return;
-    /* A driver that waits for an answer which never comes would hang: better to tell it that something broke. */
+    /* The driver would wait for the answer forever, so it is told that something broke. */
     ht_log_with(HT_LOG_ERROR, "session", HT_LOG_FIELDS(log_session(s->id)), "an answer could not be sent");
     session_shutdown(s, WIRE_CODE_INTERNAL_ERROR, "out of memory", 0, WIRE_CLOSE_INTERNAL_ERROR);
 }
@@ -282,7 +282,7 @@ static void on_goaway(void *ctx, const struct wire_goaway *goaway) {
     event_goaway(s, ADMIN_SENDER_DRIVER, goaway->code, goaway->message);
     session_log(s, HT_LOG_INFO,
                 HT_LOG_FIELDS(log_session(s->id), log_code(goaway->code), log_reason_slice(goaway->message)),
-                "the driver says goodbye");
+                "the driver has sent GOAWAY");
 }
 
 static void on_reissue(void *ctx, const struct wire_reissue *ask) {
@@ -296,7 +296,7 @@ static void on_link_lost(void *ctx, struct mux_link *link, unsigned index) {
     session_log(s, HT_LOG_INFO, HT_LOG_FIELDS(log_session(s->id), log_connection(index)), "a connection is lost");
     HT_LIST_FOR (it, &s->kit->socks) {
         struct kit_sock *sock = HT_LIST_ENTRY(it, struct kit_sock, node);
-        /* The link itself goes with its sock, when the WebSocket is over. */
+        /* The sock keeps the link until its WebSocket has closed. */
         if (sock->link == link) {
             sock->session = NULL;
             break;
@@ -305,7 +305,7 @@ static void on_link_lost(void *ctx, struct mux_link *link, unsigned index) {
     shards_touch(s);
 }
 
-/* What mux has told the driver by itself. */
+/* Reports a GOAWAY that mux has sent by itself. */
 static void tell_goaway(const struct kit_session *s, enum mux_end why, const char *text) {
     if (why == MUX_END_TIMEOUT)
         event_goaway(s, ADMIN_SENDER_KIT, WIRE_GOAWAY_PONG_TIMEOUT_CODE, ht_slice_str(text));
@@ -319,7 +319,7 @@ static void on_over(void *ctx, enum mux_end why, const char *text) {
     struct kit_session *s = ctx;
     tell_goaway(s, why, text);
     bool may_park = why == MUX_END_LOST || why == MUX_END_TIMEOUT;
-    if (s->state == WIRE_SESSION_DRAINING && s->before) { /* some of its visitors are still served there */
+    if (s->state == WIRE_SESSION_DRAINING && s->before) { /* its predecessor still has streams to finish */
         session_cut(s, text ? text : "closed");
         return;
     }

@@ -27,7 +27,7 @@ static struct wire_join_ticket issue(struct kit_session *s, unsigned index) {
     };
 }
 
-/* Rule HELLO-3: one ticket for each socket beside the primary; a resume makes those given before worthless. */
+/* Rule HELLO-3: one ticket for each socket beside the primary. Tickets of an earlier HELLO_OK are no longer valid. */
 size_t shards_begin(struct kit_session *s, struct wire_join_ticket *out) {
     memset(s->tickets, 0, sizeof s->tickets);
     s->shards_changed = false;
@@ -36,8 +36,7 @@ size_t shards_begin(struct kit_session *s, struct wire_join_ticket *out) {
     return s->granted - 1;
 }
 
-/* Rule JOIN-2: used up before it is looked at, so that a ticket can be guessed at once and no more. `keep`: a bad guess
- * leaves it. */
+/* Rule JOIN-2: a ticket is used up by any try, so that it can be guessed at only once. `keep`: not by a wrong guess. */
 static bool ticket_good(struct kit_session *s, const struct wire_join *join, bool keep) {
     if (join->index == 0 || join->index >= s->granted)
         return false;
@@ -58,7 +57,8 @@ static struct kit_sock *sock_of(const struct kit_session *s, unsigned index) {
     return NULL;
 }
 
-/* Rule SHARD-2. One ticket for each socket asked for; one that is still up here may be lost at the other end. */
+/* Rule SHARD-2. Issues a ticket for each socket that is asked for, even if it looks alive here: the driver may have
+ * noticed its loss earlier. */
 void shards_reissue(struct kit_session *s, const struct wire_reissue *ask) {
     struct wire_join_ticket tickets[WIRE_LIMIT_MAX_CONNECTIONS];
     bool given[WIRE_LIMIT_MAX_CONNECTIONS] = {false};
@@ -91,7 +91,7 @@ static void refuse_join(struct kit_sock *s, enum wire_join_error code, const cha
     mux_link_refuse_join(s->link, &frame);
 }
 
-/* A good ticket for a socket that is still there: the driver knows that this one is lost, we do not yet. */
+/* Drops the present socket with this index, if there is one: a driver with a good ticket knows that it is lost. */
 static void give_way(struct kit_session *s, unsigned index) {
     struct kit_sock *old = sock_of(s, index);
     if (!old)
@@ -103,8 +103,8 @@ static void give_way(struct kit_session *s, unsigned index) {
 void join_received(struct kit_sock *sock, const struct wire_join *join) {
     struct kit *k = sock->kit;
     struct kit_session *s = session_find(k, join->session_id);
-    /* Rule USER-2. Whoever has shown no token, as published drivers need not, is the session's user by the ticket
-     * alone: without it there is no session, and it costs that user nothing. */
+    /* Rule USER-2. Published drivers show no token here, so the ticket alone proves which user it is. For a wrong one
+     * the answer is that there is no such session, and the ticket stays valid, so that a stranger cannot use it up. */
     bool stranger = k->has_token && k->opt->users && !sock->user, good = false;
     if (s && ((sock->user && s->user != sock->user) || (stranger && !(good = ticket_good(s, join, true)))))
         s = NULL;
@@ -113,7 +113,7 @@ void join_received(struct kit_sock *sock, const struct wire_join *join) {
         return;
     }
     if (!good && !ticket_good(s, join, false)) {
-        refuse_join(sock, WIRE_JOIN_ERROR_INVALID_TICKET, "the ticket is not good for this");
+        refuse_join(sock, WIRE_JOIN_ERROR_INVALID_TICKET, "the ticket is not valid");
         return;
     }
     give_way(s, join->index);
@@ -126,7 +126,7 @@ void join_received(struct kit_sock *sock, const struct wire_join *join) {
     session_let_settle(s); /* v2: counted from the last JOIN */
     shards_touch(s);
     session_log(s, HT_LOG_INFO, HT_LOG_FIELDS(log_session(s->id), log_peer(sock->peer), log_connection(join->index)),
-                "another connection of the session");
+                "one more connection has joined the session");
 }
 
 /* ---- SHARD_MAP ---- */
@@ -136,7 +136,7 @@ void shards_touch(struct kit_session *s) {
     session_touch(s);
 }
 
-/* Rule SHARD-1. Whatever has changed in a turn makes one map. */
+/* Rule SHARD-1. All changes of a turn are told in one map. */
 void shards_tell(struct kit_session *s) {
     struct wire_shard shards[WIRE_LIMIT_MAX_CONNECTIONS];
     if (!s->shards_changed || !s->owner.mux || s->state != WIRE_SESSION_LIVE)

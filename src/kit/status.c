@@ -1,6 +1,7 @@
 /*
- * The load that the status page shows. It uses the counters of bytes and requests that exist anyway, and reads them
- * once a second, as long as they change or a reader wants samples. An idle kit does nothing.
+ * The load that the status page shows: traffic of the last minute, limits, the latest events. Counters of bytes and
+ * requests exist anyway; they are read once a second while they change or a reader wants samples. In an idle kit no
+ * timer runs.
  */
 #include "kit/bounds.h"
 #include "kit/kit_priv.h"
@@ -41,7 +42,7 @@ void status_follow(struct kit_session *s, const struct kit_session *old) {
     l->seen_requests = l->before_requests;
 }
 
-/* True: something has moved. */
+/* Stores what the session has carried since the last second. True: it has carried something. */
 static bool look_at(struct kit_session *s, unsigned tick) {
     struct session_load *l = &s->load;
     uint64_t in, out, requests = requests_of(s);
@@ -58,7 +59,7 @@ static bool look_at(struct kit_session *s, unsigned tick) {
 
 /* ---- once a second ---- */
 
-/* A reader that has not taken all of what it was told is spared. Those of one user are told the same. */
+/* A reader that is still behind gets no sample this time. Readers of one user get the same text. */
 static void send_samples(struct kit *k) {
     struct ht_buf text = {0};
     const struct kit_user *of = NULL;
@@ -90,7 +91,7 @@ static void second_over(struct io_timer *t) {
                 k->quiet = 0;
     if (k->n_samplers)
         send_samples(k);
-    /* Not before the traffic of all sessions is as if nothing had ever been. */
+    /* The timer stops only when the traffic that each session remembers is all zeros. */
     k->ticking = k->n_samplers > 0 || k->quiet < ADMIN_TRAFFIC_SECONDS;
     if (k->ticking)
         io_timer_set(&k->second, SECOND_MS);
@@ -162,14 +163,15 @@ void status_kit(void *ctx, struct admin_snap_kit *out) {
 
 /* ---- the latest events ---- */
 
-#define KEPT_TEXT 256 /* bytes of a text; a goodbye may be longer */
+#define KEPT_TEXT 256 /* most bytes of a text that are kept; the message of a GOAWAY may be longer */
 
-/* An event with its texts behind it. */
+/* An event that is kept. Its texts follow it. */
 struct kit_recent {
     struct admin_event e;
     char text[];
 };
 
+/* The text number `i` of an event; NULL: there are no more. */
 static struct ht_slice *text_of(struct admin_event *e, unsigned i) {
     struct ht_slice *all[] = {&e->time,  &e->owner, &e->session_id,      &e->peer_addr,
                               &e->label, &e->url,   &e->from_session_id, &e->reason};

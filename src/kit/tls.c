@@ -1,4 +1,4 @@
-/* The kit's certificates, and handshakes with strangers. */
+/* The kit's certificates: reading them, noticing new ones, warning before they end. And TLS handshakes with peers. */
 #include "kit/kit_priv.h"
 
 #include "base/log.h"
@@ -11,8 +11,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#define LOOK_MS 2000                 /* how often files are looked at */
-#define WARN_S (14 * INT64_C(86400)) /* before the end of a certificate */
+#define LOOK_MS 2000                 /* how often the kit checks whether the files have changed */
+#define WARN_S (14 * INT64_C(86400)) /* how long before the end of a certificate the warnings begin */
 #define WARN_AGAIN_MS (UINT64_C(86400) * 1000)
 
 static const char to_plain_http[] = "HTTP/1.1 400 Bad Request\r\n"
@@ -28,9 +28,9 @@ struct kit_tls {
     struct io_tls_server *server;
     struct io_tls_pair *pairs;
     size_t n_pairs;
-    char **texts; /* what the pairs point to */
+    char **texts; /* the names of the files, to which the pairs point: certificates, then keys */
     size_t n_texts;
-    const char *user; /* who opens files: --user's while this is root, then whoever this is */
+    const char *user; /* open files with the rights of this user; NULL: with the present rights */
     struct io_timer look;
     uint64_t warned_at_ms; /* 0: never */
     char warnings[ADMIN_WARNINGS][320];
@@ -38,7 +38,7 @@ struct kit_tls {
 
 /* ---- the options ---- */
 
-/* The items of comma lists, copied behind the others. */
+/* Appends a copy of each item of the comma lists to t->texts. *count: how many there were. */
 static int split(struct kit_tls *t, const char **lists, size_t n, size_t *count, struct ht_errmsg *err) {
     *count = 0;
     for (size_t i = 0; i < n; i++)
@@ -83,8 +83,9 @@ static int open_file(void *ctx, const char *path, bool is_key, struct ht_errmsg 
     return proc_files_open(is_key ? PROC_FILES_KEY : PROC_FILES_CERT, path, t->user, err);
 }
 
-/* ---- what is told of certificates ---- */
+/* ---- messages about certificates ---- */
 
+/* The day of a time in Unix seconds; returns `out`. */
 static const char *day(int64_t at, char out[32]) {
     struct tm tm;
     time_t t = (time_t)at;
@@ -93,7 +94,7 @@ static const char *day(int64_t at, char out[32]) {
     return out;
 }
 
-static const char *where(const struct io_tls_cert *c) { return c->file ? c->file : "made here"; }
+static const char *where(const struct io_tls_cert *c) { return c->file ? c->file : "self-signed, made at the start"; }
 
 static void told_renewed(void *ctx, const struct io_tls_cert *c, int err, const char *text) {
     struct kit_tls *t = ctx;
@@ -160,7 +161,7 @@ void kit_tls_own_rights(struct kit *k) {
         if (fd >= 0)
             close(fd);
         else
-            ht_warn("kit", "%s for the user of --user; a new one will not be read", err.text);
+            ht_warn("kit", "%s for the user of --user; when the file changes, it cannot be read again", err.text);
     }
 }
 
@@ -207,12 +208,13 @@ int kit_tls_open(struct kit *k, struct ht_errmsg *err) {
     char until[32];
     for (size_t i = 0; io_tls_server_cert(t->server, i, &c); i++) {
         if (c.good_until == INT64_MAX) {
-            ht_warn("kit", "%s is missing; until it comes, the certificate that is made here is shown", where(&c));
+            ht_warn("kit", "%s is missing; until it exists, the kit shows a certificate that it has made itself",
+                    where(&c));
             continue;
         }
         ht_info("kit", "the certificate for %s (%s) is good until %s", c.name, where(&c), day(c.good_until, until));
         if (!c.file)
-            ht_info("kit", "its fingerprint: a driver takes it with --pin %s", c.fingerprint);
+            ht_info("kit", "its fingerprint: a driver trusts it with --pin %s", c.fingerprint);
     }
     look(&t->look);
     return HT_OK;
@@ -255,7 +257,7 @@ static void failed(void *ctx, enum io_accept_why why, const char *text) {
     h->accept = NULL;
     h->kit->metrics.tls_handshake_failures_total[reasons[why]]++;
     ht_log_stranger(why == IO_ACCEPT_LEFT ? HT_LOG_DEBUG : HT_LOG_INFO, "kit",
-                    HT_LOG_FIELDS(log_peer(h->peer), log_reason(text)), "no TLS came about");
+                    HT_LOG_FIELDS(log_peer(h->peer), log_reason(text)), "a TLS handshake failed");
     h->done(h, NULL);
 }
 

@@ -1,5 +1,5 @@
 /*
- * The users: their tokens and their rights. All comparisons of tokens are here. A token's digest is compared in
+ * The users, their tokens and their rights. Tokens are compared nowhere else: the digest of a token is compared in
  * constant time with that of every known token (rule AUTH-2).
  */
 #include "kit/kit_priv.h"
@@ -21,7 +21,7 @@
 
 void kit_token_digest(struct ht_slice token, uint8_t out[KIT_DIGEST]) {
     if (EVP_Digest(token.n ? token.p : "", token.n, out, NULL, EVP_sha256(), NULL) != 1)
-        ht_random_bytes(out, KIT_DIGEST); /* no memory: it matches nothing */
+        ht_random_bytes(out, KIT_DIGEST); /* out of memory: the digest of no token */
 }
 
 void kit_token_new(char token[KIT_TOKEN_TEXT], char line[KIT_TOKEN_LINE]) {
@@ -64,7 +64,7 @@ struct kit_user *kit_user_of_nobody(struct kit *k) {
     return k->has_token ? NULL : &k->one_user;
 }
 
-/* ---- what is seen ---- */
+/* ---- what a user may see ---- */
 
 struct admin_viewer kit_viewer(const struct kit_user *user) {
     return user ? (struct admin_viewer){.name = user->name, .admin = user->admin, .user = user}
@@ -75,7 +75,7 @@ bool kit_may_see(const struct admin_viewer *viewer, const struct kit_user *owner
     return viewer->admin || (viewer->user && viewer->user == owner);
 }
 
-/* ---- life ---- */
+/* ---- making and freeing ---- */
 
 void users_set_up(struct kit *k) {
     uint8_t once[KIT_DIGEST];
@@ -85,9 +85,10 @@ void users_set_up(struct kit *k) {
     snprintf(k->one_user.name, sizeof k->one_user.name, "admin");
     k->one_user.admin = true;
     k->one_user.may.modes = KIT_MODES_ALL;
-    /* A token becomes a digest when it is read. Where nobody needs one its memory is not taken. */
+    /* OpenSSL reads its configuration at the first digest. With --users that may come only when the sandbox no longer
+     * lets it; with one token it has come by now. Without tokens the memory for it is saved. */
     if (k->opt->users)
-        kit_token_digest(ht_slice_str("now, as what the library reads at first may be out of reach later"), once);
+        kit_token_digest(ht_slice_str(""), once);
 }
 
 void users_tear_down(struct kit *k) {
@@ -146,7 +147,7 @@ static int read_all(struct kit *k, struct ht_buf *out, struct ht_errmsg *err) {
     if (fd < 0)
         return fd;
     if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_mode & S_IWOTH)
-        ht_warn("kit", "users file %s: every user of this machine may write it, and so let anybody in", file);
+        ht_warn("kit", "users file %s: every user of this machine may write to it, and so let anybody in", file);
     int rc = HT_OK;
     do {
         uint8_t *to = ht_buf_reserve(out, 65536);
@@ -171,9 +172,10 @@ static struct kit_user *user_find(const struct kit *k, const char *name) {
     return NULL;
 }
 
-/* What is to be taken over, made before anything changes: afterwards nothing can fail. */
+/* The users and passes that are new in the file. They are made before anything changes, so that nothing can fail in
+ * the middle. */
 struct news {
-    struct ht_list users, passes; /* that are new */
+    struct ht_list users, passes;
 };
 
 static struct kit_user *user_for(struct kit *k, struct news *news, const struct users_entry *e) {
@@ -286,13 +288,13 @@ static bool ports_contain(const struct kit_allowance *may, uint16_t port) {
     return !may->ports_given || opt_ports_contain(may->ports, may->n_ports, port);
 }
 
-/* Behind the `done` items of a list that have room. */
+/* Ends a list of which only the first `done` items had room. */
 static void put_rest(char *out, size_t cap, size_t done, size_t all) {
     if (done < all)
         snprintf(out, cap, done ? ", ..." : "...");
 }
 
-/* "3000-3999, 8080", or as much of it as has room. */
+/* Writes a list such as "3000-3999, 8080", or as much of it as fits. */
 static void list_ports(const struct kit_allowance *may, char *out, size_t cap) {
     size_t n = 0, i;
     out[0] = '\0';
@@ -310,7 +312,7 @@ static const char *mode_text(enum kit_mode m) {
     return m == KIT_MODE_EXPOSE ? "expose" : m == KIT_MODE_PULL ? "pull ports" : "register names";
 }
 
-/* What kinds of use a BIND is. */
+/* The modes that a BIND needs, as bits of enum kit_mode. */
 static unsigned modes_of(const struct wire_bind *b) {
     unsigned modes = b->mode == WIRE_MODE_EXPOSE ? KIT_MODE_EXPOSE : b->portless ? 0 : KIT_MODE_PULL;
     return modes | (b->n_names ? KIT_MODE_REACH : 0);
@@ -350,7 +352,7 @@ uint16_t user_pick_port(const struct kit_user *u) {
     }
 }
 
-/* `*` stands for any characters but dots. */
+/* True when the text up to `end` matches the pattern, in which `*` stands for any characters but dots. */
 static bool matches(const char *pattern, const char *text, const char *end) {
     for (; *pattern && *pattern != '*'; pattern++, text++)
         if (text == end || *pattern != *text)

@@ -1,4 +1,4 @@
-/* The file of --users. Its keys, and what they mean to people, are in spec/users.yaml. */
+/* Reads the file of --users. Its keys and their meaning are in spec/users.yaml. */
 #include "kit/users_priv.h"
 
 #include "base/log.h"
@@ -8,14 +8,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define TEXTS_MAX 64 /* of one list */
+#define TEXTS_MAX 64 /* most texts of one list */
 
-/* What is read into; opt_file comes first, so that the reader's is ours. */
+/* The state of reading. The callbacks of opt_yaml get `file`, and find the rest by reading_of(). */
 struct reading {
     struct opt_file file;
     struct users_file *out;
-    size_t cap;
-    struct opt_mark *at; /* of each user */
+    size_t cap;          /* users that out->users and `at` have memory for */
+    struct opt_mark *at; /* where each user's name stands in the file */
 };
 
 static struct reading *reading_of(const struct opt_yaml *r) { return ht_container_of(r->file, struct reading, file); }
@@ -40,7 +40,7 @@ static bool read_digest(const char *text, uint8_t out[KIT_DIGEST]) {
     return true;
 }
 
-/* A port up to `end`; 0: none is there. */
+/* The port whose digits end at `end`; 0: it is no port. */
 static unsigned read_port(const char *p, const char *end) {
     unsigned n = 0;
     if (p == end || end - p > 5 || *p == '0')
@@ -60,7 +60,8 @@ static bool read_range(const char *text, struct opt_port_range *out) {
     return first > 0 && first <= last;
 }
 
-/* A pattern of labels: letters, digits, hyphens, and *; with dots between. */
+/* A pattern has labels of letters, digits, hyphens and *, and dots between them. More than two * would make matching
+ * slow. */
 static bool good_pattern(const char *text) {
     size_t n = strspn(text, "abcdefghijklmnopqrstuvwxyz0123456789-.*"), stars = 0;
     for (const char *p = text; (p = strchr(p, '*')); p++)
@@ -93,7 +94,7 @@ static void read_texts(struct opt_yaml *r, const struct opt_key *key, struct tex
     }
 }
 
-/* Texts that are tokens themselves are secrets: none is repeated. */
+/* A wrong text may be a token itself, a secret, so the message does not repeat it. */
 static void read_tokens(struct opt_yaml *r, const struct opt_key *key, struct users_entry *u) {
     struct texts t;
     read_texts(r, key, &t);
@@ -108,7 +109,7 @@ static void read_tokens(struct opt_yaml *r, const struct opt_key *key, struct us
         else
             opt_file_problem(r->file, t.at[i],
                              "tokens: sha256: and 64 hexadecimal digits are expected here, as `hoody-tunnel token new` "
-                             "prints them; a token itself does not belong into this file");
+                             "prints them; a token itself does not belong in this file");
 }
 
 static void read_ports(struct opt_yaml *r, const struct opt_key *key, struct kit_allowance *may) {
@@ -163,13 +164,13 @@ static void read_modes(struct opt_yaml *r, const struct opt_key *key, struct kit
         if (m < HT_ARRAY_LEN(words))
             may->modes |= 1u << m;
         else
-            opt_file_problem(r->file, t.at[i], "modes: \"%s\" is none; there are expose, pull and reach", t.text[i]);
+            opt_file_problem(r->file, t.at[i], "modes: \"%s\" is no mode; there are expose, pull and reach", t.text[i]);
     }
 }
 
 /* ---- users ---- */
 
-/* A key that has no single value. False: it has one. */
+/* Reads a key whose value is a list. False: the key has a single value. */
 static bool read_list(struct opt_yaml *r, const struct opt_key *key, struct users_entry *u) {
     switch (key - opt_mappings[OPT_MAP_USER].keys) {
     case OPT_USERS_USER_KEY_TOKENS:
@@ -219,9 +220,8 @@ static void read_user(struct opt_yaml *r) {
     if (item.name && kit_user_name_good(item.name))
         snprintf(u.name, sizeof u.name, "%s", item.name);
     else if (item.name)
-        opt_file_problem(r->file, name_at,
-                         "name: \"%s\" is none; 1 to %d letters, digits, and any of . _ @ - are expected", item.name,
-                         KIT_USER_NAME);
+        opt_file_problem(r->file, name_at, "name: \"%s\" is no name; 1 to %d letters, digits, or . _ @ - are expected",
+                         item.name, KIT_USER_NAME);
     u.admin = item.admin;
     u.may.max_sessions = item.set_max_sessions ? (unsigned)item.max_sessions : 0;
     u.may.max_bindings = item.set_max_bindings ? (unsigned)item.max_bindings : 0;
@@ -281,12 +281,12 @@ static void read_top(struct opt_yaml *r) {
         opt_yaml_require(r, OPT_MAP_USERS, &seen, at);
 }
 
-/* ---- what goes together ---- */
+/* ---- names and tokens that occur twice ---- */
 
-/* A name or a digest of the file, and which user it is of. */
+/* A name or a digest of the file, and whose it is. */
 struct claim {
     const void *key;
-    size_t user;
+    size_t user; /* index in users_file.users */
 };
 
 static int by_name(const void *a, const void *b) {
@@ -324,7 +324,7 @@ static int check_claims(struct reading *rd) {
     for (size_t i = 1; i < n; i++)
         if (memcmp(all[i].key, all[i - 1].key, KIT_DIGEST) == 0)
             opt_file_problem(&rd->file, rd->at[all[i].user],
-                             "%s has a token that is there twice, first with %s; a token is of one user only",
+                             "a token of %s occurs twice, first with %s; a token belongs to one user only",
                              f->users[all[i].user].name, f->users[all[i - 1].user].name);
     ht_free(all);
     return HT_OK;
@@ -355,7 +355,7 @@ int users_file_parse(struct users_file *out, const char *name, const char *text,
     if (rc == HT_OK)
         rc = check_claims(&rd);
     if (rc == HT_OK && rd.file.n_problems == 0 && out->n == 0)
-        opt_file_problem(&rd.file, (struct opt_mark){1, 1}, "there is no user in it, so nobody could come");
+        opt_file_problem(&rd.file, (struct opt_mark){1, 1}, "there is no user in the file, so nobody could connect");
     if (rc != HT_ENOMEM && rd.file.n_problems > 0)
         rc = complain(&rd.file, err);
     else if (rc != HT_OK)

@@ -9,7 +9,7 @@
 
 struct gather {
     struct admin_snapshot *snap;
-    size_t room; /* bindings there is memory for */
+    size_t room; /* for so many bindings snap->bindings has memory */
 };
 
 static void add_binding(void *ctx, const struct relay_binding_info *info) {
@@ -29,7 +29,6 @@ static void add_binding(void *ctx, const struct relay_binding_info *info) {
     b->n_hosts = info->n_hosts;
     b->url = info->url;
     b->since = info->since;
-    b->url = info->url;
 }
 
 static void add_session(struct kit *k, struct gather *g, struct kit_session *s) {
@@ -52,7 +51,7 @@ static void add_session(struct kit *k, struct gather *g, struct kit_session *s) 
     out->n_bindings = snap->n_bindings - out->first_binding;
 }
 
-/* A session that is closing is shown where that is wanted: it cannot be killed or resumed any more. */
+/* Sessions that are closing are left out unless out->closing is set: they can no longer be killed or resumed. */
 static int snapshot(void *ctx, const struct admin_viewer *viewer, struct admin_snapshot *out) {
     struct kit *k = ctx;
     struct ht_list *lists[] = {&k->live, &k->parked};
@@ -87,8 +86,8 @@ static int kill_one(void *ctx, const struct admin_viewer *viewer, const char *se
     if (!s || !kit_may_see(viewer, s->user))
         return HT_EINVAL;
     ht_log_with(HT_LOG_INFO, "session", HT_LOG_FIELDS(log_session(s->id), log_peer(s->peer), log_by(s->kit->asked_by)),
-                "killed");
-    /* Rule KILL-1; one that is parked has nothing that could finish. */
+                "session ended by an admin");
+    /* Rule KILL-1. A parked session has no streams that could finish. */
     if (s->state == WIRE_SESSION_PARKED)
         session_gone(s, WIRE_GOAWAY_KILLED_MESSAGE);
     else
@@ -124,7 +123,7 @@ static int metrics(void *ctx, struct ht_buf *out) {
     return ht_metrics_write(m, out);
 }
 
-/* Drivers of one machine offer the same certificate for the same host. */
+/* Certificates that are in `out` already are left out: drivers of one machine offer the same one. */
 static void add_ca(void *ctx, const struct relay_binding_info *info) {
     struct certificates *c = ctx;
     size_t n = ht_buf_size(c->out);
@@ -135,7 +134,7 @@ static void add_ca(void *ctx, const struct relay_binding_info *info) {
         c->rc = ht_buf_append_str(c->out, "\n");
 }
 
-/* Of live sessions: rule NAME-8. */
+/* admin_source.certificates: those that live sessions offer (rule NAME-8). */
 static int certificates(void *ctx, const struct admin_viewer *viewer, struct ht_buf *out) {
     struct kit *k = ctx;
     struct certificates c = {.out = out};
@@ -151,7 +150,7 @@ static const char *not_ready(void *ctx) {
     const struct kit *k = ctx;
     if (k->draining)
         return "draining";
-    /* Connections that linger give way. */
+    /* Lingering connections count as free, since they are closed when a descriptor is needed. */
     return io_fds_available(&k->fds) + k->fds.lingering == 0 ? "no file descriptors left" : NULL;
 }
 

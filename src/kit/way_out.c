@@ -1,4 +1,4 @@
-/* Sets the CONNECT proxy up according to the options. */
+/* The CONNECT proxy (relay/connect.h): sets it up from the options, and tells it which users may use it. */
 #include "kit/kit_priv.h"
 
 #include "base/log.h"
@@ -11,7 +11,7 @@ struct rules {
     size_t n, cap;
 };
 
-/* The items of a comma list. */
+/* Appends the rules of a comma list. */
 static int add_rules(struct rules *r, const char *option, const char *text, struct ht_errmsg *err) {
     struct ht_errmsg why;
     while (text) {
@@ -59,8 +59,8 @@ static bool knows(void *ctx, struct ht_slice token, struct relay_known *out) {
 }
 
 /*
- * Whoever reaches a port of this machine is in it, and may use what one token has registered. With several users the
- * names are each one's own, so it has to be told whose are meant.
+ * On a loopback address every program of this machine may use the names that drivers have registered. With several
+ * users each has names of its own, so a client must show a token there too, to say whose names it means.
  */
 static bool wants_token(const struct kit *k, const struct io_addr *at) {
     return k->has_token && (k->opt->users || !io_addr_is_loopback(at));
@@ -81,8 +81,8 @@ int way_out_open(struct kit *k, struct ht_errmsg *err) {
     const struct opt_addr *at = &o->connect_proxy;
     if (!o->set_connect_proxy) {
         if (o->n_connect_allow || o->n_connect_deny || o->set_connect_default)
-            ht_warn("kit", "the rules of --connect-default, --connect-allow and --connect-deny are for a proxy; "
-                           "--connect-proxy 127.0.0.1:9090 would open one");
+            ht_warn("kit", "--connect-default, --connect-allow and --connect-deny have no effect without a proxy; "
+                           "--connect-proxy 127.0.0.1:9090 opens one");
         return HT_OK;
     }
     const char *host = strcmp(at->host, "localhost") == 0 || !at->host[0] ? "127.0.0.1" : at->host;
@@ -137,7 +137,7 @@ void way_out_tokens_changed(struct kit *k) {
         return;
     relay_connect_addr(k->connect, &at);
     if (wants_token(k, &at))
-        relay_connect_cut(k->connect, is_gone, "its token was taken away");
+        relay_connect_cut(k->connect, is_gone, "its token is no longer valid");
 }
 
 void way_out_close(struct kit *k) {

@@ -41,7 +41,7 @@ def _():
         check.validate(line)
     own = [line for line in lines if line.get("status") == 502 and line["level"] == "info"]
     assert own and own[0]["session"] == session and own[0]["port"] == port and own[0]["peer"].startswith("127.0.0.1:"), lines
-    killed = [line for line in lines if line["message"] == "killed"]
+    killed = [line for line in lines if line["message"] == "session ended by an admin"]
     assert len(killed) == 1 and killed[0]["session"] == session and killed[0]["by"].startswith("127.0.0.1:"), lines
     took = [line["duration_us"] for line in lines if "duration_us" in line]
     assert took and max(took) < 60_000_000, took

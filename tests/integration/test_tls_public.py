@@ -277,7 +277,7 @@ def _():
         os.chmod(key, 0o600)
         with Tunnel("--tls-cert", cert, "--tls-key", key, "--user", "nobody") as t:
             t.kit.get("/health")
-            eventually(lambda: "for the user of --user; a new one will not be read" in t.kit.text(), "the warning")
+            eventually(lambda: "for the user of --user; when the file changes, it cannot be read again" in t.kit.text(), "the warning")
             with ssl.create_default_context(cafile=ca.path("ca.pem")).wrap_socket(
                     socket.create_connection(("127.0.0.1", t.kit.port)), server_hostname="localhost") as c:
                 assert c.version() == "TLSv1.3"
