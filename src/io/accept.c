@@ -20,6 +20,7 @@ struct io_accept {
     struct io_task report; /* a failure is told at the end of the turn */
     enum io_accept_why why;
     struct ht_errmsg text;
+    struct io_hello hello;
 };
 
 void io_accept_cancel(struct io_accept **ap) {
@@ -29,6 +30,7 @@ void io_accept_cancel(struct io_accept **ap) {
     *ap = NULL;
     io_timer_stop(&a->timer);
     io_task_cancel(&a->report);
+    io_hello_over(&a->hello);
     io_conn_abort(&a->conn);
     ht_free(a);
 }
@@ -58,6 +60,7 @@ static void on_report(struct io_task *t) {
 static void fail(struct io_accept *a, enum io_accept_why why) {
     a->why = why;
     a->conn->more->broken = true;
+    io_hello_over(&a->hello);
     io_conn_set_ops(a->conn, NULL, NULL);
     io_conn_read_on(a->conn, false);
     io_conn_want_write(a->conn, false);
@@ -70,6 +73,10 @@ static enum io_accept_why describe(struct io_accept *a) {
     unsigned long e = ERR_peek_last_error();
     const char *said = e ? ERR_reason_error_string(e) : NULL;
     bool ours = a->to_plain_http != NULL;
+    if (a->hello.too_long) {
+        ht_fail(&a->text, HT_ETLS, "the TLS handshake with %s failed: its ClientHello is too long", a->peer);
+        return IO_ACCEPT_BROKEN;
+    }
     switch (ERR_GET_REASON(e)) {
     case SSL_R_TLSV1_ALERT_UNKNOWN_CA:
     case SSL_R_SSLV3_ALERT_BAD_CERTIFICATE:
@@ -116,6 +123,7 @@ static void step(void *ctx) {
         const struct io_accept_ops *ops = a->ops;
         void *user = a->ctx;
         a->conn = NULL;
+        io_hello_over(&a->hello);
         io_conn_set_ops(c, NULL, NULL);
         io_conn_read_on(c, false);
         io_conn_want_write(c, false);
@@ -153,6 +161,7 @@ static struct io_accept *start(struct io_loop *loop, struct io_conn *c, SSL *ssl
         return NULL;
     }
     *a = (struct io_accept){.loop = loop, .conn = c, .ops = ops, .ctx = ctx};
+    io_hello_watch(&a->hello, ssl);
     io_timer_init(loop, &a->timer, on_timeout);
     io_task_init(&a->report, on_report);
     io_timer_set(&a->timer, timeout_ms);

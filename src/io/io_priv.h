@@ -107,6 +107,8 @@ void io_set_reset(int fd, bool on);
 
 /* The modes and buffers of connections, for clients and servers. */
 void io_tls_set_up(SSL_CTX *ctx);
+/* Whether to read several records at once, into a buffer of that size. It is so from the start. */
+void io_tls_read_ahead(SSL *ssl, bool on);
 /* A TLS client session for the connected socket `fd`. The caller frees it with SSL_free(). NULL: *err says why. */
 SSL *io_tls_session(struct io_tls *t, int fd, const char *host, struct ht_errmsg *err);
 /* One step of the handshake. 0: done. HT_EAGAIN: wait for *want, EV_READ or EV_WRITE. HT_ETLS and others: *err says

@@ -185,6 +185,8 @@ void io_tls_set_up(SSL_CTX *ctx) {
     SSL_CTX_set_default_read_buffer_len(ctx, READ_AHEAD);
 }
 
+void io_tls_read_ahead(SSL *ssl, bool on) { SSL_set_default_read_buffer_len(ssl, on ? READ_AHEAD : 0); }
+
 static int set_up(SSL_CTX *ctx, const struct io_tls_config *cfg, struct ht_errmsg *err) {
     SSL_CTX_set_app_data(ctx, (void *)(uintptr_t)cfg->ca_option);
     io_tls_set_up(ctx);

@@ -290,6 +290,7 @@ static int choose_certificate(SSL *ssl, void *arg) {
     struct io_tls_server *s = arg;
     const struct known_name *k = find_for(s, SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name));
     bool shown = false;
+    SSL_certs_clear(ssl); /* after a HelloRetryRequest this is called again */
     if (!k) {
         size_t first = 0; /* one of them was made or read */
         while (!s->pairs[first].in.leaf)

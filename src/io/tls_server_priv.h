@@ -2,6 +2,7 @@
 #ifndef HT_IO_TLS_SERVER_PRIV_H
 #define HT_IO_TLS_SERVER_PRIV_H
 
+#include "io/io_priv.h"
 #include "io/tls_server.h"
 
 #include <openssl/ssl.h>
@@ -9,6 +10,23 @@
 /* A TLS server session for the connected socket `fd`. The caller frees it with SSL_free(). NULL: *err says why. */
 SSL *io_tls_server_session(struct io_tls_server *s, int fd, struct ht_errmsg *err);
 const char *io_tls_server_to_plain_http(const struct io_tls_server *s);
+
+/* ---- tls_hello.c ---- */
+
+/* What a client has said so far in its handshake, while it is watched for a ClientHello that is too long. */
+struct io_hello {
+    SSL *ssl; /* NULL: nothing is watched */
+    uint8_t record_head[5], message_head[4];
+    unsigned n_record_head, n_message_head; /* bytes of them that have come */
+    size_t record, message;                 /* bytes that are still to come */
+    bool handshake;                         /* what the record is of */
+    bool over;                              /* no ClientHello comes any more */
+    bool too_long;                          /* reading has failed because of that */
+};
+/* Until io_hello_over(), `h` belongs to `ssl`, which has its descriptor. */
+void io_hello_watch(struct io_hello *h, SSL *ssl);
+/* Before the end of `ssl`. Harmless when nothing is watched. */
+void io_hello_over(struct io_hello *h);
 
 /* ---- tls_tickets.c ---- */
 

@@ -485,6 +485,70 @@ static void one_that_is_made_here(void) {
     io_tls_server_destroy(&s);
 }
 
+/* Each of these is a whole record, or many; what follows is not awaited. */
+static const struct {
+    const char *bytes;
+    size_t n;
+    bool refused;
+} hellos[] = {
+    {"\x16\x03\x01\x00\x04\x01\x02\x01\x44", 9, true},
+    {"\x16\x03\x01\x00\x04\x01\x00\x40\x01", 9, true},
+    {"\x16\x03\x01\x00\x04\x01\x00\x40\x00", 9, false},
+    {"\x16\x03\x01\x40\x00\x01\xff\xff\xff", 9, true},
+    {"\x16\x03\x01\0\x01\x01\x16\x03\x01\0\x01\x00\x16\x03\x01\0\x01\x40\x16\x03\x01\0\x01\x01", 24, true},
+    {"\x16\x03\x01\0\x01\x01\x16\x03\x01\0\x01\x00\x16\x03\x01\0\x01\x40\x16\x03\x01\0\x01\x00", 24, false},
+};
+
+static bool too_long(struct visit *v) {
+    for (int i = 0; i < 50 && !v->failed; i++)
+        io_loop_turn(loop, false);
+    return v->failed && v->why == IO_ACCEPT_BROKEN && strstr(v->text, "ClientHello is too long");
+}
+
+static void a_long_hello(void) {
+    make_ec("one", "DNS:one.test");
+    struct io_tls_pair pair = {path("one.pem"), path("one.key")};
+    struct io_tls_server *s = serving(&pair, 1);
+    struct visit v;
+    for (size_t i = 0; i < HT_ARRAY_LEN(hellos); i++) {
+        for (size_t each = 1; each <= hellos[i].n; each += hellos[i].n - 1) { /* byte by byte, and at once */
+            begin(&v, s);
+            for (size_t at = 0; at < hellos[i].n; at += each) {
+                CU_ASSERT_EQUAL(send(io_conn_fd(v.ends[1]), hellos[i].bytes + at, each, MSG_NOSIGNAL), (ssize_t)each);
+                io_loop_turn(loop, false);
+            }
+            CU_ASSERT_EQUAL(too_long(&v), hellos[i].refused);
+            leave(&v);
+        }
+    }
+    io_tls_server_destroy(&s);
+}
+
+/* A client whose first key share nobody wants says ClientHello twice (RFC 8446 4.1.4). */
+static void a_second_hello(void) {
+    make_ec("one", "DNS:one.test");
+    struct io_tls_pair pair = {path("one.pem"), path("one.key")};
+    struct io_tls_server *s = serving(&pair, 1);
+    SSL_CTX *ctx = client_ctx();
+    struct visit v;
+    CU_ASSERT_EQUAL(SSL_CTX_set1_groups_list(ctx, "P-521:X25519"), 1);
+    CU_ASSERT(visit(&v, s, ctx, "one.test", NULL));
+    leave(&v);
+    begin(&v, s);
+    v.client = SSL_new(ctx);
+    SSL_set_fd(v.client, io_conn_fd(v.ends[1]));
+    CU_ASSERT_EQUAL(SSL_connect(v.client), -1);
+    for (int i = 0; i < 50; i++)
+        io_loop_turn(loop, false);
+    CU_ASSERT_FALSE(v.failed);
+    CU_ASSERT_EQUAL(send(io_conn_fd(v.ends[1]), "\x14\x03\x03\0\x01\x01", 6, MSG_NOSIGNAL), 6);
+    CU_ASSERT_EQUAL(send(io_conn_fd(v.ends[1]), hellos[0].bytes, 9, MSG_NOSIGNAL), 9);
+    CU_ASSERT(too_long(&v));
+    leave(&v);
+    SSL_CTX_free(ctx);
+    io_tls_server_destroy(&s);
+}
+
 int main(void) {
     static const struct tap_test tests[] = {
         {"a name gets its certificate", a_name_gets_its_certificate},
@@ -494,6 +558,8 @@ int main(void) {
         {"who is refused", who_is_refused},
         {"what cannot be used", what_cannot_be_used},
         {"one that is made here", one_that_is_made_here},
+        {"a ClientHello that is too long", a_long_hello},
+        {"a second ClientHello", a_second_hello},
         {NULL, NULL},
     };
     io_ignore_sigpipe();

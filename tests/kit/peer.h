@@ -371,13 +371,20 @@ struct raw {
     struct ht_buf in;
 };
 
-static inline void raw_connect(struct raw *r, uint16_t port) {
-    struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(port), .sin_addr = {htonl(INADDR_LOOPBACK)}};
+/* From a loopback address, which is whom the kit sees. */
+static inline void raw_connect_from(struct raw *r, uint16_t port, const char *source) {
+    struct sockaddr_in from = {.sin_family = AF_INET},
+                       to = {.sin_family = AF_INET, .sin_port = htons(port), .sin_addr = {htonl(INADDR_LOOPBACK)}};
     memset(r, 0, sizeof *r);
+    inet_pton(AF_INET, source, &from.sin_addr);
     r->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     CU_ASSERT_FATAL(r->fd >= 0);
-    CU_ASSERT_EQUAL_FATAL(connect(r->fd, (struct sockaddr *)&a, sizeof a), 0);
+    setsockopt(r->fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &(int){1}, sizeof(int));
+    CU_ASSERT_EQUAL_FATAL(bind(r->fd, (struct sockaddr *)&from, sizeof from), 0);
+    CU_ASSERT_EQUAL_FATAL(connect(r->fd, (struct sockaddr *)&to, sizeof to), 0);
 }
+
+static inline void raw_connect(struct raw *r, uint16_t port) { raw_connect_from(r, port, "127.0.0.1"); }
 
 static inline void raw_send(struct raw *r, const char *text) {
     CU_ASSERT_EQUAL_FATAL(send(r->fd, text, strlen(text), MSG_NOSIGNAL), (ssize_t)strlen(text));

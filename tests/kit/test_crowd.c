@@ -9,18 +9,7 @@
 #define PLACES 64u
 #define MANY 200
 
-/* From another loopback address, as the kit sees it. */
-static void connect_from(struct raw *r, const char *source) {
-    struct sockaddr_in from = {.sin_family = AF_INET},
-                       to = {.sin_family = AF_INET, .sin_port = htons(host.port), .sin_addr = {htonl(INADDR_LOOPBACK)}};
-    memset(r, 0, sizeof *r);
-    inet_pton(AF_INET, source, &from.sin_addr);
-    r->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    CU_ASSERT_FATAL(r->fd >= 0);
-    setsockopt(r->fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &(int){1}, sizeof(int));
-    CU_ASSERT_EQUAL_FATAL(bind(r->fd, (struct sockaddr *)&from, sizeof from), 0);
-    CU_ASSERT_EQUAL_FATAL(connect(r->fd, (struct sockaddr *)&to, sizeof to), 0);
-}
+static void connect_from(struct raw *r, const char *source) { raw_connect_from(r, host.port, source); }
 
 static void close_all(struct raw *r, size_t n) {
     for (size_t i = 0; i < n; i++)
