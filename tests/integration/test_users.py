@@ -12,7 +12,8 @@ import struct
 
 from conformance.lib import ws
 from conformance.lib.wire import codec
-from tests.integration.harness import Folder, Kit, command, connect, eventually
+from tests.integration import vtunnel_peer
+from tests.integration.harness import Folder, Kit, command, connect, eventually, free_port
 from tests.support.tap import case, main
 
 T = codec.NUMBERS
@@ -95,6 +96,10 @@ class Peer:
     def hello(self, version="v1", **more):
         self.say("HELLO", {"version": f"hoody-tunnel.{version}", **more})
         return self.expect("HELLO_OK")
+
+    def leave(self):
+        """Says goodbye, so that nothing parks."""
+        self.say("GOAWAY", {"code": 0, "message": "", "lastStreamId": 0, "retryAfterMs": 0})
 
     def bind(self, port=0, mode="expose", **more):
         kind = "http" if mode == "expose" else "tcp"
@@ -479,6 +484,75 @@ class Reader:
         while words not in self.text:
             assert self.more(), self.text
         return self.text
+
+
+@case("clients of vtunnel's JSON are users too: by header or URL, each with ports, names and lists of their own, until they are taken away")
+def _():
+    def client(user, how="header"):
+        where = {"headers": [f"Authorization: Bearer {TOKENS[user]}"]} if how == "header" else {"path": f"/?token={TOKENS[user]}"}
+        return vtunnel_peer.Client(kit.port, **where)
+
+    def refusal(c, port):
+        c.say(type="listen", port=port)
+        answer = c.next()
+        assert answer["type"] == "listen_err" and answer["port"] == port, answer
+        return answer["error"]
+
+    def own_streams(name):
+        """The proxy leads a user's program to the user's own client."""
+        with connect(int(proxy)) as program:
+            program.sendall(f"CONNECT db.example:5432 HTTP/1.1\r\nHost: db.example\r\nProxy-Authorization: Bearer {TOKENS[name]}\r\n\r\n".encode())
+            got = clients[name].next()
+            assert got["type"] == "connect" and got["port"] == ports[name], got
+            program.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        assert clients[name].next()["type"] == "close"
+        clients[name].say(type="close", stream_id=got["stream_id"])
+
+    with Folder() as folder, socket.create_server(("127.0.0.1", 0)) as foreign:
+        more = "    ports: [20100-20199]\n    max-sessions: 1"
+        kit = users_kit(folder, "--vtunnel", "--connect-proxy", "127.0.0.1:0", "--connect-default", "deny", more=more)
+        proxy = ask(kit, "ann", "GET", "/proxy")[1]["address"].rsplit(":", 1)[1]
+        for headers in ([], [f"Authorization: Bearer {'x' * 43}"]):
+            try:
+                vtunnel_peer.Client(kit.port, headers=headers).__exit__()
+                raise AssertionError(f"{headers} is let in")
+            except vtunnel_peer.Refused as refused:
+                assert refused.status == 401
+        clients, ports = {"ann": client("ann"), "bob": client("bob", "url")}, {"ann": free_port(), "bob": 20150}
+        for name, c in clients.items():
+            c.listen(ports[name], local_addr="db.example:5432")  # one name for both: each their own
+        for name in clients:
+            own_streams(name)
+        assert "20100-20199" in refusal(clients["bob"], ports["ann"])
+        of_another, number = refusal(clients["ann"], ports["bob"]), foreign.getsockname()[1]
+        assert of_another == refusal(clients["ann"], number).replace(str(number), str(ports["bob"]))
+        with client("bob") as c:
+            assert c.next()[:2] == ("close", 1013)
+        with session(kit, "ann") as p:  # of the same user, but another session: words that say whose it is
+            name, err = p.bind(ports["ann"], mode="pull")
+            assert err["code"] == "ALREADY_BOUND", err
+            name, err = p.bind(ports["bob"], mode="pull")
+            assert err["code"] == "PORT_IN_USE", err
+            p.leave()
+        ids = {}
+        for name in clients:
+            shown = [s for s in ask(kit, name, "GET", "/tunnels")[1]["sessions"] if s["protocol"] == "vtunnel"]
+            assert [b["containerPort"] for s in shown for b in s["pullBindings"]] == [ports[name]], shown
+            ids[name] = shown[0]["sessionId"]
+        assert killed_is_absent(kit, "ann", ids["bob"]) and killed_is_absent(kit, "bob", ids["ann"])
+        with session(kit, "ann", resume={"sessionId": ids["bob"]}) as p:
+            assert not p.ok["resumed"] and p.id != ids["bob"]
+            p.leave()
+        users_file(folder, users=("ann", "root"))
+        reload(kit)
+        assert clients["bob"].next()[:2] == ("close", 1008)
+        clients["ann"].say(type="ping")
+        clients["ann"].expect(type="pong")
+        eventually(lambda: {s["sessionId"] for s in ask(kit, "root", "GET", "/sessions")[1]["sessions"]} == {ids["ann"]}, "none of bob's, and no parked one")
+        clients["ann"].listen(20150)
+        for c in clients.values():
+            c.__exit__()
+        kit.end()
 
 
 @case("events are told to whose they are, and to admins; their numbers tell nothing of others either")

@@ -241,6 +241,46 @@ static void places_are_left_to_others(void) {
     stop();
 }
 
+/* Rule PARK-3: the oldest goes, of the user who has most. */
+static void parked_ones_are_left_to_others(void) {
+    struct peer p;
+    char id[2][64], other[64];
+    uint16_t port;
+    start("--max-sessions 4 --takeover-grace 10m", "");
+    begin(&p, 1);
+    port = peer_bind(&p, WIRE_KIND_HTTP, 0);
+    peer_drop(&p);
+    UNTIL(kit_sessions_parked(host.kit) == 1);
+    for (unsigned i = 0; i < 10; i++) { /* each parks before the next comes */
+        come(&p, 0);
+        peer_begin(&p, i == 0 ? id[0] : id[1]);
+        peer_bind(&p, WIRE_KIND_HTTP, 0);
+        peer_drop(&p);
+        UNTIL(kit_sessions_live(host.kit) == 0);
+    }
+    CU_ASSERT_EQUAL(kit_sessions_parked(host.kit), 4);
+    come(&p, 1);
+    peer_begin(&p, other);
+    CU_ASSERT_FALSE(p.any.hello_ok.resumed);
+    struct wire_bind b = {.has_client_bind_ref = true,
+                          .kind = WIRE_KIND_HTTP,
+                          .mode = WIRE_MODE_EXPOSE,
+                          .container_port = port};
+    peer_send(&p, WIRE_BIND, 0, &b);
+    peer_expect(&p, WIRE_BIND_ERR); /* the modest one's own, still kept */
+    CU_ASSERT_EQUAL(p.any.bind_err.code, WIRE_BIND_ERROR_ALREADY_BOUND);
+    peer_bye(&p);
+    for (int i = 0; i < 2; i++) { /* of the greedy one's the first is gone, and the last is not */
+        struct wire_hello h = {.version = WIRE_V1, .has_resume = true, .resume = {.session_id = ht_slice_str(id[i])}};
+        come(&p, 0);
+        peer_hello(&p, &h);
+        peer_expect(&p, WIRE_HELLO_OK);
+        CU_ASSERT_EQUAL(p.any.hello_ok.resumed, i == 1);
+        peer_bye(&p);
+    }
+    stop();
+}
+
 int main(void) {
     static const struct tap_test tests[] = {
         {"a flood of one user's leaves the other's visitor its half", bytes_are_shared_by_user},
@@ -250,6 +290,7 @@ int main(void) {
         {"a crowd at one user's host leaves descriptors to others at the public port",
          descriptors_are_left_to_others_at_a_public_port},
         {"one user's sessions leave places to others", places_are_left_to_others},
+        {"one user's parked sessions take nobody else's place", parked_ones_are_left_to_others},
         {NULL, NULL},
     };
     return tap_main("users", tests);
