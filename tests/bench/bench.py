@@ -22,7 +22,7 @@ from tests.bench import netns, ways  # noqa: E402
 from tests.bench.figures import BEFORE, BESIDE, OURS, SEVERAL, Figures, marks, text  # noqa: E402
 from tests.bench.page import page  # noqa: E402
 from tests.bench.ways import LOAD, Link, Ours, Peers, Rig  # noqa: E402
-from tests.integration.harness import BIN, ROOT, eventually, status_kib  # noqa: E402
+from tests.integration.harness import BIN, ROOT, status_kib  # noqa: E402
 
 CODEC = os.path.join(ROOT, "build/bench/codec")
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -52,8 +52,8 @@ def cpu(pids):
     return total / TICKS
 
 
-def rss_kib(pids):
-    return sum(status_kib(pid, "VmRSS") for top in pids for pid in tree(top))
+def rss_kib(top):
+    return sum(status_kib(pid, "VmRSS") for pid in tree(top))
 
 
 def load(*args):
@@ -137,39 +137,27 @@ class Bench:
         p50, p99 = load("latency", way.bulk, 10 if self.args.quick else 60, 20000, 4 * MIB)
         return [(f"{THIN.name}, {BESIDE}, p50", p50, "us", True), (f"{THIN.name}, {BESIDE}, p99", p99, "us", True)]
 
-    @contextlib.contextmanager
-    def idle(self, way, http):
-        """Idle visitors of a way; gives how many."""
-        count = 100 if self.args.quick else 1000
-        with subprocess.Popen([LOAD, "idle", str(way.bulk), str(count), str(http)], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as idle:
-            try:
-                assert idle.stdout.readline() == b"ready\n", "the visitors do not get their answers"
-                yield count
-            finally:
-                idle.stdin.close()
-
     def memory(self, way):
         """Both hops together; each visitor has had an answer before it became idle."""
-        before = rss_kib(way.pids)
-        with self.idle(way, 1) as count:
-            return [("memory for an idle connection", (rss_kib(way.pids) - before) / count, "KiB", True)] if way.pids else []
+        count = 100 if self.args.quick else 1000
+        before = [rss_kib(pid) for pid in way.pids]
+        with subprocess.Popen([LOAD, "idle", str(way.bulk), str(count), "1"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as idle:
+            told = idle.stdout.readline()
+            grown = [(rss_kib(pid) - kib) / count for pid, kib in zip(way.pids, before)]
+            idle.stdin.close()
+        assert told == b"ready\n", "visitors without an answer"
+        if way.name == OURS:
+            name = "pull" if way.kind == "TCP" else "expose"
+            for program, kib in zip(("kit", f"{name} driver"), grown):
+                self.note_own(f"RSS for an idle {name} visitor", program, kib)
+        return [("memory for an idle connection", sum(grown), "KiB", True)] if way.pids else []
 
     def note_own(self, metric, program, kib):
         self.figures.note(metric, program, kib, "KiB", True)
 
-    def own_memory(self, ours):
-        programs = {"kit": ours.kit.pid, "expose driver": ours.drivers["HTTP"].pid, "pull driver": ours.drivers["TCP"].pid}
-        for name, pid in programs.items():
-            self.note_own("RSS after the load", name, status_kib(pid, "VmRSS"))
-        for kind, http in (("HTTP", 1), ("TCP", 0)):
-            name = "pull" if kind == "TCP" else "expose"
-            start = {program: status_kib(pid, "VmRSS") for program, pid in programs.items()}
-            with self.idle(ours.ways[kind], http) as count:
-                if not http:
-                    eventually(lambda n=count: ours.kit.get("/tunnels")["totalStreams"] >= n, "the streams stand", 30)
-                for program in ("kit", f"{name} driver"):
-                    grown = status_kib(programs[program], "VmRSS") - start[program]
-                    self.note_own(f"RSS for an idle {name} visitor", program, grown / count)
+    def resident(self, metric, ours):
+        for program, pid in {"kit": ours.kit.pid, "expose driver": ours.drivers["HTTP"].pid, "pull driver": ours.drivers["TCP"].pid}.items():
+            self.note_own(metric, program, status_kib(pid, "VmRSS"))
 
     def codec(self):
         out = subprocess.run([CODEC], stdout=subprocess.PIPE, check=True, timeout=300).stdout.decode()
@@ -212,8 +200,7 @@ class Bench:
             rig = Rig(stack)
             near = self.start(rig, Link(), self.builds())
             ours = self.started[0]
-            for name, pid in [("kit", ours.kit.pid), *((f"{'pull' if k == 'TCP' else 'expose'} driver", d.pid) for k, d in ours.drivers.items())]:
-                self.note_own("RSS idle", name, status_kib(pid, "VmRSS"))
+            self.resident("RSS idle", ours)
             slow = [self.start(rig, link, self.builds()) if self.wanted("slow") else [] for link in (FAR, THIN)]
             for i in range(runs):
                 self.at = i
@@ -224,7 +211,7 @@ class Bench:
                     self.codec()
             self.at = 0
             if self.wanted("memory"):
-                self.own_memory(ours)
+                self.resident("RSS after the load", ours)
                 self.each([way for way in near if way.name not in SEVERAL.values()], self.memory)
         self.report(runs)
 

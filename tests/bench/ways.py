@@ -162,6 +162,8 @@ class Ours:
             rig.stack.callback(driver.end, 2)  # before the link that it needs for its farewell
             self.drivers[kind] = driver
             self.ways[kind] = ready(Way(name, kind, *driver.ports, [self.kit.pid, driver.pid]))
+        if connections > 1:
+            eventually(lambda: {len(s["connections"]) for s in self.kit.get("/status")["sessions"]} == {connections}, "all connections")
 
 
 def ssh_reverse(rig, link):
