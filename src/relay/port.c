@@ -1,3 +1,4 @@
+/* Ports: which ones a BIND may have, their listeners, and accepting visitors there. */
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -10,7 +11,8 @@
 #include <netinet/in.h>
 
 #define RANDOM_PORT_TRIES 64
-#define RANDOM_PORT_ANYWHERE 16
+#define RANDOM_PORT_ANYWHERE                                                                                           \
+    16 /* so many of them, the last ones, are not limited to ports outside the kernel's range */
 #define EPHEMERAL_PORT_TRIES 16
 
 /* ---- what a BIND may ask for ---- */
@@ -23,9 +25,9 @@ int relay_pull_addr(struct ht_slice host, struct io_addr *out) {
         return HT_EINVAL;
     memcpy(text, host.p, host.n);
     text[host.n] = '\0';
-    /* 127.0.0.0/8 and ::1 as they are; a v4-mapped address would be a second name for the same listener. */
     if (strlen(text) != host.n || io_addr_parse(out, text, 0))
         return HT_EINVAL;
+    /* ::ffff:127.0.0.1 would be a second name for 127.0.0.1, and be taken for another port. */
     if (out->ss.ss_family == AF_INET6 && strchr(text, '.'))
         return HT_EINVAL;
     return io_addr_is_loopback(out) ? HT_OK : HT_EINVAL;
@@ -67,10 +69,8 @@ bool relay_port_reserved(const struct relay_table *t, uint16_t port) {
     return false;
 }
 
-/*
- * A port from the range of outgoing connections is lost to one of those when nobody listens there for a moment: while
- * the kit starts anew, say.
- */
+/* A port of the kernel's range for outgoing connections can be lost: while the kit restarts nobody listens there, and
+ * an outgoing connection may get it. */
 static uint16_t random_port(const struct relay_table *t, bool outside) {
     const uint32_t min = WIRE_LIMIT_RANDOM_PORT_MIN, max = WIRE_LIMIT_RANDOM_PORT_MAX;
     uint32_t r, first = ht_max(t->cfg.outgoing_first, min), last = ht_min(t->cfg.outgoing_last, max);
@@ -113,7 +113,7 @@ int relay_public_url(const char *pattern, uint16_t port, char *out, size_t cap) 
     return rc;
 }
 
-/* ---- who comes in ---- */
+/* ---- visitors ---- */
 
 void relay_turned_away(const struct relay_port *p, const struct io_addr *peer, const char *why) {
     char text[IO_ADDR_TEXT], full[RELAY_FULL_TEXT];
@@ -132,8 +132,9 @@ static void accepted(void *ctx, struct io_conn *conn, const struct io_addr *peer
     if (parked || !fair || !relay_permit(p->t)) {
         relay_turned_away(p, peer,
                           parked ? "the driver is away"
-                          : fair ? NULL
-                                 : "its user has a part of the descriptors already, and what is left is for others");
+                          : fair
+                              ? NULL
+                              : "the user of this port has its part of the descriptors; the rest is for other users");
         if (http)
             visitor_http_refuse(p->t, &conn);
         io_conn_close(&conn); /* rules TCP-3, PARK-2 */
@@ -233,7 +234,7 @@ static int listen_failed(struct opening *r, uint16_t port, int rc, const struct 
 static int listen_random(struct opening *r) {
     struct ht_errmsg why = {""};
     for (int i = 0; i < RANDOM_PORT_TRIES; i++) {
-        /* The last tries go everywhere: what is outside may be little, and taken. */
+        /* Perhaps few ports are outside that range, and all of them are taken: the last tries use it too. */
         uint16_t port = relay_pick_port(r->t, r->o, i < RANDOM_PORT_TRIES - RANDOM_PORT_ANYWHERE);
         if (relay_port_reserved(r->t, port) || relay_port_find(r->t, &r->p->addr, port))
             continue;
@@ -246,7 +247,7 @@ static int listen_random(struct opening *r) {
     return RELAY_REFUSE(r, INTERNAL, HT_EINUSE, "found no free port");
 }
 
-/* Rule PORT-1, pull: what the kernel picks, unless it picks a reserved one. */
+/* Rule PORT-1, pull: the kernel picks the port; if that is reserved, it picks again. */
 static int listen_ephemeral(struct opening *r) {
     struct ht_errmsg why = {""};
     for (int i = 0; i < EPHEMERAL_PORT_TRIES; i++) {
@@ -301,7 +302,7 @@ int relay_port_open(struct relay_table *t, const struct relay_owner *o, const st
         io_listener_local(p->listener, &p->addr);
         p->number = io_addr_port(&p->addr);
     } else if (!bind->portless) {
-        p->number = bind->container_port; /* 0: the caller picks one (rule HOST-5) */
+        p->number = bind->container_port; /* 0: the caller picks a number (rule HOST-5) */
     }
     ht_list_push_back(&t->ports, &p->node);
     *out = p;

@@ -1,7 +1,8 @@
 /*
  * What the kit's files of the relay share. No other room includes it.
  *
- *   table.c             the bindings of all owners: BIND, UNBIND, takeover
+ *   table.c             the bindings of all owners, and what they share
+ *   bind.c              BIND, and how a binding changes its owner
  *   names.c             the index of bindings by name
  *   port.c              listeners: which port a BIND may have, and accepting visitors
  *   inside.c            ports without a listener, for visitors from inside this program
@@ -122,9 +123,7 @@ bool relay_port_reserved(const struct relay_table *t, uint16_t port);
 /* A random port for an owner that asks for any: one of its own, if it has ports of its own. `outside`: not in the range
  * of outgoing connections, if other ports exist. */
 uint16_t relay_pick_port(const struct relay_table *t, const struct relay_owner *o, bool outside);
-/* Initialises a binding of `o` on `p`; it is in no list yet. */
-void relay_binding_init(struct relay_binding *b, struct relay_owner *o, struct relay_port *p, uint32_t id);
-/* Writes the URL of a port. 0, or HT_ESPACE: it does not fit. */
+/* Writes the URL of a port by --public-url-pattern. 0, HT_ESPACE: it does not fit, or HT_ENOMEM. */
 int relay_public_url(const char *pattern, uint16_t port, char *out, size_t cap) HT_MUST_USE;
 
 /* Initialises a port without listener and binding; it is in no list yet. The port of `addr` is its number, or 0. */
@@ -158,6 +157,15 @@ void relay_visitor_removed(struct relay_port *p, struct ht_list *node);
 
 /* ---- table.c ---- */
 
+/* Initialises a binding of `o` on `p`; it is in no list yet. */
+void relay_binding_init(struct relay_binding *b, struct relay_owner *o, struct relay_port *p, uint32_t id);
+/* Closes a binding with its port and visitors, whose streams get RESET with `code`, and frees it. */
+void relay_binding_destroy(struct relay_binding *b, uint16_t code, const char *reason);
+/* Replaces the names of the binding, which owns `names` from now on; NULL: by none. The index must have room for them,
+ * and no binding may hold them. */
+void relay_binding_set_names(struct relay_binding *b, struct relay_names *names);
+/* Valid until the next bind or unbind. */
+struct relay_binding_info relay_binding_info_of(const struct relay_binding *b);
 /* The session that serves the binding's visitors now. NULL: it is parked, has just resumed, or is about to end. */
 struct mux_session *relay_binding_mux(const struct relay_binding *b);
 /* Takes a descriptor permit; if none is left, a lingering connection gives its own up. False: there is none. */
