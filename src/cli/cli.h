@@ -237,139 +237,144 @@ void cli_audit_close(struct cli_audit *a);
 
 struct cli_live;
 
-/* The file of --state-file. */
+/* The file of --state-file. It exists while the link is up and all ports are bound. */
 struct cli_state {
     const char *path; /* NULL: none */
     struct io_loop *loop;
-    struct io_task task; /* once a turn, after all that is told in it */
-    bool there, was_there;
-    dev_t dev; /* the file that was written last, while `there` */
+    struct io_task task;   /* writes or removes the file at the end of a turn */
+    bool there, was_there; /* the file was written and not removed; that was so at some time */
+    dev_t dev;             /* the file that was written last, while `there` */
     ino_t ino;
 };
 
+/* What reports the events of a tunnel: as lines, as JSON, or in a block on a terminal. */
 struct cli_events {
-    struct ht_tunnel *tunnel; /* set before it runs */
+    struct ht_tunnel *tunnel; /* the caller sets it before the tunnel runs */
     struct cli_output out;
     bool json, color, qr;
-    struct cli_live *live;       /* a block on a terminal takes the place of lines (live.h); NULL: there is none */
+    struct cli_live *live;       /* the block that replaces the lines (live.h); NULL: none */
     enum ht_log_level log_level; /* info: every request; warn: those that failed; error: none */
     const char *url_file;        /* NULL: none */
     struct cli_state state;      /* of --state-file */
     struct cli_audit audit;      /* of --audit */
-    bool audit_query;            /* the queries too */
+    bool audit_query;            /* --audit-query: the queries of requests too */
     const char *token_file;      /* read again when the kit refuses the token; NULL: none */
-    unsigned expected;           /* bindings */
-    const struct ht_bind_options *binds; /* what was asked for; `expected` of them */
-    bool by_name;                        /* some of it is reached by name alone: the kit has to have a proxy */
+    unsigned expected;           /* how many bindings there are in `binds` */
+    const struct ht_bind_options *binds;
+    bool by_name; /* a binding is reached by name alone, so the kit needs a proxy */
     unsigned n_bound;
     char (*urls)[2048]; /* by binding number - 1 */
     bool bind_failed, file_failed, was_lost, told_proxy;
-    bool default_url, no_token; /* nobody said where the kit is; there is no token to show */
-    const char *stored_url;     /* of the kit whose token is login's, and read again then; NULL: it is not */
-    int ended;
+    bool default_url, no_token; /* the user has not named a kit; there is no token to show */
+    const char *stored_url; /* the token is login's for this kit: read again when the kit refuses it; NULL: it is not */
+    int ended;              /* how the tunnel has ended: 0 or a negative error */
 };
 
-/* Fills in the callbacks; `user` is the cli_events. HT_ENOMEM. */
+/* Makes *e empty, for `expected` bindings. 0 or HT_ENOMEM. */
 int cli_events_init(struct cli_events *e, struct io_loop *loop, unsigned expected) HT_MUST_USE;
-extern const struct ht_tunnel_callbacks cli_event_callbacks;
-/* Another line among theirs, its newline included. */
+extern const struct ht_tunnel_callbacks cli_event_callbacks; /* user: the cli_events */
+/* Prints one more line among those of the events. It ends with a newline. */
 void cli_events_line(struct cli_events *e, struct ht_slice line);
 void cli_events_free(struct cli_events *e);
 
-/* ---- files.c: what a tunnel writes for scripts, and `ready` about one ---- */
+/* ---- files.c: files that a tunnel writes for scripts, and `ready`, which reads one ---- */
 
-/* Writes the URLs; when that fails, complains and closes the tunnel. */
+/* Writes the file of --url-file: one URL a line. If that fails, it complains and closes the tunnel. */
 void cli_url_file_write(struct cli_events *e);
-/* The whole file at once, so that whoever waits for it never reads half of it; and never through somebody's link. `st`
- * may be NULL: the new file. 0, or -1 with errno. */
+/* Writes a file under another name and renames it, so that nobody reads a part of it, and a symbolic link is replaced
+ * and not followed. *st, unless it is NULL, describes the new file. 0, or -1 with errno. */
 int cli_replace_file(const char *path, mode_t mode, const struct ht_buf *text, struct stat *st) HT_MUST_USE;
 
 void cli_state_init(struct cli_events *e, struct io_loop *loop);
-/* The link or a port changed: at the end of this turn the file is written or removed. One that cannot be written ends
- * the tunnel, as above, unless it once could. */
+/* The link or a port has changed: the file of --state-file is written or removed at the end of this turn. If it cannot
+ * be written, the tunnel is closed; but not if it could be written before. */
 void cli_state_changed(struct cli_events *e);
-/* The link is lost, or the tunnel is over: removes the file now, unless another process has put its own there. */
+/* The link is lost, or the tunnel has ended: removes the file now, unless another process has written its own there. */
 void cli_state_gone(struct cli_events *e);
 
-/* `ready --state-file`: prints one line, or with `json` what the file says. Returns the exit code. */
+/* `ready --state-file`: prints one line, or with `json` the content of the file. Returns the exit status. */
 int cli_state_ask(const char *path, bool json);
 
 /* ---- tunnel.c ---- */
 
-/* What expose, pull and up run. */
+/* A tunnel that a command such as expose, pull, reach or up runs. The command fills in what its options say. */
 struct cli_plan {
-    struct ht_tunnel_options options; /* all but size and token; the headers' values are wiped once they are taken */
-    struct ht_bind_options *binds;    /* all but size; with `sample` one, without a target */
+    struct ht_tunnel_options options; /* all but size and token; the values of headers are wiped once they are copied */
+    struct ht_bind_options *binds;    /* all but size; with `sample` a single one without a target */
     size_t n_binds;
-    struct ht_policy *policies; /* of the bindings that have one, by number; NULL: none has */
+    struct ht_policy *policies; /* `binds` point to them; NULL: no binding has one */
     const char *token_file, *token, *url_file, *state_file, *audit; /* NULL: none */
-    const char *name; /* --name; NULL: the one that is kept for this machine */
-    bool nameless;    /* none of it has a URL */
+    const char *name; /* --name; NULL: the name that is stored for this machine */
+    bool nameless;    /* no binding has a URL, so no name is needed */
     bool audit_query;
     bool json, sample, live, qr;
-    bool set_url;                      /* somebody said where the kit is */
-    bool stored_url, stored_token;     /* found out by cli_plan_access(): login's */
-    const char *url_from, *token_from; /* who said so, for people; NULL: nobody */
+    bool set_url;                      /* the user has named the kit */
+    bool stored_url, stored_token;     /* set by cli_plan_access(): the kit, or its token, comes from login */
+    const char *url_from, *token_from; /* where they come from, for people; NULL: not given */
     enum opt_color color;
     enum ht_log_level log_level;
 };
 
-/* --retry-for: not given is for ever, but the first connection must work at once. */
+/* Sets the retries by --retry-for. `given` false: retry for ever, but the first connection must succeed at once. */
 void cli_plan_retry(struct ht_tunnel_options *o, bool given, uint64_t retry_for_ms);
-/* Completes the plan by what login has stored, as cli_access() does. */
+/* Completes the plan by what login has stored. `token` and the result are those of cli_access(). */
 int cli_plan_access(struct cli_plan *p, char token[WIRE_LIMIT_MAX_TOKEN + 1], struct ht_errmsg *err) HT_MUST_USE;
-/* Makes the tunnel, whose events go to cli_event_callbacks with `user`. 0, or an exit code: then it was said why. */
+/* Makes the tunnel, whose events go to cli_event_callbacks with `user`. The caller destroys *t. 0, or an exit status
+ * after a complaint. */
 int cli_plan_create(struct cli_plan *p, struct ht_tunnel **t, void *user) HT_MUST_USE;
-/* Runs it to its end. Returns the exit code. */
+/* Makes the tunnel and runs it to its end. Returns the exit status. */
 int cli_plan_run(struct cli_plan *p);
 
-/* Runs it until its end or a signal; a signal ends it in order, a later one (not within half a second) cuts the goodbye
- * short, one more ends the process. Returns what ht_tunnel_run() said at the end. */
+/* Runs the tunnel until it has ended. The first SIGINT or SIGTERM ends it in order. A second one, at least half a
+ * second later, ends it without waiting for the kit's answer. A third one ends the process. Returns the last result of
+ * ht_tunnel_run(). */
 int cli_run_tunnel(struct ht_tunnel *t);
-/* Installs the handlers for SIGINT, SIGTERM, and SIGHUP, which tries again at once when the kit is away. */
+/* Installs the handlers for SIGINT, SIGTERM, and SIGHUP. At SIGHUP a driver without a link tries again at once. */
 void cli_catch_signals(void);
 
 /* ---- qr.c ---- */
 
-/* Appends the lines of a QR code for the text. HT_ELIMIT: it is too long for one. HT_ENOMEM. */
+/* Appends the lines of a QR code for the text. 0, HT_ELIMIT: the text is too long for one, or HT_ENOMEM. */
 int cli_qr_put(struct ht_buf *b, const char *text, bool color) HT_MUST_USE;
 
 /* ---- sample.c ---- */
 
 struct cli_sample;
 
-/* A small HTTP server on a loopback port that the kernel picks. NULL with *err. */
+/* Starts a small HTTP server with a sample page, on a loopback port that the kernel picks. NULL: *err says why. */
 struct cli_sample *cli_sample_start(struct io_loop *loop, struct ht_errmsg *err) HT_MUST_USE;
 uint16_t cli_sample_port(const struct cli_sample *s);
+/* Closes the server and its connections. Clears the pointer. NULL is ignored. */
 void cli_sample_stop(struct cli_sample **s);
 
 /* ---- admin_client.c ---- */
 
+/* A request to the admin API of a kit. */
 struct cli_ask {
     const char *url, *ca, *token; /* ca and token may be NULL or "" */
-    const char *pin;              /* a certificate's fingerprint, or NULL */
+    const char *pin;              /* fingerprint of the kit's certificate; NULL: none */
     const char *method;           /* NULL: GET */
-    const char *resource;         /* "/health": beside the connect path; `at_root`: beside the API */
-    bool at_root;
-    uint64_t timeout_ms; /* for the whole answer; with quiet_ms for its head */
-    uint64_t quiet_ms;   /* an answer without an end: the longest time without a byte; 0: it has one */
+    const char *resource;         /* a path below that of the API, such as "/health" */
+    bool at_root;                 /* the path is below the root of the kit instead, such as "/readyz" */
+    uint64_t timeout_ms;          /* for the whole answer; if quiet_ms is set, for its head */
+    uint64_t quiet_ms;            /* for an answer without an end: the longest time without a byte; 0: not such one */
 };
 
-/* web_request_start(), and web_fetch(); HT_EINVAL as well: the URL. */
+/* As web_request_start() and web_fetch(). Also HT_EINVAL: the kit's URL is wrong. */
 int cli_request_start(struct web_request **request, struct io_loop *loop, const struct cli_ask *ask,
                       const struct web_request_ops *ops, void *ctx, struct ht_errmsg *err) HT_MUST_USE;
 int cli_admin_ask(const struct cli_ask *ask, struct web_answer *answer, struct ht_errmsg *err) HT_MUST_USE;
 
 /* ---- table.c ---- */
 
-/* Cells in rows of `columns`; the first row is the heading. */
+/* A table with aligned columns. Its first row is the heading. */
 struct cli_table {
     unsigned columns;
-    size_t n;
+    size_t n;            /* cells so far */
     struct ht_buf cells; /* NUL-terminated texts one after another */
 };
 
-/* 0 or HT_ENOMEM. */
+/* Adds a cell: rows are filled from left to right. 0 or HT_ENOMEM. */
 int cli_table_cell(struct cli_table *t, const char *fmt, ...) HT_PRINTF(2, 3) HT_MUST_USE;
 void cli_table_print(const struct cli_table *t, FILE *to);
 void cli_table_free(struct cli_table *t);

@@ -1,9 +1,9 @@
 /*
  * The configuration file of `up`: YAML with the keys that spec/options.yaml declares.
  *
- *   config.c        the keys, as opt/yaml.h finds them
- *   config_rules.c  what the values mean, and what goes together
- *   config_policy.c the same of what an item of reach says of its requests
+ *   config.c         reads the keys (opt/yaml.h)
+ *   config_rules.c   checks the values, and which of them can be combined
+ *   config_policy.c  checks the rules for requests in an item of `reach`
  */
 #ifndef HT_CLI_CONFIG_H
 #define HT_CLI_CONFIG_H
@@ -18,16 +18,18 @@
 
 #include <stdio.h>
 
+/* The items of `allow` or `deny`, and where each stands in the file. */
 struct cli_config_rules {
     const char *texts[GUARD_RULES_MAX];
     struct opt_mark at[GUARD_RULES_MAX];
     size_t n;
 };
 
-/* What an item of reach says of its requests. Values hold no secret but one that somebody wrote down in the file. */
+/* The rules of an item of `reach` for its requests: `inject`, `allow`, `deny` and so on. Values name where a secret
+ * comes from; they hold one only if somebody wrote it into the file. */
 struct cli_config_policy {
     struct cli_config_policy *next;
-    const char *names[GUARD_HEADERS_MAX], *values[GUARD_HEADERS_MAX];
+    const char *names[GUARD_HEADERS_MAX], *values[GUARD_HEADERS_MAX]; /* of `inject` */
     struct opt_mark name_at[GUARD_HEADERS_MAX];
     size_t n_names;
     struct cli_config_rules allow, deny;
@@ -35,70 +37,77 @@ struct cli_config_policy {
     struct opt_mark user_at, replace_at, rate_at;
 };
 
+/* An item of `expose`, `pull` or `reach`. */
 struct cli_config_binding {
     bool pull, takeover;
-    const char *by_name;     /* NAME[=TARGET], all that there is of an item of reach, and beside a pulled port its name;
-                                NULL: none */
-    bool portless;           /* an item of reach */
-    uint16_t container_port; /* 0: the kit picks */
-    const char *target;      /* as the driver wants it */
+    const char *by_name;         /* NAME[=TARGET]: an item of `reach`, or the name of a pulled port; NULL: none */
+    bool portless;               /* an item of `reach` */
+    uint16_t container_port;     /* 0: the kit picks one */
+    const char *target;          /* in the form of ht_bind_options.target */
     const char *label, *host;    /* NULL: none */
     const char *name, *hostname; /* at the kit's public port; NULL: none */
     char *ca, *cert, *key;       /* for a tls target; NULL: not given */
-    const char *alpn;
-    const struct cli_config_policy *policy; /* of an item of reach; NULL: bytes pass as they are */
-    struct opt_mark at, target_at, port_at; /* port_at: of reach, the name */
+    const char *alpn;            /* the same */
+    const struct cli_config_policy *policy; /* of an item of `reach`; NULL: bytes pass as they are */
+    struct opt_mark at, target_at, port_at; /* port_at: for an item of `reach`, where its name stands */
 };
 
 struct cli_config {
     struct opt_config top;
-    char *url_file, *state_file, *audit, *token_file,
-        *ca; /* relative to the file, made relative to us; NULL: not given */
+    /* In the file these paths are relative to it; here they are relative to the working directory. NULL: not given. */
+    char *url_file, *state_file, *audit, *token_file, *ca;
     struct opt_mark url_at, token_file_at, ca_at, name_at;
     struct cli_config_binding *bindings;
     size_t n_bindings;
-    struct cli_config_policy *policies; /* of the bindings */
+    struct cli_config_policy *policies; /* all of them; bindings point to them */
     const char **headers;               /* "Name: value" */
     struct opt_mark *header_marks;
     size_t n_headers;
 
-    struct opt_file file; /* its problems, and what all the pointers above point to */
+    struct opt_file file; /* the problems, and the memory that the pointers above point into */
 };
 
 /*
- * Reads a whole text. 0: it is good. HT_EINVAL: c->file.problems says why not, all of it. HT_ENOMEM. In each case *c
- * has to be freed. `name` is the file's name, for messages and for paths that are relative to it; it outlives *c.
+ * Reads the text of a file. 0: it has no mistakes. HT_EINVAL: c->file.problems has all of them. HT_ENOMEM. The caller
+ * frees *c in each case. `name` is the file's name, for messages and relative paths; it must outlive *c.
  */
 int cli_config_parse(struct cli_config *c, const char *name, const char *text, size_t n) HT_MUST_USE;
-/* The same from a file; "-" is standard input. HT_EIO with *err: it cannot be read. */
+/* The same for a file; "-" is standard input. HT_EIO with *err: it cannot be read. */
 int cli_config_load(struct cli_config *c, const char *name, struct ht_errmsg *err) HT_MUST_USE;
-/* Adds a problem at a place. */
+/* Adds a problem: a struct opt_mark, a format and its arguments. */
 #define cli_config_problem(c, ...) opt_file_problem(&(c)->file, __VA_ARGS__)
-/* "name:line:column: error: text" for each. */
+/* Prints a line for each problem: "name:line:column: error: text". */
 void cli_config_print_problems(const struct cli_config *c, FILE *to);
-/* Frees everything, and wipes the headers. */
+/* Frees everything, and wipes the headers, which may hold secrets. */
 void cli_config_free(struct cli_config *c);
 
-/* ---- between the two files ---- */
+/*
+ * ---- between these files ----
+ *
+ * A mistake in the file is added to the problems, and the result is still 0. A negative result is HT_ENOMEM.
+ */
 
 /* A copy that lives as long as *c. NULL: out of memory. */
 char *cli_config_keep(struct cli_config *c, const char *text, size_t n) HT_MUST_USE;
-/* "Name", "value" -> a header. HT_ENOMEM. */
+/* Checks and adds a header. */
 int cli_config_header(struct cli_config *c, const char *name, struct opt_mark name_at, const char *value,
                       struct opt_mark value_at) HT_MUST_USE;
-/* A binding of the list; `item` is a struct opt_config_expose or _pull. HT_ENOMEM. */
+/* Checks and adds a binding. `kind` says whether `item` is a struct opt_config_expose, _pull or _reach; `where` has the
+ * marks. */
 int cli_config_bind(struct cli_config *c, enum opt_mapping_id kind, const void *item,
                     const struct cli_config_binding *where) HT_MUST_USE;
-/* One that says nothing yet. NULL: out of memory. */
+/* The same for an item that is a text instead of a mapping: [CONTAINER_PORT=]LOCAL, or NAME[=TARGET] of `reach`. */
+int cli_config_bind_text(struct cli_config *c, enum opt_mapping_id kind, const char *text,
+                         struct opt_mark at) HT_MUST_USE;
+/* An empty policy, which *c owns. NULL: out of memory. */
 struct cli_config_policy *cli_config_policy_add(struct cli_config *c) HT_MUST_USE;
-/* Complains about what an item of reach says of its requests. HT_ENOMEM. */
+/* Checks the policy of an item of `reach`. */
 int cli_config_policy_check(struct cli_config *c, const struct opt_config_reach *reach,
                             struct cli_config_policy *policy, const struct cli_config_binding *where) HT_MUST_USE;
 void cli_config_policies_free(struct cli_config *c);
-/* A text in the place of a mapping: [CONTAINER_PORT=]LOCAL. HT_ENOMEM. */
-int cli_config_bind_text(struct cli_config *c, enum opt_mapping_id kind, const char *text,
-                         struct opt_mark at) HT_MUST_USE;
-/* What can be said once everything was read. HT_ENOMEM. */
+/* Called once everything was read. Checks what needs the whole file, such as ports that occur twice, and sets the
+ * paths.
+ */
 int cli_config_finish(struct cli_config *c) HT_MUST_USE;
 
 #endif

@@ -7,8 +7,10 @@
 
 #include <openssl/ssl.h>
 
-/* A TLS server session for the connected socket `fd`. The caller frees it with SSL_free(). NULL: *err says why. */
+/* The server side of TLS for the connected socket `fd`, which stays the caller's. The caller frees the result with
+ * SSL_free(). NULL: *err says why. */
 SSL *io_tls_server_session(struct io_tls_server *s, int fd, struct ht_errmsg *err);
+/* io_tls_server_config.to_plain_http; NULL: none. */
 const char *io_tls_server_to_plain_http(const struct io_tls_server *s);
 
 /* ---- tls_hello.c ---- */
@@ -31,15 +33,14 @@ void io_hello_over(struct io_hello *h);
 /* ---- tls_tickets.c ---- */
 
 /*
- * The keys that encrypt session tickets. There is a new key every IO_TICKET_KEY_S seconds; the key before it can
- * decrypt tickets for the same time again. Keys are in memory only.
+ * The keys that encrypt session tickets (RFC 5077, RFC 8446 4.6.1). Every IO_TICKET_KEY_S seconds there is a new key.
+ * The one before it decrypts tickets for the same time once more. Keys are never written to a file.
  */
+#define IO_TICKET_KEY_S 43200 /* 12 hours */
 struct io_tickets;
-struct io_tickets *io_tickets_create(void); /* NULL: out of memory */
-void io_tickets_destroy(struct io_tickets **t);
+struct io_tickets *io_tickets_create(void);     /* NULL: out of memory */
+void io_tickets_destroy(struct io_tickets **t); /* clears the pointer; NULL is ignored */
 /* Makes `ctx` use the keys, which must outlive its handshakes. False: OpenSSL has refused. */
 bool io_tickets_use(struct io_tickets *t, SSL_CTX *ctx);
-
-#define IO_TICKET_KEY_S 43200
 
 #endif
