@@ -11,20 +11,20 @@
 struct driver_url {
     bool tls;
     uint16_t port;
-    char host[DRIVER_HOST_MAX + 1]; /* without brackets */
-    char host_field[DRIVER_HOST_MAX +
-                    16];            /* value of Host: with brackets, and with the port unless it is the usual one */
-    char path[DRIVER_PATH_MAX + 1]; /* origin-form, with the query */
+    char host[DRIVER_HOST_MAX + 1];        /* without brackets */
+    char host_field[DRIVER_HOST_MAX + 16]; /* value of Host, with brackets, and with the port if it is no default */
+    char path[DRIVER_PATH_MAX + 1];        /* origin-form, with the query */
 };
 
 /*
  * Reads the kit's URL:
  *   ws://, wss://       as it is
  *   http://, https://   the same as ws:// and wss://
- *   host[:port][/path]  ws:// when the host is this machine (localhost and names below it, 127.0.0.0/8, ::1), else
- * wss:// The default ports are 80 and 443. A path that ends in "/connect" is used as it is. Any other path is a prefix,
- * and `default_path` is put behind it: "/edge" gives "/edge/api/v1/tunnel/connect", and so does "/edge/api/v1/tunnel".
- * With `default_path` NULL every path is used as it is. A user name, a fragment or control bytes are refused. 0, or
+ *   host[:port][/path]  ws:// when the host is this machine (driver_host_is_local()), else wss://
+ *
+ * The default ports are 80 and 443. A path that ends in "/connect" is used as it is. Any other path is a prefix, and
+ * `default_path` is put behind it: "/edge" gives "/edge/api/v1/tunnel/connect", and so does "/edge/api/v1/tunnel". With
+ * `default_path` NULL every path is used as it is. A user name, a fragment or control bytes are refused. 0, or
  * HT_EINVAL with *err.
  */
 int driver_url_parse(struct driver_url *u, const char *text, const char *default_path,

@@ -1,43 +1,44 @@
 /*
- * The PROXY protocol, versions 1 and 2: a proxy says in front of a connection's own bytes whom it is for. Only whoever
- * is sure who may speak it reads it.
+ * The PROXY protocol, versions 1 and 2: before the bytes of a connection a proxy sends a header with the address of its
+ * client. Read it only from peers that are known to be such proxies: anybody else could claim any address.
  */
 #ifndef HT_IO_PROXIED_H
 #define HT_IO_PROXIED_H
 
 #include "io/io.h"
 
-#define IO_PROXIED_MAX 1024 /* of a header, what follows the addresses in version 2 included */
+#define IO_PROXIED_MAX 1024 /* most bytes of a header, with all that version 2 may put behind the addresses */
 
-/* What a header says. */
+/* A header that was parsed. */
 struct io_proxied {
-    bool known; /* `from` is the client's; else the connection is the proxy's own, or nobody knows */
-    struct io_addr from;
-    size_t wants; /* HT_EAGAIN: bytes that belong to the header for sure, from its beginning */
+    bool known;          /* false: the connection is the proxy's own (a health check), or it did not say */
+    struct io_addr from; /* the client's address, if `known` */
+    size_t wants;        /* with HT_EAGAIN: how many bytes from the beginning belong to the header for sure */
 };
 
 /*
- * Reads p[0..n), how a connection begins. The header's length; HT_EAGAIN: there is more of it, and `wants` is larger
- * than n or what may be taken off the connection; HT_EPROTO with *why, one sentence: it is none. Strict: one space
- * between parts, addresses and ports as the standard writes them, no header over IO_PROXIED_MAX.
+ * Parses p[0..n), the beginning of a connection. Returns the length of the header; HT_EAGAIN: more of it must come; or
+ * HT_EPROTO with *why, a static sentence: it is no header. Strict: one space between parts, addresses and ports as the
+ * standard writes them, and at most IO_PROXIED_MAX bytes.
  */
 ssize_t io_proxied_parse(struct io_proxied *out, const uint8_t *p, size_t n, const char **why) HT_MUST_USE;
 
 struct io_proxied_ops {
-    /* Exactly the header was read: `c` is yours, its ops are to be set. `from`: whom it is for. The reader is gone. */
+    /* The header was read, and no byte behind it. The callee owns `c` and must set its ops. `from` is the client, or
+     * the peer if the header does not say. The reader no longer exists. */
     void (*told)(void *ctx, struct io_conn *c, const struct io_addr *from);
-    /* The connection is gone, and so is the reader. */
+    /* No header came in time, or a wrong one. The connection was closed. The reader no longer exists. */
     void (*failed)(void *ctx, const char *why);
 };
 
 struct io_proxied_reader;
 
-/* Takes the connection, which no TLS was begun on, over until its header is there. Never calls back before it returns.
- * NULL: out of memory, and the connection is gone. */
+/* Reads the header of a plain connection, and owns the connection meanwhile. No callback is called before this returns.
+ * NULL: out of memory; the connection was closed. */
 struct io_proxied_reader *io_proxied_start(struct io_loop *loop, struct io_conn *c, const struct io_addr *peer,
                                            uint64_t timeout_ms, const struct io_proxied_ops *ops,
                                            void *ctx) HT_MUST_USE;
-/* No callback comes any more; the connection is cut. Clears the pointer. NULL is ignored. */
+/* Resets the connection; no callback is called. Clears the pointer. NULL is ignored. */
 void io_proxied_cancel(struct io_proxied_reader **r);
 
 #endif
