@@ -262,17 +262,17 @@ static void tunnels_that_cannot_even_start(void) {
 }
 
 static const struct tap_test tests[] = {
-    {"list is a table", list_is_a_table},
-    {"--json is the answer itself", json_is_the_answer_itself},
-    {"sessions and bindings", sessions_and_bindings},
-    {"health", health},
+    {"list prints a table", list_is_a_table},
+    {"--json prints the kit's answer as it is", json_is_the_answer_itself},
+    {"sessions list and bindings list print tables", sessions_and_bindings},
+    {"health prints the kit's state and fails when the kit is not healthy", health},
     {"sessions kill asks with DELETE", kill_asks_with_delete},
-    {"ready is yes or no", ready_is_yes_or_no},
-    {"metrics", metrics},
-    {"answers that are errors", answers_that_are_errors},
-    {"a token is shown and never told", a_token_is_shown_and_never_told},
-    {"no kit at all", no_kit_at_all},
-    {"tunnels that cannot even start", tunnels_that_cannot_even_start},
+    {"ready prints one line and has an exit status", ready_is_yes_or_no},
+    {"metrics prints the kit's metrics as they are", metrics},
+    {"each error of the kit has a message and an exit status", answers_that_are_errors},
+    {"the token is sent, and never printed", a_token_is_shown_and_never_told},
+    {"a kit that cannot be reached, and wrong command lines, are explained", no_kit_at_all},
+    {"a tunnel that cannot start says why", tunnels_that_cannot_even_start},
     {NULL, NULL},
 };
 

@@ -325,15 +325,15 @@ static void files(void) {
 }
 
 static const struct tap_test tests[] = {
-    {"a good file", a_good_file},
-    {"requests", requests},
-    {"one mistake each", one_mistake_each},
-    {"all mistakes in their order", all_mistakes_in_their_order},
-    {"a file that is too large", too_much_of_it},
-    {"failing memory", failing_memory},
-    {"byte order marks", byte_order_marks},
-    {"variables", variables},
-    {"files", files},
+    {"every key of a file without mistakes is read", a_good_file},
+    {"the rules for requests in items of reach are read", requests},
+    {"each kind of mistake has its message and place", one_mistake_each},
+    {"all mistakes are reported, in the order of the file", all_mistakes_in_their_order},
+    {"a file that is too large is refused", too_much_of_it},
+    {"each allocation may fail", failing_memory},
+    {"a byte order mark is accepted, other encodings are refused", byte_order_marks},
+    {"${NAME} and ${NAME:-default} are replaced", variables},
+    {"files that cannot be read are reported", files},
     {NULL, NULL},
 };
 

@@ -281,12 +281,12 @@ static void qr_codes(void) {
 }
 
 static const struct tap_test tests[] = {
-    {"texts are made safe", texts_are_made_safe},
-    {"rows are cut", rows_are_cut},
-    {"what the block says", what_it_says},
-    {"URLs are whole", urls_are_whole},
-    {"the block fits every terminal", it_fits_every_terminal},
-    {"QR codes", qr_codes},
+    {"control and invalid bytes of texts are escaped", texts_are_made_safe},
+    {"a row is cut at the terminal's width, with a sign", rows_are_cut},
+    {"the block shows link, bindings, traffic and requests", what_it_says},
+    {"a URL is shown whole or not at all", urls_are_whole},
+    {"the block fits a terminal of any size", it_fits_every_terminal},
+    {"a QR code is drawn where there is room for it", qr_codes},
     {NULL, NULL},
 };
 

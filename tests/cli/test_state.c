@@ -127,11 +127,11 @@ static void a_stopped_or_killed_driver_is_not_ready(void) {
 
 int main(void) {
     static const struct tap_test tests[] = {
-        {"a driver that stands is ready", a_driver_that_stands_is_ready},
-        {"there is no such file", no_such_file},
-        {"a file that no driver wrote", no_file_of_a_driver},
-        {"another process, another start of the machine", somebody_else},
-        {"a stopped or killed driver is not ready", a_stopped_or_killed_driver_is_not_ready},
+        {"ready is 0 while the driver is connected and has its ports", a_driver_that_stands_is_ready},
+        {"ready is 1 without a state file", no_such_file},
+        {"ready is 1 for a file that no driver has written", no_file_of_a_driver},
+        {"ready is 1 for another process with the same number, or after a restart of the machine", somebody_else},
+        {"ready is 1 for a driver that is stopped or was killed", a_stopped_or_killed_driver_is_not_ready},
         {NULL, NULL},
     };
     if (!mkdtemp(folder))

@@ -302,12 +302,12 @@ static void lines_that_nobody_reads_are_left_out_and_counted(void) {
 }
 
 static const struct tap_test tests[] = {
-    {"good targets", good_targets},
-    {"bad targets", bad_targets},
-    {"tokens", tokens},
-    {"JSON strings", json_strings},
-    {"numbers for people", human_numbers},
-    {"tables", tables},
+    {"targets that are right", good_targets},
+    {"targets that are wrong, with their messages", bad_targets},
+    {"tokens from files and variables", tokens},
+    {"texts become JSON strings", json_strings},
+    {"bytes and times become short texts", human_numbers},
+    {"the columns of tables are aligned", tables},
     {"events as JSON", events_as_json},
     {"events as text", events_as_text},
     {"lines that nobody reads are left out and counted", lines_that_nobody_reads_are_left_out_and_counted},

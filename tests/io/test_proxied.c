@@ -202,9 +202,9 @@ static int tear_down(void) {
 
 int main(void) {
     static const struct tap_test tests[] = {
-        {"what is a header", test_headers},
-        {"nothing behind it is taken", test_on_a_connection},
-        {"headers that do not come", test_ends},
+        {"headers of both versions are parsed, and wrong ones refused", test_headers},
+        {"the bytes behind a header stay on the connection", test_on_a_connection},
+        {"a header that is late, wrong or cut off ends the connection", test_ends},
         {NULL, NULL},
     };
     size_t before = ht_mem_live();

@@ -551,15 +551,15 @@ static void a_second_hello(void) {
 
 int main(void) {
     static const struct tap_test tests[] = {
-        {"a name gets its certificate", a_name_gets_its_certificate},
-        {"keys of two kinds for a name", keys_of_two_kinds},
-        {"files that change", files_that_change},
-        {"sessions are resumed, and the keys of tickets change", sessions_are_resumed},
-        {"who is refused", who_is_refused},
-        {"what cannot be used", what_cannot_be_used},
-        {"one that is made here", one_that_is_made_here},
-        {"a ClientHello that is too long", a_long_hello},
-        {"a second ClientHello", a_second_hello},
+        {"the name that the client asks for decides the certificate", a_name_gets_its_certificate},
+        {"a name may have a certificate with an RSA key and one with an EC key", keys_of_two_kinds},
+        {"files that change are read again, and wrong ones change nothing", files_that_change},
+        {"sessions are resumed from tickets, and the keys of tickets change", sessions_are_resumed},
+        {"old versions, wrong protocols, plain HTTP and broken handshakes are refused", who_is_refused},
+        {"certificates and keys that cannot be used are explained", what_cannot_be_used},
+        {"a self-signed certificate has the names and addresses that it was made for", one_that_is_made_here},
+        {"a ClientHello that is too long is refused", a_long_hello},
+        {"a client may send a second ClientHello", a_second_hello},
         {NULL, NULL},
     };
     io_ignore_sigpipe();

@@ -237,12 +237,12 @@ static void every_wait_ends(void) {
 
 int main(void) {
     static const struct tap_test tests[] = {
-        {"the test can move the clock", the_clocks_are_ours},
+        {"the test's clocks are the kit's", the_clocks_are_ours},
         {"a wall clock that jumps moves nothing", a_wall_clock_that_jumps_moves_nothing},
         {"tickets expire on the steady clock", tickets_expire_on_the_steady_clock},
         {"parked sessions end on the steady clock", parked_sessions_end_on_the_steady_clock},
-        {"every wait ends", every_wait_ends},
-        {"a handover ends in time", a_handover_has_its_time},
+        {"every waiting state has a time limit", every_wait_ends},
+        {"a handover has a time limit", a_handover_has_its_time},
         {NULL, NULL},
     };
     return tap_main("clocks", tests);

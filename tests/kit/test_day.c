@@ -277,9 +277,9 @@ static void visitors(void) {
 int main(void) {
     static const struct tap_test tests[] = {
         {"keepalive, heartbeats and 24 resumes in 24 hours", keepalive_all_day},
-        {"what ends, ends when it should: HELLO, idle, PONG, grace", what_ends_when},
-        {"join tickets live as long as they say", tickets},
-        {"timeouts of visitors", visitors},
+        {"the limits for HELLO, idle sessions, PONG and the grace hold", what_ends_when},
+        {"join tickets are valid as long as HELLO_OK says", tickets},
+        {"the time limits for visitors hold", visitors},
         {NULL, NULL},
     };
     return tap_main("a day", tests);

@@ -480,13 +480,13 @@ static void the_counters_move(void) {
 int main(void) {
     static const struct tap_test tests[] = {
         {"every event is sent", everything_is_told},
-        {"refusals and kills are told", refusals_and_kills_are_told},
+        {"refusals and kills are events", refusals_and_kills_are_told},
         {"readers have a limit, and a new one never replaces an old one", readers_are_capped_and_yield_to_nobody},
         {"a slow reader is cut off", a_slow_reader_is_cut_off},
-        {"a drain is told to the end", a_drain_is_told_to_the_end},
-        {"clients of the proxy are told", clients_of_the_proxy_are_told},
-        {"probes say whether it is ready", probes_say_whether_it_is_ready},
-        {"the counters move", the_counters_move},
+        {"readers get the events of a drain until its end", a_drain_is_told_to_the_end},
+        {"clients of the CONNECT proxy are events", clients_of_the_proxy_are_told},
+        {"/livez and /readyz answer", probes_say_whether_it_is_ready},
+        {"metrics count what happens", the_counters_move},
         {NULL, NULL},
     };
     return tap_main("events", tests);

@@ -363,18 +363,18 @@ static void text_messages_are_1003(void) {
 
 int main(void) {
     static const struct tap_test tests[] = {
-        {"HELLO is answered", hello_is_answered},
+        {"HELLO gets HELLO_OK", hello_is_answered},
         {"the first offered subprotocol is chosen", the_first_offered_subprotocol_is_chosen},
         {"bad upgrades are refused", bad_upgrades_are_refused},
-        {"a bad first message is 1002", a_bad_first_message_is_1002},
-        {"silence ends without a close code", silence_ends_without_a_close_code},
-        {"strangers are capped", strangers_are_capped},
-        {"sessions are capped", sessions_are_capped},
+        {"a bad first message is closed with 1002", a_bad_first_message_is_1002},
+        {"a WebSocket without a HELLO is closed without a close frame", silence_ends_without_a_close_code},
+        {"there are at most so many WebSockets before HELLO", strangers_are_capped},
+        {"there are at most so many sessions", sessions_are_capped},
         {"a token may come in two places", a_token_may_come_in_two_places},
         {"v2 gives tickets that work once", v2_gives_tickets_that_work_once},
         {"a wrong nonce uses the ticket up", a_wrong_nonce_uses_the_ticket_up},
         {"drivers of this project are recognised", own_drivers_are_recognised},
-        {"text messages are 1003", text_messages_are_1003},
+        {"text messages are closed with 1003", text_messages_are_1003},
         {NULL, NULL},
     };
     return tap_main("handshake", tests);
