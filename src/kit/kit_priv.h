@@ -3,8 +3,7 @@
  *
  *   kit       the daemon: the base listener, the binding table, and the lists below
  *   client    a connection of the base listener that speaks HTTP (base_http.c) or reads events (events.c)
- *   sock      a WebSocket (README: a connection). It begins as a client's upgrade, and belongs to a session once HELLO
- *             or JOIN is accepted
+ *   sock      a WebSocket, one connection of a driver: once an upgraded client, after HELLO or JOIN part of a session
  *   session   a driver's session, live or parked. It outlives its socks (park.c)
  *
  * Memory: a client is freed at once. A sock or session that has ended is only marked; the kit's reap task frees it at
