@@ -76,7 +76,7 @@ static void first_byte(void *ctx) {
     } else if (first != TLS_HANDSHAKE) {
         visit(e, conn, false);
     } else {
-        e->accept = io_accept_start(g->cfg.loop, conn, e->h->ending, WIRE_LIMIT_HEAD_TIMEOUT, &accept_ops, e, &err);
+        e->accept = io_accept_start(g->cfg.loop, conn, e->h->tls_host, WIRE_LIMIT_HEAD_TIMEOUT, &accept_ops, e, &err);
         if (!e->accept)
             g->cfg.trouble(g->cfg.ctx, e->h->name, err.text);
     }

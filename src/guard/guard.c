@@ -118,8 +118,8 @@ static int set_up(struct guard_host *h, const struct guard_host_config *cfg, str
         name_host(h, cfg);
     h->spoken = cfg->spoken;
     h->tls = cfg->spoken == GUARD_TLS ? cfg->tls : h->named;
-    h->ending = io_ending_create(cfg->authority, name, err);
-    if (!h->ending)
+    h->tls_host = io_tls_host_create(cfg->authority, name, err);
+    if (!h->tls_host)
         return HT_ETLS;
     guard_policy_run_in(h->policy, h->g->cfg.loop, command_ended, h);
     rc = guard_policy_load(h->policy, io_now_ms(h->g->cfg.loop), false, err);
@@ -163,7 +163,7 @@ void guard_host_remove(struct guard_host **hp) {
     }
     ht_list_remove(&h->node);
     guard_policy_destroy(&h->policy);
-    io_ending_destroy(&h->ending);
+    io_tls_host_destroy(&h->tls_host);
     io_tls_destroy(&h->named);
     ht_free(h->name);
     ht_free(h->target);
@@ -171,7 +171,7 @@ void guard_host_remove(struct guard_host **hp) {
 }
 
 const char *guard_host_name(const struct guard_host *h) { return h->name; }
-const char *guard_host_ca(const struct guard_host *h) { return io_ending_ca(h->ending); }
+const char *guard_host_ca(const struct guard_host *h) { return io_tls_host_ca(h->tls_host); }
 unsigned guard_host_streams(const struct guard_host *h) { return h->n_entries; }
 
 /* ---- doors ---- */

@@ -66,7 +66,7 @@ struct guard_host {
     struct io_task secrets; /* starts commands, and handles one that has ended */
     struct ht_errmsg why;   /* why a command has failed; "": none has */
     struct ht_list waiting; /* struct guard_waiting */
-    struct io_ending *ending;
+    struct io_tls_host *tls_host;
     struct guard_door doors[GUARD_DOORS_MAX];
     unsigned n_doors, n_entries;
     bool down; /* the service does not answer, and that was reported */

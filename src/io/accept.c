@@ -170,9 +170,9 @@ static struct io_accept *start(struct io_loop *loop, struct io_conn *c, SSL *ssl
     return a;
 }
 
-struct io_accept *io_accept_start(struct io_loop *loop, struct io_conn *c, struct io_ending *e, uint64_t timeout_ms,
+struct io_accept *io_accept_start(struct io_loop *loop, struct io_conn *c, struct io_tls_host *e, uint64_t timeout_ms,
                                   const struct io_accept_ops *ops, void *ctx, struct ht_errmsg *err) {
-    SSL *ssl = io_ending_session(e, io_conn_fd(c), err);
+    SSL *ssl = io_tls_host_session(e, io_conn_fd(c), err);
     struct io_accept *a = start(loop, c, ssl, timeout_ms, ops, ctx, err);
     if (a)
         a->peer = "the program in the container";

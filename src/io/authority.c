@@ -26,7 +26,7 @@ struct io_authority {
     char id[17];        /* the key's, for names */
 };
 
-struct io_ending {
+struct io_tls_host {
     struct io_authority *a;
     SSL_CTX *ctx;
     X509 *ca;
@@ -113,7 +113,7 @@ void io_authority_destroy(struct io_authority **ap) {
 
 /* To this host and nothing else. A name's constraint says nothing about addresses, and the other way round: those are
  * excluded, and the only names permitted beside an address are ones that nobody has (RFC 2606 2). */
-static void constrain(const struct io_ending *e, char *out, size_t cap) {
+static void constrain(const struct io_tls_host *e, char *out, size_t cap) {
     bool v6 = strchr(e->host, ':') != NULL;
     if (!e->is_address)
         snprintf(out, cap, "critical,permitted;DNS:%s,excluded;IP:0.0.0.0/0.0.0.0,excluded;IP:::/::", e->host);
@@ -122,7 +122,7 @@ static void constrain(const struct io_ending *e, char *out, size_t cap) {
                  v6 ? "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff" : "255.255.255.255");
 }
 
-static X509 *make_ca(const struct io_ending *e) {
+static X509 *make_ca(const struct io_tls_host *e) {
     char subject[65], limits[400];
     /* A common name has 64 characters at most (RFC 5280, ub-common-name); the key's id keeps two machines apart. */
     uint8_t sum[EVP_MAX_MD_SIZE];
@@ -139,7 +139,7 @@ static X509 *make_ca(const struct io_ending *e) {
     return io_cert_sign(x, e->a->key, ok);
 }
 
-static X509 *make_leaf(const struct io_ending *e) {
+static X509 *make_leaf(const struct io_tls_host *e) {
     char name[300];
     snprintf(name, sizeof name, "%s:%s", e->is_address ? "IP" : "DNS", e->host);
     X509 *x = io_cert_new(e->a->leaf_key, LEAF_S, "hoody-tunnel", X509_get_subject_name(e->ca));
@@ -155,7 +155,7 @@ static X509 *make_leaf(const struct io_ending *e) {
 /* ---- one host ---- */
 
 /* A certificate with time left. */
-static bool renew(struct io_ending *e) {
+static bool renew(struct io_tls_host *e) {
     int64_t now = (int64_t)time(NULL);
     if (e->good_until - now > LEAF_RENEW_S && e->good_until - now <= LEAF_S) /* else the clock was set back */
         return true;
@@ -169,7 +169,7 @@ static bool renew(struct io_ending *e) {
 
 /* A client that asks for another host than its stream was opened for makes a mistake, or tries domain fronting. */
 static int check_name(SSL *ssl, int *alert, void *arg) {
-    const struct io_ending *e = arg;
+    const struct io_tls_host *e = arg;
     const char *name = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
     if (!name || ht_slice_case_eq(ht_slice_str(name), ht_slice_str(e->host)))
         return SSL_TLSEXT_ERR_OK;
@@ -188,7 +188,7 @@ static char *pem_of(X509 *x) {
     return copy;
 }
 
-static bool prepare(struct io_ending *e) {
+static bool prepare(struct io_tls_host *e) {
     e->ctx = SSL_CTX_new(TLS_server_method());
     if (!e->ctx || SSL_CTX_set_min_proto_version(e->ctx, TLS1_2_VERSION) != 1)
         return false;
@@ -202,10 +202,10 @@ static bool prepare(struct io_ending *e) {
     return (e->ca = make_ca(e)) && (e->pem = pem_of(e->ca)) && renew(e);
 }
 
-struct io_ending *io_ending_create(struct io_authority *a, const char *host, struct ht_errmsg *err) {
+struct io_tls_host *io_tls_host_create(struct io_authority *a, const char *host, struct ht_errmsg *err) {
     size_t n = strlen(host);
     struct io_addr literal;
-    struct io_ending *e = ht_calloc(1, sizeof *e + n + 1);
+    struct io_tls_host *e = ht_calloc(1, sizeof *e + n + 1);
     if (!e) {
         ht_fail(err, HT_ENOMEM, "out of memory");
         return NULL;
@@ -216,13 +216,13 @@ struct io_ending *io_ending_create(struct io_authority *a, const char *host, str
     ERR_clear_error();
     if (!prepare(e)) {
         ht_fail(err, HT_ETLS, "cannot make a certificate for %.253s: %s", host, io_cert_why());
-        io_ending_destroy(&e);
+        io_tls_host_destroy(&e);
     }
     return e;
 }
 
-void io_ending_destroy(struct io_ending **ep) {
-    struct io_ending *e = *ep;
+void io_tls_host_destroy(struct io_tls_host **ep) {
+    struct io_tls_host *e = *ep;
     *ep = NULL;
     if (!e)
         return;
@@ -234,9 +234,9 @@ void io_ending_destroy(struct io_ending **ep) {
     ht_free(e);
 }
 
-const char *io_ending_ca(const struct io_ending *e) { return e->pem; }
+const char *io_tls_host_ca(const struct io_tls_host *e) { return e->pem; }
 
-SSL *io_ending_session(struct io_ending *e, int fd, struct ht_errmsg *err) {
+SSL *io_tls_host_session(struct io_tls_host *e, int fd, struct ht_errmsg *err) {
     ERR_clear_error();
     SSL *ssl = renew(e) ? SSL_new(e->ctx) : NULL;
     if (!ssl || SSL_set_fd(ssl, fd) != 1) {

@@ -28,30 +28,30 @@ struct io_authority *io_authority_create(const char *pem, size_t n, struct ht_er
 /* Clears the pointer. NULL is ignored. */
 void io_authority_destroy(struct io_authority **a);
 
-/* The TLS server for one host: its CA certificate, and a server certificate that is renewed. The authority must outlive
- * it. */
-struct io_ending;
+/* The server side of TLS for one host: its CA certificate, and a server certificate that is renewed. The authority must
+ * outlive it. */
+struct io_tls_host;
 
 /*
  * `host` is a name in lower case, or an address without brackets. A server certificate is valid for one day and is made
  * when it is needed. ALPN offers http/1.1 only. NULL: *err says why.
  */
-struct io_ending *io_ending_create(struct io_authority *a, const char *host, struct ht_errmsg *err) HT_MUST_USE;
+struct io_tls_host *io_tls_host_create(struct io_authority *a, const char *host, struct ht_errmsg *err) HT_MUST_USE;
 /* Open connections stay open. Clears the pointer. NULL is ignored. */
-void io_ending_destroy(struct io_ending **e);
+void io_tls_host_destroy(struct io_tls_host **e);
 /* The CA certificate that programs must trust, as PEM with a NUL. Valid as long as `e`. */
-const char *io_ending_ca(const struct io_ending *e);
+const char *io_tls_host_ca(const struct io_tls_host *e);
 
 /* A TLS handshake that is running. */
 struct io_accept;
 
 enum io_accept_why {
     IO_ACCEPT_TIMED_OUT,
-    IO_ACCEPT_LEFT,       /* the connection ended */
-    IO_ACCEPT_PLAIN_HTTP, /* it speaks HTTP without TLS */
-    IO_ACCEPT_DISTRUSTED, /* it does not take the certificate */
-    IO_ACCEPT_UNMATCHED,  /* no version, cipher or protocol that both know */
-    IO_ACCEPT_BROKEN,     /* what came is no TLS handshake, or none that can be gone on with */
+    IO_ACCEPT_LEFT,       /* the client has closed the connection */
+    IO_ACCEPT_PLAIN_HTTP, /* the client speaks HTTP without TLS */
+    IO_ACCEPT_DISTRUSTED, /* the client does not trust the certificate */
+    IO_ACCEPT_UNMATCHED,  /* there is no version, cipher or protocol that both sides know */
+    IO_ACCEPT_BROKEN,     /* no TLS handshake, or a wrong one */
 };
 
 struct io_accept_ops {
@@ -67,7 +67,7 @@ struct io_accept_ops {
  * host (SNI) is refused. The whole handshake may take `timeout_ms`. NULL: *err says why, and the connection is closed.
  * No callback is called before this returns.
  */
-struct io_accept *io_accept_start(struct io_loop *loop, struct io_conn *c, struct io_ending *e, uint64_t timeout_ms,
+struct io_accept *io_accept_start(struct io_loop *loop, struct io_conn *c, struct io_tls_host *e, uint64_t timeout_ms,
                                   const struct io_accept_ops *ops, void *ctx, struct ht_errmsg *err) HT_MUST_USE;
 /* Resets the connection; no callback is called. Clears the pointer. NULL is ignored. */
 void io_accept_cancel(struct io_accept **a);

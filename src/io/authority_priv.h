@@ -8,6 +8,6 @@
 
 /* A TLS server session for the connected socket `fd`, with a certificate that does not expire soon. The caller frees it
  * with SSL_free(). NULL: *err says why. */
-SSL *io_ending_session(struct io_ending *e, int fd, struct ht_errmsg *err);
+SSL *io_tls_host_session(struct io_tls_host *e, int fd, struct ht_errmsg *err);
 
 #endif

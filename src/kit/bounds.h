@@ -40,7 +40,7 @@
 #define KIT_BOUND_EVENT 4096u     /* each byte of a text may become six in JSON */
 #define KIT_BOUND_CODE 4096u      /* the QR code of the longest URL: 109 rows of 28 hexadecimal digits */
 #define KIT_BOUND_ROW 1536u       /* of a session with its traffic, or of a binding with its URL and label, in a list */
-#define KIT_BOUND_CLIENTS 64u     /* connections of the base listener; for one more, one is closed (door.c) */
+#define KIT_BOUND_CLIENTS 64u     /* connections of the base listener; for one more, one is closed (base_accept.c) */
 #define KIT_BOUND_HANDSHAKES 512u /* TLS handshakes of visitors; for one more, one is cut (public.c) */
 /* OpenSSL's structures for a connection, and its buffers: incomplete records, and bytes that were read ahead. */
 #define KIT_BOUND_TLS (128u * 1024u)

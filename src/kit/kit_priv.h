@@ -129,7 +129,7 @@ bool kit_handshake_begin(struct kit_handshake *h, struct io_conn *conn) HT_MUST_
 /* Cuts the handshake. Harmless when none is running. */
 void kit_handshake_cancel(struct kit_handshake *h);
 
-/* ---- base_http.c, and door.c: which connections are accepted ---- */
+/* ---- base_http.c, and base_accept.c: which connections are accepted ---- */
 
 struct base_client {
     struct web_conn web; /* in state WEB_STREAM it reads events, and the client is in kit.readers */

@@ -68,7 +68,7 @@ static struct io_tls *trusting(const char *pem) {
     return tls;
 }
 
-static void meet(struct meeting *m, struct io_ending *e, const char *pem, const char *asks_for) {
+static void meet(struct meeting *m, struct io_tls_host *e, const char *pem, const char *asks_for) {
     *m = (struct meeting){.loop = io_loop_create(), .client = HT_EAGAIN, .tls = trusting(pem)};
     struct ht_errmsg err;
     CU_ASSERT_EQUAL_FATAL(io_conn_pair(m->loop, m->ends), HT_OK);
@@ -92,9 +92,9 @@ static void part(struct meeting *m) {
     io_loop_destroy(&m->loop);
 }
 
-static struct io_ending *ending(const char *host) {
+static struct io_tls_host *host_of(const char *host) {
     struct ht_errmsg err = {""};
-    struct io_ending *e = io_ending_create(authority, host, &err);
+    struct io_tls_host *e = io_tls_host_create(authority, host, &err);
     if (!e)
         printf("# %s\n", err.text);
     CU_ASSERT_PTR_NOT_NULL_FATAL(e);
@@ -114,10 +114,10 @@ static void one_host_is_served(void) {
         "a-name-that-is-much-longer-than-the-sixty-four-characters-of-a.common.name.example.test"};
     begin();
     for (size_t i = 0; i < HT_ARRAY_LEN(hosts); i++) {
-        struct io_ending *e = ending(hosts[i]);
+        struct io_tls_host *e = host_of(hosts[i]);
         struct meeting m;
         char buf[8];
-        meet(&m, e, io_ending_ca(e), hosts[i]);
+        meet(&m, e, io_tls_host_ca(e), hosts[i]);
         if (m.client)
             printf("# %s: %s\n", hosts[i], m.client_text.text);
         CU_ASSERT_EQUAL(m.client, HT_OK);
@@ -132,26 +132,26 @@ static void one_host_is_served(void) {
         io_conn_abort(&m.accepted);
         CU_ASSERT_EQUAL(io_conn_read(m.ends[1], buf, 4), HT_ERESET);
         part(&m);
-        io_ending_destroy(&e);
+        io_tls_host_destroy(&e);
     }
     io_authority_destroy(&authority);
 }
 
 static void another_host_is_refused(void) {
     begin();
-    struct io_ending *one = ending("one.test"), *two = ending("two.test");
+    struct io_tls_host *one = host_of("one.test"), *two = host_of("two.test");
     struct meeting m;
-    meet(&m, one, io_ending_ca(one), "two.test"); /* a name that the stream was not opened for */
+    meet(&m, one, io_tls_host_ca(one), "two.test"); /* a name that the stream was not opened for */
     CU_ASSERT(m.failed && m.client < 0);
     part(&m);
-    meet(&m, two, io_ending_ca(one), "two.test"); /* one's certificate makes nobody trust two */
+    meet(&m, two, io_tls_host_ca(one), "two.test"); /* one's certificate makes nobody trust two */
     CU_ASSERT(m.client < 0);
     CU_ASSERT(m.failed || m.accepted);
     if (m.failed)
         CU_ASSERT(strstr(m.text, "does not trust") != NULL);
     part(&m);
-    io_ending_destroy(&one);
-    io_ending_destroy(&two);
+    io_tls_host_destroy(&one);
+    io_tls_host_destroy(&two);
     io_authority_destroy(&authority);
 }
 
@@ -164,10 +164,10 @@ static X509 *certificate(const char *pem) {
 }
 
 /* The chain of `host`'s certificate below `ca`, as OpenSSL judges it. */
-static long verdict(struct io_ending *e, X509 *ca, const char *host) {
+static long verdict(struct io_tls_host *e, X509 *ca, const char *host) {
     X509_STORE *store = X509_STORE_new();
     X509_STORE_CTX *ctx = X509_STORE_CTX_new();
-    SSL *ssl = io_ending_session(e, 0, NULL);
+    SSL *ssl = io_tls_host_session(e, 0, NULL);
     X509_STORE_add_cert(store, ca);
     X509_STORE_CTX_init(ctx, store, SSL_get_certificate(ssl), NULL);
     X509_VERIFY_PARAM_set1_host(X509_STORE_CTX_get0_param(ctx), host, 0);
@@ -180,9 +180,9 @@ static long verdict(struct io_ending *e, X509 *ca, const char *host) {
 
 static void what_the_certificates_say(void) {
     begin();
-    struct io_ending *e = ending("one.test");
-    X509 *ca = certificate(io_ending_ca(e));
-    SSL *ssl = io_ending_session(e, 0, NULL);
+    struct io_tls_host *e = host_of("one.test");
+    X509 *ca = certificate(io_tls_host_ca(e));
+    SSL *ssl = io_tls_host_session(e, 0, NULL);
     X509 *leaf = SSL_get_certificate(ssl);
     int days = 0, seconds = 0;
     CU_ASSERT_EQUAL(X509_check_ca(ca), 1);
@@ -205,28 +205,28 @@ static void what_the_certificates_say(void) {
     struct ht_errmsg err;
     struct io_authority *again = io_authority_create(key, key_len, &err);
     CU_ASSERT_PTR_NOT_NULL_FATAL(again);
-    struct io_ending *other = io_ending_create(again, "one.test", &err);
+    struct io_tls_host *other = io_tls_host_create(again, "one.test", &err);
     CU_ASSERT_PTR_NOT_NULL_FATAL(other);
     CU_ASSERT_EQUAL(verdict(other, ca, "one.test"), X509_V_OK);
-    io_ending_destroy(&other);
+    io_tls_host_destroy(&other);
     io_authority_destroy(&again);
     X509_free(ca);
-    io_ending_destroy(&e);
+    io_tls_host_destroy(&e);
     io_authority_destroy(&authority);
 }
 
 /* The key signs for another host below one.test's certificate: nobody takes that. */
 static void the_constraint_holds(void) {
     begin();
-    struct io_ending *e = ending("one.test"), *evil = ending("evil.test"), *ip = ending("127.0.0.1");
-    X509 *ca = certificate(io_ending_ca(e));
+    struct io_tls_host *e = host_of("one.test"), *evil = host_of("evil.test"), *ip = host_of("127.0.0.1");
+    X509 *ca = certificate(io_tls_host_ca(e));
     struct {
-        struct io_ending *e;
+        struct io_tls_host *e;
         const char *host;
     } rows[] = {{evil, "evil.test"}, {ip, "127.0.0.1"}};
     for (size_t i = 0; i < HT_ARRAY_LEN(rows); i++) {
         /* The same leaf, issued in one.test's name. */
-        SSL *ssl = io_ending_session(rows[i].e, 0, NULL);
+        SSL *ssl = io_tls_host_session(rows[i].e, 0, NULL);
         X509 *leaf = X509_dup(SSL_get_certificate(ssl));
         BIO *b = BIO_new_mem_buf(key, (int)key_len);
         EVP_PKEY *pkey = PEM_read_bio_PrivateKey(b, NULL, NULL, NULL);
@@ -247,9 +247,9 @@ static void the_constraint_holds(void) {
         SSL_free(ssl);
     }
     X509_free(ca);
-    io_ending_destroy(&e);
-    io_ending_destroy(&evil);
-    io_ending_destroy(&ip);
+    io_tls_host_destroy(&e);
+    io_tls_host_destroy(&evil);
+    io_tls_host_destroy(&ip);
     io_authority_destroy(&authority);
 }
 
@@ -267,11 +267,11 @@ static void what_is_no_key(void) {
     bool more = true;
     for (long i = 0; more; i++) {
         ht_mem_fail_at(i);
-        struct io_ending *e = io_ending_create(authority, "one.test", NULL);
+        struct io_tls_host *e = io_tls_host_create(authority, "one.test", NULL);
         more = !ht_mem_fail_pending();
         ht_mem_fail_at(-1);
         CU_ASSERT_EQUAL(e == NULL, more);
-        io_ending_destroy(&e);
+        io_tls_host_destroy(&e);
         CU_ASSERT_EQUAL(ht_mem_live(), live);
     }
     io_authority_destroy(&authority);
@@ -280,7 +280,7 @@ static void what_is_no_key(void) {
 static void plain_text_is_refused(void) {
     static char hello[] = "GET / HTTP/1.1\r\nHost: one.test\r\n\r\n";
     begin();
-    struct io_ending *e = ending("one.test");
+    struct io_tls_host *e = host_of("one.test");
     struct meeting m = {.loop = io_loop_create()};
     struct ht_errmsg err;
     CU_ASSERT_EQUAL_FATAL(io_conn_pair(m.loop, m.ends), HT_OK);
@@ -300,7 +300,7 @@ static void plain_text_is_refused(void) {
     CU_ASSERT(strstr(m.text, "did not finish in time") != NULL);
     io_conn_close(&m.ends[1]);
     io_loop_destroy(&m.loop);
-    io_ending_destroy(&e);
+    io_tls_host_destroy(&e);
     io_authority_destroy(&authority);
 }
 
