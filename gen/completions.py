@@ -1,7 +1,7 @@
 """spec/options.yaml -> what bash, zsh and fish complete."""
 
 from gen import options
-from gen.ctext import c_string
+from gen.ctext import c_lines, c_string
 from gen.render import banner, render as render_template
 
 
@@ -55,7 +55,7 @@ SHELLS = ("bash", "zsh", "fish")
 def render(name, spec_dir):
     model = options.load(spec_dir)
     if name.startswith("completions_gen."):
-        files = [(shell, _file(f"completion.{shell}", model).splitlines()) for shell in SHELLS]
+        files = [(shell, c_lines(_file(f"completion.{shell}", model))) for shell in SHELLS]
         return render_template(f"{name}.j2", banner=banner("options.yaml"), files=files, c=c_string)
     return _file(name, model)
 

@@ -7,7 +7,7 @@ import textwrap
 from dataclasses import dataclass, field
 
 from gen import configfile, protocolref, specfile
-from gen.ctext import c_string, comment
+from gen.ctext import Texts, c_string, comment
 from gen.render import banner, render as render_template
 
 WIDTH = 80
@@ -425,8 +425,9 @@ def overview_lines(model):
 
 def render(name, spec_dir):
     model = load(spec_dir)
+    texts = Texts()
     return render_template(
         f"{name}.j2", banner=banner("options.yaml"), c=c_string, comment=comment, help_lines=help_lines,
-        overview_lines=overview_lines, hints=model["hints"], one_word=model["one_word"], model=model, program=model["program"], commands=model["commands"], mappings=model["config"]["mappings"] + model["users"]["mappings"], exit_codes=model["exit_codes"],
+        overview_lines=overview_lines, texts=texts, t=texts.place, hints=model["hints"], one_word=model["one_word"], model=model, program=model["program"], commands=model["commands"], mappings=model["config"]["mappings"] + model["users"]["mappings"], exit_codes=model["exit_codes"],
         enums=[o for o in model["options"] if o.type == "enum"],
         headers=sorted({o.c_enum["header"] for o in model["options"] if o.type == "enum" and o.c_enum["header"]}))

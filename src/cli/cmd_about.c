@@ -39,8 +39,7 @@ int cmd_completion(int argc, char **argv) {
         cli_complain("there is no completion for \"%.40s\"; there is one for bash, zsh and fish", o.args[0]);
         rc = OPT_EXIT_USAGE;
     } else {
-        for (size_t i = 0; i < f->n_lines; i++)
-            printf("%s\n", f->lines[i]);
+        fputs(f->text, stdout);
         rc = printed();
     }
     opt_completion_free(&o);

@@ -1,14 +1,9 @@
 /* Which command is meant, and what its help says. */
 #include "opt/opt_priv.h"
 
-static void print_lines(FILE *to, const char *const *lines, size_t n) {
-    for (size_t i = 0; i < n; i++)
-        fprintf(to, "%s\n", lines[i]);
-}
+void opt_help(const struct opt_command *c, FILE *to) { fputs(opt_text(c->help), to); }
 
-void opt_help(const struct opt_command *c, FILE *to) { print_lines(to, c->help, c->n_help); }
-
-void opt_overview(const struct opt_program *p, FILE *to) { print_lines(to, p->overview, p->n_overview); }
+void opt_overview(const struct opt_program *p, FILE *to) { fputs(opt_text(p->overview), to); }
 
 /* Words of argv[at..] that make up `name`; 0 when they do not. */
 static int words_matching(const char *name, int argc, char **argv, int at) {

@@ -5,9 +5,9 @@ int opt_mapping_defaults(const struct opt_mapping *m, void *out) {
     char *base = out;
     memset(out, 0, m->size);
     for (size_t i = 0; i < m->n_options; i++) {
-        struct opt_source src = {"", m->options[i].name, NULL};
-        int rc =
-            m->options[i].default_text ? opt_set_value(&m->options[i], &src, m->options[i].default_text, base) : HT_OK;
+        const struct opt_option *o = &m->options[i];
+        struct opt_source src = {"", opt_text(o->name), NULL};
+        int rc = o->default_text ? opt_set_value(o, &src, opt_text(o->default_text), base) : HT_OK;
         if (rc != HT_OK)
             return rc;
     }
@@ -19,9 +19,9 @@ int opt_mapping_set(const struct opt_mapping *m, void *out, const struct opt_key
     char *base = out;
     for (size_t i = 0; i < m->n_options; i++) {
         const struct opt_option *o = &m->options[i];
-        if (strcmp(o->name, key->name) != 0)
+        if (strcmp(opt_text(o->name), key->name) != 0)
             continue;
-        struct opt_source src = {"", o->name, err};
+        struct opt_source src = {"", key->name, err};
         int rc = opt_set_value(o, &src, text, base);
         if (rc == HT_OK)
             *(bool *)(base + o->given) = true;

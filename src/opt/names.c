@@ -35,9 +35,11 @@ void opt_consider(const char *wanted, const char *name, const char **best, size_
 /* What to say about a word that is none of ours, or NULL. "-p8080" is "-p". */
 const char *opt_hint(const struct opt_program *p, const char *word, const char *command) {
     bool letter = word[0] == '-' && word[1] != '-' && word[1] != '\0';
-    for (const struct opt_hint *h = p->hints; h < p->hints + p->n_hints; h++)
-        if (strcmp(h->command, command) == 0 &&
-            (letter ? h->word[1] == word[1] && h->word[2] == '\0' : strcmp(h->word, word) == 0))
-            return h->says;
+    for (const struct opt_hint *h = p->hints; h < p->hints + p->n_hints; h++) {
+        const char *theirs = opt_text(h->word);
+        if (strcmp(opt_text(h->command), command) == 0 &&
+            (letter ? theirs[1] == word[1] && theirs[2] == '\0' : strcmp(theirs, word) == 0))
+            return opt_text(h->says);
+    }
     return NULL;
 }

@@ -64,15 +64,27 @@ enum opt_type {
 
 #define OPT_MAX_OPTIONS 64 /* of one command */
 
+/* The texts of the tables. A table has the place of a text in it, 0: none. With pointers the loader would write to all
+ * tables whenever a process starts, and each process would have them in memory of its own. */
+extern const char opt_texts[];
+
+/* The text at a place; NULL: none. */
+static inline const char *opt_text(uint32_t place) { return place ? opt_texts + place : NULL; }
+
+/* A value of an enumeration. */
+struct opt_choice {
+    uint32_t name; /* a text */
+    int number;
+};
+extern const struct opt_choice opt_choices[];
+
 /* One option of one command, or one value of a mapping. `field`, `count` and `given` are offsets in the structure that
  * is filled in. */
 struct opt_option {
-    const char *name, *env, *unit, *default_text, *min_text, *max_text, *example, *refuse;
+    uint32_t name, env, unit, default_text, min_text, max_text, example, refuse; /* texts */
     uint64_t min, max;
-    const char *const *values;
-    const int *numbers; /* the numbers of the values */
-    size_t n_values;
-    size_t field, count, given;
+    uint32_t choices, n_choices; /* those of an enumeration, in opt_choices */
+    uint32_t field, count, given;
     enum opt_type type;
     char letter; /* -f; 0: none */
     bool hidden;
@@ -81,8 +93,7 @@ struct opt_option {
 struct opt_command {
     const char *name; /* its words, separated by one space */
     const char *doc;
-    const char *const *help; /* lines */
-    size_t n_help;
+    uint32_t help; /* a text */
     const struct opt_option *options;
     size_t n_options, size, args, n_args;
     size_t min_args, max_args, unless; /* `unless`: offset of a bool that makes arguments unnecessary */
@@ -95,7 +106,7 @@ struct opt_command {
 /* A word of another tool that users may type, and the hint for them. `command`: the command among whose options the
  * word stands; "": the word stands in place of a command. */
 struct opt_hint {
-    const char *word, *command, *says;
+    uint32_t word, command, says; /* texts */
 };
 
 /* The command that is meant when a command line has none, by the word behind its arguments; "": no such word. */
@@ -112,8 +123,7 @@ struct opt_program {
     size_t n_one_word;
     const struct opt_hint *hints;
     size_t n_hints;
-    const char *const *overview; /* lines */
-    size_t n_overview;
+    uint32_t overview; /* a text */
 };
 
 /* ---- command lines ---- */

@@ -7,9 +7,11 @@
 #include <stdlib.h>
 
 static const struct opt_option *find_option(const struct opt_command *c, const char *name, size_t n) {
-    for (size_t i = 0; i < c->n_options; i++)
-        if (strlen(c->options[i].name) == n && memcmp(c->options[i].name, name, n) == 0)
+    for (size_t i = 0; i < c->n_options; i++) {
+        const char *known = opt_text(c->options[i].name);
+        if (strlen(known) == n && memcmp(known, name, n) == 0)
             return &c->options[i];
+    }
     return NULL;
 }
 
@@ -38,7 +40,7 @@ static int unknown_option(const struct opt_program *p, const struct opt_command 
         const struct opt_option *o = &c->options[i];
         if (o->hidden || o->type == OPT_TYPE_SECRET || (negated && o->type != OPT_TYPE_BOOL))
             continue;
-        opt_consider(name + (negated ? 5 : 2), o->name, &best, &best_distance);
+        opt_consider(name + (negated ? 5 : 2), opt_text(o->name), &best, &best_distance);
     }
     if (best)
         return ht_fail(err, HT_EINVAL, "unknown option %s; did you mean --%s%s?", name, negated ? "no-" : "", best);
@@ -73,8 +75,8 @@ void opt_free(const struct opt_command *c, void *out) {
 static int fill_defaults(const struct opt_command *c, char *base, struct ht_errmsg *err) {
     for (size_t i = 0; i < c->n_options; i++) {
         const struct opt_option *o = &c->options[i];
-        struct opt_source src = {"--", o->name, err};
-        int rc = o->default_text ? opt_set_value(o, &src, o->default_text, base) : HT_OK;
+        struct opt_source src = {"--", opt_text(o->name), err};
+        int rc = o->default_text ? opt_set_value(o, &src, opt_text(o->default_text), base) : HT_OK;
         if (rc != HT_OK)
             return rc;
     }
@@ -84,12 +86,12 @@ static int fill_defaults(const struct opt_command *c, char *base, struct ht_errm
 static int fill_from_environment(const struct opt_command *c, char *base, struct ht_errmsg *err) {
     for (size_t i = 0; i < c->n_options; i++) {
         const struct opt_option *o = &c->options[i];
-        const char *text = o->env ? getenv(o->env) : NULL;
+        const char *text = o->env ? getenv(opt_text(o->env)) : NULL;
         if (!text || *text == '\0')
             continue;
         if (opt_is_list(o))
             clear_list(o, base);
-        struct opt_source src = {"", o->env, err};
+        struct opt_source src = {"", opt_text(o->env), err};
         int rc = opt_set_value(o, &src, text, base);
         if (rc != HT_OK)
             return rc;
@@ -113,27 +115,29 @@ static int take_option(const struct opt_program *p, const struct opt_command *c,
         o = find_option(c, name + 3, n - 3);
         on = false;
         if (o && o->type != OPT_TYPE_BOOL)
-            return ht_fail(err, HT_EINVAL, "--no-%s: only options that take no value can be negated", o->name);
+            return ht_fail(err, HT_EINVAL, "--no-%s: only options that take no value can be negated", opt_text(o->name));
     }
     if (!o)
         return unknown_option(p, c, arg, err);
     if (o->refuse)
-        return ht_fail(err, HT_EINVAL, "--%s is refused: %s", o->name, o->refuse);
+        return ht_fail(err, HT_EINVAL, "--%s is refused: %s", opt_text(o->name), opt_text(o->refuse));
     if (o->type == OPT_TYPE_BOOL) {
         if (value)
-            return ht_fail(err, HT_EINVAL, "--%s takes no value; write --%s or --no-%s", o->name, o->name, o->name);
+            return ht_fail(err, HT_EINVAL, "--%s takes no value; write --%s or --no-%s", opt_text(o->name),
+                           opt_text(o->name), opt_text(o->name));
         *(bool *)(base + o->field) = on;
     } else {
         if (!value) {
             if (*at + 1 >= argc || strncmp(argv[*at + 1], "--", 2) == 0)
-                return ht_fail(err, HT_EINVAL, "--%s needs a value, such as %s", o->name, o->example);
+                return ht_fail(err, HT_EINVAL, "--%s needs a value, such as %s", opt_text(o->name),
+                               opt_text(o->example));
             value = argv[++*at];
         }
         bool *again = &seen[o - c->options];
         if (opt_is_list(o) && !*again)
             clear_list(o, base);
         *again = true;
-        struct opt_source src = {"--", o->name, err};
+        struct opt_source src = {"--", opt_text(o->name), err};
         int rc = opt_set_value(o, &src, value, base);
         if (rc != HT_OK)
             return rc;

@@ -59,7 +59,8 @@ static int parse_number(const struct opt_option *o, const struct opt_source *src
     }
     if (*out < o->min || *out > o->max)
         return ht_fail(src->err, HT_EINVAL, "%s%s: %.80s is out of range; it must be %s to %s%s%s", src->dashes,
-                       src->name, text, o->min_text, o->max_text, o->unit ? " " : "", o->unit ? o->unit : "");
+                       src->name, text, opt_text(o->min_text), opt_text(o->max_text), o->unit ? " " : "",
+                       o->unit ? opt_text(o->unit) : "");
     return HT_OK;
 }
 
@@ -217,15 +218,16 @@ static int parse_list(const struct opt_option *o, const struct opt_source *src, 
 }
 
 static int parse_enum(const struct opt_option *o, const struct opt_source *src, const char *text, int *out) {
-    for (size_t i = 0; i < o->n_values; i++)
-        if (strcmp(o->values[i], text) == 0) {
-            *out = o->numbers[i];
+    const struct opt_choice *choices = opt_choices + o->choices;
+    for (size_t i = 0; i < o->n_choices; i++)
+        if (strcmp(opt_text(choices[i].name), text) == 0) {
+            *out = choices[i].number;
             return HT_OK;
         }
     char right[160] = "is none of ";
-    for (size_t i = 0; i < o->n_values; i++) {
+    for (size_t i = 0; i < o->n_choices; i++) {
         size_t used = strlen(right);
-        snprintf(right + used, sizeof right - used, "%s%s", i ? ", " : "", o->values[i]);
+        snprintf(right + used, sizeof right - used, "%s%s", i ? ", " : "", opt_text(choices[i].name));
     }
     return BAD(src, right);
 }
