@@ -12,8 +12,8 @@ struct admin_qr_kept {
     char *url; /* NULL: nothing is kept here */
     char *text;
     struct ht_slice *rows;
-    struct admin_qr qr; /* points to them; size 0: the URL makes no code */
-    uint64_t answer;    /* that it was last part of */
+    struct admin_qr qr; /* points to `rows`; size 0: there is no code for the URL */
+    uint64_t answer;    /* the number of the last answer that it was part of */
 };
 
 static void forget(struct admin_qr_kept *q) {
@@ -79,7 +79,7 @@ const struct admin_qr *admin_qr_of(struct admin *a, const char *url) {
         else if (a->qrs[i].answer < oldest->answer)
             oldest = &a->qrs[i];
     }
-    if (!found) { /* there is always one that this answer has not used yet */
+    if (!found) { /* qr_n < ADMIN_QR_MAX, so `oldest` is not part of this answer yet */
         found = oldest;
         make(found, url);
     }

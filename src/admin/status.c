@@ -1,5 +1,5 @@
 /*
- * What the status page asks for: who I am, the kit with its sessions, and the samples that bring them up to date.
+ * The answers for the status page: /me, /status, and the samples that bring the page up to date.
  */
 #include "admin/admin_priv.h"
 
@@ -16,7 +16,7 @@ int admin_me(void *ctx, const struct admin_request *req, struct admin_response *
 
 /* ---- the kit ---- */
 
-/* What the viewer's sessions come to. */
+/* The sums over the sessions that the viewer may see. */
 struct load {
     struct admin_snap_kit kit;
     uint64_t live, parked, bindings, exposed, streams;
@@ -70,7 +70,7 @@ static struct admin_kit kit_of(const struct admin *a, const struct load *l, stru
 
 /* ---- the sessions ---- */
 
-/* What the rows point to. */
+/* Memory that the rows of the answer point to. */
 struct rows {
     struct admin_lists lists; /* of_sessions: struct admin_session_row; of_bindings: struct admin_row_binding */
     uint64_t (*traffic)[ADMIN_TRAFFIC_SECONDS];

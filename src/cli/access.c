@@ -5,7 +5,7 @@
 
 #include <stdlib.h>
 
-static struct cli_kits stored; /* for the texts that were handed out */
+static struct cli_kits stored; /* a cli_access points into it until the next call */
 
 static bool take_token(struct cli_kit *kit, char out[WIRE_LIMIT_MAX_TOKEN + 1], struct ht_errmsg *err, int *rc) {
     if (!kit->token)
@@ -34,7 +34,7 @@ int cli_access(struct cli_access *a, char token[WIRE_LIMIT_MAX_TOKEN + 1], struc
         a->url = kit->url;
         a->stored_url = true;
     }
-    if (!a->ca && !a->pin) { /* what somebody says of the certificate stands for itself */
+    if (!a->ca && !a->pin) { /* a CA or pin that was given replaces both stored ones */
         a->ca = kit->ca;
         a->pin = kit->pin;
     }

@@ -47,7 +47,7 @@
 #include <sys/stat.h>
 #include <sys/types.h>
 
-/* Each takes the arguments behind the command's words and returns the exit code. */
+/* Each takes the arguments behind the command's words and returns the exit status. */
 int cmd_expose(int argc, char **argv);
 int cmd_pull(int argc, char **argv);
 int cmd_vtunnel_client(int argc, char **argv);

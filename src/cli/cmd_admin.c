@@ -45,7 +45,7 @@ struct admin_command {
     int (*show)(const cJSON *answer);  /* NULL: the answer is no JSON */
     const char *session;               /* sessions kill: whom a 404 is about */
     const char *must;                  /* what every kit's answer has: a member, or a text when it is no JSON */
-    bool (*well)(const cJSON *answer); /* NULL: always; else whether the exit code is 0 */
+    bool (*well)(const cJSON *answer); /* NULL: always; else whether the exit status is 0 */
 };
 
 static int answer_failed(const struct admin_command *c, const struct web_answer *a) {
@@ -403,7 +403,7 @@ int cmd_sessions_kill(int argc, char **argv) {
     return rc;
 }
 
-/* ---- ready: for those who look at nothing but the exit code ---- */
+/* ---- ready: for those who look at nothing but the exit status ---- */
 
 static int show_ready(const cJSON *answer) {
     (void)answer;

@@ -11,7 +11,7 @@
 #include <termios.h>
 #include <unistd.h>
 
-/* ---- the token: from a pipe, or from somebody who types it unseen ---- */
+/* ---- reading the token, from a pipe or from a terminal without echo ---- */
 
 static struct termios shown; /* the terminal as it was */
 
@@ -21,7 +21,7 @@ static void show_again(int signo) {
     _exit(128 + signo);
 }
 
-/* The first line of standard input, without what ends it. Negative: HT_EIO, or HT_ELIMIT. */
+/* Reads the first line of standard input, without blanks at its end. 0, HT_EIO, or HT_ELIMIT. */
 static int read_line(char out[WIRE_LIMIT_MAX_TOKEN + 1]) {
     size_t n = 0;
     ssize_t r = 1;
@@ -50,7 +50,7 @@ static int read_unseen(const char *url, char out[WIRE_LIMIT_MAX_TOKEN + 1]) {
     sigaction(SIGTSTP, &stop, &old[HT_ARRAY_LEN(signals)]);
     int rc = tcsetattr(STDIN_FILENO, TCSAFLUSH, &unseen) < 0 ? HT_EIO : HT_OK;
     fprintf(stderr,
-            "Token for %s (not shown): ", url); /* now: what is typed before would be seen, and is thrown away */
+            "Token for %s (not shown): ", url); /* after the echo is off: what was typed before was thrown away */
     rc = rc == HT_OK ? read_line(out) : rc;
     tcsetattr(STDIN_FILENO, TCSANOW, &shown);
     fputc('\n', stderr);
@@ -60,7 +60,7 @@ static int read_unseen(const char *url, char out[WIRE_LIMIT_MAX_TOKEN + 1]) {
     return rc;
 }
 
-/* ---- whether the kit takes it ---- */
+/* ---- trying the token at the kit ---- */
 
 struct login {
     const struct opt_login *o;
@@ -82,7 +82,7 @@ static bool has_member(const struct web_answer *a, const char *member, struct lo
     return has;
 }
 
-/* An exit code; *status is what the kit answered, 0 when it did not. */
+/* Returns an exit status. *status is that of the kit's answer; 0: there was none. */
 static int ask(struct login *l, const char *resource, const char *member, unsigned *status) {
     struct cli_ask q = {.url = l->url,
                         .ca = l->o->ca,
@@ -108,7 +108,7 @@ static int ask(struct login *l, const char *resource, const char *member, unsign
     return exit_code;
 }
 
-/* What says who one is; a kit that does not know it says what there is. */
+/* Asks /me, or, of an older kit that does not have it, a listing. */
 static int try_token(struct login *l, unsigned *status) {
     int rc = ask(l, "/me", "name", status);
     return *status == 404 ? ask(l, "/tunnels", "totalBindings", status) : rc;
@@ -122,7 +122,7 @@ static int complain_read(int rc) {
     return OPT_EXIT_CONFIG;
 }
 
-/* Somebody at a terminal is asked only when the kit wants one. */
+/* A person at a terminal is asked for a token only if the kit wants one. */
 static int get_token(struct login *l, bool *tried) {
     struct ht_errmsg err;
     unsigned status = 0;
@@ -173,7 +173,7 @@ static int complain(const struct ht_errmsg *err) {
     return OPT_EXIT_CONFIG;
 }
 
-/* A file is named from anywhere later. NULL: it cannot be. */
+/* Later commands run in other folders, so the path is stored as an absolute one. NULL: there is no such file. */
 static const char *absolute(const char *path, char out[PATH_MAX]) { return path ? realpath(path, out) : NULL; }
 
 static int store(const struct login *l) {
@@ -200,7 +200,7 @@ static int store(const struct login *l) {
     return rc == HT_OK ? OPT_EXIT_OK : complain(&err);
 }
 
-/* What is sent in the clear can be read on the way. */
+/* Warns when the token is sent without encryption. */
 static void warn_of_plain(const struct login *l) {
     struct driver_url url;
     if (*l->token && driver_url_parse(&url, l->url, WIRE_CONNECT_PATH, NULL) == HT_OK && !url.tls &&
@@ -280,7 +280,7 @@ int cmd_logout(int argc, char **argv) {
     if (rc != 0)
         return cli_parse_result(rc, OPT_CMD_LOGOUT, &err);
     rc = cli_kits_load(&c.kits, &err);
-    if (rc == HT_OK && (c.kits.n > 0 || !*c.kits.path)) { /* else there is nothing to change, and no folder to make */
+    if (rc == HT_OK && (c.kits.n > 0 || !*c.kits.path)) { /* without kits nothing is changed, and no folder is made */
         cli_kits_end(&c);
         rc = cli_kits_begin(&c, &err);
     }

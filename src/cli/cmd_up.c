@@ -137,7 +137,7 @@ static void problems_json(const struct cli_config *c) {
     ht_buf_free(&b);
 }
 
-/* Reads the file; complains. 0 or an exit code; *c is to be freed in any case. */
+/* Reads the file; complains. 0 or an exit status; *c is to be freed in any case. */
 static int load(struct cli_config *c, const char *name, bool json) {
     struct ht_errmsg err = {""};
     int rc = cli_config_load(c, name, &err);

@@ -5,7 +5,7 @@
 #include "driver/url.h"
 #include "vtunnel_gen.h"
 
-/* "PORT=TARGET", as vtunnel's client takes it. 0 or an exit code. */
+/* "PORT=TARGET", as vtunnel's client takes it. 0 or an exit status. */
 static int plan_forward(struct ht_bind_options *b, const char *text) {
     const char *sign = strchr(text, '=');
     uint16_t port = 0;

@@ -83,7 +83,7 @@ int cli_kits_put(struct cli_kits *k, const struct cli_kit_texts *kit, bool first
 
 static void locate(char path[PATH_MAX]) {
     const char *config = getenv("XDG_CONFIG_HOME"), *home = getenv("HOME");
-    bool given = config && *config == '/'; /* a relative one is to be ignored, says the specification */
+    bool given = config && *config == '/'; /* the XDG specification says to ignore a relative path */
     int n = 0;
     if (given || (home && *home == '/'))
         n = snprintf(path, PATH_MAX, "%s%s/hoody-tunnel/kits", given ? config : home, given ? "" : "/.config");
@@ -91,7 +91,7 @@ static void locate(char path[PATH_MAX]) {
         path[0] = '\0';
 }
 
-/* One line, its end cut off. `at` is its number. */
+/* Takes line number `at`, without its end. */
 static int take_line(struct cli_kits *k, const char *line, unsigned at, struct ht_errmsg *err) {
     size_t word = strcspn(line, " \t");
     const char *text = line + word + strspn(line + word, " \t");
@@ -160,7 +160,7 @@ int cli_kits_load(struct cli_kits *k, struct ht_errmsg *err) {
     *k = (struct cli_kits){.n = 0};
     locate(k->path);
     int fd = *k->path ? open(k->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK) : -1;
-    if (fd < 0) /* a daemon's home may be closed to it: it has none then */
+    if (fd < 0) /* a daemon may not be allowed into its home: then it has no kits */
         return !*k->path || errno == ENOENT || errno == ENOTDIR || errno == EACCES
                    ? HT_OK
                    : ht_fail(err, HT_EIO, "%s cannot be opened: %s", k->path, strerror(errno));
@@ -186,7 +186,7 @@ static int failed(const char *what, const char *path, struct ht_errmsg *err) {
     return ht_fail(err, errno == EACCES ? HT_EACCESS : HT_EIO, "cannot %s %s: %s", what, path, strerror(errno));
 }
 
-/* Makes the directories of the file; the last is locked, so that two who change it do so one after the other. */
+/* Makes the folders of the file, and locks the last one against other processes that change the file. */
 static int lock_folder(const char *path, struct ht_errmsg *err) {
     char folder[PATH_MAX];
     snprintf(folder, sizeof folder, "%s", path);
@@ -205,7 +205,7 @@ static int lock_folder(const char *path, struct ht_errmsg *err) {
             close(fd);
         return rc;
     }
-    if (st.st_uid != geteuid()) { /* as in the state directory: a file of ours would lock that user out */
+    if (st.st_uid != geteuid()) { /* a file of this user in it would keep the folder's owner from reading it */
         close(fd);
         return ht_fail(err, HT_EACCESS, "%s belongs to another user", folder);
     }
@@ -241,7 +241,7 @@ int cli_kits_save(struct cli_kits_change *c, struct ht_errmsg *err) {
         const struct cli_kit *k = &c->kits.list[i];
         room += 32 + strlen(k->url) + length(k->token) + length(k->ca) + length(k->pin);
     }
-    /* All at once: a buffer that grows would leave copies of tokens behind. */
+    /* Reserved at once, because a buffer that grows leaves copies of tokens behind. */
     int rc = ht_buf_reserve(&text, room) ? ht_buf_append_str(&text, head) : HT_ENOMEM;
     for (size_t i = 0; i < c->kits.n && rc == HT_OK; i++) {
         rc = put_line(&text, "kit", c->kits.list[i].url);

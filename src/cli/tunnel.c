@@ -1,4 +1,4 @@
-/* Running the tunnel of expose, pull and up: its events on standard output, its end as an exit code. */
+/* Running the tunnel of expose, pull and up: its events on standard output, its end as an exit status. */
 #include "cli/cli.h"
 
 #include "cli/live.h"
@@ -86,7 +86,7 @@ static int complain_last(int rc) {
     return ht_exit_status(rc);
 }
 
-/* Asks for every binding. 0, or an exit code when one of them cannot even be asked for. */
+/* Asks for every binding. 0, or an exit status when one of them cannot even be asked for. */
 static int bind_all(const struct cli_plan *p, struct ht_tunnel *t, uint16_t sample_port) {
     char local[32];
     snprintf(local, sizeof local, "127.0.0.1:%u", sample_port);
@@ -121,7 +121,7 @@ static int run_connected(struct cli_plan *p, struct ht_tunnel *t, struct cli_eve
     return status;
 }
 
-/* The name to ask for. 0, or an exit code. */
+/* The name to ask for. 0, or an exit status. */
 static int choose_name(struct cli_plan *p, char kept[DRIVER_NAME_MAX + 1]) {
     struct ht_errmsg err;
     if (p->nameless)

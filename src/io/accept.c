@@ -1,4 +1,4 @@
-/* The server's side of a TLS handshake: the mirror of dial.c. */
+/* The server side of a TLS handshake, as dial.c has the client side. */
 #include "base/mem.h"
 #include "io/authority_priv.h"
 #include "io/io_priv.h"
@@ -7,17 +7,17 @@
 #include <openssl/err.h>
 #include <openssl/sslerr.h>
 
-#define LINGER_MS 1000 /* for an answer in plain HTTP */
+#define LINGER_MS 1000 /* how long a client has to read the answer to plain HTTP */
 
 struct io_accept {
     struct io_loop *loop;
     struct io_conn *conn;
     const struct io_accept_ops *ops;
     void *ctx;
-    const char *peer;          /* who it is, for a person */
-    const char *to_plain_http; /* what who speaks that is told; NULL: nothing */
+    const char *peer;          /* what the client is called in messages */
+    const char *to_plain_http; /* the answer to a client that speaks plain HTTP; NULL: none */
     struct io_timer timer;
-    struct io_task report; /* a failure is told at the end of the turn */
+    struct io_task report; /* calls failed() at the end of the turn */
     enum io_accept_why why;
     struct ht_errmsg text;
     struct io_hello hello;
@@ -35,7 +35,7 @@ void io_accept_cancel(struct io_accept **ap) {
     ht_free(a);
 }
 
-/* It reads the answer, or never understands what went wrong. */
+/* Answers in plain HTTP, or the client's user would never learn what is wrong. */
 static void answer_plainly(struct io_accept *a) {
     struct iovec v = {(char *)(uintptr_t)a->to_plain_http, strlen(a->to_plain_http)};
     SSL_free(a->conn->more->ssl);
@@ -52,7 +52,7 @@ static void on_report(struct io_task *t) {
     enum io_accept_why why = a->why;
     if (why == IO_ACCEPT_PLAIN_HTTP && a->to_plain_http)
         answer_plainly(a);
-    io_conn_close(&a->conn); /* what TLS had to say is out */
+    io_conn_close(&a->conn); /* the TLS alert was sent before */
     io_accept_cancel(&a);
     ops->failed(ctx, why, text.text);
 }
@@ -68,7 +68,7 @@ static void fail(struct io_accept *a, enum io_accept_why why) {
     io_task_add(a->loop, &a->report);
 }
 
-/* What a client says that does not trust us is what its user will ask about. */
+/* Writes a message with the client's alert in it: its user sees the same word. */
 static enum io_accept_why describe(struct io_accept *a) {
     unsigned long e = ERR_peek_last_error();
     const char *said = e ? ERR_reason_error_string(e) : NULL;
@@ -150,7 +150,7 @@ static void on_timeout(struct io_timer *t) {
     fail(a, IO_ACCEPT_TIMED_OUT);
 }
 
-/* `ssl`: NULL when there was none to be had, and *err says why. */
+/* `ssl` NULL: it could not be made, and *err says why. */
 static struct io_accept *start(struct io_loop *loop, struct io_conn *c, SSL *ssl, uint64_t timeout_ms,
                                const struct io_accept_ops *ops, void *ctx, struct ht_errmsg *err) {
     struct io_accept *a = ssl && io_conn_set_ssl(c, ssl) ? ht_calloc(1, sizeof *a) : NULL;

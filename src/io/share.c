@@ -3,10 +3,10 @@
 #include "base/clock.h"
 #include "io/io_priv.h"
 
-#define PER_TURN (int64_t)(128 * 1024) /* about what one link carries in a turn */
-#define EVENT_COST 2048                /* of being told at all, in bytes: small requests cost time too */
-#define FEW (16 * 1024)                /* bytes that are worth a look at a connection */
-#define BURST_MS 100                   /* what is saved up of the rate */
+#define PER_TURN (int64_t)(128 * 1024) /* bytes: about as many as one link carries in a turn */
+#define EVENT_COST 2048                /* bytes that each readable() counts for: small requests take time too */
+#define FEW (16 * 1024)                /* bytes for which it is worth to wake a connection */
+#define BURST_MS 100                   /* for how long a rate that was not used is saved up */
 
 static int64_t burst(const struct io_share *s) { return (int64_t)ht_max((size_t)(s->rate * BURST_MS / 1000), FEW); }
 
@@ -18,7 +18,7 @@ static void fill(struct io_share *s) {
     s->left = ht_min64(back, (uint64_t)(burst(s) - s->left)) + s->left;
 }
 
-/* How much may be read now; 0: nothing. */
+/* How many bytes may be read now. */
 static int64_t may_read(struct io_share *s) {
     if (s->rate == 0)
         return s->turn > 0 ? s->turn : 0;
@@ -36,20 +36,20 @@ static void let_go(struct io_share *s) {
     }
     if (ht_list_empty(&s->waiting))
         return;
-    /* Those that were let go will read, and what they leave is given on at the end of that turn. Should none of them do
-     * so, the timer does it. */
+    /* The connections that may read now will do so, and at the end of that turn the next ones get what is left. The
+     * timer does that if none of them reads. */
     bool spent = s->rate && s->left <= 0;
     io_timer_set(&s->timer, spent ? (uint64_t)(FEW - s->left) * 1000 / s->rate + 1 : 1);
 }
 
-/* At the end of a turn, whose bytes are spent. */
+/* At the end of a turn the share gets its bytes for the next one. */
 static void turn_over(struct io_task *t) {
     struct io_share *s = ht_container_of(t, struct io_share, next);
     s->turn = PER_TURN;
     let_go(s);
 }
 
-/* Nothing was read since the last turn_over(), or that one is due. A turn that takes long must not give twice. */
+/* If turn_over() is due in this turn, it will do this: the timer must not give the bytes of one turn twice. */
 static void more_due(struct io_timer *t) {
     struct io_share *s = ht_container_of(t, struct io_share, timer);
     if (!ht_list_linked(&s->next.node))

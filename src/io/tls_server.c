@@ -17,7 +17,7 @@
 #include <unistd.h>
 
 #define FILE_MAX (256u * 1024u)              /* of a certificate with its chain, or a key */
-#define SELF_SIGNED_S (397 * INT64_C(86400)) /* what browsers take at most */
+#define SELF_SIGNED_S (397 * INT64_C(86400)) /* the longest life of a certificate that browsers accept */
 
 /* Forward secrecy and authenticated encryption, the cheapest for most machines first (RFC 9325 4.2). */
 #define CIPHERS                                                                                                        \
@@ -26,7 +26,7 @@
 #define CIPHERS_13 "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
 #define GROUPS "X25519:P-256:P-384"
 
-/* What is in a pair's files. */
+/* The content of a pair's files. */
 struct content {
     X509 *leaf;
     EVP_PKEY *key;
@@ -36,10 +36,10 @@ struct content {
 };
 
 struct pair {
-    const char *files[2]; /* certificate, key; NULL: it was made here */
-    struct stat seen[2];  /* as they were when `in` was read */
-    struct stat bad[2];   /* as they were when they could not be used; st_ino 0: they could */
-    bool bad_told;
+    const char *files[2]; /* certificate, key; NULL: the self-signed one */
+    struct stat seen[2];  /* the files from which `in` was read */
+    struct stat bad[2];   /* newer files that could not be used; st_ino 0: there are none */
+    bool bad_told;        /* told() was called for those */
     struct content in;
 };
 
@@ -70,7 +70,7 @@ static void content_free(struct content *c) {
     *c = (struct content){0};
 }
 
-/* The whole file; the caller wipes and frees it. */
+/* Reads a whole file. The caller wipes and frees *out. */
 static int read_file(const struct io_tls_server *s, const char *path, bool is_key, char **out, size_t *n,
                      struct ht_errmsg *err) {
     int fd = s->cfg.open(s->cfg.ctx, path, is_key, err);
@@ -96,7 +96,7 @@ static int read_file(const struct io_tls_server *s, const char *path, bool is_ke
                    : ht_fail(err, HT_ELIMIT, "%s: it is longer than %u bytes", path, FILE_MAX);
 }
 
-/* Nothing but the end of the text was in the way. */
+/* True when PEM reading stopped at the end of the text, and at no mistake. */
 static bool at_the_end(void) {
     unsigned long e = ERR_peek_last_error();
     bool end = ERR_GET_LIB(e) == ERR_LIB_PEM && ERR_GET_REASON(e) == PEM_R_NO_START_LINE;
@@ -149,7 +149,7 @@ static int add_name(struct content *c, const char *text, size_t n) {
     return HT_OK;
 }
 
-/* Its DNS names; the common name is none (RFC 9525 2). */
+/* Finds the DNS names of the certificate. The common name is not used (RFC 9525 2). */
 static int find_names(struct content *c) {
     GENERAL_NAMES *all = X509_get_ext_d2i(c->leaf, NID_subject_alt_name, NULL, NULL);
     int rc = HT_OK;
@@ -163,7 +163,8 @@ static int find_names(struct content *c) {
     return rc;
 }
 
-/* As OpenSSL will be asked to take it: refuses keys that are too small, and those of another certificate. */
+/* Tries to use the pair as in a handshake, so that keys that are too small, or of another certificate, are refused now.
+ */
 static int try_it(const struct content *c, const char *cert, const char *key, struct ht_errmsg *err) {
     if (X509_check_private_key(c->leaf, c->key) != 1) {
         ERR_clear_error();
@@ -203,7 +204,7 @@ static int read_pair(const struct io_tls_server *s, const struct pair *p, struct
     return rc;
 }
 
-/* ---- one that vouches for itself ---- */
+/* ---- the self-signed certificate ---- */
 
 static bool self_sign(struct content *c, const char *const *names, size_t n) {
     char text[64 + 16 * 256];
@@ -216,7 +217,7 @@ static bool self_sign(struct content *c, const char *const *names, size_t n) {
     c->key = EVP_EC_gen("P-256");
     c->chain = sk_X509_new_null();
     X509 *x = c->key && c->chain && at < sizeof text ? io_cert_new(c->key, SELF_SIGNED_S, "hoody-tunnel", NULL) : NULL;
-    /* An authority for itself and nothing below, so that it can be given as one to trust. */
+    /* It is a CA, so that clients can be told to trust it, but one that may not issue CA certificates below itself. */
     bool ok = x && io_cert_add(x, x, NID_basic_constraints, "critical,CA:TRUE,pathlen:0") &&
               io_cert_add(x, x, NID_key_usage, "critical,digitalSignature,keyCertSign") &&
               io_cert_add(x, x, NID_ext_key_usage, "serverAuth") &&
@@ -233,7 +234,7 @@ static int by_name(const void *a, const void *b) {
     return order ? order : (x->pair > y->pair) - (x->pair < y->pair);
 }
 
-/* Of what the pairs hold, with `content` in the place of what `of` has; NULL: out of memory. */
+/* The index of all pairs, as if the pair `of` had `content`. NULL: out of memory. */
 static struct known_name *make_index(struct io_tls_server *s, const struct pair *of, const struct content *content,
                                      size_t *n) {
     *n = 0;
@@ -250,7 +251,7 @@ static struct known_name *make_index(struct io_tls_server *s, const struct pair 
     return index;
 }
 
-/* The first one of that name. */
+/* The first entry with that name; NULL: none. */
 static const struct known_name *find(const struct io_tls_server *s, const char *name) {
     size_t from = 0, to = s->n_index;
     while (from < to) {
@@ -263,7 +264,8 @@ static const struct known_name *find(const struct io_tls_server *s, const char *
     return from < s->n_index && strcmp(s->index[from].name, name) == 0 ? &s->index[from] : NULL;
 }
 
-/* An exact name before a wildcard, whose star is one whole label (RFC 9525 6.3). */
+/* The first entry for the name that a client asks for: an exact name, or else a wildcard, whose star stands for one
+ * whole label (RFC 9525 6.3). NULL: none. */
 static const struct known_name *find_for(const struct io_tls_server *s, const char *asked) {
     char name[256];
     size_t n = asked ? strlen(asked) : 0;
@@ -285,14 +287,15 @@ static bool show(SSL *ssl, const struct pair *p) {
     return SSL_use_cert_and_key(ssl, p->in.leaf, p->in.key, p->in.chain, 0) == 1;
 }
 
-/* The name is known. Of several certificates for it, the first of each kind of key is shown. */
+/* Called once the client's name is known. Of several certificates for it, OpenSSL gets the first of each kind of key.
+ */
 static int choose_certificate(SSL *ssl, void *arg) {
     struct io_tls_server *s = arg;
     const struct known_name *k = find_for(s, SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name));
     bool shown = false;
-    SSL_certs_clear(ssl); /* after a HelloRetryRequest this is called again */
+    SSL_certs_clear(ssl); /* this function is called again after a HelloRetryRequest */
     if (!k) {
-        size_t first = 0; /* one of them was made or read */
+        size_t first = 0; /* at least one pair has a certificate */
         while (!s->pairs[first].in.leaf)
             first++;
         return show(ssl, &s->pairs[first]);
@@ -312,7 +315,7 @@ static bool prepare(struct io_tls_server *s) {
         return false;
     SSL_CTX_set_options(c, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION | SSL_OP_CIPHER_SERVER_PREFERENCE |
                                SSL_OP_PRIORITIZE_CHACHA);
-    SSL_CTX_set_session_cache_mode(c, SSL_SESS_CACHE_OFF); /* tickets take no memory here */
+    SSL_CTX_set_session_cache_mode(c, SSL_SESS_CACHE_OFF); /* tickets need no memory on this side */
     SSL_CTX_set_alpn_select_cb(c, io_alpn_http, NULL);
     SSL_CTX_set_cert_cb(c, choose_certificate, s);
     io_tls_set_up(c);
@@ -349,7 +352,7 @@ static int fill(struct io_tls_server *s, struct ht_errmsg *err) {
         const struct io_tls_pair *from = &s->cfg.pairs[i];
         p->files[0] = from->cert_file;
         p->files[1] = from->key_file ? from->key_file : from->cert_file;
-        look(p, p->seen); /* before they are read: what changes meanwhile is read again */
+        look(p, p->seen); /* before reading, so that a change in between is noticed */
         if (s->cfg.n_self_signed && (p->seen[0].st_ino == 0 || p->seen[1].st_ino == 0))
             continue;
         int rc = read_pair(s, p, &p->in, err);
@@ -458,7 +461,7 @@ void io_tls_server_renew(struct io_tls_server *s, bool all,
         look(p, now);
         bool again = same_files(now, p->bad);
         if (!p->in.leaf && (now[0].st_ino == 0 || now[1].st_ino == 0))
-            continue; /* still awaited */
+            continue; /* the files do not exist yet */
         if (!all && (same_files(now, p->seen) || (again && p->bad_told)))
             continue;
         int rc = renew(s, p, now, &err);

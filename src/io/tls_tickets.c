@@ -1,5 +1,5 @@
-/* Session tickets (RFC 5077 4, RFC 8446 4.6.1): whoever gets hold of a key could open what its tickets resume, so keys
- * are short-lived, locked and wiped. */
+/* Session tickets (RFC 5077 4, RFC 8446 4.6.1). With a key one could decrypt the sessions that its tickets resume, so
+ * keys live for a short time, in locked memory, and are wiped. */
 #include "base/clock.h"
 #include "io/tls_server_priv.h"
 
@@ -24,7 +24,7 @@ struct io_tickets *io_tickets_create(void) {
         mmap(NULL, sizeof *t, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0); /* a page of its own */
     if (t == MAP_FAILED)
         return NULL;
-    (void)mlock(t, sizeof *t); /* where nothing may be locked it could be swapped, as all else */
+    (void)mlock(t, sizeof *t); /* if the system allows no locked memory, the keys are used all the same */
     (void)madvise(t, sizeof *t, MADV_DONTDUMP);
     return t;
 }
@@ -38,7 +38,7 @@ void io_tickets_destroy(struct io_tickets **tp) {
     munmap(t, sizeof *t);
 }
 
-/* The key to seal with. */
+/* The key for new tickets. */
 static const struct ticket_key *present(struct io_tickets *t) {
     uint64_t now = ht_now_ms();
     if (t->now.made_ms && now - t->now.made_ms < IO_TICKET_KEY_S * UINT64_C(1000))
@@ -49,7 +49,7 @@ static const struct ticket_key *present(struct io_tickets *t) {
     return &t->now;
 }
 
-/* The one that has sealed it. */
+/* The key of a ticket; NULL: it is unknown or too old. */
 static const struct ticket_key *find(struct io_tickets *t, const unsigned char name[16]) {
     const struct ticket_key *keys[] = {present(t), &t->before};
     for (size_t i = 0; i < HT_ARRAY_LEN(keys); i++)
@@ -59,7 +59,8 @@ static const struct ticket_key *find(struct io_tickets *t, const unsigned char n
     return NULL;
 }
 
-/* As SSL_CTX_set_tlsext_ticket_key_evp_cb(3) has it: -1 an error, 0 not ours, 1 fine, 2 fine and a new one is due. */
+/* See SSL_CTX_set_tlsext_ticket_key_evp_cb(3). -1: error. 0: the key is unknown. 1: done. 2: done, and the client gets
+ * a new ticket. */
 static int with_key(SSL *ssl, unsigned char name[16], unsigned char *iv, EVP_CIPHER_CTX *cipher, EVP_MAC_CTX *mac,
                     int sealing) {
     struct io_tickets *t = SSL_CTX_get_app_data(SSL_get_SSL_CTX(ssl));
@@ -84,7 +85,7 @@ static int with_key(SSL *ssl, unsigned char name[16], unsigned char *iv, EVP_CIP
     if (EVP_CipherInit_ex(cipher, EVP_aes_256_cbc(), NULL, k->seal, iv, sealing) != 1 ||
         EVP_MAC_CTX_set_params(mac, params) != 1)
         return -1;
-    /* A client of TLS 1.3 uses a ticket once (RFC 8446 C.4), so it always gets another. */
+    /* With TLS 1.3 a client uses each ticket only once (RFC 8446 C.4), so it always gets a new one. */
     return sealing || (k == &t->now && SSL_version(ssl) < TLS1_3_VERSION) ? 1 : 2;
 }
 

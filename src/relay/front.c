@@ -71,7 +71,7 @@ char *relay_front_url(const struct relay_front *f, struct ht_slice host, char ou
     return out;
 }
 
-/* ---- who comes in ---- */
+/* ---- connections ---- */
 
 bool relay_front_permit(struct relay_front_door *d, struct io_conn *conn, const struct io_addr *peer) {
     struct relay_table *t = d->f->t;
@@ -94,7 +94,7 @@ void relay_front_visit(struct relay_front_door *d, struct io_conn *conn, const s
 
 void relay_front_accept_failed(struct relay_front_door *d, int err) { relay_port_ops.accept_failed(&d->port, err); }
 
-/* ---- whose a request is ---- */
+/* ---- the binding of a request ---- */
 
 bool relay_front_is_own(const struct relay_front *f, const char *host) {
     return strcmp(host, f->domain) == 0 || strcmp(host, f->status) == 0;
@@ -150,7 +150,7 @@ void front_hand_over(struct visitor_http *v, const char *p, size_t n, bool kept)
     ht_buf_free(&said);
 }
 
-/* ---- when a binding goes, or all ---- */
+/* ---- the end of a binding, and of all ---- */
 
 void front_drop_visitors(struct relay_binding *b, uint16_t code, const char *reason) {
     while (!ht_list_empty(&b->by_host))

@@ -5,7 +5,8 @@
  */
 #include "relay/front_priv.h"
 
-/* Services that turn names into variables take one for the other. */
+/* True when the name begins with `what`. An underscore counts as a hyphen: services that turn names into variables
+ * (CGI) cannot tell them apart. */
 static bool is_called(struct ht_slice name, const char *what, size_t n) {
     for (size_t i = 0; i < n; i++) {
         char c = ht_lower(name.p[i]);
@@ -29,7 +30,7 @@ bool front_field_is_about_visitor(struct ht_slice name) {
     }
 }
 
-/* Those that are lists, and get one more item. */
+/* True for fields that are lists: the kit appends an item to them. */
 static bool is_list(struct ht_slice name) { return is(name, "forwarded") || is(name, "x-forwarded-for"); }
 
 bool front_field_stays(const struct visitor_http *v, struct ht_slice name) { return v->trusted && !is_list(name); }
@@ -38,7 +39,7 @@ static bool has(const struct http_head *h, const char *p, const char *name) {
     return http_field_find(h, p, name) != NULL;
 }
 
-/* What came of a list, in order, and a comma. */
+/* Appends the items that came with the request, each with a comma behind it. */
 static int put_before(struct ht_buf *b, const struct visitor_http *v, const struct http_head *h, const char *p,
                       const char *name) {
     int rc = HT_OK;
@@ -53,7 +54,7 @@ static int put_before(struct ht_buf *b, const struct visitor_http *v, const stru
     return rc;
 }
 
-/* The address alone: 192.0.2.1, 2001:db8::1. */
+/* The address without port and brackets: 192.0.2.1, 2001:db8::1. */
 static struct ht_slice address(const char *peer) {
     struct ht_slice s = ht_slice_str(peer);
     const char *colon = strrchr(peer, ':');

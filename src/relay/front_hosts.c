@@ -4,9 +4,9 @@
 
 #include <stdio.h>
 
-#define DRIVER_MAX (WIRE_LIMIT_NAME_LABEL - 6) /* of a driver's name: a hyphen and a port have to fit behind it */
+#define DRIVER_MAX (WIRE_LIMIT_NAME_LABEL - 6) /* most characters of a driver's name: "-65535" must fit behind it */
 
-/* ---- labels that nobody gets ---- */
+/* ---- reserved labels ---- */
 
 static const char reserved_text[] = "\"%s\" is no name that a binding can have: status, www, api and numbers are the "
                                     "kit's own";
@@ -24,14 +24,13 @@ static bool is_below(const char *host, const char *domain) {
     return n >= own && strcmp(host + n - own, domain) == 0 && (n == own || host[n - own - 1] == '.');
 }
 
-/* ---- what a BIND says ---- */
+/* ---- reading the hosts of a BIND ---- */
 
-/* What is being read. */
 struct reading {
     const struct relay_front *f;
     const struct relay_owner *o;
     struct relay_names *hosts;
-    char *at; /* where the next text goes */
+    char *at; /* where the next text is written, in the memory behind `hosts` */
     enum wire_bind_error *code;
     struct ht_errmsg *err;
 };
@@ -143,13 +142,13 @@ void front_hosts_of_port(const struct relay_front *f, const struct relay_owner *
     snprintf(host, sizeof host, "%.*s%s%u.%.*s", (int)DRIVER_MAX, named ? label : "", named ? "-" : "", number,
              (int)RELAY_DOMAIN_MAX, f->domain);
     size_t at = hosts->n_entries - 1, len = strlen(host);
-    char *to = (char *)(uintptr_t)hosts->entries[at].host; /* ours: in the same block */
+    char *to = (char *)(uintptr_t)hosts->entries[at].host; /* const for others only: it is in the memory of `hosts` */
     memcpy(to, host, len + 1);
     hosts->texts[at] = ht_slice_of(to, len);
     hosts->n = at + 1;
     for (size_t i = 0; i < at; i++)
         if (ht_slice_is(hosts->texts[i], host))
-            hosts->n = at; /* a name that is spelled as a port's is: told once */
+            hosts->n = at; /* the binding's own name is spelled like it: list the host once */
 }
 
 /* ---- drivers by name ---- */
@@ -177,7 +176,7 @@ const struct relay_owner *front_name_taken(const struct relay_front *f, const st
     const struct relay_owner *other = o->name ? other_called(f, o, ht_slice_str(o->name)) : NULL;
     if (other || !bind->has_name)
         return other;
-    /* "app-3000" is what port 3000 of a driver called app gets. */
+    /* "app-3000" looks like the host of port 3000 of a driver called app. */
     size_t n = bind->name.n;
     while (n > 0 && bind->name.p[n - 1] >= '0' && bind->name.p[n - 1] <= '9')
         n--;
@@ -204,7 +203,7 @@ void front_owner_moved(struct relay_front *f, struct relay_owner *from, struct r
     ht_list_push_back(bucket(f, ht_slice_str(to->name)), &to->named);
 }
 
-/* ---- who has which ---- */
+/* ---- the hosts of a binding ---- */
 
 void front_set_hosts(struct relay_front *f, struct relay_binding *b, struct relay_names *hosts) {
     if (!f)

@@ -2,9 +2,10 @@
 
 #include "relay/visitor_priv.h"
 
-/* ---- what both ends are told ---- */
+/* ---- callbacks of both ends ---- */
 
-/* The round comes at the end of the turn: a link's message is never fed from inside another one's (mux/mux.h). */
+/* The output is moved at the end of the turn, because a message must not be fed inside a callback of mux (mux/mux.h).
+ */
 static void on_output(void *ctx) {
     struct relay_inner_end *e = ctx;
     io_task_add(e->of->cfg.t->cfg.loop, &e->of->pump);
@@ -108,7 +109,7 @@ static void look_at_clock(struct relay_inner *in) {
         io_timer_set(&in->tick, due > now ? due - now : 1);
 }
 
-/* A round at the end of each turn in which something moved; more of it goes on in the next round. */
+/* Moves output from each end to the other, at the end of a turn. What is left is moved in the next turn. */
 static void pump(struct io_task *task) {
     struct relay_inner *in = ht_container_of(task, struct relay_inner, pump);
     bool more = !in->broken && carry(&in->visitors, &in->services);
@@ -158,7 +159,7 @@ int relay_inner_up(struct relay_inner *in) {
 void relay_inner_down(struct relay_inner *in) {
     if (!in->cfg.t)
         return;
-    /* Visitors hear of the end while owner.mux still tells them which session it was. */
+    /* This closes the streams, and visitors still need owner->mux then: to tell which session it was. */
     mux_session_destroy(&in->visitors.mux);
     in->cfg.owner->mux = NULL;
     mux_session_destroy(&in->services.mux);

@@ -9,8 +9,8 @@
 /* ---- the index ---- */
 
 /*
- * FNV-1a from the host's end to its beginning, so that one pass has the hash of each of its ends: those are what the
- * wildcards are looked up by.
+ * Hashes are FNV-1a of the host from its last character to its first. So one pass over a host has the hashes of all of
+ * its ends, by which wildcards are looked up.
  */
 static uint32_t hash_end(uint64_t h, uint16_t port, bool wildcard) {
     h = (h ^ port) * 0x100000001b3u;
@@ -37,7 +37,7 @@ static struct relay_name *look(const struct relay_name_index *x, const void *use
     return NULL;
 }
 
-/* The port itself before every port. */
+/* A name for this port goes before a name for every port. */
 static struct relay_name *look_ports(const struct relay_name_index *x, const void *user, uint64_t hash,
                                      const char *host, uint16_t port, bool wildcard) {
     struct relay_name *e = look(x, user, hash, host, port, wildcard);
@@ -100,7 +100,7 @@ struct relay_name *relay_names_exact(const struct relay_name_index *x, const cha
 void relay_names_add(struct relay_name_index *x, struct relay_names *names, struct relay_binding *b) {
     for (size_t i = 0; i < names->n_entries; i++) {
         struct relay_name *e = &names->entries[i];
-        if (relay_names_holder(x, b->owner->user, e)) /* the same BIND has it twice: example.com and example.com:443 */
+        if (relay_names_holder(x, b->owner->user, e)) /* twice in this BIND: example.com and example.com:443 */
             continue;
         e->b = b;
         e->hash = hash_end(hash_host(x, e->host), e->port, e->wildcard);
@@ -128,7 +128,7 @@ void relay_name_index_free(struct relay_name_index *x) {
     *x = (struct relay_name_index){.bucket = NULL};
 }
 
-/* ---- what a BIND says ---- */
+/* ---- reading the names of a BIND ---- */
 
 static struct ht_slice keep(char **at, const char *text, size_t n) {
     struct ht_slice kept = ht_slice_of(*at, n);
@@ -138,7 +138,7 @@ static struct ht_slice keep(char **at, const char *text, size_t n) {
     return kept;
 }
 
-/* `host` stays where it is. */
+/* `host` must live as long as the names. */
 static void add_entries(struct relay_names *names, const struct wire_name *name, const char *host) {
     static const uint16_t web[] = {80, 443};
     bool both = name->ports == WIRE_NAME_WEB;
@@ -157,7 +157,7 @@ static bool has(const struct relay_names *names, const char *text) {
     return false;
 }
 
-/* How much they take, or HT_EINVAL with *err. */
+/* Checks the names. *size: how many bytes their texts need. 0, or HT_EINVAL with *err. */
 static int measure(const struct wire_bind *bind, size_t *size, struct ht_errmsg *err) {
     char text[WIRE_NAME_ROOM];
     struct wire_name name;
@@ -202,7 +202,7 @@ void relay_names_free(struct relay_names **names) {
     *names = NULL;
 }
 
-/* ---- who comes by name ---- */
+/* ---- visitors by name ---- */
 
 enum relay_name_state relay_name_find(const struct relay_table *t, const void *user, const char *host, uint16_t port,
                                       struct relay_binding **out) {

@@ -3,7 +3,7 @@
 
 #include "base/text.h"
 
-#define SHOWN 96 /* bytes of a text that is refused */
+#define SHOWN 96 /* most bytes of a refused text that the message repeats */
 
 static bool is_alnum(char c) { return ht_is_digit(c) || (c >= 'a' && c <= 'z'); }
 
@@ -30,7 +30,7 @@ static uint32_t adapt(uint32_t delta, uint32_t points, bool first) {
     return k + (BASE - TMIN + 1) * delta / (delta + SKEW);
 }
 
-/* One delta (6.2): moves *at behind it. False: there is no whole one. */
+/* Reads one delta (RFC 3492 6.2) and moves *at behind it. False: it is incomplete or too large. */
 static bool next_delta(const char **at, const char *end, uint32_t bias, uint32_t *delta) {
     uint64_t w = 1, sum = 0;
     for (uint32_t k = BASE; *at < end; k += BASE) {
@@ -48,7 +48,7 @@ static bool next_delta(const char **at, const char *end, uint32_t bias, uint32_t
     return false;
 }
 
-/* p[0..n) stands behind "xn--", in lower case: whether it stands for a label with a letter beyond ASCII. */
+/* True when p[0..n), the part behind "xn--" in lower case, encodes a label with a letter beyond ASCII. */
 static bool decodes(const char *p, size_t n) {
     size_t basic = n;
     while (basic > 0 && p[basic - 1] != '-')
@@ -69,7 +69,8 @@ static bool decodes(const char *p, size_t n) {
             return false;
         code += (uint32_t)(sum / points);
         i = (uint32_t)(sum % points) + 1;
-        if (code < LETTERS || (code >= 0xd800 && code <= 0xdfff)) /* no control characters, no blank */
+        if (code < LETTERS ||
+            (code >= 0xd800 && code <= 0xdfff)) /* control characters, blanks and surrogates are no letters */
             return false;
     }
     return true;
@@ -77,7 +78,7 @@ static bool decodes(const char *p, size_t n) {
 
 /* ---- labels ---- */
 
-/* In lower case: NULL, or what is wrong with it. */
+/* What is wrong with a label in lower case; NULL: nothing. */
 static const char *wrong_with(const char *p, size_t n) {
     if (n == 0)
         return "a label is empty";
