@@ -223,7 +223,7 @@ void ht_tunnel_destroy(struct ht_tunnel **tunnel) {
     if (!t)
         return;
     driver_thread_free(t);
-    t->calls.audit = NULL; /* of what is cut here nothing is told */
+    t->calls.audit = NULL; /* requests that are cut here are not reported */
     if (t->loop) {
         io_wake_stop(&t->sleep);
         driver_link_destroy(t);
@@ -262,7 +262,7 @@ static int do_unbind(struct ht_tunnel *t, void *arg, struct ht_errmsg *err) {
 
 static int do_close(struct ht_tunnel *t, void *arg, struct ht_errmsg *err) {
     (void)arg, (void)err;
-    /* What would have been mended is no reason to end: neither a loss, nor a refusal whose socket still closes. */
+    /* A loss after which the driver would have tried again is not the reason of this end. */
     if (t->state == DRIVER_DOWN || t->state == DRIVER_WAITING || driver_retry_wanted(t))
         t->end_known = false;
     driver_end_reason(t, HT_TUNNEL_OK, "closed");
@@ -274,7 +274,7 @@ static int do_close(struct ht_tunnel *t, void *arg, struct ht_errmsg *err) {
         else
             driver_link_close(t);
         break;
-    case DRIVER_HELLO: /* the kit may have made a session of it, which a dropped socket would park */
+    case DRIVER_HELLO: /* a clean close, since the kit may have made a session, which it would park otherwise */
         driver_set_state(t, DRIVER_CLOSING);
         driver_sock_close(&t->now->socks[0], 0, "");
         break;
@@ -332,7 +332,7 @@ static int not_here(struct ht_tunnel *t) {
 int ht_tunnel_run(struct ht_tunnel *t) {
     if (not_here(t) < 0)
         return HT_TUNNEL_ESTATE;
-    /* The end's own task must have run: ENDED alone may mean that it is still to come. */
+    /* In state ENDED the task `end` may still have to run. */
     while (!t->stopped && (t->state != DRIVER_ENDED || ht_list_linked(&t->end.node)))
         io_loop_turn(t->loop, true);
     return outcome(t);
@@ -351,7 +351,7 @@ int ht_tunnel_process(struct ht_tunnel *t) { return ht_tunnel_turn(t, 0); }
 int ht_tunnel_fd(struct ht_tunnel *t) { return not_here(t) < 0 ? HT_TUNNEL_ESTATE : io_loop_fd(t->loop); }
 
 int ht_tunnel_timeout_ms(struct ht_tunnel *t) {
-    /* In a thread of its own it needs nobody else's time; and nothing is left to do for one that is over. */
+    /* A tunnel with a thread of its own needs no time of the caller, nor does one that has ended. */
     bool over = t->state == DRIVER_ENDED && !ht_list_linked(&t->end.node);
     return !driver_thread_is_ours(t) || over ? -1 : io_loop_timeout_ms(t->loop);
 }
@@ -382,7 +382,7 @@ int ht_tunnel_join(struct ht_tunnel *t) {
 
 void driver_wake(struct ht_tunnel *t) {
     int saved = errno;
-    /* A full pipe is fine: what fills it wakes the loop already. */
+    /* EAGAIN is fine: the bytes that fill the socket wake the loop. */
     ssize_t n = send(t->wake_fd, "", 1, MSG_NOSIGNAL);
     (void)n;
     errno = saved;
@@ -402,7 +402,7 @@ void ht_tunnel_retry_now(struct ht_tunnel *t) {
     driver_wake(t);
 }
 
-/* ---- looking at it ---- */
+/* ---- questions ---- */
 
 static int do_count(struct ht_tunnel *t, void *arg, struct ht_errmsg *err) {
     (void)err;
@@ -410,7 +410,7 @@ static int do_count(struct ht_tunnel *t, void *arg, struct ht_errmsg *err) {
     return HT_TUNNEL_OK;
 }
 
-/* The tunnel is not changed, but its thread is asked. */
+/* Takes the const away: the question does not change the tunnel, but its thread has to answer it. */
 static struct ht_tunnel *ask(const struct ht_tunnel *t) { return (struct ht_tunnel *)(uintptr_t)t; }
 
 unsigned ht_tunnel_streams(const struct ht_tunnel *t) {

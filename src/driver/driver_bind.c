@@ -6,8 +6,8 @@
 
 #include <stdio.h>
 
-#define REBIND_MS 1000       /* between two tries to get a port back */
-#define REBIND_SLOW_MS 15000 /* the same when it has been away for long */
+#define REBIND_MS 1000       /* between two attempts to get a port back */
+#define REBIND_SLOW_MS 15000 /* the same once the port has been lost for longer than the kit's usual grace */
 
 /* ---- one binding ---- */
 
@@ -45,24 +45,24 @@ static struct driver_binding *by_id(const struct ht_tunnel *t, uint32_t bind_id)
     return NULL;
 }
 
-/* Tells that a binding did not come about, and forgets it. */
+/* Reports that a binding was refused, and frees it. */
 static void binding_failed(struct driver_binding *b, const char *code, const char *message) {
     struct ht_tunnel *t = b->t;
     struct ht_bind_failure f = {
         .binding = b->number, .target = b->name, .container_port = b->asked_port, .code = code, .message = message};
-    ht_list_remove(&b->node); /* the callback may close the tunnel, which goes over the list */
+    ht_list_remove(&b->node); /* now: the callback may close the tunnel, which frees all bindings in the list */
     bool fatal = t->strict_bindings && !b->drop && t->state == DRIVER_UP;
     if (t->calls.bind_failed && !b->drop)
         t->calls.bind_failed(t->user, &f);
     if (fatal && t->state == DRIVER_UP) {
         driver_end_reason(t, HT_TUNNEL_EBIND, "the kit refused a port for %s: %s%s%s", b->name, code,
                           *message ? ": " : "", message);
-        io_timer_set(&t->close_timer, 0); /* not from inside whatever goes over the bindings now */
+        io_timer_set(&t->close_timer, 0); /* not at once: the caller may be going over the bindings */
     }
     binding_free(b);
 }
 
-/* An answer to an UNBIND is awaited. */
+/* True while an UNBIND has no answer. */
 static bool is_unbinding(const struct ht_tunnel *t) {
     HT_LIST_FOR (it, &t->bindings)
         if (HT_LIST_ENTRY(it, struct driver_binding, node)->state == BINDING_UNBINDING)
@@ -70,16 +70,16 @@ static bool is_unbinding(const struct ht_tunnel *t) {
     return false;
 }
 
-/* An UNBIND was answered, or a binding taken away. The last one that goes may be what ht_tunnel_close() waits for. */
+/* Reports that a binding has ended, and frees it. ht_tunnel_close() may have waited for the last one. */
 static void binding_gone(struct driver_binding *b, bool revoked, const char *reason) {
     struct ht_tunnel *t = b->t;
     struct ht_unbound u = {.binding = b->number, .revoked = revoked, .reason = reason};
-    ht_list_remove(&b->node); /* as above */
+    ht_list_remove(&b->node); /* now, as in binding_failed() */
     if (t->calls.unbound && t->state != DRIVER_CLOSING)
         t->calls.unbound(t->user, &u);
     binding_free(b);
     if (t->state == DRIVER_CLOSING) {
-        if (t->now->mux && !t->session_over && !is_unbinding(t)) /* else the closing handshake is under way */
+        if (t->now->mux && !t->session_over && !is_unbinding(t)) /* the closing handshake has not begun */
             driver_link_close(t);
     } else if (revoked && t->state == DRIVER_UP && ht_list_empty(&t->bindings)) {
         driver_end_reason(t, HT_TUNNEL_EREVOKED, "another driver took the port over%s%s", *reason ? ": " : "", reason);
@@ -88,9 +88,9 @@ static void binding_gone(struct driver_binding *b, bool revoked, const char *rea
     }
 }
 
-/* ---- what a target has to tell ---- */
+/* ---- callbacks of targets ---- */
 
-/* A request target is bytes, and what is told is UTF-8: what is not plain ASCII is percent-encoded (RFC 3986 2.1). */
+/* Reports are UTF-8, but a request target may have any bytes: those beyond ASCII are percent-encoded (RFC 3986 2.1). */
 static char *target_text(struct ht_slice s, char *out, size_t cap) {
     static const char hex[] = "0123456789ABCDEF";
     size_t n = 0;
@@ -141,18 +141,17 @@ static void target_down(void *ctx, const char *why, uint16_t status) {
         driver_say(b->t, HT_SEVERITY_WARNING, "%s; until it can, visitors of port %u get %u", why, b->port, status);
 }
 
-/* ---- asking ---- */
+/* ---- BIND and UNBIND ---- */
 
 static void binding_ask(struct driver_binding *b);
 
-/* The answer to a BIND that was asked. */
 static void binding_refused(struct driver_binding *b, const char *code, const char *message) {
     struct ht_tunnel *t = b->t;
     binding_failed(b, code, message);
     driver_shards_bind_changed(t);
 }
 
-/* An answer is missing, or it is time to ask again. */
+/* It is time to ask again, or the kit has not answered in time. */
 static void timeout_fired(struct io_timer *timer) {
     struct driver_binding *b = ht_container_of(timer, struct driver_binding, timeout);
     if (b->state == BINDING_WAITS)
@@ -164,7 +163,7 @@ static void timeout_fired(struct io_timer *timer) {
 }
 
 static void binding_ask(struct driver_binding *b) {
-    if (b->t->restarting) { /* the next session is asked: see driver_bind_all() */
+    if (b->t->restarting) { /* driver_bind_all() asks in the next session */
         b->state = BINDING_WAITS;
         return;
     }
@@ -192,7 +191,7 @@ static void binding_ask(struct driver_binding *b) {
         .container_port = b->port ? b->port : b->asked_port,
         .has_label = b->label != NULL,
         .label = ht_slice_str(b->label),
-        /* A port that is missing in a resumed session was taken over: two drivers must not take it in turns. */
+        /* A resumed session without this port has lost it to another driver. A takeover would start a fight. */
         .takeover = b->takeover && !(b->port && b->t->resumed),
         .has_host = b->pull_host != NULL,
         .host = ht_slice_str(b->pull_host),
@@ -234,7 +233,7 @@ static int binding_unbind(struct driver_binding *b) {
     return rc;
 }
 
-/* What a resumed session brought along. */
+/* Handles a binding that a resumed session still has. */
 static void take_up(struct ht_tunnel *t, const struct wire_resumed_bind *r) {
     HT_LIST_FOR (it, &t->bindings) {
         struct driver_binding *b = HT_LIST_ENTRY(it, struct driver_binding, node);
@@ -245,7 +244,8 @@ static void take_up(struct ht_tunnel *t, const struct wire_resumed_bind *r) {
             (void)binding_unbind(b);
         return;
     }
-    /* A BIND whose answer was lost with the link: it is asked for again, and that needs the port to be free. */
+    /* The answer to its BIND was lost with the link. The BIND is sent again, so this binding must free its port first.
+     */
     struct wire_unbind unbind = {.bind_id = r->bind_id};
     if (mux_session_send(t->now->mux, WIRE_UNBIND, &unbind) < 0)
         driver_say(t, HT_SEVERITY_WARNING, "a binding that nobody asked for stays at the kit: out of memory");
@@ -286,7 +286,7 @@ void driver_bind_all(struct ht_tunnel *t, const struct wire_hello_ok *ok) {
     t->resumed = ok->resumed;
     for (size_t i = 0; ok->resumed && i < ok->n_resumed_binds; i++)
         take_up(t, &ok->resumed_binds[i]);
-    /* From the beginning each time: what is told on the way may change the list. */
+    /* The search begins anew each time, because callbacks may change the list. */
     for (struct driver_binding *b; t->state == DRIVER_UP && (b = next_to_ask(t));) {
         if (b->drop)
             binding_gone(b, false, "");
@@ -300,7 +300,7 @@ void driver_bind_lost(struct ht_tunnel *t) {
         struct driver_binding *b = HT_LIST_ENTRY(it, struct driver_binding, node);
         io_timer_stop(&b->timeout);
         b->drop = b->drop || b->state == BINDING_UNBINDING;
-        b->names_refused = false; /* another session may get them */
+        b->names_refused = false; /* the kit may give them to the next session */
         if (b->state == BINDING_BOUND || b->state == BINDING_UNBINDING)
             b->state = BINDING_LOST;
         else if (b->state == BINDING_ASKED)
@@ -312,14 +312,14 @@ bool driver_unbind_all(struct ht_tunnel *t) {
     HT_LIST_FOR_SAFE (it, &t->bindings) {
         struct driver_binding *b = HT_LIST_ENTRY(it, struct driver_binding, node);
         if (b->state == BINDING_WAITS || b->state == BINDING_ASKED)
-            binding_free(b); /* goes with the session */
+            binding_free(b); /* if the kit grants it, it ends with the session */
         else if (b->state == BINDING_BOUND)
-            (void)binding_unbind(b); /* without memory for it the session's end has to do */
+            (void)binding_unbind(b); /* if that fails, the binding ends with the session */
     }
     return is_unbinding(t);
 }
 
-/* host:port as it is shown, with the scheme of a target that is spoken TLS to. */
+/* Writes the name of the target for people: host:port, with a scheme if it is reached by TLS. */
 static void put_name(struct driver_binding *b) {
     static const char *const schemes[] = {
         [DRIVER_PLAIN] = "", [DRIVER_TLS] = "tls://", [DRIVER_TLS_INSECURE] = "tls+insecure://"};
@@ -341,7 +341,7 @@ static int prepare_target(struct driver_binding *b, const struct ht_bind_options
     return driver_tls_get(b->t, &b->target, o, &b->tls, err);
 }
 
-/* Rule HOST-1, so that a slip of the pen does not need a kit to be found. */
+/* Rule HOST-1 is checked here too, so that a typing error is reported before there is a kit. */
 static int prepare_hosts(struct driver_binding *b, const struct ht_bind_options *o, struct ht_errmsg *err) {
     char label[WIRE_LABEL_ROOM], host[WIRE_HOST_ROOM];
     size_t size = 0;
@@ -443,14 +443,14 @@ int driver_bind_remove(struct ht_tunnel *t, int number, struct ht_errmsg *err) {
         binding_gone(b, false, "");
         break;
     case BINDING_ASKED:
-        b->drop = true; /* given back when the answer is here */
+        b->drop = true; /* unbound when the answer has come */
         break;
     case BINDING_LOST:
         b->drop = true;
         break;
     case BINDING_BOUND:
         if (t->state != DRIVER_UP)
-            b->drop = true; /* the link is about to be mourned */
+            b->drop = true; /* the link is lost: unbound after the next resume */
         else if (binding_unbind(b) < 0)
             return ht_fail(err, HT_TUNNEL_ENOMEM, "out of memory");
         break;
@@ -483,7 +483,7 @@ unsigned driver_bind_standing(const struct ht_tunnel *t) {
 
 /* ---- the kit's answers ---- */
 
-/* Those of BIND_OK, as texts. *room is freed by the caller. */
+/* Copies the URLs of BIND_OK as texts. The caller frees *room, the memory for them. Returns their number. */
 static size_t copy_urls(const struct wire_bind_ok *ok, const char *urls[WIRE_MAX_BIND_OK_URLS], char **room) {
     size_t size = 0, n = 0;
     for (size_t i = 0; i < ok->n_urls; i++)
@@ -504,7 +504,7 @@ static void tell_bound(struct driver_binding *b, const struct wire_bind_ok *ok) 
     if (b->portless) {
         given[0] = '\0';
     } else if (b->kind == HT_PULL_TCP) {
-        given[0] = '\0'; /* programs in the container reach it, and no URL does; kits send one all the same */
+        given[0] = '\0'; /* kits send a URL, but only programs in the container reach a pulled port */
         const char *host = b->pull_host ? b->pull_host : "127.0.0.1";
         bool v6 = strchr(host, ':') != NULL;
         snprintf(made, sizeof made, "%s%.255s%s:%u", v6 ? "[" : "", host, v6 ? "]" : "", b->port);
@@ -518,7 +518,7 @@ static void tell_bound(struct driver_binding *b, const struct wire_bind_ok *ok) 
     bool by_name = mux_session_agreed(t->now->mux, WIRE_CAP_NAMES) && !b->names_refused;
     size_t n_names = by_name ? driver_names_put(b, slices) : 0;
     for (size_t i = 0; i < n_names; i++)
-        names[i] = slices[i].p; /* each ends in a NUL */
+        names[i] = slices[i].p; /* driver_names_put() ends each with a NUL */
     if (b->names_refused)
         driver_say(t, HT_SEVERITY_INFO, "%s is reached by its port alone, and not by name: %s", b->name,
                    b->names_why ? b->names_why : "the kit has refused that");
@@ -546,7 +546,7 @@ static void tell_bound(struct driver_binding *b, const struct wire_bind_ok *ok) 
     b->told_insecure = true;
     driver_names_probe(b);
     if (!b->portless)
-        relay_target_probe(b->origin); /* before the callback, which may end it all; what it finds comes later */
+        relay_target_probe(b->origin); /* before the callback, which may destroy `b`; it reports later */
     if (t->calls.bound)
         t->calls.bound(t->user, &bound);
     ht_free(url_room);
@@ -586,8 +586,8 @@ static void ask_later(struct driver_binding *b) {
 }
 
 /*
- * While nobody listened there, an outgoing connection of the container got the port from the kernel, which may last.
- * Who asked for any port takes another one at once.
+ * Another program has the port: perhaps an outgoing connection that got it from the kernel while nobody listened there.
+ * That may last long, so a binding that accepts any port asks for another one at once.
  */
 static void port_lost(struct driver_binding *b, const char *message) {
     if (b->asked_port == 0) {
@@ -604,14 +604,14 @@ static void port_lost(struct driver_binding *b, const char *message) {
     ask_later(b);
 }
 
-/* It stood before; a portless one has no port to tell. */
+/* True when the binding was bound before. */
 static bool was_bound(const struct driver_binding *b) { return b->port || (b->portless && b->bind_id); }
 
-/* True when the kit gives us the ports of our own dead sessions (rule CLIENT-2). Then a port that is in use belongs to
- * another driver. */
+/* True when the kit knows that this driver's earlier sessions are its own, and gives their ports back (rule CLIENT-2).
+ * Then a port that is in use belongs to another driver. */
 static bool knows_us(const struct ht_tunnel *t) { return t->caps & WIRE_CAP_CLIENT; }
 
-/* Then it is asked for once more, without names. */
+/* True when the BIND may succeed without its names. */
 static bool may_be_the_name(const struct driver_binding *b, enum wire_bind_error code) {
     return b->n_names && b->names_optional && !b->names_refused && !b->drop &&
            (code == WIRE_BIND_ERROR_ALREADY_BOUND || code == WIRE_BIND_ERROR_INVALID_NAME ||
@@ -630,8 +630,8 @@ void driver_on_bind_err(void *ctx, const struct wire_bind_err *err) {
     }
     if (err->code == WIRE_BIND_ERROR_ALREADY_BOUND && was_bound(b) && !b->drop && !t->resumed && !knows_us(t) &&
         io_now_ms(t->loop) < t->lost_at + WIRE_LIMIT_TAKEOVER_GRACE) {
-        /* Likely the session that was lost, which the kit still holds the port for. One that was resumed without the
-         * port has lost it to another driver. */
+        /* Most likely the kit still keeps the port for this driver's lost session. (A resumed session without the port
+         * has lost it to another driver.) */
         ask_later(b);
         return;
     }
@@ -658,7 +658,7 @@ void driver_on_unbind_ok(void *ctx, const struct wire_unbind_ok *ok) {
 void driver_on_unbind_err(void *ctx, const struct wire_unbind_err *err) {
     struct driver_binding *b = by_id(ctx, err->bind_id);
     char message[512];
-    if (b && b->state == BINDING_UNBINDING) /* the kit does not have it: that is as good as given back */
+    if (b && b->state == BINDING_UNBINDING) /* the kit does not know the binding, so it is unbound as well */
         binding_gone(b, false, ht_text_clean(err->message, message, sizeof message));
 }
 

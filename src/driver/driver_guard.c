@@ -1,4 +1,4 @@
-/* Names whose requests are checked here and get secrets (guard/guard.h). */
+/* Names with a policy: the guard checks their requests and adds secrets (guard/guard.h). */
 #include "driver/driver.h"
 
 #include "base/mem.h"
@@ -38,7 +38,7 @@ static int load_authority(struct ht_tunnel *t, struct ht_errmsg *err) {
                   : HT_TUNNEL_OK;
 }
 
-/* ---- what is told ---- */
+/* ---- reports ---- */
 
 static bool audit(void *ctx, const struct guard_event *e) {
     struct ht_tunnel *t = ctx;

@@ -39,9 +39,9 @@ void driver_handover_failed(struct ht_tunnel *t, const char *why) {
     io_timer_set(&t->handover_timer, driver_backoff(t->handover_attempts++, t->retry_min_ms, random));
 }
 
-/* ---- what is left of the old one ---- */
+/* ---- the old session, until its last stream has ended ---- */
 
-#define PAST_MAX 8u /* of them; the oldest is cut for one more */
+#define PAST_MAX 8u /* most old sessions; for one more, the oldest is cut */
 
 static void drop_past(struct driver_session *ses) {
     ht_list_remove(&ses->node);
@@ -53,7 +53,7 @@ static void drop_past(struct driver_session *ses) {
 
 static void end_past(struct io_task *task) { drop_past(ht_container_of(task, struct driver_session, end)); }
 
-/* Not at once: its calls may be below us. */
+/* At the end of the turn, because functions that use it may still be on the stack. */
 void driver_handover_past_over(struct driver_session *ses) { io_task_add(ses->t->loop, &ses->end); }
 
 static void past_over(void *ctx, enum mux_end why, const char *text) {
@@ -61,7 +61,7 @@ static void past_over(void *ctx, enum mux_end why, const char *text) {
     driver_handover_past_over(ctx);
 }
 
-/* Opened before the kit said that it opens no more, and late on the way. */
+/* The kit has opened this stream before its GOAWAY, on another connection. */
 static void past_stream_open(void *ctx, struct mux_stream *stream, const struct wire_stream_open *open) {
     struct driver_session *ses = ctx;
     driver_on_stream_open(ses->t, stream, open);

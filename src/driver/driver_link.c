@@ -11,8 +11,8 @@
 #include <string.h>
 
 #define GHOST_MS 120000
-#define DEAD_CLOSE_MS 50 /* for the close frame to leave */
-#define HURRY_MS 200     /* the same, and for the answer to it */
+#define DEAD_CLOSE_MS 50 /* time to send the close frame on a dead link */
+#define HURRY_MS 200     /* time to send it and to get the kit's */
 
 /* ---- the session's clock ---- */
 
@@ -76,7 +76,7 @@ void driver_session_free(struct driver_session **sp) {
 
 void driver_link_woke(struct io_wake *w) {
     struct ht_tunnel *t = ht_container_of(w, struct ht_tunnel, sleep);
-    if (t->state == DRIVER_WAITING) /* the network is likely to be another one */
+    if (t->state == DRIVER_WAITING) /* the machine may be in another network now */
         driver_retry_now(t);
     if (t->state != DRIVER_UP)
         return;
@@ -88,18 +88,18 @@ void driver_link_woke(struct io_wake *w) {
     driver_link_touch(t);
 }
 
-/* ---- the end of things ---- */
+/* ---- the end of a link or session ---- */
 
 static void link_gone(struct ht_tunnel *t) {
-    /* The reason was usually set where the fault was found. This one is for the other cases. */
+    /* Only the first reason counts, and where the fault was found one was set. This is for all other cases. */
     driver_end_reason(t, HT_TUNNEL_ELOST, "the connection to the kit was lost");
     driver_end(t);
 }
 
-/* The error of the library for a GOAWAY. `text` is for people. */
+/* Sets the end's reason from the kit's GOAWAY, and whether another attempt makes sense. */
 static void goaway_reason(struct ht_tunnel *t) {
     const char *text = t->goaway_text[0] ? t->goaway_text : "it did not say why";
-    /* Of these another attempt would change nothing: a session that was idle has nothing to come back for. */
+    /* Final: a refused token when no other one can be read, and a session that was idle because it has no bindings. */
     t->final = (t->goaway_code == WIRE_CODE_AUTH_ERROR && !driver_token_again(t)) ||
                (t->goaway_code == WIRE_CODE_IDLE_TIMEOUT && ht_list_empty(&t->bindings));
     t->refused = t->goaway_code == WIRE_CODE_VERSION_MISMATCH || t->goaway_code == WIRE_CODE_ENHANCE_YOUR_CALM ||
@@ -112,8 +112,8 @@ static void goaway_reason(struct ht_tunnel *t) {
         driver_end_reason(t, HT_TUNNEL_ELIMIT, "the kit has no room: %s", text);
         break;
     case WIRE_CODE_PROTOCOL_ERROR:
-        /* An admin's kill has the same code as a rule that we broke, but the latter does not end with a clean close. It
-         * would be a defect, and a new session starts without it. */
+        /* The code is the same when an admin kills the session and when this driver broke a rule. But only a kill ends
+         * with a clean close. A broken rule is a defect, and a new session begins without its consequences. */
         if (strcmp(t->goaway_text, WIRE_GOAWAY_KILLED_MESSAGE) == 0 || t->close_code == WIRE_CLOSE_NORMAL)
             driver_end_reason(t, HT_TUNNEL_EREVOKED, "the kit closed the session: %s", text);
         else
@@ -121,8 +121,8 @@ static void goaway_reason(struct ht_tunnel *t) {
         break;
     case WIRE_GOAWAY_SUPERSEDED_CODE:
     case WIRE_CODE_BIND_TAKEOVER:
-        /* RESUME-3. Who comes back then takes turns with another driver for ever. But it may have been our own ghost: a
-         * HELLO that we had given up, and that was only late. */
+        /* RESUME-3. A driver that came back now would take turns with the other one forever. But the other one may be
+         * this driver's own earlier HELLO, which was given up here and reached the kit late (a ghost). */
         if (io_now_ms(t->loop) < t->ghost_until)
             driver_end_reason(t, HT_TUNNEL_ELOST, "an earlier attempt of this driver reached the kit late: %s", text);
         else
@@ -168,24 +168,24 @@ static void session_over(void *ctx, enum mux_end why, const char *text) {
         link_gone(t);
         return;
     }
-    /* What is queued (a GOAWAY, the close frame) still goes out; the closing handshake is bounded in time. */
+    /* Queued frames, such as a GOAWAY, are still sent. The closing handshake has a time limit. */
     if (t->state != DRIVER_ENDED)
         driver_set_state(t, driver_retry_wanted(t) ? DRIVER_DOWN : DRIVER_CLOSING);
     driver_sock_close(&t->now->socks[0], 0, "");
-    if (why == MUX_END_TIMEOUT) /* the other end of a dead link answers no close frame either */
+    if (why == MUX_END_TIMEOUT) /* the link is dead, so no close frame will come */
         io_timer_set(&t->close_timer, DEAD_CLOSE_MS);
 }
 
 void driver_link_close(struct ht_tunnel *t) {
     io_timer_stop(&t->close_timer);
     if (t->now->mux && !t->session_over)
-        mux_session_close(t->now->mux); /* comes back through session_over() */
+        mux_session_close(t->now->mux); /* calls session_over() */
     else
         driver_end(t);
 }
 
-/* Whoever asks for the end again has no patience. But without a close frame the kit would keep the session, and its
- * ports with it, for somebody who does not come back (rule END-1): so much time must be. */
+/* The caller asks for the end a second time, so it must come fast. But the close frame has to be sent: without it the
+ * kit would park the session and keep its ports for a driver that does not come back (rule END-1). */
 void driver_link_hurry(struct ht_tunnel *t) {
     bool again = t->hurried;
     t->hurried = true;
@@ -250,26 +250,26 @@ static const struct mux_session_ops session_ops = {
     .over = session_over,
 };
 
-/* What this driver names in HELLO. */
+/* The capabilities that this driver names in HELLO. */
 static unsigned our_caps(const struct driver_sock *s) {
     unsigned caps = MUX_CAPS & wire_caps_in(s->version);
     return s->t->client[0] ? caps : caps & ~(unsigned)WIRE_CAP_CLIENT;
 }
 
-/* Rule EXT-1: a kit that accepts what was not named gets nothing of it. */
+/* Rule EXT-1: only what both sides have named. */
 static unsigned agreed(const struct driver_sock *s, const struct wire_hello_ok *ok) {
     return our_caps(s) & wire_caps_of(s->version, ok->capabilities, ok->n_capabilities);
 }
 
 static int make_session(struct ht_tunnel *t, const struct wire_hello_ok *ok) {
-    bool asks = !t->vtunnel; /* that protocol has a ping of its own (VKEEP-1) */
+    bool asks = !t->vtunnel; /* vtunnel's protocol has a ping of its own (VKEEP-1) */
     t->caps = agreed(&t->now->socks[0], ok);
     struct mux_config cfg = {
         .role = WIRE_ROLE_DRIVER,
         .version = t->now->socks[0].version,
         .stream_window = ok->stream_window,
         .session_window = ok->session_window,
-        .max_streams = t->max_streams, /* whatever the kit would like (hardening case 31) */
+        .max_streams = t->max_streams, /* ours, whatever HELLO_OK says (hardening case 31) */
         .session_buffer = WIRE_LIMIT_SESSION_BUFFER,
         .ping_interval_ms = asks ? t->ping_interval_ms : 0,
         .pong_timeout_ms = asks ? t->pong_timeout_ms : 0,
@@ -351,7 +351,7 @@ static void link_hello_ok(void *ctx, const struct wire_hello_ok *ok) {
 static void link_refused(void *ctx, const struct wire_goaway *goaway) {
     struct driver_sock *s = ctx;
     struct ht_tunnel *t = s->t;
-    if (s->of != t->now) /* closed() follows */
+    if (s->of != t->now) /* primary_closed() is called too, and handles it */
         return;
     note_goaway(t, goaway);
     if (t->goaway_code == WIRE_CODE_PROTOCOL_ERROR)
@@ -391,7 +391,7 @@ static int say_hello(struct driver_sock *s) {
         hello.client.name = ht_slice_str(t->client_name);
     }
     if (t->token) {
-        /* On the upgrade too: an edge in front of the kit may take the header for itself. */
+        /* The upgrade has the token too, but an edge in front of the kit may replace that header. */
         hello.has_auth = true;
         hello.auth.kind = ht_slice_str("bearer");
         hello.auth.token = ht_slice_str(t->token);
@@ -435,15 +435,15 @@ static void primary_failed(struct driver_sock *s, int error, uint16_t status, ui
         return;
     }
     if (status == 400 && !t->only_v1 && t->connections > 1 && t->state == DRIVER_CONNECTING) {
-        t->only_v1 = true; /* it may not know how to choose from a list */
+        t->only_v1 = true; /* an old kit may not understand a list of subprotocols */
         driver_link_start(t);
         return;
     }
     t->retry_after_ms = retry_after_ms;
-    /* 5xx comes from an edge whose kit starts anew, and is as short as a lost link. */
+    /* An edge answers 5xx while its kit restarts, which takes as long as a lost link. */
     t->refused = error == HT_TUNNEL_ETLS || (error == HT_TUNNEL_EHANDSHAKE && status < 500);
     if (status == 401 && driver_token_again(t))
-        t->refused = false; /* the next attempt is another one */
+        t->refused = false; /* the next attempt has another token */
     if (status == 401)
         driver_end_reason(t, HT_TUNNEL_EAUTH,
                           t->token ? "the kit at %s refused the token" : "the kit at %s wants a token",
@@ -453,7 +453,7 @@ static void primary_failed(struct driver_sock *s, int error, uint16_t status, ui
     driver_end(t);
 }
 
-/* HELLO was said and not answered: it may be under way for as long as TCP tries (RFC 9293 3.8.3). */
+/* HELLO was sent and not answered. It may still reach the kit, as long as TCP tries (RFC 9293 3.8.3). */
 static void expect_ghost(struct ht_tunnel *t) { t->ghost_until = io_now_ms(t->loop) + GHOST_MS; }
 
 static void primary_closed(struct driver_sock *s, uint16_t code, const char *text, bool broken) {
@@ -514,7 +514,7 @@ int driver_link_start(struct ht_tunnel *t) {
     t->retry_after_ms = 0;
     io_timer_init(t->loop, &t->close_timer, close_timer_fired);
     driver_set_state(t, DRIVER_CONNECTING);
-    /* One socket is all the same in every version, and every kit speaks the first. */
+    /* For a single connection the versions do not differ, and every kit speaks v1. */
     const char *protocols = t->connections > 1 && !t->only_v1 ? WIRE_SUBPROTOCOLS : WIRE_SUBPROTOCOL_V1;
     if (driver_link_dial(t->now, t->vtunnel ? NULL : protocols, &err) < 0) {
         driver_end_reason(t, HT_TUNNEL_ECONNECT, "%s", err.text);

@@ -14,7 +14,7 @@ struct driver_name {
     struct wire_name name;
     char text[WIRE_NAME_ROOM];
     struct driver_tls *tls;
-    struct relay_target *to; /* NULL: what was asked for */
+    struct relay_target *to; /* NULL: the host and port that were asked for */
 };
 
 void driver_names_free(struct driver_binding *b) {
@@ -27,7 +27,7 @@ void driver_names_free(struct driver_binding *b) {
     b->n_names = 0;
 }
 
-/* What is behind NAME=. */
+/* Reads the target behind NAME=. */
 static int leads_to(struct driver_binding *b, struct driver_name *n, const char *target,
                     const struct ht_bind_options *o, struct relay_target_config *cfg, struct ht_errmsg *err) {
     struct driver_target at;
@@ -117,7 +117,7 @@ void driver_names_probe(struct driver_binding *b) {
             relay_target_probe(b->names[i].to);
 }
 
-/* As the kit chooses among bindings (rule NAME-5): two names of one binding may cover the same. */
+/* Two names of one binding may cover the same host: chooses as the kit does among bindings (rule NAME-5). */
 static bool goes_before(const struct wire_name *a, const struct wire_name *b) {
     if (a->wildcard != b->wildcard)
         return b->wildcard;

@@ -7,7 +7,8 @@ _Static_assert(HT_MAX_CONNECTIONS == WIRE_LIMIT_MAX_CONNECTIONS, "the public hea
 
 /* ---- headers of the upgrade ---- */
 
-/* The request's own (RFC 6455 4.1), and what would change its framing or its connection (RFC 9110 7.6.1). */
+/* Headers that the caller cannot set: those of the upgrade (RFC 6455 4.1), and those that would change the framing of
+ * the request or its connection (RFC 9110 7.6.1). */
 static bool handshake_owns(struct ht_slice name) {
     static const char *const owned[] = {"host", "content-length", "expect"};
     static const struct ht_slice websocket = {"sec-websocket-", 14};
@@ -46,7 +47,7 @@ static int add_header(struct ht_tunnel *t, const char *line, struct ht_errmsg *e
     return HT_TUNNEL_OK;
 }
 
-/* Room for all of them at once: a buffer that grows would leave copies of secrets behind. */
+/* Memory for all of them is reserved at once: a buffer that grows leaves copies of secrets behind. */
 static const char bearer[] = "Authorization: Bearer ";
 
 static int set_headers(struct ht_tunnel *t, const struct ht_tunnel_options *o, struct ht_errmsg *err) {
@@ -159,7 +160,7 @@ int driver_options_set(struct ht_tunnel *t, const struct ht_tunnel_options *o, s
     return rc;
 }
 
-/* The first header is the token's; the others stay. False: out of memory, nothing has changed. */
+/* Replaces the token in the first header. False: out of memory, and nothing has changed. */
 static bool replace_token(struct ht_tunnel *t, const char *token) {
     struct ht_buf headers = {0};
     size_t skip = sizeof bearer - 1 + strlen(t->token) + 2;

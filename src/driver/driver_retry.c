@@ -3,23 +3,23 @@
 
 #include "base/clock.h"
 
-#define RETRY_AFTER_MAX_MS 3600000u /* what the kit asks for is heeded up to this */
+#define RETRY_AFTER_MAX_MS 3600000u /* the longest wait that a kit can ask for */
 
 uint64_t driver_backoff(unsigned attempt, uint64_t min_ms, uint64_t random) {
     uint64_t most = min_ms;
     while (attempt-- > 0 && most < WIRE_LIMIT_RETRY_MAX)
         most *= 2;
-    /* Full jitter: drivers that lost the same kit do not come back in one crowd. */
+    /* Full jitter, so that drivers that have lost the same kit do not come back all at once. */
     return random % (ht_min(most, WIRE_LIMIT_RETRY_MAX) + 1);
 }
 
-/* What is left of the time for retries, counted from the loss; UINT64_MAX: for ever. */
+/* How much of retry_for_ms is left, counted from the loss; UINT64_MAX: no limit. */
 static uint64_t time_left(const struct ht_tunnel *t) {
     if (t->retry_for_ms == 0)
         return UINT64_MAX;
     if (t->retry_for_ms == HT_NO_RETRY)
         return 0;
-    /* A link that stood until now was not lost before now. */
+    /* told_up: the link was up until now, so lost_at is from an earlier loss. */
     uint64_t now = io_now_ms(t->loop), end = (t->told_up ? now : t->lost_at) + t->retry_for_ms;
     return end > now ? end - now : 0;
 }
@@ -30,12 +30,12 @@ bool driver_retry_wanted(const struct ht_tunnel *t) {
     switch (t->end_error) {
     case HT_TUNNEL_ECONNECT:
     case HT_TUNNEL_EHANDSHAKE:
-    /* A hotel's login page, a clock that is wrong, an edge that starts anew: all of that is between us and the kit, and
-     * passes. The kit's own last word is final. */
+    /* A hotel's login page, a wrong clock, an edge that restarts: such obstacles before the kit go away. What the kit
+     * itself has said is in `final`. */
     case HT_TUNNEL_ETLS:
     case HT_TUNNEL_EAUTH:
     case HT_TUNNEL_ELIMIT:
-    case HT_TUNNEL_EPROTO: /* whatever it was, a new session begins without it */
+    case HT_TUNNEL_EPROTO: /* a new session may not meet the same fault */
     case HT_TUNNEL_ELOST:
     case HT_TUNNEL_EGOAWAY:
         return time_left(t) > 0;
@@ -44,7 +44,7 @@ bool driver_retry_wanted(const struct ht_tunnel *t) {
     }
 }
 
-/* How long until the next attempt. Where we were refused, not at once and not every few seconds. */
+/* How long until the next attempt. After a refusal the waits are longer. */
 static uint64_t wait_before(const struct ht_tunnel *t) {
     uint64_t random;
     if (t->vtunnel) /* VRETRY-1 */
@@ -60,7 +60,7 @@ static uint64_t wait_before(const struct ht_tunnel *t) {
 
 static void timer_fired(struct io_timer *timer) {
     struct ht_tunnel *t = ht_container_of(timer, struct ht_tunnel, retry_timer);
-    if (t->state == DRIVER_WAITING) /* else it was closed in this very turn */
+    if (t->state == DRIVER_WAITING) /* it may have been closed in this turn */
         driver_link_start(t);
 }
 
@@ -75,9 +75,9 @@ void driver_retry_begin(struct ht_tunnel *t) {
     }
     uint64_t wait = wait_before(t);
     t->attempts++;
-    t->only_v1 = false; /* it may have been somebody else who refused the list */
+    t->only_v1 = false; /* perhaps something other than the kit has refused the list of subprotocols */
     wait = ht_max64(wait, ht_min64(t->retry_after_ms, RETRY_AFTER_MAX_MS));
-    wait = ht_min(wait, left); /* the last attempt is at the end of the time, not before */
+    wait = ht_min(wait, left); /* the last attempt is at the end of retry_for_ms */
     driver_set_state(t, DRIVER_WAITING);
     io_timer_init(t->loop, &t->retry_timer, timer_fired);
     io_timer_set(&t->retry_timer, wait);

@@ -11,11 +11,11 @@
 
 static void shard_gone(struct driver_sock *s, const char *why);
 
-/* ---- is it still there? ---- */
+/* ---- whether a secondary is alive ---- */
 
 /*
- * The session's PING travels on the primary. A secondary without a word is asked by a PING of the WebSocket, which
- * every server answers, and which keeps the boxes in between from taking it for dead.
+ * The session's PING travels on the primary (FRAME-10), so a quiet secondary is checked with a PING of WebSocket
+ * itself, which every server answers. It also keeps routers in between from dropping the connection.
  */
 static void check_life(struct driver_sock *s) {
     struct ht_tunnel *t = s->t;
@@ -25,12 +25,12 @@ static void check_life(struct driver_sock *s) {
         patience = ht_min64(patience, t->suspect_after_ms);
     }
     io_conn_counts(ws_conn_io(s->ws), &in, &out);
-    if (in != s->heard || driver_bind_asked(t)) { /* while that is, nothing is read from it: the silence is our own */
+    if (in != s->heard || driver_bind_asked(t)) { /* while a BIND waits, secondaries are not read (see JOIN below) */
         s->heard = in;
         s->pinged_at = 0;
         s->probing = false;
     } else if (s->pinged_at && now >= s->pinged_at + patience) {
-        shard_gone(s, "it does not answer any more");
+        shard_gone(s, "it no longer answers");
         return;
     } else if (!s->pinged_at) {
         s->pinged_at = now;
@@ -56,8 +56,8 @@ void driver_shards_probe(struct ht_tunnel *t) {
 /* ---- JOIN ---- */
 
 /*
- * A STREAM_OPEN on a secondary can overtake the BIND_OK on the primary that it belongs behind. So nothing is read from
- * secondaries while a BIND waits for its answer.
+ * A STREAM_OPEN on a secondary can arrive before the BIND_OK on the primary that it needs. So secondaries are not read
+ * while a BIND waits for its answer.
  */
 void driver_shards_bind_changed(struct ht_tunnel *t) {
     bool hold = driver_bind_asked(t);
@@ -81,7 +81,7 @@ static int shard_greet(struct driver_sock *s) {
 static void link_join_ok(void *ctx, const struct wire_join_ok *ok) {
     struct driver_sock *s = ctx;
     struct ht_tunnel *t = s->t;
-    /* Its index is the one we asked for, or the ticket would not have worked. */
+    /* The kit checks that the index is the ticket's. */
     const uint64_t *received = t->reissues && ok->has_received_bytes ? &ok->received_bytes : NULL;
     if (!t->now->mux || mux_session_join(t->now->mux, s->link, s->index, received) < 0) {
         shard_gone(s, "the session is over");
@@ -148,7 +148,7 @@ static void shard_connect(struct driver_sock *s) {
 
 /* ---- tickets ---- */
 
-/* True: the nonce is one that fits; the protocol allows 128 bytes. */
+/* Connects a secondary in state `from` with the ticket. False: there is none, or the nonce is too long. */
 static bool take_ticket(struct ht_tunnel *t, const struct wire_join_ticket *ticket, enum shard_state from) {
     if (ticket->index == 0 || ticket->index >= t->granted)
         return false;
@@ -176,8 +176,8 @@ void driver_on_reissued(void *ctx, const struct wire_reissue *answer) {
 }
 
 /*
- * Rule SHARD-1: what the kit sees. It may have lost a socket that looks well from here. A map that was made before our
- * JOIN arrived says so too, so the first word that counts is that it is up.
+ * Rule SHARD-1: which sockets the kit has. It may have lost one that looks alive from here. But a map that was made
+ * before a JOIN arrived does not have that socket either, so "down" counts only after "up".
  */
 void driver_on_shard_map(void *ctx, const struct wire_shard_map *map) {
     struct ht_tunnel *t = ctx;
@@ -220,11 +220,11 @@ static bool session_goes_on(const struct ht_tunnel *t) {
 
 static void shard_gone(struct driver_sock *s, const char *why) {
     struct ht_tunnel *t = s->t;
-    char text[320]; /* `why` may go with the socket */
+    char text[320]; /* a copy, since `why` may be freed with the socket */
     bool was_up = s->state == SHARD_UP;
     uint64_t random;
     snprintf(text, sizeof text, "%s", why);
-    s->state = SHARD_NONE; /* the streams' ends may look here */
+    s->state = SHARD_NONE; /* before the streams are closed, whose callbacks may look at it */
     driver_sock_drop(s);
     if (s->of != t->now || !session_goes_on(t))
         return;
@@ -242,7 +242,7 @@ static void shard_gone(struct driver_sock *s, const char *why) {
     } else { /* rule JOIN-3 */
         driver_end_reason(t, HT_TUNNEL_ELOST, "connection %u of the %u of the session could not be opened: %s",
                           s->index + 1, t->granted, text);
-        t->session_id[0] = '\0'; /* a clean goodbye: there is nothing to resume */
+        t->session_id[0] = '\0'; /* the close is a goodbye, so the session cannot be resumed */
         mux_session_close(t->now->mux);
     }
 }

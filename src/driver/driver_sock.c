@@ -26,7 +26,7 @@ static void ws_fed(void *ctx) {
 static size_t ws_pull(void *ctx, uint8_t *out, size_t cap) {
     struct driver_sock *s = ctx;
     size_t n = s->vt ? vtunnel_pull(s->vt, out, cap) : mux_link_pull(s->link, out, cap);
-    if (s->vt) /* what was fed on the way may have made it due */
+    if (s->vt) /* vtunnel_pull() may have fed the session, and so have moved its deadline */
         driver_session_touch(s->of);
     return n;
 }
@@ -77,10 +77,10 @@ static void vtunnel_pause(void *ctx, bool pause) {
     struct driver_sock *s = ctx;
     if (s->ws)
         ws_conn_pause(s->ws, pause);
-    io_timer_set(&s->vt_timer, 0); /* its deadline is another one now */
+    io_timer_set(&s->vt_timer, 0); /* the deadline has changed: look it up */
 }
 
-/* VKEEP-2: a client drops the connection. */
+/* VKEEP-2: a client closes the connection without a close frame. */
 static void vtunnel_end(void *ctx, uint16_t code, const char *reason) {
     struct driver_sock *s = ctx;
     (void)code;
@@ -118,9 +118,9 @@ static bool vtunnel_begin(struct driver_sock *s) {
     return true;
 }
 
-/* ---- getting there ---- */
+/* ---- connecting ---- */
 
-/* At the end of this turn all of it goes, whatever comes of this socket. */
+/* True when everything is freed at the end of this turn, so that this socket no longer matters. */
 static bool is_over(const struct ht_tunnel *t) { return t->state == DRIVER_DOWN || t->state == DRIVER_ENDED; }
 
 static void connect_open(void *ctx, struct io_conn *conn, struct ht_slice protocol, struct ht_slice early) {
@@ -139,7 +139,7 @@ static void connect_open(void *ctx, struct io_conn *conn, struct ht_slice protoc
     ht_log_with(HT_LOG_DEBUG, "driver",
                 HT_LOG_FIELDS(log_target(t->url.host_field), log_connection(s->index), log_version_slice(protocol)),
                 t->tls ? "connected with TLS, upgraded" : "connected, upgraded");
-    /* The upgrade sees to it that it was offered, but it may be missing. */
+    /* ws_connect has checked that the subprotocol is one that was offered, but not that there is one. */
     if (s->version == WIRE_VERSION_UNKNOWN || (s->index > 0 && s->version != s->of->socks[0].version)) {
         io_conn_close(&conn);
         s->ops->failed(s, HT_TUNNEL_EHANDSHAKE, 101, 0, "the kit chose no subprotocol");

@@ -23,7 +23,7 @@ static void run_calls(struct ht_tunnel *t) {
         pthread_mutex_unlock(&t->thread.lock);
         c->rc = c->run(t, c->arg, &c->err);
         pthread_mutex_lock(&t->thread.lock);
-        c->done = true; /* and from here on it is its caller's again */
+        c->done = true; /* from now on the call belongs to its caller again */
         pthread_cond_broadcast(&t->thread.done);
     }
 }
@@ -63,10 +63,10 @@ int driver_thread_call(struct ht_tunnel *t, int (*run)(struct ht_tunnel *t, void
 
 static void *thread_main(void *arg) {
     struct ht_tunnel *t = arg;
-    pthread_mutex_lock(&t->thread.lock); /* until ht_tunnel_start() has noted our id */
+    pthread_mutex_lock(&t->thread.lock); /* waits until ht_tunnel_start() has stored this thread's id */
     pthread_mutex_unlock(&t->thread.lock);
     int rc = ht_tunnel_run(t);
-    driver_abandon(t); /* what belongs to this thread goes with it */
+    driver_abandon(t); /* connections and timers end with the thread that uses them */
     pthread_mutex_lock(&t->thread.lock);
     t->thread.rc = rc;
     t->thread.over = true;
@@ -81,7 +81,7 @@ int driver_thread_start(struct ht_tunnel *t, struct ht_errmsg *err) {
         return ht_fail(err, HT_TUNNEL_ESTATE, "the tunnel has a thread already");
     pthread_mutex_init(&t->thread.lock, NULL);
     pthread_cond_init(&t->thread.done, NULL);
-    /* Signals are the program's business: its own threads get them. */
+    /* Signals are for the program's own threads. */
     sigfillset(&all);
     pthread_sigmask(SIG_BLOCK, &all, &before);
     pthread_mutex_lock(&t->thread.lock);

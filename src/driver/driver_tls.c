@@ -1,4 +1,4 @@
-/* TLS towards services: one set of authorities and keys for all bindings that ask for the same. */
+/* TLS towards services. Bindings with the same files share one io_tls. */
 #include "base/mem.h"
 #include "driver/driver.h"
 
@@ -32,7 +32,7 @@ static struct driver_tls *find(struct ht_tunnel *t, const char *const texts[4], 
     return NULL;
 }
 
-/* What was written must be what is meant: files for TLS beside a target without it are a mistake. */
+/* Files for TLS with a target that is not reached by TLS are most likely a mistake, so they are refused. */
 static int check(const struct driver_target *target, const struct ht_bind_options *o, struct ht_errmsg *err) {
     if (target->tls == DRIVER_PLAIN && (o->target_ca || o->target_cert || o->target_key || o->target_alpn))
         return ht_fail(err, HT_TUNNEL_EINVAL,

@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
-#define LETTERS 4 /* behind the host's name: two laptops are called alike more often than one thinks */
+#define LETTERS 4 /* random letters behind the host's name, since two laptops often have the same name */
 
 static bool is_ldh(char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-'; }
 
@@ -29,8 +29,8 @@ int driver_name_check(const char *name, struct ht_errmsg *err) {
     bool ldh = true;
     for (size_t i = 0; i < n; i++)
         ldh = ldh && is_ldh(name[i]);
-    /* "--" in the third place says that the rest is in some encoding (RFC 5891 4.2.3.1), and a port would become part
-     * of that. */
+    /* "--" at the third place marks an encoded label (RFC 5891 4.2.3.1), and the port would become a part of the code.
+     */
     bool tagged = n >= 4 && memcmp(name + 2, "--", 2) == 0;
     if (n > 0 && n <= DRIVER_NAME_MAX && ldh && name[0] != '-' && name[n - 1] != '-' && !tagged)
         return HT_OK;
@@ -41,7 +41,7 @@ int driver_name_check(const char *name, struct ht_errmsg *err) {
                    DRIVER_NAME_MAX, tagged ? "in the third and fourth place" : "at either end", shown);
 }
 
-/* ---- the one that is kept ---- */
+/* ---- the stored name ---- */
 
 static bool is_kept(struct ht_slice text) {
     char name[DRIVER_NAME_MAX + 1];
@@ -53,7 +53,7 @@ static bool is_kept(struct ht_slice text) {
 }
 
 static int make(char *out, size_t *n, struct ht_errmsg *err) {
-    static const char letters[] = "bcdfghjkmnpqrstvwxz"; /* none that makes a word */
+    static const char letters[] = "bcdfghjkmnpqrstvwxz"; /* without vowels there are no words */
     char host[256] = "", name[DRIVER_NAME_MAX + 1];
     uint8_t random[LETTERS];
     (void)err;

@@ -10,9 +10,9 @@
 
 #define TRIES 8 /* others may replace the file at the same time */
 
-/* ---- where ---- */
+/* ---- the path ---- */
 
-/* A number for this machine that says nothing about it; 0: it has no name. */
+/* A number for this machine from which its name cannot be read; 0: it has no name. */
 static uint32_t machine(void) {
     char id[64];
     int fd = open("/etc/machine-id", O_RDONLY | O_CLOEXEC);
@@ -45,7 +45,7 @@ static int make_folders(char *path, size_t base, struct ht_errmsg *err) {
 /* The file's path, with its directories made. */
 static int locate(const char *name, char path[PATH_MAX], struct ht_errmsg *err) {
     const char *state = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
-    bool given = state && *state == '/'; /* a relative one is to be ignored, says the specification */
+    bool given = state && *state == '/'; /* the XDG specification says to ignore a relative path */
     if (!given && (!home || *home != '/'))
         return ht_fail(err, HT_EINVAL, "neither XDG_STATE_HOME nor HOME is set, so there is no place for it");
     size_t base = given ? 0 : strlen(home);
@@ -56,9 +56,9 @@ static int locate(const char *name, char path[PATH_MAX], struct ht_errmsg *err) 
     return make_folders(path, base, err);
 }
 
-/* ---- what ---- */
+/* ---- the content ---- */
 
-/* 1: there is a good one; 0: none, or one that nobody should trust; negative: it cannot be known. */
+/* Reads the file. 1: it is good. 0: there is none, or it must not be used. Negative: an error. */
 static int read_file(const struct state_kind *k, const char *path, char *out, size_t *n, struct ht_errmsg *err) {
     struct stat st;
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
@@ -68,21 +68,21 @@ static int read_file(const struct state_kind *k, const char *path, char *out, si
     if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_uid == geteuid() && (st.st_mode & 077) == 0)
         got = read(fd, out, k->max + 1);
     close(fd);
-    /* All of it: what was cut off by a full disk is no good. */
+    /* A file that a full disk has cut off must not be used. */
     if (got <= 0 || (size_t)got > k->max || out[got - 1] != '\n')
         return 0;
     *n = (size_t)got;
     return k->is_good(ht_slice_of(out, (size_t)got));
 }
 
-/* Writes a fresh one to a file of its own beside `path`, whose name goes to `temp`. `text` is scratch. */
+/* Writes new content to a temporary file beside `path`, and its name to `temp`. `text` is scratch memory. */
 static int write_fresh(const struct state_kind *k, const char *path, char temp[PATH_MAX], char *text,
                        struct ht_errmsg *err) {
     size_t n = 0;
     int rc = k->make(text, &n, err);
     if (rc < 0)
         return rc;
-    memcpy(temp, path, strlen(path) + 1); /* locate() has left room for more */
+    memcpy(temp, path, strlen(path) + 1); /* locate() leaves room for the suffix */
     strcat(temp, ".XXXXXX");
     int fd = mkostemp(temp, O_CLOEXEC); /* 0600 */
     if (fd < 0)
@@ -122,7 +122,7 @@ int state_load(const struct state_kind *k, char *out, size_t *n, struct ht_errms
         damaged = access(path, F_OK) == 0 || damaged;
         if ((rc = write_fresh(k, path, temp, out, err)) < 0)
             return rc;
-        /* The first of several that start at once wins: link() leaves what is there, and all read that one. */
+        /* link() never replaces a file, so of several processes that start at once one wins, and all read its file. */
         if (damaged ? rename(temp, path) < 0 : link(temp, path) < 0 && errno != EEXIST)
             rc = failed(err, "cannot make", path);
         unlink(temp);

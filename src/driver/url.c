@@ -33,7 +33,7 @@ bool driver_host_is_local(const char *host) {
     return io_addr_parse(&a, host, 0) == 0 && io_addr_is_loopback(&a);
 }
 
-/* Letters, digits and what else stands in names: a typing error is told here and not by a name server. */
+/* Checks the characters of a name, so that a typing error is reported here and not by a name server. */
 static bool is_host_name(struct ht_slice s) {
     if (s.n == 0 || s.n > DRIVER_HOST_MAX || s.p[0] == '-' || s.p[0] == '.')
         return false;
@@ -48,9 +48,9 @@ static bool is_host_name(struct ht_slice s) {
 }
 
 /*
- * Whether a name ends in a number and is no IPv4 address. No name server knows such a name, and the C library takes
- * some of them for addresses that nobody meant: 8080 is 0.0.31.144 to it, 127.1 is 127.0.0.1. The URL standard refuses
- * them as well (WHATWG URL 3.5).
+ * True when a name ends in a number and is no IPv4 address. No name server knows such a name, but the C library reads
+ * some of them as addresses: 8080 as 0.0.31.144, 127.1 as 127.0.0.1. The URL standard refuses them as well (WHATWG
+ * URL 3.5).
  */
 static bool ends_in_number(struct ht_slice s, const char *host) {
     struct io_addr addr;
@@ -60,15 +60,15 @@ static bool ends_in_number(struct ht_slice s, const char *host) {
     bool hex = end - at > 1 && s.p[at] == '0' && (s.p[at + 1] | 0x20) == 'x';
     bool number = end > at;
     for (size_t i = hex ? at + 2 : at; i < end && number; i++) {
-        char c = (char)(s.p[i] | 0x20); /* leaves digits as they are */
+        char c = (char)(s.p[i] | 0x20); /* lower case; digits stay as they are */
         number = (c >= '0' && c <= '9') || (hex && c >= 'a' && c <= 'f');
     }
     return number && io_addr_parse(&addr, host, 0) < 0;
 }
 
 /*
- * Splits "host", "host:port", "[v6]" and "[v6]:port". `*port` stays as it is when there is none, and `*has_port` says
- * so. `text` is what the whole argument was, for the message.
+ * Splits "host", "host:port", "[v6]" and "[v6]:port". Without a port, *port is not changed, and *has_port is false.
+ * `text` is the whole argument, for messages.
  */
 static int split_authority(struct ht_slice a, const char *text, char host[DRIVER_HOST_MAX + 1], uint16_t *port,
                            bool *has_port, struct ht_errmsg *err) {
@@ -128,8 +128,8 @@ static bool ends_with(struct ht_slice s, const char *tail) {
 }
 
 /*
- * The path of a kit's URL with its query. One that ends as the protocol's own does ("/connect") is meant as it is; any
- * other is where the edge before the kit has put it, and the protocol's own follows, or the rest of it. As snprintf().
+ * Writes the path of a kit's URL with its query. A path that ends in "/connect" is used as it is. Any other path is a
+ * prefix of an edge, and the rest of the protocol's own path is put behind it. The result is that of snprintf().
  */
 static int complete_path(char *out, size_t cap, struct ht_slice given, const char *connect_path) {
     const char *query = given.n ? memchr(given.p, '?', given.n) : NULL;
@@ -165,7 +165,7 @@ int driver_url_parse(struct driver_url *u, const char *text, const char *default
     while (n < s.n && s.p[n] != '/' && s.p[n] != '?')
         n++;
     struct ht_slice authority = ht_slice_of(s.p, n), path = ht_slice_of(s.p + n, s.n - n);
-    if (memchr(authority.p, '@', authority.n)) /* not quoted: what stands before the @ may be a secret */
+    if (memchr(authority.p, '@', authority.n)) /* the message does not repeat it: a password may be before the @ */
         return ht_fail(err, HT_EINVAL,
                        "the kit's URL contains a user name; a token goes into --token-file or HOODY_TUNNEL_TOKEN");
     bool has_port;
@@ -210,7 +210,8 @@ int driver_url_admin_path(const struct driver_url *u, const char *connect_path, 
     return len < 0 || (size_t)len >= cap ? HT_ESPACE : HT_OK;
 }
 
-/* "http://host:port/" -> "host:port"; what else looks like a URL is refused with what would be right. `text` is all. */
+/* Reduces "http://host:port/" to "host:port". Other URLs are refused with a message that says what would be right.
+ * `text` is the whole argument. */
 static int target_of_url(struct driver_target *t, struct ht_slice *s, const char *text, struct ht_errmsg *err) {
     bool http = strip_scheme(s, "http://"), tls = !http && (strip_scheme(s, "https://") || strip_scheme(s, "wss://"));
     t->tls = http || tls                          ? DRIVER_PLAIN
@@ -221,7 +222,7 @@ static int target_of_url(struct driver_target *t, struct ht_slice *s, const char
     size_t n = strcspn(rest, "/?#");
     bool has_path = rest[n] == '/' ? rest[n + 1] != '\0' : rest[n] != '\0';
     struct ht_slice authority = ht_slice_of(rest, n);
-    if (memchr(rest, '@', n)) /* not quoted: it may be a secret */
+    if (memchr(rest, '@', n)) /* the message does not repeat it: it may hold a password */
         return ht_fail(err, HT_EINVAL, "a target contains a user name; it is a host and a port, as in localhost:3000");
     if (tls)
         return ht_fail(err, HT_EINVAL,

@@ -194,7 +194,7 @@ static void a_dead_secondary_is_noticed(void) {
     io_conn_read_on(ws_conn_io(s->ws), false); /* what comes is not heard */
     ws_conn_pause(s->ws, true);
     UNTIL(s->state == SHARD_LOST || s->state == SHARD_ASKED);
-    CU_ASSERT_PTR_NOT_NULL(strstr(d.log, "does not answer"));
+    CU_ASSERT_PTR_NOT_NULL(strstr(d.log, "no longer answers"));
     d.t->pong_timeout_ms = 10000;
     UNTIL(ALL_UP(2));
     CU_ASSERT_EQUAL(d.connected, 1);
