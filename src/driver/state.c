@@ -97,7 +97,7 @@ static int write_fresh(const struct state_kind *k, const char *path, char temp[P
     return rc;
 }
 
-/* In another user's home (sudo keeps HOME) a file of ours would lock that user out of having one. */
+/* In another user's home (sudo keeps HOME) a file of this user would keep the owner from making one. */
 static int check_owner(char *path, struct ht_errmsg *err) {
     struct stat st;
     char *slash = strrchr(path, '/');
