@@ -6,14 +6,14 @@
 
 #define PATH_MAX_LEN (DRIVER_PATH_MAX + 512)
 
-/* What a question comes to. */
+/* A request that is ready to be sent. */
 struct place {
     struct driver_url url;
     char path[PATH_MAX_LEN];
-    struct web_ask ask; /* points to the above */
+    struct web_ask ask; /* points to `url` and `path` */
 };
 
-/* Where the probes are: beside the API, below what a proxy may have put in front of it. */
+/* Writes the path of a resource such as /readyz. It has the prefix that a proxy in front of the kit may have added. */
 static int root_path(const struct driver_url *u, const char *resource, char *out, size_t cap) {
     size_t n = strcspn(u->path, "?"), tail = strlen(WIRE_CONNECT_PATH);
     n = n >= tail && memcmp(u->path + n - tail, WIRE_CONNECT_PATH, tail) == 0 ? n - tail : 0;

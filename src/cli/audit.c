@@ -12,9 +12,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#define WAITING_MAX (256u * 1024u) /* bytes of lines that could not be written yet */
-#define GAP_MAX 256u               /* of a line that counts those that are missing */
-#define AGAIN_MS 1000u             /* between attempts, and between looks at the name */
+#define WAITING_MAX (256u * 1024u) /* most bytes of lines that wait to be written */
+#define GAP_MAX 256u               /* most bytes of the line with the number of missing lines */
+#define AGAIN_MS 1000u             /* between attempts to write, and between checks of the file's name */
 
 static volatile sig_atomic_t reopen_asked;
 
@@ -37,7 +37,7 @@ static int open_file(struct cli_audit *a, struct ht_errmsg *err) {
     a->fd = fd;
     a->dev = st.st_dev;
     a->ino = st.st_ino;
-    a->begun = 0; /* a line that was cut in the old one is whole in this one */
+    a->begun = 0; /* a line of which the old file has a part is written whole to the new one */
     return HT_OK;
 }
 
@@ -84,7 +84,7 @@ static void told(struct cli_audit *a, int why) {
     a->failing = why != 0;
 }
 
-/* Writes what waits. False: some of it still does. */
+/* Writes the waiting lines. False: some of them still wait. */
 static bool flush(struct cli_audit *a) {
     look(a);
     if (ht_buf_size(&a->waiting) == 0)
@@ -107,7 +107,7 @@ static bool flush(struct cli_audit *a) {
 
 static void try_again(struct io_timer *t) { (void)flush(ht_container_of(t, struct cli_audit, again)); }
 
-/* In the place of lines that found no room. */
+/* Adds a line with the number of lines that were dropped. False: there is no room for it either. */
 static bool put_gap(struct cli_audit *a) {
     char when[HT_TIME_TEXT];
     struct ht_buf line = {0};
@@ -131,13 +131,13 @@ bool cli_audit_line(struct cli_audit *a, struct ht_slice line, bool now) {
     if (!put(a, line)) {
         bool out = flush(a) && put(a, line);
         if (!out) {
-            a->missing += !now; /* one that has to be written now is refused, and that is a line of its own */
+            a->missing += !now; /* with `now` the caller refuses the request, and reports that in another line */
             return false;
         }
     }
     if (flush(a) || !now)
         return true;
-    /* Taken back, unless some of it is in the file already. */
+    /* The line is removed again, unless a part of it is in the file already. */
     if (ht_buf_size(&a->waiting) - a->begun >= line.n)
         a->waiting.len -= line.n;
     return false;

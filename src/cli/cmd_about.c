@@ -3,7 +3,7 @@
 
 #include "completions_gen.h"
 
-/* What was printed is on its way. */
+/* Returns the exit status: whether standard output could be written. */
 static int printed(void) {
     if (fflush(stdout) == 0 && !ferror(stdout))
         return OPT_EXIT_OK;

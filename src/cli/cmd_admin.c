@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- reading an answer: members that are missing or of another type read as nothing ---- */
+/* ---- reading an answer: members that are missing or have another type are read as empty ---- */
 
 static const char *text_of(const cJSON *object, const char *name) {
     const cJSON *v = cJSON_GetObjectItemCaseSensitive(object, name);
@@ -25,7 +25,7 @@ static const cJSON *list_of(const cJSON *object, const char *name) {
     return cJSON_IsArray(v) ? v : NULL;
 }
 
-/* cJSON takes much that is not JSON: what it sees has passed the strict check first. */
+/* cJSON accepts much that is not JSON, so the text is checked strictly first. */
 static cJSON *parse(const struct ht_buf *body) {
     static const struct json_limits limits = {.max_depth = 16, .max_keys = JSON_MAX_KEYS, .refuse_nul = true};
     const char *text = (const char *)ht_buf_head(body);
@@ -36,16 +36,16 @@ static cJSON *parse(const struct ht_buf *body) {
 
 static int metrics_json(struct ht_buf *body);
 
-/* ---- what every one of these commands does ---- */
+/* ---- what all of these commands do ---- */
 
 struct admin_command {
     struct cli_ask ask;
     struct cli_access access;
     bool json;
-    int (*show)(const cJSON *answer);  /* NULL: the answer is no JSON */
-    const char *session;               /* sessions kill: whom a 404 is about */
-    const char *must;                  /* what every kit's answer has: a member, or a text when it is no JSON */
-    bool (*well)(const cJSON *answer); /* NULL: always; else whether the exit status is 0 */
+    int (*show)(const cJSON *answer);  /* prints the answer; NULL: it is not JSON, and is printed as it is */
+    const char *session;               /* sessions kill: the session's id, for the message about a 404; else NULL */
+    const char *must;                  /* a member, or a text if it is not JSON, that the answer of every kit has */
+    bool (*well)(const cJSON *answer); /* true: the exit status is 0; NULL: it always is */
 };
 
 static int answer_failed(const struct admin_command *c, const struct web_answer *a) {
@@ -140,7 +140,7 @@ static int print_table(struct cli_table *t, int rc) {
     return rc == HT_OK ? OPT_EXIT_OK : OPT_EXIT_FAILURE;
 }
 
-/* A row of texts. */
+/* Adds a row of cells. */
 static int add_row(struct cli_table *t, const char *const *cells) {
     int rc = HT_OK;
     for (unsigned i = 0; i < t->columns && rc == HT_OK; i++)
@@ -150,7 +150,7 @@ static int add_row(struct cli_table *t, const char *const *cells) {
 
 /* ---- list ---- */
 
-/* Behind what is there, with commas. */
+/* Appends the names, with commas between. */
 static int put_names(struct ht_buf *b, const cJSON *names) {
     const cJSON *one;
     int rc = HT_OK;
@@ -213,7 +213,7 @@ static int show_list(const cJSON *answer) {
 
 #define STATE_TEXT 64
 
-/* Whether the driver is there, of a session or a binding. A kit that does not say lists only those that are live. */
+/* The state of a session or binding. Older kits do not say it, and list only those that are live. */
 static const char *state_of(const cJSON *one, char text[STATE_TEXT]) {
     if (!cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(one, "parked")))
         return "live";
@@ -277,9 +277,9 @@ static int show_bindings(const cJSON *answer) {
     return print_table(&t, rc);
 }
 
-/* ---- status: for whoever has opened them ---- */
+/* ---- status ---- */
 
-/* Where it is reached: its URL; else its port, or the names of one without a port. */
+/* Where a binding is reached: its URL, or else its port, or else its names. */
 static int put_place(struct ht_buf *b, const cJSON *one) {
     const cJSON *url = cJSON_GetObjectItemCaseSensitive(one, "url");
     bool pull = strcmp(text_of(one, "mode"), "pull") == 0;
@@ -367,7 +367,7 @@ static int show_closing(const cJSON *answer) {
     return print_table(&t, cli_table_cell(&t, "%s is %s", id, text_of(answer, "status")));
 }
 
-/* The resource of a session: all but RFC 3986's unreserved characters as %XX. */
+/* The resource of a session. Reserved characters of the id are percent-encoded (RFC 3986 2.1). */
 static int session_path(struct ht_buf *b, const char *id, unsigned grace_ms) {
     int rc = ht_buf_append_str(b, "/sessions/");
     for (const char *p = id; *p && rc == HT_OK; p++)
@@ -403,7 +403,7 @@ int cmd_sessions_kill(int argc, char **argv) {
     return rc;
 }
 
-/* ---- ready: for those who look at nothing but the exit status ---- */
+/* ---- ready: the answer is the exit status ---- */
 
 static int show_ready(const cJSON *answer) {
     (void)answer;
@@ -430,13 +430,13 @@ int cmd_ready(int argc, char **argv) {
     };
     rc = run_admin(&c);
     opt_ready_free(&o);
-    /* Not to be reached is not to be ready: those who run such checks give other codes meanings of their own. */
+    /* A kit that cannot be reached is not ready. Programs that run health checks expect 0 or 1. */
     return rc == OPT_EXIT_GAVE_UP ? OPT_EXIT_FAILURE : rc;
 }
 
 /* ---- metrics as JSON: one object per sample of the text ---- */
 
-/* `labels` is what stands between the braces: a="x",b="y", with \\, \" and \n escaped as JSON does. */
+/* `labels` is the text between the braces, such as a="x",b="y". The escapes \\, \" and \n are those of JSON. */
 static int put_labels(struct ht_buf *b, struct ht_slice labels) {
     int rc = ht_buf_append_str(b, ",\"labels\":{");
     bool in_value = false, in_name = false;
@@ -450,7 +450,7 @@ static int put_labels(struct ht_buf *b, struct ht_slice labels) {
             in_name = false;
             in_value = true;
             rc = ht_buf_append_str(b, "\":\"");
-            i++; /* the opening quote */
+            i++; /* skips the opening quote */
         } else if (in_value && c == '\\' && i + 1 < labels.n) {
             rc = ht_buf_append(b, labels.p + i++, 2);
         } else {
@@ -510,7 +510,7 @@ static int metrics_json(struct ht_buf *body) {
 
 /* ---- the commands ---- */
 
-/* The options have the same names everywhere and a structure each. */
+/* Each command has its own structure, but these options have the same names in all of them. */
 #define ADMIN_COMMAND(NAME, ID, RESOURCE, SHOW, MUST, WELL)                                                            \
     int cmd_##NAME(int argc, char **argv) {                                                                            \
         struct opt_##NAME o;                                                                                           \

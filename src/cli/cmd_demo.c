@@ -9,13 +9,13 @@
 #include <unistd.h>
 
 struct demo {
-    struct cli_events events; /* first: its callbacks get a pointer to the whole */
+    struct cli_events events; /* first, so that a pointer to it is one to the whole */
     struct io_loop *loop;
     struct kit *kit;
     struct cli_sample *sample;
     struct ht_tunnel *tunnel;
-    bool shown;            /* as a block on a terminal */
-    struct cli_live *live; /* NULL: no terminal */
+    bool shown;            /* the tunnel is shown as a block on a terminal */
+    struct cli_live *live; /* that block; NULL: none */
     char kit_url[IO_ADDR_TEXT];
 };
 
@@ -36,14 +36,14 @@ static void on_bound(void *user, const struct ht_bound *b) {
     if (rc == HT_OK)
         cli_events_line(&d->events, ht_buf_slice(&text));
     ht_buf_free(&text);
-    if (d->live) /* its row of the block */
+    if (d->live) /* the block has a row for it */
         cli_event_callbacks.bound(&d->events, b);
 }
 
 static int start_tunnel(struct demo *d, const struct opt_serve *kit) {
     char token[WIRE_LIMIT_MAX_TOKEN + 1], local[32];
     struct ht_errmsg err;
-    /* A kit in this process reads the same variables as one of its own; the driver shows the same token. */
+    /* The kit reads the same variables as `serve`, so the driver must show the token that they may set. */
     if (cli_token(kit->token_file, kit->token, token, &err) < 0) {
         cli_complain("%s", err.text);
         return OPT_EXIT_CONFIG;
@@ -116,7 +116,7 @@ int cmd_demo(int argc, char **argv) {
     int rc = opt_demo_parse(&o, argc, argv, &err);
     if (rc != 0)
         return cli_parse_result(rc, OPT_CMD_DEMO, &err);
-    /* The kit's own lines would hide the ones that matter here. */
+    /* Log lines of the kit would hide the lines of the tunnel. */
     ht_log_setup(STDERR_FILENO, o.set_log_level ? o.log_level : HT_LOG_WARN, HT_LOG_TEXT);
     d.shown = o.live && !o.set_log_level && cli_screen_possible();
     opt_demo_free(&o);

@@ -14,7 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define BUNDLE_MAX (4u * 1024u * 1024u) /* the system's authorities are a quarter of a megabyte */
+#define BUNDLE_MAX (4u * 1024u * 1024u) /* bytes; the system's authorities have about 256 KiB */
 
 /* ---- variables, and how each format writes them ---- */
 
@@ -32,7 +32,7 @@ static void add(struct variables *v, const char *name, const char *value) {
     v->all[v->n++] = (struct variable){name, value};
 }
 
-/* Within quotes: `special` characters get a backslash. */
+/* Appends a text with a backslash before each of the `special` characters. */
 static int put_escaped(struct ht_buf *b, const char *value, const char *special) {
     int rc = HT_OK;
     for (const char *p = value; *p && rc == HT_OK; p++) {
@@ -43,7 +43,7 @@ static int put_escaped(struct ht_buf *b, const char *value, const char *special)
     return rc;
 }
 
-/* In single quotes nothing is special but their end (POSIX.1 2.2.2). */
+/* Between single quotes only a single quote is special (POSIX.1 2.2.2). */
 static int put_sh(struct ht_buf *b, const struct variable *v) {
     int rc = ht_buf_printf(b, "export %s='", v->name);
     for (const char *p = v->value; *p && rc == HT_OK; p++)
@@ -58,8 +58,8 @@ static int put_fish(struct ht_buf *b, const struct variable *v) {
     return rc == HT_OK ? ht_buf_append_str(b, "'\n") : rc;
 }
 
-/* As it is where every reader agrees; else in single quotes, which all take literally; those that hold one, in double
- * quotes. */
+/* Readers of .env files differ. They agree on values without special characters, and on single quotes; a value with a
+ * single quote is put into double quotes. */
 static int put_dotenv(struct ht_buf *b, const struct variable *v) {
     static const char plain[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-./:,@%+=*[]";
     bool bare = v->value[strspn(v->value, plain)] == '\0', single = !strchr(v->value, '\'');
@@ -69,7 +69,7 @@ static int put_dotenv(struct ht_buf *b, const struct variable *v) {
     return rc == HT_OK ? ht_buf_printf(b, "%s\n", bare ? "" : single ? "'" : "\"") : rc;
 }
 
-/* docker takes the rest of the line as it is, quotes and all. */
+/* docker takes the rest of the line as the value, with any quotes in it. */
 static int put_docker(struct ht_buf *b, const struct variable *v) {
     return ht_buf_printf(b, "%s=%s\n", v->name, v->value);
 }
@@ -94,7 +94,7 @@ static int put_all(struct ht_buf *b, const struct variables *v, enum opt_format 
     return rc == HT_OK && format == OPT_FORMAT_JSON ? ht_buf_append_str(b, "}\n") : rc;
 }
 
-/* ---- what the kit says ---- */
+/* ---- asking the kit ---- */
 
 struct env {
     const struct opt_env *o;
@@ -102,8 +102,8 @@ struct env {
     char token[WIRE_LIMIT_MAX_TOKEN + 1];
     char address[300]; /* of the proxy */
     bool wants_token;
-    struct ht_buf ca;    /* what drivers offer; empty: nothing */
-    struct ht_buf proxy; /* its URL */
+    struct ht_buf ca;    /* the certificates that drivers offer; empty: none */
+    struct ht_buf proxy; /* the proxy's URL */
     struct ht_buf no_proxy;
     char bundle[PATH_MAX], extra[PATH_MAX];
 };
@@ -129,7 +129,7 @@ static int not_understood(const char *what) {
     return OPT_EXIT_FAILURE;
 }
 
-/* The proxy's host and port out of an answer. */
+/* Reads the proxy's host and port from an answer. */
 static int read_proxy(struct env *e, const struct web_answer *a) {
     static const struct json_limits limits = {.max_depth = 4, .max_keys = JSON_MAX_KEYS, .refuse_nul = true};
     const char *text = (const char *)ht_buf_head(&a->body);
@@ -170,7 +170,7 @@ static int ask_proxy(struct env *e) {
     return status;
 }
 
-/* Certificates and nothing else: it becomes part of what every program here trusts, and is shown to all of them. */
+/* Checks that the answer has certificates and nothing else, since every program here will trust it. */
 static bool is_pem(struct ht_slice s) {
     static const char begin[] = "-----BEGIN CERTIFICATE-----";
     return memmem(s.p, s.n, begin, sizeof begin - 1) && !memmem(s.p, s.n, "PRIVATE", 7) && !memchr(s.p, '\0', s.n);
@@ -181,7 +181,7 @@ static int ask_ca(struct env *e) {
     int status = ask(e, "/ca.pem", &a);
     if (status != OPT_EXIT_OK)
         return status;
-    /* 404: nobody offers any, or the kit is one that knows nothing of it. */
+    /* 404: no driver offers one, or the kit is older. */
     if (a.status == 200 && is_pem(ht_buf_slice(&a.body))) {
         e->ca = a.body;
         return OPT_EXIT_OK;
@@ -198,7 +198,7 @@ static int ask_ca(struct env *e) {
 
 /* ---- the values ---- */
 
-/* One that listens on all addresses is where the kit is. */
+/* Appends the proxy's host. A proxy that listens on all addresses is reached at the kit's host. */
 static int put_host(const struct env *e, const char *host, struct ht_buf *b) {
     struct driver_url url;
     if (strcmp(host, "0.0.0.0") == 0 || strcmp(host, "::") == 0)
@@ -206,7 +206,7 @@ static int put_host(const struct env *e, const char *host, struct ht_buf *b) {
     return ht_buf_printf(b, strchr(host, ':') ? "[%s]" : "%s", host);
 }
 
-/* RFC 3986 2.3: what is not unreserved is percent-encoded. */
+/* Characters that are not unreserved are percent-encoded (RFC 3986 2.3). */
 static int put_userinfo(struct ht_buf *b, const char *token) {
     static const char unreserved[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~";
     int rc = HT_OK;
@@ -243,7 +243,7 @@ static bool list_has(const char *list, struct ht_slice item) {
     return false;
 }
 
-/* What is said already stays, without line ends; this machine's own names are never the proxy's business. */
+/* NO_PROXY keeps its present items. This machine's own names are added, which must not go to the proxy. */
 static int make_no_proxy(struct env *e) {
     static const char *const own[] = {"localhost", "127.0.0.1", "::1"};
     const char *lower = getenv("no_proxy"), *upper = getenv("NO_PROXY");
@@ -269,7 +269,7 @@ static int complain_errno(const char *what, const char *path) {
     return OPT_EXIT_CONFIG;
 }
 
-/* Where the bundle goes, as an absolute path: what is exported must hold in every directory. */
+/* Finds the path of the bundle. It is absolute, because exported variables are used in every directory. */
 static int locate_bundle(struct env *e) {
     const char *state = getenv("XDG_STATE_HOME"), *home = getenv("HOME"), *given = e->o->ca_bundle;
     char cwd[PATH_MAX] = "";
@@ -304,7 +304,7 @@ static int locate_bundle(struct env *e) {
     return OPT_EXIT_OK;
 }
 
-/* All of a file behind *b. False: it cannot be read. */
+/* Appends a whole file. False: it cannot be read. */
 static bool read_into(struct ht_buf *b, const char *path) {
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     size_t before = ht_buf_size(b);
@@ -320,7 +320,7 @@ static bool read_into(struct ht_buf *b, const char *path) {
     return n == 0 && ht_buf_size(b) > before;
 }
 
-/* The authorities that programs here trust without us. */
+/* Appends the authorities that programs here trust already. */
 static void put_system(struct env *e, struct ht_buf *b) {
     static const char *const places[] = {
         "/etc/ssl/certs/ca-certificates.crt", /* Debian, Alpine, Arch */

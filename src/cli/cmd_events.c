@@ -1,4 +1,4 @@
-/* events: GET /events for as long as it lasts, one line for each thing that happens in the kit. */
+/* events: reads GET /events until the command is ended, and prints a line for each event of the kit. */
 #include "cli/cli.h"
 
 #include "base/clock.h"
@@ -10,9 +10,9 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-/* A kit that has nothing to tell sends a comment every few seconds: one that is silent this long is gone. */
+/* A kit without events sends a comment every 15 seconds. After this time without a byte it counts as lost. */
 #define SILENCE_MS 60000
-#define BODY_MAX 4096 /* of an answer that is an error */
+#define BODY_MAX 4096 /* most bytes of an error's body that are read */
 
 struct tail {
     struct io_loop *loop;
@@ -28,7 +28,7 @@ struct tail {
     unsigned attempts;
     unsigned long long last_id;
     uint16_t status; /* of the present answer; 0: none yet */
-    uint16_t told;   /* the last refusal that was told */
+    uint16_t told;   /* the status of the last refusal that was reported */
     bool json, color, reached, lost, retry_first;
     int exit_status;
 };
@@ -40,7 +40,7 @@ static void finish(struct tail *t, int status) {
 
 /* ---- an event as a line ---- */
 
-/* A word as it is; what holds spaces, quotes or more is written as JSON writes it. */
+/* Appends a value: a plain word as it is, any other text as a JSON string. */
 static int put_text(struct ht_buf *b, const char *text) {
     bool plain = *text != '\0';
     for (const char *p = text; *p; p++)
@@ -61,7 +61,7 @@ static int put_member(struct ht_buf *b, const cJSON *m) {
     return rc == HT_OK ? ht_buf_append_str(b, cJSON_IsTrue(m) ? "yes" : cJSON_IsFalse(m) ? "no" : "?") : rc;
 }
 
-/* "2026-02-01T10:00:11Z  bind  sessionId=S-1  port=3000  ...": whatever members a kit sends, in its order. */
+/* "2026-02-01T10:00:11Z  bind  sessionId=S-1  port=3000  ...": all members that the kit sends, in its order. */
 static int put_event(struct ht_buf *b, const cJSON *event, bool color) {
     const cJSON *time = cJSON_GetObjectItemCaseSensitive(event, "time"), *m;
     const cJSON *type = cJSON_GetObjectItemCaseSensitive(event, "event");
@@ -100,7 +100,7 @@ static void show(struct tail *t, struct ht_slice data) {
     ht_buf_free(&line);
 }
 
-/* The ids of a kit count all its events: a step is what was missed, a fall a kit that was started anew. */
+/* A kit numbers its events. A gap shows how many were missed; a smaller number means that the kit was restarted. */
 static void on_event(void *ctx, struct ht_slice data, const char *id_text) {
     struct tail *t = ctx;
     unsigned long long id = strtoull(id_text, NULL, 10);
@@ -133,7 +133,7 @@ static int on_piece(void *ctx, struct ht_slice piece) {
     return ht_buf_append(&t->error_body, piece.p, ht_min(piece.n, room));
 }
 
-/* The error that the body names; free() nothing: it is good until the tree goes. */
+/* Complains with the error that the body has. */
 static void complain_status(struct tail *t) {
     cJSON *tree = NULL;
     const char *body = (const char *)ht_buf_head(&t->error_body);
@@ -145,7 +145,8 @@ static void complain_status(struct tail *t) {
     cJSON_Delete(tree);
 }
 
-/* Later attempts: what refuses us then may stand between us and the kit, and pass. */
+/* True when another attempt makes sense after a refusal: once the kit was reached, something in between may refuse, for
+ * a while. */
 static bool may_wait(const struct tail *t) { return t->reached || t->retry_first; }
 
 static void wait_or_give_up(struct tail *t, const char *why, uint64_t min_ms) {
@@ -174,7 +175,7 @@ static void wait_or_give_up(struct tail *t, const char *why, uint64_t min_ms) {
 static void on_done(void *ctx, int rc, const char *why) {
     struct tail *t = ctx;
     if (rc == HT_OK && t->status != 200) {
-        if (t->status != t->told || !may_wait(t)) /* the same one over and over again is told once */
+        if (t->status != t->told || !may_wait(t)) /* a refusal that repeats is reported once */
             complain_status(t);
         t->told = t->status;
         if (may_wait(t))
@@ -227,7 +228,7 @@ static int run(struct tail *t) {
         return OPT_EXIT_FAILURE;
     }
     cli_output_init(&t->out, t->loop);
-    cli_terminal_gone(); /* remembers whether there is one */
+    cli_terminal_gone(); /* the first call stores whether there is a terminal */
     io_timer_init(t->loop, &t->again, ask_again);
     io_signal_start(t->loop, &t->interrupt, SIGINT, on_interrupt);
     io_signal_start(t->loop, &t->terminate, SIGTERM, on_interrupt);

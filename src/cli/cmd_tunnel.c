@@ -4,7 +4,7 @@
 #include "base/mem.h"
 #include "driver/url.h"
 
-/* A binding for each target; `like` says the rest. 0 or an exit status. */
+/* Makes a binding for each target; all other fields are those of `like`. 0 or an exit status. */
 static int plan_targets(struct cli_plan *p, const char *const *args, size_t n, const struct ht_bind_options *like) {
     struct ht_errmsg err;
     p->binds = ht_calloc(n ? n : 1, sizeof *p->binds);
@@ -29,7 +29,7 @@ static int plan_targets(struct cli_plan *p, const char *const *args, size_t n, c
     return OPT_EXIT_OK;
 }
 
-/* --target-* are for the tls:// targets among them. 0 or an exit status. */
+/* Takes the options --target-* from bindings whose target has no tls://. 0 or an exit status. */
 static int spare_plain_targets(struct cli_plan *p, const struct ht_bind_options *like) {
     size_t n_tls = 0;
     for (size_t i = 0; i < p->n_binds; i++) {
@@ -48,7 +48,7 @@ static int spare_plain_targets(struct cli_plan *p, const struct ht_bind_options 
     return OPT_EXIT_USAGE;
 }
 
-/* The options that both commands have have the same names in both structures. */
+/* Both commands have these options under the same names. */
 #define COMMON(o)                                                                                                      \
     .options = {.url = (o).url,                                                                                        \
                 .ca = (o).ca,                                                                                          \
@@ -94,7 +94,7 @@ int cmd_expose(int argc, char **argv) {
     return rc;
 }
 
-/* Each target's name beside its port. 0 or an exit status. The texts are freed by plan_names_free(). */
+/* Adds to each binding the name of its target's host. plan_names_free() frees the texts. 0 or an exit status. */
 static int plan_names(struct cli_plan *p) {
     char name[CLI_NAME];
     for (size_t i = 0; i < p->n_binds; i++) {
@@ -151,7 +151,7 @@ int cmd_pull(int argc, char **argv) {
     return rc;
 }
 
-/* A binding for each name, so that one that is refused is told by itself. */
+/* Makes a binding for each name, so that a refusal concerns only one of them. 0 or an exit status. */
 static int plan_reach(struct cli_plan *p, const char *const *args, size_t n, const struct ht_bind_options *like) {
     struct ht_errmsg err;
     const char *target;

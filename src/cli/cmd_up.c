@@ -7,7 +7,7 @@
 
 /* ---- file, environment and arguments together ---- */
 
-/* An argument beats the environment, which beats the file: `set_x` tells that one of the first two was given. */
+/* An argument goes before the environment, and that before the file. `set_x` is true for both of the former. */
 #define OR_FILE(o, c, x, field) ((o).set_##x ? (o).field : (c)->top.field)
 
 /* Both commands have these options under the same names. */
@@ -64,7 +64,7 @@ static const struct ht_policy *plan_policy(struct ht_policy *to, const struct cl
     return to;
 }
 
-/* The bindings of the file, and its headers followed by those of the arguments. 0 or HT_ENOMEM. */
+/* Takes the bindings of the file, and its headers followed by those of the arguments. 0 or HT_ENOMEM. */
 static int plan_lists(struct cli_plan *p, const struct cli_config *c, const char *const *more, size_t n_more) {
     size_t n = c->n_headers + n_more;
     const char **headers = ht_calloc(n ? n : 1, sizeof *headers);
@@ -137,7 +137,7 @@ static void problems_json(const struct cli_config *c) {
     ht_buf_free(&b);
 }
 
-/* Reads the file; complains. 0 or an exit status; *c is to be freed in any case. */
+/* Reads the file, and complains about mistakes. 0 or an exit status. The caller frees *c in each case. */
 static int load(struct cli_config *c, const char *name, bool json) {
     struct ht_errmsg err = {""};
     int rc = cli_config_load(c, name, &err);
@@ -154,7 +154,7 @@ static int load(struct cli_config *c, const char *name, bool json) {
 
 /* ---- what up would do ---- */
 
-/* What only the driver and the system can tell: the CA file, the token's file, headers that are its own. */
+/* Checks that only the driver can do: it reads the files of CA and token, and refuses headers that it sets itself. */
 static int try_out(struct cli_config *c, struct cli_plan *p) {
     char token[WIRE_LIMIT_MAX_TOKEN + 1];
     struct ht_errmsg err;
@@ -200,7 +200,7 @@ static int try_out(struct cli_config *c, struct cli_plan *p) {
     return OPT_EXIT_CONFIG;
 }
 
-/* What becomes of requests; names of fields, never a value. */
+/* Shows the rules for requests: names of header fields, but never a value, which may be a secret. */
 static int put_policy_text(struct ht_buf *b, const struct ht_policy *p) {
     int rc = HT_OK;
     for (size_t i = 0; rc == HT_OK && i < p->n_inject; i++)
@@ -338,7 +338,7 @@ static int put_json_list(struct ht_buf *b, const char *key, const char *const *t
     return rc == HT_OK ? ht_buf_append_str(b, "]") : rc;
 }
 
-/* Names of fields, never a value. */
+/* Shows names of header fields, but never a value. */
 static int put_policy_json(struct ht_buf *b, const struct ht_policy *p) {
     int rc = put_json_list(b, "inject", p->inject_names, p->n_inject);
     if (rc == HT_OK)

@@ -19,7 +19,7 @@ static const char *take_scalar(struct opt_yaml *r, const char *what, const char 
     return opt_yaml_text(r, what, example, false);
 }
 
-/* The fields that requests get. What is ${..} in a value is read when it is needed. */
+/* Adds a header field for requests. ${...} in its value is not replaced here, but when a request needs it. */
 static void add_field(struct cli_config_policy *p, const char *name, struct opt_mark at, const char *value) {
     if (!name || !value || p->n_names == HT_ARRAY_LEN(p->names))
         return;
@@ -28,7 +28,7 @@ static void add_field(struct cli_config_policy *p, const char *name, struct opt_
     p->values[p->n_names++] = value;
 }
 
-/* A mapping with free keys: the headers, or with `p` the fields that requests get. */
+/* Reads a mapping whose keys are names: `headers`, or `inject` of the policy `p` if that is not NULL. */
 static void read_texts(struct opt_yaml *r, const struct opt_key *key, struct cli_config_policy *p) {
     unsigned n = 0;
     if (!opt_yaml_has(r, key, YAML_MAPPING_START_EVENT, "names, each with a text, are"))
@@ -67,7 +67,7 @@ static void read_rules(struct opt_yaml *r, const struct opt_key *key, struct cli
     }
 }
 
-/* A key of what an item of reach says of its requests. True: it has no single value, and was read. */
+/* Reads a key of an item of `reach` that belongs to its policy and has no single value. False: it is another key. */
 static bool read_policy(struct opt_yaml *r, const struct opt_key *key, struct cli_config_policy **policy) {
     struct opt_mark at = opt_yaml_here(r);
     int id = (int)(key - opt_mappings[OPT_MAP_REACH].keys);
@@ -101,7 +101,7 @@ static bool read_policy(struct opt_yaml *r, const struct opt_key *key, struct cl
     return false;
 }
 
-/* A binding: its mapping began with the present event. */
+/* Reads a binding, whose mapping begins with the present event. */
 static void read_binding(struct opt_yaml *r, enum opt_mapping_id id) {
     union {
         struct opt_config_expose expose;
@@ -164,7 +164,7 @@ static void read_list(struct opt_yaml *r, const struct opt_key *key) {
     }
 }
 
-/* Where a value is that is checked later. */
+/* Stores the place of a value that is checked later. */
 static void note_place(struct opt_yaml *r, const struct opt_key *key) {
     switch (key - opt_mappings[OPT_MAP_CONFIG].keys) {
     case OPT_CONFIG_KEY_URL:
@@ -247,7 +247,7 @@ int cli_config_load(struct cli_config *c, const char *name, struct ht_errmsg *er
         rc = cli_config_parse(c, standard_input ? "standard input" : name,
                               text.data ? (const char *)ht_buf_head(&text) : "", ht_buf_size(&text));
     if (text.data)
-        explicit_bzero(text.data, text.cap); /* headers may be secret */
+        explicit_bzero(text.data, text.cap); /* headers may hold secrets */
     ht_buf_free(&text);
     return rc;
 }

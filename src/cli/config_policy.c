@@ -20,7 +20,7 @@ void cli_config_policies_free(struct cli_config *c) {
     }
 }
 
-/* Whether a policy can be made of it; complains at `at`. HT_EINVAL: it cannot. */
+/* Makes a policy to try it out. 0, HT_ENOMEM, or HT_EINVAL: a problem was added at `at`. */
 static int try_it(struct cli_config *c, const struct guard_policy_config *cfg, struct opt_mark at) {
     struct ht_errmsg err;
     int rc;
@@ -31,7 +31,7 @@ static int try_it(struct cli_config *c, const struct guard_policy_config *cfg, s
     return rc;
 }
 
-/* Each beside those before it, which may have its name. */
+/* Checks each field together with those before it, which may have the same name. */
 static int check_fields(struct cli_config *c, const struct cli_config_policy *p) {
     int bad = HT_OK;
     for (size_t i = 0; i < p->n_names; i++) {
@@ -62,7 +62,7 @@ static int check_rules(struct cli_config *c, const char *key, const struct cli_c
     return HT_OK;
 }
 
-/* What goes with the fields, which are good. */
+/* Checks the keys that go with the fields, which are good. */
 static int check_together(struct cli_config *c, const struct cli_config_policy *p) {
     struct guard_policy_config cfg = {
         .host = "name", .header_names = p->names, .header_values = p->values, .n_headers = p->n_names, .user = p->user};

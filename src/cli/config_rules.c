@@ -16,7 +16,7 @@ int cli_config_header(struct cli_config *c, const char *name, struct opt_mark na
         cli_config_problem(c, name_at, "headers: \"%.80s\" is not a header's name; use letters, digits and -", name);
         good = false;
     }
-    if (!http_is_field_value(ht_slice_str(value))) { /* never shown: it may be a secret */
+    if (!http_is_field_value(ht_slice_str(value))) { /* the message does not repeat it: it may be a secret */
         cli_config_problem(c, value_at, "headers: the value of %.80s holds a character that a header cannot carry",
                            name);
         good = false;
@@ -54,7 +54,7 @@ int cli_config_header(struct cli_config *c, const char *name, struct opt_mark na
     return HT_OK;
 }
 
-/* "token.txt" in "dir/tunnel.yaml" is "dir/token.txt". */
+/* Writes a path of the file as one of the working directory: "token.txt" in "dir/tunnel.yaml" is "dir/token.txt". */
 static int beside_the_file(struct cli_config *c, const char *path, char **out) {
     const char *slash = strrchr(c->file.name, '/');
     char joined[4096];
@@ -79,7 +79,7 @@ static int add_binding(struct cli_config *c, const struct cli_config_binding *b)
     return HT_OK;
 }
 
-/* With the name of its host, if it has one. */
+/* Adds a pulled binding, with the name of its target's host if there is one. */
 static int add_pulled(struct cli_config *c, struct cli_config_binding *b) {
     char name[CLI_NAME];
     if (cli_target_name(b->target, name) && !(b->by_name = cli_config_keep(c, name, strlen(name))))
@@ -87,7 +87,7 @@ static int add_pulled(struct cli_config *c, struct cli_config_binding *b) {
     return add_binding(c, b);
 }
 
-/* Paths of an item, which are relative to the file. HT_ENOMEM. */
+/* Sets the paths of an item. */
 static int tls_files(struct cli_config *c, struct cli_config_binding *b, const char *ca, const char *cert,
                      const char *key) {
     int rc = beside_the_file(c, ca, &b->ca);
@@ -96,7 +96,7 @@ static int tls_files(struct cli_config *c, struct cli_config_binding *b, const c
     return rc == HT_OK ? beside_the_file(c, key, &b->key) : rc;
 }
 
-/* Where TLS is spoken from here: to a tls:// target, and for a policy to every one that is not http://. */
+/* Files for TLS need a target that is reached by TLS: tls://, or with a policy any target but http://. */
 static void check_tls(struct cli_config *c, const struct cli_config_binding *b, const struct opt_config_reach *r,
                       bool tls) {
     if (b->policy && r->alpn)
@@ -108,7 +108,7 @@ static void check_tls(struct cli_config *c, const struct cli_config_binding *b, 
                            "ca, cert, key and alpn are for tls:// targets only, and TLS is carried as it is here");
 }
 
-/* The name, and what it leads to, as one text. HT_ENOMEM. */
+/* Joins the name and its target as NAME=TARGET. */
 static int bind_name(struct cli_config *c, const struct opt_config_reach *r, const struct cli_config_binding *where) {
     struct cli_config_binding b = *where;
     struct driver_target to;
@@ -176,7 +176,7 @@ int cli_config_bind(struct cli_config *c, enum opt_mapping_id kind, const void *
     if (b.hostname && wire_domain_read(host, ht_slice_str(b.hostname), 2, &err))
         cli_config_problem(c, b.at, "hostname: %s", err.text);
     if (!b.target)
-        return HT_OK; /* missing or bad, and said so */
+        return HT_OK; /* it is missing or wrong, which was reported */
     if (driver_target_is_pair(b.target, &pair_port, &pair_local))
         cli_config_problem(c, b.target_at,
                            "target: \"%.80s\": write target: %.80s, and port: %.*s for the container's port", b.target,
@@ -201,7 +201,7 @@ int cli_config_bind_text(struct cli_config *c, enum opt_mapping_id kind, const c
     if (kind == OPT_MAP_REACH) {
         const char *to;
         b.pull = b.portless = true;
-        b.by_name = text; /* kept already */
+        b.by_name = text; /* opt_yaml_text() has kept it */
         if (cli_reach_parse(text, &to, &err) < 0) {
             cli_config_problem(c, at, "%s", err.text);
             return HT_OK;
@@ -220,7 +220,7 @@ int cli_config_bind_text(struct cli_config *c, enum opt_mapping_id kind, const c
     return b.pull ? add_pulled(c, &b) : add_binding(c, &b);
 }
 
-/* Two visitors' ways to one port cannot be told apart. */
+/* Two bindings cannot have the same port of the same address. */
 static void refuse_same_ports(struct cli_config *c) {
     for (size_t i = 0; i < c->n_bindings; i++) {
         const struct cli_config_binding *b = &c->bindings[i];

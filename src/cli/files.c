@@ -131,7 +131,7 @@ struct said {
     struct ht_slice boot, since;
 };
 
-/* False: it is nothing that a driver wrote. Members that are not known are left alone. */
+/* Reads the content of a state file. Unknown members are skipped. False: no driver has written it. */
 static bool understand(const char *text, size_t n, struct json_arena *arena, struct said *s) {
     static const struct json_limits limits = {.max_depth = 4, .max_keys = 32, .refuse_nul = true};
     struct json_reader r;
@@ -153,7 +153,7 @@ static bool understand(const char *text, size_t n, struct json_arena *arena, str
     return rc == 0 && more == 0 && json_end(&r) == 0 && known == 5 && s->pid > 0;
 }
 
-/* The file's text; its length, or -1 with errno. */
+/* Reads the file. Returns its length, or -1 with errno. */
 static ssize_t read_state(const char *path, char *out, size_t cap) {
     struct stat st;
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
@@ -167,7 +167,7 @@ static ssize_t read_state(const char *path, char *out, size_t cap) {
     return n;
 }
 
-/* Why the driver that wrote it is no good any more; NULL: it is. */
+/* Why the driver that wrote the file is not ready; NULL: it is. */
 static const char *what_became(const struct said *s) {
     struct proc_process now;
     char boot[PROC_BOOT_ID];

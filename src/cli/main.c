@@ -4,7 +4,8 @@
 #include "kit/kit.h"
 #include "proc/sandbox.h"
 
-/* "hoody-tunnel 3000": the command is left out. 8080:3000 is one too, which the command refuses with what is right. */
+/* True for "hoody-tunnel 3000", where the command is left out. Also for 8080:3000, which expose refuses with a message
+ * that says what would be right. */
 static bool names_a_target(const char *word) {
     struct driver_target target;
     struct ht_slice port;
@@ -65,8 +66,8 @@ int main(int argc, char **argv) {
         fprintf(stderr, "Try `hoody-tunnel --help`.\n");
         return OPT_EXIT_USAGE;
     }
-    /* serve sees to itself, when it listens. Nobody else starts programs that could need more; an old kernel may
-     * refuse. */
+    /* `serve` does this by itself once it listens. No other command starts programs that need more rights. An old
+     * kernel may refuse. */
     if (command->id != OPT_CMD_SERVE && proc_sandbox_no_new_privs(&err) < 0)
         cli_complain("%s", err.text);
     return run[command->id](argc - used, argv + used);

@@ -5,12 +5,12 @@
 #include <stdio.h>
 #include <unistd.h>
 
-#define OUTPUT_MAX (256u * 1024u) /* what waits for a slow reader */
-#define OUTPUT_PIECE 4096u        /* PIPE_BUF: a pipe that polls writable takes as much without blocking */
+#define OUTPUT_MAX (256u * 1024u) /* most bytes that wait for a slow reader */
+#define OUTPUT_PIECE 4096u /* PIPE_BUF: a pipe for which poll() reports room takes as many bytes without blocking */
 #define OUTPUT_RETRY_MS 50
 
-/* Writes what standard output takes now, or within `wait_ms`. Standard output is left in its blocking mode, because
- * others may share it. */
+/* Writes as much as standard output takes within `wait_ms`. Standard output stays in blocking mode, because other
+ * programs may share it. */
 static void output_write(struct cli_output *o, int wait_ms) {
     while (ht_buf_size(&o->buf) > 0 && !o->dead) {
         struct pollfd p = {.fd = STDOUT_FILENO, .events = POLLOUT};

@@ -5,15 +5,15 @@
 #include <errno.h>
 #include <qrencode.h>
 
-#define QUIET 2 /* modules around it; ISO/IEC 18004 asks for 4, telephones do with less */
+#define QUIET 2 /* light modules around the code. ISO/IEC 18004 asks for 4, but telephones need no more than 2 */
 
-/* True: light. Beyond the code is its quiet zone. */
+/* True: the module is light, as all beyond the code are. */
 static bool light(const QRcode *q, int x, int y) {
     return x < 0 || y < 0 || x >= q->width || y >= q->width || !(q->data[y * q->width + x] & 1);
 }
 
 static int put_row(struct ht_buf *b, const QRcode *q, int y, bool color) {
-    /* With colours it is white on black, whatever the terminal's own are. */
+    /* With colours the code is white on black, whatever colours the terminal has. */
     int rc = color ? ht_buf_append_str(b, "\033[97;40m") : HT_OK;
     for (int x = -QUIET; x < q->width + QUIET && rc == HT_OK; x++) {
         bool upper = light(q, x, y), lower = light(q, x, y + 1) && y + 1 < q->width + QUIET;

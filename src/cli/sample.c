@@ -22,12 +22,12 @@ struct sample_conn {
     struct web_conn web;
     struct ht_list node;
     struct cli_sample *s;
-    unsigned long ticks; /* of the event stream */
+    unsigned long ticks; /* events of the event stream so far */
 };
 
 static struct sample_conn *conn_of(struct web_conn *c) { return ht_container_of(c, struct sample_conn, web); }
 
-/* ---- what it says ---- */
+/* ---- the answers ---- */
 
 static int put_escaped(struct ht_buf *b, struct ht_slice s) {
     int rc = HT_OK;
@@ -106,7 +106,7 @@ static int put_event(struct sample_conn *k, struct ht_buf *b) {
     return ht_buf_printf(b, "%x\r\n%s\r\n", (unsigned)n, data);
 }
 
-/* An answer that is in the queue already; false without memory for it: the connection is gone. */
+/* `rc` is the result of queueing an answer. False: out of memory, and the connection was closed. */
 static bool put(struct web_conn *c, int rc) {
     if (rc < 0)
         web_conn_close(c);

@@ -6,17 +6,17 @@
 #include <termios.h>
 #include <unistd.h>
 
-/* ECMA-48: CUU, ED, EL; DECTCEM and DECAWM are DEC's, and every terminal's. */
+/* ECMA-48: CUU, ED, EL. DECTCEM and DECAWM come from DEC; every terminal has them. */
 #define CURSOR_HIDE "\033[?25l"
 #define CURSOR_SHOW "\033[?25h"
 #define WRAP_OFF "\033[?7l"
 #define WRAP_ON "\033[?7h"
 #define ERASE_BELOW "\033[J"
 
-#define WAITING_MAX 16384u /* a terminal that has not taken this much gets no new block */
+#define WAITING_MAX 16384u /* while so many bytes wait for the terminal, no new block is drawn */
 
 static struct termios before;
-static volatile sig_atomic_t changed; /* `before` is to be given back */
+static volatile sig_atomic_t changed; /* the terminal's settings must be set back to `before` */
 static volatile sig_atomic_t drawn;   /* the cursor is hidden */
 
 bool cli_screen_possible(void) {
@@ -29,7 +29,7 @@ static bool in_foreground(void) {
     return group < 0 || group == getpgrp();
 }
 
-/* What is typed would be shown in the middle of the block. */
+/* Without this, typed characters would be shown in the middle of the block. */
 static void echo_off(void) {
     struct termios quiet;
     if (changed || !in_foreground() || tcgetattr(STDIN_FILENO, &before) < 0)
@@ -69,12 +69,12 @@ void cli_screen_open(struct cli_screen *s, struct cli_output *out) {
     echo_off();
 }
 
-/* The way from the block's end to its beginning, and nothing left of it. */
+/* Moves the cursor from the block's end to its beginning, and erases the block. */
 static int erase(const struct cli_screen *s, struct ht_buf *b) {
     unsigned up = 0;
     if (s->n_rows == 0)
         return HT_OK;
-    /* Rows that were meant to wrap, and, on a terminal that has become narrower, those that no longer fit. */
+    /* Rows that wrap take several: on purpose, or because the terminal has become narrower. */
     for (unsigned i = 0; i < s->n_rows; i++)
         up += s->widths[i] > s->columns ? (s->widths[i] + s->columns - 1) / s->columns : 1;
     up = ht_min(up, s->rows);
@@ -159,7 +159,7 @@ void cli_screen_suspend(struct cli_screen *s) {
         return;
     put(s, &b, ht_buf_append_str(&b, s->n_rows > 0 ? CURSOR_SHOW "\r\n" : CURSOR_SHOW));
     cli_output_flush(s->out, 100);
-    forget(s); /* below it comes what others write */
+    forget(s); /* the block stays as it is, and others write below it */
     s->hidden = true;
     drawn = 0;
     echo_back();

@@ -17,7 +17,7 @@ int cli_table_cell(struct cli_table *t, const char *fmt, ...) {
     return ht_buf_append(&t->cells, shown, n + 1);
 }
 
-/* Characters, not bytes: a continuation byte takes no room. */
+/* The number of characters: continuation bytes of UTF-8 do not count. */
 static size_t width(const char *s) {
     size_t n = 0;
     for (; *s; s++)

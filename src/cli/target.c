@@ -3,7 +3,7 @@
 #include "driver/url.h"
 #include "wire/name.h"
 
-/* What every machine calls itself. */
+/* True for the names that every machine has for itself. */
 static bool is_own_name(const char *host) {
     struct io_addr a;
     size_t n = strlen(host);
@@ -15,7 +15,7 @@ int cli_target_parse(struct cli_target *t, const char *text, struct ht_errmsg *e
     struct driver_target local;
     struct ht_slice port;
     const char *equals = strchr(text, '='), *url = strstr(text, "://"), *rest;
-    if (url && equals > url) /* of its query */
+    if (url && equals > url) /* the = belongs to the query of the URL */
         equals = NULL;
     t->local = equals ? equals + 1 : text;
     if (!equals && driver_target_is_pair(text, &port, &rest))
@@ -44,13 +44,13 @@ bool cli_target_name(const char *local, char out[CLI_NAME]) {
     return !wire_host_is_address(name.host) && !is_own_name(name.host);
 }
 
-/* What a URL says, as a name: "https://host/x" is host:443. */
+/* Turns a URL into a name: "https://host/x" into host:443. */
 static int name_of_url(const char *text, const char *target, struct ht_errmsg *err) {
     const char *rest = strstr(text, "://") + 3;
     size_t scheme = (size_t)(rest - 3 - text), n = strcspn(rest, "/?#=");
     struct ht_slice host = ht_slice_of(rest, n);
     bool http = ht_slice_case_eq(ht_slice_of(text, scheme), ht_slice_str("http"));
-    if (memchr(rest, '@', n)) /* not quoted: it may be a secret */
+    if (memchr(rest, '@', n)) /* the message does not repeat it: it may hold a password */
         return ht_fail(
             err, HT_EINVAL,
             "what is to be reached contains a user name; write a host and a port, as in gitlab.example.com:443");

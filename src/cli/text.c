@@ -8,7 +8,8 @@
 #include <locale.h>
 #include <wchar.h>
 
-/* The locale's tables are 150 KiB of a process's memory: a kit, or a driver that writes JSON, never asks. */
+/* Called only where text is shown: the tables of the locale take 150 KiB, which a kit, or a driver that writes JSON,
+ * does not need. */
 bool cli_utf8(void) {
     static bool known, utf8;
     if (!known) {
@@ -37,11 +38,11 @@ int cli_json_string(struct ht_buf *b, const char *text) {
 
 /* ---- characters for a terminal ---- */
 
-/* The character at *p as it may be shown, and how many columns it takes; *p moves behind it. */
+/* Writes the character at *p in a form that is safe to show, and moves *p behind it. Returns the columns it takes. */
 static unsigned take_char(const uint8_t **p, const uint8_t *end, bool ascii, char out[HT_TEXT_CHAR]) {
     const uint8_t *from = *p;
     unsigned n = ht_text_next(p, end, HT_TEXT_PLAIN, out);
-    if (n == 1 || (out[0] == '\\' && *from != '\\')) /* as it is, or spelled out */
+    if (n == 1 || (out[0] == '\\' && *from != '\\')) /* ASCII, or an escape sequence */
         return n;
     if (ascii) {
         memcpy(out, "?", 2);
@@ -62,7 +63,7 @@ int cli_put_text(struct ht_buf *b, const char *text) {
     return rc;
 }
 
-/* ---- rows that must not be wider than they may ---- */
+/* ---- rows with a limited width ---- */
 
 static void row_put(struct cli_row *r, const char *s) {
     if (r->rc == HT_OK)
@@ -83,7 +84,7 @@ void cli_row_add(struct cli_row *r, const char *color, const char *text) {
     while (p < end && !r->full) {
         unsigned columns = take_char(&p, end, !utf8, one);
         unsigned at = r->wrap && r->columns ? r->used % r->columns : 0;
-        /* The last column is for the sign that something is missing, unless nothing is. */
+        /* If the text does not fit, the last column shows a sign that something is missing. */
         if (r->wrap) {
             r->used += columns + (at + columns > r->columns ? r->columns - at : 0);
             row_put(r, one);
@@ -91,7 +92,7 @@ void cli_row_add(struct cli_row *r, const char *color, const char *text) {
             r->full = true;
             for (; r->used + 1 < r->columns && utf8; r->used++)
                 row_put(r, " ");
-            if (r->used < r->columns) /* else what is there fills it exactly */
+            if (r->used < r->columns) /* otherwise the text before has filled the row exactly */
                 row_put(r, utf8 ? "\xe2\x80\xa6" : ">");
             r->used = r->columns;
         } else {

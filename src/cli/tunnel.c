@@ -1,4 +1,4 @@
-/* Running the tunnel of expose, pull and up: its events on standard output, its end as an exit status. */
+/* Runs the tunnel of a command: signals, the plan, and the exit status. */
 #include "cli/cli.h"
 
 #include "cli/live.h"
@@ -9,10 +9,10 @@
 
 /* ---- signals ---- */
 
-static struct ht_tunnel *running; /* what a signal stops */
+static struct ht_tunnel *running; /* the tunnel that a signal stops */
 static struct io_end_requests requests;
 
-/* The first begins the goodbye, the second cuts it short, and the third waits for nothing. */
+/* The first signal ends the tunnel in order, the second one without waiting, and the third one ends the process. */
 static void on_signal(int signo) {
     unsigned n = io_end_request(&requests);
     (void)signo;
@@ -27,7 +27,7 @@ static void on_signal(int signo) {
 }
 
 static void on_hangup(int signo) {
-    if (cli_terminal_gone()) { /* nobody sees it any more: as if he had ended it */
+    if (cli_terminal_gone()) { /* the terminal was closed: the same as Ctrl-C */
         on_signal(signo);
         return;
     }
@@ -38,7 +38,7 @@ static void on_hangup(int signo) {
 
 void cli_catch_signals(void) {
     struct sigaction act = {.sa_handler = on_signal}, hangup = {.sa_handler = on_hangup, .sa_flags = SA_RESTART};
-    cli_terminal_gone(); /* remembers whether there is one */
+    cli_terminal_gone(); /* the first call stores whether there is a terminal */
     sigemptyset(&act.sa_mask);
     sigaddset(&act.sa_mask, SIGINT);
     sigaddset(&act.sa_mask, SIGTERM);
@@ -51,7 +51,7 @@ void cli_catch_signals(void) {
 
 int cli_run_tunnel(struct ht_tunnel *t) {
     running = t;
-    if (requests.n > 0) /* it came while nothing could be stopped */
+    if (requests.n > 0) /* a signal came before there was a tunnel to stop */
         ht_tunnel_stop(t);
     int rc;
     while ((rc = ht_tunnel_run(t)) == HT_TUNNEL_STOPPED)
@@ -67,7 +67,7 @@ void cli_plan_retry(struct ht_tunnel_options *o, bool given, uint64_t retry_for_
     o->retry_for_ms = retry_for_ms >= OPT_RETRY_FOR_MAX ? 0 : retry_for_ms ? (uint32_t)retry_for_ms : HT_NO_RETRY;
 }
 
-/* Everybody on this machine may read the arguments of a process: what a header says is gone from them by now. */
+/* Wipes the values of headers, since everybody on this machine may read the arguments of a process. */
 static void hide_headers(const struct ht_tunnel_options *o) {
     for (size_t i = 0; i < o->n_headers; i++) {
         union { /* an argument of main() may be written to (C11 5.1.2.2.1), and so may a text of the file */
@@ -86,7 +86,7 @@ static int complain_last(int rc) {
     return ht_exit_status(rc);
 }
 
-/* Asks for every binding. 0, or an exit status when one of them cannot even be asked for. */
+/* Asks for every binding. 0, or an exit status: one of them is wrong. */
 static int bind_all(const struct cli_plan *p, struct ht_tunnel *t, uint16_t sample_port) {
     char local[32];
     snprintf(local, sizeof local, "127.0.0.1:%u", sample_port);
@@ -121,7 +121,7 @@ static int run_connected(struct cli_plan *p, struct ht_tunnel *t, struct cli_eve
     return status;
 }
 
-/* The name to ask for. 0, or an exit status. */
+/* Chooses the driver's name. 0 or an exit status. */
 static int choose_name(struct cli_plan *p, char kept[DRIVER_NAME_MAX + 1]) {
     struct ht_errmsg err;
     if (p->nameless)
@@ -148,7 +148,7 @@ int cli_plan_access(struct cli_plan *p, char token[WIRE_LIMIT_MAX_TOKEN + 1], st
                            .token_file = p->token_file,
                            .token = p->token,
                            .set_url = p->set_url};
-    if (p->options.vtunnel) /* no kit: what login has stored is none of its business */
+    if (p->options.vtunnel) /* vtunnel's server is no kit, so nothing that login has stored is shown to it */
         return cli_token(p->token_file, p->token, token, err);
     int rc = cli_access(&a, token, err);
     p->options.url = a.url;
@@ -170,7 +170,7 @@ int cli_plan_create(struct cli_plan *p, struct ht_tunnel **t, void *user) {
         return OPT_EXIT_CONFIG;
     }
     p->options.size = sizeof p->options;
-    p->options.strict_bindings = 1; /* what is asked for together is wanted together */
+    p->options.strict_bindings = 1; /* if one binding is refused, the command ends */
     p->options.token = token;
     int rc = ht_tunnel_create(t, &p->options, &cli_event_callbacks, user);
     p->options.token = p->options.client_name = NULL;
@@ -181,7 +181,7 @@ int cli_plan_create(struct cli_plan *p, struct ht_tunnel **t, void *user) {
 
 /* ---- the block on a terminal ---- */
 
-/* Lines of a debug log would be written into the middle of a block. */
+/* No block with a debug log, whose lines would be written into the middle of it. */
 static bool wants_block(const struct cli_plan *p) {
     return p->live && !p->json && p->log_level <= HT_LOG_INFO && cli_screen_possible();
 }
@@ -206,7 +206,7 @@ int cli_plan_run(struct cli_plan *p) {
     struct cli_events events = {.json = false};
     struct cli_live *live = NULL;
     struct ht_tunnel *t = NULL;
-    char url[2 * DRIVER_PATH_MAX]; /* what login has stored may be read again, and stands elsewhere then */
+    char url[2 * DRIVER_PATH_MAX]; /* a copy: when login's file is read again, p->options.url is no longer valid */
     bool color = cli_use_color(p->color, STDOUT_FILENO);
     if (p->json && p->qr) {
         cli_complain("--qr draws for people and --json writes for programs; leave one of them out");

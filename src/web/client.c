@@ -6,7 +6,7 @@
 #include <stdio.h>
 
 #define READ_PIECE 16384u
-#define WHERE_MAX 288 /* the longest name with a port and brackets */
+#define WHERE_MAX 288 /* most bytes of a host with port and brackets */
 
 struct web_request {
     struct io_loop *loop;
@@ -26,7 +26,7 @@ struct web_request {
     char where[WHERE_MAX];
 };
 
-/* The last call of ops; the request's owner destroys it later. */
+/* Makes the last call of ops. The owner destroys the request, perhaps later. */
 static void finish(struct web_request *r, int rc, const char *text) {
     if (r->over)
         return;
@@ -44,7 +44,7 @@ static void fail(struct web_request *r, int rc, const char *text) {
     finish(r, rc, err.text);
 }
 
-/* Body bytes at buf; they may be decoded in place. */
+/* Takes body bytes, which may be decoded in place. */
 static void got_body(struct web_request *r, char *buf, size_t n) {
     struct http_error e = {.text = ""};
     size_t used = n;
@@ -65,7 +65,7 @@ static void got_body(struct web_request *r, char *buf, size_t n) {
         io_timer_set(&r->timer, r->quiet_ms);
 }
 
-/* True once the head is there and a body is expected. */
+/* Parses the head. True: it is complete, and a body follows. */
 static bool got_head(struct web_request *r) {
     struct http_error e;
     while (!r->has_head) {
@@ -77,7 +77,7 @@ static bool got_head(struct web_request *r) {
             return false;
         }
         ht_buf_consume(&r->in, (size_t)n);
-        if (r->head.status < 200) { /* an interim head: the real one follows */
+        if (r->head.status < 200) { /* an interim head; the final one follows */
             http_response_begin(&r->head, NULL);
             if (ht_buf_size(&r->in) == 0)
                 return false;
@@ -120,7 +120,7 @@ static void readable(void *ctx) {
 
 static void writable(void *ctx) {
     struct web_request *r = ctx;
-    /* A kit that refuses early may have closed its reading side: what it said is still read. */
+    /* A server that refuses early may read no more, but its answer can still be read. */
     if (io_out_flush(&r->out, r->conn) < 0)
         io_conn_want_write(r->conn, false);
 }
@@ -244,7 +244,7 @@ int web_fetch(const struct web_ask *ask, struct web_answer *answer, struct ht_er
         io_loop_run(w.loop);
         rc = w.rc;
     }
-    if (rc == HT_OK) { /* for those who want a C string */
+    if (rc == HT_OK) { /* a NUL behind the body, for callers that use it as a C string */
         rc = ht_buf_append(&answer->body, "", 1);
         answer->body.len -= rc == HT_OK ? 1 : 0;
     }

@@ -49,7 +49,7 @@ bool web_conn_flush(struct web_conn *c) {
         return false;
     }
     if (web_conn_busy(c)) {
-        /* A client that does not read its answers gets no more of them: reading stops until this one is out. */
+        /* While the client does not read this answer, its next requests are not read either. */
         io_conn_read_on(c->io, false);
         set_timer(c, c->server->write_timeout_ms);
         return true;
@@ -64,7 +64,7 @@ bool web_conn_flush(struct web_conn *c) {
         return false;
     }
     if (c->state == WEB_STREAM) {
-        io_conn_read_on(c->io, true); /* to see it leave */
+        io_conn_read_on(c->io, true); /* to notice when the client closes */
         set_timer(c, c->server->tick_ms);
     }
     return true;
@@ -95,7 +95,7 @@ bool web_reply(struct web_conn *c, const struct web_reply *r) { return put(c, r,
 
 bool web_stream(struct web_conn *c, const struct web_reply *r) {
     c->state = WEB_STREAM;
-    c->close_after = false; /* the connection ends with the answer, whoever asked for that: which is not now */
+    c->close_after = false; /* the end of the connection is the end of this answer, so it must not be closed now */
     return put(c, r, false);
 }
 
@@ -116,7 +116,7 @@ static void refuse(struct web_conn *c, uint16_t status, const char *text) {
         web_conn_flush(c);
 }
 
-/* Starts over for the next request; its head timeout begins with its first byte. */
+/* Prepares for the next request. Its head timeout begins with its first byte. */
 static void next_head(struct web_conn *c) {
     http_request_begin(&c->head, &c->server->limits);
     c->state = WEB_IDLE;
@@ -125,7 +125,7 @@ static void next_head(struct web_conn *c) {
     io_conn_read_on(c->io, true);
 }
 
-/* Serves what has been read. */
+/* Serves the requests that were read. */
 static void serve(struct web_conn *c) {
     while (!web_conn_busy(c)) {
         size_t n = ht_buf_size(&c->in);
@@ -157,7 +157,7 @@ static void serve(struct web_conn *c) {
     }
 }
 
-/* It has asked its question; all there is to see is that it leaves. */
+/* The client of a stream has nothing more to send, so a read only shows that it has closed. */
 static void stream_readable(struct web_conn *c) {
     uint8_t dropped[512];
     ssize_t n = io_conn_read(c->io, dropped, sizeof dropped);
@@ -173,7 +173,7 @@ static void conn_readable(void *ctx) {
     }
     if (c->close_after)
         return;
-    /* One byte more than a head may have: then the parser says 431 by itself. */
+    /* One byte more than a head may have, so that the parser answers 431 by itself. */
     size_t room = c->server->limits.max_head + 1 - ht_buf_size(&c->in);
     uint8_t *to = ht_buf_reserve(&c->in, room);
     ssize_t n = to ? io_conn_read(c->io, to, room) : HT_ENOMEM;
@@ -222,9 +222,9 @@ void web_conn_begin(struct web_conn *c, struct io_loop *loop, const struct web_s
     io_conn_set_ops(io, &conn_ops, c);
     io_timer_init(loop, &c->timer, timed_out);
     next_head(c);
-    /* A connection that says nothing at all is given no more time than one that begins a head. */
+    /* A connection without a byte has no more time than one with an incomplete head. */
     set_timer(c, server->head_timeout_ms);
-    /* A request that is here already is answered before anybody can press it out. */
+    /* A request that has come already is served at once, before the connection could be closed to make room. */
     if (ht_buf_size(&c->in))
         serve(c);
     else

@@ -1,6 +1,6 @@
 #include "web/web.h"
 
-/* Appends within the bound on one event. */
+/* Appends to the data of the event, as long as it is not too large. */
 static int keep(struct ht_buf *b, const char *p, size_t n) {
     if (ht_buf_size(b) + n > WEB_SSE_MAX)
         return HT_ELIMIT;
@@ -9,7 +9,7 @@ static int keep(struct ht_buf *b, const char *p, size_t n) {
 
 static void empty(struct ht_buf *b) { ht_buf_consume(b, ht_buf_size(b)); }
 
-/* HTML 9.2.6: "field: value" or "field:value"; fields that nobody needs here, and comments, are left out. */
+/* HTML 9.2.6: "field: value" or "field:value". Comments and fields that are not needed here are skipped. */
 static int field(struct web_sse *s, struct ht_slice line) {
     const char *colon = memchr(line.p, ':', line.n);
     struct ht_slice name = ht_slice_of(line.p, colon ? (size_t)(colon - line.p) : line.n);
@@ -33,7 +33,7 @@ static int end_of_line(struct web_sse *s, void (*event)(void *, struct ht_slice,
     if (ht_buf_size(&s->line) > 0) {
         rc = field(s, ht_buf_slice(&s->line));
     } else if (ht_buf_size(&s->data) > 0) {
-        s->data.data[s->data.len - 1] = '\0'; /* the newline behind the last line */
+        s->data.data[s->data.len - 1] = '\0'; /* replaces the newline behind the last line */
         event(ctx, ht_slice_of(ht_buf_head(&s->data), ht_buf_size(&s->data) - 1),
               ht_buf_size(&s->id) > 0 ? (const char *)ht_buf_head(&s->id) : "");
         empty(&s->data);
