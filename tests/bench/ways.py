@@ -12,10 +12,10 @@ import shutil
 import socket
 import subprocess
 
-from tests.integration.harness import ROOT, Folder, Kit, Nginx, Program, Tunnel, eventually, free_port
+from tests.integration.harness import BIN, Folder, Kit, Nginx, Program, Tunnel, eventually, free_port
 
-LOAD = os.path.join(ROOT, "build/bench/load")
-SLOW = os.path.join(ROOT, "build/bench/slow")
+LOAD = os.path.join(os.path.dirname(BIN), "bench/load")
+SLOW = os.path.join(os.path.dirname(BIN), "bench/slow")
 
 STREAM_HOP = "server { listen 127.0.0.1:%(listen)s; proxy_pass 127.0.0.1:%(to)s; proxy_buffer_size 256k; }"
 HTTP_HOP = """
