@@ -4,7 +4,6 @@ A start function takes a Rig and a Link and returns a Way. Every way leads to th
 requests. The Link is what stands between the two hops of a way.
 """
 
-import contextlib
 import dataclasses
 import os
 import re
@@ -287,10 +286,15 @@ class Peers:
         return {name: version(programs[0]) for name, programs in self.programs.items()}
 
 
+def version_in(text):
+    """What a program calls its version, or else the first number with a dot."""
+    found = re.search(r"version:?\s+v?(\d+\.[\w.-]+)", text, re.I) or re.search(r"(\d+\.\d+[\w.-]*)", text)
+    return found.group(1) if found else "?"
+
+
 def version(program, flag="--version"):
-    """The first number with a dot that a program says of itself."""
-    with contextlib.suppress(OSError, subprocess.SubprocessError):
-        done = subprocess.run([program, flag], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=10, check=False)
-        found = re.search(r"\d+\.\d+[\w.-]*", done.stdout.decode(errors="replace"))
-        return found.group(0) if found else "?"
-    return "?"
+    try:
+        done = subprocess.run([program, flag], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=30, check=False)
+    except (OSError, subprocess.SubprocessError):
+        return "?"
+    return version_in(done.stdout.decode(errors="replace"))
