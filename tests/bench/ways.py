@@ -57,7 +57,7 @@ class Rig:
     """The two services, a folder, and a stack that ends everything."""
 
     def __init__(self, stack):
-        self.stack = stack
+        self.stack, self.bore = stack, None  # its server, which all links share
         self.folder = self.scratch()
         os.makedirs(self.folder.join("t"))
         self.bulk = int(self.program([LOAD, "serve"], 9).wait_line(r"^(\d+)$").group(1))
@@ -216,7 +216,8 @@ _bore_links = iter(range(2, 255))
 
 
 def bore(rig, link, programs):
-    if not listens(BORE_PORT):
+    if not rig.bore:
+        assert not listens(BORE_PORT), f"somebody else has port {BORE_PORT}, and bore has no option for another one"
         server = rig.quiet([*programs, "server", "--min-port", 10000, "--max-port", 32000, "--bind-addr", "127.0.0.1"])
         eventually(lambda: listens(BORE_PORT), "bore's server")
         rig.bore = server.pid
