@@ -5,6 +5,20 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+#define LONG (1u << 20)
+#define STEP (64u << 10)
+
+/* The size of a block for `n` bytes that replaces one of `cap`: twice as large again and again, but a long one, which
+ * may stay for a while, is little more than it must be. */
+static size_t larger(size_t cap, size_t n) {
+    if (n >= LONG)
+        return (n + STEP - 1) / STEP * STEP;
+    cap = cap ? cap : 256;
+    while (cap < n)
+        cap *= 2;
+    return cap;
+}
+
 uint8_t *ht_buf_reserve(struct ht_buf *b, size_t n) {
     if (b->cap - b->len >= n && b->data)
         return b->data + b->len;
@@ -13,23 +27,20 @@ uint8_t *ht_buf_reserve(struct ht_buf *b, size_t n) {
         return NULL;
     /* What is moved stands in proportion to what has been read since the last move, or to the room that a larger block
      * brings. Else a long backlog would be copied again for each piece that comes. */
-    if (b->data && b->cap >= used + n && b->off >= used / 2) {
+    bool fits = b->data && b->cap >= used + n && b->off >= used / 2;
+    if (b->data && b->off > 0)
         memmove(b->data, b->data + b->off, used);
-    } else {
-        size_t cap = b->cap ? b->cap : 256;
-        while (cap < used + used / 2 + n)
-            cap *= 2;
-        uint8_t *data = ht_malloc(cap);
-        if (!data)
-            return NULL;
-        if (used)
-            memcpy(data, b->data + b->off, used);
-        ht_free(b->data);
-        b->data = data;
-        b->cap = cap;
-    }
     b->off = 0;
     b->len = used;
+    if (fits)
+        return b->data + b->len;
+    /* The kernel moves a long block without a copy, so that the old and the new one never exist together. */
+    size_t cap = larger(b->cap, used + used / 2 + n);
+    uint8_t *data = ht_realloc(b->data, cap);
+    if (!data)
+        return NULL;
+    b->data = data;
+    b->cap = cap;
     return b->data + b->len;
 }
 

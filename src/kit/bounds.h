@@ -12,9 +12,9 @@
  *                     + visitors without a stream * kit_bound_waiting()    --max-fds
  *                     + clients of the proxy * kit_bound_connect()         --connect-proxy; half of --max-fds, two each
  *
- * A growing buffer doubles, so it is at most twice as large as its content. While it grows the old and the new buffer
- * exist together; the first line covers that. tests/kit/test_bounds.c and test_bounds_tls.c check the bounds with the
- * worst peers that they knows. Socket buffers of the kernel are not included.
+ * A growing buffer doubles, so it is at most twice as large as its content. While a short one grows the old and the new
+ * buffer exist together; the first line covers that. tests/kit/test_bounds.c and test_bounds_tls.c check the bounds
+ * with the worst peers that they know. Socket buffers of the kernel are not included.
  */
 #ifndef HT_KIT_BOUNDS_H
 #define HT_KIT_BOUNDS_H

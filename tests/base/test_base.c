@@ -62,6 +62,20 @@ static void a_backlog_is_not_copied_for_each_piece(void) {
     }
 }
 
+/* A reader that is behind by a window of the protocol: the bytes that it has read make no more room. */
+static void a_long_backlog_takes_half_as_much_again(void) {
+    enum { PIECE = 65536, BACKLOG = 256 * PIECE };
+    static const char piece[PIECE];
+    struct ht_buf b = {0};
+    for (size_t appended = 0; appended < 8u * BACKLOG; appended += PIECE) {
+        CU_ASSERT_EQUAL_FATAL(ht_buf_append(&b, piece, PIECE), HT_OK);
+        CU_ASSERT(b.cap <= BACKLOG + BACKLOG / 2 + 4 * PIECE);
+        if (ht_buf_size(&b) > BACKLOG || appended / PIECE % 3 == 0)
+            ht_buf_consume(&b, PIECE);
+    }
+    ht_buf_free(&b);
+}
+
 static void buffers_keep_their_bytes(void) {
     struct ht_buf b = {0};
     size_t before = ht_mem_live();
@@ -276,6 +290,7 @@ int main(void) {
         {"long messages end in dots", long_messages_end_in_dots},
         {"buffers keep their bytes in order", buffers_keep_their_bytes},
         {"a buffer does not copy its backlog for each piece that comes", a_backlog_is_not_copied_for_each_piece},
+        {"a long backlog takes at most half as much again", a_long_backlog_takes_half_as_much_again},
         {"a failed append changes nothing", a_failed_append_changes_nothing},
         {"pools give memory back", pools_give_memory_back},
         {"lists keep their order", lists},
