@@ -19,12 +19,12 @@ class Names:
 
 class Protocol:
     def __init__(self, spec_dir):
-        self._doc = specfile.load(os.path.join(spec_dir, "protocol.yaml"))
+        self._doc = specfile.shared(os.path.join(spec_dir, "protocol.yaml"))
         self._dir = spec_dir
 
     @property
     def _text(self):
-        return specfile.load(os.path.join(self._dir, "vtunnel.yaml"))
+        return specfile.shared(os.path.join(self._dir, "vtunnel.yaml"))
 
     def _row(self, table, name):
         for row in self._doc.get(table, []):

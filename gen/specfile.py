@@ -204,6 +204,23 @@ def text(path):
     return joined(os.path.basename(path), read)
 
 
+@functools.lru_cache(maxsize=None)
+def _validator(schema):
+    """Of a schema's text. It remembers where its references lead."""
+    return jsonschema.Draft202012Validator(json.loads(schema))
+
+
+_shared = {}
+
+
+def shared(path):
+    """load() for those who change nothing in it: a text that was read before is not read again."""
+    key = os.path.basename(path), text(path)
+    if key not in _shared:
+        _shared[key] = load(path)
+    return _shared[key]
+
+
 def load(path, schema_path=None):
     """Reads a YAML file and its parts; checks it against a JSON Schema file if one is given. Raises SpecError."""
     doc = _parse(path)
@@ -216,9 +233,9 @@ def load(path, schema_path=None):
             doc[key], doc.key_lines[key] = value, line
     if schema_path:
         with open(schema_path, encoding="utf-8") as f:
-            schema = json.load(f)
+            schema = f.read()
         problems = Problems(doc.path)
-        for err in jsonschema.Draft202012Validator(schema).iter_errors(doc):
+        for err in _validator(schema).iter_errors(doc):
             where = "/".join(str(p) for p in err.absolute_path)
             problems.add(_line_at(doc, err.absolute_path), f"{where or 'top level'}: {err.message}")
         problems.check()
