@@ -2,7 +2,7 @@
 #include "log_gen.h"
 #include "relay/visitor_priv.h"
 
-/* Frees the visitor. Its pipe was destroyed before. */
+/* The record and its counts; the pipe is gone already. */
 static void tcp_free(struct visitor_tcp *v) {
     struct relay_table *t = v->port->t;
     relay_visitor_removed(v->port, &v->node);
@@ -27,10 +27,10 @@ static void pipe_done(void *ctx, uint16_t code, const char *text) {
 
 static const struct relay_pipe_ops pipe_ops = {.done = pipe_done};
 
-/* Until the pipe sets its own, which is before anything can happen on the stream. */
+/* Nothing can happen on the stream before the pipe has put its own in their place. */
 static const struct mux_stream_ops no_ops = {.writable = NULL};
 
-/* Rules TCP-3, PARK-2: closes the connection, and sends nothing. */
+/* Rules TCP-3, PARK-2: the connection is closed, nothing sent. */
 static void turn_away(struct visitor_tcp *v, int why) {
     char text[RELAY_FULL_TEXT];
     ht_log_stranger(HT_LOG_INFO, "visitor",

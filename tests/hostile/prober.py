@@ -6,7 +6,7 @@ import select
 import sys
 import time
 
-PAUSE = 0.004
+PAUSE = 0.01
 
 
 def main():

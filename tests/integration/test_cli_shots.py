@@ -1,4 +1,7 @@
-"""The block as a real terminal shows it: tmux at four widths, with one, a few and many bindings."""
+"""The block as a real terminal shows it: tmux at four widths, with one, a few and many bindings.
+
+Runs: plain.
+"""
 
 import contextlib
 import os

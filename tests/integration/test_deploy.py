@@ -1,4 +1,7 @@
-"""packaging/deploy: each file is read, with the kit's command in it, and run as it is, but for ports and paths."""
+"""packaging/deploy: each file is read, with the kit's command in it, and run as it is, but for ports and paths.
+
+Runs: plain.
+"""
 
 import contextlib
 import os

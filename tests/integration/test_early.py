@@ -16,7 +16,8 @@ from conformance.lib.wire import codec
 from tests.integration.harness import SANITIZED, Folder, Nginx, Service, Tunnel, connect, eventually, pace, read_head
 from tests.support.tap import case, main
 
-# The last one is for those who take their time. Under sanitizers the largest takes too much of ours.
+# The last one is for those who take their time. Under sanitizers the largest takes too much of ours; and wget and node are left
+# out, because the kit sees nothing of them that it does not see of curl.
 SIZES = [100_000, 2 << 20, 16 << 20, (24 if SANITIZED else 64) << 20, 3 << 20]
 SLOW = 3 << 19  # bytes in a second
 AT_ONCE = 4  # clients
@@ -183,6 +184,8 @@ def all_read(port, paths, status, chosen, target="/", **more):
     wanted = []
     with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
         for client, numbers in chosen.items():
+            if SANITIZED and client not in (python, curl):
+                continue
             if client is not python and not shutil.which(client.__name__):
                 print(f"# {client.__name__} is not installed")
                 continue

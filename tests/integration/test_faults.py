@@ -80,7 +80,7 @@ class Load:
             except Exception as e:  # pylint: disable=broad-except
                 self.broken.append(f"{name}: {type(e).__name__}: {e}")
                 return
-            if end == "refused":
+            if end != "whole":
                 self.over.wait(0.004)
 
     def start(self, kinds, visitors):

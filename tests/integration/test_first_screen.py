@@ -1,4 +1,7 @@
-"""What the README's first screen promises, by the commands that stand there: two on one machine, four for an HTTPS URL of one's own."""
+"""What the README's first screen promises, by the commands that stand there: two on one machine, four for an HTTPS URL of one's own.
+
+Runs: plain.
+"""
 
 import base64
 import hashlib

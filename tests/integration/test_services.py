@@ -1,4 +1,7 @@
-"""PULL with real servers and clients: PostgreSQL with pgbench, Redis with redis-benchmark; raw TCP with half-close."""
+"""PULL with real servers and clients: PostgreSQL with pgbench, Redis with redis-benchmark; raw TCP with half-close.
+
+Runs: plain.
+"""
 
 import glob
 import hashlib

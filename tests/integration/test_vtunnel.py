@@ -14,7 +14,7 @@ sys.path.insert(0, ROOT)
 os.chdir(ROOT)
 
 from tests.integration.harness import (Program, Service, Tunnel, connect, eventually, free_port, read_exactly)  # noqa: E402
-from tests.integration.vtunnel_peer import Client, Refused, carries_much, echo, giver, original, taker, ws  # noqa: E402
+from tests.integration.vtunnel_peer import SIZE, Client, Refused, carries_much, echo, giver, original, taker, ws  # noqa: E402
 from tests.support.tap import case, main  # noqa: E402  pylint: disable=wrong-import-position
 
 TOKEN = "correct%41horse"
@@ -327,7 +327,7 @@ def _():
         eventually(lambda: status(t, "git.corp.test:443") == "403", "the name goes with its client")
 
 
-@case("vtunnel's own client: two ports, many visitors, a reply of 100 MB and as much back, kill -9")
+@case(f"vtunnel's own client: two ports, many visitors, a reply of {SIZE >> 20} MiB and as much back, kill -9")
 def _():
     program = original()
     with Tunnel("--vtunnel") as t, Service(echo) as e, Service(giver) as g, Service(taker) as k:

@@ -15,7 +15,7 @@ os.chdir(ROOT)
 
 from conformance.lib import ws  # noqa: E402  pylint: disable=wrong-import-position
 from tests.integration.harness import BIN, Moment, Program, Service, Tunnel, command, connect, eventually, free_port, read_exactly  # noqa: E402
-from tests.integration.vtunnel_peer import carries_much, echo, giver, original, taker, wire  # noqa: E402
+from tests.integration.vtunnel_peer import SIZE, carries_much, echo, giver, original, taker, wire  # noqa: E402
 from tests.support.tap import case, main  # noqa: E402  pylint: disable=wrong-import-position
 
 def client(url, *forwards, env=None):
@@ -166,7 +166,7 @@ def _():
         assert code == status and said in out + err, (args, code, out, err)
 
 
-@case("against a kit with --vtunnel: two ports, 100 MB each way, a kill of the kit and of the client")
+@case(f"against a kit with --vtunnel: two ports, {SIZE >> 20} MiB each way, a kill of the kit and of the client")
 def _():
     with Tunnel("--vtunnel") as t, Service(echo) as e, Service(giver) as g, Service(taker) as k:
         ports = [free_port() for _ in range(3)]
@@ -189,7 +189,7 @@ def _():
             c.end(signal.SIGKILL)
 
 
-@case("against vtunnel's own server: two ports, 100 MB each way, and a server that is killed")
+@case(f"against vtunnel's own server: two ports, {SIZE >> 20} MiB each way, and a server that is killed")
 def _():
     program = original()
     server_port = free_port()

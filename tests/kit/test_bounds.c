@@ -1,6 +1,8 @@
 /*
  * kit/bounds.h says how much heap each kind of stranger can cost a kit. These are the worst of each kind that we know:
  * they must stay below, and what they cost must be gone with them.
+ *
+ * Runs: plain.
  */
 #include "kit/bounds.h"
 #include "rawws.h"

@@ -1,5 +1,9 @@
-/* A day of the kit's timers in a second: the clock runs ahead, and each thing happens when it is due, neither earlier
- * nor much later, as often as it should, and leaves nothing. */
+/*
+ * A day of the kit's timers in a second: the clock runs ahead, and each thing happens when it is due, neither earlier
+ * nor much later, as often as it should, and leaves nothing.
+ *
+ * Runs: sanitized.
+ */
 #include "peer.h"
 #include "support/clock_ahead.h"
 

@@ -1,6 +1,8 @@
 /*
  * Names at the kit: who may have which, what is told of them, and what becomes of them when their driver is gone. Peers
  * that do not know the capability meet none of it.
+ *
+ * Runs: sanitized.
  */
 #include "peer.h"
 

@@ -1,6 +1,8 @@
 /*
  * Visitors that take their time: slow ones, silent ones, and those that have closed their side (hardening case 9).
  * Beside each test stands how to switch its defence off, which makes it fail; tests/hardening.yaml has the same words.
+ *
+ * Runs: sanitized.
  */
 #include "relay/visitor_rig.h"
 
