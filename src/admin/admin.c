@@ -287,8 +287,7 @@ static int list_bindings(void *ctx, const struct admin_request *req, struct admi
 
 static int events(void *ctx, const struct admin_request *req, struct admin_response *res) {
     struct admin *a = ctx;
-    (void)req;
-    if (!a->source.takes_reader(a->source.ctx))
+    if (!a->source.takes_reader(a->source.ctx, &req->viewer))
         return admin_reply_error(res, 503, "too many readers of events");
     admin_reply_events_200(res);
     return 0;

@@ -89,8 +89,8 @@ struct admin_source {
     int (*count_fds)(void *ctx);
     /* Why the daemon accepts no drivers now; NULL: it does. */
     const char *(*not_ready)(void *ctx);
-    /* True when there is room for one more reader of events. */
-    bool (*takes_reader)(void *ctx);
+    /* True when there is room for one more reader of events, if need be in the place of another viewer's. */
+    bool (*takes_reader)(void *ctx, const struct admin_viewer *viewer);
     /* What an operator has to see to soon. Fills in up to ADMIN_WARNINGS texts, which stay valid until the next call,
      * and returns their number. NULL: there are never any. */
     size_t (*warnings)(void *ctx, struct ht_slice out[ADMIN_WARNINGS]);

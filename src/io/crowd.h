@@ -1,7 +1,7 @@
 /*
- * A crowd is a set of connections that have not authenticated yet, counted by source address. When a crowd is full, its
- * user closes a connection of the address with the most members, so that one address cannot keep others out (hardening
- * case 28).
+ * A crowd is a set of connections that scarce places are shared by. They are counted by source address, as long as
+ * nobody has authenticated, or by user. When a crowd is full, whoever has most of its members gives one up, so that one
+ * address or user cannot keep others out (hardening cases 28 and 37).
  *
  * Joining and leaving visit every member. The users of a crowd bound its size.
  */
@@ -16,10 +16,28 @@ struct crowd {
     unsigned n;
 };
 
+/* What members have in common that are counted together. */
+struct crowd_key {
+    const void *user;              /* NULL: the address */
+    uint8_t source[IO_SOURCE_LEN]; /* zeros beside a user */
+};
+
+static inline struct crowd_key crowd_by_address(const struct io_addr *from) {
+    struct crowd_key k = {.user = NULL};
+    io_addr_source(from, k.source);
+    return k;
+}
+
+static inline struct crowd_key crowd_by_user(const void *user) { return (struct crowd_key){.user = user}; }
+
+static inline bool crowd_alike(const struct crowd_key *a, const struct crowd_key *b) {
+    return a->user == b->user && memcmp(a->source, b->source, sizeof a->source) == 0;
+}
+
 struct crowd_member {
     struct ht_list node;
-    uint8_t source[IO_SOURCE_LEN];
-    unsigned same; /* members with the same source, this one included */
+    struct crowd_key key;
+    unsigned same; /* members with the same key, this one included */
 };
 
 static inline void crowd_init(struct crowd *c) {
@@ -27,31 +45,29 @@ static inline void crowd_init(struct crowd *c) {
     c->n = 0;
 }
 
-/* How many members have the source of `from`. */
-static inline unsigned crowd_count(const struct crowd *c, const struct io_addr *from) {
-    uint8_t source[IO_SOURCE_LEN];
-    io_addr_source(from, source);
+/* How many members have that key. */
+static inline unsigned crowd_count(const struct crowd *c, const struct crowd_key *key) {
     HT_LIST_FOR (it, &c->members) {
         const struct crowd_member *m = HT_LIST_ENTRY(it, struct crowd_member, node);
-        if (memcmp(m->source, source, sizeof source) == 0)
+        if (crowd_alike(&m->key, key))
             return m->same;
     }
     return 0;
 }
 
-static inline void crowd_join(struct crowd *c, struct crowd_member *m, const struct io_addr *from) {
-    io_addr_source(from, m->source);
+static inline void crowd_join(struct crowd *c, struct crowd_member *m, struct crowd_key key) {
+    m->key = key;
     m->same = 1;
     HT_LIST_FOR (it, &c->members) {
         struct crowd_member *other = HT_LIST_ENTRY(it, struct crowd_member, node);
-        if (memcmp(other->source, m->source, sizeof m->source) == 0)
+        if (crowd_alike(&other->key, &key))
             m->same = ++other->same;
     }
     ht_list_push_back(&c->members, &m->node);
     c->n++;
 }
 
-/* The oldest member of the source that has most of them. NULL: there are none. */
+/* The oldest member of the key that has most of them. NULL: there are none. */
 static inline struct crowd_member *crowd_heaviest(const struct crowd *c) {
     struct crowd_member *heaviest = NULL;
     HT_LIST_FOR (it, &c->members) {
@@ -62,12 +78,18 @@ static inline struct crowd_member *crowd_heaviest(const struct crowd *c) {
     return heaviest;
 }
 
+/* The same, when it would still have as many as the newcomer's key then has. NULL: nobody goes for that one. */
+static inline struct crowd_member *crowd_gives(const struct crowd *c, struct crowd_key newcomer) {
+    struct crowd_member *heaviest = crowd_heaviest(c);
+    return heaviest && heaviest->same > crowd_count(c, &newcomer) + 1 ? heaviest : NULL;
+}
+
 static inline void crowd_leave(struct crowd *c, struct crowd_member *m) {
     ht_list_remove(&m->node);
     c->n--;
     HT_LIST_FOR (it, &c->members) {
         struct crowd_member *other = HT_LIST_ENTRY(it, struct crowd_member, node);
-        if (memcmp(other->source, m->source, sizeof m->source) == 0)
+        if (crowd_alike(&other->key, &m->key))
             other->same--;
     }
 }

@@ -52,8 +52,8 @@ void base_clients_close(struct kit *k, enum base_close which) {
 }
 
 void base_readers_of_gone(struct kit *k) {
-    HT_LIST_FOR_SAFE (it, &k->readers) {
-        struct base_client *c = HT_LIST_ENTRY(it, struct base_client, reader_node);
+    HT_LIST_FOR_SAFE (it, &k->readers.members) {
+        struct base_client *c = HT_LIST_ENTRY(it, struct base_client, reader.node);
         if (kit_pass_gone(c->pass))
             web_conn_close(&c->web);
     }
@@ -470,10 +470,10 @@ static struct base_client *client_new(struct kit *k, struct io_conn *conn, const
         return NULL;
     }
     c->kit = k;
-    ht_list_init(&c->reader_node);
+    ht_list_init(&c->reader.node);
     c->from = *peer;
     io_addr_text(peer, c->peer);
-    crowd_join(&k->clients, &c->member, peer);
+    crowd_join(&k->clients, &c->member, crowd_by_address(peer));
     return c;
 }
 

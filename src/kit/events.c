@@ -13,7 +13,23 @@
 
 #define EVENTS_HELLO ": hoody-tunnel events\n\n"
 
-bool events_full(const struct kit *k) { return k->n_readers >= EVENTS_MAX_READERS; }
+bool events_room(const struct kit *k, const struct kit_user *user) {
+    return k->readers.n < EVENTS_MAX_READERS || crowd_gives(&k->readers, crowd_by_user(user));
+}
+
+static void end_reader(struct base_client *c, const char *why) {
+    c->kit->metrics.event_readers_dropped_total++;
+    ht_log_stranger(HT_LOG_INFO, "kit", HT_LOG_FIELDS(log_peer(c->peer)), "%s", why);
+    web_conn_close(&c->web);
+}
+
+static void make_room(struct kit *k, const struct kit_user *user) {
+    struct crowd_member *gives =
+        k->readers.n < EVENTS_MAX_READERS ? NULL : crowd_gives(&k->readers, crowd_by_user(user));
+    if (gives)
+        end_reader(HT_LIST_ENTRY(gives, struct base_client, reader),
+                   "gives its place of a reader of events to another user");
+}
 
 bool events_begin(struct base_client *c, bool samples) {
     /* No length and no chunks: the end of the connection is the end of the answer (RFC 9112 6.3, case 8). */
@@ -27,8 +43,8 @@ bool events_begin(struct base_client *c, bool samples) {
     if (!web_stream(&c->web, &begin))
         return false;
     c->web.close_after = k->draining;
-    ht_list_push_back(&k->readers, &c->reader_node);
-    k->n_readers++;
+    make_room(k, c->user);
+    crowd_join(&k->readers, &c->reader, crowd_by_user(c->user));
     c->samples = samples;
     k->n_samplers += samples;
     if (samples && !k->ticking)
@@ -37,10 +53,9 @@ bool events_begin(struct base_client *c, bool samples) {
 }
 
 void events_end(struct base_client *c) {
-    if (!ht_list_linked(&c->reader_node))
+    if (!ht_list_linked(&c->reader.node))
         return;
-    ht_list_remove(&c->reader_node);
-    c->kit->n_readers--;
+    crowd_leave(&c->kit->readers, &c->reader);
     c->kit->n_samplers -= c->samples;
 }
 
@@ -55,12 +70,10 @@ void events_heartbeat(struct base_client *c) { events_add(c, ht_slice_str(":\n\n
 
 void events_flush(struct io_task *t) {
     struct kit *k = ht_container_of(t, struct kit, events_task);
-    HT_LIST_FOR_SAFE (it, &k->readers) {
-        struct base_client *c = HT_LIST_ENTRY(it, struct base_client, reader_node);
+    HT_LIST_FOR_SAFE (it, &k->readers.members) {
+        struct base_client *c = HT_LIST_ENTRY(it, struct base_client, reader.node);
         if (c->overrun) {
-            k->metrics.event_readers_dropped_total++;
-            ht_log_stranger(HT_LOG_INFO, "kit", HT_LOG_FIELDS(log_peer(c->peer)), "reads events too slowly, closed");
-            web_conn_close(&c->web);
+            end_reader(c, "reads events too slowly, closed");
         } else {
             web_conn_flush(&c->web);
         }
@@ -89,7 +102,7 @@ void kit_event(struct kit *k, struct kit_user *owner, struct admin_event *e) {
     if (owner)
         owner->event_id++;
     bool proxy = e->event == ADMIN_EVENT_TYPE_PROXY_OPENED || e->event == ADMIN_EVENT_TYPE_PROXY_REFUSED;
-    if (k->n_readers == 0 && proxy)
+    if (k->readers.n == 0 && proxy)
         return;
     admin_time_text((int64_t)time(NULL), when);
     e->time = ht_slice_str(when);
@@ -97,8 +110,8 @@ void kit_event(struct kit *k, struct kit_user *owner, struct admin_event *e) {
         e->owner = ht_slice_str(owner->name);
     if (!proxy) /* one with each connection of the proxy would push all others out */
         status_remember(k, e);
-    HT_LIST_FOR (it, &k->readers) {
-        struct base_client *c = HT_LIST_ENTRY(it, struct base_client, reader_node);
+    HT_LIST_FOR (it, &k->readers.members) {
+        struct base_client *c = HT_LIST_ENTRY(it, struct base_client, reader.node);
         int rc = 0;
         if (c->user->admin)
             rc = tell(c, &admins, k->event_id, e);

@@ -305,7 +305,7 @@ static void set_up(struct kit *k, struct io_loop *loop, const struct opt_serve *
     ht_list_init(&k->parked);
     ht_list_init(&k->dead_socks);
     ht_list_init(&k->dead_sessions);
-    ht_list_init(&k->readers);
+    crowd_init(&k->readers);
     ht_list_init(&k->publics);
     crowd_init(&k->guests);
     ht_list_init(&k->redirected);

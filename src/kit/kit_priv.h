@@ -72,11 +72,10 @@ struct kit {
     unsigned n_proxied;
     struct admin admin;
 
-    struct web_server web;  /* of the base listener */
-    struct crowd clients;   /* struct base_client */
-    struct ht_list readers; /* struct base_client: readers of events */
-    unsigned n_readers;
-    unsigned n_samplers; /* readers of events that want samples of the traffic too */
+    struct web_server web; /* of the base listener */
+    struct crowd clients;  /* struct base_client */
+    struct crowd readers;  /* struct base_client: readers of events, by user */
+    unsigned n_samplers;   /* readers of events that want samples of the traffic too */
     struct page_tries tries[128];
     struct io_timer second;                       /* status.c: fires once a second */
     bool ticking;                                 /* `second` is set */
@@ -142,7 +141,7 @@ struct base_client {
     struct kit *kit;
     bool overrun;                  /* a reader of events that reads too slowly: it is closed at the end of the turn */
     bool samples;                  /* a reader of events that wants samples of the traffic too */
-    struct ht_list reader_node;    /* in kit.readers */
+    struct crowd_member reader;    /* in kit.readers */
     enum wire_version upgraded_to; /* of an upgrade: the version of the protocol ... */
     bool vtunnel;                  /* ... or vtunnel's JSON instead */
     struct kit_user *user;         /* of an upgrade or a reader of events; NULL: no token was shown */
@@ -200,11 +199,12 @@ struct ht_slice page_url(const struct base_client *c, char out[PAGE_URL_TEXT]);
 
 #define EVENTS_MAX_READERS 16 /* of the base listener's clients, so that the others always find room */
 
-/* True when no more readers may come. */
-bool events_full(const struct kit *k);
+/* True when there is room for one more reader of that user. When all places are in use, the user with the most readers
+ * gives one up for another user's. */
+bool events_room(const struct kit *k, const struct kit_user *user);
 /* Queues text for a reader. It is written at the end of the turn; a reader with too much of it is closed then. */
 void events_add(struct base_client *c, struct ht_slice text);
-/* Begins the answer to c->user, which has no end. False: out of memory; the client was freed. */
+/* Begins the answer to c->user, which has no end. There is room for it. False: out of memory; the client was freed. */
 bool events_begin(struct base_client *c, bool samples);
 void events_heartbeat(struct base_client *c);
 /* The client is about to be freed. Does nothing for one that reads no events. */
@@ -244,7 +244,8 @@ struct kit_sock {
 
 /*
  * Returns whether one more WebSocket from `from` may wait for its HELLO (rule HELLO-6). When all places are in use, the
- * oldest WebSocket of an address that holds more places than `from` would is closed.
+ * oldest WebSocket of an address that holds more places than `from` would is closed; with --users, and a token, that of
+ * a user.
  */
 bool sock_room(struct kit *k, const struct kit_user *user, const struct io_addr *from);
 /* Makes a WebSocket of a connection whose upgrade was answered with 101. `early` are the bytes behind the request. */

@@ -85,7 +85,7 @@ static void guest_begin(struct kit_public *p, struct io_conn *conn, const struct
     g->p = p;
     g->peer = *peer;
     io_addr_text(peer, g->text);
-    crowd_join(&p->kit->guests, &g->member, peer);
+    crowd_join(&p->kit->guests, &g->member, crowd_by_address(peer));
     g->handshake = (struct kit_handshake){.kit = p->kit, .peer = g->text, .done = handshake_done};
     if (!kit_handshake_begin(&g->handshake, conn))
         guest_drop(g);

@@ -10,6 +10,11 @@ static struct crowd *crowd_of(struct kit *k, const struct kit_user *user) {
     return &k->strangers[user ? SHOWN_TOKEN : SHOWN_NOTHING];
 }
 
+/* Whose place it is: the user's where there are several, and until that is known, the address's. */
+static struct crowd_key key_of(const struct kit *k, const struct kit_user *user, const struct io_addr *from) {
+    return user && k->opt->users ? crowd_by_user(user) : crowd_by_address(from);
+}
+
 static bool is_stranger(const struct kit_sock *s) { return ht_list_linked(&s->stranger.node); }
 
 static void no_longer_stranger(struct kit_sock *s) {
@@ -21,8 +26,8 @@ bool sock_room(struct kit *k, const struct kit_user *user, const struct io_addr 
     struct crowd *crowd = crowd_of(k, user);
     if (crowd->n < k->opt->max_pre_auth_connections)
         return true;
-    struct crowd_member *gives = crowd_heaviest(crowd);
-    if (!gives || gives->same <= crowd_count(crowd, from) + 1)
+    struct crowd_member *gives = crowd_gives(crowd, key_of(k, user, from));
+    if (!gives)
         return false;
     k->metrics.handshake_failures_total[HT_METRIC_HANDSHAKE_FAILURE_PRE_AUTH_CAP]++;
     sock_drop(HT_LIST_ENTRY(gives, struct kit_sock, stranger));
@@ -257,7 +262,7 @@ void sock_open(struct base_client *c, struct io_conn *conn, struct ht_slice earl
     io_timer_init(k->loop, &s->life_timer, check_life);
     ht_list_push_back(&k->socks, &s->node);
     k->n_socks++;
-    crowd_join(crowd_of(k, user), &s->stranger, peer);
+    crowd_join(crowd_of(k, user), &s->stranger, key_of(k, user, peer));
     s->link = mux_link_create(WIRE_ROLE_KIT, version, &sock_link_ops, s);
     if (!s->link) {
         io_conn_close(&conn);

@@ -64,8 +64,8 @@ static void send_samples(struct kit *k) {
     struct ht_buf text = {0};
     const struct kit_user *of = NULL;
     int rc = 0;
-    HT_LIST_FOR (it, &k->readers) {
-        struct base_client *c = HT_LIST_ENTRY(it, struct base_client, reader_node);
+    HT_LIST_FOR (it, &k->readers.members) {
+        struct base_client *c = HT_LIST_ENTRY(it, struct base_client, reader.node);
         if (!c->samples || web_conn_busy(&c->web))
             continue;
         if (ht_buf_size(&text) == 0 || of != c->user) {
@@ -158,7 +158,7 @@ void status_kit(void *ctx, struct admin_snap_kit *out) {
     add_limit(out, "Memory", admin_resident_bytes(), k->memory, "bytes");
     add_limit(out, "Drivers before HELLO", strangers, (uint64_t)SHOWN_KINDS * o->max_pre_auth_connections, NULL);
     add_limit(out, "Connections to this API", k->clients.n, KIT_BOUND_CLIENTS, NULL);
-    add_limit(out, "Readers of events", k->n_readers, EVENTS_MAX_READERS, NULL);
+    add_limit(out, "Readers of events", k->readers.n, EVENTS_MAX_READERS, NULL);
 }
 
 /* ---- the latest events ---- */

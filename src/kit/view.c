@@ -51,6 +51,10 @@ static void add_session(struct kit *k, struct gather *g, struct kit_session *s) 
     out->n_bindings = snap->n_bindings - out->first_binding;
 }
 
+static unsigned permits_of(const struct kit *k, const struct kit_user *user) {
+    return relay_permits_left(k->table, user->up.loop ? &user->up : NULL);
+}
+
 /* Sessions that are closing are left out unless out->closing is set: they can no longer be killed or resumed. */
 static int snapshot(void *ctx, const struct admin_viewer *viewer, struct admin_snapshot *out) {
     struct kit *k = ctx;
@@ -63,7 +67,7 @@ static int snapshot(void *ctx, const struct admin_viewer *viewer, struct admin_s
         }
     }
     out->max_streams = k->opt->max_streams_per_session;
-    out->fd_permits = io_fds_available(&k->fds);
+    out->fd_permits = viewer->admin || !viewer->user ? io_fds_available(&k->fds) : permits_of(k, viewer->user);
     out->sessions = ht_calloc(sessions + 1, sizeof *out->sessions);
     out->bindings = ht_calloc(out->no_bindings ? 1 : bindings + 1, sizeof *out->bindings);
     if (!out->sessions || !out->bindings)
@@ -114,7 +118,7 @@ static int metrics(void *ctx, struct ht_buf *out) {
     m->names_active = 0;
     HT_LIST_FOR (it, &k->live)
         m->names_active += HT_LIST_ENTRY(it, struct kit_session, node)->owner.n_names;
-    m->event_readers = k->n_readers;
+    m->event_readers = k->readers.n;
     m->fd_permits_available = io_fds_available(&k->fds);
     memset(m->bindings_active, 0, sizeof m->bindings_active);
     HT_LIST_FOR (it, &k->live)
@@ -164,7 +168,7 @@ static size_t warnings(void *ctx, struct ht_slice out[ADMIN_WARNINGS]) {
     return kit_tls_warnings(k, out);
 }
 
-static bool takes_reader(void *ctx) { return !events_full(ctx); }
+static bool takes_reader(void *ctx, const struct admin_viewer *viewer) { return events_room(ctx, viewer->user); }
 
 static bool proxy(void *ctx, char address[ADMIN_ADDR_TEXT], bool *wants_token) {
     return way_out_address(ctx, address, wants_token);

@@ -47,7 +47,7 @@ void connect_enlist(struct connect_client *x, const struct io_addr *from) {
     ht_list_push_back(&c->clients, &x->node);
     c->n_clients++;
     c->t->cfg.metrics->connect_clients_active++;
-    crowd_join(&c->heads, &x->member, from);
+    crowd_join(&c->heads, &x->member, crowd_by_address(from));
 }
 
 void connect_left(struct relay_connect *c, unsigned permits) {

@@ -145,6 +145,8 @@ void relay_table_drain(struct relay_table *t);
  * part are turned away first.
  */
 void relay_table_set_users(struct relay_table *t, unsigned n);
+/* How many more connections the visitors of a user may have if nobody else takes any. `share`: the user's. */
+unsigned relay_permits_left(const struct relay_table *t, const struct io_share *share);
 
 /* For the admin API and HELLO_OK's resumedBinds. Valid until the next bind or unbind. */
 struct relay_binding_info {

@@ -4,6 +4,7 @@
 #include "relay/front_priv.h"
 #include "relay/visitor_priv.h"
 
+#include <limits.h>
 #include <stdio.h>
 
 /* ---- the table ---- */
@@ -172,10 +173,22 @@ struct mux_session *relay_binding_mux(const struct relay_binding *b) {
 
 void relay_table_set_users(struct relay_table *t, unsigned n) { t->n_users = n; }
 
-bool relay_fair(const struct relay_table *t, const struct relay_owner *o) {
+static unsigned above(unsigned n, unsigned least) { return n > least ? n - least : 0; }
+
+/* Part of the descriptors is everybody's who has few, and what is beyond a last part is anybody's. */
+static unsigned fair_left(const struct relay_table *t, const struct io_share *share) {
     const struct io_fds *fds = t->cfg.fds;
+    unsigned free = io_fds_available(fds) + fds->lingering;
     unsigned part = fds->total / ht_max(t->n_users, 1), kept = fds->total / RELAY_KEPT_PART;
-    return t->n_users < 2 || !o->share || o->share->n_conns < part || io_fds_available(fds) + fds->lingering > kept;
+    if (t->n_users < 2 || !share)
+        return UINT_MAX;
+    return ht_max(above(part, share->n_conns), above(free, kept));
+}
+
+bool relay_fair(const struct relay_table *t, const struct relay_owner *o) { return fair_left(t, o->share) > 0; }
+
+unsigned relay_permits_left(const struct relay_table *t, const struct io_share *share) {
+    return ht_min(io_fds_available(t->cfg.fds), fair_left(t, share));
 }
 
 bool relay_permit(struct relay_table *t) {

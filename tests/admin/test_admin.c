@@ -111,7 +111,8 @@ static const char *not_ready(void *ctx) {
     return fake.not_ready;
 }
 
-static bool takes_reader(void *ctx) {
+static bool takes_reader(void *ctx, const struct admin_viewer *viewer) {
+    (void)viewer;
     (void)ctx;
     return !fake.full;
 }

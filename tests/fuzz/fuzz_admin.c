@@ -67,7 +67,8 @@ static const char *not_ready(void *ctx) {
     return asked_by & 8 ? "draining" : NULL;
 }
 
-static bool takes_reader(void *ctx) {
+static bool takes_reader(void *ctx, const struct admin_viewer *viewer) {
+    (void)viewer;
     (void)ctx;
     return !(asked_by & 16);
 }

@@ -164,6 +164,23 @@ static void streams_of_a_user_end(void) {
 
 #define CROWD 60
 
+/* What a user is told of descriptors that are left. */
+static unsigned permits_left(int user) {
+    char ask[256];
+    struct raw r;
+    unsigned n = 0;
+    snprintf(ask, sizeof ask,
+             "GET /api/v1/tunnel/tunnels HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nAuthorization: Bearer "
+             "%s\r\n\r\n",
+             tokens[user]);
+    CU_ASSERT_EQUAL(raw_ask(&r, host.port, ask), 200);
+    const char *at = strstr(raw_body(&r), "\"fdPermitsAvailable\":");
+    CU_ASSERT_PTR_NOT_NULL_FATAL(at);
+    sscanf(at, "\"fdPermitsAvailable\":%u", &n);
+    raw_close(&r);
+    return n;
+}
+
 static void descriptors_are_left_to_others(void) {
     struct peer p[2];
     struct raw many[CROWD], one;
@@ -171,12 +188,15 @@ static void descriptors_are_left_to_others(void) {
     begin(&p[0], 0);
     begin(&p[1], 1);
     uint16_t to[2] = {peer_bind(&p[0], WIRE_KIND_HTTP, 0), peer_bind(&p[1], WIRE_KIND_HTTP, 0)};
+    CU_ASSERT_EQUAL(permits_left(0), 40 - 2 - 40 / 8); /* all but the last part, which is whoever has less's */
     for (int i = 0; i < CROWD; i++)
         raw_connect(&many[i], to[0]);
     UNTIL(kit_visitors(host.kit) >= 30);
     for (int i = 0; i < 50; i++)
         one_turn();
     CU_ASSERT(kit_fd_permits_used(host.kit) < 40);
+    CU_ASSERT_EQUAL(permits_left(0), 0);
+    CU_ASSERT_EQUAL(permits_left(1), 40 - kit_fd_permits_used(host.kit));
     raw_connect(&one, to[1]);
     raw_send(&one, GET("/"));
     peer_expect(&p[1], WIRE_STREAM_OPEN);
@@ -262,10 +282,8 @@ static void parked_ones_are_left_to_others(void) {
     come(&p, 1);
     peer_begin(&p, other);
     CU_ASSERT_FALSE(p.any.hello_ok.resumed);
-    struct wire_bind b = {.has_client_bind_ref = true,
-                          .kind = WIRE_KIND_HTTP,
-                          .mode = WIRE_MODE_EXPOSE,
-                          .container_port = port};
+    struct wire_bind b = {
+        .has_client_bind_ref = true, .kind = WIRE_KIND_HTTP, .mode = WIRE_MODE_EXPOSE, .container_port = port};
     peer_send(&p, WIRE_BIND, 0, &b);
     peer_expect(&p, WIRE_BIND_ERR); /* the modest one's own, still kept */
     CU_ASSERT_EQUAL(p.any.bind_err.code, WIRE_BIND_ERROR_ALREADY_BOUND);
@@ -281,6 +299,70 @@ static void parked_ones_are_left_to_others(void) {
     stop();
 }
 
+/* A reader of events, which is let in or told to go. */
+static bool reads(struct raw *r, int user) {
+    char ask[256];
+    snprintf(ask, sizeof ask,
+             "GET /api/v1/tunnel/events HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer %s\r\n\r\n", tokens[user]);
+    raw_connect(r, host.port);
+    raw_send(r, ask);
+    UNTIL(strstr(raw_text(r), "\r\n\r\n"));
+    bool in = strncmp(raw_text(r), "HTTP/1.1 200 ", 13) == 0;
+    if (!in)
+        CU_ASSERT_EQUAL(strncmp(raw_text(r), "HTTP/1.1 503 ", 13), 0);
+    return in;
+}
+
+#define READERS 16
+
+static void readers_are_left_to_others(void) {
+    struct raw greedy[READERS + 1], modest[READERS];
+    start("--takeover-grace 0s", "");
+    for (int i = 0; i < READERS; i++)
+        CU_ASSERT(reads(&greedy[i], 0));
+    CU_ASSERT_FALSE(reads(&greedy[READERS], 0));
+    for (int i = 0; i < READERS / 2; i++) { /* half of them is the modest one's part, and no more */
+        CU_ASSERT(reads(&modest[i], 1));
+        UNTIL(raw_ended(&greedy[i]));
+        settle();
+        CU_ASSERT_FALSE(raw_ended(&greedy[i + 1]));
+    }
+    CU_ASSERT_FALSE(reads(&modest[READERS / 2], 1));
+    raw_close(&greedy[READERS]);
+    CU_ASSERT_FALSE(reads(&greedy[READERS], 0));
+    CU_ASSERT_EQUAL(kit_metrics(host.kit)->event_readers_dropped_total, READERS / 2);
+    for (int i = 0; i <= READERS; i++)
+        raw_close(&greedy[i]);
+    for (int i = 0; i <= READERS / 2; i++)
+        raw_close(&modest[i]);
+    stop();
+}
+
+static void places_before_hello_are_left_to_others(void) {
+    struct peer greedy[5], modest[3], p;
+    start("--max-pre-auth-connections 4 --hello-timeout 5m --takeover-grace 0s", "");
+    for (int i = 0; i < 5; i++)
+        come(&greedy[i], 0);
+    UNTIL(greedy[4].closed);
+    for (int i = 0; i < 2; i++) {
+        come(&modest[i], 1);
+        UNTIL(greedy[i].closed);
+        settle();
+        CU_ASSERT_FALSE(greedy[i + 1].closed);
+    }
+    come(&modest[2], 1);
+    UNTIL(modest[2].closed);
+    CU_ASSERT_EQUAL(kit_websockets_pre_auth(host.kit), 4);
+    peer_begin(&modest[0], NULL); /* and its place is free again */
+    begin(&p, 1);
+    for (int i = 0; i < 5; i++)
+        peer_drop(&greedy[i]);
+    for (int i = 0; i < 3; i++)
+        peer_drop(&modest[i]);
+    peer_drop(&p);
+    stop();
+}
+
 int main(void) {
     static const struct tap_test tests[] = {
         {"a flood of one user's leaves the other's visitor its half", bytes_are_shared_by_user},
@@ -290,6 +372,8 @@ int main(void) {
         {"a crowd at one user's host leaves descriptors to others at the public port",
          descriptors_are_left_to_others_at_a_public_port},
         {"one user's sessions leave places to others", places_are_left_to_others},
+        {"one user's readers of events leave places to others", readers_are_left_to_others},
+        {"one user's WebSockets before HELLO leave places to others", places_before_hello_are_left_to_others},
         {"one user's parked sessions take nobody else's place", parked_ones_are_left_to_others},
         {NULL, NULL},
     };
