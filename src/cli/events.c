@@ -130,12 +130,13 @@ static void on_connected(void *user, const struct ht_connected *c) {
     cli_state_changed(e);
     if (e->json)
         TELL(e, connected, .session_id = c->session_id, .server = or_null(c->server), .resumed = c->resumed,
-             .proxy = c->proxy);
+             .proxy = c->proxy, .user = c->user);
     if (missing_proxy(e, c) || e->json)
         return;
     if (e->live) {
         snprintf(e->live->session, sizeof e->live->session, "%s", c->session_id);
         snprintf(e->live->server, sizeof e->live->server, "%s", c->server);
+        snprintf(e->live->user, sizeof e->live->user, "%s", c->user ? c->user : "");
         e->live->why[0] = '\0';
         cli_live_touch(e->live);
         if (!e->was_lost) { /* the block says it */
@@ -146,6 +147,8 @@ static void on_connected(void *user, const struct ht_connected *c) {
     begin_text(&l);
     add(&l, *c->server ? "connected to " : "connected");
     add_safe(&l, c->server);
+    add(&l, c->user ? " as " : "");
+    add_safe(&l, c->user ? c->user : "");
     add(&l, ", session ");
     add_safe(&l, c->session_id);
     emit(e, &l, c->resumed ? ", resumed\n" : "\n");

@@ -129,6 +129,8 @@ static int session_row(const struct cli_live *l, struct cli_frame *f, unsigned c
     } else if (l->session[0]) {
         cli_row_add(&r, FAINT, "session ");
         cli_row_add(&r, FAINT, l->session);
+        cli_row_add(&r, FAINT, l->user[0] ? " of " : "");
+        cli_row_add(&r, FAINT, l->user);
         if (l->status.granted > 1) {
             snprintf(text, sizeof text, ", %u of %u WebSockets", l->status.connections, l->status.granted);
             cli_row_add(&r, FAINT, text);

@@ -32,8 +32,8 @@ struct cli_live {
     struct cli_screen screen;
     struct ht_tunnel *tunnel;
     struct ht_tunnel_status status;
-    char kit[LIVE_URL], session[64], server[64], why[LIVE_TEXT];
-    struct live_binding *bindings; /* n of them */
+    char kit[LIVE_URL], session[64], server[64], user[64], why[LIVE_TEXT]; /* "": not told */
+    struct live_binding *bindings;                                         /* n of them */
     unsigned n_bindings;
     struct live_request requests[LIVE_REQUESTS]; /* a ring */
     unsigned n_requests;                         /* of all times */

@@ -330,13 +330,14 @@ static void link_hello_ok(void *ctx, const struct wire_hello_ok *ok) {
                               log_reason(ok->resumed ? "resumed" : "new")),
                 "HELLO_OK");
     if (t->calls.connected) {
-        char id[160], server[160], proxy[512];
+        char id[160], server[160], proxy[512], user[160];
         struct ht_connected c = {
             .knows_names = (t->caps & WIRE_CAP_NAMES) != 0,
             .proxy = ok->has_proxy ? ht_text_clean(ok->proxy, proxy, sizeof proxy) : NULL,
             .session_id = ht_text_clean(ok->session_id, id, sizeof id),
             .server = ht_text_clean(ok->server, server, sizeof server),
             .resumed = ok->resumed,
+            .user = ok->has_user ? ht_text_clean(ok->user, user, sizeof user) : NULL,
         };
         t->calls.connected(t->user, &c);
     }

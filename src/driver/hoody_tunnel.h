@@ -305,6 +305,7 @@ struct ht_connected {
     int resumed;
     int knows_names;   /* 1: bindings may have names */
     const char *proxy; /* host:port of the proxy in the container through which names are reached; NULL: none */
+    const char *user;  /* whose session it is, by the token; NULL: the kit tells no users apart */
 };
 
 struct ht_disconnected {

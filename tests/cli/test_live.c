@@ -88,6 +88,7 @@ static struct cli_live example(enum ht_tunnel_state state) {
         .kit = "wss://kit.example",
         .session = "S-1",
         .server = "kit/1",
+        .user = "ann",
         .why = "connection refused",
         .bindings = bindings,
         .n_bindings = BINDINGS,
@@ -129,7 +130,7 @@ static void what_it_says(void) {
     CU_ASSERT_EQUAL(ht_buf_append(&f.text, "", 1), 0);
     const char *text = (const char *)ht_buf_head(&f.text);
     CU_ASSERT_PTR_EQUAL(strstr(text, "online  wss://kit.example  12.3 ms  up 1:02:05\n"
-                                     "session S-1, 2 of 4 WebSockets, kit/1\n\n"
+                                     "session S-1 of ann, 2 of 4 WebSockets, kit/1\n\n"
                                      "was taken over  https://app-4.example \xe2\x86\x92 127.0.0.1:3004\n"
                                      "https://app-0.example \xe2\x86\x92 127.0.0.1:3000  web\n"
                                      "https://app-1.example \xe2\x86\x92 127.0.0.1:3001\n"),

@@ -185,7 +185,7 @@ static void tables(void) {
 
 static void say_everything(struct cli_events *e) {
     const struct ht_tunnel_callbacks *c = &cli_event_callbacks;
-    c->connected(e, &(struct ht_connected){.session_id = "S-1", .server = "kit/1"});
+    c->connected(e, &(struct ht_connected){.session_id = "S-1", .server = "kit/1", .user = "ann"});
     c->bound(e, &(struct ht_bound){.binding = 1,
                                    .kind = HT_EXPOSE_HTTP,
                                    .container_port = 3000,
@@ -238,6 +238,8 @@ static void events_as_json(void) {
     for (char *line = strtok(c.out, "\n"); line; line = strtok(NULL, "\n"), lines++) {
         CU_ASSERT_EQUAL(json_validate(line, strlen(line), NULL, NULL), 0);
         CU_ASSERT_EQUAL(strncmp(line, "{\"event\":\"", 10), 0);
+        if (lines == 0)
+            CU_ASSERT_PTR_NOT_NULL(strstr(line, "\"resumed\":false,\"proxy\":null,\"user\":\"ann\"}"));
         if (lines == 2)
             CU_ASSERT_PTR_NOT_NULL(strstr(line, "\"containerPort\":9,\"target\":\"db:5432\",\"tls\":false,\"insecure\":"
                                                 "false,\"names\":null,\"urls\":null,\"publicUrl\":null,\"url\":null}"));
@@ -256,7 +258,7 @@ static void events_as_text(void) {
     struct cli_events e;
     static struct capture c;
     run_events(&e, &c, false, HT_LOG_INFO);
-    CU_ASSERT_PTR_NOT_NULL(strstr(c.out, "connected to kit/1, session S-1\nhttp://127.0.0.1:3000 -> 127.0.0.1:3000\n"
+    CU_ASSERT_PTR_NOT_NULL(strstr(c.out, "connected to kit/1 as ann, session S-1\nhttp://127.0.0.1:3000 -> 127.0.0.1:3000\n"
                                          "port 9 of the container -> db:5432\n"));
     CU_ASSERT_PTR_NOT_NULL(strstr(c.out, "200  GET /a\"b  2.0 KiB, 1.5 ms\n"));
     CU_ASSERT_PTR_NOT_NULL(strstr(c.out, "---  GET /x  0 B, 0 us  (connection refused)\n"));

@@ -13,7 +13,7 @@ import struct
 from conformance.lib import ws
 from conformance.lib.wire import codec
 from tests.integration import vtunnel_peer
-from tests.integration.harness import Folder, Kit, command, connect, eventually, free_port
+from tests.integration.harness import BIN, Driver, Folder, Kit, Program, Tunnel, command, connect, eventually, free_port
 from tests.support.tap import case, main
 
 T = codec.NUMBERS
@@ -574,6 +574,21 @@ def _():
         for r in readers.values():
             r.socket.close()
         kit.end()
+
+
+@case("a driver is told whose its session is, and tells it")
+def _():
+    with Folder() as folder:
+        kit = users_kit(folder)
+        driver = Driver(kit, "expose", "3000", env={"HOODY_TUNNEL_TOKEN": TOKENS["bob"]})
+        assert driver.events("connected")[0]["user"] == "bob"
+        assert driver.end(signal.SIGINT) == 0
+        lines = Program([BIN, "expose", "3000", "--url", kit.url], env={"HOODY_TUNNEL_TOKEN": TOKENS["ann"]})
+        lines.wait_line("connected to .* as ann, session S-")
+        assert lines.end(signal.SIGINT) == 0
+        kit.end()
+    with Tunnel() as t:
+        assert t.expose("3000").events("connected")[0]["user"] is None
 
 
 @case("names of the proxy are each user's own, and the proxy wants to know whose are meant")
