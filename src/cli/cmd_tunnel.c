@@ -3,6 +3,7 @@
 
 #include "base/mem.h"
 #include "driver/url.h"
+#include "wire/name.h"
 
 /* Makes a binding for each target; all other fields are those of `like`. 0 or an exit status. */
 static int plan_targets(struct cli_plan *p, const char *const *args, size_t n, const struct ht_bind_options *like) {
@@ -65,6 +66,18 @@ static int spare_plain_targets(struct cli_plan *p, const struct ht_bind_options 
     .token_file = (o).token_file, .token = (o).token, .url_file = (o).url_file, .state_file = (o).state_file,          \
     .json = (o).json, .set_url = (o).set_url, .live = (o).live, .color = (o).color, .log_level = (o).log_level
 
+static bool hostnames_good(const char *const *hostnames, size_t n) {
+    char host[WIRE_HOST_ROOM];
+    struct ht_errmsg err;
+    for (size_t i = 0; i < n; i++)
+        if (wire_domain_read(host, ht_slice_str(hostnames[i]), 2, &err)) {
+            cli_idn_hint(hostnames[i], &err);
+            cli_complain("--hostname %s", err.text);
+            return false;
+        }
+    return true;
+}
+
 int cmd_expose(int argc, char **argv) {
     struct opt_expose o;
     struct ht_errmsg err;
@@ -79,6 +92,8 @@ int cmd_expose(int argc, char **argv) {
         rc = OPT_EXIT_USAGE;
     } else if (o.n_hostname && o.n_args > 1) {
         cli_complain("--hostname is for one TARGET; in the file of `up` each one has its own");
+        rc = OPT_EXIT_USAGE;
+    } else if (!hostnames_good(o.hostname, o.n_hostname)) {
         rc = OPT_EXIT_USAGE;
     } else {
         rc = plan_targets(&p, o.args, o.n_args,

@@ -171,10 +171,14 @@ int cli_config_bind(struct cli_config *c, enum opt_mapping_id kind, const void *
         cli_config_problem(c, b.at, "host: \"%.80s\" is not a loopback address; write 127.0.0.1, ::1 or localhost",
                            b.host);
     char host[WIRE_HOST_ROOM], name[WIRE_LABEL_ROOM];
-    if (b.name && wire_label_read(name, ht_slice_str(b.name), &err))
+    if (b.name && wire_label_read(name, ht_slice_str(b.name), &err)) {
+        cli_idn_hint(b.name, &err);
         cli_config_problem(c, b.at, "name: %s", err.text);
-    if (b.hostname && wire_domain_read(host, ht_slice_str(b.hostname), 2, &err))
+    }
+    if (b.hostname && wire_domain_read(host, ht_slice_str(b.hostname), 2, &err)) {
+        cli_idn_hint(b.hostname, &err);
         cli_config_problem(c, b.at, "hostname: %s", err.text);
+    }
     if (!b.target)
         return HT_OK; /* it is missing or wrong, which was reported */
     if (driver_target_is_pair(b.target, &pair_port, &pair_local))

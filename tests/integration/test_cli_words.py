@@ -3,6 +3,7 @@
 Runs: plain.
 """
 
+import ctypes
 import json
 import os
 import re
@@ -19,6 +20,30 @@ def hello(_head, _body):
 
 
 NOBODY = ("--url", "127.0.0.1:1")
+
+
+@case("names with letters beyond ASCII are refused, with the A-label where libidn2 is there; a driver's name can be none")
+def _():
+    try:
+        ctypes.CDLL("libidn2.so.0")
+        told = ("written as A-labels: {}", "written as A-labels: {}")
+    except OSError:
+        told = ("must be written as an A-label", "must be written as an A-label")
+    with Folder() as folder:
+        path = folder.join("t.yaml")
+        for typed, right in (("b\u00fccher.example", "xn--bcher-kva.example"), ("B\u00dcCHER.example", "xn--bcher-kva.example"),
+                             ("stra\u00dfe.example", "xn--strae-oqa.example"), ("\u65e5\u672c.b\u00fccher", "xn--wgv71a.xn--bcher-kva")):
+            status, out, err = command("expose", "3000", "--hostname", typed, *NOBODY)
+            assert status == 2 and not out and told[0].format(right) in err, (typed, err)
+            with open(path, "w", encoding="utf-8") as f:
+                f.write(f"url: 127.0.0.1:1\nexpose:\n  - {{target: 3000, name: {typed.split('.')[0]}, hostname: {typed}}}\n")
+            status, out, err = command("config", "check", "-f", path)
+            assert status == 3 and told[1].format(right) + "\n" in err + "\n" and f'name: "' in err, (typed, status, err, out)
+        for typed in ("b\u00fccher..example", "b\u00fccher." + 70 * "\u00fc", "\ufffe.example"):
+            status, _, err = command("expose", "3000", "--hostname", typed, *NOBODY)
+            assert status == 2 and ("A-label (xn--...)" in err or "empty" in err), (typed, err)
+    status, _, err = command("expose", "3000", "--name", "b\u00fccher", *NOBODY)
+    assert status == 2 and "; write b-cher" in err, err
 
 
 @case("two ports with a colon, as docker and ssh write them, are refused before anything is sent")

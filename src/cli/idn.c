@@ -1,0 +1,40 @@
+/*
+ * Names with letters beyond ASCII are refused, because what is typed there has many spellings of the same look. The
+ * refusal tells the A-label (RFC 5891) where libidn2 is at hand, which glibc recommends; nothing else depends on it.
+ */
+#include "cli/cli.h"
+
+#include "base/text.h"
+#include "wire/name.h"
+
+#include <dlfcn.h>
+#include <stdlib.h>
+
+#define NFC_INPUT 1 /* of idn2.h */
+#define NONTRANSITIONAL 8
+
+typedef int (*to_ascii)(const char *utf8, char **out, int flags);
+
+static bool beyond_ascii(const char *text) {
+    for (; *text; text++)
+        if ((unsigned char)*text >= 0x80)
+            return true;
+    return false;
+}
+
+void cli_idn_hint(const char *text, struct ht_errmsg *err) {
+    void *lib = beyond_ascii(text) ? dlopen("libidn2.so.0", RTLD_NOW | RTLD_LOCAL) : NULL;
+    char *ascii = NULL, shown[160], host[WIRE_HOST_ROOM];
+    if (!lib)
+        return;
+    union { /* POSIX has dlsym() give functions, ISO C has no cast for it */
+        void *object;
+        to_ascii function;
+    } found = {.object = dlsym(lib, "idn2_to_ascii_8z")};
+    if (found.function && found.function(text, &ascii, NFC_INPUT | NONTRANSITIONAL) == 0 && ascii &&
+        wire_domain_read(host, ht_slice_str(ascii), 1, NULL) == 0)
+        ht_fail(err, HT_EINVAL, "\"%s\": letters beyond ASCII are written as A-labels: %s",
+                ht_text_clean(ht_slice_str(text), shown, sizeof shown), host);
+    free(ascii);
+    dlclose(lib);
+}
