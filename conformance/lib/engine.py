@@ -7,7 +7,7 @@ import traceback
 from . import steps_admin, steps_driver, steps_kit, steps_shards, steps_tcp, steps_vtunnel  # noqa: F401  (they register their verbs)
 from .run import CaseError, Failure, Run
 from .steps_wire import VERBS
-from .target import Kit, Unsupported
+from .target import Kit, Unsupported, token_of
 
 MAX_KITS = 4  # kits that a worker keeps, each with other options
 
@@ -165,7 +165,7 @@ class Worker:
         """Waits until the kit holds nothing; parked sessions are killed. Returns what stays, or None."""
         if "trusted-proxy" in case.options or case.fresh:
             return None
-        token = case.options.get("token")
+        token = token_of("root") if "users" in case.options else case.options.get("token")
         deadline = time.monotonic() + self.patience
         while True:
             status, now = await steps_kit.quiet_admin(kit, "listTunnels", token=token)

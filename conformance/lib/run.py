@@ -7,7 +7,7 @@ import time
 from . import tcp, ws
 from .link import Link, nonce
 from .match import CaseError, Scope, mismatch, show
-from .target import Unsupported
+from .target import USERS, Unsupported, token_of
 from .wire import codec, spec
 
 QUIET = ("WINDOW", "PING", "PONG")  # frames that an expectation passes over when it is not about them
@@ -28,6 +28,7 @@ class Run:
         self.scope = Scope(spec.names(case.version), seed)
         self.scope.authored = set(case.variables)
         self.scope.set("version", case.version)
+        self.scope.set("TOKEN", {user: token_of(user) for user in USERS})
         self.scope.set("subprotocol", codec.SUBPROTOCOLS[case.version])
         for name, value in case.variables.items():
             try:

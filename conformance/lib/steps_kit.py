@@ -173,6 +173,13 @@ async def _bind(run, name, on="s", kind=None, mode=None, port=0, ref=None, takeo
     run.scope.set("bind", frame.value["bindId"])
 
 
+@verb("users")
+async def _users(run, which):
+    """From now on another file says who may come. It is in force some time after this step."""
+    run.note("target", ">>", f"users: {which}")
+    run.target.change_users(which)
+
+
 @verb("public_port")
 async def _public_port(run, url):
     """The port of a URL that BIND_OK has told: leaves $public."""

@@ -2,12 +2,14 @@
 
 import asyncio
 import collections
+import hashlib
 import os
 import re
 import shlex
 import signal
 import socket
 import sys
+import tempfile
 import time
 
 import yaml
@@ -54,9 +56,9 @@ class Adapter:
         parts = shlex.split(command) if isinstance(command, str) else command
         return [self.fill(part, more) for part in parts]
 
-    def settings(self, wanted):
+    def settings(self, wanted, more=None):
         """(arguments, environment) for abstract settings. Raises Unsupported for one the adapter does not know."""
-        args, env = [], {}
+        args, env, more = [], {}, more or {}
         for name, value in wanted.items():
             how = self.options.get(name)
             if how is None:
@@ -64,10 +66,42 @@ class Adapter:
             if isinstance(how, dict) and "values" in how:
                 how = how["values"][str(value).lower()]
             if isinstance(how, dict) and "env" in how:
-                env.update({k: self.fill(v, {"value": value}) for k, v in how["env"].items()})
+                env.update({k: self.fill(v, {"value": value, **more}) for k, v in how["env"].items()})
             else:
-                args += [self.fill(part, {"value": value}) for part in how]
+                args += [self.fill(part, {"value": value, **more}) for part in how]
         return args, env
+
+
+USERS = ("ann", "bob", "carl", "root")  # whoever a case or a file of users may name
+
+
+def token_of(user):
+    """What a user of the suite shows. A file of users has it as {token_NAME}, or its digest as {sha256_NAME}."""
+    return f"token-of-{user}-in-the-conformance-suite"
+
+
+class Users:
+    """The file that says who may come, while a kit runs."""
+
+    def __init__(self, adapter):
+        self.adapter = adapter
+        self.rows = adapter.doc.get("users") or {}
+        self.folder = tempfile.TemporaryDirectory(prefix="conformance-users-")  # pylint: disable=consider-using-with
+        self.path = os.path.join(self.folder.name, "users")
+
+    def write(self, which):
+        text = self.rows["files"].get(which)
+        if text is None:
+            raise Unsupported(f"the adapter has no file of users {which}")
+        for kind, user in set(re.findall(r"\{(token|sha256)_([a-z]+)\}", text)):
+            token = token_of(user)
+            shown = token if kind == "token" else hashlib.sha256(token.encode()).hexdigest()
+            text = text.replace(f"{{{kind}_{user}}}", shown)
+        with open(self.path, "w", encoding="utf-8") as f:
+            f.write(text)
+
+    def end(self):
+        self.folder.cleanup()
 
 
 class Process:
@@ -169,12 +203,16 @@ class Kit:
         self.host, self.port = adapter.doc.get("address", "127.0.0.1"), None
         self.visitors = adapter.fill(adapter.doc.get("visitors", "127.0.0.1"), {})  # where its exposed and pulled ports answer
         self.process = None
+        self.users = None  # with the option `users`
         self.used = 0
 
     async def start(self, patience):
         if self.adapter.at_url:
             return self._found()
-        args, env = self.adapter.settings(self.wanted)
+        if "users" in self.wanted and "users" in self.adapter.options:
+            self.users = Users(self.adapter)
+            self.users.write(self.wanted["users"])
+        args, env = self.adapter.settings(self.wanted, {"users": self.users.path} if self.users else {})
         self.port = free_port() if "ready" not in self.adapter.doc else 0
         argv = self.adapter.words(self.adapter.doc["start"], {"port": self.port}) + args
         self.process = Process(argv, {**{k: str(v) for k, v in (self.adapter.doc.get("env") or {}).items()}, **env})
@@ -210,6 +248,12 @@ class Kit:
     def alive(self):
         return self.process is None or self.process.status is None
 
+    def change_users(self, which):
+        self.users.write(which)
+        self.process.signal(getattr(signal, f"SIG{self.users.rows['reload']}"))
+
     async def end(self):
         if self.process:
             await self.process.end()
+        if self.users:
+            self.users.end()
