@@ -5,6 +5,7 @@
 #include "base/mem.h"
 #include "log_gen.h"
 #include "proc/files.h"
+#include "wire/name.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -171,7 +172,7 @@ int kit_tls_open(struct kit *k, struct ht_errmsg *err) {
     const struct opt_serve *o = k->opt;
     static const char *const names[] = {"localhost", "127.0.0.1", "::1"};
     const char *self[HT_ARRAY_LEN(names) + 3];
-    char below[300];
+    char below[300], domain[WIRE_HOST_ROOM];
     struct io_addr listen;
     size_t n = 0;
     if (o->n_tls_cert == 0 && !o->tls_self_signed)
@@ -186,9 +187,9 @@ int kit_tls_open(struct kit *k, struct ht_errmsg *err) {
         self[n++] = names[i];
     if (io_addr_parse(&listen, o->listen.host, 1) == HT_OK && !io_addr_is_loopback(&listen))
         self[n++] = o->listen.host;
-    if (o->domain) {
-        snprintf(below, sizeof below, "*.%.253s", o->domain);
-        self[n++] = o->domain;
+    if (o->domain && wire_domain_read(domain, ht_slice_str(o->domain), 1, err) == HT_OK) { /* else public.c complains */
+        snprintf(below, sizeof below, "*.%.253s", domain);
+        self[n++] = domain;
         self[n++] = below;
     }
     int rc = find_pairs(t, err);

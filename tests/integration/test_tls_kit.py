@@ -6,6 +6,7 @@ import re
 import signal
 import socket
 import ssl
+import subprocess
 
 from tests.integration.harness import BIN, Folder, Tunnel, command, eventually, hello, http_service, read_head, run
 from tests.integration.tls_peer import Authority
@@ -98,6 +99,10 @@ def _():
             trust = ["--ca", folder.join("kit.pem")]
             t.expose(f"0=http://127.0.0.1:{service.port}", *trust)
             t.expose(f"0=http://127.0.0.1:{service.port}", *trust, "--pin", pin)
+        with Tunnel("--tls-self-signed", "--public", "https://127.0.0.1:0", "--domain", "T.Test.") as t:
+            pem = ssl.get_server_certificate(("127.0.0.1", t.kit.port))
+            names = subprocess.run(["openssl", "x509", "-noout", "-ext", "subjectAltName"], input=pem.encode(), check=True, stdout=subprocess.PIPE).stdout
+            assert b"DNS:t.test, DNS:*.t.test\n" in names, names
 
 
 @case("a certificate that ends soon is told in the log and by /readyz?verbose, and one that has ended too")

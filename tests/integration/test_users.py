@@ -130,7 +130,8 @@ def users_kit(folder, *args, **more):
 
 def public_kit(folder, *args, **more):
     """One with names on a public port, which is its `public`. Each user may have all of them, and own domains."""
-    kit = users_kit(folder, "--public", "127.0.0.1:0", "--domain", DOMAIN, *args, **{"each": '    names: ["*", "*.example.org"]', **more})
+    domain = DOMAIN.title() + "."  # spelled as nobody else spells it
+    kit = users_kit(folder, "--public", "127.0.0.1:0", "--domain", domain, *args, **{"each": '    names: ["*", "*.example.org"]', **more})
     kit.public = int(re.search(r"public on http://127\.0\.0\.1:(\d+)", kit.text()).group(1))
     return kit
 
