@@ -50,7 +50,9 @@ struct kit {
     struct kit_user one_user;     /* without --users: everybody with the token, or everybody when none is needed */
     unsigned n_users_here;        /* who have a session that is not parked */
     struct ht_list users, passes; /* struct kit_user; struct kit_pass */
-    bool has_token;               /* drivers and clients of the API need a token */
+    struct ht_list by_digest[KIT_PASS_BUCKETS]; /* struct kit_pass */
+    uint64_t digest_seed;                       /* which bucket, nobody outside can tell */
+    bool has_token;                             /* drivers and clients of the API need a token */
 
     struct io_listener *listener;
     struct io_addr listen_addr; /* with the real port */

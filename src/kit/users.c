@@ -41,14 +41,22 @@ void kit_token_new(char token[KIT_TOKEN_TEXT], char line[KIT_TOKEN_LINE]) {
         at += snprintf(at, 3, "%02x", digest[i]);
 }
 
+/* Where a digest is looked for: with as many tokens as a file may have, going over all of them takes milliseconds. */
+static struct ht_list *bucket_of(const struct kit *k, const uint8_t digest[KIT_DIGEST]) {
+    uint64_t head;
+    memcpy(&head, digest, sizeof head);
+    uint64_t mixed = (head ^ k->digest_seed) * UINT64_C(0x9e3779b97f4a7c15);
+    return (struct ht_list *)(uintptr_t)&k->by_digest[mixed >> 32 & (KIT_PASS_BUCKETS - 1)];
+}
+
 struct kit_pass *kit_pass_of_token(const struct kit *k, struct ht_slice token) {
     uint8_t digest[KIT_DIGEST];
     struct kit_pass *found = NULL;
     if (!k->has_token || token.n == 0)
         return NULL;
     kit_token_digest(token, digest);
-    HT_LIST_FOR (it, &k->passes) {
-        struct kit_pass *p = HT_LIST_ENTRY(it, struct kit_pass, node);
+    HT_LIST_FOR (it, bucket_of(k, digest)) {
+        struct kit_pass *p = HT_LIST_ENTRY(it, struct kit_pass, like);
         bool same = ht_const_time_eq(p->digest, sizeof p->digest, digest, sizeof digest);
         found = (same & !p->gone) ? p : found;
     }
@@ -81,6 +89,9 @@ void users_set_up(struct kit *k) {
     uint8_t once[KIT_DIGEST];
     ht_list_init(&k->users);
     ht_list_init(&k->passes);
+    for (size_t i = 0; i < KIT_PASS_BUCKETS; i++)
+        ht_list_init(&k->by_digest[i]);
+    ht_random_bytes(&k->digest_seed, sizeof k->digest_seed);
     ht_list_init(&k->one_user.node);
     snprintf(k->one_user.name, sizeof k->one_user.name, "admin");
     k->one_user.admin = true;
@@ -105,8 +116,8 @@ void users_tear_down(struct kit *k) {
 }
 
 static struct kit_pass *pass_find(const struct kit *k, const struct kit_user *user, const uint8_t digest[KIT_DIGEST]) {
-    HT_LIST_FOR (it, &k->passes) {
-        struct kit_pass *p = HT_LIST_ENTRY(it, struct kit_pass, node);
+    HT_LIST_FOR (it, bucket_of(k, digest)) {
+        struct kit_pass *p = HT_LIST_ENTRY(it, struct kit_pass, like);
         if (p->user == user && memcmp(p->digest, digest, KIT_DIGEST) == 0)
             return p;
     }
@@ -118,9 +129,15 @@ static struct kit_pass *pass_new(struct kit_user *user, const uint8_t digest[KIT
     if (!p)
         return NULL;
     ht_list_init(&p->node);
+    ht_list_init(&p->like);
     memcpy(p->digest, digest, KIT_DIGEST);
     p->user = user;
     return p;
+}
+
+static void pass_add(struct kit *k, struct kit_pass *p) {
+    ht_list_push_back(&k->passes, &p->node);
+    ht_list_push_back(bucket_of(k, p->digest), &p->like);
 }
 
 int users_set_token(struct kit *k, const uint8_t digest[KIT_DIGEST], bool *changed) {
@@ -132,7 +149,7 @@ int users_set_token(struct kit *k, const uint8_t digest[KIT_DIGEST], bool *chang
         HT_LIST_ENTRY(it, struct kit_pass, node)->gone = true;
     p->gone = false;
     if (!ht_list_linked(&p->node))
-        ht_list_push_back(&k->passes, &p->node);
+        pass_add(k, p);
     k->has_token = true;
     return HT_OK;
 }
@@ -217,7 +234,8 @@ static void forget(struct news *news) {
         ht_free(HT_LIST_ENTRY(n, struct kit_user, node));
 }
 
-static void take_over(struct kit *k, struct users_file *f, struct news *news, struct kit_user **users, bool *changed) {
+/* Those that are there are gone, unless the file says otherwise. */
+static void mark_all_gone(struct kit *k) {
     HT_LIST_FOR (it, &k->passes) {
         struct kit_pass *p = HT_LIST_ENTRY(it, struct kit_pass, node);
         p->was_gone = p->gone;
@@ -227,6 +245,13 @@ static void take_over(struct kit *k, struct users_file *f, struct news *news, st
         struct kit_user *u = HT_LIST_ENTRY(it, struct kit_user, node);
         u->admin = u->lost_token = u->known = false;
     }
+}
+
+static void take_over(struct kit *k, struct users_file *f, struct news *news, struct kit_user **users, bool *changed) {
+    struct ht_list *n;
+    mark_all_gone(k);
+    while ((n = ht_list_pop_front(&news->passes)))
+        pass_add(k, HT_LIST_ENTRY(n, struct kit_pass, node));
     for (size_t i = 0; i < f->n; i++) {
         struct users_entry *e = &f->users[i];
         users_allowance_free(&users[i]->may);
@@ -239,11 +264,8 @@ static void take_over(struct kit *k, struct users_file *f, struct news *news, st
             io_share_set_rate(&users[i]->down, e->may.rate);
         }
         e->may = (struct kit_allowance){.modes = 0};
-        HT_LIST_FOR (it, &k->passes) {
-            struct kit_pass *p = HT_LIST_ENTRY(it, struct kit_pass, node);
-            for (size_t j = 0; p->user == users[i] && j < e->n_digests; j++)
-                p->gone = p->gone && memcmp(p->digest, e->digests[j], KIT_DIGEST) != 0;
-        }
+        for (size_t j = 0; j < e->n_digests; j++)
+            pass_find(k, users[i], e->digests[j])->gone = false; /* prepare() has seen to it that it is there */
     }
     HT_LIST_FOR (it, &k->passes) {
         struct kit_pass *p = HT_LIST_ENTRY(it, struct kit_pass, node);
@@ -251,7 +273,6 @@ static void take_over(struct kit *k, struct users_file *f, struct news *news, st
         *changed = *changed || (p->gone && !p->was_gone);
     }
     ht_list_splice(&k->users, &news->users);
-    ht_list_splice(&k->passes, &news->passes);
     k->has_token = true;
 }
 

@@ -16,6 +16,7 @@
 #include "wire_gen.h"
 
 #define KIT_USER_NAME 63
+#define KIT_PASS_BUCKETS 1024
 #define KIT_DIGEST 32 /* bytes of a SHA-256; of a token only its digest is kept */
 
 enum kit_mode { KIT_MODE_EXPOSE = 1, KIT_MODE_PULL = 2, KIT_MODE_REACH = 4, KIT_MODES_ALL = 7 };
@@ -52,6 +53,7 @@ struct kit_user {
 /* A token, as its digest. It stays as long as its user. */
 struct kit_pass {
     struct ht_list node; /* in kit.passes */
+    struct ht_list like; /* in kit.by_digest */
     uint8_t digest[KIT_DIGEST];
     struct kit_user *user;
     bool gone, was_gone; /* no longer valid; the same before the file was read last */

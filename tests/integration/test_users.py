@@ -13,7 +13,7 @@ import struct
 from conformance.lib import ws
 from conformance.lib.wire import codec
 from tests.integration import vtunnel_peer
-from tests.integration.harness import BIN, Driver, Folder, Kit, Program, Tunnel, command, connect, eventually, free_port
+from tests.integration.harness import BIN, Driver, Folder, Kit, Moment, Program, Tunnel, command, connect, eventually, free_port
 from tests.support.tap import case, main
 
 T = codec.NUMBERS
@@ -713,6 +713,38 @@ def _():
         assert session(kit, "bob").ok["user"] == "bob", "and back"
         secrets = [*TOKENS.values(), *(digest(t)[7:] for t in TOKENS.values())]
         assert not any(s in kit.text() for s in secrets)
+        kit.end()
+
+
+@case("a thousand users with a dozen tokens each are read again without a pause, and each token is found")
+def _():
+    def write(path, generation):
+        lines = ["users:"]
+        for i in range(1000):
+            lines += [f"- name: u{i}", "  tokens:", *(f"  - {digest(f'{generation}-{i}-{j}')}" for j in range(12))]
+        with open(path, "w", encoding="utf-8") as f:
+            f.write("\n".join(lines) + "\n")
+
+    with Folder() as folder:
+        path = folder.join("users.yaml")
+        write(path, 1)
+        kit = Kit("--users", path)
+        TOKENS.update({"first": "1-0-0", "last": "1-999-11", "next": "2-500-5", "none": "1-1000-0"})
+        try:
+            first, last = session(kit, "first"), session(kit, "last")
+            assert (first.ok["user"], last.ok["user"]) == ("u0", "u999") and Peer(kit, "none").status == 401
+            for generation in (1, 2):
+                write(path, generation)
+                seen, moment = len(kit.log), Moment()
+                os.kill(kit.pid, signal.SIGHUP)
+                eventually(lambda: any("SIGHUP" in line for line in kit.log[seen:]), "it was read again")
+                moment.within(1.0, "reading the file again", slack=4.0)
+                assert ask(kit, "first", "GET", "/me")[0] == (200 if generation == 1 else 401)
+            assert ask(kit, "next", "GET", "/me")[1]["name"] == "u500"
+            assert first.expect("GOAWAY")["code"] == 11 and last.expect("GOAWAY")["code"] == 11
+        finally:
+            for name in ("first", "last", "next", "none"):
+                del TOKENS[name]
         kit.end()
 
 
