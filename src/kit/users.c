@@ -1,6 +1,6 @@
 /*
  * The users, their tokens and their rights. Tokens are compared nowhere else: the digest of a token is compared in
- * constant time with that of every known token (rule AUTH-2).
+ * constant time with those in its bucket (rule AUTH-2).
  */
 #include "kit/kit_priv.h"
 
