@@ -254,6 +254,8 @@ static void try_next(struct io_dial *d) {
     while (d->next < d->to.n) {
         const struct io_addr *a = &d->to.addr[d->next++];
         int fd = socket(a->ss.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+        if (fd >= 0 && io_addr_is_loopback(a))
+            io_congestion_local(fd);
         if (fd >= 0 &&
             (connect(fd, (const struct sockaddr *)&a->ss, a->len) == 0 || errno == EINPROGRESS || errno == EINTR)) {
             watch(d, fd, EV_WRITE);

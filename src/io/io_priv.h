@@ -103,6 +103,12 @@ void io_linger_close_all(struct io_loop *loop);
 /* Switches SO_LINGER with time 0: closing the descriptor, or the end of the process, then resets the connection. */
 void io_set_reset(int fd, bool on);
 
+/* ---- congestion.c ---- */
+
+/* A socket whose other end is, or will be, a loopback address: it does not pace. Before it connects or listens; those
+ * that a listener accepts have it too. */
+void io_congestion_local(int fd);
+
 /* ---- tls.c ---- */
 
 /* The modes and buffers of connections, for clients and servers. */

@@ -20,6 +20,7 @@ struct io_listener {
     struct io_timer resume;
     int reserve;  /* a descriptor to give up when there is no other; -1 while there is none */
     bool paused;  /* by its owner */
+    bool local;   /* its address is a loopback address: so are its peers' */
     bool *closed; /* set while callbacks run: they may close the listener */
 };
 
@@ -84,6 +85,8 @@ static bool is_passing(int e) {
 
 /* A server's TLS handshake will come in between. Without memory for it a visitor goes as it came. */
 static void hand_out(struct io_listener *l, int fd, const struct io_addr *peer) {
+    if (!l->local && io_addr_is_loopback(peer))
+        io_congestion_local(fd);
     struct io_conn *c = io_conn_adopt(l->loop, fd, NULL, NULL);
     if (c)
         l->ops->accepted(l->ctx, c, peer);
@@ -128,6 +131,8 @@ static int open_socket(const struct io_addr *addr, const char **what) {
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
     if (addr->ss.ss_family == AF_INET6)
         setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof one);
+    if (io_addr_is_loopback(addr))
+        io_congestion_local(fd);
     *what = "listen on";
     if (bind(fd, (const struct sockaddr *)&addr->ss, addr->len) == 0 && listen(fd, BACKLOG) == 0)
         return fd;
@@ -158,6 +163,7 @@ int io_listen(struct io_loop *loop, const struct io_addr *addr, const struct io_
     l->loop = loop;
     l->ops = ops;
     l->ctx = ctx;
+    l->local = io_addr_is_loopback(addr);
     open_reserve(l);
     loop->n_fds++;
     io_timer_init(loop, &l->resume, on_resume);
