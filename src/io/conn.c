@@ -11,9 +11,11 @@
 /* What may sit unsent in the kernel before the tunnel's socket counts as full: a small request waits behind no more. */
 #define TUNNEL_NOTSENT (128 * 1024)
 /* A round trip below which the receive buffer is kept small: 256 KiB (the kernel doubles it) make 1.3 GB/s at 0.2 ms.
- * Half of it costs a tenth more CPU, twice as much doubles what small frames wait. */
+ * Half of it costs a tenth more CPU, twice as much doubles what small frames wait. The large one is for bulk that has
+ * the connection for itself. */
 #define SHORT_WAY_US 200
 #define SHORT_WAY_RCVBUF (128 * 1024)
+#define SHORT_WAY_WINDOW 200000
 
 /* When a peer is asked whether it is there, how often more, and how many times in vain. */
 #define KEEP_ALIVE_S 5
@@ -168,26 +170,52 @@ static int noted(struct io_conn *c, int err) {
 
 static ssize_t end_of(const struct io_conn *c) { return c->lost ? HT_ERESET : HT_EOF; }
 
-ssize_t io_conn_read(struct io_conn *c, void *buf, size_t cap) {
+/* Copies to[0..n) as far as `most` bytes reach. Returns how many pieces that are. */
+static int clip(struct iovec out[IO_READ_IOV], const struct iovec *to, int n, size_t most) {
+    int count = 0;
+    for (; count < n && (most > 0 || count == 0); count++) {
+        out[count] = (struct iovec){.iov_base = to[count].iov_base, .iov_len = ht_min(to[count].iov_len, most)};
+        most -= out[count].iov_len;
+    }
+    return count;
+}
+
+static ssize_t receive(struct io_conn *c, struct iovec *to, int count) {
     ssize_t n;
+    struct msghdr m = {.msg_iov = to, .msg_iovlen = (size_t)count};
+    do
+        n = count == 1 ? recv(c->io.fd, to[0].iov_base, to[0].iov_len, 0) : recvmsg(c->io.fd, &m, 0);
+    while (n < 0 && errno == EINTR);
+    return n > 0 ? n : n == 0 ? end_of(c) : ht_err_from_errno(errno);
+}
+
+/* What comes behind the first piece, an end or an error, is kept by TLS and told by the next read. */
+static ssize_t receive_tls(struct io_conn *c, const struct iovec *to, int count) {
+    ssize_t total = 0;
+    for (int i = 0; i < count; i++) {
+        ssize_t n = io_tls_read(c, to[i].iov_base, to[i].iov_len);
+        total = n < 0 && total == 0 ? n : n < 0 ? total : total + n;
+        if (n < (ssize_t)to[i].iov_len)
+            break;
+    }
+    io_conn_check_again(c);
+    update_interest(c);
+    return total;
+}
+
+ssize_t io_conn_read(struct io_conn *c, void *buf, size_t cap) {
+    return io_conn_readv(c, &(struct iovec){.iov_base = buf, .iov_len = cap}, 1, cap);
+}
+
+ssize_t io_conn_readv(struct io_conn *c, const struct iovec *to, int n_to, size_t most) {
+    struct iovec iov[IO_READ_IOV];
     bool shares = io_conn_shares(c);
     if (shares && io_share_is_spent(c)) {
         update_interest(c);
         return HT_EAGAIN;
     }
-    if (shares)
-        cap = io_share_cap(c, cap);
-    if (io_conn_ssl(c)) {
-        n = io_tls_read(c, buf, cap);
-        io_conn_check_again(c);
-        update_interest(c);
-    } else {
-        do
-            n = recv(c->io.fd, buf, cap, 0);
-        while (n < 0 && errno == EINTR);
-        if (n <= 0)
-            n = n == 0 ? end_of(c) : ht_err_from_errno(errno);
-    }
+    int count = clip(iov, to, n_to, shares ? io_share_cap(c, most) : most);
+    ssize_t n = io_conn_ssl(c) ? receive_tls(c, iov, count) : receive(c, iov, count);
     if (n > 0) {
         c->in += (uint64_t)n;
         if (shares)
@@ -377,7 +405,20 @@ void io_conn_keep_alive(struct io_conn *c) {
     setsockopt(c->io.fd, IPPROTO_TCP, TCP_KEEPCNT, &(int){KEEP_ALIVE_TRIES}, sizeof(int));
 }
 
-void io_conn_tune_tunnel(struct io_conn *c, uint64_t dead_ms) {
+/*
+ * The buffer bounds what waits to be read, the window what may be on its way besides. A buffer that becomes too small
+ * for what is on its way makes the kernel drop it.
+ */
+void io_conn_tunnel_window(struct io_conn *c, enum io_tunnel_window to) {
+    int buffer = to == IO_WINDOW_SMALL ? SHORT_WAY_RCVBUF : IO_TUNNEL_LARGE;
+    int window = to == IO_WINDOW_LARGE ? IO_TUNNEL_LARGE : SHORT_WAY_WINDOW;
+    if (to != IO_WINDOW_SHRINKS)
+        setsockopt(c->io.fd, SOL_SOCKET, SO_RCVBUF, &buffer, sizeof buffer);
+    if (to != IO_WINDOW_SMALL)
+        setsockopt(c->io.fd, IPPROTO_TCP, TCP_WINDOW_CLAMP, &window, sizeof window);
+}
+
+bool io_conn_tune_tunnel(struct io_conn *c, uint64_t dead_ms) {
     struct tcp_info info;
     socklen_t len = sizeof info;
     setsockopt(c->io.fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &(unsigned){(unsigned)ht_min(dead_ms, INT32_MAX)},
@@ -385,7 +426,9 @@ void io_conn_tune_tunnel(struct io_conn *c, uint64_t dead_ms) {
     setsockopt(c->io.fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &(int){TUNNEL_NOTSENT}, sizeof(int));
     /* On a short way the kernel would let megabytes pile up in front of a busy reader, and each small frame behind
      * them. */
-    if (getsockopt(c->io.fd, IPPROTO_TCP, TCP_INFO, &info, &len) == 0 && info.tcpi_rtt > 0 &&
-        info.tcpi_rtt < SHORT_WAY_US)
-        setsockopt(c->io.fd, SOL_SOCKET, SO_RCVBUF, &(int){SHORT_WAY_RCVBUF}, sizeof(int));
+    if (getsockopt(c->io.fd, IPPROTO_TCP, TCP_INFO, &info, &len) != 0 || info.tcpi_rtt == 0 ||
+        info.tcpi_rtt >= SHORT_WAY_US)
+        return false;
+    io_conn_tunnel_window(c, IO_WINDOW_SMALL);
+    return true;
 }

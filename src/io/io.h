@@ -217,6 +217,16 @@ void io_conn_want_write(struct io_conn *c, bool on);
 /* Returns the number of bytes (> 0), HT_EAGAIN, HT_EOF, or an error such as HT_ERESET. With TLS it returns decrypted
  * bytes. */
 ssize_t io_conn_read(struct io_conn *c, void *buf, size_t cap);
+/* The same, at most `most` bytes into to[0..n) in order, n <= IO_READ_IOV. Fewer than asked for: there is no more now.
+ */
+#define IO_READ_IOV 8
+static inline size_t io_iov_size(const struct iovec *v, int n) {
+    size_t all = 0;
+    for (int i = 0; i < n; i++)
+        all += v[i].iov_len;
+    return all;
+}
+ssize_t io_conn_readv(struct io_conn *c, const struct iovec *to, int n, size_t most);
 /* The next byte (>= 0), which stays to be read; HT_EAGAIN, HT_EOF, or an error. Only without TLS. */
 int io_conn_peek(struct io_conn *c);
 /* The same for up to `cap` bytes, which all stay to be read: > 0 bytes; or as there. */
@@ -278,8 +288,14 @@ bool io_conn_resumed(const struct io_conn *c);
 /* Bytes read and written so far, without the overhead of TLS. */
 void io_conn_counts(struct io_conn *c, uint64_t *in, uint64_t *out);
 /* Socket options for the connection that carries the tunnel: few unsent bytes wait in the kernel (TCP_NOTSENT_LOWAT).
- * After `dead_ms` without an acknowledgement of sent bytes the connection fails; 0: after the time of the kernel. */
-void io_conn_tune_tunnel(struct io_conn *c, uint64_t dead_ms);
+ * After `dead_ms` without an acknowledgement of sent bytes the connection fails; 0: after the time of the kernel. True:
+ * the way is so short that its receive window is kept small, and io_conn_tunnel_window() is for it. */
+bool io_conn_tune_tunnel(struct io_conn *c, uint64_t dead_ms);
+/* That window: small, as it is at first; large; or the way back: after IO_WINDOW_SHRINKS at most IO_TUNNEL_LARGE bytes
+ * more come than a small window lets through, and then it is time for IO_WINDOW_SMALL. */
+#define IO_TUNNEL_LARGE (1024 * 1024)
+enum io_tunnel_window { IO_WINDOW_SMALL, IO_WINDOW_LARGE, IO_WINDOW_SHRINKS };
+void io_conn_tunnel_window(struct io_conn *c, enum io_tunnel_window to);
 
 /* ---- a connection's write queue ---- */
 

@@ -269,12 +269,12 @@ void sock_open(struct base_client *c, struct io_conn *conn, struct ht_slice earl
         sock_drop(s);
         return;
     }
-    io_conn_tune_tunnel(conn, 2 * (uint64_t)k->opt->suspect_after_ms); /* KEEP-5: for a PING, and for its answer */
     s->ws = ws_conn_create(k->loop, conn, WS_SERVER, &stranger, early, &sock_ws_ops, s);
     if (!s->ws) {
         sock_drop(s);
         return;
     }
+    ws_conn_tune_tunnel(s->ws, 2 * (uint64_t)k->opt->suspect_after_ms); /* KEEP-5: for a PING, and for its answer */
     if (c->vtunnel)
         vtunnel_begin(s);
     else

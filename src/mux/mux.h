@@ -22,6 +22,7 @@
 #include "wire_gen.h"
 
 #include <sys/types.h>
+#include <sys/uio.h>
 
 struct mux_link;
 struct mux_session;
@@ -306,6 +307,11 @@ struct mux_stream_ops {
      * REFUSED_STREAM, an end of the session CANCEL. The handle stays valid until it is released.
      */
     void (*closed)(void *ctx, uint16_t code, struct ht_slice reason, bool remote);
+    /*
+     * As pull(), into to[0..n) in order, each full before the next one gets a byte. Asked instead of pull() while no
+     * other stream of the link has anything: one system call fills a whole message. May be NULL.
+     */
+    ssize_t (*pullv)(void *ctx, const struct iovec *to, int n, unsigned *flags);
 };
 
 /*

@@ -262,13 +262,31 @@ static void end_after(struct message *m, struct mux_stream *st) {
         put_eof(m, st);
 }
 
-/* Asks the source for up to `room` bytes, straight into the message. False: the stream is gone. */
+/* Where up to `room` bytes go, with gaps for the headers of their frames. The first piece may be empty. */
+static int lay_out(const struct message *m, size_t room, struct iovec pieces[MUX_RUN]) {
+    int n = 0;
+    size_t at = m->len;
+    do {
+        size_t left = m->cap - at - WIRE_LIMIT_HEADER, piece = ht_min(ht_min(room, MUX_PIECE), left);
+        pieces[n++] = (struct iovec){.iov_base = m->p + at + WIRE_LIMIT_HEADER, .iov_len = piece};
+        at += WIRE_LIMIT_HEADER + piece;
+        room -= piece;
+    } while (room > 0 && n < MUX_RUN && m->frames + (unsigned)n < m->max_frames &&
+             m->cap - at >= WIRE_LIMIT_HEADER + MUX_LEAST_PIECE);
+    return n;
+}
+
+/* Asks the source for up to `room` bytes, straight into the message: for more than a piece only one that can do so in
+ * one call. False: the stream is gone. */
 static bool ask_source(struct message *m, struct mux_stream *st, size_t room, size_t *n, unsigned *flags) {
+    struct iovec pieces[MUX_RUN];
+    int count = lay_out(m, room, pieces);
     *flags = 0;
     st->wish = WISH_NOTHING;
     st->nudges = 0;
     st->pulling = true;
-    ssize_t got = st->ops->pull(st->ctx, m->p + m->len + WIRE_LIMIT_HEADER, room, flags);
+    ssize_t got = count > 1 ? st->ops->pullv(st->ctx, pieces, count, flags)
+                            : st->ops->pull(st->ctx, pieces[0].iov_base, pieces[0].iov_len, flags);
     st->pulling = false;
     if (got < 0 || !stream_is_on(st))
         return false;
@@ -277,17 +295,36 @@ static bool ask_source(struct message *m, struct mux_stream *st, size_t room, si
     return true;
 }
 
+/* The headers of `n` bytes that lay_out() has found places for. */
+static void put_headers(struct message *m, const struct mux_stream *st, size_t n) {
+    while (n > 0) {
+        size_t piece = ht_min(n, MUX_PIECE);
+        wire_encode_data_header(m->p + m->len, st->id, (uint32_t)piece);
+        took(m, (int)(WIRE_LIMIT_HEADER + piece));
+        n -= piece;
+    }
+}
+
+/* Bulk whose source is dry for a moment has not gone: its next message would be a long one. */
+static void look_at(struct mux_stream *st, size_t n, bool fresh) {
+    struct mux_link *l = st->l;
+    if (n > MUX_SMALL_PIECE) {
+        l->bulk = MUX_BULK;
+        l->bulk_id = st->id;
+    } else if (fresh && (l->n_ready > 0 || (l->bulk > 0 && l->bulk_id != st->id))) {
+        l->interactive = MUX_INTERACTIVE;
+    }
+}
+
 static void pull_stream(struct message *m, struct mux_stream *st, size_t room, bool fresh) {
     unsigned flags;
     size_t n;
     if (!ask_source(m, st, room, &n, &flags))
         return;
     if (n > 0) {
-        wire_encode_data_header(m->p + m->len, st->id, (uint32_t)n);
-        took(m, (int)(WIRE_LIMIT_HEADER + n));
+        put_headers(m, st, n);
         count_sent(st, (uint32_t)n);
-        if (fresh && n <= MUX_SMALL_PIECE && st->l->n_ready > 0)
-            st->l->interactive = MUX_INTERACTIVE;
+        look_at(st, n, fresh);
     }
     if (flags & MUX_PULL_EOF) {
         end_after(m, st);
@@ -343,7 +380,8 @@ static void serve(struct message *m, struct mux_stream *st, bool fresh) {
         return;
     }
     room = ht_min(room, s->send.credit);
-    room = ht_min(room, fresh && st->l->n_ready > 0 ? MUX_FIRST_PIECE : MUX_PIECE);
+    if (st->l->n_ready > 0 || !st->ops->pullv) /* alone it has the whole message */
+        room = ht_min(room, fresh && st->l->n_ready > 0 ? MUX_FIRST_PIECE : MUX_PIECE);
     pull_stream(m, st, ht_min(room, m->cap - m->len - WIRE_LIMIT_HEADER), fresh);
 }
 
@@ -407,6 +445,7 @@ size_t mux_link_pull(struct mux_link *l, uint8_t *out, size_t cap) {
     link_ref(l);
     l->woken = false;
     l->interactive -= l->interactive > 0;
+    l->bulk -= l->bulk > 0;
     bool greets = greeting(l);
     if (!greets)
         put_pongs(&m, l);

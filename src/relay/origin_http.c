@@ -293,8 +293,12 @@ static void stream_trailers(void *ctx, const struct wire_trailers *t) {
 
 static void stream_data_end(void *ctx) { origin_request_flush(ctx); }
 
+static ssize_t stream_pullv(void *ctx, const struct iovec *to, int n_to, unsigned *flags) {
+    return origin_response_pull(ctx, to, n_to, flags);
+}
+
 static ssize_t stream_pull(void *ctx, uint8_t *out, size_t cap, unsigned *flags) {
-    return origin_response_pull(ctx, out, cap, flags);
+    return stream_pullv(ctx, &(struct iovec){.iov_base = out, .iov_len = cap}, 1, flags);
 }
 
 static void stream_writable(void *ctx, bool yes) {
@@ -325,6 +329,7 @@ static const struct mux_stream_ops stream_ops = {
     .pull = stream_pull,
     .writable = stream_writable,
     .closed = stream_closed,
+    .pullv = stream_pullv,
 };
 
 void origin_http_serve(struct relay_target *t, struct mux_stream *st, const struct wire_stream_open *open) {

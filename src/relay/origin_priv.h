@@ -234,8 +234,8 @@ bool origin_request_is_sent(const struct origin_exchange *x);
 
 /* The connection is readable while a head is awaited. The exchange may be freed. */
 void origin_response_read_head(struct origin_exchange *x);
-/* mux_stream_ops.pull */
-ssize_t origin_response_pull(struct origin_exchange *x, uint8_t *out, size_t cap, unsigned *flags);
+/* mux_stream_ops.pullv */
+ssize_t origin_response_pull(struct origin_exchange *x, const struct iovec *to, int n_to, unsigned *flags);
 void origin_response_free_partial(struct origin_exchange *x);
 
 /* ---- origin_tcp.c ---- */

@@ -271,14 +271,16 @@ void origin_response_read_head(struct origin_exchange *x) {
 /* ---- body ---- */
 
 /*
- * Reads body bytes into out[0..cap), cap > 0. Returns their number (0: only framing came, or nothing was ready: see
- * `*more`), or a negative error with a text. Ends the answer when its last byte was read.
+ * Reads body bytes into to[0..n_to), which has room for at least one; chunks only into the first piece, where they are
+ * decoded. Returns their number (0: only framing came, or nothing was ready: see `*more`), or a negative error with a
+ * text. Ends the answer when its last byte was read.
  */
-static ssize_t read_body(struct origin_exchange *x, uint8_t *out, size_t cap, bool *more, const char **why) {
+static ssize_t read_body(struct origin_exchange *x, const struct iovec *to, int n_to, bool *more, const char **why) {
     struct http_error e;
+    size_t cap = io_iov_size(to, x->resp_body == HTTP_BODY_CHUNKED ? 1 : n_to);
     /* One byte more than the body has: a service that says too much must not say it to the next request. */
     size_t want = x->resp_body == HTTP_BODY_LENGTH && x->resp_left < cap ? (size_t)x->resp_left + 1 : cap;
-    ssize_t r = io_conn_read(x->conn->c, out, want);
+    ssize_t r = io_conn_readv(x->conn->c, to, n_to, want);
     *more = r == (ssize_t)want;
     if (r == HT_EAGAIN)
         return 0;
@@ -298,7 +300,7 @@ static ssize_t read_body(struct origin_exchange *x, uint8_t *out, size_t cap, bo
         if (x->resp_left == 0)
             origin_http_answered(x, extra);
     } else if (x->resp_body == HTTP_BODY_CHUNKED) {
-        if (http_chunked_decode(&x->chunked, (char *)out, &n, &used, &e) < 0) {
+        if (http_chunked_decode(&x->chunked, to[0].iov_base, &n, &used, &e) < 0) {
             *why = e.text;
             return HT_EPROTO;
         }
@@ -324,7 +326,9 @@ static void send_trailers(struct origin_exchange *x) {
         ORIGIN_LOG(x->t, "the trailers of an answer were dropped", log_stream(x->id), log_reason(ht_err_text(rc)));
 }
 
-ssize_t origin_response_pull(struct origin_exchange *x, uint8_t *out, size_t cap, unsigned *flags) {
+ssize_t origin_response_pull(struct origin_exchange *x, const struct iovec *to, int n_to, unsigned *flags) {
+    struct iovec rest;
+    size_t cap = to[0].iov_len;
     *flags = 0;
     if (!x->responded)
         return 0;
@@ -332,8 +336,11 @@ ssize_t origin_response_pull(struct origin_exchange *x, uint8_t *out, size_t cap
         return body_failed(x);
     size_t n = ht_min(cap, ht_buf_size(&x->early));
     if (n > 0) {
-        memcpy(out, ht_buf_head(&x->early), n);
+        memcpy(to[0].iov_base, ht_buf_head(&x->early), n);
         ht_buf_consume(&x->early, n);
+        rest = (struct iovec){.iov_base = (char *)to[0].iov_base + n, .iov_len = cap - n};
+        to = &rest;
+        n_to = 1;
     }
     if (!x->resp_ended && n < cap) {
         const char *why = NULL;
@@ -341,7 +348,7 @@ ssize_t origin_response_pull(struct origin_exchange *x, uint8_t *out, size_t cap
         ssize_t r;
         do /* with little credit a read may bring nothing but framing, and a pull without bytes ends the stream's turn
             */
-            r = read_body(x, out + n, cap - n, &more, &why);
+            r = read_body(x, to, n_to, &more, &why);
         while (r == 0 && more && !x->resp_ended);
         if (r < 0)
             x->resp_failed = why;

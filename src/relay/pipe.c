@@ -104,12 +104,12 @@ static void stream_eof(void *ctx) {
 
 static void stream_data_end(void *ctx) { flush(ctx); }
 
-static ssize_t stream_pull(void *ctx, uint8_t *to, size_t cap, unsigned *flags) {
+static ssize_t stream_pullv(void *ctx, const struct iovec *to, int n_to, unsigned *flags) {
     struct relay_pipe *p = ctx;
-    size_t early = ht_buf_size(&p->early);
+    size_t early = ht_buf_size(&p->early), cap = io_iov_size(to, n_to);
     if (early) {
-        size_t n = ht_min(early, cap);
-        memcpy(to, ht_buf_head(&p->early), n);
+        size_t n = ht_min(early, to[0].iov_len);
+        memcpy(to[0].iov_base, ht_buf_head(&p->early), n);
         ht_buf_consume(&p->early, n);
         if (n == early)
             ht_buf_free(&p->early);
@@ -123,7 +123,7 @@ static ssize_t stream_pull(void *ctx, uint8_t *to, size_t cap, unsigned *flags) 
     }
     if (cap == 0)
         return 0;
-    ssize_t n = io_conn_read(p->conn, to, cap);
+    ssize_t n = io_conn_readv(p->conn, to, n_to, cap);
     if (n > 0) {
         p->from_conn += (uint64_t)n;
         watch_half_close(p);
@@ -143,6 +143,10 @@ static ssize_t stream_pull(void *ctx, uint8_t *to, size_t cap, unsigned *flags) 
     }
     finish(p, WIRE_CODE_CANCEL, io_conn_error_text(p->conn, (int)n));
     return HT_ECLOSED;
+}
+
+static ssize_t stream_pull(void *ctx, uint8_t *to, size_t cap, unsigned *flags) {
+    return stream_pullv(ctx, &(struct iovec){.iov_base = to, .iov_len = cap}, 1, flags);
 }
 
 static void stream_writable(void *ctx, bool yes) {
@@ -178,6 +182,7 @@ static const struct mux_stream_ops pipe_stream_ops = {
     .pull = stream_pull,
     .writable = stream_writable,
     .closed = stream_closed,
+    .pullv = stream_pullv,
 };
 
 /* The stream may have ended, or bytes may have been left to write, before this pipe had its ops on it. */

@@ -413,8 +413,9 @@ void visitor_read_head(struct visitor_http *v);
 /* Continues with the bytes in `in`. The visitor may be freed. */
 void visitor_parse_kept(struct visitor_http *v);
 extern const struct relay_waiter_ops visitor_waiter_ops;
-/* mux_stream_ops.pull */
+/* mux_stream_ops.pull and pullv */
 ssize_t visitor_pull(void *ctx, uint8_t *out, size_t cap, unsigned *flags);
+ssize_t visitor_pullv(void *ctx, const struct iovec *to, int n_to, unsigned *flags);
 
 /* ---- visitor_response.c ---- */
 

@@ -449,16 +449,16 @@ static ssize_t body_moved(struct visitor_http *v, size_t n, bool ended, bool mor
     return (ssize_t)n;
 }
 
-static ssize_t pull_length(struct visitor_http *v, uint8_t *out, size_t cap, unsigned *flags) {
-    size_t want = v->body_left < cap ? (size_t)v->body_left : cap;
+static ssize_t pull_length(struct visitor_http *v, const struct iovec *to, int n_to, unsigned *flags) {
+    size_t cap = io_iov_size(to, n_to), want = v->body_left < cap ? (size_t)v->body_left : cap;
     size_t kept = ht_buf_size(&v->in);
     ssize_t n;
     if (kept) {
-        n = (ssize_t)ht_min(want, kept);
-        memcpy(out, ht_buf_head(&v->in), (size_t)n);
+        n = (ssize_t)ht_min(ht_min(want, kept), to[0].iov_len);
+        memcpy(to[0].iov_base, ht_buf_head(&v->in), (size_t)n);
         ht_buf_consume(&v->in, (size_t)n);
     } else {
-        n = io_conn_read(v->conn, out, want);
+        n = io_conn_readv(v->conn, to, n_to, want);
         if (n <= 0)
             return body_stopped(v, (int)n);
     }
@@ -530,13 +530,18 @@ static ssize_t pull_chunked(struct visitor_http *v, uint8_t *out, size_t cap, un
     }
 }
 
-ssize_t visitor_pull(void *ctx, uint8_t *out, size_t cap, unsigned *flags) {
+ssize_t visitor_pullv(void *ctx, const struct iovec *to, int n_to, unsigned *flags) {
     struct visitor_http *v = ctx;
     if (v->request == REQUEST_WHOLE) {
         *flags = MUX_PULL_EOF;
         return 0;
     }
-    if (cap == 0)
+    if (to[0].iov_len == 0)
         return 0;
-    return v->body == HTTP_BODY_CHUNKED ? pull_chunked(v, out, cap, flags) : pull_length(v, out, cap, flags);
+    return v->body == HTTP_BODY_CHUNKED ? pull_chunked(v, to[0].iov_base, to[0].iov_len, flags)
+                                        : pull_length(v, to, n_to, flags);
+}
+
+ssize_t visitor_pull(void *ctx, uint8_t *out, size_t cap, unsigned *flags) {
+    return visitor_pullv(ctx, &(struct iovec){.iov_base = out, .iov_len = cap}, 1, flags);
 }

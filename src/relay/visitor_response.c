@@ -354,4 +354,5 @@ const struct mux_stream_ops visitor_stream_ops = {
     .pull = visitor_pull,
     .writable = stream_writable,
     .closed = stream_closed,
+    .pullv = visitor_pullv,
 };

@@ -80,13 +80,19 @@ static enum step violation(struct ws_conn *w, uint16_t code, const char *text) {
     return STEP_STOP;
 }
 
+static void message_came(struct ws_conn *w) {
+    w->in_message = false;
+    if (w->short_way && ws_bulk_message(&w->bulk, w->message_size))
+        io_conn_tunnel_window(w->io, w->bulk.window);
+}
+
 static enum step hand_up(struct ws_conn *w, bool end) {
     w->handed = true;
     ssize_t used = w->ops->message(w->ctx, w->block + w->msg_at, w->msg_n, end);
     if (w->destroyed)
         return STEP_STOP;
     if (end)
-        w->in_message = false;
+        message_came(w);
     if (w->rx != WS_RX_OPEN) /* closed by the owner; the rest is dropped */
         return STEP_ON;
     if (used < 0) {

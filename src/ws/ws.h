@@ -94,6 +94,9 @@ void ws_conn_set_limits(struct ws_conn *w, const struct ws_limits *limits);
  * UTF-8. Without this call messages are sent as binary, and a text message closes the connection with 1003.
  */
 void ws_conn_use_text(struct ws_conn *w);
+/* It carries the tunnel: sets its socket up as io_conn_tune_tunnel() says, and its receive window follows what it
+ * carries from now on (bulk.c). */
+void ws_conn_tune_tunnel(struct ws_conn *w, uint64_t dead_ms);
 
 /* There is something to send: pull() is called at the end of this turn while there is room. One system call then writes
  * all messages. Cheap, and may be called at any time. */

@@ -32,6 +32,13 @@ enum ws_tx {
     WS_TX_DEAD,  /* writing has failed */
 };
 
+/* Whether bulk has the connection for itself, and the window that follows from it. Zeros: it has not. */
+struct ws_bulk {
+    enum io_tunnel_window window;
+    uint32_t score;
+    uint32_t left; /* IO_WINDOW_SHRINKS: bytes that may still come as the large window let them */
+};
+
 struct ws_conn {
     struct io_loop *loop;
     struct io_conn *io;
@@ -54,6 +61,8 @@ struct ws_conn {
     bool put_off;      /* `out` runs again after the other tasks of this turn */
     bool blocked;      /* the kernel takes no more bytes for now */
     bool ping_pending; /* `ping` must be answered */
+    bool short_way;    /* ws_conn_tune_tunnel() has found it so: `bulk` decides about the receive window */
+    struct ws_bulk bulk;
 
     /* receiving: block[msg_at..+msg_n) is unconsumed payload, block[raw_at..raw_end) behind it was not parsed yet */
     uint8_t *block;
@@ -98,6 +107,11 @@ void ws_finish(struct ws_conn *w, uint16_t code, const char *reason);
 void ws_finish_as_peer_said(struct ws_conn *w, const char *otherwise);
 /* The peer broke a rule: hands nothing more up, sends a close frame with `code`, then closes the socket. */
 void ws_fail(struct ws_conn *w, uint16_t code, const char *text);
+
+/* ---- bulk.c ---- */
+
+/* A message of `n` bytes has come. True: `window` is another one now. */
+bool ws_bulk_message(struct ws_bulk *b, size_t n);
 
 /* ---- receive.c ---- */
 extern const struct io_conn_ops ws_io_ops;

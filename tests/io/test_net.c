@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 
@@ -71,6 +72,76 @@ static bool tcp_pair(struct host *h, struct dialled *d) {
     if (!port || !dial_to(d, "127.0.0.1", port, PATIENCE_MS) || !turn_until(&d->done, PATIENCE_MS))
         return false;
     return turn_until(&h->n, PATIENCE_MS) && d->side.c;
+}
+
+static void one_read_fills_several_pieces(void) {
+    struct host h;
+    struct dialled d;
+    CU_ASSERT_FATAL(tcp_pair(&h, &d));
+    struct side *b = &h.side[0];
+    io_conn_read_on(b->c, false);
+    CU_ASSERT_EQUAL(side_write(&d.side, "abcdefghij", 10), 10);
+    CU_ASSERT_EQUAL(poll(&(struct pollfd){.fd = io_conn_fd(b->c), .events = POLLIN}, 1, PATIENCE_MS), 1);
+    char out[3][4] = {{0}};
+    const struct iovec to[3] = {{out[0], 2}, {out[1], 1}, {out[2], 3}};
+    CU_ASSERT_EQUAL(io_conn_readv(b->c, to, 3, 4), 4); /* no more than it may, wherever that ends */
+    CU_ASSERT(memcmp(out[0], "ab", 3) == 0 && memcmp(out[1], "c", 2) == 0 && memcmp(out[2], "d", 2) == 0);
+    CU_ASSERT_EQUAL(io_conn_readv(b->c, to, 3, 100), 6);
+    CU_ASSERT(memcmp(out[0], "ef", 3) == 0 && memcmp(out[1], "g", 2) == 0 && memcmp(out[2], "hij", 4) == 0);
+    CU_ASSERT_EQUAL(io_conn_readv(b->c, to, 3, 100), HT_EAGAIN);
+    uint64_t in, n_out;
+    io_conn_counts(b->c, &in, &n_out);
+    CU_ASSERT_EQUAL(in, 10);
+    io_conn_close(&d.side.c);
+    host_free(&h);
+}
+
+/* ---- congestion control ---- */
+
+static const char *control_of(int fd, char out[16]) {
+    socklen_t len = 15;
+    memset(out, 0, 16);
+    CU_ASSERT_EQUAL(getsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, out, &len), 0);
+    return out;
+}
+
+/* On a machine that has BBR for everything, connections inside it have something else, and all others BBR still. */
+static void nothing_paces_inside_the_machine(void) {
+    struct host h;
+    struct dialled d;
+    char usual[16], got[16];
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    control_of(fd, usual);
+    bool paces = strncmp(usual, "bbr", 3) == 0;
+    if (!paces)
+        printf("# this machine has %s for everything, which stays\n", usual);
+    for (int any = 0; any < 2; any++) { /* a listener of its own, and one for all addresses */
+        uint16_t port = host_open(&h, any ? "0.0.0.0" : "127.0.0.1", 0);
+        CU_ASSERT_FATAL(port && dial_to(&d, "127.0.0.1", port, PATIENCE_MS) && turn_until(&d.done, PATIENCE_MS));
+        CU_ASSERT_FATAL(turn_until(&h.n, PATIENCE_MS) && d.side.c);
+        int ends[2] = {io_conn_fd(d.side.c), io_conn_fd(h.side[0].c)};
+        for (int i = 0; i < 2; i++)
+            CU_ASSERT(paces ? strncmp(control_of(ends[i], got), "bbr", 3) != 0
+                            : !strcmp(control_of(ends[i], got), usual));
+        io_conn_close(&d.side.c);
+        host_free(&h);
+    }
+    CU_ASSERT_STRING_EQUAL(control_of(fd, got), usual);
+    close(fd);
+    /* The address of a documentation net (RFC 5737): nobody answers, and nothing there is this machine's. */
+    CU_ASSERT_FATAL(dial_to(&d, "192.0.2.1", 9, 50) != NULL);
+    int newest = dup(0);
+    close(newest);
+    for (fd = 3; fd <= newest; fd++) { /* its socket is one of these */
+        struct sockaddr_in at;
+        socklen_t len = sizeof at;
+        int type = 0;
+        socklen_t type_len = sizeof type;
+        if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &type_len) == 0 && type == SOCK_STREAM &&
+            getsockname(fd, (struct sockaddr *)&at, &len) == 0 && at.sin_family == AF_INET)
+            CU_ASSERT_STRING_EQUAL(control_of(fd, got), usual);
+    }
+    CU_ASSERT(turn_until(&d.done, PATIENCE_MS));
 }
 
 /* The kernel tells of a reset once. Told to a writer, it must not be an end for the reader. */
@@ -608,6 +679,8 @@ int main(void) {
     loop = io_loop_create();
     static const struct tap_test tests[] = {
         {"bytes pass both ways, with half-close, and are counted", bytes_half_close_and_counts},
+        {"one read fills several pieces", one_read_fills_several_pieces},
+        {"nothing paces inside the machine", nothing_paces_inside_the_machine},
         {"reading pauses and is level-triggered", reading_pauses_and_is_level_triggered},
         {"a full socket blocks and becomes writable", a_full_socket_blocks_and_becomes_writable},
         {"an abort is a reset for the peer", an_abort_is_no_clean_end},

@@ -10,6 +10,7 @@
 
 #include "base/mem.h"
 #include "model/session_model.h"
+#include "support/pieces.h"
 
 #define SR_FRAMES 80
 
@@ -202,6 +203,10 @@ static inline ssize_t sr_on_pull(void *ctx, uint8_t *out, size_t cap, unsigned *
     return (ssize_t)n;
 }
 
+static inline ssize_t sr_on_pullv(void *ctx, const struct iovec *to, int n, unsigned *flags) {
+    return pull_pieces(sr_on_pull, ctx, to, n, flags);
+}
+
 static inline void sr_on_writable(void *ctx, bool yes) {
     struct sr_stream *a = ctx;
     struct sm_stream *s = sr_model_of(a);
@@ -230,6 +235,7 @@ static const struct mux_stream_ops sr_stream_ops = {
     .pull = sr_on_pull,
     .writable = sr_on_writable,
     .closed = sr_on_closed,
+    .pullv = sr_on_pullv,
 };
 
 /* ---- upward calls of sessions ---- */

@@ -7,6 +7,7 @@
 
 #include "base/mem.h"
 #include "mux/mux.h"
+#include "support/pieces.h"
 #include "support/tap.h"
 #include "wire/bytes.h"
 
@@ -22,7 +23,7 @@ struct rig_stream {
     size_t to_send;
     bool then_eof, more_lies, keep; /* keep: do not count bytes as consumed */
     size_t received;
-    unsigned datas, data_ends, eofs, closes, heads, interims, pulls, trailers, fields;
+    unsigned datas, data_ends, eofs, closes, heads, interims, pulls, runs, trailers, fields;
     int writable; /* last word: -1 none, 0, 1 */
     uint16_t code;
     bool remote;
@@ -101,6 +102,11 @@ static inline ssize_t rig_fill(void *ctx, uint8_t *out, size_t cap, unsigned *fl
     return (ssize_t)n;
 }
 
+static inline ssize_t rig_fill_pieces(void *ctx, const struct iovec *to, int n, unsigned *flags) {
+    ((struct rig_stream *)ctx)->runs++;
+    return pull_pieces(rig_fill, ctx, to, n, flags);
+}
+
 static inline void rig_writable(void *ctx, bool yes) { ((struct rig_stream *)ctx)->writable = yes; }
 
 static inline void rig_closed(void *ctx, uint16_t code, struct ht_slice reason, bool remote) {
@@ -120,6 +126,7 @@ static const struct mux_stream_ops rig_stream_ops = {
     .pull = rig_fill,
     .writable = rig_writable,
     .closed = rig_closed,
+    .pullv = rig_fill_pieces,
 };
 
 static inline void rig_stream_open(void *ctx, struct mux_stream *st, const struct wire_stream_open *open) {

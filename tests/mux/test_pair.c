@@ -8,6 +8,7 @@
 #include "mux/mux_priv.h"
 
 #include "base/mem.h"
+#include "support/pieces.h"
 #include "support/tap.h"
 
 #include <CUnit/CUnit.h>
@@ -193,6 +194,10 @@ static ssize_t on_pull(void *ctx, uint8_t *out, size_t cap, unsigned *flags) {
     return (ssize_t)n;
 }
 
+static ssize_t on_pullv(void *ctx, const struct iovec *to, int n, unsigned *flags) {
+    return pull_pieces(on_pull, ctx, to, n, flags);
+}
+
 static void on_writable(void *ctx, bool yes) {
     struct side *x = ctx;
     if (yes && x->st)
@@ -224,7 +229,8 @@ static const struct mux_stream_ops stream_ops = {.response_head = on_head,
                                                  .data_end = on_data_end,
                                                  .pull = on_pull,
                                                  .writable = on_writable,
-                                                 .closed = on_closed};
+                                                 .closed = on_closed,
+                                                 .pullv = on_pullv};
 
 static void on_stream_open(void *ctx, struct mux_stream *st, const struct wire_stream_open *open) {
     struct end *e = ctx;
