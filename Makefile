@@ -309,7 +309,7 @@ test: deps-test
 	@PYTHON="$$(for p in /usr/bin/python3 python3; do $$p -c 'import jinja2, yaml, jsonschema, websockets, pyte' 2>/dev/null && \
 		{ echo $$p; break; }; done)" tests/run
 
-test-build: all lib gen examples unit-build fuzz-replay $(B)/tests/ws_echo $(B)/bench/load $(B)/bench/counting.so
+test-build: all lib gen examples unit-build fuzz-replay $(B)/tests/ws_echo $(B)/bench/load $(B)/bench/slow $(B)/bench/counting.so
 
 bench: deps-test
 	@tests/deps.sh $(DEPS_BENCH)

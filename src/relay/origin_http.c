@@ -69,13 +69,13 @@ void origin_http_drain_spare(struct relay_target *t) {
     t->n_spare = 0;
 }
 
-/* Lets go of everything but the request's head, which the report still needs. */
+/* Releases everything but the request's head, which the report still needs. */
 static void exchange_detach(struct origin_exchange *x) {
     origin_pool_waited(x);
     io_task_cancel(&x->flush);
     io_dial_cancel(&x->dial);
     if (x->conn)
-        origin_pool_abort(x->conn); /* not answered yet: what is cut must not look like a clean end to the service */
+        origin_pool_abort(x->conn); /* with RST, so that a request that was cut does not look complete to the service */
     x->conn = NULL;
     relay_pipe_destroy(&x->pipe);
     if (x->st)
@@ -120,7 +120,7 @@ void origin_http_fail(struct origin_exchange *x, uint16_t code, const char *text
 
 void origin_http_fail_as(struct origin_exchange *x, uint16_t code, enum wire_origin_error error, const char *text) {
     char reason[ORIGIN_REASON];
-    if (x->responded) { /* the visitor has another status already */
+    if (x->responded) { /* it is too late for another status */
         origin_http_fail(x, code, text);
         return;
     }
@@ -188,7 +188,7 @@ static const struct io_dial_ops dial_ops = {
 static void exchange_dial(struct origin_exchange *x) {
     struct relay_target *t = x->t;
     struct ht_errmsg err;
-    /* Copied: what is borrowed now is gone when the connection stands. Body bytes queue up behind it. */
+    /* Copied, because the connection is not made yet. Bytes of the body are queued behind the head. */
     if (io_out_copy(&x->out, x->head.data, x->head_len) < 0) {
         origin_http_fail(x, WIRE_CODE_INTERNAL_ERROR, ht_err_text(HT_ENOMEM));
         return;
@@ -211,13 +211,13 @@ static void exchange_connect(struct origin_exchange *x) {
         origin_http_fail(x, WIRE_CODE_INTERNAL_ERROR, ht_err_text(HT_ENOMEM));
         return;
     }
-    /* Usually data_end() comes first and writes head and body together; a head alone goes out at the end of the turn.
-     */
+    /* Usually data_end() comes first, and writes head and body together. A head without a body is written at the end of
+     * the turn. */
     io_task_add(x->t->cfg.loop, &x->flush);
 }
 
 void origin_http_lost(struct origin_exchange *x, const char *text) {
-    /* RFC 9112 9.3.1: a service may close an idle connection at any time; that must not cost an answer. */
+    /* RFC 9112 9.3.1: a service may close an idle connection at any time. The request is then sent again. */
     if (x->conn && x->conn->reused && x->replayable && !x->replayed && !x->resp_begun) {
         x->replayed = true;
         origin_pool_close(x->conn, "the service had closed it, and the request is sent again");
@@ -279,7 +279,7 @@ static void stream_data(void *ctx, const uint8_t *p, size_t n) {
 static void stream_eof(void *ctx) {
     struct origin_exchange *x = ctx;
     const char *why;
-    /* For an upgrade too this is only its request's end: the kit goes on with raw bytes after the 101. */
+    /* Also for an upgrade this only ends the request: raw bytes follow after the 101. */
     if (origin_request_end(x, &why) < 0)
         origin_http_fail(x, WIRE_CODE_PROTOCOL_ERROR, why);
 }
@@ -303,7 +303,7 @@ static ssize_t stream_pull(void *ctx, uint8_t *out, size_t cap, unsigned *flags)
 
 static void stream_writable(void *ctx, bool yes) {
     struct origin_exchange *x = ctx;
-    /* While blocked nothing pulls, and without a pull nothing switches reading on. */
+    /* While the stream was blocked nothing was pulled, and only a pull switches reading on. */
     if (yes && x->responded)
         mux_stream_ready(x->st);
 }
@@ -311,7 +311,7 @@ static void stream_writable(void *ctx, bool yes) {
 static void stream_closed(void *ctx, uint16_t code, struct ht_slice reason, bool remote) {
     struct origin_exchange *x = ctx;
     char why[256];
-    /* A RESET behind the whole answer, an early one, only says that nobody wants the rest of the request. */
+    /* After the whole answer a RESET only says that the rest of the request is not wanted. */
     if (code == WIRE_CODE_NO_ERROR || (remote && x->resp_sent)) {
         exchange_finish(x, 0, NULL);
         return;

@@ -5,12 +5,12 @@ static void conn_readable(void *ctx) {
     struct origin_conn *oc = ctx;
     struct origin_exchange *x = oc->x;
     if (!x) {
-        /* Nobody asked: the service closed it, or says something that belongs to no request. */
+        /* The connection is idle: the service has closed it, or sends bytes that belong to no request. */
         origin_pool_close(oc, "the service closed it, or sent bytes that answer no request");
         return;
     }
     if (x->responded) {
-        /* The body is read by the stream's pull, straight into the message; that one switches reading on again. */
+        /* The stream's pull reads the body straight into the message, and switches reading on again. */
         io_conn_read_on(oc->c, false);
         mux_stream_ready(x->st);
         return;
@@ -130,7 +130,7 @@ void origin_pool_waited(struct origin_exchange *x) {
 
 void origin_pool_answers(struct origin_exchange *x) {
     struct relay_target *t = x->t;
-    if (t->n_idle > 0) /* one that waits for the idle connection's next request would not have come to this one */
+    if (t->n_idle > 0) /* a service with one connection at a time would still wait for the idle one */
         t->parallel_ms = io_now_ms(t->cfg.loop);
     if (!x->fresh)
         return;
@@ -159,7 +159,7 @@ void origin_pool_put(struct origin_conn *oc) {
     watch_fresh(t);
 }
 
-/* Set when the first connection became idle and then for the oldest one: not moved at each request. */
+/* The timer is set for the oldest idle connection, and not moved with each request. */
 static void idle_fire(struct io_timer *timer) {
     struct relay_target *t = ht_container_of(timer, struct relay_target, idle_timer);
     uint64_t now = io_now_ms(t->cfg.loop), timeout = t->cfg.pool_idle_ms;

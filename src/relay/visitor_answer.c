@@ -61,7 +61,7 @@ const struct visitor_answer *visitor_answer_for_reset(const struct visitor_http 
 #undef ROW
     };
     const char *colon = reason.n ? memchr(reason.p, ':', reason.n) : NULL;
-    if (!colon || !v->b->owner->own_peer) /* what another's driver says is for people */
+    if (!colon || !v->b->owner->own_peer) /* the reasons of published drivers have no code words */
         return &answer_bad_gateway;
     struct ht_slice word = ht_slice_of(reason.p, (size_t)(colon - reason.p));
     if (v->port->proxy)
@@ -74,7 +74,7 @@ const struct visitor_answer *visitor_answer_for_reset(const struct visitor_http 
 
 /* ---- what the request would have ---- */
 
-/* RFC 9110 12.4.2, in thousandths. */
+/* The weight of an item of Accept (RFC 9110 12.4.2), in thousandths. */
 static unsigned weight(struct ht_slice params) {
     for (size_t i = 0; i + 2 < params.n; i++) {
         const char *p = params.p + i;
@@ -132,7 +132,7 @@ static int put_escaped(struct ht_buf *b, const char *text) {
     return rc;
 }
 
-/* The texts are ours or the parser's: letters, and nothing that JSON would have to escape. */
+/* The texts are the kit's own or the parser's, so there is nothing to escape in HTML or JSON. */
 static int put_body(struct ht_buf *b, const struct visitor_answer *a, enum visitor_form form) {
     const char *title = http_reason(a->status);
     int rc;
@@ -156,7 +156,7 @@ static int put_body(struct ht_buf *b, const struct visitor_answer *a, enum visit
     return ht_buf_append_str(b, a->body);
 }
 
-/* RFC 9110 6.6.1. The names are not the locale's. */
+/* Date (RFC 9110 6.6.1). Not by strftime(), whose names depend on the locale. */
 static int put_date(struct ht_buf *b) {
     static const char days[][4] = {"Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"};
     static const char months[][4] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun",
@@ -204,7 +204,7 @@ static int put_answer(struct ht_buf *b, const struct visitor_answer *a, const st
     return rc;
 }
 
-/* What it is worth in the log: visitors cause it. */
+/* Logs an answer at a level that fits: many of them are the visitor's own fault. */
 static void log_answer(const struct visitor_http *v, const struct visitor_answer *a) {
     char text[RELAY_FULL_TEXT];
     ht_log_stranger(a->status >= 500 ? HT_LOG_INFO : HT_LOG_DEBUG, "visitor",
@@ -217,7 +217,7 @@ static void log_answer(const struct visitor_http *v, const struct visitor_answer
 bool visitor_answer(struct visitor_http *v, const struct visitor_answer *a, bool keep) {
     if (v->port->proxy)
         a = connect_plain_words(a);
-    /* Behind a 400 nobody knows what comes (rule HTTP-12). */
+    /* After a bad request it is not known where the next one begins (rule HTTP-12). */
     bool stays = keep && v->keep && v->request == REQUEST_WHOLE && !v->upgrade && !v->port->t->draining &&
                  a->status != answer_bad_request.status;
     struct how how = {.form = v->form,
@@ -253,7 +253,7 @@ bool visitor_answer_write(struct relay_table *t, struct io_conn *conn, const str
     bool ok = visitor_answer_put(t, a, &b) == HT_OK;
     if (ok) {
         struct iovec iov = {.iov_base = ht_buf_head(&b), .iov_len = ht_buf_size(&b)};
-        ok = io_conn_write(conn, &iov, 1) > 0; /* fits the empty send buffer of a new socket, or fails */
+        ok = io_conn_write(conn, &iov, 1) > 0; /* it fits the empty send buffer of a new socket */
     }
     ht_buf_free(&b);
     return ok;

@@ -1,4 +1,4 @@
-/* A visitor of an EXPOSE port: life, timers, our own answers. One request at a time (rule HTTP-14). */
+/* A visitor of an EXPOSE port: its states, timers and end. It has one request at a time (rule HTTP-14). */
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -49,7 +49,7 @@ static void visitor_free(struct visitor_http *v) {
     ht_pool_put(&t->http_visitors, v);
 }
 
-/* Rows: from; bits: to. */
+/* For each state, the states that may follow, as bits. */
 static const uint8_t transitions[VISITOR_STATES] = {
     [VISITOR_HEAD] = 1u << VISITOR_WAITING | 1u << VISITOR_ACTIVE | 1u << VISITOR_SENDING,
     [VISITOR_WAITING] = 1u << VISITOR_ACTIVE | 1u << VISITOR_SENDING,
@@ -113,7 +113,7 @@ void visitor_http_revoke(struct visitor_http *v, uint16_t code, const char *reas
         visitor_http_destroy(v, code, reason);
         return;
     }
-    if (v->state == VISITOR_WAITING) { /* for the new owner from now on */
+    if (v->state == VISITOR_WAITING) { /* now it waits for the new owner */
         relay_wait_end(&v->waiter);
         if (relay_wait(v->b, &v->waiter, v->from))
             visitor_lost(v, true, ht_err_text(HT_ENOMEM));
@@ -126,7 +126,7 @@ void visitor_http_revoke(struct visitor_http *v, uint16_t code, const char *reas
         (void)visitor_answer(v, &answer_taken_over, true);
     else if (v->answer == ANSWER_BEGUN)
         visitor_lost(v, true, reason);
-    else if (visitor_flush(v)) /* data_end(), which would have done it, does not come any more */
+    else if (visitor_flush(v)) /* data_end() would have done it, but is not called after the stream's end */
         (void)visitor_settle(v);
 }
 
@@ -136,18 +136,18 @@ void visitor_update_reading(struct visitor_http *v) {
     bool on = false;
     switch (v->state) {
     case VISITOR_HEAD:
-        /* What is there already comes first: an end behind it must not be seen before it. */
+        /* Bytes in `in` are handled first, so that the visitor's close is not seen before them. */
         on = !ht_list_linked(&v->next.node);
         break;
     case VISITOR_ACTIVE:
-        /* While an answer is awaited, reading tells that the visitor has left; a pipelined request stops it. */
+        /* While an answer is awaited, reading shows when the visitor leaves. It stops at a pipelined request. */
         if (v->request == REQUEST_WHOLE)
             on = ht_buf_size(&v->in) == 0 && v->answer != ANSWER_WHOLE && !v->half_closed;
         else
             on = v->request == REQUEST_COMES;
         break;
     case VISITOR_SENDING:
-        /* It may read no more than it has to until it has sent all of its request, which nobody wants any more. */
+        /* The rest of the request is read and dropped: many clients read the answer only after sending all of it. */
         on = v->request != REQUEST_WHOLE && !v->half_closed;
         break;
     case VISITOR_WAITING:
@@ -159,11 +159,10 @@ void visitor_update_reading(struct visitor_http *v) {
         io_conn_read_on(v->conn, on);
 }
 
-/* Something came from the visitor while its request is being answered: the next request, or the end. */
+/* The visitor has sent its next request while this one is being answered, or it has closed. */
 static void watch_visitor(struct visitor_http *v) {
     struct relay_table *t = v->port->t;
-    if (v->answer ==
-        ANSWER_WHOLE) { /* a visitor that has sent all it wants may well have closed its side while it still reads */
+    if (v->answer == ANSWER_WHOLE) { /* if it has closed its side, it may still read the answer */
         visitor_update_reading(v);
         return;
     }
@@ -185,7 +184,7 @@ static void watch_visitor(struct visitor_http *v) {
     visitor_update_reading(v);
 }
 
-/* The rest of a request whose answer is on its way. */
+/* Drops the rest of a request whose answer is being sent. */
 static void discard(struct visitor_http *v) {
     ssize_t n = io_conn_discard(v->conn);
     if (n > 0 || n == HT_EAGAIN)
@@ -236,7 +235,7 @@ bool visitor_flush(struct visitor_http *v) {
     }
     v->stalled = stalled;
     if (v->state == VISITOR_ACTIVE) {
-        /* Rule FLOW-2: only what has left gives credit back. */
+        /* Rule FLOW-2: credit is given back for bytes that were written. */
         size_t pending = io_out_pending(&v->out), held = mux_stream_unconsumed(v->st);
         if (held > pending)
             mux_stream_consumed(v->st, held - pending);
@@ -268,7 +267,7 @@ static void next_request(struct visitor_http *v) {
     if (v->head.cap > RELAY_KEEP_BUFFER)
         ht_buf_free(&v->head);
     if (ht_buf_size(&v->in)) {
-        /* From a task, not from here: a long row of pipelined requests must not become a deep stack. */
+        /* In a task, since many pipelined requests would make the stack deep. */
         visitor_deadline(v, cfg->head_timeout_ms);
         io_task_add(cfg->loop, &v->next);
     } else {
@@ -285,7 +284,7 @@ static void run_next(struct io_task *task) {
         visitor_parse_kept(v);
 }
 
-/* Lets go of the stream: its answer is complete and written. */
+/* Releases the stream, whose answer is complete and written. */
 static void finish_stream(struct visitor_http *v) {
     if (v->request == REQUEST_WHOLE && !v->stream_ended && !v->upgrade && !mux_stream_is_over(v->st)) {
         relay_stray_adopt(v->port->t, v->st);
@@ -295,7 +294,7 @@ static void finish_stream(struct visitor_http *v) {
             relay_answered(v->b, v->from);
         else
             relay_left_early(v->b, v->from);
-        /* Hardening case 2: after an early answer nobody wants the rest of the request. */
+        /* Hardening case 2: after an early answer the rest of the request is not sent on. */
         mux_stream_reset(v->st, WIRE_CODE_NO_ERROR, "the answer is complete");
         mux_stream_release(&v->st);
     }
@@ -305,7 +304,7 @@ static void finish_stream(struct visitor_http *v) {
 bool visitor_settle(struct visitor_http *v) {
     if (v->answer != ANSWER_WHOLE || io_out_pending(&v->out))
         return true;
-    if (v->started_us) /* else no stream was asked for, and the kit has told what it answered */
+    if (v->started_us) /* otherwise the answer was the kit's own, and was logged */
         ht_log_with(HT_LOG_DEBUG, "visitor",
                     HT_LOG_FIELDS(log_session(visitor_session(v)), log_port(v->port->number), log_peer(v->peer),
                                   log_stream(v->stream_id), log_status(v->status),
@@ -318,7 +317,8 @@ bool visitor_settle(struct visitor_http *v) {
         next_request(v);
         return true;
     }
-    /* A body that nobody read, or another request, may be on its way: the answer has to survive that (RFC 9112 9.6). */
+    /* The visitor may still be sending a body or another request. A plain close would then reset the connection, and
+     * the answer could be lost (RFC 9112 9.6). */
     if (v->http10 && v->request == REQUEST_WHOLE && ht_buf_size(&v->in) == 0)
         io_conn_close(&v->conn);
     else
@@ -365,18 +365,18 @@ void visitor_become_pipe(struct visitor_http *v) {
 void visitor_deadline(struct visitor_http *v, uint64_t after_ms) {
     uint64_t now = io_now_ms(v->port->t->cfg.loop);
     v->deadline_ms = after_ms ? now + after_ms : UINT64_MAX;
-    /* A timer that fires too early is set again then: in the steady state it is hardly ever touched. */
+    /* A timer that fires too early is set again then, so that it is rarely moved while requests come. */
     if (after_ms && (!io_timer_active(&v->timer) || v->deadline_ms < v->armed_ms)) {
         v->armed_ms = v->deadline_ms;
         io_timer_set(&v->timer, after_ms);
     }
 }
 
-/* Monotonic ms of whatever is due first for a request that is being answered. */
+/* The first of the time limits for a request that is being answered, in monotonic milliseconds. */
 static uint64_t next_clock(const struct visitor_http *v) {
     const struct relay_kit_config *cfg = &v->port->t->cfg;
     uint64_t due = UINT64_MAX;
-    if (v->answer == ANSWER_AWAITED) { /* once it has begun, an answer has all the time it wants */
+    if (v->answer == ANSWER_AWAITED) { /* an answer that has begun has no time limit */
         due = v->progress_ms + cfg->response_timeout_ms;
         if (v->request == REQUEST_COMES && cfg->min_body_rate)
             due = ht_min64(due, v->body_due_ms);
@@ -397,7 +397,7 @@ static bool is_slow(const struct visitor_http *v, uint64_t now) {
 
 static void answer_late(struct visitor_http *v) {
     const struct visitor_answer *a = &answer_response_timeout;
-    /* Whose fault it is: a body that should have come, or the head that should have. */
+    /* 408 if the rest of the body is missing, else 504. */
     if (v->request == REQUEST_COMES)
         a = &answer_body_timeout;
     visitor_end_stream(v, WIRE_CODE_CANCEL,
@@ -406,11 +406,11 @@ static void answer_late(struct visitor_http *v) {
 }
 
 /*
- * Has it closed its side, or closed altogether? TCP says the same of both, until something is sent: that is answered
- * with RST by somebody who is not there any more. Nothing of ours is sent: clients take an interim head that they did
- * not ask for, a 102, for the answer. What TCP asks by itself has to do, and in the end the response timeout. Asking
- * more often would not help: a Linux that has closed acknowledges such questions for 60 s (its tcp_fin_timeout), like
- * one that still reads.
+ * The visitor has closed its side. It may still read, or it may be gone: TCP shows no difference until something is
+ * sent, which a closed socket answers with RST. The kit cannot send anything, because clients take an unexpected
+ * interim head (102) for the answer. So only TCP's keepalive and the response timeout notice that it is gone. More
+ * frequent probes would not help: a closed socket of Linux acknowledges them for 60 s (tcp_fin_timeout), like one that
+ * still reads.
  */
 static void look_at_half_closed(struct visitor_http *v, uint64_t now) {
     const struct relay_kit_config *cfg = &v->port->t->cfg;
@@ -419,7 +419,7 @@ static void look_at_half_closed(struct visitor_http *v, uint64_t now) {
         visitor_lost(v, true, ht_err_text(err)); /* rule HTTP-9 */
         return;
     }
-    /* As long as any visitor waits for a head; --half-close-timeout is about pulled connections. */
+    /* The limit is that for a head; --half-close-timeout is for pulled connections. */
     if (v->answer == ANSWER_BEGUN && !v->stalled &&
         now - ht_max64(v->sent_ms, v->progress_ms) >= cfg->response_timeout_ms) {
         visitor_lost(v, true, "one side has closed, and nothing came for too long");
@@ -467,7 +467,7 @@ static void timer_fired(struct io_timer *timer) {
     v->deadline_ms = UINT64_MAX;
     switch (v->state) {
     case VISITOR_HEAD:
-        /* A visitor that has sent nothing gets no answer: it would take it for the answer to its next request. */
+        /* A visitor that has sent nothing gets no 408: it would take it for the answer to its next request. */
         if (ht_buf_size(&v->in))
             (void)visitor_answer(v, &answer_head_timeout, false);
         else

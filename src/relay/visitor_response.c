@@ -6,10 +6,11 @@
 
 /* ---- trouble ---- */
 
-/* The driver broke a rule (hardening case 7): RESET 1, then 502 when the visitor has seen nothing yet, else a cut. */
+/* The driver broke a rule (hardening case 7). The stream gets RESET 1. The visitor gets a 502 if nothing of the answer
+ * was sent yet; otherwise its connection is cut. */
 static void violation(struct visitor_http *v, const char *why) {
     visitor_end_stream(v, WIRE_CODE_PROTOCOL_ERROR, why);
-    /* A long batch may have moved the head from the borrowed bytes into the queue before it was written. */
+    /* `committed` is set by a write. But in a long batch the head may have been copied into the queue before one. */
     if (v->committed || (v->answer != ANSWER_AWAITED && ht_buf_size(&v->out.queue))) {
         visitor_lost(v, true, why);
         return;
@@ -26,11 +27,11 @@ static void out_of_memory(struct visitor_http *v) { visitor_lost(v, true, ht_err
 
 /* ---- the head ---- */
 
-/* Hop-by-hop fields are dropped: the kit alone decides about the visitor's connection. */
+/* Hop-by-hop fields are dropped: the kit decides about the visitor's connection by itself. */
 static bool is_dropped(const struct visitor_http *v, struct ht_slice name) {
     switch (http_hop_of(name)) {
     case HTTP_HOP_NONE:
-    case HTTP_HOP_UPGRADE: /* of a 101; the caller looks at it */
+    case HTTP_HOP_UPGRADE: /* a 101 needs it; the caller decides */
         return false;
     case HTTP_HOP_TRAILER:
         return v->http10 || !relay_has_trailers(v->st);
@@ -43,7 +44,7 @@ static bool is_connection(struct ht_slice name) {
     return name.n == 10 && ht_slice_case_eq(name, ht_slice_str("connection"));
 }
 
-/* Named by a Connection field of the head, and not meant for the visitor all the same (RFC 9110 7.6.1). */
+/* True when a Connection field of the head names this field, which is then hop-by-hop too (RFC 9110 7.6.1). */
 static bool is_named(const struct wire_response_head *head, struct ht_slice name) {
     for (size_t i = 0; i < head->n_headers; i++) {
         struct ht_slice rest = head->headers[i].value, item;
@@ -62,7 +63,7 @@ struct answer_head {
     struct ht_slice upgrade;
 };
 
-/* The status line and the driver's fields. 0, HT_ENOMEM, or HT_EPROTO. */
+/* Writes the status line and the driver's fields. 0, HT_ENOMEM, or HT_EPROTO. */
 static int write_fields(struct visitor_http *v, const struct wire_response_head *head, struct answer_head *a) {
     struct ht_slice reason = head->has_reason ? head->reason : ht_slice_of(NULL, 0);
     int rc = http_write_status(&v->head, 1, head->status, reason);
@@ -86,7 +87,7 @@ static int write_fields(struct visitor_http *v, const struct wire_response_head 
     return rc == HT_EINVAL ? HT_EPROTO : rc;
 }
 
-/* Our own framing and the fate of the connection (rule HTTP-5). */
+/* Writes the fields for the framing, and decides whether the connection stays open (rule HTTP-5). */
 static int write_framing(struct visitor_http *v, const struct answer_head *a) {
     int rc = HT_OK;
     bool bodiless = v->head_request || v->status == 204 || v->status == 304;
@@ -106,8 +107,9 @@ static int write_framing(struct visitor_http *v, const struct answer_head *a) {
         v->framing = FRAMING_CHUNKED;
         rc = ht_buf_append_str(&v->head, "transfer-encoding: chunked\r\n");
     }
-    /* An answer to a request that is still being sent: it may end first, and then the rest of the body must not be
-     * taken for a request (hardening case 2). Behind an upgrade that was declined nobody knows what follows. */
+    /* The answer may end before the request: then the rest of the body must not be taken for the next request
+     * (hardening case 2). After an upgrade that was refused, the visitor may already send bytes of the other protocol.
+     */
     if (v->request != REQUEST_WHOLE || v->upgrade || v->port->t->draining || !relay_binding_mux(v->b))
         v->keep = false;
     if (rc == HT_OK && !v->keep)
@@ -117,7 +119,7 @@ static int write_framing(struct visitor_http *v, const struct answer_head *a) {
     return rc;
 }
 
-/* After a 101 (RFC 9110 7.8). Published drivers leave Connection out, some Upgrade too. */
+/* Writes the fields of a 101 (RFC 9110 7.8). Published drivers leave out Connection, and some of them Upgrade. */
 static int write_upgrade(struct visitor_http *v, const struct answer_head *a) {
     int rc = ht_buf_append_str(&v->head, "connection: Upgrade\r\n");
     if (rc)
@@ -131,7 +133,7 @@ static const char *check_head(const struct visitor_http *v, const struct wire_re
     if (v->answer != ANSWER_AWAITED)
         return "a second final head"; /* rule HTTP-7 */
     if (head->status < 100 || head->status > 999)
-        return "a status that is none";
+        return "a status that is not from 100 to 999";
     if (head->status == 101 && !v->upgrade)
         return "a 101 that nobody asked for"; /* hardening case 6 */
     if (head->status == 101)
@@ -151,7 +153,7 @@ static void stream_head(void *ctx, const struct wire_response_head *head) {
     bool interim = head->status < 200 && head->status != 101;
     if (interim && v->http10)
         return; /* RFC 9110 15.2 */
-    /* An interim head that is still borrowed from v->head moves over first. */
+    /* If `out` still borrows an interim head from v->head, it is copied first. */
     if (io_out_spill(&v->out)) {
         out_of_memory(v);
         return;
@@ -191,7 +193,7 @@ static void stream_head(void *ctx, const struct wire_response_head *head) {
 
 /* ---- the body ---- */
 
-/* One chunk for everything that came in a batch: its head is filled in when the length is known. */
+/* All bytes of a batch go into one chunk, whose head is written when their number is known. */
 static int close_chunk(struct visitor_http *v) {
     if (!v->chunk_open)
         return HT_OK;
@@ -203,7 +205,7 @@ static int close_chunk(struct visitor_http *v) {
     return io_out_add(&v->out, HTTP_CHUNK_TAIL, sizeof HTTP_CHUNK_TAIL - 1);
 }
 
-/* What came is passed on as far as it goes; the cut behind it shows that it was not all. */
+/* Sends the bytes that have come, and cuts the connection behind them, so that the answer does not look complete. */
 static void cut_short(struct visitor_http *v, const char *why) {
     int rc = close_chunk(v);
     ssize_t n = rc ? rc : io_out_flush(&v->out, v->conn);
@@ -211,8 +213,8 @@ static void cut_short(struct visitor_http *v, const char *why) {
 }
 
 static int add_to_chunk(struct visitor_http *v, const uint8_t *p, size_t n) {
-    /* Room for a chunk's head, these bytes, its tail and the last chunk: else what is there is copied and a new one
-     * begun. */
+    /* Four entries are needed for the chunk's head, these bytes, its tail and the last chunk. If there are fewer, the
+     * chunk is ended and copied, and a new one begins. */
     if (v->out.n_iov + 4 > IO_OUT_IOV && (close_chunk(v) || io_out_spill(&v->out)))
         return HT_ENOMEM;
     if (!v->chunk_open) {
@@ -233,7 +235,7 @@ static void stream_data(void *ctx, const uint8_t *p, size_t n) {
         return;
     }
     if (v->framing == FRAMING_NONE) {
-        /* The answer is whole without it: the visitor gets that, the driver hears of it. */
+        /* The answer is complete without these bytes: the visitor gets it, and the driver gets a RESET. */
         visitor_end_stream(v, WIRE_CODE_PROTOCOL_ERROR, "data for an answer that has no body");
         if (visitor_flush(v))
             (void)visitor_settle(v);
@@ -252,8 +254,8 @@ static void stream_data(void *ctx, const uint8_t *p, size_t n) {
 }
 
 /*
- * A visitor that reads chunks reads what stands behind the last one (RFC 9112 7.1.2), whether it asked with TE for what
- * it may drop or not; framing without a place for it drops it.
+ * A visitor that reads chunks can read trailers behind the last one (RFC 9112 7.1.2), whether it has asked for them
+ * with TE or not. With any other framing there is no place for trailers, and they are dropped.
  */
 static void stream_trailers(void *ctx, const struct wire_trailers *t) {
     struct visitor_http *v = ctx;
@@ -271,14 +273,14 @@ static void stream_eof(void *ctx) {
     v->stream_ended = true;
 }
 
-/* The stream's end is the answer's. False: the visitor is gone. */
+/* The stream's EOF ends the answer. False: the visitor was freed. */
 static bool end_answer(struct visitor_http *v) {
     if (v->answer == ANSWER_AWAITED) {
         violation(v, "ended without a head");
         return false;
     }
     if (v->framing == FRAMING_LENGTH) {
-        /* Rule HTTP-5: exactly as given. */
+        /* Rule HTTP-5: the answer has the length that its head gave. */
         cut_short(v, "less data than content-length says");
         return false;
     }
@@ -322,12 +324,12 @@ static void stream_writable(void *ctx, bool yes) {
 static void stream_closed(void *ctx, uint16_t code, struct ht_slice reason, bool remote) {
     struct visitor_http *v = ctx;
     if (code == WIRE_CODE_NO_ERROR && v->stream_ended)
-        return; /* in order; data_end() sees to the rest */
+        return; /* the regular end, which data_end() handles */
     ht_log_with(HT_LOG_DEBUG, "visitor",
                 HT_LOG_FIELDS(log_session(v->b->owner->id), log_port(v->port->number), log_peer(v->peer),
                               log_stream(v->stream_id), log_code(code), log_reason_slice(reason)),
                 remote ? "the driver ended the stream" : "the stream ended");
-    /* Three ways to end: the driver has no answer and says why; the driver broke a rule; or the link is lost. */
+    /* The link was lost, or the driver has no answer and says why, or it has broken a rule. */
     const struct visitor_answer *instead = mux_stream_was_lost(v->st) ? &answer_link_lost
                                            : remote                   ? visitor_answer_for_reset(v, reason)
                                            : code == WIRE_CODE_PROTOCOL_ERROR || code == WIRE_CODE_FLOW_CONTROL_ERROR

@@ -9,7 +9,7 @@ static void stray_end(struct relay_stray *s) {
 static void stray_data(void *ctx, const uint8_t *p, size_t n) {
     struct relay_stray *s = ctx;
     (void)p;
-    /* Hardening case 7: more than the answer may have. */
+    /* Hardening case 7: the answer was complete, so no more data may come. */
     mux_stream_consumed(s->st, n);
     mux_stream_reset(s->st, WIRE_CODE_PROTOCOL_ERROR, "more data than the answer has");
     stray_end(s);

@@ -2,7 +2,7 @@
 #include "log_gen.h"
 #include "relay/visitor_priv.h"
 
-/* The record and its counts; the pipe is gone already. */
+/* Frees the visitor. Its pipe was destroyed before. */
 static void tcp_free(struct visitor_tcp *v) {
     struct relay_table *t = v->port->t;
     relay_visitor_removed(v->port, &v->node);
@@ -27,10 +27,10 @@ static void pipe_done(void *ctx, uint16_t code, const char *text) {
 
 static const struct relay_pipe_ops pipe_ops = {.done = pipe_done};
 
-/* Nothing can happen on the stream before the pipe has put its own in their place. */
+/* Until the pipe sets its own, which is before anything can happen on the stream. */
 static const struct mux_stream_ops no_ops = {.writable = NULL};
 
-/* Rules TCP-3, PARK-2: the connection is closed, nothing sent. */
+/* Rules TCP-3, PARK-2: closes the connection, and sends nothing. */
 static void turn_away(struct visitor_tcp *v, int why) {
     char text[RELAY_FULL_TEXT];
     ht_log_stranger(HT_LOG_INFO, "visitor",

@@ -19,7 +19,7 @@
 /* Most visitors that one call looks at; each costs a system call. */
 #define LOOKS 256
 
-/* Streams that visitors may open and leave: in a burst, and how many of it come back each second. */
+/* How many streams visitors may open and leave early: at once, and then each second. */
 #define SOURCE_BURST 1000
 #define SOURCE_RATE 200
 #define OWNER_RATE 1000
@@ -28,7 +28,7 @@
 
 /* ---- addresses ---- */
 
-/* A whole network of IPv6, which one visitor may have all addresses of, is one. */
+/* All addresses of an IPv6 network of 64 bits count as one, since one visitor may have all of them. */
 uint64_t relay_from(const struct io_addr *peer) {
     uint64_t from = 0;
     if (peer->ss.ss_family == AF_INET) {
@@ -96,7 +96,7 @@ static void source_free(struct relay_source *src) {
     ht_pool_put(&src->t->source_pool, src);
 }
 
-/* Nobody waits from there any more. */
+/* Frees the source if no visitor of it waits and it has no debt. */
 static void source_unref(struct relay_source *src) {
     struct relay_owner *o = src->owner;
     if (!ht_list_empty(&src->waiting))
@@ -180,7 +180,7 @@ static bool may_open(struct relay_table *t, struct relay_owner *o, struct relay_
 
 bool relay_must_wait(struct relay_binding *b, uint64_t from) {
     struct relay_owner *o = b->owner;
-    if (o->n_sources == 0 && o->churn_left == RELAY_OWNER_BURST) /* as good as always */
+    if (o->n_sources == 0 && o->churn_left == RELAY_OWNER_BURST) /* the usual case: nobody waits or has a debt */
         return o->restarting || mux_session_congested(o->mux);
     struct relay_source *src = source_find(b->t, o, from);
     return o->restarting || (src && !ht_list_empty(&src->waiting)) || mux_session_congested(o->mux) ||
@@ -230,7 +230,7 @@ void relay_owner_room(struct relay_table *t, struct relay_owner *o) {
     for (unsigned looks = 0; !ht_list_empty(&o->turns); looks++) {
         if (o->mux && (o->restarting || mux_session_congested(o->mux)))
             break;
-        if (looks == LOOKS) { /* the rest a moment later: others have something to do as well */
+        if (looks == LOOKS) { /* the rest follows a moment later, so that the loop can do other work */
             io_timer_set(&t->wait_timer, 1);
             break;
         }
@@ -264,7 +264,7 @@ static void look_who_left(struct relay_table *t) {
     ht_list_splice(&t->waiting, &later);
 }
 
-/* Addresses whose debt is paid. */
+/* Frees sources whose debt is paid. */
 static void forget_sources(struct relay_table *t) {
     uint64_t now = io_now_ms(t->cfg.loop);
     HT_LIST_FOR_SAFE (it, &t->all_sources) {

@@ -13,6 +13,7 @@ import platform
 import re
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -254,6 +255,7 @@ def main():
         parser.error(f"no part {', '.join(sorted(unknown))}; there are {', '.join(SECTIONS)}")
     if args.compare and not os.access(args.compare, os.X_OK):
         parser.error(f"BENCH_COMPARE={args.compare} is no program")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started is ended as after Ctrl-C
     if args.cc:
         netns.enter(args.cc)
     Bench(args).run()

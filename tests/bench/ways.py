@@ -4,7 +4,6 @@ A start function takes a Rig and a Link and returns a Way. Every way leads to th
 requests. The Link is what stands between the two hops of a way.
 """
 
-import contextlib
 import dataclasses
 import os
 import re
@@ -12,10 +11,10 @@ import shutil
 import socket
 import subprocess
 
-from tests.integration.harness import ROOT, Folder, Kit, Nginx, Program, Tunnel, eventually, free_port
+from tests.integration.harness import BIN, Folder, Kit, Nginx, Program, Tunnel, eventually, free_port
 
-LOAD = os.path.join(ROOT, "build/bench/load")
-SLOW = os.path.join(ROOT, "build/bench/slow")
+LOAD = os.path.join(os.path.dirname(BIN), "bench/load")
+SLOW = os.path.join(os.path.dirname(BIN), "bench/slow")
 
 STREAM_HOP = "server { listen 127.0.0.1:%(listen)s; proxy_pass 127.0.0.1:%(to)s; proxy_buffer_size 256k; }"
 HTTP_HOP = """
@@ -58,7 +57,7 @@ class Rig:
     """The two services, a folder, and a stack that ends everything."""
 
     def __init__(self, stack):
-        self.stack = stack
+        self.stack, self.bore = stack, None  # its server, which all links share
         self.folder = self.scratch()
         os.makedirs(self.folder.join("t"))
         self.bulk = int(self.program([LOAD, "serve"], 9).wait_line(r"^(\d+)$").group(1))
@@ -217,7 +216,8 @@ _bore_links = iter(range(2, 255))
 
 
 def bore(rig, link, programs):
-    if not listens(BORE_PORT):
+    if not rig.bore:
+        assert not listens(BORE_PORT), f"somebody else has port {BORE_PORT}, and bore has no option for another one"
         server = rig.quiet([*programs, "server", "--min-port", 10000, "--max-port", 32000, "--bind-addr", "127.0.0.1"])
         eventually(lambda: listens(BORE_PORT), "bore's server")
         rig.bore = server.pid
@@ -287,10 +287,15 @@ class Peers:
         return {name: version(programs[0]) for name, programs in self.programs.items()}
 
 
+def version_in(text):
+    """What a program calls its version, or else the first number with a dot."""
+    found = re.search(r"version:?\s+v?(\d+\.[\w.-]+)", text, re.I) or re.search(r"(\d+\.\d+[\w.-]*)", text)
+    return found.group(1) if found else "?"
+
+
 def version(program, flag="--version"):
-    """The first number with a dot that a program says of itself."""
-    with contextlib.suppress(OSError, subprocess.SubprocessError):
-        done = subprocess.run([program, flag], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=10, check=False)
-        found = re.search(r"\d+\.\d+[\w.-]*", done.stdout.decode(errors="replace"))
-        return found.group(0) if found else "?"
-    return "?"
+    try:
+        done = subprocess.run([program, flag], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=30, check=False)
+    except (OSError, subprocess.SubprocessError):
+        return "?"
+    return version_in(done.stdout.decode(errors="replace"))

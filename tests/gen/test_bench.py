@@ -5,6 +5,7 @@ import html.parser
 from tests.bench import calls, figures
 from tests.bench.figures import BEFORE, BESIDE, OURS, Figures, marks
 from tests.bench.page import page
+from tests.bench.ways import version_in
 from tests.support.tap import case, main
 
 
@@ -59,6 +60,13 @@ def _():
     for wanted in ("congestion control: cubic", "wstunnel", "beside the other build", "1.12 (1.10 to 1.30)", "MISSED"):
         assert wanted in said, said
     assert figures.text(Figures(), {})
+
+
+@case("a program's version is found in what it says")
+def _():
+    for said, version in (("rathole \nBuild Timestamp:     2026-11-29T12:26:49.1Z\nBuild Version:       0.5.0\n", "0.5.0"), ("bore-cli 0.6.0\n", "0.6.0"),
+                          ("nginx version: nginx/1.22.1", "1.22.1"), ("OpenSSH_9.2p1 Debian-2", "9.2p1"), ("none", "?"), ("0.66.0\n", "0.66.0")):
+        assert version_in(said) == version, said
 
 
 class Outline(html.parser.HTMLParser):
