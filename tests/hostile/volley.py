@@ -43,8 +43,12 @@ def volley(port, inputs, judge, parts=lambda item: (item, "wait"), at_once=AT_ON
         if item is None:
             return False
         one = _One(port, item, *parts(item))
-        running[one.sock.fileno()] = one
-        poll.register(one.sock.fileno(), select.EPOLLOUT)
+        number = one.sock.fileno()
+        running[number] = one
+        poll.register(number, select.EPOLLOUT)
+        if one.data:
+            with contextlib.suppress(OSError):  # mostly the connection stands already
+                send_on(one)
         return True
 
     def finish(one):
@@ -69,6 +73,7 @@ def volley(port, inputs, judge, parts=lambda item: (item, "wait"), at_once=AT_ON
             one.sock.shutdown(socket.SHUT_WR)
         poll.modify(one.sock.fileno(), select.EPOLLIN)
 
+    looked = time.monotonic()
     while len(running) < at_once and start():
         pass
     while running:
@@ -89,7 +94,9 @@ def volley(port, inputs, judge, parts=lambda item: (item, "wait"), at_once=AT_ON
                         one.got = (one.got + piece)[:65536]
                 finish(one)
         now = time.monotonic()
-        for one in [o for o in running.values() if o.deadline < now]:
+        late = [o for o in running.values() if o.deadline < now] if now > looked + 1 else []
+        looked = now if now > looked + 1 else looked
+        for one in late:
             complaints.append(f"not closed within {PATIENCE} s: {one.item!r:.300} -> {one.got!r:.300}")
             finish(one)
         while len(running) < at_once and start():
