@@ -284,29 +284,34 @@ static int make_session(struct ht_tunnel *t, const struct wire_hello_ok *ok) {
     return t->now->mux ? mux_session_attach(t->now->mux, t->now->socks[0].link, ok) : HT_ENOMEM;
 }
 
+/* Hardening case 31: the window sizes this driver's memory. A smaller one that the kit does not know of would break the
+ * session later, so a session with a window that is too large is ended. */
+static bool refuse_window(struct driver_sock *s, const struct wire_hello_ok *ok) {
+    struct ht_tunnel *t = s->t;
+    if (ok->session_window <= t->max_window)
+        return false;
+    driver_end_reason(t, HT_TUNNEL_EPROTO,
+                      "the kit wants to send %llu bytes ahead (its session window), and this driver takes at most %u; "
+                      "--max-window lets it have more",
+                      (unsigned long long)ok->session_window, (unsigned)t->max_window);
+    t->final = true;
+    driver_set_state(t, DRIVER_CLOSING); /* a clean close, since the kit has made a session, which it would park */
+    driver_sock_close(s, 0, "");
+    return true;
+}
+
 static void link_hello_ok(void *ctx, const struct wire_hello_ok *ok) {
     struct driver_sock *s = ctx;
     struct ht_tunnel *t = s->t;
     io_timer_stop(&s->timer);
     if (s->of == t->next && t->state == DRIVER_UP) {
         driver_handover_switch(t);
-    } else if (s->of != t->now || t->state != DRIVER_HELLO) { /* it is closing, or this came in the turn of its end */
+    } else if (s->of != t->now || t->state != DRIVER_HELLO) { /* the tunnel is closing, or ends in this turn */
         driver_sock_close(s, 0, "");
         return;
     }
-    /* Hardening case 31: it would size our memory. To cap what it may send and not tell it would break the session
-     * later. */
-    if (ok->session_window > t->max_window) {
-        driver_end_reason(t, HT_TUNNEL_EPROTO,
-                          "the kit wants to send %llu bytes ahead (its session window), and this driver takes %u at "
-                          "most; --max-window "
-                          "lets it have more",
-                          (unsigned long long)ok->session_window, (unsigned)t->max_window);
-        t->final = true;
-        driver_set_state(t, DRIVER_CLOSING); /* in order: the kit has made a session, and would park it */
-        driver_sock_close(s, 0, "");
+    if (refuse_window(s, ok))
         return;
-    }
     if (make_session(t, ok) < 0) {
         driver_end_reason(t, HT_TUNNEL_ENOMEM, "%s", ht_strerror(HT_TUNNEL_ENOMEM));
         driver_end(t);
@@ -320,7 +325,7 @@ static void link_hello_ok(void *ctx, const struct wire_hello_ok *ok) {
     t->rtt_us = 0;
     t->sessions++;
     t->session_id[0] = '\0';
-    if (ok->session_id.n < sizeof t->session_id && !t->vtunnel) { /* as it came: it goes back to the kit */
+    if (ok->session_id.n < sizeof t->session_id && !t->vtunnel) { /* byte for byte, since HELLO sends it back */
         memcpy(t->session_id, ok->session_id.p, ok->session_id.n);
         t->session_id[ok->session_id.n] = '\0';
     }
