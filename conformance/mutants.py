@@ -92,6 +92,7 @@ class Hunt:
         self.faulty = BIN  # the program with the fault
         self.caught, self.text, self.of_rule = "", "", False
         self.tried, self.flaky, self.seconds = 0, [], 0.0
+        self.broken = ""  # why the fault could not be made or hunted
 
     def order(self, cases):
         """Cases of the rule, of its group of rules, then the others; those with equal options together."""
@@ -163,7 +164,12 @@ _trees = []  # of this process
 def hunt(name, rows, patience, folder):
     if not _trees:
         _trees.append(Tree(folder))
-    return Hunt(name, rows, patience).run(_cases, _trees[0], rows)
+    h = Hunt(name, rows, patience)
+    try:
+        return h.run(_cases, _trees[0], rows)
+    except (RuntimeError, OSError, subprocess.SubprocessError, edits.Misfit) as e:
+        h.broken = str(e)  # one fault that cannot be made must not hide what became of the others
+        return h
 
 
 def table(hunts):
@@ -171,7 +177,7 @@ def table(hunts):
     for h in hunts:
         how = h.text.replace("|", "\\|").replace("\n", " ")[:120]
         if not h.caught:
-            how = f"**not caught** by {h.tried} cases"
+            how = f"**not caught** by {h.tried} cases{': it could not be made' if h.broken else ''}"
         lines.append(f"| {h.name} | {h.where} | {h.caught}{'' if h.of_rule or not h.caught else ' (of another rule)'} | {how} |")
     return "\n".join(lines) + "\n"
 
@@ -204,6 +210,8 @@ def main():
             print(f"{'ok' if h.caught else 'not ok'} {len(hunts)} - {h.name}: {h.caught or 'not caught'}"
                   f" ({h.tried} cases, {h.seconds:.0f} s)"
                   f"{'; shaky: ' + ', '.join(h.flaky) if h.flaky else ''}", flush=True)
+            if h.broken:
+                print("# " + h.broken.strip().replace("\n", "\n# "), flush=True)
     hunts.sort(key=lambda h: h.name)
     caught = sum(bool(h.caught) for h in hunts)
     share = 100 * caught / max(1, len(hunts))

@@ -54,11 +54,11 @@ def _():
     assert not wrong, "\n".join(wrong)
 
 
-@case("an edit sees through white space, and refuses what is not there or there twice")
+@case("an edit sees through white space, and refuses what is not there, there twice, or only a part of a word")
 def _():
     text = "if (a &&\n    b)\n    return;\nx = 1; x = 1;"
     assert edits.apply(text, "if (a && b)", "if (a)") == "if (a)\n    return;\nx = 1; x = 1;"
-    for old in ("x = 1;", "if (a || b)"):
+    for old in ("x = 1;", "if (a || b)", "eturn;", "if (a && b) ret"):
         try:
             edits.apply(text, old, "")
         except edits.Misfit:

@@ -22,14 +22,21 @@ def _pattern(text):
     return out
 
 
+def _cuts_a_word(text, at):
+    return 0 < at < len(text) and re.match(r"\w\w", text[at - 1:at + 1])
+
+
 def place(text, old):
     """(begin, end) of the only place."""
     if text.count(old) == 1:
         begin = text.index(old)
-        return begin, begin + len(old)
-    found = [m.span() for m in re.finditer(_pattern(old), text)]
+        found = [(begin, begin + len(old))]
+    else:
+        found = [m.span() for m in re.finditer(_pattern(old), text)]
     if len(found) != 1:
         raise Misfit(f"{len(found)} times, not once: {old!r}")
+    if any(_cuts_a_word(text, at) for at in found[0]):
+        raise Misfit(f"only inside a longer word: {old!r}")
     return found[0]
 
 
