@@ -146,9 +146,9 @@ $(B)/librooms.a: $(LIB_O)
 	@$(AR) rcs $@ $^
 
 # The kernel maps code in blocks of 64 KiB, and what is mapped counts as memory of the process. So what kits and drivers share
-# stands together, then what only one of them needs, and at the end what is used once, at the start.
+# stands together, then what only one of them needs; large texts come last.
 PLACES := $(foreach r,base json wire flow mux http io ws relay,$(r)/% rl/$(r)/%) gen/wire_gen.o gen/metrics_gen.o gen/events_gen.o \
-	kit/% proc/% web/% admin/% gen/admin_gen.o vtunnel/% gen/vtunnel_gen.o driver/% guard/% opt/% cli/%
+	opt/% kit/% proc/% web/% admin/% gen/admin_gen.o vtunnel/% gen/vtunnel_gen.o cli/% driver/% guard/%
 PLACED := $(foreach p,$(PLACES),$(filter $(B)/obj/$(p),$(OBJ)))
 
 $(B)/hoody-tunnel: $(OBJ)
