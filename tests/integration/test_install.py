@@ -60,6 +60,14 @@ def _():
     assert not size or int(size.group(1), 16) <= 4096, size.group(0)
 
 
+@case("large tables hold no pointers: the loader would write to them in every process that starts")
+def _():
+    if SANITIZED:
+        raise Skip("sanitizers have tables of their own")
+    size = re.search(r"\.data\.rel\.ro +PROGBITS +\S+ +\S+ +(\S+) ", run(["readelf", "-SW", BIN]))
+    assert int(size.group(1), 16) <= 40 * 1024, size.group(0)
+
+
 @case("systemd-analyze verify finds nothing in the units")
 def _():
     if not shutil.which("systemd-analyze"):
