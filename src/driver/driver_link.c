@@ -269,6 +269,7 @@ static int make_session(struct ht_tunnel *t, const struct wire_hello_ok *ok) {
         .version = t->now->socks[0].version,
         .stream_window = ok->stream_window,
         .session_window = ok->session_window,
+        .max_window = t->max_window,
         .max_streams = t->max_streams, /* ours, whatever HELLO_OK says (hardening case 31) */
         .session_buffer = WIRE_LIMIT_SESSION_BUFFER,
         .ping_interval_ms = asks ? t->ping_interval_ms : 0,

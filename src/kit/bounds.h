@@ -71,15 +71,19 @@ static inline size_t kit_bound_waiting(void) {
     return KIT_BOUND_FIXED + KIT_BOUND_GROWTH * (size_t)WIRE_LIMIT_MAX_HEAD;
 }
 
+/* How far the window of a stream grows, within what its session may hold. */
+static inline size_t kit_bound_window(const struct opt_serve *o) {
+    return ht_max(o->stream_initial_window, ht_min(o->max_window, o->session_buffer + o->session_initial_window));
+}
+
 /* An HTTP visitor that does not read: all bytes that the credit of one stream allows, with the worst framing. */
 static inline size_t kit_bound_visitor(const struct opt_serve *o) {
-    return kit_bound_waiting() + KIT_BOUND_TRAILERS +
-           KIT_BOUND_GROWTH * KIT_BOUND_CHUNKED * (size_t)o->stream_initial_window;
+    return kit_bound_waiting() + KIT_BOUND_TRAILERS + KIT_BOUND_GROWTH * KIT_BOUND_CHUNKED * kit_bound_window(o);
 }
 
 /* A visitor of a PULL port, or an upgraded one, that does not read. */
 static inline size_t kit_bound_pull(const struct opt_serve *o) {
-    return KIT_BOUND_FIXED + KIT_BOUND_GROWTH * (size_t)o->stream_initial_window;
+    return KIT_BOUND_FIXED + KIT_BOUND_GROWTH * kit_bound_window(o);
 }
 
 /* The registered names of a session, and the certificates with them. */
@@ -89,11 +93,11 @@ static inline size_t kit_bound_names(const struct opt_serve *o) {
 
 /*
  * A session with all of its sockets and visitors. However many visitors do not read, the driver can send at most
- * --session-buffer and one session window.
+ * --session-buffer and one --session-initial-window: what a window gains up to --max-window, the buffer loses.
  */
 static inline size_t kit_bound_session(const struct opt_serve *o) {
     size_t held = (size_t)o->session_buffer + o->session_initial_window;
-    size_t all = (size_t)o->max_streams_per_session * o->stream_initial_window;
+    size_t all = (size_t)o->max_streams_per_session * kit_bound_window(o);
     return (size_t)o->max_connections * kit_bound_socket() + KIT_BOUND_GROWTH * (size_t)(2 * MUX_QUEUE_MAX) +
            MUX_TRAILERS_MAX + (size_t)o->max_bindings_per_session * KIT_BOUND_WAITING_BIND + kit_bound_names(o) +
            (size_t)o->max_streams_per_session * (kit_bound_waiting() + KIT_BOUND_TRAILERS) +

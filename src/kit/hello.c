@@ -264,6 +264,7 @@ static struct mux_session *make_mux(struct kit_session *s, struct kit_sock *sock
         .version = sock->version,
         .stream_window = stream_window(sock),
         .session_window = (uint32_t)opt->session_initial_window,
+        .max_window = (uint32_t)opt->max_window,
         .max_streams = opt->max_streams_per_session,
         .session_buffer = opt->session_buffer,
         .ping_interval_ms = asks ? opt->ping_interval_ms : 0,

@@ -300,9 +300,8 @@ int in_data(struct mux_session *s, struct mux_link *l, uint32_t id, const uint8_
         window_drop(s, (uint32_t)n);
         return 0;
     }
-    flow_pool_hold(&s->recv, (uint32_t)n);
+    window_session_came(s, (uint32_t)n);
     st->unconsumed += (uint32_t)n;
-    window_session_check(s);
     if (s->cfg.metrics)
         s->cfg.metrics->bytes_total[st->kind == WIRE_KIND_HTTP ? HT_METRIC_MODE_EXPOSE : HT_METRIC_MODE_PULL]
                                    [HT_METRIC_DIRECTION_RECEIVED] += n;

@@ -31,7 +31,7 @@ struct mux_stream;
 /* The capabilities of the protocol that this implementation has: a driver names them, and a kit accepts them. */
 #define MUX_CAPS                                                                                                       \
     (WIRE_CAP_MULTI_WS | WIRE_CAP_SHARD_MAP | WIRE_CAP_REISSUE_TICKETS | WIRE_CAP_AUTO_WINDOW | WIRE_CAP_CLIENT |      \
-     WIRE_CAP_TRAILERS | WIRE_CAP_HANDOVER | WIRE_CAP_NAMES | WIRE_CAP_HOSTS)
+     WIRE_CAP_TRAILERS | WIRE_CAP_HANDOVER | WIRE_CAP_NAMES | WIRE_CAP_HOSTS | WIRE_CAP_LARGE_WINDOW)
 
 /* ---- links ---- */
 
@@ -152,6 +152,7 @@ struct mux_config {
     enum wire_version version;
     uint32_t stream_window;  /* bytes; initial window of a stream, in both directions (HELLO_OK) */
     uint32_t session_window; /* bytes; the same for the session */
+    uint32_t max_window;     /* bytes; how far we let our receive windows grow (FLOW-8, FLOW-9); 0: not at all */
     uint32_t max_streams;    /* streams at the same time. A stream counts until its handle is released */
     uint64_t session_buffer; /* bytes that we hold for the session before we keep session credit back (FLOW-6) */
     uint64_t ping_interval_ms, pong_timeout_ms, idle_timeout_ms; /* 0: never */

@@ -127,6 +127,12 @@ struct id_gaps {
     unsigned n, cap;
 };
 
+/* How fast bytes pass a window. */
+struct mux_pace {
+    uint64_t since;
+    uint32_t bytes; /* since then */
+};
+
 struct mux_session {
     struct mux_config cfg;
     const struct mux_session_ops *ops;
@@ -143,6 +149,7 @@ struct mux_session {
     struct ht_list dialling; /* compat: streams that wait until the driver has dialled */
     struct flow_send send;
     struct flow_pool recv;
+    struct mux_pace pace;                          /* of bytes received */
     uint64_t sent[WIRE_LIMIT_MAX_CONNECTIONS];     /* DATA bytes on links of each index (SHARD-3) */
     uint64_t received[WIRE_LIMIT_MAX_CONNECTIONS]; /* the same; all bytes of a frame count when it begins */
     uint64_t swallowed;                            /* DATA bytes that were sent and then taken off `sent` again */
@@ -269,9 +276,8 @@ struct mux_stream {
     struct flow_send send;
     struct flow_recv recv;
     uint32_t unconsumed;
-    uint32_t sent;       /* compat: bytes sent before the driver had dialled */
-    uint32_t grow_bytes; /* bytes consumed since grow_since */
-    uint64_t grow_since;
+    uint32_t sent;                /* compat: bytes sent before the driver had dialled */
+    struct mux_pace pace;         /* of bytes consumed */
     uint64_t settle_at;           /* compat: when the wait for the driver's dial ends; 0: no tick has seen the stream */
     uint8_t *trailers;            /* the encoded frame to send before EOF; NULL: none */
     uint16_t busy;                /* number of running callbacks */
@@ -394,6 +400,10 @@ int window_stream_grant(struct mux_stream *st, uint32_t n);
 uint32_t window_stream_room(const struct mux_stream *st);
 /* `n` bytes of DATA are dropped: the peer gets their session credit back. */
 void window_drop(struct mux_session *s, uint32_t n);
+/* `n` bytes of DATA are handed up, and will be consumed. */
+void window_session_came(struct mux_session *s, uint32_t n);
+/* How large the protocol lets a window become above its first size; 0: not at all. */
+uint32_t window_limit(const struct mux_session *s);
 /* These send a WINDOW when it is due. */
 void window_session_check(struct mux_session *s);
 void window_stream_check(struct mux_stream *st);

@@ -19,10 +19,9 @@ struct mux_session *mux_session_create(const struct mux_config *cfg, const struc
     flow_pool_init(&s->recv, cfg->session_window, cfg->session_buffer);
     s->send_limit = cfg->session_window;
     s->stream_send_limit = cfg->stream_window;
-    if (cfg->caps & WIRE_CAP_AUTO_WINDOW) { /* FLOW-8 */
-        s->send_limit = (uint32_t)ht_max(s->send_limit, WIRE_LIMIT_MAX_AUTO_WINDOW);
-        s->stream_send_limit = (uint32_t)ht_max(s->stream_send_limit, WIRE_LIMIT_MAX_AUTO_WINDOW);
-    }
+    s->send_limit = (uint32_t)ht_max(s->send_limit, window_limit(s)); /* FLOW-8, FLOW-9 */
+    s->stream_send_limit = (uint32_t)ht_max(s->stream_send_limit, window_limit(s));
+    s->pace.since = now_ms;
     s->next_id = cfg->first_stream_id ? cfg->first_stream_id : 2;
     s->last_id = cfg->last_stream_id ? cfg->last_stream_id : UINT32_MAX - 1;
     s->ids_used_up = s->next_id > s->last_id;
@@ -316,7 +315,7 @@ bool mux_session_draining(const struct mux_session *s) {
 
 bool mux_session_short(const struct mux_session *s) {
     return s->room_wanted || (uint64_t)s->n_all * 4 >= (uint64_t)s->cfg.max_streams * 3 ||
-           s->recv.held >= s->recv.buffer - s->recv.buffer / 4;
+           s->recv.held >= s->cfg.session_buffer - s->cfg.session_buffer / 4;
 }
 
 uint32_t mux_session_full(const struct mux_session *s) {

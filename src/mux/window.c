@@ -50,24 +50,47 @@ void window_stream_check(struct mux_stream *st) {
 }
 
 /*
- * FLOW-8. A stream that gets through a whole window within two round trips is held back by it: the window doubles, up
- * to 16 MiB. A slow reader never gets there, so that what is held for it stays small. On a short way, and before the
- * round trip is known, the first window is large enough: a larger one would only lengthen the queue that small requests
- * wait in.
+ * Windows follow the way, as TCP's receivers do: one that a whole window of bytes passed within two round
+ * trips holds them back, and doubles; twice when it was used up in half a round trip, and the sender stood for the
+ * rest. One that lasts for LOOK_MS is far larger than the way needs, and shrinks to twice what it does need, which is
+ * its first size if nothing came. A slow reader never makes one grow, so that what is held for it stays small. On a
+ * short way, and before the round trip is known, the first window is large enough: a larger one would only lengthen the
+ * queue that small requests wait in.
  */
 #define SHORT_WAY_MS 2
+#define LOOK_MS 10000
 
-static void maybe_grow(struct mux_stream *st, uint32_t n) {
-    struct mux_session *s = st->s;
-    if (!(s->cfg.caps & WIRE_CAP_AUTO_WINDOW) || !s->rtt_known || s->rtt_ms < SHORT_WAY_MS)
-        return;
-    st->grow_bytes += n;
-    if (st->grow_bytes < st->recv.window)
-        return;
-    if (s->now_ms - st->grow_since < 2 * s->rtt_ms && st->recv.window < WIRE_LIMIT_MAX_AUTO_WINDOW)
-        flow_recv_grow(&st->recv, (uint32_t)ht_min((size_t)st->recv.window * 2, WIRE_LIMIT_MAX_AUTO_WINDOW));
-    st->grow_bytes = 0;
-    st->grow_since = s->now_ms;
+uint32_t window_limit(const struct mux_session *s) {
+    if (s->cfg.caps & WIRE_CAP_LARGE_WINDOW) /* FLOW-9 */
+        return WIRE_LIMIT_MAX_LARGE_WINDOW;
+    return s->cfg.caps & WIRE_CAP_AUTO_WINDOW ? WIRE_LIMIT_MAX_AUTO_WINDOW : 0; /* FLOW-8 */
+}
+
+/* How large a window should be that has got `n` bytes more. */
+static uint32_t follow(const struct mux_session *s, uint32_t window, uint32_t first, struct mux_pace *pace,
+                       uint32_t n) {
+    uint64_t took = s->now_ms - pace->since;
+    if (window_limit(s) == 0 || !s->rtt_known || s->rtt_ms < SHORT_WAY_MS)
+        return window;
+    pace->bytes += n;
+    if (pace->bytes < window && took < LOOK_MS)
+        return window;
+    uint64_t to = window, most = ht_max(first, ht_min(s->cfg.max_window, window_limit(s)));
+    if (took < 2 * s->rtt_ms)
+        to = ht_min64((uint64_t)window * (took < s->rtt_ms / 2 ? 4 : 2), most);
+    else if (took >= LOOK_MS)
+        to = ht_min64(window, ht_max(first, 2 * (uint64_t)pace->bytes * s->rtt_ms / took));
+    *pace = (struct mux_pace){.bytes = 0, .since = s->now_ms};
+    return (uint32_t)to;
+}
+
+void window_session_came(struct mux_session *s, uint32_t n) {
+    uint32_t now = s->recv.recv.window;
+    flow_pool_hold(&s->recv, n);
+    uint32_t to = s->cfg.caps & WIRE_CAP_LARGE_WINDOW ? follow(s, now, s->cfg.session_window, &s->pace, n) : now;
+    if (to != now)
+        flow_pool_resize(&s->recv, to);
+    window_session_check(s);
 }
 
 void mux_stream_consumed(struct mux_stream *st, size_t n) {
@@ -81,6 +104,8 @@ void mux_stream_consumed(struct mux_stream *st, size_t n) {
     if (!stream_is_on(st) || stream_remote_ended(st))
         return;
     flow_recv_give(&st->recv, (uint32_t)n);
-    maybe_grow(st, (uint32_t)n);
+    uint32_t to = follow(s, st->recv.window, s->cfg.stream_window, &st->pace, (uint32_t)n);
+    if (to != st->recv.window)
+        flow_recv_resize(&st->recv, to);
     window_stream_check(st);
 }

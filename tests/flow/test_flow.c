@@ -77,16 +77,34 @@ static void a_window_is_due_below_one_piece(void) {
     CU_ASSERT(flow_recv_due(&w));
 }
 
-static void windows_grow_and_never_shrink(void) {
+static void a_window_grows_at_once(void) {
     struct flow_recv w;
     flow_recv_init(&w, 100);
     CU_ASSERT(flow_recv_take(&w, 60));
-    flow_recv_grow(&w, 50);
-    CU_ASSERT_EQUAL(w.window, 100);
-    flow_recv_grow(&w, 200);
+    flow_recv_resize(&w, 200);
     CU_ASSERT_EQUAL(flow_recv_announce(&w), 100);
     CU_ASSERT(flow_recv_take(&w, 140));
     CU_ASSERT(!flow_recv_take(&w, 1));
+}
+
+/* What was announced stays the peer's: it is smaller once as much was consumed. */
+static void a_window_shrinks_as_bytes_are_consumed(void) {
+    struct flow_recv w;
+    flow_recv_init(&w, 1000);
+    CU_ASSERT(flow_recv_take(&w, 600));
+    flow_recv_give(&w, 300);
+    flow_recv_resize(&w, 500); /* 300 were not announced: they are gone; 200 more are still out */
+    CU_ASSERT_EQUAL(flow_recv_announce(&w), 0);
+    CU_ASSERT_EQUAL(w.avail, 400);
+    flow_recv_give(&w, 100);
+    CU_ASSERT_EQUAL(flow_recv_announce(&w), 0);
+    flow_recv_give(&w, 200);
+    CU_ASSERT_EQUAL(flow_recv_announce(&w), 100);
+    CU_ASSERT_EQUAL(w.avail, 500);
+    flow_recv_resize(&w, 200);
+    flow_recv_resize(&w, 450); /* grows again before it was small */
+    CU_ASSERT_EQUAL(flow_recv_announce(&w), 0);
+    CU_ASSERT_EQUAL(w.avail + w.owed, w.window + w.over);
 }
 
 static void the_session_gives_back_on_receipt(void) {
@@ -129,7 +147,10 @@ static void the_session_holds_no_more_than_it_may(void) {
         flow_pool_init(&p, window, buffer);
         for (int i = 0; i < 2000; i++) {
             uint32_t n = roll(&seed) % 700;
-            switch (roll(&seed) % 4) {
+            switch (roll(&seed) % 5) {
+            case 4:
+                flow_pool_resize(&p, 1 + roll(&seed) % (window + buffer));
+                break;
             case 0:
                 if (flow_recv_take(&p.recv, n))
                     flow_pool_hold(&p, n);
@@ -146,13 +167,13 @@ static void the_session_holds_no_more_than_it_may(void) {
                     CU_ASSERT(flow_recv_announce(&p.recv) > 0);
             }
             if (p.held > (uint64_t)buffer + window || p.deferred > p.held ||
-                p.recv.avail + p.recv.owed + p.deferred != window) {
+                p.recv.avail + p.recv.owed + p.deferred != p.recv.window + p.recv.over) {
                 CU_FAIL("the sums do not hold");
                 return;
             }
         }
         flow_pool_finish(&p, p.held);
-        CU_ASSERT_EQUAL(p.recv.avail + p.recv.owed, window);
+        CU_ASSERT_EQUAL(p.recv.avail + p.recv.owed, p.recv.window + p.recv.over);
     }
 }
 
@@ -193,7 +214,8 @@ int main(void) {
         {"receiving counts to the byte", receiving_counts_to_the_byte},
         {"a WINDOW is due at a quarter", a_window_is_due_at_a_quarter},
         {"a WINDOW is due below one piece", a_window_is_due_below_one_piece},
-        {"windows grow and never shrink", windows_grow_and_never_shrink},
+        {"a window grows at once", a_window_grows_at_once},
+        {"a window shrinks as bytes are consumed", a_window_shrinks_as_bytes_are_consumed},
         {"the session gives credit back on receipt", the_session_gives_back_on_receipt},
         {"the session never holds more than its bound", the_session_holds_no_more_than_it_may},
         {"a sender that takes credit in pieces never stops", a_sender_of_pieces_never_starves},

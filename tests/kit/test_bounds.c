@@ -235,13 +235,13 @@ static void stalled(const char *kind, uint32_t piece, size_t bound, unsigned n) 
 }
 
 static void visitors_who_do_not_read(void) {
-    begin("--stream-initial-window 16M --session-initial-window 64M --session-buffer 64M");
+    begin("--stream-initial-window 16M --session-initial-window 64M --session-buffer 64M --max-window 16M");
     stalled("http", 65536, kit_bound_visitor(&host.opt), 2);
     host_stop();
-    begin("--stream-initial-window 16M --session-initial-window 64M --session-buffer 64M");
+    begin("--stream-initial-window 16M --session-initial-window 64M --session-buffer 64M --max-window 16M");
     stalled("http", 64, kit_bound_visitor(&host.opt), 1);
     host_stop();
-    begin("--stream-initial-window 16M --session-initial-window 64M --session-buffer 64M");
+    begin("--stream-initial-window 16M --session-initial-window 64M --session-buffer 64M --max-window 16M");
     stalled("tcp", 65536, kit_bound_pull(&host.opt), 2);
     host_stop();
 }
@@ -302,7 +302,8 @@ static void fields_behind_bodies(void) {
 
 static void a_session_with_all_its_visitors(void) {
     /* 40 MiB in all: the kernel takes some, the session's buffer is full and its window half used. */
-    begin("--stream-initial-window 8M --session-initial-window 16M --session-buffer 16M --max-streams-per-session 64");
+    begin("--stream-initial-window 8M --session-initial-window 16M --session-buffer 16M --max-streams-per-session 64 "
+          "--max-window 8M");
     stalled("tcp", 65536, kit_bound_pull(&host.opt), 5);
     host_stop();
 }

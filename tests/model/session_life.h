@@ -483,6 +483,7 @@ static inline void sr_configure(struct sr *r) {
         .suspect_after_ms = d & 64 ? 1000 : 0,
         .own_peer = b & 4,
         .caps = (b & 12) == 12 ? WIRE_CAP_AUTO_WINDOW : 0,
+        .max_window = WIRE_LIMIT_MAX_AUTO_WINDOW,
     };
     r->m.cfg.session_window = r->m.cfg.stream_window * (c & 128 ? 1 : 3);
     r->m.now = 1000000;

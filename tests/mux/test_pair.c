@@ -416,8 +416,8 @@ static void check_credit(const struct end *from, const struct end *to) {
     }
     const struct flow_pool *pool = &to->s->recv;
     if (pool->recv.avail != from->s->send.credit + flying + back ||
-        pool->recv.avail + pool->recv.owed + pool->deferred != pool->recv.window ||
-        pool->held > pool->buffer + pool->recv.window)
+        pool->recv.avail + pool->recv.owed + pool->deferred != pool->recv.window + pool->recv.over ||
+        pool->held > config.session_buffer + config.session_window)
         violations++;
 }
 
@@ -636,7 +636,8 @@ static void a_tight_session(void) {
 
 static void growing_windows(void) {
     struct mux_config c = usual;
-    c.caps = WIRE_CAP_AUTO_WINDOW;
+    c.caps = WIRE_CAP_AUTO_WINDOW | WIRE_CAP_LARGE_WINDOW;
+    c.max_window = 64u << 20;
     c.stream_window = 65536;
     run("growing windows", false, &c, steps_wanted / 4);
 }

@@ -122,6 +122,21 @@ static void auto_windows_end_at_16_mib(void) {
     STOP();
 }
 
+static void grow_far(struct mux_config *c) { c->caps = WIRE_CAP_AUTO_WINDOW | WIRE_CAP_LARGE_WINDOW; }
+
+static void large_windows_end_at_1_gib(void) {
+    for (uint32_t id = 0; id <= 2; id += 2) {
+        START(WIRE_ROLE_KIT, grow_far);
+        CU_ASSERT_PTR_NOT_NULL(rig_visit(r, WIRE_KIND_TCP));
+        CU_ASSERT(
+            rig_window(r, id,
+                       WIRE_LIMIT_MAX_LARGE_WINDOW - (id ? WIRE_LIMIT_STREAM_WINDOW : WIRE_LIMIT_SESSION_WINDOW)) > 0);
+        CU_ASSERT(rig_window(r, id, 1) < 0);
+        CU_ASSERT(rig_went_away(r, 3, 1002));
+        STOP();
+    }
+}
+
 static void data_to_the_byte(void) {
     START(WIRE_ROLE_DRIVER, small_windows);
     rig_open(r, 2, RIG_OPEN_TCP);
@@ -758,6 +773,7 @@ int main(void) {
         {"a WINDOW above the session's size is a violation", session_window_above_its_size},
         {"a WINDOW above the stream's size is a violation", stream_window_above_its_size},
         {"growing windows end at 16 MiB", auto_windows_end_at_16_mib},
+        {"large windows end at 1 GiB", large_windows_end_at_1_gib},
         {"DATA may fill the window, and one byte more is a violation", data_to_the_byte},
         {"DATA over the session window ends the session", data_over_the_session_window},
         {"DATA for a stream that has ended gives its session credit back", data_for_the_dead_is_free},

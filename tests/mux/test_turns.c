@@ -415,6 +415,7 @@ static void no_credit_for_what_is_over(void) {
 static void auto_on(struct mux_config *c) {
     c->caps = WIRE_CAP_AUTO_WINDOW;
     c->stream_window = 1u << 20;
+    c->max_window = 64u << 20;
 }
 
 static void windows_grow_with_use(void) {
@@ -439,6 +440,95 @@ static void windows_grow_with_use(void) {
     }
     CU_ASSERT(credit > 15u << 20);
     CU_ASSERT(credit <= 16u << 20);
+    STOP();
+}
+
+static void large_on(struct mux_config *c) {
+    auto_on(c);
+    c->caps |= WIRE_CAP_LARGE_WINDOW;
+}
+
+/* What the peer may send on stream 2 in one go, within both windows; `ms` pass afterwards. */
+static void fill_windows(struct rig *r, size_t credit[2], unsigned ms) {
+    while (credit[0] >= 65536 && credit[1] >= 65536) {
+        CU_ASSERT_FATAL(rig_frame_in(r, WIRE_DATA, 2, NULL, 65536) > 0);
+        credit[0] -= 65536;
+        credit[1] -= 65536;
+    }
+    for (const struct rig_frame *f; (f = rig_next(r, WIRE_WINDOW));)
+        credit[f->id != 0] += wire_get32(f->head);
+    rig_tick(r, ms);
+}
+
+static struct rig *far_away(struct rig *r) {
+    rig_tick(r, 0);
+    const struct rig_frame *f = rig_next(r, WIRE_PING);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(f);
+    rig_tick(r, 40);
+    CU_ASSERT(rig_frame_in(r, WIRE_PONG, 0, f->head, 8) > 0);
+    rig_open(r, 2, RIG_OPEN_TCP);
+    return r;
+}
+
+/* Both windows follow a long way, and both go back when nothing comes. */
+static void both_windows_follow_the_way(void) {
+    START(WIRE_ROLE_DRIVER, large_on);
+    size_t credit[2] = {WIRE_LIMIT_SESSION_WINDOW, 1u << 20};
+    far_away(r);
+    for (int i = 0; i < 20; i++)
+        fill_windows(r, credit, 40);
+    CU_ASSERT(credit[0] > 60u << 20 && credit[0] <= 64u << 20);
+    CU_ASSERT(credit[1] > 60u << 20 && credit[1] <= 64u << 20);
+    for (int i = 0; i < 30; i++) { /* 5 MB/s need 400 KB: 30 s of them are 2 windows of 64 MiB */
+        CU_ASSERT_FATAL(rig_frame_in(r, WIRE_DATA, 2, NULL, 65536) > 0);
+        credit[0] -= 65536, credit[1] -= 65536;
+        rig_tick(r, 1000);
+    }
+    for (int i = 0; i < 1100; i++) { /* what was announced is used up, and not announced again */
+        CU_ASSERT_FATAL(rig_frame_in(r, WIRE_DATA, 2, NULL, 65536) > 0);
+        credit[0] -= 65536, credit[1] -= 65536;
+        for (const struct rig_frame *f; (f = rig_next(r, WIRE_WINDOW));)
+            credit[f->id != 0] += wire_get32(f->head);
+        rig_tick(r, 130);
+    }
+    CU_ASSERT(credit[0] <= 17u << 20);
+    CU_ASSERT(credit[1] <= 2u << 20);
+    STOP();
+}
+
+static void far_and_tight(struct mux_config *c) {
+    large_on(c);
+    c->session_window = 4u << 20;
+    c->session_buffer = 16u << 20;
+}
+
+/* Whoever makes the windows grow and then has nothing read holds no more than before: the buffer pays. */
+static void a_grown_window_holds_no_more(void) {
+    START(WIRE_ROLE_DRIVER, far_and_tight);
+    size_t credit[2] = {4u << 20, 1u << 20};
+    far_away(r);
+    for (int i = 0; i < 20; i++)
+        fill_windows(r, credit, 40);
+    CU_ASSERT(credit[0] > 12u << 20 && credit[0] <= 16u << 20); /* four fifths of all */
+    r->streams[0].keep = true;
+    size_t before = r->streams[0].received;
+    for (int i = 0; i < 20; i++)
+        fill_windows(r, credit, 40);
+    CU_ASSERT(r->streams[0].received - before > 12u << 20);
+    CU_ASSERT(r->streams[0].received - before <= 20u << 20);
+    CU_ASSERT_EQUAL(r->overs, 0);
+    STOP();
+}
+
+/* A peer without the capability gets the session's window as it was, and a stream's up to 16 MiB. */
+static void without_the_capability_the_session_keeps_its_window(void) {
+    START(WIRE_ROLE_DRIVER, auto_on);
+    size_t credit[2] = {WIRE_LIMIT_SESSION_WINDOW, 1u << 20};
+    far_away(r);
+    for (int i = 0; i < 20; i++)
+        fill_windows(r, credit, 40);
+    CU_ASSERT(credit[0] <= WIRE_LIMIT_SESSION_WINDOW);
+    CU_ASSERT(credit[1] <= 16u << 20);
     STOP();
 }
 
@@ -754,6 +844,9 @@ int main(void) {
         {"a sender that takes credit in pieces never stops", a_sender_of_pieces_never_starves},
         {"a stream whose peer has sent EOF gets no WINDOW", no_credit_for_what_is_over},
         {"windows grow with use", windows_grow_with_use},
+        {"both windows follow the way", both_windows_follow_the_way},
+        {"a grown window lets nobody hold more", a_grown_window_holds_no_more},
+        {"without large-window the session keeps its window", without_the_capability_the_session_keeps_its_window},
         {"PING is sent after silence", pings_after_silence},
         {"round trips are measured", round_trips_are_measured},
         {"a session without a PONG ends", no_pong_is_the_end},
