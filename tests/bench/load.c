@@ -5,8 +5,9 @@
  * - load get PORT N [PARALLEL]: downloads N bytes over each of PARALLEL connections; prints the seconds.
  * - load put PORT N: uploads N bytes; prints the seconds.
  * - load flow PORT SECONDS [PARALLEL]: downloads for so long; prints bytes a second.
- * - load latency PORT COUNT GAP [N]: COUNT small requests on one connection, GAP microseconds apart; prints p50 and p99
- *   in microseconds. With N, beside a download without an end of which N bytes have come before.
+ * - load latency PORT COUNT GAP [N]: COUNT small requests on one connection, GAP microseconds apart, or as many as
+ * there are in ENOUGH_S seconds; prints p50 and p99 in microseconds. With N, beside a download without an end of which
+ * N bytes have come before.
  * - load idle PORT COUNT HTTP: opens COUNT connections (with one request each when HTTP is 1), prints "ready", waits
  * for the end of standard input.
  */
@@ -24,7 +25,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { BLOCK = 256 * 1024, HEAD = 4096 };
+enum { BLOCK = 256 * 1024, HEAD = 4096, ENOUGH_S = 20 };
 
 static char zeros[BLOCK];
 
@@ -262,7 +263,9 @@ static int latency(int port, size_t count, long gap_us, uint64_t beside) {
     int fd = dial(port);
     struct timespec next;
     clock_gettime(CLOCK_MONOTONIC, &next);
-    for (size_t i = 0; took && scratch && i < count; i++) {
+    double end = now() + ENOUGH_S;
+    size_t n = 0;
+    for (; took && scratch && n < count && now() < end; n++) {
         double start = now();
         if (send_text(fd, request) < 0)
             die("request");
@@ -270,7 +273,7 @@ static int latency(int port, size_t count, long gap_us, uint64_t beside) {
         if (rest < 0 || strncmp(head, "HTTP/1.1 200", 12) != 0 ||
             skip(fd, content_length(head) - (uint64_t)rest, scratch) < 0)
             die("answer");
-        took[i] = now() - start;
+        took[n] = now() - start;
         next.tv_nsec += gap_us * 1000;
         while (next.tv_nsec >= 1000000000) {
             next.tv_sec++;
@@ -278,8 +281,8 @@ static int latency(int port, size_t count, long gap_us, uint64_t beside) {
         }
         clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &next, NULL);
     }
-    qsort(took, count, sizeof *took, by_value);
-    printf("%.1f %.1f\n", took[count / 2] * 1e6, took[count * 99 / 100] * 1e6);
+    qsort(took, n, sizeof *took, by_value);
+    printf("%.1f %.1f\n", took[n / 2] * 1e6, took[n * 99 / 100] * 1e6);
     free(took);
     free(scratch);
     close(fd);
