@@ -90,7 +90,7 @@ class Peer:
 
     def expect(self, name):
         got, payload = self.next()
-        assert got == name, f"{got} {payload} instead of {name}"
+        assert got == name, f"{got} {payload!r:.400} instead of {name}"
         return payload
 
     def hello(self, version="v1", **more):
@@ -713,6 +713,63 @@ def _():
         assert session(kit, "bob").ok["user"] == "bob", "and back"
         secrets = [*TOKENS.values(), *(digest(t)[7:] for t in TOKENS.values())]
         assert not any(s in kit.text() for s in secrets)
+        kit.end()
+
+
+@case("a user is taken away in the middle of an upload and an answer: the visitors are told, nobody else's are, and the names are free")
+def _():
+    def ask_for(host, peer, upload):
+        visitor = connect(kit.public)
+        visitor.sendall(f"POST / HTTP/1.1\r\nHost: {host}\r\nContent-Length: {upload}\r\n\r\n".encode() + bytes(upload // 2))
+        while peer.next()[0] != "STREAM_OPEN":
+            assert not peer.over, peer.over
+        return visitor, peer.stream
+
+    def rest_of(visitor):
+        got = b""
+        try:
+            while data := visitor.recv(65536):
+                got += data
+        except ConnectionResetError:
+            pass
+        return got
+
+    head = {"status": 200, "headers": [["content-length", "10"]], "final": True}
+    with Folder() as folder:
+        kit = public_kit(folder, "--no-ports")
+        peers = {name: session(kit, name, **hosted(name)) for name in ("ann", "bob")}
+        for name, p in peers.items():
+            assert p.bind(3000, name=f"app-of-{name}")[0] == "BIND_OK"
+        uploads = {name: ask_for(f"app-of-{name}.{DOMAIN}", p, 100000) for name, p in peers.items()}
+        answers = {name: ask_for(f"app-of-{name}.{DOMAIN}", p, 0) for name, p in peers.items()}
+        for name, p in peers.items():
+            p.say("STREAM_RESPONSE_HEAD", head, answers[name][1])
+            p.say("DATA", b"half ", answers[name][1])
+        for visitor, _ in answers.values():
+            got = b""
+            while not got.endswith(b"half "):
+                got += visitor.recv(65536)
+        users_file(folder, users=("ann", "root"), each='    names: ["*"]')
+        reload(kit)
+        while (got := peers["bob"].next())[0] != "GOAWAY":
+            assert got[0] in ("DATA", "EOF"), got[0]
+        assert got[1]["code"] == 11
+        assert rest_of(uploads["bob"][0]).startswith(b"HTTP/1.1 503 ") and rest_of(answers["bob"][0]) == b""
+        assert status_of(kit, f"app-of-bob.{DOMAIN}") == 404
+        uploads["ann"][0].sendall(bytes(50000))
+        peers["ann"].say("STREAM_RESPONSE_HEAD", head, uploads["ann"][1])
+        for _, stream in (uploads["ann"], answers["ann"]):
+            peers["ann"].say("DATA", b"the rest.."[:10 if stream == uploads["ann"][1] else 5], stream)
+            peers["ann"].say("EOF", b"", stream)
+        assert answers["ann"][0].recv(100) == b"the r"
+        assert uploads["ann"][0].recv(4096).startswith(b"HTTP/1.1 200 OK")
+        with session(kit, "ann", **hosted("ann")) as second:
+            assert second.bind(3001, name="app-of-bob")[0] == "BIND_OK"
+            second.leave()
+        for visitor, _ in (*uploads.values(), *answers.values()):
+            visitor.close()
+        eventually(lambda: ask(kit, "root", "GET", "/tunnels")[1]["totalStreams"] == 0, "no stream is left")
+        peers["ann"].leave()
         kit.end()
 
 
