@@ -24,7 +24,7 @@ struct io_loop {
     uint64_t alarm_at; /* time to which alarm_fd is set; 0: not set */
     struct io_timer *timers; /* root of the heap */
     struct ht_list tasks;
-    struct ht_list again;     /* struct io_conn_more whose TLS holds bytes already: the kernel does not call it readable */
+    struct ht_list again; /* struct io_conn_more whose TLS holds bytes already: the kernel does not call it readable */
     struct ht_list lingering; /* struct lingerer, oldest first */
     unsigned n_lingering;     /* those without a permit */
     struct ht_list lookups;   /* struct io_lookup */

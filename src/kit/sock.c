@@ -291,7 +291,8 @@ void sock_admitted(struct kit_sock *s, struct kit_session *session, unsigned ind
     s->session = session;
     s->index = index;
     if (session->user->down.loop && io_conn_set_share(ws_conn_io(s->ws), &session->user->down) < 0)
-        ht_warn("kit", "session %s: what its driver sends is not bounded by its user's part: out of memory", session->id);
+        ht_warn("kit", "session %s: what its driver sends is not bounded by its user's part: out of memory",
+                session->id);
     if (index > 0 && s->kit->opt->ping_interval_ms)
         io_timer_set(&s->life_timer, s->kit->opt->ping_interval_ms);
 }

@@ -115,7 +115,8 @@ static int take_option(const struct opt_program *p, const struct opt_command *c,
         o = find_option(c, name + 3, n - 3);
         on = false;
         if (o && o->type != OPT_TYPE_BOOL)
-            return ht_fail(err, HT_EINVAL, "--no-%s: only options that take no value can be negated", opt_text(o->name));
+            return ht_fail(err, HT_EINVAL, "--no-%s: only options that take no value can be negated",
+                           opt_text(o->name));
     }
     if (!o)
         return unknown_option(p, c, arg, err);

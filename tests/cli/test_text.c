@@ -258,8 +258,9 @@ static void events_as_text(void) {
     struct cli_events e;
     static struct capture c;
     run_events(&e, &c, false, HT_LOG_INFO);
-    CU_ASSERT_PTR_NOT_NULL(strstr(c.out, "connected to kit/1 as ann, session S-1\nhttp://127.0.0.1:3000 -> 127.0.0.1:3000\n"
-                                         "port 9 of the container -> db:5432\n"));
+    CU_ASSERT_PTR_NOT_NULL(strstr(c.out,
+                                  "connected to kit/1 as ann, session S-1\nhttp://127.0.0.1:3000 -> 127.0.0.1:3000\n"
+                                  "port 9 of the container -> db:5432\n"));
     CU_ASSERT_PTR_NOT_NULL(strstr(c.out, "200  GET /a\"b  2.0 KiB, 1.5 ms\n"));
     CU_ASSERT_PTR_NOT_NULL(strstr(c.out, "---  GET /x  0 B, 0 us  (connection refused)\n"));
     CU_ASSERT_PTR_NOT_NULL(strstr(c.out, "tcp  somebody  10 B in, 0 B out, 0 us\n"));
