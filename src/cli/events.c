@@ -1,4 +1,4 @@
-/* What a tunnel tells, as lines for people or as one JSON object each. */
+/* Reports the events of a tunnel: as lines for people, or as one JSON object each. */
 #include "cli/cli.h"
 
 #include "audit_gen.h"
@@ -37,7 +37,7 @@ void cli_events_line(struct cli_events *e, struct ht_slice line) {
     cli_live_touch(e->live);
 }
 
-/* ---- a line under construction; one that finds no memory is left out ---- */
+/* ---- making a line; without memory it is left out ---- */
 
 struct line {
     struct ht_buf b;
@@ -49,7 +49,7 @@ static void add(struct line *l, const char *s) {
         l->rc = ht_buf_append_str(&l->b, s);
 }
 
-/* Text that came from elsewhere. */
+/* Adds text of a peer, safe to show. */
 static void add_safe(struct line *l, const char *s) {
     if (l->rc == HT_OK)
         l->rc = cli_put_text(&l->b, s);
@@ -97,7 +97,7 @@ static const char *kind_text(enum ht_bind_kind kind) { return kind == HT_EXPOSE_
 
 /* ---- the session ---- */
 
-/* Names need a kit that knows them, and a proxy where they are asked for. */
+/* Complains when names cannot be used: the kit is too old, or it has no proxy. */
 static bool missing_proxy(struct cli_events *e, const struct ht_connected *c) {
     if (!e->by_name || (c->knows_names && c->proxy))
         return false;
@@ -112,7 +112,7 @@ static bool missing_proxy(struct cli_events *e, const struct ht_connected *c) {
     return true;
 }
 
-/* Once, above all else: what makes programs in the container ask for names. */
+/* Prints, once, how programs in the container are made to use the proxy. */
 static void tell_proxy(struct cli_events *e, const char *proxy) {
     struct line l = {.rc = HT_OK};
     if (!e->by_name || e->told_proxy || !proxy)
@@ -139,7 +139,7 @@ static void on_connected(void *user, const struct ht_connected *c) {
         snprintf(e->live->user, sizeof e->live->user, "%s", c->user ? c->user : "");
         e->live->why[0] = '\0';
         cli_live_touch(e->live);
-        if (!e->was_lost) { /* the block says it */
+        if (!e->was_lost) { /* the block shows that it is connected */
             tell_proxy(e, c->proxy);
             return;
         }
@@ -162,7 +162,7 @@ static void on_disconnected(void *user, const struct ht_disconnected *d) {
     if (e->json) {
         TELL(e, disconnected, .error = ht_strerror(d->error), .message = d->text, .has_retry_in_ms = d->retrying,
              .retry_in_ms = d->retry_in_ms);
-    } else if (d->retrying) { /* else the end says the same */
+    } else if (d->retrying) { /* otherwise on_ended() reports the same reason */
         e->was_lost = true;
         begin_text(&l);
         add(&l, "disconnected: ");
@@ -173,7 +173,7 @@ static void on_disconnected(void *user, const struct ht_disconnected *d) {
     }
 }
 
-/* In lines for people the log tells it. */
+/* Lines for people do not have it: the log tells it. */
 static void on_retrying(void *user, const struct ht_retry *r) {
     struct cli_events *e = user;
     if (e->live) {
@@ -194,7 +194,7 @@ static void on_latency(void *user, uint64_t round_trip_us) {
     }
 }
 
-/* The option or variable that mends it, where there is one. */
+/* The option or variable that would help against the error; "": there is none. */
 static const char *what_mends(const struct cli_events *e, int error, const char *text) {
     if (error == HT_TUNNEL_ECONNECT && e->default_url)
         return CLI_NAME_THE_KIT;
@@ -229,7 +229,7 @@ static void on_log(void *user, enum ht_log_severity severity, const char *text) 
     struct line l = {.rc = HT_OK};
     if (!e->live) {
         ht_log(levels[severity], "driver", "%s", text);
-    } else if (severity <= HT_SEVERITY_WARNING) { /* what is less the block shows */
+    } else if (severity <= HT_SEVERITY_WARNING) { /* for anything less the block is enough */
         begin_text(&l);
         add_safe(&l, text);
         emit(e, &l, "\n");
@@ -238,7 +238,7 @@ static void on_log(void *user, enum ht_log_severity severity, const char *text) 
 
 /* ---- bindings ---- */
 
-/* For the first binding that a telephone can open. */
+/* Draws the QR code of the first URL that a telephone can open. */
 static void show_qr(struct cli_events *e) {
     struct ht_buf code = {0};
     unsigned i = 0;
@@ -253,7 +253,7 @@ static void show_qr(struct cli_events *e) {
     ht_buf_free(&code);
 }
 
-/* Above the block, where they stay: those that have no room in it would not be seen at all. */
+/* Prints the URLs above the block, where they stay, because the block may have no room for all of them. */
 static void scroll_urls(struct cli_events *e) {
     for (unsigned i = 0; i < e->expected && i < e->live->n_bindings; i++) {
         const struct live_binding *b = &e->live->bindings[i];
@@ -267,7 +267,7 @@ static void scroll_urls(struct cli_events *e) {
     }
 }
 
-/* In the block's row for it. */
+/* Shows a binding in its row of the block. */
 static void show_bound(struct cli_events *e, const struct ht_bound *b, const char *url, const char *target) {
     if (b->binding < 1 || (unsigned)b->binding > e->live->n_bindings)
         return;
@@ -277,7 +277,7 @@ static void show_bound(struct cli_events *e, const struct ht_bound *b, const cha
     row->also[0] = '\0';
     for (size_t i = 1; i < b->n_urls; i++) {
         size_t n = strlen(row->also);
-        if (n + strlen(b->urls[i]) + 2 <= sizeof row->also) /* only whole ones */
+        if (n + strlen(b->urls[i]) + 2 <= sizeof row->also) /* no URL is cut */
             snprintf(row->also + n, sizeof row->also - n, "%s%s", n ? " " : "", b->urls[i]);
     }
     snprintf(row->target, sizeof row->target, "%s", target);
@@ -285,13 +285,13 @@ static void show_bound(struct cli_events *e, const struct ht_bound *b, const cha
     cli_live_touch(e->live);
 }
 
-/* NAME[=TARGET] of a binding that has no port; NULL: it has one. */
+/* NAME[=TARGET] of a binding without a port; NULL: it has a port. */
 static const char *name_of(const struct cli_events *e, int binding) {
     unsigned i = (unsigned)binding - 1;
     return e->binds && i < e->expected && e->binds[i].portless ? e->binds[i].names[0] : NULL;
 }
 
-/* With commas between; NULL for none, or without memory. */
+/* Joins texts with commas. NULL: there are none, or out of memory. */
 static const char *join(struct ht_buf *out, const char *const *texts, size_t n) {
     int rc = HT_OK;
     for (size_t i = 0; i < n && rc == HT_OK; i++)
@@ -342,7 +342,7 @@ static void on_bound(void *user, const struct ht_bound *b) {
     if (b->binding < 1 || (unsigned)b->binding > e->expected)
         return;
     char *known = e->urls[b->binding - 1];
-    bool first = !*known; /* else bound again after a lost link */
+    bool first = !*known; /* false: bound again after a lost link */
     bool changed = strcmp(known, url) != 0;
     snprintf(known, sizeof e->urls[0], "%s", url);
     e->n_bound += first;
@@ -354,7 +354,7 @@ static void on_bound(void *user, const struct ht_bound *b) {
         show_qr(e);
 }
 
-/* The same for a port that was refused, for kits whose message does not say it. */
+/* The option of the kit that would help against a refused BIND, for kits whose message does not name it. */
 static const char *bind_mends(const char *code) {
     static const struct {
         const char *code, *says;
@@ -464,7 +464,8 @@ static bool is_shown(const struct cli_events *e, const char *error) {
     return e->log_level > HT_LOG_WARN || (e->log_level == HT_LOG_WARN && error);
 }
 
-/* For the file, and with --json. False: it should be in the file, and is not. */
+/* Writes a decision to the file of --audit, and with --json to standard output. False: the file could not be written.
+ */
 static bool note(struct cli_events *e, const struct tell_audit *a, bool shown) {
     struct ht_buf line = {0};
     char when[HT_TIME_TEXT];
@@ -477,7 +478,7 @@ static bool note(struct cli_events *e, const struct tell_audit *a, bool shown) {
     return noted;
 }
 
-/* A connection by name, whose requests are nobody's business. */
+/* Notes a connection by name whose requests are not checked. */
 static void note_connection(struct cli_events *e, const struct ht_request *r) {
     (void)note(e,
                &(struct tell_audit){.binding = (uint64_t)r->binding,
@@ -509,7 +510,7 @@ static void on_request(void *user, const struct ht_request *r) {
 
 /* ---- requests that are checked ---- */
 
-/* As one of another kind is shown, with what stood in the way. */
+/* Shows a checked request as any other one is shown, with the reason of a refusal. */
 static void show_audit(struct cli_events *e, const struct ht_audit *a) {
     char target[LIVE_TEXT], refused[LIVE_TEXT];
     snprintf(target, sizeof target, "%s%s", a->name, a->path);
@@ -561,7 +562,7 @@ static int on_audit(void *user, const struct ht_audit *a) {
     return noted;
 }
 
-/* A token that was replaced is replaced here too, as a rule: in the same file, or by another login. */
+/* The kit has refused the token: perhaps there is a new one in the same file, or from another login. */
 static int on_new_token(void *user, char *out, size_t cap) {
     const struct cli_events *e = user;
     char token[WIRE_LIMIT_MAX_TOKEN + 1];

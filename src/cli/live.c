@@ -8,7 +8,7 @@
 
 #define TICK_MS 1000
 #define SOON_MS 100
-#define SAMPLE_MS 500 /* rates over less would jump about */
+#define SAMPLE_MS 500 /* rates over a shorter time would jump up and down */
 
 #define GREEN "32"
 #define YELLOW "33"
@@ -31,7 +31,7 @@ static int row_end(struct cli_frame *f, const struct cli_row *r) {
     return r->rc;
 }
 
-/* A place in a frame to which it can return. */
+/* A place in a frame, to take back what was added behind it. */
 struct mark {
     size_t n;
     unsigned n_rows, lines;
@@ -68,7 +68,7 @@ static void put_clock(char out[24], uint64_t ms) {
         snprintf(out, 24, "%u:%02u:%02u", s / 3600, s / 60 % 60, s % 60);
 }
 
-/* The state, the kit's URL, and what else there is room for; a URL that is too long has rows of its own, up to `lines`.
+/* Adds the state, the kit's URL, and whatever else has room. A URL that is too long gets up to `lines` rows of its own.
  */
 static int link_rows(const struct cli_live *l, struct cli_frame *f, unsigned columns, unsigned lines) {
     static const struct {
@@ -108,7 +108,7 @@ static int link_rows(const struct cli_live *l, struct cli_frame *f, unsigned col
     return row_end(f, &r);
 }
 
-/* Whether there is trouble with the link: then the session's row tells it. */
+/* True when there is trouble with the link, which the session's row then shows. */
 static bool in_trouble(const struct cli_live *l) {
     return l->status.state == HT_TUNNEL_RETRYING || (l->status.state == HT_TUNNEL_CONNECTING && l->why[0]);
 }
@@ -162,7 +162,7 @@ static void add_target(const struct live_binding *b, struct cli_row *r) {
     }
 }
 
-/* All in one row if that has the room; else the URL has as many as it takes, and the target one below. */
+/* Adds a binding in one row if it fits. Otherwise the URL gets as many rows as it needs, and the target one below. */
 static int binding_rows(const struct cli_live *l, const struct live_binding *b, struct cli_frame *f, unsigned columns) {
     struct mark before = frame_mark(f);
     struct cli_row r = row_begin(l, f, columns);
@@ -184,7 +184,7 @@ static int binding_rows(const struct cli_live *l, const struct live_binding *b, 
     return row_end(f, &r);
 }
 
-/* The same, with a row for each other URL that leads there. */
+/* Adds a binding, and a row for each of its other URLs. */
 static int binding_part(const struct cli_live *l, const struct live_binding *b, struct cli_frame *f, unsigned columns) {
     int rc = binding_rows(l, b, f, columns);
     for (const char *at = b->also; *at && rc == HT_OK && f->n_rows < SCREEN_ROWS_MAX; at += strspn(at, " ")) {
@@ -218,7 +218,7 @@ static int traffic_row(const struct cli_live *l, struct cli_frame *f, unsigned c
     return row_end(f, &r);
 }
 
-/* What was decided about requests that are checked. */
+/* Adds the numbers of decisions about checked requests. */
 static int checked_row(const struct cli_live *l, struct cli_frame *f, unsigned columns) {
     struct cli_row r = row_begin(l, f, columns);
     char text[64];
@@ -231,7 +231,7 @@ static int checked_row(const struct cli_live *l, struct cli_frame *f, unsigned c
 
 #define ROOM_FOR_TWO 20 /* columns */
 
-/* A long path makes room for what went wrong, but never all of it. */
+/* Adds a request. A long path is cut to show its error, but some of the path is always shown. */
 static int request_row(const struct cli_live *l, const struct live_request *q, struct cli_frame *f, unsigned columns) {
     struct cli_row r = row_begin(l, f, columns);
     const char *color = q->failed || q->status[0] == '5' ? RED : q->status[0] == '4' ? YELLOW : GREEN;
@@ -270,7 +270,7 @@ static int text_row(const struct cli_live *l, struct cli_frame *f, unsigned colu
 #define LINK_LINES 4 /* for a long URL of the kit */
 #define TROUBLE_LINES 3
 
-/* The bindings that have gone, then the others, as many as fit into `lines`; the last line counts those that do not. */
+/* Adds the bindings that were lost, then the others, as many as fit into `lines`. The last line counts the rest. */
 static int bindings_part(const struct cli_live *l, struct cli_frame *f, unsigned columns, unsigned lines) {
     unsigned shown = 0;
     int rc = HT_OK;
@@ -297,8 +297,8 @@ static int bindings_part(const struct cli_live *l, struct cli_frame *f, unsigned
     return rc;
 }
 
-/* What each part gets. What is most worth knowing gives way last: the link and its trouble, a binding, traffic and what
- * was decided, some requests, how to end it, then the other bindings and requests. */
+/* How many rows each part gets. When there are few, the most important parts are kept: the link and its trouble, then a
+ * binding, traffic and decisions, some requests, how to end the command, and the other bindings and requests. */
 struct plan {
     unsigned session, traffic, checked, hint, requests, blanks;
 };
@@ -393,7 +393,7 @@ static void draw(struct cli_live *l) {
     ht_buf_free(&f.text);
 }
 
-static struct cli_live *attached; /* what a complaint must not be written into */
+static struct cli_live *attached; /* the block that complaints must not be written into */
 
 static void ticked(struct io_timer *t) {
     struct cli_live *l = ht_container_of(t, struct cli_live, tick);

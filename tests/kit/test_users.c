@@ -365,13 +365,13 @@ static void places_before_hello_are_left_to_others(void) {
 
 int main(void) {
     static const struct tap_test tests[] = {
-        {"a flood of one user's leaves the other's visitor its half", bytes_are_shared_by_user},
-        {"a rate holds for its user", a_rate_holds},
-        {"the streams of a user end, in whatever session", streams_of_a_user_end},
-        {"a crowd at one user's port leaves descriptors to others", descriptors_are_left_to_others},
+        {"one user's flood leaves another user's visitor half of the bytes", bytes_are_shared_by_user},
+        {"the rate of a user holds for all of its connections", a_rate_holds},
+        {"max-streams counts the streams of all sessions of a user", streams_of_a_user_end},
+        {"many visitors of one user leave descriptors to other users", descriptors_are_left_to_others},
         {"a crowd at one user's host leaves descriptors to others at the public port",
          descriptors_are_left_to_others_at_a_public_port},
-        {"one user's sessions leave places to others", places_are_left_to_others},
+        {"sessions of one user leave places to other users", places_are_left_to_others},
         {"one user's readers of events leave places to others", readers_are_left_to_others},
         {"one user's WebSockets before HELLO leave places to others", places_before_hello_are_left_to_others},
         {"one user's parked sessions take nobody else's place", parked_ones_are_left_to_others},
