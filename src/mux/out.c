@@ -305,14 +305,24 @@ static void put_headers(struct message *m, const struct mux_stream *st, size_t n
     }
 }
 
-/* Bulk whose source is dry for a moment has not gone: its next message would be a long one. */
+/*
+ * Bulk whose source is dry for a moment has not gone: its next message would be a long one. What it has on another link of
+ * the session is in the way of a small answer all the same, because one process sends, and one takes in, all of them.
+ */
 static void look_at(struct mux_stream *st, size_t n, bool fresh) {
     struct mux_link *l = st->l;
     if (n > MUX_SMALL_PIECE) {
         l->bulk = MUX_BULK;
         l->bulk_id = st->id;
-    } else if (fresh && (l->n_ready > 0 || (l->bulk > 0 && l->bulk_id != st->id))) {
-        l->interactive = MUX_INTERACTIVE;
+    } else if (fresh) {
+        if (l->n_ready > 0)
+            l->interactive = MUX_INTERACTIVE;
+        for (unsigned i = 0, left = st->s->n_links; left > 0 && i < WIRE_LIMIT_MAX_CONNECTIONS; i++) {
+            struct mux_link *at = st->s->links[i];
+            left -= at != NULL;
+            if (at && at->bulk > 0 && at->bulk_id != st->id)
+                at->interactive = MUX_INTERACTIVE;
+        }
     }
 }
 

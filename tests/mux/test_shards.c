@@ -125,6 +125,30 @@ static void secondaries_carry_streams(void) {
     STOP();
 }
 
+static void roomy(struct mux_config *c) {
+    own(c);
+    c->stream_window = c->session_window = 64u << 20;
+}
+
+/* A small answer on one link makes the messages of bulk on another one short. */
+static void small_answers_are_beside_bulk_of_other_links(void) {
+    START(WIRE_ROLE_KIT, roomy);
+    struct secondary a;
+    rig_pull(r);
+    join(r, &a, JOIN(1));
+    struct rig_stream *bulk = rig_visit(r, WIRE_KIND_TCP), *small = rig_visit(r, WIRE_KIND_TCP);
+    while (mux_link_pull(a.l, rig_buffer, WIRE_LIMIT_MAX_MESSAGE) > 0)
+        ;
+    rig_write(bulk, 8u << 20, false);
+    CU_ASSERT(mux_link_pull(r->l, rig_buffer, WIRE_LIMIT_MAX_MESSAGE) > 250000);
+    CU_ASSERT(mux_link_pull(r->l, rig_buffer, WIRE_LIMIT_MAX_MESSAGE) > 250000);
+    rig_write(small, 100, false);
+    CU_ASSERT_EQUAL(mux_link_pull(a.l, rig_buffer, WIRE_LIMIT_MAX_MESSAGE), WIRE_LIMIT_HEADER + 100);
+    CU_ASSERT_EQUAL(mux_link_pull(r->l, rig_buffer, WIRE_LIMIT_MAX_MESSAGE), WIRE_LIMIT_HEADER + 65536);
+    mux_link_destroy(&a.l);
+    STOP();
+}
+
 /* FRAME-10. */
 static void frames_of_the_session_stay_on_the_primary(void) {
     for (int role = 0; role < 2; role++) {
@@ -297,6 +321,7 @@ static void both_sides_say_what_they_have_had(void) {
 
 static const struct tap_test tests[] = {
     {"secondaries carry streams", secondaries_carry_streams},
+    {"small answers are beside bulk of other links", small_answers_are_beside_bulk_of_other_links},
     {"frames of the session stay on the primary", frames_of_the_session_stay_on_the_primary},
     {"ids may overtake each other on several links but never repeat", ids_overtake_but_never_repeat},
     {"a stream arrives behind the frames that it needs", streams_come_behind_what_they_need},
