@@ -184,6 +184,8 @@ static void put_windows(struct message *m, struct mux_link *l) {
         took(m, wire_encode_window(m->p + m->len, m->cap - m->len, 0, flow_recv_announce(session)));
     while (!ht_list_empty(&l->windows) && has_room(m, WINDOW_FRAME)) {
         struct mux_stream *st = HT_LIST_ENTRY(ht_list_pop_front(&l->windows), struct mux_stream, window);
+        if (st->recv.owed == 0) /* its window has shrunk meanwhile */
+            continue;
         took(m, wire_encode_window(m->p + m->len, m->cap - m->len, st->id, flow_recv_announce(&st->recv)));
     }
 }

@@ -496,6 +496,22 @@ static void both_windows_follow_the_way(void) {
     STOP();
 }
 
+/* A WINDOW waits to be sent, and then the window shrinks by all that it would have said. */
+static void a_window_that_shrinks_takes_its_announcement_back(void) {
+    START(WIRE_ROLE_DRIVER, large_on);
+    size_t credit[2] = {WIRE_LIMIT_SESSION_WINDOW, 1u << 20};
+    far_away(r);
+    for (int i = 0; i < 20; i++)
+        fill_windows(r, credit, 40);
+    unsigned before = rig_count(r, WIRE_WINDOW, 2);
+    for (int i = 0; i < 260; i++) /* a quarter of 64 MiB, and nothing is pulled */
+        CU_ASSERT_FATAL(rig_frame_in(r, WIRE_DATA, 2, NULL, 65536) > 0);
+    mux_session_tick(r->s, r->now += 11000);
+    CU_ASSERT(rig_frame_in(r, WIRE_DATA, 2, NULL, 100) > 0);
+    CU_ASSERT_EQUAL(rig_count(r, WIRE_WINDOW, 2), before);
+    STOP();
+}
+
 static void far_and_tight(struct mux_config *c) {
     large_on(c);
     c->session_window = 4u << 20;
@@ -845,6 +861,7 @@ int main(void) {
         {"a stream whose peer has sent EOF gets no WINDOW", no_credit_for_what_is_over},
         {"windows grow with use", windows_grow_with_use},
         {"both windows follow the way", both_windows_follow_the_way},
+        {"a window that shrinks takes its announcement back", a_window_that_shrinks_takes_its_announcement_back},
         {"a grown window lets nobody hold more", a_grown_window_holds_no_more},
         {"without large-window the session keeps its window", without_the_capability_the_session_keeps_its_window},
         {"PING is sent after silence", pings_after_silence},
