@@ -129,7 +129,7 @@ struct id_gaps {
 
 /* How fast bytes pass a window. */
 struct mux_pace {
-    uint64_t since;
+    uint32_t since; /* the low bits of now_ms */
     uint32_t bytes; /* since then */
 };
 

@@ -21,7 +21,7 @@ struct mux_session *mux_session_create(const struct mux_config *cfg, const struc
     s->stream_send_limit = cfg->stream_window;
     s->send_limit = (uint32_t)ht_max(s->send_limit, window_limit(s)); /* FLOW-8, FLOW-9 */
     s->stream_send_limit = (uint32_t)ht_max(s->stream_send_limit, window_limit(s));
-    s->pace.since = now_ms;
+    s->pace.since = (uint32_t)now_ms;
     s->next_id = cfg->first_stream_id ? cfg->first_stream_id : 2;
     s->last_id = cfg->last_stream_id ? cfg->last_stream_id : UINT32_MAX - 1;
     s->ids_used_up = s->next_id > s->last_id;

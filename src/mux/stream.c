@@ -93,7 +93,7 @@ struct mux_stream *stream_create(struct mux_session *s, struct mux_link *l, uint
     st->kind = (uint8_t)kind;
     st->handle = true;
     stream_set_state(st, WIRE_STATE_OPEN);
-    st->pace.since = s->now_ms;
+    st->pace.since = (uint32_t)s->now_ms;
     flow_send_init(&st->send, s->cfg.stream_window);
     flow_recv_init(&st->recv, s->cfg.stream_window);
     if (s->cfg.metrics) {

@@ -69,7 +69,7 @@ uint32_t window_limit(const struct mux_session *s) {
 /* How large a window should be that has got `n` bytes more. */
 static uint32_t follow(const struct mux_session *s, uint32_t window, uint32_t first, struct mux_pace *pace,
                        uint32_t n) {
-    uint64_t took = s->now_ms - pace->since;
+    uint32_t took = (uint32_t)s->now_ms - pace->since;
     if (window_limit(s) == 0 || !s->rtt_known || s->rtt_ms < SHORT_WAY_MS)
         return window;
     pace->bytes += n;
@@ -80,7 +80,7 @@ static uint32_t follow(const struct mux_session *s, uint32_t window, uint32_t fi
         to = ht_min64((uint64_t)window * (took < s->rtt_ms / 2 ? 4 : 2), most);
     else if (took >= LOOK_MS)
         to = ht_min64(window, ht_max(first, 2 * (uint64_t)pace->bytes * s->rtt_ms / took));
-    *pace = (struct mux_pace){.bytes = 0, .since = s->now_ms};
+    *pace = (struct mux_pace){.bytes = 0, .since = (uint32_t)s->now_ms};
     return (uint32_t)to;
 }
 
