@@ -308,8 +308,9 @@ static void put_headers(struct message *m, const struct mux_stream *st, size_t n
 }
 
 /*
- * Bulk whose source is dry for a moment has not gone: its next message would be a long one. What it has on another link of
- * the session is in the way of a small answer all the same, because one process sends, and one takes in, all of them.
+ * Bulk whose source is dry for a moment has not gone: its next message would be a long one. What it has on another link
+ * of the session is in the way of a small answer all the same, because one process sends, and one takes in, all of
+ * them.
  */
 static void look_at(struct mux_stream *st, size_t n, bool fresh) {
     struct mux_link *l = st->l;

@@ -6,8 +6,8 @@
 
 /*
  * The mask repeats every four bytes, so one rotated by the offset fits every step whose width is a multiple of four.
- * The wide steps begin where memory is aligned: steps that cross cache lines cost a third more. Wider ones than these gain
- * nothing, memory is what bounds them.
+ * The wide steps begin where memory is aligned: steps that cross cache lines cost a third more. Wider ones than these
+ * gain nothing, memory is what bounds them.
  */
 void ws_mask(uint8_t *p, size_t n, const uint8_t mask[4], size_t offset) {
     uint8_t m[8];
