@@ -107,14 +107,16 @@ def _end_what_is_left():
             process.wait()
 
 
+def state_of(pid):
+    """The letter of proc_pid_stat(5): R runs, S sleeps, T is stopped, Z has ended."""
+    with open(f"/proc/{pid}/stat", encoding="ascii") as f:
+        return f.read().rsplit(") ", 1)[1][0]
+
+
 def ask_twice(process):
     """SIGINT and SIGTERM, both there before the process can do anything about the first."""
-    def stopped():
-        with open(f"/proc/{process.pid}/stat", encoding="ascii") as f:
-            return f.read().rsplit(") ", 1)[1][0] in "TZ"
-
     process.send_signal(signal.SIGSTOP)
-    eventually(stopped, "a process that is stopped")
+    eventually(lambda: state_of(process.pid) in "TZ", "a process that is stopped")
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGCONT):
         process.send_signal(signum)
 
@@ -186,6 +188,7 @@ class Program:
             raise AssertionError(f"{self.argv} did not end within {timeout} s of signal {signum}:\n{self.text()}") from None
         for reader in self.readers:
             reader.join(5)
+            assert not reader.is_alive(), f"{self.argv} ended with {status}, but a child of it lives on:\n{self.text()}"
         self.process.stdout.close()
         self.process.stderr.close()
         return status

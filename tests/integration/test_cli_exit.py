@@ -8,8 +8,8 @@ import signal
 import subprocess
 
 from gen import options
-from tests.integration.harness import (BIN, ROOT, SANITIZED, Folder, Kit, Moment, Program, ask_twice, command, eventually, free_port,
-                                       http_service, insist)
+from tests.integration.harness import (BIN, ROOT, SANITIZED, Folder, Kit, Moment, Program, ask_twice, command, eventually,
+                                       free_port, http_service, insist, state_of)
 from tests.support.tap import case, main
 
 MODEL = options.load(os.path.join(ROOT, "spec"))
@@ -261,6 +261,8 @@ def in_time(words, line):
     program = Program(["timeout", "300", BIN, *words], env={"ASAN_OPTIONS": options})
     if line:
         program.wait_line(line)
+    # Until fork() has returned there, timeout(1) does not know its child, and a signal would end it alone.
+    eventually(lambda: state_of(program.pid) == "S", "timeout(1) that waits for its child")
     return program
 
 
