@@ -182,6 +182,8 @@ def _():
     with Folder() as folder:
         make_certificates(folder)
         ports, text = Ports(), read("nginx-wildcard.conf")
+        let_through = re.search(r"<picked>(.*)\)\\.tunnel", text)[1]
+        assert [p for p in range(10000, 65536) if re.fullmatch(let_through, str(p))] == list(range(20000, 65535))
         config = ports.put(text, folder, r"(listen (?:\[::\]:)?)(443)\b", r"(proxy_pass http://127\.0\.0\.1:)(8050)")
         config = config.replace(r"tunnel\.example\.com", DOMAIN.replace(".", r"\."))
         with kit_of(text, ports, folder), nginx(folder, config, ports[443]), driver_of(folder, ports[443], "0={port}") as bound:
