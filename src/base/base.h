@@ -35,6 +35,14 @@ struct ht_slice {
 };
 
 static inline struct ht_slice ht_slice_of(const void *p, size_t n) { return (struct ht_slice){(const char *)p, n}; }
+/* Copies `s` to *at, where there is room for it, and moves *at behind the copy, which is returned. */
+static inline struct ht_slice ht_slice_copy(char **at, struct ht_slice s) {
+    struct ht_slice copy = ht_slice_of(*at, s.n);
+    if (s.n)
+        memcpy(*at, s.p, s.n);
+    *at += s.n;
+    return copy;
+}
 
 static inline struct ht_slice ht_slice_str(const char *s) { return (struct ht_slice){s, s ? strlen(s) : 0}; }
 

@@ -1,6 +1,7 @@
 #include "base/mem.h"
 #include "io/io_priv.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -210,6 +211,7 @@ ssize_t io_conn_read(struct io_conn *c, void *buf, size_t cap) {
 ssize_t io_conn_readv(struct io_conn *c, const struct iovec *to, int n_to, size_t most) {
     struct iovec iov[IO_READ_IOV];
     bool shares = io_conn_shares(c);
+    assert(n_to <= IO_READ_IOV);
     if (shares && io_share_is_spent(c)) {
         update_interest(c);
         return HT_EAGAIN;

@@ -220,13 +220,14 @@ ssize_t io_conn_read(struct io_conn *c, void *buf, size_t cap);
 /* The same, at most `most` bytes into to[0..n) in order, n <= IO_READ_IOV. Fewer than asked for: there is no more now.
  */
 #define IO_READ_IOV 8
+ssize_t io_conn_readv(struct io_conn *c, const struct iovec *to, int n, size_t most);
+/* The bytes that v[0..n) has room for. */
 static inline size_t io_iov_size(const struct iovec *v, int n) {
     size_t all = 0;
     for (int i = 0; i < n; i++)
         all += v[i].iov_len;
     return all;
 }
-ssize_t io_conn_readv(struct io_conn *c, const struct iovec *to, int n, size_t most);
 /* The next byte (>= 0), which stays to be read; HT_EAGAIN, HT_EOF, or an error. Only without TLS. */
 int io_conn_peek(struct io_conn *c);
 /* The same for up to `cap` bytes, which all stay to be read: > 0 bytes; or as there. */

@@ -335,15 +335,6 @@ static int try_bind(struct kit_session *s, const struct wire_bind *bind) {
     return 0;
 }
 
-/* Copies a text to *at, and moves *at behind it. */
-static struct ht_slice keep_text(char **at, struct ht_slice text) {
-    struct ht_slice kept = ht_slice_of(*at, text.n);
-    if (text.n)
-        memcpy(*at, text.p, text.n);
-    *at += text.n;
-    return kept;
-}
-
 /* A copy of the BIND and all that it points to. NULL: out of memory. */
 static struct waiting_bind *keep(const struct wire_bind *bind) {
     size_t size = bind->label.n + bind->host.n + bind->ca.n + bind->name.n, n = bind->n_names + bind->n_hostnames;
@@ -357,14 +348,14 @@ static struct waiting_bind *keep(const struct wire_bind *bind) {
     ht_list_init(&w->node);
     char *at = (char *)(w->names + n);
     for (size_t i = 0; i < bind->n_names; i++)
-        w->names[i] = keep_text(&at, bind->names[i]);
+        w->names[i] = ht_slice_copy(&at, bind->names[i]);
     for (size_t i = 0; i < bind->n_hostnames; i++)
-        w->names[bind->n_names + i] = keep_text(&at, bind->hostnames[i]);
+        w->names[bind->n_names + i] = ht_slice_copy(&at, bind->hostnames[i]);
     w->bind = *bind;
-    w->bind.label = keep_text(&at, bind->label);
-    w->bind.host = keep_text(&at, bind->host);
-    w->bind.ca = keep_text(&at, bind->ca);
-    w->bind.name = keep_text(&at, bind->name);
+    w->bind.label = ht_slice_copy(&at, bind->label);
+    w->bind.host = ht_slice_copy(&at, bind->host);
+    w->bind.ca = ht_slice_copy(&at, bind->ca);
+    w->bind.name = ht_slice_copy(&at, bind->name);
     w->bind.names = w->names;
     w->bind.hostnames = w->names + bind->n_names;
     return w;

@@ -81,14 +81,6 @@ struct kit_held_hello {
     char texts[]; /* WIRE_LIMIT_MAX_PREAUTH_MESSAGE at most: they come from one message */
 };
 
-static struct ht_slice copied(char **to, struct ht_slice s) {
-    char *at = *to;
-    if (s.n)
-        memcpy(at, s.p, s.n);
-    *to += s.n;
-    return ht_slice_of(at, s.n);
-}
-
 /* False: out of memory. */
 static bool hold(struct kit_sock *sock, struct kit_who who, const struct wire_hello *h) {
     size_t n = h->client.id.n + h->client.name.n + (h->has_resume ? h->resume.session_id.n : 0);
@@ -108,13 +100,13 @@ static bool hold(struct kit_sock *sock, struct kit_who who, const struct wire_he
         .has_max_connections = h->has_max_connections,
         .max_connections = h->max_connections,
         .has_client = true,
-        .client = {.id = copied(&to, h->client.id), .has_name = h->client.has_name},
+        .client = {.id = ht_slice_copy(&to, h->client.id), .has_name = h->client.has_name},
     };
-    held->h.client.name = copied(&to, h->client.name);
+    held->h.client.name = ht_slice_copy(&to, h->client.name);
     if (h->has_resume)
-        held->h.resume.session_id = copied(&to, h->resume.session_id);
+        held->h.resume.session_id = ht_slice_copy(&to, h->resume.session_id);
     for (size_t i = 0; i < h->n_capabilities; i++)
-        held->capabilities[i] = copied(&to, h->capabilities[i]);
+        held->capabilities[i] = ht_slice_copy(&to, h->capabilities[i]);
     ht_list_push_back(&sock->kit->held, &held->node);
     hello_forget(sock);
     sock->held = held;
