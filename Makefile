@@ -9,7 +9,7 @@
 VERSION := $(shell sed -n 's/^#define HT_VERSION "\(.*\)"/\1/p' src/driver/hoody_tunnel.h)
 PREFIX  ?= /usr/local
 
-ROOMS := base opt json wire flow mux http io proc ws web relay vtunnel guard admin kit driver cli
+ROOMS := base opt json wire flow mux http io proc ws web relay vtunnel guard inspect admin kit driver cli
 # W is where everything goes; another one lets two builds live side by side.
 W     ?= build
 GEN   := $(W)/gen
@@ -148,7 +148,7 @@ $(B)/librooms.a: $(LIB_O)
 # The kernel maps code in blocks of 64 KiB, and what is mapped counts as memory of the process. So what kits and drivers share
 # stands together, then what only one of them needs; large texts come last.
 PLACES := $(foreach r,base json wire flow mux http io ws relay,$(r)/% rl/$(r)/%) gen/wire_gen.o gen/metrics_gen.o gen/events_gen.o \
-	opt/% kit/% proc/% web/% admin/% gen/admin_gen.o vtunnel/% gen/vtunnel_gen.o cli/% driver/% guard/%
+	opt/% kit/% proc/% web/% admin/% gen/admin_gen.o vtunnel/% gen/vtunnel_gen.o cli/% driver/% guard/% inspect/%
 PLACED := $(foreach p,$(PLACES),$(filter $(B)/obj/$(p),$(OBJ)))
 
 $(B)/hoody-tunnel: $(OBJ)
@@ -156,7 +156,7 @@ $(B)/hoody-tunnel: $(OBJ)
 	@$(CC) $(LDFLAGS) $(PACKED) -o $@ $(PLACED) $(filter-out $(PLACED),$^) $(LDLIBS)
 
 # ---- the driver library, shared and static: src/driver/hoody_tunnel.h and nothing else is visible ----
-LIB_ROOMS := base json wire flow mux http io ws relay vtunnel guard driver
+LIB_ROOMS := base json wire flow mux http io ws relay vtunnel guard inspect driver
 DRV_O   := $(filter $(LIB_ROOMS:%=$(B)/obj/%/%) $(LIB_ROOMS:%=$(B)/obj/rl/%/%),$(LIB_O)) \
            $(filter $(B)/obj/gen/wire_gen.o $(B)/obj/gen/vtunnel_gen.o $(B)/obj/gen/metrics_gen.o,$(LIB_O))
 SONAME  := libhoody-tunnel.so.0

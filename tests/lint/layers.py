@@ -8,7 +8,7 @@ import pathlib
 import re
 import sys
 
-ROOMS = ["base", "opt", "json", "proc", "wire", "flow", "mux", "http", "io", "ws", "web", "relay", "vtunnel", "guard", "admin", "kit", "driver", "cli"]
+ROOMS = ["base", "opt", "json", "proc", "wire", "flow", "mux", "http", "io", "ws", "web", "relay", "vtunnel", "guard", "inspect", "admin", "kit", "driver", "cli"]
 # http, io, ws and web stand beside the tunnel, not on it; kit and driver do not know each other.
 FORBIDDEN = {
     "http": {"wire", "flow", "mux"},
@@ -17,8 +17,9 @@ FORBIDDEN = {
     "ws": {"wire", "flow", "mux"},
     "vtunnel": {"opt", "http", "io", "proc", "ws", "web", "relay"},
     "guard": {"opt", "json", "proc", "ws", "web"},
-    "kit": {"guard"},
-    "admin": {"mux", "io", "ws", "web", "relay", "guard"},
+    "inspect": {"proc", "ws", "vtunnel", "guard"},
+    "kit": {"guard", "inspect"},
+    "admin": {"mux", "io", "ws", "web", "relay", "guard", "inspect"},
     "driver": {"kit", "admin"},
 }
 GENERATED = {"wire_gen.h": "wire", "vtunnel_gen.h": "wire", "options_gen.h": "opt", "metrics_gen.h": "base", "admin_gen.h": "base",
