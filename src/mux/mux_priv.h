@@ -25,9 +25,9 @@
 #include "wire/frames.h"
 
 /* Sizes are in bytes. */
-#define MUX_PIECE WIRE_LIMIT_MAX_PAYLOAD /* most DATA that a stream sends in one turn */
-#define MUX_RUN 5                        /* most pieces that a stream alone on its link sends in one turn */
-#define MUX_FIRST_PIECE 32768u           /* the same for a stream that has just become ready while others wait */
+#define MUX_PIECE WIRE_LIMIT_MAX_PAYLOAD /* most DATA that a stream sends in one turn, beside others on a slow link */
+#define MUX_RUN 5                        /* most pieces of a turn that is a whole message */
+#define MUX_FIRST_PIECE 32768u           /* as MUX_PIECE, for a stream that has just become ready while others wait */
 #define MUX_LEAST_PIECE 4096u            /* DATA needs at least this much room in a message */
 /* A link is interactive after it sent a small piece while other streams had something, or bulk within the last MUX_BULK
  * messages. Its next MUX_INTERACTIVE messages are short, so that the next small piece waits less. Bulk alone gets long
@@ -36,6 +36,10 @@
 #define MUX_SHORT_MESSAGE (WIRE_LIMIT_HEADER + MUX_PIECE)
 #define MUX_INTERACTIVE 1024u
 #define MUX_BULK 32u
+/* A link is swift after MUX_SWIFT_BYTES took at most MUX_SWIFT_MS: a message is on its way for a millisecond or less.
+ * Bulk beside bulk then sends a whole message in its turn. */
+#define MUX_SWIFT_BYTES (8u << 20)
+#define MUX_SWIFT_MS 32u
 #define MUX_PONGS 16u              /* most PONGs that wait; beyond that the latest PING replaces the last one */
 #define MUX_CONGESTED (256u << 10) /* length of the control queue at which no new stream should be opened ... */
 #define MUX_ROOM (128u << 10)      /* ... and at which streams may be opened again: room() */
@@ -68,12 +72,15 @@ struct mux_link {
     struct ht_buf queue; /* encoded control frames, in order */
     unsigned n_pongs;
     uint8_t pongs[MUX_PONGS][8];
-    struct ht_list fresh;   /* streams that have just become ready: each sends one small piece before the ring */
-    struct ht_list ring;    /* streams that take turns; one with nothing to send is removed at its turn */
-    unsigned n_ready;       /* streams in fresh and ring that have something to send */
-    unsigned interactive;   /* how many of the next messages are kept short */
-    unsigned bulk;          /* how many messages the last large piece is remembered for */
-    uint32_t bulk_id;       /* the stream that sent it */
+    struct ht_list fresh; /* streams that have just become ready: each sends one small piece before the ring */
+    struct ht_list ring;  /* streams that take turns; one with nothing to send is removed at its turn */
+    unsigned n_ready;     /* streams in fresh and ring that have something to send */
+    unsigned interactive; /* how many of the next messages are kept short */
+    unsigned bulk;        /* how many messages the last large piece is remembered for */
+    uint32_t bulk_id;     /* the stream that sent it */
+    bool swift;           /* see MUX_SWIFT_BYTES */
+    uint32_t paced;       /* bytes since paced_at */
+    uint64_t paced_at;
     unsigned n_streams;     /* open streams of this link */
     uint64_t left_at;       /* when the last pull() could not send everything; 0: it could */
     struct ht_list windows; /* streams with a WINDOW to send */

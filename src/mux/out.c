@@ -367,6 +367,28 @@ static bool ended_without_credit(struct message *m, struct mux_stream *st) {
     return false;
 }
 
+/*
+ * What a stream may send in its turn. Large pieces cost less: 64 downloads that take turns by the piece need four times
+ * the system calls of one. On a slow link they would wait too long for one another, and for an answer of a few pieces.
+ */
+static size_t turn_size(const struct mux_stream *st, bool fresh) {
+    const struct mux_link *l = st->l;
+    if (fresh && l->n_ready > 0)
+        return MUX_FIRST_PIECE;
+    return st->ops->pullv && (l->swift || l->n_ready == 0) ? SIZE_MAX : MUX_PIECE;
+}
+
+/* See MUX_SWIFT_BYTES. */
+static void keep_pace(struct mux_link *l, size_t sent) {
+    uint64_t took = l->s->now_ms - l->paced_at;
+    l->paced += (uint32_t)sent;
+    if (took <= MUX_SWIFT_MS && l->paced < MUX_SWIFT_BYTES)
+        return;
+    l->swift = took <= MUX_SWIFT_MS;
+    l->paced = 0;
+    l->paced_at = l->s->now_ms;
+}
+
 static void serve(struct message *m, struct mux_stream *st, bool fresh) {
     struct mux_session *s = st->s;
     if (st->wish == WISH_EOF) {
@@ -392,9 +414,7 @@ static void serve(struct message *m, struct mux_stream *st, bool fresh) {
         stream_tell_writable(st, false);
         return;
     }
-    room = ht_min(room, s->send.credit);
-    if (st->l->n_ready > 0 || !st->ops->pullv) /* alone it has the whole message */
-        room = ht_min(room, fresh && st->l->n_ready > 0 ? MUX_FIRST_PIECE : MUX_PIECE);
+    room = ht_min(ht_min(room, s->send.credit), turn_size(st, fresh));
     pull_stream(m, st, ht_min(room, m->cap - m->len - WIRE_LIMIT_HEADER), fresh);
 }
 
@@ -469,6 +489,8 @@ size_t mux_link_pull(struct mux_link *l, uint8_t *out, size_t cap) {
         session_ref(s);
         put_windows(&m, l);
         put_data(&m, l);
+        if (l->s)
+            keep_pace(l, m.len);
         tell_room(s, l);
         session_unref(s);
     }
