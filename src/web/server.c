@@ -1,7 +1,8 @@
-/* One connection of a small server: requests without bodies, one answer after another. */
+/* One connection of a small server: one answer after another. */
 #include "web/web.h"
 
 #define LINGER_MS 1000
+#define BODY_READ 16384
 
 static void set_timer(struct web_conn *c, uint64_t ms) {
     if (ms > 0)
@@ -54,6 +55,10 @@ bool web_conn_flush(struct web_conn *c) {
         set_timer(c, c->server->write_timeout_ms);
         return true;
     }
+    if (c->state == WEB_BODY) { /* what was written is only a 100 */
+        io_conn_read_on(c->io, true);
+        return true;
+    }
     if (c->close_after) {
         io_conn_close_lingering(&c->io, LINGER_MS);
         web_conn_close(c);
@@ -72,6 +77,10 @@ bool web_conn_flush(struct web_conn *c) {
 
 static bool put(struct web_conn *c, const struct web_reply *r, bool has_length) {
     struct ht_buf *b = &c->out.queue;
+    if (c->state == WEB_BODY && !c->body_whole)
+        c->close_after = true; /* what is left of the body must not be taken for the next request */
+    if (c->state == WEB_BODY || c->state == WEB_WAIT)
+        c->state = WEB_HEAD;
     int rc = http_write_status(b, 1, r->status, ht_slice_of(NULL, 0));
     if (!rc && r->type)
         rc = http_write_field(b, ht_slice_str("Content-Type"), ht_slice_str(r->type));
@@ -108,6 +117,37 @@ bool web_upgrade(struct web_conn *c, int rc) {
     return false;
 }
 
+/* ---- the body ---- */
+
+bool web_take_body(struct web_conn *c, uint64_t max) {
+    enum http_body_kind kind = http_request_body(&c->head);
+    c->state = WEB_BODY;
+    c->close_after = !(c->head.flags & HTTP_KEEP_ALIVE);
+    c->chunked = (struct http_chunked){.left = 0};
+    c->body_left = kind == HTTP_BODY_LENGTH ? c->head.content_length : 0;
+    c->body_got = 0;
+    c->body_max = max;
+    c->body_whole = kind == HTTP_BODY_NONE;
+    if (c->body_whole)
+        return c->server->ops->body(c, ht_slice_of(NULL, 0), true);
+    if (c->body_left > max)
+        return c->server->ops->refuse(c, 413, "the body is too long");
+    c->body_step = WEB_BODY_STEP;
+    set_timer(c, c->server->body_timeout_ms);
+    if (!(c->head.flags & HTTP_EXPECT_CONTINUE) ||
+        ht_buf_append_str(&c->out.queue, "HTTP/1.1 100 Continue\r\n\r\n") == 0)
+        return true;
+    web_conn_close(c);
+    return false;
+}
+
+bool web_later(struct web_conn *c) {
+    c->state = WEB_WAIT;
+    io_conn_read_on(c->io, false);
+    io_timer_stop(&c->timer);
+    return true;
+}
+
 /* ---- the connection ---- */
 
 static void refuse(struct web_conn *c, uint16_t status, const char *text) {
@@ -125,36 +165,81 @@ static void next_head(struct web_conn *c) {
     io_conn_read_on(c->io, true);
 }
 
-/* Serves the requests that were read. */
+/* Serves the head at the front of the bytes that were read. False: it is not complete, or the connection is gone. */
+static bool serve_head(struct web_conn *c) {
+    struct http_error e;
+    if (c->state == WEB_IDLE) {
+        c->state = WEB_HEAD;
+        set_timer(c, c->server->head_timeout_ms);
+    }
+    int len = http_head_parse(&c->head, web_bytes(c), ht_buf_size(&c->in), &e);
+    if (len == HT_EAGAIN)
+        return false;
+    if (len < 0) {
+        refuse(c, e.status, e.text);
+        return false;
+    }
+    c->no_body = ht_slice_is(http_text(web_bytes(c), c->head.method), "HEAD");
+    c->close_after = http_request_body(&c->head) != HTTP_BODY_NONE || !(c->head.flags & HTTP_KEEP_ALIVE);
+    if (!c->server->ops->request(c))
+        return false;
+    ht_buf_consume(&c->in, (size_t)len);
+    return true;
+}
+
+/* The same for what has come of a body. */
+static bool serve_body(struct web_conn *c) {
+    char *p = (char *)ht_buf_head(&c->in);
+    size_t len = ht_buf_size(&c->in), used = len;
+    struct http_error e;
+    if (c->head.flags & HTTP_CHUNKED) {
+        if (http_chunked_decode(&c->chunked, p, &len, &used, &e) < 0) {
+            refuse(c, e.status, e.text);
+            return false;
+        }
+        c->body_whole = c->chunked.done;
+    } else {
+        len = used = (size_t)ht_min((uint64_t)len, c->body_left);
+        c->body_left -= len;
+        c->body_whole = c->body_left == 0;
+    }
+    c->body_got += len;
+    if (c->body_got > c->body_max) {
+        c->body_whole = false;
+        refuse(c, 413, "the body is too long");
+        return false;
+    }
+    if (c->body_got >= c->body_step) {
+        c->body_step = c->body_got + WEB_BODY_STEP;
+        set_timer(c, c->server->body_timeout_ms);
+    }
+    if ((len || c->body_whole) && !c->server->ops->body(c, ht_slice_of(p, len), c->body_whole))
+        return false;
+    ht_buf_consume(&c->in, used);
+    return true;
+}
+
+/* Serves what was read. */
 static void serve(struct web_conn *c) {
     while (!web_conn_busy(c)) {
-        size_t n = ht_buf_size(&c->in);
-        struct http_error e;
-        if (n == 0) {
+        if (ht_buf_size(&c->in) == 0) {
             ht_buf_free(&c->in);
             return;
         }
-        if (c->state == WEB_IDLE) {
-            c->state = WEB_HEAD;
-            set_timer(c, c->server->head_timeout_ms);
-        }
-        int len = http_head_parse(&c->head, web_bytes(c), n, &e);
-        if (len == HT_EAGAIN)
+        if (!(c->state == WEB_BODY ? serve_body(c) : serve_head(c)))
             return;
-        if (len < 0) {
-            refuse(c, e.status, e.text);
+        if (c->state == WEB_WAIT || !web_conn_flush(c) || c->state == WEB_STREAM)
             return;
-        }
-        c->no_body = ht_slice_is(http_text(web_bytes(c), c->head.method), "HEAD");
-        c->close_after = http_request_body(&c->head) != HTTP_BODY_NONE || !(c->head.flags & HTTP_KEEP_ALIVE);
-        if (!c->server->ops->request(c))
-            return;
-        ht_buf_consume(&c->in, (size_t)len);
-        if (!web_conn_flush(c) || c->state == WEB_STREAM)
-            return;
-        if (!web_conn_busy(c))
+        if (c->state != WEB_BODY && !web_conn_busy(c))
             next_head(c);
     }
+}
+
+void web_answer(struct web_conn *c, const struct web_reply *r) {
+    if (!web_reply(c, r) || !web_conn_flush(c) || web_conn_busy(c))
+        return;
+    next_head(c);
+    serve(c);
 }
 
 /* The client of a stream has nothing more to send, so a read only shows that it has closed. */
@@ -171,10 +256,10 @@ static void conn_readable(void *ctx) {
         stream_readable(c);
         return;
     }
-    if (c->close_after)
+    if (c->close_after && c->state != WEB_BODY)
         return;
     /* One byte more than a head may have, so that the parser answers 431 by itself. */
-    size_t room = c->server->limits.max_head + 1 - ht_buf_size(&c->in);
+    size_t room = c->state == WEB_BODY ? BODY_READ : c->server->limits.max_head + 1 - ht_buf_size(&c->in);
     uint8_t *to = ht_buf_reserve(&c->in, room);
     ssize_t n = to ? io_conn_read(c->io, to, room) : HT_ENOMEM;
     if (n == HT_EAGAIN)
@@ -189,9 +274,17 @@ static void conn_readable(void *ctx) {
 
 static void conn_writable(void *ctx) {
     struct web_conn *c = ctx;
-    if (!web_conn_flush(c) || web_conn_busy(c) || c->state == WEB_STREAM)
+    if (!web_conn_flush(c) || web_conn_busy(c))
         return;
-    next_head(c);
+    if (c->state == WEB_STREAM) {
+        if (c->server->ops->drained)
+            c->server->ops->drained(c);
+        return;
+    }
+    if (c->state == WEB_BODY)
+        set_timer(c, c->server->body_timeout_ms); /* it had waited to say 100 */
+    else
+        next_head(c);
     serve(c);
 }
 
@@ -204,6 +297,8 @@ static void timed_out(struct io_timer *t) {
         c->server->ops->tick(c);
     } else if (c->state == WEB_HEAD && !web_conn_busy(c)) {
         refuse(c, 408, "the request head did not arrive in time");
+    } else if (c->state == WEB_BODY && !web_conn_busy(c)) {
+        refuse(c, 408, "the request body did not arrive in time");
     } else {
         web_conn_close(c);
     }

@@ -1,8 +1,9 @@
 /*
- * A small HTTP/1.1 server and client for the pages and APIs of this program. It serves one request after another and
- * reads no request bodies. It knows sockets and HTTP, and neither tunnels nor the content that is served.
+ * A small HTTP/1.1 server and client for the pages and APIs of this program. It serves one request after another, and
+ * reads the body of a request only where its owner wants it. It knows sockets and HTTP, and neither tunnels nor the
+ * content that is served.
  *
- *   server.c   one connection of a server: heads, time limits, answers, streams, upgrades
+ *   server.c   one connection of a server: heads, bodies, time limits, answers, streams, upgrades
  *   client.c   one request and its answer
  *   sse.c      reads server-sent events
  */
@@ -22,16 +23,24 @@ struct web_conn;
 struct web_server_ops {
     /*
      * A head has come: c->head, with its bytes at web_bytes(). The callee calls web_reply(), web_stream() or
-     * web_upgrade(), and returns the result. Bodies are never read: for a request with a body c->close_after is set
-     * already, so that the body cannot be taken for the next request (hardening case 2).
+     * web_upgrade(), and returns the result; or web_take_body() or web_later(). A body is not read otherwise: for a
+     * request with one c->close_after is set already, so that it cannot be taken for the next request (hardening case
+     * 2).
      */
     bool (*request)(struct web_conn *c);
-    /* The head is not valid, or did not come in time (408). The callee calls web_reply() once and returns the result.
-     * `text` is static and needs no escaping. */
+    /* After web_take_body(): the next bytes of the body, valid during the call. With `last`, which may come with no
+     * bytes, the callee answers as in request(). It may answer before; the connection is then closed behind that. NULL
+     * for a server that takes no bodies. */
+    bool (*body)(struct web_conn *c, struct ht_slice piece, bool last);
+    /* The head or the body is not valid, the body is too long (413), or one of them did not come in time (408). The
+     * callee calls web_reply() once and returns the result. `text` is static and needs no escaping. */
     bool (*refuse)(struct web_conn *c, uint16_t status, const char *text);
     /* A stream was quiet for tick_ms. The callee may append to c->out.queue and flush. NULL for a server without
      * streams. */
     void (*tick)(struct web_conn *c);
+    /* All that a stream had to write is written, after it had to wait. The callee may go on as in tick(). May be NULL.
+     */
+    void (*drained)(struct web_conn *c);
     /* The answer to an upgrade was written. The callee calls web_conn_take(), takes the bytes behind the request from
      * c->in, and calls web_conn_close(). NULL for a server without upgrades. */
     void (*upgraded)(struct web_conn *c);
@@ -39,11 +48,14 @@ struct web_server_ops {
     void (*gone)(struct web_conn *c);
 };
 
+#define WEB_BODY_STEP (64u * 1024u)
+
 /* The settings of a server; they must outlive its connections. */
 struct web_server {
     const struct web_server_ops *ops;
     struct http_limits limits;
     uint64_t head_timeout_ms; /* for a head: from its first byte, and from the start of the connection; 0: for ever */
+    uint64_t body_timeout_ms; /* for each WEB_BODY_STEP bytes of a body; 0: for ever */
     uint64_t keepalive_timeout_ms; /* between two requests; 0: for ever */
     uint64_t write_timeout_ms;     /* for an answer that the peer does not read; 0: for ever */
     uint64_t tick_ms;              /* between two ticks of a stream; 0: none */
@@ -52,6 +64,8 @@ struct web_server {
 enum web_state {
     WEB_IDLE,    /* no byte of a request has come */
     WEB_HEAD,    /* bytes of a head have come, or the answer is being written */
+    WEB_BODY,    /* the body is read */
+    WEB_WAIT,    /* the answer comes later; nothing is read */
     WEB_STREAM,  /* an answer without an end; no further request is read */
     WEB_UPGRADE, /* upgraded() is called when the answer is written */
 };
@@ -68,6 +82,12 @@ struct web_conn {
     bool no_body;     /* the request is HEAD */
     bool close_after; /* close when everything is written; the connection then lingers (hardening case 2) */
     struct http_head head;
+    /* Of a body that is read: */
+    struct http_chunked chunked;
+    uint64_t body_left; /* with a length: bytes that have not come yet */
+    uint64_t body_got, body_max;
+    uint64_t body_step; /* body_got at which its owner has more time again */
+    bool body_whole;
 };
 
 /* Starts serving `io`, which `c` owns from now on. `c` must be zero-initialised. Bytes that have come already are
@@ -108,6 +128,14 @@ bool web_reply(struct web_conn *c, const struct web_reply *r) HT_MUST_USE;
 bool web_stream(struct web_conn *c, const struct web_reply *r) HT_MUST_USE;
 /* Sends the answer to an upgrade, which is in c->out.queue already. `rc` is the result of writing it there. */
 bool web_upgrade(struct web_conn *c, int rc) HT_MUST_USE;
+
+/* In request(): the body is read, at most `max` bytes of it, and comes by body(). The head, and all that points into
+ * it, is gone when request() returns. */
+bool web_take_body(struct web_conn *c, uint64_t max) HT_MUST_USE;
+/* In request() and body(): the answer comes by web_answer(). The connection may be closed before; gone() tells. */
+bool web_later(struct web_conn *c) HT_MUST_USE;
+/* Answers a request that web_later() let wait. The connection may be gone when this returns. */
+void web_answer(struct web_conn *c, const struct web_reply *r);
 
 /* ---- client ---- */
 

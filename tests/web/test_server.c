@@ -1,6 +1,8 @@
 /* The small server: one connection of it, and a peer that writes and reads by hand. */
 #include "web_rig.h"
 
+#include "base/clock.h"
+
 #define HEAD_MAX 512
 
 struct client {
@@ -14,8 +16,9 @@ static struct {
     int fd;           /* the peer's end */
     int ended, gone, requests, upgraded;
     struct io_conn *taken;
-    char early[64], said[65536];
-    size_t n_said, big;
+    char early[64], said[65536], body[64];
+    size_t n_said, big, n_body;
+    unsigned pieces, drained;
 } w;
 
 /* ---- what is served ---- */
@@ -29,6 +32,13 @@ static bool serve_path(struct web_conn *c) {
         r.body = ht_slice_str("begun\n");
         return web_stream(c, &r);
     }
+    if (ht_slice_is(path, "/take") || ht_slice_is(path, "/early") || ht_slice_is(path, "/take-later")) {
+        w.early[0] = path.p[1] == 'e' ? 'e' : path.n > 5 ? 'l' : '\0';
+        w.n_body = 0;
+        return web_take_body(c, 16);
+    }
+    if (ht_slice_is(path, "/later"))
+        return web_later(c);
     if (ht_slice_is(path, "/up"))
         return web_upgrade(c, ht_buf_append_str(&c->out.queue, "HTTP/1.1 101 Switching Protocols\r\n\r\n"));
     if (ht_slice_is(path, "/big")) {
@@ -47,6 +57,24 @@ static bool serve_path(struct web_conn *c) {
     r.body = ht_slice_str(body);
     r.extra = "X-More: 1\r\n";
     return web_reply(c, &r);
+}
+
+static bool take(struct web_conn *c, struct ht_slice piece, bool last) {
+    w.pieces++;
+    CU_ASSERT_FATAL(w.n_body + piece.n < sizeof w.body);
+    if (piece.n)
+        memcpy(w.body + w.n_body, piece.p, piece.n);
+    w.n_body += piece.n;
+    if (last && w.early[0] == 'l')
+        return web_later(c);
+    if (!last && w.early[0] != 'e')
+        return true;
+    return web_reply(c, &(struct web_reply){.status = 201, .body = ht_slice_of(w.body, w.n_body)});
+}
+
+static void drained(struct web_conn *c) {
+    (void)c;
+    w.drained++;
 }
 
 static bool refuse(struct web_conn *c, uint16_t status, const char *text) {
@@ -75,7 +103,13 @@ static void gone(struct web_conn *c) {
     ht_free(ht_container_of(c, struct client, web));
 }
 
-static const struct web_server_ops ops = {serve_path, refuse, tick, upgraded, gone};
+static const struct web_server_ops ops = {.request = serve_path,
+                                          .body = take,
+                                          .refuse = refuse,
+                                          .tick = tick,
+                                          .drained = drained,
+                                          .upgraded = upgraded,
+                                          .gone = gone};
 
 /* ---- the rig ---- */
 
@@ -178,6 +212,82 @@ static void a_body_ends_the_connection(void) {
     }
 }
 
+#define TOOK(body, n) "HTTP/1.1 201 Created\r\ncontent-length: " n "\r\n\r\n" body
+#define TAKE_5 "POST /take HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello"
+#define TAKE_CHUNKS                                                                                                    \
+    "POST /take HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhe\r\n3;x=y\r\nllo\r\n0\r\nA: b\r\n\r\n"
+#define TAKE_NONE "POST /take HTTP/1.1\r\nHost: x\r\n\r\n"
+
+/* Whatever comes behind a body that was read to its end is the next request. */
+static void bodies_that_are_taken(void) {
+    static const char text[] = TAKE_5 TAKE_CHUNKS TAKE_NONE "GET /a HTTP/1.1\r\nHost: x\r\n\r\n";
+    for (size_t at = 0; at < sizeof text; at++) {
+        char first[sizeof text];
+        snprintf(first, sizeof first, "%.*s", (int)at, text);
+        begin_with(first);
+        say(text + at);
+        CU_ASSERT_STRING_EQUAL(w.said, TOOK("hello", "5") TOOK("hello", "5") TOOK("", "0") OK("/a ", "3"));
+        CU_ASSERT(w.requests == 4 && !w.ended && w.c->web.state == WEB_IDLE);
+        end();
+    }
+    begin(); /* whoever asks first is told to go on, once */
+    say("POST /take HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n");
+    CU_ASSERT_STRING_EQUAL(w.said, "HTTP/1.1 100 Continue\r\n\r\n");
+    CU_ASSERT_EQUAL_FATAL(w.gone, 0);
+    say("he");
+    say("llo");
+    CU_ASSERT_STRING_EQUAL(w.said, "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 201 Created\r\ncontent-length: 5\r\n"
+                                   "Connection: close\r\n\r\nhello");
+    CU_ASSERT(w.ended && w.gone == 1);
+    end();
+}
+
+/* Hardening case 2 again: a body that was not read to its end, or whose end is not certain. */
+static void bodies_that_end_the_connection(void) {
+    static const struct {
+        const char *text;
+        const char *status;
+    } rows[] = {
+        {"POST /take HTTP/1.1\r\nHost: x\r\nContent-Length: 17\r\n\r\n", "HTTP/1.1 413 "},
+        {"POST /take HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n11\r\n12345678901234567\r\n0\r\n\r\n",
+         "HTTP/1.1 413 "},
+        {"POST /take HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5 \r\n", "HTTP/1.1 400 "},
+        {"POST /take HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+         "HTTP/1.1 400 "},
+        {"POST /early HTTP/1.1\r\nHost: x\r\nContent-Length: 16\r\n\r\nGET /", "HTTP/1.1 201 "},
+        {"POST /take HTTP/1.0\r\nContent-Length: 1\r\n\r\nx", "HTTP/1.1 201 "},
+    };
+    for (size_t i = 0; i < HT_ARRAY_LEN(rows); i++) {
+        char text[512];
+        begin();
+        snprintf(text, sizeof text, "%sGET /b HTTP/1.1\r\nHost: x\r\n\r\n", rows[i].text);
+        say(text);
+        CU_ASSERT_NSTRING_EQUAL(w.said, rows[i].status, strlen(rows[i].status));
+        CU_ASSERT_PTR_NOT_NULL(strstr(w.said, "Connection: close\r\n"));
+        CU_ASSERT_PTR_NULL(strstr(w.said, "HTTP/1.1 200"));
+        CU_ASSERT(w.ended && w.gone == 1 && w.requests <= 1);
+        end();
+    }
+}
+
+static void answers_that_come_later(void) {
+    begin();
+    say("GET /later HTTP/1.1\r\nHost: x\r\n\r\nGET /a HTTP/1.1\r\nHost: x\r\n\r\n");
+    CU_ASSERT(w.requests == 1 && w.c->web.state == WEB_WAIT && w.n_said == 0);
+    web_answer(&w.c->web, &(struct web_reply){.status = 200, .type = "text/plain", .extra = "X-More: 1\r\n"});
+    loop_turns(loop, 2);
+    look();
+    CU_ASSERT_STRING_EQUAL(w.said, OK("", "0") OK("/a ", "3"));
+    end();
+    begin();
+    say("POST /take-later HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhelloGET /a HTTP/1.1\r\nHost: x\r\n\r\n");
+    CU_ASSERT(w.requests == 1 && w.c->web.state == WEB_WAIT && w.n_body == 5);
+    web_answer(&w.c->web, &(struct web_reply){.status = 201});
+    look();
+    CU_ASSERT_STRING_EQUAL(w.said, TOOK("", "0") OK("/a ", "3"));
+    end();
+}
+
 static void heads_that_are_refused(void) {
     static char long_head[HEAD_MAX + 64], long_target[HEAD_MAX / 2 + 64];
     snprintf(long_head, sizeof long_head, "GET / HTTP/1.1\r\nX: %0*d", HEAD_MAX, 0);
@@ -228,6 +338,21 @@ static void time_limits(void) {
     turn_until_gone();
     CU_ASSERT_STRING_EQUAL(w.said, OK("/a ", "3"));
     CU_ASSERT(w.ended);
+    end();
+}
+
+/* The time is for each WEB_BODY_STEP bytes: one who sends a byte now and then does not stay. */
+static void slow_bodies(void) {
+    w.server = (struct web_server){.ops = &ops, .limits = {HEAD_MAX, 16, HEAD_MAX / 2}, .body_timeout_ms = 50};
+    begin_with("POST /take HTTP/1.1\r\nHost: x\r\nContent-Length: 16\r\n\r\n");
+    for (unsigned i = 0; !w.gone && i < 15; i++) {
+        CU_ASSERT(send(w.fd, "x", 1, MSG_NOSIGNAL | MSG_DONTWAIT) == 1 || errno == EPIPE);
+        for (uint64_t from = ht_now_ms(); !w.gone && ht_now_ms() - from < 20;)
+            loop_turns(loop, 1);
+    }
+    look();
+    CU_ASSERT(w.gone == 1 && w.pieces > 0 && w.n_body < 16);
+    CU_ASSERT_NSTRING_EQUAL(w.said, "HTTP/1.1 408 ", 13);
     end();
 }
 
@@ -305,6 +430,8 @@ static void without_memory(void) {
         "GET /a HTTP/1.1\r\nHost: x\r\n\r\n",
         "GET /stream HTTP/1.1\r\nHost: x\r\n\r\n",
         "GET /up HTTP/1.1\r\nHost: x\r\n\r\n",
+        TAKE_CHUNKS,
+        "POST /take HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nExpect: 100-continue\r\n\r\nx",
         "nonsense\r\n\r\n",
     };
     for (size_t i = 0; i < HT_ARRAY_LEN(rows); i++) {
@@ -329,8 +456,12 @@ static const struct tap_test tests[] = {
     {"a request split at every byte", split_at_every_byte},
     {"one answer after another", one_answer_after_another},
     {"a request with a body ends the connection", a_body_ends_the_connection},
+    {"a body that is taken ends where the next request begins", bodies_that_are_taken},
+    {"a body that is cut, too long or doubtful ends the connection", bodies_that_end_the_connection},
+    {"an answer that comes later", answers_that_come_later},
     {"bad heads are refused", heads_that_are_refused},
     {"the server's time limits", time_limits},
+    {"a body that comes too slowly is refused", slow_bodies},
     {"a client that does not read gets no second answer and is dropped", answers_that_nobody_reads},
     {"an answer without an end is written piece by piece", streams},
     {"an upgrade hands the connection over", an_upgrade_hands_over},
