@@ -34,7 +34,7 @@ endif
 CFLAGS  ?= -g
 CPPFLAGS += -Isrc -I$(GEN) -DKIT_VERSION='"$(VERSION)"'
 ALLFLAGS = $(CSTD) $(OPT) $(CFLAGS) $(WARN) $(HARDEN) -fPIC -fvisibility=hidden -MMD -MP $(CPPFLAGS)
-LDLIBS  := -lev -lwslay -lcjson -lyaml -lqrencode -lssl -lcrypto -lseccomp -lpthread
+LDLIBS  := -lev -lwslay -lcjson -lyaml -lqrencode -lssl -lcrypto -lseccomp -lz -lbrotlidec -lzstd -lpthread
 LDFLAGS += $(LDSAN) -Wl,-z,relro,-z,now -Wl,--as-needed
 # Most of what the loader reads to start the program is relative relocations; packed they are a page or two (where the linker can).
 PACKED  := -Wl,-z,pack-relative-relocs
@@ -160,7 +160,7 @@ LIB_ROOMS := base json wire flow mux http io ws relay vtunnel guard inspect driv
 DRV_O   := $(filter $(LIB_ROOMS:%=$(B)/obj/%/%) $(LIB_ROOMS:%=$(B)/obj/rl/%/%),$(LIB_O)) \
            $(filter $(B)/obj/gen/wire_gen.o $(B)/obj/gen/vtunnel_gen.o $(B)/obj/gen/metrics_gen.o,$(LIB_O))
 SONAME  := libhoody-tunnel.so.0
-DRV_LIBS := -lev -lwslay -lssl -lcrypto -lpthread
+DRV_LIBS := -lev -lwslay -lssl -lcrypto -lz -lbrotlidec -lzstd -lpthread
 
 SYMBOLS := src/driver/hoody_tunnel.map
 $(B)/$(SONAME): $(DRV_O) $(SYMBOLS)
@@ -261,7 +261,7 @@ $(UNIT_O): $(B)/tests/%.o: tests/%.c | $(GEN_NEEDED)
 
 $(UNIT): %: %.o $(SUPPORT) $(B)/librooms.a
 	@echo "  TEST  $@"
-	@$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $< $(SUPPORT) $(B)/librooms.a -lcunit $(LDLIBS) -lm
+	@$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $< $(SUPPORT) $(B)/librooms.a -lcunit -lbrotlienc $(LDLIBS) -lm
 
 # ---- programs that tests and benchmarks use ----
 $(B)/tests/ws_echo: $(wildcard tests/ws_echo/*.c) $(B)/librooms.a
@@ -285,7 +285,7 @@ unit: $(UNIT)
 	@set -e; for t in $(UNIT); do echo "# $$t"; $$t; done
 
 # ---- what a Debian machine needs ----
-DEPS_BUILD := gcc libc6-dev make pkg-config ragel libev-dev libwslay-dev libcjson-dev libssl-dev libseccomp-dev libyaml-dev libqrencode-dev \
+DEPS_BUILD := gcc libc6-dev make pkg-config ragel libev-dev libwslay-dev libcjson-dev libssl-dev libseccomp-dev libyaml-dev libqrencode-dev zlib1g-dev libbrotli-dev libzstd-dev \
               python3 python3-jinja2 python3-yaml python3-jsonschema
 DEPS_TEST  := libcunit1-dev curl nginx|nginx-light|nginx-core|nginx-full postgresql redis-server python3-websockets openssl wrk procps haproxy \
               zsh fish groff-base mandoc python3-pyte tmux iproute2 chromium caddy lego pebble
