@@ -3,11 +3,8 @@
 #include "io/io_priv.h"
 
 #include <arpa/inet.h>
-#include <errno.h>
 #include <netdb.h>
 #include <stdio.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 enum dial_state { DIAL_RESOLVING, DIAL_CONNECTING, DIAL_HANDSHAKE, DIAL_FAILED, DIAL_GIVEN };
 
@@ -20,29 +17,19 @@ struct io_dial {
     void *by;
     enum dial_state state;
     struct io_lookup_wait lookup;
-    ev_io io; /* the socket that connects */
-    int fd;   /* -1: none */
+    struct io_race race;
     struct io_conn *conn;
     struct io_timer timer;
     struct io_task report; /* a failure that was known at once is told at the end of the turn */
     uint64_t timeout_ms, deadline_us;
-    unsigned next;
     struct io_resolved to;
     struct io_addr first; /* len 0: none */
-    int err;              /* of the first attempt that failed */
+    int err;
     struct ht_errmsg text;
     uint16_t port;
     char name[IO_ADDR_TEXT + 256]; /* host:port for people */
     char host[];
 };
-
-static void drop_fd(struct io_dial *d) {
-    if (d->fd < 0)
-        return;
-    io_unwatch(d->loop, &d->io);
-    close(d->fd);
-    d->fd = -1;
-}
 
 void io_dial_cancel(struct io_dial **dp) {
     struct io_dial *d = *dp;
@@ -51,11 +38,7 @@ void io_dial_cancel(struct io_dial **dp) {
     *dp = NULL;
     if (d->cancelled)
         d->cancelled(d->by);
-    /* It may stand already, unknown to us: a service must not take what was called off for a caller who came, said
-     * nothing and left in order. */
-    if (d->fd >= 0)
-        io_set_reset(d->fd, true);
-    drop_fd(d);
+    io_race_stop(&d->race);
     io_conn_abort(&d->conn);
     io_lookup_cancel(&d->lookup);
     io_timer_stop(&d->timer);
@@ -78,22 +61,20 @@ static void on_report(struct io_task *t);
 static void fail(struct io_dial *d, int err) {
     d->state = DIAL_FAILED;
     d->err = err;
-    drop_fd(d);
+    io_race_stop(&d->race);
     io_conn_close(&d->conn);
     io_lookup_cancel(&d->lookup);
     io_timer_stop(&d->timer);
     io_task_add(d->loop, &d->report);
 }
 
-static void fail_connect(struct io_dial *d) {
+/* `why`: what has become of the whole. */
+static void fail_connect(struct io_dial *d, int err, const char *why) {
     char tried[300] = "", one[IO_ADDR_TEXT];
-    size_t at = 0;
-    bool by_name = d->to.n > 1 || strcmp(io_addr_host(&d->to.addr[0], one), d->host) != 0;
-    for (unsigned i = 0; by_name && i < d->next && at < sizeof tried; i++)
-        at += (size_t)snprintf(tried + at, sizeof tried - at, "%s%s", i ? ", " : " (tried ",
-                               io_addr_text(&d->to.addr[i], one));
-    ht_fail(&d->text, d->err, "cannot connect to %s: %s%s%s", d->name, ht_err_text(d->err), tried, *tried ? ")" : "");
-    fail(d, d->err);
+    if (d->to.n > 1 || (d->to.n == 1 && strcmp(io_addr_host(&d->to.addr[0], one), d->host) != 0))
+        io_race_tell(&d->race, tried, sizeof tried);
+    ht_fail(&d->text, err, "cannot connect to %s: %s%s", d->name, why, tried);
+    fail(d, err);
 }
 
 static uint64_t left_ms(const struct io_dial *d) {
@@ -138,29 +119,9 @@ static void handshake(void *ctx) {
 
 static const struct io_conn_ops handshake_ops = {handshake, handshake};
 
-static void try_next(struct io_dial *d);
-
-static void attempt_failed(struct io_dial *d, int err) {
-    /* "refused" says more than "unreachable" when a host has both families and we have one. */
-    if (d->err == HT_OK || (err == HT_EREFUSED && (d->err == HT_EUNREACH || d->err == HT_EADDR)))
-        d->err = err;
-    drop_fd(d);
-    try_next(d);
-}
-
-static void on_connected(struct io_dial *d) {
-    int e = 0;
-    socklen_t len = sizeof e;
-    if (getsockopt(d->fd, SOL_SOCKET, SO_ERROR, &e, &len) != 0)
-        e = errno;
-    if (e != 0) {
-        attempt_failed(d, ht_err_from_errno(e));
-        return;
-    }
-    io_unwatch(d->loop, &d->io);
-    int fd = d->fd;
+static void on_connected(struct io_race *r, int fd) {
+    struct io_dial *d = ht_container_of(r, struct io_dial, race);
     SSL *ssl;
-    d->fd = -1;
     d->conn = io_conn_adopt(d->loop, fd, NULL, NULL);
     if (!d->conn) {
         ht_fail(&d->text, HT_ENOMEM, "cannot connect to %s: out of memory", d->name);
@@ -174,15 +135,13 @@ static void on_connected(struct io_dial *d) {
         fail(d, HT_ENOMEM);
     } else {
         d->state = DIAL_HANDSHAKE;
-        io_timer_set(&d->timer, left_ms(d)); /* no other address is tried from here on */
         io_conn_set_ops(d->conn, &handshake_ops, d);
         handshake(d);
     }
 }
 
-static bool same_host(const struct io_addr *a, const struct io_addr *b) {
-    char x[IO_ADDR_TEXT], y[IO_ADDR_TEXT];
-    return strcmp(io_addr_host(a, x), io_addr_host(b, y)) == 0;
+static void on_lost(struct io_race *r) {
+    fail_connect(ht_container_of(r, struct io_dial, race), r->err, ht_err_text(r->err));
 }
 
 /* Leaves only those that may be dialled. */
@@ -204,14 +163,10 @@ static void connect_to(struct io_dial *d) {
         fail(d, HT_EACCESS);
         return;
     }
-    for (unsigned i = 1; d->first.len && i < d->to.n; i++)
-        if (same_host(&d->to.addr[i], &d->first)) {
-            struct io_addr swap = d->to.addr[0];
-            d->to.addr[0] = d->to.addr[i];
-            d->to.addr[i] = swap;
-            break;
-        }
-    try_next(d);
+    d->race.loop = d->loop;
+    d->race.won = on_connected;
+    d->race.lost = on_lost;
+    io_race_begin(&d->race, &d->to, d->first.len ? &d->first : NULL, left_ms(d));
 }
 
 static void set_port(struct io_addr *a, uint16_t port) {
@@ -237,51 +192,19 @@ static void on_resolved(struct io_lookup_wait *w, const struct io_resolved *r) {
     resolved(ht_container_of(w, struct io_dial, lookup), r);
 }
 
-static void on_io(struct ev_loop *ev, ev_io *w, int revents) {
-    (void)ev;
-    (void)revents;
-    on_connected(w->data);
-}
-
-static void watch(struct io_dial *d, int fd, int events) {
-    d->fd = fd;
-    ev_io_init(&d->io, on_io, fd, events);
-    d->io.data = d;
-    io_watch(d->loop, &d->io);
-}
-
-static void try_next(struct io_dial *d) {
-    while (d->next < d->to.n) {
-        const struct io_addr *a = &d->to.addr[d->next++];
-        int fd = socket(a->ss.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-        if (fd >= 0 && io_addr_is_loopback(a))
-            io_congestion_local(fd);
-        if (fd >= 0 &&
-            (connect(fd, (const struct sockaddr *)&a->ss, a->len) == 0 || errno == EINPROGRESS || errno == EINTR)) {
-            watch(d, fd, EV_WRITE);
-            /* An address that swallows everything leaves time for those behind it. */
-            io_timer_set(&d->timer, left_ms(d) / (d->to.n - d->next + 1));
-            return;
-        }
-        int err = ht_err_from_errno(errno);
-        if (fd >= 0)
-            close(fd);
-        if (d->err == HT_OK || err == HT_EFDS)
-            d->err = err;
-    }
-    fail_connect(d);
-}
-
 static void on_timeout(struct io_timer *t) {
     struct io_dial *d = ht_container_of(t, struct io_dial, timer);
-    if (d->state == DIAL_CONNECTING && d->next < d->to.n && left_ms(d) > 0) {
-        attempt_failed(d, HT_ETIMEDOUT);
-        return;
+    char why[64];
+    snprintf(why, sizeof why, "no answer within %llu ms", (unsigned long long)d->timeout_ms);
+    if (d->state == DIAL_RESOLVING) {
+        ht_fail(&d->text, HT_ETIMEDOUT, "cannot resolve %s: %s", d->host, why);
+        fail(d, HT_ETIMEDOUT);
+    } else if (d->state == DIAL_HANDSHAKE) {
+        ht_fail(&d->text, HT_ETIMEDOUT, "the TLS handshake with %s failed: %s", d->name, why);
+        fail(d, HT_ETIMEDOUT);
+    } else {
+        fail_connect(d, HT_ETIMEDOUT, why);
     }
-    ht_fail(&d->text, HT_ETIMEDOUT, "cannot %s %s: no answer within %llu ms",
-            d->state == DIAL_RESOLVING ? "resolve" : "connect to", d->state == DIAL_RESOLVING ? d->host : d->name,
-            (unsigned long long)d->timeout_ms);
-    fail(d, HT_ETIMEDOUT);
 }
 
 static struct io_dial *dial(struct io_loop *loop, const struct io_addr *first, const char *host, uint16_t port,
@@ -303,11 +226,11 @@ static struct io_dial *dial(struct io_loop *loop, const struct io_addr *first, c
     if (first)
         d->first = *first;
     d->lookup.done = on_resolved;
-    d->fd = -1;
     d->timeout_ms = timeout_ms;
     uint64_t now = ht_now_us();
     d->deadline_us = timeout_ms < (UINT64_MAX - now) / 1000 ? now + timeout_ms * 1000 : UINT64_MAX;
     io_timer_init(loop, &d->timer, on_timeout);
+    io_timer_set(&d->timer, timeout_ms);
     io_task_init(&d->report, on_report);
     d->state = DIAL_CONNECTING;
     if (io_addr_parse(&d->to.addr[0], host, port) == HT_OK) {
@@ -324,10 +247,9 @@ static struct io_dial *dial(struct io_loop *loop, const struct io_addr *first, c
         int rc = io_lookup(loop, host, &d->lookup, &known);
         if (rc == HT_OK) {
             resolved(d, &known);
-        } else if (rc == HT_EAGAIN) {
-            io_timer_set(&d->timer, timeout_ms);
-        } else {
+        } else if (rc != HT_EAGAIN) {
             ht_fail(err, rc, "cannot resolve %s: %s", host, ht_err_text(rc));
+            io_timer_stop(&d->timer);
             ht_free(d);
             return NULL;
         }
@@ -356,7 +278,6 @@ struct io_dial *io_dial_by(struct io_loop *loop, const struct io_dial_ops *ops, 
     d->ctx = ctx;
     d->cancelled = cancelled;
     d->by = by;
-    d->fd = -1;
     d->state = DIAL_CONNECTING;
     io_timer_init(loop, &d->timer, on_timeout);
     io_task_init(&d->report, on_report);

@@ -442,8 +442,9 @@ struct io_dial_ops {
 
 /*
  * Connects to `host`, a name or an address without brackets. A thread resolves names, and simultaneous dials to the
- * same name share one lookup. localhost and what is below it are not looked up: 127.0.0.1, then ::1. The addresses are
- * tried one after the other, and everything together may take `timeout_ms`. `tls` NULL: plain TCP. NULL: it cannot
+ * same name share one lookup. localhost and what is below it are not looked up: 127.0.0.1, then ::1. The addresses of
+ * both families take turns (Happy Eyeballs, RFC 8305): the next attempt begins when one has failed, or 250 ms after the
+ * last one began, and the first that connects ends all others. Everything together may take `timeout_ms`. `tls` NULL: plain TCP. NULL: it cannot
  * start, and *err says why. connected() and failed() are never called before this returns.
  */
 struct io_dial *io_dial_start(struct io_loop *loop, const char *host, uint16_t port, struct io_tls *tls,

@@ -29,6 +29,7 @@ struct io_loop {
     unsigned n_lingering;     /* those without a permit */
     struct ht_list lookups;   /* struct io_lookup */
     unsigned n_lookups, n_lookup_threads;
+    unsigned n_extras; /* attempts of all races beside the first of each */
     struct io_conn *current; /* the connection whose callback runs; NULL once the callback has closed it */
     struct ht_pool blocks;
     unsigned n_fds; /* connections and listeners */
@@ -156,5 +157,33 @@ int io_lookup(struct io_loop *loop, const char *host, struct io_lookup_wait *w, 
 /* Stops waiting: done() is not called. Does nothing if it does not wait. */
 void io_lookup_cancel(struct io_lookup_wait *w);
 void io_lookup_drop_all(struct io_loop *loop);
+
+/* ---- race.c: from the addresses of a host to one connected socket ---- */
+
+struct io_race;
+struct io_race_try {
+    struct io_race *of;
+    struct io_addr to;
+    ev_io io;
+    int fd;  /* -1: it does not run */
+    int err; /* how it has ended; HT_OK: it has not */
+};
+/* A member of its owner's structure, which sets `loop`, `won` and `lost`. Zero-initialised it may be stopped. */
+struct io_race {
+    struct io_loop *loop;
+    void (*won)(struct io_race *r, int fd); /* the callee owns the descriptor */
+    void (*lost)(struct io_race *r);        /* none was reached; `err` has the error that says most */
+    unsigned n, next, running;              /* next: how many attempts have begun */
+    uint64_t delay_ms;
+    int err;
+    struct io_timer timer;
+    struct io_race_try tries[IO_RESOLVE_MAX];
+};
+/* Starts with `first` if the host has that address; NULL: no preference. lost() may be called before this returns. */
+void io_race_begin(struct io_race *r, const struct io_resolved *to, const struct io_addr *first, uint64_t left_ms);
+/* Ends all attempts; no callback is called. */
+void io_race_stop(struct io_race *r);
+/* Writes " (tried A, B)" about the attempts that have begun, with their errors where these differ. */
+void io_race_tell(const struct io_race *r, char *out, size_t cap);
 
 #endif

@@ -1,6 +1,7 @@
 /* One request to a server, and its answer. */
 #include "web/web.h"
 
+#include "base/clock.h"
 #include "base/mem.h"
 
 #include <stdio.h>
@@ -20,7 +21,7 @@ struct web_request {
     struct http_head head;
     struct http_chunked chunked;
     enum http_body_kind body;
-    uint64_t left, quiet_ms;
+    uint64_t left, quiet_ms, deadline_ms;
     bool has_head, over;
     struct io_timer timer;
     char where[WHERE_MAX];
@@ -131,6 +132,8 @@ static void connected(void *ctx, struct io_conn *c) {
     struct web_request *r = ctx;
     r->dial = NULL;
     r->conn = c;
+    uint64_t now = ht_now_ms(); /* until here the dial kept the time */
+    io_timer_set(&r->timer, r->deadline_ms > now ? r->deadline_ms - now : 0);
     io_conn_set_ops(c, &conn_ops, r);
     io_conn_read_on(c, true);
     writable(r);
@@ -175,7 +178,7 @@ static int start(struct web_request *r, const struct web_ask *ask, struct ht_err
     r->quiet_ms = ask->quiet_ms;
     http_response_begin(&r->head, NULL);
     io_timer_init(r->loop, &r->timer, timed_out);
-    io_timer_set(&r->timer, ask->timeout_ms);
+    r->deadline_ms = ht_now_ms() + ask->timeout_ms;
     r->dial = io_dial_start(r->loop, ask->host, ask->port, r->tls, ask->timeout_ms, &dial_ops, r, err);
     return r->dial ? HT_OK : HT_EIO;
 }
