@@ -30,7 +30,7 @@ static int plan_targets(struct cli_plan *p, const char *const *args, size_t n, c
     return OPT_EXIT_OK;
 }
 
-/* Takes the options --target-* from bindings whose target has no tls://. 0 or an exit status. */
+/* Takes the options --target-* from bindings to whose target no TLS is spoken. 0 or an exit status. */
 static int spare_plain_targets(struct cli_plan *p, const struct ht_bind_options *like) {
     size_t n_tls = 0;
     for (size_t i = 0; i < p->n_binds; i++) {
@@ -39,13 +39,16 @@ static int spare_plain_targets(struct cli_plan *p, const struct ht_bind_options 
         const char *to = b->portless ? strchr(b->names[0], '=') : NULL;
         to = to ? to + 1 : b->target;
         if (!to || driver_target_parse(&target, to, NULL) < 0 || target.tls == DRIVER_PLAIN)
-            b->target_ca = b->target_cert = b->target_key = b->target_alpn = NULL;
+            b->target_ca = b->target_cert = b->target_key = b->target_alpn = b->target_sni = NULL;
         else
             n_tls++;
     }
-    if (n_tls > 0 || !(like->target_ca || like->target_cert || like->target_key || like->target_alpn))
+    if (n_tls > 0 ||
+        !(like->target_ca || like->target_cert || like->target_key || like->target_alpn || like->target_sni))
         return OPT_EXIT_OK;
-    cli_complain("--target-* options are for tls:// targets, as in 8085=tls://www.example.com:443, and there is none");
+    bool expose = like->kind == HT_EXPOSE_HTTP;
+    cli_complain("--target-* options are for %s targets, as in 8085=%s://www.example.com:443, and there is none",
+                 expose ? "https://" : "tls://", expose ? "https" : "tls");
     return OPT_EXIT_USAGE;
 }
 
@@ -96,12 +99,19 @@ int cmd_expose(int argc, char **argv) {
     } else if (!hostnames_good(o.hostname, o.n_hostname)) {
         rc = OPT_EXIT_USAGE;
     } else {
-        rc = plan_targets(&p, o.args, o.n_args,
-                          &(struct ht_bind_options){.kind = HT_EXPOSE_HTTP,
-                                                    .label = o.label,
-                                                    .takeover = o.takeover,
-                                                    .hostnames = o.hostname,
-                                                    .n_hostnames = o.n_hostname});
+        struct ht_bind_options like = {
+            .kind = HT_EXPOSE_HTTP,
+            .label = o.label,
+            .takeover = o.takeover,
+            .hostnames = o.hostname,
+            .n_hostnames = o.n_hostname,
+            .target_ca = o.target_ca,
+            .target_cert = o.target_cert,
+            .target_key = o.target_key,
+            .target_sni = o.target_sni,
+        };
+        rc = plan_targets(&p, o.args, o.n_args, &like);
+        rc = rc == OPT_EXIT_OK && !o.sample ? spare_plain_targets(&p, &like) : rc;
         rc = rc == OPT_EXIT_OK ? cli_plan_run(&p) : rc;
     }
     ht_free(p.binds);
@@ -155,6 +165,7 @@ int cmd_pull(int argc, char **argv) {
         .target_cert = o.target_cert,
         .target_key = o.target_key,
         .target_alpn = o.target_alpn,
+        .target_sni = o.target_sni,
     };
     rc = plan_targets(&p, o.args, o.n_args, &like);
     rc = rc == OPT_EXIT_OK ? spare_plain_targets(&p, &like) : rc;
@@ -203,6 +214,7 @@ int cmd_reach(int argc, char **argv) {
         .target_cert = o.target_cert,
         .target_key = o.target_key,
         .target_alpn = o.target_alpn,
+        .target_sni = o.target_sni,
     };
     rc = plan_reach(&p, o.args, o.n_args, &like);
     rc = rc == OPT_EXIT_OK ? spare_plain_targets(&p, &like) : rc;

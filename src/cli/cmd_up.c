@@ -92,6 +92,7 @@ static int plan_lists(struct cli_plan *p, const struct cli_config *c, const char
             .target_cert = b->cert,
             .target_key = b->key,
             .target_alpn = b->alpn,
+            .target_sni = b->sni,
             .names = b->by_name ? &b->by_name : NULL,
             .n_names = b->by_name != NULL,
             .names_optional = !b->portless,
@@ -220,6 +221,7 @@ static int put_policy_text(struct ht_buf *b, const struct ht_policy *p) {
 
 static int put_binding_text(struct ht_buf *b, const struct ht_bind_options *o) {
     struct driver_target local;
+    char whole[DRIVER_TARGET_TEXT];
     if (o->portless) {
         size_t n = strcspn(o->names[0], "=");
         int rc = ht_buf_printf(b, "%.*s%s%s", (int)n, o->names[0], o->names[0][n] ? " -> " : "",
@@ -239,9 +241,7 @@ static int put_binding_text(struct ht_buf *b, const struct ht_bind_options *o) {
     else
         rc = ht_buf_append_str(b, "a port that the kit picks");
     if (rc == HT_OK)
-        rc = ht_buf_append_str(b, local.tls ? local.tls == DRIVER_TLS ? " -> tls://" : " -> tls+insecure://" : " -> ");
-    if (rc == HT_OK)
-        rc = ht_buf_printf(b, strchr(local.host, ':') ? "[%s]:%u" : "%s:%u", local.host, local.port);
+        rc = ht_buf_printf(b, " -> %s", driver_target_text(&local, whole));
     if (rc == HT_OK && local.tls == DRIVER_TLS_INSECURE)
         rc = ht_buf_append_str(b, ", certificate not verified");
     if (rc == HT_OK && o->target_ca)

@@ -47,7 +47,7 @@ struct cli_config_binding {
     const char *label, *host;    /* NULL: none */
     const char *name, *hostname; /* at the kit's public port; NULL: none */
     char *ca, *cert, *key;       /* for a tls target; NULL: not given */
-    const char *alpn;            /* the same */
+    const char *alpn, *sni;      /* the same */
     const struct cli_config_policy *policy; /* of an item of `reach`; NULL: bytes pass as they are */
     struct opt_mark at, target_at, port_at; /* port_at: for an item of `reach`, where its name stands */
 };

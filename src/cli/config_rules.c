@@ -103,9 +103,9 @@ static void check_tls(struct cli_config *c, const struct cli_config_binding *b, 
         cli_config_problem(c, b->at, "alpn: requests that are checked are HTTP/1.1, and nothing else can be named");
     else if (b->policy && r->target && strncmp(r->target, "http://", 7) == 0 && (r->ca || r->cert || r->key))
         cli_config_problem(c, b->at, "ca, cert and key are for TLS, and plain HTTP is spoken to an http:// target");
-    else if (!b->policy && !tls && (r->ca || r->cert || r->key || r->alpn))
+    else if (!b->policy && !tls && (r->ca || r->cert || r->key || r->alpn || r->sni))
         cli_config_problem(c, b->at,
-                           "ca, cert, key and alpn are for tls:// targets only, and TLS is carried as it is here");
+                           "ca, cert, key, sni and alpn are for tls:// targets only, and TLS is carried as it is here");
 }
 
 /* Joins the name and its target as NAME=TARGET. */
@@ -118,6 +118,7 @@ static int bind_name(struct cli_config *c, const struct opt_config_reach *r, con
     b.pull = b.portless = true;
     b.label = r->label;
     b.alpn = r->alpn;
+    b.sni = r->sni;
     int rc = tls_files(c, &b, r->ca, r->cert, r->key);
     if (rc < 0 || !r->name)
         return rc;
@@ -130,7 +131,8 @@ static int bind_name(struct cli_config *c, const struct opt_config_reach *r, con
         cli_config_problem(c, b.port_at, "name: \"%.80s\" has a target in it; write that as a key, target", r->name);
     else if (cli_reach_parse(r->name, &target, &err) < 0)
         cli_config_problem(c, b.port_at, "name: %s", err.text);
-    else if (r->target && driver_target_parse(&to, r->target, &err) < 0)
+    else if (r->target &&
+             (driver_target_parse(&to, r->target, &err) < 0 || driver_target_check(&to, false, r->target, &err) < 0))
         cli_config_problem(c, b.target_at, "target: %s", err.text);
     else if (b.policy && r->target && to.tls == DRIVER_TLS_INSECURE)
         cli_config_problem(c, b.target_at,
@@ -162,7 +164,9 @@ int cli_config_bind(struct cli_config *c, enum opt_mapping_id kind, const void *
     b.hostname = expose ? expose->hostname : NULL;
     b.host = pull ? pull->host : NULL;
     b.alpn = pull ? pull->alpn : NULL;
-    int rc = pull ? tls_files(c, &b, pull->ca, pull->cert, pull->key) : HT_OK;
+    b.sni = expose ? expose->sni : pull->sni;
+    int rc = pull ? tls_files(c, &b, pull->ca, pull->cert, pull->key)
+                  : tls_files(c, &b, expose->ca, expose->cert, expose->key);
     if (rc < 0)
         return rc;
     bool has_port = expose ? expose->set_port : pull->set_port;
@@ -185,12 +189,12 @@ int cli_config_bind(struct cli_config *c, enum opt_mapping_id kind, const void *
         cli_config_problem(c, b.target_at,
                            "target: \"%.80s\": write target: %.80s, and port: %.*s for the container's port", b.target,
                            pair_local, HT_SLICE_ARG(pair_port));
-    else if (strchr(b.target, '=') && !strstr(b.target, "://"))
+    else if (strchr(b.target, '=') && !strstr(b.target, "://") && strncmp(b.target, "unix:", 5) != 0)
         cli_config_problem(c, b.target_at, "target: \"%.80s\" has a container port in it; write that as a key, port",
                            b.target);
     else if (driver_target_parse(&local, b.target, &err) < 0)
         cli_config_problem(c, b.target_at, "target: %s", err.text);
-    else if (expose && driver_target_check_expose(&local, b.target, &err) < 0)
+    else if (driver_target_check(&local, expose != NULL, b.target, &err) < 0)
         cli_config_problem(c, b.target_at, "target: %s", err.text);
     else
         b.container_port = has_port ? (uint16_t)port : local.port;
@@ -213,8 +217,8 @@ int cli_config_bind_text(struct cli_config *c, enum opt_mapping_id kind, const c
         return add_binding(c, &b);
     }
     int rc = cli_target_parse(&target, text, &err);
-    if (rc == HT_OK && !b.pull && driver_target_parse(&local, target.local, NULL) == HT_OK)
-        rc = driver_target_check_expose(&local, text, &err);
+    if (rc == HT_OK && driver_target_parse(&local, target.local, NULL) == HT_OK)
+        rc = driver_target_check(&local, !b.pull, text, &err);
     if (rc < 0) {
         cli_config_problem(c, at, "%s", err.text);
         return HT_OK;

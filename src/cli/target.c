@@ -15,7 +15,8 @@ int cli_target_parse(struct cli_target *t, const char *text, struct ht_errmsg *e
     struct driver_target local;
     struct ht_slice port;
     const char *equals = strchr(text, '='), *url = strstr(text, "://"), *rest;
-    if (url && equals > url) /* the = belongs to the query of the URL */
+    if ((url && equals > url) ||
+        (equals && strncmp(text, "unix:", 5) == 0)) /* the = belongs to the query or the path */
         equals = NULL;
     t->local = equals ? equals + 1 : text;
     if (!equals && driver_target_is_pair(text, &port, &rest))
@@ -36,7 +37,8 @@ int cli_target_parse(struct cli_target *t, const char *text, struct ht_errmsg *e
 bool cli_target_name(const char *local, char out[CLI_NAME]) {
     struct driver_target t;
     struct wire_name name;
-    if (driver_target_parse(&t, local, NULL) < 0 || t.tls || t.any_loopback || strchr(t.host, ':'))
+    if (driver_target_parse(&t, local, NULL) < 0 || t.tls || t.any_loopback || driver_target_is_unix(&t) ||
+        strchr(t.host, ':'))
         return false;
     int n = snprintf(out, CLI_NAME, "%s:%u", t.host, t.port);
     if (n < 0 || n >= CLI_NAME || wire_name_read(&name, ht_slice_str(out), NULL) < 0)
@@ -91,7 +93,7 @@ int cli_reach_parse(const char *text, const char **target, struct ht_errmsg *err
             "\"%s\": programs in the container mean their own machine by that; give it a name of its own, as in "
             "myapi.test:%u=%.*s",
             text, name.ports == WIRE_NAME_ONE_PORT ? name.port : 80, HT_SLICE_ARG(left));
-    if (*target && driver_target_parse(&at, *target, &why) < 0)
+    if (*target && (driver_target_parse(&at, *target, &why) < 0 || driver_target_check(&at, false, *target, &why) < 0))
         return ht_fail(err, HT_EINVAL, "%s", why.text);
     return HT_OK;
 }

@@ -69,8 +69,8 @@ struct driver_binding {
     enum driver_bind_state state;
     enum ht_bind_kind kind;
     struct driver_target target;
-    char name[DRIVER_HOST_MAX + 32]; /* for messages: host:port, behind tls:// when TLS is used */
-    struct driver_tls *tls;          /* TLS to the target; NULL: none */
+    char name[DRIVER_TARGET_TEXT]; /* for messages, as driver_target_text() */
+    struct driver_tls *tls;        /* TLS to the target; NULL: none */
     struct relay_target *origin;
     struct guard_host *guarded; /* when its name has a policy; else NULL */
     struct io_tls *guard_tls;   /* when its name has a policy: TLS to the real host */

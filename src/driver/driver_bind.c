@@ -319,15 +319,6 @@ bool driver_unbind_all(struct ht_tunnel *t) {
     return is_unbinding(t);
 }
 
-/* Writes the name of the target for people: host:port, with a scheme if it is reached by TLS. */
-static void put_name(struct driver_binding *b) {
-    static const char *const schemes[] = {
-        [DRIVER_PLAIN] = "", [DRIVER_TLS] = "tls://", [DRIVER_TLS_INSECURE] = "tls+insecure://"};
-    bool v6 = strchr(b->target.host, ':') != NULL;
-    snprintf(b->name, sizeof b->name, "%s%s%.255s%s:%u", schemes[b->target.tls], v6 ? "[" : "", b->target.host,
-             v6 ? "]" : "", b->target.port);
-}
-
 static int prepare_target(struct driver_binding *b, const struct ht_bind_options *o, struct ht_errmsg *err) {
     if (!o->target && o->portless)
         return HT_TUNNEL_OK;
@@ -335,9 +326,9 @@ static int prepare_target(struct driver_binding *b, const struct ht_bind_options
         return ht_fail(err, HT_TUNNEL_EINVAL, "the binding's target is missing");
     if (driver_target_parse(&b->target, o->target, err) < 0)
         return HT_TUNNEL_EINVAL;
-    if (o->kind == HT_EXPOSE_HTTP && driver_target_check_expose(&b->target, o->target, err) < 0)
+    if (driver_target_check(&b->target, o->kind == HT_EXPOSE_HTTP, o->target, err) < 0)
         return HT_TUNNEL_EINVAL;
-    put_name(b);
+    driver_target_text(&b->target, b->name);
     return driver_tls_get(b->t, &b->target, o, &b->tls, err);
 }
 

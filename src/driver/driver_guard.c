@@ -93,8 +93,10 @@ static int prepare(struct ht_tunnel *t, struct ht_errmsg *err) {
 
 static int read_target(const char *text, struct driver_target *at, struct guard_host_config *cfg,
                        struct ht_errmsg *err) {
-    if (driver_target_parse(at, text, err) < 0)
+    if (driver_target_parse(at, text, err) < 0 || driver_target_check(at, false, text, err) < 0)
         return HT_TUNNEL_EINVAL;
+    if (driver_target_is_unix(at))
+        return ht_fail(err, HT_TUNNEL_EINVAL, "\"%s\": a policy wants a host with a port, not a Unix socket", text);
     if (at->tls == DRIVER_TLS_INSECURE)
         return ht_fail(err, HT_TUNNEL_EINVAL, "\"%s\": a policy wants a host whose certificate is verified", text);
     cfg->target = at->any_loopback ? "127.0.0.1" : at->host;
@@ -125,6 +127,9 @@ int driver_guard_set(struct driver_binding *b, const struct ht_bind_options *o, 
     snprintf(host, sizeof host, "%s%s", name->wildcard ? "*." : "", name->host);
     if (p->size != sizeof *p)
         return ht_fail(err, HT_TUNNEL_EINVAL, "the field `size` of struct ht_policy is not set; set it with sizeof");
+    if (o->target_sni)
+        return ht_fail(err, HT_TUNNEL_EINVAL,
+                       "with a policy the certificate must be for the name itself, so target_sni has no use");
     int rc = target ? read_target(target, &at, &cfg, err) : HT_TUNNEL_OK;
     rc = rc == HT_TUNNEL_OK ? prepare(t, err) : rc;
     if (rc < 0)

@@ -33,7 +33,7 @@ static int leads_to(struct driver_binding *b, struct driver_name *n, const char 
     struct driver_target at;
     struct ht_bind_options like = *o;
     like.target = target;
-    if (driver_target_parse(&at, target, err) < 0)
+    if (driver_target_parse(&at, target, err) < 0 || driver_target_check(&at, false, target, err) < 0)
         return HT_TUNNEL_EINVAL;
     int rc = driver_tls_get(b->t, &at, &like, &n->tls, err);
     if (rc < 0)

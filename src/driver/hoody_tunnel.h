@@ -242,11 +242,12 @@ struct ht_bind_options {
     size_t size; /* sizeof(struct ht_bind_options) */
     enum ht_bind_kind kind;
     /*
-     * The service: "3000", ":3000", "host:3000", "[::1]:3000" or "http://host:3000". Without a host it is this machine
-     * (127.0.0.1 or ::1). A host that is a number, as in "8080:3000", is refused.
-     * pull: with "tls://host:443" this machine speaks TLS to the service, and programs in the container speak plain
-     * TCP. The certificate is verified and must be for `host`. "tls+insecure://host:443" accepts any certificate and
-     * warns.
+     * The service: "3000", ":3000", "host:3000", "[::1]:3000", "http://host:3000", or "unix:/path" for a Unix socket.
+     * Without a host it is this machine (127.0.0.1 or ::1). A host that is a number, as in "8080:3000", is refused.
+     * expose: with "https://host:443" this machine speaks TLS to the service.
+     * pull: the same with "tls://host:443", and programs in the container speak plain TCP.
+     * The certificate is verified and must be for `host`. "https+insecure://" and "tls+insecure://" accept any
+     * certificate and warn.
      */
     const char *target;
     uint16_t container_port; /* 0: the kit picks one */
@@ -254,12 +255,12 @@ struct ht_bind_options {
     int takeover;            /* expose, 1: take the port from another session that holds it */
     const char *pull_host;   /* pull: loopback address to listen on in the container; NULL: 127.0.0.1 */
     /*
-     * For a tls target.
+     * For an https or tls target.
      * target_ca: PEM file with the authorities to trust; NULL: those of the system.
      * target_cert: PEM file with the certificate to show and its chain; NULL: none.
      * target_key: PEM file with the key of that certificate; NULL: it is in target_cert. A key with a password is
      * refused.
-     * target_alpn: the protocol that ALPN offers, such as "http/1.1"; NULL: none.
+     * target_alpn: the protocol that ALPN offers, such as "http/1.1"; NULL: none. An https target is offered http/1.1.
      * The files are read when the binding is made. Certificate and key are read again when they have changed.
      */
     const char *target_ca, *target_cert, *target_key, *target_alpn;
@@ -290,6 +291,7 @@ struct ht_bind_options {
     const char *name;
     const char *const *hostnames;
     size_t n_hostnames;
+    const char *target_sni; /* with TLS to the target: the name to ask for and to verify; NULL: the target's host */
 };
 
 /* ---- what callbacks get ---- */
@@ -327,8 +329,9 @@ struct ht_bound {
     int binding; /* what ht_tunnel_bind() returned */
     enum ht_bind_kind kind;
     uint16_t container_port; /* the port that the kit opened; 0: portless */
-    const char *target;      /* portless: the first name. Else host:port, behind tls:// or tls+insecure:// if given */
-    const char *public_url;  /* NULL: the kit knows none, or it is a pull binding */
+    const char
+        *target; /* portless: the first name. Else host:port, behind the scheme if TLS is spoken, or unix:/path */
+    const char *public_url; /* NULL: the kit knows none, or it is a pull binding */
     /*
      * Where a visitor finds the service. Expose: the public URL; without one, http://127.0.0.1:port when the kit runs
      * on this machine, else "". Pull: host:port in the container. Portless: "".

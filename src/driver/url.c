@@ -210,46 +210,99 @@ int driver_url_admin_path(const struct driver_url *u, const char *connect_path, 
     return len < 0 || (size_t)len >= cap ? HT_ESPACE : HT_OK;
 }
 
+/* The schemes of a target. */
+static const struct scheme {
+    const char *text;
+    enum driver_target_tls tls;
+    bool https;
+} schemes[] = {
+    {"http://", DRIVER_PLAIN, false},
+    {"https://", DRIVER_TLS, true},
+    {"https+insecure://", DRIVER_TLS_INSECURE, true},
+    {"tls://", DRIVER_TLS, false},
+    {"tls+insecure://", DRIVER_TLS_INSECURE, false},
+};
+
 /* Reduces "http://host:port/" to "host:port". Other URLs are refused with a message that says what would be right.
  * `text` is the whole argument. */
 static int target_of_url(struct driver_target *t, struct ht_slice *s, const char *text, struct ht_errmsg *err) {
-    bool http = strip_scheme(s, "http://"), tls = !http && (strip_scheme(s, "https://") || strip_scheme(s, "wss://"));
-    t->tls = http || tls                          ? DRIVER_PLAIN
-             : strip_scheme(s, "tls://")          ? DRIVER_TLS
-             : strip_scheme(s, "tls+insecure://") ? DRIVER_TLS_INSECURE
-                                                  : DRIVER_PLAIN;
-    const char *rest = http || tls || t->tls ? s->p : strstr(text, "://") + 3;
+    const struct scheme *scheme = NULL;
+    for (size_t i = 0; i < HT_ARRAY_LEN(schemes) && !scheme; i++)
+        if (strip_scheme(s, schemes[i].text))
+            scheme = &schemes[i];
+    bool ws = !scheme && strip_scheme(s, "ws://"), wss = !scheme && !ws && strip_scheme(s, "wss://");
+    const char *rest = scheme || ws || wss ? s->p : strstr(text, "://") + 3;
     size_t n = strcspn(rest, "/?#");
     bool has_path = rest[n] == '/' ? rest[n + 1] != '\0' : rest[n] != '\0';
     struct ht_slice authority = ht_slice_of(rest, n);
     if (memchr(rest, '@', n)) /* the message does not repeat it: it may hold a password */
         return ht_fail(err, HT_EINVAL, "a target contains a user name; it is a host and a port, as in localhost:3000");
-    if (tls)
-        return ht_fail(err, HT_EINVAL,
-                       "\"%s\": services are reached with plain HTTP, so expose the service's plain port, as in "
-                       "localhost:3000; pull tls://%.*s speaks TLS from here, and pull %.*s%s carries it as it is, to "
-                       "programs in the container",
-                       text, HT_SLICE_ARG(authority), HT_SLICE_ARG(authority), memchr(rest, ':', n) ? "" : ":443");
-    if (!http && !t->tls)
+    if (ws || wss)
+        return ht_fail(err, HT_EINVAL, "\"%s\": WebSockets come by the same target as requests; write http%s://%.*s",
+                       text, wss ? "s" : "", HT_SLICE_ARG(authority));
+    if (!scheme)
         return ht_fail(err, HT_EINVAL, "\"%s\": a target is a host and a port; write %.*s", text,
                        HT_SLICE_ARG(authority));
-    if (has_path && t->tls)
-        return ht_fail(err, HT_EINVAL, "\"%s\": a target has no path; write %.*s%.*s", text, (int)(rest - text), text,
+    t->tls = scheme->tls;
+    t->https = scheme->https;
+    int n_scheme = t->tls ? (int)strlen(scheme->text) : 0;
+    if (has_path && t->tls && !t->https)
+        return ht_fail(err, HT_EINVAL, "\"%s\": a target has no path; write %.*s%.*s", text, n_scheme, scheme->text,
                        HT_SLICE_ARG(authority));
     if (has_path)
-        return ht_fail(err, HT_EINVAL, "\"%s\": requests keep their own paths, so a target has none; write %.*s", text,
-                       HT_SLICE_ARG(authority));
+        return ht_fail(err, HT_EINVAL, "\"%s\": requests keep their own paths, so a target has none; write %.*s%.*s",
+                       text, n_scheme, scheme->text, HT_SLICE_ARG(authority));
     *s = authority;
     return HT_OK;
 }
 
-int driver_target_check_expose(const struct driver_target *t, const char *text, struct ht_errmsg *err) {
-    if (t->tls == DRIVER_PLAIN)
+/* Reads what stands behind "unix:". */
+static int target_of_path(struct driver_target *t, struct ht_slice s, const char *text, struct ht_errmsg *err) {
+    struct ht_slice path = s;
+    (void)(strip_scheme(&path, "//localhost/") || strip_scheme(&path, "///"));
+    if (path.p != s.p)
+        path = ht_slice_of(path.p - 1, path.n + 1); /* the path's own slash */
+    if (path.n < 2 || path.p[0] != '/' || path.p[1] == '/')
+        return ht_fail(err, HT_EINVAL, "\"%s\": a Unix socket is named by its whole path, as in unix:/run/app.sock",
+                       text);
+    if (path.n > IO_UNIX_PATH_MAX)
+        return ht_fail(err, HT_EINVAL, "\"%s\": the path of a Unix socket has at most %zu bytes, and this one has %zu",
+                       text, IO_UNIX_PATH_MAX, path.n);
+    for (size_t i = 0; i < path.n; i++)
+        if ((unsigned char)path.p[i] < ' ' || path.p[i] == 0x7f)
+            return ht_fail(err, HT_EINVAL, "the path of a Unix socket holds a control character");
+    memcpy(t->host, path.p, path.n);
+    return HT_OK;
+}
+
+int driver_target_check(const struct driver_target *t, bool expose, const char *text, struct ht_errmsg *err) {
+    char whole[DRIVER_TARGET_TEXT];
+    if (t->tls == DRIVER_PLAIN || t->https == expose)
         return HT_OK;
-    return ht_fail(err, HT_EINVAL,
-                   "\"%s\": an exposed service is reached with plain HTTP, so expose its plain port, as in "
-                   "localhost:3000; tls:// is for pull",
-                   text);
+    const char *host = strstr(driver_target_text(t, whole), "://") + 3;
+    if (expose)
+        return ht_fail(err, HT_EINVAL,
+                       "\"%s\": tls:// is for pull, which carries bytes; to expose a service of HTTP over TLS write "
+                       "https%s://%s",
+                       text, t->tls == DRIVER_TLS_INSECURE ? "+insecure" : "", host);
+    return ht_fail(
+        err, HT_EINVAL,
+        "\"%s\": https:// is for expose; pull tls%s://%s speaks TLS from here, and pull %s carries it as it is, "
+        "to programs in the container",
+        text, t->tls == DRIVER_TLS_INSECURE ? "+insecure" : "", host, host);
+}
+
+char *driver_target_text(const struct driver_target *t, char out[DRIVER_TARGET_TEXT]) {
+    const char *scheme = "";
+    bool v6 = strchr(t->host, ':') != NULL;
+    for (size_t i = 0; i < HT_ARRAY_LEN(schemes); i++)
+        if (t->tls && schemes[i].tls == t->tls && schemes[i].https == t->https)
+            scheme = schemes[i].text;
+    if (driver_target_is_unix(t))
+        snprintf(out, DRIVER_TARGET_TEXT, "unix:%s", t->host);
+    else
+        snprintf(out, DRIVER_TARGET_TEXT, "%s%s%.255s%s:%u", scheme, v6 ? "[" : "", t->host, v6 ? "]" : "", t->port);
+    return out;
 }
 
 bool driver_target_is_pair(const char *text, struct ht_slice *port, const char **local) {
@@ -267,6 +320,10 @@ int driver_target_parse(struct driver_target *t, const char *text, struct ht_err
     const char *local;
     if (s.n == 0)
         return ht_fail(err, HT_EINVAL, "a target is empty: it may look like 3000, host:3000 or [::1]:3000");
+    if (strip_scheme(&s, "unix:"))
+        return target_of_path(t, s, text, err);
+    if (s.p[0] == '/')
+        return ht_fail(err, HT_EINVAL, "\"%s\": a Unix socket is written unix:%s", text, text);
     bool has_port = false, url = strstr(text, "://") != NULL;
     int rc = url ? target_of_url(t, &s, text, err) : HT_OK;
     if (rc < 0)
@@ -286,7 +343,9 @@ int driver_target_parse(struct driver_target *t, const char *text, struct ht_err
         return rc;
     if (url && !t->host[0])
         return ht_fail(err, HT_EINVAL, "\"%s\": the host is missing, as in %s", text,
-                       t->tls ? "tls://www.example.com:443" : "http://localhost:3000");
+                       t->https ? "https://localhost:3443"
+                       : t->tls ? "tls://www.example.com:443"
+                                : "http://localhost:3000");
     if (!has_port && url)
         t->port = t->tls ? 443 : 80;
     else if (!has_port)

@@ -40,22 +40,33 @@ int driver_url_admin_path(const struct driver_url *u, const char *connect_path, 
 enum driver_target_tls { DRIVER_PLAIN, DRIVER_TLS, DRIVER_TLS_INSECURE };
 
 struct driver_target {
-    char host[DRIVER_HOST_MAX + 1]; /* without brackets */
-    uint16_t port;
-    bool any_loopback; /* no host was given: 127.0.0.1, or ::1 if only that answers */
+    char host[DRIVER_HOST_MAX + 1]; /* without brackets; of a Unix socket its path, which begins with a slash */
+    uint16_t port;                  /* 0: a Unix socket */
+    bool any_loopback;              /* no host was given: 127.0.0.1, or ::1 if only that answers */
+    bool https;                     /* the scheme was https or https+insecure: for expose */
     enum driver_target_tls tls;
 };
 
 /*
- * Reads a target: "3000", ":3000", "host:3000", "[::1]:3000", "http://host:3000", "tls://host:443" or
- * "tls+insecure://host:443". Behind tls:// and tls+insecure:// the default port is 443. Without a host the target is on
- * this machine. A host that is a number is refused: other tools write two ports as "8080:3000", and here it would name
- * another machine. 0, or HT_EINVAL with *err.
+ * Reads a target: "3000", ":3000", "host:3000", "[::1]:3000", "http://host:3000", "https://host:3000",
+ * "https+insecure://host:3000", "tls://host:443", "tls+insecure://host:443", "unix:/path" or "unix:///path". The
+ * default port of a scheme with TLS is 443, that of http:// 80. Without a host the target is on this machine. A host
+ * that is a number is refused: other tools write two ports as "8080:3000", and here it would name another machine. 0,
+ * or HT_EINVAL with *err.
  */
 int driver_target_parse(struct driver_target *t, const char *text, struct ht_errmsg *err) HT_MUST_USE;
 
-/* Checks that the target can be exposed. `text` is the text that it was read from. 0, or HT_EINVAL with *err. */
-int driver_target_check_expose(const struct driver_target *t, const char *text, struct ht_errmsg *err) HT_MUST_USE;
+/* Checks that the target can be exposed, or else be pulled: https:// is for the former, tls:// for the latter. `text`
+ * is the text that it was read from. 0, or HT_EINVAL with *err. */
+int driver_target_check(const struct driver_target *t, bool expose, const char *text,
+                        struct ht_errmsg *err) HT_MUST_USE;
+
+/* True for a Unix socket. */
+static inline bool driver_target_is_unix(const struct driver_target *t) { return t->host[0] == '/'; }
+
+/* Writes the target for people: host:port, behind a scheme if TLS is spoken to it, or unix:/path. Returns `out`. */
+#define DRIVER_TARGET_TEXT (DRIVER_HOST_MAX + 32)
+char *driver_target_text(const struct driver_target *t, char out[DRIVER_TARGET_TEXT]);
 
 /* True when the text is PORT:TARGET, as other tools write it. *port and *local are then its two parts. */
 bool driver_target_is_pair(const char *text, struct ht_slice *port, const char **local);

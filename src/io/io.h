@@ -17,6 +17,7 @@
 #include <sys/socket.h>
 #include <sys/types.h>
 #include <sys/uio.h>
+#include <sys/un.h>
 
 /* ---- loop ---- */
 
@@ -140,6 +141,9 @@ struct io_addr {
 int io_addr_parse(struct io_addr *a, const char *host, uint16_t port);
 /* Reads "host:port", "[v6]:port" or ":port" (loopback), where host is a literal address. 0, or HT_EINVAL with *err. */
 int io_addr_parse_hostport(struct io_addr *a, const char *text, struct ht_errmsg *err);
+/* The address of a Unix socket. `path` has at most IO_UNIX_PATH_MAX bytes; a longer one is cut. */
+#define IO_UNIX_PATH_MAX (sizeof((struct sockaddr_un *)0)->sun_path - 1)
+struct io_addr io_addr_of_path(const char *path);
 /* Writes "127.0.0.1:50" or "[::1]:50". A v4-mapped address is written as IPv4. Returns `out`. */
 #define IO_ADDR_TEXT 64
 char *io_addr_text(const struct io_addr *a, char out[IO_ADDR_TEXT]);
@@ -450,6 +454,13 @@ struct io_dial_ops {
 struct io_dial *io_dial_start(struct io_loop *loop, const char *host, uint16_t port, struct io_tls *tls,
                               uint64_t timeout_ms, const struct io_dial_ops *ops, void *ctx,
                               struct ht_errmsg *err) HT_MUST_USE;
+/*
+ * Connects to the Unix socket at `path`, without TLS, as io_dial_start(). When its queue is full, it is tried again
+ * until the time is over. failed() has HT_EREFUSED when nobody listens there or there is no such socket, and HT_EACCESS
+ * when this user may not.
+ */
+struct io_dial *io_dial_unix(struct io_loop *loop, const char *path, uint64_t timeout_ms, const struct io_dial_ops *ops,
+                             void *ctx, struct ht_errmsg *err) HT_MUST_USE;
 /* The same, but tries the address `first` before the others if `host` has it. The port of `first` does not matter. Use
  * it for the address that has answered last. NULL: no preference. */
 struct io_dial *io_dial_start_at(struct io_loop *loop, const struct io_addr *first, const char *host, uint16_t port,

@@ -28,11 +28,11 @@ struct relay_request_info {
 
 struct relay_target_config {
     struct io_loop *loop;
-    const char *host; /* copied */
-    uint16_t port;
+    const char *host; /* copied; the path of a Unix socket begins with a slash */
+    uint16_t port;    /* of a Unix socket 0 */
     bool both_loopbacks; /* the user gave no host, so `host` is 127.0.0.1: a service on ::1 is tried as well */
     enum wire_kind kind;
-    struct io_tls *tls; /* TLS to the service; must outlive the target. NULL: plain TCP */
+    struct io_tls *tls; /* TLS to the service; must outlive the target. NULL: none, as always with a Unix socket */
     uint64_t connect_timeout_ms;
     bool secret; /* requests hold secrets: memory that held requests is wiped */
     /* Returns true for the value of a response header field that must not go into the stream: a service may repeat a

@@ -51,7 +51,7 @@ struct origin_own {
 struct relay_target {
     struct relay_target_config cfg;
     char *host;     /* cfg.host points here */
-    char name[300]; /* host:port, for messages and for a request without Host */
+    char name[300]; /* host:port or unix:/path, for messages */
 
     uint32_t odd_told; /* enum http_odd, as bits: peculiarities of this service's answers that were logged */
 
@@ -204,6 +204,8 @@ void origin_http_become_pipe(struct origin_exchange *x, struct ht_slice early);
 struct io_dial *origin_dial(struct relay_target *t, const struct io_dial_ops *ops, void *ctx, struct ht_errmsg *err);
 /* A dial has succeeded: logs it, and remembers the address for the next dial. */
 void origin_dialled(struct relay_target *t, struct io_conn *c, uint32_t stream, uint64_t began_us);
+/* What Host says when a request has none. */
+const char *origin_authority(const struct relay_target *t);
 /* Logs a dial that has failed. */
 void origin_undialled(const struct relay_target *t, const char *why, uint32_t stream, uint64_t began_us);
 

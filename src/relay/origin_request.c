@@ -66,7 +66,7 @@ static int write_head(struct origin_exchange *x, const struct wire_stream_open *
             te = te || http_te_wants_trailers(value);
     }
     if (rc == 0 && !has_host) /* an HTTP/1.0 visitor may have none; we speak 1.1 */
-        rc = http_write_field(b, ht_slice_str("host"), ht_slice_str(x->t->name));
+        rc = http_write_field(b, ht_slice_str("host"), ht_slice_str(origin_authority(x->t)));
     if (rc == 0 && x->req_body == HTTP_BODY_CHUNKED)
         rc = http_write_field(b, ht_slice_str("transfer-encoding"), ht_slice_str("chunked"));
     if (rc == 0 && te && relay_has_trailers(x->st)) /* rule TRAIL-3; a sender of TE names it (RFC 9110 10.1.4) */

@@ -4,6 +4,8 @@
 
 #include <stdio.h>
 
+static bool is_unix(const struct relay_target *t) { return t->host[0] == '/'; }
+
 struct relay_target *relay_target_create(const struct relay_target_config *cfg) {
     struct relay_target *t = ht_calloc(1, sizeof *t);
     if (!t)
@@ -16,7 +18,10 @@ struct relay_target *relay_target_create(const struct relay_target_config *cfg) 
     }
     t->cfg.host = t->host;
     bool v6 = strchr(t->host, ':') != NULL;
-    snprintf(t->name, sizeof t->name, "%s%.255s%s:%u", v6 ? "[" : "", t->host, v6 ? "]" : "", cfg->port);
+    if (is_unix(t))
+        snprintf(t->name, sizeof t->name, "unix:%.255s", t->host);
+    else
+        snprintf(t->name, sizeof t->name, "%s%.255s%s:%u", v6 ? "[" : "", t->host, v6 ? "]" : "", cfg->port);
     ht_list_init(&t->exchanges);
     ht_list_init(&t->spare);
     ht_list_init(&t->tcp);
@@ -112,6 +117,8 @@ void relay_target_serve_at(struct relay_target *t, struct mux_stream *st, const 
 struct io_dial *origin_dial(struct relay_target *t, const struct io_dial_ops *ops, void *ctx, struct ht_errmsg *err) {
     if (t->cfg.dial)
         return t->cfg.dial(t->cfg.ctx, ops, ctx, err);
+    if (is_unix(t))
+        return io_dial_unix(t->cfg.loop, t->host, t->cfg.connect_timeout_ms, ops, ctx, err);
     const char *host = t->cfg.both_loopbacks ? "localhost" : t->host;
     return io_dial_start_at(t->cfg.loop, t->good.len ? &t->good : NULL, host, t->cfg.port, t->cfg.tls,
                             t->cfg.connect_timeout_ms, ops, ctx, err);
@@ -126,10 +133,13 @@ void origin_dialled(struct relay_target *t, struct io_conn *c, uint32_t stream, 
         if (t->n_own >= 2 * ORIGIN_OWN)
             t->n_own -= ORIGIN_OWN;
     }
-    io_conn_peer(c, &t->good);
-    ORIGIN_LOG(t, "connected", log_stream(stream), log_peer(io_addr_text(&t->good, text)),
+    if (!is_unix(t))
+        io_conn_peer(c, &t->good);
+    ORIGIN_LOG(t, "connected", log_stream(stream), log_peer(is_unix(t) ? "local" : io_addr_text(&t->good, text)),
                log_duration_us(ht_now_us() - began_us));
 }
+
+const char *origin_authority(const struct relay_target *t) { return is_unix(t) ? "localhost" : t->name; }
 
 void origin_undialled(const struct relay_target *t, const char *why, uint32_t stream, uint64_t began_us) {
     ORIGIN_LOG(t, "not connected", log_stream(stream), log_reason(why), log_duration_us(ht_now_us() - began_us));

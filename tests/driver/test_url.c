@@ -166,6 +166,13 @@ static void good_targets(void) {
         {"tls://www.example.com:8443", "www.example.com", 8443},
         {"TLS://www.example.com", "www.example.com", 443},
         {"tls+insecure://[::1]:443/", "::1", 443},
+        {"https://localhost:3443/", "localhost", 3443},
+        {"HTTPS://localhost", "localhost", 443},
+        {"https+insecure://10.0.0.9:8443", "10.0.0.9", 8443},
+        {"unix:/run/app.sock", "/run/app.sock", 0},
+        {"unix:///run/app.sock", "/run/app.sock", 0},
+        {"unix://localhost/run/app.sock", "/run/app.sock", 0},
+        {"unix:/a=b:c", "/a=b:c", 0},
     };
     for (size_t i = 0; i < HT_ARRAY_LEN(rows); i++) {
         struct driver_target t;
@@ -173,11 +180,21 @@ static void good_targets(void) {
         CU_ASSERT_STRING_EQUAL(t.host, rows[i].host);
         CU_ASSERT_EQUAL(t.port, rows[i].port);
         const char *scheme = strstr(rows[i].text, "://");
-        bool tls = scheme && (rows[i].text[0] | 0x20) == 't', insecure = tls && scheme - rows[i].text > 3;
-        CU_ASSERT_EQUAL(t.tls, insecure ? DRIVER_TLS_INSECURE : tls ? DRIVER_TLS : DRIVER_PLAIN);
+        bool tls = scheme && (rows[i].text[0] | 0x20) == 't', https = scheme && (rows[i].text[4] | 0x20) == 's';
+        bool insecure = strstr(rows[i].text, "+insecure") != NULL;
+        CU_ASSERT_EQUAL(t.tls, insecure ? DRIVER_TLS_INSECURE : tls || https ? DRIVER_TLS : DRIVER_PLAIN);
+        CU_ASSERT_EQUAL(t.https, https);
+        CU_ASSERT_EQUAL(driver_target_is_unix(&t), t.port == 0);
         struct ht_errmsg e = {""};
-        CU_ASSERT_EQUAL(driver_target_check_expose(&t, rows[i].text, &e), tls ? HT_EINVAL : HT_OK);
+        CU_ASSERT_EQUAL(driver_target_check(&t, true, rows[i].text, &e), tls ? HT_EINVAL : HT_OK);
         CU_ASSERT(!tls || (strstr(e.text, rows[i].text) && strstr(e.text, "tls:// is for pull")));
+        CU_ASSERT_EQUAL(driver_target_check(&t, false, rows[i].text, &e), https ? HT_EINVAL : HT_OK);
+        CU_ASSERT(!https || (strstr(e.text, rows[i].text) && strstr(e.text, "https:// is for expose")));
+        char whole[DRIVER_TARGET_TEXT];
+        struct driver_target again;
+        CU_ASSERT_EQUAL(driver_target_parse(&again, driver_target_text(&t, whole), NULL), 0);
+        CU_ASSERT(strcmp(again.host, t.host) == 0 && again.port == t.port && again.tls == t.tls &&
+                  again.https == t.https);
     }
 }
 
@@ -219,11 +236,17 @@ static void bad_targets(void) {
         {"a.0x1f:80", "is neither a host name nor an IPv4 address"},
         {"1.2.3.4.:80", "is neither a host name nor an IPv4 address"},
         /* URLs that say more than a target can mean */
-        {"https://localhost:3443",
-         "expose the service's plain port, as in localhost:3000; pull tls://localhost:3443 speaks TLS from here, and "
-         "pull localhost:3443 carries"},
-        {"https://localhost/", "pull tls://localhost speaks TLS from here, and pull localhost:443 carries"},
-        {"wss://localhost:1", "plain port"},
+        {"wss://localhost:1", "write https://localhost:1"},
+        {"ws://localhost:1/x", "write http://localhost:1"},
+        {"https://localhost:3443/app", "a target has none; write https://localhost:3443"},
+        {"https://", "the host is missing, as in https://localhost:3443"},
+        {"https://a:b@host:443", "contains a user name"},
+        {"/run/app.sock", "a Unix socket is written unix:/run/app.sock"},
+        {"unix:run/app.sock", "named by its whole path"},
+        {"unix://run/app.sock", "named by its whole path"},
+        {"unix:", "named by its whole path"},
+        {"unix:/", "named by its whole path"},
+        {"unix:/a\nb", "control character"},
         {"tcp://localhost:5432", "a target is a host and a port; write localhost:5432"},
         {"http://localhost:3000/app", "a target has none; write localhost:3000"},
         {"http://localhost?x=1", "a target has none; write localhost"},

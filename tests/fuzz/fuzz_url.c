@@ -60,10 +60,9 @@ static void check_target(const char *text) {
     if (rc < 0) {
         check_err(rc, &err);
     } else {
-        char whole[sizeof t.host + 16];
-        FUZZ_CHECK(t.port > 0 && t.host[0] && clean(t.host));
-        snprintf(whole, sizeof whole, strchr(t.host, ':') ? "[%s]:%u" : "%s:%u", t.host, t.port);
-        FUZZ_CHECK(driver_target_parse(&again, whole, &err) == 0);
+        char whole[DRIVER_TARGET_TEXT];
+        FUZZ_CHECK(t.host[0] && clean(t.host) && (t.port > 0) != driver_target_is_unix(&t));
+        FUZZ_CHECK(driver_target_parse(&again, driver_target_text(&t, whole), &err) == 0);
         FUZZ_CHECK(again.port == t.port && strcmp(again.host, t.host) == 0);
     }
     err.text[0] = '\0';

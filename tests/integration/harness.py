@@ -322,12 +322,17 @@ class Tunnel(contextlib.AbstractContextManager):
 
 
 class Service(contextlib.AbstractContextManager):
-    """A TCP server on a free loopback port: handle(connection) runs in a thread for each connection."""
+    """A TCP server on a free loopback port, or at a Unix socket: handle(connection) runs in a thread for each connection."""
 
-    def __init__(self, handle, port=0):
+    def __init__(self, handle, port=0, path=None):
         self.handle = handle
-        self.listener = socket.create_server(("127.0.0.1", port), backlog=1024)
-        self.port = self.listener.getsockname()[1]
+        if path:
+            self.listener = socket.socket(socket.AF_UNIX)
+            self.listener.bind(path)
+            self.listener.listen(64)
+        else:
+            self.listener = socket.create_server(("127.0.0.1", port), backlog=1024)
+        self.port = None if path else self.listener.getsockname()[1]
         self.open = set()
         self.accepted = 0
         self.thread = threading.Thread(target=self._serve, daemon=True)

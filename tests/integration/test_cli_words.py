@@ -83,7 +83,7 @@ def _():
         with connect(driver.port) as c:
             c.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
             assert c.recv(100).startswith(b"HTTP/1.1 200")
-    for text, right in (("https://localhost:3443", "plain port"), ("http://localhost:3000/app", "write localhost:3000"),
+    for text, right in (("tls://localhost:3443", "write https://localhost:3443"), ("http://localhost:3000/app", "write localhost:3000"),
                         ("tcp://localhost:5432", "write localhost:5432"), ("http://me:s3cret@localhost:3000", "contains a user name")):
         status, _out, err = command("expose", text, *NOBODY)
         assert status == 2 and right in err and "s3cret" not in err, (text, status, err)
