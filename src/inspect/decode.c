@@ -20,6 +20,7 @@ struct inspect_decoder {
     bool begun; /* of deflate: it is known which one it is */
     size_t n_first;
     uint8_t first[2]; /* of deflate: bytes that have come before that */
+    size_t held;      /* bytes that its library has taken */
     z_stream z;
     BrotliDecoderState *brotli;
     ZSTD_DStream *zstd;
@@ -37,23 +38,40 @@ static enum coding coding_of(struct ht_slice name) {
     return N_CODINGS;
 }
 
-/* ---- memory: as the rest of the program has it, so that tests see it ---- */
+/* ---- memory: the program's own, so that tests see it, and counted, because a stranger chooses the windows ---- */
 
-static void *z_alloc(void *ctx, unsigned n, unsigned size) {
-    (void)ctx;
-    return ht_calloc(n, size);
+union block {
+    size_t n;
+    max_align_t align;
+};
+
+static void *counted_alloc(void *ctx, size_t n) {
+    struct inspect_decoder *d = ctx;
+    union block *b = ht_malloc(sizeof *b + n);
+    if (!b)
+        return NULL;
+    b->n = n;
+    d->held += n;
+    return b + 1;
 }
-static void z_free(void *ctx, void *p) {
-    (void)ctx;
-    ht_free(p);
+
+static void counted_free(void *ctx, void *p) {
+    struct inspect_decoder *d = ctx;
+    if (!p)
+        return;
+    union block *b = (union block *)p - 1;
+    d->held -= b->n;
+    ht_free(b);
 }
-static void *plain_alloc(void *ctx, size_t n) {
-    (void)ctx;
-    return ht_malloc(n);
+
+static void *z_alloc(void *ctx, unsigned n, unsigned size) { return counted_alloc(ctx, (size_t)n * size); }
+
+size_t inspect_decoder_bytes(const struct inspect_decoder *d) {
+    return d ? sizeof *d + d->held + ZSTD_sizeof_DStream(d->zstd) : 0;
 }
 
 static bool zlib_begin(struct inspect_decoder *d, int window_bits) {
-    d->z = (z_stream){.zalloc = z_alloc, .zfree = z_free};
+    d->z = (z_stream){.zalloc = z_alloc, .zfree = counted_free, .opaque = d};
     return inflateInit2(&d->z, window_bits) == Z_OK;
 }
 
@@ -71,7 +89,7 @@ static bool begin(struct inspect_decoder *d) {
     case RAW:
         return zlib_begin(d, -MAX_WBITS);
     case BROTLI:
-        return (d->brotli = BrotliDecoderCreateInstance(plain_alloc, z_free, NULL)) != NULL;
+        return (d->brotli = BrotliDecoderCreateInstance(counted_alloc, counted_free, d)) != NULL;
     case ZSTD:
         return zstd_begin(d);
     default:
@@ -203,31 +221,49 @@ static ssize_t step(struct inspect_decoder *d, struct ht_slice *in, uint8_t *to,
 
 /* ---- pieces ---- */
 
-static int feed(struct inspect_decoder *d, struct ht_slice piece, size_t *max, struct ht_buf *out) {
-    size_t got = 0, want = 0;
-    while (!d->over && (piece.n || got == want)) {
-        want = ht_min(STEP, *max);
-        uint8_t one; /* with no room left: whether there would be more */
-        uint8_t *to = want ? ht_buf_reserve(out, want) : &one;
+/* Where decoded bytes go. */
+struct sink {
+    struct ht_buf *out;
+    size_t keep; /* `out` holds at most so many */
+    size_t max;  /* more than these must not come */
+    uint64_t total;
+};
+
+/* Room for the next bytes: in `out`, or where they are lost. With no byte allowed, room for one tells whether there
+ * would be more. NULL: out of memory. */
+static uint8_t *room(struct sink *s, uint8_t lost[STEP], size_t *n) {
+    size_t have = ht_buf_size(s->out);
+    *n = have < s->keep ? ht_min(STEP, s->keep - have) : STEP;
+    *n = ht_min(*n, ht_max(s->max, 1));
+    return have < s->keep && s->max ? ht_buf_reserve(s->out, *n) : lost;
+}
+
+static int feed(struct inspect_decoder *d, struct ht_slice piece, struct sink *s) {
+    uint8_t lost[STEP];
+    bool full = true;
+    while (!d->over && (piece.n || full)) {
+        size_t want, before = piece.n;
+        uint8_t *to = room(s, lost, &want);
         if (!to)
             return HT_ENOMEM;
-        size_t before = piece.n;
-        ssize_t n = step(d, &piece, to, want ? want : 1);
+        ssize_t n = step(d, &piece, to, want);
         if (n < 0)
             return (int)n;
-        if (want == 0 && n > 0)
+        if (s->max == 0 && n > 0)
             return HT_ELIMIT;
-        got = (size_t)n;
-        ht_buf_commit(out, got);
-        *max -= got;
-        if (got == 0 && (piece.n == before || piece.n == 0))
+        if (to != lost)
+            ht_buf_commit(s->out, (size_t)n);
+        s->max -= (size_t)n;
+        s->total += (uint64_t)n;
+        full = (size_t)n == want;
+        if (n == 0 && piece.n == before)
             break;
     }
     return HT_OK;
 }
 
 /* The first two bytes say which deflate it is (RFC 1950 2.2). */
-static int feed_deflate(struct inspect_decoder *d, struct ht_slice piece, size_t *max, struct ht_buf *out) {
+static int feed_deflate(struct inspect_decoder *d, struct ht_slice piece, struct sink *s) {
     while (!d->begun && piece.n && d->n_first < 2) {
         d->first[d->n_first++] = (uint8_t)*piece.p;
         piece = ht_slice_of(piece.p + 1, piece.n - 1);
@@ -239,17 +275,26 @@ static int feed_deflate(struct inspect_decoder *d, struct ht_slice piece, size_t
         if (!zlib && inflateReset2(&d->z, -MAX_WBITS) != Z_OK)
             return HT_ENOMEM;
         d->begun = true;
-        int rc = feed(d, ht_slice_of(d->first, 2), max, out);
+        int rc = feed(d, ht_slice_of(d->first, 2), s);
         if (rc < 0)
             return rc;
     }
-    return feed(d, piece, max, out);
+    return feed(d, piece, s);
+}
+
+int inspect_decoder_count(struct inspect_decoder *d, struct ht_slice piece, size_t keep, size_t max, struct ht_buf *out,
+                          uint64_t *total) {
+    struct sink s = {.out = out, .keep = keep, .max = max};
+    if (piece.n == 0)
+        return HT_OK;
+    int rc = d->coding == DEFLATE ? feed_deflate(d, piece, &s) : feed(d, piece, &s);
+    *total += s.total;
+    return rc;
 }
 
 int inspect_decoder_feed(struct inspect_decoder *d, struct ht_slice piece, size_t max, struct ht_buf *out) {
-    if (piece.n == 0)
-        return HT_OK;
-    return d->coding == DEFLATE ? feed_deflate(d, piece, &max, out) : feed(d, piece, &max, out);
+    uint64_t total = 0;
+    return inspect_decoder_count(d, piece, SIZE_MAX, max, out, &total);
 }
 
 /* ---- whole bodies ---- */

@@ -30,9 +30,14 @@ struct inspect_decoder *inspect_decoder_create(struct ht_slice coding) HT_MUST_U
 /* Permessage-deflate (RFC 7692): raw deflate without an end. */
 struct inspect_decoder *inspect_decoder_create_raw(void) HT_MUST_USE;
 void inspect_decoder_destroy(struct inspect_decoder **d);
+/* What it holds by now, windows and all; 0 for NULL. */
+size_t inspect_decoder_bytes(const struct inspect_decoder *d);
 /* Appends what the piece decodes to, at most `max` bytes. 0; HT_ELIMIT: there was more, and the decoder must not be fed
  * again; HT_EPROTO; HT_ENOMEM. */
 int inspect_decoder_feed(struct inspect_decoder *d, struct ht_slice piece, size_t max, struct ht_buf *out) HT_MUST_USE;
+/* The same, but only the first `keep` bytes are in *out; *total grows by all that there were, `max` of them at most. */
+int inspect_decoder_count(struct inspect_decoder *d, struct ht_slice piece, size_t keep, size_t max, struct ht_buf *out,
+                          uint64_t *total) HT_MUST_USE;
 /* Forgets what came before: the next piece begins anew. */
 void inspect_decoder_reset(struct inspect_decoder *d);
 

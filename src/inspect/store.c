@@ -281,6 +281,13 @@ void inspect_body(struct inspect_exchange *x, bool response, struct ht_slice pie
     changed(x);
 }
 
+void inspect_count(struct inspect_exchange *x, bool response, uint64_t n) {
+    side(x, response)->size += n;
+    changed(x);
+}
+
+uint32_t inspect_max_frame(const struct inspect_exchange *x) { return x->priv->s->cfg.max_frame; }
+
 void inspect_body_end(struct inspect_exchange *x, bool response) {
     side(x, response)->ended = true;
     if (response)

@@ -134,6 +134,7 @@ struct inspect_exchange {
     uint64_t n_frames;       /* all that there were; those in the list have the highest numbers */
     uint64_t frames_dropped; /* pushed out by newer ones */
 
+    void *watch;                        /* its writer's own */
     struct inspect_exchange_priv *priv; /* the store's own */
 };
 
@@ -229,10 +230,13 @@ struct inspect_exchange *inspect_begin(struct inspect_store *s, const struct ins
                                        struct ht_slice head) HT_MUST_USE;
 /* Without memory, what these would keep is not kept, and counted in size only. */
 void inspect_body(struct inspect_exchange *x, bool response, struct ht_slice piece);
+/* Counts bytes that are not kept as a body: those that carry frames. */
+void inspect_count(struct inspect_exchange *x, bool response, uint64_t n);
 void inspect_body_end(struct inspect_exchange *x, bool response);
 void inspect_trailers(struct inspect_exchange *x, bool response, struct ht_slice lines);
 void inspect_interim(struct inspect_exchange *x, struct ht_slice head);
 void inspect_response(struct inspect_exchange *x, struct ht_slice head);
+uint32_t inspect_max_frame(const struct inspect_exchange *x);
 /* `f` needs no node and no seq; what it points to is copied, at most max_frame bytes of data. at_us 0: now. */
 void inspect_add_frame(struct inspect_exchange *x, const struct inspect_frame *f);
 

@@ -10,6 +10,7 @@
 #include "io/io.h"
 #include "metrics_gen.h"
 #include "mux/mux.h"
+#include "relay/tap.h"
 #include "wire_gen.h"
 
 /* A report about a request or connection that has ended. All fields are valid during the call only. */
@@ -48,6 +49,8 @@ struct relay_target_config {
     struct ht_metrics *metrics; /* may be NULL */
     /* A request or TCP connection has ended. May be NULL. Must not destroy the target. */
     void (*finished)(void *ctx, const struct relay_request_info *info);
+    /* Who is told of exchanges with an HTTP service; must outlive the target. NULL: nobody. */
+    const struct relay_tap *tap;
     bool tells_cut; /* finished() is also called for requests that relay_target_destroy() cuts */
     /* relay_target_probe() has found no service. `status` is what visitors get while it is down. May be NULL. */
     void (*down)(void *ctx, const char *why, uint16_t status);

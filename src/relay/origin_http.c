@@ -86,9 +86,17 @@ static void exchange_detach(struct origin_exchange *x) {
     origin_response_free_partial(x);
 }
 
+static void tap_end(struct origin_exchange *x, uint16_t code, const char *error) {
+    enum relay_tap_fault fault = !code ? RELAY_TAP_NO_FAULT : x->fault ? x->fault : RELAY_TAP_INTERNAL;
+    x->t->cfg.tap->end(x->tap, fault, ht_slice_str(code ? error : NULL));
+    x->tap = NULL;
+}
+
 static void exchange_finish(struct origin_exchange *x, uint16_t code, const char *error) {
     struct relay_target *t = x->t;
     exchange_detach(x);
+    if (HT_UNLIKELY(x->tap != NULL))
+        tap_end(x, code, error);
     ORIGIN_LOG(t, code ? "a request is reset" : "a request is over", log_stream(x->id), log_status(x->status),
                log_code(code), log_bytes_in(x->bytes_in), log_bytes_out(x->bytes_out),
                log_duration_us(ht_now_us() - x->started_us), log_reason(error));
@@ -118,6 +126,22 @@ void origin_http_fail(struct origin_exchange *x, uint16_t code, const char *text
     exchange_finish(x, code, text);
 }
 
+static enum relay_tap_fault fault_of(enum wire_origin_error error) {
+    switch (error) {
+    case WIRE_ORIGIN_ERROR_TIMEOUT:
+        return RELAY_TAP_TIMEOUT;
+    case WIRE_ORIGIN_ERROR_CLOSED:
+        return RELAY_TAP_RESET;
+    case WIRE_ORIGIN_ERROR_BAD_ANSWER:
+    case WIRE_ORIGIN_ERROR_TLS_SERVICE:
+        return RELAY_TAP_PROTOCOL;
+    case WIRE_ORIGIN_ERROR_BUSY:
+        return RELAY_TAP_INTERNAL;
+    default: /* each of the others is a way in which no connection comes about */
+        return RELAY_TAP_REFUSED;
+    }
+}
+
 void origin_http_fail_as(struct origin_exchange *x, uint16_t code, enum wire_origin_error error, const char *text) {
     char reason[ORIGIN_REASON];
     if (x->responded) { /* it is too late for another status */
@@ -125,6 +149,7 @@ void origin_http_fail_as(struct origin_exchange *x, uint16_t code, enum wire_ori
         return;
     }
     x->status = origin_error_status(error);
+    x->fault = fault_of(error);
     if (x->st)
         mux_stream_reset(x->st, code, origin_reason(error, text, reason));
     exchange_finish(x, code, text);
@@ -139,6 +164,7 @@ static void count_pipe(struct origin_exchange *x) {
 
 void origin_http_abort(struct origin_exchange *x) {
     static const char why[] = "the tunnel is closing";
+    x->fault = RELAY_TAP_LINK;
     if (x->st)
         mux_stream_reset(x->st, WIRE_CODE_CANCEL, why);
     if (x->t->cfg.tells_cut) {
@@ -148,6 +174,8 @@ void origin_http_abort(struct origin_exchange *x) {
         return;
     }
     exchange_detach(x);
+    if (x->tap)
+        tap_end(x, WIRE_CODE_CANCEL, why);
     exchange_put(x);
 }
 
@@ -163,6 +191,7 @@ static void dial_connected(void *ctx, struct io_conn *c) {
     }
     x->conn->x = x;
     origin_dialled(x->t, c, x->id, x->started_us);
+    ORIGIN_TAP(x, moment, RELAY_TAP_CONNECTED);
     origin_pool_waits(x);
     io_conn_read_on(c, true);
     origin_request_flush(x);
@@ -193,6 +222,7 @@ static void exchange_dial(struct origin_exchange *x) {
         origin_http_fail(x, WIRE_CODE_INTERNAL_ERROR, ht_err_text(HT_ENOMEM));
         return;
     }
+    ORIGIN_TAP(x, moment, RELAY_TAP_CONNECTING);
     x->dial = origin_dial(t, &dial_ops, x, &err);
     if (!x->dial)
         origin_http_fail_as(x, WIRE_CODE_REFUSED_STREAM, WIRE_ORIGIN_ERROR_BUSY, err.text);
@@ -206,6 +236,7 @@ static void exchange_connect(struct origin_exchange *x) {
     }
     oc->x = x;
     x->conn = oc;
+    ORIGIN_TAP(x, moment, RELAY_TAP_CONNECTED);
     ORIGIN_LOG(x->t, "an idle connection is used again", log_stream(x->id), log_count(x->t->n_idle));
     if (io_out_add(&x->out, x->head.data, x->head_len) < 0) {
         origin_http_fail(x, WIRE_CODE_INTERNAL_ERROR, ht_err_text(HT_ENOMEM));
@@ -224,7 +255,7 @@ void origin_http_lost(struct origin_exchange *x, const char *text) {
         x->conn = NULL;
         io_task_cancel(&x->flush);
         io_out_free(&x->out);
-        x->req_dropped = false;
+        x->req_dropped = x->tapped_sent = false;
         exchange_dial(x);
         return;
     }
@@ -249,7 +280,11 @@ void origin_http_answered(struct origin_exchange *x, bool extra) {
 
 static void pipe_done(void *ctx, uint16_t code, const char *text) {
     struct origin_exchange *x = ctx;
+    static const enum relay_tap_fault faults[] = {[RELAY_PIPE_CONN] = RELAY_TAP_RESET,
+                                                  [RELAY_PIPE_PEER] = RELAY_TAP_VISITOR,
+                                                  [RELAY_PIPE_SESSION] = RELAY_TAP_LINK};
     count_pipe(x);
+    x->fault = faults[relay_pipe_cut_by(x->pipe)];
     exchange_finish(x, code, code ? text : NULL);
 }
 
@@ -264,6 +299,8 @@ void origin_http_become_pipe(struct origin_exchange *x, struct ht_slice early) {
     x->pipe = relay_pipe_start(x->t->cfg.loop, c, st, early, 0, &pipe_ops, x);
     if (!x->pipe)
         exchange_finish(x, WIRE_CODE_INTERNAL_ERROR, ht_err_text(HT_ENOMEM));
+    else if (HT_UNLIKELY(x->tap != NULL))
+        relay_pipe_tap(x->pipe, x->t->cfg.tap->raw, x->tap);
 }
 
 /* ---- the stream ---- */
@@ -316,6 +353,9 @@ static void stream_closed(void *ctx, uint16_t code, struct ht_slice reason, bool
         exchange_finish(x, 0, NULL);
         return;
     }
+    x->fault = !remote                                      ? RELAY_TAP_LINK
+               : ht_slice_is(reason, RELAY_NO_HEAD_IN_TIME) ? RELAY_TAP_TIMEOUT
+                                                            : RELAY_TAP_VISITOR;
     snprintf(why, sizeof why, "%s%s%.*s", remote ? "ended by the kit" : "ended with the session", reason.n ? ": " : "",
              (int)ht_min(reason.n, 200), reason.n ? reason.p : "");
     exchange_finish(x, code, why);
@@ -357,8 +397,11 @@ void origin_http_serve(struct relay_target *t, struct mux_stream *st, const stru
                               log_peer_slice(open->peer_addr), log_method_slice(open->method),
                               log_target_slice(ht_slice_of(open->target.p, ht_min(open->target.n, 200)))),
                 "a request");
-    if (rc < 0)
+    if (rc < 0) {
         origin_http_fail(x, rc == HT_ENOMEM ? WIRE_CODE_INTERNAL_ERROR : WIRE_CODE_PROTOCOL_ERROR, why);
-    else
+    } else {
+        if (HT_UNLIKELY(t->cfg.tap != NULL))
+            x->tap = t->cfg.tap->begin(t->cfg.ctx, open, ht_slice_of(x->head.data, x->head_len));
         exchange_connect(x);
+    }
 }

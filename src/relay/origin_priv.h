@@ -145,6 +145,10 @@ struct origin_exchange {
     const char
         *resp_failed; /* why the answer is cut here; the stream fails after the bytes before it. NULL: it is not */
 
+    void *tap; /* what the tap's begin() returned; NULL: it is off */
+    enum relay_tap_fault fault;
+    bool tapped_sent; /* RELAY_TAP_SENT was told */
+
     /* the report */
     uint64_t started_us, bytes_in, bytes_out;
     uint32_t id; /* the stream's id; the stream may no longer exist */
@@ -158,6 +162,13 @@ struct origin_exchange {
     ht_log_with(HT_LOG_DEBUG, "origin",                                                                                \
                 HT_LOG_FIELDS(log_session((t)->cfg.session), ORIGIN_LOG_PORT(t), log_target((t)->name), __VA_ARGS__),  \
                 text)
+
+/* Tells the tap, if there is one: ORIGIN_TAP(x, body, true, piece). */
+#define ORIGIN_TAP(x, what, ...)                                                                                       \
+    do {                                                                                                               \
+        if (HT_UNLIKELY((x)->tap != NULL))                                                                             \
+            (x)->t->cfg.tap->what((x)->tap, __VA_ARGS__);                                                              \
+    } while (0)
 
 /* ---- origin_pool.c ---- */
 

@@ -147,6 +147,8 @@ int origin_request_data(struct origin_exchange *x, const uint8_t *p, size_t n, c
     }
     if (rc < 0)
         *why = ht_err_text(rc);
+    else
+        ORIGIN_TAP(x, body, false, ht_slice_of(p, n));
     return rc;
 }
 
@@ -159,6 +161,13 @@ int origin_request_trailers(struct origin_exchange *x, const struct wire_trailer
     return rc;
 }
 
+/* What stands between the last chunk's size and the empty line. */
+static struct ht_slice trailer_lines(const struct ht_buf *last_chunk) {
+    static const size_t around = sizeof "0\r\n" - 1 + sizeof "\r\n" - 1;
+    struct ht_slice all = ht_buf_slice(last_chunk);
+    return all.n > around ? ht_slice_of(all.p + 3, all.n - around) : ht_slice_of(NULL, 0);
+}
+
 int origin_request_end(struct origin_exchange *x, const char **why) {
     x->req_ended = true;
     if (x->req_dropped)
@@ -168,6 +177,7 @@ int origin_request_end(struct origin_exchange *x, const char **why) {
         return HT_EPROTO;
     }
     int rc = 0;
+    ORIGIN_TAP(x, body_end, false, trailer_lines(&x->last_chunk));
     if (x->req_body == HTTP_BODY_CHUNKED && ht_buf_size(&x->last_chunk))
         rc = out_add(x, ht_buf_head(&x->last_chunk), ht_buf_size(&x->last_chunk));
     else if (x->req_body == HTTP_BODY_CHUNKED)
@@ -200,6 +210,10 @@ void origin_request_flush(struct origin_exchange *x) {
     /* Framing counts as pending too: credit never runs ahead of what was written. */
     if (x->bytes_in > pending)
         give_credit(x, x->bytes_in - pending);
+    if (HT_UNLIKELY(x->tap != NULL) && !x->tapped_sent && origin_request_is_sent(x)) {
+        x->tapped_sent = true;
+        ORIGIN_TAP(x, moment, RELAY_TAP_SENT);
+    }
 }
 
 bool origin_request_is_sent(const struct origin_exchange *x) {

@@ -49,7 +49,7 @@ static bool is_passed_on(const struct origin_exchange *x, const struct http_head
         return true;
     enum http_hop hop = http_hop_of(http_text(buf, h->fields[i].name));
     if (h->status != 101) /* what it announces comes, too */
-        return x->chunked.trailers && x->resp_body == HTTP_BODY_CHUNKED && hop == HTTP_HOP_TRAILER;
+        return relay_has_trailers(x->st) && x->resp_body == HTTP_BODY_CHUNKED && hop == HTTP_HOP_TRAILER;
     return hop == HTTP_HOP_CONNECTION || hop == HTTP_HOP_UPGRADE;
 }
 
@@ -163,6 +163,7 @@ static int take_early(struct origin_exchange *x, char *p, size_t n, bool *extra,
 static void final_head(struct origin_exchange *x, const struct http_head *h, char *buf, char *rest, size_t n_rest) {
     const char *why;
     bool extra = false;
+    ORIGIN_TAP(x, head, ht_slice_of(buf, (size_t)(rest - buf)), true); /* before it is cleaned in place */
     if (h->status == 101 && !x->upgrade) {
         bad_answer(x, "a 101 that nobody asked for");
         return;
@@ -175,7 +176,7 @@ static void final_head(struct origin_exchange *x, const struct http_head *h, cha
     x->resp_body = http_response_body(h, x->head_request);
     x->resp_left = h->content_length;
     x->chunked.loose = true;
-    if (relay_has_trailers(x->st))
+    if (relay_has_trailers(x->st) || x->tap)
         x->chunked.trailers = &x->trailers;
     x->keep_alive = (h->flags & HTTP_KEEP_ALIVE) && x->resp_body != HTTP_BODY_CLOSE;
     int rc = 0;
@@ -225,6 +226,7 @@ static void parse_heads(struct origin_exchange *x, struct http_head *h, char *bu
             final_head(x, h, buf, buf + n, len - (size_t)n);
             return;
         }
+        ORIGIN_TAP(x, head, ht_slice_of(buf, (size_t)n), false);
         /* A service that has more to say than the tunnel carries is heard out all the same. */
         if (++x->interims <= WIRE_LIMIT_MAX_INTERIM && respond(x, h, buf, false) < 0) {
             bad_answer(x, "an interim head that does not fit the tunnel");
@@ -252,8 +254,10 @@ void origin_response_read_head(struct origin_exchange *x) {
         origin_http_lost(x, ht_err_text((int)n));
         return;
     }
-    if (!x->resp_begun)
+    if (!x->resp_begun) {
         origin_pool_answers(x);
+        ORIGIN_TAP(x, moment, RELAY_TAP_ANSWERS);
+    }
     x->resp_begun = true;
     if (!x->partial) {
         http_loose_response_begin(&t->head, &t->cfg.head_limits);
@@ -312,6 +316,15 @@ static ssize_t read_body(struct origin_exchange *x, const struct iovec *to, int 
     return (ssize_t)n;
 }
 
+/* Tells the tap of n bytes that were read into `to`. */
+static void tap_body(struct origin_exchange *x, const struct iovec *to, size_t n) {
+    for (; n > 0; to++) {
+        size_t part = ht_min(n, to->iov_len);
+        ORIGIN_TAP(x, body, true, ht_slice_of(to->iov_base, part));
+        n -= part;
+    }
+}
+
 static ssize_t body_failed(struct origin_exchange *x) {
     char text[512];
     snprintf(text, sizeof text, "%s: %s", x->t->name, x->resp_failed);
@@ -321,6 +334,8 @@ static ssize_t body_failed(struct origin_exchange *x) {
 
 /* Those that do not fit are dropped, as they may be (RFC 9110 6.5.1). */
 static void send_trailers(struct origin_exchange *x) {
+    if (!relay_has_trailers(x->st)) /* collected for the tap */
+        return;
     int rc = relay_send_trailers(x->st, &x->trailers, x->t->fields);
     if (rc < 0)
         ORIGIN_LOG(x->t, "the trailers of an answer were dropped", log_stream(x->id), log_reason(ht_err_text(rc)));
@@ -338,6 +353,7 @@ ssize_t origin_response_pull(struct origin_exchange *x, const struct iovec *to, 
     if (n > 0) {
         memcpy(to[0].iov_base, ht_buf_head(&x->early), n);
         ht_buf_consume(&x->early, n);
+        ORIGIN_TAP(x, body, true, ht_slice_of(to[0].iov_base, n));
         rest = (struct iovec){.iov_base = (char *)to[0].iov_base + n, .iov_len = cap - n};
         to = &rest;
         n_to = 1;
@@ -350,8 +366,12 @@ ssize_t origin_response_pull(struct origin_exchange *x, const struct iovec *to, 
             */
             r = read_body(x, to, n_to, &more, &why);
         while (r == 0 && more && !x->resp_ended);
-        if (r < 0)
+        if (r < 0) {
             x->resp_failed = why;
+            x->fault = r == HT_EPROTO ? RELAY_TAP_PROTOCOL : RELAY_TAP_RESET;
+        }
+        if (HT_UNLIKELY(x->tap != NULL) && r > 0)
+            tap_body(x, to, (size_t)r);
         if (r < 0 && n == 0)
             return body_failed(x);
         n += r > 0 ? (size_t)r : 0;
@@ -363,6 +383,7 @@ ssize_t origin_response_pull(struct origin_exchange *x, const struct iovec *to, 
         *flags = MUX_PULL_MORE;
     }
     if (x->resp_ended && ht_buf_size(&x->early) == 0) {
+        ORIGIN_TAP(x, body_end, true, ht_buf_slice(&x->trailers));
         send_trailers(x);
         *flags = MUX_PULL_EOF;
         x->resp_sent = true;

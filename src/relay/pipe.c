@@ -15,6 +15,9 @@ struct relay_pipe {
     uint64_t half_close_ms;
     uint64_t last_ms; /* when bytes moved last, kept only while half-closed */
     uint64_t from_conn, to_conn;
+    void (*raw)(void *x, bool from_conn, struct ht_slice piece); /* NULL: no tap */
+    void *raw_ctx;
+    enum relay_pipe_end cut_by;
     bool conn_ended;   /* the connection gave its end */
     bool stream_ended; /* the peer sent EOF */
     bool shut;         /* ... and the connection was told */
@@ -92,6 +95,8 @@ static const struct io_conn_ops pipe_conn_ops = {.readable = conn_readable, .wri
 
 static void stream_data(void *ctx, const uint8_t *bytes, size_t n) {
     struct relay_pipe *p = ctx;
+    if (HT_UNLIKELY(p->raw != NULL))
+        p->raw(p->raw_ctx, false, ht_slice_of(bytes, n));
     if (io_out_add(&p->out, bytes, n))
         finish(p, WIRE_CODE_INTERNAL_ERROR, "out of memory");
 }
@@ -104,8 +109,7 @@ static void stream_eof(void *ctx) {
 
 static void stream_data_end(void *ctx) { flush(ctx); }
 
-static ssize_t stream_pullv(void *ctx, const struct iovec *to, int n_to, unsigned *flags) {
-    struct relay_pipe *p = ctx;
+static ssize_t pull(struct relay_pipe *p, const struct iovec *to, int n_to, unsigned *flags) {
     size_t early = ht_buf_size(&p->early), cap = io_iov_size(to, n_to);
     if (early) {
         size_t n = ht_min(early, to[0].iov_len);
@@ -145,6 +149,19 @@ static ssize_t stream_pullv(void *ctx, const struct iovec *to, int n_to, unsigne
     return HT_ECLOSED;
 }
 
+static ssize_t stream_pullv(void *ctx, const struct iovec *to, int n_to, unsigned *flags) {
+    struct relay_pipe *p = ctx;
+    ssize_t n = pull(p, to, n_to, flags);
+    if (HT_LIKELY(n <= 0 || p->raw == NULL)) /* after an error the pipe is gone */
+        return n;
+    for (size_t left = (size_t)n; left > 0; to++) {
+        size_t part = ht_min(left, to->iov_len);
+        p->raw(p->raw_ctx, true, ht_slice_of(to->iov_base, part));
+        left -= part;
+    }
+    return n;
+}
+
 static ssize_t stream_pull(void *ctx, uint8_t *to, size_t cap, unsigned *flags) {
     return stream_pullv(ctx, &(struct iovec){.iov_base = to, .iov_len = cap}, 1, flags);
 }
@@ -158,7 +175,7 @@ static void stream_writable(void *ctx, bool yes) {
 
 static void stream_closed(void *ctx, uint16_t code, struct ht_slice reason, bool remote) {
     struct relay_pipe *p = ctx;
-    (void)remote;
+    p->cut_by = remote ? RELAY_PIPE_PEER : RELAY_PIPE_SESSION;
     if (code == WIRE_CODE_NO_ERROR && p->conn_ended) {
         /* In order; what is still to be written may take its time. */
         p->wire_over = true;
@@ -189,10 +206,12 @@ static const struct mux_stream_ops pipe_stream_ops = {
 static void begin_run(struct io_task *t) {
     struct relay_pipe *p = ht_container_of(t, struct relay_pipe, begin);
     if (!mux_stream_session(p->st)) {
+        p->cut_by = RELAY_PIPE_SESSION;
         finish(p, WIRE_CODE_CANCEL, "the session is over");
         return;
     }
     if (mux_stream_is_over(p->st) && !p->wire_over) {
+        p->cut_by = RELAY_PIPE_PEER;
         finish(p, WIRE_CODE_CANCEL, "the stream was reset");
         return;
     }
@@ -258,6 +277,13 @@ void relay_pipe_abort(struct relay_pipe **pp, uint16_t code, const char *reason)
         mux_stream_reset((*pp)->st, code, reason);
     relay_pipe_destroy(pp);
 }
+
+void relay_pipe_tap(struct relay_pipe *p, void (*raw)(void *x, bool from_conn, struct ht_slice piece), void *x) {
+    p->raw = raw;
+    p->raw_ctx = x;
+}
+
+enum relay_pipe_end relay_pipe_cut_by(const struct relay_pipe *p) { return p->cut_by; }
 
 void relay_pipe_counts(const struct relay_pipe *p, uint64_t *from_conn, uint64_t *to_conn) {
     *from_conn = p->from_conn;

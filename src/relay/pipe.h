@@ -34,6 +34,12 @@ int relay_pipe_take_out(struct relay_pipe *p, struct io_out *from) HT_MUST_USE;
 void relay_pipe_destroy(struct relay_pipe **p);
 /* The same, with this code and reason in the stream's RESET. */
 void relay_pipe_abort(struct relay_pipe **p, uint16_t code, const char *reason);
+/* Who is told of each byte: read from the connection (`from_conn`) or about to be written to it. Call it right after
+ * the start. */
+void relay_pipe_tap(struct relay_pipe *p, void (*raw)(void *x, bool from_conn, struct ht_slice piece), void *x);
+/* Who has cut a pipe that did not end in order; for done(). */
+enum relay_pipe_end { RELAY_PIPE_CONN, RELAY_PIPE_PEER, RELAY_PIPE_SESSION };
+enum relay_pipe_end relay_pipe_cut_by(const struct relay_pipe *p);
 /* Bytes read from the connection, and bytes written to it. */
 void relay_pipe_counts(const struct relay_pipe *p, uint64_t *from_conn, uint64_t *to_conn);
 

@@ -4,6 +4,7 @@
 #include "base/mem.h"
 #include "log_gen.h"
 #include "relay/front_priv.h"
+#include "relay/tap.h"
 #include "relay/visitor_priv.h"
 
 #include <assert.h>
@@ -401,7 +402,7 @@ static void answer_late(struct visitor_http *v) {
     if (v->request == REQUEST_COMES)
         a = &answer_body_timeout;
     visitor_end_stream(v, WIRE_CODE_CANCEL,
-                       a == &answer_body_timeout ? "slow request body" : "no response head in time");
+                       a == &answer_body_timeout ? "slow request body" : RELAY_NO_HEAD_IN_TIME);
     (void)visitor_answer(v, a, true);
 }
 
