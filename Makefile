@@ -97,14 +97,18 @@ LOGS := spec/log.yaml spec/log.schema.json gen/log.py gen/ctext.py
 $(eval $(call gen_rule,log_gen.h,$(LOGS) gen/templates/log_gen.h.j2))
 $(eval $(call gen_rule,log_line.schema.json,$(LOGS)))
 OAPI := spec/openapi.yaml spec/openapi.schema.json gen/openapi.py $(GEN_REF)
-$(eval $(call gen_rule,admin_gen.h,$(OAPI) gen/templates/admin_gen.h.j2))
-$(eval $(call gen_rule,admin_gen.c,$(OAPI) gen/templates/admin_gen.c.j2))
+IAPI := $(OAPI:spec/openapi.yaml=spec/inspector.yaml)
+$(eval $(call gen_rule,admin_gen.h,$(OAPI) gen/templates/api_gen.h.j2))
+$(eval $(call gen_rule,admin_gen.c,$(OAPI) gen/templates/api_gen.c.j2))
 $(eval $(call gen_rule,openapi.json,$(OAPI)))
+$(eval $(call gen_rule,inspect_api_gen.h,$(IAPI) gen/templates/api_gen.h.j2))
+$(eval $(call gen_rule,inspect_api_gen.c,$(IAPI) gen/templates/api_gen.c.j2))
+$(eval $(call gen_rule,inspector.json,$(IAPI)))
 # Pages for browsers, as bytes of the program.
-HTML := $(foreach f,status.js status.css status.body.html common.js common.css,src/web/pages/$(f)) gen/page.py gen/ctext.py
+HTML := src/web/pages/status.js $(filter-out src/web/pages/status.js,$(wildcard src/web/pages/*)) gen/page.py gen/ctext.py
 $(eval $(call gen_rule,page_gen.h,$(HTML) gen/templates/page_gen.h.j2))
 $(eval $(call gen_rule,page_gen.c,$(HTML) gen/templates/page_gen.c.j2))
-$(foreach s,$(foreach n,protocol vtunnel options metrics log openapi,spec/$(n).yaml) src/web/pages/status.js,$(eval $(call gen_spec,$(s))))
+$(foreach s,$(foreach n,protocol vtunnel options metrics log openapi inspector,spec/$(n).yaml) src/web/pages/status.js,$(eval $(call gen_spec,$(s))))
 gen: $(GEN_FILES)
 
 # The pure rooms below wire need nothing generated: `make ROOMS="base http" unit` builds and tests them alone.
@@ -156,9 +160,10 @@ $(B)/hoody-tunnel: $(OBJ)
 	@$(CC) $(LDFLAGS) $(PACKED) -o $@ $(PLACED) $(filter-out $(PLACED),$^) $(LDLIBS)
 
 # ---- the driver library, shared and static: src/driver/hoody_tunnel.h and nothing else is visible ----
-LIB_ROOMS := base json wire flow mux http io ws relay vtunnel guard inspect driver
+LIB_ROOMS := base json wire flow mux http io ws web relay vtunnel guard inspect driver
 DRV_O   := $(filter $(LIB_ROOMS:%=$(B)/obj/%/%) $(LIB_ROOMS:%=$(B)/obj/rl/%/%),$(LIB_O)) \
-           $(filter $(B)/obj/gen/wire_gen.o $(B)/obj/gen/vtunnel_gen.o $(B)/obj/gen/metrics_gen.o,$(LIB_O))
+           $(filter $(B)/obj/gen/wire_gen.o $(B)/obj/gen/vtunnel_gen.o $(B)/obj/gen/metrics_gen.o $(B)/obj/gen/inspect_api_gen.o \
+           $(B)/obj/gen/page_gen.o,$(LIB_O))
 SONAME  := libhoody-tunnel.so.0
 DRV_LIBS := -lev -lwslay -lssl -lcrypto -lz -lbrotlidec -lzstd -lpthread
 
@@ -217,13 +222,14 @@ $(UNITS)/system 644 packaging/hoody-tunnel.service hoody-tunnel.service
 $(UNITS)/system 644 packaging/hoody-tunnel-up@.service hoody-tunnel-up@.service
 $(UNITS)/user 644 packaging/user/hoody-tunnel-up@.service hoody-tunnel-up@.service
 $(SHARE) 644 $(GEN)/openapi.json openapi.json
+$(SHARE) 644 $(GEN)/inspector.json inspector.json
 $(SHARE) 644 $(GEN)/protocol.md protocol.md
 $(SHARE) 644 $(GEN)/vtunnel.md vtunnel.md
 $(foreach f,$(wildcard spec/*.schema.json) $(GEN)/log_line.schema.json $(GEN)/audit_line.schema.json,$(SHARE)/schemas 644 $(f) $(notdir $(f))
 )
 endef
 export INSTALLED
-install: all lib $(DOC_FILES) $(GEN)/log_line.schema.json $(GEN)/audit_line.schema.json $(GEN)/openapi.json $(GEN)/protocol.md $(GEN)/vtunnel.md
+install: all lib $(DOC_FILES) $(GEN)/log_line.schema.json $(GEN)/audit_line.schema.json $(GEN)/openapi.json $(GEN)/inspector.json $(GEN)/protocol.md $(GEN)/vtunnel.md
 	@echo "$$INSTALLED" | while read -r folder mode file name; do \
 		test -n "$$name" || continue; \
 		echo "  $(DESTDIR)$$folder/$$name"; \

@@ -1,4 +1,4 @@
-"""spec/openapi.yaml -> admin_gen.h, admin_gen.c (routes, parameters, JSON writers) and openapi.json."""
+"""spec/openapi.yaml -> admin_gen.h, admin_gen.c (routes, parameters, JSON writers) and openapi.json; spec/inspector.yaml -> the same for the inspector's API."""
 
 import json
 import os
@@ -12,6 +12,19 @@ from gen.ctext import c_string, comment, snake
 from gen.render import banner, render as render_template
 
 _JSON = "application/json"
+
+
+@dataclass
+class Api:
+    spec: str
+    prefix: str  # of the C names
+    title: str
+    document: str  # the output
+    users: bool  # its requests have a viewer, who sees a part
+
+
+APIS = (Api("openapi.yaml", "admin", "The admin API", "openapi.json", True),
+        Api("inspector.yaml", "inspect_api", "The inspector's API", "inspector.json", False))
 
 
 @dataclass
@@ -62,13 +75,15 @@ class Operation:
     params: list
     responses: list  # of (status, media type, schema name or "")
     error_400: str = ""
+    max_body: int = 0
 
 
 class _Reader:
     """Checks the document and builds the model; everything that is wrong goes to `problems`."""
 
-    def __init__(self, doc, protocol):
+    def __init__(self, doc, protocol, prefix):
         self.doc = doc
+        self.prefix = prefix
         self.protocol = protocol
         self.problems = specfile.Problems(doc.path)
         self.used = set()
@@ -169,7 +184,7 @@ class _Reader:
                 self.problems.add(line, f"property '{json_name}': give the enum a schema of its own and refer to it")
                 return None
             kind, of = "enum", snake(prop["$ref"].rsplit("/", 1)[1])
-            c_type = f"enum admin_{of} "
+            c_type = f"enum {self.prefix}_{of} "
         elif kind == "string":
             c_type = "struct ht_slice "
         elif kind == "integer":
@@ -185,13 +200,13 @@ class _Reader:
                 return None
             plain = {"string": "struct ht_slice", "integer": "uint64_t"}.get(self.resolve(target["items"]).get("type"))
             of = "" if plain else snake(target["items"]["$ref"].rsplit("/", 1)[1])
-            c_type = f"const {plain or f'struct admin_{of}'} *"
+            c_type = f"const {plain or f'struct {self.prefix}_{of}'} *"
         else:
             if "$ref" not in prop:
                 self.problems.add(line, f"property '{json_name}': give the object a schema of its own and refer to it")
                 return None
             of = snake(prop["$ref"].rsplit("/", 1)[1])
-            c_type = f"struct admin_{of} "
+            c_type = f"struct {self.prefix}_{of} "
         return Field(json_name, snake(json_name), kind, c_type, doc, required, nullable, of, const)
 
     def schemas(self):
@@ -256,7 +271,7 @@ class _Reader:
         text = bad.get("content", {}).get(_JSON, {}).get("example", {}).get("error", "")
         return Operation(snake(raw["operationId"]), method.upper(), path, raw["summary"], auth,
                          bool(raw.get("x-upgrade")), bool(raw.get("x-embedded")), self._params(path, raw),
-                         responses, text)
+                         responses, text, raw.get("requestBody", {}).get("x-max-bytes", 0))
 
     def _auth(self, security, raw):
         known = self.doc["components"]["securitySchemes"]
@@ -281,7 +296,7 @@ class _Reader:
         if int(status) >= 400 and name != "error":
             self.problems.add(media.line_of("schema"), f"response {status} must have the schema Error")
         if int(status) < 400 and not operation.get("x-embedded"):
-            if media_type == _JSON and not name:
+            if media_type == _JSON and not name and not operation.get("x-raw"):
                 self.problems.add(media.line_of("schema"), "a JSON response needs a schema of components/schemas")
             yield status, media_type, name
 
@@ -298,8 +313,6 @@ class _Reader:
                     and "default" not in p["schema"]:
                 self.problems.add(p.line_of("schema"), f"parameter '{p['name']}' may be left out, so it needs "
                                                           "a default")
-            if p["in"] == "query" and p["schema"]["type"] == "string":
-                self.problems.add(p.line_of("schema"), f"query parameter '{p['name']}' must be an integer")
             self._check_param_values(p)
             params.append(Param(p["name"], p["in"], p["schema"]["type"], p["required"], dict(p["schema"])))
         for name in in_path:
@@ -334,10 +347,10 @@ class _Reader:
 
 
 @specfile.once
-def load(spec_dir):
+def load(spec_dir, api=APIS[0].spec, prefix=APIS[0].prefix):
     """The checked document and its model: (doc, operations, parameters, schemas)."""
-    doc = specfile.load(os.path.join(spec_dir, "openapi.yaml"), os.path.join(spec_dir, "openapi.schema.json"))
-    reader = _Reader(doc, protocolref.Protocol(spec_dir))
+    doc = specfile.load(os.path.join(spec_dir, api), os.path.join(spec_dir, "openapi.schema.json"))
+    reader = _Reader(doc, protocolref.Protocol(spec_dir), prefix)
     reader.resolve_protocol(doc)
     reader.check_refs(doc)
     reader.problems.check()
@@ -346,7 +359,7 @@ def load(spec_dir):
     reader.check_unused()
     for item in doc["paths"].values():
         for raw in item.values():
-            for body in raw["responses"].values():
+            for body in [*raw["responses"].values(), raw.get("requestBody", {})]:
                 for media in (reader.resolve(body) or {}).get("content", {}).values():
                     reader.check_example(media)
     reader.problems.check()
@@ -363,11 +376,15 @@ def _allow(operations, path):
 
 
 def render(name, spec_dir):
-    doc, operations, params, schemas = load(spec_dir)
-    if name == "openapi.json":
+    api = next(a for a in APIS if name in (a.document, a.prefix + "_gen.h", a.prefix + "_gen.c"))
+    doc, operations, params, schemas = load(spec_dir, api.spec, api.prefix)
+    if name == api.document:
         return json.dumps(doc, indent=2, ensure_ascii=False) + "\n"
     compact = json.dumps(doc, separators=(",", ":"), ensure_ascii=True)
     return render_template(
-        f"{name}.j2", banner=banner("openapi.yaml"), c=c_string, comment=comment, operations=operations, params=params,
-        schemas=schemas, pieces=_pieces(compact), allow=lambda path: _allow(operations, path),
+        f"api_gen.{name[-1]}.j2", banner=banner(api.spec), p=api.prefix, title=api.title, users=api.users, c=c_string,
+        comment=comment, operations=operations, params=params, schemas=schemas, pieces=_pieces(compact),
+        allow=lambda path: _allow(operations, path), bodies=any(op.max_body for op in operations),
+        query_texts=any(q.place == "query" and q.type == "string" for q in params),
+        numbers=any(f.kind == "number" for s in schemas for f in s.fields),
         handled=[op for op in operations if not op.upgrade and not op.embedded])

@@ -1,4 +1,4 @@
-"""spec/openapi.yaml and what comes of it: bad specs, the document, the route matcher, the answers."""
+"""spec/openapi.yaml, spec/inspector.yaml and what comes of them: bad specs, the document, the route matcher, the answers."""
 
 import json
 import os
@@ -14,12 +14,13 @@ from tests.support.tap import case, main
 SPEC = "openapi.yaml"
 BASE = "/api/v1/tunnel"
 PROBE = Program("admin_probe.c", ["admin_gen.h", "admin_gen.c"])
+INSPECT = Program("inspect_probe.c", ["inspect_api_gen.h", "inspect_api_gen.c"])
 
 
-def document():
+def document(name="openapi.json"):
     with tempfile.TemporaryDirectory() as folder:
-        path = os.path.join(folder, "openapi.json")
-        assert generate("openapi.json", path) == (0, "")
+        path = os.path.join(folder, name)
+        assert generate(name, path) == (0, "")
         with open(path, encoding="utf-8") as f:
             return json.load(f)
 
@@ -61,8 +62,8 @@ def media_of(op, status):
     return next(iter(response.get("content", {}).items()), (None, None))
 
 
-def match(method, target):
-    return dict(line.split("=", 1) for line in PROBE.run("match", method, target).splitlines())
+def match(method, target, probe=PROBE):
+    return dict(line.split("=", 1) for line in probe.run("match", method, target).splitlines())
 
 
 def dispatch(method, target, flags=""):
@@ -346,8 +347,50 @@ def _():
         assert re.fullmatch(r"failed=[1-9]\d* status=(200|404)\n", PROBE.run("fail", "GET", BASE + target)), target
 
 
+# ---- the inspector's API ----
+
+@case("inspector.json: no complaints, references resolve, examples fit, ids are unique; a body has a bound")
+def _():
+    assert complaints("inspect_api_gen.c", "inspector.yaml", []) == []
+    doc = document("inspector.json")
+
+    def fits_there(value, schema):
+        jsonschema.Draft202012Validator({**schema, "components": doc["components"]}).validate(value)
+
+    ids = []
+    for item in doc["paths"].values():
+        for op in item.values():
+            ids.append(op["operationId"])
+            for body in [*op["responses"].values(), op.get("requestBody", {})]:
+                for media in body.get("content", {}).values():
+                    fits_there(media["example"], media["schema"])
+                    for schema in media.get("x-events", {}).values():
+                        assert schema["$ref"].rsplit("/", 1)[1] in doc["components"]["schemas"]
+    assert len(ids) == len(set(ids)) == 14
+    assert complaints("inspect_api_gen.h", "inspector.yaml", [("        x-max-bytes: 33554432\n", "")])
+    assert any("nothing refers to" in said for _, said in complaints("inspect_api_gen.h", "inspector.yaml", [(
+        "                frame: {$ref: \"#/components/schemas/Frame\"}\n", ""), ('items: {$ref: "#/components/schemas/Frame"}', 'items: {$ref: "#/components/schemas/Id"}')]))
+
+
+@case("inspector: routes with their bounds, and texts of a query")
+def _():
+    base = "/api/v1/inspector"
+    assert match("POST", f"{base}/har/import", INSPECT)["route"] == f"POST {base}/har/import auth=2 max=67108864"
+    assert match("GET", "/", INSPECT)["route"] == "GET / auth=0 max=0"
+    assert match("GET", f"{base}/har/import", INSPECT) == {"status": "405", "allow": "POST"}
+    assert match("PUT", f"{base}/exchanges", INSPECT) == {"status": "405", "allow": "DELETE, GET, HEAD"}
+    got = match("GET", f"{base}/exchanges?body=a+b%26&header=%C3%A9", INSPECT)
+    assert got["body"] == "a b& set=1" and got["header"] == "\u00e9 set=1" and got["fields"] == " set=0"
+    for query, what in (("body=", "body must be 1 to 1024 bytes"), ("body=%", "body must be"), ("body=a%00", "body must be"), ("body=a&body=a", "body must not be given twice"),
+                        ("body=" + "a" * 1025, "body must be 1 to 1024 bytes"), ("fields=idx", "fields must be 2 to 2 bytes")):
+        got = match("GET", f"{base}/exchanges?{query}", INSPECT)
+        assert got["status"] == "400" and got["error"].startswith(what), (query, got)
+    assert match("GET", f"{base}/exchanges?body=" + "a" * 1024, INSPECT)["status"] == "0"
+
+
 if __name__ == "__main__":
     try:
         main()
     finally:
         PROBE.close()
+        INSPECT.close()

@@ -390,7 +390,7 @@ OUTPUTS = ["options_gen.h", "options_gen.c", "metrics_gen.h", "metrics_gen.c", "
 def _():
     cases = {
         "gen/templates/options_gen.h.j2": {"options_gen.h"},
-        "gen/templates/admin_gen.c.j2": {"admin_gen.c"},
+        "gen/templates/api_gen.c.j2": {"admin_gen.c"},
         "gen/metrics.py": {"metrics_gen.h", "metrics_gen.c"},
         "spec/options.yaml": {"options_gen.h", "options_gen.c"},
         "spec/openapi.schema.json": {"admin_gen.h", "admin_gen.c", "openapi.json"},

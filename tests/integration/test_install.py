@@ -37,7 +37,7 @@ def _():
         there = files(folder.join("opt/ht"))
         for name in ("bin/hoody-tunnel", "lib/libhoody-tunnel.so", "lib/libhoody-tunnel.a", "include/hoody_tunnel.h",
                      "lib/systemd/system/hoody-tunnel.service", "lib/systemd/system/hoody-tunnel-up@.service",
-                     "lib/systemd/user/hoody-tunnel-up@.service", "share/hoody-tunnel/openapi.json",
+                     "lib/systemd/user/hoody-tunnel-up@.service", "share/hoody-tunnel/openapi.json", "share/hoody-tunnel/inspector.json",
                      "share/hoody-tunnel/schemas/protocol.schema.json", "share/hoody-tunnel/schemas/log_line.schema.json", "share/hoody-tunnel/schemas/audit_line.schema.json", "share/man/man1/hoody-tunnel-expose.1",
                      "share/man/man5/hoody-tunnel.yaml.5", "share/zsh/site-functions/_hoody-tunnel"):
             assert name in there, (name, there)

@@ -95,10 +95,11 @@ const clockTime = (ms) => { const d = new Date(ms); return `${two(d.getHours())}
 const clockMs = (ms) => `${clockTime(ms)}.${String(Math.floor(ms % 1000)).padStart(3, '0')}`;
 
 // ---------------------------------------------------------------- small parts
-function toast(text) {
-  const t = h('div', { class: 'toast' }, text);
+/** A message that goes by itself; `action` is a button in it. */
+function toast(text, action) {
+  const t = h('div', { class: 'toast' }, text, action);
   $('#toasts').append(t);
-  setTimeout(() => t.remove(), 3500);
+  setTimeout(() => t.remove(), action ? 8000 : 3500);
 }
 async function copyText(text, what) {
   try { await navigator.clipboard.writeText(text); } catch { // not a secure context, or refused
@@ -175,7 +176,7 @@ function sessionSet(k, v) { try { if (v === null) sessionStorage.removeItem(`ht.
 async function call(token, method, path, body) {
   const headers = token ? { Authorization: `Bearer ${token}` } : {};
   if (body !== undefined) headers['Content-Type'] = 'application/json';
-  const res = await fetch(path, { method, headers, body: body === undefined ? undefined : JSON.stringify(body), credentials: 'omit', cache: 'no-store' });
+  const res = await fetch(path, { method, headers, body: body === undefined || body instanceof Blob ? body : JSON.stringify(body), credentials: 'omit', cache: 'no-store' });
   if (!res.ok) {
     const j = await res.json().catch(() => ({}));
     throw Object.assign(new Error(j.error ?? `HTTP ${res.status}`), { status: res.status });
