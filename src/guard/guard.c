@@ -1,6 +1,7 @@
 #include "guard/guard_priv.h"
 
 #include "base/mem.h"
+#include "relay/reply.h"
 
 #include <stdio.h>
 
@@ -55,7 +56,7 @@ void guard_destroy(struct guard **gp) {
     if (g->table)
         relay_owner_drop(g->table, &g->owner);
     relay_inner_down(&g->inner);
-    guard_refusals_drop(g);
+    relay_replies_drop(&g->refusals);
     relay_table_destroy(&g->table);
     ht_free(g);
 }

@@ -27,7 +27,7 @@ struct guard {
     struct relay_inner inner; /* between visitors and services */
     struct ht_list hosts;     /* struct guard_host */
     struct ht_list entries;   /* struct guard_entry */
-    struct ht_list refusals;  /* struct guard_refusal */
+    struct ht_list refusals;  /* as in relay/reply.h */
     unsigned n_entries;
     uint64_t last_id;
     struct wire_header fields[HTTP_MAX_HEADERS + GUARD_HEADERS_MAX]; /* scratch space of one callback */
@@ -106,7 +106,6 @@ void guard_request_open(void *ctx, struct mux_stream *st, const struct wire_stre
 /* relay_target_config.finished and .hides; ctx: the door */
 void guard_request_finished(void *ctx, const struct relay_request_info *info);
 bool guard_request_hides(void *ctx, struct ht_slice value);
-void guard_refusals_drop(struct guard *g);
 
 /* ---- wait.c ---- */
 

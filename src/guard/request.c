@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "relay/reply.h"
 
 #include <stdio.h>
 
@@ -69,101 +70,29 @@ static struct guard_event event_of(const struct guard_door *d, const struct guar
 
 /* ---- refused ---- */
 
-/* An answer of our own, until it is out. */
-struct guard_refusal {
-    struct ht_list node;
-    struct mux_stream *st;
-    size_t at, n;
-    char text[400];
-};
-
-static void refusal_end(struct guard_refusal *r) {
-    ht_list_remove(&r->node);
-    mux_stream_release(&r->st);
-    ht_free(r);
-}
-
-static void refusal_data(void *ctx, const uint8_t *p, size_t n) {
-    struct guard_refusal *r = ctx;
-    (void)p;
-    mux_stream_consumed(r->st, n); /* nobody wants it */
-}
-
-static void refusal_nothing(void *ctx) { (void)ctx; }
-
-static ssize_t refusal_pull(void *ctx, uint8_t *out, size_t cap, unsigned *flags) {
-    struct guard_refusal *r = ctx;
-    size_t n = ht_min(cap, r->n - r->at);
-    if (n)
-        memcpy(out, r->text + r->at, n);
-    r->at += n;
-    *flags = r->at == r->n ? MUX_PULL_EOF : 0;
-    return (ssize_t)n;
-}
-
-static void refusal_writable(void *ctx, bool yes) {
-    struct guard_refusal *r = ctx;
-    if (yes)
-        mux_stream_ready(r->st);
-}
-
-static void refusal_closed(void *ctx, uint16_t code, struct ht_slice reason, bool remote) {
-    (void)code, (void)reason, (void)remote;
-    refusal_end(ctx);
-}
-
-static const struct mux_stream_ops refusal_ops = {
-    .data = refusal_data,
-    .eof = refusal_nothing,
-    .data_end = refusal_nothing,
-    .pull = refusal_pull,
-    .writable = refusal_writable,
-    .closed = refusal_closed,
-};
-
-void guard_refusals_drop(struct guard *g) {
-    while (!ht_list_empty(&g->refusals))
-        refusal_end(HT_LIST_ENTRY(g->refusals.next, struct guard_refusal, node));
-}
-
 static void refuse(struct guard *g, struct mux_stream *st, bool head, const struct guard_decision *d) {
-    struct guard_refusal *r = ht_calloc(1, sizeof *r);
-    char length[24], error[64], later[24];
-    if (!r) {
-        mux_stream_reset(st, WIRE_CODE_INTERNAL_ERROR, ht_err_text(HT_ENOMEM));
-        mux_stream_release(&st);
-        return;
-    }
-    r->st = st;
-    r->n = (size_t)snprintf(r->text, sizeof r->text, "refused by hoody-tunnel on the other machine: %s\n",
-                            guard_reason_text(d->reason));
-    struct wire_header h[6] = {
-        {ht_slice_str("content-type"), ht_slice_str("text/plain; charset=utf-8")},
-        {ht_slice_str("content-length"), ht_slice_of(length, (size_t)snprintf(length, sizeof length, "%zu", r->n))},
+    char text[400], error[64], later[24];
+    int n_text =
+        snprintf(text, sizeof text, "refused by hoody-tunnel on the other machine: %s\n", guard_reason_text(d->reason));
+    struct wire_header h[RELAY_REPLY_FIELDS] = {
+        {ht_slice_str("content-type"), ht_slice_str(relay_form_type(RELAY_TEXT))},
         {ht_slice_str("cache-control"), ht_slice_str("no-store")},
         {ht_slice_str("x-hoody-tunnel"),
          ht_slice_of(error, (size_t)snprintf(error, sizeof error, "error=guard-%s", guard_reason_word(d->reason)))},
     };
-    struct wire_response_head answer = {
-        .status = guard_reason_status(d->reason), .headers = h, .n_headers = 4, .final = true};
+    struct relay_reply r = {.status = guard_reason_status(d->reason),
+                            .fields = h,
+                            .n_fields = 3,
+                            .body = ht_slice_of(text, (size_t)n_text),
+                            .head = head};
     if (d->reason == GUARD_METHOD)
-        h[answer.n_headers++] =
+        h[r.n_fields++] =
             (struct wire_header){ht_slice_str("allow"), ht_slice_str("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")};
     if (d->retry_after)
-        h[answer.n_headers++] =
+        h[r.n_fields++] =
             (struct wire_header){ht_slice_str("retry-after"),
                                  ht_slice_of(later, (size_t)snprintf(later, sizeof later, "%u", d->retry_after))};
-    if (head)
-        r->n = 0;
-    ht_list_init(&r->node);
-    ht_list_push_back(&g->refusals, &r->node);
-    mux_stream_accept(st, &refusal_ops, r);
-    if (mux_stream_respond(st, &answer) < 0) {
-        mux_stream_reset(st, WIRE_CODE_INTERNAL_ERROR, ht_err_text(HT_ENOMEM));
-        refusal_end(r);
-        return;
-    }
-    mux_stream_ready(st);
+    relay_reply(&g->refusals, st, &r);
 }
 
 /* ---- decided ---- */

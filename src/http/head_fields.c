@@ -397,3 +397,30 @@ size_t http_trailer_fields(const char *buf, size_t len, struct http_field out[HT
     }
     return n;
 }
+
+/* ---- what tells a service about its visitor ---- */
+
+/* True when the name begins with `what`. An underscore counts as a hyphen: services that turn names into variables
+ * (CGI) cannot tell them apart. */
+static bool is_called(struct ht_slice name, const char *what, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        char c = ht_lower(name.p[i]);
+        if ((c == '_' ? '-' : c) != what[i])
+            return false;
+    }
+    return true;
+}
+
+bool http_field_is_like(struct ht_slice name, const char *what) {
+    return name.n == strlen(what) && is_called(name, what, name.n);
+}
+
+bool http_field_is_about_visitor(struct ht_slice name) {
+    static const char prefix[] = "x-forwarded-";
+    switch (name.n) {
+    case 9:
+        return http_field_is_like(name, "forwarded") || http_field_is_like(name, "x-real-ip");
+    default:
+        return name.n > sizeof prefix - 1 && is_called(name, prefix, sizeof prefix - 1);
+    }
+}

@@ -172,6 +172,12 @@ bool http_parse_length(struct ht_slice s, uint64_t *out) HT_MUST_USE;
 /* True for a field that is meant for the recipient of the content, and that Connection cannot make hop-by-hop. */
 bool http_is_end_to_end(struct ht_slice name);
 
+/* True when the name is `what`, which is in lower case, in any case. An underscore counts as a hyphen: services that
+ * turn names into variables (CGI) cannot tell them apart. */
+bool http_field_is_like(struct ht_slice name, const char *what);
+/* True for a field that says who the visitor is and how he came: Forwarded, X-Forwarded-*, X-Real-IP. */
+bool http_field_is_about_visitor(struct ht_slice name);
+
 /* True for a token (RFC 9110 5.6.2). */
 bool http_is_token(struct ht_slice s);
 /* True for a field value (RFC 9110 5.5): no CR, LF, NUL or other control bytes except HTAB; obs-text is allowed. */

@@ -366,6 +366,21 @@ struct io_child *io_child_start(struct io_loop *loop, const struct io_child_conf
 /* Kills the child; ended() is not called. Clears the pointer. NULL is ignored. */
 void io_child_cancel(struct io_child **c);
 
+/* ---- work that takes long, on threads ---- */
+
+#define IO_WORKERS 2      /* threads that work at the same time */
+#define IO_WORK_MAX 1024  /* most bytes of what is to be done */
+#define IO_WORK_RESULT 16 /* bytes of a result */
+/* Runs on a thread of its own, and shares no memory with the loop. `out` has IO_WORK_RESULT bytes, all 0. */
+typedef void io_work_fn(const void *in, size_t n, void *out);
+struct io_work;
+/* Has run() called with a copy of in[0..n). done() gets the result, or NULL when there is no thread for it; the io_work
+ * no longer exists then. It is never called before this returns. The copies are wiped. NULL: out of memory. */
+struct io_work *io_work_start(struct io_loop *loop, io_work_fn *run, const void *in, size_t n,
+                              void (*done)(void *ctx, const void *out), void *ctx) HT_MUST_USE;
+/* done() is not called. Work that runs keeps its thread until it is done. Clears the pointer. NULL is ignored. */
+void io_work_cancel(struct io_work **w);
+
 /* ---- listening ---- */
 
 struct io_listener;

@@ -29,7 +29,9 @@ struct io_loop {
     unsigned n_lingering;     /* those without a permit */
     struct ht_list lookups;   /* struct io_lookup */
     unsigned n_lookups, n_lookup_threads;
-    unsigned n_extras; /* attempts of all races beside the first of each */
+    unsigned n_extras;       /* attempts of all races beside the first of each */
+    struct ht_list works;    /* struct io_work */
+    unsigned n_working;      /* those with a thread */
     struct io_conn *current; /* the connection whose callback runs; NULL once the callback has closed it */
     struct ht_pool blocks;
     unsigned n_fds; /* connections and listeners */
@@ -185,5 +187,9 @@ void io_race_begin(struct io_race *r, const struct io_resolved *to, const struct
 void io_race_stop(struct io_race *r);
 /* Writes " (tried A, B)" about the attempts that have begun, with their errors where these differ. */
 void io_race_tell(const struct io_race *r, char *out, size_t cap);
+
+/* ---- work.c ---- */
+
+void io_work_drop_all(struct io_loop *loop);
 
 #endif

@@ -7,10 +7,10 @@
 #include "kit/kit_priv.h"
 #include "log_gen.h"
 
-bool base_peer_within(const struct io_addr *peer, const struct opt_cidr *list, size_t n) {
+bool base_peer_within(const struct io_addr *peer, const struct ht_cidr *list, size_t n) {
     uint8_t bytes[16];
     int family = n ? io_addr_bytes(peer, bytes) : 0;
-    return family && opt_cidrs_match(list, n, family, bytes);
+    return family && ht_cidrs_match(list, n, family, bytes);
 }
 
 bool base_peer_is_proxy(const struct kit *k, const struct io_addr *peer) {

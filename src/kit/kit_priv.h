@@ -156,7 +156,7 @@ struct base_client {
 
 void base_set_up(struct kit *k);
 /* True when the peer's address is in one of the `n` networks. */
-bool base_peer_within(const struct io_addr *peer, const struct opt_cidr *list, size_t n);
+bool base_peer_within(const struct io_addr *peer, const struct ht_cidr *list, size_t n);
 /* True when the peer is in a network of --trusted-proxy. Without that option nobody is. */
 bool base_peer_is_proxy(const struct kit *k, const struct io_addr *peer);
 /* The same, but without that option everybody is. */

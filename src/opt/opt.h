@@ -7,6 +7,7 @@
 #define HT_OPT_OPT_H
 
 #include "base/base.h"
+#include "base/cidr.h"
 #include "base/err.h"
 
 #include <stdio.h>
@@ -23,19 +24,9 @@ struct opt_addr {
     uint16_t port;
 };
 
-/* A network. `family` is 4 or 6. The bytes of the address are in network order; only the first `bits` bits count. */
-struct opt_cidr {
-    uint8_t family, bits;
-    uint8_t addr[16];
-};
-
 struct opt_port_range {
     uint16_t first, last;
 };
-
-/* True when the address is in one of the networks. It has 4 or 16 bytes, for family 4 or 6. A v4-mapped IPv6 address
- * counts as its IPv4 address. */
-bool opt_cidrs_match(const struct opt_cidr *list, size_t n, int family, const uint8_t *addr);
 
 bool opt_ports_contain(const struct opt_port_range *list, size_t n, uint16_t port);
 
@@ -59,6 +50,9 @@ enum opt_type {
     OPT_TYPE_FILES,       /* texts, each a comma list of names of files */
     OPT_TYPE_LISTEN,      /* texts, addresses with or without http:// or https://: the same */
     OPT_TYPE_HOSTS,       /* texts, hosts: the same */
+    OPT_TYPE_RULES,       /* texts, changes to a head: the same */
+    OPT_TYPE_NETS,        /* texts, each a comma list of networks: the same */
+    OPT_TYPE_PAGES,       /* texts, STATUS=FILE or FILE: the same */
     OPT_TYPE_ENUM,
 };
 

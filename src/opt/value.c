@@ -111,33 +111,6 @@ static int parse_secret(const struct opt_source *src, const char *text) {
 }
 
 /* `text` is one network, `n` bytes long. */
-static bool parse_cidr(const char *text, size_t n, struct opt_cidr *out) {
-    char addr[64];
-    const char *slash = memchr(text, '/', n);
-    size_t addr_len = slash ? (size_t)(slash - text) : n;
-    if (addr_len >= sizeof addr)
-        return false;
-    memcpy(addr, text, addr_len);
-    addr[addr_len] = '\0';
-    *out = (struct opt_cidr){0};
-    if (inet_pton(AF_INET, addr, out->addr) == 1)
-        out->family = 4;
-    else if (inet_pton(AF_INET6, addr, out->addr) == 1)
-        out->family = 6;
-    else
-        return false;
-    uint64_t bits = out->family == 4 ? 32 : 128;
-    if (slash) {
-        uint64_t wanted;
-        const char *p = slash + 1;
-        if (!take_number(&p, &wanted) || p != text + n || wanted > bits)
-            return false;
-        bits = wanted;
-    }
-    out->bits = (uint8_t)bits;
-    return true;
-}
-
 static bool parse_port_range(const char *text, size_t n, struct opt_port_range *out) {
     const char *p = text;
     uint64_t first, last;
@@ -157,7 +130,8 @@ static bool parse_port_range(const char *text, size_t n, struct opt_port_range *
 
 static bool is_texts(const struct opt_option *o) {
     return o->type == OPT_TYPE_DESTINATION || o->type == OPT_TYPE_FORWARD || o->type == OPT_TYPE_FILES ||
-           o->type == OPT_TYPE_LISTEN || o->type == OPT_TYPE_HOSTS;
+           o->type == OPT_TYPE_LISTEN || o->type == OPT_TYPE_HOSTS || o->type == OPT_TYPE_RULES ||
+           o->type == OPT_TYPE_NETS || o->type == OPT_TYPE_PAGES;
 }
 
 bool opt_is_list(const struct opt_option *o) {
@@ -198,16 +172,16 @@ static int parse_list(const struct opt_option *o, const struct opt_source *src, 
         return parse_header(o, src, text, base);
     if (is_texts(o))
         return *text ? append_item(o, base, &text, sizeof text) : BAD(src, "is empty");
-    size_t item_size = ports ? sizeof(struct opt_port_range) : sizeof(struct opt_cidr);
+    size_t item_size = ports ? sizeof(struct opt_port_range) : sizeof(struct ht_cidr);
     if (ports && strcmp(text, "none") == 0)
         return HT_OK;
     for (const char *list = text; list;) {
         struct ht_slice one = ht_list_item(&list);
         union {
-            struct opt_cidr cidr;
+            struct ht_cidr cidr;
             struct opt_port_range range;
         } item;
-        if (!(ports ? parse_port_range(one.p, one.n, &item.range) : parse_cidr(one.p, one.n, &item.cidr)))
+        if (!(ports ? parse_port_range(one.p, one.n, &item.range) : ht_cidr_read(one.p, one.n, &item.cidr)))
             return BAD(src, ports ? "is not a list of ports; write 80,443,3000-3010, or none"
                                   : "is not a network; write 10.0.0.0/8, 192.168.1.7 or fd00::/8");
         int rc = append_item(o, base, &item, item_size);
@@ -286,6 +260,9 @@ int opt_set_value(const struct opt_option *o, const struct opt_source *src, cons
     case OPT_TYPE_FILES:
     case OPT_TYPE_LISTEN:
     case OPT_TYPE_HOSTS:
+    case OPT_TYPE_RULES:
+    case OPT_TYPE_NETS:
+    case OPT_TYPE_PAGES:
         return parse_list(o, src, text, base);
     case OPT_TYPE_ENUM:
         rc = parse_enum(o, src, text, &chosen);
@@ -294,23 +271,6 @@ int opt_set_value(const struct opt_option *o, const struct opt_source *src, cons
         return rc;
     }
     return HT_EINVAL;
-}
-
-bool opt_cidrs_match(const struct opt_cidr *list, size_t n, int family, const uint8_t *addr) {
-    static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
-    if (family == 6 && memcmp(addr, mapped, sizeof mapped) == 0) {
-        family = 4;
-        addr += sizeof mapped;
-    }
-    for (size_t i = 0; i < n; i++) {
-        const struct opt_cidr *c = &list[i];
-        size_t whole = c->bits / 8;
-        uint8_t rest = (uint8_t)(0xff00u >> c->bits % 8);
-        if (c->family == family && memcmp(c->addr, addr, whole) == 0 &&
-            (rest == 0 || ((c->addr[whole] ^ addr[whole]) & rest) == 0))
-            return true;
-    }
-    return false;
 }
 
 bool opt_ports_contain(const struct opt_port_range *list, size_t n, uint16_t port) {

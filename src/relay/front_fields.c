@@ -5,33 +5,10 @@
  */
 #include "relay/front_priv.h"
 
-/* True when the name begins with `what`. An underscore counts as a hyphen: services that turn names into variables
- * (CGI) cannot tell them apart. */
-static bool is_called(struct ht_slice name, const char *what, size_t n) {
-    for (size_t i = 0; i < n; i++) {
-        char c = ht_lower(name.p[i]);
-        if ((c == '_' ? '-' : c) != what[i])
-            return false;
-    }
-    return true;
-}
-
-static bool is(struct ht_slice name, const char *what) {
-    return name.n == strlen(what) && is_called(name, what, name.n);
-}
-
-bool front_field_is_about_visitor(struct ht_slice name) {
-    static const char prefix[] = "x-forwarded-";
-    switch (name.n) {
-    case 9:
-        return is(name, "forwarded") || is(name, "x-real-ip");
-    default:
-        return name.n > sizeof prefix - 1 && is_called(name, prefix, sizeof prefix - 1);
-    }
-}
-
 /* True for fields that are lists: the kit appends an item to them. */
-static bool is_list(struct ht_slice name) { return is(name, "forwarded") || is(name, "x-forwarded-for"); }
+static bool is_list(struct ht_slice name) {
+    return http_field_is_like(name, "forwarded") || http_field_is_like(name, "x-forwarded-for");
+}
 
 bool front_field_stays(const struct visitor_http *v, struct ht_slice name) { return v->trusted && !is_list(name); }
 
@@ -45,7 +22,7 @@ static int put_before(struct ht_buf *b, const struct visitor_http *v, const stru
     int rc = HT_OK;
     for (uint32_t i = 0; v->trusted && rc == HT_OK && i < h->n_fields; i++) {
         struct ht_slice value = http_text(p, h->fields[i].value);
-        if (!is(http_text(p, h->fields[i].name), name) || value.n == 0)
+        if (!http_field_is_like(http_text(p, h->fields[i].name), name) || value.n == 0)
             continue;
         rc = ht_buf_append(b, value.p, value.n);
         if (rc == HT_OK)

@@ -80,9 +80,7 @@ void front_leave(struct visitor_http *v);
  * are those in v->in. */
 void front_hand_over(struct visitor_http *v, const char *p, size_t n, bool kept);
 
-/* True for a forwarded field: one that describes the visitor. */
-bool front_field_is_about_visitor(struct ht_slice name);
-/* True when such a field of this visitor is sent on. */
+/* True when a field about the visitor (http_field_is_about_visitor()) is sent on. */
 bool front_field_stays(const struct visitor_http *v, struct ht_slice name);
 /* Adds the kit's own forwarded fields to to[n..); they are valid until the next request. Returns the new number of
  * fields, or HT_ENOMEM. */

@@ -27,10 +27,19 @@ struct relay_request_info {
     const char *authority; /* host:port of a stream by name; NULL: none */
 };
 
+/* An exchange that fails before its answer has begun. The texts are valid during the call only. */
+struct relay_failure {
+    struct ht_slice note; /* of relay_target_serve_noted(); empty: none */
+    uint16_t status;      /* what the visitor gets */
+    const char *code;     /* the same as a word for programs */
+    const char *text;     /* and as a sentence for people */
+    bool head;            /* the request was HEAD */
+};
+
 struct relay_target_config {
     struct io_loop *loop;
-    const char *host; /* copied; the path of a Unix socket begins with a slash */
-    uint16_t port;    /* of a Unix socket 0 */
+    const char *host;    /* copied; the path of a Unix socket begins with a slash */
+    uint16_t port;       /* of a Unix socket 0 */
     bool both_loopbacks; /* the user gave no host, so `host` is 127.0.0.1: a service on ::1 is tried as well */
     enum wire_kind kind;
     struct io_tls *tls; /* TLS to the service; must outlive the target. NULL: none, as always with a Unix socket */
@@ -39,6 +48,13 @@ struct relay_target_config {
     /* Returns true for the value of a response header field that must not go into the stream: a service may repeat a
      * secret that it got. May be NULL. */
     bool (*hides)(void *ctx, struct ht_slice value);
+    /* Changes fields[0..n), at most `cap`, of an answer on its way into the stream, and returns their new number. May
+     * be NULL. */
+    size_t (*answers)(void *ctx, struct ht_slice note, uint16_t status, struct wire_header *fields, size_t n,
+                      size_t cap);
+    /* Answers a request in the place of the kit, and owns the stream then: true. False: the stream is reset, and the
+     * kit answers. May be NULL. */
+    bool (*fails)(void *ctx, struct mux_stream *st, const struct relay_failure *f);
     /* Called instead of io_dial_start(). NULL: io_dial_start() is used. */
     struct io_dial *(*dial)(void *ctx, const struct io_dial_ops *ops, void *ops_ctx, struct ht_errmsg *err);
     /* As io_dial_ops.allowed. NULL: all addresses are allowed. */
@@ -69,6 +85,10 @@ void relay_target_destroy(struct relay_target **t);
 /* Serves a new stream: the target owns it from now on and calls mux_stream_accept(). `open` is valid during the call.
  */
 void relay_target_serve(struct relay_target *t, struct mux_stream *st, const struct wire_stream_open *open);
+
+/* The same for an HTTP stream, with a note for answers() and fails() of its exchange; copied. */
+void relay_target_serve_noted(struct relay_target *t, struct mux_stream *st, const struct wire_stream_open *open,
+                              struct ht_slice note);
 
 /*
  * The same for a TCP stream with an authority. It connects to `host` and `port` instead of the target's own. `guarded`:

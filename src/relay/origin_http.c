@@ -105,7 +105,7 @@ static void exchange_finish(struct origin_exchange *x, uint16_t code, const char
         struct relay_request_info info = {
             .method = ht_slice_of(h, x->method_len),
             .target = ht_slice_of(h ? h + x->method_len + 1 : NULL, x->target_len),
-            .peer_addr = ht_slice_of(h ? h + x->head_len : NULL, x->head.len - x->head_len),
+            .peer_addr = ht_slice_of(h ? h + x->head_len : NULL, x->head.len - x->head_len - x->note_len),
             .stream_id = x->id,
             .status = x->status,
             .answered = x->responded,
@@ -142,16 +142,40 @@ static enum relay_tap_fault fault_of(enum wire_origin_error error) {
     }
 }
 
+struct ht_slice origin_http_note(const struct origin_exchange *x) {
+    return ht_slice_of(x->note_len ? (const char *)x->head.data + x->head.len - x->note_len : NULL, x->note_len);
+}
+
+/* True when the answer comes from this end, which then has the stream. */
+static bool fails_here(struct origin_exchange *x, struct relay_failure *f) {
+    const struct relay_target_config *cfg = &x->t->cfg;
+    if (!cfg->fails || x->interims)
+        return false;
+    f->note = origin_http_note(x);
+    f->head = x->head_request;
+    origin_request_drop(x); /* the credit for what was never written */
+    if (!cfg->fails(cfg->ctx, x->st, f))
+        return false;
+    x->st = NULL;
+    return true;
+}
+
 void origin_http_fail_as(struct origin_exchange *x, uint16_t code, enum wire_origin_error error, const char *text) {
     char reason[ORIGIN_REASON];
     if (x->responded) { /* it is too late for another status */
         origin_http_fail(x, code, text);
         return;
     }
-    x->status = origin_error_status(error);
+    struct relay_failure f = origin_failure(error);
+    x->status = f.status;
     x->fault = fault_of(error);
-    if (x->st)
+    if (x->st && fails_here(x, &f)) {
+        if (x->tap)
+            tap_end(x, code, text);
+        code = WIRE_CODE_NO_ERROR;
+    } else if (x->st) {
         mux_stream_reset(x->st, code, origin_reason(error, text, reason));
+    }
     exchange_finish(x, code, text);
 }
 
@@ -372,7 +396,8 @@ static const struct mux_stream_ops stream_ops = {
     .pullv = stream_pullv,
 };
 
-void origin_http_serve(struct relay_target *t, struct mux_stream *st, const struct wire_stream_open *open) {
+void origin_http_serve(struct relay_target *t, struct mux_stream *st, const struct wire_stream_open *open,
+                       struct ht_slice note) {
     struct origin_exchange *x = exchange_get(t);
     const char *why;
     if (!x) {
@@ -392,6 +417,11 @@ void origin_http_serve(struct relay_target *t, struct mux_stream *st, const stru
     x->id = mux_stream_id(st);
     mux_stream_accept(st, &stream_ops, x);
     int rc = origin_request_build(x, open, &why);
+    if (rc == HT_OK && note.n) {
+        rc = ht_buf_append(&x->head, note.p, note.n);
+        x->note_len = rc == HT_OK ? (uint32_t)note.n : 0;
+        why = ht_err_text(rc);
+    }
     ht_log_with(HT_LOG_DEBUG, "origin",
                 HT_LOG_FIELDS(log_session(t->cfg.session), ORIGIN_LOG_PORT(t), log_stream(x->id),
                               log_peer_slice(open->peer_addr), log_method_slice(open->method),

@@ -111,9 +111,9 @@ struct origin_exchange {
     struct relay_pipe *pipe;  /* after a 101 */
 
     /* the request */
-    struct ht_buf head; /* the request's head; behind it the peer's address, for the report */
+    struct ht_buf head; /* the request's head; behind it the peer's address, for the report, and the note */
     uint32_t head_len;  /* how many bytes of `head` are sent */
-    uint32_t method_len, target_len;
+    uint32_t method_len, target_len, note_len;
     struct io_out out;            /* bytes that were not written yet */
     struct io_task flush;         /* writes a head behind which nothing comes in this turn */
     enum http_body_kind req_body; /* never HTTP_BODY_CLOSE */
@@ -195,7 +195,10 @@ void origin_pool_clear(struct relay_target *t);
 
 /* ---- origin_http.c ---- */
 
-void origin_http_serve(struct relay_target *t, struct mux_stream *st, const struct wire_stream_open *open);
+void origin_http_serve(struct relay_target *t, struct mux_stream *st, const struct wire_stream_open *open,
+                       struct ht_slice note);
+/* The note of the exchange; empty: none. */
+struct ht_slice origin_http_note(const struct origin_exchange *x);
 void origin_http_abort(struct origin_exchange *x);
 void origin_http_drain_spare(struct relay_target *t);
 /* Resets the stream with `code` and ends the exchange, which must not be used afterwards. `text` is for people. */
@@ -222,8 +225,8 @@ void origin_undialled(const struct relay_target *t, const char *why, uint32_t st
 
 /* The spec's origin error for a failed dial; `err` as in io_dial_ops.failed. */
 enum wire_origin_error origin_error_of(int err);
-/* The status that the kit's visitor gets for it. */
-uint16_t origin_error_status(enum wire_origin_error error);
+/* What the kit's visitor gets for it. */
+struct relay_failure origin_failure(enum wire_origin_error error);
 /* Writes a RESET's reason: the word of the error, a colon, and the text. Returns `out`. */
 #define ORIGIN_REASON 512
 const char *origin_reason(enum wire_origin_error error, const char *text, char out[ORIGIN_REASON]);

@@ -118,6 +118,8 @@ static int respond(struct origin_exchange *x, const struct http_head *h, char *b
     }
     if (t->cfg.hides)
         n = hide(t, n);
+    if (t->cfg.answers)
+        n = t->cfg.answers(t->cfg.ctx, origin_http_note(x), h->status, t->fields, n, HT_ARRAY_LEN(t->fields));
     struct wire_response_head head = {.status = h->status, .headers = t->fields, .n_headers = n, .final = final};
     head.reason = own_reason(h, buf);
     if (t->cfg.hides && t->cfg.hides(t->cfg.ctx, head.reason))

@@ -94,7 +94,8 @@ static void refuse_loop(struct relay_target *t, struct mux_stream *st, const str
         t->cfg.finished(t->cfg.ctx, &info);
 }
 
-void relay_target_serve(struct relay_target *t, struct mux_stream *st, const struct wire_stream_open *open) {
+void relay_target_serve_noted(struct relay_target *t, struct mux_stream *st, const struct wire_stream_open *open,
+                              struct ht_slice note) {
     /* A stream of the other kind than was bound is the kit's mistake. */
     if (open->kind != t->cfg.kind) {
         mux_stream_reset(st, WIRE_CODE_PROTOCOL_ERROR, "the stream is of another kind than its binding");
@@ -104,9 +105,13 @@ void relay_target_serve(struct relay_target *t, struct mux_stream *st, const str
     if (is_loop(t, open))
         refuse_loop(t, st, open);
     else if (t->cfg.kind == WIRE_KIND_HTTP)
-        origin_http_serve(t, st, open);
+        origin_http_serve(t, st, open, note);
     else
         origin_tcp_serve(t, st, open, NULL, 0, false);
+}
+
+void relay_target_serve(struct relay_target *t, struct mux_stream *st, const struct wire_stream_open *open) {
+    relay_target_serve_noted(t, st, open, ht_slice_of(NULL, 0));
 }
 
 void relay_target_serve_at(struct relay_target *t, struct mux_stream *st, const struct wire_stream_open *open,
@@ -158,7 +163,7 @@ static void probe_failed(void *ctx, int err, const char *text) {
     struct relay_target *t = ctx;
     t->probe = NULL;
     origin_undialled(t, text, 0, t->probe_us);
-    t->cfg.down(t->cfg.ctx, text, origin_error_status(origin_error_of(err)));
+    t->cfg.down(t->cfg.ctx, text, origin_failure(origin_error_of(err)).status);
 }
 
 void relay_target_probe(struct relay_target *t) {
@@ -195,20 +200,24 @@ enum wire_origin_error origin_error_of(int err) {
     }
 }
 
-uint16_t origin_error_status(enum wire_origin_error error) {
+struct relay_failure origin_failure(enum wire_origin_error error) {
     static const struct {
         const char *word;
-        uint16_t status;
+        struct relay_failure as;
     } known[] = {
-#define ROW(word, name) {word, WIRE_ANSWER_##name##_STATUS},
+#define ROW(word, name)                                                                                                \
+    {word,                                                                                                             \
+     {.status = WIRE_ANSWER_##name##_STATUS, .code = WIRE_ANSWER_##name##_ERROR, .text = WIRE_ANSWER_##name##_BODY}},
         WIRE_ORIGIN_ANSWERS(ROW)
 #undef ROW
     };
     const char *word = wire_origin_error_text(error);
     for (size_t i = 0; word && i < HT_ARRAY_LEN(known); i++)
         if (strcmp(known[i].word, word) == 0)
-            return known[i].status;
-    return WIRE_ANSWER_BAD_GATEWAY_STATUS;
+            return known[i].as;
+    return (struct relay_failure){.status = WIRE_ANSWER_BAD_GATEWAY_STATUS,
+                                  .code = WIRE_ANSWER_BAD_GATEWAY_ERROR,
+                                  .text = WIRE_ANSWER_BAD_GATEWAY_BODY};
 }
 
 const char *origin_reason(enum wire_origin_error error, const char *text, char out[ORIGIN_REASON]) {

@@ -72,89 +72,7 @@ const struct visitor_answer *visitor_answer_for_reset(const struct visitor_http 
     return &answer_bad_gateway;
 }
 
-/* ---- what the request would have ---- */
-
-/* The weight of an item of Accept (RFC 9110 12.4.2), in thousandths. */
-static unsigned weight(struct ht_slice params) {
-    for (size_t i = 0; i + 2 < params.n; i++) {
-        const char *p = params.p + i;
-        if ((p[0] != 'q' && p[0] != 'Q') || p[1] != '=' || (i > 0 && p[-1] != ';' && p[-1] != ' '))
-            continue;
-        unsigned q = p[2] == '1' ? 1000 : 0, unit = 100;
-        for (size_t at = i + 4; at < params.n && unit && params.p[at] >= '0' && params.p[at] <= '9'; at++, unit /= 10)
-            q += (unsigned)(params.p[at] - '0') * unit;
-        return q > 1000 ? 1000 : q;
-    }
-    return 1000;
-}
-
-static bool ends_in(struct ht_slice s, const char *tail) {
-    size_t n = strlen(tail);
-    return s.n >= n && ht_slice_case_eq(ht_slice_of(s.p + s.n - n, n), ht_slice_of(tail, n));
-}
-
-enum visitor_form visitor_answer_form(struct ht_slice accept) {
-    enum visitor_form best = VISITOR_TEXT;
-    struct ht_slice item;
-    unsigned most = 0;
-    while (http_list_next(&accept, &item)) {
-        const char *semicolon = memchr(item.p, ';', item.n);
-        size_t n = semicolon ? (size_t)(semicolon - item.p) : item.n;
-        struct ht_slice type = ht_slice_of(item.p, n);
-        while (type.n && (type.p[type.n - 1] == ' ' || type.p[type.n - 1] == '\t'))
-            type.n--;
-        enum visitor_form form;
-        if (ht_slice_case_eq(type, ht_slice_str("text/html")))
-            form = VISITOR_HTML;
-        else if (ht_slice_case_eq(type, ht_slice_str("application/json")) || ends_in(type, "+json"))
-            form = VISITOR_JSON;
-        else if (ht_slice_case_eq(type, ht_slice_str("text/plain")))
-            form = VISITOR_TEXT;
-        else
-            continue;
-        unsigned q = weight(ht_slice_of(item.p + n, item.n - n));
-        if (q > most) {
-            most = q;
-            best = form;
-        }
-    }
-    return best;
-}
-
 /* ---- writing one ---- */
-
-static int put_escaped(struct ht_buf *b, const char *text) {
-    int rc = HT_OK;
-    for (; *text && rc == HT_OK; text++) {
-        const char *as = *text == '<' ? "&lt;" : *text == '&' ? "&amp;" : *text == '"' ? "&quot;" : NULL;
-        rc = as ? ht_buf_append_str(b, as) : ht_buf_append(b, text, 1);
-    }
-    return rc;
-}
-
-/* The texts are the kit's own or the parser's, so there is nothing to escape in HTML or JSON. */
-static int put_body(struct ht_buf *b, const struct visitor_answer *a, enum visitor_form form) {
-    const char *title = http_reason(a->status);
-    int rc;
-    switch (form) {
-    case VISITOR_JSON:
-        return ht_buf_printf(b, "{\"error\":\"%s\",\"status\":%u,\"message\":\"%s\"}\n", a->error, a->status, a->body);
-    case VISITOR_HTML:
-        rc = ht_buf_printf(b,
-                           "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n"
-                           "<meta name=\"viewport\" content=\"width=device-width\">\n<title>%u %s</title>\n"
-                           "<style>body{font:1em/1.5 sans-serif;max-width:40em;margin:4em auto;padding:0 1em}</style>\n"
-                           "<h1>%u %s</h1>\n<p>",
-                           a->status, title, a->status, title);
-        if (rc == HT_OK)
-            rc = put_escaped(b, a->body);
-        return rc == HT_OK ? ht_buf_printf(b, ".</p>\n<p><small>hoody-tunnel: %s</small></p>\n</html>\n", a->error)
-                           : rc;
-    case VISITOR_TEXT:
-        break;
-    }
-    return ht_buf_append_str(b, a->body);
-}
 
 /* Date (RFC 9110 6.6.1). Not by strftime(), whose names depend on the locale. */
 static int put_date(struct ht_buf *b) {
@@ -169,22 +87,19 @@ static int put_date(struct ht_buf *b) {
 }
 
 struct how {
-    enum visitor_form form;
+    enum relay_form form;
     bool head_request;
     const char *connection; /* a field with its CRLF, or "" */
 };
 
 static int put_answer(struct ht_buf *b, const struct visitor_answer *a, const struct how *how) {
-    static const char *const types[] = {
-        [VISITOR_TEXT] = "text/plain", [VISITOR_HTML] = "text/html", [VISITOR_JSON] = "application/json"};
     struct ht_buf body = {0};
-    enum visitor_form form = a->error ? how->form : VISITOR_TEXT;
-    int rc = put_body(&body, a, form);
+    enum relay_form form = a->error ? how->form : RELAY_TEXT;
+    int rc = relay_form_body(&body, form, a->status, a->error, a->body);
     if (rc == HT_OK)
         rc = http_write_status(b, 1, a->status, ht_slice_of(NULL, 0));
     if (rc == HT_OK)
-        rc = ht_buf_printf(b, "content-type: %s%s\r\ncontent-length: %zu\r\n", types[form],
-                           form == VISITOR_JSON ? "" : "; charset=utf-8", ht_buf_size(&body));
+        rc = ht_buf_printf(b, "content-type: %s\r\ncontent-length: %zu\r\n", relay_form_type(form), ht_buf_size(&body));
     if (rc == HT_OK && a->retry_after)
         rc = ht_buf_printf(b, "retry-after: %u\r\n", a->retry_after);
     if (rc == HT_OK)
@@ -197,7 +112,7 @@ static int put_answer(struct ht_buf *b, const struct visitor_answer *a, const st
         rc = ht_buf_printf(
             b, "cache-control: no-store\r\n%s%s%s%s\r\n", a->error ? "x-hoody-tunnel: error=" : "",
             a->error ? a->error : "", a->error ? "\r\n" : "",
-            form == VISITOR_HTML ? "content-security-policy: default-src 'none'; style-src 'unsafe-inline'\r\n" : "");
+            form == RELAY_HTML ? "content-security-policy: default-src 'none'; style-src 'unsafe-inline'\r\n" : "");
     if (rc == HT_OK && !how->head_request)
         rc = ht_buf_append(b, ht_buf_head(&body), ht_buf_size(&body));
     ht_buf_free(&body);
@@ -243,7 +158,7 @@ bool visitor_answer(struct visitor_http *v, const struct visitor_answer *a, bool
 }
 
 int visitor_answer_put(struct relay_table *t, const struct visitor_answer *a, struct ht_buf *out) {
-    const struct how how = {.form = VISITOR_TEXT, .connection = "connection: close\r\n"};
+    const struct how how = {.form = RELAY_TEXT, .connection = "connection: close\r\n"};
     t->cfg.metrics->visitor_responses_total[a->class]++;
     return put_answer(out, a, &how);
 }

@@ -22,6 +22,7 @@
 #include "relay/kit.h"
 #include "relay/names_priv.h"
 #include "relay/pipe.h"
+#include "relay/reply.h"
 #include "relay/trailers_priv.h"
 
 #define RELAY_SCRATCH 16384 /* most bytes read at once while a head is awaited */
@@ -261,9 +262,6 @@ enum visitor_reply {
 /* How the answer is framed for the visitor (rule HTTP-5). */
 enum visitor_framing { FRAMING_NONE, FRAMING_LENGTH, FRAMING_CHUNKED, FRAMING_CLOSE };
 
-/* The form of the kit's own answers that the request prefers. */
-enum visitor_form { VISITOR_TEXT, VISITOR_HTML, VISITOR_JSON };
-
 /* What only chunks need: most connections never have it. */
 struct visitor_chunks {
     struct http_chunked request;
@@ -303,7 +301,7 @@ struct visitor_http {
     bool half_closed; /* the visitor has closed its side; it may still read its answer, or be gone */
     enum visitor_request request : 8;
     enum http_body_kind body : 8;
-    enum visitor_form form : 8;
+    enum relay_form form : 8;
 
     /* the answer */
     enum visitor_framing framing : 8;
@@ -395,8 +393,6 @@ extern const struct visitor_answer answer_bad_request, answer_unknown_host, answ
 
 /* The answer for a RESET that the driver has sent before the head (rule ANSWER-2). */
 const struct visitor_answer *visitor_answer_for_reset(const struct visitor_http *v, struct ht_slice reason);
-/* The form that the value of an Accept field prefers (RFC 9110 12.5.1). */
-enum visitor_form visitor_answer_form(struct ht_slice accept);
 /* Sends an answer to a visitor without a stream. The connection stays open if `keep` is true and that is safe;
  * otherwise it is closed behind the answer. False: the visitor was freed. */
 bool visitor_answer(struct visitor_http *v, const struct visitor_answer *a, bool keep);

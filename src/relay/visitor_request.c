@@ -52,7 +52,7 @@ static bool is_forwarded(const struct visitor_http *v, const struct http_head *h
     default:
         break;
     }
-    if (v->port->door && front_field_is_about_visitor(name))
+    if (v->port->door && http_field_is_about_visitor(name))
         return front_field_stays(v, name);
     return !http_field_is_hop_by_hop(h, p, i);
 }
@@ -177,7 +177,7 @@ static void take_head(struct visitor_http *v, const struct http_head *h, const c
     v->keep = (h->flags & HTTP_KEEP_ALIVE) && !v->port->t->draining;
     v->head_request = ht_slice_is(method, "HEAD");
     const struct http_field *accept = http_field_find(h, p, "accept");
-    v->form = accept ? visitor_answer_form(http_text(p, accept->value)) : VISITOR_TEXT;
+    v->form = accept ? relay_form_of(http_text(p, accept->value)) : RELAY_TEXT;
     v->body = http_request_body(h);
     v->upgrade = is_upgrade(v, h, p);
     v->body_left = h->content_length;

@@ -9,7 +9,7 @@
 #define MOST 24
 
 static const struct opt_port_range *ports;
-static const struct opt_cidr *cidrs;
+static const struct ht_cidr *cidrs;
 static size_t n_ports, n_cidrs;
 
 /* What was accepted is asked for, so that a sanitizer sees all of it. */
@@ -20,10 +20,10 @@ static void use_lists(void) {
                    opt_ports_contain(ports, n_ports, ports[i].last));
     for (size_t i = 0; i < n_cidrs; i++) {
         FUZZ_CHECK(cidrs[i].family == 4 ? cidrs[i].bits <= 32 : cidrs[i].family == 6 && cidrs[i].bits <= 128);
-        FUZZ_CHECK(opt_cidrs_match(cidrs, n_cidrs, cidrs[i].family, cidrs[i].addr));
+        FUZZ_CHECK(ht_cidrs_match(cidrs, n_cidrs, cidrs[i].family, cidrs[i].addr));
     }
-    (void)opt_cidrs_match(cidrs, n_cidrs, 4, addr);
-    (void)opt_cidrs_match(cidrs, n_cidrs, 6, addr);
+    (void)ht_cidrs_match(cidrs, n_cidrs, 4, addr);
+    (void)ht_cidrs_match(cidrs, n_cidrs, 6, addr);
 }
 
 /* Only the kit has lists. */

@@ -168,7 +168,7 @@ static void print_match(int argc, char **argv) {
     int family = strchr(argv[0], ':') ? 6 : 4;
     inet_pton(family == 6 ? AF_INET6 : AF_INET, argv[0], addr);
     if (opt_serve_parse(&o, n, args, &err) == HT_OK)
-        printf("%d\n", opt_cidrs_match(o.trusted_proxy, o.n_trusted_proxy, family, addr));
+        printf("%d\n", ht_cidrs_match(o.trusted_proxy, o.n_trusted_proxy, family, addr));
     opt_serve_free(&o);
 }
 
