@@ -1,5 +1,5 @@
 """spec/options.yaml, sections `events` and `decisions` -> events_gen.h, events_gen.c: what `--json` prints, one writer for
-each event; audit_gen.h: what may be decided about a request; audit_line.schema.json: what a line of `--audit` looks like."""
+each event; audit_gen.h: what may be decided about a request, and what a visitor of an exposed service reads; audit_line.schema.json: what a line of `--audit` looks like."""
 
 import json
 
@@ -44,5 +44,5 @@ def render(name, spec_dir):
     model = options.load(spec_dir)
     if name == "audit_line.schema.json":
         return json.dumps(line_schema(model), indent=2) + "\n"
-    return render_template(f"{name}.j2", banner=banner("options.yaml"), events=model["events"], decisions=model["decisions"],
+    return render_template(f"{name}.j2", banner=banner("options.yaml"), events=model["events"], decisions=model["decisions"], visits=model["visits"],
                            c=c_string, comment=comment, snake=snake, c_type=c_type, has_flag=has_flag)

@@ -17,16 +17,17 @@ _PLACEHOLDER = {
     "string": "TEXT", "file": "FILE", "secret": "TEXT", "bool": "", "int": "N", "duration": "TIME", "size": "BYTES",
     "addr": "HOST:PORT", "ip": "ADDRESS", "cidr": "CIDR", "ports": "PORTS",
     "header": "NAME:VALUE", "files": "FILE", "destination": "DESTINATION", "forward": "PORT=TARGET",
-    "listen": "ADDRESS", "hosts": "HOST",
+    "listen": "ADDRESS", "hosts": "HOST", "rules": "RULE", "nets": "CIDR", "pages": "[STATUS=]FILE",
 }
 _C_TYPE = {
     "string": "const char *", "file": "const char *", "secret": "const char *", "ip": "const char *", "bool": "bool ",
     "int": "unsigned ", "duration": "uint64_t ", "size": "uint64_t ", "addr": "struct opt_addr ",
-    "cidr": "struct opt_cidr *", "ports": "struct opt_port_range *", "header": "const char **",
+    "cidr": "struct ht_cidr *", "ports": "struct opt_port_range *", "header": "const char **",
     "destination": "const char **", "forward": "const char **", "files": "const char **",
-    "listen": "const char **", "hosts": "const char **",
+    "listen": "const char **", "hosts": "const char **", "rules": "const char **", "nets": "const char **",
+    "pages": "const char **",
 }
-_LISTS = ("cidr", "ports", "header", "destination", "forward", "files", "listen", "hosts")
+_LISTS = ("cidr", "ports", "header", "destination", "forward", "files", "listen", "hosts", "rules", "nets", "pages")
 _RESERVED = {"help", "version"}
 _C_WORDS = {"default"}  # of those that an option may well be called
 # Keys that only some types have.
@@ -67,8 +68,9 @@ def parse_value(kind, text, values=()):
     if kind == "ip":
         ipaddress.ip_address(text)
         return text
-    if kind == "cidr":
-        return [ipaddress.ip_network(part, strict=False) for part in text.split(",")]
+    if kind in ("cidr", "nets"):
+        nets = [ipaddress.ip_network(part, strict=False) for part in text.split(",")]
+        return nets if kind == "cidr" else text
     if kind == "ports":
         if text == "none":
             return []
@@ -303,6 +305,8 @@ def load(spec_dir):
         _unique(event["members"], "name", f"{event['name']}: member", problems)
     _unique(doc["decisions"], "name", "decision", problems)
     _unique(doc["decisions"], "word", "decision's word", problems)
+    _unique(doc["visits"], "name", "visit", problems)
+    _unique(doc["visits"], "word", "visit's word", problems)
     _unique(doc["options"], "env", "variable", problems)
 
     own_keys = [key for file in ("config", "users") for mapping in doc[file]["mappings"] for key in mapping["keys"] if "doc" in key]
@@ -347,7 +351,7 @@ def load(spec_dir):
     config, users = (configfile.load(name, doc[name], options, lambda key: _option(key, _check_values(key, problems)), problems)
                      for name in ("config", "users"))
     problems.check()
-    return {"config": config, "users": users, "one_word": one_word, "hints": hints, "events": list(doc["events"]), "decisions": list(doc["decisions"]), "program": doc["program"], "doc": doc["doc"], "date": doc["date"], "exit_codes": list(doc["exit_codes"]),
+    return {"config": config, "users": users, "one_word": one_word, "hints": hints, "events": list(doc["events"]), "decisions": list(doc["decisions"]), "visits": list(doc["visits"]), "program": doc["program"], "doc": doc["doc"], "date": doc["date"], "exit_codes": list(doc["exit_codes"]),
             "commands": list(commands.values()), "options": options}
 
 

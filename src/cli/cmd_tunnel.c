@@ -109,6 +109,24 @@ int cmd_expose(int argc, char **argv) {
             .target_cert = o.target_cert,
             .target_key = o.target_key,
             .target_sni = o.target_sni,
+            .host_header = o.host_header,
+            .forwarded = !o.set_forwarded                   ? HT_FORWARDED_AUTO
+                         : o.forwarded == OPT_FORWARDED_SET ? HT_FORWARDED_SET
+                                                            : HT_FORWARDED_PASS,
+            .request_headers = o.request_header,
+            .n_request_headers = o.n_request_header,
+            .response_headers = o.response_header,
+            .n_response_headers = o.n_response_header,
+            .trusted_edges = o.trusted_edge,
+            .n_trusted_edges = o.n_trusted_edge,
+            .allow_ips = o.allow_ip,
+            .n_allow_ips = o.n_allow_ip,
+            .deny_ips = o.deny_ip,
+            .n_deny_ips = o.n_deny_ip,
+            .basic_auth = o.basic_auth,
+            .basic_auth_pass = o.basic_auth_pass,
+            .error_pages = o.error_page,
+            .n_error_pages = o.n_error_page,
         };
         rc = plan_targets(&p, o.args, o.n_args, &like);
         rc = rc == OPT_EXIT_OK && !o.sample ? spare_plain_targets(&p, &like) : rc;

@@ -64,6 +64,26 @@ static const struct ht_policy *plan_policy(struct ht_policy *to, const struct cl
     return to;
 }
 
+static void plan_gate(struct ht_bind_options *to, const struct cli_config_gate *g) {
+    const struct cli_config_rules *lists = g->lists;
+    to->host_header = g->host_header;
+    to->forwarded = g->forwarded;
+    to->basic_auth = g->basic_auth;
+    to->basic_auth_pass = g->basic_auth_pass;
+    to->trusted_edges = lists[CLI_GATE_EDGES].texts;
+    to->n_trusted_edges = lists[CLI_GATE_EDGES].n;
+    to->allow_ips = lists[CLI_GATE_ALLOW].texts;
+    to->n_allow_ips = lists[CLI_GATE_ALLOW].n;
+    to->deny_ips = lists[CLI_GATE_DENY].texts;
+    to->n_deny_ips = lists[CLI_GATE_DENY].n;
+    to->request_headers = lists[CLI_GATE_REQUEST].texts;
+    to->n_request_headers = lists[CLI_GATE_REQUEST].n;
+    to->response_headers = lists[CLI_GATE_RESPONSE].texts;
+    to->n_response_headers = lists[CLI_GATE_RESPONSE].n;
+    to->error_pages = lists[CLI_GATE_PAGES].texts;
+    to->n_error_pages = lists[CLI_GATE_PAGES].n;
+}
+
 /* Takes the bindings of the file, and its headers followed by those of the arguments. 0 or HT_ENOMEM. */
 static int plan_lists(struct cli_plan *p, const struct cli_config *c, const char *const *more, size_t n_more) {
     size_t n = c->n_headers + n_more;
@@ -99,6 +119,8 @@ static int plan_lists(struct cli_plan *p, const struct cli_config *c, const char
             .portless = b->portless,
             .policy = b->policy ? plan_policy(&p->policies[p->n_binds], b->policy) : NULL,
         };
+        if (b->gate)
+            plan_gate(&p->binds[p->n_binds], b->gate);
     }
     return HT_OK;
 }
@@ -254,6 +276,12 @@ static int put_binding_text(struct ht_buf *b, const struct ht_bind_options *o) {
         rc = ht_buf_printf(b, ", and by name");
     if (rc == HT_OK && o->takeover)
         rc = ht_buf_append_str(b, ", taken from whoever holds it");
+    if (rc == HT_OK && o->host_header && strcmp(o->host_header, "preserve") != 0)
+        rc = ht_buf_printf(b, ", Host: %s", o->host_header);
+    if (rc == HT_OK && o->basic_auth)
+        rc = ht_buf_printf(b, ", logins of %s", o->basic_auth);
+    if (rc == HT_OK && (o->n_allow_ips || o->n_deny_ips))
+        rc = ht_buf_append_str(b, ", for some addresses only");
     return rc == HT_OK ? ht_buf_append(b, "", 1) : rc;
 }
 

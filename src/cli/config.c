@@ -101,6 +101,15 @@ static bool read_policy(struct opt_yaml *r, const struct opt_key *key, struct cl
     return false;
 }
 
+/* Reads a list of an item of `expose`. False: it is another key. */
+static bool read_gate(struct opt_yaml *r, const struct opt_key *key, struct cli_config_gate *gate) {
+    int id = (int)(key - opt_mappings[OPT_MAP_EXPOSE].keys) - OPT_CONFIG_EXPOSE_KEY_TRUSTED_EDGE;
+    if (id < 0 || id >= CLI_GATE_LISTS)
+        return false;
+    read_rules(r, key, &gate->lists[id]);
+    return true;
+}
+
 /* Reads a binding, whose mapping begins with the present event. */
 static void read_binding(struct opt_yaml *r, enum opt_mapping_id id) {
     union {
@@ -110,6 +119,7 @@ static void read_binding(struct opt_yaml *r, enum opt_mapping_id id) {
     } item;
     struct cli_config_binding where = {.at = opt_yaml_here(r)};
     struct cli_config_policy *policy = NULL;
+    struct cli_config_gate *gate = NULL;
     const struct opt_key *keys = opt_mappings[id].keys;
     const struct opt_key *target = &keys[id == OPT_MAP_PULL    ? (int)OPT_CONFIG_PULL_KEY_TARGET
                                          : id == OPT_MAP_REACH ? (int)OPT_CONFIG_REACH_KEY_TARGET
@@ -120,7 +130,8 @@ static void read_binding(struct opt_yaml *r, enum opt_mapping_id id) {
     struct opt_seen seen = {0};
     const struct opt_key *key;
     opt_yaml_refuse_extras(r);
-    if (opt_mapping_defaults(&opt_mappings[id], &item) < 0) {
+    if (opt_mapping_defaults(&opt_mappings[id], &item) < 0 ||
+        (id == OPT_MAP_EXPOSE && !(gate = cli_config_gate_add(config_of(r))))) {
         r->rc = HT_ENOMEM;
         return;
     }
@@ -132,14 +143,17 @@ static void read_binding(struct opt_yaml *r, enum opt_mapping_id id) {
             where.target_at = opt_yaml_here(r);
         else if (key == port)
             where.port_at = opt_yaml_here(r);
-        if (id != OPT_MAP_REACH || !read_policy(r, key, &policy))
+        if ((id != OPT_MAP_REACH || !read_policy(r, key, &policy)) && (!gate || !read_gate(r, key, gate)))
             opt_yaml_set(r, id, &item, key);
     }
     if (r->rc < 0)
         return;
     opt_yaml_require(r, id, &seen, where.at);
     where.policy = policy;
-    if (policy)
+    where.gate = gate;
+    if (gate)
+        r->rc = cli_config_gate_set(config_of(r), &item.expose, gate);
+    if (policy && r->rc == HT_OK)
         r->rc = cli_config_policy_check(config_of(r), &item.reach, policy, &where);
     if (r->rc == HT_OK)
         r->rc = cli_config_bind(config_of(r), id, &item, &where);
@@ -256,6 +270,7 @@ void cli_config_free(struct cli_config *c) {
     opt_file_free(&c->file);
     ht_free(c->bindings);
     cli_config_policies_free(c);
+    cli_config_gates_free(c);
     ht_free(c->headers);
     ht_free(c->header_marks);
     *c = (struct cli_config){.n_headers = 0};

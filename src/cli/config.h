@@ -37,6 +37,27 @@ struct cli_config_policy {
     struct opt_mark user_at, replace_at, rate_at;
 };
 
+/* The lists of an item of `expose`, in the order of their keys. */
+enum {
+    CLI_GATE_EDGES,
+    CLI_GATE_ALLOW,
+    CLI_GATE_DENY,
+    CLI_GATE_REQUEST,
+    CLI_GATE_RESPONSE,
+    CLI_GATE_PAGES,
+    CLI_GATE_LISTS
+};
+
+/* What an item of `expose` says about visitors and heads. */
+struct cli_config_gate {
+    struct cli_config_gate *next;
+    const char *host_header;
+    int forwarded; /* enum ht_forwarded */
+    bool basic_auth_pass;
+    char *basic_auth; /* NULL: not given */
+    struct cli_config_rules lists[CLI_GATE_LISTS];
+};
+
 /* An item of `expose`, `pull` or `reach`. */
 struct cli_config_binding {
     bool pull, takeover;
@@ -49,6 +70,7 @@ struct cli_config_binding {
     char *ca, *cert, *key;       /* for a tls target; NULL: not given */
     const char *alpn, *sni;      /* the same */
     const struct cli_config_policy *policy; /* of an item of `reach`; NULL: bytes pass as they are */
+    const struct cli_config_gate *gate;     /* of an item of `expose` that is a mapping; else NULL */
     struct opt_mark at, target_at, port_at; /* port_at: for an item of `reach`, where its name stands */
 };
 
@@ -60,6 +82,7 @@ struct cli_config {
     struct cli_config_binding *bindings;
     size_t n_bindings;
     struct cli_config_policy *policies; /* all of them; bindings point to them */
+    struct cli_config_gate *gates;      /* the same */
     const char **headers;               /* "Name: value" */
     struct opt_mark *header_marks;
     size_t n_headers;
@@ -105,6 +128,12 @@ struct cli_config_policy *cli_config_policy_add(struct cli_config *c) HT_MUST_US
 int cli_config_policy_check(struct cli_config *c, const struct opt_config_reach *reach,
                             struct cli_config_policy *policy, const struct cli_config_binding *where) HT_MUST_USE;
 void cli_config_policies_free(struct cli_config *c);
+/* The same for what is said about visitors. */
+struct cli_config_gate *cli_config_gate_add(struct cli_config *c) HT_MUST_USE;
+void cli_config_gates_free(struct cli_config *c);
+/* Takes the values of an item of `expose`, and sets the paths. */
+int cli_config_gate_set(struct cli_config *c, const struct opt_config_expose *item,
+                        struct cli_config_gate *gate) HT_MUST_USE;
 /* Called once everything was read. Checks what needs the whole file, such as ports that occur twice, and sets the
  * paths.
  */

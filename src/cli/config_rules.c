@@ -3,6 +3,7 @@
 
 #include "base/mem.h"
 #include "cli/cli.h"
+#include "driver/hoody_tunnel.h"
 #include "driver/name.h"
 #include "driver/url.h"
 #include "http/http.h"
@@ -68,6 +69,48 @@ static int beside_the_file(struct cli_config *c, const char *path, char **out) {
     }
     *out = cli_config_keep(c, joined, (size_t)n);
     return *out ? HT_OK : HT_ENOMEM;
+}
+
+struct cli_config_gate *cli_config_gate_add(struct cli_config *c) {
+    struct cli_config_gate *g = ht_calloc(1, sizeof *g);
+    if (g) {
+        g->next = c->gates;
+        c->gates = g;
+    }
+    return g;
+}
+
+void cli_config_gates_free(struct cli_config *c) {
+    while (c->gates) {
+        struct cli_config_gate *g = c->gates;
+        c->gates = g->next;
+        ht_free(g);
+    }
+}
+
+/* "STATUS=FILE" or "FILE", with the path of the file. */
+static int page_beside_the_file(struct cli_config *c, const char **page) {
+    const char *equals = strchr(*page, '='), *file = equals ? equals + 1 : *page;
+    char text[4096], *path = NULL;
+    int rc = beside_the_file(c, file, &path);
+    if (rc < 0 || !path)
+        return rc;
+    int n = snprintf(text, sizeof text, "%.*s%s", (int)(file - *page), *page, path);
+    *page = cli_config_keep(c, text, ht_min((size_t)n, sizeof text - 1));
+    return *page ? HT_OK : HT_ENOMEM;
+}
+
+int cli_config_gate_set(struct cli_config *c, const struct opt_config_expose *item, struct cli_config_gate *g) {
+    struct cli_config_rules *pages = &g->lists[CLI_GATE_PAGES];
+    g->host_header = item->host_header;
+    g->forwarded = !item->set_forwarded                   ? HT_FORWARDED_AUTO
+                   : item->forwarded == OPT_FORWARDED_SET ? HT_FORWARDED_SET
+                                                          : HT_FORWARDED_PASS;
+    g->basic_auth_pass = item->basic_auth_pass;
+    int rc = beside_the_file(c, item->basic_auth, &g->basic_auth);
+    for (size_t i = 0; i < pages->n && rc == HT_OK; i++)
+        rc = page_beside_the_file(c, &pages->texts[i]);
+    return rc;
 }
 
 static int add_binding(struct cli_config *c, const struct cli_config_binding *b) {

@@ -32,8 +32,10 @@ static void on_hangup(int signo) {
         return;
     }
     cli_audit_reopen();
-    if (running)
+    if (running) {
+        ht_tunnel_reload(running);
         ht_tunnel_retry_now(running);
+    }
 }
 
 void cli_catch_signals(void) {

@@ -142,6 +142,8 @@ static void wake_readable(void *ctx) {
     driver_thread_calls(t);
     if (atomic_exchange(&t->retry_asked, false))
         driver_retry_now(t);
+    if (atomic_exchange(&t->reload_asked, false))
+        driver_gate_reload(t);
     if (atomic_exchange(&t->stop_asked, false)) {
         t->stopped = true;
         io_loop_break(t->loop);
@@ -399,6 +401,13 @@ void ht_tunnel_retry_now(struct ht_tunnel *t) {
     if (!t)
         return;
     atomic_store(&t->retry_asked, true);
+    driver_wake(t);
+}
+
+void ht_tunnel_reload(struct ht_tunnel *t) {
+    if (!t)
+        return;
+    atomic_store(&t->reload_asked, true);
     driver_wake(t);
 }
 

@@ -12,6 +12,7 @@
  *   driver_tls.c      TLS to services
  *   driver_names.c    targets that are reached by name
  *   driver_guard.c    names with a policy: requests are checked and get secrets
+ *   driver_gate.c     who may visit an exposed service, and what of heads is changed
  *   driver_bind.c     bindings, and which of them a stream belongs to
  *   identity.c        the client id, which outlives the process
  *   state.c           secret files of this machine and user
@@ -59,6 +60,7 @@ enum driver_bind_state {
 };
 
 struct driver_tls;
+struct gate;
 struct guard;
 struct guard_host;
 
@@ -72,6 +74,7 @@ struct driver_binding {
     char name[DRIVER_TARGET_TEXT]; /* for messages, as driver_target_text() */
     struct driver_tls *tls;        /* TLS to the target; NULL: none */
     struct relay_target *origin;
+    struct gate *gate;          /* in front of the origin; NULL: every request passes as it is */
     struct guard_host *guarded; /* when its name has a policy; else NULL */
     struct io_tls *guard_tls;   /* when its name has a policy: TLS to the real host */
     uint16_t asked_port, port;  /* port: the one that the kit gave; 0: not bound yet */
@@ -170,7 +173,7 @@ struct ht_tunnel {
     struct io_tls *tls;
     struct io_conn *wake; /* reads from the socket pair to which driver_wake() writes */
     int wake_fd;
-    atomic_bool stop_asked, retry_asked; /* set by signal handlers and other threads */
+    atomic_bool stop_asked, retry_asked, reload_asked; /* set by signal handlers and other threads */
     bool stopped;
     struct {
         bool started, joinable;
@@ -373,6 +376,21 @@ int driver_guard_set(struct driver_binding *b, const struct ht_bind_options *o, 
 void driver_guard_free(struct driver_binding *b);
 /* After the last binding. */
 void driver_guard_destroy(struct ht_tunnel *t);
+
+/* ---- driver_gate.c ---- */
+
+/* Makes the gate if *o asks for one, and puts its functions into *cfg. `finished`: request_finished() or NULL.
+ * HT_TUNNEL_OK, or an error with *err. The caller calls driver_gate_free() in both cases. */
+int driver_gate_set(struct driver_binding *b, const struct ht_bind_options *o, struct relay_target_config *cfg,
+                    struct ht_errmsg *err);
+void driver_gate_free(struct driver_binding *b);
+/* Serves a stream of an exposed service. */
+void driver_gate_serve(struct driver_binding *b, struct mux_stream *st, const struct wire_stream_open *open);
+/* Visitors reach the service at these URLs. */
+void driver_gate_bound(struct driver_binding *b, const struct ht_bound *bound);
+unsigned driver_gate_streams(const struct driver_binding *b);
+/* For all bindings. */
+void driver_gate_reload(struct ht_tunnel *t);
 
 /* ---- driver_names.c ---- */
 

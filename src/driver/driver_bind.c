@@ -16,6 +16,7 @@ static void binding_free(struct driver_binding *b) {
     io_timer_stop(&b->timeout);
     driver_guard_free(b);
     driver_names_free(b);
+    driver_gate_free(b);
     relay_target_destroy(&b->origin);
     driver_tls_put(&b->tls);
     ht_free(b->ca);
@@ -390,6 +391,9 @@ static int prepare(struct driver_binding *b, const struct ht_bind_options *o, st
         .session = t->session_id,
         .container_port = &b->port,
     };
+    rc = driver_gate_set(b, o, &cfg, err);
+    if (rc < 0)
+        return rc;
     b->kind = o->kind;
     b->names_optional = o->names_optional != 0;
     b->asked_port = o->container_port;
@@ -460,7 +464,7 @@ unsigned driver_bind_streams(const struct ht_tunnel *t) {
     unsigned n = 0;
     HT_LIST_FOR (it, &t->bindings) {
         const struct driver_binding *b = HT_LIST_ENTRY(it, struct driver_binding, node);
-        n += relay_target_active(b->origin) + driver_names_streams(b);
+        n += relay_target_active(b->origin) + driver_names_streams(b) + driver_gate_streams(b);
     }
     return n;
 }
@@ -535,6 +539,7 @@ static void tell_bound(struct driver_binding *b, const struct wire_bind_ok *ok) 
                    "the certificate of %s is not verified: whoever is on the way to it can read and change everything",
                    b->name);
     b->told_insecure = true;
+    driver_gate_bound(b, &bound);
     driver_names_probe(b);
     if (!b->portless)
         relay_target_probe(b->origin); /* before the callback, which may destroy `b`; it reports later */
@@ -669,7 +674,7 @@ void driver_on_stream_open(void *ctx, struct mux_stream *stream, const struct wi
         return;
     }
     if (b && b->state == BINDING_BOUND) {
-        relay_target_serve(b->origin, stream, open);
+        driver_gate_serve(b, stream, open);
         return;
     }
     mux_stream_reset(stream, WIRE_CODE_BIND_ERROR, "no such binding");

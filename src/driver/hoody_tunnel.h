@@ -36,7 +36,8 @@
  * Threads: a tunnel belongs to the thread that runs it. Call every function below from that thread. There are two
  * exceptions:
  *
- *   - ht_tunnel_stop() and ht_tunnel_retry_now() may be called from any thread and from a signal handler.
+ *   - ht_tunnel_stop(), ht_tunnel_retry_now() and ht_tunnel_reload() may be called from any thread and from a signal
+ * handler.
  *   - After ht_tunnel_start(), ht_tunnel_connect(), _bind(), _unbind(), _close(), _streams() and _get_status() may be
  *     called from any thread. The tunnel's thread carries them out, and the call waits for the result. So the caller
  *     must not hold a lock that a callback takes.
@@ -292,6 +293,33 @@ struct ht_bind_options {
     const char *const *hostnames;
     size_t n_hostnames;
     const char *target_sni; /* with TLS to the target: the name to ask for and to verify; NULL: the target's host */
+    /*
+     * expose: what the service gets, and who may visit it. The rules are those of the options of hoody-tunnel-expose(1)
+     * that have these names.
+     * host_header: NULL or "preserve": the visitor's Host. "rewrite": the target's host and port. Else this value.
+     * forwarded: the fields Forwarded, X-Forwarded-* and X-Real-IP.
+     * request_headers, response_headers: "Name: value" sets a field, "+Name: value" adds one, "-Name" removes it.
+     * trusted_edges, allow_ips, deny_ips: networks, such as "10.0.0.0/8". Without allow_ips every visitor is let in
+     * that deny_ips does not name. basic_auth: a file of users with lines NAME:HASH; NULL: no login. basic_auth_pass,
+     * 1: the service gets the visitor's Authorization, too. error_pages: "FILE" or "STATUS=FILE". The files are read
+     * when the binding is made, and again by ht_tunnel_reload(). HT_TUNNEL_EINVAL when one cannot be read.
+     */
+    const char *host_header;
+    int forwarded; /* enum ht_forwarded */
+    int basic_auth_pass;
+    const char *const *request_headers, *const *response_headers;
+    size_t n_request_headers, n_response_headers;
+    const char *const *trusted_edges, *const *allow_ips, *const *deny_ips;
+    size_t n_trusted_edges, n_allow_ips, n_deny_ips;
+    const char *basic_auth;
+    const char *const *error_pages;
+    size_t n_error_pages;
+};
+
+enum ht_forwarded {
+    HT_FORWARDED_AUTO = 0, /* set when Host is changed, else passed on */
+    HT_FORWARDED_PASS = 1, /* passed on as they came */
+    HT_FORWARDED_SET = 2,  /* set here; those of a trusted edge stay */
 };
 
 /* ---- what callbacks get ---- */
@@ -530,6 +558,10 @@ HT_API void ht_tunnel_stop(struct ht_tunnel *tunnel);
 /* Ends the wait before the next attempt to reach the kit, or to replace a lost connection of a session. May be called
  * from any thread and from a signal handler. NULL is ignored. */
 HT_API void ht_tunnel_retry_now(struct ht_tunnel *tunnel);
+
+/* Reads the files of basic_auth and error_pages again. What cannot be read stays as it was, and log() says so. May be
+ * called from any thread and from a signal handler. NULL is ignored. */
+HT_API void ht_tunnel_reload(struct ht_tunnel *tunnel);
 
 /* How many requests and connections are open. */
 HT_API unsigned ht_tunnel_streams(const struct ht_tunnel *tunnel);

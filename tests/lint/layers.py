@@ -8,7 +8,7 @@ import pathlib
 import re
 import sys
 
-ROOMS = ["base", "opt", "json", "proc", "wire", "flow", "mux", "http", "io", "ws", "web", "relay", "vtunnel", "guard", "inspect", "admin", "kit", "driver", "cli"]
+ROOMS = ["base", "opt", "json", "proc", "wire", "flow", "mux", "http", "io", "ws", "web", "relay", "vtunnel", "guard", "gate", "inspect", "admin", "kit", "driver", "cli"]
 # http, io, ws and web stand beside the tunnel, not on it; kit and driver do not know each other.
 FORBIDDEN = {
     "http": {"wire", "flow", "mux"},
