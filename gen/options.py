@@ -115,6 +115,7 @@ class Option:
     has_default: bool = False
     min: int = 0
     max: int = 0
+    default_number: int = 0  # of those with a max
     min_text: str = ""
     max_text: str = ""
     example: str = ""
@@ -236,7 +237,8 @@ def _option(raw, parsed):
         is_list=kind in _LISTS, placeholder=placeholder, env=raw.get("env", ""), unit=raw.get("unit", ""),
         default="true" if raw.get("default") is True else str(raw.get("default", "")),
         has_default="default" in raw and raw["default"] is not False,  # what is not given is false already
-        min=parsed.get("min", 0), max=parsed.get("max", 0), min_text=str(raw.get("min", "")),
+        min=parsed.get("min", 0), max=parsed.get("max", 0),
+        default_number=parsed.get("default", 0) if "max" in parsed else 0, min_text=str(raw.get("min", "")),
         max_text=str(raw.get("max", "")), example=str(raw.get("example", "")), refuse=raw.get("refuse", ""),
         hidden=raw.get("hidden", False), repeatable=raw.get("repeatable", False), short=raw.get("short", ""),
         values=list(raw.get("values", [])), c_enum=dict(c_enum),

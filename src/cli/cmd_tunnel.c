@@ -89,6 +89,7 @@ int cmd_expose(int argc, char **argv) {
         return cli_parse_result(rc, OPT_CMD_EXPOSE, &err);
     struct cli_plan p = {COMMON(o), .name = o.name, .sample = o.sample, .qr = o.qr};
     p.options.pool_size = o.pool_size ? o.pool_size : HT_NO_POOL;
+    CLI_PLAN_INSPECT(p, o);
     cli_plan_retry(&p.options, o.set_retry_for, o.retry_for_ms);
     if (o.sample && o.n_args > 0) {
         cli_complain("--sample takes no TARGET: it exposes a built-in page");

@@ -489,6 +489,7 @@ int cmd_up(int argc, char **argv) {
     if (rc == OPT_EXIT_OK) {
         struct cli_plan p = {.color = o.color, .live = o.live, .qr = o.qr, .log_level = o.log_level};
         MERGE(&p, o, &c);
+        CLI_PLAN_INSPECT(p, o);
         if (plan_lists(&p, &c, o.headers, o.n_headers) < 0) {
             cli_complain("%s", ht_err_text(HT_ENOMEM));
             rc = OPT_EXIT_FAILURE;

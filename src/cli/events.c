@@ -185,6 +185,24 @@ static void on_retrying(void *user, const struct ht_retry *r) {
     }
 }
 
+static void on_inspecting(void *user, const char *url) {
+    struct cli_events *e = user;
+    struct line l = {.rc = HT_OK};
+    if (e->json) {
+        TELL(e, inspecting, .url = url);
+        return;
+    }
+    if (e->live) {
+        snprintf(e->live->inspector, sizeof e->live->inspector, "%s", url);
+        cli_live_touch(e->live);
+        return;
+    }
+    begin_text(&l);
+    add(&l, "inspector at ");
+    add_safe(&l, url);
+    emit(e, &l, "\n");
+}
+
 static void on_latency(void *user, uint64_t round_trip_us) {
     struct cli_events *e = user;
     if (e->live) {
@@ -581,6 +599,7 @@ static int on_new_token(void *user, char *out, size_t cap) {
 const struct ht_tunnel_callbacks cli_event_callbacks = {
     .size = sizeof(struct ht_tunnel_callbacks),
     .connected = on_connected,
+    .inspecting = on_inspecting,
     .bound = on_bound,
     .bind_failed = on_bind_failed,
     .unbound = on_unbound,

@@ -297,6 +297,15 @@ static int bindings_part(const struct cli_live *l, struct cli_frame *f, unsigned
     return rc;
 }
 
+/* The URL of the inspector's page, whole or not at all: half a secret opens nothing. */
+static int inspector_row(const struct cli_live *l, struct cli_frame *f, unsigned columns) {
+    struct cli_row r = row_begin(l, f, columns);
+    r.wrap = true;
+    cli_row_add(&r, FAINT, "inspector ");
+    cli_row_add(&r, BOLD, l->inspector);
+    return row_end(f, &r);
+}
+
 /* How many rows each part gets. When there are few, the most important parts are kept: the link and its trouble, then a
  * binding, traffic and decisions, some requests, how to end the command, and the other bindings and requests. */
 struct plan {
@@ -319,6 +328,11 @@ int cli_live_frame(const struct cli_live *l, unsigned columns, unsigned rows, st
             frame_return(f, before);
             rc = session_row(l, f, columns, false);
         }
+        left -= ht_min(left, f->lines - lines);
+    }
+    if (rc == HT_OK && l->inspector[0] && left > some + 3) {
+        unsigned lines = f->lines;
+        rc = inspector_row(l, f, columns);
         left -= ht_min(left, f->lines - lines);
     }
     p.traffic = left > some;

@@ -32,6 +32,7 @@ struct cli_live {
     struct cli_screen screen;
     struct ht_tunnel *tunnel;
     struct ht_tunnel_status status;
+    char inspector[LIVE_TEXT];                                             /* the URL of its page; "": there is none */
     char kit[LIVE_URL], session[64], server[64], user[64], why[LIVE_TEXT]; /* "": not told */
     struct live_binding *bindings;                                         /* n of them */
     unsigned n_bindings;

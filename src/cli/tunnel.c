@@ -1,8 +1,10 @@
 /* Runs the tunnel of a command: signals, the plan, and the exit status. */
 #include "cli/cli.h"
 
+#include "base/mem.h"
 #include "cli/live.h"
 #include "driver/driver.h"
+#include "http/http.h"
 
 #include <signal.h>
 #include <unistd.h>
@@ -84,7 +86,8 @@ static void hide_headers(const struct ht_tunnel_options *o) {
 
 static int complain_last(int rc) {
     const char *why = ht_tunnel_last_error();
-    cli_complain("%s", *why ? why : ht_strerror(rc));
+    bool option = strncmp(why, "inspect: ", 9) == 0; /* the library calls it by its own name */
+    cli_complain("%s%s", option ? "--" : "", *why ? why : ht_strerror(rc));
     return ht_exit_status(rc);
 }
 
@@ -161,7 +164,32 @@ int cli_plan_access(struct cli_plan *p, char token[WIRE_LIMIT_MAX_TOKEN + 1], st
     return rc;
 }
 
-int cli_plan_create(struct cli_plan *p, struct ht_tunnel **t, void *user) {
+#define SECRETS 32 /* most names of --inspect-secret */
+
+/* Takes the names of --inspect-secret apart, in *text, which the caller frees. 0 or an exit status. */
+static int split_secrets(struct cli_plan *p, char **text, const char *names[SECRETS]) {
+    size_t n = 0;
+    *text = NULL;
+    if (!p->inspect_secret)
+        return OPT_EXIT_OK;
+    *text = ht_strndup(p->inspect_secret, strlen(p->inspect_secret));
+    if (!*text) {
+        cli_complain("%s", ht_err_text(HT_ENOMEM));
+        return OPT_EXIT_FAILURE;
+    }
+    for (char *at = *text, *rest = NULL; (at = strtok_r(at, ", ", &rest)) != NULL && n < SECRETS; at = NULL) {
+        if (!http_is_token(ht_slice_str(at))) {
+            cli_complain("--inspect-secret: \"%s\" is no name of a header field", at);
+            return OPT_EXIT_USAGE;
+        }
+        names[n++] = at;
+    }
+    p->options.inspect_secrets = names;
+    p->options.n_inspect_secrets = n;
+    return OPT_EXIT_OK;
+}
+
+static int create(struct cli_plan *p, struct ht_tunnel **t, void *user) {
     char token[WIRE_LIMIT_MAX_TOKEN + 1], kept[DRIVER_NAME_MAX + 1];
     struct ht_errmsg err;
     int status = choose_name(p, kept);
@@ -179,6 +207,18 @@ int cli_plan_create(struct cli_plan *p, struct ht_tunnel **t, void *user) {
     explicit_bzero(token, sizeof token);
     hide_headers(&p->options);
     return rc < 0 ? complain_last(rc) : OPT_EXIT_OK;
+}
+
+int cli_plan_create(struct cli_plan *p, struct ht_tunnel **t, void *user) {
+    const char *names[SECRETS];
+    char *text;
+    int status = split_secrets(p, &text, names);
+    if (status == OPT_EXIT_OK)
+        status = create(p, t, user);
+    p->options.inspect_secrets = NULL;
+    p->options.n_inspect_secrets = 0;
+    ht_free(text);
+    return status;
 }
 
 /* ---- the block on a terminal ---- */

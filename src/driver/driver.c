@@ -43,6 +43,7 @@ int ht_exit_status(int error) {
     case HT_TUNNEL_EURL:
         return OPT_EXIT_USAGE;
     case HT_TUNNEL_ETLS:
+    case HT_TUNNEL_EINSPECT:
         return OPT_EXIT_CONFIG;
     case HT_TUNNEL_EAUTH:
         return OPT_EXIT_AUTH;
@@ -104,6 +105,7 @@ void driver_set_state(struct ht_tunnel *t, enum driver_state to) {
 #undef TO
     assert(transitions[t->state] & 1u << to);
     t->state = to;
+    driver_inspect_link_changed(t);
 }
 
 /* ---- the end ---- */
@@ -208,6 +210,8 @@ int driver_create_on(struct io_loop *loop, struct ht_tunnel **out, const struct 
         rc = make_loop(t, &last_error);
     if (rc == HT_TUNNEL_OK)
         io_task_init(&t->end, end_task);
+    if (rc == HT_TUNNEL_OK)
+        rc = driver_inspect_start(t, &o, &last_error);
     if (rc != HT_TUNNEL_OK)
         ht_tunnel_destroy(&t);
     *out = t;
@@ -227,11 +231,13 @@ void ht_tunnel_destroy(struct ht_tunnel **tunnel) {
     driver_thread_free(t);
     t->calls.audit = NULL; /* requests that are cut here are not reported */
     if (t->loop) {
+        driver_inspect_stop(t);
         io_wake_stop(&t->sleep);
         driver_link_destroy(t);
         driver_handover_destroy(t);
         driver_bind_destroy_all(t);
         driver_guard_destroy(t);
+        driver_inspect_free(t);
         if (t->end.run)
             io_task_cancel(&t->end);
         io_conn_close(&t->wake);

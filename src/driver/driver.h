@@ -13,6 +13,7 @@
  *   driver_names.c    targets that are reached by name
  *   driver_guard.c    names with a policy: requests are checked and get secrets
  *   driver_gate.c     who may visit an exposed service, and what of heads is changed
+ *   driver_inspect.c  the inspector: what it keeps and who shows it
  *   driver_bind.c     bindings, and which of them a stream belongs to
  *   identity.c        the client id, which outlives the process
  *   state.c           secret files of this machine and user
@@ -59,6 +60,7 @@ enum driver_bind_state {
     BINDING_LOST,      /* was bound when the link was lost */
 };
 
+struct driver_inspect;
 struct driver_tls;
 struct gate;
 struct guard;
@@ -90,8 +92,10 @@ struct driver_binding {
     size_t n_names;
     bool portless; /* the container has no port for it */
     bool names_optional, names_refused;
-    char *names_why; /* of names_refused: the kit's message */
-    char *ca;        /* certificates for programs in the container, as PEM; NULL: none */
+    char *shown_url;  /* where visitors reach it, for the inspector; NULL: not known */
+    bool unreachable; /* the inspector has seen that there is no service */
+    char *names_why;  /* of names_refused: the kit's message */
+    char *ca;         /* certificates for programs in the container, as PEM; NULL: none */
     struct io_timer timeout;
 };
 
@@ -221,8 +225,9 @@ struct ht_tunnel {
 
     struct ht_list bindings;
     int last_number;
-    struct ht_list target_tls; /* struct driver_tls */
-    struct guard *guard;       /* serves names with a policy; NULL: there was none yet */
+    struct ht_list target_tls;      /* struct driver_tls */
+    struct driver_inspect *inspect; /* NULL: off */
+    struct guard *guard;            /* serves names with a policy; NULL: there was none yet */
     struct io_authority *authority;
 
     bool end_known; /* end_error and end_text are set; a later reason does not change them */
@@ -288,6 +293,23 @@ void driver_sock_close(struct driver_sock *s, uint16_t code, const char *reason)
 /* Closes the socket and destroys WebSocket and link, without a close frame and without a callback. */
 void driver_sock_drop(struct driver_sock *s);
 void driver_sock_output(void *ctx); /* mux_link_ops.output; ctx: the driver_sock */
+
+/* ---- driver_inspect.c ---- */
+
+/* Makes the inspector that *o asks for. HT_TUNNEL_OK, also when it asks for none, or an error with *err. */
+int driver_inspect_start(struct ht_tunnel *t, const struct ht_tunnel_options *o, struct ht_errmsg *err);
+/* Closes its page. The bindings, which tell what passes, end between this and driver_inspect_free(). */
+void driver_inspect_stop(struct ht_tunnel *t);
+void driver_inspect_free(struct ht_tunnel *t);
+/* What relay_target_config.tap is for a binding, which is its ctx; NULL: off. */
+const struct relay_tap *driver_inspect_tap(const struct ht_tunnel *t);
+/* True for the peer_addr of a request that the inspector sends again. */
+bool driver_inspect_is_replay(const struct ht_tunnel *t, struct ht_slice peer);
+/* What the page shows has changed. */
+void driver_inspect_link_changed(const struct ht_tunnel *t);
+void driver_inspect_bindings_changed(const struct ht_tunnel *t);
+/* Whether there is a service where the binding leads. */
+void driver_inspect_reached(struct driver_binding *b, bool yes);
 
 /* ---- driver_shards.c ---- */
 

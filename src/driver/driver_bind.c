@@ -21,6 +21,7 @@ static void binding_free(struct driver_binding *b) {
     driver_tls_put(&b->tls);
     ht_free(b->ca);
     ht_free(b->names_why);
+    ht_free(b->shown_url);
     ht_free(b->label);
     ht_free(b->host_label);
     ht_free(b->hostnames);
@@ -51,6 +52,7 @@ static void binding_failed(struct driver_binding *b, const char *code, const cha
     struct ht_tunnel *t = b->t;
     struct ht_bind_failure f = {
         .binding = b->number, .target = b->name, .container_port = b->asked_port, .code = code, .message = message};
+    driver_inspect_bindings_changed(t);
     ht_list_remove(&b->node); /* now: the callback may close the tunnel, which frees all bindings in the list */
     bool fatal = t->strict_bindings && !b->drop && t->state == DRIVER_UP;
     if (t->calls.bind_failed && !b->drop)
@@ -75,6 +77,7 @@ static bool is_unbinding(const struct ht_tunnel *t) {
 static void binding_gone(struct driver_binding *b, bool revoked, const char *reason) {
     struct ht_tunnel *t = b->t;
     struct ht_unbound u = {.binding = b->number, .revoked = revoked, .reason = reason};
+    driver_inspect_bindings_changed(t);
     ht_list_remove(&b->node); /* now, as in binding_failed() */
     if (t->calls.unbound && t->state != DRIVER_CLOSING)
         t->calls.unbound(t->user, &u);
@@ -119,7 +122,8 @@ static void request_finished(void *ctx, const struct relay_request_info *info) {
         .stream_id = info->stream_id,
         .method = target_text(info->method, method, sizeof method),
         .target = target_text(info->target, target, sizeof target),
-        .peer = ht_text_clean(info->peer_addr, peer, sizeof peer),
+        .peer = driver_inspect_is_replay(t, info->peer_addr) ? "inspector"
+                                                             : ht_text_clean(info->peer_addr, peer, sizeof peer),
         .authority = info->authority,
         .status = info->status,
         .reset_code = info->reset_code,
@@ -133,6 +137,7 @@ static void request_finished(void *ctx, const struct relay_request_info *info) {
 
 static void target_down(void *ctx, const char *why, uint16_t status) {
     struct driver_binding *b = ctx;
+    driver_inspect_reached(b, false);
     if (b->portless)
         driver_say(b->t, HT_SEVERITY_WARNING, "%s; until that is mended, connections to %s fail", why, b->name);
     else if (b->kind == HT_PULL_TCP)
@@ -386,6 +391,7 @@ static int prepare(struct driver_binding *b, const struct ht_bind_options *o, st
                         .max_headers = WIRE_LIMIT_MAX_HEADERS,
                         .max_target = WIRE_LIMIT_MAX_TARGET},
         .finished = t->calls.request ? request_finished : NULL,
+        .tap = o->kind == HT_EXPOSE_HTTP ? driver_inspect_tap(t) : NULL,
         .down = target_down,
         .ctx = b,
         .session = t->session_id,
@@ -534,6 +540,9 @@ static void tell_bound(struct driver_binding *b, const struct wire_bind_ok *ok) 
         .tls = tls,
         .insecure = insecure,
     };
+    ht_free(b->shown_url);
+    b->shown_url = *bound.url ? ht_strndup(bound.url, strlen(bound.url)) : NULL;
+    driver_inspect_bindings_changed(t);
     if (bound.insecure && !b->told_insecure)
         driver_say(t, HT_SEVERITY_WARNING,
                    "the certificate of %s is not verified: whoever is on the way to it can read and change everything",

@@ -97,7 +97,8 @@ HT_API const char *ht_version(void);
     X(HT_TUNNEL_ELOST, -11, "the connection to the kit was lost")                                                      \
     X(HT_TUNNEL_EGOAWAY, -12, "the kit ended the session")                                                             \
     X(HT_TUNNEL_EBIND, -13, "the kit refused a port")                                                                  \
-    X(HT_TUNNEL_EREVOKED, -14, "an admin closed the session, or another driver took the port over")
+    X(HT_TUNNEL_EREVOKED, -14, "an admin closed the session, or another driver took the port over")                    \
+    X(HT_TUNNEL_EINSPECT, -15, "the inspector cannot listen at its address")
 
 enum ht_tunnel_error {
     HT_TUNNEL_OK = 0,
@@ -198,6 +199,21 @@ struct ht_tunnel_options {
      * with a URL without TLS. NULL: none.
      */
     const char *pin;
+    /*
+     * "[HOST:]PORT": the inspector. Exchanges with the services of HT_EXPOSE_HTTP bindings are kept and shown by a
+     * small web server at this address, which is in the tunnel's loop. HOST is numeric; without it, it is 127.0.0.1.
+     * Port 0: the system picks one. inspecting() tells the URL. HT_TUNNEL_EINSPECT when the port is taken;
+     * HT_TUNNEL_EINVAL for an address that is not loopback, unless insecure_inspect is 1. NULL: no inspector, which
+     * costs nothing.
+     */
+    const char *inspect;
+    uint32_t inspect_keep;   /* most exchanges; default 10,000 */
+    uint64_t inspect_memory; /* of all exchanges together, at least 1 MiB; default 256 MiB */
+    uint64_t inspect_body;   /* kept of each body, at most a quarter of inspect_memory; default 1 MiB */
+    /* n_inspect_secrets further names of header fields whose values are masked. */
+    const char *const *inspect_secrets;
+    size_t n_inspect_secrets;
+    int insecure_inspect;
 };
 
 #define HT_NO_POOL UINT32_MAX
@@ -463,6 +479,8 @@ struct ht_tunnel_callbacks {
     /* See struct ht_audit. Return 1 when the event was recorded. Return 0 when it could not be: a request that has not
      * left this machine yet is then refused, and the refusal is reported. */
     int (*audit)(void *user, const struct ht_audit *a);
+    /* The inspector's page is at `url`, which holds a secret of this tunnel alone. Called once, in the first turn. */
+    void (*inspecting)(void *user, const char *url);
 };
 
 /* ---- life ---- */

@@ -152,8 +152,8 @@ struct inspect_store_config {
     size_t n_secrets;
 };
 
-#define INSPECT_MAX_FRAMES 1000
-#define INSPECT_MAX_FRAME 16384
+#define INSPECT_FRAMES_KEPT 1000
+#define INSPECT_FRAME_KEPT 16384
 
 /* NULL: out of memory. */
 struct inspect_store *inspect_store_create(const struct inspect_store_config *cfg) HT_MUST_USE;

@@ -17,7 +17,7 @@ static void make(uint32_t exchanges, uint64_t bytes, uint64_t body, uint32_t fra
                                        .max_bytes = bytes,
                                        .max_body = body,
                                        .max_frames = frames,
-                                       .max_frame = INSPECT_MAX_FRAME};
+                                       .max_frame = INSPECT_FRAME_KEPT};
     s = inspect_store_create(&cfg);
     CU_ASSERT_PTR_NOT_NULL_FATAL(s);
 }
@@ -186,7 +186,7 @@ static void frames_are_a_ring(void) {
     begin_test();
     make(10, 1 << 20, 1000, 3);
     struct inspect_exchange *x = begin();
-    static char large[INSPECT_MAX_FRAME + 1];
+    static char large[INSPECT_FRAME_KEPT + 1];
     for (int i = 0; i < 5; i++) {
         struct inspect_frame f = {.down = i & 1, .opcode = INSPECT_TEXT, .size = 3, .data = ht_slice_str("abc")};
         inspect_add_frame(x, &f);
@@ -201,7 +201,7 @@ static void frames_are_a_ring(void) {
         CU_ASSERT_EQUAL(g->seq, seq);
         if (seq++ == 6) {
             CU_ASSERT(g->truncated);
-            CU_ASSERT_EQUAL(g->data.n, INSPECT_MAX_FRAME);
+            CU_ASSERT_EQUAL(g->data.n, INSPECT_FRAME_KEPT);
         } else {
             CU_ASSERT(ht_slice_is(g->data, "abc"));
         }
