@@ -34,7 +34,9 @@ endif
 CFLAGS  ?= -g
 CPPFLAGS += -Isrc -I$(GEN) -DKIT_VERSION='"$(VERSION)"'
 ALLFLAGS = $(CSTD) $(OPT) $(CFLAGS) $(WARN) $(HARDEN) -fPIC -fvisibility=hidden -MMD -MP $(CPPFLAGS)
-LDLIBS  := -lev -lwslay -lcjson -lyaml -lqrencode -lssl -lcrypto -lseccomp -lz -lbrotlidec -lzstd -lcrypt -lpthread
+# AddressSanitizer has a crypt_r() of its own, in front of the library's: the linker would leave the library out, and it has none to call.
+CRYPT   := -Wl,--push-state,--no-as-needed -lcrypt -Wl,--pop-state
+LDLIBS  := -lev -lwslay -lcjson -lyaml -lqrencode -lssl -lcrypto -lseccomp -lz -lbrotlidec -lzstd $(CRYPT) -lpthread
 LDFLAGS += $(LDSAN) -Wl,-z,relro,-z,now -Wl,--as-needed
 # Most of what the loader reads to start the program is relative relocations; packed they are a page or two (where the linker can).
 PACKED  := -Wl,-z,pack-relative-relocs
@@ -322,6 +324,11 @@ bench: deps-test
 	@$(MAKE) --no-print-directory all $(B)/bench/load $(B)/bench/slow $(B)/bench/codec
 	@$(PYTHON) tests/bench/bench.py $(BENCH_ARGS)
 
+# Vite and Next.js, which npm fetches once, behind a kit in Chromium.
+dev-servers: deps-test
+	@$(MAKE) --no-print-directory all
+	@HT_BIN=$(B)/hoody-tunnel DEV_SERVERS=$(W)/dev-servers PYTHONPATH=. $(PYTHON) tests/integration/dev_servers.py
+
 # What changed in the protocol since OLD (a file or a git ref), whether it is compatible, and for whom.
 OLD ?= spec/released/protocol.yaml
 spec-diff:
@@ -383,6 +390,7 @@ help:
 	@echo 'make chaos       SEED=1 SECONDS=60: random play of kit, drivers, visitors and admins, under sanitizers'
 	@echo 'make hardening   switches one defence off after the other, and wants the tests to see it'
 	@echo 'make coverage    lines of each room that unit tests and fuzz corpora run'
+	@echo 'make dev-servers Vite and Next.js behind a tunnel, with hot reload, in Chromium; npm fetches them once'
 	@echo 'make bench       speed and memory beside nginx and ssh -R, build/bench.html (BENCH_ARGS="--peers DIR --cc cubic", --help for the rest)'
 	@echo '                 BENCH_COMPARE=FILE: beside another build of ours as well'
 	@echo 'make examples    programs that use the library, in build/examples/'
@@ -402,4 +410,4 @@ clean:
 	rm -rf $(W)
 
 -include $(OBJ:.o=.d) $(UNIT:=.d) $(SUPPORT:.o=.d)
-.PHONY: hardening coverage spec-diff spec-release rehearsal all gen unit unit-build clean deps deps-test run test test-build bench layers lint format lib examples install uninstall help
+.PHONY: dev-servers hardening coverage spec-diff spec-release rehearsal all gen unit unit-build clean deps deps-test run test test-build bench layers lint format lib examples install uninstall help

@@ -87,13 +87,13 @@ class Page:
 
 
 class Browser(contextlib.AbstractContextManager):
-    def __init__(self):
+    def __init__(self, *more):
         self.profile = tempfile.TemporaryDirectory(prefix="hoody-tunnel-browser-", ignore_cleanup_errors=True)  # pylint: disable=consider-using-with
         to_read, self.out = os.pipe()
         self.into, to_write = os.pipe()
         # It reads commands from descriptor 3 and writes to 4.
         script = f'exec "$@" 3<&{to_read} 4>&{to_write}'
-        self.process = subprocess.Popen(["bash", "-c", script, "-", CHROMIUM, *_QUIET, f"--user-data-dir={self.profile.name}", "about:blank"],
+        self.process = subprocess.Popen(["bash", "-c", script, "-", CHROMIUM, *_QUIET, *more, f"--user-data-dir={self.profile.name}", "about:blank"],
                                         pass_fds=(to_read, to_write), start_new_session=True, stdin=subprocess.DEVNULL,
                                         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ, "HOME": self.profile.name})
         os.close(to_read)

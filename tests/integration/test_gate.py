@@ -55,6 +55,11 @@ def hashed(password=PASSWORD, method="-6"):
     return run(["openssl", "passwd", method, password]).strip()
 
 
+def crypted(password, setting):
+    """What crypt(3) of this system makes, as htpasswd (bcrypt) and mkpasswd (yescrypt) do."""
+    return run(["/usr/bin/python3", "-W", "ignore", "-c", "import crypt, sys; print(crypt.crypt(sys.argv[1], sys.argv[2]))", password, setting]).strip()
+
+
 @case("Host as the visitor sent it, rewritten, or a value; its own Origin follows, a foreign one does not; redirects lead back")
 def _():
     with Service(http_handler(echo)) as web, Tunnel() as t:
@@ -139,7 +144,8 @@ def _():
 @case("visitors log in: 401 with a form that fits, each request of a kept connection, upgrades; the service never sees it")
 def _():
     with Service(http_handler(echo)) as web, Tunnel() as t, Folder() as folder:
-        users = write(folder.join("users"), f"# who may\nann:{hashed()}\nbob:{hashed('other', '-5')}\n")
+        users = write(folder.join("users"), f"# who may\nann:{hashed()}\nbob:{hashed('other', '-5')}\n"
+                      f"cat:{crypted('meow', '$2b$10$abcdefghijklmnopqrstuu')}\ndan:{crypted('yes', '$y$j9T$abcdefghijklmnopqrstu.')}\n")
         driver = t.expose(f"0={web.port}", "--basic-auth", users)
         for fields in ("", basic("ann", "wrong"), basic("eve"), "Authorization: Bearer x\r\n", "Authorization: Basic !!\r\n"):
             status, head, body = ask(driver.port, fields)
@@ -152,7 +158,8 @@ def _():
         assert accepted <= 1, "the service was asked"  # the probe at the start
         status, _, body = ask(driver.port, basic("ann"))
         assert status == 200 and "authorization" not in body.lower(), body
-        assert ask(driver.port, basic("bob", "other"))[0] == 200
+        for user, password in (("bob", "other"), ("cat", "meow"), ("dan", "yes")):
+            assert ask(driver.port, basic(user, password))[0] == 200, user
         with connect(driver.port) as c:  # one connection: the second request brings no login
             c.sendall(("GET /1 HTTP/1.1\r\nHost: a\r\n" + basic("ann") + "\r\n").encode())
             head, rest = read_head(c)

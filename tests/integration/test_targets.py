@@ -60,20 +60,28 @@ def upgrades(port):
         assert rest == b"there and back", rest
 
 
-@case("https:// to nginx: SNI, HTTP/1.1, kept connections, the visitor's own Host; an upgrade goes through TLS as well")
+@case("nginx: https:// with SNI and our certificate, HTTP/1.1 on kept connections, and at a Unix socket; an upgrade goes through TLS")
 def _():
-    config = """events {} http { access_log off; keepalive_timeout 60; server { listen 127.0.0.1:{0} ssl; ssl_certificate CERT;
-        ssl_certificate_key KEY; location / { return 200 "$ssl_server_name $ssl_alpn_protocol $host $connection_requests"; } } }"""
+    config = """events {} http { access_log off; keepalive_timeout 60;
+        server { listen 127.0.0.1:{0} ssl; listen unix:SOCKET; ssl_certificate CERT; ssl_certificate_key KEY; ssl_client_certificate CA;
+        ssl_verify_client optional; location / { return 200 "$ssl_server_name $ssl_alpn_protocol $host $ssl_client_s_dn $connection_requests"; } } }"""
     with Folder() as folder:
         ca = Authority(folder)
         cert, key = ca.issue("srv")
+        mine, my_key = ca.issue("me")
+        path = folder.join("nginx.sock")
+        for name, value in (("CERT", cert), ("KEY", key), ("CA", ca.path("ca.pem")), ("SOCKET", path)):
+            config = config.replace(f" {name};", f" {value};").replace(f":{name};", f":{value};")
         trust = ["--target-ca", ca.path("ca.pem")]
-        with Nginx(folder, config.replace("CERT", cert).replace("KEY", key)) as nginx, Tunnel() as t:
-            driver = t.expose(f"0=https://localhost:{nginx.ports[0]}", *trust)
+        with Nginx(folder, config) as nginx, Tunnel() as t:
+            driver = t.expose(f"0=https://localhost:{nginx.ports[0]}", *trust, "--target-cert", mine, "--target-key", my_key)
             assert driver.bound[0]["target"] == f"https://localhost:{nginx.ports[0]}", driver.bound
             assert (driver.bound[0]["tls"], driver.bound[0]["insecure"]) == (True, False)
-            assert ask(driver.port).endswith(b"\r\n\r\nlocalhost http/1.1 visited.example 1")
+            assert ask(driver.port).endswith(b"\r\n\r\nlocalhost http/1.1 visited.example CN=me 1")
             assert ask(driver.port).endswith(b" 2"), "the connection was not kept"
+            at_socket = t.expose(f"unix:{path}")
+            assert ask(at_socket.port).endswith(b"\r\n\r\n  visited.example  1")
+            assert ask(at_socket.port).endswith(b" 2"), "the connection was not kept"
         with TlsService(cert, key, upgrade()) as service, Tunnel() as t:
             upgrades(t.expose(f"0=https://localhost:{service.port}", *trust).port)
 
