@@ -693,12 +693,12 @@ def _():
         assert bob.bind()[0] == "BIND_OK"
         reader = Reader(kit, "bob")
         with open(path, "a", encoding="utf-8") as f:
-            f.write("  - name: ann\n    tokens: [abc]\n    colour: red\n")
+            f.write("  - name: ann\n    tokens: [xyzzyx]\n    colour: red\n")
         reload(kit)
         text = kit.text()
         for words in ("users.yaml:9:", "there are two users called ann", "colour", "stay as they were"):
             assert words in text, (words, text)
-        assert "abc" not in text
+        assert "xyzzyx" not in text  # a word that no id and no name of a folder has
         assert {s["sessionId"] for s in ask(kit, "root", "GET", "/sessions")[1]["sessions"]} == {ann.id, bob.id}
         users_file(folder, users=("ann", "root"))
         reload(kit)
