@@ -377,7 +377,8 @@ static void stream_closed(void *ctx, uint16_t code, struct ht_slice reason, bool
         exchange_finish(x, 0, NULL);
         return;
     }
-    x->fault = !remote                                      ? RELAY_TAP_LINK
+    /* REFUSED_STREAM: the stream's link is lost (its doc in the protocol); a kit does not refuse what it has opened. */
+    x->fault = !remote || code == WIRE_CODE_REFUSED_STREAM  ? RELAY_TAP_LINK
                : ht_slice_is(reason, RELAY_NO_HEAD_IN_TIME) ? RELAY_TAP_TIMEOUT
                                                             : RELAY_TAP_VISITOR;
     snprintf(why, sizeof why, "%s%s%.*s", remote ? "ended by the kit" : "ended with the session", reason.n ? ": " : "",

@@ -175,7 +175,7 @@ static void stream_writable(void *ctx, bool yes) {
 
 static void stream_closed(void *ctx, uint16_t code, struct ht_slice reason, bool remote) {
     struct relay_pipe *p = ctx;
-    p->cut_by = remote ? RELAY_PIPE_PEER : RELAY_PIPE_SESSION;
+    p->cut_by = remote && code != WIRE_CODE_REFUSED_STREAM ? RELAY_PIPE_PEER : RELAY_PIPE_SESSION;
     if (code == WIRE_CODE_NO_ERROR && p->conn_ended) {
         /* In order; what is still to be written may take its time. */
         p->wire_over = true;
