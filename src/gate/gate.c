@@ -188,21 +188,34 @@ void gate_destroy(struct gate **gp) {
     ht_free(g);
 }
 
-void gate_reload(struct gate *g) {
+static void reload_login(struct gate *g) {
     struct gate_passwords p;
+    struct ht_errmsg err;
+    if (gate_passwords_load(&p, g->passwords, &err) == HT_OK) {
+        gate_login_set(g->login, &p);
+        return;
+    }
+    gate_passwords_free(&p);
+    g->cfg.trouble(g->cfg.ctx, err.text);
+}
+
+static void reload_pages(struct gate *g) {
     struct gate_pages pages;
     struct ht_errmsg err;
-    if (g->login && gate_passwords_load(&p, g->passwords, &err) == HT_OK)
-        gate_login_set(g->login, &p);
-    else if (g->login)
-        gate_passwords_free(&p), g->cfg.trouble(g->cfg.ctx, err.text);
-    if (g->n_pages && gate_pages_load(&pages, (const char *const *)g->page_texts, g->n_pages, &err) == HT_OK) {
+    if (gate_pages_load(&pages, (const char *const *)g->page_texts, g->n_pages, &err) == HT_OK) {
         gate_pages_free(&g->pages);
         g->pages = pages;
-    } else if (g->n_pages) {
-        gate_pages_free(&pages);
-        g->cfg.trouble(g->cfg.ctx, err.text);
+        return;
     }
+    gate_pages_free(&pages);
+    g->cfg.trouble(g->cfg.ctx, err.text);
+}
+
+void gate_reload(struct gate *g) {
+    if (g->login)
+        reload_login(g);
+    if (g->n_pages)
+        reload_pages(g);
 }
 
 void gate_set_urls(struct gate *g, const char *const *urls, size_t n) {
@@ -325,8 +338,8 @@ static void refuse(struct gate *g, struct mux_stream *st, const struct wire_stre
 /* What its answer needs of a request: the form of an error, and where the visitor is. */
 static struct ht_slice make_note(struct gate *g, const struct gate_forward *f, enum relay_form form) {
     g->note.off = g->note.len = 0;
-    if (ht_buf_printf(&g->note, "%c%s%s%s", 'a' + (int)form, *f->visited ? f->https ? "https://" : "http://" : "",
-                      f->visited, "") < 0)
+    const char *scheme = !*f->visited ? "" : f->https ? "https://" : "http://";
+    if (ht_buf_printf(&g->note, "%c%s%s", 'a' + (int)form, scheme, f->visited) < 0)
         return ht_slice_of(NULL, 0);
     return ht_buf_slice(&g->note);
 }

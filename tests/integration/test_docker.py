@@ -42,9 +42,9 @@ def output(c, stream, data):
 
 
 class Engine(Service):
-    def __init__(self):
+    def __init__(self, path=None):
         self.starts = []
-        super().__init__(self._serve_requests)
+        super().__init__(self._serve_requests, path=path)
 
     def _serve_requests(self, c):
         while request := read_request(c):
@@ -75,14 +75,19 @@ class Engine(Service):
             output(c, 1, data)
 
 
-@case("docker exec sends its input and gets its output and its exit status")
+@case("docker exec sends its input and gets its output and its exit status, from an engine at its Unix socket as well")
 def _():
     docker = shutil.which("docker")
     if not docker:
         raise Skip("no docker client")
+    for at_socket in (False, True):
+        docker_exec(docker, at_socket)
+
+
+def docker_exec(docker, at_socket):
     text = os.urandom(300_000)
-    with Tunnel() as t, Engine() as engine, tempfile.TemporaryDirectory() as home:
-        driver = t.expose(f"0={engine.port}")
+    with tempfile.TemporaryDirectory() as home, Tunnel() as t, Engine(os.path.join(home, "docker.sock") if at_socket else None) as engine:
+        driver = t.expose(f"unix:{home}/docker.sock" if at_socket else f"0={engine.port}")
         done = subprocess.run([docker, "exec", "-i", "box", "cat"], input=text, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                               timeout=60, check=False, env={"PATH": os.environ["PATH"], "HOME": home,
                                                             "DOCKER_HOST": f"tcp://127.0.0.1:{driver.port}"})

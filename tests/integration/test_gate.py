@@ -93,6 +93,15 @@ def _():
         assert (field(body, "x-forwarded-host"), field(body, "x-forwarded-proto"), field(body, "x-real-ip")) == (
             "a.example", "https", "198.51.100.7"), body
         assert field(body, "forwarded") == 'for=198.51.100.7, for=127.0.0.1;host="visited.example";proto=https', body
+        # A visitor who comes by the URL of the service: the URL tells the scheme, when no trusted edge does.
+        with Tunnel("--public-url-pattern", "https://{port}.tunnel.test") as behind_tls:
+            driver = behind_tls.expose(f"0={web.port}", "--host-header", "rewrite")
+            host = f"{driver.port}.tunnel.test"
+            head, body = ask(driver.port, "Origin: https://" + host + "\r\n", host=host)[1:]
+            assert (field(body, "x-forwarded-proto"), field(body, "x-forwarded-port"), field(body, "x-forwarded-host")) == ("https", "443", host)
+            assert field(body, "origin") == f"http://localhost:{web.port}" and f'host="{host}";proto=https' in field(body, "forwarded"), body
+            head = ask(driver.port, f"X-Redirect: http://localhost:{web.port}/x\r\n", host=host)[1]
+            assert field(head, "location") == f"https://{host}/x", head
         # Host rewritten, and the fields passed as they came.
         body = ask(t.expose(f"0={web.port}", "--host-header", "rewrite", "--forwarded", "pass").port, said)[2]
         assert field(body, "x-forwarded-for") == "198.51.100.7" and field(body, "x-real-ip") == "198.51.100.7", body
@@ -116,6 +125,24 @@ def _():
             assert (field(body, "x-env"), field(body, "accept"), field(body, "cookie")) == ("dev", "a/b, text/html", ""), body
             assert (field(head, "server"), field(head, "x-powered-by")) == ("", "us, them"), head
         up.end()
+        # Files of an item stand beside the file of `up`.
+        write(folder.join("visitors"), f"ann:{hashed()}\n")
+        write(folder.join("sorry.html"), "<p>{code}</p>")
+        write(folder.join("up.yaml"), f"expose:\n  - target: {web.port}\n    port: 0\n    host-header: rewrite\n    basic-auth: visitors\n"
+                                      f"    error-page: ['401=sorry.html']\n    allow-ip: [127.0.0.1]\n")
+        os.unlink(folder.join("url"))
+        up = Program([BIN, "up", "--url", t.kit.url, "-f", folder.join("up.yaml"), "--url-file", folder.join("url")], cwd="/")
+        eventually(lambda: os.path.exists(folder.join("url")), "the URL")
+        with open(folder.join("url"), encoding="ascii") as f:
+            port = int(f.read().rsplit(":", 1)[1])
+        assert ask(port, "Accept: text/html\r\n")[2] == "<p>visitor-login</p>"
+        assert field(ask(port, basic("ann"))[2], "host") == f"localhost:{web.port}"
+        up.end()
+        status, out, _err = command("config", "check", "-f", folder.join("up.yaml"))
+        assert status == 0 and "Host: rewrite" in out and "logins of" in out and "some addresses" in out, out
+        write(folder.join("up.yaml"), f"expose:\n  - target: {web.port}\n    request-header: ['Host: x']\n")
+        status, _out, err = command("config", "check", "-f", folder.join("up.yaml"))
+        assert status == 3 and "up.yaml:2:" in err and "--host-header" in err, err
 
 
 @case("a rule that could smuggle or break a message is refused at the start")
