@@ -12,6 +12,7 @@
  *   cmd_demo.c      demo: kit, driver and sample page in one process
  *   cmd_admin.c     list, status, sessions list, sessions kill, bindings list, health, ready, metrics
  *   cmd_events.c    events
+ *   cmd_requests.c  requests list, show, replay
  *   cmd_env.c       env
  *   admin_client.c  which request a question to a kit is
  *   table.c         aligned columns
@@ -66,6 +67,9 @@ int cmd_health(int argc, char **argv);
 int cmd_ready(int argc, char **argv);
 int cmd_metrics(int argc, char **argv);
 int cmd_events(int argc, char **argv);
+int cmd_requests_list(int argc, char **argv);
+int cmd_requests_show(int argc, char **argv);
+int cmd_requests_replay(int argc, char **argv);
 int cmd_env(int argc, char **argv);
 int cmd_version(int argc, char **argv);
 int cmd_completion(int argc, char **argv);

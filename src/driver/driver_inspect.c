@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "driver/place.h"
 #include "inspect/server.h"
 #include "inspect/watch.h"
 #include "options_gen.h"
@@ -27,7 +28,8 @@ struct driver_inspect {
 
 static void *tap_begin(void *ctx, const struct wire_stream_open *open, struct ht_slice head) {
     struct driver_binding *b = ctx;
-    return inspect_watch_begin(b->t->inspect->store, b->number, ht_slice_str(b->name), open, head);
+    return inspect_watch_begin(b->t->inspect->store, b->number, ht_slice_str(b->label ? b->label : b->name), open,
+                               head);
 }
 
 const struct relay_tap *driver_inspect_tap(const struct ht_tunnel *t) { return t->inspect ? &t->inspect->tap : NULL; }
@@ -207,9 +209,11 @@ static int listen_at(struct driver_inspect *in, const char *host, uint16_t port,
         .ctx = in->t,
     };
     int rc = inspect_server_start(&in->server, &cfg, &why);
-    if (rc == HT_OK)
+    if (rc == HT_OK) {
         snprintf(in->url, sizeof in->url, v6 ? "http://[%s]:%u/#%s" : "http://%s:%u/#%s", host,
                  inspect_server_port(in->server), token);
+        (void)!driver_inspector_put(inspect_server_port(in->server), in->url, &why); /* else it has to be named */
+    }
     explicit_bzero(token, sizeof token);
     if (rc == HT_EINUSE)
         return ht_fail(err, HT_TUNNEL_EINSPECT,
@@ -255,6 +259,8 @@ int driver_inspect_start(struct ht_tunnel *t, const struct ht_tunnel_options *o,
 void driver_inspect_stop(struct ht_tunnel *t) {
     if (!t->inspect)
         return;
+    if (t->inspect->server)
+        driver_inspector_drop(inspect_server_port(t->inspect->server));
     inspect_server_stop(&t->inspect->server);
     io_task_cancel(&t->inspect->tell);
     inspect_observer_remove(&t->inspect->observer);

@@ -1,5 +1,7 @@
 #include "driver/state_priv.h"
 
+#include "driver/place.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -10,50 +12,9 @@
 
 #define TRIES 8 /* others may replace the file at the same time */
 
-/* ---- the path ---- */
-
-/* A number for this machine from which its name cannot be read; 0: it has no name. */
-static uint32_t machine(void) {
-    char id[64];
-    int fd = open("/etc/machine-id", O_RDONLY | O_CLOEXEC);
-    ssize_t n = fd < 0 ? 0 : read(fd, id, sizeof id);
-    if (fd >= 0)
-        close(fd);
-    uint32_t hash = 2166136261u; /* FNV-1a */
-    for (ssize_t i = 0; i < n; i++)
-        hash = (hash ^ (uint8_t)id[i]) * 16777619u;
-    return n > 0 ? hash : 0;
-}
-
 static int failed(struct ht_errmsg *err, const char *what, const char *path) {
     int why = errno;
     return ht_fail(err, why == ENOMEM ? HT_ENOMEM : HT_EIO, "%s %s: %s", what, path, strerror(why));
-}
-
-/* Makes the directories of `path` below its first `base` characters. */
-static int make_folders(char *path, size_t base, struct ht_errmsg *err) {
-    for (char *slash = path + base; (slash = strchr(slash + 1, '/'));) {
-        *slash = '\0';
-        int rc = mkdir(path, 0700) < 0 && errno != EEXIST ? failed(err, "cannot make", path) : 0;
-        *slash = '/';
-        if (rc < 0)
-            return rc;
-    }
-    return 0;
-}
-
-/* The file's path, with its directories made. */
-static int locate(const char *name, char path[PATH_MAX], struct ht_errmsg *err) {
-    const char *state = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
-    bool given = state && *state == '/'; /* the XDG specification says to ignore a relative path */
-    if (!given && (!home || *home != '/'))
-        return ht_fail(err, HT_EINVAL, "neither XDG_STATE_HOME nor HOME is set, so there is no place for it");
-    size_t base = given ? 0 : strlen(home);
-    int n = snprintf(path, PATH_MAX, "%s%s/hoody-tunnel/%s-%08x", given ? state : home, given ? "" : "/.local/state",
-                     name, (unsigned)machine());
-    if (n < 0 || n >= PATH_MAX - 32)
-        return ht_fail(err, HT_ESPACE, "the path of the state directory is too long");
-    return make_folders(path, base, err);
 }
 
 /* ---- the content ---- */
@@ -82,7 +43,7 @@ static int write_fresh(const struct state_kind *k, const char *path, char temp[P
     int rc = k->make(text, &n, err);
     if (rc < 0)
         return rc;
-    memcpy(temp, path, strlen(path) + 1); /* locate() leaves room for the suffix */
+    memcpy(temp, path, strlen(path) + 1); /* driver_place() leaves room for the suffix */
     strcat(temp, ".XXXXXX");
     int fd = mkostemp(temp, O_CLOEXEC); /* 0600 */
     if (fd < 0)
@@ -111,7 +72,7 @@ static int check_owner(char *path, struct ht_errmsg *err) {
 
 int state_load(const struct state_kind *k, char *out, size_t *n, struct ht_errmsg *err) {
     char path[PATH_MAX], temp[PATH_MAX];
-    int rc = locate(k->name, path, err);
+    int rc = driver_place(k->name, path, err);
     if (rc == 0)
         rc = check_owner(path, err);
     bool damaged = false;

@@ -77,9 +77,11 @@ static int headers(struct writer *w, const struct inspect_message *m, bool drop_
         if (drop_coding && ht_slice_case_eq(f.name, ht_slice_str("content-encoding")))
             continue;
         ht_buf_consume(&masked, ht_buf_size(&masked));
-        if (f.secret && !w->secrets)
-            rc = inspect_mask_value(f.name, f.value, &masked);
-        rc = rc == HT_OK ? pair(w, first, f.name, f.secret && !w->secrets ? ht_buf_slice(&masked) : f.value) : rc;
+        if (!w->secrets) /* a secret may be repeated in a field that is none */
+            rc = f.secret ? inspect_mask_value(f.name, f.value, &masked)
+                          : inspect_mask_body(inspect_store_secrets(w->store), ht_slice_str(""), f.value, w->known,
+                                              w->n_known, &masked);
+        rc = rc == HT_OK ? pair(w, first, f.name, w->secrets ? f.value : ht_buf_slice(&masked)) : rc;
         rc = rc == HT_OK ? text(w, "}") : rc;
         first = false;
     }
@@ -332,6 +334,13 @@ static void learn_secrets(struct writer *w) {
         while (inspect_field_next(inspect_store_secrets(w->store), &lines, &f))
             if (f.secret)
                 w->n_known += inspect_secret_parts(f.name, f.value, w->known + w->n_known, KNOWN_MAX - w->n_known);
+    }
+    struct ht_slice rest, part, value;
+    before(w->x->target, '?', &rest);
+    while (w->n_known < KNOWN_MAX && next_part(&rest, '&', &part)) {
+        struct ht_slice name = before(part, '=', &value);
+        if (inspect_is_secret_member(inspect_store_secrets(w->store), name))
+            w->known[w->n_known++] = value;
     }
 }
 

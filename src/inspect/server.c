@@ -9,10 +9,10 @@
 #include <stdio.h>
 
 #define MAX_HEAD 16384
-#define HEAD_TIMEOUT_MS 10000
-#define BODY_TIMEOUT_MS 10000
+#define PATIENCE_MS 10000
+#define BODY_MS 10000
 #define KEEPALIVE_MS 60000
-#define WRITE_TIMEOUT_MS 30000
+#define WRITE_MS 30000
 #define COMMENT_MS 15000
 
 struct client *client_of(struct web_conn *web) {
@@ -288,10 +288,10 @@ int inspect_server_start(struct inspect_server **out, const struct inspect_serve
     s->web = (struct web_server){
         .ops = &web_ops,
         .limits = {.max_head = MAX_HEAD, .max_headers = HTTP_MAX_HEADERS, .max_target = MAX_HEAD / 2},
-        .head_timeout_ms = HEAD_TIMEOUT_MS,
-        .body_timeout_ms = BODY_TIMEOUT_MS,
+        .head_timeout_ms = PATIENCE_MS,
+        .body_timeout_ms = BODY_MS,
         .keepalive_timeout_ms = KEEPALIVE_MS,
-        .write_timeout_ms = WRITE_TIMEOUT_MS,
+        .write_timeout_ms = WRITE_MS,
         .tick_ms = COMMENT_MS,
     };
     ht_list_init(&s->clients);

@@ -13,7 +13,7 @@
 #define INSPECT_REPLAYS 16u      /* under way at once */
 #define INSPECT_WATCHED 16u      /* exchanges whose frames are told */
 #define INSPECT_WATCH_MS 60000u  /* how long after somebody has fetched them */
-#define INSPECT_TARGET_MAX 8192u /* bytes of a target in an answer */
+#define INSPECT_TARGET_SHOWN 8192u /* bytes of a target in an answer */
 #define INSPECT_DECODED_MAX (64u * 1024u * 1024u)
 #define INSPECT_SECONDS 60u /* of traffic */
 

@@ -9,7 +9,8 @@ import subprocess
 
 from gen import options
 from tests.integration.harness import (BIN, ROOT, SANITIZED, Folder, Kit, Moment, Program, ask_twice, command, eventually,
-                                       free_port, http_service, insist, state_of)
+                                       free_port, hello, http_service, insist, state_of)
+from tests.integration.inspected import Inspected
 from tests.support.tap import case, main
 
 MODEL = options.load(os.path.join(ROOT, "spec"))
@@ -27,10 +28,23 @@ class World:
         self.guarded = Kit("--vtunnel", env={"HOODY_TUNNEL_TOKEN": "s3cret"})
         self.broken = http_service(lambda head, body: b"HTTP/1.1 500 Oops\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
         self.nobody = f"127.0.0.1:{free_port()}"
+        self.seen = None
         return self
+
+    def inspected(self):
+        """A driver with an inspector that has one request."""
+        if not self.seen:
+            self.service = http_service(hello)
+            self.seen = Inspected(self.service.port)
+            self.seen.request()
+            self.seen.done(1)
+        return self.seen
 
     def __exit__(self, *_):
         self.broken.__exit__()
+        if self.seen:
+            self.seen.__exit__(None, None, None)
+            self.service.__exit__()
         assert self.kit.end() == 0 and self.guarded.end() == 0
         self.folder.__exit__()
 
@@ -216,7 +230,20 @@ def stored(world, name, code):
         return status_of(*words, *more, env={"XDG_CONFIG_HOME": "", "HOME": ""} if code == "config" else home)
 
 
-RUNS = {"login": stored, "logout": stored, "token new": about, "version": about, "completion": about, "serve": kit, "demo": demo, "ready": ready, "config check": check, **{name: tunnel for name in (*TUNNELS, "reach", "vtunnel-client")},
+def inspector(world, name, code):
+    words = name.split() if name == "requests list" else [*name.split(), "1"]
+    seen = world.inspected()
+    no_inspector = f"http://127.0.0.1:{world.broken.port}/#x"
+    return {
+        "ok": lambda: status_of(*words, "--inspector", seen.url),
+        "failure": lambda: status_of(*words, "--inspector", no_inspector),
+        "usage": lambda: status_of(*words, "--inspector", "nonsense"),
+        "auth": lambda: status_of(*words, "--inspector", seen.url + "0"),
+        "gave_up": lambda: status_of(*words, "--inspector", f"http://{world.nobody}/#x"),
+    }[code]()
+
+
+RUNS = {"requests list": inspector, "requests show": inspector, "requests replay": inspector, "login": stored, "logout": stored, "token new": about, "version": about, "completion": about, "serve": kit, "demo": demo, "ready": ready, "config check": check, **{name: tunnel for name in (*TUNNELS, "reach", "vtunnel-client")},
         **{name: admin for name in ADMIN}}
 
 
