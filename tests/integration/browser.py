@@ -26,6 +26,7 @@ class Page:
         self.browser, self.session, self.context = browser, session, context
         self.complaints = []
         self.answers = None  # of requests that are held: see answer()
+        self.chooser = None  # the node that waits for a file, once Page.setInterceptFileChooserDialog was asked for
 
     def ask(self, method, **params):
         return self.browser.ask(method, self.session, **params)
@@ -81,6 +82,8 @@ class Page:
             self.complaints.append(str(params["args"]))
         elif method == "Audits.issueAdded" and params["issue"]["code"] == "ContentSecurityPolicyIssue":
             self.complaints.append(str(params["issue"]["details"]))
+        elif method == "Page.fileChooserOpened":
+            self.chooser = params["backendNodeId"]
         elif method == "Fetch.requestPaused":
             self.browser.send("Fetch.fulfillRequest", self.session, requestId=params["requestId"], responseCode=200,
                               responseHeaders=[{"name": "Content-Type", "value": "application/json"}], body=base64.b64encode(self.answers).decode())
@@ -163,3 +166,43 @@ class Browser(contextlib.AbstractContextManager):
         os.close(self.into)
         self.profile.cleanup()
         return False
+
+
+# What axe-core would say first: names, labels, contrast, what is wider than the window, and ids that are there twice.
+AUDIT = """(() => {
+  const shown = (e) => e.checkVisibility({ visibilityProperty: true, opacityProperty: true }) && e.getClientRects().length;
+  const bad = [];
+  for (const e of document.querySelectorAll('button, a[href], input, select, textarea, [role=button]')) {
+    const labels = [...(e.labels ?? [])].map((l) => l.textContent).join(' ');
+    const name = e.getAttribute('aria-label') || labels || e.textContent || e.title;
+    if (shown(e) && !name.trim()) bad.push(`no name: ${e.outerHTML.slice(0, 120)}`);
+    const box = e.getBoundingClientRect();
+    if (shown(e) && (box.width < 20 || box.height < 16)) bad.push(`too small: ${e.outerHTML.slice(0, 120)}`);
+  }
+  for (const e of document.querySelectorAll('svg')) if (!e.hasAttribute('aria-hidden') && !e.getAttribute('aria-label')) bad.push('a picture without a name');
+  for (const e of document.querySelectorAll('table')) if (![...e.querySelectorAll('th')].every((t) => t.scope && t.textContent.trim())) bad.push('a table head without a name');
+  const ids = [...document.querySelectorAll('[id]')].map((e) => e.id);
+  for (const id of ids) if (ids.indexOf(id) !== ids.lastIndexOf(id)) bad.push(`id twice: ${id}`);
+  for (const a of ['aria-labelledby', 'aria-describedby']) for (const e of document.querySelectorAll(`[${a}]`)) for (const id of e.getAttribute(a).split(' ')) if (!document.getElementById(id)) bad.push(`${a} leads nowhere: ${id}`);
+  if (document.querySelectorAll('h1').length !== 1 || document.querySelectorAll('main').length !== 1 || !document.documentElement.lang || !document.title) bad.push('one h1, one main, a language and a title');
+  const parse = (c) => (c.match(/[\\d.]+/g) ?? [0, 0, 0, 0]).map(Number);
+  const lum = ([r, g, b]) => [r, g, b].map((v) => ((v /= 255) <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)).reduce((n, v, i) => n + v * [0.2126, 0.7152, 0.0722][i], 0);
+  const under = (e) => { for (let n = e; n; n = n.parentElement) { const c = parse(getComputedStyle(n).backgroundColor); if (c.length < 4 || c[3] > 0.9) return c; } return [255, 255, 255]; };
+  const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  const seen = new Set();
+  while (walk.nextNode()) {
+    const e = walk.currentNode.parentElement;
+    if (!walk.currentNode.data.trim() || seen.has(e) || !shown(e) || ['SCRIPT', 'STYLE'].includes(e.tagName) || e.closest('.sr, thead, :disabled')) continue;
+    seen.add(e);
+    const style = getComputedStyle(e), [x, y] = [lum(parse(style.color)), lum(under(e))].sort((a, b) => b - a), ratio = (x + 0.05) / (y + 0.05);
+    const large = parseFloat(style.fontSize) >= 24 || (parseFloat(style.fontSize) >= 18.66 && style.fontWeight >= 700);
+    if (ratio < (large ? 3 : 4.5)) bad.push(`contrast ${ratio.toFixed(2)}: ${e.textContent.slice(0, 60)} ${style.color}`);
+  }
+  if (document.documentElement.scrollWidth > innerWidth) bad.push(`wider than the window: ${document.documentElement.scrollWidth} > ${innerWidth}`);
+  return bad;
+})()"""
+
+
+def audited(page):
+    bad = page.js(AUDIT)
+    assert not bad, "\n".join(bad)

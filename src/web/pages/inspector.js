@@ -677,7 +677,7 @@ async function copied(x, secrets) {
     if (t !== target) { target = t; masked = true; }
     if (b !== null && b !== text(data)) { data = new TextEncoder().encode(b); masked = true; }
   }
-  const at = S.bindings.find((k) => k.name === x.binding), host = fields.find((f) => /^host$/i.test(f.name))?.value ?? 'localhost';
+  const at = S.bindings.find((k) => k.name === x.binding) ?? S.bindings.find((k) => k.mode === 'expose'), host = fields.find((f) => /^host$/i.test(f.name))?.value ?? 'localhost';
   const base = at && /^[\w.:[\]-]+:\d+$/.test(at.target.address) ? `http://${at.target.address}` : isLink(at?.url) ? at.url : `http://${host}`;
   return { target, fields, data, masked, whole, base };
 }
@@ -699,8 +699,9 @@ function asCurl(x, c) {
   for (const n of ['accept', 'user-agent', 'expect']) if (!has(n)) words.push(`-H '${n}:'`);
   if (!c.data.length) return words.join(' \\\n  ');
   if (!has('content-type')) words.push("-H 'content-type:'");
-  const t = isUtf8(c.data) && c.data.length < 60000 && !c.data.includes(0) && c.data[0] !== 64 ? text(c.data) : null; // 64 is @, which names a file
-  if (t !== null && t[0] !== '\ufeff') return [...words, `--data-binary ${shellWord(t)}`].join(' \\\n  ');
+  // 64 is @, which names a file; 0xef may begin a byte order mark, which a decoder takes away.
+  const t = isUtf8(c.data) && c.data.length < 60000 && !c.data.includes(0) && ![64, 0xef].includes(c.data[0]) ? text(c.data) : null;
+  if (t !== null) return [...words, `--data-binary ${shellWord(t)}`].join(' \\\n  ');
   return `base64 -d <<'END' | ${[...words, '--data-binary @-'].join(' \\\n  ')}\n${toBase64(c.data).replace(/.{76}/g, '$&\n').trimEnd()}\nEND`;
 }
 /** Fields that a browser's fetch sets itself are left out: node and browsers refuse or replace them. */
