@@ -346,9 +346,10 @@ spec-release: spec-diff
 rehearsal: gen
 	@PYTHONPATH=. $(PYTHON) tests/gen/test_rehearsal.py all
 
-# The inspector's page in Chromium: what is copied is run, files go out and in, a list of 10,000.
+# The inspector's page in Chromium: what is copied is run, files go out and in, a list of 10,000; and in Firefox, if it is there.
 inspector-page: all
 	@HT_BIN=$(B)/hoody-tunnel PYTHONPATH=. $(PYTHON) tests/integration/test_inspector_copies.py
+	@HT_BIN=$(B)/hoody-tunnel PYTHONPATH=. $(PYTHON) tests/integration/test_inspector_firefox.py
 
 # Each defence of tests/hardening.yaml switched off in a copy of the tree: its tests must fail. CASES="3 9" for some.
 hardening: deps-test gen
@@ -407,7 +408,7 @@ help:
 	@echo 'make conformance-coverage  which rule and which answer has cases'
 	@echo 'make conformance-sdk SDK_DIR=...  the same against the published TypeScript SDK, unpacked there'
 	@echo 'make conformance-mutants  the suite against our kit and driver with one seeded fault after the other'
-	@echo 'make inspector-page: what the inspector copies, run; its files; a list of 10,000 (Chromium)'
+	@echo 'make inspector-page: what the inspector copies, run; its files; a list of 10,000; in Firefox, too'
 	@echo 'make rehearsal   a hoody-tunnel.v3 for trial: generated, built, spoken beside v1 and v2'
 	@echo 'make layers      no include points up; make lint: second compiler, formatter; make format'
 
@@ -415,4 +416,4 @@ clean:
 	rm -rf $(W)
 
 -include $(OBJ:.o=.d) $(UNIT:=.d) $(SUPPORT:.o=.d)
-.PHONY: dev-servers hardening coverage spec-diff spec-release rehearsal all gen unit unit-build clean deps deps-test run test test-build bench layers lint format lib examples install uninstall help
+.PHONY: inspector-page dev-servers hardening coverage spec-diff spec-release rehearsal all gen unit unit-build clean deps deps-test run test test-build bench layers lint format lib examples install uninstall help

@@ -81,6 +81,39 @@ def as_json(head, body):
     return reply(json.dumps({"path": words[1], "len": len(body), "items": [1, 2, {"a": None}]}), "200 OK", "Content-Type: application/json", "Set-Cookie: sid=c00kie-value")
 
 
+def hostile(head, _body):
+    kind = head.split(" ")[1][1:].split("?")[0]
+    texts = {
+        "html": (EVIL.encode() * 3, "text/html"),
+        "svg": (b'<svg xmlns="http://www.w3.org/2000/svg" onload="top.hacked=1"><script>top.hacked=1</script></svg>', "image/svg+xml"),
+        "png": (b"\x89PNG not one", "image/png"),
+        "json": (json.dumps({"__proto__": EVIL, "\u202eevil": "a\u202eb", EVIL: [EVIL], "</script>": "</script><script>window.hacked=1</script>"}).encode(), "application/json"),
+        "deep": (b"[" * 3000 + b"]" * 3000, "application/json"),
+        "bytes": (bytes(range(256)) * 4, "text/plain"),
+        "utf8": (b"\xff\xc0A\x80B\x00\x1b[31m", "text/plain; charset=" + "x" * 300),
+        "long": (b"x" * 300000, "text/" + "y" * 300),
+        "form": (b"a=%ff%00%e2%80%ae&%3Cimg%20src=x%20onerror=window.hacked=1%3E=1&password=p", "application/x-www-form-urlencoded"),
+        "parts": (b'--B\r\nContent-Disposition: form-data; name="<img src=x onerror=window.hacked=1>"; filename="../../\xe2\x80\xaeexe.png"\r\nContent-Type: image/png\r\n\r\nx\r\n--B--', "multipart/form-data; boundary=B"),
+    }
+    body, kind = texts.get(kind, (b"ok", "text/plain"))
+    return reply(body, "200 <b>OK</b><script>window.hacked=1</script>", f"Content-Type: {kind}", f"X-Evil: {EVIL}", "X-Bidi: a\u202eb".encode().decode("latin-1"), "X-Big: " + "A" * 10000, f"Set-Cookie: {EVIL}=1")
+
+
+def send_hostile(i):
+    """Requests and a file of a hostile visitor; how many there are then."""
+    for kind in ("html", "svg", "png", "json", "deep", "bytes", "utf8", "long", "form", "parts"):
+        i.request("POST", f"/{kind}?q=%3Cscript%3E&x=\"onmouseover=\"window.hacked=1&<img/src=x/onerror=window.hacked=1>", hostile(f"POST /{kind} HTTP/1.1", b"").split(b"\r\n\r\n", 1)[1][:60000], f"X-In: {EVIL}", "Content-Type: text/html")
+    i.request("GET", "/" + "a" * 9000)
+    i.request("PURGE-EVERYTHING-NOW-PLEASE-AND-THEN-SOME", "/method")
+    har = {"log": {"version": "1.2", "creator": {"name": EVIL, "version": EVIL}, "entries": [
+        {"startedDateTime": "2026-01-31T12:00:00Z", "time": 1e300, "_visitor": EVIL + "\u202e\0", "_binding": EVIL, "request": {"method": "GET", "url": "javascript:window.hacked=1", "headers": [{"name": "X", "value": EVIL}]}, "response": {"status": 200, "statusText": EVIL, "headers": [], "content": {"text": EVIL, "mimeType": EVIL}}},
+        {"startedDateTime": EVIL, "request": {"method": "GET", "url": "http://" + EVIL.replace(" ", "") + "/imported-evil", "headers": []}, "response": {"status": 999, "headers": [{"name": "Content-Type", "value": "image/svg+xml"}], "content": {"text": "<svg onload=alert(1)>"}}},
+        {"request": {"method": "GET", "url": "ws://x/ws-evil", "headers": [{"name": "Upgrade", "value": "websocket"}, {"name": "Connection", "value": "Upgrade"}]}, "response": {"status": 101, "headers": [{"name": "Upgrade", "value": "websocket"}, {"name": "Connection", "value": "Upgrade"}]},
+         "_webSocketMessages": [{"type": "send", "time": 1, "opcode": 1, "data": EVIL + "\u202e\0"}, {"type": "receive", "time": 1, "opcode": 8, "data": EVIL}]}]}}
+    imported = i.ask("POST", "/har/import", har)["imported"]
+    return 12 + imported
+
+
 def close_browser():
     for one in _chromium:
         one.__exit__()
