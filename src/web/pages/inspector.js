@@ -159,7 +159,6 @@ function fillRow(r, x, i) {
   c.v.textContent = oneLine(x.visitor); c.b.textContent = oneLine(x.binding);
   r.el.classList.toggle('isbad', cls === 'fail' || x.status >= 500);
   drawWaterfall(c.wf, x, ms);
-  r.el.setAttribute('aria-label', `${x.method} ${oneLine(x.target).slice(0, 200)}, ${st}, ${duration(ms)}, ${clockTime(x.startedAt)}`);
 }
 const shortType = (x) => (x.kind === 'websocket' ? 'websocket' : (x.type ?? '').split(';')[0].replace(/^(application|text)\//, '').replace(/^x-www-form-urlencoded$/, 'form').replace(/^vnd\..*\+/, '') || '–');
 /** The length is logarithmic, 1 ms to 30 s; its parts are connecting, waiting and receiving. */
