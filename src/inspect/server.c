@@ -45,6 +45,19 @@ static void client_gone(struct web_conn *web) {
 
 /* ---- who may ask ---- */
 
+/* Whether the Host is the address that the request came to, or on this machine one of its names. */
+static bool is_ours(const struct client *c, struct ht_slice host) {
+    struct io_addr at;
+    char text[IO_ADDR_TEXT];
+    bool ours = false;
+    io_conn_local(c->web.io, &at);
+    if (!io_addr_is_loopback(&at))
+        return ht_slice_case_eq(host, ht_slice_str(io_addr_text(&at, text)));
+    for (size_t i = 0; i < HT_ARRAY_LEN(c->s->authority); i++)
+        ours = ours || ht_slice_case_eq(host, ht_slice_str(c->s->authority[i]));
+    return ours;
+}
+
 /*
  * DNS rebinding: a page of another site can make a browser send requests here, but they carry the site's own name as
  * Host. Its Origin is the site's, too; and the token is never known to it.
@@ -52,11 +65,10 @@ static void client_gone(struct web_conn *web) {
 static bool is_trusted(const struct client *c) {
     struct ht_slice host = web_field(&c->web, "host"), origin = web_field(&c->web, "origin");
     static const char scheme[] = "http://";
-    bool ours = false;
-    for (size_t i = 0; i < HT_ARRAY_LEN(c->s->authority); i++)
-        ours = ours || (c->s->authority[i][0] && ht_slice_case_eq(host, ht_slice_str(c->s->authority[i])));
-    if (!ours || origin.p == NULL || origin.n == 0)
-        return ours;
+    if (!is_ours(c, host))
+        return false;
+    if (origin.n == 0)
+        return true;
     return origin.n > sizeof scheme - 1 && memcmp(origin.p, scheme, sizeof scheme - 1) == 0 &&
            ht_slice_case_eq(ht_slice_of(origin.p + sizeof scheme - 1, origin.n - (sizeof scheme - 1)), host);
 }
@@ -251,20 +263,9 @@ static void accepted(void *ctx, struct io_conn *conn, const struct io_addr *peer
 
 static const struct io_listener_ops listener_ops = {.accepted = accepted};
 
-/* The names that a browser on this machine has for us, or the one address that we were told to listen on. */
-static void name_ourselves(struct inspect_server *s, const struct io_addr *at) {
-    unsigned port = inspect_server_port(s);
-    char text[IO_ADDR_TEXT];
-    snprintf(s->authority[0], sizeof s->authority[0], "%.63s", io_addr_text(at, text));
-    if (!io_addr_is_loopback(at))
-        return;
-    snprintf(s->authority[0], sizeof s->authority[0], "127.0.0.1:%u", port);
-    snprintf(s->authority[1], sizeof s->authority[1], "[::1]:%u", port);
-    snprintf(s->authority[2], sizeof s->authority[2], "localhost:%u", port);
-}
-
 static int start(struct inspect_server *s, struct ht_errmsg *err) {
-    struct io_addr at, real;
+    static const char *const names[] = {"127.0.0.1", "[::1]", "localhost"};
+    struct io_addr at;
     s->host = ht_strndup(s->cfg.host, strlen(s->cfg.host));
     s->token = ht_strndup(s->cfg.token, strlen(s->cfg.token));
     if (!s->host || !s->token || replay_init(s) < 0)
@@ -274,8 +275,8 @@ static int start(struct inspect_server *s, struct ht_errmsg *err) {
     int rc = io_listen(s->cfg.loop, &at, &listener_ops, s, &s->listener, err);
     if (rc < 0)
         return rc;
-    io_listener_local(s->listener, &real);
-    name_ourselves(s, &real);
+    for (size_t i = 0; i < HT_ARRAY_LEN(names); i++)
+        snprintf(s->authority[i], sizeof s->authority[i], "%s:%u", names[i], inspect_server_port(s));
     return HT_OK;
 }
 

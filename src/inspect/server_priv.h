@@ -10,9 +10,9 @@
 #define INSPECT_API_BASE "/api/v1/inspector"
 #define INSPECT_CLIENTS 64u
 #define INSPECT_READERS 16u
-#define INSPECT_REPLAYS 16u      /* under way at once */
-#define INSPECT_WATCHED 16u      /* exchanges whose frames are told */
-#define INSPECT_WATCH_MS 60000u  /* how long after somebody has fetched them */
+#define INSPECT_REPLAYS 16u        /* under way at once */
+#define INSPECT_WATCHED 16u        /* exchanges whose frames are told */
+#define INSPECT_WATCH_MS 60000u    /* how long after somebody has fetched them */
 #define INSPECT_TARGET_SHOWN 8192u /* bytes of a target in an answer */
 #define INSPECT_DECODED_MAX (64u * 1024u * 1024u)
 #define INSPECT_SECONDS 60u /* of traffic */
@@ -91,7 +91,7 @@ struct replay {
 struct inspect_server {
     struct inspect_server_config cfg;
     char *host, *token;
-    char authority[3][64]; /* the values of Host that are ours */
+    char authority[3][32]; /* the names of this machine with the port, as Host has them */
     struct io_listener *listener;
     struct web_server web;
     struct ht_list clients;

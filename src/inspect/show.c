@@ -71,7 +71,7 @@ static struct ht_slice version_of(const struct inspect_exchange *x) {
     .id = id_text((x)->id, (t)->id), .started_at = ms_of((x)->at_us),                                                  \
     .kind = (enum inspect_api_exchange_kind)((int)(x)->kind + 1),                                                      \
     .state = (enum inspect_api_exchange_state)((int)(x)->state + 1), .binding = or_empty((x)->binding_name),           \
-    .method = or_empty((x)->method), .target = cut(or_empty((x)->target), INSPECT_TARGET_SHOWN),                         \
+    .method = or_empty((x)->method), .target = cut(or_empty((x)->target), INSPECT_TARGET_SHOWN),                       \
     .http_version = version_of(x), .visitor = or_empty((x)->visitor), .status = (x)->status,                           \
     .has_status = (x)->status != 0, .type = (x)->type, .request_bytes = (x)->request.size,                             \
     .response_bytes = (x)->response.size, .duration_ms = ms_of((x)->duration_us),                                      \

@@ -1,6 +1,6 @@
 /*
- * HAR files: any bytes become exchanges of the store, or an error that says where. An exchange that came out of it has a
- * head that the strict parser reads, so that it can be sent again. Nothing is leaked.
+ * HAR files: any bytes become exchanges of the store, or an error that says where. An exchange that came out of it has
+ * a head that the strict parser reads, so that it can be sent again. Nothing is leaked.
  *
  * Input: the file.
  */

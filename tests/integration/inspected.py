@@ -35,10 +35,10 @@ def reply(body=b"ok", status="200 OK", *fields):
 class Inspected(contextlib.AbstractContextManager):
     """One kit, one driver with --inspect for a service on `port`."""
 
-    def __init__(self, port, *args):
+    def __init__(self, port, *args, listen="127.0.0.1"):
         self.tunnel = Tunnel()
-        self.driver = self.tunnel.expose(f"0={port}", "--label", "web", "--inspect", "127.0.0.1:0", *args)
-        found = eventually(lambda: re.search(r"http://127\.0\.0\.1:(\d+)/#([\w-]+)", self.driver.text()), "the inspector's address")
+        self.driver = self.tunnel.expose(f"0={port}", "--label", "web", "--inspect", f"{listen}:0", *args)
+        found = eventually(lambda: re.search(rf"http://{re.escape(listen)}:(\d+)/#([\w-]+)", self.driver.text()), "the inspector's address")
         self.url, self.port, self.token = found.group(0), int(found.group(1)), found.group(2)
 
     def __enter__(self):
@@ -48,9 +48,9 @@ class Inspected(contextlib.AbstractContextManager):
     def __exit__(self, *why):
         return self.tunnel.__exit__(*why)
 
-    def raw(self, method, path, body=None, headers=None, token=True, host=None):
+    def raw(self, method, path, body=None, headers=None, token=True, host=None, at="127.0.0.1"):
         """(status, headers, bytes)"""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        connection = http.client.HTTPConnection(at, self.port, timeout=30)
         fields = {"Host": host or f"127.0.0.1:{self.port}", **({"Authorization": f"Bearer {self.token if token is True else token}"} if token else {}), **(headers or {})}
         try:
             connection.request(method, path if path == "/" else BASE + path, body=body, headers=fields)

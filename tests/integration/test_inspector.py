@@ -15,7 +15,7 @@ import jsonschema
 
 from tests.integration.harness import BIN, ROOT, Service, connect, eventually, hello, read_head
 from tests.integration.inspected import BASE, Feed, Inspected, Keeper, reply
-from tests.support.tap import case, main
+from tests.support.tap import Skip, case, main
 
 with open(os.path.join(ROOT, "tests", "integration", "har.schema.json"), encoding="utf-8") as f:
     HAR = jsonschema.Draft6Validator(json.load(f))
@@ -83,6 +83,22 @@ def _():
         assert status == 200 and json.loads(data)["info"]["title"] == "hoody-tunnel inspector"
         assert i.raw("GET", "/exchanges/999999")[0] == 404 and i.raw("PUT", "/state")[0] == 405 and i.raw("POST", "/har/import", b"[1]")[0] == 400
         i.ask("POST", "/link/reconnect", {}, 202)
+
+
+@case("on every address, which has to be allowed: the address that a request came to is its Host, a name never is")
+def _():
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))
+        except OSError:
+            raise Skip("this machine has no address but loopback") from None
+        own = probe.getsockname()[0]
+    with Keeper(hello) as service:
+        assert subprocess.run([BIN, "expose", str(service.port), "--inspect", "0.0.0.0:0"], capture_output=True, timeout=60, check=False).returncode in (2, 3)
+        with Inspected(service.port, "--insecure-inspect", listen="0.0.0.0") as i:
+            for at, host, want in ((own, f"{own}:{i.port}", 200), (own, f"localhost:{i.port}", 403), (own, f"evil.example:{i.port}", 403), (own, f"0.0.0.0:{i.port}", 403),
+                                   ("127.0.0.1", f"localhost:{i.port}", 200), ("127.0.0.1", f"{own}:{i.port}", 403)):
+                assert i.raw("GET", "/state", host=host, at=at)[0] == want, (at, host)
 
 
 @case("again: the same bytes go to the service, and the same again and again; chunks stay chunks; nobody else hears of it")
