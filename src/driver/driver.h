@@ -94,6 +94,7 @@ struct driver_binding {
     bool names_optional, names_refused;
     char *shown_url;  /* where visitors reach it, for the inspector; NULL: not known */
     bool unreachable; /* the inspector has seen that there is no service */
+    uint64_t seen_ms; /* when the inspector saw a request for it; 0: never */
     char *names_why;  /* of names_refused: the kit's message */
     char *ca;         /* certificates for programs in the container, as PEM; NULL: none */
     struct io_timer timeout;
@@ -308,8 +309,8 @@ bool driver_inspect_is_replay(const struct ht_tunnel *t, struct ht_slice peer);
 /* What the page shows has changed. */
 void driver_inspect_link_changed(const struct ht_tunnel *t);
 void driver_inspect_bindings_changed(const struct ht_tunnel *t);
-/* Whether there is a service where the binding leads. */
-void driver_inspect_reached(struct driver_binding *b, bool yes);
+/* Whether there is a service where the binding leads. True: an inspector knew that already. */
+bool driver_inspect_reached(struct driver_binding *b, bool yes);
 
 /* ---- driver_shards.c ---- */
 

@@ -137,7 +137,8 @@ static void request_finished(void *ctx, const struct relay_request_info *info) {
 
 static void target_down(void *ctx, const char *why, uint16_t status) {
     struct driver_binding *b = ctx;
-    driver_inspect_reached(b, false);
+    if (driver_inspect_reached(b, false)) /* it was said before */
+        return;
     if (b->portless)
         driver_say(b->t, HT_SEVERITY_WARNING, "%s; until that is mended, connections to %s fail", why, b->name);
     else if (b->kind == HT_PULL_TCP)
@@ -146,6 +147,8 @@ static void target_down(void *ctx, const char *why, uint16_t status) {
     else
         driver_say(b->t, HT_SEVERITY_WARNING, "%s; until it can, visitors of port %u get %u", why, b->port, status);
 }
+
+static void target_up(void *ctx) { (void)driver_inspect_reached(ctx, true); }
 
 /* ---- BIND and UNBIND ---- */
 
@@ -393,6 +396,7 @@ static int prepare(struct driver_binding *b, const struct ht_bind_options *o, st
         .finished = t->calls.request ? request_finished : NULL,
         .tap = o->kind == HT_EXPOSE_HTTP ? driver_inspect_tap(t) : NULL,
         .down = target_down,
+        .up = target_up,
         .ctx = b,
         .session = t->session_id,
         .container_port = &b->port,

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 
 #define TOKEN_BYTES 24
+#define PROBE_MS 5000 /* a service that got no request for so long is asked whether it is there */
 
 struct driver_inspect {
     struct ht_tunnel *t;
@@ -21,6 +22,7 @@ struct driver_inspect {
     struct inspect_observer observer;
     struct relay_tap tap;
     struct io_task tell;
+    struct io_timer probe;
     char url[256]; /* with the token */
 };
 
@@ -28,6 +30,7 @@ struct driver_inspect {
 
 static void *tap_begin(void *ctx, const struct wire_stream_open *open, struct ht_slice head) {
     struct driver_binding *b = ctx;
+    b->seen_ms = io_now_ms(b->t->loop);
     return inspect_watch_begin(b->t->inspect->store, b->number, ht_slice_str(b->label ? b->label : b->name), open,
                                head);
 }
@@ -112,11 +115,14 @@ void driver_inspect_bindings_changed(const struct ht_tunnel *t) {
         inspect_server_bindings_changed(t->inspect->server);
 }
 
-void driver_inspect_reached(struct driver_binding *b, bool yes) {
-    bool changed = b->unreachable == yes;
+bool driver_inspect_reached(struct driver_binding *b, bool yes) {
+    if (!b->t->inspect)
+        return false;
+    bool known = b->unreachable != yes;
     b->unreachable = !yes;
-    if (changed)
+    if (!known)
         driver_inspect_bindings_changed(b->t);
+    return known;
 }
 
 /* The last request says whether there is a service. */
@@ -128,8 +134,19 @@ static void exchange_changed(struct inspect_observer *o, const struct inspect_ex
     HT_LIST_FOR (it, &t->bindings) {
         struct driver_binding *b = HT_LIST_ENTRY(it, struct driver_binding, node);
         if (b->number == x->binding)
-            driver_inspect_reached(b, !lost);
+            (void)driver_inspect_reached(b, !lost);
     }
+}
+
+static void probe_fired(struct io_timer *timer) {
+    struct driver_inspect *in = ht_container_of(timer, struct driver_inspect, probe);
+    uint64_t now = io_now_ms(in->t->loop);
+    HT_LIST_FOR (it, &in->t->bindings) {
+        struct driver_binding *b = HT_LIST_ENTRY(it, struct driver_binding, node);
+        if (b->kind == HT_EXPOSE_HTTP && b->state == BINDING_BOUND && now - b->seen_ms >= PROBE_MS)
+            relay_target_probe(b->origin);
+    }
+    io_timer_set(&in->probe, PROBE_MS);
 }
 
 /* ---- its life ---- */
@@ -245,6 +262,7 @@ int driver_inspect_start(struct ht_tunnel *t, const struct ht_tunnel_options *o,
     in->tap = inspect_watch_tap;
     in->tap.begin = tap_begin;
     io_task_init(&in->tell, tell_run);
+    io_timer_init(t->loop, &in->probe, probe_fired);
     rc = make_store(in, o, err);
     if (rc == HT_TUNNEL_OK)
         rc = listen_at(in, host, port, err);
@@ -253,6 +271,7 @@ int driver_inspect_start(struct ht_tunnel *t, const struct ht_tunnel_options *o,
     in->observer.changed = exchange_changed;
     inspect_store_observe(in->store, &in->observer);
     io_task_add(t->loop, &in->tell);
+    io_timer_set(&in->probe, PROBE_MS);
     return HT_TUNNEL_OK;
 }
 
@@ -263,6 +282,7 @@ void driver_inspect_stop(struct ht_tunnel *t) {
         driver_inspector_drop(inspect_server_port(t->inspect->server));
     inspect_server_stop(&t->inspect->server);
     io_task_cancel(&t->inspect->tell);
+    io_timer_stop(&t->inspect->probe);
     inspect_observer_remove(&t->inspect->observer);
 }
 

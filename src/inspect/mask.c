@@ -301,7 +301,7 @@ int inspect_mask_body(const struct inspect_secrets *s, struct ht_slice type, str
                       const struct ht_slice *known, size_t n_known, struct ht_buf *out) {
     struct ht_buf now = {0}, next = {0};
     int rc = body.n ? mask_by_type(s, type, body, &now) : HT_OK;
-    for (size_t i = 0; rc == HT_OK && i < n_known; i++) {
+    for (size_t i = 0; rc == HT_OK && ht_buf_size(&now) && i < n_known; i++) {
         if (known[i].n < INSPECT_KNOWN_MIN || !memmem(ht_buf_head(&now), ht_buf_size(&now), known[i].p, known[i].n))
             continue;
         rc = mask_known(ht_buf_slice(&now), known[i], &next);

@@ -70,6 +70,7 @@ struct relay_target_config {
     bool tells_cut; /* finished() is also called for requests that relay_target_destroy() cuts */
     /* relay_target_probe() has found no service. `status` is what visitors get while it is down. May be NULL. */
     void (*down)(void *ctx, const char *why, uint16_t status);
+    void (*up)(void *ctx); /* it has found one. May be NULL */
     void *ctx;
     /* For log lines: the session's id and the port in the container, read when a line is written. May be NULL. */
     const char *session;

@@ -157,6 +157,8 @@ static void probe_connected(void *ctx, struct io_conn *c) {
     t->probe = NULL;
     origin_dialled(t, c, 0, t->probe_us);
     io_conn_close(&c);
+    if (t->cfg.up)
+        t->cfg.up(t->cfg.ctx);
 }
 
 static void probe_failed(void *ctx, int err, const char *text) {

@@ -115,8 +115,9 @@ static void answers_in_pieces(void) {
         struct call *c = call_get("/");
         struct service_conn *s = service_wait(0, "\r\n\r\n");
         service_forget(s);
-        for (size_t i = 0; answer[i]; i += k ? sizeof answer : 1)
-            service_bytes(s, answer + i, k ? sizeof answer - 1 : 1);
+        size_t piece = k ? sizeof answer - 1 : 1;
+        for (size_t i = 0; i < sizeof answer - 1; i += piece)
+            service_bytes(s, answer + i, piece);
         UNTIL(c->closes);
         CU_ASSERT(is(&got(k + 1)->response.head, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"));
         CU_ASSERT(is(&got(k + 1)->response.body, "hello"));
