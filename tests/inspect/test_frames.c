@@ -112,6 +112,8 @@ static void broken_ones(void) {
         memcpy(bytes + 3 + rows[i].n, "\x81\x01?", 3);
         ws_finds((struct inspect_ws){0}, ht_slice_of(bytes, rows[i].n + 6), "ping 1 [!]; ");
     }
+    static const char control[4 + 126] = "\x89\x7e\x00\x7e"; /* a whole one that is too long */
+    ws_finds((struct inspect_ws){.max = 0}, ht_slice_of(control, sizeof control), "");
     ws_finds((struct inspect_ws){.deflate = true}, BYTES("\x89\x01!\xc9\x00"),
              "ping 1 [!]; "); /* a compressed control */
 }
