@@ -292,7 +292,7 @@ def _():
                 ("  - {name: api.test, alow: [GET /]}", ":3:22: error: unknown key alow; did you mean allow?"),
                 ("  - {name: api.test, rate: 1/s, target: 'tls+insecure://127.0.0.1:1'}", ":3:41: error: target: requests are checked only"),
                 ("  - {name: api.test, rate: 1/s, alpn: h2}", "error: alpn: requests that are checked are HTTP/1.1"),
-                ("  - {name: api.test, ca: x.pem}", "error: ca, cert, key and alpn are for tls:// targets only"),
+                ("  - {name: api.test, ca: x.pem}", "error: ca, cert, key, sni and alpn are for tls:// targets only"),
                 ("  - {name: api.test, rate: 1/s, ca: x.pem}", "x.pem: No such file"),
                 ("  - {name: api.test, inject: {X-Key: '${file:/nonexistent/key}'}}", "the secret of the file /nonexistent/key: No such file"),
                 ("  - {name: api.test, inject: {X-Key: '${env:HT_NOT_SET}'}}", "the secret of the variable HT_NOT_SET: it is not set"),

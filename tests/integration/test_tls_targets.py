@@ -234,9 +234,9 @@ def _():
         for item, says in (
                 ("{target: 'tls://localhost', ca: none.pem}", ":2:5: error: cannot read the CA certificates in "),
                 ("{target: 'tls://localhost', cert: me.pem, key: srv.key}", ":2:5: error: the key in "),
-                ("{target: 5432, ca: ca.pem}", ":2:5: error: \"5432\": TLS is spoken to tls:// targets only"),
+                ("{target: 5432, ca: ca.pem}", ":2:5: error: \"5432\": TLS is spoken to https:// and tls:// targets only"),
                 ("{target: 'tls://localhost/x'}", ":2:14: error: target: \"tls://localhost/x\": a target has no path"),
-                ("{target: 'https://localhost'}", ":2:14: error: target: \"https://localhost\": services are reached with plain"),
+                ("{target: 'https://localhost'}", ":2:14: error: target: \"https://localhost\": https:// is for expose"),
         ):
             with open(path, "w", encoding="ascii") as f:
                 f.write(f"pull:\n  - {item}\n")
