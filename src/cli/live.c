@@ -331,8 +331,11 @@ int cli_live_frame(const struct cli_live *l, unsigned columns, unsigned rows, st
         left -= ht_min(left, f->lines - lines);
     }
     if (rc == HT_OK && l->inspector[0] && left > some + 3) {
+        struct mark before = frame_mark(f);
         unsigned lines = f->lines;
         rc = inspector_row(l, f, columns);
+        if (rc == HT_OK && f->lines - lines + some + 2 > left)
+            frame_return(f, before);
         left -= ht_min(left, f->lines - lines);
     }
     p.traffic = left > some;

@@ -230,12 +230,33 @@ static void urls_are_whole(void) {
     ht_buf_free(&f.text);
 }
 
+/* The inspector's page, whole or not at all. */
+#define PAGE "http://127.0.0.1:4040/#0123456789abcdef0123456789abcdef0123456789abcdef"
+
+static void the_inspector(void) {
+    bool seen = false;
+    for (unsigned rows = 1; rows < 30; rows++) {
+        struct cli_live l = example(HT_TUNNEL_UP);
+        struct cli_frame f = {.n_rows = 0};
+        snprintf(l.inspector, sizeof l.inspector, "%s", PAGE);
+        CU_ASSERT_EQUAL(cli_live_frame(&l, 40, rows, &f), 0);
+        CU_ASSERT_EQUAL(ht_buf_append(&f.text, "", 1), 0);
+        const char *text = (const char *)ht_buf_head(&f.text);
+        CU_ASSERT_EQUAL(strstr(text, "inspector") != NULL, strstr(text, "inspector " PAGE "\n") != NULL);
+        CU_ASSERT(!seen || strstr(text, PAGE)); /* with more room it stays */
+        seen = seen || strstr(text, PAGE);
+        ht_buf_free(&f.text);
+    }
+    CU_ASSERT(seen);
+}
+
 static void it_fits_every_terminal(void) {
     bool good = true;
     for (int state = HT_TUNNEL_NEW; state <= HT_TUNNEL_ENDED; state++) {
         struct cli_live l = example((enum ht_tunnel_state)state);
         l.color = state % 2;
         l.n_refused = (uint64_t)state / 2;
+        snprintf(l.inspector, sizeof l.inspector, "%s", state % 3 ? PAGE : "");
         for (unsigned requests = 0; requests < 12; requests += 11) {
             add_requests(&l, requests);
             for (unsigned columns = 1; columns <= 90; columns++) {
@@ -286,6 +307,7 @@ static const struct tap_test tests[] = {
     {"a row is cut at the terminal's width, with a sign", rows_are_cut},
     {"the block shows link, bindings, traffic and requests", what_it_says},
     {"a URL is shown whole or not at all", urls_are_whole},
+    {"the inspector's page is shown whole or not at all", the_inspector},
     {"the block fits a terminal of any size", it_fits_every_terminal},
     {"a QR code is drawn where there is room for it", qr_codes},
     {NULL, NULL},
