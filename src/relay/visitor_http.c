@@ -401,8 +401,7 @@ static void answer_late(struct visitor_http *v) {
     /* 408 if the rest of the body is missing, else 504. */
     if (v->request == REQUEST_COMES)
         a = &answer_body_timeout;
-    visitor_end_stream(v, WIRE_CODE_CANCEL,
-                       a == &answer_body_timeout ? "slow request body" : RELAY_NO_HEAD_IN_TIME);
+    visitor_end_stream(v, WIRE_CODE_CANCEL, a == &answer_body_timeout ? "slow request body" : RELAY_NO_HEAD_IN_TIME);
     (void)visitor_answer(v, a, true);
 }
 
