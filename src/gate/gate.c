@@ -354,6 +354,18 @@ static size_t without_login(const struct gate *g, struct wire_header *fields, si
     return to;
 }
 
+/* HTTP/2 behind an upgrade would be a way past every rule for heads: the service never hears of it (RFC 9110 7.8). */
+static bool is_upgrade(const struct gate *g, const struct wire_stream_open *open) {
+    bool rules = g->sets || g->host || g->request.n || g->answer.n;
+    for (size_t i = 0; open->is_upgrade && rules && i < open->n_headers; i++) {
+        struct ht_slice rest = open->headers[i].value, item;
+        while (ht_slice_case_eq(open->headers[i].name, ht_slice_str("upgrade")) && http_list_next(&rest, &item))
+            if (ht_slice_case_eq(item, ht_slice_str("h2c")))
+                return false;
+    }
+    return open->is_upgrade;
+}
+
 static void let_in(struct gate *g, struct relay_target *to, struct mux_stream *st,
                    const struct wire_stream_open *open) {
     struct gate_visitor v;
@@ -378,6 +390,7 @@ static void let_in(struct gate *g, struct relay_target *to, struct mux_stream *s
     }
     with.headers = g->fields;
     with.n_headers = (size_t)n;
+    with.is_upgrade = is_upgrade(g, open);
     relay_target_serve_noted(to, st, &with, make_note(g, &f, form_of(open)));
 }
 

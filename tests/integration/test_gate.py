@@ -102,6 +102,13 @@ def _():
             assert field(body, "origin") == f"http://localhost:{web.port}" and f'host="{host}";proto=https' in field(body, "forwarded"), body
             head = ask(driver.port, f"X-Redirect: http://localhost:{web.port}/x\r\n", host=host)[1]
             assert field(head, "location") == f"https://{host}/x", head
+        # HTTP/2 behind an upgrade would say of itself what it likes.
+        h2c = "Connection: Upgrade\r\nUpgrade: foo, h2c\r\n"
+        with connect(t.expose(f"0={web.port}", "--forwarded", "set").port) as c:
+            c.sendall(f"GET / HTTP/1.1\r\nHost: a\r\n{h2c}\r\n".encode())
+            head, rest = read_head(c)
+            seen = read_exactly(c, int(field(head.decode(), "content-length")), rest).decode().lower()
+            assert "upgrade" not in seen and "x-forwarded-for" in seen, seen
         # Host rewritten, and the fields passed as they came.
         body = ask(t.expose(f"0={web.port}", "--host-header", "rewrite", "--forwarded", "pass").port, said)[2]
         assert field(body, "x-forwarded-for") == "198.51.100.7" and field(body, "x-real-ip") == "198.51.100.7", body
