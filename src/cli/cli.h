@@ -74,6 +74,7 @@ int cmd_env(int argc, char **argv);
 int cmd_version(int argc, char **argv);
 int cmd_completion(int argc, char **argv);
 int cmd_token_new(int argc, char **argv);
+int cmd_password_new(int argc, char **argv);
 
 /* How the program was called, for commands that a reader may copy. */
 extern const char *cli_program;
@@ -123,6 +124,11 @@ int cli_reach_parse(const char *text, const char **target, struct ht_errmsg *err
  */
 int cli_token(const char *file, const char *from_env, char out[WIRE_LIMIT_MAX_TOKEN + 1],
               struct ht_errmsg *err) HT_MUST_USE;
+
+/* Reads the first line of standard input, without blanks at its end. 0, HT_EIO, or HT_ELIMIT: it is too long. */
+int cli_read_line(char out[WIRE_LIMIT_MAX_TOKEN + 1]) HT_MUST_USE;
+/* The same from a terminal, which does not show what is typed. */
+int cli_read_unseen(const char *prompt, char out[WIRE_LIMIT_MAX_TOKEN + 1]) HT_MUST_USE;
 
 /* Checks a token and copies it to `out`. `where` names its source in the message. 0, or HT_EINVAL with *err. */
 int cli_token_check(const char *token, const char *where, char out[WIRE_LIMIT_MAX_TOKEN + 1],

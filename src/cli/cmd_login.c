@@ -8,57 +8,7 @@
 #include <cjson/cJSON.h>
 #include <signal.h>
 #include <stdlib.h>
-#include <termios.h>
 #include <unistd.h>
-
-/* ---- reading the token, from a pipe or from a terminal without echo ---- */
-
-static struct termios shown; /* the terminal as it was */
-
-static void show_again(int signo) {
-    tcsetattr(STDIN_FILENO, TCSANOW, &shown);
-    (void)!write(STDERR_FILENO, "\n", 1);
-    _exit(128 + signo);
-}
-
-/* Reads the first line of standard input, without blanks at its end. 0, HT_EIO, or HT_ELIMIT. */
-static int read_line(char out[WIRE_LIMIT_MAX_TOKEN + 1]) {
-    size_t n = 0;
-    ssize_t r = 1;
-    while (n <= WIRE_LIMIT_MAX_TOKEN && !memchr(out, '\n', n) &&
-           (r = read(STDIN_FILENO, out + n, WIRE_LIMIT_MAX_TOKEN + 1 - n)) > 0)
-        n += (size_t)r;
-    char *end = memchr(out, '\n', n);
-    n = end ? (size_t)(end - out) : n;
-    while (n > 0 && n <= WIRE_LIMIT_MAX_TOKEN && (out[n - 1] == '\r' || out[n - 1] == ' ' || out[n - 1] == '\t'))
-        n--;
-    if (r < 0 || n > WIRE_LIMIT_MAX_TOKEN)
-        return r < 0 ? HT_EIO : HT_ELIMIT;
-    out[n] = '\0';
-    return HT_OK;
-}
-
-static int read_unseen(const char *url, char out[WIRE_LIMIT_MAX_TOKEN + 1]) {
-    static const int signals[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT};
-    struct sigaction act = {.sa_handler = show_again}, stop = {.sa_handler = SIG_IGN}, old[HT_ARRAY_LEN(signals) + 1];
-    if (tcgetattr(STDIN_FILENO, &shown) < 0)
-        return HT_EIO;
-    struct termios unseen = shown;
-    unseen.c_lflag &= ~(tcflag_t)(ECHO | ECHOE | ECHOK);
-    for (size_t i = 0; i < HT_ARRAY_LEN(signals); i++)
-        sigaction(signals[i], &act, &old[i]);
-    sigaction(SIGTSTP, &stop, &old[HT_ARRAY_LEN(signals)]);
-    int rc = tcsetattr(STDIN_FILENO, TCSAFLUSH, &unseen) < 0 ? HT_EIO : HT_OK;
-    fprintf(stderr,
-            "Token for %s (not shown): ", url); /* after the echo is off: what was typed before was thrown away */
-    rc = rc == HT_OK ? read_line(out) : rc;
-    tcsetattr(STDIN_FILENO, TCSANOW, &shown);
-    fputc('\n', stderr);
-    for (size_t i = 0; i < HT_ARRAY_LEN(signals); i++)
-        sigaction(signals[i], &old[i], NULL);
-    sigaction(SIGTSTP, &old[HT_ARRAY_LEN(signals)], NULL);
-    return rc;
-}
 
 /* ---- trying the token at the kit ---- */
 
@@ -135,13 +85,15 @@ static int get_token(struct login *l, bool *tried) {
     if (*l->token)
         return OPT_EXIT_OK;
     if (!isatty(STDIN_FILENO)) {
-        rc = read_line(l->token);
+        rc = cli_read_line(l->token);
     } else {
         int exit_code = try_token(l, &status);
         *tried = exit_code != OPT_EXIT_OK || status == 200;
         if (*tried)
             return exit_code;
-        rc = read_unseen(l->url, l->token);
+        char prompt[2 * DRIVER_PATH_MAX];
+        snprintf(prompt, sizeof prompt, "Token for %s (not shown): ", l->url);
+        rc = cli_read_unseen(prompt, l->token);
     }
     if (rc < 0)
         return complain_read(rc);

@@ -11,7 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define MAKE_ONE "`htpasswd -B -C 10 FILE NAME` makes a good one"
+#define MAKE_ONE "`hoody-tunnel password new NAME` makes a good one"
 
 /* ---- hashes ---- */
 
@@ -66,19 +66,28 @@ static int compare(const void *a, const void *b) {
     return c ? c : x->name.n < y->name.n ? -1 : x->name.n > y->name.n;
 }
 
+int gate_user_name_check(struct ht_slice name, struct ht_errmsg *err) {
+    if (name.n == 0 || name.n > GATE_USER_MAX)
+        return ht_fail(err, HT_EINVAL, "a user's name has 1 to %d bytes", GATE_USER_MAX);
+    if (name.p[0] == '#' || memchr(name.p, ':', name.n))
+        return ht_fail(err, HT_EINVAL, "a user's name has no colon, and does not begin with #");
+    for (size_t i = 0; i < name.n; i++)
+        if ((unsigned char)name.p[i] < ' ' || name.p[i] == 0x7f)
+            return ht_fail(err, HT_EINVAL, "the name holds a control character");
+    return HT_OK;
+}
+
 static int parse_line(struct gate_user *u, const char *file, unsigned line, char *text, size_t n,
                       struct ht_errmsg *err) {
+    struct ht_errmsg why;
     char *colon = memchr(text, ':', n);
     if (memchr(text, '\0', n))
         return ht_fail(err, HT_EINVAL, "%s:%u: this line holds a NUL", file, line);
     if (!colon || colon == text)
         return ht_fail(err, HT_EINVAL, "%s:%u: a line is NAME:HASH; " MAKE_ONE, file, line);
     u->name = ht_slice_of(text, (size_t)(colon - text));
-    if (u->name.n > GATE_USER_MAX)
-        return ht_fail(err, HT_EINVAL, "%s:%u: a name has at most %d bytes", file, line, GATE_USER_MAX);
-    for (size_t i = 0; i < u->name.n; i++)
-        if ((unsigned char)u->name.p[i] < ' ' || u->name.p[i] == 0x7f)
-            return ht_fail(err, HT_EINVAL, "%s:%u: the name holds a control character", file, line);
+    if (gate_user_name_check(u->name, &why) < 0)
+        return ht_fail(err, HT_EINVAL, "%s:%u: %s", file, line, why.text);
     u->hash = colon + 1;
     if (strlen(u->hash) >= GATE_HASH_MAX || !is_hash_text(u->hash))
         return ht_fail(err, HT_EINVAL, "%s:%u: what follows the colon is not a hash; " MAKE_ONE, file, line);
@@ -197,4 +206,25 @@ bool gate_password_fits(const char *hash, const char *password) {
     explicit_bzero(data, sizeof *data);
     free(data);
     return fits;
+}
+
+int gate_password_hash(const char *password, char out[GATE_HASH_MAX], struct ht_errmsg *err) {
+    static const char *const kinds[] = {"$y$", "$2b$"}; /* yescrypt, or bcrypt where there is none */
+    if (strlen(password) > GATE_PASSWORD_MAX)
+        return ht_fail(err, HT_EINVAL, "a password has at most %d bytes", GATE_PASSWORD_MAX);
+    struct crypt_data *data = calloc(1, sizeof *data);
+    const char *made = NULL;
+    char setting[CRYPT_GENSALT_OUTPUT_SIZE];
+    for (size_t i = 0; i < HT_ARRAY_LEN(kinds) && data && !made; i++)
+        if (crypt_gensalt_rn(kinds[i], i ? 12 : 0, NULL, 0, setting, sizeof setting))
+            made = crypt_r(password, setting, data);
+    int rc = made && *made != '*' && strlen(made) < GATE_HASH_MAX
+                 ? HT_OK
+                 : ht_fail(err, HT_EIO, "this system makes no hash of a password that is taken here");
+    if (rc == HT_OK)
+        memcpy(out, made, strlen(made) + 1);
+    if (data)
+        explicit_bzero(data, sizeof *data);
+    free(data);
+    return rc;
 }

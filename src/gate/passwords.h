@@ -1,7 +1,8 @@
 /*
  * The file of users: a line "NAME:HASH" for each, # begins a comment. A hash is bcrypt ($2b$, $2y$; cost 10 to 14),
- * yescrypt ($y$), or SHA-crypt ($5$, $6$; 5,000 to 1,000,000 rounds), as `htpasswd -B -C 10` and `mkpasswd` make them.
- * Passwords in plain text and weaker hashes are refused. Only its owner and group may read the file.
+ * yescrypt ($y$), or SHA-crypt ($5$, $6$; 5,000 to 1,000,000 rounds), as `hoody-tunnel password new`, `htpasswd -B -C
+ * 10` and `mkpasswd` make them. Passwords in plain text and weaker hashes are refused. Only its owner and group may
+ * read the file.
  */
 #ifndef HT_GATE_PASSWORDS_H
 #define HT_GATE_PASSWORDS_H
@@ -37,6 +38,12 @@ int gate_passwords_load(struct gate_passwords *p, const char *name, struct ht_er
 void gate_passwords_free(struct gate_passwords *p);
 /* NULL: there is none. */
 const struct gate_user *gate_passwords_find(const struct gate_passwords *p, struct ht_slice name);
+
+/* 0, or HT_EINVAL with *err: no user can have this name. */
+int gate_user_name_check(struct ht_slice name, struct ht_errmsg *err) HT_MUST_USE;
+/* Writes a hash that is taken here, with a salt of its own. Takes as long as a login. 0, or HT_EINVAL or HT_EIO with
+ * *err. */
+int gate_password_hash(const char *password, char out[GATE_HASH_MAX], struct ht_errmsg *err) HT_MUST_USE;
 
 /* True when the password has that hash. Takes long, and may run on any thread: it shares nothing. */
 bool gate_password_fits(const char *hash, const char *password);

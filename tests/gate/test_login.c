@@ -69,6 +69,24 @@ static void files_of_users(void) {
     gate_passwords_free(&p);
 }
 
+static void hashes_of_our_own(void) {
+    char hash[GATE_HASH_MAX], other[GATE_HASH_MAX], line[GATE_HASH_MAX + 8], large[GATE_PASSWORD_MAX + 2];
+    struct gate_passwords p;
+    struct ht_errmsg e;
+    CU_ASSERT_EQUAL_FATAL(gate_password_hash("sesame", hash, &e), 0);
+    CU_ASSERT(gate_password_hash("sesame", other, &e) == 0 && strcmp(hash, other) != 0);
+    CU_ASSERT(gate_password_fits(hash, "sesame") && !gate_password_fits(hash, "sesam") &&
+              !gate_password_fits(hash, ""));
+    snprintf(line, sizeof line, "ann:%s\n", hash);
+    CU_ASSERT_EQUAL(gate_passwords_parse(&p, "users", line, strlen(line), &e), 0);
+    gate_passwords_free(&p);
+    memset(large, 'x', sizeof large - 1);
+    large[sizeof large - 1] = '\0';
+    CU_ASSERT(gate_password_hash(large, hash, &e) == HT_EINVAL && strstr(e.text, "at most"));
+    CU_ASSERT(gate_user_name_check(ht_slice_str("ann"), &e) == 0 && gate_user_name_check(ht_slice_str(""), &e) < 0 &&
+              gate_user_name_check(ht_slice_str("#a"), &e) < 0 && gate_user_name_check(ht_slice_str("a:b"), &e) < 0);
+}
+
 static void unsafe_files(void) {
     char name[] = "/tmp/ht-users-XXXXXX";
     struct gate_passwords p;
@@ -250,6 +268,7 @@ static void pages(void) {
 
 static const struct tap_test tests[] = {
     {"files of users: hostile lines, weak hashes", files_of_users},
+    {"hashes of our own fit their passwords alone", hashes_of_our_own},
     {"a file that others can read or change is refused", unsafe_files},
     {"logins are checked on threads and remembered", logins},
     {"guesses are slowed down by address, and bounded for all", guesses_are_slowed_down},

@@ -217,6 +217,19 @@ def about(_world, name, code):
     return {"ok": lambda: status_of(*words), "failure": full, "usage": lambda: status_of(*words, "more")}[code]()
 
 
+def password(_world, _name, code):
+    words = ["password", "new", "ann"]
+
+    def of(stdin, out=subprocess.DEVNULL, more=()):
+        return subprocess.run([BIN, *words, *more], input=stdin, stdout=out, stderr=subprocess.DEVNULL, check=False, timeout=30).returncode
+
+    def full():
+        with open("/dev/full", "w", encoding="ascii") as disk:
+            return of(b"secret\n", disk)
+
+    return {"ok": lambda: of(b"secret\n"), "failure": full, "usage": lambda: of(b"secret\n", more=["more"]), "config": lambda: of(b"")}[code]()
+
+
 def stored(world, name, code):
     """login and logout, whose kits are kept in a home of their own."""
     url = f"127.0.0.1:{world.kit.port}"
@@ -243,7 +256,7 @@ def inspector(world, name, code):
     }[code]()
 
 
-RUNS = {"requests list": inspector, "requests show": inspector, "requests replay": inspector, "login": stored, "logout": stored, "token new": about, "version": about, "completion": about, "serve": kit, "demo": demo, "ready": ready, "config check": check, **{name: tunnel for name in (*TUNNELS, "reach", "vtunnel-client")},
+RUNS = {"requests list": inspector, "requests show": inspector, "requests replay": inspector, "login": stored, "logout": stored, "token new": about, "password new": password, "version": about, "completion": about, "serve": kit, "demo": demo, "ready": ready, "config check": check, **{name: tunnel for name in (*TUNNELS, "reach", "vtunnel-client")},
         **{name: admin for name in ADMIN}}
 
 

@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import socket
+import subprocess
 
 from tests.integration.harness import (BIN, Folder, Program, Service, Tunnel, command, connect, eventually, http_handler, read_exactly,
                                        read_head, run)
@@ -192,6 +193,12 @@ def _():
         assert accepted <= 1, "the service was asked"  # the probe at the start
         status, _, body = ask(driver.port, basic("ann"))
         assert status == 200 and "authorization" not in body.lower(), body
+        made = subprocess.run([BIN, "password", "new", "eve"], input="p\u00e4ss w\u00f6rd\n", capture_output=True, text=True, check=True).stdout
+        assert re.fullmatch(r"eve:\$y\$\S{60,}\n", made), made
+        with open(users, "a", encoding="ascii") as f:
+            f.write(made)
+        os.kill(driver.pid, signal.SIGHUP)
+        eventually(lambda: ask(driver.port, basic("eve", "p\u00e4ss w\u00f6rd"))[0] == 200, "that eve is let in")
         for user, password in (("bob", "other"), ("cat", "meow"), ("dan", "yes")):
             assert ask(driver.port, basic(user, password))[0] == 200, user
         with connect(driver.port) as c:  # one connection: the second request brings no login
