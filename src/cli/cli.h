@@ -39,6 +39,7 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "driver/hoody_tunnel.h"
+#include "inspect/server.h"
 #include "io/io.h"
 #include "options_gen.h"
 #include "web/web.h"
@@ -362,6 +363,8 @@ void cli_catch_signals(void);
 
 /* Appends the lines of a QR code for the text. 0, HT_ELIMIT: the text is too long for one, or HT_ENOMEM. */
 int cli_qr_put(struct ht_buf *b, const char *text, bool color) HT_MUST_USE;
+/* The same as rows of digits, for the inspector's page (inspect_draw_qr). */
+bool cli_qr_rows(const char *text, struct inspect_qr *out);
 
 /* ---- sample.c ---- */
 

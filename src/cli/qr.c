@@ -33,3 +33,22 @@ int cli_qr_put(struct ht_buf *b, const char *text, bool color) {
     QRcode_free(q);
     return rc;
 }
+
+bool cli_qr_rows(const char *text, struct inspect_qr *out) {
+    static const char digits[] = "0123456789abcdef";
+    QRcode *q = QRcode_encodeString8bit(text, 0, QR_ECLEVEL_L);
+    bool fits = q && q->width <= INSPECT_QR_SIDE;
+    out->size = fits ? (unsigned)q->width : 0;
+    for (unsigned y = 0; y < out->size; y++) {
+        unsigned width = (out->size + 3) / 4;
+        for (unsigned i = 0; i < width; i++) {
+            unsigned digit = 0;
+            for (unsigned x = 4 * i; x < 4 * i + 4; x++)
+                digit = digit << 1 | (x < out->size && q->data[y * out->size + x] & 1);
+            out->rows[y][i] = digits[digit];
+        }
+        out->rows[y][width] = '\0';
+    }
+    QRcode_free(q);
+    return fits;
+}

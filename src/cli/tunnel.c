@@ -213,6 +213,7 @@ int cli_plan_create(struct cli_plan *p, struct ht_tunnel **t, void *user) {
     const char *names[SECRETS];
     char *text;
     int status = split_secrets(p, &text, names);
+    inspect_draw_qr = cli_qr_rows;
     if (status == OPT_EXIT_OK)
         status = create(p, t, user);
     p->options.inspect_secrets = NULL;

@@ -58,6 +58,19 @@ struct inspect_server_config {
     void *ctx;
 };
 
+/*
+ * Draws the QR code of a URL. The program sets it; NULL, as in the library, which has no such drawer: bindings have no
+ * code. False: the text is too long for one, or there is no memory.
+ */
+#define INSPECT_QR_SIDE 177 /* modules of the largest code */
+
+struct inspect_qr {
+    unsigned size;                                       /* modules in a row */
+    char rows[INSPECT_QR_SIDE][INSPECT_QR_SIDE / 4 + 2]; /* hexadecimal digits, as the spec has them */
+};
+
+extern bool (*inspect_draw_qr)(const char *text, struct inspect_qr *out);
+
 struct inspect_server;
 
 /* Listens. 0; or an error of io_listen() or HT_ENOMEM, with *err, and *s is NULL. */

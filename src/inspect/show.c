@@ -259,22 +259,35 @@ int show_link(struct ht_buf *out, const struct inspect_server *s) {
     return inspect_api_write_link(out, &v);
 }
 
+bool (*inspect_draw_qr)(const char *text, struct inspect_qr *out);
+
+static int show_binding(struct ht_buf *out, const struct inspect_binding *b) {
+    char id[24];
+    struct inspect_qr qr;
+    struct ht_slice rows[INSPECT_QR_SIDE];
+    struct inspect_api_binding v = {
+        .id = id_text((uint64_t)b->number, id),
+        .name = ht_slice_str(b->name ? b->name : ""),
+        .mode = b->pull ? INSPECT_API_MODE_PULL : INSPECT_API_MODE_EXPOSE,
+        .port = b->port,
+        .url = b->url && *b->url ? ht_slice_str(b->url) : ht_slice_of(NULL, 0),
+        .target = {.address = ht_slice_str(b->address ? b->address : ""), .reachable = b->reachable},
+    };
+    v.has_qr = v.url.n && inspect_draw_qr && inspect_draw_qr(b->url, &qr);
+    if (v.has_qr) {
+        for (unsigned i = 0; i < qr.size; i++)
+            rows[i] = ht_slice_str(qr.rows[i]);
+        v.qr = (struct inspect_api_qr){.size = qr.size, .rows = rows, .n_rows = qr.size};
+    }
+    return inspect_api_write_binding(out, &v);
+}
+
 int show_bindings(struct ht_buf *out, const struct inspect_server *s) {
     struct inspect_binding b;
     int rc = ht_buf_append_str(out, "[");
     for (unsigned i = 0; rc == HT_OK && s->cfg.binding(s->cfg.ctx, i, &b); i++) {
-        char id[24];
-        struct inspect_api_binding v = {
-            .id = id_text((uint64_t)b.number, id),
-            .name = ht_slice_str(b.name ? b.name : ""),
-            .mode = b.pull ? INSPECT_API_MODE_PULL : INSPECT_API_MODE_EXPOSE,
-            .port = b.port,
-            .url = b.url && *b.url ? ht_slice_str(b.url) : ht_slice_of(NULL, 0),
-            .target = {.address = ht_slice_str(b.address ? b.address : ""), .reachable = b.reachable},
-        };
         rc = i ? ht_buf_append_str(out, ",") : HT_OK;
-        if (rc == HT_OK)
-            rc = inspect_api_write_binding(out, &v);
+        rc = rc == HT_OK ? show_binding(out, &b) : rc;
     }
     return rc == HT_OK ? ht_buf_append_str(out, "]") : rc;
 }

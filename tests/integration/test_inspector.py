@@ -54,6 +54,9 @@ def _():
         assert i.ask("GET", "/exchanges?header=" + "x-two:%20b")["ids"] == [x["id"]] and not i.ask("GET", "/exchanges?header=nothing-like-it")["ids"]
         state = i.ask("GET", "/state")
         assert state["link"]["state"] == "connected" and state["bindings"][0]["name"] == "web" and state["bindings"][0]["target"] == {"address": f"127.0.0.1:{service.port}", "reachable": True}, state["bindings"]
+        binding = state["bindings"][0]
+        assert binding["url"] == i.driver.url and binding["qr"]["size"] >= 21 and len(binding["qr"]["rows"]) == binding["qr"]["size"], binding
+        assert all(len(row) == (binding["qr"]["size"] + 3) // 4 for row in binding["qr"]["rows"]) and binding["qr"]["rows"][0].startswith("fe")
         i.ask("DELETE", "/exchanges", want=204)
         assert not i.list()
 

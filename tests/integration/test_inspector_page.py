@@ -33,6 +33,10 @@ def _():
         for text, want in (('body:"invoice.paid"', "1 of 2"), ("header:authorization", "1 of 2"), ("status:200 -path:/other", "1 of 2"), ("method:GET", "1 of 2"), ("status:5xx", "0 of 2"), ("", "2 requests")):
             search(page, text)
             page.until(f"{COUNT} === {json.dumps(want)}")
+        page.js("document.querySelector('#bindings [title^=\"QR code\"]').click()")
+        assert page.js("document.querySelector('dialog .qr path').getAttribute('d').length") > 1000
+        audited(page)
+        page.js("document.querySelector('dialog [title=Close]').click()")
         search(page, "body:later")
         page.until(f"{COUNT} === '0 of 2'")
         i.request("POST", "/later", b"sooner or later")
