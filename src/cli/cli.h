@@ -320,6 +320,7 @@ struct cli_plan {
     struct ht_policy *policies; /* `binds` point to them; NULL: no binding has one */
     const char *token_file, *token, *url_file, *state_file, *audit; /* NULL: none */
     const char *inspect_secret;                                     /* names with commas between; NULL: none */
+    char inspect[280];                                              /* --inspect, as options.inspect has it */
     const char *name; /* --name; NULL: the name that is stored for this machine */
     bool nameless;    /* no binding has a URL, so no name is needed */
     bool audit_query;
@@ -331,17 +332,8 @@ struct cli_plan {
     enum ht_log_level log_level;
 };
 
-/* Takes --inspect and what goes with it, which several commands have under the same names. */
-#define CLI_PLAN_INSPECT(p, o)                                                                                         \
-    do {                                                                                                               \
-        (p).options.inspect = (o).set_inspect ? (o).inspect.text : NULL;                                               \
-        (p).options.inspect_keep = (o).inspect_keep;                                                                   \
-        (p).options.inspect_memory = (o).inspect_memory;                                                               \
-        (p).options.inspect_body = (o).inspect_body;                                                                   \
-        (p).options.insecure_inspect = (o).insecure_inspect;                                                           \
-        (p).inspect_secret = (o).inspect_secret;                                                                       \
-    } while (0)
-
+/* Takes --inspect. `at` NULL: it was not given. */
+void cli_plan_inspect(struct cli_plan *p, const struct opt_addr *at);
 /* Sets the retries by --retry-for. `given` false: retry for ever, but the first connection must succeed at once. */
 void cli_plan_retry(struct ht_tunnel_options *o, bool given, uint64_t retry_for_ms);
 /* Completes the plan by what login has stored. `token` and the result are those of cli_access(). */

@@ -89,7 +89,12 @@ int cmd_expose(int argc, char **argv) {
         return cli_parse_result(rc, OPT_CMD_EXPOSE, &err);
     struct cli_plan p = {COMMON(o), .name = o.name, .sample = o.sample, .qr = o.qr};
     p.options.pool_size = o.pool_size ? o.pool_size : HT_NO_POOL;
-    CLI_PLAN_INSPECT(p, o);
+    p.options.inspect_keep = o.inspect_keep;
+    p.options.inspect_memory = o.inspect_memory;
+    p.options.inspect_body = o.inspect_body;
+    p.options.insecure_inspect = o.insecure_inspect;
+    p.inspect_secret = o.inspect_secret;
+    cli_plan_inspect(&p, o.set_inspect ? &o.inspect : NULL);
     cli_plan_retry(&p.options, o.set_retry_for, o.retry_for_ms);
     if (o.sample && o.n_args > 0) {
         cli_complain("--sample takes no TARGET: it exposes a built-in page");

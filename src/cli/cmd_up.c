@@ -489,7 +489,12 @@ int cmd_up(int argc, char **argv) {
     if (rc == OPT_EXIT_OK) {
         struct cli_plan p = {.color = o.color, .live = o.live, .qr = o.qr, .log_level = o.log_level};
         MERGE(&p, o, &c);
-        CLI_PLAN_INSPECT(p, o);
+        p.options.inspect_keep = OR_FILE(o, &c, inspect_keep, inspect_keep);
+        p.options.inspect_memory = OR_FILE(o, &c, inspect_memory, inspect_memory);
+        p.options.inspect_body = OR_FILE(o, &c, inspect_body, inspect_body);
+        p.options.insecure_inspect = OR_FILE(o, &c, insecure_inspect, insecure_inspect);
+        p.inspect_secret = OR_FILE(o, &c, inspect_secret, inspect_secret);
+        cli_plan_inspect(&p, o.set_inspect ? &o.inspect : c.top.set_inspect ? &c.top.inspect : NULL);
         if (plan_lists(&p, &c, o.headers, o.n_headers) < 0) {
             cli_complain("%s", ht_err_text(HT_ENOMEM));
             rc = OPT_EXIT_FAILURE;

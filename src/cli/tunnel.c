@@ -71,6 +71,15 @@ void cli_plan_retry(struct ht_tunnel_options *o, bool given, uint64_t retry_for_
     o->retry_for_ms = retry_for_ms >= OPT_RETRY_FOR_MAX ? 0 : retry_for_ms ? (uint32_t)retry_for_ms : HT_NO_RETRY;
 }
 
+void cli_plan_inspect(struct cli_plan *p, const struct opt_addr *at) {
+    if (!at)
+        return;
+    bool v6 = strchr(at->host, ':') != NULL;
+    snprintf(p->inspect, sizeof p->inspect, "%s%s%s%s%u", v6 ? "[" : "", at->host, v6 ? "]" : "", *at->host ? ":" : "",
+             at->port);
+    p->options.inspect = p->inspect;
+}
+
 /* Wipes the values of headers, since everybody on this machine may read the arguments of a process. */
 static void hide_headers(const struct ht_tunnel_options *o) {
     for (size_t i = 0; i < o->n_headers; i++) {

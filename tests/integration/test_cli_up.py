@@ -140,8 +140,8 @@ def _():
     port = free_port()
     kit = Kit("--listen", f"127.0.0.1:{port}")
     with http_service(hello) as web, Service(lambda c: c.sendall(b"x")) as tcp:
-        driver = Program([BIN, "up", "--json", "--inspect", "0", "-f", "-", "--url", kit.url], stdin=subprocess.PIPE)
-        driver.process.stdin.write(f"expose: [0={web.port}]\npull: [0={tcp.port}]\n".encode())
+        driver = Program([BIN, "up", "--json", "-f", "-", "--url", kit.url], stdin=subprocess.PIPE)
+        driver.process.stdin.write(f"inspect: 0\nexpose: [0={web.port}]\npull: [0={tcp.port}]\n".encode())
         driver.process.stdin.close()
         ports = [json.loads(driver.wait_line('"event":"bound"').string)["containerPort"] for _ in range(2)]
         assert fetch(ports[0], "/x") == (b"200", b"/x")
