@@ -19,8 +19,9 @@ struct inspect_decoder {
     bool ended; /* of gzip: a member has ended, and another may follow */
     bool begun; /* of deflate: it is known which one it is */
     size_t n_first;
-    uint8_t first[2]; /* of deflate: bytes that have come before that */
-    size_t held;      /* bytes that its library has taken */
+    uint8_t first[2];    /* of deflate: bytes that have come before that */
+    uint64_t took, gave; /* bytes that came, and what they were decoded to */
+    size_t held;         /* bytes that its library has taken */
     z_stream z;
     BrotliDecoderState *brotli;
     ZSTD_DStream *zstd;
@@ -289,7 +290,14 @@ int inspect_decoder_count(struct inspect_decoder *d, struct ht_slice piece, size
         return HT_OK;
     int rc = d->coding == DEFLATE ? feed_deflate(d, piece, &s) : feed(d, piece, &s);
     *total += s.total;
+    d->took += piece.n;
+    d->gave += s.total;
     return rc;
+}
+
+size_t inspect_decoder_allowance(const struct inspect_decoder *d, size_t n) {
+    uint64_t all = INSPECT_DECODE_AHEAD + INSPECT_DECODE_RATIO * (d->took + n);
+    return (size_t)(all - ht_min64(all, d->gave));
 }
 
 int inspect_decoder_feed(struct inspect_decoder *d, struct ht_slice piece, size_t max, struct ht_buf *out) {

@@ -38,6 +38,13 @@ int inspect_decoder_feed(struct inspect_decoder *d, struct ht_slice piece, size_
 /* The same, but only the first `keep` bytes are in *out; *total grows by all that there were, `max` of them at most. */
 int inspect_decoder_count(struct inspect_decoder *d, struct ht_slice piece, size_t keep, size_t max, struct ht_buf *out,
                           uint64_t *total) HT_MUST_USE;
+/*
+ * How much the next piece of `n` bytes may decode to, so that a stranger who sends little cannot cost much time:
+ * INSPECT_DECODE_AHEAD bytes at first, and INSPECT_DECODE_RATIO for each byte that has come.
+ */
+#define INSPECT_DECODE_AHEAD (16u << 20)
+#define INSPECT_DECODE_RATIO 64
+size_t inspect_decoder_allowance(const struct inspect_decoder *d, size_t n);
 /* Forgets what came before: the next piece begins anew. */
 void inspect_decoder_reset(struct inspect_decoder *d);
 

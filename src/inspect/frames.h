@@ -14,7 +14,8 @@ typedef void inspect_emit(void *ctx, const struct inspect_frame *f);
 
 /* ---- one direction of a WebSocket ---- */
 
-/* A message that inflates to more than this is shown as it travelled, and so are all that follow it. */
+/* A message that inflates to more than this, or than its decoder allows, is shown as it travelled, and so are all that
+ * follow it. */
 #define INSPECT_INFLATE_MAX (16u << 20)
 
 struct inspect_ws {

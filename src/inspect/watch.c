@@ -3,6 +3,8 @@
 #include "base/mem.h"
 #include "inspect/frames.h"
 
+#define EVENTS_AT_ONCE (4u << 20) /* bytes of events that a piece may decode to */
+
 /* What an exchange needs whose bytes are more than heads and bodies. */
 struct inspect_watch {
     struct inspect_exchange *x;
@@ -69,7 +71,8 @@ static void feed_events(struct inspect_watch *w, struct ht_slice piece) {
         inspect_sse_feed(&w->sse, piece);
         return;
     }
-    w->blind = inspect_decoder_feed(w->decoder, piece, INSPECT_INFLATE_MAX, &plain) < 0;
+    size_t most = ht_min(EVENTS_AT_ONCE, inspect_decoder_allowance(w->decoder, piece.n));
+    w->blind = inspect_decoder_feed(w->decoder, piece, most, &plain) < 0;
     inspect_sse_feed(&w->sse, ht_buf_slice(&plain));
     ht_buf_free(&plain);
     count_decoders(w);

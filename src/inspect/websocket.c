@@ -33,13 +33,18 @@ static void go_dull(struct inspect_ws *w) {
     ht_buf_free(&w->data);
 }
 
+/* How much a piece of `n` bytes may inflate to. */
+static size_t most_of(const struct inspect_ws *w, size_t n) {
+    size_t most = (size_t)(INSPECT_INFLATE_MAX - ht_min64(w->size, INSPECT_INFLATE_MAX));
+    return ht_min(most, inspect_decoder_allowance(w->inflate, n));
+}
+
 static void inflate_piece(struct inspect_ws *w, struct ht_slice piece) {
     if (w->dull)
         return;
     if (!w->inflate)
         w->inflate = inspect_decoder_create_raw();
-    uint64_t most = INSPECT_INFLATE_MAX - ht_min64(w->size, INSPECT_INFLATE_MAX);
-    if (!w->inflate || inspect_decoder_count(w->inflate, piece, w->max, (size_t)most, &w->data, &w->size) < 0)
+    if (!w->inflate || inspect_decoder_count(w->inflate, piece, w->max, most_of(w, piece.n), &w->data, &w->size) < 0)
         go_dull(w);
 }
 

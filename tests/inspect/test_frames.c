@@ -203,6 +203,29 @@ static void bombs(void) {
              "text 4 packed [\xff\xff\xff\xff]; text 1 [!]; ");
 }
 
+/* Messages that are each below the bound, again and again: they cost time in proportion to what was sent for them. */
+static void many_bombs(void) {
+    enum { SIZE = 12 << 20 };
+    static uint8_t b[1 << 20];
+    char *zeros = calloc(1, SIZE);
+    z_stream z;
+    compressor(&z);
+    struct inspect_ws w = {.deflate = true, .max = 3, .emit = emit};
+    size_t sent = 0;
+    uint64_t inflated = 0;
+    for (int i = 0; i < 8; i++) {
+        size_t n = packed(&z, zeros, SIZE, b, sizeof b);
+        inspect_ws_feed(&w, ht_slice_of(b, n));
+        sent += n;
+        inflated += strstr(found, "packed") ? 0 : SIZE;
+        found[0] = '\0';
+    }
+    CU_ASSERT(inflated >= SIZE && inflated <= INSPECT_DECODE_AHEAD + INSPECT_DECODE_RATIO * (uint64_t)sent);
+    inspect_ws_free(&w);
+    deflateEnd(&z);
+    free(zeros);
+}
+
 static void extensions(void) {
     static const struct {
         const char *value;
@@ -305,6 +328,7 @@ int main(void) {
         {"what is no WebSocket", broken_ones},
         {"compressed messages", compression},
         {"bombs", bombs},
+        {"many bombs", many_bombs},
         {"extensions", extensions},
         {"server-sent events", events},
         {"long names of events", long_names},
