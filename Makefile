@@ -295,7 +295,7 @@ unit: $(UNIT)
 # ---- what a Debian machine needs ----
 DEPS_BUILD := gcc libc6-dev make pkg-config ragel libev-dev libwslay-dev libcjson-dev libssl-dev libseccomp-dev libyaml-dev libqrencode-dev zlib1g-dev libbrotli-dev libzstd-dev \
               python3 python3-jinja2 python3-yaml python3-jsonschema
-DEPS_TEST  := libcunit1-dev curl nginx|nginx-light|nginx-core|nginx-full postgresql redis-server python3-websockets openssl wrk procps haproxy \
+DEPS_TEST  := libcunit1-dev curl nginx|nginx-light|nginx-core|nginx-full postgresql redis-server python3-websockets openssl wrk procps haproxy tinyproxy microsocks \
               zsh fish groff-base mandoc python3-pyte tmux iproute2 chromium caddy lego pebble
 DEPS_LINT  := clang clang-format shellcheck
 DEPS_BENCH := openssh-server openssh-client wrk libnginx-mod-stream

@@ -43,7 +43,7 @@ static int find(struct place *p, const struct cli_ask *ask, struct ht_errmsg *er
         .timeout_ms = ask->timeout_ms,
         .quiet_ms = ask->quiet_ms,
     };
-    return HT_OK;
+    return cli_proxy_for(u, &p->ask.via, err);
 }
 
 int cli_request_start(struct web_request **request, struct io_loop *loop, const struct cli_ask *ask,

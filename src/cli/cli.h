@@ -27,6 +27,7 @@
  *   sample.c        the page that `expose --sample` and `demo` show
  *   target.c        [CONTAINER_PORT=]LOCAL, NAME[:PORT][=TARGET]
  *   token.c         the token's file
+ *   proxy.c         the proxy before the kit
  *   access.c        which kit is asked, and what is shown to it
  *   kits.c          what login has stored (kits.h)
  *   cmd_login.c     login, logout
@@ -134,6 +135,31 @@ int cli_read_unseen(const char *prompt, char out[WIRE_LIMIT_MAX_TOKEN + 1]) HT_M
 /* Checks a token and copies it to `out`. `where` names its source in the message. 0, or HT_EINVAL with *err. */
 int cli_token_check(const char *token, const char *where, char out[WIRE_LIMIT_MAX_TOKEN + 1],
                     struct ht_errmsg *err) HT_MUST_USE;
+
+/* The first line of a file of secrets, `what` in messages. Warns when other users can read the file. 0, or HT_EIO or
+ * HT_EINVAL with *err. */
+int cli_secret_line(const char *what, const char *file, char out[WIRE_LIMIT_MAX_TOKEN + 1],
+                    struct ht_errmsg *err) HT_MUST_USE;
+
+/* ---- proxy.c: each command that talks to a kit calls cli_proxy_set() first ---- */
+
+struct driver_url;
+struct io_proxy;
+
+/* From the options of a command that has them. */
+#define CLI_PROXY(o) cli_proxy_set((o).proxy, (o).proxy_auth_file, (o).proxy_ca)
+/* The texts are borrowed for the rest of the process. */
+void cli_proxy_set(const char *url, const char *auth_file, const char *ca);
+/* For a tunnel: completes *o, which then points to `auth`. The caller wipes that. 0, or HT_EIO or HT_EINVAL with *err.
+ */
+int cli_proxy_put(struct ht_tunnel_options *o, char auth[WIRE_LIMIT_MAX_TOKEN + 1], struct ht_errmsg *err) HT_MUST_USE;
+/* For requests: the proxy that leads to this kit; NULL: none is needed. It lives as long as the process. 0, or
+ * HT_EINVAL, HT_ETLS or HT_ENOMEM with *err. */
+int cli_proxy_for(const struct driver_url *kit, const struct io_proxy **out, struct ht_errmsg *err) HT_MUST_USE;
+/* Wipes the credentials in the argument: everybody on this machine may read the arguments of a process. */
+void cli_proxy_hide(void);
+/* "" when there is no --proxy-auth-file. The caller wipes `out`. 0, or HT_EIO or HT_EINVAL with *err. */
+int cli_proxy_auth(char out[WIRE_LIMIT_MAX_TOKEN + 1], struct ht_errmsg *err) HT_MUST_USE;
 
 /* ---- access.c ---- */
 

@@ -383,6 +383,7 @@ int cmd_sessions_kill(int argc, char **argv) {
     int rc = opt_sessions_kill_parse(&o, argc, argv, &err);
     if (rc != 0)
         return cli_parse_result(rc, OPT_CMD_SESSIONS_KILL, &err);
+    CLI_PROXY(o);
     rc = session_path(&path, o.args[0], o.grace_ms);
     if (rc < 0) {
         cli_complain("%s", ht_err_text(rc));
@@ -416,6 +417,7 @@ int cmd_ready(int argc, char **argv) {
     int rc = opt_ready_parse(&o, argc, argv, &err);
     if (rc != 0)
         return cli_parse_result(rc, OPT_CMD_READY, &err);
+    CLI_PROXY(o);
     if (o.state_file) {
         rc = cli_state_ask(o.state_file, o.json);
         opt_ready_free(&o);
@@ -518,6 +520,7 @@ static int metrics_json(struct ht_buf *body) {
         int rc = opt_##NAME##_parse(&o, argc, argv, &err);                                                             \
         if (rc != 0)                                                                                                   \
             return cli_parse_result(rc, ID, &err);                                                                     \
+        CLI_PROXY(o);                                                                                                  \
         struct admin_command c = {                                                                                     \
             .ask = {.resource = RESOURCE, .timeout_ms = o.timeout_ms},                                                 \
             .access = CLI_ACCESS(o),                                                                                   \

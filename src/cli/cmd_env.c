@@ -435,6 +435,7 @@ int cmd_env(int argc, char **argv) {
     int rc = opt_env_parse(&o, argc, argv, &err);
     if (rc != 0)
         return cli_parse_result(rc, OPT_CMD_ENV, &err);
+    CLI_PROXY(o);
     struct env *e = ht_calloc(1, sizeof *e);
     int status = OPT_EXIT_FAILURE;
     if (!e) {

@@ -255,6 +255,7 @@ int cmd_events(int argc, char **argv) {
     int rc = opt_events_parse(&o, argc, argv, &err);
     if (rc != 0)
         return cli_parse_result(rc, OPT_CMD_EVENTS, &err);
+    CLI_PROXY(o);
     struct cli_access access = CLI_ACCESS(o);
     if (cli_access(&access, token, &err) < 0) {
         cli_complain("%s", err.text);

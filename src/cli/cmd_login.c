@@ -211,6 +211,7 @@ int cmd_login(int argc, char **argv) {
     int rc = opt_login_parse(&o, argc, argv, &err);
     if (rc != 0)
         return cli_parse_result(rc, OPT_CMD_LOGIN, &err);
+    CLI_PROXY(o);
     if (o.n_args == 0) {
         rc = list();
     } else {

@@ -87,6 +87,7 @@ int cmd_expose(int argc, char **argv) {
     int rc = opt_expose_parse(&o, argc, argv, &err);
     if (rc != 0)
         return cli_parse_result(rc, OPT_CMD_EXPOSE, &err);
+    CLI_PROXY(o);
     struct cli_plan p = {COMMON(o), .name = o.name, .sample = o.sample, .qr = o.qr};
     p.options.pool_size = o.pool_size ? o.pool_size : HT_NO_POOL;
     p.options.inspect_keep = o.inspect_keep;
@@ -179,6 +180,7 @@ int cmd_pull(int argc, char **argv) {
     int rc = opt_pull_parse(&o, argc, argv, &err);
     if (rc != 0)
         return cli_parse_result(rc, OPT_CMD_PULL, &err);
+    CLI_PROXY(o);
     struct cli_plan p = {COMMON(o), .name = o.name};
     cli_plan_retry(&p.options, o.set_retry_for, o.retry_for_ms);
     struct ht_bind_options like = {
@@ -229,6 +231,7 @@ int cmd_reach(int argc, char **argv) {
     int rc = opt_reach_parse(&o, argc, argv, &err);
     if (rc != 0)
         return cli_parse_result(rc, OPT_CMD_REACH, &err);
+    CLI_PROXY(o);
     struct cli_plan p = {COMMON(o), .nameless = true, .audit = o.audit, .audit_query = o.audit_query};
     cli_plan_retry(&p.options, o.set_retry_for, o.retry_for_ms);
     struct ht_bind_options like = {

@@ -39,6 +39,9 @@
                           : (c)->token_file ? "the file"                                                               \
                                             : NULL;                                                                    \
         (p)->token = (o).token;                                                                                        \
+        cli_proxy_set(OR_FILE(o, c, proxy, proxy),                                                                     \
+                      (o).set_proxy_auth_file ? (o).proxy_auth_file : (c)->proxy_auth_file,                            \
+                      (o).set_proxy_ca ? (o).proxy_ca : (c)->proxy_ca);                                                \
         (p)->name = OR_FILE(o, c, name, name);                                                                         \
         (p)->url_file = (o).set_url_file ? (o).url_file : (c)->url_file;                                               \
         (p)->state_file = (o).set_state_file ? (o).state_file : (c)->state_file;                                       \
@@ -179,7 +182,7 @@ static int load(struct cli_config *c, const char *name, bool json) {
 
 /* Checks that only the driver can do: it reads the files of CA and token, and refuses headers that it sets itself. */
 static int try_out(struct cli_config *c, struct cli_plan *p) {
-    char token[WIRE_LIMIT_MAX_TOKEN + 1];
+    char token[WIRE_LIMIT_MAX_TOKEN + 1], auth[WIRE_LIMIT_MAX_TOKEN + 1];
     struct ht_errmsg err;
     struct ht_tunnel *t = NULL;
     if (cli_plan_access(p, token, &err) < 0) {
@@ -190,6 +193,7 @@ static int try_out(struct cli_config *c, struct cli_plan *p) {
     struct ht_tunnel_options o = p->options;
     o.size = sizeof o;
     o.token = token;
+    o.proxy = "none";
     for (size_t i = 0; i < c->n_headers; i++) {
         o.headers = &c->headers[i];
         o.n_headers = 1;
@@ -202,6 +206,8 @@ static int try_out(struct cli_config *c, struct cli_plan *p) {
     o.ca = p->options.ca;
     o.pin = p->options.pin;
     o.client_name = p->name;
+    if (cli_proxy_put(&o, auth, &err) < 0)
+        cli_config_problem(c, (struct opt_mark){1, 1}, "%s", err.text);
     int rc = ht_tunnel_create(&t, &o, NULL, NULL);
     if (rc < 0)
         cli_config_problem(c, c->ca && rc == HT_TUNNEL_ETLS ? c->ca_at : (struct opt_mark){1, 1}, "%s",
@@ -214,6 +220,7 @@ static int try_out(struct cli_config *c, struct cli_plan *p) {
     }
     ht_tunnel_destroy(&t);
     explicit_bzero(token, sizeof token);
+    explicit_bzero(auth, sizeof auth);
     if (c->file.n_problems == 0)
         return OPT_EXIT_OK;
     if (p->json)

@@ -44,6 +44,7 @@ int cmd_vtunnel_client(int argc, char **argv) {
     int rc = opt_vtunnel_client_parse(&o, argc, argv, &err);
     if (rc != 0)
         return cli_parse_result(rc, OPT_CMD_VTUNNEL_CLIENT, &err);
+    CLI_PROXY(o);
     struct cli_plan p = {
         .options = {.url = o.server,
                     .ca = o.ca,

@@ -77,7 +77,7 @@ struct cli_config_binding {
 struct cli_config {
     struct opt_config top;
     /* In the file these paths are relative to it; here they are relative to the working directory. NULL: not given. */
-    char *url_file, *state_file, *audit, *token_file, *ca;
+    char *url_file, *state_file, *audit, *token_file, *ca, *proxy_auth_file, *proxy_ca;
     struct opt_mark url_at, token_file_at, ca_at, name_at;
     struct cli_config_binding *bindings;
     size_t n_bindings;

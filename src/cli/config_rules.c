@@ -307,5 +307,9 @@ int cli_config_finish(struct cli_config *c) {
         rc = beside_the_file(c, c->top.audit, &c->audit);
     if (rc == HT_OK)
         rc = beside_the_file(c, c->top.token_file, &c->token_file);
+    if (rc == HT_OK)
+        rc = beside_the_file(c, c->top.proxy_auth_file, &c->proxy_auth_file);
+    if (rc == HT_OK)
+        rc = beside_the_file(c, c->top.proxy_ca, &c->proxy_ca);
     return rc == HT_OK ? beside_the_file(c, c->top.ca, &c->ca) : rc;
 }

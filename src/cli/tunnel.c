@@ -199,12 +199,13 @@ static int split_secrets(struct cli_plan *p, char **text, const char *names[SECR
 }
 
 static int create(struct cli_plan *p, struct ht_tunnel **t, void *user) {
-    char token[WIRE_LIMIT_MAX_TOKEN + 1], kept[DRIVER_NAME_MAX + 1];
+    char token[WIRE_LIMIT_MAX_TOKEN + 1], auth[WIRE_LIMIT_MAX_TOKEN + 1], kept[DRIVER_NAME_MAX + 1];
     struct ht_errmsg err;
     int status = choose_name(p, kept);
     if (status != OPT_EXIT_OK)
         return status;
-    if (cli_plan_access(p, token, &err) < 0) {
+    if (cli_plan_access(p, token, &err) < 0 || cli_proxy_put(&p->options, auth, &err) < 0) {
+        explicit_bzero(token, sizeof token);
         cli_complain("%s", err.text);
         return OPT_EXIT_CONFIG;
     }
@@ -212,8 +213,10 @@ static int create(struct cli_plan *p, struct ht_tunnel **t, void *user) {
     p->options.strict_bindings = 1; /* if one binding is refused, the command ends */
     p->options.token = token;
     int rc = ht_tunnel_create(t, &p->options, &cli_event_callbacks, user);
-    p->options.token = p->options.client_name = NULL;
+    p->options.token = p->options.client_name = p->options.proxy_auth = NULL;
     explicit_bzero(token, sizeof token);
+    explicit_bzero(auth, sizeof auth);
+    cli_proxy_hide();
     hide_headers(&p->options);
     return rc < 0 ? complain_last(rc) : OPT_EXIT_OK;
 }

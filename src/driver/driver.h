@@ -17,6 +17,7 @@
  *   driver_bind.c     bindings, and which of them a stream belongs to
  *   identity.c        the client id, which outlives the process
  *   state.c           secret files of this machine and user
+ *   proxy.c           the proxy on the way to the kit
  *   url.c             URLs and targets as people write them
  *
  * States: NEW -> CONNECTING -> HELLO -> UP -> CLOSING -> ENDED. Every state but ENDED can change to ENDED. After a lost
@@ -30,6 +31,7 @@
 #include "driver/hoody_tunnel.h"
 #include "driver/identity_priv.h"
 #include "driver/name.h"
+#include "driver/proxy.h"
 #include "driver/url.h"
 #include "io/io.h"
 #include "mux/mux.h"
@@ -176,7 +178,8 @@ struct ht_tunnel {
     struct io_loop *loop;
     bool own_loop;
     struct io_tls *tls;
-    struct io_conn *wake; /* reads from the socket pair to which driver_wake() writes */
+    struct io_proxy *proxy; /* on the way to the kit; NULL: none */
+    struct io_conn *wake;   /* reads from the socket pair to which driver_wake() writes */
     int wake_fd;
     atomic_bool stop_asked, retry_asked, reload_asked; /* set by signal handlers and other threads */
     bool stopped;

@@ -118,6 +118,15 @@ void driver_options_client(struct ht_tunnel *t) {
     explicit_bzero(id, sizeof id);
 }
 
+static int set_proxy(struct ht_tunnel *t, const struct ht_tunnel_options *o, struct ht_errmsg *err) {
+    const struct driver_proxy_choice choice = {.url = o->proxy, .auth = o->proxy_auth, .ca = o->proxy_ca};
+    int rc = driver_proxy_choose(&t->proxy, &t->url, &choice, err);
+    return rc == HT_OK       ? HT_TUNNEL_OK
+           : rc == HT_ETLS   ? HT_TUNNEL_ETLS
+           : rc == HT_ENOMEM ? HT_TUNNEL_ENOMEM
+                             : HT_TUNNEL_EINVAL;
+}
+
 int driver_options_set(struct ht_tunnel *t, const struct ht_tunnel_options *o, struct ht_errmsg *err) {
     if (!o->url)
         return ht_fail(err, HT_TUNNEL_EINVAL, "the kit's URL is missing");
@@ -157,7 +166,7 @@ int driver_options_set(struct ht_tunnel *t, const struct ht_tunnel_options *o, s
         t->tls = io_tls_create_pinned(o->ca, o->pin, err);
         rc = t->tls ? HT_TUNNEL_OK : HT_TUNNEL_ETLS;
     }
-    return rc;
+    return rc == HT_TUNNEL_OK ? set_proxy(t, o, err) : rc;
 }
 
 /* Replaces the token in the first header. False: out of memory, and nothing has changed. */
@@ -198,6 +207,7 @@ bool driver_token_again(struct ht_tunnel *t) {
 
 void driver_options_free(struct ht_tunnel *t) {
     io_tls_destroy(&t->tls);
+    io_proxy_destroy(&t->proxy);
     explicit_bzero(t->client, sizeof t->client);
     if (t->token) {
         explicit_bzero(t->token, strlen(t->token));

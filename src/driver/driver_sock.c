@@ -158,9 +158,9 @@ static void connect_open(void *ctx, struct io_conn *conn, struct ht_slice protoc
 
 static void connect_failed(void *ctx, int err, uint16_t status, uint64_t retry_after_ms, const char *text) {
     struct driver_sock *s = ctx;
-    int error = status || err == HT_EPROTO ? HT_TUNNEL_EHANDSHAKE
-                : ht_err_is_tls(err)       ? HT_TUNNEL_ETLS
-                                           : HT_TUNNEL_ECONNECT;
+    /* A proxy that wants credentials or refuses the kit will do so again: that is no lost link. */
+    bool refused = status || err == HT_EPROTO || err == HT_EAUTH || err == HT_EACCESS;
+    int error = refused ? HT_TUNNEL_EHANDSHAKE : ht_err_is_tls(err) ? HT_TUNNEL_ETLS : HT_TUNNEL_ECONNECT;
     s->connect = NULL;
     ht_log_with(
         HT_LOG_DEBUG, "driver",
@@ -178,6 +178,7 @@ int driver_sock_connect(struct driver_sock *s, const char *protocols, struct ht_
         .host = t->url.host,
         .port = t->url.port,
         .tls = t->tls,
+        .via = t->proxy,
         .host_field = t->url.host_field,
         .path = t->url.path,
         .protocols = protocols,

@@ -214,6 +214,15 @@ struct ht_tunnel_options {
     const char *const *inspect_secrets;
     size_t n_inspect_secrets;
     int insecure_inspect;
+    /*
+     * The proxy on the way to the kit: http://, https:// or socks5:// with [USER:PASSWORD@]HOST:PORT; socks5h:// is the
+     * same as socks5://, names are resolved by the proxy. NULL: what HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY
+     * say, which never concerns a kit on this machine. "none": no proxy, whatever they say. It has to do with the kit
+     * alone: services are reached directly. proxy_auth: "USER:PASSWORD", in place of what the URL has; NULL: that.
+     * Never logged; wiped like the token. proxy_ca: PEM file with the authorities to trust for an https:// proxy; NULL:
+     * those of the system.
+     */
+    const char *proxy, *proxy_auth, *proxy_ca;
 };
 
 #define HT_NO_POOL UINT32_MAX

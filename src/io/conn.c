@@ -103,6 +103,7 @@ bool io_conn_set_ssl(struct io_conn *c, SSL *ssl) {
         SSL_free(ssl);
         return false;
     }
+    c->more->outer = c->more->ssl;
     c->more->ssl = ssl;
     return true;
 }
@@ -130,8 +131,8 @@ void io_conn_set_ops(struct io_conn *c, const struct io_conn_ops *ops, void *ctx
 
 void io_conn_check_again(struct io_conn *c) {
     struct io_conn_more *m = c->more;
-    if (m && m->ssl && c->reading && !ht_list_linked(&m->held) &&
-        ((!m->drained && SSL_has_pending(m->ssl)) || m->ended) && !ht_list_linked(&m->again)) {
+    if (m && m->ssl && c->reading && !ht_list_linked(&m->held) && ((!m->drained && io_tls_holds(m)) || m->ended) &&
+        !ht_list_linked(&m->again)) {
         ht_list_push_back(&c->loop->again, &m->again);
         io_loop_wake(c->loop);
     }
@@ -317,6 +318,8 @@ static void destroy_more(struct io_conn *c) {
     ht_list_remove(&m->again);
     if (m->twin)
         m->twin->more->twin = NULL;
+    if (m->outer) /* its BIO would say goodbye on behalf of a connection that is aborted */
+        SSL_set_quiet_shutdown(m->outer, 1);
     SSL_free(m->ssl);
     ht_free(m);
 }
@@ -350,11 +353,8 @@ void io_conn_close(struct io_conn **cp) {
     *cp = NULL;
     if (c->resets)
         io_set_reset(c->io.fd, false);
-    SSL *ssl = io_conn_ssl(c);
-    if (ssl && !c->shut && !c->more->broken) {
-        ERR_clear_error();
-        SSL_shutdown(ssl);
-    }
+    if (io_conn_ssl(c) && !c->shut && !c->more->broken)
+        (void)io_tls_shutdown(c);
     destroy(c);
 }
 

@@ -463,8 +463,8 @@ struct io_dial_ops {
  * Connects to `host`, a name or an address without brackets. A thread resolves names, and simultaneous dials to the
  * same name share one lookup. localhost and what is below it are not looked up: 127.0.0.1, then ::1. The addresses of
  * both families take turns (Happy Eyeballs, RFC 8305): the next attempt begins when one has failed, or 250 ms after the
- * last one began, and the first that connects ends all others. Everything together may take `timeout_ms`. `tls` NULL: plain TCP. NULL: it cannot
- * start, and *err says why. connected() and failed() are never called before this returns.
+ * last one began, and the first that connects ends all others. Everything together may take `timeout_ms`. `tls` NULL:
+ * plain TCP. NULL: it cannot start, and *err says why. connected() and failed() are never called before this returns.
  */
 struct io_dial *io_dial_start(struct io_loop *loop, const char *host, uint16_t port, struct io_tls *tls,
                               uint64_t timeout_ms, const struct io_dial_ops *ops, void *ctx,
@@ -481,6 +481,13 @@ struct io_dial *io_dial_unix(struct io_loop *loop, const char *path, uint64_t ti
 struct io_dial *io_dial_start_at(struct io_loop *loop, const struct io_addr *first, const char *host, uint16_t port,
                                  struct io_tls *tls, uint64_t timeout_ms, const struct io_dial_ops *ops, void *ctx,
                                  struct ht_errmsg *err) HT_MUST_USE;
+/* The same through a proxy (io/proxy.h), which must outlive the dial; NULL: directly. Messages say which of the two
+ * hops has failed. A proxy that refuses gives HT_EAUTH, HT_EACCESS, HT_EREFUSED, HT_EUNREACH, HT_ETIMEDOUT or HT_EIO.
+ */
+struct io_proxy;
+struct io_dial *io_dial_start_via(struct io_loop *loop, const struct io_proxy *via, const char *host, uint16_t port,
+                                  struct io_tls *tls, uint64_t timeout_ms, const struct io_dial_ops *ops, void *ctx,
+                                  struct ht_errmsg *err) HT_MUST_USE;
 /*
  * An io_dial for a connection that other code makes. That code calls io_dial_give() or io_dial_give_up(), and the
  * callback of `ops` comes at the end of the turn. cancelled(by) tells it that io_dial_cancel() was called. NULL: out of

@@ -42,6 +42,7 @@ struct io_conn_more {
     struct io_conn *conn;
     struct io_conn *twin;  /* the other end of io_conn_pair(); NULL: none */
     SSL *ssl;              /* NULL: no TLS */
+    SSL *outer;            /* TLS to the proxy that `ssl` passes through, and owns; NULL: there is none */
     struct ht_list again;  /* in the loop's list, or not linked */
     const char *tls_error; /* the message of TLS about its failure; NULL: none */
     int end;               /* the code that reading returns once `ended` is set */
@@ -74,7 +75,8 @@ _Static_assert(sizeof(struct io_conn) <= 104, "a connection stays small");
 struct io_conn_more *io_conn_more(struct io_conn *c) HT_MUST_USE;
 /* NULL: no TLS. */
 static inline SSL *io_conn_ssl(const struct io_conn *c) { return c->more ? c->more->ssl : NULL; }
-/* From now on it speaks TLS. It owns `ssl`, also when this fails. False: out of memory. */
+/* From now on it speaks TLS; what it spoke before is outside of that. It owns `ssl`, also when this fails. False: out
+ * of memory. */
 bool io_conn_set_ssl(struct io_conn *c, SSL *ssl) HT_MUST_USE;
 /* Whether a share bounds what it reads. */
 static inline bool io_conn_shares(const struct io_conn *c) { return c->more && c->more->share; }
@@ -118,8 +120,11 @@ void io_congestion_local(int fd);
 void io_tls_set_up(SSL_CTX *ctx);
 /* Whether to read several records at once, into a buffer of that size. It is so from the start. */
 void io_tls_read_ahead(SSL *ssl, bool on);
-/* A TLS client session for the connected socket `fd`. The caller frees it with SSL_free(). NULL: *err says why. */
-SSL *io_tls_session(struct io_tls *t, int fd, const char *host, struct ht_errmsg *err);
+/* A TLS client session on a connection, inside of its TLS when it has some (a proxy's). It goes to io_conn_set_ssl().
+ * NULL: *err says why. */
+SSL *io_tls_session(struct io_tls *t, struct io_conn *c, const char *host, struct ht_errmsg *err);
+/* Whether its TLS has bytes that the kernel no longer tells of. */
+bool io_tls_holds(const struct io_conn_more *m);
 /* One step of the handshake. 0: done. HT_EAGAIN: wait for *want, EV_READ or EV_WRITE. HT_ETLS and others: *err says
  * why. `name` is host:port for messages. */
 int io_tls_handshake(SSL *ssl, const char *name, int *want, struct ht_errmsg *err);

@@ -1,4 +1,5 @@
-/* Happy Eyeballs (RFC 8305): a host may have many addresses, and some of them may be a hole that swallows everything. */
+/* Happy Eyeballs (RFC 8305): a host may have many addresses, and some of them may be a hole that swallows everything.
+ */
 #include "base/mem.h"
 #include "io/io_priv.h"
 
@@ -9,7 +10,8 @@
 
 /* RFC 8305 section 5: how long an attempt has for itself before the next one begins beside it. */
 #define ATTEMPT_DELAY_MS 250u
-/* Attempts of one loop that run beside the first one of their race: they hold descriptors that nobody has reckoned with. */
+/* Attempts of one loop that run beside the first one of their race: they hold descriptors that nobody has reckoned
+ * with. */
 #define EXTRAS_MAX 32u
 
 static bool runs(const struct io_race_try *t) { return t->fd >= 0; }
@@ -116,8 +118,8 @@ static bool same_host(const struct io_addr *a, const struct io_addr *b) {
     return family && family == io_addr_bytes(b, y) && memcmp(x, y, family == 4 ? 4 : 16) == 0;
 }
 
-/* RFC 8305 section 4: the first address is the resolver's (or the one that is preferred), and from there on the families
- * take turns. Within a family the resolver's order stays. */
+/* RFC 8305 section 4: the first address is the resolver's (or the one that is preferred), and from there on the
+ * families take turns. Within a family the resolver's order stays. */
 static void arrange(struct io_race *r, const struct io_resolved *to, const struct io_addr *first) {
     bool taken[IO_RESOLVE_MAX] = {false};
     unsigned at = 0;

@@ -270,7 +270,24 @@ struct io_tls *io_tls_named(struct io_tls *t, const char *name) {
     return named;
 }
 
-SSL *io_tls_session(struct io_tls *t, int fd, const char *host, struct ht_errmsg *err) {
+bool io_tls_holds(const struct io_conn_more *m) {
+    return SSL_has_pending(m->ssl) || (m->outer && SSL_has_pending(m->outer));
+}
+
+/* On the socket, or inside of the TLS that is spoken there already: `ssl` owns that from then on. */
+static bool set_transport(SSL *ssl, struct io_conn *c) {
+    SSL *outer = io_conn_ssl(c);
+    if (!outer)
+        return SSL_set_fd(ssl, c->io.fd) == 1;
+    BIO *bio = BIO_new(BIO_f_ssl());
+    if (!bio)
+        return false;
+    BIO_set_ssl(bio, outer, BIO_CLOSE);
+    SSL_set_bio(ssl, bio, bio);
+    return true;
+}
+
+SSL *io_tls_session(struct io_tls *t, struct io_conn *c, const char *host, struct ht_errmsg *err) {
     renew(t);
     ERR_clear_error();
     SSL *ssl = SSL_new(t->ctx);
@@ -283,7 +300,7 @@ SSL *io_tls_session(struct io_tls *t, int fd, const char *host, struct ht_errmsg
                             : SSL_set1_host(ssl, host) == 1 && SSL_set_tlsext_host_name(ssl, host) == 1);
     if (ok) {
         SSL_set_hostflags(ssl, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
-        ok = SSL_set_fd(ssl, fd) == 1;
+        ok = set_transport(ssl, c);
     }
     if (!ok) {
         ht_fail(err, HT_ETLS, "cannot start TLS with %s: %s", host, ssl_error());
@@ -388,7 +405,13 @@ int io_tls_shutdown(struct io_conn *c) {
     ERR_clear_error();
     errno = 0;
     int rc = SSL_shutdown(c->more->ssl);
-    return rc >= 0 ? HT_OK : failure(c, rc, errno);
+    if (rc < 0)
+        return failure(c, rc, errno);
+    if (c->more->outer) {
+        rc = SSL_shutdown(c->more->outer);
+        ERR_clear_error(); /* the server has heard the end, and what becomes of the hop before it does not matter */
+    }
+    return HT_OK;
 }
 
 ssize_t io_tls_read(struct io_conn *c, void *buf, size_t cap) {
@@ -404,7 +427,7 @@ ssize_t io_tls_read(struct io_conn *c, void *buf, size_t cap) {
         if (rc == 1) {
             total += n;
             since += n;
-            if (SSL_has_pending(c->more->ssl))
+            if (io_tls_holds(c->more))
                 continue;
             /* It has taken less from the kernel than it could have: there is no more, and asking again costs a call. */
             if (since < READ_AHEAD - RECORD)
@@ -415,7 +438,7 @@ ssize_t io_tls_read(struct io_conn *c, void *buf, size_t cap) {
         int sys = errno;
         int err = failure(c, rc, sys);
         if (err == HT_EAGAIN)
-            c->more->read_wants_write = SSL_want_write(c->more->ssl);
+            c->more->read_wants_write = SSL_get_error(c->more->ssl, rc) == SSL_ERROR_WANT_WRITE;
         c->more->ended = err != HT_EAGAIN;
         c->more->end = err;
         c->more->drained = true;
@@ -435,7 +458,7 @@ static ssize_t write_piece(struct io_conn *c, const void *p, size_t n) {
     int sys = errno;
     int err = failure(c, rc, sys);
     if (err == HT_EAGAIN)
-        c->more->write_wants_read = SSL_want_read(c->more->ssl);
+        c->more->write_wants_read = SSL_get_error(c->more->ssl, rc) == SSL_ERROR_WANT_READ;
     return err == HT_EOF ? HT_ERESET : err;
 }
 

@@ -179,7 +179,7 @@ static int start(struct web_request *r, const struct web_ask *ask, struct ht_err
     http_response_begin(&r->head, NULL);
     io_timer_init(r->loop, &r->timer, timed_out);
     r->deadline_ms = ht_now_ms() + ask->timeout_ms;
-    r->dial = io_dial_start(r->loop, ask->host, ask->port, r->tls, ask->timeout_ms, &dial_ops, r, err);
+    r->dial = io_dial_start_via(r->loop, ask->via, ask->host, ask->port, r->tls, ask->timeout_ms, &dial_ops, r, err);
     return r->dial ? HT_OK : HT_EIO;
 }
 

@@ -143,14 +143,15 @@ struct web_ask {
     const char *host; /* as for io_dial_start() */
     uint16_t port;
     bool tls;
-    const char *ca;            /* a file of those to trust; NULL or "": the system's */
-    const char *pin;           /* the fingerprint of the only certificate to take, or NULL */
-    const char *host_field;    /* for Host, and for messages */
-    const char *method, *path; /* NULL: GET; origin-form with the query */
-    const char *user_agent;    /* or NULL */
-    const char *token;         /* NULL or "": none is shown */
-    uint64_t timeout_ms;       /* for the whole answer, or with quiet_ms for its head */
-    uint64_t quiet_ms;         /* longest time without a byte, for an answer without an end; 0: the answer has an end */
+    const struct io_proxy *via; /* NULL: directly; it must outlive the request */
+    const char *ca;             /* a file of those to trust; NULL or "": the system's */
+    const char *pin;            /* the fingerprint of the only certificate to take, or NULL */
+    const char *host_field;     /* for Host, and for messages */
+    const char *method, *path;  /* NULL: GET; origin-form with the query */
+    const char *user_agent;     /* or NULL */
+    const char *token;          /* NULL or "": none is shown */
+    uint64_t timeout_ms;        /* for the whole answer, or with quiet_ms for its head */
+    uint64_t quiet_ms; /* longest time without a byte, for an answer without an end; 0: the answer has an end */
 };
 
 struct web_request;

@@ -357,7 +357,7 @@ struct ws_connect *ws_connect_start(struct io_loop *loop, const struct ws_connec
     if (!c->protocols || write_request(c, o) != HT_OK)
         ht_fail(err, HT_ENOMEM, "cannot connect to %s: out of memory", o->host);
     else
-        c->dial = io_dial_start(loop, o->host, o->port, o->tls, o->timeout_ms, &dial_ops, c, err);
+        c->dial = io_dial_start_via(loop, o->via, o->host, o->port, o->tls, o->timeout_ms, &dial_ops, c, err);
     if (!c->dial) {
         destroy(c);
         return NULL;

@@ -135,12 +135,13 @@ struct ws_connect;
 struct ws_connect_options {
     const char *host; /* the host to dial, without brackets */
     uint16_t port;
-    struct io_tls *tls;     /* NULL: ws:// */
-    const char *host_field; /* value of Host */
-    const char *path;       /* origin-form */
-    const char *protocols;  /* value of Sec-WebSocket-Protocol; NULL: none */
-    const char *extra;      /* more header lines, each with CRLF; NULL: none. May hold secrets: never logged */
-    uint64_t timeout_ms;    /* for dialling and handshake together */
+    struct io_tls *tls;         /* NULL: ws:// */
+    const struct io_proxy *via; /* NULL: directly; it must outlive the handshake */
+    const char *host_field;     /* value of Host */
+    const char *path;           /* origin-form */
+    const char *protocols;      /* value of Sec-WebSocket-Protocol; NULL: none */
+    const char *extra;          /* more header lines, each with CRLF; NULL: none. May hold secrets: never logged */
+    uint64_t timeout_ms;        /* for dialling and handshake together */
 };
 
 struct ws_connect_ops {

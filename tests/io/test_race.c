@@ -185,9 +185,8 @@ static void each_attempt_is_told(void) {
     resolves_to("127.0.0.3", "127.0.0.1", NULL);
     CU_ASSERT(dial_name(&d, "both.test", e.port, PATIENCE_MS) != NULL);
     CU_ASSERT(turn_until(&d.done, PATIENCE_MS) && d.err == HT_EREFUSED);
-    snprintf(want, sizeof want,
-             "cannot connect to both.test:%u: connection refused (tried 127.0.0.3:%u, 127.0.0.1:%u)", e.port, e.port,
-             e.port);
+    snprintf(want, sizeof want, "cannot connect to both.test:%u: connection refused (tried 127.0.0.3:%u, 127.0.0.1:%u)",
+             e.port, e.port, e.port);
     CU_ASSERT_STRING_EQUAL(d.text, want);
     resolves_to("127.0.0.2", "127.0.0.1", NULL);
     CU_ASSERT(dial_name(&d, "one.test", e.port, 300) != NULL);
