@@ -32,6 +32,14 @@ void cli_complain_status(unsigned status, const char *said, const char *token, b
                                        : "the kit refused the token");
     else if (status == 403)
         cli_complain("the kit serves only its trusted proxies, and this machine is none of them (403)");
+    else if (status == 407)
+        cli_complain(
+            "a proxy of this network wants credentials (407): --proxy names it, and --proxy-auth-file has them");
+    else if (status == 502 || status == 504)
+        cli_complain("what stands in front of the kit does not reach it (%u)%s%s", status, colon, said);
+    else if (status / 100 == 3)
+        cli_complain("something other than a kit answers at this URL (%u), such as the login page of this network",
+                     status);
     else if (status == 404)
         cli_complain("the server at this URL is not a kit, or an older one (404)%s%s", colon, said);
     else

@@ -15,7 +15,7 @@ static int check_token(const char *token, const char *where, struct ht_errmsg *e
 int cli_secret_line(const char *what, const char *file, char out[WIRE_LIMIT_MAX_TOKEN + 1], struct ht_errmsg *err) {
     int fd = open(file, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
-        return ht_fail(err, HT_EIO, "%s: the file %s cannot be opened: %s", what, file, strerror(errno));
+        return ht_fail(err, HT_EIO, "%s file %s cannot be opened: %s", what, file, strerror(errno));
     struct stat st;
     if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && (st.st_mode & (S_IROTH | S_IWOTH)))
         cli_complain("warning: every user of this machine may read or write %s; chmod 600 keeps %s secret", file, what);
@@ -26,7 +26,7 @@ int cli_secret_line(const char *what, const char *file, char out[WIRE_LIMIT_MAX_
     int saved = errno;
     close(fd);
     if (r < 0)
-        return ht_fail(err, HT_EIO, "%s: the file %s cannot be read: %s", what, file, strerror(saved));
+        return ht_fail(err, HT_EIO, "%s file %s cannot be read: %s", what, file, strerror(saved));
     if (n >= 3 && memcmp(out, "\xef\xbb\xbf", 3) == 0) { /* a byte order mark, as some editors write */
         n -= 3;
         memmove(out, out + 3, n);
@@ -38,7 +38,7 @@ int cli_secret_line(const char *what, const char *file, char out[WIRE_LIMIT_MAX_
     while (n > 0 && (out[n - 1] == '\r' || out[n - 1] == ' ' || out[n - 1] == '\t'))
         n--;
     if (n == 0)
-        return ht_fail(err, HT_EINVAL, "%s: the first line of the file %s is empty", what, file);
+        return ht_fail(err, HT_EINVAL, "the first line of %s file %s is empty", what, file);
     if (memchr(out, '\0', n))
         return ht_fail(err, HT_EINVAL, "%s in %s holds a NUL", what, file);
     out[n] = '\0';

@@ -416,9 +416,11 @@ static int say_hello(struct driver_sock *s) {
     return mux_link_send_hello(s->link, &hello);
 }
 
-/* Explains an answer to the upgrade that did not come from a kit: what may be wrong, and where. */
+/* Explains an answer to the upgrade that did not come from a kit: what may be wrong, and what helps. */
 static const char *hint(uint16_t status) {
-    if (status >= 200 && status < 400)
+    if (status / 100 == 3)
+        return "; it is not a kit: the login page of this network, or an edge that wants another URL";
+    if (status / 100 == 2)
         return "; something other than a kit answers there, such as the login page of this network";
     switch (status) {
     case 400:
@@ -426,9 +428,16 @@ static const char *hint(uint16_t status) {
     case 405:
     case 426:
         return "; it is not a kit, or what stands in front of it does not let WebSockets through";
+    case 401:
+        return "; what stands in front of the kit wants a login of its own: --header 'Authorization: ...' shows one";
     case 403:
-    case 407:
         return "; the kit, or what stands in front of it, refuses connections from here";
+    case 407:
+        return "; a proxy of this network is in between: --proxy names it, and --proxy-auth-file has its credentials";
+    case 502:
+    case 503:
+    case 504:
+        return "; what stands in front of the kit does not reach it, or the kit is busy";
     default:
         return "";
     }
@@ -448,10 +457,10 @@ static void primary_failed(struct driver_sock *s, int error, uint16_t status, ui
     }
     t->retry_after_ms = retry_after_ms;
     /* An edge answers 5xx while its kit restarts, which takes as long as a lost link. */
-    t->refused = error == HT_TUNNEL_ETLS || (error == HT_TUNNEL_EHANDSHAKE && status < 500);
-    if (status == 401 && driver_token_again(t))
+    t->refused = error == HT_TUNNEL_ETLS || error == HT_TUNNEL_EAUTH || (error == HT_TUNNEL_EHANDSHAKE && status < 500);
+    if (error == HT_TUNNEL_EAUTH && driver_token_again(t))
         t->refused = false; /* the next attempt has another token */
-    if (status == 401)
+    if (error == HT_TUNNEL_EAUTH)
         driver_end_reason(t, HT_TUNNEL_EAUTH,
                           t->token ? "the kit at %s refused the token" : "the kit at %s wants a token",
                           t->url.host_field);

@@ -160,7 +160,10 @@ static void connect_failed(void *ctx, int err, uint16_t status, uint64_t retry_a
     struct driver_sock *s = ctx;
     /* A proxy that wants credentials or refuses the kit will do so again: that is no lost link. */
     bool refused = status || err == HT_EPROTO || err == HT_EAUTH || err == HT_EACCESS;
-    int error = refused ? HT_TUNNEL_EHANDSHAKE : ht_err_is_tls(err) ? HT_TUNNEL_ETLS : HT_TUNNEL_ECONNECT;
+    int error = status == 401 && err == HT_EAUTH ? HT_TUNNEL_EAUTH
+                : refused                        ? HT_TUNNEL_EHANDSHAKE
+                : ht_err_is_tls(err)             ? HT_TUNNEL_ETLS
+                                                 : HT_TUNNEL_ECONNECT;
     s->connect = NULL;
     ht_log_with(
         HT_LOG_DEBUG, "driver",

@@ -1,6 +1,7 @@
 /* The opening handshake of a client over io, RFC 6455 4.1. */
 #include "base/clock.h"
 #include "base/mem.h"
+#include "ws/refusal_priv.h"
 #include "ws/ws.h"
 
 #include <ctype.h>
@@ -10,7 +11,7 @@
 
 #define HEAD_MAX (16u * 1024u)
 #define READ_MAX (64u * 1024u) /* head, and what came behind it */
-#define EXCERPT_MAX 200
+#define PAGE_MAX 4096u         /* of a body, in which the title of a page is looked for */
 
 struct ws_connect {
     struct io_loop *loop;
@@ -85,49 +86,24 @@ static uint64_t retry_after_ms(const struct ws_connect *c) {
     return at > now ? (at - now > 86400 ? 86400000u : (uint64_t)(at - now) * 1000u) : 0;
 }
 
-/* The start of the answer's body on one line, "" when there is nothing to show. */
-static void excerpt(struct ws_connect *c, char out[EXCERPT_MAX + 1]) {
-    char *body = (char *)ht_buf_head(&c->in) + c->head_len;
-    size_t n = ht_buf_size(&c->in) - c->head_len;
-    if (http_response_body(&c->head, false) == HTTP_BODY_CHUNKED) {
-        struct http_chunked chunked = {0};
-        struct http_error e;
-        size_t used;
-        if (http_chunked_decode(&chunked, body, &n, &used, &e) != HT_OK)
-            n = 0;
-    } else if (c->head.flags & HTTP_HAS_CONTENT_LENGTH && n > c->head.content_length) {
-        n = (size_t)c->head.content_length;
-    }
-    size_t to = 0;
-    for (size_t i = 0; i < n && to < EXCERPT_MAX; i++) {
-        bool space = body[i] == ' ' || (body[i] >= '\t' && body[i] <= '\r');
-        if (!space && (body[i] < 0x20 || body[i] > 0x7e))
-            break;
-        if (space && (to == 0 || out[to - 1] == ' '))
-            continue;
-        out[to++] = space ? ' ' : body[i];
-    }
-    while (to && out[to - 1] == ' ')
-        to--;
-    out[to] = '\0';
-}
-
 static void refuse(struct ws_connect *c) {
-    char body[EXCERPT_MAX + 1];
+    char more[WS_REFUSAL_MAX];
     struct ht_errmsg e;
     uint16_t status = c->head.status;
+    char *buf = (char *)ht_buf_head(&c->in);
     const char *reason = http_reason(status);
-    excerpt(c, body);
-    int err = status == 401 || status == 403 ? HT_EAUTH : HT_EPROTO;
-    ht_fail(&e, err, "cannot open %s: the server answered %u%s%s%s%s", c->name, (unsigned)status, *reason ? " " : "",
-            reason, *body ? ": " : "", body);
+    ws_refusal_text(&c->head, buf, buf + c->head_len, ht_buf_size(&c->in) - c->head_len, more);
+    bool token = (status == 401 && !ws_refusal_is_login(&c->head, buf)) || status == 403;
+    int err = token ? HT_EAUTH : HT_EPROTO;
+    ht_fail(&e, err, "cannot open %s: the server answered %u%s%s%s", c->name, (unsigned)status, *reason ? " " : "",
+            reason, more);
     fail(c, err, status, retry_after_ms(c), &e);
 }
 
 /* True when all of the body is here that an excerpt needs. */
 static bool excerpt_is_complete(const struct ws_connect *c) {
     size_t have = ht_buf_size(&c->in) - c->head_len;
-    if (have >= 4 * EXCERPT_MAX || ht_buf_size(&c->in) >= READ_MAX)
+    if (have >= PAGE_MAX || ht_buf_size(&c->in) >= READ_MAX)
         return true;
     switch (http_response_body(&c->head, false)) {
     case HTTP_BODY_NONE:

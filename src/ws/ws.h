@@ -148,7 +148,8 @@ struct ws_connect_ops {
     /* The WebSocket is open. The callee owns `conn`. `protocol` is the subprotocol that the server chose. `early` must
      * be passed to ws_conn_create(). The slices are valid during the call. The ws_connect no longer exists. */
     void (*open)(void *ctx, struct io_conn *conn, struct ht_slice protocol, struct ht_slice early);
-    /* `status` is the HTTP status if the server answered with another status than 101, else 0. `retry_after_ms` is from
+    /* `err` is HT_EAUTH after a 403, and after a 401 that does not want another login than a bearer token.
+     * `status` is the HTTP status if the server answered with another status than 101, else 0. `retry_after_ms` is from
      * Retry-After; 0: absent. `text` tells a person where and why. The ws_connect no longer exists. */
     void (*failed)(void *ctx, int err, uint16_t status, uint64_t retry_after_ms, const char *text);
 };

@@ -196,7 +196,7 @@ static void answers_that_are_errors(void) {
         {"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n", "trusted prox", OPT_EXIT_FAILURE},
         {"HTTP/1.1 404 Not Found\r\n\r\n{\"error\":\"no such thing\"}", "no such thing", OPT_EXIT_FAILURE},
         {"HTTP/1.1 500 Oops\r\n\r\n{\"message\":\"broken\\n\",\"error\":\"x\"}", "500: broken?", OPT_EXIT_FAILURE},
-        {"HTTP/1.1 502 Bad\r\n\r\n<html>", "answered 502", OPT_EXIT_FAILURE},
+        {"HTTP/1.1 502 Bad\r\n\r\n<html>", "does not reach it (502)", OPT_EXIT_FAILURE},
         {JSON_ANSWER("<html>"), "not JSON", OPT_EXIT_FAILURE},
         {JSON_ANSWER("[]"), "not JSON", OPT_EXIT_FAILURE},
         {JSON_ANSWER("{\"a\":1,\"a\":2}"), "not JSON", OPT_EXIT_FAILURE},

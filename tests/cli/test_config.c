@@ -127,7 +127,7 @@ static void one_mistake_each(void) {
         {"3000\n", 1, 1, "keys and values are expected here and not a value"},
         {"ulr: a\nexpose: [1]\n", 1, 1, "unknown key ulr; did you mean url?"},
         {"expose: [1]\nx: {a: [1, {b: c}]}\n", 2, 1,
-         "unknown key x; what may stand here is url, ca, pin, token-file, "},
+         "unknown key x; what may stand here is url, ca, pin, proxy, "},
         {"expose: [1]\n[a, b]: c\n", 2, 1, "a key is a word and not a list"},
         {"expose: [1]\nurl: a\nurl: b\n", 3, 1, "url is given twice, first on line 2"},
         {"expose: [1]\nurl:\n", 2, 5, "url has no value"},

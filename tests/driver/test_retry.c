@@ -160,7 +160,7 @@ static const struct refusal {
     {NO("401 Unauthorized", ""), "wants a token", HT_TUNNEL_EAUTH},
     {NO("403 Forbidden", ""), "refuses connections from here", HT_TUNNEL_EHANDSHAKE},
     {NO("404 Not Found", ""), "not a kit", HT_TUNNEL_EHANDSHAKE},
-    {NO("407 Proxy Authentication Required", ""), "refuses connections from here", HT_TUNNEL_EHANDSHAKE},
+    {NO("407 Proxy Authentication Required", ""), "a proxy of this network", HT_TUNNEL_EHANDSHAKE},
     {NO("426 Upgrade Required", "Upgrade: websocket\r\n"), "WebSockets", HT_TUNNEL_EHANDSHAKE},
     {NO("302 Found", "Location: http://login.example/\r\n"), "login page", HT_TUNNEL_EHANDSHAKE},
     {"HTTP/1.1 200 OK\r\nContent-Length: 13\r\n\r\n<html>Pay here", "login page", HT_TUNNEL_EHANDSHAKE},

@@ -75,7 +75,7 @@ static void meet(struct meeting *m, struct io_tls_host *e, const char *pem, cons
     m->accept = io_accept_start(m->loop, m->ends[0], e, 5000, &ops, m, &err);
     CU_ASSERT_PTR_NOT_NULL_FATAL(m->accept);
     m->ends[0] = NULL;
-    SSL *ssl = io_tls_session(m->tls, io_conn_fd(m->ends[1]), asks_for, &err);
+    SSL *ssl = io_tls_session(m->tls, m->ends[1], asks_for, &err);
     CU_ASSERT_PTR_NOT_NULL_FATAL(ssl);
     CU_ASSERT_FATAL(io_conn_set_ssl(m->ends[1], ssl));
     io_conn_set_ops(m->ends[1], &client_ops, m);
