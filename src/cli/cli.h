@@ -13,6 +13,7 @@
  *   cmd_admin.c     list, status, sessions list, sessions kill, bindings list, health, ready, metrics
  *   cmd_events.c    events
  *   cmd_requests.c  requests list, show, replay
+ *   cmd_doctor.c    doctor
  *   cmd_env.c       env
  *   admin_client.c  which request a question to a kit is
  *   table.c         aligned columns
@@ -67,6 +68,7 @@ int cmd_sessions_kill(int argc, char **argv);
 int cmd_bindings_list(int argc, char **argv);
 int cmd_health(int argc, char **argv);
 int cmd_ready(int argc, char **argv);
+int cmd_doctor(int argc, char **argv);
 int cmd_metrics(int argc, char **argv);
 int cmd_events(int argc, char **argv);
 int cmd_requests_list(int argc, char **argv);

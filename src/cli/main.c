@@ -34,6 +34,7 @@ int main(int argc, char **argv) {
         [OPT_CMD_BINDINGS_LIST] = cmd_bindings_list,
         [OPT_CMD_HEALTH] = cmd_health,
         [OPT_CMD_READY] = cmd_ready,
+        [OPT_CMD_DOCTOR] = cmd_doctor,
         [OPT_CMD_METRICS] = cmd_metrics,
         [OPT_CMD_EVENTS] = cmd_events,
         [OPT_CMD_REQUESTS_LIST] = cmd_requests_list,

@@ -442,6 +442,14 @@ struct io_tls *io_tls_named(struct io_tls *t, const char *name) HT_MUST_USE;
 /* Clears the pointer. NULL is ignored. */
 void io_tls_destroy(struct io_tls **t);
 
+/* What is known of the TLS of a connection that was dialled. Texts are printable; times are in seconds since 1970. */
+struct io_tls_facts {
+    char version[16], subject[96], issuer[96]; /* of the certificate, "" when it has none */
+    int64_t begins, ends;
+};
+/* False: there is no TLS. */
+bool io_conn_tls_facts(const struct io_conn *c, struct io_tls_facts *out);
+
 struct io_dial;
 
 struct io_dial_ops {

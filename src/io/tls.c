@@ -1,4 +1,5 @@
 #include "base/mem.h"
+#include "base/text.h"
 #include "io/cert_priv.h"
 #include "io/io_priv.h"
 #include "io/tls_server.h"
@@ -399,6 +400,32 @@ static int failure(struct io_conn *c, int rc, int sys) {
         /* A FIN without close_notify: the connection was cut, which must not look like a clean end (RFC 8446 6.1). */
         return ERR_GET_REASON(ERR_peek_error()) == SSL_R_UNEXPECTED_EOF_WHILE_READING ? HT_ERESET : HT_ETLS;
     }
+}
+
+static void name_text(const X509_NAME *name, char *out, size_t cap) {
+    char raw[256] = "";
+    if (X509_NAME_get_text_by_NID(name, NID_commonName, raw, sizeof raw) < 0)
+        X509_NAME_get_text_by_NID(name, NID_organizationName, raw, sizeof raw);
+    ht_text_clean(ht_slice_str(raw), out, cap);
+}
+
+static int64_t seconds(const ASN1_TIME *at) {
+    struct tm tm;
+    return ASN1_TIME_to_tm(at, &tm) == 1 ? (int64_t)timegm(&tm) : 0;
+}
+
+bool io_conn_tls_facts(const struct io_conn *c, struct io_tls_facts *out) {
+    SSL *ssl = io_conn_ssl(c);
+    X509 *x = ssl ? SSL_get0_peer_certificate(ssl) : NULL;
+    *out = (struct io_tls_facts){.begins = 0};
+    if (!x)
+        return false;
+    snprintf(out->version, sizeof out->version, "%s", SSL_get_version(ssl));
+    name_text(X509_get_subject_name(x), out->subject, sizeof out->subject);
+    name_text(X509_get_issuer_name(x), out->issuer, sizeof out->issuer);
+    out->begins = seconds(X509_get0_notBefore(x));
+    out->ends = seconds(X509_get0_notAfter(x));
+    return true;
 }
 
 int io_tls_shutdown(struct io_conn *c) {

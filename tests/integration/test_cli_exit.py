@@ -256,7 +256,18 @@ def inspector(world, name, code):
     }[code]()
 
 
-RUNS = {"requests list": inspector, "requests show": inspector, "requests replay": inspector, "login": stored, "logout": stored, "token new": about, "password new": password, "version": about, "completion": about, "serve": kit, "demo": demo, "ready": ready, "config check": check, **{name: tunnel for name in (*TUNNELS, "reach", "vtunnel-client")},
+def doctor(world, name, code):
+    if code not in ("failure", "bind"):
+        return admin(world, name, code)
+    # Ports that it cannot find, or that the kit cannot open.
+    at = Kit("--expose-address", "127.0.0.9" if code == "failure" else "192.0.2.77")
+    try:
+        return status_of("doctor", "--url", at.url)
+    finally:
+        at.end()
+
+
+RUNS = {"doctor": doctor, "requests list": inspector, "requests show": inspector, "requests replay": inspector, "login": stored, "logout": stored, "token new": about, "password new": password, "version": about, "completion": about, "serve": kit, "demo": demo, "ready": ready, "config check": check, **{name: tunnel for name in (*TUNNELS, "reach", "vtunnel-client")},
         **{name: admin for name in ADMIN}}
 
 
