@@ -189,6 +189,41 @@ int inspect_mask_target(const struct inspect_secrets *s, struct ht_slice target,
     return rc < 0 ? rc : mask_form(s, rest, out);
 }
 
+/* The place of `what` in s; s.n: there is none. */
+static size_t place(struct ht_slice s, struct ht_slice what) {
+    const char *at = s.n ? memmem(s.p, s.n, what.p, what.n) : NULL;
+    return at ? (size_t)(at - s.p) : s.n;
+}
+
+/* True when the lines before a part's content say that it is a secret: Content-Disposition: form-data; name="token". */
+static bool is_secret_part(const struct inspect_secrets *s, struct ht_slice lines) {
+    static const char mark[] = "name=\"";
+    struct ht_slice rest = behind(lines, find(lines, mark));
+    if (rest.n < sizeof mark - 1)
+        return false;
+    rest = behind(rest, sizeof mark - 1);
+    return inspect_is_secret_member(s, ht_slice_of(rest.p, place(rest, ht_slice_str("\""))));
+}
+
+/* RFC 7578. The first line is the delimiter; a body that begins otherwise is no form. */
+static int mask_parts(const struct inspect_secrets *s, struct ht_slice body, struct ht_buf *out) {
+    struct ht_slice delimiter = ht_slice_of(body.p, place(body, ht_slice_str("\r\n")));
+    int rc = HT_OK;
+    while (rc == HT_OK && body.n && delimiter.n > 2) {
+        size_t head = place(body, ht_slice_str("\r\n\r\n"));
+        struct ht_slice lines = ht_slice_of(body.p, ht_min(head + 4, body.n));
+        struct ht_slice content = behind(body, lines.n);
+        content.n = place(content, delimiter); /* with the line end before it */
+        body = behind(body, lines.n + content.n);
+        rc = put(out, lines);
+        if (rc == HT_OK && is_secret_part(s, lines))
+            rc = ht_buf_append_str(out, content.n ? INSPECT_DOTS "\r\n" : "");
+        else if (rc == HT_OK)
+            rc = put(out, content);
+    }
+    return rc < 0 ? rc : put(out, body);
+}
+
 /* ---- JSON ---- */
 
 static bool is_space(char c) { return c == ' ' || c == '\t' || c == '\r' || c == '\n'; }
@@ -292,6 +327,8 @@ static int mask_by_type(const struct inspect_secrets *s, struct ht_slice type, s
     bool looks = first < body.n && (body.p[first] == '{' || body.p[first] == '[');
     if (find(type, "json") < type.n || (looks && find(type, "text/") == type.n))
         return mask_json(s, body, out);
+    if (find(type, "multipart/form-data") < type.n)
+        return mask_parts(s, body, out);
     if (find(type, "x-www-form-urlencoded") < type.n)
         return mask_form(s, body, out);
     return put(out, body);

@@ -35,9 +35,10 @@ int inspect_mask_value(struct ht_slice name, struct ht_slice value, struct ht_bu
 /* A request's target; values of secret parameters of its query are masked, and the password of its authority. */
 int inspect_mask_target(const struct inspect_secrets *s, struct ht_slice target, struct ht_buf *out) HT_MUST_USE;
 /*
- * A body that is exported or copied. JSON (complete or cut) and forms lose the values of their secret members; then in
- * a body of any type each of the n_known texts, such as the exchange's own bearer token, is masked where it appears.
- * Texts of less than INSPECT_KNOWN_MIN bytes are ignored. `type` is the Content-Type; it may be empty.
+ * A body that is exported or copied. JSON (complete or cut) and forms of both kinds lose the values of their secret
+ * members; then in a body of any type each of the n_known texts, such as the exchange's own bearer token, is masked
+ * where it appears. Texts of less than INSPECT_KNOWN_MIN bytes are ignored. `type` is the Content-Type; it may be
+ * empty.
  */
 #define INSPECT_KNOWN_MIN 6
 int inspect_mask_body(const struct inspect_secrets *s, struct ht_slice type, struct ht_slice body,

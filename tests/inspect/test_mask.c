@@ -86,6 +86,14 @@ static void bodies(void) {
         {"application/problem+json", "{\"token\":\"x\"}", "{\"token\":\"" D "\"}"},
         {"", " {\"token\":\"x\"}", " {\"token\":\"" D "\"}"},
         {"application/x-www-form-urlencoded", "user=a&password=b", "user=a&password=" D},
+        {"multipart/form-data; boundary=B",
+         "--B\r\nContent-Disposition: form-data; name=\"user\"\r\n\r\nann\r\n--B\r\n"
+         "content-disposition: form-data; name=\"password\"\r\n\r\nx\r\ny\r\n--B--\r\n",
+         "--B\r\nContent-Disposition: form-data; name=\"user\"\r\n\r\nann\r\n--B\r\n"
+         "content-disposition: form-data; name=\"password\"\r\n\r\n" D "\r\n--B--\r\n"},
+        {"multipart/form-data", "--B\r\nX: name=\"token\"\r\n\r\ncut", "--B\r\nX: name=\"token\"\r\n\r\n" D "\r\n"},
+        {"multipart/form-data", "--B\r\nX: name=\"tok", "--B\r\nX: name=\"tok"},
+        {"multipart/form-data", "preamble", "preamble"},
         {"text/plain", "password=b", "password=b"},
         {"text/plain", "the key is sesame42, sesame42!", "the key is " D ", " D "!"},
         {"", "", ""},
