@@ -203,7 +203,7 @@ def _():
             i.request("POST", "/hook", b"x" * 1000)
             for each in (feed, other):
                 eventually(lambda e=each: any(x["target"] == "/hook" and x["state"] == "done" and x["requestBytes"] == 1000 for x in e.of("exchange")), "the exchange is told")
-            eventually(lambda: any(t["rps"] >= 1 and t["in"] >= 1000 for t in feed.of("traffic")), "the traffic of that second")
+            eventually(lambda: [sum(t[k] for t in feed.of("traffic")) for k in ("rps", "in")] == [1, 1000], "the traffic of those seconds")
             i.ask("DELETE", "/exchanges", want=204)
             eventually(lambda: feed.of("cleared"), "that all was cleared")
 
