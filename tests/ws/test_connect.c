@@ -222,7 +222,8 @@ static void answers(void) {
          HT_EPROTO, 200, 0, "answered 200 OK: a web page, \"Hotel\\x1b[31m W\303\244rme\"", NULL},
         {"HTTP/1.1 200 OK\r\n\r\n<!doctype HTML><title>" SIXTY SIXTY SIXTY, HT_EPROTO, 200, 0,
          "a web page, \"" SIXTY "yyy", NULL},
-        {"HTTP/1.1 302 Found\r\nLocation: https://portal.test/login\342\200\256?token=secret\r\nContent-Length: 0\r\n\r\n",
+        {"HTTP/1.1 302 Found\r\nLocation: https://portal.test/login\342\200\256?token=secret\r\nContent-Length: "
+         "0\r\n\r\n",
          HT_EPROTO, 302, 0, "answered 302 Found: it leads to https://portal.test/login\\u202e", NULL},
         {"HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Basic realm=\"Staging\"\r\n\r\n", HT_EPROTO, 401, 0,
          "401 Unauthorized: it wants a login: Basic realm=\"Staging\"", NULL},
