@@ -346,8 +346,9 @@ spec-release: spec-diff
 rehearsal: gen
 	@PYTHONPATH=. $(PYTHON) tests/gen/test_rehearsal.py all
 
-# The inspector's page in Chromium: what is copied is run, files go out and in, a list of 10,000; and in Firefox, if it is there.
-inspector-page: all
+# The inspector's page in Chromium: what is copied is run, files go out and in, a list of 10,000; and in Firefox.
+inspector-page: all deps-test
+	@sh tests/deps.sh firefox-esr
 	@HT_BIN=$(B)/hoody-tunnel PYTHONPATH=. $(PYTHON) tests/integration/test_inspector_copies.py
 	@HT_BIN=$(B)/hoody-tunnel PYTHONPATH=. $(PYTHON) tests/integration/test_inspector_firefox.py
 
