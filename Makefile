@@ -34,9 +34,7 @@ endif
 CFLAGS  ?= -g
 CPPFLAGS += -Isrc -I$(GEN) -DKIT_VERSION='"$(VERSION)"'
 ALLFLAGS = $(CSTD) $(OPT) $(CFLAGS) $(WARN) $(HARDEN) -fPIC -fvisibility=hidden -MMD -MP $(CPPFLAGS)
-# AddressSanitizer has a crypt_r() of its own, in front of the library's: the linker would leave the library out, and it has none to call.
-CRYPT   := -Wl,--push-state,--no-as-needed -lcrypt -Wl,--pop-state
-LDLIBS  := -lev -lwslay -lcjson -lyaml -lqrencode -lssl -lcrypto -lseccomp -lz -lbrotlidec -lzstd $(CRYPT) -lpthread
+LDLIBS  := -lev -lwslay -lcjson -lyaml -lqrencode -lssl -lcrypto -lseccomp -lpthread
 LDFLAGS += $(LDSAN) -Wl,-z,relro,-z,now -Wl,--as-needed
 # Most of what the loader reads to start the program is relative relocations; packed they are a page or two (where the linker can).
 PACKED  := -Wl,-z,pack-relative-relocs
@@ -167,7 +165,7 @@ DRV_O   := $(filter $(LIB_ROOMS:%=$(B)/obj/%/%) $(LIB_ROOMS:%=$(B)/obj/rl/%/%),$
            $(filter $(B)/obj/gen/wire_gen.o $(B)/obj/gen/vtunnel_gen.o $(B)/obj/gen/metrics_gen.o $(B)/obj/gen/inspect_api_gen.o \
            $(B)/obj/gen/page_gen.o,$(LIB_O))
 SONAME  := libhoody-tunnel.so.0
-DRV_LIBS := -lev -lwslay -lssl -lcrypto -lz -lbrotlidec -lzstd -lcrypt -lpthread
+DRV_LIBS := -lev -lwslay -lssl -lcrypto -lpthread
 
 SYMBOLS := src/driver/hoody_tunnel.map
 $(B)/$(SONAME): $(DRV_O) $(SYMBOLS)
@@ -269,7 +267,7 @@ $(UNIT_O): $(B)/tests/%.o: tests/%.c | $(GEN_NEEDED)
 
 $(UNIT): %: %.o $(SUPPORT) $(B)/librooms.a
 	@echo "  TEST  $@"
-	@$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $< $(SUPPORT) $(B)/librooms.a -lcunit -lbrotlienc $(LDLIBS) -lm
+	@$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $< $(SUPPORT) $(B)/librooms.a -lcunit -lz -lzstd -lbrotlienc -lcrypt $(LDLIBS) -lm
 
 # ---- programs that tests and benchmarks use ----
 $(B)/tests/ws_echo: $(wildcard tests/ws_echo/*.c) $(B)/librooms.a

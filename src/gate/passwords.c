@@ -1,6 +1,7 @@
 #include "gate/passwords.h"
 
 #include "base/clock.h"
+#include "base/library.h"
 #include "base/mem.h"
 
 #include <crypt.h>
@@ -11,9 +12,17 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define GATE_NO_CRYPT "this system has no libcrypt, which knows hashes of passwords"
 #define MAKE_ONE "`hoody-tunnel password new NAME` makes a good one"
 
 /* ---- hashes ---- */
+
+#define CRYPT(X) X(crypt_r) X(crypt_gensalt_rn)
+static struct { CRYPT(HT_LIBRARY_MEMBER) } crypt_lib;
+#define CRYPT_ROW(f) HT_LIBRARY_FUNCTION(crypt_lib, f)
+static const struct ht_library_function crypt_rows[] = {CRYPT(CRYPT_ROW)};
+static struct ht_library crypt_file = {
+    {"libcrypt.so.1", "libcrypt.so.2"}, crypt_rows, HT_ARRAY_LEN(crypt_rows), HT_LIBRARY_UNKNOWN};
 
 static bool begins(const char *s, const char *what) { return strncmp(s, what, strlen(what)) == 0; }
 
@@ -173,6 +182,8 @@ static int check_file(int fd, const char *name, struct ht_errmsg *err) {
 
 int gate_passwords_load(struct gate_passwords *p, const char *name, struct ht_errmsg *err) {
     *p = (struct gate_passwords){.n = 0};
+    if (!ht_library_need(&crypt_file))
+        return ht_fail(err, HT_EIO, "%s cannot be used: " GATE_NO_CRYPT, name);
     int fd = open(name, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0)
         return ht_fail(err, HT_EIO, "%s cannot be opened: %s", name, strerror(errno));
@@ -197,10 +208,10 @@ int gate_passwords_load(struct gate_passwords *p, const char *name, struct ht_er
 
 bool gate_password_fits(const char *hash, const char *password) {
     /* Not ht_malloc(), whose counters belong to one thread. */
-    struct crypt_data *data = calloc(1, sizeof *data);
+    struct crypt_data *data = ht_library_need(&crypt_file) ? calloc(1, sizeof *data) : NULL;
     if (!data)
         return false;
-    const char *made = crypt_r(password, hash, data);
+    const char *made = crypt_lib.crypt_r(password, hash, data);
     size_t n = strlen(hash);
     bool fits = made && *made != '*' && ht_const_time_eq(made, strlen(made), hash, n);
     explicit_bzero(data, sizeof *data);
@@ -212,12 +223,14 @@ int gate_password_hash(const char *password, char out[GATE_HASH_MAX], struct ht_
     static const char *const kinds[] = {"$y$", "$2b$"}; /* yescrypt, or bcrypt where there is none */
     if (strlen(password) > GATE_PASSWORD_MAX)
         return ht_fail(err, HT_EINVAL, "a password has at most %d bytes", GATE_PASSWORD_MAX);
+    if (!ht_library_need(&crypt_file))
+        return ht_fail(err, HT_EIO, GATE_NO_CRYPT);
     struct crypt_data *data = calloc(1, sizeof *data);
     const char *made = NULL;
     char setting[CRYPT_GENSALT_OUTPUT_SIZE];
     for (size_t i = 0; i < HT_ARRAY_LEN(kinds) && data && !made; i++)
-        if (crypt_gensalt_rn(kinds[i], i ? 12 : 0, NULL, 0, setting, sizeof setting))
-            made = crypt_r(password, setting, data);
+        if (crypt_lib.crypt_gensalt_rn(kinds[i], i ? 12 : 0, NULL, 0, setting, sizeof setting))
+            made = crypt_lib.crypt_r(password, setting, data);
     int rc = made && *made != '*' && strlen(made) < GATE_HASH_MAX
                  ? HT_OK
                  : ht_fail(err, HT_EIO, "this system makes no hash of a password that is taken here");

@@ -1,5 +1,6 @@
 #include "inspect/decode.h"
 
+#include "base/library.h"
 #include "base/mem.h"
 
 #include <brotli/decode.h>
@@ -10,6 +11,34 @@
 #define STEP 16384     /* output that is asked for at once */
 #define ZSTD_WINDOW 23 /* log2 of a zstd window: what RFC 9659 allows for content */
 #define MAX_CODINGS 4
+
+/* ---- the libraries, of which a tunnel without an inspector needs none ---- */
+
+#define ZLIB(X)                                                                                                        \
+    X(inflateInit2_)                                                                                                   \
+    X(inflate) X(inflateEnd) X(inflateReset) X(inflateReset2) X(inflateGetDictionary) X(inflateSetDictionary)
+#define BROTLI_LIB(X)                                                                                                  \
+    X(BrotliDecoderCreateInstance)                                                                                     \
+    X(BrotliDecoderDestroyInstance) X(BrotliDecoderDecompressStream) X(BrotliDecoderGetErrorCode)
+#define ZSTD_LIB(X)                                                                                                    \
+    X(ZSTD_createDStream)                                                                                              \
+    X(ZSTD_freeDStream) X(ZSTD_sizeof_DStream) X(ZSTD_DCtx_setParameter) X(ZSTD_decompressStream) X(ZSTD_isError)
+
+static struct { ZLIB(HT_LIBRARY_MEMBER) } zlib;
+static struct { BROTLI_LIB(HT_LIBRARY_MEMBER) } brotli;
+static struct { ZSTD_LIB(HT_LIBRARY_MEMBER) } zstd;
+
+#define ZLIB_ROW(f) HT_LIBRARY_FUNCTION(zlib, f)
+#define BROTLI_ROW(f) HT_LIBRARY_FUNCTION(brotli, f)
+#define ZSTD_ROW(f) HT_LIBRARY_FUNCTION(zstd, f)
+static const struct ht_library_function zlib_rows[] = {ZLIB(ZLIB_ROW)}, brotli_rows[] = {BROTLI_LIB(BROTLI_ROW)},
+                                        zstd_rows[] = {ZSTD_LIB(ZSTD_ROW)};
+static struct ht_library zlib_file = {{"libz.so.1"}, zlib_rows, HT_ARRAY_LEN(zlib_rows), HT_LIBRARY_UNKNOWN},
+                         brotli_file = {{"libbrotlidec.so.1"},
+                                        brotli_rows,
+                                        HT_ARRAY_LEN(brotli_rows),
+                                        HT_LIBRARY_UNKNOWN},
+                         zstd_file = {{"libzstd.so.1"}, zstd_rows, HT_ARRAY_LEN(zstd_rows), HT_LIBRARY_UNKNOWN};
 
 enum coding { IDENTITY, GZIP, DEFLATE, RAW, BROTLI, ZSTD, N_CODINGS };
 
@@ -68,17 +97,24 @@ static void counted_free(void *ctx, void *p) {
 static void *z_alloc(void *ctx, unsigned n, unsigned size) { return counted_alloc(ctx, (size_t)n * size); }
 
 size_t inspect_decoder_bytes(const struct inspect_decoder *d) {
-    return d ? sizeof *d + d->held + ZSTD_sizeof_DStream(d->zstd) : 0;
+    return d ? sizeof *d + d->held + (d->zstd ? zstd.ZSTD_sizeof_DStream(d->zstd) : 0) : 0;
 }
 
 static bool zlib_begin(struct inspect_decoder *d, int window_bits) {
     d->z = (z_stream){.zalloc = z_alloc, .zfree = counted_free, .opaque = d};
-    return inflateInit2(&d->z, window_bits) == Z_OK;
+    return zlib.inflateInit2_(&d->z, window_bits, ZLIB_VERSION, (int)sizeof d->z) == Z_OK;
 }
 
 static bool zstd_begin(struct inspect_decoder *d) {
-    d->zstd = ZSTD_createDStream(); /* its stable API takes no allocator */
-    return d->zstd && !ZSTD_isError(ZSTD_DCtx_setParameter(d->zstd, ZSTD_d_windowLogMax, ZSTD_WINDOW));
+    d->zstd = zstd.ZSTD_createDStream(); /* its stable API takes no allocator */
+    return d->zstd && !zstd.ZSTD_isError(zstd.ZSTD_DCtx_setParameter(d->zstd, ZSTD_d_windowLogMax, ZSTD_WINDOW));
+}
+
+/* False: this system lacks its library. */
+static bool is_there(enum coding c) {
+    return c == BROTLI ? ht_library_need(&brotli_file)
+           : c == ZSTD ? ht_library_need(&zstd_file)
+                       : c == IDENTITY || ht_library_need(&zlib_file);
 }
 
 static bool begin(struct inspect_decoder *d) {
@@ -90,7 +126,7 @@ static bool begin(struct inspect_decoder *d) {
     case RAW:
         return zlib_begin(d, -MAX_WBITS);
     case BROTLI:
-        return (d->brotli = BrotliDecoderCreateInstance(counted_alloc, counted_free, d)) != NULL;
+        return (d->brotli = brotli.BrotliDecoderCreateInstance(counted_alloc, counted_free, d)) != NULL;
     case ZSTD:
         return zstd_begin(d);
     default:
@@ -103,7 +139,7 @@ static struct inspect_decoder *create(enum coding coding) {
     if (!d)
         return NULL;
     d->coding = coding;
-    if (!begin(d))
+    if (!is_there(coding) || !begin(d))
         inspect_decoder_destroy(&d);
     return d;
 }
@@ -120,17 +156,18 @@ void inspect_decoder_destroy(struct inspect_decoder **dp) {
     if (!d)
         return;
     *dp = NULL;
-    if (d->coding == GZIP || d->coding == DEFLATE || d->coding == RAW)
-        inflateEnd(&d->z);
+    if (d->z.state)
+        zlib.inflateEnd(&d->z);
     if (d->brotli)
-        BrotliDecoderDestroyInstance(d->brotli);
-    ZSTD_freeDStream(d->zstd);
+        brotli.BrotliDecoderDestroyInstance(d->brotli);
+    if (d->zstd)
+        zstd.ZSTD_freeDStream(d->zstd);
     ht_free(d);
 }
 
 void inspect_decoder_reset(struct inspect_decoder *d) {
     if (d->coding == GZIP || d->coding == DEFLATE || d->coding == RAW)
-        inflateReset(&d->z);
+        zlib.inflateReset(&d->z);
     d->over = d->ended = false;
 }
 
@@ -140,14 +177,14 @@ void inspect_decoder_reset(struct inspect_decoder *d) {
 static void raw_goes_on(z_stream *z) {
     uint8_t window[1u << MAX_WBITS];
     uInt n = sizeof window;
-    if (inflateGetDictionary(z, window, &n) == Z_OK && inflateReset(z) == Z_OK)
-        inflateSetDictionary(z, window, n);
+    if (zlib.inflateGetDictionary(z, window, &n) == Z_OK && zlib.inflateReset(z) == Z_OK)
+        zlib.inflateSetDictionary(z, window, n);
 }
 
 /* Behind a member there is another one (RFC 1952 2.2), or something that is ignored. */
 static void next_member(struct inspect_decoder *d, struct ht_slice *in) {
     d->ended = false;
-    d->over = (uint8_t)in->p[0] != 0x1f || inflateReset(&d->z) != Z_OK;
+    d->over = (uint8_t)in->p[0] != 0x1f || zlib.inflateReset(&d->z) != Z_OK;
 }
 
 static ssize_t zlib_step(struct inspect_decoder *d, struct ht_slice *in, uint8_t *to, size_t cap) {
@@ -160,7 +197,7 @@ static ssize_t zlib_step(struct inspect_decoder *d, struct ht_slice *in, uint8_t
     d->z.next_out = to;
     d->z.avail_out = (uInt)cap;
     size_t given = d->z.avail_in;
-    int rc = inflate(&d->z, Z_SYNC_FLUSH);
+    int rc = zlib.inflate(&d->z, Z_SYNC_FLUSH);
     *in = ht_slice_of(in->p + (given - d->z.avail_in), in->n - (given - d->z.avail_in));
     d->ended = rc == Z_STREAM_END && d->coding == GZIP;
     d->over = rc == Z_STREAM_END && d->coding == DEFLATE;
@@ -176,11 +213,11 @@ static ssize_t zlib_step(struct inspect_decoder *d, struct ht_slice *in, uint8_t
 static ssize_t brotli_step(struct inspect_decoder *d, struct ht_slice *in, uint8_t *to, size_t cap) {
     const uint8_t *from = (const uint8_t *)in->p;
     size_t n = in->n, left = cap;
-    BrotliDecoderResult rc = BrotliDecoderDecompressStream(d->brotli, &n, &from, &left, &to, NULL);
+    BrotliDecoderResult rc = brotli.BrotliDecoderDecompressStream(d->brotli, &n, &from, &left, &to, NULL);
     *in = ht_slice_of(from, n);
     d->over = rc == BROTLI_DECODER_RESULT_SUCCESS;
     if (rc == BROTLI_DECODER_RESULT_ERROR) {
-        BrotliDecoderErrorCode code = BrotliDecoderGetErrorCode(d->brotli);
+        BrotliDecoderErrorCode code = brotli.BrotliDecoderGetErrorCode(d->brotli);
         return code <= BROTLI_DECODER_ERROR_ALLOC_CONTEXT_MODES && code >= BROTLI_DECODER_ERROR_ALLOC_BLOCK_TYPE_TREES
                    ? HT_ENOMEM
                    : HT_EPROTO;
@@ -191,9 +228,9 @@ static ssize_t brotli_step(struct inspect_decoder *d, struct ht_slice *in, uint8
 static ssize_t zstd_step(struct inspect_decoder *d, struct ht_slice *in, uint8_t *to, size_t cap) {
     ZSTD_inBuffer from = {in->p, in->n, 0};
     ZSTD_outBuffer out = {to, cap, 0};
-    size_t rc = ZSTD_decompressStream(d->zstd, &out, &from);
+    size_t rc = zstd.ZSTD_decompressStream(d->zstd, &out, &from);
     *in = ht_slice_of(in->p + from.pos, in->n - from.pos);
-    if (ZSTD_isError(rc))
+    if (zstd.ZSTD_isError(rc))
         return HT_EPROTO;
     return (ssize_t)out.pos;
 }
@@ -272,8 +309,8 @@ static int feed_deflate(struct inspect_decoder *d, struct ht_slice piece, struct
     if (!d->begun && d->n_first < 2)
         return HT_OK;
     if (!d->begun) {
-        bool zlib = (d->first[0] & 0x0f) == Z_DEFLATED && (d->first[0] << 8 | d->first[1]) % 31 == 0;
-        if (!zlib && inflateReset2(&d->z, -MAX_WBITS) != Z_OK)
+        bool header = (d->first[0] & 0x0f) == Z_DEFLATED && (d->first[0] << 8 | d->first[1]) % 31 == 0;
+        if (!header && zlib.inflateReset2(&d->z, -MAX_WBITS) != Z_OK)
             return HT_ENOMEM;
         d->begun = true;
         int rc = feed(d, ht_slice_of(d->first, 2), s);
@@ -326,7 +363,7 @@ static int read_list(struct ht_slice list, enum coding to[MAX_CODINGS]) {
         if (name.n == 0)
             continue;
         enum coding c = coding_of(name);
-        if (c == N_CODINGS || n == MAX_CODINGS)
+        if (c == N_CODINGS || n == MAX_CODINGS || !is_there(c))
             return -1;
         to[n++] = c;
     }
