@@ -21,6 +21,8 @@
 /* When a peer is asked whether it is there, how often more, and how many times in vain. */
 #define KEEP_ALIVE_S 5
 #define KEEP_ALIVE_TRIES 6
+/* Bytes sent after which a connection is one for bulk: see io_congestion_local(). */
+#define BULK_BEGINS (256u << 10)
 
 static void update_interest(struct io_conn *c) {
     const struct io_conn_more *m = c->more;
@@ -282,6 +284,21 @@ int io_conn_look(struct io_conn *c) {
     }
 }
 
+/* What is dialled gets it only here: to choose costs a small request behind a new connection a twentieth. */
+static void stop_pacing(struct io_conn *c) {
+    struct io_addr peer;
+    io_conn_peer(c, &peer);
+    if (io_addr_is_loopback(&peer))
+        io_congestion_local(c->io.fd);
+}
+
+static void count_out(struct io_conn *c, size_t n) {
+    bool small = c->out < BULK_BEGINS;
+    c->out += n;
+    if (HT_UNLIKELY(small && c->out >= BULK_BEGINS))
+        stop_pacing(c);
+}
+
 ssize_t io_conn_write(struct io_conn *c, const struct iovec *iov, int iovcnt) {
     ssize_t n;
     if (io_conn_ssl(c)) {
@@ -297,7 +314,7 @@ ssize_t io_conn_write(struct io_conn *c, const struct iovec *iov, int iovcnt) {
             n = noted(c, errno);
     }
     if (n > 0)
-        c->out += (uint64_t)n;
+        count_out(c, (size_t)n);
     return n;
 }
 
@@ -431,6 +448,7 @@ bool io_conn_tune_tunnel(struct io_conn *c, uint64_t dead_ms) {
     if (getsockopt(c->io.fd, IPPROTO_TCP, TCP_INFO, &info, &len) != 0 || info.tcpi_rtt == 0 ||
         info.tcpi_rtt >= SHORT_WAY_US)
         return false;
+    stop_pacing(c);
     io_conn_tunnel_window(c, IO_WINDOW_SMALL);
     return true;
 }

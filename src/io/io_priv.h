@@ -110,8 +110,8 @@ void io_set_reset(int fd, bool on);
 
 /* ---- congestion.c ---- */
 
-/* A socket whose other end is, or will be, a loopback address: it does not pace. Before it connects or listens; those
- * that a listener accepts have it too. */
+/* A socket whose other end is, or will be, a loopback address: it does not pace. Those that a listener accepts have it
+ * from the listener. */
 void io_congestion_local(int fd);
 
 /* ---- tls.c ---- */

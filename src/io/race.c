@@ -71,8 +71,6 @@ static void on_connected(struct ev_loop *ev, ev_io *w, int revents) {
 /* A socket that connects, or a negative error. */
 static int begin_connect(const struct io_addr *a) {
     int fd = socket(a->ss.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (fd >= 0 && io_addr_is_loopback(a))
-        io_congestion_local(fd);
     if (fd >= 0 &&
         (connect(fd, (const struct sockaddr *)&a->ss, a->len) == 0 || errno == EINPROGRESS || errno == EINTR))
         return fd;
