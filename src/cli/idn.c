@@ -4,16 +4,18 @@
  */
 #include "cli/cli.h"
 
+#include "base/library.h"
 #include "base/text.h"
 #include "wire/name.h"
 
-#include <dlfcn.h>
 #include <stdlib.h>
 
 #define NFC_INPUT 1 /* of idn2.h */
 #define NONTRANSITIONAL 8
 
-typedef int (*to_ascii)(const char *utf8, char **out, int flags);
+static struct { int (*to_ascii)(const char *utf8, char **out, int flags); } idn;
+static const struct ht_library_function rows[] = {{"idn2_to_ascii_8z", (void **)(void *)&idn.to_ascii}};
+static struct ht_library idn_file = {{"libidn2.so.0"}, rows, HT_ARRAY_LEN(rows), HT_LIBRARY_UNKNOWN};
 
 static bool beyond_ascii(const char *text) {
     for (; *text; text++)
@@ -23,18 +25,12 @@ static bool beyond_ascii(const char *text) {
 }
 
 void cli_idn_hint(const char *text, struct ht_errmsg *err) {
-    void *lib = beyond_ascii(text) ? dlopen("libidn2.so.0", RTLD_NOW | RTLD_LOCAL) : NULL;
     char *ascii = NULL, shown[160], host[WIRE_HOST_ROOM];
-    if (!lib)
+    if (!beyond_ascii(text) || !ht_library_need(&idn_file))
         return;
-    union { /* POSIX has dlsym() give functions, ISO C has no cast for it */
-        void *object;
-        to_ascii function;
-    } found = {.object = dlsym(lib, "idn2_to_ascii_8z")};
-    if (found.function && found.function(text, &ascii, NFC_INPUT | NONTRANSITIONAL) == 0 && ascii &&
+    if (idn.to_ascii(text, &ascii, NFC_INPUT | NONTRANSITIONAL) == 0 && ascii &&
         wire_domain_read(host, ht_slice_str(ascii), 1, NULL) == 0)
         ht_fail(err, HT_EINVAL, "\"%s\": letters beyond ASCII are written as A-labels: %s",
                 ht_text_clean(ht_slice_str(text), shown, sizeof shown), host);
     free(ascii);
-    dlclose(lib);
 }
