@@ -10,8 +10,8 @@ import subprocess
 import tempfile
 import time
 
-from tests.integration.browser import audited
-from tests.integration.harness import eventually
+from tests.integration.browser import Browser, audited
+from tests.integration.harness import eventually, free_port
 from tests.integration.inspected import Inspected, Keeper
 from tests.integration.inspector_page import COUNT, as_json, clean, click, close_browser, copied, lines, open_page, pick, search
 from tests.support.tap import case, main
@@ -80,6 +80,32 @@ def _():
         assert service.got[1][1] == service.got[0][1] == b"\x00\xffbytes"
         clean(page)
         page.close()
+
+
+# What the developer tools of this browser do with a file that is dropped on their list of requests.
+IMPORT = """(async (text) => {
+    const har = await import(location.origin + '/devtools/models/har/har.js');
+    const seen = har.Importer.Importer.requestsFromHARLog(new har.HARFormat.HARRoot(JSON.parse(text)).log);
+    return await Promise.all(seen.map(async (r) => [r.requestMethod, r.url(), r.statusCode, r.requestHeaders().length, await r.requestFormData(),
+        (await r.requestContentData()).text]));
+})(%s)"""
+
+
+@case("files: the developer tools of Chromium read what is exported")
+def _():
+    with Keeper(as_json) as service, Inspected(service.port) as i:
+        i.request("POST", "/hook?x=1", b'{"a": 1}', "Content-Type: application/json")
+        i.request("GET", "/other")
+        eventually(lambda: len(service.got) == 2, "both requests")
+        har = json.dumps(i.ask("POST", "/har/export", {"ids": None, "secrets": False}))
+        port = free_port()
+        with Browser(f"--remote-debugging-port={port}", "--remote-allow-origins=*") as tools:
+            page = tools.page("about:blank")
+            page.ask("Page.navigate", url=f"http://127.0.0.1:{port}/devtools/devtools_app.html")
+            page.until("location.origin !== 'null' && location.protocol === 'http:'")
+            (post, get) = page.js(IMPORT % json.dumps(har))
+        assert post[0] == "POST" and post[1].endswith("/hook?x=1") and post[2] == 200 and post[3] > 2 and post[4] == '{"a": 1}', post
+        assert get[0] == "GET" and get[1].endswith("/other") and get[2] == 200 and json.loads(get[5]), get
 
 
 @case("10,000 requests: the list is drawn at once, scrolls, and is searched")
