@@ -364,6 +364,8 @@ struct cli_plan {
 void cli_plan_inspect(struct cli_plan *p, const struct opt_addr *at);
 /* Sets the retries by --retry-for. `given` false: retry for ever, but the first connection must succeed at once. */
 void cli_plan_retry(struct ht_tunnel_options *o, bool given, uint64_t retry_for_ms);
+/* --forwarded, and the key of that name. `given` false: the library decides. */
+enum ht_forwarded cli_forwarded(bool given, enum opt_forwarded forwarded);
 /* Completes the plan by what login has stored. `token` and the result are those of cli_access(). */
 int cli_plan_access(struct cli_plan *p, char token[WIRE_LIMIT_MAX_TOKEN + 1], struct ht_errmsg *err) HT_MUST_USE;
 /* Makes the tunnel, whose events go to cli_event_callbacks with `user`. The caller destroys *t. 0, or an exit status

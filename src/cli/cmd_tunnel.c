@@ -117,9 +117,7 @@ int cmd_expose(int argc, char **argv) {
             .target_key = o.target_key,
             .target_sni = o.target_sni,
             .host_header = o.host_header,
-            .forwarded = !o.set_forwarded                   ? HT_FORWARDED_AUTO
-                         : o.forwarded == OPT_FORWARDED_SET ? HT_FORWARDED_SET
-                                                            : HT_FORWARDED_PASS,
+            .forwarded = cli_forwarded(o.set_forwarded, o.forwarded),
             .request_headers = o.request_header,
             .n_request_headers = o.n_request_header,
             .response_headers = o.response_header,

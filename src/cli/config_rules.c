@@ -103,9 +103,7 @@ static int page_beside_the_file(struct cli_config *c, const char **page) {
 int cli_config_gate_set(struct cli_config *c, const struct opt_config_expose *item, struct cli_config_gate *g) {
     struct cli_config_rules *pages = &g->lists[CLI_GATE_PAGES];
     g->host_header = item->host_header;
-    g->forwarded = !item->set_forwarded                   ? HT_FORWARDED_AUTO
-                   : item->forwarded == OPT_FORWARDED_SET ? HT_FORWARDED_SET
-                                                          : HT_FORWARDED_PASS;
+    g->forwarded = cli_forwarded(item->set_forwarded, item->forwarded);
     g->basic_auth_pass = item->basic_auth_pass;
     int rc = beside_the_file(c, item->basic_auth, &g->basic_auth);
     for (size_t i = 0; i < pages->n && rc == HT_OK; i++)

@@ -71,6 +71,10 @@ void cli_plan_retry(struct ht_tunnel_options *o, bool given, uint64_t retry_for_
     o->retry_for_ms = retry_for_ms >= OPT_RETRY_FOR_MAX ? 0 : retry_for_ms ? (uint32_t)retry_for_ms : HT_NO_RETRY;
 }
 
+enum ht_forwarded cli_forwarded(bool given, enum opt_forwarded forwarded) {
+    return !given ? HT_FORWARDED_AUTO : forwarded == OPT_FORWARDED_SET ? HT_FORWARDED_SET : HT_FORWARDED_PASS;
+}
+
 void cli_plan_inspect(struct cli_plan *p, const struct opt_addr *at) {
     if (!at)
         return;

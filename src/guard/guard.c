@@ -18,20 +18,9 @@ struct guard *guard_create(const struct guard_config *cfg) {
     g->fds.total = cfg->max_streams * DESCRIPTORS + GUARD_DOORS_MAX;
     relay_owner_init(&g->owner, NULL);
     g->owner.own_peer = true;
-    struct relay_kit_config kit = {
-        .loop = cfg->loop,
-        .fds = &g->fds,
-        .metrics = &g->metrics,
-        .head_limits = {.max_head = WIRE_LIMIT_MAX_HEAD,
-                        .max_headers = WIRE_LIMIT_MAX_HEADERS - GUARD_HEADERS_MAX,
-                        .max_target = WIRE_LIMIT_MAX_TARGET},
-        .head_timeout_ms = WIRE_LIMIT_HEAD_TIMEOUT,
-        .keepalive_timeout_ms = WIRE_LIMIT_KEEPALIVE_TIMEOUT,
-        .response_timeout_ms = WIRE_LIMIT_RESPONSE_TIMEOUT,
-        .half_close_timeout_ms = WIRE_LIMIT_HALF_CLOSE_TIMEOUT,
-        .send_timeout_ms = WIRE_LIMIT_SEND_TIMEOUT,
-        .max_bindings_per_session = UINT32_MAX,
-    };
+    struct relay_kit_config kit = relay_inside_config(cfg->loop, &g->fds, &g->metrics);
+    kit.head_limits.max_headers -= GUARD_HEADERS_MAX;
+    kit.max_bindings_per_session = UINT32_MAX;
     g->table = relay_table_create(&kit);
     if (!g->table)
         guard_destroy(&g);

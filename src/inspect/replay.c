@@ -391,20 +391,7 @@ int replay_init(struct inspect_server *s) {
     s->fds.total = INSPECT_REPLAYS * DESCRIPTORS;
     relay_owner_init(&s->owner, NULL);
     s->owner.own_peer = true;
-    struct relay_kit_config cfg = {
-        .loop = s->cfg.loop,
-        .fds = &s->fds,
-        .metrics = &s->metrics,
-        .head_limits = {.max_head = WIRE_LIMIT_MAX_HEAD,
-                        .max_headers = WIRE_LIMIT_MAX_HEADERS,
-                        .max_target = WIRE_LIMIT_MAX_TARGET},
-        .head_timeout_ms = WIRE_LIMIT_HEAD_TIMEOUT,
-        .keepalive_timeout_ms = WIRE_LIMIT_KEEPALIVE_TIMEOUT,
-        .response_timeout_ms = WIRE_LIMIT_RESPONSE_TIMEOUT,
-        .half_close_timeout_ms = WIRE_LIMIT_HALF_CLOSE_TIMEOUT,
-        .send_timeout_ms = WIRE_LIMIT_SEND_TIMEOUT,
-        .max_bindings_per_session = 1,
-    };
+    struct relay_kit_config cfg = relay_inside_config(s->cfg.loop, &s->fds, &s->metrics);
     s->table = relay_table_create(&cfg);
     s->binding = s->table ? relay_inside_open(s->table, &s->owner, &bind_id) : NULL;
     if (!s->binding)

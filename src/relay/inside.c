@@ -4,6 +4,23 @@
 #include "base/mem.h"
 #include "relay/visitor_priv.h"
 
+struct relay_kit_config relay_inside_config(struct io_loop *loop, struct io_fds *fds, struct ht_metrics *metrics) {
+    return (struct relay_kit_config){
+        .loop = loop,
+        .fds = fds,
+        .metrics = metrics,
+        .head_limits = {.max_head = WIRE_LIMIT_MAX_HEAD,
+                        .max_headers = WIRE_LIMIT_MAX_HEADERS,
+                        .max_target = WIRE_LIMIT_MAX_TARGET},
+        .head_timeout_ms = WIRE_LIMIT_HEAD_TIMEOUT,
+        .keepalive_timeout_ms = WIRE_LIMIT_KEEPALIVE_TIMEOUT,
+        .response_timeout_ms = WIRE_LIMIT_RESPONSE_TIMEOUT,
+        .half_close_timeout_ms = WIRE_LIMIT_HALF_CLOSE_TIMEOUT,
+        .send_timeout_ms = WIRE_LIMIT_SEND_TIMEOUT,
+        .max_bindings_per_session = 1,
+    };
+}
+
 struct relay_binding *relay_inside_open(struct relay_table *t, struct relay_owner *o, uint32_t *bind_id) {
     struct relay_binding *b = ht_calloc(1, sizeof *b);
     struct relay_port *p = ht_calloc(1, sizeof *p);

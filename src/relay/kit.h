@@ -126,6 +126,9 @@ int relay_bind(struct relay_table *t, struct relay_owner *o, const struct wire_b
                enum wire_bind_error *code, struct ht_errmsg *err) HT_MUST_USE;
 /* Carries out an UNBIND: closes the listener and resets the open streams of the binding. HT_EINVAL: no such binding. */
 int relay_unbind(struct relay_table *t, struct relay_owner *o, uint32_t bind_id) HT_MUST_USE;
+/* The configuration of a table whose bindings are all without a listener, with the protocol's limits and one binding
+ * for each owner. */
+struct relay_kit_config relay_inside_config(struct io_loop *loop, struct io_fds *fds, struct ht_metrics *metrics);
 /* Makes an HTTP binding of `o` without a listener. Its visitors come from relay_inside_visit(). It is closed like any
  * other binding. NULL: out of memory. */
 struct relay_binding *relay_inside_open(struct relay_table *t, struct relay_owner *o, uint32_t *bind_id) HT_MUST_USE;
