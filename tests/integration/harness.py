@@ -447,6 +447,19 @@ def read_exactly(connection, n, early=b""):
     return bytes(data)
 
 
+def read_all(connection):
+    """Everything until the other side closes."""
+    got = b""
+    while more := connection.recv(65536):
+        got += more
+    return got
+
+
+def warned(driver, text):
+    """The lines of a driver's log that hold the text, when there is one."""
+    return eventually(lambda: [line for line in driver.log if text in line], f"a line with {text}")
+
+
 def http_handler(answer):
     """Serves one keep-alive HTTP/1.1 connection. answer(head: str, body: bytes) returns the raw bytes of the response."""
 

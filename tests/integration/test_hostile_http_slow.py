@@ -7,18 +7,11 @@ import threading
 import time
 
 from tests.hostile.volley import Watch
-from tests.integration.harness import SANITIZED, Service, Tunnel, connect, eventually, read_head, status_kib
+from tests.integration.harness import SANITIZED, Service, Tunnel, connect, eventually, read_all, read_head, status_kib
 from tests.support.tap import case, main
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 BIG = 24 << 20
-
-
-def read_all(c):
-    data = b""
-    while piece := c.recv(65536):
-        data += piece
-    return data
 
 
 @case("a visitor that closes its side behind its request gets its answer, quick or slow; one that left is noticed")

@@ -5,22 +5,12 @@ import hashlib
 import os
 import socket
 
-from tests.integration.harness import (BIN, Folder, Nginx, Program, Service, Tunnel, command, connect, eventually, http_handler, read_head)
+from tests.integration.harness import (BIN, Folder, Nginx, Program, Service, Tunnel, command, connect, eventually, http_handler, read_all, read_head,
+                                       warned)
 from tests.integration.tls_peer import Authority, TlsService
 from tests.support.tap import case, main
 
 GET = b"GET /a HTTP/1.1\r\nHost: visited.example\r\nConnection: close\r\n\r\n"
-
-
-def read_all(c):
-    got = b""
-    while data := c.recv(65536):
-        got += data
-    return got
-
-
-def warned(driver, text):
-    eventually(lambda: any(text in line for line in driver.log), f"a line with {text}")
 
 
 def ask(port, request=GET):

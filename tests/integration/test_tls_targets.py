@@ -8,20 +8,9 @@ import socket
 import subprocess
 import threading
 
-from tests.integration.harness import (BIN, Folder, Nginx, Program, Service, Tunnel, command, connect, eventually, run)
+from tests.integration.harness import (BIN, Folder, Nginx, Program, Service, Tunnel, command, connect, eventually, read_all, run, warned)
 from tests.integration.tls_peer import Authority, TlsService
 from tests.support.tap import case, main
-
-
-def read_all(c):
-    got = b""
-    while data := c.recv(65536):
-        got += data
-    return got
-
-
-def warned(driver, text):
-    return eventually(lambda: [line for line in driver.log if text in line], f"a line with {text}")
 
 
 def name_the_client(c):
