@@ -116,7 +116,7 @@ static void end_task(struct io_task *task) {
         driver_retry_begin(t);
         return;
     }
-    io_wake_stop(&t->sleep);
+    driver_network_stop(t);
     driver_link_destroy(t);
     driver_handover_destroy(t);
     driver_bind_destroy_all(t);
@@ -232,7 +232,7 @@ void ht_tunnel_destroy(struct ht_tunnel **tunnel) {
     t->calls.audit = NULL; /* requests that are cut here are not reported */
     if (t->loop) {
         driver_inspect_stop(t);
-        io_wake_stop(&t->sleep);
+        driver_network_stop(t);
         driver_link_destroy(t);
         driver_handover_destroy(t);
         driver_bind_destroy_all(t);
@@ -258,7 +258,7 @@ static int do_connect(struct ht_tunnel *t, void *arg, struct ht_errmsg *err) {
     if (t->state != DRIVER_NEW)
         return ht_fail(err, HT_TUNNEL_ESTATE, "ht_tunnel_connect() can be called once for a tunnel");
     t->lost_at = io_now_ms(t->loop);
-    io_wake_start(t->loop, &t->sleep, driver_link_woke);
+    driver_network_start(t);
     return driver_link_start(t);
 }
 
@@ -368,7 +368,7 @@ void driver_abandon(struct ht_tunnel *t) {
     if (t->state == DRIVER_ENDED)
         return;
     io_task_cancel(&t->end);
-    io_wake_stop(&t->sleep);
+    driver_network_stop(t);
     driver_link_destroy(t);
     driver_handover_destroy(t);
     driver_bind_destroy_all(t);

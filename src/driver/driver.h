@@ -8,6 +8,7 @@
  *   driver_shards.c   the secondary sockets of a v2 session
  *   driver_handover.c replacing a session by the next one while it is still up
  *   driver_retry.c    after a lost link: the wait and the next attempt
+ *   driver_network.c  the machine's network changes, or the machine was asleep
  *   driver_thread.c   a tunnel with a thread of its own, and calls from other threads
  *   driver_tls.c      TLS to services
  *   driver_names.c    targets that are reached by name
@@ -216,7 +217,18 @@ struct ht_tunnel {
     struct io_task end;
     char session_id[160]; /* the session to resume; "": none */
     struct io_timer retry_timer;
-    struct io_wake sleep;
+    struct {
+        struct io_network *watch; /* NULL: the system does not tell */
+        struct io_wake sleep;
+        struct io_timer later; /* runs: there is something to look at */
+        uint64_t acted_at;     /* when a change has led to a PING or an attempt; 0: never */
+        uint64_t attempt_at;   /* when the present attempt began */
+        bool restarted;        /* the present attempt was begun again because of a change */
+        bool woke;             /* the machine was asleep, or its clock was set, and nothing was done about it yet */
+        bool moved;            /* the link was given up because this machine has another address now */
+        struct io_addr kit;    /* where the kit, or the proxy, was reached; empty: never yet */
+        struct io_addr from;   /* from where the last attempt went there; empty: there was no way */
+    } network;
     unsigned attempts;                /* since the link was up for DRIVER_STEADY_MS */
     uint64_t lost_at, up_at;          /* lost_at: when retry_for_ms began */
     uint64_t ghost_until;             /* until then a HELLO without an answer may still reach the kit; 0: none */
@@ -294,6 +306,9 @@ void driver_sock_init(struct driver_sock *s, struct driver_session *of, unsigned
 int driver_sock_connect(struct driver_sock *s, const char *protocols, struct ht_errmsg *err);
 /* Starts the closing handshake; closed() follows. A second call does nothing. */
 void driver_sock_close(struct driver_sock *s, uint16_t code, const char *reason);
+/* The connection is dead for sure: drops it, and calls closed() before it returns. Not inside a callback of the socket.
+ */
+void driver_sock_lost(struct driver_sock *s, const char *why);
 /* Closes the socket and destroys WebSocket and link, without a close frame and without a callback. */
 void driver_sock_drop(struct driver_sock *s);
 void driver_sock_output(void *ctx); /* mux_link_ops.output; ctx: the driver_sock */
@@ -348,10 +363,22 @@ void driver_link_close(struct ht_tunnel *t);
 void driver_link_hurry(struct ht_tunnel *t);
 /* Drops the present session; past sessions stay. */
 void driver_link_destroy(struct ht_tunnel *t);
-/* The machine was suspended: checks whether the kit still answers. */
-void driver_link_woke(struct io_wake *w);
+/* In state CONNECTING: begins the attempt again. */
+void driver_link_restart(struct ht_tunnel *t);
 /* driver_session_touch() for the present session. */
 void driver_link_touch(struct ht_tunnel *t);
+
+/* ---- driver_network.c ---- */
+
+void driver_network_start(struct ht_tunnel *t);
+/* Also for one that was never started. */
+void driver_network_stop(struct ht_tunnel *t);
+/* The network has changed; ctx: the tunnel. */
+void driver_network_changed(void *ctx);
+/* An attempt begins; `again`: in place of one that may wait for an answer to an address that is gone. */
+void driver_network_attempt(struct ht_tunnel *t, bool again);
+/* The primary's socket, or that of a proxy before the kit, is connected. */
+void driver_network_reached(struct ht_tunnel *t, struct io_conn *conn);
 
 /* ---- driver_handover.c ---- */
 

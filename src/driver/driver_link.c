@@ -74,20 +74,6 @@ void driver_session_free(struct driver_session **sp) {
     ht_free(ses);
 }
 
-void driver_link_woke(struct io_wake *w) {
-    struct ht_tunnel *t = ht_container_of(w, struct ht_tunnel, sleep);
-    if (t->state == DRIVER_WAITING) /* the machine may be in another network now */
-        driver_retry_now(t);
-    if (t->state != DRIVER_UP)
-        return;
-    driver_say(t, HT_SEVERITY_INFO,
-               "the machine was asleep, or its clock was set: asking whether the kit is still there");
-    mux_session_probe(t->now->mux);
-    driver_handover_probe(t);
-    driver_shards_probe(t);
-    driver_link_touch(t);
-}
-
 /* ---- the end of a link or session ---- */
 
 static void link_gone(struct ht_tunnel *t) {
@@ -521,20 +507,30 @@ int driver_link_dial(struct driver_session *ses, const char *protocols, struct h
     return driver_sock_connect(&ses->socks[0], protocols, err);
 }
 
-int driver_link_start(struct ht_tunnel *t) {
+static void attempt(struct ht_tunnel *t, bool again) {
     struct ht_errmsg err;
-    driver_options_client(t);
     t->session_over = t->goaway = t->final = t->refused = t->end_known = false;
     t->goaway_code = t->close_code = 0;
     t->goaway_text[0] = '\0';
     t->retry_after_ms = 0;
     io_timer_init(t->loop, &t->close_timer, close_timer_fired);
     driver_set_state(t, DRIVER_CONNECTING);
+    driver_network_attempt(t, again);
     /* For a single connection the versions do not differ, and every kit speaks v1. */
     const char *protocols = t->connections > 1 && !t->only_v1 ? WIRE_SUBPROTOCOLS : WIRE_SUBPROTOCOL_V1;
     if (driver_link_dial(t->now, t->vtunnel ? NULL : protocols, &err) < 0) {
         driver_end_reason(t, HT_TUNNEL_ECONNECT, "%s", err.text);
         driver_end(t);
     }
+}
+
+int driver_link_start(struct ht_tunnel *t) {
+    driver_options_client(t);
+    attempt(t, false);
     return HT_TUNNEL_OK;
+}
+
+void driver_link_restart(struct ht_tunnel *t) {
+    driver_sock_drop(&t->now->socks[0]);
+    attempt(t, true);
 }

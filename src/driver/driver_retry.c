@@ -47,6 +47,8 @@ bool driver_retry_wanted(const struct ht_tunnel *t) {
 /* How long until the next attempt. After a refusal the waits are longer. */
 static uint64_t wait_before(const struct ht_tunnel *t) {
     uint64_t random;
+    if (t->network.moved && t->attempts == 0) /* no other driver has lost its link for that reason */
+        return 0;
     if (t->vtunnel) /* VRETRY-1 */
         return t->attempts == 0
                    ? 0
@@ -74,6 +76,7 @@ void driver_retry_begin(struct ht_tunnel *t) {
             t->attempts = 0;
     }
     uint64_t wait = wait_before(t);
+    t->network.moved = false;
     t->attempts++;
     t->only_v1 = false; /* perhaps something other than the kit has refused the list of subprotocols */
     wait = ht_max64(wait, ht_min64(t->retry_after_ms, RETRY_AFTER_MAX_MS));

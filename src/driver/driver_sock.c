@@ -61,6 +61,16 @@ void driver_sock_close(struct driver_sock *s, uint16_t code, const char *reason)
     ws_conn_close(s->ws, code, reason);
 }
 
+void driver_sock_lost(struct driver_sock *s, const char *why) {
+    if (!s->ws)
+        return;
+    ht_log_with(HT_LOG_DEBUG, "driver", HT_LOG_FIELDS(log_connection(s->index), log_reason(why)), "WebSocket given up");
+    if (s->vt)
+        io_timer_stop(&s->vt_timer);
+    ws_conn_destroy(&s->ws);
+    s->ops->closed(s, WS_CLOSE_DROPPED, why, false);
+}
+
 void driver_sock_drop(struct driver_sock *s) {
     io_timer_stop(&s->timer);
     ws_connect_cancel(&s->connect);
@@ -85,10 +95,7 @@ static void vtunnel_end(void *ctx, uint16_t code, const char *reason) {
     struct driver_sock *s = ctx;
     (void)code;
     io_timer_stop(&s->vt_timer);
-    if (!s->ws)
-        return;
-    ws_conn_destroy(&s->ws);
-    s->ops->closed(s, WS_CLOSE_DROPPED, reason, false);
+    driver_sock_lost(s, reason);
 }
 
 static void vtunnel_fired(struct io_timer *timer) {
@@ -135,6 +142,8 @@ static void connect_open(void *ctx, struct io_conn *conn, struct ht_slice protoc
         io_conn_close(&conn);
         return;
     }
+    if (s == &t->now->socks[0])
+        driver_network_reached(t, conn);
     s->version = t->vtunnel ? WIRE_V1 : wire_version_from(protocol);
     ht_log_with(HT_LOG_DEBUG, "driver",
                 HT_LOG_FIELDS(log_target(t->url.host_field), log_connection(s->index), log_version_slice(protocol)),

@@ -87,17 +87,33 @@ void io_timer_stop(struct io_timer *t);
 bool io_timer_active(const struct io_timer *t);
 
 /*
- * Checks every few seconds whether the machine was suspended or its clock was set, and calls woke() if so: connections
- * may have died meanwhile (ht_wall_offset_ms()).
+ * Calls woke() when the machine was suspended or its clock was set: connections may have died meanwhile
+ * (ht_wall_offset_ms()). It looks when the kernel says so, and every few seconds.
  */
 struct io_wake {
     struct io_timer timer;
     int64_t offset_ms;
+    void *impl[8];
     void (*woke)(struct io_wake *w);
 };
 void io_wake_start(struct io_loop *loop, struct io_wake *w, void (*woke)(struct io_wake *));
 /* Also for one that is zero-initialised and was never started. */
 void io_wake_stop(struct io_wake *w);
+
+/* ---- the machine's network ---- */
+
+struct io_network;
+/*
+ * Tells of changes of this machine's links, addresses and routes, which connections may not survive. changed() is
+ * called IO_NETWORK_SETTLE_MS after the first of several changes. Not told is what cannot matter to a connection with
+ * another machine: the loopback interface, what a wireless driver says about itself, new link-local addresses. NULL:
+ * this system does not tell, or not from inside a sandbox, or there is no memory; *err says why.
+ */
+#define IO_NETWORK_SETTLE_MS 100u
+struct io_network *io_network_watch(struct io_loop *loop, void (*changed)(void *ctx), void *ctx,
+                                    struct ht_errmsg *err) HT_MUST_USE;
+/* Clears the pointer. NULL is ignored. */
+void io_network_stop(struct io_network **n);
 
 /* ---- signals ---- */
 
@@ -160,6 +176,8 @@ struct io_addr io_addr_of_bytes(int family, const uint8_t *bytes, uint16_t port)
 /* True when this machine has the address. It tries to bind to the address: with the sysctl ip_nonlocal_bind every
  * address seems to be its own. */
 bool io_addr_is_own(const struct io_addr *a);
+/* The address from which this machine would reach `to` now; its port is 0. False: there is no way. Sends nothing. */
+bool io_addr_way(const struct io_addr *to, struct io_addr *from);
 /*
  * The source of an address, for limits per visitor: the whole IPv4 address, or the first 64 bits of an IPv6 address,
  * since one host usually gets a whole /64. Two addresses have the same source when the bytes are equal.
@@ -283,6 +301,10 @@ void io_conn_close_lingering(struct io_conn **c, uint64_t linger_ms);
 /* Closes the oldest connection that lingers with a permit of `fds`, and gives the permit back. False: there is none. */
 bool io_linger_shed(struct io_loop *loop, const struct io_fds *fds);
 
+/* True when this machine no longer has the address that the connection was made from, and would now reach the peer from
+ * another one: waiting for the peer is in vain. False while there is no way to the peer, since the address may come
+ * back. */
+bool io_conn_is_stranded(struct io_conn *c);
 /* The addresses of the two ends. */
 void io_conn_peer(struct io_conn *c, struct io_addr *out);
 void io_conn_local(struct io_conn *c, struct io_addr *out);

@@ -114,6 +114,11 @@ void io_set_reset(int fd, bool on);
  * from the listener. */
 void io_congestion_local(int fd);
 
+/* ---- netlink.c ---- */
+
+/* Whether messages of rtnetlink(7), whole or cut, tell of a change that is reported. */
+bool io_network_matters(const void *p, size_t n);
+
 /* ---- tls.c ---- */
 
 /* The modes and buffers of connections, for clients and servers. */

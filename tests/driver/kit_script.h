@@ -37,6 +37,7 @@ struct world {
     bool no_hello_ok, no_bind_answers, no_unbind_answers;
     const struct wire_goaway *refuse;        /* instead of HELLO_OK */
     bool resumes;                            /* the kit still has the session */
+    bool replaces;                           /* a connection takes the place of one that still stands here */
     const struct wire_bind_err *refuse_bind; /* instead of BIND_OK, `n_refusals` times */
     unsigned n_refusals;
     const struct wire_resumed_bind *resumed_binds;
@@ -84,6 +85,7 @@ struct world {
 };
 
 static struct world w;
+static const char *kit_address = "127.0.0.1";
 
 #define TEST_LOOP w.loop
 #include "support/turns.h"
@@ -241,6 +243,13 @@ static inline void kit_ws_closed(void *ctx, uint16_t code, struct ht_slice reaso
     mux_link_closed(w.l, code == 1005 || code == WIRE_CLOSE_NORMAL);
 }
 
+/* The connection breaks, and the kit forgets its side of it. */
+static inline void kit_drops(void) {
+    ws_conn_destroy(&w.ws);
+    mux_session_destroy(&w.s);
+    mux_link_destroy(&w.l);
+}
+
 static inline void kit_upgrade(struct http_head *h, const char *head) {
     static const struct ws_ops ops = {
         .message = kit_message, .fed = kit_fed, .pull = kit_pull, .closed = kit_ws_closed};
@@ -252,6 +261,8 @@ static inline void kit_upgrade(struct http_head *h, const char *head) {
     struct http_error e;
     CU_ASSERT_EQUAL_FATAL(ws_check_request(h, head, &key, &offered, &scratch, &e), 0);
     snprintf(w.offered, sizeof w.offered, "%.*s", HT_SLICE_ARG(offered));
+    if (w.replaces)
+        kit_drops();
     CU_ASSERT_EQUAL_FATAL(ws_write_101(&out, key, w.subprotocol ? w.subprotocol : WIRE_SUBPROTOCOL_V1), 0);
     struct iovec v = {.iov_base = out.data, .iov_len = out.len};
     CU_ASSERT_EQUAL_FATAL(io_conn_write(w.c, &v, 1), (ssize_t)out.len);
@@ -310,13 +321,6 @@ static inline void kit_accepted(void *ctx, struct io_conn *c, const struct io_ad
     io_conn_set_ops(c, &ops, NULL);
     ht_buf_consume(&w.in, ht_buf_size(&w.in));
     io_conn_read_on(w.c, true);
-}
-
-/* The connection breaks, and the kit forgets its side of it. */
-static inline void kit_drops(void) {
-    ws_conn_destroy(&w.ws);
-    mux_session_destroy(&w.s);
-    mux_link_destroy(&w.l);
 }
 
 /* Sends bytes as one WebSocket message, past the session. */
@@ -483,7 +487,7 @@ static inline void world_start(void) {
     w = (struct world){.mem_before = ht_mem_live(), .fds_before = io_count_fds()};
     w.loop = io_loop_create();
     CU_ASSERT_PTR_NOT_NULL_FATAL(w.loop);
-    CU_ASSERT_EQUAL_FATAL(io_addr_parse(&at, "127.0.0.1", 0), 0);
+    CU_ASSERT_EQUAL_FATAL(io_addr_parse(&at, kit_address, 0), 0);
     CU_ASSERT_EQUAL_FATAL(io_listen(w.loop, &at, &ops, NULL, &w.listener, NULL), 0);
     io_listener_local(w.listener, &at);
     snprintf(w.url, sizeof w.url, "ws://%s", io_addr_text(&at, text));
