@@ -7,17 +7,20 @@ new, ends the kit with SIGTERM and wants exit status 0 and a log without a sanit
 
 import atexit
 import contextlib
+import fcntl
 import http.client
 import json
 import os
 import pwd
 import queue
 import re
+import select
 import shutil
 import signal
 import socket
 import subprocess
 import tempfile
+import termios
 import threading
 import time
 
@@ -135,22 +138,43 @@ class Program:
 
     def __init__(self, argv, env=None, cwd=None, stdin=subprocess.DEVNULL):
         self.argv = argv
-        self.log = []
+        self._log = []
         self.lines = queue.Queue()
         self.process = subprocess.Popen(argv, env={**os.environ, **(env or {})}, cwd=cwd, stdin=stdin,
                                         stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         _started.append(self.process)
+        self.reading = threading.Lock()  # held from a read until its lines are in ._log
         self.readers = [threading.Thread(target=self._read, args=(stream, name), daemon=True)
                         for name, stream in (("out", self.process.stdout), ("err", self.process.stderr))]
         for reader in self.readers:
             reader.start()
 
     def _read(self, stream, name):
-        for raw in stream:
-            line = raw.decode(errors="replace").rstrip("\n")
-            self.log.append(f"{name}: {line}")
-            self.lines.put((name, line))
+        readable = select.poll()
+        readable.register(stream, select.POLLIN)
+        chunk, rest = b"...", b""
+        while chunk:
+            readable.poll()
+            with self.reading:
+                chunk = os.read(stream.fileno(), 1 << 16)
+                *lines, rest = (rest + chunk).split(b"\n")
+                for raw in lines if chunk or not rest else [*lines, rest]:
+                    line = raw.decode(errors="replace")
+                    self._log.append(f"{name}: {line}")
+                    self.lines.put((name, line))
         self.lines.put((name, None))
+
+    @property
+    def log(self):
+        """All lines that the program has written until now."""
+        for reader, stream in zip(self.readers, (self.process.stdout, self.process.stderr)):
+            while reader.is_alive() and not stream.closed:
+                with self.reading:
+                    waits = fcntl.ioctl(stream.fileno(), termios.FIONREAD, b"\0" * 4) != b"\0" * 4
+                if not waits:
+                    break
+                threading.Event().wait(0.001)
+        return self._log
 
     @property
     def pid(self):
