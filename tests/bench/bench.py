@@ -25,7 +25,7 @@ from tests.bench.page import page  # noqa: E402
 from tests.bench.ways import LOAD, Link, Ours, Peers, Rig  # noqa: E402
 from tests.integration.harness import BIN, ROOT, status_kib  # noqa: E402
 
-CODEC = os.path.join(ROOT, "build/bench/codec")
+CODEC = os.path.join(os.path.dirname(BIN), "bench/codec")
 TICKS = os.sysconf("SC_CLK_TCK")
 MIB = 1 << 20
 FAR, THIN = Link("40 ms", 20), Link("40 ms, 40 Mbit/s", 20, 40)
