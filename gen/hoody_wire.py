@@ -380,7 +380,7 @@ def not_agreed(type_, value, capabilities):
             yield f"{row['name']}.{f['name']}"
 
 
-_SIZES = {"u8": 1, "u16": 2, "u32": 4}
+_SIZES = {"u8": 1, "u16": 2, "u32": 4, "u64": 8}
 
 
 def _decode_binary(row, payload):

@@ -11,7 +11,7 @@ from gen import specfile
 from gen.render import banner, render as render_template
 
 SCALARS = ("uint", "bool", "string", "httpbytes", "enum")
-INT_SIZES = {"u8": 1, "u16": 2, "u32": 4}
+INT_SIZES = {"u8": 1, "u16": 2, "u32": 4, "u64": 8}
 MAX_SAFE = 2 ** 53 - 1
 # What the spec cannot do without: the generators and the runtime name these.
 NEEDED_LIMITS = ("HEADER", "MAX_PAYLOAD", "MAX_MESSAGE", "MAX_FRAMES", "JSON_DEPTH", "JSON_KEYS")
@@ -79,7 +79,7 @@ def ctype(kind, of, top):
         return "uint16_t" if top <= 0xFFFF else "uint32_t" if top <= 0xFFFFFFFF else "uint64_t"
     return {"bool": "bool", "string": "struct ht_slice", "httpbytes": "struct ht_slice", "text": "struct ht_slice",
             "enum": f"enum wire_{getattr(of, 'name', '')}", "record": f"struct wire_{getattr(of, 'name', '')}",
-            "u8": "uint8_t", "u16": "uint16_t", "u32": "uint32_t"}[kind]
+            "u8": "uint8_t", "u16": "uint16_t", "u32": "uint32_t", "u64": "uint64_t"}[kind]
 
 
 @dataclass
@@ -130,6 +130,7 @@ class Frame:
     until: int
     sender: str
     zero: str
+    any_link: bool               # of stream 0, and yet on every link (FRAME-10)
     legal_in: list
     sent_in: list
     stream_states: list
@@ -369,6 +370,9 @@ class _Checker(specfile.Checks):
             size = INT_SIZES.get(kind, row.get("size", 0))
             if kind in INT_SIZES:
                 top = min(row.get("max", 256 ** size - 1), 256 ** size - 1)
+                if top > MAX_SAFE:
+                    self.bad.add(row.line, f"{where}: a u64 needs a 'max' of at most {MAX_SAFE}; not every language's numbers "
+                                           "can carry more exactly")
             fixed += size
             if fixed + rest > payload:
                 self.bad.add(row.line, f"{where}: {fixed + rest} bytes up to here are larger than the frame; "
@@ -391,6 +395,8 @@ class _Checker(specfile.Checks):
         if row.get("stream_zero") == "zero" and "stream_states" in row:
             self.bad.add(row.line_of("stream_states"), f"{name} concerns the session (stream_zero: zero); "
                                                         "remove stream_states")
+        if row.get("any_link") and row.get("stream_zero") != "zero":
+            self.bad.add(row.line_of("any_link"), f"{name} concerns streams, which stay on their link; remove any_link")
         if row.get("stream_zero") == "nonzero" and not ("stream_states" in row and "gone" in row):
             self.bad.add(row.line, f"{name} concerns streams; add stream_states and gone")
         cost = row["violation"]
@@ -423,7 +429,8 @@ class _Checker(specfile.Checks):
             record.name = struct
         after = [s for s in row["legal_in"] if s in ("open", "closing")]
         return Frame(row["number"], name, row["doc"], version_number(row["since"]),
-                     version_number(row.get("until")), row["sender"], row.get("stream_zero", "any"), list(row["legal_in"]),
+                     version_number(row.get("until")), row["sender"], row.get("stream_zero", "any"),
+                     row.get("any_link", False), list(row["legal_in"]),
                      list(row.get("sent_in", after)), list(row.get("stream_states", [])),
                      row.get("gone", "ignore"), row["flow_controlled"], row.get("hot", False),
                      row.get("capability", ""), cost["scope"], cost["code"], cost["close"],

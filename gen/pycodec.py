@@ -44,7 +44,7 @@ def record_row(r):
 
 
 def frame_row(f):
-    return {"name": f.name, "sender": f.sender, "zero": f.zero, "legal_in": tuple(f.legal_in),
+    return {"name": f.name, "sender": f.sender, "zero": f.zero, "any_link": f.any_link, "legal_in": tuple(f.legal_in),
             "sent_in": tuple(f.sent_in), "stream_states": tuple(f.stream_states), "gone": f.gone,
             "flow_controlled": f.flow_controlled,
             "since": f"v{f.since}", "until": f"v{f.until}" if f.until else "", "capability": f.capability, "format": f.format, "min_len": f.min_len,

@@ -36,7 +36,7 @@ def type_text(f):
         return f"list of {f.min}..{f.max} {what}"
     if f.type == "bytes":
         return f"{f.size} bytes"
-    if f.type in ("u8", "u16", "u32"):
+    if f.type in ("u8", "u16", "u32", "u64"):
         return f.type + (f", {f.min}..{f.max}" if f.min or f.max < 256 ** f.size - 1 else "")
     names = {"string": "string", "httpbytes": "header bytes", "text": "UTF-8, the rest"}
     return f"{names[f.type]}, {f.min}..{f.max} bytes"

@@ -202,7 +202,7 @@ class Diff:
             return self.breaks(self.sides[was["sender"]], where, f"frame {name} is gone; to the others it is an unknown type")
         self.wrap = f" (with {was['capability']})" if was.get("capability") else ""
         sender = was["sender"]
-        for key, what in (("number", "0x{:02X}"), ("stream_zero", "{}"), ("flow_controlled", "{}")):
+        for key, what in (("number", "0x{:02X}"), ("stream_zero", "{}"), ("flow_controlled", "{}"), ("any_link", "{}")):
             if was.get(key) != now.get(key):
                 self.breaks(self.both, self.at(now, key), f"{name}: {key} {what.format(was.get(key))} is now "
                                                      f"{what.format(now.get(key))}")

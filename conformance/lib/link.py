@@ -56,6 +56,7 @@ class Link:
         self.paused.set()
         self.ws_pongs, self.raw_payloads = [], {}
         self.messages = 0
+        self.received = self.sent = 0  # messages that count on this link (RESUME-6)
         self.greeted = role == "driver"  # HELLO_OK or JOIN_OK has gone out, when those are ours to send
         self.secondary = False       # a v2 socket beside the primary: no session frames on it
         self.state = "await_hello_ok" if role == "driver" else "await_hello"
@@ -124,9 +125,12 @@ class Link:
             return
         if self.closing is not None:
             self.breach("RFC 6455 5.5.1: a message behind the close frame")
+        counts = False
         try:
             for number, stream, payload in self.assembler.feed(data, True):
                 self._frame(number, stream, payload)
+                counts = counts or number != codec.ACK
+            self.received += counts and self.messages > 1
         except codec.WireError as e:
             self.breach(f"{e.rule}: {e.text} (message of {len(data)} bytes: {data[:64].hex()})")
             self.assembler = codec.Assembler(self.role, self.state, codec.VERSIONS[self.version])
@@ -146,7 +150,7 @@ class Link:
         self.run.note(self.name, "<<", str(frame))
         self._advance(name, value)
         if self.watch:
-            if self.secondary and stream == 0 and name not in ("JOIN", "JOIN_OK", "JOIN_ERR"):
+            if self.secondary and stream == 0 and not codec.FRAMES[number]["any_link"] and name not in ("JOIN", "JOIN_OK", "JOIN_ERR"):
                 self.breach(f"FRAME-10: {name} of the session on a secondary")
             for text in self.books.came(self, name, stream, value):
                 self.breach(text)
@@ -191,6 +195,7 @@ class Link:
     def _push_frame(self, name, stream, value):
         payload = payload_of(name, value)
         self.run.note(self.name, ">>", describe(name, stream, None, len(payload)) + " (by itself)")
+        self.count_message([name])
         self._push(self.wrap(codec.raw_frame(name, stream, payload)))
 
     def wrap(self, data, **more):
@@ -205,6 +210,10 @@ class Link:
         self.greeted = self.greeted or name in ("HELLO_OK", "JOIN_OK")
         if self.role == "driver" and name == "JOIN":
             self._enter("await_join_ok")
+
+    def count_message(self, names):
+        """Counts a message that is about to be sent, as RESUME-6 does."""
+        self.sent += not set(names) <= {"HELLO", "HELLO_OK", "JOIN", "JOIN_OK", "ACK"}
 
     async def send_close(self, code=None, reason=""):
         self.we_closed = code or ws.NO_CODE

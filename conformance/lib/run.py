@@ -10,7 +10,7 @@ from .match import CaseError, Scope, mismatch, show
 from .target import USERS, Unsupported, token_of
 from .wire import codec, spec
 
-QUIET = ("WINDOW", "PING", "PONG")  # frames that an expectation passes over when it is not about them
+QUIET = ("WINDOW", "PING", "PONG", "ACK")  # frames that an expectation passes over when it is not about them
 LOG_LIMIT = 400
 
 

@@ -67,6 +67,7 @@ async def send_frames(run, link, items, **how):
         run.note(link.name, ">>", describe(name if isinstance(name, str) else f"type 0x{name:02X}", stream,
                                            shown_payload(name, payload), len(payload)))
         link.count(name, stream, payload)
+    link.count_message([name for _, name, _, _ in frames])
     data = b"".join(f[0] for f in frames)
     tail = how.pop("tail", b"")
     try:
@@ -83,6 +84,13 @@ async def _send(run, frames, on="s", each=False, **how):
     link = run.link(on)
     for item in (frames if each else [frames]):
         await send_frames(run, link, item, **how)
+
+
+@verb("counts", "on")
+async def _counts(run, name, on="s"):
+    """How many messages that count (RESUME-6) have come and were sent on a connection: leaves $<name>.received and .sent."""
+    link = run.link(on)
+    run.scope.set(name, {"received": link.received, "sent": link.sent})
 
 
 @verb("ws", "on", "may_fail", "split")

@@ -92,7 +92,7 @@ def _binary(row, value):
             return value.encode()
         value = {fields[0]["name"]: value}
     parts = []
-    sizes = {"u8": 1, "u16": 2, "u32": 4}
+    sizes = {"u8": 1, "u16": 2, "u32": 4, "u64": 8}
     for f in fields:
         one = value.get(f["name"], "" if f["type"] == "text" else 0)
         if f["name"] == "code" and isinstance(one, str):

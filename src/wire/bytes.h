@@ -14,8 +14,14 @@ static inline void wire_put32(uint8_t *p, uint32_t v) {
     wire_put16(p + 2, v);
 }
 
+static inline void wire_put64(uint8_t *p, uint64_t v) {
+    wire_put32(p, (uint32_t)(v >> 32));
+    wire_put32(p + 4, (uint32_t)v);
+}
+
 static inline uint32_t wire_get16(const uint8_t *p) { return (uint32_t)p[0] << 8 | p[1]; }
 static inline uint32_t wire_get32(const uint8_t *p) { return wire_get16(p) << 16 | wire_get16(p + 2); }
+static inline uint64_t wire_get64(const uint8_t *p) { return (uint64_t)wire_get32(p) << 32 | wire_get32(p + 4); }
 
 /* Reads from p to end. A read beyond the end sets `bad`. That read and all later ones return 0 or NULL. */
 struct wire_cursor {
@@ -52,6 +58,11 @@ static inline uint16_t wire_cursor_u16(struct wire_cursor *c) {
 static inline uint32_t wire_cursor_u32(struct wire_cursor *c) {
     const uint8_t *p = wire_cursor_take(c, 4);
     return p ? wire_get32(p) : 0;
+}
+
+static inline uint64_t wire_cursor_u64(struct wire_cursor *c) {
+    const uint8_t *p = wire_cursor_take(c, 8);
+    return p ? wire_get64(p) : 0;
 }
 
 #endif

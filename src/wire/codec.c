@@ -184,7 +184,7 @@ void wire_wr_uint(struct wire_wr *w, uint64_t v, uint64_t min, uint64_t max) {
     wire_wr_bytes(w, digits, ht_uint_put(digits, v));
 }
 
-void wire_wr_check_count(struct wire_wr *w, size_t n, uint64_t min, uint64_t max) {
+void wire_wr_check_count(struct wire_wr *w, uint64_t n, uint64_t min, uint64_t max) {
     if (n < min || n > max)
         wire_wr_error(w, HT_EINVAL);
 }

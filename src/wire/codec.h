@@ -72,7 +72,7 @@ void wire_wr_uint(struct wire_wr *w, uint64_t v, uint64_t min, uint64_t max);
 /* Writes a JSON string, quoted and escaped. The text must be UTF-8; with `latin1` each byte from 0x80 on is a code
  * point. */
 void wire_wr_text(struct wire_wr *w, struct ht_slice s, uint64_t min, uint64_t max, bool latin1);
-void wire_wr_check_count(struct wire_wr *w, size_t n, uint64_t min, uint64_t max);
+void wire_wr_check_count(struct wire_wr *w, uint64_t n, uint64_t min, uint64_t max);
 
 static inline void wire_wr_error(struct wire_wr *w, int rc) {
     if (w->rc == 0)

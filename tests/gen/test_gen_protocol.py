@@ -90,7 +90,7 @@ BAD = [
     ("list larger than the frame", [("of: pair, max: 3", "of: pair, max: 200")],
      "max: 200", "200 items are larger than the frame"),
     ("binary larger than the frame", [("type: text, max: 50", "type: text, max: 299")],
-     "max: 299", "306 bytes up to here are larger"),
+     "max: 299", "314 bytes up to here are larger"),
     ("minimum above maximum", [("min: 1, max: 70000", "min: 8, max: 7")], "min: 8", "min 8 is above max 7"),
     ("no maximum", [("type: uint, max: 99", "type: uint")], "How deep", "ASK.depth has no 'max'"),
     ("no item maximum", [("max: 2, item_max: 5", "max: 2")], "Notes", "place.tags has no 'item_max'"),
@@ -123,6 +123,9 @@ BAD = [
      "{askId: blue}", "which is no enum field above it"),
     ("condition on no value", [("when: {colour: blue}", "when: {colour: green}")],
      "{colour: green}", "unknown value of colour 'green'"),
+    ("a u64 without a maximum", [("type: u64, max: 9007199254740991", "type: u64")], "In all", "NOTE.total: a u64 needs a 'max'"),
+    ("streams on any link", [("stream_zero: any\n", "stream_zero: any\n    any_link: true\n")], "any_link: true\n    legal_in: [open]\n    stream_states",
+     "NOTE concerns streams, which stay on their link"),
     ("text not last", [("type: u32", "type: text, max: 5")], "How often", "it must be the last field"),
     ("stream cost without a stream", [("scope: reply", "scope: stream")],
      "scope: stream, code: PROTOCOL_ERROR, close: 1002}\n    rules",
@@ -251,7 +254,7 @@ NEW_FRAMES = """
         - {name: samples, type: list, of: sample, min: 1, max: 4, doc: Measured.}
         - {name: where, type: record, of: spot, doc: Where.}
         - {name: urgent, type: bool, default: true, doc: Soon.}
-  - number: 0x43
+  - number: 0x52
     name: NUDGE
     doc: A binary one.
     since: v2

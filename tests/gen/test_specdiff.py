@@ -155,7 +155,7 @@ CHANGES = [
      "binding of tcp and pull is gone"),
     ("unknown types", [("{from: 0x40, to: 0x7F, unknown: skip, rule: FRAME-5}", "{from: 0x40, to: 0x7F, unknown: fatal, rule: "
                         "FRAME-6}")],
-     "breaking", BOTH, ALL, "type_ranges:", "unknown types 0x43-0x7F are met otherwise"),
+     "breaking", BOTH, ALL, "type_ranges:", "unknown types 0x44-0x7F are met otherwise"),
     ("a subprotocol", [("subprotocol: hoody-tunnel.v2", "subprotocol: hoody-tunnel.two"),
                        ("text: hoody-tunnel.v2", "text: hoody-tunnel.two")],
      "breaking", BOTH, ["v2"], "subprotocol: hoody-tunnel.two", "subprotocol hoody-tunnel.v2 is now"),

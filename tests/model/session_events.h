@@ -266,7 +266,7 @@ static inline void sr_gen_wrong(struct sr *r) {
         f->bad = true;
         return;
     default: /* FRAME-5 */
-        sr_put(r, (uint8_t)(0x43 + (b & 63) % 61), b, junk, b % 9)->skip = true;
+        sr_put(r, (uint8_t)(0x44 + (b & 63) % 60), b, junk, b % 9)->skip = true;
         return;
     }
     if (f->value == 0)

@@ -381,6 +381,14 @@ static void cursors_stop_at_the_end(void) {
     CU_ASSERT_EQUAL(wire_cursor_u32(&c), 0);
     CU_ASSERT_EQUAL(wire_cursor_u8(&c), 0); /* bad stays bad */
     CU_ASSERT(c.bad);
+    uint8_t eight[8];
+    wire_put64(eight, UINT64_C(0x0102030405060708));
+    c = wire_cursor_of(eight, sizeof eight);
+    CU_ASSERT_EQUAL(eight[0], 1);
+    CU_ASSERT_EQUAL(wire_cursor_u64(&c), UINT64_C(0x0102030405060708));
+    CU_ASSERT(!c.bad);
+    CU_ASSERT_EQUAL(wire_cursor_u64(&c), 0);
+    CU_ASSERT(c.bad);
 }
 
 static void scratch_can_fail(void) {

@@ -63,6 +63,7 @@ static const struct wire_frame_rule frame_rules[] = {
         .type = WIRE_ASK,
         .senders = DRIVER,
         .zero = WIRE_ZERO,
+        .any_link = false,
         .legal_in = 1u << WIRE_LINK_AWAIT_HELLO,
         .sent_in = 1u << WIRE_LINK_OPEN,
         .stream_states = 0,
@@ -82,6 +83,7 @@ static const struct wire_frame_rule frame_rules[] = {
         .type = WIRE_CHOICE,
         .senders = KIT | DRIVER,
         .zero = WIRE_ZERO,
+        .any_link = true,
         .legal_in = 1u << WIRE_LINK_OPEN,
         .sent_in = 1u << WIRE_LINK_OPEN,
         .stream_states = 0,
@@ -101,6 +103,7 @@ static const struct wire_frame_rule frame_rules[] = {
         .type = WIRE_DATA,
         .senders = KIT | DRIVER,
         .zero = WIRE_NONZERO,
+        .any_link = false,
         .legal_in = 1u << WIRE_LINK_OPEN,
         .sent_in = 1u << WIRE_LINK_OPEN,
         .stream_states = 1u << WIRE_STATE_OPEN,
@@ -120,6 +123,7 @@ static const struct wire_frame_rule frame_rules[] = {
         .type = WIRE_END,
         .senders = KIT | DRIVER,
         .zero = WIRE_NONZERO,
+        .any_link = false,
         .legal_in = 1u << WIRE_LINK_OPEN,
         .sent_in = 1u << WIRE_LINK_OPEN,
         .stream_states = 1u << WIRE_STATE_OPEN,
@@ -139,6 +143,7 @@ static const struct wire_frame_rule frame_rules[] = {
         .type = WIRE_NOTE,
         .senders = KIT,
         .zero = WIRE_ANY_STREAM,
+        .any_link = false,
         .legal_in = 1u << WIRE_LINK_OPEN,
         .sent_in = 1u << WIRE_LINK_OPEN,
         .stream_states = 1u << WIRE_STATE_OPEN,
@@ -146,8 +151,8 @@ static const struct wire_frame_rule frame_rules[] = {
         .flow_controlled = false,
         .since = 1,
         .until = 0,
-        .min_len = 7,
-        .max_len = 57,
+        .min_len = 15,
+        .max_len = 65,
         .scope = WIRE_SCOPE_STREAM,
         .code = WIRE_CODE_PROTOCOL_ERROR,
         .ws_close = 1002,
@@ -656,6 +661,9 @@ int wire_decode_note(const uint8_t *payload, size_t len, struct wire_scratch *sc
     if (out->level < 1 || out->level > 3)
         return wire_fail(err, f->scope, f->code, f->ws_close, "FIELD-3", "NOTE.level must be in 1..3");
     out->count = wire_cursor_u32(&c);
+    out->total = wire_cursor_u64(&c);
+    if (out->total > 9007199254740991)
+        return wire_fail(err, f->scope, f->code, f->ws_close, "FIELD-3", "NOTE.total must be in 0..9007199254740991");
     memcpy(out->mark, wire_cursor_take(&c, 2), 2);
     out->words = ht_slice_of(c.p, wire_cursor_left(&c));
     if (!ht_utf8_valid(c.p, wire_cursor_left(&c)))
@@ -782,7 +790,7 @@ int wire_encode_end(uint8_t *out, size_t cap, uint32_t stream_id) {
     return wire_wr_end(&w, wire_frame_rule(WIRE_END), stream_id);
 }
 
-int wire_encode_note(uint8_t *out, size_t cap, uint32_t stream_id, uint8_t level, uint32_t count, const uint8_t mark[2], struct ht_slice words) {
+int wire_encode_note(uint8_t *out, size_t cap, uint32_t stream_id, uint8_t level, uint32_t count, uint64_t total, const uint8_t mark[2], struct ht_slice words) {
     struct wire_wr w;
     wire_wr_begin(&w, out, cap);
     {
@@ -797,6 +805,13 @@ int wire_encode_note(uint8_t *out, size_t cap, uint32_t stream_id, uint8_t level
         uint8_t *to = wire_wr_room(&w, 4);
         for (int i = 0; to && i < 4; i++)
             to[i] = (uint8_t)(number >> (8 * (4 - 1 - i)));
+    }
+    {
+        uint64_t number = total;
+        wire_wr_check_count(&w, number, 0u, 9007199254740991ull);
+        uint8_t *to = wire_wr_room(&w, 8);
+        for (int i = 0; to && i < 8; i++)
+            to[i] = (uint8_t)(number >> (8 * (8 - 1 - i)));
     }
     wire_wr_bytes(&w, mark, 2);
     wire_wr_check_count(&w, words.n, 0u, 50u);
@@ -821,7 +836,7 @@ int wire_encode_any(uint8_t *out, size_t cap, uint8_t type, uint32_t stream_id, 
     case WIRE_END:
         return wire_encode_end(out, cap, stream_id);
     case WIRE_NOTE:
-        return wire_encode_note(out, cap, stream_id, v->note.level, v->note.count, v->note.mark, v->note.words);
+        return wire_encode_note(out, cap, stream_id, v->note.level, v->note.count, v->note.total, v->note.mark, v->note.words);
     default:
         return HT_EINVAL;
     }

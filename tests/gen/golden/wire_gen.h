@@ -144,6 +144,7 @@ struct wire_frame_rule {
     uint8_t type;
     uint8_t senders;         /* enum wire_role */
     uint8_t zero;            /* enum wire_zero_rule */
+    bool any_link;           /* of stream 0, and yet on every link of a session (FRAME-10) */
     uint8_t legal_in;        /* enum wire_link_state of the receiver */
     uint8_t sent_in;         /* enum wire_link_state of the sender */
     uint8_t stream_states;   /* enum wire_stream_state of the receiver, see wire_check_stream() */
@@ -250,6 +251,7 @@ struct wire_choice {
 struct wire_note {
     uint8_t level; /* How bad. */
     uint32_t count; /* How often. */
+    uint64_t total; /* In all. */
     uint8_t mark[2]; /* A mark. */
     struct ht_slice words; /* The remark. */
 };
@@ -286,7 +288,7 @@ int wire_encode_choice(uint8_t *out, size_t cap, uint32_t stream_id, const struc
 int wire_decode_choice(const uint8_t *payload, size_t len, struct wire_scratch *scratch, struct wire_choice *out,
     struct wire_error *err) HT_MUST_USE;
 int wire_encode_end(uint8_t *out, size_t cap, uint32_t stream_id) HT_MUST_USE;
-int wire_encode_note(uint8_t *out, size_t cap, uint32_t stream_id, uint8_t level, uint32_t count, const uint8_t mark[2], struct ht_slice words) HT_MUST_USE;
+int wire_encode_note(uint8_t *out, size_t cap, uint32_t stream_id, uint8_t level, uint32_t count, uint64_t total, const uint8_t mark[2], struct ht_slice words) HT_MUST_USE;
 int wire_decode_note(const uint8_t *payload, size_t len, struct wire_scratch *scratch, struct wire_note *out,
     struct wire_error *err) HT_MUST_USE;
 
