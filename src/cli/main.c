@@ -3,6 +3,7 @@
 #include "driver/url.h"
 #include "kit/kit.h"
 #include "proc/sandbox.h"
+#include "proc/title.h"
 
 /* True for "hoody-tunnel 3000", where the command is left out. Also for 8080:3000, which expose refuses with a message
  * that says what would be right. */
@@ -49,6 +50,7 @@ int main(int argc, char **argv) {
     const struct opt_command *command = NULL;
     struct ht_errmsg err;
     int used = 0;
+    proc_title_begin(argc, argv);
     if (argc > 0 && *argv[0])
         cli_program = argv[0];
     io_ignore_signals();

@@ -35,21 +35,52 @@ void proc_notify_close(struct proc_notify *n) {
 
 bool proc_notify_wanted(const struct proc_notify *n) { return n->fd >= 0; }
 
-int proc_notify_send(const struct proc_notify *n, const char *fmt, ...) {
+static int send_text(const struct proc_notify *n, int fd, const char *fmt, va_list ap) {
     char text[512];
+    union {
+        char room[CMSG_SPACE(sizeof(int))];
+        struct cmsghdr align;
+    } control = {{0}};
+    int len = vsnprintf(text, sizeof text, fmt, ap);
+    if (len < 0 || (size_t)len >= sizeof text)
+        return HT_EIO;
+    struct iovec v = {text, (size_t)len};
+    struct sockaddr_un to = n->addr;
+    struct msghdr m = {.msg_name = &to, .msg_namelen = n->len, .msg_iov = &v, .msg_iovlen = 1};
+    if (fd >= 0) {
+        m.msg_control = control.room;
+        m.msg_controllen = sizeof control.room;
+        struct cmsghdr *c = CMSG_FIRSTHDR(&m);
+        *c = (struct cmsghdr){.cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(sizeof fd)};
+        memcpy(CMSG_DATA(c), &fd, sizeof fd);
+    }
+    ssize_t sent;
+    do
+        sent = sendmsg(n->fd, &m, MSG_NOSIGNAL);
+    while (sent < 0 && errno == EINTR);
+    if (sent < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == ENOBUFS))
+        return HT_EAGAIN;
+    return sent == len ? HT_OK : HT_EIO;
+}
+
+int proc_notify_send(const struct proc_notify *n, const char *fmt, ...) {
     va_list ap;
     if (n->fd < 0)
         return HT_OK;
     va_start(ap, fmt);
-    int len = vsnprintf(text, sizeof text, fmt, ap);
+    int rc = send_text(n, -1, fmt, ap);
     va_end(ap);
-    if (len < 0 || (size_t)len >= sizeof text)
-        return HT_EIO;
-    ssize_t sent;
-    do
-        sent = sendto(n->fd, text, (size_t)len, MSG_NOSIGNAL, (const struct sockaddr *)&n->addr, n->len);
-    while (sent < 0 && errno == EINTR);
-    return sent == len ? HT_OK : HT_EIO;
+    return rc < 0 ? HT_EIO : HT_OK;
+}
+
+int proc_notify_send_fd(const struct proc_notify *n, int fd, const char *fmt, ...) {
+    va_list ap;
+    if (n->fd < 0)
+        return HT_OK;
+    va_start(ap, fmt);
+    int rc = send_text(n, fd, fmt, ap);
+    va_end(ap);
+    return rc;
 }
 
 /* Reads a whole number without anything around it; 0: it is not one. */
@@ -69,3 +100,5 @@ uint64_t proc_notify_watchdog_ms(void) {
         return 0; /* meant for another process of the service */
     return us / 1000;
 }
+
+unsigned proc_notify_stores(void) { return (unsigned)ht_min64(number("FDSTORE"), UINT32_MAX); }

@@ -28,6 +28,15 @@ bool proc_notify_wanted(const struct proc_notify *n);
 /* Sends lines of "NAME=value" as one datagram. Never waits. 0, or HT_EIO: it could not be sent. */
 int proc_notify_send(const struct proc_notify *n, const char *fmt, ...) HT_PRINTF(2, 3);
 
+/*
+ * The same with a descriptor, of which the manager gets a copy (FDSTORE=1, FDNAME=...). HT_EAGAIN: its queue is full,
+ * and nothing was sent.
+ */
+int proc_notify_send_fd(const struct proc_notify *n, int fd, const char *fmt, ...) HT_PRINTF(3, 4);
+/* How many descriptors the manager stores for this service (FDSTORE); 0: none, or it does not say. Managers older than
+ * systemd 254 do not say. */
+unsigned proc_notify_stores(void);
+
 /* The longest time between two WATCHDOG=1 that the manager accepts, from WATCHDOG_USEC and WATCHDOG_PID. 0: it does not
  * watch. */
 uint64_t proc_notify_watchdog_ms(void);

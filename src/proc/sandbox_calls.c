@@ -129,6 +129,13 @@ static const int allowed[] = {
     SCMP_SYS(readlinkat),
     SCMP_SYS(fsync),
     SCMP_SYS(fdatasync),
+    /* records of sessions: in a memory file for the kit that follows, in files that are open (proc/slots.h) */
+    SCMP_SYS(memfd_create),
+    SCMP_SYS(pread64),
+    SCMP_SYS(pwrite64),
+    SCMP_SYS(ftruncate),
+    SCMP_SYS(ftruncate64),
+    SCMP_SYS(flock),
     /* memory: never executable, see below */
     SCMP_SYS(brk),
     SCMP_SYS(munmap),
