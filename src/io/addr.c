@@ -164,6 +164,25 @@ struct io_addr io_addr_of_bytes(int family, const uint8_t *bytes, uint16_t port)
 }
 
 /* Only an own address can be bound to. The interfaces could be listed too, but not from inside a sandbox. */
+bool io_addr_same(const struct io_addr *a, const struct io_addr *b) {
+    struct sockaddr_in x4, y4;
+    struct sockaddr_in6 x6, y6;
+    if (a->ss.ss_family != b->ss.ss_family || io_addr_port(a) != io_addr_port(b))
+        return false;
+    switch (a->ss.ss_family) {
+    case AF_INET:
+        memcpy(&x4, &a->ss, sizeof x4);
+        memcpy(&y4, &b->ss, sizeof y4);
+        return x4.sin_addr.s_addr == y4.sin_addr.s_addr;
+    case AF_INET6:
+        memcpy(&x6, &a->ss, sizeof x6);
+        memcpy(&y6, &b->ss, sizeof y6);
+        return IN6_ARE_ADDR_EQUAL(&x6.sin6_addr, &y6.sin6_addr) && x6.sin6_scope_id == y6.sin6_scope_id;
+    default:
+        return false;
+    }
+}
+
 bool io_addr_is_own(const struct io_addr *a) {
     uint8_t bytes[16];
     int family = io_addr_bytes(a, bytes);

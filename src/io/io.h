@@ -115,6 +115,20 @@ struct io_network *io_network_watch(struct io_loop *loop, void (*changed)(void *
 /* Clears the pointer. NULL is ignored. */
 void io_network_stop(struct io_network **n);
 
+/* ---- other descriptors ---- */
+
+/* Watches a descriptor that is none of this room's. The caller owns it, and stops the watcher before it closes it. */
+struct io_watcher {
+    void *impl[8];
+    void (*ready)(struct io_watcher *w); /* it can be read, or its other end is gone: called in each turn */
+    struct io_loop *loop;
+};
+void io_watcher_start(struct io_loop *loop, struct io_watcher *w, int fd, void (*ready)(struct io_watcher *));
+/* Calls ready() in turns in which it can be written, too. */
+void io_watcher_writes(struct io_watcher *w, bool too);
+/* Also for one that is zero-initialised. */
+void io_watcher_stop(struct io_watcher *w);
+
 /* ---- signals ---- */
 
 struct io_signal {
@@ -173,6 +187,8 @@ bool io_host_is_localhost(struct ht_slice host);
 int io_addr_bytes(const struct io_addr *a, uint8_t out[16]);
 /* The reverse of io_addr_bytes(): an address from its bytes. `family` is 4 or 6. */
 struct io_addr io_addr_of_bytes(int family, const uint8_t *bytes, uint16_t port);
+/* True when they are the same, port and family included. */
+bool io_addr_same(const struct io_addr *a, const struct io_addr *b);
 /* True when this machine has the address. It tries to bind to the address: with the sysctl ip_nonlocal_bind every
  * address seems to be its own. */
 bool io_addr_is_own(const struct io_addr *a);
@@ -429,6 +445,21 @@ int io_listen(struct io_loop *loop, const struct io_addr *addr, const struct io_
 void io_listener_set_ops(struct io_listener *l, const struct io_listener_ops *ops, void *ctx);
 /* Stops accepting, or goes on. Connections meanwhile wait in the kernel. */
 void io_listener_pause(struct io_listener *l, bool pause);
+/*
+ * The descriptor of its socket, for another process that goes on listening there. The listener keeps owning it, and
+ * closes it without disturbing the other process.
+ */
+int io_listener_share(struct io_listener *l);
+/*
+ * The other way round: gives the loop a socket that listens already, and that the loop owns from now on. io_listen()
+ * takes it when it is asked for the very address on which it listens, and opens no other. 0, or with *err, and the
+ * descriptor closed: HT_EINVAL: it is no TCP socket that listens. HT_ENOMEM.
+ */
+int io_inherit(struct io_loop *loop, int fd, struct ht_errmsg *err) HT_MUST_USE;
+/* Whether such a socket for this address is there. */
+bool io_inherited(const struct io_loop *loop, const struct io_addr *addr);
+/* Closes those that nobody took; calls told(), which may be NULL, for each. */
+void io_inherit_drop(struct io_loop *loop, void (*told)(void *ctx, const struct io_addr *addr), void *ctx);
 /* The address it listens on, with the real port. */
 void io_listener_local(struct io_listener *l, struct io_addr *out);
 /* Clears the pointer. NULL is ignored. */

@@ -35,6 +35,7 @@ struct io_loop {
     struct io_conn *current; /* the connection whose callback runs; NULL once the callback has closed it */
     struct ht_pool blocks;
     unsigned n_fds; /* connections and listeners */
+    struct ht_list inherited; /* struct io_heirloom (listen.c) */
 };
 
 /* What only some connections have: those with TLS, with a share, or with a twin. */

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <stdlib.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -20,8 +21,16 @@ struct io_listener {
     struct io_timer resume;
     int reserve;  /* a descriptor to give up when there is no other; -1 while there is none */
     bool paused;  /* by its owner */
+    bool shared;  /* another process has the socket, too */
     bool local;   /* its address is a loopback address: so are its peers' */
     bool *closed; /* set while callbacks run: they may close the listener */
+};
+
+/* A socket that listens, from another process. */
+struct io_heirloom {
+    struct ht_list node; /* in the loop's list */
+    int fd;
+    struct io_addr addr;
 };
 
 static void open_reserve(struct io_listener *l) {
@@ -122,6 +131,64 @@ static void on_acceptable(struct ev_loop *ev, ev_io *w, int revents) {
         l->closed = NULL;
 }
 
+/* ---- sockets from another process ---- */
+
+static bool listens(int fd, struct io_addr *addr) {
+    int yes = 0;
+    socklen_t n = sizeof yes;
+    *addr = (struct io_addr){.len = sizeof addr->ss};
+    return getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &yes, &n) == 0 && yes &&
+           getsockname(fd, (struct sockaddr *)&addr->ss, &addr->len) == 0 &&
+           (addr->ss.ss_family == AF_INET || addr->ss.ss_family == AF_INET6);
+}
+
+int io_inherit(struct io_loop *loop, int fd, struct ht_errmsg *err) {
+    struct io_addr addr;
+    bool good = listens(fd, &addr);
+    int flags = good ? fcntl(fd, F_GETFL) : -1;
+    struct io_heirloom *h = flags >= 0 ? ht_calloc(1, sizeof *h) : NULL;
+    if (!h || fcntl(fd, F_SETFL, flags | O_NONBLOCK) != 0 || fcntl(fd, F_SETFD, FD_CLOEXEC) != 0) {
+        close(fd);
+        ht_free(h);
+        return good && !h ? ht_fail(err, HT_ENOMEM, "out of memory")
+                          : ht_fail(err, HT_EINVAL, "it is no TCP socket that listens");
+    }
+    h->fd = fd;
+    h->addr = addr;
+    ht_list_init(&h->node);
+    ht_list_push_back(&loop->inherited, &h->node);
+    return HT_OK;
+}
+
+static struct io_heirloom *heirloom(const struct io_loop *loop, const struct io_addr *addr) {
+    HT_LIST_FOR (it, &loop->inherited) {
+        struct io_heirloom *h = HT_LIST_ENTRY(it, struct io_heirloom, node);
+        if (io_addr_same(&h->addr, addr))
+            return h;
+    }
+    return NULL;
+}
+
+bool io_inherited(const struct io_loop *loop, const struct io_addr *addr) { return heirloom(loop, addr) != NULL; }
+
+static int take_heirloom(struct io_heirloom *h) {
+    int fd = h->fd;
+    ht_list_remove(&h->node);
+    ht_free(h);
+    return fd;
+}
+
+void io_inherit_drop(struct io_loop *loop, void (*told)(void *ctx, const struct io_addr *addr), void *ctx) {
+    while (!ht_list_empty(&loop->inherited)) {
+        struct io_heirloom *h = HT_LIST_ENTRY(loop->inherited.next, struct io_heirloom, node);
+        if (told)
+            told(ctx, &h->addr);
+        close(take_heirloom(h));
+    }
+}
+
+/* ---- listeners ---- */
+
 static int open_socket(const struct io_addr *addr, const char **what) {
     *what = "open a socket for";
     int fd = socket(addr->ss.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -145,11 +212,13 @@ static int open_socket(const struct io_addr *addr, const char **what) {
 int io_listen(struct io_loop *loop, const struct io_addr *addr, const struct io_listener_ops *ops, void *ctx,
               struct io_listener **out, struct ht_errmsg *err) {
     char text[IO_ADDR_TEXT];
-    const char *what;
+    const char *what = NULL;
     struct io_listener *l = ht_calloc(1, sizeof *l);
     if (!l)
         return ht_fail(err, HT_ENOMEM, "cannot listen on %s: out of memory", io_addr_text(addr, text));
-    int fd = open_socket(addr, &what);
+    struct io_heirloom *from = heirloom(loop, addr);
+    l->shared = from != NULL;
+    int fd = from ? take_heirloom(from) : open_socket(addr, &what);
     if (fd < 0) {
         int e = errno;
         ht_free(l);
@@ -184,6 +253,11 @@ void io_listener_pause(struct io_listener *l, bool pause) {
     update_interest(l);
 }
 
+int io_listener_share(struct io_listener *l) {
+    l->shared = true;
+    return l->io.fd;
+}
+
 void io_listener_local(struct io_listener *l, struct io_addr *out) {
     *out = (struct io_addr){.len = sizeof out->ss};
     if (getsockname(l->io.fd, (struct sockaddr *)&out->ss, &out->len) != 0)
@@ -199,6 +273,9 @@ void io_listener_close(struct io_listener **lp) {
         *l->closed = true;
     io_timer_stop(&l->resume);
     io_unwatch(l->loop, &l->io);
+    /* The kernel forgets a watch when the socket is closed everywhere. */
+    if (l->shared && l->loop->fd >= 0)
+        (void)epoll_ctl(l->loop->fd, EPOLL_CTL_DEL, l->io.fd, NULL);
     close(l->io.fd);
     l->loop->n_fds--;
     close_reserve(l);

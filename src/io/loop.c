@@ -90,6 +90,7 @@ struct io_loop *io_loop_create(void) {
     ht_list_init(&loop->lingering);
     ht_list_init(&loop->lookups);
     ht_list_init(&loop->works);
+    ht_list_init(&loop->inherited);
     ht_pool_init(&loop->blocks, IO_BLOCK, BLOCKS_KEPT);
     loop->fd = find_epoll(loop->ev);
     ev_io_init(&loop->alarm_io, on_alarm, loop->alarm_fd, EV_READ);
@@ -107,6 +108,7 @@ void io_loop_destroy(struct io_loop **lp) {
         return;
     *lp = NULL;
     io_linger_close_all(loop);
+    io_inherit_drop(loop, NULL, NULL);
     io_lookup_drop_all(loop);
     io_work_drop_all(loop);
     ev_io_stop(loop->ev, &loop->alarm_io);
