@@ -34,7 +34,7 @@ struct io_loop {
     unsigned n_working;      /* those with a thread */
     struct io_conn *current; /* the connection whose callback runs; NULL once the callback has closed it */
     struct ht_pool blocks;
-    unsigned n_fds; /* connections and listeners */
+    unsigned n_fds;           /* connections and listeners */
     struct ht_list inherited; /* struct io_heirloom (listen.c) */
 };
 
