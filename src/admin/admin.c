@@ -223,6 +223,10 @@ static int reply_sessions(struct admin_lists *l, struct admin_response *res) {
             .has_parked = true,
             .parked = s->parked,
             .parked_until = admin_until_of(l, i),
+            .has_keeps_streams = true,
+            .keeps_streams = s->keeps_streams,
+            .has_waiting = true,
+            .waiting = s->waiting,
             .bindings = bindings + s->first_binding,
             .n_bindings = s->n_bindings,
         };

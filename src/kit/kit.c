@@ -252,6 +252,7 @@ static int open_table(struct kit *k, struct ht_errmsg *err) {
         .response_timeout_ms = o->response_timeout_ms,
         .half_close_timeout_ms = o->half_close_timeout_ms,
         .send_timeout_ms = o->send_timeout_ms,
+        .hold_ms = o->hold_ms,
         .body_grace_ms = WIRE_LIMIT_BODY_GRACE,
         .min_body_rate = (uint32_t)o->min_body_rate,
         .max_bindings_per_session = o->max_bindings_per_session,

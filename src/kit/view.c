@@ -43,6 +43,7 @@ static void add_session(struct kit *k, struct gather *g, struct kit_session *s) 
     out->protocol = session_protocol(s);
     out->granted = s->granted;
     out->streams = s->owner.mux ? mux_session_streams(s->owner.mux) : 0;
+    out->waiting = relay_owner_waiting(&s->owner);
     out->first_binding = snap->n_bindings;
     status_fill(s, out);
     if (snap->no_bindings)

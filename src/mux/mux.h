@@ -382,6 +382,11 @@ bool mux_stream_remote_ended(const struct mux_stream *st);
 bool mux_stream_local_ended(const struct mux_stream *st);
 /* Bytes from data() that were not consumed yet. */
 size_t mux_stream_unconsumed(const struct mux_stream *st);
+/* True while the link of the stream is away and may come back. */
+bool mux_stream_is_away(const struct mux_stream *st);
+/* For how many milliseconds, in all, the link of the stream was away until now. Who subtracts them has a clock that
+ * stands still meanwhile. */
+uint64_t mux_stream_away_ms(const struct mux_stream *st, uint64_t now_ms);
 /* NULL: the session no longer exists. */
 struct mux_session *mux_stream_session(const struct mux_stream *st);
 

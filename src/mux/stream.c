@@ -440,6 +440,17 @@ bool mux_stream_was_lost(const struct mux_stream *st) { return st->lost; }
 bool mux_stream_remote_ended(const struct mux_stream *st) { return stream_remote_ended(st); }
 bool mux_stream_local_ended(const struct mux_stream *st) { return stream_local_ended(st); }
 size_t mux_stream_unconsumed(const struct mux_stream *st) { return st->unconsumed; }
+
+bool mux_stream_is_away(const struct mux_stream *st) {
+    (void)st;
+    return false;
+}
+
+uint64_t mux_stream_away_ms(const struct mux_stream *st, uint64_t now_ms) {
+    (void)st, (void)now_ms;
+    return 0;
+}
+
 struct mux_session *mux_stream_session(const struct mux_stream *st) {
     return st->s;
 }

@@ -28,18 +28,19 @@ static void pipe_done(void *ctx, uint16_t code, const char *text) {
     connect_free(x);
 }
 
-/* Any byte between two looks is a sign of life. */
+/* Any byte between two looks is a sign of life. When the link was away meanwhile, nothing can be said. */
 static void pipe_look(struct io_timer *timer) {
     struct connect_client *x = ht_container_of(timer, struct connect_client, timer);
-    uint64_t in, out;
+    uint64_t in, out, away = relay_pipe_away_ms(x->pipe);
     relay_pipe_counts(x->pipe, &in, &out);
-    if (in + out == x->moved) {
+    if (in + out == x->moved && away == x->away_ms) {
         static const char why[] = "no bytes came from either side for too long (--connect-idle-timeout)";
         relay_pipe_abort(&x->pipe, WIRE_CODE_IDLE_TIMEOUT, why);
         connect_gone(x, why);
         return;
     }
     x->moved = in + out;
+    x->away_ms = away;
     io_timer_set(timer, x->c->cfg.idle_timeout_ms);
 }
 
@@ -113,8 +114,24 @@ static const struct mux_stream_ops stream_ops = {.connected = stream_connected,
                                                  .pull = stream_pull,
                                                  .closed = stream_closed};
 
+/* The time for which the link was away does not count. */
+static bool goes_on(struct connect_client *x) {
+    uint64_t before = x->away_ms;
+    if (x->state == CLIENT_WAITING && x->name.b->owner->away) { /* how long, is decided in visitor_wait.c */
+        io_timer_set(&x->timer, x->c->cfg.dial_timeout_ms);
+        return true;
+    }
+    x->away_ms = x->st ? mux_stream_away_ms(x->st, io_now_ms(x->c->t->cfg.loop)) : 0;
+    if (x->away_ms == before)
+        return false;
+    io_timer_set(&x->timer, ht_max64(x->away_ms - before, RELAY_AWAY_LOOK_MS));
+    return true;
+}
+
 static void tunnel_late(struct io_timer *timer) {
     struct connect_client *x = ht_container_of(timer, struct connect_client, timer);
+    if (goes_on(x))
+        return;
     if (x->st) {
         relay_left_early(x->name.b, x->from);
         mux_stream_reset(x->st, WIRE_CODE_CANCEL, "no connection in time");
@@ -130,6 +147,8 @@ static void open_stream(struct connect_client *x) {
     switch (rc) {
     case HT_OK:
         relay_opened(b, x->from);
+        x->away_ms = mux_stream_away_ms(x->st, io_now_ms(x->c->t->cfg.loop));
+        io_timer_set(&x->timer, x->c->cfg.dial_timeout_ms); /* it may have waited for its turn */
         connect_set_state(x, CLIENT_OPENING);
         break;
     case HT_ELIMIT:
@@ -150,6 +169,10 @@ static void left_while_waiting(struct relay_waiter *w, int why) {
     connect_gone(ht_container_of(w, struct connect_client, waiter), ht_err_text(why));
 }
 
+static void shed(struct relay_waiter *w) {
+    connect_refuse(ht_container_of(w, struct connect_client, waiter), &answer_parked, answer_parked.body);
+}
+
 /* The binding no longer exists, or has another owner. */
 static void name_gone(struct relay_name_visitor *v, uint16_t code, const char *reason) {
     struct connect_client *x = ht_container_of(v, struct connect_client, name);
@@ -166,7 +189,8 @@ static void name_gone(struct relay_name_visitor *v, uint16_t code, const char *r
 
 void connect_through(struct connect_client *x, struct relay_binding *b) {
     static const struct relay_name_visitor_ops ops = {.gone = name_gone};
-    static const struct relay_waiter_ops waiter_ops = {.turn = turn_has_come, .left = left_while_waiting};
+    static const struct relay_waiter_ops waiter_ops = {
+        .turn = turn_has_come, .left = left_while_waiting, .shed = shed};
     struct io_addr peer;
     io_conn_peer(x->conn, &peer);
     io_conn_read_on(x->conn, false);

@@ -79,7 +79,8 @@ struct connect_client {
     struct io_conn *far;   /* the other end of `conn`, for `asked` */
     struct relay_pipe *pipe;
     uint64_t from;  /* relay_from() */
-    uint64_t moved; /* bytes that had passed the pipe at the last check for idleness */
+    uint64_t moved;   /* bytes that had passed the pipe at the last check for idleness */
+    uint64_t away_ms; /* mux_stream_away_ms() at that check, or when the stream was opened */
     unsigned permits;
     uint64_t began_us;
     const char *denied; /* why the last address must not be dialled; NULL: no address was refused */

@@ -31,6 +31,7 @@ struct relay_kit_config {
     uint64_t response_timeout_ms;      /* until the final response head; then 504 */
     uint64_t half_close_timeout_ms;    /* how long a half-closed TCP stream, or HTTP answer, may be quiet */
     uint64_t send_timeout_ms;          /* how long a visitor may read nothing of its answer */
+    uint64_t hold_ms;                  /* how long a new visitor waits for a session that is away; 0: not at all */
     uint64_t body_grace_ms;            /* how long a request body may be slower than min_body_rate */
     uint32_t min_body_rate;            /* average bytes per second while resources are short; 0: no minimum */
     unsigned max_bindings_per_session; /* per owner */
@@ -85,6 +86,8 @@ struct relay_owner {
     struct ht_list bindings;       /* of struct relay_binding */
     struct mux_session *mux;       /* NULL while parked: visitors get 503 with Retry-After */
     bool restarting;               /* visitors wait for the owner that gets its bindings (relay_owner_move) */
+    bool away;                     /* relay_owner_away(): new visitors wait for hold_ms, and get no stream meanwhile */
+    uint64_t away_since_ms;        /* while it is away */
     uint64_t not_before_ms; /* until then visitors get 503 too (a published driver that has just resumed); 0: none */
     uint32_t next_bind_id;  /* from 1 */
     unsigned n_bindings, n_names;
@@ -136,6 +139,16 @@ struct relay_binding *relay_inside_open(struct relay_table *t, struct relay_owne
 void relay_inside_visit(struct relay_binding *b, struct io_conn *conn, const struct io_addr *peer);
 /* Call it from mux_session_ops.room: visitors who wait for room may open streams again. */
 void relay_owner_room(struct relay_table *t, struct relay_owner *o);
+/*
+ * The owner's session is away and may come back whole; its `mux`, if it has one, keeps the open streams. New visitors
+ * wait up to hold_ms each before they are told that the session is parked. When descriptors run short, those who wait
+ * like this give theirs up first. Harmless when the owner is away already.
+ */
+void relay_owner_away(struct relay_table *t, struct relay_owner *o);
+/* The opposite, for a session that is back or will not come back. When `mux` is right again, call relay_owner_room(). */
+void relay_owner_back(struct relay_owner *o);
+/* How many visitors wait for the owner. */
+unsigned relay_owner_waiting(const struct relay_owner *o);
 /* Gives all bindings of `from` to `to`, which has none. They keep their ids. Visitors stay, and open streams stay in
  * the session that they use. Visitors who wait now wait for `to`. */
 void relay_owner_move(struct relay_table *t, struct relay_owner *from, struct relay_owner *to);

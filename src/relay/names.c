@@ -210,7 +210,7 @@ enum relay_name_state relay_name_find(const struct relay_table *t, const void *u
     *out = e ? e->b : NULL;
     if (!e)
         return RELAY_NAME_NONE;
-    return relay_binding_mux(e->b) ? RELAY_NAME_LIVE : RELAY_NAME_PARKED;
+    return relay_binding_serves(e->b) ? RELAY_NAME_LIVE : RELAY_NAME_PARKED;
 }
 
 void relay_name_enter(struct relay_name_visitor *v, struct relay_binding *b, const struct relay_name_visitor_ops *ops) {

@@ -127,7 +127,7 @@ void relay_turned_away(const struct relay_port *p, const struct io_addr *peer, c
 static void accepted(void *ctx, struct io_conn *conn, const struct io_addr *peer) {
     struct relay_port *p = ctx;
     bool http = p->kind == WIRE_KIND_HTTP;
-    bool parked = !http && !relay_binding_mux(p->binding);
+    bool parked = !http && !relay_binding_serves(p->binding);
     bool fair = relay_fair(p->t, p->binding->owner);
     if (parked || !fair || !relay_permit(p->t)) {
         relay_turned_away(p, peer,

@@ -163,12 +163,16 @@ void relay_table_drain(struct relay_table *t) { t->draining = true; }
 
 struct mux_session *relay_binding_mux(const struct relay_binding *b) {
     const struct relay_owner *o = b->owner;
-    if (!o->mux || mux_session_draining(o->mux))
+    if (!o->mux || o->away || mux_session_draining(o->mux))
         return NULL;
     /* Rule RESUME-5. */
     if (o->not_before_ms && io_now_ms(b->t->cfg.loop) < o->not_before_ms)
         return NULL;
     return o->mux;
+}
+
+bool relay_binding_serves(const struct relay_binding *b) {
+    return (b->owner->away && b->t->cfg.hold_ms > 0) || relay_binding_mux(b);
 }
 
 void relay_table_set_users(struct relay_table *t, unsigned n) { t->n_users = n; }
@@ -192,7 +196,11 @@ unsigned relay_permits_left(const struct relay_table *t, const struct io_share *
 }
 
 bool relay_permit(struct relay_table *t) {
-    return io_fds_take(t->cfg.fds) || (io_linger_shed(t->cfg.loop, t->cfg.fds) && io_fds_take(t->cfg.fds));
+    struct io_fds *fds = t->cfg.fds;
+    if (io_fds_take(fds) || (io_linger_shed(t->cfg.loop, fds) && io_fds_take(fds)))
+        return true;
+    /* It gets its answer, and lingers behind it. */
+    return relay_hold_shed(t) && (io_fds_take(fds) || (io_linger_shed(t->cfg.loop, fds) && io_fds_take(fds)));
 }
 
 const char *relay_no_permit_text(const struct relay_table *t, char out[RELAY_FULL_TEXT]) {

@@ -373,6 +373,12 @@ void visitor_deadline(struct visitor_http *v, uint64_t after_ms) {
     }
 }
 
+static uint64_t away_ms(const struct visitor_http *v) {
+    return v->st ? mux_stream_away_ms(v->st, io_now_ms(v->port->t->cfg.loop)) : 0;
+}
+
+uint64_t visitor_stream_ms(const struct visitor_http *v) { return io_now_ms(v->port->t->cfg.loop) - away_ms(v); }
+
 /* The first of the time limits for a request that is being answered, in monotonic milliseconds. */
 static uint64_t next_clock(const struct visitor_http *v) {
     const struct relay_kit_config *cfg = &v->port->t->cfg;
@@ -381,6 +387,7 @@ static uint64_t next_clock(const struct visitor_http *v) {
         due = v->progress_ms + cfg->response_timeout_ms;
         if (v->request == REQUEST_COMES && cfg->min_body_rate)
             due = ht_min64(due, v->body_due_ms);
+        due += away_ms(v);
     } else if (v->stalled) {
         due = v->sent_ms + cfg->send_timeout_ms;
     }
@@ -389,11 +396,13 @@ static uint64_t next_clock(const struct visitor_http *v) {
 
 void visitor_watch_clocks(struct visitor_http *v) {
     uint64_t due = next_clock(v), now = io_now_ms(v->port->t->cfg.loop);
-    visitor_deadline(v, due == UINT64_MAX ? 0 : due > now ? due - now : 1);
+    /* While the link is away the limits move on with the time, and nothing is gained by looking at them often. */
+    uint64_t least = v->st && mux_stream_is_away(v->st) ? RELAY_AWAY_LOOK_MS : 1;
+    visitor_deadline(v, due == UINT64_MAX ? 0 : due > now + least ? due - now : least);
 }
 
-static bool is_slow(const struct visitor_http *v, uint64_t now) {
-    return v->request == REQUEST_COMES && v->port->t->cfg.min_body_rate && v->body_due_ms <= now;
+static bool is_slow(const struct visitor_http *v) {
+    return v->request == REQUEST_COMES && v->port->t->cfg.min_body_rate && v->body_due_ms <= visitor_stream_ms(v);
 }
 
 static void answer_late(struct visitor_http *v) {
@@ -419,6 +428,8 @@ static void look_at_half_closed(struct visitor_http *v, uint64_t now) {
         visitor_lost(v, true, ht_err_text(err)); /* rule HTTP-9 */
         return;
     }
+    if (v->st && mux_stream_is_away(v->st)) /* nothing can come */
+        v->sent_ms = now;
     /* The limit is that for a head; --half-close-timeout is for pulled connections. */
     if (v->answer == ANSWER_BEGUN && !v->stalled &&
         now - ht_max64(v->sent_ms, v->progress_ms) >= cfg->response_timeout_ms) {
@@ -442,8 +453,8 @@ void visitor_half_closed(struct visitor_http *v) {
 }
 
 static void active_timeout(struct visitor_http *v, uint64_t now) {
-    if (v->answer == ANSWER_AWAITED && is_slow(v, now) && !relay_is_short(v->b))
-        v->body_due_ms = now + ht_min64(v->port->t->cfg.body_grace_ms, RELAY_SHORT_MS);
+    if (v->answer == ANSWER_AWAITED && is_slow(v) && !relay_is_short(v->b))
+        v->body_due_ms = visitor_stream_ms(v) + ht_min64(v->port->t->cfg.body_grace_ms, RELAY_SHORT_MS);
     if (next_clock(v) > now)
         visitor_watch_clocks(v);
     else if (v->half_closed && v->answer != ANSWER_WHOLE && v->look_ms <= now)
@@ -474,6 +485,10 @@ static void timer_fired(struct io_timer *timer) {
             visitor_lost(v, false, "idle");
         break;
     case VISITOR_WAITING:
+        if (v->b->owner->away) { /* how long it waits for that is decided in visitor_wait.c */
+            visitor_deadline(v, v->port->t->cfg.response_timeout_ms);
+            break;
+        }
         relay_wait_end(&v->waiter);
         (void)visitor_answer(v, &answer_response_timeout, false);
         break;

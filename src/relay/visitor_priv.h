@@ -36,6 +36,8 @@
 #define RELAY_REFUSED_LINGER_MS 500
 /* How often to check whether a visitor that has closed its side is still there. */
 #define RELAY_HALF_CLOSED_MS 500
+/* How often to check the time limits of a request whose link is away. */
+#define RELAY_AWAY_LOOK_MS 500
 /* How often to check whether a slow request body takes resources from others. */
 #define RELAY_SHORT_MS 1000
 #define RELAY_SOURCE_BUCKETS 256 /* a power of two */
@@ -167,9 +169,13 @@ void relay_binding_destroy(struct relay_binding *b, uint16_t code, const char *r
 void relay_binding_set_names(struct relay_binding *b, struct relay_names *names);
 /* Valid until the next bind or unbind. */
 struct relay_binding_info relay_binding_info_of(const struct relay_binding *b);
-/* The session that serves the binding's visitors now. NULL: it is parked, has just resumed, or is about to end. */
+/* The session that serves the binding's visitors now. NULL: it is parked or away, has just resumed, or is about to end.
+ */
 struct mux_session *relay_binding_mux(const struct relay_binding *b);
-/* Takes a descriptor permit; if none is left, a lingering connection gives its own up. False: there is none. */
+/* True when visitors are served: now, or after they have waited for a session that is away. */
+bool relay_binding_serves(const struct relay_binding *b);
+/* Takes a descriptor permit. If none is left, a lingering connection gives its own up, or a visitor that waits for a
+ * session that is away. False: there is none. */
 bool relay_permit(struct relay_table *t) HT_MUST_USE;
 /* Whether one more visitor of `o` leaves enough descriptors to those of other users. */
 #define RELAY_KEPT_PART 8 /* of all descriptors, for users who have less than their part */
@@ -198,9 +204,10 @@ struct relay_source {
 
 struct relay_waiter;
 struct relay_waiter_ops {
-    /* In both calls the waiter waits no more. */
+    /* In all calls the waiter waits no more. */
     void (*turn)(struct relay_waiter *w);          /* it may open its stream, if the session still exists */
     void (*left)(struct relay_waiter *w, int why); /* the visitor has closed its side (HT_EOF) or the connection */
+    void (*shed)(struct relay_waiter *w);          /* the session is away: say so, and give the descriptor up */
 };
 
 /* A member of a visitor's structure, which sets the first three fields. */
@@ -208,19 +215,23 @@ struct relay_waiter {
     const struct relay_waiter_ops *ops;
     struct io_conn *conn;
     bool half_close;             /* true: the visitor still waits after it has closed its side */
+    bool held;                   /* it began to wait while the session was away */
+    uint64_t since_ms;           /* when it began to wait */
     struct relay_source *source; /* NULL: does not wait */
     struct ht_list node, all;
 };
 
 /* The source of an address as a number: the IPv4 address, or the first 64 bits of an IPv6 address. */
 uint64_t relay_from(const struct io_addr *peer);
-/* True when a visitor from there must not open a stream now. The binding must have a session. */
+/* True when a visitor from there must not open a stream now. relay_binding_serves() is true. */
 bool relay_must_wait(struct relay_binding *b, uint64_t from);
 /* Makes the visitor wait for its turn. 0 or HT_ENOMEM. */
 int relay_wait(struct relay_binding *b, struct relay_waiter *w, uint64_t from) HT_MUST_USE;
 /* Stops waiting. Does nothing for a visitor that does not wait. */
 void relay_wait_end(struct relay_waiter *w);
 void relay_wait_fired(struct io_timer *t);
+/* Ends the wait of a visitor whose session is away, as when its time was over. False: there is none. */
+bool relay_hold_shed(struct relay_table *t);
 /* What happened to a visitor's stream: it was opened, it was answered to the end, or the visitor has left it early. */
 void relay_opened(struct relay_binding *b, uint64_t from);
 void relay_answered(struct relay_binding *b, uint64_t from);
@@ -316,6 +327,7 @@ struct visitor_http {
 
     /* the request */
     uint64_t body_left;
+    /* The first three are times of visitor_stream_ms(). */
     uint64_t progress_ms; /* when body bytes came last */
     uint64_t body_due_ms; /* more body bytes must come before this time; it moves with each byte, and while nothing is
                              short */
@@ -366,6 +378,8 @@ bool visitor_flush(struct visitor_http *v);
 bool visitor_settle(struct visitor_http *v);
 /* Sets the deadline to `after_ms` from now. */
 void visitor_deadline(struct visitor_http *v, uint64_t after_ms);
+/* Milliseconds of a clock that stands still while the link of the visitor's stream is away. */
+uint64_t visitor_stream_ms(const struct visitor_http *v);
 /* Sets the deadline to the first of the time limits that hold while a request is answered. */
 void visitor_watch_clocks(struct visitor_http *v);
 /* Switches reading on or off, as the state demands. */

@@ -206,7 +206,7 @@ static bool keep_rest(struct visitor_http *v, const char *p, size_t head_len, si
 
 static void stream_opened(struct visitor_http *v, uint32_t flags) {
     struct relay_table *t = v->port->t;
-    v->progress_ms = io_now_ms(t->cfg.loop);
+    v->progress_ms = visitor_stream_ms(v);
     v->body_due_ms = v->progress_ms + t->cfg.body_grace_ms;
     visitor_watch_clocks(v);
     visitor_update_reading(v);
@@ -298,7 +298,11 @@ static void left_while_waiting(struct relay_waiter *w, int why) {
         visitor_lost(v, true, ht_err_text(why)); /* rule HTTP-9 */
 }
 
-const struct relay_waiter_ops visitor_waiter_ops = {.turn = turn_has_come, .left = left_while_waiting};
+static void shed(struct relay_waiter *w) {
+    (void)visitor_answer(ht_container_of(w, struct visitor_http, waiter), &answer_parked, false);
+}
+
+const struct relay_waiter_ops visitor_waiter_ops = {.turn = turn_has_come, .left = left_while_waiting, .shed = shed};
 
 static void head_complete(struct visitor_http *v, const struct http_head *h, char *p, size_t head_len, size_t n,
                           bool kept) {
@@ -318,7 +322,7 @@ static void head_complete(struct visitor_http *v, const struct http_head *h, cha
         refuse = &answer_fd_cap;
     if (!refuse && v->port->door && io_conn_set_share(v->conn, v->b->owner->share) < 0)
         refuse = &answer_busy;
-    if (!refuse && !relay_binding_mux(v->b))
+    if (!refuse && !relay_binding_serves(v->b))
         refuse = &answer_parked;
     if (!refuse && v->port->door && h->n_fields > HTTP_MAX_HEADERS - FRONT_FIELDS)
         refuse = &answer_head_too_large;
@@ -436,7 +440,7 @@ static ssize_t body_stopped(struct visitor_http *v, int err) {
 
 static ssize_t body_moved(struct visitor_http *v, size_t n, bool ended, bool more, unsigned *flags) {
     const struct relay_kit_config *cfg = &v->port->t->cfg;
-    v->progress_ms = io_now_ms(cfg->loop);
+    v->progress_ms = visitor_stream_ms(v);
     if (cfg->min_body_rate)
         v->body_due_ms += n * 1000 / cfg->min_body_rate;
     if (ended) {

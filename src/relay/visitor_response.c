@@ -110,7 +110,7 @@ static int write_framing(struct visitor_http *v, const struct answer_head *a) {
     /* The answer may end before the request: then the rest of the body must not be taken for the next request
      * (hardening case 2). After an upgrade that was refused, the visitor may already send bytes of the other protocol.
      */
-    if (v->request != REQUEST_WHOLE || v->upgrade || v->port->t->draining || !relay_binding_mux(v->b))
+    if (v->request != REQUEST_WHOLE || v->upgrade || v->port->t->draining || !relay_binding_serves(v->b))
         v->keep = false;
     if (rc == HT_OK && !v->keep)
         rc = ht_buf_append_str(&v->head, "connection: close\r\n");
@@ -308,7 +308,7 @@ static void stream_data_end(void *ctx) {
 
 static void stream_writable(void *ctx, bool yes) {
     struct visitor_http *v = ctx;
-    uint64_t now = io_now_ms(v->port->t->cfg.loop);
+    uint64_t now = visitor_stream_ms(v);
     if (v->request != REQUEST_WHOLE) {
         if (yes && v->request == REQUEST_BLOCKED)
             v->body_due_ms += now - v->blocked_ms;

@@ -54,6 +54,10 @@ static const struct mux_stream_ops stray_ops = {
     .closed = stray_closed,
 };
 
+static uint64_t patience(const struct relay_table *t) {
+    return t->cfg.half_close_timeout_ms ? t->cfg.half_close_timeout_ms : WIRE_LIMIT_HALF_CLOSE_TIMEOUT;
+}
+
 void relay_stray_adopt(struct relay_table *t, struct mux_stream *st) {
     struct relay_stray *s = ht_pool_get(&t->strays);
     if (!s) {
@@ -61,13 +65,12 @@ void relay_stray_adopt(struct relay_table *t, struct mux_stream *st) {
         mux_stream_release(&st);
         return;
     }
-    uint64_t patience = t->cfg.half_close_timeout_ms ? t->cfg.half_close_timeout_ms : WIRE_LIMIT_HALF_CLOSE_TIMEOUT;
-    *s = (struct relay_stray){.t = t, .st = st, .deadline_ms = io_now_ms(t->cfg.loop) + patience};
+    *s = (struct relay_stray){.t = t, .st = st, .deadline_ms = io_now_ms(t->cfg.loop) + patience(t)};
     ht_list_init(&s->node);
     ht_list_push_back(&t->stray_list, &s->node);
     mux_stream_set_ops(st, &stray_ops, s);
     if (!io_timer_active(&t->stray_timer))
-        io_timer_set(&t->stray_timer, patience);
+        io_timer_set(&t->stray_timer, patience(t));
 }
 
 void relay_stray_fired(struct io_timer *timer) {
@@ -78,6 +81,12 @@ void relay_stray_fired(struct io_timer *timer) {
         if (s->deadline_ms > now) {
             io_timer_set(timer, s->deadline_ms - now);
             return;
+        }
+        if (mux_stream_is_away(s->st)) { /* its EOF may be on its way */
+            s->deadline_ms = now + patience(t);
+            ht_list_remove(&s->node);
+            ht_list_push_back(&t->stray_list, &s->node);
+            continue;
         }
         mux_stream_reset(s->st, WIRE_CODE_CANCEL, "the answer is complete");
         stray_end(s);

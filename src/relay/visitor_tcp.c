@@ -74,7 +74,9 @@ static void left_while_waiting(struct relay_waiter *w, int why) {
     turn_away(ht_container_of(w, struct visitor_tcp, waiter), why);
 }
 
-static const struct relay_waiter_ops waiter_ops = {.turn = turn_has_come, .left = left_while_waiting};
+static void shed(struct relay_waiter *w) { turn_away(ht_container_of(w, struct visitor_tcp, waiter), HT_ECLOSED); }
+
+static const struct relay_waiter_ops waiter_ops = {.turn = turn_has_come, .left = left_while_waiting, .shed = shed};
 
 void visitor_tcp_begin(struct relay_port *p, struct io_conn *conn, const struct io_addr *peer) {
     struct relay_table *t = p->t;

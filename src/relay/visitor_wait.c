@@ -1,6 +1,7 @@
 /*
  * Visitors who wait until they may open a stream. Either the link of their session has no room for another request
- * (hardening case 29), or visitors of their address have opened and left too many streams (hardening case 28).
+ * (hardening case 29), or visitors of their address have opened and left too many streams (hardening case 28), or the
+ * session is away and may come back (rule PARK-2).
  *
  * Each owner has a list of addresses with waiting visitors, and each address has its visitors in order. The addresses
  * take turns, so that one of them cannot make the others wait. mux reports when there is room. The timer finds what
@@ -181,9 +182,9 @@ static bool may_open(struct relay_table *t, struct relay_owner *o, struct relay_
 bool relay_must_wait(struct relay_binding *b, uint64_t from) {
     struct relay_owner *o = b->owner;
     if (o->n_sources == 0 && o->churn_left == RELAY_OWNER_BURST) /* the usual case: nobody waits or has a debt */
-        return o->restarting || mux_session_congested(o->mux);
+        return o->restarting || o->away || mux_session_congested(o->mux);
     struct relay_source *src = source_find(b->t, o, from);
-    return o->restarting || (src && !ht_list_empty(&src->waiting)) || mux_session_congested(o->mux) ||
+    return o->restarting || o->away || (src && !ht_list_empty(&src->waiting)) || mux_session_congested(o->mux) ||
            !may_open(b->t, o, src);
 }
 
@@ -194,6 +195,8 @@ int relay_wait(struct relay_binding *b, struct relay_waiter *w, uint64_t from) {
     if (!src)
         return HT_ENOMEM;
     w->source = src;
+    w->since_ms = io_now_ms(t->cfg.loop);
+    w->held = o->away;
     ht_list_init(&w->node);
     ht_list_init(&w->all);
     ht_list_push_back(&src->waiting, &w->node);
@@ -205,27 +208,112 @@ int relay_wait(struct relay_binding *b, struct relay_waiter *w, uint64_t from) {
     return HT_OK;
 }
 
+/* Counts how the wait ends of one that came while the session was away. */
+static void hold_ends(struct relay_waiter *w, enum ht_metric_hold how) {
+    if (w->held)
+        w->source->t->cfg.metrics->holds_total[how]++;
+    w->held = false;
+}
+
 void relay_wait_end(struct relay_waiter *w) {
     struct relay_source *src = w->source;
     if (!src)
         return;
+    hold_ends(w, HT_METRIC_HOLD_LATE);
     w->source = NULL;
     ht_list_remove(&w->node);
     ht_list_remove(&w->all);
     source_unref(src);
 }
 
-static void take_turn(struct relay_waiter *w) {
-    int rc = io_conn_look(w->conn);
+static bool has_left(const struct relay_waiter *w, int *rc) {
+    *rc = io_conn_look(w->conn);
+    return *rc && !(*rc == HT_EOF && w->half_close);
+}
+
+static void take_turn(struct relay_waiter *w, enum ht_metric_hold how) {
+    int rc;
+    bool left = has_left(w, &rc);
+    hold_ends(w, left ? HT_METRIC_HOLD_LEFT : how);
     relay_wait_end(w);
-    if (rc && !(rc == HT_EOF && w->half_close))
+    if (left)
         w->ops->left(w, rc);
     else
         w->ops->turn(w);
 }
 
+/* Those who were passed over come back into the list of the owner's turns. */
+static void still_wait(struct relay_table *t, struct relay_owner *o, struct ht_list *passed) {
+    ht_list_splice(&o->turns, passed);
+    if (!ht_list_empty(&o->turns) && !ht_list_linked(&o->waits))
+        ht_list_push_back(&t->owners, &o->waits);
+}
+
+static struct relay_waiter *first_of(struct relay_source *src) {
+    return HT_LIST_ENTRY(src->waiting.next, struct relay_waiter, node);
+}
+
+/* Whose time is over while the session is away has its turn without a session: it is told that there is none. The
+ * visitors of an address wait in the order in which they came. */
+static void end_holds(struct relay_table *t, struct relay_owner *o) {
+    uint64_t now = io_now_ms(t->cfg.loop);
+    struct ht_list later;
+    ht_list_init(&later);
+    for (unsigned looks = 0; !ht_list_empty(&o->turns);) {
+        struct relay_source *src = HT_LIST_ENTRY(o->turns.next, struct relay_source, turn);
+        struct relay_waiter *w = first_of(src);
+        if (now - ht_max64(w->since_ms, o->away_since_ms) < t->cfg.hold_ms) {
+            ht_list_remove(&src->turn);
+            ht_list_push_back(&later, &src->turn);
+            continue;
+        }
+        if (looks++ == LOOKS) { /* as in relay_owner_room() */
+            io_timer_set(&t->wait_timer, 1);
+            break;
+        }
+        take_turn(w, HT_METRIC_HOLD_LATE);
+    }
+    still_wait(t, o, &later);
+}
+
+bool relay_hold_shed(struct relay_table *t) {
+    HT_LIST_FOR (it, &t->owners) {
+        struct relay_owner *o = HT_LIST_ENTRY(it, struct relay_owner, waits);
+        if (!o->away || ht_list_empty(&o->turns))
+            continue;
+        struct relay_waiter *w = first_of(HT_LIST_ENTRY(o->turns.next, struct relay_source, turn));
+        relay_wait_end(w);
+        w->ops->shed(w);
+        return true;
+    }
+    return false;
+}
+
+void relay_owner_away(struct relay_table *t, struct relay_owner *o) {
+    if (o->away)
+        return;
+    o->away = true;
+    o->away_since_ms = io_now_ms(t->cfg.loop);
+}
+
+void relay_owner_back(struct relay_owner *o) { o->away = false; }
+
+unsigned relay_owner_waiting(const struct relay_owner *o) {
+    unsigned n = 0;
+    HT_LIST_FOR (it, &o->turns) {
+        const struct relay_source *src = HT_LIST_ENTRY(it, struct relay_source, turn);
+        HT_LIST_FOR (one, &src->waiting)
+            n++;
+    }
+    return n;
+}
+
 void relay_owner_room(struct relay_table *t, struct relay_owner *o) {
     struct ht_list debtors;
+    if (o->away) {
+        end_holds(t, o);
+        return;
+    }
     ht_list_init(&debtors);
     for (unsigned looks = 0; !ht_list_empty(&o->turns); looks++) {
         if (o->mux && (o->restarting || mux_session_congested(o->mux)))
@@ -241,11 +329,9 @@ void relay_owner_room(struct relay_table *t, struct relay_owner *o) {
             continue;
         }
         ht_list_push_back(&o->turns, first);
-        take_turn(HT_LIST_ENTRY(src->waiting.next, struct relay_waiter, node));
+        take_turn(first_of(src), o->mux ? HT_METRIC_HOLD_SERVED : HT_METRIC_HOLD_LATE);
     }
-    ht_list_splice(&o->turns, &debtors);
-    if (!ht_list_empty(&o->turns) && !ht_list_linked(&o->waits))
-        ht_list_push_back(&t->owners, &o->waits);
+    still_wait(t, o, &debtors);
 }
 
 static void look_who_left(struct relay_table *t) {
@@ -255,8 +341,9 @@ static void look_who_left(struct relay_table *t) {
         struct ht_list *first = ht_list_pop_front(&t->waiting);
         struct relay_waiter *w = HT_LIST_ENTRY(first, struct relay_waiter, all);
         ht_list_push_back(&later, first);
-        int rc = io_conn_look(w->conn);
-        if (rc && !(rc == HT_EOF && w->half_close)) {
+        int rc;
+        if (has_left(w, &rc)) {
+            hold_ends(w, HT_METRIC_HOLD_LEFT);
             relay_wait_end(w);
             w->ops->left(w, rc);
         }

@@ -72,6 +72,8 @@ static int snapshot(void *ctx, const struct admin_viewer *viewer, struct admin_s
     out->sessions[0].oldest = 3;
     out->sessions[1].closing = true;
     out->sessions[2].grace_ms = 4200;
+    out->sessions[2].keeps_streams = true;
+    out->sessions[2].waiting = 7;
     out->n_sessions = 3;
     out->n_live = 2;
     out->n_bindings = 3;
@@ -245,8 +247,11 @@ static void sessions_tell_load_and_limits(void) {
     const cJSON *old = cJSON_GetArrayItem(at(j, "sessions"), 2);
     CU_ASSERT(cJSON_IsTrue(at(old, "parked")));
     CU_ASSERT_STRING_EQUAL(str(old, "parkedUntil"), "2023-11-14T22:14:20Z");
+    CU_ASSERT(cJSON_IsTrue(at(old, "keepsStreams")));
+    CU_ASSERT_EQUAL(num(old, "waiting"), 7);
     const cJSON *one = cJSON_GetArrayItem(at(j, "sessions"), 0);
     CU_ASSERT(cJSON_IsFalse(at(one, "isV2")));
+    CU_ASSERT(cJSON_IsFalse(at(one, "keepsStreams")));
     CU_ASSERT_EQUAL(num(one, "maxStreams"), 1024);
     const cJSON *b = cJSON_GetArrayItem(at(one, "bindings"), 1);
     CU_ASSERT_STRING_EQUAL(str(b, "kind"), "tcp");

@@ -57,6 +57,7 @@ static inline void rig_start(void) {
         .response_timeout_ms = 300000,
         .half_close_timeout_ms = 30000,
         .send_timeout_ms = 30000,
+        .hold_ms = WIRE_LIMIT_HOLD,
         .body_grace_ms = 20000,
         .min_body_rate = 500,
         .max_bindings_per_session = 8,

@@ -242,6 +242,57 @@ static void test_away(void) {
     end();
 }
 
+/* Its link is away: who asks for the name meanwhile waits. */
+static void test_hold(void) {
+    begin();
+    relay_connect_close(&proxy);
+    proxy_cfg.dial_timeout_ms = 1000; /* counts from when the driver is asked */
+    proxy_open();
+    register_name("a.example:443");
+    relay_owner_away(rig.table, &d.owner);
+    struct visitor v = ask("a.example:443", ""), w = vis_connect(proxy_port);
+    vis_send(&w, "GET http://a.example:443/x HTTP/1.1\r\nHost: a.example:443\r\nConnection: close\r\n\r\n");
+    UNTIL(relay_owner_waiting(&d.owner) == 2);
+    for (int i = 0; i < 3; i++) {
+        ht_clock_skip(1100000);
+        settle();
+    }
+    CU_ASSERT_EQUAL(relay_owner_waiting(&d.owner), 2);
+    relay_owner_back(&d.owner);
+    relay_owner_room(rig.table, &d.owner);
+    opened(2);
+    connected(d.streams[0].id);
+    connected(d.streams[1].id);
+    vis_expect(&v, ESTABLISHED);
+    unsigned plain = 0;
+    UNTIL(body_is(&d.streams[0], "") != body_is(&d.streams[1], ""));
+    plain = body_is(&d.streams[0], "") ? 1 : 0;
+    drv_text(&d, d.streams[plain].id, "HTTP/1.1 204 No Content\r\n\r\n");
+    drv_send(&d);
+    UNTIL(vis_over(&w));
+    CU_ASSERT_PTR_NOT_NULL(memmem(ht_buf_head(&w.rx), ht_buf_size(&w.rx), "HTTP/1.1 204", 12));
+    CU_ASSERT_EQUAL(rig.metrics.holds_total[HT_METRIC_HOLD_SERVED], 2);
+    vis_close(&w);
+    vis_close(&v);
+    for (unsigned i = 0; i < 2; i++) {
+        UNTIL(d.streams[i].eofs == 1);
+        drv_eof(&d, d.streams[i].id);
+    }
+    drv_send(&d);
+    relay_owner_away(rig.table, &d.owner);
+    v = ask("a.example:443", "");
+    UNTIL(relay_owner_waiting(&d.owner) == 1);
+    for (int i = 0; i < 5; i++) {
+        ht_clock_skip(1100000);
+        settle();
+    }
+    EXPECT_ANSWER(&v, 503, "parked");
+    CU_ASSERT_EQUAL(rig.metrics.holds_total[HT_METRIC_HOLD_LATE], 1);
+    vis_close(&v);
+    relay_owner_back(&d.owner);
+    end();
+}
+
 static void test_gone(void) {
     struct visitor v, w;
     one_there_one_asking(&v, &w);
@@ -323,6 +374,7 @@ static const struct tap_test tests[] = {
     {"SOCKS5 to a registered name goes through the tunnel", test_socks},
     {"the driver's reason becomes the client's answer", test_words},
     {"a parked name gets 503", test_away},
+    {"whoever asks for a name whose driver is away waits", test_hold},
     {"a client loses its connection with the name", test_gone},
     {"slow drivers and quiet clients time out", test_slow_driver},
     {"without a stream a client gets 503", test_no_stream},

@@ -170,6 +170,9 @@ static int list_sessions(void *ctx, const struct admin_request *req, struct admi
                                 .active_streams = 3,
                                 .max_streams = 1024,
                                 .has_parked = true,
+                                .has_keeps_streams = true,
+                                .keeps_streams = true,
+                                .has_waiting = true,
                                 .bindings = &b,
                                 .n_bindings = 1};
     struct admin_sessions v = {&one, 1, 1};
