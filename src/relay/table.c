@@ -195,12 +195,12 @@ unsigned relay_permits_left(const struct relay_table *t, const struct io_share *
     return ht_min(io_fds_available(t->cfg.fds), fair_left(t, share));
 }
 
+static bool take_permit(struct relay_table *t) {
+    return io_fds_take(t->cfg.fds) || (io_linger_shed(t->cfg.loop, t->cfg.fds) && io_fds_take(t->cfg.fds));
+}
+
 bool relay_permit(struct relay_table *t) {
-    struct io_fds *fds = t->cfg.fds;
-    if (io_fds_take(fds) || (io_linger_shed(t->cfg.loop, fds) && io_fds_take(fds)))
-        return true;
-    /* It gets its answer, and lingers behind it. */
-    return relay_hold_shed(t) && (io_fds_take(fds) || (io_linger_shed(t->cfg.loop, fds) && io_fds_take(fds)));
+    return take_permit(t) || (relay_hold_shed(t) && take_permit(t)); /* it lingers behind its answer */
 }
 
 const char *relay_no_permit_text(const struct relay_table *t, char out[RELAY_FULL_TEXT]) {
