@@ -42,8 +42,8 @@ struct admin_snap_session {
     int64_t parked_until; /* Unix seconds */
     enum admin_protocol protocol;
     unsigned granted, streams;
-    bool keeps_streams; /* what is under way outlives a lost link */
-    unsigned waiting;   /* visitors that wait until they may open a stream */
+    bool keeps_streams;               /* what is under way outlives a lost link */
+    unsigned waiting;                 /* visitors that wait until they may open a stream */
     size_t first_binding, n_bindings; /* in the snapshot's bindings */
     bool closing, rtt_known;
     unsigned links;

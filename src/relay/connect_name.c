@@ -189,8 +189,7 @@ static void name_gone(struct relay_name_visitor *v, uint16_t code, const char *r
 
 void connect_through(struct connect_client *x, struct relay_binding *b) {
     static const struct relay_name_visitor_ops ops = {.gone = name_gone};
-    static const struct relay_waiter_ops waiter_ops = {
-        .turn = turn_has_come, .left = left_while_waiting, .shed = shed};
+    static const struct relay_waiter_ops waiter_ops = {.turn = turn_has_come, .left = left_while_waiting, .shed = shed};
     struct io_addr peer;
     io_conn_peer(x->conn, &peer);
     io_conn_read_on(x->conn, false);

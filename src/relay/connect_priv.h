@@ -78,7 +78,7 @@ struct connect_client {
     struct io_dial *asked; /* of connect_by_name(): the client is this program itself, which waits for `far` */
     struct io_conn *far;   /* the other end of `conn`, for `asked` */
     struct relay_pipe *pipe;
-    uint64_t from;  /* relay_from() */
+    uint64_t from;    /* relay_from() */
     uint64_t moved;   /* bytes that had passed the pipe at the last check for idleness */
     uint64_t away_ms; /* mux_stream_away_ms() at that check, or when the stream was opened */
     unsigned permits;

@@ -145,7 +145,8 @@ void relay_owner_room(struct relay_table *t, struct relay_owner *o);
  * like this give theirs up first. Harmless when the owner is away already.
  */
 void relay_owner_away(struct relay_table *t, struct relay_owner *o);
-/* The opposite, for a session that is back or will not come back. When `mux` is right again, call relay_owner_room(). */
+/* The opposite, for a session that is back or will not come back. When `mux` is right again, call relay_owner_room().
+ */
 void relay_owner_back(struct relay_owner *o);
 /* How many visitors wait for the owner. */
 unsigned relay_owner_waiting(const struct relay_owner *o);
