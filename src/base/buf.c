@@ -94,6 +94,7 @@ void *ht_pool_get(struct ht_pool *p) {
     if (b) {
         memcpy(&p->free_list, b, sizeof p->free_list);
         p->free_count--;
+        p->least = ht_min(p->least, p->free_count);
     } else {
         b = ht_malloc(p->block_size);
         if (!b)
@@ -107,7 +108,7 @@ void ht_pool_put(struct ht_pool *p, void *block) {
     if (!block)
         return;
     p->live--;
-    if (p->free_count >= p->keep) {
+    if (p->free_count >= p->keep + p->warm) {
         ht_free(block);
         return;
     }
@@ -116,11 +117,28 @@ void ht_pool_put(struct ht_pool *p, void *block) {
     p->free_count++;
 }
 
+void ht_pool_put_warm(struct ht_pool *p, void *block) {
+    p->warm += p->free_count == p->keep + p->warm;
+    ht_pool_put(p, block);
+}
+
+static void free_unused(struct ht_pool *p) {
+    void *b = p->free_list;
+    memcpy(&p->free_list, b, sizeof p->free_list);
+    p->free_count--;
+    ht_free(b);
+}
+
+bool ht_pool_cool(struct ht_pool *p) {
+    for (; p->least > p->keep; p->least--)
+        free_unused(p);
+    p->least = p->free_count;
+    p->warm = p->free_count > p->keep ? p->free_count - p->keep : 0;
+    return p->warm > 0;
+}
+
 void ht_pool_drain(struct ht_pool *p) {
-    while (p->free_list) {
-        void *b = p->free_list;
-        memcpy(&p->free_list, b, sizeof p->free_list);
-        ht_free(b);
-    }
-    p->free_count = 0;
+    while (p->free_list)
+        free_unused(p);
+    p->least = p->warm = 0;
 }

@@ -52,6 +52,8 @@ void ht_buf_free(struct ht_buf *b);
 struct ht_pool {
     size_t block_size;
     size_t keep;
+    size_t warm;  /* so many unused blocks more are kept for now: ht_pool_put_warm() */
+    size_t least; /* unused blocks at any time since ht_pool_cool() */
     size_t free_count, live;
     void *free_list;
 };
@@ -60,5 +62,10 @@ void ht_pool_init(struct ht_pool *p, size_t block_size, size_t keep);
 void *ht_pool_get(struct ht_pool *p) HT_MUST_USE; /* NULL: out of memory */
 void ht_pool_put(struct ht_pool *p, void *block); /* NULL is ignored */
 void ht_pool_drain(struct ht_pool *p);            /* frees the unused blocks */
+/* Puts a block back that is needed again soon: the pool keeps it, however many it has. */
+void ht_pool_put_warm(struct ht_pool *p, void *block);
+/* Frees the blocks beyond `keep` that nobody needed since the last call. True: there are more, which are in use now and
+ * then. */
+bool ht_pool_cool(struct ht_pool *p);
 
 #endif

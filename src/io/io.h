@@ -51,6 +51,9 @@ uint64_t io_loop_take_lag_us(struct io_loop *loop);
  */
 #define IO_BLOCK (256u * 1024u + 4096u)
 struct ht_pool *io_loop_blocks(struct io_loop *loop);
+/* Gives back a block that bulk is likely to need again: it is not freed before a second has passed in which nobody did.
+ */
+void io_loop_put_block(struct io_loop *loop, void *block);
 
 /*
  * A task is work for the end of a turn. It runs once, after all ready descriptors and timers and before the loop waits.

@@ -34,6 +34,7 @@ struct io_loop {
     unsigned n_working;      /* those with a thread */
     struct io_conn *current; /* the connection whose callback runs; NULL once the callback has closed it */
     struct ht_pool blocks;
+    struct io_timer cool;     /* set while `blocks` keeps more than its number */
     unsigned n_fds;           /* connections and listeners */
     struct ht_list inherited; /* struct io_heirloom (listen.c) */
 };

@@ -13,6 +13,7 @@
 
 /* Blocks kept when nobody uses them: one that is read into, one that is sent from, and one to spare. */
 #define BLOCKS_KEPT 3
+#define BLOCKS_COOL_MS 1000
 #define TASK_ROUNDS 16
 
 static void poll_begins(struct ev_loop *ev) { (void)ev; }
@@ -68,6 +69,11 @@ static int find_epoll(struct ev_loop *ev) {
     return found;
 }
 
+static void on_cool(struct io_timer *t) {
+    if (ht_pool_cool(&t->loop->blocks))
+        io_timer_set(t, BLOCKS_COOL_MS);
+}
+
 struct io_loop *io_loop_create(void) {
     struct io_loop *loop = ht_calloc(1, sizeof *loop);
     if (!loop)
@@ -92,6 +98,7 @@ struct io_loop *io_loop_create(void) {
     ht_list_init(&loop->works);
     ht_list_init(&loop->inherited);
     ht_pool_init(&loop->blocks, IO_BLOCK, BLOCKS_KEPT);
+    io_timer_init(loop, &loop->cool, on_cool);
     loop->fd = find_epoll(loop->ev);
     ev_io_init(&loop->alarm_io, on_alarm, loop->alarm_fd, EV_READ);
     ev_io_start(loop->ev, &loop->alarm_io);
@@ -244,6 +251,12 @@ uint64_t io_loop_take_lag_us(struct io_loop *loop) {
 
 struct ht_pool *io_loop_blocks(struct io_loop *loop) {
     return &loop->blocks;
+}
+
+void io_loop_put_block(struct io_loop *loop, void *block) {
+    ht_pool_put_warm(&loop->blocks, block);
+    if (loop->blocks.warm && !io_timer_active(&loop->cool))
+        io_timer_set(&loop->cool, BLOCKS_COOL_MS);
 }
 
 void io_task_init(struct io_task *t, void (*run)(struct io_task *)) {

@@ -123,6 +123,51 @@ static void pools_give_memory_back(void) {
     CU_ASSERT_EQUAL(ht_mem_live(), before);
 }
 
+static void pools_keep_warm_blocks_while_they_are_needed(void) {
+    size_t before = ht_mem_live();
+    struct ht_pool p;
+    void *blocks[8];
+    ht_pool_init(&p, 4096, 2);
+    CU_ASSERT_FALSE(ht_pool_cool(&p));
+    for (int round = 0; round < 5; round++) {
+        for (size_t i = 0; i < 8; i++)
+            CU_ASSERT_PTR_NOT_NULL_FATAL(blocks[i] = ht_pool_get(&p));
+        for (size_t i = 0; i < 8; i++)
+            ht_pool_put_warm(&p, blocks[i]);
+        CU_ASSERT_EQUAL(p.free_count, 8);
+        CU_ASSERT(ht_pool_cool(&p)); /* all eight were in use since the last time */
+        CU_ASSERT_EQUAL(p.free_count, 8);
+    }
+    /* Whoever else uses the pool does not lose them. */
+    for (int i = 0; i < 20; i++)
+        ht_pool_put(&p, ht_pool_get(&p));
+    CU_ASSERT_EQUAL(p.free_count, 8);
+    /* Of three at most two more than those that are always kept. */
+    for (size_t i = 0; i < 3; i++)
+        blocks[i] = ht_pool_get(&p);
+    for (size_t i = 0; i < 3; i++)
+        ht_pool_put(&p, blocks[i]);
+    CU_ASSERT(ht_pool_cool(&p));
+    CU_ASSERT_EQUAL(p.free_count, 5);
+    CU_ASSERT_FALSE(ht_pool_cool(&p));
+    CU_ASSERT_EQUAL(p.free_count, 2);
+    CU_ASSERT_EQUAL(p.live, 0);
+    CU_ASSERT_EQUAL(ht_mem_live(), before + 2);
+    /* In use when it is looked at, they are not counted on, and come back warm all the same. */
+    for (size_t i = 0; i < 8; i++)
+        blocks[i] = ht_pool_get(&p);
+    CU_ASSERT_FALSE(ht_pool_cool(&p));
+    for (size_t i = 0; i < 8; i++)
+        ht_pool_put_warm(&p, blocks[i]);
+    CU_ASSERT_EQUAL(p.free_count, 8);
+    ht_pool_drain(&p);
+    CU_ASSERT_EQUAL(ht_mem_live(), before);
+    CU_ASSERT_FALSE(ht_pool_cool(&p));
+    ht_pool_put(&p, ht_pool_get(&p));
+    CU_ASSERT_EQUAL(p.free_count, 1);
+    ht_pool_drain(&p);
+}
+
 struct item {
     int n;
     struct ht_list node;
@@ -293,6 +338,7 @@ int main(void) {
         {"a long backlog takes at most half as much again", a_long_backlog_takes_half_as_much_again},
         {"a failed append changes nothing", a_failed_append_changes_nothing},
         {"pools give memory back", pools_give_memory_back},
+        {"pools keep warm blocks while they are needed", pools_keep_warm_blocks_while_they_are_needed},
         {"lists keep their order", lists},
         {"a text from outside cannot forge a log line", nobody_forges_a_log_line},
         {"fields follow the sentence", fields_follow_the_sentence},

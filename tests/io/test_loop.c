@@ -253,6 +253,32 @@ static void addresses(void) {
     CU_ASSERT(io_raise_fd_limit() > 3);
 }
 
+static void warm_blocks_stay_for_a_second(void) {
+    struct io_loop *loop = io_loop_create();
+    struct ht_pool *pool = io_loop_blocks(loop);
+    void *blocks[10];
+    for (int round = 0; round < 3; round++) {
+        for (int i = 0; i < 10; i++)
+            blocks[i] = ht_pool_get(pool);
+        for (int i = 0; i < 10; i++)
+            io_loop_put_block(loop, blocks[i]);
+        CU_ASSERT_EQUAL(pool->free_count, 10);
+        ht_clock_skip(1001000);
+        io_loop_turn(loop, true); /* they were in use in this second */
+        CU_ASSERT_EQUAL(pool->free_count, 10);
+    }
+    ht_clock_skip(1001000);
+    io_loop_turn(loop, true);
+    CU_ASSERT(pool->free_count < 10);
+    CU_ASSERT_EQUAL(io_loop_timeout_ms(loop), -1); /* nothing wakes the process any more */
+    for (int i = 0; i < 10; i++)
+        blocks[i] = ht_pool_get(pool);
+    for (int i = 0; i < 10; i++)
+        io_loop_put_block(loop, blocks[i]);
+    CU_ASSERT(io_loop_timeout_ms(loop) > 0);
+    io_loop_destroy(&loop);
+}
+
 static void a_loop_leaves_nothing(void) {
     int fds = io_count_fds();
     size_t live = ht_mem_live();
@@ -281,6 +307,7 @@ int main(void) {
         {"signals within half a second are one request to end", signals_that_belong_to_one_request},
         {"an embedded loop reports when it has work", an_embedded_loop_tells_when_it_has_work},
         {"addresses are read and written", addresses},
+        {"warm blocks stay for a second", warm_blocks_stay_for_a_second},
         {"a destroyed loop leaves no descriptor open", a_loop_leaves_nothing},
         {NULL, NULL},
     };
