@@ -113,6 +113,7 @@ void ws_finish(struct ws_conn *w, uint16_t code, const char *reason) {
     assert(!w->over && w->busy > 0);
     w->over = true;
     stop(w);
+    ws_kept_leave(w);
     /* A close frame that says what was wrong has to get past what the peer is still sending. */
     if (w->rx == WS_RX_DEAD && w->tx == WS_TX_SENT)
         io_conn_close_lingering(&w->io, WS_CLOSE_WAIT_MS);
@@ -130,9 +131,8 @@ void ws_finish_as_peer_said(struct ws_conn *w, const char *otherwise) {
 
 static void free_blocks(struct ws_conn *w) {
     ht_pool_put(io_loop_blocks(w->loop), w->block);
-    ht_pool_put(io_loop_blocks(w->loop), w->send_block);
-    w->block = w->send_block = NULL;
-    w->seg_first = w->seg_end = 0;
+    w->block = NULL;
+    ws_send_drop(w);
 }
 
 static void free_memory(struct ws_conn *w) {
@@ -159,6 +159,7 @@ void ws_conn_destroy(struct ws_conn **wp) {
     stop(w);
     io_conn_close(&w->io);
     w->destroyed = true;
+    ws_kept_leave(w);
     if (w->busy == 0)
         free_memory(w);
 }

@@ -159,6 +159,10 @@ void ws_conn_ping(struct ws_conn *w) {
         io_task_add(w->loop, &w->out);
 }
 
+bool ws_control_waits(const struct ws_conn *w) {
+    return w->ping_pending || w->tx == WS_TX_CLOSE || wslay_event_want_write(w->wslay);
+}
+
 void ws_control_write(struct ws_conn *w) {
     if (w->ping_pending && w->tx <= WS_TX_DRAIN && feed(w, w->ping, w->ping_n) != 0)
         w->tx = WS_TX_CLOSE;
@@ -167,10 +171,8 @@ void ws_control_write(struct ws_conn *w) {
     /* Our callback takes everything, so nothing stays behind; an error leaves a hole where the frame would be. */
     if (wslay_event_want_write(w->wslay) && wslay_event_send(w->wslay) != 0)
         w->send_end = begin;
-    if (w->send_end > begin) {
-        w->seg[w->seg_end].at = (uint32_t)begin;
-        w->seg[w->seg_end++].n = (uint32_t)(w->send_end - begin);
-    }
+    if (w->send_end > begin)
+        ws_add_segment(w, begin, w->send_end - begin);
     if (w->tx == WS_TX_CLOSE)
         w->tx = WS_TX_SENT;
 }

@@ -10,8 +10,6 @@
  * small one (mux sees to that): then fewer turns cost less. */
 #define SENT_PER_TURN (128u * 1024u)
 #define SENT_PER_TURN_LONG (1024u * 1024u)
-/* So much goes out before more is built: what becomes ready meanwhile is not behind it. */
-#define ENOUGH (64u * 1024u)
 
 void ws_next_mask(struct ws_conn *w, uint8_t out[4]) {
     if (w->masks_left < 4) {
@@ -22,9 +20,8 @@ void ws_next_mask(struct ws_conn *w, uint8_t out[4]) {
     memcpy(out, w->masks + w->masks_left, 4);
 }
 
-/* Writes the header of a message right in front of its payload; returns where it begins. */
-static size_t frame(struct ws_conn *w, size_t at, size_t n) {
-    uint8_t *p = w->send_block + at, mask_bit = w->server ? 0 : 0x80;
+size_t ws_frame(struct ws_conn *w, uint8_t *p, size_t n) {
+    uint8_t mask_bit = w->server ? 0 : 0x80;
     size_t ext = n < 126 ? 0 : n < 65536 ? 2 : 8, header = 2 + ext + (w->server ? 0 : 4);
     uint8_t *h = p - header;
     h[0] = 0x80 | (w->text ? WSLAY_TEXT_FRAME : WSLAY_BINARY_FRAME);
@@ -35,44 +32,73 @@ static size_t frame(struct ws_conn *w, size_t at, size_t n) {
         ws_next_mask(w, h + 2 + ext);
         ws_mask(p, n, h + 2 + ext, 0);
     }
-    return at - header;
+    w->sends_long = n > WS_LONG_MESSAGE;
+    return header;
 }
 
 static void pull_messages(struct ws_conn *w) {
-    while (w->seg_end < WS_SEGMENTS && w->send_end < ENOUGH && IO_BLOCK - w->send_end >= WS_HEADER_MAX + ROOM_MIN) {
+    while (w->seg_end < WS_SEGMENTS && w->send_end < WS_ENOUGH && IO_BLOCK - w->send_end >= WS_HEADER_MAX + ROOM_MIN) {
         size_t at = w->send_end + WS_HEADER_MAX, cap = ht_min(IO_BLOCK - at, w->limits.max_pull);
         size_t n = w->ops->pull(w->ctx, w->send_block + at, cap);
         if (w->destroyed || n == 0)
             return;
         assert(n <= cap);
-        w->sends_long = n > WS_LONG_MESSAGE;
-        size_t begin = frame(w, at, n);
+        size_t header = ws_frame(w, w->send_block + at, n);
         w->send_end = at + n;
-        w->seg[w->seg_end].at = (uint32_t)begin;
-        w->seg[w->seg_end++].n = (uint32_t)(at + n - begin);
+        ws_add_segment(w, at - header, header + n);
+        if (w->kept) /* since this pull() */
+            return;
     }
 }
 
-static void release_block(struct ws_conn *w) {
+void ws_send_drop(struct ws_conn *w) {
     ht_pool_put(io_loop_blocks(w->loop), w->send_block);
     w->send_block = NULL;
     w->send_end = 0;
     w->seg_first = w->seg_end = 0;
+    if (w->kept)
+        ws_kept_written(w->kept);
 }
 
-/* Fills an empty block. False: nothing to send, or the connection is gone. */
-static bool fill(struct ws_conn *w) {
+/* PONG and CLOSE go ahead of everything that was not built yet. False: out of memory. */
+static bool put_controls(struct ws_conn *w) {
+    if (!w->send_block && ws_control_waits(w))
+        w->send_block = ht_pool_get(io_loop_blocks(w->loop));
+    if (!w->send_block)
+        return !ws_control_waits(w);
+    ws_control_write(w);
+    return true;
+}
+
+static int fill_open(struct ws_conn *w) {
+    if (w->silent)
+        return HT_OK;
+    if (w->kept)
+        return ws_kept_fill(w);
+    pull_messages(w);
+    return HT_OK;
+}
+
+/* Fills an empty block. > 0: there is something to send. 0: nothing, or the connection is gone. HT_ENOMEM. */
+static int fill(struct ws_conn *w) {
+    if (w->kept)
+        ws_send_drop(w);
+    else if (!w->send_block && !(w->send_block = ht_pool_get(io_loop_blocks(w->loop))))
+        return HT_ENOMEM;
     w->send_end = 0;
     w->seg_first = w->seg_end = 0;
-    ws_control_write(w); /* PONG and CLOSE go ahead of everything that was not built yet */
+    if (!put_controls(w))
+        return HT_ENOMEM;
     if (w->tx == WS_TX_OPEN || w->tx == WS_TX_DRAIN) {
-        pull_messages(w);
+        if (fill_open(w) != HT_OK)
+            return HT_ENOMEM;
         if (w->destroyed)
-            return false;
+            return 0;
         if (w->seg_end == 0 && w->tx == WS_TX_DRAIN) {
             wslay_event_queue_close(w->wslay, w->close_code, (const uint8_t *)w->close_reason, strlen(w->close_reason));
             w->tx = WS_TX_CLOSE;
-            ws_control_write(w);
+            if (!put_controls(w))
+                return HT_ENOMEM;
         }
     }
     return w->seg_end > 0;
@@ -83,7 +109,7 @@ static ssize_t write_block(struct ws_conn *w) {
     struct iovec iov[WS_SEGMENTS];
     int count = 0;
     for (unsigned i = w->seg_first; i < w->seg_end; i++)
-        iov[count++] = (struct iovec){.iov_base = w->send_block + w->seg[i].at, .iov_len = w->seg[i].n};
+        iov[count++] = (struct iovec){.iov_base = ws_segment(w, i), .iov_len = w->seg[i].n};
     ssize_t n = io_conn_write(w->io, iov, count);
     for (size_t left = n > 0 ? (size_t)n : 0; left > 0;) {
         size_t part = ht_min(left, w->seg[w->seg_first].n);
@@ -104,7 +130,7 @@ static void wait_for_room(struct ws_conn *w) {
 static void output_failed(struct ws_conn *w, int err) {
     enum ws_tx had = w->tx;
     w->tx = WS_TX_DEAD;
-    release_block(w);
+    ws_send_drop(w);
     if (w->rx == WS_RX_DEAD || w->rx == WS_RX_DONE || had == WS_TX_SENT) {
         ws_finish_as_peer_said(w, w->failure ? w->failure : ht_err_text(err));
         return;
@@ -121,7 +147,7 @@ static void output_failed(struct ws_conn *w, int err) {
 
 /* Our close frame has left us. */
 static void close_is_out(struct ws_conn *w) {
-    release_block(w);
+    ws_send_drop(w);
     if (w->rx == WS_RX_DEAD)
         ws_finish(w, WSLAY_CODE_ABNORMAL_CLOSURE, w->failure);
     else if (w->rx == WS_RX_DONE && w->server) /* RFC 6455 7.1.1: the server closes first */
@@ -151,17 +177,18 @@ static void flush(struct ws_conn *w) {
             return;
         }
         if (sent >= (w->sends_long ? SENT_PER_TURN_LONG : SENT_PER_TURN)) {
-            release_block(w);
+            ws_send_drop(w);
             wait_for_room(w); /* there is room; it brings us back in the next turn */
             return;
         }
-        if (!w->send_block && !(w->send_block = ht_pool_get(io_loop_blocks(w->loop)))) {
+        int filled = fill(w);
+        if (filled == HT_ENOMEM) {
             ws_finish(w, WSLAY_CODE_ABNORMAL_CLOSURE, ht_err_text(HT_ENOMEM));
             return;
         }
-        if (!fill(w)) {
+        if (filled == 0) {
             if (!w->destroyed)
-                release_block(w);
+                ws_send_drop(w);
             return;
         }
     }

@@ -128,6 +128,52 @@ size_t ws_conn_unsent(const struct ws_conn *w);
 /* NULL once closed() was called. */
 struct io_conn *ws_conn_io(struct ws_conn *w);
 
+/*
+ * ---- messages that are kept until the peer has acknowledged them ----
+ *
+ * A ws_kept outlives connections: when one is lost, the next one sends again what the peer lacks. The owner knows what
+ * that is; here messages are only numbered, from 1. The blocks that messages are sent from are kept, without a copy.
+ * Messages that are not kept may be sent in between; they are gone with their connection.
+ */
+struct ws_kept;
+
+/* NULL: out of memory. */
+struct ws_kept *ws_kept_create(struct io_loop *loop) HT_MUST_USE;
+/*
+ * At any time, inside pull() too. Clears the pointer; NULL is ignored. A connection that sends from it goes on without:
+ * what was pulled is still sent, unless it was to send messages again. Then those that are left are not sent, pull() is
+ * not called any more, and only control frames follow.
+ */
+void ws_kept_destroy(struct ws_kept **k);
+/* The memory that it holds, in whole blocks. At least half of each but the last one is messages. */
+size_t ws_kept_bytes(const struct ws_kept *k);
+/* The number of the last message that was kept; 0: none yet. */
+uint64_t ws_kept_last(const struct ws_kept *k);
+/* Bytes of messages that were sent again, in all. */
+uint64_t ws_kept_resent(const struct ws_kept *k);
+/* Messages 1..count need not be sent again, not even those that wait to be. A count beyond the last message is taken
+ * for it; a lower one than before changes nothing. */
+void ws_kept_forget(struct ws_kept *k, uint64_t count);
+
+/*
+ * From now on the connection's messages are built in `k`, and ws_conn_keep() keeps them. NULL: no longer. The
+ * connection that had `k` before loses it, as by ws_kept_destroy(); in its pull() also what was pulled in this turn,
+ * unless it is kept. `k` must always be sent from the same side, with a max_pull of at most 256 KiB.
+ *
+ * While a connection has a kept, pull() is asked for as much as WS_KEPT_CAP or max_pull, whichever is less, or more. So
+ * 0 means that there is nothing, and it is called again only after ws_conn_want_send().
+ */
+#define WS_KEPT_CAP (128u * 1024u)
+void ws_conn_set_kept(struct ws_conn *w, struct ws_kept *k);
+/* In pull(): the message that it returns is kept. It gets the next number. */
+void ws_conn_keep(struct ws_conn *w);
+/*
+ * Everything kept that was not forgotten is sent again, before pull() is called any more. May be called in pull(),
+ * which then returns 0. Does nothing while the connection is at it already. If the connection ends meanwhile, the next
+ * one begins anew.
+ */
+void ws_conn_resend(struct ws_conn *w);
+
 /* ---- the opening handshake of a client over io ---- */
 
 struct ws_connect;

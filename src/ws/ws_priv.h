@@ -13,7 +13,10 @@
 #define WS_LONG_MESSAGE                                                                                                \
     (128u * 1024u)     /* a message from this size on carries bulk, and nothing urgent waits behind it */
 #define WS_SEGMENTS 32 /* most messages that share one system call */
-#define WS_STASH 32    /* fewer unread bytes than this wait in `stash` instead of a block */
+#define WS_ENOUGH                                                                                                      \
+    (64u * 1024u) /* so much goes out before more is built: what becomes ready meanwhile is not behind it */
+#define WS_IN_KEPT (1u << 31)
+#define WS_STASH 32 /* fewer unread bytes than this wait in `stash` instead of a block */
 
 /* What happens to received bytes. */
 enum ws_rx {
@@ -76,11 +79,14 @@ struct ws_conn {
     uint8_t stash[WS_STASH];
 
     /* sending */
-    uint8_t *send_block;
+    uint8_t *send_block; /* with a kept it holds control frames alone */
     size_t send_end;
-    bool sends_long; /* the last message from pull() was a long one */
+    struct ws_kept *kept; /* NULL: nothing is kept */
+    bool sends_long;      /* the last message from pull() was a long one */
+    bool silent;          /* its kept left in the middle of something: no message may follow */
+    uint8_t *kept_block;  /* the kept's block that segments lie in */
     struct {
-        uint32_t at, n;
+        uint32_t at, n; /* in `send_block`; from WS_IN_KEPT on: in `kept_block` */
     } seg[WS_SEGMENTS];
     unsigned seg_first, seg_end;
     uint8_t masks[128]; /* unguessable bytes for the next masks (RFC 6455 5.3) */
@@ -125,11 +131,36 @@ bool ws_receive_pending(const struct ws_conn *w);
 void ws_on_out(struct io_task *t);
 void ws_on_writable(void *ctx);
 void ws_next_mask(struct ws_conn *w, uint8_t out[4]);
+/* Writes the header of a message right in front of its n bytes, and masks them if need be. Returns the bytes of the
+ * header, at most WS_HEADER_MAX. */
+size_t ws_frame(struct ws_conn *w, uint8_t *p, size_t n);
+static inline void ws_add_segment(struct ws_conn *w, size_t at, size_t n) {
+    w->seg[w->seg_end].at = (uint32_t)at;
+    w->seg[w->seg_end++].n = (uint32_t)n;
+}
+static inline uint8_t *ws_segment(const struct ws_conn *w, unsigned i) {
+    uint32_t at = w->seg[i].at;
+    return at & WS_IN_KEPT ? w->kept_block + (at - WS_IN_KEPT) : w->send_block + at;
+}
+/* Nothing of what was built is sent any more: the blocks go back. */
+void ws_send_drop(struct ws_conn *w);
+
+/* ---- kept.c ---- */
+
+/* Builds the next segments of a connection with a kept: of messages that are sent again, else from pull(). Inside
+ * pull() the connection may lose its kept. HT_OK, or HT_ENOMEM: nothing was pulled. */
+int ws_kept_fill(struct ws_conn *w);
+/* The segments that ws_kept_fill() has built were written, or are dropped. */
+void ws_kept_written(struct ws_kept *k);
+/* The connection loses its kept, if it has one. What it was about to send it sends all the same, from a copy. */
+void ws_kept_leave(struct ws_conn *w);
 
 /* ---- control.c ---- */
 int ws_control_init(struct ws_conn *w);
 /* Handles a complete control frame, whose header was checked. The bytes may be changed. */
 void ws_control_received(struct ws_conn *w, uint8_t *frame, size_t n, uint8_t opcode);
+/* ws_control_write() has something to do. */
+bool ws_control_waits(const struct ws_conn *w);
 /* Appends the frames that wslay has queued, and the answer to the last PING, to the send block. The block must have
  * room for them. */
 void ws_control_write(struct ws_conn *w);

@@ -4,51 +4,7 @@
 #include <malloc.h>
 #include <stdio.h>
 
-#define BIN 0x82
-#define FRAG 0x02 /* first, not final */
-#define CONT 0x00
-#define LAST 0x80
-#define TEXT 0x81
-#define PING 0x89
-#define PONG 0x8a
-#define CLOSE 0x88
-
 static struct io_loop *loop;
-
-/* A frame as it came from ws_conn; false when there is no whole one at *at. */
-struct seen {
-    uint8_t b0;
-    bool masked;
-    size_t n;
-    uint8_t p[300000];
-};
-
-static bool next_frame(const struct ht_buf *b, size_t *at, struct seen *s) {
-    const uint8_t *p = b->data + *at;
-    size_t have = b->len - *at, h = 2, n;
-    if (have < 2)
-        return false;
-    s->b0 = p[0];
-    s->masked = p[1] & 0x80;
-    n = p[1] & 0x7f;
-    unsigned ext = n == 126 ? 2 : n == 127 ? 8 : 0;
-    if (have < 2u + ext)
-        return false;
-    if (ext) {
-        n = 0;
-        for (unsigned i = 0; i < ext; i++)
-            n = n << 8 | p[h++];
-    }
-    const uint8_t *mask = p + h;
-    h += s->masked ? 4 : 0;
-    if (have < h + n || n > sizeof s->p)
-        return false;
-    s->n = n;
-    for (size_t i = 0; i < n; i++)
-        s->p[i] = p[h + i] ^ (s->masked ? mask[i % 4] : 0);
-    *at += h + n;
-    return true;
-}
 
 /* ---- frames ---- */
 

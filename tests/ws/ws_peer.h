@@ -14,6 +14,15 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#define BIN 0x82
+#define FRAG 0x02 /* first, not final */
+#define CONT 0x00
+#define LAST 0x80
+#define TEXT 0x81
+#define PING 0x89
+#define PONG 0x8a
+#define CLOSE 0x88
+
 struct end {
     struct io_loop *loop;
     struct ws_conn *w;
@@ -24,7 +33,10 @@ struct end {
     bool stop_in_message, destroy_in_message, destroy_in_fed, destroy_in_pull, destroy_in_closed, pause_in_message;
     /* to send */
     struct ht_buf queue; /* like `got` */
-    size_t pulls, max_cap;
+    size_t pulls, max_cap, min_cap;
+    bool keep;                     /* what is sent is kept */
+    bool fill;                     /* one message more, as long as may be */
+    void (*in_pull)(struct end *); /* called in pull(), once; NULL: nothing */
     /* closed */
     int closed;
     uint16_t code;
@@ -84,18 +96,30 @@ static inline size_t end_pull(void *ctx, uint8_t *out, size_t cap) {
     uint32_t len;
     e->pulls++;
     e->max_cap = ht_max(e->max_cap, cap);
+    e->min_cap = e->min_cap ? ht_min(e->min_cap, cap) : cap;
     if (e->destroy_in_pull) {
         ws_conn_destroy(&e->w);
         memset(out, 0xee, cap);
         return 0;
     }
-    if (ht_buf_size(&e->queue) == 0)
-        return 0;
+    if (ht_buf_size(&e->queue) == 0) {
+        len = e->fill ? (uint32_t)cap : 0;
+        e->fill = false;
+        memset(out, 'f', len);
+        return len;
+    }
     memcpy(&len, ht_buf_head(&e->queue), sizeof len);
     if (len > cap)
         return 0;
     memcpy(out, ht_buf_head(&e->queue) + sizeof len, len);
     ht_buf_consume(&e->queue, sizeof len + len);
+    if (e->keep)
+        ws_conn_keep(e->w);
+    if (e->in_pull) {
+        void (*in_pull)(struct end *) = e->in_pull;
+        e->in_pull = NULL;
+        in_pull(e);
+    }
     return len;
 }
 
@@ -158,6 +182,41 @@ static inline void add_frame(struct ht_buf *b, uint8_t b0, bool masked, int form
     buf_add(b, payload, n);
     for (size_t i = 0; masked && i < n; i++)
         b->data[begin + i] ^= m[i % 4];
+}
+
+/* A frame as it came from ws_conn; false when there is no whole one at *at. */
+struct seen {
+    uint8_t b0;
+    bool masked;
+    size_t n;
+    uint8_t p[300000];
+};
+
+static inline bool next_frame(const struct ht_buf *b, size_t *at, struct seen *s) {
+    const uint8_t *p = b->data + *at;
+    size_t have = b->len - *at, h = 2, n;
+    if (have < 2)
+        return false;
+    s->b0 = p[0];
+    s->masked = p[1] & 0x80;
+    n = p[1] & 0x7f;
+    unsigned ext = n == 126 ? 2 : n == 127 ? 8 : 0;
+    if (have < 2u + ext)
+        return false;
+    if (ext) {
+        n = 0;
+        for (unsigned i = 0; i < ext; i++)
+            n = n << 8 | p[h++];
+    }
+    const uint8_t *mask = p + h;
+    h += s->masked ? 4 : 0;
+    if (have < h + n || n > sizeof s->p)
+        return false;
+    s->n = n;
+    for (size_t i = 0; i < n; i++)
+        s->p[i] = p[h + i] ^ (s->masked ? mask[i % 4] : 0);
+    *at += h + n;
+    return true;
 }
 
 /* Reads what is there. False at the end of the connection. */
