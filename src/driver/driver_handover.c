@@ -103,7 +103,7 @@ void driver_handover_stop(struct ht_tunnel *t) {
 void driver_handover_probe(struct ht_tunnel *t) {
     HT_LIST_FOR (it, &t->past) {
         struct driver_session *ses = HT_LIST_ENTRY(it, struct driver_session, node);
-        mux_session_probe(ses->mux);
+        mux_session_probe(ses->mux, 0);
         driver_session_touch(ses);
     }
 }

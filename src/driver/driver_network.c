@@ -57,7 +57,7 @@ static void ask(struct ht_tunnel *t) {
                    "the machine was asleep, or its clock was set: asking whether the kit is still there");
     else
         driver_say(t, HT_SEVERITY_DEBUG, "the network has changed: asking whether the kit is still there");
-    mux_session_probe(t->now->mux);
+    mux_session_probe(t->now->mux, 0);
     driver_handover_probe(t);
     driver_shards_probe(t);
     driver_shards_now(t);

@@ -83,7 +83,7 @@ static void link_join_ok(void *ctx, const struct wire_join_ok *ok) {
     struct ht_tunnel *t = s->t;
     /* The kit checks that the index is the ticket's. */
     const uint64_t *received = t->reissues && ok->has_received_bytes ? &ok->received_bytes : NULL;
-    if (!t->now->mux || mux_session_join(t->now->mux, s->link, s->index, received) < 0) {
+    if (!t->now->mux || mux_session_join(t->now->mux, s->link, s->index, received, NULL) < 0) {
         shard_gone(s, "the session is over");
         return;
     }

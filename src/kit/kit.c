@@ -280,7 +280,7 @@ static void woke(struct io_wake *w) {
     HT_LIST_FOR (it, &k->live) {
         struct kit_session *s = HT_LIST_ENTRY(it, struct kit_session, node);
         if (s->owner.mux)
-            mux_session_probe(s->owner.mux);
+            mux_session_probe(s->owner.mux, 0);
         session_touch(s);
     }
 }

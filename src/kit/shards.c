@@ -118,7 +118,7 @@ void join_received(struct kit_sock *sock, const struct wire_join *join) {
     }
     give_way(s, join->index);
     const uint64_t *received = s->reissue_tickets && join->has_received_bytes ? &join->received_bytes : NULL;
-    if (mux_session_join(s->owner.mux, sock->link, join->index, received) < 0) {
+    if (mux_session_join(s->owner.mux, sock->link, join->index, received, NULL) < 0) {
         refuse_join(sock, WIRE_JOIN_ERROR_INTERNAL, "the socket could not be added");
         return;
     }

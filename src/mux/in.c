@@ -419,9 +419,19 @@ static int hand_up(struct mux_session *s, uint8_t type, const union wire_any *an
     return 0;
 }
 
-static int session_frame(struct mux_session *s, uint8_t type, const uint8_t *payload, size_t len) {
+static int on_ack(struct mux_session *s, struct mux_link *l, const uint8_t *payload, size_t len) {
+    struct wire_ack ack;
+    struct wire_error err;
+    if (wire_decode_ack(payload, len, link_scratch(), &ack, &err) < 0)
+        return session_violation(s, err.code, err.ws_close, err.text);
+    return resume_acked(s, l, ack.received);
+}
+
+static int session_frame(struct mux_session *s, struct mux_link *l, uint8_t type, const uint8_t *payload, size_t len) {
     union wire_any any;
     struct wire_error err;
+    if (type == WIRE_ACK) /* only where it was agreed on: the assembler skips others */
+        return on_ack(s, l, payload, len);
     if (type == WIRE_BIND || type == WIRE_UNBIND || type == WIRE_REISSUE_JOIN_TICKETS) {
         int rc = check_answers(s, session_primary(s));
         if (rc < 0)
@@ -438,9 +448,9 @@ static int session_frame(struct mux_session *s, uint8_t type, const uint8_t *pay
 
 int in_frame(struct mux_session *s, struct mux_link *l, uint8_t type, uint32_t id, const uint8_t *payload, size_t len) {
     /* FRAME-10. Published peers are taken as they are. */
-    if (id == 0 && l->index != 0 && s->cfg.own_peer)
+    if (id == 0 && l->index != 0 && s->cfg.own_peer && !wire_frame_rule(type)->any_link)
         return session_violation(s, WIRE_CODE_PROTOCOL_ERROR, WIRE_CLOSE_PROTOCOL_ERROR,
                                  "a frame of the session on a connection that is not the first");
     return id != 0 || type == WIRE_WINDOW ? stream_frame(s, l, type, id, payload, len)
-                                          : session_frame(s, type, payload, len);
+                                          : session_frame(s, l, type, payload, len);
 }

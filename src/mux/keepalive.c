@@ -27,6 +27,8 @@ uint64_t session_measured_us(const struct mux_session *s) {
 void mux_session_measure(struct mux_session *s, uint64_t now_us) { s->measure_us = now_us; }
 
 static void time_out(struct mux_session *s, enum mux_end why, uint32_t code, const char *message, uint16_t ws_code) {
+    if (why == MUX_END_TIMEOUT && resume_away(s, ws_code, message, NULL))
+        return;
     /* END-1: from a driver it would be a goodbye, and nothing would be left to resume. */
     if (s->cfg.role == WIRE_ROLE_KIT)
         session_send_goaway(s, code, message);
@@ -67,6 +69,11 @@ static bool under_way(const struct mux_session *s) {
     return false;
 }
 
+/* How long something may be silent that is under way. */
+static uint64_t patience(const struct mux_session *s) {
+    return s->probing && s->patience_ms ? s->patience_ms : s->cfg.suspect_after_ms;
+}
+
 /* When the next PING goes out for silence; UINT64_MAX: never. */
 static uint64_t ping_due(const struct mux_session *s) {
     uint64_t wait = s->cfg.ping_interval_ms ? s->cfg.ping_interval_ms : UINT64_MAX;
@@ -87,15 +94,21 @@ static uint64_t pong_due(const struct mux_session *s) {
     since = ht_max(since, s->active_since);
     since = ht_max(since, s->heard_at);
     since = ht_max(since, s->moved_at);
-    return ht_min64(at, since + s->cfg.suspect_after_ms);
+    return ht_min64(at, since + patience(s));
 }
 
-void mux_session_probe(struct mux_session *s) {
-    if (!session_alive(s) || s->state == SESSION_NEW || !s->cfg.suspect_after_ms)
+/* A link to send something on. */
+static bool has_link(const struct mux_session *s) {
+    return session_alive(s) && s->state != SESSION_NEW && s->state != SESSION_AWAY;
+}
+
+void mux_session_probe(struct mux_session *s, uint64_t patience_ms) {
+    if (!has_link(s) || !s->cfg.suspect_after_ms)
         return;
     if (s->probing) /* a clock that jumps all the time gives nobody more time */
         return;
     s->probing = true;
+    s->patience_ms = patience_ms;
     s->ping_sent = false; /* the answer to an older one may be lost by now */
     send_ping(s);
 }
@@ -107,7 +120,7 @@ static void tick_active(struct mux_session *s) {
     s->active = active;
 }
 void mux_session_ping(struct mux_session *s) {
-    if (!session_alive(s) || !session_primary(s))
+    if (!has_link(s))
         return;
     bool waiting = s->ping_sent;
     uint64_t since = s->ping_at;
@@ -193,14 +206,16 @@ void mux_session_tick(struct mux_session *s, uint64_t now_ms) {
                            .stream_code = WIRE_CODE_INTERNAL_ERROR,
                        },
                        NULL);
-    if (session_alive(s))
+    if (has_link(s))
         tick_drain(s);
-    if (session_alive(s))
+    if (has_link(s))
         tick_ping(s);
-    if (session_alive(s))
+    if (has_link(s))
         tick_idle(s);
-    if (session_alive(s))
+    if (has_link(s))
         compat_tick(s);
+    if (has_link(s) && s->replay)
+        resume_tick(s);
     session_unref(s);
 }
 
@@ -208,7 +223,7 @@ static uint64_t earlier(uint64_t a, uint64_t b) { return a < b ? a : b; }
 
 uint64_t mux_session_deadline(const struct mux_session *s) {
     uint64_t at = UINT64_MAX;
-    if (!session_alive(s) || s->state == SESSION_NEW)
+    if (!session_alive(s) || s->state == SESSION_NEW || (s->state == SESSION_AWAY && !s->failed))
         return at;
     if (s->failed || drained(s) || early_ping(s) || (idle(s) && !s->idle_marked) || under_way(s) != s->active)
         return s->now_ms;
@@ -221,5 +236,7 @@ uint64_t mux_session_deadline(const struct mux_session *s) {
         at = earlier(at, s->idle_since + s->cfg.idle_timeout_ms);
     if (s->faults_left < MUX_CHURN_BURST || s->churn_left < MUX_CHURN_BURST) /* to fill them up again */
         at = earlier(at, s->budgets_at + 1000);
+    if (s->replay)
+        at = earlier(at, resume_deadline(s));
     return earlier(at, s->settle_check_at);
 }

@@ -68,6 +68,7 @@ void link_unref(struct mux_link *l) {
     if (--l->refs > 0)
         return;
     ht_buf_free(&l->queue);
+    ht_buf_free(&l->greeting);
     ht_free(l);
     scratch_give();
 }
@@ -89,8 +90,10 @@ void link_close(struct mux_link *l, uint16_t ws_code, const char *reason) {
 
 void link_attach(struct mux_link *l, struct mux_session *s, unsigned index) {
     l->s = s;
+    l->rp = s->replay ? &s->replay[index] : NULL;
     l->index = index;
     l->asked = false;
+    l->past_first = l->assembler.frames == 0; /* an answer that took its time */
     l->next_id = s->cfg.first_stream_id ? s->cfg.first_stream_id : 2;
     l->assembler.state = WIRE_LINK_OPEN;
     l->assembler.caps = s->cfg.caps;
@@ -105,8 +108,20 @@ void link_detach(struct mux_link *l) {
     if (!s)
         return;
     s->links[l->index] = NULL;
-    s->n_links--;
     l->s = NULL;
+    l->rp = NULL;
+    if (!l->away) {
+        s->n_links--;
+        return;
+    }
+    s->n_away--;
+    l->away = false;
+    link_unref(l);
+}
+
+void link_greet(struct mux_link *l) {
+    l->greeting = l->queue;
+    l->queue = (struct ht_buf){0};
 }
 
 /* ---- the handshake ---- */
@@ -181,7 +196,7 @@ static int on_frame(void *ctx, uint8_t type, uint32_t id, const uint8_t *payload
         rc = in_frame(s, l, type, id, payload, len);
         session_unref(s);
     }
-    return l->dead ? HT_ECLOSED : rc;
+    return l->dead ? resume_stopped(l, payload + len) : rc;
 }
 
 static int on_data(void *ctx, uint32_t id, const uint8_t *chunk, size_t n, uint32_t frame_len, bool first) {
@@ -191,17 +206,23 @@ static int on_data(void *ctx, uint32_t id, const uint8_t *chunk, size_t n, uint3
     s->heard = true;
     int rc = in_data(s, l, id, chunk, n, frame_len, first);
     session_unref(s);
-    return l->dead ? HT_ECLOSED : rc;
+    return l->dead ? resume_stopped(l, chunk + n) : rc;
+}
+
+ssize_t link_feed(struct mux_link *l, const uint8_t *p, size_t n, bool end, struct wire_error *err) {
+    static const struct wire_asm_ops ops = {on_frame, on_data};
+    return wire_asm_feed(&l->assembler, p, n, end, &ops, l, err);
 }
 
 ssize_t mux_link_message(struct mux_link *l, const uint8_t *p, size_t n, bool end) {
-    static const struct wire_asm_ops ops = {on_frame, on_data};
     struct wire_error err = {.code = WIRE_CODE_PROTOCOL_ERROR, .ws_close = WIRE_CLOSE_PROTOCOL_ERROR};
     if (l->dead)
         return (ssize_t)n;
     link_ref(l);
     (void)wire_scratch_agreed(shared.scratch, l->version, l->s ? l->assembler.caps : ~0u);
-    ssize_t used = wire_asm_feed(&l->assembler, p, n, end, &ops, l, &err);
+    ssize_t used = l->rp ? resume_feed(l, p, n, end, &err) : link_feed(l, p, n, end, &err);
+    if (used >= 0 && l->rp)
+        resume_came(l, (size_t)used, end);
     if (used < 0 && !l->dead) {
         if (l->s)
             (void)session_violation(l->s, err.code, err.ws_close, err.text);
@@ -234,10 +255,13 @@ static void gone(struct mux_link *l, bool clean) {
     struct mux_session *s = l->s;
     link_ref(l);
     l->dead = true;
-    ht_buf_free(&l->queue);
-    l->n_pongs = 0;
-    if (s)
-        session_link_gone(s, l, clean);
+    if (!l->away && !(s && resume_wait(s, l, clean))) {
+        ht_buf_free(&l->queue);
+        ht_buf_free(&l->greeting);
+        l->n_pongs = 0;
+        if (s)
+            session_link_gone(s, l, clean);
+    }
     link_unref(l);
 }
 

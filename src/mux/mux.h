@@ -53,6 +53,24 @@ struct mux_link_ops {
     /* The callee must send everything that can be pulled and then close the WebSocket with `ws_code`. 0: with a close
      * frame without a code. Called at most once. The link ignores input from then on. */
     void (*close)(void *ctx, uint16_t ws_code, const char *reason);
+    /*
+     * The next three only with stream-resume, and never NULL then. What they are about belongs to the session and the
+     * link's index, and outlives the link: the owner keeps the messages of an index that mux_link_counts() has said
+     * true of, numbered from 1 in the order in which they were pulled. Each of these may do nothing but look after
+     * these messages.
+     *
+     * kept: how many bytes the owner keeps of this index (RESUME-8).
+     */
+    size_t (*kept)(void *ctx);
+    /* The messages 1 to `count` may be forgotten. A peer may acknowledge what was pulled and is not written yet. */
+    void (*acked)(void *ctx, uint64_t count);
+    /*
+     * Called inside the first mux_link_pull() behind HELLO, HELLO_OK, JOIN or JOIN_OK of a link that goes on where a
+     * lost one of its index ended. mux_link_pull() then returns 0 and has called output(). The messages 1 to `count`
+     * may be forgotten, and all later ones must be sent, unchanged and in their order, before mux_link_pull() is called
+     * again (RESUME-4).
+     */
+    void (*replay)(void *ctx, uint64_t count);
 };
 
 /* The caller owns the link. NULL: out of memory. */
@@ -73,16 +91,20 @@ void mux_link_fed(struct mux_link *l);
  * KiB or more; on a slow link a smaller `cap` keeps messages short.
  */
 size_t mux_link_pull(struct mux_link *l, uint8_t *out, size_t cap);
+/* After mux_link_pull() has returned a message: true when the owner must keep it until acked() or replay() lets it go.
+ * False without stream-resume, and for the few messages that do not count (RESUME-6). */
+bool mux_link_counts(const struct mux_link *l);
 /* Bytes of control frames that wait to be pulled. Stream data does not count: it stays at its source. */
 size_t mux_link_queued(const struct mux_link *l);
 
 /*
  * The WebSocket has closed. `clean`: the peer sent a close frame without a code or with 1000; the session then ends for
- * good instead of parking (END-1). The session reports it by over() or link_lost(). The link exists until
+ * good instead of parking (END-1). The session reports it by over(), away() or link_lost(). The link exists until
  * mux_link_destroy().
  */
 void mux_link_closed(struct mux_link *l, bool clean);
-/* Frees the link. For its session the connection is lost. Clears the pointer. NULL is ignored. */
+/* For its session the connection is lost, and the owner's link is gone. (With stream-resume the session goes on to use
+ * the struct, until another link takes over or the streams end.) Clears the pointer. NULL is ignored. */
 void mux_link_destroy(struct mux_link **l);
 
 /* Kit, before there is a session: sends `goaway` unless it is NULL, then closes with `ws_code`. */
@@ -124,9 +146,20 @@ struct mux_session_ops {
     void (*goaway)(void *ctx, const struct wire_goaway *goaway);
     /* A PING was answered after `rtt_us`. May be NULL. */
     void (*pong)(void *ctx, uint64_t rtt_us);
-    /* v2: a secondary link is lost, and its streams were closed with REFUSED_STREAM. The callee destroys the link. May
-     * be NULL. */
+    /* v2: a secondary link is lost, and its streams were closed with REFUSED_STREAM. With stream-resume they are not:
+     * they wait for another link of this index. The callee destroys the link. May be NULL. */
     void (*link_lost)(void *ctx, struct mux_link *link, unsigned index);
+    /*
+     * With stream-resume: the primary is lost, or no PONG came in time, and the session is AWAY (see below). This comes
+     * instead of over() with MUX_END_LOST or MUX_END_TIMEOUT. All its links were asked to close, as far as they are not
+     * closed yet; the callee destroys them, now or later. `text` says why. NULL: such a session ends as without
+     * stream-resume.
+     */
+    void (*away)(void *ctx, const char *text);
+    /* With stream-resume, v2: the streams that waited for a link of this index have ended with REFUSED_STREAM, because
+     * resume_grace_ms have passed or the peer has given them up. The owner forgets all that it keeps of the index;
+     * messages count from 1 again. May be NULL in v1. */
+    void (*given_up)(void *ctx, unsigned index);
     /* Kit. mux_stream_open() has used mux_config.last_stream_id, and can open no more streams. May be NULL. */
     void (*used_up)(void *ctx);
     /* Kit. The queue is short again after mux_session_congested() was true. May be NULL. */
@@ -166,6 +199,11 @@ struct mux_config {
     unsigned caps;              /* the capabilities that both sides named, WIRE_CAP_... */
     struct ht_metrics *metrics; /* may be NULL */
     struct mux_quota *quota;    /* of several sessions; may be NULL */
+    /* With stream-resume: bytes of messages that the owner keeps for the session, as HELLO or HELLO_OK said (0: the
+     * least, MIN_REPLAY_BUFFER); what the peer said of itself (0: nothing); how long the streams of a secondary wait
+     * for another link. */
+    uint32_t replay_buffer, peer_replay_buffer;
+    uint64_t resume_grace_ms;
     /* Fills p[0..n) with unguessable bytes, for the nonces of PINGs. NULL: the nonces are a counter. */
     void (*random)(void *p, size_t n);
 };
@@ -183,14 +221,48 @@ void mux_session_set_ops(struct mux_session *s, const struct mux_session_ops *op
 /* Makes `l` the primary (index 0). A kit also sends HELLO_OK. 0 or an error of the encoder. */
 int mux_session_attach(struct mux_session *s, struct mux_link *l, const struct wire_hello_ok *ok) HT_MUST_USE;
 /*
- * v2: makes `l` the secondary link `index`. A kit also sends JOIN_OK. `received` is the number of DATA bytes that the
- * peer has received on links of this index (SHARD-3): the credit of bytes that were lost with a link is given back.
- * NULL: the peer did not say. HT_EINVAL: the index is in use or out of range. HT_EPROTO: the peer claims more than was
- * sent, and the session has ended.
+ * v2: makes `l` the secondary link `index`. A kit also sends JOIN_OK. Both counts are the peer's word; NULL: it did not
+ * say. `bytes` is the number of DATA bytes that it has received on links of this index (SHARD-3): the credit of bytes
+ * that were lost with a link is given back. `messages` is the number of messages that it has received there (RESUME-9):
+ * if this side waits with the streams of the index, they go on; otherwise they end before this returns, with
+ * given_up(). HT_EINVAL: the index is in use or out of range. HT_EPROTO: a count cannot be true, and the session has
+ * ended. (A kit takes messages that cannot be true for none, RESUME-11.)
  */
-int mux_session_join(struct mux_session *s, struct mux_link *l, unsigned index, const uint64_t *received) HT_MUST_USE;
+int mux_session_join(struct mux_session *s, struct mux_link *l, unsigned index, const uint64_t *bytes,
+                     const uint64_t *messages) HT_MUST_USE;
 /* The number of DATA bytes that this side has received on links of `index`, for JOIN (SHARD-3). */
 uint64_t mux_session_received(const struct mux_session *s, unsigned index);
+
+/*
+ * Streams that survive a lost link (stream-resume). When the primary is lost, the session is AWAY: it has no link, and
+ * its streams, their credit and what is queued for the peer stay. Everything may be called meanwhile. Streams can be
+ * consumed, written as far as their sources are asked, reset and released, and frames can be sent; all of it goes out
+ * after the resume. No stream can be opened. No timer runs, and the owner decides how long to wait:
+ * mux_session_resume() goes on, mux_session_shutdown() and mux_session_close() end the session at once, and so does
+ * mux_session_destroy(). The streams end as those of a lost session do then.
+ *
+ * A lost secondary waits in the same way while the session lives, for resume_grace_ms.
+ */
+bool mux_session_is_away(const struct mux_session *s);
+/* True when the streams of `index` wait for a link. *messages is then how many messages were received on this index,
+ * for HELLO.resume and JOIN (RESUME-9). */
+bool mux_session_counted(const struct mux_session *s, unsigned index, uint64_t *messages);
+/*
+ * Whether the session could go on with a peer that has received so many messages on links of `index`. It may be asked
+ * before the old link is dropped. 0: yes. HT_EINVAL: no stream-resume, or the session ends. HT_EPROTO: more messages
+ * than were sent. HT_EAGAIN: fewer than the peer has acknowledged, so it is an old word: such a HELLO is refused as
+ * WIRE_GOAWAY_SUPERSEDED, and the session stays as it is (RESUME-11).
+ */
+int mux_session_can_resume(const struct mux_session *s, unsigned index, uint64_t messages) HT_MUST_USE;
+/*
+ * Makes `l` the primary of an AWAY session, which goes on. `messages` is the peer's word: how many messages it has
+ * received. A kit also sends HELLO_OK, whose `received` is set here. A driver passes the HELLO_OK that has come; it
+ * must have the windows and capabilities of the session (RESUME-9). Secondaries JOIN afterwards. Errors leave the
+ * session AWAY as it was: HT_EPROTO and HT_EAGAIN as above, and HT_EPROTO also for such a HELLO_OK; HT_EINVAL: not
+ * AWAY, a link of another version, or a call is running that uses the lost link; or an error of the encoder.
+ */
+int mux_session_resume(struct mux_session *s, struct mux_link *l, uint64_t messages, const struct wire_hello_ok *ok,
+                       uint64_t now_ms) HT_MUST_USE;
 
 /* Queues a stream-zero frame on the primary. `payload` is the struct of the frame: struct wire_bind_ok * for
  * WIRE_BIND_OK, and so on. 0 or a negative error. */
@@ -200,13 +272,13 @@ int mux_session_send(struct mux_session *s, enum wire_frame_type type, const voi
  * Ends the session in order. It sends GOAWAY (not without a `message`: GOAWAY was sent before) and takes no new
  * streams. When the last handle is released or `grace_ms` have passed, it resets the remaining streams (CANCEL), closes
  * the links with `ws_code` and calls over(MUX_END_LOCAL). That happens in mux_session_tick(), and never inside this
- * call as long as the session has a link. A second call can only shorten the grace.
+ * call as long as the session has a link; an AWAY session has none. A second call can only shorten the grace.
  */
 void mux_session_shutdown(struct mux_session *s, uint16_t code, const char *message, uint64_t grace_ms,
                           uint16_t ws_code);
 
-/* Driver: ends the session at once, with a close frame without a code and without GOAWAY. Calls over(MUX_END_LOCAL)
- * before it returns. */
+/* Driver, or a session that is AWAY: ends the session at once, with a close frame without a code and without GOAWAY.
+ * Calls over(MUX_END_LOCAL) before it returns. */
 void mux_session_close(struct mux_session *s);
 
 /*
@@ -221,10 +293,10 @@ void mux_session_tick(struct mux_session *s, uint64_t now_ms);
  */
 void mux_session_measure(struct mux_session *s, uint64_t now_us);
 /*
- * Call it when the machine was suspended or its clock was set. It sends a PING at once, and the peer has
- * `suspect_after_ms` to answer.
+ * Call it when the machine was suspended, its clock was set, or its network is another one. It sends a PING at once,
+ * and the peer has `patience_ms` to answer; 0: `suspect_after_ms`. Does nothing while such a PING is unanswered.
  */
-void mux_session_probe(struct mux_session *s);
+void mux_session_probe(struct mux_session *s, uint64_t patience_ms);
 /* When mux_session_tick() must be called next, in monotonic milliseconds. A time in the past means at once; UINT64_MAX:
  * not at all. Cheap enough to ask at the end of each turn. */
 uint64_t mux_session_deadline(const struct mux_session *s);
@@ -245,7 +317,7 @@ void mux_session_set_bindings(struct mux_session *s, unsigned n);
 unsigned mux_session_streams(const struct mux_session *s);
 /* True when streams are open on the link. */
 bool mux_link_is_busy(const struct mux_link *l);
-/* How many links the session has. */
+/* How many links the session has; those that are away do not count. */
 unsigned mux_session_links(const struct mux_session *s);
 /* Kit: the id that the next stream will get. Driver: the least id that was not seen yet. */
 uint32_t mux_session_next_id(const struct mux_session *s);
@@ -380,13 +452,13 @@ bool mux_stream_was_lost(const struct mux_stream *st);
 /* True when the peer has sent EOF, or when we have. */
 bool mux_stream_remote_ended(const struct mux_stream *st);
 bool mux_stream_local_ended(const struct mux_stream *st);
+/* True while the link of the stream is away (stream-resume). */
+bool mux_stream_is_away(const struct mux_stream *st);
+/* For how many milliseconds, in all, the link of the stream was away since the stream began. A clock that must stand
+ * still meanwhile subtracts what came to this since it was started. */
+uint64_t mux_stream_away_ms(const struct mux_stream *st, uint64_t now_ms);
 /* Bytes from data() that were not consumed yet. */
 size_t mux_stream_unconsumed(const struct mux_stream *st);
-/* True while the link of the stream is away and may come back. */
-bool mux_stream_is_away(const struct mux_stream *st);
-/* For how many milliseconds, in all, the link of the stream was away until now. Who subtracts them has a clock that
- * stands still meanwhile. */
-uint64_t mux_stream_away_ms(const struct mux_stream *st, uint64_t now_ms);
 /* NULL: the session no longer exists. */
 struct mux_session *mux_stream_session(const struct mux_stream *st);
 

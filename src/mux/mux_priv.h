@@ -9,6 +9,7 @@
  *   out.c        the control queue, the turns of the streams, pull()
  *   window.c     credit: consumed bytes, WINDOW in both directions, growing windows
  *   keepalive.c  everything that depends on time
+ *   replay.c     stream-resume: counting messages, acknowledging them, links that are away and what takes over
  *   compat.c     workarounds for published drivers
  *
  * A callback may destroy anything. Two rules make that safe. A function that makes a callback holds a reference to what
@@ -46,6 +47,10 @@
 #define MUX_QUEUE_KEEP (16u << 10) /* memory that an empty control queue keeps */
 #define MUX_GAPS_MAX 1024u         /* ranges of ids that may still come */
 #define MUX_REASON_MAX 256u        /* most bytes of a RESET's reason that we send */
+#define MUX_ACK_BYTES (1u << 20)   /* an ACK goes out after so many bytes, or a quarter of the peer's replay buffer */
+/* When the replay buffer is full, no DATA is sent. When so much more is kept, nothing is but ACKs: a peer that reads
+ * and does not acknowledge is then one that does not read, and our memory is bounded. */
+#define MUX_KEPT_MORE (1u << 20)
 
 /* Budgets for events that cost us work: at most BURST at once, and RATE more each second (hardening case 14). */
 #define MUX_CHURN_BURST 10000u
@@ -53,10 +58,36 @@
 
 /* ---- links ---- */
 
+/*
+ * Stream-resume: what is counted for the links of one index (RESUME-6). It outlives the links, and begins again when
+ * their streams were given up.
+ */
+struct replay {
+    uint64_t sent;    /* messages that were pulled in all */
+    uint64_t acked;   /* of these the peer has confirmed so many */
+    uint64_t came;    /* messages that have come in all */
+    uint64_t told;    /* of these the peer was told so many */
+    uint64_t since;   /* when a tick first saw messages that the peer was not told of; 0: none has */
+    uint64_t away_at; /* since when the link is away; 0: it is not */
+    uint64_t away_ms; /* how long links were away in all, without the present time */
+    size_t kept;      /* bytes, as the owner said last */
+    uint32_t fresh;   /* bytes that have come since the peer was told last */
+    bool due;         /* an ACK must go out, alone if need be */
+};
+
+/* How far a message was read. With the counts of struct replay, that is all that a link which takes over must know. */
+struct mux_half {
+    struct wire_asm at;
+    uint32_t data_left;
+    uint8_t acks;
+    bool discard;
+};
+
 struct mux_link {
     const struct mux_link_ops *ops;
     void *ctx;
     struct mux_session *s; /* NULL: before the handshake and after the end */
+    struct replay *rp;     /* of its index in s->replay; NULL: no session, or no stream-resume */
     enum wire_version version;
     unsigned index;
     unsigned refs;      /* one for each running call, and one for the owner */
@@ -65,11 +96,20 @@ struct mux_link {
     bool destroyed;     /* the owner has called mux_link_destroy() */
     bool woken;         /* output() was called, and pull() was not called since */
     bool discard;       /* the rest of the present DATA frame is dropped */
+    bool away;          /* it is lost, and its streams wait; the session has a reference, and `dead` is set, too */
+    bool past_first;    /* the first message has come whole; those behind it count (RESUME-6) */
+    bool replays;       /* the owner must be asked to send again, before anything else is pulled */
+    bool counted;       /* the last message that was pulled counts */
+    uint8_t acks;       /* ACKs of the present message */
     bool ids_used_up;   /* driver: there is no id above the last STREAM_OPEN's */
     uint32_t next_id;   /* driver: the least id that the next STREAM_OPEN may have; ids grow on each link */
     uint32_t data_left; /* bytes of the present DATA frame whose credit was taken and that have not come yet */
     struct wire_asm assembler;
-    struct ht_buf queue; /* encoded control frames, in order */
+    const uint8_t *fed;     /* what the assembler is fed with; only for a link with `rp` */
+    struct mux_half half;   /* of a link that takes over: to go on with once its first message is over (RESUME-10) */
+    uint32_t skip;          /* bytes at the beginning of the next message that were read on a lost link; 0: no half */
+    struct ht_buf greeting; /* HELLO_OK or JOIN_OK, which travels alone with stream-resume */
+    struct ht_buf queue;    /* encoded control frames, in order */
     unsigned n_pongs;
     uint8_t pongs[MUX_PONGS][8];
     struct ht_list fresh; /* streams that have just become ready: each sends one small piece before the ring */
@@ -100,8 +140,13 @@ struct wire_scratch *link_scratch(void);
 uint8_t *link_text(void);
 /* Takes no more input, and asks the owner to close with `ws_code`. Does nothing on a dead link. */
 void link_close(struct mux_link *l, uint16_t ws_code, const char *reason);
-/* Takes the link out of its session. Its streams must be off the wire. */
+/* Takes the link out of its session, which frees one that was away and that its owner has destroyed. Its streams must
+ * be off the wire. */
 void link_detach(struct mux_link *l);
+/* The first frame that is queued, which is alone in the queue, becomes the greeting. */
+void link_greet(struct mux_link *l);
+/* As wire_asm_feed(). */
+ssize_t link_feed(struct mux_link *l, const uint8_t *p, size_t n, bool end, struct wire_error *err);
 /* Makes the link the session's link `index`. */
 void link_attach(struct mux_link *l, struct mux_session *s, unsigned index);
 
@@ -110,6 +155,7 @@ void link_attach(struct mux_link *l, struct mux_session *s, unsigned index);
 enum session_state {
     SESSION_NEW,      /* no link yet */
     SESSION_LIVE,     /* has a primary link */
+    SESSION_AWAY,     /* stream-resume: all links are lost and away; mux_session_resume() goes on */
     SESSION_DRAINING, /* we have sent GOAWAY; open streams may finish */
     SESSION_GOING,    /* driver: the kit has sent GOAWAY; open streams may finish until it closes */
     SESSION_OVER,     /* has ended; over() was called, or is about to be */
@@ -147,8 +193,15 @@ struct mux_session {
     enum session_state state;
     unsigned refs; /* one for each running call, and one for the owner */
     bool destroyed;
-    struct mux_link *links[WIRE_LIMIT_MAX_CONNECTIONS];
-    unsigned n_links;
+    struct mux_link *links[WIRE_LIMIT_MAX_CONNECTIONS]; /* those that are away, too */
+    unsigned n_links;                                   /* without them */
+    unsigned n_away;
+    struct replay *replay;     /* by index; NULL: no stream-resume */
+    size_t kept;               /* bytes that the owner keeps, of all indexes */
+    uint32_t unacked;          /* bit i: messages have come on index i that the peer was not told of */
+    uint32_t ack_bytes;        /* after so many bytes an ACK is due */
+    bool full;                 /* the replay buffer was full when somebody wanted to send: links wait to be woken */
+    bool said_goaway;          /* the peer will not come back to this session */
     struct stream_table table; /* open streams */
     struct ht_list all;        /* open streams, and ended ones whose handle was not released */
     unsigned n_all;
@@ -183,6 +236,7 @@ struct mux_session {
     uint64_t ping_us, measure_us;    /* for the round trip: when PING was sent; time of mux_session_measure() */
     bool active;                     /* streams are open, or bytes wait to be sent, since active_since */
     bool probing;                    /* mux_session_probe() was called, and no input came since */
+    uint64_t patience_ms;            /* what it said; 0: suspect_after_ms */
     uint64_t active_since, moved_at; /* moved_at: when bytes that had to wait were sent last */
     uint64_t heard_at, idle_since, ping_at, drain_until;
     uint64_t settle_check_at; /* when compat_tick() has work; UINT64_MAX: it has none */
@@ -229,6 +283,8 @@ void session_send_goaway(struct mux_session *s, uint32_t code, const char *messa
 /* A link is lost: the primary, which ends the session, or a secondary with its streams. `clean`: as in
  * mux_link_closed(). */
 void session_link_gone(struct mux_session *s, struct mux_link *l, bool clean);
+/* Ends the streams of a link as lost. */
+void session_end_streams(struct mux_session *s, struct mux_link *l);
 
 /* ---- streams ---- */
 
@@ -284,6 +340,7 @@ struct mux_stream {
     struct flow_recv recv;
     uint32_t unconsumed;
     uint32_t sent;                /* compat: bytes sent before the driver had dialled */
+    uint64_t away_ms;             /* on: replay.away_ms at its beginning; off: how long its link was away */
     struct mux_pace pace;         /* of bytes consumed */
     uint64_t settle_at;           /* compat: when the wait for the driver's dial ends; 0: no tick has seen the stream */
     uint8_t *trailers;            /* the encoded frame to send before EOF; NULL: none */
@@ -397,6 +454,53 @@ void out_enter(struct mux_stream *st, bool fresh);
 void out_leave(struct mux_stream *st);
 /* Session credit has come: starved streams may send again. */
 void out_feed_starved(struct mux_session *s);
+
+/* A message that is being pulled. */
+struct mux_message {
+    uint8_t *p;
+    size_t len, cap;
+    unsigned frames, max_frames;
+    unsigned in_vain; /* streams that gave nothing, and want to be asked again */
+    bool acks;        /* there is room for an ACK behind `cap` */
+    bool no_data;     /* the replay buffer is full: control frames only */
+    bool nothing;     /* and not even those */
+};
+
+/* ---- stream-resume ---- */
+
+/* The bytes of an ACK. */
+#define REPLAY_ACK (WIRE_LIMIT_HEADER + 8u)
+
+/* As wire_asm_feed(), for a link with `rp`. What was read on a lost link is skipped (RESUME-10). */
+ssize_t resume_feed(struct mux_link *l, const uint8_t *p, size_t n, bool end, struct wire_error *err);
+/* `n` bytes of a message were read, and that was all of it when `end` is true. */
+void resume_came(struct mux_link *l, size_t n, bool end);
+/* The link became dead while a frame was handled whose bytes end here. Returns HT_ECLOSED. */
+int resume_stopped(struct mux_link *l, const uint8_t *end_of_frame);
+/* ACK has come. 0 or HT_EPROTO. */
+int resume_acked(struct mux_session *s, struct mux_link *l, uint64_t messages);
+
+/* mux_link_pull() of a link with `rp`: before and behind the frames. False: m->len bytes are all. */
+bool resume_begin(struct mux_link *l, struct mux_message *m);
+void resume_end(struct mux_link *l, struct mux_message *m);
+
+/* A link is lost. True: it is away, and what is to be said about it was said. */
+bool resume_wait(struct mux_session *s, struct mux_link *l, bool clean);
+/* All links of a live session go away, and are asked to close with `ws_code`, but for `but`, which is closed. False:
+ * the session may not wait. */
+bool resume_away(struct mux_session *s, uint16_t ws_code, const char *text, struct mux_link *but);
+/* The streams of `index` are gone, and so is what was kept: counts from 1 again. Calls given_up(). */
+void resume_forget(struct mux_session *s, unsigned index);
+/* Another link joins, of a session with stream-resume. `messages` is the peer's word. 0: *ok says in `has_received`
+ * whether the streams of the index go on; otherwise they have ended. Or a negative error. */
+int resume_join(struct mux_session *s, struct mux_link *l, unsigned index, const uint64_t *messages,
+                struct wire_join_ok *ok);
+/* Makes the link the session's link `index`. `messages`: where a lost one ended. Allocates nothing. */
+void resume_attach(struct mux_link *l, struct mux_session *s, unsigned index, const uint64_t *messages);
+void resume_tick(struct mux_session *s);
+uint64_t resume_deadline(const struct mux_session *s);
+/* The stream is about to go off its link. */
+void resume_stream_off(struct mux_stream *st);
 
 /* ---- credit ---- */
 

@@ -34,7 +34,10 @@ static int enqueue(struct mux_link *l, enum wire_frame_type type, uint32_t id, c
 
 int out_session_frame(struct mux_link *l, enum wire_frame_type type, const void *payload) {
     int rc = enqueue(l, type, 0, payload);
-    if (rc == 0 && type == WIRE_GOAWAY && l->s && l->s->cfg.metrics) {
+    if (rc < 0 || type != WIRE_GOAWAY || !l->s)
+        return rc;
+    l->s->said_goaway = true;
+    if (l->s->cfg.metrics) {
         const struct wire_goaway *g = payload;
         l->s->cfg.metrics->goaways_total[ht_metric_code_of(g->code)][HT_METRIC_DIRECTION_SENT]++;
     }
@@ -121,23 +124,18 @@ void out_feed_starved(struct mux_session *s) {
 
 /* ---- the message ---- */
 
-struct message {
-    uint8_t *p;
-    size_t len, cap;
-    unsigned frames, max_frames;
-    unsigned in_vain; /* streams that gave nothing, and want to be asked again */
-};
-
-static bool has_room(const struct message *m, size_t n) { return m->frames < m->max_frames && m->cap - m->len >= n; }
+static bool has_room(const struct mux_message *m, size_t n) {
+    return m->frames < m->max_frames && m->cap - m->len >= n;
+}
 
 /* Counts a frame of `n` bytes that was encoded at the end. */
-static void took(struct message *m, int n) {
+static void took(struct mux_message *m, int n) {
     assert(n > 0);
     m->len += (size_t)n;
     m->frames++;
 }
 
-static void put_pongs(struct message *m, struct mux_link *l) {
+static void put_pongs(struct mux_message *m, struct mux_link *l) {
     unsigned i = 0;
     while (i < l->n_pongs && has_room(m, WIRE_LIMIT_HEADER + 8))
         took(m, wire_encode_pong(m->p + m->len, m->cap - m->len, l->pongs[i++]));
@@ -154,7 +152,7 @@ static bool greeting(const struct mux_link *l) {
 }
 
 /* True: the queue is empty. What follows it must wait otherwise: a stream's DATA comes behind its STREAM_OPEN. */
-static bool put_queue(struct message *m, struct mux_link *l) {
+static bool put_queue(struct mux_message *m, struct mux_link *l) {
     const uint8_t *head = ht_buf_head(&l->queue);
     size_t left = ht_buf_size(&l->queue), used = 0;
     unsigned frames = 0;
@@ -178,7 +176,7 @@ static bool put_queue(struct message *m, struct mux_link *l) {
 
 #define WINDOW_FRAME (WIRE_LIMIT_HEADER + 4u)
 
-static void put_windows(struct message *m, struct mux_link *l) {
+static void put_windows(struct mux_message *m, struct mux_link *l) {
     struct flow_recv *session = &l->s->recv.recv;
     if (l->index == 0 && flow_recv_due(session) && has_room(m, WINDOW_FRAME))
         took(m, wire_encode_window(m->p + m->len, m->cap - m->len, 0, flow_recv_announce(session)));
@@ -205,7 +203,7 @@ static void again(struct mux_stream *st, bool at_front) {
  * TRAIL-1: what goes ahead of EOF. In a message that is full they wait in the control queue with their EOF: what the
  * stream had to say before is in this message or gone. True: the EOF has gone with them.
  */
-static bool put_trailers(struct message *m, struct mux_stream *st) {
+static bool put_trailers(struct mux_message *m, struct mux_stream *st) {
     size_t n = WIRE_LIMIT_HEADER + wire_get32(st->trailers + 5);
     struct mux_link *l = st->l;
     wire_assert_tx(l->assembler.role, l->assembler.state, st->trailers[0], st->id, (uint32_t)n - WIRE_LIMIT_HEADER);
@@ -226,7 +224,7 @@ static bool put_trailers(struct message *m, struct mux_stream *st) {
     return queued;
 }
 
-static void put_eof(struct message *m, struct mux_stream *st) {
+static void put_eof(struct mux_message *m, struct mux_stream *st) {
     bool queued = st->trailers && put_trailers(m, st);
     if (!queued && !has_room(m, WIRE_LIMIT_HEADER)) {
         again(st, true);
@@ -258,14 +256,14 @@ static void count_sent(struct mux_stream *st, uint32_t n) {
 }
 
 /* The source's word: no bytes come behind these. */
-static void end_after(struct message *m, struct mux_stream *st) {
+static void end_after(struct mux_message *m, struct mux_stream *st) {
     st->wish = WISH_EOF;
     if (!compat_hold_eof(st))
         put_eof(m, st);
 }
 
 /* Where up to `room` bytes go, with gaps for the headers of their frames. The first piece may be empty. */
-static int lay_out(const struct message *m, size_t room, struct iovec pieces[MUX_RUN]) {
+static int lay_out(const struct mux_message *m, size_t room, struct iovec pieces[MUX_RUN]) {
     int n = 0;
     size_t at = m->len;
     do {
@@ -280,7 +278,7 @@ static int lay_out(const struct message *m, size_t room, struct iovec pieces[MUX
 
 /* Asks the source for up to `room` bytes, straight into the message: for more than a piece only one that can do so in
  * one call. False: the stream is gone. */
-static bool ask_source(struct message *m, struct mux_stream *st, size_t room, size_t *n, unsigned *flags) {
+static bool ask_source(struct mux_message *m, struct mux_stream *st, size_t room, size_t *n, unsigned *flags) {
     struct iovec pieces[MUX_RUN];
     int count = lay_out(m, room, pieces);
     *flags = 0;
@@ -298,7 +296,7 @@ static bool ask_source(struct message *m, struct mux_stream *st, size_t room, si
 }
 
 /* The headers of `n` bytes that lay_out() has found places for. */
-static void put_headers(struct message *m, const struct mux_stream *st, size_t n) {
+static void put_headers(struct mux_message *m, const struct mux_stream *st, size_t n) {
     while (n > 0) {
         size_t piece = ht_min(n, MUX_PIECE);
         wire_encode_data_header(m->p + m->len, st->id, (uint32_t)piece);
@@ -322,14 +320,14 @@ static void look_at(struct mux_stream *st, size_t n, bool fresh) {
             l->interactive = MUX_INTERACTIVE;
         for (unsigned i = 0, left = st->s->n_links; left > 0 && i < WIRE_LIMIT_MAX_CONNECTIONS; i++) {
             struct mux_link *at = st->s->links[i];
-            left -= at != NULL;
+            left -= at && !at->away;
             if (at && at->bulk > 0 && at->bulk_id != st->id)
                 at->interactive = MUX_INTERACTIVE;
         }
     }
 }
 
-static void pull_stream(struct message *m, struct mux_stream *st, size_t room, bool fresh) {
+static void pull_stream(struct mux_message *m, struct mux_stream *st, size_t room, bool fresh) {
     unsigned flags;
     size_t n;
     if (!ask_source(m, st, room, &n, &flags))
@@ -354,7 +352,7 @@ static void pull_stream(struct message *m, struct mux_stream *st, size_t room, b
 
 /* EOF needs no credit: a request without a body must not wait behind stalled uploads. True: nothing is left to wait
  * for. */
-static bool ended_without_credit(struct message *m, struct mux_stream *st) {
+static bool ended_without_credit(struct mux_message *m, struct mux_stream *st) {
     unsigned flags;
     size_t n;
     if (!ask_source(m, st, 0, &n, &flags))
@@ -389,7 +387,7 @@ static void keep_pace(struct mux_link *l, size_t sent) {
     l->paced_at = l->s->now_ms;
 }
 
-static void serve(struct message *m, struct mux_stream *st, bool fresh) {
+static void serve(struct mux_message *m, struct mux_stream *st, bool fresh) {
     struct mux_session *s = st->s;
     if (st->wish == WISH_EOF) {
         put_eof(m, st);
@@ -435,7 +433,7 @@ static struct mux_stream *next_in_turn(struct mux_link *l, bool *fresh) {
     }
 }
 
-static void put_data(struct message *m, struct mux_link *l) {
+static void put_data(struct mux_message *m, struct mux_link *l) {
     while (l->s && has_room(m, WIRE_LIMIT_HEADER + 1) &&
            (m->len == 0 || has_room(m, WIRE_LIMIT_HEADER + MUX_LEAST_PIECE))) {
         bool fresh;
@@ -466,10 +464,39 @@ static void tell_room(struct mux_session *s, const struct mux_link *l) {
         s->ops->room(s->ctx);
 }
 
+static void make_message(struct mux_message *m, struct mux_link *l) {
+    struct mux_session *s = l->s;
+    if (l->interactive)
+        m->cap = ht_min(m->cap, MUX_SHORT_MESSAGE);
+    l->interactive -= l->interactive > 0;
+    l->bulk -= l->bulk > 0;
+    bool greets = greeting(l), emptied = false;
+    if (!m->nothing) {
+        if (!greets)
+            put_pongs(m, l);
+        emptied = put_queue(m, l);
+        if (greets)
+            put_pongs(m, l);
+    }
+    if (emptied && s) {
+        session_ref(s);
+        put_windows(m, l);
+        if (!m->no_data)
+            put_data(m, l);
+        if (l->s)
+            keep_pace(l, m->len);
+        tell_room(s, l);
+        session_unref(s);
+    }
+    l->left_at = s && !m->no_data && (!emptied || l->n_ready > 0) ? s->now_ms : 0;
+    if (l->rp)
+        resume_end(l, m);
+}
+
 size_t mux_link_pull(struct mux_link *l, uint8_t *out, size_t cap) {
-    struct message m = {
+    struct mux_message m = {
         .p = out,
-        .cap = ht_min(cap, l->interactive ? MUX_SHORT_MESSAGE : WIRE_LIMIT_OF(l->version, MAX_MESSAGE)),
+        .cap = ht_min(cap, WIRE_LIMIT_OF(l->version, MAX_MESSAGE)),
         .max_frames = WIRE_LIMIT_OF(l->version, MAX_FRAMES),
     };
     struct mux_session *s = l->s;
@@ -477,24 +504,10 @@ size_t mux_link_pull(struct mux_link *l, uint8_t *out, size_t cap) {
         s->moved_at = s->now_ms;
     link_ref(l);
     l->woken = false;
-    l->interactive -= l->interactive > 0;
-    l->bulk -= l->bulk > 0;
-    bool greets = greeting(l);
-    if (!greets)
-        put_pongs(&m, l);
-    bool emptied = put_queue(&m, l);
-    if (greets)
-        put_pongs(&m, l);
-    if (emptied && s) {
-        session_ref(s);
-        put_windows(&m, l);
-        put_data(&m, l);
-        if (l->s)
-            keep_pace(l, m.len);
-        tell_room(s, l);
-        session_unref(s);
-    }
-    l->left_at = s && (!emptied || l->n_ready > 0) ? s->now_ms : 0;
+    if (!l->rp || resume_begin(l, &m))
+        make_message(&m, l);
     link_unref(l);
     return m.len;
 }
+
+bool mux_link_counts(const struct mux_link *l) { return l->counted; }

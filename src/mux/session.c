@@ -3,12 +3,25 @@
 
 #include <assert.h>
 
+/* False: out of memory. */
+static bool begin_counting(struct mux_session *s) {
+    uint32_t ours = s->cfg.replay_buffer, theirs = s->cfg.peer_replay_buffer;
+    s->cfg.replay_buffer = (uint32_t)ht_max(ours, WIRE_LIMIT_MIN_REPLAY_BUFFER);
+    s->ack_bytes = (uint32_t)ht_min(ht_max(theirs, WIRE_LIMIT_MIN_REPLAY_BUFFER) / 4, MUX_ACK_BYTES);
+    s->replay = ht_calloc(wire_frame_in(s->cfg.version, WIRE_JOIN) ? WIRE_LIMIT_MAX_CONNECTIONS : 1, sizeof *s->replay);
+    return s->replay != NULL;
+}
+
 struct mux_session *mux_session_create(const struct mux_config *cfg, const struct mux_session_ops *ops, void *ctx,
                                        uint64_t now_ms) {
     struct mux_session *s = ht_calloc(1, sizeof *s);
     if (!s)
         return NULL;
     s->cfg = *cfg;
+    if (cfg->caps & WIRE_CAP_STREAM_RESUME && !begin_counting(s)) {
+        ht_free(s);
+        return NULL;
+    }
     s->ops = ops;
     s->ctx = ctx;
     s->refs = 1;
@@ -41,13 +54,15 @@ void session_unref(struct mux_session *s) {
         return;
     table_free(&s->table);
     ids_free(s);
+    ht_free(s->replay);
     ht_free(s);
 }
 
 /* Rows: from; bits: to. */
 static const uint8_t transitions[SESSION_COUNT] = {
     [SESSION_NEW] = 1u << SESSION_LIVE | 1u << SESSION_OVER,
-    [SESSION_LIVE] = 1u << SESSION_DRAINING | 1u << SESSION_GOING | 1u << SESSION_OVER,
+    [SESSION_LIVE] = 1u << SESSION_AWAY | 1u << SESSION_DRAINING | 1u << SESSION_GOING | 1u << SESSION_OVER,
+    [SESSION_AWAY] = 1u << SESSION_LIVE | 1u << SESSION_OVER,
     [SESSION_GOING] = 1u << SESSION_DRAINING | 1u << SESSION_OVER,
     [SESSION_DRAINING] = 1u << SESSION_OVER,
 };
@@ -70,7 +85,7 @@ int mux_session_attach(struct mux_session *s, struct mux_link *l, const struct w
     int rc = s->cfg.role == WIRE_ROLE_KIT ? out_session_frame(l, WIRE_HELLO_OK, ok) : 0;
     if (rc < 0)
         return rc;
-    link_attach(l, s, 0);
+    resume_attach(l, s, 0, NULL);
     session_set_state(s, SESSION_LIVE);
     return 0;
 }
@@ -100,26 +115,38 @@ static int restore_credit(struct mux_session *s, unsigned index, uint64_t receiv
     return swallowed ? window_session_grant(s, (uint32_t)ht_min(swallowed, UINT32_MAX)) : 0;
 }
 
-int mux_session_join(struct mux_session *s, struct mux_link *l, unsigned index, const uint64_t *received) {
+static int join(struct mux_session *s, struct mux_link *l, unsigned index, const uint64_t *bytes,
+                const uint64_t *messages) {
+    struct wire_join_ok ok = {.index = (uint16_t)index, .has_received_bytes = bytes != NULL};
     if (s->state != SESSION_LIVE)
         return HT_ECLOSED;
     if (!wire_frame_in(s->cfg.version, WIRE_JOIN) || index == 0 || index >= WIRE_LIMIT_MAX_CONNECTIONS ||
-        s->links[index] || l->s || l->dead)
+        (s->links[index] && !s->links[index]->away) || l->s || l->dead)
         return HT_EINVAL;
-    int rc = received ? restore_credit(s, index, *received) : 0;
+    int rc = s->replay ? resume_join(s, l, index, messages, &ok) : 0;
+    if (rc == 0 && bytes && !ok.has_received)
+        rc = restore_credit(s, index, *bytes);
+    ok.received_bytes = s->received[index];
+    if (rc == 0 && s->cfg.role == WIRE_ROLE_KIT)
+        rc = out_session_frame(l, WIRE_JOIN_OK, &ok);
     if (rc < 0)
         return rc;
-    struct wire_join_ok ok = {
-        .index = (uint16_t)index, .has_received_bytes = received != NULL, .received_bytes = s->received[index]};
-    rc = s->cfg.role == WIRE_ROLE_KIT ? out_session_frame(l, WIRE_JOIN_OK, &ok) : 0;
-    if (rc < 0)
-        return rc;
-    link_attach(l, s, index);
+    resume_attach(l, s, index, ok.has_received ? messages : NULL);
     return 0;
 }
 
+int mux_session_join(struct mux_session *s, struct mux_link *l, unsigned index, const uint64_t *bytes,
+                     const uint64_t *messages) {
+    session_ref(s);
+    link_ref(l);
+    int rc = join(s, l, index, bytes, messages);
+    link_unref(l);
+    session_unref(s);
+    return rc;
+}
+
 /* A stream stays on its link (STREAM-3), so it does not survive it (PARK-4). */
-static void end_streams_of(struct mux_session *s, struct mux_link *l) {
+void session_end_streams(struct mux_session *s, struct mux_link *l) {
     for (bool found = true; found;) {
         found = false;
         HT_LIST_FOR (node, &s->all) {
@@ -167,7 +194,7 @@ void session_link_gone(struct mux_session *s, struct mux_link *l, bool clean) {
         return;
     }
     unsigned index = l->index;
-    end_streams_of(s, l);
+    session_end_streams(s, l);
     mux_link_fed(l); /* what is still borrowed from it dies now */
     if (l->s == s)
         end_stream_with_hole(s, l);
@@ -176,6 +203,8 @@ void session_link_gone(struct mux_session *s, struct mux_link *l, bool clean) {
         window_drop(s, l->data_left);
         l->data_left = 0;
         link_detach(l);
+        if (s->replay)
+            resume_forget(s, index);
         if (session_alive(s) && s->ops->link_lost)
             s->ops->link_lost(s->ctx, l, index);
     }
@@ -216,10 +245,12 @@ void mux_session_destroy(struct mux_session **sp) {
     *sp = NULL;
     s->destroyed = true;
     if (s->state != SESSION_OVER) {
+        bool away = s->state == SESSION_AWAY; /* its links are lost, and now its streams are */
         session_set_state(s, SESSION_OVER);
         while (!ht_list_empty(&s->all))
-            stream_orphan(HT_LIST_ENTRY(s->all.next, struct mux_stream, all), WIRE_CODE_CANCEL, ht_slice_str(""),
-                          false);
+            stream_orphan(HT_LIST_ENTRY(s->all.next, struct mux_stream, all),
+                          away ? WIRE_CODE_REFUSED_STREAM : WIRE_CODE_CANCEL,
+                          ht_slice_str(away ? "connection lost" : ""), away);
         for (unsigned i = 0; i < WIRE_LIMIT_MAX_CONNECTIONS; i++)
             if (s->links[i]) {
                 s->links[i]->dead = true;
@@ -269,20 +300,24 @@ void mux_session_shutdown(struct mux_session *s, uint16_t code, const char *mess
     }
     s->drain_until = until;
     s->drain_ws_code = ws_code;
-    if (message)
+    if (message && s->state != SESSION_AWAY)
         session_send_goaway(s, code, message);
-    if (s->state == SESSION_NEW) /* no link: nothing to wait for */
+    if (s->state == SESSION_AWAY)
+        mux_session_close(s);
+    else if (s->state == SESSION_NEW) /* no link: nothing to wait for */
         session_finish(s, &(struct session_end){.why = MUX_END_LOCAL, .text = message}, NULL);
     else
         session_set_state(s, SESSION_DRAINING);
 }
 
 void mux_session_close(struct mux_session *s) {
+    bool away = s->state == SESSION_AWAY;
     session_finish(s,
                    &(struct session_end){
                        .why = MUX_END_LOCAL,
-                       .text = "closed",
-                       .stream_code = WIRE_CODE_CANCEL,
+                       .text = away ? "connection lost" : "closed",
+                       .stream_code = away ? WIRE_CODE_REFUSED_STREAM : WIRE_CODE_CANCEL,
+                       .remote = away,
                    },
                    NULL);
 }

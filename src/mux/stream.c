@@ -90,6 +90,7 @@ struct mux_stream *stream_create(struct mux_session *s, struct mux_link *l, uint
     st->s = s;
     st->l = l;
     st->l->n_streams++;
+    st->away_ms = l->rp ? l->rp->away_ms : 0;
     st->kind = (uint8_t)kind;
     st->handle = true;
     stream_set_state(st, WIRE_STATE_OPEN);
@@ -151,6 +152,8 @@ void stream_off(struct mux_stream *st) {
     out_leave(st);
     ht_list_remove(&st->window);
     table_remove(&s->table, st->id);
+    if (st->l->rp)
+        resume_stream_off(st);
     st->l->n_streams--;
     st->l = NULL;
     if (s->cfg.metrics)
@@ -273,7 +276,7 @@ struct mux_link *session_next_link(const struct mux_session *s) {
         return session_primary(s);
     for (unsigned i = 0; i < WIRE_LIMIT_MAX_CONNECTIONS; i++) {
         struct mux_link *l = s->links[i];
-        if (!l)
+        if (!l || l->away)
             continue;
         size_t queued = mux_link_queued(l), least = best ? mux_link_queued(best) : 0;
         if (!best || queued < least || (queued == least && l->n_streams < best->n_streams))
@@ -440,16 +443,6 @@ bool mux_stream_was_lost(const struct mux_stream *st) { return st->lost; }
 bool mux_stream_remote_ended(const struct mux_stream *st) { return stream_remote_ended(st); }
 bool mux_stream_local_ended(const struct mux_stream *st) { return stream_local_ended(st); }
 size_t mux_stream_unconsumed(const struct mux_stream *st) { return st->unconsumed; }
-
-bool mux_stream_is_away(const struct mux_stream *st) {
-    (void)st;
-    return false;
-}
-
-uint64_t mux_stream_away_ms(const struct mux_stream *st, uint64_t now_ms) {
-    (void)st, (void)now_ms;
-    return 0;
-}
 
 struct mux_session *mux_stream_session(const struct mux_stream *st) {
     return st->s;

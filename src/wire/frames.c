@@ -77,6 +77,7 @@ ssize_t wire_asm_feed(struct wire_asm *a, const uint8_t *p, size_t n, bool messa
         return message_error(err, "MSG-5", "a frame crosses the end of its message");
     if (a->frames == 0)
         return message_error(err, "MSG-2", "empty message");
+    a->whole = a->frames;
     wire_asm_begin_message(a);
     return (ssize_t)off;
 }

@@ -34,6 +34,7 @@ struct wire_asm {
     enum wire_link_state state;
     unsigned version; /* of the link's subprotocol; 0: the newest */
     unsigned caps;    /* capabilities that both sides named; a frame of another one is skipped as unknown */
+    uint32_t whole;   /* frames of the last message that came to its end */
     /* private */
     uint32_t consumed; /* bytes of this message */
     uint32_t frames;   /* frames of this message */

@@ -295,7 +295,7 @@ static void on_hello_ok(void *ctx, const struct wire_hello_ok *ok) {
 static void on_join(void *ctx, const struct wire_join *join) {
     struct link *k = ctx;
     unsigned index = join->index < LINKS ? (unsigned)join->index : 1;
-    if (!k->rig->s || k == k->rig->links || mux_session_join(k->rig->s, k->l, index, NULL) < 0)
+    if (!k->rig->s || k == k->rig->links || mux_session_join(k->rig->s, k->l, index, NULL, NULL) < 0)
         mux_link_refuse_join(k->l, &(struct wire_join_err){.code = WIRE_JOIN_ERROR_INTERNAL});
 }
 
@@ -303,7 +303,7 @@ static void on_join_ok(void *ctx, const struct wire_join_ok *ok) {
     struct link *k = ctx;
     (void)ok;
     if (k->rig->s)
-        (void)!mux_session_join(k->rig->s, k->l, (unsigned)(k - k->rig->links), NULL);
+        (void)!mux_session_join(k->rig->s, k->l, (unsigned)(k - k->rig->links), NULL, NULL);
 }
 
 static void on_join_err(void *ctx, const struct wire_join_err *err) { (void)ctx, (void)err; }

@@ -382,7 +382,7 @@ static inline void sr_on_hello_ok(void *ctx, const struct wire_hello_ok *ok) {
 static inline void sr_on_join(void *ctx, const struct wire_join *join) {
     struct sr_link *k = ctx;
     struct wire_join_err no = {.code = WIRE_JOIN_ERROR_INTERNAL};
-    if (!k->r->s || mux_session_join(k->r->s, k->l, join->index, NULL) != 0)
+    if (!k->r->s || mux_session_join(k->r->s, k->l, join->index, NULL, NULL) != 0)
         mux_link_refuse_join(k->l, &no);
 }
 
@@ -390,7 +390,7 @@ static inline void sr_on_join_ok(void *ctx, const struct wire_join_ok *ok) {
     struct sr_link *k = ctx;
     (void)ok;
     if (k->r->s)
-        (void)!mux_session_join(k->r->s, k->l, k->ask_index, NULL);
+        (void)!mux_session_join(k->r->s, k->l, k->ask_index, NULL, NULL);
 }
 
 static inline void sr_on_join_err(void *ctx, const struct wire_join_err *err) {

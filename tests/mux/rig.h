@@ -13,6 +13,7 @@
 
 #include <CUnit/CUnit.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #define RIG_STREAMS 1100
 
@@ -22,6 +23,7 @@ struct rig_stream {
     struct mux_stream *st;
     size_t to_send;
     bool then_eof, more_lies, keep; /* keep: do not count bytes as consumed */
+    bool lose_link;                 /* the next call destroys the link */
     size_t received;
     unsigned datas, data_ends, eofs, closes, heads, interims, pulls, runs, trailers, fields;
     int writable; /* last word: -1 none, 0, 1 */
@@ -32,7 +34,7 @@ struct rig_stream {
 struct rig_frame {
     uint8_t type;
     uint32_t id, len;
-    uint8_t head[96]; /* the payload's beginning */
+    uint8_t head[512]; /* the payload's beginning */
     unsigned message;
 };
 
@@ -53,11 +55,24 @@ struct rig {
     struct rig_frame out[20000];
     unsigned n_out, read, messages;
     size_t data_out;
+    /* stream-resume: how many messages count, and what is kept of them */
+    unsigned aways, lost, given_up, counted, replays;
+    uint64_t acked, replayed, hello_received;
+    uint32_t size_of[1024];
+    size_t kept;
+    int rc; /* of the last resume */
 };
 
 static uint8_t rig_buffer[262144 + 65536];
 
 /* ---- callbacks ---- */
+
+static inline void rig_whim(struct rig_stream *t) {
+    if (!t->lose_link)
+        return;
+    t->lose_link = false;
+    mux_link_destroy(&t->rig->l);
+}
 
 static inline void rig_head(void *ctx, const struct wire_response_head *head) {
     struct rig_stream *t = ctx;
@@ -72,6 +87,7 @@ static inline void rig_data(void *ctx, const uint8_t *p, size_t n) {
     (void)p;
     t->received += n;
     t->datas++;
+    rig_whim(t);
 }
 
 static inline void rig_trailers(void *ctx, const struct wire_trailers *t) {
@@ -99,6 +115,7 @@ static inline ssize_t rig_fill(void *ctx, uint8_t *out, size_t cap, unsigned *fl
         *flags = MUX_PULL_MORE;
     else if (t->then_eof)
         *flags = MUX_PULL_EOF;
+    rig_whim(t);
     return (ssize_t)n;
 }
 
@@ -171,11 +188,29 @@ static inline void rig_over(void *ctx, enum mux_end why, const char *text) {
 
 static inline void rig_used_up(void *ctx) { ((struct rig *)ctx)->used_up++; }
 
+static inline void rig_link_lost(void *ctx, struct mux_link *l, unsigned index) {
+    (void)l, (void)index;
+    ((struct rig *)ctx)->lost++;
+}
+
+static inline void rig_away(void *ctx, const char *text) {
+    CU_ASSERT(text != NULL);
+    ((struct rig *)ctx)->aways++;
+}
+
+static inline void rig_given_up(void *ctx, unsigned index) {
+    (void)index;
+    ((struct rig *)ctx)->given_up++;
+}
+
 static const struct mux_session_ops rig_session_ops = {
     .bind = rig_bind,
     .stream_open = rig_stream_open,
     .goaway = rig_goaway,
     .pong = rig_pong,
+    .link_lost = rig_link_lost,
+    .away = rig_away,
+    .given_up = rig_given_up,
     .used_up = rig_used_up,
     .over = rig_over,
 };
@@ -192,15 +227,37 @@ static inline struct wire_hello_ok rig_hello_ok(void) {
 static inline void rig_hello(void *ctx, const struct wire_hello *hello) {
     struct rig *r = ctx;
     struct wire_hello_ok ok = rig_hello_ok();
-    (void)hello;
+    if (hello && hello->has_resume && hello->resume.has_received) {
+        r->rc = mux_session_resume(r->s, r->l, hello->resume.received, &ok, r->now);
+        return;
+    }
     r->s = mux_session_create(&r->cfg, &rig_session_ops, r, r->now);
     if (r->s && mux_session_attach(r->s, r->l, &ok) < 0)
         mux_session_destroy(&r->s);
 }
 
 static inline void rig_hello_ok_came(void *ctx, const struct wire_hello_ok *ok) {
-    (void)ok;
-    rig_hello(ctx, NULL);
+    struct rig *r = ctx;
+    if (ok->has_received)
+        r->rc = mux_session_resume(r->s, r->l, ok->received, ok, r->now);
+    else
+        rig_hello(ctx, NULL);
+}
+
+static inline size_t rig_kept(void *ctx) { return ((struct rig *)ctx)->kept; }
+
+static inline void rig_acked(void *ctx, uint64_t count) {
+    struct rig *r = ctx;
+    CU_ASSERT(count <= r->counted);
+    while (r->acked < count)
+        r->kept -= r->size_of[++r->acked % HT_ARRAY_LEN(r->size_of)];
+}
+
+static inline void rig_replay(void *ctx, uint64_t count) {
+    struct rig *r = ctx;
+    rig_acked(ctx, count);
+    r->replays++;
+    r->replayed = count;
 }
 
 static inline void rig_output(void *ctx) { ((struct rig *)ctx)->outputs++; }
@@ -217,6 +274,9 @@ static const struct mux_link_ops rig_link_ops = {
     .hello_ok = rig_hello_ok_came,
     .output = rig_output,
     .close = rig_close,
+    .kept = rig_kept,
+    .acked = rig_acked,
+    .replay = rig_replay,
 };
 
 /* ---- the peer's side ---- */
@@ -238,7 +298,8 @@ static inline void rig_add(struct rig *r, uint8_t type, uint32_t id, const void 
 /* Sends what was added as one message, whole. Returns what message() says. */
 static inline ssize_t rig_send(struct rig *r) {
     ssize_t n = mux_link_message(r->l, r->in, r->in_len, true);
-    mux_link_fed(r->l);
+    if (r->l)
+        mux_link_fed(r->l);
     r->in_len = 0;
     return n;
 }
@@ -269,10 +330,19 @@ static inline ssize_t rig_ping(struct rig *r, const char nonce[9]) { return rig_
 #define RIG_OPEN_TCP "{\"kind\":\"tcp\",\"bindId\":1,\"containerPort\":5432,\"peerAddr\":\"127.0.0.1:1\"}"
 #define RIG_OPEN_HTTP                                                                                                  \
     "{\"kind\":\"http\",\"bindId\":1,\"method\":\"GET\",\"target\":\"/\",\"headers\":[],\"isUpgrade\":false}"
+#define RIG_RESUME                                                                                                     \
+    "{\"version\":\"hoody-tunnel.v1\",\"capabilities\":[\"stream-resume\"],"                                           \
+    "\"resume\":{\"sessionId\":\"S-1\",\"received\":1}}"
 #define RIG_HEAD "{\"status\":200,\"headers\":[],\"final\":true}"
 
 static inline ssize_t rig_open(struct rig *r, uint32_t id, const char *json) {
     return rig_text(r, WIRE_STREAM_OPEN, id, json);
+}
+
+/* A number of a JSON payload; UINT64_MAX: it is not there. */
+static inline uint64_t rig_number_of(const struct rig_frame *f, const char *key) {
+    const char *at = strstr((const char *)f->head, key);
+    return at ? strtoull(at + strlen(key), NULL, 10) : UINT64_MAX;
 }
 
 /* One message of the real end into the log. False: nothing to send. */
@@ -282,6 +352,10 @@ static inline bool rig_pull_one(struct rig *r, size_t cap) {
     if (n == 0)
         return false;
     CU_ASSERT(n <= WIRE_LIMIT_MAX_MESSAGE && n <= cap);
+    if (mux_link_counts(r->l)) {
+        r->size_of[++r->counted % HT_ARRAY_LEN(r->size_of)] = (uint32_t)n;
+        r->kept += n;
+    }
     for (size_t off = 0; off < n;) {
         struct rig_frame *f = &r->out[r->n_out++ % HT_ARRAY_LEN(r->out)];
         f->type = rig_buffer[off];
@@ -291,6 +365,8 @@ static inline bool rig_pull_one(struct rig *r, size_t cap) {
         memset(f->head, 0, sizeof f->head);
         memcpy(f->head, rig_buffer + off + 9, ht_min(f->len, sizeof f->head - 1));
         r->data_out += f->type == WIRE_DATA ? f->len : 0;
+        if (f->type == WIRE_HELLO_OK)
+            r->hello_received = rig_number_of(f, "\"received\":");
         off += WIRE_LIMIT_HEADER + f->len;
         frames++;
         CU_ASSERT(off <= n);

@@ -123,18 +123,18 @@ static void a_wake_asks_at_once(void) {
     struct rig *r = rig_start(WIRE_ROLE_DRIVER, defaults);
     rig_tick(r, WIRE_LIMIT_PING_INTERVAL);
     CU_ASSERT_EQUAL(pings(r), 1);
-    mux_session_probe(r->s);
+    mux_session_probe(r->s, 0);
     CU_ASSERT_EQUAL(pings(r), 2);
     rig_tick(r, 0);
     rig_tick(r, SUSPECT - 1);
-    mux_session_probe(r->s); /* again and again gives nobody more time */
+    mux_session_probe(r->s, 0); /* again and again gives nobody more time */
     CU_ASSERT_EQUAL(r->overs, 0);
     rig_tick(r, 1);
     CU_ASSERT_EQUAL(r->why, MUX_END_TIMEOUT);
     rig_stop(r, live);
     live = ht_mem_live();
     r = rig_start(WIRE_ROLE_DRIVER, defaults);
-    mux_session_probe(r->s);
+    mux_session_probe(r->s, 0);
     const struct rig_frame *ping = rig_next(r, WIRE_PING);
     CU_ASSERT_PTR_NOT_NULL_FATAL(ping);
     rig_frame_in(r, WIRE_PONG, 0, ping->head, 8);

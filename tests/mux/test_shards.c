@@ -1,6 +1,6 @@
 /* Sessions of several links: what travels where, and what a lost link costs. */
 #include "mux/mux_priv.h"
-#include "mux/rig.h"
+#include "mux/secondary.h"
 
 #define START(role, tune)                                                                                              \
     size_t live = ht_mem_live();                                                                                       \
@@ -15,66 +15,6 @@ static void published(struct mux_config *c) {
     c->own_peer = false;
 }
 
-struct secondary {
-    struct rig *r;
-    struct mux_link *l;
-    int rc;
-    unsigned closes;
-};
-
-static void joined(void *ctx, const struct wire_join *join) {
-    struct secondary *x = ctx;
-    x->rc = mux_session_join(x->r->s, x->l, join->index, join->has_received_bytes ? &join->received_bytes : NULL);
-    if (x->rc < 0)
-        mux_link_refuse_join(x->l, &(struct wire_join_err){.code = WIRE_JOIN_ERROR_INVALID_TICKET});
-}
-
-static void secondary_output(void *ctx) { (void)ctx; }
-
-static void secondary_close(void *ctx, uint16_t ws_code, const char *reason) {
-    (void)ws_code, (void)reason;
-    ((struct secondary *)ctx)->closes++;
-}
-
-static void join_ok(void *ctx, const struct wire_join_ok *ok) {
-    struct secondary *x = ctx;
-    x->rc = mux_session_join(x->r->s, x->l, ok->index, ok->has_received_bytes ? &ok->received_bytes : NULL);
-}
-
-static const struct mux_link_ops secondary_ops = {
-    .join = joined, .join_ok = join_ok, .output = secondary_output, .close = secondary_close};
-
-/* One message into the secondary. */
-static ssize_t secondary_in(struct secondary *x, uint8_t type, uint32_t id, const void *payload, size_t n) {
-    static uint8_t m[70000];
-    wire_encode_header(m, type, id, (uint32_t)n);
-    if (payload)
-        memcpy(m + 9, payload, n);
-    ssize_t rc = mux_link_message(x->l, m, n + 9, true);
-    mux_link_fed(x->l);
-    return rc;
-}
-
-/* What the peer says: JOIN to a kit, JOIN_OK to a driver that has said JOIN. */
-static void join(struct rig *r, struct secondary *x, const char *json) {
-    bool kit = r->cfg.role == WIRE_ROLE_KIT;
-    struct wire_join ours = {.session_id = {"S-1", 3}, .index = 1, .nonce = {"n", 1}};
-    *x = (struct secondary){.r = r, .rc = -1};
-    x->l = mux_link_create(r->cfg.role, WIRE_V2, &secondary_ops, x);
-    if (!kit) {
-        CU_ASSERT_EQUAL(mux_link_send_join(x->l, &ours), 0);
-        CU_ASSERT(mux_link_pull(x->l, rig_buffer, WIRE_LIMIT_MAX_MESSAGE) > 0);
-    }
-    secondary_in(x, kit ? WIRE_JOIN : WIRE_JOIN_OK, 0, json, strlen(json));
-}
-
-/* Type of the first frame that the secondary has to send, or 0. */
-static uint8_t secondary_says(struct secondary *x, uint32_t *id) {
-    size_t n = mux_link_pull(x->l, rig_buffer, WIRE_LIMIT_MAX_MESSAGE);
-    *id = n ? wire_get32(rig_buffer + 1) : 0;
-    return n ? rig_buffer[0] : 0;
-}
-
 #define JOIN(i) "{\"sessionId\":\"S-1\",\"index\":" #i ",\"nonce\":\"n\"}"
 
 static void secondaries_carry_streams(void) {
@@ -82,11 +22,11 @@ static void secondaries_carry_streams(void) {
     struct secondary a, b;
     uint32_t id;
     rig_pull(r);
-    join(r, &a, JOIN(1));
+    secondary_join(r, &a, JOIN(1));
     CU_ASSERT_EQUAL(a.rc, 0);
     CU_ASSERT_EQUAL(secondary_says(&a, &id), WIRE_JOIN_OK);
     CU_ASSERT_EQUAL(mux_session_links(r->s), 2);
-    join(r, &b, JOIN(1)); /* taken */
+    secondary_join(r, &b, JOIN(1)); /* taken */
     CU_ASSERT_EQUAL(b.rc, HT_EINVAL);
     CU_ASSERT_EQUAL(b.closes, 1);
     CU_ASSERT_EQUAL(secondary_says(&b, &id), WIRE_JOIN_ERR);
@@ -115,7 +55,7 @@ static void secondaries_carry_streams(void) {
     CU_ASSERT_EQUAL(t->closes, 0);
     CU_ASSERT_EQUAL(r->overs, 0);
     mux_link_destroy(&a.l);
-    join(r, &a, JOIN(1)); /* there is room again */
+    secondary_join(r, &a, JOIN(1)); /* there is room again */
     CU_ASSERT_EQUAL(a.rc, 0);
     mux_link_closed(r->l, false); /* the primary's fate is the session's */
     CU_ASSERT_EQUAL(r->overs, 1);
@@ -135,7 +75,7 @@ static void small_answers_are_beside_bulk_of_other_links(void) {
     START(WIRE_ROLE_KIT, roomy);
     struct secondary a;
     rig_pull(r);
-    join(r, &a, JOIN(1));
+    secondary_join(r, &a, JOIN(1));
     struct rig_stream *bulk = rig_visit(r, WIRE_KIND_TCP), *small = rig_visit(r, WIRE_KIND_TCP);
     while (mux_link_pull(a.l, rig_buffer, WIRE_LIMIT_MAX_MESSAGE) > 0)
         ;
@@ -155,7 +95,7 @@ static void frames_of_the_session_stay_on_the_primary(void) {
         START(role ? WIRE_ROLE_KIT : WIRE_ROLE_DRIVER, own);
         struct secondary a;
         rig_pull(r);
-        join(r, &a, JOIN(1));
+        secondary_join(r, &a, JOIN(1));
         CU_ASSERT_EQUAL(a.rc, 0);
         CU_ASSERT(secondary_in(&a, 0x44, 0, NULL, 0) > 0); /* what nobody knows is skipped anywhere */
         CU_ASSERT_EQUAL(r->overs, 0);
@@ -173,7 +113,7 @@ static void ids_overtake_but_never_repeat(void) {
     START(WIRE_ROLE_DRIVER, own);
     struct secondary a;
     uint32_t id;
-    join(r, &a, JOIN(1));
+    secondary_join(r, &a, JOIN(1));
     CU_ASSERT(rig_open(r, 20, RIG_OPEN_TCP) > 0);
     static const uint32_t late[] = {2, 8, 14, 18}; /* both ends of a gap, and its middle */
     for (size_t i = 0; i < HT_ARRAY_LEN(late); i++)
@@ -186,7 +126,7 @@ static void ids_overtake_but_never_repeat(void) {
         continue;
     rig_pull(r);
     mux_link_destroy(&a.l);
-    join(r, &a, JOIN(1)); /* a new link knows of no ids */
+    secondary_join(r, &a, JOIN(1)); /* a new link knows of no ids */
     static const uint32_t again[] = {2, 8, 14, 18, 20};
     for (size_t i = 0; i < HT_ARRAY_LEN(again); i++) {
         CU_ASSERT(secondary_in(&a, WIRE_STREAM_OPEN, again[i], RIG_OPEN_TCP, strlen(RIG_OPEN_TCP)) > 0);
@@ -207,7 +147,7 @@ static void streams_come_behind_what_they_need(void) {
     START(WIRE_ROLE_KIT, own);
     struct secondary a;
     uint32_t id;
-    join(r, &a, JOIN(1));
+    secondary_join(r, &a, JOIN(1));
     CU_ASSERT_EQUAL(secondary_says(&a, &id), WIRE_JOIN_OK);
     rig_pull(r);
     CU_ASSERT_PTR_NOT_NULL(rig_visit(r, WIRE_KIND_TCP));
@@ -237,7 +177,7 @@ static void gaps_are_bounded(void) {
     struct secondary a;
     uint32_t id;
     size_t most = 0, before = ht_mem_live();
-    join(r, &a, JOIN(1));
+    secondary_join(r, &a, JOIN(1));
     for (uint32_t n = 1; n <= 5000; n++) {
         CU_ASSERT(rig_open(r, 4 * n, RIG_OPEN_TCP) > 0);
         rig_reset(r, 4 * n, WIRE_CODE_CANCEL);
@@ -265,7 +205,7 @@ static void credit_of_what_a_link_has_swallowed(void) {
     START(WIRE_ROLE_KIT, small);
     struct secondary a;
     rig_pull(r);
-    join(r, &a, JOIN(1));
+    secondary_join(r, &a, JOIN(1));
     struct rig_stream *t = rig_visit(r, WIRE_KIND_TCP), *u = rig_visit(r, WIRE_KIND_TCP);
     rig_pull(r);
     CU_ASSERT_EQUAL(r->s->links[1]->n_streams, 1); /* u */
@@ -276,18 +216,19 @@ static void credit_of_what_a_link_has_swallowed(void) {
     rig_pull(r);
     CU_ASSERT_EQUAL(r->data_out, 40000);
     mux_link_destroy(&a.l); /* the peer has had 25,000 of the 60,000 */
-    join(r, &a, "{\"sessionId\":\"S-1\",\"index\":1,\"nonce\":\"n\",\"receivedBytes\":25000}");
+    secondary_join(r, &a, "{\"sessionId\":\"S-1\",\"index\":1,\"nonce\":\"n\",\"receivedBytes\":25000}");
     CU_ASSERT_EQUAL(a.rc, 0);
     rig_pull(r);
     CU_ASSERT_EQUAL(r->data_out, 70000);
     CU_ASSERT(rig_window(r, 0, 25000 + 70000) > 0); /* and of those it gives the credit back itself */
     CU_ASSERT_EQUAL(r->overs, 0);
     mux_link_destroy(&a.l);
-    join(r, &a, "{\"sessionId\":\"S-1\",\"index\":1,\"nonce\":\"n\",\"receivedBytes\":25000}"); /* nothing since */
+    secondary_join(r, &a,
+                   "{\"sessionId\":\"S-1\",\"index\":1,\"nonce\":\"n\",\"receivedBytes\":25000}"); /* nothing since */
     CU_ASSERT_EQUAL(a.rc, 0);
     CU_ASSERT_EQUAL(r->s->send.credit, 100000);
     mux_link_destroy(&a.l);
-    join(r, &a, "{\"sessionId\":\"S-1\",\"index\":1,\"nonce\":\"n\",\"receivedBytes\":25001}"); /* a lie */
+    secondary_join(r, &a, "{\"sessionId\":\"S-1\",\"index\":1,\"nonce\":\"n\",\"receivedBytes\":25001}"); /* a lie */
     CU_ASSERT_EQUAL(a.rc, HT_EPROTO);
     CU_ASSERT(rig_went_away(r, WIRE_CODE_PROTOCOL_ERROR, WIRE_CLOSE_PROTOCOL_ERROR));
     mux_link_destroy(&a.l);
@@ -298,7 +239,7 @@ static void both_sides_say_what_they_have_had(void) {
     START(WIRE_ROLE_KIT, small);
     struct secondary a;
     rig_pull(r);
-    join(r, &a, JOIN(1));
+    secondary_join(r, &a, JOIN(1));
     struct rig_stream *t = rig_visit(r, WIRE_KIND_TCP), *u = rig_visit(r, WIRE_KIND_TCP);
     CU_ASSERT_EQUAL(t->closes + u->closes, 0);
     rig_pull(r);
@@ -310,7 +251,7 @@ static void both_sides_say_what_they_have_had(void) {
     mux_link_destroy(&a.l);
     CU_ASSERT_EQUAL(mux_session_received(r->s, 1), 2000);
     CU_ASSERT_EQUAL(mux_session_received(r->s, 0), 0);
-    join(r, &a, "{\"sessionId\":\"S-1\",\"index\":1,\"nonce\":\"n\",\"receivedBytes\":0}");
+    secondary_join(r, &a, "{\"sessionId\":\"S-1\",\"index\":1,\"nonce\":\"n\",\"receivedBytes\":0}");
     size_t n = mux_link_pull(a.l, rig_buffer, WIRE_LIMIT_MAX_MESSAGE);
     CU_ASSERT_FATAL(n > 9 && rig_buffer[0] == WIRE_JOIN_OK);
     rig_buffer[n] = '\0';
