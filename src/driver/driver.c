@@ -482,6 +482,9 @@ static int do_status(struct ht_tunnel *t, void *arg, struct ht_errmsg *err) {
         .bytes_in = sum_of(t->metrics.bytes_total, HT_METRIC_DIRECTION_RECEIVED),
         .bytes_out = sum_of(t->metrics.bytes_total, HT_METRIC_DIRECTION_SENT),
         .sessions = t->sessions,
+        .whole = t->pause.whole,
+        .resent = driver_kept_resent(t),
+        .paused_left_ms = io_timer_active(&t->pause.over) ? ht_max64(t->pause.over.due / 1000, now + 1) - now : 0,
     };
     for (int mode = 0; mode < HT_METRIC_MODE_COUNT; mode++)
         s->streams_total += t->metrics.streams_total[mode];

@@ -8,6 +8,7 @@
  *   driver_shards.c   the secondary sockets of a v2 session
  *   driver_handover.c replacing a session by the next one while it is still up
  *   driver_retry.c    after a lost link: the wait and the next attempt
+ *   driver_resume.c   streams that survive a lost link
  *   driver_network.c  the machine's network changes, or the machine was asleep
  *   driver_thread.c   a tunnel with a thread of its own, and calls from other threads
  *   driver_tls.c      TLS to services
@@ -23,6 +24,9 @@
  *
  * States: NEW -> CONNECTING -> HELLO -> UP -> CLOSING -> ENDED. Every state but ENDED can change to ENDED. After a lost
  * link that is retried: CONNECTING, HELLO or UP -> DOWN -> WAITING -> CONNECTING.
+ *
+ * From DOWN to UP the present session may be away (driver_is_away()): it has its streams, bindings and messages, and no
+ * socket. When HELLO is answered it goes on, or it is given up, and another one is made.
  */
 #ifndef HT_DRIVER_DRIVER_H
 #define HT_DRIVER_DRIVER_H
@@ -140,10 +144,11 @@ struct driver_sock {
     /* of a secondary: */
     enum shard_state state;
     unsigned attempts; /* since it was up for a while */
+    uint64_t patience; /* of `probing`: how long the answer may take, in milliseconds */
     uint64_t up_at;
     uint64_t heard;     /* bytes read at the last check */
     uint64_t pinged_at; /* when a PING was sent that is not answered; 0: none */
-    bool probing;       /* that PING was sent because the machine was suspended */
+    bool probing;       /* that PING was sent because of a change of the network, or a sleep */
     bool seen_up;       /* a SHARD_MAP of the kit says that it is up */
     char nonce[129];    /* of its ticket */
 };
@@ -154,6 +159,7 @@ struct driver_session {
     struct ht_tunnel *t;
     struct mux_session *mux;                      /* NULL: not yet */
     struct driver_sock socks[HT_MAX_CONNECTIONS]; /* 0: the primary */
+    struct ws_kept *kept[HT_MAX_CONNECTIONS];     /* what was sent by the sockets of an index and not acknowledged */
     struct io_timer timer;
     struct io_task clock, end;
     uint64_t deadline; /* time to which `timer` is set; UINT64_MAX: not set */
@@ -169,8 +175,8 @@ struct ht_tunnel {
     struct ht_buf headers;                 /* more lines of the upgrade request, each with CRLF, and a NUL. A secret */
     uint32_t connect_timeout_ms, pool_size, pool_idle_ms, retry_for_ms, retry_min_ms, ping_interval_ms, pong_timeout_ms,
         suspect_after_ms, measure_every_ms;
-    unsigned connections; /* how many the caller asked for */
-    uint32_t max_streams, max_window;
+    unsigned connections;                            /* how many the caller asked for */
+    uint32_t max_streams, max_window, replay_buffer; /* replay_buffer 0: streams end with their link */
     bool retry_first, strict_bindings;
     bool vtunnel; /* the server speaks vtunnel's JSON */
     struct ht_tunnel_callbacks calls;
@@ -211,6 +217,14 @@ struct ht_tunnel {
     bool resumed;      /* the present session is the one from before the lost link */
     unsigned granted;  /* how many sockets the session may have */
     uint64_t rtt_us;   /* 0: not measured */
+    struct {
+        struct io_timer over; /* runs while the present session is away: until the kit gives it up */
+        uint64_t grace_ms;    /* how long that is: HELLO_OK */
+        uint64_t since;       /* when its link was lost */
+        bool asked;           /* the HELLO that was sent last wants to go on with it */
+        uint64_t whole;       /* how often a session went on, with nothing lost */
+        uint64_t resent;      /* bytes sent again, on what is no longer in driver_session.kept */
+    } pause;
     uint64_t sessions;
     struct ht_metrics metrics; /* of all sessions */
     struct io_timer close_timer;
@@ -297,6 +311,28 @@ int driver_thread_call(struct ht_tunnel *t, int (*run)(struct ht_tunnel *t, void
 /* In the tunnel's thread: carries out the calls of other threads. */
 void driver_thread_calls(struct ht_tunnel *t);
 
+/* ---- driver_resume.c ---- */
+
+/* True when the present session is away: its link is lost, and its streams wait for another one. */
+bool driver_is_away(const struct ht_tunnel *t);
+/* mux_link_ops.kept, acked and replay; ctx: the driver_sock. */
+size_t driver_kept_bytes(void *ctx);
+void driver_kept_acked(void *ctx, uint64_t count);
+void driver_kept_replay(void *ctx, uint64_t count);
+/* From now on the socket's messages are kept, in what its index has. 0 or HT_ENOMEM. */
+int driver_kept_begin(struct driver_sock *s) HT_MUST_USE;
+/* Nothing of that index is needed any more. */
+void driver_kept_drop(struct driver_session *ses, unsigned index);
+/* Bytes of messages that were sent again, in all. */
+uint64_t driver_kept_resent(const struct ht_tunnel *t);
+/* The link is lost, and another attempt follows: drops its sockets. True: the session is away. False: it is gone. */
+bool driver_resume_wait(struct ht_tunnel *t);
+/* HELLO_OK has come. 0: the session goes on with this link. Otherwise the kit's count cannot be true. */
+int driver_resume_go_on(struct ht_tunnel *t, const struct wire_hello_ok *ok) HT_MUST_USE;
+/* Ends the streams of a session that is away, and tells `why`. Its bindings are lost. The callbacks of streams may
+ * change the tunnel's state. */
+void driver_resume_give_up(struct ht_tunnel *t, const char *why);
+
 /* ---- driver_sock.c ---- */
 
 void driver_sock_init(struct driver_sock *s, struct driver_session *of, unsigned index,
@@ -336,8 +372,8 @@ bool driver_inspect_reached(struct driver_binding *b, bool yes);
 void driver_shards_open(struct ht_tunnel *t, const struct wire_hello_ok *ok);
 /* A BIND was sent or answered. */
 void driver_shards_bind_changed(struct ht_tunnel *t);
-/* Sends a PING on each secondary. */
-void driver_shards_probe(struct ht_tunnel *t);
+/* Sends a PING on each secondary, whose answer has patience_ms. */
+void driver_shards_probe(struct ht_tunnel *t, uint64_t patience_ms);
 /* Replaces lost secondaries at once. */
 void driver_shards_now(struct ht_tunnel *t);
 void driver_on_reissued(void *ctx, const struct wire_reissue *answer);
@@ -351,7 +387,9 @@ int driver_link_start(struct ht_tunnel *t);
 int driver_link_dial(struct driver_session *ses, const char *protocols, struct ht_errmsg *err);
 /* NULL: out of memory. */
 struct driver_session *driver_session_new(struct ht_tunnel *t);
-/* Drops all sockets and the mux session, without a callback. Not inside a callback of the session. */
+/* Drops all sockets, without a callback. What is away stays. */
+void driver_session_unlink(struct driver_session *ses);
+/* The same with the mux session. Not inside a callback of the session. */
 void driver_session_drop(struct driver_session *ses);
 /* The same, and frees it. Clears the pointer. NULL is ignored. */
 void driver_session_free(struct driver_session **ses);
@@ -390,8 +428,8 @@ void driver_handover_failed(struct ht_tunnel *t, const char *why);
 void driver_handover_switch(struct ht_tunnel *t);
 /* A past session, or its primary, has ended. */
 void driver_handover_past_over(struct driver_session *ses);
-/* The machine was suspended: checks the past sessions. */
-void driver_handover_probe(struct ht_tunnel *t);
+/* The machine was suspended, or its network has changed: checks the past sessions. */
+void driver_handover_probe(struct ht_tunnel *t, uint64_t patience_ms);
 void driver_handover_stop(struct ht_tunnel *t);
 void driver_handover_destroy(struct ht_tunnel *t);
 
@@ -402,7 +440,7 @@ void driver_handover_destroy(struct ht_tunnel *t);
 
 /* True when the reason of the end may pass, and retry_for_ms is not over. */
 bool driver_retry_wanted(const struct ht_tunnel *t);
-/* DOWN -> WAITING: drops the rest of the link, reports, and sets the timer. */
+/* DOWN -> WAITING: drops the rest of the link, and what does not survive it; reports, and sets the timer. */
 void driver_retry_begin(struct ht_tunnel *t);
 void driver_retry_now(struct ht_tunnel *t);
 /* The wait before attempt number `attempt` (from 0), in milliseconds. `min_ms` bounds the first wait; `random` is a
@@ -478,8 +516,12 @@ bool driver_bind_too_many(struct ht_tunnel *t, const struct wire_hello_ok *ok);
 void driver_bind_all(struct ht_tunnel *t, const struct wire_hello_ok *ok);
 /* True while a BIND has no answer. */
 bool driver_bind_asked(const struct ht_tunnel *t);
-/* The link is lost. */
+/* The link is lost, and the session with it. */
 void driver_bind_lost(struct ht_tunnel *t);
+/* The link is lost, and the session is away: what was asked and answered stays so, and nothing is due meanwhile. */
+void driver_bind_away(struct ht_tunnel *t);
+/* The session that was away goes on: asks for what was not asked for yet. */
+void driver_bind_go_on(struct ht_tunnel *t);
 /* Sends UNBIND for each binding. True when answers will come. */
 bool driver_unbind_all(struct ht_tunnel *t);
 void driver_bind_destroy_all(struct ht_tunnel *t);

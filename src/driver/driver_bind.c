@@ -163,6 +163,8 @@ static void binding_refused(struct driver_binding *b, const char *code, const ch
 /* It is time to ask again, or the kit has not answered in time. */
 static void timeout_fired(struct io_timer *timer) {
     struct driver_binding *b = ht_container_of(timer, struct driver_binding, timeout);
+    if (b->t->state != DRIVER_UP && b->t->state != DRIVER_CLOSING) /* asked for as soon as there is a link again */
+        return;
     if (b->state == BINDING_WAITS)
         binding_ask(b);
     else if (b->state == BINDING_ASKED)
@@ -291,17 +293,41 @@ bool driver_bind_too_many(struct ht_tunnel *t, const struct wire_hello_ok *ok) {
     return true;
 }
 
-void driver_bind_all(struct ht_tunnel *t, const struct wire_hello_ok *ok) {
-    t->resumed = ok->resumed;
-    for (size_t i = 0; ok->resumed && i < ok->n_resumed_binds; i++)
-        take_up(t, &ok->resumed_binds[i]);
-    /* The search begins anew each time, because callbacks may change the list. */
+/* The search begins anew each time, because callbacks may change the list. */
+static void ask_for_the_rest(struct ht_tunnel *t) {
     for (struct driver_binding *b; t->state == DRIVER_UP && (b = next_to_ask(t));) {
         if (b->drop)
             binding_gone(b, false, "");
         else
             binding_ask(b);
     }
+}
+
+void driver_bind_all(struct ht_tunnel *t, const struct wire_hello_ok *ok) {
+    t->resumed = ok->resumed;
+    for (size_t i = 0; ok->resumed && i < ok->n_resumed_binds; i++)
+        take_up(t, &ok->resumed_binds[i]);
+    ask_for_the_rest(t);
+}
+
+void driver_bind_away(struct ht_tunnel *t) {
+    HT_LIST_FOR (it, &t->bindings) {
+        struct driver_binding *b = HT_LIST_ENTRY(it, struct driver_binding, node);
+        if (b->state == BINDING_ASKED || b->state == BINDING_UNBINDING)
+            io_timer_stop(&b->timeout);
+    }
+}
+
+void driver_bind_go_on(struct ht_tunnel *t) {
+    t->resumed = true;
+    HT_LIST_FOR (it, &t->bindings) {
+        struct driver_binding *b = HT_LIST_ENTRY(it, struct driver_binding, node);
+        if (b->state == BINDING_ASKED || b->state == BINDING_UNBINDING) /* the answer is still to come */
+            io_timer_set(&b->timeout, WIRE_LIMIT_BIND_TIMEOUT);
+        else if (b->state == BINDING_BOUND && b->drop)
+            (void)binding_unbind(b);
+    }
+    ask_for_the_rest(t);
 }
 
 void driver_bind_lost(struct ht_tunnel *t) {

@@ -67,7 +67,11 @@ static void past_stream_open(void *ctx, struct mux_stream *stream, const struct 
     driver_on_stream_open(ses->t, stream, open);
 }
 
-static const struct mux_session_ops past_ops = {.stream_open = past_stream_open, .over = past_over};
+static void past_given_up(void *ctx, unsigned index) { driver_kept_drop(ctx, index); }
+
+/* Without away(): nobody goes on with a session that was replaced. */
+static const struct mux_session_ops past_ops = {
+    .stream_open = past_stream_open, .given_up = past_given_up, .over = past_over};
 
 void driver_handover_switch(struct ht_tunnel *t) {
     struct driver_session *old = t->now;
@@ -100,10 +104,10 @@ void driver_handover_stop(struct ht_tunnel *t) {
     t->restarting = false;
 }
 
-void driver_handover_probe(struct ht_tunnel *t) {
+void driver_handover_probe(struct ht_tunnel *t, uint64_t patience_ms) {
     HT_LIST_FOR (it, &t->past) {
         struct driver_session *ses = HT_LIST_ENTRY(it, struct driver_session, node);
-        mux_session_probe(ses->mux, 0);
+        mux_session_probe(ses->mux, patience_ms);
         driver_session_touch(ses);
     }
 }

@@ -55,14 +55,20 @@ struct driver_session *driver_session_new(struct ht_tunnel *t) {
     return ses;
 }
 
-void driver_session_drop(struct driver_session *ses) {
-    mux_session_destroy(&ses->mux);
+void driver_session_unlink(struct driver_session *ses) {
     for (unsigned i = 0; i < HT_MAX_CONNECTIONS; i++)
         driver_sock_drop(&ses->socks[i]);
     if (ses->clock.run) {
         io_task_cancel(&ses->clock);
         io_timer_stop(&ses->timer);
     }
+}
+
+void driver_session_drop(struct driver_session *ses) {
+    mux_session_destroy(&ses->mux);
+    driver_session_unlink(ses);
+    for (unsigned i = 0; i < HT_MAX_CONNECTIONS; i++)
+        driver_kept_drop(ses, i);
 }
 
 void driver_session_free(struct driver_session **sp) {
@@ -127,6 +133,26 @@ static void note_goaway(struct ht_tunnel *t, const struct wire_goaway *goaway) {
     ht_text_clean(goaway->message, t->goaway_text, sizeof t->goaway_text);
 }
 
+/* False: HELLO was not answered yet. */
+static bool is_established(const struct ht_tunnel *t) {
+    return t->now->mux && (t->state != DRIVER_HELLO || !driver_is_away(t));
+}
+
+/* What came before the loss waits for the next link. */
+static void session_away(void *ctx, const char *text) {
+    struct ht_tunnel *t = ctx;
+    (void)text;
+    io_timer_stop(&t->close_timer);
+    driver_end_reason(t, HT_TUNNEL_ELOST,
+                      t->now->socks[0].ws ? "the kit does not answer any more" : "the connection to the kit was lost");
+    driver_end(t);
+}
+
+static void session_given_up(void *ctx, unsigned index) {
+    struct ht_tunnel *t = ctx;
+    driver_kept_drop(t->now, index);
+}
+
 static void session_over(void *ctx, enum mux_end why, const char *text) {
     struct ht_tunnel *t = ctx;
     t->session_over = true;
@@ -164,7 +190,7 @@ static void session_over(void *ctx, enum mux_end why, const char *text) {
 
 void driver_link_close(struct ht_tunnel *t) {
     io_timer_stop(&t->close_timer);
-    if (t->now->mux && !t->session_over)
+    if (is_established(t) && !t->session_over)
         mux_session_close(t->now->mux); /* calls session_over() */
     else
         driver_end(t);
@@ -175,7 +201,7 @@ void driver_link_close(struct ht_tunnel *t) {
 void driver_link_hurry(struct ht_tunnel *t) {
     bool again = t->hurried;
     t->hurried = true;
-    if (again || !t->now->mux || t->session_over)
+    if (again || !t->now->mux || driver_is_away(t) || t->session_over)
         driver_sock_close(&t->now->socks[0], 0, "");
     else
         mux_session_close(t->now->mux);
@@ -198,6 +224,7 @@ void driver_link_destroy(struct ht_tunnel *t) {
     }
     driver_handover_stop(t);
     io_timer_stop(&t->retry_timer);
+    io_timer_stop(&t->pause.over);
 }
 
 /* ---- the session ---- */
@@ -233,13 +260,17 @@ static const struct mux_session_ops session_ops = {
     .pong = session_pong,
     .reissued = driver_on_reissued,
     .shard_map = driver_on_shard_map,
+    .away = session_away,
+    .given_up = session_given_up,
     .over = session_over,
 };
 
 /* The capabilities that this driver names in HELLO. */
 static unsigned our_caps(const struct driver_sock *s) {
-    unsigned caps = MUX_CAPS & wire_caps_in(s->version);
-    return s->t->client[0] ? caps : caps & ~(unsigned)WIRE_CAP_CLIENT;
+    unsigned caps = (MUX_CAPS | WIRE_CAP_STREAM_RESUME) & wire_caps_in(s->version);
+    if (!s->t->client[0])
+        caps &= ~(unsigned)WIRE_CAP_CLIENT;
+    return s->t->replay_buffer && !s->t->vtunnel ? caps : caps & ~(unsigned)WIRE_CAP_STREAM_RESUME;
 }
 
 /* Rule EXT-1: only what both sides have named. */
@@ -250,6 +281,9 @@ static unsigned agreed(const struct driver_sock *s, const struct wire_hello_ok *
 static int make_session(struct ht_tunnel *t, const struct wire_hello_ok *ok) {
     bool asks = !t->vtunnel; /* vtunnel's protocol has a ping of its own (VKEEP-1) */
     t->caps = agreed(&t->now->socks[0], ok);
+    t->pause.grace_ms = ok->has_resume_grace_ms ? ok->resume_grace_ms : WIRE_LIMIT_TAKEOVER_GRACE;
+    if (t->caps & WIRE_CAP_STREAM_RESUME && driver_kept_begin(&t->now->socks[0]) < 0)
+        return HT_ENOMEM;
     struct mux_config cfg = {
         .role = WIRE_ROLE_DRIVER,
         .version = t->now->socks[0].version,
@@ -263,6 +297,9 @@ static int make_session(struct ht_tunnel *t, const struct wire_hello_ok *ok) {
         .suspect_after_ms = asks ? t->suspect_after_ms : 0,
         .measure_interval_ms = asks ? t->measure_every_ms : 0,
         .own_peer = ok->n_capabilities > 0 || t->vtunnel,
+        .replay_buffer = t->replay_buffer,
+        .peer_replay_buffer = ok->has_replay_buffer ? (uint32_t)ok->replay_buffer : 0,
+        .resume_grace_ms = t->pause.grace_ms,
         .caps = t->caps,
         .metrics = &t->metrics,
         .random = ht_random_bytes,
@@ -287,6 +324,35 @@ static bool refuse_window(struct driver_sock *s, const struct wire_hello_ok *ok)
     return true;
 }
 
+/* Everything that was under way goes on. False: the kit's count cannot be true, and HELLO is said again without ours
+ * (RESUME-11). */
+static bool take_up_whole(struct ht_tunnel *t, const struct wire_hello_ok *ok) {
+    int rc = driver_resume_go_on(t, ok);
+    if (rc == HT_OK)
+        return true;
+    driver_end_reason(t, HT_TUNNEL_ELOST, "the session could not be taken up as it was: %s",
+                      rc == HT_ENOMEM ? ht_err_text(rc) : "what the kit says of it cannot be true");
+    driver_end(t);
+    if (driver_is_away(t))
+        driver_resume_give_up(t, "the kit and this driver do not agree on what was sent");
+    return false;
+}
+
+/* A new session, or one whose streams are gone. */
+static bool begin_anew(struct ht_tunnel *t, const struct wire_hello_ok *ok) {
+    if (driver_is_away(t)) {
+        driver_resume_give_up(t, ok->resumed ? "the kit has resumed the session without them"
+                                             : "the kit no longer has their session");
+        if (t->state != DRIVER_HELLO) /* a callback has closed the tunnel, and so the connection */
+            return false;
+    }
+    if (make_session(t, ok) == HT_OK)
+        return true;
+    driver_end_reason(t, HT_TUNNEL_ENOMEM, "%s", ht_strerror(HT_TUNNEL_ENOMEM));
+    driver_end(t);
+    return false;
+}
+
 static void link_hello_ok(void *ctx, const struct wire_hello_ok *ok) {
     struct driver_sock *s = ctx;
     struct ht_tunnel *t = s->t;
@@ -297,13 +363,9 @@ static void link_hello_ok(void *ctx, const struct wire_hello_ok *ok) {
         driver_sock_close(s, 0, "");
         return;
     }
-    if (refuse_window(s, ok))
+    bool whole = ok->has_received && agreed(s, ok) & WIRE_CAP_STREAM_RESUME;
+    if (refuse_window(s, ok) || !(whole ? take_up_whole(t, ok) : begin_anew(t, ok)))
         return;
-    if (make_session(t, ok) < 0) {
-        driver_end_reason(t, HT_TUNNEL_ENOMEM, "%s", ht_strerror(HT_TUNNEL_ENOMEM));
-        driver_end(t);
-        return;
-    }
     driver_set_state(t, DRIVER_UP);
     t->was_up = t->told_up = true;
     t->up_at = io_now_ms(t->loop);
@@ -329,11 +391,15 @@ static void link_hello_ok(void *ctx, const struct wire_hello_ok *ok) {
             .session_id = ht_text_clean(ok->session_id, id, sizeof id),
             .server = ht_text_clean(ok->server, server, sizeof server),
             .resumed = ok->resumed,
+            .whole = whole,
+            .paused_ms = whole ? t->up_at - t->pause.since : 0,
             .user = ok->has_user ? ht_text_clean(ok->user, user, sizeof user) : NULL,
         };
         t->calls.connected(t->user, &c);
     }
-    if (t->state == DRIVER_UP && !driver_bind_too_many(t, ok))
+    if (t->state == DRIVER_UP && whole)
+        driver_bind_go_on(t);
+    else if (t->state == DRIVER_UP && !driver_bind_too_many(t, ok))
         driver_bind_all(t, ok);
     if (t->state == DRIVER_UP)
         driver_shards_open(t, ok);
@@ -354,7 +420,7 @@ static void link_refused(void *ctx, const struct wire_goaway *goaway) {
 
 static void link_close(void *ctx, uint16_t ws_code, const char *reason) {
     struct driver_sock *s = ctx;
-    if (s->of == s->t->now && !s->of->mux)
+    if (s->of == s->t->now && !is_established(s->t))
         driver_end_reason(s->t, HT_TUNNEL_EHANDSHAKE, "the kit did not answer HELLO as it should: %s",
                           reason ? reason : "");
     driver_sock_close(s, ws_code, reason);
@@ -365,6 +431,9 @@ static const struct mux_link_ops link_ops = {
     .refused = link_refused,
     .output = driver_sock_output,
     .close = link_close,
+    .kept = driver_kept_bytes,
+    .acked = driver_kept_acked,
+    .replay = driver_kept_replay,
 };
 
 /* ---- the primary socket ---- */
@@ -393,8 +462,15 @@ static int say_hello(struct driver_sock *s) {
         hello.has_resume = true;
         hello.resume.session_id = ht_slice_str(t->session_id);
     }
-    if (s->of == t->now)
+    if (our_caps(s) & WIRE_CAP_STREAM_RESUME) {
+        hello.has_replay_buffer = true;
+        hello.replay_buffer = t->replay_buffer;
+    }
+    if (s->of == t->now) {
+        t->pause.asked = driver_is_away(t) && mux_session_counted(t->now->mux, 0, &hello.resume.received);
+        hello.resume.has_received = t->pause.asked;
         driver_set_state(t, DRIVER_HELLO);
+    }
     ht_log_with(HT_LOG_DEBUG, "driver",
                 HT_LOG_FIELDS(log_target(t->url.host_field), log_version(wire_version_text(s->version)),
                               log_session(t->session_id)),
@@ -472,9 +548,10 @@ static void primary_closed(struct driver_sock *s, uint16_t code, const char *tex
     t->close_code = code;
     if (broken)
         driver_end_reason(t, HT_TUNNEL_EPROTO, "the kit broke the WebSocket protocol: %s", text);
-    if (!t->now->mux)
+    bool unanswered = !is_established(t);
+    if (unanswered)
         expect_ghost(t);
-    if (!t->now->mux)
+    if (unanswered)
         driver_end_reason(t, HT_TUNNEL_EHANDSHAKE, "the kit at %s closed the connection before it answered HELLO%s%s%s",
                           t->url.host_field, *text ? " (" : "", text, *text ? ")" : "");
     else if (!t->session_over && code != WS_CLOSE_NO_CODE && code != WS_CLOSE_DROPPED && !t->goaway)
@@ -501,6 +578,10 @@ static const struct driver_sock_ops primary_ops = {
 
 int driver_link_dial(struct driver_session *ses, const char *protocols, struct ht_errmsg *err) {
     ses->deadline = UINT64_MAX;
+    if (ses->clock.run) {
+        io_task_cancel(&ses->clock);
+        io_timer_stop(&ses->timer);
+    }
     io_task_init(&ses->clock, clock_task);
     io_timer_init(ses->t->loop, &ses->timer, session_timer_fired);
     driver_sock_init(&ses->socks[0], ses, 0, &primary_ops, hello_late);

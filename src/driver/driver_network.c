@@ -10,7 +10,9 @@
 
 #define ACT_EVERY_MS 2000u /* between two PINGs, or attempts, for changes that may have nothing to do with the kit */
 #define SAME_WAY_MS 15000u /* between two attempts, while the way to the kit is the one that has failed */
-#define SLOW_MS 1000u      /* an attempt that takes this long may wait for an answer to an address that is gone */
+#define PATIENCE_MS 1000u  /* for the answer to such a PING */
+#define PATIENCE_TRIPS 4u
+#define SLOW_MS 1000u /* an attempt that takes this long may wait for an answer to an address that is gone */
 
 /* ---- connections that are lost for certain ---- */
 
@@ -51,15 +53,22 @@ static void give_up_stranded(struct ht_tunnel *t) {
 /* A way that stays inside this machine does not change. */
 static bool is_local(const struct ht_tunnel *t) { return !t->proxy && driver_host_is_local(t->url.host); }
 
+/* How long the answer to a PING may take; 0: as long as at other times. Without stream-resume a link that comes back
+ * late is better than one that is given up. */
+static uint64_t patience(const struct ht_tunnel *t) {
+    return t->caps & WIRE_CAP_STREAM_RESUME ? ht_max64(PATIENCE_MS, PATIENCE_TRIPS * t->rtt_us / 1000) : 0;
+}
+
 static void ask(struct ht_tunnel *t) {
     if (t->network.woke)
         driver_say(t, HT_SEVERITY_INFO,
                    "the machine was asleep, or its clock was set: asking whether the kit is still there");
     else
         driver_say(t, HT_SEVERITY_DEBUG, "the network has changed: asking whether the kit is still there");
-    mux_session_probe(t->now->mux, 0);
-    driver_handover_probe(t);
-    driver_shards_probe(t);
+    uint64_t wait = patience(t);
+    mux_session_probe(t->now->mux, wait);
+    driver_handover_probe(t, 0);
+    driver_shards_probe(t, wait);
     driver_shards_now(t);
     driver_link_touch(t);
 }

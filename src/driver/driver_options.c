@@ -150,6 +150,12 @@ int driver_options_set(struct ht_tunnel *t, const struct ht_tunnel_options *o, s
     t->measure_every_ms = o->measure_every_ms;
     t->max_streams = o->max_streams ? o->max_streams : WIRE_LIMIT_MAX_STREAMS;
     t->max_window = o->max_window ? o->max_window : WIRE_LIMIT_SESSION_BUFFER;
+    if (o->replay_buffer && o->replay_buffer < WIRE_LIMIT_MIN_REPLAY_BUFFER)
+        return ht_fail(err, HT_TUNNEL_EINVAL, "replay-buffer: %u bytes are too few, it is at least 1 MiB",
+                       (unsigned)o->replay_buffer);
+    t->replay_buffer = o->replay_buffer == HT_NO_REPLAY ? 0
+                       : o->replay_buffer               ? o->replay_buffer
+                                                        : (uint32_t)ht_max(t->max_window, WIRE_LIMIT_MIN_REPLAY_BUFFER);
     int rc = set_client(t, t->vtunnel ? "" : o->client_id, err);
     if (rc == HT_TUNNEL_OK)
         rc = set_name(t, t->vtunnel ? NULL : o->client_name, err);

@@ -67,8 +67,9 @@ static void timer_fired(struct io_timer *timer) {
 }
 
 void driver_retry_begin(struct ht_tunnel *t) {
-    driver_link_destroy(t);
-    driver_bind_lost(t);
+    bool waits = driver_resume_wait(t);
+    if (t->state != DRIVER_DOWN) /* the streams that have ended there had a callback that closed the tunnel */
+        return;
     uint64_t left = time_left(t);
     if (t->told_up) {
         t->lost_at = io_now_ms(t->loop);
@@ -90,9 +91,12 @@ void driver_retry_begin(struct ht_tunnel *t) {
         driver_say(t, t->refused ? HT_SEVERITY_WARNING : HT_SEVERITY_INFO, "%s; next attempt in %llu ms", t->end_text,
                    (unsigned long long)wait);
     else if (t->calls.disconnected)
-        t->calls.disconnected(
-            t->user,
-            &(struct ht_disconnected){.error = t->end_error, .text = t->end_text, .retrying = 1, .retry_in_ms = wait});
+        t->calls.disconnected(t->user, &(struct ht_disconnected){.error = t->end_error,
+                                                                 .text = t->end_text,
+                                                                 .retrying = 1,
+                                                                 .retry_in_ms = wait,
+                                                                 .paused = waits ? driver_bind_streams(t) : 0,
+                                                                 .paused_for_ms = waits ? t->pause.grace_ms : 0});
     if (t->calls.retrying && t->state == DRIVER_WAITING)
         t->calls.retrying(t->user,
                           &(struct ht_retry){

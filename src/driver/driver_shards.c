@@ -22,7 +22,7 @@ static void check_life(struct driver_sock *s) {
     uint64_t in, out, now = io_now_ms(t->loop), wait = t->ping_interval_ms, patience = t->pong_timeout_ms;
     if (mux_link_is_busy(s->link) || s->probing) { /* KEEP-5 */
         wait = ht_min64(wait, t->suspect_after_ms);
-        patience = ht_min64(patience, t->suspect_after_ms);
+        patience = ht_min64(patience, s->probing ? s->patience : t->suspect_after_ms);
     }
     io_conn_counts(ws_conn_io(s->ws), &in, &out);
     if (in != s->heard || driver_bind_asked(t)) { /* while a BIND waits, secondaries are not read (see JOIN below) */
@@ -41,15 +41,16 @@ static void check_life(struct driver_sock *s) {
     io_timer_set(&s->timer, wait);
 }
 
-void driver_shards_probe(struct ht_tunnel *t) {
+void driver_shards_probe(struct ht_tunnel *t, uint64_t patience_ms) {
     for (unsigned i = 1; i < t->granted; i++) {
         struct driver_sock *s = &t->now->socks[i];
         if (s->state != SHARD_UP || s->probing)
             continue;
         s->probing = true;
+        s->patience = patience_ms ? patience_ms : t->suspect_after_ms;
         s->pinged_at = io_now_ms(t->loop);
         ws_conn_ping(s->ws);
-        io_timer_set(&s->timer, t->suspect_after_ms);
+        io_timer_set(&s->timer, s->patience);
     }
 }
 
@@ -74,6 +75,7 @@ static int shard_greet(struct driver_sock *s) {
         .has_received_bytes = s->t->reissues,
         .received_bytes = mux_session_received(s->t->now->mux, s->index),
     };
+    join.has_received = mux_session_counted(s->t->now->mux, s->index, &join.received);
     s->state = SHARD_JOINING;
     return mux_link_send_join(s->link, &join);
 }
@@ -82,8 +84,11 @@ static void link_join_ok(void *ctx, const struct wire_join_ok *ok) {
     struct driver_sock *s = ctx;
     struct ht_tunnel *t = s->t;
     /* The kit checks that the index is the ticket's. */
-    const uint64_t *received = t->reissues && ok->has_received_bytes ? &ok->received_bytes : NULL;
-    if (!t->now->mux || mux_session_join(t->now->mux, s->link, s->index, received, NULL) < 0) {
+    bool keeps = t->caps & WIRE_CAP_STREAM_RESUME;
+    const uint64_t *bytes = t->reissues && ok->has_received_bytes ? &ok->received_bytes : NULL;
+    const uint64_t *messages = keeps && ok->has_received ? &ok->received : NULL;
+    if (!t->now->mux || mux_session_join(t->now->mux, s->link, s->index, bytes, messages) < 0 ||
+        (keeps && driver_kept_begin(s) < 0)) {
         shard_gone(s, "the session is over");
         return;
     }
@@ -120,6 +125,9 @@ static const struct mux_link_ops shard_link_ops = {
     .refused = link_refused,
     .output = driver_sock_output,
     .close = link_close,
+    .kept = driver_kept_bytes,
+    .acked = driver_kept_acked,
+    .replay = driver_kept_replay,
 };
 
 static void shard_failed(struct driver_sock *s, int error, uint16_t status, uint64_t retry_after_ms, const char *text) {

@@ -25,9 +25,14 @@ static void ws_fed(void *ctx) {
 
 static size_t ws_pull(void *ctx, uint8_t *out, size_t cap) {
     struct driver_sock *s = ctx;
-    size_t n = s->vt ? vtunnel_pull(s->vt, out, cap) : mux_link_pull(s->link, out, cap);
-    if (s->vt) /* vtunnel_pull() may have fed the session, and so have moved its deadline */
-        driver_session_touch(s->of);
+    if (s->vt) {
+        size_t n = vtunnel_pull(s->vt, out, cap);
+        driver_session_touch(s->of); /* it may have fed the session, and so have moved its deadline */
+        return n;
+    }
+    size_t n = mux_link_pull(s->link, out, cap);
+    if (n > 0 && s->link && mux_link_counts(s->link))
+        ws_conn_keep(s->ws);
     return n;
 }
 

@@ -223,8 +223,15 @@ struct ht_tunnel_options {
      * those of the system.
      */
     const char *proxy, *proxy_auth, *proxy_ca;
+    /*
+     * When the link is lost, what is under way waits until the tunnel has reached the kit again, and goes on with
+     * nothing lost, if the kit can do that. For that, up to so many bytes are kept that the kit has not confirmed, at
+     * least 1 MiB; then sending waits. Default: as max_window. HT_NO_REPLAY: what is under way ends with the link.
+     */
+    uint32_t replay_buffer;
 };
 
+#define HT_NO_REPLAY UINT32_MAX
 #define HT_NO_POOL UINT32_MAX
 #define HT_NO_RETRY UINT32_MAX
 #define HT_MAX_CONNECTIONS 16
@@ -361,6 +368,10 @@ struct ht_connected {
     int knows_names;   /* 1: bindings may have names */
     const char *proxy; /* host:port of the proxy in the container through which names are reached; NULL: none */
     const char *user;  /* whose session it is, by the token; NULL: the kit tells no users apart */
+    /* 1: the session goes on where the lost link has ended: what waited goes on, and nothing was lost. It was away for
+     * paused_ms. 0: what was under way when a link was lost has been cut. */
+    int whole;
+    uint64_t paused_ms;
 };
 
 struct ht_disconnected {
@@ -368,6 +379,12 @@ struct ht_disconnected {
     const char *text;
     int retrying;         /* 1: the tunnel tries again; 0: ended() follows */
     uint64_t retry_in_ms; /* until the first attempt */
+    /*
+     * So many requests and connections wait for the next link, for paused_for_ms at most: the kit does not keep its
+     * side for longer. Their connections to services stay open. 0: nothing was under way, or it is cut.
+     */
+    unsigned paused;
+    uint64_t paused_for_ms;
 };
 
 /* An attempt to reach the kit has failed, or an open link was lost (disconnected() was called before). */
@@ -621,6 +638,10 @@ struct ht_tunnel_status {
     uint64_t bytes_in;  /* from visitors */
     uint64_t bytes_out; /* to visitors */
     uint64_t sessions;  /* opened and resumed sessions */
+    uint64_t whole;     /* resumed sessions that went on with nothing lost */
+    uint64_t resent;    /* bytes that were sent again for that */
+    /* _CONNECTING and _RETRYING after a lost link: how long what is under way waits at most from now; 0: it is cut. */
+    uint64_t paused_left_ms;
 };
 
 /* Fills the first status->size bytes of *status. Cheap enough to call at each redraw. HT_TUNNEL_EINVAL: `size` is not

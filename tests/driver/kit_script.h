@@ -35,9 +35,18 @@ struct world {
     bool blunt;              /* `answer` comes to whatever is said */
     const char *subprotocol; /* NULL: the driver's */
     bool no_hello_ok, no_bind_answers, no_unbind_answers;
-    const struct wire_goaway *refuse;        /* instead of HELLO_OK */
-    bool resumes;                            /* the kit still has the session */
-    bool replaces;                           /* a connection takes the place of one that still stands here */
+    const struct wire_goaway *refuse; /* instead of HELLO_OK */
+    bool resumes;                     /* the kit still has the session */
+    bool replaces;                    /* a connection takes the place of one that still stands here */
+    /* stream-resume, when it is one of `caps` */
+    bool forgets;          /* the streams of a lost session */
+    const uint64_t *lie;   /* HELLO_OK.received, whatever is true */
+    uint64_t grace_ms;     /* HELLO_OK.resumeGraceMs; 0: an hour */
+    uint32_t other_window; /* of HELLO_OK; 0: the usual one */
+    struct ws_kept *kept;
+    unsigned aways, wholes;
+    int64_t hello_received; /* of HELLO.resume; -1: it has none */
+    uint64_t hello_replay_buffer;
     const struct wire_bind_err *refuse_bind; /* instead of BIND_OK, `n_refusals` times */
     unsigned n_refusals;
     const struct wire_resumed_bind *resumed_binds;
@@ -46,7 +55,7 @@ struct world {
     enum { STAYS, LEAVES_WITH_GOAWAY, LEAVES_WITHOUT } leaves; /* the close frame goes with HELLO_OK, in one write */
     uint32_t retry_for_ms, retry_min_ms;                       /* retry_for_ms 0: never */
     bool retry_first;
-    uint32_t connections, max_streams;
+    uint32_t connections, max_streams, replay_buffer;
     /* the kit's connection */
     struct io_conn *c;
     struct ht_buf in; /* the request's head; a NUL follows */
@@ -75,7 +84,9 @@ struct world {
     unsigned retries, attempt, latencies;
     int end_error, lost_error, retry_error;
     uint64_t attempt_in_ms;
-    bool resumed, retrying;
+    bool resumed, retrying, whole;
+    unsigned paused;
+    uint64_t paused_for_ms;
     uint64_t retry_in_ms;
     char end_text[512], retry_text[512], bound_url[128], fail_code[64], fail_message[128], request_error[256],
         session_id[64], server[64];
@@ -133,6 +144,41 @@ static inline void kit_unbind(void *ctx, const struct wire_unbind *unbind) {
 }
 
 static inline void kit_over(void *ctx, enum mux_end why, const char *text) { (void)ctx, (void)why, (void)text; }
+static inline void kit_away(void *ctx, const char *text) { (void)ctx, (void)text, w.aways++; }
+
+/* ---- the kit: what is kept ---- */
+
+static inline size_t kit_kept(void *ctx) {
+    (void)ctx;
+    return w.kept ? ws_kept_bytes(w.kept) : 0;
+}
+
+static inline void kit_acked(void *ctx, uint64_t count) {
+    (void)ctx;
+    ws_kept_forget(w.kept, count);
+}
+
+static inline void kit_replay(void *ctx, uint64_t count) {
+    kit_acked(ctx, count);
+    ws_conn_resend(w.ws);
+}
+
+static inline void kit_forget(void) {
+    mux_session_destroy(&w.s);
+    ws_kept_destroy(&w.kept);
+}
+
+/* Sends a HELLO_OK that is not true, in place of what the link would have sent. */
+static inline void kit_lies(struct wire_hello_ok ok) {
+    static uint8_t bytes[4096];
+    ok.has_received = true;
+    ok.received = *w.lie;
+    int n = wire_encode_hello_ok(bytes, sizeof bytes, 0, &ok);
+    CU_ASSERT_FATAL(n > 0);
+    w.raw = bytes;
+    w.n_raw = (size_t)n;
+    ws_conn_want_send(w.ws);
+}
 
 /* What the kit chooses. */
 static inline enum wire_version kit_version(void) {
@@ -140,9 +186,12 @@ static inline enum wire_version kit_version(void) {
 }
 
 static inline void kit_hello(void *ctx, const struct wire_hello *hello) {
-    static const struct mux_session_ops ops = {.bind = kit_bind, .unbind = kit_unbind, .over = kit_over};
+    static const struct mux_session_ops ops = {
+        .bind = kit_bind, .unbind = kit_unbind, .away = kit_away, .over = kit_over};
     (void)ctx;
     w.hellos++;
+    w.hello_received = hello->resume.has_received ? (int64_t)hello->resume.received : -1;
+    w.hello_replay_buffer = hello->has_replay_buffer ? hello->replay_buffer : 0;
     CU_ASSERT_EQUAL(hello->version, kit_version());
     w.asked = hello->has_max_connections ? hello->max_connections : 0;
     snprintf(w.hello_token, sizeof w.hello_token, "%.*s", HT_SLICE_ARG(hello->auth.token));
@@ -160,14 +209,17 @@ static inline void kit_hello(void *ctx, const struct wire_hello *hello) {
     }
     if (w.no_hello_ok)
         return;
+    bool goes_on = w.s && hello->resume.has_received && !w.forgets;
     static const struct wire_join_ticket ticket = {.index = 1, .nonce = {"n", 1}, .expires_ms = 30000};
     struct ht_slice caps[WIRE_N_CAPABILITIES];
     size_t n_caps = wire_caps_names(w.caps, caps);
     struct wire_hello_ok ok = {.capabilities = caps,
                                .n_capabilities = n_caps,
                                .session_id = ht_slice_str("S-1"),
-                               .stream_window = WIRE_LIMIT_STREAM_WINDOW,
+                               .stream_window = w.other_window ? w.other_window : WIRE_LIMIT_STREAM_WINDOW,
                                .session_window = WIRE_LIMIT_SESSION_WINDOW,
+                               .has_resume_grace_ms = w.caps & WIRE_CAP_STREAM_RESUME,
+                               .resume_grace_ms = w.grace_ms ? w.grace_ms : 3600000,
                                .connections_granted = kit_version() == WIRE_V2 ? 2 : 1,
                                .join_tickets = &ticket,
                                .n_join_tickets = kit_version() == WIRE_V2,
@@ -187,6 +239,22 @@ static inline void kit_hello(void *ctx, const struct wire_hello *hello) {
                              .first_stream_id = 2,
                              .own_peer = true,
                              .caps = w.caps};
+    ok.resumed = ok.resumed || goes_on;
+    if (w.lie) {
+        kit_lies(ok);
+        return;
+    }
+    if (w.caps & WIRE_CAP_STREAM_RESUME) {
+        if (!goes_on)
+            kit_forget();
+        w.kept = w.kept ? w.kept : ws_kept_create(w.loop);
+        ws_conn_set_kept(w.ws, w.kept);
+    }
+    if (goes_on) {
+        w.wholes++;
+        CU_ASSERT_EQUAL_FATAL(mux_session_resume(w.s, w.l, hello->resume.received, &ok, ht_now_ms()), 0);
+        return;
+    }
     w.s = mux_session_create(&cfg, &ops, NULL, ht_now_ms());
     CU_ASSERT_PTR_NOT_NULL_FATAL(w.s);
     CU_ASSERT_EQUAL_FATAL(mux_session_attach(w.s, w.l, &ok), 0);
@@ -210,7 +278,12 @@ static inline void kit_close(void *ctx, uint16_t code, const char *reason) {
         ws_conn_close(w.ws, code, reason);
 }
 
-static const struct mux_link_ops kit_link_ops = {.hello = kit_hello, .output = kit_output, .close = kit_close};
+static const struct mux_link_ops kit_link_ops = {.hello = kit_hello,
+                                                 .output = kit_output,
+                                                 .close = kit_close,
+                                                 .kept = kit_kept,
+                                                 .acked = kit_acked,
+                                                 .replay = kit_replay};
 
 /* ---- the kit: WebSocket ---- */
 
@@ -226,8 +299,12 @@ static inline void kit_fed(void *ctx) {
 
 static inline size_t kit_pull(void *ctx, uint8_t *out, size_t cap) {
     (void)ctx;
-    if (!w.raw)
-        return mux_link_pull(w.l, out, cap);
+    if (!w.raw) {
+        size_t pulled = mux_link_pull(w.l, out, cap);
+        if (pulled > 0 && mux_link_counts(w.l))
+            ws_conn_keep(w.ws);
+        return pulled;
+    }
     size_t n = w.n_raw;
     CU_ASSERT_FATAL(n <= cap);
     memcpy(out, w.raw, n);
@@ -241,12 +318,22 @@ static inline void kit_ws_closed(void *ctx, uint16_t code, struct ht_slice reaso
     w.close_code = code;
     ws_conn_destroy(&w.ws);
     mux_link_closed(w.l, code == 1005 || code == WIRE_CLOSE_NORMAL);
+    if (w.s && mux_session_is_away(w.s))
+        mux_link_destroy(&w.l);
+}
+
+/* The connection breaks, and the kit keeps the session. */
+static inline void kit_loses(void) {
+    ws_conn_destroy(&w.ws);
+    if (w.l)
+        mux_link_closed(w.l, false);
+    mux_link_destroy(&w.l);
 }
 
 /* The connection breaks, and the kit forgets its side of it. */
 static inline void kit_drops(void) {
     ws_conn_destroy(&w.ws);
-    mux_session_destroy(&w.s);
+    kit_forget();
     mux_link_destroy(&w.l);
 }
 
@@ -266,7 +353,7 @@ static inline void kit_upgrade(struct http_head *h, const char *head) {
     CU_ASSERT_EQUAL_FATAL(ws_write_101(&out, key, w.subprotocol ? w.subprotocol : WIRE_SUBPROTOCOL_V1), 0);
     struct iovec v = {.iov_base = out.data, .iov_len = out.len};
     CU_ASSERT_EQUAL_FATAL(io_conn_write(w.c, &v, 1), (ssize_t)out.len);
-    if (!w.s)
+    if (!w.s || mux_session_is_away(w.s))
         mux_link_destroy(&w.l); /* of an attempt that was refused */
     w.l = mux_link_create(WIRE_ROLE_KIT, kit_version(), &kit_link_ops, NULL);
     w.ws = ws_conn_create(w.loop, w.c, WS_SERVER, &limits, ht_slice_of(NULL, 0), &ops, NULL);
@@ -401,6 +488,7 @@ static inline void on_connected(void *user, const struct ht_connected *c) {
     (void)user;
     w.connected++;
     w.resumed = c->resumed != 0;
+    w.whole = c->whole != 0;
     snprintf(w.session_id, sizeof w.session_id, "%s", c->session_id);
     snprintf(w.server, sizeof w.server, "%s", c->server);
 }
@@ -437,6 +525,8 @@ static inline void on_disconnected(void *user, const struct ht_disconnected *d) 
     CU_ASSERT_EQUAL(w.ended, 0);
     w.disconnected++;
     w.lost_error = d->error;
+    w.paused = d->paused;
+    w.paused_for_ms = d->paused_for_ms;
     w.retrying = d->retrying != 0;
     w.retry_in_ms = d->retry_in_ms;
 }
@@ -503,6 +593,7 @@ static inline void world_tunnel(const char *token) {
                                   .retry_first = w.retry_first,
                                   .connections = w.connections,
                                   .max_streams = w.max_streams,
+                                  .replay_buffer = w.replay_buffer,
                                   .client_id = w.client_id,
                                   .client_name = w.client_name};
     CU_ASSERT_EQUAL_FATAL(driver_create_on(w.loop, &w.t, &o, &calls, NULL), HT_TUNNEL_OK);
@@ -525,7 +616,7 @@ static inline void world_stop(void) {
     ht_tunnel_destroy(&w.t);
     ws_conn_destroy(&w.ws);
     io_conn_close(&w.c);
-    mux_session_destroy(&w.s);
+    kit_forget();
     mux_link_destroy(&w.l);
     io_listener_close(&w.listener);
     ht_buf_free(&w.in);
