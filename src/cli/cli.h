@@ -308,6 +308,7 @@ struct cli_events {
     unsigned n_bound;
     char (*urls)[2048]; /* by binding number - 1 */
     bool bind_failed, file_failed, was_lost, told_proxy;
+    unsigned losses;            /* of the link, after which the tunnel tried again */
     bool default_url, no_token; /* the user has not named a kit; there is no token to show */
     const char *stored_url; /* the token is login's for this kit: read again when the kit refuses it; NULL: it is not */
     int ended;              /* how the tunnel has ended: 0 or a negative error */
@@ -364,6 +365,8 @@ struct cli_plan {
 void cli_plan_inspect(struct cli_plan *p, const struct opt_addr *at);
 /* Sets the retries by --retry-for. `given` false: retry for ever, but the first connection must succeed at once. */
 void cli_plan_retry(struct ht_tunnel_options *o, bool given, uint64_t retry_for_ms);
+/* ht_tunnel_options.replay_buffer for --replay-buffer. `given` false: as much as --max-window. */
+uint32_t cli_replay_buffer(bool given, uint64_t bytes);
 /* --forwarded, and the key of that name. `given` false: the library decides. */
 enum ht_forwarded cli_forwarded(bool given, enum opt_forwarded forwarded);
 /* Completes the plan by what login has stored. `token` and the result are those of cli_access(). */

@@ -65,7 +65,8 @@ static int spare_plain_targets(struct cli_plan *p, const struct ht_bind_options 
                 .pong_timeout_ms = (uint32_t)(o).pong_timeout_ms,                                                      \
                 .suspect_after_ms = (uint32_t)(o).suspect_after_ms,                                                    \
                 .max_streams = (o).max_streams,                                                                        \
-                .max_window = (uint32_t)(o).max_window},                                                               \
+                .max_window = (uint32_t)(o).max_window,                                                                \
+                .replay_buffer = cli_replay_buffer((o).set_replay_buffer, (o).replay_buffer)},                         \
     .token_file = (o).token_file, .token = (o).token, .url_file = (o).url_file, .state_file = (o).state_file,          \
     .json = (o).json, .set_url = (o).set_url, .live = (o).live, .color = (o).color, .log_level = (o).log_level
 

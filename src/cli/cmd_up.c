@@ -22,6 +22,8 @@
         (p)->options.suspect_after_ms = (uint32_t)OR_FILE(o, c, suspect_after, suspect_after_ms);                      \
         (p)->options.max_streams = OR_FILE(o, c, max_streams, max_streams);                                            \
         (p)->options.max_window = (uint32_t)OR_FILE(o, c, max_window, max_window);                                     \
+        (p)->options.replay_buffer = cli_replay_buffer((o).set_replay_buffer || (c)->top.set_replay_buffer,            \
+                                                       OR_FILE(o, c, replay_buffer, replay_buffer));                   \
         (p)->options.connections = OR_FILE(o, c, connections, connections);                                            \
         (p)->options.pool_size = OR_FILE(o, c, pool_size, pool_size);                                                  \
         if ((p)->options.pool_size == 0)                                                                               \

@@ -130,7 +130,8 @@ static void on_connected(void *user, const struct ht_connected *c) {
     cli_state_changed(e);
     if (e->json)
         TELL(e, connected, .session_id = c->session_id, .server = or_null(c->server), .resumed = c->resumed,
-             .proxy = c->proxy, .user = c->user);
+             .proxy = c->proxy, .user = c->user, .whole = c->whole, .has_paused_ms = c->whole,
+             .paused_ms = c->paused_ms);
     if (missing_proxy(e, c) || e->json)
         return;
     if (e->live) {
@@ -151,7 +152,9 @@ static void on_connected(void *user, const struct ht_connected *c) {
     add_safe(&l, c->user ? c->user : "");
     add(&l, ", session ");
     add_safe(&l, c->session_id);
-    emit(e, &l, c->resumed ? ", resumed\n" : "\n");
+    if (c->whole && l.rc == HT_OK)
+        l.rc = ht_buf_printf(&l.b, ", resumed after %.1f s, nothing lost", (double)c->paused_ms / 1e3);
+    emit(e, &l, c->resumed && !c->whole ? ", resumed\n" : "\n");
     tell_proxy(e, c->proxy);
 }
 
@@ -159,14 +162,19 @@ static void on_disconnected(void *user, const struct ht_disconnected *d) {
     struct cli_events *e = user;
     struct line l = {.rc = HT_OK};
     cli_state_gone(e);
+    e->losses += d->retrying;
     if (e->json) {
         TELL(e, disconnected, .error = ht_strerror(d->error), .message = d->text, .has_retry_in_ms = d->retrying,
-             .retry_in_ms = d->retry_in_ms);
+             .retry_in_ms = d->retry_in_ms, .paused = d->paused, .has_paused_for_ms = d->paused > 0,
+             .paused_for_ms = d->paused_for_ms);
     } else if (d->retrying) { /* otherwise on_ended() reports the same reason */
         e->was_lost = true;
         begin_text(&l);
         add(&l, "disconnected: ");
         add_safe(&l, d->text);
+        if (d->paused > 0 && l.rc == HT_OK)
+            l.rc = ht_buf_printf(&l.b, "; %u open request%s or connection%s wait%s", d->paused,
+                                 d->paused > 1 ? "s" : "", d->paused > 1 ? "s" : "", d->paused > 1 ? "" : "s");
         if (l.rc == HT_OK)
             l.rc = ht_buf_printf(&l.b, "; trying again in %llu ms\n", (unsigned long long)d->retry_in_ms);
         emit(e, &l, "");
@@ -225,17 +233,35 @@ static const char *what_mends(const struct cli_events *e, int error, const char 
     return "";
 }
 
+/* What became of the links that were lost, in the last line. */
+static void add_losses(struct line *l, unsigned losses, uint64_t whole) {
+    if (losses == 0 || l->rc < 0)
+        return;
+    l->rc = ht_buf_printf(&l->b, "; the link was lost %u time%s", losses, losses > 1 ? "s" : "");
+    if (whole == losses)
+        add(l, ", and nothing with it");
+    else if (whole > 0 && l->rc == HT_OK)
+        l->rc =
+            ht_buf_printf(&l->b, ", and nothing with it %llu time%s", (unsigned long long)whole, whole > 1 ? "s" : "");
+}
+
 static void on_ended(void *user, int error, const char *text) {
     struct cli_events *e = user;
     struct line l = {.rc = HT_OK};
+    struct ht_tunnel_status s = {.size = sizeof s};
     e->ended = error;
     cli_state_gone(e);
+    if (e->tunnel)
+        (void)ht_tunnel_get_status(e->tunnel, &s);
     if (e->json) {
         TELL(e, ended, .exit_status = (uint64_t)(e->bind_failed ? OPT_EXIT_BIND : ht_exit_status(error)),
-             .error = error == HT_TUNNEL_OK ? NULL : ht_strerror(error), .message = text);
+             .error = error == HT_TUNNEL_OK ? NULL : ht_strerror(error), .message = text, .losses = e->losses,
+             .whole = s.whole, .resent_bytes = s.resent);
     } else if (error == HT_TUNNEL_OK) {
         begin_text(&l);
-        emit(e, &l, "closed\n");
+        add(&l, "closed");
+        add_losses(&l, e->losses, s.whole);
+        emit(e, &l, "\n");
     }
     if (error != HT_TUNNEL_OK)
         cli_complain("%s%s", text, what_mends(e, error, text));

@@ -68,6 +68,9 @@ static void put_clock(char out[24], uint64_t ms) {
         snprintf(out, 24, "%u:%02u:%02u", s / 3600, s / 60 % 60, s % 60);
 }
 
+/* The link is lost, and what is under way waits for the next one. */
+static bool is_paused(const struct cli_live *l) { return l->status.paused_left_ms > 0 && l->status.streams > 0; }
+
 /* Adds the state, the kit's URL, and whatever else has room. A URL that is too long gets up to `lines` rows of its own.
  */
 static int link_rows(const struct cli_live *l, struct cli_frame *f, unsigned columns, unsigned lines) {
@@ -78,12 +81,14 @@ static int link_rows(const struct cli_live *l, struct cli_frame *f, unsigned col
         [HT_TUNNEL_UP] = {"online", GREEN},        [HT_TUNNEL_RETRYING] = {"kit away", RED},
         [HT_TUNNEL_CLOSING] = {"closing", YELLOW}, [HT_TUNNEL_ENDED] = {"ended", FAINT},
     };
+    bool paused = is_paused(l);
+    const char *word = paused ? "paused" : states[l->status.state].word;
     size_t url = strlen(l->kit);
-    bool apart = strlen(states[l->status.state].word) + 2 + url > columns && url > 0 && columns > 0 &&
-                 1 + (url + columns - 1) / columns <= lines;
+    bool apart =
+        strlen(word) + 2 + url > columns && url > 0 && columns > 0 && 1 + (url + columns - 1) / columns <= lines;
     struct cli_row r = row_begin(l, f, columns);
-    char took[CLI_HUMAN], up[24], text[32];
-    cli_row_add(&r, states[l->status.state].color, states[l->status.state].word);
+    char took[CLI_HUMAN], up[24], text[64];
+    cli_row_add(&r, paused ? YELLOW : states[l->status.state].color, word);
     if (!apart) {
         cli_row_add(&r, NULL, "  ");
         cli_row_add(&r, BOLD, l->kit);
@@ -96,6 +101,13 @@ static int link_rows(const struct cli_live *l, struct cli_frame *f, unsigned col
         }
         put_clock(up, l->status.up_ms);
         snprintf(text, sizeof text, "  up %s", up);
+        if (r.used + strlen(text) <= columns)
+            cli_row_add(&r, NULL, text);
+    }
+    if (paused) {
+        put_clock(up, l->status.paused_left_ms);
+        snprintf(text, sizeof text, "  %u wait%s, for %s at most", l->status.streams, l->status.streams > 1 ? "" : "s",
+                 up);
         if (r.used + strlen(text) <= columns)
             cli_row_add(&r, NULL, text);
     }

@@ -71,6 +71,8 @@ void cli_plan_retry(struct ht_tunnel_options *o, bool given, uint64_t retry_for_
     o->retry_for_ms = retry_for_ms >= OPT_RETRY_FOR_MAX ? 0 : retry_for_ms ? (uint32_t)retry_for_ms : HT_NO_RETRY;
 }
 
+uint32_t cli_replay_buffer(bool given, uint64_t bytes) { return !given ? 0 : bytes ? (uint32_t)bytes : HT_NO_REPLAY; }
+
 enum ht_forwarded cli_forwarded(bool given, enum opt_forwarded forwarded) {
     return !given ? HT_FORWARDED_AUTO : forwarded == OPT_FORWARDED_SET ? HT_FORWARDED_SET : HT_FORWARDED_PASS;
 }
@@ -99,7 +101,8 @@ static void hide_headers(const struct ht_tunnel_options *o) {
 
 static int complain_last(int rc) {
     const char *why = ht_tunnel_last_error();
-    bool option = strncmp(why, "inspect: ", 9) == 0; /* the library calls it by its own name */
+    /* the library calls these by its own name */
+    bool option = strncmp(why, "inspect: ", 9) == 0 || strncmp(why, "replay-buffer: ", 15) == 0;
     cli_complain("%s%s", option ? "--" : "", *why ? why : ht_strerror(rc));
     return ht_exit_status(rc);
 }

@@ -166,6 +166,18 @@ static void what_it_says(void) {
     CU_ASSERT_EQUAL(cli_live_frame(&l, 100, 3, &f), 0);
     CU_ASSERT(ht_slice_is(ht_buf_slice(&f.text), "kit away  wss://kit.example\nattempt 3 in 4 s: connection refused"));
     ht_buf_free(&f.text);
+    f = (struct cli_frame){.n_rows = 0};
+    l.status.paused_left_ms = 55000; /* and nothing is cut meanwhile */
+    l.status.streams = 3;
+    CU_ASSERT_EQUAL(cli_live_frame(&l, 100, 3, &f), 0);
+    CU_ASSERT(ht_slice_is(ht_buf_slice(&f.text), "paused  wss://kit.example  3 wait, for 0:55 at most\n"
+                                                 "attempt 3 in 4 s: connection refused"));
+    ht_buf_free(&f.text);
+    f = (struct cli_frame){.n_rows = 0};
+    l.status.streams = 1;
+    CU_ASSERT_EQUAL(cli_live_frame(&l, 30, 3, &f), 0);
+    CU_ASSERT_PTR_NOT_NULL(strstr((const char *)ht_buf_head(&f.text), "paused  wss://kit.example\n"));
+    ht_buf_free(&f.text);
 }
 
 /* The columns that a row takes, escape sequences left out. */

@@ -214,6 +214,15 @@ static void say_everything(struct cli_events *e) {
     c->unbound(e, &(struct ht_unbound){.binding = 1, .revoked = 1, .reason = "another"});
     c->disconnected(e, &(struct ht_disconnected){
                            .error = HT_TUNNEL_ELOST, .text = "it is lost", .retrying = 1, .retry_in_ms = 250});
+    c->connected(e, &(struct ht_connected){.session_id = "S-2", .server = "", .resumed = 1});
+    c->disconnected(e, &(struct ht_disconnected){.error = HT_TUNNEL_ELOST,
+                                                 .text = "again",
+                                                 .retrying = 1,
+                                                 .retry_in_ms = 10,
+                                                 .paused = 2,
+                                                 .paused_for_ms = 60000});
+    c->connected(
+        e, &(struct ht_connected){.session_id = "S-2", .server = "", .resumed = 1, .whole = 1, .paused_ms = 1260});
     c->ended(e, HT_TUNNEL_ELOST, "it is lost");
 }
 
@@ -239,7 +248,8 @@ static void events_as_json(void) {
         CU_ASSERT_EQUAL(json_validate(line, strlen(line), NULL, NULL), 0);
         CU_ASSERT_EQUAL(strncmp(line, "{\"event\":\"", 10), 0);
         if (lines == 0)
-            CU_ASSERT_PTR_NOT_NULL(strstr(line, "\"resumed\":false,\"proxy\":null,\"user\":\"ann\"}"));
+            CU_ASSERT_PTR_NOT_NULL(strstr(line, "\"resumed\":false,\"proxy\":null,\"user\":\"ann\","
+                                                "\"whole\":false,\"pausedMs\":null}"));
         if (lines == 2)
             CU_ASSERT_PTR_NOT_NULL(strstr(line, "\"containerPort\":9,\"target\":\"db:5432\",\"tls\":false,\"insecure\":"
                                                 "false,\"names\":null,\"urls\":null,\"publicUrl\":null,\"url\":null}"));
@@ -248,9 +258,16 @@ static void events_as_json(void) {
         if (lines == 4)
             CU_ASSERT_PTR_NOT_NULL(strstr(line, "\"status\":null,\"peer\":null"));
         if (lines == 7)
-            CU_ASSERT_PTR_NOT_NULL(strstr(line, "\"message\":\"it is lost\",\"retryInMs\":250}"));
+            CU_ASSERT_PTR_NOT_NULL(strstr(line, "\"message\":\"it is lost\",\"retryInMs\":250,\"paused\":0,"
+                                                "\"pausedForMs\":null}"));
+        if (lines == 9)
+            CU_ASSERT_PTR_NOT_NULL(strstr(line, "\"paused\":2,\"pausedForMs\":60000}"));
+        if (lines == 10)
+            CU_ASSERT_PTR_NOT_NULL(strstr(line, "\"whole\":true,\"pausedMs\":1260}"));
+        if (lines == 11)
+            CU_ASSERT_PTR_NOT_NULL(strstr(line, "\"losses\":2,\"whole\":0,\"resentBytes\":0}"));
     }
-    CU_ASSERT_EQUAL(lines, 9);
+    CU_ASSERT_EQUAL(lines, 12);
     CU_ASSERT_STRING_EQUAL(c.err, "hoody-tunnel: it is lost\n");
 }
 
@@ -266,6 +283,10 @@ static void events_as_text(void) {
     CU_ASSERT_PTR_NOT_NULL(strstr(c.out, "tcp  somebody  10 B in, 0 B out, 0 us\n"));
     CU_ASSERT_PTR_NOT_NULL(strstr(c.out, "http://127.0.0.1:3000 was taken over by another driver: another\n"));
     CU_ASSERT_PTR_NOT_NULL(strstr(c.out, "disconnected: it is lost; trying again in 250 ms\n"));
+    CU_ASSERT_PTR_NOT_NULL(strstr(c.out, "session S-2, resumed\n"));
+    CU_ASSERT_PTR_NOT_NULL(
+        strstr(c.out, "disconnected: again; 2 open requests or connections wait; trying again in 10 ms\n"));
+    CU_ASSERT_PTR_NOT_NULL(strstr(c.out, "session S-2, resumed after 1.3 s, nothing lost\n"));
     run_events(&e, &c, false, HT_LOG_WARN);
     CU_ASSERT_PTR_NULL(strstr(c.out, "/a\"b"));
     CU_ASSERT_PTR_NOT_NULL(strstr(c.out, "/x"));
