@@ -153,11 +153,10 @@ int driver_options_set(struct ht_tunnel *t, const struct ht_tunnel_options *o, s
     if (o->replay_buffer && o->replay_buffer < WIRE_LIMIT_MIN_REPLAY_BUFFER)
         return ht_fail(err, HT_TUNNEL_EINVAL, "replay-buffer: %u bytes are too few, it is at least 1 MiB",
                        (unsigned)o->replay_buffer);
-    /* A message that is not acknowledged keeps a block, however small it is, and each connection may have one. */
-    const uint32_t least = (t->connections + 3) * IO_BLOCK;
-    t->replay_buffer = o->replay_buffer == HT_NO_REPLAY
-                           ? 0
-                           : (uint32_t)ht_max(o->replay_buffer ? o->replay_buffer : t->max_window, least);
+    t->replay_buffer =
+        o->replay_buffer == HT_NO_REPLAY
+            ? 0
+            : (uint32_t)ht_max(o->replay_buffer ? o->replay_buffer : t->max_window, WIRE_LIMIT_MIN_REPLAY_BUFFER);
     int rc = set_client(t, t->vtunnel ? "" : o->client_id, err);
     if (rc == HT_TUNNEL_OK)
         rc = set_name(t, t->vtunnel ? NULL : o->client_name, err);

@@ -142,7 +142,17 @@ static const struct {
     {WIRE_GOAWAY, 0, "{\"code\":1,\"message\":\"closed\",\"lastStreamId\":0,\"retryAfterMs\":0}"},
     {WIRE_STREAM_RESPONSE_HEAD, 2, "{\"status\":200,\"headers\":[],\"final\":true}"},
     {WIRE_HELLO, 0, "{\"version\":\"hoody-tunnel.v1\",\"capabilities\":[]}"},
+    {WIRE_ACK, 0, "\0\0\0\0\0\0\0\1"},
+    {WIRE_HELLO_OK, 0, /* of a kit that keeps what it sends */
+     "{\"sessionId\":\"S-1\",\"resumed\":false,\"resumedBinds\":[],\"streamWindow\":65536,\"sessionWindow\":1048576,"
+     "\"connectionsGranted\":1,\"joinTickets\":[],\"capabilities\":[\"stream-resume\"],\"replayBuffer\":1048576,"
+     "\"resumeGraceMs\":60000}"},
+    {WIRE_HELLO_OK, 0, /* and that was not asked for this */
+     "{\"sessionId\":\"S-1\",\"resumed\":true,\"resumedBinds\":[],\"streamWindow\":65536,\"sessionWindow\":1048576,"
+     "\"connectionsGranted\":1,\"joinTickets\":[],\"capabilities\":[\"stream-resume\"],\"received\":1}"},
 };
+
+#define KEEPS (HT_ARRAY_LEN(good) - 2)
 
 static size_t payload_length(size_t i) {
     switch (good[i].type) {
@@ -150,6 +160,8 @@ static size_t payload_length(size_t i) {
         return 5;
     case WIRE_WINDOW:
         return 4;
+    case WIRE_ACK:
+        return 8;
     default:
         return strlen(good[i].payload);
     }
@@ -196,7 +208,7 @@ static void make_up(struct saying *s, const char *good_101, size_t n_101) {
     }
     case 1: /* HELLO_OK */
         say(s, good_101, n_101);
-        say_spoilt(s, 0);
+        say_spoilt(s, below(2) ? 0 : KEEPS + below(2));
         break;
     case 2: { /* no WebSocket at all behind it */
         uint64_t noise[8];
@@ -208,7 +220,7 @@ static void make_up(struct saying *s, const char *good_101, size_t n_101) {
     }
     default: /* a session that begins well */
         say(s, good_101, n_101);
-        say_good(s, 0);
+        say_good(s, below(2) ? 0 : KEEPS);
         say_good(s, 1);
         for (size_t times = 1 + below(3); times > 0; times--)
             say_spoilt(s, SIZE_MAX);

@@ -16,7 +16,8 @@ static void hello_says_who_we_are(void) {
     CU_ASSERT_EQUAL(strncmp(head, "GET " WIRE_CONNECT_PATH " HTTP/1.1\r\n", 30), 0);
     CU_ASSERT_PTR_NOT_NULL(strstr(head, "Authorization: Bearer s3cret\r\n"));
     CU_ASSERT_STRING_EQUAL(w.hello_token, "s3cret");
-    CU_ASSERT_STRING_EQUAL(w.hello_caps, "auto-window,client,trailers,handover,names,hosts,large-window,");
+    CU_ASSERT_STRING_EQUAL(w.hello_caps,
+                           "stream-resume,auto-window,client,trailers,handover,names,hosts,large-window,");
     CU_ASSERT_STRING_EQUAL(w.offered, WIRE_SUBPROTOCOL_V1);
     CU_ASSERT_STRING_EQUAL(w.session_id, "S-1");
     CU_ASSERT_STRING_EQUAL(w.server, "scripted/1");
@@ -183,7 +184,8 @@ static void a_kit_of_version_1(void) {
     start();
     UNTIL(w.connected);
     CU_ASSERT_STRING_EQUAL(w.offered, WIRE_SUBPROTOCOL_V2 ", " WIRE_SUBPROTOCOL_V1);
-    CU_ASSERT_STRING_EQUAL(w.hello_caps, "auto-window,client,trailers,handover,names,hosts,large-window,");
+    CU_ASSERT_STRING_EQUAL(w.hello_caps,
+                           "stream-resume,auto-window,client,trailers,handover,names,hosts,large-window,");
     CU_ASSERT_EQUAL(w.asked, 0);
     settle();
     CU_ASSERT_EQUAL(w.upgrades, 1);
@@ -209,9 +211,8 @@ static void a_secondary_that_cannot_be_opened(void) {
     UNTIL(w.connected);
     w.answer = "HTTP/1.1 503 Unavailable\r\nContent-Length: 0\r\n\r\n";
     CU_ASSERT_EQUAL(w.asked, 4);
-    CU_ASSERT_STRING_EQUAL(
-        w.hello_caps,
-        "multi-ws,shard-map,reissue-tickets,auto-window,client,trailers,handover,names,hosts,large-window,");
+    CU_ASSERT_STRING_EQUAL(w.hello_caps, "multi-ws,stream-resume,shard-map,reissue-tickets,auto-window,client,trailers,"
+                                         "handover,names,hosts,large-window,");
     UNTIL(w.ws_closed);
     CU_ASSERT_EQUAL(w.close_code, 1005);
     expect_end(HT_TUNNEL_ELOST, "connection 2 of the 2");
