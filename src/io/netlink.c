@@ -15,10 +15,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define READS 32          /* most messages of one turn */
-#define SETTLE_LOOKS 64   /* most messages that matter and are skipped when it has settled */
-#define ROOM (64 * 1024)  /* of the socket: what does not fit is lost, which counts as a change */
-#define MESSAGE_MAX 16384 /* of a longer one only the beginning is looked at */
+#define READS 32         /* most messages of one turn */
+#define SETTLE_LOOKS 64  /* most messages that matter and are skipped when it has settled */
+#define ROOM (64 * 1024) /* of the socket: what does not fit is lost, which counts as a change */
+#define NEWS_MAX 16384   /* of a longer one only the beginning is looked at */
 #define LINK_LOCAL_V6 0xfe80u
 
 struct io_network {
@@ -136,7 +136,7 @@ bool io_network_matters(const void *p, size_t n) {
 
 /* The next message that matters. 1: there is one, or some were lost; 0: none is left; HT_EAGAIN: perhaps more. */
 static int look(struct io_network *n) {
-    uint8_t message[MESSAGE_MAX];
+    uint8_t message[NEWS_MAX];
     for (int i = 0; i < READS; i++) {
         struct sockaddr_nl from = {.nl_pid = 1};
         socklen_t len = sizeof from;
