@@ -410,13 +410,17 @@ void binds_retry(struct io_task *t) {
         probe_forget(HT_LIST_ENTRY(it, struct kit_session, node), waits);
 }
 
+void session_end_probe(struct kit_session *s) {
+    if (s->probe == PROBE_ASKED)
+        probe_ends(s, PROBE_NONE);
+    s->probe = PROBE_NONE;
+}
+
 void session_forget_binds(struct kit_session *s) {
     while (!ht_list_empty(&s->waiting))
         ht_free(HT_LIST_ENTRY(ht_list_pop_front(&s->waiting), struct waiting_bind, node));
     s->n_waiting = 0;
-    if (s->probe == PROBE_ASKED)
-        probe_ends(s, PROBE_NONE);
-    s->probe = PROBE_NONE;
+    session_end_probe(s);
 }
 
 /* ---- UNBIND ---- */

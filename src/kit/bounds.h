@@ -8,7 +8,7 @@
  *                     + strangers     * kit_bound_socket()     --max-pre-auth-connections, and as many with a token
  *                     + 64            * kit_bound_client()     connections of the base listener without a WebSocket
  *                     + live sessions * kit_bound_session()    --max-sessions
- *                     + as many       * kit_bound_parked()
+ *                     + as many       * kit_bound_away()       --replay-buffer 0: kit_bound_parked()
  *                     + visitors without a stream * kit_bound_waiting()    --max-fds
  *                     + clients of the proxy * kit_bound_connect()         --connect-proxy; half of --max-fds, two each
  *
@@ -52,6 +52,17 @@
 /* Trailers: those of a request while they come, those of an answer until its end, and once more in the queue. */
 #define KIT_BOUND_TRAILERS (3u * KIT_BOUND_GROWTH * HTTP_MAX_CHUNK_OVERHEAD)
 #define KIT_BOUND_BACKLOG (64u * 1024u) /* unread events of one reader */
+
+/* The messages that a session keeps until its driver has confirmed them, and how far beyond --replay-buffer they may
+ * go: what is no DATA goes on for a while, and each connection has a message that is being sent. */
+static inline uint32_t kit_replay_buffer(const struct opt_serve *o) {
+    return (uint32_t)(o->set_replay_buffer ? o->replay_buffer : ht_max(o->max_window, WIRE_LIMIT_MIN_REPLAY_BUFFER));
+}
+
+static inline size_t kit_bound_replay(const struct opt_serve *o) {
+    size_t beyond = MUX_KEPT_MORE + (size_t)2 * o->max_connections * IO_BLOCK;
+    return kit_replay_buffer(o) ? kit_replay_buffer(o) + beyond : 0;
+}
 
 /* A WebSocket, before or after HELLO: an incomplete message, and bytes that the peer does not read. */
 static inline size_t kit_bound_socket(void) { return KIT_BOUND_FIXED + 2 * (size_t)IO_BLOCK; }
@@ -100,13 +111,18 @@ static inline size_t kit_bound_session(const struct opt_serve *o) {
     size_t all = (size_t)o->max_streams_per_session * kit_bound_window(o);
     return (size_t)o->max_connections * kit_bound_socket() + KIT_BOUND_GROWTH * (size_t)(2 * MUX_QUEUE_MAX) +
            MUX_TRAILERS_MAX + (size_t)o->max_bindings_per_session * KIT_BOUND_WAITING_BIND + kit_bound_names(o) +
-           (size_t)o->max_streams_per_session * (kit_bound_waiting() + KIT_BOUND_TRAILERS) +
+           (size_t)o->max_streams_per_session * (kit_bound_waiting() + KIT_BOUND_TRAILERS) + kit_bound_replay(o) +
            KIT_BOUND_GROWTH * KIT_BOUND_CHUNKED * ht_min(held, all);
 }
 
 /* A parked session: its record and its listeners. */
 static inline size_t kit_bound_parked(const struct opt_serve *o) {
     return KIT_BOUND_FIXED + (size_t)o->max_bindings_per_session * 4096 + kit_bound_names(o);
+}
+
+/* A parked session whose streams wait for its driver. Visitors who wait beside them count as all without a stream. */
+static inline size_t kit_bound_away(const struct opt_serve *o) {
+    return kit_bound_parked(o) + (kit_replay_buffer(o) ? kit_bound_session(o) : 0);
 }
 
 /* A client of the CONNECT proxy, when it or its destination does not read. A client with a stream counts in a session.
@@ -137,7 +153,7 @@ static inline size_t kit_bound_total(const struct opt_serve *o, unsigned visitor
            (size_t)2 * o->max_pre_auth_connections * kit_bound_socket() + KIT_BOUND_CLIENTS * kit_bound_client(o) +
            (o->n_proxy_protocol ? KIT_BOUND_PROXIED * KIT_BOUND_FIXED : 0) +
            /* 2: each session may have an older one, handed over, that finishes its streams */
-           (size_t)o->max_sessions * (2 * kit_bound_session(o) + kit_bound_parked(o)) + visitors * kit_bound_waiting() +
+           (size_t)o->max_sessions * (2 * kit_bound_session(o) + kit_bound_away(o)) + visitors * kit_bound_waiting() +
            (o->set_connect_proxy ? visitors / 4 * kit_bound_connect() + kit_bound_plain(visitors / 4) : 0);
 }
 

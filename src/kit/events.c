@@ -139,6 +139,11 @@ void event_session(const struct kit_session *s, enum admin_event_type type, cons
     struct admin_event e = of_session(s, type);
     e.has_protocol = true;
     e.protocol = session_protocol(s);
+    e.has_streams = type == ADMIN_EVENT_TYPE_SESSION_PARKED ? s->owner.mux != NULL
+                                                            : type == ADMIN_EVENT_TYPE_SESSION_RESUMED && s->whole;
+    e.streams = e.has_streams ? mux_session_streams(s->owner.mux) : 0;
+    e.has_paused_ms = type == ADMIN_EVENT_TYPE_SESSION_RESUMED && s->whole;
+    e.paused_ms = s->paused_ms;
     e.reason = ht_slice_str(reason);
     kit_event(s->kit, s->user, &e);
 }

@@ -1,4 +1,5 @@
 /* HELLO, the first frame of a WebSocket, which makes or resumes a session. (JOIN, the other first frame: shards.c.) */
+#include "kit/bounds.h"
 #include "kit/kit_priv.h"
 
 #include "base/clock.h"
@@ -97,6 +98,9 @@ static bool hold(struct kit_sock *sock, struct kit_who who, const struct wire_he
         .capabilities = held->capabilities,
         .n_capabilities = h->n_capabilities,
         .has_resume = h->has_resume,
+        .resume = {.has_received = h->resume.has_received, .received = h->resume.received},
+        .has_replay_buffer = h->has_replay_buffer,
+        .replay_buffer = h->replay_buffer,
         .has_max_connections = h->has_max_connections,
         .max_connections = h->max_connections,
         .has_client = true,
@@ -213,7 +217,7 @@ static void fill_answer(struct kit_session *s, struct kit_sock *sock, const stru
     if (h->has_max_connections) /* v1 does not have this field */
         s->granted = (unsigned)ht_max(
             1, ht_min(h->max_connections, ht_min(opt->max_connections, WIRE_LIMIT_OF(sock->version, MAX_CONNECTIONS))));
-    unsigned agreed = named(sock, h) & MUX_CAPS;
+    unsigned agreed = s->caps;
     s->shard_map = agreed & WIRE_CAP_SHARD_MAP;
     s->reissue_tickets = agreed & WIRE_CAP_REISSUE_TICKETS;
     ok->session_id = ht_slice_str(s->id);
@@ -241,6 +245,7 @@ static void fill_answer(struct kit_session *s, struct kit_sock *sock, const stru
     ok->has_user = !ht_list_empty(&s->kit->users);
     if (ok->has_user)
         ok->user = ht_slice_str(s->user->name);
+    session_offer(s, ok);
     ok->has_server = true;
     ok->server = ht_slice_str("hoody-tunnel/" KIT_VERSION);
 }
@@ -266,7 +271,10 @@ static struct mux_session *make_mux(struct kit_session *s, struct kit_sock *sock
         .first_stream_id = s->next_stream_id,
         .last_stream_id = session_last_stream(k),
         .own_peer = s->owner.own_peer || sock->vt,
-        .caps = caps & MUX_CAPS,
+        .caps = s->caps,
+        .replay_buffer = kit_replay_buffer(opt),
+        .peer_replay_buffer = h->has_replay_buffer ? h->replay_buffer : 0,
+        .resume_grace_ms = opt->takeover_grace_ms,
         .metrics = &k->metrics,
         .quota = &s->user->quota,
         .random = ht_random_bytes,
@@ -287,59 +295,97 @@ static struct kit_session *follow(struct kit_session *old) {
     return s;
 }
 
+/* Makes a mux session for `s` and sends HELLO_OK. NULL: out of memory. */
+static struct mux_session *begin(struct kit_session *s, struct kit_sock *sock, const struct wire_hello *h) {
+    struct answer answer;
+    s->caps = sock_caps(sock, named(sock, h));
+    struct mux_session *mux = session_keep(s, 0) ? make_mux(s, sock, h) : NULL;
+    if (mux) {
+        fill_answer(s, sock, h, &answer);
+        if (mux_session_attach(mux, sock->link, &answer.ok) < 0)
+            mux_session_destroy(&mux);
+    }
+    if (!mux)
+        session_forget_all_kept(s);
+    return mux;
+}
+
+/* The same with the mux session that `s` has, whose streams go on. */
+static struct mux_session *go_on(struct kit_session *s, struct kit_sock *sock, const struct wire_hello *h) {
+    struct answer answer;
+    s->resumed = true;
+    fill_answer(s, sock, h, &answer);
+    return session_go_on(s, sock, h->resume.received, &answer.ok) ? s->owner.mux : NULL;
+}
+
+/* There is no memory for a session. `resumed`: it existed before. */
+static void refuse_session(struct kit_sock *sock, struct kit_session *s, bool resumed) {
+    if (s && s->state == WIRE_SESSION_AWAITING && resumed) /* made by follow(), so it has the ports already */
+        session_enter_state(s, WIRE_SESSION_LIVE);
+    if (s && resumed)
+        session_park(s, "no memory to resume it");
+    else if (s)
+        session_free(s);
+    refuse(sock, HT_METRIC_HANDSHAKE_FAILURE_SESSION_CAP, WIRE_CODE_INTERNAL_ERROR, "out of memory",
+           WIRE_CLOSE_INTERNAL_ERROR);
+}
+
+static void welcome(struct kit_session *s, struct mux_session *mux, struct kit_sock *sock, const struct wire_hello *h) {
+    struct kit *k = s->kit;
+    if (!s->resumed)
+        k->metrics.sessions_total++;
+    else
+        k->metrics.resumes_total++;
+    session_set_client(s, client_of(sock, h), name_of(sock, h));
+    session_go_live(s, mux, sock);
+    session_let_settle(s);
+    event_session(s, s->resumed ? ADMIN_EVENT_TYPE_SESSION_RESUMED : ADMIN_EVENT_TYPE_SESSION_OPENED, NULL);
+    session_log(s, HT_LOG_INFO,
+                HT_LOG_FIELDS(log_session(s->id), log_peer(s->peer),
+                              log_version(s->vtunnel ? "vtunnel" : wire_version_text(s->version)),
+                              log_count(s->granted)),
+                s->resumed ? "session resumed" : "session opened");
+    relay_owner_room(k->table, &s->owner); /* visitors may have waited for the session */
+}
+
 static void admit(struct kit_sock *sock, struct kit_who who, const struct wire_hello *h) {
     struct kit *k = sock->kit;
     struct kit_session *s = h->has_resume ? session_find_own(k, who.user, h->resume.session_id) : NULL;
+    enum resume_fate fate = s ? session_fate(s, sock, h, sock_caps(sock, named(sock, h))) : RESUME_ANEW;
+    if (fate == RESUME_LATE) {
+        refuse(sock, HT_METRIC_HANDSHAKE_FAILURE_BAD_HELLO, WIRE_GOAWAY_SUPERSEDED_CODE, WIRE_GOAWAY_SUPERSEDED_MESSAGE,
+               WIRE_GOAWAY_SUPERSEDED_CLOSE);
+        return;
+    }
     if (over_cap(sock, who, h, s))
         return;
     if (s &&
         s->state == WIRE_SESSION_GONE) /* PARK-3: over_cap() has parked another session, which pushed this one out */
         s = NULL;
     bool resumed = s != NULL;
+    struct mux_session *mux = NULL;
     if (!s)
         s = session_new(k, who);
-    if (s && s->state == WIRE_SESSION_LIVE && resumed)
-        session_supersede(s);
-    if (s)
-        s->pass = who.pass;
-    if (resumed && (s->state == WIRE_SESSION_RESTARTING || session_used_up(s)))
-        s = follow(s);
-    struct mux_session *mux = NULL;
-    struct answer answer;
     if (s) {
+        s->pass = who.pass;
+        s->whole = false;
+    }
+    if (resumed && fate == RESUME_WHOLE)
+        mux = go_on(s, sock, h);
+    if (resumed && !mux && s->state == WIRE_SESSION_LIVE)
+        session_supersede(s);
+    if (resumed && !mux && (s->state == WIRE_SESSION_RESTARTING || session_used_up(s)))
+        s = follow(s);
+    if (s && !mux) {
+        if (s->state == WIRE_SESSION_PARKED)
+            session_cut(s, "its driver has come back without them");
         s->resumed = resumed;
-        mux = make_mux(s, sock, h);
+        mux = begin(s, sock, h);
     }
-    if (mux) {
-        fill_answer(s, sock, h, &answer);
-        if (mux_session_attach(mux, sock->link, &answer.ok) < 0)
-            mux_session_destroy(&mux);
-    }
-    if (!mux) {
-        if (s && s->state == WIRE_SESSION_AWAITING && resumed) /* made by follow(), so it has the ports already */
-            session_enter_state(s, WIRE_SESSION_LIVE);
-        if (s && resumed)
-            session_park(s, "no memory to resume it");
-        else if (s)
-            session_free(s);
-        refuse(sock, HT_METRIC_HANDSHAKE_FAILURE_SESSION_CAP, WIRE_CODE_INTERNAL_ERROR, "out of memory",
-               WIRE_CLOSE_INTERNAL_ERROR);
-        return;
-    }
-    if (resumed)
-        k->metrics.resumes_total++;
+    if (mux)
+        welcome(s, mux, sock, h);
     else
-        k->metrics.sessions_total++;
-    session_set_client(s, client_of(sock, h), name_of(sock, h));
-    session_go_live(s, mux, sock);
-    session_let_settle(s);
-    event_session(s, resumed ? ADMIN_EVENT_TYPE_SESSION_RESUMED : ADMIN_EVENT_TYPE_SESSION_OPENED, NULL);
-    session_log(s, HT_LOG_INFO,
-                HT_LOG_FIELDS(log_session(s->id), log_peer(s->peer),
-                              log_version(s->vtunnel ? "vtunnel" : wire_version_text(s->version)),
-                              log_count(s->granted)),
-                resumed ? "session resumed" : "session opened");
-    relay_owner_room(k->table, &s->owner); /* visitors may have waited for the session */
+        refuse_session(sock, s, resumed);
 }
 
 void hello_received(struct kit_sock *sock, const struct wire_hello *h) {

@@ -328,7 +328,9 @@ struct kit *kit_create(struct io_loop *loop, const struct opt_serve *opt, struct
     }
     set_up(k, loop, opt);
     budget_descriptors(k);
-    int rc = load_users(k, err);
+    int rc = kit_check_replay(opt, err);
+    if (rc == 0)
+        rc = load_users(k, err);
     if (rc == 0)
         rc = open_listener(k, err);
     if (rc == 0)
@@ -459,11 +461,14 @@ struct ht_metrics *kit_metrics(struct kit *k) {
 }
 
 unsigned kit_streams(const struct kit *k) {
+    const struct ht_list *lists[] = {&k->live, &k->parked};
     unsigned n = 0;
-    HT_LIST_FOR (it, &k->live) {
-        const struct kit_session *s = HT_LIST_ENTRY(it, struct kit_session, node);
-        if (s->owner.mux)
-            n += mux_session_streams(s->owner.mux);
+    for (size_t i = 0; i < HT_ARRAY_LEN(lists); i++) {
+        HT_LIST_FOR (it, lists[i]) {
+            const struct kit_session *s = HT_LIST_ENTRY(it, struct kit_session, node);
+            if (s->owner.mux)
+                n += mux_session_streams(s->owner.mux);
+        }
     }
     return n;
 }

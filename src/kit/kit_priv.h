@@ -4,7 +4,7 @@
  *   kit       the daemon: the base listener, the binding table, and the lists below
  *   client    a connection of the base listener that speaks HTTP (base_http.c) or reads events (events.c)
  *   sock      a WebSocket, one connection of a driver: once an upgraded client, after HELLO or JOIN part of a session
- *   session   a driver's session, live or parked. It outlives its socks (park.c)
+ *   session   a driver's session, live or parked. It outlives its socks (park.c), and perhaps its streams do (resume.c)
  *
  * Memory: a client is freed at once. A sock or session that has ended is only marked; the kit's reap task frees it at
  * the end of the turn, because functions of mux, ws and relay that use it may still be on the stack.
@@ -363,16 +363,25 @@ struct kit_session {
     struct kit_session *before; /* the session that was handed over to this one and still has streams; NULL: none */
     struct kit_session *after;  /* the session to which this one was handed over; NULL: none */
     struct io_timer handover_timer;
-    uint64_t park_ends_ms;   /* of a parked session: when it ends, monotonic */
-    uint32_t next_stream_id; /* of a parked session: the first id after the resume */
-    struct io_timer timer;   /* fires at the deadline of mux, or at the end of the grace */
-    uint64_t timer_at;       /* when it fires; UINT64_MAX: not set */
-    struct io_task task;     /* lets mux look at the clock at the end of the turn */
+    unsigned caps; /* that were agreed on in its last HELLO, WIRE_CAP_...; 0: it has no mux session */
+    struct ws_kept *kept[WIRE_LIMIT_MAX_CONNECTIONS]; /* by connection: what its driver has not confirmed; NULL: none */
+    uint64_t resent_before, resent_told; /* bytes sent again: of `kept` that no longer exist; as the metrics know */
+    bool changes_link;                   /* its old socket is dropped for one that has come */
+    bool whole;                          /* after its last resume its streams went on ... */
+    uint64_t paused_ms;                  /* ... after so long */
+    uint64_t park_ends_ms;               /* of a parked session: when it ends, monotonic */
+    uint32_t next_stream_id;             /* of a parked session: the first id after the resume */
+    struct io_timer timer;               /* fires at the deadline of mux, or at the end of the grace */
+    uint64_t timer_at;                   /* when it fires; UINT64_MAX: not set */
+    struct io_task task;                 /* lets mux look at the clock at the end of the turn */
 };
 
 static inline enum admin_protocol session_protocol(const struct kit_session *s) {
     return s->vtunnel ? ADMIN_PROTOCOL_VTUNNEL : (enum admin_protocol)s->version; /* both are the version's number */
 }
+
+/* True when its streams outlive a lost link. */
+static inline bool session_keeps(const struct kit_session *s) { return s->caps & WIRE_CAP_STREAM_RESUME; }
 
 /* Makes a session with a new id and without a mux session; it is in no list. NULL: out of memory. */
 struct kit_session *session_new(struct kit *k, struct kit_who who) HT_MUST_USE;
@@ -410,6 +419,8 @@ void session_bind(struct kit_session *s, const struct wire_bind *bind, const str
 void session_unbind(struct kit_session *s, const struct wire_unbind *unbind);
 /* Drops the waiting BINDs of `s`, and tries the BINDs of others that wait for `s` again. */
 void session_forget_binds(struct kit_session *s);
+/* Only the latter. */
+void session_end_probe(struct kit_session *s);
 void binds_retry(struct io_task *t); /* of kit.binds_task */
 /* Stores what HELLO says of the driver (rules CLIENT-1, HOST-2). An empty id: not known. The old name stays while the
  * session has hosts with it. */
@@ -425,6 +436,43 @@ void session_probe_fired(struct io_timer *t);
 /* When a parked session ends, in Unix seconds. */
 int64_t session_parked_until(const struct kit_session *s);
 extern const struct relay_owner_ops session_owner_ops;
+
+/* ---- resume.c: sessions whose streams outlive a lost link ---- */
+
+/* Checks the options. 0, or HT_EINVAL with *err. */
+int kit_check_replay(const struct opt_serve *o, struct ht_errmsg *err) HT_MUST_USE;
+/* The capabilities to agree on with a driver that has named these (rule EXT-1). */
+unsigned sock_caps(const struct kit_sock *sock, unsigned named);
+/* Writes what HELLO_OK says of the session's replay buffer and grace. */
+void session_offer(const struct kit_session *s, struct wire_hello_ok *ok);
+/* Makes what keeps the messages of a connection, if it needs that and has none. False: out of memory. */
+bool session_keep(struct kit_session *s, unsigned index) HT_MUST_USE;
+/* The streams of the connection are gone: its messages are forgotten. */
+void session_forget_kept(struct kit_session *s, unsigned index);
+void session_forget_all_kept(struct kit_session *s);
+/* Counts in the metrics what was sent again. */
+void session_count_resent(struct kit_session *s);
+/* mux_link_ops.kept, .acked and .replay; ctx: the sock */
+size_t sock_kept(void *ctx);
+void sock_acked(void *ctx, uint64_t count);
+void sock_replay(void *ctx, uint64_t count);
+/* mux_link_pull() has returned a message of the sock. */
+void sock_pulled(struct kit_sock *sock);
+/* mux_session_ops.away */
+void session_away(struct kit_session *s, const char *text);
+/* A session that is about to park keeps its streams, and lets go of its sockets. False: it has no streams to keep. */
+bool session_leave_link(struct kit_session *s);
+enum resume_fate {
+    RESUME_ANEW,  /* the old streams are gone (rule RESUME-1) */
+    RESUME_WHOLE, /* they go on (rule RESUME-9) */
+    RESUME_LATE,  /* this HELLO was overtaken by a later one (rule RESUME-11) */
+};
+/* What a HELLO that resumes `s` brings. `caps`: of sock_caps(). */
+enum resume_fate session_fate(const struct kit_session *s, const struct kit_sock *sock, const struct wire_hello *h,
+                              unsigned caps);
+/* For RESUME_WHOLE: goes on with the mux session of `s` on the link of `sock`, which gets HELLO_OK. False: that was not
+ * possible, and the mux session is gone. */
+bool session_go_on(struct kit_session *s, struct kit_sock *sock, uint64_t received, const struct wire_hello_ok *ok);
 
 /* ---- shards.c: the secondaries of a v2 session ---- */
 

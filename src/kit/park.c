@@ -1,7 +1,7 @@
 /*
  * Parking: the session of a lost driver keeps its ports for a while, so that the driver finds them when it comes back
- * (section 7 of the protocol). The listeners stay open. Because owner.mux is NULL, the relay answers visitors by itself
- * (rule PARK-2).
+ * (section 7 of the protocol). The listeners stay open. If owner.mux is NULL, the relay answers visitors by itself; if
+ * the streams were kept (resume.c), new visitors wait for a moment first (rule PARK-2).
  */
 #include "kit/kit_priv.h"
 
@@ -32,7 +32,8 @@ static struct kit_session *one_too_many(struct kit *k) {
 void session_park(struct kit_session *s, const char *why) {
     struct kit *k = s->kit;
     io_timer_stop(&s->handover_timer);
-    session_cut(s, "parked");
+    if (!session_leave_link(s))
+        session_cut(s, "parked");
     session_enter_state(s, WIRE_SESSION_PARKED);
     io_timer_set(&s->timer, k->opt->takeover_grace_ms);
     s->park_ends_ms = io_now_ms(k->loop) + k->opt->takeover_grace_ms;

@@ -186,6 +186,7 @@ static void let_go_of_socks(struct kit_session *s, uint16_t ws_code, const char 
 static void drop_mux(struct kit_session *s) {
     session_forget_binds(s);
     s->owner.restarting = false;
+    relay_owner_back(&s->owner);
     if (!s->owner.mux)
         return;
     s->next_stream_id = mux_session_next_id(s->owner.mux);
@@ -194,6 +195,8 @@ static void drop_mux(struct kit_session *s) {
     struct mux_session *mux = s->owner.mux;
     mux_session_destroy(&mux);
     s->owner.mux = NULL;
+    session_forget_all_kept(s);
+    s->caps = 0;
     io_task_cancel(&s->task);
     io_timer_stop(&s->timer);
     s->timer_at = UINT64_MAX;
@@ -291,6 +294,10 @@ static void on_reissue(void *ctx, const struct wire_reissue *ask) {
         shards_reissue(s, ask);
 }
 
+static void on_away(void *ctx, const char *text) { session_away(ctx, text); }
+
+static void on_given_up(void *ctx, unsigned index) { session_forget_kept(ctx, index); }
+
 static void on_link_lost(void *ctx, struct mux_link *link, unsigned index) {
     struct kit_session *s = ctx;
     session_log(s, HT_LOG_INFO, HT_LOG_FIELDS(log_session(s->id), log_connection(index)), "a connection is lost");
@@ -344,6 +351,8 @@ const struct mux_session_ops session_mux_ops = {
     .goaway = on_goaway,
     .pong = on_pong,
     .link_lost = on_link_lost,
+    .away = on_away,
+    .given_up = on_given_up,
     .used_up = on_used_up,
     .room = on_room,
     .over = on_over,

@@ -118,8 +118,14 @@ void join_received(struct kit_sock *sock, const struct wire_join *join) {
     }
     give_way(s, join->index);
     const uint64_t *received = s->reissue_tickets && join->has_received_bytes ? &join->received_bytes : NULL;
-    if (mux_session_join(s->owner.mux, sock->link, join->index, received, NULL) < 0) {
+    const uint64_t *messages = session_keeps(s) && join->has_received ? &join->received : NULL;
+    if (mux_session_join(s->owner.mux, sock->link, join->index, received, messages) < 0) {
         refuse_join(sock, WIRE_JOIN_ERROR_INTERNAL, "the socket could not be added");
+        return;
+    }
+    if (!session_keep(s, join->index)) { /* nothing was sent on it yet */
+        mux_link_closed(sock->link, false);
+        sock_drop(sock);
         return;
     }
     sock_admitted(sock, s, join->index);

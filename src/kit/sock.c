@@ -96,6 +96,8 @@ static size_t ws_pull(void *ctx, uint8_t *out, size_t cap) {
     if (s->dead)
         return 0;
     size_t n = s->vt ? vtunnel_pull(s->vt, out, cap) : mux_link_pull(s->link, out, cap);
+    if (n > 0)
+        sock_pulled(s);
     if (s->session)
         session_pulled(s->session);
     return n;
@@ -154,6 +156,9 @@ static const struct mux_link_ops sock_link_ops = {
     .join = link_join,
     .output = link_output,
     .close = link_close,
+    .kept = sock_kept,
+    .acked = sock_acked,
+    .replay = sock_replay,
 };
 
 /* ---- life ---- */
@@ -290,6 +295,8 @@ void sock_admitted(struct kit_sock *s, struct kit_session *session, unsigned ind
         ws_conn_set_limits(s->ws, &known);
     s->session = session;
     s->index = index;
+    if (session->kept[index])
+        ws_conn_set_kept(s->ws, session->kept[index]);
     if (session->user->down.loop && io_conn_set_share(ws_conn_io(s->ws), &session->user->down) < 0)
         ht_warn("kit", "session %s: what its driver sends is not bounded by its user's part: out of memory",
                 session->id);

@@ -43,6 +43,7 @@ static void add_session(struct kit *k, struct gather *g, struct kit_session *s) 
     out->protocol = session_protocol(s);
     out->granted = s->granted;
     out->streams = s->owner.mux ? mux_session_streams(s->owner.mux) : 0;
+    out->keeps_streams = session_keeps(s);
     out->waiting = relay_owner_waiting(&s->owner);
     out->first_binding = snap->n_bindings;
     status_fill(s, out);
@@ -124,6 +125,8 @@ static int metrics(void *ctx, struct ht_buf *out) {
     memset(m->bindings_active, 0, sizeof m->bindings_active);
     HT_LIST_FOR (it, &k->live)
         relay_each_binding(k->table, &HT_LIST_ENTRY(it, struct kit_session, node)->owner, count_binding, m);
+    HT_LIST_FOR (it, &k->live)
+        session_count_resent(HT_LIST_ENTRY(it, struct kit_session, node));
     ht_metrics_observe_loop_lag_seconds(m, io_loop_take_lag_us(k->loop));
     return ht_metrics_write(m, out);
 }

@@ -48,9 +48,6 @@
 #define MUX_GAPS_MAX 1024u         /* ranges of ids that may still come */
 #define MUX_REASON_MAX 256u        /* most bytes of a RESET's reason that we send */
 #define MUX_ACK_BYTES (1u << 20)   /* an ACK goes out after so many bytes, or a quarter of the peer's replay buffer */
-/* When the replay buffer is full, no DATA is sent. When so much more is kept, nothing is but ACKs: a peer that reads
- * and does not acknowledge is then one that does not read, and our memory is bounded. */
-#define MUX_KEPT_MORE (1u << 20)
 
 /* Budgets for events that cost us work: at most BURST at once, and RATE more each second (hardening case 14). */
 #define MUX_CHURN_BURST 10000u
