@@ -134,6 +134,8 @@ static inline struct ht_tunnel_status duo_status(void) {
 static inline void duo_stop(void) {
     ht_tunnel_destroy(&d.t);
     io_listener_close(&d.service);
+    UNTIL(kit_websockets(host.kit) == 0);
+    ht_clock_skip(2000u * WIRE_LIMIT_TAKEOVER_GRACE); /* what waits for this driver waits in vain */
     for (unsigned i = 0; i < d.n_echo; i++)
         io_conn_close(&d.echo[i].c);
     host_stop();

@@ -7,6 +7,9 @@
 #define ALL_UP(n) (duo_status().connections == (n))
 
 static const struct ht_tunnel_options four = {.connections = SOCKETS, .retry_min_ms = 1};
+/* Streams end with their socket; test_whole.c has those that do not. */
+static const struct ht_tunnel_options forgetful = {
+    .connections = SOCKETS, .retry_min_ms = 1, .replay_buffer = HT_NO_REPLAY};
 
 /* A visitor for each socket; where[i] is the socket that its stream is on. */
 static void one_visitor_each(struct raw *r) {
@@ -57,7 +60,7 @@ static void the_kit_grants_fewer(void) {
 static void a_lost_secondary_takes_its_own_streams_only(void) {
     struct raw r[SOCKETS], late[SOCKETS];
     duo_kit("");
-    duo_go(&four);
+    duo_go(&forgetful);
     UNTIL(ALL_UP(SOCKETS));
     one_visitor_each(r);
     duo_cut(2);
@@ -134,7 +137,7 @@ static void cut_and_swallow(unsigned index) {
 static void credit_does_not_leak(void) {
     struct raw r[SOCKETS];
     duo_kit("--session-initial-window 1000000");
-    duo_go(&four);
+    duo_go(&forgetful);
     for (unsigned round = 0; round < 5; round++) {
         UNTIL(ALL_UP(SOCKETS) && kit_websockets(host.kit) == SOCKETS);
         d.swallow = false;
