@@ -10,7 +10,7 @@
 VERSION := $(shell sed -n 's/^#define HT_VERSION "\(.*\)"/\1/p' src/driver/hoody_tunnel.h)
 PREFIX  ?= /usr/local
 
-ROOMS := base opt json wire flow mux http io proc ws web relay vtunnel guard gate inspect admin kit driver cli
+ROOMS := base opt json wire flow mux http io proc ws web relay vtunnel guard gate inspect admin kit driver edge cli
 # W is where everything goes; another one lets two builds live side by side.
 W     ?= build
 GEN   := $(W)/gen
@@ -100,6 +100,9 @@ $(eval $(call gen_rule,metrics_gen.c,$(METR) gen/templates/metrics_gen.c.j2))
 LOGS := spec/log.yaml spec/log.schema.json gen/log.py gen/ctext.py
 $(eval $(call gen_rule,log_gen.h,$(LOGS) gen/templates/log_gen.h.j2))
 $(eval $(call gen_rule,log_line.schema.json,$(LOGS)))
+# The edge: names that HAProxy's configuration and the agent share, and that configuration.
+HAPR := spec/haproxy.yaml spec/haproxy.schema.json src/edge/haproxy.cfg.j2 gen/haproxy.py gen/ctext.py
+$(foreach h,h c,$(eval $(call gen_rule,haproxy_gen.$(h),$(HAPR) gen/templates/haproxy_gen.$(h).j2)))
 OAPI := spec/openapi.yaml spec/openapi.schema.json gen/openapi.py $(GEN_REF)
 IAPI := $(OAPI:spec/openapi.yaml=spec/inspector.yaml)
 $(eval $(call gen_rule,admin_gen.h,$(OAPI) gen/templates/api_gen.h.j2))
@@ -112,7 +115,7 @@ $(eval $(call gen_rule,inspector.json,$(IAPI)))
 HTML := src/web/pages/status.js $(filter-out src/web/pages/status.js,$(wildcard src/web/pages/*)) gen/page.py gen/ctext.py
 $(eval $(call gen_rule,page_gen.h,$(HTML) gen/templates/page_gen.h.j2))
 $(eval $(call gen_rule,page_gen.c,$(HTML) gen/templates/page_gen.c.j2))
-$(foreach s,$(foreach n,protocol vtunnel options metrics log openapi inspector,spec/$(n).yaml) src/web/pages/status.js,$(eval $(call gen_spec,$(s))))
+$(foreach s,$(foreach n,protocol vtunnel options metrics log haproxy openapi inspector,spec/$(n).yaml) src/web/pages/status.js,$(eval $(call gen_spec,$(s))))
 gen: $(GEN_FILES)
 
 # The pure rooms below wire need nothing generated: `make ROOMS="base http" unit` builds and tests them alone.
@@ -156,7 +159,7 @@ $(B)/librooms.a: $(LIB_O)
 # The kernel maps code in blocks of 64 KiB, and what is mapped counts as memory of the process. So what kits and drivers share
 # stands together, then what only one of them needs; large texts come last.
 PLACES := $(foreach r,base json wire flow mux http io ws relay,$(r)/% rl/$(r)/%) gen/wire_gen.o gen/metrics_gen.o gen/events_gen.o \
-	opt/% kit/% proc/% web/% admin/% gen/admin_gen.o vtunnel/% gen/vtunnel_gen.o cli/% driver/% guard/% gate/% inspect/%
+	opt/% kit/% proc/% web/% admin/% gen/admin_gen.o vtunnel/% gen/vtunnel_gen.o cli/% driver/% guard/% gate/% inspect/% edge/%
 PLACED := $(foreach p,$(PLACES),$(filter $(B)/obj/$(p),$(OBJ)))
 
 $(B)/hoody-tunnel: $(OBJ)

@@ -38,6 +38,8 @@ OUTPUTS = {
     "completions_gen.c": "gen.completions",
     "log_gen.h": "gen.log",
     "log_line.schema.json": "gen.log",
+    "haproxy_gen.h": "gen.haproxy",
+    "haproxy_gen.c": "gen.haproxy",
     "page_gen.h": "gen.page",
     "page_gen.c": "gen.page",
     "completion.bash": "gen.completions",

@@ -15,6 +15,7 @@
  *   cmd_requests.c  requests list, show, replay
  *   cmd_doctor.c    doctor
  *   cmd_env.c       env
+ *   cmd_edge.c      edge dev, edge up: a kit and the edge in one process
  *   admin_client.c  which request a question to a kit is
  *   table.c         aligned columns
  *   output.c        lines on standard output that never hold up the tunnel
@@ -75,6 +76,8 @@ int cmd_requests_list(int argc, char **argv);
 int cmd_requests_show(int argc, char **argv);
 int cmd_requests_replay(int argc, char **argv);
 int cmd_env(int argc, char **argv);
+int cmd_edge_dev(int argc, char **argv);
+int cmd_edge_up(int argc, char **argv);
 int cmd_version(int argc, char **argv);
 int cmd_completion(int argc, char **argv);
 int cmd_token_new(int argc, char **argv);

@@ -42,6 +42,8 @@ int main(int argc, char **argv) {
         [OPT_CMD_REQUESTS_SHOW] = cmd_requests_show,
         [OPT_CMD_REQUESTS_REPLAY] = cmd_requests_replay,
         [OPT_CMD_ENV] = cmd_env,
+        [OPT_CMD_EDGE_DEV] = cmd_edge_dev,
+        [OPT_CMD_EDGE_UP] = cmd_edge_up,
         [OPT_CMD_VERSION] = cmd_version,
         [OPT_CMD_COMPLETION] = cmd_completion,
         [OPT_CMD_TOKEN_NEW] = cmd_token_new,

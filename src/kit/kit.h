@@ -71,6 +71,8 @@ void kit_status(const struct kit *k, char out[KIT_STATUS_TEXT]);
 
 /* The address of the base listener, with the real port. */
 void kit_listen_addr(const struct kit *k, struct io_addr *out);
+/* The first address of --public, with the real port. False: there is none. */
+bool kit_public_addr(const struct kit *k, struct io_addr *out);
 unsigned kit_sessions_live(const struct kit *k);
 unsigned kit_sessions_parked(const struct kit *k);
 unsigned kit_websockets(const struct kit *k); /* all of them, before HELLO and closing ones included */

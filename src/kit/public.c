@@ -278,6 +278,13 @@ void public_drain(struct kit *k) {
         relay_front_drain(relay_table_front(k->table));
 }
 
+bool kit_public_addr(const struct kit *k, struct io_addr *out) {
+    if (ht_list_empty(&k->publics))
+        return false;
+    *out = HT_LIST_ENTRY(k->publics.next, struct kit_public, node)->addr;
+    return true;
+}
+
 void public_close(struct kit *k) {
     guests_drop(k);
     redirect_close(k);

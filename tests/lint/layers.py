@@ -8,7 +8,7 @@ import pathlib
 import re
 import sys
 
-ROOMS = ["base", "opt", "json", "proc", "wire", "flow", "mux", "http", "io", "ws", "web", "relay", "vtunnel", "guard", "gate", "inspect", "admin", "kit", "driver", "cli"]
+ROOMS = ["base", "opt", "json", "proc", "wire", "flow", "mux", "http", "io", "ws", "web", "relay", "vtunnel", "guard", "gate", "inspect", "admin", "kit", "driver", "edge", "cli"]
 # http, io, ws and web stand beside the tunnel, not on it; kit and driver do not know each other.
 FORBIDDEN = {
     "http": {"wire", "flow", "mux"},
@@ -21,9 +21,10 @@ FORBIDDEN = {
     "kit": {"guard", "inspect"},
     "admin": {"mux", "io", "ws", "web", "relay", "guard", "inspect"},
     "driver": {"kit", "admin"},
+    "edge": {"wire", "flow", "mux", "ws", "relay", "vtunnel", "guard", "gate", "inspect", "admin", "kit", "driver"},
 }
 GENERATED = {"wire_gen.h": "wire", "vtunnel_gen.h": "wire", "options_gen.h": "opt", "metrics_gen.h": "base", "admin_gen.h": "base", "inspect_api_gen.h": "inspect",
-             "events_gen.h": "cli", "audit_gen.h": "base", "page_gen.h": "web"}
+             "events_gen.h": "cli", "audit_gen.h": "base", "page_gen.h": "web", "haproxy_gen.h": "edge"}
 ONLY_IN = {"ev.h": {"io"}, "wslay/wslay.h": {"ws"}, "cjson/cJSON.h": {"admin", "cli"}, "yaml.h": {"opt"}, "qrencode.h": {"admin", "cli"}, "openssl/ssl.h": {"io"}, "seccomp.h": {"proc"},
            "zlib.h": {"inspect"}, "brotli/decode.h": {"inspect"}, "zstd.h": {"inspect"}, "dlfcn.h": {"base"}, "crypt.h": {"gate"}, "linux/rtnetlink.h": {"io"}}
 

@@ -1,0 +1,79 @@
+"""spec/haproxy.yaml and src/edge/haproxy.cfg.j2 -> haproxy_gen.h, haproxy_gen.c: what the edge's agent and HAProxy agree on, and the configuration
+as pieces of text with the agent's settings between them."""
+
+import os
+import re
+
+import jinja2
+
+from gen import specfile
+from gen.ctext import c_lines, c_string, comment
+from gen.render import banner, render as render_template
+
+SPEC = "haproxy.yaml"
+TEMPLATE = os.path.join("src", "edge", "haproxy.cfg.j2")
+_MARK = "\x01"  # around a setting's name, in what the template becomes
+
+
+class _Names:
+    """{{ names.x }} in the template: a name that the spec has, which is then used."""
+
+    def __init__(self, kind, values):
+        self._kind, self._values, self.used = kind, values, set()
+
+    def __getattr__(self, name):
+        if name not in self._values:
+            raise specfile.SpecError([f"{TEMPLATE}: error: there is no {self._kind} '{name}'; name one of {', '.join(self._values)}"])
+        self.used.add(name)
+        return self._values[name]
+
+    __getitem__ = __getattr__
+
+
+@specfile.once
+def load(spec_dir):
+    """(the spec, the configuration as a list of (text, setting or None))."""
+    path = os.path.join(spec_dir, SPEC)
+    doc = specfile.load(path, os.path.join(spec_dir, "haproxy.schema.json"))
+    checks = specfile.Checks(doc)
+    for what, one in (("maps", "map"), ("variables", "variable"), ("settings", "setting"), ("refusals", "refusal")):
+        checks.unique(doc[what], "name", one)
+    for item in doc["maps"]:
+        checks.unique(item["fields"], "name", "field")
+    checks.bad.check()
+    return doc, _pieces(doc, spec_dir, checks.bad)
+
+
+def _refusal(item, v):
+    retry = f" hdr retry-after {item['retry_after']}" if "retry_after" in item else ""
+
+    def lines(condition):
+        return (f"http-request set-var({v}) str({item['name']}) if {condition}\n"
+                f"    http-request return status {item['status']} content-type text/plain hdr cache-control no-store{retry} "
+                f"string \"{item['text']}\\n\" if {{ var({v}) -m found }}")
+    return lines
+
+
+def _pieces(doc, spec_dir, bad):
+    settings = {s["name"]: f"{_MARK}{s['name']}{_MARK}" for s in doc["settings"]}
+    v = _Names("variable", {x["name"]: "txn." + x["name"] for x in doc["variables"]})
+    maps = _Names("map", {m["name"]: f"{settings['folder']}/haproxy/maps/{m['name']}.map" for m in doc["maps"]})
+    fields = {m["name"]: _Names("field", {f["name"]: f"field({i},|)" for i, f in enumerate(m["fields"], 1)}) for m in doc["maps"]}
+    refusals = _Names("refusal", {r["name"]: _refusal(r, v.why) for r in doc["refusals"]})
+    sets = _Names("setting", settings)
+    env = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
+    with open(os.path.join(spec_dir, "..", TEMPLATE), encoding="utf-8") as f:
+        text = env.from_string(f.read()).render(v=v, map=maps, field=fields, set=sets,
+                                                refuse=lambda name, condition: refusals[name](condition))
+    for what, names in (("variables", v), ("maps", maps), ("settings", sets), ("refusals", refusals)):
+        for item in doc[what]:
+            if item["name"] not in names.used:
+                bad.add(item.line, f"{TEMPLATE} does not use '{item['name']}' of {what}; remove one of the two")
+    bad.check()
+    parts = re.split(f"{_MARK}([a-z0-9_]+){_MARK}", text)
+    return list(zip(parts[::2], parts[1::2] + [None]))
+
+
+def render(name, spec_dir):
+    doc, pieces = load(spec_dir)
+    return render_template(f"{name}.j2", banner=banner(SPEC), doc=doc, pieces=pieces, c=c_string, lines=c_lines, comment=comment)

@@ -1,0 +1,252 @@
+#include "edge/edge_priv.h"
+
+#include "base/log.h"
+#include "base/mem.h"
+
+#include <errno.h>
+#include <grp.h>
+#include <netinet/in.h>
+#include <pwd.h>
+#include <stdio.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#define MOST_VISITORS 8000
+#define RENEW_MS (UINT64_C(10) * 86400 * 1000) /* a certificate of one's own is good for 30 days */
+
+struct edge {
+    struct edge_config cfg;
+    int lock;
+    bool ready;
+    struct edge_admin *admin;
+    struct edge_maps *maps;
+    struct edge_engine *engine;
+    struct edge_kits *kits;
+    struct io_timer renew;
+    bool ipv6, has_account;
+    char folder[EDGE_FOLDER_MAX + 1], https_port[8], http_port[8], maxconn[16];
+};
+
+/* ---- what the machine has ---- */
+
+/* Whether a port can be listened on: HAProxy would say so as well, in its own words. */
+static int try_port(const char *host, uint16_t port, struct ht_errmsg *err) {
+    struct io_addr a;
+    int rc = io_addr_parse(&a, host, port), one = 1;
+    int fd = rc == HT_OK ? socket(a.ss.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0) : -1;
+    if (fd < 0)
+        return HT_EADDR;
+    (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+    if (a.ss.ss_family == AF_INET6)
+        (void)setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof one);
+    bool ok = bind(fd, (const struct sockaddr *)&a.ss, a.len) == 0 && listen(fd, 1) == 0;
+    int e = errno;
+    close(fd);
+    if (ok)
+        return HT_OK;
+    if (e == EADDRINUSE)
+        return ht_fail(err, HT_EINUSE, "port %u is in use by another program", port);
+    if (e == EACCES)
+        return ht_fail(err, HT_EACCESS, "port %u: only root, or who has CAP_NET_BIND_SERVICE, may listen on it", port);
+    return ht_fail(err, HT_EADDR, "port %u at %s: %s", port, host, strerror(e));
+}
+
+static int check_ports(struct edge *e, struct ht_errmsg *err) {
+    const char *v4 = e->cfg.local ? "127.0.0.1" : "0.0.0.0", *v6 = e->cfg.local ? "::1" : "::";
+    const uint16_t ports[] = {e->cfg.https_port, e->cfg.http_port};
+    e->ipv6 = try_port(v6, 0, NULL) == HT_OK;
+    for (size_t i = 0; i < HT_ARRAY_LEN(ports); i++) {
+        int rc = ports[i] ? try_port(v4, ports[i], err) : HT_OK;
+        if (rc == HT_OK && ports[i] && e->ipv6)
+            rc = try_port(v6, ports[i], err);
+        if (rc < 0)
+            return rc;
+    }
+    return HT_OK;
+}
+
+/* Root's HAProxy becomes an account of its own once it listens. */
+static int find_account(struct edge *e, struct ht_errmsg *err) {
+    e->has_account = geteuid() == 0;
+    if (!e->has_account || (getpwnam(HAPROXY_ACCOUNT) && getgrnam(HAPROXY_ACCOUNT)))
+        return HT_OK;
+    return ht_fail(err, HT_EIO,
+                   "HAProxy must not run as root, and there is no account %s, which its package makes: install the "
+                   "package %s",
+                   HAPROXY_ACCOUNT, HAPROXY_PACKAGE);
+}
+
+static void count_visitors(struct edge *e) {
+    struct rlimit l;
+    unsigned long most = MOST_VISITORS;
+    if (getrlimit(RLIMIT_NOFILE, &l) == 0 && l.rlim_cur != RLIM_INFINITY && l.rlim_cur < 2 * MOST_VISITORS + 400)
+        most = l.rlim_cur > 600 ? (l.rlim_cur - 400) / 2 : 100;
+    snprintf(e->maxconn, sizeof e->maxconn, "%lu", most);
+}
+
+/* ---- the configuration ---- */
+
+static int write_config(struct edge *e, struct ht_errmsg *err) {
+    struct edge_settings s = {.values = {
+                                  [HAPROXY_SET_FOLDER] = e->folder,
+                                  [HAPROXY_SET_IPV4] = e->cfg.local ? "127.0.0.1" : "0.0.0.0",
+                                  [HAPROXY_SET_IPV6] = !e->ipv6       ? ""
+                                                       : e->cfg.local ? "::1"
+                                                                      : "::",
+                                  [HAPROXY_SET_HTTPS_PORT] = e->https_port,
+                                  [HAPROXY_SET_HTTP_PORT] = e->http_port,
+                                  [HAPROXY_SET_ACCOUNT] = e->has_account ? HAPROXY_ACCOUNT : "",
+                                  [HAPROXY_SET_MAXCONN] = e->maxconn,
+                              }};
+    struct ht_buf text = {0};
+    int rc = edge_render(&text, &s);
+    if (rc < 0)
+        ht_fail(err, rc, "out of memory");
+    else
+        rc = edge_folder_write(e->folder, "haproxy/haproxy.cfg", ht_buf_slice(&text), true, err);
+    ht_buf_free(&text);
+    return rc;
+}
+
+static int write_all(struct edge *e, struct ht_errmsg *err) {
+    int rc = edge_site_write(&e->cfg, err);
+    if (rc == HT_OK)
+        rc = write_config(e, err);
+    return rc == HT_OK ? edge_maps_write(e->maps, err) : rc;
+}
+
+/* ---- what HAProxy does ---- */
+
+static void on_starts(void *ctx) {
+    struct edge *e = ctx;
+    struct ht_errmsg err;
+    edge_maps_hold(e->maps);
+    if (edge_maps_write(e->maps, &err) < 0)
+        ht_error("edge", "%s", err.text);
+}
+
+static void on_serves(void *ctx, const char *version) {
+    struct edge *e = ctx;
+    edge_maps_compare(e->maps);
+    if (!e->ready)
+        e->cfg.ops->ready(e->cfg.ctx, version);
+    else
+        ht_info("edge", "HAProxy %s serves", version);
+    e->ready = true;
+}
+
+static void on_failed(void *ctx, const char *text) {
+    struct edge *e = ctx;
+    e->cfg.ops->failed(e->cfg.ctx, text);
+}
+
+static void on_service(void *ctx, const char *url, bool bound) {
+    struct edge *e = ctx;
+    e->cfg.ops->service(e->cfg.ctx, url, bound);
+}
+
+void edge_reload(struct edge *e) {
+    struct ht_errmsg err;
+    if (write_all(e, &err) < 0)
+        ht_error("edge", "%s; HAProxy goes on as it is", err.text);
+    else
+        edge_engine_reload(e->engine);
+}
+
+static void on_renew(struct io_timer *t) {
+    struct edge *e = ht_container_of(t, struct edge, renew);
+    io_timer_set(t, RENEW_MS);
+    edge_reload(e);
+}
+
+/* ---- beginning and end ---- */
+
+static int check_config(const struct edge_config *cfg, struct ht_errmsg *err) {
+    static const char good[] = "abcdefghijklmnopqrstuvwxyz0123456789.-";
+    size_t n = strlen(cfg->domain);
+    if (n < 3 || n > 180 || !strchr(cfg->domain, '.') || cfg->domain[strspn(cfg->domain, good)] ||
+        cfg->domain[0] == '.' || cfg->domain[n - 1] == '.' || strstr(cfg->domain, ".."))
+        return ht_fail(err, HT_EINVAL, "\"%s\" is no domain such as edge.example.com, in lower case", cfg->domain);
+    return HT_OK;
+}
+
+static int prepare(struct edge *e, struct ht_errmsg *err) {
+    int rc = check_config(&e->cfg, err);
+    if (rc == HT_OK)
+        rc = edge_folder_make(e->cfg.folder, err);
+    if (rc < 0)
+        return rc;
+    snprintf(e->folder, sizeof e->folder, "%s", e->cfg.folder);
+    snprintf(e->https_port, sizeof e->https_port, "%u", e->cfg.https_port);
+    if (e->cfg.http_port)
+        snprintf(e->http_port, sizeof e->http_port, "%u", e->cfg.http_port);
+    count_visitors(e);
+    e->lock = rc = edge_folder_lock(e->folder, err);
+    if (rc >= 0)
+        rc = find_account(e, err);
+    return rc == HT_OK ? check_ports(e, err) : rc;
+}
+
+static int begin(struct edge *e, struct ht_errmsg *err) {
+    static const struct edge_engine_ops ops = {.starts = on_starts, .serves = on_serves, .failed = on_failed};
+    struct io_loop *loop = e->cfg.loop;
+    e->admin = edge_admin_create(loop, e->folder);
+    e->maps = e->admin ? edge_maps_create(loop, e->folder, e->admin) : NULL;
+    e->kits = e->maps ? edge_kits_create(&(struct edge_kits_config){.loop = loop,
+                                                                    .domain = e->cfg.domain,
+                                                                    .https_port = e->cfg.https_port,
+                                                                    .maps = e->maps,
+                                                                    .service = on_service,
+                                                                    .ctx = e})
+                      : NULL;
+    if (!e->kits)
+        return ht_fail(err, HT_ENOMEM, "out of memory");
+    int rc = write_all(e, err);
+    if (rc < 0)
+        return rc;
+    e->engine = edge_engine_start(
+        &(struct edge_engine_config){
+            .loop = loop, .program = e->cfg.haproxy, .folder = e->folder, .admin = e->admin, .ops = &ops, .ctx = e},
+        err);
+    if (!e->engine)
+        return HT_EIO;
+    if (!e->cfg.cert_file)
+        io_timer_set(&e->renew, RENEW_MS);
+    return HT_OK;
+}
+
+int edge_start(struct edge **out, const struct edge_config *cfg, struct ht_errmsg *err) {
+    struct edge *e = ht_calloc(1, sizeof *e);
+    *out = NULL;
+    if (!e)
+        return ht_fail(err, HT_ENOMEM, "out of memory");
+    e->cfg = *cfg;
+    e->lock = -1;
+    io_timer_init(cfg->loop, &e->renew, on_renew);
+    int rc = prepare(e, err);
+    if (rc == HT_OK)
+        rc = begin(e, err);
+    if (rc < 0)
+        edge_stop(&e);
+    *out = e;
+    return rc;
+}
+
+int edge_follow(struct edge *e, const struct edge_kit_config *kit, struct ht_errmsg *err) {
+    return edge_kits_add(e->kits, kit, err);
+}
+
+void edge_stop(struct edge **ep) {
+    struct edge *e = *ep;
+    *ep = NULL;
+    if (!e)
+        return;
+    io_timer_stop(&e->renew);
+    edge_kits_destroy(&e->kits);
+    edge_admin_destroy(&e->admin); /* who waits for an answer must still be there */
+    edge_engine_stop(&e->engine);
+    edge_maps_destroy(&e->maps);
+    if (e->lock >= 0)
+        close(e->lock);
+    ht_free(e);
+}

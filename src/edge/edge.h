@@ -1,0 +1,78 @@
+/*
+ * The edge: HAProxy in front of kits. One name for each service, HTTPS for all of them. HAProxy carries the traffic;
+ * this room owns what it is told: the configuration, which is written once, and maps, which change while it runs.
+ *
+ *   edge.c     from the start to the end
+ *   folder.c   the edge's folder: its lock, files that are replaced in one step
+ *   site.c     the certificate: an authority of one's own, or files
+ *   engine.c   HAProxy as a program: it starts, loads anew, ends, starts again
+ *   admin.c    HAProxy's runtime socket
+ *   maps.c     the maps, as they are wanted and as HAProxy has them
+ *   kits.c     follows what kits have bound
+ *
+ * A change goes first to what is kept, then to the map's file, then to the socket. What is asked of HAProxy while it
+ * starts or loads anew waits; then its maps are compared with what is wanted. So no change is lost when HAProxy, this
+ * program or both are killed at any moment.
+ */
+#ifndef HT_EDGE_EDGE_H
+#define HT_EDGE_EDGE_H
+
+#include "base/base.h"
+#include "base/err.h"
+#include "io/io.h"
+
+struct edge;
+
+struct edge_ops {
+    /* HAProxy serves, for the first time. */
+    void (*ready)(void *ctx, const char *version);
+    /* A service has a URL from now on, or no longer. */
+    void (*service)(void *ctx, const char *url, bool bound);
+    /* It cannot go on: HAProxy cannot be used. `text` tells a person why. The callee ends the loop. */
+    void (*failed)(void *ctx, const char *text);
+};
+
+/* Texts are borrowed, and must outlive the edge. */
+struct edge_config {
+    struct io_loop *loop;
+    const char *folder;               /* made if it is not there; only this user may enter it */
+    const char *domain;               /* in lower case: services are one label below it */
+    const char *haproxy;              /* the program; NULL: it is looked for */
+    bool local;                       /* listens on loopback addresses alone */
+    uint16_t https_port, http_port;   /* http_port 0: none */
+    const char *cert_file, *key_file; /* NULL: a certificate of an authority of its own */
+    const struct edge_ops *ops;
+    void *ctx;
+};
+
+/* A kit whose expose bindings get names: the ones that it gives them below the domain, and ID-PORT. ID is the kit's
+ * own, where drivers connect to and its API is. */
+struct edge_kit_config {
+    const char *id;        /* borrowed, as the others */
+    const char *token;     /* for its API; NULL or "": none is shown, and ID leads nowhere */
+    struct io_addr base;   /* its listener for drivers and the API */
+    struct io_addr visits; /* where it serves visitors by host */
+};
+
+/* The name of the folder's file with the authority that visitors must trust, when there is no certificate from a file.
+ */
+#define EDGE_AUTHORITY_FILE "ca/ca.pem"
+
+/* Prepares everything and starts HAProxy. HT_EINVAL: an option is wrong. HT_EIO, HT_ETLS, HT_EINUSE, HT_EACCESS and
+ * others: the set-up is. *err says which; *out is then NULL. */
+int edge_start(struct edge **out, const struct edge_config *cfg, struct ht_errmsg *err) HT_MUST_USE;
+/* Follows a kit from now on. 0, or HT_EINVAL or HT_ENOMEM with *err. */
+int edge_follow(struct edge *e, const struct edge_kit_config *kit, struct ht_errmsg *err) HT_MUST_USE;
+/* Reads certificate files again, writes the configuration anew, and has HAProxy load it. */
+void edge_reload(struct edge *e);
+/* Ends HAProxy and waits for it. Not inside a callback of the edge. Clears the pointer. NULL is ignored. */
+void edge_stop(struct edge **e);
+
+/* Makes the folder and what is in it, or checks that nobody else may enter it. 0, or an error with *err. */
+int edge_folder_make(const char *folder, struct ht_errmsg *err) HT_MUST_USE;
+/* Replaces folder/name by `text` in one step: after a crash it is the old or the new one. With `lasting` it is on the
+ * disk when this returns. 0, or HT_EIO with *err. */
+int edge_folder_write(const char *folder, const char *name, struct ht_slice text, bool lasting,
+                      struct ht_errmsg *err) HT_MUST_USE;
+
+#endif

@@ -1,0 +1,128 @@
+/* What the files of the edge share. */
+#ifndef HT_EDGE_EDGE_PRIV_H
+#define HT_EDGE_EDGE_PRIV_H
+
+#include "base/buf.h"
+#include "base/list.h"
+#include "edge/edge.h"
+#include "haproxy_gen.h"
+#include "io/program.h"
+#include "io/site.h"
+#include "web/web.h"
+
+#define EDGE_HOST 254 /* bytes of a host with its NUL */
+
+/* ---- folder.c ---- */
+
+/* Most bytes of the folder's path: the name of a Unix socket in it must fit. */
+#define EDGE_FOLDER_MAX 80
+#define EDGE_PATH (EDGE_FOLDER_MAX + 128)
+/* Writes folder/name; returns `out`. */
+char *edge_path(const char *folder, const char *name, char out[EDGE_PATH]);
+/* Reads folder/name, at most cap - 1 bytes, and a NUL. The number of bytes; HT_EOF: there is no such file; or an error
+ * with *err. */
+int edge_folder_read(const char *folder, const char *name, char *out, size_t cap, struct ht_errmsg *err) HT_MUST_USE;
+/* Takes the lock, which ends with the descriptor. The descriptor; HT_EINUSE or HT_EIO with *err. */
+int edge_folder_lock(const char *folder, struct ht_errmsg *err) HT_MUST_USE;
+
+/* ---- site.c ---- */
+
+/* Writes certs/edge.pem. 0, or an error with *err. */
+int edge_site_write(const struct edge_config *cfg, struct ht_errmsg *err) HT_MUST_USE;
+
+/* ---- render.c ---- */
+
+struct edge_settings {
+    const char *values[HAPROXY_SETTINGS]; /* NULL: empty */
+};
+/* Appends the configuration. HT_ENOMEM. */
+int edge_render(struct ht_buf *out, const struct edge_settings *s) HT_MUST_USE;
+
+/* ---- admin.c: commands to HAProxy, in order, several in one connection ---- */
+
+struct edge_admin;
+
+struct edge_answer {
+    struct ht_slice text; /* to the commands, with line ends; usually nothing but those */
+    uint64_t pid;         /* of the process that has answered */
+    char version[32];     /* of HAProxy */
+};
+/* rc < 0: it was not reached, or its answer is not whole; whether the commands were carried out is not known, and `a`
+ * is NULL. */
+typedef void edge_admin_done(void *ctx, int rc, const struct edge_answer *a);
+
+struct edge_admin *edge_admin_create(struct io_loop *loop, const char *folder) HT_MUST_USE;
+/* Whoever waits for an answer is told HT_ECLOSED, and must still be there. Clears the pointer. NULL is ignored. */
+void edge_admin_destroy(struct edge_admin **a);
+/* Sends a line of commands, with ; between them, of at most EDGE_ADMIN_LINE bytes. done() is never called before this
+ * returns. 0 or HT_ENOMEM. */
+#define EDGE_ADMIN_LINE 12000
+int edge_admin_send(struct edge_admin *a, struct ht_slice commands, edge_admin_done *done, void *ctx) HT_MUST_USE;
+
+/* ---- maps.c ---- */
+
+struct edge_maps;
+
+/* No entry is in them. NULL: no memory. */
+struct edge_maps *edge_maps_create(struct io_loop *loop, const char *folder, struct edge_admin *admin) HT_MUST_USE;
+void edge_maps_destroy(struct edge_maps **m);
+/* `key` and `value` have no blanks and no control bytes. The file and HAProxy follow at the end of the turn. 0 or
+ * HT_ENOMEM. */
+int edge_maps_set(struct edge_maps *m, enum haproxy_map map, const char *key, const char *value) HT_MUST_USE;
+/* Harmless without such an entry. */
+void edge_maps_remove(struct edge_maps *m, enum haproxy_map map, const char *key);
+/* The value, or NULL. Valid until the entry changes. */
+const char *edge_maps_get(const struct edge_maps *m, enum haproxy_map map, const char *key);
+size_t edge_maps_count(const struct edge_maps *m, enum haproxy_map map);
+/* Writes the files of the maps that have changed. 0, or HT_EIO or HT_ENOMEM with *err. */
+int edge_maps_write(struct edge_maps *m, struct ht_errmsg *err) HT_MUST_USE;
+/* HAProxy starts or loads anew: files are written, and nothing is said to it. */
+void edge_maps_hold(struct edge_maps *m);
+/* HAProxy serves: its maps are compared with what is wanted, and made so. Also for one that loaded anew unasked. */
+void edge_maps_compare(struct edge_maps *m);
+/* The process whose maps are as wanted; 0: none. */
+uint64_t edge_maps_pid(const struct edge_maps *m);
+
+/* ---- engine.c ---- */
+
+struct edge_engine;
+
+struct edge_engine_ops {
+    void (*starts)(void *ctx);                      /* HAProxy starts or loads anew */
+    void (*serves)(void *ctx, const char *version); /* it has */
+    void (*failed)(void *ctx, const char *text);    /* it did not start at all */
+};
+
+struct edge_engine_config {
+    struct io_loop *loop;
+    const char *program; /* NULL: it is looked for */
+    const char *folder;
+    struct edge_admin *admin;
+    const struct edge_engine_ops *ops;
+    void *ctx;
+};
+
+/* Finds the program and starts it with folder/haproxy/haproxy.cfg. NULL: *err says why. */
+struct edge_engine *edge_engine_start(const struct edge_engine_config *cfg, struct ht_errmsg *err) HT_MUST_USE;
+/* Has it load its configuration anew, if that is valid. */
+void edge_engine_reload(struct edge_engine *g);
+void edge_engine_stop(struct edge_engine **g);
+
+/* ---- kits.c ---- */
+
+struct edge_kits;
+
+struct edge_kits_config {
+    struct io_loop *loop;
+    const char *domain;
+    uint16_t https_port;
+    struct edge_maps *maps;
+    void (*service)(void *ctx, const char *url, bool bound);
+    void *ctx;
+};
+
+struct edge_kits *edge_kits_create(const struct edge_kits_config *cfg) HT_MUST_USE;
+int edge_kits_add(struct edge_kits *k, const struct edge_kit_config *kit, struct ht_errmsg *err) HT_MUST_USE;
+void edge_kits_destroy(struct edge_kits **k);
+
+#endif

@@ -1,0 +1,123 @@
+#include "io/site.h"
+
+#include "io/cert_priv.h"
+
+#include <openssl/err.h>
+#include <openssl/pem.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#define AUTHORITY_S (3650L * 86400L)
+#define DAY_S 86400L
+
+static int fail(struct ht_errmsg *err, const char *what) {
+    return ht_fail(err, HT_ETLS, "%s: %s", what, io_cert_why());
+}
+
+/* ---- texts ---- */
+
+static bool take(BIO *b, char *out, size_t cap) {
+    char *text = NULL;
+    long n = BIO_get_mem_data(b, &text);
+    bool ok = n > 0 && (size_t)n < cap;
+    if (ok) {
+        memcpy(out, text, (size_t)n);
+        out[n] = '\0';
+    }
+    if (text)
+        explicit_bzero(text, n > 0 ? (size_t)n : 0);
+    return ok;
+}
+
+static bool put(X509 *x, EVP_PKEY *key, struct io_site_pair *out) {
+    BIO *cert = BIO_new(BIO_s_mem()), *secret = BIO_new(BIO_s_mem());
+    bool ok = cert && secret && PEM_write_bio_X509(cert, x) == 1 && take(cert, out->cert, sizeof out->cert) &&
+              PEM_write_bio_PrivateKey(secret, key, NULL, NULL, 0, NULL, NULL) == 1 &&
+              take(secret, out->key, sizeof out->key);
+    BIO_free(cert);
+    BIO_free(secret);
+    return ok;
+}
+
+static bool get(const struct io_site_pair *in, X509 **x, EVP_PKEY **key) {
+    static char none[] = ""; /* there is no password, and OpenSSL must not ask for one at the terminal */
+    BIO *cert = BIO_new_mem_buf(in->cert, -1), *secret = BIO_new_mem_buf(in->key, -1);
+    *x = cert ? PEM_read_bio_X509(cert, NULL, NULL, NULL) : NULL;
+    *key = secret ? PEM_read_bio_PrivateKey(secret, NULL, NULL, none) : NULL;
+    BIO_free(cert);
+    BIO_free(secret);
+    return *x && *key && X509_check_private_key(*x, *key) == 1;
+}
+
+/* ---- certificates ---- */
+
+/* Where the authority's certificate carries the domain: its constraint is compared as text, as it was made. */
+static void limits_of(const char *domain, char *out, size_t cap) {
+    snprintf(out, cap, "critical,permitted;DNS:%s,excluded;IP:0.0.0.0/0.0.0.0,excluded;IP:::/::", domain);
+}
+
+static bool is_for(const X509 *ca, const char *domain) {
+    NAME_CONSTRAINTS *nc = X509_get_ext_d2i(ca, NID_name_constraints, NULL, NULL);
+    bool found = false;
+    for (int i = 0; nc && i < sk_GENERAL_SUBTREE_num(nc->permittedSubtrees); i++) {
+        const GENERAL_NAME *name = sk_GENERAL_SUBTREE_value(nc->permittedSubtrees, i)->base;
+        if (name->type == GEN_DNS)
+            found = found || (ASN1_STRING_length(name->d.dNSName) == (int)strlen(domain) &&
+                              memcmp(ASN1_STRING_get0_data(name->d.dNSName), domain, strlen(domain)) == 0);
+    }
+    NAME_CONSTRAINTS_free(nc);
+    return found;
+}
+
+int io_site_authority(const char *domain, struct io_site_pair *out, struct ht_errmsg *err) {
+    char subject[65], limits[400];
+    ERR_clear_error();
+    EVP_PKEY *key = EVP_EC_gen("P-256");
+    snprintf(subject, sizeof subject, "hoody-tunnel edge %.40s", domain); /* 64 characters at most (RFC 5280) */
+    limits_of(domain, limits, sizeof limits);
+    X509 *x = key ? io_cert_new(key, AUTHORITY_S, subject, NULL) : NULL;
+    bool ok = x && io_cert_add(x, x, NID_basic_constraints, "critical,CA:TRUE,pathlen:0") &&
+              io_cert_add(x, x, NID_key_usage, "critical,keyCertSign,cRLSign") &&
+              io_cert_add(x, x, NID_subject_key_identifier, "hash") && io_cert_add(x, x, NID_name_constraints, limits);
+    x = io_cert_sign(x, key, ok);
+    int rc = x && put(x, key, out) ? HT_OK : fail(err, "cannot make an authority for certificates");
+    X509_free(x);
+    EVP_PKEY_free(key);
+    return rc;
+}
+
+int io_site_issue(const struct io_site_pair *authority, const char *domain, unsigned days, struct io_site_pair *out,
+                  struct ht_errmsg *err) {
+    char subject[65], names[600];
+    X509 *ca = NULL, *x = NULL;
+    EVP_PKEY *ca_key = NULL, *key = NULL;
+    int rc = HT_OK;
+    ERR_clear_error();
+    time_t until = time(NULL) + (time_t)days * DAY_S;
+    if (!get(authority, &ca, &ca_key))
+        rc = fail(err, "the authority's certificate or key cannot be used");
+    else if (!is_for(ca, domain))
+        rc = ht_fail(err, HT_ETLS, "the authority is not for %s", domain);
+    else if (X509_cmp_time(X509_get0_notAfter(ca), &until) < 0)
+        rc = ht_fail(err, HT_ETLS, "the authority's certificate ends within %u days", days);
+    snprintf(subject, sizeof subject, "%.64s", domain);
+    snprintf(names, sizeof names, "DNS:*.%s,DNS:%s", domain, domain);
+    if (rc == HT_OK) {
+        key = EVP_EC_gen("P-256");
+        x = key ? io_cert_new(key, (long)days * DAY_S, subject, X509_get_subject_name(ca)) : NULL;
+        bool ok = x && io_cert_add(x, ca, NID_basic_constraints, "critical,CA:FALSE") &&
+                  io_cert_add(x, ca, NID_key_usage, "critical,digitalSignature") &&
+                  io_cert_add(x, ca, NID_ext_key_usage, "serverAuth") &&
+                  io_cert_add(x, ca, NID_authority_key_identifier, "keyid:always") &&
+                  io_cert_add(x, ca, NID_subject_alt_name, names);
+        x = io_cert_sign(x, ca_key, ok);
+        if (!x || !put(x, key, out))
+            rc = fail(err, "cannot make a certificate");
+    }
+    X509_free(x);
+    X509_free(ca);
+    EVP_PKEY_free(key);
+    EVP_PKEY_free(ca_key);
+    return rc;
+}

@@ -1,0 +1,26 @@
+/*
+ * An authority of one's own for a site: a domain and the hosts one label below it. A browser that trusts the authority
+ * trusts it for that domain alone (RFC 5280 4.2.1.10). The caller keeps the texts.
+ */
+#ifndef HT_IO_SITE_H
+#define HT_IO_SITE_H
+
+#include "base/base.h"
+#include "base/err.h"
+
+#define IO_SITE_CERT 2048 /* bytes of a certificate's text */
+#define IO_SITE_KEY 512   /* bytes of a key's text */
+
+/* Both as PEM, with a NUL. The owner wipes the key. */
+struct io_site_pair {
+    char cert[IO_SITE_CERT], key[IO_SITE_KEY];
+};
+
+/* Makes an authority for `domain`, which is in lower case. It is good for ten years. 0, or HT_ETLS with *err. */
+int io_site_authority(const char *domain, struct io_site_pair *out, struct ht_errmsg *err) HT_MUST_USE;
+/* Makes a key and a certificate for DOMAIN and *.DOMAIN, good for `days`. 0, or HT_ETLS with *err: the authority cannot
+ * be used, is for another domain, or ends before. */
+int io_site_issue(const struct io_site_pair *authority, const char *domain, unsigned days, struct io_site_pair *out,
+                  struct ht_errmsg *err) HT_MUST_USE;
+
+#endif
