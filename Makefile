@@ -367,6 +367,15 @@ inspector-page: all deps-test
 	@HT_BIN=$(B)/hoody-tunnel PYTHONPATH=. $(PYTHON) tests/integration/test_inspector_copies.py
 	@HT_BIN=$(B)/hoody-tunnel PYTHONPATH=. $(PYTHON) tests/integration/test_inspector_firefox.py
 
+# The edge, with a real HAProxy: what of it `make test` runs too, in both builds.
+EDGE_UNITS = $(filter $(B)/tests/edge/%,$(UNIT)) $(B)/tests/io/test_program $(B)/tests/io/test_site
+edge-test: deps-test
+	@$(MAKE) --no-print-directory all edge-units
+	@$(MAKE) --no-print-directory SAN=1 all edge-units
+	@PYTHON=$(PYTHON) tests/run --all -k edge
+
+edge-units: $(EDGE_UNITS)
+
 # Each defence of tests/hardening.yaml switched off in a copy of the tree: its tests must fail. CASES="3 9" for some.
 hardening: deps-test gen
 	@$(PYTHON) -m tests.hardening $(CASES)
@@ -425,6 +434,7 @@ help:
 	@echo 'make conformance-sdk SDK_DIR=...  the same against the published TypeScript SDK, unpacked there'
 	@echo 'make conformance-mutants  the suite against our kit and driver with one seeded fault after the other'
 	@echo 'make inspector-page: what the inspector copies, run; its files; a list of 10,000; in Firefox, too'
+	@echo 'make edge-test   the edge with a real HAProxy, in both builds; installs what is missing'
 	@echo 'make rehearsal   a hoody-tunnel.v3 for trial: generated, built, spoken beside v1 and v2'
 	@echo 'make layers      no include points up; make lint: second compiler, formatter; make format'
 
@@ -432,4 +442,4 @@ clean:
 	rm -rf $(W)
 
 -include $(OBJ:.o=.d) $(UNIT:=.d) $(SUPPORT:.o=.d)
-.PHONY: inspector-page dev-servers hardening coverage spec-diff spec-release rehearsal all gen unit unit-build clean deps deps-test run test test-build bench layers lint format lib examples install uninstall help
+.PHONY: edge-test edge-units inspector-page dev-servers hardening coverage spec-diff spec-release rehearsal all gen unit unit-build clean deps deps-test run test test-build bench layers lint format lib examples install uninstall help

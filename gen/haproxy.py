@@ -41,7 +41,7 @@ def load(spec_dir):
     for item in doc["maps"]:
         checks.unique(item["fields"], "name", "field")
     checks.bad.check()
-    return doc, _pieces(doc, spec_dir, checks.bad)
+    return doc, _pieces(doc, checks.bad)
 
 
 def _refusal(item, v):
@@ -54,7 +54,7 @@ def _refusal(item, v):
     return lines
 
 
-def _pieces(doc, spec_dir, bad):
+def _pieces(doc, bad):
     settings = {s["name"]: f"{_MARK}{s['name']}{_MARK}" for s in doc["settings"]}
     v = _Names("variable", {x["name"]: "txn." + x["name"] for x in doc["variables"]})
     maps = _Names("map", {m["name"]: f"{settings['folder']}/haproxy/maps/{m['name']}.map" for m in doc["maps"]})
@@ -62,7 +62,7 @@ def _pieces(doc, spec_dir, bad):
     refusals = _Names("refusal", {r["name"]: _refusal(r, v.why) for r in doc["refusals"]})
     sets = _Names("setting", settings)
     env = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
-    with open(os.path.join(spec_dir, "..", TEMPLATE), encoding="utf-8") as f:
+    with open(os.path.join(os.path.dirname(__file__), "..", TEMPLATE), encoding="utf-8") as f:
         text = env.from_string(f.read()).render(v=v, map=maps, field=fields, set=sets,
                                                 refuse=lambda name, condition: refusals[name](condition))
     for what, names in (("variables", v), ("maps", maps), ("settings", sets), ("refusals", refusals)):

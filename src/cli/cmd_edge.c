@@ -19,8 +19,8 @@
 struct run {
     bool dev;
     const char *domain, *id, *haproxy, *cert, *key;
-    uint16_t https_port, http_port;
-    enum ht_log_level level;
+    uint16_t port, http_port; /* of HTTPS, and of what leads to it */
+    enum ht_log_level log_level;
     char folder[PATH_MAX], token_file[PATH_MAX + 16];
 
     struct io_loop *loop;
@@ -45,8 +45,8 @@ static void say(const char *fmt, ...) {
 
 static void port_text(const struct run *r, char out[8]) {
     out[0] = '\0';
-    if (r->https_port != 443)
-        snprintf(out, 8, ":%u", r->https_port);
+    if (r->port != 443)
+        snprintf(out, 8, ":%u", r->port);
 }
 
 static void say_dev(const struct run *r) {
@@ -232,7 +232,7 @@ static int start(struct run *r, const struct opt_serve *o, struct ht_errmsg *err
                                           .domain = r->domain,
                                           .haproxy = r->haproxy,
                                           .local = r->dev,
-                                          .https_port = r->https_port,
+                                          .https_port = r->port,
                                           .http_port = r->http_port,
                                           .cert_file = r->cert,
                                           .key_file = r->key,
@@ -245,7 +245,7 @@ static int start(struct run *r, const struct opt_serve *o, struct ht_errmsg *err
 static int run(struct run *r) {
     struct opt_serve o;
     struct ht_errmsg err;
-    ht_log_setup(STDERR_FILENO, r->level, HT_LOG_TEXT);
+    ht_log_setup(STDERR_FILENO, r->log_level, HT_LOG_TEXT);
     io_raise_fd_limit();
     int rc = edge_folder_make(r->folder, &err);
     if (rc == HT_OK && !r->dev && !r->token_file[0] && !getenv("HOODY_TUNNEL_TOKEN"))
@@ -313,8 +313,8 @@ int cmd_edge_dev(int argc, char **argv) {
                     .domain = DEV_DOMAIN,
                     .id = o.id ? o.id : DEV_ID,
                     .haproxy = o.haproxy,
-                    .https_port = (uint16_t)o.port,
-                    .level = o.set_log_level ? o.log_level : HT_LOG_WARN};
+                    .port = (uint16_t)o.port,
+                    .log_level = o.set_log_level ? o.log_level : HT_LOG_WARN};
     rc = o.folder ? given_folder(&r, o.folder) : default_folder(&r);
     rc = rc < 0 ? OPT_EXIT_USAGE : run(&r);
     opt_edge_dev_free(&o);
@@ -332,9 +332,9 @@ int cmd_edge_up(int argc, char **argv) {
                     .haproxy = o.haproxy,
                     .cert = o.n_tls_cert ? o.tls_cert[0] : NULL,
                     .key = o.n_tls_key ? o.tls_key[0] : NULL,
-                    .https_port = 443,
+                    .port = 443,
                     .http_port = 80,
-                    .level = o.log_level};
+                    .log_level = o.log_level};
     snprintf(r.token_file, sizeof r.token_file, "%s", o.token_file ? o.token_file : "");
     if (!o.domain || !o.id) {
         cli_complain("edge up needs --domain and --id: the services are https://ID-PORT.DOMAIN");

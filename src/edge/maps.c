@@ -43,7 +43,9 @@ struct edge_maps {
     unsigned map;        /* that is compared now */
     struct io_task flush;
     struct io_timer again, watch;
-    bool asked; /* an answer is awaited */
+    bool asked;            /* an answer is awaited */
+    struct ht_buf doubles; /* commands that take away what HAProxy has twice */
+    bool more_doubles;     /* than have room there: it is compared again */
     struct table tables[HAPROXY_MAPS];
 };
 
@@ -240,6 +242,8 @@ static void on_told(void *ctx, int rc, const struct edge_answer *a) {
         if (a->pid == m->pid)
             ht_warn("edge", "HAProxy did not take a change of its maps; they are compared");
         unsure(m, 0);
+    } else if (m->more_doubles) {
+        unsure(m, 0);
     }
     io_task_add(m->loop, &m->flush);
 }
@@ -255,8 +259,9 @@ static int put_command(struct ht_buf *b, const struct edge_maps *m, enum haproxy
 }
 
 static void tell(struct edge_maps *m) {
-    struct ht_buf b = {0};
+    struct ht_buf b = m->doubles;
     int rc = HT_OK;
+    m->doubles = (struct ht_buf){0};
     for (int map = 0; map < HAPROXY_MAPS; map++) {
         struct table *t = &m->tables[map];
         while (rc == HT_OK && !ht_list_empty(&t->changed) && ht_buf_size(&b) < EDGE_ADMIN_LINE - 2 * EDGE_PATH - 1024) {
@@ -310,30 +315,43 @@ static bool take_line(struct ht_slice *text, struct ht_slice *ref, struct ht_sli
     return false;
 }
 
-/* One entry that HAProxy has. What it has twice, or with another value, is told anew: `del` takes all of a key. */
-static int compare_one(struct edge_maps *m, struct table *t, struct ht_slice key, struct ht_slice value) {
+/* A key of ours that it has once more: `add map` came to a process that had read it from the file already. The name of
+ * an entry is good for this process alone; if another one takes the command, it is compared again. */
+static int take_away(struct edge_maps *m, struct ht_slice ref) {
+    char name[64], path[EDGE_PATH];
+    m->more_doubles = ht_buf_size(&m->doubles) > EDGE_ADMIN_LINE / 2;
+    return m->more_doubles ? HT_OK
+                           : ht_buf_printf(&m->doubles, "%sdel map %s #%.*s", ht_buf_size(&m->doubles) ? ";" : "",
+                                           edge_path(m->folder, name_of(m->map, name), path), HT_SLICE_ARG(ref));
+}
+
+/* One entry that HAProxy has. `set` and `del` are for all of a key. */
+static int compare_one(struct edge_maps *m, struct table *t, struct ht_slice ref, struct ht_slice key,
+                       struct ht_slice value) {
     struct entry *e = find(t, key);
     if (!e && !(e = add(t, key)))
         return HT_ENOMEM;
-    bool twice = e->seen, same = e->value && ht_slice_is(value, e->value);
+    bool twice = e->seen && e->value;
     e->seen = e->applied = true;
-    if (twice)
-        ht_debug("edge", "HAProxy has a key of a map twice: %s", e->key);
-    if (!same)
+    if (!e->value || !ht_slice_is(value, e->value))
         changed(m, t, e);
-    return HT_OK;
+    return twice ? take_away(m, ref) : HT_OK;
 }
 
 static int compare(struct edge_maps *m, struct table *t, struct ht_slice text) {
     struct ht_slice ref, key, value;
     int rc = HT_OK;
+    if (t == m->tables) {
+        ht_buf_free(&m->doubles);
+        m->more_doubles = false;
+    }
     for (size_t i = 0; i < t->n_buckets; i++)
         for (struct entry *e = t->buckets[i]; e; e = e->next) {
             e->seen = e->applied = false;
             ht_list_remove(&e->changed);
         }
     while (rc == HT_OK && take_line(&text, &ref, &key, &value))
-        rc = compare_one(m, t, key, value);
+        rc = compare_one(m, t, ref, key, value);
     for (size_t i = 0; i < t->n_buckets; i++)
         for (struct entry *e = t->buckets[i], *next; e; e = next) {
             next = e->next;
@@ -356,13 +374,14 @@ static void on_shown(void *ctx, int rc, const struct edge_answer *a) {
         return;
     }
     m->pid = a->pid;
-    struct table *t = &m->tables[m->map++];
+    struct table *t = &m->tables[m->map];
     bool stale = t->file_stale;
     if (compare(m, t, a->text) < 0) {
         unsure(m, AGAIN_MS);
         return;
     }
     t->file_stale = stale; /* what is wanted has not changed */
+    m->map++;
     ask_next(m);
 }
 
@@ -446,5 +465,6 @@ void edge_maps_destroy(struct edge_maps **mp) {
             }
         ht_free(t->buckets);
     }
+    ht_buf_free(&m->doubles);
     ht_free(m);
 }

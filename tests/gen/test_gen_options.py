@@ -47,7 +47,7 @@ def _():
 
 @case("an unknown command is reported on its line")
 def _():
-    bad([("commands: [serve, expose, pull, reach, up, demo, vtunnel-client]", "commands: [serve, exposse]")], "[serve, exposse]", "no command 'exposse'")
+    bad([("commands: [serve, expose, pull, reach, up, demo, vtunnel-client, edge dev, edge up]", "commands: [serve, exposse]")], "[serve, exposse]", "no command 'exposse'")
 
 
 @case("a default out of bounds, and bounds the wrong way round")

@@ -1,0 +1,413 @@
+/* Maps as they are wanted, in files, and in a HAProxy of this test: whatever happens to it, it has in the end what is
+ * wanted. */
+#include "base/clock.h"
+#include "base/mem.h"
+#include "edge/edge_priv.h"
+#include "support/tap.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+static struct io_loop *loop;
+#define TEST_LOOP loop
+#include "support/turns.h"
+
+/* ---- a HAProxy ---- */
+
+#define ENTRIES 512
+
+static struct {
+    int fd;
+    unsigned pid;
+    unsigned asked;     /* lines of commands */
+    unsigned deaf;      /* connections that are closed without an answer */
+    unsigned reload_in; /* connections until another process answers, with what is in the file; 0: never */
+    size_t n;
+    struct {
+        char key[64], value[64];
+        unsigned id;
+    } map[ENTRIES];
+    unsigned ids;
+} proxy;
+
+static char folder[64], map_path[128];
+
+static void proxy_load(void) {
+    FILE *f = fopen(map_path, "r");
+    proxy.n = 0;
+    proxy.pid++;
+    while (f && fscanf(f, "%63s %63s", proxy.map[proxy.n].key, proxy.map[proxy.n].value) == 2)
+        proxy.map[proxy.n++].id = ++proxy.ids;
+    if (f)
+        fclose(f);
+}
+
+static const char *proxy_find(const char *key) {
+    for (size_t i = 0; i < proxy.n; i++)
+        if (strcmp(proxy.map[i].key, key) == 0)
+            return proxy.map[i].value;
+    return NULL;
+}
+
+static unsigned proxy_count(const char *key) {
+    unsigned n = 0;
+    for (size_t i = 0; i < proxy.n; i++)
+        n += strcmp(proxy.map[i].key, key) == 0;
+    return n;
+}
+
+static void proxy_add(const char *key, const char *value) {
+    snprintf(proxy.map[proxy.n].key, sizeof proxy.map[0].key, "%s", key);
+    proxy.map[proxy.n].id = ++proxy.ids;
+    snprintf(proxy.map[proxy.n++].value, sizeof proxy.map[0].value, "%s", value);
+}
+
+static bool proxy_del(const char *key) {
+    size_t kept = 0, n = proxy.n;
+    unsigned long one = key[0] == '#' ? strtoul(key + sizeof "#0x55d0" - 1, NULL, 16) : 0;
+    for (size_t i = 0; i < n; i++)
+        if (proxy.map[i].id != one && strcmp(proxy.map[i].key, key) != 0)
+            proxy.map[kept++] = proxy.map[i];
+    proxy.n = kept;
+    return kept < n;
+}
+
+static bool proxy_set(const char *key, const char *value) {
+    bool found = false;
+    for (size_t i = 0; i < proxy.n; i++)
+        if (strcmp(proxy.map[i].key, key) == 0) {
+            snprintf(proxy.map[i].value, sizeof proxy.map[0].value, "%s", value);
+            found = true;
+        }
+    return found;
+}
+
+static void proxy_show(struct ht_buf *out) {
+    for (size_t i = 0; i < proxy.n; i++)
+        CU_ASSERT_EQUAL(ht_buf_printf(out, "0x55d0%04x %s %s\n", proxy.map[i].id, proxy.map[i].key, proxy.map[i].value),
+                        0);
+}
+
+static void proxy_command(struct ht_buf *out, const char *text) {
+    char verb[8], path[128], key[64] = "", value[64] = "";
+    if (strcmp(text, "show info") == 0) {
+        CU_ASSERT_EQUAL(
+            ht_buf_printf(out, "Name: HAProxy\nVersion: 2.6.12\nNbthread: 2\nPid: %u\nUptime: 1\n\n", proxy.pid), 0);
+        return;
+    }
+    CU_ASSERT_TRUE(sscanf(text, "%7s map %127s %63s %63s", verb, path, key, value) >= 2);
+    CU_ASSERT_STRING_EQUAL(path, map_path);
+    bool ok = true;
+    if (strcmp(verb, "show") == 0)
+        proxy_show(out);
+    else if (strcmp(verb, "add") == 0)
+        proxy_add(key, value);
+    else if (strcmp(verb, "set") == 0)
+        ok = proxy_set(key, value);
+    else
+        ok = proxy_del(key);
+    CU_ASSERT_EQUAL(ht_buf_append_str(out, ok ? "\n" : "entry not found.\n\n"), 0);
+}
+
+/* Answers one connection, if there is one. */
+static void proxy_serve(void) {
+    static char line[65536];
+    size_t n = 0;
+    int c = accept(proxy.fd, NULL, NULL);
+    if (c < 0)
+        return;
+    proxy.asked++;
+    if (proxy.reload_in && --proxy.reload_in == 0)
+        proxy_load();
+    while (n < sizeof line - 1 && !memchr(line, '\n', n)) {
+        ssize_t got = read(c, line + n, sizeof line - 1 - n);
+        if (got < 0 && errno == EAGAIN) {
+            io_loop_turn(loop, false);
+            continue;
+        }
+        if (got <= 0)
+            break;
+        n += (size_t)got;
+    }
+    line[n] = '\0';
+    struct ht_buf out = {0};
+    char *save = NULL;
+    for (char *one = strtok_r(line, ";\n", &save); one && !proxy.deaf; one = strtok_r(NULL, ";\n", &save))
+        proxy_command(&out, one);
+    if (proxy.deaf)
+        proxy.deaf--;
+    ssize_t written = write(c, ht_buf_head(&out), ht_buf_size(&out));
+    CU_ASSERT_EQUAL(written, (ssize_t)ht_buf_size(&out));
+    ht_buf_free(&out);
+    close(c);
+}
+
+/* ---- around each test ---- */
+
+static struct edge_admin *admin;
+static struct edge_maps *maps;
+
+static void begin(void) {
+    struct ht_errmsg err = {""};
+    snprintf(folder, sizeof folder, "/tmp/ht-edge-XXXXXX");
+    CU_ASSERT_PTR_NOT_NULL_FATAL(mkdtemp(folder));
+    CU_ASSERT_EQUAL_FATAL(edge_folder_make(folder, &err), HT_OK);
+    snprintf(map_path, sizeof map_path, "%s/haproxy/maps/bindings.map", folder);
+    memset(&proxy, 0, sizeof proxy);
+    proxy.fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    char path[EDGE_PATH];
+    struct io_addr at = io_addr_of_path(edge_path(folder, "run/admin.sock", path));
+    CU_ASSERT_EQUAL_FATAL(bind(proxy.fd, (struct sockaddr *)&at.ss, at.len), 0);
+    CU_ASSERT_EQUAL_FATAL(listen(proxy.fd, 16), 0);
+    loop = io_loop_create();
+    admin = edge_admin_create(loop, folder);
+    maps = edge_maps_create(loop, folder, admin);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(maps);
+    CU_ASSERT_EQUAL_FATAL(edge_maps_write(maps, &err), HT_OK);
+    proxy_load();
+}
+
+static void end(void) {
+    char line[128];
+    edge_admin_destroy(&admin);
+    edge_maps_destroy(&maps);
+    io_loop_destroy(&loop);
+    close(proxy.fd);
+    snprintf(line, sizeof line, "rm -r %s", folder);
+    CU_ASSERT_EQUAL(system(line), 0);
+    CU_ASSERT_EQUAL(ht_mem_live(), 0);
+}
+
+static void set(const char *key, const char *value) {
+    CU_ASSERT_EQUAL(edge_maps_set(maps, HAPROXY_MAP_BINDINGS, key, value), HT_OK);
+}
+
+static void drop(const char *key) { edge_maps_remove(maps, HAPROXY_MAP_BINDINGS, key); }
+
+static bool proxy_has(const char *key, const char *value) {
+    const char *found = proxy_find(key);
+    proxy_serve();
+    return value ? found && proxy_count(key) == 1 && strcmp(found, value) == 0 : !found;
+}
+
+static bool follows(void) {
+    proxy_serve();
+    return edge_maps_pid(maps) == proxy.pid;
+}
+
+static bool file_has(const char *line) {
+    static char text[65536];
+    struct ht_errmsg err;
+    return edge_folder_read(folder, "haproxy/maps/bindings.map", text, sizeof text, &err) >= 0 && strstr(text, line);
+}
+
+/* ---- the tests ---- */
+
+static void changes_reach_file_and_socket(void) {
+    begin();
+    edge_maps_compare(maps);
+    UNTIL(follows());
+    set("a.example.com", "1|2");
+    set("b.example.com", "3|4");
+    UNTIL(proxy_has("a.example.com", "1|2") && proxy_has("b.example.com", "3|4"));
+    CU_ASSERT_TRUE(file_has("a.example.com 1|2\n") && file_has("b.example.com 3|4\n"));
+    set("a.example.com", "5|6");
+    UNTIL(proxy_has("a.example.com", "5|6"));
+    unsigned asked = proxy.asked;
+    set("a.example.com", "5|6"); /* as it is */
+    settle();
+    CU_ASSERT_EQUAL(proxy.asked, asked);
+    drop("b.example.com");
+    drop("c.example.com");
+    UNTIL(proxy_has("b.example.com", NULL));
+    CU_ASSERT_FALSE(file_has("b.example.com"));
+    CU_ASSERT_EQUAL(edge_maps_count(maps, HAPROXY_MAP_BINDINGS), 1);
+    CU_ASSERT_STRING_EQUAL(edge_maps_get(maps, HAPROXY_MAP_BINDINGS, "a.example.com"), "5|6");
+    CU_ASSERT_PTR_NULL(edge_maps_get(maps, HAPROXY_MAP_BINDINGS, "b.example.com"));
+    drop("a.example.com"); /* and back, before anybody was told */
+    set("a.example.com", "7|8");
+    UNTIL(proxy_has("a.example.com", "7|8"));
+    end();
+}
+
+/* The file has a change before HAProxy is told of it. */
+static void the_file_comes_first(void) {
+    begin();
+    set("a.example.com", "1|2");
+    settle();
+    CU_ASSERT_TRUE(file_has("a.example.com 1|2\n"));
+    CU_ASSERT_EQUAL(proxy.asked, 0); /* it is held: nobody has said that it serves */
+    proxy_load();
+    edge_maps_compare(maps);
+    UNTIL(follows());
+    CU_ASSERT_TRUE(proxy_has("a.example.com", "1|2"));
+    end();
+}
+
+static void what_is_foreign_goes_and_what_is_missing_comes(void) {
+    begin();
+    set("a.example.com", "1|2");
+    set("b.example.com", "1|2");
+    set("c.example.com", "1|2");
+    proxy_add("a.example.com", "old");
+    proxy_add("c.example.com", "1|2");
+    proxy_add("c.example.com", "twice");
+    proxy_add("x.example.com", "foreign");
+    proxy_add("x.example.com", "twice");
+    edge_maps_compare(maps);
+    UNTIL(proxy_has("a.example.com", "1|2") && proxy_has("b.example.com", "1|2") && proxy_has("x.example.com", NULL));
+    UNTIL(proxy_has("c.example.com", "1|2"));
+    end();
+}
+
+/* Another process answers: somebody has had it load its files while changes were under way. */
+static void a_reload_in_between_loses_nothing(void) {
+    for (unsigned at = 1; at < 8; at++) {
+        begin();
+        edge_maps_compare(maps);
+        UNTIL(follows());
+        proxy.reload_in = at;
+        char key[32];
+        for (int i = 0; i < 6; i++) {
+            snprintf(key, sizeof key, "h%d.example.com", i);
+            set(key, "1|2");
+            one_turn();
+            proxy_serve();
+        }
+        drop("h3.example.com");
+        ht_clock_skip(2000000);
+        UNTIL(follows() && proxy.reload_in == 0);
+        UNTIL(follows() && proxy_has("h0.example.com", "1|2") && proxy_has("h5.example.com", "1|2") &&
+              proxy_has("h3.example.com", NULL));
+        CU_ASSERT_EQUAL(proxy.n, 5);
+        end();
+    }
+}
+
+static void a_deaf_proxy_is_asked_again(void) {
+    begin();
+    edge_maps_compare(maps);
+    UNTIL(follows());
+    proxy.deaf = 3;
+    set("a.example.com", "1|2");
+    UNTIL((proxy_serve(), proxy.deaf == 0));
+    UNTIL(follows() && proxy_has("a.example.com", "1|2"));
+    end();
+}
+
+static void refused_changes_are_compared(void) {
+    begin();
+    edge_maps_compare(maps);
+    UNTIL(follows());
+    set("a.example.com", "1|2");
+    set("b.example.com", "1|2");
+    UNTIL(proxy_has("b.example.com", "1|2"));
+    proxy_del("a.example.com"); /* by somebody else */
+    proxy_del("b.example.com");
+    set("a.example.com", "3|4");
+    UNTIL(proxy_has("a.example.com", "3|4") && proxy_has("b.example.com", "1|2"));
+    end();
+}
+
+static void many_entries_take_several_lines(void) {
+    begin();
+    char key[32];
+    edge_maps_compare(maps);
+    UNTIL(follows());
+    for (int i = 0; i < 400; i++) {
+        snprintf(key, sizeof key, "h%d.example.com", i);
+        set(key, "192.0.2.1|65535|*|live");
+    }
+    UNTIL((proxy_serve(), proxy.n == 400));
+    UNTIL(follows());
+    CU_ASSERT_TRUE(proxy.asked > 3);
+    end();
+}
+
+/* ---- the folder ---- */
+
+static void folders_are_for_one(void) {
+    struct ht_errmsg err;
+    begin();
+    int lock = edge_folder_lock(folder, &err);
+    CU_ASSERT_TRUE(lock >= 0);
+    CU_ASSERT_EQUAL(edge_folder_lock(folder, &err), HT_EINUSE);
+    CU_ASSERT_PTR_NOT_NULL(strstr(err.text, "another edge works in the folder"));
+    close(lock);
+    lock = edge_folder_lock(folder, &err);
+    CU_ASSERT_TRUE(lock >= 0);
+    close(lock);
+    CU_ASSERT_EQUAL(chmod(folder, 0755), 0);
+    CU_ASSERT_EQUAL(edge_folder_make(folder, &err), HT_OK);
+    struct stat st;
+    CU_ASSERT_EQUAL(stat(folder, &st), 0);
+    CU_ASSERT_EQUAL(st.st_mode & 0777, 0700);
+    static const char *const bad[] = {"relative", "/tmp/a b", "/tmp/a,b", "/tmp/a)b", "/tmp/\"", "/tmp/a\nb"};
+    for (size_t i = 0; i < HT_ARRAY_LEN(bad); i++)
+        CU_ASSERT_EQUAL(edge_folder_make(bad[i], &err), HT_EINVAL);
+    end();
+}
+
+static void files_are_replaced_whole(void) {
+    struct ht_errmsg err;
+    char text[64], path[EDGE_PATH], target[EDGE_PATH];
+    begin();
+    CU_ASSERT_EQUAL(edge_folder_write(folder, "state/a.json", ht_slice_str("one"), true, &err), HT_OK);
+    CU_ASSERT_EQUAL(edge_folder_write(folder, "state/a.json", ht_slice_str("three"), true, &err), HT_OK);
+    CU_ASSERT_EQUAL(edge_folder_read(folder, "state/a.json", text, sizeof text, &err), 5);
+    CU_ASSERT_STRING_EQUAL(text, "three");
+    CU_ASSERT_EQUAL(edge_folder_read(folder, "state/a.json", text, 5, &err), HT_EIO);
+    CU_ASSERT_EQUAL(edge_folder_read(folder, "state/b.json", text, sizeof text, &err), HT_EOF);
+    CU_ASSERT_NOT_EQUAL(access(edge_path(folder, "state/a.json.part", path), F_OK), 0);
+    /* A link that somebody has put there is not written through. */
+    CU_ASSERT_EQUAL(symlink(edge_path(folder, "state/target", target), edge_path(folder, "state/c.json.part", path)),
+                    0);
+    CU_ASSERT_EQUAL(edge_folder_write(folder, "state/c.json", ht_slice_str("x"), true, &err), HT_EIO);
+    CU_ASSERT_NOT_EQUAL(access(target, F_OK), 0);
+    CU_ASSERT_EQUAL(edge_folder_write(folder, "nowhere/a", ht_slice_str("x"), false, &err), HT_EIO);
+    end();
+}
+
+/* ---- the configuration ---- */
+
+static void each_setting_stands_in_the_configuration(void) {
+    struct edge_settings s;
+    struct ht_buf text = {0}, none = {0};
+    char values[HAPROXY_SETTINGS][16];
+    for (int i = 0; i < HAPROXY_SETTINGS; i++) {
+        snprintf(values[i], sizeof values[i], "value-%d-", i);
+        s.values[i] = values[i];
+    }
+    CU_ASSERT_EQUAL(edge_render(&text, &s), HT_OK);
+    CU_ASSERT_EQUAL(ht_buf_append(&text, "", 1), 0);
+    for (int i = 0; i < HAPROXY_SETTINGS; i++)
+        CU_ASSERT_PTR_NOT_NULL(strstr((const char *)ht_buf_head(&text), values[i]));
+    s = (struct edge_settings){.values = {NULL}};
+    CU_ASSERT_EQUAL(edge_render(&none, &s), HT_OK);
+    CU_ASSERT_TRUE(ht_buf_size(&none) < ht_buf_size(&text));
+    ht_buf_free(&text);
+    ht_buf_free(&none);
+    CU_ASSERT_EQUAL(ht_mem_live(), 0);
+}
+
+int main(void) {
+    static const struct tap_test tests[] = {
+        {"a change reaches the file and HAProxy; what is as it was is not told", changes_reach_file_and_socket},
+        {"the file comes first, and HAProxy is told nothing while it is held", the_file_comes_first},
+        {"entries of others go, missing ones come", what_is_foreign_goes_and_what_is_missing_comes},
+        {"a reload in between, at each connection, loses no change", a_reload_in_between_loses_nothing},
+        {"a HAProxy that does not answer is asked again", a_deaf_proxy_is_asked_again},
+        {"a change that HAProxy refuses leads to a comparison", refused_changes_are_compared},
+        {"many entries take several lines", many_entries_take_several_lines},
+        {"a folder is for one edge and one user", folders_are_for_one},
+        {"a file is the old or the new one, and no link leads it astray", files_are_replaced_whole},
+        {"each setting stands in the configuration", each_setting_stands_in_the_configuration},
+        {NULL, NULL},
+    };
+    return tap_main("maps", tests);
+}

@@ -1,0 +1,56 @@
+"""gen/haproxy.py: mistakes of spec/haproxy.yaml and of the configuration's template are said, and HAProxy takes what comes of them."""
+
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+
+from gen import haproxy
+from tests.gen.scratch import ROOT, expect_complaint
+from tests.support.tap import Skip, case, main
+
+SPEC = "haproxy.yaml"
+
+
+@case("a name that is there twice is reported on its line")
+def _():
+    expect_complaint("haproxy_gen.h", SPEC, [("{name: port, doc: The port there.}", "{name: address, doc: The port there.}")],
+                     "{name: address, doc: The port there.}", "field address is used twice")
+
+
+@case("what the template does not use is reported on its line")
+def _():
+    expect_complaint("haproxy_gen.h", SPEC, [("settings:\n", "settings:\n  - {name: spare, doc: Nobody wants it.}\n")],
+                     "{name: spare", "does not use 'spare' of settings")
+
+
+@case("a configuration with all and with few settings is one that HAProxy takes")
+def _():
+    program = next(filter(None, map(shutil.which, ("haproxy", "/usr/sbin/haproxy"))), None)
+    if not program or not shutil.which("openssl"):
+        raise Skip("haproxy and openssl are needed")
+    doc, pieces = haproxy.load(os.path.join(ROOT, "spec"))
+    with tempfile.TemporaryDirectory(prefix="hoody-tunnel-") as folder:
+        os.makedirs(os.path.join(folder, "haproxy", "maps"))
+        os.makedirs(os.path.join(folder, "certs"))
+        for m in doc["maps"]:
+            with open(os.path.join(folder, "haproxy", "maps", m["name"] + ".map"), "w", encoding="ascii"):
+                pass
+        subprocess.run(["sh", "-c", "openssl ecparam -genkey -name prime256v1 -noout -out k && openssl req -x509 -new -key k -days 2 -subj /CN=x -out c && cat c k > edge.pem"],
+                       cwd=os.path.join(folder, "certs"), check=True, capture_output=True)
+        full = {"folder": folder, "ipv4": "127.0.0.1", "ipv6": "::1", "https_port": "8443", "http_port": "8080", "account": "", "maxconn": "100"}
+        assert full.keys() == {s["name"] for s in doc["settings"]}
+        for settings in (full, {**full, "ipv6": "", "http_port": ""}, {**full, "ipv6": ""}):
+            text = "".join(piece + (settings[name] if name else "") for piece, name in pieces)
+            path = os.path.join(folder, "haproxy", "haproxy.cfg")
+            with open(path, "w", encoding="ascii") as f:
+                f.write(text)
+            done = subprocess.run([program, "-c", "-f", path], capture_output=True, check=False)
+            said = (done.stdout + done.stderr).decode()
+            assert done.returncode == 0 and "WARNING" not in said, said
+            assert not re.search(r"\x01|\{\{|\}\}", text)
+
+
+if __name__ == "__main__":
+    main()
