@@ -205,6 +205,26 @@ async def _expect_data(run, want, on="s", stream=None, eof=False, credit=True, t
         await run.take(link, "EOF", None, stream, timeout)
 
 
+@verb("hear_until_stalled", "on", "stream", "quiet")
+async def _hear_until_stalled(run, bounds, on="s", stream=None, quiet=400):
+    """DATA of a stream until none has come for `quiet` ms: [least, most] bytes. Nothing is given back for them."""
+    link = run.link(on)
+    stream = run.scope.get("stream") if stream is None else stream
+    heard = 0
+    while True:
+        frames = [f for f in link.inbox if not f.taken and f.name == "DATA" and f.stream == stream]
+        for f in frames:
+            f.taken = True
+        heard += sum(f.size for f in frames)
+        if await run.until(lambda: any(not f.taken and f.name == "DATA" for f in link.inbox) or link.closing, quiet / 1000) is not True:
+            break
+        run.check_breaches()
+        if link.closing:
+            raise Failure(f"{link.name}: {link.closing}", "a stream that waits", str(link.closing))
+    if not bounds[0] <= heard <= bounds[1]:
+        raise Failure(f"{link.name}: a stream that does not wait where it should", f"{bounds[0]} to {bounds[1]} bytes", f"{heard} bytes")
+
+
 @verb("send_data", "on", "stream", "piece", "eof")
 async def _send_data(run, data, on="s", stream=None, piece=None, eof=False):
     """Sends bytes as DATA of at most `piece` bytes, within the credit of the stream and of the session: waits for WINDOW."""
