@@ -32,6 +32,7 @@ OTHER_NAMES = {
     ("session_window", "session_initial_window"): "limits/SESSION_WINDOW: the protocol's name",
     ("max_streams", "max_streams_per_session"): "in a structure of one session, and of HELLO_OK",
     ("max_bindings", "max_bindings_per_session"): "of HELLO_OK",
+    ("resume_grace_ms", "takeover_grace_ms"): "of HELLO_OK: the streams wait as long as the ports",
     ("hostnames", "hostname"): "a list in the library, and one at a time on the command line",
     **{(f"{name}s", name): "the same" for name in ("request_header", "response_header", "trusted_edge", "allow_ip", "deny_ip", "error_page")},
     ("dial_timeout_ms", "connect_dial_timeout_ms"): "in relay_connect_config, whose name has the rest",
