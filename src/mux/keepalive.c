@@ -208,14 +208,14 @@ void mux_session_tick(struct mux_session *s, uint64_t now_ms) {
                        NULL);
     if (has_link(s))
         tick_drain(s);
+    if (has_link(s) && s->replay)
+        resume_tick(s);
     if (has_link(s))
         tick_ping(s);
     if (has_link(s))
         tick_idle(s);
     if (has_link(s))
         compat_tick(s);
-    if (has_link(s) && s->replay)
-        resume_tick(s);
     session_unref(s);
 }
 

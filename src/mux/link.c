@@ -116,10 +116,19 @@ void link_detach(struct mux_link *l) {
     }
     s->n_away--;
     l->away = false;
+    link_drop_output(l);
     link_unref(l);
 }
 
+void link_drop_output(struct mux_link *l) {
+    ht_buf_free(&l->queue);
+    ht_buf_free(&l->greeting);
+    l->n_pongs = 0;
+}
+
 void link_greet(struct mux_link *l) {
+    if (ht_buf_size(&l->queue) == 0)
+        ht_buf_free(&l->queue);
     l->greeting = l->queue;
     l->queue = (struct ht_buf){0};
 }
@@ -256,9 +265,7 @@ static void gone(struct mux_link *l, bool clean) {
     link_ref(l);
     l->dead = true;
     if (!l->away && !(s && resume_wait(s, l, clean))) {
-        ht_buf_free(&l->queue);
-        ht_buf_free(&l->greeting);
-        l->n_pongs = 0;
+        link_drop_output(l);
         if (s)
             session_link_gone(s, l, clean);
     }

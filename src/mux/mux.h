@@ -229,7 +229,8 @@ int mux_session_attach(struct mux_session *s, struct mux_link *l, const struct w
  * that were lost with a link is given back. `messages` is the number of messages that it has received there (RESUME-9):
  * if this side waits with the streams of the index, they go on; otherwise they end before this returns, with
  * given_up(). HT_EINVAL: the index is in use or out of range. HT_EPROTO: a count cannot be true, and the session has
- * ended. (A kit takes messages that cannot be true for none, RESUME-11.)
+ * ended. (A kit takes more messages than were sent for none, RESUME-11.) HT_EAGAIN, at a kit: fewer messages than were
+ * acknowledged, so this JOIN was sent before another one; the streams still wait.
  */
 int mux_session_join(struct mux_session *s, struct mux_link *l, unsigned index, const uint64_t *bytes,
                      const uint64_t *messages) HT_MUST_USE;

@@ -105,7 +105,7 @@ struct mux_link {
     const uint8_t *fed;     /* what the assembler is fed with; only for a link with `rp` */
     struct mux_half half;   /* of a link that takes over: to go on with once its first message is over (RESUME-10) */
     uint32_t skip;          /* bytes at the beginning of the next message that were read on a lost link; 0: no half */
-    struct ht_buf greeting; /* HELLO_OK or JOIN_OK, which travels alone with stream-resume */
+    struct ht_buf greeting; /* HELLO_OK or JOIN_OK, which travels alone with stream-resume; no memory: it is sent */
     struct ht_buf queue;    /* encoded control frames, in order */
     unsigned n_pongs;
     uint8_t pongs[MUX_PONGS][8];
@@ -137,10 +137,12 @@ struct wire_scratch *link_scratch(void);
 uint8_t *link_text(void);
 /* Takes no more input, and asks the owner to close with `ws_code`. Does nothing on a dead link. */
 void link_close(struct mux_link *l, uint16_t ws_code, const char *reason);
+/* What was queued is not sent. */
+void link_drop_output(struct mux_link *l);
 /* Takes the link out of its session, which frees one that was away and that its owner has destroyed. Its streams must
  * be off the wire. */
 void link_detach(struct mux_link *l);
-/* The first frame that is queued, which is alone in the queue, becomes the greeting. */
+/* The frame that is queued, if there is one, becomes the greeting. The queue is empty then, and holds no memory. */
 void link_greet(struct mux_link *l);
 /* As wire_asm_feed(). */
 ssize_t link_feed(struct mux_link *l, const uint8_t *p, size_t n, bool end, struct wire_error *err);
@@ -477,7 +479,9 @@ int resume_stopped(struct mux_link *l, const uint8_t *end_of_frame);
 /* ACK has come. 0 or HT_EPROTO. */
 int resume_acked(struct mux_session *s, struct mux_link *l, uint64_t messages);
 
-/* mux_link_pull() of a link with `rp`: before and behind the frames. False: m->len bytes are all. */
+/* mux_link_pull() of a link with a greeting: nothing but that. */
+void resume_greet(struct mux_link *l, struct mux_message *m);
+/* mux_link_pull() of a link with `rp`: before and behind the frames. False: there are none to be sent. */
 bool resume_begin(struct mux_link *l, struct mux_message *m);
 void resume_end(struct mux_link *l, struct mux_message *m);
 

@@ -113,7 +113,8 @@ void out_feed_starved(struct mux_session *s) {
     uint32_t credit = s->send.credit;
     while (credit > 0 && !ht_list_empty(&s->starved)) {
         struct mux_stream *st = HT_LIST_ENTRY(ht_list_pop_front(&s->starved), struct mux_stream, turn);
-        credit -= (uint32_t)ht_min(credit, MUX_PIECE);
+        if (!st->l->away) /* such a stream has time */
+            credit -= (uint32_t)ht_min(credit, MUX_PIECE);
         st->place = PLACE_NOWHERE;
         stream_ref(st);
         out_enter(st, false);
@@ -504,10 +505,12 @@ size_t mux_link_pull(struct mux_link *l, uint8_t *out, size_t cap) {
         s->moved_at = s->now_ms;
     link_ref(l);
     l->woken = false;
-    if (!l->rp || resume_begin(l, &m))
+    if (l->greeting.data && !l->away)
+        resume_greet(l, &m);
+    else if (!l->rp || resume_begin(l, &m))
         make_message(&m, l);
     link_unref(l);
     return m.len;
 }
 
-bool mux_link_counts(const struct mux_link *l) { return l->counted; }
+bool mux_link_counts(const struct mux_link *l) { return l->rp && l->counted; }

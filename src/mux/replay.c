@@ -130,8 +130,9 @@ static void told(struct mux_link *l) {
     l->s->unacked &= ~bit_of(l);
 }
 
-static void put_greeting(struct mux_link *l, struct mux_message *m) {
+void resume_greet(struct mux_link *l, struct mux_message *m) {
     size_t n = ht_buf_size(&l->greeting);
+    l->counted = false;
     if (n > m->cap)
         return;
     memcpy(m->p, ht_buf_head(&l->greeting), n);
@@ -153,10 +154,6 @@ bool resume_begin(struct mux_link *l, struct mux_message *m) {
     l->counted = false;
     if (l->away) {
         l->woken = true; /* nobody sends what it has, so nobody is told of it */
-        return false;
-    }
-    if (ht_buf_size(&l->greeting) > 0) {
-        put_greeting(l, m);
         return false;
     }
     if (l->replays) {
@@ -323,7 +320,7 @@ static void keep_half(const struct mux_link *old, struct mux_link *l) {
 }
 
 static void take_streams(struct mux_link *old, struct mux_link *l) {
-    HT_LIST_FOR (node, &l->s->all) {
+    HT_LIST_FOR (node, &old->s->all) {
         struct mux_stream *st = HT_LIST_ENTRY(node, struct mux_stream, all);
         if (st->l == old)
             st->l = l;
@@ -349,13 +346,13 @@ static void take_over(struct mux_link *old, struct mux_link *l, uint64_t message
     struct mux_session *s = old->s;
     struct replay *rp = old->rp;
     unsigned index = old->index;
+    take_streams(old, l);
+    take_queue(old, l);
     link_ref(old);
     link_detach(old);
     link_attach(l, s, index);
     l->next_id = old->next_id;
     l->ids_used_up = old->ids_used_up;
-    take_streams(old, l);
-    take_queue(old, l);
     keep_half(old, l);
     rp->away_ms += s->now_ms > rp->away_at ? s->now_ms - rp->away_at : 0;
     rp->away_at = 0;
@@ -408,11 +405,14 @@ int resume_join(struct mux_session *s, struct mux_link *l, unsigned index, const
     struct mux_link *old = s->links[index];
     if (old && is_in_use(old))
         return HT_EINVAL;
-    ok->has_received = old && messages && mux_session_can_resume(s, index, *messages) == 0;
+    int rc = old && messages ? mux_session_can_resume(s, index, *messages) : HT_EINVAL;
+    ok->has_received = rc == 0;
     if (ok->has_received) {
         ok->received = s->replay[index].came;
         return 0;
     }
+    if (rc == HT_EAGAIN && s->cfg.role == WIRE_ROLE_KIT)
+        return rc;
     if (messages && s->cfg.role == WIRE_ROLE_DRIVER && !old)
         return HT_EINVAL; /* it was given up while JOIN was on its way: the next JOIN says so */
     if (messages && s->cfg.role == WIRE_ROLE_DRIVER) /* RESUME-11 */

@@ -27,12 +27,20 @@ static int peer_frame(void *ctx, uint8_t type, uint32_t id, const uint8_t *paylo
     if (!scratch)
         scratch = wire_scratch_create();
     FUZZ_CHECK(scratch && wire_decode_any(type, payload, len, scratch, &v, &err) == 0);
+    FUZZ_CHECK(!k->acks); /* it comes last */
+    k->tells = true;
     switch (type) {
     case WIRE_HELLO:
     case WIRE_HELLO_OK:
     case WIRE_JOIN:
     case WIRE_JOIN_OK:
         k->peer.state = WIRE_LINK_OPEN;
+        k->greets = true;
+        break;
+    case WIRE_ACK:
+        FUZZ_CHECK(r->cfg.caps & WIRE_CAP_STREAM_RESUME && v.ack.received > counts_of(k)->acked_in);
+        counts_of(k)->acked_in = v.ack.received;
+        k->acks = true;
         break;
     case WIRE_GOAWAY:
         k->peer.state = WIRE_LINK_CLOSING;
@@ -87,6 +95,8 @@ static int peer_data(void *ctx, uint32_t id, const uint8_t *chunk, size_t n, uin
     struct rig *r = k->rig;
     struct flow *f = flow_of(r, id);
     (void)chunk, (void)first;
+    FUZZ_CHECK(!k->acks);
+    k->tells = true;
     FUZZ_CHECK(n == frame_len && n > 0);
     r->session.credit -= (int64_t)n;
     FUZZ_CHECK(r->session.credit >= 0);
@@ -106,10 +116,19 @@ static bool pull(struct link *k, size_t cap) {
     FUZZ_CHECK(n <= cap);
     if (n == 0)
         return false;
+    bool counts = k->l && mux_link_counts(k->l);
+    struct mux_session *s = k->rig->s;
+    counts_of(k)->sent += counts;
+    k->greets = k->acks = k->tells = false;
     ssize_t rc = wire_asm_feed(&k->peer, message_out, n, true, &ops, k, &err);
     if (rc < 0)
         fprintf(stderr, "the peer must refuse: %s %s\n", err.rule, err.text);
     FUZZ_CHECK(rc == (ssize_t)n);
+    bool alone = k->acks && n == WIRE_LIMIT_HEADER + 8;
+    FUZZ_CHECK(!(k->greets || alone) || !counts);
+    /* Of a session that goes on nothing is left uncounted. */
+    if (k->l && s && s == k->rig->s && !k->rig->over && k->rig->cfg.caps & WIRE_CAP_STREAM_RESUME && !k->told_to_close)
+        FUZZ_CHECK(counts == !(k->greets || alone));
     return true;
 }
 
@@ -288,6 +307,44 @@ static void make_link(struct rig *r, unsigned i) {
         FUZZ_CHECK((i ? mux_link_send_join(k->l, &join) : mux_link_send_hello(k->l, &hello)) == 0);
 }
 
+/* The handshake of a link that takes over, with a count that the peer claims. */
+static void come_back(struct rig *r, unsigned i) {
+    struct link *k = &r->links[i];
+    unsigned long long n = r->claimed;
+    char text[200];
+    int v = r->cfg.version == WIRE_V2 ? 2 : 1;
+    if (r->cfg.role == WIRE_ROLE_DRIVER)
+        (void)pull(k, sizeof message_out);
+    if (r->cfg.role == WIRE_ROLE_KIT && i == 0)
+        snprintf(text, sizeof text,
+                 "{\"version\":\"hoody-tunnel.v%d\",\"resume\":{\"sessionId\":\"S-1\",\"received\":%llu}}", v, n);
+    else if (i == 0)
+        snprintf(text, sizeof text,
+                 "{\"sessionId\":\"S-1\",\"streamWindow\":%u,\"sessionWindow\":%u,\"received\":%llu,\"capabilities\":"
+                 "[\"stream-resume\",\"auto-window\",\"trailers\",\"names\"]}",
+                 r->cfg.stream_window, r->cfg.session_window, n);
+    else
+        snprintf(text, sizeof text, "{\"sessionId\":\"S-1\",\"index\":%u,\"nonce\":\"n\",\"received\":%llu}", i, n);
+    bool kit = r->cfg.role == WIRE_ROLE_KIT;
+    add_text(k, i == 0 ? kit ? WIRE_HELLO : WIRE_HELLO_OK : kit ? WIRE_JOIN : WIRE_JOIN_OK, 0, text);
+    send(k, 0);
+}
+
+/* The peer comes back on link `i`, mostly with a count that can be true. */
+static void reconnect(struct rig *r, unsigned i, uint8_t what) {
+    const struct counts *n = &r->counts[i];
+    struct link *k = &r->links[i];
+    if (!r->s || r->over || (i == 0) != mux_session_is_away(r->s))
+        return;
+    mux_link_destroy(&k->l);
+    if (!r->s || r->over)
+        return;
+    make_link(r, i);
+    r->claimed =
+        what < 240 ? n->acked + (n->sent > n->acked ? what % (n->sent - n->acked + 1) : 0) : n->sent + what - 247;
+    come_back(r, i);
+}
+
 static void shake_hands(struct rig *r, unsigned i) {
     struct link *k = &r->links[i];
     char join[64];
@@ -339,8 +396,10 @@ static void session_wide(struct rig *r, struct link *k, uint8_t what) {
         }
         break;
     case 6:
-        if (what & 0x40)
+        if ((what & 0x70) == 0x40)
             mux_session_destroy(&r->s);
+        else if (what & 0x40)
+            reconnect(r, (unsigned)(k - r->links), (uint8_t)(what * 7));
         break;
     default:
         while (pull(k, sizeof message_out))
@@ -391,6 +450,11 @@ static void add_peer_frame(struct link *k, struct fuzz_in *in, uint8_t op) {
         add_frame(k, WIRE_WINDOW, id, p, 4);
         break;
     case 7:
+        if (id & 2) {
+            wire_put64(p, counts_of(k)->acked + (id >> 2 & 15) - (id >> 6));
+            add_frame(k, WIRE_ACK, 0, p, 8);
+            break;
+        }
         add_frame(k, id & 1 ? WIRE_PING : WIRE_PONG, 0, r->nonce, 8);
         break;
     default:
@@ -449,7 +513,7 @@ static void check_streams(struct rig *r) {
 
 /* With nothing left unconsumed, everything pulled: the peer can go on (FLOW-2). */
 static void check_credit(struct rig *r) {
-    if (!r->s || r->over || r->temper)
+    if (!r->s || r->over || r->temper || r->resumed || mux_session_is_away(r->s))
         return;
     for (unsigned i = 0; i < r->n_records; i++)
         if (r->records[i].st)
@@ -479,7 +543,9 @@ static void start(struct rig *r, uint8_t how, uint8_t temper) {
         .suspect_after_ms = temper & 0x40 ? 0 : WIRE_LIMIT_SUSPECT_AFTER,
         .idle_timeout_ms = how & 1 ? 0 : 300000,
         .own_peer = !(how & 4),
-        .caps = how & 8 ? WIRE_CAP_AUTO_WINDOW | WIRE_CAP_TRAILERS | WIRE_CAP_NAMES : 0,
+        .caps = (how & 8 ? WIRE_CAP_AUTO_WINDOW | WIRE_CAP_TRAILERS | WIRE_CAP_NAMES : 0) |
+                (temper & 0x20 && !(how & 4) ? WIRE_CAP_STREAM_RESUME : 0),
+        .resume_grace_ms = 5000,
     };
     r->session.credit = r->cfg.session_window;
     for (size_t i = 0; i < IDS; i++)

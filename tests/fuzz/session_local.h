@@ -38,7 +38,14 @@ struct link {
     uint32_t last_open;
     uint8_t *in;
     size_t in_n;
+    bool greets, acks, tells; /* what the present message has: the handshake's frame, ACK, anything else */
 };
+
+/* With stream-resume: the messages of a link index. */
+struct counts {
+    uint64_t sent, acked, acked_in; /* acked_in: the largest ACK that the peer was sent */
+};
+#define KEPT 5000 /* bytes that the owner says it keeps of a message */
 
 struct rig {
     struct mux_config cfg;
@@ -51,6 +58,9 @@ struct rig {
     uint8_t nonce[8]; /* of the last PING that went out */
     uint32_t temper;  /* 0: callbacks only look */
     bool over, cut_message;
+    struct counts counts[LINKS];
+    bool resumed;     /* what the peer sent again is in the books twice */
+    uint64_t claimed; /* the count of the next HELLO or JOIN */
 };
 
 static struct rig room;
@@ -243,6 +253,21 @@ static void on_link_lost(void *ctx, struct mux_link *link, unsigned index) {
     FUZZ_CHECK(!r->over && index > 0 && index < LINKS);
 }
 
+static void on_away(void *ctx, const char *text) {
+    struct rig *r = ctx;
+    FUZZ_CHECK(!r->over && text && r->cfg.caps & WIRE_CAP_STREAM_RESUME && mux_session_is_away(r->s));
+    for (unsigned i = 0; i < r->n_records; i++)
+        FUZZ_CHECK(!r->records[i].st || mux_stream_is_over(r->records[i].st) || mux_stream_is_away(r->records[i].st));
+    act_up(r, NULL);
+}
+
+static void on_given_up(void *ctx, unsigned index) {
+    struct rig *r = ctx;
+    FUZZ_CHECK(!r->over && index > 0 && index < LINKS);
+    r->counts[index] = (struct counts){0};
+    act_up(r, NULL);
+}
+
 static void on_over(void *ctx, enum mux_end why, const char *text) {
     struct rig *r = ctx;
     (void)why;
@@ -259,6 +284,8 @@ static const struct mux_session_ops session_ops = {
     .stream_open = on_stream_open,
     .goaway = on_goaway,
     .link_lost = on_link_lost,
+    .away = on_away,
+    .given_up = on_given_up,
     .over = on_over,
 };
 
@@ -276,10 +303,35 @@ static void begin_session(struct link *k) {
     FUZZ_CHECK(r->s && mux_session_attach(r->s, k->l, &ok) == 0);
 }
 
+/* A count that may be a lie: then nothing changes. */
+static void resume(struct link *k, uint64_t messages) {
+    static struct ht_slice names[WIRE_N_CAPABILITIES];
+    struct rig *r = k->rig;
+    struct counts *n = &r->counts[0];
+    struct wire_hello_ok ok = {
+        .session_id = ht_slice_str("S-1"),
+        .stream_window = r->cfg.stream_window,
+        .session_window = r->cfg.session_window,
+        .connections_granted = 1,
+        .capabilities = names,
+        .n_capabilities = wire_caps_names(r->cfg.caps, names),
+    };
+    int rc = mux_session_resume(r->s, k->l, messages, &ok, r->now);
+    FUZZ_CHECK(rc == (messages > n->sent ? HT_EPROTO : messages < n->acked ? HT_EAGAIN : 0));
+    FUZZ_CHECK(mux_session_is_away(r->s) == (rc < 0));
+    r->resumed = true;
+    if (rc == 0)
+        n->acked = messages;
+    else
+        mux_link_refuse(k->l, NULL, WIRE_CLOSE_PROTOCOL_ERROR, "no");
+}
+
 static void on_hello(void *ctx, const struct wire_hello *hello) {
     struct link *k = ctx;
-    (void)hello;
-    if (k == k->rig->links && !k->rig->s && !k->rig->over)
+    if (k == k->rig->links && k->rig->s && mux_session_is_away(k->rig->s) && hello->has_resume &&
+        hello->resume.has_received)
+        resume(k, hello->resume.received);
+    else if (k == k->rig->links && !k->rig->s && !k->rig->over)
         begin_session(k);
     else
         mux_link_refuse(k->l, &(struct wire_goaway){.code = WIRE_CODE_RESOURCE_EXHAUSTED}, 1013, "no more");
@@ -287,23 +339,25 @@ static void on_hello(void *ctx, const struct wire_hello *hello) {
 
 static void on_hello_ok(void *ctx, const struct wire_hello_ok *ok) {
     struct link *k = ctx;
-    (void)ok;
-    if (!k->rig->s && !k->rig->over)
+    if (k == k->rig->links && k->rig->s && mux_session_is_away(k->rig->s) && ok->has_received)
+        resume(k, ok->received);
+    else if (!k->rig->s && !k->rig->over)
         begin_session(k);
 }
 
 static void on_join(void *ctx, const struct wire_join *join) {
     struct link *k = ctx;
     unsigned index = join->index < LINKS ? (unsigned)join->index : 1;
-    if (!k->rig->s || k == k->rig->links || mux_session_join(k->rig->s, k->l, index, NULL, NULL) < 0)
+    if (!k->rig->s || k == k->rig->links ||
+        mux_session_join(k->rig->s, k->l, index, NULL, join->has_received ? &join->received : NULL) < 0)
         mux_link_refuse_join(k->l, &(struct wire_join_err){.code = WIRE_JOIN_ERROR_INTERNAL});
 }
 
 static void on_join_ok(void *ctx, const struct wire_join_ok *ok) {
     struct link *k = ctx;
-    (void)ok;
     if (k->rig->s)
-        (void)!mux_session_join(k->rig->s, k->l, (unsigned)(k - k->rig->links), NULL, NULL);
+        (void)!mux_session_join(k->rig->s, k->l, (unsigned)(k - k->rig->links), NULL,
+                                ok->has_received ? &ok->received : NULL);
 }
 
 static void on_join_err(void *ctx, const struct wire_join_err *err) { (void)ctx, (void)err; }
@@ -317,6 +371,25 @@ static void on_close(void *ctx, uint16_t ws_code, const char *reason) {
     k->told_to_close = true;
 }
 
+static struct counts *counts_of(struct link *k) { return &k->rig->counts[k - k->rig->links]; }
+
+static size_t on_kept(void *ctx) {
+    const struct counts *n = counts_of(ctx);
+    return (size_t)(n->sent - n->acked) * KEPT;
+}
+
+static void on_acked(void *ctx, uint64_t count) {
+    struct counts *n = counts_of(ctx);
+    FUZZ_CHECK(count > n->acked && count <= n->sent);
+    n->acked = count;
+}
+
+static void on_replay(void *ctx, uint64_t count) {
+    struct counts *n = counts_of(ctx);
+    FUZZ_CHECK(count >= n->acked && count <= n->sent);
+    n->acked = count;
+}
+
 static const struct mux_link_ops link_ops = {
     .hello = on_hello,
     .join = on_join,
@@ -326,6 +399,9 @@ static const struct mux_link_ops link_ops = {
     .refused = on_refused,
     .output = on_output,
     .close = on_close,
+    .kept = on_kept,
+    .acked = on_acked,
+    .replay = on_replay,
 };
 
 #endif

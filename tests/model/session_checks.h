@@ -145,9 +145,10 @@ static inline void sm_tx_pong(struct sm *m, int link, const uint8_t *p) {
 }
 
 /* One message that the real end sends on `link`. `cap`: what it was given room for. */
-static inline void sm_tx_message(struct sm *m, int link, const uint8_t *p, size_t n, size_t cap) {
+static inline void sm_tx_message(struct sm *m, int link, const uint8_t *p, size_t n, size_t cap, bool counts) {
     enum wire_role receiver = sm_kit(m) ? WIRE_ROLE_DRIVER : WIRE_ROLE_KIT;
-    unsigned frames = 0;
+    unsigned frames = 0, acks = 0;
+    bool greets = false;
     if (n > cap || n > WIRE_LIMIT_MAX_MESSAGE)
         sm_fail(m, "a message of %zu bytes, room was %zu", n, cap);
     for (size_t at = 0; at < n && !m->failed[0]; frames++) {
@@ -161,6 +162,9 @@ static inline void sm_tx_message(struct sm *m, int link, const uint8_t *p, size_
         }
         bool first = type == WIRE_HELLO || type == WIRE_JOIN || type == WIRE_HELLO_OK || type == WIRE_JOIN_OK ||
                      type == WIRE_JOIN_ERR;
+        greets = greets || first;
+        if (acks > 0)
+            sm_fail(m, "link %d: a frame behind ACK", link);
         if (!first && m->link[link].state != SM_WAIT && type != WIRE_GOAWAY &&
             wire_check_rx(receiver, WIRE_LINK_OPEN, type, id, len, &err) != 0)
             sm_fail(m, "frame 0x%02x, stream %u, %u bytes: %s", type, id, len, err.text);
@@ -172,12 +176,15 @@ static inline void sm_tx_message(struct sm *m, int link, const uint8_t *p, size_
             sm_tx_window(m, link, id, wire_get32(p + at));
         else if (type == WIRE_PONG)
             sm_tx_pong(m, link, p + at);
+        else if (type == WIRE_ACK)
+            acks++, sm_tx_ack(m, link, wire_get64(p + at));
         else
             sm_tx_control(m, link, type, id, p + at, len);
         at += len;
     }
     if (frames > WIRE_LIMIT_MAX_FRAMES)
         sm_fail(m, "%u frames in one message", frames);
+    sm_sent(m, link, greets, frames, acks, counts);
 }
 
 /* FLOW-2: `owed` bytes were finished with and are not announced, though everything was pulled. */
@@ -197,17 +204,21 @@ static inline void sm_check_credit(struct sm *m) {
 static inline void sm_check_pulled(struct sm *m) {
     for (int i = 0; i < SM_LINKS; i++) {
         const struct sm_link *l = &m->link[i];
+        if (l->state == SM_LOST)
+            continue;
+        if (sm_replays(m) && l->state == SM_UP && (sm_index_of(m, i)->must_ack || sm_index_of(m, i)->again))
+            sm_fail(m, "link %d: an ACK, or what is to be sent again, never came", i);
         if (l->met < l->n_want)
             sm_fail(m, "link %d: frame 0x%02x for stream %u never came", i, l->want[l->met].type, l->want[l->met].id);
         if (l->n_pongs > 0)
             sm_fail(m, "link %d: a PONG never came", i);
     }
-    if (!sm_alive(m))
+    if (!sm_alive(m) || m->state == SM_AWAY)
         return;
     sm_check_credit(m);
-    for (unsigned i = 0; i < m->n_st; i++) {
+    for (unsigned i = 0; i < m->n_st && !m->full; i++) {
         const struct sm_stream *s = &m->st[i];
-        if (!sm_here(m, s) || !s->on)
+        if (!sm_here(m, s) || !s->on || m->link[s->link].state != SM_UP)
             continue;
         if (s->pending > 0 && sm_stream_room(m, s) > 0 && m->tx_credit > 0)
             sm_fail(m, "stream %u: %u bytes stay behind with credit %u and %u", s->id, s->pending, sm_stream_room(m, s),

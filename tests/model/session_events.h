@@ -166,8 +166,23 @@ static inline void sr_gen_open(struct sr *r) {
     f->bad = bad;
 }
 
+/* Mostly of the primary, and mostly true; what it means elsewhere is the model's to say. */
+static inline void sr_gen_ack(struct sr *r, uint8_t b) {
+    const struct sm_index *x = &r->m.index[0];
+    uint8_t p[8];
+    uint64_t n = b == 63 ? x->sent + 1 : x->acked + (x->sent > x->acked ? b % (x->sent - x->acked + 1) : 0);
+    wire_put64(p, b == 62 ? 0 : n);
+    struct sr_frame *f = sr_put(r, WIRE_ACK, 0, p, sizeof p);
+    f->value = b == 62 ? 0 : (uint32_t)n;
+    f->skip = !sm_replays(&r->m);
+}
+
 static inline void sr_gen_ping(struct sr *r, bool pong) {
     uint8_t p[8], b = sr_u8(r);
+    if (pong && b < 64) {
+        sr_gen_ack(r, b);
+        return;
+    }
     if (pong && b < 240 && r->m.nonce_known) {
         memcpy(p, r->m.nonce, 8);
     } else {
@@ -313,6 +328,10 @@ static inline void sr_model_frame(struct sr *r, int link, const struct sr_frame 
     struct sm *m = &r->m;
     const uint8_t *p = r->msg.p + f->at + WIRE_LIMIT_HEADER;
     m->heard = true;
+    if (f->type == WIRE_ACK) {
+        sm_rx_ack(m, link, f->value);
+        return;
+    }
     if (f->id == 0 && m->link[link].index != 0 && m->cfg.own_peer) { /* FRAME-10 */
         sm_violation(m, WIRE_CODE_PROTOCOL_ERROR, WIRE_CLOSE_PROTOCOL_ERROR);
         return;
@@ -397,12 +416,17 @@ static inline void sr_model_feed(struct sr *r, int link, uint32_t upto) {
 }
 
 static inline void sr_model_tail(struct sr *r, int link) {
+    bool counts = false;
+    for (unsigned i = 0; i < r->msg.n_f; i++)
+        counts = counts || r->msg.f[i].type != WIRE_ACK;
+    if (!r->msg.tail_error)
+        sm_came(&r->m, link, counts);
     if (r->m.link[link].state == SM_UP && r->msg.tail_error)
         sm_violation(&r->m, r->msg.tail_error, WIRE_CLOSE_PROTOCOL_ERROR);
 }
 
 static inline void sr_clear(struct sr *r) {
-    r->msg.n = r->msg.n_f = r->msg.next = r->msg.done = r->msg.tail_error = 0;
+    r->msg.n = r->msg.n_f = r->msg.next = r->msg.done = r->msg.seen = r->msg.tail_error = 0;
     r->msg.begun = false;
     r->msg.taker = NULL;
 }
@@ -448,13 +472,21 @@ static inline void sr_compare(struct sr *r) {
     if (r->overs != m->overs || (m->overs && r->why != m->why))
         sm_fail(m, "over %u times, why %d instead of %u, %d", r->overs, r->why, m->overs, m->why);
     if (r->pongs != m->pongs_up || r->goaways != m->goaways_up || r->binds != m->binds_up || r->lost != m->lost_up ||
-        r->others != m->others_up)
-        sm_fail(m, "calls: %u %u %u %u %u instead of %u %u %u %u %u", r->pongs, r->goaways, r->binds, r->lost,
-                r->others, m->pongs_up, m->goaways_up, m->binds_up, m->lost_up, m->others_up);
+        r->others != m->others_up || r->aways != m->aways_up || r->given_up != m->given_up)
+        sm_fail(m, "calls: %u %u %u %u %u %u %u instead of %u %u %u %u %u %u %u", r->pongs, r->goaways, r->binds,
+                r->lost, r->others, r->aways, r->given_up, m->pongs_up, m->goaways_up, m->binds_up, m->lost_up,
+                m->others_up, m->aways_up, m->given_up);
+    for (int i = 0; i < SM_LINKS && sm_replays(m); i++)
+        if (m->link[i].state == SM_UP && !sm_index_of(m, i)->again &&
+            r->kept[m->link[i].index].seen != sm_index_of(m, i)->acked)
+            sm_fail(m, "link %d: %llu messages acknowledged instead of %llu", i,
+                    (unsigned long long)r->kept[m->link[i].index].seen, (unsigned long long)sm_index_of(m, i)->acked);
     if (!r->s || !sm_alive(m) || m->failed[0])
         return;
     if (mux_session_streams(r->s) != sm_handles(m) || mux_session_links(r->s) != sm_links_up(m) ||
-        mux_session_next_id(r->s) != m->next_id || mux_session_draining(r->s) != (m->state != SM_LIVE))
+        mux_session_next_id(r->s) != m->next_id ||
+        mux_session_draining(r->s) != (m->state == SM_DRAINING || m->state == SM_GOING) ||
+        mux_session_is_away(r->s) != (m->state == SM_AWAY))
         sm_fail(m, "session: %u streams, %u links, next id %u, draining %d", mux_session_streams(r->s),
                 mux_session_links(r->s), mux_session_next_id(r->s), mux_session_draining(r->s));
     if (mux_session_deadline(r->s) > sm_deadline(m))
@@ -474,6 +506,16 @@ static inline bool sr_pull_one(struct sr *r, int i) {
     if (k->left && r->m.now > k->pulled_at)
         r->m.moved_at = r->m.now;
     size_t n = mux_link_pull(k->l, r->out, r->cap);
+    bool counts = mux_link_counts(k->l);
+    if (n > 0 && counts) {
+        struct sr_kept *x = sr_kept_of(k);
+        x->bytes += n;
+        x->size[(sm_index_of(&r->m, i)->sent + 1) % HT_ARRAY_LEN(x->size)] = (uint32_t)n;
+    }
+    size_t all = 0;
+    for (unsigned j = 0; j < HT_ARRAY_LEN(r->kept); j++)
+        all += r->kept[j].bytes;
+    r->m.full = all >= WIRE_LIMIT_MIN_REPLAY_BUFFER;
     k->more = n > 0;
     k->left = n > 0 || k->told;
     k->pulled_at = r->m.now;
@@ -484,16 +526,20 @@ static inline bool sr_pull_one(struct sr *r, int i) {
         return false;
     if (!expected)
         sm_fail(&r->m, "link %d: output was not announced", i);
-    sm_tx_message(&r->m, i, r->out, n, r->cap);
+    sm_tx_message(&r->m, i, r->out, n, r->cap, counts);
     return !r->m.failed[0];
 }
 
 static inline void sr_pull_all(struct sr *r) {
     for (bool any = true; any;) {
         any = false;
-        for (int i = 0; i < SM_LINKS; i++)
+        for (int i = 0; i < SM_LINKS; i++) {
+            const struct sm_index *x = sm_index_of(&r->m, i);
+            bool again = x->again;
             while (sr_pull_one(r, i))
                 any = true;
+            any = any || (again && !x->again); /* after replay() it has nothing for once */
+        }
     }
     sm_check_pulled(&r->m);
 }

@@ -155,7 +155,7 @@ static inline void sr_app_end(struct sr *r) {
     } else if (b < 208 && !sm_kit(m)) {
         mux_session_close(r->s);
         if (sm_alive(m))
-            sm_end_session(m, MUX_END_LOCAL, WIRE_CODE_CANCEL, false, 0, -1);
+            sm_end_locally(m, 0);
     } else if (b >= 208) {
         mux_session_destroy(&r->s);
         sm_destroy(m);
@@ -175,7 +175,7 @@ static inline void sr_time(struct sr *r) {
     static const uint32_t steps[] = {0, 1, 7, 40, 60, 99, 100, 101, 1000, 2999, 3000, 5000, 9999, 10000, 30000, 60000};
     uint8_t b = sr_u8(r);
     uint64_t now = r->m.now + steps[b % HT_ARRAY_LEN(steps)];
-    unsigned overs = r->overs;
+    unsigned overs = r->overs + r->aways;
     if (r->s && b >= 224) {
         mux_session_probe(r->s, 0);
         sm_app_probe(&r->m);
@@ -183,7 +183,7 @@ static inline void sr_time(struct sr *r) {
     sr_clear_out(r);
     if (r->s)
         mux_session_tick(r->s, now);
-    sm_tick(&r->m, now, r->overs != overs);
+    sm_tick(&r->m, now, r->overs + r->aways != overs);
     if (r->s && sm_alive(&r->m) && mux_session_deadline(r->s) <= now)
         sm_fail(&r->m, "a deadline that tick() does not move");
 }
@@ -191,7 +191,19 @@ static inline void sr_time(struct sr *r) {
 static inline void sr_destroy_link(struct sr *r, int i) {
     mux_link_destroy(&r->k[i].l);
     r->k[i] = (struct sr_link){.r = r, .index = i};
-    r->m.link[i] = (struct sm_link){.state = SM_ABSENT};
+    if (r->m.link[i].state == SM_LOST)
+        r->m.link[i].closes = 0;
+    else
+        r->m.link[i] = (struct sm_link){.state = SM_ABSENT};
+}
+
+/* Bytes of the frame under way that have not come. */
+static inline uint32_t sr_left(const struct sr_message *g) { return g->begun ? g->f[g->next].len - g->done : 0; }
+
+/* The link of a message that came in part is lost: the peer will send it again. */
+static inline void sr_keep_half(struct sr *r, int i) {
+    r->half[i] = r->msg;
+    r->m.link[i].half_left = sr_left(&r->msg);
 }
 
 /* The socket of `i` is over. */
@@ -203,10 +215,11 @@ static inline void sr_drop(struct sr *r, int i, uint8_t how) {
         mux_link_closed(r->k[i].l, how % 4 == 1);
     else
         mux_link_destroy(&r->k[i].l);
-    if (r->feeding == i)
-        r->m.in_flight = 0;
     sm_rx_link_gone(&r->m, i, how % 4 == 1);
-    struct sm_stream *hole = r->feeding == i && r->msg.begun ? r->msg.taker : NULL;
+    bool waits = r->m.link[i].state == SM_LOST;
+    if (r->feeding == i && !waits && sm_alive(&r->m))
+        r->m.in_flight -= sr_left(&r->msg);
+    struct sm_stream *hole = r->feeding == i && r->msg.begun && !waits ? r->msg.taker : NULL;
     if (hole && sm_alive(&r->m) && hole->on) { /* of another link: the rest of its frame is lost */
         sm_want(&r->m, hole->link, WIRE_RESET, hole->id, WIRE_CODE_REFUSED_STREAM);
         sm_stream_over(hole, WIRE_CODE_REFUSED_STREAM, true);
@@ -290,14 +303,24 @@ static inline void sr_shake(struct sr *r) {
     r->refused = false;
 }
 
+static inline void sr_rejoin(struct sr *r, int i, uint8_t b);
+
 /* v2: one socket more. */
 static inline void sr_join(struct sr *r) {
     struct sm *m = &r->m;
     uint8_t b = sr_u8(r);
     int i = 1 + b % (SM_LINKS - 1);
     unsigned index = b >= 240 ? 15 : 1 + (b >> 2 & 3);
-    if (m->cfg.version != WIRE_V2 || r->k[i].l || !sm_alive(m))
+    if (m->cfg.version != WIRE_V2 || (r->k[i].l && m->link[i].state != SM_LOST) || !sm_alive(m))
         return;
+    if (m->state == SM_AWAY || m->link[i].state == SM_LOST) {
+        if (m->state == SM_LIVE)
+            sr_rejoin(r, i, b);
+        return;
+    }
+    for (int j = 0; j < SM_LINKS; j++)
+        if (m->link[j].state == SM_LOST && m->link[j].index == index)
+            return; /* that one waits in its own place */
     bool taken = m->state != SM_LIVE;
     for (int j = 0; j < SM_LINKS; j++)
         taken = taken || (m->link[j].state == SM_UP && m->link[j].index == index);
@@ -369,7 +392,8 @@ static inline void sr_message(struct sr *r, int i, uint32_t split) {
     if (split > 0) {
         used = mux_link_message(r->k[i].l, g->p, split, false);
         mux_link_fed(r->k[i].l);
-        sr_model_feed(r, i, split);
+        g->seen = (uint32_t)ht_max(split, g->seen);
+        sr_model_feed(r, i, g->seen);
         sm_fed(m);
         sr_compare(r);
         if (!dead && (used < 0) != (m->link[i].state != SM_UP))
@@ -378,6 +402,10 @@ static inline void sr_message(struct sr *r, int i, uint32_t split) {
         if (used >= 0)
             sr_between(r);
         r->feeding = -1;
+        if (used >= 0 && !dead && m->link[i].state == SM_LOST) {
+            sr_keep_half(r, i);
+            return;
+        }
         if (used < 0 || dead || !r->k[i].l || m->failed[0])
             return;
         dead = m->link[i].state != SM_UP;
@@ -424,11 +452,15 @@ static inline void sr_flood(struct sr *r) {
     }
 }
 
+#include "model/session_return.h"
+
 /* ---- the whole ---- */
 
 static inline void sr_event(struct sr *r) {
     uint8_t b = sr_u8(r);
-    if (!r->k[0].l || r->m.link[0].state == SM_SHUT) {
+    if (r->m.state == SM_AWAY && b < 128) {
+        sr_return(r);
+    } else if (r->m.state != SM_AWAY && (!r->k[0].l || r->m.link[0].state == SM_SHUT)) {
         sr_connect(r);
     } else if (r->m.link[0].state == SM_WAIT) {
         sr_shake(r);
@@ -482,7 +514,8 @@ static inline void sr_configure(struct sr *r) {
         .idle_timeout_ms = d & 32 ? 10000 : 0,
         .suspect_after_ms = d & 64 ? 1000 : 0,
         .own_peer = b & 4,
-        .caps = (b & 12) == 12 ? WIRE_CAP_AUTO_WINDOW : 0,
+        .caps = ((b & 12) == 12 ? WIRE_CAP_AUTO_WINDOW : 0) | (b & 4 && d & 128 ? WIRE_CAP_STREAM_RESUME : 0),
+        .resume_grace_ms = 5000,
         .max_window = WIRE_LIMIT_MAX_AUTO_WINDOW,
     };
     r->m.cfg.session_window = r->m.cfg.stream_window * (c & 128 ? 1 : 3);
@@ -519,7 +552,11 @@ static inline struct sr *sr_begin(const uint8_t *bytes, size_t n, bool trace) {
     struct sr *r = &room;
     memset(&r->m, 0, sizeof r->m);
     memset(r->k, 0, sizeof r->k);
+    memset(r->kept, 0, sizeof r->kept);
+    for (int i = 0; i < SM_LINKS; i++)
+        r->half[i].n = 0;
     r->n_a = r->stall = r->events = r->overs = r->pongs = r->goaways = r->binds = r->lost = r->others = 0;
+    r->aways = r->given_up = 0;
     r->s = NULL;
     r->in = bytes;
     r->in_n = n;

@@ -28,8 +28,9 @@
 #define SM_INTERIMS 32u
 #define SM_PIECE 65536u
 
-enum sm_state { SM_NONE, SM_LIVE, SM_DRAINING, SM_GOING, SM_OVER };
-enum sm_link_state { SM_ABSENT, SM_WAIT, SM_UP, SM_SHUT };
+enum sm_state { SM_NONE, SM_LIVE, SM_DRAINING, SM_GOING, SM_OVER, SM_AWAY };
+/* SM_LOST: its streams wait for another one (stream-resume). */
+enum sm_link_state { SM_ABSENT, SM_WAIT, SM_UP, SM_SHUT, SM_LOST };
 
 /* What the application does with the bytes it is given. */
 enum sm_act { SM_HOLD, SM_AUTO, SM_AT_ONCE, SM_RESET_IN_DATA, SM_RELEASE_IN_DATA, SM_ACTS };
@@ -71,9 +72,19 @@ struct sm_want {
 };
 #define SM_ANY UINT32_MAX
 
+/* Messages of a link index (RESUME-6). */
+struct sm_index {
+    uint64_t sent, acked, came, told;
+    uint64_t since; /* when a tick first saw that the peer was not told of all; 0: none has */
+    bool must_ack;
+    bool again; /* the owner has not been asked yet to send again what was not received */
+};
+
 struct sm_link {
     enum sm_link_state state;
-    bool hello_sent; /* driver: our first frame */
+    uint64_t since;     /* SM_LOST: when the first tick saw it; 0: none has */
+    uint32_t half_left; /* SM_LOST: bytes of a DATA frame that have not come */
+    bool hello_sent;    /* driver: our first frame */
     unsigned index;
     uint32_t next_id;
     struct sm_want want[SM_WANTS];
@@ -90,6 +101,9 @@ struct sm {
     unsigned gen;
     uint64_t now;
     struct sm_link link[SM_LINKS];
+    struct sm_index index[WIRE_LIMIT_MAX_CONNECTIONS];
+    bool full; /* the rig's word: the replay buffer is full */
+    unsigned aways_up, given_up;
     struct sm_stream st[SM_STREAMS];
     unsigned n_st;
     uint32_t next_id;
@@ -205,6 +219,7 @@ static inline void sm_begin(struct sm *m) {
     m->pings_unsent = 0;
     m->active_since = m->moved_at = 0;
     m->heard_at = m->now;
+    memset(m->index, 0, sizeof m->index);
     if (m->cfg.role == WIRE_ROLE_KIT)
         sm_want(m, 0, WIRE_HELLO_OK, 0, SM_ANY);
     sm_link_up(m, 0, 0);
@@ -239,6 +254,10 @@ static inline void sm_end_session(struct sm *m, enum mux_end why, uint16_t strea
         s->unconsumed = 0;
     }
     for (int i = 0; i < SM_LINKS; i++) {
+        if (m->link[i].state == SM_LOST) {
+            m->link[i].state = SM_SHUT;
+            m->link[i].n_want = m->link[i].met = m->link[i].n_pongs = 0;
+        }
         if (m->link[i].state != SM_UP)
             continue;
         if (i == but)
@@ -253,6 +272,12 @@ static inline void sm_end_session(struct sm *m, enum mux_end why, uint16_t strea
     m->in_flight = 0;
 }
 
+/* By our own will. With all links lost, the streams end as lost ones do. */
+static inline void sm_end_locally(struct sm *m, uint16_t ws_code) {
+    bool away = m->state == SM_AWAY;
+    sm_end_session(m, MUX_END_LOCAL, away ? WIRE_CODE_REFUSED_STREAM : WIRE_CODE_CANCEL, away, ws_code, -1);
+}
+
 /* Without a word on the wire, and nobody is called but the streams. */
 static inline void sm_destroy(struct sm *m) {
     if (!sm_alive(m))
@@ -262,7 +287,7 @@ static inline void sm_destroy(struct sm *m) {
     for (int i = 0; i < SM_LINKS; i++)
         if (m->link[i].state == SM_UP)
             m->link[i].state = SM_SHUT;
-    sm_end_session(m, MUX_END_LOCAL, WIRE_CODE_CANCEL, false, 0, -1);
+    sm_end_locally(m, 0);
     m->overs = overs;
     m->why = why;
 }
@@ -317,6 +342,10 @@ static inline void sm_app_consume(struct sm_stream *s, uint32_t n) {
 static inline void sm_app_shutdown(struct sm *m, uint16_t code, uint64_t grace, uint16_t ws_code) {
     if (!sm_alive(m))
         return;
+    if (m->state == SM_AWAY) {
+        sm_end_locally(m, ws_code);
+        return;
+    }
     if (m->state == SM_DRAINING) {
         m->drain_until = m->now + grace < m->drain_until ? m->now + grace : m->drain_until;
         return;
@@ -326,6 +355,8 @@ static inline void sm_app_shutdown(struct sm *m, uint16_t code, uint64_t grace, 
     m->drain_ws = ws_code;
     m->state = SM_DRAINING;
 }
+
+#include "model/session_replay.h"
 
 /* ---- what the peer does ---- */
 
@@ -550,6 +581,17 @@ static inline void sm_rx_goaway(struct sm *m) {
 static inline void sm_rx_link_gone(struct sm *m, int link, bool clean) {
     struct sm_link *l = &m->link[link];
     enum sm_link_state was = l->state;
+    if (was == SM_LOST)
+        return;
+    if (was == SM_UP && !clean && sm_may_wait(m)) {
+        if (l->index == 0) {
+            sm_away(m, WIRE_CLOSE_GOING_AWAY, link);
+        } else {
+            sm_lose(m, link);
+            m->lost_up++;
+        }
+        return;
+    }
     l->n_want = l->met = l->n_pongs = 0; /* nobody can be told any more */
     l->state = SM_SHUT;
     if (was != SM_UP)
@@ -563,9 +605,8 @@ static inline void sm_rx_link_gone(struct sm *m, int link, bool clean) {
                        WIRE_CODE_REFUSED_STREAM, true, WIRE_CLOSE_GOING_AWAY, link);
         return;
     }
-    for (unsigned i = 0; i < m->n_st; i++) /* PARK-4 */
-        if (sm_here(m, &m->st[i]) && m->st[i].on && m->st[i].link == link)
-            sm_stream_over(&m->st[i], WIRE_CODE_REFUSED_STREAM, true);
+    sm_end_streams(m, link);
+    sm_forget(m, link);
     m->lost_up++;
 }
 
@@ -576,6 +617,10 @@ static inline bool sm_idle(const struct sm *m) {
 }
 
 static inline void sm_time_out(struct sm *m, enum mux_end why, uint16_t ws_code) {
+    if (why == MUX_END_TIMEOUT && sm_may_wait(m)) {
+        sm_away(m, ws_code, -1);
+        return;
+    }
     if (sm_kit(m)) /* a driver's would be a goodbye */
         sm_want(m, 0, WIRE_GOAWAY, 0, WIRE_CODE_IDLE_TIMEOUT);
     sm_end_session(m, why, WIRE_CODE_REFUSED_STREAM, false, ws_code, -1);
@@ -614,7 +659,7 @@ static inline uint64_t sm_pong_due(const struct sm *m, uint64_t moved_at) { /* K
 
 /* Who called is asleep no more; is the peer still there? */
 static inline void sm_app_probe(struct sm *m) {
-    if (!sm_alive(m) || !m->cfg.suspect_after_ms || m->probing)
+    if (!sm_alive(m) || m->state == SM_AWAY || !m->cfg.suspect_after_ms || m->probing)
         return;
     m->probing = true;
     sm_send_ping(m);
@@ -650,7 +695,7 @@ static inline void sm_tick_idle(struct sm *m) { /* KEEP-3 */
 
 static inline void sm_tick(struct sm *m, uint64_t now, bool gave_up) {
     m->now = now;
-    if (!sm_alive(m))
+    if (!sm_alive(m) || m->state == SM_AWAY)
         return;
     if (m->heard) {
         m->heard_at = now;
@@ -659,8 +704,10 @@ static inline void sm_tick(struct sm *m, uint64_t now, bool gave_up) {
     m->heard = false;
     sm_tick_drain(m);
     if (sm_alive(m))
-        sm_tick_ping(m, gave_up);
+        sm_tick_replay(m);
     if (sm_alive(m))
+        sm_tick_ping(m, gave_up);
+    if (sm_alive(m) && m->state != SM_AWAY)
         sm_tick_idle(m);
     for (unsigned i = 0; sm_alive(m) && i < m->n_st; i++) {
         struct sm_stream *s = &m->st[i];
@@ -676,10 +723,11 @@ static inline void sm_tick(struct sm *m, uint64_t now, bool gave_up) {
 }
 
 /* When tick() must have been called at the latest. */
-static inline uint64_t sm_deadline(const struct sm *m) {
+static inline uint64_t sm_deadline(struct sm *m) {
     uint64_t at = UINT64_MAX;
-    if (!sm_alive(m))
+    if (!sm_alive(m) || m->state == SM_AWAY)
         return at;
+    at = sm_replay_deadline(m);
     if (m->state == SM_DRAINING)
         at = sm_handles(m) == 0 ? m->now : m->drain_until;
     at = ht_min64(at, m->ping_out ? sm_pong_due(m, m->moved_at) : sm_ping_due(m, m->heard ? m->now : m->heard_at));

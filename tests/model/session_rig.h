@@ -54,11 +54,22 @@ struct sr_message {
     uint32_t done;           /* bytes of the present DATA payload */
     struct sm_stream *taker; /* of the present DATA frame */
     bool begun;
+    uint32_t seen;       /* bytes that the model has been fed with */
     uint32_t tail_error; /* the message itself is wrong: GOAWAY's code; 0: it is not */
+};
+
+/* What the owner keeps of a link index. */
+struct sr_kept {
+    uint64_t seen; /* what acked() or replay() said last */
+    size_t bytes;
+    uint32_t size[256]; /* of message n at n % 256 */
 };
 
 struct sr {
     struct sm m;
+    struct sr_kept kept[WIRE_LIMIT_MAX_CONNECTIONS];
+    struct sr_message half[SM_LINKS]; /* cut by the loss of a link; to be sent again on the next one. n 0: none */
+    int rc;                           /* of the last resume */
     struct mux_session *s;
     struct sr_link k[SM_LINKS];
     struct sr_stream a[SM_STREAMS];
@@ -72,7 +83,7 @@ struct sr {
     unsigned stall;
     bool destroy_in_over, refuse_hello, refused, trace;
     int feeding; /* the link whose message is half fed; -1: none */
-    unsigned events, overs, pongs, goaways, binds, lost, others;
+    unsigned events, overs, pongs, goaways, binds, lost, others, aways, given_up;
     enum mux_end why;
     uint32_t hello_first_id;
 };
@@ -311,6 +322,17 @@ static inline void sr_on_lost(void *ctx, struct mux_link *l, unsigned index) {
     ((struct sr *)ctx)->lost++;
 }
 
+static inline void sr_on_away(void *ctx, const char *text) {
+    (void)text;
+    ((struct sr *)ctx)->aways++;
+}
+
+static inline void sr_on_given_up(void *ctx, unsigned index) {
+    struct sr *r = ctx;
+    r->given_up++;
+    r->kept[index] = (struct sr_kept){0};
+}
+
 static inline void sr_on_over(void *ctx, enum mux_end why, const char *text) {
     struct sr *r = ctx;
     (void)text;
@@ -345,6 +367,8 @@ static const struct mux_session_ops sr_session_ops = {
     .goaway = sr_on_goaway,
     .pong = sr_on_pong,
     .link_lost = sr_on_lost,
+    .away = sr_on_away,
+    .given_up = sr_on_given_up,
     .over = sr_on_over,
 };
 
@@ -359,38 +383,58 @@ static inline void sr_attach(struct sr_link *k) {
         .connections_granted = 1,
     };
     mux_session_destroy(&r->s);
+    memset(r->kept, 0, sizeof r->kept);
+    for (int i = 0; i < SM_LINKS; i++)
+        r->half[i].n = 0;
     r->s = mux_session_create(&r->m.cfg, &sr_session_ops, r, r->m.now);
     if (!r->s || mux_session_attach(r->s, k->l, &ok) != 0)
         sm_fail(&r->m, "a session cannot begin");
 }
 
+static inline void sr_take_up(struct sr_link *k, uint64_t messages) {
+    struct sr *r = k->r;
+    static struct ht_slice names[WIRE_N_CAPABILITIES];
+    struct wire_hello_ok ok = {
+        .session_id = ht_slice_str("S-1"),
+        .stream_window = r->m.cfg.stream_window,
+        .session_window = r->m.cfg.session_window,
+        .connections_granted = 1,
+        .capabilities = names,
+        .n_capabilities = wire_caps_names(r->m.cfg.caps, names),
+    };
+    r->rc = mux_session_resume(r->s, k->l, messages, &ok, r->m.now);
+}
+
 static inline void sr_on_hello(void *ctx, const struct wire_hello *hello) {
     struct sr_link *k = ctx;
     struct wire_goaway full = {.code = WIRE_CODE_RESOURCE_EXHAUSTED};
-    (void)hello;
-    if (k->r->refuse_hello)
+    if (hello->has_resume)
+        sr_take_up(k, hello->resume.received);
+    else if (k->r->refuse_hello)
         mux_link_refuse(k->l, &full, WIRE_CLOSE_TRY_AGAIN_LATER, "full");
     else
         sr_attach(k);
 }
 
 static inline void sr_on_hello_ok(void *ctx, const struct wire_hello_ok *ok) {
-    (void)ok;
-    sr_attach(ctx);
+    if (ok->has_received)
+        sr_take_up(ctx, ok->received);
+    else
+        sr_attach(ctx);
 }
 
 static inline void sr_on_join(void *ctx, const struct wire_join *join) {
     struct sr_link *k = ctx;
     struct wire_join_err no = {.code = WIRE_JOIN_ERROR_INTERNAL};
-    if (!k->r->s || mux_session_join(k->r->s, k->l, join->index, NULL, NULL) != 0)
+    if (!k->r->s ||
+        mux_session_join(k->r->s, k->l, join->index, NULL, join->has_received ? &join->received : NULL) != 0)
         mux_link_refuse_join(k->l, &no);
 }
 
 static inline void sr_on_join_ok(void *ctx, const struct wire_join_ok *ok) {
     struct sr_link *k = ctx;
-    (void)ok;
     if (k->r->s)
-        (void)!mux_session_join(k->r->s, k->l, k->ask_index, NULL, NULL);
+        (void)!mux_session_join(k->r->s, k->l, k->ask_index, NULL, ok->has_received ? &ok->received : NULL);
 }
 
 static inline void sr_on_join_err(void *ctx, const struct wire_join_err *err) {
@@ -417,6 +461,26 @@ static inline void sr_on_close(void *ctx, uint16_t ws_code, const char *reason) 
     k->ws_code = ws_code;
 }
 
+static inline struct sr_kept *sr_kept_of(struct sr_link *k) { return &k->r->kept[k->r->m.link[k - k->r->k].index]; }
+
+static inline size_t sr_on_kept(void *ctx) { return sr_kept_of(ctx)->bytes; }
+
+static inline void sr_on_acked(void *ctx, uint64_t count) {
+    struct sr_kept *x = sr_kept_of(ctx);
+    while (x->seen < count)
+        x->bytes -= x->size[++x->seen % HT_ARRAY_LEN(x->size)];
+}
+
+static inline void sr_on_replay(void *ctx, uint64_t count) {
+    struct sr_link *k = ctx;
+    struct sm_index *x = sm_index_of(&k->r->m, (int)(k - k->r->k));
+    if (!x->again || count != x->acked)
+        sm_fail(&k->r->m, "replay(%llu) instead of %llu, due %d", (unsigned long long)count,
+                (unsigned long long)x->acked, x->again);
+    x->again = false;
+    sr_on_acked(ctx, count);
+}
+
 static const struct mux_link_ops sr_link_ops = {
     .hello = sr_on_hello,
     .join = sr_on_join,
@@ -426,6 +490,9 @@ static const struct mux_link_ops sr_link_ops = {
     .refused = sr_on_refused,
     .output = sr_on_output,
     .close = sr_on_close,
+    .kept = sr_on_kept,
+    .acked = sr_on_acked,
+    .replay = sr_on_replay,
 };
 
 #include "model/session_events.h"

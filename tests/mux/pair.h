@@ -435,8 +435,12 @@ static inline void on_hello_ok(void *ctx, const struct wire_hello_ok *ok) {
 }
 
 static inline void joins(struct port *p, unsigned index, const uint64_t *messages) {
-    if (mux_session_join(p->end->s, p->l, index, NULL, messages) < 0)
-        violations++;
+    int rc = mux_session_join(p->end->s, p->l, index, NULL, messages);
+    if (rc == HT_EAGAIN && p->end == &kit) {
+        mux_link_refuse_join(p->l, &(struct wire_join_err){.code = WIRE_JOIN_ERROR_INVALID_TICKET});
+        return;
+    }
+    violations += rc < 0;
     p->end->port[index] = p;
 }
 

@@ -103,10 +103,13 @@ static void a_lost_secondary(void) {
 }
 
 static void ends(bool rude) {
-    for (int i = 0; i < 300; i++) {
+    for (int i = 0; i < 400; i++) {
         size_t live = ht_mem_live();
+        struct mux_config c = usual;
+        c.caps = i % 4 == 3 ? WIRE_CAP_STREAM_RESUME : 0; /* then a lost link is no end */
+        lossy = i % 4 == 3;
         violations = completed = resets = 0;
-        start(i % 3 == 0, &usual);
+        start(i % 3 == 0, &c);
         for (unsigned n = roll(600); n > 0; n--)
             step();
         if (rude)
@@ -118,6 +121,7 @@ static void ends(bool rude) {
         chaos = false;
         CU_ASSERT_EQUAL(violations, 0);
         CU_ASSERT(kit.overs <= 1 && driver.overs <= 1);
+        lossy = false;
         finish(live);
     }
 }

@@ -584,6 +584,19 @@ static void a_resume_without_memory(void) {
     }
 }
 
+/* A session that ends at once says so behind HELLO_OK, not before it. */
+static void the_greeting_comes_first(void) {
+    START(WIRE_ROLE_KIT, resuming);
+    CU_ASSERT(rig_frame_in(r, WIRE_EOF, 0, NULL, 0) < 0);
+    CU_ASSERT_EQUAL(r->why, MUX_END_VIOLATION);
+    rig_pull(r);
+    CU_ASSERT_EQUAL(r->n_out, 2);
+    CU_ASSERT_EQUAL(r->out[0].type, WIRE_HELLO_OK);
+    CU_ASSERT_EQUAL(r->out[1].type, WIRE_GOAWAY);
+    CU_ASSERT_EQUAL(r->counted, 0); /* nobody will ask for it again */
+    STOP();
+}
+
 /* ---- secondaries ---- */
 
 #define JOIN_WITH(n) "{\"sessionId\":\"S-1\",\"index\":1,\"nonce\":\"n\",\"received\":" #n "}"
@@ -633,6 +646,27 @@ static void a_secondary_comes_back(void) {
     CU_ASSERT(secondary_in(&a, WIRE_EOF, 4, NULL, 0) > 0);
     CU_ASSERT_EQUAL(u->code, 0);
     CU_ASSERT_EQUAL(r->given_up, 0);
+    mux_link_destroy(&a.l);
+    STOP();
+}
+
+/* RESUME-11: a JOIN that was overtaken. */
+static void a_late_join_changes_nothing(void) {
+    START(WIRE_ROLE_KIT, resuming_v2);
+    struct secondary a;
+    struct rig_stream *u = on_secondary(r, &a);
+    uint8_t count[8];
+    uint32_t id;
+    wire_put64(count, 1);
+    CU_ASSERT(secondary_in(&a, WIRE_ACK, 0, count, 8) > 0);
+    mux_link_destroy(&a.l);
+    secondary_join(r, &a, JOIN_WITH(0));
+    CU_ASSERT_EQUAL(a.rc, HT_EAGAIN);
+    CU_ASSERT_EQUAL(secondary_says(&a, &id), WIRE_JOIN_ERR);
+    mux_link_destroy(&a.l);
+    CU_ASSERT_EQUAL(u->closes + r->given_up, 0);
+    secondary_join(r, &a, JOIN_WITH(1));
+    CU_ASSERT_EQUAL(a.rc, 0);
     mux_link_destroy(&a.l);
     STOP();
 }
@@ -720,6 +754,35 @@ static void the_primary_takes_all_along(void) {
     STOP();
 }
 
+static void tight(struct mux_config *c) {
+    resuming_v2(c);
+    c->session_window = 1000;
+}
+
+/* What waits for session credit on a link that is away does not keep it from the others. */
+static void credit_for_those_who_can_use_it(void) {
+    START(WIRE_ROLE_KIT, tight);
+    struct secondary a;
+    struct rig_stream *u = on_secondary(r, &a), *t = &r->streams[0];
+    rig_write(u, 2000, false);
+    secondary_pull(&a);
+    CU_ASSERT_EQUAL(r->s->send.credit, 0);
+    rig_write(t, 50, false);
+    rig_pull(r);
+    CU_ASSERT(t->writable == 0 && u->writable == 0);
+    mux_link_destroy(&a.l);
+    CU_ASSERT(rig_window(r, 0, 100) > 0);
+    rig_pull(r);
+    CU_ASSERT_EQUAL(r->data_out, 50);
+    secondary_join(r, &a, JOIN_WITH(1));
+    secondary_pull(&a);
+    secondary_pull(&a);
+    CU_ASSERT_EQUAL(r->s->send.credit, 0);
+    CU_ASSERT_EQUAL(u->to_send, 950);
+    mux_link_destroy(&a.l);
+    STOP();
+}
+
 /* ACK is the one frame of the session that belongs on the link it speaks of (FRAME-10). */
 static void acks_stay_on_their_link(void) {
     START(WIRE_ROLE_KIT, resuming_v2);
@@ -764,9 +827,12 @@ static const struct tap_test tests[] = {
     {"the owner decides how long a session is away", the_owner_waits_no_longer},
     {"a message that nobody can keep ends the session", destroyed_inside_its_own_pull},
     {"a resume without memory changes nothing", a_resume_without_memory},
+    {"HELLO_OK comes before everything else", the_greeting_comes_first},
     {"a secondary comes back", a_secondary_comes_back},
+    {"a JOIN that was overtaken changes nothing", a_late_join_changes_nothing},
     {"a secondary that does not come back costs its streams", a_secondary_does_not_come_back},
     {"with the primary all links are away", the_primary_takes_all_along},
+    {"credit goes to those who can use it", credit_for_those_who_can_use_it},
     {"ACKs stay on their link", acks_stay_on_their_link},
     {NULL, NULL},
 };
