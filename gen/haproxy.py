@@ -36,7 +36,7 @@ def load(spec_dir):
     path = os.path.join(spec_dir, SPEC)
     doc = specfile.load(path, os.path.join(spec_dir, "haproxy.schema.json"))
     checks = specfile.Checks(doc)
-    for what, one in (("maps", "map"), ("variables", "variable"), ("settings", "setting"), ("refusals", "refusal")):
+    for what, one in (("maps", "map"), ("services", "service"), ("variables", "variable"), ("settings", "setting"), ("refusals", "refusal")):
         checks.unique(doc[what], "name", one)
     for item in doc["maps"]:
         checks.unique(item["fields"], "name", "field")

@@ -18,7 +18,7 @@
 
 struct run {
     bool dev;
-    const char *domain, *id, *haproxy, *cert, *key;
+    const char *domain, *id, *haproxy, *cert, *key, *containers;
     uint16_t port, http_port; /* of HTTPS, and of what leads to it */
     enum ht_log_level log_level;
     char folder[PATH_MAX], token_file[PATH_MAX + 16];
@@ -230,6 +230,8 @@ static int start(struct run *r, const struct opt_serve *o, struct ht_errmsg *err
                     &(struct edge_config){.loop = r->loop,
                                           .folder = r->folder,
                                           .domain = r->domain,
+                                          .node = r->id,
+                                          .book = r->containers,
                                           .haproxy = r->haproxy,
                                           .local = r->dev,
                                           .https_port = r->port,
@@ -313,6 +315,7 @@ int cmd_edge_dev(int argc, char **argv) {
                     .domain = DEV_DOMAIN,
                     .id = o.id ? o.id : DEV_ID,
                     .haproxy = o.haproxy,
+                    .containers = o.containers,
                     .port = (uint16_t)o.port,
                     .log_level = o.set_log_level ? o.log_level : HT_LOG_WARN};
     rc = o.folder ? given_folder(&r, o.folder) : default_folder(&r);
@@ -330,6 +333,7 @@ int cmd_edge_up(int argc, char **argv) {
     struct run r = {.domain = o.domain,
                     .id = o.id,
                     .haproxy = o.haproxy,
+                    .containers = o.containers,
                     .cert = o.n_tls_cert ? o.tls_cert[0] : NULL,
                     .key = o.n_tls_key ? o.tls_key[0] : NULL,
                     .port = 443,

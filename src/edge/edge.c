@@ -22,9 +22,10 @@ struct edge {
     struct edge_maps *maps;
     struct edge_engine *engine;
     struct edge_kits *kits;
+    struct edge_book *book;
     struct io_timer renew;
     bool ipv6, has_account;
-    char folder[EDGE_FOLDER_MAX + 1], https_port[8], http_port[8], maxconn[16];
+    char folder[EDGE_FOLDER_MAX + 1], https_port[8], http_port[8], maxconn[16], containers[300];
 };
 
 /* ---- what the machine has ---- */
@@ -89,6 +90,7 @@ static void count_visitors(struct edge *e) {
 static int write_config(struct edge *e, struct ht_errmsg *err) {
     struct edge_settings s = {.values = {
                                   [HAPROXY_SET_FOLDER] = e->folder,
+                                  [HAPROXY_SET_CONTAINERS] = e->containers,
                                   [HAPROXY_SET_IPV4] = e->cfg.local ? "127.0.0.1" : "0.0.0.0",
                                   [HAPROXY_SET_IPV6] = !e->ipv6       ? ""
                                                        : e->cfg.local ? "::1"
@@ -147,6 +149,8 @@ static void on_service(void *ctx, const char *url, bool bound) {
 
 void edge_reload(struct edge *e) {
     struct ht_errmsg err;
+    if (edge_book_load(&e->book, e->cfg.book, e->maps, &err) < 0)
+        ht_error("edge", "%s; the addresses stay as they are", err.text);
     if (write_all(e, &err) < 0)
         ht_error("edge", "%s; HAProxy goes on as it is", err.text);
     else
@@ -167,6 +171,9 @@ static int check_config(const struct edge_config *cfg, struct ht_errmsg *err) {
     if (n < 3 || n > 180 || !strchr(cfg->domain, '.') || cfg->domain[strspn(cfg->domain, good)] ||
         cfg->domain[0] == '.' || cfg->domain[n - 1] == '.' || strstr(cfg->domain, ".."))
         return ht_fail(err, HT_EINVAL, "\"%s\" is no domain such as edge.example.com, in lower case", cfg->domain);
+    n = strlen(cfg->node);
+    if (n < 1 || n > 40 || cfg->node[strspn(cfg->node, "abcdefghijklmnopqrstuvwxyz0123456789")])
+        return ht_fail(err, HT_EINVAL, EDGE_NO_ID, cfg->node);
     return HT_OK;
 }
 
@@ -180,6 +187,7 @@ static int prepare(struct edge *e, struct ht_errmsg *err) {
     snprintf(e->https_port, sizeof e->https_port, "%u", e->cfg.https_port);
     if (e->cfg.http_port)
         snprintf(e->http_port, sizeof e->http_port, "%u", e->cfg.http_port);
+    snprintf(e->containers, sizeof e->containers, ".%s.containers.%s", e->cfg.node, e->cfg.domain);
     count_visitors(e);
     e->lock = rc = edge_folder_lock(e->folder, err);
     if (rc >= 0)
@@ -201,7 +209,9 @@ static int begin(struct edge *e, struct ht_errmsg *err) {
                       : NULL;
     if (!e->kits)
         return ht_fail(err, HT_ENOMEM, "out of memory");
-    int rc = write_all(e, err);
+    int rc = edge_book_load(&e->book, e->cfg.book, e->maps, err);
+    if (rc == HT_OK)
+        rc = write_all(e, err);
     if (rc < 0)
         return rc;
     e->engine = edge_engine_start(
@@ -246,6 +256,7 @@ void edge_stop(struct edge **ep) {
     edge_admin_destroy(&e->admin); /* who waits for an answer must still be there */
     edge_engine_stop(&e->engine);
     edge_maps_destroy(&e->maps);
+    edge_book_free(&e->book);
     if (e->lock >= 0)
         close(e->lock);
     ht_free(e);

@@ -9,6 +9,7 @@
  *   admin.c    HAProxy's runtime socket
  *   maps.c     the maps, as they are wanted and as HAProxy has them
  *   kits.c     follows what kits have bound
+ *   book.c     the address book of containers
  *
  * A change goes first to what is kept, then to the map's file, then to the socket. What is asked of HAProxy while it
  * starts or loads anew waits; then its maps are compared with what is wanted. So no change is lost when HAProxy, this
@@ -37,6 +38,8 @@ struct edge_config {
     struct io_loop *loop;
     const char *folder;               /* made if it is not there; only this user may enter it */
     const char *domain;               /* in lower case: services are one label below it */
+    const char *node;                 /* containers are below NODE.containers.DOMAIN; a-z and 0-9 */
+    const char *book;                 /* the file with their addresses; NULL: there are none */
     const char *haproxy;              /* the program; NULL: it is looked for */
     bool local;                       /* listens on loopback addresses alone */
     uint16_t https_port, http_port;   /* http_port 0: none */
@@ -63,7 +66,7 @@ struct edge_kit_config {
 int edge_start(struct edge **out, const struct edge_config *cfg, struct ht_errmsg *err) HT_MUST_USE;
 /* Follows a kit from now on. 0, or HT_EINVAL or HT_ENOMEM with *err. */
 int edge_follow(struct edge *e, const struct edge_kit_config *kit, struct ht_errmsg *err) HT_MUST_USE;
-/* Reads certificate files again, writes the configuration anew, and has HAProxy load it. */
+/* Reads certificate files and the address book again, writes the configuration anew, and has HAProxy load it. */
 void edge_reload(struct edge *e);
 /* Ends HAProxy and waits for it. Not inside a callback of the edge. Clears the pointer. NULL is ignored. */
 void edge_stop(struct edge **e);

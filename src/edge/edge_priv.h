@@ -10,6 +10,9 @@
 #include "io/site.h"
 #include "web/web.h"
 
+/* The message about an id that is none. */
+#define EDGE_NO_ID "\"%s\" is no id: 1 to 40 of a-z and 0-9, as it is the first part of ID-PORT"
+
 #define EDGE_HOST 254 /* bytes of a host with its NUL */
 
 /* ---- folder.c ---- */
@@ -82,6 +85,20 @@ void edge_maps_hold(struct edge_maps *m);
 void edge_maps_compare(struct edge_maps *m);
 /* The process whose maps are as wanted; 0: none. */
 uint64_t edge_maps_pid(const struct edge_maps *m);
+
+/* ---- book.c: the address book ---- */
+
+struct edge_book;
+
+/*
+ * Reads the file (NULL: there is none, and services have their usual ports), and makes the maps so. What an older *book
+ * had, and the new one has not, is removed from them. Replaces *book. An error with *err, which names the line:
+ * nothing has changed.
+ */
+int edge_book_load(struct edge_book **book, const char *file, struct edge_maps *maps,
+                   struct ht_errmsg *err) HT_MUST_USE;
+/* Clears the pointer. NULL is ignored. */
+void edge_book_free(struct edge_book **book);
 
 /* ---- engine.c ---- */
 

@@ -404,7 +404,7 @@ static int check_id(const char *id, struct ht_errmsg *err) {
     size_t n = strlen(id);
     if (n >= 1 && n <= 40 && id[strspn(id, "abcdefghijklmnopqrstuvwxyz0123456789")] == '\0')
         return HT_OK;
-    return ht_fail(err, HT_EINVAL, "\"%s\" is no id: 1 to 40 of a-z and 0-9, as it is the first part of ID-PORT", id);
+    return ht_fail(err, HT_EINVAL, EDGE_NO_ID, id);
 }
 
 int edge_kits_add(struct edge_kits *a, const struct edge_kit_config *cfg, struct ht_errmsg *err) {

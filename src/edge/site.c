@@ -31,17 +31,19 @@ static int make_authority(const char *folder, const char *domain, struct io_site
 
 static int own_certificate(const struct edge_config *cfg, struct ht_buf *out, struct ht_errmsg *err) {
     struct io_site_pair ca, leaf;
+    char below[80];
+    snprintf(below, sizeof below, "%s.containers", cfg->node);
     int rc = read_pair(cfg->folder, &ca, err);
     bool made = rc == HT_EOF;
     if (made)
         rc = make_authority(cfg->folder, cfg->domain, &ca, err);
     if (rc == HT_OK)
-        rc = io_site_issue(&ca, cfg->domain, LEAF_DAYS, &leaf, err);
+        rc = io_site_issue(&ca, cfg->domain, below, LEAF_DAYS, &leaf, err);
     if (rc == HT_ETLS && !made) { /* of another domain, or at its end */
         ht_warn("edge", "%s: a new authority is made, which browsers have to be told of", err->text);
         rc = make_authority(cfg->folder, cfg->domain, &ca, err);
         if (rc == HT_OK)
-            rc = io_site_issue(&ca, cfg->domain, LEAF_DAYS, &leaf, err);
+            rc = io_site_issue(&ca, cfg->domain, below, LEAF_DAYS, &leaf, err);
     }
     if (rc == HT_OK && ht_buf_printf(out, "%s%s%s", leaf.cert, ca.cert, leaf.key) < 0)
         rc = ht_fail(err, HT_ENOMEM, "out of memory");

@@ -87,8 +87,8 @@ int io_site_authority(const char *domain, struct io_site_pair *out, struct ht_er
     return rc;
 }
 
-int io_site_issue(const struct io_site_pair *authority, const char *domain, unsigned days, struct io_site_pair *out,
-                  struct ht_errmsg *err) {
+int io_site_issue(const struct io_site_pair *authority, const char *domain, const char *below, unsigned days,
+                  struct io_site_pair *out, struct ht_errmsg *err) {
     char subject[65], names[600];
     X509 *ca = NULL, *x = NULL;
     EVP_PKEY *ca_key = NULL, *key = NULL;
@@ -102,7 +102,8 @@ int io_site_issue(const struct io_site_pair *authority, const char *domain, unsi
     else if (X509_cmp_time(X509_get0_notAfter(ca), &until) < 0)
         rc = ht_fail(err, HT_ETLS, "the authority's certificate ends within %u days", days);
     snprintf(subject, sizeof subject, "%.64s", domain);
-    snprintf(names, sizeof names, "DNS:*.%s,DNS:%s", domain, domain);
+    snprintf(names, sizeof names, "DNS:*.%s,DNS:%s%s%s%s%s", domain, domain, below ? ",DNS:*." : "", below ? below : "",
+             below ? "." : "", below ? domain : "");
     if (rc == HT_OK) {
         key = EVP_EC_gen("P-256");
         x = key ? io_cert_new(key, (long)days * DAY_S, subject, X509_get_subject_name(ca)) : NULL;

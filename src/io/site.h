@@ -18,9 +18,9 @@ struct io_site_pair {
 
 /* Makes an authority for `domain`, which is in lower case. It is good for ten years. 0, or HT_ETLS with *err. */
 int io_site_authority(const char *domain, struct io_site_pair *out, struct ht_errmsg *err) HT_MUST_USE;
-/* Makes a key and a certificate for DOMAIN and *.DOMAIN, good for `days`. 0, or HT_ETLS with *err: the authority cannot
- * be used, is for another domain, or ends before. */
-int io_site_issue(const struct io_site_pair *authority, const char *domain, unsigned days, struct io_site_pair *out,
-                  struct ht_errmsg *err) HT_MUST_USE;
+/* Makes a key and a certificate for DOMAIN and *.DOMAIN, and for *.BELOW.DOMAIN when `below` is not NULL, good for
+ * `days`. 0, or HT_ETLS with *err: the authority cannot be used, is for another domain, or ends before. */
+int io_site_issue(const struct io_site_pair *authority, const char *domain, const char *below, unsigned days,
+                  struct io_site_pair *out, struct ht_errmsg *err) HT_MUST_USE;
 
 #endif

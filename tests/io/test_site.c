@@ -36,9 +36,11 @@ static void hosts_of_the_domain_verify(void) {
     struct io_site_pair ca, leaf;
     struct ht_errmsg err = {""};
     CU_ASSERT_EQUAL_FATAL(io_site_authority("edge.localhost", &ca, &err), HT_OK);
-    CU_ASSERT_EQUAL_FATAL(io_site_issue(&ca, "edge.localhost", 30, &leaf, &err), HT_OK);
+    CU_ASSERT_EQUAL_FATAL(io_site_issue(&ca, "edge.localhost", "me.containers", 30, &leaf, &err), HT_OK);
     CU_ASSERT_EQUAL(verify(&ca, &leaf, "me-3000.edge.localhost"), 0);
     CU_ASSERT_EQUAL(verify(&ca, &leaf, "edge.localhost"), 0);
+    CU_ASSERT_EQUAL(verify(&ca, &leaf, "a-b-http-80.me.containers.edge.localhost"), 0);
+    CU_ASSERT_EQUAL(verify(&ca, &leaf, "x.you.containers.edge.localhost"), X509_V_ERR_HOSTNAME_MISMATCH);
     CU_ASSERT_EQUAL(verify(&ca, &leaf, "a.b.edge.localhost"), X509_V_ERR_HOSTNAME_MISMATCH);
     CU_ASSERT_EQUAL(verify(&ca, &leaf, "localhost"), X509_V_ERR_HOSTNAME_MISMATCH);
     CU_ASSERT_EQUAL(verify(&ca, &leaf, "www.example.com"), X509_V_ERR_HOSTNAME_MISMATCH);
@@ -54,15 +56,15 @@ static void others_are_refused(void) {
     struct ht_errmsg err = {""};
     CU_ASSERT_EQUAL_FATAL(io_site_authority("a.example.com", &ca, &err), HT_OK);
     CU_ASSERT_EQUAL_FATAL(io_site_authority("a.example.com", &other, &err), HT_OK);
-    CU_ASSERT_EQUAL(io_site_issue(&ca, "b.example.com", 30, &leaf, &err), HT_ETLS);
+    CU_ASSERT_EQUAL(io_site_issue(&ca, "b.example.com", NULL, 30, &leaf, &err), HT_ETLS);
     CU_ASSERT_STRING_EQUAL(err.text, "the authority is not for b.example.com");
-    CU_ASSERT_EQUAL(io_site_issue(&ca, "example.com", 30, &leaf, &err), HT_ETLS);
-    CU_ASSERT_EQUAL(io_site_issue(&ca, "a.example.com", 20 * 365, &leaf, &err), HT_ETLS);
+    CU_ASSERT_EQUAL(io_site_issue(&ca, "example.com", NULL, 30, &leaf, &err), HT_ETLS);
+    CU_ASSERT_EQUAL(io_site_issue(&ca, "a.example.com", NULL, 20 * 365, &leaf, &err), HT_ETLS);
     CU_ASSERT_PTR_NOT_NULL(strstr(err.text, "ends within"));
     memcpy(other.cert, ca.cert, sizeof other.cert); /* a certificate with another's key */
-    CU_ASSERT_EQUAL(io_site_issue(&other, "a.example.com", 30, &leaf, &err), HT_ETLS);
+    CU_ASSERT_EQUAL(io_site_issue(&other, "a.example.com", NULL, 30, &leaf, &err), HT_ETLS);
     snprintf(other.cert, sizeof other.cert, "no certificate");
-    CU_ASSERT_EQUAL(io_site_issue(&other, "a.example.com", 30, &leaf, &err), HT_ETLS);
+    CU_ASSERT_EQUAL(io_site_issue(&other, "a.example.com", NULL, 30, &leaf, &err), HT_ETLS);
     CU_ASSERT_PTR_NOT_NULL(strstr(err.text, "cannot be used"));
 }
 
