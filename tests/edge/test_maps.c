@@ -382,7 +382,7 @@ static void files_are_replaced_whole(void) {
 static void each_setting_stands_in_the_configuration(void) {
     struct edge_settings s;
     struct ht_buf text = {0}, none = {0};
-    char values[HAPROXY_SETTINGS][16];
+    char values[HAPROXY_SETTINGS][24];
     for (int i = 0; i < HAPROXY_SETTINGS; i++) {
         snprintf(values[i], sizeof values[i], "value-%d-", i);
         s.values[i] = values[i];
