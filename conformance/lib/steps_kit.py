@@ -130,8 +130,8 @@ async def _open(run, name, version=None, headers=(), expect=None, **how):
     await _hello(run, None, on=name, expect=expect, **how)
 
 
-@verb("join", "index", "nonce", "session", "of", "received", "expect")
-async def _join(run, name, of="s", index=1, nonce=None, session=None, received=None, expect=None):
+@verb("join", "index", "nonce", "session", "of", "received", "messages", "expect")
+async def _join(run, name, of="s", index=1, nonce=None, session=None, received=None, messages=None, expect=None):
     """A v2 secondary with the ticket that the primary `of` was given for that index."""
     primary = run.link(of)
     data = run.scope.get(of)
@@ -146,6 +146,8 @@ async def _join(run, name, of="s", index=1, nonce=None, session=None, received=N
     value = {"sessionId": session or data["session"], "index": index, "nonce": nonce}
     if received is not None:
         value["receivedBytes"] = received
+    if messages is not None:
+        value["received"] = messages
     await send_frames(run, link, {"JOIN": value})
     await run.take(link, "JOIN_OK", {"index": index, **(expect or {})}, 0)
 
