@@ -267,7 +267,7 @@ static const struct mux_session_ops session_ops = {
 
 /* The capabilities that this driver names in HELLO. */
 static unsigned our_caps(const struct driver_sock *s) {
-    unsigned caps = (MUX_CAPS | WIRE_CAP_STREAM_RESUME) & wire_caps_in(s->version);
+    unsigned caps = MUX_CAPS & wire_caps_in(s->version);
     if (!s->t->client[0])
         caps &= ~(unsigned)WIRE_CAP_CLIENT;
     return s->t->replay_buffer && !s->t->vtunnel ? caps : caps & ~(unsigned)WIRE_CAP_STREAM_RESUME;

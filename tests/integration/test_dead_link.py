@@ -1,4 +1,5 @@
-"""A link that is dead and says nothing of it: who waits is told soon, and the way back is short.
+"""A link that is dead and says nothing of it, without stream-resume: who waits is told soon, and the way back is short.
+(With it, who waits goes on waiting: test_resume.py.)
 
     make dead-link       the first case with the figures of the spec as well; it takes half a minute of waiting
 """
@@ -12,6 +13,7 @@ from tests.faults.rig import FaultProxy
 from tests.integration.harness import Driver, Moment, Service, Tunnel, connect, eventually, hello, http_service, status
 from tests.support.tap import case, main
 
+CUT = ("--replay-buffer", "0")
 SUSPECT = ("--suspect-after", "1s")
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 
@@ -33,7 +35,7 @@ def frozen(seconds, *options):
     """KEEP-5: after `seconds` of silence a PING, and as long again for its answer; no other timer has a part in it."""
     with Tunnel(*options, "--takeover-grace", "60s") as t, http_service(hello) as service, \
             FaultProxy(t.kit.port, calm=True) as proxy:
-        driver = Driver(proxy, "expose", f"0={service.port}", *options)
+        driver = Driver(proxy, "expose", f"0={service.port}", *options, *CUT)
         t.drivers.append(driver)
         before = time.monotonic()
         assert status(driver.port) == 200  # the last byte that is heard comes behind this beginning

@@ -1,5 +1,6 @@
-"""Broken links: a proxy between driver and kit cuts, delays, splits and half-closes at places drawn from a seed. No
-byte is lost, doubled or reordered, and a transfer that was cut never looks complete, to the visitor or to the service.
+"""Broken links: a proxy between driver and kit cuts, delays, splits and half-closes at places drawn from a seed. With
+stream-resume nobody notices: every transfer is whole. Without it no byte is lost, doubled or reordered, and a transfer that
+was cut never looks complete, to the visitor or to the service.
 
 CUTS and SEED in the environment say how many cuts there are, and which.
 """
@@ -109,16 +110,21 @@ class Load:
             yield f"{name:14} " + ", ".join(f"{self.ends[name, end]:6} {end}" for end in ends)
 
 
-def run_cuts(cuts, seed):
+# Nothing is kept: what is under way ends with the link, as with peers that do not know better.
+CUT = ("--replay-buffer", "0")
+
+
+def run_cuts(cuts, seed, kept):
     with contextlib.ExitStack() as stack:
         load = Load(seed)
-        t = stack.enter_context(Tunnel("--max-sessions", "64"))
+        # Attempts that the proxy cuts as well take their time, and nobody may be told meanwhile.
+        t = stack.enter_context(Tunnel("--max-sessions", "64", "--hold", "60s", "--takeover-grace", "5m"))
         web = stack.enter_context(Service(transfer.web(load.ledger)))
         tcp = stack.enter_context(Service(transfer.pull(load.ledger)))
         proxy = stack.enter_context(FaultProxy(t.kit.port, seed, calm=True))
         for sockets in ("1", "3"):  # v1; and v2, where a lost secondary takes its own streams along and is replaced
-            t.drivers.append(Driver(proxy, "expose", f"0={web.port}", "--connections", sockets))
-            t.drivers.append(Driver(proxy, "pull", f"0={tcp.port}", "--connections", sockets))
+            t.drivers.append(Driver(proxy, "expose", f"0={web.port}", "--connections", sockets, *(() if kept else CUT)))
+            t.drivers.append(Driver(proxy, "pull", f"0={tcp.port}", "--connections", sockets, *(() if kept else CUT)))
         kinds = []
         for web_driver, tcp_driver in (t.drivers[:2], t.drivers[2:]):
             kinds.append(load.kinds(web_driver.port, tcp_driver.port))
@@ -145,7 +151,14 @@ def run_cuts(cuts, seed):
             print(f"# {line}")
         parts = sum(not whole for seen in load.ledger.seen.values() for whole, _, _ in seen)
         print(f"# {parts} transfers cut at the service")
-        assert parts and load.count("cut"), "nothing was shown"
+        if kept:
+            again, paused = (t.kit.metric(f"hoody_tunnel_{name}") for name in ("replayed_bytes_total", "pause_seconds_sum"))
+            print(f"# {t.kit.metric('hoody_tunnel_resumes_whole_total'):.0f} resumes, {again:.0f} bytes sent again by the kit, "
+                  f"{paused:.1f} s of pauses")
+            assert again, "nothing was shown"
+            assert parts == 0 and {end for _, end in load.ends} == {"whole"}, load.ends
+        else:
+            assert parts and load.count("cut"), "nothing was shown"
         load.check()
         for k in kinds:
             for name, run in k.items():
@@ -157,10 +170,16 @@ def run_cuts(cuts, seed):
             assert driver.end(signal.SIGINT) == 0, driver.text()  # while the proxy is there to say goodbye through
 
 
-@case(f"{CUTS} cuts at random places: nothing lost, doubled, reordered, or cut and called complete")
+@case(f"{CUTS} cuts at random places: nobody notices any of them")
 def _():
     print(f"# SEED={SEED} CUTS={CUTS}", flush=True)
-    run_cuts(CUTS, SEED)
+    run_cuts(CUTS, SEED, True)
+
+
+@case(f"{CUTS // 2} cuts without stream-resume: nothing lost, doubled, reordered, or cut and called complete")
+def _():
+    print(f"# SEED={SEED} CUTS={CUTS // 2}", flush=True)
+    run_cuts(CUTS // 2, SEED, False)
 
 
 def run_edges(place, cuts, seed):
@@ -255,7 +274,7 @@ def _():
 
 @case("a link that is dead and says nothing is noticed on both sides, and shows as a cut")
 def _():
-    with steady_tunnel(SEED, "--ping-interval", "150ms", "--pong-timeout", "300ms") as (t, proxy, load):
+    with steady_tunnel(SEED, "--ping-interval", "150ms", "--pong-timeout", "300ms", *CUT) as (t, proxy, load):
         proxy.say("freeze")
         eventually(lambda: t.kit.get("/tunnels")["orphanedSessions"] == 2, "the kit parks both sessions")
         eventually(lambda: not any(map(linked, t.drivers)), "both drivers notice")
@@ -265,6 +284,19 @@ def _():
         eventually(lambda: all(map(linked, t.drivers)), "both drivers are back")
         eventually(lambda n=load.count("whole"): load.count("whole") > n + 10, "and serve")
         assert all(d.events("connected")[-1]["resumed"] for d in t.drivers)
+
+
+@case("the same with stream-resume: noticed on both sides, and a pause for everybody else")
+def _():
+    with steady_tunnel(SEED, "--ping-interval", "150ms", "--pong-timeout", "300ms") as (t, proxy, load):
+        proxy.say("freeze")
+        eventually(lambda: t.kit.get("/tunnels")["orphanedSessions"] == 2, "the kit parks both sessions")
+        eventually(lambda: not any(map(linked, t.drivers)), "both drivers notice")
+        proxy.say("cut")  # what the frozen network still held never comes
+        proxy.say("thaw")
+        eventually(lambda: all(map(linked, t.drivers)), "both drivers are back")
+        eventually(lambda n=load.count("whole"): load.count("whole") > n + 10, "and serve")
+        assert {end for _, end in load.ends} == {"whole"}, load.ends
 
 
 if __name__ == "__main__":

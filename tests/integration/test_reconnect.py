@@ -30,7 +30,7 @@ def _():
 
 @case("a cut connection is resumed: same session, and no visitor is refused meanwhile")
 def _():
-    with Tunnel() as t, http_service(hello) as service, Relay(t.kit.port) as relay:
+    with Tunnel("--hold", "0") as t, http_service(hello) as service, Relay(t.kit.port) as relay:
         driver = Driver(relay, "expose", f"0={service.port}")
         t.drivers.append(driver)
         assert status(driver.port) == 200

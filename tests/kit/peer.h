@@ -71,11 +71,13 @@ static inline void host_start(const char *args) {
 
 static inline void host_drained(void *ctx) { ((struct kit_host *)ctx)->drained = true; }
 
-/* Waits until nobody is there any more, then destroys all and looks for what was left behind. */
+/* Waits until nobody is there any more, then destroys all and looks for what was left behind. What waits for the driver
+ * of a parked session ends with the kit. */
 static inline void host_stop(void) {
-    UNTIL(kit_websockets(host.kit) == 0 && kit_http_clients(host.kit) == 0 && kit_visitors(host.kit) == 0);
+    UNTIL(kit_websockets(host.kit) == 0 && kit_http_clients(host.kit) == 0 &&
+          (kit_visitors(host.kit) == 0 || kit_sessions_parked(host.kit) > 0));
     CU_ASSERT_EQUAL(kit_websockets_pre_auth(host.kit), 0);
-    CU_ASSERT_EQUAL(kit_streams(host.kit), 0);
+    CU_ASSERT(kit_streams(host.kit) == 0 || kit_sessions_parked(host.kit) > 0);
     kit_destroy(&host.kit);
     io_loop_destroy(&host.loop);
     opt_serve_free(&host.opt);
