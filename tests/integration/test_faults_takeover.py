@@ -132,7 +132,8 @@ def _():
 
 @case(f"takeover from a parked owner at {RATE} requests/s: nobody refused, no wrong answer")
 def _():
-    with Tunnel() as t, owner(b"A") as a, owner(b"B") as b, FaultProxy(t.kit.port, calm=True) as proxy:
+    # Nothing is kept of the old owner's answers, and a parked port says so at once.
+    with Tunnel("--replay-buffer", "0") as t, owner(b"A") as a, owner(b"B") as b, FaultProxy(t.kit.port, calm=True) as proxy:
         driver = Driver(proxy, "expose", f"0={a.port}")
         t.drivers.append(driver)
         port = driver.port
@@ -169,7 +170,7 @@ def _():
 
 @case("eight bindings are resumed in one step")
 def _():
-    with Tunnel() as t, owner(b"A", 0) as a, FaultProxy(t.kit.port, calm=True) as proxy:
+    with Tunnel("--hold", "0") as t, owner(b"A", 0) as a, FaultProxy(t.kit.port, calm=True) as proxy:
         driver = Driver(proxy, "expose", *[f"0={a.port}"] * 8, bindings=8)
         t.drivers.append(driver)
         ports = [event["containerPort"] for event in driver.bound]
