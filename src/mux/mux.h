@@ -31,7 +31,8 @@ struct mux_stream;
 /* The capabilities of the protocol that this implementation has: a driver names them, and a kit accepts them. */
 #define MUX_CAPS                                                                                                       \
     (WIRE_CAP_MULTI_WS | WIRE_CAP_SHARD_MAP | WIRE_CAP_REISSUE_TICKETS | WIRE_CAP_AUTO_WINDOW | WIRE_CAP_CLIENT |      \
-     WIRE_CAP_TRAILERS | WIRE_CAP_HANDOVER | WIRE_CAP_NAMES | WIRE_CAP_HOSTS | WIRE_CAP_LARGE_WINDOW | WIRE_CAP_STREAM_RESUME)
+     WIRE_CAP_TRAILERS | WIRE_CAP_HANDOVER | WIRE_CAP_NAMES | WIRE_CAP_HOSTS | WIRE_CAP_LARGE_WINDOW |                 \
+     WIRE_CAP_STREAM_RESUME)
 
 /* ---- links ---- */
 
