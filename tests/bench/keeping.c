@@ -3,10 +3,11 @@
  * the sender and of the receiver, with the ratio to a sender that keeps nothing. Three processes pass bytes on as a
  * tunnel does: a local service, the side that reads from it into messages, and the other side.
  *
- *     keeping [MIB [ROUNDS]]
+ *     keeping [MIB [ROUNDS [KIB ...]]]
  *
- * The ways take turns in each round, and the ratios are of the same round: a machine that does other things beside it
- * disturbs all of them alike.
+ * KIB are the bytes between two acknowledgements; 0: nothing is kept, with which all others are compared.
+ *
+ * The ways take turns in each round, so that a machine that does other things beside it disturbs all of them alike.
  */
 #include "base/clock.h"
 #include "ws/ws.h"
@@ -22,11 +23,10 @@
 #include <unistd.h>
 
 #define MIB ((uint64_t)1 << 20)
-enum { MESSAGE = 262144, ROUNDS_MAX = 64 };
+enum { MESSAGE = 262144, ROUNDS_MAX = 64, WAYS_MAX = 16 };
 
-/* Bytes between two acknowledgements; 0: nothing is kept. */
-static const uint64_t every[] = {0, MIB / 4, MIB / 2, MIB, 2 * MIB, 4 * MIB, 8 * MIB, 16 * MIB};
-enum { WAYS = HT_ARRAY_LEN(every) };
+static uint64_t every[WAYS_MAX] = {0, MIB, 4 * MIB, 16 * MIB};
+static size_t n_ways = 4;
 
 struct result {
     double sender, receiver; /* seconds */
@@ -196,38 +196,42 @@ static int by_size(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-static double median(double *v, size_t n) {
+/* What a fourth of the rounds is below: the others were disturbed more. */
+static double quartile(double *v, size_t n) {
     qsort(v, n, sizeof *v, by_size);
-    return n % 2 ? v[n / 2] : (v[n / 2 - 1] + v[n / 2]) / 2;
+    return v[n / 4];
 }
 
 static void side(const char *name, enum ws_side sender, uint64_t bytes, size_t rounds, struct result *shared) {
-    static double of[WAYS][5][ROUNDS_MAX];
+    static double of[WAYS_MAX][4][ROUNDS_MAX];
     double gib = (double)bytes / (double)(1024 * MIB);
     for (size_t r = 0; r < rounds; r++) {
-        for (size_t i = 0; i < WAYS; i++) {
-            size_t w = r % 2 ? WAYS - 1 - i : i;
+        for (size_t i = 0; i < n_ways; i++) {
+            size_t w = r % 2 ? n_ways - 1 - i : i;
             *shared = (struct result){.kept = 0};
             measure(bytes, sender, every[w], shared);
             of[w][0][r] = shared->sender / gib;
             of[w][1][r] = shared->receiver / gib;
-            of[w][4][r] = shared->kept / (double)MIB;
-        }
-        for (size_t w = WAYS; w-- > 0;) {
-            of[w][2][r] = of[w][0][r] / of[0][0][r];
-            of[w][3][r] = (of[w][0][r] + of[w][1][r]) / (of[0][0][r] + of[0][1][r]);
+            of[w][2][r] = of[w][0][r] + of[w][1][r];
+            of[w][3][r] = shared->kept / (double)MIB;
         }
     }
-    printf("%s, medians of %zu rounds\n  acknowledged every  sender s/GiB  receiver s/GiB  sender ratio  both, ratio  "
-           "kept MiB\n",
+    printf("%s, lower quartiles of %zu rounds\n"
+           "  acknowledged every  sender s/GiB  receiver s/GiB   both  sender ratio  both, ratio  kept MiB\n",
            name, rounds);
-    for (size_t w = 0; w < WAYS; w++) {
+    double base[3];
+    for (size_t w = 0; w < n_ways; w++) {
+        double v[4];
+        for (size_t i = 0; i < HT_ARRAY_LEN(v); i++)
+            v[i] = quartile(of[w][i], rounds);
+        if (w == 0)
+            memcpy(base, v, sizeof base);
         if (every[w])
             printf("  %14.2f MiB", (double)every[w] / (double)MIB);
         else
             printf("  %18s", "nothing is kept");
-        printf("  %12.3f  %14.3f  %12.3f  %11.3f  %8.1f\n", median(of[w][0], rounds), median(of[w][1], rounds),
-               median(of[w][2], rounds), median(of[w][3], rounds), median(of[w][4], rounds));
+        printf("  %12.3f  %14.3f  %5.3f  %12.3f  %11.3f  %8.1f\n", v[0], v[1], v[2], v[0] / base[0], v[2] / base[2],
+               v[3]);
     }
     fflush(stdout);
 }
@@ -236,9 +240,13 @@ int main(int argc, char **argv) {
     uint64_t bytes = (argc > 1 ? strtoull(argv[1], NULL, 10) : 1024) * MIB;
     size_t rounds = argc > 2 ? strtoul(argv[2], NULL, 10) : 5;
     if (bytes == 0 || rounds == 0 || rounds > ROUNDS_MAX) {
-        fprintf(stderr, "keeping [MIB [ROUNDS]], with at most %d rounds\n", ROUNDS_MAX);
+        fprintf(stderr, "keeping [MIB [ROUNDS [KIB ...]]], with at most %d rounds\n", ROUNDS_MAX);
         return 2;
     }
+    if (argc > 3)
+        n_ways = ht_min((size_t)argc - 2, WAYS_MAX);
+    for (size_t i = 1; argc > 3 && i < n_ways; i++)
+        every[i] = strtoull(argv[i + 2], NULL, 10) * 1024;
     io_ignore_sigpipe();
     struct result *shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (shared == MAP_FAILED)
