@@ -109,7 +109,7 @@ def _():
 @contextlib.contextmanager
 def parked_after_a_jump(grace, jump):
     """(tunnel, proxy, driver, moment): a session that is parked, and then the clock jumps."""
-    with Clock() as clock, http_service(hello) as web, Tunnel("--takeover-grace", grace, env=clock.env) as t, \
+    with Clock() as clock, http_service(hello) as web, Tunnel("--takeover-grace", grace, "--hold", "0s", env=clock.env) as t, \
             FaultProxy(t.kit.port, calm=True) as proxy:
         driver = Driver(proxy, "expose", f"0={web.port}", env=clock.env)
         proxy.say("hold")
