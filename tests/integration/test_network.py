@@ -2,11 +2,13 @@
 Kit and driver are on machines of their own (namespaces)."""
 
 import contextlib
+import hashlib
 import http.client
 import json
+import threading
 import time
 
-from tests.integration.harness import BIN, Moment, eventually, hello, http_service, run
+from tests.integration.harness import BIN, Moment, eventually, hello, http_service, pace, run
 from tests.integration.machines import container_and_laptop
 from tests.support.tap import case, main
 
@@ -47,13 +49,13 @@ class Scene:
 
 
 @contextlib.contextmanager
-def scene():
+def scene(answer=hello):
     with container_and_laptop() as (container, laptop):
         with laptop.network():
-            web = http_service(hello)
+            web = http_service(answer)
         with web:
             s = Scene(container, laptop, web)
-            assert s.status() == 200
+            assert answer is not hello or s.status() == 200
             yield s
             assert len(s.events("bound")) == 1, s.driver.text()  # whatever came, the port stayed
             for program in (s.driver, s.kit):
@@ -105,6 +107,76 @@ def _():
         print(f"# {seen} PINGs for {asked * 21} changes")
         assert 1 <= seen <= (time.monotonic() - begun) / 2 + 1, seen
         assert not s.events("disconnected") and len(s.events("connected")) == 1, s.driver.text()
+
+
+SIZE = 48 << 20
+
+
+def slowly(_head, _body):
+    return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % SIZE + pattern(SIZE)
+
+
+def pattern(n):
+    return hashlib.sha256(b"a download").digest() * (n // 32)
+
+
+class Download(threading.Thread):
+    """Takes its time: the changes happen while it runs."""
+
+    def __init__(self, s):
+        super().__init__(daemon=True)
+        self.scene, self.got, self.error = s, bytearray(), None
+        with s.container.network():
+            self.c = http.client.HTTPConnection("127.0.0.1", s.port, timeout=60)
+            self.c.connect()
+        self.start()
+
+    def run(self):
+        try:
+            self.c.request("GET", "/")
+            answer = self.c.getresponse()
+            while piece := answer.read(65536):
+                self.got += piece
+                if len(self.got) % (1 << 20) == 0:
+                    pace(0.1)
+        except OSError as e:
+            self.error = e
+        finally:
+            self.c.close()
+
+    def reaches(self, part):
+        eventually(lambda: self.error or len(self.got) >= SIZE * part, f"{part:.0%} of the download")
+        assert not self.error, self.error
+
+    def check(self):
+        self.join(60)
+        assert not self.error and len(self.got) == SIZE and bytes(self.got) == pattern(SIZE), (self.error, len(self.got))
+
+
+@case("a download goes on through one network after the other, and through a way that leads nowhere: no byte is lost")
+def _():
+    with scene(slowly) as s:
+        download = Download(s)
+        download.reaches(0.1)
+        s.shell("ip addr del 192.0.2.2/24 dev eth0; ip addr add 192.0.2.3/24 dev eth0")
+        download.reaches(0.3)
+        s.shell("ip addr del 192.0.2.3/24 dev eth0")
+        pace(0.5)
+        s.shell("ip addr add 192.0.2.4/24 dev eth0")
+        download.reaches(0.5)
+        # A route to nowhere: the address stays, and what says that the link is dead is a PING that is not answered in a second.
+        eventually(lambda: len(s.events("connected")) == 3, "the second change is over")
+        s.shell("ip link add nowhere type veth peer name end; ip link set end up; ip link set nowhere up")
+        moment = Moment()
+        s.shell(f"ip route add {KIT}/32 dev nowhere")
+        eventually(lambda: len(s.events("disconnected")) == 3, "the driver notices")
+        print(f"# noticed after {moment.within(4, 'noticing'):.1f} s")
+        s.shell(f"ip route del {KIT}/32 dev nowhere")
+        download.check()
+        lost, found = s.events("disconnected"), s.events("connected")
+        assert len(lost) >= 3 and all(e["paused"] == 1 for e in lost), lost
+        assert len(found) == len(lost) + 1 and all(e["whole"] for e in found[1:]), found
+        print(f"# paused for {', '.join(str(e['pausedMs']) for e in found[1:])} ms")
 
 
 if __name__ == "__main__":
