@@ -22,6 +22,7 @@ struct run {
     uint16_t port, http_port; /* of HTTPS, and of what leads to it */
     enum ht_log_level log_level;
     char folder[PATH_MAX], token_file[PATH_MAX + 16];
+    char pattern[64], kit_domain[256]; /* the kit's */
 
     struct io_loop *loop;
     struct kit *kit;
@@ -179,27 +180,20 @@ static int own_token(struct run *r, struct ht_errmsg *err) {
  * The kit serves visitors by host, at one loopback address: it opens no port for a service, whose number would be the
  * one of the service itself on this machine. HAProxy says who a visitor is.
  */
-static int parse_kit(const struct run *r, struct opt_serve *o, struct ht_errmsg *err) {
-    char pattern[64], port[8], domain[PATH_MAX], file[PATH_MAX + 16];
+static int parse_kit(struct run *r, struct opt_serve *o, struct ht_errmsg *err) {
+    /* The options point into these for as long as the kit lives. */
+    static char listen[] = "--listen", any[] = "127.0.0.1:0", public[] = "--public", any_http[] = "http://127.0.0.1:0",
+                domain[] = "--domain", no_ports[] = "--no-ports", pattern[] = "--public-url-pattern",
+                trusted[] = "--trusted-proxy", loopback[] = "127.0.0.0/8", token_file[] = "--token-file";
+    char port[8];
     port_text(r, port);
-    snprintf(pattern, sizeof pattern, "https://{host}%s", port);
-    snprintf(domain, sizeof domain, "%s", r->domain);
-    snprintf(file, sizeof file, "%s", r->token_file);
-    char *argv[] = {(char[]){"--listen"},
-                    (char[]){"127.0.0.1:0"},
-                    (char[]){"--public"},
-                    (char[]){"http://127.0.0.1:0"},
-                    (char[]){"--domain"},
-                    domain,
-                    (char[]){"--no-ports"},
-                    (char[]){"--public-url-pattern"},
-                    pattern,
-                    (char[]){"--trusted-proxy"},
-                    (char[]){"127.0.0.0/8"},
-                    r->token_file[0] ? (char[]){"--token-file"} : NULL,
-                    file,
-                    NULL};
-    int argc = 11 + (r->token_file[0] ? 2 : 0);
+    snprintf(r->pattern, sizeof r->pattern, "https://{host}%s", port);
+    snprintf(r->kit_domain, sizeof r->kit_domain, "%.255s", r->domain);
+    char *argv[] = {listen,  any,        public,  any_http, domain,     r->kit_domain, no_ports,
+                    pattern, r->pattern, trusted, loopback, token_file, r->token_file, NULL};
+    int argc = (int)HT_ARRAY_LEN(argv) - 1;
+    if (!r->token_file[0])
+        argv[argc -= 2] = NULL;
     return opt_serve_parse(o, argc, argv, err);
 }
 

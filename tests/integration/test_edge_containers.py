@@ -8,7 +8,7 @@ import json
 import os
 import signal
 
-from tests.integration.edges import needs_haproxy
+from tests.integration.edges import is_there, needs_haproxy
 from tests.integration.harness import BIN, eventually
 from tests.integration.machines import container_and_laptop
 from tests.support.tap import case, main
@@ -63,7 +63,7 @@ def site():
         yield Site(server, container)
         for service in services:
             service.end()
-        eventually(lambda: not server.processes(), "no process on the server")
+        eventually(lambda: not any(map(is_there, server.processes())), "no process on the server")
 
 
 @case("PROJECT-CONTAINER-SERVICE-N leads to the service's port, http-PORT to the port; whatever is unknown is 404")

@@ -8,7 +8,7 @@ import json
 import re
 import signal
 
-from tests.integration.edges import needs_haproxy
+from tests.integration.edges import is_there, needs_haproxy
 from tests.integration.harness import BIN, eventually
 from tests.integration.machines import container_and_laptop
 from tests.support.tap import case, main
@@ -28,7 +28,7 @@ def machines():
         web = laptop.start("/usr/bin/python3", "-m", "http.server", "--bind", "127.0.0.1", "-d", "/tmp/www", "3000")
         yield server, laptop
         web.end()
-        eventually(lambda: not server.processes(), "no process on the server")
+        eventually(lambda: not any(map(is_there, server.processes())), "no process on the server")
 
 
 def up(server, *args):
