@@ -47,7 +47,9 @@
 #define MUX_QUEUE_KEEP (16u << 10) /* memory that an empty control queue keeps */
 #define MUX_GAPS_MAX 1024u         /* ranges of ids that may still come */
 #define MUX_REASON_MAX 256u        /* most bytes of a RESET's reason that we send */
-#define MUX_ACK_BYTES (1u << 20)   /* an ACK goes out after so many bytes, or a quarter of the peer's replay buffer */
+/* An ACK goes out after so many bytes, or a quarter of the peer's replay buffer. What is kept little and is used again
+ * soon stays in the caches: seldom ACKs cost the sender more than they save (tests/bench/keeping.c). */
+#define MUX_ACK_BYTES (256u << 10)
 
 /* Budgets for events that cost us work: at most BURST at once, and RATE more each second (hardening case 14). */
 #define MUX_CHURN_BURST 10000u
