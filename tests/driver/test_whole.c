@@ -205,6 +205,40 @@ static void a_kit_that_keeps_nothing(void) {
     end();
 }
 
+/* A session that was replaced does not go on with another link: its visitors are cut at once, and nobody else's. */
+static void a_session_that_was_replaced(void) {
+    struct ht_tunnel_options o = {.connections = 2, .retry_min_ms = 1};
+    struct raw old, now;
+    duo_kit("--session-streams 2");
+    duo_go(&o);
+    UNTIL(ALL_UP(2));
+    raw_connect(&old, d.port);
+    duo_talk(&old, "before");
+    for (unsigned i = 0; i < 8 && d.connected < 2; i++) {
+        raw_connect(&now, d.port);
+        duo_talk(&now, "x");
+        raw_close(&now);
+    }
+    UNTIL(d.connected == 2 && d.t->n_past == 1);
+    raw_connect(&now, d.port);
+    duo_talk(&now, "now");
+    duo_talk(&old, "still");
+    struct driver_session *past = HT_LIST_ENTRY(d.t->past.next, struct driver_session, node);
+    for (unsigned i = 0; i < 2; i++)
+        if (past->socks[i].ws)
+            CU_ASSERT_EQUAL(shutdown(io_conn_fd(ws_conn_io(past->socks[i].ws)), SHUT_RDWR), 0);
+    UNTIL(raw_ended(&old));
+    UNTIL(d.t->n_past == 0);
+    duo_talk(&now, "and on");
+    duo_cut(0);
+    UNTIL(d.disconnected == 1 && d.connected == 3);
+    CU_ASSERT_EQUAL(duo_status().whole, 1);
+    duo_talk(&now, "and on");
+    raw_close(&old);
+    raw_close(&now);
+    duo_stop();
+}
+
 /* Whichever allocation of both ends fails during a resume: everything goes on, or it is cut, or the tunnel ends.
  * Nothing is mixed. */
 static void memory_runs_out(void) {
@@ -244,6 +278,7 @@ static const struct tap_test tests[] = {
     {"a secondary that does not come back in time ends its own streams", a_secondary_that_stays_away},
     {"a driver that keeps nothing: as ever", a_driver_that_keeps_nothing},
     {"a kit that keeps nothing: as ever", a_kit_that_keeps_nothing},
+    {"a session that was replaced ends with its link", a_session_that_was_replaced},
     {"each allocation may fail during a resume", memory_runs_out},
     {NULL, NULL},
 };
