@@ -74,6 +74,11 @@ $(eval $(call gen_rule,vtunnel_gen.c,$(TEXT) gen/templates/text_gen.c.j2))
 $(eval $(call gen_rule,vtunnel_vectors.json,$(TEXT) gen/textvectors.py))
 $(eval $(call gen_rule,vtunnel_wire.py,$(TEXT) gen/textcodec.py gen/text_wire.py))
 $(eval $(call gen_rule,vtunnel.md,$(TEXT) gen/textref.py gen/reference.py gen/protocol.py gen/templates/text.md.j2))
+# What a kit leaves to the one that follows it, of the same kind.
+HAND := $(TEXT:spec/vtunnel.yaml=spec/restart.yaml)
+$(eval $(call gen_rule,restart_gen.h,$(HAND) gen/templates/text_gen.h.j2))
+$(eval $(call gen_rule,restart_gen.c,$(HAND) gen/templates/text_gen.c.j2))
+$(eval $(call gen_rule,restart_wire.py,$(HAND) gen/textcodec.py gen/text_wire.py))
 # Options, metrics and the admin API take numbers and lists from the protocol's spec.
 GEN_REF := spec/protocol.yaml spec/rules.yaml spec/vtunnel.yaml gen/protocolref.py gen/ctext.py
 OPTS := spec/options.yaml spec/commands.yaml spec/audit.yaml spec/users.yaml spec/options.schema.json gen/options.py gen/configfile.py $(GEN_REF)
@@ -115,7 +120,7 @@ $(eval $(call gen_rule,inspector.json,$(IAPI)))
 HTML := src/web/pages/status.js $(filter-out src/web/pages/status.js,$(wildcard src/web/pages/*)) gen/page.py gen/ctext.py
 $(eval $(call gen_rule,page_gen.h,$(HTML) gen/templates/page_gen.h.j2))
 $(eval $(call gen_rule,page_gen.c,$(HTML) gen/templates/page_gen.c.j2))
-$(foreach s,$(foreach n,protocol vtunnel options metrics log haproxy openapi inspector,spec/$(n).yaml) src/web/pages/status.js,$(eval $(call gen_spec,$(s))))
+$(foreach s,$(foreach n,protocol vtunnel restart options metrics log haproxy openapi inspector,spec/$(n).yaml) src/web/pages/status.js,$(eval $(call gen_spec,$(s))))
 gen: $(GEN_FILES)
 
 # The pure rooms below wire need nothing generated: `make ROOMS="base http" unit` builds and tests them alone.
