@@ -16,6 +16,7 @@
  *   cmd_doctor.c    doctor
  *   cmd_env.c       env
  *   cmd_edge.c      edge dev, edge up: a kit and the edge in one process
+ *   cmd_restart.c   restart
  *   admin_client.c  which request a question to a kit is
  *   table.c         aligned columns
  *   output.c        lines on standard output that never hold up the tunnel
@@ -81,6 +82,7 @@ int cmd_edge_up(int argc, char **argv);
 int cmd_version(int argc, char **argv);
 int cmd_completion(int argc, char **argv);
 int cmd_token_new(int argc, char **argv);
+int cmd_restart(int argc, char **argv);
 int cmd_password_new(int argc, char **argv);
 
 /* How the program was called, for commands that a reader may copy. */

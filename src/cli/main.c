@@ -47,6 +47,7 @@ int main(int argc, char **argv) {
         [OPT_CMD_VERSION] = cmd_version,
         [OPT_CMD_COMPLETION] = cmd_completion,
         [OPT_CMD_TOKEN_NEW] = cmd_token_new,
+        [OPT_CMD_RESTART] = cmd_restart,
         [OPT_CMD_PASSWORD_NEW] = cmd_password_new,
     };
     const struct opt_command *command = NULL;

@@ -455,12 +455,16 @@ void io_listener_pause(struct io_listener *l, bool pause);
 int io_listener_share(struct io_listener *l);
 /*
  * The other way round: gives the loop a socket that listens already, and that the loop owns from now on. io_listen()
- * takes it when it is asked for the very address on which it listens, and opens no other. 0, or with *err, and the
- * descriptor closed: HT_EINVAL: it is no TCP socket that listens. HT_ENOMEM.
+ * takes it when it is asked for the very address on which it listens, and opens no other. `role` says what it is for,
+ * in at most IO_ROLE characters; "": not known. 0, or with *err, and the descriptor closed: HT_EINVAL: it is no TCP
+ * socket that listens. HT_ENOMEM.
  */
-int io_inherit(struct io_loop *loop, int fd, struct ht_errmsg *err) HT_MUST_USE;
+#define IO_ROLE 31
+int io_inherit(struct io_loop *loop, int fd, const char *role, struct ht_errmsg *err) HT_MUST_USE;
 /* Whether such a socket for this address is there. */
 bool io_inherited(const struct io_loop *loop, const struct io_addr *addr);
+/* Replaces an address with port 0 by that of the inherited socket with this role, if there is one. */
+void io_inherited_port(const struct io_loop *loop, const char *role, struct io_addr *addr);
 /* Closes those that nobody took; calls told(), which may be NULL, for each. */
 void io_inherit_drop(struct io_loop *loop, void (*told)(void *ctx, const struct io_addr *addr), void *ctx);
 /* The address it listens on, with the real port. */

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
@@ -31,6 +32,7 @@ struct io_heirloom {
     struct ht_list node; /* in the loop's list */
     int fd;
     struct io_addr addr;
+    char role[IO_ROLE + 1];
 };
 
 static void open_reserve(struct io_listener *l) {
@@ -142,7 +144,7 @@ static bool listens(int fd, struct io_addr *addr) {
            (addr->ss.ss_family == AF_INET || addr->ss.ss_family == AF_INET6);
 }
 
-int io_inherit(struct io_loop *loop, int fd, struct ht_errmsg *err) {
+int io_inherit(struct io_loop *loop, int fd, const char *role, struct ht_errmsg *err) {
     struct io_addr addr;
     bool good = listens(fd, &addr);
     int flags = good ? fcntl(fd, F_GETFL) : -1;
@@ -155,6 +157,7 @@ int io_inherit(struct io_loop *loop, int fd, struct ht_errmsg *err) {
     }
     h->fd = fd;
     h->addr = addr;
+    snprintf(h->role, sizeof h->role, "%s", role);
     ht_list_init(&h->node);
     ht_list_push_back(&loop->inherited, &h->node);
     return HT_OK;
@@ -170,6 +173,18 @@ static struct io_heirloom *heirloom(const struct io_loop *loop, const struct io_
 }
 
 bool io_inherited(const struct io_loop *loop, const struct io_addr *addr) { return heirloom(loop, addr) != NULL; }
+
+void io_inherited_port(const struct io_loop *loop, const char *role, struct io_addr *addr) {
+    if (io_addr_port(addr))
+        return;
+    HT_LIST_FOR (it, &loop->inherited) {
+        struct io_heirloom *h = HT_LIST_ENTRY(it, struct io_heirloom, node);
+        if (strcmp(h->role, role) == 0 && h->addr.ss.ss_family == addr->ss.ss_family) {
+            *addr = h->addr;
+            return;
+        }
+    }
+}
 
 static int take_heirloom(struct io_heirloom *h) {
     int fd = h->fd;

@@ -22,7 +22,7 @@ static void client_free(struct base_client *c) {
     events_end(c);
     crowd_leave(&k->clients, &c->member);
     ht_free(c);
-    if (k->draining)
+    if (k->draining || k->leaving)
         kit_reap_later(k);
 }
 
@@ -48,6 +48,16 @@ void base_clients_close(struct kit *k, enum base_close which) {
             c->web.close_after = true;
         else
             base_client_close(c);
+    }
+}
+
+void base_clients_finish(struct kit *k) {
+    HT_LIST_FOR_SAFE (it, &k->clients.members) {
+        struct base_client *c = HT_LIST_ENTRY(it, struct base_client, member.node);
+        if (c->web.state == WEB_STREAM)
+            base_client_close(c);
+        else
+            c->web.close_after = true;
     }
 }
 
@@ -387,7 +397,7 @@ static bool request(struct web_conn *web) {
             return refuse_handshake(c, HT_METRIC_HANDSHAKE_FAILURE_UPGRADE, 400, "an upgrade has no body", NULL);
         return upgrade(c);
     }
-    web->close_after = web->close_after || c->kit->draining;
+    web->close_after = web->close_after || c->kit->draining || c->kit->leaving;
     return ask_admin(c);
 }
 

@@ -7,7 +7,6 @@
  */
 #include "kit/kit_priv.h"
 
-#include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "log_gen.h"
@@ -21,20 +20,10 @@
 /* While bytes come but no PONG, the link is slow and not dead. After this time it counts as alive. */
 #define PROBE_MAX_MS (5 * (uint64_t)WIRE_LIMIT_CLIENT_SILENCE)
 
-/* A BIND that waits for its answer. */
-struct waiting_bind {
-    struct ht_list node; /* in its session's list */
-    struct wire_bind bind;
-    struct ht_slice names[]; /* its names, then its hostnames; all texts of the BIND follow */
-};
-
 /* ---- clients ---- */
 
 void session_set_client(struct kit_session *s, struct ht_slice id, struct ht_slice name) {
-    explicit_bzero(s->client, sizeof s->client);
-    s->client_len = id.n < sizeof s->client ? id.n : 0;
-    if (s->client_len)
-        memcpy(s->client, id.p, id.n);
+    kit_client_set(&s->client, id, false);
     if (s->owner.n_named)
         return;
     snprintf(s->name, sizeof s->name, "%.*s", (int)name.n, name.n ? name.p : "");
@@ -43,12 +32,15 @@ void session_set_client(struct kit_session *s, struct ht_slice id, struct ht_sli
 
 /* Rule CLIENT-2. */
 static bool same_client(const struct kit_session *a, const struct kit_session *b) {
-    return a->user == b->user && a->client_len > 0 &&
-           ht_const_time_eq(a->client, a->client_len, b->client, b->client_len);
+    return a->user == b->user && kit_client_same(&a->client, &b->client);
 }
 
 static bool is_client(const struct kit_session *s, const struct kit_user *user, struct ht_slice id) {
-    return s->user == user && s->client_len > 0 && ht_const_time_eq(s->client, s->client_len, id.p, id.n);
+    struct kit_client asked;
+    kit_client_set(&asked, id, false);
+    bool same = s->user == user && kit_client_same(&s->client, &asked);
+    explicit_bzero(&asked, sizeof asked);
+    return same;
 }
 
 static bool stands(const struct kit_session *s) {
@@ -118,6 +110,8 @@ static enum relay_yield owner_yields(struct relay_owner *o, const struct relay_o
     struct kit_session *holder = ht_container_of(o, struct kit_session, owner);
     if (!same_client(holder, ht_container_of(to, const struct kit_session, owner)))
         return RELAY_KEEPS;
+    if (elsewhere_waits(holder))
+        return RELAY_PENDING;
     /* Kit or driver has said goodbye in a session that closes: nobody needs its ports any more. */
     if (!stands(holder))
         return RELAY_YIELDS;
@@ -177,6 +171,8 @@ static void owner_revoked(struct relay_owner *o, uint32_t bind_id, const char *r
     session_log(s, HT_LOG_INFO, HT_LOG_FIELDS(log_session(s->id), log_binding(bind_id)),
                 "another session has taken a binding over");
     s->kit->taken_from = s;
+    elsewhere_end(s, true);
+    store_touch(s->kit);
     if (!o->mux)
         return;
     struct wire_bind_revoked frame = {.bind_id = bind_id, .reason = ht_slice_str(reason)};
@@ -282,8 +278,10 @@ static int try_bind(struct kit_session *s, const struct wire_bind *bind) {
     struct relay_bound bound;
     struct ht_errmsg text = {""};
     enum wire_bind_error code = WIRE_BIND_ERROR_INTERNAL;
-    if (s->after) /* the driver sends its BINDs to the session that follows as well, which answers */
+    if (s->after || s->kit->leaving) /* the driver sends its BINDs to the session that follows as well, which answers */
         return 0;
+    if (s->kit->handing)
+        return HT_EAGAIN;
     if (!stands(s)) {
         refuse_bind(s, bind, WIRE_BIND_ERROR_INTERNAL, "the session is closing");
         return 0;
@@ -328,6 +326,7 @@ static int try_bind(struct kit_session *s, const struct wire_bind *bind) {
     struct urls urls;
     if (bound.n_hosts && s->owner.mux && mux_session_agreed(s->owner.mux, WIRE_CAP_HOSTS))
         put_urls(s, &bound, &urls, &frame);
+    store_touch(s->kit);
     mux_session_set_bindings(s->owner.mux, s->owner.n_bindings);
     session_send_or_end(s, WIRE_BIND_OK, &frame);
     if (s->granted > 1 && s->owner.mux)
@@ -335,8 +334,7 @@ static int try_bind(struct kit_session *s, const struct wire_bind *bind) {
     return 0;
 }
 
-/* A copy of the BIND and all that it points to. NULL: out of memory. */
-static struct waiting_bind *keep(const struct wire_bind *bind) {
+struct waiting_bind *bind_copy(const struct wire_bind *bind) {
     size_t size = bind->label.n + bind->host.n + bind->ca.n + bind->name.n, n = bind->n_names + bind->n_hostnames;
     for (size_t i = 0; i < bind->n_names; i++)
         size += bind->names[i].n;
@@ -375,7 +373,7 @@ void session_bind(struct kit_session *s, const struct wire_bind *bind, const str
     }
     if (try_bind(s, bind) == 0)
         return;
-    struct waiting_bind *w = keep(bind);
+    struct waiting_bind *w = bind_copy(bind);
     if (!w) {
         refuse_bind(s, bind, WIRE_BIND_ERROR_INTERNAL, "out of memory");
         return;
@@ -458,6 +456,7 @@ void session_unbind(struct kit_session *s, const struct wire_unbind *unbind) {
     session_log(s, HT_LOG_INFO, HT_LOG_FIELDS(log_session(s->id), log_port(w.info.port), log_binding(unbind->bind_id)),
                 "%s unbound", w.info.port ? "port" : "names");
     struct wire_unbind_ok frame = {.bind_id = unbind->bind_id};
+    store_touch(s->kit);
     mux_session_set_bindings(s->owner.mux, s->owner.n_bindings);
     session_send_or_end(s, WIRE_UNBIND_OK, &frame);
 }

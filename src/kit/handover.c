@@ -92,7 +92,7 @@ struct kit_session *handover_successor(struct kit_session *old) {
     old->owner.restarting = false;
     session_log(s, HT_LOG_INFO, HT_LOG_FIELDS(log_session(s->id)), "continues the session %s", old->id);
     if (old->state != WIRE_SESSION_RESTARTING) {
-        session_gone(old, used_up_text);
+        session_gone(old, session_used_up(old) ? used_up_text : "its driver has come from the program before");
         return s;
     }
     io_timer_stop(&old->handover_timer);

@@ -351,6 +351,8 @@ static void welcome(struct kit_session *s, struct mux_session *mux, struct kit_s
 static void admit(struct kit_sock *sock, struct kit_who who, const struct wire_hello *h) {
     struct kit *k = sock->kit;
     struct kit_session *s = h->has_resume ? session_find_own(k, who.user, h->resume.session_id) : NULL;
+    if (k->handing && hold(sock, who, h))
+        return;
     enum resume_fate fate = s ? session_fate(s, sock, h, sock_caps(sock, named(sock, h))) : RESUME_ANEW;
     if (fate == RESUME_LATE) {
         refuse(sock, HT_METRIC_HANDSHAKE_FAILURE_BAD_HELLO, WIRE_GOAWAY_SUPERSEDED_CODE, WIRE_GOAWAY_SUPERSEDED_MESSAGE,
@@ -362,10 +364,12 @@ static void admit(struct kit_sock *sock, struct kit_who who, const struct wire_h
     if (s &&
         s->state == WIRE_SESSION_GONE) /* PARK-3: over_cap() has parked another session, which pushed this one out */
         s = NULL;
-    bool resumed = s != NULL;
+    bool resumed = s != NULL, from_elder = s && s->elsewhere;
     struct mux_session *mux = NULL;
     if (!s)
         s = session_new(k, who);
+    if (from_elder)
+        elsewhere_end(s, true);
     if (s) {
         s->pass = who.pass;
         s->whole = false;
@@ -374,7 +378,7 @@ static void admit(struct kit_sock *sock, struct kit_who who, const struct wire_h
         mux = go_on(s, sock, h);
     if (resumed && !mux && s->state == WIRE_SESSION_LIVE)
         session_supersede(s);
-    if (resumed && !mux && (s->state == WIRE_SESSION_RESTARTING || session_used_up(s)))
+    if (resumed && !mux && (s->state == WIRE_SESSION_RESTARTING || session_used_up(s) || from_elder))
         s = follow(s);
     if (s && !mux) {
         if (s->state == WIRE_SESSION_PARKED)
@@ -390,6 +394,11 @@ static void admit(struct kit_sock *sock, struct kit_who who, const struct wire_h
 
 void hello_received(struct kit_sock *sock, const struct wire_hello *h) {
     struct kit_who who;
+    if (sock->kit->leaving ||
+        (sock->kit->handing && sock->vt)) { /* its driver tries again, and meets a kit that stays */
+        sock_drop(sock);
+        return;
+    }
     if (!refused(sock, h, &who))
         admit(sock, who, h);
 }

@@ -47,6 +47,8 @@ static void reap(struct io_task *t) {
      */
     if (!k->draining || all_over)
         reap_sessions(k);
+    if (k->leaving)
+        leave_if_over(k);
     if (!k->draining || !all_over || (k->connect && relay_connect_clients(k->connect)))
         return;
     way_out_close(k);
@@ -194,6 +196,7 @@ static int open_listener(struct kit *k, struct ht_errmsg *err) {
     const char *host = strcmp(l->host, "localhost") == 0 || !l->host[0] ? "127.0.0.1" : l->host;
     if (io_addr_parse(&k->listen_addr, host, l->port) < 0)
         return ht_fail(err, HT_EINVAL, "--listen %s: give a numeric address, such as 127.0.0.1:50", l->text);
+    io_inherited_port(k->loop, "listen", &k->listen_addr);
     int rc = kit_check_address(k, &k->listen_addr, l->text, err);
     if (rc < 0)
         return rc;
@@ -311,6 +314,10 @@ static void set_up(struct kit *k, struct io_loop *loop, const struct opt_serve *
     crowd_init(&k->guests);
     ht_list_init(&k->redirected);
     ht_list_init(&k->proxied);
+    ht_list_init(&k->elders);
+    io_timer_init(loop, &k->late_timer, kept_retry);
+    io_timer_init(loop, &k->leave_timer, leave_look);
+    io_timer_init(loop, &k->elsewhere_timer, elsewhere_fired);
     io_task_init(&k->events_task, events_flush);
     io_task_init(&k->binds_task, binds_retry);
     io_task_init(&k->reap, reap);
@@ -373,8 +380,14 @@ void kit_destroy(struct kit **kp) {
     if (!k)
         return;
     *kp = NULL;
-    k->drained = NULL;
+    k->drained = k->left = NULL;
+    k->leaving = false; /* the end of its sessions is not theirs */
+    store_close(k);
+    elders_close(k);
     io_timer_stop(&k->drain_timer);
+    io_timer_stop(&k->late_timer);
+    io_timer_stop(&k->leave_timer);
+    io_timer_stop(&k->elsewhere_timer);
     io_wake_stop(&k->sleep);
     io_listener_close(&k->listener);
     proxied_cancel(k, k);
@@ -416,6 +429,7 @@ static void drain_late(struct io_timer *t) {
 void kit_drain(struct kit *k, void (*done)(void *ctx), void *ctx) {
     if (k->draining)
         return;
+    store_flush(k, true);
     k->draining = true;
     k->drained = done;
     k->drained_ctx = ctx;
@@ -434,6 +448,36 @@ void kit_drain(struct kit *k, void (*done)(void *ctx), void *ctx) {
                   WIRE_GOAWAY_SHUTDOWN_CLOSE);
     io_timer_set(&k->drain_timer, k->opt->drain_timeout_ms + KIT_CLOSE_ALLOWANCE_MS);
     kit_reap_later(k);
+}
+
+/* ---- all listeners ---- */
+
+void kit_each_listener(struct kit *k, void (*each)(void *ctx, const char *role, struct io_listener *l), void *ctx) {
+    if (k->listener)
+        each(ctx, "listen", k->listener);
+    public_each_listener(k, each, ctx);
+    if (k->connect && relay_connect_listener(k->connect))
+        each(ctx, "proxy", relay_connect_listener(k->connect));
+}
+
+static void pause_one(void *ctx, const char *role, struct io_listener *l) {
+    (void)role;
+    io_listener_pause(l, *(const bool *)ctx);
+}
+
+void kit_pause(struct kit *k, bool pause) {
+    struct ht_list *lists[] = {&k->live, &k->parked};
+    kit_each_listener(k, pause_one, &pause);
+    for (size_t i = 0; i < HT_ARRAY_LEN(lists); i++)
+        HT_LIST_FOR (it, lists[i])
+            relay_owner_pause(&HT_LIST_ENTRY(it, struct kit_session, node)->owner, pause);
+}
+
+void kit_close_listeners(struct kit *k) {
+    io_listener_close(&k->listener);
+    public_close_listeners(k);
+    if (k->connect)
+        relay_connect_let_go(k->connect);
 }
 
 /* ---- accessors ---- */

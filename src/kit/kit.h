@@ -67,6 +67,32 @@ bool kit_user_name_good(const char *name);
 #define KIT_STATUS_TEXT 160
 void kit_status(const struct kit *k, char out[KIT_STATUS_TEXT]);
 
+/* ---- what outlives the process: sockets, and records of sessions (spec/restart.yaml) ---- */
+
+struct proc_inheritance;
+struct proc_notify;
+struct proc_slots;
+struct proc_starter;
+
+/* Gives the loop the sockets that this process has inherited, for kit_create() and kit_restore(). */
+void kit_inherit_sockets(struct io_loop *loop, struct proc_inheritance *in);
+/*
+ * Makes the sessions anew of which an earlier kit has left records: in a memory file that was inherited, or in the
+ * files of --state-dir, whichever are newer. What cannot be used is logged. `in`, `slots`: may be NULL. Inherited
+ * sockets that nobody wants are closed, and the manager forgets them.
+ */
+void kit_restore(struct kit *k, const struct proc_inheritance *in, const struct proc_slots *slots,
+                 const struct proc_notify *manager);
+
+/* Where a kit keeps records of its sessions from now on. Each may be NULL, and outlives the kit otherwise. */
+struct kit_keep {
+    const struct proc_slots *slots;
+    const struct proc_notify *manager;
+    const struct proc_starter *starter; /* puts the slots on the disk */
+};
+/* 0 or HT_ENOMEM. */
+int kit_keep_records(struct kit *k, const struct kit_keep *keep) HT_MUST_USE;
+
 /* ---- for tests and programs that embed a kit ---- */
 
 /* The address of the base listener, with the real port. */

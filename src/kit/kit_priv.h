@@ -90,6 +90,9 @@ struct kit {
     struct kit_session *taken_from; /* while a BIND is served: whose binding it takes over */
     struct io_task events_task;     /* writes to the readers of events */
     struct io_task binds_task;      /* tries waiting HELLOs and BINDs again */
+    struct kit_store *store;        /* store.c; NULL: records are kept nowhere */
+    uint64_t records_seq;           /* of the records that this kit began with */
+    struct io_timer late_timer;     /* kept.c: ports that another program has */
     struct ht_list held;            /* struct kit_held_hello */
     struct ht_list socks;           /* struct kit_sock */
     unsigned n_socks;
@@ -101,6 +104,20 @@ struct kit {
     struct ht_list dead_socks, dead_sessions;
     struct io_task reap;
 
+    /* a restart of this program: restart.h */
+    bool handing; /* its sessions are just handed over: HELLOs and BINDs wait */
+    bool leaving; /* another kit serves, and this one finishes (leave.c) */
+    int heir;     /* the socket to that kit */
+    void (*left)(void *ctx);
+    void *left_ctx;
+    uint64_t leave_until_ms;
+    struct io_timer leave_timer;
+    struct ht_list elders;           /* struct kit_elder: kits before this one, which finish (successor.c) */
+    unsigned n_elsewhere;            /* sessions whose driver one of them still serves */
+    struct io_timer elsewhere_timer; /* how long their ports are waited for */
+    struct restart *restart;         /* NULL: it is not restarted (an embedded kit) */
+
+    bool ending; /* records say that its sessions are parked as of now */
     bool draining;
     void (*drained)(void *ctx);
     void *drained_ctx;
@@ -178,6 +195,8 @@ enum base_close {
 /* Closes the client at once. */
 void base_client_close(struct base_client *c);
 void base_clients_close(struct kit *k, enum base_close which);
+/* Closes readers of events now, and each other client behind its next answer. */
+void base_clients_finish(struct kit *k);
 /* Closes readers of events whose token is no longer valid. */
 void base_readers_of_gone(struct kit *k);
 
@@ -287,6 +306,8 @@ int users_load(struct kit *k, bool *changed, struct ht_errmsg *err) HT_MUST_USE;
 void kit_token_digest(struct ht_slice token, uint8_t out[KIT_DIGEST]);
 /* The pass of a token. NULL: the token is not valid, or no token is needed. In constant time (rule AUTH-2). */
 struct kit_pass *kit_pass_of_token(const struct kit *k, struct ht_slice token);
+/* The same for the digest of one. */
+struct kit_pass *kit_pass_of_digest(const struct kit *k, const uint8_t digest[KIT_DIGEST]);
 /* The user of that pass, or NULL. */
 struct kit_user *kit_user_of_token(const struct kit *k, struct ht_slice token);
 /* The user of connections without a token. NULL: a token is needed. */
@@ -303,6 +324,20 @@ uint16_t user_pick_port(const struct kit_user *u);
 struct admin_viewer kit_viewer(const struct kit_user *user);
 /* True when the viewer may see and end what belongs to `owner`: an admin, or the owner. */
 bool kit_may_see(const struct admin_viewer *viewer, const struct kit_user *owner);
+
+/* ---- client.c ---- */
+
+/* A client's id, never shown; or the digest of one, where only that is known. */
+struct kit_client {
+    size_t n; /* 0: none */
+    bool digested;
+    char id[WIRE_LIMIT_CLIENT_ID];
+};
+void kit_client_set(struct kit_client *c, struct ht_slice id, bool digested);
+/* False: there is no id. */
+bool kit_client_digest(const struct kit_client *c, uint8_t out[KIT_DIGEST]);
+/* In constant time. False also when one of them has no id. */
+bool kit_client_same(const struct kit_client *a, const struct kit_client *b);
 
 /* ---- session.c ---- */
 
@@ -351,8 +386,7 @@ struct kit_session {
     bool shards_changed;             /* a SHARD_MAP is sent at the end of this turn */
     uint64_t shard_epoch;
     unsigned refusals;                    /* of BINDs, so far; told in the log */
-    char client[WIRE_LIMIT_CLIENT_ID];    /* HELLO.client.id, never shown */
-    size_t client_len;                    /* 0: it has none */
+    struct kit_client client;             /* HELLO.client.id */
     char name[WIRE_LIMIT_NAME_LABEL + 1]; /* HELLO.client.name; "": none */
     struct ht_list waiting;               /* BINDs without their answer, in order (binds.c) */
     unsigned n_waiting;
@@ -369,6 +403,12 @@ struct kit_session {
     bool changes_link;                   /* its old socket is dropped for one that has come */
     bool whole;                          /* after its last resume its streams went on ... */
     uint64_t paused_ms;                  /* ... after so long */
+    bool handed;                         /* the kit that follows has its record */
+    bool moved;                          /* and serves its ports (leave.c) */
+    uint64_t cut_at_ms;                  /* leave.c: of a driver that must be cut to come back */
+    bool elsewhere;                      /* PARKED, and an old kit still serves its driver (successor.c) */
+    struct kit_elder *elder;             /* that kit; NULL: none */
+    struct ht_list late;                 /* struct kit_late_bind: bindings whose ports another program has (kept.c) */
     uint64_t park_ends_ms;               /* of a parked session: when it ends, monotonic */
     uint32_t next_stream_id;             /* of a parked session: the first id after the resume */
     struct io_timer timer;               /* fires at the deadline of mux, or at the end of the grace */
@@ -415,6 +455,14 @@ void session_send_or_end(struct kit_session *s, enum wire_frame_type type, const
 /* ---- binds.c: BIND and UNBIND ---- */
 
 /* mux_session_ops.bind and .unbind */
+/* A BIND that waits for its answer, or for its port. */
+struct waiting_bind {
+    struct ht_list node; /* in its session's list */
+    struct wire_bind bind;
+    struct ht_slice names[]; /* its names, then its hostnames; all texts of the BIND follow */
+};
+/* A copy of the BIND and all that it points to, for ht_free(). NULL: out of memory. */
+struct waiting_bind *bind_copy(const struct wire_bind *bind) HT_MUST_USE;
 void session_bind(struct kit_session *s, const struct wire_bind *bind, const struct wire_error *err);
 void session_unbind(struct kit_session *s, const struct wire_unbind *unbind);
 /* Drops the waiting BINDs of `s`, and tries the BINDs of others that wait for `s` again. */
@@ -510,6 +558,8 @@ void session_lose(struct kit_session *s, const char *why);
 
 /* Parks the session: its ports are kept for --takeover-grace. */
 void session_park(struct kit_session *s, const char *why);
+/* Ends parked sessions that are too many (rule PARK-3). */
+void session_trim_parked(struct kit *k);
 /* That time is over: ends the session. */
 void session_grace_over(struct kit_session *s);
 
@@ -569,6 +619,9 @@ int public_open(struct kit *k, struct ht_errmsg *err) HT_MUST_USE;
 const char *public_pattern(const struct opt_serve *o);
 /* Closes handshakes and idle visitors there. Others are closed behind their answer. */
 void public_drain(struct kit *k);
+/* kit_each_listener(), kit_close_listeners() for them. */
+void public_each_listener(struct kit *k, void (*each)(void *ctx, const char *role, struct io_listener *l), void *ctx);
+void public_close_listeners(struct kit *k);
 /* Closes the addresses. */
 void public_close(struct kit *k);
 
@@ -608,7 +661,84 @@ bool way_out_address(const struct kit *k, char out[IO_ADDR_TEXT], bool *wants_to
 /* Tokens have changed: cuts clients whose token is no longer valid. */
 void way_out_tokens_changed(struct kit *k);
 
+/* ---- kept.c: sessions as records (records.h), and the other way round ---- */
+
+struct records;
+
+/* A binding of a session from records that has no listener yet. */
+struct kit_late_bind {
+    struct ht_list node;
+    struct waiting_bind *copy;
+    uint32_t bind_id;
+    int64_t since;
+};
+
+/* Appends the records of all sessions that a driver may come back to. 0, HT_ENOMEM, HT_EINVAL. */
+int kept_write(struct kit *k, uint64_t seq, struct ht_buf *out) HT_MUST_USE;
+/* True when kept_write() has the session. */
+bool kept_is_written(const struct kit_session *s);
+
+struct kept_count {
+    unsigned sessions, bindings, late, left_out;
+};
+/* Makes the sessions anew, as parked ones. `elsewhere`: an old kit still serves those that were not parked. 0 or
+ * HT_ENOMEM; what cannot be had is left out, and logged. */
+int kept_restore(struct kit *k, struct records *records, bool elsewhere, struct kept_count *count) HT_MUST_USE;
+/* Drops the bindings that have no listener yet. */
+void kept_forget(struct kit_session *s);
+void kept_retry(struct io_timer *t); /* of kit.late_timer */
+
+/* ---- store.c: where records are kept ---- */
+
+/* Sessions or bindings have changed: the records are written anew in a moment. */
+void store_touch(struct kit *k);
+/* Writes them now. `ends`: the kit ends, and its sessions are parked as of now. */
+void store_flush(struct kit *k, bool ends);
+/* The number of the latest records. */
+uint64_t store_seq(const struct kit *k);
+/* Nothing is written any more. */
+void store_close(struct kit *k);
+
+/* ---- leave.c: the old kit of a restart, once the new one serves ---- */
+
+/* `heir`: the socket to the new kit, which outlives the kit. finished() is called once, from the loop. */
+void leave_begin(struct kit *k, int heir, void (*finished)(void *ctx), void *ctx);
+/* The new kit serves the ports of that session. */
+void leave_mine(struct kit *k, struct ht_slice id);
+/* The session's driver is lost. True: that is settled here. */
+bool leave_lost(struct kit_session *s, const char *why);
+/* The session is over for good. */
+void leave_gone(struct kit_session *s);
+void leave_if_over(struct kit *k);
+void leave_look(struct io_timer *t); /* of kit.leave_timer */
+
+/* ---- successor.c: kits before this one ---- */
+
+struct kit_elder {
+    struct ht_list node;
+    struct kit *kit;
+    int fd;
+    struct io_watcher watch;
+};
+
+void elders_end(struct kit *k);   /* tells them that the service ends */
+void elders_close(struct kit *k); /* forgets them */
+void elsewhere_begin(struct kit_session *s);
+/* The ports of the session are ours from now on. `tell`: the old kit does not know. */
+void elsewhere_end(struct kit_session *s, bool tell);
+void elsewhere_end_all(struct kit *k);
+/* True while nobody else may have the ports of the session because its driver is about to come. */
+bool elsewhere_waits(const struct kit_session *s);
+void elsewhere_fired(struct io_timer *t); /* of kit.elsewhere_timer */
+
 /* ---- kit.c ---- */
+
+/* Calls each() for the kit's own listeners, with what each is for. */
+void kit_each_listener(struct kit *k, void (*each)(void *ctx, const char *role, struct io_listener *l), void *ctx);
+/* Stops accepting everywhere, or goes on. */
+void kit_pause(struct kit *k, bool pause);
+/* Closes the kit's own listeners, which another process goes on with. Their connections stay. */
+void kit_close_listeners(struct kit *k);
 
 /* Checks that an address is safe to listen on: it is loopback, or a token or --trusted-proxy protects it, or
  * --insecure-listen was given. `text` is the address as the user wrote it. 0, or an error with *err. */

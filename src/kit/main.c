@@ -3,9 +3,13 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "kit/restart.h"
 #include "proc/files.h"
+#include "proc/inherit.h"
 #include "proc/notify.h"
 #include "proc/sandbox.h"
+#include "proc/slots.h"
+#include "proc/starter.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -24,11 +28,18 @@ struct serve {
     const struct opt_serve *opt;
     struct io_loop *loop;
     struct kit *kit;
-    struct io_signal term, intr, hup;
+    struct io_signal term, intr, hup, usr2;
     struct io_end_requests asked;
     int log_fd;
     struct proc_notify notify;
-    uint64_t watchdog_ms; /* 0: there is none */
+    struct proc_inheritance inherited;
+    struct proc_slots slots;
+    struct proc_starter starter;
+    struct restart *restart;
+    int channel;                 /* to the kit before, which has started this one; -1: there is none */
+    struct successor *successor; /* until this kit serves in its place; NULL: it has started by itself */
+    bool handed;                 /* the manager was told of another main process */
+    uint64_t watchdog_ms;        /* 0: there is none */
     uint64_t watched_at;
     struct io_timer pulse;
     struct io_timer left_out;     /* until the log tells how many lines of strangers it has left out */
@@ -75,9 +86,6 @@ static void pulse(struct io_timer *t) {
 }
 
 static void begin_notifying(struct serve *s) {
-    struct ht_errmsg err;
-    if (proc_notify_open(&s->notify, &err) < 0)
-        ht_warn("kit", "%s", err.text);
     io_timer_init(s->loop, &s->pulse, pulse);
     if (!proc_notify_wanted(&s->notify))
         return;
@@ -85,6 +93,65 @@ static void begin_notifying(struct serve *s) {
     tell_status(s, "READY=1\n");
     pulse(&s->pulse);
 }
+
+static void end_notifying(struct serve *s) {
+    io_timer_stop(&s->pulse);
+    proc_notify_close(&s->notify);
+}
+
+/* ---- restarts (kit/restart.h) ---- */
+
+static void asked_to_end(struct serve *s, const char *why);
+
+static void restart_begins(void *ctx) {
+    const struct serve *s = ctx;
+    (void)proc_notify_send(&s->notify, "RELOADING=1\nMONOTONIC_USEC=%" PRIu64 "\nSTATUS=restarting", ht_now_us());
+}
+
+/* Before the new kit says anything to the manager, which listens to its main process alone. A parent stays what it is.
+ */
+static void hands_over(void *ctx, pid_t pid) {
+    struct serve *s = ctx;
+    s->handed = !s->starter.parent;
+    if (s->handed)
+        (void)proc_notify_send(&s->notify, "MAINPID=%d", (int)pid);
+}
+
+static void restart_failed(void *ctx, const char *why) {
+    struct serve *s = ctx;
+    char at[HT_TIME_TEXT];
+    if (s->handed)
+        (void)proc_notify_send(&s->notify, "MAINPID=%d", (int)getpid());
+    s->handed = false;
+    if (s->asked.n == 0)
+        (void)proc_notify_send(&s->notify, "READY=1\nSTATUS=the restart failed at %s: %.300s", ht_now_text(at), why);
+}
+
+static void left(void *ctx, pid_t pid) {
+    struct serve *s = ctx;
+    (void)pid;
+    end_notifying(s);
+    if (s->opt->state_dir)
+        proc_slots_unclaim(&s->slots);
+    proc_slots_close(&s->slots);
+}
+
+static void finished(void *ctx) {
+    struct serve *s = ctx;
+    ht_info("kit", "restart: this program has finished, bye");
+    io_loop_break(s->loop);
+}
+
+static void told_to_end(void *ctx, const char *why) { asked_to_end(ctx, why); }
+
+static const struct restart_ops restart_calls = {
+    .begins = restart_begins,
+    .hands_over = hands_over,
+    .failed = restart_failed,
+    .left = left,
+    .finished = finished,
+    .end = told_to_end,
+};
 
 /* ---- signals ---- */
 
@@ -104,6 +171,8 @@ static void asked_to_end(struct serve *s, const char *signal_name) {
         return;
     }
     ht_info("kit", "%s: draining", signal_name);
+    if (s->restart)
+        restart_service_ends(s->restart);
     /* The service manager must not kill the kit before the drain can be over. */
     char before[96];
     snprintf(before, sizeof before, "STOPPING=1\nEXTEND_TIMEOUT_USEC=%" PRIu64 "\n",
@@ -145,6 +214,11 @@ static void on_hup(struct io_signal *sig, int signo) {
         ht_info("kit", "SIGHUP: reloaded; %s", token_is[rc]);
     if (s->asked.n == 0)
         tell_status(s, "READY=1\n");
+}
+
+static void on_usr2(struct io_signal *sig, int signo) {
+    (void)signo;
+    restart_ask(ht_container_of(sig, struct serve, usr2)->restart);
 }
 
 /* ---- rights that it gives up (proc/sandbox.h) ---- */
@@ -230,11 +304,22 @@ static void begin_signals(struct serve *s) {
     io_signal_start(s->loop, &s->hup, SIGHUP, on_hup);
 }
 
+/* Once everything is there that a restart needs. Before, the signal is ignored. */
+static int begin_restarts(struct serve *s) {
+    s->restart = restart_create(s->kit, s->loop, &s->starter, &restart_calls, s);
+    if (!s->restart)
+        return HT_ENOMEM;
+    io_signal_start(s->loop, &s->usr2, SIGUSR2, on_usr2);
+    (void)!proc_starter_serving(&s->starter);
+    return HT_OK;
+}
+
 static void end_signals(struct serve *s) {
     io_block_end_signals();
     io_signal_stop(&s->term);
     io_signal_stop(&s->intr);
     io_signal_stop(&s->hup);
+    io_signal_stop(&s->usr2);
 }
 
 static void serve_until_over(struct serve *s) {
@@ -245,8 +330,72 @@ static void serve_until_over(struct serve *s) {
     ht_log_on_left_out(NULL, NULL);
     io_timer_stop(&s->left_out);
     ht_log_tell_left_out();
-    io_timer_stop(&s->pulse);
+    end_notifying(s);
+}
+
+/* What outlives the process. Before the sandbox, and before the starter, which shares the files. */
+static int open_state(struct serve *s, struct ht_errmsg *err) {
+    const struct opt_serve *o = s->opt;
+    s->slots = (struct proc_slots){{-1, -1}};
+    s->starter.fd = s->channel = -1;
+    if (proc_notify_open(&s->notify, err) < 0)
+        ht_warn("kit", "%s", err->text);
+    int rc = proc_inherit_take(&s->inherited, err);
+    if (rc == HT_OK && o->state_dir)
+        rc = proc_slots_open(&s->slots, o->state_dir, o->user, err);
+    if (rc < 0)
+        return rc;
+    s->channel = proc_starter_channel(err);
+    if (s->channel < -1)
+        return s->channel;
+    if (o->state_dir && s->channel < 0 && proc_slots_claim(&s->slots) < 0)
+        return ht_fail(err, HT_EINUSE, "--state-dir %s: another kit keeps its records there", o->state_dir);
+    bool keep = o->keep_pid || getpid() == 1;
+    const struct proc_starter_config cfg = {.keep_pid = keep, .pid_file = o->pid_file, .slots = &s->slots};
+    struct ht_errmsg why;
+    if (proc_starter_begin(&s->starter, &cfg, &why) < 0)
+        ht_warn("kit", "this kit cannot be restarted without a stop: %s", why.text);
+    return HT_OK;
+}
+
+static void close_state(struct serve *s) {
+    proc_starter_close(&s->starter);
+    proc_slots_close(&s->slots);
+    proc_inherit_free(&s->inherited);
     proc_notify_close(&s->notify);
+}
+
+/* The kit, with what it has of an earlier one. */
+static int make_kit(struct serve *s, struct ht_errmsg *err) {
+    kit_inherit_sockets(s->loop, &s->inherited);
+    if (s->channel >= 0) {
+        s->successor = successor_begin(s->loop, s->channel, s->opt->restart_timeout_ms, err);
+        if (!s->successor)
+            return HT_ECLOSED;
+    }
+    s->kit = kit_create(s->loop, s->opt, err);
+    return s->kit ? HT_OK : HT_EINVAL;
+}
+
+/* All rights are given up. The sessions of an earlier kit come before anybody hears that this one is ready. */
+static int take_over(struct serve *s, struct ht_errmsg *err) {
+    const struct kit_keep keep = {.slots = s->opt->state_dir ? &s->slots : NULL,
+                                  .manager = proc_notify_wanted(&s->notify) ? &s->notify : NULL,
+                                  .starter = &s->starter};
+    if (s->successor) {
+        int rc = successor_take(s->successor, s->kit, err);
+        if (rc < 0)
+            return rc;
+        successor_serving(&s->successor, s->kit);
+        if (s->opt->state_dir) /* the kit before gives it up in these moments; a third one would not get it */
+            (void)!proc_slots_claim(&s->slots);
+    } else {
+        kit_restore(s->kit, &s->inherited, keep.slots, keep.manager);
+    }
+    proc_inherit_free(&s->inherited);
+    if (kit_keep_records(s->kit, &keep) < 0 || begin_restarts(s) < 0)
+        return ht_fail(err, HT_ENOMEM, "out of memory");
+    return HT_OK;
 }
 
 static int run(const struct opt_serve *opt, int *log_fd) {
@@ -257,26 +406,36 @@ static int run(const struct opt_serve *opt, int *log_fd) {
         ht_error("kit", "%s", err.text);
         return OPT_EXIT_CONFIG;
     }
+    int rc = open_state(&s, &err);
+    if (rc < 0) {
+        ht_error("kit", "%s", err.text);
+        close_state(&s);
+        return OPT_EXIT_CONFIG;
+    }
     s.loop = io_loop_create();
     if (!s.loop) {
+        close_state(&s);
         ht_error("kit", "the event loop could not be made: out of memory or of descriptors");
         return OPT_EXIT_FAILURE;
     }
     begin_signals(&s);
-    s.kit = kit_create(s.loop, opt, &err);
-    if (!s.kit) {
-        ht_error("kit", "%s", err.text);
-        end_signals(&s);
-        io_loop_destroy(&s.loop);
-        return OPT_EXIT_CONFIG;
-    }
-    int rc = give_up_rights(&s, &user, &err);
-    if (rc < 0)
-        ht_error("kit", "%s", err.text);
-    else
+    rc = make_kit(&s, &err);
+    if (rc == HT_OK)
+        rc = give_up_rights(&s, &user, &err);
+    if (rc == HT_OK)
+        rc = take_over(&s, &err);
+    if (rc == HT_OK) {
         serve_until_over(&s);
+    } else {
+        ht_error("kit", "%s", err.text);
+        if (s.successor)
+            successor_refuse(s.successor, err.text);
+    }
     end_signals(&s);
+    restart_destroy(&s.restart);
+    successor_destroy(&s.successor);
     kit_destroy(&s.kit);
+    close_state(&s);
     io_loop_destroy(&s.loop);
     *log_fd = s.log_fd;
     return rc < 0 ? OPT_EXIT_CONFIG : OPT_EXIT_OK;

@@ -21,6 +21,8 @@ static struct kit_session *one_too_many(struct kit *k) {
     unsigned most = 0;
     HT_LIST_FOR (it, &k->parked) {
         struct kit_session *s = HT_LIST_ENTRY(it, struct kit_session, node);
+        if (s->elsewhere)
+            continue;
         unsigned n = ht_list_empty(&k->users) ? 1 : parked_of(k, s->user);
         if (n > most)
             found = s;
@@ -42,11 +44,17 @@ void session_park(struct kit_session *s, const char *why) {
                 HT_LOG_FIELDS(log_session(s->id), log_peer(s->peer), log_count(s->owner.n_bindings),
                               log_reason(why ? why : "the driver was lost")),
                 "session parked with %u ports", s->owner.n_bindings);
-    while (k->n_parked > k->opt->max_sessions) /* rule PARK-3 */
+    session_trim_parked(k);
+}
+
+void session_trim_parked(struct kit *k) {
+    while (k->n_parked - k->n_elsewhere > k->opt->max_sessions)
         session_gone(one_too_many(k), "too many parked sessions");
 }
 
 void session_lose(struct kit_session *s, const char *why) {
+    if (leave_lost(s, why))
+        return;
     if (s->kit->opt->takeover_grace_ms > 0 && !s->kit->draining && !s->vtunnel)
         session_park(s, why);
     else

@@ -19,6 +19,7 @@ struct kit_public {
     struct relay_front_door *door;
     struct io_listener *listener;
     struct io_addr addr; /* with the real port */
+    unsigned number;     /* from 0, in the order of the options */
     bool https;
     bool redirects; /* plain HTTP beside https: every request is redirected */
 };
@@ -156,16 +157,26 @@ static int read_address(struct kit_public *p, const char *text, struct ht_errmsg
     return HT_OK;
 }
 
+/* What the address is called when it is handed over. */
+static const char *role_of(unsigned number, char out[IO_ROLE + 1]) {
+    snprintf(out, IO_ROLE + 1, "public %u", number);
+    return out;
+}
+
 static int open_one(struct kit *k, const char *text, struct ht_errmsg *err) {
+    char role[IO_ROLE + 1];
     struct kit_public *p = ht_calloc(1, sizeof *p);
     if (!p)
         return ht_fail(err, HT_ENOMEM, "out of memory");
     p->kit = k;
+    HT_LIST_FOR (it, &k->publics)
+        p->number++;
     ht_list_init(&p->node);
     ht_list_push_back(&k->publics, &p->node);
     int rc = read_address(p, text, err);
     struct ht_errmsg why = {""};
     if (rc == HT_OK) {
+        io_inherited_port(k->loop, role_of(p->number, role), &p->addr);
         rc = io_listen(k->loop, &p->addr, &listener_ops, p, &p->listener, &why);
         if (rc)
             ht_fail(err, rc, "--public %s: %s", text, why.text[0] ? why.text : ht_err_text(rc));
@@ -283,6 +294,20 @@ bool kit_public_addr(const struct kit *k, struct io_addr *out) {
         return false;
     *out = HT_LIST_ENTRY(k->publics.next, struct kit_public, node)->addr;
     return true;
+}
+
+void public_each_listener(struct kit *k, void (*each)(void *ctx, const char *role, struct io_listener *l), void *ctx) {
+    char role[IO_ROLE + 1];
+    HT_LIST_FOR (it, &k->publics) {
+        struct kit_public *p = HT_LIST_ENTRY(it, struct kit_public, node);
+        if (p->listener)
+            each(ctx, role_of(p->number, role), p->listener);
+    }
+}
+
+void public_close_listeners(struct kit *k) {
+    HT_LIST_FOR (it, &k->publics)
+        io_listener_close(&HT_LIST_ENTRY(it, struct kit_public, node)->listener);
 }
 
 void public_close(struct kit *k) {

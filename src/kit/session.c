@@ -59,6 +59,7 @@ void session_enter_state(struct kit_session *s, enum wire_session_state to) {
                       &s->node);
     if (to == WIRE_SESSION_GONE || k->draining)
         kit_reap_later(k);
+    store_touch(k);
 }
 
 struct kit_session *session_find(struct kit *k, struct ht_slice id) {
@@ -143,6 +144,7 @@ struct kit_session *session_new(struct kit *k, struct kit_who who) {
     s->next_stream_id = 2; /* rule STREAM-1: even, from 2 */
     s->timer_at = UINT64_MAX;
     ht_list_init(&s->waiting);
+    ht_list_init(&s->late);
     relay_owner_init(&s->owner, &session_owner_ops);
     s->owner.id = s->id;
     s->owner.user = who.user;
@@ -158,6 +160,8 @@ struct kit_session *session_new(struct kit *k, struct kit_who who) {
 void session_go_live(struct kit_session *s, struct mux_session *mux, struct kit_sock *sock) {
     io_timer_stop(&s->timer);
     s->timer_at = UINT64_MAX;
+    kept_forget(s);
+    relay_owner_back(&s->owner);
     s->owner.mux = mux;
     s->version = sock->version;
     s->vtunnel = sock->vt != NULL;
@@ -223,6 +227,8 @@ void session_supersede(struct kit_session *s) {
 void session_gone(struct kit_session *s, const char *why) {
     if (s->state == WIRE_SESSION_GONE)
         return;
+    leave_gone(s);
+    elsewhere_end(s, true);
     session_cut(s, why);
     io_timer_stop(&s->timer);
     handover_forget(s, why);
@@ -238,6 +244,7 @@ void session_free(struct kit_session *s) {
     io_timer_stop(&s->handover_timer);
     io_task_cancel(&s->task);
     session_set_client(s, ht_slice_of(NULL, 0), ht_slice_of(NULL, 0));
+    kept_forget(s);
     relay_owner_drop(s->kit->table, &s->owner);
     ht_list_remove(&s->node);
     ht_free(s);

@@ -51,13 +51,17 @@ static struct ht_list *bucket_of(const struct kit *k, const uint8_t digest[KIT_D
 
 struct kit_pass *kit_pass_of_token(const struct kit *k, struct ht_slice token) {
     uint8_t digest[KIT_DIGEST];
-    struct kit_pass *found = NULL;
     if (!k->has_token || token.n == 0)
         return NULL;
     kit_token_digest(token, digest);
+    return kit_pass_of_digest(k, digest);
+}
+
+struct kit_pass *kit_pass_of_digest(const struct kit *k, const uint8_t digest[KIT_DIGEST]) {
+    struct kit_pass *found = NULL;
     HT_LIST_FOR (it, bucket_of(k, digest)) {
         struct kit_pass *p = HT_LIST_ENTRY(it, struct kit_pass, like);
-        bool same = ht_const_time_eq(p->digest, sizeof p->digest, digest, sizeof digest);
+        bool same = ht_const_time_eq(p->digest, sizeof p->digest, digest, KIT_DIGEST);
         found = (same & !p->gone) ? p : found;
     }
     return found;

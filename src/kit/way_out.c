@@ -100,6 +100,7 @@ int way_out_open(struct kit *k, struct ht_errmsg *err) {
     };
     if (io_addr_parse(&cfg.addr, host, at->port) < 0)
         return ht_fail(err, HT_EINVAL, "--connect-proxy %s: give a numeric address, such as 127.0.0.1:9090", at->text);
+    io_inherited_port(k->loop, "proxy", &cfg.addr);
     int rc = kit_check_address(k, &cfg.addr, at->text, err);
     if (rc == HT_OK)
         rc = parse_rules(k, &cfg.policy, err);

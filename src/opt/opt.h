@@ -56,7 +56,7 @@ enum opt_type {
     OPT_TYPE_ENUM,
 };
 
-#define OPT_MAX_OPTIONS 64 /* of one command */
+#define OPT_MAX_OPTIONS 96 /* of one command */
 
 /* The texts of the tables. A table has the place of a text in it, 0: none. With pointers the loader would write to all
  * tables whenever a process starts, and each process would have them in memory of its own. */

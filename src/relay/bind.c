@@ -216,6 +216,8 @@ static int take_over(struct request *r, struct relay_binding *b, struct relay_bo
     r->names = r->hosts = NULL;
     ht_list_remove(&b->node);
     ht_list_push_back(&r->o->bindings, &b->node);
+    if (b->port->listener)
+        io_listener_pause(b->port->listener, false); /* relay_owner_pause() may have been called for `old` */
     relay_name_drop_visitors(b, code, taken_text);
     relay_port_revoke(b->port, b, code, taken_text);
     front_revoke_visitors(b, code, taken_text);
@@ -425,4 +427,49 @@ int relay_bind(struct relay_table *t, struct relay_owner *o, const struct wire_b
     if (rc == HT_OK)
         ht_text_clean(bind->has_label ? bind->label : ht_slice_of(NULL, 0), out->label, sizeof out->label);
     return rc;
+}
+
+/* ---- a binding of another process ---- */
+
+/* Whether somebody here has what the binding had. */
+static int still_free(struct request *r, const struct relay_kept *kept) {
+    uint16_t port = r->bind->container_port;
+    if (port && (r->bind->mode == WIRE_MODE_PULL || !r->t->cfg.no_ports) && relay_port_find(r->t, &r->addr, port))
+        return ht_fail(r->err, HT_ELIMIT, "port %u is bound already", port);
+    for (size_t i = 0; r->names && i < r->names->n_entries; i++)
+        if (relay_names_holder(&r->t->names, r->o->user, &r->names->entries[i]))
+            return ht_fail(r->err, HT_ELIMIT, "%s is bound already", r->names->entries[i].host);
+    for (size_t i = 0; r->hosts && i < r->hosts->n_entries; i++)
+        if (r->hosts->entries[i].host[0] && relay_names_holder(&r->t->front->hosts, r->o->user, &r->hosts->entries[i]))
+            return ht_fail(r->err, HT_ELIMIT, "%s is bound already", r->hosts->entries[i].host);
+    HT_LIST_FOR (it, &r->o->bindings)
+        if (HT_LIST_ENTRY(it, struct relay_binding, node)->id == kept->bind_id)
+            return ht_fail(r->err, HT_ELIMIT, "the session has a binding %u already", (unsigned)kept->bind_id);
+    return HT_OK;
+}
+
+int relay_restore(struct relay_table *t, struct relay_owner *o, const struct relay_kept *kept, struct ht_errmsg *err) {
+    enum wire_bind_error code = WIRE_BIND_ERROR_INTERNAL;
+    struct request r = {.t = t, .o = o, .bind = &kept->bind, .code = &code, .err = err};
+    struct relay_bound out = {.public_url = ""};
+    uint32_t next = o->next_bind_id;
+    int rc = check_fields(&r);
+    if (rc == HT_OK)
+        rc = read_names(&r);
+    if (rc == HT_OK)
+        rc = read_hosts(&r);
+    if (rc == HT_OK)
+        rc = check_driver_name(&r);
+    if (rc == HT_OK)
+        rc = still_free(&r, kept);
+    if (rc == HT_OK) {
+        o->next_bind_id = kept->bind_id;
+        rc = bind_new(&r, &out);
+        o->next_bind_id = next;
+    }
+    if (rc == HT_OK)
+        HT_LIST_ENTRY(o->bindings.prev, struct relay_binding, node)->since = kept->since;
+    relay_names_free(&r.names);
+    relay_names_free(&r.hosts);
+    return rc == HT_OK || code == WIRE_BIND_ERROR_PORT_IN_USE ? rc : rc == HT_EINUSE ? HT_ELIMIT : rc;
 }

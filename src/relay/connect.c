@@ -668,5 +668,11 @@ void relay_connect_drain(struct relay_connect *c) {
     connect_plain_drain(c);
 }
 
+void relay_connect_let_go(struct relay_connect *c) { io_listener_close(&c->listener); }
+
+struct io_listener *relay_connect_listener(const struct relay_connect *c) {
+    return c->listener;
+}
+
 unsigned relay_connect_clients(const struct relay_connect *c) { return c->n_clients; }
 void relay_connect_addr(const struct relay_connect *c, struct io_addr *out) { *out = c->addr; }

@@ -56,6 +56,10 @@ void relay_connect_drain(struct relay_connect *c);
  * for http:// URLs `pass` is NULL: it shows a token with each request.
  */
 void relay_connect_cut(struct relay_connect *c, bool (*which)(const struct relay_known *who), const char *why);
+/* Closes the listener, which another process goes on with. Clients stay. */
+void relay_connect_let_go(struct relay_connect *c);
+/* NULL: it was let go. */
+struct io_listener *relay_connect_listener(const struct relay_connect *c);
 unsigned relay_connect_clients(const struct relay_connect *c);
 /* The address of the listener, with the real port. */
 void relay_connect_addr(const struct relay_connect *c, struct io_addr *out);

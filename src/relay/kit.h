@@ -46,6 +46,7 @@ struct relay_kit_config {
 };
 
 struct relay_table; /* all bindings of a kit */
+struct relay_front;
 struct relay_binding;
 struct relay_owner;
 struct relay_binding_info;
@@ -187,5 +188,35 @@ struct relay_binding_info {
 void relay_each_binding(const struct relay_table *t, const struct relay_owner *o,
                         void (*each)(void *ctx, const struct relay_binding_info *info), void *ctx);
 unsigned relay_count_visitors(const struct relay_table *t);
+
+/* ---- bindings that outlive their kit (restore.c) ---- */
+
+/* A binding, so that another process can make it anew. */
+struct relay_kept {
+    struct wire_bind bind; /* what a BIND would say to get it, with the number of its port */
+    uint32_t bind_id;
+    int64_t since;                /* as in relay_binding_info */
+    struct io_addr addr;          /* where it listens; len 0: it has no listener */
+    struct io_listener *listener; /* NULL: none */
+};
+/* Calls each() for the bindings of `o`, in the order in which they were made. What *kept points to is valid during the
+ * call. */
+void relay_each_kept(const struct relay_table *t, const struct relay_owner *o,
+                     void (*each)(void *ctx, const struct relay_kept *kept), void *ctx);
+/*
+ * Makes a binding of `o` anew, with the id and the time that *kept has. Nobody is asked for anything: what another
+ * binding holds stays there. `listener` is not looked at: io_listen() takes an inherited socket. 0; HT_EINUSE: another
+ * program has the port, and the caller may try again; another error, with *err: it cannot be had here any more.
+ */
+int relay_restore(struct relay_table *t, struct relay_owner *o, const struct relay_kept *kept,
+                  struct ht_errmsg *err) HT_MUST_USE;
+/* Stops accepting at the ports of `o`, or goes on. Visitors meanwhile wait in the kernel. */
+void relay_owner_pause(struct relay_owner *o, bool pause);
+/* Closes the listeners of `o`, which another process goes on with. Its bindings and their visitors stay. */
+void relay_owner_let_go(struct relay_owner *o);
+/* How many connections of visitors its bindings have. */
+unsigned relay_owner_visitors(const struct relay_owner *o);
+/* How many connections the front has between two requests, or before the first. */
+unsigned relay_front_waiting(const struct relay_front *f);
 
 #endif

@@ -1,0 +1,176 @@
+/*
+ * The old kit of a restart, once the new one serves. It takes no new drivers and accepts at no address of its own.
+ * Drivers that know HANDOVER-1 are told to come to the new kit; until one has come, visitors of its ports are served
+ * here, over its old link. Connections that stand are served to their end, the ones of visitors up to the end of their
+ * next answer. Then the program ends.
+ */
+#include "kit/handoff.h"
+#include "kit/kit_priv.h"
+
+#include "base/log.h"
+#include "log_gen.h"
+#include "relay/front.h"
+
+#include <unistd.h>
+
+#define LOOK_MS 250
+#define SEND_WAIT_MS 200
+
+static void tell(const struct kit_session *s, enum restart_type what) {
+    struct restart_message m = {.type = what, .session = ht_slice_str(s->id)};
+    if (s->handed && handoff_send(s->kit->heir, &m, NULL, 0, SEND_WAIT_MS) < 0)
+        ht_log_with(HT_LOG_WARN, "session", HT_LOG_FIELDS(log_session(s->id)), "the new kit could not be told");
+}
+
+/* The new kit serves its ports. */
+static void let_go(struct kit_session *s) {
+    s->moved = true;
+    relay_owner_let_go(&s->owner);
+}
+
+bool leave_lost(struct kit_session *s, const char *why) {
+    if (!s->kit->leaving)
+        return false;
+    if (!s->moved)
+        tell(s, RESTART_YOURS);
+    s->moved = true;
+    session_gone(s, why ? why : "closed");
+    return true;
+}
+
+void leave_gone(struct kit_session *s) {
+    if (s->kit->leaving && !s->moved)
+        tell(s, RESTART_GONE);
+    s->moved = true;
+}
+
+void leave_mine(struct kit *k, struct ht_slice id) {
+    struct kit_session *s = session_find(k, id);
+    if (s && !s->moved)
+        let_go(s);
+}
+
+/* ---- the end of sessions ---- */
+
+static bool knows_handover(const struct kit_session *s) {
+    return !s->vtunnel && s->owner.mux && mux_session_agreed(s->owner.mux, WIRE_CAP_HANDOVER);
+}
+
+/* Nobody needs its link any more: the driver has another one, or comes back once this one is gone. */
+static void close_link(struct kit_session *s) {
+    session_enter_state(s, WIRE_SESSION_DRAINING);
+    session_touch(s);
+    mux_session_shutdown(s->owner.mux, WIRE_GOAWAY_RESTARTING_CODE, NULL, UINT64_MAX, WIRE_GOAWAY_RESTARTING_CLOSE);
+}
+
+static void look_at(struct kit_session *s, bool fronts_wait) {
+    bool late = !knows_handover(s) && io_now_ms(s->kit->loop) >= s->cut_at_ms;
+    bool used = mux_session_streams(s->owner.mux) > 0 || relay_owner_visitors(&s->owner) > 0 || fronts_wait;
+    if (s->moved && late)
+        session_gone(s, "its driver is to come back to the kit that has taken over");
+    else if (s->moved && (!used || (!knows_handover(s) && mux_session_streams(s->owner.mux) == 0)))
+        close_link(s);
+}
+
+void leave_look(struct io_timer *t) {
+    struct kit *k = ht_container_of(t, struct kit, leave_timer);
+    const struct relay_front *f = relay_table_front(k->table);
+    if (io_now_ms(k->loop) >= k->leave_until_ms) {
+        ht_warn("kit", "restart: --restart-drain is over: %u sessions and %u visitors of the old program are cut",
+                k->n_live + k->n_closing, kit_visitors(k));
+        HT_LIST_FOR (it, &k->live) {
+            struct kit_session *s = HT_LIST_ENTRY(it, struct kit_session, node);
+            if (!s->moved && s->state != WIRE_SESSION_DRAINING) {
+                tell(s, RESTART_YOURS);
+                let_go(s);
+            }
+        }
+        kit_drain(k, k->left, k->left_ctx);
+        return;
+    }
+    bool fronts_wait = f && relay_front_waiting(f) > 0;
+    HT_LIST_FOR_SAFE (it, &k->live) {
+        struct kit_session *s = HT_LIST_ENTRY(it, struct kit_session, node);
+        if (s->owner.mux && s->state != WIRE_SESSION_DRAINING)
+            look_at(s, fronts_wait);
+    }
+    io_timer_set(t, LOOK_MS);
+    leave_if_over(k);
+}
+
+/* ---- the end of all ---- */
+
+void leave_if_over(struct kit *k) {
+    const struct relay_front *f = relay_table_front(k->table);
+    void (*left)(void *) = k->left;
+    if (!left || k->draining || k->n_live + k->n_closing + k->n_socks + k->clients.n > 0 ||
+        (f && relay_front_waiting(f) > 0) || kit_visitors(k) > 0 ||
+        (k->connect && relay_connect_clients(k->connect) > 0))
+        return;
+    k->left = NULL;
+    io_timer_stop(&k->leave_timer);
+    left(k->left_ctx);
+}
+
+/* ---- the beginning ---- */
+
+static void tell_driver(struct kit_session *s) {
+    struct wire_goaway goaway = {
+        .code = WIRE_GOAWAY_RESTARTING_CODE,
+        .message = ht_slice_str(WIRE_GOAWAY_RESTARTING_MESSAGE),
+        .last_stream_id = session_last_stream(s->kit),
+    };
+    if (mux_session_send(s->owner.mux, WIRE_GOAWAY, &goaway) < 0)
+        ht_log_with(HT_LOG_WARN, "session", HT_LOG_FIELDS(log_session(s->id)), "GOAWAY could not be sent");
+    event_goaway(s, ADMIN_SENDER_KIT, goaway.code, goaway.message);
+    session_touch(s);
+}
+
+/* Published drivers give up after a GOAWAY, and come back after a lost connection. */
+static void begin_session(struct kit_session *s) {
+    uint64_t most = ht_min64(s->kit->opt->hold_ms / 2, WIRE_LIMIT_HANDOVER_WAIT);
+    session_forget_binds(s);
+    if (knows_handover(s)) {
+        if (s->state == WIRE_SESSION_LIVE)
+            tell_driver(s);
+        return;
+    }
+    s->cut_at_ms = io_now_ms(s->kit->loop) + most;
+    tell(s, RESTART_YOURS);
+    let_go(s);
+}
+
+static void begin_sessions(struct kit *k) {
+    HT_LIST_FOR_SAFE (it, &k->live) {
+        struct kit_session *s = HT_LIST_ENTRY(it, struct kit_session, node);
+        if (s->state == WIRE_SESSION_LIVE || s->state == WIRE_SESSION_RESTARTING)
+            begin_session(s);
+    }
+    while (!ht_list_empty(&k->parked)) {
+        struct kit_session *s = HT_LIST_ENTRY(k->parked.next, struct kit_session, node);
+        (void)leave_lost(s, "the kit that has taken over keeps it"); /* it knows it as parked, or learns it now */
+    }
+}
+
+void leave_begin(struct kit *k, int heir, void (*finished)(void *ctx), void *ctx) {
+    uint64_t drain = k->opt->restart_drain_ms;
+    store_close(k);
+    elders_close(k); /* the new kit has them */
+    k->handing = false;
+    k->leaving = true;
+    k->heir = heir;
+    k->left = finished;
+    k->left_ctx = ctx;
+    k->leave_until_ms = io_now_ms(k->loop) + drain;
+    kit_close_listeners(k);
+    relay_table_drain(k->table);
+    base_clients_finish(k);
+    HT_LIST_FOR_SAFE (it, &k->socks) {
+        struct kit_sock *sock = HT_LIST_ENTRY(it, struct kit_sock, node);
+        if (!sock->session) /* its driver tries again, and comes to the other kit */
+            sock_drop(sock);
+    }
+    begin_sessions(k);
+    io_timer_set(&k->leave_timer, LOOK_MS);
+    kit_reap_later(k);
+}
