@@ -136,12 +136,12 @@ def insist(process):
 class Program:
     """A child process whose output lines arrive in .lines; ended at the latest by end()."""
 
-    def __init__(self, argv, env=None, cwd=None, stdin=subprocess.DEVNULL):
+    def __init__(self, argv, env=None, cwd=None, stdin=subprocess.DEVNULL, close_fds=True):
         self.argv = argv
         self._log = []
         self.lines = queue.Queue()
         self.process = subprocess.Popen(argv, env={**os.environ, **(env or {})}, cwd=cwd, stdin=stdin,
-                                        stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+                                        stdout=subprocess.PIPE, stderr=subprocess.PIPE, close_fds=close_fds)
         _started.append(self.process)
         self.reading = threading.Lock()  # held from a read until its lines are in ._log
         self.readers = [threading.Thread(target=self._read, args=(stream, name), daemon=True)

@@ -11,6 +11,7 @@ from gen import options
 from tests.integration.harness import (BIN, ROOT, SANITIZED, Folder, Kit, Moment, Program, ask_twice, command, eventually,
                                        free_port, hello, http_service, insist, state_of)
 from tests.integration.inspected import Inspected
+from tests.integration.restarted import RestartedKit
 from tests.support.tap import case, main
 
 MODEL = options.load(os.path.join(ROOT, "spec"))
@@ -267,7 +268,16 @@ def doctor(world, name, code):
         at.end()
 
 
-RUNS = {"doctor": doctor, "requests list": inspector, "requests show": inspector, "requests replay": inspector, "login": stored, "logout": stored, "token new": about, "password new": password, "version": about, "completion": about, "serve": kit, "demo": demo, "ready": ready, "config check": check, **{name: tunnel for name in (*TUNNELS, "reach", "vtunnel-client")},
+def restart(_world, _name, code):
+    at = RestartedKit()
+    try:
+        return {"ok": lambda: at.restart()[0], "failure": lambda: status_of("restart", "--pid-file", at.pid_file + ".not"),
+                "usage": lambda: status_of("restart")}[code]()
+    finally:
+        assert at.end() == 0
+
+
+RUNS = {"restart": restart, "doctor": doctor, "requests list": inspector, "requests show": inspector, "requests replay": inspector, "login": stored, "logout": stored, "token new": about, "password new": password, "version": about, "completion": about, "serve": kit, "demo": demo, "ready": ready, "config check": check, **{name: tunnel for name in (*TUNNELS, "reach", "vtunnel-client")},
         **{name: admin for name in ADMIN}}
 
 

@@ -57,8 +57,13 @@ static void one_socket_two_processes(void) {
         new.n = 0;
         close(visit(&a));
         CU_ASSERT(wait_for(loop, &old.n, 1));
-        CU_ASSERT_EQUAL(io_inherit(other, fcntl(io_listener_share(old.l), F_DUPFD, 3), &err), HT_OK);
+        CU_ASSERT_EQUAL(io_inherit(other, fcntl(io_listener_share(old.l), F_DUPFD, 3), "listen", &err), HT_OK);
         CU_ASSERT(io_inherited(other, &a));
+        CU_ASSERT_EQUAL(io_addr_parse(&near, addresses[i], 0), HT_OK);
+        io_inherited_port(other, "proxy", &near);
+        CU_ASSERT_EQUAL(io_addr_port(&near), 0);
+        io_inherited_port(other, "listen", &near);
+        CU_ASSERT(io_addr_same(&near, &a));
         near = a;
         if (near.ss.ss_family == AF_INET)
             ((struct sockaddr_in *)(void *)&near.ss)->sin_port ^= 1;
@@ -105,19 +110,19 @@ static void what_is_no_listener(void) {
     struct ht_errmsg err = {""};
     struct host h;
     int pair[2];
-    CU_ASSERT_EQUAL(io_inherit(loop, -1, &err), HT_EINVAL);
-    CU_ASSERT_EQUAL(io_inherit(loop, open("/dev/null", O_RDONLY), &err), HT_EINVAL);
+    CU_ASSERT_EQUAL(io_inherit(loop, -1, "", &err), HT_EINVAL);
+    CU_ASSERT_EQUAL(io_inherit(loop, open("/dev/null", O_RDONLY), "", &err), HT_EINVAL);
     CU_ASSERT_EQUAL(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
-    CU_ASSERT_EQUAL(io_inherit(loop, pair[0], &err), HT_EINVAL);
+    CU_ASSERT_EQUAL(io_inherit(loop, pair[0], "", &err), HT_EINVAL);
     CU_ASSERT(fcntl(pair[0], F_GETFD) < 0); /* closed in any case */
     close(pair[1]);
-    CU_ASSERT_EQUAL(io_inherit(loop, socket(AF_INET, SOCK_STREAM, 0), &err), HT_EINVAL);
-    CU_ASSERT_EQUAL(io_inherit(loop, socket(AF_INET, SOCK_DGRAM, 0), &err), HT_EINVAL);
+    CU_ASSERT_EQUAL(io_inherit(loop, socket(AF_INET, SOCK_STREAM, 0), "", &err), HT_EINVAL);
+    CU_ASSERT_EQUAL(io_inherit(loop, socket(AF_INET, SOCK_DGRAM, 0), "", &err), HT_EINVAL);
     struct io_addr a = open_host(loop, &h, "127.0.0.1");
     ht_mem_fail_at(0);
-    CU_ASSERT_EQUAL(io_inherit(loop, dup(io_listener_share(h.l)), &err), HT_ENOMEM);
-    CU_ASSERT_EQUAL(io_inherit(loop, dup(io_listener_share(h.l)), &err), HT_OK);
-    CU_ASSERT_EQUAL(io_inherit(loop, dup(io_listener_share(h.l)), &err), HT_OK);
+    CU_ASSERT_EQUAL(io_inherit(loop, dup(io_listener_share(h.l)), "", &err), HT_ENOMEM);
+    CU_ASSERT_EQUAL(io_inherit(loop, dup(io_listener_share(h.l)), "", &err), HT_OK);
+    CU_ASSERT_EQUAL(io_inherit(loop, dup(io_listener_share(h.l)), "", &err), HT_OK);
     dropped = 0;
     io_inherit_drop(loop, told, NULL);
     CU_ASSERT_EQUAL(dropped, 2);

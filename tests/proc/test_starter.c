@@ -199,6 +199,7 @@ static void run(struct run *r, const char *mode) {
     }
     close(fds[1]);
     r->lines = fdopen(fds[0], "r");
+    setvbuf(r->lines, NULL, _IONBF, 0); /* poll() tells what is left */
 }
 
 static void expect(struct run *r, const char *line) {

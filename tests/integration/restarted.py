@@ -1,0 +1,131 @@
+"""A kit that is started anew while it serves, for tests: the program that serves changes, and the harness follows it."""
+
+import contextlib
+import os
+import shutil
+import signal
+import sys
+import tempfile
+
+from tests.integration.harness import BIN, ROOT, Kit, Program, eventually
+
+
+def alive(pid):
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii") as f:
+            return f.read().rsplit(") ", 1)[1][0] not in "ZX"
+    except OSError:
+        return False
+
+
+class RestartedKit(Kit):
+    """`kit.serving` is the number of the process that serves; `kit.program` the file that a restart starts."""
+
+    def __init__(self, *args, env=None, **more):
+        self.folder = tempfile.mkdtemp(prefix="hoody-tunnel-")
+        self.program = os.path.join(self.folder, "hoody-tunnel")
+        os.symlink(BIN, self.program)
+        self.pid_file = os.path.join(self.folder, "pid")
+        self.known = set()
+        super().__init__("--pid-file", self.pid_file, *args, env=env, binary=self.program, **more)
+        eventually(lambda: os.path.exists(self.pid_file), "the pid file")
+
+    @property
+    def serving(self):
+        with open(self.pid_file, encoding="ascii") as f:
+            pid = int(f.read())
+        self.known.add(pid)
+        return pid
+
+    def restart(self, *args):
+        """By the command. Returns (exit status, what it said)."""
+        self.known.add(self.serving)
+        done = Program([BIN, "restart", "--pid-file", self.pid_file, *args])
+        status = done.end(0, timeout=90)
+        self.known.add(self.serving)
+        return status, done.text()
+
+    def restarts(self):
+        """And it has to work."""
+        before = self.serving
+        status, said = self.restart()
+        assert status == 0 and "restarted: process" in said, (said, self.text())
+        return before
+
+    def becomes(self, path):
+        """From now on a restart starts another file."""
+        os.unlink(self.program)
+        os.symlink(path, self.program)
+
+    def slow_script(self):
+        """From now on a restart takes its time, and works."""
+        path = os.path.join(self.folder, "slow")
+        with open(path, "w", encoding="utf-8") as f:
+            f.write(f'#!/bin/sh\nsleep 0.5\nexec {BIN} "$@"\n')
+        os.chmod(path, 0o755)
+        self.becomes(path)
+
+    def script(self, text):
+        """From now on a restart starts a program in Python, which speaks to the old kit: `old` is its end of the conversation."""
+        path = os.path.join(self.folder, "new")
+        with open(path, "w", encoding="utf-8") as f:
+            f.write(f"#!{sys.executable}\nimport sys\nsys.path[:0] = [{ROOT!r}]\n"
+                    f"from tests.integration.restarted import Old, pause\nold = Old()\n{text}\n")
+        os.chmod(path, 0o755)
+        self.becomes(path)
+
+    def end(self, signum=signal.SIGTERM, timeout=20.0):
+        with contextlib.suppress(OSError, ValueError):
+            serving = self.serving
+            if self.process.poll() is not None or serving != self.process.pid:
+                os.kill(serving, signum)
+                eventually(lambda: not alive(serving), "the end of the kit that serves", timeout)
+        with contextlib.suppress(FileNotFoundError):
+            self.known.add(self.serving)
+        status = super().end(signum, timeout)
+        left = [pid for pid in self.known if alive(pid)]
+        for pid in left:
+            os.kill(pid, signal.SIGKILL)
+        shutil.rmtree(self.folder, ignore_errors=True)
+        assert not left, f"{left} live on:\n{self.text()}"
+        return status
+
+
+# ---- a new kit that is none, in a process of its own ----
+
+
+class Old:
+    """The conversation with the old kit, spec/restart.yaml."""
+
+    def __init__(self):
+        import socket  # pylint: disable=import-outside-toplevel
+        sys.path[:0] = [os.path.join(ROOT, "build", "gen")]
+        import restart_wire  # pylint: disable=import-outside-toplevel,import-error
+        self.wire = restart_wire
+        self.socket = socket.socket(fileno=int(os.environ["HOODY_TUNNEL_HANDOFF"]))
+        self.socket.setblocking(True)
+        self.fds = []
+
+    def say(self, kind, **fields):
+        self.socket.send(self.wire.encode({"type": kind, **fields}))
+
+    def hear(self):
+        import socket  # pylint: disable=import-outside-toplevel
+        data, fds, _, _ = socket.recv_fds(self.socket, 65536, 253)
+        self.fds += fds
+        return self.wire.decode(data, "server") if data else {"type": "the end"}
+
+    def until(self, kind):
+        while (m := self.hear())["type"] != kind:
+            if m["type"] in ("the end", "refused"):
+                sys.exit(9)
+        return m
+
+    def hello(self, **more):
+        self.say("hello", **{"format": 1, "program": "fake/1", "pid": os.getpid(), **more})
+
+
+def pause():
+    """For ever."""
+    while True:
+        signal.pause()
