@@ -486,7 +486,8 @@ struct ht_tunnel_callbacks {
     void (*bind_failed)(void *user, const struct ht_bind_failure *f);
     void (*unbound)(void *user, const struct ht_unbound *u);
     void (*request)(void *user, const struct ht_request *r);
-    /* An open link to the kit is lost. All open requests and connections are cut. */
+    /* An open link to the kit is lost. Open requests and connections wait for the next one (d->paused), or are cut:
+     * request() is then called for each. Calls for bindings are fine meanwhile; the kit hears of them later. */
     void (*disconnected)(void *user, const struct ht_disconnected *d);
     /* Other events, as text for people. */
     void (*log)(void *user, enum ht_log_severity severity, const char *text);
