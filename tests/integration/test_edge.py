@@ -222,7 +222,9 @@ def _():
         want = sorted(f"r{r}-{3000 + i}.{DOMAIN}" for r in (1, 3, 5) for i in range(r + 1))
         want = sorted(want + [f"me-{3000 + i}.{DOMAIN}" for i in range(6)])
         eventually(lambda: [key for key, _ in edge.map()] == want, f"the names that are bound: {want}")
-        assert all(edge.get(host).status == 200 for host in want)
+        # A process that has read the files a moment before the last change is found out within a second.
+        eventually(lambda: all(edge.get(host).status == 200 for host in want), "all of them are served")
+        assert [key for key, _ in edge.map()] == want
 
 
 @case("an entry that somebody else takes away or adds in HAProxy is put right at the next reload")
