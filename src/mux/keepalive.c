@@ -208,8 +208,11 @@ void mux_session_tick(struct mux_session *s, uint64_t now_ms) {
                        NULL);
     if (has_link(s))
         tick_drain(s);
-    if (has_link(s) && s->replay)
+    if (has_link(s) && s->replay) {
         resume_tick(s);
+        if (has_link(s)) /* the last streams may have ended with it */
+            tick_drain(s);
+    }
     if (has_link(s))
         tick_ping(s);
     if (has_link(s))

@@ -157,7 +157,7 @@ def _():
         waits.wait(30)
 
     with Service(silent) as service, Tunnel("--response-timeout", "1s") as t, Relay(t.kit.port) as relay:
-        i = beside(t, t.expose(f"0={service.port}", "--url", relay.url, "--inspect", "0"))
+        i = beside(t, t.expose(f"0={service.port}", "--url", relay.url, "--inspect", "0", "--replay-buffer", "0"))
         with visit(i.driver, GET) as c:
             assert b" 504 " in read_head(c)[0]
         fails(i, "origin_timeout", "in time")

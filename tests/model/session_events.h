@@ -489,7 +489,7 @@ static inline void sr_compare(struct sr *r) {
         mux_session_is_away(r->s) != (m->state == SM_AWAY))
         sm_fail(m, "session: %u streams, %u links, next id %u, draining %d", mux_session_streams(r->s),
                 mux_session_links(r->s), mux_session_next_id(r->s), mux_session_draining(r->s));
-    if (mux_session_deadline(r->s) > sm_deadline(m))
+    if (mux_session_deadline(r->s) > ht_max64(sm_deadline(m), m->now)) /* the past: at once */
         sm_fail(m, "deadline in %lld ms instead of %lld", (long long)(mux_session_deadline(r->s) - m->now),
                 (long long)(sm_deadline(m) - m->now));
 }

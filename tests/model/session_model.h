@@ -706,6 +706,8 @@ static inline void sm_tick(struct sm *m, uint64_t now, bool gave_up) {
     if (sm_alive(m))
         sm_tick_replay(m);
     if (sm_alive(m))
+        sm_tick_drain(m);
+    if (sm_alive(m))
         sm_tick_ping(m, gave_up);
     if (sm_alive(m) && m->state != SM_AWAY)
         sm_tick_idle(m);
