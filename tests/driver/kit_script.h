@@ -350,6 +350,8 @@ static inline void kit_upgrade(struct http_head *h, const char *head) {
     snprintf(w.offered, sizeof w.offered, "%.*s", HT_SLICE_ARG(offered));
     if (w.replaces)
         kit_drops();
+    else if (w.ws && w.caps & WIRE_CAP_STREAM_RESUME) /* the driver has noticed the loss first (RESUME-3) */
+        kit_loses();
     CU_ASSERT_EQUAL_FATAL(ws_write_101(&out, key, w.subprotocol ? w.subprotocol : WIRE_SUBPROTOCOL_V1), 0);
     struct iovec v = {.iov_base = out.data, .iov_len = out.len};
     CU_ASSERT_EQUAL_FATAL(io_conn_write(w.c, &v, 1), (ssize_t)out.len);
