@@ -5,6 +5,12 @@
 #include "proc/sandbox.h"
 #include "proc/title.h"
 
+#include <malloc.h>
+
+/* The blocks that bytes are sent from (io.h) are large, and there may be many of them for a moment: while links are
+ * lost. glibc would keep such memory once some of it was freed, so its limit is fixed. */
+#define MALLOC_LARGE (128 << 10)
+
 /* True for "hoody-tunnel 3000", where the command is left out. Also for 8080:3000, which expose refuses with a message
  * that says what would be right. */
 static bool names_a_target(const char *word) {
@@ -53,6 +59,7 @@ int main(int argc, char **argv) {
     const struct opt_command *command = NULL;
     struct ht_errmsg err;
     int used = 0;
+    mallopt(M_MMAP_THRESHOLD, MALLOC_LARGE);
     proc_title_begin(argc, argv);
     if (argc > 0 && *argv[0])
         cli_program = argv[0];
