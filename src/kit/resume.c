@@ -86,7 +86,8 @@ void sock_replay(void *ctx, uint64_t count) {
 }
 
 void sock_pulled(struct kit_sock *sock) {
-    if (kept_of(sock) && mux_link_counts(sock->link))
+    /* Also when a callback has taken the session away meanwhile: the message has its number. */
+    if (mux_link_counts(sock->link))
         ws_conn_keep(sock->ws);
 }
 
