@@ -21,8 +21,8 @@ static uint8_t type_of(uint8_t byte) {
 }
 
 static bool is_json(uint8_t type) {
-    static const uint8_t bytes[] = {WIRE_DATA, WIRE_EOF,  WIRE_RESET,           WIRE_WINDOW,
-                                    WIRE_PING, WIRE_PONG, WIRE_STREAM_CONNECTED};
+    static const uint8_t bytes[] = {
+        WIRE_DATA, WIRE_EOF, WIRE_RESET, WIRE_WINDOW, WIRE_PING, WIRE_PONG, WIRE_STREAM_CONNECTED, WIRE_ACK};
     return !memchr(bytes, type, sizeof bytes);
 }
 

@@ -8,11 +8,12 @@ import signal
 import subprocess
 
 from gen import options
+from tests.integration.edges import needs_haproxy
 from tests.integration.harness import (BIN, ROOT, SANITIZED, Folder, Kit, Moment, Program, ask_twice, command, eventually,
                                        free_port, hello, http_service, insist, state_of)
 from tests.integration.inspected import Inspected
 from tests.integration.restarted import RestartedKit
-from tests.support.tap import case, main
+from tests.support.tap import Skip, case, main
 
 MODEL = options.load(os.path.join(ROOT, "spec"))
 TUNNELS = ("expose", "pull", "up")
@@ -277,7 +278,25 @@ def restart(_world, _name, code):
         assert at.end() == 0
 
 
-RUNS = {"restart": restart, "doctor": doctor, "requests list": inspector, "requests show": inspector, "requests replay": inspector, "login": stored, "logout": stored, "token new": about, "password new": password, "version": about, "completion": about, "serve": kit, "demo": demo, "ready": ready, "config check": check, **{name: tunnel for name in (*TUNNELS, "reach", "vtunnel-client")},
+def edge(_world, name, code):
+    needs_haproxy()
+    if name == "edge up" and os.geteuid() != 0:
+        raise Skip("ports 80 and 443 are for root")
+    where = ["--domain", "edge.test", "--id", "n1"] if name == "edge up" else []
+    with Folder() as folder:
+        def served():
+            program = Program([BIN, *name.split(), *where, "--folder", folder.join("edge"), *([] if where else ["--port", str(free_port())])])
+            program.wait_line(r"is served by HAProxy \d")
+            return program
+
+        return {
+            "ok": lambda: interrupted(served()),
+            "usage": lambda: status_of(*name.split(), *where, "--folder"),
+            "config": lambda: status_of(*name.split(), *where, "--folder", folder.join("edge"), "--haproxy", "/nonexistent"),
+        }[code]()
+
+
+RUNS = {"edge dev": edge, "edge up": edge, "restart": restart, "doctor": doctor, "requests list": inspector, "requests show": inspector, "requests replay": inspector, "login": stored, "logout": stored, "token new": about, "password new": password, "version": about, "completion": about, "serve": kit, "demo": demo, "ready": ready, "config check": check, **{name: tunnel for name in (*TUNNELS, "reach", "vtunnel-client")},
         **{name: admin for name in ADMIN}}
 
 

@@ -61,7 +61,7 @@ static struct visitor ask(const char *target, const char *behind) {
 }
 
 static bool body_is(const struct played_stream *st, const char *text) {
-    return ht_buf_size(&st->body) == strlen(text) && memcmp(ht_buf_head(&st->body), text, strlen(text)) == 0;
+    return ht_slice_is(ht_slice_of(ht_buf_head(&st->body), ht_buf_size(&st->body)), text);
 }
 
 static void test_through(void) {
