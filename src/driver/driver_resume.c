@@ -13,9 +13,7 @@ bool driver_is_away(const struct ht_tunnel *t) { return t->now->mux && mux_sessi
 
 size_t driver_kept_bytes(void *ctx) {
     const struct driver_sock *s = ctx;
-    const struct ws_kept *k = s->of->kept[s->index];
-    size_t n = k ? ws_kept_bytes(k) : 0;
-    return n - ht_min(n, IO_BLOCK); /* the block that is filled now is there for one small message, too */
+    return ws_kept_full(s->of->kept[s->index]);
 }
 
 void driver_kept_acked(void *ctx, uint64_t count) {

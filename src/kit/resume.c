@@ -66,12 +66,7 @@ static struct ws_kept *kept_of(const struct kit_sock *sock) {
     return sock->session ? sock->session->kept[sock->index] : NULL;
 }
 
-/* Without the block in which the next message will be: one that is idle needs no room. */
-size_t sock_kept(void *ctx) {
-    const struct ws_kept *k = kept_of(ctx);
-    size_t n = k ? ws_kept_bytes(k) : 0;
-    return n - ht_min(n, IO_BLOCK);
-}
+size_t sock_kept(void *ctx) { return ws_kept_full(kept_of(ctx)); }
 
 void sock_acked(void *ctx, uint64_t count) {
     struct ws_kept *k = kept_of(ctx);

@@ -64,6 +64,8 @@ struct ws_kept *ws_kept_create(struct io_loop *loop) {
 
 size_t ws_kept_bytes(const struct ws_kept *k) { return k->n_blocks * IO_BLOCK; }
 
+size_t ws_kept_full(const struct ws_kept *k) { return k && k->n_blocks > 0 ? (k->n_blocks - 1) * IO_BLOCK : 0; }
+
 uint64_t ws_kept_last(const struct ws_kept *k) { return k->last; }
 
 uint64_t ws_kept_resent(const struct ws_kept *k) { return k->resent; }

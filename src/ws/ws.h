@@ -147,6 +147,8 @@ struct ws_kept *ws_kept_create(struct io_loop *loop) HT_MUST_USE;
 void ws_kept_destroy(struct ws_kept **k);
 /* The memory that it holds, in whole blocks. At least half of each but the last one is messages. */
 size_t ws_kept_bytes(const struct ws_kept *k);
+/* The same without the block that the next message goes to: one that is idle needs no room. 0 for NULL. */
+size_t ws_kept_full(const struct ws_kept *k);
 /* The number of the last message that was kept; 0: none yet. */
 uint64_t ws_kept_last(const struct ws_kept *k);
 /* Bytes of messages that were sent again, in all. */

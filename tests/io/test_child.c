@@ -2,6 +2,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "io/io.h"
+#include "support/process.h"
 #include "support/tap.h"
 
 #include <signal.h>
@@ -47,17 +48,6 @@ static struct io_child *start(const char *text, uint64_t limit_ms) {
 static void begin(void) {
     loop = io_loop_create();
     CU_ASSERT_PTR_NOT_NULL_FATAL(loop);
-}
-
-/* Or waits for somebody to take note of its end: that is not ours to do for a grandchild. */
-static bool is_gone(pid_t pid) {
-    char path[32], state = 0;
-    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
-    FILE *f = fopen(path, "r");
-    bool gone = !f || fscanf(f, "%*d (%*[^)]) %c", &state) != 1 || state == 'Z';
-    if (f)
-        fclose(f);
-    return gone;
 }
 
 static void each_way_to_end(void) {

@@ -2,6 +2,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "io/program.h"
+#include "support/process.h"
 #include "support/tap.h"
 
 #include <signal.h>
@@ -46,16 +47,6 @@ static struct io_program *start(const char *script) {
         printf("# %s\n", err.text);
     CU_ASSERT_PTR_NOT_NULL_FATAL(p);
     return p;
-}
-
-static bool is_gone(pid_t pid) {
-    char path[32], state = 0;
-    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
-    FILE *f = fopen(path, "r");
-    bool gone = !f || fscanf(f, "%*d (%*[^)]) %c", &state) != 1 || state == 'Z';
-    if (f)
-        fclose(f);
-    return gone;
 }
 
 static void end(void) {
