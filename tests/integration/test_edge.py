@@ -89,11 +89,8 @@ def _():
         edge.until("me-3000", 200)
 
 
-@case("a browser opens it, over HTTP/2, and a WebSocket from the page")
-def _():
-    if not CHROMIUM:
-        raise Skip("chromium is not installed")
-
+def echo_or(answer):
+    """A service: WebSockets are echoed, and answer(connection, head) is for every other request."""
     def serve(connection):
         rest = b""
         while True:
@@ -101,10 +98,20 @@ def _():
             if b"upgrade: websocket" in head.lower():
                 echo(connection, head, rest)
                 return
-            body = b"<!doctype html><title>x</title><p>a page"
-            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+            answer(connection, head)
+    return serve
 
-    with Edge() as edge, Service(serve) as service:
+
+@case("a browser opens it, over HTTP/2, and a WebSocket from the page")
+def _():
+    if not CHROMIUM:
+        raise Skip("chromium is not installed")
+
+    def page(connection, _head):
+        body = b"<!doctype html><title>x</title><p>a page"
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+
+    with Edge() as edge, Service(echo_or(page)) as service:
         edge.expose(f"3000=127.0.0.1:{service.port}")
         edge.until("me-3000", 200)
         with Browser(edge.pin()) as browser:
@@ -247,18 +254,12 @@ def _():
 def _():
     go_on = threading.Event()
 
-    def serve(connection):
-        rest = b""
-        while True:
-            head, rest = read_head(connection, rest)
-            if b"upgrade: websocket" in head.lower():
-                echo(connection, head, rest)
-                return
-            if head.startswith(b"GET /slow"):
-                go_on.wait(60)
-            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+    def answer(connection, head):
+        if head.startswith(b"GET /slow"):
+            go_on.wait(60)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
 
-    with Edge() as edge, Service(serve) as service:
+    with Edge() as edge, Service(echo_or(answer)) as service:
         edge.expose(f"3000=127.0.0.1:{service.port}", "--name", "me")
         edge.until("me-3000", 200)
         context = ssl.create_default_context(cafile=edge.ca)
