@@ -342,7 +342,7 @@ static int show_text(const struct cli_config *c, const struct cli_plan *p) {
             rc = cli_table_cell(&t, p->binds[i].portless              ? "reach"
                                     : p->binds[i].kind == HT_PULL_TCP ? "pull"
                                                                       : "expose");
-        if (rc == HT_OK)
+        if (rc == HT_OK && ht_buf_size(&text))
             rc = cli_table_cell(&t, "%s", (const char *)ht_buf_head(&text));
         ht_buf_free(&text);
     }

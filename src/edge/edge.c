@@ -25,7 +25,7 @@ struct edge {
     struct edge_book *book;
     struct io_timer renew;
     bool ipv6, has_account;
-    char folder[EDGE_FOLDER_MAX + 1], https_port[8], http_port[8], maxconn[16], containers[300];
+    char folder[EDGE_FOLDER_MAX + 1], https_port[8], http_port[8], maxconn[24], containers[300];
 };
 
 /* ---- what the machine has ---- */

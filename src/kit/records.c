@@ -181,9 +181,9 @@ static void rewind_to(struct records *r, struct ht_slice body) {
 }
 
 int records_open(struct records *r, struct ht_slice all, struct ht_errmsg *err) {
-    struct ht_slice body;
+    struct ht_slice body = {0};
     struct restart_message m;
-    uint64_t format;
+    uint64_t format = 0;
     *r = (struct records){.text = NULL};
     int rc = first_line(all, &format, &body, err);
     if (rc < 0)
