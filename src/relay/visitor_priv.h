@@ -215,6 +215,7 @@ struct relay_waiter {
     const struct relay_waiter_ops *ops;
     struct io_conn *conn;
     bool half_close;             /* true: the visitor still waits after it has closed its side */
+    bool stays;                  /* so does this one: the session was away while it waited */
     bool held;                   /* it began to wait while the session was away */
     uint64_t since_ms;           /* when it began to wait */
     struct relay_source *source; /* NULL: does not wait */

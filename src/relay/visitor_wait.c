@@ -188,6 +188,11 @@ bool relay_must_wait(struct relay_binding *b, uint64_t from) {
            !may_open(b->t, o, src);
 }
 
+/* Without a session nobody is told to come again for having sent all there is, as `nc -N` does. */
+static bool stays(const struct relay_owner *o, const struct relay_waiter *w) {
+    return w->half_close || o->away || o->restarting;
+}
+
 int relay_wait(struct relay_binding *b, struct relay_waiter *w, uint64_t from) {
     struct relay_table *t = b->t;
     struct relay_owner *o = b->owner;
@@ -197,6 +202,7 @@ int relay_wait(struct relay_binding *b, struct relay_waiter *w, uint64_t from) {
     w->source = src;
     w->since_ms = io_now_ms(t->cfg.loop);
     w->held = o->away;
+    w->stays = stays(o, w);
     ht_list_init(&w->node);
     ht_list_init(&w->all);
     ht_list_push_back(&src->waiting, &w->node);
@@ -226,9 +232,10 @@ void relay_wait_end(struct relay_waiter *w) {
     source_unref(src);
 }
 
-static bool has_left(const struct relay_waiter *w, int *rc) {
+static bool has_left(struct relay_waiter *w, int *rc) {
+    w->stays = w->stays || stays(w->source->owner, w);
     *rc = io_conn_look(w->conn);
-    return *rc && !(*rc == HT_EOF && w->half_close);
+    return *rc && !(*rc == HT_EOF && w->stays);
 }
 
 static void take_turn(struct relay_waiter *w, enum ht_metric_hold how) {

@@ -124,6 +124,71 @@ static void whoever_leaves_opens_no_stream(void) {
     end();
 }
 
+/* Whether the kit knows of the visitor's end when it writes the head is a matter of luck, and so is "connection:
+ * close".
+ */
+static void expect_x_and_end(struct visitor *v) {
+    UNTIL(vis_over(v));
+    const char *p = (const char *)ht_buf_head(&v->rx);
+    size_t n = vis_got(v);
+    CU_ASSERT(n > 15 && memcmp(p, "HTTP/1.1 200 OK", 15) == 0 && memcmp(p + n - 5, "\r\n\r\nx", 5) == 0);
+    CU_ASSERT_FALSE(v->cut);
+}
+
+/* As `printf ... | nc -N` does it: the request is whole, and so is what the visitor has to say. Off: `stays`. */
+static void one_that_has_closed_its_side_waits_too(void) {
+    begin_hold(HOLD_MS);
+    struct visitor before = vis_connect(port), v = vis_connect(port), late = vis_connect(port);
+    settle();
+    away();
+    vis_send(&before, GET);
+    vis_send(&v, POST "Content-Length: 2\r\n\r\nab");
+    shutdown(v.fd, SHUT_WR);
+    UNTIL(relay_owner_waiting(&d.owner) == 2);
+    shutdown(before.fd, SHUT_WR);
+    pass(HOLD_MS - 500);
+    CU_ASSERT_EQUAL(vis_got(&v) + vis_got(&before), 0);
+    CU_ASSERT_EQUAL(relay_owner_waiting(&d.owner), 2);
+    back(); /* no look at them in between */
+    UNTIL(d.n_streams == 2);
+    answer_x_to_all(1);
+    answer_x_to_all(2);
+    expect_x_and_end(&v);
+    expect_x_and_end(&before);
+    away();
+    vis_send(&late, GET);
+    shutdown(late.fd, SHUT_WR);
+    UNTIL(relay_owner_waiting(&d.owner) == 1);
+    pass(HOLD_MS);
+    vis_expect(&late, PARKED(""));
+    vis_expect_end(&late, false);
+    CU_ASSERT_EQUAL(holds(HT_METRIC_HOLD_SERVED), 2);
+    CU_ASSERT_EQUAL(holds(HT_METRIC_HOLD_LATE), 1);
+    CU_ASSERT_EQUAL(holds(HT_METRIC_HOLD_LEFT), 0);
+    back();
+    vis_close(&before);
+    vis_close(&late);
+    leave(&v);
+    end();
+}
+
+static void one_that_has_closed_both_sides_has_left(void) {
+    begin_hold(HOLD_MS);
+    struct visitor v = vis_connect(port);
+    away();
+    vis_send(&v, GET);
+    shutdown(v.fd, SHUT_WR);
+    UNTIL(relay_owner_waiting(&d.owner) == 1);
+    settle();
+    leave_soon(&v);
+    UNTIL(relay_owner_waiting(&d.owner) == 0);
+    CU_ASSERT_EQUAL(holds(HT_METRIC_HOLD_LEFT), 1);
+    back();
+    settle();
+    CU_ASSERT_EQUAL(d.n_streams, 0);
+    end();
+}
+
 static void a_pulled_connection_waits(void) {
     begin_hold(HOLD_MS);
     uint16_t pulled = rig_pull(&d);
@@ -287,6 +352,8 @@ int main(void) {
         {"whoever waited long enough is told so", whoever_waited_long_enough_is_told_so},
         {"without a hold nobody waits", without_a_hold_nobody_waits},
         {"whoever leaves opens no stream", whoever_leaves_opens_no_stream},
+        {"one that has closed its side waits too", one_that_has_closed_its_side_waits_too},
+        {"one that has closed both sides has left", one_that_has_closed_both_sides_has_left},
         {"a pulled connection waits", a_pulled_connection_waits},
         {"visitors wait for a session that has no link yet", visitors_wait_for_a_session_that_has_no_link_yet},
         {"one that waits for room waits on", one_that_waits_for_room_waits_on},
