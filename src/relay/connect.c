@@ -44,6 +44,7 @@ void connect_enlist(struct connect_client *x, const struct io_addr *from) {
     struct relay_connect *c = x->c;
     x->began_us = ht_now_us();
     ht_list_init(&x->node);
+    ht_list_init(&x->served);
     ht_list_push_back(&c->clients, &x->node);
     c->n_clients++;
     c->t->cfg.metrics->connect_clients_active++;
@@ -86,6 +87,7 @@ void connect_free(struct connect_client *x) {
         crowd_leave(&c->heads, &x->member);
     unsigned permits = x->permits;
     ht_list_remove(&x->node);
+    ht_list_remove(&x->served);
     ht_free(x);
     connect_left(c, permits);
 }

@@ -163,7 +163,21 @@ static void open_stream(struct connect_client *x) {
     }
 }
 
-static void turn_has_come(struct relay_waiter *w) { open_stream(ht_container_of(w, struct connect_client, waiter)); }
+uint64_t connect_paused_ms(const struct connect_client *x) {
+    uint64_t now = io_now_ms(x->c->t->cfg.loop);
+    uint64_t waited = x->state == CLIENT_WAITING ? now - x->waiter.since_ms : x->waited_ms;
+    return waited + (x->pipe ? relay_pipe_away_ms(x->pipe) : x->st ? mux_stream_away_ms(x->st, now) : 0);
+}
+
+bool connect_is_paused(const struct connect_client *x) {
+    return x->pipe ? relay_pipe_is_away(x->pipe) : x->st ? mux_stream_is_away(x->st) : x->state == CLIENT_WAITING;
+}
+
+static void turn_has_come(struct relay_waiter *w) {
+    struct connect_client *x = ht_container_of(w, struct connect_client, waiter);
+    x->waited_ms = connect_paused_ms(x);
+    open_stream(x);
+}
 
 static void left_while_waiting(struct relay_waiter *w, int why) {
     connect_gone(ht_container_of(w, struct connect_client, waiter), ht_err_text(why));
@@ -214,7 +228,8 @@ static void not_wanted(void *by) {
 }
 
 struct io_dial *connect_by_name(struct relay_connect *c, const void *user, const struct relay_dest *dest,
-                                const struct io_dial_ops *ops, void *ctx, struct ht_errmsg *err) {
+                                struct ht_list *among, uint32_t serves, const struct io_dial_ops *ops, void *ctx,
+                                struct ht_errmsg *err) {
     struct relay_binding *b;
     struct io_conn *ends[2] = {NULL, NULL};
     struct connect_client *x = ht_calloc(1, sizeof *x);
@@ -230,6 +245,8 @@ struct io_dial *connect_by_name(struct relay_connect *c, const void *user, const
     x->asked = d;
     snprintf(x->peer, sizeof x->peer, "local");
     connect_enlist(x, &c->addr);
+    x->serves = serves;
+    ht_list_push_front(among, &x->served);
     if (io_conn_pair(c->t->cfg.loop, ends) == HT_OK) {
         x->conn = ends[0];
         x->far = ends[1];

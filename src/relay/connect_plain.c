@@ -16,6 +16,7 @@
 
 #define KEEP_TARGETS 32 /* most targets that are kept without a request */
 #define STREAMS 65535   /* the descriptors end before that */
+#define NAMED 64        /* a power of two */
 
 struct connect_plain {
     struct connect_plain *next;
@@ -27,6 +28,7 @@ struct connect_plain {
     struct relay_inner inner;
     struct ht_list targets; /* struct plain_target, the last one that was asked for first */
     unsigned n_targets;
+    struct ht_list named[NAMED]; /* struct connect_client by `served`, by the id of its stream; the youngest first */
 };
 
 struct plain_target {
@@ -46,8 +48,13 @@ static bool may_dial(void *ctx, const struct io_addr *a) {
     return connect_may_dial(t->p->c, &t->dest, a, &t->denied);
 }
 
+static struct ht_list *bucket_of(struct connect_plain *p, uint32_t stream) {
+    return &p->named[stream / 2 % NAMED]; /* ids are even */
+}
+
 /* Names first, as ever. */
-static struct io_dial *dial(void *ctx, const struct io_dial_ops *ops, void *ops_ctx, struct ht_errmsg *err) {
+static struct io_dial *dial(void *ctx, uint32_t stream, const struct io_dial_ops *ops, void *ops_ctx,
+                            struct ht_errmsg *err) {
     struct plain_target *t = ctx;
     struct relay_connect *c = t->p->c;
     struct relay_binding *b;
@@ -55,7 +62,7 @@ static struct io_dial *dial(void *ctx, const struct io_dial_ops *ops, void *ops_
     t->named = relay_name_find(c->t, t->p->user, t->dest.host, t->dest.port, &b) != RELAY_NAME_NONE;
     snprintf(t->by, sizeof t->by, "%s", t->named && b->owner->id ? b->owner->id : "");
     if (t->named)
-        return connect_by_name(c, t->p->user, &t->dest, ops, ops_ctx, err);
+        return connect_by_name(c, t->p->user, &t->dest, bucket_of(t->p, stream), stream, ops, ops_ctx, err);
     return io_dial_start(c->t->cfg.loop, t->dest.host, t->dest.port, NULL, c->cfg.dial_timeout_ms, ops, ops_ctx, err);
 }
 
@@ -188,6 +195,8 @@ static struct connect_plain *plain_create(struct relay_connect *c, const void *u
     p->c = c;
     p->user = user;
     ht_list_init(&p->targets);
+    for (size_t i = 0; i < NAMED; i++)
+        ht_list_init(&p->named[i]);
     relay_owner_init(&p->owner, NULL);
     p->owner.own_peer = true;
     relay_port_init(&p->port, c->t, WIRE_KIND_HTTP, WIRE_MODE_EXPOSE, &c->addr);
@@ -251,6 +260,9 @@ void connect_plain_destroy(struct relay_connect *c) {
         relay_owner_drop(c->t, &p->owner);
         relay_inner_down(&p->inner);
         forget_targets(p, 0);
+        for (size_t i = 0; i < NAMED; i++) /* their connections have ended, which they have not seen yet */
+            while (!ht_list_empty(&p->named[i]))
+                ht_list_remove(p->named[i].next);
         ht_free(p);
     }
 }
@@ -300,6 +312,27 @@ const struct visitor_answer *connect_plain_check(struct visitor_http *v, const s
         return refuse(v, &d, &answer_parked, HT_METRIC_WAY_OUT_REFUSED, answer_parked.body);
     why = named == RELAY_NAME_LIVE ? NULL : relay_policy_name(&c->cfg.policy, &d);
     return why ? refuse(v, &d, &answer_proxy_denied, HT_METRIC_WAY_OUT_DENIED, why) : NULL;
+}
+
+/* By whom the visitor's request reaches its destination; NULL: no driver has that, or its turn has not come yet. */
+static const struct connect_client *client_of(const struct visitor_http *v) {
+    struct connect_plain *p = ht_container_of(v->port, struct connect_plain, port);
+    HT_LIST_FOR (it, bucket_of(p, v->stream_id)) {
+        const struct connect_client *x = HT_LIST_ENTRY(it, struct connect_client, served);
+        if (x->serves == v->stream_id)
+            return x;
+    }
+    return NULL;
+}
+
+uint64_t connect_plain_paused_ms(const struct visitor_http *v) {
+    const struct connect_client *x = client_of(v);
+    return x ? connect_paused_ms(x) : 0;
+}
+
+bool connect_plain_is_paused(const struct visitor_http *v) {
+    const struct connect_client *x = client_of(v);
+    return x && connect_is_paused(x);
 }
 
 const struct visitor_answer *connect_plain_answer(struct ht_slice word) {

@@ -77,6 +77,9 @@ struct connect_client {
     struct mux_stream *st; /* NULL once the pipe owns it */
     struct io_dial *asked; /* of connect_by_name(): the client is this program itself, which waits for `far` */
     struct io_conn *far;   /* the other end of `conn`, for `asked` */
+    struct ht_list served; /* in the list that connect_by_name() got */
+    uint32_t serves;       /* the stream that it got; 0: none */
+    uint64_t waited_ms;    /* how long it has waited for its turn; known when that has come */
     struct relay_pipe *pipe;
     uint64_t from;    /* relay_from() */
     uint64_t moved;   /* bytes that had passed the pipe at the last check for idleness */
@@ -110,9 +113,15 @@ struct io_out connect_established(struct connect_client *x, uint8_t room[RELAY_S
 
 /* Connects the client to its destination through the driver of `b`. The client may be freed when this returns. */
 void connect_through(struct connect_client *x, struct relay_binding *b);
-/* A connection to what a driver has registered by that name; NULL with *err. */
+/* A connection to what a driver has registered by that name, for stream `serves` of the caller's; NULL with *err. As
+ * long as there is a client for it, that stands in `among`, by `served`. */
 struct io_dial *connect_by_name(struct relay_connect *c, const void *user, const struct relay_dest *dest,
-                                const struct io_dial_ops *ops, void *ctx, struct ht_errmsg *err) HT_MUST_USE;
+                                struct ht_list *among, uint32_t serves, const struct io_dial_ops *ops, void *ctx,
+                                struct ht_errmsg *err) HT_MUST_USE;
+/* For how many milliseconds, in all, the client has waited for its turn or for a link that was away, and whether it
+ * does so now. */
+uint64_t connect_paused_ms(const struct connect_client *x);
+bool connect_is_paused(const struct connect_client *x);
 
 /* ---- connect_plain.c ---- */
 
@@ -138,6 +147,10 @@ void connect_plain_destroy(struct relay_connect *c);
 /* These are called by the visitor's code for a port with a `proxy`. */
 /* Checks a request. NULL: it may continue. Otherwise the answer that refuses it. */
 const struct visitor_answer *connect_plain_check(struct visitor_http *v, const struct http_head *h, const char *bytes);
+/* As connect_paused_ms() and connect_is_paused(), for the visitor's request when a driver has its destination; 0 and
+ * false for others. */
+uint64_t connect_plain_paused_ms(const struct visitor_http *v);
+bool connect_plain_is_paused(const struct visitor_http *v);
 /* The answer for the first word of a RESET's reason. */
 const struct visitor_answer *connect_plain_answer(struct ht_slice word);
 /* The answer `a` in the words of the proxy, which has a destination and no local service. */

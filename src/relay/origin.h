@@ -55,8 +55,10 @@ struct relay_target_config {
     /* Answers a request in the place of the kit, and owns the stream then: true. False: the stream is reset, and the
      * kit answers. May be NULL. */
     bool (*fails)(void *ctx, struct mux_stream *st, const struct relay_failure *f);
-    /* Called instead of io_dial_start(). NULL: io_dial_start() is used. */
-    struct io_dial *(*dial)(void *ctx, const struct io_dial_ops *ops, void *ops_ctx, struct ht_errmsg *err);
+    /* Called instead of io_dial_start(). `stream`: the id of the stream that needs the connection; 0: none does. NULL:
+     * io_dial_start() is used. */
+    struct io_dial *(*dial)(void *ctx, uint32_t stream, const struct io_dial_ops *ops, void *ops_ctx,
+                            struct ht_errmsg *err);
     /* As io_dial_ops.allowed. NULL: all addresses are allowed. */
     bool (*allowed)(void *ctx, const struct io_addr *a);
     unsigned pool_size;    /* most idle connections that are kept to an HTTP service */

@@ -247,7 +247,7 @@ static void exchange_dial(struct origin_exchange *x) {
         return;
     }
     ORIGIN_TAP(x, moment, RELAY_TAP_CONNECTING);
-    x->dial = origin_dial(t, &dial_ops, x, &err);
+    x->dial = origin_dial(t, x->id, &dial_ops, x, &err);
     if (!x->dial)
         origin_http_fail_as(x, WIRE_CODE_REFUSED_STREAM, WIRE_ORIGIN_ERROR_BUSY, err.text);
 }

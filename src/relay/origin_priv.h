@@ -214,8 +214,9 @@ void origin_http_become_pipe(struct origin_exchange *x, struct ht_slice early);
 
 /* ---- origin_target.c ---- */
 
-/* Dials the target; as io_dial_start(). */
-struct io_dial *origin_dial(struct relay_target *t, const struct io_dial_ops *ops, void *ctx, struct ht_errmsg *err);
+/* Dials the target for a stream, or for none (0); as io_dial_start(). */
+struct io_dial *origin_dial(struct relay_target *t, uint32_t stream, const struct io_dial_ops *ops, void *ctx,
+                            struct ht_errmsg *err);
 /* A dial has succeeded: logs it, and remembers the address for the next dial. */
 void origin_dialled(struct relay_target *t, struct io_conn *c, uint32_t stream, uint64_t began_us);
 /* What Host says when a request has none. */

@@ -119,9 +119,10 @@ void relay_target_serve_at(struct relay_target *t, struct mux_stream *st, const 
     origin_tcp_serve(t, st, open, host, port, guarded);
 }
 
-struct io_dial *origin_dial(struct relay_target *t, const struct io_dial_ops *ops, void *ctx, struct ht_errmsg *err) {
+struct io_dial *origin_dial(struct relay_target *t, uint32_t stream, const struct io_dial_ops *ops, void *ctx,
+                            struct ht_errmsg *err) {
     if (t->cfg.dial)
-        return t->cfg.dial(t->cfg.ctx, ops, ctx, err);
+        return t->cfg.dial(t->cfg.ctx, stream, ops, ctx, err);
     if (is_unix(t))
         return io_dial_unix(t->cfg.loop, t->host, t->cfg.connect_timeout_ms, ops, ctx, err);
     const char *host = t->cfg.both_loopbacks ? "localhost" : t->host;
@@ -173,7 +174,7 @@ void relay_target_probe(struct relay_target *t) {
     if ((t->cfg.kind != WIRE_KIND_HTTP && !t->cfg.tls) || !t->cfg.down || t->probe)
         return;
     t->probe_us = ht_now_us();
-    t->probe = origin_dial(t, &ops, t, NULL);
+    t->probe = origin_dial(t, 0, &ops, t, NULL);
 }
 
 /* ---- what visitors are told ---- */

@@ -168,7 +168,7 @@ void origin_tcp_serve(struct relay_target *t, struct mux_stream *st, const struc
     if (host)
         x->dial = io_dial_start(t->cfg.loop, host, port, NULL, t->cfg.connect_timeout_ms, &dial_ops, x, &err);
     else
-        x->dial = origin_dial(t, &dial_ops, x, &err);
+        x->dial = origin_dial(t, x->id, &dial_ops, x, &err);
     if (!x->dial)
         tcp_fail_as(x, HT_ENOMEM, err.text);
 }

@@ -287,6 +287,8 @@ enum relay_pipe_end relay_pipe_cut_by(const struct relay_pipe *p) { return p->cu
 
 uint64_t relay_pipe_away_ms(const struct relay_pipe *p) { return mux_stream_away_ms(p->st, io_now_ms(p->loop)); }
 
+bool relay_pipe_is_away(const struct relay_pipe *p) { return mux_stream_is_away(p->st); }
+
 void relay_pipe_counts(const struct relay_pipe *p, uint64_t *from_conn, uint64_t *to_conn) {
     *from_conn = p->from_conn;
     *to_conn = p->to_conn;

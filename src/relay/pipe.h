@@ -40,8 +40,9 @@ void relay_pipe_tap(struct relay_pipe *p, void (*raw)(void *x, bool from_conn, s
 /* Who has cut a pipe that did not end in order; for done(). */
 enum relay_pipe_end { RELAY_PIPE_CONN, RELAY_PIPE_PEER, RELAY_PIPE_SESSION };
 enum relay_pipe_end relay_pipe_cut_by(const struct relay_pipe *p);
-/* mux_stream_away_ms() of its stream. */
+/* mux_stream_away_ms() and mux_stream_is_away() of its stream. */
 uint64_t relay_pipe_away_ms(const struct relay_pipe *p);
+bool relay_pipe_is_away(const struct relay_pipe *p);
 /* Bytes read from the connection, and bytes written to it. */
 void relay_pipe_counts(const struct relay_pipe *p, uint64_t *from_conn, uint64_t *to_conn);
 

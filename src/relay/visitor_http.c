@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "log_gen.h"
+#include "relay/connect_priv.h"
 #include "relay/front_priv.h"
 #include "relay/tap.h"
 #include "relay/visitor_priv.h"
@@ -373,8 +374,15 @@ void visitor_deadline(struct visitor_http *v, uint64_t after_ms) {
     }
 }
 
+/* The proxy's own clients have a stream in memory, which is never away. The stream that it leads to may be. */
 static uint64_t away_ms(const struct visitor_http *v) {
-    return v->st ? mux_stream_away_ms(v->st, io_now_ms(v->port->t->cfg.loop)) : 0;
+    if (!v->st)
+        return 0;
+    return v->port->proxy ? connect_plain_paused_ms(v) : mux_stream_away_ms(v->st, io_now_ms(v->port->t->cfg.loop));
+}
+
+static bool is_away(const struct visitor_http *v) {
+    return v->st && (v->port->proxy ? connect_plain_is_paused(v) : mux_stream_is_away(v->st));
 }
 
 uint64_t visitor_stream_ms(const struct visitor_http *v) { return io_now_ms(v->port->t->cfg.loop) - away_ms(v); }
@@ -397,7 +405,7 @@ static uint64_t next_clock(const struct visitor_http *v) {
 void visitor_watch_clocks(struct visitor_http *v) {
     uint64_t due = next_clock(v), now = io_now_ms(v->port->t->cfg.loop);
     /* While the link is away the limits move on with the time, and nothing is gained by looking at them often. */
-    uint64_t least = v->st && mux_stream_is_away(v->st) ? RELAY_AWAY_LOOK_MS : 1;
+    uint64_t least = is_away(v) ? RELAY_AWAY_LOOK_MS : 1;
     visitor_deadline(v, due == UINT64_MAX ? 0 : due > now + least ? due - now : least);
 }
 
@@ -428,7 +436,7 @@ static void look_at_half_closed(struct visitor_http *v, uint64_t now) {
         visitor_lost(v, true, ht_err_text(err)); /* rule HTTP-9 */
         return;
     }
-    if (v->st && mux_stream_is_away(v->st)) /* nothing can come */
+    if (is_away(v)) /* nothing can come */
         v->sent_ms = now;
     /* The limit is that for a head; --half-close-timeout is for pulled connections. */
     if (v->answer == ANSWER_BEGUN && !v->stalled &&

@@ -379,7 +379,8 @@ bool visitor_flush(struct visitor_http *v);
 bool visitor_settle(struct visitor_http *v);
 /* Sets the deadline to `after_ms` from now. */
 void visitor_deadline(struct visitor_http *v, uint64_t after_ms);
-/* Milliseconds of a clock that stands still while the link of the visitor's stream is away. */
+/* Milliseconds of a clock that stands still while the link of the visitor's stream is away, or the link that the
+ * proxy reaches its destination by. */
 uint64_t visitor_stream_ms(const struct visitor_http *v);
 /* Sets the deadline to the first of the time limits that hold while a request is answered. */
 void visitor_watch_clocks(struct visitor_http *v);

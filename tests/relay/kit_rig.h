@@ -114,7 +114,8 @@ struct driver {
     unsigned n_revoked;
     uint32_t revoked_id;
     unsigned messages;
-    bool may_end; /* the session may give up */
+    bool may_end;     /* the session may give up */
+    uint64_t counted; /* stream-resume: messages of the kit that count */
 };
 
 static inline void drv_room(void *ctx) {
@@ -122,16 +123,21 @@ static inline void drv_room(void *ctx) {
     relay_owner_room(rig.table, &d->owner);
 }
 
+static inline void drv_went(void *ctx, const char *text) { (void)ctx, (void)text; }
+
 static inline void drv_hello(void *ctx, const struct wire_hello *hello) {
-    static const struct mux_session_ops ops = {.room = drv_room};
+    static const struct mux_session_ops ops = {.room = drv_room, .away = drv_went};
     struct driver *d = ctx;
-    (void)hello;
     struct wire_hello_ok ok = {
         .session_id = ht_slice_str("S-1"),
         .stream_window = d->cfg.stream_window,
         .session_window = d->cfg.session_window,
         .connections_granted = 1,
     };
+    if (hello->has_resume) {
+        CU_ASSERT_EQUAL(mux_session_resume(d->s, d->l, hello->resume.received, &ok, io_now_ms(rig.loop)), 0);
+        return;
+    }
     d->s = mux_session_create(&d->cfg, &ops, d, ht_now_ms());
     CU_ASSERT_PTR_NOT_NULL_FATAL(d->s);
     CU_ASSERT_EQUAL_FATAL(mux_session_attach(d->s, d->l, &ok), 0);
@@ -148,7 +154,16 @@ static inline void drv_close(void *ctx, uint16_t code, const char *reason) {
     (void)reason;
 }
 
-static const struct mux_link_ops drv_link_ops = {.hello = drv_hello, .output = drv_output, .close = drv_close};
+/* It gets every message at once. */
+static inline size_t drv_kept(void *ctx) { return (void)ctx, 0; }
+static inline void drv_acked(void *ctx, uint64_t count) { (void)ctx, (void)count; }
+
+static const struct mux_link_ops drv_link_ops = {.hello = drv_hello,
+                                                 .output = drv_output,
+                                                 .close = drv_close,
+                                                 .kept = drv_kept,
+                                                 .acked = drv_acked,
+                                                 .replay = drv_acked};
 
 static inline struct played_stream *drv_find(struct driver *d, uint32_t id) {
     for (unsigned i = 0; i < d->n_streams; i++)
@@ -227,6 +242,7 @@ static inline void drv_pump(struct io_task *task) {
     size_t n;
     while (!d->deaf && d->l && (n = mux_link_pull(d->l, out, sizeof out)) > 0) {
         d->messages++;
+        d->counted += mux_link_counts(d->l);
         for (size_t at = 0; at < n;) {
             uint32_t id =
                 (uint32_t)out[at + 1] << 24 | (uint32_t)out[at + 2] << 16 | (uint32_t)out[at + 3] << 8 | out[at + 4];
@@ -274,6 +290,32 @@ static inline void drv_start(struct driver *d) {
     relay_owner_init(&d->owner, &ops);
     d->owner.mux = d->s;
     d->owner.own_peer = true;
+}
+
+/* With stream-resume: the link drops, and its streams wait. */
+static inline void drv_away(struct driver *d) {
+    settle();
+    mux_session_tick(d->s, io_now_ms(rig.loop));
+    mux_link_destroy(&d->l);
+    CU_ASSERT(mux_session_is_away(d->s));
+    relay_owner_away(rig.table, &d->owner);
+}
+
+static inline void drv_back(struct driver *d) {
+    char json[256];
+    uint8_t f[WIRE_LIMIT_HEADER];
+    d->l = mux_link_create(WIRE_ROLE_KIT, WIRE_V1, &drv_link_ops, d);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(d->l);
+    int n = snprintf(json, sizeof json,
+                     "{\"version\":\"hoody-tunnel.v1\",\"capabilities\":[\"stream-resume\"],"
+                     "\"resume\":{\"sessionId\":\"S-1\",\"received\":%llu}}",
+                     (unsigned long long)d->counted);
+    drv_frame(d, f, (size_t)wire_encode_header(f, WIRE_HELLO, 0, (uint32_t)n));
+    drv_frame(d, json, (size_t)n);
+    drv_send(d);
+    CU_ASSERT_FALSE(mux_session_is_away(d->s));
+    relay_owner_back(&d->owner);
+    relay_owner_room(rig.table, &d->owner);
 }
 
 /* The link drops: the owner is parked. */

@@ -146,6 +146,55 @@ static void test_plain(void) {
     end();
 }
 
+static void pass(uint64_t ms) {
+    ht_clock_skip(ms * 1000);
+    settle();
+}
+
+static struct visitor ask_plain(unsigned n) {
+    struct visitor v = vis_connect(proxy_port);
+    vis_send(&v, "GET http://a.example/x HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\n\r\n");
+    connected(opened(n)->id);
+    UNTIL(ht_buf_size(&opened(n)->body) > 0);
+    return v;
+}
+
+/* The time for the head of an answer stands still while the link is away. Off: `proxy` in away_ms() (visitor_http.c).
+ */
+static void test_plain_away(void) {
+    proxy_prepare();
+    relay_table_destroy(&rig.table);
+    rig.cfg.response_timeout_ms = 2000;
+    rig_table();
+    rig_caps = WIRE_CAP_NAMES | WIRE_CAP_STREAM_RESUME;
+    drv_start(&d);
+    proxy_open();
+    register_name("a.example:80");
+    struct visitor v = ask_plain(1), w = ask_plain(2);
+    for (unsigned turn = 0; turn < 2; turn++) {
+        pass(700);
+        drv_away(&d);
+        for (unsigned i = 0; i < 3; i++)
+            pass(1100);
+        drv_back(&d);
+        CU_ASSERT_EQUAL(vis_got(&v) + vis_got(&w), 0);
+    }
+    pass(300);
+    drv_text(&d, opened(1)->id, "HTTP/1.1 204 No Content\r\n\r\n");
+    drv_send(&d);
+    UNTIL(vis_over(&v));
+    CU_ASSERT_PTR_NOT_NULL(memmem(ht_buf_head(&v.rx), ht_buf_size(&v.rx), "HTTP/1.1 204", 12));
+    pass(600); /* and then it is over */
+    EXPECT_ANSWER(&w, 504, "proxy-slow");
+    vis_close(&v);
+    for (unsigned i = 1; i <= 2; i++) {
+        UNTIL(opened(i)->eofs == 1 || opened(i)->reset >= 0);
+        drv_eof(&d, opened(i)->id);
+    }
+    drv_send(&d);
+    end();
+}
+
 /* An answer that only its connection ends: when the driver's stream is cut, it must not look whole. */
 static void test_plain_cut(void) {
     begin();
@@ -370,6 +419,7 @@ static void test_no_memory(void) {
 static const struct tap_test tests[] = {
     {"CONNECT to a registered name goes through the tunnel", test_through},
     {"an http:// URL with a registered name goes through the tunnel", test_plain},
+    {"the time of a request stands still while the link is away", test_plain_away},
     {"an http:// answer that is cut does not look whole", test_plain_cut},
     {"SOCKS5 to a registered name goes through the tunnel", test_socks},
     {"the driver's reason becomes the client's answer", test_words},
