@@ -18,8 +18,11 @@ import threading
 
 from tests.integration.browser import CHROMIUM, Browser
 from tests.integration.edges import DOMAIN, Edge, descendants, is_there, needs_haproxy, verified
-from tests.integration.harness import BIN, Folder, Service, command, eventually, http_service, read_exactly, read_head
+from tests.integration.harness import BIN, Folder, Service, command, eventually, free_port, http_service, read_exactly, read_head
 from tests.support.tap import Skip, case, main
+
+PORTS = [free_port() for _ in range(6)]
+PORT = PORTS[0]
 
 
 def telling():
@@ -55,38 +58,38 @@ def field(answer, name):
     return [line.split(":", 1)[1].strip() for line in json.loads(answer.body)[1:] if line.lower().startswith(name + ":")]
 
 
-@case("what is exposed as port 3000 is https://me-3000.edge.localhost, by its driver's name as well; what is not bound is 404, and so is it afterwards")
+@case("what is exposed is https://me-PORT.edge.localhost, by its driver's name as well; what is not bound is 404, and so is it afterwards")
 def _():
     with Edge() as edge, page() as service:
-        assert edge.get("me-3000").status == 404
-        driver = edge.expose(f"3000=127.0.0.1:{service.port}")
-        answer = edge.until("me-3000", 200)
+        assert edge.get(f"me-{PORT}").status == 404
+        driver = edge.expose(f"{PORT}=127.0.0.1:{service.port}")
+        answer = edge.until(f"me-{PORT}", 200)
         assert "a page of the laptop" in answer.text
         own = driver.bound[0]["publicUrl"] if "publicUrl" in driver.bound[0] else driver.bound[0]["url"]
-        assert own.startswith("https://") and own.endswith(f"-3000.{DOMAIN}:{edge.port}"), driver.bound
+        assert own.startswith("https://") and own.endswith(f"-{PORT}.{DOMAIN}:{edge.port}"), driver.bound
         assert edge.get(own.split("/")[2].rsplit(":", 1)[0]).status == 200
-        for host in ("me-3001", "me", "other-3000", "me-3000.evil.example", "x.me-3000", "me-03000", "me-300", "ME-3001"):
+        for host in (f"me-{PORTS[1]}", "me", f"other-{PORT}", f"me-{PORT}.evil.example", f"x.me-{PORT}", f"me-0{PORT}", f"me-{str(PORT)[:-1]}", f"ME-{PORTS[1]}"):
             answer = edge.get(host, "/", "-k")
             assert answer.status == 404 and "Nothing is exposed here" in answer.text, (host, answer.status)
-        assert edge.get("ME-3000").status == 200
-        edge.program.wait_line(rf"bound +https://me-3000\.{DOMAIN}:{edge.port}")
+        assert edge.get(f"ME-{PORT}").status == 200
+        edge.program.wait_line(rf"bound +https://me-{PORT}\.{DOMAIN}:{edge.port}")
         assert driver.end(signal.SIGINT) == 0
-        edge.until("me-3000", 404)
-        edge.program.wait_line(rf"unbound https://me-3000\.{DOMAIN}:{edge.port}")
+        edge.until(f"me-{PORT}", 404)
+        edge.program.wait_line(rf"unbound https://me-{PORT}\.{DOMAIN}:{edge.port}")
         assert edge.map() == []
 
 
 @case("a driver that is lost leaves 503 behind, and 200 comes back with it")
 def _():
     with Edge() as edge, page() as service:
-        driver = edge.expose(f"3000=127.0.0.1:{service.port}", "--name", "me")
-        edge.until("me-3000", 200)
+        driver = edge.expose(f"{PORT}=127.0.0.1:{service.port}", "--name", "me")
+        edge.until(f"me-{PORT}", 200)
         driver.process.send_signal(signal.SIGKILL)
         driver.process.wait()
-        answer = edge.until("me-3000", 503)
+        answer = edge.until(f"me-{PORT}", 503)
         assert answer.headers["retry-after"]
-        edge.expose(f"3000=127.0.0.1:{service.port}", "--name", "me")
-        edge.until("me-3000", 200)
+        edge.expose(f"{PORT}=127.0.0.1:{service.port}", "--name", "me")
+        edge.until(f"me-{PORT}", 200)
 
 
 def echo_or(answer):
@@ -112,10 +115,10 @@ def _():
         connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
 
     with Edge() as edge, Service(echo_or(page)) as service:
-        edge.expose(f"3000=127.0.0.1:{service.port}")
-        edge.until("me-3000", 200)
+        edge.expose(f"{PORT}=127.0.0.1:{service.port}")
+        edge.until(f"me-{PORT}", 200)
         with Browser(edge.pin()) as browser:
-            tab = browser.page(f"https://me-3000.{DOMAIN}:{edge.port}/")
+            tab = browser.page(f"https://me-{PORT}.{DOMAIN}:{edge.port}/")
             tab.until("document.body.innerText.includes('a page')")
             assert tab.js("isSecureContext") is True
             assert tab.js("performance.getEntriesByType('navigation')[0].nextHopProtocol") == "h2"
@@ -127,17 +130,17 @@ def _():
 @case("the service sees its own host, an Origin that fits it, and who the visitor is; what a visitor writes there is dropped")
 def _():
     with Edge() as edge, telling() as service:
-        edge.expose(f"3000=127.0.0.1:{service.port}", "--name", "ann")
-        edge.until("me-3000", 200)
+        edge.expose(f"{PORT}=127.0.0.1:{service.port}", "--name", "ann")
+        edge.until(f"me-{PORT}", 200)
         lies = ["-H", "X-Forwarded-For: 203.0.113.9", "-H", "X-Forwarded-Host: evil.example", "-H", "Forwarded: for=203.0.113.9",
                 "-H", "X-Real-IP: 203.0.113.9", "-H", "X-Forwarded-Proto: http", "-H", "Proxy: http://evil.example"]
-        for host, origin, seen in (("me-3000", f"https://me-3000.{DOMAIN}:{edge.port}", f"https://ann-3000.{DOMAIN}:{edge.port}"),
-                                   ("ann-3000", f"https://ann-3000.{DOMAIN}:{edge.port}", f"https://ann-3000.{DOMAIN}:{edge.port}"),
-                                   ("me-3000", "https://evil.example", "https://evil.example")):
+        for host, origin, seen in ((f"me-{PORT}", f"https://me-{PORT}.{DOMAIN}:{edge.port}", f"https://ann-{PORT}.{DOMAIN}:{edge.port}"),
+                                   (f"ann-{PORT}", f"https://ann-{PORT}.{DOMAIN}:{edge.port}", f"https://ann-{PORT}.{DOMAIN}:{edge.port}"),
+                                   (f"me-{PORT}", "https://evil.example", "https://evil.example")):
             answer = edge.get(host, "/a/../b?c=%2e%2e", *lies, "-H", f"Origin: {origin}")
             assert answer.status == 200, answer.text
             assert json.loads(answer.body)[0] == "GET /a/../b?c=%2e%2e HTTP/1.1"
-            assert field(answer, "host") == [f"ann-3000.{DOMAIN}:{edge.port}"]
+            assert field(answer, "host") == [f"ann-{PORT}.{DOMAIN}:{edge.port}"]
             assert field(answer, "origin") == [seen], (host, origin)
             assert field(answer, "x-forwarded-proto") == ["https"]
             assert field(answer, "x-forwarded-for")[0].split(",")[0].strip() == "127.0.0.1"
@@ -150,17 +153,17 @@ def _():
 @case("a Host that is written twice, or is none, leads nowhere")
 def _():
     with Edge() as edge, page() as service:
-        edge.expose(f"3000=127.0.0.1:{service.port}")
-        edge.until("me-3000", 200)
+        edge.expose(f"{PORT}=127.0.0.1:{service.port}")
+        edge.until(f"me-{PORT}", 200)
         context = ssl.create_default_context(cafile=edge.ca)
 
         def raw(text):
             with socket.create_connection(("127.0.0.1", edge.port), timeout=20) as plain, \
-                    context.wrap_socket(plain, server_hostname=f"me-3000.{DOMAIN}") as s:
+                    context.wrap_socket(plain, server_hostname=f"me-{PORT}.{DOMAIN}") as s:
                 s.sendall(text)
                 return s.recv(4096).split(b"\r\n", 1)[0]
 
-        good = f"me-3000.{DOMAIN}".encode()
+        good = f"me-{PORT}.{DOMAIN}".encode()
         for text in (b"GET / HTTP/1.1\r\nHost: " + good + b"\r\nHost: " + good + b"x\r\n\r\n", b"GET / HTTP/1.1\r\nHost: x|y\r\n\r\n",
                      b"GET / HTTP/1.1\r\n\r\n", b"GET http://evil.example/ HTTP/1.1\r\nHost: " + good + b"\r\n\r\n",
                      b"GET / HTTP/1.1\r\nHost: " + good + b"\0\r\n\r\n", b"GET / HTTP/1.1\r\nHost: " + b"a" * 9000 + b"\r\n\r\n"):
@@ -195,15 +198,15 @@ def _():
 def _():
     with Edge() as edge, page() as service:
         edge.expect("HAProxy")
-        edge.expose(f"3000=127.0.0.1:{service.port}", f"3001=127.0.0.1:{service.port}", bindings=2)
-        edge.until("me-3001", 200)
+        edge.expose(f"{PORT}=127.0.0.1:{service.port}", f"{PORTS[1]}=127.0.0.1:{service.port}", bindings=2)
+        edge.until(f"me-{PORTS[1]}", 200)
         before = edge.map()
         for victim in (edge.worker, edge.master):
             pid, old = victim(), edge.worker()
             os.kill(pid, signal.SIGKILL)
             eventually(lambda old=old: edge.worker() not in (None, old), "another worker")
-            edge.until("me-3000", 200)
-            assert edge.get("me-3001").status == 200 and edge.get("me-3002").status == 404
+            edge.until(f"me-{PORT}", 200)
+            assert edge.get(f"me-{PORTS[1]}").status == 200 and edge.get(f"me-{PORTS[2]}").status == 404
             assert edge.map() == before
 
 
@@ -220,14 +223,14 @@ def _():
         thread.start()
         try:
             for round_ in range(6):
-                driver = edge.expose(*[f"{3000 + i}=127.0.0.1:{service.port}" for i in range(round_ + 1)], "--name", f"r{round_}", bindings=round_ + 1)
+                driver = edge.expose(*[f"{PORTS[i]}=127.0.0.1:{service.port}" for i in range(round_ + 1)], "--name", f"r{round_}", bindings=round_ + 1)
                 if round_ % 2 == 0:
                     assert driver.end(signal.SIGINT) == 0
         finally:
             done.set()
             thread.join()
-        want = sorted(f"r{r}-{3000 + i}.{DOMAIN}" for r in (1, 3, 5) for i in range(r + 1))
-        want = sorted(want + [f"me-{3000 + i}.{DOMAIN}" for i in range(6)])
+        want = sorted(f"r{r}-{PORTS[i]}.{DOMAIN}" for r in (1, 3, 5) for i in range(r + 1))
+        want = sorted(want + [f"me-{PORTS[i]}.{DOMAIN}" for i in range(6)])
         eventually(lambda: [key for key, _ in edge.map()] == want, f"the names that are bound: {want}")
         # A process that has read the files a moment before the last change is found out within a second.
         eventually(lambda: all(edge.get(host).status == 200 for host in want), "all of them are served")
@@ -237,10 +240,10 @@ def _():
 @case("an entry that somebody else takes away or adds in HAProxy is put right at the next reload")
 def _():
     with Edge() as edge, page() as service:
-        edge.expose(f"3000=127.0.0.1:{service.port}", "--name", "me")
-        edge.until("me-3000", 200)
+        edge.expose(f"{PORT}=127.0.0.1:{service.port}", "--name", "me")
+        edge.until(f"me-{PORT}", 200)
         path, right = f"{edge.folder}/haproxy/maps/bindings.map", edge.map()
-        edge.admin(f"del map {path} me-3000.{DOMAIN}")
+        edge.admin(f"del map {path} me-{PORT}.{DOMAIN}")
         edge.admin(f"add map {path} evil.{DOMAIN} 127.0.0.1|1|*|live")
         edge.admin(f"add map {path} evil.{DOMAIN} 127.0.0.1|2|*|live")
         assert edge.map() != right
@@ -260,10 +263,10 @@ def _():
         connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
 
     with Edge() as edge, Service(echo_or(answer)) as service:
-        edge.expose(f"3000=127.0.0.1:{service.port}", "--name", "me")
-        edge.until("me-3000", 200)
+        edge.expose(f"{PORT}=127.0.0.1:{service.port}", "--name", "me")
+        edge.until(f"me-{PORT}", 200)
         context = ssl.create_default_context(cafile=edge.ca)
-        host = f"me-3000.{DOMAIN}"
+        host = f"me-{PORT}.{DOMAIN}"
 
         @contextlib.contextmanager
         def visit():
@@ -283,14 +286,14 @@ def _():
             slow.sendall(f"GET /slow HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
             edge.program.process.send_signal(signal.SIGHUP)
             while edge.worker() in (None, worker):
-                assert edge.get("me-3000").status == 200
+                assert edge.get(f"me-{PORT}").status == 200
             eventually(lambda: shown() != old, "the new certificate")
             for text in (b"one", b"three"):
                 socket_.sendall(bytes([0x82, 0x80 | len(text)]) + bytes(4) + text)
                 assert read_exactly(socket_, 2 + len(text)) == bytes([0x82, len(text)]) + text
             go_on.set()
             assert b" 200 " in read_head(slow)[0]
-        assert edge.get("me-3000").status == 200
+        assert edge.get(f"me-{PORT}").status == 200
 
 
 @case("the agent that is killed takes HAProxy with it, and the next one serves the same names")
@@ -298,8 +301,8 @@ def _():
     with Folder() as folder, page() as service:
         at = folder.join("edge")
         with Edge(folder=at) as edge:
-            edge.expose(f"3000=127.0.0.1:{service.port}")
-            edge.until("me-3000", 200)
+            edge.expose(f"{PORT}=127.0.0.1:{service.port}")
+            edge.until(f"me-{PORT}", 200)
             left = descendants(edge.program.pid)
             assert len(left) >= 2
             edge.drivers[0].process.kill()
@@ -308,9 +311,9 @@ def _():
             edge.program.process.wait()
             eventually(lambda: not any(map(is_there, left)), "the end of HAProxy")
         with Edge(folder=at, port=edge.port) as again:
-            assert again.map() == [] and again.get("me-3000").status == 404
-            again.expose(f"3000=127.0.0.1:{service.port}")
-            again.until("me-3000", 200)
+            assert again.map() == [] and again.get(f"me-{PORT}").status == 404
+            again.expose(f"{PORT}=127.0.0.1:{service.port}")
+            again.until(f"me-{PORT}", 200)
 
 
 def refused(*args, status=3, env=None):

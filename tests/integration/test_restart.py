@@ -8,8 +8,8 @@ import re
 import signal
 import threading
 
-from tests.integration.harness import (BIN, Driver, Folder, Service, Tunnel, command, connect, eventually, hello, http_service, pace, read_exactly,
-                                       read_head, status)
+from tests.integration.harness import (BIN, Driver, Folder, Service, Tunnel, command, connect, eventually, free_port, hello, http_service, pace,
+                                       read_exactly, read_head, status)
 from tests.integration.restarted import RestartedKit, alive
 from tests.integration.visitors import Held, Steady, answer, download
 from tests.support.tap import case, main
@@ -112,14 +112,15 @@ def _():
         public = int(eventually(lambda: [line for line in t.kit.log if "public on http://127.0.0.1:" in line], "its address")[0]
                      .split("127.0.0.1:")[1].split(",")[0])
         proxy = int([line for line in t.kit.log if "CONNECT proxy on" in line][0].rsplit(":", 1)[1])
-        driver = t.expose(f"3000={web.port}", "--name", "app")
+        named = free_port()
+        driver = t.expose(f"{named}={web.port}", "--name", "app")
         reach = t.reach(f"api.test:80=127.0.0.1:{web.port}")
         for n in range(2):
             for d in (driver, reach):
                 d.process.send_signal(signal.SIGSTOP)  # so that it comes late
             t.kit.restarts()
             with connect(public) as c, connect(proxy) as p:
-                c.sendall(b"GET / HTTP/1.1\r\nHost: app-3000.tunnel.localhost\r\nConnection: close\r\n\r\n")
+                c.sendall(b"GET / HTTP/1.1\r\nHost: app-%d.tunnel.localhost\r\nConnection: close\r\n\r\n" % named)
                 p.sendall(b"CONNECT api.test:80 HTTP/1.1\r\nHost: api.test:80\r\n\r\n")
                 pace(0.2)
                 for d in (driver, reach):

@@ -262,9 +262,10 @@ def _():
             assert b" 200 " in got.split(b"\r\n")[0], got
         kit.wait_line(r"\(plain\): it is no TCP socket that listens")
         kit.wait_line(f"nobody needs the inherited socket on 127.0.0.1:{other.getsockname()[1]}")
-        driver = Driver(type("Kit", (), {"url": f"ws://127.0.0.1:{port}"}), "expose", f"3000={web.port}", "--name", "app")
+        named = free_port()
+        driver = Driver(type("Kit", (), {"url": f"ws://127.0.0.1:{port}"}), "expose", f"{named}={web.port}", "--name", "app")
         with connect(door) as visitor:
-            visitor.sendall(b"GET / HTTP/1.1\r\nHost: app-3000.tunnel.localhost\r\nConnection: close\r\n\r\n")
+            visitor.sendall(b"GET / HTTP/1.1\r\nHost: app-%d.tunnel.localhost\r\nConnection: close\r\n\r\n" % named)
             assert b" 200 " in visitor.recv(4096).split(b"\r\n")[0]
         driver.end(signal.SIGINT)
         assert kit.end() == 0, kit.text()
