@@ -172,8 +172,8 @@ struct mux_session_ops {
 
 /* With this many bytes of control frames queued (the peer does not read), the session takes no new work. */
 #define MUX_QUEUE_MAX (4u << 20)
-/* When the replay buffer is full, no DATA is sent. When so much more is kept, nothing is but ACKs: a peer that reads
- * and does not acknowledge is then one that does not read, and our memory is bounded. */
+/* When the replay buffer is full, or a link's part of it, no DATA is sent. When so much more is kept, nothing is but
+ * ACKs: a peer that reads and does not acknowledge is then one that does not read, and our memory is bounded. */
 #define MUX_KEPT_MORE (1u << 20)
 /* Most bytes of trailers that wait for their EOF in one session. */
 #define MUX_TRAILERS_MAX (256u << 10)

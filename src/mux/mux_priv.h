@@ -201,7 +201,7 @@ struct mux_session {
     size_t kept;               /* bytes that the owner keeps, of all indexes */
     uint32_t unacked;          /* bit i: messages have come on index i that the peer was not told of */
     uint32_t ack_bytes;        /* after so many bytes an ACK is due */
-    bool full;                 /* the replay buffer was full when somebody wanted to send: links wait to be woken */
+    bool full;                 /* a link had no room in the replay buffer when it wanted to send, and waits for it */
     bool said_goaway;          /* the peer will not come back to this session */
     struct stream_table table; /* open streams */
     struct ht_list all;        /* open streams, and ended ones whose handle was not released */

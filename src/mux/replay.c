@@ -94,8 +94,20 @@ static void count_kept(struct mux_link *l) {
     l->rp->kept = now;
 }
 
+/*
+ * RESUME-8. With several links, as much as is kept of one stays free for the others (the dynamic thresholds of switches
+ * that share their buffer: Choudhury and Hahne, 1998). So one that is away, and keeps what it has until it comes back,
+ * does not stop them. And of each, one message may always be under way.
+ */
+static bool is_within(const struct mux_session *s, const struct replay *rp, size_t bound) {
+    if (s->n_links + s->n_away < 2)
+        return s->kept < bound;
+    return rp->kept == 0 || rp->kept + s->kept < bound;
+}
+
+/* Whoever still has no room says so again. */
 static void make_room(struct mux_session *s) {
-    if (!s->full || s->kept >= s->cfg.replay_buffer)
+    if (!s->full)
         return;
     s->full = false;
     for (unsigned i = 0; i < WIRE_LIMIT_MAX_CONNECTIONS; i++)
@@ -161,9 +173,9 @@ bool resume_begin(struct mux_link *l, struct mux_message *m) {
         return false;
     }
     count_kept(l);
-    if (s->kept >= s->cfg.replay_buffer) { /* RESUME-8 */
+    if (!is_within(s, l->rp, s->cfg.replay_buffer)) { /* RESUME-8 */
         s->full = m->no_data = true;
-        m->nothing = s->kept - s->cfg.replay_buffer >= MUX_KEPT_MORE;
+        m->nothing = !is_within(s, l->rp, (size_t)s->cfg.replay_buffer + MUX_KEPT_MORE);
     }
     if (l->rp->told < l->rp->came && m->cap > REPLAY_ACK) {
         m->cap -= REPLAY_ACK;

@@ -10,6 +10,8 @@ struct secondary {
     int rc;
     unsigned closes, counted, replays;
     uint64_t acked;
+    uint32_t size_of[1024]; /* of each message that counts, by its number */
+    size_t kept, data_out;
 };
 
 static inline void secondary_joined(void *ctx, const struct wire_join *join) {
@@ -33,16 +35,20 @@ static inline void secondary_join_ok(void *ctx, const struct wire_join_ok *ok) {
                              ok->has_received ? &ok->received : NULL);
 }
 
-static inline size_t secondary_kept(void *ctx) {
-    (void)ctx;
-    return 0;
-}
+static inline size_t secondary_kept(void *ctx) { return ((struct secondary *)ctx)->kept; }
 
-static inline void secondary_acked(void *ctx, uint64_t count) { ((struct secondary *)ctx)->acked = count; }
+static inline void secondary_acked(void *ctx, uint64_t count) {
+    struct secondary *x = ctx;
+    while (x->acked < count) {
+        uint32_t *size = &x->size_of[++x->acked % HT_ARRAY_LEN(x->size_of)];
+        x->kept -= *size;
+        *size = 0;
+    }
+}
 
 static inline void secondary_replay(void *ctx, uint64_t count) {
     struct secondary *x = ctx;
-    x->acked = count;
+    secondary_acked(x, count);
     x->replays++;
 }
 
@@ -88,8 +94,15 @@ static inline uint8_t secondary_says(struct secondary *x, uint32_t *id) {
 
 /* All that it has to say, unlooked at. */
 static inline void secondary_pull(struct secondary *x) {
-    while (mux_link_pull(x->l, rig_buffer, WIRE_LIMIT_MAX_MESSAGE) > 0)
-        x->counted += mux_link_counts(x->l);
+    size_t n;
+    while ((n = mux_link_pull(x->l, rig_buffer, WIRE_LIMIT_MAX_MESSAGE)) > 0) {
+        if (mux_link_counts(x->l)) {
+            x->size_of[++x->counted % HT_ARRAY_LEN(x->size_of)] = (uint32_t)n;
+            x->kept += n;
+        }
+        for (size_t at = 0; at < n; at += WIRE_LIMIT_HEADER + wire_get32(rig_buffer + at + 5))
+            x->data_out += rig_buffer[at] == WIRE_DATA ? wire_get32(rig_buffer + at + 5) : 0;
+    }
 }
 
 #endif

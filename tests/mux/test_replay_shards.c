@@ -186,6 +186,74 @@ static void credit_for_those_who_can_use_it(void) {
     STOP();
 }
 
+static void roomy_v2(struct mux_config *c) {
+    resuming_v2(c);
+    c->stream_window = c->session_window = 64u << 20;
+}
+
+/* RESUME-8: what a link that is away keeps is kept until it comes back, however little the others may have then. Off:
+ * is_within() without the link's own part. */
+static void one_that_is_away_leaves_the_others_room(void) {
+    START(WIRE_ROLE_KIT, roomy_v2);
+    struct secondary a;
+    struct rig_stream *u = on_secondary(r, &a), *t = &r->streams[0];
+    rig_write(u, 64u << 20, false);
+    secondary_pull(&a);
+    CU_ASSERT(a.kept > BUFFER / 2 - WIRE_LIMIT_MAX_MESSAGE && a.kept < BUFFER / 2 + WIRE_LIMIT_MAX_MESSAGE);
+    mux_link_closed(a.l, false); /* its messages stay where they are */
+    CU_ASSERT_EQUAL(r->s->n_away, 1);
+    CU_ASSERT(ack(r, r->counted) > 0);
+    rig_write(t, 20u << 20, false);
+    for (int i = 0; i < 100 && t->to_send > 0; i++) {
+        size_t before = r->data_out;
+        rig_pull(r);
+        CU_ASSERT_FATAL(r->data_out > before);
+        CU_ASSERT(a.kept + r->kept < BUFFER);
+        CU_ASSERT(ack(r, r->counted) > 0);
+    }
+    CU_ASSERT_EQUAL(t->to_send, 0);
+    size_t left = u->to_send;
+    struct mux_link *lost = a.l;
+    struct secondary b = a;
+    secondary_join(r, &b, JOIN_WITH(1));
+    CU_ASSERT_EQUAL(b.rc, 0);
+    b.kept = a.kept; /* the owner's, whichever link there is */
+    b.counted = a.counted;
+    memcpy(b.size_of, a.size_of, sizeof b.size_of);
+    b.acked = a.acked;
+    secondary_pull(&b);
+    secondary_pull(&b);
+    CU_ASSERT_EQUAL(u->to_send, left);
+    uint8_t count[8];
+    wire_put64(count, b.counted);
+    CU_ASSERT(secondary_in(&b, WIRE_ACK, 0, count, 8) > 0);
+    secondary_pull(&b);
+    CU_ASSERT(u->to_send < left);
+    mux_link_destroy(&b.l);
+    mux_link_destroy(&lost);
+    STOP();
+}
+
+/* However many links are away with whatever they keep, one message is always under way. */
+static void a_full_buffer_stops_nobody_who_keeps_nothing(void) {
+    START(WIRE_ROLE_KIT, roomy_v2);
+    struct secondary a;
+    struct rig_stream *t = &r->streams[0];
+    (void)on_secondary(r, &a);
+    a.kept = BUFFER + MUX_KEPT_MORE;
+    secondary_pull(&a);
+    CU_ASSERT(ack(r, r->counted) > 0);
+    rig_write(t, 64u << 20, false);
+    for (int i = 0; i < 3; i++) {
+        size_t before = r->data_out;
+        rig_pull(r);
+        CU_ASSERT(r->data_out > before && r->data_out <= before + WIRE_LIMIT_MAX_MESSAGE);
+        CU_ASSERT(ack(r, r->counted) > 0);
+    }
+    mux_link_destroy(&a.l);
+    STOP();
+}
+
 /* ACK is the one frame of the session that belongs on the link it speaks of (FRAME-10). */
 static void acks_stay_on_their_link(void) {
     START(WIRE_ROLE_KIT, resuming_v2);
@@ -215,6 +283,8 @@ static const struct tap_test tests[] = {
     {"a secondary that does not come back costs its streams", a_secondary_does_not_come_back},
     {"with the primary all links are away", the_primary_takes_all_along},
     {"credit goes to those who can use it", credit_for_those_who_can_use_it},
+    {"one that is away leaves the others room", one_that_is_away_leaves_the_others_room},
+    {"a full buffer stops nobody who keeps nothing", a_full_buffer_stops_nobody_who_keeps_nothing},
     {"ACKs stay on their link", acks_stay_on_their_link},
     {NULL, NULL},
 };
