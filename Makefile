@@ -116,11 +116,15 @@ $(eval $(call gen_rule,openapi.json,$(OAPI)))
 $(eval $(call gen_rule,inspect_api_gen.h,$(IAPI) gen/templates/api_gen.h.j2))
 $(eval $(call gen_rule,inspect_api_gen.c,$(IAPI) gen/templates/api_gen.c.j2))
 $(eval $(call gen_rule,inspector.json,$(IAPI)))
+EAPI := $(OAPI:spec/openapi.yaml=spec/edge.yaml)
+$(eval $(call gen_rule,edge_api_gen.h,$(EAPI) gen/templates/api_gen.h.j2))
+$(eval $(call gen_rule,edge_api_gen.c,$(EAPI) gen/templates/api_gen.c.j2))
+$(eval $(call gen_rule,edge.json,$(EAPI)))
 # Pages for browsers, as bytes of the program.
 HTML := src/web/pages/status.js $(filter-out src/web/pages/status.js,$(wildcard src/web/pages/*)) gen/page.py gen/ctext.py
 $(eval $(call gen_rule,page_gen.h,$(HTML) gen/templates/page_gen.h.j2))
 $(eval $(call gen_rule,page_gen.c,$(HTML) gen/templates/page_gen.c.j2))
-$(foreach s,$(foreach n,protocol vtunnel restart options metrics log haproxy openapi inspector,spec/$(n).yaml) src/web/pages/status.js,$(eval $(call gen_spec,$(s))))
+$(foreach s,$(foreach n,protocol vtunnel restart options metrics log haproxy openapi inspector edge,spec/$(n).yaml) src/web/pages/status.js,$(eval $(call gen_spec,$(s))))
 gen: $(GEN_FILES)
 
 # The pure rooms below wire need nothing generated: `make ROOMS="base http" unit` builds and tests them alone.

@@ -1,4 +1,5 @@
-"""spec/openapi.yaml -> admin_gen.h, admin_gen.c (routes, parameters, JSON writers) and openapi.json; spec/inspector.yaml -> the same for the inspector's API."""
+"""spec/openapi.yaml -> admin_gen.h, admin_gen.c (routes, parameters, JSON writers) and openapi.json; spec/inspector.yaml and spec/edge.yaml -> the same
+for the inspector's and the edge's API."""
 
 import json
 import os
@@ -21,17 +22,19 @@ class Api:
     title: str
     document: str  # the output
     users: bool  # its requests have a viewer, who sees a part
+    envelope: bool = False  # its JSON answers are {statusCode, message, data}; the spec has what is in `data`
 
 
 APIS = (Api("openapi.yaml", "admin", "The admin API", "openapi.json", True),
-        Api("inspector.yaml", "inspect_api", "The inspector's API", "inspector.json", False))
+        Api("inspector.yaml", "inspect_api", "The inspector's API", "inspector.json", False),
+        Api("edge.yaml", "edge_api", "The edge's API", "edge.json", False, envelope=True))
 
 
 @dataclass
 class Field:
     json: str
     c: str
-    kind: str  # string, const, integer, unsigned, number, boolean, enum, object, array
+    kind: str  # string, const, integer, unsigned, number, boolean, enum, object, array, json
     c_type: str
     doc: str
     required: bool
@@ -42,7 +45,7 @@ class Field:
     @property
     def needs_flag(self):
         """Absent or null is told by a flag, except for strings, where a NULL pointer tells it."""
-        return self.kind not in ("string", "const", "array") and (self.nullable or not self.required)
+        return self.kind not in ("string", "const", "array", "json") and (self.nullable or not self.required)
 
 
 @dataclass
@@ -60,7 +63,10 @@ class Param:
     type: str
     required: bool
     schema: dict
-    field_name: str = ""
+
+    @property
+    def c(self):
+        return snake(self.name)
 
 
 @dataclass
@@ -76,6 +82,8 @@ class Operation:
     responses: list  # of (status, media type, schema name or "")
     error_400: str = ""
     max_body: int = 0
+    versioned: bool = False  # it needs If-Match
+    texts: dict = field(default_factory=dict)  # status -> what the response is
 
 
 class _Reader:
@@ -194,6 +202,8 @@ class _Reader:
             c_type = "double "
         elif kind == "boolean":
             c_type = "bool "
+        elif target.get("x-json"):
+            kind, c_type = "json", "struct ht_slice "
         elif kind == "array":
             if "items" not in target or self.resolve(target["items"]) is None:
                 self.problems.add(line, f"property '{json_name}': an array needs items that refer to a schema")
@@ -259,7 +269,8 @@ class _Reader:
                                                       + ", ".join(sorted(tags)))
         responses = [r for status, body in raw["responses"].items()
                      for r in self._response(raw, status, body)]
-        possible = {"400": bool(raw.get("parameters")), "401": auth == "token", "403": True, "405": True}
+        possible = {"400": bool(raw.get("parameters")), "401": auth == "token", "403": True, "405": True,
+                    "428": self._versioned(raw), "412": self._versioned(raw)}
         for status, can_be in possible.items():
             if can_be and status not in raw["responses"]:
                 self.problems.add(raw.line_of("responses"), f"'{raw['operationId']}' can answer {status}, so it must "
@@ -271,7 +282,12 @@ class _Reader:
         text = bad.get("content", {}).get(_JSON, {}).get("example", {}).get("error", "")
         return Operation(snake(raw["operationId"]), method.upper(), path, raw["summary"], auth,
                          bool(raw.get("x-upgrade")), bool(raw.get("x-embedded")), self._params(path, raw),
-                         responses, text, raw.get("requestBody", {}).get("x-max-bytes", 0))
+                         responses, text, raw.get("requestBody", {}).get("x-max-bytes", 0), self._versioned(raw),
+                         {status: (self.resolve(body) or {}).get("description", "") for status, body in raw["responses"].items()})
+
+    @staticmethod
+    def _versioned(raw):
+        return any(p["in"] == "header" for p in raw.get("parameters", []))
 
     def _auth(self, security, raw):
         known = self.doc["components"]["securitySchemes"]
@@ -314,6 +330,10 @@ class _Reader:
                 self.problems.add(p.line_of("schema"), f"parameter '{p['name']}' may be left out, so it needs "
                                                           "a default")
             self._check_param_values(p)
+            if (p["in"] == "header") != (p["name"] == "If-Match"):
+                self.problems.add(p.line_of("name"), "a parameter in a header is If-Match, and no other is called so")
+            if p["in"] == "header":
+                continue
             params.append(Param(p["name"], p["in"], p["schema"]["type"], p["required"], dict(p["schema"])))
         for name in in_path:
             if name not in seen:
@@ -366,6 +386,33 @@ def load(spec_dir, api=APIS[0].spec, prefix=APIS[0].prefix):
     return doc, operations, params, schemas
 
 
+def _enveloped(doc):
+    """The document with each JSON answer's schema and example inside {statusCode, message, data}."""
+    def wrap(status, response):
+        media = response.get("content", {}).get(_JSON)
+        if media is None:
+            return response
+        wrong = int(status) >= 400
+        data = {"type": "null", "description": "Always null."} if wrong else media["schema"]
+        example = media["example"].get("error", "") if wrong else response["description"]
+        return {**response, "content": {_JSON: {
+            "schema": {"type": "object", "required": ["statusCode", "message", "data"], "properties": {
+                "statusCode": {"type": "integer", "description": "The status.", "const": int(status)},
+                "message": {"type": "string", "description": "The same for people."},
+                "data": data}},
+            "example": {"statusCode": int(status), "message": example, "data": None if wrong else media["example"]}}}}
+
+    shared = doc["components"].get("responses", {})
+    status_of = {body["$ref"].rsplit("/", 1)[1]: status for item in doc["paths"].values() for op in item.values()
+                 for status, body in op["responses"].items() if "$ref" in body}
+    paths = {path: {method: {**op, "responses": {status: body if "$ref" in body or op.get("x-embedded") else wrap(status, body)
+                                                 for status, body in op["responses"].items()}}
+                    for method, op in item.items()} for path, item in doc["paths"].items()}
+    schemas = {name: schema for name, schema in doc["components"]["schemas"].items() if name != "Error"}
+    return {**doc, "paths": paths, "components": {**doc["components"], "schemas": schemas, "responses": {
+        name: wrap(status_of[name], response) for name, response in shared.items()}}}
+
+
 def _pieces(text, size=96):
     return [text[i:i + size] for i in range(0, len(text), size)]
 
@@ -378,13 +425,14 @@ def _allow(operations, path):
 def render(name, spec_dir):
     api = next(a for a in APIS if name in (a.document, a.prefix + "_gen.h", a.prefix + "_gen.c"))
     doc, operations, params, schemas = load(spec_dir, api.spec, api.prefix)
+    doc = _enveloped(doc) if api.envelope else doc
     if name == api.document:
         return json.dumps(doc, indent=2, ensure_ascii=False) + "\n"
     compact = json.dumps(doc, separators=(",", ":"), ensure_ascii=True)
     return render_template(
-        f"api_gen.{name[-1]}.j2", banner=banner(api.spec), p=api.prefix, title=api.title, users=api.users, c=c_string,
+        f"api_gen.{name[-1]}.j2", banner=banner(api.spec), p=api.prefix, title=api.title, users=api.users, envelope=api.envelope, c=c_string,
         comment=comment, operations=operations, params=params, schemas=schemas, pieces=_pieces(compact),
-        allow=lambda path: _allow(operations, path), bodies=any(op.max_body for op in operations),
+        allow=lambda path: _allow(operations, path), bodies=any(op.max_body for op in operations), versions=any(op.versioned for op in operations),
         query_texts=any(q.place == "query" and q.type == "string" for q in params),
         numbers=any(f.kind == "number" for s in schemas for f in s.fields),
         handled=[op for op in operations if not op.upgrade and not op.embedded])

@@ -136,6 +136,12 @@ int edge_folder_write(const char *folder, const char *name, struct ht_slice text
     return ok ? HT_OK : ht_fail(err, HT_EIO, "%s/%s cannot be written: %s", folder, name, strerror(why));
 }
 
+int edge_folder_remove(const char *folder, const char *name, struct ht_errmsg *err) {
+    char path[EDGE_PATH];
+    bool ok = (unlink(edge_path(folder, name, path)) == 0 || errno == ENOENT) && sync_folder_of(path);
+    return ok ? HT_OK : ht_fail(err, HT_EIO, "%s/%s cannot be removed: %s", folder, name, strerror(errno));
+}
+
 int edge_folder_read(const char *folder, const char *name, char *out, size_t cap, struct ht_errmsg *err) {
     char path[EDGE_PATH];
     int fd = open(edge_path(folder, name, path), O_RDONLY | O_CLOEXEC | O_NOFOLLOW);

@@ -163,7 +163,7 @@ def _():
             check(program)
         assert kit.end() == 0
     # What is decided about requests is in test_audit.py.
-    assert seen == set(declared) - {"audit", "audit_gap"}, set(declared) - seen
+    assert seen == set(declared) - {"audit", "audit_gap", "edge_change"}, set(declared) - seen
 
 
 @case("more entries than the kit gives a session are one error, before a port changes hands")
