@@ -6,6 +6,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <openssl/err.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -341,16 +342,19 @@ static void destroy_more(struct io_conn *c) {
     ht_free(m);
 }
 
-static void destroy(struct io_conn *c) {
+static int take_apart(struct io_conn *c) {
+    int fd = c->io.fd;
     io_unwatch(c->loop, &c->io);
     if (c->more)
         destroy_more(c);
     if (c->loop->current == c)
         c->loop->current = NULL;
     c->loop->n_fds--;
-    close(c->io.fd);
     ht_free(c);
+    return fd;
 }
+
+static void destroy(struct io_conn *c) { close(take_apart(c)); }
 
 void io_set_reset(int fd, bool on) {
     struct linger l = {.l_onoff = on, .l_linger = 0};
@@ -385,6 +389,20 @@ void io_conn_abort(struct io_conn **cp) {
     if (c->more && c->more->twin) /* a Unix socket knows no reset */
         c->more->twin->lost = true;
     destroy(c);
+}
+
+int io_conn_release(struct io_conn **cp) {
+    struct io_conn *c = *cp;
+    struct io_loop *loop = c->loop;
+    assert(!io_conn_ssl(c));
+    *cp = NULL;
+    if (c->resets)
+        io_set_reset(c->io.fd, false);
+    int fd = take_apart(c);
+    /* The kernel forgets a watch when the socket is closed everywhere. */
+    if (loop->fd >= 0)
+        (void)epoll_ctl(loop->fd, EPOLL_CTL_DEL, fd, NULL);
+    return fd;
 }
 
 /* ---- asking ---- */

@@ -329,6 +329,9 @@ void io_conn_peer(struct io_conn *c, struct io_addr *out);
 void io_conn_local(struct io_conn *c, struct io_addr *out);
 /* The descriptor; the connection keeps owning it. */
 int io_conn_fd(struct io_conn *c);
+/* Frees the connection, and returns its descriptor, which the caller closes or gives to another process. Not for TLS.
+ */
+int io_conn_release(struct io_conn **c) HT_MUST_USE;
 /* Whether its TLS session was resumed. False without TLS. */
 bool io_conn_resumed(const struct io_conn *c);
 /* Bytes read and written so far, without the overhead of TLS. */

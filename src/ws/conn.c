@@ -164,6 +164,24 @@ void ws_conn_destroy(struct ws_conn **wp) {
         free_memory(w);
 }
 
+int ws_conn_unread(const struct ws_conn *w, struct ht_buf *rest) {
+    const uint8_t *raw = w->block ? w->block : w->stash;
+    bool between = !w->over && w->rx == WS_RX_OPEN && w->tx == WS_TX_OPEN && !w->in_message && w->busy == 0;
+    if (!between || ws_conn_unsent(w) > 0 || ws_control_waits(w))
+        return HT_EAGAIN;
+    return ht_buf_append(rest, raw + w->raw_at, w->raw_end - w->raw_at);
+}
+
+struct io_conn *ws_conn_take(struct ws_conn **wp) {
+    struct io_conn *io = (*wp)->io;
+    io_conn_set_ops(io, NULL, NULL);
+    io_conn_read_on(io, false);
+    io_conn_want_write(io, false);
+    (*wp)->io = NULL;
+    ws_conn_destroy(wp);
+    return io;
+}
+
 size_t ws_conn_unsent(const struct ws_conn *w) {
     size_t n = 0;
     for (unsigned i = w->seg_first; i < w->seg_end; i++)

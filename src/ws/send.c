@@ -20,20 +20,33 @@ void ws_next_mask(struct ws_conn *w, uint8_t out[4]) {
     memcpy(out, w->masks + w->masks_left, 4);
 }
 
-size_t ws_frame(struct ws_conn *w, uint8_t *p, size_t n) {
-    uint8_t mask_bit = w->server ? 0 : 0x80;
-    size_t ext = n < 126 ? 0 : n < 65536 ? 2 : 8, header = 2 + ext + (w->server ? 0 : 4);
-    uint8_t *h = p - header;
-    h[0] = 0x80 | (w->text ? WSLAY_TEXT_FRAME : WSLAY_BINARY_FRAME);
-    h[1] = (uint8_t)(mask_bit | (ext == 0 ? n : ext == 2 ? 126 : 127));
+static size_t length_bytes(size_t n) { return n < 126 ? 0 : n < 65536 ? 2 : 8; }
+
+size_t ws_frame_start(uint8_t *h, uint8_t opcode, bool masked, size_t n) {
+    size_t ext = length_bytes(n);
+    h[0] = 0x80 | opcode;
+    h[1] = (uint8_t)((masked ? 0x80 : 0) | (ext == 0 ? n : ext == 2 ? 126 : 127));
     for (size_t i = 0; i < ext; i++)
         h[2 + i] = (uint8_t)((uint64_t)n >> (8 * (ext - 1 - i)));
+    return 2 + ext;
+}
+
+size_t ws_frame(struct ws_conn *w, uint8_t *p, size_t n) {
+    size_t header = 2 + length_bytes(n) + (w->server ? 0 : 4);
+    uint8_t *h = p - header;
+    size_t at = ws_frame_start(h, w->text ? WSLAY_TEXT_FRAME : WSLAY_BINARY_FRAME, !w->server, n);
     if (!w->server) {
-        ws_next_mask(w, h + 2 + ext);
-        ws_mask(p, n, h + 2 + ext, 0);
+        ws_next_mask(w, h + at);
+        ws_mask(p, n, h + at, 0);
     }
     w->sends_long = n > WS_LONG_MESSAGE;
     return header;
+}
+
+int ws_frame_of_client(struct ht_buf *out, const uint8_t *p, size_t n) {
+    uint8_t h[WS_HEADER_MAX] = {0};
+    size_t at = ws_frame_start(h, WSLAY_BINARY_FRAME, true, n);
+    return ht_buf_append(out, h, at + 4) < 0 || ht_buf_append(out, p, n) < 0 ? HT_ENOMEM : HT_OK;
 }
 
 static void pull_messages(struct ws_conn *w) {

@@ -123,6 +123,14 @@ void ws_conn_close(struct ws_conn *w, uint16_t code, const char *reason);
 /* Closes the socket now and sends nothing more; closed() is not called. Clears the pointer. NULL is ignored. */
 void ws_conn_destroy(struct ws_conn **w);
 
+/*
+ * For a WebSocket that is between two messages of its peer and has nothing to send: appends what was read of its
+ * connection and not parsed yet. HT_EAGAIN: it is in the middle of something. HT_ENOMEM. Not inside a callback.
+ */
+int ws_conn_unread(const struct ws_conn *w, struct ht_buf *rest) HT_MUST_USE;
+/* Takes the connection off such a WebSocket, which is destroyed. The caller owns it, and it is not read. */
+struct io_conn *ws_conn_take(struct ws_conn **w) HT_MUST_USE;
+
 /* Bytes that wait in our buffers, without those in the kernel's. */
 size_t ws_conn_unsent(const struct ws_conn *w);
 /* NULL once closed() was called. */
@@ -208,7 +216,11 @@ struct ws_connect *ws_connect_start(struct io_loop *loop, const struct ws_connec
 /* No callback is called any more. Clears the pointer. NULL is ignored. */
 void ws_connect_cancel(struct ws_connect **c);
 
-/* ---- masking; pure ---- */
+/* ---- masking, and frames; pure ---- */
+
+/* Appends the message of a client as one frame. Its mask is zero: it goes to somebody of this machine. 0 or HT_ENOMEM.
+ */
+int ws_frame_of_client(struct ht_buf *out, const uint8_t *p, size_t n) HT_MUST_USE;
 
 /* XORs n bytes with the mask in place, beginning with mask[offset % 4]. Fast for any alignment. */
 void ws_mask(uint8_t *p, size_t n, const uint8_t mask[4], size_t offset);

@@ -134,6 +134,9 @@ void ws_next_mask(struct ws_conn *w, uint8_t out[4]);
 /* Writes the header of a message right in front of its n bytes, and masks them if need be. Returns the bytes of the
  * header, at most WS_HEADER_MAX. */
 size_t ws_frame(struct ws_conn *w, uint8_t *p, size_t n);
+/* The first bytes of a frame with a whole message of n bytes, without the mask. Returns how many, at most
+ * WS_HEADER_MAX - 4. */
+size_t ws_frame_start(uint8_t *h, uint8_t opcode, bool masked, size_t n);
 static inline void ws_add_segment(struct ws_conn *w, size_t at, size_t n) {
     w->seg[w->seg_end].at = (uint32_t)at;
     w->seg[w->seg_end++].n = (uint32_t)n;

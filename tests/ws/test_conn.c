@@ -586,6 +586,79 @@ static void pausing_stops_messages_and_resumes(void) {
     close(fd);
 }
 
+/* Between two messages the connection can go to another WebSocket, of another process perhaps: with what was read
+ * behind the first message, wherever that ends. */
+static void a_connection_is_taken_off(void) {
+    struct ht_buf wire = {0}, expect = {0};
+    CU_ASSERT_EQUAL_FATAL(ws_frame_of_client(&wire, (const uint8_t *)"hello", 5), HT_OK);
+    size_t first = wire.len;
+    add_frame(&wire, PING, true, 0, "are you there", 13);
+    static const uint8_t more[70000];
+    CU_ASSERT_EQUAL_FATAL(ws_frame_of_client(&wire, more, 200), HT_OK);
+    add_message(&expect, more, 200);
+    size_t split_until = wire.len;
+    CU_ASSERT_EQUAL_FATAL(ws_frame_of_client(&wire, more, sizeof more), HT_OK);
+    add_message(&expect, more, sizeof more);
+    for (size_t split = first; split <= split_until; split++) {
+        struct end e, next = {.loop = loop};
+        struct ht_buf rest = {0};
+        int fd = end_open(&e, loop, WS_SERVER, ht_slice_str(""));
+        e.pause_in_message = true;
+        raw_write(loop, fd, wire.data, split);
+        loop_turns(loop, 2);
+        CU_ASSERT_EQUAL_FATAL(e.messages, 1);
+        CU_ASSERT_EQUAL_FATAL(ws_conn_unread(e.w, &rest), HT_OK);
+        CU_ASSERT(rest.len == split - first && memcmp(rest.data, wire.data + first, rest.len) == 0);
+        struct io_conn *conn = ws_conn_take(&e.w);
+        CU_ASSERT_PTR_NULL(e.w);
+        int own = io_conn_release(&conn);
+        CU_ASSERT_PTR_NULL(conn);
+        next.w = ws_conn_create(loop, io_conn_adopt(loop, own, NULL, NULL), WS_SERVER, &usual_limits,
+                                ht_buf_slice(&rest), &end_ops, &next);
+        raw_write(loop, fd, wire.data + split, wire.len - split);
+        loop_turns(loop, 3);
+        CU_ASSERT(equal(&next.got, &expect) && !next.closed && e.closed == 0);
+        ht_buf_free(&rest);
+        end_free(&e);
+        end_free(&next);
+        close(fd);
+    }
+    CU_ASSERT_EQUAL(io_loop_blocks(loop)->live, 0);
+    ht_buf_free(&wire);
+    ht_buf_free(&expect);
+}
+
+static void a_connection_stays_while_something_is_under_way(void) {
+    static const struct {
+        uint8_t b0;
+        const char *text;
+    } halves[] = {{FRAG, "half a message"}, {PING, "an answer is due"}};
+    for (size_t i = 0; i < HT_ARRAY_LEN(halves); i++) {
+        struct end e;
+        struct ht_buf wire = {0}, rest = {0};
+        int fd = end_open(&e, loop, WS_SERVER, ht_slice_str(""));
+        add_frame(&wire, halves[i].b0, true, 0, halves[i].text, strlen(halves[i].text));
+        add_frame(&wire, i == 0 ? LAST : BIN, true, 0, "rest", 4);
+        e.pause_in_message = true;
+        raw_write(loop, fd, wire.data, i == 0 ? wire.len - 1 : wire.len);
+        if (i == 0) { /* the rest of it has not come */
+            loop_turns(loop, 1);
+            CU_ASSERT_EQUAL(ws_conn_unread(e.w, &rest), HT_EAGAIN);
+        } else {
+            loop_turns(loop, 2);
+            CU_ASSERT_EQUAL(e.messages, 1);
+            CU_ASSERT_EQUAL(ws_conn_unread(e.w, &rest), HT_OK); /* the PONG is out by now */
+            ws_conn_ping(e.w);
+            CU_ASSERT_EQUAL(ws_conn_unread(e.w, &rest), HT_EAGAIN);
+        }
+        CU_ASSERT_EQUAL(rest.len, 0);
+        ht_buf_free(&wire);
+        ht_buf_free(&rest);
+        end_free(&e);
+        close(fd);
+    }
+}
+
 static void destroying_in_any_callback(void) {
     for (int where = 0; where < 5; where++) {
         struct end e;
@@ -675,6 +748,8 @@ int main(void) {
         {"a peer that does not answer is dropped", a_peer_that_does_not_answer_is_dropped},
         {"the close frame is read when writing fails", the_close_frame_is_read_when_writing_fails},
         {"pausing stops messages and resumes", pausing_stops_messages_and_resumes},
+        {"a connection is taken off, and goes on elsewhere", a_connection_is_taken_off},
+        {"it stays while something is under way", a_connection_stays_while_something_is_under_way},
         {"a connection can be destroyed in any callback", destroying_in_any_callback},
         {"each allocation may fail", failing_allocations},
         {NULL, NULL},
