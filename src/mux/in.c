@@ -324,7 +324,9 @@ static int on_goaway(struct mux_session *s, const struct wire_goaway *g) {
     if (!session_alive(s))
         return HT_ECLOSED;
     if (s->cfg.role == WIRE_ROLE_DRIVER) { /* the kit closes when it is through */
-        if (s->state == SESSION_LIVE) {
+        bool live = s->state == SESSION_LIVE;
+        s->restarts = (live || s->restarts) && session_is_handover(s, g);
+        if (live) {
             s->going_last = g->last_stream_id;
             session_set_state(s, SESSION_GOING);
         }

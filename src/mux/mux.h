@@ -320,6 +320,9 @@ void mux_session_set_bindings(struct mux_session *s, unsigned n);
 
 /* How many streams are open or have a handle that is not released. */
 unsigned mux_session_streams(const struct mux_session *s);
+/* True when streams are open, or something was sent that the peer may lack: a session that is wanted no more waits for
+ * that before it closes. Without stream-resume only streams count. */
+bool mux_session_owes(const struct mux_session *s);
 /* True when streams are open on the link. */
 bool mux_link_is_busy(const struct mux_link *l);
 /* How many links the session has; those that are away do not count. */

@@ -203,6 +203,7 @@ struct mux_session {
     uint32_t ack_bytes;        /* after so many bytes an ACK is due */
     bool full;                 /* a link had no room in the replay buffer when it wanted to send, and waits for it */
     bool said_goaway;          /* the peer will not come back to this session */
+    bool restarts;             /* SESSION_GOING: for HANDOVER-1 alone, so what is under way outlives a lost link */
     struct stream_table table; /* open streams */
     struct ht_list all;        /* open streams, and ended ones whose handle was not released */
     unsigned n_all;
@@ -280,6 +281,12 @@ void session_fail(struct mux_session *s, int err);
 /* The present time for measurements, in microseconds: that of mux_session_measure() or of the last tick, if later. */
 uint64_t session_measured_us(const struct mux_session *s);
 /* Queues GOAWAY on the primary. Errors are ignored. */
+/* True for the GOAWAY of HANDOVER-1, after which the links of the session go on. */
+bool session_is_handover(const struct mux_session *s, const struct wire_goaway *g);
+/* True while links may come and go. */
+static inline bool session_goes_on(const struct mux_session *s) {
+    return s->state == SESSION_LIVE || (s->state == SESSION_GOING && s->restarts);
+}
 void session_send_goaway(struct mux_session *s, uint32_t code, const char *message);
 /* A link is lost: the primary, which ends the session, or a secondary with its streams. `clean`: as in
  * mux_link_closed(). */

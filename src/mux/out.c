@@ -36,9 +36,9 @@ int out_session_frame(struct mux_link *l, enum wire_frame_type type, const void 
     int rc = enqueue(l, type, 0, payload);
     if (rc < 0 || type != WIRE_GOAWAY || !l->s)
         return rc;
-    l->s->said_goaway = true;
+    const struct wire_goaway *g = payload;
+    l->s->said_goaway = l->s->said_goaway || !session_is_handover(l->s, g);
     if (l->s->cfg.metrics) {
-        const struct wire_goaway *g = payload;
         l->s->cfg.metrics->goaways_total[ht_metric_code_of(g->code)][HT_METRIC_DIRECTION_SENT]++;
     }
     return rc;

@@ -188,7 +188,7 @@ bool resume_begin(struct mux_link *l, struct mux_message *m) {
 /* ---- links that are away ---- */
 
 static bool may_wait(const struct mux_session *s) {
-    return s->replay && s->state == SESSION_LIVE && s->ops->away && !s->said_goaway && !s->failed && !s->destroyed;
+    return s->replay && session_goes_on(s) && s->ops->away && !s->said_goaway && !s->failed && !s->destroyed;
 }
 
 /* Makes no callback. */
@@ -314,7 +314,7 @@ static bool is_in_use(const struct mux_link *l) { return l->refs > (l->destroyed
 int mux_session_can_resume(const struct mux_session *s, unsigned index, uint64_t messages) {
     const struct replay *rp = s->replay ? &s->replay[index] : NULL;
     if (!rp || !s->links[index] || s->said_goaway || s->failed || s->destroyed || !s->ops->away ||
-        (s->state != SESSION_AWAY && s->state != SESSION_LIVE))
+        (s->state != SESSION_AWAY && !session_goes_on(s)))
         return HT_EINVAL;
     return messages > rp->sent ? HT_EPROTO : messages < rp->acked ? HT_EAGAIN : 0; /* RESUME-11 */
 }
@@ -432,7 +432,7 @@ int resume_join(struct mux_session *s, struct mux_link *l, unsigned index, const
                                  "a count of messages that cannot be true");
     if (old)
         give_up(s, index);
-    return s->state == SESSION_LIVE && !s->links[index] && !l->s && !l->dead ? 0 : HT_ECLOSED;
+    return session_goes_on(s) && !s->links[index] && !l->s && !l->dead ? 0 : HT_ECLOSED;
 }
 
 void resume_attach(struct mux_link *l, struct mux_session *s, unsigned index, const uint64_t *messages) {
@@ -471,7 +471,7 @@ static void tick_acks(struct mux_session *s) {
 }
 
 /* A session that ends lets nobody join. */
-static uint64_t wait_of(const struct mux_session *s) { return s->state == SESSION_LIVE ? s->cfg.resume_grace_ms : 0; }
+static uint64_t wait_of(const struct mux_session *s) { return session_goes_on(s) ? s->cfg.resume_grace_ms : 0; }
 
 static void tick_away(struct mux_session *s) {
     for (unsigned i = 1; i < WIRE_LIMIT_MAX_CONNECTIONS && s->n_away > 0 && session_alive(s); i++) {

@@ -63,7 +63,7 @@ static const uint8_t transitions[SESSION_COUNT] = {
     [SESSION_NEW] = 1u << SESSION_LIVE | 1u << SESSION_OVER,
     [SESSION_LIVE] = 1u << SESSION_AWAY | 1u << SESSION_DRAINING | 1u << SESSION_GOING | 1u << SESSION_OVER,
     [SESSION_AWAY] = 1u << SESSION_LIVE | 1u << SESSION_OVER,
-    [SESSION_GOING] = 1u << SESSION_DRAINING | 1u << SESSION_OVER,
+    [SESSION_GOING] = 1u << SESSION_AWAY | 1u << SESSION_DRAINING | 1u << SESSION_OVER,
     [SESSION_DRAINING] = 1u << SESSION_OVER,
 };
 
@@ -118,7 +118,7 @@ static int restore_credit(struct mux_session *s, unsigned index, uint64_t receiv
 static int join(struct mux_session *s, struct mux_link *l, unsigned index, const uint64_t *bytes,
                 const uint64_t *messages) {
     struct wire_join_ok ok = {.index = (uint16_t)index, .has_received_bytes = bytes != NULL};
-    if (s->state != SESSION_LIVE)
+    if (!session_goes_on(s))
         return HT_ECLOSED;
     if (!wire_frame_in(s->cfg.version, WIRE_JOIN) || index == 0 || index >= WIRE_LIMIT_MAX_CONNECTIONS ||
         (s->links[index] && !s->links[index]->away) || l->s || l->dead)
@@ -260,6 +260,11 @@ void mux_session_destroy(struct mux_session **sp) {
     session_unref(s);
 }
 
+bool session_is_handover(const struct mux_session *s, const struct wire_goaway *g) {
+    return s->cfg.caps & WIRE_CAP_HANDOVER && g->code == WIRE_GOAWAY_RESTARTING_CODE &&
+           ht_slice_is(g->message, WIRE_GOAWAY_RESTARTING_MESSAGE) && !g->retry_after_ms;
+}
+
 void session_send_goaway(struct mux_session *s, uint32_t code, const char *message) {
     struct wire_goaway g = {
         .code = (uint16_t)code,
@@ -341,6 +346,14 @@ void mux_session_set_bindings(struct mux_session *s, unsigned n) {
 
 unsigned mux_session_streams(const struct mux_session *s) { return s->n_all; }
 bool mux_link_is_busy(const struct mux_link *l) { return l->n_streams > 0; }
+bool mux_session_owes(const struct mux_session *s) {
+    bool owes = s->n_all > 0;
+    for (unsigned i = 0; i < WIRE_LIMIT_MAX_CONNECTIONS && !owes; i++)
+        owes = s->replay && s->links[i] &&
+               (s->replay[i].acked < s->replay[i].sent || ht_buf_size(&s->links[i]->queue) > 0);
+    return owes;
+}
+
 unsigned mux_session_links(const struct mux_session *s) { return s->n_links; }
 uint32_t mux_session_next_id(const struct mux_session *s) { return s->next_id; }
 

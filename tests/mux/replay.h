@@ -62,7 +62,8 @@ static inline void come_back(struct rig *r, uint64_t received) {
     struct wire_hello hello = {.version = r->cfg.version};
     CU_ASSERT_EQUAL(mux_link_send_hello(r->l, &hello), 0);
     rig_pull(r);
-    snprintf(json, sizeof json, "{\"sessionId\":\"S-1\",\"capabilities\":[\"stream-resume\"],\"received\":%llu}",
+    snprintf(json, sizeof json,
+             "{\"sessionId\":\"S-1\",\"capabilities\":[\"stream-resume\",\"handover\"],\"received\":%llu}",
              (unsigned long long)received);
     rig_text(r, WIRE_HELLO_OK, 0, json);
 }

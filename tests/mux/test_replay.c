@@ -405,7 +405,7 @@ static void some_ends_are_ends(void) {
         static const enum mux_end why[] = {MUX_END_CLEAN, MUX_END_LOST, MUX_END_LOCAL, MUX_END_CLEAN, MUX_END_LOST};
         rig_pull(r);
         struct wire_goaway bye = {.code = 0, .message = ht_slice_str(WIRE_GOAWAY_RESTARTING_MESSAGE)};
-        if (how == 1) /* HANDOVER-1: the driver comes back to another session */
+        if (how == 1) /* for a peer that does not know HANDOVER-1 it is one as any other */
             CU_ASSERT_EQUAL(mux_session_send(r->s, WIRE_GOAWAY, &bye), 0);
         if (how == 2)
             mux_session_shutdown(r->s, 0, "bye", 1000, 1000);
@@ -419,6 +419,71 @@ static void some_ends_are_ends(void) {
         CU_ASSERT_EQUAL(r->why, why[how]);
         STOP();
     }
+}
+
+static void restarting(struct mux_config *c) {
+    resuming(c);
+    c->caps |= WIRE_CAP_HANDOVER;
+}
+
+#define RESTARTING "{\"code\":0,\"message\":\"restarting\",\"lastStreamId\":4}"
+
+/* The kit says `ours`; without it, the driver reads `theirs`. */
+static void say_goaway(struct rig *r, const struct wire_goaway *ours, const char *theirs) {
+    if (ours) {
+        CU_ASSERT_EQUAL(mux_session_send(r->s, WIRE_GOAWAY, ours), 0);
+    } else {
+        CU_ASSERT(rig_text(r, WIRE_GOAWAY, 0, theirs) > 0);
+    }
+}
+
+/* HANDOVER-1: what is under way goes on, on whatever link; until another GOAWAY says otherwise. */
+static void a_restart_is_no_end(void) {
+    for (int role = WIRE_ROLE_KIT; role <= WIRE_ROLE_DRIVER; role++)
+        for (int and_then = 0; and_then < 2; and_then++) {
+            START((enum wire_role)role, restarting);
+            bool is_kit = role == WIRE_ROLE_KIT;
+            CU_ASSERT_FATAL(is_kit ? rig_visit(r, WIRE_KIND_TCP) != NULL : rig_open(r, 2, RIG_OPEN_TCP) > 0);
+            struct wire_goaway g = {.code = WIRE_GOAWAY_RESTARTING_CODE,
+                                    .message = ht_slice_str(WIRE_GOAWAY_RESTARTING_MESSAGE)};
+            say_goaway(r, is_kit ? &g : NULL, RESTARTING);
+            rig_pull(r);
+            CU_ASSERT(mux_session_owes(r->s));
+            uint64_t got = r->counted;
+            lose(r);
+            CU_ASSERT_EQUAL(r->aways, 1);
+            CU_ASSERT_EQUAL(r->overs, 0);
+            come_back(r, got);
+            CU_ASSERT_EQUAL(r->rc, 0);
+            CU_ASSERT_EQUAL(r->streams[0].closes, 0);
+            say_goaway(r, is_kit ? &g : NULL, RESTARTING); /* it may be said again */
+            if (!is_kit) {                                 /* a stream that was opened before may still come */
+                CU_ASSERT(rig_open(r, 4, RIG_OPEN_TCP) > 0);
+            }
+            CU_ASSERT_EQUAL(r->overs, 0);
+            g.message = ht_slice_str("bye");
+            if (and_then == 1)
+                say_goaway(r, is_kit ? &g : NULL, "{\"code\":0,\"message\":\"bye\"}");
+            lose(r);
+            CU_ASSERT_EQUAL(r->aways, and_then == 1 ? 1 : 2);
+            CU_ASSERT_EQUAL(r->overs, and_then == 1);
+            STOP();
+        }
+}
+
+/* A session that is wanted no more waits until the peer has everything. */
+static void what_the_peer_may_lack(void) {
+    START(WIRE_ROLE_KIT, resuming);
+    rig_pull(r);
+    CU_ASSERT(!mux_session_owes(r->s));
+    CU_ASSERT(rig_ping(r, "12345678") > 0);
+    rig_pull(r);
+    CU_ASSERT(mux_session_owes(r->s));
+    CU_ASSERT(ack(r, r->counted) > 0);
+    CU_ASSERT(!mux_session_owes(r->s));
+    CU_ASSERT_PTR_NOT_NULL(rig_visit(r, WIRE_KIND_TCP));
+    CU_ASSERT(mux_session_owes(r->s));
+    STOP();
 }
 
 static void a_late_pong_is_a_pause(void) {
@@ -551,6 +616,8 @@ static const struct tap_test tests[] = {
     {"counts that cannot be true leave the session as it is", lying_counts},
     {"a session goes on with what it began with", another_session},
     {"a goodbye is a goodbye", some_ends_are_ends},
+    {"HANDOVER-1: what is under way outlives its link as before", a_restart_is_no_end},
+    {"what the peer may lack", what_the_peer_may_lack},
     {"a late PONG is a pause", a_late_pong_is_a_pause},
     {"the owner decides how long a session is away", the_owner_waits_no_longer},
     {"a message that nobody can keep ends the session", destroyed_inside_its_own_pull},
