@@ -118,7 +118,7 @@ static void end_task(struct io_task *task) {
     }
     driver_network_stop(t);
     driver_link_destroy(t);
-    driver_handover_destroy(t);
+    driver_past_destroy(t);
     driver_bind_destroy_all(t);
     if (t->told_up && t->end_error != HT_TUNNEL_OK && t->calls.disconnected)
         t->calls.disconnected(t->user, &(struct ht_disconnected){.error = t->end_error, .text = t->end_text});
@@ -234,7 +234,7 @@ void ht_tunnel_destroy(struct ht_tunnel **tunnel) {
         driver_inspect_stop(t);
         driver_network_stop(t);
         driver_link_destroy(t);
-        driver_handover_destroy(t);
+        driver_past_destroy(t);
         driver_bind_destroy_all(t);
         driver_guard_destroy(t);
         driver_inspect_free(t);
@@ -370,7 +370,7 @@ void driver_abandon(struct ht_tunnel *t) {
     io_task_cancel(&t->end);
     driver_network_stop(t);
     driver_link_destroy(t);
-    driver_handover_destroy(t);
+    driver_past_destroy(t);
     driver_bind_destroy_all(t);
     driver_set_state(t, DRIVER_ENDED);
     t->end_error = HT_TUNNEL_STOPPED;

@@ -7,6 +7,7 @@
  *   driver_sock.c     one WebSocket: connecting, the upgrade, and the mux link on it
  *   driver_shards.c   the secondary sockets of a v2 session
  *   driver_handover.c replacing a session by the next one while it is still up
+ *   driver_past.c     sessions that were replaced, until their last stream has ended
  *   driver_retry.c    after a lost link: the wait and the next attempt
  *   driver_resume.c   streams that survive a lost link
  *   driver_network.c  the machine's network changes, or the machine was asleep
@@ -163,6 +164,18 @@ struct driver_session {
     struct io_timer timer;
     struct io_task clock, end;
     uint64_t deadline; /* time to which `timer` is set; UINT64_MAX: not set */
+    /* of a past one: */
+    struct {
+        char id[160]; /* "": none */
+        enum wire_version version;
+        unsigned granted, caps;
+        bool reissues;
+        uint64_t grace_ms;
+    } was;      /* as the tunnel's, while it was the present session */
+    bool waits; /* its link is lost, and another one is dialled */
+    uint64_t lost_at;
+    unsigned attempts; /* since then */
+    struct io_timer again;
 };
 
 struct ht_tunnel {
@@ -368,8 +381,12 @@ bool driver_inspect_reached(struct driver_binding *b, bool yes);
 
 /* ---- driver_shards.c ---- */
 
-/* The session is up: opens all secondaries at once (rule JOIN-3). */
-void driver_shards_open(struct ht_tunnel *t, const struct wire_hello_ok *ok);
+/* The session is up: opens all secondaries at once (rule JOIN-3); of a past one those that have streams. */
+void driver_shards_open(struct driver_session *ses, const struct wire_hello_ok *ok);
+/* True when lost secondaries of the session are replaced. */
+bool driver_shards_go_on(const struct driver_session *ses);
+void driver_shards_reissued(struct driver_session *ses, const struct wire_reissue *answer);
+void driver_shards_map(struct driver_session *ses, const struct wire_shard_map *map);
 /* A BIND was sent or answered. */
 void driver_shards_bind_changed(struct ht_tunnel *t);
 /* Sends a PING on each secondary, whose answer has patience_ms. */
@@ -403,6 +420,8 @@ void driver_link_hurry(struct ht_tunnel *t);
 void driver_link_destroy(struct ht_tunnel *t);
 /* In state CONNECTING: begins the attempt again. */
 void driver_link_restart(struct ht_tunnel *t);
+/* The capabilities that both sides have named (rule EXT-1). */
+unsigned driver_agreed(const struct driver_sock *s, const struct wire_hello_ok *ok);
 /* driver_session_touch() for the present session. */
 void driver_link_touch(struct ht_tunnel *t);
 
@@ -426,12 +445,29 @@ void driver_handover_begin(struct ht_tunnel *t);
 void driver_handover_failed(struct ht_tunnel *t, const char *why);
 /* The next session's HELLO was answered: makes it the present session. */
 void driver_handover_switch(struct ht_tunnel *t);
-/* A past session, or its primary, has ended. */
-void driver_handover_past_over(struct driver_session *ses);
-/* The machine was suspended, or its network has changed: checks the past sessions. */
-void driver_handover_probe(struct ht_tunnel *t, uint64_t patience_ms);
 void driver_handover_stop(struct ht_tunnel *t);
-void driver_handover_destroy(struct ht_tunnel *t);
+
+/* ---- driver_past.c ---- */
+
+/* True when the session was replaced. */
+bool driver_is_past(const struct driver_session *ses);
+/* The present session is about to be replaced: it finishes what it has. */
+void driver_past_begin(struct driver_session *ses);
+/* It has ended, or its link is lost: at the end of this turn it is freed, or waits for another link. */
+void driver_past_look(struct driver_session *ses);
+/* An attempt to get another link has failed. */
+void driver_past_failed(struct driver_session *ses, const char *why);
+/* Writes what HELLO says of it, for the session to go on. */
+void driver_past_hello(struct driver_session *ses, struct wire_resume *resume);
+/* The answer to that HELLO. */
+void driver_past_hello_ok(struct driver_sock *s, const struct wire_hello_ok *ok);
+/* Its primary has closed. */
+void driver_past_closed(struct driver_sock *s, uint16_t code, const char *text);
+/* The next attempts are made at once. */
+void driver_past_now(struct ht_tunnel *t);
+/* The machine was suspended, or its network has changed: checks the links, and dials those that are missing. */
+void driver_past_probe(struct ht_tunnel *t, uint64_t patience_ms);
+void driver_past_destroy(struct ht_tunnel *t);
 
 /* ---- driver_retry.c ---- */
 

@@ -39,48 +39,9 @@ void driver_handover_failed(struct ht_tunnel *t, const char *why) {
     io_timer_set(&t->handover_timer, driver_backoff(t->handover_attempts++, t->retry_min_ms, random));
 }
 
-/* ---- the old session, until its last stream has ended ---- */
-
-#define PAST_MAX 8u /* most old sessions; for one more, the oldest is cut */
-
-static void drop_past(struct driver_session *ses) {
-    ht_list_remove(&ses->node);
-    ses->t->n_past--;
-    if (ses->end.run)
-        io_task_cancel(&ses->end);
-    driver_session_free(&ses);
-}
-
-static void end_past(struct io_task *task) { drop_past(ht_container_of(task, struct driver_session, end)); }
-
-/* At the end of the turn, because functions that use it may still be on the stack. */
-void driver_handover_past_over(struct driver_session *ses) { io_task_add(ses->t->loop, &ses->end); }
-
-static void past_over(void *ctx, enum mux_end why, const char *text) {
-    (void)why, (void)text;
-    driver_handover_past_over(ctx);
-}
-
-/* The kit has opened this stream before its GOAWAY, on another connection. */
-static void past_stream_open(void *ctx, struct mux_stream *stream, const struct wire_stream_open *open) {
-    struct driver_session *ses = ctx;
-    driver_on_stream_open(ses->t, stream, open);
-}
-
-static void past_given_up(void *ctx, unsigned index) { driver_kept_drop(ctx, index); }
-
-/* Without away(): nobody goes on with a session that was replaced. */
-static const struct mux_session_ops past_ops = {
-    .stream_open = past_stream_open, .given_up = past_given_up, .over = past_over};
-
 void driver_handover_switch(struct ht_tunnel *t) {
     struct driver_session *old = t->now;
-    if (t->n_past == PAST_MAX)
-        drop_past(HT_LIST_ENTRY(t->past.next, struct driver_session, node));
-    ht_list_push_back(&t->past, &old->node);
-    t->n_past++;
-    io_task_init(&old->end, end_past);
-    mux_session_set_ops(old->mux, &past_ops, old);
+    driver_past_begin(old);
     t->now = t->next;
     t->next = NULL;
     t->restarting = false;
@@ -89,7 +50,7 @@ void driver_handover_switch(struct ht_tunnel *t) {
         struct driver_sock *s = &old->socks[i];
         if (s->state == SHARD_UP && s->ws) {
             ws_conn_pause(s->ws, false);
-        } else {
+        } else if (!driver_shards_go_on(old)) {
             s->state = SHARD_NONE;
             driver_sock_drop(s);
         }
@@ -102,17 +63,4 @@ void driver_handover_stop(struct ht_tunnel *t) {
     io_timer_stop(&t->handover_timer);
     driver_session_free(&t->next);
     t->restarting = false;
-}
-
-void driver_handover_probe(struct ht_tunnel *t, uint64_t patience_ms) {
-    HT_LIST_FOR (it, &t->past) {
-        struct driver_session *ses = HT_LIST_ENTRY(it, struct driver_session, node);
-        mux_session_probe(ses->mux, patience_ms);
-        driver_session_touch(ses);
-    }
-}
-
-void driver_handover_destroy(struct ht_tunnel *t) {
-    while (!ht_list_empty(&t->past))
-        drop_past(HT_LIST_ENTRY(t->past.next, struct driver_session, node));
 }

@@ -273,14 +273,13 @@ static unsigned our_caps(const struct driver_sock *s) {
     return s->t->replay_buffer && !s->t->vtunnel ? caps : caps & ~(unsigned)WIRE_CAP_STREAM_RESUME;
 }
 
-/* Rule EXT-1: only what both sides have named. */
-static unsigned agreed(const struct driver_sock *s, const struct wire_hello_ok *ok) {
+unsigned driver_agreed(const struct driver_sock *s, const struct wire_hello_ok *ok) {
     return our_caps(s) & wire_caps_of(s->version, ok->capabilities, ok->n_capabilities);
 }
 
 static int make_session(struct ht_tunnel *t, const struct wire_hello_ok *ok) {
     bool asks = !t->vtunnel; /* vtunnel's protocol has a ping of its own (VKEEP-1) */
-    t->caps = agreed(&t->now->socks[0], ok);
+    t->caps = driver_agreed(&t->now->socks[0], ok);
     t->pause.grace_ms = ok->has_resume_grace_ms ? ok->resume_grace_ms : WIRE_LIMIT_TAKEOVER_GRACE;
     if (t->caps & WIRE_CAP_STREAM_RESUME && driver_kept_begin(&t->now->socks[0]) < 0)
         return HT_ENOMEM;
@@ -357,20 +356,24 @@ static void link_hello_ok(void *ctx, const struct wire_hello_ok *ok) {
     struct driver_sock *s = ctx;
     struct ht_tunnel *t = s->t;
     io_timer_stop(&s->timer);
+    if (driver_is_past(s->of)) {
+        driver_past_hello_ok(s, ok);
+        return;
+    }
     if (s->of == t->next && t->state == DRIVER_UP) {
         driver_handover_switch(t);
     } else if (s->of != t->now || t->state != DRIVER_HELLO) { /* the tunnel is closing, or ends in this turn */
         driver_sock_close(s, 0, "");
         return;
     }
-    bool whole = ok->has_received && agreed(s, ok) & WIRE_CAP_STREAM_RESUME;
+    bool whole = ok->has_received && driver_agreed(s, ok) & WIRE_CAP_STREAM_RESUME;
     if (refuse_window(s, ok) || !(whole ? take_up_whole(t, ok) : begin_anew(t, ok)))
         return;
     driver_set_state(t, DRIVER_UP);
     t->was_up = t->told_up = true;
     t->up_at = io_now_ms(t->loop);
     t->granted = wire_frame_in(s->version, WIRE_JOIN) ? (unsigned)ht_min(ok->connections_granted, t->connections) : 1;
-    t->reissues = agreed(s, ok) & WIRE_CAP_REISSUE_TICKETS;
+    t->reissues = driver_agreed(s, ok) & WIRE_CAP_REISSUE_TICKETS;
     t->rtt_us = 0;
     t->sessions++;
     t->session_id[0] = '\0';
@@ -402,7 +405,7 @@ static void link_hello_ok(void *ctx, const struct wire_hello_ok *ok) {
     else if (t->state == DRIVER_UP && !driver_bind_too_many(t, ok))
         driver_bind_all(t, ok);
     if (t->state == DRIVER_UP)
-        driver_shards_open(t, ok);
+        driver_shards_open(t->now, ok);
 }
 
 /* ---- the link ---- */
@@ -458,7 +461,10 @@ static int say_hello(struct driver_sock *s) {
         hello.auth.kind = ht_slice_str("bearer");
         hello.auth.token = ht_slice_str(t->token);
     }
-    if (t->session_id[0]) {
+    if (driver_is_past(s->of)) {
+        hello.has_resume = true;
+        driver_past_hello(s->of, &hello.resume);
+    } else if (t->session_id[0]) {
         hello.has_resume = true;
         hello.resume.session_id = ht_slice_str(t->session_id);
     }
@@ -473,7 +479,7 @@ static int say_hello(struct driver_sock *s) {
     }
     ht_log_with(HT_LOG_DEBUG, "driver",
                 HT_LOG_FIELDS(log_target(t->url.host_field), log_version(wire_version_text(s->version)),
-                              log_session(t->session_id)),
+                              log_session_slice(hello.resume.session_id)),
                 "HELLO");
     return mux_link_send_hello(s->link, &hello);
 }
@@ -505,11 +511,19 @@ static const char *hint(uint16_t status) {
     }
 }
 
+/* An attempt for another session than the present one. */
+static void another_failed(struct driver_sock *s, const char *why) {
+    if (driver_is_past(s->of))
+        driver_past_failed(s->of, why);
+    else
+        driver_handover_failed(s->t, why);
+}
+
 static void primary_failed(struct driver_sock *s, int error, uint16_t status, uint64_t retry_after_ms,
                            const char *text) {
     struct ht_tunnel *t = s->t;
     if (s->of != t->now) {
-        driver_handover_failed(t, text);
+        another_failed(s, text);
         return;
     }
     if (status == 400 && !t->only_v1 && t->connections > 1 && t->state == DRIVER_CONNECTING) {
@@ -536,13 +550,13 @@ static void expect_ghost(struct ht_tunnel *t) { t->ghost_until = io_now_ms(t->lo
 
 static void primary_closed(struct driver_sock *s, uint16_t code, const char *text, bool broken) {
     struct ht_tunnel *t = s->t;
-    if (s->of != t->now) {
-        bool is_next = s->of == t->next;
+    if (driver_is_past(s->of)) {
+        driver_past_closed(s, code, text);
+        return;
+    }
+    if (s->of == t->next) {
         mux_link_closed(s->link, code == WS_CLOSE_NO_CODE || code == WIRE_CLOSE_NORMAL);
-        if (is_next)
-            driver_handover_failed(t, *text ? text : "the connection was closed");
-        else
-            driver_handover_past_over(s->of);
+        driver_handover_failed(t, *text ? text : "the connection was closed");
         return;
     }
     t->close_code = code;
@@ -565,7 +579,7 @@ static void hello_late(struct io_timer *timer) {
     struct driver_sock *s = ht_container_of(timer, struct driver_sock, timer);
     struct ht_tunnel *t = s->t;
     if (s->of != t->now) {
-        driver_handover_failed(t, "the kit did not answer HELLO in time");
+        another_failed(s, "the kit did not answer HELLO in time");
         return;
     }
     expect_ghost(t);

@@ -67,7 +67,7 @@ static void ask(struct ht_tunnel *t) {
         driver_say(t, HT_SEVERITY_DEBUG, "the network has changed: asking whether the kit is still there");
     uint64_t wait = patience(t);
     mux_session_probe(t->now->mux, wait);
-    driver_handover_probe(t, 0);
+    driver_past_probe(t, 0);
     driver_shards_probe(t, wait);
     driver_shards_now(t);
     driver_link_touch(t);

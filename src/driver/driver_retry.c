@@ -106,5 +106,6 @@ void driver_retry_begin(struct ht_tunnel *t) {
 void driver_retry_now(struct ht_tunnel *t) {
     if (t->state == DRIVER_WAITING)
         io_timer_set(&t->retry_timer, 0);
+    driver_past_now(t);
     driver_shards_now(t);
 }

@@ -11,6 +11,29 @@
 
 static void shard_gone(struct driver_sock *s, const char *why);
 
+/* ---- the session, present or past ---- */
+
+static unsigned granted_of(const struct driver_session *ses) {
+    return driver_is_past(ses) ? ses->was.granted : ses->t->granted;
+}
+
+static bool reissues_of(const struct driver_session *ses) {
+    return driver_is_past(ses) ? ses->was.reissues : ses->t->reissues;
+}
+
+static bool keeps(const struct driver_session *ses) {
+    return (driver_is_past(ses) ? ses->was.caps : ses->t->caps) & WIRE_CAP_STREAM_RESUME;
+}
+
+static bool session_goes_on(const struct driver_session *ses) {
+    const struct ht_tunnel *t = ses->t;
+    if (driver_is_past(ses))
+        return t->state != DRIVER_ENDED && ses->mux && !mux_session_is_away(ses->mux) && driver_shards_go_on(ses);
+    return t->state == DRIVER_UP && ses->mux && !t->session_over && !t->goaway && !t->restarting;
+}
+
+bool driver_shards_go_on(const struct driver_session *ses) { return keeps(ses) && reissues_of(ses); }
+
 /* ---- whether a secondary is alive ---- */
 
 /*
@@ -25,7 +48,8 @@ static void check_life(struct driver_sock *s) {
         patience = ht_min64(patience, s->probing ? s->patience : t->suspect_after_ms);
     }
     io_conn_counts(ws_conn_io(s->ws), &in, &out);
-    if (in != s->heard || driver_bind_asked(t)) { /* while a BIND waits, secondaries are not read (see JOIN below) */
+    if (in != s->heard ||
+        (s->of == t->now && driver_bind_asked(t))) { /* while a BIND waits, secondaries are not read (see JOIN below) */
         s->heard = in;
         s->pinged_at = 0;
         s->probing = false;
@@ -69,13 +93,13 @@ void driver_shards_bind_changed(struct ht_tunnel *t) {
 
 static int shard_greet(struct driver_sock *s) {
     struct wire_join join = {
-        .session_id = ht_slice_str(s->t->session_id),
+        .session_id = ht_slice_str(driver_is_past(s->of) ? s->of->was.id : s->t->session_id),
         .index = (uint16_t)s->index,
         .nonce = ht_slice_str(s->nonce),
-        .has_received_bytes = s->t->reissues,
-        .received_bytes = mux_session_received(s->t->now->mux, s->index),
+        .has_received_bytes = reissues_of(s->of),
+        .received_bytes = mux_session_received(s->of->mux, s->index),
     };
-    join.has_received = mux_session_counted(s->t->now->mux, s->index, &join.received);
+    join.has_received = mux_session_counted(s->of->mux, s->index, &join.received);
     s->state = SHARD_JOINING;
     return mux_link_send_join(s->link, &join);
 }
@@ -84,11 +108,10 @@ static void link_join_ok(void *ctx, const struct wire_join_ok *ok) {
     struct driver_sock *s = ctx;
     struct ht_tunnel *t = s->t;
     /* The kit checks that the index is the ticket's. */
-    bool keeps = t->caps & WIRE_CAP_STREAM_RESUME;
-    const uint64_t *bytes = t->reissues && ok->has_received_bytes ? &ok->received_bytes : NULL;
-    const uint64_t *messages = keeps && ok->has_received ? &ok->received : NULL;
-    if (!t->now->mux || mux_session_join(t->now->mux, s->link, s->index, bytes, messages) < 0 ||
-        (keeps && driver_kept_begin(s) < 0)) {
+    const uint64_t *bytes = reissues_of(s->of) && ok->has_received_bytes ? &ok->received_bytes : NULL;
+    const uint64_t *messages = keeps(s->of) && ok->has_received ? &ok->received : NULL;
+    if (!s->of->mux || mux_session_join(s->of->mux, s->link, s->index, bytes, messages) < 0 ||
+        (keeps(s->of) && driver_kept_begin(s) < 0)) {
         shard_gone(s, "the session is over");
         return;
     }
@@ -100,7 +123,7 @@ static void link_join_ok(void *ctx, const struct wire_join_ok *ok) {
     s->seen_up = false;
     io_timer_set(&s->timer, ht_min64(t->ping_interval_ms, t->suspect_after_ms));
     driver_shards_bind_changed(t);
-    driver_say(t, HT_SEVERITY_DEBUG, "connection %u of %u is open", s->index + 1, t->granted);
+    driver_say(t, HT_SEVERITY_DEBUG, "connection %u of %u is open", s->index + 1, granted_of(s->of));
 }
 
 static void link_join_err(void *ctx, const struct wire_join_err *err) {
@@ -157,10 +180,10 @@ static void shard_connect(struct driver_sock *s) {
 /* ---- tickets ---- */
 
 /* Connects a secondary in state `from` with the ticket. False: there is none, or the nonce is too long. */
-static bool take_ticket(struct ht_tunnel *t, const struct wire_join_ticket *ticket, enum shard_state from) {
-    if (ticket->index == 0 || ticket->index >= t->granted)
+static bool take_ticket(struct driver_session *ses, const struct wire_join_ticket *ticket, enum shard_state from) {
+    if (ticket->index == 0 || ticket->index >= granted_of(ses))
         return false;
-    struct driver_sock *s = &t->now->socks[ticket->index];
+    struct driver_sock *s = &ses->socks[ticket->index];
     if (s->state != from || ticket->nonce.n >= sizeof s->nonce)
         return false;
     memcpy(s->nonce, ticket->nonce.p, ticket->nonce.n);
@@ -174,24 +197,28 @@ static bool take_ticket(struct ht_tunnel *t, const struct wire_join_ticket *tick
 static void ask_for_ticket(struct driver_sock *s) {
     uint16_t index = (uint16_t)s->index;
     struct wire_reissue ask = {.indexes = &index, .n_indexes = 1};
-    s->state = mux_session_send(s->t->now->mux, WIRE_REISSUE_JOIN_TICKETS, &ask) < 0 ? SHARD_LOST : SHARD_ASKED;
+    s->state = mux_session_send(s->of->mux, WIRE_REISSUE_JOIN_TICKETS, &ask) < 0 ? SHARD_LOST : SHARD_ASKED;
     io_timer_set(&s->timer, WIRE_LIMIT_BIND_TIMEOUT);
 }
 
-void driver_on_reissued(void *ctx, const struct wire_reissue *answer) {
+void driver_shards_reissued(struct driver_session *ses, const struct wire_reissue *answer) {
     for (size_t i = 0; i < answer->n_join_tickets; i++)
-        (void)take_ticket(ctx, &answer->join_tickets[i], SHARD_ASKED);
+        (void)take_ticket(ses, &answer->join_tickets[i], SHARD_ASKED);
+}
+
+void driver_on_reissued(void *ctx, const struct wire_reissue *answer) {
+    struct ht_tunnel *t = ctx;
+    driver_shards_reissued(t->now, answer);
 }
 
 /*
  * Rule SHARD-1: which sockets the kit has. It may have lost one that looks alive from here. But a map that was made
  * before a JOIN arrived does not have that socket either, so "down" counts only after "up".
  */
-void driver_on_shard_map(void *ctx, const struct wire_shard_map *map) {
-    struct ht_tunnel *t = ctx;
+void driver_shards_map(struct driver_session *ses, const struct wire_shard_map *map) {
     for (size_t i = 0; i < map->n_shards; i++) {
         unsigned index = map->shards[i].index;
-        struct driver_sock *s = index > 0 && index < t->granted ? &t->now->socks[index] : NULL;
+        struct driver_sock *s = index > 0 && index < granted_of(ses) ? &ses->socks[index] : NULL;
         if (!s || s->state != SHARD_UP)
             continue;
         if (map->shards[i].up)
@@ -199,6 +226,11 @@ void driver_on_shard_map(void *ctx, const struct wire_shard_map *map) {
         else if (s->seen_up)
             shard_gone(s, "the kit has lost it");
     }
+}
+
+void driver_on_shard_map(void *ctx, const struct wire_shard_map *map) {
+    struct ht_tunnel *t = ctx;
+    driver_shards_map(t->now, map);
 }
 
 /* ---- life ---- */
@@ -222,10 +254,6 @@ static void timer_fired(struct io_timer *timer) {
     }
 }
 
-static bool session_goes_on(const struct ht_tunnel *t) {
-    return t->state == DRIVER_UP && t->now->mux && !t->session_over && !t->goaway && !t->restarting;
-}
-
 static void shard_gone(struct driver_sock *s, const char *why) {
     struct ht_tunnel *t = s->t;
     char text[320]; /* a copy, since `why` may be freed with the socket */
@@ -234,11 +262,11 @@ static void shard_gone(struct driver_sock *s, const char *why) {
     snprintf(text, sizeof text, "%s", why);
     s->state = SHARD_NONE; /* before the streams are closed, whose callbacks may look at it */
     driver_sock_drop(s);
-    if (s->of != t->now || !session_goes_on(t))
+    if (!session_goes_on(s->of))
         return;
-    if (t->reissues) {
+    if (reissues_of(s->of)) {
         driver_say(t, HT_SEVERITY_INFO, "connection %u of %u was lost and is opened again: %s", s->index + 1,
-                   t->granted, text);
+                   granted_of(s->of), text);
         if (was_up && io_now_ms(t->loop) - s->up_at >= DRIVER_STEADY_MS)
             s->attempts = 0;
         ht_random_bytes(&random, sizeof random);
@@ -255,19 +283,28 @@ static void shard_gone(struct driver_sock *s, const char *why) {
     }
 }
 
-void driver_shards_now(struct ht_tunnel *t) {
-    for (unsigned i = 1; t->state == DRIVER_UP && i < t->granted; i++)
-        if (t->now->socks[i].state == SHARD_LOST)
-            io_timer_set(&t->now->socks[i].timer, 0);
+static void replace_now(struct driver_session *ses) {
+    for (unsigned i = 1; session_goes_on(ses) && i < granted_of(ses); i++)
+        if (ses->socks[i].state == SHARD_LOST)
+            io_timer_set(&ses->socks[i].timer, 0);
 }
 
-void driver_shards_open(struct ht_tunnel *t, const struct wire_hello_ok *ok) {
-    for (unsigned i = 1; i < t->granted; i++) {
-        struct driver_sock *s = &t->now->socks[i];
-        driver_sock_init(s, t->now, i, &shard_ops, timer_fired);
+void driver_shards_now(struct ht_tunnel *t) {
+    replace_now(t->now);
+    HT_LIST_FOR (it, &t->past)
+        replace_now(HT_LIST_ENTRY(it, struct driver_session, node));
+}
+
+void driver_shards_open(struct driver_session *ses, const struct wire_hello_ok *ok) {
+    for (unsigned i = 1; i < granted_of(ses); i++) {
+        struct driver_sock *s = &ses->socks[i];
+        driver_sock_init(s, ses, i, &shard_ops, timer_fired);
         s->state = SHARD_NONE;
         s->attempts = 0;
     }
-    for (size_t i = 0; i < ok->n_join_tickets && session_goes_on(t); i++)
-        (void)take_ticket(t, &ok->join_tickets[i], SHARD_NONE);
+    uint64_t count;
+    for (size_t i = 0; i < ok->n_join_tickets && session_goes_on(ses); i++)
+        if (!driver_is_past(ses) || (ok->join_tickets[i].index < granted_of(ses) &&
+                                     mux_session_counted(ses->mux, ok->join_tickets[i].index, &count)))
+            (void)take_ticket(ses, &ok->join_tickets[i], SHARD_NONE);
 }

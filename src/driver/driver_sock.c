@@ -132,8 +132,10 @@ static bool vtunnel_begin(struct driver_sock *s) {
 
 /* ---- connecting ---- */
 
-/* True when everything is freed at the end of this turn, so that this socket no longer matters. */
-static bool is_over(const struct ht_tunnel *t) { return t->state == DRIVER_DOWN || t->state == DRIVER_ENDED; }
+/* True when its session is dropped at the end of this turn, so that this socket no longer matters. */
+static bool is_over(const struct driver_sock *s) {
+    return s->t->state == DRIVER_ENDED || (s->t->state == DRIVER_DOWN && !driver_is_past(s->of));
+}
 
 static void connect_open(void *ctx, struct io_conn *conn, struct ht_slice protocol, struct ht_slice early) {
     static const struct ws_limits limits = {.max_message = WIRE_LIMIT_MAX_MESSAGE,
@@ -143,7 +145,7 @@ static void connect_open(void *ctx, struct io_conn *conn, struct ht_slice protoc
     struct driver_sock *s = ctx;
     struct ht_tunnel *t = s->t;
     s->connect = NULL;
-    if (is_over(t)) {
+    if (is_over(s)) {
         io_conn_close(&conn);
         return;
     }
@@ -183,7 +185,7 @@ static void connect_failed(void *ctx, int err, uint16_t status, uint64_t retry_a
         HT_LOG_DEBUG, "driver",
         HT_LOG_FIELDS(log_target(s->t->url.host_field), log_connection(s->index), log_status(status), log_reason(text)),
         "no connection");
-    if (!is_over(s->t))
+    if (!is_over(s))
         s->ops->failed(s, error, status, retry_after_ms, text);
 }
 
