@@ -82,7 +82,13 @@ static void hand_over(struct web_conn *web) {
         web_conn_close(web);
         return;
     }
-    sock_open(c, web_conn_take(web), ht_buf_slice(&web->in));
+    struct sock_facts facts = {.version = c->upgraded_to,
+                               .user = c->user,
+                               .pass = c->pass,
+                               .from = c->from,
+                               .vtunnel = c->vtunnel,
+                               .tls = c->https};
+    sock_open(k, &facts, web_conn_take(web), ht_buf_slice(&web->in));
     web_conn_close(web);
 }
 

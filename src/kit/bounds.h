@@ -5,6 +5,7 @@
  *   kit_bound_total() = 1 MiB                                  the program and the blocks the loop keeps
  *                     + kit_bound_tls()                        with --tls-cert or --tls-self-signed
  *                     + kit_bound_page()                       what is kept for the status page
+ *                     + kit_bound_elders()                     after a restart: what old programs still have
  *                     + strangers     * kit_bound_socket()     --max-pre-auth-connections, and as many with a token
  *                     + 64            * kit_bound_client()     connections of the base listener without a WebSocket
  *                     + live sessions * kit_bound_session()    --max-sessions
@@ -44,6 +45,7 @@
 #define KIT_BOUND_HANDSHAKES 512u /* TLS handshakes of visitors; for one more, one is cut (public.c) */
 /* OpenSSL's structures for a connection, and its buffers: incomplete records, and bytes that were read ahead. */
 #define KIT_BOUND_TLS (128u * 1024u)
+#define KIT_BOUND_SPLICED 256u /* connections to old programs that the kit has made TLS with (past.c) */
 #define KIT_BOUND_PROXIED 256u /* connections whose PROXY header is awaited; for one more, the oldest is closed */
 /* With the longest label and host, and as many names and certificates as fit a frame. */
 #define KIT_BOUND_WAITING_BIND (1024u + WIRE_LIMIT_MAX_PAYLOAD + WIRE_LIMIT_MAX_NAMES * sizeof(struct ht_slice))
@@ -136,6 +138,15 @@ static inline size_t kit_bound_plain(unsigned clients) {
     return (size_t)2 * WIRE_LIMIT_SESSION_BUFFER + clients * KIT_BOUND_FIXED;
 }
 
+/* After a restart: how many sessions of old programs the kit remembers, and what that and the connections to them take.
+ */
+static inline unsigned kit_bound_pasts(const struct opt_serve *o) { return 4 * o->max_sessions; }
+
+static inline size_t kit_bound_elders(const struct opt_serve *o) {
+    size_t spliced = KIT_BOUND_FIXED + KIT_BOUND_GROWTH * (size_t)2 * RELAY_SPLICE_READ + KIT_BOUND_TLS;
+    return (size_t)kit_bound_pasts(o) * 256u + (o->n_tls_cert || o->tls_self_signed ? KIT_BOUND_SPLICED * spliced : 0);
+}
+
 /* The latest events, and the QR codes of the last answer. */
 static inline size_t kit_bound_page(void) {
     return (size_t)ADMIN_EVENTS_KEPT * KIT_BOUND_EVENT + (size_t)ADMIN_QR_MAX * 2 * KIT_BOUND_CODE;
@@ -149,7 +160,7 @@ static inline size_t kit_bound_tls(const struct opt_serve *o, unsigned visitors)
 }
 
 static inline size_t kit_bound_total(const struct opt_serve *o, unsigned visitors) {
-    return ((size_t)1 << 20) + kit_bound_tls(o, visitors) + kit_bound_page() +
+    return ((size_t)1 << 20) + kit_bound_tls(o, visitors) + kit_bound_page() + kit_bound_elders(o) +
            (size_t)2 * o->max_pre_auth_connections * kit_bound_socket() + KIT_BOUND_CLIENTS * kit_bound_client(o) +
            (o->n_proxy_protocol ? KIT_BOUND_PROXIED * KIT_BOUND_FIXED : 0) +
            /* 2: each session may have an older one, handed over, that finishes its streams */

@@ -22,6 +22,16 @@ static void refuse(struct kit_sock *s, enum ht_metric_handshake_failure why, uin
     mux_link_refuse(s->link, &frame, ws_code, message);
 }
 
+void hello_busy(struct kit_sock *s, const char *why) {
+    refuse(s, HT_METRIC_HANDSHAKE_FAILURE_SESSION_CAP, WIRE_CODE_RESOURCE_EXHAUSTED, why,
+           WIRE_GOAWAY_SESSION_LIMIT_CLOSE);
+}
+
+static void refuse_as_late(struct kit_sock *s) {
+    refuse(s, HT_METRIC_HANDSHAKE_FAILURE_BAD_HELLO, WIRE_GOAWAY_SUPERSEDED_CODE, WIRE_GOAWAY_SUPERSEDED_MESSAGE,
+           WIRE_GOAWAY_SUPERSEDED_CLOSE);
+}
+
 static bool refused_as_draining(struct kit_sock *s) {
     if (s->kit->draining)
         refuse(s, HT_METRIC_HANDSHAKE_FAILURE_SESSION_CAP, WIRE_GOAWAY_SHUTDOWN_CODE, WIRE_GOAWAY_SHUTDOWN_MESSAGE,
@@ -348,15 +358,43 @@ static void welcome(struct kit_session *s, struct mux_session *mux, struct kit_s
     relay_owner_room(k->table, &s->owner); /* visitors may have waited for the session */
 }
 
+/* What an elder has of the session; NULL: nothing. */
+static const struct kit_past *past_of(struct kit *k, const struct kit_user *user, const struct wire_hello *h) {
+    const struct kit_past *past = h->has_resume ? past_find(k, h->resume.session_id) : NULL;
+    return past && past_is_of(k, past, user) ? past : NULL;
+}
+
+/* A HELLO that the kit that follows has handed over, to go on with what is under way here. */
+static void admit_here(struct kit_sock *sock, struct kit_who who, const struct wire_hello *h) {
+    struct kit *k = sock->kit;
+    struct kit_session *s = h->has_resume ? session_find_own(k, who.user, h->resume.session_id) : NULL;
+    enum resume_fate fate = s ? session_fate(s, sock, h, sock_caps(sock, named(sock, h))) : RESUME_ANEW;
+    if (fate == RESUME_LATE) {
+        refuse_as_late(sock);
+        return;
+    }
+    struct mux_session *mux = fate == RESUME_WHOLE ? go_on(s, sock, h) : NULL;
+    if (mux) {
+        s->pass = who.pass;
+        welcome(s, mux, sock, h);
+        leave_resumed(s);
+        return;
+    }
+    leave_over(k, s, h->resume.session_id);
+    sock_drop(sock);
+}
+
 static void admit(struct kit_sock *sock, struct kit_who who, const struct wire_hello *h) {
     struct kit *k = sock->kit;
     struct kit_session *s = h->has_resume ? session_find_own(k, who.user, h->resume.session_id) : NULL;
     if (k->handing && hold(sock, who, h))
         return;
+    const struct kit_past *past = past_of(k, who.user, h);
+    if (past && h->resume.has_received && past_hand_hello(sock, past, who.pass, h))
+        return;
     enum resume_fate fate = s ? session_fate(s, sock, h, sock_caps(sock, named(sock, h))) : RESUME_ANEW;
     if (fate == RESUME_LATE) {
-        refuse(sock, HT_METRIC_HANDSHAKE_FAILURE_BAD_HELLO, WIRE_GOAWAY_SUPERSEDED_CODE, WIRE_GOAWAY_SUPERSEDED_MESSAGE,
-               WIRE_GOAWAY_SUPERSEDED_CLOSE);
+        refuse_as_late(sock);
         return;
     }
     if (over_cap(sock, who, h, s))
@@ -364,7 +402,8 @@ static void admit(struct kit_sock *sock, struct kit_who who, const struct wire_h
     if (s &&
         s->state == WIRE_SESSION_GONE) /* PARK-3: over_cap() has parked another session, which pushed this one out */
         s = NULL;
-    bool resumed = s != NULL, from_elder = s && s->elsewhere;
+    /* What an elder has of it keeps the id. */
+    bool resumed = s != NULL, from_elder = s && (s->elsewhere || past);
     struct mux_session *mux = NULL;
     if (!s)
         s = session_new(k, who);
@@ -394,12 +433,16 @@ static void admit(struct kit_sock *sock, struct kit_who who, const struct wire_h
 
 void hello_received(struct kit_sock *sock, const struct wire_hello *h) {
     struct kit_who who;
-    if (sock->kit->leaving ||
+    if ((sock->kit->leaving && !sock->taken) ||
         (sock->kit->handing && sock->vt)) { /* its driver tries again, and meets a kit that stays */
         sock_drop(sock);
         return;
     }
-    if (!refused(sock, h, &who))
+    if (refused(sock, h, &who))
+        return;
+    if (sock->taken)
+        admit_here(sock, who, h);
+    else
         admit(sock, who, h);
 }
 

@@ -41,7 +41,7 @@ static void drain_over(struct kit *k) {
 static void reap(struct io_task *t) {
     struct kit *k = ht_container_of(t, struct kit, reap);
     reap_socks(k);
-    bool all_over = k->n_live + k->n_closing + k->n_parked + k->n_socks == 0;
+    bool all_over = k->n_live + k->n_closing + k->n_parked + k->n_socks + k->n_spliced == 0;
     /* During a drain sessions that have ended keep their ports, which answer 503. A closed port would look like a
      * crash.
      */
@@ -315,6 +315,9 @@ static void set_up(struct kit *k, struct io_loop *loop, const struct opt_serve *
     ht_list_init(&k->redirected);
     ht_list_init(&k->proxied);
     ht_list_init(&k->elders);
+    ht_list_init(&k->pasts);
+    ht_list_init(&k->spliced);
+    io_task_init(&k->hand_task, past_hand_all);
     io_timer_init(loop, &k->late_timer, kept_retry);
     io_timer_init(loop, &k->leave_timer, leave_look);
     io_timer_init(loop, &k->elsewhere_timer, elsewhere_fired);
@@ -384,6 +387,8 @@ void kit_destroy(struct kit **kp) {
     k->leaving = false; /* the end of its sessions is not theirs */
     store_close(k);
     elders_close(k);
+    past_forget(k, NULL);
+    past_cut(k);
     io_timer_stop(&k->drain_timer);
     io_timer_stop(&k->late_timer);
     io_timer_stop(&k->leave_timer);
@@ -398,6 +403,7 @@ void kit_destroy(struct kit **kp) {
     reap_socks(k);
     reap_sessions(k);
     io_task_cancel(&k->reap);
+    io_task_cancel(&k->hand_task);
     io_task_cancel(&k->count_task);
     io_task_cancel(&k->events_task);
     io_task_cancel(&k->binds_task);
@@ -423,6 +429,7 @@ static void drain_late(struct io_timer *t) {
         relay_connect_cut(k->connect, NULL, "the kit ends");
     end_sessions(&k->live);
     drop_all_socks(k);
+    past_cut(k);
     kit_reap_later(k);
 }
 

@@ -44,6 +44,9 @@ struct page_tries {
     unsigned n;        /* how many; 0: an unused place */
 };
 
+struct handoff_got;
+struct restart_message;
+
 struct kit {
     struct io_loop *loop;
     const struct opt_serve *opt;
@@ -116,6 +119,11 @@ struct kit {
     unsigned n_elsewhere;            /* sessions whose driver one of them still serves */
     struct io_timer elsewhere_timer; /* how long their ports are waited for */
     struct restart *restart;         /* NULL: it is not restarted (an embedded kit) */
+    struct ht_list pasts;            /* struct kit_past: sessions whose streams an elder has (past.c) */
+    unsigned n_pasts;
+    struct ht_list spliced; /* struct kit_spliced: connections to elders that this kit has made TLS with */
+    unsigned n_spliced;
+    struct io_task hand_task; /* hands to elders what is theirs */
 
     bool ending; /* records say that its sessions are parked as of now */
     bool draining;
@@ -260,7 +268,20 @@ struct kit_sock {
     const struct kit_pass *pass;  /* that token; NULL: none */
     bool closing;                 /* the closing handshake has begun, or is over */
     bool dead;                    /* waits for the reap task */
-    char peer[IO_ADDR_TEXT];
+    bool tls;                     /* its connection speaks TLS */
+    bool taken;                   /* the kit that follows has handed it to this one (leave.c) */
+    struct kit_hand *hand;        /* it is about to be handed to an elder (past.c); else NULL */
+    struct io_addr from;
+    char peer[IO_ADDR_TEXT]; /* `from` as a text */
+};
+
+/* What is known of a connection when it becomes a WebSocket. */
+struct sock_facts {
+    enum wire_version version;
+    struct kit_user *user;       /* of the upgrade's token; NULL: it had none */
+    const struct kit_pass *pass; /* that token; NULL: none */
+    struct io_addr from;
+    bool vtunnel, tls, taken; /* as in struct kit_sock */
 };
 
 /*
@@ -269,8 +290,9 @@ struct kit_sock {
  * a user.
  */
 bool sock_room(struct kit *k, const struct kit_user *user, const struct io_addr *from);
-/* Makes a WebSocket of a connection whose upgrade was answered with 101. `early` are the bytes behind the request. */
-void sock_open(struct base_client *c, struct io_conn *conn, struct ht_slice early);
+/* Makes a WebSocket of a connection whose upgrade was answered with 101, and owns it. `early` are the bytes behind the
+ * request. */
+void sock_open(struct kit *k, const struct sock_facts *f, struct io_conn *conn, struct ht_slice early);
 /* HELLO or JOIN was accepted: the limits for strangers no longer hold. */
 void sock_admitted(struct kit_sock *s, struct kit_session *session, unsigned index);
 /* Starts the closing handshake behind all output. Harmless when it has begun already. */
@@ -286,6 +308,8 @@ void hello_received(struct kit_sock *s, const struct wire_hello *hello);
 void hello_retry(struct kit *k);
 /* The pass of the HELLO that waits on `s`; NULL: none waits, or it has shown none. */
 const struct kit_pass *hello_held_pass(const struct kit_sock *s);
+/* Refuses a HELLO that may come again in a moment. */
+void hello_busy(struct kit_sock *s, const char *why);
 /* Drops the HELLO of `s`, if one waits. */
 void hello_forget(struct kit_sock *s);
 /* Visitors get 503 for a moment after a resume: a published driver drops streams until it is ready (rule RESUME-5). */
@@ -404,6 +428,7 @@ struct kit_session {
     bool whole;                          /* after its last resume its streams went on ... */
     uint64_t paused_ms;                  /* ... after so long */
     bool handed;                         /* the kit that follows has its record */
+    bool past;                           /* and hands its driver's links to this one (RHAND-7) */
     bool moved;                          /* and serves its ports (leave.c) */
     uint64_t cut_at_ms;                  /* leave.c: of a driver that must be cut to come back */
     bool elsewhere;                      /* PARKED, and an old kit still serves its driver (successor.c) */
@@ -525,6 +550,7 @@ bool session_go_on(struct kit_session *s, struct kit_sock *sock, uint64_t receiv
 /* ---- shards.c: the secondaries of a v2 session ---- */
 
 void join_received(struct kit_sock *s, const struct wire_join *join);
+void join_refuse(struct kit_sock *s, enum wire_join_error code, const char *message);
 /* Writes a ticket for each secondary to `out`, which has WIRE_LIMIT_MAX_CONNECTIONS places. Returns their number. */
 size_t shards_begin(struct kit_session *s, struct wire_join_ticket *out);
 void shards_reissue(struct kit_session *s, const struct wire_reissue *ask);
@@ -709,6 +735,14 @@ void leave_mine(struct kit *k, struct ht_slice id);
 bool leave_lost(struct kit_session *s, const char *why);
 /* The session is over for good. */
 void leave_gone(struct kit_session *s);
+/* True when its streams can go on here while the other kit serves. */
+bool leave_keeps(const struct kit_session *s);
+/* The kit that follows hands over a WebSocket. */
+void leave_take(struct kit *k, struct handoff_got *got);
+/* Its driver has come back to such a session, and has to learn again where the next one is. */
+void leave_resumed(struct kit_session *s);
+/* Nothing of the session can go on here. It is ended if there is one. */
+void leave_over(struct kit *k, struct kit_session *s, struct ht_slice id);
 void leave_if_over(struct kit *k);
 void leave_look(struct io_timer *t); /* of kit.leave_timer */
 
@@ -718,11 +752,14 @@ struct kit_elder {
     struct ht_list node;
     struct kit *kit;
     int fd;
+    unsigned number; /* in the order in which the kit that follows was told */
     struct io_watcher watch;
 };
 
 void elders_end(struct kit *k);   /* tells them that the service ends */
 void elders_close(struct kit *k); /* forgets them */
+/* What they say stays in their sockets, for the kit that follows; or no longer. */
+void elders_pause(struct kit *k, bool pause);
 void elsewhere_begin(struct kit_session *s);
 /* The ports of the session are ours from now on. `tell`: the old kit does not know. */
 void elsewhere_end(struct kit_session *s, bool tell);
@@ -730,6 +767,30 @@ void elsewhere_end_all(struct kit *k);
 /* True while nobody else may have the ports of the session because its driver is about to come. */
 bool elsewhere_waits(const struct kit_session *s);
 void elsewhere_fired(struct io_timer *t); /* of kit.elsewhere_timer */
+
+/* ---- past.c: sessions whose streams are with one of those ---- */
+
+/* From RESTART_PAST. */
+void past_add(struct kit *k, const struct restart_message *m);
+/* Who the elder of that number is. */
+void past_settle(struct kit *k, unsigned number, struct kit_elder *e);
+struct kit_past *past_find(struct kit *k, struct ht_slice id);
+/* True when the session is the user's; NULL: never. */
+bool past_is_of(struct kit *k, const struct kit_past *p, const struct kit_user *user);
+void past_over(struct kit *k, const struct kit_elder *e, struct ht_slice id);
+/* Forgets the sessions of an elder; NULL: those that have none. */
+void past_forget(struct kit *k, const struct kit_elder *e);
+/* RESTART_PAST for each. */
+void past_each(const struct kit *k, void (*each)(void *ctx, const struct restart_message *m), void *ctx);
+/* The sock goes to the elder of the session at the end of this turn, with this first message, or is refused. `pass`:
+ * the token of its driver; NULL: none. False: out of memory. */
+bool past_hand_hello(struct kit_sock *sock, const struct kit_past *p, const struct kit_pass *pass,
+                     const struct wire_hello *hello) HT_MUST_USE;
+bool past_hand_join(struct kit_sock *sock, const struct kit_past *p, const struct wire_join *join) HT_MUST_USE;
+void past_drop_hand(struct kit_sock *sock);
+void past_hand_all(struct io_task *t); /* of kit.hand_task */
+/* Cuts the connections to elders that go through this kit. */
+void past_cut(struct kit *k);
 
 /* ---- kit.c ---- */
 

@@ -9,8 +9,10 @@
 
 #include "base/log.h"
 #include "log_gen.h"
+#include "proc/seal.h"
 #include "relay/front.h"
 
+#include <stdio.h>
 #include <unistd.h>
 
 #define LOOK_MS 250
@@ -28,20 +30,41 @@ static void let_go(struct kit_session *s) {
     relay_owner_let_go(&s->owner);
 }
 
+/* The driver comes back to what is under way here, by way of the new kit. */
+static bool is_awaited(const struct kit_session *s) {
+    return s->past && !s->kit->draining && s->kit->opt->takeover_grace_ms > 0 && s->owner.mux &&
+           mux_session_is_away(s->owner.mux) && mux_session_owes(s->owner.mux);
+}
+
 bool leave_lost(struct kit_session *s, const char *why) {
     if (!s->kit->leaving)
         return false;
-    if (!s->moved)
+    if (!s->moved) {
         tell(s, RESTART_YOURS);
-    s->moved = true;
-    session_gone(s, why ? why : "closed");
+        let_go(s);
+    }
+    if (!is_awaited(s))
+        session_gone(s, why ? why : "closed");
+    else if (s->state != WIRE_SESSION_PARKED)
+        session_park(s, why);
     return true;
 }
 
 void leave_gone(struct kit_session *s) {
     if (s->kit->leaving && !s->moved)
         tell(s, RESTART_GONE);
+    if (s->kit->leaving && s->past)
+        tell(s, RESTART_OVER);
     s->moved = true;
+    s->past = false;
+}
+
+void leave_over(struct kit *k, struct kit_session *s, struct ht_slice id) {
+    struct restart_message m = {.type = RESTART_OVER, .session = id};
+    if (s && s->past)
+        session_gone(s, "its driver could not go on with what was under way");
+    else if (handoff_send(k->heir, &m, NULL, 0, SEND_WAIT_MS) < 0)
+        ht_log_with(HT_LOG_WARN, "session", HT_LOG_FIELDS(log_session_slice(id)), "the new kit could not be told");
 }
 
 void leave_mine(struct kit *k, struct ht_slice id) {
@@ -56,6 +79,11 @@ static bool knows_handover(const struct kit_session *s) {
     return !s->vtunnel && s->owner.mux && mux_session_agreed(s->owner.mux, WIRE_CAP_HANDOVER);
 }
 
+bool leave_keeps(const struct kit_session *s) {
+    bool stands = s->state == WIRE_SESSION_LIVE || s->state == WIRE_SESSION_PARKED;
+    return stands && kept_is_written(s) && session_keeps(s) && knows_handover(s);
+}
+
 /* Nobody needs its link any more: the driver has another one, or comes back once this one is gone. */
 static void close_link(struct kit_session *s) {
     session_enter_state(s, WIRE_SESSION_DRAINING);
@@ -65,7 +93,7 @@ static void close_link(struct kit_session *s) {
 
 static void look_at(struct kit_session *s, bool fronts_wait) {
     bool late = !knows_handover(s) && io_now_ms(s->kit->loop) >= s->cut_at_ms;
-    bool used = mux_session_streams(s->owner.mux) > 0 || relay_owner_visitors(&s->owner) > 0 || fronts_wait;
+    bool used = mux_session_owes(s->owner.mux) || relay_owner_visitors(&s->owner) > 0 || fronts_wait;
     if (s->moved && late)
         session_gone(s, "its driver is to come back to the kit that has taken over");
     else if (s->moved && (!used || (!knows_handover(s) && mux_session_streams(s->owner.mux) == 0)))
@@ -103,7 +131,7 @@ void leave_look(struct io_timer *t) {
 void leave_if_over(struct kit *k) {
     const struct relay_front *f = relay_table_front(k->table);
     void (*left)(void *) = k->left;
-    if (!left || k->draining || k->n_live + k->n_closing + k->n_socks + k->clients.n > 0 ||
+    if (!left || k->draining || k->n_live + k->n_closing + k->n_parked + k->n_socks + k->n_spliced + k->clients.n > 0 ||
         (f && relay_front_waiting(f) > 0) || kit_visitors(k) > 0 ||
         (k->connect && relay_connect_clients(k->connect) > 0))
         return;
@@ -140,16 +168,50 @@ static void begin_session(struct kit_session *s) {
     let_go(s);
 }
 
+void leave_resumed(struct kit_session *s) { tell_driver(s); }
+
 static void begin_sessions(struct kit *k) {
     HT_LIST_FOR_SAFE (it, &k->live) {
         struct kit_session *s = HT_LIST_ENTRY(it, struct kit_session, node);
         if (s->state == WIRE_SESSION_LIVE || s->state == WIRE_SESSION_RESTARTING)
             begin_session(s);
     }
-    while (!ht_list_empty(&k->parked)) {
-        struct kit_session *s = HT_LIST_ENTRY(k->parked.next, struct kit_session, node);
-        (void)leave_lost(s, "the kit that has taken over keeps it"); /* it knows it as parked, or learns it now */
+    HT_LIST_FOR_SAFE (it, &k->parked) /* the new kit knows them as parked, or learns it now */
+        (void)leave_lost(HT_LIST_ENTRY(it, struct kit_session, node), "the kit that has taken over keeps it");
+}
+
+/* ---- links that come by way of the new kit ---- */
+
+/* What is known of the WebSocket. False: nobody may go on with it here. */
+static bool facts_of(struct kit *k, const struct restart_message *m, struct sock_facts *f) {
+    char host[IO_ADDR_TEXT];
+    struct kit_pass *pass = m->token.n == KIT_DIGEST ? kit_pass_of_digest(k, (const uint8_t *)m->token.p) : NULL;
+    *f = (struct sock_facts){.version = (enum wire_version)m->version, .taken = true, .pass = pass};
+    f->user = pass ? pass->user : NULL;
+    snprintf(host, sizeof host, "%.*s", HT_SLICE_ARG(m->address));
+    if (io_addr_parse(&f->from, host, (uint16_t)m->port) < 0)
+        f->from = (struct io_addr){.len = 0};
+    return wire_version_text(f->version) && (pass || !m->token.n || !k->has_token) && !k->draining;
+}
+
+void leave_take(struct kit *k, struct handoff_got *got) {
+    struct ht_buf said = {0};
+    struct ht_errmsg err = {"what was read of it is missing"};
+    struct sock_facts facts;
+    bool good = facts_of(k, &got->m, &facts);
+    if (!good)
+        ht_fail(&err, 0, "it may not go on here");
+    if (!good || got->n_fds != 2 || proc_seal_read(got->fds[1], RESTART_LIMIT_MAX_SAID, &said, &err) < 0) {
+        ht_log_with(HT_LOG_WARN, "session", HT_LOG_FIELDS(log_session_slice(got->m.session), log_reason(err.text)),
+                    "a connection that the new kit has passed on is of no use");
+        leave_over(k, NULL, got->m.session);
+    } else if (sock_room(k, facts.user, &facts.from)) { /* else its driver tries again */
+        struct io_conn *conn = io_conn_adopt(k->loop, got->fds[0], NULL, NULL);
+        got->fds[0] = -1;
+        if (conn)
+            sock_open(k, &facts, conn, ht_buf_slice(&said));
     }
+    ht_buf_free(&said);
 }
 
 void leave_begin(struct kit *k, int heir, void (*finished)(void *ctx), void *ctx) {

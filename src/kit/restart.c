@@ -61,6 +61,7 @@ static void serve_on(struct restart *r) {
         return;
     k->handing = false;
     kit_pause(k, false);
+    elders_pause(k, false);
     hello_retry(k);
     io_task_add(k->loop, &k->binds_task);
 }
@@ -116,9 +117,11 @@ static void send_own(void *ctx, const char *role, struct io_listener *l) {
 
 /* The kit's own sockets, and those to kits of earlier restarts. */
 static void prepare(struct restart *r) {
+    unsigned n = 0;
     kit_each_listener(r->kit, send_own, r);
     HT_LIST_FOR (it, &r->kit->elders) {
-        const struct kit_elder *e = HT_LIST_ENTRY(it, struct kit_elder, node);
+        struct kit_elder *e = HT_LIST_ENTRY(it, struct kit_elder, node);
+        e->number = ++n;
         struct restart_message m = {.type = RESTART_ELDER};
         if (r->fd >= 0 && handoff_send(r->fd, &m, &e->fd, 1, SEND_WAIT_MS) < 0)
             close_channel(r);
@@ -168,6 +171,35 @@ static int give_sockets(struct restart *r) {
     return s.rc;
 }
 
+/* Whose streams stay where they are (RHAND-7). */
+struct pasts {
+    int fd, rc;
+};
+
+static void send_past(void *ctx, const struct restart_message *m) {
+    struct pasts *p = ctx;
+    if (p->rc == HT_OK)
+        p->rc = handoff_send(p->fd, m, NULL, 0, SEND_WAIT_MS);
+}
+
+static int give_pasts(struct restart *r) {
+    struct kit *k = r->kit;
+    struct ht_list *lists[] = {&k->live, &k->parked};
+    struct pasts p = {.fd = r->fd};
+    past_each(k, send_past, &p);
+    for (size_t i = 0; i < HT_ARRAY_LEN(lists); i++)
+        HT_LIST_FOR (it, lists[i]) {
+            struct kit_session *s = HT_LIST_ENTRY(it, struct kit_session, node);
+            struct restart_message m = {.type = RESTART_PAST, .session = ht_slice_str(s->id)};
+            if (s->pass)
+                m.token = ht_slice_of(s->pass->digest, sizeof s->pass->digest);
+            s->past = leave_keeps(s);
+            if (s->past)
+                send_past(&p, &m);
+        }
+    return p.rc;
+}
+
 static int give_records(struct restart *r) {
     struct ht_buf text = {0};
     struct ht_errmsg err;
@@ -188,7 +220,10 @@ static void give(struct restart *r) {
     r->kit->handing = true;
     r->paused_ms = io_now_ms(r->loop);
     kit_pause(r->kit, true);
+    elders_pause(r->kit, true);
     int rc = give_sockets(r);
+    if (rc == HT_OK)
+        rc = give_pasts(r);
     if (rc == HT_OK)
         rc = give_records(r);
     if (rc < 0) {
@@ -260,7 +295,7 @@ static void met(struct restart *r, const struct restart_message *m) {
 }
 
 /* True: the message fits the state. */
-static bool hear(struct restart *r, const struct handoff_got *got) {
+static bool hear(struct restart *r, struct handoff_got *got) {
     const struct restart_message *m = &got->m;
     char why[600];
     switch (m->type) {
@@ -294,6 +329,11 @@ static bool hear(struct restart *r, const struct handoff_got *got) {
         if (r->state != LEFT)
             return false;
         leave_mine(r->kit, m->session);
+        return true;
+    case RESTART_HAND:
+        if (r->state != LEFT)
+            return false;
+        leave_take(r->kit, got);
         return true;
     case RESTART_END:
         if (r->state != LEFT)

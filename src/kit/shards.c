@@ -84,7 +84,7 @@ void shards_reissue(struct kit_session *s, const struct wire_reissue *ask) {
 
 /* ---- JOIN ---- */
 
-static void refuse_join(struct kit_sock *s, enum wire_join_error code, const char *message) {
+void join_refuse(struct kit_sock *s, enum wire_join_error code, const char *message) {
     struct wire_join_err frame = {.code = code, .message = ht_slice_str(message)};
     s->kit->metrics.handshake_failures_total[HT_METRIC_HANDSHAKE_FAILURE_BAD_JOIN]++;
     ht_log_stranger(HT_LOG_WARN, "kit", HT_LOG_FIELDS(log_peer(s->peer), log_reason(message)), "JOIN refused");
@@ -103,24 +103,28 @@ static void give_way(struct kit_session *s, unsigned index) {
 void join_received(struct kit_sock *sock, const struct wire_join *join) {
     struct kit *k = sock->kit;
     struct kit_session *s = session_find(k, join->session_id);
+    const struct kit_past *past = past_find(k, join->session_id);
+    /* The kit that has the streams knows the ticket, and answers. */
+    if (past && (!sock->user || past_is_of(k, past, sock->user)) && past_hand_join(sock, past, join))
+        return;
     /* Rule USER-2. Published drivers show no token here, so the ticket alone proves which user it is. For a wrong one
      * the answer is that there is no such session, and the ticket stays valid, so that a stranger cannot use it up. */
     bool stranger = k->has_token && k->opt->users && !sock->user, good = false;
     if (s && ((sock->user && s->user != sock->user) || (stranger && !(good = ticket_good(s, join, true)))))
         s = NULL;
     if (!s || s->state != WIRE_SESSION_LIVE || !wire_frame_in(s->version, WIRE_JOIN)) {
-        refuse_join(sock, WIRE_JOIN_ERROR_UNKNOWN_SESSION, "there is no such session");
+        join_refuse(sock, WIRE_JOIN_ERROR_UNKNOWN_SESSION, "there is no such session");
         return;
     }
     if (!good && !ticket_good(s, join, false)) {
-        refuse_join(sock, WIRE_JOIN_ERROR_INVALID_TICKET, "the ticket is not valid");
+        join_refuse(sock, WIRE_JOIN_ERROR_INVALID_TICKET, "the ticket is not valid");
         return;
     }
     give_way(s, join->index);
     const uint64_t *received = s->reissue_tickets && join->has_received_bytes ? &join->received_bytes : NULL;
     const uint64_t *messages = session_keeps(s) && join->has_received ? &join->received : NULL;
     if (mux_session_join(s->owner.mux, sock->link, join->index, received, messages) < 0) {
-        refuse_join(sock, WIRE_JOIN_ERROR_INTERNAL, "the socket could not be added");
+        join_refuse(sock, WIRE_JOIN_ERROR_INTERNAL, "the socket could not be added");
         return;
     }
     if (!session_keep(s, join->index)) { /* nothing was sent on it yet */

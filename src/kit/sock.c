@@ -41,6 +41,7 @@ void sock_drop(struct kit_sock *s) {
     s->session = NULL;
     no_longer_stranger(s);
     hello_forget(s);
+    past_drop_hand(s);
     io_timer_stop(&s->hello_timer);
     io_timer_stop(&s->life_timer);
     ht_list_remove(&s->node);
@@ -64,6 +65,7 @@ void sock_close(struct kit_sock *s, uint16_t ws_code, const char *reason) {
         return;
     s->closing = true;
     hello_forget(s);
+    past_drop_hand(s);
     io_timer_stop(&s->hello_timer);
     io_timer_stop(&s->life_timer);
     ws_conn_close(s->ws, ws_code, reason);
@@ -246,29 +248,28 @@ static void vtunnel_begin(struct kit_sock *s) {
     io_timer_set(&s->life_timer, VTUNNEL_LIMIT_DEADLINE);
 }
 
-void sock_open(struct base_client *c, struct io_conn *conn, struct ht_slice early) {
+void sock_open(struct kit *k, const struct sock_facts *f, struct io_conn *conn, struct ht_slice early) {
     static const struct ws_limits stranger = {WIRE_LIMIT_MAX_PREAUTH_MESSAGE, WIRE_LIMIT_MAX_FRAGMENTS,
                                               WIRE_LIMIT_MAX_MESSAGE};
-    struct kit *k = c->kit;
-    enum wire_version version = c->upgraded_to;
-    struct kit_user *user = c->user;
-    const struct io_addr *peer = &c->from;
     struct kit_sock *s = ht_calloc(1, sizeof *s);
     if (!s) {
         io_conn_close(&conn);
         return;
     }
     s->kit = k;
-    s->version = version;
-    s->user = user;
-    s->pass = c->pass;
-    io_addr_text(peer, s->peer);
+    s->version = f->version;
+    s->user = f->user;
+    s->pass = f->pass;
+    s->tls = f->tls;
+    s->taken = f->taken;
+    s->from = f->from;
+    io_addr_text(&f->from, s->peer);
     io_timer_init(k->loop, &s->hello_timer, hello_late);
     io_timer_init(k->loop, &s->life_timer, check_life);
     ht_list_push_back(&k->socks, &s->node);
     k->n_socks++;
-    crowd_join(crowd_of(k, user), &s->stranger, key_of(k, user, peer));
-    s->link = mux_link_create(WIRE_ROLE_KIT, version, &sock_link_ops, s);
+    crowd_join(crowd_of(k, f->user), &s->stranger, key_of(k, f->user, &f->from));
+    s->link = mux_link_create(WIRE_ROLE_KIT, f->version, &sock_link_ops, s);
     if (!s->link) {
         io_conn_close(&conn);
         sock_drop(s);
@@ -280,7 +281,7 @@ void sock_open(struct base_client *c, struct io_conn *conn, struct ht_slice earl
         return;
     }
     ws_conn_tune_tunnel(s->ws, 2 * (uint64_t)k->opt->suspect_after_ms); /* KEEP-5: for a PING, and for its answer */
-    if (c->vtunnel)
+    if (f->vtunnel)
         vtunnel_begin(s);
     else
         io_timer_set(&s->hello_timer, k->opt->hello_timeout_ms);

@@ -160,6 +160,7 @@ void successor_refuse(struct successor *s, const char *why) {
 /* ---- elders ---- */
 
 static void elder_free(struct kit_elder *e) {
+    past_forget(e->kit, e);
     ht_list_remove(&e->node);
     io_watcher_stop(&e->watch);
     close(e->fd);
@@ -167,7 +168,7 @@ static void elder_free(struct kit_elder *e) {
 }
 
 /* What is over at the old kit, or is ours now. */
-static void hear(struct kit *k, const struct restart_message *m) {
+static void hear(struct kit *k, const struct kit_elder *e, const struct restart_message *m) {
     struct kit_session *s = session_find(k, m->session);
     switch (m->type) {
     case RESTART_YOURS:
@@ -179,6 +180,9 @@ static void hear(struct kit *k, const struct restart_message *m) {
             elsewhere_end(s, false);
             session_gone(s, "its driver has said goodbye to the program before");
         }
+        break;
+    case RESTART_OVER:
+        past_over(k, e, m->session);
         break;
     case RESTART_AGAIN:
         if (k->restart)
@@ -198,7 +202,7 @@ static void elder_said(struct io_watcher *w) {
         rc = handoff_receive(e->fd, RESTART_ROLE_SERVER, got, 0);
         if (rc < 0)
             break;
-        hear(k, &got->m);
+        hear(k, e, &got->m);
         handoff_drop(got);
     }
     ht_free(got);
@@ -225,6 +229,16 @@ static struct kit_elder *elder_new(struct kit *k, int fd) {
     ht_list_push_back(&k->elders, &e->node);
     io_watcher_start(k->loop, &e->watch, fd, elder_said);
     return e;
+}
+
+void elders_pause(struct kit *k, bool pause) {
+    HT_LIST_FOR (it, &k->elders) {
+        struct kit_elder *e = HT_LIST_ENTRY(it, struct kit_elder, node);
+        if (pause)
+            io_watcher_stop(&e->watch);
+        else
+            io_watcher_start(k->loop, &e->watch, e->fd, elder_said);
+    }
 }
 
 void elders_end(struct kit *k) {
@@ -327,6 +341,9 @@ static int take_all(struct successor *s, struct kit *k, struct kept_count *count
         case RESTART_SOCKETS:
             rc = take_sockets(s);
             break;
+        case RESTART_PAST:
+            past_add(k, &s->got.m);
+            break;
         case RESTART_TAKE:
             rc = take_records(s, k, count, err);
             handoff_drop(&s->got);
@@ -348,7 +365,7 @@ static int wait_for_go(struct successor *s, struct kit *k, struct ht_errmsg *err
             return rc;
         bool go = s->got.m.type == RESTART_GO;
         if (!go)
-            hear(k, &s->got.m);
+            hear(k, NULL, &s->got.m);
         handoff_drop(&s->got);
         if (go)
             return HT_OK;
@@ -376,12 +393,14 @@ int successor_take(struct successor *s, struct kit *k, struct ht_errmsg *err) {
 void successor_serving(struct successor **sp, struct kit *k) {
     struct successor *s = *sp;
     for (unsigned i = 0; i < s->n_elders; i++)
-        (void)elder_new(k, s->elders[i]);
+        past_settle(k, i + 1, elder_new(k, s->elders[i]));
     s->n_elders = 0;
     if (say(s, RESTART_SERVING, 0) < 0) /* then it is dead, or kills this program at once */
         ht_warn("kit", "restart: the old program cannot be told that this one serves");
     struct kit_elder *e = elder_new(k, s->fd);
     s->fd = -1;
+    past_settle(k, 0, e);
+    past_forget(k, NULL);
     io_timer_set(&k->elsewhere_timer, WIRE_LIMIT_HANDOVER_WAIT);
     HT_LIST_FOR_SAFE (it, &k->parked) {
         struct kit_session *session = HT_LIST_ENTRY(it, struct kit_session, node);
