@@ -7,7 +7,7 @@ import signal
 import sys
 import tempfile
 
-from tests.integration.harness import BIN, ROOT, Kit, Program, eventually
+from tests.integration.harness import BIN, ROOT, Kit, Program, Tunnel, eventually
 
 
 def alive(pid):
@@ -89,6 +89,31 @@ class RestartedKit(Kit):
         shutil.rmtree(self.folder, ignore_errors=True)
         assert not left, f"{left} live on:\n{self.text()}"
         return status
+
+
+class Restarted(Tunnel):
+    """A tunnel whose kit may be restarted; at its end nothing of any program is left."""
+
+    def __init__(self, *args, env=None):  # pylint: disable=super-init-not-called
+        self.kit = RestartedKit(*args, env=env)
+        self.drivers = []
+        self.status = 0  # how the first program ends
+
+    def _check(self):
+        self.settle()
+        for driver in self.drivers:
+            ended = driver.end(signal.SIGINT)
+            assert ended == 0, f"driver ended with {ended}:\n{driver.text()}"
+            driver.check_sanitizers()
+        eventually(lambda: self.kit.get("/tunnels")["sessions"] == [], "zero live sessions")
+        ended = self.kit.end()
+        assert ended == self.status, f"kit ended with {ended}:\n{self.kit.text()}"
+        self.kit.check_sanitizers()
+
+    def only_one(self):
+        """Waits until the programs of before have finished."""
+        serving = self.kit.serving
+        eventually(lambda: [pid for pid in self.kit.known if alive(pid)] == [serving], f"the ends of old programs: {self.kit.text()}")
 
 
 # ---- a new kit that is none, in a process of its own ----

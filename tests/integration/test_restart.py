@@ -8,37 +8,13 @@ import re
 import signal
 import threading
 
-from tests.integration.harness import (BIN, Driver, Folder, Service, Tunnel, command, connect, eventually, free_port, hello, http_service, pace,
+from tests.integration.harness import (BIN, Driver, Folder, Service, command, connect, eventually, free_port, hello, http_service, pace,
                                        read_exactly, read_head, status)
-from tests.integration.restarted import RestartedKit, alive
+from tests.integration.restarted import Restarted, RestartedKit, alive
 from tests.integration.visitors import Held, Steady, answer, download
 from tests.support.tap import case, main
 
 RESTARTS = int(os.environ.get("HT_RESTARTS", "4"))
-
-
-class Restarted(Tunnel):
-    """A tunnel whose kit may be restarted; at its end nothing of any program is left."""
-
-    def __init__(self, *args, env=None):  # pylint: disable=super-init-not-called
-        self.kit = RestartedKit(*args, env=env)
-        self.drivers = []
-
-    def _check(self):
-        self.settle()
-        for driver in self.drivers:
-            ended = driver.end(signal.SIGINT)
-            assert ended == 0, f"driver ended with {ended}:\n{driver.text()}"
-            driver.check_sanitizers()
-        eventually(lambda: self.kit.get("/tunnels")["sessions"] == [], "zero live sessions")
-        ended = self.kit.end()
-        assert ended == 0, f"kit ended with {ended}:\n{self.kit.text()}"
-        self.kit.check_sanitizers()
-
-    def only_one(self):
-        """Waits until the programs of before have finished."""
-        serving = self.kit.serving
-        eventually(lambda: [pid for pid in self.kit.known if alive(pid)] == [serving], f"the ends of old programs: {self.kit.text()}")
 
 
 def echo(connection):
