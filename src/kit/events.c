@@ -190,6 +190,22 @@ void event_refused(const struct kit_sock *sock, uint16_t code, const char *reaso
     kit_event(sock->kit, sock->user, &e);
 }
 
+void event_restart(struct kit *k, enum admin_event_type type, const struct kit_restarted *about, const char *reason) {
+    struct admin_event e = {.event = type, .reason = ht_slice_str(reason)};
+    if (about) {
+        e.has_sessions = true;
+        e.sessions = about->sessions;
+        e.has_left_out = about->left_out > 0;
+        e.left_out = about->left_out;
+    }
+    if (about && type == ADMIN_EVENT_TYPE_RESTARTED) {
+        e.has_took_ms = e.has_paused_ms = true;
+        e.took_ms = about->took_ms;
+        e.paused_ms = about->paused_ms;
+    }
+    kit_event(k, NULL, &e);
+}
+
 void event_proxy(struct kit *k, const struct relay_connect_told *told) {
     struct admin_event e = {
         .event = told->why ? ADMIN_EVENT_TYPE_PROXY_REFUSED : ADMIN_EVENT_TYPE_PROXY_OPENED,

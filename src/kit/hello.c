@@ -410,6 +410,7 @@ static void admit(struct kit_sock *sock, struct kit_who who, const struct wire_h
     if (from_elder)
         elsewhere_end(s, true);
     if (s) {
+        kept_is_back(s);
         s->pass = who.pass;
         s->whole = false;
     }

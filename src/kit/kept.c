@@ -173,6 +173,17 @@ void kept_retry(struct io_timer *timer) {
         io_timer_set(timer, LATE_MS);
 }
 
+/* ---- what becomes of them ---- */
+
+static void settled(struct kit_session *s, enum ht_metric_kept_session how) {
+    s->kit->metrics.kept_sessions_total[how] += s->restored;
+    s->restored = false;
+}
+
+void kept_is_back(struct kit_session *s) { settled(s, HT_METRIC_KEPT_SESSION_BACK); }
+
+void kept_is_lost(struct kit_session *s) { settled(s, HT_METRIC_KEPT_SESSION_LOST); }
+
 /* ---- reading ---- */
 
 /* A binding while its lines are read. */
@@ -273,6 +284,7 @@ static void restore_session(struct reading *r, const struct restart_message *m) 
     else
         io_timer_set(&s->timer, grace);
     relay_owner_away(k->table, &s->owner);
+    s->restored = true;
     r->s = s;
     r->count->sessions++;
 }
@@ -341,6 +353,9 @@ int kept_restore(struct kit *k, struct records *records, bool elsewhere, struct 
         read_one(r, &m);
     restore_binding(r);
     ht_free(r);
+    uint64_t *total = k->metrics.kept_sessions_total;
+    total[elsewhere ? HT_METRIC_KEPT_SESSION_HANDED_OVER : HT_METRIC_KEPT_SESSION_RESTORED] += count->sessions;
+    total[HT_METRIC_KEPT_SESSION_LEFT_OUT] += count->left_out;
     session_trim_parked(k);
     return HT_OK;
 }

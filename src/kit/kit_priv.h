@@ -431,6 +431,7 @@ struct kit_session {
     bool past;                           /* and hands its driver's links to this one (RHAND-7) */
     bool moved;                          /* and serves its ports (leave.c) */
     uint64_t cut_at_ms;                  /* leave.c: of a driver that must be cut to come back */
+    bool restored;                       /* it came from records, and its driver was not here yet (kept.c) */
     bool elsewhere;                      /* PARKED, and an old kit still serves its driver (successor.c) */
     struct kit_elder *elder;             /* that kit; NULL: none */
     struct ht_list late;                 /* struct kit_late_bind: bindings whose ports another program has (kept.c) */
@@ -602,6 +603,13 @@ void event_goaway(const struct kit_session *s, enum admin_sender sender, int cod
 void event_refused(const struct kit_sock *sock, uint16_t code, const char *reason);
 /* A client of the CONNECT proxy was connected to its destination, or was refused. */
 void event_proxy(struct kit *k, const struct relay_connect_told *told);
+/* What is told of a restart, or of a start that has found sessions. */
+struct kit_restarted {
+    unsigned sessions, left_out;
+    uint64_t took_ms, paused_ms;
+};
+/* `about` and `reason` may be NULL. Only admins see it. */
+void event_restart(struct kit *k, enum admin_event_type type, const struct kit_restarted *about, const char *reason);
 
 /* ---- status.c: the load, for the status page ---- */
 
@@ -710,6 +718,9 @@ struct kept_count {
 /* Makes the sessions anew, as parked ones. `elsewhere`: an old kit still serves those that were not parked. 0 or
  * HT_ENOMEM; what cannot be had is left out, and logged. */
 int kept_restore(struct kit *k, struct records *records, bool elsewhere, struct kept_count *count) HT_MUST_USE;
+/* Counts what has become of a session that may be of a kit before. */
+void kept_is_back(struct kit_session *s);
+void kept_is_lost(struct kit_session *s);
 /* Drops the bindings that have no listener yet. */
 void kept_forget(struct kit_session *s);
 void kept_retry(struct io_timer *t); /* of kit.late_timer */

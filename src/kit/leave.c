@@ -226,6 +226,7 @@ void leave_begin(struct kit *k, int heir, void (*finished)(void *ctx), void *ctx
     k->leave_until_ms = io_now_ms(k->loop) + drain;
     kit_close_listeners(k);
     relay_table_drain(k->table);
+    events_flush(&k->events_task); /* they hear of it before they end */
     base_clients_finish(k);
     HT_LIST_FOR_SAFE (it, &k->socks) {
         struct kit_sock *sock = HT_LIST_ENTRY(it, struct kit_sock, node);

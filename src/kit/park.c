@@ -61,4 +61,7 @@ void session_lose(struct kit_session *s, const char *why) {
         session_gone(s, why ? why : "closed");
 }
 
-void session_grace_over(struct kit_session *s) { session_gone(s, "the driver did not come back"); }
+void session_grace_over(struct kit_session *s) {
+    kept_is_lost(s);
+    session_gone(s, "the driver did not come back");
+}

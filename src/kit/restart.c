@@ -35,11 +35,12 @@ struct restart {
     const struct restart_ops *ops;
     void *ctx;
     enum state state;
-    bool again;   /* asked once more meanwhile */
-    bool mute;    /* the starter is gone */
-    bool hung_up; /* the new program has closed the socket */
-    pid_t pid;    /* of the new program; 0: none runs */
-    int fd;       /* to it; -1: none */
+    bool again;        /* asked once more meanwhile */
+    bool mute;         /* the starter is gone */
+    bool hung_up;      /* the new program has closed the socket */
+    unsigned sessions; /* that the new program has taken */
+    pid_t pid;         /* of the new program; 0: none runs */
+    int fd;            /* to it; -1: none */
     uint64_t begun_ms, paused_ms, until_ms;
     struct io_timer timer;
     struct io_watcher starter_watch, watch;
@@ -81,6 +82,20 @@ static void kill_it_first(struct restart *r, const char *why) {
     (void)!proc_starter_kill(r->starter);
 }
 
+static enum ht_metric_restart stage(const struct restart *r) {
+    switch (r->state) {
+    case STARTING:
+        return HT_METRIC_RESTART_NOT_STARTED;
+    case MEETING:
+    case PREPARING:
+        return HT_METRIC_RESTART_NOT_READY;
+    case GOING:
+        return HT_METRIC_RESTART_NOT_SERVING;
+    default:
+        return HT_METRIC_RESTART_NOT_TAKEN;
+    }
+}
+
 static void fail(struct restart *r, const char *why) {
     if (r->state == IDLE || r->state == DYING || r->state == LEFT)
         return;
@@ -88,6 +103,8 @@ static void fail(struct restart *r, const char *why) {
         kill_it_first(r, why);
         return;
     }
+    r->kit->metrics.restarts_total[stage(r)]++;
+    event_restart(r->kit, ADMIN_EVENT_TYPE_RESTART_FAILED, NULL, why);
     io_timer_stop(&r->timer);
     close_channel(r);
     if (r->pid)
@@ -254,7 +271,13 @@ static void give_when_settled(struct restart *r) {
 }
 
 static void go(struct restart *r) {
-    struct restart_message m = {.type = RESTART_GO};
+    uint64_t now = io_now_ms(r->loop);
+    struct restart_message m = {
+        .type = RESTART_GO,
+        .restarts = (uint32_t)r->kit->metrics.restarts_total[HT_METRIC_RESTART_DONE] + 1,
+        .took = (uint32_t)ht_min64(now - r->begun_ms, UINT32_MAX),
+        .paused = (uint32_t)ht_min64(now - r->paused_ms, UINT32_MAX),
+    };
     r->ops->hands_over(r->ctx, r->pid);
     if (handoff_send(r->fd, &m, NULL, 0, SEND_WAIT_MS) < 0) {
         fail(r, "the new program is gone");
@@ -276,6 +299,8 @@ static void left(struct restart *r) {
         struct restart_message m = {.type = RESTART_AGAIN};
         (void)!handoff_send(r->fd, &m, NULL, 0, SEND_WAIT_MS);
     }
+    event_restart(r->kit, ADMIN_EVENT_TYPE_RESTARTED,
+                  &(struct kit_restarted){r->sessions, 0, now - r->begun_ms, now - r->paused_ms}, NULL);
     r->ops->left(r->ctx, r->pid);
     leave_begin(r->kit, r->fd, r->ops->finished, r->ctx);
 }
@@ -318,6 +343,7 @@ static bool hear(struct restart *r, struct handoff_got *got) {
     case RESTART_TAKEN:
         if (r->state != GIVING)
             return false;
+        r->sessions = m->count;
         go(r);
         return true;
     case RESTART_SERVING:
@@ -515,6 +541,7 @@ void restart_ask(struct restart *r) {
     r->state = STARTING;
     ht_info("kit", "SIGUSR2: the program is started anew");
     r->ops->begins(r->ctx);
+    event_restart(r->kit, ADMIN_EVENT_TYPE_RESTART_BEGUN, NULL, NULL);
     if (r->mute || proc_starter_start(r->starter) < 0) {
         fail(r, "there is no process that could start it (see the log of the start)");
         return;

@@ -331,10 +331,13 @@ void kit_restore(struct kit *k, const struct proc_inheritance *in, const struct 
         k->records_seq = (uint64_t)n.r.head.seq;
         if (kept_restore(k, &n.r, false, &count) < 0)
             ht_error("kit", "sessions cannot be restored: out of memory");
-        else if (count.sessions + count.left_out > 0)
+        else if (count.sessions + count.left_out > 0) {
+            event_restart(k, ADMIN_EVENT_TYPE_RESTORED, &(struct kit_restarted){count.sessions, count.left_out, 0, 0},
+                          NULL);
             ht_info("kit",
                     "%u sessions with %u bindings are restored from %s, and wait for their drivers; %u are left out",
                     count.sessions, count.bindings + count.late, n.where, count.left_out);
+        }
     }
     records_free(&n.r);
     io_inherit_drop(k->loop, not_wanted, (void *)(uintptr_t)manager);

@@ -8,6 +8,7 @@
 #include "kit/kit_priv.h"
 #include "kit/records.h"
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "log_gen.h"
@@ -28,6 +29,9 @@ struct successor {
     uint64_t timeout_ms;
     int elders[ELDERS_MAX];
     unsigned n_elders;
+    uint32_t restarts;          /* that have worked, with this one; 0: the old kit does not say */
+    struct kit_restarted about; /* as of `go` ... */
+    uint64_t go_ms;             /* ... which came then, monotonic */
     struct handoff_got got;
 };
 
@@ -366,6 +370,10 @@ static int wait_for_go(struct successor *s, struct kit *k, struct ht_errmsg *err
         bool go = s->got.m.type == RESTART_GO;
         if (!go)
             hear(k, NULL, &s->got.m);
+        s->restarts = s->got.m.restarts;
+        s->about.took_ms = s->got.m.took;
+        s->about.paused_ms = s->got.m.paused;
+        s->go_ms = ht_now_ms();
         handoff_drop(&s->got);
         if (go)
             return HT_OK;
@@ -383,11 +391,25 @@ int successor_take(struct successor *s, struct kit *k, struct ht_errmsg *err) {
     rc = say(s, RESTART_TAKEN, count.sessions);
     if (rc < 0)
         return ht_fail(err, rc, "restart: the old program is gone");
+    s->about.sessions = count.sessions;
+    s->about.left_out = count.left_out;
     rc = wait_for_go(s, k, err);
     if (rc < 0)
         return rc;
     ht_info("kit", "restart: %u sessions with %u bindings are taken over", count.sessions, count.bindings);
     return HT_OK;
+}
+
+static void told_of_it(struct successor *s, struct kit *k) {
+    uint64_t since = ht_now_ms() - s->go_ms;
+    k->metrics.restarts_total[HT_METRIC_RESTART_DONE] = ht_max(s->restarts, 1u);
+    s->about.took_ms += since;
+    s->about.paused_ms += since;
+    if (s->restarts) {
+        ht_metrics_observe_restart_seconds(&k->metrics, s->about.took_ms * 1000);
+        ht_metrics_observe_restart_pause_seconds(&k->metrics, s->about.paused_ms * 1000);
+    }
+    event_restart(k, ADMIN_EVENT_TYPE_RESTARTED, &s->about, NULL);
 }
 
 void successor_serving(struct successor **sp, struct kit *k) {
@@ -411,5 +433,6 @@ void successor_serving(struct successor **sp, struct kit *k) {
         else if (session->elsewhere)
             elsewhere_end(session, false);
     }
+    told_of_it(s, k);
     successor_destroy(sp);
 }

@@ -118,6 +118,9 @@ static int metrics(void *ctx, struct ht_buf *out) {
     m->sessions_active = (int64_t)k->n_live + k->n_closing;
     m->sessions_parked = k->n_parked;
     m->names_active = 0;
+    m->restart_elders_active = 0;
+    HT_LIST_FOR (it, &k->elders)
+        m->restart_elders_active++;
     HT_LIST_FOR (it, &k->live)
         m->names_active += HT_LIST_ENTRY(it, struct kit_session, node)->owner.n_names;
     m->event_readers = k->readers.n;

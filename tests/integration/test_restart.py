@@ -8,7 +8,7 @@ import re
 import signal
 import threading
 
-from tests.integration.harness import (BIN, Driver, Folder, Service, command, connect, eventually, free_port, hello, http_service, pace,
+from tests.integration.harness import (BIN, Driver, Folder, Program, Service, command, connect, eventually, free_port, hello, http_service, pace,
                                        read_exactly, read_head, status)
 from tests.integration.restarted import Restarted, RestartedKit, alive
 from tests.integration.visitors import Held, Steady, answer, download
@@ -289,6 +289,51 @@ def _():
             driver.end(signal.SIGKILL)
         finally:
             kit.end()
+
+
+# ---- what people see ----
+
+
+def told(reader):
+    return [json.loads(line[5:]) for line in list(reader.log) if line.startswith("out: {")]
+
+
+@case("events, the status and the metrics tell of restarts: asked for, failed, done, for how long, how many sessions, who still finishes")
+def _():
+    with Restarted() as t, Held() as web, http_service(hello) as quick:
+        drivers = t.expose(f"0={web.port}", "--pool-size", "0"), t.expose(f"0={quick.port}")
+        reader = Program([BIN, "events", "--json", "--url", t.kit.url])
+        eventually(lambda: t.kit.metric("hoody_tunnel_event_readers") == 1, "the reader")
+        with download(web, drivers[0].port) as more:
+            t.kit.becomes("/bin/false")
+            assert t.kit.restart()[0] == 1
+            eventually(lambda: [e["event"] for e in told(reader)] == ["restart-begun", "restart-failed"], f"both: {reader.text()}")
+            assert "ended with status 1" in told(reader)[1]["reason"]
+            assert t.kit.metric('hoody_tunnel_restarts_total{outcome="not_ready"}') == 1
+            t.kit.becomes("/nowhere")
+            assert t.kit.restart()[0] == 1
+            assert t.kit.metric('hoody_tunnel_restarts_total{outcome="not_started"}') == 1
+            assert t.kit.metric('hoody_tunnel_restarts_total{outcome="done"}') == 0
+            t.kit.becomes(BIN)
+            for n in range(2):
+                t.kit.restarts()
+                done = eventually(lambda n=n: [e for e in told(reader) if e["event"] == "restarted"][n:], f"an event: {reader.text()}")[0]
+                assert done["sessions"] == 2 and 0 <= done["pausedMs"] <= done["tookMs"] < 60000, done
+                for d in drivers:
+                    eventually(lambda d=d, n=n: len(d.events("connected")) == n + 2, "the driver at the new program")
+                for name, value in (('restarts_total{outcome="done"}', n + 1), ("restart_seconds_count", 1), ("restart_pause_seconds_count", 1),
+                                    ('kept_sessions_total{outcome="handed_over"}', 2), ('kept_sessions_total{outcome="left_out"}', 0),
+                                    ('kept_sessions_total{outcome="back"}', 2), ('kept_sessions_total{outcome="lost"}', 0)):
+                    assert t.kit.metric(f"hoody_tunnel_{name}") == value, (name, value)
+                # The first program has the download; the one in between has nothing to finish.
+                eventually(lambda: t.kit.metric("hoody_tunnel_restart_elders_active") == 1, "one that finishes")
+                latest = [e for e in t.kit.get("/status")["events"] if e["event"] == "restarted"]
+                assert len(latest) == 1 and latest[0]["sessions"] == 2, latest
+                eventually(lambda: t.kit.metric("hoody_tunnel_event_readers") == 1, "the reader at the new program")
+            more()
+            more()
+        eventually(lambda: t.kit.metric("hoody_tunnel_restart_elders_active") == 0, "the end of the first program")
+        assert reader.end(signal.SIGINT) == 0, reader.text()
 
 
 # ---- what people use ----

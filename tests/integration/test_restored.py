@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import stat
@@ -35,10 +36,17 @@ class At:
         self.now.check_sanitizers()
         self.gone.append(self.now)
 
+    def ask(self, path, token=None):
+        return subprocess.run(["curl", "-sS", *(["-H", f"Authorization: Bearer {token}"] if token else []),
+                               f"http://127.0.0.1:{self.port}/api/v1/tunnel{path}"], stdout=subprocess.PIPE, check=True).stdout.decode()
+
     def get(self, path, token=None):
-        out = subprocess.run(["curl", "-sS", *(["-H", f"Authorization: Bearer {token}"] if token else []),
-                              f"http://127.0.0.1:{self.port}/api/v1/tunnel{path}"], stdout=subprocess.PIPE, check=True).stdout
-        return json.loads(out)
+        return json.loads(self.ask(path, token))
+
+    def kept(self, token=None):
+        """What has become of sessions of before."""
+        found = re.findall(r'^hoody_tunnel_kept_sessions_total\{outcome="(\w+)"\} (\d+)$', self.ask("/metrics", token), re.M)
+        return {outcome: int(n) for outcome, n in found}
 
 
 @contextlib.contextmanager
@@ -83,6 +91,8 @@ for signum in (signal.SIGKILL, signal.SIGTERM):
                 assert status(expose.port) is None
                 kit.start()
                 kit.now.wait_line("2 sessions with 2 bindings are restored from --state-dir")
+                assert [(e["event"], e["sessions"]) for e in kit.get("/status")["events"]] == [("restored", 2)]
+                assert kit.kept() == {"handed_over": 0, "restored": 2, "left_out": 0, "back": 0, "lost": 0}
                 assert sorted(s["sessionId"] for s in kit.get("/sessions")["sessions"] if s["parked"]) == sorted(ids)
                 with connect(expose.port) as visitor, connect(pull.port) as other:
                     visitor.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
@@ -93,6 +103,7 @@ for signum in (signal.SIGKILL, signal.SIGTERM):
                 for d, was in zip((expose, pull), ids):
                     again = eventually(lambda d=d: len(d.events("connected")) > 1 and d.events("connected")[-1], "it is back")
                     assert again["resumed"] and again["sessionId"] == was and len(d.events("bound")) == 1
+                assert kit.kept() == {"handed_over": 0, "restored": 2, "left_out": 0, "back": 2, "lost": 0}
                 mode = os.stat(kit.folder.join("state"))
                 assert stat.S_IMODE(mode.st_mode) == 0o700
                 for name in ("records.a", "records.b"):
@@ -181,11 +192,20 @@ def _():
             write("tahini")
             kit.start()
             kit.now.wait_line("a session of the kit before is left out .*its token is no longer valid")
-            assert status(driver.port) is None
+            assert status(driver.port) is None and kit.kept("tahini")["left_out"] == 1
+            assert [e["leftOut"] for e in kit.get("/status", "tahini")["events"]] == [1]
             kit.stop(signal.SIGTERM)
             driver.end(signal.SIGKILL)
     with running("--takeover-grace", "1s") as (kit, web):
         driver = Driver(kit, "expose", f"0={web.port}")
+        recorded(kit, lambda t: '"type":"binding"' in t)
+        driver.process.send_signal(signal.SIGSTOP)
+        kit.stop(signal.SIGKILL)
+        kit.start()
+        eventually(lambda: kit.kept()["lost"] == 1, f"a driver that does not come: {kit.kept()}")
+        kit.stop(signal.SIGTERM)
+        driver.end(signal.SIGKILL)
+        driver = Driver(kit, "expose", f"0={web.port}") if kit.start() else None
         recorded(kit, lambda t: '"type":"binding"' in t)
         driver.process.send_signal(signal.SIGSTOP)
         kit.stop(signal.SIGTERM)

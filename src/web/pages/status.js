@@ -147,10 +147,10 @@ function askKill(x) {
 }
 
 // ---------------------------------------------------------------- events
-const EVENT_LOOK = { 'session-opened': 'ok', 'session-resumed': 'ok', 'session-parked': 'warn', 'session-ended': '', bind: 'info', unbind: '', takeover: 'warn', goaway: 'bad' };
+const EVENT_LOOK = { 'session-opened': 'ok', 'session-resumed': 'ok', 'session-parked': 'warn', 'session-ended': '', bind: 'info', unbind: '', takeover: 'warn', goaway: 'bad', 'restart-begun': 'info', 'restart-failed': 'bad', restarted: 'ok', restored: 'warn' };
 function eventWords(e) {
   const who = oneLine(e.owner ?? e.sessionId ?? 'a driver'), port = `port ${e.port}`;
-  return { 'session-opened': [`${who} connected`, e.peerAddr], 'session-resumed': [`${who} is back`, e.reason], 'session-parked': [`${who} lost the link`, e.reason], 'session-ended': [`${who} left`, e.reason], bind: [`${who} ${e.mode === 'pull' ? 'pulls' : 'exposes'} ${port}`, e.url], unbind: [`${who} gave up ${port}`, e.reason], takeover: [`${who} took over ${port}`, e.reason], goaway: [e.sender === 'kit' ? `${who} was sent away` : `${who} said goodbye`, e.reason] }[e.event] ?? [e.event, e.reason];
+  return { 'session-opened': [`${who} connected`, e.peerAddr], 'session-resumed': [`${who} is back`, e.reason], 'session-parked': [`${who} lost the link`, e.reason], 'session-ended': [`${who} left`, e.reason], bind: [`${who} ${e.mode === 'pull' ? 'pulls' : 'exposes'} ${port}`, e.url], unbind: [`${who} gave up ${port}`, e.reason], takeover: [`${who} took over ${port}`, e.reason], goaway: [e.sender === 'kit' ? `${who} was sent away` : `${who} said goodbye`, e.reason], 'restart-begun': ['The kit is started anew'], 'restart-failed': ['A restart failed', e.reason], restarted: ['The kit was restarted', `${e.sessions} sessions, ${e.pausedMs} ms`], restored: ['The kit was started', `${e.sessions} sessions of before`] }[e.event] ?? [e.event, e.reason];
 }
 function drawFeed() {
   put($('#feed'), S.events.length ? S.events.map((e) => { const [w, note] = eventWords(e); return h('li', { class: EVENT_LOOK[e.event] ?? '' }, h('time', { datetime: e.time, title: e.time }, clockTime(Date.parse(e.time))), h('span', { class: 'dot' }), h('p', { class: 'foreign' }, w, note && h('span', { class: 'muted' }, oneLine(note)))); }) : h('li', {}, h('span'), h('span'), h('p', { class: 'muted' }, 'Nothing yet.')));
