@@ -16,8 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define FILE_MAX (256u * 1024u)              /* of a certificate with its chain, or a key */
-#define SELF_SIGNED_S (397 * INT64_C(86400)) /* the longest life of a certificate that browsers accept */
+#define FILE_MAX (256u * 1024u) /* of a certificate with its chain, or a key */
 
 /* Forward secrecy and authenticated encryption, the cheapest for most machines first (RFC 9325 4.2). */
 #define CIPHERS                                                                                                        \
@@ -54,6 +53,7 @@ struct io_tls_server {
     struct io_tls_server_config cfg;
     struct known_name *index; /* by name, then in the order of the pairs */
     size_t n_index;
+    bool kept; /* the self-signed one is of the program before */
     size_t n_pairs;
     struct pair pairs[];
 };
@@ -206,24 +206,17 @@ static int read_pair(const struct io_tls_server *s, const struct pair *p, struct
 
 /* ---- the self-signed certificate ---- */
 
-static bool self_sign(struct content *c, const char *const *names, size_t n) {
-    char text[64 + 16 * 256];
-    size_t at = 0;
-    for (size_t i = 0; i < n && at < sizeof text; i++) {
-        struct io_addr a;
-        at += (size_t)snprintf(text + at, sizeof text - at, "%s%s:%s", at ? "," : "",
-                               io_addr_parse(&a, names[i], 0) == HT_OK ? "IP" : "DNS", names[i]);
-    }
-    c->key = EVP_EC_gen("P-256");
+static bool self_sign(struct io_tls_server *s, struct content *c) {
+    const char *const *names = s->cfg.self_signed;
     c->chain = sk_X509_new_null();
-    X509 *x = c->key && c->chain && at < sizeof text ? io_cert_new(c->key, SELF_SIGNED_S, "hoody-tunnel", NULL) : NULL;
-    /* It is a CA, so that clients can be told to trust it, but one that may not issue CA certificates below itself. */
-    bool ok = x && io_cert_add(x, x, NID_basic_constraints, "critical,CA:TRUE,pathlen:0") &&
-              io_cert_add(x, x, NID_key_usage, "critical,digitalSignature,keyCertSign") &&
-              io_cert_add(x, x, NID_ext_key_usage, "serverAuth") &&
-              io_cert_add(x, x, NID_subject_key_identifier, "hash") && io_cert_add(x, x, NID_subject_alt_name, text);
-    c->leaf = io_cert_sign(x, c->key, ok);
-    return c->leaf && find_names(c) == HT_OK;
+    s->kept = io_self_take(&c->leaf, &c->key, s->cfg.kept, names, s->cfg.n_self_signed);
+    bool made = s->kept || io_self_make(&c->leaf, &c->key, names, s->cfg.n_self_signed);
+    return c->chain && made && find_names(c) == HT_OK;
+}
+
+int io_tls_server_keep(const struct io_tls_server *s, struct ht_buf *out) {
+    const struct content *c = &s->pairs[s->n_pairs - 1].in;
+    return s->cfg.n_self_signed ? io_self_write(c->leaf, c->key, out) : HT_EINVAL;
 }
 
 /* ---- the index ---- */
@@ -359,7 +352,7 @@ static int fill(struct io_tls_server *s, struct ht_errmsg *err) {
         if (rc < 0)
             return rc;
     }
-    if (s->cfg.n_self_signed && !self_sign(&s->pairs[s->cfg.n_pairs].in, s->cfg.self_signed, s->cfg.n_self_signed))
+    if (s->cfg.n_self_signed && !self_sign(s, &s->pairs[s->cfg.n_pairs].in))
         return ht_fail(err, HT_ETLS, "cannot make a certificate: %s", io_cert_why());
     s->index = make_index(s, NULL, NULL, &s->n_index);
     return s->index ? HT_OK : ht_fail(err, HT_ENOMEM, "out of memory");
@@ -412,6 +405,7 @@ bool io_tls_server_cert(const struct io_tls_server *s, size_t i, struct io_tls_c
     const struct content *c = &s->pairs[i].in;
     *out = (struct io_tls_cert){.file = s->pairs[i].files[0],
                                 .name = c->n_names ? c->names[0] : "",
+                                .kept = s->kept && !s->pairs[i].files[0],
                                 .good_until = c->leaf ? good_until(c->leaf) : INT64_MAX};
     if (c->leaf && X509_digest(c->leaf, EVP_sha256(), sum, &n) == 1)
         io_fingerprint_text(sum, out->fingerprint);

@@ -9,6 +9,7 @@
 #ifndef HT_IO_TLS_SERVER_H
 #define HT_IO_TLS_SERVER_H
 
+#include "base/buf.h"
 #include "io/authority.h"
 #include "io/io.h"
 
@@ -27,6 +28,9 @@ struct io_tls_server_config {
      * files may be missing still: their pair is used from the first io_tls_server_renew() on that finds them. */
     const char *const *self_signed;
     size_t n_self_signed;
+    /* What io_tls_server_keep() of an earlier server has written: that certificate is used again if it is for the same
+     * names and addresses, and good for a month still. Needed during io_tls_server_create() only; may be empty. */
+    struct ht_slice kept;
     /* Opens a file for reading. Returns the descriptor, or a negative error: *err names the file. */
     int (*open)(void *ctx, const char *path, bool is_key, struct ht_errmsg *err);
     void *ctx;
@@ -45,7 +49,8 @@ void io_tls_server_destroy(struct io_tls_server **s);
 #define IO_FINGERPRINT 72
 
 struct io_tls_cert {
-    const char *file;   /* NULL: it was made here */
+    const char *file;   /* NULL: it vouches for itself */
+    bool kept;          /* and is of an earlier server */
     const char *name;   /* the first one it is for, or "" */
     int64_t good_until; /* Unix seconds; INT64_MAX: its files are missing still */
     char fingerprint[IO_FINGERPRINT];
@@ -53,6 +58,10 @@ struct io_tls_cert {
 /* Describes the certificate number `i`, in the order of the pairs. The texts are valid until the next
  * io_tls_server_renew(). False: there are fewer. */
 bool io_tls_server_cert(const struct io_tls_server *s, size_t i, struct io_tls_cert *out);
+
+/* Appends the self-signed certificate and its key, for io_tls_server_config.kept of another process. The caller wipes
+ * it. HT_EINVAL: there is none. HT_ENOMEM. */
+int io_tls_server_keep(const struct io_tls_server *s, struct ht_buf *out) HT_MUST_USE;
 
 /*
  * Reads pairs again: `all` of them, or those whose files have changed. It calls told() for each pair that was read,

@@ -30,6 +30,16 @@ void io_hello_watch(struct io_hello *h, SSL *ssl);
 /* Before the end of `ssl`. Harmless when nothing is watched. */
 void io_hello_over(struct io_hello *h);
 
+/* ---- tls_self.c ---- */
+
+/* Makes a key and a certificate for those names and addresses. The caller frees both in each case. False: it cannot be
+ * made. */
+bool io_self_make(X509 **leaf, EVP_PKEY **key, const char *const *names, size_t n);
+/* Reads what io_self_write() has written. False: it cannot be used any more, and there is nothing to free. */
+bool io_self_take(X509 **leaf, EVP_PKEY **key, struct ht_slice kept, const char *const *names, size_t n);
+/* Appends both as PEM. 0 or HT_ENOMEM. */
+int io_self_write(X509 *leaf, EVP_PKEY *key, struct ht_buf *out);
+
 /* ---- tls_tickets.c ---- */
 
 /*

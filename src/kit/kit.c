@@ -331,6 +331,11 @@ static void set_up(struct kit *k, struct io_loop *loop, const struct opt_serve *
 }
 
 struct kit *kit_create(struct io_loop *loop, const struct opt_serve *opt, struct ht_errmsg *err) {
+    return kit_create_after(loop, opt, -1, err);
+}
+
+struct kit *kit_create_after(struct io_loop *loop, const struct opt_serve *opt, int certificate,
+                             struct ht_errmsg *err) {
     struct kit *k = ht_calloc(1, sizeof *k);
     if (!k) {
         ht_fail(err, HT_ENOMEM, "out of memory");
@@ -344,7 +349,7 @@ struct kit *kit_create(struct io_loop *loop, const struct opt_serve *opt, struct
     if (rc == 0)
         rc = open_listener(k, err);
     if (rc == 0)
-        rc = kit_tls_open(k, err);
+        rc = kit_tls_open(k, certificate, err);
     if (rc == 0)
         rc = open_table(k, err);
     if (rc == 0)

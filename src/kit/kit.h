@@ -30,6 +30,11 @@ int kit_main(int argc, char **argv);
  */
 struct kit *kit_create(struct io_loop *loop, const struct opt_serve *opt, struct ht_errmsg *err) HT_MUST_USE;
 
+/* The same for a kit that follows another one: `certificate` is the sealed memory file in which that one has left the
+ * certificate of --tls-self-signed (kit_certificate_of(), successor_certificate()); -1: none. It stays the caller's. */
+struct kit *kit_create_after(struct io_loop *loop, const struct opt_serve *opt, int certificate,
+                             struct ht_errmsg *err) HT_MUST_USE;
+
 /* Cuts all connections and frees the kit. Not inside a callback of this kit. Clears the pointer. NULL is ignored. */
 void kit_destroy(struct kit **k);
 
@@ -76,6 +81,8 @@ struct proc_starter;
 
 /* Gives the loop the sockets that this process has inherited, for kit_create() and kit_restore(). */
 void kit_inherit_sockets(struct io_loop *loop, struct proc_inheritance *in);
+/* The memory file with a certificate that the manager has stored, which stays in `in`; -1: there is none. */
+int kit_certificate_of(const struct proc_inheritance *in);
 /*
  * Makes the sessions anew of which an earlier kit has left records: in a memory file that was inherited, or in the
  * files of --state-dir, whichever are newer. What cannot be used is logged. `in`, `slots`: may be NULL. Inherited

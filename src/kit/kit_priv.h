@@ -135,8 +135,12 @@ struct kit {
 
 /* ---- tls.c ---- */
 
-/* Reads the certificates of the options, if there are any. 0, or an error with *err. */
-int kit_tls_open(struct kit *k, struct ht_errmsg *err) HT_MUST_USE;
+/* Reads the certificates of the options, if there are any. `certificate`: of kit_create_after(). 0, or an error with
+ * *err. */
+int kit_tls_open(struct kit *k, int certificate, struct ht_errmsg *err) HT_MUST_USE;
+/* A sealed memory file with the self-signed certificate and its key, which the caller closes. -1: there is none, or it
+ * cannot be made, which was logged. */
+int kit_tls_seal(const struct kit *k);
 void kit_tls_close(struct kit *k); /* no handshake is under way any more */
 /* A sentence for each certificate that ends within a fortnight, or has ended, as admin_source.warnings() wants it. */
 size_t kit_tls_warnings(const struct kit *k, struct ht_slice out[ADMIN_WARNINGS]);

@@ -373,7 +373,8 @@ static int make_kit(struct serve *s, struct ht_errmsg *err) {
         if (!s->successor)
             return HT_ECLOSED;
     }
-    s->kit = kit_create(s->loop, s->opt, err);
+    int certificate = s->successor ? successor_certificate(s->successor) : kit_certificate_of(&s->inherited);
+    s->kit = kit_create_after(s->loop, s->opt, certificate, err);
     return s->kit ? HT_OK : HT_EINVAL;
 }
 

@@ -145,10 +145,13 @@ static void prepare(struct restart *r) {
     }
     struct restart_message m = {
         .type = RESTART_PREPARE, .format = RESTART_LIMIT_FORMAT, .program = ht_slice_str("hoody-tunnel/" KIT_VERSION)};
-    if (r->fd < 0 || handoff_send(r->fd, &m, NULL, 0, SEND_WAIT_MS) < 0)
+    int certificate = kit_tls_seal(r->kit);
+    if (r->fd < 0 || handoff_send(r->fd, &m, &certificate, certificate >= 0, SEND_WAIT_MS) < 0)
         fail(r, "the new program does not take the kit's own sockets");
     else
         r->state = PREPARING;
+    if (certificate >= 0)
+        close(certificate);
 }
 
 /* Sockets of bindings, a message full at a time. */

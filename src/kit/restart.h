@@ -45,6 +45,8 @@ bool restart_has_left(const struct restart *r);
  * into the loop (io_inherit()). kit_create() comes next. Waits for the old kit. NULL: *err says why.
  */
 struct successor *successor_begin(struct io_loop *loop, int fd, uint64_t timeout_ms, struct ht_errmsg *err) HT_MUST_USE;
+/* The memory file with the certificate of the old kit, for kit_create_after(). It stays the successor's. -1: none. */
+int successor_certificate(const struct successor *s);
 /* Takes the sessions over, once this program is ready for everything. When it returns 0 the kit serves: the caller runs
  * the loop next, and calls successor_serving(). A negative error, with *err: this program must end. */
 int successor_take(struct successor *s, struct kit *k, struct ht_errmsg *err) HT_MUST_USE;

@@ -22,6 +22,7 @@
 #define BUCKETS 256u
 #define NAME_ROOM 80
 #define RECORDS_NAME "records-" /* in the manager's store, and a 0 or 1 */
+#define CERTIFICATE_NAME "certificate"
 
 /* A socket in the manager's store. */
 struct stored {
@@ -35,7 +36,7 @@ struct kit_store {
     struct kit_keep keep; /* manager NULL: it stores nothing */
     unsigned room;        /* sockets that the manager takes; 0: it stores none */
     unsigned n_stored;
-    bool told_full, failed;
+    bool told_full, failed, has_certificate;
     uint64_t seq;
     struct io_timer timer;
     bool due; /* the timer is set for a change */
@@ -144,6 +145,20 @@ static int push_sockets(struct kit_store *s) {
     return p.rc;
 }
 
+/* The certificate of --tls-self-signed does not change while the kit runs. */
+static int push_certificate(struct kit_store *s) {
+    if (s->has_certificate)
+        return HT_OK;
+    int fd = kit_tls_seal(s->kit);
+    int rc = proc_notify_send(s->keep.manager, "FDSTOREREMOVE=1\nFDNAME=" CERTIFICATE_NAME);
+    if (rc == HT_OK && fd >= 0)
+        rc = proc_notify_send_fd(s->keep.manager, fd, "FDSTORE=1\nFDNAME=" CERTIFICATE_NAME);
+    if (fd >= 0)
+        close(fd);
+    s->has_certificate = rc == HT_OK;
+    return rc;
+}
+
 /* ---- the records ---- */
 
 static int push_records(struct kit_store *s, struct ht_slice text) {
@@ -178,6 +193,8 @@ static void save(struct kit_store *s) {
     int rc = kept_write(s->kit, s->seq, &text);
     int slots = rc == HT_OK && s->keep.slots ? write_slot(s, ht_buf_slice(&text)) : rc;
     int manager = rc == HT_OK && manager_stores(s) ? push_sockets(s) : rc;
+    if (manager == HT_OK && manager_stores(s))
+        manager = push_certificate(s);
     if (manager == HT_OK && manager_stores(s))
         manager = push_records(s, ht_buf_slice(&text));
     ht_buf_free(&text);
@@ -215,7 +232,8 @@ int kit_keep_records(struct kit *k, const struct kit_keep *keep) {
         return HT_ENOMEM;
     s->kit = k;
     s->keep = *keep;
-    s->room = room > PROC_SLOTS ? room - PROC_SLOTS : 0; /* the rest is for the records */
+    unsigned other = PROC_SLOTS + k->opt->tls_self_signed; /* the records, and the certificate */
+    s->room = room > other ? room - other : 0;
     s->seq = k->records_seq;
     for (unsigned i = 0; i < BUCKETS; i++)
         ht_list_init(&s->stored[i]);
@@ -262,6 +280,13 @@ void kit_inherit_sockets(struct io_loop *loop, struct proc_inheritance *in) {
     }
 }
 
+int kit_certificate_of(const struct proc_inheritance *in) {
+    for (size_t i = 0; i < in->n; i++)
+        if (strcmp(in->all[i].name, CERTIFICATE_NAME) == 0)
+            return in->all[i].fd;
+    return -1;
+}
+
 /* The newest records so far. */
 struct newest {
     struct records r;
@@ -289,7 +314,7 @@ static void look_at_manager(struct newest *n, const struct proc_inheritance *in)
     for (size_t i = 0; i < in->n; i++) {
         struct ht_buf text = {0};
         struct ht_errmsg err;
-        if (in->all[i].fd < 0)
+        if (in->all[i].fd < 0 || strcmp(in->all[i].name, CERTIFICATE_NAME) == 0)
             continue;
         if (proc_seal_read(in->all[i].fd, RESTART_LIMIT_MAX_RECORDS, &text, &err) < 0)
             ht_error("kit", "the memory file %s of the service manager cannot be used: %s", in->all[i].name, err.text);

@@ -27,6 +27,7 @@ struct successor {
     struct io_loop *loop;
     int fd;
     uint64_t timeout_ms;
+    int certificate; /* a memory file of the old kit; -1: none */
     int elders[ELDERS_MAX];
     unsigned n_elders;
     uint32_t restarts;          /* that have worked, with this one; 0: the old kit does not say */
@@ -112,6 +113,10 @@ static int take_all_own(struct successor *s, struct ht_errmsg *err) {
             break;
         case RESTART_PREPARE:
             more = false;
+            if (s->got.n_fds == 1) {
+                s->certificate = s->got.fds[0];
+                s->got.fds[0] = -1;
+            }
             break;
         default:
             return unexpected(s, err);
@@ -128,7 +133,7 @@ struct successor *successor_begin(struct io_loop *loop, int fd, uint64_t timeout
         ht_fail(err, HT_ENOMEM, "restart: out of memory");
         return NULL;
     }
-    *s = (struct successor){.loop = loop, .fd = fd, .timeout_ms = timeout_ms};
+    *s = (struct successor){.loop = loop, .fd = fd, .timeout_ms = timeout_ms, .certificate = -1};
     struct restart_message hello = {.type = RESTART_HELLO,
                                     .format = RESTART_LIMIT_FORMAT,
                                     .program = ht_slice_str("hoody-tunnel/" KIT_VERSION),
@@ -150,10 +155,14 @@ void successor_destroy(struct successor **sp) {
         return;
     if (s->fd >= 0)
         close(s->fd);
+    if (s->certificate >= 0)
+        close(s->certificate);
     for (unsigned i = 0; i < s->n_elders; i++)
         close(s->elders[i]);
     ht_free(s);
 }
+
+int successor_certificate(const struct successor *s) { return s->certificate; }
 
 void successor_refuse(struct successor *s, const char *why) {
     struct ht_errmsg err;

@@ -5,6 +5,7 @@
 #include "base/mem.h"
 #include "log_gen.h"
 #include "proc/files.h"
+#include "proc/seal.h"
 #include "wire/name.h"
 
 #include <stdio.h>
@@ -15,6 +16,7 @@
 #define LOOK_MS 2000                 /* how often the kit checks whether the files have changed */
 #define WARN_S (14 * INT64_C(86400)) /* how long before the end of a certificate the warnings begin */
 #define WARN_AGAIN_MS (UINT64_C(86400) * 1000)
+#define CERTIFICATE_MAX 65536u
 
 static const char to_plain_http[] = "HTTP/1.1 400 Bad Request\r\n"
                                     "Content-Type: text/plain; charset=utf-8\r\n"
@@ -95,7 +97,11 @@ static const char *day(int64_t at, char out[32]) {
     return out;
 }
 
-static const char *where(const struct io_tls_cert *c) { return c->file ? c->file : "self-signed, made at the start"; }
+static const char *where(const struct io_tls_cert *c) {
+    if (c->file)
+        return c->file;
+    return c->kept ? "self-signed, of the kit before" : "self-signed, made at the start";
+}
 
 static void told_renewed(void *ctx, const struct io_tls_cert *c, int err, const char *text) {
     struct kit_tls *t = ctx;
@@ -166,9 +172,35 @@ void kit_tls_own_rights(struct kit *k) {
     }
 }
 
+/* ---- the self-signed certificate, from program to program ---- */
+
+static void wipe(struct ht_buf *text) {
+    if (ht_buf_size(text))
+        explicit_bzero(ht_buf_head(text), ht_buf_size(text));
+    ht_buf_free(text);
+}
+
+static void read_kept(int certificate, struct ht_buf *out) {
+    struct ht_errmsg err;
+    if (certificate >= 0 && proc_seal_read(certificate, CERTIFICATE_MAX, out, &err) < 0)
+        ht_error("kit", "the certificate of the kit before cannot be read: %s", err.text);
+}
+
+int kit_tls_seal(const struct kit *k) {
+    struct ht_buf text = {0};
+    struct ht_errmsg err = {""};
+    int rc = k->tls ? io_tls_server_keep(k->tls->server, &text) : HT_EINVAL;
+    int fd = rc == HT_OK ? proc_seal("hoody-tunnel-certificate", ht_buf_slice(&text), &err) : -1;
+    wipe(&text);
+    if (fd < 0 && rc != HT_EINVAL)
+        ht_error("kit", "the kit's own certificate cannot be handed over: %s",
+                 err.text[0] ? err.text : ht_err_text(rc));
+    return fd < 0 ? -1 : fd;
+}
+
 /* ---- making it ---- */
 
-int kit_tls_open(struct kit *k, struct ht_errmsg *err) {
+int kit_tls_open(struct kit *k, int certificate, struct ht_errmsg *err) {
     const struct opt_serve *o = k->opt;
     static const char *const names[] = {"localhost", "127.0.0.1", "::1"};
     const char *self[HT_ARRAY_LEN(names) + 3];
@@ -195,14 +227,18 @@ int kit_tls_open(struct kit *k, struct ht_errmsg *err) {
     int rc = find_pairs(t, err);
     if (rc < 0)
         return rc;
+    struct ht_buf kept = {0};
+    read_kept(certificate, &kept);
     t->server = io_tls_server_create(&(struct io_tls_server_config){.pairs = t->pairs,
                                                                     .n_pairs = t->n_pairs,
                                                                     .self_signed = self,
                                                                     .n_self_signed = o->tls_self_signed ? n : 0,
+                                                                    .kept = ht_buf_slice(&kept),
                                                                     .open = open_file,
                                                                     .ctx = t,
                                                                     .to_plain_http = to_plain_http},
                                      err);
+    wipe(&kept);
     if (!t->server)
         return HT_ETLS;
     struct io_tls_cert c;
@@ -214,6 +250,9 @@ int kit_tls_open(struct kit *k, struct ht_errmsg *err) {
             continue;
         }
         ht_info("kit", "the certificate for %s (%s) is good until %s", c.name, where(&c), day(c.good_until, until));
+        if (!c.file && !c.kept && certificate >= 0)
+            ht_warn("kit", "the certificate of the kit before is for other names, or ends within a month: drivers that "
+                           "trust it with --pin need the new one");
         if (!c.file)
             ht_info("kit", "its fingerprint: a driver trusts it with --pin %s", c.fingerprint);
     }

@@ -57,13 +57,17 @@ class RestartedKit(Kit):
         os.unlink(self.program)
         os.symlink(path, self.program)
 
-    def slow_script(self):
-        """From now on a restart takes its time, and works."""
-        path = os.path.join(self.folder, "slow")
+    def wrapped(self, more="", before=":"):
+        """From now on a restart has more words, and something happens before it."""
+        path = os.path.join(self.folder, "wrapped")
         with open(path, "w", encoding="utf-8") as f:
-            f.write(f'#!/bin/sh\nsleep 0.5\nexec {BIN} "$@"\n')
+            f.write(f'#!/bin/sh\n{before}\nexec {BIN} "$@" {more}\n')
         os.chmod(path, 0o755)
         self.becomes(path)
+
+    def slow_script(self):
+        """From now on a restart takes its time, and works."""
+        self.wrapped(before="sleep 0.5")
 
     def script(self, text):
         """From now on a restart starts a program in Python, which speaks to the old kit: `old` is its end of the conversation."""

@@ -336,6 +336,29 @@ def _():
         assert reader.end(signal.SIGINT) == 0, reader.text()
 
 
+def pin(kit):
+    return re.findall(r"--pin (sha256:[0-9a-f]{64})", kit.text())
+
+
+@case("--tls-self-signed: the new program has the certificate of before, so that a driver with --pin comes to it; with another --domain it says so")
+def _():
+    with Restarted("--tls-self-signed") as t, http_service(hello) as web:
+        first, = pin(t.kit)
+        driver = t.expose(f"0={web.port}", "--pin", first)
+        for n in range(2):
+            t.kit.restarts()
+            eventually(lambda n=n: len(driver.events("connected")) == n + 2, f"the driver at the new program: {driver.text()}")
+            assert set(pin(t.kit)) == {first} and len(pin(t.kit)) == n + 2, pin(t.kit)
+            assert "self-signed, of the kit before" in t.kit.text()
+        assert not driver.events("disconnected")
+        driver.end(signal.SIGINT)
+        t.drivers.remove(driver)
+        t.kit.wrapped("--public https://127.0.0.1:0 --domain two.localhost")
+        t.kit.restarts()
+        t.kit.wait_line("the certificate of the kit before is for other names")
+        assert len(set(pin(t.kit))) == 2
+
+
 # ---- what people use ----
 
 

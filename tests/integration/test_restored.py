@@ -268,6 +268,30 @@ def _():
         kit.check_sanitizers()
 
 
+@case("a service manager's store keeps the certificate of --tls-self-signed; without the option it is thrown away")
+def _():
+    with Manager() as manager, http_service(hello) as web:
+        port = free_port()
+        argv = [BIN, "serve", "--listen", f"127.0.0.1:{port}", "--tls-self-signed"]
+        kit = manager.start(argv)
+        pin = kit.wait_line(r"--pin (sha256:[0-9a-f]{64})").group(1)
+        manager.ready()
+        driver = Driver(type("Kit", (), {"url": f"wss://127.0.0.1:{port}"}), "expose", f"0={web.port}", "--pin", pin)
+        for n in range(2):
+            eventually(lambda: "certificate" in manager.store, "its certificate")
+            assert kit.end(signal.SIGKILL) == -signal.SIGKILL
+            kit = manager.start(argv)
+            assert kit.wait_line(r"--pin (sha256:[0-9a-f]{64})").group(1) == pin
+            eventually(lambda n=n: len(driver.events("connected")) == n + 2, "its driver")
+            assert "cannot be used" not in kit.text() and "cannot be read" not in kit.text(), kit.text()
+        driver.end(signal.SIGINT)
+        assert kit.end() == 0, kit.text()
+        kit = manager.start(argv[:-1])
+        eventually(lambda: "certificate" not in manager.store, "no certificate")
+        assert kit.end() == 0, kit.text()
+        kit.check_sanitizers()
+
+
 @case("sockets of a service manager: the kit takes those that it was to open, and says which it does not need")
 def _():
     with Manager() as manager, http_service(hello) as web, socket.create_server(("127.0.0.1", 0)) as own, \

@@ -485,6 +485,82 @@ static void one_that_is_made_here(void) {
     io_tls_server_destroy(&s);
 }
 
+static void append_file(struct ht_buf *b, const char *name) {
+    char text[8192];
+    FILE *f = fopen(name, "r");
+    size_t n = f ? fread(text, 1, sizeof text, f) : 0;
+    CU_ASSERT_FATAL(n > 0 && n < sizeof text && fclose(f) == 0);
+    CU_ASSERT_EQUAL_FATAL(ht_buf_append(b, text, n), HT_OK);
+}
+
+/* The fingerprint of a certificate for those names. *used: it is the one that stands in `before`. */
+static void self_signed(const char *const *names, size_t n, struct ht_slice before, bool *used,
+                        char out[IO_FINGERPRINT], struct ht_buf *keep) {
+    struct ht_errmsg err;
+    struct io_tls_server *s = io_tls_server_create(
+        &(struct io_tls_server_config){.self_signed = names, .n_self_signed = n, .open = open_it, .kept = before},
+        &err);
+    struct io_tls_cert c;
+    CU_ASSERT_FATAL(s && io_tls_server_cert(s, 0, &c));
+    *used = c.kept;
+    memcpy(out, c.fingerprint, IO_FINGERPRINT);
+    if (keep)
+        CU_ASSERT_EQUAL(io_tls_server_keep(s, keep), HT_OK);
+    io_tls_server_destroy(&s);
+}
+
+static void one_of_before(void) {
+    static const char *const names[] = {"localhost", "127.0.0.1", "::1", "*.tunnel.test"};
+    char first[IO_FINGERPRINT], again[IO_FINGERPRINT];
+    struct ht_buf text = {0}, same = {0};
+    bool used;
+    self_signed(names, 4, ht_slice_of(NULL, 0), &used, first, &text);
+    CU_ASSERT_FALSE(used);
+    self_signed(names, 4, ht_buf_slice(&text), &used, again, &same);
+    CU_ASSERT(used && strcmp(first, again) == 0);
+    CU_ASSERT(ht_slice_eq(ht_buf_slice(&text), ht_buf_slice(&same)));
+    self_signed(names, 3, ht_buf_slice(&text), &used, again, NULL); /* other names */
+    CU_ASSERT(!used && strcmp(first, again) != 0);
+    char *raw = malloc(ht_buf_size(&text));
+    for (size_t cut = 0; cut < ht_buf_size(&text); cut += cut < 4 ? 1 : 37) {
+        memcpy(raw, ht_buf_head(&text), ht_buf_size(&text));
+        self_signed(names, 4, ht_slice_of(raw, cut), &used, again, NULL);
+        CU_ASSERT(!used && strcmp(first, again) != 0);
+        raw[cut] ^= 4;
+        self_signed(names, 4, ht_slice_of(raw, ht_buf_size(&text)), &used, again, NULL);
+        CU_ASSERT(!used || strcmp(first, again) == 0); /* what stands between the lines is nothing */
+    }
+    free(raw);
+    ht_buf_free(&text);
+    ht_buf_free(&same);
+    struct io_tls_pair pair = {path("good.pem"), path("good.key")};
+    struct io_tls_server *s = serving(&pair, 1);
+    CU_ASSERT_EQUAL(io_tls_server_keep(s, &text), HT_EINVAL);
+    io_tls_server_destroy(&s);
+}
+
+/* One that ends soon is made anew. */
+static void one_that_ends_soon(void) {
+    static const char *const names[] = {"one.test"};
+    char made[IO_FINGERPRINT];
+    static const struct {
+        long days;
+        bool used;
+    } cases[] = {{60, true}, {20, false}, {-1, false}};
+    for (size_t i = 0; i < HT_ARRAY_LEN(cases); i++) {
+        EVP_PKEY *key = EVP_EC_gen("P-256");
+        struct ht_buf text = {0};
+        bool used;
+        make_pair("self", "DNS:one.test", key, cases[i].days * 86400);
+        append_file(&text, path("self.pem"));
+        append_file(&text, path("self.key"));
+        self_signed(names, 1, ht_buf_slice(&text), &used, made, NULL);
+        CU_ASSERT_EQUAL(used, cases[i].used);
+        ht_buf_free(&text);
+        EVP_PKEY_free(key);
+    }
+}
+
 /* Each of these is a whole record, or many; what follows is not awaited. */
 static const struct {
     const char *bytes;
@@ -558,6 +634,8 @@ int main(void) {
         {"old versions, wrong protocols, plain HTTP and broken handshakes are refused", who_is_refused},
         {"certificates and keys that cannot be used are explained", what_cannot_be_used},
         {"a self-signed certificate has the names and addresses that it was made for", one_that_is_made_here},
+        {"one that an earlier server has made", one_of_before},
+        {"one of them that ends soon", one_that_ends_soon},
         {"a ClientHello that is too long is refused", a_long_hello},
         {"a client may send a second ClientHello", a_second_hello},
         {NULL, NULL},
