@@ -6,6 +6,7 @@
  *                     + kit_bound_tls()                        with --tls-cert or --tls-self-signed
  *                     + kit_bound_page()                       what is kept for the status page
  *                     + kit_bound_elders()                     after a restart: what old programs still have
+ *                     + kit_bound_records()                    while records of sessions are written or read
  *                     + strangers     * kit_bound_socket()     --max-pre-auth-connections, and as many with a token
  *                     + 64            * kit_bound_client()     connections of the base listener without a WebSocket
  *                     + live sessions * kit_bound_session()    --max-sessions
@@ -147,6 +148,22 @@ static inline size_t kit_bound_elders(const struct opt_serve *o) {
     return (size_t)kit_bound_pasts(o) * 256u + (o->n_tls_cert || o->tls_self_signed ? KIT_BOUND_SPLICED * spliced : 0);
 }
 
+/* The text of the records of all sessions, live and parked: session, bindings, and their hostnames and certificates
+ * with each newline as two characters; names. */
+static inline size_t kit_bound_record_text(const struct opt_serve *o) {
+    size_t binding =
+        KIT_BOUND_ROW + (size_t)WIRE_LIMIT_MAX_HOSTNAMES * (WIRE_LIMIT_NAME_HOST + 40u) + (size_t)2 * WIRE_LIMIT_MAX_CA;
+    return (size_t)2 * o->max_sessions *
+           (1024u + (size_t)o->max_bindings_per_session * binding +
+            (size_t)o->max_names_per_session * (WIRE_LIMIT_NAME_TEXT + 40u));
+}
+
+/* Written, the lines become a whole, and that a whole with its first line. Read, there are the file, a copy, and what
+ * it says. */
+static inline size_t kit_bound_records(const struct opt_serve *o) {
+    return 2 * KIT_BOUND_GROWTH * kit_bound_record_text(o);
+}
+
 /* The latest events, and the QR codes of the last answer. */
 static inline size_t kit_bound_page(void) {
     return (size_t)ADMIN_EVENTS_KEPT * KIT_BOUND_EVENT + (size_t)ADMIN_QR_MAX * 2 * KIT_BOUND_CODE;
@@ -161,8 +178,8 @@ static inline size_t kit_bound_tls(const struct opt_serve *o, unsigned visitors)
 
 static inline size_t kit_bound_total(const struct opt_serve *o, unsigned visitors) {
     return ((size_t)1 << 20) + kit_bound_tls(o, visitors) + kit_bound_page() + kit_bound_elders(o) +
-           (size_t)2 * o->max_pre_auth_connections * kit_bound_socket() + KIT_BOUND_CLIENTS * kit_bound_client(o) +
-           (o->n_proxy_protocol ? KIT_BOUND_PROXIED * KIT_BOUND_FIXED : 0) +
+           kit_bound_records(o) + (size_t)2 * o->max_pre_auth_connections * kit_bound_socket() +
+           KIT_BOUND_CLIENTS * kit_bound_client(o) + (o->n_proxy_protocol ? KIT_BOUND_PROXIED * KIT_BOUND_FIXED : 0) +
            /* 2: each session may have an older one, handed over, that finishes its streams */
            (size_t)o->max_sessions * (2 * kit_bound_session(o) + kit_bound_away(o)) + visitors * kit_bound_waiting() +
            (o->set_connect_proxy ? visitors / 4 * kit_bound_connect() + kit_bound_plain(visitors / 4) : 0);

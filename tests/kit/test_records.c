@@ -3,6 +3,7 @@
  * HT_UPDATE_GOLDEN=1 writes it when it is not there.
  */
 #include "base/mem.h"
+#include "kit/bounds.h"
 #include "kit/records.h"
 #include "support/tap.h"
 
@@ -305,6 +306,67 @@ static void what_cannot_be_written(void) {
     CU_ASSERT_EQUAL(ht_buf_size(&out), 0);
 }
 
+/* ---- how much they are ---- */
+
+#define LABEL 127 /* bytes of a label (spec/restart.yaml) */
+#define TWICE(x) x x
+#define LONG TWICE(TWICE(TWICE(TWICE(TWICE(TWICE("0123456789abcdef")))))) /* 1024 characters */
+
+static void add_long_binding(struct records_writer *w, const struct opt_serve *o, uint32_t id) {
+    static char label[LABEL + 1], ca[WIRE_LIMIT_MAX_CA + 1];
+    memset(label, 1, LABEL); /* six characters each */
+    for (size_t i = 0; i < WIRE_LIMIT_MAX_CA; i++)
+        ca[i] = i % 65 == 64 ? '\n' : 'A';
+    records_add(w, &(struct restart_message){.type = RESTART_BINDING,
+                                             .bind_id = UINT32_MAX - id,
+                                             .kind = 2,
+                                             .mode = 2,
+                                             .port = 65535,
+                                             .address = ht_slice_of(LONG, 45),
+                                             .since = INT32_MAX,
+                                             .label = ht_slice_str(label),
+                                             .name = ht_slice_of(LONG, 63)});
+    for (unsigned i = 0; i < WIRE_LIMIT_MAX_HOSTNAMES; i++)
+        records_add(w, &(struct restart_message){.type = RESTART_HOSTNAME, .text = {LONG, WIRE_LIMIT_NAME_HOST}});
+    for (unsigned i = 0; id == 0 && i < o->max_names_per_session; i++)
+        records_add(w, &(struct restart_message){.type = RESTART_NAMED, .text = {LONG, WIRE_LIMIT_NAME_TEXT}});
+    records_add(w, &(struct restart_message){.type = RESTART_CA, .text = ht_slice_str(ca)});
+}
+
+static void the_longest_are_within_their_bound(void) {
+    const struct opt_serve o = {.max_sessions = 4, .max_bindings_per_session = 5, .max_names_per_session = 30};
+    struct records_writer w = {.lines = 0};
+    struct restart_message head = {.seq = INT64_C(1) << 52, .saved = INT64_C(1) << 52, .program = {LONG, 64}};
+    struct ht_buf out = {0};
+    struct ht_errmsg err = {""};
+    struct records r;
+    size_t text = kit_bound_record_text(&o);
+    for (unsigned s = 0; s < 2 * o.max_sessions; s++) {
+        records_add(&w, &(struct restart_message){.type = RESTART_SESSION,
+                                                  .session = ht_slice_of(LONG, 38),
+                                                  .token = ht_slice_of(LONG, 32),
+                                                  .client = ht_slice_of(LONG, 32),
+                                                  .driver = ht_slice_of(LONG, 63),
+                                                  .peer = ht_slice_of(LONG, 64),
+                                                  .version = 2,
+                                                  .next_stream = UINT32_MAX - 1,
+                                                  .next_bind = UINT32_MAX,
+                                                  .until = INT64_C(1) << 52});
+        for (unsigned b = 0; b < o.max_bindings_per_session; b++)
+            add_long_binding(&w, &o, b);
+    }
+    size_t memory = w.body.cap;
+    CU_ASSERT_EQUAL_FATAL(records_finish(&w, &head, &out), HT_OK);
+    memory += out.cap;
+    printf("# %zu bytes of text, and at most %zu; %zu of memory, and at most %zu\n", ht_buf_size(&out), text, memory,
+           kit_bound_records(&o));
+    CU_ASSERT(ht_buf_size(&out) <= text && ht_buf_size(&out) > text / 2);
+    CU_ASSERT(memory <= kit_bound_records(&o));
+    CU_ASSERT_EQUAL(records_open(&r, ht_buf_slice(&out), &err), HT_OK);
+    records_free(&r);
+    ht_buf_free(&out);
+}
+
 int main(void) {
     static const struct tap_test tests[] = {
         {"what is written is read", what_is_written_is_read},
@@ -314,6 +376,7 @@ int main(void) {
         {"a newer format is refused in words", a_newer_format_is_refused_in_words},
         {"each allocation may fail", each_allocation_may_fail},
         {"what cannot be written", what_cannot_be_written},
+        {"the longest records are within their bound", the_longest_are_within_their_bound},
         {NULL, NULL},
     };
     return tap_main("records of sessions", tests);
