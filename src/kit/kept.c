@@ -199,6 +199,8 @@ struct reading {
 
 static void left_out(struct reading *r, struct ht_slice id, const char *why) {
     r->count->left_out++;
+    if (r->elsewhere && id.n == KIT_ID_LEN) /* without memory the old kit serves it on until it is cut */
+        (void)!ht_buf_append(&r->kit->left_out, id.p, id.n);
     ht_log_with(HT_LOG_WARN, "session", HT_LOG_FIELDS(log_session_slice(id), log_reason(why)),
                 "a session of the kit before is left out");
 }

@@ -419,6 +419,7 @@ void kit_destroy(struct kit **kp) {
     relay_table_destroy(&k->table);
     kit_tls_close(k);
     ht_free(k->reserved);
+    ht_buf_free(&k->left_out);
     users_tear_down(k);
     ht_free(k);
 }

@@ -118,6 +118,7 @@ struct kit {
     struct ht_list elders;           /* struct kit_elder: kits before this one, which finish (successor.c) */
     unsigned n_elsewhere;            /* sessions whose driver one of them still serves */
     struct io_timer elsewhere_timer; /* how long their ports are waited for */
+    struct ht_buf left_out;          /* ids of sessions that one of them serves, and that are not kept here (kept.c) */
     struct restart *restart;         /* NULL: it is not restarted (an embedded kit) */
     struct ht_list pasts;            /* struct kit_past: sessions whose streams an elder has (past.c) */
     unsigned n_pasts;

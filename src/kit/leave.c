@@ -159,6 +159,7 @@ static void begin_session(struct kit_session *s) {
     uint64_t most = ht_min64(s->kit->opt->hold_ms / 2, WIRE_LIMIT_HANDOVER_WAIT);
     session_forget_binds(s);
     if (knows_handover(s)) {
+        relay_owner_pause(&s->owner, false); /* until its driver is at the new kit */
         if (s->state == WIRE_SESSION_LIVE)
             tell_driver(s);
         return;

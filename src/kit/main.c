@@ -129,8 +129,12 @@ static void restart_failed(void *ctx, const char *why) {
 
 static void left(void *ctx, pid_t pid) {
     struct serve *s = ctx;
+    struct ht_errmsg err;
     (void)pid;
     end_notifying(s);
+    /* The new kit has read them anew. Whoever it turns away has no business here either. */
+    if (kit_reload_token(s->kit, &err) < 0)
+        ht_warn("kit", "%s; sessions of the old token stay until they have nothing under way here", err.text);
     if (s->opt->state_dir)
         proc_slots_unclaim(&s->slots);
     proc_slots_close(&s->slots);

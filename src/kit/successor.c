@@ -409,6 +409,17 @@ int successor_take(struct successor *s, struct kit *k, struct ht_errmsg *err) {
     return HT_OK;
 }
 
+/* The old kit lets them go as if they were here: their visitors would be nobody's, and their drivers come here, and
+ * learn why they may not. */
+static void give_up_left_out(struct kit *k, const struct kit_elder *e) {
+    for (; e && ht_buf_size(&k->left_out) >= KIT_ID_LEN; ht_buf_consume(&k->left_out, KIT_ID_LEN)) {
+        struct restart_message m = {.type = RESTART_MINE,
+                                    .session = ht_slice_of(ht_buf_head(&k->left_out), KIT_ID_LEN)};
+        (void)!handoff_send(e->fd, &m, NULL, 0, SEND_WAIT_MS);
+    }
+    ht_buf_free(&k->left_out);
+}
+
 static void told_of_it(struct successor *s, struct kit *k) {
     uint64_t since = ht_now_ms() - s->go_ms;
     k->metrics.restarts_total[HT_METRIC_RESTART_DONE] = ht_max(s->restarts, 1u);
@@ -442,6 +453,7 @@ void successor_serving(struct successor **sp, struct kit *k) {
         else if (session->elsewhere)
             elsewhere_end(session, false);
     }
+    give_up_left_out(k, e);
     told_of_it(s, k);
     successor_destroy(sp);
 }
