@@ -2,12 +2,13 @@
 
 import asyncio
 import json
+import signal
 import socket
 import urllib.parse
 
 from . import tcp, ws
 from .match import ABSENT, as_bytes, mismatch, show
-from .run import CaseError, Failure, Run
+from .run import CaseError, Failure, Run, Unsupported
 from .steps_wire import expect_one, send_frames, verb
 from .wire import codec, spec
 
@@ -180,6 +181,15 @@ async def _users(run, which):
     """From now on another file says who may come. It is in force some time after this step."""
     run.note("target", ">>", f"users: {which}")
     run.target.change_users(which)
+
+
+@verb("start_anew")
+async def _start_anew(run, _):
+    """Another program takes the kit's place, behind the signal that the adapter names (`restart`). Some time after this step."""
+    if "restart" not in run.target.adapter.doc:
+        raise Unsupported("the adapter does not say how the kit is started anew")
+    run.note("target", ">>", "it is started anew")
+    run.target.process.signal(getattr(signal, f"SIG{run.target.adapter.doc['restart']}"))
 
 
 @verb("public_port")
