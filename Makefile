@@ -235,6 +235,7 @@ $(foreach p,$(filter %.1,$(PAGES)),$(PREFIX)/share/man/man1 644 $(MAN)/$(p) $(p)
 $(PREFIX)/share/zsh/site-functions 644 $(GEN)/completion.zsh _hoody-tunnel
 $(PREFIX)/share/fish/vendor_completions.d 644 $(GEN)/completion.fish hoody-tunnel.fish
 $(UNITS)/system 644 packaging/hoody-tunnel.service hoody-tunnel.service
+$(UNITS)/system 644 packaging/hoody-tunnel.socket hoody-tunnel.socket
 $(UNITS)/system 644 packaging/hoody-tunnel-up@.service hoody-tunnel-up@.service
 $(UNITS)/user 644 packaging/user/hoody-tunnel-up@.service hoody-tunnel-up@.service
 $(SHARE) 644 $(GEN)/openapi.json openapi.json

@@ -36,7 +36,7 @@ def _():
         make("install", *where)
         there = files(folder.join("opt/ht"))
         for name in ("bin/hoody-tunnel", "lib/libhoody-tunnel.so", "lib/libhoody-tunnel.a", "include/hoody_tunnel.h",
-                     "lib/systemd/system/hoody-tunnel.service", "lib/systemd/system/hoody-tunnel-up@.service",
+                     "lib/systemd/system/hoody-tunnel.service", "lib/systemd/system/hoody-tunnel-up@.service", "lib/systemd/system/hoody-tunnel.socket",
                      "lib/systemd/user/hoody-tunnel-up@.service", "share/hoody-tunnel/openapi.json", "share/hoody-tunnel/inspector.json",
                      "share/hoody-tunnel/schemas/protocol.schema.json", "share/hoody-tunnel/schemas/log_line.schema.json", "share/hoody-tunnel/schemas/audit_line.schema.json", "share/man/man1/hoody-tunnel-expose.1",
                      "share/man/man5/hoody-tunnel.yaml.5", "share/zsh/site-functions/_hoody-tunnel"):
@@ -73,7 +73,7 @@ def _():
     if not shutil.which("systemd-analyze"):
         raise Skip("systemd-analyze (Debian's systemd) is not there")
     with Folder() as folder:
-        for name in ("hoody-tunnel.service", "hoody-tunnel-up@.service", "user/hoody-tunnel-up@.service"):
+        for name in ("hoody-tunnel.service", "hoody-tunnel.socket", "hoody-tunnel-up@.service", "user/hoody-tunnel-up@.service"):
             with open(os.path.join(ROOT, "packaging", name), encoding="utf-8") as f:
                 unit = f.read().replace("/usr/local/bin/hoody-tunnel", BIN)
             path = folder.join(os.path.basename(name))
@@ -82,6 +82,14 @@ def _():
             said = subprocess.run(["systemd-analyze", *(["--user"] if name.startswith("user/") else []), "verify", "--man=no", path],
                                   capture_output=True, text=True, check=False, timeout=60, env={**os.environ, "XDG_RUNTIME_DIR": folder.path})
             assert said.returncode == 0 and BIN not in said.stderr and name.split("/")[-1] not in said.stderr, (name, said)
+
+
+@case("hoody-tunnel.socket opens what the kit listens on when nobody says otherwise; a kit that is started then takes it")
+def _():
+    with open(os.path.join(ROOT, "packaging", "hoody-tunnel.socket"), encoding="utf-8") as f:
+        addresses = re.findall(r"^ListenStream=(.*)$", f.read(), re.M)
+    told = re.search(r"--listen .*?Default (\S+)\.\s", run([BIN, "serve", "--help"]), re.S)
+    assert told and addresses == [told.group(1)], (addresses, told)
 
 
 @case("the shared library shows what the header declares, each name with its version, and nothing else")
