@@ -16,6 +16,7 @@ import threading
 
 from tests.integration.harness import (ROOT, Kit, Program, Relay, Service, connect, eventually, fds, hello, http_service,
                                        read_exactly, status)
+from tests.integration.restarted import Restarted
 from tests.support.tap import Skip, case, main
 
 ADAPTER = os.path.join(ROOT, "conformance", "adapters", "typescript-sdk.mjs")
@@ -230,6 +231,24 @@ def _():
             assert sdk.process.wait(20) == 7, sdk.text()
             sdk.end()
             clean(k, sdk.port)
+
+
+@case("the SDK comes back behind a restart of the kit, and finds its port there")
+def _():
+    if not os.environ.get("SDK_DIR") or not shutil.which("node"):
+        raise Skip("SDK_DIR or node is not there")
+    with Restarted() as t, http_service(hello) as service:
+        for connections in (1, 4):
+            sdk = Sdk("expose", t.kit.url, service, "--reconnect", connections=connections)
+            first = sdk.bound()
+            assert status(sdk.port) == 200
+            for _ in range(3):
+                t.kit.restarts()
+                again = sdk.bound()
+                assert again["resumed"] and sdk.port == first["containerPort"], again
+                eventually(lambda s=sdk: status(s.port) == 200, "the service is back")
+                t.only_one()
+            assert sdk.end() == 0, sdk.text()
 
 
 if __name__ == "__main__":
