@@ -163,7 +163,7 @@ static void wait_or_give_up(struct tail *t, const char *why, uint64_t min_ms) {
         return;
     }
     ht_random_bytes(&random, sizeof random);
-    uint64_t wait = driver_backoff(t->attempts++, min_ms, random);
+    uint64_t wait = driver_backoff(t->attempts++, min_ms, WIRE_LIMIT_RETRY_MAX, random);
     if (!for_ever)
         wait = ht_min64(wait, t->lost_at + t->retry_for_ms - now);
     if (!t->lost)

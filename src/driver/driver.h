@@ -479,9 +479,9 @@ bool driver_retry_wanted(const struct ht_tunnel *t);
 /* DOWN -> WAITING: drops the rest of the link, and what does not survive it; reports, and sets the timer. */
 void driver_retry_begin(struct ht_tunnel *t);
 void driver_retry_now(struct ht_tunnel *t);
-/* The wait before attempt number `attempt` (from 0), in milliseconds. `min_ms` bounds the first wait; `random` is a
- * random number. */
-uint64_t driver_backoff(unsigned attempt, uint64_t min_ms, uint64_t random);
+/* The wait before attempt number `attempt` (from 0), in milliseconds. `min_ms` bounds the first wait and `max_ms` all
+ * of them; `random` is a random number. */
+uint64_t driver_backoff(unsigned attempt, uint64_t min_ms, uint64_t max_ms, uint64_t random);
 
 /* ---- driver_tls.c ---- */
 

@@ -36,7 +36,8 @@ void driver_handover_failed(struct ht_tunnel *t, const char *why) {
         return;
     ht_random_bytes(&random, sizeof random);
     driver_say(t, HT_SEVERITY_WARNING, "the session that follows this one could not be opened yet: %s", why);
-    io_timer_set(&t->handover_timer, driver_backoff(t->handover_attempts++, t->retry_min_ms, random));
+    io_timer_set(&t->handover_timer,
+                 driver_backoff(t->handover_attempts++, t->retry_min_ms, WIRE_LIMIT_RETRY_KEPT, random));
 }
 
 void driver_handover_switch(struct ht_tunnel *t) {

@@ -66,7 +66,8 @@ static bool wait_for_link(struct driver_session *ses) {
         return false;
     }
     ht_random_bytes(&random, sizeof random);
-    io_timer_set(&ses->again, ht_min64(driver_backoff(ses->attempts++, t->retry_min_ms, random), until - now));
+    io_timer_set(&ses->again, ht_min64(driver_backoff(ses->attempts++, t->retry_min_ms, WIRE_LIMIT_RETRY_KEPT, random),
+                                       until - now));
     return true;
 }
 

@@ -5,12 +5,12 @@
 
 #define RETRY_AFTER_MAX_MS 3600000u /* the longest wait that a kit can ask for */
 
-uint64_t driver_backoff(unsigned attempt, uint64_t min_ms, uint64_t random) {
+uint64_t driver_backoff(unsigned attempt, uint64_t min_ms, uint64_t max_ms, uint64_t random) {
     uint64_t most = min_ms;
-    while (attempt-- > 0 && most < WIRE_LIMIT_RETRY_MAX)
+    while (attempt-- > 0 && most < max_ms)
         most *= 2;
     /* Full jitter, so that drivers that have lost the same kit do not come back all at once. */
-    return random % (ht_min(most, WIRE_LIMIT_RETRY_MAX) + 1);
+    return random % (ht_min64(most, max_ms) + 1);
 }
 
 /* How much of retry_for_ms is left, counted from the loss; UINT64_MAX: no limit. */
@@ -44,8 +44,9 @@ bool driver_retry_wanted(const struct ht_tunnel *t) {
     }
 }
 
-/* How long until the next attempt. After a refusal the waits are longer. */
-static uint64_t wait_before(const struct ht_tunnel *t) {
+/* How long until the next attempt. After a refusal the waits are longer. With `kept` streams wait for the link, and the
+ * kit lets new visitors wait too, but not for long: however often the link was lost, the next attempt is soon. */
+static uint64_t wait_before(const struct ht_tunnel *t, bool kept) {
     uint64_t random;
     if (t->network.moved && t->attempts == 0) /* no other driver has lost its link for that reason */
         return 0;
@@ -55,9 +56,11 @@ static uint64_t wait_before(const struct ht_tunnel *t) {
                    : ht_min64(VTUNNEL_LIMIT_RETRY_MAX, VTUNNEL_LIMIT_RETRY_FIRST << ht_min(t->attempts - 1, 8));
     ht_random_bytes(&random, sizeof random);
     if (!t->refused)
-        return driver_backoff(t->attempts, t->retry_min_ms, random);
+        return driver_backoff(t->attempts, t->retry_min_ms, kept ? WIRE_LIMIT_RETRY_KEPT : WIRE_LIMIT_RETRY_MAX,
+                              random);
     uint64_t least = (uint64_t)t->retry_min_ms * DRIVER_REFUSED_WAITS / 2;
-    return least + driver_backoff(t->attempts, (uint64_t)t->retry_min_ms * DRIVER_REFUSED_WAITS, random);
+    return least +
+           driver_backoff(t->attempts, (uint64_t)t->retry_min_ms * DRIVER_REFUSED_WAITS, WIRE_LIMIT_RETRY_MAX, random);
 }
 
 static void timer_fired(struct io_timer *timer) {
@@ -76,7 +79,7 @@ void driver_retry_begin(struct ht_tunnel *t) {
         if (t->lost_at - t->up_at >= DRIVER_STEADY_MS)
             t->attempts = 0;
     }
-    uint64_t wait = wait_before(t);
+    uint64_t wait = wait_before(t, waits);
     t->network.moved = false;
     t->attempts++;
     t->only_v1 = false; /* perhaps something other than the kit has refused the list of subprotocols */

@@ -271,7 +271,9 @@ static void shard_gone(struct driver_sock *s, const char *why) {
             s->attempts = 0;
         ht_random_bytes(&random, sizeof random);
         s->state = SHARD_LOST;
-        io_timer_set(&s->timer, driver_backoff(s->attempts++, t->retry_min_ms, random));
+        io_timer_set(&s->timer,
+                     driver_backoff(s->attempts++, t->retry_min_ms,
+                                    t->now->kept[s->index] ? WIRE_LIMIT_RETRY_KEPT : WIRE_LIMIT_RETRY_MAX, random));
     } else if (was_up) {
         driver_say(t, HT_SEVERITY_WARNING, "connection %u of %u was lost, and this session goes on without it: %s",
                    s->index + 1, t->granted, text);

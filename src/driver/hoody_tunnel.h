@@ -135,10 +135,10 @@ struct ht_tunnel_options {
     /*
      * After a lost link the tunnel tries to connect again. It tries for retry_for_ms, counted anew for each loss. The
      * default is for ever; HT_NO_RETRY: not at all. The wait between two attempts grows from retry_min_ms (default 250)
-     * to 30 s, with full jitter. It is longer when the kit asks for more, or when the answer was a refusal (401, a
-     * login page, a wrong certificate). Only these end a tunnel that was up once: a GOAWAY of the kit about the token,
-     * a refused binding with strict_bindings, an admin who closes the session, another driver that takes the session or
-     * port over.
+     * to 30 s, or to 1 s while streams wait for the link, with full jitter. It is longer when the kit asks for more, or
+     * when the answer was a refusal (401, a login page, a wrong certificate). Only these end a tunnel that was up once:
+     * a GOAWAY of the kit about the token, a refused binding with strict_bindings, an admin who closes the session,
+     * another driver that takes the session or port over.
      */
     uint32_t retry_for_ms;
     uint32_t retry_min_ms;

@@ -281,6 +281,21 @@ static void again_and_again(void) {
     done();
 }
 
+/* The kit lets visitors wait for a moment only. */
+static void the_next_attempt_is_soon(void) {
+    go();
+    for (unsigned i = 2; i < 7; i++) {
+        w.t->attempts = 40; /* it was lost as often, each time soon after it had come up */
+        network_fails();
+        flow_word(&f, "x");
+        UNTIL(w.disconnected == i - 1);
+        CU_ASSERT(w.retry_in_ms <= WIRE_LIMIT_RETRY_KEPT);
+        driver_retry_now(w.t);
+        expect_whole(i);
+    }
+    done();
+}
+
 /* Both directions are full, and the link fails again and again in the middle of what is sent again. */
 static void in_the_middle_of_the_replay(void) {
     go();
@@ -731,6 +746,7 @@ int main(void) {
         {"a lost link loses nothing", nothing_is_lost},
         {"what the service says meanwhile comes afterwards", what_the_service_says_meanwhile},
         {"again and again", again_and_again},
+        {"however often the link was lost, the next attempt is soon while streams wait", the_next_attempt_is_soon},
         {"a link that fails in the middle of what is sent again", in_the_middle_of_the_replay},
         {"a link that fails before HELLO_OK", before_hello_ok},
         {"the service ends its side meanwhile", the_service_ends_meanwhile},

@@ -477,11 +477,13 @@ static void a_hello_without_an_answer_may_be_late(void) {
 static void waits_grow_and_are_spread(void) {
     static const uint64_t most[] = {250, 500, 1000, 2000, 4000, 8000, 16000, 30000, 30000};
     for (unsigned i = 0; i < HT_ARRAY_LEN(most); i++) {
-        CU_ASSERT_EQUAL(driver_backoff(i, 250, 0), 0);
-        CU_ASSERT_EQUAL(driver_backoff(i, 250, most[i]), most[i]);
-        CU_ASSERT_EQUAL(driver_backoff(i, 250, most[i] + 1), 0);
+        CU_ASSERT_EQUAL(driver_backoff(i, 250, 30000, 0), 0);
+        CU_ASSERT_EQUAL(driver_backoff(i, 250, 30000, most[i]), most[i]);
+        CU_ASSERT_EQUAL(driver_backoff(i, 250, 30000, most[i] + 1), 0);
+        CU_ASSERT_EQUAL(driver_backoff(i, 250, 1000, 1000), most[i] < 1000 ? 1000 % (most[i] + 1) : 1000);
     }
-    CU_ASSERT(driver_backoff(UINT32_MAX, 250, UINT64_MAX) <= 30000);
+    CU_ASSERT(driver_backoff(UINT32_MAX, 250, 30000, UINT64_MAX) <= 30000);
+    CU_ASSERT(driver_backoff(0, 5000, 1000, UINT64_MAX) <= 1000);
 }
 
 static const struct tap_test tests[] = {
