@@ -2,8 +2,11 @@
  * A TCP proxy that breaks what passes through it: fault_proxy --to PORT [--seed N] [--reach BYTES] [--resets 1].
  *
  * Each connection gets a plan, drawn from the seed and the connection's number: where in which direction it is cut and
- * how, and where on the way there its bytes are split into single ones or held back. With --resets both ends are always
- * reset: where an end in order means that all is there, a proxy must not make one up. It prints
+ * how, and where on the way there its bytes are split into single ones or held back. Both ends are closed, reset or
+ * told of an end; or one direction ends, and the other one goes on for a while; or what goes in is lost without a word
+ * ("hole"), each direction from a place of its own on; or one end is reset, and the other one (near: who has connected)
+ * is left with a connection that takes all and says nothing ("half-open"). With --resets both ends are always reset:
+ * where an end in order means that all is there, a proxy must not make one up. It prints
  *
  *     listening on PORT
  *     open NUMBER
@@ -44,10 +47,13 @@
 #define MAX_PAIRS 512
 #define BUFFER 65536
 #define HALF_CLOSE_MS 200 /* how long a pair with one closed direction may live on */
+#define HOLE_MS 150       /* ... and one of which a direction leads nowhere */
+#define DEAF_MS 300       /* until an end is told that the other one has been gone for long */
 #define TROUBLES 4
 
-enum how { HOW_RESET, HOW_FIN, HOW_RESET_NEAR, HOW_RESET_FAR, HOW_HALF, N_HOW };
-static const char *const how_names[N_HOW] = {"reset", "fin", "reset-near", "reset-far", "half-close"};
+enum how { HOW_RESET, HOW_FIN, HOW_RESET_NEAR, HOW_RESET_FAR, HOW_HALF, HOW_HOLE, HOW_OPEN_NEAR, HOW_OPEN_FAR, N_HOW };
+static const char *const how_names[N_HOW] = {"reset",      "fin",  "reset-near",     "reset-far",
+                                             "half-close", "hole", "half-open-near", "half-open-far"};
 
 enum { UP, DOWN };
 static const char *const direction_names[] = {"up", "down"};
@@ -79,6 +85,7 @@ struct way {
     struct units units;
     bool ended, shut; /* its source gave its end; its target was told */
     bool told_to_end; /* by a half-close: whatever still comes is dropped */
+    bool hole;        /* what goes in never comes out, and nobody is told */
 };
 
 struct pair {
@@ -135,6 +142,10 @@ static void plan(struct pair *p) {
     p->wild = true;
     p->how = resets ? HOW_RESET : (enum how)below(&state, N_HOW);
     p->way[below(&state, 2)].cut_at = offset(&state);
+    if (p->how == HOW_HOLE) /* the other direction goes on for a while, up to a place of its own */
+        for (int d = UP; d <= DOWN; d++)
+            if (p->way[d].cut_at == UINT64_MAX)
+                p->way[d].cut_at = p->way[!d].cut_at + offset(&state) % 65536;
     for (int d = UP; d <= DOWN; d++) {
         for (uint64_t i = below(&state, TROUBLES + 1); i-- > 0;) {
             struct trouble *t = &p->way[d].troubles[i];
@@ -164,15 +175,45 @@ static void end_pair(struct pair *p, bool reset_near, bool reset_far) {
     close_one(p->way[UP].to, reset_far);
 }
 
+/* Nothing of this direction arrives any more, and its source is not told. */
+static void lead_nowhere(struct way *w) {
+    w->hole = true;
+    w->len = w->head = 0;
+}
+
+/* The end that this direction comes from is reset. The other one is not told, may write on, and hears nothing. */
+static void leave_open(struct pair *p, int gone) {
+    lead_nowhere(&p->way[UP]);
+    lead_nowhere(&p->way[DOWN]);
+    close_one(p->way[gone].from, true);
+    p->way[gone].from = p->way[!gone].to = -1;
+    p->dies_at = now_ms() + DEAF_MS;
+}
+
 static void cut(struct pair *p, int direction) {
     struct way *w = &p->way[direction];
-    printf("cut %" PRIu64 " %s %" PRIu64 " %s\n", p->number, direction_names[direction], w->passed, how_names[p->how]);
+    if (p->dies_at == 0)
+        printf("cut %" PRIu64 " %s %" PRIu64 " %s\n", p->number, direction_names[direction], w->passed,
+               how_names[p->how]);
     w->cut_at = UINT64_MAX;
-    if (p->how == HOW_HALF) {
+    switch (p->how) {
+    case HOW_HALF:
         w->ended = w->told_to_end = true;
         w->len = 0;
         p->dies_at = now_ms() + HALF_CLOSE_MS;
         return;
+    case HOW_HOLE:
+        lead_nowhere(w);
+        p->dies_at = now_ms() + (p->dies_at ? 0 : HOLE_MS);
+        return;
+    case HOW_OPEN_NEAR:
+        leave_open(p, DOWN);
+        return;
+    case HOW_OPEN_FAR:
+        leave_open(p, UP);
+        return;
+    default:
+        break;
     }
     end_pair(p, p->how == HOW_RESET || p->how == HOW_RESET_NEAR, p->how == HOW_RESET || p->how == HOW_RESET_FAR);
 }
@@ -307,7 +348,10 @@ static void take_in(struct pair *p, int direction) {
     if (room == 0)
         return;
     ssize_t n = recv(w->from, w->buf + w->head + w->len, room, MSG_DONTWAIT);
-    if (n > 0 && !w->told_to_end)
+    if (w->hole) {
+        if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
+            end_pair(p, true, true);
+    } else if (n > 0 && !w->told_to_end)
         w->len += (size_t)n;
     else if (n == 0) {
         w->ended = true;

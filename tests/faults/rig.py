@@ -80,6 +80,7 @@ class Prompter:
 
     def __init__(self, drivers):
         self.up = {driver: linked(driver) for driver in drivers}
+        self.lost = dict.fromkeys(drivers, 0)  # how often each has told that it lost its link
         self.over = threading.Event()
         self.thread = threading.Thread(target=self._run, daemon=True)
         self.thread.start()
@@ -99,6 +100,7 @@ class Prompter:
             _, line = driver.lines.get()
             if line and (word := link_word(line)) is not None:
                 self.up[driver] = word
+                self.lost[driver] += not word
         if len(driver.log) > 20000:
             del driver.log[:-10000]
 
