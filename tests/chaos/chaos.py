@@ -1,7 +1,7 @@
 """Random play of the whole: `make chaos SEED=1 SECONDS=60`.
 
 Rounds of a few seconds, each with a seed of its own that is printed (the first is SEED, the next SEED + 1, ...): in most of them a
-kit stands amid drivers, visitors and admins of every kind, in the others a driver meets kits of every kind. What must hold:
+kit, which some of them restart, stands amid drivers, visitors and admins of every kind, in the others a driver meets kits of every kind. What must hold:
 
     * no report of a sanitizer, and no end that nobody asked for
     * every byte is its visitor's own, in order, once; an end in order means that all of it came

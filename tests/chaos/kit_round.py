@@ -9,7 +9,7 @@ import time
 from conformance.lib.ports import free_port
 from tests.chaos import admins, drivers, visitors
 from tests.chaos.play import Listener, Over, Stage
-from tests.chaos.programs import BrokenPath, Program, real_driver
+from tests.chaos.programs import BrokenPath, Program, RestartedKit, real_driver, restart
 from tests.chaos.services import Services
 
 GRACE = 1.5
@@ -47,7 +47,11 @@ class KitRound:
 
     async def begin(self):
         stage, rng = self.stage, self.rng
-        self.kit = await Program(stage, [self.binary, "serve", *options(rng)]).start()
+        argv = [self.binary, "serve", *options(rng)]
+        restarts = stage.rng("restarts").random() < 0.5
+        if restarts:
+            argv += ["--restart-drain", stage.rng("drain").choice(["3s", "24h"])]
+        self.kit = await (RestartedKit if restarts else Program)(stage, argv).start()
         match = await self.kit.line(r"listening on http://127\.0\.0\.1:(\d+)")
         if not match:
             stage.ledger.found(f"the kit did not start:\n{chr(10).join(self.kit.lines)}")
@@ -74,6 +78,8 @@ class KitRound:
         for name, who, most in (("admin", admins.administrate, 3), ("events", admins.read_events, 3), ("knock", admins.knock, 6)):
             for i in range(rng.randrange(most)):
                 stage.start(f"{name}-{i}", who, stage, port)
+        if restarts:
+            stage.start("restart-0", restart, stage, self.kit)
         stage.start("probe-0", admins.probe, stage, port)
         stage.start("watch-0", admins.watch, stage)
         return True
@@ -95,6 +101,8 @@ class KitRound:
         for listener in self.listeners:
             await listener.end()
         await eventually(self.stage, self.kit, self.empty, "no stream, session or binding")
+        if isinstance(self.kit, RestartedKit):
+            await eventually(self.stage, self.kit, self.alone, "the ends of old programs")
         await eventually(self.stage, self.kit, self.closed, "the descriptors of a new kit")
         await self.kit.end(signal.SIGTERM)
         self.kit.check({0})
@@ -106,6 +114,9 @@ class KitRound:
             return repr(e)
         seen = json.loads(body) if status == 200 else {"status": status}
         return True if seen.get("sessions") == [] and not any(seen[k] for k in ("orphanedSessions", "totalStreams", "totalBindings")) else seen
+
+    async def alone(self):
+        return self.kit.elders() or True
 
     async def closed(self):
         n = self.kit.fds()

@@ -1,10 +1,13 @@
-"""The program under test as a kit or a driver, and a path to it that breaks."""
+"""The program under test as a kit or a driver, a kit that is restarted, and a path to it that breaks."""
 
 import asyncio
+import contextlib
 import ctypes
 import os
 import re
+import shutil
 import signal
+import tempfile
 
 from tests.chaos.play import Listener, Over, Sock, ended, pace, pieces
 
@@ -46,12 +49,16 @@ class Program:
         while line := await self.process.stdout.readline():
             text = line.decode(errors="replace").rstrip("\n")
             self.lines.append(text)
+            self.heard(text)
             if self.report is None and any(mark in text for mark in MARKS):
                 self.report = text
             if len(self.lines) > 2 * KEPT and self.report is None:
                 del self.lines[:-KEPT]
             self.changed.set()
         self.changed.set()
+
+    def heard(self, text):
+        """For programs whose lines mean something."""
 
     async def line(self, pattern, most=15.0):
         """The first match in what it said or says; None when it ends or stays silent."""
@@ -110,6 +117,110 @@ class Program:
             return len(os.listdir(f"/proc/{self.pid}/fd"))
         except FileNotFoundError:
             return 0
+
+
+def _inherits_orphans(prctl=ctypes.CDLL(None).prctl, child_subreaper=36):
+    """What a program leaves behind becomes a child of this process, which learns how it ends."""
+    prctl(child_subreaper, 1)
+
+
+class RestartedKit(Program):
+    """A kit that is restarted (SIGUSR2): the process that serves is another one then, and is who .pid, .status and tell() are
+    about. Each of them has to end as the first one would."""
+
+    TAKES = 30.0  # seconds, most, for a restart, on a busy machine
+
+    def __init__(self, stage, argv):
+        _inherits_orphans()
+        self.folder = tempfile.mkdtemp(prefix="hoody-tunnel-chaos-")
+        self.pid_file = os.path.join(self.folder, "pid")
+        super().__init__(stage, [*argv, "--pid-file", self.pid_file])
+        self.ends = {}  # process -> its exit status, None as long as it runs
+
+    @property
+    def pid(self):
+        try:
+            with open(self.pid_file, encoding="ascii") as f:
+                pid = int(f.read())
+        except (FileNotFoundError, ValueError):
+            pid = self.process.pid
+        self.ends.setdefault(pid, None)
+        return pid
+
+    def look(self, pid):
+        """The exit status of one of the processes, if it has one by now."""
+        if pid == self.process.pid:
+            self.ends[pid] = self.process.returncode
+        elif self.ends[pid] is None:
+            try:
+                got, status = os.waitpid(pid, os.WNOHANG)
+                self.ends[pid] = os.waitstatus_to_exitcode(status) if got else None
+            except ChildProcessError:  # its parent, the one before, has not ended
+                self.ends[pid] = None if os.path.exists(f"/proc/{pid}") else 0  # and has been told how it ended
+        return self.ends[pid]
+
+    def heard(self, text):
+        if match := re.search(r"restart: process (\d+) serves since now", text):
+            self.ends.setdefault(int(match.group(1)), None)
+
+    @property
+    def status(self):
+        return self.look(self.pid)
+
+    def tell(self, number):
+        if self.status is None:
+            try:
+                os.kill(self.pid, number)
+            except ProcessLookupError:
+                pass
+
+    def elders(self):
+        """Those that have handed over and still run."""
+        pid = self.pid
+        return [other for other in list(self.ends) if other != pid and self.look(other) is None]
+
+    async def restart(self, rng):
+        """Another process serves afterwards."""
+        before = self.pid
+        for _ in range(rng.choice([1, 1, 1, 2])):
+            self.tell(signal.SIGUSR2)
+        for other in self.elders() if rng.random() < 0.2 else []:
+            os.kill(other, signal.SIGUSR2)  # which has handed over, and says so
+        deadline = asyncio.get_running_loop().time() + self.TAKES
+        while self.pid == before and self.status is None:
+            if asyncio.get_running_loop().time() > deadline:
+                self.stage.ledger.found(f"no other kit within {self.TAKES} s of SIGUSR2:\n" + "\n".join(self.lines[-60:]))
+                return
+            await asyncio.sleep(0.02)
+
+    async def end(self, number=signal.SIGTERM, most=45.0):
+        self.tell(number)
+        deadline = asyncio.get_running_loop().time() + most
+        while left := [pid for pid in list(self.ends) if self.look(pid) is None]:
+            if asyncio.get_running_loop().time() > deadline:
+                self.stage.ledger.found(f"processes {left} did not end within {most} s of signal {int(number)}:\n" + "\n".join(self.lines[-30:]))
+                for pid in left:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+                deadline += most
+            await asyncio.sleep(0.02)
+        await self.process.wait()
+        await self.reading
+        shutil.rmtree(self.folder, ignore_errors=True)
+        return max(self.ends.values(), key=abs)
+
+    def check(self, allowed):
+        super().check(allowed)
+        odd = {pid: status for pid, status in self.ends.items() if status not in allowed}
+        if odd:
+            self.stage.ledger.found(f"kits that ended otherwise: {odd}\n" + "\n".join(self.lines[-60:]))
+
+
+async def restart(rng, stage, kit):
+    """An operator with a new version, now and then."""
+    await pace(rng, 4.0)
+    await kit.restart(rng)
+    stage.ledger.count["elders at once"] = max(stage.ledger.count["elders at once"], len(kit.elders()))
 
 
 class BrokenPath:
