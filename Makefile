@@ -419,6 +419,7 @@ format:
 -include tests/faults/faults.mk
 -include tests/hostile/hostile.mk
 -include tests/chaos/chaos.mk
+-include tests/live/live.mk
 -include conformance/conformance.mk
 
 help:
@@ -428,6 +429,7 @@ help:
 	@echo 'make faults      CUTS=100000: a broken link between driver and kit; make soak: 10,000 sessions, 1,000,000 streams; make dead-link: 30 s'
 	@echo 'make fuzz        SECONDS=60 for each target; make hostile N=...: bad inputs to every listener'
 	@echo 'make chaos       SEED=1 SECONDS=60: random play of kit, drivers, visitors and admins, under sanitizers'
+	@echo 'make restart-live  visitors of every kind, 100 lost links and 20 restarts of the kit; make restart-rate: 5,000 requests a second meanwhile'
 	@echo 'make hardening   switches one defence off after the other, and wants the tests to see it'
 	@echo 'make coverage    lines of each room that unit tests and fuzz corpora run'
 	@echo 'make dev-servers Vite and Next.js behind a tunnel, with hot reload, in Chromium; npm fetches them once'
