@@ -138,7 +138,9 @@ struct io_signal {
     void *impl[8];
     void (*fire)(struct io_signal *, int signo);
     struct io_loop *loop;
+    bool ignored; /* before io_signal_start() */
 };
+/* A signal that was ignored before io_signal_start() is ignored again after io_signal_stop(), without a gap. */
 void io_signal_start(struct io_loop *loop, struct io_signal *s, int signo, void (*fire)(struct io_signal *, int));
 void io_signal_stop(struct io_signal *s);
 /*

@@ -119,7 +119,9 @@ static void on_signal(struct ev_loop *ev, ev_signal *w, int revents) {
 }
 
 void io_signal_start(struct io_loop *loop, struct io_signal *s, int signo, void (*fire)(struct io_signal *, int)) {
+    struct sigaction before;
     *s = (struct io_signal){.fire = fire, .loop = loop};
+    s->ignored = sigaction(signo, NULL, &before) == 0 && before.sa_handler == SIG_IGN;
     ev_signal *w = (ev_signal *)(void *)s->impl;
     ev_signal_init(w, on_signal, signo);
     w->data = s;
@@ -128,9 +130,21 @@ void io_signal_start(struct io_loop *loop, struct io_signal *s, int signo, void 
     io_loop_wake(loop);
 }
 
+/* libev sets the default action, which would end the process. A blocked signal waits until it is ignored, and is gone.
+ */
 void io_signal_stop(struct io_signal *s) {
-    if (s->loop)
-        ev_signal_stop(s->loop->ev, (ev_signal *)(void *)s->impl);
+    ev_signal *w = (ev_signal *)(void *)s->impl;
+    struct sigaction after;
+    sigset_t set, old;
+    if (!s->loop)
+        return;
+    sigemptyset(&set);
+    sigaddset(&set, w->signum);
+    pthread_sigmask(SIG_BLOCK, &set, &old);
+    ev_signal_stop(s->loop->ev, w);
+    if (s->ignored && sigaction(w->signum, NULL, &after) == 0 && after.sa_handler == SIG_DFL)
+        signal(w->signum, SIG_IGN);
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
 }
 
 unsigned io_end_request(struct io_end_requests *r) {

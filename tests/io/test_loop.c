@@ -167,6 +167,25 @@ static void signals_and_run_and_break(void) {
     io_loop_destroy(&loop);
 }
 
+/* One that comes while the program ends must not change how it ends. */
+static void a_signal_that_was_ignored_is_ignored_again(void) {
+    struct io_loop *loop = signal_loop = io_loop_create();
+    struct io_signal two[2];
+    struct sigaction sa;
+    signal(SIGUSR1, SIG_DFL);
+    signal(SIGUSR2, SIG_IGN);
+    io_signal_start(loop, &two[0], SIGUSR1, on_signal);
+    io_signal_start(loop, &two[1], SIGUSR2, on_signal);
+    io_signal_stop(&two[0]);
+    io_signal_stop(&two[1]);
+    sigaction(SIGUSR1, NULL, &sa);
+    CU_ASSERT(sa.sa_handler == SIG_DFL);
+    sigaction(SIGUSR2, NULL, &sa);
+    CU_ASSERT(sa.sa_handler == SIG_IGN);
+    signal(SIGUSR2, SIG_DFL);
+    io_loop_destroy(&loop);
+}
+
 static void signals_that_belong_to_one_request(void) {
     struct io_end_requests r = {.n = 0};
     CU_ASSERT_EQUAL(io_end_request(&r), 1);
@@ -304,6 +323,7 @@ int main(void) {
         {"timers fire in order and not early", timers_fire_in_order_and_not_early},
         {"timers set, moved and stopped at random fire when they should", a_random_life_of_timers},
         {"a signal is reported, and break ends run", signals_and_run_and_break},
+        {"a signal that was ignored is ignored again afterwards", a_signal_that_was_ignored_is_ignored_again},
         {"signals within half a second are one request to end", signals_that_belong_to_one_request},
         {"an embedded loop reports when it has work", an_embedded_loop_tells_when_it_has_work},
         {"addresses are read and written", addresses},
