@@ -10,7 +10,7 @@
 VERSION := $(shell sed -n 's/^#define HT_VERSION "\(.*\)"/\1/p' src/driver/hoody_tunnel.h)
 PREFIX  ?= /usr/local
 
-ROOMS := base opt json wire flow mux http io proc ws web relay vtunnel guard gate inspect admin kit driver edge cli
+ROOMS := base opt json wire flow mux http io auth proc ws web relay vtunnel guard gate inspect admin kit driver edge cli
 # W is where everything goes; another one lets two builds live side by side.
 W     ?= build
 GEN   := $(W)/gen
@@ -168,7 +168,7 @@ $(B)/librooms.a: $(LIB_O)
 # The kernel maps code in blocks of 64 KiB, and what is mapped counts as memory of the process. So what kits and drivers share
 # stands together, then what only one of them needs; large texts come last.
 PLACES := $(foreach r,base json wire flow mux http io ws relay,$(r)/% rl/$(r)/%) gen/wire_gen.o gen/metrics_gen.o gen/events_gen.o \
-	opt/% kit/% proc/% web/% admin/% gen/admin_gen.o vtunnel/% gen/vtunnel_gen.o cli/% driver/% guard/% gate/% inspect/% edge/%
+	opt/% kit/% proc/% web/% admin/% gen/admin_gen.o vtunnel/% gen/vtunnel_gen.o cli/% driver/% guard/% auth/% gate/% inspect/% edge/%
 PLACED := $(foreach p,$(PLACES),$(filter $(B)/obj/$(p),$(OBJ)))
 
 $(B)/hoody-tunnel: $(OBJ)
@@ -176,7 +176,7 @@ $(B)/hoody-tunnel: $(OBJ)
 	@$(CC) $(if $(LTO),$(OPT) $(LTO) $(HARDEN)) $(LDFLAGS) $(PACKED) -o $@ $(PLACED) $(filter-out $(PLACED),$^) $(LDLIBS)
 
 # ---- the driver library, shared and static: src/driver/hoody_tunnel.h and nothing else is visible ----
-LIB_ROOMS := base json wire flow mux http io ws web relay vtunnel guard gate inspect driver
+LIB_ROOMS := base json wire flow mux http io auth ws web relay vtunnel guard gate inspect driver
 DRV_O   := $(filter $(LIB_ROOMS:%=$(B)/obj/%/%) $(LIB_ROOMS:%=$(B)/obj/rl/%/%),$(LIB_O)) \
            $(filter $(B)/obj/gen/wire_gen.o $(B)/obj/gen/vtunnel_gen.o $(B)/obj/gen/metrics_gen.o $(B)/obj/gen/inspect_api_gen.o \
            $(B)/obj/gen/page_gen.o,$(LIB_O))

@@ -1,7 +1,7 @@
 /* password new: a line for the file of --basic-auth. */
 #include "cli/cli.h"
 
-#include "gate/passwords.h"
+#include "auth/passwords.h"
 
 #include <unistd.h>
 
@@ -12,7 +12,7 @@ static int complain(const char *text) {
 
 /* From a terminal it is asked for twice: nobody sees what was typed. 0 or an exit status. */
 static int read_password(const char *name, char out[WIRE_LIMIT_MAX_TOKEN + 1]) {
-    char again[WIRE_LIMIT_MAX_TOKEN + 1] = "", prompt[GATE_USER_MAX + 64];
+    char again[WIRE_LIMIT_MAX_TOKEN + 1] = "", prompt[AUTH_USER_MAX + 64];
     bool person = isatty(STDIN_FILENO);
     snprintf(prompt, sizeof prompt, "Password of %.128s (not shown): ", name);
     int rc = person ? cli_read_unseen(prompt, out) : cli_read_line(out);
@@ -29,17 +29,17 @@ static int read_password(const char *name, char out[WIRE_LIMIT_MAX_TOKEN + 1]) {
 int cmd_password_new(int argc, char **argv) {
     struct opt_password_new o;
     struct ht_errmsg err;
-    char password[WIRE_LIMIT_MAX_TOKEN + 1] = "", hash[GATE_HASH_MAX];
+    char password[WIRE_LIMIT_MAX_TOKEN + 1] = "", hash[AUTH_HASH_MAX];
     int rc = opt_password_new_parse(&o, argc, argv, &err);
     if (rc != 0)
         return cli_parse_result(rc, OPT_CMD_PASSWORD_NEW, &err);
-    if (gate_user_name_check(ht_slice_str(o.args[0]), &err) < 0) {
+    if (auth_user_name_check(ht_slice_str(o.args[0]), &err) < 0) {
         cli_complain("%s", err.text);
         rc = OPT_EXIT_USAGE;
     } else {
         rc = read_password(o.args[0], password);
     }
-    if (rc == OPT_EXIT_OK && gate_password_hash(password, hash, &err) < 0)
+    if (rc == OPT_EXIT_OK && auth_password_hash(password, hash, &err) < 0)
         rc = complain(err.text);
     explicit_bzero(password, sizeof password);
     if (rc == OPT_EXIT_OK && (printf("%s:%s\n", o.args[0], hash) < 0 || fflush(stdout) != 0)) {

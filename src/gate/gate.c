@@ -1,9 +1,9 @@
 #include "gate/gate.h"
 
 #include "audit_gen.h"
+#include "auth/login.h"
 #include "base/mem.h"
 #include "gate/forwarded.h"
-#include "gate/login.h"
 #include "gate/pages.h"
 #include "gate/rules.h"
 #include "gate/visitor.h"
@@ -38,7 +38,7 @@ struct gate {
     struct gate_rules request, answer;
     struct gate_nets allow, deny, edges;
     char *passwords; /* the file */
-    struct gate_login *login;
+    struct auth_login *login;
     char **page_texts; /* as in gate_options.pages */
     size_t n_pages;
     struct gate_pages pages;
@@ -57,8 +57,8 @@ struct waiting {
     struct gate *g;
     struct relay_target *to;
     struct relay_held *held;
-    struct gate_login_wait login;
-    enum gate_login_result result;
+    struct auth_login_wait login;
+    enum auth_login_result result;
 };
 
 /* ---- making one ---- */
@@ -93,14 +93,14 @@ static int set_host(struct gate *g, const struct gate_options *o, struct ht_errm
 }
 
 static int set_login(struct gate *g, const char *file, struct ht_errmsg *err) {
-    struct gate_passwords p = {.n = 0};
+    struct auth_passwords p = {.n = 0};
     if (!file)
         return HT_OK;
-    int rc = gate_passwords_load(&p, file, err);
+    int rc = auth_passwords_load(&p, file, err);
     g->passwords = copy(file);
-    if (rc == HT_OK && (!g->passwords || !(g->login = gate_login_create(g->cfg.loop, &p))))
+    if (rc == HT_OK && (!g->passwords || !(g->login = auth_login_create(g->cfg.loop, &p))))
         rc = ht_fail(err, HT_ENOMEM, "%s", ht_err_text(HT_ENOMEM));
-    gate_passwords_free(&p);
+    auth_passwords_free(&p);
     return rc;
 }
 
@@ -164,12 +164,12 @@ void gate_destroy(struct gate **gp) {
         return;
     while (!ht_list_empty(&g->waiting)) {
         struct waiting *w = HT_LIST_ENTRY(g->waiting.next, struct waiting, node);
-        gate_login_cancel(&w->login);
+        auth_login_cancel(&w->login);
         relay_held_cut(&w->held, WIRE_CODE_CANCEL, "the tunnel is closing");
         waiting_free(w);
     }
     relay_replies_drop(&g->replies);
-    gate_login_destroy(&g->login);
+    auth_login_destroy(&g->login);
     gate_pages_free(&g->pages);
     gate_rules_free(&g->request);
     gate_rules_free(&g->answer);
@@ -189,13 +189,13 @@ void gate_destroy(struct gate **gp) {
 }
 
 static void reload_login(struct gate *g) {
-    struct gate_passwords p;
+    struct auth_passwords p;
     struct ht_errmsg err;
-    if (gate_passwords_load(&p, g->passwords, &err) == HT_OK) {
-        gate_login_set(g->login, &p);
+    if (auth_passwords_load(&p, g->passwords, &err) == HT_OK) {
+        auth_login_set(g->login, &p);
         return;
     }
-    gate_passwords_free(&p);
+    auth_passwords_free(&p);
     g->cfg.trouble(g->cfg.ctx, err.text);
 }
 
@@ -395,15 +395,15 @@ static void let_in(struct gate *g, struct relay_target *to, struct mux_stream *s
 }
 
 static void decided(struct gate *g, struct relay_target *to, struct mux_stream *st, const struct wire_stream_open *open,
-                    enum gate_login_result result, unsigned wait_s) {
+                    enum auth_login_result result, unsigned wait_s) {
     switch (result) {
-    case GATE_LOGIN_GOOD:
+    case AUTH_LOGIN_GOOD:
         let_in(g, to, st, open);
         break;
-    case GATE_LOGIN_SLOW:
+    case AUTH_LOGIN_SLOW:
         refuse(g, st, open, VISIT_SLOW, wait_s, answers[VISIT_SLOW].text);
         break;
-    case GATE_LOGIN_BUSY:
+    case AUTH_LOGIN_BUSY:
         refuse(g, st, open, VISIT_BUSY, 1, answers[VISIT_BUSY].text);
         break;
     default:
@@ -416,7 +416,7 @@ static void decided(struct gate *g, struct relay_target *to, struct mux_stream *
 
 static void left(void *ctx) {
     struct waiting *w = ctx;
-    gate_login_cancel(&w->login);
+    auth_login_cancel(&w->login);
     waiting_free(w);
 }
 
@@ -425,7 +425,7 @@ static void take(void *ctx, struct mux_stream *st, const struct wire_stream_open
     decided(w->g, w->to, st, open, w->result, 0);
 }
 
-static void checked(struct gate_login_wait *login, enum gate_login_result result) {
+static void checked(struct auth_login_wait *login, enum auth_login_result result) {
     struct waiting *w = ht_container_of(login, struct waiting, login);
     w->result = result;
     ht_list_remove(&w->node);
@@ -441,7 +441,7 @@ static void hold(struct waiting *w, struct gate *g, struct relay_target *to, str
     ht_list_push_back(&g->waiting, &w->node);
     w->held = relay_held_start(st, open, left, w);
     if (!w->held) {
-        gate_login_cancel(&w->login);
+        auth_login_cancel(&w->login);
         waiting_free(w);
     }
 }
@@ -455,14 +455,14 @@ static void ask_login(struct gate *g, struct relay_target *to, struct mux_stream
         refuse(g, st, open, VISIT_BUSY, 1, ht_err_text(HT_ENOMEM));
         return;
     }
-    enum gate_login_result result = GATE_LOGIN_BAD;
+    enum auth_login_result result = AUTH_LOGIN_BAD;
     if (w) {
         w->login.done = checked;
         ht_list_init(&w->node);
         ht_list_init(&w->login.node);
-        result = gate_login_ask(g->login, h->value, v->known ? &v->addr : NULL, &w->login, &wait_s);
+        result = auth_login_ask(g->login, h->value, v->known ? &v->addr : NULL, &w->login, &wait_s);
     }
-    if (result == GATE_LOGIN_ASKED) {
+    if (result == AUTH_LOGIN_ASKED) {
         hold(w, g, to, st, open);
         return;
     }

@@ -6,8 +6,6 @@
  *   visitor.c    whose request it is: the address, through trusted edges
  *   forwarded.c  Host, Origin and what tells the service about the visitor
  *   rules.c      header fields that are set, added and removed
- *   passwords.c  the file of users and hashes
- *   login.c      a request's login: remembered, checked on a thread, slowed down
  *   pages.c      the user's own pages for errors
  */
 #ifndef HT_GATE_GATE_H
@@ -34,7 +32,7 @@ struct gate_options {
     size_t n_request_headers, n_response_headers;
     const char *const *allow, *const *deny, *const *edges; /* networks, such as 10.0.0.0/8; several with commas */
     size_t n_allow, n_deny, n_edges;
-    const char *passwords;    /* file, as in gate/passwords.h; NULL: no login */
+    const char *passwords;    /* file, as in auth/passwords.h; NULL: no login */
     bool keep_credentials;    /* the service gets the visitor's Authorization, too */
     const char *const *pages; /* as in gate/pages.h */
     size_t n_pages;

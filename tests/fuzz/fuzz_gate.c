@@ -4,24 +4,24 @@
  *
  * Input: a byte, odd for a file of users; then the file, or rules with a NUL behind each.
  */
+#include "auth/passwords.h"
 #include "fuzz.h"
-#include "gate/passwords.h"
 #include "gate/rules.h"
 #include "http/http.h"
 
 static void check_users(const char *text, size_t n) {
-    struct gate_passwords p;
+    struct auth_passwords p;
     struct ht_errmsg err = {""};
-    int rc = gate_passwords_parse(&p, "users", text, n, &err);
+    int rc = auth_passwords_parse(&p, "users", text, n, &err);
     FUZZ_CHECK(rc == HT_OK || (rc == HT_EINVAL && strncmp(err.text, "users", 5) == 0));
     for (size_t i = 0; rc == HT_OK && i < p.n; i++) {
-        const struct gate_user *u = &p.users[i];
-        FUZZ_CHECK(u->name.n > 0 && u->name.n <= GATE_USER_MAX && !memchr(u->name.p, ':', u->name.n));
-        FUZZ_CHECK(u->hash[0] == '$' && strlen(u->hash) < GATE_HASH_MAX && !strpbrk(u->hash, ":\n\r *"));
-        FUZZ_CHECK(gate_passwords_find(&p, u->name) == u);
+        const struct auth_user *u = &p.users[i];
+        FUZZ_CHECK(u->name.n > 0 && u->name.n <= AUTH_USER_MAX && !memchr(u->name.p, ':', u->name.n));
+        FUZZ_CHECK(u->hash[0] == '$' && strlen(u->hash) < AUTH_HASH_MAX && !strpbrk(u->hash, ":\n\r *"));
+        FUZZ_CHECK(auth_passwords_find(&p, u->name) == u);
     }
     FUZZ_CHECK(rc < 0 || p.n > 0);
-    gate_passwords_free(&p);
+    auth_passwords_free(&p);
 }
 
 static void check_rules(const char *text, size_t n, bool request) {

@@ -8,11 +8,12 @@ import pathlib
 import re
 import sys
 
-ROOMS = ["base", "opt", "json", "proc", "wire", "flow", "mux", "http", "io", "ws", "web", "relay", "vtunnel", "guard", "gate", "inspect", "admin", "kit", "driver", "edge", "cli"]
+ROOMS = ["base", "opt", "json", "proc", "wire", "flow", "mux", "http", "io", "auth", "ws", "web", "relay", "vtunnel", "guard", "gate", "inspect", "admin", "kit", "driver", "edge", "cli"]
 # http, io, ws and web stand beside the tunnel, not on it; kit and driver do not know each other.
 FORBIDDEN = {
     "http": {"wire", "flow", "mux"},
     "io": {"wire", "flow", "mux", "http"},
+    "auth": {"opt", "json", "proc", "wire", "flow", "mux", "http"},
     "proc": {"opt", "json"},
     "ws": {"wire", "flow", "mux"},
     "vtunnel": {"opt", "http", "io", "proc", "ws", "web", "relay"},
@@ -26,7 +27,7 @@ FORBIDDEN = {
 GENERATED = {"wire_gen.h": "wire", "vtunnel_gen.h": "wire", "restart_gen.h": "wire", "options_gen.h": "opt", "metrics_gen.h": "base", "admin_gen.h": "base", "inspect_api_gen.h": "inspect",
              "events_gen.h": "edge", "edge_api_gen.h": "edge", "audit_gen.h": "base", "page_gen.h": "web", "haproxy_gen.h": "edge"}
 ONLY_IN = {"ev.h": {"io"}, "wslay/wslay.h": {"ws"}, "cjson/cJSON.h": {"admin", "cli"}, "yaml.h": {"opt"}, "qrencode.h": {"admin", "cli"}, "openssl/ssl.h": {"io"}, "seccomp.h": {"proc"},
-           "zlib.h": {"inspect"}, "brotli/decode.h": {"inspect"}, "zstd.h": {"inspect"}, "dlfcn.h": {"base"}, "crypt.h": {"gate"}, "linux/rtnetlink.h": {"io"}}
+           "zlib.h": {"inspect"}, "brotli/decode.h": {"inspect"}, "zstd.h": {"inspect"}, "dlfcn.h": {"base"}, "crypt.h": {"auth"}, "linux/rtnetlink.h": {"io"}}
 
 
 def main():

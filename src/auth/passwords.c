@@ -1,4 +1,4 @@
-#include "gate/passwords.h"
+#include "auth/passwords.h"
 
 #include "base/clock.h"
 #include "base/library.h"
@@ -12,7 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define GATE_NO_CRYPT "this system has no libcrypt, which knows hashes of passwords"
+#define AUTH_NO_CRYPT "this system has no libcrypt, which knows hashes of passwords"
 #define MAKE_ONE "`hoody-tunnel password new NAME` makes a good one"
 
 /* ---- hashes ---- */
@@ -38,8 +38,9 @@ static unsigned long number(const char *p) {
     return *p >= '0' && *p <= '9' && strspn(p, "0123456789") <= 7 ? strtoul(p, NULL, 10) : 0;
 }
 
-/* Why the hash is not taken; NULL: it is. */
-static const char *hash_fault(const char *h) {
+const char *auth_hash_fault(const char *h) {
+    if (strlen(h) >= AUTH_HASH_MAX || !is_hash_text(h))
+        return "has something that is no hash";
     if (begins(h, "$2b$") || begins(h, "$2y$") || begins(h, "$2a$")) {
         unsigned long cost = number(h + 4);
         if (strlen(h) != 60 || h[6] != '$')
@@ -69,15 +70,15 @@ static const char *hash_fault(const char *h) {
 /* ---- the text ---- */
 
 static int compare(const void *a, const void *b) {
-    const struct gate_user *x = a, *y = b;
+    const struct auth_user *x = a, *y = b;
     size_t n = ht_min(x->name.n, y->name.n);
     int c = memcmp(x->name.p, y->name.p, n);
     return c ? c : x->name.n < y->name.n ? -1 : x->name.n > y->name.n;
 }
 
-int gate_user_name_check(struct ht_slice name, struct ht_errmsg *err) {
-    if (name.n == 0 || name.n > GATE_USER_MAX)
-        return ht_fail(err, HT_EINVAL, "a user's name has 1 to %d bytes", GATE_USER_MAX);
+int auth_user_name_check(struct ht_slice name, struct ht_errmsg *err) {
+    if (name.n == 0 || name.n > AUTH_USER_MAX)
+        return ht_fail(err, HT_EINVAL, "a user's name has 1 to %d bytes", AUTH_USER_MAX);
     if (name.p[0] == '#' || memchr(name.p, ':', name.n))
         return ht_fail(err, HT_EINVAL, "a user's name has no colon, and does not begin with #");
     for (size_t i = 0; i < name.n; i++)
@@ -86,7 +87,7 @@ int gate_user_name_check(struct ht_slice name, struct ht_errmsg *err) {
     return HT_OK;
 }
 
-static int parse_line(struct gate_user *u, const char *file, unsigned line, char *text, size_t n,
+static int parse_line(struct auth_user *u, const char *file, unsigned line, char *text, size_t n,
                       struct ht_errmsg *err) {
     struct ht_errmsg why;
     char *colon = memchr(text, ':', n);
@@ -95,18 +96,18 @@ static int parse_line(struct gate_user *u, const char *file, unsigned line, char
     if (!colon || colon == text)
         return ht_fail(err, HT_EINVAL, "%s:%u: a line is NAME:HASH; " MAKE_ONE, file, line);
     u->name = ht_slice_of(text, (size_t)(colon - text));
-    if (gate_user_name_check(u->name, &why) < 0)
+    if (auth_user_name_check(u->name, &why) < 0)
         return ht_fail(err, HT_EINVAL, "%s:%u: %s", file, line, why.text);
     u->hash = colon + 1;
-    if (strlen(u->hash) >= GATE_HASH_MAX || !is_hash_text(u->hash))
+    if (strlen(u->hash) >= AUTH_HASH_MAX || !is_hash_text(u->hash)) /* which could be a password */
         return ht_fail(err, HT_EINVAL, "%s:%u: what follows the colon is not a hash; " MAKE_ONE, file, line);
-    const char *fault = hash_fault(u->hash);
+    const char *fault = auth_hash_fault(u->hash);
     if (fault)
         return ht_fail(err, HT_EINVAL, "%s:%u: this user %s; " MAKE_ONE, file, line, fault);
     return HT_OK;
 }
 
-static int parse_lines(struct gate_passwords *p, const char *name, struct ht_errmsg *err) {
+static int parse_lines(struct auth_passwords *p, const char *name, struct ht_errmsg *err) {
     unsigned line = 0;
     for (char *at = p->text, *end = p->text + p->text_len; at < end;) {
         char *eol = memchr(at, '\n', (size_t)(end - at)), *next = eol ? eol + 1 : end;
@@ -115,10 +116,10 @@ static int parse_lines(struct gate_passwords *p, const char *name, struct ht_err
         n -= n && at[n - 1] == '\r';
         at[n] = '\0'; /* there is a byte behind the text */
         if (n && *at != '#') {
-            if (p->n == GATE_PASSWORDS_MAX)
+            if (p->n == AUTH_PASSWORDS_MAX)
                 return ht_fail(err, HT_EINVAL, "%s:%u: more than %d users are too many", name, line,
-                               GATE_PASSWORDS_MAX);
-            struct gate_user *more = ht_realloc(p->users, (p->n + 1) * sizeof *more);
+                               AUTH_PASSWORDS_MAX);
+            struct auth_user *more = ht_realloc(p->users, (p->n + 1) * sizeof *more);
             if (!more)
                 return ht_fail(err, HT_ENOMEM, "%s", ht_err_text(HT_ENOMEM));
             p->users = more;
@@ -132,9 +133,9 @@ static int parse_lines(struct gate_passwords *p, const char *name, struct ht_err
     return HT_OK;
 }
 
-int gate_passwords_parse(struct gate_passwords *p, const char *name, const char *text, size_t n,
+int auth_passwords_parse(struct auth_passwords *p, const char *name, const char *text, size_t n,
                          struct ht_errmsg *err) {
-    *p = (struct gate_passwords){.text_len = n};
+    *p = (struct auth_passwords){.text_len = n};
     p->text = ht_strndup(text, n);
     if (!p->text)
         return ht_fail(err, HT_ENOMEM, "%s", ht_err_text(HT_ENOMEM));
@@ -150,16 +151,16 @@ int gate_passwords_parse(struct gate_passwords *p, const char *name, const char 
     return HT_OK;
 }
 
-void gate_passwords_free(struct gate_passwords *p) {
+void auth_passwords_free(struct auth_passwords *p) {
     if (p->text)
         explicit_bzero(p->text, p->text_len);
     ht_free(p->text);
     ht_free(p->users);
-    *p = (struct gate_passwords){.n = 0};
+    *p = (struct auth_passwords){.n = 0};
 }
 
-const struct gate_user *gate_passwords_find(const struct gate_passwords *p, struct ht_slice name) {
-    struct gate_user wanted = {.name = name};
+const struct auth_user *auth_passwords_find(const struct auth_passwords *p, struct ht_slice name) {
+    struct auth_user wanted = {.name = name};
     return p->n ? bsearch(&wanted, p->users, p->n, sizeof *p->users, compare) : NULL;
 }
 
@@ -175,30 +176,30 @@ static int check_file(int fd, const char *name, struct ht_errmsg *err) {
         return ht_fail(err, HT_EIO,
                        "%s can be read or changed by other users of this machine; `chmod 600 %s` mends that", name,
                        name);
-    if (st.st_size > GATE_PASSWORDS_FILE)
-        return ht_fail(err, HT_EIO, "%s has more than %d bytes", name, GATE_PASSWORDS_FILE);
+    if (st.st_size > AUTH_PASSWORDS_FILE)
+        return ht_fail(err, HT_EIO, "%s has more than %d bytes", name, AUTH_PASSWORDS_FILE);
     return HT_OK;
 }
 
-int gate_passwords_load(struct gate_passwords *p, const char *name, struct ht_errmsg *err) {
-    *p = (struct gate_passwords){.n = 0};
+int auth_passwords_load(struct auth_passwords *p, const char *name, struct ht_errmsg *err) {
+    *p = (struct auth_passwords){.n = 0};
     if (!ht_library_need(&crypt_file))
-        return ht_fail(err, HT_EIO, "%s cannot be used: " GATE_NO_CRYPT, name);
+        return ht_fail(err, HT_EIO, "%s cannot be used: " AUTH_NO_CRYPT, name);
     int fd = open(name, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0)
         return ht_fail(err, HT_EIO, "%s cannot be opened: %s", name, strerror(errno));
     int rc = check_file(fd, name, err);
-    char *text = rc == HT_OK ? ht_malloc(GATE_PASSWORDS_FILE + 1) : NULL;
+    char *text = rc == HT_OK ? ht_malloc(AUTH_PASSWORDS_FILE + 1) : NULL;
     size_t n = 0;
     ssize_t got = 1;
-    while (text && n <= GATE_PASSWORDS_FILE && (got = read(fd, text + n, GATE_PASSWORDS_FILE + 1 - n)) > 0)
+    while (text && n <= AUTH_PASSWORDS_FILE && (got = read(fd, text + n, AUTH_PASSWORDS_FILE + 1 - n)) > 0)
         n += (size_t)got;
     if (rc == HT_OK && !text)
         rc = ht_fail(err, HT_ENOMEM, "%s", ht_err_text(HT_ENOMEM));
-    else if (rc == HT_OK && (got < 0 || n > GATE_PASSWORDS_FILE))
+    else if (rc == HT_OK && (got < 0 || n > AUTH_PASSWORDS_FILE))
         rc = ht_fail(err, HT_EIO, "%s cannot be read: %s", name, got < 0 ? strerror(errno) : "it grows");
     if (rc == HT_OK)
-        rc = gate_passwords_parse(p, name, text, n, err);
+        rc = auth_passwords_parse(p, name, text, n, err);
     if (text)
         explicit_bzero(text, n);
     ht_free(text);
@@ -206,7 +207,7 @@ int gate_passwords_load(struct gate_passwords *p, const char *name, struct ht_er
     return rc;
 }
 
-bool gate_password_fits(const char *hash, const char *password) {
+bool auth_password_fits(const char *hash, const char *password) {
     /* Not ht_malloc(), whose counters belong to one thread. */
     struct crypt_data *data = ht_library_need(&crypt_file) ? calloc(1, sizeof *data) : NULL;
     if (!data)
@@ -219,19 +220,19 @@ bool gate_password_fits(const char *hash, const char *password) {
     return fits;
 }
 
-int gate_password_hash(const char *password, char out[GATE_HASH_MAX], struct ht_errmsg *err) {
+int auth_password_hash(const char *password, char out[AUTH_HASH_MAX], struct ht_errmsg *err) {
     static const char *const kinds[] = {"$y$", "$2b$"}; /* yescrypt, or bcrypt where there is none */
-    if (strlen(password) > GATE_PASSWORD_MAX)
-        return ht_fail(err, HT_EINVAL, "a password has at most %d bytes", GATE_PASSWORD_MAX);
+    if (strlen(password) > AUTH_PASSWORD_MAX)
+        return ht_fail(err, HT_EINVAL, "a password has at most %d bytes", AUTH_PASSWORD_MAX);
     if (!ht_library_need(&crypt_file))
-        return ht_fail(err, HT_EIO, GATE_NO_CRYPT);
+        return ht_fail(err, HT_EIO, AUTH_NO_CRYPT);
     struct crypt_data *data = calloc(1, sizeof *data);
     const char *made = NULL;
     char setting[CRYPT_GENSALT_OUTPUT_SIZE];
     for (size_t i = 0; i < HT_ARRAY_LEN(kinds) && data && !made; i++)
         if (crypt_lib.crypt_gensalt_rn(kinds[i], i ? 12 : 0, NULL, 0, setting, sizeof setting))
             made = crypt_lib.crypt_r(password, setting, data);
-    int rc = made && *made != '*' && strlen(made) < GATE_HASH_MAX
+    int rc = made && *made != '*' && strlen(made) < AUTH_HASH_MAX
                  ? HT_OK
                  : ht_fail(err, HT_EIO, "this system makes no hash of a password that is taken here");
     if (rc == HT_OK)
