@@ -1,0 +1,95 @@
+/*
+ * Who may reach what of a container: a document of permissions, and what it says of a request. Pure, but for memory.
+ *
+ *   {
+ *     "default": "deny",
+ *     "groups": {
+ *       "office": {"type": "ip", "range": "203.0.113.0/24"},
+ *       "ci":     {"type": "token", "value": "at least 16 bytes", "header": "X-Key"},
+ *       "team":   {"type": "password", "username": "ann", "password": "$y$..."},
+ *       "app":    {"type": "jwt", "algorithm": "ES256", "secret": "-----BEGIN PUBLIC KEY-----...",
+ *                  "sources": [{"header": "Authorization"}, {"cookie": "session"}], "claims": {"aud": "web"}}
+ *     },
+ *     "permissions": {"office": {"terminal": true, "http": [3000, "8000-8100"]}, "team": {"*": true, "exec": false}}
+ *   }
+ *
+ * One group that a visitor belongs to and that may is enough. Else he may not when a group of his is told `false`, or
+ * when the default is not "allow"; a document without a default means "deny". `*` stands for the programs that a group
+ * says nothing else about. The numbers are those in the host: the port of http-3000, the 2 of terminal-2.
+ */
+#ifndef HT_EDGE_POLICY_H
+#define HT_EDGE_POLICY_H
+
+#include "auth/login.h"
+#include "base/base.h"
+#include "base/buf.h"
+#include "base/err.h"
+
+#define POLICY_DOC_MAX 262144u /* bytes of a document */
+#define POLICY_GROUPS_MAX 64
+#define POLICY_NAME_MAX 40    /* bytes of a group's name: letters, digits, - and _ */
+#define POLICY_TOKEN_MIN 16   /* bytes of a token's value: fewer can be guessed */
+#define POLICY_SOURCES_MAX 8  /* of a group */
+#define POLICY_FIELDS_MAX 128 /* header fields of a request */
+
+struct edge_policy;
+
+/* Reads a document; `text` is borrowed during the call. NULL: *rc is HT_ENOMEM, or HT_EINVAL, and *err names the
+ * member and what would be right; it never holds a secret. */
+struct edge_policy *edge_policy_create(struct ht_slice text, int *rc, struct ht_errmsg *err) HT_MUST_USE;
+/* One more who uses it; returns it. */
+struct edge_policy *edge_policy_keep(struct edge_policy *p);
+/* One less; the last one wipes and frees it. Clears the pointer. NULL is ignored. */
+void edge_policy_destroy(struct edge_policy **p);
+/* False: every request may pass as it is, and nobody need be asked. */
+bool edge_policy_asks(const struct edge_policy *p);
+/* `enable_proxy` is not false. */
+bool edge_policy_enabled(const struct edge_policy *p);
+
+/* A request, as HAProxy describes it. */
+struct edge_visit {
+    struct ht_slice program; /* in lower case, such as terminal */
+    unsigned index;          /* the number behind it */
+    int family;              /* of the visitor's address: 4 or 6; 0: not known */
+    uint8_t addr[16];
+    struct ht_slice target; /* path and query */
+    struct ht_slice heads;  /* header fields, a line each */
+};
+
+enum edge_verdict {
+    EDGE_ALLOW,
+    EDGE_DENY,
+    EDGE_LOGIN,    /* not without a login, by `challenge` */
+    EDGE_PASSWORD, /* it depends on `claim` */
+};
+enum edge_challenge { EDGE_BASIC = 1, EDGE_BEARER = 2 };
+
+struct edge_decision {
+    enum edge_verdict verdict;
+    const char *why;       /* a word for the log; static storage */
+    struct ht_slice group; /* that has decided; "" for none. Valid as long as the policy */
+    unsigned challenge;    /* of enum edge_challenge: what would help */
+    bool failed;           /* a secret that was shown is wrong */
+    struct auth_claim claim;
+    char basic[AUTH_BASIC_MAX], digest[65]; /* what `claim` points into */
+};
+
+/* What the policy says. With EDGE_PASSWORD the caller checks d->claim, and says what came out by edge_policy_login().
+ * The caller wipes *d, which must stay where it is. `now_s` is the wall clock. */
+void edge_policy_decide(const struct edge_policy *p, const struct edge_visit *v, uint64_t now_s,
+                        struct edge_decision *d);
+void edge_policy_login(struct edge_decision *d, bool good);
+
+/* What must not reach the service: credentials of all of the policy's groups, wherever they may stand. */
+struct edge_strip {
+    bool authorization; /* the field goes */
+    bool has_cookie;    /* Cookie becomes `cookie`; "": it goes */
+    bool has_target;    /* path and query become `target` */
+    struct ht_buf cookie, target;
+    struct ht_buf names; /* other fields that go, in lower case, with a blank between */
+};
+/* 0 or HT_ENOMEM. The caller zero-initialises it, and frees it in each case. */
+int edge_policy_strip(const struct edge_policy *p, const struct edge_visit *v, struct edge_strip *out) HT_MUST_USE;
+void edge_strip_free(struct edge_strip *s);
+
+#endif
