@@ -328,6 +328,8 @@ void driver_thread_calls(struct ht_tunnel *t);
 
 /* True when the present session is away: its link is lost, and its streams wait for another one. */
 bool driver_is_away(const struct ht_tunnel *t);
+/* How many streams the present session has, those of past ones left out. */
+unsigned driver_resume_streams(const struct ht_tunnel *t);
 /* mux_link_ops.kept, acked and replay; ctx: the driver_sock. */
 size_t driver_kept_bytes(void *ctx);
 void driver_kept_acked(void *ctx, uint64_t count);
@@ -441,6 +443,9 @@ void driver_network_reached(struct ht_tunnel *t, struct io_conn *conn);
 
 /* The kit, or this session of it, is about to restart: connects the next session (rule HANDOVER-1). */
 void driver_handover_begin(struct ht_tunnel *t);
+/* True while the next session is being opened. Then the loss of the present link changes nothing: when it is open, this
+ * one becomes a past session that waits for a link; when that fails, this link counts as lost. */
+bool driver_handover_is_near(const struct ht_tunnel *t);
 /* The next session could not be opened: tries again while the present one is up. */
 void driver_handover_failed(struct ht_tunnel *t, const char *why);
 /* The next session's HELLO was answered: makes it the present session. */

@@ -21,6 +21,10 @@ static void timer_fired(struct io_timer *timer) {
         attempt(t);
 }
 
+bool driver_handover_is_near(const struct ht_tunnel *t) {
+    return t->state == DRIVER_UP && t->restarting && t->next && !io_timer_active(&t->handover_timer);
+}
+
 void driver_handover_begin(struct ht_tunnel *t) {
     if (t->restarting)
         return;
@@ -34,6 +38,11 @@ void driver_handover_failed(struct ht_tunnel *t, const char *why) {
     uint64_t random;
     if (io_timer_active(&t->handover_timer))
         return;
+    if (driver_is_away(t)) { /* there is neither this session's link nor the next one's */
+        driver_end_reason(t, HT_TUNNEL_ELOST, "the connection to the kit was lost");
+        driver_end(t);
+        return;
+    }
     ht_random_bytes(&random, sizeof random);
     driver_say(t, HT_SEVERITY_WARNING, "the session that follows this one could not be opened yet: %s", why);
     io_timer_set(&t->handover_timer,
@@ -56,6 +65,8 @@ void driver_handover_switch(struct ht_tunnel *t) {
             driver_sock_drop(s);
         }
     }
+    if (mux_session_is_away(old->mux))
+        driver_past_look(old);
     driver_bind_lost(t);
     driver_say(t, HT_SEVERITY_DEBUG, "another session takes over from this one");
 }

@@ -142,6 +142,8 @@ static bool is_established(const struct ht_tunnel *t) {
 static void session_away(void *ctx, const char *text) {
     struct ht_tunnel *t = ctx;
     (void)text;
+    if (driver_handover_is_near(t))
+        return;
     io_timer_stop(&t->close_timer);
     driver_end_reason(t, HT_TUNNEL_ELOST,
                       t->now->socks[0].ws ? "the kit does not answer any more" : "the connection to the kit was lost");
@@ -572,7 +574,8 @@ static void primary_closed(struct driver_sock *s, uint16_t code, const char *tex
         driver_end_reason(t, HT_TUNNEL_ELOST, "the kit closed the connection with code %u%s%s%s", code,
                           *text ? " (" : "", text, *text ? ")" : "");
     mux_link_closed(s->link, code == WS_CLOSE_NO_CODE || code == WIRE_CLOSE_NORMAL);
-    link_gone(t);
+    if (!driver_is_away(t) || !driver_handover_is_near(t))
+        link_gone(t);
 }
 
 static void hello_late(struct io_timer *timer) {

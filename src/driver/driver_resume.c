@@ -9,6 +9,8 @@
 
 bool driver_is_away(const struct ht_tunnel *t) { return t->now->mux && mux_session_is_away(t->now->mux); }
 
+unsigned driver_resume_streams(const struct ht_tunnel *t) { return t->now->mux ? mux_session_streams(t->now->mux) : 0; }
+
 /* ---- what is kept ---- */
 
 size_t driver_kept_bytes(void *ctx) {
@@ -61,7 +63,7 @@ uint64_t driver_kept_resent(const struct ht_tunnel *t) {
 /* ---- the wait for another link ---- */
 
 void driver_resume_give_up(struct ht_tunnel *t, const char *why) {
-    unsigned n = driver_bind_streams(t);
+    unsigned n = driver_resume_streams(t);
     io_timer_stop(&t->pause.over);
     driver_bind_lost(t);
     mux_session_destroy(&t->now->mux);

@@ -98,7 +98,7 @@ void driver_retry_begin(struct ht_tunnel *t) {
                                                                  .text = t->end_text,
                                                                  .retrying = 1,
                                                                  .retry_in_ms = wait,
-                                                                 .paused = waits ? driver_bind_streams(t) : 0,
+                                                                 .paused = waits ? driver_resume_streams(t) : 0,
                                                                  .paused_for_ms = waits ? t->pause.grace_ms : 0});
     if (t->calls.retrying && t->state == DRIVER_WAITING)
         t->calls.retrying(t->user,

@@ -239,6 +239,54 @@ static void a_session_that_was_replaced(void) {
     duo_stop();
 }
 
+/* The link is lost while the next session is being opened: that one goes on. */
+static void lost_while_the_next_one_is_opened(void) {
+    struct ht_tunnel_options o = {.connections = 1, .retry_min_ms = 1};
+    struct raw old, now;
+    duo_kit("--session-streams 2");
+    duo_go(&o);
+    raw_connect(&old, d.port);
+    duo_talk(&old, "before");
+    raw_connect(&now, d.port); /* the last stream of this session */
+    raw_send(&now, "last");
+    UNTIL(d.t->next);
+    CU_ASSERT_FATAL(driver_handover_is_near(d.t));
+    duo_cut(0);
+    UNTIL(d.connected == 2);
+    CU_ASSERT_EQUAL(d.disconnected, 0);
+    UNTIL(raw_ended(&old)); /* this kit has not kept its streams */
+    raw_close(&old);
+    raw_close(&now);
+    UNTIL(d.t->n_past == 0);
+    raw_connect(&now, d.port);
+    duo_talk(&now, "and on");
+    raw_close(&now);
+    CU_ASSERT_EQUAL(d.disconnected, 0);
+    duo_stop();
+}
+
+/* Neither link is to be had: the tunnel counts as lost. */
+static void both_are_lost(void) {
+    struct ht_tunnel_options o = {.connections = 1, .retry_min_ms = 1};
+    struct raw old, now;
+    duo_kit("--session-streams 2");
+    duo_go(&o);
+    raw_connect(&old, d.port);
+    duo_talk(&old, "before");
+    raw_connect(&now, d.port);
+    raw_send(&now, "last");
+    UNTIL(d.t->next && d.t->next->socks[0].ws);
+    CU_ASSERT_EQUAL(shutdown(io_conn_fd(ws_conn_io(d.t->next->socks[0].ws)), SHUT_RDWR), 0);
+    duo_cut(0);
+    UNTIL(d.connected == 2 && d.t->state == DRIVER_UP && !d.t->next);
+    CU_ASSERT(d.disconnected <= 1);
+    raw_close(&old);
+    raw_close(&now);
+    UNTIL(d.t->n_past == 0);
+    CU_ASSERT_EQUAL(d.t->state, DRIVER_UP);
+    duo_stop();
+}
+
 /* Whichever allocation of both ends fails during a resume: everything goes on, or it is cut, or the tunnel ends.
  * Nothing is mixed. */
 static void memory_runs_out(void) {
@@ -279,6 +327,8 @@ static const struct tap_test tests[] = {
     {"a driver that keeps nothing: as ever", a_driver_that_keeps_nothing},
     {"a kit that keeps nothing: as ever", a_kit_that_keeps_nothing},
     {"a session that was replaced ends with its link", a_session_that_was_replaced},
+    {"a link that is lost while the next session is opened", lost_while_the_next_one_is_opened},
+    {"both links are lost", both_are_lost},
     {"each allocation may fail during a resume", memory_runs_out},
     {NULL, NULL},
 };
