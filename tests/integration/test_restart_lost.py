@@ -134,7 +134,7 @@ class Lost(contextlib.ExitStack):
         assert read_exactly(self.download, len(BIG), self.got) == BIG
         for d in self.drivers:
             assert "were cut" not in d.text() and "was cut" not in d.text(), d.text()
-            assert len(d.events("disconnected")) == lost, d.text()
+            assert len(d.events("disconnected")) <= lost, d.text()
         assert status(self.expose.port) == 200
         for c in (self.download, *self.talks):
             c.close()
@@ -223,7 +223,7 @@ def _():
             eventually(lambda d=d: d.events("connected")[-1]["sessionId"] != d.events("connected")[0]["sessionId"], f"the next session: {d.text()}")
         c.goes_on(0)
         assert alive(old)
-        c.ends(lost=1)
+        c.ends(lost=1)  # none where GOAWAY came before the loss
 
 
 @case("the old program is gone meanwhile: what was under way is cut, and the driver says so once")
