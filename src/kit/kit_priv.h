@@ -435,7 +435,7 @@ struct kit_session {
     bool handed;                         /* the kit that follows has its record */
     bool past;                           /* and hands its driver's links to this one (RHAND-7) */
     bool moved;                          /* and serves its ports (leave.c) */
-    uint64_t cut_at_ms;                  /* leave.c: of a driver that must be cut to come back */
+    uint64_t cut_at_ms;                  /* leave.c: of a driver that must be cut to come back, or is told to */
     bool restored;                       /* it came from records, and its driver was not here yet (kept.c) */
     bool elsewhere;                      /* PARKED, and an old kit still serves its driver (successor.c) */
     struct kit_elder *elder;             /* that kit; NULL: none */

@@ -16,6 +16,14 @@
 #include <unistd.h>
 
 #define LOOK_MS 250
+/* Drivers are told a few at a time, so that the new kit has room for their HELLOs (--max-pre-auth-connections); the
+ * others' visitors are served here meanwhile. One that has not moved after MOVES_MS is not waited for, and all are told
+ * within TOLD_MS. */
+#define TELL_MS 50
+#define TELL_AT_ONCE 16u
+#define MOVES_MS 250u
+#define TOLD_MS 4000u /* less than WIRE_LIMIT_HANDOVER_WAIT */
+#define TO_BE_TOLD 1  /* cut_at_ms of a driver that is not told yet; else when it was told */
 #define SEND_WAIT_MS 200
 
 static void tell(const struct kit_session *s, enum restart_type what) {
@@ -73,6 +81,47 @@ void leave_mine(struct kit *k, struct ht_slice id) {
         let_go(s);
 }
 
+/* ---- drivers are told ---- */
+
+static void tell_driver(struct kit_session *s) {
+    struct wire_goaway goaway = {
+        .code = WIRE_GOAWAY_RESTARTING_CODE,
+        .message = ht_slice_str(WIRE_GOAWAY_RESTARTING_MESSAGE),
+        .last_stream_id = session_last_stream(s->kit),
+    };
+    s->cut_at_ms = io_now_ms(s->kit->loop);
+    if (mux_session_send(s->owner.mux, WIRE_GOAWAY, &goaway) < 0)
+        ht_log_with(HT_LOG_WARN, "session", HT_LOG_FIELDS(log_session(s->id)), "GOAWAY could not be sent");
+    event_goaway(s, ADMIN_SENDER_KIT, goaway.code, goaway.message);
+    session_touch(s);
+}
+
+/* They were told, and are on their way to the new kit. */
+static size_t under_way(const struct kit *k) {
+    uint64_t now = io_now_ms(k->loop);
+    size_t n = 0;
+    HT_LIST_FOR (it, &k->live) {
+        const struct kit_session *s = HT_LIST_ENTRY(it, struct kit_session, node);
+        n += !s->moved && s->cut_at_ms > TO_BE_TOLD && now - s->cut_at_ms < MOVES_MS;
+    }
+    return n;
+}
+
+/* Tells some more. True: that were not all. */
+static bool tell_more(struct kit *k) {
+    size_t most = ht_max(1, ht_min(TELL_AT_ONCE, k->opt->max_pre_auth_connections / 2)), n = under_way(k);
+    most = ht_max(most, k->n_live * MOVES_MS / TOLD_MS + 1);
+    HT_LIST_FOR_SAFE (it, &k->live) {
+        struct kit_session *s = HT_LIST_ENTRY(it, struct kit_session, node);
+        if (s->state != WIRE_SESSION_LIVE || s->cut_at_ms != TO_BE_TOLD || !s->owner.mux)
+            continue;
+        if (n++ >= most)
+            return true;
+        tell_driver(s);
+    }
+    return false;
+}
+
 /* ---- the end of sessions ---- */
 
 static bool knows_handover(const struct kit_session *s) {
@@ -116,13 +165,13 @@ void leave_look(struct io_timer *t) {
         kit_drain(k, k->left, k->left_ctx);
         return;
     }
-    bool fronts_wait = f && relay_front_waiting(f) > 0;
+    bool fronts_wait = f && relay_front_waiting(f) > 0, more = tell_more(k);
     HT_LIST_FOR_SAFE (it, &k->live) {
         struct kit_session *s = HT_LIST_ENTRY(it, struct kit_session, node);
         if (s->owner.mux && s->state != WIRE_SESSION_DRAINING)
             look_at(s, fronts_wait);
     }
-    io_timer_set(t, LOOK_MS);
+    io_timer_set(t, more ? TELL_MS : LOOK_MS);
     leave_if_over(k);
 }
 
@@ -142,18 +191,6 @@ void leave_if_over(struct kit *k) {
 
 /* ---- the beginning ---- */
 
-static void tell_driver(struct kit_session *s) {
-    struct wire_goaway goaway = {
-        .code = WIRE_GOAWAY_RESTARTING_CODE,
-        .message = ht_slice_str(WIRE_GOAWAY_RESTARTING_MESSAGE),
-        .last_stream_id = session_last_stream(s->kit),
-    };
-    if (mux_session_send(s->owner.mux, WIRE_GOAWAY, &goaway) < 0)
-        ht_log_with(HT_LOG_WARN, "session", HT_LOG_FIELDS(log_session(s->id)), "GOAWAY could not be sent");
-    event_goaway(s, ADMIN_SENDER_KIT, goaway.code, goaway.message);
-    session_touch(s);
-}
-
 /* Published drivers give up after a GOAWAY, and come back after a lost connection. */
 static void begin_session(struct kit_session *s) {
     uint64_t most = ht_min64(s->kit->opt->hold_ms / 2, WIRE_LIMIT_HANDOVER_WAIT);
@@ -161,7 +198,7 @@ static void begin_session(struct kit_session *s) {
     if (knows_handover(s)) {
         relay_owner_pause(&s->owner, false); /* until its driver is at the new kit */
         if (s->state == WIRE_SESSION_LIVE)
-            tell_driver(s);
+            s->cut_at_ms = TO_BE_TOLD;
         return;
     }
     s->cut_at_ms = io_now_ms(s->kit->loop) + most;
@@ -235,6 +272,6 @@ void leave_begin(struct kit *k, int heir, void (*finished)(void *ctx), void *ctx
             sock_drop(sock);
     }
     begin_sessions(k);
-    io_timer_set(&k->leave_timer, LOOK_MS);
+    io_timer_set(&k->leave_timer, tell_more(k) ? TELL_MS : LOOK_MS);
     kit_reap_later(k);
 }

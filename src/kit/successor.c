@@ -454,6 +454,8 @@ void successor_serving(struct successor **sp, struct kit *k) {
             elsewhere_end(session, false);
     }
     give_up_left_out(k, e);
+    if (!k->opt->vtunnel) /* sockets of sessions that are not here; those of vtunnel clients wait for them a while */
+        io_inherit_drop(k->loop, dropped, NULL);
     told_of_it(s, k);
     successor_destroy(sp);
 }

@@ -178,5 +178,19 @@ def _():
         assert int(said.group(2)) <= 1000 + len(ports), said.group(0)
 
 
+@case("more drivers than HELLOs have room: they are told a few at a time, and nobody is turned away")
+def _():
+    with Restarted("--max-pre-auth-connections", "4", "--max-sessions", "12") as t, http_service(hello) as web:
+        drivers = [t.expose(f"0={web.port}") for _ in range(12)]
+        for n in range(2):
+            t.kit.restarts()
+            for d in drivers:
+                assert status(d.port) == 200  # whoever serves it
+                eventually(lambda d=d, n=n: len(d.events("connected")) == n + 2, "the driver at the new program")
+                assert not d.events("disconnected") and not d.events("retrying"), d.text()
+            assert "too many WebSockets" not in t.kit.text(), t.kit.text()
+            t.only_one()
+
+
 if __name__ == "__main__":
     main()
