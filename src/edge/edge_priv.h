@@ -31,6 +31,18 @@ int edge_folder_remove(const char *folder, const char *name, struct ht_errmsg *e
 /* Takes the lock, which ends with the descriptor. The descriptor; HT_EINUSE or HT_EIO with *err. */
 int edge_folder_lock(const char *folder, struct ht_errmsg *err) HT_MUST_USE;
 
+/* ---- socket.c ---- */
+
+enum edge_socket_for {
+    EDGE_SOCKET_FOR_OWN,    /* this user alone */
+    EDGE_SOCKET_FOR_ENGINE, /* HAProxy as well, whoever it has become */
+};
+/* Listens on the Unix socket folder/name; one that an agent has left behind is replaced. The caller owns *out. 0, or
+ * HT_EIO or HT_ENOMEM with *err, and *out is NULL. */
+int edge_socket_listen(struct io_loop *loop, const char *folder, const char *name, enum edge_socket_for who,
+                       const struct io_listener_ops *ops, void *ctx, struct io_listener **out,
+                       struct ht_errmsg *err) HT_MUST_USE;
+
 /* ---- site.c ---- */
 
 /* Writes certs/edge.pem. 0, or an error with *err. */

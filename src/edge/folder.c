@@ -50,7 +50,8 @@ static int check_owner(const char *folder, struct ht_errmsg *err) {
     if (st.st_uid != geteuid())
         return ht_fail(err, HT_EACCESS, "the edge's folder %s belongs to somebody else; --folder names another",
                        folder);
-    if ((st.st_mode & 077) && chmod(folder, 0700) != 0)
+    /* A group may have come in through it, and not more: socket.c. */
+    if ((st.st_mode & 067) && chmod(folder, 0700) != 0)
         return ht_fail(err, HT_EACCESS, "the edge's folder %s is open to others: %s", folder, strerror(errno));
     return HT_OK;
 }

@@ -224,6 +224,18 @@ static int open_socket(const struct io_addr *addr, const char **what) {
     return -1;
 }
 
+static void begin(struct io_listener *l, struct io_loop *loop, int fd, const struct io_listener_ops *ops, void *ctx) {
+    l->loop = loop;
+    l->ops = ops;
+    l->ctx = ctx;
+    open_reserve(l);
+    loop->n_fds++;
+    io_timer_init(loop, &l->resume, on_resume);
+    ev_io_init(&l->io, on_acceptable, fd, EV_READ);
+    l->io.data = l;
+    update_interest(l);
+}
+
 int io_listen(struct io_loop *loop, const struct io_addr *addr, const struct io_listener_ops *ops, void *ctx,
               struct io_listener **out, struct ht_errmsg *err) {
     char text[IO_ADDR_TEXT];
@@ -244,17 +256,21 @@ int io_listen(struct io_loop *loop, const struct io_addr *addr, const struct io_
                        rc == HT_EIO ? strerror(e) : ht_err_text(rc),
                        rc == HT_EACCESS && io_addr_port(addr) < 1024 ? " (ports below 1024 need a privilege)" : "");
     }
-    l->loop = loop;
-    l->ops = ops;
-    l->ctx = ctx;
+    begin(l, loop, fd, ops, ctx);
     l->local = io_addr_is_loopback(addr);
-    open_reserve(l);
-    loop->n_fds++;
-    io_timer_init(loop, &l->resume, on_resume);
-    ev_io_init(&l->io, on_acceptable, fd, EV_READ);
-    l->io.data = l;
-    update_interest(l);
     *out = l;
+    return HT_OK;
+}
+
+int io_listen_adopt(struct io_loop *loop, int fd, const struct io_listener_ops *ops, void *ctx,
+                    struct io_listener **out) {
+    struct io_listener *l = ht_calloc(1, sizeof *l);
+    *out = l;
+    if (!l) {
+        close(fd);
+        return HT_ENOMEM;
+    }
+    begin(l, loop, fd, ops, ctx);
     return HT_OK;
 }
 
