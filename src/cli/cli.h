@@ -16,6 +16,7 @@
  *   cmd_doctor.c    doctor
  *   cmd_env.c       env
  *   cmd_edge.c      edge dev, edge up: a kit and the edge in one process
+ *   cmd_edge_api.c  edge containers, services, state: the API of an edge on this machine
  *   cmd_restart.c   restart
  *   admin_client.c  which request a question to a kit is
  *   table.c         aligned columns
@@ -77,7 +78,10 @@ int cmd_requests_list(int argc, char **argv);
 int cmd_requests_show(int argc, char **argv);
 int cmd_requests_replay(int argc, char **argv);
 int cmd_env(int argc, char **argv);
+int cmd_edge_containers(int argc, char **argv);
 int cmd_edge_dev(int argc, char **argv);
+int cmd_edge_services(int argc, char **argv);
+int cmd_edge_state(int argc, char **argv);
 int cmd_edge_up(int argc, char **argv);
 int cmd_version(int argc, char **argv);
 int cmd_completion(int argc, char **argv);
@@ -423,6 +427,30 @@ struct cli_ask {
 int cli_request_start(struct web_request **request, struct io_loop *loop, const struct cli_ask *ask,
                       const struct web_request_ops *ops, void *ctx, struct ht_errmsg *err) HT_MUST_USE;
 int cli_admin_ask(const struct cli_ask *ask, struct web_answer *answer, struct ht_errmsg *err) HT_MUST_USE;
+
+/* ---- cmd_edge_api.c: the API of an edge on this machine ---- */
+
+#define CLI_EDGE_UP_FOLDER "/var/lib/hoody-tunnel/edge"
+
+struct cJSON;
+
+struct cli_edge {
+    const char *folder;   /* NULL: that of a server, or of this user */
+    const char *if_match; /* the version to change, file:v<N>; NULL: the present one */
+    bool json;
+    bool quiet; /* says nothing of a refusal */
+    uint64_t timeout_ms;
+};
+
+/* Asks for a path below /api/v1, and complains unless it is answered well. An enum opt_exit; the caller frees *data,
+ * which is the answer's `data`, or NULL. `body`, `version`: NULL for none. */
+int cli_edge_ask(const struct cli_edge *e, const char *method, const char *path, const char *body, const char *version,
+                 struct cJSON **data);
+/* The same for a change: of e->if_match, or of the version that a GET of `document` shows. */
+int cli_edge_change(const struct cli_edge *e, const char *method, const char *document, const char *path,
+                    const char *body, struct cJSON **data);
+/* Prints it as JSON. An enum opt_exit. */
+int cli_edge_print_json(const struct cJSON *data);
 
 /* ---- table.c ---- */
 

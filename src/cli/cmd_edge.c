@@ -13,12 +13,12 @@
 
 #define DEV_DOMAIN "edge.localhost"
 #define DEV_ID "me"
-#define UP_FOLDER "/var/lib/hoody-tunnel/edge"
 #define TOKEN_FILE "kit.token"
+#define API_TOKEN_FILE "api.token"
 
 struct run {
     bool dev;
-    const char *domain, *id, *haproxy, *cert, *key, *containers;
+    const char *domain, *id, *haproxy, *cert, *key, *containers, *api;
     uint16_t port, http_port; /* of HTTPS, and of what leads to it */
     enum ht_log_level log_level;
     char folder[PATH_MAX], token_file[PATH_MAX + 16];
@@ -29,7 +29,7 @@ struct run {
     struct edge *edge;
     struct io_signal term, intr, hup;
     struct io_end_requests asked;
-    char token[WIRE_LIMIT_MAX_TOKEN + 1];
+    char token[WIRE_LIMIT_MAX_TOKEN + 1], api_token[WIRE_LIMIT_MAX_TOKEN + 1];
     int status;
 };
 
@@ -156,23 +156,38 @@ static void end_signals(struct run *r) {
 
 /* ---- the kit ---- */
 
-/* The kit of a server wants a token. Without one from the user it has one of its own, which is made once. */
-static int own_token(struct run *r, struct ht_errmsg *err) {
+/* A token in a file of the folder's own, which is made once. Writes the file's path. */
+static int make_token(const struct run *r, const char *name, char path[PATH_MAX + 16], struct ht_errmsg *err) {
     char token[KIT_TOKEN_TEXT], line[KIT_TOKEN_LINE];
     struct ht_buf text = {0};
-    snprintf(r->token_file, sizeof r->token_file, "%s/%s", r->folder, TOKEN_FILE);
-    if (access(r->token_file, F_OK) == 0)
+    snprintf(path, PATH_MAX + 16, "%s/%s", r->folder, name);
+    if (access(path, F_OK) == 0)
         return HT_OK;
     kit_token_new(token, line);
     int rc = ht_buf_printf(&text, "%s\n", token);
     if (rc == HT_OK)
-        rc = edge_folder_write(r->folder, TOKEN_FILE, ht_buf_slice(&text), true, err);
+        rc = edge_folder_write(r->folder, name, ht_buf_slice(&text), true, err);
     else
         ht_fail(err, rc, "out of memory");
     explicit_bzero(token, sizeof token);
     if (text.data)
         explicit_bzero(text.data, text.cap);
     ht_buf_free(&text);
+    return rc;
+}
+
+/* The kit of a server wants a token; without one from the user it has one of its own. So has the API at a port. */
+static int own_tokens(struct run *r, struct ht_errmsg *err) {
+    char path[PATH_MAX + 16];
+    int rc = HT_OK;
+    if (!r->dev && !r->token_file[0] && !getenv("HOODY_TUNNEL_TOKEN"))
+        rc = make_token(r, TOKEN_FILE, r->token_file, err);
+    if (rc == HT_OK && r->api)
+        rc = make_token(r, API_TOKEN_FILE, path, err);
+    if (rc == HT_OK && r->api)
+        rc = cli_token(path, NULL, r->api_token, err);
+    if (rc == HT_OK && r->api && !r->api_token[0])
+        rc = ht_fail(err, HT_EINVAL, "the file of the token is empty: %s", path);
     return rc;
 }
 
@@ -226,6 +241,8 @@ static int start(struct run *r, const struct opt_serve *o, struct ht_errmsg *err
                                           .domain = r->domain,
                                           .node = r->id,
                                           .book = r->containers,
+                                          .api = r->api,
+                                          .api_token = r->api_token,
                                           .haproxy = r->haproxy,
                                           .local = r->dev,
                                           .https_port = r->port,
@@ -244,8 +261,8 @@ static int run(struct run *r) {
     ht_log_setup(STDERR_FILENO, r->log_level, HT_LOG_TEXT);
     io_raise_fd_limit();
     int rc = edge_folder_make(r->folder, &err);
-    if (rc == HT_OK && !r->dev && !r->token_file[0] && !getenv("HOODY_TUNNEL_TOKEN"))
-        rc = own_token(r, &err);
+    if (rc == HT_OK)
+        rc = own_tokens(r, &err);
     if (rc < 0) {
         cli_complain("%s", err.text);
         return rc == HT_EINVAL ? OPT_EXIT_USAGE : OPT_EXIT_CONFIG;
@@ -270,6 +287,7 @@ static int run(struct run *r) {
         cli_complain("%s", err.text);
     opt_serve_free(&o);
     explicit_bzero(r->token, sizeof r->token);
+    explicit_bzero(r->api_token, sizeof r->api_token);
     return rc == HT_EINVAL ? OPT_EXIT_USAGE : rc < 0 ? OPT_EXIT_CONFIG : r->status;
 }
 
@@ -310,6 +328,7 @@ int cmd_edge_dev(int argc, char **argv) {
                     .id = o.id ? o.id : DEV_ID,
                     .haproxy = o.haproxy,
                     .containers = o.containers,
+                    .api = o.set_api ? o.api.text : NULL,
                     .port = (uint16_t)o.port,
                     .log_level = o.set_log_level ? o.log_level : HT_LOG_WARN};
     rc = o.folder ? given_folder(&r, o.folder) : default_folder(&r);
@@ -328,6 +347,7 @@ int cmd_edge_up(int argc, char **argv) {
                     .id = o.id,
                     .haproxy = o.haproxy,
                     .containers = o.containers,
+                    .api = o.set_api ? o.api.text : NULL,
                     .cert = o.n_tls_cert ? o.tls_cert[0] : NULL,
                     .key = o.n_tls_key ? o.tls_key[0] : NULL,
                     .port = 443,
@@ -341,7 +361,7 @@ int cmd_edge_up(int argc, char **argv) {
         cli_complain("edge up takes one --tls-cert, and one --tls-key with it");
         rc = OPT_EXIT_USAGE;
     } else {
-        rc = given_folder(&r, o.folder ? o.folder : UP_FOLDER) < 0 ? OPT_EXIT_USAGE : run(&r);
+        rc = given_folder(&r, o.folder ? o.folder : CLI_EDGE_UP_FOLDER) < 0 ? OPT_EXIT_USAGE : run(&r);
     }
     opt_edge_up_free(&o);
     return rc;

@@ -1,4 +1,4 @@
-/* Commands to HAProxy's runtime socket. Each line of them is a connection: HAProxy answers and closes it. */
+/* Commands to HAProxy's runtime sockets. Each line of them is a connection: HAProxy answers and closes it. */
 #include "edge/edge_priv.h"
 
 #include "base/mem.h"
@@ -26,6 +26,7 @@ struct edge_admin {
     struct ht_buf in;
     struct io_timer patience;
     struct io_task next;
+    bool master; /* the master's socket: it stays open until we close our side, and has no `show info` */
     char path[EDGE_PATH];
 };
 
@@ -65,7 +66,9 @@ static void finish(struct edge_admin *a, int rc) {
     io_conn_close(&a->conn);
     io_out_free(&a->out);
     a->out = (struct io_out){.n_iov = 0};
-    if (rc == HT_OK)
+    if (rc == HT_OK && a->master)
+        answer = (struct edge_answer){.text = ht_buf_slice(&a->in)};
+    else if (rc == HT_OK)
         rc = understand(&a->in, &answer);
     io_task_add(a->loop, &a->next);
     c->done(c->ctx, rc, rc == HT_OK ? &answer : NULL);
@@ -95,6 +98,8 @@ static void readable(void *ctx) {
 static void writable(void *ctx) {
     struct edge_admin *a = ctx;
     ssize_t n = io_out_flush(&a->out, a->conn);
+    if (n >= 0 && a->master && io_out_pending(&a->out) == 0)
+        n = io_conn_shutdown(a->conn);
     if (n < 0)
         finish(a, (int)n);
 }
@@ -137,23 +142,23 @@ static void ask(struct edge_admin *a) {
 static void on_next(struct io_task *t) { ask(ht_container_of(t, struct edge_admin, next)); }
 
 int edge_admin_send(struct edge_admin *a, struct ht_slice commands, edge_admin_done *done, void *ctx) {
-    static const char info[] = ";show info\n";
-    bool none = commands.n == 0;
-    struct command *c = ht_calloc(1, sizeof *c + commands.n + sizeof info);
+    const char *tail = a->master ? "\n" : commands.n ? ";show info\n" : "show info\n";
+    size_t n = strlen(tail);
+    struct command *c = ht_calloc(1, sizeof *c + commands.n + n);
     if (!c)
         return HT_ENOMEM;
     c->done = done;
     c->ctx = ctx;
-    if (!none)
+    if (commands.n)
         memcpy(c->text, commands.p, commands.n);
-    memcpy(c->text + commands.n, info + none, sizeof info - none);
-    c->n = commands.n + sizeof info - 1 - none;
+    memcpy(c->text + commands.n, tail, n);
+    c->n = commands.n + n;
     ht_list_push_back(&a->waiting, &c->node);
     io_task_add(a->loop, &a->next);
     return HT_OK;
 }
 
-struct edge_admin *edge_admin_create(struct io_loop *loop, const char *folder) {
+struct edge_admin *edge_admin_create(struct io_loop *loop, const char *folder, enum edge_admin_of of) {
     struct edge_admin *a = ht_calloc(1, sizeof *a);
     if (!a)
         return NULL;
@@ -161,7 +166,8 @@ struct edge_admin *edge_admin_create(struct io_loop *loop, const char *folder) {
     ht_list_init(&a->waiting);
     io_timer_init(loop, &a->patience, too_late);
     io_task_init(&a->next, on_next);
-    edge_path(folder, "run/admin.sock", a->path);
+    a->master = of == EDGE_ADMIN_OF_MASTER;
+    edge_path(folder, a->master ? EDGE_MASTER_SOCKET : "run/admin.sock", a->path);
     return a;
 }
 

@@ -13,13 +13,11 @@
 #include <unistd.h>
 
 #define BOOK_MAX (32u * 1024u * 1024u)
-#define SERVICE 41 /* bytes of a service's name with its NUL */
-#define ID 24
 
 /* An entry of a map. */
 struct row {
     enum haproxy_map map;
-    char key[2 * ID + 2 + SERVICE + 1], value[IO_ADDR_TEXT];
+    char key[EDGE_KEY], value[IO_ADDR_TEXT];
 };
 
 struct edge_book {
@@ -83,23 +81,6 @@ static int by_key(const void *x, const void *y) {
 
 /* ---- words ---- */
 
-static bool is_id(struct ht_slice s) {
-    for (size_t i = 0; i < s.n; i++)
-        if (!ht_is_digit(s.p[i]) && (s.p[i] < 'a' || s.p[i] > 'f'))
-            return false;
-    return s.n == ID;
-}
-
-/* Letters, and single hyphens between them. */
-static bool is_service(struct ht_slice s) {
-    for (size_t i = 0; i < s.n; i++) {
-        bool hyphen = s.p[i] == '-' && i > 0 && i + 1 < s.n && s.p[i - 1] != '-';
-        if (!hyphen && (s.p[i] < 'a' || s.p[i] > 'z'))
-            return false;
-    }
-    return s.n > 0 && s.n < SERVICE;
-}
-
 static int read_text(struct reading *g, struct ht_slice *out, const char *want) {
     g->arena.used = 0;
     if (json_peek(&g->r) != JSON_T_STRING || json_read_string(&g->r, false, &g->arena, out) != 0)
@@ -107,39 +88,23 @@ static int read_text(struct reading *g, struct ht_slice *out, const char *want) 
     return HT_OK;
 }
 
-static int read_id(struct reading *g, char out[ID + 1]) {
+static int read_id(struct reading *g, char out[EDGE_ID + 1]) {
     struct ht_slice s;
     int rc = read_text(g, &s, "an id");
-    if (rc == HT_OK && !is_id(s))
+    if (rc == HT_OK && !edge_is_id(s))
         rc = wrong(g, "an id has 24 of 0-9 and a-f");
     if (rc == HT_OK)
-        snprintf(out, ID + 1, "%.*s", HT_SLICE_ARG(s));
+        snprintf(out, EDGE_ID + 1, "%.*s", HT_SLICE_ARG(s));
     return rc;
 }
 
-/* With a port of this machine a visitor would reach whatever listens there, for this machine alone. */
 static int read_address(struct reading *g, char out[IO_ADDR_TEXT]) {
     struct ht_slice s;
-    struct io_addr a;
-    char text[IO_ADDR_TEXT];
-    uint8_t bytes[16] = {0};
+    struct ht_errmsg why;
     int rc = read_text(g, &s, "an IP address");
-    if (rc < 0)
-        return rc;
-    snprintf(text, sizeof text, "%.*s", (int)ht_min(s.n, sizeof text - 1), s.p);
-    if (io_addr_parse(&a, text, 0) < 0)
-        return wrong(g, "\"%s\" is no IP address", text);
-    int family = io_addr_bytes(&a, bytes);
-    bool none = bytes[0] == 0 && (family == 4 || memcmp(bytes, (const uint8_t[16]){0}, 16) == 0);
-    bool many = family == 4 ? bytes[0] >= 224 : bytes[0] == 0xff;
-    bool near = family == 4 ? bytes[0] == 169 && bytes[1] == 254 : bytes[0] == 0xfe && (bytes[1] & 0xc0) == 0x80;
-    if (none || many || near || io_addr_is_loopback(&a) || io_addr_is_own(&a))
-        return wrong(g,
-                     "%s is no address that a container can have: it is this machine's, or link-local, or no single "
-                     "machine's",
-                     text);
-    io_addr_host(&a, out);
-    return HT_OK;
+    if (rc == HT_OK && edge_read_address(s, out, &why) < 0)
+        rc = wrong(g, "%s", why.text);
+    return rc;
 }
 
 /* ---- parts of the file ---- */
@@ -147,13 +112,13 @@ static int read_address(struct reading *g, char out[IO_ADDR_TEXT]) {
 /* {"terminal": 7681, ...}: `scope` is "" or PROJECT-CONTAINER with a dot. */
 static int read_services(struct reading *g, const char *scope) {
     struct ht_slice name;
-    char key[2 * ID + 2 + SERVICE + 1], value[8];
+    char key[EDGE_KEY], value[8];
     uint64_t port = 0;
     int more = 0, rc = json_object_begin(&g->r);
     if (rc < 0)
         return bad_json(g, "an object of services with their ports");
     while (rc == HT_OK && (more = json_object_next(&g->r, &name)) > 0) {
-        if (!is_service(name) || ht_slice_is(name, "http") || ht_slice_is(name, "https"))
+        if (!edge_has_port(name))
             return wrong(g, "\"%.*s\" is no service: a-z and hyphens between them, and neither http nor https",
                          HT_SLICE_ARG(name));
         snprintf(key, sizeof key, "%s%.*s", scope, HT_SLICE_ARG(name));
@@ -168,13 +133,13 @@ static int read_services(struct reading *g, const char *scope) {
 /* ["files", ...] below a container, or ids of projects at the top. */
 static int read_off(struct reading *g, const char *scope) {
     struct ht_slice s;
-    char key[2 * ID + 2 + SERVICE + 1];
+    char key[EDGE_KEY];
     int more = 0, rc = json_array_begin(&g->r);
     if (rc < 0)
         return bad_json(g, "an array of what is switched off");
     while (rc == HT_OK && (more = json_array_next(&g->r)) > 0) {
         rc = read_text(g, &s, *scope ? "the name of a service" : "the id of a project");
-        if (rc == HT_OK && !(*scope ? is_service(s) : is_id(s)))
+        if (rc == HT_OK && !(*scope ? edge_is_service(s) : edge_is_id(s)))
             rc = wrong(g, "\"%.*s\" is no %s", HT_SLICE_ARG(s), *scope ? "service" : "id of a project");
         snprintf(key, sizeof key, "%s%.*s", scope, HT_SLICE_ARG(s));
         if (rc == HT_OK)
@@ -187,7 +152,8 @@ static int read_off(struct reading *g, const char *scope) {
 static int read_container(struct reading *g) {
     static const char *const order = "project and container stand before everything else of a container";
     struct ht_slice key;
-    char project[ID + 1] = "", container[ID + 1] = "", name[2 * ID + 2] = "", scope[2 * ID + 3] = "";
+    char project[EDGE_ID + 1] = "", container[EDGE_ID + 1] = "", name[2 * EDGE_ID + 2] = "",
+                           scope[2 * EDGE_ID + 3] = "";
     char address[IO_ADDR_TEXT] = "";
     bool enabled = true;
     int more = 0, rc = json_object_begin(&g->r);
@@ -342,6 +308,22 @@ int edge_book_load(struct edge_book **book, const char *file, struct edge_maps *
     edge_book_free(&now);
     ht_buf_free(&text);
     ht_free(g);
+    return rc;
+}
+
+const char *edge_book_get(const struct edge_book *b, enum haproxy_map map, const char *key) {
+    struct row row = {.map = map};
+    snprintf(row.key, sizeof row.key, "%s", key);
+    const struct row *found = b && b->n ? bsearch(&row, b->rows, b->n, sizeof row, by_key) : NULL;
+    return found ? found->value : NULL;
+}
+
+int edge_book_each(const struct edge_book *b, enum haproxy_map map,
+                   int (*each)(void *ctx, const char *key, const char *value), void *ctx) {
+    int rc = 0;
+    for (size_t i = 0; b && rc == 0 && i < b->n; i++)
+        if (b->rows[i].map == map)
+            rc = each(ctx, b->rows[i].key, b->rows[i].value);
     return rc;
 }
 

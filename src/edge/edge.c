@@ -1,4 +1,4 @@
-#include "edge/edge_priv.h"
+#include "edge/api.h"
 
 #include "base/log.h"
 #include "base/mem.h"
@@ -23,9 +23,13 @@ struct edge {
     struct edge_engine *engine;
     struct edge_kits *kits;
     struct edge_book *book;
+    struct edge_state *state;
+    struct edge_containers *containers;
+    struct edge_sessions *sessions;
+    struct edge_api *api;
     struct io_timer renew;
     bool ipv6, has_account;
-    char folder[EDGE_FOLDER_MAX + 1], https_port[8], http_port[8], maxconn[24], containers[300];
+    char folder[EDGE_FOLDER_MAX + 1], https_port[8], http_port[8], maxconn[24], suffix[300];
 };
 
 /* ---- what the machine has ---- */
@@ -90,7 +94,7 @@ static void count_visitors(struct edge *e) {
 static int write_config(struct edge *e, struct ht_errmsg *err) {
     struct edge_settings s = {.values = {
                                   [HAPROXY_SET_FOLDER] = e->folder,
-                                  [HAPROXY_SET_CONTAINERS] = e->containers,
+                                  [HAPROXY_SET_CONTAINERS] = e->suffix,
                                   [HAPROXY_SET_IPV4] = e->cfg.local ? "127.0.0.1" : "0.0.0.0",
                                   [HAPROXY_SET_IPV6] = !e->ipv6       ? ""
                                                        : e->cfg.local ? "::1"
@@ -151,6 +155,7 @@ void edge_reload(struct edge *e) {
     struct ht_errmsg err;
     if (edge_book_load(&e->book, e->cfg.book, e->maps, &err) < 0)
         ht_error("edge", "%s; the addresses stay as they are", err.text);
+    (void)edge_containers_again(e->containers);
     if (write_all(e, &err) < 0)
         ht_error("edge", "%s; HAProxy goes on as it is", err.text);
     else
@@ -187,7 +192,7 @@ static int prepare(struct edge *e, struct ht_errmsg *err) {
     snprintf(e->https_port, sizeof e->https_port, "%u", e->cfg.https_port);
     if (e->cfg.http_port)
         snprintf(e->http_port, sizeof e->http_port, "%u", e->cfg.http_port);
-    snprintf(e->containers, sizeof e->containers, ".%s.containers.%s", e->cfg.node, e->cfg.domain);
+    snprintf(e->suffix, sizeof e->suffix, ".%s.containers.%s", e->cfg.node, e->cfg.domain);
     count_visitors(e);
     e->lock = rc = edge_folder_lock(e->folder, err);
     if (rc >= 0)
@@ -195,10 +200,35 @@ static int prepare(struct edge *e, struct ht_errmsg *err) {
     return rc == HT_OK ? check_ports(e, err) : rc;
 }
 
+/* Documents and the address book, the maps that are made of them, and the API that changes them. */
+static int begin_state(struct edge *e, struct ht_errmsg *err) {
+    struct io_loop *loop = e->cfg.loop;
+    int rc = edge_book_load(&e->book, e->cfg.book, e->maps, err);
+    if (rc == HT_OK)
+        rc = edge_state_open(&e->state, e->folder, err);
+    if (rc < 0)
+        return rc;
+    e->containers = edge_containers_create(
+        &(struct edge_containers_config){.loop = loop, .state = e->state, .maps = e->maps, .book = &e->book});
+    e->sessions = e->containers ? edge_sessions_create(loop, e->folder, e->admin, e->maps) : NULL;
+    if (!e->sessions)
+        return ht_fail(err, HT_ENOMEM, "out of memory");
+    return edge_api_start(&e->api,
+                          &(struct edge_api_config){.loop = loop,
+                                                    .folder = e->folder,
+                                                    .listen = e->cfg.api,
+                                                    .token = e->cfg.api_token,
+                                                    .state = e->state,
+                                                    .containers = e->containers,
+                                                    .maps = e->maps,
+                                                    .book = &e->book},
+                          err);
+}
+
 static int begin(struct edge *e, struct ht_errmsg *err) {
     static const struct edge_engine_ops ops = {.starts = on_starts, .serves = on_serves, .failed = on_failed};
     struct io_loop *loop = e->cfg.loop;
-    e->admin = edge_admin_create(loop, e->folder);
+    e->admin = edge_admin_create(loop, e->folder, EDGE_ADMIN_OF_WORKER);
     e->maps = e->admin ? edge_maps_create(loop, e->folder, e->admin) : NULL;
     e->kits = e->maps ? edge_kits_create(&(struct edge_kits_config){.loop = loop,
                                                                     .domain = e->cfg.domain,
@@ -209,7 +239,7 @@ static int begin(struct edge *e, struct ht_errmsg *err) {
                       : NULL;
     if (!e->kits)
         return ht_fail(err, HT_ENOMEM, "out of memory");
-    int rc = edge_book_load(&e->book, e->cfg.book, e->maps, err);
+    int rc = begin_state(e, err);
     if (rc == HT_OK)
         rc = write_all(e, err);
     if (rc < 0)
@@ -252,9 +282,14 @@ void edge_stop(struct edge **ep) {
     if (!e)
         return;
     io_timer_stop(&e->renew);
+    edge_api_stop(&e->api);
     edge_kits_destroy(&e->kits);
+    edge_sessions_leave(e->sessions);
     edge_admin_destroy(&e->admin); /* who waits for an answer must still be there */
     edge_engine_stop(&e->engine);
+    edge_sessions_destroy(&e->sessions);
+    edge_containers_destroy(&e->containers);
+    edge_state_close(&e->state);
     edge_maps_destroy(&e->maps);
     edge_book_free(&e->book);
     if (e->lock >= 0)

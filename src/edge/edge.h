@@ -10,6 +10,11 @@
  *   maps.c     the maps, as they are wanted and as HAProxy has them
  *   kits.c     follows what kits have bound
  *   book.c     the address book of containers
+ *   state.c    what the API changes: documents (state.h)
+ *   containers.c  containers of both, as entries of the maps
+ *   sessions.c live connections that a change ends
+ *   api*.c     the API (api.h)
+ *   words.c    ids, names and addresses of them
  *
  * A change goes first to what is kept, then to the map's file, then to the socket. What is asked of HAProxy while it
  * starts or loads anew waits; then its maps are compared with what is wanted. So no change is lost when HAProxy, this
@@ -39,7 +44,8 @@ struct edge_config {
     const char *folder;               /* made if it is not there; only this user may enter it */
     const char *domain;               /* in lower case: services are one label below it */
     const char *node;                 /* containers are below NODE.containers.DOMAIN; a-z and 0-9 */
-    const char *book;                 /* the file with their addresses; NULL: there are none */
+    const char *book;                 /* the file with their addresses; NULL: there is none */
+    const char *api, *api_token;      /* a port of this machine for the API, and what to show there; NULL: none */
     const char *haproxy;              /* the program; NULL: it is looked for */
     bool local;                       /* listens on loopback addresses alone */
     uint16_t https_port, http_port;   /* http_port 0: none */

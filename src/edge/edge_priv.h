@@ -43,6 +43,18 @@ int edge_socket_listen(struct io_loop *loop, const char *folder, const char *nam
                        const struct io_listener_ops *ops, void *ctx, struct io_listener **out,
                        struct ht_errmsg *err) HT_MUST_USE;
 
+/* ---- words.c ---- */
+
+#define EDGE_ID 24                           /* bytes of an id of a project or container */
+#define EDGE_SERVICE 41                      /* bytes of a service's name with its NUL */
+#define EDGE_SCOPE (2 * EDGE_ID + 2)         /* bytes of PROJECT-CONTAINER with its NUL */
+#define EDGE_KEY (EDGE_SCOPE + EDGE_SERVICE) /* bytes of PROJECT-CONTAINER.SERVICE with its NUL */
+bool edge_is_id(struct ht_slice s);          /* 24 of 0-9 and a-f */
+bool edge_is_service(struct ht_slice s);     /* a name that a service can have */
+bool edge_has_port(struct ht_slice service); /* and its port is in a table: it is neither http nor https */
+/* Reads an IP address that a container can have, and writes it as io_addr_host() does. 0, or HT_EINVAL with *err. */
+int edge_read_address(struct ht_slice s, char out[IO_ADDR_TEXT], struct ht_errmsg *err) HT_MUST_USE;
+
 /* ---- site.c ---- */
 
 /* Writes certs/edge.pem. 0, or an error with *err. */
@@ -62,14 +74,18 @@ struct edge_admin;
 
 struct edge_answer {
     struct ht_slice text; /* to the commands, with line ends; usually nothing but those */
-    uint64_t pid;         /* of the process that has answered */
+    uint64_t pid;         /* of the process that has answered; the master does not say it, nor the version */
     char version[32];     /* of HAProxy */
 };
 /* rc < 0: it was not reached, or its answer is not whole; whether the commands were carried out is not known, and `a`
  * is NULL. */
 typedef void edge_admin_done(void *ctx, int rc, const struct edge_answer *a);
 
-struct edge_admin *edge_admin_create(struct io_loop *loop, const char *folder) HT_MUST_USE;
+/* Whose socket: of the process that serves now, or of its master, which knows those that have served before. A command
+ * to one of these begins with @!PID and a blank, each by itself. */
+enum edge_admin_of { EDGE_ADMIN_OF_WORKER, EDGE_ADMIN_OF_MASTER };
+#define EDGE_MASTER_SOCKET "run/master.sock"
+struct edge_admin *edge_admin_create(struct io_loop *loop, const char *folder, enum edge_admin_of of) HT_MUST_USE;
 /* Whoever waits for an answer is told HT_ECLOSED, and must still be there. Clears the pointer. NULL is ignored. */
 void edge_admin_destroy(struct edge_admin **a);
 /* Sends a line of commands, with ; between them, of at most EDGE_ADMIN_LINE bytes. done() is never called before this
@@ -100,6 +116,34 @@ void edge_maps_hold(struct edge_maps *m);
 void edge_maps_compare(struct edge_maps *m);
 /* The process whose maps are as wanted; 0: none. */
 uint64_t edge_maps_pid(const struct edge_maps *m);
+/* Calls each() for all entries of a map until it returns another number than 0, which is returned. */
+int edge_maps_each(const struct edge_maps *m, enum haproxy_map map,
+                   int (*each)(void *ctx, const char *key, const char *value), void *ctx);
+
+struct edge_maps_ops {
+    /* An entry is wanted, or no longer (`now` NULL), or another value of it is; was NULL: there was none. May be NULL.
+     */
+    void (*changed)(void *ctx, enum haproxy_map map, const char *key, const char *was, const char *now);
+    /* HAProxy has all that was wanted: after changes, and after it was compared. */
+    void (*settled)(void *ctx);
+};
+/* One who is told. `ops` stays where it is. NULL: nobody any more. */
+void edge_maps_watch(struct edge_maps *m, const struct edge_maps_ops *ops, void *ctx);
+
+/* ---- sessions.c: live connections that a change ends ---- */
+
+struct edge_sessions;
+
+/*
+ * Ends the connections of visitors to what was switched off or has gone from where it was, once HAProxy lets in no new
+ * ones, and also those that processes from before a reload still serve. Watches the maps. NULL: no memory.
+ */
+struct edge_sessions *edge_sessions_create(struct io_loop *loop, const char *folder, struct edge_admin *admin,
+                                           struct edge_maps *maps) HT_MUST_USE;
+/* Before `admin` ends: no answer is taken any more, and nothing is ended. NULL is ignored. */
+void edge_sessions_leave(struct edge_sessions *s);
+/* Once `admin` has ended, and the maps have not. Clears the pointer. NULL is ignored. */
+void edge_sessions_destroy(struct edge_sessions **s);
 
 /* ---- book.c: the address book ---- */
 
@@ -112,6 +156,11 @@ struct edge_book;
  */
 int edge_book_load(struct edge_book **book, const char *file, struct edge_maps *maps,
                    struct ht_errmsg *err) HT_MUST_USE;
+/* What the file says of a key; NULL: nothing. `b` may be NULL. Valid until the next load. */
+const char *edge_book_get(const struct edge_book *b, enum haproxy_map map, const char *key);
+/* Calls each() for all entries of a map, sorted, until it returns another number than 0, which is returned. */
+int edge_book_each(const struct edge_book *b, enum haproxy_map map,
+                   int (*each)(void *ctx, const char *key, const char *value), void *ctx);
 /* Clears the pointer. NULL is ignored. */
 void edge_book_free(struct edge_book **book);
 

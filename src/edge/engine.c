@@ -31,7 +31,7 @@ enum engine_state {
 struct edge_engine {
     struct edge_engine_config cfg;
     enum engine_state state;
-    char program[256], config[EDGE_PATH];
+    char program[256], config[EDGE_PATH], master_at[EDGE_PATH + 16];
     struct io_program *side;   /* that prints its version, or checks the configuration */
     struct io_program *master; /* the real one */
     struct io_timer look, again;
@@ -173,7 +173,7 @@ static void on_master_ended(void *ctx, int status, const char *text) {
 
 static void start_master(struct edge_engine *g) {
     static const struct io_program_ops ops = {.said = said, .ended = on_master_ended};
-    const char *const argv[] = {g->program, "-W", "-f", g->config, NULL};
+    const char *const argv[] = {g->program, "-W", "-S", g->master_at, "-f", g->config, NULL};
     struct ht_errmsg err;
     starts(g, 0);
     g->master = io_program_start(g->cfg.loop, argv, &ops, g, &err);
@@ -262,6 +262,7 @@ struct edge_engine *edge_engine_start(const struct edge_engine_config *cfg, stru
     g->cfg = *cfg;
     g->again_ms = AGAIN_MIN_MS;
     edge_path(cfg->folder, "haproxy/haproxy.cfg", g->config);
+    snprintf(g->master_at, sizeof g->master_at, "%s/" EDGE_MASTER_SOCKET ",mode,600", cfg->folder);
     io_timer_init(cfg->loop, &g->look, look);
     io_timer_init(cfg->loop, &g->again, on_again);
     const char *const argv[] = {g->program, "-v", NULL};

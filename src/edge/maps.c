@@ -46,6 +46,9 @@ struct edge_maps {
     bool asked;            /* an answer is awaited */
     struct ht_buf doubles; /* commands that take away what HAProxy has twice */
     bool more_doubles;     /* than have room there: it is compared again */
+    bool unsettled;        /* its watcher has not been told since something has changed */
+    const struct edge_maps_ops *ops;
+    void *ctx;
     struct table tables[HAPROXY_MAPS];
 };
 
@@ -120,7 +123,14 @@ static void changed(struct edge_maps *m, struct table *t, struct entry *e) {
     if (!ht_list_linked(&e->changed))
         ht_list_push_back(&t->changed, &e->changed);
     t->file_stale = true;
+    m->unsettled = true;
     io_task_add(m->loop, &m->flush);
+}
+
+static void tell_watcher(const struct edge_maps *m, enum haproxy_map map, const char *key, const char *was,
+                         const char *now) {
+    if (m->ops && m->ops->changed)
+        m->ops->changed(m->ctx, map, key, was, now);
 }
 
 int edge_maps_set(struct edge_maps *m, enum haproxy_map map, const char *key, const char *value) {
@@ -134,6 +144,7 @@ int edge_maps_set(struct edge_maps *m, enum haproxy_map map, const char *key, co
         return HT_ENOMEM;
     }
     t->n_wanted += e->value == NULL;
+    tell_watcher(m, map, e->key, e->value, copy);
     ht_free(e->value);
     e->value = copy;
     changed(m, t, e);
@@ -145,6 +156,7 @@ void edge_maps_remove(struct edge_maps *m, enum haproxy_map map, const char *key
     struct entry *e = find(t, ht_slice_str(key));
     if (!e || !e->value)
         return;
+    tell_watcher(m, map, e->key, e->value, NULL);
     ht_free(e->value);
     e->value = NULL;
     t->n_wanted--;
@@ -292,6 +304,11 @@ static void on_flush(struct io_task *task) {
     }
     if (m->state == MAPS_FOLLOWS && !m->asked)
         tell(m);
+    if (m->state == MAPS_FOLLOWS && !m->asked && m->unsettled) {
+        m->unsettled = false;
+        if (m->ops)
+            m->ops->settled(m->ctx);
+    }
 }
 
 /* ---- comparing ---- */
@@ -424,6 +441,22 @@ void edge_maps_hold(struct edge_maps *m) {
 void edge_maps_compare(struct edge_maps *m) {
     edge_maps_hold(m);
     unsure(m, 0);
+}
+
+int edge_maps_each(const struct edge_maps *m, enum haproxy_map map,
+                   int (*each)(void *ctx, const char *key, const char *value), void *ctx) {
+    const struct table *t = &m->tables[map];
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < t->n_buckets; i++)
+        for (const struct entry *e = t->buckets[i]; rc == 0 && e; e = e->next)
+            if (e->value)
+                rc = each(ctx, e->key, e->value);
+    return rc;
+}
+
+void edge_maps_watch(struct edge_maps *m, const struct edge_maps_ops *ops, void *ctx) {
+    m->ops = ops;
+    m->ctx = ctx;
 }
 
 uint64_t edge_maps_pid(const struct edge_maps *m) { return m->state == MAPS_FOLLOWS ? m->pid : 0; }

@@ -150,6 +150,10 @@ struct ht_slice edge_doc_part(const struct edge_doc *d, const char *part) {
     return p ? p->value : ht_slice_of(NULL, 0);
 }
 
+size_t edge_doc_parts(const struct edge_doc *d) { return d ? d->n_parts : 0; }
+
+const char *edge_doc_part_name(const struct edge_doc *d, size_t i) { return d->parts[i].name; }
+
 /* ---- the table of a kind ---- */
 
 /* Where the id is, or would be. */

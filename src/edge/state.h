@@ -46,6 +46,9 @@ const char *edge_doc_id(const struct edge_doc *d);
 uint64_t edge_doc_version(const struct edge_doc *d);
 /* The JSON text of a part, which is valid JSON; .p is NULL when there is no such part, or d is NULL. */
 struct ht_slice edge_doc_part(const struct edge_doc *d, const char *part);
+/* How many parts it has, 0 for NULL; and the name of one. */
+size_t edge_doc_parts(const struct edge_doc *d);
+const char *edge_doc_part_name(const struct edge_doc *d, size_t i);
 
 /* A part that is to change. .p of value NULL: it is removed. */
 struct edge_change {

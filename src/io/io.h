@@ -334,6 +334,8 @@ int io_conn_fd(struct io_conn *c);
 /* Frees the connection, and returns its descriptor, which the caller closes or gives to another process. Not for TLS.
  */
 int io_conn_release(struct io_conn **c) HT_MUST_USE;
+/* Whose process has connected to a Unix socket, as the kernel says; (uid_t)-1: it is not known. */
+uid_t io_conn_uid(struct io_conn *c);
 /* Whether its TLS session was resumed. False without TLS. */
 bool io_conn_resumed(const struct io_conn *c);
 /* Bytes read and written so far, without the overhead of TLS. */

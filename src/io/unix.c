@@ -26,6 +26,12 @@ struct io_addr io_addr_of_path(const char *path) {
     return a;
 }
 
+uid_t io_conn_uid(struct io_conn *c) {
+    struct ucred who = {.uid = (uid_t)-1};
+    socklen_t n = sizeof who;
+    return getsockopt(io_conn_fd(c), SOL_SOCKET, SO_PEERCRED, &who, &n) == 0 ? who.uid : (uid_t)-1;
+}
+
 static void cancelled(void *by) {
     struct unix_dial *u = by;
     io_timer_stop(&u->again);

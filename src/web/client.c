@@ -163,7 +163,13 @@ static int write_request(struct web_request *r, const struct web_ask *ask) {
         rc = ht_buf_append_str(b, "accept: */*\r\nconnection: close\r\n");
     if (rc == HT_OK && ask->token && *ask->token)
         rc = ht_buf_printf(b, "authorization: Bearer %s\r\n", ask->token);
-    return rc == HT_OK ? http_write_end(b) : rc;
+    if (rc == HT_OK && ask->extra)
+        rc = ht_buf_append_str(b, ask->extra);
+    if (rc == HT_OK && ask->body.p)
+        rc = ht_buf_printf(b, "content-type: application/json\r\ncontent-length: %zu\r\n", ask->body.n);
+    if (rc == HT_OK)
+        rc = http_write_end(b);
+    return rc == HT_OK && ask->body.p ? ht_buf_append(b, ask->body.p, ask->body.n) : rc;
 }
 
 static int start(struct web_request *r, const struct web_ask *ask, struct ht_errmsg *err) {
@@ -179,7 +185,11 @@ static int start(struct web_request *r, const struct web_ask *ask, struct ht_err
     http_response_begin(&r->head, NULL);
     io_timer_init(r->loop, &r->timer, timed_out);
     r->deadline_ms = ht_now_ms() + ask->timeout_ms;
-    r->dial = io_dial_start_via(r->loop, ask->via, ask->host, ask->port, r->tls, ask->timeout_ms, &dial_ops, r, err);
+    if (ask->socket)
+        r->dial = io_dial_unix(r->loop, ask->socket, ask->timeout_ms, &dial_ops, r, err);
+    else
+        r->dial =
+            io_dial_start_via(r->loop, ask->via, ask->host, ask->port, r->tls, ask->timeout_ms, &dial_ops, r, err);
     return r->dial ? HT_OK : HT_EIO;
 }
 

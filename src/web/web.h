@@ -140,7 +140,8 @@ void web_answer(struct web_conn *c, const struct web_reply *r);
 /* ---- client ---- */
 
 struct web_ask {
-    const char *host; /* as for io_dial_start() */
+    const char *socket; /* the path of a Unix socket to ask there, without TLS; NULL: at the host */
+    const char *host;   /* as for io_dial_start() */
     uint16_t port;
     bool tls;
     const struct io_proxy *via; /* NULL: directly; it must outlive the request */
@@ -150,6 +151,8 @@ struct web_ask {
     const char *method, *path;  /* NULL: GET; origin-form with the query */
     const char *user_agent;     /* or NULL */
     const char *token;          /* NULL or "": none is shown */
+    const char *extra;          /* more header lines, each with CRLF; NULL: none */
+    struct ht_slice body;       /* JSON; .p is NULL: the request has none */
     uint64_t timeout_ms;        /* for the whole answer, or with quiet_ms for its head */
     uint64_t quiet_ms; /* longest time without a byte, for an answer without an end; 0: the answer has an end */
 };

@@ -169,7 +169,7 @@ static void begin(void) {
     CU_ASSERT_EQUAL_FATAL(bind(proxy.fd, (struct sockaddr *)&at.ss, at.len), 0);
     CU_ASSERT_EQUAL_FATAL(listen(proxy.fd, 16), 0);
     loop = io_loop_create();
-    admin = edge_admin_create(loop, folder);
+    admin = edge_admin_create(loop, folder, EDGE_ADMIN_OF_WORKER);
     maps = edge_maps_create(loop, folder, admin);
     CU_ASSERT_PTR_NOT_NULL_FATAL(maps);
     CU_ASSERT_EQUAL_FATAL(edge_maps_write(maps, &err), HT_OK);

@@ -8,7 +8,7 @@ import signal
 import subprocess
 
 from gen import options
-from tests.integration.edges import needs_haproxy
+from tests.integration.edges import Edge, needs_haproxy
 from tests.integration.harness import (BIN, ROOT, SANITIZED, Folder, Kit, Moment, Program, ask_twice, command, eventually,
                                        free_port, hello, http_service, insist, state_of)
 from tests.integration.inspected import Inspected
@@ -296,7 +296,23 @@ def edge(_world, name, code):
         }[code]()
 
 
-RUNS = {"edge dev": edge, "edge up": edge, "restart": restart, "doctor": doctor, "requests list": inspector, "requests show": inspector, "requests replay": inspector, "login": stored, "logout": stored, "token new": about, "password new": password, "version": about, "completion": about, "serve": kit, "demo": demo, "ready": ready, "config check": check, **{name: tunnel for name in (*TUNNELS, "reach", "vtunnel-client")},
+def edge_api(world, name, code):
+    project, one = "67e89abc123def456789abcd", "890abcdef12345678901cdef"
+    words = {"edge containers": ["list"], "edge services": [one], "edge state": ["off", "--project", project]}[name]
+    if code == "gave_up":
+        return status_of(*name.split(), *words, "--folder", world.folder.join("nowhere"))
+    if code == "usage":
+        return status_of(*name.split(), "dance", "--folder", world.folder.join("nowhere"))
+    with Edge() as e:
+        at = ["--folder", e.folder]
+        if code == "failure":
+            words = {"edge containers": ["remove", one], "edge services": [one], "edge state": ["on", "--container", one]}[name]
+        elif name == "edge services":
+            assert status_of("edge", "containers", "set", one, "192.0.2.7", "--project", project, *at) == 0
+        return status_of(*name.split(), *words, *at)
+
+
+RUNS = {"edge containers": edge_api, "edge services": edge_api, "edge state": edge_api, "edge dev": edge, "edge up": edge, "restart": restart, "doctor": doctor, "requests list": inspector, "requests show": inspector, "requests replay": inspector, "login": stored, "logout": stored, "token new": about, "password new": password, "version": about, "completion": about, "serve": kit, "demo": demo, "ready": ready, "config check": check, **{name: tunnel for name in (*TUNNELS, "reach", "vtunnel-client")},
         **{name: admin for name in ADMIN}}
 
 

@@ -1,0 +1,360 @@
+/*
+ * Live connections: HAProxy's maps keep new requests out, and what was let in before goes on. What a change of the maps
+ * forbids is looked for in the list of what each process of HAProxy serves, and ended.
+ */
+#include "edge/edge_priv.h"
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "log_gen.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#define LOOKS_OFF 6   /* a request that was let in before the change may come to be served after the first look */
+#define LOOKS_MOVED 2 /* its address may be another container's by now */
+#define LOOKS_FAILED 50
+#define AGAIN_MS 200
+#define OLD_MAX 64 /* processes from before reloads */
+#define ADDRESS 80 /* bytes of an address with its port and a NUL */
+#define BACKEND_TLS "dyn_tls"
+
+/* What has changed. The key says how much: a project, a container, a service. */
+struct cut {
+    struct ht_list node;
+    enum haproxy_map map;
+    unsigned looks, failed;
+    bool taken; /* by the present look */
+    char key[EDGE_KEY], was[IO_ADDR_TEXT];
+};
+
+/* Connections that are to end: those to `to`, which is an address with a port, or an address with a colon behind it. */
+struct target {
+    char to[ADDRESS];
+    const char *backend; /* NULL: any */
+    bool all_ports;
+};
+
+struct edge_sessions {
+    struct io_loop *loop;
+    struct edge_admin *worker, *master;
+    struct edge_maps *maps;
+    struct ht_list cuts;
+    struct target *targets;
+    size_t n_targets, cap_targets;
+    bool looking, failed, left;
+    uint64_t old[OLD_MAX];
+    size_t n_old, at_old; /* at_old counts from 1; 0: the process that serves now */
+    struct io_timer again;
+};
+
+/* ---- what is to end ---- */
+
+static void on_changed(void *ctx, enum haproxy_map map, const char *key, const char *was, const char *now) {
+    struct edge_sessions *s = ctx;
+    bool off = map == HAPROXY_MAP_OFF && now;
+    bool moved = map == HAPROXY_MAP_CONTAINERS && was;
+    struct cut *c = off || moved ? ht_calloc(1, sizeof *c) : NULL;
+    if (!off && !moved)
+        return;
+    if (!c) {
+        ht_error("edge", "out of memory: live connections of %s go on, though it was switched off or moved", key);
+        return;
+    }
+    c->map = map;
+    snprintf(c->key, sizeof c->key, "%s", key);
+    snprintf(c->was, sizeof c->was, "%s", moved ? was : "");
+    ht_list_push_back(&s->cuts, &c->node);
+}
+
+static void add_target(struct edge_sessions *s, const char *ip, const char *port, const char *backend) {
+    if (s->n_targets == s->cap_targets) {
+        size_t cap = s->cap_targets ? s->cap_targets * 2 : 16;
+        struct target *more = ht_realloc(s->targets, cap * sizeof *more);
+        if (!more)
+            return; /* it is looked for again */
+        s->targets = more;
+        s->cap_targets = cap;
+    }
+    struct target *t = &s->targets[s->n_targets++];
+    snprintf(t->to, sizeof t->to, "%s:%s", ip, port ? port : "");
+    t->backend = backend;
+    t->all_ports = !port;
+}
+
+struct of_project {
+    struct edge_sessions *s;
+    const char *project;
+};
+
+static int add_container(void *ctx, const char *key, const char *value) {
+    const struct of_project *p = ctx;
+    if (strncmp(key, p->project, EDGE_ID) == 0)
+        add_target(p->s, value, NULL, NULL);
+    return 0;
+}
+
+static void target_service(struct edge_sessions *s, const char *key, const char *ip) {
+    const char *service = key + EDGE_SCOPE;
+    if (strcmp(service, "https") == 0) {
+        add_target(s, ip, NULL, BACKEND_TLS);
+    } else if (strcmp(service, "http") == 0) {
+        add_target(s, ip, NULL, "dyn");
+    } else {
+        const char *port = edge_maps_get(s->maps, HAPROXY_MAP_SERVICES, key);
+        port = port ? port : edge_maps_get(s->maps, HAPROXY_MAP_SERVICES, service);
+        if (port)
+            add_target(s, ip, port, NULL);
+    }
+}
+
+/* A change that was taken back before HAProxy heard of it ends nothing. */
+static void target_cut(struct edge_sessions *s, const struct cut *c) {
+    char scope[EDGE_SCOPE];
+    const char *now = edge_maps_get(s->maps, c->map, c->key);
+    if (c->map == HAPROXY_MAP_CONTAINERS) {
+        if (!now || strcmp(now, c->was) != 0)
+            add_target(s, c->was, NULL, NULL);
+        return;
+    }
+    if (!now)
+        return;
+    if (strlen(c->key) == EDGE_ID) {
+        edge_maps_each(s->maps, HAPROXY_MAP_CONTAINERS, add_container, &(struct of_project){s, c->key});
+        return;
+    }
+    snprintf(scope, sizeof scope, "%.*s", EDGE_SCOPE - 1, c->key);
+    const char *ip = edge_maps_get(s->maps, HAPROXY_MAP_CONTAINERS, scope);
+    if (ip && strlen(c->key) < EDGE_SCOPE)
+        add_target(s, ip, NULL, NULL);
+    else if (ip)
+        target_service(s, c->key, ip);
+}
+
+/* ---- lists of connections ---- */
+
+/* Cuts the next block off: it begins with "0x...: [" at the start of a line. */
+static bool next_block(struct ht_slice *text, struct ht_slice *out) {
+    const char *end = text->n ? memmem(text->p + 1, text->n - 1, "\n0x", 3) : NULL;
+    if (text->n == 0)
+        return false;
+    size_t n = end ? (size_t)(end + 1 - text->p) : text->n;
+    *out = ht_slice_of(text->p, n);
+    *text = ht_slice_of(text->p + n, text->n - n);
+    return true;
+}
+
+/* The word behind `what` in a block. */
+static struct ht_slice word_behind(struct ht_slice block, const char *what) {
+    const char *at = memmem(block.p, block.n, what, strlen(what));
+    if (!at)
+        return ht_slice_of(NULL, 0);
+    at += strlen(what);
+    size_t n = 0, most = (size_t)(block.p + block.n - at);
+    while (n < most && at[n] != ' ' && at[n] != '\n' && at[n] != ':')
+        n++;
+    return ht_slice_of(at, n);
+}
+
+static bool is_target(const struct edge_sessions *s, struct ht_slice backend, struct ht_slice to) {
+    for (size_t i = 0; i < s->n_targets; i++) {
+        const struct target *t = &s->targets[i];
+        size_t n = strlen(t->to);
+        bool there = t->all_ports ? to.n > n && memcmp(to.p, t->to, n) == 0 && !memchr(to.p + n, ':', to.n - n)
+                                  : ht_slice_is(to, t->to);
+        if (there && (!t->backend || ht_slice_is(backend, t->backend)))
+            return true;
+    }
+    return false;
+}
+
+/* The name of the connection in a block, which is "0x..."; .p NULL: it goes on. */
+static struct ht_slice condemned(const struct edge_sessions *s, struct ht_slice block) {
+    const char *server = memmem(block.p, block.n, "\n  server=", 10);
+    if (!server || block.n < 3 || memcmp(block.p, "0x", 2) != 0)
+        return ht_slice_of(NULL, 0);
+    const char *end = memchr(server + 1, '\n', (size_t)(block.p + block.n - server - 1));
+    struct ht_slice line = ht_slice_of(server + 1, (size_t)((end ? end : block.p + block.n) - server - 1));
+    const char *addr = memmem(line.p, line.n, " addr=", 6);
+    if (!addr)
+        return ht_slice_of(NULL, 0);
+    struct ht_slice to = ht_slice_of(addr + 6, (size_t)(line.p + line.n - addr - 6));
+    if (!is_target(s, word_behind(block, "\n  backend="), to))
+        return ht_slice_of(NULL, 0);
+    return word_behind(block, "");
+}
+
+/* ---- one look at all processes ---- */
+
+static void next_process(struct edge_sessions *s);
+
+static void to_process(const struct edge_sessions *s, char out[32]) {
+    out[0] = '\0';
+    if (s->at_old)
+        snprintf(out, 32, "@!%llu ", (unsigned long long)s->old[s->at_old - 1]);
+}
+
+static void tell(struct edge_sessions *s, struct ht_slice commands, edge_admin_done *done) {
+    if (edge_admin_send(s->at_old ? s->master : s->worker, commands, done, s) == HT_OK)
+        return;
+    s->failed = true;
+    next_process(s);
+}
+
+static void on_ended(void *ctx, int rc, const struct edge_answer *a) {
+    struct edge_sessions *s = ctx;
+    (void)a;
+    if (s->left)
+        return;
+    s->failed = s->failed || rc < 0;
+    next_process(s);
+}
+
+static void on_listed(void *ctx, int rc, const struct edge_answer *a) {
+    struct edge_sessions *s = ctx;
+    struct ht_buf b = {0};
+    struct ht_slice text = a ? a->text : ht_slice_of(NULL, 0), block, name;
+    char to[32];
+    unsigned n = 0;
+    if (s->left)
+        return;
+    to_process(s, to);
+    while (text.n && text.p[0] == '\n')
+        text = ht_slice_of(text.p + 1, text.n - 1);
+    while (rc == HT_OK && ht_buf_size(&b) < EDGE_ADMIN_LINE - 100 && next_block(&text, &block)) {
+        name = condemned(s, block);
+        if (!name.p)
+            continue;
+        rc = ht_buf_printf(&b, "%s%sshutdown session %.*s", n ? ";" : "", to, HT_SLICE_ARG(name));
+        n++;
+    }
+    s->failed = s->failed || rc < 0 || ht_buf_size(&b) >= EDGE_ADMIN_LINE - 100;
+    if (n && rc == HT_OK) {
+        ht_info("edge", "%u live connections to what was switched off or moved are ended", n);
+        tell(s, ht_buf_slice(&b), on_ended);
+    } else {
+        next_process(s);
+    }
+    ht_buf_free(&b);
+}
+
+static void list_process(struct edge_sessions *s) {
+    char line[64], to[32];
+    to_process(s, to);
+    snprintf(line, sizeof line, "%sshow sess all", to);
+    tell(s, ht_slice_str(line), on_listed);
+}
+
+static void over(struct edge_sessions *s) {
+    s->looking = false;
+    HT_LIST_FOR_SAFE (it, &s->cuts) {
+        struct cut *c = HT_LIST_ENTRY(it, struct cut, node);
+        if (!c->taken)
+            continue;
+        c->looks += !s->failed;
+        c->failed += s->failed;
+        if (c->looks >= (c->map == HAPROXY_MAP_OFF ? LOOKS_OFF : LOOKS_MOVED) || c->failed >= LOOKS_FAILED) {
+            ht_list_remove(&c->node);
+            ht_free(c);
+        }
+    }
+    if (!ht_list_empty(&s->cuts))
+        io_timer_set(&s->again, AGAIN_MS);
+}
+
+static void next_process(struct edge_sessions *s) {
+    if (s->at_old++ == s->n_old)
+        over(s);
+    else
+        list_process(s);
+}
+
+/* "# old workers", and a line for each that begins with its number. */
+static void on_processes(void *ctx, int rc, const struct edge_answer *a) {
+    struct edge_sessions *s = ctx;
+    static const char heading[] = "# old workers\n";
+    if (s->left)
+        return;
+    s->n_old = 0;
+    s->failed = rc < 0;
+    const char *at = rc == HT_OK ? memmem(a->text.p, a->text.n, heading, sizeof heading - 1) : NULL;
+    const char *end = at ? a->text.p + a->text.n : NULL;
+    at = at ? at + sizeof heading - 1 : NULL;
+    while (at && at < end && ht_is_digit(*at) && s->n_old < OLD_MAX) {
+        s->old[s->n_old] = 0;
+        for (; at < end && ht_is_digit(*at); at++)
+            s->old[s->n_old] = s->old[s->n_old] * 10 + (uint64_t)(*at - '0');
+        s->n_old++;
+        at = memchr(at, '\n', (size_t)(end - at));
+        at = at ? at + 1 : NULL;
+    }
+    s->at_old = 0;
+    list_process(s);
+}
+
+static void look(struct edge_sessions *s) {
+    if (s->looking || ht_list_empty(&s->cuts))
+        return;
+    s->n_targets = 0;
+    HT_LIST_FOR (it, &s->cuts) {
+        struct cut *c = HT_LIST_ENTRY(it, struct cut, node);
+        c->taken = true;
+        target_cut(s, c);
+    }
+    s->failed = false;
+    if (s->n_targets == 0) {
+        over(s);
+        return;
+    }
+    s->looking = edge_admin_send(s->master, ht_slice_str("show proc"), on_processes, s) == HT_OK;
+    if (!s->looking)
+        io_timer_set(&s->again, AGAIN_MS);
+}
+
+static void on_again(struct io_timer *t) { look(ht_container_of(t, struct edge_sessions, again)); }
+
+static void on_settled(void *ctx) { look(ctx); }
+
+/* ---- life ---- */
+
+struct edge_sessions *edge_sessions_create(struct io_loop *loop, const char *folder, struct edge_admin *admin,
+                                           struct edge_maps *maps) {
+    static const struct edge_maps_ops ops = {.changed = on_changed, .settled = on_settled};
+    struct edge_sessions *s = ht_calloc(1, sizeof *s);
+    if (!s)
+        return NULL;
+    s->loop = loop;
+    s->worker = admin;
+    s->maps = maps;
+    ht_list_init(&s->cuts);
+    io_timer_init(loop, &s->again, on_again);
+    s->master = edge_admin_create(loop, folder, EDGE_ADMIN_OF_MASTER);
+    if (!s->master) {
+        edge_sessions_destroy(&s);
+        return NULL;
+    }
+    edge_maps_watch(maps, &ops, s);
+    return s;
+}
+
+void edge_sessions_leave(struct edge_sessions *s) {
+    if (!s)
+        return;
+    s->left = true;
+    io_timer_stop(&s->again);
+    edge_maps_watch(s->maps, NULL, NULL);
+    edge_admin_destroy(&s->master);
+}
+
+void edge_sessions_destroy(struct edge_sessions **sp) {
+    struct edge_sessions *s = *sp;
+    struct ht_list *node;
+    *sp = NULL;
+    if (!s)
+        return;
+    edge_sessions_leave(s);
+    while ((node = ht_list_pop_front(&s->cuts)))
+        ht_free(HT_LIST_ENTRY(node, struct cut, node));
+    ht_free(s->targets);
+    ht_free(s);
+}
