@@ -289,7 +289,7 @@ $(UNIT_O): $(B)/tests/%.o: tests/%.c | $(GEN_NEEDED)
 
 # What tests make, and the program only reads. AddressSanitizer has a crypt_r() of its own, in front of the library's: the linker would leave the
 # library out, and it has none to call.
-TEST_LIBS := -lz -lzstd -lbrotlienc -Wl,--push-state,--no-as-needed -lcrypt -Wl,--pop-state
+TEST_LIBS := -lz -lzstd -lsqlite3 -lbrotlienc -Wl,--push-state,--no-as-needed -lcrypt -Wl,--pop-state
 $(UNIT): %: %.o $(SUPPORT) $(B)/librooms.a
 	@echo "  TEST  $@"
 	@$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $< $(SUPPORT) $(B)/librooms.a -lcunit $(TEST_LIBS) $(LDLIBS) -lm
@@ -316,7 +316,7 @@ unit: $(UNIT)
 	@set -e; for t in $(UNIT); do echo "# $$t"; $$t; done
 
 # ---- what a Debian machine needs ----
-DEPS_BUILD := gcc libc6-dev make pkg-config ragel libev-dev libwslay-dev libcjson-dev libssl-dev libseccomp-dev libyaml-dev libqrencode-dev zlib1g-dev libbrotli-dev libzstd-dev \
+DEPS_BUILD := gcc libc6-dev make pkg-config ragel libev-dev libwslay-dev libcjson-dev libssl-dev libseccomp-dev libyaml-dev libqrencode-dev zlib1g-dev libbrotli-dev libzstd-dev libsqlite3-dev \
               python3 python3-jinja2 python3-yaml python3-jsonschema
 DEPS_TEST  := libcunit1-dev curl nginx|nginx-light|nginx-core|nginx-full postgresql redis-server python3-websockets openssl wrk procps haproxy tinyproxy microsocks \
               zsh fish groff-base mandoc python3-pyte tmux iproute2 chromium caddy lego pebble

@@ -40,8 +40,49 @@ def load(spec_dir):
         checks.unique(doc[what], "name", one)
     for item in doc["maps"]:
         checks.unique(item["fields"], "name", "field")
+    checks.unique(doc["log"]["fields"], "name", "field of the log")
+    _check_log(doc, checks.bad)
     checks.bad.check()
     return doc, _pieces(doc, checks.bad)
+
+
+def log_name(field):
+    """bytesIn -> BYTES_IN, as in HAPROXY_LOG_BYTES_IN."""
+    return re.sub("([A-Z])", r"_\1", field["name"]).upper()
+
+
+def _check_log(doc, bad):
+    variables = [v["name"] for v in doc["variables"]]
+    for field in doc["log"]["fields"]:
+        if "var" in field and field["var"] not in variables:
+            bad.add(field.line, f"there is no variable '{field['var']}'; name one of {', '.join(variables)}")
+        if field["type"] == "number" and "from" not in field:
+            bad.add(field.line, f"'{field['name']}' is a number, which only HAProxy's log-format has: give it `from`")
+        if field.get("error") is True and "from" not in field:
+            bad.add(field.line, f"'{field['name']}' of an error has to be in HAProxy's log-format: give it `from`, or `error` a text of its own")
+
+
+class _Log:
+    """{{ log.take }}, {{ log.format }} and {{ log.error_format }} in the template. Bytes of visitors are cut first, and then escaped."""
+
+    def __init__(self, doc, v):
+        fields = doc["log"]["fields"]
+        self.take = "\n    ".join(f"http-request set-var(txn.log_{f['name'].lower()}) {f['take']},bytes(0,{f['max']})" for f in fields if "take" in f)
+        self.format = self._format((f, self._of(f, v)) for f in fields)
+        self.error_format = self._format((f, f["from"] if f.get("error") is True else f.get("error")) for f in fields)
+
+    @staticmethod
+    def _of(field, v):
+        if "from" in field:
+            return field["from"]
+        if "take" in field:
+            return f"%[var(txn.log_{field['name'].lower()}),json(utf8s)]"
+        return f"%[var({v[field['var']]}),bytes(0,{field['max']}),json(utf8s)]" if "var" in field else None
+
+    @staticmethod
+    def _format(fields):
+        # Numbers, too, are strings: what is not there is a dash.
+        return "'{" + ",".join(f'"{f["name"]}":"{value}"' for f, value in fields if value) + "}'"
 
 
 def _refusal(item, v):
@@ -63,7 +104,7 @@ def _pieces(doc, bad):
     sets = _Names("setting", settings)
     env = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
     with open(os.path.join(os.path.dirname(__file__), "..", TEMPLATE), encoding="utf-8") as f:
-        text = env.from_string(f.read()).render(v=v, map=maps, field=fields, set=sets,
+        text = env.from_string(f.read()).render(v=v, log=_Log(doc, v), map=maps, field=fields, set=sets,
                                                 refuse=lambda name, condition: refusals[name](condition))
     for what, names in (("variables", v), ("maps", maps), ("settings", sets), ("refusals", refusals)):
         for item in doc[what]:
@@ -76,4 +117,4 @@ def _pieces(doc, bad):
 
 def render(name, spec_dir):
     doc, pieces = load(spec_dir)
-    return render_template(f"{name}.j2", banner=banner(SPEC), doc=doc, pieces=pieces, c=c_string, lines=c_lines, comment=comment)
+    return render_template(f"{name}.j2", banner=banner(SPEC), doc=doc, pieces=pieces, c=c_string, lines=c_lines, comment=comment, log_name=log_name)

@@ -20,6 +20,8 @@ struct run {
     bool dev;
     const char *domain, *id, *haproxy, *cert, *key, *containers, *api;
     uint16_t port, http_port; /* of HTTPS, and of what leads to it */
+    uint64_t log_max_size, log_max_age_ms; /* of the edge's log of requests */
+    bool log_address_masking;
     enum ht_log_level log_level;
     char folder[PATH_MAX], token_file[PATH_MAX + 16];
     char pattern[64], kit_domain[256]; /* the kit's */
@@ -247,6 +249,9 @@ static int start(struct run *r, const struct opt_serve *o, struct ht_errmsg *err
                                           .local = r->dev,
                                           .https_port = r->port,
                                           .http_port = r->http_port,
+                                          .log_max_bytes = r->log_max_size,
+                                          .log_max_age_ms = r->log_max_age_ms,
+                                          .log_masks_addresses = r->log_address_masking,
                                           .cert_file = r->cert,
                                           .key_file = r->key,
                                           .ops = &ops,
@@ -329,6 +334,9 @@ int cmd_edge_dev(int argc, char **argv) {
                     .haproxy = o.haproxy,
                     .containers = o.containers,
                     .api = o.set_api ? o.api.text : NULL,
+                    .log_max_size = o.log_max_size,
+                    .log_max_age_ms = o.log_max_age_ms,
+                    .log_address_masking = o.log_address_masking,
                     .port = (uint16_t)o.port,
                     .log_level = o.set_log_level ? o.log_level : HT_LOG_WARN};
     rc = o.folder ? given_folder(&r, o.folder) : default_folder(&r);
@@ -350,6 +358,9 @@ int cmd_edge_up(int argc, char **argv) {
                     .api = o.set_api ? o.api.text : NULL,
                     .cert = o.n_tls_cert ? o.tls_cert[0] : NULL,
                     .key = o.n_tls_key ? o.tls_key[0] : NULL,
+                    .log_max_size = o.log_max_size,
+                    .log_max_age_ms = o.log_max_age_ms,
+                    .log_address_masking = o.log_address_masking,
                     .port = 443,
                     .http_port = 80,
                     .log_level = o.log_level};

@@ -1,4 +1,5 @@
 #include "edge/api.h"
+#include "edge/log.h"
 
 #include "base/log.h"
 #include "base/mem.h"
@@ -12,6 +13,7 @@
 #include <unistd.h>
 
 #define MOST_VISITORS 8000
+#define LOG_WAITS "16777216" /* bytes of lines: some ten thousand requests while the agent is away */
 #define RENEW_MS (UINT64_C(10) * 86400 * 1000) /* a certificate of one's own is good for 30 days */
 
 struct edge {
@@ -27,6 +29,7 @@ struct edge {
     struct edge_containers *containers;
     struct edge_sessions *sessions;
     struct edge_api *api;
+    struct edge_log *log;
     struct io_timer renew;
     bool ipv6, has_account;
     char folder[EDGE_FOLDER_MAX + 1], https_port[8], http_port[8], maxconn[24], suffix[300];
@@ -102,6 +105,7 @@ static int write_config(struct edge *e, struct ht_errmsg *err) {
                                   [HAPROXY_SET_HTTPS_PORT] = e->https_port,
                                   [HAPROXY_SET_HTTP_PORT] = e->http_port,
                                   [HAPROXY_SET_ACCOUNT] = e->has_account ? HAPROXY_ACCOUNT : "",
+                                  [HAPROXY_SET_LOG_SIZE] = LOG_WAITS,
                                   [HAPROXY_SET_MAXCONN] = e->maxconn,
                               }};
     struct ht_buf text = {0};
@@ -241,6 +245,14 @@ static int begin(struct edge *e, struct ht_errmsg *err) {
         return ht_fail(err, HT_ENOMEM, "out of memory");
     int rc = begin_state(e, err);
     if (rc == HT_OK)
+        rc = edge_log_start(&e->log,
+                            &(struct edge_log_config){.loop = loop,
+                                                      .folder = e->folder,
+                                                      .max_bytes = e->cfg.log_max_bytes,
+                                                      .max_age_ms = e->cfg.log_max_age_ms,
+                                                      .mask_addresses = e->cfg.log_masks_addresses},
+                            err);
+    if (rc == HT_OK)
         rc = write_all(e, err);
     if (rc < 0)
         return rc;
@@ -290,6 +302,7 @@ void edge_stop(struct edge **ep) {
     edge_sessions_destroy(&e->sessions);
     edge_containers_destroy(&e->containers);
     edge_state_close(&e->state);
+    edge_log_stop(&e->log); /* behind HAProxy's last line */
     edge_maps_destroy(&e->maps);
     edge_book_free(&e->book);
     if (e->lock >= 0)

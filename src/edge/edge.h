@@ -4,6 +4,7 @@
  *
  *   edge.c     from the start to the end
  *   folder.c   the edge's folder: its lock, files that are replaced in one step
+ *   socket.c   Unix sockets in it
  *   site.c     the certificate: an authority of one's own, or files
  *   engine.c   HAProxy as a program: it starts, loads anew, ends, starts again
  *   admin.c    HAProxy's runtime socket
@@ -15,6 +16,7 @@
  *   sessions.c live connections that a change ends
  *   api*.c     the API (api.h)
  *   words.c    ids, names and addresses of them
+ *   log.c      the log of requests: edge/log.h
  *
  * A change goes first to what is kept, then to the map's file, then to the socket. What is asked of HAProxy while it
  * starts or loads anew waits; then its maps are compared with what is wanted. So no change is lost when HAProxy, this
@@ -49,6 +51,8 @@ struct edge_config {
     const char *haproxy;              /* the program; NULL: it is looked for */
     bool local;                       /* listens on loopback addresses alone */
     uint16_t https_port, http_port;   /* http_port 0: none */
+    uint64_t log_max_bytes, log_max_age_ms; /* of the log that is kept: edge/log.h */
+    bool log_masks_addresses;
     const char *cert_file, *key_file; /* NULL: a certificate of an authority of its own */
     const struct edge_ops *ops;
     void *ctx;

@@ -25,6 +25,18 @@ def _():
                      "{name: spare", "does not use 'spare' of settings")
 
 
+@case("fields of the log that cannot be are reported on their lines")
+def _():
+    name, bad = "haproxy_gen.h", [
+        ("{name: host, type: text, var: host,", "{name: host, type: text, var: hots,", "there is no variable 'hots'"),
+        ("{name: method, type: text, take", "{name: method, type: number, take", "is a number, which only HAProxy's log-format has"),
+        ("{name: host, type: text, var: host, max: 255,", "{name: host, type: text, error: true, var: host, max: 255,", "has to be in HAProxy's log-format"),
+        ("{name: clientPort, type: number", "{name: client, type: number", "field of the log client is used twice"),
+    ]
+    for old, new, said in bad:
+        expect_complaint(name, SPEC, [(old, new)], new, said)
+
+
 @case("a configuration with all and with few settings is one that HAProxy takes")
 def _():
     program = next(filter(None, map(shutil.which, ("haproxy", "/usr/sbin/haproxy"))), None)
@@ -39,7 +51,7 @@ def _():
                 pass
         subprocess.run(["sh", "-c", "openssl ecparam -genkey -name prime256v1 -noout -out k && openssl req -x509 -new -key k -days 2 -subj /CN=x -out c && cat c k > edge.pem"],
                        cwd=os.path.join(folder, "certs"), check=True, capture_output=True)
-        full = {"folder": folder, "containers": ".node1.containers.example.com", "ipv4": "127.0.0.1", "ipv6": "::1", "https_port": "8443", "http_port": "8080", "account": "", "maxconn": "100"}
+        full = {"folder": folder, "containers": ".node1.containers.example.com", "ipv4": "127.0.0.1", "ipv6": "::1", "https_port": "8443", "http_port": "8080", "account": "", "log_size": "1048576", "maxconn": "100"}
         assert full.keys() == {s["name"] for s in doc["settings"]}
         for settings in (full, {**full, "ipv6": "", "http_port": ""}, {**full, "ipv6": ""}):
             text = "".join(piece + (settings[name] if name else "") for piece, name in pieces)

@@ -22,12 +22,12 @@ FORBIDDEN = {
     "kit": {"guard", "inspect"},
     "admin": {"mux", "io", "ws", "web", "relay", "guard", "inspect"},
     "driver": {"kit", "admin"},
-    "edge": {"wire", "flow", "mux", "ws", "relay", "vtunnel", "guard", "gate", "inspect", "admin", "kit", "driver"},
+    "edge": {"wire", "flow", "mux", "ws", "relay", "vtunnel", "guard", "gate", "admin", "kit", "driver"},
 }
 GENERATED = {"wire_gen.h": "wire", "vtunnel_gen.h": "wire", "restart_gen.h": "wire", "options_gen.h": "opt", "metrics_gen.h": "base", "admin_gen.h": "base", "inspect_api_gen.h": "inspect",
              "events_gen.h": "edge", "edge_api_gen.h": "edge", "audit_gen.h": "base", "page_gen.h": "web", "haproxy_gen.h": "edge"}
 ONLY_IN = {"ev.h": {"io"}, "wslay/wslay.h": {"ws"}, "cjson/cJSON.h": {"admin", "cli"}, "yaml.h": {"opt"}, "qrencode.h": {"admin", "cli"}, "openssl/ssl.h": {"io"}, "seccomp.h": {"proc"},
-           "zlib.h": {"inspect"}, "brotli/decode.h": {"inspect"}, "zstd.h": {"inspect"}, "dlfcn.h": {"base"}, "crypt.h": {"auth"}, "linux/rtnetlink.h": {"io"}}
+           "zlib.h": {"inspect"}, "brotli/decode.h": {"inspect"}, "zstd.h": {"inspect"}, "dlfcn.h": {"base"}, "crypt.h": {"auth"}, "sqlite3.h": {"edge"}, "linux/rtnetlink.h": {"io"}}
 
 
 def main():
