@@ -181,7 +181,9 @@ def _():
                 first = f.read()
             for base, folders, names in os.walk(at):
                 for name in [*folders, *names]:
-                    assert os.stat(os.path.join(base, name)).st_mode & 0o077 == 0, os.path.join(base, name)
+                    # Root's HAProxy has become an account whose group may go through one folder to one socket.
+                    may = {"run": 0o010, "log.sock": 0o060}.get(name, 0) if os.geteuid() == 0 else 0
+                    assert os.stat(os.path.join(base, name)).st_mode & 0o077 == may, os.path.join(base, name)
             # A certificate for another host from the same authority is worth nothing.
             run_in = dict(cwd=folder.path, check=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
             subprocess.run(["sh", "-ec", "openssl ecparam -genkey -name prime256v1 -noout -out k; openssl req -new -key k -subj /CN=x -out csr;"
