@@ -46,6 +46,10 @@ static struct api_client *client_of(struct web_conn *web) { return ht_container_
 
 const struct edge_api_config *edge_api_of(const struct api_client *c) { return &c->a->cfg; }
 
+struct ht_slice edge_api_field(const struct api_client *c, const char *name) {
+    return web_field(&c->web, name);
+}
+
 /* ---- who may ask ---- */
 
 /* DNS rebinding: a page of another site can make a browser send requests here, but they carry the site's own name as
@@ -89,6 +93,9 @@ static const struct edge_api_handlers handlers = {
     .container_state = edge_api_container_state,
     .project_state_get = edge_api_project_state_get,
     .project_state = edge_api_project_state,
+    .log_list = edge_api_log_list,
+    .log_stats = edge_api_log_stats,
+    .log_stream = edge_api_log_stream,
 };
 
 #define EXTRA 512

@@ -4,6 +4,7 @@
  *   api.c             connections: who may ask, bodies, answers, streams
  *   api_body.c        members of a request's JSON
  *   api_containers.c  containers, services, switches
+ *   api_logs.c        the log
  *
  * Another group of routes is a block of paths in spec/edge.yaml, a file api_GROUP.c with its handlers, whose names are
  * edge_api_ and the operationId in snake_case, and a line for each in the table of api.c. What they need of other parts
@@ -15,6 +16,8 @@
 #include "edge/containers.h"
 #include "edge_api_gen.h"
 
+struct edge_log;
+
 struct edge_api_config {
     struct io_loop *loop;
     const char *folder;
@@ -23,6 +26,7 @@ struct edge_api_config {
     struct edge_containers *containers;
     struct edge_maps *maps;
     struct edge_book *const *book;
+    struct edge_log *log;
 };
 
 struct edge_api;
@@ -61,6 +65,8 @@ size_t edge_api_client_behind(const struct api_client *c);
 void edge_api_client_end(struct api_client *c, bool orderly);
 
 const struct edge_api_config *edge_api_of(const struct api_client *c);
+/* A field of the request's head, in a handler of a request without a body; empty: there is none. */
+struct ht_slice edge_api_field(const struct api_client *c, const char *name);
 /* Who asks, for edge_state_change(). `what` is the operation. Valid during the handler. */
 struct edge_actor edge_api_actor(const struct api_client *c, const char *what);
 /* Changes a document as the request's If-Match says. HT_OK: it is done, and the handler answers with *version. Else it
@@ -107,5 +113,8 @@ API_HANDLER(edge_api_container_state_get);
 API_HANDLER(edge_api_container_state);
 API_HANDLER(edge_api_project_state_get);
 API_HANDLER(edge_api_project_state);
+API_HANDLER(edge_api_log_list);
+API_HANDLER(edge_api_log_stats);
+API_HANDLER(edge_api_log_stream);
 
 #endif

@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 #define MOST_VISITORS 8000
-#define LOG_WAITS "16777216" /* bytes of lines: some ten thousand requests while the agent is away */
+#define LOG_WAITS "16777216"                   /* bytes of lines: some ten thousand requests while the agent is away */
 #define RENEW_MS (UINT64_C(10) * 86400 * 1000) /* a certificate of one's own is good for 30 days */
 
 struct edge {
@@ -225,7 +225,8 @@ static int begin_state(struct edge *e, struct ht_errmsg *err) {
                                                     .state = e->state,
                                                     .containers = e->containers,
                                                     .maps = e->maps,
-                                                    .book = &e->book},
+                                                    .book = &e->book,
+                                                    .log = e->log},
                           err);
 }
 
@@ -243,15 +244,15 @@ static int begin(struct edge *e, struct ht_errmsg *err) {
                       : NULL;
     if (!e->kits)
         return ht_fail(err, HT_ENOMEM, "out of memory");
-    int rc = begin_state(e, err);
-    if (rc == HT_OK)
-        rc = edge_log_start(&e->log,
+    int rc = edge_log_start(&e->log,
                             &(struct edge_log_config){.loop = loop,
                                                       .folder = e->folder,
                                                       .max_bytes = e->cfg.log_max_bytes,
                                                       .max_age_ms = e->cfg.log_max_age_ms,
                                                       .mask_addresses = e->cfg.log_masks_addresses},
                             err);
+    if (rc == HT_OK)
+        rc = begin_state(e, err);
     if (rc == HT_OK)
         rc = write_all(e, err);
     if (rc < 0)

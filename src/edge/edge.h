@@ -43,14 +43,14 @@ struct edge_ops {
 /* Texts are borrowed, and must outlive the edge. */
 struct edge_config {
     struct io_loop *loop;
-    const char *folder;               /* made if it is not there; only this user may enter it */
-    const char *domain;               /* in lower case: services are one label below it */
-    const char *node;                 /* containers are below NODE.containers.DOMAIN; a-z and 0-9 */
-    const char *book;                 /* the file with their addresses; NULL: there is none */
-    const char *api, *api_token;      /* a port of this machine for the API, and what to show there; NULL: none */
-    const char *haproxy;              /* the program; NULL: it is looked for */
-    bool local;                       /* listens on loopback addresses alone */
-    uint16_t https_port, http_port;   /* http_port 0: none */
+    const char *folder;                     /* made if it is not there; only this user may enter it */
+    const char *domain;                     /* in lower case: services are one label below it */
+    const char *node;                       /* containers are below NODE.containers.DOMAIN; a-z and 0-9 */
+    const char *book;                       /* the file with their addresses; NULL: there is none */
+    const char *api, *api_token;            /* a port of this machine for the API, and what to show there; NULL: none */
+    const char *haproxy;                    /* the program; NULL: it is looked for */
+    bool local;                             /* listens on loopback addresses alone */
+    uint16_t https_port, http_port;         /* http_port 0: none */
     uint64_t log_max_bytes, log_max_age_ms; /* of the log that is kept: edge/log.h */
     bool log_masks_addresses;
     const char *cert_file, *key_file; /* NULL: a certificate of an authority of its own */

@@ -139,7 +139,10 @@ static void give_answers(struct edge_log *l, struct ht_list *answered) {
             edge_log_done *done = a->done;
             void *ctx = a->ctx;
             ask_free(a);
-            done(ctx, t->rc, ht_buf_slice(&t->out), t->seen, &t->err);
+            done(
+                ctx,
+                &(struct edge_log_answer){
+                    .rc = t->rc, .err = &t->err, .text = ht_buf_slice(&t->out), .seen = t->seen, .totals = &t->totals});
         }
         edge_logthread_ask_free(&t);
     }
@@ -236,6 +239,13 @@ void edge_log_follow(struct edge_log *l, struct edge_log_follower *f) {
 void edge_log_unfollow(struct edge_log_follower *f) {
     if (f->node.next)
         ht_list_remove(&f->node);
+}
+
+unsigned edge_log_followers(const struct edge_log *l) {
+    unsigned n = 0;
+    HT_LIST_FOR (it, &l->followers)
+        n++;
+    return n;
 }
 
 int edge_log_secrets(struct edge_log *l, const char *const *names, size_t n) {

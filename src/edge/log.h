@@ -36,9 +36,17 @@ void edge_log_stop(struct edge_log **log);
 
 struct edge_log_ask;
 
-/* rc < 0: *err says why. Otherwise `text` is as edge_log_search_step() or edge_logdb_stats() appends it, and is valid
- * during the call; `seen` is where one who follows goes on. The question no longer exists. */
-typedef void edge_log_done(void *ctx, int rc, struct ht_slice text, int64_t seen, const struct ht_errmsg *err);
+/* Valid during the call. */
+struct edge_log_answer {
+    int rc; /* < 0: it failed, as *err says */
+    const struct ht_errmsg *err;
+    struct ht_slice text;                 /* as edge_log_search_step() or edge_logdb_stats() appends it */
+    int64_t seen;                         /* where one who follows goes on */
+    const struct edge_log_totals *totals; /* of a question for sums */
+};
+
+/* The question no longer exists. */
+typedef void edge_log_done(void *ctx, const struct edge_log_answer *a);
 
 /* done() is never called before these return. NULL: out of memory. */
 struct edge_log_ask *edge_log_ask(struct edge_log *log, const struct edge_log_query *q, edge_log_done *done,
@@ -58,6 +66,8 @@ struct edge_log_follower {
 void edge_log_follow(struct edge_log *log, struct edge_log_follower *f);
 /* Harmless for one that is zero-initialised. */
 void edge_log_unfollow(struct edge_log_follower *f);
+
+unsigned edge_log_followers(const struct edge_log *log);
 
 /* Names of parameters whose values are secret besides those of spec/haproxy.yaml, such as those of gates; they replace
  * the ones of the last call. In lower case. For lines that come from now on. 0 or HT_ENOMEM. */

@@ -83,9 +83,16 @@ void edge_log_search_begin(struct edge_logdb *db, struct edge_log_search *s, con
 int edge_log_search_step(struct edge_logdb *db, struct edge_log_search *s, struct ht_buf *out,
                          struct ht_errmsg *err) HT_MUST_USE;
 
-/* Appends members of a JSON object: what there is in all, and for each service of the last `hours`, the busiest first,
- * at most EDGE_LOG_MOST. 0, or an error with *err. */
-int edge_logdb_stats(struct edge_logdb *db, int64_t now_ms, unsigned hours, struct ht_buf *out,
-                     struct ht_errmsg *err) HT_MUST_USE;
+/* What the log is. Times are milliseconds since 1970. */
+struct edge_log_totals {
+    uint64_t rows, bytes;
+    uint64_t oldest, newest; /* 0 without rows */
+    uint64_t since;          /* from when on the sums are */
+};
+
+/* Fills in *totals, and appends JSON objects with commas between them: the sums of the last `hours`, for each service,
+ * the busiest first, at most EDGE_LOG_MOST. 0, or an error with *err. */
+int edge_logdb_stats(struct edge_logdb *db, int64_t now_ms, unsigned hours, struct edge_log_totals *totals,
+                     struct ht_buf *out, struct ht_errmsg *err) HT_MUST_USE;
 
 #endif

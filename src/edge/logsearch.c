@@ -171,35 +171,32 @@ static int put_service(struct edge_logdb *db, sqlite3_stmt *s, bool first, struc
     return rc == HT_OK ? ht_buf_append_str(out, "}") : rc;
 }
 
-static int64_t one(struct edge_logdb *db, enum edge_logdb_statement which) {
+static uint64_t one(struct edge_logdb *db, enum edge_logdb_statement which) {
     sqlite3_stmt *s = db->s[which];
     int64_t n = db->sql->sqlite3_step(s) == SQLITE_ROW ? db->sql->sqlite3_column_int64(s, 0) : 0;
     db->sql->sqlite3_reset(s);
-    return n;
+    return n > 0 ? (uint64_t)n : 0;
 }
 
-int edge_logdb_stats(struct edge_logdb *db, int64_t now_ms, unsigned hours, struct ht_buf *out, struct ht_errmsg *err) {
+int edge_logdb_stats(struct edge_logdb *db, int64_t now_ms, unsigned hours, struct edge_log_totals *totals,
+                     struct ht_buf *out, struct ht_errmsg *err) {
     sqlite3_stmt *s = db->s[EDGE_LOGDB_STATS];
     int64_t first = edge_logdb_first(db), since = now_ms / HOUR_MS - hours + 1;
     bool none = true;
-    int rc = ht_buf_printf(out, "\"rows\":%lld,\"bytes\":%llu", (long long)(first ? db->last - first + 1 : 0),
-                           (unsigned long long)edge_logdb_bytes(db));
-    if (rc == HT_OK && first)
-        rc = ht_buf_printf(out, ",\"oldest\":%lld,\"newest\":%lld", (long long)one(db, EDGE_LOGDB_OLDEST),
-                           (long long)one(db, EDGE_LOGDB_NEWEST));
-    if (rc == HT_OK)
-        rc = ht_buf_printf(out, ",\"since\":%lld,\"services\":[", (long long)since * HOUR_MS);
+    int rc = HT_OK, got = SQLITE_DONE;
+    *totals = (struct edge_log_totals){.rows = first ? (uint64_t)(db->last - first + 1) : 0,
+                                       .bytes = edge_logdb_bytes(db),
+                                       .oldest = first ? one(db, EDGE_LOGDB_OLDEST) : 0,
+                                       .newest = first ? one(db, EDGE_LOGDB_NEWEST) : 0,
+                                       .since = since > 0 ? (uint64_t)since * HOUR_MS : 0};
     (void)db->sql->sqlite3_bind_int64(s, 1, since);
     (void)db->sql->sqlite3_bind_int64(s, 2, EDGE_LOG_MOST);
-    int got = SQLITE_DONE;
     while (rc == HT_OK && (got = db->sql->sqlite3_step(s)) == SQLITE_ROW) {
         rc = put_service(db, s, none, out);
         none = false;
     }
     if (rc == HT_OK && got != SQLITE_DONE)
         rc = edge_logdb_fail(db, got, err);
-    else if (rc == HT_OK)
-        rc = ht_buf_append_str(out, "]");
     db->sql->sqlite3_reset(s);
     return rc == HT_ENOMEM ? ht_fail(err, rc, "out of memory") : rc;
 }

@@ -263,7 +263,7 @@ static bool go_on(struct edge_logthread *t, struct edge_logthread_ask *a) {
         return true;
     }
     if (a->stats) {
-        a->rc = edge_logdb_stats(t->db, wall_ms(), a->hours, &a->out, &a->err);
+        a->rc = edge_logdb_stats(t->db, wall_ms(), a->hours, &a->totals, &a->out, &a->err);
         return true;
     }
     if (!a->begun)
@@ -281,13 +281,8 @@ static bool go_on(struct edge_logthread *t, struct edge_logthread_ask *a) {
 static void answer(struct edge_logthread *t) {
     struct ht_list *node = ht_list_pop_front(&t->asks);
     struct edge_logthread_ask *a = HT_LIST_ENTRY(node, struct edge_logthread_ask, node);
-    struct edge_log_counts c = t->counts;
     pthread_mutex_unlock(&t->lock);
     bool over = go_on(t, a);
-    if (over && a->stats && a->rc == HT_OK)
-        a->rc =
-            ht_buf_printf(&a->out, ",\"written\":%llu,\"lost\":%llu,\"malformed\":%llu", (unsigned long long)c.written,
-                          (unsigned long long)c.lost, (unsigned long long)c.malformed);
     pthread_mutex_lock(&t->lock);
     ht_list_push_back(over ? &t->answered : &t->asks, &a->node);
     if (over)

@@ -40,6 +40,7 @@ struct edge_logthread_ask {
     struct ht_errmsg err; /* with rc < 0 */
     struct ht_buf out;
     int64_t seen; /* as in struct edge_log_search */
+    struct edge_log_totals totals;
     struct edge_log_search search;
     bool begun;
 };

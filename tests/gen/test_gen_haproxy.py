@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import tempfile
 
-from gen import haproxy
+from gen import haproxy, specfile
 from tests.gen.scratch import ROOT, expect_complaint
 from tests.support.tap import Skip, case, main
 
@@ -35,6 +35,16 @@ def _():
     ]
     for old, new, said in bad:
         expect_complaint(name, SPEC, [(old, new)], new, said)
+
+
+@case("a row of the log in the API has the fields of the log, and no others")
+def _():
+    doc, _ = haproxy.load(os.path.join(ROOT, "spec"))
+    api = specfile.load(os.path.join(ROOT, "spec", "edge.yaml"), os.path.join(ROOT, "spec", "openapi.schema.json"))
+    shown = api["components"]["schemas"]["LogEntry"]["properties"]
+    wanted = [(f["name"], "integer" if f["type"] == "number" else "string", f["doc"]) for f in doc["log"]["fields"]]
+    assert [(name, p["type"], p["description"]) for name, p in list(shown.items())[3:]] == wanted
+    assert list(shown)[:3] == ["id", "kind", "level"]
 
 
 @case("a configuration with all and with few settings is one that HAProxy takes")

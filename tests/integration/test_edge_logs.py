@@ -16,6 +16,7 @@ import string
 import subprocess
 import time
 
+from tests.integration.edge_lines import feed
 from tests.integration.edges import DOMAIN, Edge, descendants, is_there
 from tests.integration.harness import Folder, eventually, http_service
 from tests.support.tap import Skip, case, main
@@ -215,21 +216,6 @@ def _():
                 assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         print(f"# {len(known)} rows in the end")
         assert known and sorted(known) == list(range(1, len(known) + 1))
-
-
-def feed(folder, count, size=200, first=0):
-    """Lines at the socket where HAProxy's come."""
-    with socket.socket(socket.AF_UNIX) as s:
-        s.connect(os.path.join(folder, "run", "log.sock"))
-        piece = []
-        for i in range(first, first + count):
-            line = b'{"time":"%d","client":"203.0.113.9","host":"a.example","method":"GET","url":"/%d?%s","status":"200","bytesIn":"1","bytesOut":"2","address":"192.0.2.1"}' % (
-                time.time() * 1000, i, b"x" * size)
-            piece.append(b"%d %s" % (len(line), line))
-            if len(piece) == 500:
-                s.sendall(b"".join(piece))
-                piece = []
-        s.sendall(b"".join(piece))
 
 
 @case("the file is no larger than --log-max-size, and the newest rows are there")
