@@ -17,6 +17,7 @@
  *   cmd_env.c       env
  *   cmd_edge.c      edge dev, edge up: a kit and the edge in one process
  *   cmd_edge_api.c  edge containers, services, state: the API of an edge on this machine
+ *   cmd_edge_logs.c edge logs, edge stats
  *   cmd_restart.c   restart
  *   admin_client.c  which request a question to a kit is
  *   table.c         aligned columns
@@ -83,6 +84,8 @@ int cmd_edge_dev(int argc, char **argv);
 int cmd_edge_services(int argc, char **argv);
 int cmd_edge_state(int argc, char **argv);
 int cmd_edge_up(int argc, char **argv);
+int cmd_edge_logs(int argc, char **argv);
+int cmd_edge_stats(int argc, char **argv);
 int cmd_version(int argc, char **argv);
 int cmd_completion(int argc, char **argv);
 int cmd_token_new(int argc, char **argv);
@@ -442,6 +445,8 @@ struct cli_edge {
     uint64_t timeout_ms;
 };
 
+/* Writes the path of the API's socket. An enum opt_exit, after a complaint. `out` has PATH_MAX bytes. */
+int cli_edge_socket(const char *folder, char *out);
 /* Asks for a path below /api/v1, and complains unless it is answered well. An enum opt_exit; the caller frees *data,
  * which is the answer's `data`, or NULL. `body`, `version`: NULL for none. */
 int cli_edge_ask(const struct cli_edge *e, const char *method, const char *path, const char *body, const char *version,

@@ -19,7 +19,7 @@
 static bool is_word(const char *id, const char *chars) { return *id && !id[strspn(id, chars)] && strlen(id) <= 64; }
 
 /* The folder that is named; or that of a server, if one works there; or that of a user. */
-static int find_socket(const char *folder, char out[PATH_MAX]) {
+int cli_edge_socket(const char *folder, char *out) {
     const char *state = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
     if (folder) {
         snprintf(out, PATH_MAX, "%s/" SOCKET, folder);
@@ -53,7 +53,7 @@ int cli_edge_ask(const struct cli_edge *e, const char *method, const char *path,
     struct web_answer answer;
     struct ht_errmsg err;
     *data = NULL;
-    int status = find_socket(e->folder, socket);
+    int status = cli_edge_socket(e->folder, socket);
     if (status != OPT_EXIT_OK)
         return status;
     snprintf(whole, sizeof whole, BASE "%s", path);

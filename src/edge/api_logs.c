@@ -9,7 +9,7 @@
 
 #define STREAM_STEP 200u             /* rows of one question */
 #define STREAM_BEHIND (256u * 1024u) /* bytes that a reader has not taken, before more is asked for */
-#define STREAMS_MAX 32u
+#define READERS_MAX 32u
 
 /* ---- parameters ---- */
 
@@ -50,7 +50,6 @@ static struct edge_log *log_of(const struct api_client *c) { return edge_api_of(
 struct question {
     struct api_client *c;
     struct edge_log_ask *ask;
-    bool forward;
 };
 
 static void question_gone(struct api_client *c, void *ctx) {
@@ -91,14 +90,12 @@ static void on_rows(void *ctx, const struct edge_log_answer *a) {
     struct question *q = ctx;
     struct edge_api_response res = {0};
     struct ht_buf rows = {0};
-    struct edge_log_counts c;
     int rc;
     if (a->rc < 0) {
         rc = failed(&res, a);
     } else {
-        edge_log_count(log_of(q->c), &c);
         rc = in_brackets(&rows, a->text);
-        struct edge_api_logs v = {.logs = ht_buf_slice(&rows), .last_id = (uint64_t)(q->forward ? a->seen : c.last)};
+        struct edge_api_logs v = {.logs = ht_buf_slice(&rows), .last_id = (uint64_t)a->seen};
         if (rc == HT_OK)
             rc = edge_api_reply_log_list_200(&res, &v);
         ht_buf_free(&rows);
@@ -167,7 +164,6 @@ int edge_api_log_list(void *ctx, const struct edge_api_request *req, struct edge
     struct question *q = new_question(ctx);
     if (!q)
         return HT_ENOMEM;
-    q->forward = query.order == EDGE_LOG_OLDEST_FIRST;
     q->ask = edge_log_ask(log_of(ctx), &query, on_rows, q);
     return later(q);
 }
@@ -273,7 +269,7 @@ int edge_api_log_stream(void *ctx, const struct edge_api_request *req, struct ed
     int rc;
     if (!read_filter(req, res, &query, &rc))
         return rc;
-    if (edge_log_followers(log_of(ctx)) >= STREAMS_MAX)
+    if (edge_log_followers(log_of(ctx)) >= READERS_MAX)
         return edge_api_reply_error(res, 503, "too many readers of the log");
     struct stream *s = ht_calloc(1, sizeof *s);
     if (!s)

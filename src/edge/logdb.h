@@ -72,7 +72,7 @@ struct edge_log_search {
     bool counts;       /* backwards, to where the last rows begin */
     int64_t begins;    /* before the first of those that were found */
     int64_t at, until; /* ids (at, until] have not been looked at */
-    int64_t seen;      /* forwards: all up to this id were looked at. Whoever follows goes on behind it */
+    int64_t seen; /* where one who follows goes on: all up to this id were looked at, or are older than the search */
     uint64_t left_out;
     uint32_t found;
 };

@@ -74,7 +74,8 @@ void edge_log_search_begin(struct edge_logdb *db, struct edge_log_search *s, con
     if (first && from < first - 1)
         from = first - 1;
     *s = (struct edge_log_search){.q = *q, .counts = q->order == EDGE_LOG_LAST, .at = from, .until = db->last};
-    s->seen = q->after > db->last ? db->last : q->after; /* an id of another file than this one */
+    /* A larger one than there is comes from another file than this one. */
+    s->seen = q->order == EDGE_LOG_OLDEST_FIRST && q->after < db->last ? q->after : db->last;
 }
 
 static void bind_text(struct edge_logdb *db, sqlite3_stmt *s, int at, const char *text) {
@@ -104,7 +105,7 @@ static int take(struct edge_logdb *db, struct edge_log_search *f, sqlite3_stmt *
         int rc = put_found(db, f, s, out);
         if (rc < 0)
             return rc;
-        f->seen = f->q.order == EDGE_LOG_NEWEST_FIRST ? f->seen : id;
+        f->seen = f->q.order == EDGE_LOG_OLDEST_FIRST ? id : f->seen;
     }
     f->found++;
     if (f->counts)
@@ -113,12 +114,12 @@ static int take(struct edge_logdb *db, struct edge_log_search *f, sqlite3_stmt *
 }
 
 /* The first half of EDGE_LOG_LAST is over: what was found is shown, the oldest first. */
-static int turn_round(struct edge_logdb *db, struct edge_log_search *f) {
+static int turn_round(struct edge_log_search *f) {
     uint32_t n = f->found;
     f->counts = false;
     f->found = 0;
     f->at = f->begins;
-    f->until = db->last;
+    f->until = f->seen;
     f->q.offset = 0;
     f->q.limit = n;
     return n == 0;
@@ -148,9 +149,11 @@ int edge_log_search_step(struct edge_logdb *db, struct edge_log_search *f, struc
     if (back)
         f->until = from;
     else if (!full)
-        f->seen = f->at = to;
+        f->at = to;
+    if (!full && f->q.order == EDGE_LOG_OLDEST_FIRST)
+        f->seen = to;
     bool over = full || f->at >= f->until;
-    return over && f->counts ? turn_round(db, f) : over;
+    return over && f->counts ? turn_round(f) : over;
 }
 
 /* ---- sums ---- */

@@ -169,6 +169,8 @@ static void searches_find_what_is_asked_for(void) {
     finds(&(struct edge_log_query){.limit = 2, .service = "exec' OR 1=1 --"}, "");
     finds(&(struct edge_log_query){.limit = 2, .method = "POST"}, "");
     finds(&(struct edge_log_query){.limit = 1, .method = "GET", .host = "a.example", .container = C}, "30");
+    finds(&(struct edge_log_query){.limit = 1, .container = "890abcdef12345678901cdef"}, "30");
+    finds(&(struct edge_log_query){.limit = 1, .container = "67e89abc123def456789abcd"}, "");
     finds(&(struct edge_log_query){.limit = 1, .host = "b.example"}, "");
     end();
 }

@@ -3,14 +3,16 @@
 Runs: plain.
 """
 
+import json
 import os
 import signal
 import subprocess
 
 from gen import options
 from tests.integration.edges import Edge, needs_haproxy
-from tests.integration.harness import (BIN, ROOT, SANITIZED, Folder, Kit, Moment, Program, ask_twice, command, eventually,
-                                       free_port, hello, http_service, insist, state_of)
+from tests.integration.harness import (BIN, ROOT, SANITIZED, Folder, Kit, Moment, Program, Service, ask_twice,
+                                       command, eventually, free_port, hello, http_handler, http_service, insist,
+                                       state_of)
 from tests.integration.inspected import Inspected
 from tests.integration.restarted import RestartedKit
 from tests.support.tap import Skip, case, main
@@ -312,7 +314,28 @@ def edge_api(world, name, code):
         return status_of(*name.split(), *words, *at)
 
 
-RUNS = {"edge containers": edge_api, "edge services": edge_api, "edge state": edge_api, "edge dev": edge, "edge up": edge, "restart": restart, "doctor": doctor, "requests list": inspector, "requests show": inspector, "requests replay": inspector, "login": stored, "logout": stored, "token new": about, "password new": password, "version": about, "completion": about, "serve": kit, "demo": demo, "ready": ready, "config check": check, **{name: tunnel for name in (*TUNNELS, "reach", "vtunnel-client")},
+def edge_log(_world, name, code):
+    # The edge's API on a Unix socket; a failure is what answers there and is no edge.
+    with Folder() as folder:
+        os.makedirs(folder.join("edge", "run"))
+        path = folder.join("edge", "run", "api.sock")
+        data = {"logs": [], "lastId": 0} if name == "edge logs" else {"rows": 0, "services": []}
+
+        def served(body, status=b"200 OK"):
+            text = body if isinstance(body, bytes) else json.dumps(body).encode()
+            with Service(http_handler(lambda _head, _body: b"HTTP/1.1 %s\r\nContent-Length: %d\r\n\r\n%s" % (status, len(text), text)), path=path):
+                return status_of(*name.split(), "--folder", folder.join("edge"))
+
+        return {
+            "ok": lambda: served({"statusCode": 200, "message": "x", "data": data}),
+            "failure": lambda: served(b"hello"),
+            "usage": lambda: served({"statusCode": 400, "message": "level must be info, warn or error", "data": None}, b"400 Bad Request") if name == "edge logs"
+            else status_of(*name.split(), "--hours", "0"),
+            "gave_up": lambda: status_of(*name.split(), "--folder", folder.join("edge")),
+        }[code]()
+
+
+RUNS = {"edge logs": edge_log, "edge stats": edge_log, "edge containers": edge_api, "edge services": edge_api, "edge state": edge_api, "edge dev": edge, "edge up": edge, "restart": restart, "doctor": doctor, "requests list": inspector, "requests show": inspector, "requests replay": inspector, "login": stored, "logout": stored, "token new": about, "password new": password, "version": about, "completion": about, "serve": kit, "demo": demo, "ready": ready, "config check": check, **{name: tunnel for name in (*TUNNELS, "reach", "vtunnel-client")},
         **{name: admin for name in ADMIN}}
 
 

@@ -18,7 +18,7 @@ import jsonschema
 from tests.integration.edge_api import Api
 from tests.integration.edge_lines import feed
 from tests.integration.edges import DOMAIN, Edge
-from tests.integration.harness import eventually, http_service
+from tests.integration.harness import BIN, Program, command, eventually, http_service
 from tests.support.tap import case, main
 
 
@@ -223,6 +223,46 @@ def _():
         eventually(lambda: logs(edge, limit=1)[1] >= 60000, "all rows")
         print(f"# {len(took)} searches through all rows meanwhile, the longest {max(took):.2f} s")
         assert api(edge).get("/_logs/stats").data["lost"] == 0
+
+
+@case("`edge logs` and `edge stats` show it, lines for people and JSON; --follow goes on over a new start and misses nothing")
+def _():
+    with Edge() as edge:
+        where = ["--folder", edge.folder]
+        edge.get("one-1", "/a?token=geheim")
+        feed(edge.folder, 3)
+        feed(edge.folder, 1, size=1)
+        until(edge, 5)
+        status, out, err = command("edge", "logs", *where)
+        assert (status, err) == (0, "") and len(out.splitlines()) == 5, (status, out, err)
+        assert re.search(rf"^\d{{4}}-\d\d-\d\dT\S+Z  404  GET  one-1\.{re.escape(DOMAIN)}/a\?token=\S+  127\.0\.0\.1  \d+ ms  refused: host$", out, re.M), out
+        assert "geheim" not in out and out.count("203.0.113.9") == 4, out
+        status, out, err = command("edge", "logs", *where, "--json", "--last", "2")
+        assert status == 0 and [json.loads(line)["id"] for line in out.splitlines()] == [4, 5], out
+        assert len(command("edge", "logs", *where, "--kind", "refused", "--level", "warn", "--host", f"one-1.{DOMAIN}")[1].splitlines()) == 1
+        assert command("edge", "logs", *where, "--service", "a&b=c%", "--container", "x y")[:2] == (0, "")
+        status, out, err = command("edge", "logs", *where, "--level", "loud")
+        assert (status, out) == (2, "") and "level must be info, warn or error" in err, (status, err)
+        assert command("edge", "logs", *where, "--last", "1001")[0] == 2
+        status, out, err = command("edge", "stats", *where)
+        assert status == 0 and re.search(r"^a\.example +4 +0 +0 +0 ", out, re.M) and "5 rows in " in out, (out, err)
+        assert json.loads(command("edge", "stats", *where, "--json")[1])["services"][0]["host"] == "a.example"
+        tail = Program([BIN, "edge", "logs", *where, "--follow", "--json", "--last", "1"])
+        try:
+            assert json.loads(tail.wait_line(r"^{.*}$").group(0))["id"] == 5
+            feed(edge.folder, 2)
+            assert [json.loads(tail.wait_line(r"^{.*}$").group(0))["id"] for _ in range(2)] == [6, 7]
+            assert edge.program.end(signal.SIGTERM) == 0
+            tail.wait_line("the log is away")
+            with Edge(folder=edge.folder) as again:
+                feed(again.folder, 2)
+                assert [json.loads(tail.wait_line(r"^{.*}$", timeout=30).group(0))["id"] for _ in range(2)] == [8, 9]
+                assert tail.end(signal.SIGINT) == 0, tail.text()
+        finally:
+            if tail.process.poll() is None:
+                tail.process.kill()
+        status, out, err = command("edge", "logs", *where)
+        assert status == 6 and "--folder names the folder" in err, (status, err)
 
 
 if __name__ == "__main__":
