@@ -20,7 +20,8 @@ struct feed {
 };
 
 struct edge_log_ask {
-    struct edge_logthread_ask *asked; /* it has a pointer back in its list only while this is set */
+    struct edge_log *log;
+    struct edge_logthread_ask *asked;
     struct ht_list node;
     edge_log_done *done;
     void *ctx;
@@ -192,7 +193,7 @@ static struct edge_log_ask *ask(struct edge_log *l, struct edge_logthread_ask *t
         edge_logthread_ask_free(&t);
         return NULL;
     }
-    *a = (struct edge_log_ask){.asked = t, .done = done, .ctx = ctx};
+    *a = (struct edge_log_ask){.log = l, .asked = t, .done = done, .ctx = ctx};
     ht_list_init(&a->node);
     ht_list_push_back(&l->asks, &a->node);
     edge_logthread_ask(l->thread, t);
@@ -225,8 +226,10 @@ struct edge_log_ask *edge_log_ask_stats(struct edge_log *l, unsigned hours, edge
 void edge_log_cancel(struct edge_log_ask **ap) {
     struct edge_log_ask *a = *ap;
     *ap = NULL;
-    if (a)
-        ask_free(a);
+    if (!a)
+        return;
+    edge_logthread_cancel(a->log->thread, a->asked);
+    ask_free(a);
 }
 
 /* ---- following ---- */

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define PAGE 4096u
@@ -164,6 +165,10 @@ static int open_file(struct edge_logdb *db, const char *path, struct ht_errmsg *
     int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0)
         return ht_fail(err, HT_EIO, "%s: %s", path, strerror(errno));
+    struct stat st = {0};
+    (void)fstat(fd, &st);
+    db->dev = st.st_dev;
+    db->ino = st.st_ino;
     close(fd);
     int rc = db->sql->sqlite3_open_v2(path, &db->file, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, NULL);
     if (!db->file)
@@ -235,6 +240,11 @@ int edge_logdb_open(struct edge_logdb **out, const struct edge_logdb_config *cfg
         edge_logdb_close(&db);
     *out = db;
     return rc;
+}
+
+bool edge_logdb_is_gone(const struct edge_logdb *db, const char *path) {
+    struct stat st;
+    return stat(path, &st) == 0 ? st.st_dev != db->dev || st.st_ino != db->ino : errno == ENOENT;
 }
 
 void edge_logdb_close(struct edge_logdb **dbp) {

@@ -25,6 +25,8 @@ struct edge_logdb_config {
  * new name in *err. */
 int edge_logdb_open(struct edge_logdb **out, const struct edge_logdb_config *cfg, bool *set_aside,
                     struct ht_errmsg *err) HT_MUST_USE;
+/* Whether the file at `path` is another one by now, or none. */
+bool edge_logdb_is_gone(const struct edge_logdb *db, const char *path);
 /* What was not committed is lost. Clears the pointer. NULL is ignored. */
 void edge_logdb_close(struct edge_logdb **db);
 
@@ -44,10 +46,11 @@ int64_t edge_logdb_last(const struct edge_logdb *db);
 
 /* ---- reading ---- */
 
-#define EDGE_LOG_MOST 1000         /* rows of an answer */
-#define EDGE_LOG_FILTER 64         /* bytes of a filter's text, with its NUL */
-#define EDGE_LOG_HOST 256          /* the same for a host */
-#define EDGE_LOG_ANSWER (4u << 20) /* an answer ends behind the row that passes it */
+#define EDGE_LOG_MOST 1000           /* rows of an answer */
+#define EDGE_LOG_FILTER 64           /* bytes of a filter's text, with its NUL */
+#define EDGE_LOG_HOST 256            /* the same for a host */
+#define EDGE_LOG_ANSWER (4u << 20)   /* an answer ends behind the row that passes it */
+#define EDGE_LOG_EVENTS (256u << 10) /* the same for events, whose reader asks again */
 
 /* Which rows are wanted. Zero-initialised it is all of them; `limit` must be set. */
 struct edge_log_query {

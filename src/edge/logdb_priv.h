@@ -5,6 +5,8 @@
 #include "edge/logdb.h"
 #include "edge/sqlite.h"
 
+#include <sys/types.h>
+
 enum edge_logdb_statement {
     EDGE_LOGDB_INSERT,
     EDGE_LOGDB_SUM,
@@ -28,6 +30,8 @@ struct edge_logdb {
     sqlite3_stmt *s[EDGE_LOGDB_STATEMENTS];
     uint64_t max_bytes, max_age_ms;
     int64_t last, forgot;
+    dev_t dev; /* of the file */
+    ino_t ino;
 };
 
 /* SQLite's code as one of ours, with a text. */

@@ -110,7 +110,7 @@ static int take(struct edge_logdb *db, struct edge_log_search *f, sqlite3_stmt *
     f->found++;
     if (f->counts)
         f->begins = id - 1; /* the rows begin here, so far */
-    return f->found == f->q.limit || ht_buf_size(out) > EDGE_LOG_ANSWER;
+    return f->found == f->q.limit || ht_buf_size(out) > (f->q.events ? EDGE_LOG_EVENTS : EDGE_LOG_ANSWER);
 }
 
 /* The first half of EDGE_LOG_LAST is over: what was found is shown, the oldest first. */

@@ -16,6 +16,7 @@
 #define AGAIN_MS 100     /* until it is tried again */
 #define REOPEN_MS 2000   /* a file that cannot be opened */
 #define TRIMS 8          /* steps of making room behind a batch */
+#define SAY_MS 60000     /* between two times that the owner is told that it cannot be written */
 #define LOOK_MS 60000    /* for what has become too old */
 
 struct block {
@@ -51,7 +52,8 @@ struct edge_logthread {
     struct ht_list batch;
     uint64_t locked_since, again, opened;
     uint64_t lost; /* since it could not be written, and was said to be so */
-    bool failing, trims;
+    uint64_t said; /* when the owner was told of it, 0: not yet */
+    bool failing, trims, told;
     struct ht_errmsg why_not; /* there is no file */
 };
 
@@ -123,8 +125,12 @@ static void lose(struct edge_logthread *t, const struct ht_errmsg *why) {
         for (int used; (used = edge_log_frame(rest, &line)) > 0; n++)
             rest = ht_slice_of(rest.p + used, rest.n - (size_t)used);
     }
-    if (!t->failing && !t->why_not.text[0])
+    uint64_t now = ht_now_ms();
+    if (!t->failing && !t->why_not.text[0] && (!t->said || now - t->said >= SAY_MS)) {
+        t->said = now;
+        t->told = true;
         note(t, HT_LOG_ERROR, "the log cannot be written, and its lines are lost until it can: %s", why->text);
+    }
     t->failing = true;
     t->lost += n;
     pthread_mutex_lock(&t->lock);
@@ -167,11 +173,11 @@ static int write_batch(struct edge_logthread *t, struct ht_errmsg *err) {
         rc = edge_logdb_commit(t->db, err);
     if (rc < 0)
         return rc;
-    if (t->failing) {
+    if (t->told) {
         snprintf(text, sizeof text, "%llu", (unsigned long long)t->lost);
         note(t, HT_LOG_WARN, "the log is written again; %s lines were lost", text);
     }
-    t->failing = false;
+    t->failing = t->told = false;
     t->lost = 0;
     pthread_mutex_lock(&t->lock);
     t->counts.written += c.written;
@@ -281,8 +287,9 @@ static bool go_on(struct edge_logthread *t, struct edge_logthread_ask *a) {
 static void answer(struct edge_logthread *t) {
     struct ht_list *node = ht_list_pop_front(&t->asks);
     struct edge_logthread_ask *a = HT_LIST_ENTRY(node, struct edge_logthread_ask, node);
+    bool over = a->cancelled;
     pthread_mutex_unlock(&t->lock);
-    bool over = go_on(t, a);
+    over = over || go_on(t, a);
     pthread_mutex_lock(&t->lock);
     ht_list_push_back(over ? &t->answered : &t->asks, &a->node);
     if (over)
@@ -313,8 +320,14 @@ static uint64_t lines_due(const struct edge_logthread *t) {
     return t->stop || t->queued >= BATCH ? 0 : t->since + EDGE_LOGTHREAD_GATHER_MS;
 }
 
-static void trim(struct edge_logthread *t) {
+/* With the lock, which it gives up meanwhile. */
+static void look_after(struct edge_logthread *t) {
     pthread_mutex_unlock(&t->lock);
+    if (t->db && edge_logdb_is_gone(t->db, t->path)) {
+        note(t, HT_LOG_WARN, "the log's file %s is there no longer, and a new one is begun", t->path);
+        edge_logdb_close(&t->db);
+        open_file(t);
+    }
     t->trims = t->db && edge_logdb_trim(t->db, wall_ms());
     pthread_mutex_lock(&t->lock);
 }
@@ -340,7 +353,7 @@ static void *work(void *arg) {
             break;
         else if (t->trims || now >= look) {
             look = now + LOOK_MS;
-            trim(t);
+            look_after(t);
         } else if (!asked)
             wait_until(t, ht_min64(due, look));
     }
@@ -456,6 +469,12 @@ void edge_logthread_ask(struct edge_logthread *t, struct edge_logthread_ask *ask
     pthread_mutex_lock(&t->lock);
     ht_list_push_back(&t->asks, &ask->node);
     pthread_cond_signal(&t->wake);
+    pthread_mutex_unlock(&t->lock);
+}
+
+void edge_logthread_cancel(struct edge_logthread *t, struct edge_logthread_ask *ask) {
+    pthread_mutex_lock(&t->lock);
+    ask->cancelled = true;
     pthread_mutex_unlock(&t->lock);
 }
 

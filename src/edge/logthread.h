@@ -2,8 +2,9 @@
  * The thread of the log: it reads lines, writes rows, searches, and is the only one that waits for the disk. Lines
  * gather for EDGE_LOGTHREAD_GATHER_MS and are then committed together.
  *
- * When rows cannot be written, their lines are lost and counted, and the owner is told once; and once more, with a row
- * that says how many they were, when they can be written again. Nobody waits for the thread but edge_logthread_stop().
+ * When rows cannot be written, their lines are lost and counted, and the owner is told once, at most each minute; and
+ * once more when they can be written again. A row says how many they were. Nobody waits for the thread but
+ * edge_logthread_stop().
  */
 #ifndef HT_EDGE_LOGTHREAD_H
 #define HT_EDGE_LOGTHREAD_H
@@ -43,6 +44,7 @@ struct edge_logthread_ask {
     struct edge_log_totals totals;
     struct edge_log_search search;
     bool begun;
+    bool cancelled; /* with the thread's lock held */
 };
 
 /* What the owner is to log. */
@@ -66,6 +68,8 @@ int edge_logthread_lines(struct edge_logthread *t, struct ht_buf *lines) HT_MUST
 /* Whether there is room for more lines: false from EDGE_LOGTHREAD_QUEUE on, true again from half of it on. */
 bool edge_logthread_has_room(struct edge_logthread *t);
 void edge_logthread_ask(struct edge_logthread *t, struct edge_logthread_ask *ask);
+/* Nobody waits for the answer of one that was asked, which comes all the same, soon. */
+void edge_logthread_cancel(struct edge_logthread *t, struct edge_logthread_ask *ask);
 /* Further names of parameters whose values are masked; copied. 0 or HT_ENOMEM: nothing has changed. */
 int edge_logthread_secrets(struct edge_logthread *t, const char *const *names, size_t n) HT_MUST_USE;
 /* Moves answered questions and notes to the lists, which are initialised; makes the descriptor quiet. */

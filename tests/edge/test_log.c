@@ -322,6 +322,21 @@ static void a_file_that_cannot_be_opened_is_said_in_answers(void) {
     end();
 }
 
+static void a_file_that_is_taken_away_is_begun_anew(void) {
+    char path[EDGE_PATH];
+    begin();
+    int fd = dial();
+    CU_ASSERT_TRUE(feed_bytes(fd, frames, make_lines(1, 5), PATIENCE_MS));
+    UNTIL(written() == 5);
+    CU_ASSERT_EQUAL(unlink(edge_path(folder, EDGE_LOG_FILE, path)), 0);
+    ht_clock_skip(UINT64_C(61) * 1000000); /* it looks once a minute */
+    CU_ASSERT_TRUE(feed_bytes(fd, frames, make_lines(6, 6), PATIENCE_MS));
+    UNTIL((feed_bytes(fd, frames, make_lines(7, 7), PATIENCE_MS), access(path, F_OK) == 0));
+    UNTIL(strstr(ask(&(struct edge_log_query){.limit = 1}), "\"url\":\"/7\"") != NULL);
+    close(fd);
+    end();
+}
+
 static void further_secrets_are_known_from_then_on(void) {
     static const char *const names[] = {"mine", "yours"};
     static const char line[] = "23 {\"url\":\"/?a=1&yours=2\"}";
@@ -347,6 +362,7 @@ int main(void) {
         {"a locked file is waited for, and then lines are lost", a_locked_file_is_waited_for_and_then_lines_are_lost},
         {"a slow disk stops reading and nothing else", a_slow_disk_stops_reading_and_nothing_else},
         {"a file that cannot be opened is said in answers", a_file_that_cannot_be_opened_is_said_in_answers},
+        {"a file that is taken away is begun anew", a_file_that_is_taken_away_is_begun_anew},
         {"further secrets are known from then on", further_secrets_are_known_from_then_on},
         {NULL, NULL},
     };
