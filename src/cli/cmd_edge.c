@@ -19,7 +19,7 @@
 struct run {
     bool dev;
     const char *domain, *id, *haproxy, *cert, *key, *containers, *api;
-    uint16_t port, http_port; /* of HTTPS, and of what leads to it */
+    uint16_t port, http_port;              /* of HTTPS, and of what leads to it */
     uint64_t log_max_size, log_max_age_ms; /* of the edge's log of requests */
     bool log_address_masking;
     enum ht_log_level log_level;

@@ -452,9 +452,9 @@ void io_outgoing_ports(uint16_t *first, uint16_t *last);
  */
 int io_listen(struct io_loop *loop, const struct io_addr *addr, const struct io_listener_ops *ops, void *ctx,
               struct io_listener **out, struct ht_errmsg *err) HT_MUST_USE;
-/* Makes a listener of a stream socket that listens already, is non-blocking, and is owned by the listener from now on: a
- * Unix socket with the permissions that its maker gave it. The path stays when the listener is closed. 0 or HT_ENOMEM:
- * the descriptor is closed, and *out is NULL. */
+/* Makes a listener of a stream socket that listens already, is non-blocking, and is owned by the listener from now on:
+ * a Unix socket with the permissions that its maker gave it. The path stays when the listener is closed. 0 or
+ * HT_ENOMEM: the descriptor is closed, and *out is NULL. */
 int io_listen_adopt(struct io_loop *loop, int fd, const struct io_listener_ops *ops, void *ctx,
                     struct io_listener **out) HT_MUST_USE;
 void io_listener_set_ops(struct io_listener *l, const struct io_listener_ops *ops, void *ctx);
