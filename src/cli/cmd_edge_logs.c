@@ -225,6 +225,8 @@ static void follow_from(struct io_timer *timer) {
     t->sse = (struct web_sse){0};
     t->status = 0;
     int rc = ht_buf_printf(&path, "/_logs/stream?afterId=%llu%s", t->last, t->filter);
+    if (rc == HT_OK)
+        rc = ht_buf_append(&path, "", 1);
     const struct web_ask a = {.socket = t->socket,
                               .host = "edge",
                               .host_field = "edge",
