@@ -56,8 +56,8 @@ void base_clients_finish(struct kit *k) {
         struct base_client *c = HT_LIST_ENTRY(it, struct base_client, member.node);
         if (c->web.state == WEB_STREAM)
             base_client_close(c);
-        else
-            c->web.close_after = true;
+        else if (web_conn_busy(&c->web) || c->web.state > WEB_HEAD)
+            c->web.close_after = true; /* of the others no request is there yet: its answer says so (request()) */
     }
 }
 

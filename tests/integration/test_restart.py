@@ -8,8 +8,8 @@ import re
 import signal
 import threading
 
-from tests.integration.harness import (BIN, Driver, Folder, Program, Service, command, connect, eventually, free_port, hello, http_service, pace,
-                                       read_exactly, read_head, status)
+from tests.integration.harness import (API, BIN, Driver, Folder, Program, Service, command, connect, eventually, free_port, hello, http_service,
+                                       pace, read_all, read_exactly, read_head, status)
 from tests.integration.restarted import Restarted, RestartedKit, alive
 from tests.integration.visitors import Held, Steady, answer, download
 from tests.support.tap import case, main
@@ -78,6 +78,24 @@ def _():
         got = kept.getresponse()
         assert got.status == 200 and got.read() == b"hello" and got.headers["Connection"] == "close", got.headers
         kept.close()
+        t.only_one()
+
+
+@case("whoever is connected to the kit itself, and has asked nothing yet, or half, or something before, is answered, and told to close")
+def _():
+    with Restarted("--keepalive-timeout", "60s") as t, contextlib.ExitStack() as stack:
+        head = f"GET {API}/health HTTP/1.1\r\nHost: 127.0.0.1:{t.kit.port}\r\n".encode()
+        new, half, kept = (stack.enter_context(connect(t.kit.port)) for _ in range(3))
+        half.sendall(head)
+        kept.sendall(head + b"\r\n")
+        assert read_head(kept)[0].startswith(b"HTTP/1.1 200 ")
+        old = t.kit.restarts()
+        for connection, rest in ((new, head + b"\r\n"), (half, b"\r\n"), (kept, head + b"\r\n")):
+            assert alive(old)
+            connection.sendall(rest)
+            got = read_head(connection)[0]
+            assert got.startswith(b"HTTP/1.1 200 ") and b"Connection: close" in got, got
+            read_all(connection)
         t.only_one()
 
 
