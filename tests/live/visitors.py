@@ -161,7 +161,8 @@ async def pulled(diary, port, gap, life):
 
 
 class Requests:
-    """So many a second, whatever becomes of those before: every other one on a connection of its own, the others on kept ones."""
+    """So many a second, whatever becomes of those before: every other one on a connection of its own, the others on kept ones.
+    How late the play itself was, on a machine that is busy, is told apart as "(late)"."""
 
     def __init__(self, diary, ports, rate):
         self.diary, self.ports, self.rate = diary, ports, rate
@@ -178,6 +179,8 @@ class Requests:
         return None
 
     async def one(self, n, due):
+        asked = time.monotonic()
+        self.diary.waited("(late)", asked - due)
         port = self.ports[n // 2 % len(self.ports)]
         keeps = n % 2 == 0
         reader, writer = (keeps and self.take(port)) or await asyncio.open_connection("127.0.0.1", port)
@@ -191,7 +194,7 @@ class Requests:
         except BaseException:
             writer.close()
             raise
-        self.diary.waited("request", time.monotonic() - due)
+        self.diary.waited("request", time.monotonic() - asked)
         self.diary.done["request"] += 1
         if keeps and "\r\nconnection: close" not in head.lower():
             self.kept[port].append((reader, writer))
