@@ -332,6 +332,7 @@ bool driver_is_away(const struct ht_tunnel *t);
 unsigned driver_resume_streams(const struct ht_tunnel *t);
 /* mux_link_ops.kept, acked and replay; ctx: the driver_sock. */
 size_t driver_kept_bytes(void *ctx);
+uint64_t driver_drained(void *ctx, bool *waits);
 void driver_kept_acked(void *ctx, uint64_t count);
 void driver_kept_replay(void *ctx, uint64_t count);
 /* From now on the socket's messages are kept, in what its index has. 0 or HT_ENOMEM. */

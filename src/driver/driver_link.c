@@ -439,6 +439,7 @@ static const struct mux_link_ops link_ops = {
     .kept = driver_kept_bytes,
     .acked = driver_kept_acked,
     .replay = driver_kept_replay,
+    .drained = driver_drained,
 };
 
 /* ---- the primary socket ---- */

@@ -31,6 +31,13 @@ void driver_kept_replay(void *ctx, uint64_t count) {
         ws_conn_resend(s->ws);
 }
 
+uint64_t driver_drained(void *ctx, bool *waits) {
+    const struct driver_sock *s = ctx;
+    struct io_conn *conn = s->ws ? ws_conn_io(s->ws) : NULL;
+    *waits = false;
+    return conn ? io_conn_drained(conn, waits) : 0;
+}
+
 int driver_kept_begin(struct driver_sock *s) {
     struct ws_kept **k = &s->of->kept[s->index];
     if (!*k)

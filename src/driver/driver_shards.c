@@ -151,6 +151,7 @@ static const struct mux_link_ops shard_link_ops = {
     .kept = driver_kept_bytes,
     .acked = driver_kept_acked,
     .replay = driver_kept_replay,
+    .drained = driver_drained,
 };
 
 static void shard_failed(struct driver_sock *s, int error, uint16_t status, uint64_t retry_after_ms, const char *text) {

@@ -33,6 +33,8 @@ static size_t ws_pull(void *ctx, uint8_t *out, size_t cap) {
     size_t n = mux_link_pull(s->link, out, cap);
     if (n > 0 && s->link && mux_link_counts(s->link))
         ws_conn_keep(s->ws);
+    if (s->of->mux && mux_session_deadline(s->of->mux) < s->of->deadline) /* it waits for an ACK now */
+        driver_session_touch(s->of);
     return n;
 }
 

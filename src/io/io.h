@@ -326,6 +326,9 @@ bool io_linger_shed(struct io_loop *loop, const struct io_fds *fds);
  * another one: waiting for the peer is in vain. False while there is no way to the peer, since the address may come
  * back. */
 bool io_conn_is_stranded(struct io_conn *c);
+/* How many bytes the kernel at the other end of a TCP connection has confirmed, TLS included. *waits: others were
+ * written, and it has not confirmed them yet. 0 and false for other connections. */
+uint64_t io_conn_drained(struct io_conn *c, bool *waits);
 /* The addresses of the two ends. */
 void io_conn_peer(struct io_conn *c, struct io_addr *out);
 void io_conn_local(struct io_conn *c, struct io_addr *out);

@@ -533,6 +533,7 @@ void session_forget_all_kept(struct kit_session *s);
 void session_count_resent(struct kit_session *s);
 /* mux_link_ops.kept, .acked and .replay; ctx: the sock */
 size_t sock_kept(void *ctx);
+uint64_t sock_drained(void *ctx, bool *waits);
 void sock_acked(void *ctx, uint64_t count);
 void sock_replay(void *ctx, uint64_t count);
 /* mux_link_pull() has returned a message of the sock. */

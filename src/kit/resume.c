@@ -80,6 +80,13 @@ void sock_replay(void *ctx, uint64_t count) {
     ws_conn_resend(sock->ws);
 }
 
+uint64_t sock_drained(void *ctx, bool *waits) {
+    const struct kit_sock *sock = ctx;
+    struct io_conn *conn = sock->ws ? ws_conn_io(sock->ws) : NULL;
+    *waits = false;
+    return conn ? io_conn_drained(conn, waits) : 0;
+}
+
 void sock_pulled(struct kit_sock *sock) {
     /* Also when a callback has taken the session away meanwhile: the message has its number. */
     if (mux_link_counts(sock->link))

@@ -161,6 +161,7 @@ static const struct mux_link_ops sock_link_ops = {
     .kept = sock_kept,
     .acked = sock_acked,
     .replay = sock_replay,
+    .drained = sock_drained,
 };
 
 /* ---- life ---- */

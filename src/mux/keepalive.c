@@ -74,12 +74,38 @@ static uint64_t patience(const struct mux_session *s) {
     return s->probing && s->patience_ms ? s->patience_ms : s->cfg.suspect_after_ms;
 }
 
+/*
+ * KEEP-6. A time of the spec, as --suspect-after stands to what it has in the spec, or a multiple of what answers take
+ * here. With the buffers of some routers that is seconds, which come and go.
+ */
+static uint64_t on_this_link(const struct mux_session *s, uint64_t ms) {
+    uint64_t trip = ht_max64(s->ack_ms, s->rtt_known ? s->rtt_ms : 0);
+    return ht_max64(ms * s->cfg.suspect_after_ms / WIRE_LIMIT_SUSPECT_AFTER, WIRE_LIMIT_ACK_TRIPS * trip);
+}
+
+/* When messages without an ACK have had their time; UINT64_MAX: none waits, or the session could not go on. */
+static uint64_t ack_due(const struct mux_session *s) {
+    uint64_t since = s->replay && s->cfg.suspect_after_ms ? resume_waits_since(s) : UINT64_MAX;
+    return since == UINT64_MAX ? since : ht_max64(since, s->heard_at) + on_this_link(s, WIRE_LIMIT_ACK_OVERDUE);
+}
+
+/* The same for a PING that is out. What went on its way meanwhile was taken in by somebody. */
+static uint64_t ack_late(const struct mux_session *s) {
+    uint64_t since = ack_due(s);
+    if (since == UINT64_MAX)
+        return since;
+    since = ht_max64(since, s->ping_at);
+    since = ht_max64(since, s->moved_at);
+    since = ht_max64(since, s->drained_at);
+    return since + on_this_link(s, WIRE_LIMIT_ACK_PATIENCE);
+}
+
 /* When the next PING goes out for silence; UINT64_MAX: never. */
 static uint64_t ping_due(const struct mux_session *s) {
     uint64_t wait = s->cfg.ping_interval_ms ? s->cfg.ping_interval_ms : UINT64_MAX;
     if (s->active && s->cfg.suspect_after_ms < wait)
         wait = s->cfg.suspect_after_ms;
-    return wait < UINT64_MAX - s->heard_at ? s->heard_at + wait : UINT64_MAX;
+    return ht_min64(wait < UINT64_MAX - s->heard_at ? s->heard_at + wait : UINT64_MAX, ack_due(s));
 }
 
 /*
@@ -88,6 +114,7 @@ static uint64_t ping_due(const struct mux_session *s) {
  */
 static uint64_t pong_due(const struct mux_session *s) {
     uint64_t at = s->cfg.pong_timeout_ms ? s->ping_at + s->cfg.pong_timeout_ms : UINT64_MAX;
+    at = ht_min64(at, ack_late(s));
     if (!s->active)
         return at;
     uint64_t since = s->ping_at;
@@ -138,14 +165,43 @@ void mux_session_in_order(struct mux_session *s) {
 
 uint64_t mux_session_heard_ms(const struct mux_session *s) { return s->heard ? s->now_ms : s->heard_at; }
 
+/*
+ * KEEP-6, on a slow link: bytes are on their way all the time, and more and more of them arrive. A relay that is dead
+ * takes in what comes, too, but then nothing is on its way any more. Four looks in the time that is left.
+ */
+static bool watches_drain(const struct mux_session *s) {
+    const struct mux_link *l = session_primary(s);
+    return s->ping_sent && l && l->ops->drained && ack_due(s) != UINT64_MAX;
+}
+
+static void look_at_drain(struct mux_session *s) {
+    if (!watches_drain(s) || s->now_ms < s->drain_at)
+        return;
+    const struct mux_link *l = session_primary(s);
+    bool waits;
+    uint64_t before = s->drained;
+    s->drained = l->ops->drained(l->ctx, &waits);
+    if (!waits)
+        s->drained = UINT64_MAX;
+    else if (s->drain_at && s->drained > before)
+        s->drained_at = s->now_ms;
+    s->drain_at = s->now_ms + on_this_link(s, WIRE_LIMIT_ACK_PATIENCE) / 4 + 1;
+}
+
 static void tick_ping(struct mux_session *s) {
     tick_active(s);
     if (s->ping_sent) {
-        if (s->now_ms >= pong_due(s)) /* KEEP-2 */
-            time_out(s, MUX_END_TIMEOUT, WIRE_GOAWAY_PONG_TIMEOUT_CODE, WIRE_GOAWAY_PONG_TIMEOUT_MESSAGE,
-                     WIRE_GOAWAY_PONG_TIMEOUT_CLOSE);
+        look_at_drain(s);
+        if (s->now_ms < pong_due(s))
+            return;
+        if (s->cfg.suspect_after_ms) /* KEEP-6: if this is wrong, it takes twice as long the next time */
+            s->ack_ms =
+                ht_min64(2 * on_this_link(s, WIRE_LIMIT_ACK_PATIENCE) / WIRE_LIMIT_ACK_TRIPS, s->cfg.suspect_after_ms);
+        time_out(s, MUX_END_TIMEOUT, WIRE_GOAWAY_PONG_TIMEOUT_CODE, WIRE_GOAWAY_PONG_TIMEOUT_MESSAGE,
+                 WIRE_GOAWAY_PONG_TIMEOUT_CLOSE);                             /* KEEP-2 */
     } else if (early_ping(s) || measure_due(s) || s->now_ms >= ping_due(s)) { /* KEEP-1 */
         send_ping(s);
+        look_at_drain(s);
     }
 }
 
@@ -194,6 +250,7 @@ void mux_session_tick(struct mux_session *s, uint64_t now_ms) {
     s->now_ms = now_ms > s->now_ms ? now_ms : s->now_ms;
     if (s->heard) {
         s->heard = s->probing = false;
+        s->drain_at = 0;
         s->heard_at = s->now_ms;
     }
     tick_budgets(s);
@@ -233,6 +290,8 @@ uint64_t mux_session_deadline(const struct mux_session *s) {
     if (s->state == SESSION_DRAINING)
         at = earlier(at, s->drain_until);
     at = earlier(at, s->ping_sent ? pong_due(s) : ping_due(s));
+    if (watches_drain(s))
+        at = earlier(at, s->drain_at);
     if (!s->ping_sent && s->cfg.measure_interval_ms)
         at = earlier(at, s->ping_at + s->cfg.measure_interval_ms);
     if (idle(s))

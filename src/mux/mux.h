@@ -72,6 +72,9 @@ struct mux_link_ops {
      * again (RESUME-4).
      */
     void (*replay)(void *ctx, uint64_t count);
+    /* May be NULL. How many bytes the kernel at the other end of the connection has taken in so far; *waits: others
+     * were sent and are on their way still. So a slow link is told from a dead one (KEEP-6). */
+    uint64_t (*drained)(void *ctx, bool *waits);
 };
 
 /* The caller owns the link. NULL: out of memory. */
@@ -193,8 +196,8 @@ struct mux_config {
     uint32_t max_streams;    /* streams at the same time. A stream counts until its handle is released */
     uint64_t session_buffer; /* bytes that we hold for the session before we keep session credit back (FLOW-6) */
     uint64_t ping_interval_ms, pong_timeout_ms, idle_timeout_ms; /* 0: never */
-    /* Replaces ping_interval_ms and pong_timeout_ms while streams are open or bytes wait to be sent (KEEP-5). 0: not.
-     */
+    /* Replaces ping_interval_ms and pong_timeout_ms while streams are open or bytes wait to be sent (KEEP-5). With
+     * stream-resume the shorter times for messages without an ACK follow it, too (KEEP-6). 0: not. */
     uint64_t suspect_after_ms;
     uint64_t measure_interval_ms; /* how often to send PING for the round trip, also when frames come; 0: never */
     uint32_t first_stream_id;     /* kit: 2, or the next id of a resumed session, since ids are never reused */

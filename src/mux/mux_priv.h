@@ -72,6 +72,9 @@ struct replay {
     size_t kept;      /* bytes, as the owner said last */
     uint32_t fresh;   /* bytes that have come since the peer was told last */
     bool due;         /* an ACK must go out, alone if need be */
+    /* KEEP-6: since when the peer has confirmed no message, as a tick saw it first; 0: none waits, or no tick came yet
+     */
+    uint64_t waits_since;
 };
 
 /* How far a message was read. With the counts of struct replay, that is all that a link which takes over must know. */
@@ -200,6 +203,7 @@ struct mux_session {
     struct replay *replay;     /* by index; NULL: no stream-resume */
     size_t kept;               /* bytes that the owner keeps, of all indexes */
     uint32_t unacked;          /* bit i: messages have come on index i that the peer was not told of */
+    uint32_t unconfirmed;      /* bit i: messages were sent on index i that the peer has not confirmed */
     uint32_t ack_bytes;        /* after so many bytes an ACK is due */
     bool full;                 /* a link had no room in the replay buffer when it wanted to send, and waits for it */
     bool said_goaway;          /* the peer will not come back to this session */
@@ -244,6 +248,9 @@ struct mux_session {
     uint64_t settle_check_at; /* when compat_tick() has work; UINT64_MAX: it has none */
     bool rtt_known;
     uint64_t rtt_ms; /* the last round trip */
+    /* KEEP-6 */
+    uint64_t ack_ms;                        /* how long ACKs have taken of late; it falls slowly */
+    uint64_t drained, drain_at, drained_at; /* look_at_drain() */
     unsigned bindings;
     uint16_t drain_ws_code;
 };
@@ -509,6 +516,9 @@ int resume_join(struct mux_session *s, struct mux_link *l, unsigned index, const
 void resume_attach(struct mux_link *l, struct mux_session *s, unsigned index, const uint64_t *messages);
 void resume_tick(struct mux_session *s);
 uint64_t resume_deadline(const struct mux_session *s);
+/* KEEP-6: since when a message of any index waits for its ACK; UINT64_MAX: none does, or no resume could go on with it.
+ */
+uint64_t resume_waits_since(const struct mux_session *s);
 /* The stream is about to go off its link. */
 void resume_stream_off(struct mux_stream *st);
 

@@ -115,6 +115,18 @@ static void make_room(struct mux_session *s) {
             link_wake(s->links[i]);
 }
 
+/* KEEP-6. What came slowly of late is forgotten by an eighth with each ACK. */
+static void confirmed(struct mux_link *l) {
+    struct replay *rp = l->rp;
+    struct mux_session *s = l->s;
+    uint64_t now = session_measured_us(s) / 1000;
+    uint64_t took = rp->waits_since && now > rp->waits_since ? now - rp->waits_since : 0;
+    s->ack_ms = ht_max64(took, s->ack_ms - (s->ack_ms + 7) / 8);
+    rp->waits_since = 0;
+    if (rp->acked == rp->sent)
+        s->unconfirmed &= ~bit_of(l);
+}
+
 int resume_acked(struct mux_session *s, struct mux_link *l, uint64_t messages) {
     struct replay *rp = l->rp;
     l->acks++;
@@ -124,6 +136,7 @@ int resume_acked(struct mux_session *s, struct mux_link *l, uint64_t messages) {
     if (messages <= rp->acked)
         return 0;
     rp->acked = messages;
+    confirmed(l);
     l->ops->acked(l->ctx, messages);
     count_kept(l);
     make_room(s);
@@ -200,7 +213,9 @@ static void go_away(struct mux_link *l) {
     l->rp->away_at = ht_max(s->now_ms, 1);
     l->rp->since = 0;
     l->rp->due = false;
+    l->rp->waits_since = 0;
     s->unacked &= ~bit_of(l);
+    s->unconfirmed &= ~bit_of(l);
     s->n_links--;
     s->n_away++;
 }
@@ -251,6 +266,7 @@ void resume_forget(struct mux_session *s, unsigned index) {
     struct replay *rp = &s->replay[index];
     s->kept -= rp->kept;
     s->unacked &= ~(1u << index);
+    s->unconfirmed &= ~(1u << index);
     *rp = (struct replay){.away_ms = rp->away_ms};
     if (!session_alive(s))
         return;
@@ -298,6 +314,8 @@ void resume_end(struct mux_link *l, struct mux_message *m) {
         return;
     l->counted = m->frames > 0;
     rp->sent += l->counted;
+    if (l->counted && l->s)
+        l->s->unconfirmed |= bit_of(l);
     if (m->acks && (l->counted || rp->due)) {
         m->len += (size_t)wire_encode_ack(m->p + m->len, REPLAY_ACK, rp->came);
         told(l);
@@ -369,6 +387,9 @@ static void take_over(struct mux_link *old, struct mux_link *l, uint64_t message
     rp->away_ms += s->now_ms > rp->away_at ? s->now_ms - rp->away_at : 0;
     rp->away_at = 0;
     rp->acked = messages;
+    if (rp->acked < rp->sent)
+        s->unconfirmed |= bit_of(l);
+    s->drain_at = 0;
     told(l);
     l->replays = true;
     link_unref(old);
@@ -470,6 +491,22 @@ static void tick_acks(struct mux_session *s) {
     }
 }
 
+/* KEEP-6: the time of those that no tick has seen begins now. */
+static void tick_waits(struct mux_session *s) {
+    for (uint32_t left = s->unconfirmed; left; left &= left - 1) {
+        struct replay *rp = &s->replay[__builtin_ctz(left)];
+        if (rp->waits_since == 0)
+            rp->waits_since = ht_max(s->now_ms, 1);
+    }
+}
+
+uint64_t resume_waits_since(const struct mux_session *s) {
+    uint64_t since = UINT64_MAX;
+    for (uint32_t left = may_wait(s) ? s->unconfirmed : 0; left; left &= left - 1)
+        since = ht_min64(since, s->replay[__builtin_ctz(left)].waits_since);
+    return since;
+}
+
 /* A session that ends lets nobody join. */
 static uint64_t wait_of(const struct mux_session *s) { return session_goes_on(s) ? s->cfg.resume_grace_ms : 0; }
 
@@ -488,6 +525,8 @@ static void tick_away(struct mux_session *s) {
 void resume_tick(struct mux_session *s) {
     if (s->unacked)
         tick_acks(s);
+    if (s->unconfirmed)
+        tick_waits(s);
     if (s->n_away > 0)
         tick_away(s);
 }
@@ -499,6 +538,9 @@ uint64_t resume_deadline(const struct mux_session *s) {
         if (!rp->due)
             at = ht_min64(at, rp->since ? rp->since + WIRE_LIMIT_ACK_DELAY : s->now_ms);
     }
+    for (uint32_t left = s->unconfirmed; left; left &= left - 1)
+        if (s->replay[__builtin_ctz(left)].waits_since == 0)
+            at = s->now_ms;
     for (unsigned i = 1; s->n_away > 0 && i < WIRE_LIMIT_MAX_CONNECTIONS; i++)
         if (s->links[i] && s->links[i]->away)
             at = ht_min64(at, s->replay[i].since ? s->replay[i].since + wait_of(s) : s->now_ms);

@@ -515,7 +515,7 @@ static inline bool sr_pull_one(struct sr *r, int i) {
     size_t all = 0;
     for (unsigned j = 0; j < HT_ARRAY_LEN(r->kept); j++)
         all += r->kept[j].bytes;
-    r->m.full = all >= WIRE_LIMIT_MIN_REPLAY_BUFFER;
+    r->m.full = all >= WIRE_LIMIT_MIN_REPLAY_BUFFER / 2; /* or one link's part is */
     k->more = n > 0;
     k->left = n > 0 || k->told;
     k->pulled_at = r->m.now;

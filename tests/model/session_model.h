@@ -75,7 +75,8 @@ struct sm_want {
 /* Messages of a link index (RESUME-6). */
 struct sm_index {
     uint64_t sent, acked, came, told;
-    uint64_t since; /* when a tick first saw that the peer was not told of all; 0: none has */
+    uint64_t waits_since; /* KEEP-6: when a tick first saw that messages wait for an ACK; 0: none does, or none has */
+    uint64_t since;       /* when a tick first saw that the peer was not told of all; 0: none has */
     bool must_ack;
     bool again; /* the owner has not been asked yet to send again what was not received */
 };
@@ -102,7 +103,8 @@ struct sm {
     uint64_t now;
     struct sm_link link[SM_LINKS];
     struct sm_index index[WIRE_LIMIT_MAX_CONNECTIONS];
-    bool full; /* the rig's word: the replay buffer is full */
+    bool full;               /* the rig's word: the replay buffer is full */
+    uint64_t ack_ms, rtt_ms; /* KEEP-6: how long answers take; rtt_ms 0: not known */
     unsigned aways_up, given_up;
     struct sm_stream st[SM_STREAMS];
     unsigned n_st;
@@ -217,7 +219,7 @@ static inline void sm_begin(struct sm *m) {
     m->strays = 0;
     m->heard = m->ping_out = m->nonce_known = m->idle_marked = m->rtt_known = m->active = m->probing = m->left = false;
     m->pings_unsent = 0;
-    m->active_since = m->moved_at = 0;
+    m->active_since = m->moved_at = m->ack_ms = m->rtt_ms = 0;
     m->heard_at = m->now;
     memset(m->index, 0, sizeof m->index);
     if (m->cfg.role == WIRE_ROLE_KIT)
@@ -567,6 +569,7 @@ static inline void sm_rx_pong(struct sm *m, const uint8_t nonce[8]) {
         return;
     m->ping_out = m->nonce_known = false;
     m->rtt_known = true;
+    m->rtt_ms = m->now - m->ping_at;
     m->pongs_up++;
 }
 
@@ -643,16 +646,38 @@ static inline void sm_send_ping(struct sm *m) {
     m->pings_unsent++;
 }
 
+/* KEEP-6 */
+static inline uint64_t sm_on_this_link(const struct sm *m, uint64_t ms) {
+    return ht_max64(m->cfg.suspect_after_ms * ms / WIRE_LIMIT_SUSPECT_AFTER,
+                    WIRE_LIMIT_ACK_TRIPS * ht_max64(m->ack_ms, m->rtt_ms));
+}
+
+/* UINT64_MAX: nothing waits for an ACK, or no resume could go on with it. */
+static inline uint64_t sm_ack_due(const struct sm *m, uint64_t heard_at) {
+    uint64_t since = UINT64_MAX;
+    for (unsigned i = 0; i < SM_LINKS && m->cfg.suspect_after_ms && sm_may_wait(m); i++) {
+        const struct sm_index *x = &m->index[m->link[i].index];
+        if (m->link[i].state == SM_UP && x->sent > x->acked)
+            since = ht_min64(since, x->waits_since ? x->waits_since : m->now);
+    }
+    return since == UINT64_MAX ? since : ht_max64(since, heard_at) + sm_on_this_link(m, WIRE_LIMIT_ACK_OVERDUE);
+}
+
+static inline uint64_t sm_ack_late(const struct sm *m, uint64_t moved_at) {
+    uint64_t due = sm_ack_due(m, m->heard_at), since = ht_max64(ht_max64(due, m->ping_at), moved_at);
+    return due == UINT64_MAX ? due : since + sm_on_this_link(m, WIRE_LIMIT_ACK_PATIENCE);
+}
+
 static inline uint64_t sm_plus(uint64_t at, uint64_t ms) { return ms ? at + ms : UINT64_MAX; }
 
 static inline uint64_t sm_ping_due(const struct sm *m, uint64_t heard_at) { /* KEEP-1, KEEP-5 */
-    uint64_t at = sm_plus(heard_at, m->cfg.ping_interval_ms);
+    uint64_t at = ht_min64(sm_plus(heard_at, m->cfg.ping_interval_ms), sm_ack_due(m, heard_at));
     return m->active ? ht_min64(at, heard_at + m->cfg.suspect_after_ms) : at;
 }
 
 /* `moved_at` 0: nothing that waited for room went on. */
 static inline uint64_t sm_pong_due(const struct sm *m, uint64_t moved_at) { /* KEEP-2, KEEP-5 */
-    uint64_t at = sm_plus(m->ping_at, m->cfg.pong_timeout_ms);
+    uint64_t at = ht_min64(sm_plus(m->ping_at, m->cfg.pong_timeout_ms), sm_ack_late(m, moved_at));
     uint64_t since = ht_max(ht_max(m->ping_at, m->active_since), ht_max(m->heard_at, moved_at));
     return m->active ? ht_min64(at, since + m->cfg.suspect_after_ms) : at;
 }
@@ -675,8 +700,12 @@ static inline void sm_tick_ping(struct sm *m, bool gave_up) {
         m->active_since = m->now;
     m->active = active;
     if (m->ping_out) {
-        if (m->now >= sm_pong_due(m, m->moved_at) || (gave_up && m->now >= sm_pong_due(m, 0)))
-            sm_time_out(m, MUX_END_TIMEOUT, WIRE_CLOSE_PROTOCOL_ERROR);
+        if (m->now < sm_pong_due(m, gave_up ? 0 : m->moved_at))
+            return;
+        if (c->suspect_after_ms)
+            m->ack_ms =
+                ht_min64(2 * sm_on_this_link(m, WIRE_LIMIT_ACK_PATIENCE) / WIRE_LIMIT_ACK_TRIPS, c->suspect_after_ms);
+        sm_time_out(m, MUX_END_TIMEOUT, WIRE_CLOSE_PROTOCOL_ERROR);
     } else if (early || m->now >= sm_ping_due(m, m->heard_at)) {
         sm_send_ping(m);
     }

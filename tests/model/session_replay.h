@@ -30,7 +30,7 @@ static inline void sm_lose(struct sm *m, int link) {
     struct sm_index *x = sm_index_of(m, link);
     struct sm_link *l = &m->link[link];
     l->state = SM_LOST;
-    l->since = x->since = 0;
+    l->since = x->since = x->waits_since = 0;
     while (l->met < l->n_want && sm_greets(l->want[l->met].type)) /* which was about that link alone */
         l->met++;
     x->must_ack = false;
@@ -105,8 +105,12 @@ static inline void sm_rx_ack(struct sm *m, int link, uint64_t messages) {
     struct sm_index *x = sm_index_of(m, link);
     if (messages > x->sent)
         sm_violation(m, WIRE_CODE_PROTOCOL_ERROR, WIRE_CLOSE_PROTOCOL_ERROR);
-    else if (messages > x->acked)
+    else if (messages > x->acked) {
+        uint64_t took = x->waits_since ? m->now - x->waits_since : 0;
+        m->ack_ms = ht_max64(took, m->ack_ms - (m->ack_ms + 7) / 8);
         x->acked = messages;
+        x->waits_since = 0;
+    }
 }
 
 static inline void sm_tx_ack(struct sm *m, int link, uint64_t messages) { /* RESUME-7 */
@@ -144,6 +148,8 @@ static inline void sm_tick_replay(struct sm *m) {
             x->must_ack = x->since && m->now >= x->since + WIRE_LIMIT_ACK_DELAY;
             x->since = x->since ? x->since : m->now;
         }
+        if (l->state == SM_UP && x->sent > x->acked && !x->waits_since)
+            x->waits_since = m->now;
         if (l->state != SM_LOST)
             continue;
         l->since = l->since ? l->since : m->now;
@@ -159,6 +165,8 @@ static inline uint64_t sm_replay_deadline(struct sm *m) {
         const struct sm_index *x = sm_index_of(m, i);
         if (l->state == SM_UP && x->came > x->told && !x->must_ack)
             at = ht_min64(at, x->since ? x->since + WIRE_LIMIT_ACK_DELAY : m->now);
+        if (l->state == SM_UP && x->sent > x->acked && !x->waits_since)
+            at = m->now;
         if (l->state == SM_LOST)
             at = ht_min64(at, l->since ? l->since + sm_wait(m) : m->now);
     }

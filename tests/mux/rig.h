@@ -60,6 +60,8 @@ struct rig {
     uint64_t acked, replayed, hello_received;
     uint32_t size_of[1024];
     size_t kept;
+    uint64_t drained; /* what the kernel at the other end has; `draining`: not all that was sent */
+    bool draining;
     int rc; /* of the last resume */
 };
 
@@ -260,6 +262,12 @@ static inline void rig_replay(void *ctx, uint64_t count) {
     r->replayed = count;
 }
 
+static inline uint64_t rig_drained(void *ctx, bool *waits) {
+    struct rig *r = ctx;
+    *waits = r->draining;
+    return r->drained;
+}
+
 static inline void rig_output(void *ctx) { ((struct rig *)ctx)->outputs++; }
 
 static inline void rig_close(void *ctx, uint16_t ws_code, const char *reason) {
@@ -277,6 +285,7 @@ static const struct mux_link_ops rig_link_ops = {
     .kept = rig_kept,
     .acked = rig_acked,
     .replay = rig_replay,
+    .drained = rig_drained,
 };
 
 /* ---- the peer's side ---- */
