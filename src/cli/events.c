@@ -256,7 +256,8 @@ static void on_ended(void *user, int error, const char *text) {
     if (e->json) {
         TELL(e, ended, .exit_status = (uint64_t)(e->bind_failed ? OPT_EXIT_BIND : ht_exit_status(error)),
              .error = error == HT_TUNNEL_OK ? NULL : ht_strerror(error), .message = text, .losses = e->losses,
-             .whole = s.whole, .resent_bytes = s.resent);
+             .whole = s.whole, .resent_bytes = s.resent, .paused_ms = s.paused_ms,
+             .longest_pause_ms = s.longest_pause_ms);
     } else if (error == HT_TUNNEL_OK) {
         begin_text(&l);
         add(&l, "closed");

@@ -71,6 +71,23 @@ static void put_clock(char out[24], uint64_t ms) {
 /* The link is lost, and what is under way waits for the next one. */
 static bool is_paused(const struct cli_live *l) { return l->status.paused_left_ms > 0 && l->status.streams > 0; }
 
+/* How often the link was lost, and nothing with it. */
+static void add_pauses(const struct cli_live *l, struct cli_row *r, unsigned columns) {
+    char longest[CLI_HUMAN], resent[CLI_HUMAN], text[2][128];
+    if (l->status.whole == 0)
+        return;
+    cli_human_us(l->status.longest_pause_ms * 1000, longest);
+    snprintf(text[0], sizeof text[0], "  %llu pause%s, %s at most, %s sent again", (unsigned long long)l->status.whole,
+             l->status.whole > 1 ? "s" : "", longest, cli_human_bytes(l->status.resent, resent));
+    snprintf(text[1], sizeof text[1], "  %llu pause%s", (unsigned long long)l->status.whole,
+             l->status.whole > 1 ? "s" : "");
+    for (unsigned i = 0; i < 2; i++)
+        if (r->used + strlen(text[i]) <= columns) {
+            cli_row_add(r, FAINT, text[i]);
+            return;
+        }
+}
+
 /* Adds the state, the kit's URL, and whatever else has room. A URL that is too long gets up to `lines` rows of its own.
  */
 static int link_rows(const struct cli_live *l, struct cli_frame *f, unsigned columns, unsigned lines) {
@@ -103,6 +120,7 @@ static int link_rows(const struct cli_live *l, struct cli_frame *f, unsigned col
         snprintf(text, sizeof text, "  up %s", up);
         if (r.used + strlen(text) <= columns)
             cli_row_add(&r, NULL, text);
+        add_pauses(l, &r, columns);
     }
     if (paused) {
         put_clock(up, l->status.paused_left_ms);

@@ -484,6 +484,8 @@ static int do_status(struct ht_tunnel *t, void *arg, struct ht_errmsg *err) {
         .sessions = t->sessions,
         .whole = t->pause.whole,
         .resent = driver_kept_resent(t),
+        .paused_ms = t->pause.all_ms,
+        .longest_pause_ms = t->pause.longest_ms,
         .paused_left_ms = io_timer_active(&t->pause.over) ? ht_max64(t->pause.over.due / 1000, now + 1) - now : 0,
     };
     for (int mode = 0; mode < HT_METRIC_MODE_COUNT; mode++)

@@ -236,6 +236,8 @@ struct ht_tunnel {
         uint64_t since;       /* when its link was lost */
         bool asked;           /* the HELLO that was sent last wants to go on with it */
         uint64_t whole;       /* how often a session went on, with nothing lost */
+        uint64_t all_ms;      /* how long it was away then, in all ... */
+        uint64_t longest_ms;  /* ... and at most */
         uint64_t resent;      /* bytes sent again, on what is no longer in driver_session.kept */
     } pause;
     uint64_t sessions;
@@ -341,6 +343,8 @@ int driver_kept_begin(struct driver_sock *s) HT_MUST_USE;
 void driver_kept_drop(struct driver_session *ses, unsigned index);
 /* Bytes of messages that were sent again, in all. */
 uint64_t driver_kept_resent(const struct ht_tunnel *t);
+/* The tunnel is up again, with nothing lost: counts the pause, and returns its length in milliseconds. */
+uint64_t driver_pause_over(struct ht_tunnel *t);
 /* The link is lost, and another attempt follows: drops its sockets. True: the session is away. False: it is gone. */
 bool driver_resume_wait(struct ht_tunnel *t);
 /* HELLO_OK has come. 0: the session goes on with this link. Otherwise the kit's count cannot be true. */

@@ -57,16 +57,24 @@ static void link_of(void *ctx, struct inspect_link *out) {
     struct ht_tunnel_status s = {.size = sizeof s};
     (void)ht_tunnel_get_status(t, &s);
     snprintf(kit, sizeof kit, "%s%s", t->url.tls ? "wss://" : "ws://", t->url.host_field);
-    *out = (struct inspect_link){.state = states[s.state], .rtt_ms = -1, .kit = kit, .retry_in_ms = -1, .grace_ms = -1};
+    *out = (struct inspect_link){.state = states[s.state],
+                                 .rtt_ms = -1,
+                                 .kit = kit,
+                                 .retry_in_ms = -1,
+                                 .grace_ms = -1,
+                                 .pauses = s.whole,
+                                 .paused_ms = s.paused_ms,
+                                 .longest_pause_ms = s.longest_pause_ms,
+                                 .resent = s.resent};
     if (s.state == HT_TUNNEL_CONNECTING && t->was_up)
         out->state = INSPECT_API_LINK_STATE_RECONNECTING;
     if (s.round_trip_us)
         out->rtt_ms = (double)s.round_trip_us / 1000;
     if (s.state == HT_TUNNEL_RETRYING)
         out->retry_in_ms = (double)s.retry_in_ms;
-    uint64_t gone = io_now_ms(t->loop) - t->lost_at;
-    if (out->state == INSPECT_API_LINK_STATE_RECONNECTING && t->was_up && gone < WIRE_LIMIT_TAKEOVER_GRACE)
-        out->grace_ms = (double)(WIRE_LIMIT_TAKEOVER_GRACE - gone);
+    uint64_t gone = io_now_ms(t->loop) - t->lost_at, grace = t->pause.grace_ms;
+    if (out->state == INSPECT_API_LINK_STATE_RECONNECTING && t->was_up && gone < grace)
+        out->grace_ms = (double)(grace - gone);
     if (out->state != INSPECT_API_LINK_STATE_CONNECTED && t->end_text[0])
         out->reason = t->end_text;
 }

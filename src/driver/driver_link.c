@@ -383,6 +383,7 @@ static void link_hello_ok(void *ctx, const struct wire_hello_ok *ok) {
         memcpy(t->session_id, ok->session_id.p, ok->session_id.n);
         t->session_id[ok->session_id.n] = '\0';
     }
+    uint64_t paused_ms = whole ? driver_pause_over(t) : 0;
     driver_link_touch(t);
     ht_log_with(HT_LOG_DEBUG, "driver",
                 HT_LOG_FIELDS(log_session_slice(ok->session_id), log_count(ok->connections_granted),
@@ -397,7 +398,7 @@ static void link_hello_ok(void *ctx, const struct wire_hello_ok *ok) {
             .server = ht_text_clean(ok->server, server, sizeof server),
             .resumed = ok->resumed,
             .whole = whole,
-            .paused_ms = whole ? t->up_at - t->pause.since : 0,
+            .paused_ms = paused_ms,
             .user = ok->has_user ? ht_text_clean(ok->user, user, sizeof user) : NULL,
         };
         t->calls.connected(t->user, &c);

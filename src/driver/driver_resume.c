@@ -124,3 +124,10 @@ int driver_resume_go_on(struct ht_tunnel *t, const struct wire_hello_ok *ok) {
     t->pause.whole++;
     return HT_OK;
 }
+
+uint64_t driver_pause_over(struct ht_tunnel *t) {
+    uint64_t took = t->up_at - t->pause.since;
+    t->pause.all_ms += took;
+    t->pause.longest_ms = ht_max64(t->pause.longest_ms, took);
+    return took;
+}

@@ -643,6 +643,9 @@ struct ht_tunnel_status {
     uint64_t resent;    /* bytes that were sent again for that */
     /* _CONNECTING and _RETRYING after a lost link: how long what is under way waits at most from now; 0: it is cut. */
     uint64_t paused_left_ms;
+    /* Of the resumes that `whole` counts: how long the link was away, all together and at most. */
+    uint64_t paused_ms;
+    uint64_t longest_pause_ms;
 };
 
 /* Fills the first status->size bytes of *status. Cheap enough to call at each redraw. HT_TUNNEL_EINVAL: `size` is not

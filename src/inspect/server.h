@@ -27,6 +27,8 @@ struct inspect_link {
     double retry_in_ms; /* < 0: none */
     double grace_ms;    /* < 0: none */
     const char *reason; /* why it is not connected; NULL: none */
+    /* How often it was lost, and nothing with it: how long it was away then, and what was sent again for that. */
+    uint64_t pauses, paused_ms, longest_pause_ms, resent;
 };
 
 struct inspect_binding {

@@ -255,6 +255,10 @@ int show_link(struct ht_buf *out, const struct inspect_server *s) {
         .grace_ms = l.grace_ms,
         .has_grace_ms = l.grace_ms >= 0,
         .reason = text_or_none(l.reason),
+        .pauses = {.count = l.pauses,
+                   .total_ms = l.paused_ms,
+                   .longest_ms = l.longest_pause_ms,
+                   .resent_bytes = l.resent},
     };
     return inspect_api_write_link(out, &v);
 }

@@ -144,6 +144,8 @@ void event_session(const struct kit_session *s, enum admin_event_type type, cons
     e.streams = e.has_streams ? mux_session_streams(s->owner.mux) : 0;
     e.has_paused_ms = type == ADMIN_EVENT_TYPE_SESSION_RESUMED && s->whole;
     e.paused_ms = s->paused_ms;
+    e.has_held = e.has_paused_ms;
+    e.held = s->held;
     e.reason = ht_slice_str(reason);
     kit_event(s->kit, s->user, &e);
 }

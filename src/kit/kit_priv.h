@@ -432,6 +432,7 @@ struct kit_session {
     bool changes_link;                   /* its old socket is dropped for one that has come */
     bool whole;                          /* after its last resume its streams went on ... */
     uint64_t paused_ms;                  /* ... after so long */
+    unsigned held;                       /* ... with so many new visitors who had waited for it */
     bool handed;                         /* the kit that follows has its record */
     bool past;                           /* and hands its driver's links to this one (RHAND-7) */
     bool moved;                          /* and serves its ports (leave.c) */

@@ -178,6 +178,7 @@ bool session_go_on(struct kit_session *s, struct kit_sock *sock, uint64_t receiv
         return false;
     }
     uint64_t paused = now - s->owner.away_since_ms;
+    s->held = relay_owner_waiting(&s->owner);
     relay_owner_back(&s->owner);
     k->metrics.resumes_whole_total++;
     ht_metrics_observe_pause_seconds(&k->metrics, paused * 1000);

@@ -178,6 +178,28 @@ static void what_it_says(void) {
     CU_ASSERT_EQUAL(cli_live_frame(&l, 30, 3, &f), 0);
     CU_ASSERT_PTR_NOT_NULL(strstr((const char *)ht_buf_head(&f.text), "paused  wss://kit.example\n"));
     ht_buf_free(&f.text);
+    l.status.state = HT_TUNNEL_UP; /* and back, with what it has cost */
+    l.status.paused_left_ms = 0;
+    l.status.up_ms = 61000;
+    l.status.whole = 2;
+    l.status.longest_pause_ms = 2100;
+    l.status.resent = 65536;
+    static const struct {
+        unsigned columns;
+        const char *row;
+    } rows[] = {
+        {100, "online  wss://kit.example  12.3 ms  up 1:01  2 pauses, 2.1 s at most, 64.0 KiB sent again\n"},
+        {60, "online  wss://kit.example  12.3 ms  up 1:01  2 pauses\n"},
+        {40, "online  wss://kit.example  12.3 ms\n"},
+    };
+    for (size_t i = 0; i < HT_ARRAY_LEN(rows); i++) {
+        f = (struct cli_frame){.n_rows = 0};
+        CU_ASSERT_EQUAL(cli_live_frame(&l, rows[i].columns, 3, &f), 0);
+        CU_ASSERT_EQUAL(strncmp((const char *)ht_buf_head(&f.text), rows[i].row, strlen(rows[i].row)), 0);
+        if (strncmp((const char *)ht_buf_head(&f.text), rows[i].row, strlen(rows[i].row)) != 0)
+            printf("# %.*s\n", HT_SLICE_ARG(ht_buf_slice(&f.text)));
+        ht_buf_free(&f.text);
+    }
 }
 
 /* The columns that a row takes, escape sequences left out. */

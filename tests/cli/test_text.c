@@ -265,7 +265,8 @@ static void events_as_json(void) {
         if (lines == 10)
             CU_ASSERT_PTR_NOT_NULL(strstr(line, "\"whole\":true,\"pausedMs\":1260}"));
         if (lines == 11)
-            CU_ASSERT_PTR_NOT_NULL(strstr(line, "\"losses\":2,\"whole\":0,\"resentBytes\":0}"));
+            CU_ASSERT_PTR_NOT_NULL(
+                strstr(line, "\"losses\":2,\"whole\":0,\"resentBytes\":0,\"pausedMs\":0,\"longestPauseMs\":0}"));
     }
     CU_ASSERT_EQUAL(lines, 12);
     CU_ASSERT_STRING_EQUAL(c.err, "hoody-tunnel: it is lost\n");

@@ -244,6 +244,7 @@ static void nothing_is_lost(void) {
     CU_ASSERT_EQUAL(s.whole, 1);
     CU_ASSERT_EQUAL(s.sessions, 2);
     CU_ASSERT_EQUAL(s.paused_left_ms, 0);
+    CU_ASSERT_EQUAL(s.longest_pause_ms, s.paused_ms);
     CU_ASSERT_EQUAL(s.streams, 1);
     CU_ASSERT_EQUAL(w.ended, 0);
     done();

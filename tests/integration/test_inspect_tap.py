@@ -171,8 +171,16 @@ def _():
         relay.held = False
         i.ask("POST", "/link/reconnect", {}, 202)
         eventually(lambda: i.ask("GET", "/state")["link"]["state"] == "connected", "the link again")
+        assert i.ask("GET", "/state")["link"]["pauses"]["count"] == 0  # what was under way has failed
         waits.set()
         assert i.driver.end() == 0  # while there is a way to the kit
+    with Service(answers(b"HTTP/1.1 204 No Content\r\n\r\n")) as service, Tunnel() as t, Relay(t.kit.port) as relay:
+        i = beside(t, t.expose(f"0={service.port}", "--url", relay.url, "--inspect", "0"))
+        relay.cut()
+        eventually(lambda: i.ask("GET", "/state")["link"]["pauses"]["count"] == 1, "nothing was lost with the link")
+        pauses = i.ask("GET", "/state")["link"]["pauses"]
+        assert pauses["longestMs"] == pauses["totalMs"] > 0 and pauses["resentBytes"] >= 0, pauses
+        assert i.driver.end() == 0
 
 
 @case("memory stays within --inspect-memory, whatever passes; bodies are cut at --inspect-body")

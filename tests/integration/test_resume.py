@@ -346,15 +346,22 @@ def _():
         events.sendall(f"GET {API}/events HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
         _, text = read_head(events)
         c.away()
-        c.back()
+        with connect(c.port) as late:
+            late.sendall(b"y")
+            c.waiting(1)
+            c.back()
+            assert late.recv(1) == b"y"
         while b"session-resumed" not in text or not text.endswith(b"\n\n"):
             text += events.recv(65536)
         told = {e["event"]: e for e in map(json.loads, re.findall(rb"^data: (.*)$", text, re.M))}
         assert told["session-parked"]["streams"] == 1 and told["session-resumed"]["streams"] == 1, told
-        assert told["session-resumed"]["pausedMs"] >= 0, told
+        assert told["session-resumed"]["pausedMs"] > 0 and told["session-resumed"]["held"] == 1, told
         v.close()
         events.close()
         c.bye()
+        ended, back = c.driver.events("ended")[0], c.driver.events("connected")[1]
+        assert back["whole"] and ended["losses"] == ended["whole"] == 1, (back, ended)
+        assert back["pausedMs"] == ended["pausedMs"] == ended["longestPauseMs"] > 0, (back, ended)
 
 
 if __name__ == "__main__":
