@@ -163,7 +163,6 @@ struct io_addr io_addr_of_bytes(int family, const uint8_t *bytes, uint16_t port)
     return a;
 }
 
-/* Only an own address can be bound to. The interfaces could be listed too, but not from inside a sandbox. */
 bool io_addr_same(const struct io_addr *a, const struct io_addr *b) {
     struct sockaddr_in x4, y4;
     struct sockaddr_in6 x6, y6;
@@ -183,10 +182,22 @@ bool io_addr_same(const struct io_addr *a, const struct io_addr *b) {
     }
 }
 
+/* A link-local address is one of an interface: two of them may well have the same. */
+static void keep_scope(struct io_addr *to, const struct io_addr *from) {
+    struct sockaddr_in6 v6, was;
+    memcpy(&v6, &to->ss, sizeof v6);
+    memcpy(&was, &from->ss, sizeof was);
+    v6.sin6_scope_id = was.sin6_scope_id;
+    memcpy(&to->ss, &v6, sizeof v6);
+}
+
+/* Only an own address can be bound to. The interfaces could be listed too, but not from inside a sandbox. */
 bool io_addr_is_own(const struct io_addr *a) {
     uint8_t bytes[16];
     int family = io_addr_bytes(a, bytes);
     struct io_addr any_port = io_addr_of_bytes(family, bytes, 0);
+    if (family == 6)
+        keep_scope(&any_port, a);
     int fd = family ? socket(a->ss.ss_family, SOCK_DGRAM | SOCK_CLOEXEC, 0) : -1;
     if (fd < 0)
         return false;

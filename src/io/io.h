@@ -194,8 +194,8 @@ int io_addr_bytes(const struct io_addr *a, uint8_t out[16]);
 struct io_addr io_addr_of_bytes(int family, const uint8_t *bytes, uint16_t port);
 /* True when they are the same, port and family included. */
 bool io_addr_same(const struct io_addr *a, const struct io_addr *b);
-/* True when this machine has the address. It tries to bind to the address: with the sysctl ip_nonlocal_bind every
- * address seems to be its own. */
+/* True when this machine has the address, a link-local one of IPv6 on the interface that it names. It tries to bind to
+ * the address: with the sysctl ip_nonlocal_bind every address seems to be its own. */
 bool io_addr_is_own(const struct io_addr *a);
 /* The address from which this machine would reach `to` now; its port is 0. False: there is no way. Sends nothing. */
 bool io_addr_way(const struct io_addr *to, struct io_addr *from);
