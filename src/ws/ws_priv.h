@@ -148,7 +148,7 @@ static inline uint8_t *ws_segment(const struct ws_conn *w, unsigned i) {
 /* Nothing of what was built is sent any more: the blocks go back. */
 void ws_send_drop(struct ws_conn *w);
 
-/* ---- kept.c ---- */
+/* ---- resend.c ---- */
 
 /* Builds the next segments of a connection with a kept: of messages that are sent again, else from pull(). Inside
  * pull() the connection may lose its kept. HT_OK, or HT_ENOMEM: nothing was pulled. */
