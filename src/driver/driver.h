@@ -511,6 +511,8 @@ void driver_tls_put(struct driver_tls **d);
 int driver_guard_set(struct driver_binding *b, const struct ht_bind_options *o, const struct wire_name *name,
                      const char *target, struct ht_errmsg *err);
 void driver_guard_free(struct driver_binding *b);
+/* The present session is away, or is not any more. */
+void driver_guard_away(struct ht_tunnel *t, bool away);
 /* After the last binding. */
 void driver_guard_destroy(struct ht_tunnel *t);
 

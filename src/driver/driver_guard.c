@@ -164,6 +164,11 @@ void driver_guard_free(struct driver_binding *b) {
     io_tls_destroy(&b->guard_tls);
 }
 
+void driver_guard_away(struct ht_tunnel *t, bool away) {
+    if (t->guard)
+        guard_away(t->guard, away);
+}
+
 void driver_guard_destroy(struct ht_tunnel *t) {
     guard_destroy(&t->guard);
     io_authority_destroy(&t->authority);

@@ -72,6 +72,7 @@ uint64_t driver_kept_resent(const struct ht_tunnel *t) {
 void driver_resume_give_up(struct ht_tunnel *t, const char *why) {
     unsigned n = driver_resume_streams(t);
     io_timer_stop(&t->pause.over);
+    driver_guard_away(t, false);
     driver_bind_lost(t);
     mux_session_destroy(&t->now->mux);
     for (unsigned i = 0; i < HT_MAX_CONNECTIONS; i++)
@@ -108,6 +109,7 @@ bool driver_resume_wait(struct ht_tunnel *t) {
     io_timer_init(t->loop, &t->pause.over, over_fired);
     io_timer_set(&t->pause.over, t->pause.grace_ms);
     driver_bind_away(t);
+    driver_guard_away(t, true);
     return true;
 }
 
@@ -121,6 +123,7 @@ int driver_resume_go_on(struct ht_tunnel *t, const struct wire_hello_ok *ok) {
     if (rc < 0)
         return rc;
     io_timer_stop(&t->pause.over);
+    driver_guard_away(t, false);
     t->pause.whole++;
     return HT_OK;
 }

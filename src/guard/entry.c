@@ -86,7 +86,10 @@ static const struct io_conn_ops first_ops = {.readable = first_byte};
 
 static void silent(struct io_timer *t) {
     struct guard_entry *e = ht_container_of(t, struct guard_entry, timer);
-    io_conn_close(&e->conn); /* the pipe sees it */
+    if (e->h->g->away)
+        io_timer_set(t, WIRE_LIMIT_HEAD_TIMEOUT);
+    else
+        io_conn_close(&e->conn); /* the pipe sees it */
 }
 
 /* ---- the stream ---- */

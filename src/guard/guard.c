@@ -33,6 +33,11 @@ struct guard *guard_create(const struct guard_config *cfg) {
     return g;
 }
 
+void guard_away(struct guard *g, bool away) {
+    g->away = away;
+    relay_inside_away(g->table, away);
+}
+
 void guard_destroy(struct guard **gp) {
     struct guard *g = *gp;
     *gp = NULL;

@@ -95,6 +95,8 @@ const char *guard_host_name(const struct guard_host *h);
 const char *guard_host_ca(const struct guard_host *h);
 /* Serves a stream of raw bytes that was opened for this host and `port`. Owns the stream and accepts it. */
 void guard_host_serve(struct guard_host *h, struct mux_stream *st, const struct wire_stream_open *open, uint16_t port);
+/* The link to the programs in the container is lost and its streams wait, or it is back: their time stands still. */
+void guard_away(struct guard *g, bool away);
 unsigned guard_host_streams(const struct guard_host *h);
 
 #endif

@@ -29,6 +29,7 @@ struct guard {
     struct ht_list entries;   /* struct guard_entry */
     struct ht_list refusals;  /* as in relay/reply.h */
     unsigned n_entries;
+    bool away; /* guard_away() */
     uint64_t last_id;
     struct wire_header fields[HTTP_MAX_HEADERS + GUARD_HEADERS_MAX]; /* scratch space of one callback */
 };

@@ -39,6 +39,10 @@ struct relay_binding *relay_inside_open(struct relay_table *t, struct relay_owne
     return b;
 }
 
+void relay_inside_away(struct relay_table *t, bool away) {
+    t->lenient_until_ms = away ? UINT64_MAX : io_now_ms(t->cfg.loop) + RELAY_BACK_MS;
+}
+
 void relay_inside_visit(struct relay_binding *b, struct io_conn *conn, const struct io_addr *peer) {
     if (relay_permit(b->t)) {
         visitor_http_begin(b->port, conn, peer);

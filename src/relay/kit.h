@@ -136,6 +136,9 @@ struct relay_kit_config relay_inside_config(struct io_loop *loop, struct io_fds 
 /* Makes an HTTP binding of `o` without a listener. Its visitors come from relay_inside_visit(). It is closed like any
  * other binding. NULL: out of memory. */
 struct relay_binding *relay_inside_open(struct relay_table *t, struct relay_owner *o, uint32_t *bind_id) HT_MUST_USE;
+/* The way to all visitors from inside is away, or is back again. What they would miss meanwhile, and for a moment
+ * afterwards, begins anew: the time for a head, and the time to read an answer. */
+void relay_inside_away(struct relay_table *t, bool away);
 /* Makes a connection from inside this program a visitor of the binding, and owns it. `peer` counts as its address. */
 void relay_inside_visit(struct relay_binding *b, struct io_conn *conn, const struct io_addr *peer);
 /* Call it from mux_session_ops.room: visitors who wait for room may open streams again. */

@@ -473,6 +473,22 @@ static void active_timeout(struct visitor_http *v, uint64_t now) {
         answer_late(v);
 }
 
+/* Whether the visitor could not do in time what it should have done, as its link was away; it has the time again. */
+static bool begins_anew(struct visitor_http *v, uint64_t now) {
+    const struct relay_table *t = v->port->t;
+    if (now >= t->lenient_until_ms)
+        return false;
+    if (v->state == VISITOR_HEAD) {
+        visitor_deadline(v, ht_buf_size(&v->in) ? t->cfg.head_timeout_ms : t->cfg.keepalive_timeout_ms);
+        return true;
+    }
+    if (v->answer == ANSWER_AWAITED || !v->stalled || now < v->sent_ms + t->cfg.send_timeout_ms)
+        return false;
+    v->sent_ms = now;
+    visitor_watch_clocks(v);
+    return true;
+}
+
 static void timer_fired(struct io_timer *timer) {
     struct visitor_http *v = ht_container_of(timer, struct visitor_http, timer);
     uint64_t now = io_now_ms(v->port->t->cfg.loop);
@@ -484,6 +500,8 @@ static void timer_fired(struct io_timer *timer) {
         return;
     }
     v->deadline_ms = UINT64_MAX;
+    if (HT_UNLIKELY(begins_anew(v, now)))
+        return;
     switch (v->state) {
     case VISITOR_HEAD:
         /* A visitor that has sent nothing gets no 408: it would take it for the answer to its next request. */

@@ -38,6 +38,8 @@
 #define RELAY_HALF_CLOSED_MS 500
 /* How often to check the time limits of a request whose link is away. */
 #define RELAY_AWAY_LOOK_MS 500
+/* How long visitors from inside have after their link is back, before they are late with something. */
+#define RELAY_BACK_MS 5000
 /* How often to check whether a slow request body takes resources from others. */
 #define RELAY_SHORT_MS 1000
 #define RELAY_SOURCE_BUCKETS 256 /* a power of two */
@@ -58,6 +60,7 @@ struct relay_table {
     struct relay_name_index names;
     unsigned n_visitors;
     bool draining;
+    uint64_t lenient_until_ms; /* of relay_inside_away(); 0: never */
 
     struct ht_pool http_visitors, tcp_visitors, partial_heads, strays, source_pool;
     struct ht_list stray_list; /* struct relay_stray, oldest first */

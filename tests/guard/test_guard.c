@@ -452,6 +452,46 @@ static void slow_programs(void) {
     end();
 }
 
+/* The link is away for longer than anybody may take for a head, or to read an answer: nobody is to blame for that. Off:
+ * begins_anew() (visitor_http.c), `away` in silent(). */
+static void programs_whose_link_is_away(void) {
+    static char big[300000];
+    memset(big, 'x', sizeof big - 1);
+    rig.stream_window = 65536;
+    begin();
+    struct guard_host_config cfg = config("api.test");
+    host = add(&cfg);
+    struct call *quiet = connection(1, ""), *half = connection(1, "GET /half HTTP/1.1\r\nHost: api.te"),
+                *reads = connection(1, GET("/big"));
+    reads->keep = true;
+    struct service_conn *s = service_wait(0, "\r\n\r\n");
+    service_says(s, "HTTP/1.1 200 OK\r\nContent-Length: 299999\r\n\r\n");
+    service_bytes(s, big, sizeof big - 1);
+    UNTIL(reads->received >= 65536);
+    settle();
+    guard_away(guard, true);
+    for (unsigned i = 0; i < 3; i++) {
+        ht_clock_skip((WIRE_LIMIT_HEAD_TIMEOUT + 1000) * UINT64_C(1000));
+        settle();
+    }
+    guard_away(guard, false);
+    CU_ASSERT_EQUAL(quiet->closes + quiet->eofs + half->closes + half->eofs + reads->closes + reads->eofs, 0);
+    reads->keep = false;
+    mux_stream_consumed(reads->st, mux_stream_unconsumed(reads->st));
+    UNTIL(reads->received > 299999);
+    CU_ASSERT_EQUAL(reads->closes, 0);
+    says(half, "st\r\n\r\n");
+    says(quiet, GET("/quiet"));
+    for (unsigned i = 1; i <= 2; i++)
+        service_says(service_wait(i, "\r\n\r\n"), OK_HELLO);
+    until_says(half, "hello");
+    until_says(quiet, "hello");
+    ht_clock_skip((5000 + WIRE_LIMIT_KEEPALIVE_TIMEOUT + 1000) * UINT64_C(1000)); /* and all limits hold */
+    UNTIL(quiet->eofs || quiet->closes);
+    rig.stream_window = 0;
+    end();
+}
+
 /* A head is bounded, and what is longer is nobody's to judge. */
 static void huge_heads(void) {
     static char text[WIRE_LIMIT_MAX_HEAD + 8192];
@@ -548,6 +588,7 @@ int main(void) {
         {"removing a host ends its requests", a_host_is_taken_away},
         {"a program that leaves in the middle is reported", who_leaves_is_told_of},
         {"programs that send nothing are dropped, and cannot take all places", slow_programs},
+        {"the time of programs stands still while their link is away", programs_whose_link_is_away},
         {"a head has room for the fields of the policy", huge_heads},
         {"each allocation may fail", out_of_memory},
         {NULL, NULL},
