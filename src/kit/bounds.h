@@ -46,7 +46,6 @@
 #define KIT_BOUND_HANDSHAKES 512u /* TLS handshakes of visitors; for one more, one is cut (public.c) */
 /* OpenSSL's structures for a connection, and its buffers: incomplete records, and bytes that were read ahead. */
 #define KIT_BOUND_TLS (128u * 1024u)
-#define KIT_BOUND_SPLICED 256u /* connections to old programs that the kit has made TLS with (past.c) */
 #define KIT_BOUND_PROXIED 256u /* connections whose PROXY header is awaited; for one more, the oldest is closed */
 /* With the longest label and host, and as many names and certificates as fit a frame. */
 #define KIT_BOUND_WAITING_BIND (1024u + WIRE_LIMIT_MAX_PAYLOAD + WIRE_LIMIT_MAX_NAMES * sizeof(struct ht_slice))
@@ -143,9 +142,14 @@ static inline size_t kit_bound_plain(unsigned clients) {
  */
 static inline unsigned kit_bound_pasts(const struct opt_serve *o) { return 4 * o->max_sessions; }
 
+/* Connections to old programs that the kit has made TLS with (past.c); each has two more descriptors. */
+static inline unsigned kit_bound_spliced(const struct opt_serve *o) {
+    return o->n_tls_cert || o->tls_self_signed ? 4 * o->max_sessions : 0;
+}
+
 static inline size_t kit_bound_elders(const struct opt_serve *o) {
     size_t spliced = KIT_BOUND_FIXED + KIT_BOUND_GROWTH * (size_t)2 * RELAY_SPLICE_READ + KIT_BOUND_TLS;
-    return (size_t)kit_bound_pasts(o) * 256u + (o->n_tls_cert || o->tls_self_signed ? KIT_BOUND_SPLICED * spliced : 0);
+    return (size_t)kit_bound_pasts(o) * 256u + kit_bound_spliced(o) * spliced;
 }
 
 /* The text of the records of all sessions, live and parked: session, bindings, and their hostnames and certificates

@@ -1,4 +1,5 @@
 /* The daemon as a whole: makes its parts and connects them, reads tokens again, drains, and ends. */
+#include "kit/bounds.h"
 #include "kit/kit_priv.h"
 
 #include "base/log.h"
@@ -212,8 +213,8 @@ static int open_listener(struct kit *k, struct ht_errmsg *err) {
 static void budget_descriptors(struct kit *k) {
     const struct opt_serve *o = k->opt;
     unsigned limit = io_raise_fd_limit();
-    unsigned reserve =
-        FD_RESERVE + RELAY_REFUSED + SHOWN_KINDS * o->max_pre_auth_connections + o->max_sessions * o->max_connections;
+    unsigned reserve = FD_RESERVE + RELAY_REFUSED + SHOWN_KINDS * o->max_pre_auth_connections +
+                       o->max_sessions * o->max_connections + 2 * kit_bound_spliced(o);
     /* Even if the process may have very few descriptors, visitors get half of them. */
     if (reserve > limit / 2)
         reserve = limit / 2;

@@ -110,7 +110,7 @@ struct kit {
     /* a restart of this program: restart.h */
     bool handing; /* its sessions are just handed over: HELLOs and BINDs wait */
     bool leaving; /* another kit serves, and this one finishes (leave.c) */
-    int heir;     /* the socket to that kit */
+    int heir;     /* the socket to that kit; -1: it is gone */
     void (*left)(void *ctx);
     void *left_ctx;
     uint64_t leave_until_ms;

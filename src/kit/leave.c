@@ -28,7 +28,7 @@
 
 static void tell(const struct kit_session *s, enum restart_type what) {
     struct restart_message m = {.type = what, .session = ht_slice_str(s->id)};
-    if (s->handed && handoff_send(s->kit->heir, &m, NULL, 0, SEND_WAIT_MS) < 0)
+    if (s->handed && s->kit->heir >= 0 && handoff_send(s->kit->heir, &m, NULL, 0, SEND_WAIT_MS) < 0)
         ht_log_with(HT_LOG_WARN, "session", HT_LOG_FIELDS(log_session(s->id)), "the new kit could not be told");
 }
 
@@ -71,7 +71,7 @@ void leave_over(struct kit *k, struct kit_session *s, struct ht_slice id) {
     struct restart_message m = {.type = RESTART_OVER, .session = id};
     if (s && s->past)
         session_gone(s, "its driver could not go on with what was under way");
-    else if (handoff_send(k->heir, &m, NULL, 0, SEND_WAIT_MS) < 0)
+    else if (k->heir >= 0 && handoff_send(k->heir, &m, NULL, 0, SEND_WAIT_MS) < 0)
         ht_log_with(HT_LOG_WARN, "session", HT_LOG_FIELDS(log_session_slice(id)), "the new kit could not be told");
 }
 

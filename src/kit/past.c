@@ -250,7 +250,7 @@ static int hand(struct kit_sock *sock) {
     int pair[2] = {-1, -1};
     if (!p || !p->elder)
         return HT_ECLOSED;
-    if (sock->tls && k->n_spliced >= KIT_BOUND_SPLICED)
+    if (sock->tls && k->n_spliced >= kit_bound_spliced(k->opt))
         return HT_ELIMIT;
     int rc = ws_conn_unread(sock->ws, &sock->hand->said);
     if (rc == HT_OK && sock->tls && socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair) < 0)

@@ -394,7 +394,8 @@ static void read_channel(struct restart *r) {
         return;
     if (r->state == LEFT) {
         ht_warn("kit", "restart: the kit that has taken over is gone");
-        io_watcher_stop(&r->watch); /* leave.c still has the descriptor */
+        r->kit->heir = -1; /* nobody is told any more */
+        io_watcher_stop(&r->watch);
     } else if (rc == HT_EPROTO) {
         fail(r, "the new program says what nobody understands");
     } else {
