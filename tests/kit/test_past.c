@@ -313,6 +313,39 @@ static void secondaries_as_well(void) {
     stop();
 }
 
+/* Whichever allocation fails meanwhile: the WebSocket is handed over, or its driver finds it closed and tries again. */
+static void memory_runs_out(void) {
+    struct wire_hello h = {
+        .version = WIRE_V1,
+        .capabilities = resumes,
+        .n_capabilities = HT_ARRAY_LEN(resumes),
+        .has_resume = true,
+        .resume = {.session_id = ht_slice_str(PAST), .has_received = true},
+    };
+    unsigned handed = 0;
+    const long most = 40;
+    for (long n = 0; n < most; n++) {
+        struct peer p;
+        take_over("", NULL);
+        peer_connect(&p);
+        peer_add(&p, WIRE_HELLO, 0, &h);
+        ht_mem_fail_at(n);
+        ws_conn_want_send(p.ws);
+        some_turns();
+        some_turns();
+        ht_mem_fail_at(-1);
+        some_turns();
+        handoff_drop(&got);
+        bool came = handoff_receive(other, RESTART_ROLE_CLIENT, &got, 0) == 0;
+        CU_ASSERT(!came || (got.m.type == RESTART_HAND && got.n_fds == 2));
+        handed += came;
+        peer_drop(&p);
+        stop();
+    }
+    CU_ASSERT(handed > 0 && handed < most);
+    printf("# %u of %ld were handed over\n", handed, most);
+}
+
 /* However many an old program names. */
 static void they_are_bounded(void) {
     char id[KIT_ID_LEN + 1];
@@ -525,6 +558,7 @@ int main(void) {
         {"it is over, or the old program is gone: an answer as always", it_is_over},
         {"an old program that takes nothing: a refusal, until it does", one_that_takes_nothing},
         {"secondaries as well", secondaries_as_well},
+        {"each allocation may fail", memory_runs_out},
         {"they are bounded", they_are_bounded},
         {"streams go on over what the new kit hands over", streams_go_on},
         {"what cannot go on is over", what_cannot_go_on},
