@@ -25,6 +25,10 @@ char *edge_path(const char *folder, const char *name, char out[EDGE_PATH]);
 /* Reads folder/name, at most cap - 1 bytes, and a NUL. The number of bytes; HT_EOF: there is no such file; or an error
  * with *err. */
 int edge_folder_read(const char *folder, const char *name, char *out, size_t cap, struct ht_errmsg *err) HT_MUST_USE;
+/* The names in the folder folder/name, or in `folder` for "", are on the disk when this returns. 0, or HT_EIO with
+ * *err.
+ */
+int edge_folder_sync(const char *folder, const char *name, struct ht_errmsg *err) HT_MUST_USE;
 /* Removes folder/name for good: it is gone from the disk when this returns. Harmless when it is not there. 0, or HT_EIO
  * with *err. */
 int edge_folder_remove(const char *folder, const char *name, struct ht_errmsg *err) HT_MUST_USE;

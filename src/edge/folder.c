@@ -137,6 +137,13 @@ int edge_folder_write(const char *folder, const char *name, struct ht_slice text
     return ok ? HT_OK : ht_fail(err, HT_EIO, "%s/%s cannot be written: %s", folder, name, strerror(why));
 }
 
+int edge_folder_sync(const char *folder, const char *name, struct ht_errmsg *err) {
+    char path[EDGE_PATH];
+    snprintf(path, sizeof path, "%s/%s%s.", folder, name, *name ? "/" : "");
+    return sync_folder_of(path) ? HT_OK
+                                : ht_fail(err, HT_EIO, "%s/%s cannot be written: %s", folder, name, strerror(errno));
+}
+
 int edge_folder_remove(const char *folder, const char *name, struct ht_errmsg *err) {
     char path[EDGE_PATH];
     bool ok = (unlink(edge_path(folder, name, path)) == 0 || errno == ENOENT) && sync_folder_of(path);

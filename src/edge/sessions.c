@@ -16,7 +16,6 @@
 #define LOOKS_FAILED 50
 #define AGAIN_MS 200
 #define OLD_MAX 64 /* processes from before reloads */
-#define ADDRESS 80 /* bytes of an address with its port and a NUL */
 #define BACKEND_TLS "dyn_tls"
 
 /* What has changed. The key says how much: a project, a container, a service. */
@@ -28,11 +27,11 @@ struct cut {
     char key[EDGE_KEY], was[IO_ADDR_TEXT];
 };
 
-/* Connections that are to end: those to `to`, which is an address with a port, or an address with a colon behind it. */
+/* Connections that are to end: to an address, and at it to a port or to all. */
 struct target {
-    char to[ADDRESS];
+    char ip[IO_ADDR_TEXT];
+    unsigned port;       /* 0: all */
     const char *backend; /* NULL: any */
-    bool all_ports;
 };
 
 struct edge_sessions {
@@ -77,9 +76,9 @@ static void add_target(struct edge_sessions *s, const char *ip, const char *port
         s->cap_targets = cap;
     }
     struct target *t = &s->targets[s->n_targets++];
-    snprintf(t->to, sizeof t->to, "%s:%s", ip, port ? port : "");
+    snprintf(t->ip, sizeof t->ip, "%s", ip);
+    t->port = port ? (unsigned)strtoul(port, NULL, 10) : 0;
     t->backend = backend;
-    t->all_ports = !port;
 }
 
 struct of_project {
@@ -156,15 +155,26 @@ static struct ht_slice word_behind(struct ht_slice block, const char *what) {
     return ht_slice_of(at, n);
 }
 
+static int by_ip(const void *a, const void *b) {
+    return strcmp(((const struct target *)a)->ip, ((const struct target *)b)->ip);
+}
+
+/* `to` is an address, a colon and a port. The targets are sorted: a project may have thousands of them. */
 static bool is_target(const struct edge_sessions *s, struct ht_slice backend, struct ht_slice to) {
-    for (size_t i = 0; i < s->n_targets; i++) {
-        const struct target *t = &s->targets[i];
-        size_t n = strlen(t->to);
-        bool there = t->all_ports ? to.n > n && memcmp(to.p, t->to, n) == 0 && !memchr(to.p + n, ':', to.n - n)
-                                  : ht_slice_is(to, t->to);
-        if (there && (!t->backend || ht_slice_is(backend, t->backend)))
+    const char *colon = to.n ? memrchr(to.p, ':', to.n) : NULL;
+    struct target key;
+    if (!colon || (size_t)(colon - to.p) >= sizeof key.ip)
+        return false;
+    snprintf(key.ip, sizeof key.ip, "%.*s", (int)(colon - to.p), to.p);
+    unsigned port = 0;
+    for (const char *p = colon + 1; p < to.p + to.n && ht_is_digit(*p) && port <= UINT16_MAX; p++)
+        port = port * 10 + (unsigned)(*p - '0');
+    const struct target *t = s->n_targets ? bsearch(&key, s->targets, s->n_targets, sizeof key, by_ip) : NULL;
+    while (t && t > s->targets && by_ip(t - 1, &key) == 0)
+        t--;
+    for (; t && t < s->targets + s->n_targets && by_ip(t, &key) == 0; t++)
+        if ((!t->port || t->port == port) && (!t->backend || ht_slice_is(backend, t->backend)))
             return true;
-    }
     return false;
 }
 
@@ -306,6 +316,7 @@ static void look(struct edge_sessions *s) {
         over(s);
         return;
     }
+    qsort(s->targets, s->n_targets, sizeof *s->targets, by_ip);
     s->looking = edge_admin_send(s->master, ht_slice_str("show proc"), on_processes, s) == HT_OK;
     if (!s->looking)
         io_timer_set(&s->again, AGAIN_MS);

@@ -320,6 +320,10 @@ int edge_state_open(struct edge_state **out, const char *folder, struct ht_errms
     int rc = load_removed(s, err);
     for (int kind = 0; rc == HT_OK && kind < EDGE_KINDS; kind++)
         rc = load_kind(s, kind, err);
+    if (rc == HT_OK) /* a document is there for good only when its folder is */
+        rc = edge_folder_sync(folder, "state", err);
+    if (rc == HT_OK)
+        rc = edge_folder_sync(folder, "", err);
     if (rc < 0)
         edge_state_close(&s);
     *out = s;
