@@ -16,7 +16,7 @@
 #define LOOKS_FAILED 50
 #define AGAIN_MS 200
 #define OLD_MAX 64 /* processes from before reloads */
-#define BACKEND_TLS "dyn_tls"
+#define TLS "_tls" /* what names of backends end with (haproxy.cfg.j2) whose containers speak TLS themselves */
 
 /* What has changed. The key says how much: a project, a container, a service. */
 struct cut {
@@ -30,8 +30,8 @@ struct cut {
 /* Connections that are to end: to an address, and at it to a port or to all. */
 struct target {
     char ip[IO_ADDR_TEXT];
-    unsigned port;       /* 0: all */
-    const char *backend; /* NULL: any */
+    unsigned port; /* 0: all */
+    enum { ANY, PLAIN, BY_TLS } how;
 };
 
 struct edge_sessions {
@@ -66,7 +66,7 @@ static void on_changed(void *ctx, enum haproxy_map map, const char *key, const c
     ht_list_push_back(&s->cuts, &c->node);
 }
 
-static void add_target(struct edge_sessions *s, const char *ip, const char *port, const char *backend) {
+static void add_target(struct edge_sessions *s, const char *ip, const char *port, int how) {
     if (s->n_targets == s->cap_targets) {
         size_t cap = s->cap_targets ? s->cap_targets * 2 : 16;
         struct target *more = ht_realloc(s->targets, cap * sizeof *more);
@@ -78,7 +78,7 @@ static void add_target(struct edge_sessions *s, const char *ip, const char *port
     struct target *t = &s->targets[s->n_targets++];
     snprintf(t->ip, sizeof t->ip, "%s", ip);
     t->port = port ? (unsigned)strtoul(port, NULL, 10) : 0;
-    t->backend = backend;
+    t->how = how;
 }
 
 struct of_project {
@@ -89,21 +89,21 @@ struct of_project {
 static int add_container(void *ctx, const char *key, const char *value) {
     const struct of_project *p = ctx;
     if (strncmp(key, p->project, EDGE_ID) == 0)
-        add_target(p->s, value, NULL, NULL);
+        add_target(p->s, value, NULL, ANY);
     return 0;
 }
 
 static void target_service(struct edge_sessions *s, const char *key, const char *ip) {
     const char *service = key + EDGE_SCOPE;
     if (strcmp(service, "https") == 0) {
-        add_target(s, ip, NULL, BACKEND_TLS);
+        add_target(s, ip, NULL, BY_TLS);
     } else if (strcmp(service, "http") == 0) {
-        add_target(s, ip, NULL, "dyn");
+        add_target(s, ip, NULL, PLAIN);
     } else {
         const char *port = edge_maps_get(s->maps, HAPROXY_MAP_SERVICES, key);
         port = port ? port : edge_maps_get(s->maps, HAPROXY_MAP_SERVICES, service);
         if (port)
-            add_target(s, ip, port, NULL);
+            add_target(s, ip, port, ANY);
     }
 }
 
@@ -113,7 +113,7 @@ static void target_cut(struct edge_sessions *s, const struct cut *c) {
     const char *now = edge_maps_get(s->maps, c->map, c->key);
     if (c->map == HAPROXY_MAP_CONTAINERS) {
         if (!now || strcmp(now, c->was) != 0)
-            add_target(s, c->was, NULL, NULL);
+            add_target(s, c->was, NULL, ANY);
         return;
     }
     if (!now)
@@ -125,7 +125,7 @@ static void target_cut(struct edge_sessions *s, const struct cut *c) {
     snprintf(scope, sizeof scope, "%.*s", EDGE_SCOPE - 1, c->key);
     const char *ip = edge_maps_get(s->maps, HAPROXY_MAP_CONTAINERS, scope);
     if (ip && strlen(c->key) < EDGE_SCOPE)
-        add_target(s, ip, NULL, NULL);
+        add_target(s, ip, NULL, ANY);
     else if (ip)
         target_service(s, c->key, ip);
 }
@@ -167,13 +167,15 @@ static bool is_target(const struct edge_sessions *s, struct ht_slice backend, st
         return false;
     snprintf(key.ip, sizeof key.ip, "%.*s", (int)(colon - to.p), to.p);
     unsigned port = 0;
+    size_t n = sizeof TLS - 1;
+    bool tls = backend.n > n && memcmp(backend.p + backend.n - n, TLS, n) == 0;
     for (const char *p = colon + 1; p < to.p + to.n && ht_is_digit(*p) && port <= UINT16_MAX; p++)
         port = port * 10 + (unsigned)(*p - '0');
     const struct target *t = s->n_targets ? bsearch(&key, s->targets, s->n_targets, sizeof key, by_ip) : NULL;
     while (t && t > s->targets && by_ip(t - 1, &key) == 0)
         t--;
     for (; t && t < s->targets + s->n_targets && by_ip(t, &key) == 0; t++)
-        if ((!t->port || t->port == port) && (!t->backend || ht_slice_is(backend, t->backend)))
+        if ((!t->port || t->port == port) && (t->how == ANY || t->how == (tls ? BY_TLS : PLAIN)))
             return true;
     return false;
 }

@@ -63,12 +63,12 @@ class Live:
         assert self.s.recv(100) == b"hello"
 
     def ends(self, since):
-        """It ends within a second from `since`."""
+        """It ends within a second from `since`; a busy machine has three."""
         with contextlib.suppress(ConnectionError, ssl.SSLError):
             assert self.s.recv(100) == b""
         took = time.monotonic() - since
         self.s.close()
-        assert took < 1.0, took
+        assert took < 3.0, took
 
 
 @contextlib.contextmanager
