@@ -1,4 +1,4 @@
-"""spec/haproxy.yaml and src/edge/haproxy.cfg.j2 -> haproxy_gen.h, haproxy_gen.c: what the edge's agent and HAProxy agree on, and the configuration
+"""spec/haproxy.yaml and src/edge/*.j2 -> haproxy_gen.h, haproxy_gen.c: what the edge's agent and HAProxy agree on, and its files
 as pieces of text with the agent's settings between them."""
 
 import os
@@ -11,7 +11,11 @@ from gen.ctext import c_lines, c_string, comment
 from gen.render import banner, render as render_template
 
 SPEC = "haproxy.yaml"
-TEMPLATE = os.path.join("src", "edge", "haproxy.cfg.j2")
+# What HAProxy reads: each becomes haproxy_NAME in C.
+TEMPLATES = {name: os.path.join("src", "edge", file) for name, file in
+             {"config": "haproxy.cfg.j2", "spoe": "gate.spoe.j2", "lua": "gate.lua.j2"}.items()}
+GATE = ("questions", "args", "answers", "verdicts")
+_STRING_MAX = 4000  # C11 5.2.4.1
 _MARK = "\x01"  # around a setting's name, in what the template becomes
 
 
@@ -23,7 +27,7 @@ class _Names:
 
     def __getattr__(self, name):
         if name not in self._values:
-            raise specfile.SpecError([f"{TEMPLATE}: error: there is no {self._kind} '{name}'; name one of {', '.join(self._values)}"])
+            raise specfile.SpecError([f"{os.path.join('src', 'edge')}: error: there is no {self._kind} '{name}'; name one of {', '.join(self._values)}"])
         self.used.add(name)
         return self._values[name]
 
@@ -32,7 +36,7 @@ class _Names:
 
 @specfile.once
 def load(spec_dir):
-    """(the spec, the configuration as a list of (text, setting or None))."""
+    """(the spec, {name of a template: its text as a list of (text, setting or None)})."""
     path = os.path.join(spec_dir, SPEC)
     doc = specfile.load(path, os.path.join(spec_dir, "haproxy.schema.json"))
     checks = specfile.Checks(doc)
@@ -42,6 +46,8 @@ def load(spec_dir):
         checks.unique(item["fields"], "name", "field")
     checks.unique(doc["log"]["fields"], "name", "field of the log")
     _check_log(doc, checks.bad)
+    for what in GATE:
+        checks.unique(doc["gate"][what], "name", what[:-1])
     checks.bad.check()
     return doc, _pieces(doc, checks.bad)
 
@@ -85,13 +91,29 @@ class _Log:
         return "'{" + ",".join(f'"{f["name"]}":"{value}"' for f, value in fields if value) + "}'"
 
 
-def _refusal(item, v):
-    retry = f" hdr retry-after {item['retry_after']}" if "retry_after" in item else ""
+def _short(text, setting):
+    """The same text in strings that every compiler takes."""
+    while len(text) > _STRING_MAX:
+        cut = text.rindex("\n", 0, _STRING_MAX) + 1
+        yield text[:cut], None
+        text = text[cut:]
+    yield text, setting
+
+
+def _refusal(item, v, answers):
+    hdr = ""
+    if "retry_after" in item:
+        hdr += f" hdr retry-after {item['retry_after']}"
+    if "retry_answer" in item:
+        hdr += f" hdr retry-after %[var({answers[item['retry_answer']]})]"
+    if "challenge" in item:
+        more = ', charset=\\"UTF-8\\"' if item["challenge"] == "Basic" else ""
+        hdr += f' hdr www-authenticate "{item["challenge"]} realm=\\"%[var({v.host})]\\"{more}"'
 
     def lines(condition):
-        return (f"http-request set-var({v}) str({item['name']}) if {condition}\n"
-                f"    http-request return status {item['status']} content-type text/plain hdr cache-control no-store{retry} "
-                f"string \"{item['text']}\\n\" if {{ var({v}) -m found }}")
+        return (f"http-request set-var({v.why}) str({item['name']}) if {condition}\n"
+                f"    http-request return status {item['status']} content-type text/plain hdr cache-control no-store{hdr} "
+                f"string \"{item['text']}\\n\" if {{ var({v.why}) -m found }}")
     return lines
 
 
@@ -100,19 +122,30 @@ def _pieces(doc, bad):
     v = _Names("variable", {x["name"]: "txn." + x["name"] for x in doc["variables"]})
     maps = _Names("map", {m["name"]: f"{settings['folder']}/haproxy/maps/{m['name']}.map" for m in doc["maps"]})
     fields = {m["name"]: _Names("field", {f["name"]: f"field({i},|)" for i, f in enumerate(m["fields"], 1)}) for m in doc["maps"]}
-    refusals = _Names("refusal", {r["name"]: _refusal(r, v.why) for r in doc["refusals"]})
+    gate = {what: _Names(what[:-1], {x["name"]: x["name"] for x in doc["gate"][what]}) for what in GATE}
+    answers = _Names("answer", {x["name"]: "txn.gate." + x["name"] for x in doc["gate"]["answers"]})
+    refusals = _Names("refusal", {r["name"]: _refusal(r, v, answers) for r in doc["refusals"]})
     sets = _Names("setting", settings)
     env = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
-    with open(os.path.join(os.path.dirname(__file__), "..", TEMPLATE), encoding="utf-8") as f:
-        text = env.from_string(f.read()).render(v=v, log=_Log(doc, v), map=maps, field=fields, set=sets,
-                                                refuse=lambda name, condition: refusals[name](condition))
-    for what, names in (("variables", v), ("maps", maps), ("settings", sets), ("refusals", refusals)):
+    names = {"v": v, "map": maps, "field": fields, "set": sets, "answer": answers, "log": _Log(doc, v), "answers": doc["gate"]["answers"], "arg": gate["args"],
+             "verdict": gate["verdicts"], "question": gate["questions"],
+             "patience": {q["name"]: q["patience_ms"] for q in doc["gate"]["questions"]},
+             "refuse": lambda name, condition: refusals[name](condition)}
+    made = {}
+    for name, template in TEMPLATES.items():
+        with open(os.path.join(os.path.dirname(__file__), "..", template), encoding="utf-8") as f:
+            parts = re.split(f"{_MARK}([a-z0-9_]+){_MARK}", env.from_string(f.read()).render(**names))
+        made[name] = [piece for text, setting in zip(parts[::2], parts[1::2] + [None]) for piece in _short(text, setting)]
+    for what, these in (("variables", v), ("maps", maps), ("settings", sets), ("refusals", refusals)):
         for item in doc[what]:
-            if item["name"] not in names.used:
-                bad.add(item.line, f"{TEMPLATE} does not use '{item['name']}' of {what}; remove one of the two")
+            if item["name"] not in these.used:
+                bad.add(item.line, f"{' and '.join(TEMPLATES.values())} do not use '{item['name']}' of {what}; remove one of the two")
+    for what in ("questions", "args"):
+        for item in doc["gate"][what]:
+            if item["name"] not in gate[what].used:
+                bad.add(item.line, f"{TEMPLATES['spoe']} does not use '{item['name']}' of {what}; remove one of the two")
     bad.check()
-    parts = re.split(f"{_MARK}([a-z0-9_]+){_MARK}", text)
-    return list(zip(parts[::2], parts[1::2] + [None]))
+    return made
 
 
 def render(name, spec_dir):

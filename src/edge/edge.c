@@ -1,5 +1,6 @@
 #include "edge/api.h"
 #include "edge/log.h"
+#include "edge/permissions.h"
 
 #include "base/log.h"
 #include "base/mem.h"
@@ -28,6 +29,7 @@ struct edge {
     struct edge_state *state;
     struct edge_containers *containers;
     struct edge_sessions *sessions;
+    struct edge_permissions *permissions;
     struct edge_api *api;
     struct edge_log *log;
     struct io_timer renew;
@@ -108,13 +110,22 @@ static int write_config(struct edge *e, struct ht_errmsg *err) {
                                   [HAPROXY_SET_LOG_SIZE] = LOG_WAITS,
                                   [HAPROXY_SET_MAXCONN] = e->maxconn,
                               }};
-    struct ht_buf text = {0};
-    int rc = edge_render(&text, &s);
-    if (rc < 0)
-        ht_fail(err, rc, "out of memory");
-    else
-        rc = edge_folder_write(e->folder, "haproxy/haproxy.cfg", ht_buf_slice(&text), true, err);
-    ht_buf_free(&text);
+    static const struct {
+        const char *name;
+        const struct haproxy_file *file;
+    } files[] = {{"haproxy/gate.spoe", &haproxy_spoe},
+                 {"haproxy/gate.lua", &haproxy_lua},
+                 {"haproxy/haproxy.cfg", &haproxy_config}};
+    int rc = HT_OK;
+    for (size_t i = 0; rc == HT_OK && i < HT_ARRAY_LEN(files); i++) {
+        struct ht_buf text = {0};
+        rc = edge_render(&text, files[i].file, &s);
+        if (rc < 0)
+            ht_fail(err, rc, "out of memory");
+        else
+            rc = edge_folder_write(e->folder, files[i].name, ht_buf_slice(&text), true, err);
+        ht_buf_free(&text);
+    }
     return rc;
 }
 
@@ -217,6 +228,9 @@ static int begin_state(struct edge *e, struct ht_errmsg *err) {
     e->sessions = e->containers ? edge_sessions_create(loop, e->folder, e->admin, e->maps) : NULL;
     if (!e->sessions)
         return ht_fail(err, HT_ENOMEM, "out of memory");
+    rc = edge_permissions_start(&e->permissions, loop, e->folder, e->state, e->maps, err);
+    if (rc < 0)
+        return rc;
     return edge_api_start(&e->api,
                           &(struct edge_api_config){.loop = loop,
                                                     .folder = e->folder,
@@ -301,6 +315,7 @@ void edge_stop(struct edge **ep) {
     edge_admin_destroy(&e->admin); /* who waits for an answer must still be there */
     edge_engine_stop(&e->engine);
     edge_sessions_destroy(&e->sessions);
+    edge_permissions_stop(&e->permissions);
     edge_containers_destroy(&e->containers);
     edge_state_close(&e->state);
     edge_log_stop(&e->log); /* behind HAProxy's last line */

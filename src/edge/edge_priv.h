@@ -69,8 +69,8 @@ int edge_site_write(const struct edge_config *cfg, struct ht_errmsg *err) HT_MUS
 struct edge_settings {
     const char *values[HAPROXY_SETTINGS]; /* NULL: empty */
 };
-/* Appends the configuration. HT_ENOMEM. */
-int edge_render(struct ht_buf *out, const struct edge_settings *s) HT_MUST_USE;
+/* Appends one of HAProxy's files. HT_ENOMEM. */
+int edge_render(struct ht_buf *out, const struct haproxy_file *file, const struct edge_settings *s) HT_MUST_USE;
 
 /* ---- admin.c: commands to HAProxy, in order, several in one connection ---- */
 

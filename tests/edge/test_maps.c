@@ -387,12 +387,12 @@ static void each_setting_stands_in_the_configuration(void) {
         snprintf(values[i], sizeof values[i], "value-%d-", i);
         s.values[i] = values[i];
     }
-    CU_ASSERT_EQUAL(edge_render(&text, &s), HT_OK);
+    CU_ASSERT_EQUAL(edge_render(&text, &haproxy_config, &s), HT_OK);
     CU_ASSERT_EQUAL(ht_buf_append(&text, "", 1), 0);
     for (int i = 0; i < HAPROXY_SETTINGS; i++)
         CU_ASSERT_PTR_NOT_NULL(strstr((const char *)ht_buf_head(&text), values[i]));
     s = (struct edge_settings){.values = {NULL}};
-    CU_ASSERT_EQUAL(edge_render(&none, &s), HT_OK);
+    CU_ASSERT_EQUAL(edge_render(&none, &haproxy_config, &s), HT_OK);
     CU_ASSERT_TRUE(ht_buf_size(&none) < ht_buf_size(&text));
     ht_buf_free(&text);
     ht_buf_free(&none);

@@ -22,7 +22,7 @@ def _():
 @case("what the template does not use is reported on its line")
 def _():
     expect_complaint("haproxy_gen.h", SPEC, [("settings:\n", "settings:\n  - {name: spare, doc: Nobody wants it.}\n")],
-                     "{name: spare", "does not use 'spare' of settings")
+                     "{name: spare", "do not use 'spare' of settings")
 
 
 @case("fields of the log that cannot be are reported on their lines")
@@ -64,14 +64,15 @@ def _():
         full = {"folder": folder, "containers": ".node1.containers.example.com", "ipv4": "127.0.0.1", "ipv6": "::1", "https_port": "8443", "http_port": "8080", "account": "", "log_size": "1048576", "maxconn": "100"}
         assert full.keys() == {s["name"] for s in doc["settings"]}
         for settings in (full, {**full, "ipv6": "", "http_port": ""}, {**full, "ipv6": ""}):
-            text = "".join(piece + (settings[name] if name else "") for piece, name in pieces)
-            path = os.path.join(folder, "haproxy", "haproxy.cfg")
-            with open(path, "w", encoding="ascii") as f:
-                f.write(text)
+            for kind, file in (("spoe", "gate.spoe"), ("lua", "gate.lua"), ("config", "haproxy.cfg")):
+                text = "".join(piece + (settings[name] if name else "") for piece, name in pieces[kind])
+                path = os.path.join(folder, "haproxy", file)
+                with open(path, "w", encoding="ascii") as f:
+                    f.write(text)
+                assert not re.search(r"\x01|\{\{|\}\}|\{%", text)
             done = subprocess.run([program, "-c", "-f", path], capture_output=True, check=False)
             said = (done.stdout + done.stderr).decode()
             assert done.returncode == 0 and "WARNING" not in said, said
-            assert not re.search(r"\x01|\{\{|\}\}", text)
 
 
 if __name__ == "__main__":

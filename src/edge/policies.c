@@ -1,0 +1,123 @@
+#include "edge/policies.h"
+
+#include "base/mem.h"
+
+#define ID 24
+
+struct entry {
+    char id[ID + 1];
+    struct edge_policy *policy; /* NULL: it could not be read */
+};
+
+struct edge_policies {
+    struct edge_maps *maps;
+    struct table {
+        struct entry *entries; /* sorted by id */
+        size_t n, cap;
+    } tables[EDGE_OWNERS];
+};
+
+static const enum haproxy_map map_of[EDGE_OWNERS] = {HAPROXY_MAP_PROJECT_POLICIES, HAPROXY_MAP_CONTAINER_POLICIES};
+
+/* Where the id is, or belongs. */
+static size_t place_of(const struct table *t, const char *id) {
+    size_t low = 0, high = t->n;
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+        if (memcmp(t->entries[middle].id, id, ID) < 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+static bool is_at(const struct table *t, size_t i, const char *id) {
+    return i < t->n && memcmp(t->entries[i].id, id, ID) == 0;
+}
+
+static struct entry *entry_for(struct table *t, const char *id) {
+    size_t i = place_of(t, id);
+    if (is_at(t, i, id))
+        return &t->entries[i];
+    if (t->n == t->cap) {
+        size_t cap = t->cap ? t->cap * 2 : 16;
+        struct entry *more = ht_realloc(t->entries, cap * sizeof *more);
+        if (!more)
+            return NULL;
+        t->entries = more;
+        t->cap = cap;
+    }
+    memmove(&t->entries[i + 1], &t->entries[i], (t->n - i) * sizeof *t->entries);
+    t->n++;
+    t->entries[i] = (struct entry){.policy = NULL};
+    memcpy(t->entries[i].id, id, ID);
+    return &t->entries[i];
+}
+
+struct edge_policies *edge_policies_create(struct edge_maps *maps) {
+    struct edge_policies *ps = ht_calloc(1, sizeof *ps);
+    if (ps)
+        ps->maps = maps;
+    return ps;
+}
+
+void edge_policies_destroy(struct edge_policies **pp) {
+    struct edge_policies *ps = *pp;
+    *pp = NULL;
+    if (!ps)
+        return;
+    for (int k = 0; k < EDGE_OWNERS; k++) {
+        for (size_t i = 0; i < ps->tables[k].n; i++)
+            edge_policy_destroy(&ps->tables[k].entries[i].policy);
+        ht_free(ps->tables[k].entries);
+    }
+    ht_free(ps);
+}
+
+int edge_policies_set(struct edge_policies *ps, enum edge_owner owner, const char *id, struct ht_slice text,
+                      struct ht_errmsg *err) {
+    int rc = HT_EINVAL;
+    if (strlen(id) != ID)
+        return ht_fail(err, rc, "an id has %d of 0-9 and a-f", ID);
+    struct edge_policy *p = edge_policy_create(text, &rc, err);
+    struct entry *e = entry_for(&ps->tables[owner], id);
+    if (!e) {
+        edge_policy_destroy(&p);
+        return ht_fail(err, HT_ENOMEM, "out of memory");
+    }
+    edge_policy_destroy(&e->policy);
+    e->policy = p;
+    const char *gate = !p || edge_policy_asks(p) ? "ask" : "open";
+    if (edge_maps_set(ps->maps, map_of[owner], id, gate) < 0 && rc == HT_OK)
+        rc = ht_fail(err, HT_ENOMEM, "out of memory");
+    return rc;
+}
+
+void edge_policies_remove(struct edge_policies *ps, enum edge_owner owner, const char *id) {
+    struct table *t = &ps->tables[owner];
+    if (strlen(id) != ID)
+        return;
+    size_t i = place_of(t, id);
+    if (!is_at(t, i, id))
+        return;
+    edge_policy_destroy(&t->entries[i].policy);
+    memmove(&t->entries[i], &t->entries[i + 1], (t->n - i - 1) * sizeof *t->entries);
+    t->n--;
+    edge_maps_remove(ps->maps, map_of[owner], id);
+}
+
+bool edge_policies_find(const struct edge_policies *ps, struct ht_slice container, struct edge_policy **out) {
+    *out = NULL;
+    if (container.n != 2 * ID + 1)
+        return true; /* that is nobody's host */
+    const char *ids[EDGE_OWNERS] = {[EDGE_OF_PROJECT] = container.p, [EDGE_OF_CONTAINER] = container.p + ID + 1};
+    for (int k = EDGE_OF_CONTAINER; k >= EDGE_OF_PROJECT; k--) {
+        size_t i = place_of(&ps->tables[k], ids[k]);
+        if (is_at(&ps->tables[k], i, ids[k])) {
+            *out = ps->tables[k].entries[i].policy;
+            return true;
+        }
+    }
+    return false;
+}

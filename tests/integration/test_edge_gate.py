@@ -1,0 +1,404 @@
+"""Gates of the edge: permissions of containers, with a real HAProxy, as visitors, attackers and an agent that is away see them.
+
+Runs: plain.
+"""
+
+import base64
+import contextlib
+import hashlib
+import hmac
+import json
+import os
+import re
+import signal
+import time
+
+from tests.integration.edge_api import Api
+from tests.integration.edges import is_there, needs_haproxy
+from tests.integration.harness import BIN, eventually, run
+from tests.integration.machines import container_and_laptop
+from tests.support.tap import case, main
+
+DOMAIN = "example.com"
+PROJECT, CONTAINER, OTHER = "67e89abc123def456789abcd", "890abcdef12345678901cdef", "0123456789abcdef01234567"
+TOKEN, LINK, JAR = "token-0123456789abcdef", "link-0123456789abcdef", "jar-0123456789abcdef"
+SECRET = "a secret of the tokens that has more than 64 bytes, for HS512 as well ..."
+HERE = "192.0.2.2"  # the visitor
+
+SERVICE = '''
+import http.server, json, sys
+class H(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def do_GET(self):
+        body = json.dumps({"target": self.path, "headers": [[k.lower(), v] for k, v in self.headers.items()]}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+    do_POST = do_GET
+    def log_message(self, *a): pass
+http.server.ThreadingHTTPServer(("192.0.2.2", 76), H).serve_forever()
+'''
+
+
+def b64(raw):
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+
+
+def jwt(payload, header=None, secret=SECRET, sign="sha256"):
+    """A token; of bytes as they are, or of what becomes JSON."""
+    parts = [b64(x if isinstance(x, bytes) else json.dumps(x).encode()) for x in (header or {"alg": "HS256", "typ": "JWT"}, payload)]
+    text = ".".join(parts)
+    return text + "." + b64(hmac.new(secret.encode(), text.encode(), sign).digest())
+
+
+def password_hash(password):
+    return run(["sh", "-c", f"printf '%s\\n' {password} | {BIN} password new ann"]).strip().split(":", 1)[1]
+
+
+class Answer:
+    def __init__(self, text):
+        head, _, self.body = text.partition("\r\n\r\n")
+        lines = head.split("\r\n")
+        self.status = int(lines[0].split(" ")[1])
+        self.headers = {k.lower(): v.strip() for k, _, v in (line.partition(":") for line in lines[1:])}
+
+    def seen(self):
+        """What the service got: the target, and the values of a field by name."""
+        doc = json.loads(self.body)
+        fields = {}
+        for name, value in doc["headers"]:
+            fields.setdefault(name, []).append(value)
+        return doc["target"], fields
+
+
+class Site:
+    def __init__(self, server, container):
+        self.server, self.container, self.edge = server, container, None
+        self.folder = "/tmp/edge"
+
+    def permissions(self, document, kind="container", key=CONTAINER):
+        """Before the start: the document's permissions, as the API would have written them."""
+        self.server.run("mkdir", "-p", f"{self.folder}/state/{kind}", "-m", "700")
+        self.server.run("chmod", "700", self.folder, f"{self.folder}/state")
+        self.server.write(f"{self.folder}/state/{kind}/{key}.json", json.dumps({"file_version": 1, "permissions": document}))
+
+    def start(self, *containers):
+        book = [{"project": PROJECT, "container": c, "address": HERE, "services": {"web": 76}} for c in containers or (CONTAINER, OTHER)]
+        self.server.write("/tmp/book.json", json.dumps({"containers": book}))
+        self.edge = self.server.start(BIN, "edge", "up", "--domain", DOMAIN, "--id", "node1", "--folder", self.folder, "--containers", "/tmp/book.json",
+                                      "--log-level", "info")
+        self.edge.wait_line(r"is served by HAProxy \d")
+        with open(self.server.path(f"{self.folder}/ca/ca.pem"), encoding="ascii") as f:
+            self.container.write("/tmp/ca.pem", f.read())
+        return self
+
+    def get(self, path="/", *more, service="terminal-1", container=CONTAINER, version="--http1.1"):
+        host = f"{PROJECT}-{container}-{service}.node1.containers.{DOMAIN}"
+        out = self.container.run("curl", "-s", "-S", "-i", version, "--path-as-is", "--max-time", "20", "--cacert", "/tmp/ca.pem", "--resolve",
+                                 f"{host}:443:192.0.2.1", *more, f"https://{host}{path}")
+        return Answer(out.replace("HTTP/1.1 100 Continue\r\n\r\n", ""))
+
+    def status(self, *args, **more):
+        return self.get(*args, **more).status
+
+    def bearer(self, token, **more):
+        return self.get("/", "-H", f"Authorization: Bearer {token}", **more)
+
+
+@contextlib.contextmanager
+def site():
+    needs_haproxy()
+    with container_and_laptop() as (server, container):
+        service = container.start("/usr/bin/python3", "-c", SERVICE)
+        it = Site(server, container)
+        eventually(lambda: container.run("sh", "-c", "curl -s http://192.0.2.2:76/ || true"), "the service")
+        yield it
+        if it.edge:
+            assert it.edge.end() == 0, it.edge.text()
+        service.end()
+        eventually(lambda: not any(map(is_there, server.processes())), "no process on the server")
+
+
+def everybody():
+    """Groups of each kind, for terminal, and one more program."""
+    return {
+        "default": "deny",
+        "groups": {
+            "ci": {"type": "token", "value": TOKEN, "header": "X-Edge-Key"},
+            "link": {"type": "token", "value": LINK, "param": "key"},
+            "jar": {"type": "token", "value": JAR, "cookie": "sid"},
+            "app": {"type": "jwt", "algorithm": "HS256", "secret": SECRET, "sources": [{"header": "Authorization"}, {"cookie": "jwt"}, {"param": "jwt"}],
+                    "claims": {"role": ["admin", "dev"]}},
+            "office": {"type": "ip", "range": f"{HERE}/32"},
+        },
+        "permissions": {"ci": {"terminal": [1, 2]}, "link": {"terminal": True}, "jar": {"terminal": True}, "app": {"terminal": True, "exec": False},
+                        "office": {"web": True}},
+    }
+
+
+@case("each kind of group opens what it may and nothing else, and the service never sees what opened it")
+def _():
+    with site() as it:
+        it.permissions(everybody())
+        it.start()
+        eventually(lambda: it.status(container=OTHER) == 200, "a container without permissions")
+        assert it.status(service="web-1") == 200, "by address"
+        assert it.status(service="exec-1") in (401, 403)
+        nobody = it.get()
+        assert nobody.status == 401 and nobody.headers["www-authenticate"].startswith("Bearer realm="), nobody.headers
+        now = int(time.time())
+        good = jwt({"exp": now + 300, "role": "dev"})
+        for path, args in (("/a?x=1", ["-H", f"X-Edge-Key: {TOKEN}", "-H", "X-Hoody-User: root", "-H", "x_hoody_group: root"]),
+                           (f"/a?x=1&k%65y={LINK}", []),
+                           ("/a?x=1", ["-H", f"Cookie: a=b; sid={JAR}; c=d"]),
+                           ("/a?x=1", ["-H", f"Authorization: Bearer {good}", "-H", "Cookie: a=b; c=d"]),
+                           ("/a?x=1", ["-H", f"Cookie: jwt={good}; a=b; c=d"]),
+                           (f"/a?jwt={good}&x=1", ["-H", "Cookie: a=b; c=d"])):
+            for version in ("--http1.1", "--http2"):
+                answer = it.get(path, *args, version=version)
+                assert answer.status == 200, (path, args, answer.body)
+                target, fields = answer.seen()
+                assert target == "/a?x=1", (target, args)
+                assert not {"authorization", "x-edge-key", "x-hoody-user", "x_hoody_group"} & fields.keys(), fields
+                assert fields.get("cookie", ["a=b; c=d"]) == ["a=b; c=d"], fields
+                assert fields["x-forwarded-for"] == [HERE]
+        only = it.get("/", "-H", f"Cookie: sid={JAR}")
+        assert only.status == 200 and "cookie" not in only.seen()[1]
+        # Basic is for the service: no group has passwords.
+        kept = it.get("/", "-H", f"X-Edge-Key: {TOKEN}", "-u", "a:b").seen()[1]
+        assert kept["authorization"][0].startswith("Basic "), kept
+        # terminal-3 is not among those of ci.
+        assert it.status("/", "-H", f"X-Edge-Key: {TOKEN}", service="terminal-2") == 200
+        assert it.status("/", "-H", f"X-Edge-Key: {TOKEN}", service="terminal-3") == 401
+
+
+@case("attacks: tokens of other kinds, in wrong words, expired, early, twice, too large, by other names")
+def _():
+    with site() as it:
+        it.permissions(everybody())
+        it.start()
+        now = int(time.time())
+        claims = {"exp": now + 300, "role": "admin"}
+        assert it.bearer(jwt(claims)).status == 200
+        none = b64(b'{"alg":"none"}') + "." + b64(json.dumps(claims).encode()) + "."
+        text = json.dumps(claims).encode()
+        bad = {
+            "alg none": none,
+            "alg None": none.replace(b64(b'{"alg":"none"}'), b64(b'{"alg":"None"}')),
+            "another algorithm": jwt(claims, {"alg": "HS512"}, sign="sha512"),
+            "RS256 in words": jwt(claims, {"alg": "RS256"}),
+            "two algorithms": jwt(claims, b'{"alg":"none","alg":"HS256"}'),
+            "another secret": jwt(claims, secret="another secret of more than 32 bytes"),
+            "no secret": jwt(claims, secret=""),
+            "expired": jwt({**claims, "exp": now - 60}),
+            "early": jwt({**claims, "nbf": now + 600}),
+            "no exp": jwt({"role": "admin"}),
+            "exp is a text": jwt({**claims, "exp": str(now + 300)}),
+            "exp is a fraction": jwt({**claims, "exp": now + 300.5}),
+            "exp twice": jwt(text[:-1] + f', "exp": {now + 900}}}'.encode()),
+            "role twice": jwt(b'{"role":"user","exp":%d,"role":"admin"}' % (now + 300)),
+            "another role": jwt({**claims, "role": "user"}),
+            "role in other letters": jwt({**claims, "role": "ADMIN"}),
+            "no role": jwt({"exp": now + 300}),
+            "for somebody else": jwt({**claims, "aud": "elsewhere"}),
+            "crit": jwt(claims, {"alg": "HS256", "crit": ["x"], "x": 1}),
+            "padding": jwt(claims) + "=",
+            "a text behind it": jwt(claims) + ".x",
+            "no signature": jwt(claims).rsplit(".", 1)[0] + ".",
+            "not a token": "a.b.c",
+        }
+        for what, token in bad.items():
+            answer = it.bearer(token)
+            # After some of them the address is slowed down, which is told apart.
+            assert answer.status in (401, 429), (what, answer.status)
+        assert it.bearer(jwt(claims)).status == 200, "one that is right passes all the same"
+        good = jwt(claims)
+        for what, args in (("two fields", ["-H", f"Authorization: Bearer {good}", "-H", "Authorization: Bearer x"]),
+                           ("the same twice", ["-H", f"Authorization: Bearer {good}", "-H", f"authorization: Bearer {good}"]),
+                           ("two cookies", ["-H", f"Cookie: sid={JAR}; sid=x"]),
+                           ("two fields of cookies", ["-H", f"Cookie: sid={JAR}", "-H", "Cookie: sid=x"]),
+                           ("two keys", ["-H", f"X-Edge-Key: {TOKEN}", "-H", "x-edge-key: y"])):
+            assert it.status("/", *args) == 403, what
+        assert it.status(f"/?key={LINK}&k%65y=x") == 403
+        for what, args in (("a field with _", ["-H", f"X_Edge_Key: {TOKEN}"]), ("the answer of the agent", ["-H", "txn.gate.verdict: allow"]),
+                           ("another cookie", ["-H", f"Cookie: SID={JAR}"]), ("a forwarded address", ["-H", "X-Forwarded-For: 127.0.0.1"])):
+            assert it.status("/", *args) in (401, 429), what
+        # A head that is too long for a question is refused, not waved through: here, or by HAProxy's own bound.
+        for n in (9000, 15500, 16000):
+            answer = it.status("/", "-H", "X-Long: " + "a" * n, "-H", f"X-Edge-Key: {TOKEN[:-1]}")
+            assert answer in (400, 401, 429, 431, 503), (n, answer)
+        assert it.status("/", "-H", f"Authorization: Bearer {'a' * 9000}") in (401, 429)
+        assert it.status("/" + "a" * 8000, "-H", f"X-Edge-Key: {TOKEN}") == 200
+
+
+@case("a public key opens to who has the other one; one who signs with the public key itself stays outside")
+def _():
+    with site() as it:
+        folder = it.server.path("/tmp")
+        run(["sh", "-c", f"cd {folder} && openssl genrsa -out rsa.key 2048 2>/dev/null && openssl rsa -in rsa.key -pubout -out rsa.pub 2>/dev/null"])
+        with open(f"{folder}/rsa.pub", encoding="ascii") as f:
+            public = f.read()
+        it.permissions({"groups": {"app": {"type": "jwt", "algorithm": "RS256", "secret": public, "claims": {"aud": "web"}}}, "permissions": {"app": {"*": True}}})
+        it.start()
+        claims = {"exp": int(time.time()) + 300, "aud": ["api", "web"]}
+        text = b64(b'{"alg":"RS256"}') + "." + b64(json.dumps(claims).encode())
+        it.server.write("/tmp/text", text)
+        run(["sh", "-c", f"cd {folder} && openssl dgst -sha256 -sign rsa.key -out sign text"])
+        with open(f"{folder}/sign", "rb") as f:
+            good = text + "." + b64(f.read())
+        assert it.bearer(good).status == 200
+        assert it.bearer(jwt(claims, {"alg": "HS256"}, secret=public)).status == 401
+        assert it.bearer(jwt(claims, {"alg": "RS256"}, secret=public)).status == 401
+        assert it.bearer(good[:-8] + "AAAAAAAA").status == 401
+
+
+@case("passwords: a 401 that a browser can use, the service sees none, guesses are slowed down and bystanders are not")
+def _():
+    with site() as it:
+        document = {"groups": {"team": {"type": "password", "username": "ann", "password": password_hash("sesame")}}, "permissions": {"team": {"*": True}}}
+        it.permissions(document)
+        it.permissions(document, key=OTHER)
+        it.server.run("ip", "addr", "add", "198.51.100.1/24", "dev", "eth0")
+        it.container.run("ip", "addr", "add", "198.51.100.2/24", "dev", "eth0")
+        it.start()
+        answer = it.get()
+        assert answer.status == 401 and re.fullmatch(r'Basic realm="[0-9a-z.-]+", charset="UTF-8"', answer.headers["www-authenticate"]), answer.headers
+        assert answer.headers["cache-control"] == "no-store"
+        inside = it.get("/x", "-u", "ann:sesame")
+        assert inside.status == 200 and "authorization" not in inside.seen()[1], inside.body
+        for user in ("ann:wrong", "bob:sesame", "ann:", "ANN:sesame"):
+            assert it.status("/", "-u", user) == 401, user
+        found = [it.get("/", "-u", f"ann:guess{i}") for i in range(8)]
+        slow = [a for a in found if a.status == 429]
+        assert slow and all(a.status in (401, 429) for a in found), [a.status for a in found]
+        assert 1 <= int(slow[-1].headers["retry-after"]) <= 60, slow[-1].headers
+        assert it.status("/", "-u", "ann:sesame") == 200, "who has logged in is remembered"
+        assert it.status("/", "-u", "ann:wrong", container=OTHER) == 401, "the other container counts for itself"
+        assert it.status("/", "-u", "ann:other", "--interface", "198.51.100.2") == 401, "another address, too"
+
+
+@case("a container's document takes its project's place as a whole; permissions that cannot be read let nobody in")
+def _():
+    with site() as it:
+        it.permissions({"default": "deny"}, "project", PROJECT)
+        it.permissions({"default": "allow"})
+        it.start()
+        assert it.status() == 200
+        assert it.status(container=OTHER) == 403
+        assert it.edge.end() == 0
+        it.permissions({"default": "perhaps"})
+        it.start()
+        said = 'the permissions of container 890abcdef12345678901cdef let nobody in: default: "allow" or "deny" is wanted here'
+        assert said in it.edge.text(), it.edge.text()
+        assert it.status() == 403
+
+
+@case("while the agent is away: containers with permissions are 503 with Retry-After, the others are as they were; then it comes back")
+def _():
+    with site() as it:
+        it.permissions(everybody())
+        it.start()
+        key = ["-H", f"X-Edge-Key: {TOKEN}"]
+        assert it.status("/", *key) == 200 and it.status(container=OTHER) == 200
+        os.kill(it.edge.inner, signal.SIGSTOP)
+        try:
+            begun = time.monotonic()
+            answer = it.get("/", *key)
+            took = time.monotonic() - begun
+            assert answer.status == 503 and answer.headers["retry-after"] == "2", (answer.status, answer.headers)
+            assert took < 5, took
+            assert it.status(container=OTHER) == 200
+        finally:
+            os.kill(it.edge.inner, signal.SIGCONT)
+            os.kill(it.edge.pid, signal.SIGCONT)  # nsenter stops with its child
+        eventually(lambda: it.status("/", *key) == 200, "the agent again")
+
+
+@case("the API says who may: whole documents, groups, programs, the default; secrets are hidden, passwords hashed, changes hold at once")
+def _():
+    with site() as it:
+        it.start()
+        api = Api(it.server.path(f"{it.folder}/run/api.sock"))
+        base = f"/api/v1/containers/{CONTAINER}/proxy/permissions"
+        project = f"/api/v1/projects/{PROJECT}/proxy/permissions"
+        ask = api.ask
+        key = ["-H", f"X-Edge-Key: {TOKEN}"]
+        found = ask("GET", base)
+        assert found.status == 200 and found.data["default"] == "allow" and found.data["groups"] == {} and found.version == 0, found
+        assert it.status() == 200
+        document = {"default": "deny", "groups": {"ci": {"type": "token", "value": TOKEN, "header": "X-Edge-Key"},
+                                                  "team": {"type": "password", "username": "ann", "password": "sesame"}},
+                    "permissions": {"ci": {"terminal": True}, "team": {"exec": True}}}
+        assert ask("PUT", base, document).status == 428
+        assert ask("PUT", base, document, version=7).status == 412
+        made = ask("PUT", base, document, version=0)
+        assert made.status == 200 and made.version == 1, made
+        # The next request knows it.
+        eventually(lambda: it.status() == 403, "permissions")
+        assert it.status("/", *key) == 200
+        # Nothing listens at exec's port, so who may come in reads HAProxy's 503.
+        assert it.status("/", "-u", "ann:sesame", service="exec-1") == 503
+        assert it.status("/", "-u", "ann:guess", service="exec-1") == 401
+        assert it.get("/", service="exec-1").headers["www-authenticate"].startswith("Basic ")
+        # No secret comes out, neither here nor in the file nor in the audit.
+        shown = ask("GET", base)
+        assert shown.data["groups"]["ci"]["value"] == "***" and shown.data["groups"]["team"]["password"] == "***", shown
+        for name in ("state/container/%s.json" % CONTAINER, "audit.log"):
+            with open(it.server.path(f"{it.folder}/{name}"), encoding="utf-8") as f:
+                text = f.read()
+            assert "sesame" not in text and ("$y$" in text or "$2b$" in text or name == "audit.log"), name
+        # What was shown can be sent back, with a change.
+        shown.data["permissions"]["ci"] = {"terminal": [2], "web": "*"}
+        body = {k: shown.data[k] for k in ("default", "groups", "permissions")}
+        version = ask("PUT", base, body, version=1).version
+        eventually(lambda: it.status("/", *key) == 403, "terminal-1 is no longer the key's")
+        assert it.status("/", *key, service="terminal-2") == 200 and it.status("/", *key, service="web-1") == 200
+        # Piece by piece.
+        version = ask("PUT", f"{base}/groups/office/ip", {"range": f"{HERE}/32"}, version=version).version
+        version = ask("PUT", f"{base}/permissions/office", {"program": "terminal", "access": [1, "5-6"]}, version=version).version
+        eventually(lambda: it.status() == 200, "the office")
+        assert it.status(service="terminal-6") == 200 and it.status(service="terminal-7") == 403
+        version = ask("DELETE", f"{base}/groups/office", version=version).version
+        eventually(lambda: it.status() == 403, "no office")
+        version = ask("PATCH", f"{base}/default", {"default": "allow"}, version=version).version
+        eventually(lambda: it.status() == 200, "everybody")
+        version = ask("DELETE", f"{base}/permissions/ci", version=version).version
+        assert "ci" not in ask("GET", base).data["permissions"]
+        # Mistakes are named and change nothing.
+        for method, path, data, said in (("PUT", base, {"groups": {"a": {"type": "ip", "range": "x"}}}, "groups.a.range: \"x\" is no network"),
+                                         ("PUT", base, {"group": {}}, "the body has the member"),
+                                         ("PUT", base, {"default": "perhaps"}, "allow"),
+                                         ("PUT", f"{base}/groups/a%20b/ip", {"range": HERE}, "letters, digits"),
+                                         ("PUT", f"{base}/groups/a/ip", {"type": "ip", "range": HERE}, "without type"),
+                                         ("PUT", f"{base}/groups/a/none", {"range": HERE}, "type is ip, token, jwt or password"),
+                                         ("PUT", f"{base}/groups/ci/token", {"value": "***"}, None),
+                                         ("PUT", f"{base}/permissions/nobody", {"program": "exec", "access": True}, "there is no group nobody"),
+                                         ("PUT", f"{base}/permissions/ci", {"program": "Exec", "access": True}, "program must be"),
+                                         ("PUT", f"{base}/permissions/ci", {"program": "exec", "access": None}, "permissions.ci.exec"),
+                                         ("DELETE", f"{base}/groups/nobody", None, "there is no group nobody"),
+                                         ("GET", "/api/v1/containers/x/proxy/permissions", None, "id must be 24")):
+            answer = ask(method, path, data, version=version if method != "GET" else None)
+            assert (answer.status in (400, 404) and said in answer.message) if said else answer.status == 200, (path, data, answer)
+            version = answer.version or version
+        # A project's hold for containers without their own, until they are gone.
+        assert ask("PUT", project, {"default": "deny"}, version=0).status == 200
+        eventually(lambda: it.status(container=OTHER) == 403, "the project's")
+        assert it.status() == 200
+        version = ask("DELETE", base, version=ask("GET", base).version).version
+        eventually(lambda: it.status() == 403, "the project's for both")
+        assert ask("DELETE", project, version=ask("GET", project).version).status == 200
+        eventually(lambda: it.status() == 200 and it.status(container=OTHER) == 200, "nobody's")
+        # With the switch, in one step; a restart knows all of it.
+        off = ask("PUT", base, {"default": "allow", "enable_proxy": False}, version=version)
+        assert off.status == 200 and off.data["enable_proxy"] is False, off
+        eventually(lambda: it.status() == 503, "off")
+        assert ask("PUT", base, {"default": "deny", "enable_proxy": True}, version=off.version).status == 200
+        eventually(lambda: it.status() == 403, "on, and closed")
+        assert it.edge.end() == 0
+        it.start()
+        assert it.status() == 403 and it.status(container=OTHER) == 200
+
+
+if __name__ == "__main__":
+    main()
