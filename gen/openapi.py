@@ -85,6 +85,8 @@ class Operation:
     versioned: bool = False  # it needs If-Match
     texts: dict = field(default_factory=dict)  # status -> what the response is
 
+C_WORDS = {"case", "default", "do", "else", "enum", "for", "if", "register", "switch", "while"}  # that a member of JSON may be called like
+
 
 class _Reader:
     """Checks the document and builds the model; everything that is wrong goes to `problems`."""
@@ -183,7 +185,8 @@ class _Reader:
         doc = outer.get("description", "") or target.get("description", "")
         if not doc:
             self.problems.add(line, f"property '{json_name}' has no description")
-        kinds = target["type"] if isinstance(target["type"], list) else [target["type"]]
+        type_ = target.get("type", "object")  # what is JSON as it is may be of any
+        kinds = type_ if isinstance(type_, list) else [type_]
         kind, nullable, of, const = kinds[0], or_null or len(kinds) == 2, "", ""
         if kind == "string" and "const" in target:
             kind, c_type, const = "const", "", target["const"]
@@ -217,7 +220,8 @@ class _Reader:
                 return None
             of = snake(prop["$ref"].rsplit("/", 1)[1])
             c_type = f"struct {self.prefix}_{of} "
-        return Field(json_name, snake(json_name), kind, c_type, doc, required, nullable, of, const)
+        name = snake(json_name) + ("_" if json_name in C_WORDS else "")
+        return Field(json_name, name, kind, c_type, doc, required, nullable, of, const)
 
     def schemas(self):
         """Models of the schemas, those that others hold first."""

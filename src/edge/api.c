@@ -96,6 +96,22 @@ static const struct edge_api_handlers handlers = {
     .log_list = edge_api_log_list,
     .log_stats = edge_api_log_stats,
     .log_stream = edge_api_log_stream,
+    .container_permissions_get = edge_api_container_permissions_get,
+    .container_permissions = edge_api_container_permissions,
+    .container_permissions_delete = edge_api_container_permissions_delete,
+    .container_permissions_default = edge_api_container_permissions_default,
+    .container_group_put = edge_api_container_group_put,
+    .container_group_delete = edge_api_container_group_delete,
+    .container_rule_put = edge_api_container_rule_put,
+    .container_rule_delete = edge_api_container_rule_delete,
+    .project_permissions_get = edge_api_project_permissions_get,
+    .project_permissions = edge_api_project_permissions,
+    .project_permissions_delete = edge_api_project_permissions_delete,
+    .project_permissions_default = edge_api_project_permissions_default,
+    .project_group_put = edge_api_project_group_put,
+    .project_group_delete = edge_api_project_group_delete,
+    .project_rule_put = edge_api_project_rule_put,
+    .project_rule_delete = edge_api_project_rule_delete,
 };
 
 #define EXTRA 512

@@ -5,6 +5,7 @@
  *   api_body.c        members of a request's JSON
  *   api_containers.c  containers, services, switches
  *   api_logs.c        the log
+ *   api_permissions.c who may visit
  *
  * Another group of routes is a block of paths in spec/edge.yaml, a file api_GROUP.c with its handlers, whose names are
  * edge_api_ and the operationId in snake_case, and a line for each in the table of api.c. What they need of other parts
@@ -116,5 +117,21 @@ API_HANDLER(edge_api_project_state);
 API_HANDLER(edge_api_log_list);
 API_HANDLER(edge_api_log_stats);
 API_HANDLER(edge_api_log_stream);
+API_HANDLER(edge_api_container_permissions_get);
+API_HANDLER(edge_api_container_permissions);
+API_HANDLER(edge_api_container_permissions_delete);
+API_HANDLER(edge_api_container_permissions_default);
+API_HANDLER(edge_api_container_group_put);
+API_HANDLER(edge_api_container_group_delete);
+API_HANDLER(edge_api_container_rule_put);
+API_HANDLER(edge_api_container_rule_delete);
+API_HANDLER(edge_api_project_permissions_get);
+API_HANDLER(edge_api_project_permissions);
+API_HANDLER(edge_api_project_permissions_delete);
+API_HANDLER(edge_api_project_permissions_default);
+API_HANDLER(edge_api_project_group_put);
+API_HANDLER(edge_api_project_group_delete);
+API_HANDLER(edge_api_project_rule_put);
+API_HANDLER(edge_api_project_rule_delete);
 
 #endif
