@@ -15,12 +15,11 @@ static const char *const secrets[] = {"value", "secret", "password"};
 
 struct members {
     struct json_reader r;
-    bool first;
+    char key[sizeof((struct json_reader *)0)->key_text]; /* one with escapes: the reader's does not outlast the value */
 };
 
 /* False: it is no object. An object that is not there has no members. */
 static bool members_begin(struct members *m, struct ht_slice text) {
-    m->first = true;
     json_begin(&m->r, text.p ? text.p : "{}", text.p ? text.n : 2, NULL);
     return json_object_begin(&m->r) == 0;
 }
@@ -30,6 +29,8 @@ static int members_next(struct members *m, struct ht_slice *key, struct ht_slice
     int more = json_object_next(&m->r, key);
     if (more <= 0)
         return more < 0 || json_end(&m->r) < 0 ? HT_EINVAL : 0;
+    if (key->p == m->r.key_text)
+        key->p = memcpy(m->key, key->p, key->n);
     if (json_peek(&m->r) == JSON_T_NONE) /* it is behind white space now */
         return HT_EINVAL;
     const char *from = (const char *)m->r.p;
