@@ -217,7 +217,7 @@ static bool check_password(struct edge_gate *g, struct wait *w, const struct que
     return false;
 }
 
-static int decide(struct link *l, struct edge_policy *p, const struct question *q) {
+static int decide(struct link *l, struct edge_policy *p, struct question *q) {
     struct edge_gate *g = l->g;
     uint64_t now_s = (uint64_t)((int64_t)ht_now_ms() + ht_wall_offset_ms()) / 1000;
     struct wait *w = ht_calloc(1, sizeof *w);
@@ -231,6 +231,8 @@ static int decide(struct link *l, struct edge_policy *p, const struct question *
     ht_list_init(&w->node);
     ht_list_push_back(&l->waits, &w->node);
     l->n_waits++;
+    if (ht_slice_is(q->visit.program, "http") || ht_slice_is(q->visit.program, "https"))
+        q->visit.also = edge_policies_program_at(g->policies, p, q->container, q->visit.index);
     edge_policy_decide(p, &q->visit, now_s, &w->d);
     int rc = edge_policy_strip(p, &q->visit, &w->strip);
     struct answer a = answer_of(&w->d);

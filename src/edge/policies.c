@@ -2,6 +2,9 @@
 
 #include "base/mem.h"
 
+#include <stdio.h>
+#include <stdlib.h>
+
 #define ID 24
 
 struct entry {
@@ -120,4 +123,29 @@ bool edge_policies_find(const struct edge_policies *ps, struct ht_slice containe
         }
     }
     return false;
+}
+
+/* The port of a program in a container, as HAProxy finds it: its own, or the usual one. */
+static bool is_port_of(const struct edge_policies *ps, struct ht_slice container, struct ht_slice program,
+                       unsigned port) {
+    char key[2 * ID + 64];
+    snprintf(key, sizeof key, "%.*s.%.*s", HT_SLICE_ARG(container), HT_SLICE_ARG(program));
+    const char *value = edge_maps_get(ps->maps, HAPROXY_MAP_SERVICES, key);
+    if (!value)
+        value = edge_maps_get(ps->maps, HAPROXY_MAP_SERVICES, key + container.n + 1);
+    return value && strtoul(value, NULL, 10) == port;
+}
+
+struct ht_slice edge_policies_program_at(const struct edge_policies *ps, const struct edge_policy *p,
+                                         struct ht_slice container, unsigned port) {
+    struct ht_slice program;
+    for (size_t i = 0; (program = edge_policy_program(p, i)).p; i++)
+        if (is_port_of(ps, container, program, port))
+            return program;
+    for (size_t i = 0; i < HAPROXY_SERVICES; i++) {
+        program = ht_slice_str(haproxy_services[i].name);
+        if (is_port_of(ps, container, program, port))
+            return program;
+    }
+    return ht_slice_of("", 0);
 }

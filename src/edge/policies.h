@@ -24,5 +24,9 @@ void edge_policies_remove(struct edge_policies *ps, enum edge_owner owner, const
 /* What holds for PROJECT-CONTAINER. False: there is none, and everybody may. *out is NULL when there is one that could
  * not be read, and nobody may; edge_policy_keep() it beyond the next change. */
 bool edge_policies_find(const struct edge_policies *ps, struct ht_slice container, struct edge_policy **out);
+/* The program, of the usual ones and of those that the policy names, whose port this is in a container; "": none. Valid
+ * as long as the policy. */
+struct ht_slice edge_policies_program_at(const struct edge_policies *ps, const struct edge_policy *p,
+                                         struct ht_slice container, unsigned port);
 
 #endif

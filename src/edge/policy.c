@@ -45,16 +45,29 @@ static const struct rule *rule_of(const struct edge_policy *p, unsigned group, s
 
 enum access { ACCESS_NONE, ACCESS_YES, ACCESS_NO };
 
-static enum access access_of(const struct edge_policy *p, unsigned group, const struct edge_visit *v) {
-    const struct rule *r = rule_of(p, group, v->program);
+static enum access access_to(const struct edge_policy *p, unsigned group, struct ht_slice program, unsigned index,
+                             bool any_index) {
+    const struct rule *r = rule_of(p, group, program);
     if (!r)
         return ACCESS_NONE;
     if (r->deny || r->all)
         return r->deny ? ACCESS_NO : ACCESS_YES;
     for (size_t i = 0; i < r->n; i++)
-        if (v->index >= r->ranges[i].first && v->index <= r->ranges[i].last)
+        if (any_index || (index >= r->ranges[i].first && index <= r->ranges[i].last))
             return ACCESS_YES;
     return ACCESS_NONE;
+}
+
+static enum access access_of(const struct edge_policy *p, unsigned group, const struct edge_visit *v) {
+    enum access a = access_to(p, group, v->program, v->index, false);
+    if (v->also.n == 0)
+        return a;
+    enum access b = access_to(p, group, v->also, 0, true); /* its numbers all lead to that port */
+    return a == ACCESS_NO || b == ACCESS_NO ? ACCESS_NO : a == ACCESS_YES && b == ACCESS_YES ? ACCESS_YES : ACCESS_NONE;
+}
+
+struct ht_slice edge_policy_program(const struct edge_policy *p, size_t i) {
+    return i < p->n_rules ? p->rules[i].program : ht_slice_of(NULL, 0);
 }
 
 /* ---- whether a visitor belongs to a group ---- */

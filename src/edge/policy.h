@@ -15,7 +15,8 @@
  *
  * One group that a visitor belongs to and that may is enough. Else he may not when a group of his is told `false`, or
  * when the default is not "allow"; a document without a default means "deny". `*` stands for the programs that a group
- * says nothing else about. The numbers are those in the host: the port of http-3000, the 2 of terminal-2.
+ * says nothing else about. The numbers are those in the host: the port of http-3000, the 2 of terminal-2. Who may visit
+ * http-76 must be allowed to visit the terminal, too, whose port that is.
  */
 #ifndef HT_EDGE_POLICY_H
 #define HT_EDGE_POLICY_H
@@ -46,10 +47,15 @@ bool edge_policy_asks(const struct edge_policy *p);
 /* `enable_proxy` is not false. */
 bool edge_policy_enabled(const struct edge_policy *p);
 
+/* The programs that the document names, from 0 on; .p is NULL behind the last. */
+struct ht_slice edge_policy_program(const struct edge_policy *p, size_t i);
+
 /* A request, as HAProxy describes it. */
 struct edge_visit {
     struct ht_slice program; /* in lower case, such as terminal */
     unsigned index;          /* the number behind it */
+    struct ht_slice also;    /* of http and https: another program whose port the number is; "": none. Both must be
+                              * allowed, or it would be a way around what is said of that program */
     int family;              /* of the visitor's address: 4 or 6; 0: not known */
     uint8_t addr[16];
     struct ht_slice target; /* path and query */

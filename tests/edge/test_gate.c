@@ -241,6 +241,25 @@ static void many_owners(void) {
     finish();
 }
 
+static void programs_have_ports(void) {
+    struct ht_slice c = ht_slice_str(P "-" C), other = ht_slice_str(P "-" D);
+    struct edge_policy *p;
+    begin();
+    set(EDGE_OF_CONTAINER, C,
+        "{\"groups\":{\"a\":{\"type\":\"ip\",\"range\":\"0.0.0.0/0\"}},\"permissions\":{\"a\":{"
+        "\"http\":true,\"web-app\":true}}}");
+    CU_ASSERT(edge_policies_find(policies, c, &p) && p);
+    CU_ASSERT_EQUAL(edge_maps_set(maps, HAPROXY_MAP_SERVICES, "terminal", "76"), 0);
+    CU_ASSERT_EQUAL(edge_maps_set(maps, HAPROXY_MAP_SERVICES, P "-" C ".terminal", "7681"), 0);
+    CU_ASSERT_EQUAL(edge_maps_set(maps, HAPROXY_MAP_SERVICES, P "-" C ".web-app", "8080"), 0);
+    CU_ASSERT_TRUE(ht_slice_is(edge_policies_program_at(policies, p, c, 7681), "terminal"));
+    CU_ASSERT_TRUE(ht_slice_is(edge_policies_program_at(policies, p, c, 8080), "web-app"));
+    CU_ASSERT_TRUE(ht_slice_is(edge_policies_program_at(policies, p, c, 76), ""));
+    CU_ASSERT_TRUE(ht_slice_is(edge_policies_program_at(policies, p, other, 76), "terminal"));
+    CU_ASSERT_TRUE(ht_slice_is(edge_policies_program_at(policies, p, other, 8080), ""));
+    finish();
+}
+
 static char team[600], basic[128], wrong[128];
 
 static void make_team(void) {
@@ -430,6 +449,7 @@ static const struct tap_test tests[] = {
     {"a container's document takes its project's place; one that cannot be read closes everything",
      documents_of_owners},
     {"many owners come and go", many_owners},
+    {"which program has a port: the container's own, or the usual one", programs_have_ports},
     {"passwords: checked beside other questions, remembered, guesses slowed down where they are made", passwords},
     {"questions cut at each byte, and byte by byte", splits},
     {"what is no question ends the connection, in order", what_is_no_question},

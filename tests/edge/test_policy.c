@@ -386,9 +386,38 @@ static void tokens(void) {
     decide_rows("{" GROUPS "," RULES "}", rows, HT_ARRAY_LEN(rows));
 }
 
+/* By the port of another program there is no way around what is said of that program. */
+static void ports_of_programs(void) {
+    static const struct {
+        const char *rules, *also;
+        enum edge_verdict verdict;
+    } rows[] = {
+        {"\"default\":\"deny\",\"permissions\":{\"a\":{\"http\":true}}", "", EDGE_ALLOW},
+        {"\"default\":\"deny\",\"permissions\":{\"a\":{\"http\":true}}", "terminal", EDGE_DENY},
+        {"\"default\":\"deny\",\"permissions\":{\"a\":{\"http\":true,\"terminal\":false}}", "terminal", EDGE_DENY},
+        {"\"default\":\"deny\",\"permissions\":{\"a\":{\"http\":true,\"terminal\":[2]}}", "terminal", EDGE_ALLOW},
+        {"\"default\":\"deny\",\"permissions\":{\"a\":{\"terminal\":true}}", "terminal", EDGE_DENY},
+        {"\"default\":\"deny\",\"permissions\":{\"a\":{\"*\":true}}", "terminal", EDGE_ALLOW},
+        {"\"default\":\"allow\",\"permissions\":{\"a\":{\"terminal\":false}}", "terminal", EDGE_DENY},
+        {"\"default\":\"allow\",\"permissions\":{\"a\":{\"terminal\":false}}", "exec", EDGE_ALLOW},
+    };
+    for (size_t i = 0; i < HT_ARRAY_LEN(rows); i++) {
+        char doc[300];
+        struct edge_visit v = visit("http", 76, "192.0.2.1", "/", "");
+        struct edge_decision d;
+        snprintf(doc, sizeof doc, "{\"groups\":{\"a\":{\"type\":\"ip\",\"range\":\"0.0.0.0/0\"}},%s}", rows[i].rules);
+        struct edge_policy *p = policy_of(doc);
+        v.also = ht_slice_str(rows[i].also);
+        edge_policy_decide(p, &v, NOW, &d);
+        CU_ASSERT_EQUAL(d.verdict, rows[i].verdict);
+        edge_policy_destroy(&p);
+    }
+}
+
 static const struct tap_test tests[] = {
     {"who may what, by each kind of group, with each way to say it twice or wrongly", decisions},
     {"tokens of JSON: good, old, for another program, two at once", tokens},
+    {"http by the port of another program needs what that program needs", ports_of_programs},
     {"what would help a visitor, and whose password is to be checked", challenges_and_claims},
     {"nobody is asked about a container that everybody may visit", asking},
     {"secrets of all groups are taken out, and nothing else", strips},

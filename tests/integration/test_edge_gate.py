@@ -168,6 +168,8 @@ def _():
         # Basic is for the service: no group has passwords.
         kept = it.get("/", "-H", f"X-Edge-Key: {TOKEN}", "-u", "a:b").seen()[1]
         assert kept["authorization"][0].startswith("Basic "), kept
+        # The port of the terminal is no way around what is said of the terminal.
+        assert it.status("/", "-H", f"X-Edge-Key: {TOKEN}", service="http-76") in (401, 403)
         # terminal-3 is not among those of ci.
         assert it.status("/", "-H", f"X-Edge-Key: {TOKEN}", service="terminal-2") == 200
         assert it.status("/", "-H", f"X-Edge-Key: {TOKEN}", service="terminal-3") == 401
@@ -281,11 +283,13 @@ def _():
 @case("a container's document takes its project's place as a whole; permissions that cannot be read let nobody in")
 def _():
     with site() as it:
-        it.permissions({"default": "deny"}, "project", PROJECT)
+        it.permissions({"default": "deny", "groups": {"all": {"type": "ip", "range": "0.0.0.0/0"}}, "permissions": {"all": {"http": True}}}, "project", PROJECT)
         it.permissions({"default": "allow"})
         it.start()
         assert it.status() == 200
         assert it.status(container=OTHER) == 403
+        assert it.status(container=OTHER, service="http-3999") == 403, "the port of notify"
+        assert it.status(container=OTHER, service="http-4321") == 503, "nobody listens there"
         assert it.edge.end() == 0
         it.permissions({"default": "perhaps"})
         it.start()
