@@ -15,6 +15,8 @@
  *   containers.c  containers of both, as entries of the maps
  *   sessions.c live connections that a change ends
  *   api*.c     the API (api.h)
+ *   permissions.c  who may visit: documents (permissions_edit.c) become policies (policies.c, policy*.c, credentials.c,
+ *              jwt.c), and an agent answers HAProxy by them (gate.c, spop.c)
  *   words.c    ids, names and addresses of them
  *   log.c      the log of requests: edge/log.h
  *
