@@ -81,6 +81,7 @@ int cmd_requests_replay(int argc, char **argv);
 int cmd_env(int argc, char **argv);
 int cmd_edge_containers(int argc, char **argv);
 int cmd_edge_dev(int argc, char **argv);
+int cmd_edge_permissions(int argc, char **argv);
 int cmd_edge_services(int argc, char **argv);
 int cmd_edge_state(int argc, char **argv);
 int cmd_edge_up(int argc, char **argv);
