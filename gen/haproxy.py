@@ -77,6 +77,12 @@ class _Log:
         self.format = self._format((f, self._of(f, v)) for f in fields)
         self.error_format = self._format((f, f["from"] if f.get("error") is True else f.get("error")) for f in fields)
 
+        self._taken = {f["name"]: f for f in fields if "take" in f}
+
+    def retake(self, name, sample):
+        """Another sample in place of what was taken, as when that has a secret in it."""
+        return f"http-request set-var(txn.log_{name.lower()}) {sample},bytes(0,{self._taken[name]['max']})"
+
     @staticmethod
     def _of(field, v):
         if "from" in field:

@@ -90,13 +90,13 @@ static int put_answer(struct link *l, uint64_t stream, uint64_t frame, const str
     set_text(sets, &n, HAPROXY_ANSWER_GROUP, a->group);
     if (a->verdict == HAPROXY_VERDICT_SLOW)
         sets[n++] = (struct spop_set){haproxy_answers[HAPROXY_ANSWER_WAIT], SPOP_INT, a->wait_s, {NULL, 0}};
+    if (s && s->has_target) /* the log has no secrets of those that are refused either */
+        set_text(sets, &n, HAPROXY_ANSWER_TARGET, ht_buf_slice(&s->target));
     if (a->verdict == HAPROXY_VERDICT_ALLOW && s) {
         if (s->authorization)
             sets[n++] = (struct spop_set){haproxy_answers[HAPROXY_ANSWER_AUTHORIZATION], SPOP_BOOL, 1, {NULL, 0}};
         if (s->has_cookie)
             set_text(sets, &n, HAPROXY_ANSWER_COOKIE, ht_buf_slice(&s->cookie));
-        if (s->has_target)
-            set_text(sets, &n, HAPROXY_ANSWER_TARGET, ht_buf_slice(&s->target));
         if (ht_buf_size(&s->names))
             set_text(sets, &n, HAPROXY_ANSWER_NAMES, ht_buf_slice(&s->names));
     }

@@ -168,6 +168,15 @@ def _():
         # Basic is for the service: no group has passwords.
         kept = it.get("/", "-H", f"X-Edge-Key: {TOKEN}", "-u", "a:b").seen()[1]
         assert kept["authorization"][0].startswith("Basic "), kept
+        # Every decision is in the log with its reason, and no secret is.
+        assert it.status(f"/denied?key={LINK[:-1]}") == 401
+        api = Api(it.server.path(f"{it.folder}/run/api.sock"))
+        eventually(lambda: any(row.get("url", "").startswith("/denied") for row in api.get("/_logs").data["logs"]), "the log")
+        found = api.get("/_logs").data["logs"]
+        said = {(row.get("status"), row.get("gate"), row.get("gateReason"), row.get("group")) for row in found if "gate" in row}
+        assert {(200, "allow", "token", "ci"), (200, "allow", "token", "link"), (200, "allow", "jwt", "app"), (200, "allow", "ip", "office")} <= said, said
+        assert any(status == 401 and gate == "bearer" and why == "token" for status, gate, why, _ in said), said
+        assert not any(secret[:-1] in json.dumps(found) for secret in (TOKEN, LINK, JAR, good)), found
         # The port of the terminal is no way around what is said of the terminal.
         assert it.status("/", "-H", f"X-Edge-Key: {TOKEN}", service="http-76") in (401, 403)
         # terminal-3 is not among those of ci.
@@ -393,7 +402,17 @@ def _():
         eventually(lambda: it.status() == 403, "the project's for both")
         assert ask("DELETE", project, version=ask("GET", project).version).status == 200
         eventually(lambda: it.status() == 200 and it.status(container=OTHER) == 200, "nobody's")
-        # With the switch, in one step; a restart knows all of it.
+        # The same by the command line, and with the switch in one step; a restart knows all of it.
+        tell = ["edge", "permissions", "--folder", it.folder, "--container", CONTAINER]
+        it.server.write("/tmp/p.json", json.dumps(document))
+        it.server.write("/tmp/office.json", json.dumps({"range": [f"{HERE}/32"]}))
+        assert "default deny" in it.server.run(BIN, *tell, "replace", "/tmp/p.json")
+        it.server.run(BIN, *tell, "group", "office", "ip", "/tmp/office.json")
+        assert re.search(r'office +ip +web +\[3,"5-6"\]', it.server.run(BIN, *tell, "allow", "office", "web", '[3,"5-6"]'))
+        eventually(lambda: it.status(service="web-5") == 200 and it.status(service="web-1") == 403, "the command's")
+        assert "office" not in it.server.run(BIN, *tell, "ungroup", "office")
+        assert "default allow" in it.server.run(BIN, *tell, "default", "allow")
+        version = json.loads(it.server.run(BIN, *tell, "--json"))["file_version"]
         off = ask("PUT", base, {"default": "allow", "enable_proxy": False}, version=version)
         assert off.status == 200 and off.data["enable_proxy"] is False, off
         eventually(lambda: it.status() == 503, "off")
