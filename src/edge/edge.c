@@ -225,12 +225,12 @@ static int begin_state(struct edge *e, struct ht_errmsg *err) {
         return rc;
     e->containers = edge_containers_create(
         &(struct edge_containers_config){.loop = loop, .state = e->state, .maps = e->maps, .book = &e->book});
-    e->sessions = e->containers ? edge_sessions_create(loop, e->folder, e->admin, e->maps) : NULL;
-    if (!e->sessions)
-        return ht_fail(err, HT_ENOMEM, "out of memory");
     rc = edge_permissions_start(&e->permissions, loop, e->folder, e->state, e->maps, err);
     if (rc < 0)
         return rc;
+    e->sessions = e->containers ? edge_sessions_create(loop, e->folder, e->admin, e->maps) : NULL;
+    if (!e->sessions)
+        return ht_fail(err, HT_ENOMEM, "out of memory");
     return edge_api_start(&e->api,
                           &(struct edge_api_config){.loop = loop,
                                                     .folder = e->folder,

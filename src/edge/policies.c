@@ -91,8 +91,12 @@ int edge_policies_set(struct edge_policies *ps, enum edge_owner owner, const cha
     }
     edge_policy_destroy(&e->policy);
     e->policy = p;
-    const char *gate = !p || edge_policy_asks(p) ? "ask" : "open";
-    if (edge_maps_set(ps->maps, map_of[owner], id, gate) < 0 && rc == HT_OK)
+    char value[32];
+    uint64_t revision = HT_HASH;
+    for (size_t i = 0; i < text.n; i++)
+        revision = ht_hash_char(revision, text.p[i]);
+    snprintf(value, sizeof value, "%s|%08x", !p || edge_policy_asks(p) ? "ask" : "open", (unsigned)revision);
+    if (edge_maps_set(ps->maps, map_of[owner], id, value) < 0 && rc == HT_OK)
         rc = ht_fail(err, HT_ENOMEM, "out of memory");
     return rc;
 }

@@ -15,8 +15,9 @@
 #define LOOKS_MOVED 2 /* its address may be another container's by now */
 #define LOOKS_FAILED 50
 #define AGAIN_MS 200
-#define OLD_MAX 64 /* processes from before reloads */
-#define TLS "_tls" /* what names of backends end with (haproxy.cfg.j2) whose containers speak TLS themselves */
+#define OPEN "open" /* permissions that let everybody in */
+#define OLD_MAX 64  /* processes from before reloads */
+#define TLS "_tls"  /* what names of backends end with (haproxy.cfg.j2) whose containers speak TLS themselves */
 
 /* What has changed. The key says how much: a project, a container, a service. */
 struct cut {
@@ -49,15 +50,21 @@ struct edge_sessions {
 
 /* ---- what is to end ---- */
 
+static bool is_policy(enum haproxy_map map) {
+    return map == HAPROXY_MAP_PROJECT_POLICIES || map == HAPROXY_MAP_CONTAINER_POLICIES;
+}
+
 static void on_changed(void *ctx, enum haproxy_map map, const char *key, const char *was, const char *now) {
     struct edge_sessions *s = ctx;
     bool off = map == HAPROXY_MAP_OFF && now;
     bool moved = map == HAPROXY_MAP_CONTAINERS && was;
-    struct cut *c = off || moved ? ht_calloc(1, sizeof *c) : NULL;
-    if (!off && !moved)
+    bool gated = is_policy(map) && !(now && strncmp(now, OPEN, strlen(OPEN)) == 0);
+    struct cut *c = off || moved || gated ? ht_calloc(1, sizeof *c) : NULL;
+    if (!off && !moved && !gated)
         return;
     if (!c) {
-        ht_error("edge", "out of memory: live connections of %s go on, though it was switched off or moved", key);
+        ht_error("edge", "out of memory: live connections of %s go on, though it was switched off, moved or closed",
+                 key);
         return;
     }
     c->map = map;
@@ -93,6 +100,17 @@ static int add_container(void *ctx, const char *key, const char *value) {
     return 0;
 }
 
+/* Who was let in by older permissions may not be any more: all of them have to ask again. A project's permissions do
+ * not hold for containers with their own. */
+static int add_gated(void *ctx, const char *key, const char *value) {
+    const struct of_project *p = ctx;
+    const char *container = key + EDGE_ID + 1;
+    bool own = edge_maps_get(p->s->maps, HAPROXY_MAP_CONTAINER_POLICIES, container) != NULL;
+    if (strcmp(container, p->project) == 0 || (strncmp(key, p->project, EDGE_ID) == 0 && !own))
+        add_target(p->s, value, NULL, ANY);
+    return 0;
+}
+
 static void target_service(struct edge_sessions *s, const char *key, const char *ip) {
     const char *service = key + EDGE_SCOPE;
     if (strcmp(service, "https") == 0) {
@@ -114,6 +132,10 @@ static void target_cut(struct edge_sessions *s, const struct cut *c) {
     if (c->map == HAPROXY_MAP_CONTAINERS) {
         if (!now || strcmp(now, c->was) != 0)
             add_target(s, c->was, NULL, ANY);
+        return;
+    }
+    if (is_policy(c->map)) {
+        edge_maps_each(s->maps, HAPROXY_MAP_CONTAINERS, add_gated, &(struct of_project){s, c->key});
         return;
     }
     if (!now)

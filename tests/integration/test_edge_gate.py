@@ -26,10 +26,17 @@ SECRET = "a secret of the tokens that has more than 64 bytes, for HS512 as well 
 HERE = "192.0.2.2"  # the visitor
 
 SERVICE = '''
-import http.server, json, sys
+import http.server, json, sys, time
 class H(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     def do_GET(self):
+        if self.path == "/stream":
+            self.send_response(200)
+            self.send_header("Connection", "close")
+            self.end_headers()
+            while True:
+                self.wfile.write(b"tick\\n")
+                time.sleep(0.05)
         body = json.dumps({"target": self.path, "headers": [[k.lower(), v] for k, v in self.headers.items()]}).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
@@ -98,6 +105,13 @@ class Site:
         out = self.container.run("curl", "-s", "-S", "-i", version, "--path-as-is", "--max-time", "20", "--cacert", "/tmp/ca.pem", "--resolve",
                                  f"{host}:443:192.0.2.1", *more, f"https://{host}{path}")
         return Answer(out.replace("HTTP/1.1 100 Continue\r\n\r\n", ""))
+
+    def follow(self, *more, container=CONTAINER):
+        """A visitor whose answer does not end; once it has begun."""
+        host = f"{PROJECT}-{container}-terminal-1.node1.containers.{DOMAIN}"
+        visitor = self.container.start("curl", "-s", "-S", "-N", "--cacert", "/tmp/ca.pem", "--resolve", f"{host}:443:192.0.2.1", *more, f"https://{host}/stream")
+        visitor.wait_line("tick")
+        return visitor
 
     def status(self, *args, **more):
         return self.get(*args, **more).status
@@ -304,6 +318,27 @@ def _():
         it.start()
         said = 'the permissions of container 890abcdef12345678901cdef let nobody in: default: "allow" or "deny" is wanted here'
         assert said in it.edge.text(), it.edge.text()
+        assert it.status() == 403
+
+
+@case("who was let in has to ask again when permissions change: live connections end")
+def _():
+    with site() as it:
+        document = {"groups": {"ci": {"type": "token", "value": TOKEN, "header": "X-Edge-Key"}}, "permissions": {"ci": {"terminal": True}}}
+        it.permissions(document)
+        it.start()
+        api = Api(it.server.path(f"{it.folder}/run/api.sock"))
+        ended = lambda visitor: eventually(lambda: visitor.process.poll() is not None, "the end of a live connection")
+        with_key = it.follow("-H", f"X-Edge-Key: {TOKEN}")
+        version = api.change("DELETE", f"/containers/{CONTAINER}/proxy/permissions/permissions/ci", version=1).version
+        ended(with_key)
+        eventually(lambda: it.status("/", "-H", f"X-Edge-Key: {TOKEN}") == 403, "nobody's")
+        # What was open is closed by the first permissions, of the project as well.
+        api.change("DELETE", f"/containers/{CONTAINER}/proxy/permissions", version=version)
+        eventually(lambda: it.status() == 200, "open")
+        anybody = it.follow()
+        api.change("PUT", f"/projects/{PROJECT}/proxy/permissions", document, version=0)
+        ended(anybody)
         assert it.status() == 403
 
 
