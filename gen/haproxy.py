@@ -97,13 +97,15 @@ class _Log:
         return "'{" + ",".join(f'"{f["name"]}":"{value}"' for f, value in fields if value) + "}'"
 
 
-def _short(text, setting):
-    """The same text in strings that every compiler takes."""
-    while len(text) > _STRING_MAX:
-        cut = text.rindex("\n", 0, _STRING_MAX) + 1
-        yield text[:cut], None
+def rows(pieces, settings):
+    """A file as strings that every compiler takes, which end with lines. A setting is a \\1 and a letter."""
+    text = "".join(piece + (f"\1{chr(ord('a') + settings.index(name))}" if name else "") for piece, name in pieces)
+    out = []
+    while text:
+        cut = len(text) if len(text) <= _STRING_MAX else text.rindex("\n", 0, _STRING_MAX) + 1
+        out.append(text[:cut])
         text = text[cut:]
-    yield text, setting
+    return out
 
 
 def _refusal(item, v, answers):
@@ -141,7 +143,7 @@ def _pieces(doc, bad):
     for name, template in TEMPLATES.items():
         with open(os.path.join(os.path.dirname(__file__), "..", template), encoding="utf-8") as f:
             parts = re.split(f"{_MARK}([a-z0-9_]+){_MARK}", env.from_string(f.read()).render(**names))
-        made[name] = [piece for text, setting in zip(parts[::2], parts[1::2] + [None]) for piece in _short(text, setting)]
+        made[name] = list(zip(parts[::2], parts[1::2] + [None]))
     for what, these in (("variables", v), ("maps", maps), ("settings", sets), ("refusals", refusals)):
         for item in doc[what]:
             if item["name"] not in these.used:
@@ -156,4 +158,6 @@ def _pieces(doc, bad):
 
 def render(name, spec_dir):
     doc, pieces = load(spec_dir)
-    return render_template(f"{name}.j2", banner=banner(SPEC), doc=doc, pieces=pieces, c=c_string, lines=c_lines, comment=comment, log_name=log_name)
+    files = {kind: rows(parts, [s["name"] for s in doc["settings"]]) for kind, parts in pieces.items()}
+    return render_template(f"{name}.j2", banner=banner(SPEC), doc=doc, files=files, c=c_string,
+                           lines=lambda text: [line.replace("\1", "\\1") for line in c_lines(text)], comment=comment, log_name=log_name)
