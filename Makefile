@@ -237,6 +237,9 @@ $(PREFIX)/share/fish/vendor_completions.d 644 $(GEN)/completion.fish hoody-tunne
 $(UNITS)/system 644 packaging/hoody-tunnel.service hoody-tunnel.service
 $(UNITS)/system 644 packaging/hoody-tunnel.socket hoody-tunnel.socket
 $(UNITS)/system 644 packaging/hoody-tunnel-up@.service hoody-tunnel-up@.service
+$(PREFIX)/bin 755 packaging/hoody-tunnel-edge-routes hoody-tunnel-edge-routes
+$(UNITS)/system 644 packaging/hoody-tunnel-edge.service hoody-tunnel-edge.service
+$(UNITS)/system 644 packaging/hoody-tunnel-edge-routes.service hoody-tunnel-edge-routes.service
 $(UNITS)/user 644 packaging/user/hoody-tunnel-up@.service hoody-tunnel-up@.service
 $(SHARE) 644 $(GEN)/openapi.json openapi.json
 $(SHARE) 644 $(GEN)/inspector.json inspector.json
@@ -319,7 +322,7 @@ unit: $(UNIT)
 DEPS_BUILD := gcc libc6-dev make pkg-config ragel libev-dev libwslay-dev libcjson-dev libssl-dev libseccomp-dev libyaml-dev libqrencode-dev zlib1g-dev libbrotli-dev libzstd-dev libsqlite3-dev \
               python3 python3-jinja2 python3-yaml python3-jsonschema
 DEPS_TEST  := libcunit1-dev curl nginx|nginx-light|nginx-core|nginx-full postgresql redis-server python3-websockets openssl wrk procps haproxy tinyproxy microsocks \
-              zsh fish groff-base mandoc python3-pyte tmux iproute2 chromium caddy lego pebble
+              zsh fish groff-base mandoc python3-pyte tmux iproute2 nftables chromium caddy lego pebble
 DEPS_LINT  := clang clang-format shellcheck
 DEPS_BENCH := openssh-server openssh-client wrk libnginx-mod-stream
 deps:

@@ -22,6 +22,8 @@ struct run {
     uint16_t port, http_port;              /* of HTTPS, and of what leads to it */
     uint64_t log_max_size, log_max_age_ms; /* of the edge's log of requests */
     bool log_address_masking;
+    enum edge_client client;
+    struct edge_nets container_nets, proxy_fronts, header_fronts;
     enum ht_log_level log_level;
     char folder[PATH_MAX], token_file[PATH_MAX + 16];
     char pattern[64], kit_domain[256]; /* the kit's */
@@ -195,19 +197,21 @@ static int own_tokens(struct run *r, struct ht_errmsg *err) {
 
 /*
  * The kit serves visitors by host, at one loopback address: it opens no port for a service, whose number would be the
- * one of the service itself on this machine. HAProxy says who a visitor is.
+ * one of the service itself on this machine. HAProxy says who a visitor is: by a PROXY header to services, and by
+ * X-Forwarded-For to the kit itself, which the edge asks without either.
  */
 static int parse_kit(struct run *r, struct opt_serve *o, struct ht_errmsg *err) {
     /* The options point into these for as long as the kit lives. */
     static char listen[] = "--listen", any[] = "127.0.0.1:0", public[] = "--public", any_http[] = "http://127.0.0.1:0",
                 domain[] = "--domain", no_ports[] = "--no-ports", pattern[] = "--public-url-pattern",
-                trusted[] = "--trusted-proxy", loopback[] = "127.0.0.0/8", token_file[] = "--token-file";
+                trusted[] = "--trusted-proxy", loopback[] = "127.0.0.0/8", proxied[] = "--proxy-protocol",
+                from[] = EDGE_FROM_KITS "/32", token_file[] = "--token-file";
     char port[8];
     port_text(r, port);
     snprintf(r->pattern, sizeof r->pattern, "https://{host}%s", port);
     snprintf(r->kit_domain, sizeof r->kit_domain, "%.255s", r->domain);
-    char *argv[] = {listen,  any,        public,  any_http, domain,     r->kit_domain, no_ports,
-                    pattern, r->pattern, trusted, loopback, token_file, r->token_file, NULL};
+    char *argv[] = {listen,     any,     public,   any_http, domain, r->kit_domain, no_ports,      pattern,
+                    r->pattern, trusted, loopback, proxied,  from,   token_file,    r->token_file, NULL};
     int argc = (int)HT_ARRAY_LEN(argv) - 1;
     if (!r->token_file[0])
         argv[argc -= 2] = NULL;
@@ -254,6 +258,10 @@ static int start(struct run *r, const struct opt_serve *o, struct ht_errmsg *err
                                           .log_masks_addresses = r->log_address_masking,
                                           .cert_file = r->cert,
                                           .key_file = r->key,
+                                          .client = r->client,
+                                          .container_nets = r->container_nets,
+                                          .proxy_fronts = r->proxy_fronts,
+                                          .header_fronts = r->header_fronts,
                                           .ops = &ops,
                                           .ctx = r},
                     err);
@@ -345,6 +353,12 @@ int cmd_edge_dev(int argc, char **argv) {
     return rc;
 }
 
+static enum edge_client client_of(enum opt_client_address a) {
+    return a == OPT_CLIENT_ADDRESS_PROXY    ? EDGE_CLIENT_PROXY
+           : a == OPT_CLIENT_ADDRESS_TPROXY ? EDGE_CLIENT_TPROXY
+                                            : EDGE_CLIENT_HEADER;
+}
+
 int cmd_edge_up(int argc, char **argv) {
     struct opt_edge_up o;
     struct ht_errmsg err;
@@ -363,6 +377,10 @@ int cmd_edge_up(int argc, char **argv) {
                     .log_address_masking = o.log_address_masking,
                     .port = 443,
                     .http_port = 80,
+                    .client = client_of(o.client_address),
+                    .container_nets = {o.container_network, o.n_container_network},
+                    .proxy_fronts = {o.proxy_protocol, o.n_proxy_protocol},
+                    .header_fronts = {o.trusted_proxy, o.n_trusted_proxy},
                     .log_level = o.log_level};
     snprintf(r.token_file, sizeof r.token_file, "%s", o.token_file ? o.token_file : "");
     if (!o.domain || !o.id) {

@@ -108,6 +108,8 @@ static int write_config(struct edge *e, struct ht_errmsg *err) {
                                   [HAPROXY_SET_HTTP_PORT] = e->http_port,
                                   [HAPROXY_SET_ACCOUNT] = e->has_account ? HAPROXY_ACCOUNT : "",
                                   [HAPROXY_SET_LOG_SIZE] = LOG_WAITS,
+                                  [HAPROXY_SET_CLIENT_ADDRESS] = edge_client_name(e->cfg.client),
+                                  [HAPROXY_SET_FROM_KITS] = EDGE_FROM_KITS,
                                   [HAPROXY_SET_MAXCONN] = e->maxconn,
                               }};
     static const struct {
@@ -212,6 +214,8 @@ static int prepare(struct edge *e, struct ht_errmsg *err) {
     e->lock = rc = edge_folder_lock(e->folder, err);
     if (rc >= 0)
         rc = find_account(e, err);
+    if (rc == HT_OK)
+        rc = edge_client_check(&e->cfg, err);
     return rc == HT_OK ? check_ports(e, err) : rc;
 }
 
@@ -267,6 +271,8 @@ static int begin(struct edge *e, struct ht_errmsg *err) {
                             err);
     if (rc == HT_OK)
         rc = begin_state(e, err);
+    if (rc == HT_OK)
+        rc = edge_client_maps(&e->cfg, e->maps, err);
     if (rc == HT_OK)
         rc = write_all(e, err);
     if (rc < 0)

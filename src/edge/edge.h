@@ -19,6 +19,7 @@
  *              jwt.c), and an agent answers HAProxy by them (gate.c, spop.c)
  *   words.c    ids, names and addresses of them
  *   log.c      the log of requests: edge/log.h
+ *   client.c   who the visitor is: whom to believe, and how containers see it
  *
  * A change goes first to what is kept, then to the map's file, then to the socket. What is asked of HAProxy while it
  * starts or loads anew waits; then its maps are compared with what is wanted. So no change is lost when HAProxy, this
@@ -28,6 +29,7 @@
 #define HT_EDGE_EDGE_H
 
 #include "base/base.h"
+#include "base/cidr.h"
 #include "base/err.h"
 #include "io/io.h"
 
@@ -42,7 +44,19 @@ struct edge_ops {
     void (*failed)(void *ctx, const char *text);
 };
 
-/* Texts are borrowed, and must outlive the edge. */
+/* How a container's service sees who the visitor is. */
+enum edge_client {
+    EDGE_CLIENT_HEADER, /* in X-Forwarded-For and Forwarded, as it does in any case */
+    EDGE_CLIENT_PROXY,  /* by a PROXY header, version 2, before the bytes of each connection */
+    EDGE_CLIENT_TPROXY, /* the connection comes from the visitor's own address */
+};
+
+struct edge_nets {
+    const struct ht_cidr *list;
+    size_t n;
+};
+
+/* Texts and lists are borrowed, and must outlive the edge. */
 struct edge_config {
     struct io_loop *loop;
     const char *folder;                     /* made if it is not there; only this user may enter it */
@@ -56,6 +70,10 @@ struct edge_config {
     uint64_t log_max_bytes, log_max_age_ms; /* of the log that is kept: edge/log.h */
     bool log_masks_addresses;
     const char *cert_file, *key_file; /* NULL: a certificate of an authority of its own */
+    enum edge_client client;
+    struct edge_nets container_nets; /* with EDGE_CLIENT_TPROXY: where this server is the way back of containers */
+    struct edge_nets proxy_fronts;   /* whose connections begin with a PROXY header */
+    struct edge_nets header_fronts;  /* whose X-Forwarded-For says who the visitor is */
     const struct edge_ops *ops;
     void *ctx;
 };
@@ -66,8 +84,11 @@ struct edge_kit_config {
     const char *id;        /* borrowed, as the others */
     const char *token;     /* for its API; NULL or "": none is shown, and ID leads nowhere */
     struct io_addr base;   /* its listener for drivers and the API */
-    struct io_addr visits; /* where it serves visitors by host */
+    struct io_addr visits; /* where it serves visitors by host; it expects a PROXY header from EDGE_FROM_KITS there */
 };
+
+/* The loopback address that visitors' connections to a kit come from. The edge's own requests come from another one. */
+#define EDGE_FROM_KITS "127.0.0.2"
 
 /* The name of the folder's file with the authority that visitors must trust, when there is no certificate from a file.
  */

@@ -168,6 +168,16 @@ int edge_book_each(const struct edge_book *b, enum haproxy_map map,
 /* Clears the pointer. NULL is ignored. */
 void edge_book_free(struct edge_book **book);
 
+/* ---- client.c: who the visitor is ---- */
+
+/* Whether this process, and HAProxy after it, may do what cfg->client takes. 0, or HT_EINVAL or HT_EACCESS with *err.
+ */
+int edge_client_check(const struct edge_config *cfg, struct ht_errmsg *err) HT_MUST_USE;
+/* Makes the maps of networks as cfg says. 0, or HT_ENOMEM with *err. */
+int edge_client_maps(const struct edge_config *cfg, struct edge_maps *maps, struct ht_errmsg *err) HT_MUST_USE;
+/* The setting's value. */
+const char *edge_client_name(enum edge_client client);
+
 /* ---- engine.c ---- */
 
 struct edge_engine;

@@ -63,6 +63,7 @@ static int put(struct kit *k, const char *host, const struct io_addr *to, const 
     fields[HAPROXY_BINDINGS_PORT] = port;
     fields[HAPROXY_BINDINGS_HOST] = as ? as : "*";
     fields[HAPROXY_BINDINGS_STATE] = k->away ? "away" : "live";
+    fields[HAPROXY_BINDINGS_WAY] = to == &k->cfg.visits ? "proxy" : "plain";
     for (int i = 0; i < HAPROXY_BINDINGS_FIELDS; i++)
         n += (size_t)snprintf(value + n, sizeof value - n, "%s%s", i ? "|" : "", fields[i]);
     return edge_maps_set(k->all->cfg.maps, HAPROXY_MAP_BINDINGS, host, value);

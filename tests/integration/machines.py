@@ -103,8 +103,8 @@ class Machine:
 
 
 @contextlib.contextmanager
-def container_and_laptop():
-    """They reach each other as 192.0.2.1 and 192.0.2.2."""
+def namespaces(n):
+    """So many machines, without a cable."""
     if os.geteuid() != 0 or not all(shutil.which(p) for p in ("unshare", "nsenter", "ip")):
         raise Skip("root, unshare, nsenter and ip are needed for namespaces")
     with open("/proc/self/status", encoding="ascii") as f:
@@ -113,18 +113,25 @@ def container_and_laptop():
     if not may >> CAP_SYS_PTRACE & 1 or subprocess.run(["unshare", "-n", "-m", "-p", "--fork", "--mount-proc", "sh", "-c", tried],
                                                        capture_output=True, check=False).returncode != 0:
         raise Skip("namespaces, or looking into other processes, are not allowed here")
-    container, laptop = Machine(), None
+    machines = []
     try:
-        laptop = Machine()
+        for _ in range(n):
+            machines.append(Machine())
+        yield machines
+    finally:
+        for machine in machines:
+            machine.end()
+
+
+@contextlib.contextmanager
+def container_and_laptop():
+    """They reach each other as 192.0.2.1 and 192.0.2.2."""
+    with namespaces(2) as (container, laptop):
         run(["nsenter", "-t", str(container.pid), "-n", "--", "ip", "link", "add", "eth0", "type", "veth", "peer", "name", "eth0", "netns",
              str(laptop.pid)])
         for machine, address in ((container, "192.0.2.1/24"), (laptop, "192.0.2.2/24")):
             machine.run("sh", "-c", f"ip addr add {address} dev eth0 && ip link set eth0 up")
         yield container, laptop
-    finally:
-        for machine in (container, laptop):
-            if machine:
-                machine.end()
 
 
 def memory_holds(pid, text):
