@@ -382,12 +382,18 @@ inspector-page: all deps-test
 
 # The edge, with a real HAProxy: what of it `make test` runs too, in both builds.
 EDGE_UNITS = $(filter $(B)/tests/edge/%,$(UNIT)) $(B)/tests/io/test_program $(B)/tests/io/test_site
-edge-test: deps-test
+edge-test: deps-test h3-client
 	@$(MAKE) --no-print-directory all edge-units
 	@$(MAKE) --no-print-directory SAN=1 all edge-units
 	@PYTHON=$(PYTHON) tests/run --all -k edge
 
 edge-units: $(EDGE_UNITS)
+
+# A client of HTTP/3 for tests, from PyPI; they are left out where it is not there.
+H3_CLIENT ?= $(HOME)/.cache/hoody-tunnel-tests/h3
+h3-client:
+	@$(H3_CLIENT)/bin/python3 -c 'import aioquic' 2>/dev/null || \
+		{ python3 -m venv $(H3_CLIENT) && $(H3_CLIENT)/bin/pip -q install aioquic; } || echo "aioquic cannot be installed: tests of HTTP/3 are left out"
 
 # Each defence of tests/hardening.yaml switched off in a copy of the tree: its tests must fail. CASES="3 9" for some.
 hardening: deps-test gen
@@ -457,4 +463,4 @@ clean:
 	rm -rf $(W)
 
 -include $(OBJ:.o=.d) $(UNIT:=.d) $(SUPPORT:.o=.d)
-.PHONY: edge-test edge-units inspector-page dev-servers hardening coverage spec-diff spec-release rehearsal all gen unit unit-build clean deps deps-test run test test-build bench layers lint format lib examples install uninstall help
+.PHONY: edge-test edge-units h3-client inspector-page dev-servers hardening coverage spec-diff spec-release rehearsal all gen unit unit-build clean deps deps-test run test test-build bench layers lint format lib examples install uninstall help

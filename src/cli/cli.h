@@ -18,9 +18,11 @@
  *   cmd_edge.c      edge dev, edge up: a kit and the edge in one process
  *   cmd_edge_api.c  edge containers, services, state: the API of an edge on this machine
  *   cmd_edge_logs.c edge logs, edge stats
+ *   cmd_edge_doctor.c  edge doctor
  *   cmd_restart.c   restart
  *   admin_client.c  which request a question to a kit is
  *   table.c         aligned columns
+ *   checks.c        what doctor and edge doctor have found (checks.h)
  *   output.c        lines on standard output that never hold up the tunnel
  *   text.c          texts for terminals, rows of a width, JSON strings, numbers for people
  *   screen.c        a block of lines at the bottom of a terminal, drawn in place
@@ -87,6 +89,7 @@ int cmd_edge_state(int argc, char **argv);
 int cmd_edge_up(int argc, char **argv);
 int cmd_edge_logs(int argc, char **argv);
 int cmd_edge_stats(int argc, char **argv);
+int cmd_edge_doctor(int argc, char **argv);
 int cmd_version(int argc, char **argv);
 int cmd_completion(int argc, char **argv);
 int cmd_token_new(int argc, char **argv);

@@ -1,5 +1,5 @@
 /* doctor: what keeps this machine from a kit, one step after the other. Nothing is left behind in the kit. */
-#include "cli/cli.h"
+#include "cli/checks.h"
 
 #include "base/clock.h"
 #include "base/text.h"
@@ -16,19 +16,8 @@
 #define SAMPLE_MAX (256u * 1024u)
 
 enum step { STEP_NAME, STEP_TCP, STEP_PROXY, STEP_TLS, STEP_UPGRADE, STEP_TOKEN, STEP_BIND, STEP_WAY, N_STEPS };
-enum verdict { UNTRIED, OK, SKIPPED, WARNING, FAILED };
-
 static const char *const step_names[N_STEPS] = {"name",    "tcp",   "proxy", "tls",
                                                 "upgrade", "token", "bind",  "round-trip"};
-static const char *const verdict_names[] = {"skipped", "ok", "skipped", "warning", "failed"};
-
-struct finding {
-    enum verdict verdict;
-    uint64_t us;
-    int exit_status; /* of FAILED */
-    char text[640];
-    const char *help; /* what to do; "": nothing */
-};
 
 struct doctor {
     const struct opt_doctor *o;
@@ -37,7 +26,7 @@ struct doctor {
     const struct io_proxy *via;
     struct cli_access access;
     bool has_token, over;
-    struct finding found[N_STEPS];
+    struct cli_check found[N_STEPS];
     enum step now;
     uint64_t begun_us;
     struct io_timer limit;
@@ -66,12 +55,12 @@ static void begin(struct doctor *d, enum step step) {
     d->begun_us = ht_now_us();
 }
 
-static void find(struct doctor *d, enum verdict verdict, const char *help, const char *fmt, ...) HT_PRINTF(4, 5);
-static void find(struct doctor *d, enum verdict verdict, const char *help, const char *fmt, ...) {
-    struct finding *f = &d->found[d->now];
+static void find(struct doctor *d, enum cli_verdict verdict, const char *help, const char *fmt, ...) HT_PRINTF(4, 5);
+static void find(struct doctor *d, enum cli_verdict verdict, const char *help, const char *fmt, ...) {
+    struct cli_check *f = &d->found[d->now];
     va_list ap;
     f->verdict = verdict;
-    f->us = verdict == SKIPPED ? 0 : ht_now_us() - d->begun_us;
+    f->us = verdict == CLI_SKIPPED ? 0 : ht_now_us() - d->begun_us;
     f->help = help;
     va_start(ap, fmt);
     vsnprintf(f->text, sizeof f->text, fmt, ap);
@@ -81,7 +70,7 @@ static void find(struct doctor *d, enum verdict verdict, const char *help, const
 /* Returns false, for the caller to return. */
 static bool fail(struct doctor *d, int exit_status, const char *help, const char *text) {
     d->found[d->now].exit_status = exit_status;
-    find(d, FAILED, help, "%s", text);
+    find(d, CLI_FAILED, help, "%s", text);
     return false;
 }
 
@@ -167,7 +156,7 @@ static bool try_name(struct doctor *d) {
     for (unsigned i = 0; i < d->n_addr; i++)
         snprintf(list + strlen(list), sizeof list - strlen(list), "%s%s", i ? ", " : "",
                  io_addr_host(&d->addr[i], one));
-    find(d, OK, "", "%s%s: %s%s%s", d->via ? "the proxy " : "", first_host(d), list,
+    find(d, CLI_OK, "", "%s%s: %s%s%s", d->via ? "the proxy " : "", first_host(d), list,
          d->via ? "; the proxy resolves " : "", d->via ? d->url.host : "");
     return true;
 }
@@ -192,7 +181,7 @@ static bool try_tcp(struct doctor *d) {
                            : "check that the kit runs and its port is let through; where a proxy is the only way out, "
                              "--proxy names it",
                     list);
-    find(d, good < d->n_addr ? WARNING : OK,
+    find(d, good < d->n_addr ? CLI_WARNING : CLI_OK,
          good < d->n_addr
              ? "a dead address costs each new connection up to 250 ms; take it out of the name or mend its route"
              : "",
@@ -203,14 +192,14 @@ static bool try_tcp(struct doctor *d) {
 static bool try_proxy(struct doctor *d) {
     begin(d, STEP_PROXY);
     if (!d->via) {
-        find(d, SKIPPED, "", "none: the kit is reached directly");
+        find(d, CLI_SKIPPED, "", "none: the kit is reached directly");
         return true;
     }
     int rc = dial(d, &dial_ops, d->via, d->url.host, d->url.port, NULL);
     io_conn_close(&d->conn);
     if (rc < 0)
         return fail(d, ht_err_is_tls(rc) ? OPT_EXIT_CONFIG : OPT_EXIT_GAVE_UP, "", d->text);
-    find(d, OK, "", "%s opens connections to %s", d->via->name, d->url.host_field);
+    find(d, CLI_OK, "", "%s opens connections to %s", d->via->name, d->url.host_field);
     return true;
 }
 
@@ -220,7 +209,8 @@ static void tell_certificate(struct doctor *d, const struct io_tls_facts *f) {
     struct tm tm;
     if (gmtime_r(&at, &tm))
         strftime(ends, sizeof ends, "%Y-%m-%d", &tm);
-    find(d, at - now < SOON_S ? WARNING : OK, at - now < SOON_S ? "renew it: drivers are refused afterwards" : "",
+    find(d, at - now < SOON_S ? CLI_WARNING : CLI_OK,
+         at - now < SOON_S ? "renew it: drivers are refused afterwards" : "",
          "%s; the certificate of %s by %s is good until %s", f->version, f->subject, f->issuer, ends);
 }
 
@@ -229,7 +219,8 @@ static bool try_tls(struct doctor *d) {
     struct ht_errmsg err;
     begin(d, STEP_TLS);
     if (!d->url.tls) {
-        find(d, driver_host_is_local(d->url.host) ? SKIPPED : WARNING, "", "none: the kit's URL is one without TLS");
+        find(d, driver_host_is_local(d->url.host) ? CLI_SKIPPED : CLI_WARNING, "",
+             "none: the kit's URL is one without TLS");
         return true;
     }
     struct io_tls *tls = io_tls_create_pinned(d->access.ca, d->access.pin, &err);
@@ -301,7 +292,7 @@ static bool try_upgrade(struct doctor *d) {
     int rc = ht_tunnel_connect(d->tunnel);
     bool up = rc == HT_TUNNEL_OK && wait_for(d, &d->connected);
     if (!up && d->end_error == HT_TUNNEL_EAUTH) {
-        find(d, OK, "", "a kit answers");
+        find(d, CLI_OK, "", "a kit answers");
         begin(d, STEP_TOKEN);
         return fail(d, OPT_EXIT_AUTH,
                     !d->has_token            ? CLI_GIVE_A_TOKEN
@@ -312,12 +303,12 @@ static bool try_upgrade(struct doctor *d) {
     if (!up)
         return fail(d, d->ended ? ht_exit_status(d->end_error) : OPT_EXIT_GAVE_UP, "",
                     d->ended ? d->text : "the kit did not answer in time");
-    find(d, OK, "", "%s opened a session", d->server[0] ? d->server : "the kit");
+    find(d, CLI_OK, "", "%s opened a session", d->server[0] ? d->server : "the kit");
     begin(d, STEP_TOKEN);
     if (d->has_token)
-        find(d, OK, "", "the kit takes it%s%s", d->user[0] ? ", for " : "", d->user);
+        find(d, CLI_OK, "", "the kit takes it%s%s", d->user[0] ? ", for " : "", d->user);
     else
-        find(d, SKIPPED, "", "none is shown, and the kit wants none");
+        find(d, CLI_SKIPPED, "", "none is shown, and the kit wants none");
     return true;
 }
 
@@ -337,9 +328,9 @@ static bool try_bind(struct doctor *d) {
     if (d->refused)
         return fail(d, OPT_EXIT_BIND, "whoever runs the kit knows its limits and who may expose", d->text);
     if (d->port)
-        find(d, OK, "", "the kit gave port %u", d->port);
+        find(d, CLI_OK, "", "the kit gave port %u", d->port);
     else
-        find(d, OK, "", "the kit serves it at its public port");
+        find(d, CLI_OK, "", "the kit serves it at its public port");
     return true;
 }
 
@@ -405,16 +396,19 @@ static bool try_way(struct doctor *d) {
     if (d->rtt_us)
         cli_human_us(d->rtt_us, took);
     if (has_url && rc == HT_OK)
-        find(d, OK, "", "a request to %s came back through the kit and this machine", d->url_text);
+        find(d, CLI_OK, "", "a request to %s came back through the kit and this machine", d->url_text);
     else if (has_url && local)
         return fail(d, OPT_EXIT_FAILURE, "the tunnel stands, and its port does not answer", d->text);
     else if (has_url)
-        find(d, WARNING, "visitors reach that URL another way: its name, edge or certificate may have to be looked at",
+        find(d, CLI_WARNING,
+             "visitors reach that URL another way: its name, edge or certificate may have to be looked at",
              "%s; a PING came back in %s", d->text, *took ? took : "no time that was measured");
     else if (*took)
-        find(d, OK, "", "a PING came back in %s; the port is the container's, and could not be tried from here", took);
+        find(d, CLI_OK, "", "a PING came back in %s; the port is the container's, and could not be tried from here",
+             took);
     else
-        find(d, WARNING, "", "no PING was measured, and the port is the container's: it could not be tried from here");
+        find(d, CLI_WARNING, "",
+             "no PING was measured, and the port is the container's: it could not be tried from here");
     return true;
 }
 
@@ -426,64 +420,6 @@ static void part(struct doctor *d) {
     }
     ht_tunnel_destroy(&d->tunnel);
     cli_sample_stop(&d->sample);
-}
-
-/* ---- telling ---- */
-
-static int first_failure(const struct doctor *d) {
-    for (unsigned i = 0; i < N_STEPS; i++)
-        if (d->found[i].verdict == FAILED)
-            return d->found[i].exit_status;
-    return OPT_EXIT_OK;
-}
-
-static int put_line(struct ht_buf *b, const char *name, const struct finding *f, bool color) {
-    static const char *const colors[] = {"2", "32", "2", "33", "31"};
-    char took[CLI_HUMAN];
-    int rc = ht_buf_printf(b, color ? "\033[%sm%-8s\033[0m %-10s  " : "%.0s%-8s %-10s  ", colors[f->verdict],
-                           verdict_names[f->verdict], name);
-    if (rc == HT_OK)
-        rc = cli_put_text(b, f->verdict == UNTRIED ? "not tried" : f->text);
-    if (rc == HT_OK && f->us)
-        rc = ht_buf_printf(b, " (%s)", cli_human_us(f->us, took));
-    if (rc == HT_OK && f->help && *f->help)
-        rc = ht_buf_printf(b, "; %s", f->help);
-    return rc == HT_OK ? ht_buf_append_str(b, "\n") : rc;
-}
-
-static int put_json(struct ht_buf *b, const char *name, const struct finding *f) {
-    int rc = ht_buf_printf(b, "{\"name\":\"%s\",\"status\":\"%s\",\"durationUs\":%llu,\"message\":", name,
-                           verdict_names[f->verdict], (unsigned long long)f->us);
-    if (rc == HT_OK)
-        rc = cli_json_string(b, f->verdict == UNTRIED ? "not tried" : f->text);
-    if (rc == HT_OK)
-        rc = ht_buf_append_str(b, ",\"help\":");
-    if (rc == HT_OK)
-        rc = f->help && *f->help ? cli_json_string(b, f->help) : ht_buf_append_str(b, "null");
-    return rc == HT_OK ? ht_buf_append_str(b, "}") : rc;
-}
-
-static int tell(const struct doctor *d) {
-    struct ht_buf b = {0};
-    bool color = cli_use_color(d->o->color, STDOUT_FILENO);
-    int status = first_failure(d), rc = HT_OK;
-    if (d->o->json)
-        rc = ht_buf_printf(&b, "{\"ok\":%s,\"exitStatus\":%d,\"checks\":[", status ? "false" : "true", status);
-    for (unsigned i = 0; i < N_STEPS && rc == HT_OK; i++) {
-        if (d->o->json && i)
-            rc = ht_buf_append_str(&b, ",");
-        if (rc == HT_OK)
-            rc = d->o->json ? put_json(&b, step_names[i], &d->found[i])
-                            : put_line(&b, step_names[i], &d->found[i], color);
-    }
-    if (rc == HT_OK && d->o->json)
-        rc = ht_buf_append_str(&b, "]}\n");
-    bool ok =
-        rc == HT_OK && fwrite(ht_buf_head(&b), 1, ht_buf_size(&b), stdout) == ht_buf_size(&b) && fflush(stdout) == 0;
-    ht_buf_free(&b);
-    if (!ok)
-        cli_complain("standard output cannot be written");
-    return ok ? status : OPT_EXIT_FAILURE;
 }
 
 /* ---- the command ---- */
@@ -541,13 +477,15 @@ int cmd_doctor(int argc, char **argv) {
         rc = OPT_EXIT_FAILURE;
     } else {
         io_timer_init(d.loop, &d.limit, on_limit);
+        for (unsigned i = 0; i < N_STEPS; i++)
+            d.found[i].name = step_names[i];
         rc = prepare(&d);
         for (size_t i = 0; rc == OPT_EXIT_OK && i < HT_ARRAY_LEN(steps); i++)
             if (!steps[i](&d))
                 break;
         part(&d);
         if (rc == OPT_EXIT_OK)
-            rc = tell(&d);
+            rc = cli_checks_tell(d.found, N_STEPS, o.json, o.color);
         io_loop_destroy(&d.loop);
     }
     opt_doctor_free(&o);

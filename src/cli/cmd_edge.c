@@ -22,6 +22,7 @@ struct run {
     uint16_t port, http_port;              /* of HTTPS, and of what leads to it */
     uint64_t log_max_size, log_max_age_ms; /* of the edge's log of requests */
     bool log_address_masking;
+    uint16_t http3_port;
     enum edge_client client;
     struct edge_nets container_nets, proxy_fronts, header_fronts;
     enum ht_log_level log_level;
@@ -258,6 +259,7 @@ static int start(struct run *r, const struct opt_serve *o, struct ht_errmsg *err
                                           .log_masks_addresses = r->log_address_masking,
                                           .cert_file = r->cert,
                                           .key_file = r->key,
+                                          .http3_port = r->http3_port,
                                           .client = r->client,
                                           .container_nets = r->container_nets,
                                           .proxy_fronts = r->proxy_fronts,
@@ -377,6 +379,7 @@ int cmd_edge_up(int argc, char **argv) {
                     .log_address_masking = o.log_address_masking,
                     .port = 443,
                     .http_port = 80,
+                    .http3_port = o.http3 ? (uint16_t)o.http3_port : 0,
                     .client = client_of(o.client_address),
                     .container_nets = {o.container_network, o.n_container_network},
                     .proxy_fronts = {o.proxy_protocol, o.n_proxy_protocol},

@@ -56,6 +56,7 @@ int main(int argc, char **argv) {
         [OPT_CMD_EDGE_UP] = cmd_edge_up,
         [OPT_CMD_EDGE_LOGS] = cmd_edge_logs,
         [OPT_CMD_EDGE_STATS] = cmd_edge_stats,
+        [OPT_CMD_EDGE_DOCTOR] = cmd_edge_doctor,
         [OPT_CMD_VERSION] = cmd_version,
         [OPT_CMD_COMPLETION] = cmd_completion,
         [OPT_CMD_TOKEN_NEW] = cmd_token_new,

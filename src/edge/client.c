@@ -17,6 +17,10 @@ const char *edge_client_name(enum edge_client client) {
 
 /* HAProxy's version 2.6 gives the capability up with root. So it is never root, and has it from the start. */
 int edge_client_check(const struct edge_config *cfg, struct ht_errmsg *err) {
+    if (cfg->http3_port && geteuid() == 0)
+        return ht_fail(err, HT_EACCESS,
+                       "--http3: what ends QUIC must not be root; run the edge as another user with the ambient "
+                       "capability CAP_NET_BIND_SERVICE, as hoody-tunnel-edge.service does");
     if (cfg->client != EDGE_CLIENT_TPROXY)
         return HT_OK;
     if (cfg->container_nets.n == 0)

@@ -32,9 +32,10 @@ struct edge {
     struct edge_permissions *permissions;
     struct edge_api *api;
     struct edge_log *log;
+    struct edge_h3 *h3;
     struct io_timer renew;
     bool ipv6, has_account;
-    char folder[EDGE_FOLDER_MAX + 1], https_port[8], http_port[8], maxconn[24], suffix[300];
+    char folder[EDGE_FOLDER_MAX + 1], https_port[8], http_port[8], http3_port[8], maxconn[24], suffix[300];
 };
 
 /* ---- what the machine has ---- */
@@ -108,6 +109,7 @@ static int write_config(struct edge *e, struct ht_errmsg *err) {
                                   [HAPROXY_SET_HTTP_PORT] = e->http_port,
                                   [HAPROXY_SET_ACCOUNT] = e->has_account ? HAPROXY_ACCOUNT : "",
                                   [HAPROXY_SET_LOG_SIZE] = LOG_WAITS,
+                                  [HAPROXY_SET_HTTP3_PORT] = e->http3_port,
                                   [HAPROXY_SET_CLIENT_ADDRESS] = edge_client_name(e->cfg.client),
                                   [HAPROXY_SET_FROM_KITS] = EDGE_FROM_KITS,
                                   [HAPROXY_SET_MAXCONN] = e->maxconn,
@@ -148,9 +150,29 @@ static void on_starts(void *ctx) {
         ht_error("edge", "%s", err.text);
 }
 
+/* Caddy takes the TCP port of the same number as well, and would share visitors with HAProxy there. */
+static void begin_http3(struct edge *e) {
+    struct ht_errmsg err;
+    bool native = edge_engine_has_quic(e->engine);
+    if (!native && (e->cfg.http3_port == e->cfg.https_port || e->cfg.http3_port == e->cfg.http_port)) {
+        e->cfg.ops->failed(e->cfg.ctx,
+                           "--http3-port: this HAProxy has no QUIC, and Caddy, which does it then, cannot have a port "
+                           "that HAProxy has, as it takes the TCP port as well");
+        return;
+    }
+    e->h3 = edge_h3_start(
+        &(struct edge_h3_config){
+            .loop = e->cfg.loop, .folder = e->folder, .maps = e->maps, .port = e->cfg.http3_port, .native = native},
+        &err);
+    if (!e->h3)
+        e->cfg.ops->failed(e->cfg.ctx, err.text);
+}
+
 static void on_serves(void *ctx, const char *version) {
     struct edge *e = ctx;
     edge_maps_compare(e->maps);
+    if (e->cfg.http3_port && !e->ready)
+        begin_http3(e);
     if (!e->ready)
         e->cfg.ops->ready(e->cfg.ctx, version);
     else
@@ -177,6 +199,7 @@ void edge_reload(struct edge *e) {
         ht_error("edge", "%s; HAProxy goes on as it is", err.text);
     else
         edge_engine_reload(e->engine);
+    edge_h3_reload(e->h3);
 }
 
 static void on_renew(struct io_timer *t) {
@@ -209,6 +232,8 @@ static int prepare(struct edge *e, struct ht_errmsg *err) {
     snprintf(e->https_port, sizeof e->https_port, "%u", e->cfg.https_port);
     if (e->cfg.http_port)
         snprintf(e->http_port, sizeof e->http_port, "%u", e->cfg.http_port);
+    if (e->cfg.http3_port)
+        snprintf(e->http3_port, sizeof e->http3_port, "%u", e->cfg.http3_port);
     snprintf(e->suffix, sizeof e->suffix, ".%s.containers.%s", e->cfg.node, e->cfg.domain);
     count_visitors(e);
     e->lock = rc = edge_folder_lock(e->folder, err);
@@ -316,6 +341,7 @@ void edge_stop(struct edge **ep) {
         return;
     io_timer_stop(&e->renew);
     edge_api_stop(&e->api);
+    edge_h3_stop(&e->h3);
     edge_kits_destroy(&e->kits);
     edge_sessions_leave(e->sessions);
     edge_admin_destroy(&e->admin); /* who waits for an answer must still be there */

@@ -19,6 +19,9 @@
  *              jwt.c), and an agent answers HAProxy by them (gate.c, spop.c)
  *   words.c    ids, names and addresses of them
  *   log.c      the log of requests: edge/log.h
+ *   look.c     what can be known before an edge runs (look.h)
+ *   h3.c       HTTP/3: Caddy where HAProxy has no QUIC, and whether it answers
+ *   quic.c     whether a server of QUIC answers
  *   client.c   who the visitor is: whom to believe, and how containers see it
  *
  * A change goes first to what is kept, then to the map's file, then to the socket. What is asked of HAProxy while it
@@ -70,6 +73,7 @@ struct edge_config {
     uint64_t log_max_bytes, log_max_age_ms; /* of the log that is kept: edge/log.h */
     bool log_masks_addresses;
     const char *cert_file, *key_file; /* NULL: a certificate of an authority of its own */
+    uint16_t http3_port;              /* UDP; 0: there is no HTTP/3 */
     enum edge_client client;
     struct edge_nets container_nets; /* with EDGE_CLIENT_TPROXY: where this server is the way back of containers */
     struct edge_nets proxy_fronts;   /* whose connections begin with a PROXY header */

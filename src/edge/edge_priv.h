@@ -178,6 +178,25 @@ int edge_client_maps(const struct edge_config *cfg, struct edge_maps *maps, stru
 /* The setting's value. */
 const char *edge_client_name(enum edge_client client);
 
+/* ---- h3.c: HTTP/3 ---- */
+
+struct edge_h3;
+
+struct edge_h3_config {
+    struct io_loop *loop;
+    const char *folder; /* borrowed, as `maps` */
+    struct edge_maps *maps;
+    uint16_t port; /* UDP */
+    bool native;   /* HAProxy has QUIC */
+};
+
+/* HAProxy serves already. NULL: *err says why there is no HTTP/3. */
+struct edge_h3 *edge_h3_start(const struct edge_h3_config *cfg, struct ht_errmsg *err);
+/* The certificates are others. NULL is ignored. */
+void edge_h3_reload(struct edge_h3 *h);
+/* Clears the pointer. NULL is ignored. */
+void edge_h3_stop(struct edge_h3 **h);
+
 /* ---- engine.c ---- */
 
 struct edge_engine;
@@ -201,6 +220,8 @@ struct edge_engine_config {
 struct edge_engine *edge_engine_start(const struct edge_engine_config *cfg, struct ht_errmsg *err) HT_MUST_USE;
 /* Has it load its configuration anew, if that is valid. */
 void edge_engine_reload(struct edge_engine *g);
+/* Once it serves: whether it speaks QUIC itself. */
+bool edge_engine_has_quic(const struct edge_engine *g);
 void edge_engine_stop(struct edge_engine **g);
 
 /* ---- kits.c ---- */

@@ -1,6 +1,7 @@
 /* HAProxy as a program: found, looked at, started, loaded anew, ended, and started again when it has ended by itself.
  */
 #include "edge/edge_priv.h"
+#include "edge/look.h"
 
 #include "base/log.h"
 #include "base/mem.h"
@@ -8,7 +9,6 @@
 
 #include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <unistd.h>
 
 #define LOOK_MS 20        /* between two questions whether it serves already */
@@ -31,13 +31,13 @@ enum engine_state {
 struct edge_engine {
     struct edge_engine_config cfg;
     enum engine_state state;
-    char program[256], config[EDGE_PATH], master_at[EDGE_PATH + 16];
+    char program[EDGE_PROGRAM], config[EDGE_PATH], master_at[EDGE_PATH + 16];
     struct io_program *side;   /* that prints its version, or checks the configuration */
     struct io_program *master; /* the real one */
     struct io_timer look, again;
     uint64_t since, again_ms, old_pid;
     unsigned generation;
-    bool served, reload_wanted, looking;
+    bool served, reload_wanted, looking, quic;
     char why[WHY]; /* its last complaint */
     char version[64];
 };
@@ -46,24 +46,15 @@ static void start_master(struct edge_engine *g);
 
 /* ---- finding it ---- */
 
-static bool usable(char *out, size_t cap, const char *folder, size_t n) {
-    snprintf(out, cap, "%.*s/%s", (int)n, folder, HAPROXY_PROGRAM);
-    return n > 0 && folder[0] == '/' && access(out, X_OK) == 0;
-}
-
 static int find(struct edge_engine *g, struct ht_errmsg *err) {
-    static const char more[] = "/usr/sbin:/usr/local/sbin:/sbin";
-    const char *lists[] = {getenv("PATH"), more};
     if (g->cfg.program) {
         snprintf(g->program, sizeof g->program, "%s", g->cfg.program);
         if (strchr(g->program, '/') && access(g->program, X_OK) == 0)
             return HT_OK;
         return ht_fail(err, HT_EINVAL, "--haproxy %s: there is no such program; give its path", g->cfg.program);
     }
-    for (size_t i = 0; i < HT_ARRAY_LEN(lists); i++)
-        for (const char *at = lists[i]; at && *at; at += strcspn(at, ":"), at += *at == ':')
-            if (usable(g->program, sizeof g->program, at, strcspn(at, ":")))
-                return HT_OK;
+    if (edge_look_program(HAPROXY_PROGRAM, g->program))
+        return HT_OK;
     return ht_fail(
         err, HT_EIO,
         "HAProxy is missing: install the package %s (apt-get install %s), at least version %d.%d, or name the "
@@ -187,8 +178,11 @@ static void on_again(struct io_timer *t) { start_master(ht_container_of(t, struc
 
 static void on_version_line(void *ctx, struct ht_slice line) {
     struct edge_engine *g = ctx;
+    static const char features[] = "Feature list", quic[] = "+QUIC ";
     if (!g->version[0])
         snprintf(g->version, sizeof g->version, "%.*s", (int)ht_min(line.n, sizeof g->version - 1), line.p);
+    else if (line.n > sizeof features && memcmp(line.p, features, sizeof features - 1) == 0)
+        g->quic = memmem(line.p, line.n, quic, sizeof quic - 1) != NULL;
 }
 
 static void on_version_ended(void *ctx, int status, const char *text) {
@@ -198,7 +192,7 @@ static void on_version_ended(void *ctx, int status, const char *text) {
     g->side = NULL;
     if (sscanf(g->version, "HAProxy version %u.%u", &major, &minor) != 2 &&
         sscanf(g->version, "HA-Proxy version %u.%u", &major, &minor) != 2) {
-        snprintf(why, sizeof why, "%s -v does not say which version of HAProxy it is (%s)", g->program, text);
+        snprintf(why, sizeof why, "%s -vv does not say which version of HAProxy it is (%s)", g->program, text);
         fail(g, why);
     } else if (major < HAPROXY_VERSION_MAJOR || (major == HAPROXY_VERSION_MAJOR && minor < HAPROXY_VERSION_MINOR)) {
         snprintf(why, sizeof why, "%s is version %u.%u; the edge needs HAProxy %d.%d or later", g->program, major,
@@ -265,11 +259,13 @@ struct edge_engine *edge_engine_start(const struct edge_engine_config *cfg, stru
     snprintf(g->master_at, sizeof g->master_at, "%s/" EDGE_MASTER_SOCKET ",mode,600", cfg->folder);
     io_timer_init(cfg->loop, &g->look, look);
     io_timer_init(cfg->loop, &g->again, on_again);
-    const char *const argv[] = {g->program, "-v", NULL};
+    const char *const argv[] = {g->program, "-vv", NULL};
     if (find(g, err) < 0 || !(g->side = io_program_start(cfg->loop, argv, &ops, g, err)))
         edge_engine_stop(&g);
     return g;
 }
+
+bool edge_engine_has_quic(const struct edge_engine *g) { return g->quic; }
 
 void edge_engine_stop(struct edge_engine **gp) {
     struct edge_engine *g = *gp;

@@ -4,6 +4,7 @@
 
 #include <openssl/err.h>
 #include <openssl/pem.h>
+#include <openssl/x509v3.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -121,4 +122,62 @@ int io_site_issue(const struct io_site_pair *authority, const char *domain, cons
     EVP_PKEY_free(key);
     EVP_PKEY_free(ca_key);
     return rc;
+}
+
+/* ---- looking at one ---- */
+
+static X509 *first_of(struct ht_slice pem) {
+    BIO *b = pem.n <= INT32_MAX ? BIO_new_mem_buf(pem.p, (int)pem.n) : NULL;
+    X509 *x = b ? PEM_read_bio_X509(b, NULL, io_no_password, NULL) : NULL;
+    BIO_free(b);
+    return x;
+}
+
+static EVP_PKEY *key_of(struct ht_slice pem) {
+    BIO *b = BIO_new_mem_buf(pem.p, (int)pem.n);
+    EVP_PKEY *key = b ? PEM_read_bio_PrivateKey(b, NULL, io_no_password, NULL) : NULL;
+    BIO_free(b);
+    return key;
+}
+
+static int64_t seconds(const ASN1_TIME *t) {
+    struct tm tm;
+    return ASN1_TIME_to_tm(t, &tm) == 1 ? (int64_t)timegm(&tm) : 0;
+}
+
+static void name_of(const X509_NAME *n, char *out, size_t cap) {
+    BIO *b = BIO_new(BIO_s_mem());
+    char *text = NULL;
+    out[0] = '\0';
+    if (b && X509_NAME_print_ex(b, n, 0, XN_FLAG_ONELINE & ~ASN1_STRFLGS_ESC_MSB) >= 0) {
+        long len = BIO_get_mem_data(b, &text);
+        snprintf(out, cap, "%.*s", (int)len, text);
+    }
+    BIO_free(b);
+}
+
+int io_site_look(struct ht_slice pem, struct io_site_facts *out, struct ht_errmsg *err) {
+    ERR_clear_error();
+    X509 *x = first_of(pem);
+    if (!x)
+        return fail(err, "there is no certificate in it");
+    EVP_PKEY *key = key_of(pem);
+    *out = (struct io_site_facts){.begins = seconds(X509_get0_notBefore(x)),
+                                  .ends = seconds(X509_get0_notAfter(x)),
+                                  .vouches_for_itself = X509_check_issued(x, x) == X509_V_OK,
+                                  .fits_key = key && X509_check_private_key(x, key) == 1};
+    name_of(X509_get_subject_name(x), out->subject, sizeof out->subject);
+    name_of(X509_get_issuer_name(x), out->issuer, sizeof out->issuer);
+    EVP_PKEY_free(key);
+    X509_free(x);
+    ERR_clear_error();
+    return HT_OK;
+}
+
+bool io_site_is_for(struct ht_slice pem, const char *host) {
+    X509 *x = first_of(pem);
+    bool ok = x && X509_check_host(x, host, strlen(host), X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS, NULL) == 1;
+    X509_free(x);
+    ERR_clear_error();
+    return ok;
 }

@@ -23,4 +23,15 @@ int io_site_authority(const char *domain, struct io_site_pair *out, struct ht_er
 int io_site_issue(const struct io_site_pair *authority, const char *domain, const char *below, unsigned days,
                   struct io_site_pair *out, struct ht_errmsg *err) HT_MUST_USE;
 
+/* What a certificate says, the first one of a PEM text. */
+struct io_site_facts {
+    int64_t begins, ends;              /* Unix seconds */
+    char subject[128], issuer[128];    /* printable */
+    bool vouches_for_itself, fits_key; /* the text has its key as well */
+};
+/* 0, or HT_ETLS with *err: there is no certificate in it. */
+int io_site_look(struct ht_slice pem, struct io_site_facts *out, struct ht_errmsg *err) HT_MUST_USE;
+/* True when the first certificate of a PEM text is for this host, which has no *. */
+bool io_site_is_for(struct ht_slice pem, const char *host);
+
 #endif

@@ -335,7 +335,26 @@ def edge_log(_world, name, code):
         }[code]()
 
 
-RUNS = {"edge permissions": edge_api, "edge logs": edge_log, "edge stats": edge_log, "edge containers": edge_api, "edge services": edge_api, "edge state": edge_api, "edge dev": edge, "edge up": edge, "restart": restart, "doctor": doctor, "requests list": inspector, "requests show": inspector, "requests replay": inspector, "login": stored, "logout": stored, "token new": about, "password new": password, "version": about, "completion": about, "serve": kit, "demo": demo, "ready": ready, "config check": check, **{name: tunnel for name in (*TUNNELS, "reach", "vtunnel-client")},
+def edge_doctor(_world, _name, code):
+    needs_haproxy()
+    if os.geteuid() != 0:
+        raise Skip("ports 80 and 443 are for root")
+    words = ["edge", "doctor", "--domain", "localhost", "--id", "n1"]
+
+    def full():
+        with open("/dev/full", "w", encoding="ascii") as disk:
+            return subprocess.run([BIN, *words, "--folder", folder.join("edge")], stdout=disk, stderr=subprocess.DEVNULL, check=False, timeout=60).returncode
+
+    with Folder() as folder:
+        return {
+            "ok": lambda: status_of(*words, "--folder", folder.join("edge")),
+            "failure": full,
+            "usage": lambda: status_of("edge", "doctor", "--id", "n1"),
+            "config": lambda: status_of(*words, "--haproxy", "/nonexistent"),
+        }[code]()
+
+
+RUNS = {"edge doctor": edge_doctor, "edge permissions": edge_api, "edge logs": edge_log, "edge stats": edge_log, "edge containers": edge_api, "edge services": edge_api, "edge state": edge_api, "edge dev": edge, "edge up": edge, "restart": restart, "doctor": doctor, "requests list": inspector, "requests show": inspector, "requests replay": inspector, "login": stored, "logout": stored, "token new": about, "password new": password, "version": about, "completion": about, "serve": kit, "demo": demo, "ready": ready, "config check": check, **{name: tunnel for name in (*TUNNELS, "reach", "vtunnel-client")},
         **{name: admin for name in ADMIN}}
 
 
