@@ -11,9 +11,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define LOOKS_OFF 6   /* a request that was let in before the change may come to be served after the first look */
-#define LOOKS_MOVED 2 /* its address may be another container's by now */
-#define LOOKS_FAILED 50
+#define LOOKS_OFF 6     /* a request that was let in before the change may come to be served after the first look */
+#define LOOKS_MOVED 2   /* its address may be another container's by now */
+#define LOOKS_FAILED 50 /* a master that loads anew answers nobody for a moment */
 #define AGAIN_MS 200
 #define OPEN "open" /* permissions that let everybody in */
 #define OLD_MAX 64  /* processes from before reloads */
@@ -288,6 +288,11 @@ static void over(struct edge_sessions *s) {
         c->looks += !s->failed;
         c->failed += s->failed;
         if (c->looks >= (c->map == HAPROXY_MAP_OFF ? LOOKS_OFF : LOOKS_MOVED) || c->failed >= LOOKS_FAILED) {
+            if (c->failed >= LOOKS_FAILED)
+                ht_error("edge",
+                         "HAProxy does not list its connections: those to %s may go on, though it was switched "
+                         "off or moved",
+                         c->key);
             ht_list_remove(&c->node);
             ht_free(c);
         }
