@@ -107,14 +107,30 @@ class Site:
         return Answer(out.replace("HTTP/1.1 100 Continue\r\n\r\n", ""))
 
     def follow(self, *more, container=CONTAINER):
-        """A visitor whose answer does not end; once it has begun."""
+        """A visitor whose answer does not end, once it has lasted longer than what an earlier change may still cut."""
         host = f"{PROJECT}-{container}-terminal-1.node1.containers.{DOMAIN}"
-        visitor = self.container.start("curl", "-s", "-S", "-N", "--cacert", "/tmp/ca.pem", "--resolve", f"{host}:443:192.0.2.1", *more, f"https://{host}/stream")
-        visitor.wait_line("tick")
-        return visitor
+        argv = ["curl", "-s", "-S", "-N", "--cacert", "/tmp/ca.pem", "--resolve", f"{host}:443:192.0.2.1", *more, f"https://{host}/stream"]
+
+        def begun():
+            visitor = self.container.start(*argv)
+            with contextlib.suppress(AssertionError):
+                for _ in range(30):
+                    visitor.wait_line("tick")
+                return visitor
+            visitor.end()
+            return None
+        return eventually(begun, "an answer that does not end")
 
     def status(self, *args, **more):
         return self.get(*args, **more).status
+
+    def becomes(self, status, *args, **more):
+        """After a change, which also ends what is under way: a request of that moment may be cut."""
+        def asked():
+            with contextlib.suppress(AssertionError):
+                return self.status(*args, **more) == status
+            return False
+        eventually(asked, f"{status} of {args} {more}")
 
     def bearer(self, token, **more):
         return self.get("/", "-H", f"Authorization: Bearer {token}", **more)
@@ -332,14 +348,14 @@ def _():
         with_key = it.follow("-H", f"X-Edge-Key: {TOKEN}")
         version = api.change("DELETE", f"/containers/{CONTAINER}/proxy/permissions/permissions/ci", version=1).version
         ended(with_key)
-        eventually(lambda: it.status("/", "-H", f"X-Edge-Key: {TOKEN}") == 403, "nobody's")
+        it.becomes(403, "/", "-H", f"X-Edge-Key: {TOKEN}")
         # What was open is closed by the first permissions, of the project as well.
         api.change("DELETE", f"/containers/{CONTAINER}/proxy/permissions", version=version)
-        eventually(lambda: it.status() == 200, "open")
+        it.becomes(200)
         anybody = it.follow()
         api.change("PUT", f"/projects/{PROJECT}/proxy/permissions", document, version=0)
         ended(anybody)
-        assert it.status() == 403
+        it.becomes(403)
 
 
 @case("while the agent is away: containers with permissions are 503 with Retry-After, the others are as they were; then it comes back")
@@ -374,7 +390,7 @@ def _():
         key = ["-H", f"X-Edge-Key: {TOKEN}"]
         found = ask("GET", base)
         assert found.status == 200 and found.data["default"] == "allow" and found.data["groups"] == {} and found.version == 0, found
-        assert it.status() == 200
+        it.becomes(200)
         document = {"default": "deny", "groups": {"ci": {"type": "token", "value": TOKEN, "header": "X-Edge-Key"},
                                                   "team": {"type": "password", "username": "ann", "password": "sesame"}},
                     "permissions": {"ci": {"terminal": True}, "team": {"exec": True}}}
@@ -383,11 +399,11 @@ def _():
         made = ask("PUT", base, document, version=0)
         assert made.status == 200 and made.version == 1, made
         # The next request knows it.
-        eventually(lambda: it.status() == 403, "permissions")
-        assert it.status("/", *key) == 200
+        it.becomes(403)
+        it.becomes(200, "/", *key)
         # Nothing listens at exec's port, so who may come in reads HAProxy's 503.
-        assert it.status("/", "-u", "ann:sesame", service="exec-1") == 503
-        assert it.status("/", "-u", "ann:guess", service="exec-1") == 401
+        it.becomes(503, "/", "-u", "ann:sesame", service="exec-1")
+        it.becomes(401, "/", "-u", "ann:guess", service="exec-1")
         assert it.get("/", service="exec-1").headers["www-authenticate"].startswith("Basic ")
         # No secret comes out, neither here nor in the file nor in the audit.
         shown = ask("GET", base)
@@ -400,17 +416,19 @@ def _():
         shown.data["permissions"]["ci"] = {"terminal": [2], "web": "*"}
         body = {k: shown.data[k] for k in ("default", "groups", "permissions")}
         version = ask("PUT", base, body, version=1).version
-        eventually(lambda: it.status("/", *key) == 403, "terminal-1 is no longer the key's")
-        assert it.status("/", *key, service="terminal-2") == 200 and it.status("/", *key, service="web-1") == 200
+        it.becomes(403, "/", *key)
+        it.becomes(200, "/", *key, service="terminal-2")
+        it.becomes(200, "/", *key, service="web-1")
         # Piece by piece.
         version = ask("PUT", f"{base}/groups/office/ip", {"range": f"{HERE}/32"}, version=version).version
         version = ask("PUT", f"{base}/permissions/office", {"program": "terminal", "access": [1, "5-6"]}, version=version).version
-        eventually(lambda: it.status() == 200, "the office")
-        assert it.status(service="terminal-6") == 200 and it.status(service="terminal-7") == 403
+        it.becomes(200)
+        it.becomes(200, service="terminal-6")
+        it.becomes(403, service="terminal-7")
         version = ask("DELETE", f"{base}/groups/office", version=version).version
-        eventually(lambda: it.status() == 403, "no office")
+        it.becomes(403)
         version = ask("PATCH", f"{base}/default", {"default": "allow"}, version=version).version
-        eventually(lambda: it.status() == 200, "everybody")
+        it.becomes(200)
         version = ask("DELETE", f"{base}/permissions/ci", version=version).version
         assert "ci" not in ask("GET", base).data["permissions"]
         # Mistakes are named and change nothing.
@@ -431,12 +449,13 @@ def _():
             version = answer.version or version
         # A project's hold for containers without their own, until they are gone.
         assert ask("PUT", project, {"default": "deny"}, version=0).status == 200
-        eventually(lambda: it.status(container=OTHER) == 403, "the project's")
-        assert it.status() == 200
+        it.becomes(403, container=OTHER)
+        it.becomes(200)
         version = ask("DELETE", base, version=ask("GET", base).version).version
-        eventually(lambda: it.status() == 403, "the project's for both")
+        it.becomes(403)
         assert ask("DELETE", project, version=ask("GET", project).version).status == 200
-        eventually(lambda: it.status() == 200 and it.status(container=OTHER) == 200, "nobody's")
+        it.becomes(200)
+        it.becomes(200, container=OTHER)
         # The same by the command line, and with the switch in one step; a restart knows all of it.
         tell = ["edge", "permissions", "--folder", it.folder, "--container", CONTAINER]
         it.server.write("/tmp/p.json", json.dumps(document))
@@ -444,18 +463,20 @@ def _():
         assert "default deny" in it.server.run(BIN, *tell, "replace", "/tmp/p.json")
         it.server.run(BIN, *tell, "group", "office", "ip", "/tmp/office.json")
         assert re.search(r'office +ip +web +\[3,"5-6"\]', it.server.run(BIN, *tell, "allow", "office", "web", '[3,"5-6"]'))
-        eventually(lambda: it.status(service="web-5") == 200 and it.status(service="web-1") == 403, "the command's")
+        it.becomes(200, service="web-5")
+        it.becomes(403, service="web-1")
         assert "office" not in it.server.run(BIN, *tell, "ungroup", "office")
         assert "default allow" in it.server.run(BIN, *tell, "default", "allow")
         version = json.loads(it.server.run(BIN, *tell, "--json"))["file_version"]
         off = ask("PUT", base, {"default": "allow", "enable_proxy": False}, version=version)
         assert off.status == 200 and off.data["enable_proxy"] is False, off
-        eventually(lambda: it.status() == 503, "off")
+        it.becomes(503)
         assert ask("PUT", base, {"default": "deny", "enable_proxy": True}, version=off.version).status == 200
-        eventually(lambda: it.status() == 403, "on, and closed")
+        it.becomes(403)
         assert it.edge.end() == 0
         it.start()
-        assert it.status() == 403 and it.status(container=OTHER) == 200
+        it.becomes(403)
+        it.becomes(200, container=OTHER)
 
 
 if __name__ == "__main__":
