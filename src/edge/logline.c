@@ -36,9 +36,11 @@ int edge_log_frame(struct ht_slice bytes, struct ht_slice *line) {
 /* ---- privacy ---- */
 
 static bool is_secret(struct ht_slice name, const struct edge_log_privacy *p) {
-    char plain[64];
+    char plain[256];
     size_t n = 0;
-    for (size_t i = 0; i < name.n && n < sizeof plain; i++) {
+    for (size_t i = 0; i < name.n; i++) {
+        if (n == sizeof plain) /* nobody calls a parameter like that, and its end is not looked at */
+            return true;
         int high = name.p[i] == '%' && i + 2 < name.n ? ht_hex_digit(name.p[i + 1]) : -1;
         int low = high >= 0 ? ht_hex_digit(name.p[i + 2]) : -1;
         plain[n++] = low >= 0 ? (char)(16 * high + low) : name.p[i];
@@ -104,8 +106,8 @@ static size_t put_pair(struct masked *m, struct ht_slice s, const struct edge_lo
     const char *equal = n ? memchr(s.p, '=', n) : NULL;
     name = equal ? (size_t)(equal - s.p) : n;
     if (equal && name + 1 < n && is_secret(ht_slice_of(s.p, name), p)) {
-        put(m, ht_slice_of(s.p, name + 1));
-        put(m, ht_slice_str(INSPECT_DOTS));
+        put_all_but_tokens(m, ht_slice_of(s.p, name));
+        put(m, ht_slice_str("=" INSPECT_DOTS));
     } else {
         put_all_but_tokens(m, ht_slice_of(s.p, n));
     }

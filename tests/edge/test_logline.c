@@ -9,6 +9,7 @@
 
 #define NOW INT64_C(1796005834104)
 #define DOTS INSPECT_DOTS
+#define LONG "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
 
 static struct edge_log_reader *reader;
 static struct edge_log_row row;
@@ -229,8 +230,10 @@ static void secrets_in_urls_are_masked(void) {
         {"/eyJ/eyJustAName", "/eyJ/eyJustAName"},
         {"/%", "/%"},
         {"/?%=%&%7=1&token%=x", "/?%=%&%7=1&token%=" DOTS},
+        {"/?eyJhbGciOi.eyJzdWIiOi.c2ln?token=x", "/?" DOTS "?token=" DOTS},
+        {"/?" LONG LONG LONG LONG LONG "token=x", "/?" LONG LONG LONG LONG LONG "token=" DOTS},
     };
-    char out[256];
+    char out[512];
     for (size_t i = 0; i < HT_ARRAY_LEN(rows); i++) {
         size_t n = edge_log_mask_url(ht_slice_str(rows[i].url), &p, out, sizeof out);
         if (!ht_slice_is(ht_slice_of(out, n), rows[i].want))
