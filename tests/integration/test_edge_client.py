@@ -180,6 +180,12 @@ def _():
         assert told("6.6.6.6, unknown") == OTHER
         assert told("6.6.6.6, unknown, 10.9.0.1") == "10.9.0.1"
         assert told("6.6.6.6, _hidden, 203.0.113.51") == OTHER
+        # 6to4 has an IPv4 address in it, which anybody may write there.
+        it.visitor.run("ip", "addr", "add", "2002:cb00:7133::1/64", "dev", "eth0", "nodad")
+        it.server.run("ip", "-6", "route", "add", "2002::/16", "dev", "vis")
+        seen = it.seen("--interface", "2002:cb00:7133::1", "-H", "X-Forwarded-For: 6.6.6.6", at=SERVER6)
+        assert seen.one("x-forwarded-for") == "2002:cb00:7133::1", seen.fields
+        assert told("6.6.6.6, 2002:a09:1::1") == "2002:a09:1::1"
         seen = it.seen("--interface", OTHER, "-H", "Forwarded: for=6.6.6.6", "-H", "X-Real-IP: 6.6.6.6", "-H", "X-Forwarded-For: 198.51.100.7",
                        "-H", "X-Forwarded-Host: evil.example")
         check_fields(seen, "198.51.100.7", it.host())
