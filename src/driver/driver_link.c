@@ -16,20 +16,22 @@
 
 /* ---- the session's clock ---- */
 
-static void clock_task(struct io_task *task) {
-    struct driver_session *ses = ht_container_of(task, struct driver_session, clock);
-    if (!ses->mux)
-        return;
-    uint64_t deadline = mux_session_deadline(ses->mux);
-    if (deadline == ses->deadline)
+/* A deadline that has moved further away is noticed when the timer fires: cheaper than to set it with every message. */
+static void follow_deadline(struct driver_session *ses) {
+    uint64_t deadline = mux_session_deadline(ses->mux), now = io_now_ms(ses->t->loop);
+    if (deadline >= ses->deadline)
         return;
     ses->deadline = deadline;
-    if (deadline == UINT64_MAX) {
-        io_timer_stop(&ses->timer);
-        return;
-    }
-    uint64_t now = io_now_ms(ses->t->loop);
     io_timer_set(&ses->timer, deadline > now ? deadline - now : 0);
+}
+
+static void clock_task(struct io_task *task) {
+    struct driver_session *ses = ht_container_of(task, struct driver_session, clock);
+    uint64_t now = io_now_ms(ses->t->loop);
+    if (ses->mux && mux_session_deadline(ses->mux) <= now) /* a timer would take another turn of the loop */
+        mux_session_tick(ses->mux, now);
+    if (ses->mux)
+        follow_deadline(ses);
 }
 
 void driver_session_touch(struct driver_session *ses) { io_task_add(ses->t->loop, &ses->clock); }

@@ -341,7 +341,7 @@ def _():
         os.chmod(old, 0o755)
         assert "is version 2.4; the edge needs HAProxy 2.6 or later" in refused("dev", "--folder", at, "--haproxy", old)
         with open(old, "w", encoding="ascii") as f:
-            f.write("#!/bin/sh\n[ $1 = -v ] && echo 'HAProxy version 3.0.1' && exit\necho '[ALERT] (1) : config : nothing is right' >&2\nexit 1\n")
+            f.write("#!/bin/sh\ncase $1 in -v*) echo 'HAProxy version 3.0.1'; exit;; esac\necho '[ALERT] (1) : config : nothing is right' >&2\nexit 1\n")
         assert "HAProxy does not start: it ended with status 1: config : nothing is right" in refused("dev", "--folder", at, "--haproxy", old)
         assert "is no id" in refused("dev", "--folder", at, "--id", "Me-1", status=2)
         assert "cannot hold" in refused("dev", "--folder", folder.join("a b"), status=2)

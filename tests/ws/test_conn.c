@@ -608,7 +608,7 @@ static void a_connection_is_taken_off(void) {
         loop_turns(loop, 2);
         CU_ASSERT_EQUAL_FATAL(e.messages, 1);
         CU_ASSERT_EQUAL_FATAL(ws_conn_unread(e.w, &rest), HT_OK);
-        CU_ASSERT(rest.len == split - first && memcmp(rest.data, wire.data + first, rest.len) == 0);
+        CU_ASSERT(rest.len == split - first && (rest.len == 0 || memcmp(rest.data, wire.data + first, rest.len) == 0));
         struct io_conn *conn = ws_conn_take(&e.w);
         CU_ASSERT_PTR_NULL(e.w);
         int own = io_conn_release(&conn);
