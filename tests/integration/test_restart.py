@@ -1,4 +1,7 @@
-"""Kits restart unseen: SIGUSR2 while visitors come, transfers that last, new programs that do not start, and who ends when."""
+"""Kits restart unseen: SIGUSR2 while visitors come, transfers that last, new programs that do not start, and who ends when.
+
+Runs: sanitized.
+"""
 
 import contextlib
 import http.client
