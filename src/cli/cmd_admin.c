@@ -131,23 +131,6 @@ static int run_admin(struct admin_command *c) {
     return status;
 }
 
-static int print_table(struct cli_table *t, int rc) {
-    if (rc == HT_OK)
-        cli_table_print(t, stdout);
-    else
-        cli_complain("%s", ht_err_text(rc));
-    cli_table_free(t);
-    return rc == HT_OK ? OPT_EXIT_OK : OPT_EXIT_FAILURE;
-}
-
-/* Adds a row of cells. */
-static int add_row(struct cli_table *t, const char *const *cells) {
-    int rc = HT_OK;
-    for (unsigned i = 0; i < t->columns && rc == HT_OK; i++)
-        rc = cli_table_cell(t, "%s", cells[i]);
-    return rc;
-}
-
 /* ---- list ---- */
 
 /* Appends the names, with commas between. */
@@ -184,8 +167,9 @@ static int add_tunnel(struct cli_table *t, const cJSON *one) {
     if (rc == HT_OK)
         rc = put_ports(&pull, list_of(one, "pullBindings"));
     if (rc == HT_OK)
-        rc = add_row(t, (const char *[]){text_of(one, "sessionId"), text_of(one, "peerAddr"), text_of(one, "protocol"),
-                                         streams, (const char *)expose.data, (const char *)pull.data});
+        rc = cli_table_row(t, (const char *[]){text_of(one, "sessionId"), text_of(one, "peerAddr"),
+                                               text_of(one, "protocol"), streams, (const char *)expose.data,
+                                               (const char *)pull.data});
     ht_buf_free(&expose);
     ht_buf_free(&pull);
     return rc;
@@ -195,12 +179,12 @@ static int show_list(const cJSON *answer) {
     static const char *const heading[] = {"SESSION", "DRIVER", "PROTOCOL", "STREAMS", "EXPOSE", "PULL"};
     struct cli_table t = {.columns = HT_ARRAY_LEN(heading)};
     const cJSON *one, *sessions = list_of(answer, "sessions");
-    int rc = add_row(&t, heading);
+    int rc = cli_table_row(&t, heading);
     cJSON_ArrayForEach(one, sessions) {
         if (rc == HT_OK)
             rc = add_tunnel(&t, one);
     }
-    int status = cJSON_GetArraySize(sessions) > 0 ? print_table(&t, rc) : OPT_EXIT_OK;
+    int status = cJSON_GetArraySize(sessions) > 0 ? cli_table_end(&t, rc) : OPT_EXIT_OK;
     cli_table_free(&t);
     printf("%s%d sessions, %llu parked, %llu bindings, %llu streams, %llu descriptors free\n",
            cJSON_GetArraySize(sessions) > 0 ? "\n" : "", cJSON_GetArraySize(sessions),
@@ -227,20 +211,20 @@ static int add_session(struct cli_table *t, const cJSON *one) {
     snprintf(sockets, sizeof sockets, "%llu", number_of(one, "connectionsGranted"));
     snprintf(bindings, sizeof bindings, "%d", cJSON_GetArraySize(list_of(one, "bindings")));
     bool v2 = cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(one, "isV2"));
-    return add_row(t, (const char *[]){text_of(one, "sessionId"), text_of(one, "peerAddr"), v2 ? "v2" : "v1", sockets,
-                                       streams, bindings, state_of(one, state)});
+    return cli_table_row(t, (const char *[]){text_of(one, "sessionId"), text_of(one, "peerAddr"), v2 ? "v2" : "v1",
+                                             sockets, streams, bindings, state_of(one, state)});
 }
 
 static int show_sessions(const cJSON *answer) {
     static const char *const heading[] = {"SESSION", "DRIVER", "PROTOCOL", "SOCKETS", "STREAMS", "BINDINGS", "STATE"};
     struct cli_table t = {.columns = HT_ARRAY_LEN(heading)};
     const cJSON *one;
-    int rc = add_row(&t, heading);
+    int rc = cli_table_row(&t, heading);
     cJSON_ArrayForEach(one, list_of(answer, "sessions")) {
         if (rc == HT_OK)
             rc = add_session(&t, one);
     }
-    return print_table(&t, rc);
+    return cli_table_end(&t, rc);
 }
 
 static int add_binding(struct cli_table *t, const cJSON *one) {
@@ -253,9 +237,9 @@ static int add_binding(struct cli_table *t, const cJSON *one) {
     if (rc == HT_OK)
         rc = ht_buf_append(&names, "", 1);
     if (rc == HT_OK)
-        rc = add_row(t, (const char *[]){port, text_of(one, "mode"), text_of(one, "kind"), text_of(one, "bindAddr"),
-                                         text_of(one, "label"), state_of(one, state), id, text_of(one, "sessionId"),
-                                         (const char *)names.data});
+        rc = cli_table_row(t, (const char *[]){port, text_of(one, "mode"), text_of(one, "kind"),
+                                               text_of(one, "bindAddr"), text_of(one, "label"), state_of(one, state),
+                                               id, text_of(one, "sessionId"), (const char *)names.data});
     ht_buf_free(&names);
     return rc;
 }
@@ -269,12 +253,12 @@ static int show_bindings(const cJSON *answer) {
         if (cJSON_GetArraySize(list_of(one, "names")) > 0)
             t.columns = HT_ARRAY_LEN(heading);
     }
-    int rc = add_row(&t, heading);
+    int rc = cli_table_row(&t, heading);
     cJSON_ArrayForEach(one, list_of(answer, "bindings")) {
         if (rc == HT_OK)
             rc = add_binding(&t, one);
     }
-    return print_table(&t, rc);
+    return cli_table_end(&t, rc);
 }
 
 /* ---- status ---- */
@@ -302,8 +286,8 @@ static int add_mine(struct cli_table *t, const cJSON *one) {
     struct ht_buf place = {0};
     int rc = put_place(&place, one);
     if (rc == HT_OK)
-        rc = add_row(t, (const char *[]){(const char *)place.data, text_of(one, "mode"), state_of(one, state),
-                                         text_of(one, "label")});
+        rc = cli_table_row(t, (const char *[]){(const char *)place.data, text_of(one, "mode"), state_of(one, state),
+                                               text_of(one, "label")});
     ht_buf_free(&place);
     return rc;
 }
@@ -316,12 +300,12 @@ static int show_status(const cJSON *answer) {
         printf("nothing is open; `%s 3000` opens this machine's port 3000\n", cli_program);
         return OPT_EXIT_OK;
     }
-    int rc = add_row(&t, heading);
+    int rc = cli_table_row(&t, heading);
     cJSON_ArrayForEach(one, mine) {
         if (rc == HT_OK)
             rc = add_mine(&t, one);
     }
-    return print_table(&t, rc);
+    return cli_table_end(&t, rc);
 }
 
 static bool none_is_parked(const cJSON *answer) {
@@ -353,8 +337,8 @@ static int show_health(const cJSON *answer) {
     };
     int rc = HT_OK;
     for (size_t i = 0; i < HT_ARRAY_LEN(rows) && rc == HT_OK; i++)
-        rc = add_row(&t, rows[i]);
-    int status = print_table(&t, rc);
+        rc = cli_table_row(&t, rows[i]);
+    int status = cli_table_end(&t, rc);
     bool ok = strcmp(text_of(answer, "status"), "ok") == 0;
     return status != OPT_EXIT_OK ? status : ok ? OPT_EXIT_OK : OPT_EXIT_FAILURE;
 }
@@ -364,7 +348,7 @@ static int show_health(const cJSON *answer) {
 static int show_closing(const cJSON *answer) {
     const char *id = text_of(answer, "sessionId");
     struct cli_table t = {.columns = 1};
-    return print_table(&t, cli_table_cell(&t, "%s is %s", id, text_of(answer, "status")));
+    return cli_table_end(&t, cli_table_cell(&t, "%s is %s", id, text_of(answer, "status")));
 }
 
 /* The resource of a session. Reserved characters of the id are percent-encoded (RFC 3986 2.1). */

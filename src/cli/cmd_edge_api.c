@@ -126,28 +126,12 @@ static const char *switch_of(const cJSON *object) {
     return cJSON_IsFalse(cJSON_GetObjectItemCaseSensitive(object, "enable_proxy")) ? "off" : "on";
 }
 
-static int add_row(struct cli_table *t, const char *const *cells) {
-    int rc = HT_OK;
-    for (unsigned i = 0; i < t->columns && rc == HT_OK; i++)
-        rc = cli_table_cell(t, "%s", cells[i]);
-    return rc;
-}
-
-static int print_table(struct cli_table *t, int rc) {
-    if (rc == HT_OK)
-        cli_table_print(t, stdout);
-    else
-        cli_complain("%s", ht_err_text(rc));
-    cli_table_free(t);
-    return rc == HT_OK && fflush(stdout) == 0 ? OPT_EXIT_OK : OPT_EXIT_FAILURE;
-}
-
 static int add_container(struct cli_table *t, const cJSON *one) {
     char version[24];
     const cJSON *v = cJSON_GetObjectItemCaseSensitive(one, "file_version");
     snprintf(version, sizeof version, "v%.0f", cJSON_IsNumber(v) ? v->valuedouble : 0);
-    return add_row(t, (const char *[]){text_of(one, "id"), text_of(one, "project_id"), text_of(one, "ip"),
-                                       switch_of(one), text_of(one, "source"), version});
+    return cli_table_row(t, (const char *[]){text_of(one, "id"), text_of(one, "project_id"), text_of(one, "ip"),
+                                             switch_of(one), text_of(one, "source"), version});
 }
 
 /* A list, or one. */
@@ -157,14 +141,14 @@ static int show_containers(const struct cli_edge *e, const cJSON *data) {
     const cJSON *one, *all = cJSON_GetObjectItemCaseSensitive(data, "containers");
     if (e->json)
         return cli_edge_print_json(data);
-    int rc = add_row(&t, heading);
+    int rc = cli_table_row(&t, heading);
     if (!all && rc == HT_OK)
         rc = add_container(&t, data);
     cJSON_ArrayForEach(one, all) {
         if (rc == HT_OK)
             rc = add_container(&t, one);
     }
-    return print_table(&t, rc);
+    return cli_table_end(&t, rc);
 }
 
 static int show_services(const struct cli_edge *e, const cJSON *data) {
@@ -173,7 +157,7 @@ static int show_services(const struct cli_edge *e, const cJSON *data) {
     const cJSON *one, *all = cJSON_GetObjectItemCaseSensitive(data, "services");
     if (e->json)
         return cli_edge_print_json(data);
-    int rc = add_row(&t, heading);
+    int rc = cli_table_row(&t, heading);
     cJSON_ArrayForEach(one, all) {
         char port[16] = "any";
         const cJSON *number = cJSON_GetObjectItemCaseSensitive(one, "port");
@@ -181,9 +165,9 @@ static int show_services(const struct cli_edge *e, const cJSON *data) {
             snprintf(port, sizeof port, "%.0f", number->valuedouble);
         bool own = cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(one, "own"));
         if (rc == HT_OK)
-            rc = add_row(&t, (const char *[]){text_of(one, "service"), port, switch_of(one), own ? "yes" : "no"});
+            rc = cli_table_row(&t, (const char *[]){text_of(one, "service"), port, switch_of(one), own ? "yes" : "no"});
     }
-    return print_table(&t, rc);
+    return cli_table_end(&t, rc);
 }
 
 /* ---- words ---- */

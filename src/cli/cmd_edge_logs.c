@@ -356,9 +356,7 @@ static int show_stats(const cJSON *data) {
     struct cli_table t = {.columns = HT_ARRAY_LEN(heading)};
     char bytes[CLI_HUMAN];
     const cJSON *one, *services = cJSON_GetObjectItemCaseSensitive(data, "services");
-    int rc = HT_OK;
-    for (size_t i = 0; rc == HT_OK && i < HT_ARRAY_LEN(heading); i++)
-        rc = cli_table_cell(&t, "%s", heading[i]);
+    int rc = cli_table_row(&t, heading);
     cJSON_ArrayForEach(one, services) {
         if (rc == HT_OK)
             rc = add_service(&t, one);

@@ -238,19 +238,12 @@ static int print_list(const cJSON *list) {
     static const char *const heading[] = {"ID", "TIME", "METHOD", "STATUS", "DURATION", "BYTES", "FROM", "TARGET"};
     struct cli_table t = {.columns = HT_ARRAY_LEN(heading)};
     const cJSON *x;
-    int rc = HT_OK;
-    for (size_t i = 0; i < HT_ARRAY_LEN(heading) && rc == HT_OK; i++)
-        rc = cli_table_cell(&t, "%s", heading[i]);
+    int rc = cli_table_row(&t, heading);
     cJSON_ArrayForEach(x, list) {
         if (rc == HT_OK)
             rc = add_row(&t, x);
     }
-    if (rc == HT_OK)
-        cli_table_print(&t, stdout);
-    else
-        cli_complain("%s", ht_err_text(rc));
-    cli_table_free(&t);
-    return rc == HT_OK && fflush(stdout) == 0 ? OPT_EXIT_OK : OPT_EXIT_FAILURE;
+    return cli_table_end(&t, rc);
 }
 
 int cmd_requests_list(int argc, char **argv) {

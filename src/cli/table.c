@@ -43,3 +43,19 @@ void cli_table_print(const struct cli_table *t, FILE *to) {
 }
 
 void cli_table_free(struct cli_table *t) { ht_buf_free(&t->cells); }
+
+int cli_table_row(struct cli_table *t, const char *const *cells) {
+    int rc = HT_OK;
+    for (unsigned i = 0; i < t->columns && rc == HT_OK; i++)
+        rc = cli_table_cell(t, "%s", cells[i]);
+    return rc;
+}
+
+int cli_table_end(struct cli_table *t, int rc) {
+    if (rc == HT_OK)
+        cli_table_print(t, stdout);
+    else
+        cli_complain("%s", ht_err_text(rc));
+    cli_table_free(t);
+    return rc == HT_OK && fflush(stdout) == 0 ? OPT_EXIT_OK : OPT_EXIT_FAILURE;
+}

@@ -16,22 +16,19 @@
 
 /* ---- the session's clock ---- */
 
-/* A deadline that has moved further away is noticed when the timer fires: cheaper than to set it with every message. */
-static void follow_deadline(struct driver_session *ses) {
-    uint64_t deadline = mux_session_deadline(ses->mux), now = io_now_ms(ses->t->loop);
+static void clock_task(struct io_task *task) {
+    struct driver_session *ses = ht_container_of(task, struct driver_session, clock);
+    uint64_t now = io_now_ms(ses->t->loop);
+    uint64_t deadline = ses->mux ? mux_session_deadline(ses->mux) : UINT64_MAX;
+    if (deadline <= now) { /* a timer would take another turn of the loop */
+        mux_session_tick(ses->mux, now);
+        deadline = ses->mux ? mux_session_deadline(ses->mux) : UINT64_MAX;
+    }
+    /* One that has moved further away is noticed when the timer fires: cheaper than to set it with every message. */
     if (deadline >= ses->deadline)
         return;
     ses->deadline = deadline;
     io_timer_set(&ses->timer, deadline > now ? deadline - now : 0);
-}
-
-static void clock_task(struct io_task *task) {
-    struct driver_session *ses = ht_container_of(task, struct driver_session, clock);
-    uint64_t now = io_now_ms(ses->t->loop);
-    if (ses->mux && mux_session_deadline(ses->mux) <= now) /* a timer would take another turn of the loop */
-        mux_session_tick(ses->mux, now);
-    if (ses->mux)
-        follow_deadline(ses);
 }
 
 void driver_session_touch(struct driver_session *ses) { io_task_add(ses->t->loop, &ses->clock); }

@@ -1,8 +1,8 @@
 /* Tokens: each of the algorithms, and every way in which one is not what it says. Real keys, made here. */
 #include "edge/jwt.h"
 
-#include "base/base64.h"
 #include "base/mem.h"
+#include "support/base64url.h"
 #include "support/tap.h"
 
 #include <openssl/ec.h>
@@ -27,16 +27,6 @@ static void pem_of(EVP_PKEY *key, char *out, size_t cap) {
     int n = BIO_read(bio, out, (int)cap - 1);
     out[n > 0 ? n : 0] = '\0';
     BIO_free(bio);
-}
-
-/* Base64 for URLs, without padding. */
-static size_t put64(char *out, const void *p, size_t n) {
-    size_t len = ht_base64_put(out, p, n);
-    while (len && out[len - 1] == '=')
-        len--;
-    for (size_t i = 0; i < len; i++)
-        out[i] = out[i] == '+' ? '-' : out[i] == '/' ? '_' : out[i];
-    return len;
 }
 
 static size_t sign_public(EVP_PKEY *key, const char *text, size_t n, uint8_t *out, size_t cap) {

@@ -4,9 +4,9 @@
  *
  * Input: a token, a NUL, a header, a NUL, claims; the latter two are signed here.
  */
-#include "base/base64.h"
 #include "edge/jwt.h"
 #include "fuzz.h"
+#include "support/base64url.h"
 #include "json/json.h"
 
 #include <openssl/evp.h>
@@ -14,15 +14,6 @@
 
 #define SECRET "0123456789abcdef0123456789abcdef"
 #define NOW 2000000000u
-
-static size_t put64(char *out, const void *p, size_t n) {
-    size_t len = ht_base64_put(out, p, n);
-    while (len && out[len - 1] == '=')
-        len--;
-    for (size_t i = 0; i < len; i++)
-        out[i] = out[i] == '+' ? '-' : out[i] == '/' ? '_' : out[i];
-    return len;
-}
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     static struct jwt_key *key;
