@@ -337,7 +337,7 @@ run: deps
 	@$(B)/hoody-tunnel demo
 
 # Everything that can be proved in ten minutes on two cores; see tests/run.
-test: deps-test
+test: deps-test h3-client
 	@$(MAKE) --no-print-directory test-build
 	@$(MAKE) --no-print-directory SAN=1 test-build
 	@$(MAKE) --no-print-directory RELEASE=1 all lib # what test_install.py installs
@@ -390,10 +390,10 @@ edge-test: deps-test h3-client
 edge-units: $(EDGE_UNITS)
 
 # A client of HTTP/3 for tests, from PyPI; they are left out where it is not there.
-H3_CLIENT ?= $(HOME)/.cache/hoody-tunnel-tests/h3
+H3_CLIENT := build/h3-client
 h3-client:
 	@$(H3_CLIENT)/bin/python3 -c 'import aioquic' 2>/dev/null || \
-		{ python3 -m venv $(H3_CLIENT) && $(H3_CLIENT)/bin/pip -q install aioquic; } || echo "aioquic cannot be installed: tests of HTTP/3 are left out"
+		{ python3 -m venv $(H3_CLIENT) && $(H3_CLIENT)/bin/pip -q --retries 1 --timeout 15 install aioquic; } || echo "aioquic cannot be installed: tests of HTTP/3 are left out"
 
 # Each defence of tests/hardening.yaml switched off in a copy of the tree: its tests must fail. CASES="3 9" for some.
 hardening: deps-test gen

@@ -37,9 +37,9 @@ class Site:
         os.kill(self.edge.inner, signal.SIGHUP)
 
     def get(self, service, container=CONTAINER, project=PROJECT, suffix=f"node1.containers.{DOMAIN}"):
-        """(status, body) of a visitor who trusts the edge's authority alone."""
+        """(status, body) of a visitor who trusts the edge's authority alone. A connection that a change ends has the status 0, or an answer in part."""
         host = f"{project}-{container}-{service}.{suffix}"
-        out = self.container.run("curl", "-s", "-S", "--max-time", "20", "--cacert", "/tmp/ca.pem", "--resolve", f"{host}:443:192.0.2.1",
+        out = self.container.run("sh", "-c", 'r=0; "$@" || r=$?; case $r in 0|18|52|56) ;; *) exit $r ;; esac', "sh", "curl", "-s", "-S", "--max-time", "20", "--cacert", "/tmp/ca.pem", "--resolve", f"{host}:443:192.0.2.1",
                                  "-w", "\n%{http_code}", f"https://{host}/")
         body, _, status = out.rpartition("\n")
         return int(status), body

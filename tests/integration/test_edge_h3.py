@@ -6,6 +6,7 @@ Runs: plain.
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 
@@ -19,7 +20,8 @@ CLIENT = os.path.join(ROOT, "tests", "integration", "h3_client.py")
 
 
 def client_python():
-    for python in (os.environ.get("H3_PYTHON"), os.path.expanduser("~/.cache/hoody-tunnel-tests/h3/bin/python3"), "python3"):
+    for name in (os.environ.get("H3_PYTHON"), os.path.join(ROOT, "build/h3-client/bin/python3"), "python3"):
+        python = name and shutil.which(name)
         if python and subprocess.run([python, "-c", "import aioquic"], capture_output=True, check=False).returncode == 0:
             return python
     raise Skip("no client of HTTP/3: `make h3-client` installs one")
