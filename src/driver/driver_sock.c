@@ -165,7 +165,8 @@ static void connect_open(void *ctx, struct io_conn *conn, struct ht_slice protoc
     }
     s->ws = ws_conn_create(t->loop, conn, WS_CLIENT, &limits, early, &ws_calls, s);
     if (s->ws)
-        ws_conn_tune_tunnel(s->ws, 2 * (uint64_t)t->suspect_after_ms); /* KEEP-5: for a PING, and for its answer */
+        /* KEEP-5: for a PING, and for its answer */
+        ws_conn_tune_tunnel(s->ws, 2 * (uint64_t)t->suspect_after_ms, MUX_SHORT_MESSAGE);
     s->link = s->ws ? mux_link_create(WIRE_ROLE_DRIVER, s->version, s->ops->link, s) : NULL;
     if (!s->link || (t->vtunnel && !vtunnel_begin(s)) || s->ops->greet(s) < 0) {
         s->ops->failed(s, HT_TUNNEL_ENOMEM, 0, 0, ht_strerror(HT_TUNNEL_ENOMEM));

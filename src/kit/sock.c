@@ -281,7 +281,8 @@ void sock_open(struct kit *k, const struct sock_facts *f, struct io_conn *conn, 
         sock_drop(s);
         return;
     }
-    ws_conn_tune_tunnel(s->ws, 2 * (uint64_t)k->opt->suspect_after_ms); /* KEEP-5: for a PING, and for its answer */
+    /* KEEP-5: for a PING, and for its answer */
+    ws_conn_tune_tunnel(s->ws, 2 * (uint64_t)k->opt->suspect_after_ms, MUX_SHORT_MESSAGE);
     if (f->vtunnel)
         vtunnel_begin(s);
     else

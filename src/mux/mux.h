@@ -95,6 +95,8 @@ void mux_link_fed(struct mux_link *l);
  * KiB or more; on a slow link a smaller `cap` keeps messages short.
  */
 size_t mux_link_pull(struct mux_link *l, uint8_t *out, size_t cap);
+/* While a small piece may have to pass bulk, messages are no longer than this, and bulk that has more fills them. */
+#define MUX_SHORT_MESSAGE (WIRE_LIMIT_HEADER + WIRE_LIMIT_MAX_PAYLOAD)
 /* After mux_link_pull() has returned a message: true when the owner must keep it until acked() or replay() lets it go.
  * False without stream-resume, and for the few messages that do not count (RESUME-6). */
 bool mux_link_counts(const struct mux_link *l);

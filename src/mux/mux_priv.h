@@ -34,7 +34,6 @@
  * messages. Its next MUX_INTERACTIVE messages are short, so that the next small piece waits less. Bulk alone gets long
  * messages, which cost less. */
 #define MUX_SMALL_PIECE 16384u
-#define MUX_SHORT_MESSAGE (WIRE_LIMIT_HEADER + MUX_PIECE)
 #define MUX_INTERACTIVE 1024u
 #define MUX_BULK 32u
 /* A link is swift after MUX_SWIFT_BYTES took at most MUX_SWIFT_MS: a message is on its way for a millisecond or less.

@@ -45,7 +45,10 @@ void ws_conn_set_limits(struct ws_conn *w, const struct ws_limits *limits) { w->
 
 void ws_conn_use_text(struct ws_conn *w) { w->text = true; }
 
-void ws_conn_tune_tunnel(struct ws_conn *w, uint64_t dead_ms) { w->short_way = io_conn_tune_tunnel(w->io, dead_ms); }
+void ws_conn_tune_tunnel(struct ws_conn *w, uint64_t dead_ms, size_t kept_short) {
+    w->bulk.kept_short = kept_short;
+    w->short_way = io_conn_tune_tunnel(w->io, dead_ms);
+}
 
 void ws_conn_want_send(struct ws_conn *w) {
     if (!w->over && !w->destroyed && w->tx <= WS_TX_DRAIN)

@@ -95,8 +95,9 @@ void ws_conn_set_limits(struct ws_conn *w, const struct ws_limits *limits);
  */
 void ws_conn_use_text(struct ws_conn *w);
 /* It carries the tunnel: sets its socket up as io_conn_tune_tunnel() says, and its receive window follows what it
- * carries from now on (bulk.c). */
-void ws_conn_tune_tunnel(struct ws_conn *w, uint64_t dead_ms);
+ * carries from now on (bulk.c). `kept_short` is the length of a message that the peer keeps short because somebody
+ * waits behind it. */
+void ws_conn_tune_tunnel(struct ws_conn *w, uint64_t dead_ms, size_t kept_short);
 
 /* There is something to send: pull() is called at the end of this turn while there is room. One system call then writes
  * all messages. Cheap, and may be called at any time. */

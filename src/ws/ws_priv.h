@@ -35,8 +35,10 @@ enum ws_tx {
     WS_TX_DEAD,  /* writing has failed */
 };
 
-/* Whether bulk has the connection for itself, and the window that follows from it. Zeros: it has not. */
+/* Whether bulk has the connection for itself, and the window that follows from it. Zeros but for `kept_short`: it has
+ * not. */
 struct ws_bulk {
+    size_t kept_short; /* see ws_conn_tune_tunnel() */
     enum io_tunnel_window window;
     uint32_t score;
     uint32_t left; /* IO_WINDOW_SHRINKS: bytes that may still come as the large window let them */

@@ -10,6 +10,7 @@
  * The ways take turns in each round, so that a machine that does other things beside it disturbs all of them alike.
  */
 #include "base/clock.h"
+#include "mux/mux.h"
 #include "ws/ws.h"
 
 #include <fcntl.h>
@@ -124,7 +125,7 @@ static void run(struct end *e, int fd, enum ws_side side, const struct ws_ops *o
     e->w = c ? ws_conn_create(e->loop, c, side, &limits, ht_slice_str(""), ops, e) : NULL;
     if (!e->w)
         abort();
-    ws_conn_tune_tunnel(e->w, 0);
+    ws_conn_tune_tunnel(e->w, 0, MUX_SHORT_MESSAGE);
     bool sends = ops->pull == send_pull;
     if (sends && e->every) {
         e->kept = ws_kept_create(e->loop);
