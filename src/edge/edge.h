@@ -13,6 +13,7 @@
  *   book.c     the address book of containers
  *   state.c    what the API changes: documents (state.h)
  *   containers.c  containers of both, as entries of the maps
+ *   aliases.c  aliases, and domains that lead to one (aliases.h, alias.c)
  *   sessions.c live connections that a change ends
  *   api*.c     the API (api.h)
  *   permissions.c  who may visit: documents (permissions_edit.c) become policies (policies.c, policy*.c, credentials.c,
