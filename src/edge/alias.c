@@ -81,7 +81,7 @@ static int check_target(const char *path, struct ht_errmsg *err) {
             return ht_fail(err, HT_EINVAL,
                            "target_path: letters, digits and -._~/!$&()*+,=:@ may stand there; others as %%XX, without "
                            "a query");
-        if (*p == '%' && (byte <= 0x20 || byte == 0x7f || strchr("%./\\", byte)))
+        if (*p == '%' && (byte < 0x20 || byte == 0x7f || strchr("%./\\", byte)))
             return ht_fail(err, HT_EINVAL, "target_path: %.3s may not stand there: write it as it is, or leave it out",
                            p);
     }
