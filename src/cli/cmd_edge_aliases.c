@@ -36,10 +36,12 @@ static int add_row(struct cli_table *t, const cJSON *one) {
     snprintf(service, sizeof service, "%s-%.0f", text_of(one, "program"), number_of(one, "index"));
     snprintf(version, sizeof version, "v%.0f", number_of(one, "file_version"));
     snprintf(target, sizeof target, "%s%s", text_of(one, "target_path"),
-             is_true(one, "exact") ? " alone" : is_true(one, "allow_path_override") ? " or below" : "");
+             is_true(one, "exact")                 ? " alone"
+             : is_true(one, "allow_path_override") ? " or below"
+                                                   : "");
     const char *state = !is_true(one, "enabled") ? "off" : is_true(one, "expired") ? "expired" : "on";
-    return cli_table_row(t, (const char *[]){text_of(one, "alias"), text_of(one, "container_id"), service, target, state,
-                                             text_of(one, "expires_at"), version});
+    return cli_table_row(t, (const char *[]){text_of(one, "alias"), text_of(one, "container_id"), service, target,
+                                             state, text_of(one, "expires_at"), version});
 }
 
 /* A list, or one. */
@@ -215,8 +217,8 @@ int cmd_edge_aliases(int argc, char **argv) {
     int rc = opt_edge_aliases_parse(&o, argc, argv, &err);
     if (rc != 0)
         return cli_parse_result(rc, OPT_CMD_EDGE_ALIASES, &err);
-    struct asking a = {
-        .e = {.folder = o.folder, .if_match = o.if_match, .json = o.json, .timeout_ms = o.timeout_ms}, .o = &o};
+    struct asking a = {.e = {.folder = o.folder, .if_match = o.if_match, .json = o.json, .timeout_ms = o.timeout_ms},
+                       .o = &o};
     rc = run(&a, o.args, o.n_args);
     opt_edge_aliases_free(&o);
     return rc;

@@ -48,7 +48,8 @@ static int check_name(const char *name, struct ht_errmsg *err) {
                        "alias: the third and fourth character are not both -: xn-- and the like stand for letters of "
                        "other alphabets, which may look like another name");
     if (edge_is_id(ht_slice_str(name)) || like_a_container(name))
-        return ht_fail(err, HT_EINVAL, "alias: a name is no id, and does not begin with one, as a container's host does");
+        return ht_fail(err, HT_EINVAL,
+                       "alias: a name is no id, and does not begin with one, as a container's host does");
     if (is_reserved(name))
         return ht_fail(err, HT_EINVAL, "alias: the name %s is reserved", name);
     return HT_OK;
@@ -279,7 +280,8 @@ int edge_alias_check(struct edge_alias *a, struct ht_errmsg *err) {
     if (a->exact && n == 0)
         return ht_fail(err, HT_EINVAL, "exact needs a target_path");
     if (n > 1 && !a->exact && a->target[n - 1] == '/')
-        return ht_fail(err, HT_EINVAL, "target_path: without exact the last byte is not /: the visitor's path begins so");
+        return ht_fail(err, HT_EINVAL,
+                       "target_path: without exact the last byte is not /: the visitor's path begins so");
     return check_number(a, err);
 }
 

@@ -1,7 +1,8 @@
 /*
- * Aliases: names of one label below NODE.containers.DOMAIN, and domains of one's own that lead to one, each for a service of a
- * container. Documents of the kind EDGE_ALIAS, whose id is a random one that never comes twice: a domain's owner who
- * has chosen an alias is not led elsewhere when somebody else takes its name later. No other room includes it.
+ * Aliases: names of one label below NODE.containers.DOMAIN, and domains of one's own that lead to one, each for a
+ * service of a container. Documents of the kind EDGE_ALIAS, whose id is a random one that never comes twice: a domain's
+ * owner who has chosen an alias is not led elsewhere when somebody else takes its name later. No other room includes
+ * it.
  *
  *   alias.c    one alias: its members as JSON, and what is wrong with them
  *   aliases.c  all of them, as entries of the map `hosts`

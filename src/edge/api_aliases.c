@@ -139,7 +139,8 @@ static const enum edge_alias_part of_body[] = {
     EDGE_ALIAS_TARGET_PATH, EDGE_ALIAS_OVERRIDE,  EDGE_ALIAS_EXACT,   EDGE_ALIAS_EXPIRES, EDGE_ALIAS_ENABLED};
 
 /* Members of the body take the place of those of the alias. False: it is answered. */
-static bool take_body(const struct edge_api_request *req, struct edge_api_response *res, struct edge_alias *it, int *rc) {
+static bool take_body(const struct edge_api_request *req, struct edge_api_response *res, struct edge_alias *it,
+                      int *rc) {
     struct api_member m[HT_ARRAY_LEN(of_body)];
     struct ht_errmsg err;
     char space[8];
@@ -183,9 +184,10 @@ static bool may_have(const struct api_client *c, struct edge_api_response *res, 
     bool same = edge_alias_read(&other, edge_state_get(cfg->state, EDGE_ALIAS, holder), &err) == HT_OK &&
                 strcmp(other.project, it->project) == 0;
     /* Of another project no more is told. */
-    *rc = same ? edge_api_reply_error(res, 409, "the name %s is that of the alias %s, which leads to the container %s",
-                                      it->name, holder, other.container)
-               : edge_api_reply_error(res, 409, "the name %s is taken by another project; choose another one", it->name);
+    *rc = same
+              ? edge_api_reply_error(res, 409, "the name %s is that of the alias %s, which leads to the container %s",
+                                     it->name, holder, other.container)
+              : edge_api_reply_error(res, 409, "the name %s is taken by another project; choose another one", it->name);
     return false;
 }
 
@@ -225,8 +227,8 @@ static int keep(struct api_client *c, const struct edge_api_request *req, struct
         struct ht_slice value = ht_buf_slice(&text[part]);
         /* Something has to change. */
         if (rc == HT_OK && (!ht_slice_eq(value, ht_buf_slice(&old)) || (part == EDGE_ALIAS_PARTS - 1 && n == 0)))
-            changes[n++] = (struct edge_change){.part = edge_alias_parts[part],
-                                                .value = value.n ? value : ht_slice_of(NULL, 0)};
+            changes[n++] =
+                (struct edge_change){.part = edge_alias_parts[part], .value = value.n ? value : ht_slice_of(NULL, 0)};
     }
     if (rc == HT_OK && edge_api_change(c, req, res, EDGE_ALIAS, id, changes, n, what, &version, &rc))
         rc = show_one(c, id, res);
@@ -268,8 +270,7 @@ int edge_api_alias_change(void *ctx, const struct edge_api_request *req, struct 
 }
 
 int edge_api_alias_state(void *ctx, const struct edge_api_request *req, struct edge_api_response *res) {
-    struct api_member m[] = {
-        {.name = edge_alias_parts[EDGE_ALIAS_ENABLED], .type = API_BOOL, .required = true}};
+    struct api_member m[] = {{.name = edge_alias_parts[EDGE_ALIAS_ENABLED], .type = API_BOOL, .required = true}};
     struct edge_alias was, it;
     struct ht_errmsg err;
     char space[8];

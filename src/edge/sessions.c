@@ -62,7 +62,8 @@ static struct ht_slice field_of(const char *value, int field) {
     return ht_slice_of(value, value ? strcspn(value, "|") : 0);
 }
 
-/* Whether who came by an alias may come no more, or not to the same place. A later end of it changes nothing for them. */
+/* Whether who came by an alias may come no more, or not to the same place. A later end of it changes nothing for them.
+ */
 static bool is_led_elsewhere(const char *was, const char *now) {
     bool led = !ht_slice_is(field_of(was, HAPROXY_HOSTS_MODE), "off") &&
                !ht_slice_is(field_of(was, HAPROXY_HOSTS_MODE), "expired");
@@ -76,7 +77,8 @@ static bool is_led_elsewhere(const char *was, const char *now) {
 static void on_changed(void *ctx, enum haproxy_map map, const char *key, const char *was, const char *now) {
     struct edge_sessions *s = ctx;
     bool off = map == HAPROXY_MAP_OFF && now;
-    bool moved = (map == HAPROXY_MAP_CONTAINERS && was) || (map == HAPROXY_MAP_HOSTS && was && is_led_elsewhere(was, now));
+    bool moved =
+        (map == HAPROXY_MAP_CONTAINERS && was) || (map == HAPROXY_MAP_HOSTS && was && is_led_elsewhere(was, now));
     bool gated = is_policy(map) && !(now && strncmp(now, OPEN, strlen(OPEN)) == 0);
     struct cut *c = off || moved || gated ? ht_calloc(1, sizeof *c + (moved ? strlen(was) : 0) + 1) : NULL;
     if (!off && !moved && !gated)

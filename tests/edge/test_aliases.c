@@ -23,9 +23,10 @@ static struct io_loop *loop;
 
 /* ---- one alias ---- */
 
-static const enum edge_alias_part all_parts[] = {
-    EDGE_ALIAS_NAME_PART,   EDGE_ALIAS_PROJECT,  EDGE_ALIAS_CONTAINER, EDGE_ALIAS_PROGRAM, EDGE_ALIAS_PORT,   EDGE_ALIAS_INDEX,
-    EDGE_ALIAS_TARGET_PATH, EDGE_ALIAS_OVERRIDE, EDGE_ALIAS_EXACT,     EDGE_ALIAS_EXPIRES, EDGE_ALIAS_ENABLED};
+static const enum edge_alias_part all_parts[] = {EDGE_ALIAS_NAME_PART,   EDGE_ALIAS_PROJECT,  EDGE_ALIAS_CONTAINER,
+                                                 EDGE_ALIAS_PROGRAM,     EDGE_ALIAS_PORT,     EDGE_ALIAS_INDEX,
+                                                 EDGE_ALIAS_TARGET_PATH, EDGE_ALIAS_OVERRIDE, EDGE_ALIAS_EXACT,
+                                                 EDGE_ALIAS_EXPIRES,     EDGE_ALIAS_ENABLED};
 
 static void members_are_good_or_it_is_said_why(void) {
     static const struct {
@@ -391,11 +392,10 @@ static void without_memory(void) {
         make_alias(A1, "my-app", C);
         put(EDGE_DOMAIN, "shop.example.org", "domain", "{\"alias\":\"" A1 "\"}");
         for (int step = 0; step < 4; step++) {
-            static const struct edge_change changes[] = {
-                {.part = "alias", .value = {"\"our-app\"", 9}},
-                {.part = "container_id", .value = {"\"" D "\"", 26}},
-                {.part = "target_path", .value = {"\"/a\"", 4}},
-                {.part = "domain", .value = {"{\"alias\":\"" A2 "\"}", 36}}};
+            static const struct edge_change changes[] = {{.part = "alias", .value = {"\"our-app\"", 9}},
+                                                         {.part = "container_id", .value = {"\"" D "\"", 26}},
+                                                         {.part = "target_path", .value = {"\"/a\"", 4}},
+                                                         {.part = "domain", .value = {"{\"alias\":\"" A2 "\"}", 36}}};
             const struct edge_change *c = &changes[step];
             ht_mem_fail_at(i);
             int rc = edge_state_change(state, step == 3 ? EDGE_DOMAIN : EDGE_ALIAS, step == 3 ? "shop.example.org" : A1,
