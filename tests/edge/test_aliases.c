@@ -298,7 +298,7 @@ static void domains_follow(void) {
     leads("my-app" SUFFIX, P "-" C "|http|3000|plain|0|my-app|");
     take_away(EDGE_DOMAIN, "shop.example.org");
     /* None is a host of the edge's own. */
-    static const char *const own[] = {"example.com", "x.example.com", "free" SUFFIX};
+    static const char *const own[] = {"example.com", "x.example.com", ("free" SUFFIX)};
     for (size_t i = 0; i < HT_ARRAY_LEN(own); i++) {
         put(EDGE_DOMAIN, own[i], "domain", "{\"alias\":\"" A2 "\"}");
         leads(own[i], NULL);
