@@ -99,6 +99,8 @@ def _():
         rows = eventually(lambda: [r for r in it.api.get("/_logs?limit=50").data["logs"] if r.get("url") == "/marked"], "the log")
         assert (rows[0]["alias"], rows[0]["kind"], rows[0]["container"], rows[0]["serviceName"], rows[0]["serviceNumber"], rows[0]["host"]) == (
             "second", "request", f"{PROJECT}-{TWO}", "http", "8000", f"second.{SUFFIX}"), rows
+        assert {r["alias"] for r in it.api.get("/_logs?alias=second").data["logs"]} == {"second"} and it.api.get("/_logs?alias=none").data["logs"] == []
+        assert "/marked" in it.server.run(BIN, "edge", "logs", "--folder", it.folder, "--alias", "second")
         refused = [r for r in it.api.get("/_logs?kind=refused").data["logs"] if r.get("alias") == "our-app" or r.get("alias") == "my-app"]
         assert refused and {r["reason"] for r in refused} == {"off"}, refused
         assert any(s.get("container") == f"{PROJECT}-{TWO}" and s.get("serviceName") == "http" for s in it.api.get("/_logs/stats").data["services"])
@@ -144,6 +146,12 @@ def _():
                 assert answer.status == 400, (name, path, answer)
             for path in CLIMBS[::4]:
                 assert it.get(name, path, version="--http2").status == 400, (name, path)
+        # Other targets of a request than a path.
+        here = f"https://under.{SUFFIX}"
+        for target, wanted in (("*", "/api/v1"), (here, "/api/v1"), (f"{here}/x", f"{here}/api/v1/x")):
+            assert it.get("under", "/", "-X", "POST", "--request-target", target).target == wanted, target
+        for target in (f"{here}/../x", f"{here}/a/%2e%2e", "//under/../x", "/a\\..\\b"):
+            assert it.get("under", "/", "--request-target", target).status == 400, target
         # With the target in the path it is no way around either.
         assert it.get("either", "/api/v1/%2e%2e/admin").status == 400
         # A method does not matter.
