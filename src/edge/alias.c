@@ -93,6 +93,8 @@ static int check_target(const char *path, struct ht_errmsg *err) {
 
 /* ---- times ---- */
 
+#define LAST_SECOND UINT64_C(253402300800) /* of the year 9999, since 1970 */
+
 static bool digits(const char **p, int n, int *out) {
     *out = 0;
     for (int i = 0; i < n; i++, (*p)++) {
@@ -283,6 +285,25 @@ int edge_alias_check(struct edge_alias *a, struct ht_errmsg *err) {
         return ht_fail(err, HT_EINVAL,
                        "target_path: without exact the last byte is not /: the visitor's path begins so");
     return check_number(a, err);
+}
+
+bool edge_alias_released(const struct edge_doc *d, struct edge_released *out) {
+    struct edge_alias it = {.port = 0};
+    struct ht_slice at = edge_doc_part(d, EDGE_ALIAS_RELEASED);
+    struct json_reader r;
+    uint64_t n = 0;
+    json_begin(&r, at.p ? at.p : "", at.n, NULL);
+    bool good =
+        at.p && json_read_uint(&r, &n) == 0 && n < LAST_SECOND &&
+        edge_alias_set(&it, EDGE_ALIAS_NAME_PART, edge_doc_part(d, edge_alias_parts[EDGE_ALIAS_NAME_PART]), NULL) ==
+            0 &&
+        edge_alias_set(&it, EDGE_ALIAS_PROJECT, edge_doc_part(d, edge_alias_parts[EDGE_ALIAS_PROJECT]), NULL) == 0;
+    if (good && out) {
+        snprintf(out->name, sizeof out->name, "%s", it.name);
+        snprintf(out->project, sizeof out->project, "%s", it.project);
+        out->at = (int64_t)n;
+    }
+    return good;
 }
 
 unsigned edge_alias_number(const struct edge_alias *a) { return a->port ? a->port : a->index; }

@@ -2,7 +2,8 @@
  * Aliases, and the domains that lead to them, as entries of the map `hosts`.
  *
  * Of two documents with the same name, which the API does not make, the one with the smaller id has it. A domain whose
- * alias is not known has no entry, and waits for it.
+ * alias is not known has no entry, and waits for it. A name that was given up rests for a while: others may not have
+ * it.
  */
 #include "edge/aliases.h"
 
@@ -15,6 +16,7 @@
 #include <stdio.h>
 
 #define AGAIN_MS 200
+#define DISK_MS 60000
 #define DOMAIN_PART "domain"
 #define VALUE (EDGE_SCOPE + EDGE_SERVICE + EDGE_ALIAS_NAME + EDGE_ALIAS_TARGET + 64)
 
@@ -37,6 +39,13 @@ struct domain {
     char id[EDGE_ID_MAX + 1];
 };
 
+/* A name that was given up. */
+struct rest {
+    struct rest *next;
+    struct edge_released was;
+    char id[EDGE_ID_MAX + 1]; /* of its document */
+};
+
 #define BUCKETS 4096u /* 50,000 aliases: some 12 in each */
 
 struct edge_aliases {
@@ -44,7 +53,8 @@ struct edge_aliases {
     struct edge_observer observer;
     struct node *ids[BUCKETS], *names[BUCKETS];
     struct domain *domains[BUCKETS];
-    int64_t next; /* the first expiry that is waited for; 0: none */
+    struct rest *rests[BUCKETS]; /* by id */
+    int64_t next;                /* the first expiry that is waited for, in seconds since 1970; 0: none */
     struct io_timer expiry, again;
     struct io_wake wake; /* the clock was set */
 };
@@ -210,10 +220,84 @@ static int put_all(struct edge_aliases *a, const struct node *n) {
 
 static int64_t now_ms(void) { return (int64_t)ht_now_ms() + ht_wall_offset_ms(); }
 
-static void wait_for(struct edge_aliases *a, int64_t expires) {
-    int64_t left = expires * 1000 - now_ms();
-    a->next = expires;
+/* Looks again at that time, in seconds since 1970, or earlier. */
+static void wait_for(struct edge_aliases *a, int64_t when) {
+    int64_t left = when * 1000 - now_ms();
+    if (a->next && a->next <= when)
+        return;
+    a->next = when;
     io_timer_set(&a->expiry, left > 0 ? (uint64_t)left : 0);
+}
+
+/* ---- names that rest ---- */
+
+static int64_t rests_until(const struct edge_aliases *a, const struct rest *r) {
+    return r->was.at + (int64_t)(a->cfg.rest_ms / 1000);
+}
+
+bool edge_aliases_keeps_names(const struct edge_aliases *a) { return a->cfg.rest_ms > 0; }
+
+int64_t edge_aliases_rests(const struct edge_aliases *a, const char *name, const char *project) {
+    int64_t until = 0;
+    for (size_t i = 0; i < BUCKETS; i++)
+        for (const struct rest *r = a->rests[i]; r; r = r->next)
+            if (strcmp(r->was.name, name) == 0 && strcmp(r->was.project, project) != 0 && rests_until(a, r) > until)
+                until = rests_until(a, r);
+    return until * 1000 > now_ms() ? until : 0;
+}
+
+static int apply_rest(struct edge_aliases *a, const char *id, const struct edge_doc *d) {
+    struct edge_released was;
+    bool there = edge_alias_released(d, &was);
+    struct rest **first = &a->rests[bucket_of(id)], **at = first, *r;
+    while (*at && strcmp((*at)->id, id) != 0)
+        at = &(*at)->next;
+    r = *at;
+    if (r && !there) {
+        *at = r->next;
+        ht_free(r);
+    }
+    if (!there)
+        return HT_OK;
+    if (!r) {
+        if (!(r = ht_calloc(1, sizeof *r)))
+            return HT_ENOMEM;
+        snprintf(r->id, sizeof r->id, "%s", id);
+        r->next = *first;
+        *first = r;
+    }
+    r->was = was;
+    wait_for(a, rests_until(a, r));
+    return HT_OK;
+}
+
+/* Its document goes, and with it `r`. */
+static int end_rest(struct edge_aliases *a, const struct rest *r) {
+    static const struct edge_actor by = {.who = "edge", .what = "aliasForget", .from = "-"};
+    const struct edge_doc *d = edge_state_get(a->cfg.state, EDGE_ALIAS, r->id);
+    struct edge_change changes[EDGE_PARTS_MAX];
+    struct ht_errmsg err;
+    size_t n = edge_doc_parts(d);
+    for (size_t i = 0; i < n; i++)
+        changes[i] = (struct edge_change){.part = edge_doc_part_name(d, i)};
+    int rc = edge_state_change(a->cfg.state, EDGE_ALIAS, r->id, EDGE_ANY_VERSION, changes, n, &by, NULL, &err);
+    if (rc < 0)
+        ht_error("edge", "%s", err.text);
+    return rc;
+}
+
+/* Those that have rested long enough go, and the others are waited for. HT_EIO and HT_ENOMEM: some go later. */
+static int look_at_rests(struct edge_aliases *a) {
+    int rc = HT_OK;
+    for (size_t i = 0; i < BUCKETS; i++)
+        for (struct rest *r = a->rests[i], *after; r; r = after) {
+            after = r->next;
+            if (rests_until(a, r) * 1000 > now_ms())
+                wait_for(a, rests_until(a, r));
+            else if (rc == HT_OK)
+                rc = end_rest(a, r);
+        }
+    return rc;
 }
 
 /* Whatever the clock says now: it may have been set back. */
@@ -235,8 +319,9 @@ static void look(struct edge_aliases *a) {
     io_timer_stop(&a->expiry);
     if (next)
         wait_for(a, next);
-    if (rc < 0)
-        io_timer_set(&a->again, AGAIN_MS);
+    int ended = look_at_rests(a);
+    if (rc < 0 || ended < 0)
+        io_timer_set(&a->again, rc == HT_OK && ended == HT_EIO ? DISK_MS : AGAIN_MS);
 }
 
 static void on_expiry(struct io_timer *t) { look(ht_container_of(t, struct edge_aliases, expiry)); }
@@ -253,14 +338,17 @@ static int apply_alias(struct edge_aliases *a, const char *id) {
     char was[EDGE_ALIAS_NAME] = "";
     if (!n)
         return HT_ENOMEM;
-    bool good = d && edge_alias_read(&it, d, &err) == HT_OK;
-    if (d && !good)
+    bool good = d && edge_alias_read(&it, d, &err) == HT_OK, rests = edge_alias_released(d, NULL);
+    good = good && !rests;
+    if (d && !good && !rests)
         ht_error("edge", "the alias %s leads nowhere: %s", id, err.text);
     if (n->name)
         snprintf(was, sizeof was, "%s", n->name);
     n->expires = good ? it.expires : 0;
     n->expired = good && edge_alias_expired(&it);
-    int rc = set_name(a, n, good ? it.name : NULL);
+    int rc = apply_rest(a, id, d);
+    if (rc == HT_OK)
+        rc = set_name(a, n, good ? it.name : NULL);
     const char *holder = good && rc == HT_OK ? edge_aliases_find(a, it.name) : NULL;
     if (holder && strcmp(holder, id) != 0)
         ht_error("edge", "the alias %s has no host: its name %s is that of %s", id, it.name, holder);
@@ -268,7 +356,7 @@ static int apply_alias(struct edge_aliases *a, const char *id) {
         rc = put_name(a, was);
     if (rc == HT_OK)
         rc = put_all(a, n);
-    if (n->expires && !n->expired && (!a->next || n->expires < a->next))
+    if (n->expires && !n->expired)
         wait_for(a, n->expires);
     if (rc == HT_OK)
         drop_idle(a, n);
@@ -378,6 +466,8 @@ static void on_again(struct io_timer *t) {
     struct edge_aliases *a = ht_container_of(t, struct edge_aliases, again);
     if (apply_all(a) < 0)
         io_timer_set(&a->again, AGAIN_MS);
+    else
+        look(a);
 }
 
 static void on_changed(struct edge_observer *o, enum edge_kind kind, const char *id, const struct edge_doc *doc) {
@@ -414,6 +504,10 @@ void edge_aliases_destroy(struct edge_aliases **ap) {
     io_wake_stop(&a->wake);
     edge_state_unwatch(a->cfg.state, &a->observer);
     for (size_t i = 0; i < BUCKETS; i++) {
+        for (struct rest *r = a->rests[i], *after; r; r = after) {
+            after = r->next;
+            ht_free(r);
+        }
         for (struct domain *d = a->domains[i], *after; d; d = after) {
             after = d->next;
             ht_free(d);

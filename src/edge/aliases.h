@@ -57,6 +57,15 @@ int edge_alias_put(const struct edge_alias *a, enum edge_alias_part part, struct
 unsigned edge_alias_number(const struct edge_alias *a);
 /* Reads a document. HT_EINVAL with *err. */
 int edge_alias_read(struct edge_alias *a, const struct edge_doc *d, struct ht_errmsg *err) HT_MUST_USE;
+/* A document of a name that its project has given up: others do not get it at once, as visitors' cookies for it would
+ * come to them. It has the parts `alias` and `project_id` of what it was, and this one: seconds since 1970. */
+#define EDGE_ALIAS_RELEASED "released_at"
+struct edge_released {
+    char name[EDGE_ALIAS_NAME], project[EDGE_ID + 1];
+    int64_t at;
+};
+/* False: it is none, but an alias, or nothing that can be read. */
+bool edge_alias_released(const struct edge_doc *d, struct edge_released *out);
 /* The time of expiry, "2026-12-24T18:00:00Z". Returns `out`. */
 char *edge_alias_time(const struct edge_alias *a, char out[EDGE_ALIAS_TIME]);
 
@@ -70,6 +79,7 @@ struct edge_aliases_config {
     struct edge_maps *maps;
     const char *suffix; /* what its hosts end with, from the dot on; borrowed, as `domain` */
     const char *domain; /* no domain of one's own is this one, or below it */
+    uint64_t rest_ms;   /* how long a name that a project has given up is kept from others; 0: it is not */
 };
 
 /* Makes the map so, and keeps it so when documents change and when aliases expire. NULL: no memory. It ends before the
@@ -79,6 +89,10 @@ struct edge_aliases *edge_aliases_create(const struct edge_aliases_config *cfg) 
 void edge_aliases_destroy(struct edge_aliases **a);
 /* The id of the alias with a name; NULL: none has it. Valid until documents change. */
 const char *edge_aliases_find(const struct edge_aliases *a, const char *name);
+/* When a project may have a name that another one has given up, in seconds since 1970. 0: now. */
+int64_t edge_aliases_rests(const struct edge_aliases *a, const char *name, const char *project);
+/* Whether names that are given up rest. */
+bool edge_aliases_keeps_names(const struct edge_aliases *a);
 /* Its host. HT_EINVAL with *err: it would be longer than a host may be. */
 int edge_aliases_host(const struct edge_aliases *a, const char *name, char out[EDGE_HOST],
                       struct ht_errmsg *err) HT_MUST_USE;

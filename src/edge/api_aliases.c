@@ -65,6 +65,8 @@ static const struct edge_doc *find(const struct api_client *c, const struct edge
     const char *id = req->params.id;
     bool good = edge_is_id(ht_slice_str(id));
     const struct edge_doc *d = good ? edge_state_get(edge_api_of(c)->state, EDGE_ALIAS, id) : NULL;
+    if (edge_alias_released(d, NULL))
+        d = NULL;
     if (!d)
         *rc = good ? no_alias(res, id) : edge_api_reply_error(res, 400, "an id has 24 of 0-9 and a-f");
     return d;
@@ -167,6 +169,18 @@ static bool take_body(const struct edge_api_request *req, struct edge_api_respon
     return ok;
 }
 
+/* Whether another project has had the name until lately, and it is answered. */
+static bool rests(const struct api_client *c, struct edge_api_response *res, const struct edge_alias *it, int *rc) {
+    struct edge_alias until = {.expires = edge_aliases_rests(edge_api_of(c)->aliases, it->name, it->project)};
+    char when[EDGE_ALIAS_TIME];
+    if (until.expires)
+        *rc = edge_api_reply_error(res, 409,
+                                   "another project has given up the name %s; visitors' browsers may still have its "
+                                   "cookies, so it rests until %s",
+                                   it->name, edge_alias_time(&until, when));
+    return until.expires != 0;
+}
+
 /* Nobody else has the name, and it makes a host. False: it is answered. */
 static bool may_have(const struct api_client *c, struct edge_api_response *res, const struct edge_alias *it,
                      const char *id, int *rc) {
@@ -180,7 +194,7 @@ static bool may_have(const struct api_client *c, struct edge_api_response *res, 
         return false;
     }
     if (!holder || strcmp(holder, id) == 0)
-        return true;
+        return !rests(c, res, it, rc);
     bool same = edge_alias_read(&other, edge_state_get(cfg->state, EDGE_ALIAS, holder), &err) == HT_OK &&
                 strcmp(other.project, it->project) == 0;
     /* Of another project no more is told. */
@@ -238,17 +252,46 @@ static int keep(struct api_client *c, const struct edge_api_request *req, struct
     return rc;
 }
 
+static struct ht_slice now_as_json(char out[24]) {
+    snprintf(out, 24, "%lld", (long long)(((int64_t)ht_now_ms() + ht_wall_offset_ms()) / 1000));
+    return ht_slice_str(out);
+}
+
+static void make_id(char out[EDGE_ID + 1]) {
+    uint8_t bytes[EDGE_ID / 2];
+    ht_random_bytes(bytes, sizeof bytes);
+    for (size_t i = 0; i < sizeof bytes; i++)
+        snprintf(out + 2 * i, 3, "%02x", bytes[i]);
+}
+
 int edge_api_alias_create(void *ctx, const struct edge_api_request *req, struct edge_api_response *res) {
     struct edge_alias it = {.port = 0};
-    uint8_t bytes[EDGE_ID / 2];
     char id[EDGE_ID + 1];
     int rc;
     if (!take_body(req, res, &it, &rc) || !may_lead(ctx, res, &it, &rc) || !may_have(ctx, res, &it, "", &rc))
         return rc;
-    ht_random_bytes(bytes, sizeof bytes);
-    for (size_t i = 0; i < sizeof bytes; i++)
-        snprintf(id + 2 * i, 3, "%02x", bytes[i]);
+    make_id(id);
     return keep(ctx, req, res, id, NULL, &it, "aliasCreate");
+}
+
+/* A document for the name that an alias gives up. It is there before the name is free. False: it is answered. */
+static bool release(struct api_client *c, struct edge_api_response *res, const struct edge_alias *was, int *rc) {
+    char id[EDGE_ID + 1], name[EDGE_ALIAS_NAME + 2], project[EDGE_ID + 3], now[24];
+    struct edge_actor by = edge_api_actor(c, "aliasRelease");
+    struct ht_errmsg err;
+    make_id(id);
+    snprintf(name, sizeof name, "\"%s\"", was->name);
+    snprintf(project, sizeof project, "\"%s\"", was->project);
+    const struct edge_change changes[] = {
+        {.part = edge_alias_parts[EDGE_ALIAS_NAME_PART], .value = ht_slice_str(name)},
+        {.part = edge_alias_parts[EDGE_ALIAS_PROJECT], .value = ht_slice_str(project)},
+        {.part = EDGE_ALIAS_RELEASED, .value = now_as_json(now)},
+    };
+    int did =
+        edge_state_change(edge_api_of(c)->state, EDGE_ALIAS, id, 0, changes, HT_ARRAY_LEN(changes), &by, NULL, &err);
+    if (did < 0)
+        *rc = edge_api_reply_error(res, 500, "%s", err.text);
+    return did == HT_OK;
 }
 
 int edge_api_alias_change(void *ctx, const struct edge_api_request *req, struct edge_api_response *res) {
@@ -263,8 +306,11 @@ int edge_api_alias_change(void *ctx, const struct edge_api_request *req, struct 
     it = was;
     if (!take_body(req, res, &it, &rc))
         return rc;
+    bool keeps = edge_aliases_keeps_names(edge_api_of(ctx)->aliases) && req->version == edge_doc_version(d);
     bool moves = strcmp(it.container, was.container) != 0, renames = strcmp(it.name, was.name) != 0;
     if ((moves && !may_lead(ctx, res, &it, &rc)) || (renames && !may_have(ctx, res, &it, req->params.id, &rc)))
+        return rc;
+    if (renames && keeps && !release(ctx, res, &was, &rc))
         return rc;
     return keep(ctx, req, res, req->params.id, &was, &it, "aliasChange");
 }
@@ -286,15 +332,25 @@ int edge_api_alias_state(void *ctx, const struct edge_api_request *req, struct e
 }
 
 int edge_api_alias_delete(void *ctx, const struct edge_api_request *req, struct edge_api_response *res) {
-    struct edge_change changes[EDGE_PARTS_MAX];
+    struct edge_change changes[EDGE_PARTS_MAX + 1];
+    struct edge_alias was;
+    char now[24];
     uint64_t version;
+    size_t n = 0;
     int rc;
     const struct edge_doc *d = find(ctx, req, res, &rc);
     if (!d)
         return rc;
-    size_t n = edge_doc_parts(d);
-    for (size_t i = 0; i < n; i++)
-        changes[i] = (struct edge_change){.part = edge_doc_part_name(d, i)};
+    bool keeps = edge_aliases_keeps_names(edge_api_of(ctx)->aliases) && edge_alias_read(&was, d, NULL) == HT_OK;
+    for (size_t i = 0; i < edge_doc_parts(d); i++) {
+        const char *part = edge_doc_part_name(d, i);
+        bool stays = keeps && (strcmp(part, edge_alias_parts[EDGE_ALIAS_NAME_PART]) == 0 ||
+                               strcmp(part, edge_alias_parts[EDGE_ALIAS_PROJECT]) == 0);
+        if (!stays)
+            changes[n++] = (struct edge_change){.part = part};
+    }
+    if (keeps) /* the name's own document from now on */
+        changes[n++] = (struct edge_change){.part = EDGE_ALIAS_RELEASED, .value = now_as_json(now)};
     if (!edge_api_change(ctx, req, res, EDGE_ALIAS, req->params.id, changes, n, "aliasDelete", &version, &rc))
         return rc;
     return edge_api_reply_alias_delete_200(res, &(struct edge_api_version){.file_version = version});

@@ -256,8 +256,12 @@ static int begin_state(struct edge *e, struct ht_errmsg *err) {
         return rc;
     e->containers = edge_containers_create(
         &(struct edge_containers_config){.loop = loop, .state = e->state, .maps = e->maps, .book = &e->book});
-    e->aliases = edge_aliases_create(&(struct edge_aliases_config){
-        .loop = loop, .state = e->state, .maps = e->maps, .suffix = e->suffix, .domain = e->cfg.domain});
+    e->aliases = edge_aliases_create(&(struct edge_aliases_config){.loop = loop,
+                                                                   .state = e->state,
+                                                                   .maps = e->maps,
+                                                                   .suffix = e->suffix,
+                                                                   .domain = e->cfg.domain,
+                                                                   .rest_ms = e->cfg.alias_rest_ms});
     if (!e->aliases)
         return ht_fail(err, HT_ENOMEM, "out of memory");
     rc = edge_permissions_start(&e->permissions, loop, e->folder, e->state, e->maps, err);

@@ -19,6 +19,8 @@ static struct io_loop *loop;
 #define D "0123456789abcdef01234567"
 #define A1 "111111111111111111111111"
 #define A2 "222222222222222222222222"
+#define Q "aaaaaaaaaaaaaaaaaaaaaaaa"
+#define REST_S UINT64_C(3600)
 #define SUFFIX ".node1.containers.example.com"
 
 /* ---- one alias ---- */
@@ -154,8 +156,12 @@ static struct edge_aliases *aliases;
 static const struct edge_actor somebody = {.who = "uid 0", .what = "aliasCreate", .from = "unix"};
 
 static void start_aliases(void) {
-    aliases = edge_aliases_create(&(struct edge_aliases_config){
-        .loop = loop, .state = state, .maps = maps, .suffix = SUFFIX, .domain = "example.com"});
+    aliases = edge_aliases_create(&(struct edge_aliases_config){.loop = loop,
+                                                                .state = state,
+                                                                .maps = maps,
+                                                                .suffix = SUFFIX,
+                                                                .domain = "example.com",
+                                                                .rest_ms = REST_S * 1000});
     CU_ASSERT_PTR_NOT_NULL_FATAL(aliases);
 }
 
@@ -366,6 +372,70 @@ static void aliases_expire(void) {
     end();
 }
 
+static void give_up(const char *id, const char *name, const char *project) {
+    char text[3][64];
+    snprintf(text[0], sizeof text[0], "\"%s\"", name);
+    snprintf(text[1], sizeof text[1], "\"%s\"", project);
+    snprintf(text[2], sizeof text[2], "%" PRId64, now_s());
+    const struct edge_change changes[] = {{.part = "alias", .value = ht_slice_str(text[0])},
+                                          {.part = "project_id", .value = ht_slice_str(text[1])},
+                                          {.part = "container_id"},
+                                          {.part = "program"},
+                                          {.part = "port"},
+                                          {.part = EDGE_ALIAS_RELEASED, .value = ht_slice_str(text[2])}};
+    CU_ASSERT_EQUAL(edge_state_change(state, EDGE_ALIAS, id, EDGE_ANY_VERSION, changes, HT_ARRAY_LEN(changes),
+                                      &somebody, NULL, NULL),
+                    HT_OK);
+}
+
+static void names_rest(void) {
+    struct edge_released was;
+    begin();
+    CU_ASSERT_TRUE(edge_aliases_keeps_names(aliases));
+    make_alias(A1, "shop", C);
+    put(EDGE_DOMAIN, "shop.example.org", "domain", "{\"alias\":\"" A1 "\"}");
+    CU_ASSERT_FALSE(edge_alias_released(edge_state_get(state, EDGE_ALIAS, A1), NULL));
+    CU_ASSERT_EQUAL(edge_aliases_rests(aliases, "shop", Q), 0);
+    give_up(A1, "shop", P);
+    leads("shop" SUFFIX, NULL);
+    leads("shop.example.org", NULL);
+    CU_ASSERT_PTR_NULL(edge_aliases_find(aliases, "shop"));
+    CU_ASSERT_TRUE_FATAL(edge_alias_released(edge_state_get(state, EDGE_ALIAS, A1), &was));
+    CU_ASSERT_STRING_EQUAL(was.name, "shop");
+    CU_ASSERT_STRING_EQUAL(was.project, P);
+    CU_ASSERT_EQUAL(edge_aliases_rests(aliases, "shop", Q), was.at + (int64_t)REST_S);
+    CU_ASSERT_EQUAL(edge_aliases_rests(aliases, "shop", P), 0);
+    CU_ASSERT_EQUAL(edge_aliases_rests(aliases, "shops", Q), 0);
+    /* Another one later, and a restart between. */
+    ht_clock_skip(REST_S / 2 * 1000000);
+    make_alias(A2, "shop", D);
+    leads("shop" SUFFIX, P "-" D "|http|3000|plain|0|shop|");
+    give_up(A2, "shop", P);
+    edge_aliases_destroy(&aliases);
+    start_aliases();
+    CU_ASSERT_TRUE(edge_aliases_rests(aliases, "shop", Q) > was.at + (int64_t)REST_S);
+    ht_clock_skip((REST_S / 2 + 1) * 1000000);
+    UNTIL(edge_state_get(state, EDGE_ALIAS, A1) == NULL);
+    CU_ASSERT_PTR_NOT_NULL(edge_state_get(state, EDGE_ALIAS, A2));
+    CU_ASSERT_TRUE(edge_aliases_rests(aliases, "shop", Q) != 0);
+    /* What is over while nobody is there goes at the start. */
+    edge_aliases_destroy(&aliases);
+    ht_clock_skip(REST_S * 1000000);
+    start_aliases();
+    CU_ASSERT_EQUAL(edge_aliases_rests(aliases, "shop", Q), 0);
+    UNTIL(edge_state_count(state, EDGE_ALIAS) == 0);
+    /* What is no such document is none. */
+    make_alias(A1, "shop", C);
+    put(EDGE_ALIAS, A1, EDGE_ALIAS_RELEASED, "\"now\"");
+    CU_ASSERT_FALSE(edge_alias_released(edge_state_get(state, EDGE_ALIAS, A1), NULL));
+    put(EDGE_ALIAS, A1, EDGE_ALIAS_RELEASED, "9223372036854775807");
+    leads("shop" SUFFIX, P "-" C "|http|3000|plain|0|shop|");
+    put(EDGE_ALIAS, A1, EDGE_ALIAS_RELEASED, "1");
+    UNTIL(edge_state_count(state, EDGE_ALIAS) == 0);
+    leads("shop" SUFFIX, NULL);
+    end();
+}
+
 static void a_host_that_is_too_long_is_none(void) {
     char suffix[250], host[EDGE_HOST];
     struct ht_errmsg err;
@@ -424,6 +494,7 @@ int main(void) {
         {"of two with one name one has it", a_name_has_one_holder},
         {"a domain follows the alias that it has chosen, and no other of its name", domains_follow},
         {"aliases expire by the clock, and over a restart", aliases_expire},
+        {"a name that a project has given up rests for others, over a restart", names_rest},
         {"a host that is too long is none", a_host_that_is_too_long_is_none},
         {"where memory is missing the map is right in the end", without_memory},
         {NULL, NULL},

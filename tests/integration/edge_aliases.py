@@ -83,8 +83,8 @@ class Site:
         self.server.run("chmod", "700", self.folder, f"{self.folder}/state")
         self.server.write(f"{self.folder}/state/{kind}/{key}.json", json.dumps({"file_version": 1, **parts}))
 
-    def start(self, known=True):
-        self.edge = self.server.start(BIN, "edge", "up", "--domain", DOMAIN, "--id", "node1", "--folder", self.folder, "--log-level", "info")
+    def start(self, *more, known=True):
+        self.edge = self.server.start(BIN, "edge", "up", "--domain", DOMAIN, "--id", "node1", "--folder", self.folder, "--log-level", "info", *more)
         self.edge.wait_line(r"is served by HAProxy \d")
         with open(self.server.path(f"{self.folder}/ca/ca.pem"), encoding="ascii") as f:
             self.visitor.write("/tmp/ca.pem", f.read())

@@ -69,7 +69,7 @@ def _():
 @case("two tenants: a name of another project is not told apart from nothing more than taken, an alias stays in its project, and so does who it leads to")
 def _():
     with site() as it:
-        it.start()
+        it.start("--alias-rest", "0s")
         mine, theirs = it.alias("mine"), it.alias("theirs", THEIRS)
         it.until(200, "mine", at="192.0.2.2:8000")
         it.until(200, "theirs", at="192.0.2.4:8000")
@@ -90,12 +90,12 @@ def _():
         it.change(mine, {"container_id": TWO})
         it.change(mine, None, "DELETE")
         assert it.get("theirs").status == 200 and visitor.process.poll() is None
-        # The name is free now; who has it next has nothing of what was.
         it.api.change("PATCH", f"/projects/{PROJECT}/proxy/permissions/state", {"enable_proxy": True})
-        it.alias("mine", THEIRS)
-        it.until(200, "mine", at="192.0.2.4:8000")
         assert it.api.get(f"{ALIASES}/{mine}").status == 404
         visitor.end()
+        # Where names do not rest it is free now; who has it next has nothing of what was.
+        it.alias("mine", THEIRS)
+        it.until(200, "mine", at="192.0.2.4:8000")
         # A container id that is made known for another project is not the one that the alias leads to.
         other = it.alias("other", TWO)
         it.until(200, "other")
@@ -103,6 +103,40 @@ def _():
         it.api.change("PUT", f"/containers/{TWO}/proxy/address", {"ip": PLACES[TWO], "project_id": STRANGER})
         eventually(lambda: it.get(f"{STRANGER}-{TWO}-http-8000.{SUFFIX}").status == 200, "the container of the other project")
         assert it.get("other").status == 404 and it.api.get(f"{ALIASES}/{other}").data["project_id"] == PROJECT
+
+
+@case("a name that a project gives up rests: visitors' cookies for it do not come to another project, over a restart, until its time is over; its own project may take it")
+def _():
+    with site() as it:
+        it.start("--alias-rest", "6s")
+        body = {"alias": "shop", "container_id": THEIRS, "program": "http", "port": 8000}
+        key = it.alias("shop")
+        it.change(key, None, "DELETE")
+        for _ in range(2):
+            taken = it.api.ask("POST", ALIASES, body)
+            assert taken.status == 409 and "rests until 20" in taken.message and PROJECT not in taken.message, taken
+            assert it.api.get(f"{ALIASES}/{key}").status == 404 and it.api.get(ALIASES).data["aliases"] == []
+            for method, below, data in (("PATCH", "", {"enabled": True}), ("DELETE", "", None), ("PATCH", "/state", {"enabled": True})):
+                assert it.api.ask(method, f"{ALIASES}/{key}{below}", data, version=2).status == 404
+            assert it.get("shop").status == 404
+            assert it.edge.end() == 0, it.edge.text()
+            it.start("--alias-rest", "6s", known=False)
+        assert "leads nowhere" not in it.edge.text()
+        assert it.api.ask("POST", ALIASES, body).status == 409
+        again = it.alias("shop", TWO)
+        it.until(200, "shop", at="192.0.2.3:8000")
+        # The name that is changed is given up as well.
+        it.change(again, {"alias": "store"})
+        it.until(200, "store")
+        assert it.api.ask("POST", ALIASES, body).status == 409
+        other = it.alias("other", THEIRS)
+        refused = it.api.ask("PATCH", f"{ALIASES}/{other}", {"alias": "shop"}, version=it.api.get(f"{ALIASES}/{other}").version)
+        assert refused.status == 409 and "rests" in refused.message, refused
+        made = eventually(lambda: (a := it.api.ask("POST", ALIASES, body)).status == 200 and a, "the name")
+        it.until(200, "shop", at="192.0.2.4:8000")
+        with open(it.server.path(f"{it.folder}/audit.log"), encoding="utf-8") as f:
+            said = f.read()
+        assert said.count("aliasForget") == 2 and "aliasRelease" in said and made.data["id"] in said, said
 
 
 @case("a domain follows its alias: moved, off, expired, away; another alias of the same name does not get its visitors, and no domain takes a host of the edge's own")
@@ -116,7 +150,7 @@ def _():
         it.document("domain", "none.example.org", domain={"alias": SECOND})
         it.document("domain", "odd.example.org", domain={"alias": ["x"], "x": {"alias": FIRST}})
         it.document("domain", "name.example.org", domain={"alias": "shop"})
-        it.start()
+        it.start("--alias-rest", "0s")
         for domain in ("shop.example.org", "www.example.org", "SHOP.example.org"):
             answer = it.until(200, domain, "/x?y", "-k", at="192.0.2.2:8000")
             assert answer.fields["host"] == [domain] and answer.target == "/x?y", answer
