@@ -73,7 +73,7 @@ struct edge_config {
     uint16_t https_port, http_port;         /* http_port 0: none */
     uint64_t log_max_bytes, log_max_age_ms; /* of the log that is kept: edge/log.h */
     bool log_masks_addresses;
-    uint64_t alias_rest_ms; /* how long a name that a project has given up is kept from others */
+    uint64_t alias_rest_ms;           /* how long a name that a project has given up is kept from others */
     const char *cert_file, *key_file; /* NULL: a certificate of an authority of its own */
     uint16_t http3_port;              /* UDP; 0: there is no HTTP/3 */
     enum edge_client client;
