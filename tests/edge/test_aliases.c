@@ -457,8 +457,12 @@ static void a_host_that_is_too_long_is_none(void) {
 
 /* Whatever is missing at any moment, in the end the map is as the documents are. */
 static void without_memory(void) {
-    for (long i = 0; i < 60; i++) {
+    for (long i = 0; i < 40; i++) {
+        char now[24];
         begin();
+        snprintf(now, sizeof now, "%" PRId64, now_s() + (int64_t)REST_S);
+        const struct edge_change given_up[] = {{.part = "container_id"},
+                                               {.part = EDGE_ALIAS_RELEASED, .value = ht_slice_str(now)}};
         make_alias(A1, "my-app", C);
         put(EDGE_DOMAIN, "shop.example.org", "domain", "{\"alias\":\"" A1 "\"}");
         for (int step = 0; step < 4; step++) {
@@ -480,8 +484,24 @@ static void without_memory(void) {
         leads("our-app" SUFFIX, P "-" D "|http|3000|prefix|0|our-app|/a");
         leads("shop.example.org", NULL);
         CU_ASSERT_EQUAL(edge_maps_count(maps, HAPROXY_MAP_HOSTS), 1);
-        take_away(EDGE_ALIAS, A1);
+        ht_mem_fail_at(i);
+        int rc = edge_state_change(state, EDGE_ALIAS, A1, EDGE_ANY_VERSION, given_up, HT_ARRAY_LEN(given_up), &somebody,
+                                   NULL, NULL);
+        ht_mem_fail_at(-1);
+        if (rc < 0)
+            rc = edge_state_change(state, EDGE_ALIAS, A1, EDGE_ANY_VERSION, given_up, HT_ARRAY_LEN(given_up), &somebody,
+                                   NULL, NULL);
+        CU_ASSERT_EQUAL(rc, HT_OK);
+        ht_clock_skip(300000);
+        settle();
+        CU_ASSERT_TRUE(edge_aliases_rests(aliases, "our-app", Q) != 0);
         CU_ASSERT_EQUAL(edge_maps_count(maps, HAPROXY_MAP_HOSTS), 0);
+        ht_clock_skip((REST_S * 2 - 1) * 1000000);
+        ht_mem_fail_at(i);
+        settle();
+        ht_mem_fail_at(-1);
+        ht_clock_skip(61 * UINT64_C(1000000));
+        UNTIL(edge_state_count(state, EDGE_ALIAS) == 0);
         end();
     }
 }
