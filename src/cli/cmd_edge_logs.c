@@ -32,8 +32,9 @@ static int put_param(struct ht_buf *b, const char *name, const char *value) {
 static int put_filter(struct ht_buf *b, const struct opt_edge_logs *o) {
     const struct {
         const char *name, *value;
-    } params[] = {{"level", o->level ? o->level : NULL}, {"kind", o->kind},           {"method", o->method},
-                  {"serviceName", o->service},           {"container", o->container}, {"host", o->host}};
+    } params[] = {
+        {"level", o->level ? o->level : NULL}, {"kind", o->kind}, {"method", o->method}, {"serviceName", o->service},
+        {"container", o->container},           {"host", o->host}, {"alias", o->alias}};
     int rc = HT_OK;
     for (size_t i = 0; rc == HT_OK && i < HT_ARRAY_LEN(params); i++)
         rc = put_param(b, params[i].name, params[i].value);

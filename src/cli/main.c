@@ -48,6 +48,7 @@ int main(int argc, char **argv) {
         [OPT_CMD_REQUESTS_SHOW] = cmd_requests_show,
         [OPT_CMD_REQUESTS_REPLAY] = cmd_requests_replay,
         [OPT_CMD_ENV] = cmd_env,
+        [OPT_CMD_EDGE_ALIASES] = cmd_edge_aliases,
         [OPT_CMD_EDGE_CONTAINERS] = cmd_edge_containers,
         [OPT_CMD_EDGE_DEV] = cmd_edge_dev,
         [OPT_CMD_EDGE_PERMISSIONS] = cmd_edge_permissions,

@@ -6,6 +6,7 @@
  *   api_containers.c  containers, services, switches
  *   api_logs.c        the log
  *   api_permissions.c who may visit
+ *   api_aliases.c   aliases
  *
  * Another group of routes is a block of paths in spec/edge.yaml, a file api_GROUP.c with its handlers, whose names are
  * edge_api_ and the operationId in snake_case, and a line for each in the table of api.c. What they need of other parts
@@ -14,6 +15,7 @@
 #ifndef HT_EDGE_API_H
 #define HT_EDGE_API_H
 
+#include "edge/aliases.h"
 #include "edge/containers.h"
 #include "edge_api_gen.h"
 
@@ -25,6 +27,7 @@ struct edge_api_config {
     const char *listen, *token; /* a port of this machine, "127.0.0.1:8480", and what to show there; NULL: none */
     struct edge_state *state;
     struct edge_containers *containers;
+    struct edge_aliases *aliases;
     struct edge_maps *maps;
     struct edge_book *const *book;
     struct edge_log *log;
@@ -117,6 +120,12 @@ API_HANDLER(edge_api_project_state);
 API_HANDLER(edge_api_log_list);
 API_HANDLER(edge_api_log_stats);
 API_HANDLER(edge_api_log_stream);
+API_HANDLER(edge_api_alias_list);
+API_HANDLER(edge_api_alias_create);
+API_HANDLER(edge_api_alias_get);
+API_HANDLER(edge_api_alias_change);
+API_HANDLER(edge_api_alias_delete);
+API_HANDLER(edge_api_alias_state);
 API_HANDLER(edge_api_container_permissions_get);
 API_HANDLER(edge_api_container_permissions);
 API_HANDLER(edge_api_container_permissions_delete);

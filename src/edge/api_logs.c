@@ -40,6 +40,7 @@ static bool read_filter(const struct edge_api_request *req, struct edge_api_resp
     snprintf(q->service, sizeof q->service, "%s", p->set_service_name ? p->service_name : "");
     snprintf(q->container, sizeof q->container, "%s", p->set_container ? p->container : "");
     snprintf(q->host, sizeof q->host, "%s", p->set_host ? p->host : "");
+    snprintf(q->alias, sizeof q->alias, "%s", p->set_alias ? p->alias : "");
     return true;
 }
 

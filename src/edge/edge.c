@@ -1,3 +1,4 @@
+#include "edge/aliases.h"
 #include "edge/api.h"
 #include "edge/log.h"
 #include "edge/permissions.h"
@@ -28,6 +29,7 @@ struct edge {
     struct edge_book *book;
     struct edge_state *state;
     struct edge_containers *containers;
+    struct edge_aliases *aliases;
     struct edge_sessions *sessions;
     struct edge_permissions *permissions;
     struct edge_api *api;
@@ -254,6 +256,14 @@ static int begin_state(struct edge *e, struct ht_errmsg *err) {
         return rc;
     e->containers = edge_containers_create(
         &(struct edge_containers_config){.loop = loop, .state = e->state, .maps = e->maps, .book = &e->book});
+    e->aliases = edge_aliases_create(&(struct edge_aliases_config){.loop = loop,
+                                                                   .state = e->state,
+                                                                   .maps = e->maps,
+                                                                   .suffix = e->suffix,
+                                                                   .domain = e->cfg.domain,
+                                                                   .rest_ms = e->cfg.alias_rest_ms});
+    if (!e->aliases)
+        return ht_fail(err, HT_ENOMEM, "out of memory");
     rc = edge_permissions_start(&e->permissions, loop, e->folder, e->state, e->maps, err);
     if (rc < 0)
         return rc;
@@ -267,6 +277,7 @@ static int begin_state(struct edge *e, struct ht_errmsg *err) {
                                                     .token = e->cfg.api_token,
                                                     .state = e->state,
                                                     .containers = e->containers,
+                                                    .aliases = e->aliases,
                                                     .maps = e->maps,
                                                     .book = &e->book,
                                                     .log = e->log},
@@ -348,6 +359,7 @@ void edge_stop(struct edge **ep) {
     edge_engine_stop(&e->engine);
     edge_sessions_destroy(&e->sessions);
     edge_permissions_stop(&e->permissions);
+    edge_aliases_destroy(&e->aliases);
     edge_containers_destroy(&e->containers);
     edge_state_close(&e->state);
     edge_log_stop(&e->log); /* behind HAProxy's last line */

@@ -13,6 +13,7 @@
  *   book.c     the address book of containers
  *   state.c    what the API changes: documents (state.h)
  *   containers.c  containers of both, as entries of the maps
+ *   aliases.c  aliases, and domains that lead to one (aliases.h, alias.c)
  *   sessions.c live connections that a change ends
  *   api*.c     the API (api.h)
  *   permissions.c  who may visit: documents (permissions_edit.c) become policies (policies.c, policy*.c, credentials.c,
@@ -72,6 +73,7 @@ struct edge_config {
     uint16_t https_port, http_port;         /* http_port 0: none */
     uint64_t log_max_bytes, log_max_age_ms; /* of the log that is kept: edge/log.h */
     bool log_masks_addresses;
+    uint64_t alias_rest_ms;           /* how long a name that a project has given up is kept from others */
     const char *cert_file, *key_file; /* NULL: a certificate of an authority of its own */
     uint16_t http3_port;              /* UDP; 0: there is no HTTP/3 */
     enum edge_client client;

@@ -137,7 +137,7 @@ static int prepare_all(struct edge_logdb *db, struct ht_errmsg *err) {
 #define WANTED                                                                                                         \
     " FROM log WHERE id > ? AND id <= ? AND (?3 < 0 OR kind = ?3) AND level >= ? AND (?5 = '' OR method = ?5) AND "    \
     "(?6 = '' OR serviceName = ?6) AND (?7 = '' OR container = ?7 OR substr(container, 26) = ?7) AND (?8 = '' OR "     \
-    "host = ?8) ORDER BY id"
+    "host = ?8) AND (?9 = '' OR alias = ?9) ORDER BY id"
     char sql[4096], marks[HAPROXY_LOG_FIELDS * 3 + 16];
     int rc = HT_OK;
     for (size_t i = 0; rc == HT_OK && i < EDGE_LOGDB_STATEMENTS; i++)

@@ -65,7 +65,7 @@ struct edge_log_query {
     int kind;        /* of enum edge_log_kind, plus 1; 0: any */
     int level;       /* this one and worse ones */
     char method[EDGE_LOG_FILTER], service[EDGE_LOG_FILTER], container[EDGE_LOG_FILTER]; /* "": any */
-    char host[EDGE_LOG_HOST];
+    char host[EDGE_LOG_HOST], alias[EDGE_LOG_FILTER];
     bool events; /* server-sent events with ids, instead of members of a list */
 };
 

@@ -92,6 +92,7 @@ static void bind_query(struct edge_logdb *db, sqlite3_stmt *s, const struct edge
     bind_text(db, s, 6, q->service);
     bind_text(db, s, 7, q->container);
     bind_text(db, s, 8, q->host);
+    bind_text(db, s, 9, q->alias);
 }
 
 /* A row that matches. 1: it was the last that is wanted. */

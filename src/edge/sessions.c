@@ -19,13 +19,14 @@
 #define OLD_MAX 64  /* processes from before reloads */
 #define TLS "_tls"  /* what names of backends end with (haproxy.cfg.j2) whose containers speak TLS themselves */
 
-/* What has changed. The key says how much: a project, a container, a service. */
+/* What has changed. The key says how much: a project, a container, a service, a host. */
 struct cut {
     struct ht_list node;
     enum haproxy_map map;
     unsigned looks, failed;
     bool taken; /* by the present look */
-    char key[EDGE_KEY], was[IO_ADDR_TEXT];
+    char key[EDGE_HOST];
+    char was[]; /* the value, of what has moved */
 };
 
 /* Connections that are to end: to an address, and at it to a port or to all. */
@@ -54,12 +55,32 @@ static bool is_policy(enum haproxy_map map) {
     return map == HAPROXY_MAP_PROJECT_POLICIES || map == HAPROXY_MAP_CONTAINER_POLICIES;
 }
 
+/* A field of a value. */
+static struct ht_slice field_of(const char *value, int field) {
+    for (; field > 0 && value; field--)
+        value = strchr(value, '|') ? strchr(value, '|') + 1 : NULL;
+    return ht_slice_of(value, value ? strcspn(value, "|") : 0);
+}
+
+/* Whether who came by an alias may come no more, or not to the same place. A later end of it changes nothing for them.
+ */
+static bool is_led_elsewhere(const char *was, const char *now) {
+    bool led = !ht_slice_is(field_of(was, HAPROXY_HOSTS_MODE), "off") &&
+               !ht_slice_is(field_of(was, HAPROXY_HOSTS_MODE), "expired");
+    bool same = now != NULL;
+    for (int i = 0; i < HAPROXY_HOSTS_FIELDS; i++)
+        same = same && (i == HAPROXY_HOSTS_UNTIL || i == HAPROXY_HOSTS_ALIAS ||
+                        ht_slice_eq(field_of(was, i), field_of(now, i)));
+    return led && !same;
+}
+
 static void on_changed(void *ctx, enum haproxy_map map, const char *key, const char *was, const char *now) {
     struct edge_sessions *s = ctx;
     bool off = map == HAPROXY_MAP_OFF && now;
-    bool moved = map == HAPROXY_MAP_CONTAINERS && was;
+    bool moved =
+        (map == HAPROXY_MAP_CONTAINERS && was) || (map == HAPROXY_MAP_HOSTS && was && is_led_elsewhere(was, now));
     bool gated = is_policy(map) && !(now && strncmp(now, OPEN, strlen(OPEN)) == 0);
-    struct cut *c = off || moved || gated ? ht_calloc(1, sizeof *c) : NULL;
+    struct cut *c = off || moved || gated ? ht_calloc(1, sizeof *c + (moved ? strlen(was) : 0) + 1) : NULL;
     if (!off && !moved && !gated)
         return;
     if (!c) {
@@ -69,7 +90,8 @@ static void on_changed(void *ctx, enum haproxy_map map, const char *key, const c
     }
     c->map = map;
     snprintf(c->key, sizeof c->key, "%s", key);
-    snprintf(c->was, sizeof c->was, "%s", moved ? was : "");
+    if (moved)
+        memcpy(c->was, was, strlen(was));
     ht_list_push_back(&s->cuts, &c->node);
 }
 
@@ -125,6 +147,21 @@ static void target_service(struct edge_sessions *s, const char *key, const char 
     }
 }
 
+/* Where an alias has led. HAProxy knows a connection by its address and port: one that came there by another name ends
+ * as well, and may come again. */
+static void target_lead(struct edge_sessions *s, const char *was) {
+    char container[EDGE_SCOPE], service[EDGE_KEY], port[8];
+    struct ht_slice program = field_of(was, HAPROXY_HOSTS_PROGRAM);
+    snprintf(container, sizeof container, "%.*s", HT_SLICE_ARG(field_of(was, HAPROXY_HOSTS_CONTAINER)));
+    snprintf(service, sizeof service, "%s.%.*s", container, HT_SLICE_ARG(program));
+    snprintf(port, sizeof port, "%.*s", HT_SLICE_ARG(field_of(was, HAPROXY_HOSTS_PORT)));
+    const char *ip = edge_maps_get(s->maps, HAPROXY_MAP_CONTAINERS, container);
+    if (ip && edge_has_port(program))
+        target_service(s, service, ip);
+    else if (ip)
+        add_target(s, ip, port, ht_slice_is(program, "https") ? BY_TLS : PLAIN);
+}
+
 /* A change that was taken back before HAProxy heard of it ends nothing. */
 static void target_cut(struct edge_sessions *s, const struct cut *c) {
     char scope[EDGE_SCOPE];
@@ -132,6 +169,11 @@ static void target_cut(struct edge_sessions *s, const struct cut *c) {
     if (c->map == HAPROXY_MAP_CONTAINERS) {
         if (!now || strcmp(now, c->was) != 0)
             add_target(s, c->was, NULL, ANY);
+        return;
+    }
+    if (c->map == HAPROXY_MAP_HOSTS) {
+        if (is_led_elsewhere(c->was, now))
+            target_lead(s, c->was);
         return;
     }
     if (is_policy(c->map)) {
