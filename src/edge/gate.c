@@ -444,9 +444,13 @@ struct edge_gate *edge_gate_create(struct io_loop *loop, const struct edge_polic
     return g;
 }
 
-struct auth_login *edge_gate_logins(struct edge_gate *g) { return g->login; }
+struct auth_login *edge_gate_logins(struct edge_gate *g) {
+    return g->login;
+}
 
-struct edge_tickets *edge_gate_tickets(struct edge_gate *g) { return g->tickets; }
+struct edge_tickets *edge_gate_tickets(struct edge_gate *g) {
+    return g->tickets;
+}
 
 void edge_gate_destroy(struct edge_gate **gp) {
     struct edge_gate *g = *gp;

@@ -94,8 +94,8 @@ static bool answer(struct client *c, const struct said *a) {
     if (a->to)
         ADD("Location: %s\r\n", a->to);
     if (a->cookie)
-        ADD("Set-Cookie: " HAPROXY_LOGIN_COOKIE "=%s; Path=/; Secure; HttpOnly; SameSite=Lax; Max-Age=%u\r\n", a->cookie,
-            a->cookie_s);
+        ADD("Set-Cookie: " HAPROXY_LOGIN_COOKIE "=%s; Path=/; Secure; HttpOnly; SameSite=Lax; Max-Age=%u\r\n",
+            a->cookie, a->cookie_s);
     if (a->allow)
         ADD("Allow: %s\r\n", a->allow);
 #undef ADD
@@ -129,10 +129,8 @@ static bool show_text(struct client *c, struct said a, const char *title, const 
 
 static bool show_form(struct client *c, struct said a, struct ht_slice user, struct ht_slice to, const char *said) {
     struct ht_buf b = {0};
-    struct edge_page_login p = {.host = ht_slice_str(c->host),
-                                .user = user,
-                                .to = edge_is_return(to) ? to : ht_slice_str("/"),
-                                .said = said};
+    struct edge_page_login p = {
+        .host = ht_slice_str(c->host), .user = user, .to = edge_is_return(to) ? to : ht_slice_str("/"), .said = said};
     a.b = &b;
     bool alive = edge_page_put_login(&b, &p) == HT_OK ? answer(c, &a) : close_now(c);
     ht_buf_free(&b);
@@ -269,8 +267,8 @@ static bool read_head(struct client *c) {
     if (!good)
         return false;
     c->index = (unsigned)strtoul(number, NULL, 10);
-    c->has_visitor = copy(addr, sizeof addr, web_field(&c->web, "x-forwarded-for")) &&
-                     io_addr_parse(&c->visitor, addr, 0) == HT_OK;
+    c->has_visitor =
+        copy(addr, sizeof addr, web_field(&c->web, "x-forwarded-for")) && io_addr_parse(&c->visitor, addr, 0) == HT_OK;
     return true;
 }
 
@@ -292,8 +290,9 @@ static bool refuse_foreign(struct client *c) {
 }
 
 static bool refuse_method(struct client *c) {
-    return show_text(c, (struct said){.status = 405, .verdict = HAPROXY_VERDICT_DENY, .why = "method", .allow = "GET, HEAD, POST"},
-                     "Log in", "There is GET, and POST of a form.");
+    return show_text(
+        c, (struct said){.status = 405, .verdict = HAPROXY_VERDICT_DENY, .why = "method", .allow = "GET, HEAD, POST"},
+        "Log in", "There is GET, and POST of a form.");
 }
 
 static bool on_login(struct client *c, bool get, bool post, struct ht_slice query) {
@@ -340,7 +339,8 @@ static struct ht_slice query_of(struct ht_slice target, size_t path) {
 static bool request(struct web_conn *web) {
     struct client *c = client_of(web);
     static const struct ht_slice own = {HAPROXY_LOGIN_PATH, sizeof HAPROXY_LOGIN_PATH - 1};
-    struct ht_slice method = http_text(web_bytes(web), web->head.method), target = http_text(web_bytes(web), web->head.path);
+    struct ht_slice method = http_text(web_bytes(web), web->head.method),
+                    target = http_text(web_bytes(web), web->head.path);
     struct ht_slice path = web_path(web);
     bool get = ht_slice_is(method, "GET") || ht_slice_is(method, "HEAD"), post = ht_slice_is(method, "POST");
     forget(c);

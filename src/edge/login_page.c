@@ -60,17 +60,18 @@ int edge_page_put_login(struct ht_buf *b, const struct edge_page_login *p) {
     if (rc == HT_OK && p->said)
         rc = put(b, "<p role=\"alert\">", ht_slice_str(p->said), "</p>\n");
     if (rc == HT_OK)
-        rc = put(b, "<form method=\"post\" action=\"" HAPROXY_LOGIN_PATH "login\">\n<input type=\"hidden\" name=\"to\" value=\"",
+        rc = put(b,
+                 "<form method=\"post\" action=\"" HAPROXY_LOGIN_PATH
+                 "login\">\n<input type=\"hidden\" name=\"to\" value=\"",
                  p->to, "\">\n");
     if (rc == HT_OK)
         rc = put(b,
                  "<label>Name<input name=\"user\" autocomplete=\"username\" autocapitalize=\"none\" "
                  "spellcheck=\"false\" required autofocus value=\"",
                  p->user, "\"></label>\n");
-    return rc == HT_OK ? ht_buf_append_str(
-                             b, "<label>Password<input name=\"password\" type=\"password\" "
-                                "autocomplete=\"current-password\" required></label>\n"
-                                "<button>Log in</button>\n</form>\n</main>\n</html>\n")
+    return rc == HT_OK ? ht_buf_append_str(b, "<label>Password<input name=\"password\" type=\"password\" "
+                                              "autocomplete=\"current-password\" required></label>\n"
+                                              "<button>Log in</button>\n</form>\n</main>\n</html>\n")
                        : rc;
 }
 

@@ -85,10 +85,10 @@ int edge_policies_set(struct edge_policies *ps, enum edge_owner owner, const cha
         return ht_fail(err, rc, "an id has %d of 0-9 and a-f", ID);
     struct table *t = &ps->tables[owner];
     size_t at = place_of(t, id);
-    /* Logins hold as long as the policy, which is the same while its text is: other parts of the document may change. */
+    /* Logins hold as long as the policy, which is the same while its text is: other parts of the document may change.
+     */
     bool same = is_at(t, at, id) && t->entries[at].policy && edge_policy_is_of(t->entries[at].policy, text);
-    struct edge_policy *p =
-        same ? edge_policy_keep(t->entries[at].policy) : edge_policy_create(text, &rc, err);
+    struct edge_policy *p = same ? edge_policy_keep(t->entries[at].policy) : edge_policy_create(text, &rc, err);
     struct entry *e = entry_for(t, id);
     if (same)
         rc = HT_OK;

@@ -28,12 +28,12 @@
 
 #define POLICY_DOC_MAX 262144u /* bytes of a document */
 #define POLICY_GROUPS_MAX 64
-#define POLICY_NAME_MAX 40    /* bytes of a group's name: letters, digits, - and _ */
-#define POLICY_TOKEN_MIN 16   /* bytes of a token's value: fewer can be guessed */
-#define POLICY_SOURCES_MAX 8  /* of a group */
-#define POLICY_AGE_MIN 60u    /* seconds that a login on a page can hold: from a minute */
+#define POLICY_NAME_MAX 40      /* bytes of a group's name: letters, digits, - and _ */
+#define POLICY_TOKEN_MIN 16     /* bytes of a token's value: fewer can be guessed */
+#define POLICY_SOURCES_MAX 8    /* of a group */
+#define POLICY_AGE_MIN 60u      /* seconds that a login on a page can hold: from a minute */
 #define POLICY_AGE_MAX 2592000u /* to 30 days */
-#define POLICY_FIELDS_MAX 128 /* header fields of a request */
+#define POLICY_FIELDS_MAX 128   /* header fields of a request */
 
 struct edge_policy;
 
@@ -104,8 +104,8 @@ struct edge_decision {
 void edge_policy_decide(const struct edge_policy *p, const struct edge_visit *v, uint64_t now_s,
                         struct edge_decision *d);
 void edge_policy_login(struct edge_decision *d, bool good);
-/* The same for a name and a password from a page: d->claim becomes what is to be checked, and d->group whose it is. Both
- * may have AUTH_USER_MAX and AUTH_PASSWORD_MAX bytes. False: no password opens what `v` wants. */
+/* The same for a name and a password from a page: d->claim becomes what is to be checked, and d->group whose it is.
+ * Both may have AUTH_USER_MAX and AUTH_PASSWORD_MAX bytes. False: no password opens what `v` wants. */
 bool edge_policy_claim(const struct edge_policy *p, const struct edge_visit *v, struct ht_slice name,
                        struct ht_slice password, struct edge_decision *d);
 /* How long a login on a page holds for a group of passwords, and for how long without a request, in seconds. */

@@ -29,9 +29,8 @@ enum member {
     M_MEMBERS
 };
 
-static const char *const member_names[] = {"type",     "value", "secret", "algorithm", "username",
-                                           "password", "salt",  "range",  "sources",   "claims",
-                                           "max_age",  "idle"};
+static const char *const member_names[] = {"type", "value", "secret",  "algorithm", "username", "password",
+                                           "salt", "range", "sources", "claims",    "max_age",  "idle"};
 
 #define BIT(m) (1u << (m))
 

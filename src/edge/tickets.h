@@ -1,7 +1,7 @@
 /*
- * Who has logged in on a page. A ticket is a random text that a browser keeps as a cookie; here is only its digest, with
- * the container, the policy and the group that it is good for. It ends with its age, when it was not used for a while,
- * when the permissions change, by a log out, and with this program.
+ * Who has logged in on a page. A ticket is a random text that a browser keeps as a cookie; here is only its digest,
+ * with the container, the policy and the group that it is good for. It ends with its age, when it was not used for a
+ * while, when the permissions change, by a log out, and with this program.
  */
 #ifndef HT_EDGE_TICKETS_H
 #define HT_EDGE_TICKETS_H
