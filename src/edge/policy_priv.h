@@ -52,7 +52,7 @@ struct rule {
 struct edge_policy {
     unsigned users;
     uint64_t serial;
-    uint8_t of[DIGEST]; /* the digest of the text that it was made of */
+    uint8_t of[DIGEST];  /* the digest of the text that it was made of */
     bool enabled, allow; /* the default */
     struct group *groups;
     size_t n_groups;

@@ -6,12 +6,15 @@ Runs: plain.
 import json
 import os
 import re
+import select
+import socket
 import subprocess
 import time
 
 from tests.integration.browser import CHROMIUM, Browser, audited
 from tests.integration.edge_api import Api
 from tests.integration.edge_gates import CONTAINER, DOMAIN, OTHER, PROJECT, password_hash, site
+from tests.integration.edges import Edge
 from tests.integration.harness import eventually
 from tests.support.tap import Skip, case, main
 
@@ -228,6 +231,8 @@ def _():
         it.start()
         pin = subprocess.run(["sh", "-c", f"openssl x509 -in {it.server.path(it.folder)}/certs/edge.pem -pubkey -noout | openssl pkey -pubin -outform der | "
                               "openssl dgst -sha256 -binary | openssl base64"], stdout=subprocess.PIPE, check=True).stdout.decode().strip()
+        # An address that comes meanwhile would make it give up a request: ERR_NETWORK_CHANGED.
+        eventually(lambda: not it.container.run("ip", "-6", "addr", "show", "tentative").strip(), "the addresses")
         with it.container.network():
             browser = Browser(f"--ignore-certificate-errors-spki-list={pin}", f"--host-resolver-rules=MAP *.{DOMAIN} 192.0.2.1")
         with browser:
@@ -259,6 +264,54 @@ def _():
             tab.js("document.querySelector('button').click()")
             tab.until(f"location.pathname === '{PATH}login'")
             assert not [c for c in tab.complaints if "style" in c or "script" in c], tab.complaints
+
+
+def put(where, document, version, path=f"/api/v1/containers/{CONTAINER}/proxy/permissions"):
+    """A connection to the API on which a PUT is under way."""
+    s = socket.socket(socket.AF_UNIX)
+    s.settimeout(60)
+    s.connect(where)
+    body = json.dumps(document).encode()
+    s.sendall(f"PUT {path} HTTP/1.1\r\nHost: edge\r\nIf-Match: file:v{version}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
+    return s
+
+
+def status_of(s):
+    with s, s.makefile("rb") as f:
+        return int(f.readline().split()[1])
+
+
+@case("passwords in plain text are hashed beside other requests: who asks meanwhile is answered, of two changes one holds, and who leaves harms nobody")
+def _():
+    with Edge() as edge:
+        where = os.path.join(edge.folder, "run", "api.sock")
+        api = Api(where)
+        many = {"groups": {f"g{i}": {"type": "password", "username": f"u{i}", "password": f"word-{i}"} for i in range(4)}}
+        slow = put(where, many, 0)
+        with socket.socket(socket.AF_UNIX) as other:
+            other.connect(where)
+            other.sendall(b"GET /api/v1/containers HTTP/1.1\r\nHost: edge\r\n\r\n")
+            first = select.select([slow, other], [], [], 60)[0]
+            assert first == [other], "the answer that waits for nothing comes first"
+        assert status_of(slow) == 200
+        shown = api.get(f"/containers/{CONTAINER}/proxy/permissions")
+        assert shown.version == 1 and shown.data["groups"]["g3"]["password"] == "***", shown
+        # Two changes of one version, at the same time.
+        both = [put(where, {"groups": {"one": {"type": "password", "username": f"by-{i}", "password": f"word-{i}"}}}, 1) for i in range(2)]
+        assert sorted(status_of(s) for s in both) == [200, 412]
+        # One of a version that is gone by then.
+        late = put(where, many, 2)
+        assert api.ask("PATCH", f"/containers/{CONTAINER}/proxy/permissions/default", {"default": "allow"}, 2).status == 200
+        assert status_of(late) == 412
+        # What is wrong besides is said at once, and nothing is hashed for it.
+        wrong = api.ask("PUT", f"/containers/{CONTAINER}/proxy/permissions", {**many, "permissions": {"g9": {"exec": True}}}, 3)
+        assert wrong.status == 400 and "g9" in wrong.message, wrong
+        for _ in range(3):
+            put(where, many, 3).close()
+        eventually(lambda: api.get("/containers").status == 200, "the API")
+        version = api.get(f"/containers/{CONTAINER}/proxy/permissions").version
+        assert version in (3, 4), version
+        put(where, many, 4)  # and it ends meanwhile
 
 
 if __name__ == "__main__":
