@@ -210,17 +210,27 @@ static bool is_ours(const struct edge_policy *p, struct ht_slice authorization) 
     return false;
 }
 
+static bool is_usual(struct ht_slice name) {
+    for (size_t i = 0; i < HAPROXY_USUAL; i++)
+        if (ht_slice_case_eq(name, ht_slice_str(haproxy_usual[i])))
+            return true;
+    return false;
+}
+
 int edge_policy_strip(const struct edge_policy *p, const struct edge_visit *v, struct edge_strip *out) {
     struct edge_field f[POLICY_FIELDS_MAX];
     size_t n = edge_fields_read(v->heads, f, POLICY_FIELDS_MAX);
     int rc = strip_cookies(p, f, n, out);
+    out->usual = true;
     if (rc == HT_OK)
         rc = strip_params(p, v->target, out);
     for (size_t i = 0; rc == HT_OK && i < n; i++) {
         bool authorization = ht_slice_case_eq(f[i].name, ht_slice_str("authorization"));
         if (authorization && is_ours(p, f[i].value))
             out->authorization = true;
-        else if (!authorization && is_source(p, SOURCE_HEADER, f[i].name))
+        bool goes = !authorization && is_source(p, SOURCE_HEADER, f[i].name);
+        out->usual &= goes == is_usual(f[i].name);
+        if (goes)
             rc = add_name(out, f[i].name);
     }
     return rc;

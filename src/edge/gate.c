@@ -112,7 +112,9 @@ static int put_answer(struct link *l, uint64_t stream, uint64_t frame, const str
             sets[n++] = (struct spop_set){haproxy_answers[HAPROXY_ANSWER_AUTHORIZATION], SPOP_BOOL, 1, {NULL, 0}};
         if (s->has_cookie)
             set_text(sets, &n, HAPROXY_ANSWER_COOKIE, ht_buf_slice(&s->cookie));
-        if (ht_buf_size(&s->names))
+        if (ht_buf_size(&s->names) && s->usual)
+            sets[n++] = (struct spop_set){haproxy_answers[HAPROXY_ANSWER_USUAL], SPOP_BOOL, 1, {NULL, 0}};
+        else if (ht_buf_size(&s->names))
             set_text(sets, &n, HAPROXY_ANSWER_NAMES, ht_buf_slice(&s->names));
     }
     return spop_put_ack(&l->reply, stream, frame, sets, n);

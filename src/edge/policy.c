@@ -88,7 +88,7 @@ struct asked {
     size_t n;
     uint64_t now_s;
     struct edge_decision *d;
-    char scratch[JWT_MAX];
+    char scratch[JWT_MAX]; /* for a parameter */
 };
 
 enum membership { IS_NOT, IS_MEMBER, IS_WRONG, IS_AMBIGUOUS };
@@ -116,7 +116,9 @@ static enum membership shows_secret(struct asked *a, const struct group *g) {
         bool basic = g->sources[i].kind == SOURCE_HEADER && value.n >= 6 &&
                      ht_slice_case_eq(ht_slice_of(value.p, 6), ht_slice_str("basic "));
         if (g->type == GROUP_TOKEN) {
-            m = token_fits(g, token) || token_fits(g, value) ? IS_MEMBER : basic ? m : wrong(a, "token");
+            m = token_fits(g, token) || (token.n != value.n && token_fits(g, value)) ? IS_MEMBER
+                : basic                                                              ? m
+                                                                                     : wrong(a, "token");
             continue;
         }
         if (basic) /* of another group, or of the service */
@@ -124,7 +126,6 @@ static enum membership shows_secret(struct asked *a, const struct group *g) {
         enum jwt_result rc = jwt_check(g->key, g->claims, g->n_claims, token, a->now_s);
         m = rc == JWT_GOOD ? IS_MEMBER : wrong(a, jwt_result_word(rc));
     }
-    explicit_bzero(a->scratch, sizeof a->scratch);
     return m;
 }
 
@@ -273,24 +274,22 @@ static void refuse(struct edge_decision *d, const char *why, struct ht_slice gro
     decided(d, d->challenge ? EDGE_LOGIN : EDGE_DENY, why, group);
 }
 
-void edge_policy_decide(const struct edge_policy *p, const struct edge_visit *v, uint64_t now_s,
-                        struct edge_decision *d) {
+static void decide(struct asked *a) {
     static const struct ht_slice none = {"", 0};
-    struct asked a = {.p = p, .v = v, .now_s = now_s, .d = d};
+    const struct edge_policy *p = a->p;
+    struct edge_decision *d = a->d;
     const struct group *told_no = NULL;
-    *d = (struct edge_decision){.why = "", .group = none};
-    a.n = edge_fields_read(v->heads, a.fields, POLICY_FIELDS_MAX);
-    if (is_ambiguous(&a)) {
+    if (is_ambiguous(a)) {
         decided(d, EDGE_DENY, "twice", none);
         return;
     }
     for (unsigned i = 0; i < p->n_groups; i++) {
         const struct group *g = &p->groups[i];
-        enum access access = access_of(p, i, v);
+        enum access access = access_of(p, i, a->v);
         if (access == ACCESS_NONE)
             continue;
         d->challenge |= access == ACCESS_YES ? challenge_of(g) : 0;
-        if (!is_member(&a, g))
+        if (!is_member(a, g))
             continue;
         if (access == ACCESS_YES) {
             d->failed = false;
@@ -302,10 +301,24 @@ void edge_policy_decide(const struct edge_policy *p, const struct edge_visit *v,
     const char *why = d->failed ? d->why : "nobody";
     if (p->allow && !told_no)
         decided(d, EDGE_ALLOW, "default", none);
-    else if (shows_login(&a))
+    else if (shows_login(a))
         d->verdict = EDGE_PASSWORD;
     else
         refuse(d, told_no ? "group" : why, told_no ? told_no->name : none);
+}
+
+void edge_policy_decide(const struct edge_policy *p, const struct edge_visit *v, uint64_t now_s,
+                        struct edge_decision *d) {
+    struct asked a; /* it is large, and nearly all of it is not touched */
+    a.p = p;
+    a.v = v;
+    a.now_s = now_s;
+    a.d = d;
+    a.n = edge_fields_read(v->heads, a.fields, POLICY_FIELDS_MAX);
+    *d = (struct edge_decision){.why = "", .group = {"", 0}};
+    decide(&a);
+    if (v->target.n && memchr(v->target.p, '?', v->target.n))
+        explicit_bzero(a.scratch, sizeof a.scratch);
 }
 
 void edge_policy_login(struct edge_decision *d, bool good) {

@@ -120,7 +120,8 @@ struct edge_strip {
     bool has_cookie;    /* Cookie becomes `cookie`; "": it goes */
     bool has_target;    /* path and query become `target` */
     struct ht_buf cookie, target;
-    struct ht_buf names; /* other fields that go, in lower case, with a blank between */
+    struct ht_buf names; /* other fields that go, with a blank between */
+    bool usual;          /* all of those are haproxy_usual, and no field is one of those and stays */
 };
 /* 0 or HT_ENOMEM. The caller zero-initialises it, and frees it in each case. */
 int edge_policy_strip(const struct edge_policy *p, const struct edge_visit *v, struct edge_strip *out) HT_MUST_USE;

@@ -12,7 +12,7 @@ import statistics
 import time
 
 from tests.integration.edge_gates import CONTAINER, DOMAIN, OTHER, PROJECT, Site, password_hash
-from tests.integration.edges import needs_haproxy
+from tests.integration.edges import descendants, needs_haproxy
 from tests.integration.machines import container_and_laptop
 from tests.integration.test_edge_gate import SECRET, TOKEN, everybody, jwt
 
@@ -25,6 +25,23 @@ def wrk(machine, container, seconds, connections, *more):
     out = machine.run("wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-H", f"Host: {host}", *more, "https://192.0.2.1/")
     assert "Non-2xx" not in out and "Socket errors" not in out, out
     return float(re.search(r"Requests/sec:\s+([\d.]+)", out).group(1))
+
+
+def spent(pids):
+    """Seconds of processor that these processes have had."""
+    total = 0
+    for pid in pids:
+        with open(f"/proc/{pid}/stat", encoding="ascii") as f:
+            total += sum(map(int, f.read().rsplit(")", 1)[1].split()[11:13]))
+    return total / os.sysconf("SC_CLK_TCK")
+
+
+def measured(it, seconds, container, *more):
+    """requests/s, and microseconds a request of HAProxy's worker and of the agent."""
+    haproxy, agent = descendants(it.edge.inner), [it.edge.inner]
+    before = spent(haproxy), spent(agent)
+    rate = wrk(it.container, container, seconds, *more)
+    return rate, *((spent(p) - b) * 1e6 / (rate * seconds) for p, b in zip((haproxy, agent), before))
 
 
 def main():
@@ -55,16 +72,16 @@ def main():
             it.get("/", "-u", "ann:sesame")
         ways = {name: field for name, field in ways.items() if not args.only or name in args.only}
         got = {name: [] for name in ways}
-        free = []
         print(f"load before: {os.getloadavg()}")
         for _ in range(args.runs):
             for name, field in ways.items():
-                free.append(wrk(container, OTHER, args.seconds, args.connections, "-H", field))
-                got[name].append((wrk(container, CONTAINER, args.seconds, args.connections, "-H", field), free[-1]))
+                without = measured(it, args.seconds, OTHER, args.connections, "-H", field)
+                got[name].append((measured(it, args.seconds, CONTAINER, args.connections, "-H", field), without))
         for name, pairs in got.items():
-            ratios = sorted(gated / without for gated, without in pairs)
-            print(f"{name:18} {statistics.median(g for g, _ in pairs):8.0f}/s of {statistics.median(w for _, w in pairs):8.0f}/s without: "
-                  f"{statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})")
+            ratios = sorted(gated[0] / without[0] for gated, without in pairs)
+            gated, without = ([statistics.median(p[side][i] for p in pairs) for i in range(3)] for side in range(2))
+            print(f"{name:18} {gated[0]:8.0f}/s of {without[0]:8.0f}/s without: {statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f}); "
+                  f"us of processor a request: HAProxy {gated[1]:5.1f} of {without[1]:5.1f}, agent {gated[2]:4.1f}")
         nginx.end()
         it.edge.end()
 

@@ -227,6 +227,23 @@ static void strips(void) {
         edge_strip_free(&s);
     }
     edge_policy_destroy(&p);
+    /* Fields with usual names need no script, if all of them go and no others do. */
+    static const struct {
+        const char *heads;
+        bool usual;
+    } fields[] = {{"x-key: a", true},
+                  {"X-Key: a\r\naccept: x", true},
+                  {"x-key: a\r\nx-token: of the service", false},
+                  {"x-token: of the service", false},
+                  {"accept: x", true}};
+    p = policy_of("{" GROUPS "," RULES "}");
+    for (size_t i = 0; i < HT_ARRAY_LEN(fields); i++) {
+        struct edge_visit one = visit("http", 1, "198.51.100.1", "/", fields[i].heads);
+        struct edge_strip of = {.authorization = false};
+        CU_ASSERT(edge_policy_strip(p, &one, &of) == 0 && of.usual == fields[i].usual);
+        edge_strip_free(&of);
+    }
+    edge_policy_destroy(&p);
     /* Authorization of a kind that no group has is the service's. */
     p = policy_of("{\"groups\":{\"a\":{\"type\":\"password\",\"username\":\"ann\",\"password\":\"" HASH "\"}}}");
     struct edge_visit v = visit("http", 1, "198.51.100.1", "/", "Authorization: Bearer x\r\n");

@@ -75,6 +75,9 @@ def _():
                 assert not {"authorization", "x-edge-key", "x-hoody-user", "x_hoody_group"} & fields.keys(), fields
                 assert fields.get("cookie", ["a=b; c=d"]) == ["a=b; c=d"], fields
                 assert fields["x-forwarded-for"] == [HERE]
+        # A field of a usual name that is the service's own stays, and the other one goes all the same.
+        target, fields = it.get("/", "-H", f"X-Edge-Key: {TOKEN}", "-H", "X-Api-Key: of the service").seen()
+        assert fields["x-api-key"] == ["of the service"] and "x-edge-key" not in fields, fields
         only = it.get("/", "-H", f"Cookie: sid={JAR}")
         assert only.status == 200 and "cookie" not in only.seen()[1]
         # Basic is for the service: no group has passwords.
