@@ -11,8 +11,8 @@
 #include <stdlib.h>
 
 #define CLIENTS 512u
-#define MAX_HEAD 32768
-#define MAX_TARGET 16384
+#define HEAD_MOST 32768
+#define TARGET_MOST 16384
 #define PATIENCE_MS 10000
 #define KEEPALIVE_MS 60000
 #define WRITE_MS 30000
@@ -401,7 +401,7 @@ struct edge_login *edge_login_create(const struct edge_login_config *cfg) {
     s->cfg = *cfg;
     s->web = (struct web_server){
         .ops = &web_ops,
-        .limits = {.max_head = MAX_HEAD, .max_headers = HTTP_MAX_HEADERS, .max_target = MAX_TARGET},
+        .limits = {.max_head = HEAD_MOST, .max_headers = HTTP_MAX_HEADERS, .max_target = TARGET_MOST},
         .head_timeout_ms = PATIENCE_MS,
         .body_timeout_ms = PATIENCE_MS,
         .keepalive_timeout_ms = KEEPALIVE_MS,

@@ -2,6 +2,7 @@
 #include "auth/passwords.h"
 #include "base/mem.h"
 #include "edge/policy_priv.h"
+#include "haproxy_gen.h"
 #include "http/http.h"
 
 /* The members of a group, as they stand there. */
@@ -111,6 +112,8 @@ static int read_source(struct policy_reading *g, struct group *to, enum source_k
         name[i] = ht_lower(name[i]);
     if (kind == SOURCE_HEADER && is_special(s))
         return policy_wrong(g, "the header %.*s has another meaning already", HT_SLICE_ARG(s));
+    if (kind == SOURCE_COOKIE && ht_slice_is(s, HAPROXY_LOGIN_COOKIE))
+        return policy_wrong(g, "the cookie " HAPROXY_LOGIN_COOKIE " is the edge's own");
     to->sources[to->n_sources++] = (struct source){kind, s};
     return HT_OK;
 }

@@ -315,6 +315,7 @@ static void mistakes(void) {
         {G("\"type\":\"password\",\"username\":\"a\",\"password\":\"" HASH "\",\"idle\":\"60\""),
          "groups.a.idle: a number"},
         {G("\"type\":\"ip\",\"range\":\"192.0.2.0/24\",\"idle\":60"), "a group of type ip has no idle"},
+        {G("\"type\":\"token\",\"value\":\"" TOKEN "\",\"cookie\":\"" HAPROXY_LOGIN_COOKIE "\""), "is the edge's own"},
         {"{\"groups\":{\"a\":{\"type\":\"password\",\"username\":\"ann\",\"password\":\"" HASH
          "\"},\"b\":{\"type\":\"password\",\"username\":\"ann\",\"password\":\"" HASH "\"}}}",
          "groups.b: another group has this username"},
