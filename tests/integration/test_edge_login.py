@@ -7,6 +7,7 @@ import json
 import os
 import re
 import select
+import signal
 import socket
 import subprocess
 import time
@@ -59,6 +60,17 @@ def is_page(answer, status=401):
     assert not [h for h in answer.headers if h.startswith("x-hoody")], answer.headers
     assert "<script" not in answer.body and " on" not in re.sub(r"<style>.*?</style>", "", answer.body.replace(" one", "")), answer.body
     return re.search(r'name="to" value="([^"]*)"', answer.body).group(1)
+
+
+def told(it, command):
+    """HAProxy's answer at its runtime socket."""
+    with socket.socket(socket.AF_UNIX) as s:
+        s.connect(it.server.path(f"{it.folder}/run/admin.sock"))
+        s.sendall(command.encode() + b"\n")
+        got = b""
+        while more := s.recv(65536):
+            got += more
+    return got.decode()
 
 
 @case("a browser gets a page, logs in, and comes to where it was; the service never sees what opened it; then it logs out")
@@ -204,7 +216,19 @@ def _():
             assert answer.status == 400 and "groups.team.max_age: a number of seconds from 60 to 2592000" in answer.message, (bad, answer)
         api.change("PUT", f"{base}/permissions", team(secret, max_age=60, idle=60), version)
         it.becomes(200, "/", "-u", "ann:sesame")
-        assert ticket_of(login(it)) and "Max-Age=60" in login(it).headers["set-cookie"]
+        ticket = ticket_of(login(it))
+        assert "Max-Age=60" in login(it).headers["set-cookie"] and it.status("/", *ticket) == 200
+        # While the agent is away there is no page either, and nobody waits for it; then all is as it was.
+        os.kill(it.edge.inner, signal.SIGSTOP)
+        try:
+            eventually(lambda: re.search(r"^gate,agent,.*,DOWN", told(it, "show stat"), re.M), "HAProxy to see it")
+            away = it.get(PATH + "login", *BROWSER)
+            assert (away.status, away.headers["retry-after"]) == (503, "2"), away.headers
+        finally:
+            os.kill(it.edge.inner, signal.SIGCONT)
+            os.kill(it.edge.pid, signal.SIGCONT)  # nsenter stops with its child
+        eventually(lambda: it.status("/", *ticket) == 200, "the agent again")
+        assert is_page(eventually(lambda: (a := it.get(PATH + "login", *BROWSER)).status == 200 and a, "the page again"), 200) == "/"
 
 
 @case("a name that nobody has takes as long as one with a wrong password")
