@@ -192,8 +192,7 @@ static bool is_full(const struct auth_login *l, uint64_t scope) {
 
 /* A hash that nobody's password has, for names that nobody has. */
 static const char *some_hash(const struct auth_login *l) {
-    return l->passwords.n ? l->passwords.users[0].hash
-                          : "$y$j9T$AAAAAAAAAAAAAAAAAAAAA.$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+    return l->passwords.n ? l->passwords.users[0].hash : AUTH_NOBODY_HASH;
 }
 
 static struct check *check_start(struct auth_login *l, const struct auth_claim *claim, const uint8_t key[KEY_LEN],

@@ -47,6 +47,9 @@ const char *auth_hash_fault(const char *hash);
  * *err. */
 int auth_password_hash(const char *password, char out[AUTH_HASH_MAX], struct ht_errmsg *err) HT_MUST_USE;
 
+/* A hash of no password that anybody has: checking one against it takes as long as a login. */
+#define AUTH_NOBODY_HASH "$y$j9T$AAAAAAAAAAAAAAAAAAAAA.$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
+
 /* True when the password has that hash. Takes long, and may run on any thread: it shares nothing. */
 bool auth_password_fits(const char *hash, const char *password);
 

@@ -67,3 +67,18 @@ size_t ht_text_put(struct ht_slice s, enum ht_text_style style, char *out, size_
     out[at] = '\0';
     return at;
 }
+
+int ht_text_html(struct ht_buf *b, struct ht_slice s) {
+    int rc = HT_OK;
+    for (size_t i = 0; i < s.n && rc == HT_OK; i++) {
+        char c = s.p[i];
+        const char *as = c == '<'    ? "&lt;"
+                         : c == '>'  ? "&gt;"
+                         : c == '&'  ? "&amp;"
+                         : c == '"'  ? "&quot;"
+                         : c == '\'' ? "&#39;"
+                                     : NULL;
+        rc = as ? ht_buf_append_str(b, as) : ht_buf_append(b, &c, 1);
+    }
+    return rc;
+}

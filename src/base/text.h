@@ -12,6 +12,7 @@
 #define HT_BASE_TEXT_H
 
 #include "base/base.h"
+#include "base/buf.h"
 
 enum ht_text_style {
     HT_TEXT_PLAIN, /* a byte becomes \x1b, a character \u202e */
@@ -36,5 +37,8 @@ static inline char *ht_text_clean(struct ht_slice s, char *out, size_t cap) {
     ht_text_put(s, HT_TEXT_PLAIN, out, cap);
     return out;
 }
+
+/* Appends `s` as text of an HTML page, which may also stand in a quoted value of an attribute. 0 or HT_ENOMEM. */
+int ht_text_html(struct ht_buf *b, struct ht_slice s) HT_MUST_USE;
 
 #endif

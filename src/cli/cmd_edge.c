@@ -3,6 +3,7 @@
 
 #include "edge/edge.h"
 #include "kit/kit.h"
+#include "kit/users.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -18,7 +19,7 @@
 
 struct run {
     bool dev;
-    const char *domain, *id, *haproxy, *cert, *key, *containers, *api;
+    const char *domain, *id, *haproxy, *cert, *key, *containers, *api, *api_users;
     uint16_t port, http_port;              /* of HTTPS, and of what leads to it */
     uint64_t log_max_size, log_max_age_ms; /* of the edge's log of requests */
     bool log_address_masking;
@@ -32,6 +33,7 @@ struct run {
 
     struct io_loop *loop;
     struct kit *kit;
+    struct kit_users *users; /* of the API's port */
     struct edge *edge;
     struct io_signal term, intr, hup;
     struct io_end_requests asked;
@@ -143,6 +145,10 @@ static void on_hup(struct io_signal *s, int signo) {
     }
     if (kit_reload_token(r->kit, &err) < 0)
         ht_error("edge", "%s", err.text);
+    if (r->api_users && kit_users_load(&r->users, r->api_users, &err) < 0)
+        ht_error("edge", "%s; users stay as they are", err.text);
+    else if (r->api_users)
+        edge_users_changed(r->edge);
     edge_reload(r->edge);
 }
 
@@ -188,6 +194,10 @@ static int own_tokens(struct run *r, struct ht_errmsg *err) {
     int rc = HT_OK;
     if (!r->dev && !r->token_file[0] && !getenv("HOODY_TUNNEL_TOKEN"))
         rc = make_token(r, TOKEN_FILE, r->token_file, err);
+    if (rc == HT_OK && r->api_users)
+        return r->api ? kit_users_load(&r->users, r->api_users, err)
+                      : ht_fail(err, HT_EINVAL,
+                                "--api-users %s: without --api there is no port that they could come to", r->api_users);
     if (rc == HT_OK && r->api)
         rc = make_token(r, API_TOKEN_FILE, path, err);
     if (rc == HT_OK && r->api)
@@ -237,8 +247,18 @@ static int start_kit(struct run *r, const struct opt_serve *o, struct edge_kit_c
 
 /* ---- the whole ---- */
 
+static bool find_user(void *ctx, struct ht_slice token, struct edge_user *out) {
+    const struct run *r = ctx;
+    const char *name;
+    bool found = kit_users_find(r->users, token, &name, &out->admin);
+    snprintf(out->name, sizeof out->name, "%s", name);
+    return found;
+}
+
 static int start(struct run *r, const struct opt_serve *o, struct ht_errmsg *err) {
-    static const struct edge_ops ops = {.ready = on_ready, .service = on_service, .failed = on_failed};
+    static const struct edge_ops one = {.ready = on_ready, .service = on_service, .failed = on_failed};
+    static const struct edge_ops many = {
+        .ready = on_ready, .service = on_service, .user = find_user, .failed = on_failed};
     struct edge_kit_config kit;
     int rc = start_kit(r, o, &kit, err);
     if (rc < 0)
@@ -266,7 +286,7 @@ static int start(struct run *r, const struct opt_serve *o, struct ht_errmsg *err
                                           .container_nets = r->container_nets,
                                           .proxy_fronts = r->proxy_fronts,
                                           .header_fronts = r->header_fronts,
-                                          .ops = &ops,
+                                          .ops = r->users ? &many : &one,
                                           .ctx = r},
                     err);
     return rc == HT_OK ? edge_follow(r->edge, &kit, err) : rc;
@@ -303,6 +323,7 @@ static int run(struct run *r) {
     if (rc < 0)
         cli_complain("%s", err.text);
     opt_serve_free(&o);
+    kit_users_free(&r->users);
     explicit_bzero(r->token, sizeof r->token);
     explicit_bzero(r->api_token, sizeof r->api_token);
     return rc == HT_EINVAL ? OPT_EXIT_USAGE : rc < 0 ? OPT_EXIT_CONFIG : r->status;
@@ -346,6 +367,7 @@ int cmd_edge_dev(int argc, char **argv) {
                     .haproxy = o.haproxy,
                     .containers = o.containers,
                     .api = o.set_api ? o.api.text : NULL,
+                    .api_users = o.api_users,
                     .log_max_size = o.log_max_size,
                     .log_max_age_ms = o.log_max_age_ms,
                     .log_address_masking = o.log_address_masking,
@@ -375,6 +397,7 @@ int cmd_edge_up(int argc, char **argv) {
                     .haproxy = o.haproxy,
                     .containers = o.containers,
                     .api = o.set_api ? o.api.text : NULL,
+                    .api_users = o.api_users,
                     .cert = o.n_tls_cert ? o.tls_cert[0] : NULL,
                     .key = o.n_tls_key ? o.tls_key[0] : NULL,
                     .log_max_size = o.log_max_size,

@@ -23,7 +23,8 @@ struct api_client {
     struct edge_api *a;
     struct web_conn web;
     bool local; /* by the Unix socket: the kernel has looked who it is */
-    char from[IO_ADDR_TEXT], who[32];
+    bool admin;
+    char from[IO_ADDR_TEXT], who[sizeof((struct edge_user *)0)->name];
     /* Of a request whose body is read: */
     char method[16], if_match[64];
     bool has_if_match;
@@ -62,13 +63,26 @@ static bool is_trusted(const struct api_client *c) {
     return ours && origin.n == 0;
 }
 
-static bool is_authorized(const struct api_client *c) {
+/* Each request says anew who it is. */
+static bool is_authorized(struct api_client *c) {
     static const char scheme[] = "Bearer ";
+    const struct edge_api_config *cfg = &c->a->cfg;
     struct ht_slice v = web_field(&c->web, "authorization");
     size_t n = sizeof scheme - 1;
-    const char *token = c->a->cfg.token;
-    return c->local || (token && *token && v.n > n && ht_slice_case_eq(ht_slice_of(v.p, n), ht_slice_str(scheme)) &&
-                        ht_const_time_eq(v.p + n, v.n - n, token, strlen(token)));
+    struct edge_user user;
+    c->admin = true;
+    if (c->local)
+        return true;
+    if (v.n <= n || !ht_slice_case_eq(ht_slice_of(v.p, n), ht_slice_str(scheme)))
+        return false;
+    struct ht_slice token = ht_slice_of(v.p + n, v.n - n);
+    if (!cfg->user)
+        return cfg->token && *cfg->token && ht_const_time_eq(token.p, token.n, cfg->token, strlen(cfg->token));
+    if (!cfg->user(cfg->user_ctx, token, &user))
+        return false;
+    c->admin = user.admin;
+    snprintf(c->who, sizeof c->who, "%s", user.name);
+    return true;
 }
 
 struct edge_actor edge_api_actor(const struct api_client *c, const char *what) {
@@ -261,6 +275,8 @@ static bool keep(struct api_client *c, const struct edge_api_request *req, const
     return web_take_body(&c->web, route->max_body);
 }
 
+static bool refuse(struct web_conn *web, uint16_t status, const char *text);
+
 static bool request(struct web_conn *web) {
     struct api_client *c = client_of(web);
     uint64_t version;
@@ -273,6 +289,9 @@ static bool request(struct web_conn *web) {
         .authorized = is_authorized(c),
     };
     const struct edge_api_route *route = edge_api_route_match(req.method, req.target, &req.params, &status);
+    if (req.trusted && req.authorized && route && !c->admin && !ht_slice_is(req.method, "GET") &&
+        !ht_slice_is(req.method, "HEAD"))
+        return refuse(web, 403, "this user is no admin, and may only read");
     bool wanted = req.trusted && req.authorized && route && route->max_body;
     if (wanted && (!route->versioned || edge_api_read_version(req.if_match, &version) == 0))
         return keep(c, &req, route);
@@ -389,6 +408,14 @@ int edge_api_start(struct edge_api **out, const struct edge_api_config *cfg, str
         edge_api_stop(&a);
     *out = a;
     return rc;
+}
+
+void edge_api_users_changed(struct edge_api *a) {
+    HT_LIST_FOR_SAFE (it, &a->clients) {
+        struct api_client *c = HT_LIST_ENTRY(it, struct api_client, node);
+        if (!c->local && c->streams)
+            web_conn_close(&c->web);
+    }
 }
 
 void edge_api_stop(struct edge_api **ap) {

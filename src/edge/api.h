@@ -25,6 +25,9 @@ struct edge_api_config {
     struct io_loop *loop;
     const char *folder;
     const char *listen, *token; /* a port of this machine, "127.0.0.1:8480", and what to show there; NULL: none */
+    /* Whose token it is, in place of the only one: struct edge_ops. NULL: there are no users */
+    bool (*user)(void *ctx, struct ht_slice token, struct edge_user *out);
+    void *user_ctx;
     struct edge_state *state;
     struct edge_containers *containers;
     struct edge_aliases *aliases;
@@ -38,6 +41,8 @@ struct edge_api;
 /* Listens on folder/run/api.sock, and on cfg->listen. Copies *cfg; what it points to must stay. HT_EINVAL, HT_EINUSE,
  * HT_EADDR, HT_EIO or HT_ENOMEM with *err. */
 int edge_api_start(struct edge_api **out, const struct edge_api_config *cfg, struct ht_errmsg *err) HT_MUST_USE;
+/* struct edge_ops: streams at the port end. */
+void edge_api_users_changed(struct edge_api *a);
 /* Cuts all connections. Clears the pointer. NULL is ignored. */
 void edge_api_stop(struct edge_api **a);
 

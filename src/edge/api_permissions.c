@@ -1,5 +1,6 @@
 /* Who may visit containers, by the API. A document's text is edited, checked as a whole, and then kept. */
 #include "auth/passwords.h"
+#include "base/mem.h"
 #include "edge/api.h"
 #include "edge/permissions.h"
 #include "edge/permissions_edit.h"
@@ -94,39 +95,150 @@ static bool set(struct editing *e, const char *const *path, size_t n, struct ht_
     return becomes(e, &next, edge_permissions_set(now, path, n, value, &next));
 }
 
-/* Puts hidden secrets back, and hashes passwords. */
-static bool complete(struct editing *e) {
-    struct ht_buf next = {0};
-    struct ht_errmsg err;
-    int rc = edge_permissions_unhide(ht_buf_slice(&e->text), e->was, &next);
-    if (!becomes(e, &next, rc))
-        return false;
-    next = (struct ht_buf){0};
-    rc = edge_permissions_hash(ht_buf_slice(&e->text), &next, &err);
-    wipe(&e->text);
-    e->text = next;
-    e->rc = rc == HT_EINVAL ? edge_api_reply_error(e->res, 400, "%s", err.text) : rc;
-    return rc == HT_OK;
+/* ---- passwords are hashed on a thread ---- */
+
+/* A change that waits for the hashes of its passwords. */
+struct hashing {
+    struct api_client *c;
+    struct io_work *work;
+    struct edge_api_request req; /* of it the parameters and the version are valid */
+    enum edge_kind kind;
+    const char *what;
+    struct edge_change more;
+    size_t n_more;
+    struct ht_buf text;
+    struct edge_plains plains;
+    unsigned at; /* the one that is being hashed */
+};
+
+static void hashing_free(struct hashing *h) {
+    io_work_cancel(&h->work);
+    wipe(&h->text);
+    explicit_bzero(&h->plains, sizeof h->plains);
+    ht_free(h);
 }
 
-/* Keeps the text, if it is a policy, with other parts of the document. */
-static int keep(struct editing *e, const struct edge_change *more, size_t n) {
-    struct edge_change changes[3] = {{.part = EDGE_PERMISSIONS}};
-    struct ht_errmsg err;
+static void hashing_gone(struct api_client *c, void *ctx) {
+    (void)c;
+    hashing_free(ctx);
+}
+
+/* Keeps the text, which is a policy, with other parts of the document. */
+static int store(struct editing *e, const struct edge_change *more, size_t n) {
+    struct edge_change changes[3] = {{.part = EDGE_PERMISSIONS, .value = ht_buf_slice(&e->text)}};
     uint64_t version;
-    if (!complete(e))
-        return finish(e);
-    struct edge_policy *p = edge_policy_create(ht_buf_slice(&e->text), &e->rc, &err);
-    if (!p) {
-        e->rc = e->rc == HT_EINVAL ? edge_api_reply_error(e->res, 400, "%s", err.text) : e->rc;
-        return finish(e);
-    }
-    edge_policy_destroy(&p);
-    changes[0].value = ht_buf_slice(&e->text);
     for (size_t i = 0; i < n; i++)
         changes[i + 1] = more[i];
     if (edge_api_change(e->c, e->req, e->res, e->kind, e->req->params.id, changes, n + 1, e->what, &version, &e->rc))
         e->rc = show(e->c, e->res, e->kind, e->req->params.id);
+    return finish(e);
+}
+
+/* With all the hashes. The change is of the version that the request has named, whatever happened meanwhile. */
+static void hashed(struct hashing *h) {
+    struct edge_api_response res = {0};
+    struct editing e = {.c = h->c, .req = &h->req, .res = &res, .kind = h->kind, .what = h->what};
+    struct ht_errmsg err;
+    h->plains.made = true;
+    int rc = edge_permissions_hash(ht_buf_slice(&h->text), &h->plains, &e.text, &err);
+    if (rc == HT_OK) {
+        rc = store(&e, &h->more, h->n_more);
+    } else {
+        wipe(&e.text);
+    }
+    if (rc < 0) {
+        edge_api_response_free(&res);
+        edge_api_client_end(h->c, false); /* which frees *h */
+        return;
+    }
+    struct api_client *c = h->c;
+    hashing_free(h);
+    edge_api_client_answer(c, &res);
+}
+
+/* On a thread. `in` is a password with its NUL, `out` becomes its hash; "": there is none. */
+static void run_hash(const void *in, size_t n, void *out) {
+    char made[AUTH_HASH_MAX];
+    struct ht_errmsg err;
+    (void)n;
+    _Static_assert(AUTH_HASH_MAX <= IO_WORK_RESULT && AUTH_PASSWORD_MAX < IO_WORK_MAX, "it fits");
+    if (auth_password_hash(in, made, &err) == HT_OK)
+        memcpy(out, made, strlen(made) + 1);
+}
+
+static void on_hash(void *ctx, const void *out);
+
+static int hash_next(struct hashing *h) {
+    const char *text = h->plains.all[h->at].text;
+    h->work = io_work_start(edge_api_of(h->c)->loop, run_hash, text, strlen(text) + 1, on_hash, h);
+    return h->work ? HT_OK : HT_ENOMEM;
+}
+
+static void on_hash(void *ctx, const void *out) {
+    struct hashing *h = ctx;
+    struct api_client *c = h->c;
+    h->work = NULL;
+    if (out && *(const char *)out) {
+        snprintf(h->plains.all[h->at].hash, AUTH_HASH_MAX, "%s", (const char *)out);
+        if (++h->at == h->plains.n)
+            hashed(h);
+        else if (hash_next(h) < 0)
+            edge_api_client_end(c, false);
+        return;
+    }
+    struct edge_api_response res = {0};
+    if (edge_api_reply_error(&res, 503, "this password cannot be hashed just now") < 0) {
+        edge_api_response_free(&res);
+        edge_api_client_end(c, false);
+        return;
+    }
+    hashing_free(h);
+    edge_api_client_answer(c, &res);
+}
+
+/* e->text goes to the thread with its passwords; the answer comes later. */
+static int hash_later(struct editing *e, struct hashing *h, const struct edge_change *more, size_t n) {
+    static const struct api_goes_on ops = {.gone = hashing_gone};
+    h->c = e->c;
+    h->req = *e->req;
+    h->kind = e->kind;
+    h->what = e->what;
+    h->n_more = n;
+    if (n)
+        h->more = *more;
+    e->rc = hash_next(h);
+    if (e->rc < 0)
+        hashing_free(h);
+    else
+        edge_api_client_goes_on(e->c, &ops, h);
+    return finish(e);
+}
+
+/* Keeps the text, if it is a policy, with at most one other part of the document: hidden secrets are put back, and
+ * passwords hashed. */
+static int keep(struct editing *e, const struct edge_change *more, size_t n) {
+    struct hashing *h = ht_calloc(1, sizeof *h);
+    struct ht_buf next = {0};
+    struct ht_errmsg err;
+    e->rc = h ? HT_OK : HT_ENOMEM;
+    if (h && becomes(e, &next, edge_permissions_unhide(ht_buf_slice(&e->text), e->was, &next))) {
+        next = (struct ht_buf){0};
+        e->rc = edge_permissions_hash(ht_buf_slice(&e->text), &h->plains, &next, &err);
+        h->text = e->text;
+        e->text = next;
+        struct edge_policy *p = e->rc == HT_OK ? edge_policy_create(ht_buf_slice(&e->text), &e->rc, &err) : NULL;
+        edge_policy_destroy(&p);
+        if (e->rc == HT_OK && h->plains.n)
+            return hash_later(e, h, more, n);
+        if (e->rc == HT_OK) {
+            hashing_free(h);
+            return store(e, more, n);
+        }
+        if (e->rc == HT_EINVAL)
+            e->rc = edge_api_reply_error(e->res, 400, "%s", err.text);
+    }
+    if (h)
+        hashing_free(h);
     return finish(e);
 }
 

@@ -1,5 +1,7 @@
 /* Where secrets stand in a request, and how they are taken out of it. */
+#include "edge/form.h"
 #include "edge/policy_priv.h"
+#include "haproxy_gen.h"
 
 static bool is_blank(char c) { return c == ' ' || c == '\t'; }
 
@@ -44,28 +46,11 @@ size_t edge_fields_read(struct ht_slice heads, struct edge_field *out, size_t ca
 
 /* ---- parameters ---- */
 
-/* One byte of a parameter off *s; a + is a blank. Below 0: what follows a % is no number. */
-static int decode_one(struct ht_slice *s) {
-    char c = *s->p;
-    size_t n = 1;
-    if (c == '+')
-        c = ' ';
-    if (c == '%') {
-        int high = s->n > 2 ? ht_hex_digit(s->p[1]) : -1, low = s->n > 2 ? ht_hex_digit(s->p[2]) : -1;
-        if (high >= 0 && low >= 0) {
-            c = (char)(high << 4 | low);
-            n = 3;
-        }
-    }
-    *s = ht_slice_of(s->p + n, s->n - n);
-    return (unsigned char)c;
-}
-
 /* Whether the encoded name is this one. */
 static bool is_param(struct ht_slice encoded, struct ht_slice name) {
     size_t i = 0;
     for (; encoded.n && i < name.n; i++)
-        if (decode_one(&encoded) != (unsigned char)name.p[i])
+        if (edge_form_byte(&encoded) != (unsigned char)name.p[i])
             return false;
     return encoded.n == 0 && i == name.n;
 }
@@ -87,7 +72,7 @@ static unsigned find_param(struct ht_slice name, struct ht_slice target, char *s
         if (text.n > JWT_MAX)
             return 2;
         while (text.n)
-            scratch[n++] = (char)decode_one(&text);
+            scratch[n++] = (char)edge_form_byte(&text);
         *value = ht_slice_of(scratch, n);
         found++;
     }
@@ -96,7 +81,7 @@ static unsigned find_param(struct ht_slice name, struct ht_slice target, char *s
 
 /* ---- cookies and fields ---- */
 
-static unsigned find_cookie(struct ht_slice name, const struct edge_field *f, size_t n, struct ht_slice *value) {
+unsigned edge_cookie_find(struct ht_slice name, const struct edge_field *f, size_t n, struct ht_slice *value) {
     unsigned found = 0;
     for (size_t i = 0; i < n; i++) {
         struct ht_slice rest = f[i].value, item, key, text;
@@ -130,7 +115,7 @@ unsigned edge_source_find(const struct source *s, const struct edge_field *field
     case SOURCE_HEADER:
         return find_field(s->name, fields, n, value);
     case SOURCE_COOKIE:
-        return find_cookie(s->name, fields, n, value);
+        return edge_cookie_find(s->name, fields, n, value);
     case SOURCE_PARAM:
         return find_param(s->name, target, scratch, value);
     }
@@ -173,7 +158,7 @@ static int strip_cookies(const struct edge_policy *p, const struct edge_field *f
         while (rc == HT_OK && next_item(&rest, ';', &item)) {
             item = trimmed(item);
             cut(item, '=', &key, &text);
-            if (is_source(p, SOURCE_COOKIE, trimmed(key))) {
+            if (ht_slice_is(trimmed(key), HAPROXY_LOGIN_COOKIE) || is_source(p, SOURCE_COOKIE, trimmed(key))) {
                 out->has_cookie = true;
                 continue;
             }
@@ -225,17 +210,27 @@ static bool is_ours(const struct edge_policy *p, struct ht_slice authorization) 
     return false;
 }
 
+static bool is_usual(struct ht_slice name) {
+    for (size_t i = 0; i < HAPROXY_USUAL; i++)
+        if (ht_slice_case_eq(name, ht_slice_str(haproxy_usual[i])))
+            return true;
+    return false;
+}
+
 int edge_policy_strip(const struct edge_policy *p, const struct edge_visit *v, struct edge_strip *out) {
     struct edge_field f[POLICY_FIELDS_MAX];
     size_t n = edge_fields_read(v->heads, f, POLICY_FIELDS_MAX);
     int rc = strip_cookies(p, f, n, out);
+    out->usual = true;
     if (rc == HT_OK)
         rc = strip_params(p, v->target, out);
     for (size_t i = 0; rc == HT_OK && i < n; i++) {
         bool authorization = ht_slice_case_eq(f[i].name, ht_slice_str("authorization"));
         if (authorization && is_ours(p, f[i].value))
             out->authorization = true;
-        else if (!authorization && is_source(p, SOURCE_HEADER, f[i].name))
+        bool goes = !authorization && is_source(p, SOURCE_HEADER, f[i].name);
+        out->usual &= goes == is_usual(f[i].name);
+        if (goes)
             rc = add_name(out, f[i].name);
     }
     return rc;

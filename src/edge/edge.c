@@ -275,6 +275,8 @@ static int begin_state(struct edge *e, struct ht_errmsg *err) {
                                                     .folder = e->folder,
                                                     .listen = e->cfg.api,
                                                     .token = e->cfg.api_token,
+                                                    .user = e->cfg.ops->user,
+                                                    .user_ctx = e->cfg.ctx,
                                                     .state = e->state,
                                                     .containers = e->containers,
                                                     .aliases = e->aliases,
@@ -340,6 +342,8 @@ int edge_start(struct edge **out, const struct edge_config *cfg, struct ht_errms
     *out = e;
     return rc;
 }
+
+void edge_users_changed(struct edge *e) { edge_api_users_changed(e->api); }
 
 int edge_follow(struct edge *e, const struct edge_kit_config *kit, struct ht_errmsg *err) {
     return edge_kits_add(e->kits, kit, err);

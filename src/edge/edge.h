@@ -39,11 +39,20 @@
 
 struct edge;
 
+/* Who asks something of the API. Who is no admin may only read. */
+struct edge_user {
+    char name[64];
+    bool admin;
+};
+
 struct edge_ops {
     /* HAProxy serves, for the first time. */
     void (*ready)(void *ctx, const char *version);
     /* A service has a URL from now on, or no longer. */
     void (*service)(void *ctx, const char *url, bool bound);
+    /* Whose token was shown at the port of the API. False: nobody's. NULL: the token of the configuration is the only
+     * one. */
+    bool (*user)(void *ctx, struct ht_slice token, struct edge_user *out);
     /* It cannot go on: HAProxy cannot be used. `text` tells a person why. The callee ends the loop. */
     void (*failed)(void *ctx, const char *text);
 };
@@ -103,6 +112,9 @@ struct edge_kit_config {
 /* Prepares everything and starts HAProxy. HT_EINVAL: an option is wrong. HT_EIO, HT_ETLS, HT_EINUSE, HT_EACCESS and
  * others: the set-up is. *err says which; *out is then NULL. */
 int edge_start(struct edge **out, const struct edge_config *cfg, struct ht_errmsg *err) HT_MUST_USE;
+/* What ops->user() says may be something else from now on: streams of the API's port end, and their clients come again.
+ */
+void edge_users_changed(struct edge *e);
 /* Follows a kit from now on. 0, or HT_EINVAL or HT_ENOMEM with *err. */
 int edge_follow(struct edge *e, const struct edge_kit_config *kit, struct ht_errmsg *err) HT_MUST_USE;
 /* Reads certificate files and the address book again, writes the configuration anew, and has HAProxy load it. */

@@ -16,6 +16,7 @@ struct edge_gate {
     struct io_loop *loop;
     const struct edge_policies *policies;
     struct auth_login *login;
+    struct edge_tickets *tickets;
     struct ht_list conns;
     unsigned n_conns;
 };
@@ -50,17 +51,31 @@ struct wait {
     struct edge_policy *policy;
     struct edge_decision d;
     struct edge_strip strip;
+    enum haproxy_verdict refused; /* how the password is asked for once more, when this one is wrong */
 };
 
 /* ---- answers ---- */
 
-static enum haproxy_verdict verdict_of(const struct edge_decision *d) {
+/* How a password is asked for: a browser that would show a page gets one. */
+static enum haproxy_verdict asks_for_password(const struct edge_visit *v) {
+    switch (edge_policy_reader(v)) {
+    case EDGE_READER_PERSON:
+        return HAPROXY_VERDICT_PAGE;
+    case EDGE_READER_PAGE:
+        return HAPROXY_VERDICT_SESSION;
+    case EDGE_READER_PROGRAM:
+        break;
+    }
+    return HAPROXY_VERDICT_BASIC;
+}
+
+static enum haproxy_verdict verdict_of(const struct edge_decision *d, const struct edge_visit *v) {
     switch (d->verdict) {
     case EDGE_ALLOW:
         return HAPROXY_VERDICT_ALLOW;
     case EDGE_LOGIN: /* a token that is wrong is mended by another one */
         return !(d->challenge & EDGE_BASIC) || (d->failed && d->challenge & EDGE_BEARER) ? HAPROXY_VERDICT_BEARER
-                                                                                         : HAPROXY_VERDICT_BASIC;
+                                                                                         : asks_for_password(v);
     case EDGE_PASSWORD:
         return HAPROXY_VERDICT_LOGIN;
     case EDGE_DENY:
@@ -97,7 +112,9 @@ static int put_answer(struct link *l, uint64_t stream, uint64_t frame, const str
             sets[n++] = (struct spop_set){haproxy_answers[HAPROXY_ANSWER_AUTHORIZATION], SPOP_BOOL, 1, {NULL, 0}};
         if (s->has_cookie)
             set_text(sets, &n, HAPROXY_ANSWER_COOKIE, ht_buf_slice(&s->cookie));
-        if (ht_buf_size(&s->names))
+        if (ht_buf_size(&s->names) && s->usual)
+            sets[n++] = (struct spop_set){haproxy_answers[HAPROXY_ANSWER_USUAL], SPOP_BOOL, 1, {NULL, 0}};
+        else if (ht_buf_size(&s->names))
             set_text(sets, &n, HAPROXY_ANSWER_NAMES, ht_buf_slice(&s->names));
     }
     return spop_put_ack(&l->reply, stream, frame, sets, n);
@@ -181,15 +198,17 @@ static void slow_down(struct edge_gate *g, const struct question *q, const struc
         auth_login_failed(g->login, ht_slice_of(scope, n), visitor);
 }
 
-static struct answer answer_of(const struct edge_decision *d) {
-    return (struct answer){.verdict = verdict_of(d), .why = d->why, .group = d->group};
+static struct answer answer_of(const struct edge_decision *d, const struct edge_visit *v) {
+    return (struct answer){.verdict = verdict_of(d, v), .why = d->why, .group = d->group};
 }
 
 static void on_login(struct auth_login_wait *lw, enum auth_login_result result) {
     struct wait *w = ht_container_of(lw, struct wait, login);
     struct link *l = w->l;
     edge_policy_login(&w->d, result == AUTH_LOGIN_GOOD);
-    struct answer a = answer_of(&w->d);
+    struct answer a = {.verdict = w->d.verdict == EDGE_ALLOW ? HAPROXY_VERDICT_ALLOW : w->refused,
+                       .why = w->d.why,
+                       .group = w->d.group};
     if (result == AUTH_LOGIN_BUSY)
         a = (struct answer){.verdict = HAPROXY_VERDICT_BUSY, .why = "busy"};
     (void)!put_answer(l, w->stream, w->frame, &a, &w->strip);
@@ -202,6 +221,7 @@ static bool check_password(struct edge_gate *g, struct wait *w, const struct que
     struct io_addr from;
     w->d.claim.scope = q->container;
     w->login.done = on_login;
+    w->refused = asks_for_password(&q->visit);
     enum auth_login_result rc =
         auth_login_check(g->login, &w->d.claim, addr_of(&q->visit, &from), &w->login, &a->wait_s);
     if (rc == AUTH_LOGIN_ASKED)
@@ -213,8 +233,16 @@ static bool check_password(struct edge_gate *g, struct wait *w, const struct que
         return false;
     }
     edge_policy_login(&w->d, rc == AUTH_LOGIN_GOOD);
-    *a = answer_of(&w->d);
+    *a = answer_of(&w->d, &q->visit);
     return false;
+}
+
+/* The group that a browser's ticket is of. */
+static void find_login(struct edge_gate *g, const struct edge_policy *p, struct question *q) {
+    struct ht_slice ticket;
+    if (!edge_policy_ticket(p, &q->visit, &ticket) ||
+        !edge_tickets_use(g->tickets, ticket, q->container, edge_policy_serial(p), &q->visit.login))
+        q->visit.login = ht_slice_of("", 0);
 }
 
 static int decide(struct link *l, struct edge_policy *p, struct question *q) {
@@ -231,11 +259,11 @@ static int decide(struct link *l, struct edge_policy *p, struct question *q) {
     ht_list_init(&w->node);
     ht_list_push_back(&l->waits, &w->node);
     l->n_waits++;
-    if (ht_slice_is(q->visit.program, "http") || ht_slice_is(q->visit.program, "https"))
-        q->visit.also = edge_policies_program_at(g->policies, p, q->container, q->visit.index);
+    edge_policies_also(g->policies, p, q->container, &q->visit);
+    find_login(g, p, q);
     edge_policy_decide(p, &q->visit, now_s, &w->d);
     int rc = edge_policy_strip(p, &q->visit, &w->strip);
-    struct answer a = answer_of(&w->d);
+    struct answer a = answer_of(&w->d, &q->visit);
     slow_down(g, q, &w->d, &a);
     if (rc == HT_OK && w->d.verdict == EDGE_PASSWORD) {
         bool now = q->kind == HAPROXY_QUESTION_LOGIN && l->n_waits <= WAITS_MAX;
@@ -243,7 +271,7 @@ static int decide(struct link *l, struct edge_policy *p, struct question *q) {
             return HT_OK;
         if (!now && auth_login_known(g->login, &w->d.claim)) {
             edge_policy_login(&w->d, true);
-            a = answer_of(&w->d);
+            a = answer_of(&w->d, &q->visit);
         }
     }
     if (rc == HT_OK)
@@ -412,9 +440,18 @@ struct edge_gate *edge_gate_create(struct io_loop *loop, const struct edge_polic
     g->policies = policies;
     ht_list_init(&g->conns);
     g->login = auth_login_create(loop, &none);
-    if (!g->login)
+    g->tickets = edge_tickets_create(loop);
+    if (!g->login || !g->tickets)
         edge_gate_destroy(&g);
     return g;
+}
+
+struct auth_login *edge_gate_logins(struct edge_gate *g) {
+    return g->login;
+}
+
+struct edge_tickets *edge_gate_tickets(struct edge_gate *g) {
+    return g->tickets;
 }
 
 void edge_gate_destroy(struct edge_gate **gp) {
@@ -425,5 +462,6 @@ void edge_gate_destroy(struct edge_gate **gp) {
     while (!ht_list_empty(&g->conns))
         link_free(HT_LIST_ENTRY(g->conns.next, struct link, node));
     auth_login_destroy(&g->login);
+    edge_tickets_destroy(&g->tickets);
     ht_free(g);
 }

@@ -7,6 +7,7 @@
 #define HT_EDGE_GATE_H
 
 #include "edge/policies.h"
+#include "edge/tickets.h"
 #include "io/io.h"
 
 #define EDGE_GATE_SOCKET "run/gate.sock" /* in the edge's folder */
@@ -15,6 +16,9 @@ struct edge_gate;
 
 /* Both must outlive it. NULL: no memory. */
 struct edge_gate *edge_gate_create(struct io_loop *loop, const struct edge_policies *policies) HT_MUST_USE;
+/* What pages to log in share with it: whose guesses are slowed down, and who has logged in. Valid as long as it. */
+struct auth_login *edge_gate_logins(struct edge_gate *g);
+struct edge_tickets *edge_gate_tickets(struct edge_gate *g);
 /* For a listener's ops: takes the connection of an HAProxy over. */
 void edge_gate_accept(struct edge_gate *g, struct io_conn *conn);
 /* Ends the connections. Clears the pointer. NULL is ignored. */

@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "edge/gate.h"
+#include "edge/login.h"
 
 #define AGAIN_MS 200 /* until what memory was missing for is tried again */
 
@@ -11,7 +12,8 @@ struct edge_permissions {
     struct edge_state *state;
     struct edge_policies *policies;
     struct edge_gate *gate;
-    struct io_listener *listener;
+    struct edge_login *login;
+    struct io_listener *listener, *login_listener;
     struct edge_observer observer;
     struct io_timer again;
 };
@@ -63,9 +65,22 @@ static void accepted(void *ctx, struct io_conn *conn, const struct io_addr *peer
     edge_gate_accept(p->gate, conn);
 }
 
+static void accepted_login(void *ctx, struct io_conn *conn, const struct io_addr *peer) {
+    const struct edge_permissions *p = ctx;
+    (void)peer;
+    edge_login_accept(p->login, conn);
+}
+
+static int listen_for(struct edge_permissions *p, const char *folder, struct ht_errmsg *err) {
+    static const struct io_listener_ops gate = {.accepted = accepted}, login = {.accepted = accepted_login};
+    int rc = edge_socket_listen(p->loop, folder, EDGE_GATE_SOCKET, EDGE_SOCKET_FOR_ENGINE, &gate, p, &p->listener, err);
+    return rc == HT_OK ? edge_socket_listen(p->loop, folder, HAPROXY_LOGIN_SOCKET, EDGE_SOCKET_FOR_ENGINE, &login, p,
+                                            &p->login_listener, err)
+                       : rc;
+}
+
 int edge_permissions_start(struct edge_permissions **out, struct io_loop *loop, const char *folder,
                            struct edge_state *state, struct edge_maps *maps, struct ht_errmsg *err) {
-    static const struct io_listener_ops ops = {.accepted = accepted};
     struct edge_permissions *p = ht_calloc(1, sizeof *p);
     *out = NULL;
     if (!p)
@@ -76,9 +91,12 @@ int edge_permissions_start(struct edge_permissions **out, struct io_loop *loop, 
     io_timer_init(loop, &p->again, on_again);
     p->policies = edge_policies_create(maps);
     p->gate = p->policies ? edge_gate_create(loop, p->policies) : NULL;
-    int rc =
-        p->gate ? edge_socket_listen(loop, folder, EDGE_GATE_SOCKET, EDGE_SOCKET_FOR_ENGINE, &ops, p, &p->listener, err)
-                : ht_fail(err, HT_ENOMEM, "out of memory");
+    p->login = p->gate ? edge_login_create(&(struct edge_login_config){.loop = loop,
+                                                                       .policies = p->policies,
+                                                                       .login = edge_gate_logins(p->gate),
+                                                                       .tickets = edge_gate_tickets(p->gate)})
+                       : NULL;
+    int rc = p->login ? listen_for(p, folder, err) : ht_fail(err, HT_ENOMEM, "out of memory");
     if (rc < 0) {
         edge_permissions_stop(&p);
         return rc;
@@ -97,6 +115,8 @@ void edge_permissions_stop(struct edge_permissions **pp) {
     edge_state_unwatch(p->state, &p->observer);
     io_timer_stop(&p->again);
     io_listener_close(&p->listener);
+    io_listener_close(&p->login_listener);
+    edge_login_destroy(&p->login); /* before what it shares with the gate */
     edge_gate_destroy(&p->gate);
     edge_policies_destroy(&p->policies);
     ht_free(p);

@@ -1,6 +1,5 @@
 #include "edge/permissions_edit.h"
 
-#include "auth/passwords.h"
 #include "base/mem.h"
 #include "json/json.h"
 
@@ -206,6 +205,7 @@ int edge_permissions_unhide(struct ht_slice doc, struct ht_slice old, struct ht_
 
 struct hashing {
     struct ht_errmsg *err;
+    struct edge_plains *p;
     unsigned n;
 };
 
@@ -237,7 +237,7 @@ static int hash(void *ctx, struct ht_slice group, struct ht_slice key, struct ht
                 struct ht_buf *out) {
     struct hashing *h = ctx;
     static const char *const names[] = {"type", "algorithm"};
-    char plain[AUTH_PASSWORD_MAX + 1], made[AUTH_HASH_MAX];
+    char plain[AUTH_PASSWORD_MAX + 1];
     struct ht_slice type = edge_permissions_get(whole, &names[0], 1);
     struct ht_slice algorithm = edge_permissions_get(whole, &names[1], 1);
     bool digested = ht_slice_is(algorithm, "\"sha256\"");
@@ -262,21 +262,24 @@ static int hash(void *ctx, struct ht_slice group, struct ht_slice key, struct ht
                      "groups.%.*s.password: with the algorithm sha256 it is the SHA-256 of salt and password, in %d "
                      "hexadecimal digits",
                      HT_SLICE_ARG(group), DIGEST_HEX);
-    else if (h->n++ == EDGE_PLAIN_PASSWORDS)
+    else if (h->n == (h->p->made ? h->p->n : EDGE_PLAIN_PASSWORDS))
         rc = ht_fail(h->err, HT_EINVAL,
                      "at most %d passwords at a time may be in plain text; `hoody-tunnel password new` makes hashes",
                      EDGE_PLAIN_PASSWORDS);
-    else
-        rc = auth_password_hash(plain, made, h->err);
+    else if (!h->p->made)
+        memcpy(h->p->all[h->n].text, plain, sizeof plain);
     explicit_bzero(plain, sizeof plain);
-    return rc == HT_OK ? ht_buf_printf(out, "\"%s\"", made) : rc;
+    return rc == HT_OK ? ht_buf_printf(out, "\"%s\"", h->p->made ? h->p->all[h->n++].hash : (h->n++, AUTH_NOBODY_HASH))
+                       : rc;
 }
 
-int edge_permissions_hash(struct ht_slice doc, struct ht_buf *out, struct ht_errmsg *err) {
-    struct hashing h = {.err = err};
+int edge_permissions_hash(struct ht_slice doc, struct edge_plains *p, struct ht_buf *out, struct ht_errmsg *err) {
+    struct hashing h = {.err = err, .p = p};
     if (err)
         err->text[0] = '\0';
     int rc = each_document(doc, hash, &h, out);
+    if (!p->made)
+        p->n = h.n;
     if (rc < 0 && err && !err->text[0])
         ht_fail(err, rc, "%s", rc == HT_ENOMEM ? "out of memory" : "this is no document of permissions");
     return rc;

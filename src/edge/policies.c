@@ -83,8 +83,15 @@ int edge_policies_set(struct edge_policies *ps, enum edge_owner owner, const cha
     int rc = HT_EINVAL;
     if (strlen(id) != ID)
         return ht_fail(err, rc, "an id has %d of 0-9 and a-f", ID);
-    struct edge_policy *p = edge_policy_create(text, &rc, err);
-    struct entry *e = entry_for(&ps->tables[owner], id);
+    struct table *t = &ps->tables[owner];
+    size_t at = place_of(t, id);
+    /* Logins hold as long as the policy, which is the same while its text is: other parts of the document may change.
+     */
+    bool same = is_at(t, at, id) && t->entries[at].policy && edge_policy_is_of(t->entries[at].policy, text);
+    struct edge_policy *p = same ? edge_policy_keep(t->entries[at].policy) : edge_policy_create(text, &rc, err);
+    struct entry *e = entry_for(t, id);
+    if (same)
+        rc = HT_OK;
     if (!e) {
         edge_policy_destroy(&p);
         return ht_fail(err, HT_ENOMEM, "out of memory");
@@ -152,4 +159,10 @@ struct ht_slice edge_policies_program_at(const struct edge_policies *ps, const s
             return program;
     }
     return ht_slice_of("", 0);
+}
+
+void edge_policies_also(const struct edge_policies *ps, const struct edge_policy *p, struct ht_slice container,
+                        struct edge_visit *v) {
+    if (ht_slice_is(v->program, "http") || ht_slice_is(v->program, "https"))
+        v->also = edge_policies_program_at(ps, p, container, v->index);
 }

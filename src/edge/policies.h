@@ -28,5 +28,8 @@ bool edge_policies_find(const struct edge_policies *ps, struct ht_slice containe
  * as long as the policy. */
 struct ht_slice edge_policies_program_at(const struct edge_policies *ps, const struct edge_policy *p,
                                          struct ht_slice container, unsigned port);
+/* Fills in v->also, when v->program is http or https. */
+void edge_policies_also(const struct edge_policies *ps, const struct edge_policy *p, struct ht_slice container,
+                        struct edge_visit *v);
 
 #endif

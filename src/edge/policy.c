@@ -3,6 +3,8 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "haproxy_gen.h"
+#include "http/http.h"
 
 #include <openssl/evp.h>
 
@@ -17,6 +19,13 @@ bool edge_digest(struct ht_slice a, struct ht_slice b, uint8_t out[DIGEST]) {
 }
 
 bool edge_policy_enabled(const struct edge_policy *p) { return p->enabled; }
+
+bool edge_policy_is_of(const struct edge_policy *p, struct ht_slice text) {
+    uint8_t of[DIGEST];
+    return edge_digest(text, ht_slice_of("", 0), of) && memcmp(of, p->of, DIGEST) == 0;
+}
+
+uint64_t edge_policy_serial(const struct edge_policy *p) { return p->serial; }
 
 /* With "allow" it asks only if somebody may not, or if a service must not see what groups show. */
 bool edge_policy_asks(const struct edge_policy *p) {
@@ -79,7 +88,7 @@ struct asked {
     size_t n;
     uint64_t now_s;
     struct edge_decision *d;
-    char scratch[JWT_MAX];
+    char scratch[JWT_MAX]; /* for a parameter */
 };
 
 enum membership { IS_NOT, IS_MEMBER, IS_WRONG, IS_AMBIGUOUS };
@@ -107,7 +116,9 @@ static enum membership shows_secret(struct asked *a, const struct group *g) {
         bool basic = g->sources[i].kind == SOURCE_HEADER && value.n >= 6 &&
                      ht_slice_case_eq(ht_slice_of(value.p, 6), ht_slice_str("basic "));
         if (g->type == GROUP_TOKEN) {
-            m = token_fits(g, token) || token_fits(g, value) ? IS_MEMBER : basic ? m : wrong(a, "token");
+            m = token_fits(g, token) || (token.n != value.n && token_fits(g, value)) ? IS_MEMBER
+                : basic                                                              ? m
+                                                                                     : wrong(a, "token");
             continue;
         }
         if (basic) /* of another group, or of the service */
@@ -115,7 +126,6 @@ static enum membership shows_secret(struct asked *a, const struct group *g) {
         enum jwt_result rc = jwt_check(g->key, g->claims, g->n_claims, token, a->now_s);
         m = rc == JWT_GOOD ? IS_MEMBER : wrong(a, jwt_result_word(rc));
     }
-    explicit_bzero(a->scratch, sizeof a->scratch);
     return m;
 }
 
@@ -138,7 +148,9 @@ static bool is_ambiguous(struct asked *a) {
 static bool is_member(struct asked *a, const struct group *g) {
     if (g->type == GROUP_IP)
         return a->v->family && ht_cidrs_match(g->nets, g->n_nets, a->v->family, a->v->addr);
-    return g->type != GROUP_PASSWORD && shows_secret(a, g) == IS_MEMBER;
+    if (g->type == GROUP_PASSWORD)
+        return a->v->login.n && ht_slice_eq(g->name, a->v->login);
+    return shows_secret(a, g) == IS_MEMBER;
 }
 
 /* ---- passwords ---- */
@@ -166,19 +178,13 @@ static bool digest_password(struct edge_decision *d, struct ht_slice salt) {
     return true;
 }
 
-/* Whether a login was shown that some group's password may fit. One of a name that no group has is checked, too: it
- * must take as long. */
-static bool shows_login(struct asked *a) {
-    static const struct source basic = {SOURCE_HEADER, {"authorization", 13}};
-    struct edge_decision *d = a->d;
-    struct ht_slice value;
+/* Whether some group's password may fit what is in d->claim. One of a name that no group has is checked, too: it must
+ * take as long. */
+static bool may_fit(const struct edge_policy *p, const struct edge_visit *v, struct edge_decision *d) {
     bool asked = false;
-    if (edge_source_find(&basic, a->fields, a->n, a->v->target, a->scratch, &value) != 1 ||
-        !auth_basic_read(value, d->basic, &d->claim.name, &d->claim.password))
-        return false;
-    for (unsigned i = 0; i < a->p->n_groups; i++) {
-        const struct group *g = &a->p->groups[i];
-        if (g->type != GROUP_PASSWORD || access_of(a->p, i, a->v) != ACCESS_YES)
+    for (unsigned i = 0; i < p->n_groups; i++) {
+        const struct group *g = &p->groups[i];
+        if (g->type != GROUP_PASSWORD || access_of(p, i, v) != ACCESS_YES)
             continue;
         asked = true;
         if (!ht_slice_eq(g->user, d->claim.name))
@@ -188,6 +194,71 @@ static bool shows_login(struct asked *a) {
         return !g->digested || digest_password(d, g->salt);
     }
     return asked;
+}
+
+static bool shows_login(struct asked *a) {
+    static const struct source basic = {SOURCE_HEADER, {"authorization", 13}};
+    struct edge_decision *d = a->d;
+    struct ht_slice value;
+    return edge_source_find(&basic, a->fields, a->n, a->v->target, a->scratch, &value) == 1 &&
+           auth_basic_read(value, d->basic, &d->claim.name, &d->claim.password) && may_fit(a->p, a->v, d);
+}
+
+bool edge_policy_claim(const struct edge_policy *p, const struct edge_visit *v, struct ht_slice name,
+                       struct ht_slice password, struct edge_decision *d) {
+    char *at = d->basic;
+    *d = (struct edge_decision){.why = "", .group = {"", 0}, .challenge = EDGE_BASIC};
+    d->claim.name = ht_slice_of(at, name.n);
+    ht_slice_copy(&at, name);
+    d->claim.password = ht_slice_of(at, password.n);
+    ht_slice_copy(&at, password);
+    d->verdict = may_fit(p, v, d) ? EDGE_PASSWORD : EDGE_DENY;
+    return d->verdict == EDGE_PASSWORD;
+}
+
+struct edge_login_age edge_policy_login_age(const struct edge_policy *p, struct ht_slice group) {
+    struct edge_login_age age = {HAPROXY_LOGIN_MAX_AGE_S, HAPROXY_LOGIN_IDLE_S};
+    for (size_t i = 0; i < p->n_groups; i++)
+        if (ht_slice_eq(p->groups[i].name, group)) {
+            age.max_age_s = p->groups[i].max_age_s ? p->groups[i].max_age_s : age.max_age_s;
+            age.idle_s = p->groups[i].idle_s ? p->groups[i].idle_s : age.idle_s;
+        }
+    return age;
+}
+
+/* An item of Accept, whatever its weight: what is not wanted at all is not named. */
+static bool names_html(struct ht_slice accept) {
+    static const char html[] = "text/html";
+    struct ht_slice item;
+    while (http_list_next(&accept, &item))
+        if (item.n >= sizeof html - 1 && ht_slice_case_eq(ht_slice_of(item.p, sizeof html - 1), ht_slice_str(html)))
+            return true;
+    return false;
+}
+
+enum edge_reader edge_policy_reader(const struct edge_visit *v) {
+    struct edge_field f[POLICY_FIELDS_MAX];
+    struct ht_slice mode = {"", 0};
+    bool html = false;
+    size_t n = edge_fields_read(v->heads, f, POLICY_FIELDS_MAX);
+    for (size_t i = 0; i < n; i++) {
+        if (ht_slice_case_eq(f[i].name, ht_slice_str("accept")))
+            html |= names_html(f[i].value);
+        else if (ht_slice_case_eq(f[i].name, ht_slice_str("sec-fetch-mode")))
+            mode = f[i].value;
+    }
+    if (mode.n && !ht_slice_is(mode, "navigate"))
+        return EDGE_READER_PAGE;
+    return html ? EDGE_READER_PERSON : EDGE_READER_PROGRAM;
+}
+
+bool edge_policy_ticket(const struct edge_policy *p, const struct edge_visit *v, struct ht_slice *ticket) {
+    struct edge_field f[POLICY_FIELDS_MAX];
+    bool passwords = false;
+    for (size_t i = 0; i < p->n_groups; i++)
+        passwords |= p->groups[i].type == GROUP_PASSWORD;
+    return passwords && edge_cookie_find(ht_slice_str(HAPROXY_LOGIN_COOKIE), f,
+                                         edge_fields_read(v->heads, f, POLICY_FIELDS_MAX), ticket) == 1;
 }
 
 /* ---- the decision ---- */
@@ -203,28 +274,26 @@ static void refuse(struct edge_decision *d, const char *why, struct ht_slice gro
     decided(d, d->challenge ? EDGE_LOGIN : EDGE_DENY, why, group);
 }
 
-void edge_policy_decide(const struct edge_policy *p, const struct edge_visit *v, uint64_t now_s,
-                        struct edge_decision *d) {
+static void decide(struct asked *a) {
     static const struct ht_slice none = {"", 0};
-    struct asked a = {.p = p, .v = v, .now_s = now_s, .d = d};
+    const struct edge_policy *p = a->p;
+    struct edge_decision *d = a->d;
     const struct group *told_no = NULL;
-    *d = (struct edge_decision){.why = "", .group = none};
-    a.n = edge_fields_read(v->heads, a.fields, POLICY_FIELDS_MAX);
-    if (is_ambiguous(&a)) {
+    if (is_ambiguous(a)) {
         decided(d, EDGE_DENY, "twice", none);
         return;
     }
     for (unsigned i = 0; i < p->n_groups; i++) {
         const struct group *g = &p->groups[i];
-        enum access access = access_of(p, i, v);
+        enum access access = access_of(p, i, a->v);
         if (access == ACCESS_NONE)
             continue;
         d->challenge |= access == ACCESS_YES ? challenge_of(g) : 0;
-        if (!is_member(&a, g))
+        if (!is_member(a, g))
             continue;
         if (access == ACCESS_YES) {
             d->failed = false;
-            decided(d, EDGE_ALLOW, group_type_words[g->type], g->name);
+            decided(d, EDGE_ALLOW, g->type == GROUP_PASSWORD ? "page" : group_type_words[g->type], g->name);
             return;
         }
         told_no = g;
@@ -232,10 +301,24 @@ void edge_policy_decide(const struct edge_policy *p, const struct edge_visit *v,
     const char *why = d->failed ? d->why : "nobody";
     if (p->allow && !told_no)
         decided(d, EDGE_ALLOW, "default", none);
-    else if (shows_login(&a))
+    else if (shows_login(a))
         d->verdict = EDGE_PASSWORD;
     else
         refuse(d, told_no ? "group" : why, told_no ? told_no->name : none);
+}
+
+void edge_policy_decide(const struct edge_policy *p, const struct edge_visit *v, uint64_t now_s,
+                        struct edge_decision *d) {
+    struct asked a; /* it is large, and nearly all of it is not touched */
+    a.p = p;
+    a.v = v;
+    a.now_s = now_s;
+    a.d = d;
+    a.n = edge_fields_read(v->heads, a.fields, POLICY_FIELDS_MAX);
+    *d = (struct edge_decision){.why = "", .group = {"", 0}};
+    decide(&a);
+    if (v->target.n && memchr(v->target.p, '?', v->target.n))
+        explicit_bzero(a.scratch, sizeof a.scratch);
 }
 
 void edge_policy_login(struct edge_decision *d, bool good) {

@@ -2,11 +2,13 @@
 #include "auth/passwords.h"
 #include "base/mem.h"
 #include "edge/policy_priv.h"
+#include "haproxy_gen.h"
 #include "http/http.h"
 
 /* The members of a group, as they stand there. */
 struct members {
     struct ht_slice type, value, secret, algorithm, username, password, salt;
+    unsigned max_age_s, idle_s;
     unsigned seen; /* of enum member */
 };
 
@@ -22,12 +24,14 @@ enum member {
     M_RANGE = M_TEXTS,
     M_SOURCES,
     M_CLAIMS,
+    M_MAX_AGE,
+    M_IDLE,
     M_PLACE,
     M_MEMBERS
 };
 
-static const char *const member_names[] = {"type",     "value", "secret", "algorithm", "username",
-                                           "password", "salt",  "range",  "sources",   "claims"};
+static const char *const member_names[] = {"type", "value", "secret",  "algorithm", "username", "password",
+                                           "salt", "range", "sources", "claims",    "max_age",  "idle"};
 
 #define BIT(m) (1u << (m))
 
@@ -39,7 +43,8 @@ static const struct {
     [GROUP_TOKEN] = {BIT(M_TYPE) | BIT(M_VALUE) | BIT(M_PLACE), BIT(M_VALUE)},
     [GROUP_JWT] = {BIT(M_TYPE) | BIT(M_SECRET) | BIT(M_ALGORITHM) | BIT(M_SOURCES) | BIT(M_CLAIMS),
                    BIT(M_SECRET) | BIT(M_ALGORITHM)},
-    [GROUP_PASSWORD] = {BIT(M_TYPE) | BIT(M_USERNAME) | BIT(M_PASSWORD) | BIT(M_ALGORITHM) | BIT(M_SALT),
+    [GROUP_PASSWORD] = {BIT(M_TYPE) | BIT(M_USERNAME) | BIT(M_PASSWORD) | BIT(M_ALGORITHM) | BIT(M_SALT) |
+                            BIT(M_MAX_AGE) | BIT(M_IDLE),
                         BIT(M_USERNAME) | BIT(M_PASSWORD)},
 };
 
@@ -107,6 +112,8 @@ static int read_source(struct policy_reading *g, struct group *to, enum source_k
         name[i] = ht_lower(name[i]);
     if (kind == SOURCE_HEADER && is_special(s))
         return policy_wrong(g, "the header %.*s has another meaning already", HT_SLICE_ARG(s));
+    if (kind == SOURCE_COOKIE && ht_slice_is(s, HAPROXY_LOGIN_COOKIE))
+        return policy_wrong(g, "the cookie " HAPROXY_LOGIN_COOKIE " is the edge's own");
     to->sources[to->n_sources++] = (struct source){kind, s};
     return HT_OK;
 }
@@ -244,6 +251,8 @@ static int build_password(struct policy_reading *g, struct group *to, const stru
     to->user = m->username;
     to->hash = m->password;
     to->salt = m->salt;
+    to->max_age_s = m->max_age_s;
+    to->idle_s = m->idle_s;
     return HT_OK;
 }
 
@@ -277,6 +286,14 @@ static int build_group(struct policy_reading *g, struct group *to, const struct 
     }
 }
 
+static int read_age(struct policy_reading *g, unsigned *out) {
+    uint64_t n = 0;
+    if (json_peek(&g->r) != JSON_T_NUMBER || json_read_uint(&g->r, &n) != 0 || n < POLICY_AGE_MIN || n > POLICY_AGE_MAX)
+        return policy_wrong(g, "a number of seconds from %u to %u is wanted here", POLICY_AGE_MIN, POLICY_AGE_MAX);
+    *out = (unsigned)n;
+    return HT_OK;
+}
+
 static int read_member(struct policy_reading *g, struct group *to, struct members *m, struct ht_slice key) {
     struct ht_slice *texts[M_TEXTS] = {&m->type,     &m->value,    &m->secret, &m->algorithm,
                                        &m->username, &m->password, &m->salt};
@@ -293,7 +310,8 @@ static int read_member(struct policy_reading *g, struct group *to, struct member
         int rc = i < M_TEXTS      ? policy_text(g, texts[i], "a text")
                  : i == M_RANGE   ? read_range(g, to)
                  : i == M_SOURCES ? read_sources(g, to)
-                                  : read_claims(g, to);
+                 : i == M_CLAIMS  ? read_claims(g, to)
+                                  : read_age(g, i == M_IDLE ? &m->idle_s : &m->max_age_s);
         if (rc == HT_OK)
             policy_leave(g, at);
         return rc;

@@ -32,6 +32,7 @@ struct group {
     struct jwt_claim *claims;
     size_t n_claims;
     struct ht_slice user, hash, salt; /* the hash ends with a NUL */
+    unsigned max_age_s, idle_s;       /* of logins on a page */
     bool digested;                    /* the hash is of the hexadecimal SHA-256 of salt and password */
 };
 
@@ -50,6 +51,8 @@ struct rule {
 
 struct edge_policy {
     unsigned users;
+    uint64_t serial;
+    uint8_t of[DIGEST];  /* the digest of the text that it was made of */
     bool enabled, allow; /* the default */
     struct group *groups;
     size_t n_groups;
@@ -100,6 +103,8 @@ struct edge_field {
 /* Splits the lines of header fields. Returns their number; what is more than `cap` is left out. */
 size_t edge_fields_read(struct ht_slice heads, struct edge_field *out, size_t cap);
 
+/* How often the cookie stands in them: 0, 1, or 2 for more. */
+unsigned edge_cookie_find(struct ht_slice name, const struct edge_field *fields, size_t n, struct ht_slice *value);
 /* How often the source stands in a request: 0, 1, or 2 for more. *value is what was there; that of a parameter is
  * decoded into `scratch`, of JWT_MAX bytes. A longer one counts as ambiguous. */
 unsigned edge_source_find(const struct source *s, const struct edge_field *fields, size_t n, struct ht_slice target,

@@ -1,4 +1,5 @@
 /* A document of permissions becomes a policy. */
+#include "base/clock.h"
 #include "base/mem.h"
 #include "edge/policy_priv.h"
 
@@ -269,11 +270,12 @@ struct edge_policy *edge_policy_create(struct ht_slice text, int *rc, struct ht_
     if (*rc == HT_OK) {
         p->users = 1;
         p->enabled = true;
+        ht_random_bytes(&p->serial, sizeof p->serial);
         p->text_n = 2 * text.n + 1; /* all texts of it, each with a NUL, and names of groups and programs once more */
         p->text = ht_malloc(p->text_n);
         *g = (struct policy_reading){.p = p, .err = err, .arena = {.p = p->text, .cap = p->text_n}};
         json_begin(&g->r, text.p, text.n, &limits);
-        *rc = p->text ? read_document(g) : policy_no_memory(g);
+        *rc = p->text && edge_digest(text, ht_slice_of("", 0), p->of) ? read_document(g) : policy_no_memory(g);
     }
     ht_free(g);
     if (*rc < 0 && p) {

@@ -419,9 +419,9 @@ void io_child_cancel(struct io_child **c);
 
 /* ---- work that takes long, on threads ---- */
 
-#define IO_WORKERS 2      /* threads that work at the same time */
-#define IO_WORK_MAX 1024  /* most bytes of what is to be done */
-#define IO_WORK_RESULT 16 /* bytes of a result */
+#define IO_WORKERS 2       /* threads that work at the same time */
+#define IO_WORK_MAX 1024   /* most bytes of what is to be done */
+#define IO_WORK_RESULT 256 /* bytes of a result */
 /* Runs on a thread of its own, and shares no memory with the loop. `out` has IO_WORK_RESULT bytes, all 0. */
 typedef void io_work_fn(const void *in, size_t n, void *out);
 struct io_work;

@@ -160,15 +160,8 @@ int users_set_token(struct kit *k, const uint8_t digest[KIT_DIGEST], bool *chang
 
 /* ---- the file ---- */
 
-static int read_all(struct kit *k, struct ht_buf *out, struct ht_errmsg *err) {
-    const char *file = k->opt->users;
-    struct stat st;
+int users_file_read(int fd, const char *name, struct ht_buf *out, struct ht_errmsg *err) {
     ssize_t got = 0;
-    int fd = proc_files_open(PROC_FILES_USERS, file, k->opt->user, err);
-    if (fd < 0)
-        return fd;
-    if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_mode & S_IWOTH)
-        ht_warn("kit", "users file %s: every user of this machine may write to it, and so let anybody in", file);
     int rc = HT_OK;
     do {
         uint8_t *to = ht_buf_reserve(out, 65536);
@@ -176,10 +169,22 @@ static int read_all(struct kit *k, struct ht_buf *out, struct ht_errmsg *err) {
         if (!to)
             rc = ht_fail(err, HT_ENOMEM, "out of memory");
         else if (got < 0 && errno != EINTR)
-            rc = ht_fail(err, HT_EIO, "users file %s: %s", file, strerror(errno));
+            rc = ht_fail(err, HT_EIO, "users file %s: %s", name, strerror(errno));
         else if (got > 0)
             ht_buf_commit(out, (size_t)got);
     } while (rc == HT_OK && got != 0 && ht_buf_size(out) <= (1u << 20));
+    return rc;
+}
+
+static int read_all(struct kit *k, struct ht_buf *out, struct ht_errmsg *err) {
+    const char *file = k->opt->users;
+    struct stat st;
+    int fd = proc_files_open(PROC_FILES_USERS, file, k->opt->user, err);
+    if (fd < 0)
+        return fd;
+    if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_mode & S_IWOTH)
+        ht_warn("kit", "users file %s: every user of this machine may write to it, and so let anybody in", file);
+    int rc = users_file_read(fd, file, out, err);
     close(fd);
     return rc;
 }

@@ -4,11 +4,13 @@
  *
  *   users.c       finds the user of a token, checks the rights of users, and reads the file again
  *   users_file.c  parses the file
+ *   users_alone.c the file by itself, for others than the kit: kit/users.h
  */
 #ifndef HT_KIT_USERS_PRIV_H
 #define HT_KIT_USERS_PRIV_H
 
 #include "admin/admin.h"
+#include "base/buf.h"
 #include "base/list.h"
 #include "io/share.h"
 #include "kit/kit.h"
@@ -88,6 +90,8 @@ struct users_file {
 int users_file_parse(struct users_file *out, const char *name, const char *text, size_t n,
                      struct ht_errmsg *err) HT_MUST_USE;
 void users_file_free(struct users_file *f);
+/* Appends the text of an open file, a little more than a file may have at most. 0, HT_ENOMEM or HT_EIO with *err. */
+int users_file_read(int fd, const char *name, struct ht_buf *out, struct ht_errmsg *err) HT_MUST_USE;
 void users_allowance_free(struct kit_allowance *a);
 
 #endif

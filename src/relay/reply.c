@@ -152,25 +152,10 @@ const char *relay_form_type(enum relay_form form) {
     return types[form];
 }
 
-static int put_html(struct ht_buf *b, struct ht_slice text) {
-    int rc = HT_OK;
-    for (size_t i = 0; i < text.n && rc == HT_OK; i++) {
-        char c = text.p[i];
-        const char *as = c == '<'    ? "&lt;"
-                         : c == '>'  ? "&gt;"
-                         : c == '&'  ? "&amp;"
-                         : c == '"'  ? "&quot;"
-                         : c == '\'' ? "&#39;"
-                                     : NULL;
-        rc = as ? ht_buf_append_str(b, as) : ht_buf_append(b, &c, 1);
-    }
-    return rc;
-}
-
 int relay_form_escape(struct ht_buf *b, enum relay_form form, struct ht_slice text) {
     char safe[2048];
     if (form == RELAY_HTML)
-        return put_html(b, text);
+        return ht_text_html(b, text);
     if (form == RELAY_TEXT)
         return ht_buf_append(b, text.p, text.n);
     return ht_buf_append(b, safe, ht_text_put(text, HT_TEXT_JSON, safe, sizeof safe));
@@ -190,7 +175,7 @@ int relay_form_body(struct ht_buf *b, enum relay_form form, uint16_t status, con
                            "<h1>%u %s</h1>\n<p>",
                            status, title, status, title);
         if (rc == HT_OK)
-            rc = put_html(b, ht_slice_str(text));
+            rc = ht_text_html(b, ht_slice_str(text));
         return rc == HT_OK ? ht_buf_printf(b, ".</p>\n<p><small>hoody-tunnel: %s</small></p>\n</html>\n", error) : rc;
     case RELAY_TEXT:
         break;

@@ -291,7 +291,7 @@ static void passwords(void) {
     put_question(&b, "login", 2, P "-" C, "exec", "/", "x-key: " TOKEN);
     say(&b, 0, ht_buf_size(&b));
     CU_ASSERT(next(&reply, &frame) == SPOP_ACK && frame == 2 && has(&reply, "verdict", "allow") &&
-              has(&reply, "names", "x-key"));
+              memmem(ht_buf_head(&reply), ht_buf_size(&reply), "usual\x11", 6));
     /* The permissions that were asked about may change meanwhile. */
     set(EDGE_OF_CONTAINER, C, TOKENS);
     CU_ASSERT(next(&reply, &frame) == SPOP_ACK && frame == 1 && has(&reply, "verdict", "allow") &&

@@ -1,6 +1,7 @@
 /* Documents of permissions: what they say of requests, each mistake, and what of a request the service never sees. */
 #include "base/mem.h"
 #include "edge/policy.h"
+#include "haproxy_gen.h"
 #include "support/tap.h"
 
 #include <arpa/inet.h>
@@ -226,6 +227,23 @@ static void strips(void) {
         edge_strip_free(&s);
     }
     edge_policy_destroy(&p);
+    /* Fields with usual names need no script, if all of them go and no others do. */
+    static const struct {
+        const char *heads;
+        bool usual;
+    } fields[] = {{"x-key: a", true},
+                  {"X-Key: a\r\naccept: x", true},
+                  {"x-key: a\r\nx-token: of the service", false},
+                  {"x-token: of the service", false},
+                  {"accept: x", true}};
+    p = policy_of("{" GROUPS "," RULES "}");
+    for (size_t i = 0; i < HT_ARRAY_LEN(fields); i++) {
+        struct edge_visit one = visit("http", 1, "198.51.100.1", "/", fields[i].heads);
+        struct edge_strip of = {.authorization = false};
+        CU_ASSERT(edge_policy_strip(p, &one, &of) == 0 && of.usual == fields[i].usual);
+        edge_strip_free(&of);
+    }
+    edge_policy_destroy(&p);
     /* Authorization of a kind that no group has is the service's. */
     p = policy_of("{\"groups\":{\"a\":{\"type\":\"password\",\"username\":\"ann\",\"password\":\"" HASH "\"}}}");
     struct edge_visit v = visit("http", 1, "198.51.100.1", "/", "Authorization: Bearer x\r\n");
@@ -290,6 +308,14 @@ static void mistakes(void) {
         {G("\"type\":\"password\",\"username\":\"a\",\"password\":\"" HASH "\",\"algorithm\":\"md5\""),
          "algorithm is crypt"},
         {G("\"type\":\"password\",\"username\":\"a\",\"password\":\"" HASH "\",\"salt\":\"x\""), "salt belongs to"},
+        {G("\"type\":\"password\",\"username\":\"a\",\"password\":\"" HASH "\",\"max_age\":59"),
+         "groups.a.max_age: a number of seconds"},
+        {G("\"type\":\"password\",\"username\":\"a\",\"password\":\"" HASH "\",\"idle\":2592001"),
+         "from 60 to 2592000"},
+        {G("\"type\":\"password\",\"username\":\"a\",\"password\":\"" HASH "\",\"idle\":\"60\""),
+         "groups.a.idle: a number"},
+        {G("\"type\":\"ip\",\"range\":\"192.0.2.0/24\",\"idle\":60"), "a group of type ip has no idle"},
+        {G("\"type\":\"token\",\"value\":\"" TOKEN "\",\"cookie\":\"" HAPROXY_LOGIN_COOKIE "\""), "is the edge's own"},
         {"{\"groups\":{\"a\":{\"type\":\"password\",\"username\":\"ann\",\"password\":\"" HASH
          "\"},\"b\":{\"type\":\"password\",\"username\":\"ann\",\"password\":\"" HASH "\"}}}",
          "groups.b: another group has this username"},
@@ -414,6 +440,78 @@ static void ports_of_programs(void) {
     }
 }
 
+/* Who has logged in on a page, and who would read a refusal. */
+static void logins_of_pages(void) {
+    static const struct {
+        const char *heads;
+        enum edge_reader reader;
+    } readers[] = {
+        {"", EDGE_READER_PROGRAM},
+        {"accept: */*", EDGE_READER_PROGRAM},
+        {"Accept: text/html,application/xml;q=0.9,*/*;q=0.8", EDGE_READER_PERSON},
+        {"accept: image/png\r\nACCEPT:  Text/HTML;q=0.5", EDGE_READER_PERSON},
+        {"accept: text/html\r\nsec-fetch-mode: navigate", EDGE_READER_PERSON},
+        {"accept: text/html\r\nSec-Fetch-Mode: cors", EDGE_READER_PAGE},
+        {"accept: */*\r\nsec-fetch-mode: no-cors", EDGE_READER_PAGE},
+        {"accept: */*\r\nsec-fetch-mode: navigate", EDGE_READER_PROGRAM},
+        {"accept: application/xhtml+text/html", EDGE_READER_PROGRAM},
+    };
+    struct edge_decision d;
+    struct ht_slice ticket;
+    for (size_t i = 0; i < HT_ARRAY_LEN(readers); i++) {
+        struct edge_visit v = visit("terminal", 1, "", "/", readers[i].heads);
+        CU_ASSERT_EQUAL(edge_policy_reader(&v), readers[i].reader);
+    }
+    struct edge_policy *p = policy_of("{" GROUPS "," RULES "}"), *same = policy_of("{" GROUPS "," RULES "}"),
+                       *none = policy_of("{}");
+    CU_ASSERT(edge_policy_is_of(p, ht_slice_str("{" GROUPS "," RULES "}")) &&
+              !edge_policy_is_of(p, ht_slice_str("{}")));
+    CU_ASSERT_NOT_EQUAL(edge_policy_serial(p), edge_policy_serial(same));
+    /* The ticket: once, in any field of cookies, by exactly this name. */
+    struct edge_visit v = visit("terminal", 1, "", "/", "cookie: a=b; " HAPROXY_LOGIN_COOKIE "=xyz");
+    CU_ASSERT(edge_policy_ticket(p, &v, &ticket) && ht_slice_is(ticket, "xyz") &&
+              !edge_policy_ticket(none, &v, &ticket));
+    v.heads = ht_slice_str("cookie: " HAPROXY_LOGIN_COOKIE "=a\r\ncookie: " HAPROXY_LOGIN_COOKIE "=b");
+    CU_ASSERT_FALSE(edge_policy_ticket(p, &v, &ticket));
+    v.heads = ht_slice_str("cookie: __host-hoody-edge=a; x" HAPROXY_LOGIN_COOKIE "=b");
+    CU_ASSERT_FALSE(edge_policy_ticket(p, &v, &ticket));
+    /* Whoever has logged in may what the group may, and no more. */
+    v = visit("terminal", 1, "", "/", "");
+    v.login = ht_slice_str("team");
+    edge_policy_decide(p, &v, NOW, &d);
+    CU_ASSERT(d.verdict == EDGE_ALLOW && strcmp(d.why, "page") == 0 && ht_slice_is(d.group, "team"));
+    v.program = ht_slice_str("exec");
+    edge_policy_decide(p, &v, NOW, &d);
+    CU_ASSERT(d.verdict != EDGE_ALLOW && strcmp(d.why, "group") == 0);
+    static const char *const others[] = {"ci", "office", "app", "tea", "teams", "*"};
+    for (size_t i = 0; i < HT_ARRAY_LEN(others); i++) {
+        v.program = ht_slice_str("terminal");
+        v.login = ht_slice_str(others[i]);
+        edge_policy_decide(p, &v, NOW, &d);
+        CU_ASSERT_NOT_EQUAL(d.verdict, EDGE_ALLOW);
+    }
+    /* What is to be checked of a form. */
+    char word[] = "sesame";
+    v.login = ht_slice_of("", 0);
+    CU_ASSERT(edge_policy_claim(p, &v, ht_slice_str("ann"), ht_slice_str(word), &d) && d.claim.hash &&
+              ht_slice_is(d.group, "team"));
+    memset(word, 'x', sizeof word - 1);
+    CU_ASSERT(ht_slice_is(d.claim.password, "sesame") && ht_slice_is(d.claim.name, "ann"));
+    CU_ASSERT(edge_policy_claim(p, &v, ht_slice_str("bob"), ht_slice_str("x"), &d) && !d.claim.hash && d.group.n == 0);
+    v.program = ht_slice_str("exec");
+    CU_ASSERT_FALSE(edge_policy_claim(p, &v, ht_slice_str("ann"), ht_slice_str("sesame"), &d));
+    struct edge_login_age age = edge_policy_login_age(p, ht_slice_str("team"));
+    CU_ASSERT(age.max_age_s == HAPROXY_LOGIN_MAX_AGE_S && age.idle_s == HAPROXY_LOGIN_IDLE_S);
+    edge_policy_destroy(&p);
+    edge_policy_destroy(&same);
+    edge_policy_destroy(&none);
+    p = policy_of("{\"groups\":{\"a\":{\"type\":\"password\",\"username\":\"ann\",\"password\":\"" HASH
+                  "\",\"max_age\":2592000,\"idle\":60}}}");
+    age = edge_policy_login_age(p, ht_slice_str("a"));
+    CU_ASSERT(age.max_age_s == POLICY_AGE_MAX && age.idle_s == POLICY_AGE_MIN);
+    edge_policy_destroy(&p);
+}
+
 static const struct tap_test tests[] = {
     {"who may what, by each kind of group, with each way to say it twice or wrongly", decisions},
     {"tokens of JSON: good, old, for another program, two at once", tokens},
@@ -421,6 +519,7 @@ static const struct tap_test tests[] = {
     {"what would help a visitor, and whose password is to be checked", challenges_and_claims},
     {"nobody is asked about a container that everybody may visit", asking},
     {"secrets of all groups are taken out, and nothing else", strips},
+    {"who has logged in on a page may what the group may; who would read a refusal", logins_of_pages},
     {"documents with a mistake: the member is named, and no secret", mistakes},
     {"documents cut at each byte; each allocation fails", pieces_and_memory},
     {NULL, NULL},

@@ -182,7 +182,7 @@ def _():
             for base, folders, names in os.walk(at):
                 for name in [*folders, *names]:
                     # Root's HAProxy has become an account whose group may go through one folder to one socket.
-                    may = {"run": 0o010, "log.sock": 0o060, "gate.sock": 0o060}.get(name, 0) if os.geteuid() == 0 else 0
+                    may = {"run": 0o010, "log.sock": 0o060, "gate.sock": 0o060, "login.sock": 0o060}.get(name, 0) if os.geteuid() == 0 else 0
                     assert os.stat(os.path.join(base, name)).st_mode & 0o077 == may, os.path.join(base, name)
             # A certificate for another host from the same authority is worth nothing.
             run_in = dict(cwd=folder.path, check=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
