@@ -5,6 +5,7 @@
 #include "base/list.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "edge/hooks_gate.h"
 #include "edge/spop.h"
 
 #define READ_PIECE 32768u
@@ -15,6 +16,7 @@
 struct edge_gate {
     struct io_loop *loop;
     const struct edge_policies *policies;
+    const struct edge_hooktable *hooks;
     struct auth_login *login;
     struct ht_list conns;
     unsigned n_conns;
@@ -37,19 +39,20 @@ struct question {
     enum haproxy_question kind;
     uint64_t stream, frame;
     struct spop_value args[HAPROXY_ARGS];
-    struct ht_slice container;
+    struct ht_slice container, method;
     struct edge_visit visit;
 };
 
-/* A question whose password is being checked. */
+/* A question until its answer: a password may have to be checked for it. */
 struct wait {
     struct ht_list node;
     struct link *l;
     uint64_t stream, frame;
     struct auth_login_wait login;
-    struct edge_policy *policy;
+    struct edge_policy *policy; /* NULL: there is none */
     struct edge_decision d;
     struct edge_strip strip;
+    struct edge_hooking hooking;
 };
 
 /* ---- answers ---- */
@@ -80,9 +83,18 @@ struct answer {
     unsigned wait_s;
 };
 
+/* HAProxy takes no frame that is longer than what was agreed on. */
+static bool fits(const struct link *l, const struct spop_set *sets, size_t n) {
+    size_t all = 32;
+    for (size_t i = 0; i < n; i++)
+        all += strlen(sets[i].name) + sets[i].bytes.n + 20;
+    return all <= l->max_frame;
+}
+
 /* Without memory HAProxy is left without an answer, and refuses by itself. */
 static int put_answer(struct link *l, uint64_t stream, uint64_t frame, const struct answer *a,
-                      const struct edge_strip *s) {
+                      const struct edge_strip *s, const struct edge_hooking *h) {
+    static const struct answer too_long = {.verdict = HAPROXY_VERDICT_HOOK, .why = "hook", .group = {"", 0}};
     struct spop_set sets[HAPROXY_ANSWERS];
     size_t n = 0;
     set_text(sets, &n, HAPROXY_ANSWER_VERDICT, ht_slice_str(haproxy_verdicts[a->verdict]));
@@ -100,6 +112,10 @@ static int put_answer(struct link *l, uint64_t stream, uint64_t frame, const str
         if (ht_buf_size(&s->names))
             set_text(sets, &n, HAPROXY_ANSWER_NAMES, ht_buf_slice(&s->names));
     }
+    if (a->verdict == HAPROXY_VERDICT_ALLOW && h)
+        n += edge_hooking_sets(h, sets + n);
+    if (!fits(l, sets, n) && h)
+        return put_answer(l, stream, frame, &too_long, NULL, NULL);
     return spop_put_ack(&l->reply, stream, frame, sets, n);
 }
 
@@ -111,6 +127,7 @@ static void wait_free(struct wait *w) {
     w->l->n_waits--;
     edge_policy_destroy(&w->policy);
     edge_strip_free(&w->strip);
+    edge_hooking_free(&w->hooking);
     explicit_bzero(&w->d, sizeof w->d);
     ht_free(w);
 }
@@ -185,6 +202,25 @@ static struct answer answer_of(const struct edge_decision *d) {
     return (struct answer){.verdict = verdict_of(d), .why = d->why, .group = d->group};
 }
 
+/* What hooks cannot do, or may not, closes an open gate; they never open one. */
+static void look_at_hooks(struct edge_gate *g, struct wait *w, struct answer *a) {
+    struct edge_hooking *h = &w->hooking;
+    const char *why = NULL;
+    if (a->verdict != HAPROXY_VERDICT_ALLOW)
+        return;
+    bool may = !h->to_gated ||
+               (h->to_policy && (h->to.verdict == EDGE_ALLOW ||
+                                 (h->to.verdict == EDGE_PASSWORD && auth_login_known(g->login, &h->to.claim))));
+    if (h->broken)
+        why = "broken";
+    else if (!may)
+        why = "forward";
+    if (why)
+        *a = (struct answer){.verdict = HAPROXY_VERDICT_DENY, .why = why, .group = {"", 0}};
+    else if (h->did.fault)
+        *a = (struct answer){.verdict = HAPROXY_VERDICT_HOOK, .why = "hook", .group = {"", 0}};
+}
+
 static void on_login(struct auth_login_wait *lw, enum auth_login_result result) {
     struct wait *w = ht_container_of(lw, struct wait, login);
     struct link *l = w->l;
@@ -192,7 +228,8 @@ static void on_login(struct auth_login_wait *lw, enum auth_login_result result) 
     struct answer a = answer_of(&w->d);
     if (result == AUTH_LOGIN_BUSY)
         a = (struct answer){.verdict = HAPROXY_VERDICT_BUSY, .why = "busy"};
-    (void)!put_answer(l, w->stream, w->frame, &a, &w->strip);
+    look_at_hooks(l->g, w, &a);
+    (void)!put_answer(l, w->stream, w->frame, &a, &w->strip, &w->hooking);
     wait_free(w);
     flush(l);
 }
@@ -217,6 +254,7 @@ static bool check_password(struct edge_gate *g, struct wait *w, const struct que
     return false;
 }
 
+/* The policy is NULL where everybody may. */
 static int decide(struct link *l, struct edge_policy *p, struct question *q) {
     struct edge_gate *g = l->g;
     uint64_t now_s = (uint64_t)((int64_t)ht_now_ms() + ht_wall_offset_ms()) / 1000;
@@ -226,15 +264,21 @@ static int decide(struct link *l, struct edge_policy *p, struct question *q) {
     w->l = l;
     w->stream = q->stream;
     w->frame = q->frame;
-    w->policy = edge_policy_keep(p);
+    w->policy = p ? edge_policy_keep(p) : NULL;
     ht_list_init(&w->login.node);
     ht_list_init(&w->node);
     ht_list_push_back(&l->waits, &w->node);
     l->n_waits++;
-    if (ht_slice_is(q->visit.program, "http") || ht_slice_is(q->visit.program, "https"))
+    if (p && (ht_slice_is(q->visit.program, "http") || ht_slice_is(q->visit.program, "https")))
         q->visit.also = edge_policies_program_at(g->policies, p, q->container, q->visit.index);
-    edge_policy_decide(p, &q->visit, now_s, &w->d);
-    int rc = edge_policy_strip(p, &q->visit, &w->strip);
+    if (p)
+        edge_policy_decide(p, &q->visit, now_s, &w->d);
+    else
+        w->d = (struct edge_decision){.verdict = EDGE_ALLOW, .why = "open", .group = {"", 0}};
+    int rc = p ? edge_policy_strip(p, &q->visit, &w->strip) : HT_OK;
+    if (rc == HT_OK)
+        rc = edge_hooking_run(&w->hooking, g->hooks, g->policies, q->container, q->method, &q->visit, &w->strip, p,
+                              now_s);
     struct answer a = answer_of(&w->d);
     slow_down(g, q, &w->d, &a);
     if (rc == HT_OK && w->d.verdict == EDGE_PASSWORD) {
@@ -246,8 +290,9 @@ static int decide(struct link *l, struct edge_policy *p, struct question *q) {
             a = answer_of(&w->d);
         }
     }
+    look_at_hooks(g, w, &a);
     if (rc == HT_OK)
-        rc = put_answer(l, q->stream, q->frame, &a, &w->strip);
+        rc = put_answer(l, q->stream, q->frame, &a, &w->strip, &w->hooking);
     wait_free(w);
     return rc;
 }
@@ -268,11 +313,12 @@ static bool read_args(struct question *q) {
     struct edge_visit *visit = &q->visit;
     const struct ht_slice addr = v[HAPROXY_ARG_VISITOR].bytes;
     static const enum haproxy_arg texts[] = {HAPROXY_ARG_CONTAINER, HAPROXY_ARG_PROGRAM, HAPROXY_ARG_INDEX,
-                                             HAPROXY_ARG_TARGET, HAPROXY_ARG_HEADS};
+                                             HAPROXY_ARG_METHOD, HAPROXY_ARG_TARGET, HAPROXY_ARG_HEADS};
     for (size_t i = 0; i < HT_ARRAY_LEN(texts); i++)
         if (v[texts[i]].kind != SPOP_BYTES)
             return false;
     q->container = v[HAPROXY_ARG_CONTAINER].bytes;
+    q->method = v[HAPROXY_ARG_METHOD].bytes;
     visit->program = v[HAPROXY_ARG_PROGRAM].bytes;
     visit->target = v[HAPROXY_ARG_TARGET].bytes;
     visit->heads = v[HAPROXY_ARG_HEADS].bytes;
@@ -318,14 +364,10 @@ static int on_notify(struct link *l, const struct spop_frame *f) {
         disconnect(l, SPOP_INVALID);
         return HT_OK;
     }
-    if (!edge_policies_find(l->g->policies, q.container, &p)) {
-        struct answer a = {.verdict = HAPROXY_VERDICT_ALLOW, .why = "open"};
-        return put_answer(l, q.stream, q.frame, &a, NULL);
-    }
-    if (p)
+    if (!edge_policies_find(l->g->policies, q.container, &p) || p)
         return decide(l, p, &q);
     struct answer a = {.verdict = HAPROXY_VERDICT_DENY, .why = "broken"};
-    return put_answer(l, q.stream, q.frame, &a, NULL);
+    return put_answer(l, q.stream, q.frame, &a, NULL, NULL);
 }
 
 static int on_hello(struct link *l, const struct spop_frame *f) {
@@ -403,13 +445,15 @@ void edge_gate_accept(struct edge_gate *g, struct io_conn *conn) {
     io_conn_read_on(conn, true);
 }
 
-struct edge_gate *edge_gate_create(struct io_loop *loop, const struct edge_policies *policies) {
+struct edge_gate *edge_gate_create(struct io_loop *loop, const struct edge_policies *policies,
+                                   const struct edge_hooktable *hooks) {
     struct auth_passwords none = {.n = 0};
     struct edge_gate *g = ht_calloc(1, sizeof *g);
     if (!g)
         return NULL;
     g->loop = loop;
     g->policies = policies;
+    g->hooks = hooks;
     ht_list_init(&g->conns);
     g->login = auth_login_create(loop, &none);
     if (!g->login)

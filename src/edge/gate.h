@@ -1,11 +1,12 @@
 /*
- * The agent that HAProxy asks about requests for containers with permissions (SPOP). HAProxy asks `ask` first, which is
+ * The agent that HAProxy asks about requests for containers with permissions or hooks (SPOP). HAProxy asks `ask` first, which is
  * answered at once. Only where a password must be checked that is not remembered, it asks `login`, which is answered
  * when a thread has done so.
  */
 #ifndef HT_EDGE_GATE_H
 #define HT_EDGE_GATE_H
 
+#include "edge/hooks_table.h"
 #include "edge/policies.h"
 #include "io/io.h"
 
@@ -13,8 +14,9 @@
 
 struct edge_gate;
 
-/* Both must outlive it. NULL: no memory. */
-struct edge_gate *edge_gate_create(struct io_loop *loop, const struct edge_policies *policies) HT_MUST_USE;
+/* All must outlive it. NULL: no memory. */
+struct edge_gate *edge_gate_create(struct io_loop *loop, const struct edge_policies *policies,
+                                   const struct edge_hooktable *hooks) HT_MUST_USE;
 /* For a listener's ops: takes the connection of an HAProxy over. */
 void edge_gate_accept(struct edge_gate *g, struct io_conn *conn);
 /* Ends the connections. Clears the pointer. NULL is ignored. */

@@ -10,6 +10,7 @@ struct edge_permissions {
     struct io_loop *loop;
     struct edge_state *state;
     struct edge_policies *policies;
+    struct edge_hooktable *hooks;
     struct edge_gate *gate;
     struct io_listener *listener;
     struct edge_observer observer;
@@ -75,7 +76,8 @@ int edge_permissions_start(struct edge_permissions **out, struct io_loop *loop, 
     p->observer.changed = changed;
     io_timer_init(loop, &p->again, on_again);
     p->policies = edge_policies_create(maps);
-    p->gate = p->policies ? edge_gate_create(loop, p->policies) : NULL;
+    p->hooks = p->policies ? edge_hooktable_create(maps) : NULL;
+    p->gate = p->hooks ? edge_gate_create(loop, p->policies, p->hooks) : NULL;
     int rc =
         p->gate ? edge_socket_listen(loop, folder, EDGE_GATE_SOCKET, EDGE_SOCKET_FOR_ENGINE, &ops, p, &p->listener, err)
                 : ht_fail(err, HT_ENOMEM, "out of memory");
@@ -85,6 +87,7 @@ int edge_permissions_start(struct edge_permissions **out, struct io_loop *loop, 
     }
     load(p);
     edge_state_watch(state, &p->observer);
+    edge_hooktable_follow(p->hooks, loop, state);
     *out = p;
     return HT_OK;
 }
@@ -98,6 +101,7 @@ void edge_permissions_stop(struct edge_permissions **pp) {
     io_timer_stop(&p->again);
     io_listener_close(&p->listener);
     edge_gate_destroy(&p->gate);
+    edge_hooktable_destroy(&p->hooks);
     edge_policies_destroy(&p->policies);
     ht_free(p);
 }
