@@ -276,7 +276,8 @@ static int decide(struct link *l, struct edge_policy *p, struct question *q) {
     else
         w->d = (struct edge_decision){.verdict = EDGE_ALLOW, .why = "open", .group = {"", 0}};
     int rc = p ? edge_policy_strip(p, &q->visit, &w->strip) : HT_OK;
-    if (rc == HT_OK)
+    bool may = w->d.verdict == EDGE_ALLOW || w->d.verdict == EDGE_PASSWORD;
+    if (rc == HT_OK && may) /* who may not sees no hook */
         rc = edge_hooking_run(&w->hooking, g->hooks, g->policies, q->container, q->method, &q->visit, &w->strip, p,
                               now_s);
     struct answer a = answer_of(&w->d);

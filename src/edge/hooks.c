@@ -9,6 +9,8 @@
 #define NAMES_MAX 200    /* bytes of the names of hooks in a line of the log */
 #define TARGET_MAX 12000 /* bytes of a path and query that a service gets */
 
+size_t edge_hooks_count(const struct edge_hooks *h) { return h->n; }
+
 const char *edge_hooks_forward(const struct edge_hooks *h, size_t i) {
     return i < h->n_forwards ? h->forwards[i] : NULL;
 }

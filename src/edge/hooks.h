@@ -57,6 +57,7 @@ struct edge_hooks;
 struct edge_hooks *edge_hooks_create(struct ht_slice text, int *rc, struct ht_errmsg *err) HT_MUST_USE;
 /* Clears the pointer. NULL is ignored. */
 void edge_hooks_destroy(struct edge_hooks **h);
+size_t edge_hooks_count(const struct edge_hooks *h);
 /* The containers that hooks forward to, from 0 on, without those of the same one; NULL behind the last. */
 const char *edge_hooks_forward(const struct edge_hooks *h, size_t i);
 /* Whether a hook forwards within the container. */

@@ -14,6 +14,7 @@
 
 static struct edge_maps *maps;
 static struct edge_policies *policies;
+static struct edge_hooktable *hooks;
 static struct edge_gate *gate;
 static struct io_conn *end;
 static struct ht_buf got;
@@ -54,14 +55,16 @@ static void begin(void) {
     CU_ASSERT_EQUAL_FATAL(edge_folder_make(folder, &err), HT_OK);
     maps = edge_maps_create(loop, folder, NULL);
     policies = edge_policies_create(maps);
-    gate = edge_gate_create(loop, policies);
-    CU_ASSERT_FATAL(maps && policies && gate);
+    hooks = edge_hooktable_create(maps);
+    gate = edge_gate_create(loop, policies, hooks);
+    CU_ASSERT_FATAL(maps && policies && hooks && gate);
     edge_maps_hold(maps);
 }
 
 static void finish(void) {
     char line[128];
     edge_gate_destroy(&gate);
+    edge_hooktable_destroy(&hooks);
     edge_policies_destroy(&policies);
     edge_maps_destroy(&maps);
     snprintf(line, sizeof line, "rm -r %s", folder);
@@ -106,13 +109,13 @@ static void put_hello(struct ht_buf *b, bool check) {
 
 static void put_question(struct ht_buf *b, const char *kind, uint8_t frame, const char *container, const char *program,
                          const char *target, const char *heads) {
-    static const char *const names[] = {"container", "program", "index", "target", "heads"};
-    const char *const values[] = {container, program, "1", target, heads};
+    static const char *const names[] = {"container", "program", "index", "method", "target", "heads"};
+    const char *const values[] = {container, program, "1", "GET", target, heads};
     const uint8_t head[] = {0, 0, 0, 0, SPOP_NOTIFY, 0, 0, 0, 1, 7, frame};
     size_t at = ht_buf_size(b);
     CU_ASSERT_EQUAL(ht_buf_append(b, head, sizeof head), 0);
     put_text(b, kind);
-    CU_ASSERT_EQUAL(ht_buf_append(b, "\6", 1), 0);
+    CU_ASSERT_EQUAL(ht_buf_append(b, "\7", 1), 0);
     for (size_t i = 0; i < HT_ARRAY_LEN(names); i++) {
         put_text(b, names[i]);
         CU_ASSERT_EQUAL(ht_buf_append(b, "\10", 1), 0);
