@@ -70,8 +70,9 @@ static int show_all(struct editing *e) {
     const struct edge_doc *d = doc_of(e);
     struct ht_slice hooks = edge_doc_part(d, EDGE_HOOKS);
     struct edge_api_hooks v = {.hooks = hooks.p ? hooks : ht_slice_str("{}"), .file_version = edge_doc_version(d)};
+    int rc = edge_api_reply_hooks_get_200(e->res, &v);
     edge_api_etag(e->res, v.file_version);
-    return edge_api_reply_hooks_get_200(e->res, &v);
+    return rc;
 }
 
 static int show_list(struct editing *e) {
@@ -82,8 +83,9 @@ static int show_list(struct editing *e) {
     struct edge_api_hook_list v = {.service = ht_slice_str(service),
                                    .hooks = list.p ? list : ht_slice_str("[]"),
                                    .file_version = edge_doc_version(d)};
+    int rc = edge_api_reply_hook_list_200(e->res, &v);
     edge_api_etag(e->res, v.file_version);
-    return edge_api_reply_hook_list_200(e->res, &v);
+    return rc;
 }
 
 static struct ht_slice member(struct ht_slice object, const char *name) {
@@ -108,8 +110,9 @@ static int show_hook(struct editing *e, const char *id) {
     v.has_timeout = timeout.p != NULL;
     for (size_t i = 0; i < timeout.n && i < 9; i++)
         v.timeout = 10 * v.timeout + (uint64_t)(timeout.p[i] - '0');
+    rc = edge_api_reply_hook_get_200(e->res, &v);
     edge_api_etag(e->res, v.file_version);
-    return edge_api_reply_hook_get_200(e->res, &v);
+    return rc;
 }
 
 /* ---- keeping ---- */

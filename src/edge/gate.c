@@ -314,7 +314,7 @@ static bool read_args(struct question *q) {
     struct edge_visit *visit = &q->visit;
     const struct ht_slice addr = v[HAPROXY_ARG_VISITOR].bytes;
     static const enum haproxy_arg texts[] = {HAPROXY_ARG_CONTAINER, HAPROXY_ARG_PROGRAM, HAPROXY_ARG_INDEX,
-                                             HAPROXY_ARG_METHOD, HAPROXY_ARG_TARGET, HAPROXY_ARG_HEADS};
+                                             HAPROXY_ARG_METHOD,    HAPROXY_ARG_TARGET,  HAPROXY_ARG_HEADS};
     for (size_t i = 0; i < HT_ARRAY_LEN(texts); i++)
         if (v[texts[i]].kind != SPOP_BYTES)
             return false;

@@ -179,7 +179,8 @@ static void limit(struct running *r, const struct hook *h, const struct hook_act
     const struct edge_hook_visit *v = r->v;
     size_t bytes = v->family == 4 ? 4 : v->family == 6 ? 8 : 0, n;
     uint64_t hash = hash_text(hash_text(HT_HASH, h->service), h->id);
-    n = (size_t)snprintf(l->key, sizeof l->key, "%.*s%08x", (int)ht_min(v->container.n, EDGE_ID), v->container.p, (unsigned)hash);
+    n = (size_t)snprintf(l->key, sizeof l->key, "%.*s%08x", (int)ht_min(v->container.n, EDGE_ID), v->container.p,
+                         (unsigned)hash);
     for (size_t i = 0; i < bytes; i++) {
         n += (size_t)snprintf(l->key + n, sizeof l->key - n, "%02x", v->addr[i]);
         hash = ht_hash_char(hash, (char)v->addr[i]);

@@ -4,9 +4,9 @@
  *   {
  *     "http": [
  *       {"id": "old-api",
- *        "match": {"method": ["GET", "HEAD"], "path": "/v1/user-*", "headers": {"x-beta": true}, "ip": "203.0.113.0/24",
- *                  "index": 3000},
- *        "actions": [{"set": {"x-user": "${1}"}}, {"del": "x-debug"}, {"add": {"x-from": "edge"}, "on": "response"},
+ *        "match": {"method": ["GET", "HEAD"], "path": "/v1/user-*", "headers": {"x-beta": true}, "ip":
+ * "203.0.113.0/24", "index": 3000}, "actions": [{"set": {"x-user": "${1}"}}, {"del": "x-debug"}, {"add": {"x-from":
+ * "edge"}, "on": "response"},
  *                    {"path": {"prefix": "/v1", "to": "/v2"}}],
  *        "timeout": 5000},
  *       {"id": "slow-down", "actions": [{"limit": {"requests": 5, "seconds": 10}}]}],
@@ -90,7 +90,7 @@ struct edge_hooked {
      * field. r: the answer comes from here, with this status; h: a field of it; b: its body. */
     struct ht_buf request, response;
     bool has_path;
-    struct ht_buf path; /* with the query */
+    struct ht_buf path;  /* with the query */
     unsigned timeout_ms; /* 0: the usual one */
     struct edge_hook_limit limits[HOOKS_LIMITS];
     size_t n_limits;

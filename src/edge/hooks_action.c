@@ -6,7 +6,7 @@
 #include <stdio.h>
 
 #define ACTIONS                                                                                                        \
-    "an action is an object with one of set, add, del, path, reply, limit and forward; set, add and del may have on, "  \
+    "an action is an object with one of set, add, del, path, reply, limit and forward; set, add and del may have on, " \
     "which is request or response"
 
 static size_t captures_of(const struct hook *h) {
@@ -380,5 +380,6 @@ int hook_read_actions(struct hook_reading *r, struct hook *to) {
     }
     if (rc == HT_OK && more < 0)
         return policy_bad_json(&r->g, "an action");
-    return rc == HT_OK && to->n_actions == 0 && !to->timeout_ms ? policy_wrong(&r->g, "one action at least is wanted") : rc;
+    return rc == HT_OK && to->n_actions == 0 && !to->timeout_ms ? policy_wrong(&r->g, "one action at least is wanted")
+                                                                : rc;
 }

@@ -46,9 +46,11 @@ int hook_read_path(struct hook_reading *r, struct ht_slice *out) {
     if (out->n > HOOKS_PATH_MAX)
         return policy_wrong(&r->g, "a path has at most %d bytes", HOOKS_PATH_MAX);
     if (!hook_path_is_good(*out))
-        return policy_wrong(&r->g, "\"%.*s\" is no path such as /api/v1: from the first slash on, without a query, doubled slashes, . and .., "
-                                   "and percents (%%20) where they must be",
-                            (int)ht_min(out->n, 60), out->p);
+        return policy_wrong(
+            &r->g,
+            "\"%.*s\" is no path such as /api/v1: from the first slash on, without a query, doubled slashes, . and .., "
+            "and percents (%%20) where they must be",
+            (int)ht_min(out->n, 60), out->p);
     return HT_OK;
 }
 
@@ -322,7 +324,8 @@ static int check_limits(struct hook_reading *r) {
     size_t all = limits_of(h, ht_slice_str("*"));
     for (size_t i = 0; i < h->n; i++)
         if (all + (ht_slice_is(h->hooks[i].service, "*") ? 0 : limits_of(h, h->hooks[i].service)) > HOOKS_LIMITS)
-            return policy_wrong(&r->g, "%s: at most %d limits can hold for a service, those of * with them", h->hooks[i].service.p, HOOKS_LIMITS);
+            return policy_wrong(&r->g, "%s: at most %d limits can hold for a service, those of * with them",
+                                h->hooks[i].service.p, HOOKS_LIMITS);
     return HT_OK;
 }
 

@@ -81,8 +81,7 @@ void edge_hooktable_destroy(struct edge_hooktable **tp) {
 }
 
 /* The map's value: a revision, and where hooks forward to. */
-static char *value_of(const struct edge_hooks *h, const char *id, struct ht_slice text,
-                      char out[EDGE_HOOKS_VALUE]) {
+static char *value_of(const struct edge_hooks *h, const char *id, struct ht_slice text, char out[EDGE_HOOKS_VALUE]) {
     uint64_t revision = HT_HASH;
     const char *to;
     for (size_t i = 0; i < text.n; i++)

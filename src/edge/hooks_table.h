@@ -28,8 +28,8 @@ void edge_hooktable_remove(struct edge_hooktable *t, const char *id);
  * change. */
 bool edge_hooktable_find(const struct edge_hooktable *t, struct ht_slice container, const struct edge_hooks **out);
 
-/* Reads all documents of `state`, which outlives it, and follows them. A document whose hooks cannot be read lets nobody
- * in, and the log says why. */
+/* Reads all documents of `state`, which outlives it, and follows them. A document whose hooks cannot be read lets
+ * nobody in, and the log says why. */
 void edge_hooktable_follow(struct edge_hooktable *t, struct io_loop *loop, struct edge_state *state);
 
 #endif

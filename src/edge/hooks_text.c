@@ -96,8 +96,14 @@ static const char *behind(const char *s, const char *prefix) {
 
 /* Who the visitor is says the edge alone: what it takes away from visitors (haproxy.cfg.j2), a hook does not write. */
 static bool is_about_visitor(const char *name) {
-    static const char *const whole[] = {"forwarded",           "proxy", "via-proxy", "x-forwarded", "x-original-forwarded",
-                                        "cf-connecting-ip",    "cf-connecting-ipv6", "fastly-client-ip",
+    static const char *const whole[] = {"forwarded",
+                                        "proxy",
+                                        "via-proxy",
+                                        "x-forwarded",
+                                        "x-original-forwarded",
+                                        "cf-connecting-ip",
+                                        "cf-connecting-ipv6",
+                                        "fastly-client-ip",
                                         "x-envoy-external-address"};
     static const char *const begin[] = {"x-forwarded-", "x-original-forwarded-", "x-hoody-"};
     static const char *const whose[] = {"real-",   "client-",         "true-client-", "cluster-client-",

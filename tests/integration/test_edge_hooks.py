@@ -5,8 +5,10 @@ Runs: plain.
 
 import contextlib
 import json
-import signal
 import os
+import signal
+import socket
+import ssl
 import time
 
 from tests.integration.edge_api import Api
@@ -125,6 +127,30 @@ class Site:
                                f"{host}:443:192.0.2.1", *more, f"https://{host}{path}")
         return Answer(out.replace("HTTP/1.1 100 Continue\r\n\r\n", ""))
 
+    def raw(self, data, service="http-3000", container=ONE):
+        """What comes for bytes that no client would send; one request, as the connection closes behind it."""
+        host = f"{PROJECT}-{container}-{service}.node1.containers.{DOMAIN}"
+        context = ssl.create_default_context(cafile=self.server.path(f"{self.folder}/ca/ca.pem"))
+        with self.visitor.network():
+            plain = socket.create_connection(("192.0.2.1", 443), timeout=20)
+        with context.wrap_socket(plain, server_hostname=host) as s:
+            s.sendall(data.replace(b"HOST", host.encode()))
+            got = b""
+            while piece := s.recv(65536):
+                got += piece
+        return Answer(got.decode("latin-1"))
+
+    def follow(self, path):
+        """A visitor whose answer does not end."""
+        host = f"{PROJECT}-{ONE}-http-3000.node1.containers.{DOMAIN}"
+        visitor = self.visitor.start("curl", "-s", "-S", "-N", "--cacert", "/tmp/ca.pem", "--resolve", f"{host}:443:192.0.2.1", f"https://{host}{path}")
+        for _ in range(3):
+            visitor.wait_line("tick")
+        return visitor
+
+    def permissions(self, document, container=ONE):
+        self.api.change("PUT", f"/containers/{container}/proxy/permissions", document)
+
     def logged(self, url):
         def rows():
             return [row for row in self.api.get("/_logs?last=500").data["logs"] if row.get("url", "").startswith(url)]
@@ -214,6 +240,277 @@ def _():
         it.api.change("DELETE", it.path())
         eventually(lambda: it.get("/gone").status == 200, "no hooks")
         eventually(lambda: "gate" not in it.logged("/gone"), "a line without the gate")
+
+
+@case("the gate comes first: who may not sees no hook, whatever it would answer; a forward needs what its service needs, and gets no secret")
+def _():
+    with site() as it:
+        key, other = ["-H", f"X-Key: {TOKEN}"], ["-H", f"X-Other: {TOKEN}2"]
+        it.hooks({"http": [
+            {"id": "reply", "match": {"path": "/reply"}, "actions": [{"reply": {"status": 200, "body": "from a hook"}}]},
+            {"id": "limit", "match": {"path": "/limit"}, "actions": [{"limit": {"requests": 1, "seconds": 3600}}]},
+            {"id": "exec", "match": {"path": "/terminal"}, "actions": [{"forward": {"program": "terminal", "index": 1}}]},
+            {"id": "by-port", "match": {"path": "/by-port"}, "actions": [{"forward": {"port": 76}}]},
+            {"id": "two", "match": {"path": "/two"}, "actions": [{"forward": {"container": TWO, "port": 3000}}, {"path": "/second"}]},
+            {"id": "echo", "actions": [{"set": {"x-echo": "${path}"}}]}]})
+        assert it.get("/reply").body == "from a hook"
+        it.permissions({"default": "deny", "groups": {"ci": {"type": "token", "value": TOKEN, "header": "X-Key"}}, "permissions": {"ci": {"http": True, "terminal": False}}})
+        eventually(lambda: it.get("/reply").status == 403, "a closed gate")
+        for path in ("/reply", "/limit", "/limit", "/terminal", "/two", "/"):
+            answer = it.get(path)
+            assert answer.status == 403 and "hook" not in answer.body, (path, answer.status)
+        assert "hook" not in it.logged("/reply")
+        assert it.get("/reply", *key).body == "from a hook"
+        seen = it.get("/x", *key).seen()
+        assert seen.fields["x-echo"] == ["/x"] and "x-key" not in seen.fields
+        # Those who may not were not counted.
+        assert [it.get("/limit", *key).status for _ in range(2)] == [200, 429]
+        # The terminal is not theirs, by its name or by its port.
+        assert it.get("/terminal", *key).status == 403 and it.get("/by-port", *key).status == 403
+        line = it.logged("/by-port")
+        assert line["gateReason"] == "forward" and line["status"] == 403, line
+        # Another container of the project is open, until it has a gate of its own.
+        assert it.get("/two", *key).seen().at == AT[TWO]
+        it.permissions({"default": "deny", "groups": {"o": {"type": "token", "value": TOKEN + "2", "header": "X-Other"},
+                                                      "p": {"type": "token", "value": TOKEN + "2", "param": "o"},
+                                                      "c": {"type": "token", "value": TOKEN + "2", "cookie": "o"}},
+                        "permissions": {"o": {"http": True}, "p": {"http": True}, "c": {"http": True}}}, container=TWO)
+        eventually(lambda: it.get("/two", *key).status == 403, "a closed gate at the second container")
+        for args, query in ((other, ""), ([], f"&o={TOKEN}2"), (["-H", f"Cookie: a=b; o={TOKEN}2"], "")):
+            seen = it.get(f"/two?q=1{query}", *key, *args).seen()
+            assert seen.at == AT[TWO] and seen.target == "/second?q=1", seen.target
+            assert TOKEN not in json.dumps(seen.fields), seen.fields
+            assert seen.fields.get("cookie", ["a=b"]) == ["a=b"]
+        assert TOKEN not in json.dumps(it.api.get("/_logs?last=500").data)
+        # A password, for which the agent takes its time.
+        it.permissions({"default": "deny", "groups": {"team": {"type": "password", "username": "ann", "password": "sesame"}}, "permissions": {"team": {"http": True, "terminal": True}}})
+        eventually(lambda: it.get("/reply").status == 401, "a login")
+        assert it.get("/reply", "-u", "ann:wrong").status == 401
+        assert it.get("/reply", "-u", "ann:sesame").body == "from a hook"
+        seen = it.get("/terminal", "-u", "ann:sesame").seen()
+        assert seen.port == 76 and "authorization" not in seen.fields
+
+
+@case("attacks on requests: line ends by what a path fills in, paths that are read in two ways, patterns, heads and values without end")
+def _():
+    with site() as it:
+        it.hooks({"http": [
+            {"id": "echo", "match": {"path": "/echo/**"}, "actions": [{"set": {"x-echo": "${1}", "x-path": "${path}", "x-how": "${method}"}},
+                                                                      {"set": {"x-echo": "${1}"}, "on": "response"}]},
+            {"id": "to", "match": {"path": "/to/**"}, "actions": [{"reply": {"status": 302, "headers": {"location": "/at/${1}"}}}]},
+            {"id": "v1", "match": {"path": {"prefix": "/v1"}}, "actions": [{"path": {"prefix": "/v1", "to": "/inner/public"}}]},
+            {"id": "admin", "match": {"path": {"prefix": "/admin"}}, "actions": [{"reply": {"status": 403, "body": "not here"}}]},
+            {"id": "stars", "match": {"path": "/" + "/".join(["a*a"] * 9)}, "actions": [{"reply": {"status": 200, "body": "stars"}}]},
+            {"id": "headers", "match": {"headers": {"x-long": "a*b"}}, "actions": [{"reply": {"status": 200, "body": "long"}}]},
+        ]})
+        for bad in ("%0d%0aX-Evil:%201", "%0D%0A%0D%0AGET%20/x", "%00", "a%0ab", "%250d%250aX-Evil:1", "%e5%98%8a%e5%98%8dX-Evil:1", "\u010d\u010aX-Evil:1"):
+            answer = it.get(f"/echo/{bad}")
+            if answer.status != 200:  # HAProxy takes no such byte in a path
+                assert answer.status == 400, (bad, answer.status)
+                continue
+            seen = answer.seen()
+            assert "x-evil" not in seen.fields and "x-evil" not in answer.headers, (bad, answer.lines)
+            assert len(seen.fields["x-echo"]) == 1 and not any(c < " " for c in seen.fields["x-echo"][0] + seen.fields["x-path"][0])
+            moved = it.get(f"/to/{bad}")
+            assert moved.status == 302 and "x-evil" not in moved.headers and moved.headers["location"].startswith("/at/"), moved.lines
+        # No open redirect either: the form of a path has single slashes.
+        assert it.get("/to//evil.example").headers["location"] == "/at/evil.example"
+        # Bytes that a client cannot send.
+        for start in (b"GET /echo/a\tb HTTP/1.1", b"GET /echo/\xff HTTP/1.1", b"GE\tT /echo/x HTTP/1.1", b"GET /echo/a\rX-Evil: 1 HTTP/1.1"):
+            answer = it.raw(start + b"\r\nHost: HOST\r\nConnection: close\r\n\r\n")
+            assert answer.status in (200, 400) and "x-evil" not in answer.headers, (start, answer.lines)
+            assert answer.status == 400 or "x-evil" not in answer.seen().fields
+        # A path that is read in two ways is not rewritten; what a hook closes is closed in whatever way it is written.
+        for path in ("/v1/x/../secret", "/v1/x/%2e%2e/secret", "/v1/x/.%2E/secret", "/v1/a%2fb", "/v1/a%2Fb", "/v1/x/..%2fsecret", "/v1/%5c..%5csecret", "/v1/..;/x/y/..",
+                     "/v1/a\\..\\b", "/v1/./x", "/./v1/x", "/x/../v1/y", "/v1/a%2etxt", "/v1/%zz"):
+            answer = it.get(path)
+            assert answer.status == 400 and "hook" in answer.body, (path, answer.status, answer.body)
+        line = it.logged("/v1/x/../secret")
+        assert line["reason"] == line["gate"] == "hook" and line["status"] == 400, line
+        # What is not below /v1, in whatever way it is written, is none of the hook's.
+        assert it.get("/v1/../secret").seen().target == "/v1/../secret"
+        assert it.get("/v1/a%20b;c=d/e.f..g").seen().target == "/inner/public/a%20b;c=d/e.f..g"
+        assert it.get("/%76%31/x").seen().target == "/inner/public/x"
+        for path in ("/admin", "/admin/x", "/%61dmin", "//admin", "/./admin", "/x/../admin", "/x/%2e%2e/admin", "/x/..%2fadmin", "/%2fadmin/x", "/admin%2fx", "/admin/../admin"):
+            answer = it.get(path)
+            assert (answer.status, answer.body) == (403, "not here"), (path, answer.status)
+        assert it.get("/administrator").status == 200
+        # One look at each byte, however many stars there are and however long the path is.
+        begun = time.monotonic()
+        for n in (1, 3000):
+            assert it.get("/" + "/".join(["a" + "a" * n + "a"] * 2) + "/" + "a" * 2000 + "b").status == 200
+            assert it.get("/" + "/".join(["aaa"] * 9)).body == "stars"
+        assert it.get("/", "-H", "X-Long: " + "ab" * 2500 + "c").status == 200
+        assert it.get("/", "-H", "X-Long: " + "ab" * 2500).body == "long"
+        assert time.monotonic() - begun < 5
+        # What becomes too long for a field is no request for the service.
+        assert it.get("/echo/" + "x" * 2100).status == 400 and it.get("/echo/" + "x" * 1500).status == 200
+        assert it.get("/echo/x", "-H", "X-Big: " + "x" * 15000).status in (200, 431)
+
+
+@case("attacks on documents: fields that are the edge's, other tenants, 4 MB, hosts and addresses; one that was changed on the disk lets nobody in")
+def _():
+    with site() as it:
+        for name in ("Host", "Content-Length", "Transfer-Encoding", "Connection", "Upgrade", "TE", "Trailer", "Keep-Alive", "Expect", "Transfer_Encoding", "content_length",
+                     "X-Forwarded-For", "X_Forwarded_Host", "Forwarded", "X-Real-IP", "X-Hoody-User", "x_hoody_group", "True-Client-IP", "Proxy", "a b", "a:b", "a\r\nb", "", ":path"):
+            for action in ({"set": {name: "1"}}, {"add": {name: "1"}}, {"del": name}, {"set": {name: "1"}, "on": "response"}, {"reply": {"status": 200, "headers": {name: "1"}}}):
+                it.refused({"actions": [action]}, "actions.0")
+        it.refused({"actions": [{"set": {"Alt-Svc": "h3"}, "on": "response"}]}, "alt-svc")
+        for value in ("a\r\nb: c", "a\nb", "a\rb", "a\u0000b", "a\u007fb", "${1}", "${0}", "${header:x}", "${path", "x" * 2049):
+            it.refused({"actions": [{"set": {"x-a": value}}]}, "")
+        for where in ({"host": "evil.example"}, {"ip": "127.0.0.1", "port": 80}, {"url": "http://169.254.169.254/"}, {"port": 0}, {"port": 65536}, {"container": "x", "port": 80},
+                      {"container": "../" * 8, "port": 80}, {"program": "a|b"}, {"program": "http"}, {"program": "terminal", "port": 1}, {}, {"container": TWO, "project": STRANGER, "port": 80}):
+            it.refused({"actions": [{"forward": where}]}, "forward")
+        for path in ("/../x", "/a/%2e%2e/b", "/a%2fb", "x", "/a?b", "/a b", "/a\nb", "//a", "/a/./b", "/%zz", "/a%5cb"):
+            for hook in ({"match": {"path": {"prefix": path}}, "actions": [{"del": "x"}]}, {"actions": [{"path": path}]}, {"actions": [{"path": {"prefix": "/a", "to": path}}]}):
+                it.refused(hook, "path")
+        for pattern in ("/a**", "/**/b", "/*a*", "/" + "/".join("*" * 10)):
+            it.refused({"match": {"path": pattern}, "actions": [{"del": "x"}]}, "match.path")
+        for hook in ({"actions": []}, {}, {"actions": [{}]}, {"actions": [{"run": "sh"}]}, {"actions": [{"reply": {"status": 101}}]}, {"actions": [{"reply": {"status": 200, "body": "x" * 4097}}]},
+                     {"actions": [{"limit": {"requests": 1, "seconds": 0}}]}, {"actions": [{"limit": {"requests": 1, "seconds": 3601}}]}, {"actions": [{"del": "x"}], "timeout": 1},
+                     {"match": {"ip": "x"}, "actions": [{"del": "x"}]}, {"match": {"method": "GET\r\n"}, "actions": [{"del": "x"}]}, {"actions": [{"limit": {"requests": 1, "seconds": 1}}] * 3}):
+            it.refused(hook)
+        # Sizes: the API takes no such body, and what is there stays.
+        version = it.api.get(f"/containers/{ONE}/proxy").version
+        assert not version
+        large = json.dumps({"hooks": {"http": [{"id": f"h{i}", "actions": [{"set": {"x-a": "y" * 1000}}]} for i in range(4000)]}})
+        for text in (large, json.dumps({"hooks": {"http": [{"id": f"h{i}", "actions": [{"del": "x"}]} for i in range(33)]}}), '{"hooks": ' + "[" * 100000, '{"hooks": {"http": [' + '{"id": "a", ' * 20):
+            try:
+                assert it.api.ask("PUT", it.path(), version=0, raw=text).status in (400, 413)
+            except (BrokenPipeError, ConnectionResetError):
+                pass
+        assert it.api.get(it.path()).data == {"hooks": {}, "file_version": 0}
+        # The id of another tenant's container leads nowhere: the project of the visited one comes with it.
+        it.hooks({"http": [{"id": "f", "match": {"path": "/foreign"}, "actions": [{"forward": {"container": FOREIGN, "port": 3000}}]},
+                           {"id": "o", "match": {"path": "/off"}, "actions": [{"forward": {"container": TWO, "program": "web"}}]}]})
+        assert it.get("/foreign", container=FOREIGN).seen().at == AT[FOREIGN]
+        assert it.get("/foreign").status == 404 and it.logged("/foreign")["reason"] == "container"
+        # What is switched off is so for hooks, too.
+        assert it.get("/off").seen().at == AT[TWO]
+        it.api.change("PATCH", f"/containers/{TWO}/proxy/services/web/state", {"enable_proxy": False})
+        eventually(lambda: it.get("/off").status == 503, "a service that is off")
+        # Documents that the API has not seen.
+        file = it.server.path(f"{it.folder}/state/container/{ONE}.json")
+        assert it.edge.end() == 0
+        with open(file, encoding="utf-8") as f:
+            document = json.load(f)
+        for hooks in ({"http": [{"id": "x", "actions": [{"set": {"transfer-encoding": "chunked"}}]}]}, {"http": [{"id": "x", "actions": [{"set": {"x": "a\r\nb: c"}}]}]},
+                      {"http": [{"id": f"h{i}", "actions": [{"set": {"x-a": "y" * 1000}}]} for i in range(3000)]}):
+            with open(file, "w", encoding="utf-8") as f:
+                json.dump({**document, "hooks": hooks}, f)
+            it.edge = it.server.start(BIN, "edge", "up", "--domain", DOMAIN, "--id", "node1", "--folder", it.folder, "--containers", "/tmp/book.json", "--log-level", "info")
+            it.edge.wait_line("let nobody in")
+            it.edge.wait_line(r"is served by HAProxy \d")
+            eventually(lambda: it.get(container=TWO).status == 200, "another container")
+            assert it.get().status == 403
+            assert it.edge.end() == 0
+        with open(file, "w", encoding="utf-8") as f:
+            json.dump(document, f)
+        it.edge = it.server.start(BIN, "edge", "up", "--domain", DOMAIN, "--id", "node1", "--folder", it.folder, "--containers", "/tmp/book.json")
+        it.edge.wait_line(r"is served by HAProxy \d")
+        eventually(lambda: it.get("/foreign").status == 404, "the hooks as they were")
+
+
+@case("limits count a visitor for a hook alone, and say when again; a timeout ends an answer; while the agent is away, hooks close, and nothing else does")
+def _():
+    with site() as it:
+        it.hooks({"http": [
+            {"id": "hour", "match": {"path": "/hour"}, "actions": [{"limit": {"requests": 3, "seconds": 3600}}]},
+            {"id": "short", "match": {"path": "/short"}, "actions": [{"limit": {"requests": 2, "seconds": 2}}]},
+            {"id": "closed", "match": {"path": "/short", "headers": {"x-reply": True}}, "actions": [{"reply": {"status": 200, "body": "a reply"}}]},
+            {"id": "slow", "match": {"path": "/quick/**"}, "actions": [{"path": {"prefix": "/quick", "to": "/"}}], "timeout": 400}]})
+        # A span of an hour may end in between: then there are a few more.
+        some = [it.get("/hour").status for _ in range(8)]
+        assert set(some) == {200, 429} and 3 <= some.count(200) <= 6, some
+        late, when = it.get("/hour"), time.monotonic()
+        assert late.status == 429 and 0 < int(late.headers["retry-after"]) <= 3600 and late.headers["cache-control"] == "no-store", late.lines
+        line = it.logged("/hour")
+        assert line["reason"] == "limit_1" and line["hook"] == "http/hour" and line["status"] == 429, line
+        assert it.get("/hour", "--interface", AT[TWO]).status == 200, "another visitor"
+        assert it.get("/hour", container=TWO).status == 200 and it.get("/other").status == 200
+        for _ in range(2):
+            eventually(lambda: it.get("/short").status == 429, "too many")
+            assert it.get("/short", "-H", "X-Reply: 1").status in (200, 429)
+            eventually(lambda: it.get("/short", "-H", "X-Reply: 1").body == "a reply", "the next span")
+        begun = time.monotonic()
+        assert it.get("/quick/slow").status == 504 and time.monotonic() - begun < 1.4
+        assert it.get("/slow").status == 200
+        # Away.
+        os.kill(it.edge.inner, signal.SIGSTOP)
+        try:
+            begun = time.monotonic()
+            answer = it.get("/hour")
+            assert answer.status == 503 and answer.headers["retry-after"] == "2" and time.monotonic() - begun < 5, answer.lines
+            assert it.get("/hour", container=TWO).status == 200
+        finally:
+            os.kill(it.edge.inner, signal.SIGCONT)
+            os.kill(it.edge.pid, signal.SIGCONT)
+        eventually(lambda: it.get("/other").status == 200, "the agent again")
+        # What was counted is not forgotten with the agent.
+        status = it.get("/hour").status
+        assert status == 429 or time.monotonic() - when > int(late.headers["retry-after"]) - 1, status
+
+
+@case("who is where a hook leads to goes when the visited container is closed, switched off, or the hook leads there no more")
+def _():
+    with site() as it:
+        lead = {"http": [{"id": "two", "match": {"path": {"prefix": "/two"}}, "actions": [{"forward": {"container": TWO, "port": 3000}}]}]}
+
+        def ends(change):
+            it.hooks(lead)
+            visitor = it.follow("/two/stream")
+            change()
+            eventually(lambda: visitor.process.poll() is not None, "the end of the stream")
+
+        ends(lambda: it.api.change("DELETE", it.path()))
+        ends(lambda: it.hooks({}))
+        ends(lambda: it.api.change("PATCH", f"/containers/{ONE}/proxy/permissions/state", {"enable_proxy": False}))
+        it.api.change("PATCH", f"/containers/{ONE}/proxy/permissions/state", {"enable_proxy": True})
+        eventually(lambda: it.get().status == 200, "on again")
+        ends(lambda: it.permissions({"default": "deny"}))
+        assert it.get("/two/x").status == 403
+        it.api.change("DELETE", f"/containers/{ONE}/proxy/permissions")
+        eventually(lambda: it.get("/two/x").status == 200, "open again")
+
+
+@case("the API: positions, ids, versions, what is not there, lines of the audit")
+def _():
+    with site() as it:
+        base = it.path()
+        ask, change = it.api.ask, it.api.change
+        acts = [{"del": "x-a"}]
+        assert it.api.get(base).data == {"hooks": {}, "file_version": 0} and it.api.get(f"{base}/http").data == {"service": "http", "hooks": [], "file_version": 0}
+        made = change("POST", f"{base}/http", {"actions": acts}).data
+        assert (made["id"], made["position"], made["file_version"], made["actions"]) == ("hook-1", 0, 1, acts), made
+        assert change("POST", f"{base}/http", {"id": "first", "position": 0, "match": {"path": "/x"}, "actions": acts}).data["position"] == 0
+        assert change("POST", f"{base}/http", {"actions": acts, "timeout": 500}).data["id"] == "hook-2"
+        assert ask("POST", f"{base}/http", {"id": "first", "actions": acts}, 3).status == 400
+        got = it.api.get(f"{base}/http/hook-2")
+        assert got.data == {"service": "http", "id": "hook-2", "position": 2, "actions": acts, "timeout": 500, "file_version": 3} and got.version == 3
+        assert change("PUT", f"{base}/http/first", {"actions": [{"del": "x-b"}]}).data["position"] == 0, "it stays where it is"
+        assert change("PATCH", f"{base}/http/first/position", {"position": 9}).data["position"] == 2
+        assert [h["id"] for h in it.api.get(f"{base}/http").data["hooks"]] == ["hook-1", "hook-2", "first"]
+        assert change("PUT", f"{base}/%2A/all", {"actions": acts}).data["service"] == "*"
+        assert [h["id"] for h in change("DELETE", f"{base}/http/hook-1").data["hooks"]] == ["hook-2", "first"]
+        assert set(it.api.get(base).data["hooks"]) == {"http", "*"}
+        assert it.api.get(f"{base}/*/all").status == 200
+        version = it.api.get(base).version
+        for method, path, body, status in (("GET", "/http/none", None, 404), ("DELETE", "/http/none", None, 404), ("PATCH", "/http/none/position", {"position": 0}, 404),
+                                           ("DELETE", "/terminal", None, 404), ("PUT", "/http/A", {"actions": acts}, 400), ("PUT", "/ht tp/a".replace(" ", "%20"), {"actions": acts}, 400),
+                                           ("PUT", "/http/a", {"actions": acts, "id": "a"}, 400), ("PUT", "/http/a", {"actions": acts, "position": "1"}, 400),
+                                           ("PUT", "", {"hooks": []}, 400), ("PUT", "/http", {"hooks": {}}, 400), ("PUT", "/http", {"hooks": [{"actions": acts}]}, 400),
+                                           ("PUT", "/http", {"hooks": [{"id": "a", "actions": acts}] * 2}, 400), ("POST", "/http/first", {}, 405)):
+            assert ask(method, base + path, body, version).status == status, (method, path, ask(method, base + path, body, version))
+        assert ask("PUT", f"{base}/http/a", {"actions": acts}).status == 428 and ask("PUT", f"{base}/http/a", {"actions": acts}, version - 1).status == 412
+        assert it.api.get(base).version == version
+        # Permissions and hooks are parts of one document.
+        it.permissions({"default": "allow"})
+        assert set(it.api.get(base).data["hooks"]) == {"http", "*"}
+        assert change("DELETE", f"{base}/http").data["hooks"] == [] and change("DELETE", base).data["hooks"] == {}
+        assert ask("DELETE", base, version=it.api.get(base).version).status == 404
+        with open(it.server.path(f"{it.folder}/audit.log"), encoding="utf-8") as f:
+            done = [line for line in f if "hook" in line]
+        assert all(any(what in line for line in done) for what in ("hookAdd", "hookPut", "hookMove", "hookDelete", "hookListDelete", "hooksDelete")), done
 
 
 if __name__ == "__main__":
