@@ -1,7 +1,7 @@
 /*
- * The agent that HAProxy asks about requests for containers with permissions or hooks (SPOP). HAProxy asks `ask` first, which is
- * answered at once. Only where a password must be checked that is not remembered, it asks `login`, which is answered
- * when a thread has done so.
+ * The agent that HAProxy asks about requests for containers with permissions or hooks (SPOP). HAProxy asks `ask` first,
+ * which is answered at once. Only where a password must be checked that is not remembered, it asks `login`, which is
+ * answered when a thread has done so.
  */
 #ifndef HT_EDGE_GATE_H
 #define HT_EDGE_GATE_H

@@ -6,41 +6,74 @@
 
 #include <stdio.h>
 
+/* The value that is read next, as it stands there. */
+static bool take_value(struct json_reader *r, struct ht_slice *out) {
+    (void)json_peek(r); /* it is behind white space now */
+    const char *from = (const char *)r->p;
+    if (json_skip(r) < 0)
+        return false;
+    *out = ht_slice_of(from, (size_t)((const char *)r->p - from));
+    return true;
+}
+
+/* A member of an object; .p is NULL when it is not there. Unlike edge_permissions_get() it tells that from no memory:
+ * hooks that are not seen would be lost by a change. */
+static int member_of(struct json_reader *r, struct ht_slice object, const char *name, struct ht_slice *out) {
+    struct ht_slice key, value;
+    int more = 0;
+    *out = ht_slice_of(NULL, 0);
+    json_begin(r, object.p, object.n, NULL);
+    if (json_object_begin(r) < 0)
+        return HT_EINVAL;
+    while ((more = json_object_next(r, &key)) > 0) {
+        bool it = ht_slice_is(key, name);
+        if (!take_value(r, &value))
+            return HT_EINVAL;
+        if (it)
+            *out = value;
+    }
+    return more < 0 || json_end(r) < 0 ? HT_EINVAL : HT_OK;
+}
+
 /* The text of an id has no escapes, or is none. */
-static bool read_id(struct ht_slice text, char out[HOOKS_ID_MAX + 1]) {
-    static const char *const path[] = {"id"};
-    struct ht_slice id = edge_permissions_get(text, path, 1);
-    bool good = id.n > 2 && id.n - 2 <= HOOKS_ID_MAX && id.p[0] == '"';
+static int read_id(struct json_reader *r, struct ht_slice text, char out[HOOKS_ID_MAX + 1]) {
+    struct ht_slice id;
     out[0] = '\0';
+    if (member_of(r, text, "id", &id) < 0)
+        return HT_EINVAL;
+    bool good = id.n > 2 && id.n - 2 <= HOOKS_ID_MAX && id.p[0] == '"';
     for (size_t i = 1; good && i < id.n - 1; i++)
         good = ht_is_digit(id.p[i]) || (id.p[i] >= 'a' && id.p[i] <= 'z') || id.p[i] == '-' || id.p[i] == '_';
     if (good)
         snprintf(out, HOOKS_ID_MAX + 1, "%.*s", (int)id.n - 2, id.p + 1);
-    return good;
+    return good ? HT_OK : HT_EINVAL;
+}
+
+static int read_rows(struct json_reader *r, struct json_reader *inner, struct ht_slice list,
+                     struct edge_hook_rows *rows) {
+    int more = 0;
+    json_begin(r, list.p, list.n, NULL);
+    if (json_array_begin(r) < 0)
+        return HT_EINVAL;
+    while ((more = json_array_next(r)) > 0) {
+        struct edge_hook_row *row = &rows->all[rows->n];
+        if (rows->n == HOOKS_SERVICE_MAX || !take_value(r, &row->text) || read_id(inner, row->text, row->id) < 0)
+            return HT_EINVAL;
+        rows->n++;
+    }
+    return more < 0 ? HT_EINVAL : HT_OK;
 }
 
 int edge_hook_rows_read(struct ht_slice doc, const char *service, struct edge_hook_rows *rows) {
-    struct ht_slice list = doc.p ? edge_permissions_get(doc, &service, 1) : doc;
-    struct json_reader *r = ht_calloc(1, sizeof *r); /* it is large */
-    int more = 0, rc = r ? HT_OK : HT_ENOMEM;
+    struct ht_slice list = {NULL, 0};
+    struct json_reader *readers = doc.p ? ht_calloc(2, sizeof *readers) : NULL; /* they are large */
     rows->n = 0;
-    if (rc == HT_OK && list.p) {
-        json_begin(r, list.p, list.n, NULL);
-        rc = json_array_begin(r) < 0 ? HT_EINVAL : HT_OK;
-        while (rc == HT_OK && (more = json_array_next(r)) > 0) {
-            (void)json_peek(r); /* it is behind white space now */
-            const char *from = (const char *)r->p;
-            if (rows->n == HOOKS_SERVICE_MAX || json_skip(r) < 0)
-                rc = HT_EINVAL;
-            else
-                rows->all[rows->n].text = ht_slice_of(from, (size_t)((const char *)r->p - from));
-            if (rc == HT_OK && !read_id(rows->all[rows->n].text, rows->all[rows->n].id))
-                rc = HT_EINVAL;
-            rows->n += rc == HT_OK;
-        }
-        rc = more < 0 ? HT_EINVAL : rc;
-    }
-    ht_free(r);
+    if (!readers)
+        return doc.p ? HT_ENOMEM : HT_OK;
+    int rc = member_of(&readers[0], doc, service, &list);
+    if (rc == HT_OK && list.p)
+        rc = read_rows(&readers[0], &readers[1], list, rows);
+    ht_free(readers);
     return rc;
 }
 
