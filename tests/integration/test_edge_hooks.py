@@ -282,6 +282,8 @@ def _():
             assert TOKEN not in json.dumps(seen.fields), seen.fields
             assert seen.fields.get("cookie", ["a=b"]) == ["a=b"]
         assert TOKEN not in json.dumps(it.api.get("/_logs?last=500").data)
+        # An answer that is too long for HAProxy is none, and nobody else's either.
+        assert it.get("/two?pad=" + "x" * 8000 + f"&o={TOKEN}2", *key).status == 400
         # A password, for which the agent takes its time.
         it.permissions({"default": "deny", "groups": {"team": {"type": "password", "username": "ann", "password": "sesame"}}, "permissions": {"team": {"http": True, "terminal": True}}})
         eventually(lambda: it.get("/reply").status == 401, "a login")
