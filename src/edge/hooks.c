@@ -6,8 +6,8 @@
 
 #include <stdio.h>
 
-#define NAMES_MAX 200    /* bytes of the names of hooks in a line of the log */
-#define TARGET_MAX 12000 /* bytes of a path and query that a service gets */
+#define LOGGED_MAX 200      /* bytes of the names of hooks in a line of the log */
+#define REWRITTEN_MAX 12000 /* bytes of a path and query that a service gets */
 
 size_t edge_hooks_count(const struct edge_hooks *h) { return h->n; }
 
@@ -158,7 +158,7 @@ static int rewrite(struct running *r, const struct hook_action *a) {
     size_t doubled = begun.n && rest.n && begun.p[begun.n - 1] == '/' ? 1 : 0;
     if (rc == HT_OK)
         rc = ht_buf_append(&next, rest.p + doubled, rest.n - doubled);
-    if (rc == HT_OK && (!hook_path_is_good(ht_buf_slice(&next)) || ht_buf_size(&next) + r->query.n > TARGET_MAX))
+    if (rc == HT_OK && (!hook_path_is_good(ht_buf_slice(&next)) || ht_buf_size(&next) + r->query.n > REWRITTEN_MAX))
         r->out->fault = HT_EINVAL;
     ht_buf_free(&r->now);
     r->now = next;
@@ -219,7 +219,7 @@ static int act(struct running *r, const struct hook *h, const struct hook_action
 
 static int put_name(struct edge_hooked *o, const struct hook *h) {
     size_t n = ht_buf_size(&o->names);
-    if (n + h->service.n + h->id.n + 2 > NAMES_MAX)
+    if (n + h->service.n + h->id.n + 2 > LOGGED_MAX)
         return HT_OK;
     return ht_buf_printf(&o->names, "%s%s/%s", n ? "," : "", h->service.p, h->id.p);
 }
