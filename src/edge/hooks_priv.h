@@ -123,7 +123,7 @@ struct edge_hooks {
     struct hook *hooks;
     size_t n;
     char forwards[HOOKS_FORWARDS_MAX][EDGE_ID + 1];
-    size_t n_forwards;
+    size_t n_forwards, n_wants;
     bool within;
     char *text; /* what slices point into */
 };

@@ -139,6 +139,8 @@ static int read_wants(struct hook_reading *r, struct hook *to) {
     while (rc == HT_OK && (more = json_object_next(&r->g.r, &key)) > 0) {
         if (to->n_wants == HOOKS_FIELDS_MAX)
             return policy_wrong(&r->g, "a hook looks at no more than %d fields", HOOKS_FIELDS_MAX);
+        if (r->h->n_wants++ == HOOKS_WANTS_MAX)
+            return policy_wrong(&r->g, "hooks of a container look at no more than %d fields", HOOKS_WANTS_MAX);
         struct hook_want *w = policy_one_more((void **)&to->wants, to->n_wants, sizeof *w);
         if (!w)
             return policy_no_memory(&r->g);

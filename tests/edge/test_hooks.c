@@ -477,6 +477,17 @@ static void bounds(void) {
     large[HOOKS_DOC_MAX] = '\0';
     mistake(large, "byte");
     free(large);
+    /* Fields that are looked at, so that each request is soon done with. */
+    CU_ASSERT_EQUAL(ht_buf_append_str(&b, "{\"http\":["), 0);
+    for (unsigned i = 0; i < HOOKS_WANTS_MAX / 16 + 1; i++) {
+        CU_ASSERT_EQUAL(ht_buf_printf(&b, "%s{\"id\":\"h%u\",\"match\":{\"headers\":{", i ? "," : "", i), 0);
+        for (unsigned k = 0; k < 16; k++)
+            CU_ASSERT_EQUAL(ht_buf_printf(&b, "%s\"x-%u\":true", k ? "," : "", k), 0);
+        CU_ASSERT_EQUAL(ht_buf_append_str(&b, "}},\"timeout\":500}"), 0);
+    }
+    CU_ASSERT_EQUAL(ht_buf_append(&b, "]}", 3), 0);
+    mistake((const char *)ht_buf_head(&b), "look at no more than 128 fields");
+    ht_buf_free(&b);
     /* Containers that are forwarded to. */
     CU_ASSERT_EQUAL(ht_buf_append_str(&b, "{\"http\":["), 0);
     for (unsigned i = 0; i <= HOOKS_FORWARDS_MAX; i++)
