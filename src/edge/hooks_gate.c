@@ -6,8 +6,13 @@
 
 /* ---- a service that a hook forwards to ---- */
 
-static struct edge_visit visit_of(const struct edge_hooking *h, const struct edge_visit *v) {
-    struct edge_visit to = *v;
+/* What another container's gate knows of a visitor is what he shows in this request, and nothing that the visited one
+ * has found out. */
+static struct edge_visit visit_of(const struct edge_hooking *h, const struct edge_visit *v, bool within) {
+    struct edge_visit to = {.family = v->family, .target = v->target, .heads = v->heads};
+    memcpy(to.addr, v->addr, sizeof to.addr);
+    if (within)
+        to = *v;
     to.program = ht_slice_str(h->to_program);
     to.index = h->did.to_index;
     to.also = ht_slice_of("", 0);
@@ -86,7 +91,7 @@ static int look_at_forward(struct edge_hooking *h, const struct edge_policies *p
     if (!h->to_gated || !p)
         return HT_OK;
     h->to_policy = edge_policy_keep(p);
-    struct edge_visit visit = visit_of(h, v);
+    struct edge_visit visit = visit_of(h, v, !h->did.to[0] && p == own);
     if (ht_slice_is(visit.program, "http") || ht_slice_is(visit.program, "https"))
         visit.also = edge_policies_program_at(policies, p, scope, visit.index);
     edge_policy_decide(p, &visit, now_s, &h->to);
