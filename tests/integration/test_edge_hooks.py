@@ -120,7 +120,17 @@ class Site:
         assert answer.status == 400 and what in answer.message, (hook, answer)
         return answer.message
 
-    def get(self, path="/", *more, service="http-3000", container=ONE, project=None, version="--http1.1", wait=20):
+    def get(self, *args, **more):
+        """A change of permissions or hooks may cut what is under way at that moment, for a second: then once more."""
+        for _ in range(10):
+            with contextlib.suppress(AssertionError):
+                answer = self.get_once(*args, **more)
+                if answer.status != 502:
+                    return answer
+            time.sleep(0.1)
+        return self.get_once(*args, **more)
+
+    def get_once(self, path="/", *more, service="http-3000", container=ONE, project=None, version="--http1.1", wait=20):
         project = project or (STRANGER if container == FOREIGN else PROJECT)
         host = f"{project}-{container}-{service}.node1.containers.{DOMAIN}"
         out = self.visitor.run("curl", "-s", "-S", "-i", version, "--path-as-is", "--max-time", str(wait), "--cacert", "/tmp/ca.pem", "--resolve",
@@ -256,10 +266,10 @@ def _():
         assert it.get("/reply").body == "from a hook"
         it.permissions({"default": "deny", "groups": {"ci": {"type": "token", "value": TOKEN, "header": "X-Key"}}, "permissions": {"ci": {"http": True, "terminal": False}}})
         eventually(lambda: it.get("/reply").status == 403, "a closed gate")
-        for path in ("/reply", "/limit", "/limit", "/terminal", "/two", "/"):
+        for path in ("/reply?closed", "/limit", "/limit", "/terminal", "/two", "/"):
             answer = it.get(path)
             assert answer.status == 403 and "hook" not in answer.body, (path, answer.status)
-        assert "hook" not in it.logged("/reply")
+        assert "hook" not in it.logged("/reply?closed")
         assert it.get("/reply", *key).body == "from a hook"
         seen = it.get("/x", *key).seen()
         assert seen.fields["x-echo"] == ["/x"] and "x-key" not in seen.fields
@@ -385,7 +395,7 @@ def _():
         # The id of another tenant's container leads nowhere: the project of the visited one comes with it.
         it.hooks({"http": [{"id": "f", "match": {"path": "/foreign"}, "actions": [{"forward": {"container": FOREIGN, "port": 3000}}]},
                            {"id": "o", "match": {"path": "/off"}, "actions": [{"forward": {"container": TWO, "program": "web"}}]}]})
-        assert it.get("/foreign", container=FOREIGN).seen().at == AT[FOREIGN]
+        assert it.get("/own", container=FOREIGN).seen().at == AT[FOREIGN]
         assert it.get("/foreign").status == 404 and it.logged("/foreign")["reason"] == "container"
         # What is switched off is so for hooks, too.
         assert it.get("/off").seen().at == AT[TWO]
