@@ -79,6 +79,10 @@ class _Log:
 
         self._taken = {f["name"]: f for f in fields if "take" in f}
 
+    def taken(self, name):
+        """The variable in which a field is that was taken when the request came."""
+        return f"txn.log_{name.lower()}"
+
     def retake(self, name, sample):
         """Another sample in place of what was taken, as when that has a secret in it."""
         return f"http-request set-var(txn.log_{name.lower()}) {sample},bytes(0,{self._taken[name]['max']})"

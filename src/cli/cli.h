@@ -86,6 +86,7 @@ int cmd_edge_aliases(int argc, char **argv);
 int cmd_edge_containers(int argc, char **argv);
 int cmd_edge_dev(int argc, char **argv);
 int cmd_edge_permissions(int argc, char **argv);
+int cmd_edge_hooks(int argc, char **argv);
 int cmd_edge_services(int argc, char **argv);
 int cmd_edge_state(int argc, char **argv);
 int cmd_edge_up(int argc, char **argv);
@@ -462,6 +463,9 @@ int cli_edge_change(const struct cli_edge *e, const char *method, const char *do
                     const char *body, struct cJSON **data);
 /* Prints it as JSON. An enum opt_exit. */
 int cli_edge_print_json(const struct cJSON *data);
+/* Reads a file with a JSON object, or with "-" standard input, and a NUL. The caller frees it, which may hold secrets.
+ * An exit status; what is wrong has been said. */
+int cli_edge_read_object(const char *file, struct ht_buf *out);
 
 /* ---- table.c ---- */
 

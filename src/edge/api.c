@@ -132,6 +132,17 @@ static const struct edge_api_handlers handlers = {
     .project_group_delete = edge_api_project_group_delete,
     .project_rule_put = edge_api_project_rule_put,
     .project_rule_delete = edge_api_project_rule_delete,
+    .hooks_get = edge_api_hooks_get,
+    .hooks_put = edge_api_hooks_put,
+    .hooks_delete = edge_api_hooks_delete,
+    .hook_list = edge_api_hook_list,
+    .hook_list_put = edge_api_hook_list_put,
+    .hook_add = edge_api_hook_add,
+    .hook_list_delete = edge_api_hook_list_delete,
+    .hook_get = edge_api_hook_get,
+    .hook_put = edge_api_hook_put,
+    .hook_delete = edge_api_hook_delete,
+    .hook_move = edge_api_hook_move,
 };
 
 #define EXTRA 512

@@ -6,7 +6,8 @@
  *   api_containers.c  containers, services, switches
  *   api_logs.c        the log
  *   api_permissions.c who may visit
- *   api_aliases.c   aliases
+ *   api_aliases.c     aliases
+ *   api_hooks.c       what becomes of requests
  *
  * Another group of routes is a block of paths in spec/edge.yaml, a file api_GROUP.c with its handlers, whose names are
  * edge_api_ and the operationId in snake_case, and a line for each in the table of api.c. What they need of other parts
@@ -147,5 +148,16 @@ API_HANDLER(edge_api_project_group_put);
 API_HANDLER(edge_api_project_group_delete);
 API_HANDLER(edge_api_project_rule_put);
 API_HANDLER(edge_api_project_rule_delete);
+API_HANDLER(edge_api_hooks_get);
+API_HANDLER(edge_api_hooks_put);
+API_HANDLER(edge_api_hooks_delete);
+API_HANDLER(edge_api_hook_list);
+API_HANDLER(edge_api_hook_list_put);
+API_HANDLER(edge_api_hook_add);
+API_HANDLER(edge_api_hook_list_delete);
+API_HANDLER(edge_api_hook_get);
+API_HANDLER(edge_api_hook_put);
+API_HANDLER(edge_api_hook_delete);
+API_HANDLER(edge_api_hook_move);
 
 #endif

@@ -18,6 +18,7 @@
  *   api*.c     the API (api.h)
  *   permissions.c  who may visit: documents (permissions_edit.c) become policies (policies.c, policy*.c, credentials.c,
  *              jwt.c), and an agent answers HAProxy by them (gate.c, spop.c)
+ *   hooks*.c   what becomes of requests: documents (hooks.h), a table of them, and their part of the gate's answer
  *   words.c    ids, names and addresses of them
  *   log.c      the log of requests: edge/log.h
  *   look.c     what can be known before an edge runs (look.h)

@@ -5,6 +5,7 @@
 #include "base/list.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "edge/hooks_gate.h"
 #include "edge/spop.h"
 
 #define READ_PIECE 32768u
@@ -15,6 +16,7 @@
 struct edge_gate {
     struct io_loop *loop;
     const struct edge_policies *policies;
+    const struct edge_hooktable *hooks;
     struct auth_login *login;
     struct edge_tickets *tickets;
     struct ht_list conns;
@@ -38,20 +40,21 @@ struct question {
     enum haproxy_question kind;
     uint64_t stream, frame;
     struct spop_value args[HAPROXY_ARGS];
-    struct ht_slice container;
+    struct ht_slice container, method;
     struct edge_visit visit;
 };
 
-/* A question whose password is being checked. */
+/* A question until its answer: a password may have to be checked for it. */
 struct wait {
     struct ht_list node;
     struct link *l;
     uint64_t stream, frame;
     struct auth_login_wait login;
-    struct edge_policy *policy;
+    struct edge_policy *policy; /* NULL: there is none */
     struct edge_decision d;
     struct edge_strip strip;
     enum haproxy_verdict refused; /* how the password is asked for once more, when this one is wrong */
+    struct edge_hooking hooking;
 };
 
 /* ---- answers ---- */
@@ -95,9 +98,18 @@ struct answer {
     unsigned wait_s;
 };
 
+/* HAProxy takes no frame that is longer than what was agreed on. */
+static bool fits(const struct link *l, const struct spop_set *sets, size_t n) {
+    size_t all = 32;
+    for (size_t i = 0; i < n; i++)
+        all += strlen(sets[i].name) + sets[i].bytes.n + 20;
+    return all <= l->max_frame;
+}
+
 /* Without memory HAProxy is left without an answer, and refuses by itself. */
 static int put_answer(struct link *l, uint64_t stream, uint64_t frame, const struct answer *a,
-                      const struct edge_strip *s) {
+                      const struct edge_strip *s, const struct edge_hooking *h) {
+    static const struct answer too_long = {.verdict = HAPROXY_VERDICT_HOOK, .why = "hook", .group = {"", 0}};
     struct spop_set sets[HAPROXY_ANSWERS];
     size_t n = 0;
     set_text(sets, &n, HAPROXY_ANSWER_VERDICT, ht_slice_str(haproxy_verdicts[a->verdict]));
@@ -117,6 +129,10 @@ static int put_answer(struct link *l, uint64_t stream, uint64_t frame, const str
         else if (ht_buf_size(&s->names))
             set_text(sets, &n, HAPROXY_ANSWER_NAMES, ht_buf_slice(&s->names));
     }
+    if (a->verdict == HAPROXY_VERDICT_ALLOW && h)
+        n += edge_hooking_sets(h, sets + n);
+    if (!fits(l, sets, n) && h)
+        return put_answer(l, stream, frame, &too_long, NULL, NULL);
     return spop_put_ack(&l->reply, stream, frame, sets, n);
 }
 
@@ -128,6 +144,7 @@ static void wait_free(struct wait *w) {
     w->l->n_waits--;
     edge_policy_destroy(&w->policy);
     edge_strip_free(&w->strip);
+    edge_hooking_free(&w->hooking);
     explicit_bzero(&w->d, sizeof w->d);
     ht_free(w);
 }
@@ -202,6 +219,25 @@ static struct answer answer_of(const struct edge_decision *d, const struct edge_
     return (struct answer){.verdict = verdict_of(d, v), .why = d->why, .group = d->group};
 }
 
+/* What hooks cannot do, or may not, closes an open gate; they never open one. */
+static void look_at_hooks(struct edge_gate *g, struct wait *w, struct answer *a) {
+    struct edge_hooking *h = &w->hooking;
+    const char *why = NULL;
+    if (a->verdict != HAPROXY_VERDICT_ALLOW)
+        return;
+    bool may = !h->to_gated ||
+               (h->to_policy && (h->to.verdict == EDGE_ALLOW ||
+                                 (h->to.verdict == EDGE_PASSWORD && auth_login_known(g->login, &h->to.claim))));
+    if (h->broken)
+        why = "broken";
+    else if (!may)
+        why = "forward";
+    if (why)
+        *a = (struct answer){.verdict = HAPROXY_VERDICT_DENY, .why = why, .group = {"", 0}};
+    else if (h->did.fault)
+        *a = (struct answer){.verdict = HAPROXY_VERDICT_HOOK, .why = "hook", .group = {"", 0}};
+}
+
 static void on_login(struct auth_login_wait *lw, enum auth_login_result result) {
     struct wait *w = ht_container_of(lw, struct wait, login);
     struct link *l = w->l;
@@ -211,7 +247,8 @@ static void on_login(struct auth_login_wait *lw, enum auth_login_result result) 
                        .group = w->d.group};
     if (result == AUTH_LOGIN_BUSY)
         a = (struct answer){.verdict = HAPROXY_VERDICT_BUSY, .why = "busy"};
-    (void)!put_answer(l, w->stream, w->frame, &a, &w->strip);
+    look_at_hooks(l->g, w, &a);
+    (void)!put_answer(l, w->stream, w->frame, &a, &w->strip, &w->hooking);
     wait_free(w);
     flush(l);
 }
@@ -245,6 +282,7 @@ static void find_login(struct edge_gate *g, const struct edge_policy *p, struct 
         q->visit.login = ht_slice_of("", 0);
 }
 
+/* The policy is NULL where everybody may. */
 static int decide(struct link *l, struct edge_policy *p, struct question *q) {
     struct edge_gate *g = l->g;
     uint64_t now_s = (uint64_t)((int64_t)ht_now_ms() + ht_wall_offset_ms()) / 1000;
@@ -254,15 +292,23 @@ static int decide(struct link *l, struct edge_policy *p, struct question *q) {
     w->l = l;
     w->stream = q->stream;
     w->frame = q->frame;
-    w->policy = edge_policy_keep(p);
+    w->policy = p ? edge_policy_keep(p) : NULL;
     ht_list_init(&w->login.node);
     ht_list_init(&w->node);
     ht_list_push_back(&l->waits, &w->node);
     l->n_waits++;
-    edge_policies_also(g->policies, p, q->container, &q->visit);
-    find_login(g, p, q);
-    edge_policy_decide(p, &q->visit, now_s, &w->d);
-    int rc = edge_policy_strip(p, &q->visit, &w->strip);
+    if (p) {
+        edge_policies_also(g->policies, p, q->container, &q->visit);
+        find_login(g, p, q);
+        edge_policy_decide(p, &q->visit, now_s, &w->d);
+    } else {
+        w->d = (struct edge_decision){.verdict = EDGE_ALLOW, .why = "open", .group = {"", 0}};
+    }
+    int rc = p ? edge_policy_strip(p, &q->visit, &w->strip) : HT_OK;
+    bool may = w->d.verdict == EDGE_ALLOW || w->d.verdict == EDGE_PASSWORD;
+    if (rc == HT_OK && may) /* who may not sees no hook */
+        rc = edge_hooking_run(&w->hooking, g->hooks, g->policies, q->container, q->method, &q->visit, &w->strip, p,
+                              now_s);
     struct answer a = answer_of(&w->d, &q->visit);
     slow_down(g, q, &w->d, &a);
     if (rc == HT_OK && w->d.verdict == EDGE_PASSWORD) {
@@ -274,8 +320,9 @@ static int decide(struct link *l, struct edge_policy *p, struct question *q) {
             a = answer_of(&w->d, &q->visit);
         }
     }
+    look_at_hooks(g, w, &a);
     if (rc == HT_OK)
-        rc = put_answer(l, q->stream, q->frame, &a, &w->strip);
+        rc = put_answer(l, q->stream, q->frame, &a, &w->strip, &w->hooking);
     wait_free(w);
     return rc;
 }
@@ -296,11 +343,12 @@ static bool read_args(struct question *q) {
     struct edge_visit *visit = &q->visit;
     const struct ht_slice addr = v[HAPROXY_ARG_VISITOR].bytes;
     static const enum haproxy_arg texts[] = {HAPROXY_ARG_CONTAINER, HAPROXY_ARG_PROGRAM, HAPROXY_ARG_INDEX,
-                                             HAPROXY_ARG_TARGET, HAPROXY_ARG_HEADS};
+                                             HAPROXY_ARG_METHOD,    HAPROXY_ARG_TARGET,  HAPROXY_ARG_HEADS};
     for (size_t i = 0; i < HT_ARRAY_LEN(texts); i++)
         if (v[texts[i]].kind != SPOP_BYTES)
             return false;
     q->container = v[HAPROXY_ARG_CONTAINER].bytes;
+    q->method = v[HAPROXY_ARG_METHOD].bytes;
     visit->program = v[HAPROXY_ARG_PROGRAM].bytes;
     visit->target = v[HAPROXY_ARG_TARGET].bytes;
     visit->heads = v[HAPROXY_ARG_HEADS].bytes;
@@ -346,14 +394,10 @@ static int on_notify(struct link *l, const struct spop_frame *f) {
         disconnect(l, SPOP_INVALID);
         return HT_OK;
     }
-    if (!edge_policies_find(l->g->policies, q.container, &p)) {
-        struct answer a = {.verdict = HAPROXY_VERDICT_ALLOW, .why = "open"};
-        return put_answer(l, q.stream, q.frame, &a, NULL);
-    }
-    if (p)
+    if (!edge_policies_find(l->g->policies, q.container, &p) || p)
         return decide(l, p, &q);
     struct answer a = {.verdict = HAPROXY_VERDICT_DENY, .why = "broken"};
-    return put_answer(l, q.stream, q.frame, &a, NULL);
+    return put_answer(l, q.stream, q.frame, &a, NULL, NULL);
 }
 
 static int on_hello(struct link *l, const struct spop_frame *f) {
@@ -431,13 +475,15 @@ void edge_gate_accept(struct edge_gate *g, struct io_conn *conn) {
     io_conn_read_on(conn, true);
 }
 
-struct edge_gate *edge_gate_create(struct io_loop *loop, const struct edge_policies *policies) {
+struct edge_gate *edge_gate_create(struct io_loop *loop, const struct edge_policies *policies,
+                                   const struct edge_hooktable *hooks) {
     struct auth_passwords none = {.n = 0};
     struct edge_gate *g = ht_calloc(1, sizeof *g);
     if (!g)
         return NULL;
     g->loop = loop;
     g->policies = policies;
+    g->hooks = hooks;
     ht_list_init(&g->conns);
     g->login = auth_login_create(loop, &none);
     g->tickets = edge_tickets_create(loop);

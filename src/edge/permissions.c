@@ -11,6 +11,7 @@ struct edge_permissions {
     struct io_loop *loop;
     struct edge_state *state;
     struct edge_policies *policies;
+    struct edge_hooktable *hooks;
     struct edge_gate *gate;
     struct edge_login *login;
     struct io_listener *listener, *login_listener;
@@ -90,7 +91,8 @@ int edge_permissions_start(struct edge_permissions **out, struct io_loop *loop, 
     p->observer.changed = changed;
     io_timer_init(loop, &p->again, on_again);
     p->policies = edge_policies_create(maps);
-    p->gate = p->policies ? edge_gate_create(loop, p->policies) : NULL;
+    p->hooks = p->policies ? edge_hooktable_create(maps) : NULL;
+    p->gate = p->hooks ? edge_gate_create(loop, p->policies, p->hooks) : NULL;
     p->login = p->gate ? edge_login_create(&(struct edge_login_config){.loop = loop,
                                                                        .policies = p->policies,
                                                                        .login = edge_gate_logins(p->gate),
@@ -103,6 +105,7 @@ int edge_permissions_start(struct edge_permissions **out, struct io_loop *loop, 
     }
     load(p);
     edge_state_watch(state, &p->observer);
+    edge_hooktable_follow(p->hooks, loop, state);
     *out = p;
     return HT_OK;
 }
@@ -118,6 +121,7 @@ void edge_permissions_stop(struct edge_permissions **pp) {
     io_listener_close(&p->login_listener);
     edge_login_destroy(&p->login); /* before what it shares with the gate */
     edge_gate_destroy(&p->gate);
+    edge_hooktable_destroy(&p->hooks);
     edge_policies_destroy(&p->policies);
     ht_free(p);
 }

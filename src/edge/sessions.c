@@ -2,7 +2,7 @@
  * Live connections: HAProxy's maps keep new requests out, and what was let in before goes on. What a change of the maps
  * forbids is looked for in the list of what each process of HAProxy serves, and ended.
  */
-#include "edge/edge_priv.h"
+#include "edge/hooks_table.h"
 
 #include "base/log.h"
 #include "base/mem.h"
@@ -25,6 +25,7 @@ struct cut {
     enum haproxy_map map;
     unsigned looks, failed;
     bool taken; /* by the present look */
+    char *forwards; /* where hooks that are no more led to; NULL: it is not about those */
     char key[EDGE_HOST];
     char was[]; /* the value, of what has moved */
 };
@@ -35,6 +36,11 @@ struct target {
     unsigned port; /* 0: all */
     enum { ANY, PLAIN, BY_TLS } how;
 };
+
+static void free_cut(struct cut *c) {
+    ht_free(c->forwards);
+    ht_free(c);
+}
 
 struct edge_sessions {
     struct io_loop *loop;
@@ -74,16 +80,31 @@ static bool is_led_elsewhere(const char *was, const char *now) {
     return led && !same;
 }
 
+/* Where hooks lead to, as an entry of the map says it: ids of containers with commas between. NULL: nowhere. */
+static const char *forwards_of(const char *value) {
+    const char *at = value ? strchr(value, '|') : NULL;
+    return at && at[1] != '-' ? at + 1 : NULL;
+}
+
+static bool leads_elsewhere(const char *was, const char *now) {
+    const char *before = forwards_of(was), *after = forwards_of(now);
+    return before && (!after || strcmp(before, after) != 0);
+}
+
 static void on_changed(void *ctx, enum haproxy_map map, const char *key, const char *was, const char *now) {
     struct edge_sessions *s = ctx;
     bool off = map == HAPROXY_MAP_OFF && now;
     bool moved =
         (map == HAPROXY_MAP_CONTAINERS && was) || (map == HAPROXY_MAP_HOSTS && was && is_led_elsewhere(was, now));
     bool gated = is_policy(map) && !(now && strncmp(now, OPEN, strlen(OPEN)) == 0);
-    struct cut *c = off || moved || gated ? ht_calloc(1, sizeof *c + (moved ? strlen(was) : 0) + 1) : NULL;
-    if (!off && !moved && !gated)
+    bool led = map == HAPROXY_MAP_CONTAINER_HOOKS && leads_elsewhere(was, now);
+    if (!off && !moved && !gated && !led)
         return;
-    if (!c) {
+    struct cut *c = ht_calloc(1, sizeof *c + (moved ? strlen(was) : 0) + 1);
+    if (c && led)
+        c->forwards = ht_strndup(forwards_of(was), strlen(forwards_of(was)));
+    if (!c || (led && !c->forwards)) {
+        ht_free(c);
         ht_error("edge", "out of memory: live connections of %s go on, though it was switched off, moved or closed",
                  key);
         return;
@@ -110,6 +131,31 @@ static void add_target(struct edge_sessions *s, const char *ip, const char *port
     t->how = how;
 }
 
+/* Those who came by a hook of a container are where it leads to. `project` is that of the container. */
+static void add_forwards(struct edge_sessions *s, const char *project, const char *container) {
+    const char *ids = forwards_of(edge_maps_get(s->maps, HAPROXY_MAP_CONTAINER_HOOKS, container));
+    for (; ids && strlen(ids) >= EDGE_ID; ids += EDGE_ID + (ids[EDGE_ID] == ',')) {
+        char key[EDGE_SCOPE];
+        snprintf(key, sizeof key, "%.*s-%.*s", EDGE_ID, project, EDGE_ID, ids);
+        const char *ip = edge_maps_get(s->maps, HAPROXY_MAP_CONTAINERS, key);
+        if (ip)
+            add_target(s, ip, NULL, ANY);
+    }
+}
+
+struct of_cut {
+    struct edge_sessions *s;
+    const struct cut *c;
+};
+
+/* Of hooks that are no more, the container may be no more either. */
+static int add_led(void *ctx, const char *key, const char *value) {
+    const struct of_cut *o = ctx;
+    if (strstr(o->c->forwards, key + EDGE_ID + 1))
+        add_target(o->s, value, NULL, ANY);
+    return 0;
+}
+
 struct of_project {
     struct edge_sessions *s;
     const char *project;
@@ -128,8 +174,10 @@ static int add_gated(void *ctx, const char *key, const char *value) {
     const struct of_project *p = ctx;
     const char *container = key + EDGE_ID + 1;
     bool own = edge_maps_get(p->s->maps, HAPROXY_MAP_CONTAINER_POLICIES, container) != NULL;
-    if (strcmp(container, p->project) == 0 || (strncmp(key, p->project, EDGE_ID) == 0 && !own))
+    if (strcmp(container, p->project) == 0 || (strncmp(key, p->project, EDGE_ID) == 0 && !own)) {
         add_target(p->s, value, NULL, ANY);
+        add_forwards(p->s, key, container);
+    }
     return 0;
 }
 
@@ -176,6 +224,10 @@ static void target_cut(struct edge_sessions *s, const struct cut *c) {
             target_lead(s, c->was);
         return;
     }
+    if (c->forwards) {
+        edge_maps_each(s->maps, HAPROXY_MAP_CONTAINERS, add_led, &(struct of_cut){s, c});
+        return;
+    }
     if (is_policy(c->map)) {
         edge_maps_each(s->maps, HAPROXY_MAP_CONTAINERS, add_gated, &(struct of_project){s, c->key});
         return;
@@ -192,6 +244,7 @@ static void target_cut(struct edge_sessions *s, const struct cut *c) {
         add_target(s, ip, NULL, ANY);
     else if (ip)
         target_service(s, c->key, ip);
+    add_forwards(s, scope, scope + EDGE_ID + 1);
 }
 
 /* ---- lists of connections ---- */
@@ -336,7 +389,7 @@ static void over(struct edge_sessions *s) {
                          "off or moved",
                          c->key);
             ht_list_remove(&c->node);
-            ht_free(c);
+            free_cut(c);
         }
     }
     if (!ht_list_empty(&s->cuts))
@@ -436,7 +489,7 @@ void edge_sessions_destroy(struct edge_sessions **sp) {
         return;
     edge_sessions_leave(s);
     while ((node = ht_list_pop_front(&s->cuts)))
-        ht_free(HT_LIST_ENTRY(node, struct cut, node));
+        free_cut(HT_LIST_ENTRY(node, struct cut, node));
     ht_free(s->targets);
     ht_free(s);
 }

@@ -16,6 +16,7 @@
 static struct edge_maps *maps;
 static struct edge_policies *policies;
 static struct edge_gate *gate;
+static struct edge_hooktable *hooks;
 static struct edge_login *login;
 static struct io_conn *end;
 static struct ht_buf got;
@@ -65,8 +66,9 @@ static void begin(void) {
     CU_ASSERT_EQUAL_FATAL(edge_folder_make(folder, &err), HT_OK);
     maps = edge_maps_create(loop, folder, NULL);
     policies = edge_policies_create(maps);
-    gate = edge_gate_create(loop, policies);
-    CU_ASSERT_FATAL(maps && policies && gate);
+    hooks = edge_hooktable_create(maps);
+    gate = edge_gate_create(loop, policies, hooks);
+    CU_ASSERT_FATAL(maps && policies && hooks && gate);
     edge_maps_hold(maps);
     login = edge_login_create(&(struct edge_login_config){
         .loop = loop, .policies = policies, .login = edge_gate_logins(gate), .tickets = edge_gate_tickets(gate)});
@@ -82,6 +84,7 @@ static void finish(void) {
     char line[128];
     edge_login_destroy(&login);
     edge_gate_destroy(&gate);
+    edge_hooktable_destroy(&hooks);
     edge_policies_destroy(&policies);
     edge_maps_destroy(&maps);
     snprintf(line, sizeof line, "rm -r %s", folder);

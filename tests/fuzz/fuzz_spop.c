@@ -78,6 +78,7 @@ static uint64_t read_all(const uint8_t *data, size_t size, size_t step) {
 
 static struct io_loop *loop;
 static struct edge_policies *policies;
+static struct edge_hooktable *hooks;
 static struct edge_maps *maps;
 
 static void prepare(void) {
@@ -86,6 +87,7 @@ static void prepare(void) {
     loop = io_loop_create();
     maps = edge_maps_create(loop, "/nonexistent", NULL);
     policies = edge_policies_create(maps);
+    hooks = edge_hooktable_create(maps);
     edge_maps_hold(maps);
     FUZZ_CHECK(edge_policies_set(policies, EDGE_OF_CONTAINER, CONTAINER + 25, ht_slice_str(document), &err) == HT_OK);
 }
@@ -108,7 +110,7 @@ static void look_at(struct ht_slice said, bool shown) {
 }
 
 static void ask(const uint8_t *data, size_t size, size_t first) {
-    struct edge_gate *gate = edge_gate_create(loop, policies);
+    struct edge_gate *gate = edge_gate_create(loop, policies, hooks);
     struct io_conn *both[2];
     static uint8_t out[1 << 18];
     size_t n = 0;

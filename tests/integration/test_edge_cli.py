@@ -62,5 +62,50 @@ def _():
     assert status not in (0, 1, 2) and "no edge answers" in said, (status, said)
 
 
+@case("hooks are listed in their order, added, replaced, moved and taken away; what is no hook is said")
+def _():
+    with Edge() as e:
+        ask = at(e)
+        file, other, bad = (f"{e.folder}/{name}.json" for name in ("hook", "other", "bad"))
+        one = {"match": {"path": {"prefix": "/v1"}}, "actions": [{"path": {"prefix": "/v1", "to": "/v2"}}]}
+        for name, doc in ((file, one), (other, {"id": "second", "actions": [{"del": "x-a"}], "timeout": 500}), (bad, {"actions": [{"set": {"host": "x"}}]})):
+            with open(name, "w", encoding="utf-8") as f:
+                json.dump(doc, f)
+
+        def hooks(*words):
+            return ask("hooks", "--container", C, *words)
+
+        def rows(*words):
+            status, out, said = hooks(*words)
+            assert status == 0, said
+            return [line.split()[:3] for line in out.splitlines()[2:]]
+
+        assert hooks() == (0, "file:v0\n", "")
+        assert rows("set", "http", "old-api", file) == [["http", "0", "old-api"]]
+        assert rows("add", "http", other) == [["http", "1", "second"]]
+        assert rows("add", "*", file) == [["*", "0", "hook-1"]]
+        assert rows("list") == [["http", "0", "old-api"], ["http", "1", "second"], ["*", "0", "hook-1"]]
+        assert rows("move", "http", "second", "0") == [["http", "0", "second"]]
+        assert rows("list", "http") == [["http", "0", "second"], ["http", "1", "old-api"]]
+        whole = json.loads(hooks("--json")[1])
+        assert whole["file_version"] == 4 and whole["hooks"]["http"][1] == {"id": "old-api", **one}, whole
+        got = json.loads(hooks("get", "http", "second", "--json")[1])
+        assert (got["position"], got["timeout"], got["actions"]) == (0, 500, [{"del": "x-a"}]), got
+        status, _out, said = hooks("set", "http", "x", bad)
+        assert status == 1 and "http.2.actions.0.set.host" in said and "is the edge's alone" in said, said
+        status, _out, said = hooks("get", "http", "none")
+        assert status == 1 and "there is no such hook" in said, said
+        assert hooks("delete", "http", "second", "--if-match", "file:v1")[0] == 1
+        assert rows("delete", "http", "second") == [["http", "0", "old-api"]]
+        assert rows("delete", "http") == []
+        with open(other, "w", encoding="utf-8") as f:
+            json.dump(whole, f)
+        assert rows("replace", other) == [["http", "0", "second"], ["http", "1", "old-api"], ["*", "0", "hook-1"]]
+        for words in (("dance",), ("set", "http", "A", file), ("set", "ht tp", "a", file), ("get", "http", "../x"), ("move", "http", "second", "-1"), ("add", "http"), ("delete",)):
+            status, _out, said = hooks(*words)
+            assert status == 2 and said, (words, status, said)
+        assert ask("hooks")[0] == 2 and ask("hooks", "--container", "x")[0] == 2
+
+
 if __name__ == "__main__":
     main()
