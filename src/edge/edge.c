@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <grp.h>
+#include <inttypes.h>
 #include <netinet/in.h>
 #include <pwd.h>
 #include <stdio.h>
@@ -36,6 +37,7 @@ struct edge {
     struct io_timer renew;
     bool ipv6, has_account;
     char folder[EDGE_FOLDER_MAX + 1], https_port[8], http_port[8], http3_port[8], maxconn[24], suffix[300];
+    char cache_size[16], cache_max_object[24], cache_max_age[24], idle[24];
 };
 
 /* ---- what the machine has ---- */
@@ -93,6 +95,16 @@ static void count_visitors(struct edge *e) {
     if (getrlimit(RLIMIT_NOFILE, &l) == 0 && l.rlim_cur != RLIM_INFINITY && l.rlim_cur < 2 * MOST_VISITORS + 400)
         most = l.rlim_cur > 600 ? (l.rlim_cur - 400) / 2 : 100;
     snprintf(e->maxconn, sizeof e->maxconn, "%lu", most);
+    snprintf(e->idle, sizeof e->idle, "%lu", most / 8);
+}
+
+/* HAProxy counts its room in MiB, and has none for an object that is larger than half of it. */
+static void measure_cache(struct edge *e) {
+    uint64_t mib = e->cfg.cache_bytes >> 20;
+    uint64_t object = ht_min(e->cfg.cache_max_object, (mib << 20) / 2);
+    snprintf(e->cache_size, sizeof e->cache_size, "%" PRIu64, mib);
+    snprintf(e->cache_max_object, sizeof e->cache_max_object, "%" PRIu64, object);
+    snprintf(e->cache_max_age, sizeof e->cache_max_age, "%" PRIu64, e->cfg.cache_max_age_ms / 1000);
 }
 
 /* ---- the configuration ---- */
@@ -113,12 +125,17 @@ static int write_config(struct edge *e, struct ht_errmsg *err) {
                                   [HAPROXY_SET_CLIENT_ADDRESS] = edge_client_name(e->cfg.client),
                                   [HAPROXY_SET_FROM_KITS] = EDGE_FROM_KITS,
                                   [HAPROXY_SET_MAXCONN] = e->maxconn,
+                                  [HAPROXY_SET_CACHE_SIZE] = e->cache_size,
+                                  [HAPROXY_SET_CACHE_MAX_OBJECT] = e->cache_max_object,
+                                  [HAPROXY_SET_CACHE_MAX_AGE] = e->cache_max_age,
+                                  [HAPROXY_SET_IDLE] = e->idle,
                               }};
     static const struct {
         const char *name;
         const struct haproxy_file *file;
     } files[] = {{"haproxy/gate.spoe", &haproxy_spoe},
                  {"haproxy/gate.lua", &haproxy_lua},
+                 {"haproxy/answer.lua", &haproxy_answer_lua},
                  {"haproxy/haproxy.cfg", &haproxy_config}};
     int rc = HT_OK;
     for (size_t i = 0; rc == HT_OK && i < HT_ARRAY_LEN(files); i++) {
@@ -236,6 +253,7 @@ static int prepare(struct edge *e, struct ht_errmsg *err) {
         snprintf(e->http3_port, sizeof e->http3_port, "%u", e->cfg.http3_port);
     snprintf(e->suffix, sizeof e->suffix, ".%s.containers.%s", e->cfg.node, e->cfg.domain);
     count_visitors(e);
+    measure_cache(e);
     e->lock = rc = edge_folder_lock(e->folder, err);
     if (rc >= 0)
         rc = find_account(e, err);

@@ -73,6 +73,10 @@ struct edge_config {
     uint64_t log_max_bytes, log_max_age_ms; /* of the log that is kept: edge/log.h */
     bool log_masks_addresses;
     const char *cert_file, *key_file; /* NULL: a certificate of an authority of its own */
+    uint64_t cache_bytes;             /* for answers that are kept; below 1 MiB: none are */
+    uint64_t cache_max_object;        /* bytes of one; at least 1 KiB */
+    uint64_t cache_max_age_ms;        /* that one is kept; at least 1 s */
+    const char *pages;                /* a folder of pages in place of HAProxy's own; NULL: there is none */
     uint16_t http3_port;              /* UDP; 0: there is no HTTP/3 */
     enum edge_client client;
     struct edge_nets container_nets; /* with EDGE_CLIENT_TPROXY: where this server is the way back of containers */
