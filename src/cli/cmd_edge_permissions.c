@@ -34,8 +34,7 @@ static bool is_group(const char *name) {
     return is_name("name of a group", name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_");
 }
 
-/* A file with a JSON object, or "-": standard input. The caller frees it, which may hold secrets. */
-static int read_object(const char *file, struct ht_buf *out) {
+int cli_edge_read_object(const char *file, struct ht_buf *out) {
     int fd = strcmp(file, "-") == 0 ? STDIN_FILENO : open(file, O_RDONLY | O_CLOEXEC);
     ssize_t n = fd < 0 ? -1 : 1;
     while (n > 0 && ht_buf_size(out) <= FILE_MAX) {
@@ -139,7 +138,7 @@ static int show_now(const struct asking *a) {
 
 static int put_file(const struct asking *a, const char *below, const char *file) {
     struct ht_buf text = {0};
-    int status = read_object(file, &text);
+    int status = cli_edge_read_object(file, &text);
     if (status == OPT_EXIT_OK)
         status = change(a, "PUT", below, (const char *)ht_buf_head(&text));
     wipe(&text);

@@ -6,6 +6,7 @@
  *   api_containers.c  containers, services, switches
  *   api_logs.c        the log
  *   api_permissions.c who may visit
+ *   api_settings.c    answers that are kept, pages of one's own
  *
  * Another group of routes is a block of paths in spec/edge.yaml, a file api_GROUP.c with its handlers, whose names are
  * edge_api_ and the operationId in snake_case, and a line for each in the table of api.c. What they need of other parts
@@ -133,5 +134,11 @@ API_HANDLER(edge_api_project_group_put);
 API_HANDLER(edge_api_project_group_delete);
 API_HANDLER(edge_api_project_rule_put);
 API_HANDLER(edge_api_project_rule_delete);
+API_HANDLER(edge_api_container_settings_get);
+API_HANDLER(edge_api_container_settings);
+API_HANDLER(edge_api_project_settings_get);
+API_HANDLER(edge_api_project_settings);
+API_HANDLER(edge_api_container_cache_purge);
+API_HANDLER(edge_api_service_cache_purge);
 
 #endif

@@ -1,6 +1,7 @@
 #include "edge/api.h"
 #include "edge/log.h"
 #include "edge/permissions.h"
+#include "edge/proxy_settings.h"
 
 #include "base/log.h"
 #include "base/mem.h"
@@ -31,6 +32,7 @@ struct edge {
     struct edge_containers *containers;
     struct edge_sessions *sessions;
     struct edge_permissions *permissions;
+    struct edge_proxy_settings *proxy_settings;
     struct edge_api *api;
     struct edge_log *log;
     struct edge_h3 *h3;
@@ -212,6 +214,8 @@ void edge_reload(struct edge *e) {
     if (edge_book_load(&e->book, e->cfg.book, e->maps, &err) < 0)
         ht_error("edge", "%s; the addresses stay as they are", err.text);
     (void)edge_containers_again(e->containers);
+    if (edge_proxy_settings_again(e->proxy_settings, &err) < 0)
+        ht_error("edge", "%s; the pages stay as they are", err.text);
     if (write_all(e, &err) < 0)
         ht_error("edge", "%s; HAProxy goes on as it is", err.text);
     else
@@ -273,6 +277,8 @@ static int begin_state(struct edge *e, struct ht_errmsg *err) {
     e->containers = edge_containers_create(
         &(struct edge_containers_config){.loop = loop, .state = e->state, .maps = e->maps, .book = &e->book});
     rc = edge_permissions_start(&e->permissions, loop, e->folder, e->state, e->maps, err);
+    if (rc == HT_OK)
+        rc = edge_proxy_settings_start(&e->proxy_settings, loop, e->state, e->maps, e->cfg.pages, err);
     if (rc < 0)
         return rc;
     e->sessions = e->containers ? edge_sessions_create(loop, e->folder, e->admin, e->maps) : NULL;
@@ -366,6 +372,7 @@ void edge_stop(struct edge **ep) {
     edge_engine_stop(&e->engine);
     edge_sessions_destroy(&e->sessions);
     edge_permissions_stop(&e->permissions);
+    edge_proxy_settings_stop(&e->proxy_settings);
     edge_containers_destroy(&e->containers);
     edge_state_close(&e->state);
     edge_log_stop(&e->log); /* behind HAProxy's last line */

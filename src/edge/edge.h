@@ -17,6 +17,8 @@
  *   api*.c     the API (api.h)
  *   permissions.c  who may visit: documents (permissions_edit.c) become policies (policies.c, policy*.c, credentials.c,
  *              jwt.c), and an agent answers HAProxy by them (gate.c, spop.c)
+ *   proxy_settings.c  what documents say of answers that are kept (cache.c) and of pages in place of HAProxy's own
+ *              (pages.c)
  *   words.c    ids, names and addresses of them
  *   log.c      the log of requests: edge/log.h
  *   look.c     what can be known before an edge runs (look.h)
