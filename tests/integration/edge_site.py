@@ -14,11 +14,11 @@ from tests.integration.machines import container_and_laptop
 DOMAIN = "example.com"
 PROJECT, CONTAINER, OTHER = "67e89abc123def456789abcd", "890abcdef12345678901cdef", "0123456789abcdef01234567"
 HERE, THERE = "192.0.2.2", "192.0.2.3"  # CONTAINER, and visitors; OTHER
-PORT, DROPS = 76, 77  # DROPS: closes a connection in place of its second answer
+PORT, DROPS, BRIEF = 76, 77, 78  # DROPS: closes a connection in place of its second answer. BRIEF: closes one after milliseconds
 
 # h-NAME=VALUE in the query is a field of the answer, status=N its status, size=N bytes more. Each answer says which one it is of all.
 SERVICE = '''
-import http.server, json, sys, threading, urllib.parse
+import http.server, json, random, sys, threading, urllib.parse
 lock, seen = threading.Lock(), {"requests": 0, "connections": 0}
 class H(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
@@ -27,6 +27,10 @@ class H(http.server.BaseHTTPRequestHandler):
         self.asked = 0
         with lock:
             seen["connections"] += 1
+    def handle_one_request(self):
+        if self.server.server_port == 78:
+            self.connection.settimeout(random.uniform(0.0005, 0.004) if self.asked else 10)
+        super().handle_one_request()
     def take_body(self):
         if self.headers.get("Content-Length"):
             return self.rfile.read(int(self.headers["Content-Length"]))
@@ -70,7 +74,7 @@ class H(http.server.BaseHTTPRequestHandler):
     def log_message(self, *a): pass
 class S(http.server.ThreadingHTTPServer):
     request_queue_size = 512
-servers = [S((a, p), H) for a in ("192.0.2.2", "192.0.2.3") for p in [76, 77, *map(int, sys.argv[1:])]]
+servers = [S((a, p), H) for a in ("192.0.2.2", "192.0.2.3") for p in [76, 77, 78, *map(int, sys.argv[1:])]]
 for s in servers[1:]:
     threading.Thread(target=s.serve_forever, daemon=True).start()
 print("serves", flush=True)
@@ -112,7 +116,7 @@ class Site:
         self.folder = "/tmp/edge"
 
     def start(self, *args, projects=None):
-        book = [{"project": PROJECT, "container": c, "address": a, "services": {"web": PORT, "drops": DROPS}} for c, a in ((CONTAINER, HERE), (OTHER, THERE))]
+        book = [{"project": PROJECT, "container": c, "address": a, "services": {"web": PORT, "drops": DROPS, "brief": BRIEF}} for c, a in ((CONTAINER, HERE), (OTHER, THERE))]
         self.server.write("/tmp/book.json", json.dumps({"containers": book}))
         self.edge = self.server.start(BIN, "edge", "up", "--domain", DOMAIN, "--id", "node1", "--folder", self.folder, "--containers", "/tmp/book.json",
                                       "--log-level", "info", *args)
@@ -176,4 +180,4 @@ def site(*ports):
         eventually(lambda: not any(map(is_there, server.processes())), "no process on the server")
 
 
-__all__ = ["CONTAINER", "DOMAIN", "DROPS", "HERE", "OTHER", "PORT", "PROJECT", "THERE", "Answer", "Site", "host_of", "run", "site"]
+__all__ = ["BRIEF", "CONTAINER", "DOMAIN", "DROPS", "HERE", "OTHER", "PORT", "PROJECT", "THERE", "Answer", "Site", "host_of", "run", "site"]
