@@ -21,6 +21,7 @@ SERVICE = '''
 import http.server, json, random, sys, threading, urllib.parse
 lock, seen = threading.Lock(), {"requests": 0, "connections": 0}
 class H(http.server.BaseHTTPRequestHandler):
+    disable_nagle_algorithm = True
     protocol_version = "HTTP/1.1"
     def setup(self):
         super().setup()
@@ -29,7 +30,7 @@ class H(http.server.BaseHTTPRequestHandler):
             seen["connections"] += 1
     def handle_one_request(self):
         if self.server.server_port == 78:
-            self.connection.settimeout(random.uniform(0.0005, 0.004) if self.asked else 10)
+            self.connection.settimeout(random.uniform(0.01, 0.1) if self.asked else 10)
         super().handle_one_request()
     def take_body(self):
         if self.headers.get("Content-Length"):
