@@ -462,8 +462,8 @@ int cli_edge_change(const struct cli_edge *e, const char *method, const char *do
                     const char *body, struct cJSON **data);
 /* Prints it as JSON. An enum opt_exit. */
 int cli_edge_print_json(const struct cJSON *data);
-/* Reads a file with JSON, or with "-" standard input, and ends it with a NUL. An exit status; what was wrong is said. The
- * caller frees *out in any case, which may hold secrets. */
+/* Reads a file with JSON, or with "-" standard input, and ends it with a NUL. An exit status; what was wrong is said.
+ * The caller frees *out in any case, which may hold secrets. */
 int cli_edge_read_object(const char *file, struct ht_buf *out);
 
 /* ---- table.c ---- */

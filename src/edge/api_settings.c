@@ -43,8 +43,7 @@ static int show(const struct api_client *c, const struct edge_api_request *req, 
     return rc;
 }
 
-static int show_project(const struct api_client *c, const struct edge_api_request *req,
-                        struct edge_api_response *res) {
+static int show_project(const struct api_client *c, const struct edge_api_request *req, struct edge_api_response *res) {
     const struct edge_doc *d = doc_of(c, req, EDGE_PROJECT);
     const struct edge_api_project_settings v = {.pages = pages_of(d), .file_version = edge_doc_version(d)};
     int rc = edge_api_reply_project_settings_get_200(res, &v);

@@ -74,12 +74,14 @@ static int check_page(struct ht_slice what, struct ht_slice html, struct ht_errm
     const char *at = html.p, *end = html.p + html.n;
     while ((at = memmem(at, (size_t)(end - at), "{{", 2)) != NULL) {
         const char *close = memmem(at, (size_t)(end - at), "}}", 2);
-        struct ht_slice name = ht_slice_of(at + 2, close ? (size_t)(close - at - 2) : ht_min((size_t)(end - at - 2), 20));
+        struct ht_slice name =
+            ht_slice_of(at + 2, close ? (size_t)(close - at - 2) : ht_min((size_t)(end - at - 2), 20));
         if (!close || !is_placeholder(name))
-            return ht_fail(err, HT_EINVAL,
-                           "the page for %.*s: {{%.*s stands for nothing; {{status}}, {{title}}, {{code}}, {{message}} and "
-                           "{{host}} do",
-                           HT_SLICE_ARG(what), (int)ht_min(name.n, 20), name.p);
+            return ht_fail(
+                err, HT_EINVAL,
+                "the page for %.*s: {{%.*s stands for nothing; {{status}}, {{title}}, {{code}}, {{message}} and "
+                "{{host}} do",
+                HT_SLICE_ARG(what), (int)ht_min(name.n, 20), name.p);
         if (++n > HAPROXY_PAGE_PLACEHOLDERS_MAX)
             return ht_fail(err, HT_EINVAL, "the page for %.*s has more than %d placeholders", HT_SLICE_ARG(what),
                            HAPROXY_PAGE_PLACEHOLDERS_MAX);
