@@ -16,7 +16,7 @@ PROJECT, CONTAINER, OTHER = "67e89abc123def456789abcd", "890abcdef12345678901cde
 HERE, THERE = "192.0.2.2", "192.0.2.3"  # CONTAINER, and visitors; OTHER
 PORT, DROPS, BRIEF = 76, 77, 78  # DROPS: closes a connection in place of its second answer. BRIEF: closes one after milliseconds
 
-# h-NAME=VALUE in the query is a field of the answer, status=N its status, size=N bytes more. Each answer says which one it is of all.
+# h-NAME=VALUE in the query is a field of the answer, status=N its status, size=N bytes more; with encode=1 its encoding is what was asked for. Each answer says which one it is of all.
 SERVICE = '''
 import http.server, json, random, sys, threading, urllib.parse
 lock, seen = threading.Lock(), {"requests": 0, "connections": 0}
@@ -67,6 +67,8 @@ class H(http.server.BaseHTTPRequestHandler):
         for name, value in query:
             if name.startswith("h-"):
                 self.send_header(name[2:], value)
+        if "encode" in more and self.headers.get("Accept-Encoding"):
+            self.send_header("Content-Encoding", self.headers["Accept-Encoding"])
         self.send_header("Content-Length", str(len(text)))
         self.end_headers()
         if self.command != "HEAD":

@@ -61,13 +61,21 @@ def _():
         # A visitor who wants the newest gets it.
         fresh = it.ask(f"/c?{LASTS}&h-etag=%22v1%22", [("Cache-Control", "no-cache")])
         assert fresh.n > n, fresh
-        # A POST that was refused changes nothing; one that was not ends it, from a visitor with cookies as well.
+        # What changes something ends it, from a visitor with cookies as well.
         n = it.ask(f"/p?{LASTS}").n
         assert it.ask(f"/p?{LASTS}").n == n
         for method in ("POST", "PUT", "DELETE"):
             now = it.ask(f"/p?{LASTS}").n
             it.ask(f"/p?{LASTS}", [("Content-Length", "1"), ("Cookie", "a=b")], method=method, body=b"x")
             assert it.ask(f"/p?{LASTS}").n > now, method
+        # So does what is kept in other encodings of the same.
+        path, encodings = f"/e?{LASTS}&h-vary=Accept-Encoding&encode=1", ("gzip", "br", "deflate")
+
+        def each():
+            return [it.ask(path, [("Accept-Encoding", e)]).n for e in encodings]
+        last = max(each() + each())
+        assert it.ask(path, [("Content-Length", "0")], method="POST").n > last
+        assert min(each()) > last
         # The service's own Cache-Status stays, and ours is the last.
         it.ask(f"/own?{LASTS}&h-cache-status=inner;hit")
         assert it.ask(f"/own?{LASTS}&h-cache-status=inner;hit").headers["cache-status"] == "hoody-tunnel; hit"

@@ -93,6 +93,21 @@ def _():
         visit(it, drops, ["GET"], threads=1, n=40, per=1)
 
 
+@case("a connection that a visitor has logged in on is not another visitor's")
+def _():
+    with site() as it:
+        it.start()
+
+        def connections(path):
+            before = it.ask("/seen").seen()["connections"]
+            for _ in range(40):
+                it.ask(path)
+            return it.ask("/seen").seen()["connections"] - before
+        assert connections("/?status=401&h-www-authenticate=Basic") < 30  # a thread of HAProxy has its own
+        for scheme in ("NTLM", "Negotiate", "Negotiate%20abc"):
+            assert connections(f"/?status=401&h-www-authenticate={scheme}") >= 40, scheme
+
+
 @case("connections that wait are bounded")
 def _():
     ports = list(range(3000, 3150))
