@@ -103,9 +103,9 @@ def _():
             for _ in range(40):
                 it.ask(path)
             return it.ask("/seen").seen()["connections"] - before
-        assert connections("/?status=401&h-www-authenticate=Basic") < 30  # a thread of HAProxy has its own
+        assert connections("/?status=401&h-www-authenticate=Basic") < 10  # a thread of HAProxy has its own
         for scheme in ("NTLM", "Negotiate", "Negotiate%20abc"):
-            assert connections(f"/?status=401&h-www-authenticate={scheme}") >= 40, scheme
+            assert connections(f"/?status=401&h-www-authenticate={scheme}") > 30, scheme  # one at most was there before
 
 
 @case("connections that wait are bounded")
