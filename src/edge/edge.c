@@ -38,6 +38,8 @@ struct edge {
     struct edge_h3 *h3;
     struct io_timer renew;
     bool ipv6, has_account;
+    bool keeps; /* HAProxy is configured with memory for answers, which it takes as a whole */
+    struct io_task keep;
     char folder[EDGE_FOLDER_MAX + 1], https_port[8], http_port[8], http3_port[8], maxconn[24], suffix[300];
     char cache_size[16], cache_max_object[24], cache_max_age[24], idle[24];
 };
@@ -112,6 +114,7 @@ static void measure_cache(struct edge *e) {
 /* ---- the configuration ---- */
 
 static int write_config(struct edge *e, struct ht_errmsg *err) {
+    e->keeps = edge_maps_count(e->maps, HAPROXY_MAP_CACHES) > 0;
     struct edge_settings s = {.values = {
                                   [HAPROXY_SET_FOLDER] = e->folder,
                                   [HAPROXY_SET_CONTAINERS] = e->suffix,
@@ -127,7 +130,7 @@ static int write_config(struct edge *e, struct ht_errmsg *err) {
                                   [HAPROXY_SET_CLIENT_ADDRESS] = edge_client_name(e->cfg.client),
                                   [HAPROXY_SET_FROM_KITS] = EDGE_FROM_KITS,
                                   [HAPROXY_SET_MAXCONN] = e->maxconn,
-                                  [HAPROXY_SET_CACHE_SIZE] = e->cache_size,
+                                  [HAPROXY_SET_CACHE_SIZE] = e->keeps ? e->cache_size : "0",
                                   [HAPROXY_SET_CACHE_MAX_OBJECT] = e->cache_max_object,
                                   [HAPROXY_SET_CACHE_MAX_AGE] = e->cache_max_age,
                                   [HAPROXY_SET_IDLE] = e->idle,
@@ -223,6 +226,22 @@ void edge_reload(struct edge *e) {
     edge_h3_reload(e->h3);
 }
 
+/* The first service wants answers kept. */
+static void on_wanted(void *ctx) {
+    struct edge *e = ctx;
+    if (e->engine && !e->keeps && e->cfg.cache_bytes)
+        io_task_add(e->cfg.loop, &e->keep);
+}
+
+static void on_keep(struct io_task *t) {
+    struct edge *e = ht_container_of(t, struct edge, keep);
+    struct ht_errmsg err;
+    if (write_config(e, &err) < 0)
+        ht_error("edge", "%s; no answers are kept", err.text);
+    else
+        edge_engine_reload(e->engine);
+}
+
 static void on_renew(struct io_timer *t) {
     struct edge *e = ht_container_of(t, struct edge, renew);
     io_timer_set(t, RENEW_MS);
@@ -278,7 +297,11 @@ static int begin_state(struct edge *e, struct ht_errmsg *err) {
         &(struct edge_containers_config){.loop = loop, .state = e->state, .maps = e->maps, .book = &e->book});
     rc = edge_permissions_start(&e->permissions, loop, e->folder, e->state, e->maps, err);
     if (rc == HT_OK)
-        rc = edge_proxy_settings_start(&e->proxy_settings, loop, e->state, e->maps, e->cfg.pages, err);
+        rc = edge_proxy_settings_start(
+            &e->proxy_settings,
+            &(struct edge_proxy_settings_config){
+                .loop = loop, .state = e->state, .maps = e->maps, .pages = e->cfg.pages, .wanted = on_wanted, .ctx = e},
+            err);
     if (rc < 0)
         return rc;
     e->sessions = e->containers ? edge_sessions_create(loop, e->folder, e->admin, e->maps) : NULL;
@@ -345,6 +368,7 @@ int edge_start(struct edge **out, const struct edge_config *cfg, struct ht_errms
     e->cfg = *cfg;
     e->lock = -1;
     io_timer_init(cfg->loop, &e->renew, on_renew);
+    io_task_init(&e->keep, on_keep);
     int rc = prepare(e, err);
     if (rc == HT_OK)
         rc = begin(e, err);
@@ -364,6 +388,7 @@ void edge_stop(struct edge **ep) {
     if (!e)
         return;
     io_timer_stop(&e->renew);
+    io_task_cancel(&e->keep);
     edge_api_stop(&e->api);
     edge_h3_stop(&e->h3);
     edge_kits_destroy(&e->kits);

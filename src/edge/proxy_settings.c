@@ -12,10 +12,7 @@
 #define NOTHING "-"  /* in place of a generation */
 
 struct edge_proxy_settings {
-    struct io_loop *loop;
-    struct edge_state *state;
-    struct edge_maps *maps;
-    const char *folder;
+    struct edge_proxy_settings_config cfg;
     struct edge_observer observer;
     struct io_timer again;
 };
@@ -52,7 +49,7 @@ static int set_one(const struct edge_proxy_settings *p, const char *id, const ch
     char key[EDGE_KEY], value[24] = NOTHING;
     if (generation)
         snprintf(value, sizeof value, "%" PRIu64, generation);
-    return edge_maps_set(p->maps, HAPROXY_MAP_CACHES, key_of(id, service, key), value);
+    return edge_maps_set(p->cfg.maps, HAPROXY_MAP_CACHES, key_of(id, service, key), value);
 }
 
 static int apply_cache(const struct edge_proxy_settings *p, const char *id, struct ht_slice json, bool fresh) {
@@ -69,8 +66,8 @@ static int apply_cache(const struct edge_proxy_settings *p, const char *id, stru
         if (one != UINT64_MAX)
             rc = set_one(p, id, c.services[i].name, one);
     }
-    if (rc == HT_OK && !fresh && edge_maps_count(p->maps, HAPROXY_MAP_CACHES))
-        (void)edge_maps_each(p->maps, HAPROXY_MAP_CACHES, remove_other, &(struct removing){p->maps, &c, id});
+    if (rc == HT_OK && !fresh && edge_maps_count(p->cfg.maps, HAPROXY_MAP_CACHES))
+        (void)edge_maps_each(p->cfg.maps, HAPROXY_MAP_CACHES, remove_other, &(struct removing){p->cfg.maps, &c, id});
     return rc;
 }
 
@@ -83,11 +80,13 @@ static void apply(struct edge_proxy_settings *p, enum edge_kind kind, const char
     if (kind != EDGE_CONTAINER && kind != EDGE_PROJECT)
         return;
     snprintf(owner, sizeof owner, "%s.%s", edge_kind_names[kind], id);
-    int rc = edge_pages_set(p->maps, owner, edge_doc_part(doc, EDGE_PAGES));
+    int rc = edge_pages_set(p->cfg.maps, owner, edge_doc_part(doc, EDGE_PAGES));
     if (rc == HT_OK && kind == EDGE_CONTAINER)
         rc = apply_cache(p, id, edge_doc_part(doc, EDGE_CACHE), fresh);
     if (rc < 0)
         io_timer_set(&p->again, AGAIN_MS);
+    if (!fresh && p->cfg.wanted && edge_maps_count(p->cfg.maps, HAPROXY_MAP_CACHES))
+        p->cfg.wanted(p->cfg.ctx);
 }
 
 static void changed(struct edge_observer *o, enum edge_kind kind, const char *id, const struct edge_doc *doc) {
@@ -110,35 +109,35 @@ static int load_one(void *ctx, const struct edge_doc *doc) {
 static void load(struct edge_proxy_settings *p, bool fresh) {
     static const enum edge_kind kinds[] = {EDGE_PROJECT, EDGE_CONTAINER};
     for (size_t i = 0; i < HT_ARRAY_LEN(kinds); i++)
-        (void)edge_state_each(p->state, kinds[i], load_one, &(struct loading){p, kinds[i], fresh});
+        (void)edge_state_each(p->cfg.state, kinds[i], load_one, &(struct loading){p, kinds[i], fresh});
 }
 
 static void on_again(struct io_timer *t) { load(ht_container_of(t, struct edge_proxy_settings, again), false); }
 
 /* ---- life ---- */
 
-int edge_proxy_settings_start(struct edge_proxy_settings **out, struct io_loop *loop, struct edge_state *state,
-                              struct edge_maps *maps, const char *pages, struct ht_errmsg *err) {
+int edge_proxy_settings_start(struct edge_proxy_settings **out, const struct edge_proxy_settings_config *cfg,
+                              struct ht_errmsg *err) {
     struct edge_proxy_settings *p = ht_calloc(1, sizeof *p);
     *out = NULL;
     if (!p)
         return ht_fail(err, HT_ENOMEM, "out of memory");
-    *p = (struct edge_proxy_settings){.loop = loop, .state = state, .maps = maps, .folder = pages};
+    p->cfg = *cfg;
     p->observer.changed = changed;
-    io_timer_init(loop, &p->again, on_again);
-    int rc = edge_pages_load(maps, pages, err);
+    io_timer_init(cfg->loop, &p->again, on_again);
+    int rc = edge_pages_load(cfg->maps, cfg->pages, err);
     if (rc < 0) {
         ht_free(p);
         return rc;
     }
     load(p, true);
-    edge_state_watch(state, &p->observer);
+    edge_state_watch(cfg->state, &p->observer);
     *out = p;
     return HT_OK;
 }
 
 int edge_proxy_settings_again(struct edge_proxy_settings *p, struct ht_errmsg *err) {
-    return edge_pages_load(p->maps, p->folder, err);
+    return edge_pages_load(p->cfg.maps, p->cfg.pages, err);
 }
 
 void edge_proxy_settings_stop(struct edge_proxy_settings **pp) {
@@ -146,7 +145,7 @@ void edge_proxy_settings_stop(struct edge_proxy_settings **pp) {
     *pp = NULL;
     if (!p)
         return;
-    edge_state_unwatch(p->state, &p->observer);
+    edge_state_unwatch(p->cfg.state, &p->observer);
     io_timer_stop(&p->again);
     ht_free(p);
 }

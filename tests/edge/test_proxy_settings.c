@@ -169,6 +169,22 @@ static void says(enum edge_kind kind, const char *id, const char *cache, const c
     CU_ASSERT_EQUAL(edge_state_change(state, kind, id, EDGE_ANY_VERSION, changes, 2, &somebody, NULL, &err), HT_OK);
 }
 
+static unsigned wanted;
+
+static void count_wanted(void *ctx) {
+    (void)ctx;
+    wanted++;
+}
+
+static int start(struct edge_proxy_settings **p, const char *pages_folder, struct ht_errmsg *err) {
+    wanted = 0;
+    return edge_proxy_settings_start(
+        p,
+        &(struct edge_proxy_settings_config){
+            .loop = loop, .state = state, .maps = maps, .pages = pages_folder, .wanted = count_wanted},
+        err);
+}
+
 static bool has(enum haproxy_map map, const char *key, const char *value) {
     const char *found = edge_maps_get(maps, map, key);
     return value ? found && strcmp(found, value) == 0 : !found;
@@ -182,15 +198,16 @@ static void documents(void) {
          "{\"enabled\":true,\"services\":{\"web\":false},\"generation\":7,\"generations\":{\"exec\":9}}",
          "{\"503\":\"abc\",\"off\":\"d\"}");
     says(EDGE_PROJECT, P, NULL, "{\"404\":\"p\"}");
-    CU_ASSERT_EQUAL(edge_proxy_settings_start(&p, loop, state, maps, "/dev/null/none", &err), HT_EIO);
+    CU_ASSERT_EQUAL(start(&p, "/dev/null/none", &err), HT_EIO);
     CU_ASSERT_PTR_NULL(p);
-    CU_ASSERT_EQUAL_FATAL(edge_proxy_settings_start(&p, loop, state, maps, NULL, &err), HT_OK);
+    CU_ASSERT_EQUAL_FATAL(start(&p, NULL, &err), HT_OK);
     CU_ASSERT_TRUE(has(HAPROXY_MAP_CACHES, A, "7") && has(HAPROXY_MAP_CACHES, A ".web", "-") &&
                    has(HAPROXY_MAP_CACHES, A ".exec", "9"));
     CU_ASSERT_TRUE(has(HAPROXY_MAP_PAGES, "container." A ".503", "YWJj") &&
                    has(HAPROXY_MAP_PAGES, "container." A ".off", "ZA==") &&
                    has(HAPROXY_MAP_PAGES, "project." P ".404", "cA=="));
     CU_ASSERT_EQUAL(edge_maps_count(maps, HAPROXY_MAP_PAGES), 3);
+    CU_ASSERT_EQUAL(wanted, 0); /* who starts it sees it */
     /* Another container, and then less of the first one. */
     says(EDGE_CONTAINER, OTHER, "{\"enabled\":true,\"generation\":3}", NULL);
     says(EDGE_CONTAINER, A, "{\"services\":{\"exec\":true},\"generation\":10}", "{\"404\":\"e\",\"teapot\":\"x\"}");
@@ -205,6 +222,7 @@ static void documents(void) {
     says(EDGE_CONTAINER, OTHER, NULL, NULL);
     says(EDGE_PROJECT, P, NULL, NULL);
     CU_ASSERT_EQUAL(edge_maps_count(maps, HAPROXY_MAP_CACHES), 0);
+    CU_ASSERT_EQUAL(wanted, 3); /* with each change until then, and not with the last ones */
     CU_ASSERT_EQUAL(edge_maps_count(maps, HAPROXY_MAP_PAGES), 0);
     edge_proxy_settings_stop(&p);
     edge_proxy_settings_stop(&p);
@@ -243,12 +261,12 @@ static void no_memory(void) {
         begin();
         says(EDGE_CONTAINER, A, "{\"enabled\":true,\"generation\":7}", "{\"503\":\"abc\"}");
         ht_mem_fail_at(i);
-        int rc = edge_proxy_settings_start(&p, loop, state, maps, NULL, &err);
+        int rc = start(&p, NULL, &err);
         bool failed = !ht_mem_fail_pending();
         ht_mem_fail_at(-1);
         CU_ASSERT_TRUE(rc == HT_OK || (failed && rc == HT_ENOMEM && !p));
         if (rc < 0)
-            CU_ASSERT_EQUAL_FATAL(edge_proxy_settings_start(&p, loop, state, maps, NULL, &err), HT_OK);
+            CU_ASSERT_EQUAL_FATAL(start(&p, NULL, &err), HT_OK);
         while (!has(HAPROXY_MAP_CACHES, A, "7") || !has(HAPROXY_MAP_PAGES, "container." A ".503", "YWJj"))
             io_loop_turn(loop, true);
         edge_proxy_settings_stop(&p);
