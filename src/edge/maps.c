@@ -272,7 +272,7 @@ static int put_command(struct ht_buf *b, const struct edge_maps *m, enum haproxy
 
 /* Bytes of the command for an entry at most. */
 static size_t command_size(const struct entry *e) {
-    return EDGE_PATH + strlen(e->key) + (e->value ? strlen(e->value) : 0) + 16;
+    return 2 * EDGE_PATH + strlen(e->key) + (e->value ? strlen(e->value) : 0) + 64;
 }
 
 static void tell(struct edge_maps *m) {
