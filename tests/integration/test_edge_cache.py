@@ -11,7 +11,7 @@ import signal
 
 from tests.integration.edge_site import CONTAINER, HERE, OTHER, PROJECT, THERE, host_of, site
 from tests.integration.harness import BIN, eventually
-from tests.support.tap import case, main
+from tests.support.tap import Skip, case, main
 
 LASTS = "h-cache-control=max-age%3D600"
 TOKEN = "token-0123456789abcdef"
@@ -249,6 +249,35 @@ def _():
         assert it.edge.end() == 0
         it.start("--cache-size", "0")
         assert it.ask(f"/none?{LASTS}").n != it.ask(f"/none?{LASTS}").n
+
+
+@case("an alias that moves leads to nothing that was kept of where it led before; what is kept of one host is not another's; off is off")
+def _():
+    with site() as it:
+        begin(it)
+        it.settings({"cache": {"enabled": True}}, container=OTHER)
+        made = it.api.ask("POST", "/proxy/aliases", {"alias": "my-app", "container_id": CONTAINER, "program": "terminal"})
+        if made.status == 404:
+            raise Skip("there are no aliases yet")
+        assert made.status == 200, made
+        host, where = made.data["host"], f"/proxy/aliases/{made.data['id']}"
+
+        def change(method, path, body):
+            answer = it.api.ask(method, path, body, it.api.get(where).version)
+            assert answer.status == 200, answer
+        eventually(lambda: it.ask(f"/m?{LASTS}", host=host).status == 200, "the alias")
+        here = it.ask(f"/m?{LASTS}", host=host)
+        assert it.ask(f"/m?{LASTS}", host=host).n == here.n and here.seen()["at"] == HERE and dict(here.seen()["headers"])["host"] == host
+        assert it.ask(f"/m?{LASTS}").n > here.n
+        change("PATCH", where, {"container_id": OTHER})
+        eventually(lambda: it.ask(f"/m?{LASTS}", host=host).seen()["at"] == THERE, "the other container")
+        assert all(it.ask(f"/m?{LASTS}", host=host).seen()["at"] == THERE for _ in range(5))
+        assert it.ask(f"/m?{LASTS}", host=host).cache == "hit"
+        change("PATCH", where, {"container_id": CONTAINER, "target_path": "/under"})
+        eventually(lambda: it.ask(f"/m?{LASTS}", host=host).seen()["target"] == f"/under/m?{LASTS}", "below its path")
+        assert it.ask(f"/m?{LASTS}", host=host).cache == "hit"
+        change("PATCH", f"{where}/state", {"enabled": False})
+        eventually(lambda: it.ask(f"/m?{LASTS}", host=host).status == 503, "503 on what is kept")
 
 
 if __name__ == "__main__":
