@@ -106,7 +106,7 @@ LOGS := spec/log.yaml spec/log.schema.json gen/log.py gen/ctext.py
 $(eval $(call gen_rule,log_gen.h,$(LOGS) gen/templates/log_gen.h.j2))
 $(eval $(call gen_rule,log_line.schema.json,$(LOGS)))
 # The edge: names that HAProxy's configuration and the agent share, and that configuration.
-HAPR := spec/haproxy.yaml spec/haproxy.schema.json src/edge/haproxy.cfg.j2 src/edge/gate.spoe.j2 src/edge/gate.lua.j2 gen/haproxy.py gen/ctext.py
+HAPR := spec/haproxy.yaml spec/haproxy.schema.json src/edge/haproxy.cfg.j2 src/edge/gate.spoe.j2 src/edge/gate.lua.j2 src/edge/answer.lua.j2 gen/haproxy.py gen/ctext.py
 $(foreach h,h c,$(eval $(call gen_rule,haproxy_gen.$(h),$(HAPR) gen/templates/haproxy_gen.$(h).j2)))
 OAPI := spec/openapi.yaml spec/openapi.schema.json gen/openapi.py $(GEN_REF)
 IAPI := $(OAPI:spec/openapi.yaml=spec/inspector.yaml)

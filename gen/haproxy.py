@@ -1,6 +1,7 @@
 """spec/haproxy.yaml and src/edge/*.j2 -> haproxy_gen.h, haproxy_gen.c: what the edge's agent and HAProxy agree on, and its files
 as pieces of text with the agent's settings between them."""
 
+import http
 import os
 import re
 
@@ -13,7 +14,7 @@ from gen.render import banner, render as render_template
 SPEC = "haproxy.yaml"
 # What HAProxy reads: each becomes haproxy_NAME in C.
 TEMPLATES = {name: os.path.join("src", "edge", file) for name, file in
-             {"config": "haproxy.cfg.j2", "spoe": "gate.spoe.j2", "lua": "gate.lua.j2"}.items()}
+             {"config": "haproxy.cfg.j2", "spoe": "gate.spoe.j2", "lua": "gate.lua.j2", "answer_lua": "answer.lua.j2"}.items()}
 GATE = ("questions", "args", "answers", "verdicts")
 _STRING_MAX = 4000  # C11 5.2.4.1
 _MARK = "\x01"  # around a setting's name, in what the template becomes
@@ -40,8 +41,9 @@ def load(spec_dir):
     path = os.path.join(spec_dir, SPEC)
     doc = specfile.load(path, os.path.join(spec_dir, "haproxy.schema.json"))
     checks = specfile.Checks(doc)
-    for what, one in (("maps", "map"), ("services", "service"), ("variables", "variable"), ("settings", "setting"), ("refusals", "refusal")):
+    for what, one in (("maps", "map"), ("services", "service"), ("variables", "variable"), ("settings", "setting"), ("failures", "failure")):
         checks.unique(doc[what], "name", one)
+    checks.unique(doc["refusals"] + doc["failures"], "name", "refusal or failure")
     for item in doc["maps"]:
         checks.unique(item["fields"], "name", "field")
     checks.unique(doc["log"]["fields"], "name", "field of the log")
@@ -112,6 +114,25 @@ def rows(pieces, settings):
     return out
 
 
+# What HAProxy answers itself is for this request alone, and has no scripts.
+_OWN = ("hdr cache-control no-store hdr vary accept hdr x-content-type-options nosniff "
+        "hdr content-security-policy \"default-src 'none'; style-src 'unsafe-inline'; img-src data:; font-src data:; base-uri 'none'; form-action 'none'\"")
+
+
+def said(doc):
+    """Refusals and failures, each with the title of its status."""
+    return [{**item, "title": http.HTTPStatus(item["status"]).phrase} for item in [*doc["refusals"], *doc["failures"]]]
+
+
+def _body(item):
+    """The body comes from src/edge/answer.lua.j2, which says of what type it is."""
+    return f"status {item['status']} content-type text/plain lf-string \"%[lua.answer({item['name']})]\" {_OWN}"
+
+
+def _failure(item):
+    return f"http-error {_body(item)}" + (f" hdr retry-after {item['retry_after']}" if "retry_after" in item else "")
+
+
 def _refusal(item, v, answers):
     hdr = ""
     if "retry_after" in item:
@@ -124,8 +145,7 @@ def _refusal(item, v, answers):
 
     def lines(condition):
         return (f"http-request set-var({v.why}) str({item['name']}) if {condition}\n"
-                f"    http-request return status {item['status']} content-type text/plain hdr cache-control no-store{hdr} "
-                f"string \"{item['text']}\\n\" if {{ var({v.why}) -m found }}")
+                f"    http-request return {_body(item)}{hdr} if {{ var({v.why}) -m found }}")
     return lines
 
 
@@ -142,7 +162,7 @@ def _pieces(doc, bad):
     names = {"v": v, "map": maps, "field": fields, "set": sets, "http3": doc["http3"], "login": doc["login"], "usual": doc["gate"]["usual"], "answer": answers, "log": _Log(doc, v), "answers": doc["gate"]["answers"], "arg": gate["args"],
              "verdict": gate["verdicts"], "question": gate["questions"],
              "patience": {q["name"]: q["patience_ms"] for q in doc["gate"]["questions"]},
-             "refuse": lambda name, condition: refusals[name](condition)}
+             "refuse": lambda name, condition: refusals[name](condition), "said": said(doc), "failures": [_failure(f) for f in doc["failures"]], "cache": doc["cache"]}
     made = {}
     for name, template in TEMPLATES.items():
         with open(os.path.join(os.path.dirname(__file__), "..", template), encoding="utf-8") as f:
@@ -163,5 +183,5 @@ def _pieces(doc, bad):
 def render(name, spec_dir):
     doc, pieces = load(spec_dir)
     files = {kind: rows(parts, [s["name"] for s in doc["settings"]]) for kind, parts in pieces.items()}
-    return render_template(f"{name}.j2", banner=banner(SPEC), doc=doc, files=files, c=c_string,
+    return render_template(f"{name}.j2", banner=banner(SPEC), doc=doc, said=said(doc), files=files, c=c_string,
                            lines=lambda text: [line.replace("\1", "\\1") for line in c_lines(text)], comment=comment, log_name=log_name)

@@ -87,6 +87,8 @@ int cmd_edge_containers(int argc, char **argv);
 int cmd_edge_dev(int argc, char **argv);
 int cmd_edge_permissions(int argc, char **argv);
 int cmd_edge_hooks(int argc, char **argv);
+int cmd_edge_settings(int argc, char **argv);
+int cmd_edge_cache(int argc, char **argv);
 int cmd_edge_services(int argc, char **argv);
 int cmd_edge_state(int argc, char **argv);
 int cmd_edge_up(int argc, char **argv);
@@ -463,8 +465,8 @@ int cli_edge_change(const struct cli_edge *e, const char *method, const char *do
                     const char *body, struct cJSON **data);
 /* Prints it as JSON. An enum opt_exit. */
 int cli_edge_print_json(const struct cJSON *data);
-/* Reads a file with a JSON object, or with "-" standard input, and a NUL. The caller frees it, which may hold secrets.
- * An exit status; what is wrong has been said. */
+/* Reads a file with JSON, or with "-" standard input, and ends it with a NUL. An exit status; what was wrong is said.
+ * The caller frees *out in any case, which may hold secrets. */
 int cli_edge_read_object(const char *file, struct ht_buf *out);
 
 /* ---- table.c ---- */

@@ -24,6 +24,8 @@ struct run {
     uint64_t log_max_size, log_max_age_ms; /* of the edge's log of requests */
     bool log_address_masking;
     uint64_t alias_rest_ms;
+    uint64_t cache_size, cache_max_object, cache_max_age_ms;
+    const char *error_pages_folder;
     uint16_t http3_port;
     enum edge_client client;
     struct edge_nets container_nets, proxy_fronts, header_fronts;
@@ -281,6 +283,10 @@ static int start(struct run *r, const struct opt_serve *o, struct ht_errmsg *err
                                           .alias_rest_ms = r->alias_rest_ms,
                                           .cert_file = r->cert,
                                           .key_file = r->key,
+                                          .cache_bytes = r->cache_size,
+                                          .cache_max_object = r->cache_max_object,
+                                          .cache_max_age_ms = r->cache_max_age_ms,
+                                          .pages = r->error_pages_folder,
                                           .http3_port = r->http3_port,
                                           .client = r->client,
                                           .container_nets = r->container_nets,
@@ -372,6 +378,10 @@ int cmd_edge_dev(int argc, char **argv) {
                     .log_max_age_ms = o.log_max_age_ms,
                     .log_address_masking = o.log_address_masking,
                     .alias_rest_ms = o.alias_rest_ms,
+                    .cache_size = o.cache_size,
+                    .cache_max_object = o.cache_max_object,
+                    .cache_max_age_ms = o.cache_max_age_ms,
+                    .error_pages_folder = o.error_pages_folder,
                     .port = (uint16_t)o.port,
                     .log_level = o.set_log_level ? o.log_level : HT_LOG_WARN};
     rc = o.folder ? given_folder(&r, o.folder) : default_folder(&r);
@@ -404,6 +414,10 @@ int cmd_edge_up(int argc, char **argv) {
                     .log_max_age_ms = o.log_max_age_ms,
                     .log_address_masking = o.log_address_masking,
                     .alias_rest_ms = o.alias_rest_ms,
+                    .cache_size = o.cache_size,
+                    .cache_max_object = o.cache_max_object,
+                    .cache_max_age_ms = o.cache_max_age_ms,
+                    .error_pages_folder = o.error_pages_folder,
                     .port = 443,
                     .http_port = 80,
                     .http3_port = o.http3 ? (uint16_t)o.http3_port : 0,

@@ -53,6 +53,8 @@ int main(int argc, char **argv) {
         [OPT_CMD_EDGE_DEV] = cmd_edge_dev,
         [OPT_CMD_EDGE_PERMISSIONS] = cmd_edge_permissions,
         [OPT_CMD_EDGE_HOOKS] = cmd_edge_hooks,
+        [OPT_CMD_EDGE_SETTINGS] = cmd_edge_settings,
+        [OPT_CMD_EDGE_CACHE] = cmd_edge_cache,
         [OPT_CMD_EDGE_SERVICES] = cmd_edge_services,
         [OPT_CMD_EDGE_STATE] = cmd_edge_state,
         [OPT_CMD_EDGE_UP] = cmd_edge_up,

@@ -8,6 +8,7 @@
  *   api_permissions.c who may visit
  *   api_aliases.c     aliases
  *   api_hooks.c       what becomes of requests
+ *   api_settings.c    answers that are kept, pages of one's own
  *
  * Another group of routes is a block of paths in spec/edge.yaml, a file api_GROUP.c with its handlers, whose names are
  * edge_api_ and the operationId in snake_case, and a line for each in the table of api.c. What they need of other parts
@@ -159,5 +160,11 @@ API_HANDLER(edge_api_hook_get);
 API_HANDLER(edge_api_hook_put);
 API_HANDLER(edge_api_hook_delete);
 API_HANDLER(edge_api_hook_move);
+API_HANDLER(edge_api_container_settings_get);
+API_HANDLER(edge_api_container_settings);
+API_HANDLER(edge_api_project_settings_get);
+API_HANDLER(edge_api_project_settings);
+API_HANDLER(edge_api_container_cache_purge);
+API_HANDLER(edge_api_service_cache_purge);
 
 #endif

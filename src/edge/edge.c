@@ -2,12 +2,14 @@
 #include "edge/api.h"
 #include "edge/log.h"
 #include "edge/permissions.h"
+#include "edge/proxy_settings.h"
 
 #include "base/log.h"
 #include "base/mem.h"
 
 #include <errno.h>
 #include <grp.h>
+#include <inttypes.h>
 #include <netinet/in.h>
 #include <pwd.h>
 #include <stdio.h>
@@ -32,12 +34,16 @@ struct edge {
     struct edge_aliases *aliases;
     struct edge_sessions *sessions;
     struct edge_permissions *permissions;
+    struct edge_proxy_settings *proxy_settings;
     struct edge_api *api;
     struct edge_log *log;
     struct edge_h3 *h3;
     struct io_timer renew;
     bool ipv6, has_account;
+    bool keeps; /* HAProxy is configured with memory for answers, which it takes as a whole */
+    struct io_task keep;
     char folder[EDGE_FOLDER_MAX + 1], https_port[8], http_port[8], http3_port[8], maxconn[24], suffix[300];
+    char cache_size[16], cache_max_object[24], cache_max_age[24], idle[24];
 };
 
 /* ---- what the machine has ---- */
@@ -95,11 +101,22 @@ static void count_visitors(struct edge *e) {
     if (getrlimit(RLIMIT_NOFILE, &l) == 0 && l.rlim_cur != RLIM_INFINITY && l.rlim_cur < 2 * MOST_VISITORS + 400)
         most = l.rlim_cur > 600 ? (l.rlim_cur - 400) / 2 : 100;
     snprintf(e->maxconn, sizeof e->maxconn, "%lu", most);
+    snprintf(e->idle, sizeof e->idle, "%lu", most / 8);
+}
+
+/* HAProxy counts its room in MiB, and has none for an object that is larger than half of it. */
+static void measure_cache(struct edge *e) {
+    uint64_t mib = e->cfg.cache_bytes >> 20;
+    uint64_t object = ht_min(e->cfg.cache_max_object, (mib << 20) / 2);
+    snprintf(e->cache_size, sizeof e->cache_size, "%" PRIu64, mib);
+    snprintf(e->cache_max_object, sizeof e->cache_max_object, "%" PRIu64, object);
+    snprintf(e->cache_max_age, sizeof e->cache_max_age, "%" PRIu64, e->cfg.cache_max_age_ms / 1000);
 }
 
 /* ---- the configuration ---- */
 
 static int write_config(struct edge *e, struct ht_errmsg *err) {
+    e->keeps = edge_maps_count(e->maps, HAPROXY_MAP_CACHES) > 0;
     struct edge_settings s = {.values = {
                                   [HAPROXY_SET_FOLDER] = e->folder,
                                   [HAPROXY_SET_CONTAINERS] = e->suffix,
@@ -115,12 +132,17 @@ static int write_config(struct edge *e, struct ht_errmsg *err) {
                                   [HAPROXY_SET_CLIENT_ADDRESS] = edge_client_name(e->cfg.client),
                                   [HAPROXY_SET_FROM_KITS] = EDGE_FROM_KITS,
                                   [HAPROXY_SET_MAXCONN] = e->maxconn,
+                                  [HAPROXY_SET_CACHE_SIZE] = e->keeps ? e->cache_size : "0",
+                                  [HAPROXY_SET_CACHE_MAX_OBJECT] = e->cache_max_object,
+                                  [HAPROXY_SET_CACHE_MAX_AGE] = e->cache_max_age,
+                                  [HAPROXY_SET_IDLE] = e->idle,
                               }};
     static const struct {
         const char *name;
         const struct haproxy_file *file;
     } files[] = {{"haproxy/gate.spoe", &haproxy_spoe},
                  {"haproxy/gate.lua", &haproxy_lua},
+                 {"haproxy/answer.lua", &haproxy_answer_lua},
                  {"haproxy/haproxy.cfg", &haproxy_config}};
     int rc = HT_OK;
     for (size_t i = 0; rc == HT_OK && i < HT_ARRAY_LEN(files); i++) {
@@ -197,11 +219,29 @@ void edge_reload(struct edge *e) {
     if (edge_book_load(&e->book, e->cfg.book, e->maps, &err) < 0)
         ht_error("edge", "%s; the addresses stay as they are", err.text);
     (void)edge_containers_again(e->containers);
+    if (edge_proxy_settings_again(e->proxy_settings, &err) < 0)
+        ht_error("edge", "%s; the pages stay as they are", err.text);
     if (write_all(e, &err) < 0)
         ht_error("edge", "%s; HAProxy goes on as it is", err.text);
     else
         edge_engine_reload(e->engine);
     edge_h3_reload(e->h3);
+}
+
+/* The first service wants answers kept. */
+static void on_wanted(void *ctx) {
+    struct edge *e = ctx;
+    if (e->engine && !e->keeps && e->cfg.cache_bytes)
+        io_task_add(e->cfg.loop, &e->keep);
+}
+
+static void on_keep(struct io_task *t) {
+    struct edge *e = ht_container_of(t, struct edge, keep);
+    struct ht_errmsg err;
+    if (write_config(e, &err) < 0)
+        ht_error("edge", "%s; no answers are kept", err.text);
+    else
+        edge_engine_reload(e->engine);
 }
 
 static void on_renew(struct io_timer *t) {
@@ -238,6 +278,7 @@ static int prepare(struct edge *e, struct ht_errmsg *err) {
         snprintf(e->http3_port, sizeof e->http3_port, "%u", e->cfg.http3_port);
     snprintf(e->suffix, sizeof e->suffix, ".%s.containers.%s", e->cfg.node, e->cfg.domain);
     count_visitors(e);
+    measure_cache(e);
     e->lock = rc = edge_folder_lock(e->folder, err);
     if (rc >= 0)
         rc = find_account(e, err);
@@ -265,6 +306,12 @@ static int begin_state(struct edge *e, struct ht_errmsg *err) {
     if (!e->aliases)
         return ht_fail(err, HT_ENOMEM, "out of memory");
     rc = edge_permissions_start(&e->permissions, loop, e->folder, e->state, e->maps, err);
+    if (rc == HT_OK)
+        rc = edge_proxy_settings_start(
+            &e->proxy_settings,
+            &(struct edge_proxy_settings_config){
+                .loop = loop, .state = e->state, .maps = e->maps, .pages = e->cfg.pages, .wanted = on_wanted, .ctx = e},
+            err);
     if (rc < 0)
         return rc;
     e->sessions = e->containers ? edge_sessions_create(loop, e->folder, e->admin, e->maps) : NULL;
@@ -334,6 +381,7 @@ int edge_start(struct edge **out, const struct edge_config *cfg, struct ht_errms
     e->cfg = *cfg;
     e->lock = -1;
     io_timer_init(cfg->loop, &e->renew, on_renew);
+    io_task_init(&e->keep, on_keep);
     int rc = prepare(e, err);
     if (rc == HT_OK)
         rc = begin(e, err);
@@ -355,6 +403,7 @@ void edge_stop(struct edge **ep) {
     if (!e)
         return;
     io_timer_stop(&e->renew);
+    io_task_cancel(&e->keep);
     edge_api_stop(&e->api);
     edge_h3_stop(&e->h3);
     edge_kits_destroy(&e->kits);
@@ -364,6 +413,7 @@ void edge_stop(struct edge **ep) {
     edge_sessions_destroy(&e->sessions);
     edge_permissions_stop(&e->permissions);
     edge_aliases_destroy(&e->aliases);
+    edge_proxy_settings_stop(&e->proxy_settings);
     edge_containers_destroy(&e->containers);
     edge_state_close(&e->state);
     edge_log_stop(&e->log); /* behind HAProxy's last line */

@@ -19,6 +19,8 @@
  *   permissions.c  who may visit: documents (permissions_edit.c) become policies (policies.c, policy*.c, credentials.c,
  *              jwt.c), and an agent answers HAProxy by them (gate.c, spop.c)
  *   hooks*.c   what becomes of requests: documents (hooks.h), a table of them, and their part of the gate's answer
+ *   proxy_settings.c  what documents say of answers that are kept (cache.c) and of pages in place of HAProxy's own
+ *              (pages.c)
  *   words.c    ids, names and addresses of them
  *   log.c      the log of requests: edge/log.h
  *   look.c     what can be known before an edge runs (look.h)
@@ -85,6 +87,10 @@ struct edge_config {
     bool log_masks_addresses;
     uint64_t alias_rest_ms;           /* how long a name that a project has given up is kept from others */
     const char *cert_file, *key_file; /* NULL: a certificate of an authority of its own */
+    uint64_t cache_bytes;             /* for answers that are kept; below 1 MiB: none are */
+    uint64_t cache_max_object;        /* bytes of one; at least 1 KiB */
+    uint64_t cache_max_age_ms;        /* that one is kept; at least 1 s */
+    const char *pages;                /* a folder of pages in place of HAProxy's own; NULL: there is none */
     uint16_t http3_port;              /* UDP; 0: there is no HTTP/3 */
     enum edge_client client;
     struct edge_nets container_nets; /* with EDGE_CLIENT_TPROXY: where this server is the way back of containers */

@@ -104,8 +104,9 @@ struct edge_maps;
 /* No entry is in them. NULL: no memory. */
 struct edge_maps *edge_maps_create(struct io_loop *loop, const char *folder, struct edge_admin *admin) HT_MUST_USE;
 void edge_maps_destroy(struct edge_maps **m);
-/* `key` and `value` have no blanks and no control bytes. The file and HAProxy follow at the end of the turn. 0 or
- * HT_ENOMEM. */
+/* `key` and `value` have no blanks and no control bytes, and together at most EDGE_MAP_ENTRY bytes. The file and
+ * HAProxy follow at the end of the turn. 0 or HT_ENOMEM. */
+#define EDGE_MAP_ENTRY 11000
 int edge_maps_set(struct edge_maps *m, enum haproxy_map map, const char *key, const char *value) HT_MUST_USE;
 /* Harmless without such an entry. */
 void edge_maps_remove(struct edge_maps *m, enum haproxy_map map, const char *key);

@@ -270,14 +270,21 @@ static int put_command(struct ht_buf *b, const struct edge_maps *m, enum haproxy
     return ht_buf_printf(b, "%s%s map %s %s %s", sep, e->applied ? "set" : "add", path, e->key, e->value);
 }
 
+/* Bytes of the command for an entry at most. */
+static size_t command_size(const struct entry *e) {
+    return 2 * EDGE_PATH + strlen(e->key) + (e->value ? strlen(e->value) : 0) + 64;
+}
+
 static void tell(struct edge_maps *m) {
     struct ht_buf b = m->doubles;
     int rc = HT_OK;
     m->doubles = (struct ht_buf){0};
     for (int map = 0; map < HAPROXY_MAPS; map++) {
         struct table *t = &m->tables[map];
-        while (rc == HT_OK && !ht_list_empty(&t->changed) && ht_buf_size(&b) < EDGE_ADMIN_LINE - 2 * EDGE_PATH - 1024) {
+        while (rc == HT_OK && !ht_list_empty(&t->changed)) {
             struct entry *e = HT_LIST_ENTRY(t->changed.next, struct entry, changed);
+            if (ht_buf_size(&b) && ht_buf_size(&b) + command_size(e) > EDGE_ADMIN_LINE)
+                break;
             rc = put_command(&b, m, map, e);
             if (rc < 0)
                 break;

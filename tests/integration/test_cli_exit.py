@@ -301,7 +301,8 @@ def edge(_world, name, code):
 def edge_api(world, name, code):
     project, one = "67e89abc123def456789abcd", "890abcdef12345678901cdef"
     words = {"edge containers": ["list"], "edge services": [one], "edge state": ["off", "--project", project], "edge permissions": ["--project", project],
-             "edge aliases": ["list"], "edge hooks": ["--container", one]}[name]
+             "edge aliases": ["list"], "edge hooks": ["--container", one],
+             "edge settings": ["--container", one], "edge cache": ["purge", "--container", one]}[name]
     if code == "gave_up":
         return status_of(*name.split(), *words, "--folder", world.folder.join("nowhere"))
     if code == "usage":
@@ -310,7 +311,12 @@ def edge_api(world, name, code):
         at = ["--folder", e.folder]
         if code == "failure":
             words = {"edge containers": ["remove", one], "edge services": [one], "edge state": ["on", "--container", one], "edge permissions": ["remove", "--container", one],
-                     "edge aliases": ["get", "my-app"], "edge hooks": ["delete", "http", "--container", one]}[name]
+                     "edge aliases": ["get", "my-app"], "edge hooks": ["delete", "http", "--container", one],
+                     "edge settings": ["set", "/nonexistent", "--container", one], "edge cache": words}[name]
+        elif name == "edge cache":
+            with open(os.path.join(e.folder, "s.json"), "w", encoding="ascii") as f:
+                f.write('{"cache": {"enabled": true}}')
+            assert status_of("edge", "settings", "set", f.name, "--container", one, *at) == 0
         elif name == "edge services":
             assert status_of("edge", "containers", "set", one, "192.0.2.7", "--project", project, *at) == 0
         return status_of(*name.split(), *words, *at)
@@ -356,7 +362,7 @@ def edge_doctor(_world, _name, code):
         }[code]()
 
 
-RUNS = {"edge doctor": edge_doctor, "edge aliases": edge_api, "edge permissions": edge_api, "edge hooks": edge_api, "edge logs": edge_log, "edge stats": edge_log, "edge containers": edge_api, "edge services": edge_api, "edge state": edge_api, "edge dev": edge, "edge up": edge, "restart": restart, "doctor": doctor, "requests list": inspector, "requests show": inspector, "requests replay": inspector, "login": stored, "logout": stored, "token new": about, "password new": password, "version": about, "completion": about, "serve": kit, "demo": demo, "ready": ready, "config check": check, **{name: tunnel for name in (*TUNNELS, "reach", "vtunnel-client")},
+RUNS = {"edge doctor": edge_doctor, "edge aliases": edge_api, "edge permissions": edge_api, "edge settings": edge_api, "edge cache": edge_api, "edge hooks": edge_api, "edge logs": edge_log, "edge stats": edge_log, "edge containers": edge_api, "edge services": edge_api, "edge state": edge_api, "edge dev": edge, "edge up": edge, "restart": restart, "doctor": doctor, "requests list": inspector, "requests show": inspector, "requests replay": inspector, "login": stored, "logout": stored, "token new": about, "password new": password, "version": about, "completion": about, "serve": kit, "demo": demo, "ready": ready, "config check": check, **{name: tunnel for name in (*TUNNELS, "reach", "vtunnel-client")},
         **{name: admin for name in ADMIN}}
 
 
