@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import socket
 import time
 
 from tests.integration.edge_api import Api
@@ -141,6 +142,16 @@ class Site:
             return None
         return eventually(begun, "an answer that does not end")
 
+    def map(self, name="hosts"):
+        """{key: value} of what HAProxy has."""
+        with socket.socket(socket.AF_UNIX) as s:
+            s.connect(self.server.path(f"{self.folder}/run/admin.sock"))
+            s.sendall(f"show map {self.folder}/haproxy/maps/{name}.map\n".encode())
+            said = b""
+            while more := s.recv(65536):
+                said += more
+        return dict(line.split(" ", 2)[1:] for line in said.decode().splitlines() if line.startswith("0x"))
+
     @staticmethod
     def long(container=ONE, service="http-8000"):
         return f"{STRANGER if container == THEIRS else PROJECT}-{container}-{service}.{SUFFIX}"
@@ -149,7 +160,8 @@ class Site:
 def ends(visitor):
     begun = time.monotonic()
     eventually(lambda: visitor.process.poll() is not None, "the end of a live connection")
-    assert time.monotonic() - begun < 5
+    took = time.monotonic() - begun
+    assert took < 10, took  # a busy machine's second
 
 
 @contextlib.contextmanager

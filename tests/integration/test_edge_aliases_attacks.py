@@ -108,7 +108,7 @@ def _():
 @case("a name that a project gives up rests: visitors' cookies for it do not come to another project, over a restart, until its time is over; its own project may take it")
 def _():
     with site() as it:
-        it.start("--alias-rest", "6s")
+        it.start("--alias-rest", "1h")
         body = {"alias": "shop", "container_id": THEIRS, "program": "http", "port": 8000}
         key = it.alias("shop")
         it.change(key, None, "DELETE")
@@ -120,7 +120,7 @@ def _():
                 assert it.api.ask(method, f"{ALIASES}/{key}{below}", data, version=2).status == 404
             assert it.get("shop").status == 404
             assert it.edge.end() == 0, it.edge.text()
-            it.start("--alias-rest", "6s", known=False)
+            it.start("--alias-rest", "1h", known=False)
         assert "leads nowhere" not in it.edge.text()
         assert it.api.ask("POST", ALIASES, body).status == 409
         again = it.alias("shop", TWO)
@@ -132,6 +132,8 @@ def _():
         other = it.alias("other", THEIRS)
         refused = it.api.ask("PATCH", f"{ALIASES}/{other}", {"alias": "shop"}, version=it.api.get(f"{ALIASES}/{other}").version)
         assert refused.status == 409 and "rests" in refused.message, refused
+        assert it.edge.end() == 0, it.edge.text()
+        it.start("--alias-rest", "1s", known=False)
         made = eventually(lambda: (a := it.api.ask("POST", ALIASES, body)).status == 200 and a, "the name")
         it.until(200, "shop", at="192.0.2.4:8000")
         with open(it.server.path(f"{it.folder}/audit.log"), encoding="utf-8") as f:
