@@ -17,6 +17,7 @@
  *   cmd_env.c       env
  *   cmd_edge.c      edge dev, edge up: a kit and the edge in one process
  *   cmd_edge_api.c  edge containers, services, state: the API of an edge on this machine
+ *   cmd_edge_domains.c  edge domains
  *   cmd_edge_logs.c edge logs, edge stats
  *   cmd_edge_doctor.c  edge doctor
  *   cmd_restart.c   restart
@@ -83,6 +84,7 @@ int cmd_requests_replay(int argc, char **argv);
 int cmd_env(int argc, char **argv);
 int cmd_edge_containers(int argc, char **argv);
 int cmd_edge_dev(int argc, char **argv);
+int cmd_edge_domains(int argc, char **argv);
 int cmd_edge_permissions(int argc, char **argv);
 int cmd_edge_services(int argc, char **argv);
 int cmd_edge_state(int argc, char **argv);
@@ -235,9 +237,6 @@ void cli_output_flush(struct cli_output *o, int wait_ms);
 bool cli_utf8(void);
 /* Appends a JSON string with its quotes. Bytes that are not UTF-8 become U+FFFD. 0 or HT_ENOMEM. */
 int cli_json_string(struct ht_buf *b, const char *text) HT_MUST_USE;
-/* A name or host was refused. When it has letters beyond ASCII, *err becomes a sentence with its A-labels, if those can
- * be known. */
-void cli_idn_hint(const char *text, struct ht_errmsg *err);
 
 /* Appends text of a peer, safe to show: control characters and invalid bytes are escaped. 0 or HT_ENOMEM. */
 int cli_put_text(struct ht_buf *b, const char *text) HT_MUST_USE;

@@ -50,6 +50,7 @@ int main(int argc, char **argv) {
         [OPT_CMD_ENV] = cmd_env,
         [OPT_CMD_EDGE_CONTAINERS] = cmd_edge_containers,
         [OPT_CMD_EDGE_DEV] = cmd_edge_dev,
+        [OPT_CMD_EDGE_DOMAINS] = cmd_edge_domains,
         [OPT_CMD_EDGE_PERMISSIONS] = cmd_edge_permissions,
         [OPT_CMD_EDGE_SERVICES] = cmd_edge_services,
         [OPT_CMD_EDGE_STATE] = cmd_edge_state,

@@ -4,6 +4,7 @@
  *   api.c             connections: who may ask, bodies, answers, streams
  *   api_body.c        members of a request's JSON
  *   api_containers.c  containers, services, switches
+ *   api_domains.c     own domains and their certificates
  *   api_logs.c        the log
  *   api_permissions.c who may visit
  *
@@ -17,6 +18,7 @@
 #include "edge/containers.h"
 #include "edge_api_gen.h"
 
+struct edge_domains;
 struct edge_log;
 
 struct edge_api_config {
@@ -25,6 +27,8 @@ struct edge_api_config {
     const char *listen, *token; /* a port of this machine, "127.0.0.1:8480", and what to show there; NULL: none */
     struct edge_state *state;
     struct edge_containers *containers;
+    struct edge_domains *domains;
+    const char *domain; /* the site's */
     struct edge_maps *maps;
     struct edge_book *const *book;
     struct edge_log *log;
@@ -114,6 +118,13 @@ API_HANDLER(edge_api_container_state_get);
 API_HANDLER(edge_api_container_state);
 API_HANDLER(edge_api_project_state_get);
 API_HANDLER(edge_api_project_state);
+API_HANDLER(edge_api_domain_list);
+API_HANDLER(edge_api_domain_get);
+API_HANDLER(edge_api_domain_put);
+API_HANDLER(edge_api_domain_delete);
+API_HANDLER(edge_api_domain_renew);
+API_HANDLER(edge_api_domain_certificate);
+API_HANDLER(edge_api_domain_certificate_delete);
 API_HANDLER(edge_api_log_list);
 API_HANDLER(edge_api_log_stats);
 API_HANDLER(edge_api_log_stream);

@@ -2,7 +2,7 @@
  * Names with letters beyond ASCII are refused, because what is typed there has many spellings of the same look. The
  * refusal tells the A-label (RFC 5891) where libidn2 is at hand, which glibc recommends; nothing else depends on it.
  */
-#include "cli/cli.h"
+#include "proc/idn.h"
 
 #include "base/library.h"
 #include "base/text.h"
@@ -24,7 +24,7 @@ static bool beyond_ascii(const char *text) {
     return false;
 }
 
-void cli_idn_hint(const char *text, struct ht_errmsg *err) {
+void proc_idn_hint(const char *text, struct ht_errmsg *err) {
     char *ascii = NULL, shown[160], host[WIRE_HOST_ROOM];
     if (!beyond_ascii(text) || !ht_library_need(&idn_file))
         return;
