@@ -70,7 +70,7 @@ static bool answer(struct web_conn *web, uint16_t status, struct ht_slice text) 
 
 static bool request(struct web_conn *web) {
     const struct edge_acme *a = client_of(web)->a;
-    static const char prefix[] = HAPROXY_ACME_PATH;
+    static const char prefix[] = HAPROXY_ACME_PREFIX;
     struct ht_slice path = web_path(web);
     size_t n = sizeof prefix - 1;
     char name[sizeof WEBROOT + sizeof prefix + TOKEN_MAX], file[EDGE_PATH + TOKEN_MAX], text[1024];
@@ -126,7 +126,21 @@ static void empty(const char *folder, const char *name) {
 
 static void clean(const struct edge_acme *a) {
     empty(a->folder, LEGO "/certificates");
-    empty(a->folder, WEBROOT HAPROXY_ACME_PATH);
+    empty(a->folder, WEBROOT HAPROXY_ACME_PREFIX);
+}
+
+/* The ACME server has forgotten the account, as a test server does when it starts anew: lego makes another one next time,
+ * with the same key. */
+static void forget_account(const struct edge_acme *a) {
+    char servers[EDGE_PATH], file[EDGE_PATH + 600];
+    DIR *d = opendir(edge_path(a->folder, LEGO "/accounts", servers));
+    for (const struct dirent *item; d && (item = readdir(d));) {
+        snprintf(file, sizeof file, "%s/%.255s/%.255s/account.json", servers, item->d_name, a->cfg->email);
+        if (item->d_name[0] != '.')
+            (void)unlink(file);
+    }
+    if (d)
+        closedir(d);
 }
 
 /* lego writes * as _. */
@@ -219,6 +233,8 @@ static void on_ended(void *ctx, int status, const char *text) {
     } else {
         snprintf(why, sizeof why, "%s%s", a->why[0] ? "" : "lego: ", a->why[0] ? a->why : text);
     }
+    if (status != 0 && strstr(a->why, ":accountDoesNotExist"))
+        forget_account(a);
     if (raw.data)
         explicit_bzero(raw.data, raw.cap);
     ht_buf_free(&raw);

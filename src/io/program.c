@@ -9,6 +9,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -153,6 +154,8 @@ static _Noreturn void become(const char *const argv[], const char *const env[], 
     int in = open("/dev/null", O_RDONLY);
     bool ok = in >= 0 && dup2(in, 0) == 0 && dup2(out, 1) == 1 && dup2(out, 2) == 2;
     ok = ok && prctl(PR_SET_PDEATHSIG, SIGTERM) == 0 && getppid() == parent;
+    if (env)
+        umask(077);
     if (ok && env)
         execve(argv[0], args.out, vars.out);
     else if (ok)

@@ -44,7 +44,7 @@ class Site:
     def tell(self, what, **how):
         self.server.run("curl", "-s", "-S", "-f", "-d", json.dumps(how), f"http://127.0.0.1:8055/{what}")
 
-    def serve_acme(self, lifetime=7776000, reject=20):
+    def serve_acme(self, lifetime=7776000, reject=0):
         """pebble, whose certificates are good for so many seconds, and which refuses so many of 100 nonces."""
         config = {"listenAddress": "127.0.0.1:14000", "managementListenAddress": "127.0.0.1:15000", "certificate": "/tmp/pebble.crt", "privateKey": "/tmp/pebble.key",
                   "httpPort": 80, "tlsPort": 443, "ocspResponderURL": "", "externalAccountBindingRequired": False, "certificateValidityPeriod": lifetime}
@@ -118,6 +118,16 @@ class Site:
         os.kill(self.edge.inner, signal.SIGHUP)
         eventually(lambda: self.worker() != was, "a new process of HAProxy")
 
+    def runs(self, name):
+        """The processes of a program on the server; what has ended and is not waited for is none."""
+        return self.server.run("sh", "-c", f"ps -C {name} -o pid=,stat= | grep -v Z || true").split()
+
+    def kill(self):
+        """The edge alone; what it has started ends with it."""
+        self.edge.end(signal.SIGKILL)
+        for name in ("lego", "haproxy"):
+            eventually(lambda n=name: not self.runs(n), f"the end of {name}")
+
     def files(self, folder):
         return sorted(os.listdir(self.server.path(f"/tmp/edge/{folder}")))
 
@@ -133,7 +143,7 @@ class Site:
 
 
 @contextlib.contextmanager
-def site(acme=True, lifetime=7776000):
+def site(acme=True, **more):
     needs_acme()
     with namespaces(1) as (server,):
         server.run("ip", "addr", "add", f"{ADDRESS}/32", "dev", "lo")
@@ -142,12 +152,12 @@ def site(acme=True, lifetime=7776000):
         it = Site(server)
         it.serve_names()
         if acme:
-            it.serve_acme(lifetime)
+            it.serve_acme(**more)
         try:
             yield it
         except BaseException:
             for what in (it.edge, it.pebble):
-                for line in (what.log if what else [])[-40:]:
+                for line in (what.log if what else [])[-150:]:
                     print(f"# {line}")
             raise
         if it.edge and it.edge.process.poll() is None:

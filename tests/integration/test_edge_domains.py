@@ -18,7 +18,7 @@ API = "api.mycompany.test"
 
 @case("a domain gets a certificate without a reload, keeps it over reloads and restarts, gets another one, and loses it when it is taken away")
 def _():
-    with site() as it:
+    with site(reject=20) as it:
         it.start(*it.acme())
         own = it.shown(API)
         assert f"*.{DOMAIN}" in own[0], own
@@ -143,10 +143,8 @@ def _():
         stuck.wait_line("stuck")
         it.add("d.test")
         it.until("d.test", "issuing")
-        lego = eventually(lambda: it.server.run("sh", "-c", "pgrep -x lego || true").split(), "lego")
-        it.edge.end(signal.SIGKILL)
-        eventually(lambda: not it.server.run("sh", "-c", f"kill -0 {lego[0]} 2>/dev/null && echo there || true"), "the end of lego")
-        eventually(lambda: not it.server.run("sh", "-c", "pgrep -x haproxy || true"), "the end of HAProxy")
+        eventually(lambda: it.runs("lego"), "lego")
+        it.kill()
         stuck.end(signal.SIGKILL)
         it.serve_acme()
         it.start(*it.acme("--acme-daily-cap", "50"))
@@ -158,8 +156,7 @@ def _():
         for wait in (0.05, 0.3, 0.6):
             it.renew("a.test")
             time.sleep(wait)
-            it.edge.end(signal.SIGKILL)
-            eventually(lambda: not it.server.run("sh", "-c", "pgrep -x haproxy || true"), "the end of HAProxy")
+            it.kill()
             it.start(*it.acme("--acme-daily-cap", "50"))
             assert it.shown("a.test")[0] == {"a.test"} and it.get("a.test")["state"] in ("issued", "issuing")
             assert not [f for f in it.files("certs") if f.endswith(".part")]
@@ -167,15 +164,14 @@ def _():
 
 @case("a certificate is renewed by itself when a third of its time is left")
 def _():
-    with site(lifetime=12) as it:
+    with site(lifetime=6) as it:
         it.start(*it.acme())
         it.add(API)
         it.until(API, "issued")
         seen = set()
         worker = it.worker()
-        eventually(lambda: seen.add(it.serial(API)) or len(seen) >= 4, "the third certificate after the first", 40)
-        assert it.worker() == worker and it.get(API)["not_after"] > time.time()
-        assert it.orders() <= 6
+        eventually(lambda: seen.add(it.serial(API)) or len(seen) >= 3, "the second certificate after the first")
+        assert it.worker() == worker and it.orders() <= 5
 
 
 @case("who may have a name: not another project's, nor below it, nor this server's own, no wildcard, no letters beyond ASCII; the right form is told")
@@ -195,7 +191,7 @@ def _():
         assert put("mycompany.test", ALIAS, 1).status == 412
         assert put("x.test", "64f1c0ffee64f1c0ffee6499").status == 404
         for bad, why in ((DOMAIN, "this server's own"), (f"www.{DOMAIN}", "this server's own"), (f"a-b-http-3000.node1.containers.{DOMAIN}", "this server's own"),
-                         (f"*.node1.containers.{DOMAIN}", "wildcard"), ("*.mycompany.test", "wildcard"), ("test", "label"), ("a..test", "empty"), ("-a.test", ""),
+                         (f"*.node1.containers.{DOMAIN}", "wildcard"), ("*.mycompany.test", "wildcard"), ("test", "has a dot"), ("a..test", "empty"), ("-a.test", ""),
                          ("1.2.3.4", ""), ("a_b.test", ""), ("x" * 64 + ".test", "63"), (".".join(["x" * 40] * 3), "at most 100 bytes"), ("b%C3%BCcher.test", "xn--"), ("xn--zz.test", ""),
                          ("a.test%00", ""), ("a.test%2f..", ""), ("A%20b.test", "")):
             answer = put(bad, ALIAS)
@@ -245,12 +241,12 @@ def _():
         # It is for other names as well, which are not its owner's.
         assert it.serial("other.test") == own and it.serial(f"node1-3000.{DOMAIN}") == own
         it.reload()
-        assert it.serial(API) == serial and it.serial("other.test") == own
+        assert it.serial(API) == serial and API not in it.shown("other.test")[0]
         it.end()
         it.start()
         assert it.serial(API) == serial and "issued" in cli()
         assert "status 0" in cli("uncert", API)
-        eventually(lambda: it.serial(API) == own and it.files("brought") == [], "no certificate any more")
+        eventually(lambda: API not in it.shown(API)[0] and it.files("brought") == [], "no certificate any more")
         assert "no ACME server" in cli("renew", API, status=1)
         assert "xn--bcher-kva.test" in cli("add", "bücher.test", ALIAS, status=2) or not os.path.exists("/usr/lib/x86_64-linux-gnu/libidn2.so.0")
         assert f"{API} is taken away" in cli("remove", API)
@@ -265,7 +261,7 @@ def _():
         it.server.write("/tmp/dns.sh", '#!/bin/sh\necho "$0 $* token=$SECRET_TOKEN" >&2\ncase "$1" in\n'
                         'present) curl -s -d "{\\"host\\":\\"$2\\",\\"value\\":\\"$3\\"}" http://127.0.0.1:8055/set-txt;;\n'
                         '*) curl -s -d "{\\"host\\":\\"$2\\"}" http://127.0.0.1:8055/clear-txt;;\nesac\nenv > /tmp/dns.saw\n')
-        it.server.write("/tmp/dns.env", "# of a provider\nEXEC_PATH=/tmp/dns.sh\nSECRET_TOKEN=hush-hush-4711\n\n")
+        it.server.write("/tmp/dns.env", "# of a provider\nEXEC_PATH=/tmp/dns.sh\nEXEC_SEQUENCE_INTERVAL=1\nEXEC_POLLING_INTERVAL=1\nSECRET_TOKEN=hush-hush-4711\n\n")
         it.server.run("sh", "-c", "chmod 755 /tmp/dns.sh; chmod 644 /tmp/dns.env")
         dns = it.acme("--acme-dns", "exec", "--acme-dns-env", "/tmp/dns.env", "--no-acme-dns-check")
         def refused(*args, status=3):
