@@ -167,9 +167,9 @@ static int64_t due_of(const struct edge_domains *d, const struct record *r) {
         return NEVER;
     if (r->wanted_now)
         return 0;
-    int64_t next = r->tries ? r->tries->next : 0;
-    int64_t renew = r->has ? renew_at(r) : 0;
-    return next > renew ? next : renew;
+    if (r->tries && r->tries->failures)
+        return r->tries->next;
+    return r->has ? renew_at(r) : 0;
 }
 
 /* What goes first: the server's own, then what has a certificate that ends, the soonest first, then what has waited longest. */

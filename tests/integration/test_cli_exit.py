@@ -300,7 +300,7 @@ def edge(_world, name, code):
 
 def edge_api(world, name, code):
     project, one = "67e89abc123def456789abcd", "890abcdef12345678901cdef"
-    words = {"edge containers": ["list"], "edge services": [one], "edge state": ["off", "--project", project], "edge permissions": ["--project", project]}[name]
+    words = {"edge containers": ["list"], "edge services": [one], "edge state": ["off", "--project", project], "edge permissions": ["--project", project], "edge domains": ["list"]}[name]
     if code == "gave_up":
         return status_of(*name.split(), *words, "--folder", world.folder.join("nowhere"))
     if code == "usage":
@@ -308,7 +308,7 @@ def edge_api(world, name, code):
     with Edge() as e:
         at = ["--folder", e.folder]
         if code == "failure":
-            words = {"edge containers": ["remove", one], "edge services": [one], "edge state": ["on", "--container", one], "edge permissions": ["remove", "--container", one]}[name]
+            words = {"edge containers": ["remove", one], "edge services": [one], "edge state": ["on", "--container", one], "edge permissions": ["remove", "--container", one], "edge domains": ["get", "a.test"]}[name]
         elif name == "edge services":
             assert status_of("edge", "containers", "set", one, "192.0.2.7", "--project", project, *at) == 0
         return status_of(*name.split(), *words, *at)
@@ -354,7 +354,7 @@ def edge_doctor(_world, _name, code):
         }[code]()
 
 
-RUNS = {"edge doctor": edge_doctor, "edge permissions": edge_api, "edge logs": edge_log, "edge stats": edge_log, "edge containers": edge_api, "edge services": edge_api, "edge state": edge_api, "edge dev": edge, "edge up": edge, "restart": restart, "doctor": doctor, "requests list": inspector, "requests show": inspector, "requests replay": inspector, "login": stored, "logout": stored, "token new": about, "password new": password, "version": about, "completion": about, "serve": kit, "demo": demo, "ready": ready, "config check": check, **{name: tunnel for name in (*TUNNELS, "reach", "vtunnel-client")},
+RUNS = {"edge doctor": edge_doctor, "edge permissions": edge_api, "edge domains": edge_api, "edge logs": edge_log, "edge stats": edge_log, "edge containers": edge_api, "edge services": edge_api, "edge state": edge_api, "edge dev": edge, "edge up": edge, "restart": restart, "doctor": doctor, "requests list": inspector, "requests show": inspector, "requests replay": inspector, "login": stored, "logout": stored, "token new": about, "password new": password, "version": about, "completion": about, "serve": kit, "demo": demo, "ready": ready, "config check": check, **{name: tunnel for name in (*TUNNELS, "reach", "vtunnel-client")},
         **{name: admin for name in ADMIN}}
 
 
