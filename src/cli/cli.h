@@ -237,6 +237,9 @@ void cli_output_flush(struct cli_output *o, int wait_ms);
 bool cli_utf8(void);
 /* Appends a JSON string with its quotes. Bytes that are not UTF-8 become U+FFFD. 0 or HT_ENOMEM. */
 int cli_json_string(struct ht_buf *b, const char *text) HT_MUST_USE;
+/* A name or host was refused. When it has letters beyond ASCII, *err becomes a sentence with its A-labels, if those can
+ * be known. */
+void cli_idn_hint(const char *text, struct ht_errmsg *err);
 
 /* Appends text of a peer, safe to show: control characters and invalid bytes are escaped. 0 or HT_ENOMEM. */
 int cli_put_text(struct ht_buf *b, const char *text) HT_MUST_USE;

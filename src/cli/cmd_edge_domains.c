@@ -2,7 +2,6 @@
 #include "cli/cli.h"
 
 #include "base/buf.h"
-#include "proc/idn.h"
 #include "wire/name.h"
 
 #include <cjson/cJSON.h>
@@ -27,7 +26,7 @@ static bool read_domain(const char *text, char out[WIRE_HOST_ROOM + 2]) {
         memcpy(out, "*.", own ? 2 : 0);
         return true;
     }
-    proc_idn_hint(text, &err);
+    cli_idn_hint(text, &err);
     cli_complain("%s", err.text);
     return false;
 }
@@ -125,7 +124,8 @@ static int list(const struct cli_edge *e) {
             continue;
         }
         while (cJSON_GetArraySize(page) > 0)
-            cJSON_AddItemToArray(cJSON_GetObjectItemCaseSensitive(whole, "domains"), cJSON_DetachItemFromArray(page, 0));
+            cJSON_AddItemToArray(cJSON_GetObjectItemCaseSensitive(whole, "domains"),
+                                 cJSON_DetachItemFromArray(page, 0));
         cJSON_Delete(data);
     }
     if (status == OPT_EXIT_OK)
@@ -144,7 +144,8 @@ static int ask(const struct cli_edge *e, const char *method, const char *path) {
     return status;
 }
 
-static int change(const struct cli_edge *e, const char *method, const char *document, const char *below, const char *body) {
+static int change(const struct cli_edge *e, const char *method, const char *document, const char *below,
+                  const char *body) {
     char path[512];
     cJSON *data = NULL;
     snprintf(path, sizeof path, "%s%s", document, below);

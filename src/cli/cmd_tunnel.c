@@ -3,7 +3,6 @@
 
 #include "base/mem.h"
 #include "driver/url.h"
-#include "proc/idn.h"
 #include "wire/name.h"
 
 /* Makes a binding for each target; all other fields are those of `like`. 0 or an exit status. */
@@ -76,7 +75,7 @@ static bool hostnames_good(const char *const *hostnames, size_t n) {
     struct ht_errmsg err;
     for (size_t i = 0; i < n; i++)
         if (wire_domain_read(host, ht_slice_str(hostnames[i]), 2, &err)) {
-            proc_idn_hint(hostnames[i], &err);
+            cli_idn_hint(hostnames[i], &err);
             cli_complain("--hostname %s", err.text);
             return false;
         }

@@ -7,7 +7,6 @@
 #include "driver/name.h"
 #include "driver/url.h"
 #include "http/http.h"
-#include "proc/idn.h"
 #include "wire/name.h"
 #include "wire_gen.h"
 
@@ -218,11 +217,11 @@ int cli_config_bind(struct cli_config *c, enum opt_mapping_id kind, const void *
                            b.host);
     char host[WIRE_HOST_ROOM], name[WIRE_LABEL_ROOM];
     if (b.name && wire_label_read(name, ht_slice_str(b.name), &err)) {
-        proc_idn_hint(b.name, &err);
+        cli_idn_hint(b.name, &err);
         cli_config_problem(c, b.at, "name: %s", err.text);
     }
     if (b.hostname && wire_domain_read(host, ht_slice_str(b.hostname), 2, &err)) {
-        proc_idn_hint(b.hostname, &err);
+        cli_idn_hint(b.hostname, &err);
         cli_config_problem(c, b.at, "hostname: %s", err.text);
     }
     if (!b.target)

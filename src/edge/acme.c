@@ -58,7 +58,8 @@ static struct client *client_of(struct web_conn *web) { return ht_container_of(w
 
 static bool is_token(struct ht_slice s) {
     for (size_t i = 0; i < s.n; i++)
-        if (!ht_is_digit(s.p[i]) && (ht_lower(s.p[i]) < 'a' || ht_lower(s.p[i]) > 'z') && s.p[i] != '-' && s.p[i] != '_')
+        if (!ht_is_digit(s.p[i]) && (ht_lower(s.p[i]) < 'a' || ht_lower(s.p[i]) > 'z') && s.p[i] != '-' &&
+            s.p[i] != '_')
             return false;
     return s.n > 0 && s.n <= TOKEN_MAX;
 }
@@ -82,7 +83,8 @@ static bool request(struct web_conn *web) {
     if (fd >= 0)
         close(fd);
     ht_debug("edge", "a challenge was asked for, and %s there", got > 0 ? "is" : "is not");
-    return got > 0 ? answer(web, 200, ht_slice_of(text, (size_t)got)) : answer(web, 404, ht_slice_str("There is no such challenge.\n"));
+    return got > 0 ? answer(web, 200, ht_slice_of(text, (size_t)got))
+                   : answer(web, 404, ht_slice_str("There is no such challenge.\n"));
 }
 
 static bool refused(struct web_conn *web, uint16_t status, const char *text) {
@@ -129,8 +131,8 @@ static void clean(const struct edge_acme *a) {
     empty(a->folder, WEBROOT HAPROXY_ACME_PREFIX);
 }
 
-/* The ACME server has forgotten the account, as a test server does when it starts anew: lego makes another one next time,
- * with the same key. */
+/* The ACME server has forgotten the account, as a test server does when it starts anew: lego makes another one next
+ * time, with the same key. */
 static void forget_account(const struct edge_acme *a) {
     char servers[EDGE_PATH], file[EDGE_PATH + 600];
     DIR *d = opendir(edge_path(a->folder, LEGO "/accounts", servers));
@@ -174,15 +176,18 @@ static int read_env(const struct edge_acme_config *cfg, struct acme_env *out, st
     }
     if (!S_ISREG(st.st_mode) || (st.st_mode & 077) || (st.st_uid != geteuid() && st.st_uid != 0)) {
         close(fd);
-        return ht_fail(err, HT_EACCESS, "--acme-dns-env %s: secrets are in it, and others may read it; chmod 600, and it must belong to the edge's user or root",
+        return ht_fail(err, HT_EACCESS,
+                       "--acme-dns-env %s: secrets are in it, and others may read it; chmod 600, and it must belong to "
+                       "the edge's user or root",
                        cfg->dns_env);
     }
     char *text = ht_malloc(ENV_MAX);
     ssize_t n = text ? read(fd, text, ENV_MAX) : -1;
     close(fd);
-    int rc = !text            ? ht_fail(err, HT_ENOMEM, "out of memory")
-             : n < 0 || n == (ssize_t)ENV_MAX ? ht_fail(err, HT_EIO, "--acme-dns-env %s: it cannot be read, or is too long", cfg->dns_env)
-                              : acme_env_read(out, ht_slice_of(text, (size_t)n), &why);
+    int rc = !text ? ht_fail(err, HT_ENOMEM, "out of memory")
+             : n < 0 || n == (ssize_t)ENV_MAX
+                 ? ht_fail(err, HT_EIO, "--acme-dns-env %s: it cannot be read, or is too long", cfg->dns_env)
+                 : acme_env_read(out, ht_slice_of(text, (size_t)n), &why);
     if (rc == HT_EINVAL)
         ht_fail(err, rc, "--acme-dns-env %s: %s", cfg->dns_env, why.text);
     if (text)
@@ -258,7 +263,8 @@ void edge_acme_kill(struct edge_acme *a) {
 
 /* What lego has of this program's environment: where things are, and none of its secrets. */
 static size_t plain_env(char texts[][512], const char **env, const struct edge_acme_config *cfg) {
-    static const char *const names[] = {"PATH", "HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR", "TZ"};
+    static const char *const names[] = {"PATH",     "HTTPS_PROXY",   "https_proxy",  "NO_PROXY",
+                                        "no_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR", "TZ"};
     size_t n = 0;
     for (size_t i = 0; i < HT_ARRAY_LEN(names); i++) {
         const char *value = getenv(names[i]);
@@ -279,7 +285,8 @@ int edge_acme_order(struct edge_acme *a, const char *const names[], size_t n, bo
     char texts[PLAIN_ENV][512];
     const char *argv[24 + 2 * NAMES_MAX];
     size_t at = 0;
-    const char *const first[] = {a->lego, "--server", a->cfg->server, "--email", a->cfg->email, "--accept-tos", "--path", a->path, "--key-type", "ec256"};
+    const char *const first[] = {a->lego,        "--server", a->cfg->server, "--email",    a->cfg->email,
+                                 "--accept-tos", "--path",   a->path,        "--key-type", "ec256"};
     int rc = dns ? read_env(a->cfg, &a->env, err) : HT_OK;
     const char **env = rc == HT_OK ? ht_calloc(PLAIN_ENV + a->env.n + 1, sizeof *env) : NULL;
     if (rc < 0 || !env) {
@@ -331,14 +338,15 @@ static int find(struct edge_acme *a, struct ht_errmsg *err) {
     }
     if (edge_look_program(HAPROXY_ACME_PROGRAM, a->lego))
         return HT_OK;
-    return ht_fail(err, HT_EIO,
-                   "--acme-email: lego, which asks the ACME server, is missing: install the package %s (apt-get install "
-                   "%s), or name the program with --lego",
-                   HAPROXY_ACME_PACKAGE, HAPROXY_ACME_PACKAGE);
+    return ht_fail(
+        err, HT_EIO,
+        "--acme-email: lego, which asks the ACME server, is missing: install the package %s (apt-get install "
+        "%s), or name the program with --lego",
+        HAPROXY_ACME_PACKAGE, HAPROXY_ACME_PACKAGE);
 }
 
-int edge_acme_start(struct edge_acme **out, struct io_loop *loop, const char *folder, const struct edge_acme_config *cfg,
-                    struct ht_errmsg *err) {
+int edge_acme_start(struct edge_acme **out, struct io_loop *loop, const char *folder,
+                    const struct edge_acme_config *cfg, struct ht_errmsg *err) {
     static const struct io_listener_ops listen_ops = {.accepted = accepted};
     static const struct web_server_ops web_ops = {.request = request, .refuse = refused, .gone = gone};
     struct acme_env env = {0};
@@ -364,7 +372,8 @@ int edge_acme_start(struct edge_acme **out, struct io_loop *loop, const char *fo
         rc = read_env(cfg, &env, err);
     acme_env_free(&env);
     if (rc == HT_OK)
-        rc = edge_socket_listen(loop, folder, HAPROXY_ACME_SOCKET, EDGE_SOCKET_FOR_ENGINE, &listen_ops, a, &a->listener, err);
+        rc = edge_socket_listen(loop, folder, HAPROXY_ACME_SOCKET, EDGE_SOCKET_FOR_ENGINE, &listen_ops, a, &a->listener,
+                                err);
     clean(a);
     if (rc < 0)
         edge_acme_stop(&a);

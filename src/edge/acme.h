@@ -10,10 +10,10 @@
 
 struct edge_acme;
 
-/* Finds lego and checks what it is given. Copies nothing: `cfg` and `folder` must stay. HT_EINVAL, HT_EIO, HT_EACCESS or
- * HT_ENOMEM with *err. */
-int edge_acme_start(struct edge_acme **out, struct io_loop *loop, const char *folder, const struct edge_acme_config *cfg,
-                    struct ht_errmsg *err) HT_MUST_USE;
+/* Finds lego and checks what it is given. Copies nothing: `cfg` and `folder` must stay. HT_EINVAL, HT_EIO, HT_EACCESS
+ * or HT_ENOMEM with *err. */
+int edge_acme_start(struct edge_acme **out, struct io_loop *loop, const char *folder,
+                    const struct edge_acme_config *cfg, struct ht_errmsg *err) HT_MUST_USE;
 /* Ends lego; done() is not called. Clears the pointer. NULL is ignored. */
 void edge_acme_stop(struct edge_acme **a);
 

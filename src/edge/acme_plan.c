@@ -72,10 +72,12 @@ int acme_ledger_read(struct acme_ledger *l, struct ht_slice json) {
     int more, rc = HT_OK;
     l->n = 0;
     json_begin(&r, json.p, json.n, NULL);
-    if (json_object_begin(&r) < 0 || json_object_next(&r, &key) <= 0 || !ht_slice_is(key, "orders") || json_array_begin(&r) < 0)
+    if (json_object_begin(&r) < 0 || json_object_next(&r, &key) <= 0 || !ht_slice_is(key, "orders") ||
+        json_array_begin(&r) < 0)
         return HT_EPROTO;
     while (rc == HT_OK && (more = json_array_next(&r)) != 0)
-        rc = more < 0 || json_read_uint(&r, &at) != 0 || at > INT64_MAX / 2 ? HT_EPROTO : acme_ledger_add(l, (int64_t)at);
+        rc = more < 0 || json_read_uint(&r, &at) != 0 || at > INT64_MAX / 2 ? HT_EPROTO
+                                                                            : acme_ledger_add(l, (int64_t)at);
     if (rc == HT_OK && (json_object_next(&r, &key) != 0 || json_end(&r) < 0))
         rc = HT_EPROTO;
     return rc;
@@ -109,7 +111,8 @@ static bool read_member(struct json_reader *r, struct ht_slice key, struct acme_
         return true;
     }
     bool failures = ht_slice_is(key, "failures");
-    if ((!failures && !ht_slice_is(key, "next")) || json_read_uint(r, &n) != 0 || n > (failures ? INT32_MAX : INT64_MAX / 2))
+    if ((!failures && !ht_slice_is(key, "next")) || json_read_uint(r, &n) != 0 ||
+        n > (failures ? INT32_MAX : INT64_MAX / 2))
         return false;
     if (failures)
         out->failures = (unsigned)n;
@@ -144,7 +147,8 @@ int acme_env_read(struct acme_env *out, struct ht_slice text, struct ht_errmsg *
     size_t lines = 1;
     for (size_t i = 0; i < text.n; i++)
         lines += text.p[i] == '\n';
-    *out = (struct acme_env){.text = ht_strndup(text.p ? text.p : "", text.n), .vars = ht_calloc(lines + 1, sizeof *out->vars)};
+    *out = (struct acme_env){.text = ht_strndup(text.p ? text.p : "", text.n),
+                             .vars = ht_calloc(lines + 1, sizeof *out->vars)};
     if (!out->text || !out->vars) {
         acme_env_free(out);
         return ht_fail(err, HT_ENOMEM, "out of memory");
@@ -233,7 +237,8 @@ bool acme_reason(struct ht_slice line, const struct acme_env *env, char out[ACME
 
 static bool is_base64_line(struct ht_slice s) {
     for (size_t i = 0; i < s.n; i++)
-        if (!ht_is_digit(s.p[i]) && (ht_lower(s.p[i]) < 'a' || ht_lower(s.p[i]) > 'z') && s.p[i] != '+' && s.p[i] != '/' && s.p[i] != '=')
+        if (!ht_is_digit(s.p[i]) && (ht_lower(s.p[i]) < 'a' || ht_lower(s.p[i]) > 'z') && s.p[i] != '+' &&
+            s.p[i] != '/' && s.p[i] != '=')
             return false;
     return s.n > 0 && s.n <= 76;
 }
@@ -283,7 +288,8 @@ int acme_pem_clean(struct ht_slice text, struct ht_buf *out, struct ht_errmsg *e
         } else if (end.p && ht_slice_eq(end, kind)) {
             inside = false;
         } else if (!is_base64_line(line)) {
-            return ht_fail(err, HT_EINVAL, "a block of the PEM has a line that none has: is it whole, and without a password?");
+            return ht_fail(err, HT_EINVAL,
+                           "a block of the PEM has a line that none has: is it whole, and without a password?");
         }
         if (keeps)
             rc = ht_buf_printf(out, "%.*s\n", HT_SLICE_ARG(line));
@@ -292,5 +298,7 @@ int acme_pem_clean(struct ht_slice text, struct ht_buf *out, struct ht_errmsg *e
     }
     if (rc < 0)
         return ht_fail(err, rc, "out of memory");
-    return blocks && !inside ? HT_OK : ht_fail(err, HT_EINVAL, blocks ? "the PEM ends within a block" : "there is no PEM in it");
+    return blocks && !inside
+               ? HT_OK
+               : ht_fail(err, HT_EINVAL, blocks ? "the PEM ends within a block" : "there is no PEM in it");
 }

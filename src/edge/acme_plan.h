@@ -46,8 +46,8 @@ struct acme_record {
     int64_t next;      /* not before; 0: at once */
     char error[ACME_ERROR];
 };
-int acme_record_put(const struct acme_record *r, struct ht_buf *out) HT_MUST_USE;        /* HT_ENOMEM */
-int acme_record_read(struct acme_record *r, struct ht_slice json) HT_MUST_USE;           /* HT_EPROTO: it is none */
+int acme_record_put(const struct acme_record *r, struct ht_buf *out) HT_MUST_USE; /* HT_ENOMEM */
+int acme_record_read(struct acme_record *r, struct ht_slice json) HT_MUST_USE;    /* HT_EPROTO: it is none */
 
 /* ---- what lego says ---- */
 
@@ -57,8 +57,8 @@ struct acme_env {
     const char **vars; /* the last one is NULL */
     size_t n;
 };
-/* Reads the file's text. Empty lines and those that begin with # are none. HT_EINVAL with *err, which names the line and
- * quotes none of it; HT_ENOMEM. */
+/* Reads the file's text. Empty lines and those that begin with # are none. HT_EINVAL with *err, which names the line
+ * and quotes none of it; HT_ENOMEM. */
 int acme_env_read(struct acme_env *out, struct ht_slice text, struct ht_errmsg *err) HT_MUST_USE;
 void acme_env_free(struct acme_env *e); /* wipes it */
 
@@ -68,11 +68,12 @@ bool acme_reason(struct ht_slice line, const struct acme_env *env, char out[ACME
 
 /* ---- PEM ---- */
 
-#define ACME_PEM_MAX 11500u /* bytes of a certificate with its chain and key: HAProxy takes that much through its socket */
+#define ACME_PEM_MAX                                                                                                   \
+    11500u /* bytes of a certificate with its chain and key: HAProxy takes that much through its socket */
 
-/* Appends the blocks of certificates and unencrypted keys of a text, line by line as they are, and nothing else: no blank
- * line, for one ends what is said to HAProxy. HT_EINVAL with *err, which quotes nothing: another block, a line that none
- * has, or no block at all. HT_ENOMEM. */
+/* Appends the blocks of certificates and unencrypted keys of a text, line by line as they are, and nothing else: no
+ * blank line, for one ends what is said to HAProxy. HT_EINVAL with *err, which quotes nothing: another block, a line
+ * that none has, or no block at all. HT_ENOMEM. */
 int acme_pem_clean(struct ht_slice text, struct ht_buf *out, struct ht_errmsg *err) HT_MUST_USE;
 
 #endif

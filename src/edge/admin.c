@@ -42,8 +42,8 @@ static const char *find_last(const char *text, const char *what) {
     return found;
 }
 
-/* Each line ends with `show info`, so an answer that lacks it is not whole; one with a payload, which must be at its end,
- * begins with that. */
+/* Each line ends with `show info`, so an answer that lacks it is not whole; one with a payload, which must be at its
+ * end, begins with that. */
 static int understand(struct ht_buf *in, bool payload, struct edge_answer *out) {
     static const char begin[] = "Name: HAProxy\n";
     if (ht_buf_append(in, "", 1) < 0)
@@ -167,8 +167,8 @@ int edge_admin_send(struct edge_admin *a, struct ht_slice commands, edge_admin_d
 int edge_admin_send_with(struct edge_admin *a, struct ht_slice commands, struct ht_slice payload, edge_admin_done *done,
                          void *ctx) {
     static const char info[] = "show info;", begin[] = " <<\n", end[] = "\n";
-    const struct ht_slice pieces[] = {ht_slice_of(info, sizeof info - 1), commands, ht_slice_of(begin, sizeof begin - 1),
-                                      payload, ht_slice_of(end, sizeof end - 1)};
+    const struct ht_slice pieces[] = {ht_slice_of(info, sizeof info - 1), commands,
+                                      ht_slice_of(begin, sizeof begin - 1), payload, ht_slice_of(end, sizeof end - 1)};
     size_t n = 0;
     for (size_t i = 0; i < HT_ARRAY_LEN(pieces); i++)
         n += pieces[i].n;

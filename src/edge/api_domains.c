@@ -71,8 +71,8 @@ static int show(const struct api_client *c, struct edge_api_response *res, const
 /* ---- names ---- */
 
 /* The name of the path; with `own` the server's own as well. False: it is answered. */
-static bool name_of(const struct api_client *c, const struct edge_api_request *req, struct edge_api_response *res, bool own,
-                    char out[NAME_ROOM], int *rc) {
+static bool name_of(const struct api_client *c, const struct edge_api_request *req, struct edge_api_response *res,
+                    bool own, char out[NAME_ROOM], int *rc) {
     struct edge_domain it;
     struct ht_errmsg err;
     if (own && req->params.domain[0] == '*' && edge_domains_find(domains_of(c), req->params.domain, &it)) {
@@ -86,8 +86,8 @@ static bool name_of(const struct api_client *c, const struct edge_api_request *r
 }
 
 /* The same of a domain that is there. */
-static bool there(const struct api_client *c, const struct edge_api_request *req, struct edge_api_response *res, bool own,
-                  char out[NAME_ROOM], int *rc) {
+static bool there(const struct api_client *c, const struct edge_api_request *req, struct edge_api_response *res,
+                  bool own, char out[NAME_ROOM], int *rc) {
     struct edge_domain it;
     if (!name_of(c, req, res, own, out, rc))
         return false;
@@ -150,7 +150,8 @@ int edge_api_domain_put(void *ctx, const struct edge_api_request *req, struct ed
         return edge_api_reply_error(res, 409, "%s", err.text);
     snprintf(part, sizeof part, "{\"alias\":\"%s\",\"project\":\"%s\"}", alias, project);
     const struct edge_change change = {EDGE_DOMAIN_PART, ht_slice_str(part)};
-    return edge_api_change(c, req, res, EDGE_DOMAIN, name, &change, 1, "domainPut", &version, &rc) ? show(c, res, name) : rc;
+    return edge_api_change(c, req, res, EDGE_DOMAIN, name, &change, 1, "domainPut", &version, &rc) ? show(c, res, name)
+                                                                                                   : rc;
 }
 
 int edge_api_domain_delete(void *ctx, const struct edge_api_request *req, struct edge_api_response *res) {
@@ -184,9 +185,10 @@ int edge_api_domain_renew(void *ctx, const struct edge_api_request *req, struct 
 /* ---- certificates that are brought ---- */
 
 /* Certificate and key as one PEM, checked. False: it is answered. */
-static bool read_pem(const struct edge_api_request *req, struct edge_api_response *res, const char *name, struct ht_buf *out,
-                     int *rc) {
-    struct api_member m[] = {{.name = "certificate", .type = API_TEXT, .required = true}, {.name = "key", .type = API_TEXT}};
+static bool read_pem(const struct edge_api_request *req, struct edge_api_response *res, const char *name,
+                     struct ht_buf *out, int *rc) {
+    struct api_member m[] = {{.name = "certificate", .type = API_TEXT, .required = true},
+                             {.name = "key", .type = API_TEXT}};
     struct ht_errmsg err;
     struct edge_cert cert;
     char *space = ht_malloc(TEXTS);
@@ -220,8 +222,9 @@ int edge_api_domain_certificate(void *ctx, const struct edge_api_request *req, s
         return rc;
     if (read_pem(req, res, name, &pem, &rc) &&
         edge_api_change(c, req, res, EDGE_DOMAIN, name, &change, 1, "domainCertificate", &version, &rc))
-        rc = edge_domains_bring(domains_of(c), name, ht_buf_slice(&pem), &err) < 0 ? edge_api_reply_error(res, 500, "%s", err.text)
-                                                                                  : show(c, res, name);
+        rc = edge_domains_bring(domains_of(c), name, ht_buf_slice(&pem), &err) < 0
+                 ? edge_api_reply_error(res, 500, "%s", err.text)
+                 : show(c, res, name);
     if (pem.data)
         explicit_bzero(pem.data, pem.cap);
     ht_buf_free(&pem);
@@ -238,5 +241,7 @@ int edge_api_domain_certificate_delete(void *ctx, const struct edge_api_request 
         return rc;
     if (!edge_doc_part(doc_of(c, name), EDGE_DOMAIN_BROUGHT).p)
         return edge_api_reply_error(res, 404, "nobody has brought a certificate for %s", name);
-    return edge_api_change(c, req, res, EDGE_DOMAIN, name, &change, 1, "domainCertificateDelete", &version, &rc) ? show(c, res, name) : rc;
+    return edge_api_change(c, req, res, EDGE_DOMAIN, name, &change, 1, "domainCertificateDelete", &version, &rc)
+               ? show(c, res, name)
+               : rc;
 }

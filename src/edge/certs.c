@@ -15,7 +15,7 @@
 const char *const edge_cert_folders[EDGE_CERT_FROM] = {[EDGE_CERT_ISSUED] = "certs", [EDGE_CERT_BROUGHT] = "brought"};
 
 struct entry {
-    struct ht_list queue; /* in the certs'; empty: HAProxy has what is wanted */
+    struct ht_list queue;           /* in the certs'; empty: HAProxy has what is wanted */
     enum edge_cert_from want, live; /* EDGE_CERT_FROM: none */
     bool unsure;                    /* HAProxy may have loaded the list before or behind the change */
     bool again;                     /* it has changed once more while HAProxy is told */
@@ -271,8 +271,8 @@ static void refuse(struct edge_certs *c, struct entry *e, struct ht_slice answer
             why[n++] = answer.p[i] == '\n' ? ' ' : answer.p[i];
     why[n] = '\0';
     snprintf(name, sizeof name, "%s", e->name);
-    ht_log_with(HT_LOG_ERROR, "edge", HT_LOG_FIELDS(log_reason(why)),
-                "HAProxy does not take the certificate of %s", name);
+    ht_log_with(HT_LOG_ERROR, "edge", HT_LOG_FIELDS(log_reason(why)), "HAProxy does not take the certificate of %s",
+                name);
     if (!e->own) {
         e->want = EDGE_CERT_FROM;
         e->unsure = true;
@@ -394,7 +394,8 @@ static int send_remove(struct edge_certs *c, const struct entry *e, struct ht_bu
         if (from == (int)e->want || (!e->unsure && from != (int)e->live))
             continue;
         path_of(from, e->name, path);
-        rc = ht_buf_printf(b, "%sabort ssl cert %s/%s;del ssl crt-list %s/" HAPROXY_ACME_LIST " %s/%s;del ssl cert %s/%s",
+        rc = ht_buf_printf(b,
+                           "%sabort ssl cert %s/%s;del ssl crt-list %s/" HAPROXY_ACME_LIST " %s/%s;del ssl cert %s/%s",
                            ht_buf_size(b) ? ";" : "", c->folder, path, c->folder, c->folder, path, c->folder, path);
     }
     return rc == HT_OK ? tell(c, b, ht_slice_of(NULL, 0)) : rc;
@@ -464,7 +465,8 @@ struct edge_certs *edge_certs_create(struct io_loop *loop, const char *folder, s
     struct edge_certs *c = ht_calloc(1, sizeof *c);
     if (!c)
         return NULL;
-    *c = (struct edge_certs){.loop = loop, .folder = folder, .admin = admin, .ops = ops, .ctx = ctx, .held = true, .stale = true};
+    *c = (struct edge_certs){
+        .loop = loop, .folder = folder, .admin = admin, .ops = ops, .ctx = ctx, .held = true, .stale = true};
     ht_list_init(&c->queue);
     io_task_init(&c->flush, on_flush);
     io_timer_init(loop, &c->again, on_again);

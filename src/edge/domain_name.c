@@ -1,37 +1,82 @@
 /* Which names can be own domains, and whose they are. */
 #include "edge/domains.h"
 
+#include "base/idn.h"
 #include "base/text.h"
 #include "json/json.h"
-#include "proc/idn.h"
-#include "wire/name.h"
 
 #include <stdio.h>
+
+#define LABEL_MAX 63
+#define HOST_MAX 253
 
 static bool is_below(const char *name, const char *site) {
     size_t n = strlen(name), m = strlen(site);
     return strcmp(name, site) == 0 || (n > m && name[n - m - 1] == '.' && strcmp(name + n - m, site) == 0);
 }
 
+static bool is_alnum(char c) { return ht_is_digit(c) || (c >= 'a' && c <= 'z'); }
+
+/* What is wrong with a label in lower case; NULL: nothing (RFC 1035 2.3.1, RFC 5891 4.2.3.1). */
+static const char *wrong_with(const char *p, size_t n) {
+    bool a_label = n > 4 && memcmp(p, "xn--", 4) == 0;
+    if (n == 0)
+        return "a label is empty";
+    if (n > LABEL_MAX)
+        return "a label has at most 63 characters";
+    for (size_t i = 0; i < n; i++) {
+        if ((unsigned char)p[i] >= 0x80)
+            return "letters beyond ASCII are written as A-labels (xn--...), as idn2 prints them";
+        if (!is_alnum(p[i]) && p[i] != '-')
+            return "a label has letters, digits and hyphens";
+    }
+    if (p[0] == '-' || p[n - 1] == '-')
+        return "a label neither begins nor ends with a hyphen";
+    return n > 3 && p[2] == '-' && p[3] == '-' && !a_label ? "a label with -- at its third place is xn--..." : NULL;
+}
+
+/* The same of a domain of two labels or more. */
+static const char *wrong_with_all(const char *name) {
+    const char *why = NULL, *at = name, *dot;
+    for (bool more = true; more && !why; at = dot + more) {
+        dot = at + strcspn(at, ".");
+        more = *dot;
+        why = wrong_with(at, (size_t)(dot - at));
+        if (!why && !more && at[strspn(at, "0123456789")] == '\0')
+            why = "its last label is a number";
+    }
+    return why ? why : strchr(name, '.') ? NULL : "a domain has a dot, as in app.example.com";
+}
+
+static int refuse(const char *text, const char *why, struct ht_errmsg *err) {
+    char shown[160], ascii[300];
+    ht_text_clean(ht_slice_str(text), shown, sizeof shown);
+    if (ht_idn_ascii(text, ascii, sizeof ascii))
+        return ht_fail(err, HT_EINVAL, "\"%s\": letters beyond ASCII are written as A-labels: %s", shown, ascii);
+    return ht_fail(err, HT_EINVAL, "\"%s\": %s", shown, why);
+}
+
 int edge_domain_read(const char *site, const char *text, char out[EDGE_DOMAIN_NAME], struct ht_errmsg *err) {
-    char host[WIRE_HOST_ROOM], shown[160];
-    struct ht_errmsg why;
+    char host[HOST_MAX + 1];
     size_t n = strlen(text);
     if (n > 1 && text[n - 1] == '.')
         n--;
+    if (n > HOST_MAX)
+        return refuse("", "a domain has at most 253 bytes", err);
     if (n > 1 && text[0] == '*' && text[1] == '.')
         return ht_fail(err, HT_EINVAL, "a wildcard is no own domain: each name is one, and its certificate is its own");
-    int rc = wire_domain_read(host, ht_slice_of(text, n), 2, &why);
-    if (rc < 0) {
-        proc_idn_hint(text, &why);
-        return ht_fail(err, HT_EINVAL, "%s", why.text);
-    }
-    if (strlen(host) > EDGE_ID_MAX)
+    for (size_t i = 0; i < n; i++)
+        host[i] = ht_lower(text[i]);
+    host[n] = '\0';
+    const char *why = wrong_with_all(host);
+    if (why)
+        return refuse(text, why, err);
+    if (n > EDGE_ID_MAX)
         return ht_fail(err, HT_EINVAL, "an own domain has at most %d bytes", EDGE_ID_MAX);
     if (is_below(host, site))
-        return ht_fail(err, HT_EINVAL, "%s is this server's own, %s or below it; an own domain is another's",
-                       ht_text_clean(ht_slice_str(host), shown, sizeof shown), site);
-    snprintf(out, EDGE_DOMAIN_NAME, "%s", host);
+        return ht_fail(err, HT_EINVAL, "%s is this server's own, %s or below it; an own domain is another's", host,
+                       site);
+    memcpy(out, host, n + 1);
     return HT_OK;
 }
 
@@ -81,8 +126,9 @@ int edge_domain_may(const struct edge_state *s, const char *name, const char *pr
         const struct edge_doc *d = edge_state_get(s, EDGE_DOMAIN, at);
         edge_domain_text(d, EDGE_DOMAIN_PART, "project", its, sizeof its);
         if (d && strcmp(its, project) != 0)
-            return at == name ? ht_fail(err, HT_EACCESS, "%s belongs to another project, until that one deletes it", name)
-                              : ht_fail(err, HT_EACCESS, "%s, which is above %s, belongs to another project", at, name);
+            return at == name
+                       ? ht_fail(err, HT_EACCESS, "%s belongs to another project, until that one deletes it", name)
+                       : ht_fail(err, HT_EACCESS, "%s, which is above %s, belongs to another project", at, name);
     }
     return HT_OK;
 }

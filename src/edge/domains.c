@@ -110,7 +110,8 @@ static int keep_tries(const struct edge_domains *d, const struct record *r, stru
     char path[EDGE_PATH];
     struct ht_buf text = {0};
     int rc = acme_record_put(r->tries, &text);
-    rc = rc < 0 ? ht_fail(err, rc, "out of memory") : edge_folder_write(d->cfg.folder, tries_path(r, path), ht_buf_slice(&text), true, err);
+    rc = rc < 0 ? ht_fail(err, rc, "out of memory")
+                : edge_folder_write(d->cfg.folder, tries_path(r, path), ht_buf_slice(&text), true, err);
     ht_buf_free(&text);
     return rc;
 }
@@ -142,7 +143,8 @@ static void load_tries(const struct edge_domains *d, struct record *r) {
 static int keep_ledger(struct edge_domains *d, struct ht_errmsg *err) {
     struct ht_buf text = {0};
     int rc = acme_ledger_put(&d->ledger, &text);
-    rc = rc < 0 ? ht_fail(err, rc, "out of memory") : edge_folder_write(d->cfg.folder, LEDGER, ht_buf_slice(&text), true, err);
+    rc = rc < 0 ? ht_fail(err, rc, "out of memory")
+                : edge_folder_write(d->cfg.folder, LEDGER, ht_buf_slice(&text), true, err);
     ht_buf_free(&text);
     return rc;
 }
@@ -153,7 +155,12 @@ static int load_ledger(struct edge_domains *d, struct ht_errmsg *err) {
     int n = text ? edge_folder_read(d->cfg.folder, LEDGER, text, cap, err) : ht_fail(err, HT_ENOMEM, "out of memory");
     int rc = n == HT_EOF ? HT_OK : n < 0 ? n : acme_ledger_read(&d->ledger, ht_slice_of(text, (size_t)n));
     ht_free(text);
-    return rc == HT_EPROTO ? ht_fail(err, HT_EINVAL, "%s/" LEDGER " is not what this program has written; take it away, and the daily cap begins anew", d->cfg.folder) : rc;
+    return rc == HT_EPROTO
+               ? ht_fail(err, HT_EINVAL,
+                         "%s/" LEDGER
+                         " is not what this program has written; take it away, and the daily cap begins anew",
+                         d->cfg.folder)
+               : rc;
 }
 
 /* ---- when ---- */
@@ -172,7 +179,8 @@ static int64_t due_of(const struct edge_domains *d, const struct record *r) {
     return r->has ? renew_at(r) : 0;
 }
 
-/* What goes first: the server's own, then what has a certificate that ends, the soonest first, then what has waited longest. */
+/* What goes first: the server's own, then what has a certificate that ends, the soonest first, then what has waited
+ * longest. */
 static bool before(const struct edge_domains *d, const struct record *a, const struct record *b) {
     if (a->own != b->own)
         return a->own;
@@ -181,7 +189,9 @@ static bool before(const struct edge_domains *d, const struct record *a, const s
     return a->has ? a->cert.ends < b->cert.ends : due_of(d, a) < due_of(d, b);
 }
 
-static int64_t free_at(struct edge_domains *d) { return acme_ledger_free_at(&d->ledger, now_ms(), d->cfg.acme->daily_cap); }
+static int64_t free_at(struct edge_domains *d) {
+    return acme_ledger_free_at(&d->ledger, now_ms(), d->cfg.acme->daily_cap);
+}
 
 static void begin_job(struct edge_domains *d, struct record *r);
 
@@ -328,7 +338,8 @@ static void on_resolved(void *ctx, const struct io_addr *addr, unsigned n, const
         snprintf(text, sizeof text, "its address cannot be found: %s", why);
     for (unsigned i = 0; i < n && !text[0]; i++)
         if (!leads_here(d, &addr[i]))
-            snprintf(text, sizeof text, "%s is one of its addresses, and does not lead to this server", io_addr_host(&addr[i], host));
+            snprintf(text, sizeof text, "%s is one of its addresses, and does not lead to this server",
+                     io_addr_host(&addr[i], host));
     if (!text[0]) {
         order(d, r);
         return;
@@ -429,7 +440,9 @@ static void add_words(struct edge_domain *out, struct edge_domains *d, const str
     if (r->tries)
         snprintf(out->error, sizeof out->error, "%s", r->tries->error);
     if (!out->error[0] && out->state == EDGE_DOMAIN_NONE)
-        snprintf(out->error, sizeof out->error, r->brought ? "the certificate that was brought cannot be shown; put it again" : "no ACME server may be asked: edge up has no --acme-email");
+        snprintf(out->error, sizeof out->error,
+                 r->brought ? "the certificate that was brought cannot be shown; put it again"
+                            : "no ACME server may be asked: edge up has no --acme-email");
     if (d->acme && due <= now && out->state != EDGE_DOMAIN_ISSUING && free_at(d) > now) {
         snprintf(out->error, sizeof out->error, "the daily cap of %u orders is used up", d->cfg.acme->daily_cap);
         due = free_at(d);
@@ -441,11 +454,11 @@ void edge_domains_at(struct edge_domains *d, size_t i, struct edge_domain *out) 
     const struct record *r = d->records[i];
     bool good = r->has && r->cert.ends * 1000 > now_ms();
     *out = (struct edge_domain){.name = r->name,
-                                .state = d->at == r                                   ? EDGE_DOMAIN_ISSUING
-                                         : good                                       ? EDGE_DOMAIN_ISSUED
-                                         : due_of(d, r) == NEVER                      ? EDGE_DOMAIN_NONE
-                                         : r->tries && r->tries->failures             ? EDGE_DOMAIN_FAILED
-                                                                                      : EDGE_DOMAIN_WAITING,
+                                .state = d->at == r                       ? EDGE_DOMAIN_ISSUING
+                                         : good                           ? EDGE_DOMAIN_ISSUED
+                                         : due_of(d, r) == NEVER          ? EDGE_DOMAIN_NONE
+                                         : r->tries && r->tries->failures ? EDGE_DOMAIN_FAILED
+                                                                          : EDGE_DOMAIN_WAITING,
                                 .brought = r->brought,
                                 .has_cert = r->has,
                                 .cert = r->cert,
@@ -480,7 +493,8 @@ int edge_domains_renew(struct edge_domains *d, const char *name, struct ht_errms
     if (r->brought && !r->own)
         return ht_fail(err, HT_EINVAL, "its certificate was brought; delete that, and the ACME server is asked");
     if (free_at(d) > now_ms())
-        return ht_fail(err, HT_ELIMIT, "the daily cap of %u orders is used up; --acme-daily-cap changes it", d->cfg.acme->daily_cap);
+        return ht_fail(err, HT_ELIMIT, "the daily cap of %u orders is used up; --acme-daily-cap changes it",
+                       d->cfg.acme->daily_cap);
     if (d->at == r)
         return HT_OK;
     r->wanted_now = true;

@@ -1,7 +1,7 @@
 /*
- * Own domains: documents of the kind domain, each with the part EDGE_DOMAIN_PART, {"alias": ID, "project": PROJECT}, and
- * with EDGE_DOMAIN_BROUGHT when somebody has brought its certificate. Where a domain leads is not this file's: here it is
- * whose it is, and its certificate. No other room includes it.
+ * Own domains: documents of the kind domain, each with the part EDGE_DOMAIN_PART, {"alias": ID, "project": PROJECT},
+ * and with EDGE_DOMAIN_BROUGHT when somebody has brought its certificate. Where a domain leads is not this file's: here
+ * it is whose it is, and its certificate. No other room includes it.
  *
  * A certificate is asked for when all addresses of the domain lead to this server, one order at a time. What an order
  * costs is on the disk before it begins, so that a program that is killed again and again does not ask again and again.
@@ -28,7 +28,8 @@ void edge_domain_text(const struct edge_doc *d, const char *part, const char *me
 bool edge_domain_alias_project(const struct edge_state *s, const char *alias, char project[EDGE_ID + 1]);
 /* Whether a project may have a name: it has it, or nobody has, nor another project a name above it. 0, or HT_EACCESS
  * with *err. */
-int edge_domain_may(const struct edge_state *s, const char *name, const char *project, struct ht_errmsg *err) HT_MUST_USE;
+int edge_domain_may(const struct edge_state *s, const char *name, const char *project,
+                    struct ht_errmsg *err) HT_MUST_USE;
 
 /* ---- domains.c ---- */
 
@@ -58,7 +59,13 @@ int edge_domains_write(struct edge_domains *d, struct ht_errmsg *err) HT_MUST_US
 void edge_domains_hold(struct edge_domains *d); /* HAProxy starts or loads anew */
 void edge_domains_go(struct edge_domains *d);   /* it serves */
 
-enum edge_domain_state { EDGE_DOMAIN_NONE, EDGE_DOMAIN_WAITING, EDGE_DOMAIN_ISSUING, EDGE_DOMAIN_ISSUED, EDGE_DOMAIN_FAILED };
+enum edge_domain_state {
+    EDGE_DOMAIN_NONE,
+    EDGE_DOMAIN_WAITING,
+    EDGE_DOMAIN_ISSUING,
+    EDGE_DOMAIN_ISSUED,
+    EDGE_DOMAIN_FAILED
+};
 
 /* What there is to know of a certificate. Texts are valid until the next turn. */
 struct edge_domain {
@@ -84,7 +91,8 @@ size_t edge_domains_cap(const struct edge_domains *d);
 /* Asks for a certificate now. HT_OK; HT_EOF: there is no such domain; HT_EINVAL or HT_ELIMIT with *err. */
 int edge_domains_renew(struct edge_domains *d, const char *name, struct ht_errmsg *err) HT_MUST_USE;
 /* Shows a certificate that was brought, cleaned and checked, once the document says so. 0, or an error with *err. */
-int edge_domains_bring(struct edge_domains *d, const char *name, struct ht_slice pem, struct ht_errmsg *err) HT_MUST_USE;
+int edge_domains_bring(struct edge_domains *d, const char *name, struct ht_slice pem,
+                       struct ht_errmsg *err) HT_MUST_USE;
 
 /* Whether acme/edge.pem can be shown as the server's own certificate. Writes it to `pem`. */
 bool edge_domains_own(const char *folder, const char *node, const char *domain, struct ht_buf *pem,

@@ -16,7 +16,7 @@
 
 #define MOST_VISITORS 8000
 #define LOG_WAITS "16777216"                   /* bytes of lines: some ten thousand requests while the agent is away */
-#define SHOW_MS 2000 /* after the last change of several */
+#define SHOW_MS 2000                           /* after the last change of several */
 #define RENEW_MS (UINT64_C(10) * 86400 * 1000) /* a certificate of one's own is good for 30 days */
 
 struct edge {

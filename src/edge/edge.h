@@ -22,10 +22,9 @@
  *   look.c     what can be known before an edge runs (look.h)
  *   h3.c       HTTP/3: Caddy where HAProxy has no QUIC, and whether it answers
  *   quic.c     whether a server of QUIC answers
- *   domains.c  own domains: whose they are, and when a certificate is asked for (acme_plan.c); domain_name.c which names can be one
- *   certs.c    certificates as files, and HAProxy's list of them
- *   acme.c     lego, which asks an ACME server, and the answers to its challenges
- *   client.c   who the visitor is: whom to believe, and how containers see it
+ *   domains.c  own domains: whose they are, and when a certificate is asked for (acme_plan.c); domain_name.c which
+ * names can be one certs.c    certificates as files, and HAProxy's list of them acme.c     lego, which asks an ACME
+ * server, and the answers to its challenges client.c   who the visitor is: whom to believe, and how containers see it
  *
  * A change goes first to what is kept, then to the map's file, then to the socket. What is asked of HAProxy while it
  * starts or loads anew waits; then its maps are compared with what is wanted. So no change is lost when HAProxy, this
@@ -64,7 +63,7 @@ struct edge_nets {
 
 /* Certificates by an ACME server. */
 struct edge_acme_config {
-    const char *email; /* of the account; NULL: no server is asked for anything */
+    const char *email;              /* of the account; NULL: no server is asked for anything */
     const char *server, *ca, *lego; /* ca NULL: one that everybody trusts. lego NULL: it is looked for */
     struct edge_nets addresses;     /* that lead here; none: those of the machine's interfaces */
     unsigned daily_cap;

@@ -1,4 +1,5 @@
-/* Own domains without an ACME server: when certificates are due, what lego's words become, what a PEM may have, names. */
+/* Own domains without an ACME server: when certificates are due, what lego's words become, what a PEM may have, names.
+ */
 #include "base/mem.h"
 #include "edge/acme_plan.h"
 #include "edge/domains.h"
@@ -61,8 +62,17 @@ static void the_ledger_counts_a_day(void) {
     /* The clock is set back, or was wrong by years. */
     CU_ASSERT_EQUAL(acme_ledger_count(&l, now - DAY / 2), 40);
     CU_ASSERT_EQUAL(acme_ledger_count(&l, now - 400 * DAY), 0);
-    static const char *const bad[] = {"", "{}", "[]", "{\"orders\":1}", "{\"orders\":[-1]}", "{\"orders\":[1.5]}", "{\"orders\":[1]", "{\"orders\":[1]}x",
-                                      "{\"orders\":[1],\"a\":1}", "{\"orders\":[18446744073709551615]}", "{\"order\":[]}"};
+    static const char *const bad[] = {"",
+                                      "{}",
+                                      "[]",
+                                      "{\"orders\":1}",
+                                      "{\"orders\":[-1]}",
+                                      "{\"orders\":[1.5]}",
+                                      "{\"orders\":[1]",
+                                      "{\"orders\":[1]}x",
+                                      "{\"orders\":[1],\"a\":1}",
+                                      "{\"orders\":[18446744073709551615]}",
+                                      "{\"order\":[]}"};
     for (size_t i = 0; i < HT_ARRAY_LEN(bad); i++)
         CU_ASSERT_EQUAL(acme_ledger_read(&again, ht_slice_str(bad[i])), HT_EPROTO);
     ht_mem_fail_at(0);
@@ -76,13 +86,26 @@ static void the_ledger_counts_a_day(void) {
 }
 
 static void attempts_are_kept(void) {
-    struct acme_record r = {.failures = 3, .running = true, .next = 1796005834104, .error = "it said \"no\" \\ \x01 \xc3\xbc"}, got;
+    struct acme_record r = {.failures = 3,
+                            .running = true,
+                            .next = 1796005834104,
+                            .error = "it said \"no\" \\ \x01 \xc3\xbc"},
+                       got;
     struct ht_buf text = {0};
     CU_ASSERT_EQUAL(acme_record_put(&r, &text), HT_OK);
     CU_ASSERT_EQUAL(acme_record_read(&got, ht_buf_slice(&text)), HT_OK);
     CU_ASSERT_TRUE(got.failures == 3 && got.running && got.next == r.next);
     CU_ASSERT_STRING_EQUAL(got.error, r.error);
-    static const char *const bad[] = {"", "{", "[]", "{\"failures\":-1}", "{\"next\":1.5}", "{\"running\":1}", "{\"error\":1}", "{\"x\":1}", "{\"failures\":4294967296}", "{} {}"};
+    static const char *const bad[] = {"",
+                                      "{",
+                                      "[]",
+                                      "{\"failures\":-1}",
+                                      "{\"next\":1.5}",
+                                      "{\"running\":1}",
+                                      "{\"error\":1}",
+                                      "{\"x\":1}",
+                                      "{\"failures\":4294967296}",
+                                      "{} {}"};
     for (size_t i = 0; i < HT_ARRAY_LEN(bad); i++) {
         CU_ASSERT_EQUAL(acme_record_read(&got, ht_slice_str(bad[i])), HT_EPROTO);
         CU_ASSERT_EQUAL(got.failures, 0);
@@ -115,9 +138,13 @@ static void words_of_lego_are_for_people(void) {
     says("", NULL, "");
     says("2026/01/31 12:00:00 ", NULL, "");
     says("2026/01/31 12:00:0", NULL, "2026/01/31 12:00:0");
-    says("did not match \"LoqXcYV8q5ONbJQxbmR7SCTNo3tiAXDfowyjxAjEuX0.9jg46WB3rR_AHD-EBXdN7cBkH1WOu0tA3M9fm21mqTI\" != \"hm\"", NULL, "did not match \"***.***\" != \"hm\"");
+    says("did not match \"LoqXcYV8q5ONbJQxbmR7SCTNo3tiAXDfowyjxAjEuX0.9jg46WB3rR_AHD-EBXdN7cBkH1WOu0tA3M9fm21mqTI\" != "
+         "\"hm\"",
+         NULL, "did not match \"***.***\" != \"hm\"");
     says("a \x1b[31mred\x07 word, \xff \xe2\x80\xae x", NULL, "a \\x1b[31mred\\x07 word, \\xff \\u202e x");
-    CU_ASSERT_EQUAL(acme_env_read(&env, ht_slice_str("# of a provider\nTOKEN=hush-hush\r\nSHORT=abc\n\nEMPTY=\nPW=a b=c d"), &err), HT_OK);
+    CU_ASSERT_EQUAL(
+        acme_env_read(&env, ht_slice_str("# of a provider\nTOKEN=hush-hush\r\nSHORT=abc\n\nEMPTY=\nPW=a b=c d"), &err),
+        HT_OK);
     CU_ASSERT_EQUAL(env.n, 4);
     CU_ASSERT_STRING_EQUAL(env.vars[0], "TOKEN=hush-hush");
     CU_ASSERT_STRING_EQUAL(env.vars[3], "PW=a b=c d");
@@ -127,7 +154,8 @@ static void words_of_lego_are_for_people(void) {
     memset(longer, 'a', sizeof longer);
     for (size_t i = 7; i < sizeof longer; i += 8)
         longer[i] = ' ';
-    CU_ASSERT_TRUE(acme_reason(ht_slice_of(longer, sizeof longer), NULL, out) && strlen(out) < ACME_ERROR && strlen(out) > ACME_ERROR - 8);
+    CU_ASSERT_TRUE(acme_reason(ht_slice_of(longer, sizeof longer), NULL, out) && strlen(out) < ACME_ERROR &&
+                   strlen(out) > ACME_ERROR - 8);
     CU_ASSERT_TRUE(acme_reason(ht_slice_of(longer, sizeof longer), &env, out) && strlen(out) < ACME_ERROR);
     acme_env_free(&env);
     static const char *const bad[] = {"x", "A=1\n=2", "A B=1", "1A=2", "export A=1", "\xff=1"};
@@ -172,12 +200,15 @@ static void pem_is_blocks_and_nothing_else(void) {
     pem("-----BEGIN CERTIFICATE-----\nMIIB\n\nAA==\n-----END CERTIFICATE-----\n", HT_EINVAL, "");
     pem("-----BEGIN CERTIFICATE-----\nMIIB\n" CERT, HT_EINVAL, "");
     pem("-----BEGIN ENCRYPTED PRIVATE KEY-----\nMIIB\n-----END ENCRYPTED PRIVATE KEY-----\n", HT_EINVAL, "");
-    pem("-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nMIIB\n-----END RSA PRIVATE KEY-----\n", HT_EINVAL, "");
+    pem("-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nMIIB\n-----END RSA PRIVATE KEY-----\n", HT_EINVAL,
+        "");
     pem("-----BEGIN EC PARAMETERS-----\nBggq\n-----END EC PARAMETERS-----\n", HT_EINVAL, "");
     pem("-----BEGIN CERTIFICATE-----\nMIIB; del map x\n-----END CERTIFICATE-----\n", HT_EINVAL, "");
     struct ht_buf out = {0};
     struct ht_errmsg err;
-    CU_ASSERT_EQUAL(acme_pem_clean(ht_slice_of("-----BEGIN CERTIFICATE-----\nM\0B\n-----END CERTIFICATE-----\n", 58), &out, &err), HT_EINVAL);
+    CU_ASSERT_EQUAL(
+        acme_pem_clean(ht_slice_of("-----BEGIN CERTIFICATE-----\nM\0B\n-----END CERTIFICATE-----\n", 58), &out, &err),
+        HT_EINVAL);
     ht_buf_free(&out);
     ht_mem_fail_at(0);
     CU_ASSERT_EQUAL(acme_pem_clean(ht_slice_str(CERT), &out, &err), HT_ENOMEM);
@@ -217,8 +248,11 @@ static void names_that_can_be_own_domains(void) {
     name("a.com/x", NULL, NULL);
     name("a com.de", NULL, NULL);
     name("10.0.0.1", NULL, NULL);
-    name("aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa.aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa.de", NULL, "at most 100 bytes");
-    name("b\xc3\xbc" "cher.de", NULL, "xn--");
+    name("aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa.aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa.de",
+         NULL, "at most 100 bytes");
+    name("b\xc3\xbc"
+         "cher.de",
+         NULL, "xn--");
 }
 
 static void keep(struct edge_state *s, enum edge_kind kind, const char *id, const char *part, const char *value) {
@@ -261,7 +295,8 @@ static void a_name_is_its_projects(void) {
 
 int main(void) {
     static const struct tap_test tests[] = {
-        {"a certificate is renewed when a third of its time is left, each a little sooner", renewal_is_due_with_a_third_left},
+        {"a certificate is renewed when a third of its time is left, each a little sooner",
+         renewal_is_due_with_a_third_left},
         {"waits double up to a day, and vary by a quarter", waits_double_up_to_a_day},
         {"the ledger counts the orders of a day, also when the clock is set", the_ledger_counts_a_day},
         {"what has become of attempts is kept, whatever the words", attempts_are_kept},

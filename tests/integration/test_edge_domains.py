@@ -191,7 +191,7 @@ def _():
         assert put("x.test", "64f1c0ffee64f1c0ffee6499").status == 404
         for bad, why in ((DOMAIN, "this server's own"), (f"www.{DOMAIN}", "this server's own"), (f"a-b-http-3000.node1.containers.{DOMAIN}", "this server's own"),
                          (f"*.node1.containers.{DOMAIN}", "wildcard"), ("*.mycompany.test", "wildcard"), ("test", "has a dot"), ("a..test", "empty"), ("-a.test", ""),
-                         ("1.2.3.4", ""), ("a_b.test", ""), ("x" * 64 + ".test", "63"), (".".join(["x" * 40] * 3), "at most 100 bytes"), ("b%C3%BCcher.test", "xn--"), ("xn--zz.test", ""),
+                         ("1.2.3.4", ""), ("a_b.test", ""), ("x" * 64 + ".test", "63"), (".".join(["x" * 40] * 3), "at most 100 bytes"), ("b%C3%BCcher.test", "xn--"),
                          ("a.test%00", ""), ("a.test%2f..", ""), ("A%20b.test", "")):
             answer = put(bad, ALIAS)
             assert answer.status == 400 and why in answer.message, (bad, answer)
