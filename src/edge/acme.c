@@ -16,10 +16,10 @@
 
 #define HTTP_MS 180000 /* for lego, with the ACME server's own patience */
 #define DNS_MS 1200000 /* records in DNS take longer to be seen everywhere */
-#define NAMES_MAX 4
+#define ORDER_NAMES 4
 #define ENV_MAX 65536u
 #define FILE_MAX 32768u
-#define TOKEN_MAX 200 /* RFC 8555 8.3: base64url of 128 bits or more */
+#define CHALLENGE_MAX 200 /* RFC 8555 8.3: base64url of 128 bits or more */
 #define WEBROOT "acme/webroot"
 #define LEGO "acme/lego"
 
@@ -61,7 +61,7 @@ static bool is_token(struct ht_slice s) {
         if (!ht_is_digit(s.p[i]) && (ht_lower(s.p[i]) < 'a' || ht_lower(s.p[i]) > 'z') && s.p[i] != '-' &&
             s.p[i] != '_')
             return false;
-    return s.n > 0 && s.n <= TOKEN_MAX;
+    return s.n > 0 && s.n <= CHALLENGE_MAX;
 }
 
 static bool answer(struct web_conn *web, uint16_t status, struct ht_slice text) {
@@ -74,7 +74,7 @@ static bool request(struct web_conn *web) {
     static const char prefix[] = HAPROXY_ACME_PREFIX;
     struct ht_slice path = web_path(web);
     size_t n = sizeof prefix - 1;
-    char name[sizeof WEBROOT + sizeof prefix + TOKEN_MAX], file[EDGE_PATH + TOKEN_MAX], text[1024];
+    char name[sizeof WEBROOT + sizeof prefix + CHALLENGE_MAX], file[EDGE_PATH + CHALLENGE_MAX], text[1024];
     bool good = path.n > n && memcmp(path.p, prefix, n) == 0 && is_token(ht_slice_of(path.p + n, path.n - n));
     snprintf(name, sizeof name, WEBROOT "%.*s", good ? (int)path.n : 0, path.p);
     snprintf(file, sizeof file, "%s/%s", a->folder, name);
@@ -283,7 +283,7 @@ int edge_acme_order(struct edge_acme *a, const char *const names[], size_t n, bo
                     struct ht_errmsg *err) {
     static const struct io_program_ops ops = {.said = on_said, .ended = on_ended};
     char texts[PLAIN_ENV][512];
-    const char *argv[24 + 2 * NAMES_MAX];
+    const char *argv[24 + 2 * ORDER_NAMES];
     size_t at = 0;
     const char *const first[] = {a->lego,        "--server", a->cfg->server, "--email",    a->cfg->email,
                                  "--accept-tos", "--path",   a->path,        "--key-type", "ec256"};
@@ -298,7 +298,7 @@ int edge_acme_order(struct edge_acme *a, const char *const names[], size_t n, bo
         env[n_env++] = a->env.vars[i];
     for (size_t i = 0; i < HT_ARRAY_LEN(first); i++)
         argv[at++] = first[i];
-    for (size_t i = 0; i < ht_min(n, NAMES_MAX); i++) {
+    for (size_t i = 0; i < ht_min(n, ORDER_NAMES); i++) {
         argv[at++] = "--domains";
         argv[at++] = names[i];
     }

@@ -65,12 +65,14 @@ class Site:
     def acme(self, *more):
         return ("--acme-email", EMAIL, "--acme-server", DIRECTORY, "--acme-ca", "/tmp/pebble.crt", "--acme-retry", "1s", *more)
 
-    def start(self, *args, env=None):
+    def start(self, *args, env=None, as_user=()):
         self.server.run("sh", "-ec", "mkdir -p -m 700 /tmp/edge /tmp/edge/state /tmp/edge/state/alias")
         for alias, project in ((ALIAS, PROJECT), (ALIAS2, PROJECT), (FOREIGN, OTHER)):
             if not os.path.exists(self.server.path(f"/tmp/edge/state/alias/{alias}.json")):
                 self.server.write(f"/tmp/edge/state/alias/{alias}.json", json.dumps({"file_version": 1, "project_id": project}))
-        self.edge = self.server.start(BIN, "edge", "up", "--domain", DOMAIN, "--id", "node1", "--folder", "/tmp/edge", "--log-level", "debug", *args, env=env)
+        if as_user:
+            self.server.run("chown", "-R", "65534:65534", "/tmp/edge")
+        self.edge = self.server.start(*as_user, BIN, "edge", "up", "--domain", DOMAIN, "--id", "node1", "--folder", "/tmp/edge", "--log-level", "debug", *args, env=env)
         self.edge.wait_line(r"is served by HAProxy \d")
         self.api = Api(self.server.path("/tmp/edge/run/api.sock"))
         return self.edge
@@ -99,10 +101,12 @@ class Site:
         assert answer.status == 200, answer
         return answer.data
 
-    def shown(self, host):
+    def shown(self, host, port=443):
         """(subject alternative names, serial number, issuer) of the certificate that a visitor gets."""
-        out = self.server.run("sh", "-c", f"openssl s_client -connect {ADDRESS}:443 -servername {host} </dev/null 2>/dev/null | "
-                              "openssl x509 -noout -serial -issuer -ext subjectAltName")
+        out = self.server.run("sh", "-c", f"openssl s_client -connect {ADDRESS}:{port} -servername {host} </dev/null 2>/dev/null | "
+                              "openssl x509 -noout -serial -issuer -ext subjectAltName 2>/dev/null; true")
+        if "serial=" not in out:
+            return (set(), "", "")
         return (set(re.findall(r"DNS:([^\s,]+)", out)), re.search(r"serial=(\w+)", out).group(1), re.search(r"issuer=(.*)", out).group(1))
 
     def serial(self, host):

@@ -7,9 +7,11 @@ import json
 import os
 import re
 import signal
+import threading
 import time
 
 from tests.integration.edge_acme import ADDRESS, ALIAS, ALIAS2, DOMAIN, FOREIGN, PROJECT, site
+from tests.integration.edge_visitors import needs_caddy, with_caps
 from tests.integration.harness import BIN, eventually
 from tests.support.tap import case, main
 
@@ -252,6 +254,70 @@ def _():
         assert json.loads(cli("--json").rpartition("status")[0])["domains"] == []
         # Without a server to ask, nothing is handed out at port 80 either.
         assert it.server.run("curl", "-s", "-i", f"http://{ADDRESS}/.well-known/acme-challenge/x").startswith("HTTP/1.1 308")
+
+
+@case("without root, as under systemd, and with HTTP/3: its server has the certificates that were issued, and none that was brought")
+def _():
+    needs_caddy()
+    with site() as it:
+        it.server.run("chmod", "755", "/tmp/home")
+        it.start(*it.acme("--http3"), as_user=with_caps("net_bind_service"), env={**os.environ, "HOME": "/tmp/home"})
+        it.edge.wait_line("HTTP/3 answers at port 8443")
+        it.add(API)
+        it.add("brought.test")
+        pem = it.make_cert("brought", ["brought.test", "victim.test"])
+        assert it.api.ask("PUT", "/proxy/domains/brought.test/certificate", {"certificate": "".join(pem)}, 1).status == 200
+        it.until(API, "issued")
+        eventually(lambda: it.shown(API, 8443)[0] == {API}, "the certificate by HTTP/3's server")
+        assert it.shown(API)[0] == {API}
+        eventually(lambda: "victim.test" in it.shown("brought.test")[0], "what was brought")
+        for name in ("brought.test", "victim.test"):
+            assert "victim.test" not in it.shown(name, 8443)[0]
+        assert "victim.test" not in it.shown("victim.test")[0]
+
+
+@case("certificates that come, change and go while HAProxy loads anew again and again: in the end it has them all, before and after one more reload")
+def _():
+    with site(acme=False) as it:
+        it.start()
+        names = [f"d{i}.test" for i in range(24)]
+        pems = ["".join(it.make_cert(f"c{i}", [f"d{n}.test" for n in range(24)])) for i in range(3)]
+        serials = [it.server.run("openssl", "x509", "-noout", "-serial", "-in", f"/tmp/c{i}.crt").strip().partition("=")[2] for i in range(3)]
+        def bring(name, i):
+            version = it.api.get(f"/proxy/domains/{name}").version
+            answer = it.api.ask("PUT", f"/proxy/domains/{name}/certificate", {"certificate": pems[i]}, version)
+            assert answer.status == 200, answer
+        stop = threading.Event()
+        def reload():
+            while not stop.wait(0.05):
+                os.kill(it.edge.inner, signal.SIGHUP)
+        again = threading.Thread(target=reload)
+        again.start()
+        try:
+            want = {}
+            for turn in range(3):
+                for n, name in enumerate(names):
+                    if turn == 0:
+                        it.add(name)
+                    if turn < 2 or n % 2:
+                        bring(name, turn)
+                        want[name] = serials[turn]
+                    else:
+                        it.api.ask("DELETE", f"/proxy/domains/{name}", version=it.api.get(f"/proxy/domains/{name}").version)
+                        want[name] = None
+        finally:
+            stop.set()
+            again.join()
+        def all_shown():
+            seen = {name: it.serial(name) for name in names}
+            return all(seen[n] == s if s else seen[n] not in serials for n, s in want.items())
+        eventually(all_shown, "what was wanted")
+        it.reload()
+        assert all_shown()
+        left = [n for n in names if want[n]]
+        assert it.files("brought") == sorted(f"{n}.pem" for n in left)
+        with open(it.server.path("/tmp/edge/haproxy/domains.list"), encoding="ascii") as f:
+            assert f.read().split() == [x for n in sorted(left) for x in (f"/tmp/edge/brought/{n}.pem", n)]
 
 
 @case("the server's own wildcard by DNS-01: the provider's secrets come from a file for its owner alone, and are in no log; SIGHUP and restarts keep it")
