@@ -119,7 +119,7 @@ static void changed(struct edge_certs *c, struct entry *e) {
 
 /* ---- certificates ---- */
 
-int edge_certs_check(const char *name, struct ht_slice pem, struct edge_cert *out, struct ht_errmsg *err) {
+int edge_certs_look(const char *name, struct ht_slice pem, struct edge_cert *out, struct ht_errmsg *err) {
     struct io_site_facts facts;
     struct ht_errmsg why;
     if (pem.n > ACME_PEM_MAX)
@@ -131,8 +131,6 @@ int edge_certs_check(const char *name, struct ht_slice pem, struct edge_cert *ou
         return ht_fail(err, HT_EINVAL, "the key is not there, or is that of another certificate");
     if (!io_site_is_for(pem, name))
         return ht_fail(err, HT_EINVAL, "the certificate, of %s, is not for %s", facts.subject, name);
-    if (facts.ends <= (int64_t)time(NULL))
-        return ht_fail(err, HT_EINVAL, "the certificate has ended");
     if (io_site_check(pem, &why) < 0)
         return ht_fail(err, HT_EINVAL, "%s", why.text);
     *out = (struct edge_cert){.begins = facts.begins, .ends = facts.ends};
@@ -140,11 +138,16 @@ int edge_certs_check(const char *name, struct ht_slice pem, struct edge_cert *ou
     return HT_OK;
 }
 
+int edge_certs_check(const char *name, struct ht_slice pem, struct edge_cert *out, struct ht_errmsg *err) {
+    int rc = edge_certs_look(name, pem, out, err);
+    return rc == HT_OK && out->ends <= (int64_t)time(NULL) ? ht_fail(err, HT_EINVAL, "the certificate has ended") : rc;
+}
+
 int edge_certs_load(struct edge_certs *c, const char *name, enum edge_cert_from from, struct edge_cert *out) {
     char path[EDGE_PATH], pem[ACME_PEM_MAX + 2];
     struct ht_errmsg err;
     int n = edge_folder_read(c->folder, path_of(from, name, path), pem, sizeof pem, &err);
-    int rc = n < 0 ? n : edge_certs_check(name, ht_slice_of(pem, (size_t)n), out, &err);
+    int rc = n < 0 ? n : edge_certs_look(name, ht_slice_of(pem, (size_t)n), out, &err);
     explicit_bzero(pem, sizeof pem);
     if (rc < 0 && n != HT_EOF)
         ht_warn("edge", "%s/%s is not shown: %s", c->folder, path, err.text);
@@ -192,7 +195,7 @@ void edge_certs_own_changed(struct edge_certs *c) {
     changed(c, e);
 }
 
-void edge_certs_tidy(const struct edge_certs *c) {
+void edge_certs_tidy(const struct edge_certs *c, bool (*known)(void *ctx, const char *name), void *ctx) {
     for (int from = 0; from < EDGE_CERT_FROM; from++) {
         char path[EDGE_PATH], name[256], file[EDGE_PATH];
         struct ht_errmsg err;
@@ -202,8 +205,7 @@ void edge_certs_tidy(const struct edge_certs *c) {
             if (item->d_name[0] == '.' || !end || (strcmp(end, ".pem") != 0 && strcmp(end, ".part") != 0))
                 continue;
             snprintf(name, sizeof name, "%.*s", (int)(end - item->d_name), item->d_name);
-            const struct entry *e = find(c, name);
-            bool kept = strcmp(end, ".pem") == 0 && (strcmp(name, OWN) == 0 || (e && (int)e->want == from));
+            bool kept = strcmp(end, ".pem") == 0 && (strcmp(name, OWN) == 0 || known(ctx, name));
             snprintf(file, sizeof file, "%s/%.120s", edge_cert_folders[from], item->d_name);
             if (!kept && edge_folder_remove(c->folder, file, &err) < 0)
                 ht_warn("edge", "%s", err.text);

@@ -31,8 +31,10 @@ struct edge_cert {
     int64_t begins, ends; /* seconds since 1970 */
     char issuer[64];
 };
-/* Whether a cleaned PEM (acme_plan.h) can be shown for a name: it is for it, has its key, and has not ended. 0, or
- * HT_EINVAL with *err. */
+/* Whether a cleaned PEM (acme_plan.h) can be shown for a name: it is for it, and has its key. It may have ended: the
+ * clock of this machine may be wrong. 0, or HT_EINVAL with *err. */
+int edge_certs_look(const char *name, struct ht_slice pem, struct edge_cert *out, struct ht_errmsg *err) HT_MUST_USE;
+/* The same of one that is new, and has not ended. */
 int edge_certs_check(const char *name, struct ht_slice pem, struct edge_cert *out, struct ht_errmsg *err) HT_MUST_USE;
 
 /* The file that a name has in a folder is in the list from now on. HT_OK; HT_EOF: there is none, or none that can be
@@ -47,8 +49,8 @@ int edge_certs_put(struct edge_certs *c, const char *name, enum edge_cert_from f
 void edge_certs_drop(struct edge_certs *c, const char *name);
 /* certs/edge.pem is another one. */
 void edge_certs_own_changed(struct edge_certs *c);
-/* Removes files of certificates that are not in the list. */
-void edge_certs_tidy(const struct edge_certs *c);
+/* Removes files of certificates whose names are not known. */
+void edge_certs_tidy(const struct edge_certs *c, bool (*known)(void *ctx, const char *name), void *ctx);
 
 /* Writes the list's file. 0, or HT_EIO or HT_ENOMEM with *err. */
 int edge_certs_write(struct edge_certs *c, struct ht_errmsg *err) HT_MUST_USE;

@@ -114,6 +114,8 @@ void edge_domain_text(const struct edge_doc *d, const char *part, const char *me
 
 bool edge_domain_alias_project(const struct edge_state *s, const char *alias, char project[EDGE_ID + 1]) {
     const struct edge_doc *d = edge_state_get(s, EDGE_ALIAS, alias);
+    if (edge_doc_part(d, "released_at").p) /* it was deleted, and its name rests */
+        return false;
     edge_domain_text(d, "project_id", NULL, project, EDGE_ID + 1);
     if (!project[0])
         edge_domain_text(d, "alias", "project_id", project, EDGE_ID + 1);

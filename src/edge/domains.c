@@ -425,7 +425,7 @@ static void on_changed(struct edge_observer *o, enum edge_kind kind, const char 
     }
     if (!r->brought && brought)
         leave_job(d, r);
-    if (r->brought != brought || !r->has)
+    if (r->brought != brought)
         forget_tries(d, r);
     r->brought = brought;
     look_soon(d);
@@ -554,7 +554,7 @@ bool edge_domains_own(const char *folder, const char *node, const char *domain, 
     struct ht_errmsg err;
     snprintf(host, sizeof host, "x.%s.containers.%s", node, domain);
     int n = edge_folder_read(folder, OWN_FILE, text, sizeof text, &err);
-    bool good = n > 0 && edge_certs_check(host, ht_slice_of(text, (size_t)n), out, &err) == HT_OK &&
+    bool good = n > 0 && edge_certs_look(host, ht_slice_of(text, (size_t)n), out, &err) == HT_OK &&
                 (!pem || ht_buf_append(pem, text, (size_t)n) == HT_OK);
     explicit_bzero(text, sizeof text);
     return good;
@@ -571,6 +571,8 @@ static int add_own(struct edge_domains *d, struct ht_errmsg *err) {
     load_tries(d, r);
     return HT_OK;
 }
+
+static bool is_known(void *ctx, const char *name) { return find(ctx, name); }
 
 int edge_domains_start(struct edge_domains **out, const struct edge_domains_config *cfg, struct ht_errmsg *err) {
     static const struct edge_certs_ops ops = {.settled = on_settled, .refused = on_refused};
@@ -593,7 +595,7 @@ int edge_domains_start(struct edge_domains **out, const struct edge_domains_conf
         edge_domains_stop(&d);
         return rc;
     }
-    edge_certs_tidy(d->certs);
+    edge_certs_tidy(d->certs, is_known, d);
     edge_state_watch(cfg->state, &d->observer);
     *out = d;
     return HT_OK;

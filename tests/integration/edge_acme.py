@@ -101,9 +101,9 @@ class Site:
         assert answer.status == 200, answer
         return answer.data
 
-    def shown(self, host, port=443):
+    def shown(self, host):
         """(subject alternative names, serial number, issuer) of the certificate that a visitor gets."""
-        out = self.server.run("sh", "-c", f"openssl s_client -connect {ADDRESS}:{port} -servername {host} </dev/null 2>/dev/null | "
+        out = self.server.run("sh", "-c", f"openssl s_client -connect {ADDRESS}:443 -servername {host} </dev/null 2>/dev/null | "
                               "openssl x509 -noout -serial -issuer -ext subjectAltName 2>/dev/null; true")
         if "serial=" not in out:
             return (set(), "", "")

@@ -593,13 +593,13 @@ static void addresses_of_a_name(void) {
         memset(&resolved, 0, sizeof resolved);
         CU_ASSERT_PTR_NOT_NULL_FATAL(io_resolve_start(loop, "localhost", on_resolved, &resolved));
         CU_ASSERT_EQUAL(resolved.done, 0);
-        UNTIL(resolved.done == 1);
+        CU_ASSERT(turn_until(&resolved.done, PATIENCE_MS));
         CU_ASSERT_TRUE(resolved.loopback);
         CU_ASSERT_STRING_EQUAL(resolved.why, "");
     }
     memset(&resolved, 0, sizeof resolved);
     CU_ASSERT_PTR_NOT_NULL_FATAL(io_resolve_start(loop, "no such name", on_resolved, &resolved));
-    UNTIL(resolved.done == 1);
+    CU_ASSERT(turn_until(&resolved.done, PATIENCE_MS));
     CU_ASSERT_EQUAL(resolved.n, 0);
     CU_ASSERT_NOT_EQUAL(resolved.why[0], '\0');
     char longest[300];
