@@ -588,6 +588,7 @@ static void on_resolved(void *ctx, const struct io_addr *addr, unsigned n, const
 }
 
 static void addresses_of_a_name(void) {
+    size_t held = ht_mem_live();
     loop = io_loop_create();
     for (int i = 0; i < 2; i++) { /* the second time they are known, and come no sooner than this returns */
         memset(&resolved, 0, sizeof resolved);
@@ -619,7 +620,7 @@ static void addresses_of_a_name(void) {
     }
     CU_ASSERT_EQUAL(resolved.done, 1);
     io_loop_destroy(&loop);
-    CU_ASSERT_EQUAL(ht_mem_live(), 0);
+    CU_ASSERT_EQUAL(ht_mem_live(), held);
 }
 
 static void names_are_resolved_off_the_loop(void) {
