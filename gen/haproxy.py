@@ -159,7 +159,7 @@ def _pieces(doc, bad):
     refusals = _Names("refusal", {r["name"]: _refusal(r, v, answers) for r in doc["refusals"]})
     sets = _Names("setting", settings)
     env = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
-    names = {"v": v, "map": maps, "field": fields, "set": sets, "http3": doc["http3"], "login": doc["login"], "usual": doc["gate"]["usual"], "answer": answers, "log": _Log(doc, v), "answers": doc["gate"]["answers"], "arg": gate["args"],
+    names = {"v": v, "map": maps, "field": fields, "set": sets, "http3": doc["http3"], "login": doc["login"], "acme": doc["acme"], "usual": doc["gate"]["usual"], "answer": answers, "log": _Log(doc, v), "answers": doc["gate"]["answers"], "arg": gate["args"],
              "verdict": gate["verdicts"], "question": gate["questions"],
              "patience": {q["name"]: q["patience_ms"] for q in doc["gate"]["questions"]},
              "refuse": lambda name, condition: refusals[name](condition), "said": said(doc), "failures": [_failure(f) for f in doc["failures"]], "cache": doc["cache"]}

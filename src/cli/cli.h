@@ -18,6 +18,7 @@
  *   cmd_edge.c      edge dev, edge up: a kit and the edge in one process
  *   cmd_edge_api.c  edge containers, services, state: the API of an edge on this machine
  *   cmd_edge_aliases.c  edge aliases
+ *   cmd_edge_domains.c  edge domains
  *   cmd_edge_logs.c edge logs, edge stats
  *   cmd_edge_doctor.c  edge doctor
  *   cmd_restart.c   restart
@@ -85,6 +86,7 @@ int cmd_env(int argc, char **argv);
 int cmd_edge_aliases(int argc, char **argv);
 int cmd_edge_containers(int argc, char **argv);
 int cmd_edge_dev(int argc, char **argv);
+int cmd_edge_domains(int argc, char **argv);
 int cmd_edge_permissions(int argc, char **argv);
 int cmd_edge_hooks(int argc, char **argv);
 int cmd_edge_settings(int argc, char **argv);

@@ -27,6 +27,7 @@ struct run {
     uint64_t cache_size, cache_max_object, cache_max_age_ms;
     const char *error_pages_folder;
     uint16_t http3_port;
+    struct edge_acme_config acme;
     enum edge_client client;
     struct edge_nets container_nets, proxy_fronts, header_fronts;
     enum ht_log_level log_level;
@@ -288,6 +289,7 @@ static int start(struct run *r, const struct opt_serve *o, struct ht_errmsg *err
                                           .cache_max_age_ms = r->cache_max_age_ms,
                                           .pages = r->error_pages_folder,
                                           .http3_port = r->http3_port,
+                                          .acme = r->acme,
                                           .client = r->client,
                                           .container_nets = r->container_nets,
                                           .proxy_fronts = r->proxy_fronts,
@@ -396,6 +398,35 @@ static enum edge_client client_of(enum opt_client_address a) {
                                             : EDGE_CLIENT_HEADER;
 }
 
+/* What is asked of an ACME server, and how. False: the options do not fit together. */
+static bool acme_of(const struct opt_edge_up *o, struct edge_acme_config *out) {
+    bool more = o->set_acme_server || o->acme_ca || o->n_acme_address || o->acme_dns;
+    const char *at = o->acme_email ? strchr(o->acme_email, '@') : NULL;
+    *out = (struct edge_acme_config){.email = o->acme_email,
+                                     .server = o->acme_server,
+                                     .ca = o->acme_ca,
+                                     .lego = o->lego,
+                                     .addresses = {o->acme_address, o->n_acme_address},
+                                     .daily_cap = (unsigned)o->acme_daily_cap,
+                                     .retry_ms = o->acme_retry_ms,
+                                     .dns = o->acme_dns,
+                                     .dns_env = o->acme_dns_env,
+                                     .dns_check = o->acme_dns_check};
+    if (!o->acme_email && more)
+        cli_complain("without --acme-email no ACME server is asked for anything; give it as well");
+    else if (o->acme_email && (!at || at == o->acme_email || !at[1] || o->acme_email[0] == '-'))
+        cli_complain("--acme-email %s: this is no e-mail address", o->acme_email);
+    else if (o->acme_email && strncmp(o->acme_server, "https://", 8) != 0)
+        cli_complain("--acme-server %s: give an https URL, of the server's directory", o->acme_server);
+    else if (o->acme_dns && o->n_tls_cert)
+        cli_complain("--acme-dns and --tls-cert are for the same certificate; give one of them");
+    else if (o->acme_dns && o->acme_dns[strspn(o->acme_dns, "abcdefghijklmnopqrstuvwxyz0123456789-")])
+        cli_complain("--acme-dns %s: a provider has letters, digits and -; `lego dnshelp` lists them", o->acme_dns);
+    else
+        return true;
+    return false;
+}
+
 int cmd_edge_up(int argc, char **argv) {
     struct opt_edge_up o;
     struct ht_errmsg err;
@@ -432,6 +463,8 @@ int cmd_edge_up(int argc, char **argv) {
         rc = OPT_EXIT_USAGE;
     } else if (o.n_tls_cert > 1 || o.n_tls_key > 1 || (o.n_tls_key && !o.n_tls_cert)) {
         cli_complain("edge up takes one --tls-cert, and one --tls-key with it");
+        rc = OPT_EXIT_USAGE;
+    } else if (!acme_of(&o, &r.acme)) {
         rc = OPT_EXIT_USAGE;
     } else {
         rc = given_folder(&r, o.folder ? o.folder : CLI_EDGE_UP_FOLDER) < 0 ? OPT_EXIT_USAGE : run(&r);

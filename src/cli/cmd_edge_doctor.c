@@ -503,8 +503,12 @@ static void check_tproxy(struct doctor *d) {
 
 static void check_lego(struct doctor *d) {
     char program[EDGE_PROGRAM];
-    if (edge_look_program("lego", program))
-        find(d, CLI_OK, "", "%s gets certificates", program);
+    const char *given = d->o->lego;
+    if (given ? access(given, X_OK) == 0 : edge_look_program(HAPROXY_ACME_PROGRAM, program))
+        find(d, CLI_OK, "", "%s gets certificates", given ? given : program);
+    else if (d->o->acme_email || given)
+        find(d, CLI_FAILED, "install the package " HAPROXY_ACME_PACKAGE ", or name the program with --lego",
+             "%s is not there, and --acme-email takes it", given ? given : HAPROXY_ACME_PROGRAM);
     else
         find(d, CLI_SKIPPED, "apt-get install lego, for certificates that are got here", "none is installed");
 }

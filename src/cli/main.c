@@ -51,6 +51,7 @@ int main(int argc, char **argv) {
         [OPT_CMD_EDGE_ALIASES] = cmd_edge_aliases,
         [OPT_CMD_EDGE_CONTAINERS] = cmd_edge_containers,
         [OPT_CMD_EDGE_DEV] = cmd_edge_dev,
+        [OPT_CMD_EDGE_DOMAINS] = cmd_edge_domains,
         [OPT_CMD_EDGE_PERMISSIONS] = cmd_edge_permissions,
         [OPT_CMD_EDGE_HOOKS] = cmd_edge_hooks,
         [OPT_CMD_EDGE_SETTINGS] = cmd_edge_settings,

@@ -13,6 +13,7 @@ struct command {
     struct ht_list node;
     edge_admin_done *done;
     void *ctx;
+    bool payload; /* its answer is behind that of `show info` */
     size_t n;
     char text[];
 };
@@ -41,16 +42,18 @@ static const char *find_last(const char *text, const char *what) {
     return found;
 }
 
-/* Each line ends with `show info`, so an answer that lacks it is not whole. */
-static int understand(struct ht_buf *in, struct edge_answer *out) {
+/* Each line ends with `show info`, so an answer that lacks it is not whole; one with a payload, which must be at its
+ * end, begins with that. */
+static int understand(struct ht_buf *in, bool payload, struct edge_answer *out) {
     static const char begin[] = "Name: HAProxy\n";
     if (ht_buf_append(in, "", 1) < 0)
         return HT_ENOMEM;
-    const char *text = (const char *)ht_buf_head(in), *info = find_last(text, begin);
+    const char *text = (const char *)ht_buf_head(in), *info = payload ? strstr(text, begin) : find_last(text, begin);
     const char *pid = info ? strstr(info, "\nPid: ") : NULL, *version = info ? strstr(info, "\nVersion: ") : NULL;
-    if (!pid || !version)
+    const char *end = payload && info ? strstr(info, "\n\n") : NULL;
+    if (!pid || !version || (payload && !end))
         return HT_EPROTO;
-    *out = (struct edge_answer){.text = ht_slice_of(text, (size_t)(info - text)),
+    *out = (struct edge_answer){.text = payload ? ht_slice_str(end + 2) : ht_slice_of(text, (size_t)(info - text)),
                                 .pid = strtoull(pid + sizeof "\nPid: " - 1, NULL, 10)};
     version += sizeof "\nVersion: " - 1;
     size_t n = ht_min(strcspn(version, "\n"), sizeof out->version - 1);
@@ -69,9 +72,11 @@ static void finish(struct edge_admin *a, int rc) {
     if (rc == HT_OK && a->master)
         answer = (struct edge_answer){.text = ht_buf_slice(&a->in)};
     else if (rc == HT_OK)
-        rc = understand(&a->in, &answer);
+        rc = understand(&a->in, c->payload, &answer);
     io_task_add(a->loop, &a->next);
     c->done(c->ctx, rc, rc == HT_OK ? &answer : NULL);
+    if (c->payload)
+        explicit_bzero(c->text, c->n); /* keys may be in it */
     ht_free(c);
     if (a->in.cap > 2 * READ_PIECE)
         ht_buf_free(&a->in);
@@ -114,6 +119,7 @@ static void connected(void *ctx, struct io_conn *conn) {
     a->conn = conn;
     io_conn_set_ops(conn, &ops, a);
     io_conn_read_on(conn, true);
+    a->out.secret = c->payload;
     if (io_out_add(&a->out, c->text, c->n) < 0)
         finish(a, HT_ENOMEM);
     else
@@ -158,6 +164,29 @@ int edge_admin_send(struct edge_admin *a, struct ht_slice commands, edge_admin_d
     return HT_OK;
 }
 
+int edge_admin_send_with(struct edge_admin *a, struct ht_slice commands, struct ht_slice payload, edge_admin_done *done,
+                         void *ctx) {
+    static const char info[] = "show info;", begin[] = " <<\n", end[] = "\n";
+    const struct ht_slice pieces[] = {ht_slice_of(info, sizeof info - 1), commands,
+                                      ht_slice_of(begin, sizeof begin - 1), payload, ht_slice_of(end, sizeof end - 1)};
+    size_t n = 0;
+    for (size_t i = 0; i < HT_ARRAY_LEN(pieces); i++)
+        n += pieces[i].n;
+    struct command *c = ht_calloc(1, sizeof *c + n);
+    if (!c)
+        return HT_ENOMEM;
+    c->done = done;
+    c->ctx = ctx;
+    c->payload = true;
+    for (size_t i = 0; i < HT_ARRAY_LEN(pieces); i++) {
+        memcpy(c->text + c->n, pieces[i].p, pieces[i].n);
+        c->n += pieces[i].n;
+    }
+    ht_list_push_back(&a->waiting, &c->node);
+    io_task_add(a->loop, &a->next);
+    return HT_OK;
+}
+
 struct edge_admin *edge_admin_create(struct io_loop *loop, const char *folder, enum edge_admin_of of) {
     struct edge_admin *a = ht_calloc(1, sizeof *a);
     if (!a)
@@ -186,6 +215,8 @@ void edge_admin_destroy(struct edge_admin **ap) {
     while ((node = ht_list_pop_front(&a->waiting))) {
         struct command *c = HT_LIST_ENTRY(node, struct command, node);
         c->done(c->ctx, HT_ECLOSED, NULL);
+        if (c->payload)
+            explicit_bzero(c->text, c->n);
         ht_free(c);
     }
     ht_free(a);

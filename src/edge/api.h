@@ -4,6 +4,7 @@
  *   api.c             connections: who may ask, bodies, answers, streams
  *   api_body.c        members of a request's JSON
  *   api_containers.c  containers, services, switches
+ *   api_domains.c     own domains and their certificates
  *   api_logs.c        the log
  *   api_permissions.c who may visit
  *   api_aliases.c     aliases
@@ -21,6 +22,7 @@
 #include "edge/containers.h"
 #include "edge_api_gen.h"
 
+struct edge_domains;
 struct edge_log;
 
 struct edge_api_config {
@@ -33,6 +35,8 @@ struct edge_api_config {
     struct edge_state *state;
     struct edge_containers *containers;
     struct edge_aliases *aliases;
+    struct edge_domains *domains;
+    const char *domain; /* the site's */
     struct edge_maps *maps;
     struct edge_book *const *book;
     struct edge_log *log;
@@ -124,6 +128,13 @@ API_HANDLER(edge_api_container_state_get);
 API_HANDLER(edge_api_container_state);
 API_HANDLER(edge_api_project_state_get);
 API_HANDLER(edge_api_project_state);
+API_HANDLER(edge_api_domain_list);
+API_HANDLER(edge_api_domain_get);
+API_HANDLER(edge_api_domain_put);
+API_HANDLER(edge_api_domain_delete);
+API_HANDLER(edge_api_domain_renew);
+API_HANDLER(edge_api_domain_certificate);
+API_HANDLER(edge_api_domain_certificate_delete);
 API_HANDLER(edge_api_log_list);
 API_HANDLER(edge_api_log_stats);
 API_HANDLER(edge_api_log_stream);

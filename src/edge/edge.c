@@ -1,5 +1,6 @@
 #include "edge/aliases.h"
 #include "edge/api.h"
+#include "edge/domains.h"
 #include "edge/log.h"
 #include "edge/permissions.h"
 #include "edge/proxy_settings.h"
@@ -18,6 +19,7 @@
 
 #define MOST_VISITORS 8000
 #define LOG_WAITS "16777216"                   /* bytes of lines: some ten thousand requests while the agent is away */
+#define SHOW_MS 2000                           /* after the last change of several */
 #define RENEW_MS (UINT64_C(10) * 86400 * 1000) /* a certificate of one's own is good for 30 days */
 
 struct edge {
@@ -35,10 +37,11 @@ struct edge {
     struct edge_sessions *sessions;
     struct edge_permissions *permissions;
     struct edge_proxy_settings *proxy_settings;
+    struct edge_domains *domains;
     struct edge_api *api;
     struct edge_log *log;
     struct edge_h3 *h3;
-    struct io_timer renew;
+    struct io_timer renew, show; /* `show`: HTTP/3's server gets the certificates */
     bool ipv6, has_account;
     bool keeps; /* HAProxy is configured with memory for answers, which it takes as a whole */
     struct io_task keep;
@@ -129,6 +132,7 @@ static int write_config(struct edge *e, struct ht_errmsg *err) {
                                   [HAPROXY_SET_ACCOUNT] = e->has_account ? HAPROXY_ACCOUNT : "",
                                   [HAPROXY_SET_LOG_SIZE] = LOG_WAITS,
                                   [HAPROXY_SET_HTTP3_PORT] = e->http3_port,
+                                  [HAPROXY_SET_ACME] = e->cfg.acme.email ? "on" : "",
                                   [HAPROXY_SET_CLIENT_ADDRESS] = edge_client_name(e->cfg.client),
                                   [HAPROXY_SET_FROM_KITS] = EDGE_FROM_KITS,
                                   [HAPROXY_SET_MAXCONN] = e->maxconn,
@@ -161,6 +165,8 @@ static int write_all(struct edge *e, struct ht_errmsg *err) {
     int rc = edge_site_write(&e->cfg, err);
     if (rc == HT_OK)
         rc = write_config(e, err);
+    if (rc == HT_OK)
+        rc = edge_domains_write(e->domains, err);
     return rc == HT_OK ? edge_maps_write(e->maps, err) : rc;
 }
 
@@ -170,7 +176,8 @@ static void on_starts(void *ctx) {
     struct edge *e = ctx;
     struct ht_errmsg err;
     edge_maps_hold(e->maps);
-    if (edge_maps_write(e->maps, &err) < 0)
+    edge_domains_hold(e->domains);
+    if (edge_maps_write(e->maps, &err) < 0 || edge_domains_write(e->domains, &err) < 0)
         ht_error("edge", "%s", err.text);
 }
 
@@ -195,6 +202,7 @@ static void begin_http3(struct edge *e) {
 static void on_serves(void *ctx, const char *version) {
     struct edge *e = ctx;
     edge_maps_compare(e->maps);
+    edge_domains_go(e->domains);
     if (e->cfg.http3_port && !e->ready)
         begin_http3(e);
     if (!e->ready)
@@ -249,6 +257,13 @@ static void on_renew(struct io_timer *t) {
     io_timer_set(t, RENEW_MS);
     edge_reload(e);
 }
+
+static void on_certificates(void *ctx) {
+    struct edge *e = ctx;
+    io_timer_set(&e->show, SHOW_MS);
+}
+
+static void on_show(struct io_timer *t) { edge_h3_reload(ht_container_of(t, struct edge, show)->h3); }
 
 /* ---- beginning and end ---- */
 
@@ -314,6 +329,19 @@ static int begin_state(struct edge *e, struct ht_errmsg *err) {
             err);
     if (rc < 0)
         return rc;
+    rc = edge_domains_start(&e->domains,
+                            &(struct edge_domains_config){.loop = loop,
+                                                          .folder = e->folder,
+                                                          .domain = e->cfg.domain,
+                                                          .node = e->cfg.node,
+                                                          .acme = &e->cfg.acme,
+                                                          .state = e->state,
+                                                          .admin = e->admin,
+                                                          .settled = on_certificates,
+                                                          .ctx = e},
+                            err);
+    if (rc < 0)
+        return rc;
     e->sessions = e->containers ? edge_sessions_create(loop, e->folder, e->admin, e->maps) : NULL;
     if (!e->sessions)
         return ht_fail(err, HT_ENOMEM, "out of memory");
@@ -327,6 +355,8 @@ static int begin_state(struct edge *e, struct ht_errmsg *err) {
                                                     .state = e->state,
                                                     .containers = e->containers,
                                                     .aliases = e->aliases,
+                                                    .domains = e->domains,
+                                                    .domain = e->cfg.domain,
                                                     .maps = e->maps,
                                                     .book = &e->book,
                                                     .log = e->log},
@@ -382,6 +412,7 @@ int edge_start(struct edge **out, const struct edge_config *cfg, struct ht_errms
     e->lock = -1;
     io_timer_init(cfg->loop, &e->renew, on_renew);
     io_task_init(&e->keep, on_keep);
+    io_timer_init(cfg->loop, &e->show, on_show);
     int rc = prepare(e, err);
     if (rc == HT_OK)
         rc = begin(e, err);
@@ -404,16 +435,19 @@ void edge_stop(struct edge **ep) {
         return;
     io_timer_stop(&e->renew);
     io_task_cancel(&e->keep);
+    io_timer_stop(&e->show);
     edge_api_stop(&e->api);
     edge_h3_stop(&e->h3);
     edge_kits_destroy(&e->kits);
     edge_sessions_leave(e->sessions);
+    edge_domains_leave(e->domains);
     edge_admin_destroy(&e->admin); /* who waits for an answer must still be there */
     edge_engine_stop(&e->engine);
     edge_sessions_destroy(&e->sessions);
     edge_permissions_stop(&e->permissions);
     edge_aliases_destroy(&e->aliases);
     edge_proxy_settings_stop(&e->proxy_settings);
+    edge_domains_stop(&e->domains);
     edge_containers_destroy(&e->containers);
     edge_state_close(&e->state);
     edge_log_stop(&e->log); /* behind HAProxy's last line */

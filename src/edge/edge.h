@@ -26,7 +26,9 @@
  *   look.c     what can be known before an edge runs (look.h)
  *   h3.c       HTTP/3: Caddy where HAProxy has no QUIC, and whether it answers
  *   quic.c     whether a server of QUIC answers
- *   client.c   who the visitor is: whom to believe, and how containers see it
+ *   domains.c  own domains: whose they are, and when a certificate is asked for (acme_plan.c); domain_name.c which
+ * names can be one certs.c    certificates as files, and HAProxy's list of them acme.c     lego, which asks an ACME
+ * server, and the answers to its challenges client.c   who the visitor is: whom to believe, and how containers see it
  *
  * A change goes first to what is kept, then to the map's file, then to the socket. What is asked of HAProxy while it
  * starts or loads anew waits; then its maps are compared with what is wanted. So no change is lost when HAProxy, this
@@ -72,6 +74,17 @@ struct edge_nets {
     size_t n;
 };
 
+/* Certificates by an ACME server. */
+struct edge_acme_config {
+    const char *email;              /* of the account; NULL: no server is asked for anything */
+    const char *server, *ca, *lego; /* ca NULL: one that everybody trusts. lego NULL: it is looked for */
+    struct edge_nets addresses;     /* that lead here; none: those of the machine's interfaces */
+    unsigned daily_cap;
+    uint64_t retry_ms;
+    const char *dns, *dns_env; /* NULL: the server's own certificate does not come from there */
+    bool dns_check;
+};
+
 /* Texts and lists are borrowed, and must outlive the edge. */
 struct edge_config {
     struct io_loop *loop;
@@ -92,6 +105,7 @@ struct edge_config {
     uint64_t cache_max_age_ms;        /* that one is kept; at least 1 s */
     const char *pages;                /* a folder of pages in place of HAProxy's own; NULL: there is none */
     uint16_t http3_port;              /* UDP; 0: there is no HTTP/3 */
+    struct edge_acme_config acme;
     enum edge_client client;
     struct edge_nets container_nets; /* with EDGE_CLIENT_TPROXY: where this server is the way back of containers */
     struct edge_nets proxy_fronts;   /* whose connections begin with a PROXY header */

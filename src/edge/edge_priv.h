@@ -97,6 +97,11 @@ void edge_admin_destroy(struct edge_admin **a);
 #define EDGE_ADMIN_LINE 12000
 int edge_admin_send(struct edge_admin *a, struct ht_slice commands, edge_admin_done *done, void *ctx) HT_MUST_USE;
 
+/* The same, with a payload for the last of the commands: whole lines, none of them empty. Wiped once it is sent. Not of
+ * the master. */
+int edge_admin_send_with(struct edge_admin *a, struct ht_slice commands, struct ht_slice payload, edge_admin_done *done,
+                         void *ctx) HT_MUST_USE;
+
 /* ---- maps.c ---- */
 
 struct edge_maps;

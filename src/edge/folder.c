@@ -8,7 +8,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static const char *const parts[] = {"state", "ca", "certs", "haproxy", "haproxy/maps", "run"};
+static const char *const parts[] = {"state",   "ca",   "certs",     "haproxy",      "haproxy/maps", "run",
+                                    "brought", "acme", "acme/lego", "acme/webroot", "acme/tries"};
 
 char *edge_path(const char *folder, const char *name, char out[EDGE_PATH]) {
     snprintf(out, EDGE_PATH, "%s/%s", folder, name);

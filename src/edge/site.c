@@ -1,4 +1,5 @@
 /* The certificate that HAProxy shows: certs/edge.pem, with its key. */
+#include "edge/domains.h"
 #include "edge/edge_priv.h"
 
 #include "base/log.h"
@@ -74,11 +75,14 @@ static int append_file(struct ht_buf *out, enum proc_files_kind kind, const char
 
 int edge_site_write(const struct edge_config *cfg, struct ht_errmsg *err) {
     struct ht_buf text = {0};
+    struct edge_cert issued;
     int rc;
     if (cfg->cert_file) {
         rc = append_file(&text, PROC_FILES_CERT, cfg->cert_file, err);
         if (rc == HT_OK && cfg->key_file)
             rc = append_file(&text, PROC_FILES_KEY, cfg->key_file, err);
+    } else if (cfg->acme.dns && edge_domains_own(cfg->folder, cfg->node, cfg->domain, &text, &issued)) {
+        rc = HT_OK; /* of the ACME server */
     } else {
         rc = own_certificate(cfg, &text, err);
     }

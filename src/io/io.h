@@ -417,6 +417,20 @@ struct io_child *io_child_start(struct io_loop *loop, const struct io_child_conf
 /* Kills the child; ended() is not called. Clears the pointer. NULL is ignored. */
 void io_child_cancel(struct io_child **c);
 
+/* ---- addresses of a name ---- */
+
+struct io_resolve;
+/*
+ * Looks up the addresses of `host` as a dial does, of both families where the machine has both. done() gets them, with
+ * port 0 and valid during the call; or none, and `why` says why. The io_resolve no longer exists then. done() is never
+ * called before this returns. NULL: out of memory, or too many names are asked for.
+ */
+struct io_resolve *io_resolve_start(struct io_loop *loop, const char *host,
+                                    void (*done)(void *ctx, const struct io_addr *addr, unsigned n, const char *why),
+                                    void *ctx) HT_MUST_USE;
+/* done() is not called. Clears the pointer. NULL is ignored. */
+void io_resolve_cancel(struct io_resolve **r);
+
 /* ---- work that takes long, on threads ---- */
 
 #define IO_WORKERS 2       /* threads that work at the same time */

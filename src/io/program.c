@@ -9,6 +9,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -137,12 +138,12 @@ pid_t io_program_pid(const struct io_program *p) { return p->pid; }
 
 /* ---- its beginning ---- */
 
-/* Between fork() and execv(): only what is safe in a signal handler. */
-static _Noreturn void become(const char *const argv[], int out, pid_t parent) {
+/* Between fork() and execv(): only what is safe in a signal handler. `env` NULL: this process's own. */
+static _Noreturn void become(const char *const argv[], const char *const env[], int out, pid_t parent) {
     union { /* execv() does not change them (POSIX.1, exec: rationale) */
         const char *const *in;
         char *const *out;
-    } args = {.in = argv};
+    } args = {.in = argv}, vars = {.in = env};
     struct sigaction usual = {.sa_handler = SIG_DFL};
     sigset_t none;
     setpgid(0, 0);
@@ -153,7 +154,11 @@ static _Noreturn void become(const char *const argv[], int out, pid_t parent) {
     int in = open("/dev/null", O_RDONLY);
     bool ok = in >= 0 && dup2(in, 0) == 0 && dup2(out, 1) == 1 && dup2(out, 2) == 2;
     ok = ok && prctl(PR_SET_PDEATHSIG, SIGTERM) == 0 && getppid() == parent;
-    if (ok)
+    if (env)
+        umask(077);
+    if (ok && env)
+        execve(argv[0], args.out, vars.out);
+    else if (ok)
         execv(argv[0], args.out);
     static const char why[] = "the program cannot be run\n";
     ssize_t n = write(2, why, sizeof why - 1);
@@ -163,6 +168,11 @@ static _Noreturn void become(const char *const argv[], int out, pid_t parent) {
 
 struct io_program *io_program_start(struct io_loop *loop, const char *const argv[], const struct io_program_ops *ops,
                                     void *ctx, struct ht_errmsg *err) {
+    return io_program_start_env(loop, argv, NULL, ops, ctx, err);
+}
+
+struct io_program *io_program_start_env(struct io_loop *loop, const char *const argv[], const char *const env[],
+                                        const struct io_program_ops *ops, void *ctx, struct ht_errmsg *err) {
     int fds[2] = {-1, -1};
     struct io_program *p = ht_calloc(1, sizeof *p);
     pid_t parent = getpid();
@@ -178,7 +188,7 @@ struct io_program *io_program_start(struct io_loop *loop, const char *const argv
         return NULL;
     }
     if (p->pid == 0)
-        become(argv, fds[1], parent);
+        become(argv, env, fds[1], parent);
     setpgid(p->pid, p->pid); /* whichever of the two comes first */
     close(fds[1]);
     *p = (struct io_program){.loop = loop, .ops = ops, .ctx = ctx, .pid = p->pid, .out = fds[0], .end = -1};

@@ -27,6 +27,10 @@ struct io_program_ops {
  */
 struct io_program *io_program_start(struct io_loop *loop, const char *const argv[], const struct io_program_ops *ops,
                                     void *ctx, struct ht_errmsg *err) HT_MUST_USE;
+/* The same, with nothing in its environment but `env`, texts NAME=VALUE and NULL, which are not kept. Files that it
+ * makes are for this user alone. */
+struct io_program *io_program_start_env(struct io_loop *loop, const char *const argv[], const char *const env[],
+                                        const struct io_program_ops *ops, void *ctx, struct ht_errmsg *err) HT_MUST_USE;
 /* Sends a signal to the program itself, which does not miss it: its number is nobody else's as long as `p` exists. */
 void io_program_signal(struct io_program *p, int signo);
 pid_t io_program_pid(const struct io_program *p);

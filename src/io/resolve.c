@@ -255,3 +255,59 @@ void io_lookup_drop_all(struct io_loop *loop) {
     HT_LIST_FOR_SAFE (it, &loop->lookups)
         lookup_free(HT_LIST_ENTRY(it, struct io_lookup, node));
 }
+
+/* ---- for who wants nothing but the addresses ---- */
+
+struct io_resolve {
+    struct io_lookup_wait wait;
+    struct io_task known; /* the result was there already */
+    struct io_resolved result;
+    void (*done)(void *ctx, const struct io_addr *addr, unsigned n, const char *why);
+    void *ctx;
+};
+
+static void tell(struct io_resolve *r, const struct io_resolved *result) {
+    struct io_resolved its = *result;
+    void (*done)(void *, const struct io_addr *, unsigned, const char *) = r->done;
+    void *ctx = r->ctx;
+    ht_free(r);
+    done(ctx, its.addr, its.gai == 0 ? its.n : 0, its.gai ? gai_strerror(its.gai) : its.n ? NULL : "it has no address");
+}
+
+static void on_resolved(struct io_lookup_wait *w, const struct io_resolved *result) {
+    tell(ht_container_of(w, struct io_resolve, wait), result);
+}
+
+static void on_known(struct io_task *t) {
+    struct io_resolve *r = ht_container_of(t, struct io_resolve, known);
+    tell(r, &r->result);
+}
+
+struct io_resolve *io_resolve_start(struct io_loop *loop, const char *host,
+                                    void (*done)(void *ctx, const struct io_addr *addr, unsigned n, const char *why),
+                                    void *ctx) {
+    struct io_resolve *r = ht_calloc(1, sizeof *r);
+    if (!r)
+        return NULL;
+    r->done = done;
+    r->ctx = ctx;
+    r->wait.done = on_resolved;
+    io_task_init(&r->known, on_known);
+    int rc = io_lookup(loop, host, &r->wait, &r->result);
+    if (rc == HT_OK)
+        io_task_add(loop, &r->known);
+    if (rc == HT_OK || rc == HT_EAGAIN)
+        return r;
+    ht_free(r);
+    return NULL;
+}
+
+void io_resolve_cancel(struct io_resolve **rp) {
+    struct io_resolve *r = *rp;
+    *rp = NULL;
+    if (!r)
+        return;
+    io_task_cancel(&r->known);
+    io_lookup_cancel(&r->wait);
+    ht_free(r);
+}

@@ -181,3 +181,24 @@ bool io_site_is_for(struct ht_slice pem, const char *host) {
     ERR_clear_error();
     return ok;
 }
+
+int io_site_check(struct ht_slice pem, struct ht_errmsg *err) {
+    ERR_clear_error();
+    SSL_CTX *ctx = SSL_CTX_new(TLS_server_method());
+    BIO *b = pem.n <= INT32_MAX ? BIO_new_mem_buf(pem.p, (int)pem.n) : NULL;
+    X509 *x = b ? PEM_read_bio_X509(b, NULL, io_no_password, NULL) : NULL;
+    EVP_PKEY *key = x ? key_of(pem) : NULL;
+    bool ok = ctx && x && key && SSL_CTX_use_certificate(ctx, x) == 1 && SSL_CTX_use_PrivateKey(ctx, key) == 1 &&
+              SSL_CTX_check_private_key(ctx) == 1;
+    X509_free(x);
+    while (ok && (x = PEM_read_bio_X509(b, NULL, io_no_password, NULL))) {
+        ok = SSL_CTX_add1_chain_cert(ctx, x) == 1;
+        X509_free(x);
+    }
+    int rc = ok ? HT_OK : fail(err, key ? "TLS does not take this certificate with this key" : "the key is not there");
+    EVP_PKEY_free(key);
+    BIO_free(b);
+    SSL_CTX_free(ctx);
+    ERR_clear_error();
+    return rc;
+}

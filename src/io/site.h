@@ -34,4 +34,8 @@ int io_site_look(struct ht_slice pem, struct io_site_facts *out, struct ht_errms
 /* True when the first certificate of a PEM text is for this host, which has no *. */
 bool io_site_is_for(struct ht_slice pem, const char *host);
 
+/* Whether a server of TLS takes the certificate, its chain and its key, as OpenSSL's settings of this machine are: the
+ * key may be too short for them. 0, or HT_ETLS with *err. */
+int io_site_check(struct ht_slice pem, struct ht_errmsg *err) HT_MUST_USE;
+
 #endif

@@ -59,12 +59,14 @@ def _():
         for m in doc["maps"]:
             with open(os.path.join(folder, "haproxy", "maps", m["name"] + ".map"), "w", encoding="ascii"):
                 pass
+        with open(os.path.join(folder, doc["acme"]["list"]), "w", encoding="ascii"):
+            pass
         subprocess.run(["sh", "-c", "openssl ecparam -genkey -name prime256v1 -noout -out k && openssl req -x509 -new -key k -days 2 -subj /CN=x -out c && cat c k > edge.pem"],
                        cwd=os.path.join(folder, "certs"), check=True, capture_output=True)
         full = {"folder": folder, "containers": ".node1.containers.example.com", "ipv4": "127.0.0.1", "ipv6": "::1", "https_port": "8443", "http_port": "8080", "account": "", "log_size": "1048576", "maxconn": "100",
-                "client_address": "header", "from_kits": "127.0.0.2", "http3_port": "8444", "cache_size": "8", "cache_max_object": "1048576", "cache_max_age": "3600", "idle": "10"}
+                "client_address": "header", "from_kits": "127.0.0.2", "http3_port": "8444", "cache_size": "8", "cache_max_object": "1048576", "cache_max_age": "3600", "idle": "10", "acme": "on"}
         assert full.keys() == {s["name"] for s in doc["settings"]}
-        for settings in (full, {**full, "ipv6": "", "http_port": ""}, {**full, "ipv6": ""}, {**full, "http3_port": ""}, {**full, "client_address": "proxy"}, {**full, "client_address": "tproxy"}, {**full, "cache_size": "0"}):
+        for settings in (full, {**full, "ipv6": "", "http_port": ""}, {**full, "ipv6": ""}, {**full, "http3_port": ""}, {**full, "acme": ""}, {**full, "client_address": "proxy"}, {**full, "client_address": "tproxy"}, {**full, "cache_size": "0"}):
             for kind, file in (("spoe", "gate.spoe"), ("lua", "gate.lua"), ("answer_lua", "answer.lua"), ("config", "haproxy.cfg")):
                 text = "".join(piece + (settings[name] if name else "") for piece, name in pieces[kind])
                 path = os.path.join(folder, "haproxy", file)

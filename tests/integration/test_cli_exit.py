@@ -301,7 +301,7 @@ def edge(_world, name, code):
 def edge_api(world, name, code):
     project, one = "67e89abc123def456789abcd", "890abcdef12345678901cdef"
     words = {"edge containers": ["list"], "edge services": [one], "edge state": ["off", "--project", project], "edge permissions": ["--project", project],
-             "edge aliases": ["list"], "edge hooks": ["--container", one],
+             "edge aliases": ["list"], "edge hooks": ["--container", one], "edge domains": ["list"],
              "edge settings": ["--container", one], "edge cache": ["purge", "--container", one]}[name]
     if code == "gave_up":
         return status_of(*name.split(), *words, "--folder", world.folder.join("nowhere"))
@@ -311,7 +311,7 @@ def edge_api(world, name, code):
         at = ["--folder", e.folder]
         if code == "failure":
             words = {"edge containers": ["remove", one], "edge services": [one], "edge state": ["on", "--container", one], "edge permissions": ["remove", "--container", one],
-                     "edge aliases": ["get", "my-app"], "edge hooks": ["delete", "http", "--container", one],
+                     "edge aliases": ["get", "my-app"], "edge hooks": ["delete", "http", "--container", one], "edge domains": ["get", "a.test"],
                      "edge settings": ["set", "/nonexistent", "--container", one], "edge cache": words}[name]
         elif name == "edge cache":
             with open(os.path.join(e.folder, "s.json"), "w", encoding="ascii") as f:
@@ -362,7 +362,7 @@ def edge_doctor(_world, _name, code):
         }[code]()
 
 
-RUNS = {"edge doctor": edge_doctor, "edge aliases": edge_api, "edge permissions": edge_api, "edge settings": edge_api, "edge cache": edge_api, "edge hooks": edge_api, "edge logs": edge_log, "edge stats": edge_log, "edge containers": edge_api, "edge services": edge_api, "edge state": edge_api, "edge dev": edge, "edge up": edge, "restart": restart, "doctor": doctor, "requests list": inspector, "requests show": inspector, "requests replay": inspector, "login": stored, "logout": stored, "token new": about, "password new": password, "version": about, "completion": about, "serve": kit, "demo": demo, "ready": ready, "config check": check, **{name: tunnel for name in (*TUNNELS, "reach", "vtunnel-client")},
+RUNS = {"edge doctor": edge_doctor, "edge aliases": edge_api, "edge domains": edge_api, "edge permissions": edge_api, "edge settings": edge_api, "edge cache": edge_api, "edge hooks": edge_api, "edge logs": edge_log, "edge stats": edge_log, "edge containers": edge_api, "edge services": edge_api, "edge state": edge_api, "edge dev": edge, "edge up": edge, "restart": restart, "doctor": doctor, "requests list": inspector, "requests show": inspector, "requests replay": inspector, "login": stored, "logout": stored, "token new": about, "password new": password, "version": about, "completion": about, "serve": kit, "demo": demo, "ready": ready, "config check": check, **{name: tunnel for name in (*TUNNELS, "reach", "vtunnel-client")},
         **{name: admin for name in ADMIN}}
 
 

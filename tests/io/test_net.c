@@ -570,6 +570,59 @@ static void localhost_falls_back_to_v6(void) {
     close(held);
 }
 
+static struct {
+    int done;
+    unsigned n;
+    bool loopback;
+    char why[128];
+} resolved;
+
+static void on_resolved(void *ctx, const struct io_addr *addr, unsigned n, const char *why) {
+    CU_ASSERT_PTR_EQUAL(ctx, &resolved);
+    resolved.done++;
+    resolved.n = n;
+    resolved.loopback = n > 0;
+    for (unsigned i = 0; i < n; i++)
+        resolved.loopback = resolved.loopback && io_addr_is_loopback(&addr[i]) && io_addr_port(&addr[i]) == 0;
+    snprintf(resolved.why, sizeof resolved.why, "%s", why ? why : "");
+}
+
+static void addresses_of_a_name(void) {
+    size_t held = ht_mem_live();
+    loop = io_loop_create();
+    for (int i = 0; i < 2; i++) { /* the second time they are known, and come no sooner than this returns */
+        memset(&resolved, 0, sizeof resolved);
+        CU_ASSERT_PTR_NOT_NULL_FATAL(io_resolve_start(loop, "localhost", on_resolved, &resolved));
+        CU_ASSERT_EQUAL(resolved.done, 0);
+        CU_ASSERT(turn_until(&resolved.done, PATIENCE_MS));
+        CU_ASSERT_TRUE(resolved.loopback);
+        CU_ASSERT_STRING_EQUAL(resolved.why, "");
+    }
+    memset(&resolved, 0, sizeof resolved);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(io_resolve_start(loop, "no such name", on_resolved, &resolved));
+    CU_ASSERT(turn_until(&resolved.done, PATIENCE_MS));
+    CU_ASSERT_EQUAL(resolved.n, 0);
+    CU_ASSERT_NOT_EQUAL(resolved.why[0], '\0');
+    char longest[300];
+    memset(longest, 'a', sizeof longest);
+    longest[299] = '\0';
+    CU_ASSERT_PTR_NULL(io_resolve_start(loop, longest, on_resolved, &resolved));
+    for (int i = 0; i < 2; i++) { /* known, and not known */
+        struct io_resolve *r = io_resolve_start(loop, i ? "localhost" : "another", on_resolved, &resolved);
+        CU_ASSERT_PTR_NOT_NULL_FATAL(r);
+        io_resolve_cancel(&r);
+        CU_ASSERT_PTR_NULL(r);
+    }
+    for (int i = 0; i < 2; i++) {
+        ht_mem_fail_at(i);
+        CU_ASSERT_PTR_NULL(io_resolve_start(loop, "yet another", on_resolved, &resolved));
+        ht_mem_fail_at(-1);
+    }
+    CU_ASSERT_EQUAL(resolved.done, 1);
+    io_loop_destroy(&loop);
+    CU_ASSERT_EQUAL(ht_mem_live(), held);
+}
+
 static void names_are_resolved_off_the_loop(void) {
     struct host h;
     struct dialled d;
@@ -710,6 +763,7 @@ int main(void) {
         {"a refused dial is reported", dial_refused},
         {"localhost falls back to IPv6", localhost_falls_back_to_v6},
         {"names are resolved off the loop", names_are_resolved_off_the_loop},
+        {"the addresses of a name, for who does not connect there", addresses_of_a_name},
         {"a cancelled dial makes no callback", dials_are_cancelled},
         {"a dial without an answer times out", dials_time_out},
         {"each allocation may fail", failing_allocations},

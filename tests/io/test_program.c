@@ -122,6 +122,27 @@ static void missing_programs_are_said(void) {
     end();
 }
 
+static void an_environment_of_its_own(void) {
+    static const struct io_program_ops ops = {.said = on_said, .ended = on_ended};
+    const char *const argv[] = {"/bin/sh", "-c", "export -p; umask; echo \"$GIVEN\"", NULL};
+    const char *const env[] = {"GIVEN=a b", NULL};
+    struct ht_errmsg err;
+    loop = io_loop_create();
+    ends = 0;
+    n_lines = longest = 0;
+    CU_ASSERT_EQUAL(setenv("HT_TEST_SECRET", "hush", 1), 0);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(io_program_start_env(loop, argv, env, &ops, NULL, &err));
+    UNTIL(ends == 1);
+    CU_ASSERT_EQUAL(status, 0);
+    CU_ASSERT_TRUE_FATAL(n_lines >= 3 && n_lines < HT_ARRAY_LEN(lines));
+    for (size_t i = 0; i < n_lines; i++)
+        CU_ASSERT_PTR_NULL(strstr(lines[i], "hush"));
+    CU_ASSERT_STRING_EQUAL(lines[n_lines - 2], "0077");
+    CU_ASSERT_STRING_EQUAL(lines[n_lines - 1], "a b");
+    CU_ASSERT_EQUAL(unsetenv("HT_TEST_SECRET"), 0);
+    end();
+}
+
 int main(void) {
     static const struct tap_test tests[] = {
         {"lines of both outputs come whole, the last one without its newline", lines_come_whole},
@@ -129,6 +150,8 @@ int main(void) {
         {"nothing is left of a program that was killed, or does not want to end", nothing_of_it_is_left},
         {"signals have their usual effect", signals_are_usual},
         {"a program that is not there is an error", missing_programs_are_said},
+        {"a program can have an environment of its own, and what it makes is then for nobody else",
+         an_environment_of_its_own},
         {NULL, NULL},
     };
     return tap_main("program", tests);
