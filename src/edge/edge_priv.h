@@ -97,6 +97,27 @@ void edge_admin_destroy(struct edge_admin **a);
 #define EDGE_ADMIN_LINE 12000
 int edge_admin_send(struct edge_admin *a, struct ht_slice commands, edge_admin_done *done, void *ctx) HT_MUST_USE;
 
+/* ---- mapfile.c: a map as HAProxy reads it when it starts ---- */
+
+struct edge_mapfile {
+    int fd; /* -1: there is none */
+    uint64_t size;
+    size_t lines, dead; /* that count, and that do no longer */
+};
+#define EDGE_NO_LINE UINT64_MAX /* an entry that is not in the file */
+
+/* Replaces the file by `text`, lines of KEY VALUE. 0, or HT_EIO with *err. The caller ends it with edge_mapfile_close().
+ */
+int edge_mapfile_begin(struct edge_mapfile *f, const char *folder, const char *name, struct ht_slice text, size_t lines,
+                       struct ht_errmsg *err) HT_MUST_USE;
+void edge_mapfile_close(struct edge_mapfile *f);
+/* Whether it must be begun anew: too much of it no longer counts, or it is not there. */
+bool edge_mapfile_full(const struct edge_mapfile *f);
+/* The entry has this value now. *at is where its line is, and changes. False: it must be begun anew. */
+bool edge_mapfile_put(struct edge_mapfile *f, const char *key, const char *value, uint64_t *at) HT_MUST_USE;
+/* The entry is gone. False: as above. */
+bool edge_mapfile_drop(struct edge_mapfile *f, uint64_t *at) HT_MUST_USE;
+
 /* ---- maps.c ---- */
 
 struct edge_maps;
@@ -104,6 +125,9 @@ struct edge_maps;
 /* No entry is in them. NULL: no memory. */
 struct edge_maps *edge_maps_create(struct io_loop *loop, const char *folder, struct edge_admin *admin) HT_MUST_USE;
 void edge_maps_destroy(struct edge_maps **m);
+/* before() is called ahead of each writing of files: what the maps were made of is kept then, or is as it was before.
+ */
+void edge_maps_behind(struct edge_maps *m, void (*before)(void *ctx), void *ctx);
 /* `key` and `value` have no blanks and no control bytes. The file and HAProxy follow at the end of the turn. 0 or
  * HT_ENOMEM. */
 int edge_maps_set(struct edge_maps *m, enum haproxy_map map, const char *key, const char *value) HT_MUST_USE;
