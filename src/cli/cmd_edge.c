@@ -22,6 +22,7 @@ struct run {
     uint16_t port, http_port;              /* of HTTPS, and of what leads to it */
     uint64_t log_max_size, log_max_age_ms; /* of the edge's log of requests */
     bool log_address_masking;
+    uint64_t audit_max_size;
     uint16_t http3_port;
     enum edge_client client;
     struct edge_nets container_nets, proxy_fronts, header_fronts;
@@ -257,6 +258,7 @@ static int start(struct run *r, const struct opt_serve *o, struct ht_errmsg *err
                                           .log_max_bytes = r->log_max_size,
                                           .log_max_age_ms = r->log_max_age_ms,
                                           .log_masks_addresses = r->log_address_masking,
+                                          .audit_max_bytes = r->audit_max_size,
                                           .cert_file = r->cert,
                                           .key_file = r->key,
                                           .http3_port = r->http3_port,
@@ -347,6 +349,7 @@ int cmd_edge_dev(int argc, char **argv) {
                     .log_max_size = o.log_max_size,
                     .log_max_age_ms = o.log_max_age_ms,
                     .log_address_masking = o.log_address_masking,
+                    .audit_max_size = o.audit_max_size,
                     .port = (uint16_t)o.port,
                     .log_level = o.set_log_level ? o.log_level : HT_LOG_WARN};
     rc = o.folder ? given_folder(&r, o.folder) : default_folder(&r);
@@ -377,6 +380,7 @@ int cmd_edge_up(int argc, char **argv) {
                     .log_max_size = o.log_max_size,
                     .log_max_age_ms = o.log_max_age_ms,
                     .log_address_masking = o.log_address_masking,
+                    .audit_max_size = o.audit_max_size,
                     .port = 443,
                     .http_port = 80,
                     .http3_port = o.http3 ? (uint16_t)o.http3_port : 0,

@@ -14,7 +14,10 @@
 #include <unistd.h>
 
 #define MOST_VISITORS 8000
-#define LOG_WAITS "16777216"                   /* bytes of lines: some ten thousand requests while the agent is away */
+#define LOG_WAITS "16777216" /* bytes of lines: some ten thousand requests while the agent is away */
+#define TIDY_MS 20           /* between two goes at documents whose files are to follow, */
+#define TIDY_DOCS 2          /* and how many at most: the loop waits for the disk meanwhile */
+#define TIDY_IDLE_MS 1000
 #define RENEW_MS (UINT64_C(10) * 86400 * 1000) /* a certificate of one's own is good for 30 days */
 
 struct edge {
@@ -33,7 +36,7 @@ struct edge {
     struct edge_api *api;
     struct edge_log *log;
     struct edge_h3 *h3;
-    struct io_timer renew;
+    struct io_timer renew, tidy;
     bool ipv6, has_account;
     char folder[EDGE_FOLDER_MAX + 1], https_port[8], http_port[8], http3_port[8], maxconn[24], suffix[300];
 };
@@ -208,6 +211,19 @@ static void on_renew(struct io_timer *t) {
     edge_reload(e);
 }
 
+static void on_tidy(struct io_timer *t) {
+    struct edge *e = ht_container_of(t, struct edge, tidy);
+    io_timer_set(t, edge_state_tidy(e->state, TIDY_DOCS) ? TIDY_MS : TIDY_IDLE_MS);
+}
+
+/* Neither a map's file nor HAProxy has what the disk might still refuse. */
+static void before_maps(void *ctx) {
+    const struct edge *e = ctx;
+    struct ht_errmsg err;
+    if (edge_state_commit(e->state, &err) < 0)
+        ht_debug("edge", "a change was taken back"); /* who asked for it is told, and the log */
+}
+
 /* ---- beginning and end ---- */
 
 static int check_config(const struct edge_config *cfg, struct ht_errmsg *err) {
@@ -252,6 +268,9 @@ static int begin_state(struct edge *e, struct ht_errmsg *err) {
         rc = edge_state_open(&e->state, e->folder, err);
     if (rc < 0)
         return rc;
+    edge_state_limit_audit(e->state, e->cfg.audit_max_bytes);
+    edge_maps_behind(e->maps, before_maps, e);
+    io_timer_set(&e->tidy, 0);
     e->containers = edge_containers_create(
         &(struct edge_containers_config){.loop = loop, .state = e->state, .maps = e->maps, .book = &e->book});
     rc = edge_permissions_start(&e->permissions, loop, e->folder, e->state, e->maps, err);
@@ -321,6 +340,7 @@ int edge_start(struct edge **out, const struct edge_config *cfg, struct ht_errms
     e->cfg = *cfg;
     e->lock = -1;
     io_timer_init(cfg->loop, &e->renew, on_renew);
+    io_timer_init(cfg->loop, &e->tidy, on_tidy);
     int rc = prepare(e, err);
     if (rc == HT_OK)
         rc = begin(e, err);
@@ -340,6 +360,7 @@ void edge_stop(struct edge **ep) {
     if (!e)
         return;
     io_timer_stop(&e->renew);
+    io_timer_stop(&e->tidy);
     edge_api_stop(&e->api);
     edge_h3_stop(&e->h3);
     edge_kits_destroy(&e->kits);
@@ -349,6 +370,8 @@ void edge_stop(struct edge **ep) {
     edge_sessions_destroy(&e->sessions);
     edge_permissions_stop(&e->permissions);
     edge_containers_destroy(&e->containers);
+    if (e->maps)
+        edge_maps_behind(e->maps, NULL, NULL);
     edge_state_close(&e->state);
     edge_log_stop(&e->log); /* behind HAProxy's last line */
     edge_maps_destroy(&e->maps);

@@ -8,10 +8,10 @@
  *   site.c     the certificate: an authority of one's own, or files
  *   engine.c   HAProxy as a program: it starts, loads anew, ends, starts again
  *   admin.c    HAProxy's runtime socket
- *   maps.c     the maps, as they are wanted and as HAProxy has them
+ *   maps.c     the maps, as they are wanted and as HAProxy has them; mapfile.c as it reads them
  *   kits.c     follows what kits have bound
  *   book.c     the address book of containers
- *   state.c    what the API changes: documents (state.h)
+ *   state*.c   what the API changes: documents (state.h); document.c, journal.c and audit.c are theirs
  *   containers.c  containers of both, as entries of the maps
  *   sessions.c live connections that a change ends
  *   api*.c     the API (api.h)
@@ -72,6 +72,7 @@ struct edge_config {
     uint16_t https_port, http_port;         /* http_port 0: none */
     uint64_t log_max_bytes, log_max_age_ms; /* of the log that is kept: edge/log.h */
     bool log_masks_addresses;
+    uint64_t audit_max_bytes;         /* of a file of the audit, of which a few are kept; 0: one file, which grows */
     const char *cert_file, *key_file; /* NULL: a certificate of an authority of its own */
     uint16_t http3_port;              /* UDP; 0: there is no HTTP/3 */
     enum edge_client client;

@@ -106,7 +106,8 @@ struct edge_mapfile {
 };
 #define EDGE_NO_LINE UINT64_MAX /* an entry that is not in the file */
 
-/* Replaces the file by `text`, lines of KEY VALUE. 0, or HT_EIO with *err. The caller ends it with edge_mapfile_close().
+/* Replaces the file by `text`, lines of KEY VALUE. 0, or HT_EIO with *err. The caller ends it with
+ * edge_mapfile_close().
  */
 int edge_mapfile_begin(struct edge_mapfile *f, const char *folder, const char *name, struct ht_slice text, size_t lines,
                        struct ht_errmsg *err) HT_MUST_USE;

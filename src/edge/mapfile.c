@@ -42,9 +42,7 @@ void edge_mapfile_close(struct edge_mapfile *f) {
     f->fd = -1;
 }
 
-bool edge_mapfile_full(const struct edge_mapfile *f) {
-    return f->fd < 0 || f->dead > f->lines + GARBAGE;
-}
+bool edge_mapfile_full(const struct edge_mapfile *f) { return f->fd < 0 || f->dead > f->lines + GARBAGE; }
 
 static bool put(const struct edge_mapfile *f, const char *p, size_t n, uint64_t at) {
     return pwrite(f->fd, p, n, (off_t)at) == (ssize_t)n;

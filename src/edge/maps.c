@@ -13,11 +13,11 @@
 struct entry {
     struct entry *next; /* in its bucket */
     struct ht_list changed;
-    char *value;      /* NULL: it is to be removed */
-    uint64_t line;    /* where it is in the file */
-    bool applied;     /* HAProxy has a value for the key, this one or an older one */
-    bool seen;        /* while they are compared */
-    bool unfiled;     /* the file has another value */
+    char *value;   /* NULL: it is to be removed */
+    uint64_t line; /* where it is in the file */
+    bool applied;  /* HAProxy has a value for the key, this one or an older one */
+    bool seen;     /* while they are compared */
+    bool unfiled;  /* the file has another value */
     char key[];
 };
 
