@@ -97,41 +97,32 @@ static int not_good(const char *path, const char *text, size_t at, struct ht_err
                    path, line);
 }
 
-static int load_one(struct edge_state *s, enum edge_kind kind, const char *file, struct ht_errmsg *err) {
+/* A document is taken from `space`, which all of them share: memory of its own for the largest one would leave a page
+ * for each. */
+static int load_one(struct edge_state *s, enum edge_kind kind, const char *file, char *space, struct ht_errmsg *err) {
     char name[EDGE_PATH], path[EDGE_PATH], id[EDGE_ID_MAX + 1];
-    struct edge_doc *d;
-    size_t at, n = strlen(file);
-    snprintf(id, sizeof id, "%.*s", (int)(n - strlen(".json")), file);
-    char *text = ht_malloc(EDGE_DOC_MAX + 1);
+    struct edge_doc *d = NULL;
+    size_t at;
+    snprintf(id, sizeof id, "%.*s", (int)(strlen(file) - strlen(".json")), file);
+    int got = edge_folder_read(s->folder, name_of(kind, id, name), space, EDGE_DOC_MAX + 1, err);
+    if (got < 0)
+        return got == HT_EOF ? HT_OK : got;
+    char *text = edge_state_room(s, kind) == HT_OK ? ht_malloc((size_t)got + 1) : NULL;
     if (!text)
         return ht_fail(err, HT_ENOMEM, "out of memory");
-    int got = edge_folder_read(s->folder, name_of(kind, id, name), text, EDGE_DOC_MAX + 1, err);
-    char *fit = got >= 0 ? ht_realloc(text, (size_t)got + 1) : NULL;
-    text = fit ? fit : text;
-    if (got < 0) {
-        ht_free(text);
-        return got == HT_EOF ? HT_OK : got;
-    }
-    char *copy = ht_strndup(text, (size_t)got); /* for the message */
-    int rc = edge_state_room(s, kind);
+    memcpy(text, space, (size_t)got + 1);
+    int rc = edge_doc_parse(&d, id, text, (size_t)got, &at);
+    if (rc == HT_EPROTO)
+        return not_good(edge_path(s->folder, name, path), space, ht_min(at, strlen(space)), err);
     if (rc < 0)
-        ht_free(text);
-    else
-        rc = edge_doc_parse(&d, id, text, (size_t)got, &at);
-    if (rc == HT_EPROTO && copy)
-        not_good(edge_path(s->folder, name, path), copy, ht_min(at, strlen(copy)), err);
-    else if (rc < 0)
-        ht_fail(err, rc, "out of memory");
-    else
-        s->kinds[kind].docs[s->kinds[kind].n++] = d; /* load_kind() sorts them */
-    if (copy)
-        explicit_bzero(copy, strlen(copy));
-    ht_free(copy);
-    return rc == HT_EPROTO ? HT_EINVAL : rc;
+        return ht_fail(err, rc, "out of memory");
+    s->kinds[kind].docs[s->kinds[kind].n++] = d; /* load_kind() sorts them */
+    return HT_OK;
 }
 
 /* What a crash has left half written is removed; anything else that is no document is none of ours, and is said. */
-static int load_file(struct edge_state *s, enum edge_kind kind, int folder, const char *file, struct ht_errmsg *err) {
+static int load_file(struct edge_state *s, enum edge_kind kind, int folder, const char *file, char *space,
+                     struct ht_errmsg *err) {
     static const char part[] = ".part", json[] = ".json";
     size_t n = strlen(file);
     if (file[0] == '.')
@@ -142,7 +133,7 @@ static int load_file(struct edge_state *s, enum edge_kind kind, int folder, cons
     }
     if (n > sizeof json - 1 && strcmp(file + n - (sizeof json - 1), json) == 0 &&
         edge_doc_id_good(ht_slice_of(file, n - (sizeof json - 1))))
-        return load_one(s, kind, file, err);
+        return load_one(s, kind, file, space, err);
     return ht_fail(err, HT_EINVAL, "%s/state/%s/%s: error: a document is called ID.json; take this file away",
                    s->folder, edge_kind_names[kind], file);
 }
@@ -151,7 +142,7 @@ static int by_id(const void *a, const void *b) {
     return strcmp((*(struct edge_doc *const *)a)->id, (*(struct edge_doc *const *)b)->id);
 }
 
-static int load_kind(struct edge_state *s, enum edge_kind kind, struct ht_errmsg *err) {
+static int load_kind(struct edge_state *s, enum edge_kind kind, char *space, struct ht_errmsg *err) {
     char name[EDGE_PATH], path[EDGE_PATH];
     int rc = HT_OK;
     snprintf(name, sizeof name, "state/%s", edge_kind_names[kind]);
@@ -162,7 +153,7 @@ static int load_kind(struct edge_state *s, enum edge_kind kind, struct ht_errmsg
         return ht_fail(err, HT_EIO, "%s: %s", path, strerror(errno));
     struct dirent *entry;
     while (rc == HT_OK && (entry = readdir(dir)))
-        rc = load_file(s, kind, dirfd(dir), entry->d_name, err);
+        rc = load_file(s, kind, dirfd(dir), entry->d_name, space, err);
     closedir(dir);
     if (s->kinds[kind].n)
         qsort(s->kinds[kind].docs, s->kinds[kind].n, sizeof(struct edge_doc *), by_id);
@@ -282,9 +273,13 @@ int edge_state_open(struct edge_state **out, const char *folder, struct ht_errms
     s->journal.fd = -1;
     ht_list_init(&s->unfiled);
     ht_list_init(&s->pending);
-    int rc = load_removed(s, err);
+    char *space = ht_malloc(EDGE_DOC_MAX + 1);
+    int rc = space ? load_removed(s, err) : ht_fail(err, HT_ENOMEM, "out of memory");
     for (int kind = 0; rc == HT_OK && kind < EDGE_KINDS; kind++)
-        rc = load_kind(s, kind, err);
+        rc = load_kind(s, kind, space, err);
+    if (space)
+        explicit_bzero(space, EDGE_DOC_MAX + 1); /* secrets of permissions may be in it */
+    ht_free(space);
     if (rc == HT_OK)
         rc = edge_journal_open(&s->journal, folder, take_record, s, err);
     if (rc == HT_OK) /* a document is there for good only when its folder is */
