@@ -5,7 +5,9 @@
 #include "base/mem.h"
 #include "log_gen.h"
 
+#include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #define AGAIN_MS 200 /* until HAProxy is asked again that was not reached */
 #define WATCH_MS 1000
@@ -15,6 +17,7 @@ struct entry {
     struct ht_list changed;
     char *value;   /* NULL: it is to be removed */
     uint64_t line; /* where it is in the file */
+    uint64_t ref;  /* HAProxy's name for it, in the process that was compared last; 0: not known */
     bool applied;  /* HAProxy has a value for the key, this one or an older one */
     bool seen;     /* while they are compared */
     bool unfiled;  /* the file has another value */
@@ -318,13 +321,30 @@ static void on_told(void *ctx, int rc, const struct edge_answer *a) {
     io_task_add(m->loop, &m->flush);
 }
 
+/*
+ * HAProxy looks through all of a map for a key whose value is set: 2 ms for 50,000. To add an entry takes no time, and
+ * little to remove one by its name. Until the old one is gone, it is the one that is found. A name is good for one
+ * process: in another one that has loaded anew unasked, nothing has the name, which is noticed, or by a rare chance
+ * another entry has it, and is missing until the maps are compared a moment later. So this is for maps alone where what
+ * is missing leads nowhere.
+ */
+static bool goes_by_name(enum haproxy_map map) {
+    return map == HAPROXY_MAP_BINDINGS || map == HAPROXY_MAP_CONTAINERS || map == HAPROXY_MAP_SERVICES;
+}
+
 /* Appends the command for an entry, and takes it as carried out. */
 static int put_command(struct ht_buf *b, const struct edge_maps *m, enum haproxy_map map, struct entry *e) {
     char name[64], path[EDGE_PATH];
     edge_path(m->folder, name_of(map, name), path);
     const char *sep = ht_buf_size(b) ? ";" : "";
+    uint64_t ref = e->ref;
+    e->ref = 0;
     if (!e->value)
         return e->applied ? ht_buf_printf(b, "%sdel map %s %s", sep, path, e->key) : HT_OK;
+    if (e->applied && ref && goes_by_name(map)) {
+        return ht_buf_printf(b, "%sadd map %s %s %s;del map %s #0x%" PRIx64, sep, path, e->key, e->value, path, ref);
+    }
+    e->ref = e->applied ? ref : 0;
     return ht_buf_printf(b, "%s%s map %s %s %s", sep, e->applied ? "set" : "add", path, e->key, e->value);
 }
 
@@ -408,6 +428,7 @@ static int compare_one(struct edge_maps *m, struct table *t, struct ht_slice ref
         return HT_ENOMEM;
     bool twice = e->seen && e->value;
     e->seen = e->applied = true;
+    e->ref = twice ? 0 : strtoull(ref.p, NULL, 16); /* a blank is behind it */
     if (!e->value || !ht_slice_is(value, e->value))
         changed(m, t, e);
     return twice ? take_away(m, ref) : HT_OK;
@@ -423,6 +444,7 @@ static int compare(struct edge_maps *m, struct table *t, struct ht_slice text) {
     for (size_t i = 0; i < t->n_buckets; i++)
         for (struct entry *e = t->buckets[i]; e; e = e->next) {
             e->seen = e->applied = false;
+            e->ref = 0;
             ht_list_remove(&e->changed);
         }
     while (rc == HT_OK && take_line(&text, &ref, &key, &value))

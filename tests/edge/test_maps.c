@@ -327,6 +327,32 @@ static void a_reload_in_between_loses_nothing(void) {
     }
 }
 
+/* A value that is there since they were compared changes by the entry's name; one that has come since by its key. */
+static void an_entry_changes_by_its_name(void) {
+    begin();
+    set("a.example.com", "1|2");
+    settle();
+    proxy_load();
+    edge_maps_compare(maps);
+    UNTIL(follows());
+    for (int i = 0; i < 4; i++) {
+        char value[16];
+        unsigned id = proxy.map[0].id;
+        snprintf(value, sizeof value, "%d", i);
+        set("a.example.com", value);
+        UNTIL(proxy_has("a.example.com", value));
+        CU_ASSERT_EQUAL(proxy.map[0].id != id, i == 0);
+        settle();
+    }
+    drop("a.example.com");
+    UNTIL(proxy_has("a.example.com", NULL));
+    set("a.example.com", "9");
+    UNTIL(proxy_has("a.example.com", "9"));
+    set("a.example.com", "10");
+    UNTIL(proxy_has("a.example.com", "10"));
+    end();
+}
+
 static void a_deaf_proxy_is_asked_again(void) {
     begin();
     edge_maps_compare(maps);
@@ -545,6 +571,7 @@ int main(void) {
         {"the file comes first, and HAProxy is told nothing while it is held", the_file_comes_first},
         {"entries of others go, missing ones come", what_is_foreign_goes_and_what_is_missing_comes},
         {"a reload in between, at each connection, loses no change", a_reload_in_between_loses_nothing},
+        {"an entry changes by its name while that is known", an_entry_changes_by_its_name},
         {"a HAProxy that does not answer is asked again", a_deaf_proxy_is_asked_again},
         {"a change that HAProxy refuses leads to a comparison", refused_changes_are_compared},
         {"many entries take several lines", many_entries_take_several_lines},
