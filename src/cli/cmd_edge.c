@@ -17,7 +17,7 @@
 #define API_TOKEN_FILE "api.token"
 
 struct run {
-    bool dev;
+    bool dev, external;
     const char *domain, *id, *haproxy, *cert, *key, *containers, *api;
     uint16_t port, http_port;              /* of HTTPS, and of what leads to it */
     uint64_t log_max_size, log_max_age_ms; /* of the edge's log of requests */
@@ -252,6 +252,7 @@ static int start(struct run *r, const struct opt_serve *o, struct ht_errmsg *err
                                           .api = r->api,
                                           .api_token = r->api_token,
                                           .haproxy = r->haproxy,
+                                          .external = r->external,
                                           .local = r->dev,
                                           .https_port = r->port,
                                           .http_port = r->http_port,
@@ -370,7 +371,8 @@ int cmd_edge_up(int argc, char **argv) {
     int rc = opt_edge_up_parse(&o, argc, argv, &err);
     if (rc != 0)
         return cli_parse_result(rc, OPT_CMD_EDGE_UP, &err);
-    struct run r = {.domain = o.domain,
+    struct run r = {.external = o.engine == OPT_ENGINE_EXTERNAL,
+                    .domain = o.domain,
                     .id = o.id,
                     .haproxy = o.haproxy,
                     .containers = o.containers,

@@ -55,6 +55,12 @@ static int understand(struct ht_buf *in, struct edge_answer *out) {
     version += sizeof "\nVersion: " - 1;
     size_t n = ht_min(strcspn(version, "\n"), sizeof out->version - 1);
     memcpy(out->version, version, n);
+    static const char said[] = "\ndescription: revision-";
+    const char *revision = strstr(info, said);
+    if (revision) {
+        revision += sizeof said - 1;
+        memcpy(out->revision, revision, ht_min(strcspn(revision, "\n"), sizeof out->revision - 1));
+    }
     return HT_OK;
 }
 

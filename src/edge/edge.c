@@ -38,6 +38,7 @@ struct edge {
     struct edge_h3 *h3;
     struct io_timer renew, tidy;
     bool ipv6, has_account;
+    char revision[24];
     char folder[EDGE_FOLDER_MAX + 1], https_port[8], http_port[8], http3_port[8], maxconn[24], suffix[300];
 };
 
@@ -69,7 +70,7 @@ static int check_ports(struct edge *e, struct ht_errmsg *err) {
     const char *v4 = e->cfg.local ? "127.0.0.1" : "0.0.0.0", *v6 = e->cfg.local ? "::1" : "::";
     const uint16_t ports[] = {e->cfg.https_port, e->cfg.http_port};
     e->ipv6 = try_port(v6, 0, NULL) == HT_OK;
-    for (size_t i = 0; i < HT_ARRAY_LEN(ports); i++) {
+    for (size_t i = 0; i < HT_ARRAY_LEN(ports) && !e->cfg.external; i++) {
         int rc = ports[i] ? try_port(v4, ports[i], err) : HT_OK;
         if (rc == HT_OK && ports[i] && e->ipv6)
             rc = try_port(v6, ports[i], err);
@@ -100,7 +101,8 @@ static void count_visitors(struct edge *e) {
 
 /* ---- the configuration ---- */
 
-static int write_config(struct edge *e, struct ht_errmsg *err) {
+/* `site` is what the certificate is. */
+static int write_config(struct edge *e, uint64_t site, struct ht_errmsg *err) {
     struct edge_settings s = {.values = {
                                   [HAPROXY_SET_FOLDER] = e->folder,
                                   [HAPROXY_SET_CONTAINERS] = e->suffix,
@@ -116,6 +118,7 @@ static int write_config(struct edge *e, struct ht_errmsg *err) {
                                   [HAPROXY_SET_CLIENT_ADDRESS] = edge_client_name(e->cfg.client),
                                   [HAPROXY_SET_FROM_KITS] = EDGE_FROM_KITS,
                                   [HAPROXY_SET_MAXCONN] = e->maxconn,
+                                  [HAPROXY_SET_REVISION] = e->revision,
                               }};
     static const struct {
         const char *name;
@@ -124,23 +127,46 @@ static int write_config(struct edge *e, struct ht_errmsg *err) {
                  {"haproxy/gate.lua", &haproxy_lua},
                  {"haproxy/haproxy.cfg", &haproxy_config}};
     int rc = HT_OK;
-    for (size_t i = 0; rc == HT_OK && i < HT_ARRAY_LEN(files); i++) {
+    e->revision[0] = '\0';
+    for (size_t i = 0; rc == HT_OK && i < 2 * HT_ARRAY_LEN(files); i++) { /* first to know what they are */
         struct ht_buf text = {0};
-        rc = edge_render(&text, files[i].file, &s);
+        size_t file = i % HT_ARRAY_LEN(files);
+        rc = edge_render(&text, files[file].file, &s);
         if (rc < 0)
             ht_fail(err, rc, "out of memory");
+        else if (i < HT_ARRAY_LEN(files))
+            site = edge_site_hash(site, ht_buf_slice(&text));
         else
-            rc = edge_folder_write(e->folder, files[i].name, ht_buf_slice(&text), true, err);
+            rc = edge_folder_write(e->folder, files[file].name, ht_buf_slice(&text), true, err);
         ht_buf_free(&text);
+        if (i + 1 == HT_ARRAY_LEN(files))
+            snprintf(e->revision, sizeof e->revision, "%016llx", (unsigned long long)site);
     }
     return rc;
 }
 
+/*
+ * A HAProxy that somebody else starts does so from these files alone, before the agent as well: after a crash of the
+ * machine the disk may have older maps, in which what is off or has a policy is not. So its unit compares this file
+ * with the boot that it is in. It is written behind all others.
+ */
+static int write_boot(const struct edge *e, struct ht_errmsg *err) {
+    static const char from[] = "/proc/sys/kernel/random", name[] = "boot_id";
+    char text[64];
+    int n = edge_folder_read(from, name, text, sizeof text, err);
+    if (n < 0)
+        return n == HT_EOF ? ht_fail(err, HT_EIO, "%s/%s is missing", from, name) : n;
+    return edge_folder_write(e->folder, EDGE_BOOT_FILE, ht_slice_of(text, (size_t)n), false, err);
+}
+
 static int write_all(struct edge *e, struct ht_errmsg *err) {
-    int rc = edge_site_write(&e->cfg, err);
+    uint64_t site = HT_HASH;
+    int rc = edge_site_write(&e->cfg, &site, err);
     if (rc == HT_OK)
-        rc = write_config(e, err);
-    return rc == HT_OK ? edge_maps_write(e->maps, err) : rc;
+        rc = write_config(e, site, err);
+    if (rc == HT_OK)
+        rc = edge_maps_write(e->maps, err);
+    return rc == HT_OK ? write_boot(e, err) : rc;
 }
 
 /* ---- what HAProxy does ---- */
@@ -255,7 +281,7 @@ static int prepare(struct edge *e, struct ht_errmsg *err) {
     e->lock = rc = edge_folder_lock(e->folder, err);
     if (rc >= 0)
         rc = find_account(e, err);
-    if (rc == HT_OK)
+    if (rc == HT_OK && !e->cfg.external)
         rc = edge_client_check(&e->cfg, err);
     return rc == HT_OK ? check_ports(e, err) : rc;
 }
@@ -321,10 +347,15 @@ static int begin(struct edge *e, struct ht_errmsg *err) {
         rc = write_all(e, err);
     if (rc < 0)
         return rc;
-    e->engine = edge_engine_start(
-        &(struct edge_engine_config){
-            .loop = loop, .program = e->cfg.haproxy, .folder = e->folder, .admin = e->admin, .ops = &ops, .ctx = e},
-        err);
+    e->engine = edge_engine_start(&(struct edge_engine_config){.loop = loop,
+                                                               .program = e->cfg.haproxy,
+                                                               .folder = e->folder,
+                                                               .admin = e->admin,
+                                                               .external = e->cfg.external,
+                                                               .revision = e->revision,
+                                                               .ops = &ops,
+                                                               .ctx = e},
+                                  err);
     if (!e->engine)
         return HT_EIO;
     if (!e->cfg.cert_file)

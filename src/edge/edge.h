@@ -68,6 +68,7 @@ struct edge_config {
     const char *book;                       /* the file with their addresses; NULL: there is none */
     const char *api, *api_token;            /* a port of this machine for the API, and what to show there; NULL: none */
     const char *haproxy;                    /* the program; NULL: it is looked for */
+    bool external;                          /* HAProxy is started by somebody else: hoody-tunnel-edge-haproxy.service */
     bool local;                             /* listens on loopback addresses alone */
     uint16_t https_port, http_port;         /* http_port 0: none */
     uint64_t log_max_bytes, log_max_age_ms; /* of the log that is kept: edge/log.h */
@@ -106,7 +107,8 @@ int edge_start(struct edge **out, const struct edge_config *cfg, struct ht_errms
 int edge_follow(struct edge *e, const struct edge_kit_config *kit, struct ht_errmsg *err) HT_MUST_USE;
 /* Reads certificate files and the address book again, writes the configuration anew, and has HAProxy load it. */
 void edge_reload(struct edge *e);
-/* Ends HAProxy and waits for it. Not inside a callback of the edge. Clears the pointer. NULL is ignored. */
+/* Ends HAProxy, if it was started here, and waits for it. Not inside a callback of the edge. Clears the pointer. NULL
+ * is ignored. */
 void edge_stop(struct edge **e);
 
 /* Makes the folder and what is in it, or checks that nobody else may enter it. 0, or an error with *err. */

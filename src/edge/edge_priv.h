@@ -61,8 +61,10 @@ int edge_read_address(struct ht_slice s, char out[IO_ADDR_TEXT], struct ht_errms
 
 /* ---- site.c ---- */
 
-/* Writes certs/edge.pem. 0, or an error with *err. */
-int edge_site_write(const struct edge_config *cfg, struct ht_errmsg *err) HT_MUST_USE;
+/* Writes certs/edge.pem, and adds it to the hash. 0, or an error with *err. */
+int edge_site_write(const struct edge_config *cfg, uint64_t *hash, struct ht_errmsg *err) HT_MUST_USE;
+/* A hash, and a text behind what it is of. */
+uint64_t edge_site_hash(uint64_t hash, struct ht_slice text);
 
 /* ---- render.c ---- */
 
@@ -80,6 +82,7 @@ struct edge_answer {
     struct ht_slice text; /* to the commands, with line ends; usually nothing but those */
     uint64_t pid;         /* of the process that has answered; the master does not say it, nor the version */
     char version[32];     /* of HAProxy */
+    char revision[24];    /* of the configuration that it has: the setting */
 };
 /* rc < 0: it was not reached, or its answer is not whole; whether the commands were carried out is not known, and `a`
  * is NULL. */
@@ -226,6 +229,8 @@ void edge_h3_stop(struct edge_h3 **h);
 
 struct edge_engine;
 
+#define EDGE_BOOT_FILE "haproxy/boot_id"
+
 struct edge_engine_ops {
     void (*starts)(void *ctx);                      /* HAProxy starts or loads anew */
     void (*serves)(void *ctx, const char *version); /* it has */
@@ -237,11 +242,18 @@ struct edge_engine_config {
     const char *program; /* NULL: it is looked for */
     const char *folder;
     struct edge_admin *admin;
+    bool external;        /* it is started, and started again, by somebody else */
+    const char *revision; /* of the configuration in the folder, as it is at each time */
     const struct edge_engine_ops *ops;
     void *ctx;
 };
 
-/* Finds the program and starts it with folder/haproxy/haproxy.cfg. NULL: *err says why. */
+/*
+ * Finds the program and starts it with folder/haproxy/haproxy.cfg. NULL: *err says why.
+ *
+ * With `external` it is waited for at its sockets in the folder, however long that takes, and never ended; failed() is
+ * then called for a program that cannot be used. One that serves already with another revision loads anew.
+ */
 struct edge_engine *edge_engine_start(const struct edge_engine_config *cfg, struct ht_errmsg *err) HT_MUST_USE;
 /* Has it load its configuration anew, if that is valid. */
 void edge_engine_reload(struct edge_engine *g);

@@ -58,7 +58,8 @@ def write_documents(folder, containers, aliases):
     """What an edge has kept that made them by its API."""
     for kind in ("project", "container", "alias", "domain"):
         os.makedirs(f"{folder}/state/{kind}", mode=0o700)
-    os.chmod(folder, 0o700)
+    for sub in (folder, f"{folder}/state"):
+        os.chmod(sub, 0o700)
     for n in range(containers):
         services = {"web": PORT, **{service(i): PORT for i in range(SERVICES - 1)}}
         document = {"file_version": 1, "project_id": project(n), "ip": place(n), "services": services}
@@ -142,14 +143,13 @@ class Visitor:
         self.context = ssl.create_default_context(cafile=edge.ca)
         self.edge, self.conn = edge, None
 
-    def get(self, name):
+    def get(self, name, headers=None):
         for last in (False, True):  # a reload ends a connection between two requests
             try:
                 if not self.conn:
-                    self.conn = http.client.HTTPSConnection("127.0.0.1", self.edge.port, context=self.context, timeout=20)
+                    self.conn = http.client.HTTPSConnection(name, self.edge.port, context=self.context, timeout=20)
                     self.conn._create_connection = lambda *_: socket.create_connection(("127.0.0.1", self.edge.port), 20)
-                    self.conn.host = name
-                self.conn.request("GET", "/", headers={"Host": name})
+                self.conn.request("GET", "/", headers={"Host": name, **(headers or {})})
                 answer = self.conn.getresponse()
                 return answer.status, answer.read().decode()
             except (http.client.HTTPException, OSError):
