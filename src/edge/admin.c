@@ -173,7 +173,7 @@ struct edge_admin *edge_admin_create(struct io_loop *loop, const char *folder, e
     io_timer_init(loop, &a->patience, too_late);
     io_task_init(&a->next, on_next);
     a->master = of == EDGE_ADMIN_OF_MASTER;
-    edge_path(folder, a->master ? EDGE_MASTER_SOCKET : "run/admin.sock", a->path);
+    edge_path(folder, a->master ? EDGE_MASTER_SOCKET : EDGE_ADMIN_SOCKET, a->path);
     return a;
 }
 

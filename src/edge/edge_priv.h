@@ -92,6 +92,7 @@ typedef void edge_admin_done(void *ctx, int rc, const struct edge_answer *a);
  * to one of these begins with @!PID and a blank, each by itself. */
 enum edge_admin_of { EDGE_ADMIN_OF_WORKER, EDGE_ADMIN_OF_MASTER };
 #define EDGE_MASTER_SOCKET "run/master.sock"
+#define EDGE_ADMIN_SOCKET "run/admin.sock"
 struct edge_admin *edge_admin_create(struct io_loop *loop, const char *folder, enum edge_admin_of of) HT_MUST_USE;
 /* Whoever waits for an answer is told HT_ECLOSED, and must still be there. Clears the pointer. NULL is ignored. */
 void edge_admin_destroy(struct edge_admin **a);

@@ -6,6 +6,7 @@ Runs: plain.
 """
 
 import contextlib
+import json
 import os
 import re
 import shlex
@@ -132,6 +133,13 @@ def ask(it, n, headers=None):
             visitor.conn.close()
 
 
+def doctor(it):
+    """What `edge doctor` says, by check: (status, text)."""
+    out = subprocess.run([BIN, "edge", "doctor", "--engine", "external", "--domain", DOMAIN, "--id", "me", "--folder", it.folder, "--json", "--timeout", "2s"],
+                         stdout=subprocess.PIPE, check=False, timeout=60).stdout
+    return {c["name"]: (c["status"], c["message"]) for c in json.loads(out)["checks"]}
+
+
 def until(what, status, start=None):
     """Seconds until `what` answers with the status."""
     start = start or time.monotonic()
@@ -221,11 +229,22 @@ def _():
         with open(f"{it.folder}/haproxy/boot_id", "w", encoding="ascii") as f:
             f.write("0" * 36 + "\n")
         refused = unit.refused
+        told = doctor(it)
+        assert told["folder"][0] == told["rights"][0] == "ok" and "HAProxy, another unit's, serves" in told["folder"][1], told
         unit.kill()
         eventually(lambda: unit.refused > refused + 2, "HAProxy's unit refuses")
         assert ask(it, 2)[0] == 0
+        unit.before = ["false"]
         it.start_agent()
+        eventually(it.answers, "the API")
+        told = doctor(it)
+        assert told["folder"][0] == "failed" and "no HAProxy is there" in told["folder"][1], told
+        assert it.api.ask("PUT", f"/containers/{container(3)}/proxy/address", {"ip": place(3, 1)}, 1).status == 200  # it need not wait for HAProxy
+        unit.before = ["true"]
         until(lambda: ask(it, 2), 200)
+        assert ask(it, 3) == (200, f"{place(3, 1)}:{PORT}")
+        told = doctor(it)
+        assert told["port-443"] == ("ok", f"in use, by the edge that works in {it.folder}"), told
         before = it.worker()
         assert it.agent.end() == 0
         run(["openssl", "req", "-x509", "-key", it.key, "-days", "3", "-subj", "/CN=another", "-addext", f"subjectAltName=DNS:*.me.containers.{DOMAIN}", "-out", it.ca])
