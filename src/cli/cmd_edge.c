@@ -17,7 +17,7 @@
 #define API_TOKEN_FILE "api.token"
 
 struct run {
-    bool dev, external;
+    bool dev, external, take_over;
     const char *domain, *id, *haproxy, *cert, *key, *containers, *api;
     uint16_t port, http_port;              /* of HTTPS, and of what leads to it */
     uint64_t log_max_size, log_max_age_ms; /* of the edge's log of requests */
@@ -252,6 +252,7 @@ static int start(struct run *r, const struct opt_serve *o, struct ht_errmsg *err
                                           .api = r->api,
                                           .api_token = r->api_token,
                                           .haproxy = r->haproxy,
+                                          .take_over = r->take_over,
                                           .external = r->external,
                                           .local = r->dev,
                                           .https_port = r->port,
@@ -342,6 +343,7 @@ int cmd_edge_dev(int argc, char **argv) {
     if (rc != 0)
         return cli_parse_result(rc, OPT_CMD_EDGE_DEV, &err);
     struct run r = {.dev = true,
+                    .take_over = o.take_over,
                     .domain = DEV_DOMAIN,
                     .id = o.id ? o.id : DEV_ID,
                     .haproxy = o.haproxy,
@@ -371,7 +373,8 @@ int cmd_edge_up(int argc, char **argv) {
     int rc = opt_edge_up_parse(&o, argc, argv, &err);
     if (rc != 0)
         return cli_parse_result(rc, OPT_CMD_EDGE_UP, &err);
-    struct run r = {.external = o.engine == OPT_ENGINE_EXTERNAL,
+    struct run r = {.take_over = o.take_over,
+                    .external = o.engine == OPT_ENGINE_EXTERNAL,
                     .domain = o.domain,
                     .id = o.id,
                     .haproxy = o.haproxy,

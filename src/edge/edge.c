@@ -290,6 +290,8 @@ static int prepare(struct edge *e, struct ht_errmsg *err) {
 static int begin_state(struct edge *e, struct ht_errmsg *err) {
     struct io_loop *loop = e->cfg.loop;
     int rc = edge_book_load(&e->book, e->cfg.book, e->maps, err);
+    if (rc == HT_OK && e->cfg.take_over)
+        rc = edge_state_take_over(e->folder, err);
     if (rc == HT_OK)
         rc = edge_state_open(&e->state, e->folder, err);
     if (rc < 0)

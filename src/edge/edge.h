@@ -68,6 +68,7 @@ struct edge_config {
     const char *book;                       /* the file with their addresses; NULL: there is none */
     const char *api, *api_token;            /* a port of this machine for the API, and what to show there; NULL: none */
     const char *haproxy;                    /* the program; NULL: it is looked for */
+    bool take_over;                         /* the folder is a copy of another edge's that was not left in order */
     bool external;                          /* HAProxy is started by somebody else: hoody-tunnel-edge-haproxy.service */
     bool local;                             /* listens on loopback addresses alone */
     uint16_t https_port, http_port;         /* http_port 0: none */

@@ -13,6 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define OPEN "state/open"
 #define REMOVED "state/removed.json" /* the highest version that a document which is gone had */
 
 const char *const edge_kind_names[EDGE_KINDS] = {
@@ -238,6 +239,35 @@ bool edge_state_tidy(struct edge_state *s, size_t n) {
     return edge_state_follow(s, n);
 }
 
+/* ---- whose folder it is ---- */
+
+/* A file says that an edge works in the folder, and in which one: a copy of the folder is another one. */
+static int identity_of(const char *folder, char out[64], struct ht_errmsg *err) {
+    char path[EDGE_PATH];
+    struct statx st;
+    if (statx(AT_FDCWD, edge_path(folder, "state", path), 0, STATX_INO | STATX_BTIME, &st) != 0)
+        return ht_fail(err, HT_EIO, "%s: %s", path, strerror(errno));
+    bool born = st.stx_mask & STATX_BTIME; /* a file system need not know it */
+    snprintf(out, 64, "%llu %lld.%u\n", (unsigned long long)st.stx_ino, born ? (long long)st.stx_btime.tv_sec : 0,
+             born ? (unsigned)st.stx_btime.tv_nsec : 0);
+    return HT_OK;
+}
+
+static int take_folder(const char *folder, struct ht_errmsg *err) {
+    char own[64], was[64];
+    int rc = identity_of(folder, own, err);
+    int n = rc == HT_OK ? edge_folder_read(folder, OPEN, was, sizeof was, err) : rc;
+    if (n >= 0 && strcmp(own, was) != 0)
+        return ht_fail(err, HT_EINUSE,
+                       "%s is a copy of the folder of an edge that worked in it, or was killed: it may lack what that "
+                       "edge has acknowledged. End that edge, and copy the folder again; if it is lost, --take-over "
+                       "goes on with what is here",
+                       folder);
+    return n >= 0 ? HT_OK : n == HT_EOF ? edge_folder_write(folder, OPEN, ht_slice_str(own), true, err) : n;
+}
+
+int edge_state_take_over(const char *folder, struct ht_errmsg *err) { return edge_folder_remove(folder, OPEN, err); }
+
 /* ---- beginning and end ---- */
 
 /* A record of the journal, which is not older than the document's file. */
@@ -274,7 +304,9 @@ int edge_state_open(struct edge_state **out, const char *folder, struct ht_errms
     ht_list_init(&s->unfiled);
     ht_list_init(&s->pending);
     char *space = ht_malloc(EDGE_DOC_MAX + 1);
-    int rc = space ? load_removed(s, err) : ht_fail(err, HT_ENOMEM, "out of memory");
+    int rc = space ? take_folder(folder, err) : ht_fail(err, HT_ENOMEM, "out of memory");
+    if (rc == HT_OK)
+        rc = load_removed(s, err);
     for (int kind = 0; rc == HT_OK && kind < EDGE_KINDS; kind++)
         rc = load_kind(s, kind, space, err);
     if (space)
@@ -303,8 +335,9 @@ void edge_state_close(struct edge_state **sp) {
         return;
     s->committed = NULL;
     s->observers = NULL;
-    if (s->journal.fd >= 0)
-        (void)edge_state_tidy(s, SIZE_MAX);
+    struct ht_errmsg err;
+    if (s->journal.fd >= 0 && !edge_state_tidy(s, SIZE_MAX) && edge_folder_remove(s->folder, OPEN, &err) < 0)
+        ht_error("edge", "%s", err.text);
     edge_journal_close(&s->journal);
     while (!ht_list_empty(&s->unfiled))
         ht_free(HT_LIST_ENTRY(ht_list_pop_front(&s->unfiled), struct unfiled, node));

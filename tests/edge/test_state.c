@@ -83,7 +83,8 @@ static void shell(const char *fmt, const char *name) {
 
 static void make_folder(void) {
     struct ht_errmsg err;
-    snprintf(folder, sizeof folder, "/tmp/ht-state-XXXXXX");
+    /* In memory where that is possible: some thousand folders are made. */
+    snprintf(folder, sizeof folder, "%s/ht-state-XXXXXX", access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
     CU_ASSERT_PTR_NOT_NULL_FATAL(mkdtemp(folder));
     CU_ASSERT_EQUAL_FATAL(edge_folder_make(folder, &err), HT_OK);
 }
@@ -561,6 +562,36 @@ static void files_follow_and_the_journal_is_bounded(void) {
     end();
 }
 
+/* The folder that was copied to `folder`. */
+static void a_copy_is_refused_unless_the_end_was_orderly(void) {
+    struct ht_errmsg err = {""};
+    char first[64];
+    begin();
+    CU_ASSERT_EQUAL(put(EDGE_ALIAS, "a", 0, "x", "1", NULL, &err), HT_OK);
+    snprintf(first, sizeof first, "%s", folder);
+    strcat(folder, "2");
+    shell("f=%s%s; cp -a ${f%%2} $f", "");
+    struct edge_state *copy = NULL;
+    CU_ASSERT_EQUAL(edge_state_open(&copy, folder, &err), HT_EINUSE);
+    CU_ASSERT_PTR_NULL(copy);
+    CU_ASSERT_PTR_NOT_NULL(strstr(err.text, "--take-over"));
+    CU_ASSERT_EQUAL(edge_state_take_over(folder, &err), HT_OK);
+    CU_ASSERT_EQUAL(edge_state_open(&copy, folder, &err), HT_OK);
+    CU_ASSERT_PTR_NOT_NULL(edge_state_get(copy, EDGE_ALIAS, "a"));
+    edge_state_close(&copy);
+    shell("rm -r %s%s", "");
+    folder[strlen(first)] = '\0';
+    edge_state_close(&state);
+    strcat(folder, "2");
+    shell("f=%s%s; cp -a ${f%%2} $f", "");
+    CU_ASSERT_EQUAL_FATAL(edge_state_open(&copy, folder, &err), HT_OK);
+    CU_ASSERT_PTR_NOT_NULL(edge_state_get(copy, EDGE_ALIAS, "a"));
+    edge_state_close(&copy);
+    shell("rm -r %s%s", "");
+    snprintf(folder, sizeof folder, "%s", first);
+    end();
+}
+
 static void the_audit_is_bounded(void) {
     struct ht_errmsg err;
     char value[32], text[8192], name[32];
@@ -651,6 +682,8 @@ int main(void) {
         {"a group waits for the disk once, and is there as a whole or not at all",
          a_group_waits_once_and_falls_together},
         {"files follow, and the journal has an end", files_follow_and_the_journal_is_bounded},
+        {"a copy of the folder is refused unless its edge had ended in order",
+         a_copy_is_refused_unless_the_end_was_orderly},
         {"the audit has an end, too", the_audit_is_bounded},
         {"memory may end at any allocation", memory_may_end},
         {NULL, NULL},
