@@ -76,7 +76,9 @@ static bool take(struct ht_slice *text, uint64_t *chain, struct edge_record *out
     out->kind = (enum edge_kind)kind_of(kind);
     out->text = ht_slice_of(rest.p, n);
     snprintf(head, sizeof head, "%s %s %" PRIu64 " %zu", kind, out->id, out->version, n);
-    if (check_of(*chain, head, out->text) != check)
+    size_t m = strlen(head); /* the line is as it was written, also where numbers could be written otherwise */
+    if (check_of(*chain, head, out->text) != check || strncmp(line, head, m) != 0 ||
+        snprintf(head, sizeof head, " %016" PRIx64, check) < 0 || strcmp(line + m, head) != 0)
         return false;
     *chain = check;
     *text = ht_slice_of(rest.p + n, rest.n - n);
@@ -104,10 +106,18 @@ static int read_all(int fd, char **out, size_t *n, struct ht_errmsg *err) {
     return HT_OK;
 }
 
+int edge_journal_read(struct ht_slice *text, uint64_t *chain, int (*each)(void *ctx, const struct edge_record *r),
+                      void *ctx) {
+    struct edge_record r;
+    int rc = HT_OK;
+    while (rc == HT_OK && take(text, chain, &r))
+        rc = each(ctx, &r);
+    return rc;
+}
+
 int edge_journal_open(struct edge_journal *j, const char *folder, int (*each)(void *ctx, const struct edge_record *r),
                       void *ctx, struct ht_errmsg *err) {
     char path[EDGE_PATH];
-    struct edge_record r;
     size_t n = 0;
     *j = (struct edge_journal){.chain = HT_HASH};
     j->fd = open(edge_path(folder, FILE_NAME, path), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
@@ -118,10 +128,8 @@ int edge_journal_open(struct edge_journal *j, const char *folder, int (*each)(vo
     if (rc < 0)
         return rc;
     struct ht_slice rest = ht_slice_of(text, n);
-    while (rc == HT_OK && take(&rest, &j->chain, &r)) {
-        j->size = n - rest.n;
-        rc = each(ctx, &r);
-    }
+    rc = edge_journal_read(&rest, &j->chain, each, ctx);
+    j->size = n - rest.n;
     if (rc < 0)
         ht_fail(err, rc, "%s cannot be taken in: %s", path, ht_err_text(rc));
     else if (rest.n)

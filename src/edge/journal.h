@@ -22,6 +22,9 @@ struct edge_record {
  */
 int edge_journal_open(struct edge_journal *j, const char *folder, int (*each)(void *ctx, const struct edge_record *r),
                       void *ctx, struct ht_errmsg *err) HT_MUST_USE;
+/* The same for the bytes of a journal; *text is then what is left of it, and *chain that of the last record. */
+int edge_journal_read(struct ht_slice *text, uint64_t *chain, int (*each)(void *ctx, const struct edge_record *r),
+                      void *ctx) HT_MUST_USE;
 void edge_journal_close(struct edge_journal *j);
 /* Appends a record to `out`. *chain is that of the journal, or of the record before it in `out`. HT_ENOMEM: `out` is as
  * it was. */
