@@ -31,7 +31,8 @@ struct edge_doc; /* valid until the next change of the document */
 /*
  * Reads all documents of FOLDER/state, and makes its folders. HT_EINVAL: a file is no document; *err names file and
  * line. HT_EINUSE: this is a copy of a folder that an edge worked in when it was copied, or that it did not leave in
- * order: it may lack what that edge has acknowledged. HT_EIO or HT_ENOMEM with *err. The folder's lock must be held. The caller ends it with edge_state_close().
+ * order: it may lack what that edge has acknowledged. HT_EIO or HT_ENOMEM with *err. The folder's lock must be held.
+ * The caller ends it with edge_state_close().
  */
 int edge_state_open(struct edge_state **out, const char *folder, struct ht_errmsg *err) HT_MUST_USE;
 /* From now on a copy is taken for the folder itself, whatever it lacks. 0, or HT_EIO with *err. */
