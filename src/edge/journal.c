@@ -21,7 +21,7 @@
 #include <unistd.h>
 
 #define FILE_NAME "state/journal"
-#define HEAD 256 /* bytes of a record's line */
+#define RECORD_LINE 256 /* bytes of a record's line */
 
 static uint64_t check_of(uint64_t chain, const char *head, struct ht_slice text) {
     for (int i = 0; i < 64; i += 8)
@@ -35,7 +35,7 @@ static uint64_t check_of(uint64_t chain, const char *head, struct ht_slice text)
 
 int edge_journal_put(struct ht_buf *out, uint64_t *chain, enum edge_kind kind, const char *id, uint64_t version,
                      struct ht_slice text) {
-    char head[HEAD];
+    char head[RECORD_LINE];
     size_t was = out->len;
     snprintf(head, sizeof head, "%s %s %" PRIu64 " %zu", edge_kind_names[kind], id, version, text.n);
     uint64_t check = check_of(*chain, head, text);
@@ -60,7 +60,7 @@ static int kind_of(const char *name) {
 
 /* Takes a record from *text. False: there is no whole one. */
 static bool take(struct ht_slice *text, uint64_t *chain, struct edge_record *out) {
-    char line[HEAD], kind[16], head[HEAD];
+    char line[RECORD_LINE], kind[16], head[RECORD_LINE];
     uint64_t check;
     size_t n;
     const char *end = text->n ? memchr(text->p, '\n', ht_min(text->n, sizeof line - 1)) : NULL;

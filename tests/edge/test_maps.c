@@ -486,7 +486,7 @@ static void a_file_that_memory_or_disk_fails_is_written_anew(void) {
     set("a.example.com", "1");
     settle();
     for (long i = 0; i < 12; i++) {
-        char value[16];
+        char value[32];
         snprintf(value, sizeof value, "%ld", 100 + i);
         set("a.example.com", value);
         ht_mem_fail_at(i);
