@@ -31,7 +31,7 @@ def _():
     with Folder() as folder:
         where = folder.join("small")
         os.mkdir(where, 0o700)
-        run(["mount", "-t", "tmpfs", "-o", "size=8m,mode=700", "none", where])
+        run(["mount", "-t", "tmpfs", "-o", "size=8m,mode=755", "none", where])
         with Edge("--log-max-size", "2M", folder=os.path.join(where, "edge")) as e:
             for text in ("cannot be written", "log of requests", "database", "journal"):
                 e.expect(text)
