@@ -240,6 +240,8 @@ $(UNITS)/system 644 packaging/hoody-tunnel-up@.service hoody-tunnel-up@.service
 $(PREFIX)/bin 755 packaging/hoody-tunnel-edge-routes hoody-tunnel-edge-routes
 $(UNITS)/system 644 packaging/hoody-tunnel-edge.service hoody-tunnel-edge.service
 $(UNITS)/system 644 packaging/hoody-tunnel-edge-routes.service hoody-tunnel-edge-routes.service
+$(UNITS)/system 644 packaging/hoody-tunnel-edge-agent.service hoody-tunnel-edge-agent.service
+$(UNITS)/system 644 packaging/hoody-tunnel-edge-haproxy.service hoody-tunnel-edge-haproxy.service
 $(UNITS)/user 644 packaging/user/hoody-tunnel-up@.service hoody-tunnel-up@.service
 $(SHARE) 644 $(GEN)/openapi.json openapi.json
 $(SHARE) 644 $(GEN)/inspector.json inspector.json
@@ -387,6 +389,10 @@ edge-test: deps-test h3-client
 	@$(MAKE) --no-print-directory SAN=1 all edge-units
 	@PYTHON=$(PYTHON) tests/run --all -k edge
 
+# 10,000 containers and 50,000 aliases: on a machine with nothing else to do, for its bounds are in milliseconds.
+edge-scale: all
+	@PYTHONPATH=. HT_SCALE=whole HT_BIN=$(B)/hoody-tunnel $(PYTHON) tests/integration/test_edge_scale.py
+
 edge-units: $(EDGE_UNITS)
 
 # A client of HTTP/3 for tests, from PyPI; they are left out where it is not there.
@@ -455,6 +461,7 @@ help:
 	@echo 'make conformance-sdk SDK_DIR=...  the same against the published TypeScript SDK, unpacked there'
 	@echo 'make conformance-mutants  the suite against our kit and driver with one seeded fault after the other'
 	@echo 'make inspector-page: what the inspector copies, run; its files; a list of 10,000; in Firefox, too'
+	@echo 'make edge-scale  a large edge: how soon changes have effect, memory, reloads'
 	@echo 'make edge-test   the edge with a real HAProxy, in both builds; installs what is missing'
 	@echo 'make rehearsal   a hoody-tunnel.v3 for trial: generated, built, spoken beside v1 and v2'
 	@echo 'make layers      no include points up; make lint: second compiler, formatter; make format'
@@ -463,4 +470,4 @@ clean:
 	rm -rf $(W)
 
 -include $(OBJ:.o=.d) $(UNIT:=.d) $(SUPPORT:.o=.d)
-.PHONY: edge-test edge-units h3-client inspector-page dev-servers hardening coverage spec-diff spec-release rehearsal all gen unit unit-build clean deps deps-test run test test-build bench layers lint format lib examples install uninstall help
+.PHONY: edge-test edge-scale edge-units h3-client inspector-page dev-servers hardening coverage spec-diff spec-release rehearsal all gen unit unit-build clean deps deps-test run test test-build bench layers lint format lib examples install uninstall help

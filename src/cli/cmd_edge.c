@@ -18,11 +18,12 @@
 #define API_TOKEN_FILE "api.token"
 
 struct run {
-    bool dev;
+    bool dev, external, take_over;
     const char *domain, *id, *haproxy, *cert, *key, *containers, *api, *api_users;
     uint16_t port, http_port;              /* of HTTPS, and of what leads to it */
     uint64_t log_max_size, log_max_age_ms; /* of the edge's log of requests */
     bool log_address_masking;
+    uint64_t audit_max_size;
     uint64_t alias_rest_ms;
     uint64_t cache_size, cache_max_object, cache_max_age_ms;
     const char *error_pages_folder;
@@ -275,6 +276,8 @@ static int start(struct run *r, const struct opt_serve *o, struct ht_errmsg *err
                                           .api = r->api,
                                           .api_token = r->api_token,
                                           .haproxy = r->haproxy,
+                                          .take_over = r->take_over,
+                                          .external = r->external,
                                           .local = r->dev,
                                           .https_port = r->port,
                                           .http_port = r->http_port,
@@ -282,6 +285,7 @@ static int start(struct run *r, const struct opt_serve *o, struct ht_errmsg *err
                                           .log_max_age_ms = r->log_max_age_ms,
                                           .log_masks_addresses = r->log_address_masking,
                                           .alias_rest_ms = r->alias_rest_ms,
+                                          .audit_max_bytes = r->audit_max_size,
                                           .cert_file = r->cert,
                                           .key_file = r->key,
                                           .cache_bytes = r->cache_size,
@@ -370,6 +374,7 @@ int cmd_edge_dev(int argc, char **argv) {
     if (rc != 0)
         return cli_parse_result(rc, OPT_CMD_EDGE_DEV, &err);
     struct run r = {.dev = true,
+                    .take_over = o.take_over,
                     .domain = DEV_DOMAIN,
                     .id = o.id ? o.id : DEV_ID,
                     .haproxy = o.haproxy,
@@ -384,6 +389,7 @@ int cmd_edge_dev(int argc, char **argv) {
                     .cache_max_object = o.cache_max_object,
                     .cache_max_age_ms = o.cache_max_age_ms,
                     .error_pages_folder = o.error_pages_folder,
+                    .audit_max_size = o.audit_max_size,
                     .port = (uint16_t)o.port,
                     .log_level = o.set_log_level ? o.log_level : HT_LOG_WARN};
     rc = o.folder ? given_folder(&r, o.folder) : default_folder(&r);
@@ -433,7 +439,9 @@ int cmd_edge_up(int argc, char **argv) {
     int rc = opt_edge_up_parse(&o, argc, argv, &err);
     if (rc != 0)
         return cli_parse_result(rc, OPT_CMD_EDGE_UP, &err);
-    struct run r = {.domain = o.domain,
+    struct run r = {.take_over = o.take_over,
+                    .external = o.engine == OPT_ENGINE_EXTERNAL,
+                    .domain = o.domain,
                     .id = o.id,
                     .haproxy = o.haproxy,
                     .containers = o.containers,
@@ -449,6 +457,7 @@ int cmd_edge_up(int argc, char **argv) {
                     .cache_max_object = o.cache_max_object,
                     .cache_max_age_ms = o.cache_max_age_ms,
                     .error_pages_folder = o.error_pages_folder,
+                    .audit_max_size = o.audit_max_size,
                     .port = 443,
                     .http_port = 80,
                     .http3_port = o.http3 ? (uint16_t)o.http3_port : 0,

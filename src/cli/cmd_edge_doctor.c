@@ -61,6 +61,7 @@ struct doctor {
     enum check now;
     uint64_t begun_us;
     bool over, busy, v4, v6, quic; /* `busy`: an edge works in the folder; families of the containers' networks */
+    bool external, served;         /* HAProxy is a unit of its own; it is there */
     int err;
     size_t n_output;
     char output[OUTPUT_MAX + 1], text[512];
@@ -161,7 +162,8 @@ static bool wants_own_user(const struct doctor *d) {
 static void check_user(struct doctor *d) {
     const struct passwd *me = getpwuid(geteuid());
     if (geteuid() != 0)
-        find(d, CLI_OK, "", "%s; HAProxy runs as the same", me ? me->pw_name : "a user without a name");
+        find(d, CLI_OK, "", "%s; HAProxy %s as the same", me ? me->pw_name : "a user without a name",
+             d->external ? "is to run" : "runs");
     else if (wants_own_user(d))
         find(d, CLI_FAILED, "run the edge as hoody-tunnel-edge.service does, and this command as that user",
              "root, which may run neither --client-address tproxy nor --http3");
@@ -186,7 +188,9 @@ static unsigned first_free_port(void) {
 static void check_rights(struct doctor *d) {
     bool low = first_free_port() <= HTTP_PORT || proc_caps_inherited(PROC_CAP_NET_BIND_SERVICE);
     bool net = d->o->client_address != OPT_CLIENT_ADDRESS_TPROXY || proc_caps_inherited(PROC_CAP_NET_ADMIN);
-    if (low && net)
+    if (d->external)
+        find(d, CLI_OK, "", "none needed; hoody-tunnel-edge-haproxy.service gives HAProxy those that it needs");
+    else if (low && net)
         find(d, CLI_OK, "",
              d->o->client_address == OPT_CLIENT_ADDRESS_TPROXY
                  ? "ports 80 and 443, and connections from visitors' addresses"
@@ -201,6 +205,7 @@ static void check_folder(struct doctor *d) {
     struct edge_folder_facts f;
     edge_look_folder(d->folder, &f);
     d->busy = f.busy;
+    d->served = d->external && f.served;
     if (!f.there)
         find(d, CLI_OK, "", "%s is made when the edge starts", d->folder);
     else if (!f.is_folder)
@@ -211,8 +216,12 @@ static void check_folder(struct doctor *d) {
     else if (f.mode & 067)
         find(d, CLI_WARNING, "it has keys in it; the edge closes it when it starts", "%s is open to others: mode %04o",
              d->folder, (unsigned)f.mode);
+    else if (d->external && f.busy && !f.served)
+        find(d, CLI_FAILED, "systemctl start hoody-tunnel-edge-haproxy",
+             "%s: the agent works in it, and no HAProxy is there", d->folder);
     else
-        find(d, CLI_OK, "", "%s, mode %04o%s", d->folder, (unsigned)f.mode, f.busy ? "; an edge works in it" : "");
+        find(d, CLI_OK, "", "%s, mode %04o%s%s", d->folder, (unsigned)f.mode, f.busy ? "; an edge works in it" : "",
+             d->served ? "; HAProxy, another unit's, serves" : "");
 }
 
 /* ---- ports ---- */
@@ -220,11 +229,13 @@ static void check_folder(struct doctor *d) {
 static void check_port(struct doctor *d, uint16_t port) {
     int v4 = edge_look_port(AF_INET, SOCK_STREAM, port), v6 = edge_look_port(AF_INET6, SOCK_STREAM, port);
     int why = v4 ? v4 : v6 == EAFNOSUPPORT ? 0 : v6;
-    if (why == 0 && d->busy)
+    if (why == 0 && (d->busy || d->served))
         find(d, CLI_FAILED, "look at its log", "an edge works in the folder and does not listen here");
     else if (why == 0)
         find(d, CLI_OK, "", "free%s", v6 == EAFNOSUPPORT ? "; this machine has no IPv6" : "");
-    else if (why == EADDRINUSE && d->busy)
+    else if (d->external && why == EACCES)
+        find(d, CLI_OK, "", "not open, and not this user's to open: HAProxy's unit does");
+    else if (why == EADDRINUSE && (d->busy || d->served))
         find(d, CLI_OK, "", "in use, by the edge that works in %s", d->folder);
     else if (why == EADDRINUSE)
         find(d, CLI_FAILED, "end the program that has it: `ss -ltnp` as root names it", "in use by another program");
@@ -595,6 +606,7 @@ int cmd_edge_doctor(int argc, char **argv) {
         rc = OPT_EXIT_FAILURE;
     } else {
         d->o = &o;
+        d->external = o.engine == OPT_ENGINE_EXTERNAL;
         d->folder = o.folder ? o.folder : CLI_EDGE_UP_FOLDER;
         check_all(d);
         rc = cli_checks_tell(d->found, N_CHECKS, o.json, o.color);

@@ -58,6 +58,12 @@ static int understand(struct ht_buf *in, bool payload, struct edge_answer *out) 
     version += sizeof "\nVersion: " - 1;
     size_t n = ht_min(strcspn(version, "\n"), sizeof out->version - 1);
     memcpy(out->version, version, n);
+    static const char said[] = "\ndescription: revision-";
+    const char *revision = strstr(info, said);
+    if (revision) {
+        revision += sizeof said - 1;
+        memcpy(out->revision, revision, ht_min(strcspn(revision, "\n"), sizeof out->revision - 1));
+    }
     return HT_OK;
 }
 
@@ -196,7 +202,7 @@ struct edge_admin *edge_admin_create(struct io_loop *loop, const char *folder, e
     io_timer_init(loop, &a->patience, too_late);
     io_task_init(&a->next, on_next);
     a->master = of == EDGE_ADMIN_OF_MASTER;
-    edge_path(folder, a->master ? EDGE_MASTER_SOCKET : "run/admin.sock", a->path);
+    edge_path(folder, a->master ? EDGE_MASTER_SOCKET : EDGE_ADMIN_SOCKET, a->path);
     return a;
 }
 

@@ -32,6 +32,8 @@ struct api_client {
     const struct api_goes_on *goes_on; /* NULL: it is answered at once */
     void *goes_on_ctx;
     bool streams;
+    bool held, settled; /* its answer waits for the disk; it has waited */
+    struct edge_api_response held_answer;
 };
 
 struct edge_api {
@@ -40,6 +42,7 @@ struct edge_api {
     struct io_listener *local, *port;
     struct ht_list clients; /* struct api_client */
     unsigned n_clients;
+    struct io_task commit;
     char authority[4][IO_ADDR_TEXT]; /* what Host may be at the port */
 };
 
@@ -181,17 +184,82 @@ static bool begin_stream(struct api_client *c, struct edge_api_response *res) {
     return true;
 }
 
+/* ---- answers that wait for the disk ---- */
+
+/*
+ * Changes of all requests that have come in a turn of the loop wait for the disk together, at its end. Until then
+ * nobody is told of them, who has asked for something else included.
+ */
+static bool hold(struct api_client *c, struct edge_api_response *res) {
+    c->held = true;
+    c->held_answer = *res;
+    *res = (struct edge_api_response){0};
+    io_task_add(c->a->cfg.loop, &c->a->commit);
+    return web_later(&c->web);
+}
+
+/* The disk has them, or not: what was held is answered by on_commit(). */
+static void committed(void *ctx, int rc, const char *text) {
+    struct edge_api *a = ctx;
+    if (rc < 0)
+        ht_error("edge", "%s", text);
+    HT_LIST_FOR (it, &a->clients) {
+        struct api_client *c = HT_LIST_ENTRY(it, struct api_client, node);
+        if (c->held && rc < 0) {
+            edge_api_response_free(&c->held_answer);
+            c->held_answer = (struct edge_api_response){0};
+            if (edge_api_reply_error(&c->held_answer, 500, "%s", text) < 0)
+                ht_error("edge", "out of memory");
+        }
+        c->settled = c->held;
+    }
+}
+
+static struct api_client *next_settled(const struct edge_api *a) {
+    HT_LIST_FOR (it, &a->clients) {
+        struct api_client *c = HT_LIST_ENTRY(it, struct api_client, node);
+        if (c->settled)
+            return c;
+    }
+    return NULL;
+}
+
+static void on_commit(struct io_task *t) {
+    struct edge_api *a = ht_container_of(t, struct edge_api, commit);
+    struct ht_errmsg err;
+    struct api_client *c;
+    if (edge_state_commit(a->cfg.state, &err) < 0)
+        ht_debug("edge", "nothing of the group has changed"); /* committed() has said why */
+    while ((c = next_settled(a))) { /* the answer may end the client, or have it ask for more */
+        struct edge_api_response res = c->held_answer;
+        c->held = c->settled = false;
+        c->held_answer = (struct edge_api_response){0};
+        if (res.status)
+            edge_api_client_answer(c, &res);
+        else
+            web_conn_close(&c->web);
+    }
+}
+
 static bool respond(struct api_client *c, struct edge_api_request *req) {
     struct edge_api_response res = {0};
+    struct edge_state *state = c->a->cfg.state;
     char extra[EXTRA];
     bool alive;
     c->goes_on = NULL;
     c->streams = false;
-    if (edge_api_dispatch(&handlers, c, req, &res) < 0) {
+    edge_state_group(state, true);
+    int rc = edge_api_dispatch(&handlers, c, req, &res);
+    edge_state_group(state, false);
+    if (rc < 0) {
         edge_api_response_free(&res);
         web_conn_close(&c->web);
         return false;
     }
+    if (edge_state_pending(state))
+        io_task_add(c->a->cfg.loop, &c->a->commit);
+    if (edge_state_pending(state) && !c->goes_on)
+        return hold(c, &res);
     if (c->goes_on && c->goes_on->began) {
         alive = begin_stream(c, &res);
     } else if (c->goes_on) {
@@ -270,6 +338,7 @@ static void gone(struct web_conn *web) {
     struct api_client *c = client_of(web);
     if (c->goes_on)
         c->goes_on->gone(c, c->goes_on_ctx);
+    edge_api_response_free(&c->held_answer);
     ht_buf_free(&c->target);
     if (c->body.data)
         explicit_bzero(c->body.data, c->body.cap); /* secrets of permissions may be in it */
@@ -425,6 +494,8 @@ int edge_api_start(struct edge_api **out, const struct edge_api_config *cfg, str
         .tick_ms = TICK_MS,
     };
     ht_list_init(&a->clients);
+    io_task_init(&a->commit, on_commit);
+    edge_state_on_commit(cfg->state, committed, a);
     int rc = edge_socket_listen(cfg->loop, cfg->folder, SOCKET, EDGE_SOCKET_FOR_OWN, &ops, a, &a->local, err);
     if (rc == HT_OK)
         rc = listen_port(a, err);
@@ -447,6 +518,8 @@ void edge_api_stop(struct edge_api **ap) {
     *ap = NULL;
     if (!a)
         return;
+    edge_state_on_commit(a->cfg.state, NULL, NULL);
+    io_task_cancel(&a->commit);
     io_listener_close(&a->local);
     io_listener_close(&a->port);
     HT_LIST_FOR_SAFE (it, &a->clients)

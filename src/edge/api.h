@@ -66,8 +66,8 @@ struct api_goes_on {
     /* The client is gone, before its answer or within its stream; `c` is no longer good. */
     void (*gone)(struct api_client *c, void *ctx);
 };
-/* Inside a handler, which then returns HT_OK. For a stream it has filled in the head's status and type by its
- * edge_api_reply_...() before. `ops` must stay where it is. */
+/* Inside a handler, which has changed no document, and then returns HT_OK. For a stream it has filled in the head's
+ * status and type by its edge_api_reply_...() before. `ops` must stay where it is. */
 void edge_api_client_goes_on(struct api_client *c, const struct api_goes_on *ops, void *ctx);
 /* Answers a request that went on without a stream, and frees *res. gone() is not called any more. */
 void edge_api_client_answer(struct api_client *c, struct edge_api_response *res);
@@ -84,8 +84,9 @@ const struct edge_api_config *edge_api_of(const struct api_client *c);
 struct ht_slice edge_api_field(const struct api_client *c, const char *name);
 /* Who asks, for edge_state_change(). `what` is the operation. Valid during the handler. */
 struct edge_actor edge_api_actor(const struct api_client *c, const char *what);
-/* Changes a document as the request's If-Match says. HT_OK: it is done, and the handler answers with *version. Else it
- * is answered, and the handler returns *rc. */
+/* Changes a document as the request's If-Match says. True: it is done, and the handler answers with *version; the
+ * answer goes out when the disk has the change, and if the disk refuses it, another one does. Else it is answered, and
+ * the handler returns *rc. */
 bool edge_api_change(struct api_client *c, const struct edge_api_request *req, struct edge_api_response *res,
                      enum edge_kind kind, const char *id, const struct edge_change *changes, size_t n, const char *what,
                      uint64_t *version, int *rc);

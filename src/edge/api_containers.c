@@ -260,15 +260,12 @@ static int add_from_file(void *ctx, const char *key, const char *value) {
     return 0;
 }
 
-/* Of the usual ones that this file does not name, the table of the map knows. */
-static int add_usual(void *ctx, const char *key, const char *value) {
-    struct services *s = ctx;
-    if (!strchr(key, '.')) {
-        struct service *one = service_of(s, key);
-        if (one && !one->port)
-            one->port = (unsigned)strtoul(value, NULL, 10);
-    }
-    return 0;
+/* Of the usual ones that this file does not name, the map knows. */
+static void add_usual(const struct edge_maps *maps, const char *name, struct services *s) {
+    const char *port = edge_maps_get(maps, HAPROXY_MAP_SERVICES, name);
+    struct service *one = port ? service_of(s, name) : NULL;
+    if (one && !one->port)
+        one->port = (unsigned)strtoul(port, NULL, 10);
 }
 
 static int by_name(const void *a, const void *b) {
@@ -282,7 +279,8 @@ static void collect(const struct api_client *c, const struct edge_container *it,
     edge_container_off(it->doc, add_own, out);
     (void)edge_book_each(book, HAPROXY_MAP_SERVICES, add_from_file, &(struct filed){out, it->scope, false});
     (void)edge_book_each(book, HAPROXY_MAP_OFF, add_from_file, &(struct filed){out, it->scope, true});
-    (void)edge_maps_each(edge_api_of(c)->maps, HAPROXY_MAP_SERVICES, add_usual, out);
+    for (size_t i = 0; i < HAPROXY_SERVICES; i++)
+        add_usual(edge_api_of(c)->maps, haproxy_services[i].name, out);
     (void)service_of(out, "http");
     (void)service_of(out, "https");
     if (out->n)

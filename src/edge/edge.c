@@ -20,6 +20,9 @@
 #define MOST_VISITORS 8000
 #define LOG_WAITS "16777216"                   /* bytes of lines: some ten thousand requests while the agent is away */
 #define SHOW_MS 2000                           /* after the last change of several */
+#define TIDY_MS 20           /* between two goes at documents whose files are to follow, */
+#define TIDY_DOCS 2          /* and how many at most: the loop waits for the disk meanwhile */
+#define TIDY_IDLE_MS 1000
 #define RENEW_MS (UINT64_C(10) * 86400 * 1000) /* a certificate of one's own is good for 30 days */
 
 struct edge {
@@ -41,10 +44,12 @@ struct edge {
     struct edge_api *api;
     struct edge_log *log;
     struct edge_h3 *h3;
-    struct io_timer renew, show; /* `show`: HTTP/3's server gets the certificates */
+    struct io_timer renew, show, tidy; /* `show`: HTTP/3's server gets the certificates */
     bool ipv6, has_account;
     bool keeps; /* HAProxy is configured with memory for answers, which it takes as a whole */
     struct io_task keep;
+    uint64_t site; /* what the certificate is */
+    char revision[24];
     char folder[EDGE_FOLDER_MAX + 1], https_port[8], http_port[8], http3_port[8], maxconn[24], suffix[300];
     char cache_size[16], cache_max_object[24], cache_max_age[24], idle[24];
 };
@@ -77,7 +82,7 @@ static int check_ports(struct edge *e, struct ht_errmsg *err) {
     const char *v4 = e->cfg.local ? "127.0.0.1" : "0.0.0.0", *v6 = e->cfg.local ? "::1" : "::";
     const uint16_t ports[] = {e->cfg.https_port, e->cfg.http_port};
     e->ipv6 = try_port(v6, 0, NULL) == HT_OK;
-    for (size_t i = 0; i < HT_ARRAY_LEN(ports); i++) {
+    for (size_t i = 0; i < HT_ARRAY_LEN(ports) && !e->cfg.external; i++) {
         int rc = ports[i] ? try_port(v4, ports[i], err) : HT_OK;
         if (rc == HT_OK && ports[i] && e->ipv6)
             rc = try_port(v6, ports[i], err);
@@ -119,6 +124,7 @@ static void measure_cache(struct edge *e) {
 /* ---- the configuration ---- */
 
 static int write_config(struct edge *e, struct ht_errmsg *err) {
+    uint64_t hash = e->site;
     e->keeps = edge_maps_count(e->maps, HAPROXY_MAP_CACHES) > 0;
     struct edge_settings s = {.values = {
                                   [HAPROXY_SET_FOLDER] = e->folder,
@@ -140,6 +146,7 @@ static int write_config(struct edge *e, struct ht_errmsg *err) {
                                   [HAPROXY_SET_CACHE_MAX_OBJECT] = e->cache_max_object,
                                   [HAPROXY_SET_CACHE_MAX_AGE] = e->cache_max_age,
                                   [HAPROXY_SET_IDLE] = e->idle,
+                                  [HAPROXY_SET_REVISION] = e->revision,
                               }};
     static const struct {
         const char *name;
@@ -149,25 +156,48 @@ static int write_config(struct edge *e, struct ht_errmsg *err) {
                  {"haproxy/answer.lua", &haproxy_answer_lua},
                  {"haproxy/haproxy.cfg", &haproxy_config}};
     int rc = HT_OK;
-    for (size_t i = 0; rc == HT_OK && i < HT_ARRAY_LEN(files); i++) {
+    e->revision[0] = '\0';
+    for (size_t i = 0; rc == HT_OK && i < 2 * HT_ARRAY_LEN(files); i++) { /* first to know what they are */
         struct ht_buf text = {0};
-        rc = edge_render(&text, files[i].file, &s);
+        size_t file = i % HT_ARRAY_LEN(files);
+        rc = edge_render(&text, files[file].file, &s);
         if (rc < 0)
             ht_fail(err, rc, "out of memory");
+        else if (i < HT_ARRAY_LEN(files))
+            hash = edge_site_hash(hash, ht_buf_slice(&text));
         else
-            rc = edge_folder_write(e->folder, files[i].name, ht_buf_slice(&text), true, err);
+            rc = edge_folder_write(e->folder, files[file].name, ht_buf_slice(&text), true, err);
         ht_buf_free(&text);
+        if (i + 1 == HT_ARRAY_LEN(files))
+            snprintf(e->revision, sizeof e->revision, "%016llx", (unsigned long long)hash);
     }
     return rc;
 }
 
+/*
+ * A HAProxy that somebody else starts does so from these files alone, before the agent as well: after a crash of the
+ * machine the disk may have older maps, in which what is off or has a policy is not. So its unit compares this file
+ * with the boot that it is in. It is written behind all others.
+ */
+static int write_boot(const struct edge *e, struct ht_errmsg *err) {
+    static const char from[] = "/proc/sys/kernel/random", name[] = "boot_id";
+    char text[64];
+    int n = edge_folder_read(from, name, text, sizeof text, err);
+    if (n < 0)
+        return n == HT_EOF ? ht_fail(err, HT_EIO, "%s/%s is missing", from, name) : n;
+    return edge_folder_write(e->folder, EDGE_BOOT_FILE, ht_slice_of(text, (size_t)n), false, err);
+}
+
 static int write_all(struct edge *e, struct ht_errmsg *err) {
-    int rc = edge_site_write(&e->cfg, err);
+    e->site = HT_HASH;
+    int rc = edge_site_write(&e->cfg, &e->site, err);
     if (rc == HT_OK)
         rc = write_config(e, err);
     if (rc == HT_OK)
         rc = edge_domains_write(e->domains, err);
-    return rc == HT_OK ? edge_maps_write(e->maps, err) : rc;
+    if (rc == HT_OK)
+        rc = edge_maps_write(e->maps, err);
+    return rc == HT_OK ? write_boot(e, err) : rc;
 }
 
 /* ---- what HAProxy does ---- */
@@ -265,6 +295,19 @@ static void on_certificates(void *ctx) {
 
 static void on_show(struct io_timer *t) { edge_h3_reload(ht_container_of(t, struct edge, show)->h3); }
 
+static void on_tidy(struct io_timer *t) {
+    struct edge *e = ht_container_of(t, struct edge, tidy);
+    io_timer_set(t, edge_state_tidy(e->state, TIDY_DOCS) ? TIDY_MS : TIDY_IDLE_MS);
+}
+
+/* Neither a map's file nor HAProxy has what the disk might still refuse. */
+static void before_maps(void *ctx) {
+    const struct edge *e = ctx;
+    struct ht_errmsg err;
+    if (edge_state_commit(e->state, &err) < 0)
+        ht_debug("edge", "a change was taken back"); /* who asked for it is told, and the log */
+}
+
 /* ---- beginning and end ---- */
 
 static int check_config(const struct edge_config *cfg, struct ht_errmsg *err) {
@@ -297,7 +340,7 @@ static int prepare(struct edge *e, struct ht_errmsg *err) {
     e->lock = rc = edge_folder_lock(e->folder, err);
     if (rc >= 0)
         rc = find_account(e, err);
-    if (rc == HT_OK)
+    if (rc == HT_OK && !e->cfg.external)
         rc = edge_client_check(&e->cfg, err);
     return rc == HT_OK ? check_ports(e, err) : rc;
 }
@@ -306,10 +349,15 @@ static int prepare(struct edge *e, struct ht_errmsg *err) {
 static int begin_state(struct edge *e, struct ht_errmsg *err) {
     struct io_loop *loop = e->cfg.loop;
     int rc = edge_book_load(&e->book, e->cfg.book, e->maps, err);
+    if (rc == HT_OK && e->cfg.take_over)
+        rc = edge_state_take_over(e->folder, err);
     if (rc == HT_OK)
         rc = edge_state_open(&e->state, e->folder, err);
     if (rc < 0)
         return rc;
+    edge_state_limit_audit(e->state, e->cfg.audit_max_bytes);
+    edge_maps_behind(e->maps, before_maps, e);
+    io_timer_set(&e->tidy, 0);
     e->containers = edge_containers_create(
         &(struct edge_containers_config){.loop = loop, .state = e->state, .maps = e->maps, .book = &e->book});
     e->aliases = edge_aliases_create(&(struct edge_aliases_config){.loop = loop,
@@ -392,10 +440,15 @@ static int begin(struct edge *e, struct ht_errmsg *err) {
         rc = write_all(e, err);
     if (rc < 0)
         return rc;
-    e->engine = edge_engine_start(
-        &(struct edge_engine_config){
-            .loop = loop, .program = e->cfg.haproxy, .folder = e->folder, .admin = e->admin, .ops = &ops, .ctx = e},
-        err);
+    e->engine = edge_engine_start(&(struct edge_engine_config){.loop = loop,
+                                                               .program = e->cfg.haproxy,
+                                                               .folder = e->folder,
+                                                               .admin = e->admin,
+                                                               .external = e->cfg.external,
+                                                               .revision = e->revision,
+                                                               .ops = &ops,
+                                                               .ctx = e},
+                                  err);
     if (!e->engine)
         return HT_EIO;
     if (!e->cfg.cert_file)
@@ -413,6 +466,7 @@ int edge_start(struct edge **out, const struct edge_config *cfg, struct ht_errms
     io_timer_init(cfg->loop, &e->renew, on_renew);
     io_task_init(&e->keep, on_keep);
     io_timer_init(cfg->loop, &e->show, on_show);
+    io_timer_init(cfg->loop, &e->tidy, on_tidy);
     int rc = prepare(e, err);
     if (rc == HT_OK)
         rc = begin(e, err);
@@ -436,6 +490,7 @@ void edge_stop(struct edge **ep) {
     io_timer_stop(&e->renew);
     io_task_cancel(&e->keep);
     io_timer_stop(&e->show);
+    io_timer_stop(&e->tidy);
     edge_api_stop(&e->api);
     edge_h3_stop(&e->h3);
     edge_kits_destroy(&e->kits);
@@ -449,6 +504,8 @@ void edge_stop(struct edge **ep) {
     edge_proxy_settings_stop(&e->proxy_settings);
     edge_domains_stop(&e->domains);
     edge_containers_destroy(&e->containers);
+    if (e->maps)
+        edge_maps_behind(e->maps, NULL, NULL);
     edge_state_close(&e->state);
     edge_log_stop(&e->log); /* behind HAProxy's last line */
     edge_maps_destroy(&e->maps);

@@ -8,10 +8,10 @@
  *   site.c     the certificate: an authority of one's own, or files
  *   engine.c   HAProxy as a program: it starts, loads anew, ends, starts again
  *   admin.c    HAProxy's runtime socket
- *   maps.c     the maps, as they are wanted and as HAProxy has them
+ *   maps.c     the maps, as they are wanted and as HAProxy has them; mapfile.c as it reads them
  *   kits.c     follows what kits have bound
  *   book.c     the address book of containers
- *   state.c    what the API changes: documents (state.h)
+ *   state*.c   what the API changes: documents (state.h); document.c, journal.c and audit.c are theirs
  *   containers.c  containers of both, as entries of the maps
  *   aliases.c  aliases, and domains that lead to one (aliases.h, alias.c)
  *   sessions.c live connections that a change ends
@@ -94,11 +94,14 @@ struct edge_config {
     const char *book;                       /* the file with their addresses; NULL: there is none */
     const char *api, *api_token;            /* a port of this machine for the API, and what to show there; NULL: none */
     const char *haproxy;                    /* the program; NULL: it is looked for */
+    bool take_over;                         /* the folder is a copy of another edge's that was not left in order */
+    bool external;                          /* HAProxy is started by somebody else: hoody-tunnel-edge-haproxy.service */
     bool local;                             /* listens on loopback addresses alone */
     uint16_t https_port, http_port;         /* http_port 0: none */
     uint64_t log_max_bytes, log_max_age_ms; /* of the log that is kept: edge/log.h */
     bool log_masks_addresses;
     uint64_t alias_rest_ms;           /* how long a name that a project has given up is kept from others */
+    uint64_t audit_max_bytes;         /* of a file of the audit, of which a few are kept; 0: one file, which grows */
     const char *cert_file, *key_file; /* NULL: a certificate of an authority of its own */
     uint64_t cache_bytes;             /* for answers that are kept; below 1 MiB: none are */
     uint64_t cache_max_object;        /* bytes of one; at least 1 KiB */
@@ -140,7 +143,8 @@ void edge_users_changed(struct edge *e);
 int edge_follow(struct edge *e, const struct edge_kit_config *kit, struct ht_errmsg *err) HT_MUST_USE;
 /* Reads certificate files and the address book again, writes the configuration anew, and has HAProxy load it. */
 void edge_reload(struct edge *e);
-/* Ends HAProxy and waits for it. Not inside a callback of the edge. Clears the pointer. NULL is ignored. */
+/* Ends HAProxy, if it was started here, and waits for it. Not inside a callback of the edge. Clears the pointer. NULL
+ * is ignored. */
 void edge_stop(struct edge **e);
 
 /* Makes the folder and what is in it, or checks that nobody else may enter it. 0, or an error with *err. */

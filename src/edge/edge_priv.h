@@ -61,8 +61,10 @@ int edge_read_address(struct ht_slice s, char out[IO_ADDR_TEXT], struct ht_errms
 
 /* ---- site.c ---- */
 
-/* Writes certs/edge.pem. 0, or an error with *err. */
-int edge_site_write(const struct edge_config *cfg, struct ht_errmsg *err) HT_MUST_USE;
+/* Writes certs/edge.pem, and adds it to the hash. 0, or an error with *err. */
+int edge_site_write(const struct edge_config *cfg, uint64_t *hash, struct ht_errmsg *err) HT_MUST_USE;
+/* A hash, and a text behind what it is of. */
+uint64_t edge_site_hash(uint64_t hash, struct ht_slice text);
 
 /* ---- render.c ---- */
 
@@ -80,6 +82,7 @@ struct edge_answer {
     struct ht_slice text; /* to the commands, with line ends; usually nothing but those */
     uint64_t pid;         /* of the process that has answered; the master does not say it, nor the version */
     char version[32];     /* of HAProxy */
+    char revision[24];    /* of the configuration that it has: the setting */
 };
 /* rc < 0: it was not reached, or its answer is not whole; whether the commands were carried out is not known, and `a`
  * is NULL. */
@@ -89,6 +92,7 @@ typedef void edge_admin_done(void *ctx, int rc, const struct edge_answer *a);
  * to one of these begins with @!PID and a blank, each by itself. */
 enum edge_admin_of { EDGE_ADMIN_OF_WORKER, EDGE_ADMIN_OF_MASTER };
 #define EDGE_MASTER_SOCKET "run/master.sock"
+#define EDGE_ADMIN_SOCKET "run/admin.sock"
 struct edge_admin *edge_admin_create(struct io_loop *loop, const char *folder, enum edge_admin_of of) HT_MUST_USE;
 /* Whoever waits for an answer is told HT_ECLOSED, and must still be there. Clears the pointer. NULL is ignored. */
 void edge_admin_destroy(struct edge_admin **a);
@@ -102,6 +106,28 @@ int edge_admin_send(struct edge_admin *a, struct ht_slice commands, edge_admin_d
 int edge_admin_send_with(struct edge_admin *a, struct ht_slice commands, struct ht_slice payload, edge_admin_done *done,
                          void *ctx) HT_MUST_USE;
 
+/* ---- mapfile.c: a map as HAProxy reads it when it starts ---- */
+
+struct edge_mapfile {
+    int fd; /* -1: there is none */
+    uint64_t size;
+    size_t lines, dead; /* that count, and that do no longer */
+};
+#define EDGE_NO_LINE UINT64_MAX /* an entry that is not in the file */
+
+/* Replaces the file by `text`, lines of KEY VALUE. 0, or HT_EIO with *err. The caller ends it with
+ * edge_mapfile_close().
+ */
+int edge_mapfile_begin(struct edge_mapfile *f, const char *folder, const char *name, struct ht_slice text, size_t lines,
+                       struct ht_errmsg *err) HT_MUST_USE;
+void edge_mapfile_close(struct edge_mapfile *f);
+/* Whether it must be begun anew: too much of it no longer counts, or it is not there. */
+bool edge_mapfile_full(const struct edge_mapfile *f);
+/* The entry has this value now. *at is where its line is, and changes. False: it must be begun anew. */
+bool edge_mapfile_put(struct edge_mapfile *f, const char *key, const char *value, uint64_t *at) HT_MUST_USE;
+/* The entry is gone. False: as above. */
+bool edge_mapfile_drop(struct edge_mapfile *f, uint64_t *at) HT_MUST_USE;
+
 /* ---- maps.c ---- */
 
 struct edge_maps;
@@ -109,6 +135,9 @@ struct edge_maps;
 /* No entry is in them. NULL: no memory. */
 struct edge_maps *edge_maps_create(struct io_loop *loop, const char *folder, struct edge_admin *admin) HT_MUST_USE;
 void edge_maps_destroy(struct edge_maps **m);
+/* before() is called ahead of each writing of files: what the maps were made of is kept then, or is as it was before.
+ */
+void edge_maps_behind(struct edge_maps *m, void (*before)(void *ctx), void *ctx);
 /* `key` and `value` have no blanks and no control bytes, and together at most EDGE_MAP_ENTRY bytes. The file and
  * HAProxy follow at the end of the turn. 0 or HT_ENOMEM. */
 #define EDGE_MAP_ENTRY 11000
@@ -207,6 +236,8 @@ void edge_h3_stop(struct edge_h3 **h);
 
 struct edge_engine;
 
+#define EDGE_BOOT_FILE "haproxy/boot_id"
+
 struct edge_engine_ops {
     void (*starts)(void *ctx);                      /* HAProxy starts or loads anew */
     void (*serves)(void *ctx, const char *version); /* it has */
@@ -218,11 +249,18 @@ struct edge_engine_config {
     const char *program; /* NULL: it is looked for */
     const char *folder;
     struct edge_admin *admin;
+    bool external;        /* it is started, and started again, by somebody else */
+    const char *revision; /* of the configuration in the folder, as it is at each time */
     const struct edge_engine_ops *ops;
     void *ctx;
 };
 
-/* Finds the program and starts it with folder/haproxy/haproxy.cfg. NULL: *err says why. */
+/*
+ * Finds the program and starts it with folder/haproxy/haproxy.cfg. NULL: *err says why.
+ *
+ * With `external` it is waited for at its sockets in the folder, however long that takes, and never ended; failed() is
+ * then called for a program that cannot be used. One that serves already with another revision loads anew.
+ */
 struct edge_engine *edge_engine_start(const struct edge_engine_config *cfg, struct ht_errmsg *err) HT_MUST_USE;
 /* Has it load its configuration anew, if that is valid. */
 void edge_engine_reload(struct edge_engine *g);

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #define LOOK_MS 20        /* between two questions whether it serves already */
+#define LOOK_LONG_MS 200  /* and when somebody else starts it, and has not for a while */
 #define PATIENCE_MS 15000 /* for it to serve */
 #define STOP_MS 5000
 #define AGAIN_MIN_MS 200
@@ -32,12 +33,13 @@ struct edge_engine {
     struct edge_engine_config cfg;
     enum engine_state state;
     char program[EDGE_PROGRAM], config[EDGE_PATH], master_at[EDGE_PATH + 16];
-    struct io_program *side;   /* that prints its version, or checks the configuration */
-    struct io_program *master; /* the real one */
+    struct io_program *side;      /* that prints its version, or checks the configuration */
+    struct io_program *master;    /* the real one; NULL: it is somebody else's, or there is none */
+    struct edge_admin *to_master; /* of somebody else's */
     struct io_timer look, again;
     uint64_t since, again_ms, old_pid;
     unsigned generation;
-    bool served, reload_wanted, looking, quic;
+    bool served, reload_wanted, looking, quic, told_missing;
     char why[WHY]; /* its last complaint */
     char version[64];
 };
@@ -106,13 +108,21 @@ static void on_looked(void *ctx, int rc, const struct edge_answer *a) {
         return;
     if (rc == HT_OK && a->pid != g->old_pid) {
         snprintf(g->version, sizeof g->version, "%s", a->version);
+        /* It has gone on since another agent, or started before this one had written all. */
+        g->reload_wanted =
+            g->reload_wanted || (g->cfg.external && g->old_pid == 0 && strcmp(a->revision, g->cfg.revision) != 0);
         serves(g);
     }
 }
 
 static void look(struct io_timer *t) {
     struct edge_engine *g = ht_container_of(t, struct edge_engine, look);
-    if (io_now_ms(g->cfg.loop) - g->since > PATIENCE_MS) {
+    bool long_ago = io_now_ms(g->cfg.loop) - g->since > PATIENCE_MS;
+    if (long_ago && g->cfg.external && !g->served) {
+        if (!g->told_missing)
+            ht_error("edge", "HAProxy does not answer at %s/run/admin.sock; its unit is to start it", g->cfg.folder);
+        g->told_missing = true;
+    } else if (long_ago) {
         if (g->served) { /* a reload that did not come about: the old one goes on */
             ht_error("edge", "HAProxy did not load its configuration anew: %s",
                      g->why[0] ? g->why : "it does not say why");
@@ -125,7 +135,7 @@ static void look(struct io_timer *t) {
     }
     if (!g->looking)
         g->looking = edge_admin_send(g->cfg.admin, ht_slice_of("", 0), on_looked, g) == HT_OK;
-    io_timer_set(t, LOOK_MS);
+    io_timer_set(t, g->told_missing ? LOOK_LONG_MS : LOOK_MS);
 }
 
 static void starts(struct edge_engine *g, uint64_t old_pid) {
@@ -200,11 +210,23 @@ static void on_version_ended(void *ctx, int status, const char *text) {
         fail(g, why);
     } else {
         (void)status;
-        start_master(g);
+        g->version[0] = '\0';
+        if (g->cfg.external)
+            starts(g, 0);
+        else
+            start_master(g);
     }
 }
 
 /* ---- loading the configuration anew ---- */
+
+/* Its master has closed the connection, whatever it does now: look() sees what becomes of it. */
+static void on_reload_told(void *ctx, int rc, const struct edge_answer *a) {
+    (void)ctx;
+    (void)a;
+    if (rc < 0 && rc != HT_ECLOSED)
+        ht_debug("edge", "HAProxy's master: %s", ht_err_text(rc));
+}
 
 static void on_checked(void *ctx, int status, const char *text) {
     struct edge_engine *g = ctx;
@@ -216,7 +238,10 @@ static void on_checked(void *ctx, int status, const char *text) {
     }
     uint64_t old = g->old_pid;
     starts(g, old);
-    io_program_signal(g->master, SIGUSR2);
+    if (!g->cfg.external)
+        io_program_signal(g->master, SIGUSR2);
+    else if (edge_admin_send(g->to_master, ht_slice_str("reload"), on_reload_told, g) < 0)
+        ht_error("edge", "out of memory: HAProxy goes on with the old configuration");
 }
 
 static void on_pid(void *ctx, int rc, const struct edge_answer *a) {
@@ -259,6 +284,11 @@ struct edge_engine *edge_engine_start(const struct edge_engine_config *cfg, stru
     snprintf(g->master_at, sizeof g->master_at, "%s/" EDGE_MASTER_SOCKET ",mode,600", cfg->folder);
     io_timer_init(cfg->loop, &g->look, look);
     io_timer_init(cfg->loop, &g->again, on_again);
+    if (cfg->external && !(g->to_master = edge_admin_create(cfg->loop, cfg->folder, EDGE_ADMIN_OF_MASTER))) {
+        ht_fail(err, HT_ENOMEM, "out of memory");
+        edge_engine_stop(&g);
+        return NULL;
+    }
     const char *const argv[] = {g->program, "-vv", NULL};
     if (find(g, err) < 0 || !(g->side = io_program_start(cfg->loop, argv, &ops, g, err)))
         edge_engine_stop(&g);
@@ -274,6 +304,7 @@ void edge_engine_stop(struct edge_engine **gp) {
         return;
     io_timer_stop(&g->look);
     io_timer_stop(&g->again);
+    edge_admin_destroy(&g->to_master);
     io_program_stop(&g->side, 0);
     io_program_stop(&g->master, STOP_MS);
     ht_free(g);

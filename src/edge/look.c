@@ -28,6 +28,15 @@ bool edge_look_program(const char *name, char out[EDGE_PROGRAM]) {
     return false;
 }
 
+static bool takes_connections(const char *path) {
+    struct io_addr a = io_addr_of_path(path);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    bool ok = fd >= 0 && connect(fd, (const struct sockaddr *)&a.ss, a.len) == 0;
+    if (fd >= 0)
+        close(fd);
+    return ok;
+}
+
 void edge_look_folder(const char *folder, struct edge_folder_facts *out) {
     char path[EDGE_PATH];
     struct stat st;
@@ -37,9 +46,10 @@ void edge_look_folder(const char *folder, struct edge_folder_facts *out) {
     out->is_folder = S_ISDIR(st.st_mode);
     out->owner = st.st_uid;
     out->mode = st.st_mode & 07777;
-    int fd = strlen(folder) > EDGE_FOLDER_MAX
-                 ? -1
-                 : open(edge_path(folder, "lock", path), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    if (strlen(folder) > EDGE_FOLDER_MAX)
+        return;
+    out->served = takes_connections(edge_path(folder, EDGE_ADMIN_SOCKET, path));
+    int fd = open(edge_path(folder, "lock", path), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     if (fd < 0)
         return;
     out->busy = flock(fd, LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK;

@@ -16,7 +16,8 @@ bool edge_look_program(const char *name, char out[EDGE_PROGRAM]);
 
 struct edge_folder_facts {
     bool there, is_folder;
-    bool busy; /* an edge works in it */
+    bool busy;   /* an edge works in it */
+    bool served; /* a HAProxy takes connections at its socket there */
     uid_t owner;
     mode_t mode; /* its permissions */
 };

@@ -5,7 +5,9 @@
 #include "base/mem.h"
 #include "log_gen.h"
 
+#include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #define AGAIN_MS 200 /* until HAProxy is asked again that was not reached */
 #define WATCH_MS 1000
@@ -13,9 +15,12 @@
 struct entry {
     struct entry *next; /* in its bucket */
     struct ht_list changed;
-    char *value;  /* NULL: it is to be removed */
-    bool applied; /* HAProxy has a value for the key, this one or an older one */
-    bool seen;    /* while they are compared */
+    char *value;   /* NULL: it is to be removed */
+    uint64_t line; /* where it is in the file */
+    uint64_t ref;  /* HAProxy's name for it, in the process that was compared last; 0: not known */
+    bool applied;  /* HAProxy has a value for the key, this one or an older one */
+    bool seen;     /* while they are compared */
+    bool unfiled;  /* the file has another value */
     char key[];
 };
 
@@ -23,7 +28,10 @@ struct table {
     struct entry **buckets;
     size_t n_buckets, n, n_wanted;
     struct ht_list changed; /* struct entry: those that HAProxy is to be told of */
-    bool file_stale;
+    struct edge_mapfile file;
+    bool file_stale;        /* it is to be written anew */
+    struct entry **unfiled; /* those that the file is to follow in */
+    size_t n_unfiled, cap_unfiled;
 };
 
 /* Whether HAProxy can be told of changes. */
@@ -49,6 +57,8 @@ struct edge_maps {
     bool unsettled;        /* its watcher has not been told since something has changed */
     const struct edge_maps_ops *ops;
     void *ctx;
+    void (*before)(void *ctx);
+    void *before_ctx;
     struct table tables[HAPROXY_MAPS];
 };
 
@@ -104,6 +114,7 @@ static struct entry *add(struct table *t, struct ht_slice key) {
         return NULL;
     memcpy(e->key, key.p, key.n);
     ht_list_init(&e->changed);
+    e->line = EDGE_NO_LINE;
     struct entry **at = &t->buckets[hash_of(key.p, key.n) & (t->n_buckets - 1)];
     e->next = *at;
     *at = e;
@@ -119,12 +130,29 @@ static void forget(struct table *t, struct entry *e) {
     t->n--;
 }
 
+/* HAProxy is to be told of it. */
 static void changed(struct edge_maps *m, struct table *t, struct entry *e) {
     if (!ht_list_linked(&e->changed))
         ht_list_push_back(&t->changed, &e->changed);
-    t->file_stale = true;
     m->unsettled = true;
     io_task_add(m->loop, &m->flush);
+}
+
+/* So is the file; without memory for it, by a new file. */
+static void unfile(struct table *t, struct entry *e) {
+    if (e->unfiled || t->file_stale)
+        return;
+    if (t->n_unfiled == t->cap_unfiled) {
+        size_t cap = t->cap_unfiled ? t->cap_unfiled * 2 : 16;
+        struct entry **more = ht_realloc(t->unfiled, cap * sizeof(struct entry *));
+        t->file_stale = !more;
+        if (!more)
+            return;
+        t->unfiled = more;
+        t->cap_unfiled = cap;
+    }
+    t->unfiled[t->n_unfiled++] = e;
+    e->unfiled = true;
 }
 
 static void tell_watcher(const struct edge_maps *m, enum haproxy_map map, const char *key, const char *was,
@@ -147,6 +175,7 @@ int edge_maps_set(struct edge_maps *m, enum haproxy_map map, const char *key, co
     tell_watcher(m, map, e->key, e->value, copy);
     ht_free(e->value);
     e->value = copy;
+    unfile(t, e);
     changed(m, t, e);
     return HT_OK;
 }
@@ -160,6 +189,7 @@ void edge_maps_remove(struct edge_maps *m, enum haproxy_map map, const char *key
     ht_free(e->value);
     e->value = NULL;
     t->n_wanted--;
+    unfile(t, e);
     changed(m, t, e);
 }
 
@@ -177,29 +207,60 @@ static char *name_of(enum haproxy_map map, char out[64]) {
     return out;
 }
 
-static int write_file(struct edge_maps *m, enum haproxy_map map, struct ht_errmsg *err) {
+static int put_line(struct ht_buf *text, const char *key, const char *value) {
+    int rc = ht_buf_append_str(text, key);
+    if (rc == HT_OK)
+        rc = ht_buf_append(text, " ", 1);
+    if (rc == HT_OK)
+        rc = ht_buf_append_str(text, value);
+    return rc == HT_OK ? ht_buf_append(text, "\n", 1) : rc;
+}
+
+static int write_whole(struct edge_maps *m, enum haproxy_map map, struct ht_errmsg *err) {
     struct table *t = &m->tables[map];
     struct ht_buf text = {0};
     char name[64];
     int rc = HT_OK;
+    t->file_stale = true;
     for (size_t i = 0; i < t->n_buckets; i++)
-        for (const struct entry *e = t->buckets[i]; rc == HT_OK && e; e = e->next)
+        for (struct entry *e = t->buckets[i]; rc == HT_OK && e; e = e->next) {
+            e->line = e->value ? ht_buf_size(&text) : EDGE_NO_LINE;
+            e->unfiled = false;
             if (e->value)
-                rc = ht_buf_printf(&text, "%s %s\n", e->key, e->value);
+                rc = put_line(&text, e->key, e->value);
+        }
+    t->n_unfiled = 0;
     if (rc < 0)
         ht_fail(err, rc, "%s", ht_err_text(rc));
-    else /* what is in it is known from elsewhere, too: it need not outlast the machine */
-        rc = edge_folder_write(m->folder, name_of(map, name), ht_buf_slice(&text), false, err);
+    else
+        rc = edge_mapfile_begin(&t->file, m->folder, name_of(map, name), ht_buf_slice(&text), t->n_wanted, err);
     ht_buf_free(&text);
     t->file_stale = rc != HT_OK;
     return rc;
 }
 
+/* Changes the lines of what has changed. False: the file must be written anew. */
+static bool follow(struct table *t) {
+    bool ok = true;
+    for (size_t i = 0; ok && i < t->n_unfiled; i++) {
+        struct entry *e = t->unfiled[i];
+        ok = e->value ? edge_mapfile_put(&t->file, e->key, e->value, &e->line) : edge_mapfile_drop(&t->file, &e->line);
+        e->unfiled = !ok;
+    }
+    if (ok)
+        t->n_unfiled = 0;
+    return ok;
+}
+
 int edge_maps_write(struct edge_maps *m, struct ht_errmsg *err) {
     int rc = HT_OK;
-    for (int map = 0; rc == HT_OK && map < HAPROXY_MAPS; map++)
-        if (m->tables[map].file_stale)
-            rc = write_file(m, map, err);
+    if (m->before)
+        m->before(m->before_ctx);
+    for (int map = 0; rc == HT_OK && map < HAPROXY_MAPS; map++) {
+        struct table *t = &m->tables[map];
+        if (t->file_stale || (t->n_unfiled && (edge_mapfile_full(&t->file) || !follow(t))))
+            rc = write_whole(m, map, err);
+    }
     return rc;
 }
 
@@ -260,13 +321,30 @@ static void on_told(void *ctx, int rc, const struct edge_answer *a) {
     io_task_add(m->loop, &m->flush);
 }
 
+/*
+ * HAProxy looks through all of a map for a key whose value is set: 2 ms for 50,000. To add an entry takes no time, and
+ * little to remove one by its name. Until the old one is gone, it is the one that is found. A name is good for one
+ * process: in another one that has loaded anew unasked, nothing has the name, which is noticed, or by a rare chance
+ * another entry has it, and is missing until the maps are compared a moment later. So this is for maps alone where what
+ * is missing leads nowhere.
+ */
+static bool goes_by_name(enum haproxy_map map) {
+    return map == HAPROXY_MAP_BINDINGS || map == HAPROXY_MAP_CONTAINERS || map == HAPROXY_MAP_SERVICES;
+}
+
 /* Appends the command for an entry, and takes it as carried out. */
 static int put_command(struct ht_buf *b, const struct edge_maps *m, enum haproxy_map map, struct entry *e) {
     char name[64], path[EDGE_PATH];
     edge_path(m->folder, name_of(map, name), path);
     const char *sep = ht_buf_size(b) ? ";" : "";
+    uint64_t ref = e->ref;
+    e->ref = 0;
     if (!e->value)
         return e->applied ? ht_buf_printf(b, "%sdel map %s %s", sep, path, e->key) : HT_OK;
+    if (e->applied && ref && goes_by_name(map)) {
+        return ht_buf_printf(b, "%sadd map %s %s %s;del map %s #0x%" PRIx64, sep, path, e->key, e->value, path, ref);
+    }
+    e->ref = e->applied ? ref : 0;
     return ht_buf_printf(b, "%s%s map %s %s %s", sep, e->applied ? "set" : "add", path, e->key, e->value);
 }
 
@@ -290,7 +368,7 @@ static void tell(struct edge_maps *m) {
                 break;
             ht_list_remove(&e->changed);
             e->applied = e->value != NULL;
-            if (!e->value)
+            if (!e->value && !e->unfiled)
                 forget(t, e);
         }
     }
@@ -357,6 +435,7 @@ static int compare_one(struct edge_maps *m, struct table *t, struct ht_slice ref
         return HT_ENOMEM;
     bool twice = e->seen && e->value;
     e->seen = e->applied = true;
+    e->ref = twice ? 0 : strtoull(ref.p, NULL, 16); /* a blank is behind it */
     if (!e->value || !ht_slice_is(value, e->value))
         changed(m, t, e);
     return twice ? take_away(m, ref) : HT_OK;
@@ -372,6 +451,7 @@ static int compare(struct edge_maps *m, struct table *t, struct ht_slice text) {
     for (size_t i = 0; i < t->n_buckets; i++)
         for (struct entry *e = t->buckets[i]; e; e = e->next) {
             e->seen = e->applied = false;
+            e->ref = 0;
             ht_list_remove(&e->changed);
         }
     while (rc == HT_OK && take_line(&text, &ref, &key, &value))
@@ -381,7 +461,7 @@ static int compare(struct edge_maps *m, struct table *t, struct ht_slice text) {
             next = e->next;
             if (!e->seen && e->value)
                 changed(m, t, e);
-            else if (!e->seen)
+            else if (!e->seen && !e->unfiled)
                 forget(t, e);
         }
     return rc;
@@ -398,13 +478,10 @@ static void on_shown(void *ctx, int rc, const struct edge_answer *a) {
         return;
     }
     m->pid = a->pid;
-    struct table *t = &m->tables[m->map];
-    bool stale = t->file_stale;
-    if (compare(m, t, a->text) < 0) {
+    if (compare(m, &m->tables[m->map], a->text) < 0) {
         unsure(m, AGAIN_MS);
         return;
     }
-    t->file_stale = stale; /* what is wanted has not changed */
     m->map++;
     ask_next(m);
 }
@@ -466,6 +543,11 @@ void edge_maps_watch(struct edge_maps *m, const struct edge_maps_ops *ops, void 
     m->ctx = ctx;
 }
 
+void edge_maps_behind(struct edge_maps *m, void (*before)(void *ctx), void *ctx) {
+    m->before = before;
+    m->before_ctx = ctx;
+}
+
 uint64_t edge_maps_pid(const struct edge_maps *m) { return m->state == MAPS_FOLLOWS ? m->pid : 0; }
 
 /* ---- beginning and end ---- */
@@ -482,6 +564,7 @@ struct edge_maps *edge_maps_create(struct io_loop *loop, const char *folder, str
     io_timer_init(loop, &m->watch, on_watch);
     for (int i = 0; i < HAPROXY_MAPS; i++) {
         ht_list_init(&m->tables[i].changed);
+        m->tables[i].file.fd = -1;
         m->tables[i].file_stale = true; /* HAProxy does not start without its files */
     }
     return m;
@@ -504,6 +587,8 @@ void edge_maps_destroy(struct edge_maps **mp) {
                 ht_free(e);
             }
         ht_free(t->buckets);
+        ht_free(t->unfiled);
+        edge_mapfile_close(&t->file);
     }
     ht_buf_free(&m->doubles);
     ht_free(m);

@@ -73,7 +73,13 @@ static int append_file(struct ht_buf *out, enum proc_files_kind kind, const char
     return rc;
 }
 
-int edge_site_write(const struct edge_config *cfg, struct ht_errmsg *err) {
+uint64_t edge_site_hash(uint64_t hash, struct ht_slice text) {
+    for (size_t i = 0; i < text.n; i++)
+        hash = ht_hash_char(hash, text.p[i]);
+    return hash;
+}
+
+int edge_site_write(const struct edge_config *cfg, uint64_t *hash, struct ht_errmsg *err) {
     struct ht_buf text = {0};
     struct edge_cert issued;
     int rc;
@@ -88,6 +94,7 @@ int edge_site_write(const struct edge_config *cfg, struct ht_errmsg *err) {
     }
     if (rc == HT_OK)
         rc = edge_folder_write(cfg->folder, "certs/edge.pem", ht_buf_slice(&text), true, err);
+    *hash = edge_site_hash(*hash, ht_buf_slice(&text));
     if (text.data)
         explicit_bzero(text.data, text.cap);
     ht_buf_free(&text);

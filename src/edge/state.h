@@ -3,9 +3,12 @@
  * document has a version, which each change raises, and parts: members of the file's JSON object. A part belongs to
  * whoever writes it, such as `permissions`, and has any JSON value; the store does not look into it.
  *
- * A change is on the disk when edge_state_change() returns HT_OK. Whenever this program or the machine ends, each
- * document is there whole, as it was before a change or after it. A version never comes twice for an id, not even when
- * the document is removed and made again.
+ * A change is on the disk when edge_state_change() returns HT_OK, or, of a group, when its edge_state_commit() does.
+ * Whenever this program or the machine ends, each document is there whole, as it was before a change or after it. A
+ * version never comes twice for an id, not even when the document is removed and made again.
+ *
+ * A change is first in FOLDER/state/journal (journal.h), and in its file when edge_state_tidy() comes to it. So whoever
+ * puts files there by hand, or copies the folder, ends the edge first; after an orderly end the journal is empty.
  */
 #ifndef HT_EDGE_STATE_H
 #define HT_EDGE_STATE_H
@@ -27,11 +30,17 @@ struct edge_doc; /* valid until the next change of the document */
 
 /*
  * Reads all documents of FOLDER/state, and makes its folders. HT_EINVAL: a file is no document; *err names file and
- * line. HT_EIO or HT_ENOMEM with *err. The folder's lock must be held. The caller ends it with edge_state_close().
+ * line. HT_EINUSE: this is a copy of a folder that an edge worked in when it was copied, or that it did not leave in
+ * order: it may lack what that edge has acknowledged. HT_EIO or HT_ENOMEM with *err. The folder's lock must be held.
+ * The caller ends it with edge_state_close().
  */
 int edge_state_open(struct edge_state **out, const char *folder, struct ht_errmsg *err) HT_MUST_USE;
-/* Clears the pointer. NULL is ignored. */
+/* From now on a copy is taken for the folder itself, whatever it lacks. 0, or HT_EIO with *err. */
+int edge_state_take_over(const char *folder, struct ht_errmsg *err) HT_MUST_USE;
+/* Commits a group, and writes all files. Clears the pointer. NULL is ignored. */
 void edge_state_close(struct edge_state **s);
+/* The size at which a new file of the audit begins; 0, as at first: none. */
+void edge_state_limit_audit(struct edge_state *s, uint64_t max_bytes);
 
 /* NULL: there is none. */
 const struct edge_doc *edge_state_get(const struct edge_state *s, enum edge_kind kind, const char *id);
@@ -78,6 +87,23 @@ struct edge_actor {
 int edge_state_change(struct edge_state *s, enum edge_kind kind, const char *id, uint64_t expected,
                       const struct edge_change *changes, size_t n, const struct edge_actor *by, uint64_t *version,
                       struct ht_errmsg *err) HT_MUST_USE;
+
+/*
+ * Changes of a group wait for the disk once. Between edge_state_group(s, true) and edge_state_group(s, false) changes
+ * are made in memory, and observers are told at once; versions count on. Nobody outside may be told that they are done,
+ * nor be made to follow them, before edge_state_commit() has returned HT_OK. On an error, with *err, all of the group
+ * are taken back, from the last to the first, and observers are told so. A change outside of a group commits the one
+ * that is open, too.
+ */
+void edge_state_group(struct edge_state *s, bool on);
+size_t edge_state_pending(const struct edge_state *s); /* changes of a group that are not committed */
+int edge_state_commit(struct edge_state *s, struct ht_errmsg *err) HT_MUST_USE;
+/* One who is told how each commit of at least a change has ended, `text` says why it failed. Called inside of it: it
+ * may not change documents. NULL: nobody any more. */
+void edge_state_on_commit(struct edge_state *s, void (*committed)(void *ctx, int rc, const char *text), void *ctx);
+/* Writes up to `n` documents that have changed to their own files. True: there are more. For a timer: it waits for the
+ * disk, twice for each. What cannot be written is tried again by the next call. */
+bool edge_state_tidy(struct edge_state *s, size_t n);
 
 /*
  * Who wants to know of changes, after they are on the disk: to make maps of them. `doc` is NULL when the document was

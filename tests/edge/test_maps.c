@@ -10,8 +10,23 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
+
+/* ---- the program ends at a call that changes a map's file ---- */
+
+static long left = -1; /* calls until the end; -1: none */
+static bool half;      /* it ends in the middle of what it writes */
+
+ssize_t pwrite(int fd, const void *p, size_t n, off_t at) {
+    bool ends = left >= 0 && left-- == 0;
+    ssize_t done = ends && !half ? 0 : syscall(SYS_pwrite64, fd, p, ends ? n / 2 : n, at);
+    if (ends)
+        _exit(9);
+    return done;
+}
 
 static struct io_loop *loop;
 #define TEST_LOOP loop
@@ -38,11 +53,13 @@ static struct {
 static char folder[64], map_path[128];
 
 static void proxy_load(void) {
+    char line[256];
     FILE *f = fopen(map_path, "r");
     proxy.n = 0;
     proxy.pid++;
-    while (f && fscanf(f, "%63s %63s", proxy.map[proxy.n].key, proxy.map[proxy.n].value) == 2)
-        proxy.map[proxy.n++].id = ++proxy.ids;
+    while (f && fgets(line, sizeof line, f))
+        if (line[0] != '#' && sscanf(line, "%63s %63s", proxy.map[proxy.n].key, proxy.map[proxy.n].value) == 2)
+            proxy.map[proxy.n++].id = ++proxy.ids;
     if (f)
         fclose(f);
 }
@@ -207,7 +224,24 @@ static bool follows(void) {
 static bool file_has(const char *line) {
     static char text[65536];
     struct ht_errmsg err;
-    return edge_folder_read(folder, "haproxy/maps/bindings.map", text, sizeof text, &err) >= 0 && strstr(text, line);
+    char blank[80];
+    snprintf(blank, sizeof blank, "\n %s", line);
+    text[0] = '\n';
+    return edge_folder_read(folder, "haproxy/maps/bindings.map", text + 1, sizeof text - 1, &err) >= 0 &&
+           (strstr(text, blank) || strstr(text, blank + 2) == text + 1);
+}
+
+/* The first value that a HAProxy finds which starts now; NULL: none. */
+static const char *file_value(const char *key) {
+    static char value[64];
+    char line[256], name[64];
+    bool found = false;
+    FILE *f = fopen(map_path, "r");
+    while (f && !found && fgets(line, sizeof line, f))
+        found = line[0] != '#' && sscanf(line, "%63s %63s", name, value) == 2 && strcmp(name, key) == 0;
+    if (f)
+        fclose(f);
+    return found ? value : NULL;
 }
 
 /* ---- the tests ---- */
@@ -229,7 +263,7 @@ static void changes_reach_file_and_socket(void) {
     drop("b.example.com");
     drop("c.example.com");
     UNTIL(proxy_has("b.example.com", NULL));
-    CU_ASSERT_FALSE(file_has("b.example.com"));
+    CU_ASSERT_PTR_NULL(file_value("b.example.com"));
     CU_ASSERT_EQUAL(edge_maps_count(maps, HAPROXY_MAP_BINDINGS), 1);
     CU_ASSERT_STRING_EQUAL(edge_maps_get(maps, HAPROXY_MAP_BINDINGS, "a.example.com"), "5|6");
     CU_ASSERT_PTR_NULL(edge_maps_get(maps, HAPROXY_MAP_BINDINGS, "b.example.com"));
@@ -293,6 +327,32 @@ static void a_reload_in_between_loses_nothing(void) {
     }
 }
 
+/* A value that is there since they were compared changes by the entry's name; one that has come since by its key. */
+static void an_entry_changes_by_its_name(void) {
+    begin();
+    set("a.example.com", "1|2");
+    settle();
+    proxy_load();
+    edge_maps_compare(maps);
+    UNTIL(follows());
+    for (int i = 0; i < 4; i++) {
+        char value[16];
+        unsigned id = proxy.map[0].id;
+        snprintf(value, sizeof value, "%d", i);
+        set("a.example.com", value);
+        UNTIL(proxy_has("a.example.com", value));
+        CU_ASSERT_EQUAL(proxy.map[0].id != id, i == 0);
+        settle();
+    }
+    drop("a.example.com");
+    UNTIL(proxy_has("a.example.com", NULL));
+    set("a.example.com", "9");
+    UNTIL(proxy_has("a.example.com", "9"));
+    set("a.example.com", "10");
+    UNTIL(proxy_has("a.example.com", "10"));
+    end();
+}
+
 static void a_deaf_proxy_is_asked_again(void) {
     begin();
     edge_maps_compare(maps);
@@ -330,6 +390,112 @@ static void many_entries_take_several_lines(void) {
     UNTIL((proxy_serve(), proxy.n == 400));
     UNTIL(follows());
     CU_ASSERT_TRUE(proxy.asked > 3);
+    end();
+}
+
+/* ---- the file, line by line ---- */
+
+static struct stat stat_of_file(void) {
+    struct stat st = {0};
+    CU_ASSERT_EQUAL(stat(map_path, &st), 0);
+    return st;
+}
+
+/* One change of many writes one line, and the file is written anew only when most of it is of the past. */
+static void a_change_writes_a_line(void) {
+    begin();
+    char key[32], value[16];
+    for (int i = 0; i < 300; i++) {
+        snprintf(key, sizeof key, "h%d.example.com", i);
+        set(key, "1|2");
+    }
+    settle();
+    struct stat was = stat_of_file();
+    set("h7.example.com", "3|4");
+    drop("h8.example.com");
+    set("new.example.com", "5|6");
+    set("gone.example.com", "5|6");
+    drop("gone.example.com");
+    settle();
+    struct stat now = stat_of_file();
+    CU_ASSERT_EQUAL(now.st_ino, was.st_ino);
+    CU_ASSERT_TRUE(now.st_size > was.st_size && now.st_size < was.st_size + 80);
+    CU_ASSERT_STRING_EQUAL(file_value("h7.example.com"), "3|4");
+    CU_ASSERT_STRING_EQUAL(file_value("new.example.com"), "5|6");
+    CU_ASSERT_PTR_NULL(file_value("h8.example.com"));
+    CU_ASSERT_PTR_NULL(file_value("gone.example.com"));
+    for (int i = 0; i < 6000; i++) {
+        snprintf(value, sizeof value, "%d", i);
+        set("h7.example.com", value);
+        one_turn();
+    }
+    CU_ASSERT_NOT_EQUAL(stat_of_file().st_ino, was.st_ino);
+    CU_ASSERT_TRUE(stat_of_file().st_size < 200000);
+    CU_ASSERT_STRING_EQUAL(file_value("h7.example.com"), "5999");
+    CU_ASSERT_STRING_EQUAL(file_value("h0.example.com"), "1|2");
+    CU_ASSERT_PTR_NULL(file_value("h8.example.com"));
+    end();
+}
+
+/* What a HAProxy finds that starts by itself once the agent is gone: the old value or the new one of the change that
+ * was under way, whatever came before it, and no key that was never there. */
+static bool killed_at(long calls, bool cut) {
+    int status;
+    begin();
+    set("a.example.com", "10.0.0.11|open");
+    set("b.example.com", "10.0.0.12|open");
+    settle();
+    fflush(stdout);
+    pid_t pid = fork();
+    if (pid == 0) {
+        left = calls;
+        half = cut;
+        set("a.example.com", "10.0.0.99|ask");
+        settle();
+        drop("b.example.com");
+        settle();
+        set("c.example.com", "10.0.0.13|ask");
+        settle();
+        _exit(0);
+    }
+    CU_ASSERT_EQUAL_FATAL(waitpid(pid, &status, 0), pid);
+    proxy_load();
+    const char *a = proxy_find("a.example.com"), *b = proxy_find("b.example.com"), *c = proxy_find("c.example.com");
+    CU_ASSERT_PTR_NOT_NULL_FATAL(a);
+    bool a_old = strcmp(a, "10.0.0.11|open") == 0, a_new = strcmp(a, "10.0.0.99|ask") == 0;
+    CU_ASSERT_TRUE(a_old || a_new);
+    CU_ASSERT_TRUE(b ? strcmp(b, "10.0.0.12|open") == 0 : a_new);
+    CU_ASSERT_TRUE(!c || (a_new && !b && strcmp(c, "10.0.0.13|ask") == 0));
+    for (size_t i = 0; i < proxy.n; i++)
+        CU_ASSERT_TRUE(strchr("abc", proxy.map[i].key[0]) && strcmp(proxy.map[i].key + 1, ".example.com") == 0);
+    bool whole = WIFEXITED(status) && WEXITSTATUS(status) == 0;
+    CU_ASSERT_TRUE(!whole || (a_new && !b && c));
+    end();
+    return !whole;
+}
+
+static void who_is_killed_leaves_a_good_file(void) {
+    long calls = 0;
+    for (; killed_at(calls, false); calls++)
+        killed_at(calls, true);
+    CU_ASSERT_EQUAL(calls, 6); /* a line, two bytes of it and the old one; a byte; a line and a byte */
+}
+
+static void a_file_that_memory_or_disk_fails_is_written_anew(void) {
+    begin();
+    set("a.example.com", "1");
+    settle();
+    for (long i = 0; i < 12; i++) {
+        char value[32];
+        snprintf(value, sizeof value, "%ld", 100 + i);
+        set("a.example.com", value);
+        ht_mem_fail_at(i);
+        one_turn();
+        ht_mem_fail_at(-1);
+        ht_clock_skip(1000000);
+        settle();
+        CU_ASSERT_STRING_EQUAL(file_value("a.example.com"), value);
+    }
     end();
 }
 
@@ -405,9 +571,13 @@ int main(void) {
         {"the file comes first, and HAProxy is told nothing while it is held", the_file_comes_first},
         {"entries of others go, missing ones come", what_is_foreign_goes_and_what_is_missing_comes},
         {"a reload in between, at each connection, loses no change", a_reload_in_between_loses_nothing},
+        {"an entry changes by its name while that is known", an_entry_changes_by_its_name},
         {"a HAProxy that does not answer is asked again", a_deaf_proxy_is_asked_again},
         {"a change that HAProxy refuses leads to a comparison", refused_changes_are_compared},
         {"many entries take several lines", many_entries_take_several_lines},
+        {"a change of many entries writes a line; the file does not grow without end", a_change_writes_a_line},
+        {"killed at any write, it leaves a file without a gap", who_is_killed_leaves_a_good_file},
+        {"where memory ends, the file is written anew", a_file_that_memory_or_disk_fails_is_written_anew},
         {"a folder is for one edge and one user", folders_are_for_one},
         {"a file is the old or the new one, and no link leads it astray", files_are_replaced_whole},
         {"each setting stands in the configuration", each_setting_stands_in_the_configuration},

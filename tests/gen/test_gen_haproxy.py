@@ -63,7 +63,7 @@ def _():
             pass
         subprocess.run(["sh", "-c", "openssl ecparam -genkey -name prime256v1 -noout -out k && openssl req -x509 -new -key k -days 2 -subj /CN=x -out c && cat c k > edge.pem"],
                        cwd=os.path.join(folder, "certs"), check=True, capture_output=True)
-        full = {"folder": folder, "containers": ".node1.containers.example.com", "ipv4": "127.0.0.1", "ipv6": "::1", "https_port": "8443", "http_port": "8080", "account": "", "log_size": "1048576", "maxconn": "100",
+        full = {"folder": folder, "containers": ".node1.containers.example.com", "ipv4": "127.0.0.1", "ipv6": "::1", "https_port": "8443", "http_port": "8080", "account": "", "log_size": "1048576", "maxconn": "100", "revision": "0123456789abcdef",
                 "client_address": "header", "from_kits": "127.0.0.2", "http3_port": "8444", "cache_size": "8", "cache_max_object": "1048576", "cache_max_age": "3600", "idle": "10", "acme": "on"}
         assert full.keys() == {s["name"] for s in doc["settings"]}
         for settings in (full, {**full, "ipv6": "", "http_port": ""}, {**full, "ipv6": ""}, {**full, "http3_port": ""}, {**full, "acme": ""}, {**full, "client_address": "proxy"}, {**full, "client_address": "tproxy"}, {**full, "cache_size": "0"}):

@@ -37,7 +37,8 @@ def _():
         there = files(folder.join("opt/ht"))
         for name in ("bin/hoody-tunnel", "lib/libhoody-tunnel.so", "lib/libhoody-tunnel.a", "include/hoody_tunnel.h",
                      "lib/systemd/system/hoody-tunnel.service", "lib/systemd/system/hoody-tunnel-up@.service", "lib/systemd/system/hoody-tunnel.socket",
-                     "lib/systemd/system/hoody-tunnel-edge.service", "lib/systemd/system/hoody-tunnel-edge-routes.service", "bin/hoody-tunnel-edge-routes",
+                     "lib/systemd/system/hoody-tunnel-edge.service", "lib/systemd/system/hoody-tunnel-edge-routes.service",
+                     "lib/systemd/system/hoody-tunnel-edge-agent.service", "lib/systemd/system/hoody-tunnel-edge-haproxy.service", "bin/hoody-tunnel-edge-routes",
                      "lib/systemd/user/hoody-tunnel-up@.service", "share/hoody-tunnel/openapi.json", "share/hoody-tunnel/inspector.json",
                      "share/hoody-tunnel/schemas/protocol.schema.json", "share/hoody-tunnel/schemas/log_line.schema.json", "share/hoody-tunnel/schemas/audit_line.schema.json", "share/man/man1/hoody-tunnel-expose.1",
                      "share/man/man5/hoody-tunnel.yaml.5", "share/zsh/site-functions/_hoody-tunnel"):
@@ -45,7 +46,7 @@ def _():
         for name in there:
             if name.endswith(".service"):
                 with open(folder.join("opt/ht", name), encoding="utf-8") as f:
-                    assert re.search(r"^ExecStart=/opt/ht/bin/hoody-tunnel(-edge-routes)? ", f.read(), re.M), name
+                    assert re.search(r"^ExecStart=(/opt/ht/bin/hoody-tunnel(-edge-routes)?|/usr/sbin/haproxy) ", f.read(), re.M), name
         environment = {**os.environ, "PKG_CONFIG_LIBDIR": folder.join("opt/ht/lib/pkgconfig")}
         assert run(["pkg-config", "--cflags", "--libs", "hoody-tunnel"], env=environment).split() == \
             ["-I/opt/ht/include", "-L/opt/ht/lib", "-lhoody-tunnel"]
@@ -74,7 +75,8 @@ def _():
     if not shutil.which("systemd-analyze"):
         raise Skip("systemd-analyze (Debian's systemd) is not there")
     with Folder() as folder:
-        for name in ("hoody-tunnel.service", "hoody-tunnel.socket", "hoody-tunnel-up@.service", "hoody-tunnel-edge.service", "hoody-tunnel-edge-routes.service", "user/hoody-tunnel-up@.service"):
+        for name in ("hoody-tunnel.service", "hoody-tunnel.socket", "hoody-tunnel-up@.service", "hoody-tunnel-edge.service", "hoody-tunnel-edge-routes.service",
+                     "hoody-tunnel-edge-agent.service", "hoody-tunnel-edge-haproxy.service", "user/hoody-tunnel-up@.service"):
             with open(os.path.join(ROOT, "packaging", name), encoding="utf-8") as f:
                 unit = f.read().replace("/usr/local/bin/hoody-tunnel-edge-routes", os.path.join(ROOT, "packaging", "hoody-tunnel-edge-routes"))
                 unit = unit.replace("/usr/local/bin/hoody-tunnel", BIN)
