@@ -18,6 +18,7 @@ DOMAIN = "example.com"
 ADDRESS = "203.0.113.1"
 PROJECT, OTHER, CONTAINER = "67e89abc123def456789abcd", "0123456789abcdef01234567", "890abcdef12345678901cdef"
 ALIAS, ALIAS2, FOREIGN = "64f1c0ffee64f1c0ffee6401", "64f1c0ffee64f1c0ffee6402", "64f1c0ffee64f1c0ffee6403"
+API = "api.mycompany.test"
 EMAIL = "ops@mycompany.test"
 DIRECTORY = "https://127.0.0.1:14000/dir"
 
@@ -62,8 +63,8 @@ class Site:
 
     # ---- the edge ----
 
-    def acme(self, *more):
-        return ("--acme-email", EMAIL, "--acme-server", DIRECTORY, "--acme-ca", "/tmp/pebble.crt", "--acme-retry", "1s", *more)
+    def acme(self, *more, retry="1s"):
+        return ("--acme-email", EMAIL, "--acme-server", DIRECTORY, "--acme-ca", "/tmp/pebble.crt", "--acme-retry", retry, *more)
 
     def start(self, *args, env=None, as_user=()):
         self.server.run("sh", "-ec", "mkdir -p -m 700 /tmp/edge /tmp/edge/state /tmp/edge/state/alias")
