@@ -16,8 +16,9 @@ from tests.support.tap import Skip
 
 DOMAIN = "example.com"
 ADDRESS = "203.0.113.1"
-PROJECT, OTHER = "67e89abc123def456789abcd", "0123456789abcdef01234567"
+PROJECT, OTHER, CONTAINER = "67e89abc123def456789abcd", "0123456789abcdef01234567", "890abcdef12345678901cdef"
 ALIAS, ALIAS2, FOREIGN = "64f1c0ffee64f1c0ffee6401", "64f1c0ffee64f1c0ffee6402", "64f1c0ffee64f1c0ffee6403"
+API = "api.mycompany.test"
 EMAIL = "ops@mycompany.test"
 DIRECTORY = "https://127.0.0.1:14000/dir"
 
@@ -62,14 +63,15 @@ class Site:
 
     # ---- the edge ----
 
-    def acme(self, *more):
-        return ("--acme-email", EMAIL, "--acme-server", DIRECTORY, "--acme-ca", "/tmp/pebble.crt", "--acme-retry", "1s", *more)
+    def acme(self, *more, retry="1s"):
+        return ("--acme-email", EMAIL, "--acme-server", DIRECTORY, "--acme-ca", "/tmp/pebble.crt", "--acme-retry", retry, *more)
 
     def start(self, *args, env=None, as_user=()):
         self.server.run("sh", "-ec", "mkdir -p -m 700 /tmp/edge /tmp/edge/state /tmp/edge/state/alias")
         for alias, project in ((ALIAS, PROJECT), (ALIAS2, PROJECT), (FOREIGN, OTHER)):
             if not os.path.exists(self.server.path(f"/tmp/edge/state/alias/{alias}.json")):
-                self.server.write(f"/tmp/edge/state/alias/{alias}.json", json.dumps({"file_version": 1, "project_id": project}))
+                self.server.write(f"/tmp/edge/state/alias/{alias}.json", json.dumps({"file_version": 1, "alias": f"a{alias[-2:]}", "project_id": project,
+                                             "container_id": CONTAINER, "program": "http", "port": 3000}))
         if as_user:
             self.server.run("chown", "-R", "65534:65534", "/tmp/edge")
         self.edge = self.server.start(*as_user, BIN, "edge", "up", "--domain", DOMAIN, "--id", "node1", "--folder", "/tmp/edge", "--log-level", "debug", *args, env=env)
