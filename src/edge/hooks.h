@@ -32,19 +32,18 @@
 #include "base/err.h"
 #include "edge/edge_priv.h"
 
-#define HOOKS_DOC_MAX 262144u /* bytes of a document */
-#define HOOKS_SERVICE_MAX 32  /* hooks of a service */
-#define HOOKS_MAX 128         /* hooks of a container */
-#define HOOKS_ID_MAX 40       /* bytes of a hook's id: a-z, 0-9, - and _ */
-#define HOOKS_ACTIONS_MAX 16  /* of a hook */
-#define HOOKS_FIELDS_MAX 16   /* header fields of an action, or that a hook looks at */
-#define HOOKS_WANTS_MAX 128   /* header fields that hooks of a container look at: who has many must not hold others up \
-                               */
-#define HOOKS_METHODS_MAX 16  /* that a hook looks at */
-#define HOOKS_NETS_MAX 64     /* that a hook looks at */
-#define HOOKS_PATH_MAX 1024   /* bytes of a path in a document */
-#define HOOKS_VALUE_MAX 2048  /* bytes of a field's value */
-#define HOOKS_BODY_MAX 4096   /* bytes of a reply's body */
+#define HOOKS_DOC_MAX 262144u   /* bytes of a document */
+#define HOOKS_SERVICE_MAX 32    /* hooks of a service */
+#define HOOKS_MAX 128           /* hooks of a container */
+#define HOOKS_ID_MAX 40         /* bytes of a hook's id: a-z, 0-9, - and _ */
+#define HOOKS_ACTIONS_MAX 16    /* of a hook */
+#define HOOKS_FIELDS_MAX 16     /* header fields of an action, or that a hook looks at */
+#define HOOKS_WANTS_MAX 128     /* header fields that all hooks of a container look at */
+#define HOOKS_METHODS_MAX 16    /* that a hook looks at */
+#define HOOKS_NETS_MAX 64       /* that a hook looks at */
+#define HOOKS_PATH_MAX 1024     /* bytes of a path in a document */
+#define HOOKS_VALUE_MAX 2048    /* bytes of a field's value */
+#define HOOKS_BODY_MAX 4096     /* bytes of a reply's body */
 #define HOOKS_RECORDS_MAX 8192u /* bytes of what one request gets from hooks, paths apart */
 #define HOOKS_LIMITS 2          /* hooks with a limit that may hold for one request */
 #define HOOKS_SECONDS_MAX 3600  /* of a limit */
