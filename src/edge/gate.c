@@ -377,12 +377,13 @@ static int read_question(struct question *q, struct ht_slice payload) {
     if (kind == HAPROXY_QUESTIONS)
         return HT_EPROTO;
     q->kind = kind;
-    for (; n > 0; n--) {
+    for (unsigned arg = 0; n > 0; n--) {
         if (spop_next_pair(&payload, &name, &value) <= 0)
             return HT_EPROTO;
-        unsigned arg = index_of(haproxy_args, HAPROXY_ARGS, name);
+        if (arg >= HAPROXY_ARGS || !ht_slice_is(name, haproxy_args[arg])) /* usually they come in their order */
+            arg = index_of(haproxy_args, HAPROXY_ARGS, name);
         if (arg < HAPROXY_ARGS)
-            q->args[arg] = value;
+            q->args[arg++] = value;
     }
     return payload.n == 0 && read_args(q) ? HT_OK : HT_EPROTO;
 }
