@@ -66,6 +66,7 @@ static int strip_more(struct edge_hooking *h, const struct edge_visit *v, struct
     if (rc == HT_OK && ht_buf_size(&more.names))
         rc = ht_buf_printf(&strip->names, "%s%.*s", ht_buf_size(&strip->names) ? " " : "",
                            HT_SLICE_ARG(ht_buf_slice(&more.names)));
+    strip->usual = strip->usual && more.usual; /* only both together are the usual ones for sure */
     strip->authorization |= more.authorization;
     take_over(&strip->has_cookie, &strip->cookie, more.has_cookie, &more.cookie);
     take_over(&strip->has_target, &strip->target, more.has_target, &more.target);
