@@ -588,6 +588,7 @@ static void on_resolved(void *ctx, const struct io_addr *addr, unsigned n, const
 }
 
 static void addresses_of_a_name(void) {
+    struct io_loop *before = loop;
     size_t held = ht_mem_live();
     loop = io_loop_create();
     for (int i = 0; i < 2; i++) { /* the second time they are known, and come no sooner than this returns */
@@ -621,6 +622,7 @@ static void addresses_of_a_name(void) {
     CU_ASSERT_EQUAL(resolved.done, 1);
     io_loop_destroy(&loop);
     CU_ASSERT_EQUAL(ht_mem_live(), held);
+    loop = before;
 }
 
 static void names_are_resolved_off_the_loop(void) {
