@@ -329,7 +329,8 @@ static void on_told(void *ctx, int rc, const struct edge_answer *a) {
  * is missing leads nowhere.
  */
 static bool goes_by_name(enum haproxy_map map) {
-    return map == HAPROXY_MAP_BINDINGS || map == HAPROXY_MAP_CONTAINERS || map == HAPROXY_MAP_SERVICES;
+    return map == HAPROXY_MAP_BINDINGS || map == HAPROXY_MAP_CONTAINERS || map == HAPROXY_MAP_SERVICES ||
+           map == HAPROXY_MAP_HOSTS;
 }
 
 /* Appends the command for an entry, and takes it as carried out. */
