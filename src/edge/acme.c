@@ -220,7 +220,7 @@ static void on_ended(void *ctx, int status, const char *text) {
     struct edge_acme *a = ctx;
     struct ht_buf raw = {0}, pem = {0};
     struct ht_errmsg err = {.text = ""};
-    char why[ACME_ERROR + 80];
+    char why[sizeof err.text + 80];
     a->program = NULL;
     if (status == 0) {
         int rc = append_file(a, ".crt", &raw);

@@ -119,6 +119,11 @@ static void changed(struct edge_certs *c, struct entry *e) {
 
 /* ---- certificates ---- */
 
+static void take_facts(const struct io_site_facts *facts, struct edge_cert *out) {
+    *out = (struct edge_cert){.begins = facts->begins, .ends = facts->ends};
+    snprintf(out->issuer, sizeof out->issuer, "%.63s", facts->issuer);
+}
+
 int edge_certs_look(const char *name, struct ht_slice pem, struct edge_cert *out, struct ht_errmsg *err) {
     struct io_site_facts facts;
     struct ht_errmsg why;
@@ -133,8 +138,7 @@ int edge_certs_look(const char *name, struct ht_slice pem, struct edge_cert *out
         return ht_fail(err, HT_EINVAL, "the certificate, of %s, is not for %s", facts.subject, name);
     if (io_site_check(pem, &why) < 0)
         return ht_fail(err, HT_EINVAL, "%s", why.text);
-    *out = (struct edge_cert){.begins = facts.begins, .ends = facts.ends};
-    snprintf(out->issuer, sizeof out->issuer, "%.63s", facts.issuer);
+    take_facts(&facts, out);
     return HT_OK;
 }
 
@@ -143,16 +147,19 @@ int edge_certs_check(const char *name, struct ht_slice pem, struct edge_cert *ou
     return rc == HT_OK && out->ends <= (int64_t)time(NULL) ? ht_fail(err, HT_EINVAL, "the certificate has ended") : rc;
 }
 
+/* It was checked before it was written, and nobody else writes here: thousands are not checked at each start. */
 int edge_certs_load(struct edge_certs *c, const char *name, enum edge_cert_from from, struct edge_cert *out) {
     char path[EDGE_PATH], pem[ACME_PEM_MAX + 2];
+    struct io_site_facts facts;
     struct ht_errmsg err;
     int n = edge_folder_read(c->folder, path_of(from, name, path), pem, sizeof pem, &err);
-    int rc = n < 0 ? n : edge_certs_look(name, ht_slice_of(pem, (size_t)n), out, &err);
+    int rc = n < 0 ? n : io_site_glance(ht_slice_of(pem, (size_t)n), &facts, &err);
     explicit_bzero(pem, sizeof pem);
     if (rc < 0 && n != HT_EOF)
         ht_warn("edge", "%s/%s is not shown: %s", c->folder, path, err.text);
     if (rc < 0)
         return HT_EOF;
+    take_facts(&facts, out);
     struct entry *e = add(c, name);
     if (!e)
         return HT_ENOMEM;

@@ -37,8 +37,8 @@ int edge_certs_look(const char *name, struct ht_slice pem, struct edge_cert *out
 /* The same of one that is new, and has not ended. */
 int edge_certs_check(const char *name, struct ht_slice pem, struct edge_cert *out, struct ht_errmsg *err) HT_MUST_USE;
 
-/* The file that a name has in a folder is in the list from now on. HT_OK; HT_EOF: there is none, or none that can be
- * shown; HT_ENOMEM. Before HAProxy starts. */
+/* The file that a name has in a folder is in the list from now on. HT_OK; HT_EOF: there is none, or it is no
+ * certificate; HT_ENOMEM. Before HAProxy starts. */
 int edge_certs_load(struct edge_certs *c, const char *name, enum edge_cert_from from,
                     struct edge_cert *out) HT_MUST_USE;
 /* Keeps a certificate that was checked, in place of whatever the name has; HAProxy follows. HT_EIO or HT_ENOMEM with

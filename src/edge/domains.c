@@ -240,7 +240,7 @@ static void failed(struct edge_domains *d, struct record *r, const char *why, bo
     ht_random_bytes(&spread, sizeof spread);
     t->running = false;
     t->next = now_ms() + (int64_t)acme_wait_ms(d->cfg.acme->retry_ms, t->failures, spread);
-    snprintf(t->error, sizeof t->error, "%s", why);
+    snprintf(t->error, sizeof t->error, "%.*s", (int)sizeof t->error - 1, why);
     ht_log_with(HT_LOG_WARN, "edge", HT_LOG_FIELDS(log_reason(t->error), log_wait_ms((uint64_t)(t->next - now_ms()))),
                 "there is no new certificate for %s", r->name);
     if (keep_tries(d, r, &err) < 0)

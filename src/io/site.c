@@ -156,12 +156,12 @@ static void name_of(const X509_NAME *n, char *out, size_t cap) {
     BIO_free(b);
 }
 
-int io_site_look(struct ht_slice pem, struct io_site_facts *out, struct ht_errmsg *err) {
+static int look(struct ht_slice pem, bool with_key, struct io_site_facts *out, struct ht_errmsg *err) {
     ERR_clear_error();
     X509 *x = first_of(pem);
     if (!x)
         return fail(err, "there is no certificate in it");
-    EVP_PKEY *key = key_of(pem);
+    EVP_PKEY *key = with_key ? key_of(pem) : NULL;
     *out = (struct io_site_facts){.begins = seconds(X509_get0_notBefore(x)),
                                   .ends = seconds(X509_get0_notAfter(x)),
                                   .vouches_for_itself = X509_check_issued(x, x) == X509_V_OK,
@@ -172,6 +172,14 @@ int io_site_look(struct ht_slice pem, struct io_site_facts *out, struct ht_errms
     X509_free(x);
     ERR_clear_error();
     return HT_OK;
+}
+
+int io_site_look(struct ht_slice pem, struct io_site_facts *out, struct ht_errmsg *err) {
+    return look(pem, true, out, err);
+}
+
+int io_site_glance(struct ht_slice pem, struct io_site_facts *out, struct ht_errmsg *err) {
+    return look(pem, false, out, err);
 }
 
 bool io_site_is_for(struct ht_slice pem, const char *host) {

@@ -31,6 +31,8 @@ struct io_site_facts {
 };
 /* 0, or HT_ETLS with *err: there is no certificate in it. */
 int io_site_look(struct ht_slice pem, struct io_site_facts *out, struct ht_errmsg *err) HT_MUST_USE;
+/* The same without a look at the key, which takes most of the time: fits_key is false. */
+int io_site_glance(struct ht_slice pem, struct io_site_facts *out, struct ht_errmsg *err) HT_MUST_USE;
 /* True when the first certificate of a PEM text is for this host, which has no *. */
 bool io_site_is_for(struct ht_slice pem, const char *host);
 
