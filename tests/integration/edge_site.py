@@ -19,7 +19,7 @@ PORT, DROPS, BRIEF = 76, 77, 78  # DROPS: closes a connection in place of its se
 # h-NAME=VALUE in the query is a field of the answer, status=N its status, size=N bytes more; with encode=1 its encoding is what was asked for. Each answer says which one it is of all.
 SERVICE = '''
 import http.server, json, random, sys, threading, urllib.parse
-lock, seen = threading.Lock(), {"requests": 0, "connections": 0}
+lock, seen = threading.Lock(), {"requests": 0, "connections": 0, "hangs": 0}
 class H(http.server.BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
     protocol_version = "HTTP/1.1"
@@ -49,6 +49,8 @@ class H(http.server.BaseHTTPRequestHandler):
             self.close_connection = True
             return
         if parts.path == "/hang":
+            with lock:
+                seen["hangs"] += 1
             threading.Event().wait(30)
         if parts.path == "/broken":
             self.close_connection = True
