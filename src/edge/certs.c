@@ -9,8 +9,9 @@
 #include <stdio.h>
 #include <time.h>
 
-#define AGAIN_MS 300 /* until HAProxy is asked again that was not reached */
-#define OWN "edge"   /* the server's own certificate, which is in no list; a domain has a dot in its name */
+#define TIDY_MS 10000 /* until a file goes: a HAProxy that has read the list before still reads it */
+#define AGAIN_MS 300  /* until HAProxy is asked again that was not reached */
+#define OWN "edge"    /* the server's own certificate, which is in no list; a domain has a dot in its name */
 
 const char *const edge_cert_folders[EDGE_CERT_FROM] = {[EDGE_CERT_ISSUED] = "certs", [EDGE_CERT_BROUGHT] = "brought"};
 
@@ -38,7 +39,7 @@ struct edge_certs {
     unsigned generation;  /* answers to an older one do not count */
     bool held, stale;     /* `stale`: the list's file is to be written */
     struct io_task flush;
-    struct io_timer again;
+    struct io_timer again, tidy;
 };
 
 /* An answer comes to one of these, which knows what was asked. */
@@ -202,7 +203,7 @@ void edge_certs_own_changed(struct edge_certs *c) {
     changed(c, e);
 }
 
-void edge_certs_tidy(const struct edge_certs *c, bool (*known)(void *ctx, const char *name), void *ctx) {
+void edge_certs_tidy(const struct edge_certs *c) {
     for (int from = 0; from < EDGE_CERT_FROM; from++) {
         char path[EDGE_PATH], name[256], file[EDGE_PATH];
         struct ht_errmsg err;
@@ -212,7 +213,9 @@ void edge_certs_tidy(const struct edge_certs *c, bool (*known)(void *ctx, const 
             if (item->d_name[0] == '.' || !end || (strcmp(end, ".pem") != 0 && strcmp(end, ".part") != 0))
                 continue;
             snprintf(name, sizeof name, "%.*s", (int)(end - item->d_name), item->d_name);
-            bool kept = strcmp(end, ".pem") == 0 && (strcmp(name, OWN) == 0 || known(ctx, name));
+            const struct entry *e = find(c, name);
+            bool kept = strcmp(name, OWN) == 0 || (e ? (int)e->want == from : c->ops->known(c->ctx, name));
+            kept = kept && strcmp(end, ".pem") == 0;
             snprintf(file, sizeof file, "%s/%.120s", edge_cert_folders[from], item->d_name);
             if (!kept && edge_folder_remove(c->folder, file, &err) < 0)
                 ht_warn("edge", "%s", err.text);
@@ -220,6 +223,14 @@ void edge_certs_tidy(const struct edge_certs *c, bool (*known)(void *ctx, const 
         if (d)
             closedir(d);
     }
+}
+
+static void on_tidy(struct io_timer *t) {
+    struct edge_certs *c = ht_container_of(t, struct edge_certs, tidy);
+    if (c->held)
+        io_timer_set(t, TIDY_MS);
+    else
+        edge_certs_tidy(c);
 }
 
 /* ---- the list ---- */
@@ -247,15 +258,6 @@ static void tell_settled(struct edge_certs *c) {
         c->ops->settled(c->ctx);
 }
 
-/* Files that are shown no longer. */
-static void remove_files(const struct edge_certs *c, const struct entry *e) {
-    char path[EDGE_PATH];
-    struct ht_errmsg err;
-    for (int from = 0; from < EDGE_CERT_FROM; from++)
-        if (from != (int)e->want && edge_folder_remove(c->folder, path_of(from, e->name, path), &err) < 0)
-            ht_warn("edge", "%s", err.text);
-}
-
 /* HAProxy has been told all of the first one. */
 static void finish(struct edge_certs *c, struct entry *e) {
     c->step = STEP_NONE;
@@ -264,7 +266,7 @@ static void finish(struct edge_certs *c, struct entry *e) {
     if (!e->again) {
         ht_list_remove(&e->queue);
         if (!e->own)
-            remove_files(c, e);
+            io_timer_set(&c->tidy, TIDY_MS);
         if (e->want == EDGE_CERT_FROM)
             forget(c, e);
     }
@@ -479,6 +481,7 @@ struct edge_certs *edge_certs_create(struct io_loop *loop, const char *folder, s
     ht_list_init(&c->queue);
     io_task_init(&c->flush, on_flush);
     io_timer_init(loop, &c->again, on_again);
+    io_timer_init(loop, &c->tidy, on_tidy);
     return c;
 }
 
@@ -489,6 +492,7 @@ void edge_certs_destroy(struct edge_certs **cp) {
         return;
     io_task_cancel(&c->flush);
     io_timer_stop(&c->again);
+    io_timer_stop(&c->tidy);
     for (size_t i = 0; i < c->n; i++)
         ht_free(c->entries[i]);
     ht_free(c->entries);

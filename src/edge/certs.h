@@ -19,6 +19,7 @@ struct edge_certs_ops {
     void (*settled)(void *ctx); /* HAProxy has what was wanted, after a change */
     /* HAProxy does not take a certificate: it is out of the list. `why` is HAProxy's word. */
     void (*refused)(void *ctx, const char *name, const char *why);
+    bool (*known)(void *ctx, const char *name); /* it is one that a certificate may be for */
 };
 
 struct edge_certs *edge_certs_create(struct io_loop *loop, const char *folder, struct edge_admin *admin,
@@ -49,8 +50,8 @@ int edge_certs_put(struct edge_certs *c, const char *name, enum edge_cert_from f
 void edge_certs_drop(struct edge_certs *c, const char *name);
 /* certs/edge.pem is another one. */
 void edge_certs_own_changed(struct edge_certs *c);
-/* Removes files of certificates whose names are not known. */
-void edge_certs_tidy(const struct edge_certs *c, bool (*known)(void *ctx, const char *name), void *ctx);
+/* Removes files of certificates that are neither shown nor of a name that is known. */
+void edge_certs_tidy(const struct edge_certs *c);
 
 /* Writes the list's file. 0, or HT_EIO or HT_ENOMEM with *err. */
 int edge_certs_write(struct edge_certs *c, struct ht_errmsg *err) HT_MUST_USE;

@@ -575,7 +575,7 @@ static int add_own(struct edge_domains *d, struct ht_errmsg *err) {
 static bool is_known(void *ctx, const char *name) { return find(ctx, name); }
 
 int edge_domains_start(struct edge_domains **out, const struct edge_domains_config *cfg, struct ht_errmsg *err) {
-    static const struct edge_certs_ops ops = {.settled = on_settled, .refused = on_refused};
+    static const struct edge_certs_ops ops = {.settled = on_settled, .refused = on_refused, .known = is_known};
     struct edge_domains *d = ht_calloc(1, sizeof *d);
     *out = NULL;
     if (!d)
@@ -595,7 +595,7 @@ int edge_domains_start(struct edge_domains **out, const struct edge_domains_conf
         edge_domains_stop(&d);
         return rc;
     }
-    edge_certs_tidy(d->certs, is_known, d);
+    edge_certs_tidy(d->certs);
     edge_state_watch(cfg->state, &d->observer);
     *out = d;
     return HT_OK;

@@ -135,7 +135,7 @@ def _():
         it.reload()
         assert all_shown()
         left = [n for n in names if want[n]]
-        assert it.files("brought") == sorted(f"{n}.pem" for n in left)
+        eventually(lambda: it.files("brought") == sorted(f"{n}.pem" for n in left), "the files of those alone")
         with open(it.server.path("/tmp/edge/haproxy/domains.list"), encoding="ascii") as f:
             assert f.read().split() == [x for n in sorted(left) for x in (f"/tmp/edge/brought/{n}.pem", n)]
 
