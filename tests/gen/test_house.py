@@ -37,6 +37,7 @@ OTHER_NAMES = {
     **{(f"{name}s", name): "the same" for name in ("request_header", "response_header", "trusted_edge", "allow_ip", "deny_ip", "error_page")},
     ("dial_timeout_ms", "connect_dial_timeout_ms"): "in relay_connect_config, whose name has the rest",
     ("idle_timeout_ms", "connect_idle_timeout_ms"): "in relay_connect_config, whose name has the rest",
+    **{(name, f"acme_{name}"): "in edge_acme_config, whose name has the rest" for name in ("email", "server", "ca", "daily_cap", "retry_ms", "dns", "dns_env", "dns_check")},
     ("total", "max_fds"): "all that may be given out, which is less when the system allows less",
     ("url", "server"): "the flag of vtunnel's own client",
 }
