@@ -18,8 +18,8 @@
 #include <unistd.h>
 
 #define MOST_VISITORS 8000
-#define LOG_WAITS "16777216"                   /* bytes of lines: some ten thousand requests while the agent is away */
-#define SHOW_MS 2000                           /* after the last change of several */
+#define LOG_WAITS "16777216" /* bytes of lines: some ten thousand requests while the agent is away */
+#define SHOW_MS 2000         /* after the last change of several */
 #define TIDY_MS 20           /* between two goes at documents whose files are to follow, */
 #define TIDY_DOCS 2          /* and how many at most: the loop waits for the disk meanwhile */
 #define TIDY_IDLE_MS 1000

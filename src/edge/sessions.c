@@ -24,7 +24,7 @@ struct cut {
     struct ht_list node;
     enum haproxy_map map;
     unsigned looks, failed;
-    bool taken; /* by the present look */
+    bool taken;     /* by the present look */
     char *forwards; /* where hooks that are no more led to; NULL: it is not about those */
     char key[EDGE_HOST];
     char was[]; /* the value, of what has moved */
