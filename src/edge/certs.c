@@ -214,7 +214,7 @@ void edge_certs_tidy(const struct edge_certs *c) {
                 continue;
             snprintf(name, sizeof name, "%.*s", (int)(end - item->d_name), item->d_name);
             const struct entry *e = find(c, name);
-            bool kept = strcmp(name, OWN) == 0 || (e ? (int)e->want == from : c->ops->known(c->ctx, name));
+            bool kept = strcmp(name, OWN) == 0 || (e ? (int)e->want == from : c->ops->known(c->ctx, name, from));
             kept = kept && strcmp(end, ".pem") == 0;
             snprintf(file, sizeof file, "%s/%.120s", edge_cert_folders[from], item->d_name);
             if (!kept && edge_folder_remove(c->folder, file, &err) < 0)

@@ -19,7 +19,8 @@ struct edge_certs_ops {
     void (*settled)(void *ctx); /* HAProxy has what was wanted, after a change */
     /* HAProxy does not take a certificate: it is out of the list. `why` is HAProxy's word. */
     void (*refused)(void *ctx, const char *name, const char *why);
-    bool (*known)(void *ctx, const char *name); /* it is one that a certificate may be for */
+    /* It is a name that may have a certificate from there. */
+    bool (*known)(void *ctx, const char *name, enum edge_cert_from from);
 };
 
 struct edge_certs *edge_certs_create(struct io_loop *loop, const char *folder, struct edge_admin *admin,

@@ -572,7 +572,10 @@ static int add_own(struct edge_domains *d, struct ht_errmsg *err) {
     return HT_OK;
 }
 
-static bool is_known(void *ctx, const char *name) { return find(ctx, name); }
+static bool is_known(void *ctx, const char *name, enum edge_cert_from from) {
+    const struct record *r = find(ctx, name);
+    return r && from == (r->brought ? EDGE_CERT_BROUGHT : EDGE_CERT_ISSUED);
+}
 
 int edge_domains_start(struct edge_domains **out, const struct edge_domains_config *cfg, struct ht_errmsg *err) {
     static const struct edge_certs_ops ops = {.settled = on_settled, .refused = on_refused, .known = is_known};
