@@ -1,4 +1,5 @@
 /* Which names can be own domains, and whose they are. */
+#include "edge/aliases.h"
 #include "edge/domains.h"
 
 #include "base/idn.h"
@@ -114,11 +115,9 @@ void edge_domain_text(const struct edge_doc *d, const char *part, const char *me
 
 bool edge_domain_alias_project(const struct edge_state *s, const char *alias, char project[EDGE_ID + 1]) {
     const struct edge_doc *d = edge_state_get(s, EDGE_ALIAS, alias);
-    if (edge_doc_part(d, "released_at").p) /* it was deleted, and its name rests */
+    if (edge_alias_released(d, NULL)) /* it was deleted, and its name rests */
         return false;
-    edge_domain_text(d, "project_id", NULL, project, EDGE_ID + 1);
-    if (!project[0])
-        edge_domain_text(d, "alias", "project_id", project, EDGE_ID + 1);
+    edge_domain_text(d, edge_alias_parts[EDGE_ALIAS_PROJECT], NULL, project, EDGE_ID + 1);
     return edge_is_id(ht_slice_str(project));
 }
 
