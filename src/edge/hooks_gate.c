@@ -93,8 +93,7 @@ static int look_at_forward(struct edge_hooking *h, const struct edge_policies *p
         return HT_OK;
     h->to_policy = edge_policy_keep(p);
     struct edge_visit visit = visit_of(h, v, !h->did.to[0] && p == own);
-    if (ht_slice_is(visit.program, "http") || ht_slice_is(visit.program, "https"))
-        visit.also = edge_policies_program_at(policies, p, scope, visit.index);
+    edge_policies_also(policies, p, scope, &visit);
     edge_policy_decide(p, &visit, now_s, &h->to);
     return p == own ? HT_OK : strip_more(h, &visit, strip);
 }

@@ -297,7 +297,8 @@ def _():
         # A password, for which the agent takes its time.
         it.permissions({"default": "deny", "groups": {"team": {"type": "password", "username": "ann", "password": "sesame"}}, "permissions": {"team": {"http": True, "terminal": True}}})
         eventually(lambda: it.get("/reply").status == 401, "a login")
-        assert it.get("/reply", "-u", "ann:wrong").status == 401
+        # 503: on a machine that is busy the agent may be late.
+        assert eventually(lambda: (status := it.get("/reply", "-u", "ann:wrong").status) != 503 and status, "a word about the password") == 401
         assert it.get("/reply", "-u", "ann:sesame").body == "from a hook"
         seen = it.get("/terminal", "-u", "ann:sesame").seen()
         assert seen.port == 76 and "authorization" not in seen.fields
