@@ -2,6 +2,7 @@
  */
 #include "base/mem.h"
 #include "edge/acme_plan.h"
+#include "edge/aliases.h"
 #include "edge/domains.h"
 #include "support/tap.h"
 
@@ -270,11 +271,15 @@ static void a_name_is_its_projects(void) {
     CU_ASSERT_EQUAL_FATAL(edge_folder_make(folder, &err), HT_OK);
     CU_ASSERT_EQUAL_FATAL(edge_state_open(&s, folder, &err), HT_OK);
     keep(s, EDGE_ALIAS, "one", "project_id", "\"" P "\"");
-    keep(s, EDGE_ALIAS, "two", "alias", "{\"container_id\":\"x\",\"project_id\":\"" Q "\"}");
-    keep(s, EDGE_ALIAS, "bad", "alias", "{\"project_id\":7}");
+    keep(s, EDGE_ALIAS, "two", "project_id", "\"" Q "\"");
+    keep(s, EDGE_ALIAS, "bad", "project_id", "7");
+    keep(s, EDGE_ALIAS, "gone", "project_id", "\"" P "\"");
+    keep(s, EDGE_ALIAS, "gone", "alias", "\"shop\"");
+    keep(s, EDGE_ALIAS, "gone", EDGE_ALIAS_RELEASED, "1796000000"); /* deleted, and its name rests */
     CU_ASSERT_TRUE(edge_domain_alias_project(s, "one", project) && strcmp(project, P) == 0);
     CU_ASSERT_TRUE(edge_domain_alias_project(s, "two", project) && strcmp(project, Q) == 0);
     CU_ASSERT_FALSE(edge_domain_alias_project(s, "bad", project));
+    CU_ASSERT_FALSE(edge_domain_alias_project(s, "gone", project));
     CU_ASSERT_FALSE(edge_domain_alias_project(s, "none", project));
     CU_ASSERT_EQUAL(edge_domain_may(s, "a.b.com", P, &err), HT_OK);
     keep(s, EDGE_DOMAIN, "b.com", EDGE_DOMAIN_PART, "{\"alias\":\"one\",\"project\":\"" P "\"}");

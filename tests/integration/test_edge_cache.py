@@ -270,11 +270,11 @@ def _():
         assert it.ask(f"/m?{LASTS}", host=host).n == here.n and here.seen()["at"] == HERE and dict(here.seen()["headers"])["host"] == host
         assert it.ask(f"/m?{LASTS}").n > here.n
         change("PATCH", where, {"container_id": OTHER})
-        eventually(lambda: it.ask(f"/m?{LASTS}", host=host).seen()["at"] == THERE, "the other container")
+        eventually(lambda: (got := it.ask(f"/m?{LASTS}", host=host)).status == 200 and got.seen()["at"] == THERE, "the other container")
         assert all(it.ask(f"/m?{LASTS}", host=host).seen()["at"] == THERE for _ in range(5))
         assert it.ask(f"/m?{LASTS}", host=host).cache == "hit"
         change("PATCH", where, {"container_id": CONTAINER, "target_path": "/under"})
-        eventually(lambda: it.ask(f"/m?{LASTS}", host=host).seen()["target"] == f"/under/m?{LASTS}", "below its path")
+        eventually(lambda: (got := it.ask(f"/m?{LASTS}", host=host)).status == 200 and got.seen()["target"] == f"/under/m?{LASTS}", "below its path")
         assert it.ask(f"/m?{LASTS}", host=host).cache == "hit"
         change("PATCH", f"{where}/state", {"enabled": False})
         eventually(lambda: it.ask(f"/m?{LASTS}", host=host).status == 503, "503 on what is kept")
