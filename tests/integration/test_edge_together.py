@@ -38,14 +38,15 @@ def begun(it):
     api = Api(it.server.path(f"{it.folder}/run/api.sock"))
     made = api.ask("POST", "/proxy/aliases", {"alias": "shop", "container_id": CONTAINER, "program": "terminal", "target_path": "/api"})
     assert made.status == 200, made
-    return api, made.data["id"], Visitor(it)
+    visitor = Visitor(it)
+    eventually(lambda: visitor.get(SHOP, "/").status == 401, "the alias, and its gate")
+    return api, made.data["id"], visitor
 
 
 @case("an alias into a service asks for a password as the service does: the page leads back to where the visitor was, and its cookie is not the service's")
 def _():
     with site() as it:
         _, _, visitor = begun(it)
-        eventually(lambda: visitor.get(SHOP, "/x?q=1", *BROWSER).status == 401, "the page")
         page = visitor.get(SHOP, "/x?q=1", *BROWSER)
         assert re.search(r'name="to" value="([^"]*)"', page.body).group(1) == "/x?q=1", page.body
         fields = [f for name, value in (("user", "ann"), ("password", "sesame"), ("to", "/x?q=1")) for f in ("--data-urlencode", f"{name}={value}")]
@@ -69,7 +70,7 @@ def _():
         assert api.ask("PUT", f"/containers/{CONTAINER}/proxy/hooks/terminal/one", hook, version).status == 200
         version = api.get(f"/containers/{CONTAINER}/proxy/settings").version
         assert api.ask("PUT", f"/containers/{CONTAINER}/proxy/settings", {"cache": {"enabled": True}}, version).status == 200
-        eventually(lambda: visitor.target(SHOP, "/x")[0] == "/v2/x", "the hook")
+        eventually(lambda: (got := visitor.get(SHOP, "/x", *BASIC)).status == 200 and got.seen()[0] == "/v2/x", "the hook")
         assert visitor.target(SHOP, "/x")[1]["x-by"] == ["hook"] and visitor.get(SHOP, "/x").status == 401
         it.container.run("sh", "-ec", f"cd /tmp && openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -keyout own.key -out own.crt -subj /CN=own"
                          f" -addext subjectAltName=DNS:{OWN} 2>&1")
