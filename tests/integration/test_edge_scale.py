@@ -39,6 +39,9 @@ def _():
         visitor.get(host(1))
         moved = [("PUT", f"/containers/{container(n)}/proxy/address", {"ip": place(n, 1)}, host(n), lambda _, body, n=n: body == f"{place(n, 1)}:{PORT}")
                  for n in range(1, SINGLE + 1) if n % 50 != 49]
+        # Just behind a start or a reload HAProxy's maps are compared with what they should be: what changes then waits for that.
+        effect, _ = one_at_a_time(edge, [moved.pop(0)], visitor)
+        print(f"# the first change behind the start: {effect}", flush=True)
         say("a container moves", one_at_a_time(edge, moved, visitor))
         ported = [("PUT", f"/containers/{container(n)}/proxy/services/web", {"port": PORT + 1}, host(n), lambda _, body, n=n: body == f"{place(n, 1)}:{PORT + 1}")
                   for n in range(1, SINGLE + 1) if n % 50 != 49]
