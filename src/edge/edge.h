@@ -21,14 +21,15 @@
  *   hooks*.c   what becomes of requests: documents (hooks.h), a table of them, and their part of the gate's answer
  *   proxy_settings.c  what documents say of answers that are kept (cache.c) and of pages in place of HAProxy's own
  *              (pages.c)
- *   words.c    ids, names and addresses of them
+ *   words.c    ids, names and addresses of them; by_id.c what is found by an id
  *   log.c      the log of requests: edge/log.h
  *   look.c     what can be known before an edge runs (look.h)
  *   h3.c       HTTP/3: Caddy where HAProxy has no QUIC, and whether it answers
  *   quic.c     whether a server of QUIC answers
- *   domains.c  own domains: whose they are, and when a certificate is asked for (acme_plan.c); domain_name.c which
- * names can be one certs.c    certificates as files, and HAProxy's list of them acme.c     lego, which asks an ACME
- * server, and the answers to its challenges client.c   who the visitor is: whom to believe, and how containers see it
+ *   domains.c  own domains: whose they are (domain_name.c), and when a certificate is asked for (acme_plan.c)
+ *   certs.c    certificates as files, and HAProxy's list of them
+ *   acme.c     lego, which asks an ACME server, and the answers to its challenges
+ *   client.c   who the visitor is: whom to believe, and how containers see it
  *
  * A change goes first to what is kept, then to the map's file, then to the socket. What is asked of HAProxy while it
  * starts or loads anew waits; then its maps are compared with what is wanted. So no change is lost when HAProxy, this

@@ -2,67 +2,32 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "edge/by_id.h"
 
 #include <stdio.h>
 
 #define AGAIN_MS 200 /* until what memory was missing for is tried again */
 #define NO_FORWARDS "-"
 
-struct entry {
-    char id[EDGE_ID + 1];
-    struct edge_hooks *hooks; /* NULL: they could not be read */
-};
-
 struct edge_hooktable {
     struct edge_maps *maps;
-    struct entry *entries; /* sorted by id */
-    size_t n, cap;
+    struct edge_by_id hooks;  /* struct edge_hooks; NULL: they could not be read */
     struct edge_state *state; /* NULL: it follows none */
     struct edge_observer observer;
     struct io_timer again;
 };
-
-/* Where the id is, or belongs. */
-static size_t place_of(const struct edge_hooktable *t, const char *id) {
-    size_t low = 0, high = t->n;
-    while (low < high) {
-        size_t middle = (low + high) / 2;
-        if (memcmp(t->entries[middle].id, id, EDGE_ID) < 0)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low;
-}
-
-static bool is_at(const struct edge_hooktable *t, size_t i, const char *id) {
-    return i < t->n && memcmp(t->entries[i].id, id, EDGE_ID) == 0;
-}
-
-static struct entry *entry_for(struct edge_hooktable *t, const char *id) {
-    size_t i = place_of(t, id);
-    if (is_at(t, i, id))
-        return &t->entries[i];
-    if (t->n == t->cap) {
-        size_t cap = t->cap ? t->cap * 2 : 16;
-        struct entry *more = ht_realloc(t->entries, cap * sizeof *more);
-        if (!more)
-            return NULL;
-        t->entries = more;
-        t->cap = cap;
-    }
-    memmove(&t->entries[i + 1], &t->entries[i], (t->n - i) * sizeof *t->entries);
-    t->n++;
-    t->entries[i] = (struct entry){.hooks = NULL};
-    memcpy(t->entries[i].id, id, EDGE_ID);
-    return &t->entries[i];
-}
 
 struct edge_hooktable *edge_hooktable_create(struct edge_maps *maps) {
     struct edge_hooktable *t = ht_calloc(1, sizeof *t);
     if (t)
         t->maps = maps;
     return t;
+}
+
+static void drop(struct edge_by_id_entry *e) {
+    struct edge_hooks *h = e->value;
+    edge_hooks_destroy(&h);
+    e->value = NULL;
 }
 
 void edge_hooktable_destroy(struct edge_hooktable **tp) {
@@ -74,19 +39,16 @@ void edge_hooktable_destroy(struct edge_hooktable **tp) {
         edge_state_unwatch(t->state, &t->observer);
         io_timer_stop(&t->again);
     }
-    for (size_t i = 0; i < t->n; i++)
-        edge_hooks_destroy(&t->entries[i].hooks);
-    ht_free(t->entries);
+    for (size_t i = 0; i < t->hooks.n; i++)
+        drop(&t->hooks.entries[i]);
+    edge_by_id_free(&t->hooks);
     ht_free(t);
 }
 
 /* The map's value: a revision, and where hooks forward to. */
 static char *value_of(const struct edge_hooks *h, const char *id, struct ht_slice text, char out[EDGE_HOOKS_VALUE]) {
-    uint64_t revision = HT_HASH;
     const char *to;
-    for (size_t i = 0; i < text.n; i++)
-        revision = ht_hash_char(revision, text.p[i]);
-    size_t n = (size_t)snprintf(out, EDGE_HOOKS_VALUE, "%08x|%s", (unsigned)revision,
+    size_t n = (size_t)snprintf(out, EDGE_HOOKS_VALUE, "%08x|%s", edge_revision(text),
                                 h && edge_hooks_forward_within(h) ? id : "");
     for (size_t i = 0; h && (to = edge_hooks_forward(h, i)); i++)
         n += (size_t)snprintf(out + n, EDGE_HOOKS_VALUE - n, "%s%s", out[n - 1] == '|' ? "" : ",", to);
@@ -101,25 +63,24 @@ int edge_hooktable_set(struct edge_hooktable *t, const char *id, struct ht_slice
     if (strlen(id) != EDGE_ID)
         return ht_fail(err, rc, "an id has %d of 0-9 and a-f", EDGE_ID);
     struct edge_hooks *h = edge_hooks_create(text, &rc, err);
-    struct entry *e = entry_for(t, id);
+    struct edge_by_id_entry *e = edge_by_id_take(&t->hooks, id);
     if (!e) {
         edge_hooks_destroy(&h);
         return ht_fail(err, HT_ENOMEM, "out of memory");
     }
-    edge_hooks_destroy(&e->hooks);
-    e->hooks = h;
+    drop(e);
+    e->value = h;
     if (edge_maps_set(t->maps, HAPROXY_MAP_CONTAINER_HOOKS, id, value_of(h, id, text, value)) < 0 && rc == HT_OK)
         rc = ht_fail(err, HT_ENOMEM, "out of memory");
     return rc;
 }
 
 void edge_hooktable_remove(struct edge_hooktable *t, const char *id) {
-    size_t i = strlen(id) == EDGE_ID ? place_of(t, id) : t->n;
-    if (!is_at(t, i, id))
+    struct edge_by_id_entry *e = strlen(id) == EDGE_ID ? edge_by_id_find(&t->hooks, id) : NULL;
+    if (!e)
         return;
-    edge_hooks_destroy(&t->entries[i].hooks);
-    memmove(&t->entries[i], &t->entries[i + 1], (t->n - i - 1) * sizeof *t->entries);
-    t->n--;
+    drop(e);
+    edge_by_id_remove(&t->hooks, e);
     edge_maps_remove(t->maps, HAPROXY_MAP_CONTAINER_HOOKS, id);
 }
 
@@ -127,11 +88,10 @@ bool edge_hooktable_find(const struct edge_hooktable *t, struct ht_slice contain
     *out = NULL;
     if (container.n != EDGE_SCOPE - 1)
         return false; /* that is nobody's host */
-    size_t i = place_of(t, container.p + EDGE_ID + 1);
-    if (!is_at(t, i, container.p + EDGE_ID + 1))
-        return false;
-    *out = t->entries[i].hooks;
-    return true;
+    const struct edge_by_id_entry *e = edge_by_id_find(&t->hooks, container.p + EDGE_ID + 1);
+    if (e)
+        *out = e->value;
+    return e != NULL;
 }
 
 /* ---- documents ---- */
