@@ -486,8 +486,8 @@ int cli_table_cell(struct cli_table *t, const char *fmt, ...) HT_PRINTF(2, 3) HT
 int cli_table_row(struct cli_table *t, const char *const *cells) HT_MUST_USE;
 void cli_table_print(const struct cli_table *t, FILE *to);
 void cli_table_free(struct cli_table *t);
-/* Prints the table on standard output, or complains when `rc`, of filling it, is an error. Frees it. An enum opt_exit.
- */
+/* Prints the table on standard output, and complains when that cannot be, or when `rc`, of filling it, is an error.
+ * Frees it. An enum opt_exit. */
 int cli_table_end(struct cli_table *t, int rc) HT_MUST_USE;
 
 #endif

@@ -38,13 +38,6 @@ static bool make_path(struct asking *a, const char *service, const char *id, con
 
 /* ---- showing ---- */
 
-static int add_row(struct cli_table *t, const char *const cells[], size_t n) {
-    int rc = HT_OK;
-    for (size_t i = 0; i < n && rc == HT_OK; i++)
-        rc = cli_table_cell(t, "%s", cells[i]);
-    return rc;
-}
-
 static char *compact(const cJSON *one, const char *name) {
     const cJSON *v = cJSON_GetObjectItemCaseSensitive(one, name);
     return v ? cJSON_PrintUnformatted(v) : NULL;
@@ -60,7 +53,7 @@ static int add_hook(struct cli_table *t, const char *service, int position, cons
                                  match ? match : "-",
                                  actions ? actions : "-",
                                  timeout ? timeout : "-"};
-    int rc = add_row(t, cells, HT_ARRAY_LEN(cells));
+    int rc = cli_table_row(t, cells);
     cJSON_free(match);
     cJSON_free(actions);
     cJSON_free(timeout);
@@ -101,17 +94,13 @@ static int show(const struct asking *a, const cJSON *data) {
     const cJSON *version = cJSON_GetObjectItemCaseSensitive(data, "file_version");
     if (a->e.json)
         return cli_edge_print_json(data);
-    int rc = add_row(&t, heads, HT_ARRAY_LEN(heads));
+    int rc = cli_table_row(&t, heads);
     if (rc == HT_OK)
         rc = add_rows(&t, data);
     printf("file:v%.0f\n", cJSON_IsNumber(version) ? version->valuedouble : 0);
-    if (rc == HT_OK && t.n > t.columns)
-        cli_table_print(&t, stdout);
-    cli_table_free(&t);
-    if (rc == HT_OK && fflush(stdout) == 0)
-        return OPT_EXIT_OK;
-    cli_complain("%s", rc == HT_OK ? "standard output cannot be written" : ht_err_text(rc));
-    return OPT_EXIT_FAILURE;
+    if (t.n == t.columns) /* a heading alone says nothing */
+        t.n = 0;
+    return cli_table_end(&t, rc);
 }
 
 /* ---- the words ---- */

@@ -67,11 +67,7 @@ static void wipe(struct ht_buf *b) {
 /* ---- showing ---- */
 
 static int add_row(struct cli_table *t, const char *group, const char *type, const char *program, const char *access) {
-    const char *const cells[] = {group, type, program, access};
-    int rc = HT_OK;
-    for (size_t i = 0; i < HT_ARRAY_LEN(cells) && rc == HT_OK; i++)
-        rc = cli_table_cell(t, "%s", cells[i]);
-    return rc;
+    return cli_table_row(t, (const char *[]){group, type, program, access});
 }
 
 /* A row for each program of each group, and one for a group that may nothing. */
@@ -105,13 +101,9 @@ static int show(const struct asking *a, const cJSON *data) {
     printf("default %s%s, file:v%.0f\n", cJSON_IsString(word) ? word->valuestring : "-",
            cJSON_IsFalse(cJSON_GetObjectItemCaseSensitive(data, "enable_proxy")) ? ", switched off" : "",
            cJSON_IsNumber(version) ? version->valuedouble : 0);
-    if (rc == HT_OK && t.n > t.columns)
-        cli_table_print(&t, stdout);
-    cli_table_free(&t);
-    if (rc == HT_OK && fflush(stdout) == 0)
-        return OPT_EXIT_OK;
-    cli_complain("%s", rc == HT_OK ? "standard output cannot be written" : ht_err_text(rc));
-    return OPT_EXIT_FAILURE;
+    if (t.n == t.columns) /* a heading alone says nothing */
+        t.n = 0;
+    return cli_table_end(&t, rc);
 }
 
 /* ---- the words ---- */

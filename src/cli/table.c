@@ -57,5 +57,9 @@ int cli_table_end(struct cli_table *t, int rc) {
     else
         cli_complain("%s", ht_err_text(rc));
     cli_table_free(t);
-    return rc == HT_OK && fflush(stdout) == 0 ? OPT_EXIT_OK : OPT_EXIT_FAILURE;
+    if (rc == HT_OK && fflush(stdout) == 0)
+        return OPT_EXIT_OK;
+    if (rc == HT_OK)
+        cli_complain("standard output cannot be written");
+    return OPT_EXIT_FAILURE;
 }
