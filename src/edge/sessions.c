@@ -3,6 +3,7 @@
  * forbids is looked for in the list of what each process of HAProxy serves, and ended.
  */
 #include "edge/hooks_table.h"
+#include "edge/listed.h"
 
 #include "base/log.h"
 #include "base/mem.h"
@@ -11,21 +12,24 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define LOOKS_OFF 6     /* a request that was let in before the change may come to be served after the first look */
-#define LOOKS_MOVED 2   /* its address may be another container's by now */
+#define LOOK_MS 1000    /* a request that was let in before the change may come to be served after the first look */
 #define LOOKS_FAILED 50 /* a master that loads anew answers nobody for a moment */
 #define AGAIN_MS 200
-#define OPEN "open" /* permissions that let everybody in */
-#define OLD_MAX 64  /* processes from before reloads */
-#define TLS "_tls"  /* what names of backends end with (haproxy.cfg.j2) whose containers speak TLS themselves */
+#define SETTLED_MS 150 /* listed for so long, a request is not about to end by itself */
+#define OPEN "open"    /* permissions that let everybody in */
+#define OLD_MAX 64     /* processes from before reloads */
 
 /* What has changed. The key says how much: a project, a container, a service, a host. */
 struct cut {
     struct ht_list node;
     enum haproxy_map map;
-    unsigned looks, failed;
-    bool taken;     /* by the present look */
-    char *forwards; /* where hooks that are no more led to; NULL: it is not about those */
+    unsigned failed;
+    bool told;        /* HAProxy has the change: who comes from now on comes by it */
+    bool taken;       /* by the present look */
+    uint64_t since;   /* of the first look, ms; 0: none yet */
+    uint64_t process; /* that served when it was looked for first there; 0: none yet */
+    uint32_t newest;  /* request of that process at that time: later ones came by the new maps */
+    char *forwards;   /* where hooks that are no more led to; NULL: it is not about those */
     char key[EDGE_HOST];
     char was[]; /* the value, of what has moved */
 };
@@ -35,6 +39,7 @@ struct target {
     char ip[IO_ADDR_TEXT];
     unsigned port; /* 0: all */
     enum { ANY, PLAIN, BY_TLS } how;
+    const struct cut *cut;
 };
 
 static void free_cut(struct cut *c) {
@@ -49,7 +54,9 @@ struct edge_sessions {
     struct ht_list cuts;
     struct target *targets;
     size_t n_targets, cap_targets;
-    bool looking, failed, left;
+    const struct cut *cut;                /* that targets are being added for */
+    struct edge_listed_set found, before; /* by the present look, and by the last one */
+    bool looking, failed, left, young;    /* young: some were left to end by themselves */
     uint64_t old[OLD_MAX];
     size_t n_old, at_old; /* at_old counts from 1; 0: the process that serves now */
     struct io_timer again;
@@ -129,6 +136,7 @@ static void add_target(struct edge_sessions *s, const char *ip, const char *port
     snprintf(t->ip, sizeof t->ip, "%s", ip);
     t->port = port ? (unsigned)strtoul(port, NULL, 10) : 0;
     t->how = how;
+    t->cut = s->cut;
 }
 
 /* Those who came by a hook of a container are where it leads to. `project` is that of the container. */
@@ -247,70 +255,22 @@ static void target_cut(struct edge_sessions *s, const struct cut *c) {
     add_forwards(s, scope, scope + EDGE_ID + 1);
 }
 
-/* ---- lists of connections ---- */
-
-/* Cuts the next block off: it begins with "0x...: [" at the start of a line. */
-static bool next_block(struct ht_slice *text, struct ht_slice *out) {
-    const char *end = text->n ? memmem(text->p + 1, text->n - 1, "\n0x", 3) : NULL;
-    if (text->n == 0)
-        return false;
-    size_t n = end ? (size_t)(end + 1 - text->p) : text->n;
-    *out = ht_slice_of(text->p, n);
-    *text = ht_slice_of(text->p + n, text->n - n);
-    return true;
-}
-
-/* The word behind `what` in a block. */
-static struct ht_slice word_behind(struct ht_slice block, const char *what) {
-    const char *at = memmem(block.p, block.n, what, strlen(what));
-    if (!at)
-        return ht_slice_of(NULL, 0);
-    at += strlen(what);
-    size_t n = 0, most = (size_t)(block.p + block.n - at);
-    while (n < most && at[n] != ' ' && at[n] != '\n' && at[n] != ':')
-        n++;
-    return ht_slice_of(at, n);
-}
-
 static int by_ip(const void *a, const void *b) {
     return strcmp(((const struct target *)a)->ip, ((const struct target *)b)->ip);
 }
 
-/* `to` is an address, a colon and a port. The targets are sorted: a project may have thousands of them. */
-static bool is_target(const struct edge_sessions *s, struct ht_slice backend, struct ht_slice to) {
-    const char *colon = to.n ? memrchr(to.p, ':', to.n) : NULL;
+/* The targets are sorted: a project may have thousands of them. */
+static bool is_condemned(const struct edge_sessions *s, const struct edge_listed *l) {
     struct target key;
-    if (!colon || (size_t)(colon - to.p) >= sizeof key.ip)
-        return false;
-    snprintf(key.ip, sizeof key.ip, "%.*s", (int)(colon - to.p), to.p);
-    unsigned port = 0;
-    size_t n = sizeof TLS - 1;
-    bool tls = backend.n > n && memcmp(backend.p + backend.n - n, TLS, n) == 0;
-    for (const char *p = colon + 1; p < to.p + to.n && ht_is_digit(*p) && port <= UINT16_MAX; p++)
-        port = port * 10 + (unsigned)(*p - '0');
+    snprintf(key.ip, sizeof key.ip, "%s", l->ip);
     const struct target *t = s->n_targets ? bsearch(&key, s->targets, s->n_targets, sizeof key, by_ip) : NULL;
     while (t && t > s->targets && by_ip(t - 1, &key) == 0)
         t--;
     for (; t && t < s->targets + s->n_targets && by_ip(t, &key) == 0; t++)
-        if ((!t->port || t->port == port) && (t->how == ANY || t->how == (tls ? BY_TLS : PLAIN)))
+        if ((!t->port || t->port == l->port) && (t->how == ANY || t->how == (l->tls ? BY_TLS : PLAIN)) &&
+            (t->cut->process != l->process || !edge_listed_newer(l->number, t->cut->newest)))
             return true;
     return false;
-}
-
-/* The name of the connection in a block, which is "0x..."; .p NULL: it goes on. */
-static struct ht_slice condemned(const struct edge_sessions *s, struct ht_slice block) {
-    const char *server = memmem(block.p, block.n, "\n  server=", 10);
-    if (!server || block.n < 3 || memcmp(block.p, "0x", 2) != 0)
-        return ht_slice_of(NULL, 0);
-    const char *end = memchr(server + 1, '\n', (size_t)(block.p + block.n - server - 1));
-    struct ht_slice line = ht_slice_of(server + 1, (size_t)((end ? end : block.p + block.n) - server - 1));
-    const char *addr = memmem(line.p, line.n, " addr=", 6);
-    if (!addr)
-        return ht_slice_of(NULL, 0);
-    struct ht_slice to = ht_slice_of(addr + 6, (size_t)(line.p + line.n - addr - 6));
-    if (!is_target(s, word_behind(block, "\n  backend="), to))
-        return ht_slice_of(NULL, 0);
-    return word_behind(block, "");
 }
 
 /* ---- one look at all processes ---- */
@@ -339,32 +299,90 @@ static void on_ended(void *ctx, int rc, const struct edge_answer *a) {
     next_process(s);
 }
 
-static void on_listed(void *ctx, int rc, const struct edge_answer *a) {
-    struct edge_sessions *s = ctx;
-    struct ht_buf b = {0};
-    struct ht_slice text = a ? a->text : ht_slice_of(NULL, 0), block, name;
+/* Adds a command for a request. False: it does not fit, and is found again by the next look. */
+static bool add_command(const struct edge_sessions *s, struct ht_buf *line, const char *what,
+                        const struct edge_listed *l) {
     char to[32];
+    to_process(s, to);
+    return ht_buf_size(line) < EDGE_ADMIN_LINE - 100 &&
+           ht_buf_printf(line, "%s%s%s %s", ht_buf_size(line) ? ";" : "", to, what, l->name) == HT_OK;
+}
+
+static struct ht_slice text_of(const struct edge_answer *a) { return a ? a->text : ht_slice_of(NULL, 0); }
+
+static uint64_t process_of(const struct edge_sessions *s, const struct edge_answer *a) {
+    return s->at_old ? s->old[s->at_old - 1] : a ? a->pid : 0;
+}
+
+/* Those that were to end, looked at by their names: what has taken the place of one has another number. */
+static void on_seen(void *ctx, int rc, const struct edge_answer *a) {
+    struct edge_sessions *s = ctx;
+    struct ht_buf line = {0};
+    struct ht_slice text = text_of(a);
+    struct edge_listed l;
     unsigned n = 0;
     if (s->left)
         return;
-    to_process(s, to);
-    while (text.n && text.p[0] == '\n')
-        text = ht_slice_of(text.p + 1, text.n - 1);
-    while (rc == HT_OK && ht_buf_size(&b) < EDGE_ADMIN_LINE - 100 && next_block(&text, &block)) {
-        name = condemned(s, block);
-        if (!name.p)
+    while (edge_listed_next(&text, process_of(s, a), &l)) {
+        if (!edge_listed_find(&s->found, &l) || !is_condemned(s, &l))
             continue;
-        rc = ht_buf_printf(&b, "%s%sshutdown session %.*s", n ? ";" : "", to, HT_SLICE_ARG(name));
-        n++;
+        if (add_command(s, &line, "shutdown session", &l))
+            n++;
+        else
+            s->failed = true;
     }
-    s->failed = s->failed || rc < 0 || ht_buf_size(&b) >= EDGE_ADMIN_LINE - 100;
-    if (n && rc == HT_OK) {
+    s->failed = s->failed || rc < 0;
+    if (n) {
         ht_info("edge", "%u live connections to what was switched off or moved are ended", n);
-        tell(s, ht_buf_slice(&b), on_ended);
+        tell(s, ht_buf_slice(&line), on_ended);
     } else {
         next_process(s);
     }
-    ht_buf_free(&b);
+    ht_buf_free(&line);
+}
+
+/* The newest request is about the one that carried this list. */
+static void mark_newest(struct edge_sessions *s, uint64_t process, struct ht_slice text) {
+    struct edge_listed l;
+    uint32_t newest = 0;
+    for (bool any = false; edge_listed_next(&text, process, &l); any = true)
+        newest = any && !edge_listed_newer(l.number, newest) ? newest : l.number;
+    HT_LIST_FOR (it, &s->cuts) {
+        struct cut *c = HT_LIST_ENTRY(it, struct cut, node);
+        if (!c->taken || c->process == process)
+            continue;
+        c->process = process;
+        c->newest = newest;
+    }
+}
+
+static void on_listed(void *ctx, int rc, const struct edge_answer *a) {
+    struct edge_sessions *s = ctx;
+    struct ht_buf line = {0};
+    struct ht_slice text = text_of(a);
+    struct edge_listed l;
+    uint64_t now = io_now_ms(s->loop), process = process_of(s, a);
+    if (s->left)
+        return;
+    if (rc == HT_OK && !s->at_old)
+        mark_newest(s, process, text);
+    while (edge_listed_next(&text, process, &l)) {
+        if (!is_condemned(s, &l))
+            continue;
+        const struct edge_listed *before = edge_listed_find(&s->before, &l);
+        l.since = before ? before->since : now;
+        bool about_to_end = !l.old && now - l.since < SETTLED_MS;
+        s->young = s->young || about_to_end;
+        if (edge_listed_add(&s->found, &l) < 0 || (!about_to_end && !add_command(s, &line, "show sess", &l)))
+            s->failed = true;
+    }
+    s->failed = s->failed || rc < 0;
+    edge_listed_sort(&s->found);
+    if (ht_buf_size(&line))
+        tell(s, ht_buf_slice(&line), on_seen);
+    else
+        next_process(s);
+    ht_buf_free(&line);
 }
 
 static void list_process(struct edge_sessions *s) {
@@ -375,14 +393,20 @@ static void list_process(struct edge_sessions *s) {
 }
 
 static void over(struct edge_sessions *s) {
+    struct edge_listed_set was = s->before;
+    s->before = s->found;
+    s->found = was;
+    s->found.n = 0;
+    bool fresh = false; /* a change came meanwhile */
     s->looking = false;
     HT_LIST_FOR_SAFE (it, &s->cuts) {
         struct cut *c = HT_LIST_ENTRY(it, struct cut, node);
+        fresh = fresh || (c->told && !c->taken);
         if (!c->taken)
             continue;
-        c->looks += !s->failed;
         c->failed += s->failed;
-        if (c->looks >= (c->map == HAPROXY_MAP_OFF ? LOOKS_OFF : LOOKS_MOVED) || c->failed >= LOOKS_FAILED) {
+        bool done = !s->failed && !s->young && io_now_ms(s->loop) - c->since >= LOOK_MS;
+        if (done || c->failed >= LOOKS_FAILED) {
             if (c->failed >= LOOKS_FAILED)
                 ht_error("edge",
                          "HAProxy does not list its connections: those to %s may go on, though it was switched "
@@ -392,8 +416,12 @@ static void over(struct edge_sessions *s) {
             free_cut(c);
         }
     }
-    if (!ht_list_empty(&s->cuts))
-        io_timer_set(&s->again, AGAIN_MS);
+    if (!ht_list_empty(&s->cuts)) {
+        io_timer_set(&s->again, fresh ? 0 : AGAIN_MS);
+    } else {
+        edge_listed_free(&s->before);
+        edge_listed_free(&s->found);
+    }
 }
 
 static void next_process(struct edge_sessions *s) {
@@ -432,10 +460,14 @@ static void look(struct edge_sessions *s) {
     s->n_targets = 0;
     HT_LIST_FOR (it, &s->cuts) {
         struct cut *c = HT_LIST_ENTRY(it, struct cut, node);
+        if (!c->told)
+            continue;
         c->taken = true;
+        c->since = c->since ? c->since : io_now_ms(s->loop);
+        s->cut = c;
         target_cut(s, c);
     }
-    s->failed = false;
+    s->failed = s->young = false;
     if (s->n_targets == 0) {
         over(s);
         return;
@@ -448,7 +480,12 @@ static void look(struct edge_sessions *s) {
 
 static void on_again(struct io_timer *t) { look(ht_container_of(t, struct edge_sessions, again)); }
 
-static void on_settled(void *ctx) { look(ctx); }
+static void on_settled(void *ctx) {
+    struct edge_sessions *s = ctx;
+    HT_LIST_FOR (it, &s->cuts)
+        HT_LIST_ENTRY(it, struct cut, node)->told = true;
+    look(s);
+}
 
 /* ---- life ---- */
 
@@ -490,6 +527,8 @@ void edge_sessions_destroy(struct edge_sessions **sp) {
     edge_sessions_leave(s);
     while ((node = ht_list_pop_front(&s->cuts)))
         free_cut(HT_LIST_ENTRY(node, struct cut, node));
+    edge_listed_free(&s->before);
+    edge_listed_free(&s->found);
     ht_free(s->targets);
     ht_free(s);
 }

@@ -9,6 +9,7 @@ import os
 import signal
 import time
 
+from tests.integration.edge_api import Api
 from tests.integration.edge_scale import PORT, SERVICES, Load, Visitor, burst, container, host, in_a_network_of_its_own, large_edge, memory, one_at_a_time, place, project, service
 from tests.integration.edges import needs_haproxy
 from tests.integration.harness import Folder, eventually
@@ -73,6 +74,27 @@ def _():
         print(f"# {load.done} requests meanwhile, none failed; agent {memory(edge.program.pid)} KiB, HAProxy {memory(edge.worker())} KiB", flush=True)
         eventually(lambda: len(edge.map("containers")) == CONTAINERS and len(edge.map("services")) >= CONTAINERS * SERVICES, "all of the maps", 30)
         assert not slow, slow
+
+
+@case("a container that goes off and on again, with requests under way, costs those of others nothing")
+def _():
+    needs_haproxy()
+    with Folder() as folder, large_edge(folder.join("edge"), 10, 10) as edge:
+        api = Api(os.path.join(edge.folder, "run", "api.sock"))
+        version = api.get(f"/containers/{container(0)}/proxy").version
+        # Each on a connection of its own: HAProxy gives what it keeps of one that ended to the next.
+        others, own = Load(edge, [host(n) for n in (1, 2, 3, 4)]), Load(edge, [host(0)])
+        changes = 0
+        while changes < 200 and not others.failed:
+            changes += 1
+            answer = api.ask("PATCH", f"/containers/{container(0)}/proxy/permissions/state", {"enable_proxy": changes % 2 == 0}, version)
+            assert answer.status == 200, answer
+            version = answer.version
+            seen = own.done
+            eventually(lambda was=seen: own.done > was + 2, "requests meanwhile")
+        assert not others.end(), others.failed[:5]
+        own.end()
+        print(f"# {changes} changes, {others.done} requests of others", flush=True)
 
 
 if __name__ == "__main__":
