@@ -11,7 +11,7 @@ import signal
 
 from tests.integration.edge_site import CONTAINER, HERE, OTHER, PROJECT, THERE, host_of, site
 from tests.integration.harness import BIN, eventually
-from tests.support.tap import Skip, case, main
+from tests.support.tap import case, main
 
 LASTS = "h-cache-control=max-age%3D600"
 TOKEN = "token-0123456789abcdef"
@@ -53,7 +53,7 @@ def _():
         assert not kept(it, f"/big?{LASTS}&size=1100000") and kept(it, f"/fits?{LASTS}&size=400000")
         n = it.ask(f"/c?{LASTS}&h-etag=%22v1%22").n
         hit = it.ask(f"/c?{LASTS}&h-etag=%22v1%22")
-        assert hit.n == n and hit.headers["age"] == "0" and hit.cache == "hit", hit
+        assert hit.n == n and 0 <= int(hit.headers["age"]) < 60 and hit.cache == "hit", hit
         head = it.ask(f"/c?{LASTS}&h-etag=%22v1%22", method="HEAD")
         assert head.status == 200 and head.body == b"" and head.cache == "hit" and head.headers["content-length"] == hit.headers["content-length"], head
         assert it.ask(f"/c?{LASTS}&h-etag=%22v1%22", [("If-None-Match", '"v1"')]).status == 304
@@ -257,8 +257,6 @@ def _():
         begin(it)
         it.settings({"cache": {"enabled": True}}, container=OTHER)
         made = it.api.ask("POST", "/proxy/aliases", {"alias": "my-app", "container_id": CONTAINER, "program": "terminal"})
-        if made.status == 404:
-            raise Skip("there are no aliases yet")
         assert made.status == 200, made
         host, where = made.data["host"], f"/proxy/aliases/{made.data['id']}"
 
