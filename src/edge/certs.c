@@ -434,7 +434,8 @@ static void go_on(struct edge_certs *c) {
              : c->step == STEP_COMMIT ? send_commit(c, e, &b)
                                       : send_remove(c, e, &b);
     ht_buf_free(&b);
-    if (rc < 0) {
+    if (rc < 0) { /* it may be in HAProxy's list already, and is begun from the beginning */
+        e->unsure = e->unsure || c->step != STEP_SET;
         c->step = STEP_NONE;
         io_timer_set(&c->again, AGAIN_MS);
     }
