@@ -125,12 +125,15 @@ static void forget_tries(const struct edge_domains *d, struct record *r) {
     r->tries = NULL;
 }
 
-static void load_tries(const struct edge_domains *d, struct record *r) {
+/* HT_OK or HT_ENOMEM. */
+static int load_tries(const struct edge_domains *d, struct record *r) {
     char path[EDGE_PATH], text[8 * ACME_ERROR];
     struct ht_errmsg err;
     int n = edge_folder_read(d->cfg.folder, tries_path(r, path), text, sizeof text, &err);
-    if (n == HT_EOF || !need_tries(r))
-        return;
+    if (n == HT_EOF)
+        return HT_OK;
+    if (!need_tries(r))
+        return HT_ENOMEM;
     if (n < 0 || acme_record_read(r->tries, ht_slice_of(text, (size_t)n)) < 0) {
         ht_warn("edge", "%s/%s cannot be read, and counts for nothing", d->cfg.folder, path);
         forget_tries(d, r);
@@ -138,6 +141,7 @@ static void load_tries(const struct edge_domains *d, struct record *r) {
         r->tries->running = false;
         snprintf(r->tries->error, sizeof r->tries->error, "the edge ended while a certificate was being asked for");
     }
+    return HT_OK;
 }
 
 static int keep_ledger(struct edge_domains *d, struct ht_errmsg *err) {
@@ -155,12 +159,12 @@ static int load_ledger(struct edge_domains *d, struct ht_errmsg *err) {
     int n = text ? edge_folder_read(d->cfg.folder, LEDGER, text, cap, err) : ht_fail(err, HT_ENOMEM, "out of memory");
     int rc = n == HT_EOF ? HT_OK : n < 0 ? n : acme_ledger_read(&d->ledger, ht_slice_of(text, (size_t)n));
     ht_free(text);
-    return rc == HT_EPROTO
-               ? ht_fail(err, HT_EINVAL,
-                         "%s/" LEDGER
-                         " is not what this program has written; take it away, and the daily cap begins anew",
-                         d->cfg.folder)
-               : rc;
+    if (rc == HT_EPROTO)
+        return ht_fail(err, HT_EINVAL,
+                       "%s/" LEDGER
+                       " is not what this program has written; take it away, and the daily cap begins anew",
+                       d->cfg.folder);
+    return rc == HT_ENOMEM ? ht_fail(err, rc, "out of memory") : rc;
 }
 
 /* ---- when ---- */
@@ -365,8 +369,10 @@ static void begin_job(struct edge_domains *d, struct record *r) {
 
 /* ---- documents ---- */
 
-static void load_cert(struct edge_domains *d, struct record *r) {
-    r->has = edge_certs_load(d->certs, r->name, r->brought ? EDGE_CERT_BROUGHT : EDGE_CERT_ISSUED, &r->cert) == HT_OK;
+static int load_cert(struct edge_domains *d, struct record *r) {
+    int rc = edge_certs_load(d->certs, r->name, r->brought ? EDGE_CERT_BROUGHT : EDGE_CERT_ISSUED, &r->cert);
+    r->has = rc == HT_OK;
+    return rc == HT_EOF ? HT_OK : rc;
 }
 
 static int load_one(void *ctx, const struct edge_doc *doc) {
@@ -377,9 +383,8 @@ static int load_one(void *ctx, const struct edge_doc *doc) {
     if (!r)
         return HT_ENOMEM;
     r->brought = edge_doc_part(doc, EDGE_DOMAIN_BROUGHT).p;
-    load_cert(d, r);
-    load_tries(d, r);
-    return 0;
+    int rc = load_cert(d, r);
+    return rc == HT_OK ? load_tries(d, r) : rc;
 }
 
 static void leave_job(struct edge_domains *d, const struct record *r) {
@@ -568,8 +573,7 @@ static int add_own(struct edge_domains *d, struct ht_errmsg *err) {
         return ht_fail(err, HT_ENOMEM, "out of memory");
     r->own = true;
     r->has = edge_domains_own(d->cfg.folder, d->cfg.node, d->cfg.domain, NULL, &r->cert);
-    load_tries(d, r);
-    return HT_OK;
+    return load_tries(d, r) == HT_OK ? HT_OK : ht_fail(err, HT_ENOMEM, "out of memory");
 }
 
 static bool is_known(void *ctx, const char *name, enum edge_cert_from from) {
