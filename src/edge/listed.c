@@ -60,14 +60,21 @@ static bool is_old(struct ht_slice block) {
     return age.n && ht_is_digit(*age.p) && !ht_slice_is(age, "0s)") && !ht_slice_is(age, "1s)");
 }
 
+/* "0xHEX:", which becomes a part of commands. */
+static bool is_name(struct ht_slice s) {
+    bool good = s.n > 3 && memcmp(s.p, "0x", 2) == 0 && s.p[s.n - 1] == ':';
+    for (size_t i = 2; good && i < s.n - 1; i++)
+        good = ht_hex_digit(s.p[i]) >= 0;
+    return good;
+}
+
 bool edge_listed_next(struct ht_slice *text, uint64_t process, struct edge_listed *out) {
     struct ht_slice block;
     while (text->n && text->p[0] == '\n')
         *text = ht_slice_of(text->p + 1, text->n - 1);
     while (next_block(text, &block)) {
         struct ht_slice name = word_behind(block, ""), number = word_behind(block, "] id=");
-        if (name.n < 4 || name.n > sizeof out->name || name.p[name.n - 1] != ':' || memcmp(name.p, "0x", 2) != 0 ||
-            number.n == 0 || !ht_is_digit(*number.p))
+        if (!is_name(name) || name.n > sizeof out->name || number.n == 0 || !ht_is_digit(*number.p))
             continue;
         *out = (struct edge_listed){.process = process, .number = (uint32_t)strtoul(number.p, NULL, 10)};
         memcpy(out->name, name.p, name.n - 1);

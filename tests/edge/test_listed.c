@@ -64,9 +64,14 @@ static void lists_that_are_cut(void) {
 
 static void what_is_no_request(void) {
     static const char *const texts[] = {
-        "Session not found.\n", "0x1234: [a] proto=tcpv4\n",          "0x1234 [a] id=1\n",
-        "0x1234: [a] id=x\n",   "0x12345678901234567890: [a] id=1\n", "\n\n",
+        "Session not found.\n",
+        "0x1234: [a] proto=tcpv4\n",
+        "0x1234 [a] id=1\n",
+        "0x1234: [a] id=x\n",
+        "0x12345678901234567890: [a] id=1\n",
+        "\n\n",
         "0x: [a] id=1\n",
+        "0x12;x: [a] id=1\n",
     };
     struct edge_listed l;
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
