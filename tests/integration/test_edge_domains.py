@@ -61,9 +61,9 @@ def _():
         assert ask("/x").startswith("HTTP/1.1 308") and f"location: https://{API}/x" in ask("/x")
         assert ask("/.well-known/acme-challenge").startswith("HTTP/1.1 308")
         it.server.run("sh", "-c", "mkdir -p /tmp/edge/acme/webroot/.well-known/acme-challenge && cd /tmp/edge/acme/webroot/.well-known/acme-challenge &&"
-                      " echo the-answer > abc && ln -s /etc/passwd link && mkdir folder")
+                      " echo the-answer > abc && ln -s /etc/passwd link && mkdir folder && echo root: > folder/b && echo root: > ../other")
         assert ask("/.well-known/acme-challenge/abc").endswith("the-answer\n")
-        for bad in ("", "nothing", "../../../../lego/x", "..%2f..%2f..%2fx", "a/b", "link", "folder", "abc%00", "abc/", "x" * 300):
+        for bad in ("", "nothing", "../../../../lego/x", "..%2f..%2f..%2fx", "../other", "%2e%2e/other", "folder/b", "link", "folder", "abc%00", "abc/", "x" * 300):
             out = ask(f"/.well-known/acme-challenge/{bad}")
             assert out.startswith("HTTP/1.1 404") and "root:" not in out, (bad, out)
         # The gate of the folder: nobody but HAProxy and the edge's user comes to the socket.
