@@ -5,6 +5,8 @@
  */
 #include "driver/driver.h"
 
+#include "base/clock.h"
+
 #include <stdio.h>
 #include <string.h>
 
@@ -66,7 +68,7 @@ static void ask(struct ht_tunnel *t) {
     else
         driver_say(t, HT_SEVERITY_DEBUG, "the network has changed: asking whether the kit is still there");
     uint64_t wait = patience(t);
-    mux_session_probe(t->now->mux, wait);
+    mux_session_probe(t->now->mux, ht_now_us(), wait);
     driver_past_probe(t, 0);
     driver_shards_probe(t, wait);
     driver_shards_now(t);

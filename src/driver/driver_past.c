@@ -205,7 +205,7 @@ void driver_past_probe(struct ht_tunnel *t, uint64_t patience_ms) {
         struct driver_session *ses = HT_LIST_ENTRY(it, struct driver_session, node);
         if (!ses->mux)
             continue;
-        mux_session_probe(ses->mux, patience_ms);
+        mux_session_probe(ses->mux, ht_now_us(), patience_ms);
         driver_session_touch(ses);
     }
     driver_past_now(t);

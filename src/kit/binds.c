@@ -7,6 +7,7 @@
  */
 #include "kit/kit_priv.h"
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "log_gen.h"
@@ -52,7 +53,7 @@ static bool stands(const struct kit_session *s) {
 static void probe_begin(struct kit_session *s) {
     s->probe = PROBE_ASKED;
     s->probed_at = io_now_ms(s->kit->loop);
-    mux_session_ping(s->owner.mux);
+    mux_session_ping(s->owner.mux, ht_now_us());
     session_touch(s);
     io_timer_set(&s->probe_timer, WIRE_LIMIT_CLIENT_SILENCE);
 }

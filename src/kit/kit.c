@@ -2,6 +2,7 @@
 #include "kit/bounds.h"
 #include "kit/kit_priv.h"
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "proc/files.h"
@@ -284,7 +285,7 @@ static void woke(struct io_wake *w) {
     HT_LIST_FOR (it, &k->live) {
         struct kit_session *s = HT_LIST_ENTRY(it, struct kit_session, node);
         if (s->owner.mux)
-            mux_session_probe(s->owner.mux, 0);
+            mux_session_probe(s->owner.mux, ht_now_us(), 0);
         session_touch(s);
     }
 }

@@ -129,9 +129,16 @@ static bool has_link(const struct mux_session *s) {
     return session_alive(s) && s->state != SESSION_NEW && s->state != SESSION_AWAY;
 }
 
-void mux_session_probe(struct mux_session *s, uint64_t patience_ms) {
+/* A PING between two ticks goes out now, not at the last one: that may be as long ago as the peer has been silent. */
+static void take_time(struct mux_session *s, uint64_t now_us) {
+    s->measure_us = now_us;
+    s->now_ms = ht_max64(s->now_ms, now_us / 1000);
+}
+
+void mux_session_probe(struct mux_session *s, uint64_t now_us, uint64_t patience_ms) {
     if (!has_link(s) || !s->cfg.suspect_after_ms)
         return;
+    take_time(s, now_us);
     if (s->probing) /* a clock that jumps all the time gives nobody more time */
         return;
     s->probing = true;
@@ -146,9 +153,11 @@ static void tick_active(struct mux_session *s) {
         s->active_since = s->now_ms;
     s->active = active;
 }
-void mux_session_ping(struct mux_session *s) {
+
+void mux_session_ping(struct mux_session *s, uint64_t now_us) {
     if (!has_link(s))
         return;
+    take_time(s, now_us);
     bool waiting = s->ping_sent;
     uint64_t since = s->ping_at;
     send_ping(s);
@@ -160,7 +169,7 @@ void mux_session_in_order(struct mux_session *s) {
     if (!session_alive(s) || !wire_frame_in(s->cfg.version, WIRE_JOIN))
         return;
     s->in_order = true;
-    mux_session_ping(s);
+    mux_session_ping(s, session_measured_us(s));
 }
 
 uint64_t mux_session_heard_ms(const struct mux_session *s) { return s->heard ? s->now_ms : s->heard_at; }
@@ -249,7 +258,8 @@ void mux_session_tick(struct mux_session *s, uint64_t now_ms) {
     session_ref(s);
     s->now_ms = now_ms > s->now_ms ? now_ms : s->now_ms;
     if (s->heard) {
-        s->heard = s->probing = false;
+        s->heard = false;
+        s->probing = s->probing && s->ping_sent; /* until the PONG: other frames may have been on their way already */
         s->drain_at = 0;
         s->heard_at = s->now_ms;
     }

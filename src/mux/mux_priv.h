@@ -240,7 +240,7 @@ struct mux_session {
     uint64_t ping_nonce;             /* of the last PING */
     uint64_t ping_us, measure_us;    /* for the round trip: when PING was sent; time of mux_session_measure() */
     bool active;                     /* streams are open, or bytes wait to be sent, since active_since */
-    bool probing;                    /* mux_session_probe() was called, and no input came since */
+    bool probing;                    /* mux_session_probe() was called, and its PING has no answer */
     uint64_t patience_ms;            /* what it said; 0: suspect_after_ms */
     uint64_t active_since, moved_at; /* moved_at: when bytes that had to wait were sent last */
     uint64_t heard_at, idle_since, ping_at, drain_until;

@@ -428,7 +428,7 @@ int mux_session_resume(struct mux_session *s, struct mux_link *l, uint64_t messa
     session_ref(s);
     take_over(s->links[0], l, messages);
     if (s->in_order) /* the PING that was to be answered was forgotten */
-        mux_session_ping(s);
+        mux_session_ping(s, session_measured_us(s));
     session_unref(s);
     return 0;
 }

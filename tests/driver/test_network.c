@@ -71,7 +71,7 @@ static void the_network_goes_and_comes(void) {
         "192.0.2.2"));
     turn_for(3 * IO_NETWORK_SETTLE_MS);
     unsigned before = w.latencies;
-    mux_session_ping(w.t->now->mux);
+    mux_session_ping(w.t->now->mux, ht_now_us());
     driver_link_touch(w.t);
     UNTIL(w.latencies > before);
     CU_ASSERT_EQUAL(w.disconnected, 0);

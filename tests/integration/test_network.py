@@ -5,6 +5,7 @@ import contextlib
 import hashlib
 import http.client
 import json
+import signal
 import threading
 import time
 
@@ -178,6 +179,27 @@ def _():
         assert len(lost) >= 3 and all(e["paused"] == 1 for e in lost), lost
         assert len(found) == len(lost) + 1 and all(e["whole"] for e in found[1:]), found
         print(f"# paused for {', '.join(str(e['pausedMs']) for e in found[1:])} ms")
+
+
+@case("what was on its way when the way was lost is no answer to whether it is there")
+def _():
+    with scene(slowly) as s:
+        before = s.pings()
+        s.shell("ip link add nowhere type veth peer name end; ip link set end up; ip link set nowhere up")
+        eventually(lambda: s.pings() > before, "the PING for this change")
+        pace(2.5)  # it asks once in two seconds
+        download = Download(s)
+        download.reaches(0.1)
+        s.kit.process.send_signal(signal.SIGSTOP)  # it has something to read, and to say ACK to, when it goes on
+        pace(0.2)
+        s.shell(f"ip route add {KIT}/32 dev nowhere")
+        pace(0.5)  # the question is out
+        s.kit.process.send_signal(signal.SIGCONT)
+        moment = Moment()
+        eventually(lambda: s.events("disconnected"), "the driver notices")
+        print(f"# noticed after {moment.within(4, 'noticing'):.1f} s")
+        s.shell(f"ip route del {KIT}/32 dev nowhere")
+        download.check()
 
 
 if __name__ == "__main__":

@@ -177,7 +177,7 @@ static inline void sr_time(struct sr *r) {
     uint64_t now = r->m.now + steps[b % HT_ARRAY_LEN(steps)];
     unsigned overs = r->overs + r->aways;
     if (r->s && b >= 224) {
-        mux_session_probe(r->s, 0);
+        mux_session_probe(r->s, r->m.now * 1000, 0);
         sm_app_probe(&r->m);
     }
     sr_clear_out(r);

@@ -728,7 +728,7 @@ static inline void sm_tick(struct sm *m, uint64_t now, bool gave_up) {
         return;
     if (m->heard) {
         m->heard_at = now;
-        m->probing = false;
+        m->probing = m->probing && m->ping_out;
     }
     m->heard = false;
     sm_tick_drain(m);

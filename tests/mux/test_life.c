@@ -123,18 +123,18 @@ static void a_wake_asks_at_once(void) {
     struct rig *r = rig_start(WIRE_ROLE_DRIVER, defaults);
     rig_tick(r, WIRE_LIMIT_PING_INTERVAL);
     CU_ASSERT_EQUAL(pings(r), 1);
-    mux_session_probe(r->s, 0);
+    mux_session_probe(r->s, r->now * 1000, 0);
     CU_ASSERT_EQUAL(pings(r), 2);
     rig_tick(r, 0);
     rig_tick(r, SUSPECT - 1);
-    mux_session_probe(r->s, 0); /* again and again gives nobody more time */
+    mux_session_probe(r->s, r->now * 1000, 0); /* again and again gives nobody more time */
     CU_ASSERT_EQUAL(r->overs, 0);
     rig_tick(r, 1);
     CU_ASSERT_EQUAL(r->why, MUX_END_TIMEOUT);
     rig_stop(r, live);
     live = ht_mem_live();
     r = rig_start(WIRE_ROLE_DRIVER, defaults);
-    mux_session_probe(r->s, 0);
+    mux_session_probe(r->s, r->now * 1000, 0);
     const struct rig_frame *ping = rig_next(r, WIRE_PING);
     CU_ASSERT_PTR_NOT_NULL_FATAL(ping);
     rig_frame_in(r, WIRE_PONG, 0, ping->head, 8);
@@ -142,6 +142,46 @@ static void a_wake_asks_at_once(void) {
     rig_tick(r, SUSPECT + 1000);
     CU_ASSERT_EQUAL(r->overs, 0);
     CU_ASSERT_EQUAL(pings(r), 1); /* an idle link again */
+    rig_stop(r, live);
+}
+
+/* Frames that were on their way give it time, and no more: the way that they came may be another one by now. */
+static void only_the_answer_to_a_wake_is_one(void) {
+    size_t live = ht_mem_live();
+    struct rig *r = rig_start(WIRE_ROLE_DRIVER, defaults);
+    CU_ASSERT(rig_open(r, 2, RIG_OPEN_TCP) > 0);
+    rig_tick(r, 0);
+    mux_session_probe(r->s, r->now * 1000, 700);
+    rig_tick(r, 0);
+    for (unsigned i = 0; i < 3; i++) {
+        rig_tick(r, 699);
+        CU_ASSERT_EQUAL(r->overs, 0);
+        rig_frame_in(r, WIRE_DATA, 2, "x", 1);
+        rig_tick(r, 0);
+    }
+    CU_ASSERT_EQUAL(mux_session_deadline(r->s), r->now + 700);
+    rig_tick(r, 700);
+    CU_ASSERT_EQUAL(r->why, MUX_END_TIMEOUT);
+    rig_stop(r, live);
+}
+
+/* What has been quiet since the last tick was not without an answer for as long. */
+static void a_wake_counts_from_when_it_asks(void) {
+    size_t live = ht_mem_live();
+    struct rig *r = rig_start(WIRE_ROLE_DRIVER, defaults);
+    CU_ASSERT(rig_open(r, 2, RIG_OPEN_TCP) > 0);
+    rig_tick(r, 0);
+    r->now += SUSPECT / 2;
+    mux_session_probe(r->s, r->now * 1000, 700);
+    const struct rig_frame *ping = rig_next(r, WIRE_PING);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(ping);
+    rig_tick(r, 0);
+    rig_tick(r, 699);
+    CU_ASSERT_EQUAL(r->overs, 0);
+    rig_frame_in(r, WIRE_PONG, 0, ping->head, 8);
+    CU_ASSERT_EQUAL(r->rtt_us, 699000);
+    rig_tick(r, SUSPECT - 1);
+    CU_ASSERT_EQUAL(r->overs, 0);
     rig_stop(r, live);
 }
 
@@ -153,6 +193,8 @@ int main(void) {
         {"any frame shows that the peer is alive", any_word_is_a_sign_of_life},
         {"a link that is only slow is not given up", a_slow_link_is_no_dead_one},
         {"after a suspend a PING is sent at once", a_wake_asks_at_once},
+        {"its time begins when it asks", a_wake_counts_from_when_it_asks},
+        {"frames that were on their way are no answer to it", only_the_answer_to_a_wake_is_one},
         {NULL, NULL},
     };
     return tap_main("mux, life", tests);

@@ -187,8 +187,8 @@ static void streams_go_on(void) {
     rig_write(t, 300, true); /* all of this is remembered */
     mux_stream_reset(u->st, WIRE_CODE_CANCEL, "gone");
     CU_ASSERT_EQUAL(mux_session_send(r->s, WIRE_UNBIND_OK, &(struct wire_unbind_ok){.bind_id = 7}), 0);
-    mux_session_ping(r->s);
-    mux_session_probe(r->s, 0);
+    mux_session_ping(r->s, r->now * 1000);
+    mux_session_probe(r->s, r->now * 1000, 0);
     CU_ASSERT_EQUAL(r->outputs, outputs);
     for (int i = 0; i < 10; i++)
         mux_stream_ready(t->st);
@@ -493,7 +493,7 @@ static void a_late_pong_is_a_pause(void) {
         CU_ASSERT_FATAL(open);
         rig_pull(r);
         rig_tick(r, 0);
-        mux_session_probe(r->s, 700);
+        mux_session_probe(r->s, r->now * 1000, 700);
         CU_ASSERT_EQUAL(rig_count(r, WIRE_PING, 0), 1);
         rig_tick(r, 0);
         rig_tick(r, 699);
