@@ -208,9 +208,10 @@ static void left_out(struct reading *r, struct ht_slice id, const char *why) {
 static void restore_binding(struct reading *r) {
     struct ht_errmsg err = {""};
     struct kit_session *s = r->s;
-    if (!r->has_binding || !s)
+    bool there = r->has_binding;
+    r->has_binding = false; /* that of a session which is left out is not the next one's */
+    if (!there || !s)
         return;
-    r->has_binding = false;
     r->kept.bind.names = r->names;
     r->kept.bind.hostnames = r->hostnames;
     int rc = relay_restore(r->kit->table, &s->owner, &r->kept, &err);

@@ -128,6 +128,36 @@ static void sessions_that_make_no_sense(void) {
     CU_ASSERT_EQUAL(restored("--max-sessions 1", twice, 3), 1);
 }
 
+static bool is_open(uint16_t port) {
+    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    bool open = connect(fd, (struct sockaddr *)&to, sizeof to) == 0;
+    close(fd);
+    return open;
+}
+
+/* Wherever it stands, what it had is nobody else's. */
+static void ports_of_one_that_is_left_out(void) {
+    static const char order[][4] = {"xab", "axb", "abx", "xxa", "xax"};
+    for (size_t i = 0; i < HT_ARRAY_LEN(order); i++) {
+        struct restart_message m[6];
+        start("");
+        for (size_t k = 0; k < 3; k++) {
+            static const char *const ids[] = {ID(1), ID(2), ID(3)};
+            m[2 * k] = a_session(ids[k]);
+            m[2 * k].version = order[i][k] == 'x' ? 200 : 1;
+            m[2 * k + 1] = a_binding(1, ports[k]);
+        }
+        int fd = seal(m, HT_ARRAY_LEN(m));
+        restore_from(fd);
+        close(fd);
+        for (size_t k = 0; k < 3; k++)
+            CU_ASSERT_EQUAL(is_open(ports[k]), order[i][k] != 'x');
+        expect_service();
+        host_stop();
+    }
+}
+
 static void bindings_that_make_no_sense(void) {
     struct restart_message m[4] = {a_session(ID(1))};
     start("");
@@ -215,6 +245,7 @@ static void each_allocation_may_fail(void) {
 
 static const struct tap_test tests[] = {
     {"sessions that make no sense", sessions_that_make_no_sense},
+    {"the ports of a session that is left out are nobody else's", ports_of_one_that_is_left_out},
     {"bindings that make no sense", bindings_that_make_no_sense},
     {"names that make no sense", names_that_make_no_sense},
     {"each allocation may fail", each_allocation_may_fail},
