@@ -297,6 +297,8 @@ void session_send_goaway(struct mux_session *s, uint32_t code, const char *messa
 /* A link is lost: the primary, which ends the session, or a secondary with its streams. `clean`: as in
  * mux_link_closed(). */
 void session_link_gone(struct mux_session *s, struct mux_link *l, bool clean);
+/* What has not come of the DATA frame on a lost link will never come. */
+void session_drop_rest(struct mux_session *s, struct mux_link *l);
 /* Ends the streams of a link as lost. */
 void session_end_streams(struct mux_session *s, struct mux_link *l);
 

@@ -282,8 +282,9 @@ static void give_up(struct mux_session *s, unsigned index) {
     session_ref(s);
     link_ref(l);
     session_end_streams(s, l);
+    if (l->s == s)
+        session_drop_rest(s, l);
     if (l->s == s) {
-        window_drop(s, l->skip > 0 && !l->past_first ? l->half.data_left : l->data_left);
         link_detach(l);
         resume_forget(s, index);
     }

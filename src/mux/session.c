@@ -165,13 +165,26 @@ void session_end_streams(struct mux_session *s, struct mux_link *l) {
  * Published drivers answer on another socket than the stream's. A frame of theirs that was cut in the middle leaves a
  * hole in the bytes of a stream that would go on: it ends.
  */
-static void end_stream_with_hole(struct mux_session *s, struct mux_link *l) {
+static void end_stream_with_hole(struct mux_session *s, uint32_t id) {
     static const char reason[] = "its bytes were lost with a connection";
-    struct mux_stream *st = l->data_left > 0 && !l->discard ? table_find(&s->table, l->assembler.data_stream) : NULL;
+    struct mux_stream *st = table_find(&s->table, id);
     if (!st)
         return;
     out_reset(st->l, st->id, WIRE_CODE_REFUSED_STREAM, reason);
     stream_end(st, WIRE_CODE_REFUSED_STREAM, ht_slice_str(reason), true);
+}
+
+void session_drop_rest(struct mux_session *s, struct mux_link *l) {
+    bool half = l->skip > 0 && !l->past_first; /* the present message is the first one of a link that took over */
+    uint32_t left = half ? l->half.data_left : l->data_left;
+    bool discard = half ? l->half.discard : l->discard;
+    l->data_left = l->half.data_left = 0;
+    if (left == 0)
+        return;
+    if (!discard)
+        end_stream_with_hole(s, half ? l->half.at.data_stream : l->assembler.data_stream);
+    /* Credit of bytes that will never come (FLOW-5). What was under way in the other direction cannot be known. */
+    window_drop(s, left);
 }
 
 void session_link_gone(struct mux_session *s, struct mux_link *l, bool clean) {
@@ -197,11 +210,8 @@ void session_link_gone(struct mux_session *s, struct mux_link *l, bool clean) {
     session_end_streams(s, l);
     mux_link_fed(l); /* what is still borrowed from it dies now */
     if (l->s == s)
-        end_stream_with_hole(s, l);
+        session_drop_rest(s, l);
     if (l->s == s) {
-        /* Credit of bytes that will never come (FLOW-5). What was under way in the other direction cannot be known. */
-        window_drop(s, l->data_left);
-        l->data_left = 0;
         link_detach(l);
         if (s->replay)
             resume_forget(s, index);

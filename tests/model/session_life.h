@@ -204,6 +204,7 @@ static inline uint32_t sr_left(const struct sr_message *g) { return g->begun ? g
 static inline void sr_keep_half(struct sr *r, int i) {
     r->half[i] = r->msg;
     r->m.link[i].half_left = sr_left(&r->msg);
+    r->m.link[i].half_id = r->msg.begun && r->msg.taker ? r->msg.taker->id : 0;
 }
 
 /* The socket of `i` is over. */

@@ -85,6 +85,7 @@ struct sm_link {
     enum sm_link_state state;
     uint64_t since;     /* SM_LOST: when the first tick saw it; 0: none has */
     uint32_t half_left; /* SM_LOST: bytes of a DATA frame that have not come */
+    uint32_t half_id;   /* whose they are; 0: nobody takes them */
     bool hello_sent;    /* driver: our first frame */
     unsigned index;
     uint32_t next_id;

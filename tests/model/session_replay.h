@@ -66,6 +66,11 @@ static inline void sm_end_streams(struct sm *m, int link) { /* PARK-4 */
 static inline void sm_give_up(struct sm *m, int link) {
     sm_end_streams(m, link);
     m->in_flight -= m->link[link].half_left;
+    struct sm_stream *hole = m->link[link].half_left > 0 ? sm_find(m, m->link[link].half_id) : NULL;
+    if (hole && hole->on) { /* of another link: the rest of its frame is lost */
+        sm_want(m, hole->link, WIRE_RESET, hole->id, WIRE_CODE_REFUSED_STREAM);
+        sm_stream_over(hole, WIRE_CODE_REFUSED_STREAM, true);
+    }
     sm_forget(m, link);
     m->link[link].half_left = m->link[link].n_want = m->link[link].met = m->link[link].n_pongs = 0;
     m->link[link].state = SM_SHUT;

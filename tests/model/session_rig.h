@@ -62,7 +62,7 @@ struct sr_message {
 struct sr_kept {
     uint64_t seen; /* what acked() or replay() said last */
     size_t bytes;
-    uint32_t size[256]; /* of message n at n % 256 */
+    uint32_t size[4096]; /* of message n at n % 4096: more than an input can have on their way */
 };
 
 struct sr {
