@@ -53,9 +53,10 @@ void window_stream_check(struct mux_stream *st) {
  * Windows follow the way, as TCP's receivers do: one that a whole window of bytes passed within two round
  * trips holds them back, and doubles; twice when it was used up in half a round trip, and the sender stood for the
  * rest. One that lasts for LOOK_MS is far larger than the way needs, and shrinks to twice what it does need, which is
- * its first size if nothing came. A slow reader never makes one grow, so that what is held for it stays small. On a
- * short way, and before the round trip is known, the first window is large enough: a larger one would only lengthen the
- * queue that small requests wait in.
+ * its first size if nothing came. A slow reader never makes one grow, so that what is held for it stays small.
+ *
+ * A short way counts as one of SHORT_WAY_MS. There it is no round trip that a sender stands for, but its turn of a
+ * processor: with 1 MiB bulk was a tenth slower. A stream that is alone gets the session's first window at most.
  */
 #define SHORT_WAY_MS 2
 #define LOOK_MS 10000
@@ -70,16 +71,20 @@ uint32_t window_limit(const struct mux_session *s) {
 static uint32_t follow(const struct mux_session *s, uint32_t window, uint32_t first, struct mux_pace *pace,
                        uint32_t n) {
     uint32_t took = (uint32_t)s->now_ms - pace->since;
-    if (window_limit(s) == 0 || !s->rtt_known || s->rtt_ms < SHORT_WAY_MS)
+    if (window_limit(s) == 0 || !s->rtt_known)
         return window;
     pace->bytes += n;
     if (pace->bytes < window && took < LOOK_MS)
         return window;
-    uint64_t to = window, most = ht_max(first, ht_min(s->cfg.max_window, window_limit(s)));
-    if (took < 2 * s->rtt_ms)
-        to = ht_min64((uint64_t)window * (took < s->rtt_ms / 2 ? 4 : 2), most);
+    uint64_t to = window, most = ht_max(first, ht_min(s->cfg.max_window, window_limit(s))), rtt = s->rtt_ms;
+    if (rtt < SHORT_WAY_MS) {
+        rtt = SHORT_WAY_MS;
+        most = ht_min64(most, ht_max(first, s->cfg.session_window));
+    }
+    if (took < 2 * rtt)
+        to = ht_min64((uint64_t)window * (took < rtt / 2 ? 4 : 2), most);
     else if (took >= LOOK_MS)
-        to = ht_min64(window, ht_max(first, 2 * (uint64_t)pace->bytes * s->rtt_ms / took));
+        to = ht_min64(window, ht_max(first, 2 * (uint64_t)pace->bytes * rtt / took));
     *pace = (struct mux_pace){.bytes = 0, .since = (uint32_t)s->now_ms};
     return (uint32_t)to;
 }

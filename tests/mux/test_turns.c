@@ -368,11 +368,11 @@ static void fill_windows(struct rig *r, size_t credit[2], unsigned ms) {
     rig_tick(r, ms);
 }
 
-static struct rig *far_away(struct rig *r) {
+static struct rig *away(struct rig *r, unsigned ms) {
     rig_tick(r, 0);
     const struct rig_frame *f = rig_next(r, WIRE_PING);
     CU_ASSERT_PTR_NOT_NULL_FATAL(f);
-    rig_tick(r, 40);
+    rig_tick(r, ms);
     CU_ASSERT(rig_frame_in(r, WIRE_PONG, 0, f->head, 8) > 0);
     rig_open(r, 2, RIG_OPEN_TCP);
     return r;
@@ -382,7 +382,7 @@ static struct rig *far_away(struct rig *r) {
 static void both_windows_follow_the_way(void) {
     START(WIRE_ROLE_DRIVER, large_on);
     size_t credit[2] = {WIRE_LIMIT_SESSION_WINDOW, 1u << 20};
-    far_away(r);
+    away(r, 40);
     for (int i = 0; i < 20; i++)
         fill_windows(r, credit, 40);
     CU_ASSERT(credit[0] > 60u << 20 && credit[0] <= 64u << 20);
@@ -404,11 +404,29 @@ static void both_windows_follow_the_way(void) {
     STOP();
 }
 
+/* Next door a stream that is alone gets the session's first window; one of many, or a slow one, keeps its own. */
+static void a_short_way_gets_a_larger_window(void) {
+    for (int slow = 0; slow < 2; slow++) {
+        START(WIRE_ROLE_DRIVER, large_on);
+        size_t credit[2] = {WIRE_LIMIT_SESSION_WINDOW, 1u << 20};
+        away(r, 0);
+        for (int i = 0; i < 100; i++) {
+            size_t some[2] = {slow ? 65536 : credit[0], slow ? 65536 : credit[1]}, left[2] = {some[0], some[1]};
+            fill_windows(r, left, 1);
+            credit[0] -= some[0] - left[0];
+            credit[1] -= some[1] - left[1];
+        }
+        CU_ASSERT(credit[0] <= WIRE_LIMIT_SESSION_WINDOW);
+        CU_ASSERT(slow ? credit[1] <= 1u << 20 : credit[1] > 12u << 20 && credit[1] <= WIRE_LIMIT_SESSION_WINDOW);
+        STOP();
+    }
+}
+
 /* A WINDOW waits to be sent, and then the window shrinks by all that it would have said. */
 static void a_window_that_shrinks_takes_its_announcement_back(void) {
     START(WIRE_ROLE_DRIVER, large_on);
     size_t credit[2] = {WIRE_LIMIT_SESSION_WINDOW, 1u << 20};
-    far_away(r);
+    away(r, 40);
     for (int i = 0; i < 20; i++)
         fill_windows(r, credit, 40);
     unsigned before = rig_count(r, WIRE_WINDOW, 2);
@@ -430,7 +448,7 @@ static void far_and_tight(struct mux_config *c) {
 static void a_grown_window_holds_no_more(void) {
     START(WIRE_ROLE_DRIVER, far_and_tight);
     size_t credit[2] = {4u << 20, 1u << 20};
-    far_away(r);
+    away(r, 40);
     for (int i = 0; i < 20; i++)
         fill_windows(r, credit, 40);
     CU_ASSERT(credit[0] > 12u << 20 && credit[0] <= 16u << 20); /* four fifths of all */
@@ -448,7 +466,7 @@ static void a_grown_window_holds_no_more(void) {
 static void without_the_capability_the_session_keeps_its_window(void) {
     START(WIRE_ROLE_DRIVER, auto_on);
     size_t credit[2] = {WIRE_LIMIT_SESSION_WINDOW, 1u << 20};
-    far_away(r);
+    away(r, 40);
     for (int i = 0; i < 20; i++)
         fill_windows(r, credit, 40);
     CU_ASSERT(credit[0] <= WIRE_LIMIT_SESSION_WINDOW);
@@ -765,6 +783,7 @@ int main(void) {
         {"a stream whose peer has sent EOF gets no WINDOW", no_credit_for_what_is_over},
         {"windows grow with use", windows_grow_with_use},
         {"both windows follow the way", both_windows_follow_the_way},
+        {"on a short way a stream alone has the session's first window", a_short_way_gets_a_larger_window},
         {"a window that shrinks takes its announcement back", a_window_that_shrinks_takes_its_announcement_back},
         {"a grown window lets nobody hold more", a_grown_window_holds_no_more},
         {"without large-window the session keeps its window", without_the_capability_the_session_keeps_its_window},
