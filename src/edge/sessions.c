@@ -14,10 +14,11 @@
 
 #define LOOK_MS 1000    /* a request that was let in before the change may come to be served after the first look */
 #define LOOKS_FAILED 50 /* a master that loads anew answers nobody for a moment */
-#define AGAIN_MS 200
-#define SETTLED_MS 150 /* listed for so long, a request is not about to end by itself */
-#define OPEN "open"    /* permissions that let everybody in */
-#define OLD_MAX 64     /* processes from before reloads */
+#define AGAIN_MS 200    /* after one that has left some to end by themselves, or has failed */
+#define QUIET_MS 500    /* after one that has left nobody */
+#define SETTLED_MS 150  /* listed for so long, a request is not about to end by itself */
+#define OPEN "open"     /* permissions that let everybody in */
+#define OLD_MAX 64      /* processes from before reloads */
 
 /* What has changed. The key says how much: a project, a container, a service, a host. */
 struct cut {
@@ -417,7 +418,7 @@ static void over(struct edge_sessions *s) {
         }
     }
     if (!ht_list_empty(&s->cuts)) {
-        io_timer_set(&s->again, fresh ? 0 : AGAIN_MS);
+        io_timer_set(&s->again, fresh ? 0 : s->young || s->failed ? AGAIN_MS : QUIET_MS);
     } else {
         edge_listed_free(&s->before);
         edge_listed_free(&s->found);
@@ -482,9 +483,14 @@ static void on_again(struct io_timer *t) { look(ht_container_of(t, struct edge_s
 
 static void on_settled(void *ctx) {
     struct edge_sessions *s = ctx;
-    HT_LIST_FOR (it, &s->cuts)
-        HT_LIST_ENTRY(it, struct cut, node)->told = true;
-    look(s);
+    bool fresh = false;
+    HT_LIST_FOR (it, &s->cuts) {
+        struct cut *c = HT_LIST_ENTRY(it, struct cut, node);
+        fresh = fresh || !c->told;
+        c->told = true;
+    }
+    if (fresh) /* the others have their time */
+        look(s);
 }
 
 /* ---- life ---- */

@@ -1,6 +1,7 @@
 """Many containers and aliases: how soon a change has effect, what a reload costs visitors, and how much memory it all takes.
 
-`make edge-scale` has 10,000 containers and 50,000 aliases, and holds the edge to 50 ms at the 99th percentile.
+`make edge-scale` has 10,000 containers and 50,000 aliases, and holds the edge to 50 ms at the 99th percentile, and to 200 ms for 200
+changes at once.
 
 Runs: plain.
 """
@@ -19,15 +20,16 @@ WHOLE = os.environ.get("HT_SCALE") == "whole"
 CONTAINERS, ALIASES = (10000, 50000) if WHOLE else (500, 2500)
 SINGLE, BURST = (100, 200) if WHOLE else (20, 100)
 BOUND = 0.050 if WHOLE else 0.5  # seconds; beside other tests it is about what has effect at all
+AT_ONCE = 4 * BOUND  # HAProxy walks along its map for each entry that changes, 0.1 to 0.5 ms in one of 50,000, and one change waits for the other
 
 
 slow = []
 
 
-def say(what, times):
+def say(what, times, bound=BOUND):
     effect, answered = times
     print(f"# {what}: effect {effect}; answer {answered}", flush=True)
-    if effect.at(0.99) >= BOUND:
+    if effect.at(0.99) >= bound:
         slow.append(f"{what}: {effect}")
 
 
@@ -54,12 +56,12 @@ def _():
         first = CONTAINERS - BURST - 1
         many = [("PATCH", f"/containers/{container(n)}/proxy/permissions/state", {"enable_proxy": False}, 1, f"{project(n)}-{container(n)}", "1")
                 for n in range(first, first + BURST)]
-        say(f"{BURST} containers are off at once", burst(edge, many, "off"))
+        say(f"{BURST} containers are off at once", burst(edge, many, "off"), AT_ONCE)
         many = [("PUT", f"/containers/{container(n)}/proxy/address", {"ip": place(n, 1)}, 2, f"{project(n)}-{container(n)}", place(n, 1)) for n in range(first, first + BURST)]
-        say(f"{BURST} containers move at once", burst(edge, many, "containers"))
+        say(f"{BURST} containers move at once", burst(edge, many, "containers"), AT_ONCE)
         many = [("PUT", f"/containers/{container(n)}/proxy/services/{service(0)}", {"port": PORT + 1}, 3, f"{project(n)}-{container(n)}.{service(0)}", str(PORT + 1))
                 for n in range(first, first + BURST)]
-        say(f"{BURST} services have another port at once", burst(edge, many, "services"))
+        say(f"{BURST} services have another port at once", burst(edge, many, "services"), AT_ONCE)
 
         load = Load(edge, [host(n) for n in range(1, SINGLE // 2) if n % 50 != 49])
         for n in range(5 if WHOLE else 2):
