@@ -185,6 +185,7 @@ function redraw() {
 /** A new exchange goes on top. Whoever has scrolled down keeps what is before the eyes and is told how many came. */
 function upsert(x) {
   const old = S.byId.get(x.id);
+  if (old && old.state !== 'running' && x.state === 'running') return; // the answer to a replay may come behind the word that it has ended
   if (x.state !== 'running') askAgain();
   if (old) { Object.assign(old, x); old.v = (old.v ?? 0) + 1; if (S.sel === x.id) detailChanged(old); refilter(old); refresh(); return; }
   if (S.paused && !x.replayOf) { S.held.add(x.id); refresh(); return; } // what one sends oneself is shown all the same
