@@ -74,6 +74,8 @@ def _():
         page.until("!!document.querySelector('dialog.editor')")
         page.js("(() => { const a = document.querySelector('#edBody'); a.value = '{\"n\": 22}'; a.dispatchEvent(new Event('input')); document.querySelector('dialog [aria-label=Target]').value = '/works'; })()")
         audited(page)
+        # The answer comes behind the feed's word that the exchange has ended.
+        page.js("(() => { const f = window.fetch; window.fetch = async (...a) => { const r = await f(...a); if (String(a[0]).endsWith('/replay')) await new Promise((ok) => setTimeout(ok, 500)); return r; }; })()")
         click(page, "Send", "document.querySelector('dialog')")
         page.until("document.querySelector('dialog .pill.ok')?.textContent.includes('200')")
         page.until("document.querySelector('dialog .diff')?.textContent.includes('KeyError')")
