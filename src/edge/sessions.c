@@ -26,7 +26,6 @@ struct cut {
     enum haproxy_map map;
     unsigned failed;
     bool told;        /* HAProxy has the change: who comes from now on comes by it */
-    bool taken;       /* by the present look */
     uint64_t since;   /* of the first look, ms; 0: none yet */
     uint64_t process; /* that served when it was looked for first there; 0: none yet */
     uint32_t newest;  /* request of that process at that time: later ones came by the new maps */
@@ -350,7 +349,7 @@ static void mark_newest(struct edge_sessions *s, uint64_t process, struct ht_sli
         newest = any && !edge_listed_newer(l.number, newest) ? newest : l.number;
     HT_LIST_FOR (it, &s->cuts) {
         struct cut *c = HT_LIST_ENTRY(it, struct cut, node);
-        if (!c->taken || c->process == process)
+        if (!c->since || c->process == process)
             continue;
         c->process = process;
         c->newest = newest;
@@ -402,8 +401,8 @@ static void over(struct edge_sessions *s) {
     s->looking = false;
     HT_LIST_FOR_SAFE (it, &s->cuts) {
         struct cut *c = HT_LIST_ENTRY(it, struct cut, node);
-        fresh = fresh || (c->told && !c->taken);
-        if (!c->taken)
+        fresh = fresh || (c->told && !c->since);
+        if (!c->since)
             continue;
         c->failed += s->failed;
         bool done = !s->failed && !s->young && io_now_ms(s->loop) - c->since >= LOOK_MS;
@@ -463,7 +462,6 @@ static void look(struct edge_sessions *s) {
         struct cut *c = HT_LIST_ENTRY(it, struct cut, node);
         if (!c->told)
             continue;
-        c->taken = true;
         c->since = c->since ? c->since : io_now_ms(s->loop);
         s->cut = c;
         target_cut(s, c);

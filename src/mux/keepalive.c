@@ -131,7 +131,7 @@ static bool has_link(const struct mux_session *s) {
 
 /* A PING between two ticks goes out now, not at the last one: that may be as long ago as the peer has been silent. */
 static void take_time(struct mux_session *s, uint64_t now_us) {
-    s->measure_us = now_us;
+    mux_session_measure(s, now_us);
     s->now_ms = ht_max64(s->now_ms, now_us / 1000);
 }
 

@@ -303,16 +303,16 @@ void mux_session_tick(struct mux_session *s, uint64_t now_ms);
  */
 void mux_session_measure(struct mux_session *s, uint64_t now_us);
 /*
- * Call it when the machine was suspended, its clock was set, or its network is another one. It sends a PING at once,
- * and until it is answered the peer may not be silent for `patience_ms`; 0: `suspect_after_ms`. Does nothing while such
- * a PING is unanswered.
+ * Call it when the machine was suspended, its clock was set, or its network is another one. `now_us` is monotonic. It
+ * sends a PING at once, and until it is answered the peer may not be silent for `patience_ms`; 0: `suspect_after_ms`.
+ * Does nothing while such a PING is unanswered.
  */
 void mux_session_probe(struct mux_session *s, uint64_t now_us, uint64_t patience_ms);
 /* When mux_session_tick() must be called next, in monotonic milliseconds. A time in the past means at once; UINT64_MAX:
  * not at all. Cheap enough to ask at the end of each turn. */
 uint64_t mux_session_deadline(const struct mux_session *s);
 /* Sends a PING now, even if another one is unanswered. From then on only the PONG of this one counts; pong() reports
- * it. */
+ * it. `now_us` is monotonic. */
 void mux_session_ping(struct mux_session *s, uint64_t now_us);
 /*
  * Kit, v2: everything sent on the primary until now must arrive before the next stream. Links differ in speed, so new

@@ -128,6 +128,14 @@ struct mux_link {
     struct ht_list batch;   /* streams that wait for data_end() */
 };
 
+/* The present message is the first one of a link that took over: the half is to go on behind it. */
+static inline bool link_half_waits(const struct mux_link *l) { return l->skip > 0 && !l->past_first; }
+
+/* How far the message was read that is not whole. */
+static inline struct mux_half link_half(const struct mux_link *l) {
+    return link_half_waits(l) ? l->half : (struct mux_half){l->assembler, l->data_left, l->acks, l->discard};
+}
+
 static inline void link_ref(struct mux_link *l) { l->refs++; }
 /* Frees the link with the last reference. */
 void link_unref(struct mux_link *l);

@@ -339,12 +339,9 @@ int mux_session_can_resume(const struct mux_session *s, unsigned index, uint64_t
 }
 
 static void keep_half(const struct mux_link *old, struct mux_link *l) {
-    if (old->skip > 0 && !old->past_first)
-        l->half = old->half;
-    else if (old->past_first && is_half(&old->assembler, old->acks))
-        l->half = (struct mux_half){old->assembler, old->data_left, old->acks, old->discard};
-    else
+    if (!link_half_waits(old) && !(old->past_first && is_half(&old->assembler, old->acks)))
         return;
+    l->half = link_half(old);
     l->skip = l->half.at.consumed;
     if (l->past_first)
         resume_half(l);

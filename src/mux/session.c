@@ -175,16 +175,15 @@ static void end_stream_with_hole(struct mux_session *s, uint32_t id) {
 }
 
 void session_drop_rest(struct mux_session *s, struct mux_link *l) {
-    bool half = l->skip > 0 && !l->past_first; /* the present message is the first one of a link that took over */
-    uint32_t left = half ? l->half.data_left : l->data_left;
-    bool discard = half ? l->half.discard : l->discard;
+    const struct mux_half half = link_half(l);
     l->data_left = l->half.data_left = 0;
-    if (left == 0)
+    if (half.data_left == 0)
         return;
-    if (!discard)
-        end_stream_with_hole(s, half ? l->half.at.data_stream : l->assembler.data_stream);
+    if (!half.discard)
+        end_stream_with_hole(s, half.at.data_stream);
     /* Credit of bytes that will never come (FLOW-5). What was under way in the other direction cannot be known. */
-    window_drop(s, left);
+    if (l->s == s)
+        window_drop(s, half.data_left);
 }
 
 void session_link_gone(struct mux_session *s, struct mux_link *l, bool clean) {
