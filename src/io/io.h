@@ -37,7 +37,8 @@ void io_loop_break(struct io_loop *loop);
 uint64_t io_now_ms(struct io_loop *loop);
 /*
  * A descriptor that polls readable when io_loop_turn() has work, timers and tasks included. It lets another loop embed
- * this one. The first call makes a timerfd, which costs a little from then on. -1: the system has no epoll.
+ * this one. From the first call on each turn sets an alarm of the kernel, which costs a little. -1: the system has no
+ * epoll.
  */
 int io_loop_fd(struct io_loop *loop);
 /* How long io_loop_turn() would wait if no descriptor became ready. 0: there is work now; -1: for ever. For embedding

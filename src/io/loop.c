@@ -226,8 +226,10 @@ void io_loop_break(struct io_loop *loop) { loop->broken = true; }
 uint64_t io_now_ms(struct io_loop *loop) { return loop->now_us / 1000u; }
 
 int io_loop_fd(struct io_loop *loop) {
-    loop->embedded = true;
-    io_loop_wake(loop);
+    if (!loop->embedded) {
+        loop->embedded = true;
+        io_loop_wake(loop); /* not again: who asks before each poll would never sleep */
+    }
     return loop->fd;
 }
 

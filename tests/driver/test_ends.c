@@ -195,7 +195,7 @@ static void closing_at_every_stage(void) {
         world_start();
         start();
         for (int i = 0; i < turns; i++)
-            one_turn();
+            ready_turn();
         ht_tunnel_close(w.t);
         expect_end(HT_TUNNEL_OK, "closed");
     }
@@ -213,7 +213,7 @@ static void closing_while_the_kit_refuses(void) {
         w.retry_min_ms = 60000;
         start();
         for (int i = 0; i < turns; i++)
-            one_turn();
+            ready_turn();
         refused += w.hellos > 0;
         ht_tunnel_close(w.t);
         expect_end(HT_TUNNEL_OK, "closed");

@@ -115,7 +115,7 @@ static void whether_a_service_is_there(void) {
     for (int i = 0; i < 3; i++) {
         ht_clock_skip(5100000);
         for (int k = 0; k < 20; k++)
-            one_turn();
+            ready_turn();
     }
     CU_ASSERT(said == 1 && n_warnings == 1);
     CU_ASSERT_EQUAL_FATAL(io_listen(w.loop, &at, &ops, NULL, &service, NULL), 0);

@@ -106,7 +106,7 @@ static void another_driver_takes_the_session(void) {
     CU_ASSERT_EQUAL(d.retries, 0); /* they do not take turns */
     UNTIL(second->state == DRIVER_UP);
     for (int i = 0; i < 20; i++)
-        one_turn();
+        ready_turn();
     CU_ASSERT_EQUAL(second->state, DRIVER_UP);
     CU_ASSERT_EQUAL(kit_sessions_live(host.kit), 1);
     ht_tunnel_destroy(&second);

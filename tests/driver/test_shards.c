@@ -256,7 +256,7 @@ static void destroyed_at_every_stage(void) {
         duo_kit("");
         duo_go(&four);
         for (int i = 0; i < turns; i++)
-            one_turn();
+            ready_turn();
         if (turns % 2)
             duo_cut(0);
         duo_stop();

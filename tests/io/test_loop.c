@@ -207,6 +207,8 @@ static void an_embedded_loop_tells_when_it_has_work(void) {
     for (int i = 0; i < 5 && polls(fd, 0); i++)
         io_loop_turn(loop, false);
     CU_ASSERT_FALSE(polls(fd, 0));
+    CU_ASSERT_EQUAL(io_loop_fd(loop), fd); /* many ask before each poll */
+    CU_ASSERT_FALSE(polls(fd, 0));
     struct counter a = {.loop = loop};
     io_task_init(&a.task, count_run);
     io_task_add(loop, &a.task);

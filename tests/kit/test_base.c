@@ -116,7 +116,7 @@ static void clients_are_capped(void) {
     CU_ASSERT_EQUAL(kit_http_clients(host.kit), 64);
     /* Whether the new one's head has begun is known once the loop has read it: then nobody is idle. */
     for (int i = 0; i < 3; i++)
-        one_turn();
+        ready_turn();
     raw_connect(&r[65], host.port);
     UNTIL(raw_ended(&r[1]));
     CU_ASSERT_FALSE(raw_ended(&r[65]));

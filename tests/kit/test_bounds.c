@@ -109,7 +109,7 @@ static void clients(void) {
     }
     UNTIL(kit_http_clients(host.kit) == HT_ARRAY_LEN(r));
     for (int i = 0; i < 50; i++)
-        one_turn();
+        ready_turn();
     within("an HTTP client", HT_ARRAY_LEN(r), kit_bound_client(&host.opt), own_bytes(r, HT_ARRAY_LEN(r)));
     for (size_t i = 0; i < HT_ARRAY_LEN(r); i++)
         raw_close(&r[i]);
@@ -160,13 +160,13 @@ static void visitors_with_half_a_head(void) {
     }
     UNTIL(kit_visitors(host.kit) == HT_ARRAY_LEN(r));
     for (int i = 0; i < 50; i++)
-        one_turn();
+        ready_turn();
     within("a visitor with half a head", HT_ARRAY_LEN(r), kit_bound_waiting(), 0);
     for (size_t i = 0; i < HT_ARRAY_LEN(r); i++)
         raw_close(&r[i]);
     UNTIL(kit_visitors(host.kit) == 0);
     for (int i = 0; i < 5; i++)
-        one_turn();
+        ready_turn();
     /* What they cost is gone with them, but for the records that are kept for the next ones: of each visitor, and of 16
      * heads. */
     CU_ASSERT(ht_mem_bytes() <= before + HT_ARRAY_LEN(r) * 1024 + 16 * sizeof(struct http_head));
@@ -284,7 +284,7 @@ static void trailers(size_t n_answer, size_t bound) {
         CU_ASSERT(raw_push(&driver, &b));
     }
     for (int i = 0; i < 50; i++)
-        one_turn();
+        ready_turn();
     raw_read(&driver);
     CU_ASSERT_EQUAL(kit_streams(host.kit), HT_ARRAY_LEN(r));
     within("a visitor with trailers", HT_ARRAY_LEN(r), bound, driver.in.cap + own_bytes(r, HT_ARRAY_LEN(r)));

@@ -195,7 +195,7 @@ static void a_crowd_of_handshakes(void) {
 
 static void within(const char *what, size_t bound) {
     for (int i = 0; i < 50; i++)
-        one_turn();
+        ready_turn();
     size_t now = kit_bytes(), cost = now > before ? now - before : 0;
     printf("# %s: %zu bytes each, %zu allowed\n", what, cost / N, bound);
     CU_ASSERT(cost <= N * bound);
@@ -207,7 +207,7 @@ static void leave(struct client *many) {
         client_goes(&many[i]);
     UNTIL(guests() == 0);
     for (int i = 0; i < 50; i++)
-        one_turn();
+        ready_turn();
     /* But for the records that are kept for the next ones (test_bounds.c). */
     CU_ASSERT(kit_bytes() <= before + N * 1024 + 16 * sizeof(struct http_head));
     stop();
@@ -221,7 +221,7 @@ static void warm_up(void) {
     CU_ASSERT_EQUAL(client_asks(&c), 404);
     UNTIL(guests() == 0);
     for (int i = 0; i < 50; i++)
-        one_turn();
+        ready_turn();
     before = kit_bytes();
 }
 

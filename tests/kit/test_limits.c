@@ -72,7 +72,7 @@ static void windows_hold_the_kit_back(void) {
         uint64_t most = shared ? rows[i].session : 2 * rows[i].stream;
         UNTIL(data_bytes(&p, 0) == most);
         for (int turns = 0; turns < 5; turns++)
-            one_turn();
+            ready_turn();
         CU_ASSERT_EQUAL(data_bytes(&p, 0), most);
         CU_ASSERT(data_bytes(&p, 2) <= rows[i].stream && data_bytes(&p, 4) <= rows[i].stream);
         struct wire_window w = {.increment = 1000};

@@ -11,7 +11,7 @@
 
 static void some_turns(void) {
     for (int i = 0; i < 20; i++)
-        one_turn();
+        ready_turn();
 }
 
 static void pass_ms(uint64_t ms) {

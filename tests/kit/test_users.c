@@ -193,7 +193,7 @@ static void descriptors_are_left_to_others(void) {
         raw_connect(&many[i], to[0]);
     UNTIL(kit_visitors(host.kit) >= 30);
     for (int i = 0; i < 50; i++)
-        one_turn();
+        ready_turn();
     CU_ASSERT(kit_fd_permits_used(host.kit) < 40);
     CU_ASSERT_EQUAL(permits_left(0), 0);
     CU_ASSERT_EQUAL(permits_left(1), 40 - kit_fd_permits_used(host.kit));
@@ -230,7 +230,7 @@ static void descriptors_are_left_to_others_at_a_public_port(void) {
         one_turn();
     }
     for (int i = 0; i < 50; i++)
-        one_turn();
+        ready_turn();
     CU_ASSERT(kit_streams(host.kit) >= 15);
     raw_connect(&one, public);
     raw_send(&one, get[1]);

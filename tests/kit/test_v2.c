@@ -159,7 +159,7 @@ static void session_credit_is_shared(void) {
     fill(&b, 128 * 1024);
     UNTIL(data_bytes(&m.p[0], 0) + data_bytes(&m.p[1], 0) == 96 * 1024);
     for (int turns = 0; turns < 5; turns++)
-        one_turn();
+        ready_turn();
     CU_ASSERT_EQUAL(data_bytes(&m.p[0], 0) + data_bytes(&m.p[1], 0), 96 * 1024);
     CU_ASSERT(data_bytes(&m.p[0], 0) >= 32 * 1024 && data_bytes(&m.p[1], 0) >= 32 * 1024);
     /* Credit for either of them is given on the primary. */

@@ -230,7 +230,7 @@ static void answers_in_pieces(void) {
             service_forget(s);
             service_bytes(s, answers[a], cut);
             for (int i = 0; i < 3; i++)
-                one_turn();
+                ready_turn();
             service_says(s, answers[a] + cut);
             UNTIL(c->closes);
             CU_ASSERT_STRING_EQUAL(call_body(c), "hello");

@@ -32,7 +32,7 @@ static void fill(uint32_t id) {
 
 static void turns(void) {
     for (int i = 0; i < 20; i++)
-        one_turn();
+        ready_turn();
 }
 
 /* A part of an upload is there, its answer is whole and stuck. */

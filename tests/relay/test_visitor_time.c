@@ -32,7 +32,7 @@ static void test_half_closed(void) {
     vis_expect(&v, OK_X);
     opened(2);
     for (int i = 0; i < 20; i++)
-        one_turn();
+        ready_turn();
     answer_x(2);
     vis_expect(&v, OK_X_CLOSE);
     vis_expect_end(&v, false);
@@ -42,7 +42,7 @@ static void test_half_closed(void) {
     opened(3);
     shutdown(v.fd, SHUT_WR);
     for (int i = 0; i < 20; i++)
-        one_turn();
+        ready_turn();
     answer_x(3);
     vis_expect(&v, OK_X_CLOSE);
     vis_expect_end(&v, false);
@@ -187,7 +187,7 @@ static void a_body_below_the_least_rate_gets_408(void) {
 
 static void few_turns(void) {
     for (int i = 0; i < 5; i++)
-        one_turn();
+        ready_turn();
 }
 
 /* `(echo; sleep 22; echo) | curl -T -`: nobody else waits. Off: the rate counts although nothing is short. */
