@@ -118,7 +118,7 @@ def _():
             assert it.api.get(f"{ALIASES}/{key}").status == 404 and it.api.get(ALIASES).data["aliases"] == []
             for method, below, data in (("PATCH", "", {"enabled": True}), ("DELETE", "", None), ("PATCH", "/state", {"enabled": True})):
                 assert it.api.ask(method, f"{ALIASES}/{key}{below}", data, version=2).status == 404
-            assert it.get("shop").status == 404
+            it.until(404, "shop")
             assert it.edge.end() == 0, it.edge.text()
             it.start("--alias-rest", "1h", known=False)
         assert "leads nowhere" not in it.edge.text()

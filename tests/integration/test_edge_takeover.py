@@ -44,7 +44,7 @@ def _():
         with Edge(folder=folder.join("first")) as first:
             api(first).change("PUT", f"{ONE}/address", {"ip": "192.0.2.7", "project_id": P})
             api(first).change("PUT", f"{ONE}/permissions", DENIED)
-            assert first.get(HOST).status == 403
+            first.until(HOST, 403)
             with open(first.ca, encoding="ascii") as f:
                 authority = f.read()
         copy(folder.join("first"), folder.join("second"))
@@ -67,7 +67,7 @@ def _():
         status, said = start(first.folder)  # and of the same folder there is one alone
         assert status == 3 and "another edge works in the folder" in said, (status, said)
         api(first).change("PUT", f"{ONE}/permissions", DENIED)
-        assert first.get(HOST).status == 403
+        first.until(HOST, 403)
 
 
 @case("what a killed edge has left is its own to go on with; a copy of it needs --take-over, and has all that was acknowledged")
