@@ -5,14 +5,13 @@
 """
 
 import contextlib
-import os
 import select
 import socket
 import subprocess
 import sys
 import time
 
-from tests.integration.harness import ROOT, SANITIZED, eventually, fds, status_kib
+from tests.integration.harness import ROOT, SANITIZED, cpu_seconds, eventually, fds, status_kib
 
 AT_ONCE = 32
 PATIENCE = 20.0  # seconds for one connection
@@ -103,12 +102,6 @@ def volley(port, inputs, judge, parts=lambda item: (item, "wait"), at_once=AT_ON
             pass
     poll.close()
     return complaints
-
-
-def cpu_seconds(pid):
-    with open(f"/proc/{pid}/stat", encoding="ascii") as f:
-        fields = f.read().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 class Watch(contextlib.AbstractContextManager):

@@ -8,7 +8,6 @@ processor is idle a second later, the descriptors are back at their baseline, an
 import contextlib
 import http.client
 import json
-import os
 import random
 import selectors
 import socket
@@ -16,7 +15,7 @@ import struct
 import threading
 import time
 
-from tests.integration.harness import API, SANITIZED, Moment, Tunnel, connect, eventually, fds, http_service, pace, status_kib
+from tests.integration.harness import API, SANITIZED, Moment, Tunnel, connect, cpu_seconds, eventually, fds, http_service, pace, status_kib
 from tests.support.tap import case, main
 
 SECONDS = 2.0
@@ -121,12 +120,6 @@ class Mob:
         self.over.set()
         for thread in self.threads:
             thread.join(20)
-
-
-def cpu_seconds(pid):
-    with open(f"/proc/{pid}/stat", encoding="ascii") as f:
-        fields = f.read().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def ask_health(port, seconds):
