@@ -20,6 +20,7 @@ T = codec.NUMBERS
 NAMES = {number: name for name, number in T.items()}
 DOMAIN = "tunnel.localhost"
 TOKENS = {name: f"ht_{name}{'x' * 40}" for name in ("ann", "bob", "root")}
+BOBS = range(20100, 20200)  # what "ports: [20100-20199]" lets bob have
 
 
 def digest(token):
@@ -519,7 +520,7 @@ def _():
                 raise AssertionError(f"{headers} is let in")
             except vtunnel_peer.Refused as refused:
                 assert refused.status == 401
-        clients, ports = {"ann": client("ann"), "bob": client("bob", "url")}, {"ann": free_port(), "bob": 20150}
+        clients, ports = {"ann": client("ann"), "bob": client("bob", "url")}, {"ann": free_port(), "bob": free_port(BOBS)}
         for name, c in clients.items():
             c.listen(ports[name], local_addr="db.example:5432")  # one name for both: each their own
         for name in clients:
@@ -550,7 +551,7 @@ def _():
         clients["ann"].say(type="ping")
         clients["ann"].expect(type="pong")
         eventually(lambda: {s["sessionId"] for s in ask(kit, "root", "GET", "/sessions")[1]["sessions"]} == {ids["ann"]}, "none of bob's, and no parked one")
-        clients["ann"].listen(20150)
+        clients["ann"].listen(ports["bob"])
         for c in clients.values():
             c.__exit__()
         kit.end()
@@ -581,15 +582,15 @@ def _():
 def _():
     with Folder() as folder:
         kit = users_kit(folder)
-        driver = Driver(kit, "expose", "3000", env={"HOODY_TUNNEL_TOKEN": TOKENS["bob"]})
+        driver = Driver(kit, "expose", str(port := free_port()), env={"HOODY_TUNNEL_TOKEN": TOKENS["bob"]})
         assert driver.events("connected")[0]["user"] == "bob"
         assert driver.end(signal.SIGINT) == 0
-        lines = Program([BIN, "expose", "3000", "--url", kit.url], env={"HOODY_TUNNEL_TOKEN": TOKENS["ann"]})
+        lines = Program([BIN, "expose", str(port), "--url", kit.url], env={"HOODY_TUNNEL_TOKEN": TOKENS["ann"]})
         lines.wait_line("connected to .* as ann, session S-")
         assert lines.end(signal.SIGINT) == 0
         kit.end()
     with Tunnel() as t:
-        assert t.expose("3000").events("connected")[0]["user"] is None
+        assert t.expose(str(port)).events("connected")[0]["user"] is None
 
 
 @case("names of the proxy are each user's own, and the proxy wants to know whose are meant")
@@ -634,7 +635,7 @@ def _():
     with Folder() as folder:
         kit = users_kit(folder, more=more)
         bob = session(kit, "bob")
-        name, err = bob.bind(20200)
+        name, err = bob.bind(another := free_port())
         assert (name, err["code"]) == ("BIND_ERR", "NOT_ALLOWED") and "20100-20199" in err["message"], err
         name, err = bob.bind(mode="pull")
         assert (name, err["code"]) == ("BIND_ERR", "NOT_ALLOWED") and "bob may not pull" in err["message"], err
@@ -648,7 +649,7 @@ def _():
             said = p.expect("GOAWAY")
             assert said["code"] == 14 and "max-sessions" in said["message"], said
         with session(kit, "ann") as ann:
-            assert ann.bind(20200)[0] == "BIND_OK"
+            assert ann.bind(another)[0] == "BIND_OK"
         bob.__exit__()
         kit.end()
 
