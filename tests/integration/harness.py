@@ -30,10 +30,20 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 BIN = os.path.join(ROOT, os.environ.get("HT_BIN", "build/hoody-tunnel"))
 SANITIZED = bool(os.environ.get("HT_SAN"))
 API = "/api/v1/tunnel"
-# Drivers keep their identity there, and not in the home of whoever runs the tests.
-_state = tempfile.TemporaryDirectory(prefix="hoody-tunnel-state-")  # pylint: disable=consider-using-with
-os.environ["XDG_STATE_HOME"] = _state.name
-os.environ["XDG_CONFIG_HOME"] = os.path.join(_state.name, "config")  # nobody has logged in
+
+
+def _keep_state_apart():
+    """Drivers keep their identity in a folder of the test, and not in the home of whoever runs it. Programs that a test starts have the
+    test's, also those that import this; it is removed by whoever has made it, also behind an exec."""
+    if "HT_STATE_OWNER" not in os.environ:
+        state = tempfile.mkdtemp(prefix="hoody-tunnel-state-")
+        os.environ.update(HT_STATE_OWNER=str(os.getpid()), XDG_STATE_HOME=state,
+                          XDG_CONFIG_HOME=os.path.join(state, "config"))  # nobody has logged in
+    if os.environ["HT_STATE_OWNER"] == str(os.getpid()):
+        atexit.register(shutil.rmtree, os.environ["XDG_STATE_HOME"], ignore_errors=True)
+
+
+_keep_state_apart()
 
 
 def eventually(condition, what, timeout=30.0):

@@ -13,7 +13,7 @@ import jsonschema
 
 from tests.integration.edge_api import Api
 from tests.integration.edges import DOMAIN, Edge
-from tests.integration.harness import Folder, eventually
+from tests.integration.harness import Folder, command, eventually, free_port
 from tests.support.tap import case, main
 
 P, C, D = "67e89abc123def456789abcd", "890abcdef12345678901cdef", "0123456789abcdef01234567"
@@ -154,8 +154,9 @@ def _():
             lines = [json.loads(line) for line in f]
         assert [(x["who"], x["what"], x["id"], x["parts"], x["version"]) for x in lines] == [("token", "containerAddress", C, "project_id,ip", 1)]
         assert lines[0]["from"].startswith("127.0.0.1:")
-    said = os.popen(f"{e.program.process.args[0]} edge dev --port {e.port} --folder {e.folder}x --api 0.0.0.0:8480 2>&1; echo status $?").read()
-    assert "addresses of this machine alone" in said and "status 2" in said, said
+    with Folder() as folder:
+        status, _out, said = command("edge", "dev", "--folder", folder.join("edge"), "--port", str(free_port()), "--api", "0.0.0.0:8480")
+        assert status == 2 and "addresses of this machine alone" in said, (status, said)
 
 
 @case("clients that send slowly, nothing, or too much hold up nobody, and a stolen answer is none")
