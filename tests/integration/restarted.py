@@ -87,6 +87,8 @@ class RestartedKit(Kit):
         with contextlib.suppress(FileNotFoundError):
             self.known.add(self.serving)
         status = super().end(signum, timeout)
+        with contextlib.suppress(AssertionError):  # who has finished may still look for leaks
+            eventually(lambda: not any(map(alive, self.known)), "the end of old programs", timeout)
         left = [pid for pid in self.known if alive(pid)]
         for pid in left:
             os.kill(pid, signal.SIGKILL)
