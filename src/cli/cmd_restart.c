@@ -116,12 +116,14 @@ static int by_file(const char *path, uint64_t until) {
     if (rc != OPT_EXIT_OK)
         return rc;
     while (ht_now_ms() < until) {
-        if (is_new(&file, path) && read_pid(path, &pid))
-            return restarted(pid);
+        bool serves = is_new(&file, path) && read_pid(path, &pid);
+        /* Second: a kit that serves on writes its number behind the reason, where another one's was. */
         if (is_new(&failed, other) && read_line(other, why, sizeof why)) {
             cli_complain("the restart failed, and the kit serves on as it was: %s", why);
             return OPT_EXIT_FAILURE;
         }
+        if (serves)
+            return restarted(pid);
         if (kill(pid, 0) != 0 && errno == ESRCH && !look_at(path).there) {
             cli_complain("the kit has ended meanwhile; its log says why");
             return OPT_EXIT_FAILURE;

@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "driver/driver.h"
+#include "proc/files.h"
 #include "proc/process.h"
 #include "json/json.h"
 
@@ -94,11 +95,16 @@ static void state_write(struct cli_events *e) {
     }
 }
 
+static bool is_ours(void *ctx, int fd) {
+    const struct cli_state *s = ctx;
+    struct stat st;
+    return fstat(fd, &st) == 0 && st.st_dev == s->dev && st.st_ino == s->ino;
+}
+
 void cli_state_gone(struct cli_events *e) {
     struct cli_state *s = &e->state;
-    struct stat st;
     io_task_cancel(&s->task);
-    if (s->there && lstat(s->path, &st) == 0 && st.st_dev == s->dev && st.st_ino == s->ino && unlink(s->path) < 0)
+    if (s->there && proc_files_remove(s->path, is_ours, s) < 0)
         cli_complain("cannot remove %s: %s", s->path, strerror(errno));
     s->there = false;
 }

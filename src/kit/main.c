@@ -132,6 +132,7 @@ static void left(void *ctx, pid_t pid) {
     struct ht_errmsg err;
     (void)pid;
     end_notifying(s);
+    (void)!proc_starter_left(&s->starter);
     /* The new kit has read them anew. Whoever it turns away has no business here either. */
     if (kit_reload_token(s->kit, &err) < 0)
         ht_warn("kit", "%s; sessions of the old token stay until they have nothing under way here", err.text);

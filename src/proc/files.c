@@ -5,7 +5,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <limits.h>
 #include <linux/openat2.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -136,4 +138,30 @@ int proc_files_open(enum proc_files_kind kind, const char *path, const char *use
     if (fd < 0 && errno == EACCES)
         return open_guarded(kind, path, &u, err);
     return fd >= 0 ? fd : fail(err, kind, path, strerror(errno));
+}
+
+/* ---- removing what is ours ---- */
+
+static bool looks_ours(const char *path, proc_files_is_ours is_ours, void *ctx) {
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW);
+    bool ours = fd >= 0 && is_ours(ctx, fd);
+    if (fd >= 0)
+        close(fd);
+    return ours;
+}
+
+/* Between a look and an unlink(2) the name could get another file. So the name is taken from it first. */
+int proc_files_remove(const char *path, proc_files_is_ours is_ours, void *ctx) {
+    char gone[PATH_MAX];
+    if (!looks_ours(path, is_ours, ctx))
+        return 0;
+    if ((size_t)snprintf(gone, sizeof gone, "%s.%d.gone", path, (int)getpid()) >= sizeof gone) {
+        errno = ENAMETOOLONG;
+        return -1;
+    }
+    if (rename(path, gone) != 0)
+        return errno == ENOENT ? 0 : -1;
+    if (looks_ours(gone, is_ours, ctx) || renameat2(AT_FDCWD, gone, AT_FDCWD, path, RENAME_NOREPLACE) != 0)
+        return unlink(gone); /* it is ours, or an even newer one is there */
+    return 0;
 }

@@ -29,4 +29,14 @@ enum proc_files_kind {
  */
 int proc_files_open(enum proc_files_kind kind, const char *path, const char *user, struct ht_errmsg *err) HT_MUST_USE;
 
+/* Whether an open file is the caller's own. It may have any content. */
+typedef bool (*proc_files_is_ours)(void *ctx, int fd);
+
+/*
+ * Removes `path` if it is the caller's own. Another process may put its own there with rename(2) at any moment, which
+ * then stays. A file named PATH.PID.gone is there meanwhile. 0: nothing of the caller's is at `path` any more; -1 with
+ * errno: it could not be removed.
+ */
+int proc_files_remove(const char *path, proc_files_is_ours is_ours, void *ctx) HT_MUST_USE;
+
 #endif

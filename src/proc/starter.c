@@ -50,6 +50,7 @@ static int ask(const struct proc_starter *s, char letter, uint32_t number, const
 int proc_starter_start(const struct proc_starter *s) { return ask(s, ASK_START, 0, ""); }
 int proc_starter_kill(const struct proc_starter *s) { return ask(s, ASK_KILL, 0, ""); }
 int proc_starter_serving(const struct proc_starter *s) { return ask(s, ASK_SERVING, 0, ""); }
+int proc_starter_left(const struct proc_starter *s) { return ask(s, ASK_LEFT, 0, ""); }
 int proc_starter_failed(const struct proc_starter *s, const char *why) { return ask(s, ASK_FAILED, 0, why); }
 int proc_starter_sync(const struct proc_starter *s, unsigned i) { return ask(s, ASK_SYNC, i, ""); }
 

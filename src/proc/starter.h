@@ -48,7 +48,10 @@ int proc_starter_start(const struct proc_starter *s) HT_MUST_USE; /* PROC_STARTE
 int proc_starter_kill(const struct proc_starter *s);              /* the program that it started; PROC_ENDED follows */
 /* This kit serves now: writes the pid file. */
 int proc_starter_serving(const struct proc_starter *s);
-/* A restart came to nothing: leaves the reason in the file PID_FILE.failed, for `hoody-tunnel restart`. */
+/* Another kit serves now, and the pid file is that one's from here on. */
+int proc_starter_left(const struct proc_starter *s);
+/* A restart came to nothing: leaves the reason in the file PID_FILE.failed, for `hoody-tunnel restart`, and sees to it
+ * that the pid file names this kit, wherever the other one had come to. */
 int proc_starter_failed(const struct proc_starter *s, const char *why);
 /* Puts file `i` of the slots on the disk, so that the kit does not wait for it. */
 int proc_starter_sync(const struct proc_starter *s, unsigned i);

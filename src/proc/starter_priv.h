@@ -16,6 +16,7 @@
 #define ASK_START 'S'
 #define ASK_KILL 'K'
 #define ASK_SERVING 'R'
+#define ASK_LEFT 'L'
 #define ASK_FAILED 'F'
 #define ASK_SYNC 'Y' /* the process number is that of the file */
 /* from the starter */

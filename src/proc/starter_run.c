@@ -1,4 +1,5 @@
 /* The starter itself: one thread, which waits for letters and signals, and reads nothing else. */
+#include "proc/files.h"
 #include "proc/starter_priv.h"
 #include "proc/title.h"
 
@@ -35,6 +36,7 @@ struct starter {
     int status;    /* with which it has ended; -1: it has not */
     pid_t started; /* the program that was started last; 0: none, or it has ended */
     pid_t by;      /* the kit that asked for it */
+    bool left;     /* of a child: the pid file is another kit's */
 };
 
 /* ---- signals ---- */
@@ -110,14 +112,35 @@ static const char *failed_file(const struct starter *st, char out[PATH_ROOM]) {
 
 static pid_t service(const struct starter *st) { return st->cfg->parent ? getpid() : st->cfg->kit; }
 
-static void serving(struct starter *st, pid_t kit) {
-    char text[24], other[PATH_ROOM], why[STARTER_TEXT];
-    st->present = kit;
-    if (!st->cfg->pid_file)
-        return;
+static bool names_us(void *ctx, int fd) {
+    char text[24] = "";
+    return read(fd, text, sizeof text - 1) > 0 && strtol(text, NULL, 10) == (long)service(ctx);
+}
+
+static bool pid_file_names_us(struct starter *st) {
+    int fd = open(st->cfg->pid_file, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    bool us = fd >= 0 && names_us(st, fd);
+    if (fd >= 0)
+        close(fd);
+    return us;
+}
+
+static void write_pid(struct starter *st, pid_t kit) {
+    char text[24], why[STARTER_TEXT];
     snprintf(text, sizeof text, "%d\n", (int)service(st));
     if (!put_file(st->cfg->pid_file, text, why))
         say(st, kit, SAY_WARNING, 0, why, -1);
+}
+
+/* A kit that was killed says nothing more: the one before may have written its own number again. */
+static bool is_dead(const struct starter *st) { return !st->cfg->parent && getppid() != st->cfg->kit; }
+
+static void serving(struct starter *st, pid_t kit) {
+    char other[PATH_ROOM];
+    st->present = kit;
+    if (!st->cfg->pid_file || is_dead(st))
+        return;
+    write_pid(st, kit);
     if (failed_file(st, other))
         unlink(other);
 }
@@ -129,18 +152,13 @@ static void failed(struct starter *st, pid_t kit, const char *text) {
     snprintf(line, sizeof line, "%.*s\n", (int)STARTER_TEXT - 1, text);
     if (!put_file(other, line, why))
         say(st, kit, SAY_WARNING, 0, why, -1);
+    if (!pid_file_names_us(st)) /* the other one served for a moment */
+        write_pid(st, kit);
 }
 
-/* A later kit has written its own number there, and removes it. */
-static void remove_pid_file(const struct starter *st) {
-    char text[24] = "";
-    int fd = st->cfg->pid_file ? open(st->cfg->pid_file, O_RDONLY | O_CLOEXEC | O_NONBLOCK) : -1;
-    if (fd < 0)
-        return;
-    ssize_t n = read(fd, text, sizeof text - 1);
-    close(fd);
-    if (n > 0 && strtol(text, NULL, 10) == (long)service(st))
-        unlink(st->cfg->pid_file);
+static void remove_pid_file(struct starter *st) {
+    if (st->cfg->pid_file && !st->left)
+        (void)!proc_files_remove(st->cfg->pid_file, names_us, st);
 }
 
 /* ---- starting a program ---- */
@@ -271,6 +289,9 @@ static void asked(struct starter *st, struct kit *k, char letter, uint32_t numbe
         break;
     case ASK_SERVING:
         serving(st, k->pid);
+        break;
+    case ASK_LEFT:
+        st->left = !st->cfg->parent;
         break;
     case ASK_FAILED:
         failed(st, k->pid, text);

@@ -19,6 +19,19 @@ def _dies_with_us(prctl=ctypes.CDLL(None).prctl, pdeathsig=1):
     prctl(pdeathsig, signal.SIGKILL)
 
 
+def doing(pid):
+    """What a process does that does not end: its threads' states, what they wait for in the kernel, signals that wait for it."""
+    said = []
+    with contextlib.suppress(OSError):
+        for task in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{task}/status", encoding="utf-8", errors="replace") as f:
+                facts = dict(line.split(":", 1) for line in f.read().splitlines())
+            with open(f"/proc/{pid}/task/{task}/wchan", encoding="ascii", errors="replace") as f:
+                facts["wchan"] = f.read()
+            said.append(" ".join(f"{name} {facts[name].strip()}" for name in ("Name", "State", "TracerPid", "SigPnd", "ShdPnd", "wchan")))
+    return f"process {pid} ({'; '.join(said) or 'gone'})"
+
+
 class Program:
     """A child whose last lines are kept and searched for reports."""
 
@@ -96,7 +109,7 @@ class Program:
         try:
             await asyncio.wait_for(self.process.wait(), most)
         except asyncio.TimeoutError:
-            self.stage.ledger.found(f"{self.argv[1]} did not end within {most} s of signal {int(number)}:\n"
+            self.stage.ledger.found(f"{self.argv[1]} did not end within {most} s of signal {int(number)}: {doing(self.process.pid)}\n"
                                     + "\n".join(self.lines[-30:]))
             self.tell(signal.SIGKILL)
             await self.process.wait()
@@ -136,14 +149,21 @@ class RestartedKit(Program):
         self.pid_file = os.path.join(self.folder, "pid")
         super().__init__(stage, [*argv, "--pid-file", self.pid_file])
         self.ends = {}  # process -> its exit status, None as long as it runs
+        self.serves = None  # as the pid file has it
+        self.ending = False
+        self.may_miss = True  # the pid file, before the first kit serves and when the last one ends
 
     @property
     def pid(self):
         try:
             with open(self.pid_file, encoding="ascii") as f:
-                pid = int(f.read())
-        except (FileNotFoundError, ValueError):
-            pid = self.process.pid
+                self.serves = int(f.read())
+            self.may_miss = self.ending
+        except (FileNotFoundError, ValueError) as e:
+            if not self.may_miss:
+                self.may_miss = True  # said once
+                self.stage.ledger.found(f"nobody finds the kit that serves: {e}; the last one was {self.serves}\n" + "\n".join(self.lines[-60:]))
+        pid = self.serves or self.process.pid
         self.ends.setdefault(pid, None)
         return pid
 
@@ -194,11 +214,14 @@ class RestartedKit(Program):
             await asyncio.sleep(0.02)
 
     async def end(self, number=signal.SIGTERM, most=45.0):
+        self.ending = True
+        told = self.pid
         self.tell(number)
         deadline = asyncio.get_running_loop().time() + most
         while left := [pid for pid in list(self.ends) if self.look(pid) is None]:
             if asyncio.get_running_loop().time() > deadline:
-                self.stage.ledger.found(f"processes {left} did not end within {most} s of signal {int(number)}:\n" + "\n".join(self.lines[-30:]))
+                self.stage.ledger.found(f"processes did not end within {most} s of signal {int(number)} to {told}: {', '.join(map(doing, left))}\n"
+                                        + "\n".join(self.lines[-30:]))
                 for pid in left:
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(pid, signal.SIGKILL)

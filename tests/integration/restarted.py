@@ -1,9 +1,11 @@
 """A kit that is started anew while it serves, for tests: the program that serves changes, and the harness follows it."""
 
 import contextlib
+import ctypes
 import os
 import shutil
 import signal
+import struct
 import sys
 import tempfile
 
@@ -120,6 +122,31 @@ class Restarted(Tunnel):
         """Waits until the programs of before have finished."""
         serving = self.kit.serving
         eventually(lambda: [pid for pid in self.kit.known if alive(pid)] == [serving], f"the ends of old programs: {self.kit.text()}")
+
+
+class Gone:
+    """The names that a folder loses meanwhile."""
+
+    IN_NONBLOCK, IN_MOVED_FROM, IN_DELETE = 0x800, 0x40, 0x200
+
+    def __init__(self, folder):
+        libc = ctypes.CDLL(None)
+        self.fd = libc.inotify_init1(self.IN_NONBLOCK)
+        assert self.fd >= 0 and libc.inotify_add_watch(self.fd, folder.encode(), self.IN_MOVED_FROM | self.IN_DELETE) >= 0
+        self.names = []
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *unused):
+        head = struct.Struct("iIII")
+        with contextlib.suppress(BlockingIOError):
+            while data := os.read(self.fd, 1 << 16):
+                while data:
+                    size = head.unpack_from(data)[3]
+                    self.names.append(data[head.size:head.size + size].rstrip(b"\0").decode())
+                    data = data[head.size + size:]
+        os.close(self.fd)
 
 
 # ---- a new kit that is none, in a process of its own ----

@@ -9,11 +9,13 @@ import json
 import os
 import re
 import signal
+import subprocess
+import sys
 import threading
 
 from tests.integration.harness import (API, BIN, Driver, Folder, Program, Service, command, connect, eventually, free_port, hello, http_service,
                                        pace, read_all, read_exactly, read_head, status)
-from tests.integration.restarted import Restarted, RestartedKit, alive
+from tests.integration.restarted import Gone, Restarted, RestartedKit, alive
 from tests.integration.visitors import Held, Steady, answer, download
 from tests.support.tap import case, main
 
@@ -252,6 +254,16 @@ def _():
         t.only_one()
 
 
+@case("the pid file: a number is in it at every moment, also while the kit is restarted")
+def _():
+    with Restarted() as t:
+        with Gone(t.kit.folder) as gone:
+            for _ in range(20):
+                t.kit.restarts()
+            t.only_one()
+        assert set(gone.names) == {"pid.new"}, gone.names
+
+
 @case("SIGTERM to the one that serves ends the old ones, too, which drain")
 def _():
     with Held() as web:
@@ -420,6 +432,28 @@ def _():
                     f.write(text)
             got, _, said = command("restart", "--pid-file", path)
             assert got == 1 and why in said, (text, said)
+        # The number is new in the file because the kit that serves on has put it back.
+        with open(folder.join("kit"), "w", encoding="utf-8") as f:
+            f.write(f"""import os, signal
+def put(name, text):
+    with open("part", "w", encoding="ascii") as f:
+        f.write(text)
+    os.rename("part", name)
+os.chdir({folder.path!r})
+signal.signal(signal.SIGUSR2, lambda *_: (put("pid.failed", "no memory today"), put("pid", f"{{os.getpid()}}")))
+put("pid", f"{{os.getpid()}}")
+while True:
+    signal.pause()
+""")
+        kit = subprocess.Popen([sys.executable, folder.join("kit")])
+        try:
+            eventually(lambda: open(path, encoding="ascii").read() == str(kit.pid), "its pid file")
+            for _ in range(20):
+                got, _, said = command("restart", "--pid-file", path)
+                assert got == 1 and "no memory today" in said, said
+        finally:
+            kit.kill()
+            kit.wait()
 
 
 @case("`restart --unit` asks systemd which process it is, and for what came of it")

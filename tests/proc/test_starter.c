@@ -101,6 +101,14 @@ static int second(const char *mode, int channel) {
     return 0;
 }
 
+/* As a kit writes it that serves. */
+static bool others_number(const char *pid_file) {
+    int fd = open(pid_file, O_WRONLY | O_TRUNC);
+    bool good = fd >= 0 && write(fd, "1\n", 2) == 2;
+    close(fd);
+    return good;
+}
+
 static int kit(const char *mode, const char *folder) {
     char pid_file[PATH_MAX], text[PATH_MAX + 200];
     struct proc_starter_event e;
@@ -156,12 +164,16 @@ static int kit(const char *mode, const char *folder) {
     if (strcmp(mode, "hangs") == 0 || strcmp(mode, "dies") == 0) {
         next(&e);
         say("%s: %s", e.said == PROC_ENDED && e.pid == pid ? "ended" : "?", e.text);
+        if (!others_number(pid_file))
+            return 9;
         proc_starter_failed(&starter, "it did not start");
         proc_starter_sync(&starter, 0);
         next(&e); /* none comes: the test kills this process */
     }
     if (!starter.parent && send(e.fd, "goodbye", 7, 0) < 0)
         return 9;
+    if (strcmp(mode, "leaves") == 0 && proc_starter_left(&starter) < 0)
+        return 8;
     return 0;
 }
 
@@ -268,6 +280,21 @@ static void starts_the_program_as_it_was(void) {
     }
 }
 
+/* Whether the kit that serves now has written the file by then or not. */
+static void one_that_has_left_leaves_the_file(void) {
+    struct run r;
+    char pid[24], path[PATH_MAX];
+    run(&r, "leaves");
+    snprintf(pid, sizeof pid, "%d\n", (int)r.pid);
+    expect(&r, as_started(false));
+    expect(&r, "second heard goodbye");
+    CU_ASSERT_EQUAL(status_of(r.pid), 0);
+    expect_end(&r);
+    CU_ASSERT(file_is("pid", pid));
+    snprintf(path, sizeof path, "%s/pid", folder);
+    CU_ASSERT_EQUAL(unlink(path), 0);
+}
+
 static void tells_of_one_that_ends(void) {
     struct run r;
     char pid[24];
@@ -275,7 +302,7 @@ static void tells_of_one_that_ends(void) {
     snprintf(pid, sizeof pid, "%d\n", (int)r.pid);
     expect(&r, "ended: ended with status 7");
     file_becomes("pid.failed", "it did not start\n");
-    CU_ASSERT(file_is("pid", pid));
+    file_becomes("pid", pid); /* again: the other one had written its own there */
     kill(r.pid, SIGKILL);
     (void)status_of(r.pid);
     expect_end(&r); /* the starter does not outlive it */
@@ -346,6 +373,7 @@ static void words_that_no_starter_says(void) {
 int main(int argc, char **argv) {
     static const struct tap_test tests[] = {
         {"starts the program as it was", starts_the_program_as_it_was},
+        {"one that has left leaves the file", one_that_has_left_leaves_the_file},
         {"tells of one that ends", tells_of_one_that_ends},
         {"kills one that hangs", kills_one_that_hangs},
         {"a parent keeps its number", a_parent_keeps_its_number},
