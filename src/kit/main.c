@@ -34,6 +34,8 @@ struct serve {
     struct proc_notify notify;
     struct proc_inheritance inherited;
     struct proc_slots slots;
+    struct io_timer claim; /* until the files are this kit's alone */
+    unsigned claims;       /* tries */
     struct proc_starter starter;
     struct restart *restart;
     int channel;                 /* to the kit before, which has started this one; -1: there is none */
@@ -99,6 +101,30 @@ static void end_notifying(struct serve *s) {
     proc_notify_close(&s->notify);
 }
 
+/* ---- the folder of the records ---- */
+
+/* The kit before gives it up once it has heard that this one serves. */
+#define CLAIM_MS 20
+#define CLAIMS 100u /* then it is told, and asked for from time to time */
+#define CLAIM_LATER_MS 1000
+
+static void claim(struct io_timer *t) {
+    struct serve *s = ht_container_of(t, struct serve, claim);
+    if (proc_slots_claim(&s->slots) == HT_OK)
+        return;
+    if (++s->claims == CLAIMS)
+        ht_error("kit", "--state-dir %s: another kit keeps its records there, too; end one of the two",
+                 s->opt->state_dir);
+    io_timer_set(t, s->claims < CLAIMS ? CLAIM_MS : CLAIM_LATER_MS);
+}
+
+static void unclaim(struct serve *s) {
+    io_timer_stop(&s->claim);
+    if (s->opt->state_dir)
+        proc_slots_unclaim(&s->slots);
+    proc_slots_close(&s->slots);
+}
+
 /* ---- restarts (kit/restart.h) ---- */
 
 static void asked_to_end(struct serve *s, const char *why);
@@ -136,9 +162,7 @@ static void left(void *ctx, pid_t pid) {
     /* The new kit has read them anew. Whoever it turns away has no business here either. */
     if (kit_reload_token(s->kit, &err) < 0)
         ht_warn("kit", "%s; sessions of the old token stay until they have nothing under way here", err.text);
-    if (s->opt->state_dir)
-        proc_slots_unclaim(&s->slots);
-    proc_slots_close(&s->slots);
+    unclaim(s);
 }
 
 static void finished(void *ctx) {
@@ -393,8 +417,8 @@ static int take_over(struct serve *s, struct ht_errmsg *err) {
         if (rc < 0)
             return rc;
         successor_serving(&s->successor, s->kit);
-        if (s->opt->state_dir) /* the kit before gives it up in these moments; a third one would not get it */
-            (void)!proc_slots_claim(&s->slots);
+        if (s->opt->state_dir)
+            claim(&s->claim);
     } else {
         kit_restore(s->kit, &s->inherited, keep.slots, keep.manager);
     }
@@ -424,6 +448,7 @@ static int run(const struct opt_serve *opt, int *log_fd) {
         ht_error("kit", "the event loop could not be made: out of memory or of descriptors");
         return OPT_EXIT_FAILURE;
     }
+    io_timer_init(s.loop, &s.claim, claim);
     begin_signals(&s);
     rc = make_kit(&s, &err);
     if (rc == HT_OK)
@@ -438,6 +463,7 @@ static int run(const struct opt_serve *opt, int *log_fd) {
             successor_refuse(s.successor, err.text);
     }
     end_signals(&s);
+    io_timer_stop(&s.claim);
     restart_destroy(&s.restart);
     successor_destroy(&s.successor);
     kit_destroy(&s.kit);

@@ -1,6 +1,7 @@
 """What a kit finds of the one before it: records in --state-dir after a crash or a stop, a service manager's store, sockets that it opened."""
 
 import contextlib
+import fcntl
 import json
 import os
 import re
@@ -13,6 +14,7 @@ import threading
 from tests.integration.harness import (BIN, Driver, Folder, Program, Service, connect, eventually, free_port, hello, http_service, read_exactly,
                                        status)
 from tests.integration.manager import Manager
+from tests.integration.restarted import Restarted
 from tests.support.tap import case, main
 
 
@@ -63,6 +65,16 @@ def running(*args):
                 kit.now.end(signal.SIGKILL)
             for program in [*kit.gone, kit.now]:
                 program.check_sanitizers()
+
+
+def is_held(path):
+    """Whether a kit has claimed the folder of this file."""
+    with open(path, "rb") as f:
+        try:
+            fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 def recorded(kit, condition, what="the records"):
@@ -229,6 +241,26 @@ def _():
         refused = subprocess.run([BIN, "serve", *kit.args], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                                  timeout=20, check=False)
         assert refused.returncode == 3 and b"other users have rights to it" in refused.stdout, refused
+
+
+@case("a folder stays one kit's over restarts; who takes it in the moment between is told of, and it is taken back in the end")
+def _():
+    with Folder() as folder, Restarted("--state-dir", folder.join("state")) as t:
+        records = folder.join("state", "records.a")
+        for _ in range(4):
+            t.kit.restarts()
+            t.only_one()
+            eventually(lambda: is_held(records), "the folder is the new kit's")
+        with open(records, "rb") as f:
+            waiter = threading.Thread(target=lambda: fcntl.flock(f, fcntl.LOCK_EX), daemon=True)
+            waiter.start()
+            for _ in range(20):  # who waits in the kernel mostly comes before the one that asks again
+                if waiter.is_alive():
+                    t.kit.restarts()
+                    waiter.join(0.5)
+            assert not waiter.is_alive()
+            t.kit.wait_line("another kit keeps its records there, too; end one of the two")
+        eventually(lambda: is_held(records), "the folder is the kit's again")
 
 
 # ---- a service manager ----
