@@ -210,14 +210,22 @@ static void asked_to_end(struct serve *s, const char *signal_name) {
     tell_status(s, before);
 }
 
+/* Whoever meant the service has sent it to the wrong process. */
+static void signalled(struct serve *s, const char *signal_name) {
+    pid_t heir = s->restart ? restart_heir(s->restart) : 0;
+    if (heir)
+        ht_warn("kit", "%s: this program has handed over to process %d, which serves on", signal_name, (int)heir);
+    asked_to_end(s, signal_name);
+}
+
 static void on_term(struct io_signal *sig, int signo) {
     (void)signo;
-    asked_to_end(ht_container_of(sig, struct serve, term), "SIGTERM");
+    signalled(ht_container_of(sig, struct serve, term), "SIGTERM");
 }
 
 static void on_intr(struct io_signal *sig, int signo) {
     (void)signo;
-    asked_to_end(ht_container_of(sig, struct serve, intr), "SIGINT");
+    signalled(ht_container_of(sig, struct serve, intr), "SIGINT");
 }
 
 static void on_hup(struct io_signal *sig, int signo) {

@@ -525,7 +525,7 @@ void restart_destroy(struct restart **rp) {
     ht_free(r);
 }
 
-bool restart_has_left(const struct restart *r) { return r->state == LEFT; }
+pid_t restart_heir(const struct restart *r) { return r->state == LEFT ? r->pid : 0; }
 
 void restart_ask(struct restart *r) {
     if (r->state == LEFT) {

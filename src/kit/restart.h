@@ -35,8 +35,8 @@ void restart_destroy(struct restart **r);
 void restart_ask(struct restart *r);
 /* The service ends: gives up a restart that is under way, and tells older kits. */
 void restart_service_ends(struct restart *r);
-/* True once the new kit serves. */
-bool restart_has_left(const struct restart *r);
+/* The process that serves in place of this one. 0: this one serves, or the other one has ended. */
+pid_t restart_heir(const struct restart *r);
 
 /* ---- the new kit ---- */
 

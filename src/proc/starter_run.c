@@ -34,6 +34,7 @@ struct starter {
     unsigned n_kits;
     pid_t present; /* the kit that serves, or is to serve */
     int status;    /* with which it has ended; -1: it has not */
+    int ends_by;   /* of a parent: the signal to end the service that it has passed on; 0: none */
     pid_t started; /* the program that was started last; 0: none, or it has ended */
     pid_t by;      /* the kit that asked for it */
     bool left;     /* of a child: the pid file is another kit's */
@@ -63,6 +64,8 @@ static void pass_on(struct starter *st) {
         if (!came[signo])
             continue;
         came[signo] = 0;
+        if (signo == SIGTERM || signo == SIGINT)
+            st->ends_by = signo;
         kill(st->present, signo);
     }
 }
@@ -137,6 +140,8 @@ static bool is_dead(const struct starter *st) { return !st->cfg->parent && getpp
 
 static void serving(struct starter *st, pid_t kit) {
     char other[PATH_ROOM];
+    if (st->ends_by && kit != st->present) /* which the one before has had while it handed over */
+        kill(kit, st->ends_by);
     st->present = kit;
     if (!st->cfg->pid_file || is_dead(st))
         return;
@@ -286,6 +291,7 @@ static void asked(struct starter *st, struct kit *k, char letter, uint32_t numbe
     case ASK_KILL:
         if (st->started && st->by == k->pid)
             kill(st->started, SIGKILL);
+        st->present = k->pid; /* the other one may have said that it serves */
         break;
     case ASK_SERVING:
         serving(st, k->pid);

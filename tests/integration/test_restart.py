@@ -247,9 +247,11 @@ def _():
             with download(web2, lasting.port) as more:
                 before = t.kit.restarts()
                 os.kill(before, signal.SIGUSR2)
-                eventually(lambda: "has handed over to process" in t.kit.text(), "a word")
+                eventually(lambda: "SIGUSR2: this program has handed over to process" in t.kit.text(), "a word")
                 assert t.kit.serving != before
                 more()
+                os.kill(before, signal.SIGTERM)  # ends the old program alone, once it has finished
+                eventually(lambda: f"SIGTERM: this program has handed over to process {t.kit.serving}, which serves on" in t.kit.text(), "a word")
                 more()
         t.only_one()
 

@@ -61,6 +61,14 @@ static void hear(int channel, char *out, size_t cap) {
 static volatile sig_atomic_t termed;
 static void on_term(int signo) { termed = signo; }
 
+/* The status to end with: `good` behind a SIGTERM. */
+static int until_termed(int good) {
+    uint64_t until = ht_now_ms() + PATIENCE_MS;
+    while (!termed && ht_now_ms() < until)
+        usleep(1000);
+    return termed ? good : 9;
+}
+
 static int count_fds(void) {
     int n = 0;
     for (int fd = 0; fd < 256; fd++)
@@ -87,14 +95,26 @@ static int second(const char *mode, int channel) {
     if (strcmp(mode, "hangs") == 0)
         for (;;)
             pause();
+    if (strcmp(mode, "parent-late") == 0) {
+        signal(SIGTERM, on_term);
+        hear(channel, text, sizeof text);
+        (void)!proc_starter_serving(&starter);
+        int rc = until_termed(6);
+        say("second is told: %d", rc);
+        return rc;
+    }
+    if (strcmp(mode, "parent-takes-back") == 0) {
+        (void)!proc_starter_serving(&starter);
+        (void)!send(channel, "second serves", 13, 0);
+        for (;;)
+            pause();
+    }
     if (starter.parent) {
         (void)!proc_starter_serving(&starter);
         hear(channel, text, sizeof text); /* until the one before is gone */
         signal(SIGTERM, on_term);
         say("second serves as %d", starter.number == getppid());
-        while (!termed)
-            usleep(1000);
-        return 5;
+        return until_termed(5);
     }
     hear(channel, text, sizeof text);
     say("second heard %s", text);
@@ -114,7 +134,7 @@ static int kit(const char *mode, const char *folder) {
     struct proc_starter_event e;
     struct ht_errmsg err = {""};
     int channel = proc_starter_channel(&err);
-    bool parent = strcmp(mode, "parent") == 0 || strcmp(mode, "parent-dies") == 0;
+    bool parent = strncmp(mode, "parent", 6) == 0;
     snprintf(pid_file, sizeof pid_file, "%s/pid", folder);
     if (channel < -1) {
         say("refused: %s", err.text);
@@ -154,6 +174,21 @@ static int kit(const char *mode, const char *folder) {
         say("started: %s", text);
     }
     pid_t pid = e.pid;
+    if (strcmp(mode, "parent-late") == 0) { /* which hands over when the signal comes */
+        signal(SIGTERM, on_term);
+        say("first can be told");
+        if (until_termed(0) != 0)
+            return 9;
+    }
+    if (strcmp(mode, "parent-takes-back") == 0) {
+        hear(e.fd, text, sizeof text);
+        say("%s", text);
+        signal(SIGTERM, on_term);
+        proc_starter_kill(&starter);
+        next(&e);
+        say("%s: %s", e.said == PROC_ENDED && e.pid == pid ? "ended" : "?", e.text);
+        return until_termed(4);
+    }
     if (strcmp(mode, "hangs") == 0) {
         if (proc_starter_start(&starter) < 0)
             return 8;
@@ -335,6 +370,32 @@ static void a_parent_keeps_its_number(void) {
     CU_ASSERT(file_is("pid", NULL));
 }
 
+/* The signal is for the service, whoever it is by the time that it is heard. */
+static void a_parent_is_told_to_end_while_its_kits_change(void) {
+    struct run r;
+    run(&r, "parent-late");
+    expect(&r, as_started(true));
+    expect(&r, "first can be told");
+    CU_ASSERT_EQUAL(kill(r.pid, SIGTERM), 0);
+    expect(&r, "second is told: 6");
+    int status = status_of(r.pid);
+    CU_ASSERT(WIFEXITED(status) && WEXITSTATUS(status) == 6);
+    expect_end(&r);
+    CU_ASSERT(file_is("pid", NULL));
+}
+
+static void a_kit_takes_the_service_back(void) {
+    struct run r;
+    run(&r, "parent-takes-back");
+    expect(&r, as_started(true));
+    expect(&r, "second serves");
+    expect(&r, "ended: was killed by signal 9");
+    CU_ASSERT_EQUAL(kill(r.pid, SIGTERM), 0);
+    int status = status_of(r.pid);
+    CU_ASSERT(WIFEXITED(status) && WEXITSTATUS(status) == 4);
+    expect_end(&r);
+}
+
 static void a_parent_ends_as_its_kit(void) {
     struct run r;
     run(&r, "parent-dies");
@@ -377,6 +438,8 @@ int main(int argc, char **argv) {
         {"tells of one that ends", tells_of_one_that_ends},
         {"kills one that hangs", kills_one_that_hangs},
         {"a parent keeps its number", a_parent_keeps_its_number},
+        {"a parent is told to end while its kits change", a_parent_is_told_to_end_while_its_kits_change},
+        {"a kit takes the service back", a_kit_takes_the_service_back},
         {"a parent ends as its kit", a_parent_ends_as_its_kit},
         {"a pid file that cannot be", a_pid_file_that_cannot_be},
         {"words that no starter says", words_that_no_starter_says},
