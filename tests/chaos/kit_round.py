@@ -104,6 +104,8 @@ class KitRound:
         if isinstance(self.kit, RestartedKit):
             await eventually(self.stage, self.kit, self.alone, "the ends of old programs")
         await eventually(self.stage, self.kit, self.closed, "the descriptors of a new kit")
+        if self.kit.status is not None:
+            self.stage.ledger.found(f"the kit ended though nobody had asked it to, with {self.kit.status}\n" + "\n".join(self.kit.lines[-60:]))
         await self.kit.end(signal.SIGTERM)
         self.kit.check({0})
 
