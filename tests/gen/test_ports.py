@@ -19,6 +19,11 @@ def another_program_gets(port):
     return done.returncode == 0
 
 
+def of_a_program_that_ended():
+    return int(subprocess.run([sys.executable, "-c", "from conformance.lib import ports; print(ports.free_port())"], cwd=ROOT,
+                              stdout=subprocess.PIPE, check=True).stdout)
+
+
 @case("no outgoing connection and no kit picks a port of ours")
 def _():
     found = [ports.free_port() for _ in range(200)]
@@ -33,9 +38,8 @@ def _():
     assert not another_program_gets(port)
     with socket.create_server(("127.0.0.1", port)):
         assert not another_program_gets(port)
-    given = subprocess.run([sys.executable, "-c", "from conformance.lib import ports; print(ports.free_port())"], cwd=ROOT,
-                           stdout=subprocess.PIPE, check=True).stdout
-    assert another_program_gets(int(given))
+    # Whoever else runs tests on this machine may be the one that gets it.
+    assert any(another_program_gets(of_a_program_that_ended()) for _ in range(20))
 
 
 @case("a port in use at any address is skipped")
