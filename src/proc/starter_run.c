@@ -37,6 +37,7 @@ struct starter {
     int ends_by;   /* of a parent: the signal to end the service that it has passed on; 0: none */
     pid_t started; /* the program that was started last; 0: none, or it has ended */
     pid_t by;      /* the kit that asked for it */
+    pid_t killed;  /* the last one that was killed for the one that asked for it: what it has said comes too late */
     bool left;     /* of a child: the pid file is another kit's */
 };
 
@@ -284,14 +285,18 @@ static void start(struct starter *st, pid_t by) {
 /* ---- what kits ask for, and their ends ---- */
 
 static void asked(struct starter *st, struct kit *k, char letter, uint32_t number, const char *text) {
+    if (k->pid == st->killed)
+        return;
     switch (letter) {
     case ASK_START:
         start(st, k->pid);
         break;
     case ASK_KILL:
-        if (st->started && st->by == k->pid)
+        if (st->started && st->by == k->pid) {
             kill(st->started, SIGKILL);
-        st->present = k->pid; /* the other one may have said that it serves */
+            st->killed = st->started;
+            st->present = k->pid; /* the other one may have said that it serves */
+        }
         break;
     case ASK_SERVING:
         serving(st, k->pid);

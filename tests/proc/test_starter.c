@@ -103,7 +103,8 @@ static int second(const char *mode, int channel) {
         say("second is told: %d", rc);
         return rc;
     }
-    if (strcmp(mode, "parent-takes-back") == 0) {
+    if (strncmp(mode, "parent-takes-back", 17) == 0) {
+        hear(channel, text, sizeof text);
         (void)!proc_starter_serving(&starter);
         (void)!send(channel, "second serves", 13, 0);
         for (;;)
@@ -180,11 +181,17 @@ static int kit(const char *mode, const char *folder) {
         if (until_termed(0) != 0)
             return 9;
     }
-    if (strcmp(mode, "parent-takes-back") == 0) {
+    if (strncmp(mode, "parent-takes-back", 17) == 0) {
+        bool late = strcmp(mode, "parent-takes-back-late") == 0;
+        signal(SIGTERM, on_term);
+        if (late)
+            kill(getppid(), SIGSTOP); /* it hears both at once */
+        (void)!send(e.fd, "serve", 5, 0);
         hear(e.fd, text, sizeof text);
         say("%s", text);
-        signal(SIGTERM, on_term);
         proc_starter_kill(&starter);
+        if (late)
+            kill(getppid(), SIGCONT);
         next(&e);
         say("%s: %s", e.said == PROC_ENDED && e.pid == pid ? "ended" : "?", e.text);
         return until_termed(4);
@@ -385,15 +392,18 @@ static void a_parent_is_told_to_end_while_its_kits_change(void) {
 }
 
 static void a_kit_takes_the_service_back(void) {
-    struct run r;
-    run(&r, "parent-takes-back");
-    expect(&r, as_started(true));
-    expect(&r, "second serves");
-    expect(&r, "ended: was killed by signal 9");
-    CU_ASSERT_EQUAL(kill(r.pid, SIGTERM), 0);
-    int status = status_of(r.pid);
-    CU_ASSERT(WIFEXITED(status) && WEXITSTATUS(status) == 4);
-    expect_end(&r);
+    static const char *const modes[] = {"parent-takes-back", "parent-takes-back-late"};
+    for (size_t i = 0; i < HT_ARRAY_LEN(modes); i++) {
+        struct run r;
+        run(&r, modes[i]);
+        expect(&r, as_started(true));
+        expect(&r, "second serves");
+        expect(&r, "ended: was killed by signal 9");
+        CU_ASSERT_EQUAL(kill(r.pid, SIGTERM), 0);
+        int status = status_of(r.pid);
+        CU_ASSERT(WIFEXITED(status) && WEXITSTATUS(status) == 4);
+        expect_end(&r);
+    }
 }
 
 static void a_parent_ends_as_its_kit(void) {

@@ -7,6 +7,7 @@
 
 #include "relay/connect.h"
 #include "relay/kit_rig.h"
+#include "support/ports.h"
 
 #include <dirent.h>
 #include <netdb.h>
@@ -85,11 +86,24 @@ static inline struct place place_open(void) {
     struct io_addr a;
     struct place p = {.fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)};
     CU_ASSERT_EQUAL_FATAL(io_addr_parse(&a, "127.0.0.1", 0), 0);
+    setsockopt(p.fd, SOL_SOCKET, SO_REUSEADDR, &(int){1}, sizeof(int)); /* for place_refuses() */
     CU_ASSERT_EQUAL_FATAL(bind(p.fd, (struct sockaddr *)&a.ss, a.len), 0);
     CU_ASSERT_EQUAL_FATAL(listen(p.fd, 64), 0);
     CU_ASSERT_EQUAL_FATAL(getsockname(p.fd, (struct sockaddr *)&a.ss, &a.len), 0);
     p.port = io_addr_port(&a);
     return p;
+}
+
+/* From now on who dials it is refused, and no other program is there in its place. */
+static inline void place_refuses(struct place *p) {
+    close(p->fd);
+    p->fd = hold_v4_port(p->port);
+    CU_ASSERT_FATAL(p->fd >= 0);
+}
+
+static inline void place_reopen(struct place *p) {
+    close(p->fd);
+    *p = place_open();
 }
 
 /* Whom the proxy has connected, as one to read from and write to. */

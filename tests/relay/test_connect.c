@@ -197,7 +197,7 @@ static void test_default_deny(void) {
 static void test_unreachable(void) {
     proxy_begin();
     name_is(0, "gone.example", "127.0.0.1", NULL, NULL);
-    close(place.fd);
+    place_refuses(&place);
     struct visitor v = proxy_ask("gone.example");
     EXPECT_ANSWER(&v, 502, "proxy-refused");
     v = proxy_ask("127.0.0.1");
@@ -205,7 +205,7 @@ static void test_unreachable(void) {
     v = proxy_ask("unknown.example");
     EXPECT_ANSWER(&v, 502, "proxy-unknown");
     CU_ASSERT_EQUAL(rig.metrics.connect_requests_total[HT_METRIC_WAY_OUT_FAILED], 3);
-    place = place_open();
+    place_reopen(&place);
     proxy_end();
 }
 

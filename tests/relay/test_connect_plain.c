@@ -126,10 +126,10 @@ static void test_failures(void) {
     vis_send(&o, "rubbish\r\n\r\n");
     EXPECT_ANSWER(&v, 502, "proxy-bad-answer");
     vis_close(&o);
-    close(place.fd);
+    place_refuses(&place);
     v = say("127.0.0.1", "Connection: close\r\n");
     EXPECT_ANSWER(&v, 502, "proxy-refused");
-    place = place_open();
+    place_reopen(&place);
     proxy_rules[0].first = proxy_rules[0].last = place.port;
     v = say("127.0.0.1", ""); /* the client leaves: so does the request */
     o = place_accept(&place);

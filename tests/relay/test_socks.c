@@ -173,9 +173,9 @@ static void each_refusal_has_its_reply_code(void) {
     CU_ASSERT(got_reply(&v, RELAY_SOCKS_COMMAND));
     vis_close(&v);
     CU_ASSERT(place_is_quiet(&place));
-    close(place.fd);
+    place_refuses(&place);
     expect_code("gone.example", RELAY_SOCKS_REFUSED);
-    place = place_open();
+    place_reopen(&place);
     proxy_end();
     proxy_prepare();
     proxy_cfg.dial_timeout_ms = 150;

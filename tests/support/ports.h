@@ -1,4 +1,4 @@
-/* Ports of tests that are about ::1 alone. */
+/* Ports of 127.0.0.1 where nobody listens, and nobody else can. */
 #ifndef HT_TEST_PORTS_H
 #define HT_TEST_PORTS_H
 
@@ -11,6 +11,7 @@
 static inline int hold_v4_port(uint16_t port) {
     struct sockaddr_in at = {.sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &(int){1}, sizeof(int)); /* beside ends of connections from there */
     if (fd >= 0 && bind(fd, (struct sockaddr *)&at, sizeof at) < 0) {
         close(fd);
         return -1;
