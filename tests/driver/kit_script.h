@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "driver/driver.h"
+#include "support/ports.h"
 #include "support/tap.h"
 
 #include <poll.h>
@@ -29,6 +30,7 @@ struct play_stream {
 struct world {
     struct io_loop *loop;
     struct io_listener *listener;
+    int held; /* a port where nobody listens; 0: none */
     char url[64];
     /* what the kit does with an upgrade: NULL is to accept it, "" is to say nothing */
     const char *answer;
@@ -585,6 +587,19 @@ static inline void world_start(void) {
     snprintf(w.url, sizeof w.url, "ws://%s", io_addr_text(&at, text));
 }
 
+/* Whoever dials is refused from now on. */
+static inline void world_deafens(struct io_listener **l) {
+    w.held = deafen(l);
+    CU_ASSERT_FATAL(w.held > 0);
+}
+
+/* And may listen again. */
+static inline void world_lets_go(void) {
+    if (w.held > 0)
+        close(w.held);
+    w.held = 0;
+}
+
 static inline void world_tunnel(const char *token) {
     struct ht_tunnel_options o = {.size = sizeof o,
                                   .url = w.url,
@@ -621,6 +636,7 @@ static inline void world_stop(void) {
     kit_forget();
     mux_link_destroy(&w.l);
     io_listener_close(&w.listener);
+    world_lets_go();
     ht_buf_free(&w.in);
     io_loop_destroy(&w.loop);
     CU_ASSERT_EQUAL(io_count_fds(), w.fds_before);

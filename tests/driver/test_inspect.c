@@ -104,7 +104,7 @@ static void whether_a_service_is_there(void) {
     CU_ASSERT_EQUAL_FATAL(io_listen(w.loop, &at, &ops, NULL, &service, NULL), 0);
     io_listener_local(service, &at);
     snprintf(target, sizeof target, "127.0.0.1:%u", io_addr_port(&at));
-    io_listener_close(&service);
+    world_deafens(&service);
     CU_ASSERT_EQUAL_FATAL(create(&o), HT_TUNNEL_OK);
     CU_ASSERT_EQUAL_FATAL(ht_tunnel_connect(w.t), HT_TUNNEL_OK);
     UNTIL(w.connected);
@@ -118,6 +118,7 @@ static void whether_a_service_is_there(void) {
             ready_turn();
     }
     CU_ASSERT(said == 1 && n_warnings == 1);
+    world_lets_go();
     CU_ASSERT_EQUAL_FATAL(io_listen(w.loop, &at, &ops, NULL, &service, NULL), 0);
     ht_clock_skip(5100000);
     UNTIL(!b->unreachable);

@@ -284,7 +284,7 @@ static void a_broken_rule_is_no_end(void) {
 
 static void the_time_runs_out(void) {
     go(50);
-    io_listener_close(&w.listener);
+    world_deafens(&w.listener);
     kit_drops();
     UNTIL(w.ended);
     CU_ASSERT(w.retrying);
@@ -428,7 +428,7 @@ static void a_day_without_a_kit(void) {
     CU_ASSERT_EQUAL(ht_tunnel_connect(w.t), HT_TUNNEL_OK);
     UNTIL(w.connected == 2);
     io_listener_local(w.listener, &at);
-    io_listener_close(&w.listener);
+    world_deafens(&w.listener);
     kit_drops();
     UNTIL(w.retries == 1);
     size_t held = ht_mem_live();
@@ -440,6 +440,7 @@ static void a_day_without_a_kit(void) {
     printf("# %u attempts in 24 h\n", w.retries);
     UNTIL(w.t->state == DRIVER_WAITING);
     CU_ASSERT_EQUAL(ht_mem_live(), held);
+    world_lets_go();
     CU_ASSERT_EQUAL_FATAL(io_listen(w.loop, &at, &ops, NULL, &w.listener, NULL), 0);
     ht_tunnel_retry_now(w.t);
     UNTIL(w.connected == 3);
@@ -453,7 +454,7 @@ static void an_hour_is_an_hour(void) {
     world_tunnel(NULL);
     CU_ASSERT_EQUAL_FATAL(ht_tunnel_connect(w.t), HT_TUNNEL_OK);
     UNTIL(w.connected);
-    io_listener_close(&w.listener);
+    world_deafens(&w.listener);
     uint64_t begin = ht_now_ms();
     kit_drops();
     hours_pass(24 * HOUR_MS);

@@ -111,7 +111,7 @@ static void without_a_token_nothing_is_shown(void) {
 
 static void nobody_listens(void) {
     world_start();
-    io_listener_close(&w.listener);
+    world_deafens(&w.listener);
     start();
     expect_end(HT_TUNNEL_ECONNECT, "connection refused");
 }
@@ -507,7 +507,7 @@ static uint16_t dead_port(void) {
     CU_ASSERT_EQUAL_FATAL(io_addr_parse(&at, "127.0.0.1", 0), 0);
     CU_ASSERT_EQUAL_FATAL(io_listen(w.loop, &at, &ops, NULL, &l, NULL), 0);
     io_listener_local(l, &at);
-    io_listener_close(&l);
+    world_deafens(&l);
     return io_addr_port(&at);
 }
 

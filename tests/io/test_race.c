@@ -4,6 +4,7 @@
  */
 #include "io/io_priv.h"
 #include "io/net_support.h"
+#include "support/ports.h"
 
 #include <arpa/inet.h>
 #include <netdb.h>
@@ -80,6 +81,7 @@ struct ends {
     uint16_t port;
     struct io_listener *good; /* at 127.0.0.1 */
     int hole, full[8];        /* at 127.0.0.2 */
+    int held;                 /* the port of `good` where it does not listen; -1: it does */
     int n;
     struct io_conn *came[4];
 };
@@ -111,18 +113,19 @@ static bool hole_open(struct ends *e) {
 static void ends_open(struct ends *e, bool good) {
     struct io_addr at;
     struct ht_errmsg err;
-    *e = (struct ends){.hole = -1};
+    *e = (struct ends){.hole = -1, .held = -1};
     CU_ASSERT_FATAL(io_addr_parse(&at, "127.0.0.1", 0) == HT_OK);
     CU_ASSERT_FATAL(io_listen(loop, &at, &listener_ops, e, &e->good, &err) == HT_OK);
     io_listener_local(e->good, &at);
     e->port = io_addr_port(&at);
     CU_ASSERT_FATAL(hole_open(e));
     if (!good)
-        io_listener_close(&e->good);
+        e->held = deafen(&e->good);
 }
 
 static void ends_close(struct ends *e) {
     io_listener_close(&e->good);
+    close(e->held);
     for (int i = 0; i < e->n; i++)
         io_conn_close(&e->came[i]);
     for (size_t i = 0; i < HT_ARRAY_LEN(e->full); i++)

@@ -1,6 +1,7 @@
 /* The origin of HTTP streams against a service that the test plays byte by byte. How to switch defences off to see a
  * test fail: tests/hardening.yaml. */
 #include "relay/origin_rig.h"
+#include "support/ports.h"
 
 #define OK_HELLO "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
 
@@ -407,7 +408,7 @@ static void odd_answers_are_put_right(void) {
 
 static void a_service_that_is_not_there(void) {
     rig_start();
-    io_listener_close(&rig.listener);
+    int held = deafen(&rig.listener);
     rig_target();
     struct call *c = call_get("/");
     UNTIL(c->closes);
@@ -417,6 +418,7 @@ static void a_service_that_is_not_there(void) {
     UNTIL(rig.finished == 1);
     CU_ASSERT_EQUAL(rig.last.status, 502);
     CU_ASSERT_EQUAL(rig.last.reset_code, WIRE_CODE_REFUSED_STREAM);
+    close(held);
     rig_stop();
 }
 

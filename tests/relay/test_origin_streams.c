@@ -1,5 +1,6 @@
 /* The origin: request bodies, flow control both ways, early ends, upgrades and raw connections. */
 #include "relay/origin_rig.h"
+#include "support/ports.h"
 
 #define OK_HELLO "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
 #define MIB 1048576u
@@ -578,11 +579,12 @@ static void everything_before_the_dial(void) {
 
 static void a_port_where_nobody_listens(void) {
     tcp_go();
-    io_listener_close(&rig.listener);
+    int held = deafen(&rig.listener);
     struct call *c = call_tcp("x", true);
     UNTIL(c->closes && rig.finished == 1);
     CU_ASSERT_EQUAL(c->reset, WIRE_CODE_REFUSED_STREAM);
     CU_ASSERT_PTR_NOT_NULL(strstr(rig.last_error, "connection refused"));
+    close(held);
     rig_stop();
 }
 

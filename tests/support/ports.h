@@ -2,6 +2,8 @@
 #ifndef HT_TEST_PORTS_H
 #define HT_TEST_PORTS_H
 
+#include "io/io.h"
+
 #include <netinet/in.h>
 #include <stdint.h>
 #include <sys/socket.h>
@@ -17,6 +19,14 @@ static inline int hold_v4_port(uint16_t port) {
         return -1;
     }
     return fd;
+}
+
+/* Closes a listener at 127.0.0.1 and holds its port: a descriptor to close when it may be used again. */
+static inline int deafen(struct io_listener **l) {
+    struct io_addr at;
+    io_listener_local(*l, &at);
+    io_listener_close(l);
+    return hold_v4_port(io_addr_port(&at));
 }
 
 #endif
