@@ -82,14 +82,15 @@ static void the_network_goes_and_comes(void) {
 /* One PING for what comes together, and one for what comes within some time after it. */
 static void other_changes_cost_a_ping(void) {
     go();
-    uint64_t before = pings(), begun = ht_now_ms();
+    uint64_t before = pings();
     SH("ip addr add 198.51.100.1/24 dev d1 && ip route add 203.0.113.0/24 via 192.0.2.9");
     UNTIL(pings() == before + 1);
+    uint64_t first = w.t->network.acted_at; /* the loop's time, which is earlier than ours on a busy machine */
     SH("ip route del 203.0.113.0/24 && ip link set d1 up");
     turn_for(2 * IO_NETWORK_SETTLE_MS);
     SH("ip addr del 198.51.100.1/24 dev d1");
     UNTIL(pings() == before + 2);
-    CU_ASSERT(ht_now_ms() - begun >= 2000);
+    CU_ASSERT(w.t->network.acted_at - first >= 2000);
     turn_for(3 * IO_NETWORK_SETTLE_MS);
     CU_ASSERT_EQUAL(pings(), before + 2);
     CU_ASSERT_EQUAL(w.disconnected, 0);
