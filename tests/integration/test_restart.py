@@ -167,7 +167,8 @@ def _():
                  "was killed by signal 9 before it served"),
         ):
             t.kit.script(text)
-            serves_on(t, driver, why, old)
+            # On a busy machine its socket ends long before it does, and the kit does not wait for that.
+            serves_on(t, driver, f"{why}|has hung up" if "ended with" in why else why, old)
         t.kit.becomes(BIN)
         t.kit.restarts()
         eventually(lambda: len(driver.events("connected")) == 2, "the driver at the new program")
