@@ -142,7 +142,7 @@ int proc_files_open(enum proc_files_kind kind, const char *path, const char *use
 
 /* ---- removing what is ours ---- */
 
-static bool looks_ours(const char *path, proc_files_is_ours is_ours, void *ctx) {
+bool proc_files_look(const char *path, proc_files_is_ours is_ours, void *ctx) {
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW);
     bool ours = fd >= 0 && is_ours(ctx, fd);
     if (fd >= 0)
@@ -153,7 +153,7 @@ static bool looks_ours(const char *path, proc_files_is_ours is_ours, void *ctx) 
 /* Between a look and an unlink(2) the name could get another file. So the name is taken from it first. */
 int proc_files_remove(const char *path, proc_files_is_ours is_ours, void *ctx) {
     char gone[PATH_MAX];
-    if (!looks_ours(path, is_ours, ctx))
+    if (!proc_files_look(path, is_ours, ctx))
         return 0;
     if ((size_t)snprintf(gone, sizeof gone, "%s.%d.gone", path, (int)getpid()) >= sizeof gone) {
         errno = ENAMETOOLONG;
@@ -161,7 +161,7 @@ int proc_files_remove(const char *path, proc_files_is_ours is_ours, void *ctx) {
     }
     if (rename(path, gone) != 0)
         return errno == ENOENT ? 0 : -1;
-    if (looks_ours(gone, is_ours, ctx) || renameat2(AT_FDCWD, gone, AT_FDCWD, path, RENAME_NOREPLACE) != 0)
+    if (proc_files_look(gone, is_ours, ctx) || renameat2(AT_FDCWD, gone, AT_FDCWD, path, RENAME_NOREPLACE) != 0)
         return unlink(gone); /* it is ours, or an even newer one is there */
     return 0;
 }

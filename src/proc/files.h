@@ -31,6 +31,8 @@ int proc_files_open(enum proc_files_kind kind, const char *path, const char *use
 
 /* Whether an open file is the caller's own. It may have any content. */
 typedef bool (*proc_files_is_ours)(void *ctx, int fd);
+/* What it says of the file at `path`. False: it cannot be opened, or is a symbolic link. */
+bool proc_files_look(const char *path, proc_files_is_ours is_ours, void *ctx);
 
 /*
  * Removes `path` if it is the caller's own. Another process may put its own there with rename(2) at any moment, which

@@ -121,14 +121,6 @@ static bool names_us(void *ctx, int fd) {
     return read(fd, text, sizeof text - 1) > 0 && strtol(text, NULL, 10) == (long)service(ctx);
 }
 
-static bool pid_file_names_us(struct starter *st) {
-    int fd = open(st->cfg->pid_file, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    bool us = fd >= 0 && names_us(st, fd);
-    if (fd >= 0)
-        close(fd);
-    return us;
-}
-
 static void write_pid(struct starter *st, pid_t kit) {
     char text[24], why[STARTER_TEXT];
     snprintf(text, sizeof text, "%d\n", (int)service(st));
@@ -158,7 +150,7 @@ static void failed(struct starter *st, pid_t kit, const char *text) {
     snprintf(line, sizeof line, "%.*s\n", (int)STARTER_TEXT - 1, text);
     if (!put_file(other, line, why))
         say(st, kit, SAY_WARNING, 0, why, -1);
-    if (!pid_file_names_us(st)) /* the other one served for a moment */
+    if (!proc_files_look(st->cfg->pid_file, names_us, st)) /* the other one served for a moment */
         write_pid(st, kit);
 }
 
