@@ -11,6 +11,8 @@ import random
 import socket
 
 RANGE = "/proc/sys/net/ipv4/ip_local_port_range"
+# Ports that browsers and other clients of the Fetch standard ("port blocking") refuse to open; lower ones are not picked.
+BLOCKED = frozenset({1719, 1720, 1723, 2049, 3659, 4045, 4190, 5060, 5061, 6000, 6566, 6665, 6666, 6667, 6668, 6669, 6679, 6697, 10080})
 _held = {}  # port -> the socket that reserves it
 
 
@@ -26,7 +28,7 @@ def _candidates():
     kernel, picked_by_kits = kernel_range(), codec.LIMITS["RANDOM_PORT_MIN"]
     for tier in (range(10000, picked_by_kits), range(1024, 10000), range(picked_by_kits, 65536)):
         for port in random.sample(tier, len(tier)):
-            if port not in kernel and port not in codec.RESERVED_PORTS:
+            if port not in kernel and port not in codec.RESERVED_PORTS and port not in BLOCKED:
                 yield port
 
 

@@ -69,6 +69,11 @@ class Ledger:
         with self.lock:
             return number in self.seen
 
+    def parts(self):
+        """How many transfers ended at the service before they were whole, so far: services may still be at it."""
+        with self.lock:
+            return sum(not whole for seen in self.seen.values() for whole, _, _ in seen)
+
 
 # ---- services ----
 

@@ -32,6 +32,18 @@ def _():
         assert port not in ports.kernel_range() and port not in codec.RESERVED_PORTS and port >= 1024, port
 
 
+@case("no port that a browser refuses to open is picked")
+def _():
+    kept, ports._reserve = ports._reserve, lambda port: port in ports.BLOCKED  # pylint: disable=protected-access
+    try:
+        ports.free_port()
+    except RuntimeError:
+        return
+    finally:
+        ports._reserve = kept  # pylint: disable=protected-access
+    raise AssertionError("a blocked port was picked")
+
+
 @case("a port that was given out is refused to another program, bound or not, and is free when its program ends")
 def _():
     port = ports.free_port()

@@ -157,7 +157,7 @@ def run_cuts(cuts, seed, kept):
         tell_cuts(proxies, prompter, time.monotonic() - start)
         for line in load.table():
             print(f"# {line}")
-        parts = sum(not whole for seen in load.ledger.seen.values() for whole, _, _ in seen)
+        parts = load.ledger.parts()
         print(f"# {parts} transfers cut at the service")
         if kept:
             again, paused = (t.kit.metric(f"hoody_tunnel_{name}") for name in ("replayed_bytes_total", "pause_seconds_sum"))
