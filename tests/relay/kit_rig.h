@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "relay/kit.h"
+#include "support/fds.h"
 #include "support/tap.h"
 #include "wire/bytes.h"
 
@@ -76,7 +77,7 @@ static inline void rig_stop(void) {
     relay_table_destroy(&rig.table);
     io_loop_destroy(&rig.loop);
     CU_ASSERT_EQUAL(rig.fds.used, 0);
-    CU_ASSERT_EQUAL(io_count_fds(), rig.fds_before);
+    CU_ASSERT(fds_are_back(rig.fds_before));
     CU_ASSERT_EQUAL(ht_mem_live(), rig.mem_before);
 }
 

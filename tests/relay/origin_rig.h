@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "relay/origin.h"
+#include "support/fds.h"
 #include "support/tap.h"
 
 #include <poll.h>
@@ -408,7 +409,7 @@ static inline void rig_stop(void) {
     mux_link_destroy(&rig.kit.l);
     mux_link_destroy(&rig.driver.l);
     io_loop_destroy(&rig.loop);
-    CU_ASSERT_EQUAL(io_count_fds(), rig.fds_before);
+    CU_ASSERT(fds_are_back(rig.fds_before));
     CU_ASSERT_EQUAL(ht_mem_live(), rig.mem_before);
 }
 
