@@ -9,7 +9,6 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "kit/kit.h"
-#include "support/fds.h"
 #include "support/tap.h"
 #include "wire_gen.h"
 #include "ws/ws.h"
@@ -83,7 +82,7 @@ static inline void host_stop(void) {
     io_loop_destroy(&host.loop);
     opt_serve_free(&host.opt);
     CU_ASSERT_EQUAL(ht_mem_live(), host.mem_before);
-    CU_ASSERT(fds_are_back(host.fds_before));
+    CU_ASSERT_EQUAL(io_count_fds(), host.fds_before);
 }
 
 /* ---- a driver ---- */
