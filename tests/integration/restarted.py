@@ -20,6 +20,25 @@ def alive(pid):
         return False
 
 
+def listens(pid, port):
+    """Whether a process has a socket that listens at that port. For a restart: an old program has those of a session until it hears
+    that the driver has come to the new one, so for a moment both accept there."""
+    try:
+        own = set()
+        for name in os.listdir(f"/proc/{pid}/fd"):
+            with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+                own.add(os.readlink(f"/proc/{pid}/fd/{name}"))
+        for table in ("tcp", "tcp6"):
+            with open(f"/proc/{pid}/net/{table}", encoding="ascii") as f:
+                for line in f.readlines()[1:]:
+                    _, local, _, state, *_, inode = line.split()[:10]
+                    if state == "0A" and int(local.rsplit(":", 1)[1], 16) == port and f"socket:[{inode}]" in own:
+                        return True
+    except (FileNotFoundError, ProcessLookupError):  # it has ended
+        pass
+    return False
+
+
 class RestartedKit(Kit):
     """`kit.serving` is the number of the process that serves; `kit.program` the file that a restart starts."""
 

@@ -8,7 +8,7 @@ import signal
 
 from tests.faults.rig import FaultProxy
 from tests.integration.harness import Driver, Folder, Service, connect, eventually, read_exactly, read_head, status
-from tests.integration.restarted import Restarted, alive
+from tests.integration.restarted import Restarted, alive, listens
 from tests.integration.tls_peer import Authority
 from tests.support.tap import case, main
 
@@ -113,11 +113,12 @@ class Lost(contextlib.ExitStack):
                     proxy.say(f"cut {number}")
 
     def restarts(self):
-        """Returns the old program's process."""
+        """Returns the old program's process. Whoever comes from now on is the new one's."""
         n, before = [len(d.events("connected")) for d in self.drivers], self.opened()
         old = self.t.kit.restarts()
         for d, times in zip(self.drivers, n):
             eventually(lambda d=d, times=times: len(d.events("connected")) == times + 1, f"the driver at the new program: {d.text()}")
+            eventually(lambda d=d: not listens(old, d.port), f"a port that the old program has let go: {self.t.kit.text()}")
         eventually(lambda: all(now >= last + self.sockets for now, last in zip(self.opened(), before)), "all connections of the drivers")
         self.present = [range(last + 1, last + self.sockets + 1) for last in before]
         return old
