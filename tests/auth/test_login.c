@@ -4,6 +4,8 @@
 #include "base/base64.h"
 #include "io/net_support.h"
 
+#include "support/clock_still.h"
+
 #include <crypt.h>
 #include <sys/stat.h>
 

@@ -5,6 +5,8 @@
 #include "edge/spop.h"
 #include "io/net_support.h"
 
+#include "support/clock_still.h"
+
 #include <crypt.h>
 
 #define P "67e89abc123def456789abcd"

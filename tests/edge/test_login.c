@@ -6,6 +6,8 @@
 #include "haproxy_gen.h"
 #include "io/net_support.h"
 
+#include "support/clock_still.h"
+
 #include <crypt.h>
 
 #define P "67e89abc123def456789abcd"
